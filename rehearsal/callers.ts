@@ -1,0 +1,86 @@
+// Who gets in: callers with id tokens of every kind show them to Pulumi Cloud and to the role, and take their answers.
+
+import type { PodIdentity, TokenOptions } from "./issuer";
+import type { World } from "./world";
+
+export interface Answer {
+  allowed: boolean;
+  reason: string;
+}
+
+export interface Caller {
+  name: string;
+  pulumiCloud: Answer;
+  role: Answer;
+}
+
+/**
+ * Lets each caller ask for what the stack's last pod asked for.
+ *
+ * @param world in which the stack is up. The pod's own variables say what to ask Pulumi Cloud for, and which role.
+ * @returns the callers with the answers that they got.
+ * @throws Error when no pod has run yet.
+ */
+export async function whoGetsIn(world: World): Promise<Caller[]> {
+  const pod = world.kubernetes.lastPod();
+  const container = pod?.spec.containers[0];
+  if (!pod || !container) throw new Error("no pod has run yet");
+  const variables = new Map(container.env.map(({ name, value }) => [name, value]));
+  const variable = (name: string) => variables.get(name) ?? "";
+
+  const itself: PodIdentity = {
+    namespace: pod.namespace,
+    serviceAccount: pod.serviceAccount,
+    pod: pod.name,
+    node: pod.node,
+  };
+  // The pod shows Pulumi Cloud the token that its spec asks for, or else the one that the webhook mounts.
+  const projected = pod.spec.volumes.find(({ name }) => name === "token")?.projected;
+  const ownAudience = projected?.sources[0]?.serviceAccountToken.audience ?? WEBHOOK_AUDIENCE;
+
+  async function caller(
+    name: string,
+    identity: Partial<PodIdentity>,
+    options: TokenOptions = {},
+    issuer = world.issuer,
+  ): Promise<Caller> {
+    const token = (audience: string) =>
+      issuer.token({ ...itself, ...identity }, { audience: [audience], ...options });
+    const [pulumiCloud, role] = await Promise.all([
+      token(ownAudience).then((idToken) => exchange(world.pulumiCloud.url, idToken, variable)),
+      token(WEBHOOK_AUDIENCE).then((idToken) =>
+        world.aws.assumeRoleWithWebIdentity(variable("AWS_ROLE_ARN"), idToken),
+      ),
+    ]);
+    return { name, pulumiCloud, role };
+  }
+
+  return Promise.all([
+    caller("the pod itself", {}),
+    caller("another service account", { serviceAccount: "another-service-account" }),
+    caller("another namespace", { namespace: "another-namespace" }),
+    caller("another audience", {}, { audience: ["https://kubernetes.default.svc"] }),
+    caller("an expired token", {}, { expiresIn: -60 }),
+    caller("a forged signature", {}, { forged: true }),
+    caller("another cluster", {}, {}, world.otherIssuer),
+  ]);
+}
+
+const WEBHOOK_AUDIENCE = "sts.amazonaws.com";
+
+async function exchange(url: string, idToken: string, variable: (name: string) => string): Promise<Answer> {
+  const response = await fetch(`${url}/api/oauth/token`, {
+    method: "POST",
+    body: new URLSearchParams({
+      audience: `urn:pulumi:org:${variable("PULUMI_ORG")}`,
+      grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+      subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
+      requested_token_type: `urn:pulumi:token-type:access_token:${variable("PULUMI_TOKEN_TYPE")}`,
+      expiration: variable("PULUMI_TOKEN_EXPIRATION"),
+      scope: variable("PULUMI_TOKEN_SCOPE"),
+      subject_token: idToken,
+    }),
+  });
+  const answer: { error_description?: string } = JSON.parse(await response.text());
+  return { allowed: response.ok, reason: answer.error_description ?? "" };
+}

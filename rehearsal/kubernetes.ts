@@ -1,0 +1,205 @@
+// Kubernetes of the local world: its objects, the EKS pod identity webhook, admission, and the Job's one pod.
+
+import { randomUUID } from "node:crypto";
+import type { types } from "@pulumi/kubernetes";
+import type { ClusterIssuer } from "./issuer";
+import { type Party, type Resource, randomSuffix, Unready } from "./party";
+import { type PodSpec, runPod } from "./pod";
+import { violations } from "./podSecurity";
+
+type Job = types.output.batch.v1.Job;
+type ServiceAccount = types.output.core.v1.ServiceAccount;
+type ConfigMap = types.output.core.v1.ConfigMap;
+type Namespace = types.output.core.v1.Namespace;
+
+interface KubernetesObject {
+  metadata?: { name?: string; namespace?: string };
+}
+
+export interface KubernetesOptions {
+  /** Signs the tokens of the pods. */
+  issuer: ClusterIssuer;
+  region: string;
+  namespaces: string[];
+  pulumiCloudUrl: string;
+  certificateAuthorityFile: string;
+  /** Hears each line of a pod's log as it comes. */
+  onLog(line: string): void;
+}
+
+export interface Kubernetes extends Party {
+  /** The last pod that ran, as the webhook left it. */
+  lastPod(): Pod | undefined;
+}
+
+export interface Pod {
+  name: string;
+  namespace: string;
+  serviceAccount: string;
+  node: string;
+  spec: PodSpec;
+}
+
+const WEBHOOK_FOLDER = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
+
+/** Starts a cluster with the given namespaces and nothing in them. */
+export function startKubernetes(options: KubernetesOptions): Kubernetes {
+  const namespaces = new Set(options.namespaces);
+  const serviceAccounts = new Map<string, ServiceAccount>();
+  const configMaps = new Map<string, ConfigMap>();
+  const jobs = new Map<string, Job>();
+  let lastPod: Pod | undefined;
+
+  const node = `ip-10-0-1-23.${options.region}.compute.internal`;
+
+  /** What all objects of a namespace have in common. */
+  function objects<Kind extends KubernetesObject>(
+    kind: string,
+    store: Map<string, Kind>,
+    replaceOn: string[],
+    created: (object: Kind, resource: Resource) => Promise<void> = async () => {},
+  ) {
+    return {
+      replaceOn: ["metadata.name", "metadata.namespace", ...replaceOn],
+      async create(name: string, inputs: Kind) {
+        const namespace = inputs.metadata?.namespace ?? "default";
+        const objectName = inputs.metadata?.name ?? `${name}-${randomSuffix()}`;
+        const id = `${namespace}/${objectName}`;
+        if (!namespaces.has(namespace)) throw new Error(`namespaces "${namespace}" not found`);
+        if (store.has(id)) throw new Error(`resource ${id} was not successfully created: it already exists`);
+
+        store.set(id, inputs);
+        const resource = { id, outputs: outputsOf(kind, id, inputs) };
+        await created(inputs, resource);
+        return resource;
+      },
+      async update(id: string, inputs: Kind) {
+        store.set(id, inputs);
+        return outputsOf(kind, id, inputs);
+      },
+      read: (id: string) => store.get(id),
+      delete: (id: string) => void store.delete(id),
+    };
+  }
+
+  // The webhook mutates a pod once, when it is created: aws/amazon-eks-pod-identity-webhook, pkg/handler/handler.go.
+  function mutate(spec: PodSpec, serviceAccount: ServiceAccount): PodSpec {
+    const annotations = serviceAccount.metadata?.annotations ?? {};
+    const roleArn = annotations["eks.amazonaws.com/role-arn"];
+    if (!roleArn) return spec;
+
+    const audience = annotations["eks.amazonaws.com/audience"] ?? "sts.amazonaws.com";
+    const serviceAccountToken = { audience, expirationSeconds: 86400, path: "token" };
+    const variables = [
+      { name: "AWS_REGION", value: options.region },
+      { name: "AWS_ROLE_ARN", value: roleArn },
+      { name: "AWS_WEB_IDENTITY_TOKEN_FILE", value: `${WEBHOOK_FOLDER}/token` },
+    ];
+    const mutated = structuredClone(spec);
+    mutated.volumes = [
+      ...(mutated.volumes ?? []),
+      {
+        name: "aws-iam-token",
+        projected: { sources: [{ serviceAccountToken }] },
+      } as PodSpec["volumes"][number],
+    ];
+    for (const container of mutated.containers) {
+      container.env = [...(container.env ?? []), ...variables] as typeof container.env;
+      container.volumeMounts = [
+        ...(container.volumeMounts ?? []),
+        {
+          name: "aws-iam-token",
+          mountPath: WEBHOOK_FOLDER,
+          readOnly: true,
+        } as (typeof container.volumeMounts)[number],
+      ];
+    }
+    return mutated;
+  }
+
+  // The Kubernetes provider waits for a Job, and says of a pod that failed what its termination message says:
+  // pulumi/pulumi-kubernetes, provider/pkg/await/checker/pod/check.go.
+  async function runJob(job: Job, resource: Resource): Promise<void> {
+    const [namespace = "", jobName] = resource.id.split("/");
+    const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
+    const spec = job.spec.template.spec;
+    const fail = (reason: string) => {
+      throw new Unready(resource, [
+        `resource ${resource.id} was successfully created, but the Kubernetes API server reported that it failed to fully initialize or become live: ${reason}`,
+      ]);
+    };
+
+    const accountName = spec.serviceAccountName ?? "default";
+    const serviceAccount = serviceAccounts.get(`${namespace}/${accountName}`);
+    if (!serviceAccount)
+      return fail(`error looking up service account ${namespace}/${accountName}: not found`);
+    const forbidden = violations(spec);
+    if (forbidden.length > 0) {
+      return fail(
+        `pods "${name}" is forbidden: violates PodSecurity "restricted:latest": ${forbidden.join(", ")}`,
+      );
+    }
+
+    const mutated = mutate(spec, serviceAccount);
+    lastPod = { name, namespace, serviceAccount: accountName, node, spec: mutated };
+    const { exitCode, log } = await runPod({
+      ...options,
+      spec: mutated,
+      deadlineSeconds: job.spec.activeDeadlineSeconds ?? 3600,
+      idToken: (audience) =>
+        options.issuer.token(
+          { namespace, serviceAccount: accountName, pod: name, node },
+          { audience: [audience] },
+        ),
+      configMap(configMap) {
+        const data = configMaps.get(`${namespace}/${configMap}`)?.data;
+        if (!data) throw new Error(`configmap "${configMap}" not found`);
+        return data;
+      },
+    });
+    if (exitCode === 0) return;
+
+    const container = spec.containers[0];
+    const fallsBack = container?.terminationMessagePolicy === "FallbackToLogsOnError";
+    const message = log.slice(-80).join("\n").slice(-2048);
+    return fail(
+      fallsBack && message
+        ? `[Pod ${name}]: [Error] ${message}`
+        : `container "${container?.name}" completed with exit code ${exitCode}`,
+    );
+  }
+
+  return {
+    resources: {
+      "kubernetes:core/v1:Namespace": {
+        replaceOn: ["metadata.name"],
+        async create(name, inputs: Namespace) {
+          const id = inputs.metadata?.name ?? `${name}-${randomSuffix()}`;
+          if (namespaces.has(id)) throw new Error(`namespaces "${id}" already exists`);
+          namespaces.add(id);
+          return { id, outputs: outputsOf("Namespace", id, inputs) };
+        },
+        update: async (id, inputs: Namespace) => outputsOf("Namespace", id, inputs),
+        read: (id) => (namespaces.has(id) ? { metadata: { name: id } } : undefined),
+        delete: (id) => void namespaces.delete(id),
+      },
+      "kubernetes:core/v1:ServiceAccount": objects("ServiceAccount", serviceAccounts, []),
+      "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps, ["data"]),
+      "kubernetes:batch/v1:Job": objects("Job", jobs, ["spec.template"], runJob),
+    },
+    calls: {},
+    left: () => [
+      ...[...namespaces].filter((name) => !options.namespaces.includes(name)),
+      ...serviceAccounts.keys(),
+      ...configMaps.keys(),
+      ...jobs.keys(),
+    ],
+    lastPod: () => lastPod,
+  };
+}
+
+function outputsOf(kind: string, id: string, inputs: KubernetesObject): object {
+  const [name, namespace] = id.split("/").reverse();
+  const metadata = { ...inputs.metadata, name, ...(namespace && { namespace }), uid: randomUUID() };
+  return { kind, ...inputs, metadata };
+}

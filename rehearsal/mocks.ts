@@ -1,0 +1,89 @@
+// Presents the local world to Pulumi's SDK: the program runs as it is, and its resources are made in the world.
+
+import * as pulumi from "@pulumi/pulumi";
+import { Unready } from "./party";
+import type { World } from "./world";
+
+export interface Registration {
+  type: string;
+  name: string;
+  id: string;
+  inputs: Record<string, unknown>;
+  outputs: object;
+  /** The URN and the id of an explicit provider. */
+  provider: string;
+}
+
+export interface StackOptions {
+  project: string;
+  stack: string;
+  organization: string;
+  /** The settings, as the engine hands them to a program: a text for each `project:key`. */
+  config: Record<string, string>;
+  onRegistered?(registration: Registration): void;
+}
+
+/**
+ * Runs the program as an update of an empty stack.
+ *
+ * @returns the stack's outputs, and what it registered, in the order in which the world made it.
+ * @throws Error with the message that the engine would print, when the program or a resource failed.
+ */
+export async function runProgram(
+  world: World,
+  { project, stack, organization, config, onRegistered = () => {} }: StackOptions,
+): Promise<{ outputs: Record<string, unknown>; registered: Registration[] }> {
+  const registered: Registration[] = [];
+  let failure: Error | undefined;
+
+  const mocks: pulumi.runtime.Mocks = {
+    async newResource({ type, name, inputs, provider }) {
+      try {
+        const kind = world.resources[type];
+        const { id, outputs } = kind
+          ? await kind.create(name, inputs)
+          : { id: `${name}-id`, outputs: inputs };
+        if (type !== "pulumi:pulumi:Stack") {
+          const registration = { type, name, id, inputs, outputs, provider: provider ?? "" };
+          registered.push(registration);
+          onRegistered(registration);
+        }
+        return { id, state: outputs };
+      } catch (error) {
+        // One failure comes back as many: every resource that waits for this one fails too.
+        failure ??= error instanceof Unready ? new Error(error.message) : (error as Error);
+        throw error;
+      }
+    },
+    call({ token, inputs }) {
+      const call = world.calls[token];
+      if (!call) throw new Error(`the local world does not answer ${token}`);
+      return call.answer(inputs);
+    },
+  };
+  await pulumi.runtime.setMocks(mocks, project, stack, false, organization);
+  pulumi.runtime.setAllConfig(config);
+
+  const quiet = (error: unknown) => {
+    failure ??= error as Error;
+  };
+  process.on("unhandledRejection", quiet);
+  try {
+    const program: () => Promise<Record<string, unknown>> = require("../index");
+    let outputs: Record<string, unknown> = {};
+    await pulumi.runtime.runInPulumiStack(async () => {
+      const declared = await program();
+      pulumi.output(declared).apply((values) => {
+        outputs = values;
+      });
+      return declared;
+    });
+    await pulumi.runtime.disconnect();
+    if (failure) throw failure;
+    return { outputs, registered };
+  } catch (error) {
+    throw failure ?? error;
+  } finally {
+    process.off("unhandledRejection", quiet);
+  }
+}

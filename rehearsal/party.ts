@@ -1,0 +1,46 @@
+// What a party of the local world offers to the two adapters: the resources that it keeps and the calls that it answers.
+
+export interface Party {
+  /** By Pulumi's type, such as `aws:iam/role:Role`. */
+  resources: Record<string, ResourceKind>;
+  /** By Pulumi's token, such as `aws:eks/getCluster:getCluster`. */
+  calls: Record<string, Call>;
+  /** What exists of the resources now, one name each. */
+  left(): string[];
+}
+
+export interface Call {
+  /** @throws Error in the words of the provider. */
+  answer(inputs: object): object;
+}
+
+export interface ResourceKind {
+  /** The inputs whose change makes another resource instead of changing this one, as paths. */
+  replaceOn: string[];
+  /** @throws Error in the words of the provider; Unready when the resource exists but is not what it should be. */
+  create(name: string, inputs: object): Promise<Resource>;
+  update(id: string, inputs: object): Promise<object>;
+  /** @returns the inputs as the party has them now, or undefined when the resource is gone. */
+  read(id: string): object | undefined;
+  delete(id: string): void;
+}
+
+export interface Resource {
+  id: string;
+  outputs: object;
+}
+
+/** A resource that was made and then failed, such as a Job: the engine keeps it, and the update fails. */
+export class Unready extends Error {
+  constructor(
+    readonly resource: Resource,
+    readonly reasons: string[],
+  ) {
+    super(reasons.join("\n"));
+  }
+}
+
+/** The suffix by which Pulumi tells the generations of a resource apart. */
+export function randomSuffix(): string {
+  return Math.random().toString(16).slice(2, 10).padEnd(8, "0");
+}

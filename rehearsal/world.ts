@@ -1,0 +1,97 @@
+// The local world: one AWS account, its EKS cluster and issuer, another cluster's issuer, and Pulumi Cloud.
+
+import { join } from "node:path";
+import { type Aws, startAws } from "./aws";
+import { openCertificateAuthority } from "./certificates";
+import { type ClusterIssuer, startIssuer } from "./issuer";
+import { type Kubernetes, startKubernetes } from "./kubernetes";
+import type { Party } from "./party";
+import { type PulumiCloud, type Runner, startPulumiCloud } from "./pulumiCloud";
+
+export interface WorldOptions {
+  /** The folder that `saveCertificateAuthority` has filled. */
+  folder: string | undefined;
+  region: string;
+  /** The cluster that exists already; undefined where the stack makes it. */
+  cluster: { name: string; hasOidcProvider: boolean } | undefined;
+  /** Those that exist beside `default`. */
+  namespaces?: string[];
+  runners?: Runner[];
+  /** Hears each line of a pod's log as it comes. */
+  onLog?(line: string): void;
+}
+
+export interface World {
+  aws: Aws;
+  kubernetes: Kubernetes;
+  pulumiCloud: PulumiCloud;
+  issuer: ClusterIssuer;
+  /** The issuer of a cluster that nobody registered. */
+  otherIssuer: ClusterIssuer;
+  /** What all parties together keep and answer. */
+  resources: Party["resources"];
+  calls: Party["calls"];
+  /** What exists, for each party. */
+  left(): { aws: string[]; kubernetes: string[]; pulumiCloud: string[] };
+  close(): Promise<void>;
+}
+
+/** Starts a world with nothing of the stack in it. Its servers listen on the loopback address alone. */
+export async function startWorld(options: WorldOptions): Promise<World> {
+  const authority = await openCertificateAuthority(options.folder);
+  const [issuer, otherIssuer, pulumiCloud] = await Promise.all([
+    startIssuer(authority),
+    startIssuer(authority),
+    startPulumiCloud(authority, { runners: options.runners ?? [] }),
+  ]);
+  const aws = startAws({ region: options.region, issuerUrl: issuer.url, cluster: options.cluster });
+  const kubernetes = startKubernetes({
+    issuer,
+    region: options.region,
+    namespaces: ["default", ...(options.namespaces ?? [])],
+    pulumiCloudUrl: pulumiCloud.url,
+    certificateAuthorityFile: join(options.folder ?? "", "ca.pem"),
+    onLog: options.onLog ?? (() => {}),
+  });
+
+  return {
+    aws,
+    kubernetes,
+    pulumiCloud,
+    issuer,
+    otherIssuer,
+    resources: { ...aws.resources, ...kubernetes.resources, ...oidcIssuerResource(pulumiCloud) },
+    calls: aws.calls,
+    left: () => ({
+      aws: aws.left(),
+      kubernetes: kubernetes.left(),
+      pulumiCloud: pulumiCloud.list().map(({ id }) => id),
+    }),
+    async close() {
+      await Promise.all([issuer.close(), otherIssuer.close(), pulumiCloud.close()]);
+    },
+  };
+}
+
+// What the pulumiservice provider adds to the API: pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
+function oidcIssuerResource(pulumiCloud: PulumiCloud): Party["resources"] {
+  type Registration = Parameters<PulumiCloud["register"]>[0];
+  return {
+    "pulumiservice:index:OidcIssuer": {
+      replaceOn: ["organization", "url"],
+      async create(name, inputs: Registration) {
+        const { id, registration } = await pulumiCloud.register(inputs).catch((error: Error) => {
+          throw new Error(
+            `error creating oidc issuer "${name}": failed to register oidc issuer '${inputs.name}': ${error.message}`,
+          );
+        });
+        return { id, outputs: registration };
+      },
+      async update(id, inputs: Registration) {
+        return pulumiCloud.update(id, inputs);
+      },
+      read: (id) => pulumiCloud.read(id),
+      delete: (id) => pulumiCloud.remove(id),
+    },
+  };
+}
