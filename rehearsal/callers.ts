@@ -10,6 +10,8 @@ export interface Answer {
 
 export interface Caller {
   name: string;
+  /** The setting that would keep it out of Pulumi Cloud, where one would. */
+  refusedBy?: string;
   pulumiCloud: Answer;
   role: Answer;
 }
@@ -59,7 +61,9 @@ export async function whoGetsIn(world: World): Promise<Caller[]> {
     caller("the pod itself", {}),
     caller("another service account", { serviceAccount: "another-service-account" }),
     caller("another namespace", { namespace: "another-namespace" }),
-    caller("another audience", {}, { audience: ["https://kubernetes.default.svc"] }),
+    caller("another audience", {}, { audience: ["https://kubernetes.default.svc"] }).then((answered) => {
+      return { ...answered, refusedBy: "audienceRule" };
+    }),
     caller("an expired token", {}, { expiresIn: -60 }),
     caller("a forged signature", {}, { forged: true }),
     caller("another cluster", {}, {}, world.otherIssuer),

@@ -91,27 +91,30 @@ function tell({ type, id }: Registration): void {
 }
 
 function showCallers(callers: Caller[]): void {
-  const rows = callers.map(({ name, pulumiCloud, role }) => [name, answer(pulumiCloud), answer(role)]);
-  const table = [["Who gets in", "Pulumi Cloud", "IAM role"], ...rows];
-  const widths = [0, 1].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)) + 2);
-  const line = (row: string[]) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join("")
-      .trimEnd();
+  const table = callers.map(({ name, pulumiCloud, role, refusedBy }) => {
+    const looser = pulumiCloud.allowed && refusedBy ? `; ${refusedBy} would refuse it` : "";
+    return {
+      cells: [name, answer(pulumiCloud) + looser, answer(role)],
+      in: pulumiCloud.allowed || role.allowed,
+    };
+  });
+  table.unshift({ cells: ["Who gets in", "Pulumi Cloud", "IAM role"], in: false });
+  const width = (column: number) => Math.max(...table.map(({ cells }) => cells[column]?.length ?? 0)) + 2;
+  const widths = [width(0), width(1), 0];
 
-  title(line(table[0] ?? []));
-  for (const [index, row] of rows.entries()) {
-    const gotIn = callers[index]?.pulumiCloud.allowed || callers[index]?.role.allowed;
-    say(paint(gotIn ? "green" : "dim", line(row)), "");
+  console.log();
+  for (const [index, row] of table.entries()) {
+    const line = row.cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("");
+    console.log(paint(index === 0 ? "bold" : row.in ? "green" : "dim", line.trimEnd()));
   }
 }
 
+// In the words of the other column, as far as there are any.
 function answer({ allowed, reason }: Answer): string {
-  const short = reason
-    .replace(/^no allow policy of the issuer matches; policy 1 \(allow\): /, "")
-    .replace(/ is '.*| https:.*/s, "");
-  return allowed ? "gets in" : `no: ${short}`;
+  if (allowed) return "gets in";
+  const claim = /\(allow\): (.+?) is '/.exec(reason)?.[1];
+  if (claim) return `no: the allow policy wants another ${claim.replaceAll("'", '"')}`;
+  return `no: ${reason.replace(/( does not verify|OIDC issuer)[: ].*/s, "$1").replace("has no", "has no such")}`;
 }
 
 function paint(format: "bold" | "dim" | "green" | "red", text: string): string {
@@ -122,8 +125,8 @@ function title(text: string): void {
   console.log(`\n${paint("bold", text)}`);
 }
 
-function say(text: string, indent = "  "): void {
-  console.log(indent + text);
+function say(text: string): void {
+  console.log(`  ${text}`);
 }
 
 rehearse().catch((error: Error) => {

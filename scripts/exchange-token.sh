@@ -21,23 +21,26 @@
 # Needs Bash 4.4, curl 7.84 and coreutils. The protocol is RFC 8693, as described at
 # https://www.pulumi.com/docs/administration/access-identity/oidc-client/
 
+set +o allexport # inherited, it would hand the functions below to the command
+
 if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
   printf 'exchange-token: needs Bash 4.4 or later, and this is %s: choose another image\n' "$BASH_VERSION" >&2
   exit 64
 fi
 
-readonly answer_limit=32768 # bytes, headers included; a token response has about one thousand
-readonly attempt_limit=20   # seconds
-
 # exchange_token COMMAND [ARG...]: exports the access token and its expiry, or exits.
 exchange_token() {
-  local - # options end with this function: an exported SHELLOPTS would carry them on to the command
-  set +axv -Eeuo pipefail # an inherited xtrace would print tokens, an inherited allexport pass them to curl
-  local LC_ALL=C IFS=$' \t\n'
+  # Options and variables end with this function: the command gets its environment as it was given.
+  local -
+  set +o xtrace +o verbose -Eeuo pipefail # an inherited xtrace would print tokens
+  local LC_ALL=C
 
+  local answer_limit=16384 # bytes with the headers; a token response has about one thousand
+  local attempt_limit=20   # seconds
   local url=${PULUMI_BACKEND_URL-https://api.pulumi.com}
   local retry_seconds=${PULUMI_TOKEN_RETRY_SECONDS-60}
-  local token_file=${PULUMI_OIDC_TOKEN_FILE-${AWS_WEB_IDENTITY_TOKEN_FILE-/var/run/secrets/eks.amazonaws.com/serviceaccount/token}}
+  local token_file=/var/run/secrets/eks.amazonaws.com/serviceaccount/token
+  token_file=${PULUMI_OIDC_TOKEN_FILE-${AWS_WEB_IDENTITY_TOKEN_FILE-$token_file}}
   check_settings "$@"
   while [[ $url == */ ]]; do url=${url%/}; done
 
@@ -67,7 +70,8 @@ exchange_token() {
 
 # check_settings COMMAND [ARG...]: exits with all that is wrong with the settings.
 check_settings() {
-  local problems=() scope_form='' port='(:[0-9]{1,5})?/*'
+  local problems=() scope=''
+  local hosts='https://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])' loopback='http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])'
   (($# > 0)) || problems+=('no command is given: entrypoint.sh COMMAND [ARG...]')
   type -P curl >/dev/null || problems+=('there is no curl: choose an image that has it')
 
@@ -75,18 +79,16 @@ check_settings() {
   check PULUMI_TOKEN_TYPE '^(personal|organization|team|runner)$' 'personal, organization, team or runner'
   # OAuth separates scopes by spaces: one that holds a space would ask for more than its name says.
   case ${PULUMI_TOKEN_TYPE-} in
-    personal) scope_form=user:LOGIN ;;
-    team | runner) scope_form=$PULUMI_TOKEN_TYPE:NAME ;;
-    organization) [[ -z ${PULUMI_TOKEN_SCOPE-} ]] || check PULUMI_TOKEN_SCOPE '^admin$' 'empty or admin for an organization token' ;;
+    personal) scope=user:LOGIN ;;
+    team | runner) scope=$PULUMI_TOKEN_TYPE:NAME ;;
+    organization) [[ ${PULUMI_TOKEN_SCOPE-} =~ ^(admin)?$ ]] || check PULUMI_TOKEN_SCOPE '^$' 'empty or admin' ;;
   esac
-  [[ -z $scope_form ]] ||
-    check PULUMI_TOKEN_SCOPE "^${scope_form%:*}:[^[:space:][:cntrl:]]+\$" "$scope_form for a $PULUMI_TOKEN_TYPE token, without spaces"
+  [[ -z $scope ]] || check PULUMI_TOKEN_SCOPE "^${scope%:*}:[^[:space:][:cntrl:]]+\$" "$scope, without spaces"
   check PULUMI_TOKEN_EXPIRATION '^[1-9][0-9]{0,8}$' 'a positive whole number of seconds'
   [[ ! -v PULUMI_TOKEN_RETRY_SECONDS ]] ||
     check PULUMI_TOKEN_RETRY_SECONDS '^[1-9][0-9]{0,5}$' 'a positive whole number of seconds'
   [[ ! -v PULUMI_BACKEND_URL ]] ||
-    check PULUMI_BACKEND_URL "^(https://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])|http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\]))$port\$" \
-      'https://HOST, or http://HOST on a loopback host'
+    check PULUMI_BACKEND_URL "^($hosts|$loopback)(:[0-9]{1,5})?/*\$" 'https://HOST, or http://HOST on a loopback host'
 
   ((${#problems[@]} == 0)) || fail 64 "${problems[@]}"
 }
@@ -96,7 +98,7 @@ check() {
   if [[ ! -v $1 ]]; then
     problems+=("$1 is not set; it must be $3")
   elif [[ ! ${!1} =~ $2 ]]; then
-    problems+=("$1 must be $3; it is '$(redacted "${!1/:\/\/*@/:\/\/...@}")'")
+    problems+=("$1 must be $3; it is '$(redacted "${!1/*@/...@}")'") # before @ there may be a password
   fi
 }
 
@@ -104,10 +106,11 @@ check() {
 read_id_token() {
   local name
   name="the id token's file '$(redacted "$token_file")'"
-  [[ -e $token_file ]] || fail 66 "$name does not exist: is the service account annotated, and was it when the pod was made?"
+  [[ -e $token_file ]] || fail 66 "$name does not exist: the service account must be annotated before the pod is made"
   [[ -f $token_file ]] || fail 66 "$name is no regular file"
   [[ -r $token_file ]] || fail 66 "$name cannot be read by user $EUID: set the pod's fsGroup"
-  read -r -t 10 -N "$answer_limit" id_token <"$token_file" || true
+  id_token=''
+  ! read -r -t 10 -N "$answer_limit" id_token <"$token_file" || fail 66 "$name has more than $answer_limit bytes"
   id_token=${id_token%"${id_token##*[![:space:]]}"}
   [[ -n $id_token ]] || fail 66 "$name is empty"
   [[ $id_token =~ ^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$ ]] || fail 66 "$name holds no JWT"
@@ -151,7 +154,7 @@ request() {
   [[ ! $head =~ ^HTTP/[0-9.]+\ ([0-9]{3})([^0-9]|$) ]] || status=${BASH_REMATCH[1]}
 
   if [[ $too_large == true ]]; then
-    [[ $status == [45]?? ]] || fail 76 "$url answers with more than $answer_limit bytes, which is no token response"
+    [[ $status == [45]?? ]] || fail 76 "$url answers with more than $answer_limit bytes: no token response"
   elif ((exit_code != 0)) && [[ $status != [345]?? ]]; then
     status=''
     problem=${answer:${#answer} > 500 ? ${#answer} - 500 : 0}
@@ -163,6 +166,8 @@ request() {
       51 | 60 | 77 | 83 | 90 | 91) fail 69 "$url cannot be trusted: $problem" ;;
       2 | 4 | 126 | 127) fail 69 "curl cannot do its work: $problem" ;;
     esac
+  elif [[ -z $status ]]; then
+    fail 76 "$url gives no HTTP answer"
   fi
 }
 
@@ -215,13 +220,13 @@ accept() {
     expires=$(timestamp "$((asked_at + BASH_REMATCH[0]))")
     export PULUMI_ACCESS_TOKEN_EXPIRES_AT=$expires
   fi
-  log "$PULUMI_ORG granted a $PULUMI_TOKEN_TYPE access token, valid until ${expires:-a time that the service does not tell}"
+  log "$PULUMI_ORG granted a $PULUMI_TOKEN_TYPE access token, valid until ${expires:-an unknown time}"
 }
 
-# Exits with what was refused, and what the issuer's policy had to match. Kubernetes keeps 2048 bytes of it.
+# Exits with what was refused, and what the allow policy had to match; of all that Kubernetes keeps 2048 bytes.
 refuse() {
   local -A json
-  local message audience='' index=0 payload expires='none'
+  local message payload audience index=0 expires=none
   parse_json "$body" || true
   message=$(server_message)
 
@@ -233,16 +238,19 @@ refuse() {
   parse_json "$payload" || true
   [[ ! ${json[/exp]-} =~ ^[1-9][0-9]{0,10}$ ]] || expires=$(timestamp "${json[/exp]}")
   audience=$(claim /aud)
-  while [[ -n ${json[/aud/$index]+set} ]]; do
-    audience+="${audience:+, }$(claim "/aud/$index")"
+  while [[ -n ${json[/aud/$index]+set} ]]; do # Kubernetes gives a list
+    audience="${audience#none}${audience:+ }$(claim "/aud/$index")"
     index=$((index + 1))
   done
 
   fail 77 "$(printable "$url" 150) refused the exchange: HTTP $status$message" \
-    "  asked for: organization $(printable "$PULUMI_ORG" 100), a $PULUMI_TOKEN_TYPE token, scope '$(printable "${PULUMI_TOKEN_SCOPE-}" 100)', $PULUMI_TOKEN_EXPIRATION s" \
-    "  id token: iss $(claim /iss), sub $(claim /sub), aud $(printable "${audience:-none}" 150)" \
-    "    namespace $(claim /kubernetes.io/namespace), service account $(claim /kubernetes.io/serviceaccount/name), expires $expires" \
-    "  The allow policy of the organization's OIDC issuer must match these; the stack's setting audienceRule decides whether aud is a rule."
+    "  asked for: organization $(printable "$PULUMI_ORG" 100), $PULUMI_TOKEN_TYPE token, $PULUMI_TOKEN_EXPIRATION s," \
+    "    scope '$(printable "${PULUMI_TOKEN_SCOPE-}" 150)'" \
+    "  id token: iss $(claim /iss), sub $(claim /sub)," \
+    "    aud $(printable "$audience" 150), namespace $(claim /kubernetes.io/namespace)," \
+    "    service account $(claim /kubernetes.io/serviceaccount/name), expires $expires" \
+    "  The allow policy of the OIDC issuer in $(printable "$PULUMI_ORG" 100) must match these;" \
+    "  the stack's setting audienceRule decides whether aud is a rule."
 }
 
 # claim POINTER: prints a value of the caller's `json` for a message.
