@@ -64,7 +64,9 @@ export function parseSettings(
   if (given.organizationAdmin === "false") delete given.organizationAdmin;
 
   const part = (ofToken: boolean) =>
-    Object.fromEntries(Object.entries(given).filter(([key]) => key in tokenSettings === ofToken));
+    Object.fromEntries(
+      Object.entries(given).filter(([key]) => Object.hasOwn(tokenSettings, key) === ofToken),
+    );
   const stack = stackSchema.safeParse(part(false), { reportInput: true });
   const token = tokenSchema.safeParse({ tokenType: "personal", ...part(true) }, { reportInput: true });
 
@@ -87,7 +89,7 @@ export function parseSettings(
 const STS_AUDIENCE = "sts.amazonaws.com";
 
 // In a pattern of the allow policy `*` is any run of characters, `?` zero or one and `.` exactly one; none can be
-// escaped: https://www.pulumi.com/docs/administration/access-identity/oidc-client/
+// escaped: https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/
 const NO_WILDCARDS = /^[^*?.]+$/;
 
 const text = (pattern: RegExp, expected: string) => z.string("must be a text").regex(pattern, expected);
@@ -126,11 +128,11 @@ const image = text(/^[a-z0-9][^\s@]*(@sha256:[0-9a-f]{64})?$/, "must be the name
   "must end in a version or a digest; without one the pod runs whatever was pushed last",
 );
 
-const BUILT_IN_RULES: Record<string, string> = {
-  '"kubernetes.io".namespace': "namespace",
-  '"kubernetes.io".serviceaccount.name': "serviceAccountName",
-  aud: "audienceRule",
-};
+const BUILT_IN_RULES = new Map([
+  ['"kubernetes.io".namespace', "namespace"],
+  ['"kubernetes.io".serviceaccount.name', "serviceAccountName"],
+  ["aud", "audienceRule"],
+]);
 
 const policyRules = json("must be an object").pipe(
   z.record(z.string(), z.unknown(), "must be an object").transform((rules, context) => {
@@ -139,7 +141,7 @@ const policyRules = json("must be an object").pipe(
 
     const patterns: Record<string, string> = {};
     for (const [claim, pattern] of Object.entries(rules)) {
-      const setting = BUILT_IN_RULES[claim];
+      const setting = BUILT_IN_RULES.get(claim);
       if (setting) refuse(claim, `may not replace the built-in rule, which ${setting} sets`, true);
       else if (typeof pattern !== "string") refuse(claim, "must be a text");
       else if (!/[^*?.]/.test(pattern))
@@ -370,10 +372,9 @@ function toProblems(issue: z.core.$ZodIssue, given: Record<string, string>): Pro
   if (issue.code === "unrecognized_keys") {
     return issue.keys.map((key) => ({
       setting: `${key} = ${JSON.stringify(given[key])}`,
-      reason:
-        key in tokenSettings
-          ? `does not go with tokenType ${tokenType}`
-          : `is no setting of this project, which has ${Object.keys(allSettings).join(", ")}`,
+      reason: Object.hasOwn(tokenSettings, key)
+        ? `does not go with tokenType ${tokenType}`
+        : `is no setting of this project, which has ${Object.keys(allSettings).join(", ")}`,
       remedy: `pulumi config rm ${key}`,
     }));
   }
@@ -382,7 +383,9 @@ function toProblems(issue: z.core.$ZodIssue, given: Record<string, string>): Pro
   const place = steps.map((step) => `[${JSON.stringify(step)}]`).join("");
   const schema = allSettings[key];
   const { example = "VALUE", element = "" } = (schema && help.get(schema)) ?? {};
-  const missing = key in tokenSettings ? `is not set; tokenType ${tokenType} needs it` : "is not set";
+  const missing = Object.hasOwn(tokenSettings, key)
+    ? `is not set; tokenType ${tokenType} needs it`
+    : "is not set";
   const remove = issue.code === "custom" && issue.params?.remove;
   const path = `${key}${place || element}`;
   return [

@@ -67,7 +67,7 @@ export function createOidcIssuer(args: OidcIssuerArgs): pulumiservice.OidcIssuer
 
 /**
  * Builds the allow policy: who gets an access token, and of what kind.
- * https://www.pulumi.com/docs/administration/access-identity/oidc-client/
+ * https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/
  *
  * @returns the policy as data. Every rule has to match; the quotes in a key keep the dot out of the path.
  */

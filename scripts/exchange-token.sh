@@ -19,7 +19,7 @@
 # 76 an answer that is no token response, 77 refused. After that the command's own.
 #
 # Needs Bash 4.4, curl 7.84 and coreutils. The protocol is RFC 8693, as described at
-# https://www.pulumi.com/docs/administration/access-identity/oidc-client/
+# https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/
 
 set +o allexport # inherited, it would hand the functions below to the command
 
@@ -49,9 +49,8 @@ exchange_token() {
   trap 'stop 143' TERM
   trap 'stop 130' INT
 
-  # +x: local variables inherit the export of a variable of that name.
-  local +x id_token='' body=''
-  local head='' status='' problem='' asked_at=0 deadline=$((SECONDS + retry_seconds)) step=1
+  local +x id_token='' # or, exported under the same name, curl would inherit it
+  local head='' body='' status='' problem='' asked_at=0 deadline=$((SECONDS + retry_seconds)) step=1
   while :; do
     read_id_token # on each attempt: the kubelet replaces it
     request
@@ -116,15 +115,14 @@ read_id_token() {
   [[ $id_token =~ ^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$ ]] || fail 66 "$name holds no JWT"
 }
 
-# Asks for the token once. Sets the caller's `status`, `head` and `body`, `asked_at` (seconds since 1970), or an empty
-# `status` and the `problem`. Exits when asking again cannot help.
+# Asks for the token once. Sets the caller's `status`, `head` and `body`, or an empty `status` and the `problem`, and
+# `asked_at` in seconds since 1970. Exits when asking again cannot help.
 request() {
-  local +x answer=''
-  local seconds=$((deadline - SECONDS)) exit_code=0 too_large=false
+  local answer='' seconds=$((deadline - SECONDS)) exit_code=0 too_large=false
   seconds=$((seconds < 1 ? 1 : seconds > attempt_limit ? attempt_limit : seconds))
   local arguments=(
     --disable # no .curlrc
-    --silent --show-error --globoff --include --suppress-connect-headers
+    --silent --show-error --no-buffer --globoff --include --suppress-connect-headers
     --proto "=${url%%:*}" --connect-timeout 10 --max-time "$seconds"
     --header 'Accept: application/json'
     --data-urlencode "audience=urn:pulumi:org:$PULUMI_ORG"
@@ -133,42 +131,52 @@ request() {
     --data-urlencode "requested_token_type=urn:pulumi:token-type:access_token:$PULUMI_TOKEN_TYPE"
     --data-urlencode "scope=${PULUMI_TOKEN_SCOPE-}"
     --data-urlencode "expiration=$PULUMI_TOKEN_EXPIRATION"
-    --data-urlencode subject_token@- # standard input: arguments can be seen by others
+    --data-urlencode subject_token@- # standard input: others can see arguments
   )
   [[ $url == https:* ]] || arguments+=(--noproxy '*') # a proxy would see the id token in clear
 
   printf -v asked_at '%(%s)T' -1
-  if read -r -t $((seconds + 5)) -N "$answer_limit" answer < <(
+  # Bounded here, since curl's --max-filesize lets a chunked answer through.
+  if read -r -t $((seconds + 2)) -N "$answer_limit" answer < <(
     exec curl "${arguments[@]}" "$url/api/oauth/token" 2>&1 < <(printf '%s' "$id_token")
   ); then
     too_large=true
     kill "$!" 2>/dev/null || true
   fi
   wait "$!" || exit_code=$?
-
-  answer=${answer//$'\r'/}
-  while [[ $answer =~ ^HTTP/[0-9.]+\ 1[0-9][0-9] && $answer == *$'\n\n'* ]]; do answer=${answer#*$'\n\n'}; done
-  head=${answer%%$'\n\n'*}
-  body=${answer:${#head}+2}
-  status=''
-  [[ ! $head =~ ^HTTP/[0-9.]+\ ([0-9]{3})([^0-9]|$) ]] || status=${BASH_REMATCH[1]}
+  split_answer
 
   if [[ $too_large == true ]]; then
     [[ $status == [45]?? ]] || fail 76 "$url answers with more than $answer_limit bytes: no token response"
   elif ((exit_code != 0)) && [[ $status != [345]?? ]]; then
     status=''
-    problem=${answer:${#answer} > 500 ? ${#answer} - 500 : 0}
-    problem=${problem##*curl: (}
-    problem=$(redacted "${problem%%$'\n'*}")
-    problem="${problem#*) } (curl exit code $exit_code)"
+    # Of a broken answer nothing is shown but what curl itself wrote behind it.
+    local end=${answer:${#answer} > 500 ? ${#answer} - 500 : 0} marker="curl: ($exit_code) "
+    problem="curl exit code $exit_code"
+    if [[ $end == *"$marker"* ]]; then
+      end=${end##*"$marker"}
+      problem="$(redacted "${end%%$'\n'*}") ($problem)"
+    fi
     case $exit_code in # curl's manual, "Exit codes"
       1 | 8) fail 76 "$url gives no HTTP answer: $problem" ;;
       51 | 60 | 77 | 83 | 90 | 91) fail 69 "$url cannot be trusted: $problem" ;;
       2 | 4 | 126 | 127) fail 69 "curl cannot do its work: $problem" ;;
     esac
+  elif [[ $head == "$answer" ]]; then
+    problem='the head of the answer breaks off'
   elif [[ -z $status ]]; then
     fail 76 "$url gives no HTTP answer"
   fi
+}
+
+# Splits the caller's `answer` into `head` and `body`, without interim answers, and reads the `status`.
+split_answer() {
+  answer=${answer//$'\r'/}
+  while [[ $answer =~ ^HTTP/[0-9.]+\ 1[0-9][0-9] && $answer == *$'\n\n'* ]]; do answer=${answer#*$'\n\n'}; done
+  head=${answer%%$'\n\n'*}
+  body=${answer:${#head}+2}
+  status=''
+  [[ $head == "$answer" || ! $head =~ ^HTTP/[0-9.]+\ ([0-9]{3})([^0-9]|$) ]] || status=${BASH_REMATCH[1]}
 }
 
 # pause CODE REASON: waits before the next attempt, or exits with CODE when too little time remains.
@@ -183,7 +191,7 @@ pause() {
   ((milliseconds < remaining)) || fail "$code" "$reason; gave up, since PULUMI_TOKEN_RETRY_SECONDS is $retry_seconds"
   remaining=$((remaining - milliseconds))
   milliseconds=$((milliseconds + RANDOM % (step * 1000 < remaining ? step * 1000 : remaining)))
-  step=$((step < 16 ? step * 2 : 16))
+  step=$((step < 4 ? step * 2 : 4)) # seconds
 
   local delay
   printf -v delay '%d.%03d' $((milliseconds / 1000)) $((milliseconds % 1000))
@@ -226,7 +234,7 @@ accept() {
 # Exits with what was refused, and what the allow policy had to match; of all that Kubernetes keeps 2048 bytes.
 refuse() {
   local -A json
-  local message payload audience index=0 expires=none
+  local message payload expires=none
   parse_json "$body" || true
   message=$(server_message)
 
@@ -237,43 +245,43 @@ refuse() {
   read -r -t 10 -N "$answer_limit" payload < <(printf '%s' "${payload//_//}" | base64 -d 2>/dev/null) || true
   parse_json "$payload" || true
   [[ ! ${json[/exp]-} =~ ^[1-9][0-9]{0,10}$ ]] || expires=$(timestamp "${json[/exp]}")
-  audience=$(claim /aud)
-  while [[ -n ${json[/aud/$index]+set} ]]; do # Kubernetes gives a list
-    audience="${audience#none}${audience:+ }$(claim "/aud/$index")"
-    index=$((index + 1))
-  done
 
-  fail 77 "$(printable "$url" 150) refused the exchange: HTTP $status$message" \
-    "  asked for: organization $(printable "$PULUMI_ORG" 100), $PULUMI_TOKEN_TYPE token, $PULUMI_TOKEN_EXPIRATION s," \
-    "    scope '$(printable "${PULUMI_TOKEN_SCOPE-}" 150)'" \
+  fail 77 "$(printable "$url" 100) refused the exchange: HTTP $status$message" \
+    "  asked for: organization $(printable "$PULUMI_ORG" 60), $PULUMI_TOKEN_TYPE token, $PULUMI_TOKEN_EXPIRATION s," \
+    "    scope '$(printable "${PULUMI_TOKEN_SCOPE-}" 100)'" \
     "  id token: iss $(claim /iss), sub $(claim /sub)," \
-    "    aud $(printable "$audience" 150), namespace $(claim /kubernetes.io/namespace)," \
+    "    aud $(claim /aud), namespace $(claim /kubernetes.io/namespace)," \
     "    service account $(claim /kubernetes.io/serviceaccount/name), expires $expires" \
-    "  The allow policy of the OIDC issuer in $(printable "$PULUMI_ORG" 100) must match these;" \
+    "  The allow policy of the OIDC issuer in $(printable "$PULUMI_ORG" 60) must match these;" \
     "  the stack's setting audienceRule decides whether aud is a rule."
 }
 
-# claim POINTER: prints a value of the caller's `json` for a message.
+# claim POINTER: prints a value of the caller's `json` for a message, or all of a list as Kubernetes' `aud` is one.
 claim() {
-  local value=${json[$1]-none}
-  printable "${value#\"}" 150
-}
-
-# Prints whatever error the caller's `json` holds (RFC 6749, section 5.2, and `message`, as Pulumi Cloud's API gives it).
-server_message() {
-  local name value
-  for name in error error_description message; do
-    value=${json[/$name]-}
-    [[ $value != \"?* ]] || printf ': %s' "$(redacted "${value#\"}")"
+  local value=${json[$1]-} index=0
+  while [[ -n ${json[$1/$index]+set} ]]; do
+    value+=" ${json[$1/$index]#\"}"
+    index=$((index + 1))
   done
+  value=${value#[\" ]}
+  printable "${value:-none}" 150
 }
 
-# redacted TEXT: prints it without anything that could be a token, printable, cut to 200 characters.
+# Prints whatever error the caller's `json` holds: OAuth's two (RFC 6749, section 5.2) and Pulumi Cloud's `message`.
+server_message() {
+  local name text=''
+  for name in error error_description message; do
+    [[ ${json[/$name]-} != \"?* ]] || text+=": ${json[/$name]#\"}"
+  done
+  redacted "$text"
+}
+
+# redacted TEXT: prints it without anything that could be a token, printable, cut to 250 characters.
 redacted() {
   local text=$1
   [[ -z ${id_token-} ]] || text=${text//"$id_token"/[redacted]}
   while [[ $text =~ [A-Za-z0-9_+=-]{40,} ]]; do text=${text//"${BASH_REMATCH[0]}"/[redacted]}; done
-  printable "$text" 200
+  printable "$text" 250
 }
 
 # printable TEXT LENGTH: prints one line of ASCII.

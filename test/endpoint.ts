@@ -1,0 +1,158 @@
+// A token endpoint on loopback that answers byte for byte as a test wants, however wrong that is.
+
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
+import { createServer as createTlsServer } from "node:tls";
+
+export interface TokenRequest {
+  /** The head as it came: request line and headers. */
+  head: string;
+  /** The fields of the form. */
+  form: URLSearchParams;
+  /** When it was complete, in milliseconds since 1970. */
+  arrivedAt: number;
+}
+
+/** Answers one request, or does not. */
+export type Answer = (socket: Socket, request: TokenRequest) => void | Promise<void>;
+
+export interface Endpoint {
+  url: string;
+  port: number;
+  /** Every request that arrived whole. */
+  requests: TokenRequest[];
+  /** How many connections were opened, whatever became of them. */
+  connections(): number;
+  /** Closes it together with its open connections. */
+  close(): Promise<void>;
+}
+
+/**
+ * Starts an endpoint on 127.0.0.1.
+ *
+ * @param answers answers for the first request, the second and so on; the last one serves all further requests.
+ * @param certificate key and certificate in PEM: the endpoint then speaks HTTPS.
+ * @returns the endpoint, listening.
+ */
+export async function startEndpoint(
+  answers: Answer | Answer[],
+  certificate?: { key: string; cert: string },
+): Promise<Endpoint> {
+  const requests: TokenRequest[] = [];
+  const sockets = new Set<Socket>();
+  let connections = 0;
+
+  const serve = async (socket: Socket) => {
+    // A client that gives up in the middle is what many tests are about.
+    socket.on("error", () => socket.destroy());
+    const request = await readRequest(socket);
+    if (!request) return;
+    requests.push(request);
+    const answer = Array.isArray(answers) ? (answers[requests.length - 1] ?? answers.at(-1)) : answers;
+    await answer?.(socket, request);
+  };
+  const server = certificate ? createTlsServer(certificate, serve) : createServer(serve);
+  server.on("connection", (socket: Socket) => {
+    connections += 1;
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+  });
+  server.on("tlsClientError", () => {});
+  server.listen(0, "127.0.0.1", 1024);
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+
+  return {
+    url: `${certificate ? "https" : "http"}://127.0.0.1:${port}`,
+    port,
+    requests,
+    connections: () => connections,
+    async close() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}
+
+/** Answers with a status, a body and headers of its own; `Content-Length` and `Connection: close` are added. */
+export function respond(
+  status: number,
+  body: string | Record<string, unknown>,
+  headers: Record<string, string> = {},
+): Answer {
+  const content = typeof body === "string" ? body : JSON.stringify(body);
+  const lines = Object.entries({
+    "Content-Type": "application/json",
+    "Content-Length": String(Buffer.byteLength(content)),
+    Connection: "close",
+    ...headers,
+  }).map(([name, value]) => `${name}: ${value}\r\n`);
+  return send(`HTTP/1.1 ${status} Status\r\n${lines.join("")}\r\n${content}`);
+}
+
+/** Answers with an access token, in the form of pulumi's sdk/go/common/apitype/oauth.go. */
+export function grant(accessToken: unknown, further: Record<string, unknown> = {}): Answer {
+  return respond(200, {
+    access_token: accessToken,
+    issued_token_type: "urn:pulumi:token-type:access_token:personal",
+    token_type: "token",
+    expires_in: 7200,
+    scope: "",
+    ...further,
+  });
+}
+
+/** Sends these bytes and closes the connection. */
+export function send(bytes: string | Buffer): Answer {
+  return (socket) => {
+    socket.end(bytes);
+  };
+}
+
+/** Sends these bytes, if any, and then nothing, with the connection open. */
+export function hang(bytes = ""): Answer {
+  return (socket) => {
+    if (bytes) socket.write(bytes);
+  };
+}
+
+/** Sends these bytes, if any, and breaks the connection with a reset. */
+export function reset(bytes = ""): Answer {
+  return (socket) => {
+    if (!bytes) socket.resetAndDestroy();
+    else socket.write(bytes, () => setTimeout(() => socket.resetAndDestroy(), 20));
+  };
+}
+
+/** Sends the beginning, and then the repeated bytes again and again, with a pause of `milliseconds` between. */
+export function drip(beginning: string, repeated: string | Buffer, milliseconds: number): Answer {
+  return async (socket) => {
+    socket.write(beginning);
+    while (!socket.destroyed) {
+      if (!socket.write(repeated)) await writable(socket);
+      await delay(milliseconds);
+    }
+  };
+}
+
+function writable(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    socket.once("drain", resolve);
+    socket.once("close", resolve);
+  });
+}
+
+async function readRequest(socket: Socket): Promise<TokenRequest | undefined> {
+  let text = "";
+  socket.setEncoding("latin1");
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
+    text += chunk;
+    const [head = "", body] = text.split("\r\n\r\n", 2);
+    const length = Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0);
+    if (body === undefined || body.length < length) continue;
+    return { head, form: new URLSearchParams(body), arrivedAt: Date.now() };
+  }
+  return undefined;
+}
