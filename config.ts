@@ -2,6 +2,7 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
+import { refusal } from "./refusal";
 
 export type Settings = z.output<typeof stackSchema> & {
   token: Token;
@@ -37,7 +38,7 @@ export function readSettings(): Settings {
 
   const list = problems.map(({ setting, reason, remedy }) => `  ${setting}: ${reason}\n      ${remedy}\n`);
   const count = problems.length === 1 ? "One setting" : `${problems.length} settings`;
-  throw new pulumi.RunError(
+  throw refusal(
     `${count} of stack ${pulumi.getStack()} must be mended; nothing was changed.\n\n${list.join("")}`,
   );
 }
@@ -134,21 +135,26 @@ const BUILT_IN_RULES = new Map([
   ["aud", "audienceRule"],
 ]);
 
+// A name that holds a dot is in quotes; without them it would be the path of another claim.
+const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
+
 const policyRules = json("must be an object").pipe(
   z.record(z.string(), z.unknown(), "must be an object").transform((rules, context) => {
     const refuse = (claim: string, message: string, remove = false) =>
       context.addIssue({ code: "custom", path: [claim], input: rules[claim], message, params: { remove } });
 
-    const patterns: Record<string, string> = {};
+    const patterns: [string, string][] = [];
     for (const [claim, pattern] of Object.entries(rules)) {
       const setting = BUILT_IN_RULES.get(claim);
       if (setting) refuse(claim, `may not replace the built-in rule, which ${setting} sets`, true);
+      else if (!CLAIM_PATH.test(claim))
+        refuse(claim, 'is no path of a claim, such as "kubernetes.io".pod.name', true);
       else if (typeof pattern !== "string") refuse(claim, "must be a text");
       else if (!/[^*?.]/.test(pattern))
         refuse(claim, "must hold a literal part: wildcards alone are no pattern");
-      else patterns[claim] = pattern;
+      else patterns.push([claim, pattern]);
     }
-    return patterns;
+    return Object.fromEntries(patterns);
   }),
 );
 
@@ -379,6 +385,8 @@ function toProblems(issue: z.core.$ZodIssue, given: Record<string, string>): Pro
     }));
   }
 
+  // A wrong type is an issue of the whole token.
+  const input = issue.code === "invalid_union" ? given.tokenType : issue.input;
   const [key = "", ...steps] = issue.path.map((step) => (typeof step === "symbol" ? String(step) : step));
   const place = steps.map((step) => `[${JSON.stringify(step)}]`).join("");
   const schema = allSettings[key];
@@ -390,8 +398,8 @@ function toProblems(issue: z.core.$ZodIssue, given: Record<string, string>): Pro
   const path = `${key}${place || element}`;
   return [
     {
-      setting: issue.input === undefined ? `${key}` : `${key}${place} = ${JSON.stringify(issue.input)}`,
-      reason: issue.input === undefined ? missing : issue.message,
+      setting: input === undefined ? `${key}` : `${key}${place} = ${JSON.stringify(input)}`,
+      reason: input === undefined ? missing : issue.message,
       remedy: remove
         ? `pulumi config rm --path '${path}'`
         : place || element

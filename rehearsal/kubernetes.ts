@@ -13,7 +13,7 @@ type ConfigMap = types.output.core.v1.ConfigMap;
 type Namespace = types.output.core.v1.Namespace;
 
 interface KubernetesObject {
-  metadata?: { name?: string; namespace?: string };
+  metadata?: { name?: string; namespace?: string; annotations?: Record<string, string> };
 }
 
 export interface KubernetesOptions {
@@ -40,6 +40,12 @@ export interface Pod {
   spec: PodSpec;
 }
 
+/** What the provider waits for once an object is there. */
+interface Waits<Kind> {
+  created?(object: Kind, resource: Resource): Promise<void>;
+  updated?(object: Kind, resource: Resource): Promise<void>;
+}
+
 const WEBHOOK_FOLDER = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
 
 /** Starts a cluster with the given namespaces and nothing in them. */
@@ -48,6 +54,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   const serviceAccounts = new Map<string, ServiceAccount>();
   const configMaps = new Map<string, ConfigMap>();
   const jobs = new Map<string, Job>();
+  const failedJobs = new Set<string>();
   let lastPod: Pod | undefined;
 
   const node = `ip-10-0-1-23.${options.region}.compute.internal`;
@@ -57,25 +64,28 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     kind: string,
     store: Map<string, Kind>,
     replaceOn: string[],
-    created: (object: Kind, resource: Resource) => Promise<void> = async () => {},
+    { created, updated }: Waits<Kind> = {},
   ) {
     return {
       replaceOn: ["metadata.name", "metadata.namespace", ...replaceOn],
-      async create(name: string, inputs: Kind) {
-        const namespace = inputs.metadata?.namespace ?? "default";
-        const objectName = inputs.metadata?.name ?? `${name}-${randomSuffix()}`;
+      check: named,
+      async create(name: string, program: Kind) {
+        const inputs = named(name, program);
+        const { name: objectName, namespace = "default" } = inputs.metadata ?? {};
         const id = `${namespace}/${objectName}`;
         if (!namespaces.has(namespace)) throw new Error(`namespaces "${namespace}" not found`);
         if (store.has(id)) throw new Error(`resource ${id} was not successfully created: it already exists`);
 
         store.set(id, inputs);
         const resource = { id, outputs: outputsOf(kind, id, inputs) };
-        await created(inputs, resource);
+        await created?.(inputs, resource);
         return resource;
       },
       async update(id: string, inputs: Kind) {
         store.set(id, inputs);
-        return outputsOf(kind, id, inputs);
+        const resource = { id, outputs: outputsOf(kind, id, inputs) };
+        await updated?.(inputs, resource);
+        return resource.outputs;
       },
       read: (id: string) => store.get(id),
       delete: (id: string) => void store.delete(id),
@@ -124,6 +134,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
     const spec = job.spec.template.spec;
     const fail = (reason: string) => {
+      failedJobs.add(resource.id);
       throw new Unready(resource, [
         `resource ${resource.id} was successfully created, but the Kubernetes API server reported that it failed to fully initialize or become live: ${reason}`,
       ]);
@@ -169,6 +180,14 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     );
   }
 
+  // A Job that has failed stays failed, and who waits for it later is not told why.
+  async function waitForJob(_job: Job, resource: Resource): Promise<void> {
+    if (!failedJobs.has(resource.id)) return;
+    throw new Unready(resource, [
+      `the Kubernetes API server reported that "${resource.id}" failed to fully initialize or become live: Job has failed`,
+    ]);
+  }
+
   return {
     resources: {
       "kubernetes:core/v1:Namespace": {
@@ -185,7 +204,10 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       },
       "kubernetes:core/v1:ServiceAccount": objects("ServiceAccount", serviceAccounts, []),
       "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps, ["data"]),
-      "kubernetes:batch/v1:Job": objects("Job", jobs, ["spec.template"], runJob),
+      "kubernetes:batch/v1:Job": objects("Job", jobs, ["spec.template"], {
+        created: runJob,
+        updated: waitForJob,
+      }),
     },
     calls: {},
     left: () => [
@@ -197,6 +219,27 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     lastPod: () => lastPod,
   };
 }
+
+// A generated name stays as long as the object does: pulumi/pulumi-kubernetes, provider/pkg/metadata/naming.go.
+function named<Kind extends KubernetesObject>(
+  name: string,
+  inputs: Kind,
+  before: KubernetesObject = {},
+): Kind {
+  const { metadata } = inputs;
+  if (metadata?.name !== undefined) return inputs;
+  const generated = before.metadata?.annotations?.[AUTONAMED] && before.metadata.name;
+  return {
+    ...inputs,
+    metadata: {
+      ...metadata,
+      name: generated ?? `${name}-${randomSuffix()}`,
+      annotations: { ...metadata?.annotations, [AUTONAMED]: "true" },
+    },
+  };
+}
+
+const AUTONAMED = "pulumi.com/autonamed";
 
 function outputsOf(kind: string, id: string, inputs: KubernetesObject): object {
   const [name, namespace] = id.split("/").reverse();

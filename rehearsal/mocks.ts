@@ -58,7 +58,12 @@ export async function runProgram(
     call({ token, inputs }) {
       const call = world.calls[token];
       if (!call) throw new Error(`the local world does not answer ${token}`);
-      return call.answer(inputs);
+      try {
+        return call.answer(inputs);
+      } catch (error) {
+        // Of a call that failed the SDK shows the `details`, as gRPC has them.
+        throw error instanceof Error ? Object.assign(error, { details: error.message }) : error;
+      }
     },
   };
   await pulumi.runtime.setMocks(mocks, project, stack, false, organization);
@@ -84,6 +89,8 @@ export async function runProgram(
   } catch (error) {
     throw failure ?? error;
   } finally {
+    // Node.js tells of a rejection that nobody handled a turn later.
+    await new Promise(setImmediate);
     process.off("unhandledRejection", quiet);
   }
 }

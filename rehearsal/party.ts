@@ -17,6 +17,12 @@ export interface Call {
 export interface ResourceKind {
   /** The inputs whose change makes another resource instead of changing this one, as paths. */
   replaceOn: string[];
+  /**
+   * What the provider makes of the program's inputs before it compares them, such as a name where there is none.
+   *
+   * @param before the inputs of the resource that is there already.
+   */
+  check?(name: string, inputs: object, before: object): object;
   /** @throws Error in the words of the provider; Unready when the resource exists but is not what it should be. */
   create(name: string, inputs: object): Promise<Resource>;
   update(id: string, inputs: object): Promise<object>;

@@ -184,14 +184,18 @@ function run(
       cwd: options.folder,
       env: options.environment,
       stdio: ["ignore", "pipe", "pipe"],
-      timeout: options.deadlineSeconds * 1000,
-      killSignal: "SIGKILL",
     });
+    // The timeout of `spawn` goes on when the program cannot start.
+    const deadline = setTimeout(() => child.kill("SIGKILL"), options.deadlineSeconds * 1000);
     createInterface({ input: child.stdout }).on("line", onLine);
     createInterface({ input: child.stderr }).on("line", onLine);
     child.once("error", (error) => {
+      clearTimeout(deadline);
       resolve({ exitCode: 128, log: [...log, `the container cannot start: ${error.message}`] });
     });
-    child.once("close", (code) => resolve({ exitCode: code ?? 137, log }));
+    child.once("close", (code) => {
+      clearTimeout(deadline);
+      resolve({ exitCode: code ?? 137, log });
+    });
   });
 }

@@ -112,7 +112,7 @@ function showCallers(callers: Caller[]): void {
 // In the words of the other column, as far as there are any.
 function answer({ allowed, reason }: Answer): string {
   if (allowed) return "gets in";
-  const claim = /\(allow\): (.+?) is '/.exec(reason)?.[1];
+  const claim = /\(allow\): (.+?) is ['[]/.exec(reason)?.[1];
   if (claim) return `no: the allow policy wants another ${claim.replaceAll("'", '"')}`;
   return `no: ${reason.replace(/( does not verify|OIDC issuer)[: ].*/s, "$1").replace("has no", "has no such")}`;
 }

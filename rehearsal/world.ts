@@ -1,12 +1,13 @@
 // The local world: one AWS account, its EKS cluster and issuer, another cluster's issuer, and Pulumi Cloud.
 
 import { join } from "node:path";
+import type { Runner } from "./authPolicy";
 import { type Aws, startAws } from "./aws";
 import { openCertificateAuthority } from "./certificates";
 import { type ClusterIssuer, startIssuer } from "./issuer";
 import { type Kubernetes, startKubernetes } from "./kubernetes";
 import type { Party } from "./party";
-import { type PulumiCloud, type Runner, startPulumiCloud } from "./pulumiCloud";
+import { type PulumiCloud, startPulumiCloud } from "./pulumiCloud";
 
 export interface WorldOptions {
   /** The folder that `saveCertificateAuthority` has filled. */
@@ -17,6 +18,8 @@ export interface WorldOptions {
   /** Those that exist beside `default`. */
   namespaces?: string[];
   runners?: Runner[];
+  /** How long the registration of an issuer takes; a second when left out. */
+  registrationMilliseconds?: number;
   /** Hears each line of a pod's log as it comes. */
   onLog?(line: string): void;
 }
@@ -42,7 +45,10 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   const [issuer, otherIssuer, pulumiCloud] = await Promise.all([
     startIssuer(authority),
     startIssuer(authority),
-    startPulumiCloud(authority, { runners: options.runners ?? [] }),
+    startPulumiCloud(authority, {
+      runners: options.runners ?? [],
+      registrationMilliseconds: options.registrationMilliseconds ?? 1000,
+    }),
   ]);
   const aws = startAws({ region: options.region, issuerUrl: issuer.url, cluster: options.cluster });
   const kubernetes = startKubernetes({

@@ -1,0 +1,436 @@
+// The program on Pulumi's own engine, with the local world as its providers.
+
+import assert from "node:assert/strict";
+import { appendFile, mkdtemp, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { before, describe, type TestContext, test } from "node:test";
+import { parse } from "yaml";
+import { whoGetsIn } from "../rehearsal/callers";
+import { serveProvider } from "../rehearsal/provider";
+import { startWorld, type World, type WorldOptions } from "../rehearsal/world";
+import {
+  ACCESS_TOKEN,
+  type Cli,
+  copyProject,
+  createProject,
+  missingCli,
+  type Outcome,
+  openCli,
+} from "./pulumiCli";
+
+const SETTINGS = {
+  "aws:region": "us-west-2",
+  clusterName: "my-cluster",
+  userLogin: "alice",
+  // A file-backed stack has no organization.
+  organization: "acme",
+};
+
+// No pod has such a name: the allow policy refuses every one.
+const DENY = { policyRules: { '"kubernetes.io".pod.name': "another-*" } };
+
+interface Stack {
+  world: World;
+  folder: string;
+  /** What the pods of the world have printed. */
+  log: string[];
+  pulumi(...args: string[]): Promise<Outcome>;
+  /** `pulumi up` without the preview in front of it. */
+  up(...args: string[]): Promise<Outcome>;
+}
+
+describe("the program on Pulumi's engine", { skip: missingCli }, () => {
+  let currentWorld: World;
+  let debugProviders: string;
+  before(async () => {
+    debugProviders = await serveProvider(() => currentWorld);
+  });
+
+  test("a preview of an empty stack announces the Job and makes nothing", async (t) => {
+    const { world, pulumi } = await emptyStack(t);
+    const before = world.left();
+
+    const { screen } = succeeded(await pulumi("preview"));
+    assert.match(screen, /Job runner create/);
+    assert.deepEqual(world.left(), before);
+  });
+
+  test("an update makes the stack, and its pod runs the command with an access token", async (t) => {
+    const { world, log, up, pulumi } = await emptyStack(t);
+
+    succeeded(await up());
+    assert.deepEqual(statuses(world), [200]);
+    assert.ok(log.includes("alice"), log.join("\n"));
+
+    const outputs = JSON.parse((await pulumi("stack", "output", "--json")).stdout);
+    assert.equal(outputs.issuerUrl, world.issuer.url);
+    assert.equal(outputs.serviceAccount, "default/pulumi-service-account");
+    assert.ok(world.left().aws.includes(outputs.roleArn.split("/")[1]));
+    assert.ok(world.left().kubernetes.includes(`default/${outputs.jobName}`));
+    assert.deepEqual(world.left().pulumiCloud, [outputs.oidcIssuerId]);
+  });
+
+  test("a second preview has no change", async (t) => {
+    const { pulumi } = await standingStack(t);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("a refresh finds no change, and leaves none behind", async (t) => {
+    const { pulumi } = await standingStack(t);
+    succeeded(await pulumi("refresh", "--yes", "--expect-no-changes"));
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("an organization token and an audience of one's own leave no change behind either", async (t) => {
+    const { pulumi } = await standingStack(t, {
+      userLogin: "",
+      tokenType: "organization",
+      tokenAudience: "urn:pulumi:org:acme",
+    });
+    succeeded(await pulumi("refresh", "--yes", "--expect-no-changes"));
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("a changed script replaces the ConfigMap and the Job, and nothing else", async (t) => {
+    const { world, folder, up } = await standingStack(t);
+    await appendFile(join(folder, "scripts", "exchange-token.sh"), "# changed\n");
+
+    const outcome = succeeded(await up());
+    assert.deepEqual(changes(outcome), ["runner replaced", "script replaced"]);
+    assert.deepEqual(statuses(world), [200, 200]);
+  });
+
+  test("another userLogin updates the issuer in place and runs the Job again", async (t) => {
+    const { world, log, pulumi, up } = await standingStack(t);
+    await pulumi("config", "set", "userLogin", "bob");
+
+    const outcome = succeeded(await up());
+    assert.deepEqual(changes(outcome), ["oidc-issuer updated", "runner replaced"]);
+    assert.equal(log.at(-1), "bob");
+    assert.deepEqual(statuses(world), [200, 200]);
+  });
+
+  test("another namespace moves service account, trust policy, rules and Job together", async (t) => {
+    const { world, pulumi, up } = await standingStack(t, {}, { namespaces: ["team-a"] });
+    await pulumi("config", "set", "namespace", "team-a");
+
+    const outcome = succeeded(await up());
+    assert.deepEqual(changes(outcome), [
+      "oidc-issuer updated",
+      "pulumi-oidc updated",
+      "runner replaced",
+      "script replaced",
+      "service-account replaced",
+    ]);
+    const namespaces = world.left().kubernetes.map((id) => id.split("/")[0]);
+    assert.deepEqual(new Set(namespaces), new Set(["team-a"]));
+    const [itself] = await whoGetsIn(world);
+    assert.ok(itself?.pulumiCloud.allowed && itself.role.allowed);
+
+    const [role = ""] = world.left().aws.filter((name) => name.startsWith("pulumi-oidc-"));
+    const before = await world.issuer.token({
+      namespace: "default",
+      serviceAccount: "pulumi-service-account",
+    });
+    assert.equal((await world.aws.assumeRoleWithWebIdentity(role, before)).allowed, false);
+    const [policy] = world.pulumiCloud.list()[0]?.registration.policies ?? [];
+    assert.equal(policy?.rules['"kubernetes.io".namespace'], "team-a");
+  });
+
+  test("a denied exchange fails the update with the script's reason on the screen", async (t) => {
+    const { world, up } = await emptyStack(t, DENY);
+
+    const { exitCode, screen } = await up();
+    assert.notEqual(exitCode, 0);
+    assert.match(screen, /refused the exchange: HTTP 400.*no allow policy of the issuer matches/s);
+    assert.match(screen, /'kubernetes\.io'\.pod\.name is 'runner-/);
+    assert.deepEqual(statuses(world), [400]);
+  });
+
+  test("without a mend a later update does not claim success", async (t) => {
+    const { world, up } = await emptyStack(t, DENY);
+    await up();
+
+    const { exitCode, screen } = await up();
+    assert.notEqual(exitCode, 0);
+    assert.match(screen, /Job has failed/);
+    assert.deepEqual(statuses(world), [400], "the same Job was waited for");
+  });
+
+  test("once the allow policy alone is mended, the next update runs the exchange again and passes", async (t) => {
+    const { world, pulumi, up } = await emptyStack(t, DENY);
+    await up();
+    await pulumi("config", "rm", "policyRules");
+
+    const outcome = succeeded(await up());
+    assert.deepEqual(changes(outcome), ["oidc-issuer updated", "runner replaced"]);
+    assert.deepEqual(statuses(world), [400, 200]);
+  });
+
+  test("up --replace '**::runner' runs the exchange again", async (t) => {
+    const { world, up } = await standingStack(t);
+
+    const outcome = succeeded(await up("--replace", "**::runner"));
+    assert.deepEqual(changes(outcome), ["runner replaced"]);
+    assert.deepEqual(statuses(world), [200, 200]);
+  });
+
+  test("an issuer that is replaced goes before its URL is registered again", async (t) => {
+    const { world, up } = await standingStack(t);
+
+    succeeded(await up("--replace", "**::oidc-issuer"));
+    assert.equal(world.left().pulumiCloud.length, 1);
+    assert.deepEqual(statuses(world), [200, 200]);
+  });
+
+  test("an issuer that somebody deleted is registered again, and the Job shows that it works", async (t) => {
+    const { world, up } = await standingStack(t);
+    for (const id of world.left().pulumiCloud) world.pulumiCloud.remove(id);
+
+    const outcome = succeeded(await up("--refresh"));
+    assert.ok(changes(outcome).includes("runner replaced"), outcome.screen);
+    assert.deepEqual(statuses(world), [200, 200]);
+  });
+
+  test("once the issuer's certificate is rotated exchanges fail, a preview shows it and an update mends it", async (t) => {
+    const { world, pulumi, up } = await standingStack(t);
+    const old = world.issuer.thumbprint();
+    await world.issuer.rotateCertificate();
+    const [itself] = await whoGetsIn(world);
+    assert.match(itself?.pulumiCloud.reason ?? "", /thumbprint \w+, which is not registered/);
+
+    const preview = succeeded(await pulumi("preview", "--diff"));
+    assert.ok(preview.screen.includes(`"${old}" => "${world.issuer.thumbprint()}"`), preview.screen);
+
+    const outcome = succeeded(await up());
+    assert.deepEqual(changes(outcome), ["oidc-issuer updated", "runner replaced"]);
+    const [afterwards] = await whoGetsIn(world);
+    assert.ok(afterwards?.pulumiCloud.allowed);
+  });
+
+  test("settings that are wrong stop preview and update with one message, and nothing is registered", async (t) => {
+    const stack = await emptyStack(t, { organization: "", userLogin: "", tokenExpirationSeconds: -5 });
+    await stopsCleanly(t, stack, [
+      /3 settings of stack dev must be mended/,
+      /organization: is not set/,
+      /userLogin: is not set/,
+      /pulumi config set tokenExpirationSeconds 7200/,
+    ]);
+  });
+
+  test("a cluster that does not exist stops preview and update with one message, and nothing is registered", async (t) => {
+    const stack = await emptyStack(t, { clusterName: "nowhere" });
+    await stopsCleanly(t, stack, [/The EKS cluster "nowhere" cannot be read in us-west-2: reading EKS/]);
+  });
+
+  test("a cluster without an IAM OIDC provider stops preview and update with one message", async (t) => {
+    const stack = await emptyStack(t, {}, { cluster: { name: "my-cluster", hasOidcProvider: false } });
+    await stopsCleanly(t, stack, [/pulumi config set createOidcProvider true/]);
+  });
+
+  test("destroy leaves nothing of the stack in AWS, Kubernetes and Pulumi Cloud", async (t) => {
+    const stack = await emptyStack(t, {
+      namespace: "runners",
+      createNamespace: true,
+      rolePolicyArns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
+    });
+    const before = stack.world.left();
+    succeeded(await stack.up());
+    assert.notDeepEqual(stack.world.left(), before);
+
+    succeeded(await stack.pulumi("destroy", "--yes"));
+    assert.deepEqual(stack.world.left(), before);
+  });
+
+  test("destroy keeps the IAM OIDC provider that createOidcProvider made, and nothing else", async (t) => {
+    const cluster = { name: "my-cluster", hasOidcProvider: false };
+    const { world, pulumi, up } = await emptyStack(t, { createOidcProvider: true }, { cluster });
+    succeeded(await up());
+    assert.deepEqual(statuses(world), [200]);
+
+    succeeded(await pulumi("destroy", "--yes"));
+    const { aws, ...others } = world.left();
+    const providers = aws.filter((name) => name !== "my-cluster");
+    assert.match(providers.join(), /^arn:aws:iam::\d+:oidc-provider\/127[^,]*$/);
+    assert.deepEqual(others, { kubernetes: [], pulumiCloud: [] });
+  });
+
+  test("a new cluster previews, comes up with its stack and goes with it", async (t) => {
+    const { world, pulumi, up } = await emptyStack(t, { createCluster: true }, { cluster: undefined });
+    succeeded(await pulumi("preview"));
+    succeeded(await up());
+    assert.deepEqual(statuses(world), [200]);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+
+    succeeded(await pulumi("destroy", "--yes"));
+    assert.deepEqual(world.left(), { aws: [], kubernetes: [], pulumiCloud: [] });
+  });
+
+  test("the state holds no token", async (t) => {
+    const { pulumi } = await standingStack(t);
+    const { stdout } = succeeded(await pulumi("stack", "export", "--show-secrets"));
+    assert.ok(stdout.includes("entrypoint.sh"));
+    assert.ok(!stdout.includes(ACCESS_TOKEN));
+    assert.doesNotMatch(stdout, /pul-[0-9a-f]{40}|eyJ[\w-]+\.[\w-]+\./);
+  });
+
+  for (const [cluster, settings, options] of [
+    ["an existing cluster", {}, {}],
+    ["a new cluster", { createCluster: true }, { cluster: undefined }],
+  ] as const) {
+    test(`nothing that a preview cannot know ends up in a text: ${cluster}`, async (t) => {
+      const { pulumi } = await emptyStack(t, settings, options);
+      const { stdout } = succeeded(await pulumi("preview", "--json"));
+      const { steps }: { steps: { newState: { inputs?: object } }[] } = JSON.parse(stdout);
+
+      const texts = steps.flatMap(({ newState }) => textsOf(newState.inputs));
+      assert.ok(texts.includes(UNKNOWN));
+      const spoiled = texts.filter((value) => value !== UNKNOWN && SPOILED.test(value));
+      assert.deepEqual(spoiled, []);
+    });
+  }
+
+  test("pulumi new asks for region, cluster and login, and for nothing else", async (t) => {
+    const { template } = parse(await readFile(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
+    assert.deepEqual(Object.keys(template.config), ["aws:region", "clusterName", "userLogin"]);
+
+    // Without an answer the default is saved, and what has none is left to the program to ask for.
+    const { cli, folder } = await newProject(t, "--stack", "prod", "-c", "organization=acme");
+    assert.deepEqual(await savedSettings(folder, "prod"), {
+      "aws:region": "us-west-2",
+      "other:organization": "acme",
+    });
+    const { screen } = await cli.pulumi(folder, "preview");
+    assert.match(
+      screen,
+      /2 settings of stack prod must be mended.*clusterName: is not set.*userLogin: is not set/s,
+    );
+  });
+
+  test("pulumi new makes a project that previews and rehearses at once, with nothing left of the example", async (t) => {
+    const settings = [
+      "aws:region=eu-central-1",
+      "clusterName=my-cluster",
+      "userLogin=carol",
+      "organization=acme",
+    ];
+    const { cli, folder } = await newProject(t, "--stack", "dev", ...settings.flatMap((s) => ["-c", s]));
+    assert.deepEqual(await savedSettings(folder, "dev"), {
+      "aws:region": "eu-central-1",
+      "other:clusterName": "my-cluster",
+      "other:userLogin": "carol",
+      "other:organization": "acme",
+    });
+    assert.ok(!(await readdir(folder)).includes(".git"));
+
+    succeeded(await cli.pulumi(folder, "preview"));
+    const { stdout } = succeeded(await cli.run(folder, "npm", "start"));
+    assert.match(stdout, /carol\n.*the pod itself +gets in/s);
+  });
+
+  async function emptyStack(
+    t: TestContext,
+    settings: object = {},
+    options: Partial<WorldOptions> = {},
+  ): Promise<Stack> {
+    const log: string[] = [];
+    const world = await openWorld(t, { ...options, onLog: (line) => log.push(line) });
+    const cli = await open(t);
+    const folder = await createProject(cli, { ...SETTINGS, ...settings });
+    const pulumi = (...args: string[]) => cli.pulumi(folder, ...args);
+    return { world, folder, log, pulumi, up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args) };
+  }
+
+  async function standingStack(...options: Parameters<typeof emptyStack>): Promise<Stack> {
+    const stack = await emptyStack(...options);
+    succeeded(await stack.up());
+    return stack;
+  }
+
+  // As a user gets it: the template is a clone, which has what git keeps of the project.
+  async function newProject(t: TestContext, ...args: string[]): Promise<{ cli: Cli; folder: string }> {
+    await openWorld(t);
+    const cli = await open(t);
+    const repository = await copyProject(cli, []);
+    const author = ["-c", "user.name=author", "-c", "user.email=author@example.com"];
+    succeeded(await cli.run(repository, "git", "init", "--quiet"));
+    succeeded(await cli.run(repository, "git", "add", "--all"));
+    succeeded(await cli.run(repository, "git", ...author, "commit", "--quiet", "--message", "template"));
+    const clone = join(cli.folder, "clone");
+    succeeded(await cli.run(cli.folder, "git", "clone", "--quiet", repository, clone));
+
+    const folder = await mkdtemp(join(cli.folder, "new-"));
+    succeeded(await cli.pulumi(folder, "new", clone, "--name", "other", "--yes", ...args));
+    return { cli, folder };
+  }
+
+  async function openWorld(t: TestContext, options: Partial<WorldOptions> = {}): Promise<World> {
+    const cluster = { name: "my-cluster", hasOidcProvider: true };
+    const folder = process.env.REHEARSAL_FOLDER;
+    currentWorld = await startWorld({ folder, region: "us-west-2", cluster, ...options });
+    t.after(currentWorld.close);
+    return currentWorld;
+  }
+
+  async function open(t: TestContext): Promise<Cli> {
+    const cli = await openCli(debugProviders);
+    t.after(cli.remove);
+    return cli;
+  }
+
+  async function stopsCleanly(
+    t: TestContext,
+    { world, pulumi, up }: Stack,
+    messages: RegExp[],
+  ): Promise<void> {
+    // The SDK prints what a provider throws; the engine hears of it too.
+    t.mock.method(console, "error", () => {});
+    const before = world.left();
+    for (const command of [() => pulumi("preview"), () => up()]) {
+      const started = performance.now();
+      const { exitCode, screen } = await command();
+      assert.ok(performance.now() - started < 12_000, "took too long");
+      assert.notEqual(exitCode, 0);
+      for (const message of messages) assert.match(screen, message);
+      assert.equal(screen.split("Diagnostics:")[1]?.match(/error:/g)?.length, 1, screen);
+      assert.doesNotMatch(screen, /^\s+at /m);
+    }
+    assert.deepEqual(world.left(), before);
+    const { stdout } = await pulumi("stack", "export");
+    const resources: { type: string }[] = JSON.parse(stdout).deployment.resources ?? [];
+    // The engine's own remain: the stack and, once something was read, the default provider of AWS.
+    const registered = resources.filter(({ type }) => !type.startsWith("pulumi:"));
+    assert.deepEqual(registered, []);
+  }
+});
+
+// How @pulumi/pulumi's rpc.ts hands on what is not known yet.
+const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
+
+const SPOILED = new RegExp(`${UNKNOWN}|Output<|\\[object |\\bundefined\\b`);
+
+function succeeded(outcome: Outcome): Outcome {
+  assert.equal(outcome.exitCode, 0, outcome.screen);
+  return outcome;
+}
+
+/** What an update did, such as `runner replaced`. */
+function changes({ screen }: Outcome): string[] {
+  const lines = screen.matchAll(/^ \S+ +\S+ (\S+) (created|updated|replaced|deleted) \(/gm);
+  return [...lines].map(([, name, change]) => `${name} ${change}`).sort();
+}
+
+function statuses(world: World): number[] {
+  return world.pulumiCloud.exchanges.map(({ status }) => status);
+}
+
+async function savedSettings(folder: string, stack: string): Promise<unknown> {
+  return parse(await readFile(join(folder, `Pulumi.${stack}.yaml`), "utf8")).config;
+}
+
+/** Every text in the value, the keys of its objects too. */
+function textsOf(value: unknown): string[] {
+  if (typeof value === "string") return [value];
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([key, element]) => [key, ...textsOf(element)]);
+}

@@ -1,0 +1,109 @@
+// Drives the Pulumi CLI, with a state and a home of its own in a temporary folder.
+
+import { spawn, spawnSync } from "node:child_process";
+import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { homedir, tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { stringify } from "yaml";
+
+export interface Outcome {
+  exitCode: number | null;
+  stdout: string;
+  /** Standard output, then standard error. */
+  screen: string;
+}
+
+export interface Cli {
+  /** Temporary: state, home and projects are in it. */
+  folder: string;
+  /** Runs a program in the environment of the CLI. */
+  run(cwd: string, program: string, ...args: string[]): Promise<Outcome>;
+  /** Runs `pulumi` in the folder of a project, such as `pulumi(folder, "up", "--yes")`. */
+  pulumi(cwd: string, ...args: string[]): Promise<Outcome>;
+  remove(): Promise<void>;
+}
+
+/** The access token of whoever runs the CLI here: what must never be seen again. */
+export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
+
+/** Why nothing here can run, and what to do about it; false where the CLI is there. */
+export const missingCli =
+  spawnSync("pulumi", ["version"]).error !== undefined &&
+  "there is no pulumi on PATH: install it as https://www.pulumi.com/docs/install/ says";
+
+/**
+ * Makes a file-backed state with no stack in it.
+ *
+ * @param debugProviders PULUMI_DEBUG_PROVIDERS: the providers that run already.
+ * @param temporary TMPDIR, where the SDK caches what it has compiled; the user's when left out.
+ */
+export async function openCli(debugProviders: string, temporary = tmpdir()): Promise<Cli> {
+  const folder = await mkdtemp(join(tmpdir(), "pulumi-"));
+  const state = join(folder, "state");
+  await mkdir(state);
+  // Nothing else of the environment: a profile or a backend of the user's would change what is seen.
+  const { PATH, NODE_EXTRA_CA_CERTS, npm_config_cache = join(homedir(), ".npm") } = process.env;
+  const env = {
+    PATH,
+    NODE_EXTRA_CA_CERTS,
+    npm_config_cache,
+    npm_config_prefer_offline: "true",
+    npm_config_audit: "false",
+    HOME: folder,
+    TMPDIR: temporary,
+    PULUMI_HOME: join(folder, "home"),
+    PULUMI_ACCESS_TOKEN: ACCESS_TOKEN,
+    PULUMI_BACKEND_URL: `file://${state}`,
+    PULUMI_CONFIG_PASSPHRASE: "passphrase",
+    PULUMI_DEBUG_PROVIDERS: debugProviders,
+    PULUMI_NODEJS_TRANSPILE_ONLY: "true",
+    PULUMI_SKIP_UPDATE_CHECK: "true",
+  };
+
+  async function run(cwd: string, program: string, ...args: string[]): Promise<Outcome> {
+    const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+    const exit = new Promise<number | null>((resolve, reject) => {
+      child.once("error", reject);
+      child.once("close", resolve);
+    });
+    const [stdout, stderr, exitCode] = await Promise.all([text(child.stdout), text(child.stderr), exit]);
+    return { exitCode, stdout, screen: stdout + stderr };
+  }
+
+  return {
+    folder,
+    run,
+    pulumi: (cwd, ...args) => run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
+    remove: () => rm(folder, { recursive: true, force: true }),
+  };
+}
+
+/**
+ * Copies the program, without the rehearsal, the tests and the pipeline that it must not need, and makes a stack.
+ *
+ * @param config the settings of the stack; bare keys are the project's.
+ * @param stack its name.
+ * @returns the project's folder.
+ */
+export async function createProject(
+  cli: Cli,
+  config: Record<string, unknown>,
+  stack = "dev",
+): Promise<string> {
+  const folder = await copyProject(cli, ["rehearsal", "test", ".ci", ".github"]);
+  await symlink(join(PROJECT, "node_modules"), join(folder, "node_modules"));
+  await writeFile(join(folder, `Pulumi.${stack}.yaml`), stringify({ config }));
+  await cli.pulumi(folder, "stack", "init", stack);
+  return folder;
+}
+
+/** Copies what a clone of the project has, but for what is left out. */
+export async function copyProject(cli: Cli, leftOut: string[]): Promise<string> {
+  const folder = await mkdtemp(join(cli.folder, "project-"));
+  const paths = ["node_modules", ".git", ...leftOut].map((name) => join(PROJECT, name));
+  await cp(PROJECT, folder, { recursive: true, filter: (path) => !paths.includes(path) });
+  return folder;
+}
+
+const PROJECT = join(__dirname, "..");
