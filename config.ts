@@ -1,10 +1,10 @@
 // The stack's settings: read once, validated as a whole, handed on as plain typed data.
 
 import * as pulumi from "@pulumi/pulumi";
-import { z } from "zod";
+import * as v from "valibot";
 import { refusal } from "./refusal";
 
-export type Settings = z.output<typeof stackSchema> & {
+export type Settings = v.InferOutput<typeof stackSchema> & {
   token: Token;
   /** The scope that the token exchange asks for, such as `user:LOGIN`. */
   tokenScope: string;
@@ -16,7 +16,7 @@ export type Settings = z.output<typeof stackSchema> & {
 };
 
 /** Whose access token the pods get. */
-export type Token = z.output<typeof tokenSchema>;
+export type Token = v.InferOutput<typeof tokenSchema>;
 
 /** What is wrong with one setting, and the command that mends it. */
 export interface Problem {
@@ -64,23 +64,23 @@ export function parseSettings(
   // The default, which reaches every token type, is no wish for another one.
   if (given.organizationAdmin === "false") delete given.organizationAdmin;
 
-  const part = (ofToken: boolean) =>
-    Object.fromEntries(
-      Object.entries(given).filter(([key]) => Object.hasOwn(tokenSettings, key) === ofToken),
-    );
-  const stack = stackSchema.safeParse(part(false), { reportInput: true });
-  const token = tokenSchema.safeParse({ tokenType: "personal", ...part(true) }, { reportInput: true });
+  const stack = v.safeParse(stackSchema, given);
+  const token = v.safeParse(tokenSchema, { tokenType: "personal", ...given });
 
-  const issues = [...(stack.error?.issues ?? []), ...(token.error?.issues ?? [])];
-  const problems = [...issues.flatMap((issue) => toProblems(issue, given)), ...conflicts(given)];
+  const issues = [...(stack.issues ?? []), ...(token.issues ?? [])];
+  const problems = [
+    ...issues.map((issue) => toProblem(issue, given)),
+    ...surplus(given),
+    ...conflicts(given),
+  ];
   if (!stack.success || !token.success || problems.length > 0) return { problems };
 
   const settings = {
-    ...stack.data,
-    token: token.data,
-    tokenScope: scopeOf(token.data),
-    issuerName: stack.data.issuerName ?? `eks-${stack.data.clusterName}`,
-    audienceRule: stack.data.audienceRule ?? stack.data.tokenAudience !== STS_AUDIENCE,
+    ...stack.output,
+    token: token.output,
+    tokenScope: scopeOf(token.output),
+    issuerName: stack.output.issuerName ?? `eks-${stack.output.clusterName}`,
+    audienceRule: stack.output.audienceRule ?? stack.output.tokenAudience !== STS_AUDIENCE,
     awsRegion: config["aws:region"],
     awsProfile: config["aws:profile"],
   };
@@ -93,23 +93,21 @@ const STS_AUDIENCE = "sts.amazonaws.com";
 // escaped: https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/
 const NO_WILDCARDS = /^[^*?.]+$/;
 
-const text = (pattern: RegExp, expected: string) => z.string("must be a text").regex(pattern, expected);
+const text = (pattern: RegExp, expected: string) =>
+  v.pipe(v.string("must be a text"), v.regex(pattern, expected));
 
-const flag = text(/^(true|false)$/, "must be true or false").transform((value) => value === "true");
+const flag = v.pipe(
+  v.picklist(["true", "false"], "must be true or false"),
+  v.transform((value) => value === "true"),
+);
 
-const seconds = text(/^[1-9][0-9]{0,8}$/, "must be a whole number of seconds, at least 1").transform(Number);
+const seconds = v.pipe(
+  text(/^[1-9][0-9]{0,8}$/, "must be a whole number of seconds, at least 1"),
+  v.transform(Number),
+);
 
-const json = (expected: string) =>
-  z.string().transform((value, context): unknown => {
-    try {
-      return JSON.parse(value);
-    } catch {
-      context.addIssue({ code: "custom", message: expected });
-      return z.NEVER;
-    }
-  });
-
-const list = (element: z.ZodType<string>) => json("must be a list").pipe(z.array(element, "must be a list"));
+const list = (element: v.GenericSchema<string>) =>
+  v.pipe(v.string(), v.parseJson({}, "must be a list"), v.array(element, "must be a list"));
 
 // https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names
 const kubernetesName = text(
@@ -122,11 +120,29 @@ const policyArn = text(
   "must be the ARN of an IAM policy",
 );
 
+const policyArns = v.pipe(
+  list(policyArn),
+  v.check((arns) => new Set(arns).size === arns.length, "must not name a policy twice"),
+);
+
+const thumbprint = text(
+  /^[0-9a-f]{64}$/,
+  "must be a SHA-256: 64 lower-case hexadecimal digits without colons",
+);
+
+const command = v.pipe(
+  list(text(/^[^\0]*$/, "must not hold a null character")),
+  v.check(([program = ""]) => program !== "", "must name a program"),
+);
+
 const audience = text(/^[^\s*?]+$/, "must be without spaces and the allow policy's wildcards * and ?");
 
-const image = text(/^[a-z0-9][^\s@]*(@sha256:[0-9a-f]{64})?$/, "must be the name of an image").refine(
-  (name) => /@|:(?!latest$)[\w][\w.-]*$/.test(name),
-  "must end in a version or a digest; without one the pod runs whatever was pushed last",
+const image = v.pipe(
+  text(/^[a-z0-9][^\s@]*(@sha256:[0-9a-f]{64})?$/, "must be the name of an image"),
+  v.regex(
+    /@|:(?!latest$)[\w][\w.-]*$/,
+    "must end in a version or a digest; without one the pod runs whatever was pushed last",
+  ),
 );
 
 const BUILT_IN_RULES = new Map([
@@ -138,87 +154,103 @@ const BUILT_IN_RULES = new Map([
 // A name that holds a dot is in quotes; without them it would be the path of another claim.
 const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
 
-const policyRules = json("must be an object").pipe(
-  z.record(z.string(), z.unknown(), "must be an object").transform((rules, context) => {
-    const refuse = (claim: string, message: string, remove = false) =>
-      context.addIssue({ code: "custom", path: [claim], input: rules[claim], message, params: { remove } });
-
+const policyRules = v.pipe(
+  v.string(),
+  v.parseJson({}, "must be an object"),
+  // v.record would drop a claim named `constructor` without a word, and the policy would demand less.
+  v.custom<Record<string, unknown>>(
+    (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+    "must be an object",
+  ),
+  v.rawTransform(({ dataset: { value: rules }, addIssue }) => {
     const patterns: [string, string][] = [];
     for (const [claim, pattern] of Object.entries(rules)) {
-      const setting = BUILT_IN_RULES.get(claim);
-      if (setting) refuse(claim, `may not replace the built-in rule, which ${setting} sets`, true);
+      const refuse = (origin: "key" | "value", message: string) =>
+        addIssue({
+          input: pattern,
+          message,
+          path: [{ type: "object", origin, input: rules, key: claim, value: pattern }],
+        });
+      const owner = BUILT_IN_RULES.get(claim);
+      if (owner) refuse("key", `may not replace the built-in rule, which ${owner} sets`);
       else if (!CLAIM_PATH.test(claim))
-        refuse(claim, 'is no path of a claim, such as "kubernetes.io".pod.name', true);
-      else if (typeof pattern !== "string") refuse(claim, "must be a text");
+        refuse("key", 'is no path of a claim, such as "kubernetes.io".pod.name');
+      else if (typeof pattern !== "string") refuse("value", "must be a text");
       else if (!/[^*?.]/.test(pattern))
-        refuse(claim, "must hold a literal part: wildcards alone are no pattern");
+        refuse("value", "must hold a literal part: wildcards alone are no pattern");
       else patterns.push([claim, pattern]);
     }
     return Object.fromEntries(patterns);
   }),
 );
 
-const apiUrl = z.string().transform((value, context) => {
-  const url = URL.canParse(value) ? new URL(value) : undefined;
-  const loopback = url && /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(url.hostname);
-  const secure = url && (url.protocol === "https:" || (url.protocol === "http:" && loopback));
-  if (secure && url.href === `${url.origin}/`) return url.origin;
-  context.addIssue({ code: "custom", message: "must be https://HOST, or http://HOST on a loopback host" });
-  return z.NEVER;
-});
+const apiUrl = v.pipe(
+  v.string(),
+  v.check(isApiUrl, "must be https://HOST, or http://HOST on a loopback host"),
+  v.transform((url) => new URL(url).origin),
+);
+
+function isApiUrl(value: string): boolean {
+  if (!URL.canParse(value)) return false;
+  const { protocol, hostname, href, origin } = new URL(value);
+  const loopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname);
+  return href === `${origin}/` && (protocol === "https:" || (protocol === "http:" && loopback));
+}
 
 // What the README says of a setting, and what an error suggests: `example` is a value for `pulumi config set`,
 // `element` the place in a list or object that it goes to.
-const help = z.registry<{ description: string; example: string; element?: string }>();
+type Help = { description: string; example: string; element?: string };
+
+type Setting = v.SchemaWithPipe<readonly [v.GenericSchema<unknown>, v.MetadataAction<unknown, Help>]>;
+
+const setting = <Schema extends v.GenericSchema<string | undefined, unknown>>(schema: Schema, help: Help) =>
+  v.pipe(schema, v.metadata(help));
 
 const tokenSettings = {
-  tokenType: z
-    .enum(["personal", "organization", "team", "runner"], "must be personal, organization, team or runner")
-    .default("personal")
-    .register(help, {
-      description: "Type of the access token: `personal`, `organization`, `team` or `runner`",
-      example: "personal",
-    }),
-  userLogin: text(/^\w[\w.@+-]*$/, "must be the login of a Pulumi user").register(help, {
+  // `tokenSchema` does the checking.
+  tokenType: setting(v.optional(v.picklist(["personal", "organization", "team", "runner"]), "personal"), {
+    description: "Type of the access token: `personal`, `organization`, `team` or `runner`",
+    example: "TYPE",
+  }),
+  userLogin: setting(text(/^\w[\w.@+-]*$/, "must be the login of a Pulumi user"), {
     description: "The user of a personal token",
     example: "LOGIN",
   }),
-  teamName: text(/^[^\s:]+$/, "must be the name of a team, without spaces and colons")
-    .regex(
-      NO_WILDCARDS,
-      "must not hold *, ? or .: the allow policy reads them as wildcards, and lets other teams in",
-    )
-    .register(help, { description: "The team of a team token", example: "TEAM" }),
-  runnerId: text(/^[\w-]+$/, "must be the id of a deployment runner").register(help, {
+  teamName: setting(
+    v.pipe(
+      text(/^[^\s:]+$/, "must be the name of a team, without spaces and colons"),
+      v.regex(
+        NO_WILDCARDS,
+        "must not hold *, ? or .: the allow policy reads them as wildcards, and lets other teams in",
+      ),
+    ),
+    { description: "The team of a team token", example: "TEAM" },
+  ),
+  runnerId: setting(text(/^[\w-]+$/, "must be the id of a deployment runner"), {
     description: "The deployment runner of a runner token: its id, which the allow policy names",
     example: "ID",
   }),
-  runnerName: text(
-    /^[^\s:]+$/,
-    "must be the name of a deployment runner, without spaces and colons",
-  ).register(help, {
-    description: "The deployment runner of a runner token: its name, which the scope names",
-    example: "NAME",
-  }),
-  organizationAdmin: flag.default(false).register(help, {
+  runnerName: setting(
+    text(/^[^\s:]+$/, "must be the name of a deployment runner, without spaces and colons"),
+    {
+      description: "The deployment runner of a runner token: its name, which the scope names",
+      example: "NAME",
+    },
+  ),
+  organizationAdmin: setting(v.optional(flag, "false"), {
     description: "Let an organization token hold admin permission",
     example: "true",
   }),
 };
 
-const tokenType = <Type extends string>(type: Type) => z.literal(type);
-
-const tokenSchema = z.discriminatedUnion(
+const tokenSchema = v.variant(
   "tokenType",
   [
-    z.strictObject({ tokenType: tokenType("personal"), userLogin: tokenSettings.userLogin }),
-    z.strictObject({
-      tokenType: tokenType("organization"),
-      organizationAdmin: tokenSettings.organizationAdmin,
-    }),
-    z.strictObject({ tokenType: tokenType("team"), teamName: tokenSettings.teamName }),
-    z.strictObject({
-      tokenType: tokenType("runner"),
+    v.object({ tokenType: v.literal("personal"), userLogin: tokenSettings.userLogin }),
+    v.object({ tokenType: v.literal("organization"), organizationAdmin: tokenSettings.organizationAdmin }),
+    v.object({ tokenType: v.literal("team"), teamName: tokenSettings.teamName }),
+    v.object({
+      tokenType: v.literal("runner"),
       runnerId: tokenSettings.runnerId,
       runnerName: tokenSettings.runnerName,
     }),
@@ -227,107 +259,98 @@ const tokenSchema = z.discriminatedUnion(
 );
 
 const stackSettings = {
-  clusterName: text(/^[0-9A-Za-z][\w-]{0,99}$/, "must be the name of an EKS cluster").register(help, {
+  clusterName: setting(text(/^[0-9A-Za-z][\w-]{0,99}$/, "must be the name of an EKS cluster"), {
     description: "The EKS cluster; with `createCluster`, the new one's name",
     example: "CLUSTER",
   }),
-  createCluster: flag.default(false).register(help, {
+  createCluster: setting(v.optional(flag, "false"), {
     description: "Make a small EKS cluster instead of reading an existing one",
     example: "true",
   }),
-  createOidcProvider: flag.default(false).register(help, {
+  createOidcProvider: setting(v.optional(flag, "false"), {
     description: "Create the IAM OIDC provider that the existing cluster lacks; it stays when the stack goes",
     example: "true",
   }),
-  namespace: kubernetesName.default("default").register(help, {
+  namespace: setting(v.optional(kubernetesName, "default"), {
     description: "Namespace of the service account and the Job",
-    example: "default",
+    example: "NAMESPACE",
   }),
-  createNamespace: flag.default(false).register(help, {
+  createNamespace: setting(v.optional(flag, "false"), {
     description: "Create the namespace, under Pod Security `restricted`",
     example: "true",
   }),
   // A service account's name may hold dots in Kubernetes; the allow policy would read them as wildcards.
-  serviceAccountName: kubernetesName.default("pulumi-service-account").register(help, {
+  serviceAccountName: setting(v.optional(kubernetesName, "pulumi-service-account"), {
     description: "Name of the service account",
-    example: "pulumi-service-account",
+    example: "NAME",
   }),
-  rolePolicyArns: list(policyArn).default([]).register(help, {
+  rolePolicyArns: setting(v.optional(policyArns, "[]"), {
     description: "IAM policies to attach to the role",
     example: "arn:aws:iam::ACCOUNT:policy/NAME",
     element: "[0]",
   }),
-  permissionsBoundaryArn: policyArn.optional().register(help, {
+  permissionsBoundaryArn: setting(v.optional(policyArn), {
     description: "Permissions boundary of the role",
     example: "arn:aws:iam::ACCOUNT:policy/NAME",
   }),
-  organization: text(/^[0-9A-Za-z][\w-]*$/, "must be the name of a Pulumi organization").register(help, {
-    description: "The Pulumi organization; empty: the stack's",
+  organization: setting(text(/^[0-9A-Za-z][\w-]*$/, "must be the name of a Pulumi organization"), {
+    description: "The Pulumi organization; empty: the stack's, which only Pulumi Cloud's stacks have",
     example: "ORGANIZATION",
   }),
-  issuerName: text(/^\S(.*\S)?$/, "must not begin or end with a space")
-    .optional()
-    .register(help, {
-      description: "Name of the OIDC issuer in Pulumi Cloud; empty: `eks-` and the cluster's name",
-      example: "NAME",
-    }),
-  maxExpirationSeconds: seconds.default(7200).register(help, {
+  issuerName: setting(v.optional(text(/^\S(.*\S)?$/, "must not begin or end with a space")), {
+    description: "Name of the OIDC issuer in Pulumi Cloud; empty: `eks-` and the cluster's name",
+    example: "NAME",
+  }),
+  maxExpirationSeconds: setting(v.optional(seconds, "7200"), {
     description: "The longest life of an access token from this issuer",
     example: "7200",
   }),
-  thumbprints: list(
-    text(/^[0-9a-f]{64}$/, "must be a SHA-256: 64 lower-case hexadecimal digits without colons"),
-  )
-    .default([])
-    .register(help, {
-      description: "SHA-256 of the issuer's serving certificates; empty: read from the issuer",
-      example: "SHA256",
-      element: "[0]",
-    }),
-  policyRules: policyRules.default({}).register(help, {
+  thumbprints: setting(v.optional(list(thumbprint), "[]"), {
+    description: "SHA-256 of the issuer's serving certificates; empty: read from the issuer",
+    example: "SHA256",
+    element: "[0]",
+  }),
+  policyRules: setting(v.optional(policyRules, "{}"), {
     description: "Further claims that the allow policy demands, with their patterns",
     example: "'runner-*'",
     element: '["\\"kubernetes.io\\".pod.name"]',
   }),
-  tokenExpirationSeconds: seconds.default(7200).register(help, {
+  tokenExpirationSeconds: setting(v.optional(seconds, "7200"), {
     description: "Life of the access token; at most `maxExpirationSeconds`",
     example: "7200",
   }),
-  tokenAudience: audience.default(STS_AUDIENCE).register(help, {
+  tokenAudience: setting(v.optional(audience, STS_AUDIENCE), {
     description: "Audience of the pod's token; another than the default mounts a token of its own",
     example: STS_AUDIENCE,
   }),
-  audienceRule: flag.optional().register(help, {
+  audienceRule: setting(v.optional(flag), {
     description: "Let the allow policy demand `tokenAudience`; empty: where it is not the default",
     example: "true",
   }),
-  image: image.default("pulumi/pulumi-base:3.270.0").register(help, {
+  image: setting(v.optional(image, "pulumi/pulumi-base:3.270.0"), {
     description: "Image of the pod; it needs bash, curl and CA certificates",
     example: "pulumi/pulumi-base:3.270.0",
   }),
-  command: list(text(/^[^\0]*$/, "must not hold a null character"))
-    .refine(([program]) => program, "must name a program")
-    .default(["pulumi", "whoami"])
-    .register(help, {
-      description: "What the pod runs, with the access token in `PULUMI_ACCESS_TOKEN`",
-      example: "pulumi",
-      element: "[0]",
-    }),
-  pulumiApiUrl: apiUrl.default("https://api.pulumi.com").register(help, {
+  command: setting(v.optional(command, '["pulumi","whoami"]'), {
+    description: "What the pod runs, with the access token in `PULUMI_ACCESS_TOKEN`",
+    example: "pulumi",
+    element: "[0]",
+  }),
+  pulumiApiUrl: setting(v.optional(apiUrl, "https://api.pulumi.com"), {
     description: "Pulumi Cloud; a self-hosted one has a URL of its own",
-    example: "https://api.pulumi.com",
+    example: "https://HOST",
   }),
 };
 
-const stackSchema = z.strictObject(stackSettings);
+const stackSchema = v.object(stackSettings);
 
-const allSettings: Record<string, z.ZodType> = { ...stackSettings, ...tokenSettings };
+const allSettings: Record<string, Setting> = { ...stackSettings, ...tokenSettings };
 
 /** Every setting as `Pulumi.yaml` and the README list it; `default` is undefined where there is none. */
 export const declaredSettings = Object.entries(allSettings).map(([key, schema]) => ({
   key,
-  description: help.get(schema)?.description,
-  default: schema.safeParse(undefined).data,
+  description: v.getMetadata(schema).description,
+  default: v.safeParse(schema, undefined).output,
 }));
 
 function scopeOf(token: Token): string {
@@ -354,13 +377,13 @@ function stackOrganization(): string | undefined {
 /** Settings that are right by themselves and wrong together. */
 function conflicts(given: Record<string, string>): Problem[] {
   const problems: Problem[] = [];
-  const expiration = stackSettings.tokenExpirationSeconds.safeParse(given.tokenExpirationSeconds).data;
-  const maximum = stackSettings.maxExpirationSeconds.safeParse(given.maxExpirationSeconds).data;
-  if (expiration && maximum && expiration > maximum) {
+  const expiration = v.safeParse(stackSettings.tokenExpirationSeconds, given.tokenExpirationSeconds);
+  const maximum = v.safeParse(stackSettings.maxExpirationSeconds, given.maxExpirationSeconds);
+  if (expiration.success && maximum.success && expiration.output > maximum.output) {
     problems.push({
-      setting: `tokenExpirationSeconds = ${expiration}`,
-      reason: `must be at most maxExpirationSeconds, which is ${maximum}`,
-      remedy: `pulumi config set tokenExpirationSeconds ${maximum}`,
+      setting: `tokenExpirationSeconds = ${expiration.output}`,
+      reason: `must be at most maxExpirationSeconds, which is ${maximum.output}`,
+      remedy: `pulumi config set tokenExpirationSeconds ${maximum.output}`,
     });
   }
   if (given.createCluster === "true" && given.createOidcProvider === "true") {
@@ -370,41 +393,53 @@ function conflicts(given: Record<string, string>): Problem[] {
       remedy: "pulumi config rm createOidcProvider",
     });
   }
+  const { namespace = "default" } = given;
+  if (given.createNamespace === "true" && /^(default|kube-(system|public|node-lease))$/.test(namespace)) {
+    problems.push({
+      setting: "createNamespace = true",
+      reason: `cannot create namespace ${namespace}, which every cluster has`,
+      remedy: "pulumi config set namespace NAMESPACE",
+    });
+  }
   return problems;
 }
 
-function toProblems(issue: z.core.$ZodIssue, given: Record<string, string>): Problem[] {
-  const tokenType = given.tokenType ?? "personal";
-  if (issue.code === "unrecognized_keys") {
-    return issue.keys.map((key) => ({
-      setting: `${key} = ${JSON.stringify(given[key])}`,
+/** Settings that do not belong: all of them, since `v.strictObject` stops at the first. */
+function surplus(given: Record<string, string>): Problem[] {
+  const { tokenType = "personal" } = given;
+  // What goes with an unknown token type is unknown too.
+  const kind = tokenSchema.options.find(({ entries }) => entries.tokenType.literal === tokenType);
+  const known = { ...stackSettings, ...(kind ? kind.entries : tokenSettings) };
+  return Object.entries(given)
+    .filter(([key]) => !Object.hasOwn(known, key))
+    .map(([key, value]) => ({
+      setting: `${key} = ${JSON.stringify(value)}`,
       reason: Object.hasOwn(tokenSettings, key)
         ? `does not go with tokenType ${tokenType}`
         : `is no setting of this project, which has ${Object.keys(allSettings).join(", ")}`,
       remedy: `pulumi config rm ${key}`,
     }));
-  }
+}
 
-  // A wrong type is an issue of the whole token.
-  const input = issue.code === "invalid_union" ? given.tokenType : issue.input;
-  const [key = "", ...steps] = issue.path.map((step) => (typeof step === "symbol" ? String(step) : step));
-  const place = steps.map((step) => `[${JSON.stringify(step)}]`).join("");
+function toProblem(issue: v.BaseIssue<unknown>, { tokenType = "personal" }: Record<string, string>): Problem {
+  const [first, ...steps] = issue.path ?? [];
+  const key = String(first?.key);
+  const place = steps.map((step) => `[${JSON.stringify(step.key)}]`).join("");
   const schema = allSettings[key];
-  const { example = "VALUE", element = "" } = (schema && help.get(schema)) ?? {};
+  const { example = "VALUE", element = "" } = schema ? v.getMetadata(schema) : {};
   const missing = Object.hasOwn(tokenSettings, key)
     ? `is not set; tokenType ${tokenType} needs it`
     : "is not set";
-  const remove = issue.code === "custom" && issue.params?.remove;
+  // A key inside a setting that is wrong itself has no better value.
+  const remove = steps.at(-1)?.origin === "key";
   const path = `${key}${place || element}`;
-  return [
-    {
-      setting: input === undefined ? `${key}` : `${key}${place} = ${JSON.stringify(input)}`,
-      reason: input === undefined ? missing : issue.message,
-      remedy: remove
-        ? `pulumi config rm --path '${path}'`
-        : place || element
-          ? `pulumi config set --type string --path '${path}' ${example}`
-          : `pulumi config set ${path} ${example}`,
-    },
-  ];
+  return {
+    setting: issue.input === undefined ? key : `${key}${place} = ${JSON.stringify(issue.input)}`,
+    reason: issue.input === undefined ? missing : issue.message,
+    remedy: remove
+      ? `pulumi config rm --path '${path}'`
+      : place || element
+        ? `pulumi config set --type string --path '${path}' ${example}`
+        : `pulumi config set ${path} ${example}`,
+  };
 }

@@ -108,7 +108,7 @@ function grant(token: AllowedToken) {
  *
  * @param configured SHA-256 in lower-case hex.
  * @param issuerUrl a plain text is read at once, an output when it is known.
- * @returns the thumbprints, sorted, each once.
+ * @returns the configured thumbprints as they are; those that are read sorted, each once.
  * @throws pulumi.RunError when a certificate cannot be read or does not verify: nothing unverified is ever trusted.
  */
 export async function getThumbprints(

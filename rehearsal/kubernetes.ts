@@ -23,6 +23,8 @@ export interface KubernetesOptions {
   namespaces: string[];
   pulumiCloudUrl: string;
   certificateAuthorityFile: string;
+  /** Runs in place of every container's own arguments, which belong to an image that is not here. */
+  command?: string[] | undefined;
   /** Hears each line of a pod's log as it comes. */
   onLog(line: string): void;
 }
@@ -96,7 +98,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   function mutate(spec: PodSpec, serviceAccount: ServiceAccount): PodSpec {
     const annotations = serviceAccount.metadata?.annotations ?? {};
     const roleArn = annotations["eks.amazonaws.com/role-arn"];
-    if (!roleArn) return spec;
+    if (!roleArn) return structuredClone(spec);
 
     const audience = annotations["eks.amazonaws.com/audience"] ?? "sts.amazonaws.com";
     const serviceAccountToken = { audience, expirationSeconds: 86400, path: "token" };
@@ -152,6 +154,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     }
 
     const mutated = mutate(spec, serviceAccount);
+    if (options.command) for (const container of mutated.containers) container.args = options.command;
     lastPod = { name, namespace, serviceAccount: accountName, node, spec: mutated };
     const { exitCode, log } = await runPod({
       ...options,

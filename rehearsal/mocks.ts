@@ -1,7 +1,7 @@
 // Presents the local world to Pulumi's SDK: the program runs as it is, and its resources are made in the world.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
-import { Unready } from "./party";
 import type { World } from "./world";
 
 export interface Registration {
@@ -36,24 +36,30 @@ export async function runProgram(
   const registered: Registration[] = [];
   let failure: Error | undefined;
 
-  const mocks: pulumi.runtime.Mocks = {
-    async newResource({ type, name, inputs, provider }) {
-      try {
-        const kind = world.resources[type];
-        const { id, outputs } = kind
-          ? await kind.create(name, inputs)
-          : { id: `${name}-id`, outputs: inputs };
-        if (type !== "pulumi:pulumi:Stack") {
-          const registration = { type, name, id, inputs, outputs, provider: provider ?? "" };
-          registered.push(registration);
-          onRegistered(registration);
-        }
-        return { id, state: outputs };
-      } catch (error) {
-        // One failure comes back as many: every resource that waits for this one fails too.
-        failure ??= error instanceof Unready ? new Error(error.message) : (error as Error);
-        throw error;
+  const underWay = new Set<Promise<unknown>>();
+
+  const register = async ({ type, name, inputs, provider }: pulumi.runtime.MockResourceArgs) => {
+    try {
+      const kind = world.resources[type];
+      const { id, outputs } = kind ? await kind.create(name, inputs) : { id: `${name}-id`, outputs: inputs };
+      if (type !== "pulumi:pulumi:Stack") {
+        const registration = { type, name, id, inputs, outputs, provider: provider ?? "" };
+        registered.push(registration);
+        onRegistered(registration);
       }
+      return { id, state: outputs };
+    } catch (error) {
+      // One failure comes back as many: every resource that waits for this one fails too.
+      failure ??= error as Error;
+      throw error;
+    }
+  };
+
+  const mocks: pulumi.runtime.Mocks = {
+    newResource(args) {
+      const made = register(args);
+      underWay.add(made);
+      return made;
     },
     call({ token, inputs }) {
       const call = world.calls[token];
@@ -89,8 +95,9 @@ export async function runProgram(
   } catch (error) {
     throw failure ?? error;
   } finally {
-    // Node.js tells of a rejection that nobody handled a turn later.
-    await new Promise(setImmediate);
+    // The world is still needed by what began beside a failure, and Node.js tells of a rejection a turn later.
+    await Promise.allSettled(underWay);
+    await sleep(20);
     process.off("unhandledRejection", quiet);
   }
 }

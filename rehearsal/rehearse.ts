@@ -4,10 +4,17 @@ import { join } from "node:path";
 import { parseArgs, styleText } from "node:util";
 import { type Answer, type Caller, whoGetsIn } from "./callers";
 import { type Registration, runProgram } from "./mocks";
+import { Unready } from "./party";
 import { readStackFile } from "./stackFile";
 import { startWorld, type WorldOptions } from "./world";
 
 const ORGANIZATION = "acme";
+
+const JOB_FAILED =
+  "The Job failed, and `pulumi up` would fail with it: what its pod says above would be its message.";
+
+// Nothing else of the settings may run on this machine.
+const COMMAND = ["pulumi", "whoami"];
 
 async function rehearse(): Promise<void> {
   const stack = stackName();
@@ -23,7 +30,7 @@ async function rehearse(): Promise<void> {
     podSpoke = true;
     say(line);
   };
-  const world = await startWorld({ ...worldOf(config, setting), onLog });
+  const world = await startWorld({ ...worldOf(config, setting), command: COMMAND, onLog });
   try {
     for (const note of substitutes(setting)) say(note);
     // An empty list, or one that the program will refuse, stays as it is.
@@ -31,9 +38,11 @@ async function rehearse(): Promise<void> {
       config[`${project}:thumbprints`] = JSON.stringify([world.issuer.thumbprint()]);
     }
 
-    title("What the stack made");
     await runProgram(world, { project, stack, config, organization: ORGANIZATION, onRegistered: tell });
     showCallers(await whoGetsIn(world));
+  } catch (error) {
+    // The pod's log has just said why.
+    throw error instanceof Unready && podSpoke ? new Error(JOB_FAILED) : error;
   } finally {
     await world.close();
   }
@@ -46,7 +55,7 @@ function substitutes(setting: (key: string) => string): string[] {
     !setting("organization") && `The stack's organization is not known here; ${ORGANIZATION} stands for it.`,
     setting("createCluster") === "true" && "The new cluster is not emulated, but for its OIDC issuer.",
     setting("thumbprints") !== "[]" && "The local issuer's thumbprint stands for the configured ones.",
-    command !== '["pulumi","whoami"]' &&
+    command !== JSON.stringify(COMMAND) &&
       "`pulumi whoami` stands for the command, which belongs to its image.",
   ].filter((note) => note !== false);
 }
@@ -85,8 +94,12 @@ const NAMES: Record<string, string> = {
   "pulumiservice:index:OidcIssuer": "OIDC issuer",
 };
 
+let told = false;
+
 function tell({ type, id }: Registration): void {
   const name = NAMES[type];
+  if (name && !told) title("What the stack made");
+  told ||= name !== undefined;
   if (name) say(`${name.padEnd(18)}${id}${type.endsWith(":Job") ? ", succeeded" : ""}`);
 }
 
@@ -128,6 +141,9 @@ function title(text: string): void {
 function say(text: string): void {
   console.log(`  ${text}`);
 }
+
+// Whoever reads may stop reading: `npm start | head`.
+process.stdout.on("error", () => process.exit());
 
 rehearse().catch((error: Error) => {
   console.log(`\n${paint("red", error.message.trimEnd())}`);

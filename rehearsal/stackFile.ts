@@ -29,7 +29,11 @@ export function readStackFile(folder: string, stack: string): StackFile {
         `Write it, or make it with: pulumi stack init ${stack}`,
     );
   }
-  const { config: given = {} }: { config?: Record<string, unknown> } = readYaml(folder, file) ?? {};
+  const settings: unknown = readYaml(folder, file) ?? {};
+  const given: unknown = isMapping(settings) ? (settings.config ?? {}) : undefined;
+  if (!isMapping(given)) {
+    throw new Error(`${file} has no settings that can be read: it must hold config: and below it KEY: VALUE`);
+  }
 
   const config: Record<string, string> = {};
   const qualified = (key: string) => (key.includes(":") ? key : `${project.name}:${key}`);
@@ -37,8 +41,7 @@ export function readStackFile(folder: string, stack: string): StackFile {
     if (declared.default !== undefined) config[qualified(key)] = toText(declared.default);
   }
   for (const [key, value] of Object.entries(given)) {
-    const secret = typeof value === "object" && value !== null && "secure" in value;
-    if (!secret) config[qualified(key)] = toText(value);
+    if (!isSecret(value)) config[qualified(key)] = toText(value);
     else if (qualified(key).startsWith(`${project.name}:`)) {
       throw new Error(
         `${key} is encrypted in ${file}, and the rehearsal has no key. No setting is a secret: ` +
@@ -47,6 +50,15 @@ export function readStackFile(folder: string, stack: string): StackFile {
     }
   }
   return { project: project.name, config };
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isSecret(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return "secure" in value || Object.values(value).some(isSecret);
 }
 
 function toText(value: unknown): string {

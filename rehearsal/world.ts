@@ -20,6 +20,8 @@ export interface WorldOptions {
   runners?: Runner[];
   /** How long the registration of an issuer takes; a second when left out. */
   registrationMilliseconds?: number;
+  /** Runs in the pods in place of the command of the stack. */
+  command?: string[];
   /** Hears each line of a pod's log as it comes. */
   onLog?(line: string): void;
 }
@@ -56,6 +58,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     region: options.region,
     namespaces: ["default", ...(options.namespaces ?? [])],
     pulumiCloudUrl: pulumiCloud.url,
+    command: options.command,
     certificateAuthorityFile: join(options.folder ?? "", "ca.pem"),
     onLog: options.onLog ?? (() => {}),
   });

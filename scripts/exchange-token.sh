@@ -228,7 +228,7 @@ accept() {
     expires=$(timestamp "$((asked_at + BASH_REMATCH[0]))")
     export PULUMI_ACCESS_TOKEN_EXPIRES_AT=$expires
   fi
-  log "$PULUMI_ORG granted a $PULUMI_TOKEN_TYPE access token, valid until ${expires:-an unknown time}"
+  log "$PULUMI_ORG granted an access token ($PULUMI_TOKEN_TYPE${PULUMI_TOKEN_SCOPE:+, scope $PULUMI_TOKEN_SCOPE}), valid until ${expires:-an unknown time}"
 }
 
 # Exits with what was refused, and what the allow policy had to match; of all that Kubernetes keeps 2048 bytes.
@@ -253,7 +253,7 @@ refuse() {
     "    aud $(claim /aud), namespace $(claim /kubernetes.io/namespace)," \
     "    service account $(claim /kubernetes.io/serviceaccount/name), expires $expires" \
     "  The allow policy of the OIDC issuer in $(printable "$PULUMI_ORG" 60) must match these;" \
-    "  the stack's setting audienceRule decides whether aud is a rule."
+    "  the stack's settings audienceRule and policyRules add rules on aud and other claims."
 }
 
 # claim POINTER: prints a value of the caller's `json` for a message, or all of a list as Kubernetes' `aud` is one.

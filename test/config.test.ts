@@ -268,6 +268,14 @@ for (const pattern of ["*", "?", ".", "*.?*", ""]) {
   });
 }
 
+for (const claim of ["", '"sub', "a..b", "a b", "kubernetes.io.pod.name"]) {
+  test(`policyRules refuse ${JSON.stringify(claim)}, which is no path of a claim`, () => {
+    const problem = refused({ policyRules: JSON.stringify({ [claim]: "runner-*" }) });
+    assert.match(problem.reason, /is no path of a claim/);
+    assert.match(problem.remedy, /^pulumi config rm --path 'policyRules\[/);
+  });
+}
+
 test("policyRules are an object of texts", () => {
   assert.match(refused({ policyRules: "[]" }).reason, /must be an object/);
   assert.match(refused({ policyRules: "runner-*" }).reason, /must be an object/);
@@ -320,7 +328,7 @@ test("an unknown token type is refused", () => {
   const problem = refused({ tokenType: "admin" });
   assert.equal(problem.setting, 'tokenType = "admin"');
   assert.equal(problem.reason, "must be personal, organization, team or runner");
-  assert.equal(problem.remedy, "pulumi config set tokenType personal");
+  assert.equal(problem.remedy, "pulumi config set tokenType TYPE");
 });
 
 for (const teamName of ["ops-*", "op?", "ops.eu"]) {
@@ -351,6 +359,20 @@ test("createCluster is refused together with createOidcProvider", () => {
   const problem = refused({ createCluster: "true", createOidcProvider: "true" });
   assert.equal(problem.setting, "createOidcProvider = true");
   assert.equal(problem.remedy, "pulumi config rm createOidcProvider");
+});
+
+test("a namespace that every cluster has cannot be created", () => {
+  const { setting, remedy } = refused({ createNamespace: "true" });
+  assert.equal(setting, "createNamespace = true");
+  assert.equal(remedy, "pulumi config set namespace NAMESPACE");
+});
+
+test("a policy that is attached twice is refused", () => {
+  const arn = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+  assert.match(
+    refused({ rolePolicyArns: JSON.stringify([arn, arn]) }).reason,
+    /must not name a policy twice/,
+  );
 });
 
 test("an unknown key is refused with the list of the valid ones", () => {

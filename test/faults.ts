@@ -41,7 +41,7 @@ const TERMINATION_MESSAGE_BYTES = 2048;
 const INJECTION = "$(touch injected)`touch injected`";
 const SUBSCRIPT_INJECTION = "a[$(touch injected)]";
 
-const GRANTED = /^exchange-token: acme granted a \w+ access token, valid until \S+/m;
+const GRANTED = /^exchange-token: acme granted an access token \(.*\), valid until \S+/m;
 const REFUSED = /refused the exchange: HTTP 4\d\d/;
 const BUSY = /answers HTTP \d+.*; gave up, since PULUMI_TOKEN_RETRY_SECONDS is/;
 const UNREACHABLE = /cannot be reached: .*curl exit code \d+\)?; gave up/;

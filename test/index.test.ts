@@ -340,7 +340,7 @@ test("no token is in what is registered, or in the outputs, though all was made 
 test("with wrong settings nothing is registered, and one message lists all of them with their remedies", async () => {
   const failure = await stopped(world, { namespace: "A", command: "[]", typo: "1" });
   assert.match(failure, /^3 settings of stack dev must be mended; nothing was changed\.\n\n/);
-  assert.match(failure, /^ {2}namespace = "A": must be .*\n {6}pulumi config set namespace default$/m);
+  assert.match(failure, /^ {2}namespace = "A": must be .*\n {6}pulumi config set namespace NAMESPACE$/m);
   assert.match(
     failure,
     /^ {2}command = \[\]: must name .*\n {6}pulumi config set --type string --path 'command\[0\]' pulumi$/m,

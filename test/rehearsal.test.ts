@@ -27,7 +27,10 @@ describe("npm start", { concurrency: 2 }, () => {
     const { exitCode, output } = await npmStart();
     assert.equal(exitCode, 0, output);
     assert.match(output, /^Rehearsing stack dev: /m);
-    assert.match(output, /^ {2}exchange-token: acme granted a personal access token, valid until \S+$/m);
+    assert.match(
+      output,
+      /^ {2}exchange-token: acme granted an access token \(personal, scope user:my-login\), valid until \S+$/m,
+    );
     assert.match(output, /^ {2}my-login$/m);
 
     const table = output.slice(output.indexOf("Who gets in")).trimEnd().split("\n");
@@ -79,7 +82,7 @@ describe("npm start", { concurrency: 2 }, () => {
     assert.match(output, /^ {2}EKS cluster +my-cluster$/m);
     assert.match(output, /^ {2}namespace +ci$/m);
     assert.match(output, /^ {2}attached policy +pulumi-oidc-\w+\/arn:aws:iam::aws:policy\/ReadOnlyAccess$/m);
-    assert.match(output, /granted a team access token/);
+    assert.match(output, /granted an access token \(team, scope team:ops\)/);
     assert.match(output, /^the pod itself +gets in +gets in$/m);
     assert.match(output, /^another audience +no: the allow policy wants another aud /m);
   });
@@ -92,6 +95,15 @@ describe("npm start", { concurrency: 2 }, () => {
     assert.match(output, /pod\.name is 'runner-\S+', not 'another-\*'/);
     assert.doesNotMatch(output, /Who gets in/);
     assertReadable(output);
+  });
+
+  test("never runs the command of the settings on this machine, and says so", async () => {
+    const command = ["bash", "-c", "echo the command of the settings ran"];
+    await settings("command", { ...BASE, command });
+    const { exitCode, output } = await npmStart("--stack", "command");
+    assert.equal(exitCode, 0, output);
+    assert.match(output, /^ {2}`pulumi whoami` stands for the command/m);
+    assert.doesNotMatch(output, /the command of the settings ran/);
   });
 
   test("exits 1 when settings are wrong, and lists each with its remedy", async () => {
@@ -142,6 +154,21 @@ test("an encrypted setting cannot be rehearsed, and the message says how to set 
     () => readStackFile(project, "encrypted"),
     /^Error: namespace is encrypted in .*: pulumi config set --plaintext namespace VALUE$/,
   );
+});
+
+for (const [what, config] of [
+  ["a text", "hello"],
+  ["a list", ["a"]],
+] satisfies [string, unknown][]) {
+  test(`a stack file whose config is ${what} is refused with the form that it must have`, async () => {
+    await writeFile(join(project, "Pulumi.odd.yaml"), JSON.stringify({ config }));
+    assert.throws(() => readStackFile(project, "odd"), /must hold config: and below it KEY: VALUE$/);
+  });
+}
+
+test("a stack file without settings leaves the defaults", async () => {
+  await writeFile(join(project, "Pulumi.empty.yaml"), "config:\n");
+  assert.equal(readStackFile(project, "empty").config["eks-pulumi-oidc:namespace"], "default");
 });
 
 test("a secret of a provider is none of the project's settings", async () => {

@@ -7,12 +7,15 @@ import { test } from "node:test";
 import { parse } from "yaml";
 import { declaredSettings } from "../config";
 
+/** Those of the project: `pulumi new` adds some of its own. */
+function declared<Declared>(): [string, Declared][] {
+  const { config }: { config: Record<string, Declared> } = parse(read("Pulumi.yaml"));
+  return Object.entries(config).filter(([key]) => !key.startsWith("pulumi:"));
+}
+
 test("Pulumi.yaml declares the settings of config.ts in their order, with their defaults and descriptions", () => {
-  const { config }: { config: Record<string, { description: string; default: unknown }> } = parse(
-    read("Pulumi.yaml"),
-  );
   assert.deepEqual(
-    Object.entries(config).map(([key, declared]) => ({ key, ...declared })),
+    declared<object>().map(([key, setting]) => ({ key, ...setting })),
     declaredSettings.map(({ key, description = "", default: value = "" }) => ({
       key,
       description: description.replaceAll("`", ""),
@@ -22,9 +25,8 @@ test("Pulumi.yaml declares the settings of config.ts in their order, with their 
 });
 
 test("Pulumi.yaml gives each setting a default and none a type: the engine would stop at the first wrong value", () => {
-  const { config }: { config: Record<string, object> } = parse(read("Pulumi.yaml"));
-  for (const [key, declared] of Object.entries(config)) {
-    assert.deepEqual(Object.keys(declared).sort(), ["default", "description"], key);
+  for (const [key, setting] of declared<object>()) {
+    assert.deepEqual(Object.keys(setting).sort(), ["default", "description"], key);
   }
 });
 
@@ -43,9 +45,11 @@ test("the README's table lists the settings of config.ts in their order, with th
   );
 });
 
-test("what the example stack sets is what the template asks for, and no more", () => {
-  const { template }: { template: { config: Record<string, object> } } = parse(read("Pulumi.yaml"));
+test("what the example stack sets is what the template asks for, and no more", (t) => {
+  const { template }: { template?: { config: Record<string, object> } } = parse(read("Pulumi.yaml"));
   const { config }: { config: Record<string, string> } = parse(read("Pulumi.dev.yaml"));
+  // The CLI writes keys with the project's name, and `pulumi new` drops the template.
+  if (!template || !("clusterName" in config)) return t.skip("the stack is a user's own by now");
   assert.deepEqual(Object.keys(config), Object.keys(template.config));
 });
 
