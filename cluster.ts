@@ -104,7 +104,7 @@ function createOidcProvider(url: pulumi.Input<string>): pulumi.Output<string> {
 async function createCluster({ clusterName, awsProfile }: ClusterArgs): Promise<Cluster> {
   // Loaded only here: it loads all of @pulumi/aws.
   const eks = await import("@pulumi/eks");
-  const cluster = new eks.Cluster("cluster", {
+  const cluster = new eks.Cluster("eks-cluster", {
     name: clusterName,
     createOidcProvider: true,
     instanceType: "t3.medium",

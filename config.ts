@@ -33,8 +33,19 @@ export interface Problem {
  */
 export function readSettings(): Settings {
   const config = pulumi.runtime.allConfig();
-  const { settings, problems } = parseSettings(config, pulumi.getProject(), stackOrganization());
-  if (settings) return settings;
+  const project = pulumi.getProject();
+  const { settings, problems = [] } = parseSettings(config, project, stackOrganization());
+  // Where the engine says which settings are encrypted; the SDK reads it, and keeps it to itself.
+  const secrets: string[] = JSON.parse(process.env.PULUMI_CONFIG_SECRET_KEYS || "[]");
+  for (const name of secrets.filter((name) => name.startsWith(`${project}:`))) {
+    const setting = name.slice(project.length + 1);
+    problems.push({
+      setting,
+      reason: "is a secret, and would stand in clear in the stack's state and in the pod's spec",
+      remedy: `pulumi config set --plaintext ${setting} VALUE`,
+    });
+  }
+  if (settings && problems.length === 0) return settings;
 
   const list = problems.map(({ setting, reason, remedy }) => `  ${setting}: ${reason}\n      ${remedy}\n`);
   const count = problems.length === 1 ? "One setting" : `${problems.length} settings`;
@@ -116,7 +127,7 @@ const kubernetesName = text(
 );
 
 const policyArn = text(
-  /^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy\/[\w+=,.@/-]+$/,
+  /^arn:aws(-[a-z]+)*:iam::([0-9]{12}|aws):policy\/([\w+=,.@-]+\/)*[\w+=,.@-]+$/,
   "must be the ARN of an IAM policy",
 );
 
@@ -135,7 +146,10 @@ const command = v.pipe(
   v.check(([program = ""]) => program !== "", "must name a program"),
 );
 
-const audience = text(/^[^\s*?]+$/, "must be without spaces and the allow policy's wildcards * and ?");
+const audience = text(
+  /^(?=.*[^.])[^\s*?]+$/,
+  "must be without spaces and the allow policy's wildcards * and ?, and more than dots",
+);
 
 const image = v.pipe(
   text(/^[a-z0-9][^\s@]*(@sha256:[0-9a-f]{64})?$/, "must be the name of an image"),
@@ -145,9 +159,10 @@ const image = v.pipe(
   ),
 );
 
+// By the claim's path, however it is spelled.
 const BUILT_IN_RULES = new Map([
-  ['"kubernetes.io".namespace', "namespace"],
-  ['"kubernetes.io".serviceaccount.name', "serviceAccountName"],
+  ["kubernetes.io namespace", "namespace"],
+  ["kubernetes.io serviceaccount name", "serviceAccountName"],
   ["aud", "audienceRule"],
 ]);
 
@@ -171,7 +186,8 @@ const policyRules = v.pipe(
           message,
           path: [{ type: "object", origin, input: rules, key: claim, value: pattern }],
         });
-      const owner = BUILT_IN_RULES.get(claim);
+      const steps = [...claim.matchAll(/"([^"]+)"|([^".]+)/g)].map(([, quoted, bare]) => quoted ?? bare);
+      const owner = BUILT_IN_RULES.get(steps.join(" "));
       if (owner) refuse("key", `may not replace the built-in rule, which ${owner} sets`);
       else if (!CLAIM_PATH.test(claim))
         refuse("key", 'is no path of a claim, such as "kubernetes.io".pod.name');
@@ -239,7 +255,7 @@ const tokenSettings = {
   ),
   organizationAdmin: setting(v.optional(flag, "false"), {
     description: "Let an organization token hold admin permission",
-    example: "true",
+    example: "false",
   }),
 };
 
@@ -265,11 +281,11 @@ const stackSettings = {
   }),
   createCluster: setting(v.optional(flag, "false"), {
     description: "Make a small EKS cluster instead of reading an existing one",
-    example: "true",
+    example: "false",
   }),
   createOidcProvider: setting(v.optional(flag, "false"), {
     description: "Create the IAM OIDC provider that the existing cluster lacks; it stays when the stack goes",
-    example: "true",
+    example: "false",
   }),
   namespace: setting(v.optional(kubernetesName, "default"), {
     description: "Namespace of the service account and the Job",
@@ -277,7 +293,7 @@ const stackSettings = {
   }),
   createNamespace: setting(v.optional(flag, "false"), {
     description: "Create the namespace, under Pod Security `restricted`",
-    example: "true",
+    example: "false",
   }),
   // A service account's name may hold dots in Kubernetes; the allow policy would read them as wildcards.
   serviceAccountName: setting(v.optional(kubernetesName, "pulumi-service-account"), {

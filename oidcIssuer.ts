@@ -127,6 +127,7 @@ const CONNECTION_SECONDS = 10;
 async function readThumbprints(issuerUrl: string): Promise<string[]> {
   const { hostname, port } = new URL(issuerUrl);
   const host = hostname.replace(/^\[|\]$/g, "");
+  // ADDRCONFIG: a machine without IPv6 cannot read from an address of IPv6, and need not.
   const addresses = await lookup(host, { all: true, hints: ADDRCONFIG }).catch((error: Error) => error);
   const results = Array.isArray(addresses)
     ? await Promise.all(
@@ -151,7 +152,9 @@ async function readThumbprints(issuerUrl: string): Promise<string[]> {
 function readThumbprint(host: string, address: string, port: number): Promise<string> {
   return new Promise((resolve, reject) => {
     // A server name may not be an IP address; without one the certificate must name the address itself.
-    const socket = connect({ host: address, port, ...(isIP(host) === 0 && { servername: host }) });
+    const name = isIP(host) === 0 ? { servername: host } : {};
+    // Said aloud, or NODE_TLS_REJECT_UNAUTHORIZED could switch it off.
+    const socket = connect({ host: address, port, ...name, rejectUnauthorized: true });
     const timeout = setTimeout(
       () => socket.destroy(new Error(`no answer within ${CONNECTION_SECONDS} seconds`)),
       CONNECTION_SECONDS * 1000,

@@ -59,15 +59,20 @@ export async function whoGetsIn(world: World): Promise<Caller[]> {
 
   return Promise.all([
     caller("the pod itself", {}),
-    caller("another service account", { serviceAccount: "another-service-account" }),
-    caller("another namespace", { namespace: "another-namespace" }),
-    caller("another audience", {}, { audience: ["https://kubernetes.default.svc"] }).then((answered) => {
+    caller("another service account", { serviceAccount: another(itself.serviceAccount) }),
+    caller("another namespace", { namespace: another(itself.namespace) }),
+    caller("another audience", {}, { audience: [`${ownAudience}-2`] }).then((answered) => {
       return { ...answered, refusedBy: "audienceRule" };
     }),
     caller("an expired token", {}, { expiresIn: -60 }),
     caller("a forged signature", {}, { forged: true }),
     caller("another cluster", {}, {}, world.otherIssuer),
   ]);
+}
+
+// Close to the real one, and never the same: a name has at most 63 characters.
+function another(name: string): string {
+  return `${name.slice(0, 61)}-2`;
 }
 
 const WEBHOOK_AUDIENCE = "sts.amazonaws.com";

@@ -33,6 +33,7 @@ export function violations(pod: PodSpec): string[] {
       `volume ${volume.name} must not be of type ${types}`,
     );
   }
+  demand(podContext.runAsUser !== 0, "the pod must not run as user 0");
   for (const container of [...(pod.initContainers ?? []), ...pod.containers]) {
     const context = container.securityContext ?? {};
     const { name } = container;
@@ -55,6 +56,11 @@ export function violations(pod: PodSpec): string[] {
       added.every((capability) => capability === "NET_BIND_SERVICE"),
       `container ${name} must not add capabilities but NET_BIND_SERVICE`,
     );
+    for (const { appArmorProfile, seLinuxOptions, windowsOptions } of [podContext, context]) {
+      demand(appArmorProfile?.type !== "Unconfined", `container ${name} must not be unconfined by AppArmor`);
+      demand(!seLinuxOptions, `container ${name} must not set seLinuxOptions`);
+      demand(!windowsOptions?.hostProcess, `container ${name} must not be a hostProcess`);
+    }
     demand(!context.privileged, `container ${name} must not be privileged`);
     demand(
       context.procMount === undefined || context.procMount === "Default",

@@ -10,6 +10,8 @@ import { startWorld, type WorldOptions } from "./world";
 
 const ORGANIZATION = "acme";
 
+const THUMBPRINTS = /"[0-9a-f]{64}"/;
+
 const JOB_FAILED =
   "The Job failed, and `pulumi up` would fail with it: what its pod says above would be its message.";
 
@@ -34,7 +36,7 @@ async function rehearse(): Promise<void> {
   try {
     for (const note of substitutes(setting)) say(note);
     // An empty list, or one that the program will refuse, stays as it is.
-    if (/[0-9a-f]{64}/.test(setting("thumbprints"))) {
+    if (THUMBPRINTS.test(setting("thumbprints"))) {
       config[`${project}:thumbprints`] = JSON.stringify([world.issuer.thumbprint()]);
     }
 
@@ -54,7 +56,8 @@ function substitutes(setting: (key: string) => string): string[] {
   return [
     !setting("organization") && `The stack's organization is not known here; ${ORGANIZATION} stands for it.`,
     setting("createCluster") === "true" && "The new cluster is not emulated, but for its OIDC issuer.",
-    setting("thumbprints") !== "[]" && "The local issuer's thumbprint stands for the configured ones.",
+    THUMBPRINTS.test(setting("thumbprints")) &&
+      "The local issuer's thumbprint stands for the configured ones.",
     command !== JSON.stringify(COMMAND) &&
       "`pulumi whoami` stands for the command, which belongs to its image.",
   ].filter((note) => note !== false);

@@ -12,7 +12,7 @@ import { startWorld, type World } from "../rehearsal/world";
 
 const ROLE = "aws:iam/role:Role";
 const OIDC_PROVIDER = "aws:iam/openIdConnectProvider:OpenIdConnectProvider";
-const OTHER_AUDIENCE = "https://kubernetes.default.svc";
+const OTHER_AUDIENCE = "sts.amazonaws.com-2";
 
 // One stack for all tests, with every rule that there is; each test changes it and puts it back.
 let world: World;
@@ -54,9 +54,9 @@ test("every refusal has its own reason", async () => {
   const callers = await whoGetsIn(world);
   const refused = callers.filter(({ name }) => name !== "the pod itself");
   const expected: Record<string, [RegExp, RegExp]> = {
-    "another service account": [/serviceaccount\.name is 'another-service-account'/, /wants another sub$/],
-    "another namespace": [/namespace is 'another-namespace'/, /wants another sub$/],
-    "another audience": [/aud is \['https:/, /IAM OIDC provider wants another aud$/],
+    "another service account": [/serviceaccount\.name is 'pulumi-service-account-2'/, /wants another sub$/],
+    "another namespace": [/namespace is 'default-2'/, /wants another sub$/],
+    "another audience": [/aud is \['sts\.amazonaws\.com-2'/, /IAM OIDC provider wants another aud$/],
     "an expired token": [/has expired/, /has expired/],
     "a forged signature": [/does not verify/, /does not verify/],
     "another cluster": [/has no OIDC issuer/, /no IAM OIDC provider for this issuer/],

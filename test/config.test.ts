@@ -154,7 +154,7 @@ for (const [key, values, reason] of [
     /version or a digest/,
   ],
   ["image", [":1", "a b:1", "a@sha256:12", "A:1"], /must be the name of an image/],
-  ["tokenAudience", ["a b", "*", "sts?"], /without spaces and the allow policy's wildcards/],
+  ["tokenAudience", ["a b", "*", "sts?", ".", "..."], /without spaces and the allow policy's wildcards/],
   [
     "permissionsBoundaryArn",
     ["edge", "arn:aws:iam::1:policy/a", "arn:aws:iam::123456789012:role/a", "arn:aws:iam::aws:policy/"],
@@ -265,6 +265,15 @@ for (const pattern of ["*", "?", ".", "*.?*", ""]) {
     assert.equal(problem.setting, `policyRules["sub"] = "${pattern}"`);
     assert.match(problem.reason, /must hold a literal part/);
     assert.match(problem.remedy, /^pulumi config set --type string --path 'policyRules\["sub"\]' /);
+  });
+}
+
+for (const claim of ['"aud"', '"kubernetes.io"."namespace"', '"kubernetes.io".serviceaccount."name"']) {
+  test(`policyRules may not replace a built-in rule in another spelling, as ${claim}`, () => {
+    assert.match(
+      refused({ policyRules: JSON.stringify({ [claim]: "x" }) }).reason,
+      /may not replace the built-in rule/,
+    );
   });
 }
 

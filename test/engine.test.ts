@@ -266,6 +266,18 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.deepEqual(world.left(), { aws: [], kubernetes: [], pulumiCloud: [] });
   });
 
+  test("an encrypted setting is refused, for it would stand in clear in the state", async (t) => {
+    const { world, pulumi } = await emptyStack(t);
+    const before = world.left();
+    await pulumi("config", "set", "--secret", "--path", "command[1]", "hunter2");
+    const { exitCode, screen } = await pulumi("preview");
+    assert.notEqual(exitCode, 0);
+    assert.match(screen, /command: is a secret, and would stand in clear/);
+    assert.match(screen, /pulumi config set --plaintext command VALUE/);
+    assert.doesNotMatch(screen, /hunter2/);
+    assert.deepEqual(world.left(), before);
+  });
+
   test("the state holds no token", async (t) => {
     const { pulumi } = await standingStack(t);
     const { stdout } = succeeded(await pulumi("stack", "export", "--show-secrets"));

@@ -184,7 +184,7 @@ test("createCluster makes a cluster with an IAM OIDC provider, and the stack sta
 
   const { kubeconfig } = of(registered, "kubernetes").inputs;
   assert.equal(JSON.parse(String(kubeconfig)).clusters[0].cluster.server, world.aws.endpoint);
-  assert.deepEqual(names(options.get("cluster")?.dependsOn), ["cluster"]);
+  assert.deepEqual(names(options.get("cluster")?.dependsOn), ["eks-cluster"]);
 
   const issuer = of(registered, "OidcIssuer");
   assert.equal(issuer.inputs.url, world.issuer.url);

@@ -228,6 +228,21 @@ const escalations: [string, (pod: PodSpec, container: Container) => void, RegExp
     /must not be privileged/,
   ],
   [
+    "is unconfined by AppArmor",
+    (_, container) => Object.assign(container.securityContext, { appArmorProfile: { type: "Unconfined" } }),
+    /must not be unconfined by AppArmor/,
+  ],
+  [
+    "sets a type of SELinux",
+    (_, container) => Object.assign(container.securityContext, { seLinuxOptions: { type: "spc_t" } }),
+    /must not set seLinuxOptions/,
+  ],
+  [
+    "is a process of the host",
+    (_, container) => Object.assign(container.securityContext, { windowsOptions: { hostProcess: true } }),
+    /must not be a hostProcess/,
+  ],
+  [
     "unmasks /proc",
     (_, container) => Object.assign(container.securityContext, { procMount: "Unmasked" }),
     /must not set procMount/,

@@ -128,6 +128,14 @@ for (const [problem, certificate, message] of [
   });
 }
 
+test("a certificate is verified also where the environment switches verification off", async (t) => {
+  const stranger = await createCertificateAuthority();
+  const { url } = await listen(t, createTlsServer(await stranger.issue({ hosts: ["127.0.0.1"] })));
+  process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
+  t.after(() => delete process.env.NODE_TLS_REJECT_UNAUTHORIZED);
+  await assert.rejects(getThumbprints([], url), refusal(url, /unable to verify/));
+});
+
 test("an issuer that cannot be reached is told apart", async (t) => {
   const { url, server } = await listen(t, createServer());
   server.close();
