@@ -109,7 +109,7 @@ read_id_token() {
   [[ -f $token_file ]] || fail 66 "$name is no regular file"
   [[ -r $token_file ]] || fail 66 "$name cannot be read by user $EUID: set the pod's fsGroup"
   id_token=''
-  ! read -r -t 10 -N "$answer_limit" id_token <"$token_file" || fail 66 "$name has more than $answer_limit bytes"
+  ! read -r -N "$answer_limit" id_token <"$token_file" || fail 66 "$name has more than $answer_limit bytes"
   id_token=${id_token%"${id_token##*[![:space:]]}"}
   [[ -n $id_token ]] || fail 66 "$name is empty"
   [[ $id_token =~ ^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$ ]] || fail 66 "$name holds no JWT"

@@ -351,6 +351,17 @@ describe("a failure that may pass", { concurrency: 8 }, () => {
     assert.ok(new Set(pauses).size > 1, String(pauses));
   });
 
+  test("waits longer each time", async () => {
+    const busy = respond(503, "");
+    const { stderr } = await exchange([busy, busy, busy, grant(ACCESS_TOKEN)], {
+      environment: { PULUMI_TOKEN_RETRY_SECONDS: "8" },
+    });
+    const pauses = [...stderr.matchAll(/trying again in (\S+) s/g)].map(([, seconds]) => Number(seconds));
+    assert.equal(pauses.length, 3);
+    for (const [index, least] of [0.5, 1, 2].entries())
+      assert.ok((pauses[index] ?? 0) >= least, String(pauses));
+  });
+
   test("ends with 75 when the service stays busy", async () => {
     const run = await exchange(respond(503, ""));
     assert.equal(run.exitCode, 75);
@@ -414,6 +425,14 @@ describe("a refusal", { concurrency: 8 }, () => {
     ]) {
       assert.ok(stderr.includes(part), `${part}\n${stderr}`);
     }
+  });
+
+  test("reads claims whose base64url differs from base64", async () => {
+    const sub = "???>>>???>>>?>?>";
+    const idToken = idTokenOf({ sub });
+    assert.match(idToken.split(".")[1] ?? "", /-.*_|_.*-/);
+    const { stderr } = await exchange(respond(400, refusal), { idToken });
+    assert.ok(stderr.includes(`sub ${sub}`), stderr);
   });
 
   test("fits into a termination message, whatever the service and the token say", async () => {
