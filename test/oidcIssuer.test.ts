@@ -6,7 +6,7 @@ import dns from "node:dns/promises";
 import { once } from "node:events";
 import { type AddressInfo, createServer, isIP, type Server } from "node:net";
 import { before, type TestContext, test } from "node:test";
-import { createServer as createTlsServer } from "node:tls";
+import tls, { createServer as createTlsServer } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
 import { type AllowPolicyArgs, allowPolicy, getThumbprints } from "../oidcIssuer";
 import {
@@ -140,6 +140,17 @@ test("an issuer that cannot be reached is told apart", async (t) => {
   const { url, server } = await listen(t, createServer());
   server.close();
   await assert.rejects(getThumbprints([], url), refusal(url, /127\.0\.0\.1 port \d+: .*ECONNREFUSED/));
+});
+
+test("an issuer whose URL names no port, as those of EKS, is read at 443 under its own name", async (t) => {
+  resolveTo(t, ["127.0.0.1"]);
+  const asked: unknown[] = [];
+  t.mock.method(tls, "connect", ({ host, port, servername }: tls.ConnectionOptions) => {
+    asked.push({ host, port, servername });
+    throw new Error("seen enough");
+  });
+  await assert.rejects(getThumbprints([], "https://issuer.example/id/A"), /seen enough/);
+  assert.deepEqual(asked, [{ host: "127.0.0.1", port: 443, servername: "issuer.example" }]);
 });
 
 test("a host that has no address is told apart", async (t) => {
