@@ -228,7 +228,9 @@ accept() {
     expires=$(timestamp "$((asked_at + BASH_REMATCH[0]))")
     export PULUMI_ACCESS_TOKEN_EXPIRES_AT=$expires
   fi
-  log "$PULUMI_ORG granted an access token ($PULUMI_TOKEN_TYPE${PULUMI_TOKEN_SCOPE:+, scope $PULUMI_TOKEN_SCOPE}), valid until ${expires:-an unknown time}"
+  local scope
+  scope=$(printable "${PULUMI_TOKEN_SCOPE-}" 150)
+  log "$PULUMI_ORG granted an access token ($PULUMI_TOKEN_TYPE${scope:+, scope $scope}), valid until ${expires:-an unknown time}"
 }
 
 # Exits with what was refused, and what the allow policy had to match; of all that Kubernetes keeps 2048 bytes.
