@@ -445,7 +445,9 @@ function toProblem(issue: v.BaseIssue<unknown>, { tokenType = "personal" }: Reco
   const { example = "VALUE", element = "" } = schema ? v.getMetadata(schema) : {};
   const missing = Object.hasOwn(tokenSettings, key)
     ? `is not set; tokenType ${tokenType} needs it`
-    : "is not set";
+    : key === "organization"
+      ? "is not set, and the stack is of no organization"
+      : "is not set";
   // A key inside a setting that is wrong itself has no better value.
   const remove = steps.at(-1)?.origin === "key";
   const path = `${key}${place || element}`;

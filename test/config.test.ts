@@ -127,7 +127,11 @@ test("the stack's organization is taken where no setting names one", () => {
 test("without any organization the remedy is to name one", () => {
   const { problems = [] } = parseSettings(qualified(REQUIRED), "project", undefined);
   assert.deepEqual(problems, [
-    { setting: "organization", reason: "is not set", remedy: "pulumi config set organization ORGANIZATION" },
+    {
+      setting: "organization",
+      reason: "is not set, and the stack is of no organization",
+      remedy: "pulumi config set organization ORGANIZATION",
+    },
   ]);
 });
 

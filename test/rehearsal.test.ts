@@ -75,10 +75,12 @@ describe("npm start", { concurrency: 2 }, () => {
       namespace: "ci",
       createNamespace: true,
       rolePolicyArns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
+      thumbprints: ["0123456789abcdef".repeat(4)],
     });
     const { exitCode, output } = await npmStart("-s", "team");
     assert.equal(exitCode, 0, output);
     assert.match(output, /^ {2}The new cluster is not emulated/m);
+    assert.match(output, /^ {2}The local issuer's thumbprint stands for the configured ones\.$/m);
     assert.match(output, /^ {2}EKS cluster +my-cluster$/m);
     assert.match(output, /^ {2}namespace +ci$/m);
     assert.match(output, /^ {2}attached policy +pulumi-oidc-\w+\/arn:aws:iam::aws:policy\/ReadOnlyAccess$/m);
