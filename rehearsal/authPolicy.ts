@@ -143,6 +143,7 @@ function matchesScope(policy: AuthPolicy, scope: string, runners: Runner[]): boo
   }
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
+/** @returns whether a value has members, as a JSON object does. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -13,7 +13,7 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
 import { createLocalJWKSet, decodeJwt, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from "jose";
-import { type AuthPolicy, CLAIM_PATH, decide, type Runner } from "./authPolicy";
+import { type AuthPolicy, CLAIM_PATH, decide, isRecord, type Runner } from "./authPolicy";
 import type { CertificateAuthority } from "./certificates";
 
 export interface IssuerRegistration {
@@ -435,10 +435,6 @@ function badRequest(message: string): Error {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isKeySet(value: unknown): value is JSONWebKeySet {

@@ -19,6 +19,15 @@ const name = fc
   .map((characters) => characters.join(""))
   .filter((candidate) => !candidate.startsWith("-") && !candidate.endsWith("-"));
 
+/** Settings, with the names of pods that are theirs or nearly so. */
+function podsNear(configured: Settings) {
+  return {
+    configured: fc.constant(configured),
+    namespace: nearly(configured.namespace),
+    serviceAccount: nearly(configured.serviceAccountName),
+  };
+}
+
 /** This text half of the time, or one that looks like it, or any. */
 function nearly(text: string): fc.Arbitrary<string> {
   const position = fc.nat(Math.max(text.length - 1, 0));
@@ -89,9 +98,7 @@ test("Pulumi Cloud lets in whoever has the configured namespace, service account
   const property = fc.property(
     settings.chain((configured) =>
       fc.record({
-        configured: fc.constant(configured),
-        namespace: nearly(configured.namespace),
-        serviceAccount: nearly(configured.serviceAccountName),
+        ...podsNear(configured),
         audience: fc.constantFrom(
           STS,
           "https://kubernetes.default.svc",
@@ -178,9 +185,7 @@ test("further rules never let in whom the policy kept out without them", () => {
   const property = fc.property(
     settings.chain((configured) =>
       fc.record({
-        configured: fc.constant(configured),
-        namespace: nearly(configured.namespace),
-        serviceAccount: nearly(configured.serviceAccountName),
+        ...podsNear(configured),
         policyRules: rules,
       }),
     ),
@@ -199,9 +204,7 @@ test("the role lets in whoever has the configured issuer, subject and audience, 
   const property = fc.property(
     settings.chain((configured) =>
       fc.record({
-        configured: fc.constant(configured),
-        namespace: nearly(configured.namespace),
-        serviceAccount: nearly(configured.serviceAccountName),
+        ...podsNear(configured),
         issuer: fc.oneof(fc.constant(ISSUER), nearly(ISSUER)),
         audience: fc.constantFrom(
           STS,
