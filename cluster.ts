@@ -4,7 +4,7 @@ import * as awsEks from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import type * as pulumi from "@pulumi/pulumi";
-import { refusal } from "./refusal";
+import { userError } from "./userError";
 
 export interface Cluster {
   /** The cluster's OIDC issuer, `https://…`; a plain text where the cluster exists already. */
@@ -57,7 +57,7 @@ export function connectCluster(cluster: Cluster): {
 async function readCluster(args: ClusterArgs): Promise<Cluster> {
   const { clusterName: name, awsRegion } = args;
   const cluster = await awsEks.getCluster({ name }).catch((error: Error) => {
-    throw refusal(
+    throw userError(
       `The EKS cluster "${name}" cannot be read${awsRegion ? ` in ${awsRegion}` : ""}: ${reason(error)}\n\n` +
         "  another name:    pulumi config set clusterName CLUSTER\n" +
         "  another region:  pulumi config set aws:region REGION\n" +
@@ -67,7 +67,7 @@ async function readCluster(args: ClusterArgs): Promise<Cluster> {
   const issuerUrl = cluster.identities[0]?.oidcs[0]?.issuer;
   const certificateAuthority = cluster.certificateAuthorities[0]?.data;
   if (!issuerUrl || !certificateAuthority) {
-    throw refusal(
+    throw userError(
       `The EKS cluster "${name}" has no OIDC issuer; its status is ${cluster.status}. Wait until it is ACTIVE:\n\n` +
         `  aws eks wait cluster-active --name ${name}\n`,
     );
@@ -82,7 +82,7 @@ async function readCluster(args: ClusterArgs): Promise<Cluster> {
 
 async function readOidcProvider(clusterName: string, issuerUrl: string): Promise<string> {
   const provider = await iam.getOpenIdConnectProvider({ url: issuerUrl }).catch((error: Error) => {
-    throw refusal(
+    throw userError(
       `The EKS cluster "${clusterName}" has no IAM OIDC provider that can be read: ${reason(error)}\n\n` +
         "  create it with this stack: pulumi config set createOidcProvider true\n" +
         `  or beside it:              eksctl utils associate-iam-oidc-provider --cluster ${clusterName} --approve\n`,

@@ -2,7 +2,7 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
-import { refusal } from "./refusal";
+import { userError } from "./userError";
 
 export type Settings = v.InferOutput<typeof stackSchema> & {
   token: Token;
@@ -49,7 +49,7 @@ export function readSettings(): Settings {
 
   const list = problems.map(({ setting, reason, remedy }) => `  ${setting}: ${reason}\n      ${remedy}\n`);
   const count = problems.length === 1 ? "One setting" : `${problems.length} settings`;
-  throw refusal(
+  throw userError(
     `${count} of stack ${pulumi.getStack()} must be mended; nothing was changed.\n\n${list.join("")}`,
   );
 }

@@ -6,7 +6,7 @@ import { isIP } from "node:net";
 import { connect } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
-import { refusal } from "./refusal";
+import { userError } from "./userError";
 
 /** The access tokens that the policy allows, one kind at a time. */
 export type AllowedToken =
@@ -139,7 +139,7 @@ async function readThumbprints(issuerUrl: string): Promise<string[]> {
 
   const failures = results.filter((result) => result instanceof Error);
   if (failures.length > 0) {
-    throw refusal(
+    throw userError(
       `The serving certificate of ${issuerUrl} cannot be trusted:\n\n` +
         failures.map(({ message }) => `  ${message}\n`).join("") +
         "\nRun this where the issuer can be reached and its certificate verifies, or name the SHA-256 that you trust:\n\n" +

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { type AuthPolicy, claimAt, decide, matchesClaim, matchesPattern } from "../rehearsal/authPolicy";
+import { type AuthPolicy, claimAt, decide, matchesClaim, matchesPattern } from "../simulator/authPolicy";
 
 const RULES = { '"kubernetes.io".namespace': "default", '"kubernetes.io".serviceaccount.name': "runner" };
 const ALICE: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: "alice", rules: RULES };

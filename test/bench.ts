@@ -3,9 +3,9 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { saveCertificateAuthority } from "../rehearsal/certificates";
-import { serveProvider } from "../rehearsal/provider";
-import { startWorld } from "../rehearsal/world";
+import { saveCertificateAuthority } from "../simulator/certificates";
+import { serveProvider } from "../simulator/provider";
+import { startSimulation } from "../simulator/simulation";
 import { type Cli, createProject, missingCli, openCli } from "./pulumiCli";
 
 /** Taken in turn, so that whatever else the machine does is shared by all. */
@@ -31,10 +31,10 @@ async function bench(): Promise<boolean> {
   await saveCertificateAuthority(folder);
   process.env.NODE_EXTRA_CA_CERTS = join(folder, "ca.pem");
   const cluster = { name: SETTINGS.clusterName, hasOidcProvider: true };
-  const world = await startWorld({ folder, region: SETTINGS["aws:region"], cluster });
+  const simulation = await startSimulation({ folder, region: SETTINGS["aws:region"], cluster });
   const temporary = join(folder, "temporary");
   await mkdir(temporary);
-  const cli = await openCli(await serveProvider(() => world), temporary);
+  const cli = await openCli(await serveProvider(() => simulation), temporary);
   try {
     const stack = await createProject(cli, SETTINGS);
     const empty = await createProject(cli, SETTINGS, "empty");
@@ -61,7 +61,7 @@ async function bench(): Promise<boolean> {
     }
     return slow;
   } finally {
-    await world.close();
+    await simulation.close();
     await Promise.all([cli.remove(), rm(folder, { recursive: true })]);
   }
 }

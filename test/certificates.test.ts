@@ -1,4 +1,4 @@
-// The rehearsal's certificate authority, as the launcher saves it and its child process opens it.
+// The simulation's certificate authority, as the launcher saves it and its child process opens it.
 
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
@@ -6,7 +6,7 @@ import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { openCertificateAuthority, saveCertificateAuthority } from "../rehearsal/certificates";
+import { openCertificateAuthority, saveCertificateAuthority } from "../simulator/certificates";
 
 test("a saved authority signs, once opened, certificates that its file ca.pem vouches for", async (t) => {
   const folder = await savedAuthority(t);
@@ -29,7 +29,7 @@ test("the authority's key is readable by its owner alone", async (t) => {
 test("a folder without an authority is refused with the commands that make one", async () => {
   await assert.rejects(
     openCertificateAuthority(undefined),
-    /REHEARSAL_FOLDER is not set.*npm start.*npm test/,
+    /SIMULATOR_DIRECTORY is not set.*npm start.*npm test/,
   );
   await assert.rejects(openCertificateAuthority("/nowhere"), /\/nowhere.*npm start.*npm test/);
 });

@@ -1,13 +1,13 @@
-// The program on Pulumi's own engine, with the local world as its providers.
+// The program on Pulumi's own engine, with the simulation as its providers.
 
 import assert from "node:assert/strict";
 import { appendFile, mkdtemp, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
-import { whoGetsIn } from "../rehearsal/callers";
-import { serveProvider } from "../rehearsal/provider";
-import { startWorld, type World, type WorldOptions } from "../rehearsal/world";
+import { checkAccess } from "../simulator/accessCheck";
+import { serveProvider } from "../simulator/provider";
+import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/simulation";
 import {
   ACCESS_TOKEN,
   type Cli,
@@ -30,9 +30,9 @@ const SETTINGS = {
 const DENY = { policyRules: { '"kubernetes.io".pod.name': "another-*" } };
 
 interface Stack {
-  world: World;
+  simulation: Simulation;
   folder: string;
-  /** What the pods of the world have printed. */
+  /** What the pods of the simulation have printed. */
   log: string[];
   pulumi(...args: string[]): Promise<Outcome>;
   /** `pulumi up` without the preview in front of it. */
@@ -40,34 +40,34 @@ interface Stack {
 }
 
 describe("the program on Pulumi's engine", { skip: missingCli }, () => {
-  let currentWorld: World;
+  let currentSimulation: Simulation;
   let debugProviders: string;
   before(async () => {
-    debugProviders = await serveProvider(() => currentWorld);
+    debugProviders = await serveProvider(() => currentSimulation);
   });
 
   test("a preview of an empty stack announces the Job and makes nothing", async (t) => {
-    const { world, pulumi } = await emptyStack(t);
-    const before = world.left();
+    const { simulation, pulumi } = await emptyStack(t);
+    const before = simulation.existing();
 
     const { screen } = succeeded(await pulumi("preview"));
     assert.match(screen, /Job runner create/);
-    assert.deepEqual(world.left(), before);
+    assert.deepEqual(simulation.existing(), before);
   });
 
   test("an update makes the stack, and its pod runs the command with an access token", async (t) => {
-    const { world, log, up, pulumi } = await emptyStack(t);
+    const { simulation, log, up, pulumi } = await emptyStack(t);
 
     succeeded(await up());
-    assert.deepEqual(statuses(world), [200]);
+    assert.deepEqual(statuses(simulation), [200]);
     assert.ok(log.includes("alice"), log.join("\n"));
 
     const outputs = JSON.parse((await pulumi("stack", "output", "--json")).stdout);
-    assert.equal(outputs.issuerUrl, world.issuer.url);
+    assert.equal(outputs.issuerUrl, simulation.issuer.url);
     assert.equal(outputs.serviceAccount, "default/pulumi-service-account");
-    assert.ok(world.left().aws.includes(outputs.roleArn.split("/")[1]));
-    assert.ok(world.left().kubernetes.includes(`default/${outputs.jobName}`));
-    assert.deepEqual(world.left().pulumiCloud, [outputs.oidcIssuerId]);
+    assert.ok(simulation.existing().aws.includes(outputs.roleArn.split("/")[1]));
+    assert.ok(simulation.existing().kubernetes.includes(`default/${outputs.jobName}`));
+    assert.deepEqual(simulation.existing().pulumiCloud, [outputs.oidcIssuerId]);
   });
 
   test("a second preview has no change", async (t) => {
@@ -92,26 +92,26 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("a changed script replaces the ConfigMap and the Job, and nothing else", async (t) => {
-    const { world, folder, up } = await standingStack(t);
+    const { simulation, folder, up } = await standingStack(t);
     await appendFile(join(folder, "scripts", "exchange-token.sh"), "# changed\n");
 
     const outcome = succeeded(await up());
     assert.deepEqual(changes(outcome), ["runner replaced", "script replaced"]);
-    assert.deepEqual(statuses(world), [200, 200]);
+    assert.deepEqual(statuses(simulation), [200, 200]);
   });
 
   test("another userLogin updates the issuer in place and runs the Job again", async (t) => {
-    const { world, log, pulumi, up } = await standingStack(t);
+    const { simulation, log, pulumi, up } = await standingStack(t);
     await pulumi("config", "set", "userLogin", "bob");
 
     const outcome = succeeded(await up());
     assert.deepEqual(changes(outcome), ["oidc-issuer updated", "runner replaced"]);
     assert.equal(log.at(-1), "bob");
-    assert.deepEqual(statuses(world), [200, 200]);
+    assert.deepEqual(statuses(simulation), [200, 200]);
   });
 
   test("another namespace moves service account, trust policy, rules and Job together", async (t) => {
-    const { world, pulumi, up } = await standingStack(t, {}, { namespaces: ["team-a"] });
+    const { simulation, pulumi, up } = await standingStack(t, {}, { namespaces: ["team-a"] });
     await pulumi("config", "set", "namespace", "team-a");
 
     const outcome = succeeded(await up());
@@ -122,89 +122,89 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       "script replaced",
       "service-account replaced",
     ]);
-    const namespaces = world.left().kubernetes.map((id) => id.split("/")[0]);
+    const namespaces = simulation.existing().kubernetes.map((id) => id.split("/")[0]);
     assert.deepEqual(new Set(namespaces), new Set(["team-a"]));
-    const [itself] = await whoGetsIn(world);
+    const [itself] = await checkAccess(simulation);
     assert.ok(itself?.pulumiCloud.allowed && itself.role.allowed);
 
-    const [role = ""] = world.left().aws.filter((name) => name.startsWith("pulumi-oidc-"));
-    const before = await world.issuer.token({
+    const [role = ""] = simulation.existing().aws.filter((name) => name.startsWith("pulumi-oidc-"));
+    const before = await simulation.issuer.token({
       namespace: "default",
       serviceAccount: "pulumi-service-account",
     });
-    assert.equal((await world.aws.assumeRoleWithWebIdentity(role, before)).allowed, false);
-    const [policy] = world.pulumiCloud.list()[0]?.registration.policies ?? [];
+    assert.equal((await simulation.aws.assumeRoleWithWebIdentity(role, before)).allowed, false);
+    const [policy] = simulation.pulumiCloud.list()[0]?.registration.policies ?? [];
     assert.equal(policy?.rules['"kubernetes.io".namespace'], "team-a");
   });
 
   test("a denied exchange fails the update with the script's reason on the screen", async (t) => {
-    const { world, up } = await emptyStack(t, DENY);
+    const { simulation, up } = await emptyStack(t, DENY);
 
     const { exitCode, screen } = await up();
     assert.notEqual(exitCode, 0);
     assert.match(screen, /refused the exchange: HTTP 400.*no allow policy of the issuer matches/s);
     assert.match(screen, /'kubernetes\.io'\.pod\.name is 'runner-/);
-    assert.deepEqual(statuses(world), [400]);
+    assert.deepEqual(statuses(simulation), [400]);
   });
 
   test("without a mend a later update does not claim success", async (t) => {
-    const { world, up } = await emptyStack(t, DENY);
+    const { simulation, up } = await emptyStack(t, DENY);
     await up();
 
     const { exitCode, screen } = await up();
     assert.notEqual(exitCode, 0);
     assert.match(screen, /Job has failed/);
-    assert.deepEqual(statuses(world), [400], "the same Job was waited for");
+    assert.deepEqual(statuses(simulation), [400], "the same Job was waited for");
   });
 
   test("once the allow policy alone is mended, the next update runs the exchange again and passes", async (t) => {
-    const { world, pulumi, up } = await emptyStack(t, DENY);
+    const { simulation, pulumi, up } = await emptyStack(t, DENY);
     await up();
     await pulumi("config", "rm", "policyRules");
 
     const outcome = succeeded(await up());
     assert.deepEqual(changes(outcome), ["oidc-issuer updated", "runner replaced"]);
-    assert.deepEqual(statuses(world), [400, 200]);
+    assert.deepEqual(statuses(simulation), [400, 200]);
   });
 
   test("up --replace '**::runner' runs the exchange again", async (t) => {
-    const { world, up } = await standingStack(t);
+    const { simulation, up } = await standingStack(t);
 
     const outcome = succeeded(await up("--replace", "**::runner"));
     assert.deepEqual(changes(outcome), ["runner replaced"]);
-    assert.deepEqual(statuses(world), [200, 200]);
+    assert.deepEqual(statuses(simulation), [200, 200]);
   });
 
   test("an issuer that is replaced goes before its URL is registered again", async (t) => {
-    const { world, up } = await standingStack(t);
+    const { simulation, up } = await standingStack(t);
 
     succeeded(await up("--replace", "**::oidc-issuer"));
-    assert.equal(world.left().pulumiCloud.length, 1);
-    assert.deepEqual(statuses(world), [200, 200]);
+    assert.equal(simulation.existing().pulumiCloud.length, 1);
+    assert.deepEqual(statuses(simulation), [200, 200]);
   });
 
   test("an issuer that somebody deleted is registered again, and the Job shows that it works", async (t) => {
-    const { world, up } = await standingStack(t);
-    for (const id of world.left().pulumiCloud) world.pulumiCloud.remove(id);
+    const { simulation, up } = await standingStack(t);
+    for (const id of simulation.existing().pulumiCloud) simulation.pulumiCloud.remove(id);
 
     const outcome = succeeded(await up("--refresh"));
     assert.ok(changes(outcome).includes("runner replaced"), outcome.screen);
-    assert.deepEqual(statuses(world), [200, 200]);
+    assert.deepEqual(statuses(simulation), [200, 200]);
   });
 
   test("once the issuer's certificate is rotated exchanges fail, a preview shows it and an update mends it", async (t) => {
-    const { world, pulumi, up } = await standingStack(t);
-    const old = world.issuer.thumbprint();
-    await world.issuer.rotateCertificate();
-    const [itself] = await whoGetsIn(world);
+    const { simulation, pulumi, up } = await standingStack(t);
+    const old = simulation.issuer.thumbprint();
+    await simulation.issuer.rotateCertificate();
+    const [itself] = await checkAccess(simulation);
     assert.match(itself?.pulumiCloud.reason ?? "", /thumbprint \w+, which is not registered/);
 
     const preview = succeeded(await pulumi("preview", "--diff"));
-    assert.ok(preview.screen.includes(`"${old}" => "${world.issuer.thumbprint()}"`), preview.screen);
+    assert.ok(preview.screen.includes(`"${old}" => "${simulation.issuer.thumbprint()}"`), preview.screen);
 
     const outcome = succeeded(await up());
     assert.deepEqual(changes(outcome), ["oidc-issuer updated", "runner replaced"]);
-    const [afterwards] = await whoGetsIn(world);
+    const [afterwards] = await checkAccess(simulation);
     assert.ok(afterwards?.pulumiCloud.allowed);
   });
 
@@ -234,48 +234,48 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       createNamespace: true,
       rolePolicyArns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
     });
-    const before = stack.world.left();
+    const before = stack.simulation.existing();
     succeeded(await stack.up());
-    assert.notDeepEqual(stack.world.left(), before);
+    assert.notDeepEqual(stack.simulation.existing(), before);
 
     succeeded(await stack.pulumi("destroy", "--yes"));
-    assert.deepEqual(stack.world.left(), before);
+    assert.deepEqual(stack.simulation.existing(), before);
   });
 
   test("destroy keeps the IAM OIDC provider that createOidcProvider made, and nothing else", async (t) => {
     const cluster = { name: "my-cluster", hasOidcProvider: false };
-    const { world, pulumi, up } = await emptyStack(t, { createOidcProvider: true }, { cluster });
+    const { simulation, pulumi, up } = await emptyStack(t, { createOidcProvider: true }, { cluster });
     succeeded(await up());
-    assert.deepEqual(statuses(world), [200]);
+    assert.deepEqual(statuses(simulation), [200]);
 
     succeeded(await pulumi("destroy", "--yes"));
-    const { aws, ...others } = world.left();
+    const { aws, ...others } = simulation.existing();
     const providers = aws.filter((name) => name !== "my-cluster");
     assert.match(providers.join(), /^arn:aws:iam::\d+:oidc-provider\/127[^,]*$/);
     assert.deepEqual(others, { kubernetes: [], pulumiCloud: [] });
   });
 
   test("a new cluster previews, comes up with its stack and goes with it", async (t) => {
-    const { world, pulumi, up } = await emptyStack(t, { createCluster: true }, { cluster: undefined });
+    const { simulation, pulumi, up } = await emptyStack(t, { createCluster: true }, { cluster: undefined });
     succeeded(await pulumi("preview"));
     succeeded(await up());
-    assert.deepEqual(statuses(world), [200]);
+    assert.deepEqual(statuses(simulation), [200]);
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
     succeeded(await pulumi("destroy", "--yes"));
-    assert.deepEqual(world.left(), { aws: [], kubernetes: [], pulumiCloud: [] });
+    assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: [] });
   });
 
   test("an encrypted setting is refused, for it would stand in clear in the state", async (t) => {
-    const { world, pulumi } = await emptyStack(t);
-    const before = world.left();
+    const { simulation, pulumi } = await emptyStack(t);
+    const before = simulation.existing();
     await pulumi("config", "set", "--secret", "--path", "command[1]", "hunter2");
     const { exitCode, screen } = await pulumi("preview");
     assert.notEqual(exitCode, 0);
     assert.match(screen, /command: is a secret, and would stand in clear/);
     assert.match(screen, /pulumi config set --plaintext command VALUE/);
     assert.doesNotMatch(screen, /hunter2/);
-    assert.deepEqual(world.left(), before);
+    assert.deepEqual(simulation.existing(), before);
   });
 
   test("the state holds no token", async (t) => {
@@ -319,7 +319,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     );
   });
 
-  test("pulumi new makes a project that previews and rehearses at once, with nothing left of the example", async (t) => {
+  test("pulumi new makes a project that previews and simulates at once, with nothing left of the example", async (t) => {
     const settings = [
       "aws:region=eu-central-1",
       "clusterName=my-cluster",
@@ -343,14 +343,20 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   async function emptyStack(
     t: TestContext,
     settings: object = {},
-    options: Partial<WorldOptions> = {},
+    options: Partial<SimulationOptions> = {},
   ): Promise<Stack> {
     const log: string[] = [];
-    const world = await openWorld(t, { ...options, onLog: (line) => log.push(line) });
+    const simulation = await openSimulation(t, { ...options, onLog: (line) => log.push(line) });
     const cli = await open(t);
     const folder = await createProject(cli, { ...SETTINGS, ...settings });
     const pulumi = (...args: string[]) => cli.pulumi(folder, ...args);
-    return { world, folder, log, pulumi, up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args) };
+    return {
+      simulation,
+      folder,
+      log,
+      pulumi,
+      up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args),
+    };
   }
 
   async function standingStack(...options: Parameters<typeof emptyStack>): Promise<Stack> {
@@ -361,7 +367,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
   // As a user gets it: the template is a clone, which has what git keeps of the project.
   async function newProject(t: TestContext, ...args: string[]): Promise<{ cli: Cli; folder: string }> {
-    await openWorld(t);
+    await openSimulation(t);
     const cli = await open(t);
     const repository = await copyProject(cli, []);
     const author = ["-c", "user.name=author", "-c", "user.email=author@example.com"];
@@ -376,12 +382,15 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     return { cli, folder };
   }
 
-  async function openWorld(t: TestContext, options: Partial<WorldOptions> = {}): Promise<World> {
+  async function openSimulation(
+    t: TestContext,
+    options: Partial<SimulationOptions> = {},
+  ): Promise<Simulation> {
     const cluster = { name: "my-cluster", hasOidcProvider: true };
-    const folder = process.env.REHEARSAL_FOLDER;
-    currentWorld = await startWorld({ folder, region: "us-west-2", cluster, ...options });
-    t.after(currentWorld.close);
-    return currentWorld;
+    const folder = process.env.SIMULATOR_DIRECTORY;
+    currentSimulation = await startSimulation({ folder, region: "us-west-2", cluster, ...options });
+    t.after(currentSimulation.close);
+    return currentSimulation;
   }
 
   async function open(t: TestContext): Promise<Cli> {
@@ -392,12 +401,12 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
   async function stopsCleanly(
     t: TestContext,
-    { world, pulumi, up }: Stack,
+    { simulation, pulumi, up }: Stack,
     messages: RegExp[],
   ): Promise<void> {
     // The SDK prints what a provider throws; the engine hears of it too.
     t.mock.method(console, "error", () => {});
-    const before = world.left();
+    const before = simulation.existing();
     for (const command of [() => pulumi("preview"), () => up()]) {
       const started = performance.now();
       const { exitCode, screen } = await command();
@@ -407,7 +416,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.equal(screen.split("Diagnostics:")[1]?.match(/error:/g)?.length, 1, screen);
       assert.doesNotMatch(screen, /^\s+at /m);
     }
-    assert.deepEqual(world.left(), before);
+    assert.deepEqual(simulation.existing(), before);
     const { stdout } = await pulumi("stack", "export");
     const resources: { type: string }[] = JSON.parse(stdout).deployment.resources ?? [];
     // The engine's own remain: the stack and, once something was read, the default provider of AWS.
@@ -432,8 +441,8 @@ function changes({ screen }: Outcome): string[] {
   return [...lines].map(([, name, change]) => `${name} ${change}`).sort();
 }
 
-function statuses(world: World): number[] {
-  return world.pulumiCloud.exchanges.map(({ status }) => status);
+function statuses(simulation: Simulation): number[] {
+  return simulation.pulumiCloud.exchanges.map(({ status }) => status);
 }
 
 async function savedSettings(folder: string, stack: string): Promise<unknown> {

@@ -8,7 +8,7 @@ import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { createCertificateAuthority } from "../rehearsal/certificates";
+import { createCertificateAuthority } from "../simulator/certificates";
 import {
   type Answer,
   drip,

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
-import { createCertificateAuthority } from "../rehearsal/certificates";
+import { createCertificateAuthority } from "../simulator/certificates";
 import { type Answer, drip, grant, hang, reset, respond, send, startEndpoint } from "./endpoint";
 import { findLeaks, ID_TOKEN, idTokenOf, runScript, type ScriptOptions, type ScriptRun } from "./script";
 

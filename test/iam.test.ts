@@ -1,10 +1,10 @@
-// The trust policy as data, and whom it lets in by the evaluation of the rehearsal's IAM.
+// The trust policy as data, and whom it lets in by the evaluation of the simulation's IAM.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { JWTPayload } from "jose";
 import { trustPolicy } from "../iam";
-import { evaluateTrustPolicy } from "../rehearsal/aws";
+import { evaluateTrustPolicy } from "../simulator/aws";
 
 const ISSUER = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
 const PROVIDER = `arn:aws:iam::123456789012:oidc-provider/${ISSUER}`;

@@ -5,9 +5,9 @@ import assert from "node:assert/strict";
 import { after, before, mock, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
-import { createCertificateAuthority } from "../rehearsal/certificates";
-import { type Registration, runProgram } from "../rehearsal/mocks";
-import { startWorld, type World, type WorldOptions } from "../rehearsal/world";
+import { createCertificateAuthority } from "../simulator/certificates";
+import { type Registration, runProgram } from "../simulator/mocks";
+import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/simulation";
 
 const PROJECT = "eks-pulumi-oidc";
 const RULES = {
@@ -15,17 +15,17 @@ const RULES = {
   '"kubernetes.io".serviceaccount.name': "pulumi-service-account",
 };
 
-// The stack without any further setting is only looked at. The others come up and go, one after the other, in a world
+// The stack without any further setting is only looked at. The others come up and go, one after the other, in a simulation
 // of their own: to start one takes a while.
 let plain: Stack;
-let world: World;
-let worldOfPlain: World;
+let simulation: Simulation;
+let plainSimulation: Simulation;
 before(async () => {
-  world = await start();
-  worldOfPlain = await start();
-  plain = { world: worldOfPlain, ...(await run(worldOfPlain, {})) };
+  simulation = await start();
+  plainSimulation = await start();
+  plain = { simulation: plainSimulation, ...(await run(plainSimulation, {})) };
 });
-after(() => Promise.all([world.close(), worldOfPlain.close()]));
+after(() => Promise.all([simulation.close(), plainSimulation.close()]));
 
 test("an existing cluster gets role, service account, issuer, script and Job, and @pulumi/eks is not loaded", () => {
   const { registered } = plain;
@@ -42,26 +42,26 @@ test("an existing cluster gets role, service account, issuer, script and Job, an
 });
 
 test("the outputs name what was made", () => {
-  const { world, registered, outputs } = plain;
+  const { simulation, registered, outputs } = plain;
   assert.deepEqual(outputs, {
     jobName: of(registered, "Job").id.replace("default/", ""),
     roleArn: `arn:aws:iam::123456789012:role/${of(registered, "Role").id}`,
     serviceAccount: "default/pulumi-service-account",
-    issuerUrl: world.issuer.url,
-    oidcIssuerId: world.pulumiCloud.list()[0]?.id,
+    issuerUrl: simulation.issuer.url,
+    oidcIssuerId: simulation.pulumiCloud.list()[0]?.id,
   });
 });
 
 test("the role trusts the IAM OIDC provider of the cluster's issuer, and the service account names the role", async (t) => {
-  const { world, registered } = await up(
+  const { simulation, registered } = await up(
     t,
     { namespace: "ci", serviceAccountName: "runner" },
     { namespaces: ["ci"] },
   );
-  const issuer = world.issuer.url.replace("https://", "");
+  const issuer = simulation.issuer.url.replace("https://", "");
   const role = of(registered, "Role");
   assert.deepEqual(role.inputs, {
-    description: `Pods of ci/runner, by ${world.issuer.url}`,
+    description: `Pods of ci/runner, by ${simulation.issuer.url}`,
     assumeRolePolicy: {
       Version: "2012-10-17",
       Statement: [
@@ -92,14 +92,14 @@ test("the role trusts the IAM OIDC provider of the cluster's issuer, and the ser
 });
 
 test("the issuer is registered with its thumbprint and one allow policy, through a provider that knows its API", async (t) => {
-  const { world, registered } = await up(t, { issuerName: "mine", maxExpirationSeconds: "9000" });
+  const { simulation, registered } = await up(t, { issuerName: "mine", maxExpirationSeconds: "9000" });
   const issuer = of(registered, "OidcIssuer");
   assert.deepEqual(issuer.inputs, {
     organization: "acme",
     name: "mine",
-    url: world.issuer.url,
+    url: simulation.issuer.url,
     maxExpirationSeconds: 9000,
-    thumbprints: [world.issuer.thumbprint()],
+    thumbprints: [simulation.issuer.thumbprint()],
     policies: [{ decision: "allow", tokenType: "personal", userLogin: "my-login", rules: RULES }],
   });
   assert.match(issuer.provider, /pulumi:providers:pulumiservice::pulumi-cloud::pulumi-cloud-id$/);
@@ -107,7 +107,7 @@ test("the issuer is registered with its thumbprint and one allow policy, through
 });
 
 test("configured thumbprints are registered instead of the issuer's own", async (t) => {
-  const thumbprints = ["ab".repeat(32), world.issuer.thumbprint()];
+  const thumbprints = ["ab".repeat(32), simulation.issuer.thumbprint()];
   const { registered } = await up(t, { thumbprints: JSON.stringify(thumbprints) });
   assert.deepEqual(of(registered, "OidcIssuer").inputs.thumbprints, thumbprints);
 });
@@ -119,7 +119,7 @@ test("a self-hosted Pulumi Cloud is what the provider registers with, and what t
 });
 
 test("the Kubernetes provider reaches the very cluster whose issuer is trusted, as the AWS provider would", async (t) => {
-  const { world, registered } = await up(t, { "aws:profile": "dev" });
+  const { simulation, registered } = await up(t, { "aws:profile": "dev" });
   const { kubeconfig } = of(registered, "kubernetes").inputs;
   const certificateAuthority = Buffer.from("the cluster's authority").toString("base64");
   const args = ["eks", "get-token", "--cluster-name", "my-cluster", "--output", "json"];
@@ -129,7 +129,7 @@ test("the Kubernetes provider reaches the very cluster whose issuer is trusted, 
     clusters: [
       {
         name: "my-cluster",
-        cluster: { server: world.aws.endpoint, "certificate-authority-data": certificateAuthority },
+        cluster: { server: simulation.aws.endpoint, "certificate-authority-data": certificateAuthority },
       },
     ],
     users: [
@@ -164,36 +164,40 @@ test("every object of Kubernetes goes through that provider", async (t) => {
 
 test("createOidcProvider makes the IAM OIDC provider, which outlives the stack, and the role trusts it", async (t) => {
   const cluster = { name: "my-cluster", hasOidcProvider: false };
-  const { world, registered, options } = await up(t, { createOidcProvider: "true" }, { cluster });
+  const { simulation, registered, options } = await up(t, { createOidcProvider: "true" }, { cluster });
   const provider = of(registered, "OpenIdConnectProvider");
-  assert.deepEqual(provider.inputs, { url: world.issuer.url, clientIdLists: ["sts.amazonaws.com"] });
+  assert.deepEqual(provider.inputs, { url: simulation.issuer.url, clientIdLists: ["sts.amazonaws.com"] });
   assert.equal(options.get("oidc-provider")?.retainOnDelete, true);
   assert.equal(principal(registered), provider.id);
 });
 
 test("createCluster makes a cluster with an IAM OIDC provider, and the stack stands on what it gives", async (t) => {
   const settings = { createCluster: "true", clusterName: "new", "aws:profile": "dev" };
-  const { world, registered, options, names } = await up(t, settings, { cluster: undefined });
+  const { simulation, registered, options, names } = await up(t, settings, { cluster: undefined });
 
   const cluster = of(registered, "Cluster");
   assert.equal(cluster.inputs.name, "new");
   assert.equal(cluster.inputs.createOidcProvider, true);
   assert.deepEqual(cluster.inputs.providerCredentialOpts, { profileName: "dev" });
   assert.ok(isLoaded("@pulumi/eks"));
-  assert.equal(principal(registered), `arn:aws:iam::123456789012:oidc-provider/${world.issuer.url.slice(8)}`);
+  assert.equal(
+    principal(registered),
+    `arn:aws:iam::123456789012:oidc-provider/${simulation.issuer.url.slice(8)}`,
+  );
 
   const { kubeconfig } = of(registered, "kubernetes").inputs;
-  assert.equal(JSON.parse(String(kubeconfig)).clusters[0].cluster.server, world.aws.endpoint);
+  assert.equal(JSON.parse(String(kubeconfig)).clusters[0].cluster.server, simulation.aws.endpoint);
   assert.deepEqual(names(options.get("cluster")?.dependsOn), ["eks-cluster"]);
 
   const issuer = of(registered, "OidcIssuer");
-  assert.equal(issuer.inputs.url, world.issuer.url);
-  assert.deepEqual(issuer.inputs.thumbprints, [world.issuer.thumbprint()]);
-  assert.equal(world.pulumiCloud.exchanges.at(-1)?.status, 200);
+  assert.equal(issuer.inputs.url, simulation.issuer.url);
+  assert.deepEqual(issuer.inputs.thumbprints, [simulation.issuer.thumbprint()]);
+  assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
 });
 
 test("createNamespace makes the namespace under Pod Security restricted, before anything is put into it", async (t) => {
-  const namespaces = world.resources["kubernetes:core/v1:Namespace"] ?? assert.fail("the world keeps none");
+  const namespaces =
+    simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail("the simulation keeps none");
   const { create } = namespaces;
   t.mock.method(namespaces, "create", async (name: string, inputs: object) => {
     // It takes longer than what does not wait for it.
@@ -227,9 +231,9 @@ test("the role gets its policies and its boundary, and the pod waits for the pol
 });
 
 test("the pod waits for an issuer whose registration takes long", async (t) => {
-  const { world } = await up(t, {}, { registrationMilliseconds: 700 });
+  const { simulation } = await up(t, {}, { registrationMilliseconds: 700 });
   assert.deepEqual(
-    world.pulumiCloud.exchanges.map(({ status }) => status),
+    simulation.pulumiCloud.exchanges.map(({ status }) => status),
     [200],
   );
 });
@@ -277,31 +281,31 @@ for (const [settings, grant, scope] of [
       { id: "id-1", name: "pool" },
       { id: "id-2", name: "other" },
     ];
-    const { world, registered } = await up(t, { userLogin: "", ...settings }, { runners });
+    const { simulation, registered } = await up(t, { userLogin: "", ...settings }, { runners });
     assert.deepEqual(of(registered, "OidcIssuer").inputs.policies, [
       { decision: "allow", ...grant, rules: RULES },
     ]);
     const { PULUMI_TOKEN_TYPE, PULUMI_TOKEN_SCOPE } = variables(registered);
     assert.deepEqual([PULUMI_TOKEN_TYPE, PULUMI_TOKEN_SCOPE], [grant.tokenType, scope]);
     assert.equal(
-      world.pulumiCloud.exchanges.at(-1)?.reason,
+      simulation.pulumiCloud.exchanges.at(-1)?.reason,
       `${grant.tokenType} token${scope && `, scope ${scope}`}`,
     );
   });
 }
 
 test("an audience of its own becomes a rule, and the pod shows a token with it", async (t) => {
-  const { world, registered } = await up(t, { tokenAudience: "urn:pulumi:org:acme" });
+  const { simulation, registered } = await up(t, { tokenAudience: "urn:pulumi:org:acme" });
   assert.deepEqual(policy(registered).rules, { ...RULES, aud: "urn:pulumi:org:acme" });
-  assert.equal(world.pulumiCloud.exchanges.at(-1)?.status, 200);
+  assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
 });
 
 test("audienceRule demands the webhook's audience too, and further rules stand beside it", async (t) => {
   const policyRules = '{"\\"kubernetes.io\\".pod.name":"runner-*"}';
-  const { world, registered } = await up(t, { audienceRule: "true", policyRules });
+  const { simulation, registered } = await up(t, { audienceRule: "true", policyRules });
   const pod = { '"kubernetes.io".pod.name': "runner-*" };
   assert.deepEqual(policy(registered).rules, { ...RULES, aud: "sts.amazonaws.com", ...pod });
-  assert.equal(world.pulumiCloud.exchanges.at(-1)?.status, 200);
+  assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
 });
 
 test("the organization of the settings is where the issuer goes and the pod's token comes from", async (t) => {
@@ -312,7 +316,7 @@ test("the organization of the settings is where the issuer goes and the pod's to
 });
 
 test("a stack whose state is in files has no organization, and has to name one", async () => {
-  const failure = await stopped(world, {}, "organization");
+  const failure = await stopped(simulation, {}, "organization");
   assert.match(
     failure,
     /^One setting of stack dev must be mended; nothing was changed\.\n\n {2}organization: is not set/,
@@ -327,8 +331,8 @@ test("no token is in what is registered, or in the outputs, though all was made 
     if (before === undefined) delete process.env.PULUMI_ACCESS_TOKEN;
     else process.env.PULUMI_ACCESS_TOKEN = before;
   });
-  const { world, registered, outputs } = await up(t, { tokenAudience: "urn:pulumi:org:acme" });
-  assert.equal(world.pulumiCloud.exchanges.at(-1)?.status, 200);
+  const { simulation, registered, outputs } = await up(t, { tokenAudience: "urn:pulumi:org:acme" });
+  assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
 
   const everything = JSON.stringify({ registered, outputs });
   assert.ok(!everything.includes(deployer));
@@ -338,7 +342,7 @@ test("no token is in what is registered, or in the outputs, though all was made 
 });
 
 test("with wrong settings nothing is registered, and one message lists all of them with their remedies", async () => {
-  const failure = await stopped(world, { namespace: "A", command: "[]", typo: "1" });
+  const failure = await stopped(simulation, { namespace: "A", command: "[]", typo: "1" });
   assert.match(failure, /^3 settings of stack dev must be mended; nothing was changed\.\n\n/);
   assert.match(failure, /^ {2}namespace = "A": must be .*\n {6}pulumi config set namespace NAMESPACE$/m);
   assert.match(
@@ -349,7 +353,7 @@ test("with wrong settings nothing is registered, and one message lists all of th
 });
 
 test("with a cluster that does not exist nothing is registered, and the message says how to name another one", async () => {
-  const failure = await stopped(world, { clusterName: "nowhere" });
+  const failure = await stopped(simulation, { clusterName: "nowhere" });
   assert.equal(
     failure,
     `The EKS cluster "nowhere" cannot be read in us-west-2: reading EKS Cluster (nowhere): couldn't find resource
@@ -362,7 +366,7 @@ test("with a cluster that does not exist nothing is registered, and the message 
 });
 
 test("with a cluster that has no issuer yet nothing is registered, and the message says how to wait", async (t) => {
-  const getCluster = world.calls["aws:eks/getCluster:getCluster"];
+  const getCluster = simulation.calls["aws:eks/getCluster:getCluster"];
   assert.ok(getCluster);
   const { answer } = getCluster;
   t.mock.method(getCluster, "answer", (inputs: object) => ({
@@ -370,14 +374,14 @@ test("with a cluster that has no issuer yet nothing is registered, and the messa
     status: "CREATING",
     identities: [],
   }));
-  const failure = await stopped(world, {});
+  const failure = await stopped(simulation, {});
   assert.match(failure, /"my-cluster" has no OIDC issuer; its status is CREATING\. Wait until it is ACTIVE:/);
   assert.match(failure, /^ {2}aws eks wait cluster-active --name my-cluster$/m);
 });
 
 test("without an IAM OIDC provider nothing is registered, and the message says how to get one", async (t) => {
-  const world = await start({ cluster: { name: "my-cluster", hasOidcProvider: false } }, t);
-  const failure = await stopped(world, {});
+  const simulation = await start({ cluster: { name: "my-cluster", hasOidcProvider: false } }, t);
+  const failure = await stopped(simulation, {});
   assert.match(
     failure,
     /^The EKS cluster "my-cluster" has no IAM OIDC provider that can be read: .*resource\n/,
@@ -387,16 +391,16 @@ test("without an IAM OIDC provider nothing is registered, and the message says h
 });
 
 test("with a certificate that does not verify nothing is registered, and the message says what to trust", async (t) => {
-  const world = await start({}, t);
-  await world.issuer.rotateCertificate({ authority: await createCertificateAuthority() });
-  const failure = await stopped(world, {});
+  const simulation = await start({}, t);
+  await simulation.issuer.rotateCertificate({ authority: await createCertificateAuthority() });
+  const failure = await stopped(simulation, {});
   assert.match(failure, /^The serving certificate of https:\S+ cannot be trusted:\n/);
   assert.match(failure, /unable to verify the first certificate/);
   assert.match(failure, /^ {2}pulumi config set --path 'thumbprints\[0\]' SHA256$/m);
 });
 
 interface Stack {
-  world: World;
+  simulation: Simulation;
   outputs: Record<string, unknown>;
   registered: Registered[];
   /** By the resource's name. */
@@ -421,20 +425,20 @@ type Registered = Registration & {
 async function up(
   t: TestContext,
   settings: Record<string, string>,
-  options?: Partial<WorldOptions>,
+  options?: Partial<SimulationOptions>,
 ): Promise<Stack> {
-  const own = options ? await start(options, t) : world;
+  const own = options ? await start(options, t) : simulation;
   const made: Registration[] = [];
   t.after(() => {
     for (const { type, id } of made.toReversed()) own.resources[type]?.delete(id);
   });
-  return { world: own, ...(await run(own, settings, (registration) => made.push(registration))) };
+  return { simulation: own, ...(await run(own, settings, (registration) => made.push(registration))) };
 }
 
-/** Starts a world, which ends with the test if one is given. */
-async function start(options: Partial<WorldOptions> = {}, t?: TestContext): Promise<World> {
-  const started = await startWorld({
-    folder: process.env.REHEARSAL_FOLDER,
+/** Starts a simulation, which ends with the test if one is given. */
+async function start(options: Partial<SimulationOptions> = {}, t?: TestContext): Promise<Simulation> {
+  const started = await startSimulation({
+    folder: process.env.SIMULATOR_DIRECTORY,
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
     registrationMilliseconds: 0,
@@ -445,10 +449,10 @@ async function start(options: Partial<WorldOptions> = {}, t?: TestContext): Prom
 }
 
 async function run(
-  world: World,
+  simulation: Simulation,
   settings: Record<string, string>,
   onRegistered: (registration: Registration) => void = () => {},
-): Promise<Omit<Stack, "world">> {
+): Promise<Omit<Stack, "simulation">> {
   const options = new Map<string, pulumi.CustomResourceOptions>();
   const nameOf = new Map<unknown, string>();
   // The SDK's mocks see no resource options; a transformation of the stack does.
@@ -463,20 +467,20 @@ async function run(
       return program();
     }),
   );
-  const result = await runProgram(world, { ...stackOf(settings), onRegistered }).finally(() =>
+  const result = await runProgram(simulation, { ...stackOf(settings), onRegistered }).finally(() =>
     spy.mock.restore(),
   );
   const names = (resources: unknown) => [resources].flat().map((resource) => nameOf.get(resource));
   return { ...result, options, names };
 }
 
-/** The message with which the program stops; the world is as it was. */
+/** The message with which the program stops; the simulation is as it was. */
 async function stopped(
-  world: World,
+  simulation: Simulation,
   settings: Record<string, string>,
   organization = "acme",
 ): Promise<string> {
-  const before = world.left();
+  const before = simulation.existing();
   const registered: string[] = [];
   const onRegistered = ({ type }: Registration) => registered.push(type);
   // A failure is told once more in rejections that nobody handles, each of which the test runner would take for one
@@ -484,15 +488,17 @@ async function stopped(
   const listeners = process.rawListeners("unhandledRejection");
   process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
   let failure: unknown;
-  await runProgram(world, { ...stackOf(settings), organization, onRegistered }).catch((error: unknown) => {
-    failure = error;
-  });
+  await runProgram(simulation, { ...stackOf(settings), organization, onRegistered }).catch(
+    (error: unknown) => {
+      failure = error;
+    },
+  );
   await new Promise(setImmediate);
   process.removeAllListeners("unhandledRejection");
   for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
 
   assert.deepEqual(registered, []);
-  assert.deepEqual(world.left(), before);
+  assert.deepEqual(simulation.existing(), before);
   // Of such an error the engine prints the message alone.
   assert.ok(pulumi.RunError.isInstance(failure));
   return failure.message;

@@ -1,11 +1,11 @@
-// The rehearsal's OIDC issuer: what its tokens claim, what verifies them, and which certificates it can show.
+// The simulation's OIDC issuer: what its tokens claim, what verifies them, and which certificates it can show.
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { connect, type TLSSocket } from "node:tls";
 import { createRemoteJWKSet, decodeJwt, decodeProtectedHeader, errors, jwtVerify } from "jose";
-import { createCertificateAuthority, openCertificateAuthority } from "../rehearsal/certificates";
-import { type ClusterIssuer, startIssuer } from "../rehearsal/issuer";
+import { createCertificateAuthority, openCertificateAuthority } from "../simulator/certificates";
+import { type ClusterIssuer, startIssuer } from "../simulator/issuer";
 
 const runner = { namespace: "default", serviceAccount: "runner", pod: "runner-x7k2p", node: "ip-10-0-0-1" };
 
@@ -109,7 +109,7 @@ test("a rotation can bring a certificate that has expired, names another host, o
 });
 
 async function start(t: TestContext): Promise<ClusterIssuer> {
-  const issuer = await startIssuer(await openCertificateAuthority(process.env.REHEARSAL_FOLDER));
+  const issuer = await startIssuer(await openCertificateAuthority(process.env.SIMULATOR_DIRECTORY));
   t.after(() => issuer.close());
   return issuer;
 }

@@ -5,22 +5,22 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import type { types } from "@pulumi/kubernetes";
-import { runProgram } from "../rehearsal/mocks";
-import { Unready } from "../rehearsal/party";
-import { startWorld, type World } from "../rehearsal/world";
+import { Unready } from "../simulator/emulator";
+import { runProgram } from "../simulator/mocks";
+import { type Simulation, startSimulation } from "../simulator/simulation";
 
 type JobInputs = types.output.batch.v1.Job;
 type PodSpec = types.output.core.v1.PodSpec;
 type Container = types.output.core.v1.Container;
 
-let world: World;
+let simulation: Simulation;
 let job: JobInputs;
 let configMap: types.output.core.v1.ConfigMap;
 before(async () => {
-  world = await start();
-  ({ job, configMap } = await up(world, {}));
+  simulation = await start();
+  ({ job, configMap } = await up(simulation, {}));
 });
-after(() => world.close());
+after(() => simulation.close());
 
 test("the Job runs one pod once, and is not deleted behind the stack's back", () => {
   assert.equal(job.spec.backoffLimit, 0);
@@ -98,13 +98,13 @@ test("the pod mounts script and scratch space alone: the webhook brings the toke
 });
 
 test("an audience of its own mounts a token for it, for ten minutes and read-only, and the script reads that one", async (t) => {
-  const { job, world } = await upElsewhere(t, { tokenAudience: "urn:pulumi:org:acme" });
+  const { job, simulation } = await upElsewhere(t, { tokenAudience: "urn:pulumi:org:acme" });
   const file = variable(job, "PULUMI_OIDC_TOKEN_FILE") ?? "";
   const folder = file.replace(/\/token$/, "");
   assert.deepEqual(mountOf(job, folder), { name: "token", mountPath: folder, readOnly: true });
   const serviceAccountToken = { audience: "urn:pulumi:org:acme", expirationSeconds: 600, path: "token" };
   assert.deepEqual(volumeOf(job, "token")?.projected, { sources: [{ serviceAccountToken }] });
-  assert.equal(world.pulumiCloud.exchanges[0]?.status, 200);
+  assert.equal(simulation.pulumiCloud.exchanges[0]?.status, 200);
 });
 
 test("the script is told what to ask for", async (t) => {
@@ -263,14 +263,15 @@ const escalations: [string, (pod: PodSpec, container: Container) => void, RegExp
 ];
 
 test("Pod Security admits the pod as it is registered", async () => {
-  await world.resources["kubernetes:batch/v1:Job"]?.create("again", job);
+  await simulation.resources["kubernetes:batch/v1:Job"]?.create("again", job);
 });
 
 for (const [change, apply, reason] of escalations) {
   test(`Pod Security refuses the pod once it ${change}`, async () => {
     const changed = structuredClone(job);
     apply(podOf(changed), containerOf(changed));
-    const jobs = world.resources["kubernetes:batch/v1:Job"] ?? assert.fail("the world keeps no Jobs");
+    const jobs =
+      simulation.resources["kubernetes:batch/v1:Job"] ?? assert.fail("the simulation keeps no Jobs");
     await assert.rejects(jobs.create("changed", changed), (error) => {
       assert.ok(error instanceof Unready);
       assert.match(error.message, /is forbidden: violates PodSecurity "restricted:latest": /);
@@ -281,14 +282,14 @@ for (const [change, apply, reason] of escalations) {
 }
 
 interface Up {
-  world: World;
+  simulation: Simulation;
   job: JobInputs;
   configMap: types.output.core.v1.ConfigMap;
 }
 
-function start(onLog: (line: string) => void = () => {}): Promise<World> {
-  return startWorld({
-    folder: process.env.REHEARSAL_FOLDER,
+function start(onLog: (line: string) => void = () => {}): Promise<Simulation> {
+  return startSimulation({
+    folder: process.env.SIMULATOR_DIRECTORY,
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
     registrationMilliseconds: 0,
@@ -297,7 +298,7 @@ function start(onLog: (line: string) => void = () => {}): Promise<World> {
 }
 
 /** Brings the stack up with these settings on top of the required ones. */
-async function up(world: World, settings: Record<string, string>): Promise<Up> {
+async function up(simulation: Simulation, settings: Record<string, string>): Promise<Up> {
   const config: Record<string, string> = {};
   for (const [key, value] of Object.entries({
     clusterName: "my-cluster",
@@ -307,17 +308,17 @@ async function up(world: World, settings: Record<string, string>): Promise<Up> {
     config[`project:${key}`] = value;
   }
   const stack = { project: "project", stack: "dev", organization: "acme", config };
-  const { registered } = await runProgram(world, stack);
+  const { registered } = await runProgram(simulation, stack);
   const inputs = (type: string): object =>
     registered.find((registration) => registration.type === type)?.inputs ?? assert.fail(`no ${type}`);
   return {
-    world,
+    simulation,
     job: inputs("kubernetes:batch/v1:Job") as JobInputs,
     configMap: inputs("kubernetes:core/v1:ConfigMap") as Up["configMap"],
   };
 }
 
-/** Does so in a world of its own, and hears the pod. */
+/** Does so in its own simulation, and hears the pod. */
 async function upElsewhere(
   t: TestContext,
   settings: Record<string, string>,

@@ -1,12 +1,12 @@
-// The rehearsal's Kubernetes: its objects, what the EKS webhook gives a pod, and what a Job says when it fails.
+// The simulation's Kubernetes: its objects, what the EKS webhook gives a pod, and what a Job says when it fails.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { openCertificateAuthority } from "../rehearsal/certificates";
-import { type ClusterIssuer, startIssuer } from "../rehearsal/issuer";
-import { type Kubernetes, startKubernetes } from "../rehearsal/kubernetes";
-import { Unready } from "../rehearsal/party";
+import { openCertificateAuthority } from "../simulator/certificates";
+import { Unready } from "../simulator/emulator";
+import { type ClusterIssuer, startIssuer } from "../simulator/issuer";
+import { type Kubernetes, startKubernetes } from "../simulator/kubernetes";
 
 const ROLE_ARN = "arn:aws:iam::123456789012:role/a";
 const ANNOTATED = { "eks.amazonaws.com/role-arn": ROLE_ARN };
@@ -15,7 +15,7 @@ const SHOW_CLAIMS = ["bash", "-c", 'cut -d. -f2 <"$AWS_WEB_IDENTITY_TOKEN_FILE"'
 
 let issuer: ClusterIssuer;
 before(async () => {
-  issuer = await startIssuer(await openCertificateAuthority(process.env.REHEARSAL_FOLDER));
+  issuer = await startIssuer(await openCertificateAuthority(process.env.SIMULATOR_DIRECTORY));
 });
 after(() => issuer.close());
 
@@ -67,7 +67,7 @@ test("a failed Job exists, and says its exit code alone", async () => {
   await assert.rejects(runJob(cluster, ["bash", "-c", "echo why; exit 3"]), (error) => {
     assert.ok(error instanceof Unready);
     assert.match(error.resource.id, /^default\/runner-/);
-    assert.ok(cluster.left().includes(error.resource.id));
+    assert.ok(cluster.existing().includes(error.resource.id));
     assert.match(error.message, /container "runner" completed with exit code 3$/);
     return true;
   });
@@ -117,9 +117,9 @@ test("an object that exists is not made again, and once deleted it is gone", asy
   const serviceAccounts = kind(cluster, "core/v1:ServiceAccount");
   const again = () => serviceAccounts.create("a", { metadata: { name: "runner", namespace: "default" } });
   await assert.rejects(again, /default\/runner .*it already exists/);
-  assert.deepEqual(cluster.left(), ["default/runner"]);
+  assert.deepEqual(cluster.existing(), ["default/runner"]);
   serviceAccounts.delete("default/runner");
-  assert.deepEqual(cluster.left(), []);
+  assert.deepEqual(cluster.existing(), []);
   assert.equal(serviceAccounts.read("default/runner"), undefined);
   await again();
 });
@@ -132,7 +132,7 @@ async function start(serviceAccount: { annotations: Record<string, string> } | u
     region: "us-west-2",
     namespaces: ["default"],
     pulumiCloudUrl: "https://127.0.0.1:1",
-    certificateAuthorityFile: join(String(process.env.REHEARSAL_FOLDER), "ca.pem"),
+    certificateAuthorityFile: join(String(process.env.SIMULATOR_DIRECTORY), "ca.pem"),
     onLog: (line) => log.push(line),
   });
   if (serviceAccount) {

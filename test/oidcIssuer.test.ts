@@ -14,7 +14,7 @@ import {
   createCertificateAuthority,
   openCertificateAuthority,
   type ServingCertificate,
-} from "../rehearsal/certificates";
+} from "../simulator/certificates";
 
 const POLICY: AllowPolicyArgs = {
   token: { tokenType: "personal", userLogin: "alice" },
@@ -74,7 +74,7 @@ test("further rules come on top, and replace none of the built-in ones", () => {
 
 let authority: CertificateAuthority;
 before(async () => {
-  authority = await openCertificateAuthority(process.env.REHEARSAL_FOLDER);
+  authority = await openCertificateAuthority(process.env.SIMULATOR_DIRECTORY);
 });
 
 test("configured thumbprints are taken as they are, and nobody is asked", async () => {
@@ -124,7 +124,7 @@ for (const [problem, certificate, message] of [
 ] satisfies [string, () => Promise<{ key: string; cert: string }>, RegExp][]) {
   test(`a certificate ${problem} is never pinned`, async (t) => {
     const { url } = await listen(t, createTlsServer(await certificate()));
-    await assert.rejects(getThumbprints([], url), refusal(url, message));
+    await assert.rejects(getThumbprints([], url), userError(url, message));
   });
 }
 
@@ -133,13 +133,13 @@ test("a certificate is verified also where the environment switches verification
   const { url } = await listen(t, createTlsServer(await stranger.issue({ hosts: ["127.0.0.1"] })));
   process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
   t.after(() => delete process.env.NODE_TLS_REJECT_UNAUTHORIZED);
-  await assert.rejects(getThumbprints([], url), refusal(url, /unable to verify/));
+  await assert.rejects(getThumbprints([], url), userError(url, /unable to verify/));
 });
 
 test("an issuer that cannot be reached is told apart", async (t) => {
   const { url, server } = await listen(t, createServer());
   server.close();
-  await assert.rejects(getThumbprints([], url), refusal(url, /127\.0\.0\.1 port \d+: .*ECONNREFUSED/));
+  await assert.rejects(getThumbprints([], url), userError(url, /127\.0\.0\.1 port \d+: .*ECONNREFUSED/));
 });
 
 test("an issuer whose URL names no port, as those of EKS, is read at 443 under its own name", async (t) => {
@@ -158,7 +158,7 @@ test("a host that has no address is told apart", async (t) => {
   t.mock.method(dns, "lookup", async (host: string) => {
     throw new Error(`getaddrinfo ENOTFOUND ${host}`);
   });
-  await assert.rejects(getThumbprints([], url), refusal(url, /getaddrinfo ENOTFOUND issuer\.example/));
+  await assert.rejects(getThumbprints([], url), userError(url, /getaddrinfo ENOTFOUND issuer\.example/));
 });
 
 test("an issuer that is no TLS server is told apart", async (t) => {
@@ -166,7 +166,7 @@ test("an issuer that is no TLS server is told apart", async (t) => {
   const { url } = await listen(t, server);
   await assert.rejects(
     getThumbprints([], url),
-    refusal(url, /port \d+: .*(wrong version number|packet length)/),
+    userError(url, /port \d+: .*(wrong version number|packet length)/),
   );
 });
 
@@ -175,7 +175,7 @@ test("a connection that hangs is given up after ten seconds", async (t) => {
   const timers = t.mock.method(globalThis, "setTimeout");
   const refused = assert.rejects(
     getThumbprints([], url),
-    refusal(url, /port \d+: no answer within 10 seconds/),
+    userError(url, /port \d+: no answer within 10 seconds/),
   );
   await once(server, "connection");
   const [giveUp] = timers.mock.calls.filter(({ arguments: [, milliseconds] }) => milliseconds === 10_000);
@@ -217,7 +217,7 @@ const SECOND_ADDRESS = process.platform === "linux" ? "127.0.0.2" : "::1";
 const ADDRESSES = ["127.0.0.1", SECOND_ADDRESS];
 
 /** The message names the issuer, the reason, and the setting that says which certificate to trust. */
-function refusal(url: string, reason: RegExp) {
+function userError(url: string, reason: RegExp) {
   return (error: unknown) => {
     assert.ok(pulumi.RunError.isInstance(error));
     assert.ok(error.message.startsWith(`The serving certificate of ${url} cannot be trusted:\n`));

@@ -1,9 +1,9 @@
-// The rehearsal's pod: only what its spec mounts is there, with the rights that its user would have.
+// The simulation's pod: only what its spec mounts is there, with the rights that its user would have.
 
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { test } from "node:test";
-import { type PodOptions, type PodRun, type PodSpec, runPod } from "../rehearsal/pod";
+import { type PodOptions, type PodRun, type PodSpec, runPod } from "../simulator/pod";
 
 const TOKEN_FOLDER = "/var/run/secrets/example/token";
 const CAN_READ = ["bash", "-c", '[[ -r $0 ]] && echo "$(<"$0")" || echo absent'];
@@ -99,7 +99,7 @@ test("$(NAME) is expanded in command, arguments and later variables, $$ is $, an
   assert.deepEqual((await run(spec)).log, ["a$(C)b", "$(B)", "$(UNKNOWN)", "$B", "$$"]);
 });
 
-test("the call of Pulumi Cloud leads to that of the world, and no other is reachable", async () => {
+test("the call of Pulumi Cloud leads to that of the simulation, and no other is reachable", async () => {
   const spec = pod({
     command: ["bash", "-c", 'echo "$PULUMI_BACKEND_URL" "$https_proxy"'],
     env: [{ name: "PULUMI_BACKEND_URL", value: "https://api.pulumi.com" }],

@@ -6,8 +6,8 @@ import fc from "fast-check";
 import { parseSettings, type Settings } from "../config";
 import { trustPolicy } from "../iam";
 import { allowPolicy } from "../oidcIssuer";
-import { decide, matchesPattern } from "../rehearsal/authPolicy";
-import { evaluateTrustPolicy } from "../rehearsal/aws";
+import { decide, matchesPattern } from "../simulator/authPolicy";
+import { evaluateTrustPolicy } from "../simulator/aws";
 
 const ISSUER = "https://oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
 const STS = "sts.amazonaws.com";

@@ -80,7 +80,7 @@ export async function openCli(debugProviders: string, temporary = tmpdir()): Pro
 }
 
 /**
- * Copies the program, without the rehearsal, the tests and the pipeline that it must not need, and makes a stack.
+ * Copies the program, without the simulation, the tests and the pipeline that it must not need, and makes a stack.
  *
  * @param config the settings of the stack; bare keys are the project's.
  * @param stack its name.
@@ -91,7 +91,7 @@ export async function createProject(
   config: Record<string, unknown>,
   stack = "dev",
 ): Promise<string> {
-  const folder = await copyProject(cli, ["rehearsal", "test", ".ci", ".github"]);
+  const folder = await copyProject(cli, ["simulator", "test", ".ci", ".github"]);
   await symlink(join(PROJECT, "node_modules"), join(folder, "node_modules"));
   await writeFile(join(folder, `Pulumi.${stack}.yaml`), stringify({ config }));
   await cli.pulumi(folder, "stack", "init", stack);

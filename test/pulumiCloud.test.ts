@@ -1,16 +1,16 @@
-// The rehearsal's Pulumi Cloud: the registrations of issuers, and who gets an access token.
+// The simulation's Pulumi Cloud: the registrations of issuers, and who gets an access token.
 
 import assert from "node:assert/strict";
 import { after, before, type TestContext, test } from "node:test";
 import { SignJWT, UnsecuredJWT } from "jose";
-import type { AuthPolicy } from "../rehearsal/authPolicy";
+import type { AuthPolicy } from "../simulator/authPolicy";
 import {
   type CertificateAuthority,
   createCertificateAuthority,
   openCertificateAuthority,
-} from "../rehearsal/certificates";
-import { type ClusterIssuer, startIssuer } from "../rehearsal/issuer";
-import { type IssuerRegistration, type PulumiCloud, startPulumiCloud } from "../rehearsal/pulumiCloud";
+} from "../simulator/certificates";
+import { type ClusterIssuer, startIssuer } from "../simulator/issuer";
+import { type IssuerRegistration, type PulumiCloud, startPulumiCloud } from "../simulator/pulumiCloud";
 
 const RULES = { '"kubernetes.io".namespace': "default", '"kubernetes.io".serviceaccount.name': "runner" };
 const ALICE: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: "alice", rules: RULES };
@@ -23,7 +23,7 @@ let authority: CertificateAuthority;
 let issuer: ClusterIssuer;
 let otherIssuer: ClusterIssuer;
 before(async () => {
-  authority = await openCertificateAuthority(process.env.REHEARSAL_FOLDER);
+  authority = await openCertificateAuthority(process.env.SIMULATOR_DIRECTORY);
   [issuer, otherIssuer] = await Promise.all([startIssuer(authority), startIssuer(authority)]);
 });
 after(() => Promise.all([issuer.close(), otherIssuer.close()]));

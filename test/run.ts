@@ -6,7 +6,7 @@ import { join, relative, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
-import { saveCertificateAuthority } from "../rehearsal/certificates";
+import { saveCertificateAuthority } from "../simulator/certificates";
 
 interface Outcome {
   passed: number;
@@ -25,12 +25,12 @@ main(process.argv.slice(2)).then((problem) => {
 
 async function main(named: string[]): Promise<string | undefined> {
   const files = named.length > 0 ? named.map((file) => resolve(file)) : await everyFile();
-  const folder = await mkdtemp(join(tmpdir(), "rehearsal-"));
+  const folder = await mkdtemp(join(tmpdir(), "simulation-"));
   try {
     await saveCertificateAuthority(folder);
     // Node.js reads NODE_EXTRA_CA_CERTS at its start only: it counts for the processes of the test files.
     process.env.NODE_EXTRA_CA_CERTS = join(folder, "ca.pem");
-    process.env.REHEARSAL_FOLDER = folder;
+    process.env.SIMULATOR_DIRECTORY = folder;
     return findProblem(await runFiles(files), named.length > 0);
   } finally {
     await rm(folder, { recursive: true, force: true });

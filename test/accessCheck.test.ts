@@ -3,36 +3,36 @@
 import assert from "node:assert/strict";
 import { after, before, mock, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { AuthPolicy } from "../rehearsal/authPolicy";
-import { type Caller, whoGetsIn } from "../rehearsal/callers";
-import type { PodIdentity, TokenOptions } from "../rehearsal/issuer";
-import { runProgram } from "../rehearsal/mocks";
-import type { IssuerRegistration } from "../rehearsal/pulumiCloud";
-import { startWorld, type World } from "../rehearsal/world";
+import { type Caller, checkAccess } from "../simulator/accessCheck";
+import type { AuthPolicy } from "../simulator/authPolicy";
+import type { PodIdentity, TokenOptions } from "../simulator/issuer";
+import { runProgram } from "../simulator/mocks";
+import type { IssuerRegistration } from "../simulator/pulumiCloud";
+import { type Simulation, startSimulation } from "../simulator/simulation";
 
 const ROLE = "aws:iam/role:Role";
 const OIDC_PROVIDER = "aws:iam/openIdConnectProvider:OpenIdConnectProvider";
 const OTHER_AUDIENCE = "sts.amazonaws.com-2";
 
 // One stack for all tests, with every rule that there is; each test changes it and puts it back.
-let world: World;
+let simulation: Simulation;
 before(async () => {
-  world = await startWorld({
-    folder: process.env.REHEARSAL_FOLDER,
+  simulation = await startSimulation({
+    folder: process.env.SIMULATOR_DIRECTORY,
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
     registrationMilliseconds: 0,
   });
   // Each forged token takes a new key, which takes a while: a caller shows the same token again.
-  const { token } = world.issuer;
+  const { token } = simulation.issuer;
   const tokens = new Map<string, Promise<string>>();
-  mock.method(world.issuer, "token", (...request: Parameters<typeof token>) => {
+  mock.method(simulation.issuer, "token", (...request: Parameters<typeof token>) => {
     const key = JSON.stringify(request);
     const known = tokens.get(key) ?? token(...request);
     tokens.set(key, known);
     return known;
   });
-  await runProgram(world, {
+  await runProgram(simulation, {
     project: "project",
     stack: "dev",
     organization: "acme",
@@ -44,14 +44,14 @@ before(async () => {
     },
   });
 });
-after(() => world.close());
+after(() => simulation.close());
 
 test("the pod itself gets in, and nobody else does", async () => {
   assert.deepEqual(await getIn(), { pulumiCloud: ["the pod itself"], role: ["the pod itself"] });
 });
 
 test("every refusal has its own reason", async () => {
-  const callers = await whoGetsIn(world);
+  const callers = await checkAccess(simulation);
   const refused = callers.filter(({ name }) => name !== "the pod itself");
   const expected: Record<string, [RegExp, RegExp]> = {
     "another service account": [/serviceaccount\.name is 'pulumi-service-account-2'/, /wants another sub$/],
@@ -109,8 +109,9 @@ test("without the condition on sub, the role lets another service account and an
 
 test("without the condition on aud, the role lets another audience in, once another role of the account wants it", async (t) => {
   // The IAM OIDC provider is the whole account's, and so is its list of audiences.
-  const providers = world.resources[OIDC_PROVIDER] ?? assert.fail("the world keeps no IAM OIDC providers");
-  const id = providerArn(world.issuer.url);
+  const providers =
+    simulation.resources[OIDC_PROVIDER] ?? assert.fail("the simulation keeps no IAM OIDC providers");
+  const id = providerArn(simulation.issuer.url);
   const inputs = { ...providers.read(id) };
   await providers.update(id, { ...inputs, clientIdLists: ["sts.amazonaws.com", OTHER_AUDIENCE] });
   t.after(() => providers.update(id, inputs));
@@ -126,7 +127,7 @@ test("another cluster's pods need more than an IAM OIDC provider: the trust poli
 
   const name = (url: string) => url.replace("https://", "");
   await changeTrustPolicy(t, (policy) =>
-    policy.replaceAll(name(world.issuer.url), name(world.otherIssuer.url)),
+    policy.replaceAll(name(simulation.issuer.url), name(simulation.otherIssuer.url)),
   );
   assert.deepEqual((await getIn()).role, ["another cluster"]);
 });
@@ -134,19 +135,19 @@ test("another cluster's pods need more than an IAM OIDC provider: the trust poli
 test("with another principal alone the trust policy lets nobody in: its conditions are about this cluster's issuer", async (t) => {
   await addOtherProvider(t);
   await changeTrustPolicy(t, (policy) =>
-    policy.replace(providerArn(world.issuer.url), providerArn(world.otherIssuer.url)),
+    policy.replace(providerArn(simulation.issuer.url), providerArn(simulation.otherIssuer.url)),
   );
   assert.deepEqual((await getIn()).role, []);
 });
 
 test("once the other cluster's issuer is registered under the same policy, its pods get into Pulumi Cloud", async (t) => {
   const { registration } = registered();
-  const { id } = await world.pulumiCloud.register({
+  const { id } = await simulation.pulumiCloud.register({
     ...registration,
-    url: world.otherIssuer.url,
-    thumbprints: [world.otherIssuer.thumbprint()],
+    url: simulation.otherIssuer.url,
+    thumbprints: [simulation.otherIssuer.thumbprint()],
   });
-  t.after(() => world.pulumiCloud.remove(id));
+  t.after(() => simulation.pulumiCloud.remove(id));
   assert.deepEqual((await getIn()).pulumiCloud, ["the pod itself", "another cluster"]);
 });
 
@@ -164,21 +165,21 @@ test("a forged token is refused for its signature alone: the cluster's own gets 
 
 test("after a rotation of the issuer's certificate nobody gets into Pulumi Cloud until its thumbprint is registered", async (t) => {
   const { id, registration } = registered();
-  t.after(() => register(id, { ...registration, thumbprints: [world.issuer.thumbprint()] }));
-  await world.issuer.rotateCertificate();
+  t.after(() => register(id, { ...registration, thumbprints: [simulation.issuer.thumbprint()] }));
+  await simulation.issuer.rotateCertificate();
   // STS has to see that the connection that it kept alive was closed.
   await sleep(50);
   assert.deepEqual(await getIn(), { pulumiCloud: [], role: ["the pod itself"] });
-  const [itself] = await whoGetsIn(world);
+  const [itself] = await checkAccess(simulation);
   assert.match(String(itself?.pulumiCloud.reason), /thumbprint [0-9a-f]{64}, which is not registered/);
 
-  await register(id, { ...registration, thumbprints: [world.issuer.thumbprint()] });
+  await register(id, { ...registration, thumbprints: [simulation.issuer.thumbprint()] });
   assert.deepEqual((await getIn()).pulumiCloud, ["the pod itself"]);
 });
 
 test("the table says which setting would keep another audience out", async (t) => {
   await changePolicy(t, ({ rules: { aud: _, ...rules }, ...policy }) => ({ ...policy, rules }));
-  const callers = await whoGetsIn(world);
+  const callers = await checkAccess(simulation);
   assert.deepEqual(
     callers.filter(({ refusedBy }) => refusedBy).map(({ name, refusedBy }) => [name, refusedBy]),
     [["another audience", "audienceRule"]],
@@ -187,18 +188,18 @@ test("the table says which setting would keep another audience out", async (t) =
 
 /** The callers that get in. */
 async function getIn(): Promise<{ pulumiCloud: string[]; role: string[] }> {
-  const callers = await whoGetsIn(world);
+  const callers = await checkAccess(simulation);
   const names = (of: (caller: Caller) => { allowed: boolean }) =>
     callers.filter((caller) => of(caller).allowed).map(({ name }) => name);
   return { pulumiCloud: names(({ pulumiCloud }) => pulumiCloud), role: names(({ role }) => role) };
 }
 
 function registered() {
-  return world.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
+  return simulation.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
 }
 
 async function register(id: string, registration: IssuerRegistration): Promise<void> {
-  await world.pulumiCloud.update(id, registration);
+  await simulation.pulumiCloud.update(id, registration);
 }
 
 async function changePolicy(t: TestContext, change: (policy: AuthPolicy) => AuthPolicy): Promise<void> {
@@ -210,8 +211,9 @@ async function changePolicy(t: TestContext, change: (policy: AuthPolicy) => Auth
 
 /** Changes the JSON of the role's trust policy. */
 async function changeTrustPolicy(t: TestContext, change: (policy: string) => string): Promise<void> {
-  const roles = world.resources[ROLE] ?? assert.fail("the world keeps no roles");
-  const id = world.left().aws.find((name) => name.startsWith("pulumi-oidc-") && !name.includes("/")) ?? "";
+  const roles = simulation.resources[ROLE] ?? assert.fail("the simulation keeps no roles");
+  const id =
+    simulation.existing().aws.find((name) => name.startsWith("pulumi-oidc-") && !name.includes("/")) ?? "";
   const inputs = { ...roles.read(id) };
   assert.ok("assumeRolePolicy" in inputs);
   const before = JSON.stringify(inputs.assumeRolePolicy);
@@ -223,16 +225,17 @@ async function changeTrustPolicy(t: TestContext, change: (policy: string) => str
 
 /** Every caller gets a token of this pod and with these properties. */
 function changeTokens(t: TestContext, ofPod: (pod: PodIdentity) => PodIdentity, options: TokenOptions) {
-  const { token } = world.issuer;
-  t.mock.method(world.issuer, "token", (pod: PodIdentity, given: TokenOptions = {}) =>
+  const { token } = simulation.issuer;
+  t.mock.method(simulation.issuer, "token", (pod: PodIdentity, given: TokenOptions = {}) =>
     token(ofPod(pod), { ...given, ...options }),
   );
 }
 
 async function addOtherProvider(t: TestContext): Promise<void> {
-  const providers = world.resources[OIDC_PROVIDER] ?? assert.fail("the world keeps no IAM OIDC providers");
+  const providers =
+    simulation.resources[OIDC_PROVIDER] ?? assert.fail("the simulation keeps no IAM OIDC providers");
   const { id } = await providers.create("other", {
-    url: world.otherIssuer.url,
+    url: simulation.otherIssuer.url,
     clientIdLists: ["sts.amazonaws.com"],
   });
   t.after(() => providers.delete(id));

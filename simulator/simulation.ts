@@ -1,15 +1,15 @@
-// The local world: one AWS account, its EKS cluster and issuer, another cluster's issuer, and Pulumi Cloud.
+// the simulation: one AWS account, its EKS cluster and issuer, another cluster's issuer, and Pulumi Cloud.
 
 import { join } from "node:path";
 import type { Runner } from "./authPolicy";
 import { type Aws, startAws } from "./aws";
 import { openCertificateAuthority } from "./certificates";
+import type { Emulator } from "./emulator";
 import { type ClusterIssuer, startIssuer } from "./issuer";
 import { type Kubernetes, startKubernetes } from "./kubernetes";
-import type { Party } from "./party";
 import { type PulumiCloud, startPulumiCloud } from "./pulumiCloud";
 
-export interface WorldOptions {
+export interface SimulationOptions {
   /** The folder that `saveCertificateAuthority` has filled. */
   folder: string | undefined;
   region: string;
@@ -26,23 +26,23 @@ export interface WorldOptions {
   onLog?(line: string): void;
 }
 
-export interface World {
+export interface Simulation {
   aws: Aws;
   kubernetes: Kubernetes;
   pulumiCloud: PulumiCloud;
   issuer: ClusterIssuer;
   /** The issuer of a cluster that nobody registered. */
   otherIssuer: ClusterIssuer;
-  /** What all parties together keep and answer. */
-  resources: Party["resources"];
-  calls: Party["calls"];
-  /** What exists, for each party. */
-  left(): { aws: string[]; kubernetes: string[]; pulumiCloud: string[] };
+  /** What all emulators together keep and answer. */
+  resources: Emulator["resources"];
+  calls: Emulator["calls"];
+  /** What exists, for each emulator. */
+  existing(): { aws: string[]; kubernetes: string[]; pulumiCloud: string[] };
   close(): Promise<void>;
 }
 
-/** Starts a world with nothing of the stack in it. Its servers listen on the loopback address alone. */
-export async function startWorld(options: WorldOptions): Promise<World> {
+/** Starts a simulation with nothing of the stack in it. Its servers listen on the loopback address alone. */
+export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
   const authority = await openCertificateAuthority(options.folder);
   const [issuer, otherIssuer, pulumiCloud] = await Promise.all([
     startIssuer(authority),
@@ -71,9 +71,9 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     otherIssuer,
     resources: { ...aws.resources, ...kubernetes.resources, ...oidcIssuerResource(pulumiCloud) },
     calls: aws.calls,
-    left: () => ({
-      aws: aws.left(),
-      kubernetes: kubernetes.left(),
+    existing: () => ({
+      aws: aws.existing(),
+      kubernetes: kubernetes.existing(),
       pulumiCloud: pulumiCloud.list().map(({ id }) => id),
     }),
     async close() {
@@ -83,7 +83,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
 }
 
 // What the pulumiservice provider adds to the API: pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
-function oidcIssuerResource(pulumiCloud: PulumiCloud): Party["resources"] {
+function oidcIssuerResource(pulumiCloud: PulumiCloud): Emulator["resources"] {
   type Registration = Parameters<PulumiCloud["register"]>[0];
   return {
     "pulumiservice:index:OidcIssuer": {

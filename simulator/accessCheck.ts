@@ -1,7 +1,7 @@
 // Who gets in: callers with id tokens of every kind show them to Pulumi Cloud and to the role, and take their answers.
 
 import type { PodIdentity, TokenOptions } from "./issuer";
-import type { World } from "./world";
+import type { Simulation } from "./simulation";
 
 export interface Answer {
   allowed: boolean;
@@ -19,12 +19,12 @@ export interface Caller {
 /**
  * Lets each caller ask for what the stack's last pod asked for.
  *
- * @param world in which the stack is up. The pod's own variables say what to ask Pulumi Cloud for, and which role.
+ * @param simulation in which the stack is up. The pod's own variables say what to ask Pulumi Cloud for, and which role.
  * @returns the callers with the answers that they got.
  * @throws Error when no pod has run yet.
  */
-export async function whoGetsIn(world: World): Promise<Caller[]> {
-  const pod = world.kubernetes.lastPod();
+export async function checkAccess(simulation: Simulation): Promise<Caller[]> {
+  const pod = simulation.kubernetes.lastPod();
   const container = pod?.spec.containers[0];
   if (!pod || !container) throw new Error("no pod has run yet");
   const variables = new Map(container.env.map(({ name, value }) => [name, value]));
@@ -44,14 +44,14 @@ export async function whoGetsIn(world: World): Promise<Caller[]> {
     name: string,
     identity: Partial<PodIdentity>,
     options: TokenOptions = {},
-    issuer = world.issuer,
+    issuer = simulation.issuer,
   ): Promise<Caller> {
     const token = (audience: string) =>
       issuer.token({ ...itself, ...identity }, { audience: [audience], ...options });
     const [pulumiCloud, role] = await Promise.all([
-      token(ownAudience).then((idToken) => exchange(world.pulumiCloud.url, idToken, variable)),
+      token(ownAudience).then((idToken) => exchange(simulation.pulumiCloud.url, idToken, variable)),
       token(WEBHOOK_AUDIENCE).then((idToken) =>
-        world.aws.assumeRoleWithWebIdentity(variable("AWS_ROLE_ARN"), idToken),
+        simulation.aws.assumeRoleWithWebIdentity(variable("AWS_ROLE_ARN"), idToken),
       ),
     ]);
     return { name, pulumiCloud, role };
@@ -66,7 +66,7 @@ export async function whoGetsIn(world: World): Promise<Caller[]> {
     }),
     caller("an expired token", {}, { expiresIn: -60 }),
     caller("a forged signature", {}, { forged: true }),
-    caller("another cluster", {}, {}, world.otherIssuer),
+    caller("another cluster", {}, {}, simulation.otherIssuer),
   ]);
 }
 

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
-import { readStackFile } from "../rehearsal/stackFile";
+import { readStackFile } from "../simulator/stackFile";
 
 const PROJECT = join(__dirname, "..");
 const BASE = { clusterName: "my-cluster", userLogin: "my-login" };
@@ -23,10 +23,10 @@ before(async () => {
 after(() => rm(project, { recursive: true }));
 
 describe("npm start", { concurrency: 2 }, () => {
-  test("rehearses the stack dev, ends with the table of who gets in, and exits 0", async () => {
+  test("simulates the stack dev, ends with the table of who gets in, and exits 0", async () => {
     const { exitCode, output } = await npmStart();
     assert.equal(exitCode, 0, output);
-    assert.match(output, /^Rehearsing stack dev: /m);
+    assert.match(output, /^Simulating stack dev: /m);
     assert.match(
       output,
       /^ {2}exchange-token: acme granted an access token \(personal, scope user:my-login\), valid until \S+$/m,
@@ -65,7 +65,7 @@ describe("npm start", { concurrency: 2 }, () => {
     );
   });
 
-  test("rehearses a new cluster, a team token and an audience of its own, and says what is not emulated", async () => {
+  test("simulates a new cluster, a team token and an audience of its own, and says what is not emulated", async () => {
     await settings("team", {
       clusterName: "my-cluster",
       createCluster: true,
@@ -129,7 +129,7 @@ describe("npm start", { concurrency: 2 }, () => {
     assert.equal(exitCode, 1, output);
     assert.match(
       output,
-      /^There is no Pulumi\.nope\.yaml to rehearse\. The stacks here: .*dev.*pulumi stack init nope$/m,
+      /^There is no Pulumi\.nope\.yaml to simulate\. The stacks here: .*dev.*pulumi stack init nope$/m,
     );
     assertReadable(output);
   });
@@ -150,7 +150,7 @@ describe("npm start", { concurrency: 2 }, () => {
   });
 });
 
-test("an encrypted setting cannot be rehearsed, and the message says how to set it in clear", async () => {
+test("an encrypted setting cannot be simulated, and the message says how to set it in clear", async () => {
   await settings("encrypted", { ...BASE, namespace: { secure: "AAAA" } });
   assert.throws(
     () => readStackFile(project, "encrypted"),
@@ -180,21 +180,21 @@ test("a secret of a provider is none of the project's settings", async () => {
   assert.equal(config["eks-pulumi-oidc:clusterName"], "my-cluster");
 });
 
-test("nothing of the rehearsal imports the program but its entry point, so that it judges only what was registered", async () => {
+test("nothing of the simulator imports the program but its entry point, so that it judges only what was registered", async () => {
   const imports: string[] = [];
-  for (const file of await sourcesIn("rehearsal")) {
+  for (const file of await sourcesIn("simulator")) {
     const code = await readFile(join(PROJECT, file), "utf8");
     for (const [, target] of code.matchAll(/(?:from|import|require|import\()\s*\(?"(\.\.[^"]*)"/g)) {
       imports.push(`${file} imports ${target}`);
     }
   }
-  assert.deepEqual(imports, ["rehearsal/mocks.ts imports ../index"]);
+  assert.deepEqual(imports, ["simulator/mocks.ts imports ../index"]);
 });
 
-test("nothing of the program imports the rehearsal or a test", async () => {
+test("nothing of the program imports the simulator or a test", async () => {
   for (const file of await sourcesIn("")) {
     const code = await readFile(join(PROJECT, file), "utf8");
-    assert.doesNotMatch(code, /["/](rehearsal|test)\//, file);
+    assert.doesNotMatch(code, /["/](simulator|test)\//, file);
   }
 });
 
@@ -217,7 +217,7 @@ async function npmStart(...args: string[]): Promise<Run> {
 }
 
 async function start(args: string[], environment: Record<string, string>): Promise<Run> {
-  const { NO_COLOR, FORCE_COLOR, NODE_TEST_CONTEXT, NODE_EXTRA_CA_CERTS, REHEARSAL_FOLDER, ...inherited } =
+  const { NO_COLOR, FORCE_COLOR, NODE_TEST_CONTEXT, NODE_EXTRA_CA_CERTS, SIMULATOR_DIRECTORY, ...inherited } =
     process.env;
   const child = spawn("npm", ["start", "--silent", "--", ...args], {
     cwd: project,

@@ -1,7 +1,7 @@
-// AWS of the local world: the account's cluster and its OIDC issuer, IAM, and the STS call that a pod's SDK makes.
+// AWS of the simulation: the account's cluster and its OIDC issuer, IAM, and the STS call that a pod's SDK makes.
 
 import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from "jose";
-import { type Party, randomSuffix } from "./party";
+import { type Emulator, randomSuffix } from "./emulator";
 
 export interface AwsOptions {
   region: string;
@@ -11,7 +11,7 @@ export interface AwsOptions {
   cluster: { name: string; hasOidcProvider: boolean } | undefined;
 }
 
-export interface Aws extends Party {
+export interface Aws extends Emulator {
   /** Where the cluster's API server would be, as a kubeconfig names it. */
   endpoint: string;
   /**
@@ -75,7 +75,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
   if (cluster) clusters.add(cluster.name);
   if (cluster?.hasOidcProvider) addOidcProvider({ url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] });
 
-  const resources: Party["resources"] = {
+  const resources: Emulator["resources"] = {
     "aws:iam/role:Role": {
       replaceOn: ["name"],
       async create(name, inputs: RoleInputs) {
@@ -135,7 +135,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
     },
   };
 
-  const calls: Party["calls"] = {
+  const calls: Emulator["calls"] = {
     "aws:eks/getCluster:getCluster": {
       answer({ name }: ClusterInputs) {
         if (!clusters.has(name)) throw new Error(`reading EKS Cluster (${name}): couldn't find resource`);
@@ -163,7 +163,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
     resources,
     calls,
     endpoint,
-    left: () => [...clusters, ...roles.keys(), ...attachments.keys(), ...oidcProviders.keys()],
+    existing: () => [...clusters, ...roles.keys(), ...attachments.keys(), ...oidcProviders.keys()],
     async assumeRoleWithWebIdentity(roleArn, token) {
       const role = roles.get(roleArn.split("/").pop() ?? "");
       if (!role) return { allowed: false, reason: "no such role" };

@@ -11,7 +11,7 @@ import { RunError } from "@pulumi/pulumi";
  * @param message what is wrong, where, and what to type.
  * @returns an error of which the engine prints the message alone.
  */
-export function refusal(message: string): RunError {
+export function userError(message: string): RunError {
   const error = new RunError(message);
   delete error.stack;
   return error;

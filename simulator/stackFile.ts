@@ -25,7 +25,7 @@ export function readStackFile(folder: string, stack: string): StackFile {
   const stacks = readdirSync(folder).flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? []);
   if (!stacks.includes(stack)) {
     throw new Error(
-      `There is no ${file} to rehearse. The stacks here: ${stacks.join(", ") || "none"}. ` +
+      `There is no ${file} to simulate. The stacks here: ${stacks.join(", ") || "none"}. ` +
         `Write it, or make it with: pulumi stack init ${stack}`,
     );
   }
@@ -44,7 +44,7 @@ export function readStackFile(folder: string, stack: string): StackFile {
     if (!isSecret(value)) config[qualified(key)] = toText(value);
     else if (qualified(key).startsWith(`${project.name}:`)) {
       throw new Error(
-        `${key} is encrypted in ${file}, and the rehearsal has no key. No setting is a secret: ` +
+        `${key} is encrypted in ${file}, and the simulation has no key. No setting is a secret: ` +
           `pulumi config set --plaintext ${key} VALUE`,
       );
     }

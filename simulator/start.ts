@@ -1,4 +1,4 @@
-// `npm start`: makes the local world's certificate authority, and starts the rehearsal in a process that trusts it.
+// `npm start`: makes the simulation's certificate authority, and starts the simulation in a process that trusts it.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -8,19 +8,19 @@ import { join } from "node:path";
 import { saveCertificateAuthority } from "./certificates";
 
 async function start(): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), "rehearsal-"));
+  const folder = await mkdtemp(join(tmpdir(), "simulation-"));
   try {
     await saveCertificateAuthority(folder);
-    const rehearsal = spawn(
+    const simulation = spawn(
       process.execPath,
-      ["--import", "tsx", join(__dirname, "rehearse.ts"), ...process.argv.slice(2)],
+      ["--import", "tsx", join(__dirname, "simulate.ts"), ...process.argv.slice(2)],
       {
         stdio: "inherit",
         // Node.js reads this at its start alone.
-        env: { ...process.env, NODE_EXTRA_CA_CERTS: join(folder, "ca.pem"), REHEARSAL_FOLDER: folder },
+        env: { ...process.env, NODE_EXTRA_CA_CERTS: join(folder, "ca.pem"), SIMULATOR_DIRECTORY: folder },
       },
     );
-    const [code] = await once(rehearsal, "exit");
+    const [code] = await once(simulation, "exit");
     process.exitCode = code ?? 1;
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -1,12 +1,12 @@
-// The rehearsal of one stack: runs the program in the local world, and tells what happens as it happens.
+// The simulation of one stack: runs the program in the simulation, and tells what happens as it happens.
 
 import { join } from "node:path";
 import { parseArgs, styleText } from "node:util";
-import { type Answer, type Caller, whoGetsIn } from "./callers";
+import { type Answer, type Caller, checkAccess } from "./accessCheck";
+import { Unready } from "./emulator";
 import { type Registration, runProgram } from "./mocks";
-import { Unready } from "./party";
+import { type SimulationOptions, startSimulation } from "./simulation";
 import { readStackFile } from "./stackFile";
-import { startWorld, type WorldOptions } from "./world";
 
 const ORGANIZATION = "acme";
 
@@ -18,13 +18,13 @@ const JOB_FAILED =
 // Nothing else of the settings may run on this machine.
 const COMMAND = ["pulumi", "whoami"];
 
-async function rehearse(): Promise<void> {
+async function simulate(): Promise<void> {
   const stack = stackName();
   const { project, config } = readStackFile(join(__dirname, ".."), stack);
   const setting = (key: string) => config[`${project}:${key}`] ?? "";
 
   title(
-    `Rehearsing stack ${stack}: the real program, with an AWS, a Kubernetes and a Pulumi Cloud of this machine`,
+    `Simulating stack ${stack}: the real program, with an AWS, a Kubernetes and a Pulumi Cloud of this machine`,
   );
   let podSpoke = false;
   const onLog = (line: string) => {
@@ -32,21 +32,21 @@ async function rehearse(): Promise<void> {
     podSpoke = true;
     say(line);
   };
-  const world = await startWorld({ ...worldOf(config, setting), command: COMMAND, onLog });
+  const simulation = await startSimulation({ ...simulationOf(config, setting), command: COMMAND, onLog });
   try {
     for (const note of substitutes(setting)) say(note);
     // An empty list, or one that the program will refuse, stays as it is.
     if (THUMBPRINTS.test(setting("thumbprints"))) {
-      config[`${project}:thumbprints`] = JSON.stringify([world.issuer.thumbprint()]);
+      config[`${project}:thumbprints`] = JSON.stringify([simulation.issuer.thumbprint()]);
     }
 
-    await runProgram(world, { project, stack, config, organization: ORGANIZATION, onRegistered: tell });
-    showCallers(await whoGetsIn(world));
+    await runProgram(simulation, { project, stack, config, organization: ORGANIZATION, onRegistered: tell });
+    showCallers(await checkAccess(simulation));
   } catch (error) {
     // The pod's log has just said why.
     throw error instanceof Unready && podSpoke ? new Error(JOB_FAILED) : error;
   } finally {
-    await world.close();
+    await simulation.close();
   }
 }
 
@@ -72,12 +72,12 @@ function stackName(): string {
   }
 }
 
-// The world is what the settings take for granted: the cluster that they name is there, and so is the namespace.
-function worldOf(config: Record<string, string>, setting: (key: string) => string): WorldOptions {
+// The simulation is what the settings take for granted: the cluster that they name is there, and so is the namespace.
+function simulationOf(config: Record<string, string>, setting: (key: string) => string): SimulationOptions {
   const isSet = (key: string) => setting(key) === "true";
   const cluster = { name: setting("clusterName"), hasOidcProvider: !isSet("createOidcProvider") };
   return {
-    folder: process.env.REHEARSAL_FOLDER,
+    folder: process.env.SIMULATOR_DIRECTORY,
     region: config["aws:region"] ?? "us-west-2",
     cluster: isSet("createCluster") ? undefined : cluster,
     namespaces: isSet("createNamespace") ? [] : [setting("namespace")],
@@ -148,7 +148,7 @@ function say(text: string): void {
 // Whoever reads may stop reading: `npm start | head`.
 process.stdout.on("error", () => process.exit());
 
-rehearse().catch((error: Error) => {
+simulate().catch((error: Error) => {
   console.log(`\n${paint("red", error.message.trimEnd())}`);
   process.exitCode = 1;
 });

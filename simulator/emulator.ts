@@ -1,12 +1,12 @@
-// What a party of the local world offers to the two adapters: the resources that it keeps and the calls that it answers.
+// What an emulator of the simulation offers to the two adapters: the resources that it keeps and the calls that it answers.
 
-export interface Party {
+export interface Emulator {
   /** By Pulumi's type, such as `aws:iam/role:Role`. */
   resources: Record<string, ResourceKind>;
   /** By Pulumi's token, such as `aws:eks/getCluster:getCluster`. */
   calls: Record<string, Call>;
   /** What exists of the resources now, one name each. */
-  left(): string[];
+  existing(): string[];
 }
 
 export interface Call {
@@ -26,7 +26,7 @@ export interface ResourceKind {
   /** @throws Error in the words of the provider; Unready when the resource exists but is not what it should be. */
   create(name: string, inputs: object): Promise<Resource>;
   update(id: string, inputs: object): Promise<object>;
-  /** @returns the inputs as the party has them now, or undefined when the resource is gone. */
+  /** @returns the inputs as the emulator has them now, or undefined when the resource is gone. */
   read(id: string): object | undefined;
   delete(id: string): void;
 }

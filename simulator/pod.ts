@@ -1,4 +1,4 @@
-// A pod of the local world: a folder stands for its file system, and a process of this machine for its container.
+// A pod of the simulation: a folder stands for its file system, and a process of this machine for its container.
 
 import { spawn } from "node:child_process";
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
@@ -78,7 +78,7 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
       onLog: options.onLog,
       environment: {
         PATH: await pathWithPulumi(join(root, "image")),
-        // The world's authority is the image's only one, and nothing but the world can be reached.
+        // The simulation's authority is the image's only one, and nothing but the simulation can be reached.
         SSL_CERT_FILE: options.certificateAuthorityFile,
         CURL_CA_BUNDLE: options.certificateAuthorityFile,
         https_proxy: "http://127.0.0.1:9",

@@ -1,8 +1,8 @@
-// Presents the local world to Pulumi's SDK: the program runs as it is, and its resources are made in the world.
+// Presents the simulation to Pulumi's SDK: the program runs as it is, and its resources are made in the simulation.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
-import type { World } from "./world";
+import type { Simulation } from "./simulation";
 
 export interface Registration {
   type: string;
@@ -26,11 +26,11 @@ export interface StackOptions {
 /**
  * Runs the program as an update of an empty stack.
  *
- * @returns the stack's outputs, and what it registered, in the order in which the world made it.
+ * @returns the stack's outputs, and what it registered, in the order in which the simulation made it.
  * @throws Error with the message that the engine would print, when the program or a resource failed.
  */
 export async function runProgram(
-  world: World,
+  simulation: Simulation,
   { project, stack, organization, config, onRegistered = () => {} }: StackOptions,
 ): Promise<{ outputs: Record<string, unknown>; registered: Registration[] }> {
   const registered: Registration[] = [];
@@ -40,7 +40,7 @@ export async function runProgram(
 
   const register = async ({ type, name, inputs, provider }: pulumi.runtime.MockResourceArgs) => {
     try {
-      const kind = world.resources[type];
+      const kind = simulation.resources[type];
       const { id, outputs } = kind ? await kind.create(name, inputs) : { id: `${name}-id`, outputs: inputs };
       if (type !== "pulumi:pulumi:Stack") {
         const registration = { type, name, id, inputs, outputs, provider: provider ?? "" };
@@ -62,8 +62,8 @@ export async function runProgram(
       return made;
     },
     call({ token, inputs }) {
-      const call = world.calls[token];
-      if (!call) throw new Error(`the local world does not answer ${token}`);
+      const call = simulation.calls[token];
+      if (!call) throw new Error(`the simulation does not answer ${token}`);
       try {
         return call.answer(inputs);
       } catch (error) {
@@ -95,7 +95,7 @@ export async function runProgram(
   } catch (error) {
     throw failure ?? error;
   } finally {
-    // The world is still needed by what began beside a failure, and Node.js tells of a rejection a turn later.
+    // The simulation is still needed by what began beside a failure, and Node.js tells of a rejection a turn later.
     await Promise.allSettled(underWay);
     await sleep(20);
     process.off("unhandledRejection", quiet);

@@ -1,9 +1,9 @@
-// Kubernetes of the local world: its objects, the EKS pod identity webhook, admission, and the Job's one pod.
+// Kubernetes of the simulation: its objects, the EKS pod identity webhook, admission, and the Job's one pod.
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
+import { type Emulator, type Resource, randomSuffix, Unready } from "./emulator";
 import type { ClusterIssuer } from "./issuer";
-import { type Party, type Resource, randomSuffix, Unready } from "./party";
 import { type PodSpec, runPod } from "./pod";
 import { violations } from "./podSecurity";
 
@@ -29,7 +29,7 @@ export interface KubernetesOptions {
   onLog(line: string): void;
 }
 
-export interface Kubernetes extends Party {
+export interface Kubernetes extends Emulator {
   /** The last pod that ran, as the webhook left it. */
   lastPod(): Pod | undefined;
 }
@@ -213,7 +213,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       }),
     },
     calls: {},
-    left: () => [
+    existing: () => [
       ...[...namespaces].filter((name) => !options.namespaces.includes(name)),
       ...serviceAccounts.keys(),
       ...configMaps.keys(),

@@ -1,11 +1,11 @@
-// Presents the local world to Pulumi's engine: one provider that stands for every package of the program.
+// Presents the simulation to Pulumi's engine: one provider that stands for every package of the program.
 
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { AddressInfo, Server } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
-import { type ResourceKind, Unready } from "./party";
-import type { World } from "./world";
+import { type ResourceKind, Unready } from "./emulator";
+import type { Simulation } from "./simulation";
 
 /**
  * Serves the packages on a free port of the loopback address, for as long as the process lives and without keeping it
@@ -13,11 +13,11 @@ import type { World } from "./world";
  *
  * Not emulated: the checks of the real providers, their configuration, and that a refresh waits for a Job again.
  *
- * @param currentWorld asked at every request, so that each stack can have a world of its own.
+ * @param currentSimulation asked at every request, so that each stack can have its own simulation.
  * @returns what PULUMI_DEBUG_PROVIDERS must be for the CLI to take this provider instead of the packages' own.
  */
-export async function serveProvider(currentWorld: () => World): Promise<string> {
-  const port = await listen(provider(currentWorld));
+export async function serveProvider(currentSimulation: () => Simulation): Promise<string> {
+  const port = await listen(provider(currentSimulation));
   return ["aws", "eks", "kubernetes", "pulumiservice"].map((name) => `${name}:${port}`).join(",");
 }
 
@@ -25,11 +25,11 @@ export async function serveProvider(currentWorld: () => World): Promise<string> 
 // checkpointObject): the SDK shows a provider no more of a resource's past than its outputs.
 type State = Record<string, unknown> & { __inputs: object };
 
-function provider(currentWorld: () => World): pulumi.provider.Provider {
+function provider(currentSimulation: () => Simulation): pulumi.provider.Provider {
   const kindOf = (urn: string): ResourceKind => {
     const { type } = parse(urn);
-    const kind = currentWorld().resources[type];
-    if (!kind) throw new Error(`the local world has no ${type}`);
+    const kind = currentSimulation().resources[type];
+    if (!kind) throw new Error(`the simulation has no ${type}`);
     return kind;
   };
 
@@ -80,8 +80,8 @@ function provider(currentWorld: () => World): pulumi.provider.Provider {
 
     async invoke(token, inputs: object) {
       try {
-        const call = currentWorld().calls[token];
-        if (!call) throw new Error("the local world does not answer it");
+        const call = currentSimulation().calls[token];
+        if (!call) throw new Error("the simulation does not answer it");
         return { outputs: call.answer(inputs) };
       } catch (error) {
         // In the words of pulumi/pulumi-terraform-bridge, pkg/tfbridge/provider.go.

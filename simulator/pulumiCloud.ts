@@ -1,4 +1,4 @@
-// Pulumi Cloud of the local world: the OIDC issuers that are registered there, and the HTTPS API that trades
+// Pulumi Cloud of the simulation: the OIDC issuers that are registered there, and the HTTPS API that trades
 // the id tokens of such an issuer for access tokens.
 //
 // What is documented is at https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/. What
@@ -117,7 +117,7 @@ export async function startPulumiCloud(
 
     const describe = accountEndpoints[endpoint];
     if (!describe)
-      return sendError(response, 404, `Not Found: the rehearsal's Pulumi Cloud has no ${endpoint}`);
+      return sendError(response, 404, `Not Found: the simulation's Pulumi Cloud has no ${endpoint}`);
 
     const accessToken = request.headers.authorization?.match(/^token (.+)$/)?.[1];
     const account = accessTokens.get(accessToken ?? "");

@@ -1,4 +1,4 @@
-// The certificate authority of the rehearsal: every HTTPS server of the local world has a certificate of it.
+// The certificate authority of the simulation: every HTTPS server of the simulation has a certificate of it.
 
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
@@ -52,13 +52,13 @@ export async function saveCertificateAuthority(folder: string): Promise<void> {
  */
 export async function openCertificateAuthority(folder: string | undefined): Promise<CertificateAuthority> {
   try {
-    if (!folder) throw new Error("REHEARSAL_FOLDER is not set");
+    if (!folder) throw new Error("SIMULATOR_DIRECTORY is not set");
     const key = await readFile(join(folder, KEY_FILE), "utf8");
     return certificateAuthority(key, await readFile(join(folder, CERTIFICATE_FILE), "utf8"));
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new Error(
-      `The rehearsal has no certificate authority (${reason}). \`npm start\` and \`npm test\` make one; start with them.`,
+      `The simulation has no certificate authority (${reason}). \`npm start\` and \`npm test\` make one; start with them.`,
       { cause: error },
     );
   }
@@ -71,7 +71,7 @@ const DAY = 24 * 60 * 60 * 1000;
 async function generateAuthority(): Promise<{ key: string; certificate: string }> {
   // A name of its own for each authority: a certificate of one and the same name but another key would be
   // reported as a broken signature, where a stranger's authority is reported as unknown.
-  const name = `EKS rehearsal ${randomBytes(4).toString("hex")}`;
+  const name = `EKS simulation ${randomBytes(4).toString("hex")}`;
   const { private: key, cert: certificate } = await generate([{ name: "commonName", value: name }], {
     keyType: "ec",
     algorithm: "sha256",
@@ -89,7 +89,7 @@ function certificateAuthority(key: string, certificate: string): CertificateAuth
   return {
     certificate,
     async issue({ hosts, notBefore, notAfter = new Date(Date.now() + 364 * DAY) }) {
-      const serving = await generate([{ name: "commonName", value: "EKS rehearsal" }], {
+      const serving = await generate([{ name: "commonName", value: "EKS simulation" }], {
         keyType: "ec",
         algorithm: "sha256",
         ca: { key, cert: certificate },
