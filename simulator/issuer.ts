@@ -50,6 +50,7 @@ export interface ClusterIssuer {
 export async function startIssuer(authority: CertificateAuthority): Promise<ClusterIssuer> {
   const [signingKey, serving] = await Promise.all([generateSigningKey(), authority.issue({ hosts: HOSTS })]);
   let { cert } = serving;
+  let forgingKey: ReturnType<typeof generateSigningKey> | undefined;
 
   const path = `/id/${randomBytes(16).toString("hex").toUpperCase()}`;
   const documents = new Map<string | undefined, object>();
@@ -77,7 +78,8 @@ export async function startIssuer(authority: CertificateAuthority): Promise<Clus
     url,
     thumbprint: () => new X509Certificate(cert).fingerprint256.replaceAll(":", "").toLowerCase(),
     async token(pod, { audience = ["sts.amazonaws.com"], expiresIn = 86400, forged = false } = {}) {
-      const { privateKey } = forged ? await generateSigningKey() : signingKey;
+      if (forged) forgingKey ??= generateSigningKey();
+      const { privateKey } = (forged && (await forgingKey)) || signingKey;
       const now = Math.floor(Date.now() / 1000);
       const issuedAt = Math.min(now, now + expiresIn);
       return new SignJWT(kubernetesClaims(pod))

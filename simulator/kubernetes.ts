@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
 import { type Emulator, type Resource, randomSuffix, Unready } from "./emulator";
-import type { ClusterIssuer } from "./issuer";
+import type { ClusterIssuer, PodIdentity } from "./issuer";
 import { type PodSpec, runPod } from "./pod";
 import { violations } from "./podSecurity";
 
@@ -26,25 +26,23 @@ export interface KubernetesOptions {
   issuer: ClusterIssuer;
   region: string;
   namespaces: string[];
+  /** `NAMESPACE/NAME` of the service accounts that exist already. */
+  serviceAccounts: string[];
   pulumiCloudUrl: string;
   certificateAuthorityFile: string;
   /** Runs in place of every container's own arguments, which belong to an image that is not here. */
   command?: string[] | undefined;
-  /** Hears each line of a pod's log as it comes. */
-  onLog(line: string): void;
+  /** Where the pods' directories are created. */
+  directory: string;
+  /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
+  onLog(line: string, account: string): void;
 }
 
 export interface Kubernetes extends Emulator {
-  /** The last pod that ran, as the webhook left it. */
-  lastPod(): Pod | undefined;
-}
-
-export interface Pod {
-  name: string;
-  namespace: string;
-  serviceAccount: string;
-  node: string;
-  spec: PodSpec;
+  /** Returns the last pod of a service account, or one that could run as it. */
+  podOf(namespace: string, serviceAccount: string): PodIdentity;
+  /** Returns the data of a ConfigMap. */
+  configMap(namespace: string, name: string): Record<string, string>;
 }
 
 /** What the provider waits for once an object is there. */
@@ -58,11 +56,15 @@ const WEBHOOK_FOLDER = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
 /** Starts a cluster with the given namespaces and nothing in them. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
   const namespaces = new Set(options.namespaces);
-  const serviceAccounts = new Map<string, ServiceAccount>();
+  const existingAccounts = [
+    ...options.serviceAccounts,
+    ...options.namespaces.map((name) => `${name}/default`),
+  ];
+  const serviceAccounts = new Map(existingAccounts.map((id) => [id, accountOf(id)]));
   const configMaps = new Map<string, ConfigMap>();
   const jobs = new Map<string, Job>();
   const failedJobs = new Set<string>();
-  let lastPod: Pod | undefined;
+  const pods = new Map<string, PodIdentity>();
 
   const node = `ip-10-0-1-23.${options.region}.compute.internal`;
 
@@ -161,21 +163,15 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
 
     const mutated = mutate(spec, serviceAccount);
     if (options.command) for (const container of mutated.containers) container.args = options.command;
-    lastPod = { name, namespace, serviceAccount: accountName, node, spec: mutated };
+    const pod = { namespace, serviceAccount: accountName, pod: name, node };
+    pods.set(`${namespace}/${accountName}`, pod);
     const { exitCode, log } = await runPod({
       ...options,
+      onLog: (line) => options.onLog(line, `${namespace}/${accountName}`),
       spec: mutated,
       deadlineSeconds: job.spec.activeDeadlineSeconds ?? 3600,
-      idToken: (audience) =>
-        options.issuer.token(
-          { namespace, serviceAccount: accountName, pod: name, node },
-          { audience: [audience] },
-        ),
-      configMap(configMap) {
-        const data = configMaps.get(`${namespace}/${configMap}`)?.data;
-        if (!data) throw new Error(`configmap "${configMap}" not found`);
-        return data;
-      },
+      idToken: (audience) => options.issuer.token(pod, { audience: [audience] }),
+      configMap: (configMap) => configMapData(namespace, configMap),
     });
     if (exitCode === 0) return;
 
@@ -187,6 +183,12 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
         ? `[Pod ${name}]: [Error] ${message}`
         : `container "${container?.name}" completed with exit code ${exitCode}`,
     );
+  }
+
+  function configMapData(namespace: string, name: string): Record<string, string> {
+    const data = configMaps.get(`${namespace}/${name}`)?.data;
+    if (!data) throw new Error(`configmap "${name}" not found`);
+    return data;
   }
 
   // A Job that has failed stays failed, and who waits for it later is not told why.
@@ -223,11 +225,18 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     calls: {},
     existing: () => [
       ...[...namespaces].filter((name) => !options.namespaces.includes(name)),
-      ...serviceAccounts.keys(),
+      ...[...serviceAccounts.keys()].filter((id) => !existingAccounts.includes(id)),
       ...configMaps.keys(),
       ...jobs.keys(),
     ],
-    lastPod: () => lastPod,
+    podOf: (namespace, serviceAccount) =>
+      pods.get(`${namespace}/${serviceAccount}`) ?? {
+        namespace,
+        serviceAccount,
+        pod: `${serviceAccount}-${randomSuffix().slice(0, 5)}`,
+        node,
+      },
+    configMap: configMapData,
   };
 }
 
@@ -248,6 +257,11 @@ function named<Kind extends KubernetesObject>(
       annotations: { ...metadata?.annotations, [AUTONAMED]: "true" },
     },
   };
+}
+
+function accountOf(id: string): ServiceAccount {
+  const [namespace, name] = id.split("/");
+  return { metadata: { namespace, name } } as ServiceAccount;
 }
 
 const AUTONAMED = "pulumi.com/autonamed";

@@ -27,6 +27,8 @@ export interface PodOptions {
   pulumiCloudUrl: string;
   /** The file with the one certificate authority that the image trusts. */
   certificateAuthorityFile: string;
+  /** Where the directory that replaces the pod's file system is created: by default the temporary directory. */
+  directory?: string;
   onLog(line: string): void;
 }
 
@@ -44,7 +46,7 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
   const container = spec.containers[0];
   if (!container) throw new Error("the pod has no container");
 
-  const root = await mkdtemp(join(tmpdir(), "pod-"));
+  const root = await mkdtemp(join(options.directory ?? tmpdir(), "pod-"));
   try {
     const mounts = (container.volumeMounts ?? []).toSorted((a, b) => a.mountPath.length - b.mountPath.length);
     for (const { name, mountPath, subPath } of mounts) {

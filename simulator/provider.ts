@@ -67,7 +67,7 @@ function provider(currentSimulation: () => Simulation): pulumi.provider.Provider
     async read(id, urn, state: State) {
       const inputs = kindOf(urn).read(id);
       if (!inputs) return { id: "", props: {} };
-      return { id, inputs, props: { ...state, __inputs: inputs } };
+      return { id, inputs, props: { ...inputs, ...state, __inputs: inputs } };
     },
 
     async delete(id, urn) {

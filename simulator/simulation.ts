@@ -17,13 +17,15 @@ export interface SimulationOptions {
   cluster: { name: string; hasOidcProvider: boolean } | undefined;
   /** Those that exist beside `default`. */
   namespaces?: string[];
+  /** `NAMESPACE/NAME` of the service accounts that exist already, beside each namespace's `default`. */
+  serviceAccounts?: string[];
   runners?: Runner[];
   /** How long the registration of an issuer takes; a second when left out. */
   registrationMilliseconds?: number;
   /** Runs in the pods in place of the command of the stack. */
   command?: string[];
-  /** Hears each line of a pod's log as it comes. */
-  onLog?(line: string): void;
+  /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
+  onLog?(line: string, account: string): void;
 }
 
 export interface Simulation {
@@ -56,10 +58,12 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
   const kubernetes = startKubernetes({
     issuer,
     region: options.region,
-    namespaces: ["default", ...(options.namespaces ?? [])],
+    namespaces: [...new Set(["default", ...(options.namespaces ?? [])])],
+    serviceAccounts: options.serviceAccounts ?? [],
     pulumiCloudUrl: pulumiCloud.url,
     command: options.command,
     certificateAuthorityFile: join(options.folder ?? "", "ca.pem"),
+    directory: options.folder ?? "",
     onLog: options.onLog ?? (() => {}),
   });
 
