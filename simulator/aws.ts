@@ -31,12 +31,9 @@ interface OidcProviderInputs {
   clientIdLists: string[];
 }
 
-const ACCOUNT = "123456789012";
-
 /** Returns an account without roles. */
 export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
-  const partition = region.startsWith("cn-") ? "aws-cn" : region.startsWith("us-gov-") ? "aws-us-gov" : "aws";
-  const arn = (resource: string) => `arn:${partition}:iam::${ACCOUNT}:${resource}`;
+  const arn = (resource: string) => `arn:aws:iam::123456789012:${resource}`;
   const providerArn = (url: string) => arn(`oidc-provider/${url.replace("https://", "")}`);
   const endpoint = `https://${issuerUrl.slice(-32)}.gr7.${region}.eks.amazonaws.com`;
   const certificateAuthority = { data: Buffer.from("the cluster's authority").toString("base64") };

@@ -55,7 +55,6 @@ export async function startIssuer(authority: CertificateAuthority): Promise<Clus
   documents.set(`${path}/.well-known/openid-configuration`, {
     issuer: url,
     jwks_uri: `${url}/keys`,
-    id_token_signing_alg_values_supported: ["RS256"],
   });
 
   return {

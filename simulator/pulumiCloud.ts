@@ -51,13 +51,7 @@ interface StoredIssuer extends IssuerRegistration {
   policies: AuthPolicy[];
 }
 
-interface TokenRequest {
-  organization: string;
-  tokenType: string;
-  scope: string;
-  expiration: number;
-  idToken: string;
-}
+type TokenRequest = ReturnType<typeof tokenRequest>;
 
 /** A denied token exchange. */
 class Denied extends Error {}
@@ -85,16 +79,17 @@ export async function startPulumiCloud(
   const { runners = [], registrationMilliseconds = 1000 } = options;
   const issuers = new Map<string, StoredIssuer>();
   // Read at the first exchange, and again after an update.
-  const keySets = new Map<StoredIssuer, Promise<JSONWebKeySet>>();
+  const keySets = new Map<StoredIssuer, ReturnType<typeof readFromIssuer>>();
   const accessTokens = new Map<string, TokenRequest & { expiresAt: number }>();
   const exchanges: PulumiCloud["exchanges"] = [];
 
   async function verify(idToken: string, issuer: StoredIssuer): Promise<JWTPayload> {
-    const keys = keySets.get(issuer) ?? readKeys(issuer, authority.certificate);
+    const keys =
+      keySets.get(issuer) ?? readFromIssuer(issuer.url, "/keys", issuer.thumbprints, authority.certificate);
     keySets.set(issuer, keys);
     try {
       const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
-      return (await jwtVerify(idToken, createLocalJWKSet(await keys), verification)).payload;
+      return (await jwtVerify(idToken, createLocalJWKSet((await keys).body), verification)).payload;
     } catch (error) {
       if (error instanceof errors.JWTExpired) throw new Denied("the ID token has expired");
       if (error instanceof errors.JOSEError) throw new Denied("the signature of the ID token is invalid");
@@ -137,10 +132,10 @@ export async function startPulumiCloud(
   async function reply(request: IncomingMessage): Promise<Reply> {
     const endpoint = `${request.method} ${request.url}`;
     if (endpoint === "POST /api/oauth/token") return exchange(new URLSearchParams(await text(request)));
-    if (endpoint !== "GET /api/user") return apiError(404, `Not Found: ${endpoint} is not emulated`);
+    if (endpoint !== "GET /api/user") return { status: 404, body: { code: 404, message: "Not Found" } };
     const token = accessTokens.get(request.headers.authorization?.replace(/^token /, "") ?? "");
     if (token && token.expiresAt > Date.now()) return { status: 200, body: userOf(token) };
-    return apiError(401, "Unauthorized: No credentials provided or are invalid.");
+    return { status: 401, body: { code: 401, message: "Unauthorized" } };
   }
 
   const { origin, close } = await startServer(
@@ -184,7 +179,7 @@ export async function startPulumiCloud(
   };
 }
 
-function tokenRequest(form: URLSearchParams): TokenRequest {
+function tokenRequest(form: URLSearchParams) {
   const field = (name: string, pattern: RegExp): string => {
     const [, value] = pattern.exec(form.get(name) ?? "") ?? [];
     if (value === undefined) throw new Denied(`${name} must match ${pattern.source}`);
@@ -237,25 +232,19 @@ async function checkedThumbprints(
   thumbprints: string[] = [],
   trusted: string,
 ): Promise<string[]> {
-  const { thumbprint } = await readFromIssuer(url, CONFIGURATION, thumbprints, trusted).catch(
-    (error: unknown) => {
-      throw badRequest(`the OIDC issuer ${url} could not be read: ${messageOf(error)}`);
-    },
-  );
+  const { thumbprint } = await readFromIssuer(
+    url,
+    "/.well-known/openid-configuration",
+    thumbprints,
+    trusted,
+  ).catch((error: unknown) => {
+    throw badRequest(`the OIDC issuer ${url} could not be read: ${messageOf(error)}`);
+  });
   if (thumbprints.length === 0) return [thumbprint];
   if (thumbprints.includes(thumbprint)) return [...thumbprints];
   throw badRequest(
     `Calculated thumbprint ${thumbprint} does not match any of the provided. Make sure it is properly generated (SHA256).`,
   );
-}
-
-const CONFIGURATION = "/.well-known/openid-configuration";
-
-async function readKeys({ url, thumbprints }: StoredIssuer, trusted: string): Promise<JSONWebKeySet> {
-  const { body } = await readFromIssuer(url, CONFIGURATION, thumbprints, trusted);
-  if (body.issuer !== url || !body.jwks_uri?.startsWith(url))
-    throw new Error("its discovery document is for another issuer");
-  return (await readFromIssuer(body.jwks_uri, "", thumbprints, trusted)).body as object as JSONWebKeySet;
 }
 
 // The certificate is verified; thumbprints are a fallback if that fails:
@@ -265,7 +254,7 @@ async function readFromIssuer(
   path: string,
   thumbprints: string[],
   trusted: string,
-): Promise<{ body: Record<string, string>; thumbprint: string }> {
+): Promise<{ body: JSONWebKeySet; thumbprint: string }> {
   // A separate connection for each request, since one that is kept alive would hide a rotated certificate.
   const options = { ca: trusted, agent: false, signal: AbortSignal.timeout(5000), rejectUnauthorized: false };
   const [response]: IncomingMessage[] = await once(get(`${url}${path}`, options), "response");
@@ -284,17 +273,7 @@ async function readFromIssuer(
 function userOf({ organization, tokenType, scope }: TokenRequest): object {
   const [, owner] = scope.split(":");
   const login = tokenType === "personal" ? owner : organization;
-  const tokenInfo = { name: "OIDC", organization, ...(tokenType === "team" && { team: owner }) };
-  return {
-    githubLogin: login,
-    name: login,
-    organizations: [{ githubLogin: organization, name: organization }],
-    ...(tokenType !== "personal" && { tokenInfo }),
-  };
-}
-
-function apiError(status: number, message: string): Reply {
-  return { status, body: { code: status, message } };
+  return { githubLogin: login, organizations: [{ githubLogin: organization }] };
 }
 
 function badRequest(message: string): Error {

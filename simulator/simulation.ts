@@ -14,7 +14,7 @@ export interface SimulationOptions extends Omit<AwsOptions, "issuerUrl"> {
   folder: string | undefined;
   /** The namespaces that exist already, beside `default`. */
   namespaces?: string[];
-  /** `NAMESPACE/NAME` of the service accounts that exist already, beside each namespace's `default`. */
+  /** `NAMESPACE/NAME`, beside each namespace's `default`. */
   serviceAccounts?: string[];
   runners?: Runner[];
   /** How long the registration of an issuer takes; by default a second. */

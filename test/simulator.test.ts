@@ -68,7 +68,7 @@ describe("npm start", { concurrency: 2 }, () => {
       lines.filter((line) => /^[A-Z][^.:]*$/.test(line)),
       ["Resources (simulated)", "Job output", "Access check"],
     );
-    assert.match(stdout, /organization is not set\. .*`pulumi preview`.* requires/s);
+    assert.match(stdout, /organization is not set: .*`pulumi preview`.* requires/s);
     assert.match(
       stdout,
       /^ {2}default\/pulumi-service-account\n {4}exchange-token: .*\n(.*\n)* {4}my-login$/m,
