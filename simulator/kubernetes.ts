@@ -138,6 +138,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   // The Kubernetes provider waits for a Job, and says of a pod that failed what its termination message says:
   // pulumi/pulumi-kubernetes, provider/pkg/await/checker/pod/check.go.
   async function runJob(job: Job, resource: Resource): Promise<void> {
+    failedJobs.delete(resource.id);
     const [namespace = "", jobName] = resource.id.split("/");
     const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
     const spec = job.spec.template.spec;
