@@ -25,6 +25,8 @@ export interface Aws extends Emulator {
 }
 
 interface RoleInputs {
+  namePrefix?: string;
+  path?: string;
   /** JSON, or the same as data: the provider makes one of the other. */
   assumeRolePolicy: string | TrustPolicy;
 }
@@ -52,6 +54,8 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
   const providerArn = (url: string) => arn(`oidc-provider/${url.replace("https://", "")}`);
   const endpoint = `https://${issuerUrl.slice(-32)}.gr7.${region}.eks.amazonaws.com`;
 
+  const certificateAuthority = { data: Buffer.from("the cluster's authority").toString("base64") };
+
   const clusters = new Set<string>();
   const roles = new Map<string, RoleInputs>();
   const attachments = new Map<string, AttachmentInputs>();
@@ -60,7 +64,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
   const putRole = (id: string, inputs: RoleInputs) => {
     roles.set(id, inputs);
     const assumeRolePolicy = JSON.stringify(trustPolicyOf(inputs));
-    return { ...inputs, assumeRolePolicy, name: id, arn: arn(`role/${id}`) };
+    return { ...inputs, assumeRolePolicy, name: id, arn: arn(`role${inputs.path ?? "/"}${id}`) };
   };
   const addOidcProvider = (inputs: OidcProviderInputs) => {
     const id = providerArn(inputs.url);
@@ -77,9 +81,13 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
 
   const resources: Emulator["resources"] = {
     "aws:iam/role:Role": {
-      replaceOn: ["name"],
+      replaceOn: ["name", "namePrefix", "path"],
       async create(name, inputs: RoleInputs) {
-        const id = `${name}-${randomSuffix()}`;
+        // The provider's unique suffix: hashicorp/terraform-plugin-sdk, helper/id/id.go.
+        const { namePrefix = `${name}-` } = inputs;
+        const id = `${namePrefix}${Date.now()}${randomSuffix()}`.padEnd(namePrefix.length + 26, "0");
+        if (id.length > 64)
+          throw new Error(`creating IAM Role (${id}): the name is longer than 64 characters`);
         return { id, outputs: putRole(id, inputs) };
       },
       update: async (id, inputs: RoleInputs) => putRole(id, inputs),
@@ -117,21 +125,14 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
       replaceOn: ["name"],
       async create(_name, { name }: ClusterInputs) {
         clusters.add(name);
-        const oidcProviderArn = addOidcProvider({ url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] });
-        const kubeconfig = { clusters: [{ name, cluster: { server: endpoint } }] };
-        const outputs = {
-          oidcProviderArn,
-          oidcProviderUrl: issuerUrl,
-          kubeconfigJson: JSON.stringify(kubeconfig),
+        return {
+          id: name,
+          outputs: { eksCluster: { endpoint, certificateAuthority }, oidcProviderUrl: issuerUrl },
         };
-        return { id: name, outputs };
       },
       update: async (_id, inputs) => inputs,
       read: (id) => (clusters.has(id) ? { name: id } : undefined),
-      delete(id) {
-        clusters.delete(id);
-        oidcProviders.delete(providerArn(issuerUrl));
-      },
+      delete: (id) => void clusters.delete(id),
     },
   };
 
@@ -144,7 +145,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
           region,
           endpoint,
           status: "ACTIVE",
-          certificateAuthorities: [{ data: Buffer.from("the cluster's authority").toString("base64") }],
+          certificateAuthorities: [certificateAuthority],
           identities: [{ oidcs: [{ issuer: issuerUrl }] }],
         };
       },

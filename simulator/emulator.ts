@@ -29,6 +29,8 @@ export interface ResourceKind {
   /** @returns the inputs as the emulator has them now, or undefined when the resource is gone. */
   read(id: string): object | undefined;
   delete(id: string): void;
+  /** Whether the resource has failed in a way that only a replacement can fix. */
+  isUnready?(id: string): boolean;
 }
 
 export interface Resource {

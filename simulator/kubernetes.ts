@@ -13,7 +13,12 @@ type ConfigMap = types.output.core.v1.ConfigMap;
 type Namespace = types.output.core.v1.Namespace;
 
 interface KubernetesObject {
-  metadata?: { name?: string; namespace?: string; annotations?: Record<string, string> };
+  metadata?: {
+    name?: string;
+    generateName?: string;
+    namespace?: string;
+    annotations?: Record<string, string>;
+  };
 }
 
 export interface KubernetesOptions {
@@ -73,7 +78,8 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       check: named,
       async create(name: string, program: Kind) {
         const inputs = named(name, program);
-        const { name: objectName, namespace = "default" } = inputs.metadata ?? {};
+        const { generateName, namespace = "default" } = inputs.metadata ?? {};
+        const objectName = inputs.metadata?.name ?? `${generateName}${randomSuffix().slice(0, 5)}`;
         const id = `${namespace}/${objectName}`;
         if (!namespaces.has(namespace)) throw new Error(`namespaces "${namespace}" not found`);
         if (store.has(id)) throw new Error(`resource ${id} was not successfully created: it already exists`);
@@ -206,11 +212,13 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
         delete: (id) => void namespaces.delete(id),
       },
       "kubernetes:core/v1:ServiceAccount": objects("ServiceAccount", serviceAccounts, []),
-      "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps, ["data"]),
-      "kubernetes:batch/v1:Job": objects("Job", jobs, ["spec.template"], {
-        created: runJob,
-        updated: waitForJob,
-      }),
+      "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps, []),
+      "kubernetes:batch/v1:Job": {
+        ...objects("Job", jobs, ["spec.template"], { created: runJob, updated: waitForJob }),
+        // pulumi/pulumi-kubernetes, provider/pkg/provider/provider.go, for the annotation pulumi.com/replaceUnready.
+        isUnready: (id) =>
+          failedJobs.has(id) && jobs.get(id)?.metadata?.annotations?.["pulumi.com/replaceUnready"] === "true",
+      },
     },
     calls: {},
     existing: () => [
@@ -230,7 +238,7 @@ function named<Kind extends KubernetesObject>(
   before: KubernetesObject = {},
 ): Kind {
   const { metadata } = inputs;
-  if (metadata?.name !== undefined) return inputs;
+  if (metadata?.name !== undefined || metadata?.generateName !== undefined) return inputs;
   const generated = before.metadata?.annotations?.[AUTONAMED] && before.metadata.name;
   return {
     ...inputs,

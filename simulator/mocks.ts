@@ -38,9 +38,14 @@ export async function runProgram(
 
   const underWay = new Set<Promise<unknown>>();
 
-  const register = async ({ type, name, inputs, provider }: pulumi.runtime.MockResourceArgs) => {
+  const register = async ({ type, name, inputs, provider, id: read }: pulumi.runtime.MockResourceArgs) => {
     try {
       const kind = simulation.resources[type];
+      if (read) {
+        const state = kind?.read(read);
+        if (!state) throw new Error(`resource '${read}' does not exist`);
+        return { id: read, state };
+      }
       const { id, outputs } = kind ? await kind.create(name, inputs) : { id: `${name}-id`, outputs: inputs };
       if (type !== "pulumi:pulumi:Stack") {
         const registration = { type, name, id, inputs, outputs, provider: provider ?? "" };

@@ -66,6 +66,9 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
       return mounted ? join(root, value) : value;
     };
     const environment: Record<string, string> = {};
+    for (const { configMapRef } of container.envFrom ?? []) {
+      if (configMapRef) Object.assign(environment, options.configMap(configMapRef.name));
+    }
     for (const { name, value = "" } of container.env ?? []) environment[name] = expand(value, environment);
     const words = [...(container.command ?? []), ...(container.args ?? [])];
     const [program = "", ...args] = words.map((word) => inRoot(expand(word, environment)));

@@ -42,11 +42,13 @@ function provider(currentSimulation: () => Simulation): pulumi.provider.Provider
       return { inputs: kind.check?.(parse(urn).name, news, olds) ?? news };
     },
 
-    async diff(_id, urn, { __inputs: olds }: State, news: object) {
-      const replaces = kindOf(urn).replaceOn.filter(
+    async diff(id, urn, { __inputs: olds }: State, news: object) {
+      const { replaceOn, isUnready } = kindOf(urn);
+      const replaces = replaceOn.filter(
         (path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)),
       );
-      return { changes: !isDeepStrictEqual(olds, news), replaces };
+      if (isUnready?.(id)) replaces.push("metadata");
+      return { changes: replaces.length > 0 || !isDeepStrictEqual(olds, news), replaces };
     },
 
     async create(urn, inputs: object) {
@@ -74,8 +76,8 @@ function provider(currentSimulation: () => Simulation): pulumi.provider.Provider
 
     async construct(name, type, inputs, options) {
       const parent = new pulumi.ComponentResource(type, name, inputs, options);
-      const { kubeconfigJson, oidcProviderArn, oidcProviderUrl } = new Cluster(name, inputs, { parent });
-      return { urn: parent.urn, state: { kubeconfigJson, oidcProviderArn, oidcProviderUrl } };
+      const { eksCluster, oidcProviderUrl } = new Cluster(name, inputs, { parent });
+      return { urn: parent.urn, state: { eksCluster, oidcProviderUrl } };
     },
 
     async invoke(token, inputs: object) {
@@ -94,13 +96,16 @@ function provider(currentSimulation: () => Simulation): pulumi.provider.Provider
 
 /** What the component of @pulumi/eks is made of here; the engine creates and deletes it like any other resource. */
 class Cluster extends pulumi.CustomResource {
-  declare readonly kubeconfigJson: pulumi.Output<string>;
-  declare readonly oidcProviderArn: pulumi.Output<string>;
+  declare readonly eksCluster: pulumi.Output<object>;
   declare readonly oidcProviderUrl: pulumi.Output<string>;
 
   constructor(name: string, inputs: pulumi.Inputs, options: pulumi.CustomResourceOptions) {
-    const outputs = { kubeconfigJson: undefined, oidcProviderArn: undefined, oidcProviderUrl: undefined };
-    super("eks:index:Cluster", name, { ...inputs, ...outputs }, options);
+    super(
+      "eks:index:Cluster",
+      name,
+      { ...inputs, eksCluster: undefined, oidcProviderUrl: undefined },
+      options,
+    );
   }
 }
 
