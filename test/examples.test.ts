@@ -1,113 +1,30 @@
-// The manifests in examples/, checked against what the program creates for the settings that each one names, and run on the
-// emulated cluster.
+// The manifests in examples/: they refer to what the program creates for their settings, and their pods get a token.
 
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { types } from "@pulumi/kubernetes";
-import { parse, parseAllDocuments } from "yaml";
-import type { AuthPolicy } from "../simulator/authPolicy";
-import { type Registration, runProgram } from "../simulator/mocks";
 import type { PodSpec } from "../simulator/pod";
 import { violations } from "../simulator/podSecurity";
-import { type Simulation, startSimulation } from "../simulator/simulation";
+import {
+  type Container,
+  EXAMPLES,
+  type ExamplesStack,
+  exampleOf,
+  type Manifest,
+  podOf,
+  type SecretStoreProvider,
+  startExamplesStack,
+} from "./examples";
 
-const PROJECT = "eks-pulumi-oidc";
-const EXAMPLES = join(__dirname, "..", "examples");
-const FILES = readdirSync(EXAMPLES);
-const HELPER_FILES = ["deployment.yaml", "drift-detection.yaml", "pulumi-operator.yaml"];
-
-interface Entry {
-  namespace: string;
-  name: string;
-  createNamespace?: boolean;
-  runnerId?: string;
-  runnerName?: string;
-}
-
-interface Manifest {
-  kind: string;
-  metadata: { name: string; namespace?: string };
-  spec: {
-    template?: { spec: PodSpec };
-    jobTemplate?: { spec: { template: { spec: PodSpec } } };
-    /** Of a Stack of the Pulumi Kubernetes Operator. */
-    serviceAccountName?: string;
-    stack?: string;
-    workspaceTemplate?: { spec: { envFrom: Container["envFrom"]; podTemplate: { spec: PodSpec } } };
-    /** Of a SecretStore of the External Secrets Operator. */
-    provider?: { pulumi: SecretStoreProvider };
-  };
-}
-
-interface SecretStoreProvider {
-  organization: string;
-  auth: {
-    oidcConfig: {
-      organization: string;
-      serviceAccountRef: { name: string; audiences: string[] };
-      expirationSeconds: number;
-    };
-  };
-}
-
-interface Example {
-  entry: Entry;
-  manifests: Manifest[];
-}
-
-type Container = PodSpec["containers"][number];
-type ConfigMap = types.output.core.v1.ConfigMap;
-type ServiceAccount = types.output.core.v1.ServiceAccount;
-type Job = types.output.batch.v1.Job;
-
-/** What the program created for one service account. */
-interface Created {
-  serviceAccount: ServiceAccount;
-  environment: Record<string, string>;
-  policy: AuthPolicy;
-  /** The pod of the Job that proves the exchange. */
-  job: PodSpec;
-}
-
-interface Metadata {
-  name: string;
-  namespace: string;
-}
-
-const examples = new Map(FILES.map((file) => [file, readExample(file)]));
-let simulation: Simulation;
-let registered: Registration[];
-/** What the pods printed. */
-const log: string[] = [];
-
-// One stack has the entries of all examples, which therefore must not collide.
+let stack: ExamplesStack;
 before(async () => {
-  const entries = [...examples.values()].map(({ entry }) => entry);
-  simulation = await startSimulation({
-    folder: process.env.SIMULATOR_DIRECTORY,
-    region: "us-west-2",
-    cluster: { name: "my-cluster", hasOidcProvider: true },
-    namespaces: entries.filter(({ createNamespace }) => !createNamespace).map(({ namespace }) => namespace),
-    runners: entries.flatMap(({ runnerId: id, runnerName: name }) => (id && name ? [{ id, name }] : [])),
-    registrationMilliseconds: 0,
-    onLog: (line) => log.push(line),
-  });
-  ({ registered } = await runProgram(simulation, {
-    project: PROJECT,
-    stack: "dev",
-    organization: "acme",
-    config: {
-      "aws:region": "us-west-2",
-      [`${PROJECT}:clusterName`]: "my-cluster",
-      [`${PROJECT}:serviceAccounts`]: JSON.stringify(entries),
-    },
-  }));
+  stack = await startExamplesStack();
 });
-after(() => simulation.close());
+after(() => stack.simulation.close());
 
-for (const file of FILES) {
+for (const file of EXAMPLES) {
   test(`${file} refers only to objects and keys that its settings create`, () => {
     const { manifests } = exampleOf(file);
     const declared = manifests.map(({ kind, metadata }) => `${kind} ${metadata.namespace}/${metadata.name}`);
@@ -115,7 +32,7 @@ for (const file of FILES) {
     assert.ok(references.length > 0);
     for (const { kind, namespace, name, key } of references) {
       if (declared.includes(`${kind} ${namespace}/${name}`)) continue;
-      const { data } = created<ConfigMap>(
+      const { data } = stack.created<types.output.core.v1.ConfigMap>(
         kind,
         ({ metadata }) => metadata.namespace === namespace && metadata.name === name,
       );
@@ -124,15 +41,15 @@ for (const file of FILES) {
   });
 
   test(`docs/workloads.md describes ${file}`, () => {
-    const docs = readFileSync(join(EXAMPLES, "..", "docs", "workloads.md"), "utf8");
+    const docs = readFileSync(join(__dirname, "..", "docs", "workloads.md"), "utf8");
     assert.ok(docs.includes(`(../examples/${file})`));
   });
 }
 
-for (const file of HELPER_FILES) {
+for (const file of ["deployment.yaml", "drift-detection.yaml", "pulumi-operator.yaml"]) {
   test(`${file} gets environment, script, and ID token as the Job of its service account does`, () => {
     const { spec, container } = podOf(file);
-    const { environment, serviceAccount, job } = createdFor(file);
+    const { environment, serviceAccount, job } = stack.createdFor(file);
     const proven = job.containers[0];
     assert.deepEqual(
       container.envFrom?.map(({ configMapRef }) => configMapRef.name),
@@ -162,14 +79,12 @@ for (const file of ["deployment.yaml", "drift-detection.yaml"]) {
   });
 
   test(`${file} gets an access token through the credential helper on the emulated cluster`, async () => {
-    const { entry } = exampleOf(file);
-    const { spec, container } = podOf(file);
-    const output = await runInJob(entry.namespace, spec, { ...container, command: ASK_HELPER });
+    const output = await stack.runPodOf(file, { command: ASK_HELPER });
     assert.match(output, /^\{"version":1,"accessToken":"TOKEN","expiresAt":"[^"]+Z"\}$/);
 
-    const { environment } = createdFor(file);
+    const { environment } = stack.createdFor(file);
     const { PULUMI_TOKEN_TYPE: type, PULUMI_TOKEN_SCOPE: scope } = environment;
-    assert.deepEqual(simulation.pulumiCloud.exchanges.at(-1), {
+    assert.deepEqual(stack.simulation.pulumiCloud.exchanges.at(-1), {
       status: 200,
       reason: `${type} token, scope ${scope}`,
     });
@@ -177,24 +92,24 @@ for (const file of ["deployment.yaml", "drift-detection.yaml"]) {
 }
 
 test("the stacks in the examples belong to the organization of the tokens", () => {
-  const { PULUMI_ORG } = createdFor("pulumi-operator.yaml").environment;
-  const stack = manifest("pulumi-operator.yaml", "Stack").spec.stack;
+  const { PULUMI_ORG } = stack.createdFor("pulumi-operator.yaml").environment;
+  const deployed = manifest("pulumi-operator.yaml", "Stack").spec?.stack;
   const { env } = podOf("drift-detection.yaml").container;
   const drifting = env.find(({ name }) => name === "STACK")?.value;
-  for (const name of [stack, drifting]) assert.match(String(name), RegExp(`^${PULUMI_ORG}/[^/]+/[^/]+$`));
+  for (const name of [deployed, drifting]) assert.match(String(name), RegExp(`^${PULUMI_ORG}/[^/]+/[^/]+$`));
 });
 
 test("pulumi-operator.yaml mounts the API token and may review tokens, as the operator's agent requires", () => {
   const { spec } = podOf("pulumi-operator.yaml");
   const binding = JSON.stringify(manifest("pulumi-operator.yaml", "ClusterRoleBinding"));
-  assert.equal(createdFor("pulumi-operator.yaml").serviceAccount.automountServiceAccountToken, false);
+  assert.equal(stack.createdFor("pulumi-operator.yaml").serviceAccount.automountServiceAccountToken, false);
   assert.equal(spec.automountServiceAccountToken, true);
   assert.match(binding, /"roleRef":\{[^}]*"name":"system:auth-delegator"\}/);
 });
 
 test("workflow-runner.yaml gives the agent the pool of its policy, and the ID token that the Job has", () => {
   const { spec, container } = podOf("workflow-runner.yaml");
-  const { environment, policy, job, serviceAccount } = createdFor("workflow-runner.yaml");
+  const { environment, policy, job, serviceAccount } = stack.createdFor("workflow-runner.yaml");
   const variables = Object.fromEntries(
     container.env.map(({ name, value, valueFrom }) => [
       name,
@@ -223,7 +138,7 @@ test("workflow-runner.yaml gives the agent the pool of its policy, and the ID to
 test("external-secrets.yaml names the organization and lifetime of its settings, and its token is granted", async () => {
   const { organization, auth } = secretStore();
   const { serviceAccountRef, expirationSeconds } = auth.oidcConfig;
-  const { environment } = createdFor("external-secrets.yaml");
+  const { environment } = stack.createdFor("external-secrets.yaml");
   assert.deepEqual(
     [organization, auth.oidcConfig.organization],
     [environment.PULUMI_ORG, environment.PULUMI_ORG],
@@ -245,17 +160,6 @@ const ASK_HELPER = [
     "$PULUMI_CREDENTIAL_HELPER" $arguments | sed 's/pul-[0-9a-f]*/TOKEN/'`,
 ];
 
-/** Runs a pod of an example to its end, as the pod of a Job, and returns its log. */
-async function runInJob(namespace: string, spec: PodSpec, container: Container): Promise<string> {
-  const before = log.length;
-  const template = { spec: { ...spec, restartPolicy: "Never", containers: [container] } };
-  await simulation.resources["kubernetes:batch/v1:Job"]?.create("example", {
-    metadata: { namespace },
-    spec: { activeDeadlineSeconds: 30, template },
-  });
-  return log.slice(before).join("\n");
-}
-
 /**
  * Exchanges a token as the External Secrets Operator does: providers/v1/pulumi/auth_oidc.go and runtime/oidc/token_manager.go
  * in external-secrets/external-secrets. The token names no pod, and the answer here is the HTTP status.
@@ -269,23 +173,15 @@ async function exchangeLikeExternalSecrets(audience: string[]): Promise<number> 
     grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
     subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
     requested_token_type: "urn:pulumi:token-type:access_token:organization",
-    subject_token: await simulation.issuer.token(identity, { audience }),
+    subject_token: await stack.simulation.issuer.token(identity, { audience }),
     expiration: String(oidcConfig.expirationSeconds),
     scope: "",
   });
-  const { status } = await fetch(`${simulation.pulumiCloud.url}/api/oauth/token`, { method: "POST", body });
+  const { status } = await fetch(`${stack.simulation.pulumiCloud.url}/api/oauth/token`, {
+    method: "POST",
+    body,
+  });
   return status;
-}
-
-function readExample(file: string): Example {
-  const text = readFileSync(join(EXAMPLES, file), "utf8");
-  const header = text.slice(text.indexOf("# config:"), text.indexOf("\napiVersion:"));
-  const settings: { config: { serviceAccounts: Entry[] } } = parse(header.replaceAll(/^# ?/gm, ""));
-  const [entry, ...others] = settings.config.serviceAccounts;
-  assert.ok(entry && others.length === 0, `${file} names one service account`);
-  // kubectl reads YAML 1.1, in which 0555 is octal.
-  const documents = parseAllDocuments(text, { version: "1.1" });
-  return { entry, manifests: documents.map((document) => document.toJS()) };
 }
 
 interface Reference {
@@ -310,10 +206,6 @@ function referencesOf({ metadata, ...manifest }: Manifest): Reference[] {
   return found;
 }
 
-function exampleOf(file: string): Example {
-  return examples.get(file) ?? assert.fail(`there is no ${file}`);
-}
-
 function manifest(file: string, kind: string): Manifest {
   return (
     exampleOf(file).manifests.find((candidate) => candidate.kind === kind) ??
@@ -322,53 +214,9 @@ function manifest(file: string, kind: string): Manifest {
 }
 
 function secretStore(): SecretStoreProvider {
-  return manifest("external-secrets.yaml", "SecretStore").spec.provider?.pulumi ?? assert.fail("no provider");
-}
-
-/** The pod template of an example and its one container; the operator adds `envFrom` to the container named `pulumi`. */
-function podOf(file: string): { spec: PodSpec; container: Container } {
-  for (const {
-    spec: { template, jobTemplate, workspaceTemplate: workspace },
-  } of exampleOf(file).manifests) {
-    const spec = template?.spec ?? jobTemplate?.spec.template.spec ?? workspace?.spec.podTemplate.spec;
-    const [container, ...others] = spec?.containers ?? [];
-    if (spec && container && others.length === 0)
-      return { spec, container: { ...container, ...(workspace && { envFrom: workspace.spec.envFrom }) } };
-  }
-  return assert.fail(`${file} has no pod template with one container`);
-}
-
-/** Finds an object of the cluster by the resources that the program registered. */
-function created<Kind>(kind: string, matches: (inputs: Kind) => boolean): Kind {
-  const inputs = registered
-    .filter(({ type }) => type.endsWith(`:${kind}`))
-    .map(({ inputs }) => inputs as Kind);
-  return inputs.find(matches) ?? assert.fail(`the program created no such ${kind}`);
-}
-
-function createdFor(file: string): Created {
-  const { namespace, name } = exampleOf(file).entry;
-  const named =
-    (wanted: string) =>
-    ({ metadata }: { metadata: Metadata }) =>
-      metadata.namespace === namespace && metadata.name === wanted;
-  const { policies } = created<{ policies: AuthPolicy[] }>("OidcIssuer", () => true);
-  const policy = policies.find(
-    ({ rules }) =>
-      rules['"kubernetes.io".namespace'] === namespace &&
-      rules['"kubernetes.io".serviceaccount.name'] === name,
+  return (
+    manifest("external-secrets.yaml", "SecretStore").spec?.provider?.pulumi ?? assert.fail("no provider")
   );
-  assert.ok(policy);
-  return {
-    policy,
-    serviceAccount: created<ServiceAccount>("ServiceAccount", named(name)),
-    environment: created<ConfigMap>("ConfigMap", named(`${name}-pulumi-token`)).data,
-    job: created<Job>(
-      "Job",
-      ({ metadata, spec }) =>
-        metadata.namespace === namespace && spec.template.spec.serviceAccountName === name,
-    ).spec.template.spec,
-  };
 }
 
 /** The mount of the exchange script, with what its volume says. */
