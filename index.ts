@@ -46,8 +46,9 @@ export = async () => {
       ),
   );
 
+  const [jobName] = identities.flatMap(({ job }) => job?.metadata.name ?? []);
   return {
-    jobName: identities.find(({ job }) => job)?.job?.metadata.name,
+    ...(jobName && { jobName }),
     issuerUrl: cluster.issuerUrl,
     oidcIssuerId: oidcIssuer.id,
     serviceAccounts: Object.fromEntries(identities.map(({ id, summary }) => [id, summary])),

@@ -88,6 +88,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   // The Kubernetes provider waits for a Job, and reports the termination message of a failed pod:
   // pulumi/pulumi-kubernetes, provider/pkg/await/checker/pod/check.go.
   async function runJob({ spec: { template, activeDeadlineSeconds = 3600 } }: Job, resource: Resource) {
+    failedJobs.delete(resource.id);
     const [namespace = "", jobName] = resource.id.split("/");
     const fail = (reason: string) => {
       failedJobs.add(resource.id);
