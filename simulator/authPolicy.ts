@@ -106,7 +106,10 @@ function isFor(policy: AuthPolicy, asked: { tokenType: string; scope: string }, 
       return runners.some(({ id, name }) => id === runnerID && scope === `runner:${name}`);
     default:
       // A deny policy needs no permission to deny an administrator.
-      return scope === "" || decision === "deny" || authorizedPermissions.includes("admin");
+      return (
+        scope === "" ||
+        (scope === "admin" && (decision === "deny" || authorizedPermissions.includes("admin")))
+      );
   }
 }
 

@@ -71,6 +71,7 @@ for (const [policy, scope, allowed] of [
   [{ tokenType: "runner", runnerID: "pool" }, "runner:pool", false],
   [{ tokenType: "organization" }, "", true],
   [{ tokenType: "organization" }, "admin", false],
+  [{ tokenType: "organization", authorizedPermissions: ["admin"] }, "user:alice", false],
   [{ tokenType: "organization", authorizedPermissions: ["admin"] }, "admin", true],
 ] satisfies [Partial<AuthPolicy> & { tokenType: string }, string, boolean][]) {
   test(`${JSON.stringify(policy)} ${allowed ? "allows" : "does not allow"} the scope "${scope}"`, () => {
