@@ -310,6 +310,22 @@ describe("a temporary failure", AT_ONCE, () => {
     assert.ok(run.endpoint.requests.length >= 2 && run.milliseconds < 6000, String(run.milliseconds));
   });
 
+  test("ends with a last attempt of one second, even when the machine was suspended meanwhile", async () => {
+    let script = 0;
+    const suspend: Answer = async (socket, request) => {
+      await busy(socket, request);
+      await delay(300);
+      process.kill(script, "SIGSTOP");
+      setTimeout(() => process.kill(script, "SIGCONT"), 5000);
+    };
+    const whileRunning = (pid: number) => {
+      script = pid;
+    };
+    const run = await exchange([suspend, granted], {}, { whileRunning });
+    assert.equal(run.exitCode, 0, run.stderr);
+    assert.match(run.argumentLists.join(), /--max-time\n1\n/);
+  });
+
   test("includes an attempt without an answer, which ends after 10 seconds", async () => {
     const run = await exchange([hang(), granted], { PULUMI_TOKEN_RETRY_SECONDS: "30" });
     assert.equal(run.exitCode, 0, run.stderr);
