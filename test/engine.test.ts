@@ -142,7 +142,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
     const { exitCode, screen } = await up();
     assert.notEqual(exitCode, 0);
-    assert.match(screen, /refused the exchange: HTTP 400.*no allow policy of the issuer matches/s);
+    assert.match(screen, /denied the token exchange: HTTP 400.*no allow policy of the issuer matches/s);
     assert.match(screen, /'kubernetes\.io'\.pod\.name is 'runner-/);
     assert.deepEqual(statuses(simulation), [400]);
   });

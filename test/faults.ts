@@ -320,15 +320,12 @@ async function tokenFiles(directory: string): Promise<Fault[]> {
 
   /** Two attempts, and what happens to the file between them. */
   const between = (name: string, change: (tokenFile: string) => Promise<void>): Fault => {
-    let file = "";
+    const running = { pid: 0, tokenFile: "" };
     const first: Answer = async (socket, request) => {
-      await change(file);
+      await change(running.tokenFile);
       await respond(503, "")(socket, request);
     };
-    const whileRunning = (_: number, tokenFile: string) => {
-      file = tokenFile;
-    };
-    return { name, exitCode: 66, answers: [first, granted], options: { whileRunning } };
+    return { name, exitCode: 66, answers: [first, granted], options: { running } };
   };
   const replaceBy = (content: string) => async (file: string) => {
     await writeFile(`${file}.new`, content);

@@ -93,7 +93,7 @@ describe("npm start", { concurrency: 2 }, () => {
     await settings("denied", { ...BASE, policyRules: { '"kubernetes.io".pod.name': "another-*" } });
     const { exitCode, output } = await npmStart("--stack", "denied");
     assert.equal(exitCode, 1, output);
-    assert.match(output, /refused the exchange: HTTP 400/);
+    assert.match(output, /denied the token exchange: HTTP 400/);
     assert.match(output, /pod\.name is 'runner-\S+', not 'another-\*'/);
     assert.doesNotMatch(output, /Who gets in/);
     assertReadable(output);
