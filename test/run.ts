@@ -15,8 +15,8 @@ interface Outcome {
   filesWithoutTest: string[];
 }
 
-/** The engine tests take minutes and need the Pulumi CLI: they run when named. */
-const ONLY_WHEN_NAMED = ["engine.test.ts", "examplesCli.test.ts"];
+/** These take minutes and need the Pulumi CLI: they run when named. */
+const ONLY_WHEN_NAMED = ["credentialHelper.test.ts", "engine.test.ts", "examplesCli.test.ts"];
 
 main(process.argv.slice(2)).then((problem) => {
   if (problem) console.error(`\n${problem}`);
