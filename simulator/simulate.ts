@@ -31,7 +31,6 @@ async function simulate(): Promise<void> {
   const jobs = new Map<string, string[]>();
 
   const simulation = await startSimulation({
-    folder: process.env.SIMULATOR_DIRECTORY,
     region,
     ...assumedToExist(settings),
     command: COMMAND,

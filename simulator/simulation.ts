@@ -10,8 +10,8 @@ import { type Kubernetes, startKubernetes } from "./kubernetes";
 import { type IssuerRegistration, type PulumiCloud, startPulumiCloud } from "./pulumiCloud";
 
 export interface SimulationOptions extends Omit<AwsOptions, "issuerUrl"> {
-  /** The directory that `saveCertificateAuthority` has filled. */
-  folder: string | undefined;
+  /** The directory that `saveCertificateAuthority` has filled: by default SIMULATOR_DIRECTORY. */
+  directory?: string | undefined;
   /** The namespaces that exist already, beside `default`. */
   namespaces?: string[];
   /** `NAMESPACE/NAME`, beside each namespace's `default`. */
@@ -42,7 +42,7 @@ export interface Simulation {
 
 /** Starts a simulation in which nothing of the stack exists. Its servers listen only on the loopback address. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
-  const { folder: directory = "", region, namespaces = [], serviceAccounts = [], onLog = () => {} } = options;
+  const { directory = process.env.SIMULATOR_DIRECTORY ?? "", onLog = () => {} } = options;
   const authority = await openCertificateAuthority(directory);
   const [issuer, otherIssuer, pulumiCloud] = await Promise.all([
     startIssuer(authority),
@@ -51,12 +51,11 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
   ]);
   const aws = startAws({ ...options, issuerUrl: issuer.url });
   const kubernetes = startKubernetes({
+    ...options,
     issuer,
-    region,
-    namespaces: [...new Set(["default", ...namespaces])],
-    serviceAccounts,
+    namespaces: [...new Set(["default", ...(options.namespaces ?? [])])],
+    serviceAccounts: options.serviceAccounts ?? [],
     pulumiCloudUrl: pulumiCloud.url,
-    command: options.command,
     certificateAuthorityFile: join(directory, "ca.pem"),
     directory,
     onLog,

@@ -438,7 +438,6 @@ async function up(
 /** Starts a simulation, which ends with the test if one is given. */
 async function start(options: Partial<SimulationOptions> = {}, t?: TestContext): Promise<Simulation> {
   const started = await startSimulation({
-    folder: process.env.SIMULATOR_DIRECTORY,
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
     registrationMilliseconds: 0,
