@@ -12,7 +12,7 @@ import { type IssuerRegistration, type PulumiCloud, startPulumiCloud } from "./p
 export interface SimulationOptions extends Omit<AwsOptions, "issuerUrl"> {
   /** The directory that `saveCertificateAuthority` has filled: by default SIMULATOR_DIRECTORY. */
   directory?: string | undefined;
-  /** The namespaces that exist already, beside `default`. */
+  /** The namespaces that exist already, beside those of every cluster. */
   namespaces?: string[];
   /** `NAMESPACE/NAME`, beside each namespace's `default`. */
   serviceAccounts?: string[];
@@ -40,6 +40,8 @@ export interface Simulation {
   close(): Promise<void>;
 }
 
+const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
 /** Starts a simulation in which nothing of the stack exists. Its servers listen only on the loopback address. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
   const { directory = process.env.SIMULATOR_DIRECTORY ?? "", onLog = () => {} } = options;
@@ -53,7 +55,7 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
   const kubernetes = startKubernetes({
     ...options,
     issuer,
-    namespaces: [...new Set(["default", ...(options.namespaces ?? [])])],
+    namespaces: [...new Set([...INITIAL_NAMESPACES, ...(options.namespaces ?? [])])],
     serviceAccounts: options.serviceAccounts ?? [],
     pulumiCloudUrl: pulumiCloud.url,
     certificateAuthorityFile: join(directory, "ca.pem"),
