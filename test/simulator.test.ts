@@ -52,7 +52,22 @@ async function start(args: string[], environment: Record<string, string> = {}) {
   return { exitCode, stdout, stderr, lines: stdout.trimEnd().split("\n") };
 }
 
+// What differs between two runs.
+const masked = (output: string) =>
+  output
+    .replace(/acme\/[0-9a-f-]{36}/, "acme/ID")
+    .replace(/(pulumi-oidc-default-pulumi-service-ac-)\S+/, "$1ID")
+    .replace(/\d{4}-\d\d-\d\dT[\d:]{8}Z/, "TIME");
+
 describe("npm start", { concurrency: 2 }, () => {
+  test("prints for the example stack what the README shows", async () => {
+    await writeStack("dev", { ...BASE, "aws:region": "us-west-2", organization: "acme" });
+    const readme = await readFile(join(PROJECT, "README.md"), "utf8");
+    const [, shown = ""] = /```text\n(.*?)\n```/s.exec(readme) ?? [];
+    const { stdout } = await start([]);
+    assert.equal(masked(stdout).trim(), masked(shown).trim());
+  });
+
   test("says first and last that it is a simulation, in 80 columns, with the sections in order", async () => {
     await writeStack("one", BASE);
     const { exitCode, stdout, stderr, lines } = await start(["--stack", "one"]);
