@@ -34,7 +34,6 @@ export interface StartOptions extends Partial<SimulationOptions> {
 export async function start(t: TestContext, options: StartOptions = {}): Promise<Simulation> {
   const { serviceAccounts = [], runJobs = false, ...others } = options;
   const simulation = await startSimulation({
-    folder: process.env.SIMULATOR_DIRECTORY,
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
     registrationMilliseconds: 0,
