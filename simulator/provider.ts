@@ -4,8 +4,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { AddressInfo, Server } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
-import { type ResourceKind, Unready } from "./emulator";
-import type { Simulation } from "./simulation";
+import { type Emulator, type ResourceKind, Unready } from "./emulator";
 
 /**
  * Serves the packages on a free port of the loopback address, for as long as the process lives and without keeping it
@@ -16,16 +15,18 @@ import type { Simulation } from "./simulation";
  * @param currentSimulation asked at every request, so that each stack can have its own simulation.
  * @returns what PULUMI_DEBUG_PROVIDERS must be for the CLI to take this provider instead of the packages' own.
  */
-export async function serveProvider(currentSimulation: () => Simulation): Promise<string> {
+export async function serveProvider(currentSimulation: () => Emulated): Promise<string> {
   const port = await listen(provider(currentSimulation));
   return ["aws", "eks", "kubernetes", "pulumiservice"].map((name) => `${name}:${port}`).join(",");
 }
+
+type Emulated = Pick<Emulator, "resources" | "calls">;
 
 // The inputs lie beside the outputs in the state, as pulumi/pulumi-kubernetes keeps them (provider/pkg/provider/provider.go,
 // checkpointObject): the SDK shows a provider no more of a resource's past than its outputs.
 type State = Record<string, unknown> & { __inputs: object };
 
-function provider(currentSimulation: () => Simulation): pulumi.provider.Provider {
+function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
   const kindOf = (urn: string): ResourceKind => {
     const { type } = parse(urn);
     const kind = currentSimulation().resources[type];
