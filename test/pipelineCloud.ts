@@ -45,6 +45,8 @@ export interface PipelineCloud extends Pick<Emulator, "resources" | "calls" | "e
   issuers: Map<string, Issuer>;
   /** The requests that change something, in order. */
   writes: string[];
+  /** Replaces the TLS certificate, as GitHub does. */
+  rotateCertificate(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -319,6 +321,7 @@ export async function startPipelineCloud(authority: CertificateAuthority): Promi
     resources,
     calls,
     existing: () => [...oidcProviders, ...issuers.keys(), ...others.keys()].sort(),
+    rotateCertificate: async () => server.setSecureContext(await authority.issue({ hosts: ["127.0.0.1"] })),
     async close() {
       server.close();
       server.closeAllConnections();

@@ -16,7 +16,7 @@ import {
   SUBJECT_PREFIX,
   startPipelineCloud,
 } from "./pipelineCloud";
-import { copyProject, missingCli, type Outcome, openCli } from "./pulumiCli";
+import { ACCESS_TOKEN, copyProject, missingCli, type Outcome, openCli } from "./pulumiCli";
 
 /** Why nothing here can run, and what to do about it; false if all tools are there. */
 const missingTool = missingCli || findMissingTool();
@@ -27,6 +27,7 @@ function findMissingTool(): string | false {
   return failing !== undefined && `\`${failing}\` fails: \`bash .ci/run\` installs what is missing`;
 }
 
+const GITHUB_TOKEN = "ghp_0123456789";
 const OTHER_POLICIES = [
   { decision: "deny", tokenType: "organization", rules: { sub: "" } },
   { decision: "allow", tokenType: "team", teamName: "web", rules: { sub: "repo:acme/web:*" } },
@@ -74,6 +75,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const [stack] = JSON.parse(cloud.github.variables.get("PULUMI_STACKS") ?? "[]");
     assert.deepEqual(stack, { stack: "acme/eks-pulumi-oidc/dev", organization: "acme", region: "us-west-2" });
 
+    await cloud.rotateCertificate();
     succeeded(await pulumi("preview", "--expect-no-changes"));
     succeeded(await pulumi("refresh", "--yes", "--expect-no-changes"));
     const screens = await documented("Set it up", "fresh");
@@ -82,6 +84,9 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       screens.join(""),
     );
     assert.deepEqual(cloud.existing(), standing);
+
+    const { stdout } = await pulumi("stack", "export", "--show-secrets");
+    assert.ok(![ACCESS_TOKEN, GITHUB_TOKEN].some((token) => stdout.includes(token)));
 
     await documented("Remove it", "fresh");
     assert.deepEqual(cloud.existing(), []);
@@ -274,7 +279,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const cli = await openCli(debugProviders, undefined, {
       PATH: `${bin}:${process.env.PATH}`,
       GH_HOST: cloud.url.replace("https://", ""),
-      GH_ENTERPRISE_TOKEN: "ghp_0123456789",
+      GH_ENTERPRISE_TOKEN: GITHUB_TOKEN,
       SSL_CERT_FILE: join(directory, "ca.pem"),
       AWS_ENDPOINT_URL: `http://127.0.0.1:${port}`,
       AWS_DEFAULT_REGION: "us-west-2",
