@@ -46,7 +46,8 @@ export function createTeam(
   const team = new pulumiservice.Team(
     organizationName,
     { organizationName, teamType: "pulumi", name: teamName, members: [] },
-    opts,
+    // The service makes its creator a member.
+    { ...opts, ignoreChanges: ["members"] },
   );
   const afterTeam = { ...opts, dependsOn: team };
   const permissions = ["auth_policies:read", "oidc_issuers:read"];

@@ -121,9 +121,13 @@ export async function startPipelineCloud(authority: CertificateAuthority): Promi
       if (!others.has(entry)) throw new Error(`ResourceNotFoundException: no access entry ${entry}`);
       return { id: `${entry}#${inputs.policyArn}` };
     }),
-    "pulumiservice:index:Team": kept(["name", "organizationName"], ({ organizationName, name }) => ({
-      id: `${organizationName}/${name}`,
-    })),
+    "pulumiservice:index:Team": {
+      ...kept(["name", "organizationName"], ({ organizationName, name }) => ({
+        id: `${organizationName}/${name}`,
+      })),
+      // Its creator is a member: https://github.com/pulumi/pulumi-pulumiservice/issues/278
+      read: (id) => (others.has(id) ? { ...others.get(id), members: ["admin"] } : undefined),
+    },
     "pulumiservice:index:OrganizationRole": kept([], ({ organizationName, name, permissions }) => {
       if ((permissions as Json).__type === undefined)
         throw new Error("400 API error: permissions have no type");
