@@ -46,9 +46,9 @@ export = async () => {
       ),
   );
 
-  const [jobName] = identities.flatMap(({ job }) => job?.metadata.name ?? []);
+  const [job] = identities.flatMap((identity) => identity.job ?? []);
   return {
-    ...(jobName && { jobName }),
+    ...(job && { jobName: job.metadata.name }),
     issuerUrl: cluster.issuerUrl,
     oidcIssuerId: oidcIssuer.id,
     serviceAccounts: Object.fromEntries(identities.map(({ id, summary }) => [id, summary])),

@@ -13,19 +13,19 @@
 #
 # Exit codes: 64 invalid settings, 66 no ID token, 69 unreachable or TLS not verified, 75 temporary failure,
 # 76 invalid token response, 77 denied; then the command's own. Requires Bash 4.4, curl 7.84, and coreutils.
+set +o allexport # inherited, it would export the functions below to the command
 
 # main ARG...: exports what the command needs, or answers the CLI and exits.
 main() {
   local - LC_ALL=C TMOUT='' # until this function returns: the command gets its options and environment unchanged
-  set +o xtrace +o allexport -o errexit -o nounset
+  set +o xtrace -o errexit -o nounset
   trap 'exit 143' INT TERM # the first process of a container ignores a signal that it does not handle
   local url=${PULUMI_BACKEND_URL:-https://api.pulumi.com} retry_seconds=${PULUMI_TOKEN_RETRY_SECONDS:-50}
   local token_file=/var/run/secrets/eks.amazonaws.com/serviceaccount/token
   token_file=${PULUMI_OIDC_TOKEN_FILE:-${AWS_WEB_IDENTITY_TOKEN_FILE:-$token_file}}
-  local +x access_token='' expires_at='' # +x: exported under the same name by the environment, it would reach curl
+  local +x access_token='' expires_at='' requested # +x: a variable that is exported already would reach curl
   check_settings "$@"
-  url=${url%/}
-  local requested=$PULUMI_TOKEN_TYPE${PULUMI_TOKEN_SCOPE:+, scope $PULUMI_TOKEN_SCOPE}
+  url=${url%/} requested=$PULUMI_TOKEN_TYPE${PULUMI_TOKEN_SCOPE:+, scope $PULUMI_TOKEN_SCOPE}
   case $1 in --credential-helper) answer_cli ;; esac
   exchange log "$retry_seconds"
   log "$PULUMI_ORG granted an access token ($requested), valid until ${expires_at:-an unknown time}"
@@ -86,12 +86,12 @@ exchange() {
       */400 | */401 | */403) deny ;;
       */408 | */429 | */5??) problem="$url returned HTTP $status" ;;
       0/* | */[34]??) fail 76 "$url returned HTTP $status, not a token: $(excerpt "$body")"$'\n' \
-        'Set PULUMI_BACKEND_URL to the Pulumi Cloud API. Redirects are not followed.' ;;
+        ' Set PULUMI_BACKEND_URL to the Pulumi Cloud API. Redirects are not followed.' ;;
       60/* | 77/*) fail 69 "The TLS certificate could not be verified. $problem." ;;
     esac
     # The random part, also after Retry-After, keeps many pods from coming back at once.
     delay=$(((retry_after > 0 ? retry_after : step) + RANDOM % step)).$((RANDOM % 900 + 100))
-    ((SECONDS + ${delay%.*} < end)) || fail $((status > 0 ? 75 : 69)) "$problem. Giving up:" \
+    ((SECONDS + ${delay%.*} < end)) || fail $((status >= 400 ? 75 : 69)) "$problem. Giving up:" \
       "the next attempt is due in $delay s, after the $2 s of PULUMI_TOKEN_RETRY_SECONDS."
     "$1" "$problem. Retrying in $delay s."
     sleep "$delay" >/dev/null 2>&1 & # in the background, since `wait` ends at a signal
