@@ -502,20 +502,16 @@ describe("the credential helper", AT_ONCE, () => {
     assert.equal(run.endpoint.connections(), 0);
   });
 
-  for (const [what, reason, environment] of [
-    ["expires within 30 seconds", "initial", wrapped(29)],
-    ["has no expiry", "initial", { PULUMI_ACCESS_TOKEN: "pul-wrapped" }],
-    [
-      "has an expiry in another format",
-      "initial",
-      { ...wrapped(60), PULUMI_ACCESS_TOKEN_EXPIRES_AT: "tomorrow" },
-    ],
-    ["is malformed", "initial", { ...wrapped(60), PULUMI_ACCESS_TOKEN: 'a","b":"' }],
-    ["has expired for the CLI", "expired", wrapped(3600)],
-    ["was rejected", "rejected", wrapped(3600)],
+  for (const [what, reason, seconds, changes] of [
+    ["expires within 30 seconds", "initial", 29, {}],
+    ["has no expiry", "initial", 60, { PULUMI_ACCESS_TOKEN_EXPIRES_AT: undefined }],
+    ["has an expiry in another format", "initial", 60, { PULUMI_ACCESS_TOKEN_EXPIRES_AT: "tomorrow" }],
+    ["is malformed", "initial", 60, { PULUMI_ACCESS_TOKEN: 'a","b":"' }],
+    ["has expired for the CLI", "expired", 3600, {}],
+    ["was rejected", "rejected", 3600, {}],
   ] as const) {
     test(`exchanges again when the wrapper's token ${what}`, async () => {
-      const run = await ask({ reason, selectedBackendUrl: "URL" }, environment);
+      const run = await ask({ reason, selectedBackendUrl: "URL" }, { ...wrapped(seconds), ...changes });
       assert.equal(run.answer.accessToken, ACCESS_TOKEN);
     });
   }
