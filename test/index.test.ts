@@ -220,7 +220,7 @@ test("the outputs name what each service account has, and the first Job", async 
   assert.deepEqual(Object.keys(serviceAccounts), ["default/a", "default/b"]);
   assert.deepEqual(serviceAccounts["default/b"], {
     roleArn: only(stack, "Role").outputs.arn,
-    jobName: "b-token-abcde",
+    jobName: "b-token-exchange",
     tokenType: "team",
     tokenScope: "team:ops",
     environmentConfigMap: "b-pulumi-token",
@@ -228,7 +228,7 @@ test("the outputs name what each service account has, and the first Job", async 
   });
   const oidcIssuerId = stack.simulation.pulumiCloud.list()[0]?.id;
   const issuerUrl = stack.simulation.issuer.url;
-  assert.deepEqual(others, { jobName: "b-token-abcde", issuerUrl, oidcIssuerId });
+  assert.deepEqual(others, { jobName: "b-token-exchange", issuerUrl, oidcIssuerId });
 });
 
 test("no token is in what is registered, or in the outputs, though Jobs have exchanged theirs", async (t) => {

@@ -98,8 +98,7 @@ test("the Job runs one pod once, is replaced if it failed, and has a name that f
   assert.deepEqual([spec.backoffLimit, spec.template.spec.restartPolicy], [0, "Never"]);
   assert.deepEqual([spec.activeDeadlineSeconds, spec.ttlSecondsAfterFinished], [300, undefined]);
   assert.equal(metadata.annotations["pulumi.com/replaceUnready"], "true");
-  // Kubernetes adds five characters; a label has at most 63.
-  assert.match(metadata.generateName, /^n{51}-token-$/);
+  assert.match(metadata.name, /^[0-9a-f]{16}-token-exchange$/);
 });
 
 test("the Job runs again if the script's environment changes", async (t) => {

@@ -47,9 +47,8 @@ export async function start(t: TestContext, options: StartOptions = {}): Promise
   }
   if (!runJobs) {
     const jobs = kindOf("kubernetes:batch/v1:Job");
-    t.mock.method(jobs, "create", async (_: string, job: { metadata: { generateName: string } }) => {
-      const name = `${job.metadata.generateName}abcde`;
-      return { id: name, outputs: { ...job, metadata: { ...job.metadata, name } } };
+    t.mock.method(jobs, "create", async (_: string, job: { metadata: { name: string } }) => {
+      return { id: job.metadata.name, outputs: job };
     });
   }
   return simulation;
