@@ -11,10 +11,10 @@ export interface CertificateAuthority {
   key: string;
   certificate: string;
   /** Issues a TLS certificate for a new key, both in PEM. By default it is valid from yesterday, for a year. */
-  issue(options: ServingCertificate): Promise<{ key: string; cert: string }>;
+  issue(options: TlsCertificateOptions): Promise<{ key: string; cert: string }>;
 }
 
-export interface ServingCertificate {
+export interface TlsCertificateOptions {
   /** DNS names and IP addresses. */
   hosts: string[];
   notBefore?: Date;

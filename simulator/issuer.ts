@@ -2,7 +2,7 @@
 
 import { randomBytes, randomUUID, X509Certificate } from "node:crypto";
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, SignJWT } from "jose";
-import type { CertificateAuthority, ServingCertificate } from "./certificates";
+import type { CertificateAuthority, TlsCertificateOptions } from "./certificates";
 import { startServer } from "./server";
 
 /** The pod that an ID token is for. */
@@ -31,7 +31,7 @@ export interface ClusterIssuer {
   token(pod: PodIdentity, options?: TokenOptions): Promise<string>;
   /** Replaces the TLS certificate of the running server. */
   rotateCertificate(
-    options?: Partial<ServingCertificate> & { authority?: CertificateAuthority },
+    options?: Partial<TlsCertificateOptions> & { authority?: CertificateAuthority },
   ): Promise<void>;
   close(): Promise<void>;
 }

@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
 import { type Emulator, type Resource, randomSuffix, storedKind, Unready } from "./emulator";
 import type { ClusterIssuer, PodIdentity } from "./issuer";
-import { type PodSpec, runPod } from "./pod";
+import { type PodOptions, type PodSpec, runPod } from "./pod";
 import { violations } from "./podSecurity";
 
 type Job = types.output.batch.v1.Job;
@@ -20,19 +20,16 @@ interface KubernetesObject {
   };
 }
 
-export interface KubernetesOptions {
+export interface KubernetesOptions
+  extends Pick<PodOptions, "pulumiCloudUrl" | "certificateAuthorityFile" | "directory"> {
   /** Signs the ID tokens of the pods. */
   issuer: ClusterIssuer;
   region: string;
   /** The namespaces that exist already, and `NAMESPACE/NAME` of the service accounts. */
   namespaces: string[];
   serviceAccounts: string[];
-  pulumiCloudUrl: string;
-  certificateAuthorityFile: string;
   /** Runs instead of the command of every container, which belongs to its image. */
   command?: string[] | undefined;
-  /** Where the directories of the pods are created. */
-  directory?: string | undefined;
   /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
   onLog(line: string, account: string): void;
 }

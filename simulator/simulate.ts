@@ -31,7 +31,6 @@ async function simulate(): Promise<void> {
   const jobs = new Map<string, string[]>();
 
   const simulation = await startSimulation({
-    folder: process.env.SIMULATOR_DIRECTORY,
     region,
     ...assumedToExist(settings),
     command: COMMAND,
@@ -85,9 +84,10 @@ interface AllSettings {
 function settingsOf({ project, config }: StackFile): AllSettings {
   const stack: Settings = (key) => config[`${project}:${key}`] || undefined;
   const entries = entriesOf(stack("serviceAccounts"));
-  const accounts = entries.map<Settings>(
-    (entry) => (key) => entry[key === "serviceAccountName" ? "name" : key] ?? stack(key),
-  );
+  const accounts = entries.map<Settings>((entry) => (key) => {
+    const value = entry[key === "serviceAccountName" ? "name" : key] ?? "";
+    return value === "" ? stack(key) : value;
+  });
   return { stack, accounts: accounts.length > 0 ? accounts : [stack] };
 }
 

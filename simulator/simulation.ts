@@ -10,9 +10,9 @@ import { type Kubernetes, startKubernetes } from "./kubernetes";
 import { type IssuerRegistration, type PulumiCloud, startPulumiCloud } from "./pulumiCloud";
 
 export interface SimulationOptions extends Omit<AwsOptions, "issuerUrl"> {
-  /** The directory that `saveCertificateAuthority` has filled. */
-  folder: string | undefined;
-  /** The namespaces that exist already, beside `default`. */
+  /** The directory that `saveCertificateAuthority` has filled: by default SIMULATOR_DIRECTORY. */
+  directory?: string | undefined;
+  /** The namespaces that exist already, beside those of every cluster. */
   namespaces?: string[];
   /** `NAMESPACE/NAME`, beside each namespace's `default`. */
   serviceAccounts?: string[];
@@ -40,9 +40,11 @@ export interface Simulation {
   close(): Promise<void>;
 }
 
+const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
 /** Starts a simulation in which nothing of the stack exists. Its servers listen only on the loopback address. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
-  const { folder: directory = "", region, namespaces = [], serviceAccounts = [], onLog = () => {} } = options;
+  const { directory = process.env.SIMULATOR_DIRECTORY ?? "", onLog = () => {} } = options;
   const authority = await openCertificateAuthority(directory);
   const [issuer, otherIssuer, pulumiCloud] = await Promise.all([
     startIssuer(authority),
@@ -51,12 +53,11 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
   ]);
   const aws = startAws({ ...options, issuerUrl: issuer.url });
   const kubernetes = startKubernetes({
+    ...options,
     issuer,
-    region,
-    namespaces: [...new Set(["default", ...namespaces])],
-    serviceAccounts,
+    namespaces: [...new Set([...INITIAL_NAMESPACES, ...(options.namespaces ?? [])])],
+    serviceAccounts: options.serviceAccounts ?? [],
     pulumiCloudUrl: pulumiCloud.url,
-    command: options.command,
     certificateAuthorityFile: join(directory, "ca.pem"),
     directory,
     onLog,

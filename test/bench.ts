@@ -37,7 +37,7 @@ async function bench(): Promise<void> {
       const cluster = { name: "my-cluster", hasOidcProvider: true };
       // The Jobs run the exchange only: the command belongs to its image.
       simulation = await startSimulation({
-        folder: directory,
+        directory,
         region: "us-west-2",
         cluster,
         command: ["true"],

@@ -463,8 +463,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     options: Partial<SimulationOptions> = {},
   ): Promise<Simulation> {
     const cluster = { name: "my-cluster", hasOidcProvider: true };
-    const folder = process.env.SIMULATOR_DIRECTORY;
-    currentSimulation = await startSimulation({ folder, region: "us-west-2", cluster, ...options });
+    currentSimulation = await startSimulation({ region: "us-west-2", cluster, ...options });
     t.after(currentSimulation.close);
     return currentSimulation;
   }

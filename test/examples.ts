@@ -105,7 +105,6 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
   const entries = [...examples.values()].map(({ entry }) => entry);
   const log: string[] = [];
   const simulation = await startSimulation({
-    folder: process.env.SIMULATOR_DIRECTORY,
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
     namespaces: entries.filter(({ createNamespace }) => !createNamespace).map(({ namespace }) => namespace),

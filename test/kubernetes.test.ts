@@ -66,7 +66,6 @@ test("the webhook mounts a role and an ID token only for an annotated service ac
 });
 
 for (const [what, script, account, container, message] of [
-  ["exits with an error", "echo why; exit 3", "existing", {}, /container "main" completed with exit code 3$/],
   [
     "exits with an error and reports its log",
     "printf '%3000s\\n'; echo why; exit 3",
