@@ -14,14 +14,17 @@ export interface Registration {
   provider: string;
 }
 
+/** What `index.ts` exports. */
+export type Program = () => Promise<Record<string, unknown>>;
+
 export interface StackOptions {
   project: string;
   stack: string;
   organization: string;
   /** The configuration, as the engine passes it: a string for each `project:key`. */
   config: Record<string, string>;
-  /** The module that exports the program; the stack's when left out. */
-  program?: string;
+  /** The stack's when left out. */
+  program?: Program;
   onRegistered?(registration: Registration): void;
 }
 
@@ -33,7 +36,7 @@ export interface StackOptions {
  */
 export async function runProgram(
   simulation: Pick<Emulator, "resources" | "calls">,
-  { project, stack, organization, config, program = "../index", onRegistered = () => {} }: StackOptions,
+  { project, stack, organization, config, program, onRegistered = () => {} }: StackOptions,
 ): Promise<{ outputs: Record<string, unknown>; registered: Registration[] }> {
   const registered: Registration[] = [];
   const pending = new Set<Promise<unknown>>();
@@ -89,7 +92,7 @@ export async function runProgram(
   process.on("unhandledRejection", keepFirst);
   let outputs: Record<string, unknown> = {};
   try {
-    const main: () => Promise<Record<string, unknown>> = require(program);
+    const main: Program = program ?? require("../index");
     await pulumi.runtime.runInPulumiStack(async () => {
       const declared = await main();
       pulumi.output(declared).apply((values) => {

@@ -11,8 +11,10 @@ import { rolePolicies, trustPolicy } from "../pipeline/aws";
 import { subjects } from "../pipeline/github";
 import { type AuthPolicy, decide } from "../simulator/authPolicy";
 import { openCertificateAuthority } from "../simulator/certificates";
-import { runProgram } from "../simulator/mocks";
+import { type Program, runProgram } from "../simulator/mocks";
 import { ACCOUNT, type PipelineCloud, REPOSITORY, SUBJECT_PREFIX, startPipelineCloud } from "./pipelineCloud";
+
+const program: Program = require("../pipeline");
 
 const arn = (resource: string) => `arn:aws:iam::${ACCOUNT}:${resource}`;
 const CLUSTER = `arn:aws:eks:us-west-2:${ACCOUNT}:cluster/my-cluster`;
@@ -388,7 +390,7 @@ async function newPipeline(
         stack: "github",
         organization: "acme",
         config: Object.fromEntries(entries),
-        program: "../pipeline",
+        program,
       }),
   };
 }
