@@ -97,8 +97,9 @@ test("an entry with a token key must name its token type, and completes no token
     const problem = rejected({ ...TEAM, serviceAccounts: [{ name: "a" }, { name: "b", [key]: "true" }] });
     assert.deepEqual(problem, ["serviceAccounts[1].tokenType", "required", "set TYPE"]);
   }
-  const [setting] = rejected({ ...TEAM, serviceAccounts: [{ tokenType: "team" }] });
-  assert.equal(setting, "serviceAccounts[0].teamName");
+  assert.equal(rejected({ ...TEAM, ...entry({ tokenType: "team" }) })[0], "serviceAccounts[0].teamName");
+  const foreign = rejected(entry({ tokenType: "personal", userLogin: "a", runnerId: "b" }));
+  assert.deepEqual([foreign[0], foreign[2]], ['serviceAccounts[0].runnerId = "b"', "rm"]);
 });
 
 test("the command and the rule on the audience follow from the token type and the audience", () => {
@@ -203,11 +204,13 @@ test("rejects a number or a boolean where a string is expected, and never conver
 test("reports one problem for each encrypted key, and prints none of its values", () => {
   const entries = [{ name: "S3CRET", bad: "s3cret" }];
   const secrets = { teamName: "s3cret", thumbprints: ["s3cret"], "c++": "s3cret", serviceAccounts: entries };
-  const config = { ...engineConfig({ ...secrets, image: "x" }), "other:teamName": "s3cret" };
-  const secretKeys = [...Object.keys(secrets).map((key) => `project:${key}`), "other:teamName"];
+  const own = engineConfig({ ...secrets, clusterName: "s3cret", userLogin: "", image: "x" });
+  const config = { ...own, "other:teamName": "s3cret" };
+  const keys = [...Object.keys(secrets), "clusterName"];
+  const secretKeys = [...keys.map((key) => `project:${key}`), "other:teamName"];
   const { problems = [] } = parseConfig({ ...RAW, config, secretKeys });
   const settings = problems.map(({ setting }) => setting);
-  assert.deepEqual(settings, ['image = "x"', ...Object.keys(secrets)]);
+  assert.deepEqual(settings, ['image = "x"', ...keys]);
   assert.doesNotMatch(JSON.stringify(problems), /s3cret/i);
   const fixes = problems.map(({ fix }) => fix);
   assert.ok(fixes.includes("pulumi config set --plaintext teamName VALUE"));
