@@ -10,6 +10,7 @@ import type { AuthPolicy } from "../simulator/authPolicy";
 import { openCertificateAuthority } from "../simulator/certificates";
 import { runProgram } from "../simulator/mocks";
 import { type Simulation, startSimulation } from "../simulator/simulation";
+import { respond, startEndpoint } from "./endpoint";
 import { type LiveRun, type LiveStack, listen, type Outcome, runLive, TOOLS } from "./liveTools";
 
 const SECRET_ACCESS_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
@@ -78,7 +79,7 @@ after(async () => {
 
 test("allows each of four service accounts only as itself, and answers the open questions", async () => {
   stsRequests.length = 0;
-  const { exitCode, lines, errors, calls, left } = await runLive(stack, { accounts: 4 });
+  const { exitCode, lines, errors, calls, atOnce, left } = await runLive(stack, { accounts: 4 });
   assert.equal(errors, "");
   assert.match(lines.join(" "), /audit logs .* serviceaccounts\/token, .* pull request's workflow/);
   assert.deepEqual(lines.slice(lines.indexOf("Access check")), [
@@ -102,6 +103,7 @@ test("allows each of four service accounts only as itself, and answers the open 
   ]);
   assert.ok(lines.every((line) => line.length <= 80));
   assert.equal(exitCode, 0);
+  assert.equal(atOnce, 1);
   assert.deepEqual(left, []);
 
   const kubeconfig = calls.flatMap(({ args }) => args).find((arg) => arg.startsWith("--kubeconfig=")) ?? "";
@@ -210,6 +212,26 @@ for (const code of ["Throttling", "IDPCommunicationError"]) {
     const { exitCode, errors } = await runLive(stack, {});
     assert.match(errors, new RegExp(`^Failed to ask AWS STS at \\S+: HTTP 400 ${code}: `));
     assert.equal(exitCode, 2);
+  });
+}
+
+for (const [what, answer] of Object.entries({
+  "HTTP 503": respond(503, { message: "Service Unavailable" }),
+  "a page": respond(200, "<html></html>"),
+})) {
+  test(`counts ${what} from Pulumi Cloud neither as a denial nor as a token`, async () => {
+    const authority = await openCertificateAuthority(process.env.SIMULATOR_DIRECTORY);
+    const { url, requests, close } = await startEndpoint(
+      answer,
+      await authority.issue({ hosts: ["127.0.0.1"] }),
+    );
+    const change = (stdout: string) => stdout.replaceAll(simulation.pulumiCloud.url, url);
+    await assertNothingSent(
+      runLive(stack, { answer: change }),
+      `Failed to ask Pulumi Cloud at ${url}: HTTP `,
+    );
+    assert.equal(requests.length, 1);
+    await close();
   });
 }
 

@@ -40,6 +40,8 @@ export interface Outcome {
   /** Standard error, in one line. */
   errors: string;
   calls: Call[];
+  /** How many programs ran at a time. */
+  atOnce: number;
   /** The ID tokens that the cluster issued. */
   tokens: string[];
   /** Names and contents of the temporary files that existed while a program ran. */
@@ -61,15 +63,18 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
   const [bin, temporary] = [join(home, "bin"), join(home, "tmp")];
   await Promise.all([mkdir(bin), mkdir(temporary)]);
   const [calls, tokens]: [Call[], string[]] = [[], []];
-  let files = "";
+  let [files, running, atOnce] = ["", 0, 0];
   const server = createServer(async (request, response) => {
     const [args = "", environment = ""] = (await text(request)).split("\n\n", 2);
     const call = { tool: request.url?.slice(1) ?? "", args: args.split("\n"), environment };
     calls.push(call);
+    running += 1;
+    atOnce = Math.max(atOnce, running);
     const printed = await answerTool(stack, call, run.accounts ?? 1);
     const stdout = (await run.answer?.(printed, call, () => child.kill("SIGINT"))) ?? printed;
     if (call.args[1] === "token") tokens.push(stdout);
     files += await filesIn(temporary);
+    running -= 1;
     response.end(stdout);
   });
   const url = `http://127.0.0.1:${await listen(server)}`;
@@ -100,7 +105,7 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
   const left = await readdir(temporary);
   server.close();
   await rm(home, { recursive: true });
-  return { exitCode, stdout, lines: stdout.split("\n"), errors, calls, tokens, files, left };
+  return { exitCode, stdout, lines: stdout.split("\n"), errors, calls, atOnce, tokens, files, left };
 }
 
 /** Starts a server on a free port of the loopback address, and returns the port. */
