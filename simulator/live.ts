@@ -88,9 +88,12 @@ export async function checkLiveAccess({ stack: name, verbose, allPairs }: Option
     const forms = new Map<string, string>();
     const rows = await checkAccess(questions, askServices(stack, kubectl, stop.signal, forms), 1);
     print("", paint("bold", "Access check"), ...accessLines(rows, verbose));
+    const { isExpected } = verdict(rows);
+    const advice = `To see what was changed by hand: pulumi preview --refresh --diff --stack ${name}`;
+    if (!isExpected) print(...wrap(advice, 2));
     print("", paint("bold", "Answers that the documentation leaves open"));
     for (const line of openAnswers(rows, forms)) print(...wrap(line, 2));
-    return verdict(rows).isExpected ? 0 : 1;
+    return isExpected ? 0 : 1;
   } catch (error) {
     if (stop.signal.aborted) return 130;
     for (const text of redact(String(error instanceof Error ? error.message : error)).split("\n")) {
@@ -271,7 +274,11 @@ function toolRunner(signal: AbortSignal): Run {
     } catch (error) {
       const { stderr = "", killed, message } = error as Error & { stderr?: string; killed?: boolean };
       const reason = killed ? `no answer within ${TOOL_MILLISECONDS / 1000} s` : stderr.trim() || message;
-      throw new Error(`Failed to run ${tool} ${args.slice(0, 3).join(" ")}: ${reason}${advice}`);
+      const command = args.slice(
+        0,
+        args.findIndex((arg) => arg.startsWith("--")),
+      );
+      throw new Error(`Failed to run ${[tool, ...command].join(" ")}: ${reason}${advice}`);
     }
   };
 }
