@@ -108,11 +108,11 @@ export function parseConfig(
   const problems = [
     ...issues.map((issue) => toProblem(issue, () => stack)),
     ...unknownKeys({ values: given }, STACK_KEYS),
-    ...tokenConflicts(stack, given.tokenType),
+    ...tokenConflicts(stack, given.tokenType ?? "personal"),
     ...accounts.flatMap((account) => account.problems),
     ...duplicates(accounts),
     ...awsProblems(raw.config),
-  ].filter(({ setting }) => !secrets.some((key) => new RegExp(`^${key}\\b`).test(setting)));
+  ].filter(({ setting }) => !secrets.some((key) => isAt(key, setting)));
   problems.push(...secrets.map(secretProblem));
   if (!parsed.success || problems.length > 0) return { problems: unique(problems) };
 
@@ -122,7 +122,7 @@ export function parseConfig(
     serviceAccounts: accounts.flatMap((account) => account.config ?? []),
     awsRegion: raw.config["aws:region"],
     awsProfile: raw.config["aws:profile"],
-    awsRoleArn: assumedRoles(raw.config)[0]?.roleArn,
+    awsRoleArn: assumedRoles(raw.config)?.[0]?.roleArn,
   };
   return { config };
 }
@@ -134,6 +134,14 @@ const SETTINGS: Record<string, Setting> = { ...stackSettings, ...accountSettings
 const TOKEN_KEYS = Object.keys(tokenSettings);
 const ENTRY_KEYS = [...Object.keys(accountSettings), ...TOKEN_KEYS];
 const STACK_KEYS = [...Object.keys(stackSettings), ...ENTRY_KEYS.map(stackKey)];
+
+// What a setting can conflict with. A conflict is fixed in the entry that has one of the two: the stack's value is right
+// for the other entries.
+const CONFLICTS: Record<string, string[]> = {
+  createServiceAccount: ["name"],
+  createNamespace: ["createServiceAccount"],
+  createRole: ["rolePolicyArns"],
+};
 
 /** A place for settings: the stack, or the entry of `serviceAccounts` with this index. */
 interface Level {
@@ -147,7 +155,7 @@ function stackKey(key: string): string {
 
 /** Returns the path of a setting, as `pulumi config --path` takes it. */
 function pathOf({ index }: Level, key: string, ...rest: unknown[]): string {
-  const steps = index === undefined ? [stackKey(key), ...rest] : ["serviceAccounts", index, key, ...rest];
+  const steps = index === undefined ? [key, ...rest] : ["serviceAccounts", index, key, ...rest];
   return steps
     .map((step) =>
       typeof step === "string" && /^\w+$/.test(step) ? `.${step}` : `[${JSON.stringify(step)}]`,
@@ -197,9 +205,10 @@ function parseAccount(level: Level, stack: Level): Account {
   const { index, values: own } = level;
   // An entry that completed an inherited token would be granted one that no one configured.
   const ownsToken = index !== undefined && TOKEN_KEYS.some((key) => key in own);
+  const namespace = String(own.namespace ?? stack.values.namespace ?? "default");
   const ignored = [
     ...(ownsToken ? TOKEN_KEYS : []),
-    ...(INITIAL_NAMESPACES.includes(String(own.namespace)) ? ["createNamespace"] : []),
+    ...(INITIAL_NAMESPACES.includes(namespace) ? ["createNamespace"] : []),
     ...(String(own.createRole) === "false" ? ["rolePolicyArns"] : []),
   ];
   const inherited = Object.entries(stack.values).filter(([key]) => !ignored.includes(key));
@@ -207,8 +216,10 @@ function parseAccount(level: Level, stack: Level): Account {
     ...(!ownsToken && { tokenType: "personal" }),
     ...Object.fromEntries(inherited),
     ...own,
+    maxExpirationSeconds: stack.values.maxExpirationSeconds,
   };
-  const owner = (key: string) => (key in own || (ownsToken && TOKEN_KEYS.includes(key)) ? level : stack);
+  const isOwn = (key: string) => key in own || (ownsToken && TOKEN_KEYS.includes(key));
+  const owner = (...keys: string[]) => (keys.some(isOwn) ? level : stack);
 
   const account = v.safeParse(accountSchema, values);
   const token = v.safeParse(tokenSchema, values);
@@ -216,7 +227,7 @@ function parseAccount(level: Level, stack: Level): Account {
   const problems = issues.map((issue) => toProblem(issue, owner, values.tokenType));
   if (index !== undefined)
     problems.push(...unknownKeys(level, ENTRY_KEYS), ...tokenConflicts(level, own.tokenType));
-  const id = `${values.namespace ?? "default"}/${values.name ?? "pulumi-service-account"}`;
+  const id = `${namespace}/${values.name ?? "pulumi-service-account"}`;
   if (!account.success || !token.success) return { level, id, problems };
 
   const { audienceRule, command, ...settings } = account.output;
@@ -247,16 +258,17 @@ function scopeOf(token: Token): string {
 function unknownKeys(level: Level, known: string[]): Problem[] {
   const unknown = Object.keys(level.values).filter((key) => !known.includes(key));
   return unknown.map((key) => {
-    const suggestion = key === "serviceAccountName" ? "name" : closest(key, known);
+    const alias = level.index === undefined ? { name: "serviceAccountName" } : { serviceAccountName: "name" };
+    const suggestion = new Map(Object.entries(alias)).get(key) ?? closest(key, known);
     const reason =
-      level.index !== undefined && key in stackSettings
+      level.index !== undefined && Object.hasOwn(stackSettings, key)
         ? "valid only for the whole stack"
         : `unknown setting; did you mean "${suggestion}"?`;
     return remove(pathOf(level, key), level.values[key], reason);
   });
 }
 
-function tokenConflicts(level: Level, tokenType: unknown = "personal"): Problem[] {
+function tokenConflicts(level: Level, tokenType: unknown): Problem[] {
   const type = tokenSchema.options.find(({ entries }) => entries.tokenType.literal === tokenType);
   return TOKEN_KEYS.filter((key) => type && key in level.values && !(key in type.entries)).map((key) =>
     remove(pathOf(level, key), level.values[key], `not valid with tokenType "${tokenType}"`),
@@ -271,10 +283,16 @@ function duplicates(accounts: Account[]): Problem[] {
   });
 }
 
-function toProblem(issue: v.BaseIssue<unknown>, owner: (key: string) => Level, tokenType?: unknown): Problem {
+function toProblem(
+  issue: v.BaseIssue<unknown>,
+  owner: (...keys: string[]) => Level,
+  tokenType?: unknown,
+): Problem {
   const [first, ...steps] = issue.path ?? [];
   const key = String(first?.key);
-  const path = pathOf(owner(key), key, ...steps.map((step) => step.key));
+  const level = owner(key, ...((issue.type === "raw_check" && CONFLICTS[key]) || []));
+  const name = level.index === undefined ? stackKey(key) : key;
+  const path = pathOf(level, name, ...steps.map((step) => step.key));
   const { example = "VALUE", element = "" } = SETTINGS[key] ? v.getMetadata(SETTINGS[key]) : {};
   if (issue.type === "max_length") return remove(`${path}[${issue.requirement}]`, undefined, issue.message);
   if (steps.at(-1)?.origin === "key" || (key === "serviceAccounts" && steps.length > 0)) {
@@ -291,7 +309,8 @@ function toProblem(issue: v.BaseIssue<unknown>, owner: (key: string) => Level, t
 }
 
 function replace(path: string, value: unknown, reason: string, example: string, element = ""): Problem {
-  const type = ["number", "boolean"].includes(typeof value) ? "--type string " : "";
+  // Without the type, the CLI reads 511 as a number again.
+  const type = reason.startsWith("must be a string") ? "--type string " : "";
   return {
     setting: describe(path, value),
     reason,
@@ -308,7 +327,12 @@ function describe(path: string, value: unknown): string {
 }
 
 function quote(path: string): string {
-  return /^[\w:]+$/.test(path) ? path : `--path '${path}'`;
+  return /^[\w:]+$/.test(path) ? path : `--path '${path.replaceAll("'", "'\\''")}'`;
+}
+
+/** Returns whether what describes a problem begins with this key, and not with a longer one. */
+function isAt(key: string, setting: string): boolean {
+  return setting.startsWith(key) && !/^\w/.test(setting.slice(key.length));
 }
 
 function secretProblem(key: string): Problem {
@@ -330,7 +354,9 @@ function awsProblems(config: RawConfig["config"]): Problem[] {
   const problems = keys
     .filter((key) => key in config)
     .map((key) => remove(key, undefined, `${unreachable}; use aws:profile or the environment`));
-  const [role, ...others] = assumedRoles(config);
+  const roles = assumedRoles(config);
+  if (!roles) return [...problems, remove("aws:assumeRoles", undefined, "must be a list of roles")];
+  const [role, ...others] = roles;
   for (const index of others.keys()) {
     problems.push(remove(`aws:assumeRoles[${index + 1}]`, undefined, `${unreachable} with one role at most`));
   }
@@ -338,6 +364,10 @@ function awsProblems(config: RawConfig["config"]): Problem[] {
   return problems;
 }
 
-function assumedRoles(config: RawConfig["config"]): { roleArn?: string; externalId?: string }[] {
-  return JSON.parse(config["aws:assumeRoles"] ?? "[]");
+/** Returns undefined if the setting is not a list of roles. */
+function assumedRoles(config: RawConfig["config"]): v.InferOutput<typeof assumeRoles> | undefined {
+  const parsed = v.safeParse(assumeRoles, config["aws:assumeRoles"] || []);
+  return parsed.success ? parsed.output : undefined;
 }
+
+const assumeRoles = list(v.object({ roleArn: v.optional(v.string()), externalId: v.optional(v.string()) }));

@@ -46,8 +46,9 @@ export = async () => {
       ),
   );
 
+  const [job] = identities.flatMap((identity) => identity.job ?? []);
   return {
-    jobName: identities.find(({ job }) => job)?.job?.metadata.name,
+    ...(job && { jobName: job.metadata.name }),
     issuerUrl: cluster.issuerUrl,
     oidcIssuerId: oidcIssuer.id,
     serviceAccounts: Object.fromEntries(identities.map(({ id, summary }) => [id, summary])),

@@ -69,9 +69,7 @@ export function createTokenExchange(
   return {
     environment: configMap("pulumi-token", environment),
     script: configMap("pulumi-token-exchange", { "entrypoint.sh": SCRIPT }),
-    checksum: createHash("sha256")
-      .update(JSON.stringify([environment, SCRIPT]))
-      .digest("hex"),
+    checksum: sha256(JSON.stringify([environment, SCRIPT])),
   };
 }
 
@@ -86,7 +84,7 @@ export function createTokenExchange(
  *   annotated with a role or the audience is not `sts.amazonaws.com`; `containers`, the names of those to change: by
  *   default all, without the init containers.
  * @returns the new pod spec.
- * @throws Error if a container mounts something else at a path that this needs.
+ * @throws Error if a container mounts another volume at a path that this needs, or a named container does not exist.
  */
 export function tokenExchangePod(
   spec: PodSpec,
@@ -128,9 +126,13 @@ export function tokenExchangePod(
   return {
     ...spec,
     serviceAccountName: args.serviceAccountName,
-    containers: lift<Container>(spec.containers, (containers) =>
-      containers.map((container) => (isNamed(container) ? withExchange(container) : container)),
-    ),
+    containers: lift<Container>(spec.containers, (containers) => {
+      const unknown = args.containers?.find(
+        (name) => !containers.some((container) => container.name === name),
+      );
+      if (unknown) throw new Error(`The pod has no container "${unknown}".`);
+      return containers.map((container) => (isNamed(container) ? withExchange(container) : container));
+    }),
     volumes: lift<input.core.v1.Volume>(spec.volumes, (given) => [...given, ...missing(given, volumes)]),
   };
 }
@@ -181,10 +183,7 @@ export function createJob(name: string, args: JobArgs, options?: pulumi.CustomRe
     {
       metadata: {
         namespace,
-        // A Job's name is a label of its pods too, with at most 63 characters. Kubernetes adds five.
-        generateName: pulumi.interpolate`${args.serviceAccountName}`.apply(
-          (it) => `${it.slice(0, 51)}-token-`,
-        ),
+        name: pulumi.output(args.serviceAccountName).apply(jobName),
         // The next update replaces a failed Job:
         // https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations
         annotations: { "pulumi.com/replaceUnready": "true" },
@@ -205,9 +204,21 @@ export function createJob(name: string, args: JobArgs, options?: pulumi.CustomRe
     },
     {
       ...options,
+      // A new Job cannot have the name of the one that it replaces.
+      deleteBeforeReplace: true,
       customTimeouts: { create: `${DEADLINE_SECONDS + 60}s`, update: `${DEADLINE_SECONDS + 60}s` },
     },
   );
+}
+
+// A Job's name is a label of its pods too, which has at most 63 characters.
+function jobName(serviceAccountName: string): string {
+  const name = `${serviceAccountName}-token-exchange`;
+  return name.length <= 63 ? name : `${sha256(serviceAccountName).slice(0, 16)}-token-exchange`;
+}
+
+function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }
 
 // Pod Security `restricted` admits it: https://kubernetes.io/docs/concepts/security/pod-security-standards/

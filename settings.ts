@@ -254,9 +254,10 @@ export const accountSchema = v.pipe(
   v.rawCheck(({ dataset, addIssue }) => {
     // Also reached with invalid settings, which are as they were given.
     const settings = dataset.value as v.InferOutput<typeof accountObject>;
-    const { namespace, name, maxExpirationSeconds } = settings;
+    const { namespace, name, tokenExpirationSeconds, maxExpirationSeconds } = settings;
     const report = (key: keyof typeof settings, message: string) => addIssue(issueAt(settings, key, message));
-    if (settings.tokenExpirationSeconds > maxExpirationSeconds) {
+    const areNumbers = typeof tokenExpirationSeconds === "number" && typeof maxExpirationSeconds === "number";
+    if (areNumbers && tokenExpirationSeconds > maxExpirationSeconds) {
       report(
         "tokenExpirationSeconds",
         `must be at most maxExpirationSeconds, which is ${maxExpirationSeconds}`,

@@ -112,11 +112,20 @@ export function accessQuestions(accounts: ServiceAccount[]): Question[] {
   return accounts.flatMap((account) => {
     const { namespace, name } = account;
     const others = accounts.filter((other) => other !== account);
+    const isKnown = (id: string) => accounts.some((other) => idOf(other) === id);
     return [
       { account, caller: { label: "itself", namespace, name }, intended: { pulumiCloud: true, role: true } },
       ...[
-        { label: "other service account", namespace, name: unlike(name) },
-        { label: "other namespace", namespace: unlike(namespace), name },
+        {
+          label: "other service account",
+          namespace,
+          name: unlike(name, (other) => isKnown(`${namespace}/${other}`)),
+        },
+        {
+          label: "other namespace",
+          namespace: unlike(namespace, (other) => isKnown(`${other}/${name}`)),
+          name,
+        },
         ...DEFECTS.map((defect) => ({ label: defect, namespace, name, defect })),
       ].map((caller) => ({ account, caller, intended: { pulumiCloud: false, role: false } })),
       ...others.map((other) => ({
@@ -162,8 +171,11 @@ const LIVE_DEFECTS = ["other audience", "invalid signature"] as const;
 const DEFECTS = ["other audience", "expired token", "invalid signature", "other cluster"] as const;
 
 // Close to the name, so that a loose pattern shows; at most 63 characters.
-function unlike(name: string): string {
-  return name.slice(0, 61) + (name.endsWith("-2") ? "-3" : "-2");
+function unlike(name: string, isTaken: (name: string) => boolean): string {
+  let number = 2;
+  const other = () => `${name.slice(0, 60)}-${number}`;
+  while (other() === name || isTaken(other())) number += 1;
+  return other();
 }
 
 /** Returns whether the settings of a service account grant it the token of another one. */

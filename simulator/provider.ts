@@ -1,4 +1,4 @@
-// Presents the simulation to Pulumi's engine: one provider that stands for every package of the program.
+// Presents the simulation to Pulumi's engine: one provider that replaces every package of the program.
 
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { AddressInfo, Server } from "node:net";
@@ -8,39 +8,35 @@ import { type ResourceKind, Unready } from "./emulator";
 import type { Simulation } from "./simulation";
 
 /**
- * Serves the packages on a free port of the loopback address, for as long as the process lives and without keeping it
- * alive. A process can do so once.
+ * Serves the packages on a free port of the loopback address until the process ends. A process can do so once.
  *
  * Not emulated: the checks of the real providers, their configuration, and that a refresh waits for a Job again.
  *
- * @param currentSimulation asked at every request, so that each stack can have its own simulation.
- * @returns what PULUMI_DEBUG_PROVIDERS must be for the CLI to take this provider instead of the packages' own.
+ * @param currentSimulation is called for every request, so that each stack can have its own simulation.
+ * @returns the value of PULUMI_DEBUG_PROVIDERS with which the CLI uses this provider instead of the packages' own.
  */
 export async function serveProvider(currentSimulation: () => Simulation): Promise<string> {
   const port = await listen(provider(currentSimulation));
   return ["aws", "eks", "kubernetes", "pulumiservice"].map((name) => `${name}:${port}`).join(",");
 }
 
-// The inputs lie beside the outputs in the state, as pulumi/pulumi-kubernetes keeps them (provider/pkg/provider/provider.go,
-// checkpointObject): the SDK shows a provider no more of a resource's past than its outputs.
+// The state contains the inputs beside the outputs, as in pulumi/pulumi-kubernetes (provider/pkg/provider/provider.go,
+// checkpointObject): the SDK passes only the previous outputs to a provider.
 type State = Record<string, unknown> & { __inputs: object };
 
 function provider(currentSimulation: () => Simulation): pulumi.provider.Provider {
   const kindOf = (urn: string): ResourceKind => {
     const { type } = parse(urn);
     const kind = currentSimulation().resources[type];
-    if (!kind) throw new Error(`the simulation has no ${type}`);
+    if (!kind) throw new Error(`${type} is not emulated`);
     return kind;
   };
 
   return {
-    // The engine warns of a provider that is older than its package.
+    // The engine warns about a provider that is older than its package.
     version: "1000.0.0",
 
-    async check(urn, olds, news) {
-      const kind = kindOf(urn);
-      return { inputs: kind.check?.(parse(urn).name, news, olds) ?? news };
-    },
+    check: async (_urn, _olds, news) => ({ inputs: news }),
 
     async diff(id, urn, { __inputs: olds }: State, news: object) {
       const { replaceOn, isUnready } = kindOf(urn);
@@ -83,7 +79,7 @@ function provider(currentSimulation: () => Simulation): pulumi.provider.Provider
     async invoke(token, inputs: object) {
       try {
         const call = currentSimulation().calls[token];
-        if (!call) throw new Error("the simulation does not answer it");
+        if (!call) throw new Error("not emulated");
         return { outputs: call.answer(inputs) };
       } catch (error) {
         // In the words of pulumi/pulumi-terraform-bridge, pkg/tfbridge/provider.go.
@@ -94,22 +90,18 @@ function provider(currentSimulation: () => Simulation): pulumi.provider.Provider
   };
 }
 
-/** What the component of @pulumi/eks is made of here; the engine creates and deletes it like any other resource. */
+/** The only resource of the emulated component of @pulumi/eks. */
 class Cluster extends pulumi.CustomResource {
   declare readonly eksCluster: pulumi.Output<object>;
   declare readonly oidcProviderUrl: pulumi.Output<string>;
 
   constructor(name: string, inputs: pulumi.Inputs, options: pulumi.CustomResourceOptions) {
-    super(
-      "eks:index:Cluster",
-      name,
-      { ...inputs, eksCluster: undefined, oidcProviderUrl: undefined },
-      options,
-    );
+    const outputs = { eksCluster: undefined, oidcProviderUrl: undefined };
+    super("eks:index:Cluster", name, { ...inputs, ...outputs }, options);
   }
 }
 
-/** @throws what the engine takes for a failed initialization, where the resource exists but is not what it should be. */
+/** Reports a resource that exists but failed as the engine expects it. */
 async function settled<Result>(inputs: object, change: () => Promise<Result>): Promise<Result> {
   try {
     return await change();
@@ -131,7 +123,7 @@ function valueAt(properties: unknown, path: string): unknown {
   return path.split(".").reduce<unknown>((value, key) => Object(value)[key], properties);
 }
 
-// The SDK prints the port, for an engine that starts the provider itself, and its server lives as long as the process.
+// The SDK prints the port, for an engine that starts the provider itself, and its server would keep the process alive.
 // https://nodejs.org/api/diagnostics_channel.html#event-tracingnetserverlistenasyncend
 async function listen(provider: pulumi.provider.Provider): Promise<number> {
   let server: Server | undefined;

@@ -31,7 +31,6 @@ async function simulate(): Promise<void> {
   const jobs = new Map<string, string[]>();
 
   const simulation = await startSimulation({
-    folder: process.env.SIMULATOR_DIRECTORY,
     region,
     ...assumedToExist(settings),
     command: COMMAND,
@@ -85,9 +84,10 @@ interface AllSettings {
 function settingsOf({ project, config }: StackFile): AllSettings {
   const stack: Settings = (key) => config[`${project}:${key}`] || undefined;
   const entries = entriesOf(stack("serviceAccounts"));
-  const accounts = entries.map<Settings>(
-    (entry) => (key) => entry[key === "serviceAccountName" ? "name" : key] ?? stack(key),
-  );
+  const accounts = entries.map<Settings>((entry) => (key) => {
+    const value = entry[key === "serviceAccountName" ? "name" : key] ?? "";
+    return value === "" ? stack(key) : value;
+  });
   return { stack, accounts: accounts.length > 0 ? accounts : [stack] };
 }
 
@@ -103,7 +103,6 @@ function entriesOf(value: unknown): Record<string, unknown>[] {
 
 /** What the settings take for granted: the cluster, the namespaces, the service accounts, and the runners. */
 function assumedToExist({ stack, accounts }: AllSettings) {
-  const isTrue = (value: unknown) => String(value) === "true";
   const namespace = (account: Settings) => String(account("namespace") ?? "default");
   const created = accounts.filter((account) => isTrue(account("createNamespace"))).map(namespace);
   const cluster = {
@@ -123,6 +122,10 @@ function assumedToExist({ stack, accounts }: AllSettings) {
   };
 }
 
+function isTrue(value: unknown): boolean {
+  return String(value) === "true";
+}
+
 /** Replaces valid thumbprints by the one of the emulated issuer, and returns whether there were any. */
 function replaceThumbprints({ project, config }: StackFile, thumbprint: string): boolean {
   const key = `${project}:thumbprints`;
@@ -132,23 +135,21 @@ function replaceThumbprints({ project, config }: StackFile, thumbprint: string):
 }
 
 function notes({ stack, accounts }: AllSettings, thumbprintsReplaced: boolean): string[] {
-  const commands = accounts.map((account) => account("command")).filter((command) => command !== undefined);
   const isOther = (command: unknown) =>
-    (typeof command === "string" ? command : JSON.stringify(command)) !== JSON.stringify(COMMAND);
-  return [
-    ...(stack("organization")
-      ? []
-      : [
-          `organization is not set. The simulation uses "${ORGANIZATION}"; \`pulumi preview\` uses the organization of the stack, and requires the setting if the stack has none, as in a self-managed backend: pulumi config set organization ORGANIZATION`,
-        ]),
-    ...(String(stack("createCluster")) === "true"
-      ? ["createCluster: of the new cluster, only the OIDC issuer is emulated."]
-      : []),
-    ...(thumbprintsReplaced ? ["thumbprints: replaced by the one of the emulated issuer."] : []),
-    ...(commands.some(isOther)
-      ? ["command: the Jobs run `pulumi whoami` instead. The configured command is not run on this machine."]
-      : []),
+    command && (typeof command === "string" ? command : JSON.stringify(command)) !== JSON.stringify(COMMAND);
+  const all: [boolean, string][] = [
+    [
+      !stack("organization"),
+      `organization is not set: the simulation uses "${ORGANIZATION}". \`pulumi preview\` uses the organization of the stack, and requires the setting if the stack has none, as in a self-managed backend: pulumi config set organization ORGANIZATION`,
+    ],
+    [isTrue(stack("createCluster")), "createCluster: of the new cluster, only the OIDC issuer is emulated."],
+    [thumbprintsReplaced, "thumbprints: replaced by the one of the emulated issuer."],
+    [
+      accounts.some((account) => isOther(account("command"))),
+      "command: the Jobs run `pulumi whoami` instead. The configured command is not run on this machine.",
+    ],
   ];
+  return all.flatMap(([applies, note]) => (applies ? [note] : []));
 }
 
 const TYPES: Record<string, string> = {

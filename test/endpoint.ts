@@ -1,4 +1,4 @@
-// A token endpoint on loopback that answers byte for byte as a test wants, however wrong that is.
+// A token endpoint on loopback that sends exactly the bytes that a test gives it, however wrong they are.
 
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
@@ -6,11 +6,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import { createServer as createTlsServer } from "node:tls";
 
 export interface TokenRequest {
-  /** The head as it came: request line and headers. */
+  /** Request line and headers, as received. */
   head: string;
   /** The fields of the form. */
   form: URLSearchParams;
-  /** When it was complete, in milliseconds since 1970. */
+  /** When the request was complete, in milliseconds since 1970. */
   arrivedAt: number;
 }
 
@@ -20,9 +20,9 @@ export type Answer = (socket: Socket, request: TokenRequest) => void | Promise<v
 export interface Endpoint {
   url: string;
   port: number;
-  /** Every request that arrived whole. */
+  /** Every request that arrived complete. */
   requests: TokenRequest[];
-  /** How many connections were opened, whatever became of them. */
+  /** How many connections were opened. */
   connections(): number;
   /** Closes it together with its open connections. */
   close(): Promise<void>;
@@ -31,9 +31,8 @@ export interface Endpoint {
 /**
  * Starts an endpoint on 127.0.0.1.
  *
- * @param answers answers for the first request, the second and so on; the last one serves all further requests.
- * @param certificate key and certificate in PEM: the endpoint then speaks HTTPS.
- * @returns the endpoint, listening.
+ * @param answers answers to the first request, the second, and so on; the last one serves all further requests.
+ * @param certificate key and certificate in PEM, for HTTPS.
  */
 export async function startEndpoint(
   answers: Answer | Answer[],
@@ -44,7 +43,7 @@ export async function startEndpoint(
   let connections = 0;
 
   const serve = async (socket: Socket) => {
-    // A client that gives up in the middle is what many tests are about.
+    // Many tests are about a client that closes the connection early.
     socket.on("error", () => socket.destroy());
     const request = await readRequest(socket);
     if (!request) return;
@@ -76,7 +75,7 @@ export async function startEndpoint(
   };
 }
 
-/** Answers with a status, a body and headers of its own; `Content-Length` and `Connection: close` are added. */
+/** Returns an answer with a status, a body, and headers; `Content-Length` and `Connection: close` are added. */
 export function respond(
   status: number,
   body: string | Record<string, unknown>,
@@ -92,7 +91,7 @@ export function respond(
   return send(`HTTP/1.1 ${status} Status\r\n${lines.join("")}\r\n${content}`);
 }
 
-/** Answers with an access token, in the form of pulumi's sdk/go/common/apitype/oauth.go. */
+/** Returns an answer with an access token, in the form of sdk/go/common/apitype/oauth.go in pulumi/pulumi. */
 export function grant(accessToken: unknown, further: Record<string, unknown> = {}): Answer {
   return respond(200, {
     access_token: accessToken,
@@ -111,14 +110,14 @@ export function send(bytes: string | Buffer): Answer {
   };
 }
 
-/** Sends these bytes, if any, and then nothing, with the connection open. */
+/** Sends these bytes, if any, and keeps the connection open. */
 export function hang(bytes = ""): Answer {
   return (socket) => {
     if (bytes) socket.write(bytes);
   };
 }
 
-/** Sends these bytes, if any, and breaks the connection with a reset. */
+/** Sends these bytes, if any, and resets the connection. */
 export function reset(bytes = ""): Answer {
   return (socket) => {
     if (!bytes) socket.resetAndDestroy();
@@ -126,7 +125,7 @@ export function reset(bytes = ""): Answer {
   };
 }
 
-/** Sends the beginning, and then the repeated bytes again and again, with a pause of `milliseconds` between. */
+/** Sends the beginning, then the repeated bytes again and again with `milliseconds` between. */
 export function drip(beginning: string, repeated: string | Buffer, milliseconds: number): Answer {
   return async (socket) => {
     socket.write(beginning);

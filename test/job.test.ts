@@ -289,7 +289,6 @@ interface Up {
 
 function start(onLog: (line: string) => void = () => {}): Promise<Simulation> {
   return startSimulation({
-    folder: process.env.SIMULATOR_DIRECTORY,
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
     registrationMilliseconds: 0,

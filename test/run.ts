@@ -16,7 +16,7 @@ interface Outcome {
 }
 
 /** The engine tests take minutes and need the Pulumi CLI: they run when named. */
-const ONLY_WHEN_NAMED = ["engine.test.ts"];
+const ONLY_WHEN_NAMED = ["engine.test.ts", "examplesCli.test.ts"];
 
 main(process.argv.slice(2)).then((problem) => {
   if (problem) console.error(`\n${problem}`);
