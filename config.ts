@@ -164,7 +164,8 @@ function pathOf({ index }: Level, key: string, ...rest: unknown[]): string {
     .slice(1);
 }
 
-function ownValues({ config, secretKeys, project, organization }: RawConfig) {
+/** Returns the values that belong to the project, without the encrypted ones, and the keys of those. */
+export function ownValues({ config, secretKeys, project, organization }: RawConfig) {
   const own = (key: string) => (key.startsWith(`${project}:`) ? [key.slice(project.length + 1)] : []);
   const secrets = secretKeys.flatMap(own);
   const entries = Object.entries(config).flatMap(([key, value]) => own(key).map((name) => [name, value]));
@@ -308,7 +309,14 @@ function toProblem(
   return replace(path, issue.input, reason, example, steps.length > 0 ? "" : element);
 }
 
-function replace(path: string, value: unknown, reason: string, example: string, element = ""): Problem {
+/** Returns a problem that another value fixes; `element` is the place in a list or object where it goes. */
+export function replace(
+  path: string,
+  value: unknown,
+  reason: string,
+  example: string,
+  element = "",
+): Problem {
   // Without the type, the CLI reads 511 as a number again.
   const type = reason.startsWith("must be a string") ? "--type string " : "";
   return {
@@ -318,7 +326,8 @@ function replace(path: string, value: unknown, reason: string, example: string, 
   };
 }
 
-function remove(path: string, value: unknown, reason: string): Problem {
+/** Returns a problem that is fixed by removing the setting. */
+export function remove(path: string, value: unknown, reason: string): Problem {
   return { setting: describe(path, value), reason, fix: `pulumi config rm ${quote(path)}` };
 }
 

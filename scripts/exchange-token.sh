@@ -21,9 +21,8 @@ main() {
   set +o xtrace -o errexit -o nounset
   trap 'exit 143' INT TERM # the first process of a container ignores a signal that it does not handle
   local url=${PULUMI_BACKEND_URL:-https://api.pulumi.com} retry_seconds=${PULUMI_TOKEN_RETRY_SECONDS:-50}
-  local token_file=/var/run/secrets/eks.amazonaws.com/serviceaccount/token
+  local access_token='' expires_at='' requested token_file=/var/run/secrets/eks.amazonaws.com/serviceaccount/token
   token_file=${PULUMI_OIDC_TOKEN_FILE:-${AWS_WEB_IDENTITY_TOKEN_FILE:-$token_file}}
-  local +x access_token='' expires_at='' requested # +x: a variable that is exported already would reach curl
   check_settings "$@"
   url=${url%/} requested=$PULUMI_TOKEN_TYPE${PULUMI_TOKEN_SCOPE:+, scope $PULUMI_TOKEN_SCOPE}
   case $1 in --credential-helper) answer_cli ;; esac
@@ -74,6 +73,7 @@ answer_cli() {
 
 # exchange LOG SECONDS: sets the caller's `access_token` and `expires_at`, or exits. LOG is called with each retry.
 exchange() {
+  # +x: a variable that the environment exports under the same name would reach curl.
   local +x id_token body answer status retry_after code problem asked_at seconds delay step end=$((SECONDS + $2))
   for ((step = 1; ; step = step < 4 ? step * 2 : 4)); do
     id_token='' # read on each attempt, since the kubelet replaces it

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
-import type { Simulation } from "./simulation";
+import type { Emulator } from "./emulator";
 
 export interface Registration {
   type: string;
@@ -20,6 +20,8 @@ export interface StackOptions {
   organization: string;
   /** The configuration, as the engine passes it: a string for each `project:key`. */
   config: Record<string, string>;
+  /** The module that exports the program; the stack's when left out. */
+  program?: string;
   onRegistered?(registration: Registration): void;
 }
 
@@ -30,8 +32,8 @@ export interface StackOptions {
  * @throws Error with the message that the engine would print, if the program or a resource failed.
  */
 export async function runProgram(
-  simulation: Simulation,
-  { project, stack, organization, config, onRegistered = () => {} }: StackOptions,
+  simulation: Pick<Emulator, "resources" | "calls">,
+  { project, stack, organization, config, program = "../index", onRegistered = () => {} }: StackOptions,
 ): Promise<{ outputs: Record<string, unknown>; registered: Registration[] }> {
   const registered: Registration[] = [];
   const pending = new Set<Promise<unknown>>();
@@ -87,9 +89,9 @@ export async function runProgram(
   process.on("unhandledRejection", keepFirst);
   let outputs: Record<string, unknown> = {};
   try {
-    const program: () => Promise<Record<string, unknown>> = require("../index");
+    const main: () => Promise<Record<string, unknown>> = require(program);
     await pulumi.runtime.runInPulumiStack(async () => {
-      const declared = await program();
+      const declared = await main();
       pulumi.output(declared).apply((values) => {
         outputs = values;
       });

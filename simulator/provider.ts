@@ -4,8 +4,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { AddressInfo, Server } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
-import { type ResourceKind, Unready } from "./emulator";
-import type { Simulation } from "./simulation";
+import { type Emulator, type ResourceKind, Unready } from "./emulator";
 
 /**
  * Serves the packages on a free port of the loopback address until the process ends. A process can do so once.
@@ -15,16 +14,18 @@ import type { Simulation } from "./simulation";
  * @param currentSimulation is called for every request, so that each stack can have its own simulation.
  * @returns the value of PULUMI_DEBUG_PROVIDERS with which the CLI uses this provider instead of the packages' own.
  */
-export async function serveProvider(currentSimulation: () => Simulation): Promise<string> {
+export async function serveProvider(currentSimulation: () => Emulated): Promise<string> {
   const port = await listen(provider(currentSimulation));
   return ["aws", "eks", "kubernetes", "pulumiservice"].map((name) => `${name}:${port}`).join(",");
 }
+
+type Emulated = Pick<Emulator, "resources" | "calls">;
 
 // The state contains the inputs beside the outputs, as in pulumi/pulumi-kubernetes (provider/pkg/provider/provider.go,
 // checkpointObject): the SDK passes only the previous outputs to a provider.
 type State = Record<string, unknown> & { __inputs: object };
 
-function provider(currentSimulation: () => Simulation): pulumi.provider.Provider {
+function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
   const kindOf = (urn: string): ResourceKind => {
     const { type } = parse(urn);
     const kind = currentSimulation().resources[type];

@@ -10,6 +10,8 @@ const POLICY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 
 const EXISTING = { createServiceAccount: false };
 
+const TEAM = { userLogin: undefined, tokenType: "team", teamName: "ops" };
+
 type Given = Record<string, unknown>;
 
 test("requires only a cluster and a login", () => {
@@ -34,12 +36,9 @@ const INHERITABLE: [key: string, text: string, typed: unknown, value: unknown][]
 ];
 for (const [key, text, typed, value] of INHERITABLE) {
   test(`${key}: an entry inherits it or replaces it, as a string or typed`, () => {
-    const entries = [{ name: "a" }, { name: "b", [key]: "" }, { name: "c", [key]: null }];
-    const inherited = accepted({ [key]: text, serviceAccounts: entries });
-    assert.deepEqual(
-      inherited.serviceAccounts.map((account) => ({ ...account })[key]),
-      [value, value, value],
-    );
+    const unset = [{ name: "a" }, { name: "b", [key]: "" }, { name: "c", [key]: null }];
+    const inherited = accounts({ [key]: text, serviceAccounts: unset });
+    for (const account of inherited) assert.deepEqual(account[key], value);
 
     const own = [{ name: "a", [key]: text }, { name: "b", [key]: typed }, { name: "c" }];
     const [asString, asTyped, other] = accounts({ serviceAccounts: own });
@@ -48,20 +47,18 @@ for (const [key, text, typed, value] of INHERITABLE) {
   });
 }
 
-test("lists and rules of an entry replace the stack's whole", () => {
-  const [own] = accounts({
-    rolePolicyArns: [POLICY],
-    policyRules: { sub: "a*", iss: "b*" },
-    serviceAccounts: [{ rolePolicyArns: [`${POLICY}2`], policyRules: { sub: "c*" } }],
-  });
-  assert.deepEqual([own?.rolePolicyArns, own?.policyRules], [[`${POLICY}2`], { sub: "c*" }]);
+test("a list or an object of an entry replaces the stack's whole", () => {
+  const own = { rolePolicyArns: [`${POLICY}2`], policyRules: { sub: "c*" } };
+  const stack = { rolePolicyArns: [POLICY], policyRules: { iss: "b*" } };
+  const [account] = accounts({ ...stack, serviceAccounts: [own] });
+  assert.deepEqual([account?.rolePolicyArns, account?.policyRules], Object.values(own));
 });
 
 test("without entries, serviceAccountName is the one service account's name; with entries, each one's default", () => {
-  const names = (serviceAccounts: Given[]) =>
-    accounts({ serviceAccountName: "runner", serviceAccounts }).map(({ name }) => name);
-  assert.deepEqual(names([]), ["runner"]);
-  assert.deepEqual(names([{ namespace: "a" }, { name: "b" }]), ["runner", "b"]);
+  const stack = { serviceAccountName: "runner" };
+  assert.equal(accounts(stack)[0]?.name, "runner");
+  const [inherited, own] = accounts({ ...stack, serviceAccounts: [{ namespace: "a" }, { name: "b" }] });
+  assert.deepEqual([inherited?.name, own?.name], ["runner", "b"]);
 });
 
 test("null and an empty string count as unset, in the stack and in an entry", () => {
@@ -90,19 +87,17 @@ for (const [given, token, scope] of [
     // Pulumi.yaml's default of organizationAdmin reaches every token type.
     const [stack] = accounts({ userLogin: undefined, organizationAdmin: "false", ...given });
     // An entry with a token inherits none of the stack's keys.
-    const team = { tokenType: "team", teamName: "x", userLogin: undefined };
-    const [own] = accounts({ ...team, serviceAccounts: [{ tokenType: "personal", ...given }] });
+    const [own] = accounts({ ...TEAM, serviceAccounts: [{ tokenType: "personal", ...given }] });
     for (const it of [stack, own]) assert.deepEqual([it?.token, it?.tokenScope], [token, scope]);
   });
 }
 
 test("an entry with a token key must name its token type, and completes no token that it would inherit", () => {
-  const team = { userLogin: undefined, tokenType: "team", teamName: "ops" };
   for (const key of ["userLogin", "teamName", "runnerId", "runnerName", "organizationAdmin"]) {
-    const problem = rejected({ ...team, serviceAccounts: [{ name: "a" }, { name: "b", [key]: "true" }] });
+    const problem = rejected({ ...TEAM, serviceAccounts: [{ name: "a" }, { name: "b", [key]: "true" }] });
     assert.deepEqual(problem, ["serviceAccounts[1].tokenType", "required", "set TYPE"]);
   }
-  const [setting] = rejected({ ...team, serviceAccounts: [{ tokenType: "team" }] });
+  const [setting] = rejected({ ...TEAM, serviceAccounts: [{ tokenType: "team" }] });
   assert.equal(setting, "serviceAccounts[0].teamName");
 });
 
@@ -111,22 +106,17 @@ test("the command and the rule on the audience follow from the token type and th
   const sts = { name: "c", tokenAudience: "sts.amazonaws.com" };
   const serviceAccounts = [{ name: "a", ...runner }, { name: "b" }, sts];
   const found = accounts({ tokenAudience: "urn:pulumi:org:acme", serviceAccounts });
-  assert.deepEqual(
-    found.map(({ command, audienceRule }) => `${command} ${audienceRule}`),
-    ["true false", "pulumi,whoami true", "pulumi,whoami false"],
-  );
+  const both = found.map(({ command, audienceRule }) => `${command} ${audienceRule}`);
+  assert.deepEqual(both, ["true false", "pulumi,whoami true", "pulumi,whoami false"]);
 });
 
 test("createNamespace is inherited, except for a namespace that every cluster has, where an entry must not set it", () => {
   const own = { namespace: "b", createNamespace: "false" };
   const serviceAccounts = [{ namespace: "a" }, own, { namespace: "kube-system" }, {}];
   const found = accounts({ createNamespace: "true", serviceAccounts });
-  assert.deepEqual(
-    found.map(({ createNamespace }) => createNamespace),
-    [true, false, false, false],
-  );
+  assert.equal(found.map(({ createNamespace }) => createNamespace).join(), "true,false,false,false");
   for (const namespace of ["default", "kube-system", "kube-public", "kube-node-lease", undefined]) {
-    const [setting, , fix] = rejected({ serviceAccounts: [{ namespace, createNamespace: true }] });
+    const [setting, , fix] = rejected(entry({ namespace, createNamespace: true }));
     assert.deepEqual([setting, fix], ["serviceAccounts[0].createNamespace = true", "set false"]);
   }
   assert.equal(rejected({ createNamespace: "true" })[0], "createNamespace = true");
@@ -179,44 +169,35 @@ test("accepts 40 service accounts and no more", () => {
 });
 
 test("rejects an unknown setting and suggests the closest one", () => {
-  for (const [key, stack, entry] of [
-    ["clusterNmae", 'did you mean "clusterName"?', "unknown setting"],
-    ["teamNmae", 'did you mean "teamName"?', 'did you mean "teamName"?'],
-    ["toString", "unknown setting", "unknown setting"],
-    ["name", 'did you mean "serviceAccountName"?', undefined],
-    ["serviceAccountName", undefined, 'did you mean "name"?'],
-    ["maxExpirationSeconds", undefined, "valid only for the whole stack"],
-  ] satisfies [string, string | undefined, string | undefined][]) {
-    for (const [path, given, expected] of [
-      [key, { [key]: "9999" }, stack],
-      [`serviceAccounts[0].${key}`, { serviceAccounts: [{ [key]: "9999" }] }, entry],
-    ] satisfies [string, Given, string | undefined][]) {
-      if (expected === undefined) continue;
-      const [setting, reason, fix] = rejected(given);
-      assert.deepEqual([setting, fix], [`${path} = "9999"`, "rm"]);
-      assert.ok(reason.includes(expected), reason);
-    }
+  for (const [given, path, expected] of [
+    [{ clusterNmae: "x" }, "clusterNmae", 'did you mean "clusterName"?'],
+    [{ name: "x" }, "name", 'did you mean "serviceAccountName"?'],
+    [{ toString: "x" }, "toString", "unknown setting"],
+    [entry({ teamNmae: "x" }), "serviceAccounts[0].teamNmae", 'did you mean "teamName"?'],
+    [entry({ serviceAccountName: "x" }), "serviceAccounts[0].serviceAccountName", 'did you mean "name"?'],
+    [entry({ toString: "x" }), "serviceAccounts[0].toString", "unknown setting"],
+    [entry({ maxExpirationSeconds: "x" }), "serviceAccounts[0].maxExpirationSeconds", "the whole stack"],
+  ] satisfies [Given, string, string][]) {
+    const [setting, reason, fix] = rejected(given);
+    assert.deepEqual([setting, fix], [`${path} = "x"`, "rm"]);
+    assert.ok(reason.includes(expected), reason);
   }
 });
 
 test("rejects a number or a boolean where a string is expected, and never converts it", () => {
   for (const value of [511, 0, true, false]) {
     const reason = `must be a string, but YAML reads it as a ${typeof value}`;
-    for (const [entry, key, placeholder] of [
+    for (const [own, key, placeholder] of [
       [{ namespace: value }, "namespace", "NAMESPACE"],
       [{ name: value }, "name", "NAME"],
       [{ tokenType: "team", teamName: value }, "teamName", "TEAM"],
       [{ command: ["sleep", value] }, "command[1]", "pulumi"],
     ] satisfies [Given, string, string][]) {
       const expected = [`serviceAccounts[0].${key} = ${value}`, reason, `set --type string ${placeholder}`];
-      assert.deepEqual(rejected({ serviceAccounts: [entry] }), expected);
+      assert.deepEqual(rejected(entry(own)), expected);
     }
   }
-  assert.deepEqual(rejected({ policyRules: { sub: 7 } }), [
-    "policyRules.sub = 7",
-    "must be a string",
-    "set --type string 'runner-*'",
-  ]);
+  assert.equal(rejected({ policyRules: { sub: 7 } })[2], "set --type string 'runner-*'");
 });
 
 test("reports one problem for each encrypted key, and prints none of its values", () => {
@@ -225,10 +206,8 @@ test("reports one problem for each encrypted key, and prints none of its values"
   const config = { ...engineConfig({ ...secrets, image: "x" }), "other:teamName": "s3cret" };
   const secretKeys = [...Object.keys(secrets).map((key) => `project:${key}`), "other:teamName"];
   const { problems = [] } = parseConfig({ ...RAW, config, secretKeys });
-  assert.deepEqual(
-    problems.map(({ setting }) => setting),
-    ['image = "x"', ...Object.keys(secrets)],
-  );
+  const settings = problems.map(({ setting }) => setting);
+  assert.deepEqual(settings, ['image = "x"', ...Object.keys(secrets)]);
   assert.doesNotMatch(JSON.stringify(problems), /s3cret/i);
   const fixes = problems.map(({ fix }) => fix);
   assert.ok(fixes.includes("pulumi config set --plaintext teamName VALUE"));
@@ -388,8 +367,7 @@ test("each token type requires its own settings and rejects those of the others"
 
 test("rejects team names that the allow policy would read as patterns", () => {
   for (const teamName of ["ops-*", "op?", "ops.eu"]) {
-    const [, reason] = rejected({ userLogin: undefined, tokenType: "team", teamName });
-    assert.match(reason, /wildcards that match other teams too/);
+    assert.match(rejected({ ...TEAM, teamName })[1], /wildcards that match other teams too/);
   }
 });
 
@@ -401,10 +379,7 @@ test("rejects createOidcProvider for a new cluster", () => {
 test("takes the configured organization, or the stack's, and requires one if there is neither", () => {
   assert.equal(accepted({ organization: "other" }).organization, "other");
   const { problems } = parseConfig({ ...RAW, config: engineConfig({}), organization: undefined });
-  const reason = "required, because the stack has no organization";
-  assert.deepEqual(problems, [
-    { setting: "organization", reason, fix: "pulumi config set organization ORGANIZATION" },
-  ]);
+  assert.equal(problems?.[0]?.reason, "required, because the stack has no organization");
 });
 
 const RAW = { secretKeys: [], project: "project", organization: "acme" };
@@ -417,6 +392,10 @@ function engineConfig(given: Given): Record<string, string> {
     return [key.includes(":") ? key : `project:${key}`, value === null ? "" : text];
   });
   return Object.fromEntries(qualified);
+}
+
+function entry(own: Given): Given {
+  return { serviceAccounts: [own] };
 }
 
 function parse(given: Given) {

@@ -85,7 +85,7 @@ describe("the wrapped command", AT_ONCE, () => {
       granted,
       {},
       {
-        launcher: ["bash", "-c", 'cd "$(dirname "$1")" && shift && exec ./entrypoint.sh "$@"', "bash"],
+        launcher: ["bash", "-c", 'cd "$(dirname "$1")" && shift && ./entrypoint.sh "$@"', "bash"],
         command: ["printenv", "PULUMI_CREDENTIAL_HELPER"],
       },
     );
@@ -114,16 +114,13 @@ describe("the wrapped command", AT_ONCE, () => {
   });
 
   test("replaces the script: process ID, exit code, standard input, and no open file", async () => {
-    let pid = 0;
+    const running = { pid: 0, tokenFile: "" };
     const command = ["bash", "-c", "echo $$; cat; echo /dev/fd/*; exit 42"];
-    const whileRunning = (scriptPid: number) => {
-      pid = scriptPid;
-    };
     const input = "a\nb\n";
-    const run = await exchange([busy, granted], {}, { command, input, whileRunning });
+    const run = await exchange([busy, granted], {}, { command, input, running });
     const direct = await runScript({ url: "", script: '#!/bin/bash\nexec "$@"', command, input });
     assert.equal(run.exitCode, 42);
-    assert.equal(run.stdout, direct.stdout.replace(/^\d+/, String(pid)));
+    assert.equal(run.stdout, direct.stdout.replace(/^\d+/, String(running.pid)));
   });
 
   test("handles signals as if nothing had run before it", async () => {
@@ -134,11 +131,7 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.equal(none.signal, "SIGTERM");
   });
 
-  test("that does not exist ends with the exit code of the shell", async () => {
-    assert.equal((await exchange(granted, {}, { command: ["no-such-program"] })).exitCode, 127);
-  });
-
-  test("runs after one line on standard error, even if the dynamic linker prints a warning for curl", async () => {
+  test("runs after one line on standard error, even if curl prints a warning", async () => {
     const { stderr, exitCode } = await exchange(granted);
     assert.equal(exitCode, 0);
     const line =
@@ -146,12 +139,14 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.match(stderr, line);
     const warned = await print("$PULUMI_ACCESS_TOKEN", { LD_PRELOAD: "/nonexistent.so" });
     assert.equal(warned.stdout, ACCESS_TOKEN);
+    const denied = await exchange(respond(403, "no"), { LD_PRELOAD: "/nonexistent.so" });
+    assert.match(denied.stderr, /HTTP 403: no\n/);
   });
 });
 
 describe("the request", AT_ONCE, () => {
   test("is one POST with the fields that RFC 8693 and Pulumi Cloud define", async () => {
-    const { endpoint, argumentLists } = await exchange(granted);
+    const { endpoint, curlCalls } = await exchange(granted);
     assert.equal(endpoint.connections(), 1);
     assert.match(endpoint.requests[0]?.head ?? "", /^POST \/api\/oauth\/token HTTP(?!.*authorization)/is);
     assert.deepEqual(Object.fromEntries(endpoint.requests[0]?.form ?? []), {
@@ -163,7 +158,7 @@ describe("the request", AT_ONCE, () => {
       expiration: "7200",
       subject_token: ID_TOKEN,
     });
-    assert.match(argumentLists[0] ?? "", /^--disable\n.*\n--proto\n=http\n/s);
+    assert.match(curlCalls[0] ?? "", /^--disable\n.*\n--proto\n=http\n/s);
   });
 
   for (const [type, scope] of [
@@ -189,16 +184,13 @@ describe("the request", AT_ONCE, () => {
     assert.doesNotMatch(run.endpoint.requests[0]?.head ?? "", /curlrc/);
   });
 
-  test("goes to a host by name or IP address, with or without a trailing slash", async () => {
+  test("goes to a host by name or IP address, and drops a trailing slash", async () => {
     const { port, close } = await startEndpoint(hang());
     await close();
     for (const host of ["localhost", "127.0.0.1", "[::1]"]) {
       const run = await runScript({ url: `http://${host}:${port}/`, idToken: ID_TOKEN });
       assert.match(run.stderr, /^exchange-token: Failed to reach http:\S+\d: .* \(curl exit code 7\)/);
     }
-    const { endpoint } = await exchange(granted);
-    const run = await exchange(granted, { PULUMI_BACKEND_URL: `${endpoint.url}/` });
-    assert.match(run.stderr, new RegExp(`^exchange-token: Failed to reach ${endpoint.url}: `));
   });
 });
 
@@ -213,17 +205,15 @@ describe("settings", AT_ONCE, () => {
     };
     const { endpoint, ...run } = await exchange(granted, environment, { command: [] });
     assert.equal(run.exitCode, 64);
-    for (const problem of [
-      "No command",
-      "PULUMI_ORG is ''",
-      "PULUMI_TOKEN_TYPE with PULUMI_TOKEN_SCOPE is 'admin user:ada'",
-      "PULUMI_TOKEN_EXPIRATION is '2h'",
-      "PULUMI_BACKEND_URL is 'https:[redacted]example.com'",
-      "PULUMI_TOKEN_RETRY_SECONDS is '0'",
-    ]) {
-      assert.ok(run.stderr.includes(`\n  ${problem}`), `${problem}\n${run.stderr}`);
-    }
-    assert.deepEqual([endpoint.connections(), run.argumentLists], [0, []]);
+    assert.deepEqual(run.stderr.match(/^.*?(?=\. )/gm), [
+      "  No command",
+      "  PULUMI_ORG is ''",
+      "  PULUMI_TOKEN_TYPE with PULUMI_TOKEN_SCOPE is 'admin user:ada'",
+      "  PULUMI_TOKEN_EXPIRATION is '2h'",
+      "  PULUMI_TOKEN_RETRY_SECONDS is '0'",
+      "  PULUMI_BACKEND_URL is 'https:[redacted]example.com'",
+    ]);
+    assert.deepEqual([endpoint.connections(), run.curlCalls], [0, []]);
   });
 
   test("have defaults: Pulumi Cloud, and 50 seconds to retry", async () => {
@@ -257,16 +247,13 @@ describe("the ID token", AT_ONCE, () => {
 
   test("is read again for each attempt", async () => {
     const replacement = idTokenOf({ iss: "https://issuer" });
-    let tokenFile = "";
+    const running = { pid: 0, tokenFile: "" };
     const replace: Answer = async (socket, request) => {
       await writeFile(join(directory, "replacement"), replacement);
-      await rename(join(directory, "replacement"), tokenFile);
+      await rename(join(directory, "replacement"), running.tokenFile);
       await busy(socket, request);
     };
-    const whileRunning = (_: number, file: string) => {
-      tokenFile = file;
-    };
-    const { endpoint } = await exchange([replace, granted], {}, { whileRunning });
+    const { endpoint } = await exchange([replace, granted], {}, { running });
     const sent = endpoint.requests.map(({ form }) => form.get("subject_token"));
     assert.deepEqual(sent, [ID_TOKEN, replacement]);
   });
@@ -310,6 +297,19 @@ describe("a temporary failure", AT_ONCE, () => {
     assert.ok(run.endpoint.requests.length >= 2 && run.milliseconds < 6000, String(run.milliseconds));
   });
 
+  test("ends with a last attempt of one second, even when the machine was suspended meanwhile", async () => {
+    const running = { pid: 0, tokenFile: "" };
+    const suspend: Answer = async (socket, request) => {
+      await busy(socket, request);
+      await delay(300);
+      process.kill(running.pid, "SIGSTOP");
+      setTimeout(() => process.kill(running.pid, "SIGCONT"), 5000);
+    };
+    const run = await exchange([suspend, granted], {}, { running });
+    assert.equal(run.exitCode, 0, run.stderr);
+    assert.match(run.curlCalls.join(), /--max-time\n1\n/);
+  });
+
   test("includes an attempt without an answer, which ends after 10 seconds", async () => {
     const run = await exchange([hang(), granted], { PULUMI_TOKEN_RETRY_SECONDS: "30" });
     assert.equal(run.exitCode, 0, run.stderr);
@@ -332,9 +332,9 @@ describe("a denial", AT_ONCE, () => {
   }
 
   test("shows the first 500 characters of any body on one printable line", async () => {
-    const page = `<html>\r\n<h1>Forbidden\u001b[31m</h1>${" text".repeat(200)}`;
-    const { stderr } = await exchange(respond(403, page));
-    assert.match(stderr, /HTTP 403: (?=.{500}\n)<html> {2}<h1>Forbidden \[31m<\/h1> text .* tex\n/);
+    const page = `<html>\r\n<h1>Forbidden\u001b[31mé</h1>${" text".repeat(200)}`;
+    const { stderr } = await exchange(respond(403, page), { LC_ALL: "C.UTF-8" });
+    assert.match(stderr, /HTTP 403: (?=.{500}\n)<html> {2}<h1>Forbidden \[31m {2}<\/h1> text .* t\n/);
   });
 
   test("redacts what could be a token", async () => {
@@ -351,6 +351,17 @@ describe("a denial", AT_ONCE, () => {
     assert.match(stderr, /^exchange-token: http:\S+ denied .*\n.*\n.*\{"sub":"long words/);
     assert.equal(stderr.length, 2048);
   });
+});
+
+test("a required program that fails ends the script", async () => {
+  const bin = await mkdtemp(join(directory, "bin-"));
+  await writeFile(join(bin, "date"), "#!/bin/sh\nexit 1\n", { mode: 0o755 });
+  const run = await exchange(
+    granted,
+    { PATH: `${bin}:${process.env.PATH}` },
+    { command: ["echo", "started"] },
+  );
+  assert.deepEqual([run.exitCode, run.stdout], [1, ""]);
 });
 
 describe("an invalid response", AT_ONCE, () => {
@@ -388,18 +399,15 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
       for (const [role, launcher] of Object.entries(launchers)) {
         // Only root can start a process in a namespace of process IDs.
         test(`${signal} ${moment}, as ${role}`, { skip: launcher.length > 0 && !IS_ROOT }, async () => {
-          let started = 0;
+          const running = { pid: 0, tokenFile: "" };
           const stop: Answer = async (socket, request) => {
             await answer(socket, request);
             await delay(200);
-            const children = readFileSync(`/proc/${started}/task/${started}/children`, "utf8");
-            process.kill(launcher.length > 0 ? Number.parseInt(children, 10) : started, signal);
-          };
-          const whileRunning = (pid: number) => {
-            started = pid;
+            const children = readFileSync(`/proc/${running.pid}/task/${running.pid}/children`, "utf8");
+            process.kill(launcher.length > 0 ? Number.parseInt(children, 10) : running.pid, signal);
           };
           const environment = { PULUMI_TOKEN_RETRY_SECONDS: "60" };
-          const run = await exchange(stop, environment, { launcher, whileRunning });
+          const run = await exchange(stop, environment, { launcher, running });
           assert.equal(run.exitCode, 143);
           assert.ok(run.milliseconds < 3000, `${run.milliseconds} ms`);
         });
@@ -494,20 +502,16 @@ describe("the credential helper", AT_ONCE, () => {
     assert.equal(run.endpoint.connections(), 0);
   });
 
-  for (const [what, reason, environment] of [
-    ["expires within 30 seconds", "initial", wrapped(29)],
-    ["has no expiry", "initial", { PULUMI_ACCESS_TOKEN: "pul-wrapped" }],
-    [
-      "has an expiry in another format",
-      "initial",
-      { ...wrapped(60), PULUMI_ACCESS_TOKEN_EXPIRES_AT: "tomorrow" },
-    ],
-    ["is malformed", "initial", { ...wrapped(60), PULUMI_ACCESS_TOKEN: 'a","b":"' }],
-    ["has expired for the CLI", "expired", wrapped(3600)],
-    ["was rejected", "rejected", wrapped(3600)],
+  for (const [what, reason, seconds, changes] of [
+    ["expires within 30 seconds", "initial", 29, {}],
+    ["has no expiry", "initial", 60, { PULUMI_ACCESS_TOKEN_EXPIRES_AT: undefined }],
+    ["has an expiry in another format", "initial", 60, { PULUMI_ACCESS_TOKEN_EXPIRES_AT: "tomorrow" }],
+    ["is malformed", "initial", 60, { PULUMI_ACCESS_TOKEN: 'a","b":"' }],
+    ["has expired for the CLI", "expired", 3600, {}],
+    ["was rejected", "rejected", 3600, {}],
   ] as const) {
     test(`exchanges again when the wrapper's token ${what}`, async () => {
-      const run = await ask({ reason, selectedBackendUrl: "URL" }, environment);
+      const run = await ask({ reason, selectedBackendUrl: "URL" }, { ...wrapped(seconds), ...changes });
       assert.equal(run.answer.accessToken, ACCESS_TOKEN);
     });
   }
@@ -537,7 +541,7 @@ describe("the credential helper", AT_ONCE, () => {
 describe("tokens", AT_ONCE, () => {
   /** Scripts that leak, each in one way: the leak detector must find every one of them. */
   const leakingScripts = {
-    "argument list": `curl -s -d "subject_token=$id_token" "$url" >/dev/null`,
+    "a call of curl": `curl -s -d "subject_token=$id_token" "$url" >/dev/null`,
     "standard error": `echo "trying with $id_token" >&2`,
     file: `echo "$id_token" >"$TMPDIR/token"; rm "$TMPDIR/token"`,
     "another host": `printf %s "$id_token" | curl -s --location --data-urlencode subject_token@- "$url" >/dev/null`,
@@ -582,7 +586,7 @@ describe("tokens", AT_ONCE, () => {
       };
       const given = { ...environment, PULUMI_TOKEN_RETRY_SECONDS: "9" };
       const run = await exchange([busy, late], given, { command: ["bash", "+x", "-c", "declare -F"] });
-      assert.deepEqual([run.exitCode, run.stdout, run.argumentLists.length], [0, "", 2], run.stderr);
+      assert.deepEqual([run.exitCode, run.stdout, run.curlCalls.length], [0, "", 2], run.stderr);
       assert.deepEqual(findLeaks(run, [], SECRETS), []);
     });
   }

@@ -15,10 +15,8 @@ export interface ScriptRun {
   stdout: string;
   stderr: string;
   milliseconds: number;
-  /** The arguments of each `curl` process, as a wrapper on PATH received them. */
-  argumentLists: string[];
-  /** The environment of each `curl` process. */
-  curlEnvironments: string[];
+  /** The arguments and the environment of each `curl` process, as a wrapper on PATH received them. */
+  curlCalls: string[];
   /** The files that appeared in HOME, in TMPDIR, or in the working directory, if only for a moment. */
   files: string[];
 }
@@ -38,8 +36,8 @@ export interface ScriptOptions {
   script?: string;
   /** Program and arguments that start the script, such as `setpriv …`. */
   launcher?: string[];
-  /** Called when the script has started, with its process ID and the path of the token file. */
-  whileRunning?: (pid: number, tokenFile: string) => void | Promise<void>;
+  /** Receives the process ID of the script and the path of the token file. */
+  running?: { pid: number; tokenFile: string };
 }
 
 const EXCHANGE_SCRIPT = join(__dirname, "../scripts/exchange-token.sh");
@@ -107,7 +105,7 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     const stdout = child.stdout.setEncoding("utf8").toArray();
     const stderr = child.stderr.setEncoding("utf8").toArray();
     const closed = once(child, "close");
-    if (child.pid) await options.whileRunning?.(child.pid, path("token"));
+    Object.assign(options.running ?? {}, { pid: child.pid, tokenFile: path("token") });
     const [exitCode, signal] = await closed;
     const milliseconds = performance.now() - startedAt;
 
@@ -121,8 +119,9 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
       stdout: (await stdout).join(""),
       stderr: (await stderr).join(""),
       milliseconds,
-      argumentLists: await readLogs(path("log"), "arguments-"),
-      curlEnvironments: await readLogs(path("log"), "environment-"),
+      curlCalls: await Promise.all(
+        (await readdir(path("log"))).map((name) => readFile(join(path("log"), name), "utf8")),
+      ),
       files,
     };
   } finally {
@@ -138,8 +137,7 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
  */
 export function findLeaks(run: ScriptRun, elsewhere: string[], secrets: string[]): string[] {
   const places: Record<string, string[]> = {
-    "argument list": run.argumentLists,
-    "environment of curl": run.curlEnvironments,
+    "a call of curl": run.curlCalls,
     "standard output": [run.stdout],
     "standard error": [run.stderr],
     "another host": elsewhere,
@@ -162,14 +160,8 @@ function contains(text: string, secret: string): boolean {
 
 async function writeCurlWrapper(path: string, log: string): Promise<void> {
   const wrapper = `#!/bin/sh
-printf '%s\\n' "$@" >"${log}/arguments-$$"
-env >"${log}/environment-$$"
+{ printf '%s\\n' "$@"; env; } >"${log}/$$"
 PATH=\${PATH#*:} exec curl "$@"
 `;
   await writeFile(path, wrapper, { mode: 0o755 });
-}
-
-async function readLogs(directory: string, prefix: string): Promise<string[]> {
-  const names = (await readdir(directory)).filter((name) => name.startsWith(prefix));
-  return Promise.all(names.map((name) => readFile(join(directory, name), "utf8")));
 }

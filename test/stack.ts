@@ -40,22 +40,16 @@ export async function start(t: TestContext, options: StartOptions = {}): Promise
     ...others,
   });
   t.after(() => simulation.close());
+  const kindOf = (type: string) => simulation.resources[type] ?? assert.fail(`the simulation has no ${type}`);
   for (const id of serviceAccounts) {
     const [namespace, name] = id.split("/");
-    await kindOf(simulation, "kubernetes:core/v1:ServiceAccount").create("", {
-      metadata: { namespace, name },
-    });
+    await kindOf("kubernetes:core/v1:ServiceAccount").create("", { metadata: { namespace, name } });
   }
   if (!runJobs) {
-    const succeed = async (
-      _name: string,
-      inputs: { metadata: { namespace: string; generateName: string } },
-    ) => {
-      const { namespace, generateName } = inputs.metadata;
-      const metadata = { ...inputs.metadata, name: `${generateName}abcde` };
-      return { id: `${namespace}/${metadata.name}`, outputs: { ...inputs, metadata } };
-    };
-    t.mock.method(kindOf(simulation, "kubernetes:batch/v1:Job"), "create", succeed);
+    const jobs = kindOf("kubernetes:batch/v1:Job");
+    t.mock.method(jobs, "create", async (_: string, job: { metadata: { name: string } }) => {
+      return { id: job.metadata.name, outputs: job };
+    });
   }
   return simulation;
 }
@@ -82,46 +76,30 @@ export async function run(simulation: Simulation, settings: Settings = {}): Prom
   const { registered, outputs } = await runProgram(simulation, stackOf(settings)).finally(() =>
     spy.mock.restore(),
   );
-  const withOptions = registered.map((it) => ({
-    ...it,
-    options: options.get(`${it.type} ${it.name}`) ?? {},
-  }));
-  return { simulation, outputs: outputs as Stack["outputs"], registered: withOptions };
+  const withOptions = registered.map((it) => ({ ...it, options: options.get(`${it.type} ${it.name}`) }));
+  return { simulation, outputs, registered: withOptions } as Stack;
 }
 
-/** Returns the message that the program stops with; the test fails if it has registered anything. */
-export async function messageOf(
-  simulation: Simulation,
-  settings: Settings,
-  organization?: string,
-): Promise<string> {
+/**
+ * Returns the message that the program stops with: nothing is registered, and the engine prints the message alone. A
+ * resource that fails later is reported as `Error: MESSAGE`.
+ */
+export async function messageOf(simulation: Simulation, settings: Settings, organization = "acme") {
   const before = simulation.existing();
-  const { error, registered } = await failureOf(simulation, settings, organization);
-  assert.deepEqual(registered, []);
-  assert.deepEqual(simulation.existing(), before);
-  // The engine prints the message of such an error, and no stack trace.
-  assert.ok(pulumi.RunError.isInstance(error), error.message);
-  return error.message;
-}
-
-/** Returns the error that the program fails with, and the types of what it registered until then. */
-export async function failureOf(simulation: Simulation, settings: Settings, organization = "acme") {
-  const registered: string[] = [];
   // The SDK reports a failure once more in unhandled rejections, which the test runner would take for its own.
   const listeners = process.rawListeners("unhandledRejection");
   process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
-  const options = { ...stackOf(settings), organization };
-  const error = await runProgram(simulation, {
-    ...options,
-    onRegistered: ({ type }) => registered.push(type),
-  }).then(
+  const failed = runProgram(simulation, { ...stackOf(settings), organization });
+  const error: unknown = await failed.then(
     () => assert.fail("the program succeeded"),
-    (error: Error) => error,
+    (error: unknown) => error,
   );
   await new Promise(setImmediate);
   process.removeAllListeners("unhandledRejection");
   for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
-  return { error, registered };
+  if (!pulumi.RunError.isInstance(error)) return String(error);
+  assert.deepEqual(simulation.existing(), before);
+  return error.message;
 }
 
 /** Returns all resources whose type ends in this name. */
@@ -149,10 +127,6 @@ export async function labelsOf(option: unknown): Promise<string[]> {
 /** Returns the plain value of an input. */
 export function known<Value>(value: unknown): Promise<Value> {
   return new Promise((resolve) => pulumi.all([value]).apply(([plain]) => resolve(plain as Value)));
-}
-
-function kindOf(simulation: Simulation, type: string) {
-  return simulation.resources[type] ?? assert.fail(`the simulation has no ${type}`);
 }
 
 function stackOf(settings: Settings) {
