@@ -10,6 +10,8 @@ export interface ServiceAccount {
   tokenScope: string;
   /** The audience of the ID token that its workloads exchange. */
   audience: string;
+  /** Whether its allow policy has a rule on `aud`. */
+  audienceRule: boolean;
   /** What its workloads request from Pulumi Cloud: the variables of its ConfigMap. */
   environment: Record<string, string>;
   /** Undefined without an IAM role. */
@@ -72,22 +74,22 @@ export async function readServiceAccounts(
   configMap: (namespace: string, name: string) => Promise<Record<string, string>>,
   policies: { rules: Record<string, string> }[],
 ): Promise<ServiceAccount[]> {
-  return Promise.all(
-    Object.entries(outputs).map(async ([id, output]) => {
-      const [namespace = "", name = ""] = id.split("/");
-      const environment = await configMap(namespace, output.environmentConfigMap ?? "");
-      const policy = policies.find(({ rules }) => isAbout(rules, namespace, name));
-      return {
-        namespace,
-        name,
-        tokenType: output.tokenType ?? "",
-        tokenScope: output.tokenScope ?? "",
-        audience: policy?.rules.aud ?? STS_AUDIENCE,
-        environment,
-        roleArn: output.roleArn,
-      };
-    }),
-  );
+  const accounts: ServiceAccount[] = [];
+  for (const [id, output] of Object.entries(outputs)) {
+    const [namespace = "", name = ""] = id.split("/");
+    const policy = policies.find(({ rules }) => isAbout(rules, namespace, name));
+    accounts.push({
+      namespace,
+      name,
+      tokenType: output.tokenType ?? "",
+      tokenScope: output.tokenScope ?? "",
+      audience: policy?.rules.aud ?? STS_AUDIENCE,
+      audienceRule: policy?.rules.aud !== undefined,
+      environment: await configMap(namespace, output.environmentConfigMap ?? ""),
+      roleArn: output.roleArn,
+    });
+  }
+  return accounts;
 }
 
 /** Returns whether the rules of an allow policy name a service account. */
@@ -136,6 +138,36 @@ export function accessQuestions(accounts: ServiceAccount[]): Question[] {
   });
 }
 
+/**
+ * Returns the questions that the real services are asked: for each service account, itself, callers for which the cluster
+ * can issue an ID token, and the next service account of the stack.
+ *
+ * @param allPairs every other service account instead of the next one.
+ */
+export function liveQuestions(accounts: ServiceAccount[], allPairs: boolean): Question[] {
+  return accounts.flatMap((account, index) => {
+    const { namespace, name, audienceRule } = account;
+    const next = accounts[(index + 1) % accounts.length] ?? account;
+    const others = new Set([`${namespace}/default`, ...(allPairs ? accounts : [next]).map(idOf)]);
+    others.delete(idOf(account));
+    return [
+      { account, caller: { label: "itself", namespace, name }, intended: { pulumiCloud: true, role: true } },
+      ...LIVE_DEFECTS.filter((defect) => audienceRule || defect !== "other audience").map((defect) => ({
+        account,
+        caller: { label: defect, namespace, name, defect },
+        intended: { pulumiCloud: false, role: false },
+      })),
+      ...[...others].map((label) => {
+        const [namespace = "", name = ""] = label.split("/");
+        const other = accounts.find((candidate) => idOf(candidate) === label);
+        const pulumiCloud = other !== undefined && isGranted(other, account);
+        return { account, caller: { label, namespace, name }, intended: { pulumiCloud, role: false } };
+      }),
+    ];
+  });
+}
+
+const LIVE_DEFECTS = ["other audience", "invalid signature"] as const;
 const DEFECTS = ["other audience", "expired token", "invalid signature", "other cluster"] as const;
 
 // Close to the name, so that a loose pattern shows; at most 63 characters.
@@ -197,9 +229,10 @@ export function findings(rows: Row[]): Finding[] {
   });
 }
 
-function pulumiCloudAdvice({ caller, pulumiCloud }: Row): string {
+function pulumiCloudAdvice({ account, caller, pulumiCloud }: Row): string {
   if (!pulumiCloud.allowed)
     return "Check policyRules, tokenType, and the settings of the token; --policies prints the policy.";
-  if (caller.defect === "other audience") return "To deny it, set audienceRule to true.";
+  if (caller.defect === "other audience" && !account.audienceRule)
+    return "To deny it, set audienceRule to true.";
   return "No setting allows this: check the allow policy, which --policies prints.";
 }

@@ -11,6 +11,8 @@ Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
   --verbose     Print every answer of the access check with its reason
   --policies    Print the generated trust policies and allow policies as JSON
   --markdown    Print the access check and the policies as Markdown
+  --live        After \`pulumi up\`, check access to the real AWS and Pulumi Cloud
+  --all-pairs   With --live, let each service account ask for every other's access
   --help        Print this help`;
 
 export interface Options {
@@ -18,6 +20,8 @@ export interface Options {
   verbose: boolean;
   policies: boolean;
   markdown: boolean;
+  live: boolean;
+  allPairs: boolean;
   help: boolean;
 }
 
@@ -30,8 +34,14 @@ export function readOptions(args: string[]): Options {
   const flag = { type: "boolean", default: false } as const;
   try {
     const stack = { type: "string", short: "s", default: "dev" } as const;
-    const options = { stack, verbose: flag, policies: flag, markdown: flag, help: { ...flag, short: "h" } };
-    return parseArgs({ args, options }).values;
+    const [verbose, policies, markdown, live, help] = [flag, flag, flag, flag, { ...flag, short: "h" }];
+    const options = { stack, verbose, policies, markdown, live, "all-pairs": flag, help };
+    const { "all-pairs": allPairs, ...values } = parseArgs({ args, options }).values;
+    if (values.live && (values.policies || values.markdown)) {
+      throw new Error("--live is not valid with --policies or --markdown");
+    }
+    if (allPairs && !values.live) throw new Error("--all-pairs is only valid with --live");
+    return { ...values, allPairs };
   } catch (error) {
     const reason = error instanceof Error ? error.message.split(". ")[0] : error;
     throw new Error(`${reason}. To list the options: npm start -- --help`);

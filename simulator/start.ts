@@ -7,12 +7,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { saveCertificateAuthority } from "./certificates";
 import { readOptions, USAGE } from "./commandLine";
+import { checkLiveAccess } from "./live";
 
 async function start(args: string[]): Promise<number> {
-  if (readOptions(args).help) {
+  const options = readOptions(args);
+  if (options.help) {
     console.log(USAGE);
     return 0;
   }
+  if (options.live) return checkLiveAccess(options);
   // Everything that the simulation writes is in this directory.
   const directory = await mkdtemp(join(tmpdir(), "simulation-"));
   try {
@@ -56,6 +59,6 @@ start(process.argv.slice(2)).then(
   },
   (error: Error) => {
     console.error(error.message);
-    process.exitCode = 1;
+    process.exitCode = process.argv.includes("--live") ? 2 : 1;
   },
 );

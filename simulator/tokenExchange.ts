@@ -2,18 +2,27 @@
 
 import type { Answer } from "./accessCheck";
 
+export interface ExchangeAnswer extends Answer {
+  /** The HTTP status. */
+  status: number;
+  /** Which of OAuth's `error` and `error_description`, and of Pulumi Cloud's `message`, the answer contains. */
+  fields: string[];
+}
+
 /**
  * Exchanges an ID token for an access token, which is dropped.
  *
  * @param url of Pulumi Cloud.
  * @param environment the variables of the service account's ConfigMap.
+ * @param signal ends the request.
  * @returns whether Pulumi Cloud grants the token; for a denial the reason is its own, with the HTTP status if it has none.
  */
 export async function requestAccessToken(
   url: string,
   environment: Record<string, string>,
   idToken: string,
-): Promise<Answer> {
+  signal?: AbortSignal,
+): Promise<ExchangeAnswer> {
   const variable = (name: string) => environment[name] ?? "";
   const response = await fetch(`${url}/api/oauth/token`, {
     method: "POST",
@@ -27,17 +36,20 @@ export async function requestAccessToken(
       scope: variable("PULUMI_TOKEN_SCOPE"),
       subject_token: idToken,
     }),
+    ...(signal && { signal }),
   });
-  const body = await response.text();
-  if (response.ok) return { allowed: true, reason: "granted" };
-  return { allowed: false, reason: describe(body) || `HTTP ${response.status}` };
+  const { status } = response;
+  const body = parseObject(await response.text());
+  if (response.ok && body.access_token) return { allowed: true, reason: "granted", status, fields: [] };
+  const fields = ["error", "error_description", "message"].filter((field) => field in body);
+  const reason = String(body.error_description ?? body.message ?? body.error ?? `HTTP ${status}`);
+  return { allowed: false, reason, status, fields };
 }
 
-function describe(body: string): string {
+function parseObject(text: string): Record<string, unknown> {
   try {
-    const { error_description, message, error } = JSON.parse(body);
-    return String(error_description ?? message ?? error ?? "");
+    return Object(JSON.parse(text));
   } catch {
-    return "";
+    return {};
   }
 }

@@ -149,7 +149,16 @@ describe("in the simulation", () => {
 
 function account(id: string, tokenType: string, tokenScope: string, roleArn?: string): ServiceAccount {
   const [namespace = "", name = ""] = id.split("/");
-  return { namespace, name, tokenType, tokenScope, audience: "a", environment: {}, roleArn };
+  return {
+    namespace,
+    name,
+    tokenType,
+    tokenScope,
+    audience: "a",
+    audienceRule: false,
+    environment: {},
+    roleArn,
+  };
 }
 
 /** The answers of services that allow what the settings intend, and the given callers of the first account. */

@@ -1,0 +1,297 @@
+// `npm start -- --live`: asks the questions of the access check of the real cluster, AWS, and Pulumi Cloud. It shares
+// nothing with the emulators.
+
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { promisify } from "node:util";
+import { decodeJwt } from "jose";
+import {
+  type Answer,
+  type Answers,
+  audienceOf,
+  type Caller,
+  checkAccess,
+  idOf,
+  liveQuestions,
+  type Question,
+  type Row,
+  readServiceAccounts,
+  type ServiceAccount,
+  STS_AUDIENCE,
+} from "./accessCheck";
+import { assumeRole } from "./assumeRole";
+import type { Options } from "./commandLine";
+import { accessLines, paint, verdict, wrap } from "./report";
+import { requestAccessToken } from "./tokenExchange";
+
+// In seconds. The first is the shortest that Kubernetes grants; Pulumi Cloud documents no lower bound.
+const ID_TOKEN_SECONDS = 600;
+const ACCESS_TOKEN_SECONDS = 60;
+
+const REQUEST_MILLISECONDS = 10_000;
+const TOOL_MILLISECONDS = 60_000;
+
+const NOTES = [
+  "It requests ID tokens (10 minutes), access tokens (1 minute), and AWS credentials (15 minutes). They stay in memory and are used for nothing.",
+  "The audit logs of the cluster, AWS CloudTrail, and Pulumi Cloud will show the requests and the denials.",
+  "It requires the right to create serviceaccounts/token, and with it to act as the service accounts. Do not run it in a pull request's workflow.",
+];
+
+const TOOLS = {
+  aws: "https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html",
+  kubectl: "https://kubernetes.io/docs/tasks/tools/",
+  pulumi: "https://www.pulumi.com/docs/install/",
+};
+
+/** Runs a program and returns its standard output. `advice` ends the message of a failure. */
+type Run = (tool: keyof typeof TOOLS, args: string[], advice?: string) => Promise<string>;
+
+/** What the check needs to know about a stack that is up. */
+interface Stack {
+  issuerUrl: string;
+  serviceAccounts: Parameters<typeof readServiceAccounts>[0];
+  policies: Parameters<typeof readServiceAccounts>[2];
+  clusterName: string;
+  pulumiCloudUrl: string;
+  stsUrl: string;
+  /** The AWS provider's region, profile, and role, as options of the AWS CLI. */
+  awsOptions: string[];
+}
+
+/**
+ * Checks the access of every service account of a stack that is up, and prints the result.
+ *
+ * @returns the exit code: 0 if every answer is the intended one, 1 if one is not, 2 if the services could not be asked.
+ */
+export async function checkLiveAccess({ stack: name, verbose, allPairs }: Options): Promise<number> {
+  const stop = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop.abort());
+  // The reader may stop reading: `npm start -- --live | head`.
+  process.stdout.on("error", () => stop.abort());
+  // Tokens are sent to verified services only.
+  process.env.NODE_TLS_REJECT_UNAUTHORIZED = "1";
+
+  const directory = await mkdtemp(join(tmpdir(), "live-check-"));
+  try {
+    print(paint("bold", `Live access check of stack ${name}: nothing is created or changed.`), "");
+    for (const note of NOTES) print(...wrap(note, 2, 2));
+    const run = toolRunner(stop.signal);
+    const stack = await readStack(name, run);
+    const kubectl = await connect(stack, directory, run);
+    const accounts = await readAccounts(stack, kubectl);
+    const questions = liveQuestions(accounts, allPairs);
+    print("", `  Asking as ${questions.length} callers, one at a time.`);
+
+    const forms = new Map<string, string>();
+    const rows = await checkAccess(questions, askServices(stack, kubectl, stop.signal, forms), 1);
+    print("", paint("bold", "Access check"), ...accessLines(rows, verbose));
+    const { isExpected } = verdict(rows);
+    const advice = `To see what was changed by hand: pulumi preview --refresh --diff --stack ${name}`;
+    if (!isExpected) print(...wrap(advice, 2));
+    print("", paint("bold", "Answers that the documentation leaves open"));
+    for (const line of openAnswers(rows, forms)) print(...wrap(line, 2));
+    return isExpected ? 0 : 1;
+  } catch (error) {
+    if (stop.signal.aborted) return 130;
+    for (const text of redact(String(error instanceof Error ? error.message : error)).split("\n")) {
+      for (const line of wrap(text, 0)) console.error(paint("red", line, process.stderr));
+    }
+    return 2;
+  } finally {
+    await rm(directory, { recursive: true, force: true, maxRetries: 3 });
+  }
+}
+
+/** Returns the function that asks Pulumi Cloud and AWS STS. Into `forms` go the forms of denials, with an example each. */
+function askServices(
+  { pulumiCloudUrl, stsUrl, issuerUrl }: Stack,
+  kubectl: (args: string[], advice?: string) => Promise<string>,
+  stop: AbortSignal,
+  forms: Map<string, string>,
+): (question: Question) => Promise<Answers> {
+  const tokens = new Map<string, string>();
+
+  async function idToken(caller: Caller, expected: string): Promise<string> {
+    const { namespace, name, defect } = caller;
+    const audience = audienceOf(caller, expected);
+    const key = `${idOf(caller)} ${audience}`;
+    let token = tokens.get(key);
+    if (!token || Number(decodeJwt(token).exp) * 1000 < Date.now() + 2 * REQUEST_MILLISECONDS) {
+      const options = [
+        `--namespace=${namespace}`,
+        `--audience=${audience}`,
+        `--duration=${ID_TOKEN_SECONDS}s`,
+      ];
+      const advice = `\nTo check your rights: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
+      token = (await kubectl(["create", "token", name, ...options], advice)).trim();
+      const { iss } = decodeJwt(token);
+      if (iss !== issuerUrl) {
+        throw new Error(
+          `The kubeconfig leads to another cluster: its issuer is ${iss}, and the stack's is ${issuerUrl}. No token was sent.\nCheck clusterName, aws:region, and the AWS account: aws sts get-caller-identity`,
+        );
+      }
+      tokens.set(key, token);
+    }
+    return defect === "invalid signature" ? withInvalidSignature(token) : token;
+  }
+
+  return async ({ account, caller }) => {
+    const { audience, roleArn } = account;
+    const environment = { ...account.environment, PULUMI_TOKEN_EXPIRATION: String(ACCESS_TOKEN_SECONDS) };
+    const token = await idToken(caller, audience);
+    const pulumiCloud = await ask(`Pulumi Cloud at ${pulumiCloudUrl}`, stop, async (signal) => {
+      const answer = await requestAccessToken(pulumiCloudUrl, environment, token, signal);
+      const { allowed, status, fields } = answer;
+      // What scripts/exchange-token.sh counts as a denial.
+      if (!allowed && ![400, 401, 403].includes(status)) throw new Error(`HTTP ${status}: ${answer.reason}`);
+      const reason = redact(answer.reason);
+      const form = `HTTP ${status} with ${fields.join(" and ") || "no error field"}`;
+      if (!allowed && !forms.has(form)) forms.set(form, reason);
+      return { allowed, reason };
+    });
+    if (!roleArn) return { pulumiCloud };
+    const tokenForRole = await idToken(caller, STS_AUDIENCE);
+    const role = await ask(`AWS STS at ${stsUrl}`, stop, (signal) =>
+      assumeRole(stsUrl, roleArn, tokenForRole, signal),
+    );
+    return { pulumiCloud, role: { ...role, reason: redact(role.reason) } };
+  };
+}
+
+/** Asks a service. Throws an Error that names it if it does not decide, or not in time. */
+async function ask(service: string, stop: AbortSignal, request: (signal: AbortSignal) => Promise<Answer>) {
+  try {
+    return await request(AbortSignal.any([stop, AbortSignal.timeout(REQUEST_MILLISECONDS)]));
+  } catch (error) {
+    const { name, message, cause } = error as Error & { cause?: { code?: string } };
+    const reason =
+      name === "TimeoutError"
+        ? `no answer within ${REQUEST_MILLISECONDS / 1000} s`
+        : (cause?.code ?? message);
+    throw new Error(`Failed to ask ${service}: ${reason}. Nothing was decided; run the check again.`);
+  }
+}
+
+function withInvalidSignature(token: string): string {
+  const [header, payload, signature = ""] = token.split(".");
+  return [header, payload, Buffer.from(signature, "base64url").reverse().toString("base64url")].join(".");
+}
+
+/** Answers what the documentation leaves open. */
+function openAnswers(rows: Row[], forms: Map<string, string>): string[] {
+  const ruled = rows.filter(({ account }) => account.audienceRule);
+  const isAllowed = (account: ServiceAccount, label: string) =>
+    ruled.some((row) => row.account === account && row.caller.label === label && row.pulumiCloud.allowed);
+  const match = ruled.find(
+    ({ account }) => isAllowed(account, "itself") && !isAllowed(account, "other audience"),
+  );
+  const audience = match
+    ? `Yes: ${idOf(match.account)} was allowed, and denied with another audience.`
+    : ruled.length > 0
+      ? "Not shown. If only service accounts with such a rule were denied, the answer is no. To verify, set audienceRule to false, run `pulumi up`, and check again."
+      : "Not asked: no service account of this stack has a rule on aud.";
+  return [
+    `Does a rule on aud match an element of a list? ${audience}`,
+    ...[...forms].map(([form, example]) => `How does Pulumi Cloud deny? ${form}, such as: ${example}`),
+  ];
+}
+
+async function readStack(name: string, run: Run): Promise<Stack> {
+  const missing = Object.entries(TOOLS).filter(([tool]) => !isOnPath(tool));
+  if (missing.length > 0) {
+    throw new Error(
+      missing.map(([tool, url]) => `There is no ${tool} on PATH. To install it: ${url}`).join("\n"),
+    );
+  }
+  const pulumi = async (...args: string[]) =>
+    JSON.parse(await run("pulumi", [...args, "--stack", name, "--non-interactive"]));
+  const config: Record<string, { value?: string }> = await pulumi("config", "--json");
+  const { issuerUrl, serviceAccounts } = await pulumi("stack", "output", "--json");
+  const { deployment } = await pulumi("stack", "export");
+  const resources: { type: string; urn: string; inputs: Pick<Stack, "policies"> }[] =
+    deployment.resources ?? [];
+  const issuer = resources.find(({ type }) => type === "pulumiservice:index:OidcIssuer");
+  if (!issuer || !issuerUrl || Object.keys(serviceAccounts ?? {}).length === 0) {
+    throw new Error(`Stack "${name}" is not up. To deploy it: pulumi up --stack ${name}`);
+  }
+  const project = issuer.urn.split("::")[1];
+  const clusterName = config[`${project}:clusterName`]?.value ?? "";
+  const pulumiCloudUrl = new URL(config[`${project}:pulumiApiUrl`]?.value || "https://api.pulumi.com").origin;
+
+  const aws = (key: string) => config[`aws:${key}`]?.value;
+  const region = aws("region") ?? process.env.AWS_REGION ?? process.env.AWS_DEFAULT_REGION;
+  if (!region)
+    throw new Error(`The region is not set. To set it: pulumi config set aws:region REGION --stack ${name}`);
+  const role = JSON.parse(aws("assumeRoles") ?? "[]")[0]?.roleArn;
+  const options = { region, profile: aws("profile"), "role-arn": role, "assume-role-arn": role };
+  return {
+    issuerUrl,
+    serviceAccounts,
+    policies: issuer.inputs.policies,
+    clusterName,
+    pulumiCloudUrl,
+    stsUrl:
+      process.env.AWS_ENDPOINT_URL_STS ??
+      `https://sts.${region}.amazonaws.com${region.startsWith("cn-") ? ".cn" : ""}`,
+    awsOptions: Object.entries(options).flatMap(([option, value]) => (value ? [`--${option}=${value}`] : [])),
+  };
+}
+
+/** Returns kubectl for the cluster of a stack, by a kubeconfig and a cache in a directory. */
+async function connect({ clusterName, awsOptions }: Stack, directory: string, run: Run) {
+  const kubeconfig = `--kubeconfig=${join(directory, "kubeconfig")}`;
+  await run("aws", ["eks", "update-kubeconfig", `--name=${clusterName}`, kubeconfig, ...awsOptions]);
+  const options = [kubeconfig, `--cache-dir=${join(directory, "cache")}`, "--request-timeout=20s"];
+  return (args: string[], advice?: string) => run("kubectl", [...args, ...options], advice);
+}
+
+async function readAccounts(
+  stack: Stack,
+  kubectl: (args: string[]) => Promise<string>,
+): Promise<ServiceAccount[]> {
+  const configMap = async (namespace: string, name: string) =>
+    JSON.parse(await kubectl(["get", "configmap", name, `--namespace=${namespace}`, "--output=json"])).data;
+  const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, stack.policies);
+  // Anyone who can change a ConfigMap could otherwise have the tokens of other service accounts sent anywhere.
+  for (const account of accounts) {
+    const url = account.environment.PULUMI_BACKEND_URL;
+    if (url === stack.pulumiCloudUrl) continue;
+    throw new Error(
+      `The ConfigMap of ${idOf(account)} names ${url} instead of ${stack.pulumiCloudUrl}. No token was sent.\nTo restore it: pulumi up --refresh`,
+    );
+  }
+  return accounts;
+}
+
+function toolRunner(signal: AbortSignal): Run {
+  return async (tool, args, advice = "") => {
+    const options = { cwd: join(__dirname, ".."), signal, timeout: TOOL_MILLISECONDS, maxBuffer: 2 ** 28 };
+    try {
+      return (await promisify(execFile)(tool, args, options)).stdout;
+    } catch (error) {
+      const { stderr = "", killed, message } = error as Error & { stderr?: string; killed?: boolean };
+      const reason = killed ? `no answer within ${TOOL_MILLISECONDS / 1000} s` : stderr.trim() || message;
+      const command = args.slice(
+        0,
+        args.findIndex((arg) => arg.startsWith("--")),
+      );
+      throw new Error(`Failed to run ${[tool, ...command].join(" ")}: ${reason}${advice}`);
+    }
+  };
+}
+
+function isOnPath(tool: string): boolean {
+  return (process.env.PATH ?? "").split(delimiter).some((directory) => existsSync(join(directory, tool)));
+}
+
+// An answer could repeat a token. The name of a role has at most 64 characters.
+function redact(text: string): string {
+  return text.replace(/[\w-]{65,}/g, "[redacted]").replace(/[^\n -~]/g, "?");
+}
+
+function print(...lines: string[]): void {
+  for (const line of lines) console.log(line);
+}

@@ -1,0 +1,168 @@
+// Runs `npm start -- --live` with a kubectl, an aws, and a pulumi on PATH that answer for a stack in the simulation.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo, Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import type { Registration } from "../simulator/mocks";
+import type { Simulation } from "../simulator/simulation";
+
+export const TOOLS = ["aws", "kubectl", "pulumi"];
+
+/** A stack that is up. */
+export interface LiveStack {
+  simulation: Simulation;
+  config: Record<string, string>;
+  outputs: Record<string, unknown>;
+  registered: Registration[];
+  stsUrl: string;
+}
+
+export interface LiveRun {
+  arguments?: string[];
+  environment?: Record<string, string>;
+  /** How many of the stack's service accounts the check finds: 1 by default. */
+  accounts?: number;
+  /** The programs on PATH. */
+  tools?: string[];
+  /** Changes the standard output of a program. If it begins with `error:`, it is printed on standard error. */
+  answer?(stdout: string, call: Call, interrupt: () => void): string | Promise<string>;
+}
+
+export interface Outcome {
+  exitCode: number;
+  stdout: string;
+  lines: string[];
+  /** Standard error, in one line. */
+  errors: string;
+  calls: Call[];
+  /** How many programs ran at a time. */
+  atOnce: number;
+  /** The ID tokens that the cluster issued. */
+  tokens: string[];
+  /** Names and contents of the temporary files that existed while a program ran. */
+  files: string;
+  /** The temporary files at the end. */
+  left: string[];
+}
+
+interface Call {
+  tool: string;
+  args: string[];
+  /** As the shell prints it. */
+  environment: string;
+}
+
+/** Runs the check of stack prod, with 1 of its service accounts unless the run says otherwise. */
+export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> {
+  const home = await mkdtemp(join(tmpdir(), "live-test-"));
+  const [bin, temporary] = [join(home, "bin"), join(home, "tmp")];
+  await Promise.all([mkdir(bin), mkdir(temporary)]);
+  const [calls, tokens]: [Call[], string[]] = [[], []];
+  let [files, running, atOnce] = ["", 0, 0];
+  const server = createServer(async (request, response) => {
+    const [args = "", environment = ""] = (await text(request)).split("\n\n", 2);
+    const call = { tool: request.url?.slice(1) ?? "", args: args.split("\n"), environment };
+    calls.push(call);
+    running += 1;
+    atOnce = Math.max(atOnce, running);
+    const printed = await answerTool(stack, call, run.accounts ?? 1);
+    const stdout = (await run.answer?.(printed, call, () => child.kill("SIGINT"))) ?? printed;
+    if (call.args[1] === "token") tokens.push(stdout);
+    files += await filesIn(temporary);
+    running -= 1;
+    response.end(stdout);
+  });
+  const url = `http://127.0.0.1:${await listen(server)}`;
+  for (const tool of run.tools ?? TOOLS)
+    await writeFile(join(bin, tool), program(tool, url), { mode: 0o755 });
+
+  const start = ["--import", "tsx", join(__dirname, "..", "simulator", "start.ts"), "--live", "--stack=prod"];
+  const { NODE_EXTRA_CA_CERTS } = process.env;
+  const child = spawn(process.execPath, [...start, ...(run.arguments ?? [])], {
+    // Nothing else of the environment: no program may be found elsewhere.
+    env: {
+      PATH: bin,
+      HOME: home,
+      TMPDIR: temporary,
+      TSX_DISABLE_CACHE: "1",
+      NODE_EXTRA_CA_CERTS,
+      AWS_ENDPOINT_URL_STS: stack.stsUrl,
+      ...run.environment,
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const [stdout, stderr, [exitCode]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, "close"),
+  ]);
+  const errors = stderr.trim().replaceAll(/\s+/g, " ");
+  const left = await readdir(temporary);
+  server.close();
+  await rm(home, { recursive: true });
+  return { exitCode, stdout, lines: stdout.split("\n"), errors, calls, atOnce, tokens, files, left };
+}
+
+/** Starts a server on a free port of the loopback address, and returns the port. */
+export async function listen(server: Server): Promise<number> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return (server.address() as AddressInfo).port;
+}
+
+/** Returns the code of a program that lets this process answer. An answer that begins with `error:` is a failure. */
+function program(tool: string, url: string): string {
+  return `#!/bin/sh
+environment=$(export -p)
+PATH='${process.env.PATH}'
+answer=$(printf '%s\\n' "$@" '' "$environment" | curl --silent --data-binary @- '${url}/${tool}')
+case $answer in
+  error:*) printf '%s\\n' "$answer" >&2 && exit 1 ;;
+  *) printf '%s\\n' "$answer" ;;
+esac
+`;
+}
+
+/** Returns what the real program prints. */
+async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: number): Promise<string> {
+  const { simulation, config, outputs, registered } = stack;
+  const [command, kind, name = ""] = args;
+  const option = (key: string) =>
+    args.find((arg) => arg.startsWith(`--${key}=`))?.slice(key.length + 3) ?? "";
+  if (tool === "aws") {
+    await writeFile(option("kubeconfig"), "kubeconfig\n");
+    return "Added new context";
+  }
+  if (kind === "configmap") {
+    return JSON.stringify({ data: simulation.kubernetes.configMap(option("namespace"), name) });
+  }
+  if (kind === "token") {
+    const pod = { namespace: option("namespace"), serviceAccount: name };
+    const options = { audience: [option("audience")], expiresIn: Number.parseInt(option("duration"), 10) };
+    return simulation.issuer.token(pod, options);
+  }
+  if (command === "config") {
+    const values = Object.entries(config).map(([key, value]) => [key, { value, secret: false }]);
+    return JSON.stringify(Object.fromEntries(values));
+  }
+  if (kind === "output") {
+    const entries = Object.entries(outputs.serviceAccounts ?? {}).slice(0, accounts);
+    return JSON.stringify({ ...outputs, serviceAccounts: Object.fromEntries(entries) });
+  }
+  const urn = ({ type, name }: Registration) => `urn:pulumi:prod::project::${type}::${name}`;
+  const resources = registered.map((resource) => ({ urn: urn(resource), ...resource }));
+  return JSON.stringify({ version: 3, deployment: { resources } });
+}
+
+async function filesIn(directory: string): Promise<string> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map(({ path, name }) => join(path, name));
+  return (await Promise.all(files.map(async (file) => `${file}\n${await readFile(file, "utf8")}`))).join(
+    "\n",
+  );
+}
