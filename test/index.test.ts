@@ -104,6 +104,10 @@ for (const flags of ["", "R", "J", "RJ", "S", "SR", "SJ", "SRJ"]) {
 
     const roleArn = all(stack, "Role")[0]?.outputs.arn;
     const [account] = all<{ metadata: { annotations?: object } }>(stack, "ServiceAccount");
+    assert.equal(
+      account && only(stack, "ServiceAccount").inputs.automountServiceAccountToken,
+      account && false,
+    );
     const expected =
       createServiceAccount && createRole ? { "eks.amazonaws.com/role-arn": roleArn } : undefined;
     assert.deepEqual(account?.inputs.metadata.annotations, expected);
