@@ -12,7 +12,7 @@ import { findLeaks, ID_TOKEN, idTokenOf, runScript, type ScriptOptions } from ".
 interface Fault {
   name: string;
   exitCode: number;
-  /** Answers of the endpoint; undefined: the connection is refused. */
+  /** Answers of the endpoint; undefined: the connection is rejected. */
   answers?: Answer | Answer[] | undefined;
   environment?: Record<string, string | undefined>;
   options?: Partial<ScriptOptions>;
@@ -159,7 +159,7 @@ function connections(): Fault[] {
   const part = `${head}Content-Length: 900\r\n\r\n${token}`;
   const notHttp = ["SSH-2.0-OpenSSH_9.2\r\n", "\0\x01\x02", `${token}}`, "HTTP/1.1 2x0 OK\r\n\r\n"];
   return [
-    { name: "refused", exitCode: 69 },
+    { name: "rejected connections", exitCode: 69 },
     { name: "no address", exitCode: 69, environment: { PULUMI_BACKEND_URL: "https://pulumi.invalid" } },
     ...each(notHttp, (bytes) => ({ exitCode: 69, answers: send(bytes) })),
     ...all(69, {
