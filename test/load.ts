@@ -58,7 +58,10 @@ seconds until a token    ${percentiles(runs)}
     ],
     ["every script ended with 0", runs.every(({ exitCode }) => exitCode === 0)],
     ["half of all requests were answered 429 or 503", Math.abs(busy / total - 0.5) < 0.1],
-    ["fifteen seconds after the peak the rate is below a quarter of it", late.every((rate) => rate < peak / 4)],
+    [
+      "fifteen seconds after the peak the rate is below a quarter of it",
+      late.every((rate) => rate < peak / 4),
+    ],
     ["no pod retries before Retry-After has passed", early.length === 0],
     ["no two pods wait for the same times", new Set(longPauses).size === longPauses.length],
     ["no token leaks", leaks.length === 0],
