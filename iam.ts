@@ -1,4 +1,4 @@
-// The IRSA role: what the pods may do in AWS, and the trust policy that says which pods.
+// The IRSA role: what a service account may do in AWS, and the trust policy that says which service account.
 
 import * as iam from "@pulumi/aws/iam";
 import * as pulumi from "@pulumi/pulumi";
@@ -6,39 +6,58 @@ import * as pulumi from "@pulumi/pulumi";
 export interface RoleArgs {
   /** The cluster's OIDC issuer, `https://…`. */
   issuerUrl: pulumi.Input<string>;
-  /** The IAM OIDC provider that stands for the issuer in this AWS account. */
+  /** The ARN of the issuer's IAM OIDC provider in this AWS account. */
   oidcProviderArn: pulumi.Input<string>;
   namespace: string;
   serviceAccountName: string;
   policyArns: string[];
-  permissionsBoundaryArn: string | undefined;
+  permissionsBoundaryArn?: string | undefined;
+  /** `/`, or a path that begins and ends with `/`. */
+  path: string;
 }
 
 /**
- * Creates the role that the pods of one service account may assume, and attaches its policies.
+ * Creates the role that the pods of one service account can assume, and attaches its policies.
  *
  * @returns the role, and the attachments that a pod has to wait for.
  */
-export function createRole(args: RoleArgs): { role: iam.Role; attachments: iam.RolePolicyAttachment[] } {
-  const role = new iam.Role("pulumi-oidc", {
-    description: pulumi.interpolate`Pods of ${args.namespace}/${args.serviceAccountName}, by ${args.issuerUrl}`,
-    assumeRolePolicy: pulumi
-      .all([args.issuerUrl, args.oidcProviderArn])
-      .apply(([issuerUrl, oidcProviderArn]) => trustPolicy({ ...args, issuerUrl, oidcProviderArn })),
-    ...(args.permissionsBoundaryArn && { permissionsBoundary: args.permissionsBoundaryArn }),
-  });
+export function createRole(
+  name: string,
+  args: RoleArgs,
+  options?: pulumi.CustomResourceOptions,
+): { role: iam.Role; attachments: iam.RolePolicyAttachment[] } {
+  const { namespace, serviceAccountName, permissionsBoundaryArn } = args;
+  const role = new iam.Role(
+    name,
+    {
+      namePrefix: roleNamePrefix(namespace, serviceAccountName),
+      path: args.path,
+      description: pulumi.interpolate`IRSA role for ${namespace}/${serviceAccountName} (issuer ${args.issuerUrl})`,
+      assumeRolePolicy: pulumi
+        .all([args.issuerUrl, args.oidcProviderArn])
+        .apply(([issuerUrl, oidcProviderArn]) => trustPolicy({ ...args, issuerUrl, oidcProviderArn })),
+      ...(permissionsBoundaryArn && { permissionsBoundary: permissionsBoundaryArn }),
+    },
+    options,
+  );
 
   const attachments = args.policyArns.map(
-    (policyArn) => new iam.RolePolicyAttachment(policyArn, { role: role.name, policyArn }),
+    (policyArn) =>
+      new iam.RolePolicyAttachment(`${name}.${policyArn}`, { role: role.name, policyArn }, options),
   );
   return { role, attachments };
 }
 
+// A role's name has at most 64 characters, 26 of which the AWS provider adds to a prefix.
+function roleNamePrefix(namespace: string, serviceAccountName: string): string {
+  return `${`pulumi-oidc-${namespace}-${serviceAccountName}`.slice(0, 37)}-`;
+}
+
 /**
- * Builds the trust policy of IRSA: this issuer, this service account, and tokens that were meant for AWS STS.
+ * Builds the trust policy of IRSA: this issuer, this service account, and only tokens for AWS STS.
  * https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
  *
- * @returns the policy document, which demands both the subject and the audience.
+ * @returns the policy document, which requires both the subject and the audience.
  */
 export function trustPolicy(args: {
   issuerUrl: string;

@@ -1,84 +1,56 @@
-// Lets the pods of one service account on EKS trade their own OIDC token for a short-lived Pulumi access token.
+// Lets the service accounts of an EKS cluster exchange their own OIDC tokens for short-lived Pulumi Cloud access tokens.
 
 import { connectCluster, getCluster } from "./cluster";
-import { readSettings } from "./config";
-import { createRole } from "./iam";
-import { createJob } from "./job";
-import { createOidcIssuer, getThumbprints } from "./oidcIssuer";
-import { createServiceAccount } from "./serviceAccount";
+import { readConfig } from "./config";
+import { allowPolicy, createOidcIssuer, getThumbprints } from "./oidcIssuer";
+import { createNamespaces } from "./serviceAccount";
+import { WorkloadIdentity } from "./workloadIdentity";
 
 export = async () => {
-  // Whatever is wrong or missing stops the program here, before anything is registered.
-  const settings = readSettings();
-  const cluster = await getCluster(settings);
-  const thumbprints = await getThumbprints(settings.thumbprints, cluster.issuerUrl);
+  // Fail fast: validate everything before registering a resource.
+  const config = readConfig();
+  const cluster = await getCluster("eks-cluster", config);
+  const thumbprints = await getThumbprints(config.thumbprints, cluster.issuerUrl);
 
-  // AWS: the role trusts one service account of this cluster's issuer.
-  const { provider, oidcProviderArn } = connectCluster(cluster);
-  const { role, attachments } = createRole({
-    issuerUrl: cluster.issuerUrl,
-    oidcProviderArn,
-    namespace: settings.namespace,
-    serviceAccountName: settings.serviceAccountName,
-    policyArns: settings.rolePolicyArns,
-    permissionsBoundaryArn: settings.permissionsBoundaryArn,
-  });
+  // The Kubernetes provider connects to the very cluster whose issuer is trusted.
+  const { provider, oidcProviderArn } = connectCluster("cluster", cluster);
+  const namespaces = createNamespaces(config.serviceAccounts, { provider });
 
-  // Kubernetes: the service account carries the role, and gives its pods an id token.
-  const serviceAccount = createServiceAccount(
-    {
-      name: settings.serviceAccountName,
-      namespace: settings.namespace,
-      createNamespace: settings.createNamespace,
-      roleArn: role.arn,
-    },
-    { provider },
-  );
-
-  // Pulumi Cloud: the organization trusts the issuer, and grants one access token to that service account.
-  const oidcIssuer = createOidcIssuer({
-    organization: settings.organization,
-    name: settings.issuerName,
+  // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
+  const accounts = config.serviceAccounts.map((account) => ({ account, policy: allowPolicy(account) }));
+  const oidcIssuer = createOidcIssuer("oidc-issuer", {
+    organization: config.organization,
+    name: config.issuerName,
     url: cluster.issuerUrl,
     thumbprints,
-    maxExpirationSeconds: settings.maxExpirationSeconds,
-    policy: {
-      token: settings.token,
-      namespace: settings.namespace,
-      serviceAccountName: settings.serviceAccountName,
-      audience: settings.audienceRule ? settings.tokenAudience : undefined,
-      rules: settings.policyRules,
-    },
-    apiUrl: settings.pulumiApiUrl,
+    maxExpirationSeconds: config.maxExpirationSeconds,
+    policies: accounts.map(({ policy }) => policy),
+    apiUrl: config.pulumiApiUrl,
   });
 
-  // The pod: it exchanges the one token for the other, and runs the command. Its spec says nothing of the policies on
-  // both sides, so that they have to trigger a new run.
-  const job = createJob(
-    {
-      namespace: serviceAccount.metadata.namespace,
-      serviceAccountName: serviceAccount.metadata.name,
-      image: settings.image,
-      command: settings.command,
-      organization: settings.organization,
-      tokenType: settings.token.tokenType,
-      tokenScope: settings.tokenScope,
-      tokenExpirationSeconds: settings.tokenExpirationSeconds,
-      tokenAudience: settings.tokenAudience,
-      apiUrl: settings.pulumiApiUrl,
-    },
-    {
-      provider,
-      dependsOn: [...attachments, serviceAccount, oidcIssuer],
-      replacementTrigger: [oidcIssuer.id, oidcIssuer.policies, oidcIssuer.thumbprints, role.assumeRolePolicy],
-    },
+  // Each service account: its role, its ConfigMaps, and the Job that proves the token exchange.
+  const identities = accounts.map(
+    ({ account, policy }) =>
+      new WorkloadIdentity(
+        `${account.namespace}.${account.name}`,
+        {
+          ...config,
+          account,
+          policy,
+          oidcIssuer,
+          oidcProviderArn,
+          issuerUrl: cluster.issuerUrl,
+          namespace: namespaces[account.namespace] ?? account.namespace,
+        },
+        { provider },
+      ),
   );
 
+  const [job] = identities.flatMap((identity) => identity.job ?? []);
   return {
-    jobName: job.metadata.name,
-    roleArn: role.arn,
-    serviceAccount: serviceAccount.id,
+    ...(job && { jobName: job.metadata.name }),
     issuerUrl: cluster.issuerUrl,
     oidcIssuerId: oidcIssuer.id,
+    serviceAccounts: Object.fromEntries(identities.map(({ id, summary }) => [id, summary])),
   };
 };

@@ -1,14 +1,13 @@
-// Pulumi Cloud's side: it trusts the cluster's OIDC issuer, and its allow policy says whose token buys which access token.
+// The Pulumi Cloud side: it trusts the cluster's OIDC issuer, and its allow policies say which service account is granted
+// which access token.
 
-import { ADDRCONFIG } from "node:dns";
-import { lookup } from "node:dns/promises";
+import { once } from "node:events";
 import { isIP } from "node:net";
 import { connect } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
-import { userError } from "./userError";
 
-/** The access tokens that the policy allows, one kind at a time. */
+/** The access tokens that a policy allows, one type at a time. */
 export type AllowedToken =
   | { tokenType: "personal"; userLogin: string }
   | { tokenType: "organization"; organizationAdmin: boolean }
@@ -18,11 +17,13 @@ export type AllowedToken =
 export interface AllowPolicyArgs {
   token: AllowedToken;
   namespace: string;
-  serviceAccountName: string;
-  /** The audience that the id token must have, or undefined where any will do. */
-  audience: string | undefined;
-  /** Further claims with the patterns that they must match. */
-  rules: Record<string, string>;
+  /** The name of the service account. */
+  name: string;
+  /** Whether the ID token must have the audience `tokenAudience`. */
+  audienceRule: boolean;
+  tokenAudience: string;
+  /** More claims, with the patterns that they must match. */
+  policyRules: Record<string, string>;
 }
 
 export interface OidcIssuerArgs {
@@ -30,44 +31,55 @@ export interface OidcIssuerArgs {
   name: string;
   /** The cluster's OIDC issuer, `https://…`. */
   url: pulumi.Input<string>;
-  /** SHA-256 of the issuer's serving certificates, in lower-case hex. */
-  thumbprints: pulumi.Input<string[]>;
-  /** Upper bound for every access token of this issuer. */
+  thumbprints: Thumbprints;
+  /** Upper bound for the lifetime of every access token of this issuer, in seconds. */
   maxExpirationSeconds: number;
-  policy: AllowPolicyArgs;
-  /** Where Pulumi Cloud is. */
+  /** At least one: an empty list would leave the previous policies in force. */
+  policies: AllowPolicy[];
+  /** The URL of Pulumi Cloud. */
   apiUrl: string;
 }
 
+export type AllowPolicy = ReturnType<typeof allowPolicy>;
+
 /**
- * Registers the cluster's OIDC issuer in a Pulumi organization, with one allow policy. All else stays denied.
+ * Registers the cluster's OIDC issuer in a Pulumi organization, with its allow policies. Everything else stays denied.
  *
- * The access token that this takes comes from the environment or from `pulumi login`, and stays there.
+ * The access token that this requires comes from the environment or from `pulumi login`, and is not stored.
  *
- * @returns the issuer, whose policy is in force once it exists.
+ * @returns the issuer, whose policies are in force once it exists.
  */
-export function createOidcIssuer(args: OidcIssuerArgs): pulumiservice.OidcIssuer {
-  // Without a URL of its own the provider would take the state's backend for its API, such as file:// or s3://.
-  const provider = new pulumiservice.Provider("pulumi-cloud", { apiUrl: args.apiUrl });
+export function createOidcIssuer(
+  name: string,
+  args: OidcIssuerArgs,
+  options?: pulumi.CustomResourceOptions,
+): pulumiservice.OidcIssuer {
+  const { organization, url, maxExpirationSeconds, policies, thumbprints } = args;
+  // Without an explicit URL the provider takes the state's backend for its API, such as file:// or s3://.
+  const provider = new pulumiservice.Provider(name, { apiUrl: args.apiUrl });
 
   return new pulumiservice.OidcIssuer(
-    "oidc-issuer",
+    name,
     {
-      organization: args.organization,
+      organization,
       name: args.name,
-      url: args.url,
-      maxExpirationSeconds: args.maxExpirationSeconds,
-      thumbprints: args.thumbprints,
-      // An empty list would leave the policies of before in force.
-      policies: [allowPolicy(args.policy)],
+      url,
+      maxExpirationSeconds,
+      policies,
+      ...(thumbprints.values && { thumbprints: thumbprints.values }),
     },
-    // An organization knows each URL once, so that the new registration has to wait for the old one to go.
-    { provider, deleteBeforeReplace: true },
+    {
+      ...options,
+      provider,
+      // An organization accepts each URL once, so the old registration has to be deleted first.
+      deleteBeforeReplace: true,
+      ignoreChanges: thumbprints.ignoreChanges ? ["thumbprints"] : [],
+    },
   );
 }
 
 /**
- * Builds the allow policy: who gets an access token, and of what kind.
+ * Builds the allow policy of one service account: who is granted an access token, and of which type.
  * https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/
  *
  * @returns the policy as data. Every rule has to match; the quotes in a key keep the dot out of the path.
@@ -75,17 +87,17 @@ export function createOidcIssuer(args: OidcIssuerArgs): pulumiservice.OidcIssuer
 export function allowPolicy(args: AllowPolicyArgs) {
   return {
     decision: "allow",
-    ...grant(args.token),
+    ...tokenOf(args.token),
     rules: {
-      ...args.rules,
+      ...args.policyRules,
       '"kubernetes.io".namespace': args.namespace,
-      '"kubernetes.io".serviceaccount.name': args.serviceAccountName,
-      ...(args.audience !== undefined && { aud: args.audience }),
+      '"kubernetes.io".serviceaccount.name': args.name,
+      ...(args.audienceRule && { aud: args.tokenAudience }),
     },
   } satisfies pulumiservice.types.input.AuthPolicyDefinitionArgs;
 }
 
-function grant(token: AllowedToken) {
+function tokenOf(token: AllowedToken) {
   switch (token.tokenType) {
     case "personal":
       return { tokenType: token.tokenType, userLogin: token.userLogin };
@@ -102,68 +114,70 @@ function grant(token: AllowedToken) {
   }
 }
 
+/** The thumbprints to register, in lowercase hex. */
+export interface Thumbprints {
+  /** Undefined leaves them to Pulumi Cloud. */
+  values: pulumi.Input<string[] | undefined>;
+  /** Keep what is registered once the issuer exists. */
+  ignoreChanges: boolean;
+}
+
 /**
- * Gives the thumbprints to register: the configured ones or, for want of any, those of the issuer as it serves now.
- * They are always registered, so that a rotated certificate is a change that a preview shows and an update mends.
+ * Returns the thumbprints to register: the configured ones, or the one of the issuer's TLS certificate. Pulumi Cloud
+ * verifies the certificate itself, and compares thumbprints only if that fails; they are registered so that a refresh
+ * shows no drift. https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
  *
- * @param configured SHA-256 in lower-case hex.
- * @param issuerUrl a plain text is read at once, an output when it is known.
- * @returns the configured thumbprints as they are; those that are read sorted, each once.
- * @throws pulumi.RunError when a certificate cannot be read or does not verify: nothing unverified is ever trusted.
+ * @param configured SHA-256 in lowercase hex.
+ * @param issuerUrl a plain string is read at once. An output belongs to a new cluster: it is read for the creation only.
+ * @returns the thumbprints. A certificate that cannot be read or verified is a warning: nothing unverified is registered.
  */
 export async function getThumbprints(
   configured: string[],
   issuerUrl: pulumi.Input<string>,
-): Promise<pulumi.Input<string[]>> {
-  if (configured.length > 0) return configured;
-  return typeof issuerUrl === "string"
-    ? readThumbprints(issuerUrl)
-    : pulumi.output(issuerUrl).apply(readThumbprints);
+): Promise<Thumbprints> {
+  if (configured.length > 0) return { values: configured, ignoreChanges: false };
+  if (typeof issuerUrl !== "string") {
+    return { values: pulumi.output(issuerUrl).apply(readThumbprints), ignoreChanges: true };
+  }
+  const values = await readThumbprints(issuerUrl);
+  return { values, ignoreChanges: values === undefined };
+}
+
+async function readThumbprints(issuerUrl: string): Promise<string[] | undefined> {
+  try {
+    return [await readThumbprint(issuerUrl)];
+  } catch (error) {
+    pulumi.log.warn(
+      `Failed to read the TLS certificate of ${issuerUrl}: ${error instanceof Error ? error.message : error}. ` +
+        "The thumbprint is left to Pulumi Cloud. For a new issuer, run `pulumi refresh` once after `pulumi up`; until " +
+        "then, previews show `+ thumbprints`. To set it: pulumi config set --path 'thumbprints[0]' SHA256",
+    );
+    return undefined;
+  }
 }
 
 const CONNECTION_SECONDS = 10;
 
-// Each address may serve a certificate of its own, and Pulumi Cloud may meet any of them.
-async function readThumbprints(issuerUrl: string): Promise<string[]> {
+async function readThumbprint(issuerUrl: string): Promise<string> {
   const { hostname, port } = new URL(issuerUrl);
   const host = hostname.replace(/^\[|\]$/g, "");
-  // ADDRCONFIG: a machine without IPv6 cannot read from an address of IPv6, and need not.
-  const addresses = await lookup(host, { all: true, hints: ADDRCONFIG }).catch((error: Error) => error);
-  const results = Array.isArray(addresses)
-    ? await Promise.all(
-        addresses.map(({ address }) =>
-          readThumbprint(host, address, Number(port || 443)).catch((error: Error) => error),
-        ),
-      )
-    : [addresses];
-
-  const failures = results.filter((result) => result instanceof Error);
-  if (failures.length > 0) {
-    throw userError(
-      `The serving certificate of ${issuerUrl} cannot be trusted:\n\n` +
-        failures.map(({ message }) => `  ${message}\n`).join("") +
-        "\nRun this where the issuer can be reached and its certificate verifies, or name the SHA-256 that you trust:\n\n" +
-        "  pulumi config set --path 'thumbprints[0]' SHA256\n",
-    );
-  }
-  return [...new Set(results.filter((result) => typeof result === "string"))].sort();
-}
-
-function readThumbprint(host: string, address: string, port: number): Promise<string> {
-  return new Promise((resolve, reject) => {
-    // A server name may not be an IP address; without one the certificate must name the address itself.
-    const name = isIP(host) === 0 ? { servername: host } : {};
-    // Said aloud, or NODE_TLS_REJECT_UNAUTHORIZED could switch it off.
-    const socket = connect({ host: address, port, ...name, rejectUnauthorized: true });
-    const timeout = setTimeout(
-      () => socket.destroy(new Error(`no answer within ${CONNECTION_SECONDS} seconds`)),
-      CONNECTION_SECONDS * 1000,
-    );
-    socket.once("close", () => clearTimeout(timeout));
-    socket.once("error", (error) => reject(new Error(`${address} port ${port}: ${error.message}`)));
-    socket.once("secureConnect", () => {
-      resolve(socket.getPeerCertificate().fingerprint256.replaceAll(":", "").toLowerCase());
-      socket.destroy();
-    });
+  const socket = connect({
+    host,
+    port: Number(port || 443),
+    // A server name must not be an IP address.
+    ...(isIP(host) === 0 && { servername: host }),
+    // Explicit, so that NODE_TLS_REJECT_UNAUTHORIZED=0 cannot disable it.
+    rejectUnauthorized: true,
   });
+  const timeout = setTimeout(
+    () => socket.destroy(new Error(`no answer within ${CONNECTION_SECONDS} seconds`)),
+    CONNECTION_SECONDS * 1000,
+  );
+  try {
+    await once(socket, "secureConnect");
+    return socket.getPeerCertificate().fingerprint256.replaceAll(":", "").toLowerCase();
+  } finally {
+    clearTimeout(timeout);
+    socket.destroy();
+  }
 }

@@ -1,46 +1,55 @@
-// The service account that carries the role to the pods, and its namespace where asked for.
+// The service accounts that carry the roles to the pods, and their namespaces.
 
 import { Namespace, ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import type * as pulumi from "@pulumi/pulumi";
 
 export interface ServiceAccountArgs {
   name: string;
-  namespace: string;
-  createNamespace: boolean;
-  roleArn: pulumi.Input<string>;
+  namespace: pulumi.Input<string>;
+  /** The role to annotate it with; undefined if its pods do not use AWS. */
+  roleArn?: pulumi.Input<string> | undefined;
 }
 
 /**
- * Creates the service account, annotated for the EKS pod identity webhook: a pod that runs as it gets an id token
+ * Creates the service account, annotated for the EKS pod identity webhook: a pod that runs as it is given an ID token
  * and the role. https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
  *
- * @returns the service account; its namespace exists before it does.
+ * @returns the service account.
  */
 export function createServiceAccount(
-  args: ServiceAccountArgs,
-  { provider }: { provider: pulumi.ProviderResource },
+  name: string,
+  { roleArn, ...metadata }: ServiceAccountArgs,
+  options?: pulumi.CustomResourceOptions,
 ): ServiceAccount {
-  const namespace = args.createNamespace && createNamespace(args.namespace, provider);
-
+  const annotations = roleArn && { "eks.amazonaws.com/role-arn": roleArn };
   return new ServiceAccount(
-    "service-account",
+    name,
     {
-      metadata: {
-        name: args.name,
-        namespace: namespace ? namespace.metadata.name : args.namespace,
-        annotations: { "eks.amazonaws.com/role-arn": args.roleArn },
-      },
-      // The id token is all that its pods need: none of them talks to the Kubernetes API.
+      metadata: { ...metadata, ...(annotations && { annotations }) },
+      // An ID token is all that its pods need: none of them calls the Kubernetes API.
       automountServiceAccountToken: false,
     },
-    { provider },
+    options,
   );
 }
 
-function createNamespace(name: string, provider: pulumi.ProviderResource): Namespace {
-  return new Namespace(
-    "namespace",
-    { metadata: { name, labels: { "pod-security.kubernetes.io/enforce": "restricted" } } },
-    { provider },
-  );
+/**
+ * Creates the namespaces that the stack owns, with the Pod Security label `restricted`.
+ * https://kubernetes.io/docs/concepts/security/pod-security-standards/
+ *
+ * @param accounts the service accounts; a namespace is created once if any of them asks for it.
+ * @returns the names of all namespaces, each of which is known once the namespace exists.
+ */
+export function createNamespaces(
+  accounts: { namespace: string; createNamespace: boolean }[],
+  options?: pulumi.CustomResourceOptions,
+): Record<string, pulumi.Input<string>> {
+  const names: Record<string, pulumi.Input<string>> = {};
+  for (const { namespace } of accounts) names[namespace] = namespace;
+  const owned = accounts.filter(({ createNamespace }) => createNamespace);
+  for (const name of new Set(owned.map(({ namespace }) => namespace))) {
+    const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
+    names[name] = new Namespace(name, { metadata: { name, labels } }, options).metadata.name;
+  }
+  return names;
 }

@@ -1,95 +1,205 @@
-// Who gets in: callers with id tokens of every kind show them to Pulumi Cloud and to the role, and take their answers.
+// The access check: which callers ask for the access of each service account, and which of them should be allowed. How
+// they ask, and whom, is the caller's: the emulators, or the real services.
 
-import type { PodIdentity, TokenOptions } from "./issuer";
-import type { Simulation } from "./simulation";
+/** A service account of the stack, from the stack's outputs and its ConfigMap. */
+export interface ServiceAccount {
+  namespace: string;
+  name: string;
+  tokenType: string;
+  /** Such as `user:LOGIN`; empty for an organization token. */
+  tokenScope: string;
+  /** The audience of the ID token that its workloads exchange. */
+  audience: string;
+  /** What its workloads request from Pulumi Cloud: the variables of its ConfigMap. */
+  environment: Record<string, string>;
+  /** Undefined without an IAM role. */
+  roleArn: string | undefined;
+}
+
+/** Anyone who asks for the access of a service account with an ID token. It differs from that account in one thing. */
+export interface Caller {
+  /** Such as `other namespace`, or the `NAMESPACE/NAME` of another service account of the stack. */
+  label: string;
+  /** The service account that the ID token names. */
+  namespace: string;
+  name: string;
+  /** What is wrong with the ID token. */
+  defect?: "other audience" | "expired token" | "invalid signature" | "other cluster";
+}
+
+/** One caller that asks for the access of one service account, and the answers that the settings intend. */
+export interface Question {
+  account: ServiceAccount;
+  caller: Caller;
+  intended: { pulumiCloud: boolean; role: boolean };
+}
 
 export interface Answer {
   allowed: boolean;
+  /** Why, for people; not secret. */
   reason: string;
 }
 
-export interface Caller {
-  name: string;
-  /** The setting that would keep it out of Pulumi Cloud, where one would. */
-  refusedBy?: string;
+/** `role` is undefined if the service account has no IAM role, or the role was not asked. */
+export interface Answers {
   pulumiCloud: Answer;
-  role: Answer;
+  role?: Answer | undefined;
+}
+
+export type Row = Question & Answers;
+
+/** One row whose answer is not the intended one. */
+export interface Finding {
+  row: Row;
+  service: "Pulumi Cloud" | "IAM role";
+  answer: Answer;
+  /** What the user can do about it. */
+  advice: string;
+}
+
+/** The audience that the EKS webhook and AWS STS use. */
+export const STS_AUDIENCE = "sts.amazonaws.com";
+
+/**
+ * Returns the service accounts that a stack's output describes.
+ *
+ * @param outputs the stack's output `serviceAccounts`.
+ * @param configMap reads the data of a ConfigMap.
+ * @param policies the allow policies of the stack's issuer; a rule on `aud` tells the audience of the ID token.
+ */
+export async function readServiceAccounts(
+  outputs: Record<string, Record<string, string | undefined>>,
+  configMap: (namespace: string, name: string) => Promise<Record<string, string>>,
+  policies: { rules: Record<string, string> }[],
+): Promise<ServiceAccount[]> {
+  return Promise.all(
+    Object.entries(outputs).map(async ([id, output]) => {
+      const [namespace = "", name = ""] = id.split("/");
+      const environment = await configMap(namespace, output.environmentConfigMap ?? "");
+      const policy = policies.find(({ rules }) => isAbout(rules, namespace, name));
+      return {
+        namespace,
+        name,
+        tokenType: output.tokenType ?? "",
+        tokenScope: output.tokenScope ?? "",
+        audience: policy?.rules.aud ?? STS_AUDIENCE,
+        environment,
+        roleArn: output.roleArn,
+      };
+    }),
+  );
+}
+
+/** Returns whether the rules of an allow policy name a service account. */
+export function isAbout(rules: Record<string, string>, namespace: string, name: string): boolean {
+  return (
+    rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name
+  );
+}
+
+/** Returns `NAMESPACE/NAME`. */
+export function idOf({ namespace, name }: { namespace: string; name: string }): string {
+  return `${namespace}/${name}`;
 }
 
 /**
- * Lets each caller ask for what the stack's last pod asked for.
- *
- * @param simulation in which the stack is up. The pod's own variables say what to ask Pulumi Cloud for, and which role.
- * @returns the callers with the answers that they got.
- * @throws Error when no pod has run yet.
+ * Returns the questions of the access check: for each service account, itself, callers that differ from it in one thing,
+ * and every other service account of the stack.
  */
-export async function checkAccess(simulation: Simulation): Promise<Caller[]> {
-  const pod = simulation.kubernetes.lastPod();
-  const container = pod?.spec.containers[0];
-  if (!pod || !container) throw new Error("no pod has run yet");
-  const variables = new Map(container.env.map(({ name, value }) => [name, value]));
-  const variable = (name: string) => variables.get(name) ?? "";
-
-  const itself: PodIdentity = {
-    namespace: pod.namespace,
-    serviceAccount: pod.serviceAccount,
-    pod: pod.name,
-    node: pod.node,
-  };
-  // The pod shows Pulumi Cloud the token that its spec asks for, or else the one that the webhook mounts.
-  const projected = pod.spec.volumes.find(({ name }) => name === "token")?.projected;
-  const ownAudience = projected?.sources[0]?.serviceAccountToken.audience ?? WEBHOOK_AUDIENCE;
-
-  async function caller(
-    name: string,
-    identity: Partial<PodIdentity>,
-    options: TokenOptions = {},
-    issuer = simulation.issuer,
-  ): Promise<Caller> {
-    const token = (audience: string) =>
-      issuer.token({ ...itself, ...identity }, { audience: [audience], ...options });
-    const [pulumiCloud, role] = await Promise.all([
-      token(ownAudience).then((idToken) => exchange(simulation.pulumiCloud.url, idToken, variable)),
-      token(WEBHOOK_AUDIENCE).then((idToken) =>
-        simulation.aws.assumeRoleWithWebIdentity(variable("AWS_ROLE_ARN"), idToken),
-      ),
-    ]);
-    return { name, pulumiCloud, role };
-  }
-
-  return Promise.all([
-    caller("the pod itself", {}),
-    caller("another service account", { serviceAccount: another(itself.serviceAccount) }),
-    caller("another namespace", { namespace: another(itself.namespace) }),
-    caller("another audience", {}, { audience: [`${ownAudience}-2`] }).then((answered) => {
-      return { ...answered, refusedBy: "audienceRule" };
-    }),
-    caller("an expired token", {}, { expiresIn: -60 }),
-    caller("a forged signature", {}, { forged: true }),
-    caller("another cluster", {}, {}, simulation.otherIssuer),
-  ]);
-}
-
-// Close to the real one, and never the same: a name has at most 63 characters.
-function another(name: string): string {
-  return name.slice(0, 61) + (name.endsWith("-2") ? "-3" : "-2");
-}
-
-const WEBHOOK_AUDIENCE = "sts.amazonaws.com";
-
-async function exchange(url: string, idToken: string, variable: (name: string) => string): Promise<Answer> {
-  const response = await fetch(`${url}/api/oauth/token`, {
-    method: "POST",
-    body: new URLSearchParams({
-      audience: `urn:pulumi:org:${variable("PULUMI_ORG")}`,
-      grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
-      subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
-      requested_token_type: `urn:pulumi:token-type:access_token:${variable("PULUMI_TOKEN_TYPE")}`,
-      expiration: variable("PULUMI_TOKEN_EXPIRATION"),
-      scope: variable("PULUMI_TOKEN_SCOPE"),
-      subject_token: idToken,
-    }),
+export function accessQuestions(accounts: ServiceAccount[]): Question[] {
+  return accounts.flatMap((account) => {
+    const { namespace, name } = account;
+    const others = accounts.filter((other) => other !== account);
+    const isKnown = (id: string) => accounts.some((other) => idOf(other) === id);
+    return [
+      { account, caller: { label: "itself", namespace, name }, intended: { pulumiCloud: true, role: true } },
+      ...[
+        {
+          label: "other service account",
+          namespace,
+          name: unlike(name, (other) => isKnown(`${namespace}/${other}`)),
+        },
+        {
+          label: "other namespace",
+          namespace: unlike(namespace, (other) => isKnown(`${other}/${name}`)),
+          name,
+        },
+        ...DEFECTS.map((defect) => ({ label: defect, namespace, name, defect })),
+      ].map((caller) => ({ account, caller, intended: { pulumiCloud: false, role: false } })),
+      ...others.map((other) => ({
+        account,
+        caller: { label: idOf(other), namespace: other.namespace, name: other.name },
+        // Settings may grant the same access token to several service accounts; a role belongs to one.
+        intended: { pulumiCloud: isGranted(other, account), role: false },
+      })),
+    ];
   });
-  const answer: { error_description?: string } = JSON.parse(await response.text());
-  return { allowed: response.ok, reason: answer.error_description ?? "" };
+}
+
+const DEFECTS = ["other audience", "expired token", "invalid signature", "other cluster"] as const;
+
+// Close to the name, so that a loose pattern shows; at most 63 characters.
+function unlike(name: string, isTaken: (name: string) => boolean): string {
+  let number = 2;
+  const other = () => `${name.slice(0, 60)}-${number}`;
+  while (other() === name || isTaken(other())) number += 1;
+  return other();
+}
+
+/** Returns whether the settings of a service account grant it the token of another one. */
+function isGranted(caller: ServiceAccount, { tokenType, tokenScope }: ServiceAccount): boolean {
+  if (caller.tokenType !== tokenType) return false;
+  const isAdmin = tokenType === "organization" && caller.tokenScope === "admin";
+  return caller.tokenScope === tokenScope || isAdmin;
+}
+
+/** Returns the audience of the ID token with which a caller asks a service that expects `audience`. */
+export function audienceOf({ defect }: Caller, audience: string): string {
+  return defect === "other audience" ? `${audience}-2` : audience;
+}
+
+/**
+ * Asks the questions.
+ *
+ * @param ask asks Pulumi Cloud and, if the service account has one, the role.
+ * @param atOnce how many questions are open at a time.
+ * @returns the questions with their answers, in the same order.
+ */
+export async function checkAccess(
+  questions: Question[],
+  ask: (question: Question) => Promise<Answers>,
+  atOnce: number,
+): Promise<Row[]> {
+  const rows: Row[] = [];
+  const queue = questions.entries();
+  const work = async () => {
+    for (const [index, question] of queue) rows[index] = { ...question, ...(await ask(question)) };
+  };
+  await Promise.all(Array.from({ length: atOnce }, work));
+  return rows;
+}
+
+/** Returns each answer that is not the intended one, with what to do about it. */
+export function findings(rows: Row[]): Finding[] {
+  return rows.flatMap((row) => {
+    const { intended, pulumiCloud, role } = row;
+    const found: Finding[] = [];
+    if (pulumiCloud.allowed !== intended.pulumiCloud) {
+      found.push({ row, service: "Pulumi Cloud", answer: pulumiCloud, advice: pulumiCloudAdvice(row) });
+    }
+    if (role && role.allowed !== intended.role) {
+      const advice = role.allowed
+        ? "No setting allows this: check the trust policy, which --policies prints."
+        : "Check the trust policy, which --policies prints.";
+      found.push({ row, service: "IAM role", answer: role, advice });
+    }
+    return found;
+  });
+}
+
+function pulumiCloudAdvice({ caller, pulumiCloud }: Row): string {
+  if (!pulumiCloud.allowed)
+    return "Check policyRules, tokenType, and the settings of the token; --policies prints the policy.";
+  if (caller.defect === "other audience") return "To deny it, set audienceRule to true.";
+  return "No setting allows this: check the allow policy, which --policies prints.";
 }

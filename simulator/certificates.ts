@@ -1,4 +1,4 @@
-// The certificate authority of the simulation: every HTTPS server of the simulation has a certificate of it.
+// The certificate authority of the simulation, which issues the TLS certificate of each of its servers.
 
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
@@ -7,74 +7,63 @@ import { join } from "node:path";
 import { generate } from "selfsigned";
 
 export interface CertificateAuthority {
-  /** The authority's own certificate in PEM: what NODE_EXTRA_CA_CERTS and SSL_CERT_FILE must point to. */
+  /** The authority's own key and certificate in PEM, the latter for NODE_EXTRA_CA_CERTS and SSL_CERT_FILE. */
+  key: string;
   certificate: string;
-  /**
-   * Signs a serving certificate for a new key.
-   *
-   * @param options DNS names and IP addresses to serve, and the validity: by default from yesterday on, for a
-   *   year.
-   * @returns key and certificate in PEM, as `https.createServer` takes them.
-   */
-  issue(options: ServingCertificate): Promise<{ key: string; cert: string }>;
+  /** Issues a TLS certificate for a new key, both in PEM. By default it is valid from yesterday, for a year. */
+  issue(options: TlsCertificateOptions): Promise<{ key: string; cert: string }>;
 }
 
-export interface ServingCertificate {
+export interface TlsCertificateOptions {
+  /** DNS names and IP addresses. */
   hosts: string[];
   notBefore?: Date;
   notAfter?: Date;
 }
 
-/** Makes an authority that lives in memory alone. */
-export async function createCertificateAuthority(): Promise<CertificateAuthority> {
-  const { key, certificate } = await generateAuthority();
-  return certificateAuthority(key, certificate);
-}
-
 /**
- * Makes an authority and writes it to a folder, for a child process to open: Node.js reads
- * NODE_EXTRA_CA_CERTS at its start only, so whoever trusts the authority must start after it was made.
+ * Creates an authority and writes it to a directory, for a child process: Node.js reads NODE_EXTRA_CA_CERTS only when it
+ * starts, so a process that trusts the authority has to start after this.
  *
- * @param folder made when it is missing; gets `ca.pem` and, readable by its owner alone, `ca-key.pem`.
+ * @param directory created if it does not exist; receives `ca.pem` and, readable only by its owner, `ca-key.pem`.
  */
-export async function saveCertificateAuthority(folder: string): Promise<void> {
-  const { key, certificate } = await generateAuthority();
-  await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, KEY_FILE), key, { mode: 0o600 });
-  await writeFile(join(folder, CERTIFICATE_FILE), certificate);
+export async function saveCertificateAuthority(directory: string): Promise<void> {
+  const { key, certificate } = await createCertificateAuthority();
+  await mkdir(directory, { recursive: true });
+  await writeFile(join(directory, "ca-key.pem"), key, { mode: 0o600 });
+  await writeFile(join(directory, "ca.pem"), certificate);
 }
 
 /**
  * Opens the authority that `saveCertificateAuthority` wrote.
  *
- * @param folder the folder's path; undefined, as from an environment variable that is not set, is refused.
- * @throws Error when no authority is there, with the commands that make one.
+ * @throws Error if the directory has no authority, with the commands that create one.
  */
-export async function openCertificateAuthority(folder: string | undefined): Promise<CertificateAuthority> {
+export async function openCertificateAuthority(directory: string | undefined): Promise<CertificateAuthority> {
   try {
-    if (!folder) throw new Error("SIMULATOR_DIRECTORY is not set");
-    const key = await readFile(join(folder, KEY_FILE), "utf8");
-    return certificateAuthority(key, await readFile(join(folder, CERTIFICATE_FILE), "utf8"));
+    if (!directory) throw new Error("SIMULATOR_DIRECTORY is not set");
+    const [key, certificate] = await Promise.all(
+      ["ca-key.pem", "ca.pem"].map((file) => readFile(join(directory, file), "utf8")),
+    );
+    return certificateAuthority(key ?? "", certificate ?? "");
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = error instanceof Error ? error.message : error;
     throw new Error(
-      `The simulation has no certificate authority (${reason}). \`npm start\` and \`npm test\` make one; start with them.`,
+      `Failed to open the simulation's certificate authority: ${reason}. \`npm start\` and \`npm test\` create one.`,
       { cause: error },
     );
   }
 }
 
-const CERTIFICATE_FILE = "ca.pem";
-const KEY_FILE = "ca-key.pem";
 const DAY = 24 * 60 * 60 * 1000;
+const ALGORITHM = { keyType: "ec", algorithm: "sha256" } as const;
 
-async function generateAuthority(): Promise<{ key: string; certificate: string }> {
-  // A name of its own for each authority: a certificate of one and the same name but another key would be
-  // reported as a broken signature, where a stranger's authority is reported as unknown.
+/** Creates an authority in memory. */
+export async function createCertificateAuthority(): Promise<CertificateAuthority> {
+  // With one name for all, a certificate of another authority would have an invalid signature, not an unknown issuer.
   const name = `EKS simulation ${randomBytes(4).toString("hex")}`;
   const { private: key, cert: certificate } = await generate([{ name: "commonName", value: name }], {
-    keyType: "ec",
-    algorithm: "sha256",
+    ...ALGORITHM,
     notBeforeDate: new Date(Date.now() - 2 * DAY),
     notAfterDate: new Date(Date.now() + 365 * DAY),
     extensions: [
@@ -82,16 +71,19 @@ async function generateAuthority(): Promise<{ key: string; certificate: string }
       { name: "keyUsage", keyCertSign: true, cRLSign: true, critical: true },
     ],
   });
-  return { key, certificate };
+  return certificateAuthority(key, certificate);
 }
 
 function certificateAuthority(key: string, certificate: string): CertificateAuthority {
   return {
+    key,
     certificate,
     async issue({ hosts, notBefore, notAfter = new Date(Date.now() + 364 * DAY) }) {
-      const serving = await generate([{ name: "commonName", value: "EKS simulation" }], {
-        keyType: "ec",
-        algorithm: "sha256",
+      const altNames = hosts.map((host) =>
+        isIP(host) ? { type: 7 as const, ip: host } : { type: 2 as const, value: host },
+      );
+      const issued = await generate([{ name: "commonName", value: "EKS simulation" }], {
+        ...ALGORITHM,
         ca: { key, cert: certificate },
         notBeforeDate: notBefore ?? new Date(Math.min(Date.now(), notAfter.getTime()) - DAY),
         notAfterDate: notAfter,
@@ -99,13 +91,10 @@ function certificateAuthority(key: string, certificate: string): CertificateAuth
           { name: "basicConstraints", cA: false, critical: true },
           { name: "keyUsage", digitalSignature: true, critical: true },
           { name: "extKeyUsage", serverAuth: true },
-          {
-            name: "subjectAltName",
-            altNames: hosts.map((host) => (isIP(host) ? { type: 7, ip: host } : { type: 2, value: host })),
-          },
+          { name: "subjectAltName", altNames },
         ],
       });
-      return { key: serving.private, cert: serving.cert };
+      return { key: issued.private, cert: issued.cert };
     },
   };
 }

@@ -1,11 +1,11 @@
-// What an emulator of the simulation offers to the two adapters: the resources that it keeps and the calls that it answers.
+// What an emulator offers to the SDK and to the engine: the resources that it keeps and the functions that it answers.
 
 export interface Emulator {
   /** By Pulumi's type, such as `aws:iam/role:Role`. */
   resources: Record<string, ResourceKind>;
   /** By Pulumi's token, such as `aws:eks/getCluster:getCluster`. */
   calls: Record<string, Call>;
-  /** What exists of the resources now, one name each. */
+  /** Returns a name for each resource that exists now. */
   existing(): string[];
 }
 
@@ -15,20 +15,16 @@ export interface Call {
 }
 
 export interface ResourceKind {
-  /** The inputs whose change makes another resource instead of changing this one, as paths. */
+  /** The paths of the inputs that cannot be changed in place. */
   replaceOn: string[];
-  /**
-   * What the provider makes of the program's inputs before it compares them, such as a name where there is none.
-   *
-   * @param before the inputs of the resource that is there already.
-   */
-  check?(name: string, inputs: object, before: object): object;
-  /** @throws Error in the words of the provider; Unready when the resource exists but is not what it should be. */
+  /** @throws Error in the words of the provider; Unready if the resource exists but failed. */
   create(name: string, inputs: object): Promise<Resource>;
   update(id: string, inputs: object): Promise<object>;
-  /** @returns the inputs as the emulator has them now, or undefined when the resource is gone. */
+  /** Returns the inputs as the emulator has them now; undefined if the resource does not exist. */
   read(id: string): object | undefined;
   delete(id: string): void;
+  /** Returns whether the resource has failed, so that it has to be replaced. */
+  isUnready?(id: string): boolean;
 }
 
 export interface Resource {
@@ -36,7 +32,7 @@ export interface Resource {
   outputs: object;
 }
 
-/** A resource that was made and then failed, such as a Job: the engine keeps it, and the update fails. */
+/** A resource that was created and then failed, such as a Job: the engine keeps it, and the update fails. */
 export class Unready extends Error {
   constructor(
     readonly resource: Resource,
@@ -46,7 +42,34 @@ export class Unready extends Error {
   }
 }
 
-/** The suffix by which Pulumi tells the generations of a resource apart. */
+/**
+ * Returns a kind of resource that is only stored.
+ *
+ * @param identify returns the ID of a new resource, or throws in the words of the provider.
+ */
+export function storedKind<Inputs extends object>(
+  store: Map<string, Inputs>,
+  replaceOn: string[],
+  identify: (inputs: Inputs) => string,
+  outputs: (id: string, inputs: Inputs) => object = (_id, inputs) => inputs,
+): ResourceKind {
+  const put = (id: string, inputs: Inputs) => {
+    store.set(id, inputs);
+    return outputs(id, inputs);
+  };
+  return {
+    replaceOn,
+    async create(_name, inputs: Inputs) {
+      const id = identify(inputs);
+      return { id, outputs: put(id, inputs) };
+    },
+    update: async (id, inputs: Inputs) => put(id, inputs),
+    read: (id) => store.get(id),
+    delete: (id) => void store.delete(id),
+  };
+}
+
+/** Returns eight random characters, as Pulumi appends to the name of a resource. */
 export function randomSuffix(): string {
   return Math.random().toString(16).slice(2, 10).padEnd(8, "0");
 }

@@ -1,13 +1,11 @@
-// The OIDC issuer of an EKS cluster: discovery document and keys over HTTPS, and the id tokens of its pods.
+// The emulated OIDC issuer of an EKS cluster: discovery document and keys over HTTPS, and the ID tokens of its pods.
 
 import { randomBytes, randomUUID, X509Certificate } from "node:crypto";
-import { once } from "node:events";
-import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, SignJWT } from "jose";
-import type { CertificateAuthority, ServingCertificate } from "./certificates";
+import type { CertificateAuthority, TlsCertificateOptions } from "./certificates";
+import { startServer } from "./server";
 
-/** The pod that a token is for; a token that is bound to no pod names neither pod nor node. */
+/** The pod that an ID token is for. */
 export interface PodIdentity {
   namespace: string;
   serviceAccount: string;
@@ -16,68 +14,56 @@ export interface PodIdentity {
 }
 
 export interface TokenOptions {
-  /** `sts.amazonaws.com` by default, as in the token that the EKS pod identity webhook mounts. */
+  /** By default `sts.amazonaws.com`, as in the token that the EKS webhook mounts. */
   audience?: string[];
-  /** Seconds, 86400 by default as the webhook asks for; negative for a token that has expired. */
+  /** Seconds, by default 86400 as the webhook requests; negative for a token that has expired. */
   expiresIn?: number;
-  /** Signs with a key that is not the cluster's, under the name of the one that is. */
+  /** Signs with another key, under the ID of the cluster's. */
   forged?: boolean;
 }
 
 export interface ClusterIssuer {
-  /** `https://127.0.0.1:PORT/id/<32 upper-case hexadecimal digits>`, as the issuers of EKS look. */
+  /** `https://127.0.0.1:PORT/id/<32 uppercase hexadecimal digits>`, in the form of EKS. */
   url: string;
-  /** The SHA-256 of the serving certificate now in use, in lower-case hexadecimal digits. */
+  /** Returns the SHA-256 of the TLS certificate in use, in lowercase hex. */
   thumbprint(): string;
-  /** An id token of the shape that the Kubernetes API server gives a pod. */
+  /** Returns an ID token as the Kubernetes API server issues it. */
   token(pod: PodIdentity, options?: TokenOptions): Promise<string>;
-  /**
-   * Puts a new key and certificate on the running server.
-   *
-   * @param options what is odd about the certificate: other hosts, another validity, another authority.
-   */
+  /** Replaces the TLS certificate of the running server. */
   rotateCertificate(
-    options?: Partial<ServingCertificate> & { authority?: CertificateAuthority },
+    options?: Partial<TlsCertificateOptions> & { authority?: CertificateAuthority },
   ): Promise<void>;
   close(): Promise<void>;
 }
 
-/**
- * Starts the issuer of one cluster on a free port of the loopback address. Two of them are two clusters.
- *
- * @param authority signs the serving certificate.
- */
+const HOSTS = ["127.0.0.1", "localhost"];
+
+/** Starts the issuer of one cluster on a free port of the loopback address. */
 export async function startIssuer(authority: CertificateAuthority): Promise<ClusterIssuer> {
-  const [signingKey, serving] = await Promise.all([generateSigningKey(), authority.issue({ hosts: HOSTS })]);
-  let { cert } = serving;
+  const [signingKey, tls] = await Promise.all([generateSigningKey(), authority.issue({ hosts: HOSTS })]);
+  let { cert } = tls;
+  let otherKey: ReturnType<typeof generateSigningKey> | undefined;
 
-  const path = `/id/${randomBytes(16).toString("hex").toUpperCase()}`;
   const documents = new Map<string | undefined, object>();
-  const server = createServer(serving, (request, response) => {
-    const document = documents.get(request.url);
-    response.writeHead(document ? 200 : 404, { "Content-Type": "application/json" });
-    response.end(JSON.stringify(document ?? { message: "Not Found" }));
+  const { server, origin, close } = await startServer(tls, ({ url }) => {
+    const body = documents.get(url);
+    return body ? { status: 200, body } : { status: 404, body: { message: "Not Found" } };
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-
-  const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}${path}`;
+  const path = `/id/${randomBytes(16).toString("hex").toUpperCase()}`;
+  const url = `${origin}${path}`;
+  documents.set(`${path}/keys`, { keys: [signingKey.jwk] });
   documents.set(`${path}/.well-known/openid-configuration`, {
     issuer: url,
     jwks_uri: `${url}/keys`,
-    authorization_endpoint: "urn:kubernetes:programmatic_authorization",
-    response_types_supported: ["id_token"],
-    subject_types_supported: ["public"],
-    claims_supported: ["sub", "iss"],
-    id_token_signing_alg_values_supported: ["RS256"],
   });
-  documents.set(`${path}/keys`, { keys: [signingKey.jwk] });
 
   return {
     url,
+    close,
     thumbprint: () => new X509Certificate(cert).fingerprint256.replaceAll(":", "").toLowerCase(),
     async token(pod, { audience = ["sts.amazonaws.com"], expiresIn = 86400, forged = false } = {}) {
-      const { privateKey } = forged ? await generateSigningKey() : signingKey;
+      if (forged) otherKey ??= generateSigningKey();
+      const { privateKey } = (forged && (await otherKey)) || signingKey;
       const now = Math.floor(Date.now() / 1000);
       const issuedAt = Math.min(now, now + expiresIn);
       return new SignJWT(kubernetesClaims(pod))
@@ -94,37 +80,28 @@ export async function startIssuer(authority: CertificateAuthority): Promise<Clus
     async rotateCertificate({ authority: signer = authority, hosts = HOSTS, ...validity } = {}) {
       const next = await signer.issue({ hosts, ...validity });
       server.setSecureContext(next);
-      // A connection that is kept alive would go on under the old certificate.
+      // A connection that is kept alive would continue with the previous certificate.
       server.closeAllConnections();
       cert = next.cert;
-    },
-    async close() {
-      server.close();
-      server.closeAllConnections();
-      await once(server, "close");
     },
   };
 }
 
-const HOSTS = ["127.0.0.1", "localhost"];
-
 async function generateSigningKey() {
   const { privateKey, publicKey } = await generateKeyPair("RS256");
   const jwk = await exportJWK(publicKey);
-  const kid = await calculateJwkThumbprint(jwk);
-  return { privateKey, jwk: { ...jwk, kid, use: "sig", alg: "RS256" } };
+  return { privateKey, jwk: { ...jwk, kid: await calculateJwkThumbprint(jwk), use: "sig", alg: "RS256" } };
 }
 
-// The private claims of kubernetes/kubernetes, pkg/serviceaccount/claims.go. Every token gets new
-// identifiers, where a cluster's objects keep theirs.
+// The private claims of kubernetes/kubernetes, pkg/serviceaccount/claims.go. In a cluster, an object keeps its UID.
 function kubernetesClaims({ namespace, serviceAccount, pod, node }: PodIdentity) {
   const reference = (name: string) => ({ name, uid: randomUUID() });
   return {
     "kubernetes.io": {
       namespace,
       serviceaccount: reference(serviceAccount),
-      ...(pod !== undefined && { pod: reference(pod) }),
-      ...(node !== undefined && { node: reference(node) }),
+      ...(pod && { pod: reference(pod) }),
+      ...(node && { node: reference(node) }),
     },
   };
 }

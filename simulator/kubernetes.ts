@@ -1,251 +1,197 @@
-// Kubernetes of the simulation: its objects, the EKS pod identity webhook, admission, and the Job's one pod.
+// The emulated Kubernetes cluster: its objects, the EKS webhook, admission, and the pods of its Jobs.
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
-import { type Emulator, type Resource, randomSuffix, Unready } from "./emulator";
-import type { ClusterIssuer } from "./issuer";
-import { type PodSpec, runPod } from "./pod";
+import { type Emulator, type Resource, randomSuffix, storedKind, Unready } from "./emulator";
+import type { ClusterIssuer, PodIdentity } from "./issuer";
+import { type PodOptions, type PodSpec, runPod } from "./pod";
 import { violations } from "./podSecurity";
 
 type Job = types.output.batch.v1.Job;
 type ServiceAccount = types.output.core.v1.ServiceAccount;
 type ConfigMap = types.output.core.v1.ConfigMap;
-type Namespace = types.output.core.v1.Namespace;
 
 interface KubernetesObject {
-  metadata?: { name?: string; namespace?: string; annotations?: Record<string, string> };
+  metadata?: {
+    name?: string;
+    generateName?: string;
+    namespace?: string;
+    annotations?: Record<string, string>;
+  };
 }
 
-export interface KubernetesOptions {
-  /** Signs the tokens of the pods. */
+export interface KubernetesOptions
+  extends Pick<PodOptions, "pulumiCloudUrl" | "certificateAuthorityFile" | "directory"> {
+  /** Signs the ID tokens of the pods. */
   issuer: ClusterIssuer;
   region: string;
+  /** The namespaces that exist already, and `NAMESPACE/NAME` of the service accounts. */
   namespaces: string[];
-  pulumiCloudUrl: string;
-  certificateAuthorityFile: string;
-  /** Runs in place of every container's own arguments, which belong to an image that is not here. */
+  serviceAccounts: string[];
+  /** Runs instead of the command of every container, which belongs to its image. */
   command?: string[] | undefined;
-  /** Hears each line of a pod's log as it comes. */
-  onLog(line: string): void;
+  /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
+  onLog(line: string, account: string): void;
 }
 
 export interface Kubernetes extends Emulator {
-  /** The last pod that ran, as the webhook left it. */
-  lastPod(): Pod | undefined;
+  /** Returns the last pod of a service account, or one that could run as it. */
+  podOf(namespace: string, serviceAccount: string): PodIdentity;
+  /** Returns the data of a ConfigMap. */
+  configMap(namespace: string, name: string): Record<string, string>;
 }
 
-export interface Pod {
-  name: string;
-  namespace: string;
-  serviceAccount: string;
-  node: string;
-  spec: PodSpec;
-}
-
-/** What the provider waits for once an object is there. */
-interface Waits<Kind> {
-  created?(object: Kind, resource: Resource): Promise<void>;
-  updated?(object: Kind, resource: Resource): Promise<void>;
-}
-
-const WEBHOOK_FOLDER = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
-
-/** Starts a cluster with the given namespaces and nothing in them. */
+/** Returns a cluster with the given objects. Each namespace has the service account `default`. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
-  const namespaces = new Set(options.namespaces);
-  const serviceAccounts = new Map<string, ServiceAccount>();
-  const configMaps = new Map<string, ConfigMap>();
-  const jobs = new Map<string, Job>();
+  const namespaces = new Map<string, KubernetesObject>(options.namespaces.map((name) => [name, {}]));
+  const serviceAccounts = new Map<string, KubernetesObject>();
+  const configMaps = new Map<string, KubernetesObject>();
+  const jobs = new Map<string, KubernetesObject>();
   const failedJobs = new Set<string>();
-  let lastPod: Pod | undefined;
+  const pods = new Map<string, PodIdentity>();
+  for (const id of [...options.serviceAccounts, ...options.namespaces.map((name) => `${name}/default`)]) {
+    const [namespace = "", name = ""] = id.split("/");
+    serviceAccounts.set(id, { metadata: { namespace, name } });
+  }
+  const stores = [namespaces, serviceAccounts, configMaps, jobs];
+  const existedBefore = new Set(stores.flatMap((store) => [...store.keys()]));
 
-  const node = `ip-10-0-1-23.${options.region}.compute.internal`;
-
-  /** What all objects of a namespace have in common. */
-  function objects<Kind extends KubernetesObject>(
-    kind: string,
-    store: Map<string, Kind>,
-    replaceOn: string[],
-    { created, updated }: Waits<Kind> = {},
-  ) {
-    return {
-      replaceOn: ["metadata.name", "metadata.namespace", ...replaceOn],
-      check: named,
-      async create(name: string, program: Kind) {
-        const inputs = named(name, program);
-        const { name: objectName, namespace = "default" } = inputs.metadata ?? {};
-        const id = `${namespace}/${objectName}`;
+  const objects = (kind: string, store: Map<string, KubernetesObject>, replaceOn: string[] = []) =>
+    storedKind(
+      store,
+      ["metadata.name", "metadata.namespace", ...replaceOn],
+      ({ metadata = {} }) => {
+        const { namespace = "default", generateName, name } = metadata;
+        const id = `${namespace}/${name ?? `${generateName}${randomSuffix().slice(0, 5)}`}`;
         if (!namespaces.has(namespace)) throw new Error(`namespaces "${namespace}" not found`);
-        if (store.has(id)) throw new Error(`resource ${id} was not successfully created: it already exists`);
+        if (!store.has(id)) return id;
+        throw new Error(`resource ${id} was not successfully created: it already exists`);
+      },
+      (id, inputs) => outputsOf(kind, id, inputs),
+    );
 
-        store.set(id, inputs);
-        const resource = { id, outputs: outputsOf(kind, id, inputs) };
-        await created?.(inputs, resource);
-        return resource;
-      },
-      async update(id: string, inputs: Kind) {
-        store.set(id, inputs);
-        const resource = { id, outputs: outputsOf(kind, id, inputs) };
-        await updated?.(inputs, resource);
-        return resource.outputs;
-      },
-      read: (id: string) => store.get(id),
-      delete: (id: string) => void store.delete(id),
-    };
+  function configMap(namespace: string, name: string): Record<string, string> {
+    const found = configMaps.get(`${namespace}/${name}`) as ConfigMap | undefined;
+    if (!found) throw new Error(`configmap "${name}" not found`);
+    return found.data;
   }
 
-  // The webhook mutates a pod once, when it is created: aws/amazon-eks-pod-identity-webhook, pkg/handler/handler.go.
-  function mutate(spec: PodSpec, serviceAccount: ServiceAccount): PodSpec {
-    const annotations = serviceAccount.metadata?.annotations ?? {};
-    const roleArn = annotations["eks.amazonaws.com/role-arn"];
-    if (!roleArn) return structuredClone(spec);
-
-    const audience = annotations["eks.amazonaws.com/audience"] ?? "sts.amazonaws.com";
-    const serviceAccountToken = { audience, expirationSeconds: 86400, path: "token" };
-    const variables = [
-      { name: "AWS_REGION", value: options.region },
-      { name: "AWS_ROLE_ARN", value: roleArn },
-      { name: "AWS_WEB_IDENTITY_TOKEN_FILE", value: `${WEBHOOK_FOLDER}/token` },
-    ];
-    const mutated = structuredClone(spec);
-    mutated.volumes = [
-      ...(mutated.volumes ?? []),
-      {
-        name: "aws-iam-token",
-        projected: { sources: [{ serviceAccountToken }] },
-      } as PodSpec["volumes"][number],
-    ];
-    for (const container of mutated.containers) {
-      container.env = [...(container.env ?? []), ...variables] as typeof container.env;
-      container.volumeMounts = [
-        ...(container.volumeMounts ?? []),
-        {
-          name: "aws-iam-token",
-          mountPath: WEBHOOK_FOLDER,
-          readOnly: true,
-        } as (typeof container.volumeMounts)[number],
-      ];
-    }
-    return mutated;
+  function podOf(namespace: string, serviceAccount: string): PodIdentity {
+    const node = `ip-10-0-1-23.${options.region}.compute.internal`;
+    const pod = `${serviceAccount}-${randomSuffix().slice(0, 5)}`;
+    return pods.get(`${namespace}/${serviceAccount}`) ?? { namespace, serviceAccount, pod, node };
   }
 
-  // The Kubernetes provider waits for a Job, and says of a pod that failed what its termination message says:
+  // The Kubernetes provider waits for a Job, and reports the termination message of a failed pod:
   // pulumi/pulumi-kubernetes, provider/pkg/await/checker/pod/check.go.
-  async function runJob(job: Job, resource: Resource): Promise<void> {
+  async function runJob({ spec: { template, activeDeadlineSeconds = 3600 } }: Job, resource: Resource) {
+    failedJobs.delete(resource.id);
     const [namespace = "", jobName] = resource.id.split("/");
-    const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
-    const spec = job.spec.template.spec;
     const fail = (reason: string) => {
       failedJobs.add(resource.id);
       throw new Unready(resource, [
         `resource ${resource.id} was successfully created, but the Kubernetes API server reported that it failed to fully initialize or become live: ${reason}`,
       ]);
     };
+    const { spec } = template;
+    const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
+    const account = `${namespace}/${spec.serviceAccountName ?? "default"}`;
+    const serviceAccount = serviceAccounts.get(account);
+    if (!serviceAccount) return fail(`error looking up service account ${account}: not found`);
+    const violated = violations(spec).join(", ");
+    if (violated)
+      return fail(`pods "${name}" is forbidden: violates PodSecurity "restricted:latest": ${violated}`);
 
-    const accountName = spec.serviceAccountName ?? "default";
-    const serviceAccount = serviceAccounts.get(`${namespace}/${accountName}`);
-    if (!serviceAccount)
-      return fail(`error looking up service account ${namespace}/${accountName}: not found`);
-    const forbidden = violations(spec);
-    if (forbidden.length > 0) {
-      return fail(
-        `pods "${name}" is forbidden: violates PodSecurity "restricted:latest": ${forbidden.join(", ")}`,
-      );
-    }
-
-    const mutated = mutate(spec, serviceAccount);
+    const mutated = mutate(spec, serviceAccount as ServiceAccount, options.region);
     if (options.command) for (const container of mutated.containers) container.args = options.command;
-    lastPod = { name, namespace, serviceAccount: accountName, node, spec: mutated };
+    const pod = { ...podOf(namespace, spec.serviceAccountName), pod: name };
+    pods.set(account, pod);
     const { exitCode, log } = await runPod({
       ...options,
       spec: mutated,
-      deadlineSeconds: job.spec.activeDeadlineSeconds ?? 3600,
-      idToken: (audience) =>
-        options.issuer.token(
-          { namespace, serviceAccount: accountName, pod: name, node },
-          { audience: [audience] },
-        ),
-      configMap(configMap) {
-        const data = configMaps.get(`${namespace}/${configMap}`)?.data;
-        if (!data) throw new Error(`configmap "${configMap}" not found`);
-        return data;
-      },
+      deadlineSeconds: activeDeadlineSeconds,
+      idToken: (audience) => options.issuer.token(pod, { audience: [audience] }),
+      configMap: (configMapName) => configMap(namespace, configMapName),
+      onLog: (line) => options.onLog(line, account),
     });
     if (exitCode === 0) return;
-
     const container = spec.containers[0];
-    const fallsBack = container?.terminationMessagePolicy === "FallbackToLogsOnError";
     const message = log.slice(-80).join("\n").slice(-2048);
+    const isReported = container?.terminationMessagePolicy === "FallbackToLogsOnError" && message;
     return fail(
-      fallsBack && message
+      isReported
         ? `[Pod ${name}]: [Error] ${message}`
         : `container "${container?.name}" completed with exit code ${exitCode}`,
     );
   }
 
-  // A Job that has failed stays failed, and who waits for it later is not told why.
-  async function waitForJob(_job: Job, resource: Resource): Promise<void> {
-    if (!failedJobs.has(resource.id)) return;
-    throw new Unready(resource, [
-      `the Kubernetes API server reported that "${resource.id}" failed to fully initialize or become live: Job has failed`,
-    ]);
-  }
-
+  const jobKind = objects("Job", jobs, ["spec.template"]);
   return {
-    resources: {
-      "kubernetes:core/v1:Namespace": {
-        replaceOn: ["metadata.name"],
-        async create(name, inputs: Namespace) {
-          const id = inputs.metadata?.name ?? `${name}-${randomSuffix()}`;
-          if (namespaces.has(id)) throw new Error(`namespaces "${id}" already exists`);
-          namespaces.add(id);
-          return { id, outputs: outputsOf("Namespace", id, inputs) };
-        },
-        update: async (id, inputs: Namespace) => outputsOf("Namespace", id, inputs),
-        read: (id) => (namespaces.has(id) ? { metadata: { name: id } } : undefined),
-        delete: (id) => void namespaces.delete(id),
-      },
-      "kubernetes:core/v1:ServiceAccount": objects("ServiceAccount", serviceAccounts, []),
-      "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps, ["data"]),
-      "kubernetes:batch/v1:Job": objects("Job", jobs, ["spec.template"], {
-        created: runJob,
-        updated: waitForJob,
-      }),
-    },
+    podOf,
+    configMap,
     calls: {},
-    existing: () => [
-      ...[...namespaces].filter((name) => !options.namespaces.includes(name)),
-      ...serviceAccounts.keys(),
-      ...configMaps.keys(),
-      ...jobs.keys(),
-    ],
-    lastPod: () => lastPod,
-  };
-}
-
-// A generated name stays as long as the object does: pulumi/pulumi-kubernetes, provider/pkg/metadata/naming.go.
-function named<Kind extends KubernetesObject>(
-  name: string,
-  inputs: Kind,
-  before: KubernetesObject = {},
-): Kind {
-  const { metadata } = inputs;
-  if (metadata?.name !== undefined) return inputs;
-  const generated = before.metadata?.annotations?.[AUTONAMED] && before.metadata.name;
-  return {
-    ...inputs,
-    metadata: {
-      ...metadata,
-      name: generated ?? `${name}-${randomSuffix()}`,
-      annotations: { ...metadata?.annotations, [AUTONAMED]: "true" },
+    existing: () => stores.flatMap((store) => [...store.keys()]).filter((id) => !existedBefore.has(id)),
+    resources: {
+      "kubernetes:core/v1:Namespace": storedKind(
+        namespaces,
+        ["metadata.name"],
+        ({ metadata: { name = "" } = {} }) => {
+          if (namespaces.has(name)) throw new Error(`namespaces "${name}" already exists`);
+          return name;
+        },
+        (id, inputs) => outputsOf("Namespace", id, inputs),
+      ),
+      "kubernetes:core/v1:ServiceAccount": objects("ServiceAccount", serviceAccounts),
+      "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps),
+      "kubernetes:batch/v1:Job": {
+        ...jobKind,
+        async create(name, inputs) {
+          const resource = await jobKind.create(name, inputs);
+          await runJob(inputs as Job, resource);
+          return resource;
+        },
+        async update(id, inputs) {
+          const outputs = await jobKind.update(id, inputs);
+          // A Job that has failed stays failed, and its reason is not reported again.
+          if (!failedJobs.has(id)) return outputs;
+          throw new Unready({ id, outputs }, [
+            `the Kubernetes API server reported that "${id}" failed to fully initialize or become live: Job has failed`,
+          ]);
+        },
+        // pulumi/pulumi-kubernetes, provider/pkg/provider/provider.go.
+        isUnready: (id) =>
+          failedJobs.has(id) && jobs.get(id)?.metadata?.annotations?.["pulumi.com/replaceUnready"] === "true",
+      },
     },
   };
 }
 
-const AUTONAMED = "pulumi.com/autonamed";
+// The webhook changes a pod once, when it is created: aws/amazon-eks-pod-identity-webhook, pkg/handler/handler.go.
+function mutate(spec: PodSpec, { metadata }: ServiceAccount, region: string): PodSpec {
+  const roleArn = metadata?.annotations?.["eks.amazonaws.com/role-arn"];
+  if (!roleArn) return structuredClone(spec);
+  const directory = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
+  const env = [
+    { name: "AWS_REGION", value: region },
+    { name: "AWS_ROLE_ARN", value: roleArn },
+    { name: "AWS_WEB_IDENTITY_TOKEN_FILE", value: `${directory}/token` },
+  ];
+  const serviceAccountToken = { audience: "sts.amazonaws.com", expirationSeconds: 86400, path: "token" };
+  const volume = { name: "aws-iam-token", projected: { sources: [{ serviceAccountToken }] } };
+  const mount = { name: volume.name, mountPath: directory, readOnly: true };
+  const containers = spec.containers.map((container) => ({
+    ...container,
+    env: [...(container.env ?? []), ...env],
+    volumeMounts: [...(container.volumeMounts ?? []), mount],
+  }));
+  return structuredClone({ ...spec, containers, volumes: [...(spec.volumes ?? []), volume] }) as PodSpec;
+}
 
 function outputsOf(kind: string, id: string, inputs: KubernetesObject): object {
   const [name, namespace] = id.split("/").reverse();
-  const metadata = { ...inputs.metadata, name, ...(namespace && { namespace }), uid: randomUUID() };
-  return { kind, ...inputs, metadata };
+  return {
+    kind,
+    ...inputs,
+    metadata: { ...inputs.metadata, name, ...(namespace && { namespace }), uid: randomUUID() },
+  };
 }

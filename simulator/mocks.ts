@@ -1,8 +1,8 @@
-// Presents the simulation to Pulumi's SDK: the program runs as it is, and its resources are made in the simulation.
+// Presents the simulation to Pulumi's SDK: the program runs unchanged, and its resources exist only in the emulators.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
-import type { Simulation } from "./simulation";
+import type { Emulator } from "./emulator";
 
 export interface Registration {
   type: string;
@@ -10,7 +10,7 @@ export interface Registration {
   id: string;
   inputs: Record<string, unknown>;
   outputs: object;
-  /** The URN and the id of an explicit provider. */
+  /** The URN and the ID of an explicit provider. */
   provider: string;
 }
 
@@ -18,56 +18,67 @@ export interface StackOptions {
   project: string;
   stack: string;
   organization: string;
-  /** The settings, as the engine hands them to a program: a text for each `project:key`. */
+  /** The configuration, as the engine passes it: a string for each `project:key`. */
   config: Record<string, string>;
+  /** The module that exports the program; the stack's when left out. */
+  program?: string;
   onRegistered?(registration: Registration): void;
 }
 
 /**
- * Runs the program as an update of an empty stack.
+ * Runs the program as the first update of a stack.
  *
- * @returns the stack's outputs, and what it registered, in the order in which the simulation made it.
- * @throws Error with the message that the engine would print, when the program or a resource failed.
+ * @returns the stack's outputs, and what it registered, in the order in which it was created.
+ * @throws Error with the message that the engine would print, if the program or a resource failed.
  */
 export async function runProgram(
-  simulation: Simulation,
-  { project, stack, organization, config, onRegistered = () => {} }: StackOptions,
+  simulation: Pick<Emulator, "resources" | "calls">,
+  { project, stack, organization, config, program = "../index", onRegistered = () => {} }: StackOptions,
 ): Promise<{ outputs: Record<string, unknown>; registered: Registration[] }> {
   const registered: Registration[] = [];
-  let failure: Error | undefined;
+  const pending = new Set<Promise<unknown>>();
+  // One failure comes back as many: every resource that depends on it fails too.
+  let failure: unknown;
+  const keepFirst = (error: unknown) => {
+    failure ??= error;
+  };
 
-  const underWay = new Set<Promise<unknown>>();
-
-  const register = async ({ type, name, inputs, provider }: pulumi.runtime.MockResourceArgs) => {
-    try {
-      const kind = simulation.resources[type];
-      const { id, outputs } = kind ? await kind.create(name, inputs) : { id: `${name}-id`, outputs: inputs };
-      if (type !== "pulumi:pulumi:Stack") {
-        const registration = { type, name, id, inputs, outputs, provider: provider ?? "" };
-        registered.push(registration);
-        onRegistered(registration);
-      }
-      return { id, state: outputs };
-    } catch (error) {
-      // One failure comes back as many: every resource that waits for this one fails too.
-      failure ??= error as Error;
-      throw error;
+  const create = async ({
+    type,
+    name,
+    inputs,
+    provider = "",
+    id: existing,
+  }: pulumi.runtime.MockResourceArgs) => {
+    const kind = simulation.resources[type];
+    if (existing) {
+      const state = kind?.read(existing);
+      if (state) return { id: existing, state };
+      throw new Error(`resource '${existing}' does not exist`);
     }
+    const { id, outputs } = kind ? await kind.create(name, inputs) : { id: `${name}-id`, outputs: inputs };
+    if (type !== "pulumi:pulumi:Stack") {
+      const registration = { type, name, id, inputs, outputs, provider };
+      registered.push(registration);
+      onRegistered(registration);
+    }
+    return { id, state: outputs };
   };
 
   const mocks: pulumi.runtime.Mocks = {
     newResource(args) {
-      const made = register(args);
-      underWay.add(made);
-      return made;
+      const created = create(args);
+      created.catch(keepFirst);
+      pending.add(created);
+      return created;
     },
     call({ token, inputs }) {
       const call = simulation.calls[token];
-      if (!call) throw new Error(`the simulation does not answer ${token}`);
+      if (!call) throw new Error(`${token} is not emulated`);
       try {
         return call.answer(inputs);
       } catch (error) {
-        // Of a call that failed the SDK shows the `details`, as gRPC has them.
+        // The SDK shows the `details` of a failed call, as gRPC has them.
         throw error instanceof Error ? Object.assign(error, { details: error.message }) : error;
       }
     },
@@ -75,29 +86,26 @@ export async function runProgram(
   await pulumi.runtime.setMocks(mocks, project, stack, false, organization);
   pulumi.runtime.setAllConfig(config);
 
-  const quiet = (error: unknown) => {
-    failure ??= error as Error;
-  };
-  process.on("unhandledRejection", quiet);
+  process.on("unhandledRejection", keepFirst);
+  let outputs: Record<string, unknown> = {};
   try {
-    const program: () => Promise<Record<string, unknown>> = require("../index");
-    let outputs: Record<string, unknown> = {};
+    const main: () => Promise<Record<string, unknown>> = require(program);
     await pulumi.runtime.runInPulumiStack(async () => {
-      const declared = await program();
+      const declared = await main();
       pulumi.output(declared).apply((values) => {
         outputs = values;
       });
       return declared;
     });
     await pulumi.runtime.disconnect();
-    if (failure) throw failure;
-    return { outputs, registered };
   } catch (error) {
-    throw failure ?? error;
+    keepFirst(error);
   } finally {
-    // The simulation is still needed by what began beside a failure, and Node.js tells of a rejection a turn later.
-    await Promise.allSettled(underWay);
+    // What began beside a failure still uses the simulation, and Node.js reports a rejection a turn later.
+    await Promise.allSettled(pending);
     await sleep(20);
-    process.off("unhandledRejection", quiet);
+    process.off("unhandledRejection", keepFirst);
   }
+  if (failure !== undefined) throw failure;
+  return { outputs, registered };
 }

@@ -1,6 +1,7 @@
-// A pod of the simulation: a folder stands for its file system, and a process of this machine for its container.
+// A pod of the simulation: a directory replaces its file system, and a process of this machine its container.
 
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
@@ -17,74 +18,65 @@ export interface PodRun {
 
 export interface PodOptions {
   spec: PodSpec;
-  /** After these seconds it is killed. */
   deadlineSeconds: number;
-  /** Gives the pod an id token for an audience. */
+  /** Returns an ID token of the pod for an audience. */
   idToken(audience: string): Promise<string>;
-  /** Gives the data of a ConfigMap of the pod's namespace. */
+  /** Returns the data of a ConfigMap of the pod's namespace. */
   configMap(name: string): Record<string, string>;
-  /** What the pod's network leads to when it calls the URL in PULUMI_BACKEND_URL. */
+  /** Replaces the URL in PULUMI_BACKEND_URL. */
   pulumiCloudUrl: string;
-  /** The file with the one certificate authority that the image trusts. */
+  /** The file with the only certificate authority that the pod trusts. */
   certificateAuthorityFile: string;
+  /** Where the pod's directory is created: by default the temporary directory. */
+  directory?: string | undefined;
   onLog(line: string): void;
 }
 
 /**
  * Runs the first container of a pod.
  *
- * Only what the spec mounts is there, with the modes of the spec as the pod's user meets them. Mount paths in
- * environment, command and arguments are mapped to the folder. Not emulated: the image, whose programs are this
- * machine's; user and group ids; limits; the read-only root file system.
+ * Only what the spec mounts exists, with the rights that the pod's user has. Mount paths in the environment and the command
+ * are mapped to the directory. Not emulated: the image, user and group IDs, limits, and the read-only root file system.
  *
- * @returns the exit code and the log of the container; 128 with the kubelet's message when it could not start.
+ * @returns the exit code and the log; 128 with the reason if the container could not start.
  */
 export async function runPod(options: PodOptions): Promise<PodRun> {
-  const { spec } = options;
-  const container = spec.containers[0];
+  const container = options.spec.containers[0];
   if (!container) throw new Error("the pod has no container");
-
-  const root = await mkdtemp(join(tmpdir(), "pod-"));
+  const root = await mkdtemp(join(options.directory ?? tmpdir(), "pod-"));
   try {
     const mounts = (container.volumeMounts ?? []).toSorted((a, b) => a.mountPath.length - b.mountPath.length);
     for (const { name, mountPath, subPath } of mounts) {
-      const files = await volumeFiles(options, name);
       const target = join(root, mountPath);
-      if (subPath === undefined) {
-        await mkdir(target, { recursive: true });
-        for (const file of files) await writeAs(join(target, file.path), file);
-      } else {
-        const file = files.find(({ path }) => path === subPath);
-        if (file) await writeAs(target, file);
+      if (!subPath) await mkdir(target, { recursive: true });
+      for (const file of await volumeFiles(options, name)) {
+        if (!subPath) await write(join(target, file.path), file);
+        else if (file.path === subPath) await write(target, file);
       }
     }
 
     const inRoot = (value: string) => {
-      const mounted = mounts.some(
-        ({ mountPath }) => value === mountPath || value.startsWith(`${mountPath}/`),
-      );
-      return mounted ? join(root, value) : value;
+      const isMounted = mounts.some(({ mountPath }) => `${value}/`.startsWith(`${mountPath}/`));
+      return isMounted ? join(root, value) : value;
     };
     const environment: Record<string, string> = {};
+    for (const { configMapRef } of container.envFrom ?? []) {
+      if (configMapRef) Object.assign(environment, options.configMap(configMapRef.name));
+    }
     for (const { name, value = "" } of container.env ?? []) environment[name] = expand(value, environment);
-    const words = [...(container.command ?? []), ...(container.args ?? [])];
-    const [program = "", ...args] = words.map((word) => inRoot(expand(word, environment)));
+    const command = [...(container.command ?? []), ...(container.args ?? [])];
+    const words = command.map((word) => inRoot(expand(word, environment)));
     for (const [name, value] of Object.entries(environment)) environment[name] = inRoot(value);
     if ("PULUMI_BACKEND_URL" in environment) environment.PULUMI_BACKEND_URL = options.pulumiCloudUrl;
 
-    return await run(program, args, {
-      folder: root,
-      deadlineSeconds: options.deadlineSeconds,
-      onLog: options.onLog,
-      environment: {
-        PATH: await pathWithPulumi(join(root, "image")),
-        // The simulation's authority is the image's only one, and nothing but the simulation can be reached.
-        SSL_CERT_FILE: options.certificateAuthorityFile,
-        CURL_CA_BUNDLE: options.certificateAuthorityFile,
-        https_proxy: "http://127.0.0.1:9",
-        no_proxy: "127.0.0.1",
-        ...environment,
-      },
+    return await run(words, root, options, {
+      PATH: await pathWithPulumi(join(root, "image")),
+      SSL_CERT_FILE: options.certificateAuthorityFile,
+      CURL_CA_BUNDLE: options.certificateAuthorityFile,
+      // Nothing but the simulation can be reached.
+      https_proxy: "http://127.0.0.1:9",
+      no_proxy: "127.0.0.1",
+      ...environment,
     });
   } finally {
     await rm(root, { recursive: true, force: true });
@@ -94,44 +86,31 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
 interface MountedFile {
   path: string;
   content: string;
-  /** As the kubelet sets it, for root and the pod's group. */
-  mode: number;
-  /** Whether the file belongs to the pod's user, or else to root. */
-  owned: boolean;
-  group: boolean;
+  /** What the pod's user may do with it: 4 read, 2 write, 1 execute. */
+  rights: number;
 }
 
-async function volumeFiles(options: PodOptions, name: string): Promise<MountedFile[]> {
-  const { spec } = options;
+async function volumeFiles({ spec, ...options }: PodOptions, name: string): Promise<MountedFile[]> {
   const volume = spec.volumes?.find((candidate) => candidate.name === name);
-  if (!volume) throw new Error(`the pod mounts a volume ${name} that it does not have`);
-  const group = spec.securityContext?.fsGroup !== undefined;
-
+  if (!volume) throw new Error(`the pod mounts the volume ${name}, which it does not have`);
   if (volume.configMap) {
     const { name: configMap, defaultMode = 0o644 } = volume.configMap;
-    return Object.entries(options.configMap(configMap)).map(([path, content]) => {
-      // With a group of the pod's own the kubelet lets it read: pkg/volume/volume_linux.go.
-      return { path, content, mode: group ? defaultMode | 0o440 : defaultMode, owned: false, group };
-    });
+    // The files belong to root. A group of the pod may read them: kubernetes/kubernetes, pkg/volume/volume_linux.go.
+    const hasGroup = spec.securityContext?.fsGroup !== undefined;
+    const rights = (hasGroup ? (defaultMode | 0o440) >> 3 : defaultMode) & 0o7;
+    return Object.entries(options.configMap(configMap)).map(([path, content]) => ({ path, content, rights }));
   }
-  const tokens = (volume.projected?.sources ?? []).flatMap(
-    ({ serviceAccountToken }) => serviceAccountToken ?? [],
-  );
-  // The modes of an id token: pkg/volume/projected/projected.go.
-  const owned = !group && spec.securityContext?.runAsUser !== undefined;
-  const mode = group ? 0o640 : owned ? 0o600 : 0o644;
+  // The pod can always read its ID token: pkg/volume/projected/projected.go.
+  const sources = volume.projected?.sources ?? [];
+  const tokens = sources.flatMap(({ serviceAccountToken }) => serviceAccountToken ?? []);
   return Promise.all(
-    tokens.map(async ({ audience, path }) => {
-      return { path, content: await options.idToken(audience), mode, owned, group };
-    }),
+    tokens.map(async ({ audience, path }) => ({ path, content: await options.idToken(audience), rights: 4 })),
   );
 }
 
-// This machine's user owns the folder and may be root, to whom modes mean little. So the owner gets the rights that the
-// pod's user would have, and what that user could not read is left out.
-async function writeAs(target: string, { content, mode, owned, group }: MountedFile): Promise<void> {
-  const rights = (owned ? mode >> 6 : group ? mode >> 3 : mode) & 0o7;
-  if ((rights & 0o4) === 0) return;
+// The user of this machine owns the file, and may be root, who can read everything.
+async function write(target: string, { content, rights }: MountedFile): Promise<void> {
+  if ((rights & 4) === 0) return;
   await mkdir(dirname(target), { recursive: true });
   await writeFile(target, content);
   await chmod(target, rights << 6);
@@ -139,63 +118,54 @@ async function writeAs(target: string, { content, mode, owned, group }: MountedF
 
 // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
 function expand(text: string, environment: Record<string, string>): string {
-  return text.replace(/\$(\$|\(([^)]*)\))?/g, (match, operator, name) => {
-    if (operator === "$") return "$";
-    return environment[name] ?? match;
-  });
+  return text.replace(/\$(\$|\(([^)]*)\))?/g, (match, operator, name) =>
+    operator === "$" ? "$" : (environment[name] ?? match),
+  );
 }
 
-// The image's CLI is this machine's or, for want of one, a stand-in that asks Pulumi Cloud for the token's owner.
-async function pathWithPulumi(folder: string): Promise<string> {
+// Without the Pulumi CLI on this machine, a script prints the owner of the access token.
+async function pathWithPulumi(directory: string): Promise<string> {
   const path = process.env.PATH ?? "";
   for (const candidate of path.split(delimiter)) {
     const names: string[] = await readdir(candidate || ".").catch(() => []);
     if (names.includes("pulumi")) return path;
   }
-  await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, "pulumi"), STAND_IN, { mode: 0o755 });
-  return `${folder}${delimiter}${path}`;
+  await mkdir(directory, { recursive: true });
+  await writeFile(join(directory, "pulumi"), WHOAMI, { mode: 0o755 });
+  return `${directory}${delimiter}${path}`;
 }
 
-const STAND_IN = `#!/usr/bin/env bash
+const WHOAMI = `#!/usr/bin/env bash
 set -euo pipefail
 answer=$(printf 'Authorization: token %s' "$PULUMI_ACCESS_TOKEN" |
   curl --disable --silent --fail --header @- "$PULUMI_BACKEND_URL/api/user")
 [[ $answer =~ \\"githubLogin\\":\\"([^\\"]*)\\" ]] && echo "\${BASH_REMATCH[1]}"
 `;
 
-function run(
-  program: string,
-  args: string[],
-  options: {
-    folder: string;
-    environment: Record<string, string>;
-    deadlineSeconds: number;
-    onLog(line: string): void;
-  },
+async function run(
+  [program = "", ...args]: string[],
+  cwd: string,
+  { deadlineSeconds, onLog }: PodOptions,
+  env: Record<string, string>,
 ): Promise<PodRun> {
-  return new Promise((resolve) => {
-    const log: string[] = [];
-    const onLine = (line: string) => {
+  const log: string[] = [];
+  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+  const deadline = setTimeout(() => child.kill("SIGKILL"), deadlineSeconds * 1000);
+  for (const input of [child.stdout, child.stderr]) {
+    createInterface({ input }).on("line", (line) => {
       log.push(line);
-      options.onLog(line);
+      onLog(line);
+    });
+  }
+  try {
+    const [code] = await once(child, "close");
+    return { exitCode: code ?? 137, log };
+  } catch (error) {
+    return {
+      exitCode: 128,
+      log: [`the container cannot start: ${error instanceof Error ? error.message : error}`],
     };
-    const child = spawn(program, args, {
-      cwd: options.folder,
-      env: options.environment,
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    // The timeout of `spawn` goes on when the program cannot start.
-    const deadline = setTimeout(() => child.kill("SIGKILL"), options.deadlineSeconds * 1000);
-    createInterface({ input: child.stdout }).on("line", onLine);
-    createInterface({ input: child.stderr }).on("line", onLine);
-    child.once("error", (error) => {
-      clearTimeout(deadline);
-      resolve({ exitCode: 128, log: [...log, `the container cannot start: ${error.message}`] });
-    });
-    child.once("close", (code) => {
-      clearTimeout(deadline);
-      resolve({ exitCode: code ?? 137, log });
-    });
-  });
+  } finally {
+    clearTimeout(deadline);
+  }
 }

@@ -1,52 +1,51 @@
-// Presents the simulation to Pulumi's engine: one provider that stands for every package of the program.
+// Presents the simulation to Pulumi's engine: one provider that replaces every package of the program.
 
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { AddressInfo, Server } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
-import { type ResourceKind, Unready } from "./emulator";
-import type { Simulation } from "./simulation";
+import { type Emulator, type ResourceKind, Unready } from "./emulator";
 
 /**
- * Serves the packages on a free port of the loopback address, for as long as the process lives and without keeping it
- * alive. A process can do so once.
+ * Serves the packages on a free port of the loopback address until the process ends. A process can do so once.
  *
  * Not emulated: the checks of the real providers, their configuration, and that a refresh waits for a Job again.
  *
- * @param currentSimulation asked at every request, so that each stack can have its own simulation.
- * @returns what PULUMI_DEBUG_PROVIDERS must be for the CLI to take this provider instead of the packages' own.
+ * @param currentSimulation is called for every request, so that each stack can have its own simulation.
+ * @returns the value of PULUMI_DEBUG_PROVIDERS with which the CLI uses this provider instead of the packages' own.
  */
-export async function serveProvider(currentSimulation: () => Simulation): Promise<string> {
+export async function serveProvider(currentSimulation: () => Emulated): Promise<string> {
   const port = await listen(provider(currentSimulation));
   return ["aws", "eks", "kubernetes", "pulumiservice"].map((name) => `${name}:${port}`).join(",");
 }
 
-// The inputs lie beside the outputs in the state, as pulumi/pulumi-kubernetes keeps them (provider/pkg/provider/provider.go,
-// checkpointObject): the SDK shows a provider no more of a resource's past than its outputs.
+type Emulated = Pick<Emulator, "resources" | "calls">;
+
+// The state contains the inputs beside the outputs, as in pulumi/pulumi-kubernetes (provider/pkg/provider/provider.go,
+// checkpointObject): the SDK passes only the previous outputs to a provider.
 type State = Record<string, unknown> & { __inputs: object };
 
-function provider(currentSimulation: () => Simulation): pulumi.provider.Provider {
+function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
   const kindOf = (urn: string): ResourceKind => {
     const { type } = parse(urn);
     const kind = currentSimulation().resources[type];
-    if (!kind) throw new Error(`the simulation has no ${type}`);
+    if (!kind) throw new Error(`${type} is not emulated`);
     return kind;
   };
 
   return {
-    // The engine warns of a provider that is older than its package.
+    // The engine warns about a provider that is older than its package.
     version: "1000.0.0",
 
-    async check(urn, olds, news) {
-      const kind = kindOf(urn);
-      return { inputs: kind.check?.(parse(urn).name, news, olds) ?? news };
-    },
+    check: async (_urn, _olds, news) => ({ inputs: news }),
 
-    async diff(_id, urn, { __inputs: olds }: State, news: object) {
-      const replaces = kindOf(urn).replaceOn.filter(
+    async diff(id, urn, { __inputs: olds }: State, news: object) {
+      const { replaceOn, isUnready } = kindOf(urn);
+      const replaces = replaceOn.filter(
         (path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)),
       );
-      return { changes: !isDeepStrictEqual(olds, news), replaces };
+      if (isUnready?.(id)) replaces.push("metadata");
+      return { changes: replaces.length > 0 || !isDeepStrictEqual(olds, news), replaces };
     },
 
     async create(urn, inputs: object) {
@@ -65,7 +64,7 @@ function provider(currentSimulation: () => Simulation): pulumi.provider.Provider
     async read(id, urn, state: State) {
       const inputs = kindOf(urn).read(id);
       if (!inputs) return { id: "", props: {} };
-      return { id, inputs, props: { ...state, __inputs: inputs } };
+      return { id, inputs, props: { ...inputs, ...state, __inputs: inputs } };
     },
 
     async delete(id, urn) {
@@ -74,14 +73,14 @@ function provider(currentSimulation: () => Simulation): pulumi.provider.Provider
 
     async construct(name, type, inputs, options) {
       const parent = new pulumi.ComponentResource(type, name, inputs, options);
-      const { kubeconfigJson, oidcProviderArn, oidcProviderUrl } = new Cluster(name, inputs, { parent });
-      return { urn: parent.urn, state: { kubeconfigJson, oidcProviderArn, oidcProviderUrl } };
+      const { eksCluster, oidcProviderUrl } = new Cluster(name, inputs, { parent });
+      return { urn: parent.urn, state: { eksCluster, oidcProviderUrl } };
     },
 
     async invoke(token, inputs: object) {
       try {
         const call = currentSimulation().calls[token];
-        if (!call) throw new Error("the simulation does not answer it");
+        if (!call) throw new Error("not emulated");
         return { outputs: call.answer(inputs) };
       } catch (error) {
         // In the words of pulumi/pulumi-terraform-bridge, pkg/tfbridge/provider.go.
@@ -92,19 +91,18 @@ function provider(currentSimulation: () => Simulation): pulumi.provider.Provider
   };
 }
 
-/** What the component of @pulumi/eks is made of here; the engine creates and deletes it like any other resource. */
+/** The only resource of the emulated component of @pulumi/eks. */
 class Cluster extends pulumi.CustomResource {
-  declare readonly kubeconfigJson: pulumi.Output<string>;
-  declare readonly oidcProviderArn: pulumi.Output<string>;
+  declare readonly eksCluster: pulumi.Output<object>;
   declare readonly oidcProviderUrl: pulumi.Output<string>;
 
   constructor(name: string, inputs: pulumi.Inputs, options: pulumi.CustomResourceOptions) {
-    const outputs = { kubeconfigJson: undefined, oidcProviderArn: undefined, oidcProviderUrl: undefined };
+    const outputs = { eksCluster: undefined, oidcProviderUrl: undefined };
     super("eks:index:Cluster", name, { ...inputs, ...outputs }, options);
   }
 }
 
-/** @throws what the engine takes for a failed initialization, where the resource exists but is not what it should be. */
+/** Reports a resource that exists but failed as the engine expects it. */
 async function settled<Result>(inputs: object, change: () => Promise<Result>): Promise<Result> {
   try {
     return await change();
@@ -126,7 +124,7 @@ function valueAt(properties: unknown, path: string): unknown {
   return path.split(".").reduce<unknown>((value, key) => Object(value)[key], properties);
 }
 
-// The SDK prints the port, for an engine that starts the provider itself, and its server lives as long as the process.
+// The SDK prints the port, for an engine that starts the provider itself, and its server would keep the process alive.
 // https://nodejs.org/api/diagnostics_channel.html#event-tracingnetserverlistenasyncend
 async function listen(provider: pulumi.provider.Provider): Promise<number> {
   let server: Server | undefined;

@@ -1,442 +1,285 @@
-// Pulumi Cloud of the simulation: the OIDC issuers that are registered there, and the HTTPS API that trades
-// the id tokens of such an issuer for access tokens.
+// The emulated Pulumi Cloud: its OIDC issuers, and the HTTPS API that exchanges ID tokens for access tokens.
 //
-// What is documented is at https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/. What
-// this emulation merely assumes of the service is marked "Assumed".
+// Documented at https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/. What is not is marked "Assumed".
 
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
-import type { IncomingMessage, ServerResponse } from "node:http";
-import { createServer, get } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { IncomingMessage } from "node:http";
+import { get } from "node:https";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
 import { createLocalJWKSet, decodeJwt, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from "jose";
-import { type AuthPolicy, CLAIM_PATH, decide, isRecord, type Runner } from "./authPolicy";
+import { type AuthPolicy, decide, type Runner } from "./authPolicy";
 import type { CertificateAuthority } from "./certificates";
+import { type Reply, startServer } from "./server";
 
 export interface IssuerRegistration {
   organization: string;
   name: string;
   url: string;
-  /** Seconds; 25 hours when left out. */
+  /** Seconds; by default 25 hours. */
   maxExpirationSeconds?: number;
-  /** SHA-256 of the issuer's serving certificates, in hexadecimal digits. */
+  /** SHA-256 of the issuer's TLS certificates, in hex. */
   thumbprints?: string[];
   policies?: AuthPolicy[];
+}
+
+export interface RegisteredIssuer {
+  /** `ORGANIZATION/UUID` */
+  id: string;
+  registration: IssuerRegistration;
 }
 
 export interface PulumiCloud {
   /** `https://127.0.0.1:PORT` */
   url: string;
-  /**
-   * Registers an issuer, which takes a while as it does over the internet.
-   *
-   * @returns the id, `ORGANIZATION/UUID`, and the registration as the service stores it: thumbprints and
-   *   policies that were left out are filled in.
-   * @throws Error in the words of the provider, `<status> API error: <message>`: 409 for a URL that the
-   *   organization has registered already, 400 for policies and thumbprints that the service refuses. Nothing
-   *   is registered then.
-   */
+  /** Registers an issuer. @throws Error in the words of the provider: `STATUS API error: MESSAGE`. */
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
-  /**
-   * Changes name, limit, thumbprints and policies. What is left out stays as it was: the provider sends
-   * neither a limit that is left out nor an empty list of policies. Assumed: thumbprints that are left out
-   * stay too.
-   *
-   * @throws Error as `register` does, and 404 for an unknown id. Refused policies leave the other changes in
-   *   place, since the provider sends them in a request of their own, after the others.
-   */
+  /** Changes an issuer. What is missing stays, since the provider does not send it; assumed for thumbprints. */
   update(id: string, registration: IssuerRegistration): Promise<IssuerRegistration>;
   read(id: string): IssuerRegistration | undefined;
-  /** Removes a registration; an unknown id is none already. */
   remove(id: string): void;
   list(): RegisteredIssuer[];
-  /** One entry for each token exchange, the first one first; holds no token. */
+  /** The token exchanges, the first one first. Contains no token. */
   exchanges: { status: number; reason: string }[];
   close(): Promise<void>;
 }
 
-export interface RegisteredIssuer {
-  id: string;
-  registration: IssuerRegistration;
+interface StoredIssuer extends IssuerRegistration {
+  thumbprints: string[];
+  policies: AuthPolicy[];
 }
 
+type TokenRequest = ReturnType<typeof tokenRequest>;
+
+/** A denied token exchange. */
+class Denied extends Error {}
+
+const TOKEN_TYPE = "urn:pulumi:token-type:access_token:";
+const SCOPES: Record<string, RegExp> = {
+  organization: /^(admin)?$/,
+  personal: /^user:./,
+  team: /^team:./,
+  runner: /^runner:./,
+};
+/** The policy of an issuer that was registered without one. */
+const DENY_ALL: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "" } };
+
 /**
- * Starts Pulumi Cloud on a free port of the loopback address.
+ * Starts Pulumi Cloud.
  *
- * @param authority signs its serving certificate, and is the one authority that it trusts when it reads from
- *   issuers.
- * @param options the deployment runners that exist, and how long a registration takes (1000 milliseconds).
+ * @param authority issues its TLS certificate, and is the only one whose issuers it trusts.
+ * @param options the runner pools that exist, and how long a registration takes (1000 milliseconds).
  */
 export async function startPulumiCloud(
   authority: CertificateAuthority,
   options: { runners?: Runner[]; registrationMilliseconds?: number } = {},
 ): Promise<PulumiCloud> {
   const { runners = [], registrationMilliseconds = 1000 } = options;
-  const registrations = new Map<string, StoredRegistration>();
-  const accessTokens = new Map<string, AccessToken>();
+  const issuers = new Map<string, StoredIssuer>();
+  // Read at the first exchange, and again after an update.
+  const keySets = new Map<StoredIssuer, ReturnType<typeof readFromIssuer>>();
+  const accessTokens = new Map<string, TokenRequest & { expiresAt: number }>();
   const exchanges: PulumiCloud["exchanges"] = [];
 
-  async function exchange(request: IncomingMessage, response: ServerResponse) {
+  async function verify(idToken: string, issuer: StoredIssuer): Promise<JWTPayload> {
+    const keys =
+      keySets.get(issuer) ?? readFromIssuer(issuer.url, "/keys", issuer.thumbprints, authority.certificate);
+    keySets.set(issuer, keys);
     try {
-      const asked = tokenRequest(request.headers["content-type"], await text(request));
-      const registration = registrationFor(asked, [...registrations.values()]);
-      const claims = await verifiedClaims(asked.subjectToken, registration, authority.certificate);
-      checkExpiration(asked.expiration, registration);
-      const decision = decide(registration.policies, claims, asked, runners);
-      if (!decision.allowed) throw new Refusal("invalid_request", decision.reason);
-
-      const accessToken = `pul-${randomBytes(20).toString("hex")}`;
-      const { organization, tokenType, scope } = asked;
-      const expiresAt = Date.now() + asked.expiration * 1000;
-      accessTokens.set(accessToken, { organization, tokenType, scope, expiresAt });
-      exchanges.push({ status: 200, reason: decision.reason });
-      // The fields of TokenExchangeGrantResponse in pulumi/pulumi, sdk/go/common/apitype/oauth.go.
-      send(response, 200, {
-        access_token: accessToken,
-        issued_token_type: `${TOKEN_TYPE}${tokenType}`,
-        token_type: "token",
-        expires_in: asked.expiration,
-        scope,
-      });
+      const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
+      return (await jwtVerify(idToken, createLocalJWKSet((await keys).body), verification)).payload;
     } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
-      // Assumed: the error form of OAuth (RFC 6749, section 5.2), which also keeps quotes out of the
-      // description.
-      const description = error.message.replaceAll(/["\\]/g, "'").replaceAll(/[^ -~]/g, "?");
-      exchanges.push({ status: 400, reason: description });
-      send(response, 400, { error: error.code, error_description: description });
+      if (error instanceof errors.JWTExpired) throw new Denied("the ID token has expired");
+      if (error instanceof errors.JOSEError) throw new Denied("the signature of the ID token is invalid");
+      keySets.delete(issuer);
+      throw new Denied(`the OIDC issuer could not be read: ${messageOf(error)}`);
     }
   }
 
-  async function answer(request: IncomingMessage, response: ServerResponse) {
-    const endpoint = `${request.method} ${request.url}`;
-    if (endpoint === "POST /api/oauth/token") return exchange(request, response);
+  async function exchange(form: URLSearchParams): Promise<Reply> {
+    try {
+      const asked = tokenRequest(form);
+      const { organization, tokenType, scope, expiration, idToken } = asked;
+      const url = issuerOf(idToken);
+      const issuer = [...issuers.values()].find((it) => it.organization === organization && it.url === url);
+      if (!issuer) throw new Denied(`organization ${organization} has no OIDC issuer ${url}`);
+      const claims = await verify(idToken, issuer);
+      const { maxExpirationSeconds: limit = 25 * 60 * 60 } = issuer;
+      // Assumed: the service denies it, where it could also shorten it.
+      if (expiration > limit) {
+        throw new Denied(`expiration ${expiration} exceeds the issuer's limit of ${limit} seconds`);
+      }
+      const { allowed, reason } = decide(issuer.policies, claims, asked, runners);
+      if (!allowed) throw new Denied(reason);
 
-    const describe = accountEndpoints[endpoint];
-    if (!describe)
-      return sendError(response, 404, `Not Found: the simulation's Pulumi Cloud has no ${endpoint}`);
-
-    const accessToken = request.headers.authorization?.match(/^token (.+)$/)?.[1];
-    const account = accessTokens.get(accessToken ?? "");
-    if (account && account.expiresAt > Date.now()) return send(response, 200, describe(account));
-    sendError(response, 401, "Unauthorized: No credentials provided or are invalid.");
+      const accessToken = `pul-${randomBytes(20).toString("hex")}`;
+      accessTokens.set(accessToken, { ...asked, expiresAt: Date.now() + expiration * 1000 });
+      exchanges.push({ status: 200, reason });
+      // TokenExchangeGrantResponse in pulumi/pulumi, sdk/go/common/apitype/oauth.go.
+      const issued = { issued_token_type: `${TOKEN_TYPE}${tokenType}`, expires_in: expiration, scope };
+      return { status: 200, body: { access_token: accessToken, token_type: "token", ...issued } };
+    } catch (error) {
+      if (!(error instanceof Denied)) throw error;
+      // Assumed: status 400 and OAuth's form (RFC 6749, section 5.2), which allows no quotes in the description.
+      const reason = error.message.replaceAll(/["\\]/g, "'").replaceAll(/[^ -~]/g, "?");
+      exchanges.push({ status: 400, reason });
+      return { status: 400, body: { error: "invalid_request", error_description: reason } };
+    }
   }
 
-  const serving = await authority.issue({ hosts: ["127.0.0.1", "localhost"] });
-  const server = createServer(serving, (request, response) => {
-    answer(request, response).catch((error: unknown) => sendError(response, 500, messageOf(error)));
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  async function reply(request: IncomingMessage): Promise<Reply> {
+    const endpoint = `${request.method} ${request.url}`;
+    if (endpoint === "POST /api/oauth/token") return exchange(new URLSearchParams(await text(request)));
+    if (endpoint !== "GET /api/user") return { status: 404, body: { code: 404, message: "Not Found" } };
+    const token = accessTokens.get(request.headers.authorization?.replace(/^token /, "") ?? "");
+    if (token && token.expiresAt > Date.now()) return { status: 200, body: userOf(token) };
+    return { status: 401, body: { code: 401, message: "Unauthorized" } };
+  }
 
+  const { origin, close } = await startServer(
+    await authority.issue({ hosts: ["127.0.0.1", "localhost"] }),
+    reply,
+  );
   return {
-    url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: origin,
+    close,
     exchanges,
     async register(registration) {
       await sleep(registrationMilliseconds);
       const { organization, url, policies = [] } = registration;
-      const thumbprints = await checkedThumbprints(registration, authority.certificate);
+      const thumbprints = await checkedThumbprints(url, registration.thumbprints, authority.certificate);
       checkPolicies(policies);
-      // Assumed: the service refuses the same URL twice in one organization.
-      for (const other of registrations.values()) {
-        if (other.organization === organization && other.url === url) {
-          throw apiError(409, `Conflict: an OIDC issuer with the URL ${url} exists already`);
-        }
+      // Assumed: the service rejects the same URL twice in one organization.
+      if ([...issuers.values()].some((it) => it.organization === organization && it.url === url)) {
+        throw new Error(`409 API error: Conflict: an OIDC issuer with the URL ${url} exists already`);
       }
-
       const id = `${organization}/${randomUUID()}`;
       const stored = { ...registration, thumbprints, policies: policies.length > 0 ? policies : [DENY_ALL] };
-      registrations.set(id, structuredClone(stored));
+      issuers.set(id, structuredClone(stored));
       return { id, registration: stored };
     },
     async update(id, { name, maxExpirationSeconds, thumbprints = [], policies = [] }) {
-      const stored = registrations.get(id);
-      if (!stored) throw apiError(404, `Not Found: no OIDC issuer ${id}`);
+      const stored = issuers.get(id);
+      if (!stored) throw new Error(`404 API error: Not Found: no OIDC issuer ${id}`);
       if (thumbprints.length > 0) {
-        stored.thumbprints = await checkedThumbprints(
-          { url: stored.url, thumbprints },
-          authority.certificate,
-        );
+        stored.thumbprints = await checkedThumbprints(stored.url, thumbprints, authority.certificate);
       }
-      stored.name = name;
-      if (maxExpirationSeconds !== undefined) stored.maxExpirationSeconds = maxExpirationSeconds;
+      Object.assign(stored, { name }, maxExpirationSeconds && { maxExpirationSeconds });
+      keySets.delete(stored);
+      // The provider sends the policies in a second request: if they are rejected, the rest is changed.
       checkPolicies(policies);
       if (policies.length > 0) stored.policies = structuredClone(policies);
       return structuredClone(stored);
     },
-    read: (id) => structuredClone(registrations.get(id)),
-    remove: (id) => void registrations.delete(id),
-    list: () => [...registrations].map(([id, registration]) => structuredClone({ id, registration })),
-    async close() {
-      server.close();
-      server.closeAllConnections();
-      await once(server, "close");
-    },
+    read: (id) => structuredClone(issuers.get(id)),
+    remove: (id) => void issuers.delete(id),
+    list: () => [...issuers].map(([id, registration]) => structuredClone({ id, registration })),
   };
 }
 
-interface StoredRegistration extends IssuerRegistration {
-  thumbprints: string[];
-  policies: AuthPolicy[];
-}
-
-interface TokenRequest {
-  organization: string;
-  tokenType: string;
-  scope: string;
-  /** Seconds. */
-  expiration: number;
-  subjectToken: string;
-}
-
-interface AccessToken extends Pick<TokenRequest, "organization" | "tokenType" | "scope"> {
-  /** Milliseconds since 1970. */
-  expiresAt: number;
-}
-
-/** A token exchange that is refused, with the error code of RFC 6749, section 5.2, or RFC 8693, section 2.2.2. */
-class Refusal extends Error {
-  constructor(
-    readonly code: string,
-    description: string,
-  ) {
-    super(description);
-  }
-}
-
-const TOKEN_TYPES = ["organization", "personal", "runner", "team"];
-const TOKEN_TYPE = "urn:pulumi:token-type:access_token:";
-const SCOPE_PREFIXES: Record<string, string> = { personal: "user:", team: "team:", runner: "runner:" };
-const DEFAULT_EXPIRATION_SECONDS = 2 * 60 * 60;
-const DEFAULT_MAX_EXPIRATION_SECONDS = 25 * 60 * 60;
-const MAX_POLICIES = 40;
-const ISSUER_TIMEOUT_MILLISECONDS = 5000;
-
-/** What the service gives an issuer that was registered without policies. */
-const DENY_ALL: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "" } };
-
-function tokenRequest(contentType: string | undefined, body: string): TokenRequest {
-  // The service takes JSON as well; the script and the CLI send forms.
-  if (contentType?.split(";")[0] !== "application/x-www-form-urlencoded") {
-    throw new Refusal("invalid_request", "the content type must be application/x-www-form-urlencoded");
-  }
-  const form = new URLSearchParams(body);
-  const field = (name: string) => {
-    const [value = "", ...others] = form.getAll(name);
-    if (others.length > 0) throw new Refusal("invalid_request", `${name} is given twice`);
+function tokenRequest(form: URLSearchParams) {
+  const field = (name: string, pattern: RegExp): string => {
+    const [, value] = pattern.exec(form.get(name) ?? "") ?? [];
+    if (value === undefined) throw new Denied(`${name} must match ${pattern.source}`);
     return value;
   };
-
-  if (field("grant_type") !== "urn:ietf:params:oauth:grant-type:token-exchange") {
-    throw new Refusal(
-      "unsupported_grant_type",
-      "grant_type must be urn:ietf:params:oauth:grant-type:token-exchange",
-    );
-  }
-  if (field("subject_token_type") !== "urn:ietf:params:oauth:token-type:id_token") {
-    throw new Refusal(
-      "invalid_request",
-      "subject_token_type must be urn:ietf:params:oauth:token-type:id_token",
-    );
-  }
-  const organization = field("audience").match(/^urn:pulumi:org:(.+)$/)?.[1];
-  if (!organization) throw new Refusal("invalid_target", "audience must be urn:pulumi:org:ORGANIZATION");
-
-  const requestedType = field("requested_token_type");
-  const tokenType = TOKEN_TYPES.find((type) => requestedType === `${TOKEN_TYPE}${type}`);
-  if (!tokenType) {
-    throw new Refusal(
-      "invalid_request",
-      `requested_token_type must be ${TOKEN_TYPE} and ${TOKEN_TYPES.join(", ")}`,
-    );
-  }
-  const scope = field("scope");
-  const prefix = SCOPE_PREFIXES[tokenType];
-  if (prefix ? !scope.startsWith(prefix) || scope === prefix : !["", "admin"].includes(scope)) {
-    const wanted = prefix ? `${prefix}NAME` : "empty or admin";
-    throw new Refusal("invalid_scope", `the scope of a token of type ${tokenType} must be ${wanted}`);
-  }
-
-  const expiration = field("expiration") || String(DEFAULT_EXPIRATION_SECONDS);
-  if (!/^[1-9][0-9]{0,9}$/.test(expiration)) {
-    throw new Refusal("invalid_request", "expiration must be a whole number of seconds above 0");
-  }
+  field("grant_type", /^(urn:ietf:params:oauth:grant-type:token-exchange)$/);
+  field("subject_token_type", /^(urn:ietf:params:oauth:token-type:id_token)$/);
+  const tokenType = field("requested_token_type", /^urn:pulumi:token-type:access_token:(\w+)$/);
+  const scope = form.get("scope") ?? "";
+  if (!SCOPES[tokenType]?.test(scope))
+    throw new Denied(`a ${tokenType} token cannot have the scope "${scope}"`);
   return {
-    organization,
+    organization: field("audience", /^urn:pulumi:org:(.+)$/),
     tokenType,
     scope,
-    expiration: Number(expiration),
-    subjectToken: field("subject_token"),
+    expiration: Number(field("expiration", /^([1-9][0-9]{0,9})$/)),
+    idToken: form.get("subject_token") ?? "",
   };
 }
 
-function registrationFor(asked: TokenRequest, registrations: StoredRegistration[]): StoredRegistration {
-  const issuer = unverifiedIssuer(asked.subjectToken);
-  const registration = registrations.find(
-    ({ organization, url }) => organization === asked.organization && url === issuer,
-  );
-  if (registration) return registration;
-  throw new Refusal("invalid_request", `organization ${asked.organization} has no OIDC issuer ${issuer}`);
-}
-
-function unverifiedIssuer(idToken: string): string {
+function issuerOf(idToken: string): string | undefined {
   try {
-    return decodeJwt(idToken).iss ?? "(none)";
+    return decodeJwt(idToken).iss;
   } catch {
-    throw new Refusal("invalid_request", "subject_token is no JSON Web Token");
+    throw new Denied("subject_token is not a JSON Web Token");
   }
 }
 
-// Assumed: an expiration above the issuer's limit is refused, where it could also be shortened.
-function checkExpiration(expiration: number, { maxExpirationSeconds }: StoredRegistration) {
-  const limit = maxExpirationSeconds ?? DEFAULT_MAX_EXPIRATION_SECONDS;
-  if (expiration > limit) {
-    throw new Refusal(
-      "invalid_request",
-      `expiration ${expiration} is above the issuer's limit of ${limit} seconds`,
-    );
-  }
-}
-
-// Assumed: the issuer is asked for its keys at each exchange, so that a rotated certificate shows at once,
-// and both of its documents must come under a registered certificate.
-async function verifiedClaims(
-  idToken: string,
-  registration: StoredRegistration,
-  trusted: string,
-): Promise<JWTPayload> {
-  const read = async (url: string) => {
-    const { body, thumbprint } = await readFromIssuer(url, trusted).catch((error: unknown) => {
-      throw new Refusal("invalid_request", `the OIDC issuer cannot be read: ${messageOf(error)}`);
-    });
-    if (hasThumbprint(registration.thumbprints, thumbprint)) return body;
-    throw new Refusal(
-      "invalid_request",
-      `the certificate of the OIDC issuer has thumbprint ${thumbprint}, which is not registered`,
-    );
-  };
-
-  const configuration = await read(configurationUrl(registration.url));
-  if (!isRecord(configuration) || configuration.issuer !== registration.url) {
-    throw new Refusal("invalid_request", "the issuer's discovery document is for another issuer");
-  }
-  const keys = await read(String(configuration.jwks_uri));
-  if (!isKeySet(keys)) throw new Refusal("invalid_request", "the issuer's key set is none");
-
-  try {
-    const { payload } = await jwtVerify(idToken, createLocalJWKSet(keys), {
-      issuer: registration.url,
-      algorithms: ["RS256"],
-      requiredClaims: ["exp"],
-    });
-    return payload;
-  } catch (error) {
-    if (error instanceof errors.JWTExpired) throw new Refusal("invalid_request", "the id token has expired");
-    throw new Refusal("invalid_request", `the id token does not verify: ${messageOf(error)}`);
-  }
-}
-
-// UpdateAuthPolicy in Pulumi Cloud's OpenAPI document. Assumed: a policy without rules is refused. Whether
-// users, teams and runners exist is not looked at.
+// What UpdateAuthPolicy in Pulumi Cloud's OpenAPI document rejects, and a preview does not.
 function checkPolicies(policies: AuthPolicy[]) {
-  if (policies.length > MAX_POLICIES) throw badRequest(`at most ${MAX_POLICIES} policies are allowed`);
-  for (const { decision, tokenType, authorizedPermissions = [], rules, ...target } of policies) {
-    if (!["allow", "deny"].includes(decision)) throw badRequest(`invalid decision ${decision}`);
-    if (!TOKEN_TYPES.includes(tokenType)) throw badRequest(`invalid token type ${tokenType}`);
-    if (tokenType === "personal" && !target.userLogin) throw badRequest("userLogin is required");
-    if (tokenType === "team" && !target.teamName) throw badRequest("teamName is required");
-    if (tokenType === "runner" && !target.runnerID) throw badRequest("runnerID is required");
-    if (authorizedPermissions.some((name) => name !== "admin" || tokenType !== "organization")) {
-      throw badRequest("the only permission is admin, for organization tokens");
-    }
-    if (Object.keys(rules).length === 0) throw badRequest("rules can not be empty");
-    for (const [path, pattern] of Object.entries(rules)) {
-      if (!CLAIM_PATH.test(path)) throw badRequest(`key ${path} is not a claim path`);
+  if (policies.length > 40) throw badRequest("at most 40 policies are allowed");
+  for (const { tokenType, userLogin, teamName, runnerID, rules } of policies) {
+    const owners: Record<string, unknown> = {
+      personal: userLogin,
+      team: teamName,
+      runner: runnerID,
+      organization: true,
+    };
+    if (!owners[tokenType]) throw badRequest(`a policy for a ${tokenType} token must say whose`);
+    for (const [claim, pattern] of Object.entries(rules)) {
       if (!/[^*?.]/.test(pattern))
-        throw badRequest(`key ${path} should at least have a strict matching portion`);
+        throw badRequest(`key ${claim} should at least have a strict matching portion`);
     }
   }
 }
 
-/** The thumbprints to store: those given, when one of them is the certificate's, else the certificate's. */
+/** Returns the thumbprints to store: the given ones, one of which must be the certificate's, or else the certificate's. */
 async function checkedThumbprints(
-  { url, thumbprints = [] }: Pick<IssuerRegistration, "url" | "thumbprints">,
+  url: string,
+  thumbprints: string[] = [],
   trusted: string,
 ): Promise<string[]> {
-  const { thumbprint } = await readFromIssuer(configurationUrl(url), trusted).catch((error: unknown) => {
-    throw badRequest(`the OIDC issuer ${url} cannot be read: ${messageOf(error)}`);
+  const { thumbprint } = await readFromIssuer(
+    url,
+    "/.well-known/openid-configuration",
+    thumbprints,
+    trusted,
+  ).catch((error: unknown) => {
+    throw badRequest(`the OIDC issuer ${url} could not be read: ${messageOf(error)}`);
   });
   if (thumbprints.length === 0) return [thumbprint];
-  if (hasThumbprint(thumbprints, thumbprint)) return [...thumbprints];
+  if (thumbprints.includes(thumbprint)) return [...thumbprints];
   throw badRequest(
     `Calculated thumbprint ${thumbprint} does not match any of the provided. Make sure it is properly generated (SHA256).`,
   );
 }
 
-// Upper case is documented, lower case works too.
-function hasThumbprint(thumbprints: string[], thumbprint: string): boolean {
-  return thumbprints.some((registered) => registered.toLowerCase() === thumbprint);
-}
-
-function configurationUrl(issuer: string): string {
-  return `${issuer}/.well-known/openid-configuration`;
-}
-
-async function readFromIssuer(url: string, trusted: string): Promise<{ body: unknown; thumbprint: string }> {
-  // A connection of its own for each request: one that is kept alive would hide a rotated certificate.
-  const signal = AbortSignal.timeout(ISSUER_TIMEOUT_MILLISECONDS);
-  const [response]: IncomingMessage[] = await once(
-    get(url, { ca: trusted, agent: false, signal }),
-    "response",
-  );
+// The certificate is verified; thumbprints are a fallback if that fails:
+// https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
+async function readFromIssuer(
+  url: string,
+  path: string,
+  thumbprints: string[],
+  trusted: string,
+): Promise<{ body: JSONWebKeySet; thumbprint: string }> {
+  // A separate connection for each request, since one that is kept alive would hide a rotated certificate.
+  const options = { ca: trusted, agent: false, signal: AbortSignal.timeout(5000), rejectUnauthorized: false };
+  const [response]: IncomingMessage[] = await once(get(`${url}${path}`, options), "response");
   if (!(response?.socket instanceof TLSSocket)) throw new Error(`${url} has no certificate`);
   const thumbprint = response.socket.getPeerCertificate().fingerprint256.replaceAll(":", "").toLowerCase();
+  if (!response.socket.authorized && !thumbprints.includes(thumbprint)) {
+    throw new Error(`its certificate could not be verified: ${response.socket.authorizationError}`);
+  }
   const body = await text(response);
-  if (response.statusCode !== 200) throw new Error(`${url} answers ${response.statusCode}`);
+  if (response.statusCode !== 200) throw new Error(`it returned HTTP ${response.statusCode}`);
   return { body: JSON.parse(body), thumbprint };
 }
 
-// What the CLI reads of an account: pulumi/pulumi, pkg/backend/httpstate/client/client.go (serviceUser) and
-// sdk/go/common/apitype/organizations.go. The owner of a personal token is its user, of any other the
-// organization.
-const accountEndpoints: Record<string, (token: AccessToken) => object> = {
-  "GET /api/user": ({ organization, tokenType, scope }) => {
-    const login = tokenType === "personal" ? scope.replace(/^user:/, "") : organization;
-    const team = tokenType === "team" ? scope.replace(/^team:/, "") : undefined;
-    return {
-      githubLogin: login,
-      name: login,
-      organizations: [{ githubLogin: organization, name: organization }],
-      ...(tokenType !== "personal" && { tokenInfo: { name: "OIDC", organization, team } }),
-    };
-  },
-  "GET /api/user/organizations/default": ({ organization }) => ({ GitHubLogin: organization, Messages: [] }),
-};
-
-function send(response: ServerResponse, status: number, body: object) {
-  response.writeHead(status, { "Content-Type": "application/json", "Cache-Control": "no-store" });
-  response.end(JSON.stringify(body));
-}
-
-function sendError(response: ServerResponse, code: number, message: string) {
-  send(response, code, { code, message });
-}
-
-function apiError(status: number, message: string): Error {
-  return new Error(`${status} API error: ${message}`);
+// What the CLI reads of an account: pulumi/pulumi, pkg/backend/httpstate/client/client.go (serviceUser). A personal token
+// belongs to its user, any other to the organization.
+function userOf({ organization, tokenType, scope }: TokenRequest): object {
+  const [, owner] = scope.split(":");
+  const login = tokenType === "personal" ? owner : organization;
+  return { githubLogin: login, organizations: [{ githubLogin: organization }] };
 }
 
 function badRequest(message: string): Error {
-  return apiError(400, `Bad Request: ${message}`);
+  return new Error(`400 API error: Bad Request: ${message}`);
 }
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function isKeySet(value: unknown): value is JSONWebKeySet {
-  return isRecord(value) && Array.isArray(value.keys);
 }

@@ -1,154 +1,221 @@
-// The simulation of one stack: runs the program in the simulation, and tells what happens as it happens.
+// The simulation of one stack: runs the program against the emulators, and reports what it did.
 
 import { join } from "node:path";
-import { parseArgs, styleText } from "node:util";
-import { type Answer, type Caller, checkAccess } from "./accessCheck";
+import { readOptions } from "./commandLine";
 import { Unready } from "./emulator";
 import { type Registration, runProgram } from "./mocks";
-import { type SimulationOptions, startSimulation } from "./simulation";
-import { readStackFile } from "./stackFile";
+import { generatedPolicies } from "./policies";
+import { accessLines, accessMarkdown, paint, wrap } from "./report";
+import { checkSimulatedAccess } from "./simulatedAccess";
+import { startSimulation } from "./simulation";
+import { readStackFile, type StackFile } from "./stackFile";
 
 const ORGANIZATION = "acme";
 
-const THUMBPRINTS = /"[0-9a-f]{64}"/;
-
-const JOB_FAILED =
-  "The Job failed, and `pulumi up` would fail with it: what its pod says above would be its message.";
-
-// Nothing else of the settings may run on this machine.
+// No other command of the settings may run on this machine.
 const COMMAND = ["pulumi", "whoami"];
 
+/** Output of successful Jobs is left out beyond this many of them. */
+const SHOWN_JOBS = 5;
+
+const options = readOptions(process.argv.slice(2));
+const isText = !options.policies && !options.markdown;
+
 async function simulate(): Promise<void> {
-  const stack = stackName();
-  const { project, config } = readStackFile(join(__dirname, ".."), stack);
-  const setting = (key: string) => config[`${project}:${key}`] ?? "";
+  const { stack } = options;
+  const stackFile = readStackFile(join(__dirname, ".."), stack);
+  const settings = settingsOf(stackFile);
+  const { project, config } = stackFile;
+  const region = config["aws:region"] ?? "us-west-2";
+  const registered: Registration[] = [];
+  const jobs = new Map<string, string[]>();
 
-  title(
-    `Simulating stack ${stack}: the real program, with an AWS, a Kubernetes and a Pulumi Cloud of this machine`,
-  );
-  let podSpoke = false;
-  const onLog = (line: string) => {
-    if (!podSpoke) title("What the pod did");
-    podSpoke = true;
-    say(line);
-  };
-  const simulation = await startSimulation({ ...simulationOf(config, setting), command: COMMAND, onLog });
+  const simulation = await startSimulation({
+    region,
+    ...assumedToExist(settings),
+    command: COMMAND,
+    onLog: (line, account) => jobs.set(account, [...(jobs.get(account) ?? []), line]),
+  });
   try {
-    for (const note of substitutes(setting)) say(note);
-    // An empty list, or one that the program will refuse, stays as it is.
-    if (THUMBPRINTS.test(setting("thumbprints"))) {
-      config[`${project}:thumbprints`] = JSON.stringify([simulation.issuer.thumbprint()]);
-    }
+    const replaced = replaceThumbprints(stackFile, simulation.issuer.thumbprint());
+    if (isText) for (const note of notes(settings, replaced)) print(...wrap(note, 2, 2));
 
-    await runProgram(simulation, { project, stack, config, organization: ORGANIZATION, onRegistered: tell });
-    showCallers(await checkAccess(simulation));
-  } catch (error) {
-    // The pod's log has just said why.
-    throw error instanceof Unready && podSpoke ? new Error(JOB_FAILED) : error;
+    const onRegistered = (registration: Registration) => registered.push(registration);
+    const run = runProgram(simulation, { project, stack, config, organization: ORGANIZATION, onRegistered });
+    const failure: unknown = await run.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    const policies = JSON.stringify(generatedPolicies(registered, simulation.issuer.url, region), null, 2);
+    if (options.policies && !options.markdown && registered.length > 0) print(policies);
+    if (isText) {
+      printResources(registered);
+      printJobs(jobs, failure !== undefined);
+    }
+    // The output of the Job has just said why.
+    if (failure instanceof Unready && isText && jobs.size > 0) throw new Error(JOB_FAILED);
+    if (failure !== undefined) throw failure;
+    if (options.policies && !options.markdown) return;
+
+    const { outputs } = await run;
+    const rows = await checkSimulatedAccess(simulation, outputs);
+    if (options.markdown) {
+      print(accessMarkdown(rows), "", "<details><summary>Policies</summary>", "", "```json");
+      print(policies, "```", "", "</details>", "");
+    } else {
+      printTitle("Access check");
+      print(...accessLines(rows, options.verbose));
+    }
   } finally {
     await simulation.close();
   }
 }
 
-// What is not the stack's own here, and what stands for it.
-function substitutes(setting: (key: string) => string): string[] {
-  const command = setting("command");
-  return [
-    !setting("organization") && `The stack's organization is not known here; ${ORGANIZATION} stands for it.`,
-    setting("createCluster") === "true" && "The new cluster is not emulated, but for its OIDC issuer.",
-    THUMBPRINTS.test(setting("thumbprints")) &&
-      "The local issuer's thumbprint stands for the configured ones.",
-    command !== JSON.stringify(COMMAND) &&
-      "`pulumi whoami` stands for the command, which belongs to its image.",
-  ].filter((note) => note !== false);
+const JOB_FAILED = "A Job failed, and `pulumi up` would fail with it. Its output above ends with the reason.";
+
+type Settings = (key: string) => unknown;
+
+/** Settings of the stack and, for each service account, with those of its entry. */
+interface AllSettings {
+  stack: Settings;
+  accounts: Settings[];
 }
 
-function stackName(): string {
+function settingsOf({ project, config }: StackFile): AllSettings {
+  const stack: Settings = (key) => config[`${project}:${key}`] || undefined;
+  const entries = entriesOf(stack("serviceAccounts"));
+  const accounts = entries.map<Settings>((entry) => (key) => {
+    const value = entry[key === "serviceAccountName" ? "name" : key] ?? "";
+    return value === "" ? stack(key) : value;
+  });
+  return { stack, accounts: accounts.length > 0 ? accounts : [stack] };
+}
+
+// Invalid settings are for the program to report.
+function entriesOf(value: unknown): Record<string, unknown>[] {
   try {
-    return parseArgs({ options: { stack: { type: "string", short: "s", default: "dev" } } }).values.stack;
-  } catch (error) {
-    const reason = error instanceof Error ? error.message.split(".")[0] : error;
-    throw new Error(`${reason}. Usage: npm start -- [--stack NAME]`);
+    const entries: unknown = JSON.parse(String(value));
+    return Array.isArray(entries) ? entries.filter((entry) => typeof entry === "object" && entry) : [];
+  } catch {
+    return [];
   }
 }
 
-// The simulation is what the settings take for granted: the cluster that they name is there, and so is the namespace.
-function simulationOf(config: Record<string, string>, setting: (key: string) => string): SimulationOptions {
-  const isSet = (key: string) => setting(key) === "true";
-  const cluster = { name: setting("clusterName"), hasOidcProvider: !isSet("createOidcProvider") };
+/** What the settings take for granted: the cluster, the namespaces, the service accounts, and the runners. */
+function assumedToExist({ stack, accounts }: AllSettings) {
+  const namespace = (account: Settings) => String(account("namespace") ?? "default");
+  const created = accounts.filter((account) => isTrue(account("createNamespace"))).map(namespace);
+  const cluster = {
+    name: String(stack("clusterName")),
+    hasOidcProvider: !isTrue(stack("createOidcProvider")),
+  };
   return {
-    folder: process.env.SIMULATOR_DIRECTORY,
-    region: config["aws:region"] ?? "us-west-2",
-    cluster: isSet("createCluster") ? undefined : cluster,
-    namespaces: isSet("createNamespace") ? [] : [setting("namespace")],
-    runners: [{ id: setting("runnerId"), name: setting("runnerName") }],
+    cluster: isTrue(stack("createCluster")) ? undefined : cluster,
+    namespaces: accounts.map(namespace).filter((name) => !created.includes(name)),
+    serviceAccounts: accounts
+      .filter((account) => String(account("createServiceAccount")) === "false")
+      .map((account) => `${namespace(account)}/${account("serviceAccountName")}`),
+    runners: accounts.map((account) => ({
+      id: String(account("runnerId")),
+      name: String(account("runnerName")),
+    })),
   };
 }
 
-const NAMES: Record<string, string> = {
-  "eks:index:Cluster": "EKS cluster",
-  "aws:iam/openIdConnectProvider:OpenIdConnectProvider": "IAM OIDC provider",
-  "aws:iam/role:Role": "IAM role",
-  "aws:iam/rolePolicyAttachment:RolePolicyAttachment": "attached policy",
-  "kubernetes:core/v1:Namespace": "namespace",
-  "kubernetes:core/v1:ServiceAccount": "service account",
-  "kubernetes:core/v1:ConfigMap": "ConfigMap",
-  "kubernetes:batch/v1:Job": "Job",
-  "pulumiservice:index:OidcIssuer": "OIDC issuer",
-};
-
-let told = false;
-
-function tell({ type, id }: Registration): void {
-  const name = NAMES[type];
-  if (name && !told) title("What the stack made");
-  told ||= name !== undefined;
-  if (name) say(`${name.padEnd(18)}${id}${type.endsWith(":Job") ? ", succeeded" : ""}`);
+function isTrue(value: unknown): boolean {
+  return String(value) === "true";
 }
 
-function showCallers(callers: Caller[]): void {
-  const table = callers.map(({ name, pulumiCloud, role, refusedBy }) => {
-    const looser = pulumiCloud.allowed && refusedBy ? `; ${refusedBy} would refuse it` : "";
-    return {
-      cells: [name, answer(pulumiCloud) + looser, answer(role)],
-      in: pulumiCloud.allowed || role.allowed,
-    };
-  });
-  table.unshift({ cells: ["Who gets in", "Pulumi Cloud", "IAM role"], in: false });
-  const width = (column: number) => Math.max(...table.map(({ cells }) => cells[column]?.length ?? 0)) + 2;
-  const widths = [width(0), width(1), 0];
+/** Replaces valid thumbprints by the one of the emulated issuer, and returns whether there were any. */
+function replaceThumbprints({ project, config }: StackFile, thumbprint: string): boolean {
+  const key = `${project}:thumbprints`;
+  if (!/"[0-9a-f]{64}"/.test(config[key] ?? "")) return false;
+  config[key] = JSON.stringify([thumbprint]);
+  return true;
+}
 
-  console.log();
-  for (const [index, row] of table.entries()) {
-    const line = row.cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("");
-    console.log(paint(index === 0 ? "bold" : row.in ? "green" : "dim", line.trimEnd()));
+function notes({ stack, accounts }: AllSettings, thumbprintsReplaced: boolean): string[] {
+  const isOther = (command: unknown) =>
+    command && (typeof command === "string" ? command : JSON.stringify(command)) !== JSON.stringify(COMMAND);
+  const all: [boolean, string][] = [
+    [
+      !stack("organization"),
+      `organization is not set: the simulation uses "${ORGANIZATION}". \`pulumi preview\` uses the organization of the stack, and requires the setting if the stack has none, as in a self-managed backend: pulumi config set organization ORGANIZATION`,
+    ],
+    [isTrue(stack("createCluster")), "createCluster: of the new cluster, only the OIDC issuer is emulated."],
+    [thumbprintsReplaced, "thumbprints: replaced by the one of the emulated issuer."],
+    [
+      accounts.some((account) => isOther(account("command"))),
+      "command: the Jobs run `pulumi whoami` instead. The configured command is not run on this machine.",
+    ],
+  ];
+  return all.flatMap(([applies, note]) => (applies ? [note] : []));
+}
+
+const TYPES: Record<string, string> = {
+  "eks:index:Cluster": "EKS cluster",
+  "aws:iam/openIdConnectProvider:OpenIdConnectProvider": "IAM OIDC provider",
+  "kubernetes:core/v1:Namespace": "Namespace",
+  "pulumiservice:index:OidcIssuer": "OIDC issuer",
+  "aws:iam/role:Role": "IAM role",
+  "aws:iam/rolePolicyAttachment:RolePolicyAttachment": "Policy attachment",
+  "kubernetes:core/v1:ServiceAccount": "Service account",
+  "kubernetes:core/v1:ConfigMap": "ConfigMap",
+  "kubernetes:batch/v1:Job": "Job",
+};
+
+/** Prints a line for each type with the IDs, or with --verbose a line for each resource. */
+function printResources(registered: Registration[]): void {
+  const lines = Object.entries(TYPES).flatMap(([type, label]) => {
+    const ids = registered.filter((resource) => resource.type === type).map(({ id }) => id);
+    if (ids.length === 0) return [];
+    if (options.verbose) return ids.map((id) => `  ${label.padEnd(19)}${id}`);
+    const [id = ""] = ids;
+    return [
+      `  ${label.padEnd(19)}${ids.length > 1 ? ids.length : id.length > 59 ? `${id.slice(0, 58)}…` : id}`,
+    ];
+  });
+  if (lines.length === 0) return;
+  printTitle("Resources (simulated)");
+  print(...lines);
+}
+
+function printJobs(jobs: Map<string, string[]>, failed: boolean): void {
+  if (jobs.size === 0) return;
+  printTitle("Job output");
+  const isShown = jobs.size <= SHOWN_JOBS || failed || options.verbose;
+  if (!isShown) print(`  ${jobs.size} Jobs succeeded. To print their output: npm start -- --verbose`);
+  for (const [account, lines] of isShown ? jobs : []) {
+    print(`  ${paint("bold", account)}`);
+    print(...lines.flatMap((line) => wrap(line, 4)));
   }
 }
 
-// In the words of the other column, as far as there are any.
-function answer({ allowed, reason }: Answer): string {
-  if (allowed) return "gets in";
-  const claim = /\(allow\): (.+?) is ['[]/.exec(reason)?.[1];
-  if (claim) return `no: the allow policy wants another ${claim.replaceAll("'", '"')}`;
-  return `no: ${reason.replace(/( does not verify|OIDC issuer)[: ].*/s, "$1").replace("has no", "has no such")}`;
+function printTitle(title: string): void {
+  print("", paint("bold", title));
 }
 
-function paint(format: "bold" | "dim" | "green" | "red", text: string): string {
-  return process.stdout.isTTY && !process.env.NO_COLOR ? styleText(format, text) : text;
+function print(...lines: string[]): void {
+  for (const line of lines) console.log(line);
 }
 
-function title(text: string): void {
-  console.log(`\n${paint("bold", text)}`);
+/** Prints the first or the last line, on standard error if standard output is JSON. */
+function printBanner(text: string): void {
+  if (options.markdown) print(`> ${text}`, "");
+  else if (options.policies) console.error(text);
+  else print(paint("bold", text));
 }
 
-function say(text: string): void {
-  console.log(`  ${text}`);
-}
+// The reader may stop reading: `npm start | head`.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit());
 
-// Whoever reads may stop reading: `npm start | head`.
-process.stdout.on("error", () => process.exit());
-
-simulate().catch((error: Error) => {
-  console.log(`\n${paint("red", error.message.trimEnd())}`);
-  process.exitCode = 1;
-});
+printBanner(`Simulation of stack ${options.stack}: nothing is created outside this machine.`);
+simulate()
+  .catch((error: Error) => {
+    console.error(`\n${paint("red", error.message.trimEnd(), process.stderr)}`);
+    process.exitCode = 1;
+  })
+  .finally(() => {
+    if (isText) print("");
+    printBanner("Simulation: nothing was created in AWS, Kubernetes, or Pulumi Cloud.");
+  });

@@ -1,29 +1,28 @@
-// the simulation: one AWS account, its EKS cluster and issuer, another cluster's issuer, and Pulumi Cloud.
+// The simulation: the emulated AWS account, its EKS cluster and issuer, another cluster's issuer, and Pulumi Cloud.
 
 import { join } from "node:path";
 import type { Runner } from "./authPolicy";
-import { type Aws, startAws } from "./aws";
+import { type Aws, type AwsOptions, startAws } from "./aws";
 import { openCertificateAuthority } from "./certificates";
 import type { Emulator } from "./emulator";
 import { type ClusterIssuer, startIssuer } from "./issuer";
 import { type Kubernetes, startKubernetes } from "./kubernetes";
-import { type PulumiCloud, startPulumiCloud } from "./pulumiCloud";
+import { type IssuerRegistration, type PulumiCloud, startPulumiCloud } from "./pulumiCloud";
 
-export interface SimulationOptions {
-  /** The folder that `saveCertificateAuthority` has filled. */
-  folder: string | undefined;
-  region: string;
-  /** The cluster that exists already; undefined where the stack makes it. */
-  cluster: { name: string; hasOidcProvider: boolean } | undefined;
-  /** Those that exist beside `default`. */
+export interface SimulationOptions extends Omit<AwsOptions, "issuerUrl"> {
+  /** The directory that `saveCertificateAuthority` has filled: by default SIMULATOR_DIRECTORY. */
+  directory?: string | undefined;
+  /** The namespaces that exist already, beside those of every cluster. */
   namespaces?: string[];
+  /** `NAMESPACE/NAME`, beside each namespace's `default`. */
+  serviceAccounts?: string[];
   runners?: Runner[];
-  /** How long the registration of an issuer takes; a second when left out. */
+  /** How long the registration of an issuer takes; by default a second. */
   registrationMilliseconds?: number;
-  /** Runs in the pods in place of the command of the stack. */
+  /** Runs in the pods instead of their own command. */
   command?: string[];
-  /** Hears each line of a pod's log as it comes. */
-  onLog?(line: string): void;
+  /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
+  onLog?(line: string, account: string): void;
 }
 
 export interface Simulation {
@@ -31,38 +30,38 @@ export interface Simulation {
   kubernetes: Kubernetes;
   pulumiCloud: PulumiCloud;
   issuer: ClusterIssuer;
-  /** The issuer of a cluster that nobody registered. */
+  /** The issuer of a cluster that is not registered. */
   otherIssuer: ClusterIssuer;
-  /** What all emulators together keep and answer. */
+  /** Those of all emulators. */
   resources: Emulator["resources"];
   calls: Emulator["calls"];
-  /** What exists, for each emulator. */
+  /** Returns what the stack has created in each emulator. */
   existing(): { aws: string[]; kubernetes: string[]; pulumiCloud: string[] };
   close(): Promise<void>;
 }
 
-/** Starts a simulation with nothing of the stack in it. Its servers listen on the loopback address alone. */
+const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/** Starts a simulation in which nothing of the stack exists. Its servers listen only on the loopback address. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
-  const authority = await openCertificateAuthority(options.folder);
+  const { directory = process.env.SIMULATOR_DIRECTORY ?? "", onLog = () => {} } = options;
+  const authority = await openCertificateAuthority(directory);
   const [issuer, otherIssuer, pulumiCloud] = await Promise.all([
     startIssuer(authority),
     startIssuer(authority),
-    startPulumiCloud(authority, {
-      runners: options.runners ?? [],
-      registrationMilliseconds: options.registrationMilliseconds ?? 1000,
-    }),
+    startPulumiCloud(authority, options),
   ]);
-  const aws = startAws({ region: options.region, issuerUrl: issuer.url, cluster: options.cluster });
+  const aws = startAws({ ...options, issuerUrl: issuer.url });
   const kubernetes = startKubernetes({
+    ...options,
     issuer,
-    region: options.region,
-    namespaces: ["default", ...(options.namespaces ?? [])],
+    namespaces: [...new Set([...INITIAL_NAMESPACES, ...(options.namespaces ?? [])])],
+    serviceAccounts: options.serviceAccounts ?? [],
     pulumiCloudUrl: pulumiCloud.url,
-    command: options.command,
-    certificateAuthorityFile: join(options.folder ?? "", "ca.pem"),
-    onLog: options.onLog ?? (() => {}),
+    certificateAuthorityFile: join(directory, "ca.pem"),
+    directory,
+    onLog,
   });
-
   return {
     aws,
     kubernetes,
@@ -82,23 +81,19 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
   };
 }
 
-// What the pulumiservice provider adds to the API: pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
+// What the provider adds to the API: pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
 function oidcIssuerResource(pulumiCloud: PulumiCloud): Emulator["resources"] {
-  type Registration = Parameters<PulumiCloud["register"]>[0];
   return {
     "pulumiservice:index:OidcIssuer": {
       replaceOn: ["organization", "url"],
-      async create(name, inputs: Registration) {
-        const { id, registration } = await pulumiCloud.register(inputs).catch((error: Error) => {
-          throw new Error(
-            `error creating oidc issuer "${name}": failed to register oidc issuer '${inputs.name}': ${error.message}`,
-          );
+      async create(name, inputs: IssuerRegistration) {
+        const { id, registration } = await pulumiCloud.register(inputs).catch(({ message }: Error) => {
+          const what = `error creating oidc issuer "${name}": failed to register oidc issuer '${inputs.name}'`;
+          throw new Error(`${what}: ${message}`);
         });
         return { id, outputs: registration };
       },
-      async update(id, inputs: Registration) {
-        return pulumiCloud.update(id, inputs);
-      },
+      update: (id, inputs: IssuerRegistration) => pulumiCloud.update(id, inputs),
       read: (id) => pulumiCloud.read(id),
       delete: (id) => pulumiCloud.remove(id),
     },

@@ -1,50 +1,46 @@
-// The settings of a stack as the engine would hand them to the program, read from the files that the engine reads.
+// The configuration of a stack as the engine passes it to the program, read from the files that the engine reads.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
+import { isRecord } from "./authPolicy";
 
 export interface StackFile {
   project: string;
-  /** A text for each `project:key`, JSON for lists and objects; the defaults of `Pulumi.yaml` are filled in. */
+  /** A string for each `project:key`, JSON for lists and objects, with the defaults of `Pulumi.yaml`. */
   config: Record<string, string>;
 }
 
 /**
  * Reads `Pulumi.yaml` and `Pulumi.STACK.yaml`.
  *
- * @param folder the project's.
- * @throws Error that says what to do, when a file is missing or holds what cannot be read here.
+ * @throws Error that says what to do if a file is missing or invalid, or a setting is encrypted.
  */
-export function readStackFile(folder: string, stack: string): StackFile {
-  const project: { name: string; config?: Record<string, { default?: unknown }> } = readYaml(
-    folder,
-    "Pulumi.yaml",
-  );
+export function readStackFile(directory: string, stack: string): StackFile {
+  const project = readYaml(directory, "Pulumi.yaml") as {
+    name: string;
+    config?: Record<string, { default?: unknown }>;
+  };
   const file = `Pulumi.${stack}.yaml`;
-  const stacks = readdirSync(folder).flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? []);
+  const stacks = readdirSync(directory).flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? []);
   if (!stacks.includes(stack)) {
-    throw new Error(
-      `There is no ${file} to simulate. The stacks here: ${stacks.join(", ") || "none"}. ` +
-        `Write it, or make it with: pulumi stack init ${stack}`,
-    );
+    const found = `Stacks in this directory: ${stacks.join(", ") || "none"}.`;
+    throw new Error(`${file} does not exist. ${found} To create it: pulumi stack init ${stack}`);
   }
-  const settings: unknown = readYaml(folder, file) ?? {};
-  const given: unknown = isMapping(settings) ? (settings.config ?? {}) : undefined;
-  if (!isMapping(given)) {
-    throw new Error(`${file} has no settings that can be read: it must hold config: and below it KEY: VALUE`);
-  }
+  const settings = readYaml(directory, file) ?? {};
+  const given = isRecord(settings) ? (settings.config ?? {}) : undefined;
+  if (!isRecord(given)) throw new Error(`${file} is invalid: config must contain KEY: VALUE`);
 
   const config: Record<string, string> = {};
   const qualified = (key: string) => (key.includes(":") ? key : `${project.name}:${key}`);
   for (const [key, declared] of Object.entries(project.config ?? {})) {
-    if (declared.default !== undefined) config[qualified(key)] = toText(declared.default);
+    if (declared.default !== undefined) config[qualified(key)] = asString(declared.default);
   }
   for (const [key, value] of Object.entries(given)) {
-    if (!isSecret(value)) config[qualified(key)] = toText(value);
+    if (!isSecret(value)) config[qualified(key)] = asString(value);
     else if (qualified(key).startsWith(`${project.name}:`)) {
       throw new Error(
-        `${key} is encrypted in ${file}, and the simulation has no key. No setting is a secret: ` +
+        `${key} is encrypted in ${file}, and the simulation cannot decrypt it. No setting is secret: ` +
           `pulumi config set --plaintext ${key} VALUE`,
       );
     }
@@ -52,24 +48,19 @@ export function readStackFile(folder: string, stack: string): StackFile {
   return { project: project.name, config };
 }
 
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function isSecret(value: unknown): boolean {
   if (typeof value !== "object" || value === null) return false;
   return "secure" in value || Object.values(value).some(isSecret);
 }
 
-function toText(value: unknown): string {
-  if (value === null) return "";
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+function asString(value: unknown): string {
+  return typeof value === "object" ? JSON.stringify(value ?? "").replace(/^""$/, "") : String(value);
 }
 
-function readYaml(folder: string, file: string) {
+function readYaml(directory: string, file: string): unknown {
   try {
-    return parse(readFileSync(join(folder, file), "utf8"));
+    return parse(readFileSync(join(directory, file), "utf8"));
   } catch (error) {
-    throw new Error(`${file} cannot be read: ${error instanceof Error ? error.message : error}`);
+    throw new Error(`Failed to read ${file}: ${error instanceof Error ? error.message : error}`);
   }
 }

@@ -1,4 +1,4 @@
-// `npm start`: makes the simulation's certificate authority, and starts the simulation in a process that trusts it.
+// `npm start`: creates the simulation's certificate authority, and runs the simulation in a process that trusts it.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -6,25 +6,56 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { saveCertificateAuthority } from "./certificates";
+import { readOptions, USAGE } from "./commandLine";
 
-async function start(): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), "simulation-"));
+async function start(args: string[]): Promise<number> {
+  if (readOptions(args).help) {
+    console.log(USAGE);
+    return 0;
+  }
+  // Everything that the simulation writes is in this directory.
+  const directory = await mkdtemp(join(tmpdir(), "simulation-"));
   try {
-    await saveCertificateAuthority(folder);
-    const simulation = spawn(
-      process.execPath,
-      ["--import", "tsx", join(__dirname, "simulate.ts"), ...process.argv.slice(2)],
-      {
-        stdio: "inherit",
-        // Node.js reads this at its start alone.
-        env: { ...process.env, NODE_EXTRA_CA_CERTS: join(folder, "ca.pem"), SIMULATOR_DIRECTORY: folder },
-      },
-    );
-    const [code] = await once(simulation, "exit");
-    process.exitCode = code ?? 1;
+    await saveCertificateAuthority(directory);
+    return await runSimulation(directory, args);
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await rm(directory, { recursive: true, force: true, maxRetries: 3 });
   }
 }
 
-start();
+async function runSimulation(directory: string, args: string[]): Promise<number> {
+  const simulation = spawn(process.execPath, ["--import", "tsx", join(__dirname, "simulate.ts"), ...args], {
+    stdio: "inherit",
+    // A process group, so that it ends with all of its pods.
+    detached: true,
+    // Node.js reads NODE_EXTRA_CA_CERTS only when it starts.
+    env: { ...process.env, NODE_EXTRA_CA_CERTS: join(directory, "ca.pem"), SIMULATOR_DIRECTORY: directory },
+  });
+  let interrupted: number | undefined;
+  const endGroup = () => {
+    try {
+      if (simulation.pid) process.kill(-simulation.pid, "SIGKILL");
+    } catch {
+      // It has ended already.
+    }
+  };
+  for (const [signal, exitCode] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
+    process.on(signal, () => {
+      interrupted = exitCode;
+      endGroup();
+    });
+  }
+  const [code] = await once(simulation, "exit");
+  endGroup();
+  return interrupted ?? code ?? 1;
+}
+
+start(process.argv.slice(2)).then(
+  (exitCode) => {
+    process.exitCode = exitCode;
+  },
+  (error: Error) => {
+    console.error(error.message);
+    process.exitCode = 1;
+  },
+);

@@ -1,246 +1,219 @@
-// Who gets in: each row of the table flips once the one condition, rule or fact that decides it is gone.
+// The access check: which callers it knows, what it finds, and that each answer depends on the one rule that decides it.
 
 import assert from "node:assert/strict";
-import { after, before, mock, type TestContext, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
-import { type Caller, checkAccess } from "../simulator/accessCheck";
+import { after, before, describe, type TestContext, test } from "node:test";
+import { accessQuestions, findings, idOf, type Row, type ServiceAccount } from "../simulator/accessCheck";
 import type { AuthPolicy } from "../simulator/authPolicy";
 import type { PodIdentity, TokenOptions } from "../simulator/issuer";
 import { runProgram } from "../simulator/mocks";
-import type { IssuerRegistration } from "../simulator/pulumiCloud";
+import { accessLines, verdict } from "../simulator/report";
+import { checkSimulatedAccess } from "../simulator/simulatedAccess";
 import { type Simulation, startSimulation } from "../simulator/simulation";
 
-const ROLE = "aws:iam/role:Role";
-const OIDC_PROVIDER = "aws:iam/openIdConnectProvider:OpenIdConnectProvider";
-const OTHER_AUDIENCE = "sts.amazonaws.com-2";
+const DEPLOYER = "ci/deployer";
+const PLANNER = "ci/planner";
+const SECRETS = "secrets/external-secrets";
+const POD = { '"kubernetes.io".pod.name': "planner-*" };
+const EXISTING = { createServiceAccount: false, createRole: false, runJob: false, audienceRule: true };
+const ENTRIES = [
+  { namespace: "ci", name: "deployer", tokenType: "team", teamName: "ops", audienceRule: true },
+  {
+    namespace: "ci",
+    name: "planner",
+    tokenType: "personal",
+    userLogin: "a",
+    tokenAudience: "urn:x",
+    policyRules: POD,
+  },
+  { namespace: "secrets", name: "external-secrets", tokenType: "organization", ...EXISTING },
+];
 
-// One stack for all tests, with every rule that there is; each test changes it and puts it back.
-let simulation: Simulation;
-before(async () => {
-  simulation = await startSimulation({
-    folder: process.env.SIMULATOR_DIRECTORY,
-    region: "us-west-2",
-    cluster: { name: "my-cluster", hasOidcProvider: true },
-    registrationMilliseconds: 0,
+describe("in the simulation", () => {
+  // One stack for all tests; each changes it and puts it back.
+  let simulation: Simulation;
+  let outputs: Record<string, unknown>;
+  before(async () => {
+    simulation = await startSimulation({
+      region: "us-west-2",
+      cluster: { name: "my-cluster", hasOidcProvider: true },
+      namespaces: ["ci", "secrets"],
+      serviceAccounts: [SECRETS],
+      registrationMilliseconds: 0,
+    });
+    const config = { "p:clusterName": "my-cluster", "p:serviceAccounts": JSON.stringify(ENTRIES) };
+    const stack = { project: "p", stack: "dev", organization: "acme", config };
+    ({ outputs } = await runProgram(simulation, stack));
   });
-  // Each forged token takes a new key, which takes a while: a caller shows the same token again.
-  const { token } = simulation.issuer;
-  const tokens = new Map<string, Promise<string>>();
-  mock.method(simulation.issuer, "token", (...request: Parameters<typeof token>) => {
-    const key = JSON.stringify(request);
-    const known = tokens.get(key) ?? token(...request);
-    tokens.set(key, known);
-    return known;
+  after(() => simulation.close());
+
+  /** The callers of a service account that are allowed. */
+  async function allowed(account: string): Promise<{ pulumiCloud: string[]; role: string[] }> {
+    const rows = (await checkSimulatedAccess(simulation, outputs)).filter(
+      (row) => idOf(row.account) === account,
+    );
+    const labels = (of: (row: Row) => { allowed: boolean } | undefined) =>
+      rows.filter((row) => of(row)?.allowed).map(({ caller }) => caller.label);
+    return { pulumiCloud: labels((row) => row.pulumiCloud), role: labels((row) => row.role) };
+  }
+
+  async function changePolicies(t: TestContext, change: (policy: AuthPolicy) => AuthPolicy): Promise<void> {
+    const [issuer] = simulation.pulumiCloud.list();
+    assert.ok(issuer);
+    const { id, registration } = issuer;
+    const policies = registration.policies?.map(change) ?? [];
+    assert.notDeepEqual(policies, registration.policies);
+    await simulation.pulumiCloud.update(id, { ...registration, policies });
+    t.after(() => simulation.pulumiCloud.update(id, registration));
+  }
+
+  async function changeTrustPolicies(t: TestContext, change: (policy: string) => string): Promise<void> {
+    const roles = simulation.resources["aws:iam/role:Role"];
+    assert.ok(roles);
+    for (const id of simulation.existing().aws.filter((name) => name.startsWith("pulumi-oidc-"))) {
+      const inputs = { ...roles.read(id) } as { assumeRolePolicy: object };
+      const policy = JSON.stringify(inputs.assumeRolePolicy);
+      assert.notEqual(change(policy), policy);
+      await roles.update(id, { ...inputs, assumeRolePolicy: change(policy) });
+      t.after(() => roles.update(id, inputs));
+    }
+  }
+
+  test("each service account is allowed only as itself", async () => {
+    const itself = ["itself"];
+    assert.deepEqual(await allowed(DEPLOYER), { pulumiCloud: itself, role: itself });
+    assert.deepEqual(await allowed(PLANNER), { pulumiCloud: itself, role: itself });
+    assert.deepEqual(await allowed(SECRETS), { pulumiCloud: itself, role: [] });
   });
-  await runProgram(simulation, {
-    project: "project",
-    stack: "dev",
-    organization: "acme",
-    config: {
-      "project:clusterName": "my-cluster",
-      "project:userLogin": "my-login",
-      "project:audienceRule": "true",
-      "project:policyRules": '{"\\"kubernetes.io\\".pod.name":"runner-*"}',
-    },
+
+  test("each caller is denied for its own reason", async () => {
+    const rows = (await checkSimulatedAccess(simulation, outputs)).slice(1, 9);
+    const reasons: [string, RegExp, RegExp][] = [
+      ["other service account", /serviceaccount\.name is 'deployer-2', not 'deployer'$/, /another sub$/],
+      ["other namespace", /namespace is 'ci-2', not 'ci'$/, /another sub$/],
+      ["other audience", /aud is \['sts\.amazonaws\.com-2'\]/, /does not list the audience/],
+      ["expired token", /has expired/, /has expired/],
+      ["invalid signature", /signature .* is invalid/, /signature is invalid/],
+      ["other cluster", /has no OIDC issuer/, /no IAM OIDC provider for this issuer/],
+      [PLANNER, /serviceaccount\.name is 'planner'/, /another sub$/],
+      [SECRETS, /namespace is 'secrets'/, /another sub$/],
+    ];
+    for (const [index, [label, pulumiCloud, role]] of reasons.entries()) {
+      const row = rows[index] ?? assert.fail(label);
+      assert.equal(row.caller.label, label);
+      assert.match(row.pulumiCloud.reason, pulumiCloud);
+      assert.match(row.role?.reason ?? "", role);
+    }
+  });
+
+  for (const [rule, callers] of [
+    ['"kubernetes.io".namespace', ["other namespace"]],
+    ['"kubernetes.io".serviceaccount.name', ["other service account", PLANNER]],
+    ["aud", ["other audience"]],
+  ] satisfies [string, string[]][]) {
+    test(`without the rule ${rule}, Pulumi Cloud also allows: ${callers}`, async (t) => {
+      await changePolicies(t, ({ rules: { [rule]: _, ...rules }, ...policy }) => ({ ...policy, rules }));
+      assert.deepEqual((await allowed(DEPLOYER)).pulumiCloud, ["itself", ...callers]);
+    });
+  }
+
+  test("a policy that another service account of the stack matches too is found", async (t) => {
+    const rules = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "*er" };
+    await changePolicies(t, (policy) => (policy.tokenType === "team" ? { ...policy, rules } : policy));
+    assert.ok((await allowed(DEPLOYER)).pulumiCloud.includes(PLANNER));
+  });
+
+  test("a rule of policyRules that its own pod does not match denies the service account itself", async (t) => {
+    const [claim, pattern] = ['"kubernetes.io".pod.name', "other-*"];
+    await changePolicies(t, (policy) => ({ ...policy, rules: { ...policy.rules, [claim]: pattern } }));
+    assert.deepEqual((await allowed(DEPLOYER)).pulumiCloud, []);
+    const [finding] = findings(await checkSimulatedAccess(simulation, outputs));
+    assert.match(finding?.answer.reason ?? "", /pod\.name is 'deployer-[^']+', not 'other-\*'$/);
+    assert.match(finding?.advice ?? "", /policyRules/);
+  });
+
+  test("without the condition on sub, the role allows every service account of the cluster", async (t) => {
+    await changeTrustPolicies(t, (policy) => policy.replace(/,?"[^"]+:sub":"[^"]+"/, "").replace("{,", "{"));
+    const callers = ["itself", "other service account", "other namespace", PLANNER, SECRETS];
+    assert.deepEqual((await allowed(DEPLOYER)).role, callers);
+  });
+
+  test("an expired token and an invalid signature are denied for nothing else", async (t) => {
+    const { token } = simulation.issuer;
+    t.mock.method(simulation.issuer, "token", (pod: PodIdentity, options: TokenOptions = {}) =>
+      token(pod, { ...options, expiresIn: 60, forged: false }),
+    );
+    const callers = ["itself", "expired token", "invalid signature"];
+    assert.deepEqual(await allowed(DEPLOYER), { pulumiCloud: callers, role: callers });
   });
 });
-after(() => simulation.close());
 
-test("the pod itself gets in, and nobody else does", async () => {
-  assert.deepEqual(await getIn(), { pulumiCloud: ["the pod itself"], role: ["the pod itself"] });
-});
+function account(id: string, tokenType: string, tokenScope: string, roleArn?: string): ServiceAccount {
+  const [namespace = "", name = ""] = id.split("/");
+  return { namespace, name, tokenType, tokenScope, audience: "a", environment: {}, roleArn };
+}
 
-test("every refusal has its own reason", async () => {
-  const callers = await checkAccess(simulation);
-  const refused = callers.filter(({ name }) => name !== "the pod itself");
-  const expected: Record<string, [RegExp, RegExp]> = {
-    "another service account": [/serviceaccount\.name is 'pulumi-service-account-2'/, /wants another sub$/],
-    "another namespace": [/namespace is 'default-2'/, /wants another sub$/],
-    "another audience": [/aud is \['sts\.amazonaws\.com-2'/, /IAM OIDC provider wants another aud$/],
-    "an expired token": [/has expired/, /has expired/],
-    "a forged signature": [/does not verify/, /does not verify/],
-    "another cluster": [/has no OIDC issuer/, /no IAM OIDC provider for this issuer/],
-  };
-  assert.deepEqual(
-    refused.map(({ name }) => name),
-    Object.keys(expected),
-  );
-  for (const { name, pulumiCloud, role } of refused) {
-    const [ofPulumiCloud, ofRole] = expected[name] ?? assert.fail(name);
-    assert.match(pulumiCloud.reason, ofPulumiCloud);
-    assert.match(role.reason, ofRole);
+/** The answers of services that allow what the settings intend, and the given callers of the first account. */
+function answered(accounts: ServiceAccount[], ...more: string[]): Row[] {
+  return accessQuestions(accounts).map((question) => {
+    const { account, caller, intended } = question;
+    const isMore = account === accounts[0] && more.includes(caller.label);
+    const answer = (allowed: boolean) => ({ allowed: allowed || isMore, reason: "because" });
+    const role = account.roleArn ? answer(intended.role) : undefined;
+    return { ...question, pulumiCloud: answer(intended.pulumiCloud), role };
+  });
+}
+
+test("a service account whose settings grant the same token is allowed as intended, but never to the role", () => {
+  for (const [type, scope, otherScope, isShared] of [
+    ["team", "team:a", "team:a", true],
+    ["team", "team:a", "team:b", false],
+    ["organization", "", "admin", true],
+    ["organization", "admin", "", false],
+  ] as const) {
+    const questions = accessQuestions([account("a/a", type, scope), account("b/b", type, otherScope)]);
+    const { intended } = questions.find(({ caller }) => caller.label === "b/b") ?? assert.fail();
+    assert.deepEqual(intended, { pulumiCloud: isShared, role: false }, `${type} ${scope} ${otherScope}`);
   }
 });
 
-for (const [rule, caller] of [
-  ['"kubernetes.io".namespace', "another namespace"],
-  ['"kubernetes.io".serviceaccount.name', "another service account"],
-  ["aud", "another audience"],
-] satisfies [string, string][]) {
-  test(`without the rule ${rule} of the allow policy, Pulumi Cloud lets ${caller} in`, async (t) => {
-    await changePolicy(t, ({ rules: { [rule]: removed, ...rules }, ...policy }) => {
-      assert.ok(removed);
-      return { ...policy, rules };
-    });
-    assert.deepEqual((await getIn()).pulumiCloud, ["the pod itself", caller]);
+test("the callers of other names are not service accounts of the stack", () => {
+  const accounts = ["a/b", "a/b-2", "a-2/b"].map((id) => account(id, "team", "team:a"));
+  const [, name, namespace] = accessQuestions(accounts).map(({ caller }) => idOf(caller));
+  assert.deepEqual([name, namespace], ["a/b-3", "a-3/b"]);
+});
+
+test("reports one line for each service account, and each unexpected answer with the setting that closes it", () => {
+  const accounts = [account("a/a", "team", "team:a", "arn"), account("b/b", "team", "team:a")];
+  assert.deepEqual(accessLines(answered(accounts), false), [
+    "  Service account  Pulumi Cloud            IAM role",
+    "  a/a              allowed (+1), 6 denied  allowed, 7 denied",
+    "  b/b              allowed (+1), 6 denied  no role",
+    "",
+    "  (+N): N other service accounts, which are granted the same access token.",
+    "",
+    "  Access is as intended: 2 service accounts, 16 callers, 24 answers.",
+  ]);
+
+  const rows = answered(accounts, "other audience");
+  const unexpected = accessLines(rows, false).slice(1, 5);
+  assert.deepEqual(unexpected, [
+    "  a/a              allowed (+1), 5 of 6 denied  allowed, 6 of 7 denied",
+    "    other audience: allowed by Pulumi Cloud. To deny it, set audienceRule to",
+    "      true.",
+    "    other audience: allowed by IAM role. No setting allows this: check the trust",
+  ]);
+  assert.deepEqual(verdict(rows), {
+    text: "2 unexpected answers: 2 service accounts, 16 callers, 24 answers.",
+    isExpected: false,
   });
-}
-
-test("without a rule of policyRules, Pulumi Cloud lets a pod in that the rule kept out", async (t) => {
-  changeTokens(t, (pod) => ({ ...pod, pod: "intruder-1" }), {});
-  assert.deepEqual((await getIn()).pulumiCloud, []);
-
-  await changePolicy(t, ({ rules: { '"kubernetes.io".pod.name': removed, ...rules }, ...policy }) => {
-    assert.ok(removed);
-    return { ...policy, rules };
-  });
-  assert.deepEqual((await getIn()).pulumiCloud, ["the pod itself"]);
 });
 
-test("an allow policy for another user keeps even the pod itself out", async (t) => {
-  await changePolicy(t, (policy) => ({ ...policy, userLogin: "somebody-else" }));
-  assert.deepEqual((await getIn()).pulumiCloud, []);
+test("reports every answer with its reason on request, and names that are too long for a column on their own line", () => {
+  const long = account(`${"n".repeat(30)}/${"a".repeat(40)}`, "team", "team:a", "arn");
+  const [, ...lines] = accessLines(answered([long]), true);
+  const itself = ["    itself", "      Pulumi Cloud: allowed: because", "      IAM role: allowed: because"];
+  assert.deepEqual(lines.slice(1, 4), itself);
+  const summary = accessLines(answered([long]), false).join("\n");
+  assert.doesNotMatch(summary, /.{81}/);
+  assert.ok(summary.includes(`\n  ${idOf(long)}\n`));
 });
-
-test("without the condition on sub, the role lets another service account and another namespace in", async (t) => {
-  await changeTrustPolicy(t, (policy) => policy.replace(/"[^"]+:sub":"[^"]+",?/, "").replace(",}", "}"));
-  assert.deepEqual((await getIn()).role, ["the pod itself", "another service account", "another namespace"]);
-});
-
-test("without the condition on aud, the role lets another audience in, once another role of the account wants it", async (t) => {
-  // The IAM OIDC provider is the whole account's, and so is its list of audiences.
-  const providers =
-    simulation.resources[OIDC_PROVIDER] ?? assert.fail("the simulation keeps no IAM OIDC providers");
-  const id = providerArn(simulation.issuer.url);
-  const inputs = { ...providers.read(id) };
-  await providers.update(id, { ...inputs, clientIdLists: ["sts.amazonaws.com", OTHER_AUDIENCE] });
-  t.after(() => providers.update(id, inputs));
-  assert.deepEqual((await getIn()).role, ["the pod itself"]);
-
-  await changeTrustPolicy(t, (policy) => policy.replace(/,?"[^"]+:aud":"[^"]+"/, "").replace("{,", "{"));
-  assert.deepEqual((await getIn()).role, ["the pod itself", "another audience"]);
-});
-
-test("another cluster's pods need more than an IAM OIDC provider: the trust policy names this cluster's", async (t) => {
-  await addOtherProvider(t);
-  assert.deepEqual((await getIn()).role, ["the pod itself"]);
-
-  const name = (url: string) => url.replace("https://", "");
-  await changeTrustPolicy(t, (policy) =>
-    policy.replaceAll(name(simulation.issuer.url), name(simulation.otherIssuer.url)),
-  );
-  assert.deepEqual((await getIn()).role, ["another cluster"]);
-});
-
-test("with another principal alone the trust policy lets nobody in: its conditions are about this cluster's issuer", async (t) => {
-  await addOtherProvider(t);
-  await changeTrustPolicy(t, (policy) =>
-    policy.replace(providerArn(simulation.issuer.url), providerArn(simulation.otherIssuer.url)),
-  );
-  assert.deepEqual((await getIn()).role, []);
-});
-
-test("once the other cluster's issuer is registered under the same policy, its pods get into Pulumi Cloud", async (t) => {
-  const { registration } = registered();
-  const { id } = await simulation.pulumiCloud.register({
-    ...registration,
-    url: simulation.otherIssuer.url,
-    thumbprints: [simulation.otherIssuer.thumbprint()],
-  });
-  t.after(() => simulation.pulumiCloud.remove(id));
-  assert.deepEqual((await getIn()).pulumiCloud, ["the pod itself", "another cluster"]);
-});
-
-test("an expired token is refused for its age alone: a fresh one gets in", async (t) => {
-  changeTokens(t, (pod) => pod, { expiresIn: 60 });
-  const names = ["the pod itself", "an expired token"];
-  assert.deepEqual(await getIn(), { pulumiCloud: names, role: names });
-});
-
-test("a forged token is refused for its signature alone: the cluster's own gets in", async (t) => {
-  changeTokens(t, (pod) => pod, { forged: false });
-  const names = ["the pod itself", "a forged signature"];
-  assert.deepEqual(await getIn(), { pulumiCloud: names, role: names });
-});
-
-test("after a rotation of the issuer's certificate nobody gets into Pulumi Cloud until its thumbprint is registered", async (t) => {
-  const { id, registration } = registered();
-  t.after(() => register(id, { ...registration, thumbprints: [simulation.issuer.thumbprint()] }));
-  await simulation.issuer.rotateCertificate();
-  // STS has to see that the connection that it kept alive was closed.
-  await sleep(50);
-  assert.deepEqual(await getIn(), { pulumiCloud: [], role: ["the pod itself"] });
-  const [itself] = await checkAccess(simulation);
-  assert.match(String(itself?.pulumiCloud.reason), /thumbprint [0-9a-f]{64}, which is not registered/);
-
-  await register(id, { ...registration, thumbprints: [simulation.issuer.thumbprint()] });
-  assert.deepEqual((await getIn()).pulumiCloud, ["the pod itself"]);
-});
-
-test("the table says which setting would keep another audience out", async (t) => {
-  await changePolicy(t, ({ rules: { aud: _, ...rules }, ...policy }) => ({ ...policy, rules }));
-  const callers = await checkAccess(simulation);
-  assert.deepEqual(
-    callers.filter(({ refusedBy }) => refusedBy).map(({ name, refusedBy }) => [name, refusedBy]),
-    [["another audience", "audienceRule"]],
-  );
-});
-
-/** The callers that get in. */
-async function getIn(): Promise<{ pulumiCloud: string[]; role: string[] }> {
-  const callers = await checkAccess(simulation);
-  const names = (of: (caller: Caller) => { allowed: boolean }) =>
-    callers.filter((caller) => of(caller).allowed).map(({ name }) => name);
-  return { pulumiCloud: names(({ pulumiCloud }) => pulumiCloud), role: names(({ role }) => role) };
-}
-
-function registered() {
-  return simulation.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
-}
-
-async function register(id: string, registration: IssuerRegistration): Promise<void> {
-  await simulation.pulumiCloud.update(id, registration);
-}
-
-async function changePolicy(t: TestContext, change: (policy: AuthPolicy) => AuthPolicy): Promise<void> {
-  const { id, registration } = registered();
-  const policies = registration.policies ?? [];
-  await register(id, { ...registration, policies: policies.map(change) });
-  t.after(() => register(id, registration));
-}
-
-/** Changes the JSON of the role's trust policy. */
-async function changeTrustPolicy(t: TestContext, change: (policy: string) => string): Promise<void> {
-  const roles = simulation.resources[ROLE] ?? assert.fail("the simulation keeps no roles");
-  const id =
-    simulation.existing().aws.find((name) => name.startsWith("pulumi-oidc-") && !name.includes("/")) ?? "";
-  const inputs = { ...roles.read(id) };
-  assert.ok("assumeRolePolicy" in inputs);
-  const before = JSON.stringify(inputs.assumeRolePolicy);
-  const assumeRolePolicy = change(before);
-  assert.notEqual(assumeRolePolicy, before);
-  await roles.update(id, { ...inputs, assumeRolePolicy });
-  t.after(() => roles.update(id, inputs));
-}
-
-/** Every caller gets a token of this pod and with these properties. */
-function changeTokens(t: TestContext, ofPod: (pod: PodIdentity) => PodIdentity, options: TokenOptions) {
-  const { token } = simulation.issuer;
-  t.mock.method(simulation.issuer, "token", (pod: PodIdentity, given: TokenOptions = {}) =>
-    token(ofPod(pod), { ...given, ...options }),
-  );
-}
-
-async function addOtherProvider(t: TestContext): Promise<void> {
-  const providers =
-    simulation.resources[OIDC_PROVIDER] ?? assert.fail("the simulation keeps no IAM OIDC providers");
-  const { id } = await providers.create("other", {
-    url: simulation.otherIssuer.url,
-    clientIdLists: ["sts.amazonaws.com"],
-  });
-  t.after(() => providers.delete(id));
-}
-
-function providerArn(issuerUrl: string): string {
-  return `arn:aws:iam::123456789012:oidc-provider/${issuerUrl.replace("https://", "")}`;
-}

@@ -1,542 +1,297 @@
-// What the stack registers in each of its variants, with the resource options, and what stops it before it registers
-// anything.
+// What the stack registers, with the resource options, and what stops it before it registers anything.
 
 import assert from "node:assert/strict";
-import { after, before, mock, type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
 import { createCertificateAuthority } from "../simulator/certificates";
-import { type Registration, runProgram } from "../simulator/mocks";
-import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/simulation";
+import { all, known, labelsOf, messageOf, only, run, type Stack, start, up } from "./stack";
 
-const PROJECT = "eks-pulumi-oidc";
-const RULES = {
-  '"kubernetes.io".namespace': "default",
-  '"kubernetes.io".serviceaccount.name': "pulumi-service-account",
-};
+const ACCOUNT = "arn:aws:iam::123456789012";
+const POLICIES = ["arn:aws:iam::aws:policy/ReadOnlyAccess", `${ACCOUNT}:policy/b`];
+const LONG = "n".repeat(63);
+const TEAM = { tokenType: "team", teamName: "ops" };
+const NO_PROVIDER = { name: "my-cluster", hasOidcProvider: false };
+const GET_TOKEN = ["eks", "get-token", "--cluster-name", "my-cluster", "--output", "json"];
 
-// The stack without any further setting is only looked at. The others come up and go, one after the other, in a simulation
-// of their own: to start one takes a while.
-let plain: Stack;
-let simulation: Simulation;
-let plainSimulation: Simulation;
-before(async () => {
-  simulation = await start();
-  plainSimulation = await start();
-  plain = { simulation: plainSimulation, ...(await run(plainSimulation, {})) };
-});
-after(() => Promise.all([simulation.close(), plainSimulation.close()]));
-
-test("an existing cluster gets role, service account, issuer, script and Job, and @pulumi/eks is not loaded", () => {
-  const { registered } = plain;
-  assert.deepEqual(registered.map(({ type, name }) => `${type} ${name}`).sort(), [
-    "aws:iam/role:Role pulumi-oidc",
-    "kubernetes:batch/v1:Job runner",
-    "kubernetes:core/v1:ConfigMap script",
-    "kubernetes:core/v1:ServiceAccount service-account",
-    "pulumi:providers:kubernetes cluster",
-    "pulumi:providers:pulumiservice pulumi-cloud",
-    "pulumiservice:index:OidcIssuer oidc-issuer",
-  ]);
-  assert.equal(isLoaded("@pulumi/eks"), false);
-});
-
-test("the outputs name what was made", () => {
-  const { simulation, registered, outputs } = plain;
-  assert.deepEqual(outputs, {
-    jobName: of(registered, "Job").id.replace("default/", ""),
-    roleArn: `arn:aws:iam::123456789012:role/${of(registered, "Role").id}`,
-    serviceAccount: "default/pulumi-service-account",
-    issuerUrl: simulation.issuer.url,
-    oidcIssuerId: simulation.pulumiCloud.list()[0]?.id,
-  });
-});
-
-test("the role trusts the IAM OIDC provider of the cluster's issuer, and the service account names the role", async (t) => {
-  const { simulation, registered } = await up(
-    t,
-    { namespace: "ci", serviceAccountName: "runner" },
-    { namespaces: ["ci"] },
-  );
-  const issuer = simulation.issuer.url.replace("https://", "");
-  const role = of(registered, "Role");
-  assert.deepEqual(role.inputs, {
-    description: `Pods of ci/runner, by ${simulation.issuer.url}`,
-    assumeRolePolicy: {
-      Version: "2012-10-17",
-      Statement: [
-        {
-          Effect: "Allow",
-          Principal: { Federated: `arn:aws:iam::123456789012:oidc-provider/${issuer}` },
-          Action: "sts:AssumeRoleWithWebIdentity",
-          Condition: {
-            StringEquals: {
-              [`${issuer}:sub`]: "system:serviceaccount:ci:runner",
-              [`${issuer}:aud`]: "sts.amazonaws.com",
-            },
-          },
-        },
-      ],
-    },
-  });
-  assert.deepEqual(of(registered, "ServiceAccount").inputs, {
-    apiVersion: "v1",
-    kind: "ServiceAccount",
-    metadata: {
-      name: "runner",
-      namespace: "ci",
-      annotations: { "eks.amazonaws.com/role-arn": `arn:aws:iam::123456789012:role/${role.id}` },
-    },
-    automountServiceAccountToken: false,
-  });
-});
-
-test("the issuer is registered with its thumbprint and one allow policy, through a provider that knows its API", async (t) => {
-  const { simulation, registered } = await up(t, { issuerName: "mine", maxExpirationSeconds: "9000" });
-  const issuer = of(registered, "OidcIssuer");
-  assert.deepEqual(issuer.inputs, {
-    organization: "acme",
-    name: "mine",
-    url: simulation.issuer.url,
-    maxExpirationSeconds: 9000,
-    thumbprints: [simulation.issuer.thumbprint()],
-    policies: [{ decision: "allow", tokenType: "personal", userLogin: "my-login", rules: RULES }],
-  });
-  assert.match(issuer.provider, /pulumi:providers:pulumiservice::pulumi-cloud::pulumi-cloud-id$/);
-  assert.deepEqual(of(registered, "pulumiservice").inputs, { apiUrl: "https://api.pulumi.com" });
-});
-
-test("configured thumbprints are registered instead of the issuer's own", async (t) => {
-  const thumbprints = ["ab".repeat(32), simulation.issuer.thumbprint()];
-  const { registered } = await up(t, { thumbprints: JSON.stringify(thumbprints) });
-  assert.deepEqual(of(registered, "OidcIssuer").inputs.thumbprints, thumbprints);
-});
-
-test("a self-hosted Pulumi Cloud is what the provider registers with, and what the pod asks", async (t) => {
-  const { registered } = await up(t, { pulumiApiUrl: "https://pulumi.example" });
-  assert.deepEqual(of(registered, "pulumiservice").inputs, { apiUrl: "https://pulumi.example" });
-  assert.equal(variables(registered).PULUMI_BACKEND_URL, "https://pulumi.example");
-});
-
-test("the Kubernetes provider reaches the very cluster whose issuer is trusted, as the AWS provider would", async (t) => {
-  const { simulation, registered } = await up(t, { "aws:profile": "dev" });
-  const { kubeconfig } = of(registered, "kubernetes").inputs;
-  const certificateAuthority = Buffer.from("the cluster's authority").toString("base64");
-  const args = ["eks", "get-token", "--cluster-name", "my-cluster", "--output", "json"];
-  assert.deepEqual(JSON.parse(String(kubeconfig)), {
-    apiVersion: "v1",
-    kind: "Config",
-    clusters: [
-      {
-        name: "my-cluster",
-        cluster: { server: simulation.aws.endpoint, "certificate-authority-data": certificateAuthority },
-      },
-    ],
-    users: [
-      {
-        name: "my-cluster",
-        user: {
-          exec: {
-            apiVersion: "client.authentication.k8s.io/v1beta1",
-            command: "aws",
-            args: [...args, "--region", "us-west-2", "--profile", "dev"],
-          },
-        },
-      },
-    ],
-    contexts: [{ name: "my-cluster", context: { cluster: "my-cluster", user: "my-cluster" } }],
-    "current-context": "my-cluster",
-  });
-});
-
-test("without region and profile of the AWS provider the kubeconfig names none either", async (t) => {
-  const { registered } = await up(t, { "aws:region": "" });
-  assert.doesNotMatch(String(of(registered, "kubernetes").inputs.kubeconfig), /--region|--profile/);
-});
-
-test("every object of Kubernetes goes through that provider", async (t) => {
-  const { registered } = await up(t, { createNamespace: "true", namespace: "ci" });
-  const objects = registered.filter(({ type }) => type.startsWith("kubernetes:"));
-  assert.equal(objects.length, 4);
-  for (const { provider } of objects)
-    assert.match(provider, /pulumi:providers:kubernetes::cluster::cluster-id$/);
-});
-
-test("createOidcProvider makes the IAM OIDC provider, which outlives the stack, and the role trusts it", async (t) => {
-  const cluster = { name: "my-cluster", hasOidcProvider: false };
-  const { simulation, registered, options } = await up(t, { createOidcProvider: "true" }, { cluster });
-  const provider = of(registered, "OpenIdConnectProvider");
-  assert.deepEqual(provider.inputs, { url: simulation.issuer.url, clientIdLists: ["sts.amazonaws.com"] });
-  assert.equal(options.get("oidc-provider")?.retainOnDelete, true);
-  assert.equal(principal(registered), provider.id);
-});
-
-test("createCluster makes a cluster with an IAM OIDC provider, and the stack stands on what it gives", async (t) => {
-  const settings = { createCluster: "true", clusterName: "new", "aws:profile": "dev" };
-  const { simulation, registered, options, names } = await up(t, settings, { cluster: undefined });
-
-  const cluster = of(registered, "Cluster");
-  assert.equal(cluster.inputs.name, "new");
-  assert.equal(cluster.inputs.createOidcProvider, true);
-  assert.deepEqual(cluster.inputs.providerCredentialOpts, { profileName: "dev" });
-  assert.ok(isLoaded("@pulumi/eks"));
-  assert.equal(
-    principal(registered),
-    `arn:aws:iam::123456789012:oidc-provider/${simulation.issuer.url.slice(8)}`,
-  );
-
-  const { kubeconfig } = of(registered, "kubernetes").inputs;
-  assert.equal(JSON.parse(String(kubeconfig)).clusters[0].cluster.server, simulation.aws.endpoint);
-  assert.deepEqual(names(options.get("cluster")?.dependsOn), ["eks-cluster"]);
-
-  const issuer = of(registered, "OidcIssuer");
-  assert.equal(issuer.inputs.url, simulation.issuer.url);
-  assert.deepEqual(issuer.inputs.thumbprints, [simulation.issuer.thumbprint()]);
-  assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
-});
-
-test("createNamespace makes the namespace under Pod Security restricted, before anything is put into it", async (t) => {
-  const namespaces =
-    simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail("the simulation keeps none");
-  const { create } = namespaces;
-  t.mock.method(namespaces, "create", async (name: string, inputs: object) => {
-    // It takes longer than what does not wait for it.
-    await sleep(200);
-    return create(name, inputs);
-  });
-  const { registered } = await up(t, { createNamespace: "true", namespace: "ci" });
-  assert.deepEqual(of(registered, "Namespace").inputs.metadata, {
-    name: "ci",
-    labels: { "pod-security.kubernetes.io/enforce": "restricted" },
-  });
-  const objects = registered.filter(({ type }) => type.startsWith("kubernetes:"));
-  assert.equal(objects[0]?.type, "kubernetes:core/v1:Namespace");
-  for (const { id } of objects.slice(1)) assert.match(id, /^ci\//);
-});
-
-test("the role gets its policies and its boundary, and the pod waits for the policies", async (t) => {
-  const arns = ["arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::123456789012:policy/b"];
-  const { registered, options, names } = await up(t, {
-    rolePolicyArns: JSON.stringify(arns),
-    permissionsBoundaryArn: "arn:aws:iam::123456789012:policy/edge",
-  });
-  const role = of(registered, "Role");
-  assert.equal(role.inputs.permissionsBoundary, "arn:aws:iam::123456789012:policy/edge");
-  const attachments = registered.filter(({ type }) => type.endsWith(":RolePolicyAttachment"));
-  assert.deepEqual(
-    attachments.map(({ inputs }) => inputs),
-    arns.map((policyArn) => ({ role: role.id, policyArn })),
-  );
-  assert.deepEqual(names(options.get("runner")?.dependsOn), [...arns, "service-account", "oidc-issuer"]);
-});
-
-test("the pod waits for an issuer whose registration takes long", async (t) => {
-  const { simulation } = await up(t, {}, { registrationMilliseconds: 700 });
-  assert.deepEqual(
-    simulation.pulumiCloud.exchanges.map(({ status }) => status),
-    [200],
-  );
-});
-
-test("the Job runs again when the issuer, its policies, its thumbprints or the trust policy change", async () => {
-  const { registered, options } = plain;
-  const issuer = of(registered, "OidcIssuer");
-  const trigger = await known(options.get("runner")?.replacementTrigger);
-  const [id, policies, thumbprints, trustPolicy, ...others] = Array.isArray(trigger) ? trigger : [];
-  assert.equal(id, issuer.id);
-  assert.deepEqual(policies, issuer.inputs.policies);
-  assert.deepEqual(thumbprints, issuer.inputs.thumbprints);
-  assert.deepEqual(JSON.parse(trustPolicy), of(registered, "Role").inputs.assumeRolePolicy);
-  assert.deepEqual(others, []);
-});
-
-test("the update waits for the Job a minute longer than the Job may take", () => {
-  const { registered, options } = plain;
-  assert.deepEqual(of(registered, "Job").inputs.spec?.activeDeadlineSeconds, 300);
-  assert.deepEqual(options.get("runner")?.customTimeouts, { create: "360s", update: "360s" });
-});
-
-test("a new registration of the issuer waits for the old one to go", () => {
-  const { options } = plain;
-  assert.equal(options.get("oidc-issuer")?.deleteBeforeReplace, true);
-});
-
-for (const [settings, grant, scope] of [
-  [{ userLogin: "alice" }, { tokenType: "personal", userLogin: "alice" }, "user:alice"],
-  [{ tokenType: "organization" }, { tokenType: "organization" }, ""],
-  [
-    { tokenType: "organization", organizationAdmin: "true" },
-    { tokenType: "organization", authorizedPermissions: ["admin"] },
-    "admin",
-  ],
-  [{ tokenType: "team", teamName: "ops" }, { tokenType: "team", teamName: "ops" }, "team:ops"],
-  [
-    { tokenType: "runner", runnerId: "id-1", runnerName: "pool" },
-    { tokenType: "runner", runnerID: "id-1" },
-    "runner:pool",
-  ],
-] satisfies [Record<string, string>, Record<string, unknown>, string][]) {
-  test(`${JSON.stringify(settings)} grants and gets such a token`, async (t) => {
-    const runners = [
-      { id: "id-1", name: "pool" },
-      { id: "id-2", name: "other" },
-    ];
-    const { simulation, registered } = await up(t, { userLogin: "", ...settings }, { runners });
-    assert.deepEqual(of(registered, "OidcIssuer").inputs.policies, [
-      { decision: "allow", ...grant, rules: RULES },
-    ]);
-    const { PULUMI_TOKEN_TYPE, PULUMI_TOKEN_SCOPE } = variables(registered);
-    assert.deepEqual([PULUMI_TOKEN_TYPE, PULUMI_TOKEN_SCOPE], [grant.tokenType, scope]);
-    assert.equal(
-      simulation.pulumiCloud.exchanges.at(-1)?.reason,
-      `${grant.tokenType} token${scope && `, scope ${scope}`}`,
-    );
-  });
+interface Role {
+  namePrefix: string;
+  assumeRolePolicy: {
+    Statement: { Principal: { Federated: string }; Condition: { StringEquals: Record<string, string> } }[];
+  };
 }
 
-test("an audience of its own becomes a rule, and the pod shows a token with it", async (t) => {
-  const { simulation, registered } = await up(t, { tokenAudience: "urn:pulumi:org:acme" });
-  assert.deepEqual(policy(registered).rules, { ...RULES, aud: "urn:pulumi:org:acme" });
-  assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
+test("a stack with a login registers one service account with its role, ConfigMaps, and Job", async (t) => {
+  const stack = await up(t);
+  assert.deepEqual(stack.registered.map(({ type, name }) => `${type} ${name}`).sort(), [
+    "aws:iam/role:Role default.pulumi-service-account",
+    "eks-pulumi-oidc:index:WorkloadIdentity default.pulumi-service-account",
+    "kubernetes:batch/v1:Job default.pulumi-service-account",
+    "kubernetes:core/v1:ConfigMap default.pulumi-service-account.pulumi-token",
+    "kubernetes:core/v1:ConfigMap default.pulumi-service-account.pulumi-token-exchange",
+    "kubernetes:core/v1:ServiceAccount default.pulumi-service-account",
+    "pulumi:providers:kubernetes cluster",
+    "pulumi:providers:pulumiservice oidc-issuer",
+    "pulumiservice:index:OidcIssuer oidc-issuer",
+  ]);
+  const isEks = (path: string) => path.includes("/node_modules/@pulumi/eks/");
+  assert.equal(Object.keys(require.cache).some(isEks), false, "@pulumi/eks loads all of @pulumi/aws");
 });
 
-test("audienceRule demands the webhook's audience too, and further rules stand beside it", async (t) => {
-  const policyRules = '{"\\"kubernetes.io\\".pod.name":"runner-*"}';
-  const { simulation, registered } = await up(t, { audienceRule: "true", policyRules });
-  const pod = { '"kubernetes.io".pod.name': "runner-*" };
-  assert.deepEqual(policy(registered).rules, { ...RULES, aud: "sts.amazonaws.com", ...pod });
-  assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
+test("several service accounts share the issuer, their namespace, and nothing else", async (t) => {
+  const a = { name: "a", namespace: "ci", createNamespace: true };
+  const serviceAccounts = [a, { ...a, name: "b", ...TEAM }, { name: "a", namespace: LONG }];
+  const stack = await up(t, { serviceAccounts }, { namespaces: [LONG] });
+  const issuer = only<{ policies: { rules: object; teamName?: string }[] }>(stack, "OidcIssuer");
+  const granted = issuer.inputs.policies.map(({ rules, teamName }) => [...Object.values(rules), teamName]);
+  assert.deepEqual(granted, [
+    ["ci", "a", undefined],
+    ["ci", "b", "ops"],
+    [LONG, "a", undefined],
+  ]);
+  assert.deepEqual(issuer.options.ignoreChanges, []);
+  assert.equal(all(stack, "Namespace").length, 1);
+  for (const name of ["ci.a", "ci.b", `${LONG}.a`]) {
+    const own = stack.registered.filter((it) => it.name === name || it.name.startsWith(`${name}.`));
+    const parents = await Promise.all(own.map(({ options }) => labelsOf(options.parent)));
+    // The component, and below it the role, the service account, two ConfigMaps, and the Job.
+    assert.deepEqual(parents.flat(), Array(5).fill(`WorkloadIdentity ${name}`));
+  }
 });
 
-test("the organization of the settings is where the issuer goes and the pod's token comes from", async (t) => {
-  const { registered, outputs } = await up(t, { organization: "other" });
-  assert.equal(of(registered, "OidcIssuer").inputs.organization, "other");
-  assert.equal(variables(registered).PULUMI_ORG, "other");
+test("a namespace exists before anything is created in it", async (t) => {
+  const simulation = await start(t);
+  const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
+  const { create } = namespaces;
+  // It takes longer than what does not wait for it.
+  const slowly = (name: string, inputs: object) => sleep(200).then(() => create(name, inputs));
+  t.mock.method(namespaces, "create", slowly);
+  const stack = await run(simulation, { createNamespace: true, namespace: "ci" });
+  const [namespace, ...others] = stack.registered.filter(({ type }) => type.startsWith("kubernetes:"));
+  const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
+  assert.deepEqual(namespace?.inputs.metadata, { name: "ci", labels });
+  assert.equal(others.length, 4);
+});
+
+test("a second stack of the cluster, for another organization, comes up beside the first", async (t) => {
+  const { simulation } = await up(t);
+  const { outputs } = await run(simulation, { organization: "other", serviceAccountName: "b" });
   assert.match(String(outputs.oidcIssuerId), /^other\//);
 });
 
-test("a stack whose state is in files has no organization, and has to name one", async () => {
-  const failure = await stopped(simulation, {}, "organization");
-  assert.match(
-    failure,
-    /^One setting of stack dev must be mended; nothing was changed\.\n\n {2}organization: is not set/,
-  );
+test("a role has a path, a boundary, policies, and a name of at most 64 characters", async (t) => {
+  const settings = { rolePolicyArns: POLICIES, permissionsBoundaryArn: POLICIES[1], rolePath: "/pulumi/" };
+  const serviceAccounts = [{ name: "b" }, { name: LONG, namespace: LONG, rolePolicyArns: [] }];
+  const stack = await up(t, { ...settings, serviceAccounts }, { namespaces: [LONG] });
+  const { id, inputs } = only(stack, "Role", "default.b");
+  assert.deepEqual([inputs.path, inputs.permissionsBoundary], ["/pulumi/", POLICIES[1]]);
+  assert.equal(inputs.namePrefix, "pulumi-oidc-default-b-");
+  const issuer = stack.simulation.issuer.url.replace("https://", "");
+  const { Principal, Condition } = trustOf(stack, "default.b");
+  assert.equal(Principal.Federated, `${ACCOUNT}:oidc-provider/${issuer}`);
+  assert.equal(Condition.StringEquals[`${issuer}:sub`], "system:serviceaccount:default:b");
+  const attached = all(stack, "RolePolicyAttachment").map((it) => it.inputs);
+  assert.deepEqual(attached, [
+    { role: id, policyArn: POLICIES[0] },
+    { role: id, policyArn: POLICIES[1] },
+  ]);
+  const long = only<Role>(stack, "Role", `${LONG}.${LONG}`);
+  assert.match(long.inputs.namePrefix, /^pulumi-oidc-n{25}-$/);
+  assert.ok(long.id.length <= 64);
 });
 
-test("no token is in what is registered, or in the outputs, though all was made with tokens", async (t) => {
-  const deployer = "pul-0123456789abcdef0123456789abcdef01234567";
-  const before = process.env.PULUMI_ACCESS_TOKEN;
-  process.env.PULUMI_ACCESS_TOKEN = deployer;
-  t.after(() => {
-    if (before === undefined) delete process.env.PULUMI_ACCESS_TOKEN;
-    else process.env.PULUMI_ACCESS_TOKEN = before;
-  });
-  const { simulation, registered, outputs } = await up(t, { tokenAudience: "urn:pulumi:org:acme" });
-  assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
+for (const flags of ["", "R", "J", "RJ", "S", "SR", "SJ", "SRJ"]) {
+  const [createServiceAccount, createRole, runJob] = [..."SRJ"].map((flag) => flags.includes(flag));
+  const settings = { createServiceAccount, createRole, runJob };
+  test(`${JSON.stringify(settings)} work together`, async (t) => {
+    const serviceAccounts = createServiceAccount ? [] : ["default/pulumi-service-account"];
+    const stack = await up(t, settings, { serviceAccounts });
+    const counts = ["ServiceAccount", "Role", "Job"].map((type) => all(stack, type).length);
+    assert.deepEqual(counts, [createServiceAccount, createRole, runJob].map(Number));
 
-  const everything = JSON.stringify({ registered, outputs });
-  assert.ok(!everything.includes(deployer));
+    const roleArn = all(stack, "Role")[0]?.outputs.arn;
+    const [account] = all<{ metadata: { annotations?: object } }>(stack, "ServiceAccount");
+    const expected =
+      createServiceAccount && createRole ? { "eks.amazonaws.com/role-arn": roleArn } : undefined;
+    assert.deepEqual(account?.inputs.metadata.annotations, expected);
+    const [output] = Object.values(stack.outputs.serviceAccounts);
+    assert.deepEqual([output?.roleArn, output?.jobName !== undefined], [roleArn, runJob]);
+    // Without the annotation, the EKS webhook mounts no ID token.
+    const [environment] = all<{ data: object }>(stack, "ConfigMap").filter(({ id }) => id.endsWith("-token"));
+    assert.equal("PULUMI_OIDC_TOKEN_FILE" in (environment?.inputs.data ?? {}), expected === undefined);
+  });
+}
+
+test("a service account that exists is read only for a Job, and has to be there", async (t) => {
+  const message = await messageOf(await start(t), { createServiceAccount: false });
+  assert.match(message, /'default\/pulumi-service-account' does not exist/);
+  await up(t, { createServiceAccount: false, runJob: false });
+});
+
+test("a Job waits for what its exchange needs, and runs again for a new issuer or its own policy", async (t) => {
+  const a = { name: "a", rolePolicyArns: POLICIES };
+  const stack = await up(t, { serviceAccounts: [a, { name: "b", ...TEAM }] });
+  const { options } = only(stack, "Job", "default.a");
+  assert.deepEqual(await labelsOf(options.dependsOn), [
+    "OidcIssuer oidc-issuer",
+    ...POLICIES.map((arn) => `RolePolicyAttachment default.a.${arn}`),
+    "ServiceAccount default.a",
+  ]);
+  const issuer = only<{ policies: object[] }>(stack, "OidcIssuer");
+  assert.deepEqual(await known(options.replacementTrigger), [issuer.id, issuer.inputs.policies[0]]);
+  assert.deepEqual(options.customTimeouts, { create: "360s", update: "360s" });
+});
+
+test("the issuer is registered with its thumbprint, through a provider for the configured Pulumi Cloud", async (t) => {
+  const apiUrl = "https://pulumi.example";
+  const stack = await up(t, { issuerName: "mine", maxExpirationSeconds: "9000", pulumiApiUrl: apiUrl });
+  const { inputs, provider, options } = only(stack, "OidcIssuer");
+  const { policies, ...others } = inputs;
+  const { url, thumbprint } = stack.simulation.issuer;
+  const named = { organization: "acme", name: "mine", url, maxExpirationSeconds: 9000 };
+  assert.deepEqual(others, { ...named, thumbprints: [thumbprint()] });
+  assert.match(provider, /pulumi:providers:pulumiservice::/);
+  assert.deepEqual(only(stack, "pulumiservice").inputs, { apiUrl });
+  // An organization accepts each URL once.
+  assert.equal(options.deleteBeforeReplace, true);
+});
+
+test("an issuer whose certificate cannot be verified keeps its registered thumbprints", async (t) => {
+  const warn = t.mock.method(pulumi.log, "warn", () => {});
+  const simulation = await start(t);
+  await simulation.issuer.rotateCertificate({ authority: await createCertificateAuthority() });
+  const issuers = simulation.resources["pulumiservice:index:OidcIssuer"] ?? assert.fail();
+  t.mock.method(issuers, "create", async (id: string, outputs: object) => ({ id, outputs }));
+  const { inputs, options } = only(await run(simulation), "OidcIssuer");
+  assert.equal("thumbprints" in inputs, false);
+  assert.deepEqual(options.ignoreChanges, ["thumbprints"]);
+  assert.equal(warn.mock.callCount(), 1);
+});
+
+test("every Kubernetes object goes through a provider with the AWS provider's cluster and credentials", async (t) => {
+  const roleArn = `${ACCOUNT}:role/deploy`;
+  const aws = { "aws:profile": "dev", "aws:assumeRoles": [{ roleArn }] };
+  const stack = await up(t, { ...aws, namespace: "ci", createNamespace: true });
+  const credentials = ["--region", "us-west-2", "--profile", "dev", "--role-arn", roleArn];
+  assert.deepEqual(connectionOf(stack), [stack.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
+  assert.equal(String(only(stack, "kubernetes").inputs.enableConfigMapMutable), "true");
+  const objects = stack.registered.filter(({ type }) => type.startsWith("kubernetes:"));
+  assert.equal(objects.length, 5);
+  for (const { provider } of objects) assert.match(provider, /pulumi:providers:kubernetes::cluster::/);
+
+  const [, args] = connectionOf(await up(t, { "aws:region": undefined }));
+  assert.deepEqual(args, GET_TOKEN);
+});
+
+test("createOidcProvider creates the IAM OIDC provider, retained on destroy, and the role trusts it", async (t) => {
+  const stack = await up(t, { createOidcProvider: true }, { cluster: NO_PROVIDER });
+  const { id, inputs, options } = only(stack, "OpenIdConnectProvider");
+  assert.deepEqual(inputs, { url: stack.simulation.issuer.url, clientIdLists: ["sts.amazonaws.com"] });
+  assert.equal(options.retainOnDelete, true);
+  assert.equal(trustOf(stack).Principal.Federated, id);
+});
+
+test("createCluster creates a cluster without passing credentials, and an IAM OIDC provider that is not retained", async (t) => {
+  const settings = { createCluster: true, "aws:profile": "dev" };
+  const stack = await up(t, settings, { cluster: undefined });
+  const { name, authenticationMode, providerCredentialOpts, createOidcProvider } = only(
+    stack,
+    "Cluster",
+  ).inputs;
+  assert.deepEqual([name, authenticationMode], ["my-cluster", "API"]);
+  assert.deepEqual([providerCredentialOpts, createOidcProvider], [undefined, undefined]);
+  const provider = only(stack, "OpenIdConnectProvider");
+  assert.equal(provider.options.retainOnDelete, false);
+  assert.equal(trustOf(stack).Principal.Federated, provider.id);
+
+  const credentials = ["--region", "us-west-2", "--profile", "dev"];
+  assert.deepEqual(connectionOf(stack), [stack.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
+  const kubernetes = only(stack, "kubernetes");
+  assert.deepEqual(await labelsOf(kubernetes.options.dependsOn), ["Cluster eks-cluster"]);
+  const issuer = only(stack, "OidcIssuer");
+  assert.deepEqual(issuer.inputs.thumbprints, [stack.simulation.issuer.thumbprint()]);
+  assert.deepEqual(issuer.options.ignoreChanges, ["thumbprints"]);
+});
+
+test("the outputs name what each service account has, and the first Job", async (t) => {
+  const a = { name: "a", runJob: false, createRole: false };
+  const stack = await up(t, { serviceAccounts: [a, { name: "b", ...TEAM }] });
+  const { serviceAccounts, ...others } = stack.outputs;
+  assert.deepEqual(Object.keys(serviceAccounts), ["default/a", "default/b"]);
+  assert.deepEqual(serviceAccounts["default/b"], {
+    roleArn: only(stack, "Role").outputs.arn,
+    jobName: "b-token-exchange",
+    tokenType: "team",
+    tokenScope: "team:ops",
+    environmentConfigMap: "b-pulumi-token",
+    scriptConfigMap: "b-pulumi-token-exchange",
+  });
+  const oidcIssuerId = stack.simulation.pulumiCloud.list()[0]?.id;
+  const issuerUrl = stack.simulation.issuer.url;
+  assert.deepEqual(others, { jobName: "b-token-exchange", issuerUrl, oidcIssuerId });
+});
+
+test("no token is in what is registered, or in the outputs, though Jobs have exchanged theirs", async (t) => {
+  const deployer = "pul-0123456789abcdef0123456789abcdef01234567";
+  const { PULUMI_ACCESS_TOKEN = "" } = process.env;
+  process.env.PULUMI_ACCESS_TOKEN = deployer;
+  t.after(() => Object.assign(process.env, { PULUMI_ACCESS_TOKEN }));
+  const { simulation, registered, outputs } = await up(t, { createRole: false }, { runJobs: true });
+  assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
+  const everything = JSON.stringify([registered.map(({ options, ...it }) => it), outputs]);
+  assert.equal(everything.includes(deployer), false);
   assert.doesNotMatch(everything, /eyJ[\w-]+\.[\w-]+/, "a JSON Web Token");
   assert.doesNotMatch(everything, /pul-[0-9a-f]{20}/, "an access token");
   assert.doesNotMatch(everything, /4dabf18193072939515e22adb298388d/, "the mark of a secret");
 });
 
-test("with wrong settings nothing is registered, and one message lists all of them with their remedies", async () => {
-  const failure = await stopped(simulation, { namespace: "A", command: "[]", typo: "1" });
-  assert.match(failure, /^3 settings of stack dev must be mended; nothing was changed\.\n\n/);
-  assert.match(failure, /^ {2}namespace = "A": must be .*\n {6}pulumi config set namespace NAMESPACE$/m);
-  assert.match(
-    failure,
-    /^ {2}command = \[\]: must name .*\n {6}pulumi config set --type string --path 'command\[0\]' pulumi$/m,
-  );
-  assert.match(failure, /^ {2}typo = "1": is no setting .*\n {6}pulumi config rm typo$/m);
-});
-
-test("with a cluster that does not exist nothing is registered, and the message says how to name another one", async () => {
-  const failure = await stopped(simulation, { clusterName: "nowhere" });
+test("an invalid configuration stops the program with every problem, before anything is registered", async (t) => {
+  const settings = { command: "[]", serviceAccounts: [{ nmae: "a" }] };
   assert.equal(
-    failure,
-    `The EKS cluster "nowhere" cannot be read in us-west-2: reading EKS Cluster (nowhere): couldn't find resource
+    await messageOf(await start(t), settings, "organization"),
+    `Invalid configuration for stack "dev" (3 problems). No changes were made.
 
-  another name:    pulumi config set clusterName CLUSTER
-  another region:  pulumi config set aws:region REGION
-  none exists yet: pulumi config set createCluster true
+  organization: required, because the stack has no organization
+      pulumi config set organization ORGANIZATION
+  command = []: must name a program
+      pulumi config set --path 'command[0]' pulumi
+  serviceAccounts[0].nmae = "a": unknown setting; did you mean "name"?
+      pulumi config rm --path 'serviceAccounts[0].nmae'
 `,
   );
 });
 
-test("with a cluster that has no issuer yet nothing is registered, and the message says how to wait", async (t) => {
-  const getCluster = simulation.calls["aws:eks/getCluster:getCluster"];
-  assert.ok(getCluster);
+test("a cluster that does not exist stops the program with what to set", async (t) => {
+  const message = await messageOf(await start(t), { clusterName: "nowhere" });
+  assert.match(message, /^Failed to look up EKS cluster "nowhere" in us-west-2: reading EKS Cluster/);
+  const fixes = message.match(/(?<=: +pulumi config set ).+$/gm);
+  assert.deepEqual(fixes, ["clusterName CLUSTER", "aws:region REGION", "createCluster true"]);
+});
+
+test("a cluster without an issuer stops the program with the command to wait for it, in its region", async (t) => {
+  const simulation = await start(t);
+  const getCluster = simulation.calls["aws:eks/getCluster:getCluster"] ?? assert.fail();
   const { answer } = getCluster;
-  t.mock.method(getCluster, "answer", (inputs: object) => ({
-    ...answer(inputs),
-    status: "CREATING",
-    identities: [],
-  }));
-  const failure = await stopped(simulation, {});
-  assert.match(failure, /"my-cluster" has no OIDC issuer; its status is CREATING\. Wait until it is ACTIVE:/);
-  assert.match(failure, /^ {2}aws eks wait cluster-active --name my-cluster$/m);
+  const creating = (inputs: object) => ({ ...answer(inputs), status: "CREATING", identities: [] });
+  t.mock.method(getCluster, "answer", creating);
+  const message = await messageOf(simulation, {});
+  assert.match(message, /"my-cluster" has no OIDC issuer yet; its status is CREATING/);
+  assert.match(message, /^ {2}aws eks wait cluster-active --name my-cluster --region us-west-2$/m);
 });
 
-test("without an IAM OIDC provider nothing is registered, and the message says how to get one", async (t) => {
-  const simulation = await start({ cluster: { name: "my-cluster", hasOidcProvider: false } }, t);
-  const failure = await stopped(simulation, {});
-  assert.match(
-    failure,
-    /^The EKS cluster "my-cluster" has no IAM OIDC provider that can be read: .*resource\n/,
-  );
-  assert.match(failure, /: pulumi config set createOidcProvider true$/m);
-  assert.match(failure, /: +eksctl utils associate-iam-oidc-provider --cluster my-cluster --approve$/m);
+test("a cluster without an IAM OIDC provider stops the program with the ways to create one", async (t) => {
+  const message = await messageOf(await start(t, { cluster: NO_PROVIDER }), {});
+  assert.match(message, /^Failed to look up the IAM OIDC provider of EKS cluster "my-cluster": /);
+  assert.match(message, /pulumi config set createOidcProvider true$/m);
+  assert.match(message, /associate-iam-oidc-provider --cluster my-cluster --region us-west-2 --approve$/m);
 });
 
-test("with a certificate that does not verify nothing is registered, and the message says what to trust", async (t) => {
-  const simulation = await start({}, t);
-  await simulation.issuer.rotateCertificate({ authority: await createCertificateAuthority() });
-  const failure = await stopped(simulation, {});
-  assert.match(failure, /^The serving certificate of https:\S+ cannot be trusted:\n/);
-  assert.match(failure, /unable to verify the first certificate/);
-  assert.match(failure, /^ {2}pulumi config set --path 'thumbprints\[0\]' SHA256$/m);
-});
-
-interface Stack {
-  simulation: Simulation;
-  outputs: Record<string, unknown>;
-  registered: Registered[];
-  /** By the resource's name. */
-  options: Map<string, pulumi.CustomResourceOptions>;
-  /** The names of these resources. */
-  names(resources: unknown): (string | undefined)[];
+function trustOf(stack: Stack, name?: string) {
+  return only<Role>(stack, "Role", name).inputs.assumeRolePolicy.Statement[0] ?? assert.fail();
 }
 
-/** As far as the tests look into it. */
-type Registered = Registration & {
-  inputs: {
-    policies?: { rules: Record<string, string> }[];
-    assumeRolePolicy?: { Statement: { Principal: { Federated: string } }[] };
-    spec?: {
-      activeDeadlineSeconds: number;
-      template: { spec: { containers: { env: { name: string; value: string }[] }[] } };
-    };
-  };
-};
-
-/** Brings the stack up with these settings on top of the required ones, and takes it down after the test. */
-async function up(
-  t: TestContext,
-  settings: Record<string, string>,
-  options?: Partial<SimulationOptions>,
-): Promise<Stack> {
-  const own = options ? await start(options, t) : simulation;
-  const made: Registration[] = [];
-  t.after(() => {
-    for (const { type, id } of made.toReversed()) own.resources[type]?.delete(id);
-  });
-  return { simulation: own, ...(await run(own, settings, (registration) => made.push(registration))) };
-}
-
-/** Starts a simulation, which ends with the test if one is given. */
-async function start(options: Partial<SimulationOptions> = {}, t?: TestContext): Promise<Simulation> {
-  const started = await startSimulation({
-    folder: process.env.SIMULATOR_DIRECTORY,
-    region: "us-west-2",
-    cluster: { name: "my-cluster", hasOidcProvider: true },
-    registrationMilliseconds: 0,
-    ...options,
-  });
-  t?.after(() => started.close());
-  return started;
-}
-
-async function run(
-  simulation: Simulation,
-  settings: Record<string, string>,
-  onRegistered: (registration: Registration) => void = () => {},
-): Promise<Omit<Stack, "simulation">> {
-  const options = new Map<string, pulumi.CustomResourceOptions>();
-  const nameOf = new Map<unknown, string>();
-  // The SDK's mocks see no resource options; a transformation of the stack does.
-  const { runInPulumiStack } = pulumi.runtime;
-  const spy = mock.method(pulumi.runtime, "runInPulumiStack", (program: () => Promise<unknown>) =>
-    runInPulumiStack(async () => {
-      pulumi.runtime.registerStackTransformation(({ resource, name, opts }) => {
-        options.set(name, opts);
-        nameOf.set(resource, name);
-        return undefined;
-      });
-      return program();
-    }),
-  );
-  const result = await runProgram(simulation, { ...stackOf(settings), onRegistered }).finally(() =>
-    spy.mock.restore(),
-  );
-  const names = (resources: unknown) => [resources].flat().map((resource) => nameOf.get(resource));
-  return { ...result, options, names };
-}
-
-/** The message with which the program stops; the simulation is as it was. */
-async function stopped(
-  simulation: Simulation,
-  settings: Record<string, string>,
-  organization = "acme",
-): Promise<string> {
-  const before = simulation.existing();
-  const registered: string[] = [];
-  const onRegistered = ({ type }: Registration) => registered.push(type);
-  // A failure is told once more in rejections that nobody handles, each of which the test runner would take for one
-  // of its own.
-  const listeners = process.rawListeners("unhandledRejection");
-  process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
-  let failure: unknown;
-  await runProgram(simulation, { ...stackOf(settings), organization, onRegistered }).catch(
-    (error: unknown) => {
-      failure = error;
-    },
-  );
-  await new Promise(setImmediate);
-  process.removeAllListeners("unhandledRejection");
-  for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
-
-  assert.deepEqual(registered, []);
-  assert.deepEqual(simulation.existing(), before);
-  // Of such an error the engine prints the message alone.
-  assert.ok(pulumi.RunError.isInstance(failure));
-  return failure.message;
-}
-
-function stackOf(settings: Record<string, string>) {
-  const config: Record<string, string> = {};
-  const required = { clusterName: "my-cluster", userLogin: "my-login", "aws:region": "us-west-2" };
-  for (const [key, value] of Object.entries({ ...required, ...settings })) {
-    if (value !== "") config[key.includes(":") ? key : `${PROJECT}:${key}`] = value;
-  }
-  return { project: PROJECT, stack: "dev", organization: "acme", config };
-}
-
-/** The one resource whose type ends in this name. */
-function of(registered: Registered[], type: string): Registered {
-  const [found, ...others] = registered.filter((registration) => registration.type.endsWith(`:${type}`));
-  assert.deepEqual(others, []);
-  return found ?? assert.fail(`no ${type} was registered`);
-}
-
-function policy(registered: Registered[]) {
-  return of(registered, "OidcIssuer").inputs.policies?.[0] ?? assert.fail("the issuer has no policy");
-}
-
-function principal(registered: Registered[]) {
-  return of(registered, "Role").inputs.assumeRolePolicy?.Statement[0]?.Principal.Federated;
-}
-
-function variables(registered: Registered[]): Record<string, string> {
-  const container = of(registered, "Job").inputs.spec?.template.spec.containers[0];
-  return Object.fromEntries(container?.env.map(({ name, value }) => [name, value]) ?? []);
-}
-
-function known(value: unknown): Promise<unknown> {
-  return new Promise((resolve) => pulumi.all([value]).apply(([plain]) => resolve(plain)));
-}
-
-function isLoaded(name: string): boolean {
-  return Object.keys(require.cache).some((path) => path.includes(`/node_modules/${name}/`));
+/** Returns the API server and the arguments of `aws` in the Kubernetes provider's kubeconfig. */
+function connectionOf(stack: Stack): [server: unknown, args: unknown] {
+  const { clusters, users } = JSON.parse(String(only(stack, "kubernetes").inputs.kubeconfig));
+  return [clusters[0].cluster.server, users[0].user.exec.args];
 }

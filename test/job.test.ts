@@ -1,125 +1,136 @@
-// The pod as it is registered: what Pod Security would refuse of it, what it mounts, and what reaches its command.
+// The token exchange in pods: the ConfigMaps, the Job, and the pods of other workloads.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, type TestContext, test } from "node:test";
-import type { types } from "@pulumi/kubernetes";
-import { Unready } from "../simulator/emulator";
-import { runProgram } from "../simulator/mocks";
-import { type Simulation, startSimulation } from "../simulator/simulation";
+import { test } from "node:test";
+import { Deployment } from "@pulumi/kubernetes/apps/v1";
+import { CronJob } from "@pulumi/kubernetes/batch/v1";
+import type { input, output } from "@pulumi/kubernetes/types";
+import * as pulumi from "@pulumi/pulumi";
+import { tokenExchangePod } from "../job";
+import { violations } from "../simulator/podSecurity";
+import { known, only, type Settings, type Stack, up } from "./stack";
 
-type JobInputs = types.output.batch.v1.Job;
-type PodSpec = types.output.core.v1.PodSpec;
-type Container = types.output.core.v1.Container;
+type Job = output.batch.v1.Job;
+type PodSpec = output.core.v1.PodSpec;
 
-let simulation: Simulation;
-let job: JobInputs;
-let configMap: types.output.core.v1.ConfigMap;
-before(async () => {
-  simulation = await start();
-  ({ job, configMap } = await up(simulation, {}));
-});
-after(() => simulation.close());
+const LONG = "n".repeat(63);
+const NAMES = {
+  environmentConfigMap: "runner-pulumi-token",
+  scriptConfigMap: "runner-pulumi-token-exchange",
+};
+const DIRECTORY = "/var/run/secrets/pulumi.com/serviceaccount";
+const ENV_FROM = { configMapRef: { name: NAMES.environmentConfigMap } };
+const SCRIPT_MOUNT = {
+  name: "pulumi-token-exchange",
+  mountPath: "/bin/entrypoint.sh",
+  subPath: "entrypoint.sh",
+  readOnly: true,
+};
+const SCRIPT_VOLUME = {
+  name: "pulumi-token-exchange",
+  configMap: { name: NAMES.scriptConfigMap, defaultMode: 0o555 },
+};
+const TOKEN_MOUNT = { name: "pulumi-id-token", mountPath: DIRECTORY, readOnly: true };
 
-test("the Job runs one pod once, and is not deleted behind the stack's back", () => {
-  assert.equal(job.spec.backoffLimit, 0);
-  assert.equal(job.spec.template.spec.restartPolicy, "Never");
-  assert.equal(job.spec.activeDeadlineSeconds, 300);
-  assert.equal(job.spec.ttlSecondsAfterFinished, undefined);
-});
+function tokenVolume(audience: string) {
+  const serviceAccountToken = { audience, expirationSeconds: 600, path: "token" };
+  return { name: "pulumi-id-token", projected: { sources: [{ serviceAccountToken }] } };
+}
 
-test("the pod runs as the annotated service account, without a token for the Kubernetes API", () => {
-  assert.equal(podOf(job).serviceAccountName, "pulumi-service-account");
-  assert.equal(podOf(job).automountServiceAccountToken, false);
-});
-
-test("the pod is no root and can read what its group may read", () => {
-  assert.deepEqual(podOf(job).securityContext, {
-    runAsNonRoot: true,
-    runAsUser: 1000,
-    runAsGroup: 1000,
-    fsGroup: 1000,
-    seccompProfile: { type: "RuntimeDefault" },
+test("the ConfigMaps contain the environment of the exchange, and the script as it is", async (t) => {
+  const token = { tokenType: "team", teamName: "ops", tokenExpirationSeconds: "600", userLogin: undefined };
+  const stack = await up(t, { ...token, serviceAccountName: "runner", organization: "other" });
+  assert.deepEqual(configMap(stack, "pulumi-token"), {
+    PULUMI_ORG: "other",
+    PULUMI_TOKEN_TYPE: "team",
+    PULUMI_TOKEN_SCOPE: "team:ops",
+    PULUMI_TOKEN_EXPIRATION: "600",
+    PULUMI_BACKEND_URL: "https://api.pulumi.com",
+    PULUMI_CREDENTIAL_HELPER: "/bin/entrypoint.sh",
+    PULUMI_CREDENTIAL_HELPER_ARGS: '["--credential-helper"]',
   });
+  const script = readFileSync(join(__dirname, "..", "scripts", "exchange-token.sh"), "utf8");
+  assert.deepEqual(configMap(stack, "pulumi-token-exchange"), { "entrypoint.sh": script });
 });
 
-test("the container gains no privilege and cannot write to its root", () => {
-  assert.deepEqual(containerOf(job).securityContext, {
-    allowPrivilegeEscalation: false,
-    readOnlyRootFilesystem: true,
-    capabilities: { drop: ["ALL"] },
+for (const [settings, audience] of [
+  [{}, undefined],
+  [{ tokenAudience: "urn:pulumi:org:acme" }, "urn:pulumi:org:acme"],
+  [{ createRole: false }, "sts.amazonaws.com"],
+] satisfies [Settings, string | undefined][]) {
+  test(`with ${JSON.stringify(settings)} the Job mounts ${audience ? "a separate" : "no separate"} ID token`, async (t) => {
+    const stack = await up(t, { ...settings, serviceAccountName: "runner" });
+    const { volumes, containers } = podOf(stack);
+    const { envFrom, volumeMounts } = containers[0] ?? assert.fail();
+    const file = configMap(stack, "pulumi-token").PULUMI_OIDC_TOKEN_FILE;
+    assert.equal(file, audience && `${DIRECTORY}/token`);
+    // What the Job proves is what other workloads use.
+    assert.deepEqual(envFrom, [ENV_FROM]);
+    assert.deepEqual(volumeMounts.slice(1), [SCRIPT_MOUNT, ...(audience ? [TOKEN_MOUNT] : [])]);
+    assert.deepEqual(volumes.slice(1), [SCRIPT_VOLUME, ...(audience ? [tokenVolume(audience)] : [])]);
   });
+}
+
+test("the Job's pod is as restricted as Pod Security requires, and more", async (t) => {
+  const pod = podOf(await up(t));
+  assert.deepEqual(violations(pod), []);
+  const [container = assert.fail()] = pod.containers;
+  assert.equal(pod.automountServiceAccountToken, false);
+  assert.deepEqual([pod.securityContext.runAsUser, pod.securityContext.fsGroup], [1000, 1000]);
+  assert.equal(container.securityContext.readOnlyRootFilesystem, true);
+  assert.equal(container.terminationMessagePolicy, "FallbackToLogsOnError");
+  for (const amounts of Object.values(container.resources)) {
+    assert.deepEqual(Object.keys(amounts), ["cpu", "memory"]);
+  }
+  // All that is writable is in memory, and is where the CLI and the user have their home directories.
+  const writable = container.volumeMounts.filter(({ readOnly }) => !readOnly);
+  assert.deepEqual(writable, [{ name: "tmp", mountPath: "/tmp" }]);
+  assert.deepEqual(pod.volumes[0], { name: "tmp", emptyDir: { medium: "Memory", sizeLimit: "128Mi" } });
+  const [home, pulumiHome, ...others] = container.env.map(({ name, value }) => `${name}=${value}`);
+  assert.deepEqual([home, pulumiHome], ["HOME=/tmp", "PULUMI_HOME=/tmp/.pulumi"]);
+  assert.ok(others.includes("PULUMI_SKIP_UPDATE_CHECK=true"));
 });
 
-test("the container asks for what it needs of processor and memory, and gets no more than its limit", () => {
-  const { requests, limits } = containerOf(job).resources;
-  for (const amounts of [requests, limits]) assert.deepEqual(Object.keys(amounts), ["cpu", "memory"]);
+test("the Job runs one pod once, is replaced if it failed, and has a name that fits into a label", async (t) => {
+  const { metadata, spec } = jobOf(await up(t, { serviceAccountName: LONG }));
+  assert.deepEqual([spec.backoffLimit, spec.template.spec.restartPolicy], [0, "Never"]);
+  assert.deepEqual([spec.activeDeadlineSeconds, spec.ttlSecondsAfterFinished], [300, undefined]);
+  assert.equal(metadata.annotations["pulumi.com/replaceUnready"], "true");
+  assert.match(metadata.name, /^[0-9a-f]{16}-token-exchange$/);
 });
 
-test("the end of a failed pod's log becomes its message", () => {
-  assert.equal(containerOf(job).terminationMessagePolicy, "FallbackToLogsOnError");
+test("the Job runs again if the script's environment changes", async (t) => {
+  const checksums: unknown[] = [];
+  for (const tokenExpirationSeconds of ["60", "60", "61"]) {
+    const { metadata } = jobOf(await up(t, { tokenExpirationSeconds })).spec.template;
+    checksums.push(metadata.annotations["pulumi.com/token-exchange-checksum"]);
+  }
+  assert.equal(checksums[0], checksums[1]);
+  assert.notEqual(checksums[1], checksums[2]);
 });
 
-test("the image has a version, and an image with a digest is taken as it is", async (t) => {
-  assert.equal(containerOf(job).image, "pulumi/pulumi-base:3.270.0");
-  const image = `registry.example/pulumi@sha256:${"ab".repeat(32)}`;
-  assert.equal(containerOf((await upElsewhere(t, { image })).job).image, image);
-});
-
-test("the script of the ConfigMap is the file, mounted alone where every user may run it and nobody may change it", async () => {
-  const script = await readFile(join(__dirname, "..", "scripts", "exchange-token.sh"), "utf8");
-  assert.deepEqual(configMap.data, { "entrypoint.sh": script });
-
-  assert.deepEqual(mountOf(job, "/bin/entrypoint.sh"), {
-    name: "script",
-    mountPath: "/bin/entrypoint.sh",
-    subPath: "entrypoint.sh",
-    readOnly: true,
-  });
-  assert.equal(volumeOf(job, "script")?.configMap?.defaultMode, 0o555);
-  assert.deepEqual(containerOf(job).command, ["/bin/entrypoint.sh"]);
-});
-
-test("all that the container can write is a limited folder in memory, where the CLI and the user have their homes", () => {
-  const writable = containerOf(job).volumeMounts.filter(({ readOnly }) => !readOnly);
-  assert.deepEqual(writable, [{ name: "scratch", mountPath: "/tmp" }]);
-  const { emptyDir } = volumeOf(job, "scratch") ?? {};
-  assert.equal(emptyDir?.medium, "Memory");
-  assert.match(String(emptyDir?.sizeLimit), /^\d+Mi$/);
-  assert.equal(variable(job, "HOME"), "/tmp");
-  assert.equal(variable(job, "PULUMI_HOME"), "/tmp/.pulumi");
-});
-
-test("the pod mounts script and scratch space alone: the webhook brings the token", () => {
-  const volumes = podOf(job).volumes.map(({ name }) => name);
-  assert.deepEqual(volumes, ["script", "scratch"]);
-  assert.equal(variable(job, "PULUMI_OIDC_TOKEN_FILE"), undefined);
-});
-
-test("an audience of its own mounts a token for it, for ten minutes and read-only, and the script reads that one", async (t) => {
-  const { job, simulation } = await upElsewhere(t, { tokenAudience: "urn:pulumi:org:acme" });
-  const file = variable(job, "PULUMI_OIDC_TOKEN_FILE") ?? "";
-  const folder = file.replace(/\/token$/, "");
-  assert.deepEqual(mountOf(job, folder), { name: "token", mountPath: folder, readOnly: true });
-  const serviceAccountToken = { audience: "urn:pulumi:org:acme", expirationSeconds: 600, path: "token" };
-  assert.deepEqual(volumeOf(job, "token")?.projected, { sources: [{ serviceAccountToken }] });
-  assert.equal(simulation.pulumiCloud.exchanges[0]?.status, 200);
-});
-
-test("the script is told what to ask for", async (t) => {
-  const { job } = await upElsewhere(t, { tokenExpirationSeconds: "600" });
-  const names = [
-    "PULUMI_ORG",
-    "PULUMI_TOKEN_TYPE",
-    "PULUMI_TOKEN_SCOPE",
-    "PULUMI_TOKEN_EXPIRATION",
-    "PULUMI_BACKEND_URL",
-  ];
-  assert.deepEqual(
-    names.map((name) => variable(job, name)),
-    ["acme", "personal", "user:my-login", "600", "https://api.pulumi.com"],
-  );
+test("jobPodSpec is merged over the Job's pod spec: named elements by name, everything else replaced", async (t) => {
+  const jobPodSpec = {
+    nodeSelector: { pool: "ci" },
+    tolerations: [{ key: "ci" }],
+    securityContext: { runAsUser: 2000 },
+    containers: [
+      { name: "runner", env: [{ name: "HOME", value: "/home" }] },
+      { name: "proxy", image: "proxy:1" },
+    ],
+    volumes: [{ name: "cache", emptyDir: {} }],
+  };
+  const plain = podOf(await up(t));
+  const pod = podOf(await up(t, { jobPodSpec }));
+  assert.deepEqual([pod.nodeSelector, pod.tolerations], [jobPodSpec.nodeSelector, jobPodSpec.tolerations]);
+  assert.deepEqual(pod.securityContext, { ...plain.securityContext, runAsUser: 2000 });
+  const [runner, proxy] = pod.containers;
+  const [home, ...environment] = plain.containers[0]?.env ?? [];
+  assert.deepEqual(runner, { ...plain.containers[0], env: [{ ...home, value: "/home" }, ...environment] });
+  assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [SCRIPT_MOUNT]]);
+  assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange");
 });
 
 test("the command arrives letter by letter, though Kubernetes expands $(NAME) and $$", async (t) => {
@@ -138,220 +149,83 @@ test("the command arrives letter by letter, though Kubernetes expands $(NAME) an
     "",
     "\u00fc\n*",
   ];
+  const log: string[] = [];
   const command = ["printf", "[%s]", ...words];
-  const { log } = await upElsewhere(t, { command: JSON.stringify(command) });
+  await up(t, { command }, { runJobs: true, onLog: (line) => log.push(line) });
   const printed = log.slice(log.findIndex((line) => line.startsWith("[")));
   assert.equal(printed.join("\n"), words.map((word) => `[${word}]`).join(""));
 });
 
-test("a setting that looks like a reference of Kubernetes arrives letter by letter too", async (t) => {
-  const { log } = await upElsewhere(t, {
-    tokenType: "team",
-    userLogin: "",
-    teamName: "$(PULUMI_ORG)$$",
-    command: '["printenv","PULUMI_TOKEN_SCOPE"]',
-  });
-  assert.equal(log.at(-1), "team:$(PULUMI_ORG)$$");
-});
+const ARGS = { serviceAccountName: "runner", ...NAMES };
+const APP = { name: "app", image: "app:1", command: ["app"] };
 
-test("the command gets the access token and its end in its environment", async (t) => {
-  const command = [
-    "bash",
-    "-c",
-    '[[ $PULUMI_ACCESS_TOKEN == pul-* ]] && echo "until $PULUMI_ACCESS_TOKEN_EXPIRES_AT"',
-  ];
-  const { log } = await upElsewhere(t, { command: JSON.stringify(command) });
-  assert.match(log.at(-1) ?? "", /^until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
-});
-
-// https://kubernetes.io/docs/concepts/security/pod-security-standards/, restricted and what it takes over from baseline.
-const escalations: [string, (pod: PodSpec, container: Container) => void, RegExp][] = [
-  ["uses the host's network", (pod) => Object.assign(pod, { hostNetwork: true }), /hostNetwork/],
-  ["uses the host's processes", (pod) => Object.assign(pod, { hostPID: true }), /hostPID/],
-  ["uses the host's IPC", (pod) => Object.assign(pod, { hostIPC: true }), /hostIPC/],
-  [
-    "sets a sysctl",
-    (pod) => Object.assign(pod.securityContext, { sysctls: [{ name: "kernel.msgmax", value: "1" }] }),
-    /sysctls/,
-  ],
-  [
-    "mounts a folder of the host",
-    (pod) => Object.assign(pod.volumes[1] ?? {}, { emptyDir: undefined, hostPath: { path: "/" } }),
-    /volume scratch must not be of type .*hostPath/,
-  ],
-  [
-    "does not set runAsNonRoot",
-    (pod) => remove(pod.securityContext, "runAsNonRoot"),
-    /must set runAsNonRoot/,
-  ],
-  [
-    "unsets runAsNonRoot for the container",
-    (_, container) => Object.assign(container.securityContext, { runAsNonRoot: false }),
-    /must set runAsNonRoot/,
-  ],
-  ["runs as root", (pod) => Object.assign(pod.securityContext, { runAsUser: 0 }), /must not run as user 0/],
-  [
-    "runs its container as root",
-    (_, container) => Object.assign(container.securityContext, { runAsUser: 0 }),
-    /must not run as user 0/,
-  ],
-  ["has no seccomp profile", (pod) => remove(pod.securityContext, "seccompProfile"), /seccompProfile/],
-  [
-    "is unconfined by seccomp",
-    (pod) => Object.assign(pod.securityContext, { seccompProfile: { type: "Unconfined" } }),
-    /seccompProfile/,
-  ],
-  [
-    "does not forbid to gain privileges",
-    (_, container) => remove(container.securityContext, "allowPrivilegeEscalation"),
-    /allowPrivilegeEscalation to false/,
-  ],
-  [
-    "gains privileges",
-    (_, container) => Object.assign(container.securityContext, { allowPrivilegeEscalation: true }),
-    /allowPrivilegeEscalation to false/,
-  ],
-  ["keeps its capabilities", (_, container) => remove(container.securityContext, "capabilities"), /drop ALL/],
-  [
-    "drops some capabilities",
-    (_, container) => Object.assign(container.securityContext.capabilities, { drop: ["NET_RAW"] }),
-    /drop ALL/,
-  ],
-  [
-    "adds a capability",
-    (_, container) => Object.assign(container.securityContext.capabilities, { add: ["SYS_ADMIN"] }),
-    /must not add capabilities/,
-  ],
-  [
-    "is privileged",
-    (_, container) => Object.assign(container.securityContext, { privileged: true }),
-    /must not be privileged/,
-  ],
-  [
-    "is unconfined by AppArmor",
-    (_, container) => Object.assign(container.securityContext, { appArmorProfile: { type: "Unconfined" } }),
-    /must not be unconfined by AppArmor/,
-  ],
-  [
-    "sets a type of SELinux",
-    (_, container) => Object.assign(container.securityContext, { seLinuxOptions: { type: "spc_t" } }),
-    /must not set seLinuxOptions/,
-  ],
-  [
-    "is a process of the host",
-    (_, container) => Object.assign(container.securityContext, { windowsOptions: { hostProcess: true } }),
-    /must not be a hostProcess/,
-  ],
-  [
-    "unmasks /proc",
-    (_, container) => Object.assign(container.securityContext, { procMount: "Unmasked" }),
-    /must not set procMount/,
-  ],
-  [
-    "listens on a port of the host",
-    (_, container) => Object.assign(container, { ports: [{ containerPort: 80, hostPort: 80 }] }),
-    /must not use host ports/,
-  ],
-  [
-    "has an unrestricted second container",
-    (pod) =>
-      pod.containers.push(
-        Object.assign(structuredClone(containerOf(job)), { name: "b", securityContext: {} }),
-      ),
-    /container b must drop ALL/,
-  ],
-];
-
-test("Pod Security admits the pod as it is registered", async () => {
-  await simulation.resources["kubernetes:batch/v1:Job"]?.create("again", job);
-});
-
-for (const [change, apply, reason] of escalations) {
-  test(`Pod Security refuses the pod once it ${change}`, async () => {
-    const changed = structuredClone(job);
-    apply(podOf(changed), containerOf(changed));
-    const jobs =
-      simulation.resources["kubernetes:batch/v1:Job"] ?? assert.fail("the simulation keeps no Jobs");
-    await assert.rejects(jobs.create("changed", changed), (error) => {
-      assert.ok(error instanceof Unready);
-      assert.match(error.message, /is forbidden: violates PodSecurity "restricted:latest": /);
-      assert.match(error.message, reason);
-      return true;
-    });
-  });
-}
-
-interface Up {
-  simulation: Simulation;
-  job: JobInputs;
-  configMap: types.output.core.v1.ConfigMap;
-}
-
-function start(onLog: (line: string) => void = () => {}): Promise<Simulation> {
-  return startSimulation({
-    folder: process.env.SIMULATOR_DIRECTORY,
-    region: "us-west-2",
-    cluster: { name: "my-cluster", hasOidcProvider: true },
-    registrationMilliseconds: 0,
-    onLog,
-  });
-}
-
-/** Brings the stack up with these settings on top of the required ones. */
-async function up(simulation: Simulation, settings: Record<string, string>): Promise<Up> {
-  const config: Record<string, string> = {};
-  for (const [key, value] of Object.entries({
-    clusterName: "my-cluster",
-    userLogin: "my-login",
-    ...settings,
-  })) {
-    config[`project:${key}`] = value;
+test("a Deployment and a CronJob take the pod spec, with plain lists and with outputs", async () => {
+  const newResource = ({ inputs }: pulumi.runtime.MockResourceArgs) => ({ id: "id", state: inputs });
+  await pulumi.runtime.setMocks({ newResource, call: () => ({}) });
+  const container = { ...APP, envFrom: [ENV_FROM], volumeMounts: [SCRIPT_MOUNT] };
+  const expected = { serviceAccountName: "runner", containers: [container], volumes: [SCRIPT_VOLUME] };
+  for (const given of [
+    { containers: [APP] },
+    { containers: [pulumi.output(APP)], volumes: pulumi.output([]) },
+    { containers: pulumi.output([{ ...APP, envFrom: pulumi.output([]), volumeMounts: [] }]) },
+  ] satisfies input.core.v1.PodSpec[]) {
+    const template = { metadata: { labels: { app: "a" } }, spec: tokenExchangePod(given, ARGS) };
+    const selector = { matchLabels: { app: "a" } };
+    const { spec } = new Deployment("a", { spec: { selector, template } });
+    const jobTemplate = { spec: { template } };
+    const { spec: cron } = new CronJob("a", { spec: { schedule: "0 6 * * *", jobTemplate } });
+    assert.deepEqual(await known(spec.template.spec), expected);
+    assert.deepEqual(await known(cron.jobTemplate.spec.template.spec), expected);
   }
-  const stack = { project: "project", stack: "dev", organization: "acme", config };
-  const { registered } = await runProgram(simulation, stack);
-  const inputs = (type: string): object =>
-    registered.find((registration) => registration.type === type)?.inputs ?? assert.fail(`no ${type}`);
-  return {
-    simulation,
-    job: inputs("kubernetes:batch/v1:Job") as JobInputs,
-    configMap: inputs("kubernetes:core/v1:ConfigMap") as Up["configMap"],
-  };
+});
+
+test("only the named containers are changed, init containers and the given spec never", async () => {
+  const proxy = { name: "proxy", image: "proxy:1" };
+  const given = { containers: [APP, proxy], initContainers: [proxy], hostname: "a" };
+  const before = structuredClone(given);
+  const pod = await known<PodSpec>(
+    tokenExchangePod(given, { ...ARGS, projectedAudience: "urn:pulumi:org:acme", containers: ["app"] }),
+  );
+  assert.deepEqual(given, before);
+  assert.deepEqual(pod, {
+    ...given,
+    serviceAccountName: "runner",
+    containers: [{ ...APP, envFrom: [ENV_FROM], volumeMounts: [SCRIPT_MOUNT, TOKEN_MOUNT] }, proxy],
+    volumes: [SCRIPT_VOLUME, tokenVolume("urn:pulumi:org:acme")],
+  });
+});
+
+test("variables, volumes, and mounts of the user win", async () => {
+  const own = { name: "pulumi-token-exchange", configMap: { name: "my-script" } };
+  const mount = { name: own.name, mountPath: "/bin/entrypoint.sh", subPath: "my.sh" };
+  const envFrom = [{ configMapRef: { name: "mine" } }];
+  const env = [{ name: "PULUMI_ORG", value: "mine" }];
+  const containers = [{ ...APP, env, envFrom, volumeMounts: [mount] }];
+  const pod = await known<PodSpec>(tokenExchangePod({ containers, volumes: [own] }, ARGS));
+  // The last source of a variable wins, and `env` wins over every source.
+  assert.deepEqual(pod.containers, [{ ...APP, env, envFrom: [ENV_FROM, ...envFrom], volumeMounts: [mount] }]);
+  assert.deepEqual(pod.volumes, [own]);
+});
+
+test("rejects a container that mounts another volume at the same path", () => {
+  for (const mountPath of ["/bin/entrypoint.sh", DIRECTORY]) {
+    const containers = [{ ...APP, volumeMounts: [{ name: "mine", mountPath }] }];
+    const message = `Container "app" mounts another volume at ${mountPath}: move it.`;
+    const args = { ...ARGS, projectedAudience: "sts.amazonaws.com" };
+    assert.throws(() => tokenExchangePod({ containers }, args), { message });
+  }
+});
+
+function jobOf(stack: Stack): Job {
+  return only<Job>(stack, "Job").inputs;
 }
 
-/** Does so in its own simulation, and hears the pod. */
-async function upElsewhere(
-  t: TestContext,
-  settings: Record<string, string>,
-): Promise<Up & { log: string[] }> {
-  const log: string[] = [];
-  const elsewhere = await start((line) => log.push(line));
-  t.after(() => elsewhere.close());
-  return { ...(await up(elsewhere, settings)), log };
+function podOf(stack: Stack): PodSpec {
+  return jobOf(stack).spec.template.spec;
 }
 
-function podOf({ spec }: JobInputs): PodSpec {
-  return spec.template.spec;
-}
-
-function containerOf(job: JobInputs): Container {
-  return podOf(job).containers[0] ?? assert.fail("the pod has no container");
-}
-
-function mountOf(job: JobInputs, path: string) {
-  return containerOf(job).volumeMounts.find(({ mountPath }) => mountPath === path);
-}
-
-function volumeOf(job: JobInputs, name: string) {
-  return podOf(job).volumes.find((volume) => volume.name === name);
-}
-
-/** As Kubernetes expands it. */
-function variable(job: JobInputs, name: string): string | undefined {
-  return containerOf(job)
-    .env.find((candidate) => candidate.name === name)
-    ?.value.replaceAll("$$", "$");
-}
-
-function remove(from: object, field: string) {
-  Reflect.deleteProperty(from, field);
+function configMap(stack: Stack, suffix: string): Record<string, string> {
+  const { inputs } = only<output.core.v1.ConfigMap>(stack, "ConfigMap", `default.runner.${suffix}`);
+  assert.equal(inputs.metadata.name, `runner-${suffix}`);
+  return inputs.data;
 }

@@ -1,269 +1,148 @@
-// Pulumi Cloud's side: the allow policy as data, and which serving certificates of an issuer become thumbprints.
+// Pulumi Cloud's side: the allow policy, and the thumbprint of the issuer's TLS certificate.
 
 import assert from "node:assert/strict";
-import { X509Certificate } from "node:crypto";
-import dns from "node:dns/promises";
 import { once } from "node:events";
-import { type AddressInfo, createServer, isIP, type Server } from "node:net";
-import { before, type TestContext, test } from "node:test";
+import { type AddressInfo, createServer, type Server } from "node:net";
+import { type TestContext, test } from "node:test";
 import tls, { createServer as createTlsServer } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
 import { type AllowPolicyArgs, allowPolicy, getThumbprints } from "../oidcIssuer";
-import {
-  type CertificateAuthority,
-  createCertificateAuthority,
-  openCertificateAuthority,
-  type ServingCertificate,
-} from "../simulator/certificates";
+import { createCertificateAuthority, openCertificateAuthority } from "../simulator/certificates";
+import { startIssuer } from "../simulator/issuer";
+import { known } from "./stack";
 
 const POLICY: AllowPolicyArgs = {
   token: { tokenType: "personal", userLogin: "alice" },
   namespace: "ci",
-  serviceAccountName: "runner",
-  audience: undefined,
-  rules: {},
+  name: "runner",
+  audienceRule: false,
+  tokenAudience: "sts.amazonaws.com",
+  policyRules: {},
 };
 const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "runner" };
 
-for (const [token, grant] of [
-  [
-    { tokenType: "personal", userLogin: "alice" },
-    { tokenType: "personal", userLogin: "alice" },
-  ],
-  [
-    { tokenType: "team", teamName: "ops" },
-    { tokenType: "team", teamName: "ops" },
-  ],
-  [
-    { tokenType: "runner", runnerId: "id-1" },
-    { tokenType: "runner", runnerID: "id-1" },
-  ],
-  [{ tokenType: "organization", organizationAdmin: false }, { tokenType: "organization" }],
-  [
-    { tokenType: "organization", organizationAdmin: true },
-    { tokenType: "organization", authorizedPermissions: ["admin"] },
-  ],
+for (const [token, granted] of [
+  [{ tokenType: "personal", userLogin: "alice" }, { userLogin: "alice" }],
+  [{ tokenType: "team", teamName: "ops" }, { teamName: "ops" }],
+  [{ tokenType: "runner", runnerId: "id-1" }, { runnerID: "id-1" }],
+  [{ tokenType: "organization", organizationAdmin: false }, {}],
+  [{ tokenType: "organization", organizationAdmin: true }, { authorizedPermissions: ["admin"] }],
 ] satisfies [AllowPolicyArgs["token"], object][]) {
-  test(`the policy for ${JSON.stringify(token)} allows that token, to one service account`, () => {
-    assert.deepEqual(allowPolicy({ ...POLICY, token }), { decision: "allow", ...grant, rules: RULES });
+  test(`the policy for ${JSON.stringify(token)} grants that token to one service account`, () => {
+    const expected = { decision: "allow", tokenType: token.tokenType, ...granted, rules: RULES };
+    assert.deepEqual(allowPolicy({ ...POLICY, token }), expected);
   });
 }
 
-test("an audience becomes the rule aud", () => {
-  const { rules } = allowPolicy({ ...POLICY, audience: "urn:pulumi:org:acme" });
-  assert.deepEqual(rules, { ...RULES, aud: "urn:pulumi:org:acme" });
+test("more rules and the rule on the audience are added, and replace no built-in rule", () => {
+  const weaker = { '"kubernetes.io".namespace': "*", '"kubernetes.io".serviceaccount.name': "*", aud: "*" };
+  const policyRules = { ...weaker, '"kubernetes.io".pod.name': "runner-*" };
+  const { rules } = allowPolicy({ ...POLICY, audienceRule: true, policyRules });
+  assert.deepEqual(rules, { ...policyRules, ...RULES, aud: "sts.amazonaws.com" });
 });
 
-test("further rules come on top, and replace none of the built-in ones", () => {
-  const replacing = {
-    '"kubernetes.io".namespace': "*",
-    '"kubernetes.io".serviceaccount.name': "*",
-    aud: "*",
-  };
-  const { rules } = allowPolicy({
-    ...POLICY,
-    audience: "sts.amazonaws.com",
-    rules: { ...replacing, '"kubernetes.io".pod.name': "runner-*" },
+const openAuthority = () => openCertificateAuthority(process.env.SIMULATOR_DIRECTORY);
+
+test("configured thumbprints are registered without asking the issuer", async (t) => {
+  const connect = t.mock.method(tls, "connect");
+  const values = ["cd".repeat(32), "ab".repeat(32)];
+  const thumbprints = await getThumbprints(values, "https://127.0.0.1:9/id/A");
+  assert.deepEqual(thumbprints, { values, ignoreChanges: false });
+  assert.equal(connect.mock.callCount(), 0);
+});
+
+test("reads the thumbprint of an existing cluster's issuer in one verified connection", async (t) => {
+  const issuer = await startIssuer(await openAuthority());
+  t.after(() => issuer.close());
+  const connect = t.mock.method(tls, "connect");
+  const thumbprints = await getThumbprints([], issuer.url);
+  assert.deepEqual(thumbprints, { values: [issuer.thumbprint()], ignoreChanges: false });
+  assert.equal(connect.mock.callCount(), 1);
+});
+
+test("reads the thumbprint of a new cluster's issuer once its URL is known, and for the creation only", async (t) => {
+  const issuer = await startIssuer(await openAuthority());
+  t.after(() => issuer.close());
+  const { values, ignoreChanges } = await getThumbprints([], pulumi.output(issuer.url));
+  assert.equal(ignoreChanges, true);
+  assert.deepEqual(await known(values), [issuer.thumbprint()]);
+
+  const warn = t.mock.method(pulumi.log, "warn", () => {});
+  const unreadable = await getThumbprints([], pulumi.output("https://127.0.0.1:9/id/A"));
+  assert.equal(await known(unreadable.values), undefined);
+  assert.equal(warn.mock.callCount(), 1);
+});
+
+test("connects to the issuer's own name at port 443, or to an IPv6 address without its brackets", async (t) => {
+  t.mock.method(pulumi.log, "warn", () => {});
+  const connections: string[] = [];
+  t.mock.method(tls, "connect", ({ host, port, servername }: tls.ConnectionOptions) => {
+    connections.push(`${host} ${port} ${servername}`);
+    throw new Error("no network");
   });
-  assert.deepEqual(rules, {
-    ...RULES,
-    aud: "sts.amazonaws.com",
-    '"kubernetes.io".pod.name': "runner-*",
-  });
+  await getThumbprints([], "https://issuer.example/id/A");
+  await getThumbprints([], "https://[::1]:8443/id/A");
+  assert.deepEqual(connections, ["issuer.example 443 issuer.example", "::1 8443 undefined"]);
 });
 
-let authority: CertificateAuthority;
-before(async () => {
-  authority = await openCertificateAuthority(process.env.SIMULATOR_DIRECTORY);
-});
-
-test("configured thumbprints are taken as they are, and nobody is asked", async () => {
-  const configured = ["cd".repeat(32), "ab".repeat(32)];
-  assert.deepEqual(await getThumbprints(configured, "https://127.0.0.1:9/id/A"), configured);
-});
-
-test("the thumbprint is the SHA-256 of the certificate that the issuer serves, in lower-case hex", async (t) => {
-  const issuer = await serve(t, { hosts: ["127.0.0.1"] });
-  assert.match(issuer.thumbprint, /^[0-9a-f]{64}$/);
-  assert.deepEqual(await getThumbprints([], issuer.url), [issuer.thumbprint]);
-});
-
-test("the issuer of a cluster that is still to be made is read once its URL is known", async (t) => {
-  const issuer = await serve(t, { hosts: ["127.0.0.1"] });
-  const thumbprints = await getThumbprints([], pulumi.output(issuer.url));
-  assert.ok(pulumi.Output.isInstance(thumbprints));
-  const known = new Promise((resolve) => pulumi.output(thumbprints).apply(resolve));
-  assert.deepEqual(await known, [issuer.thumbprint]);
-});
-
-test("an issuer whose host is an IPv6 address is looked up without the brackets", async (t) => {
-  const issuer = await serve(t, { hosts: ["127.0.0.1"] });
-  // Not every machine has an IPv6 address to listen on.
-  const lookup = resolveTo(t, ["127.0.0.1"]);
-  const url = issuer.url.replace("127.0.0.1", "[::1]");
-  assert.deepEqual(await getThumbprints([], url), [issuer.thumbprint]);
-  assert.deepEqual(lookup.mock.calls[0]?.arguments[0], "::1");
-});
-
-for (const [problem, certificate, message] of [
-  [
-    "of an authority that nobody here trusts",
-    async () => (await createCertificateAuthority()).issue({ hosts: ["127.0.0.1"] }),
-    /unable to verify the first certificate/,
-  ],
-  [
-    "of another host",
-    () => authority.issue({ hosts: ["issuer.example"] }),
-    /127\.0\.0\.1 port \d+: .*does not match certificate's altnames/,
-  ],
-  [
-    "that has expired",
-    () => authority.issue({ hosts: ["127.0.0.1"], notAfter: new Date(Date.now() - 1000) }),
-    /certificate has expired/,
-  ],
-] satisfies [string, () => Promise<{ key: string; cert: string }>, RegExp][]) {
-  test(`a certificate ${problem} is never pinned`, async (t) => {
-    const { url } = await listen(t, createTlsServer(await certificate()));
-    await assert.rejects(getThumbprints([], url), userError(url, message));
+// What cannot be read or verified: a server, and the reason in the warning.
+const stranger = async () => (await createCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+const trusted = async (hosts: string[], notAfter?: Date) =>
+  (await openAuthority()).issue({ hosts, ...(notAfter && { notAfter }) });
+for (const [problem, server, reason] of [
+  ["unknown authority", async () => createTlsServer(await stranger()), /unable to verify/],
+  ["other host", async () => createTlsServer(await trusted(["a.example"])), /does not match certificate's/],
+  ["past expiry", async () => createTlsServer(await trusted(["127.0.0.1"], new Date(1e12))), /has expired/],
+  ["server without TLS", async () => createServer((it) => it.end("HTTP/1.1 400\r\n\r\n")), /SSL/],
+  ["closed port", async () => undefined, /ECONNREFUSED/],
+] satisfies [string, () => Promise<Server | undefined>, RegExp][]) {
+  test(`a certificate is not registered, with a warning: ${problem}`, async (t) => {
+    await assertUnverified(t, await listen(t, await server()), reason);
   });
 }
 
-test("a certificate is verified also where the environment switches verification off", async (t) => {
-  const stranger = await createCertificateAuthority();
-  const { url } = await listen(t, createTlsServer(await stranger.issue({ hosts: ["127.0.0.1"] })));
+test("NODE_TLS_REJECT_UNAUTHORIZED=0 does not disable verification", async (t) => {
   process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
   t.after(() => delete process.env.NODE_TLS_REJECT_UNAUTHORIZED);
-  await assert.rejects(getThumbprints([], url), userError(url, /unable to verify/));
+  await assertUnverified(t, await listen(t, createTlsServer(await stranger())), /unable to verify/);
 });
 
-test("an issuer that cannot be reached is told apart", async (t) => {
-  const { url, server } = await listen(t, createServer());
-  server.close();
-  await assert.rejects(getThumbprints([], url), userError(url, /127\.0\.0\.1 port \d+: .*ECONNREFUSED/));
-});
-
-test("an issuer whose URL names no port, as those of EKS, is read at 443 under its own name", async (t) => {
-  resolveTo(t, ["127.0.0.1"]);
-  const asked: unknown[] = [];
-  t.mock.method(tls, "connect", ({ host, port, servername }: tls.ConnectionOptions) => {
-    asked.push({ host, port, servername });
-    throw new Error("seen enough");
-  });
-  await assert.rejects(getThumbprints([], "https://issuer.example/id/A"), /seen enough/);
-  assert.deepEqual(asked, [{ host: "127.0.0.1", port: 443, servername: "issuer.example" }]);
-});
-
-test("a host that has no address is told apart", async (t) => {
-  const url = "https://issuer.example/id/A";
-  t.mock.method(dns, "lookup", async (host: string) => {
-    throw new Error(`getaddrinfo ENOTFOUND ${host}`);
-  });
-  await assert.rejects(getThumbprints([], url), userError(url, /getaddrinfo ENOTFOUND issuer\.example/));
-});
-
-test("an issuer that is no TLS server is told apart", async (t) => {
-  const server = createServer((socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
-  const { url } = await listen(t, server);
-  await assert.rejects(
-    getThumbprints([], url),
-    userError(url, /port \d+: .*(wrong version number|packet length)/),
-  );
-});
-
-test("a connection that hangs is given up after ten seconds", async (t) => {
-  const { url, server } = await listen(t, createServer());
+test("gives up a connection without an answer after ten seconds", async (t) => {
+  const server = createServer();
+  const url = await listen(t, server);
   const timers = t.mock.method(globalThis, "setTimeout");
-  const refused = assert.rejects(
-    getThumbprints([], url),
-    userError(url, /port \d+: no answer within 10 seconds/),
-  );
+  const given = assertUnverified(t, url, /no answer within 10 seconds/);
   await once(server, "connection");
-  const [giveUp] = timers.mock.calls.filter(({ arguments: [, milliseconds] }) => milliseconds === 10_000);
-  assert.ok(giveUp, "nothing would ever give up");
+  const [timer] = timers.mock.calls.filter(({ arguments: [, milliseconds] }) => milliseconds === 10_000);
   // Ten seconds later.
-  giveUp.arguments[0]();
-  await refused;
+  timer?.arguments[0]();
+  await given;
 });
 
-test("each address of the issuer is read, and the thumbprints are sorted whatever the order of the addresses", async (t) => {
-  const { url, thumbprints } = await serveTwo(t, "issuer.example");
-  assert.notEqual(thumbprints[0], thumbprints[1]);
-  for (const addresses of [ADDRESSES, ADDRESSES.toReversed()]) {
-    resolveTo(t, addresses);
-    assert.deepEqual(await getThumbprints([], url), thumbprints.toSorted());
-  }
-});
-
-test("addresses that serve one and the same certificate give one thumbprint", async (t) => {
-  const issuer = await serve(t, { hosts: ["issuer.example"] });
-  resolveTo(t, ["127.0.0.1", "127.0.0.1"]);
-  const url = issuer.url.replace("127.0.0.1", "issuer.example");
-  assert.deepEqual(await getThumbprints([], url), [issuer.thumbprint]);
-});
-
-test("one address whose certificate does not verify refuses them all, and is named", async (t) => {
-  const { url } = await serveTwo(t, "other.example");
-  resolveTo(t, ADDRESSES);
-  await assert.rejects(getThumbprints([], url), (error: Error) => {
-    const [named, ...others] = error.message.match(/^ {2}.* port \d+: /gm) ?? [];
-    assert.ok(named?.includes(SECOND_ADDRESS));
-    assert.deepEqual(others, []);
-    return true;
-  });
-});
-
-// Linux has all of 127.0.0.0/8, other systems not.
-const SECOND_ADDRESS = process.platform === "linux" ? "127.0.0.2" : "::1";
-const ADDRESSES = ["127.0.0.1", SECOND_ADDRESS];
-
-/** The message names the issuer, the reason, and the setting that says which certificate to trust. */
-function userError(url: string, reason: RegExp) {
-  return (error: unknown) => {
-    assert.ok(pulumi.RunError.isInstance(error));
-    assert.ok(error.message.startsWith(`The serving certificate of ${url} cannot be trusted:\n`));
-    assert.match(error.message, reason);
-    assert.match(error.message, /^ {2}pulumi config set --path 'thumbprints\[0\]' SHA256$/m);
-    return true;
-  };
+/** Nothing is registered, what is registered stays, and the warning says how to set the thumbprint. */
+async function assertUnverified(t: TestContext, url: string, reason: RegExp): Promise<void> {
+  const warn = t.mock.method(pulumi.log, "warn", () => {});
+  assert.deepEqual(await getThumbprints([], url), { values: undefined, ignoreChanges: true });
+  const message = String(warn.mock.calls[0]?.arguments[0]);
+  assert.ok(message.startsWith(`Failed to read the TLS certificate of ${url}: `), message);
+  assert.match(message, reason);
+  assert.match(message, /`pulumi refresh` once.*pulumi config set --path 'thumbprints\[0\]' SHA256$/);
 }
 
-async function listen(t: TestContext, server: Server, { address = "127.0.0.1", port = 0 } = {}) {
+/** Serves at a free port until the test ends, and returns the URL; without a server, the port is closed. */
+async function listen(t: TestContext, server?: Server): Promise<string> {
+  const listening = server ?? createServer();
+  // A client that rejects the certificate ends the handshake.
+  listening.on("tlsClientError", () => {});
   const sockets = new Set<{ destroy(): void }>();
-  server.on("connection", (socket) => sockets.add(socket));
-  // A client that refuses a certificate breaks the handshake off.
-  server.on("tlsClientError", () => {});
-  server.listen(port, address);
-  await once(server, "listening");
-  t.after(() => {
+  listening.on("connection", (socket) => sockets.add(socket));
+  await once(listening.listen(0, "127.0.0.1"), "listening");
+  const { port } = listening.address() as AddressInfo;
+  const close = () => {
     for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  const bound = (server.address() as AddressInfo).port;
-  const host = address.includes(":") ? `[${address}]` : address;
-  return { url: `https://${host}:${bound}/id/A`, server, port: bound };
-}
-
-async function serve(
-  t: TestContext,
-  certificate: ServingCertificate,
-  at: { address?: string; port?: number } = {},
-) {
-  const serving = await authority.issue(certificate);
-  const thumbprint = new X509Certificate(serving.cert).fingerprint256.replaceAll(":", "").toLowerCase();
-  return { ...(await listen(t, createTlsServer(serving), at)), thumbprint };
-}
-
-/** Serves issuer.example at two addresses of one port, each with a certificate of its own. */
-async function serveTwo(t: TestContext, secondHost: string) {
-  const first = await serve(t, { hosts: ["issuer.example"] });
-  const second = await serve(t, { hosts: [secondHost] }, { address: SECOND_ADDRESS, port: first.port });
-  return {
-    url: first.url.replace("127.0.0.1", "issuer.example"),
-    thumbprints: [first.thumbprint, second.thumbprint],
+    listening.close();
   };
-}
-
-function resolveTo(t: TestContext, addresses: string[]) {
-  const answer = addresses.map((address) => ({ address, family: isIP(address) }));
-  return t.mock.method(dns, "lookup", async (_host: string) => answer);
+  if (server) t.after(close);
+  else close();
+  return `https://127.0.0.1:${port}/id/A`;
 }

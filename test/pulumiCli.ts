@@ -37,8 +37,13 @@ export const missingCli =
  *
  * @param debugProviders PULUMI_DEBUG_PROVIDERS: the providers that run already.
  * @param temporary TMPDIR, where the SDK caches what it has compiled; the user's when left out.
+ * @param further variables for the environment of the CLI.
  */
-export async function openCli(debugProviders: string, temporary = tmpdir()): Promise<Cli> {
+export async function openCli(
+  debugProviders: string,
+  temporary = tmpdir(),
+  further: Record<string, string> = {},
+): Promise<Cli> {
   const folder = await mkdtemp(join(tmpdir(), "pulumi-"));
   const state = join(folder, "state");
   await mkdir(state);
@@ -59,6 +64,7 @@ export async function openCli(debugProviders: string, temporary = tmpdir()): Pro
     PULUMI_DEBUG_PROVIDERS: debugProviders,
     PULUMI_NODEJS_TRANSPILE_ONLY: "true",
     PULUMI_SKIP_UPDATE_CHECK: "true",
+    ...further,
   };
 
   async function run(cwd: string, program: string, ...args: string[]): Promise<Outcome> {
@@ -91,7 +97,7 @@ export async function createProject(
   config: Record<string, unknown>,
   stack = "dev",
 ): Promise<string> {
-  const folder = await copyProject(cli, ["simulator", "test", ".ci", ".github"]);
+  const folder = await copyProject(cli, ["simulator", "test", ".ci", ".github", "pipeline"]);
   await symlink(join(PROJECT, "node_modules"), join(folder, "node_modules"));
   await writeFile(join(folder, `Pulumi.${stack}.yaml`), stringify({ config }));
   await cli.pulumi(folder, "stack", "init", stack);

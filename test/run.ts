@@ -15,8 +15,13 @@ interface Outcome {
   filesWithoutTest: string[];
 }
 
-/** These take minutes and need the Pulumi CLI: they run when named. */
-const ONLY_WHEN_NAMED = ["credentialHelper.test.ts", "engine.test.ts"];
+/** These take minutes and need the Pulumi CLI: they run with `--engine`, or when named. */
+const ENGINE = [
+  "credentialHelper.test.ts",
+  "engine.test.ts",
+  "examplesCli.test.ts",
+  "pipelineEngine.test.ts",
+].map((name) => join(__dirname, name));
 
 main(process.argv.slice(2)).then((problem) => {
   if (problem) console.error(`\n${problem}`);
@@ -24,7 +29,12 @@ main(process.argv.slice(2)).then((problem) => {
 });
 
 async function main(named: string[]): Promise<string | undefined> {
-  const files = named.length > 0 ? named.map((file) => resolve(file)) : await everyFile();
+  const files =
+    named[0] === "--engine"
+      ? ENGINE
+      : named.length > 0
+        ? named.map((file) => resolve(file))
+        : await everyFile();
   const folder = await mkdtemp(join(tmpdir(), "simulation-"));
   try {
     await saveCertificateAuthority(folder);
@@ -40,9 +50,10 @@ async function main(named: string[]): Promise<string | undefined> {
 async function everyFile(): Promise<string[]> {
   const names = await readdir(__dirname);
   return names
-    .filter((name) => name.endsWith(".test.ts") && !ONLY_WHEN_NAMED.includes(name))
+    .filter((name) => name.endsWith(".test.ts"))
     .sort()
-    .map((name) => join(__dirname, name));
+    .map((name) => join(__dirname, name))
+    .filter((file) => !ENGINE.includes(file));
 }
 
 async function runFiles(files: string[]): Promise<Outcome> {

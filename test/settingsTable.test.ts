@@ -1,51 +1,55 @@
-// The settings are declared in three places: `Pulumi.yaml`, `config.ts` and the README's table say the same of them.
+// Pulumi.yaml and the README describe the settings that the program accepts.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import * as v from "valibot";
 import { parse } from "yaml";
-import { declaredSettings } from "../config";
+import { accountSettings, type Setting, stackSettings, tokenSettings } from "../settings";
 
-/** Those of the project: `pulumi new` adds some of its own. */
-function declared<Declared>(): [string, Declared][] {
-  const { config }: { config: Record<string, Declared> } = parse(read("Pulumi.yaml"));
+const { name, ...account } = accountSettings;
+const SETTINGS: Record<string, Setting> = {
+  ...stackSettings,
+  ...account,
+  serviceAccountName: name,
+  ...tokenSettings,
+};
+
+/** Returns what Pulumi.yaml declares; `pulumi new` adds keys of its own. */
+function declared(): [string, { description: string; default: unknown }][] {
+  const { config }: { config: Record<string, never> } = parse(read("Pulumi.yaml"));
   return Object.entries(config).filter(([key]) => !key.startsWith("pulumi:"));
 }
 
-test("Pulumi.yaml declares the settings of config.ts in their order, with their defaults and descriptions", () => {
-  assert.deepEqual(
-    declared<object>().map(([key, setting]) => ({ key, ...setting })),
-    declaredSettings.map(({ key, description = "", default: value = "" }) => ({
-      key,
-      description: description.replaceAll("`", ""),
-      default: value,
-    })),
-  );
+test("Pulumi.yaml declares every setting, and no other", () => {
+  const keys = declared().map(([key]) => key);
+  assert.deepEqual(keys.toSorted(), Object.keys(SETTINGS).toSorted());
 });
 
-test("Pulumi.yaml gives each setting a default and none a type: the engine would stop at the first wrong value", () => {
-  for (const [key, setting] of declared<object>()) {
+test("Pulumi.yaml gives every setting a description and the program's default, and no type, which stops the engine", () => {
+  for (const [key, setting] of declared()) {
     assert.deepEqual(Object.keys(setting).sort(), ["default", "description"], key);
+    assert.match(setting.description, /^[A-Z].*[^.]$/, key);
+    // An empty string counts as unset.
+    const parsed = v.safeParse(SETTINGS[key] ?? v.never(), undefined);
+    assert.deepEqual(setting.default, (parsed.success ? parsed.output : undefined) ?? "", key);
   }
 });
 
-test("the README's table lists the settings of config.ts in their order, with their defaults and descriptions", () => {
-  const section = read("README.md").split("\n## Settings\n")[1]?.split("\n## ")[0] ?? "";
-  // The first table: a key alone in its cell, and in backquotes.
-  const [table = ""] = /(^\|.*\n)+/m.exec(section) ?? [];
-  const rows = [...table.matchAll(/^\| `(\w+)` \| (.*?) ?\| (.*) \|$/gm)];
+test("the README's tables list the settings of Pulumi.yaml with their defaults and descriptions", () => {
+  const tables = read("README.md").match(/^\| key \| default \| meaning \|\n(\|.*\n)+/gm) ?? [];
+  const rows = tables.join("").matchAll(/^\| `(\w+)` \| (.*?) ?\| (.*) \|$/gm);
+  const described = [...rows].map(([, key = "", value, text = ""]) => [key, value, text.replaceAll("`", "")]);
   assert.deepEqual(
-    rows.map(([, key, value, description]) => ({ key, description, default: value })),
-    declaredSettings.map(({ key, description, default: value }) => ({
-      key,
-      description,
-      default: cell(value),
-    })),
+    described.toSorted(),
+    declared()
+      .map(([key, setting]) => [key, cell(setting.default), setting.description])
+      .toSorted(),
   );
 });
 
-test("what the example stack sets is what the template asks for, and no more", (t) => {
+test("the example stack has exactly the settings that the template asks for", (t) => {
   const { template }: { template?: { config: Record<string, object> } } = parse(read("Pulumi.yaml"));
   const { config }: { config: Record<string, string> } = parse(read("Pulumi.dev.yaml"));
   // The CLI writes keys with the project's name, and `pulumi new` drops the template.
@@ -54,7 +58,7 @@ test("what the example stack sets is what the template asks for, and no more", (
 });
 
 function cell(value: unknown): string {
-  if (value === undefined || value === "") return "";
+  if (value === "") return "";
   return `\`${typeof value === "string" ? value : JSON.stringify(value)}\``;
 }
 

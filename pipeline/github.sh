@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Sets up this repository on GitHub, before and after `pulumi up`. Needs gh, logged in as an admin of the repository.
+#
+#   bash github.sh environment OWNER/NAME [REVIEWER…]   a reviewer is a login, or a team as ORGANIZATION/TEAM
+#   bash github.sh variables OWNER/NAME                 from the outputs of the selected stack
+#
+# Stops at the first error. Each command can be run again.
+set -euo pipefail
+
+main() {
+  if (($# < 2)) || [[ $1 != environment && $1 != variables ]]; then
+    echo "usage: bash github.sh environment OWNER/NAME [REVIEWER...] | bash github.sh variables OWNER/NAME" >&2
+    exit 64
+  fi
+  "$@"
+}
+
+# Creates the environment `production`, or changes it, so that only the branch main can deploy to it. "Protected
+# branches" is not enough: where no branch is protected, it allows every branch.
+environment() {
+  local repository=$1 reviewers=() existing body policies
+  shift
+  local path=repos/$repository/environments/production
+  for reviewer in "$@"; do
+    if [[ $reviewer == */* ]]; then
+      reviewers+=("$(gh api "orgs/${reviewer%/*}/teams/${reviewer#*/}" --jq '{ type: "Team", id }')")
+    else
+      reviewers+=("$(gh api "users/$reviewer" --jq '{ type: "User", id }')")
+    fi
+  done
+
+  # A PUT replaces all of an environment's rules: those that exist are sent again.
+  existing=$(gh api "repos/$repository/environments?per_page=100" --jq '
+    .environments[] | select(.name == "production") | .protection_rules | {
+      wait_timer: map(.wait_timer // empty)[0],
+      prevent_self_review: map(.prevent_self_review // empty)[0],
+      reviewers: map(.reviewers // empty | map({ type, id: .reviewer.id }))[0]
+    }')
+  body=$(jq --null-input --argjson existing "${existing:-null}" \
+    --argjson reviewers "$(printf '%s\n' "${reviewers[@]}" | jq --slurp .)" '
+    ($existing // {}) + if $reviewers == [] then {} else { $reviewers } end
+    | del(.[] | nulls)
+    | .deployment_branch_policy = { protected_branches: false, custom_branch_policies: true }')
+  gh api -X PUT "$path" --input - --silent <<<"$body"
+
+  policies=$(gh api "$path/deployment-branch-policies?per_page=100" \
+    --jq '.branch_policies[] | "\(.id) \(.type // "branch") \(.name)"')
+  if ! grep --quiet '^[0-9]* branch main$' <<<"$policies"; then
+    gh api "$path/deployment-branch-policies" -f name=main -f type=branch --silent
+  fi
+  while read -r id kind name; do
+    if [[ -n $id && "$kind $name" != "branch main" ]]; then
+      gh api -X DELETE "$path/deployment-branch-policies/$id" --silent
+      echo "Removed the $kind $name, which could deploy to production."
+    fi
+  done <<<"$policies"
+
+  echo "Only the branch main can deploy to the environment production of $repository. Next:"
+  echo "  pulumi config set repository $repository"
+  echo "  pulumi config set subjectPrefix $(gh api "repos/$repository/actions/oidc/customization/sub" \
+    --jq ".sub_claim_prefix // \"repo:$repository\"")"
+}
+
+# Sets the variables that switch the workflows on.
+variables() {
+  local outputs
+  outputs=$(pulumi stack output variables --json </dev/null)
+  for name in $(jq --raw-output 'keys[]' <<<"$outputs"); do
+    gh variable set "$name" --repo "$1" --body "$(jq --raw-output --arg name "$name" '.[$name]' <<<"$outputs")"
+  done
+}
+
+main "$@"

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Adds this stack's allow policies to GitHub's issuer in an organization that has it already, or removes them:
+#
+#   bash policies.sh add ORGANIZATION
+#   bash policies.sh remove ORGANIZATION     before `pulumi destroy`
+#
+# Every other policy stays as it is, except for the default deny of a new issuer: the API does not take it back. Needs
+# jq, and the Pulumi CLI, logged in as an admin of the organization. Can be run again.
+set -euo pipefail
+
+main() {
+  if (($# != 2)) || [[ $1 != add && $1 != remove ]]; then
+    echo "usage: bash policies.sh add|remove ORGANIZATION" >&2
+    exit 64
+  fi
+  local action=$1 organization=$2 url ours issuer policy body
+  url=$(pulumi stack output githubIssuerUrl </dev/null)
+  ours=$(pulumi stack output policies --json </dev/null | jq --arg organization "$organization" '.[$organization] // []')
+  issuer=$(api "/api/orgs/$organization/oidc/issuers" |
+    jq --raw-output --arg url "$url" '.oidcIssuers[] | select(.url == $url).id')
+  if [[ $ours == "[]" || -z $issuer ]]; then
+    echo "$organization has no issuer $url, or no stack in the configuration." >&2
+    exit 1
+  fi
+  policy=$(api "/api/orgs/$organization/auth/policies/oidcissuers/$issuer")
+
+  # A list replaces the whole list, and must not be empty: a deny that matches no token keeps the last place.
+  body=$(jq --arg action "$action" --argjson ours "$ours" '
+    def identity: { decision, tokenType, teamName, userLogin, rules };
+    .policies
+    | map(select(.rules.sub != "" and (identity as $policy | $ours | all(identity != $policy))))
+    | if $action == "add" then . + $ours else . end
+    | { policies: (if . == [] then [{ decision: "deny", tokenType: "organization", rules: { sub: "none" } }] else . end) }
+  ' <<<"$policy")
+  api -X PATCH "/api/orgs/$organization/auth/policies/$(jq --raw-output .id <<<"$policy")" --body "$body" |
+    jq --raw-output '.policies[] | "\(.decision) \(.tokenType) token: \(.rules.sub)"'
+}
+
+# Without its standard input, `pulumi api` would read what comes next on the terminal.
+api() {
+  pulumi api "$@" --output=json </dev/null
+}
+
+main "$@"

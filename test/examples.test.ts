@@ -1,0 +1,238 @@
+// The manifests in examples/: they refer to what the program creates for their settings, and their pods get a token.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import type { types } from "@pulumi/kubernetes";
+import type { PodSpec } from "../simulator/pod";
+import { violations } from "../simulator/podSecurity";
+import {
+  type Container,
+  EXAMPLES,
+  type ExamplesStack,
+  exampleOf,
+  type Manifest,
+  podOf,
+  type SecretStoreProvider,
+  startExamplesStack,
+} from "./examples";
+
+let stack: ExamplesStack;
+before(async () => {
+  stack = await startExamplesStack();
+});
+after(() => stack.simulation.close());
+
+for (const file of EXAMPLES) {
+  test(`${file} refers only to objects and keys that its settings create`, () => {
+    const { manifests } = exampleOf(file);
+    const declared = manifests.map(({ kind, metadata }) => `${kind} ${metadata.namespace}/${metadata.name}`);
+    const references = manifests.flatMap(referencesOf);
+    assert.ok(references.length > 0);
+    for (const { kind, namespace, name, key } of references) {
+      if (declared.includes(`${kind} ${namespace}/${name}`)) continue;
+      const { data } = stack.created<types.output.core.v1.ConfigMap>(
+        kind,
+        ({ metadata }) => metadata.namespace === namespace && metadata.name === name,
+      );
+      if (key) assert.ok(Object.hasOwn(data, key), `${name} has no key ${key}`);
+    }
+  });
+
+  test(`docs/workloads.md describes ${file}`, () => {
+    const docs = readFileSync(join(__dirname, "..", "docs", "workloads.md"), "utf8");
+    assert.ok(docs.includes(`(../examples/${file})`));
+  });
+}
+
+for (const file of ["deployment.yaml", "drift-detection.yaml", "pulumi-operator.yaml"]) {
+  test(`${file} gets environment, script, and ID token as the Job of its service account does`, () => {
+    const { spec, container } = podOf(file);
+    const { environment, serviceAccount, job } = stack.createdFor(file);
+    const proven = job.containers[0];
+    assert.deepEqual(
+      container.envFrom?.map(({ configMapRef }) => configMapRef.name),
+      proven?.envFrom.map(({ configMapRef }) => configMapRef.name),
+    );
+    assert.deepEqual(script(spec, container), script(job, proven));
+    assert.equal(script(spec, container)?.mountPath, environment.PULUMI_CREDENTIAL_HELPER);
+
+    assert.ok(serviceAccount.metadata.annotations["eks.amazonaws.com/role-arn"]);
+    assert.equal(environment.PULUMI_OIDC_TOKEN_FILE, undefined);
+    assert.equal(idToken(spec, container), undefined);
+  });
+}
+
+for (const file of ["deployment.yaml", "drift-detection.yaml"]) {
+  test(`${file} conforms to Pod Security restricted, in a namespace that enforces it`, () => {
+    assert.equal(exampleOf(file).entry.createNamespace, true);
+    assert.deepEqual(violations(podOf(file).spec), []);
+  });
+
+  test(`${file} has a writable home`, () => {
+    const { spec, container } = podOf(file);
+    const variables = Object.fromEntries(container.env.map(({ name, value }) => [name, value]));
+    const home = container.volumeMounts.find(({ mountPath }) => mountPath === variables.HOME);
+    assert.ok(spec.volumes.find(({ name }) => name === home?.name)?.emptyDir);
+    assert.ok(variables.PULUMI_HOME?.startsWith(`${variables.HOME}/`));
+  });
+
+  test(`${file} gets an access token through the credential helper on the emulated cluster`, async () => {
+    const output = await stack.runPodOf(file, { command: ASK_HELPER });
+    assert.match(output, /^\{"version":1,"accessToken":"TOKEN","expiresAt":"[^"]+Z"\}$/);
+
+    const { environment } = stack.createdFor(file);
+    const { PULUMI_TOKEN_TYPE: type, PULUMI_TOKEN_SCOPE: scope } = environment;
+    assert.deepEqual(stack.simulation.pulumiCloud.exchanges.at(-1), {
+      status: 200,
+      reason: `${type} token, scope ${scope}`,
+    });
+  });
+}
+
+test("the stacks in the examples belong to the organization of the tokens", () => {
+  const { PULUMI_ORG } = stack.createdFor("pulumi-operator.yaml").environment;
+  const deployed = manifest("pulumi-operator.yaml", "Stack").spec?.stack;
+  const { env } = podOf("drift-detection.yaml").container;
+  const drifting = env.find(({ name }) => name === "STACK")?.value;
+  for (const name of [deployed, drifting]) assert.match(String(name), RegExp(`^${PULUMI_ORG}/[^/]+/[^/]+$`));
+});
+
+test("pulumi-operator.yaml mounts the API token and may review tokens, as the operator's agent requires", () => {
+  const { spec } = podOf("pulumi-operator.yaml");
+  const binding = JSON.stringify(manifest("pulumi-operator.yaml", "ClusterRoleBinding"));
+  assert.equal(stack.createdFor("pulumi-operator.yaml").serviceAccount.automountServiceAccountToken, false);
+  assert.equal(spec.automountServiceAccountToken, true);
+  assert.match(binding, /"roleRef":\{[^}]*"name":"system:auth-delegator"\}/);
+});
+
+test("workflow-runner.yaml gives the agent the pool of its policy, and the ID token that the Job has", () => {
+  const { spec, container } = podOf("workflow-runner.yaml");
+  const { environment, policy, job, serviceAccount } = stack.createdFor("workflow-runner.yaml");
+  const variables = Object.fromEntries(
+    container.env.map(({ name, value, valueFrom }) => [
+      name,
+      value ?? environment[valueFrom.configMapKeyRef.key],
+    ]),
+  );
+  assert.deepEqual(variables, {
+    PULUMI_AGENT_DEPLOY_TARGET: "kubernetes",
+    PULUMI_AGENT_SHARED_VOLUME_DIRECTORY: "/mnt/work",
+    PULUMI_AGENT_SERVICE_ACCOUNT_NAME: manifest("workflow-runner.yaml", "ServiceAccount").metadata.name,
+    PULUMI_AGENT_RUNNER_POOL_ID: policy.runnerID,
+    PULUMI_AGENT_TOKEN_EXPIRATION: `${Number(environment.PULUMI_TOKEN_EXPIRATION) / 3600}h`,
+    PULUMI_AGENT_OIDC_TOKEN_FILE: environment.PULUMI_OIDC_TOKEN_FILE,
+    PULUMI_AGENT_ORGANIZATION_NAME: "acme",
+    PULUMI_AGENT_SERVICE_URL: "https://api.pulumi.com",
+  });
+  assert.deepEqual(idToken(spec, container), {
+    audience: policy.rules.aud,
+    file: environment.PULUMI_OIDC_TOKEN_FILE,
+  });
+  assert.deepEqual(idToken(spec, container), idToken(job, job.containers[0]));
+  assert.equal(serviceAccount.automountServiceAccountToken, false);
+  assert.equal(spec.automountServiceAccountToken, true);
+});
+
+test("external-secrets.yaml names the organization and lifetime of its settings, and its token is granted", async () => {
+  const { organization, auth } = secretStore();
+  const { serviceAccountRef, expirationSeconds } = auth.oidcConfig;
+  const { environment } = stack.createdFor("external-secrets.yaml");
+  assert.deepEqual(
+    [organization, auth.oidcConfig.organization],
+    [environment.PULUMI_ORG, environment.PULUMI_ORG],
+  );
+  assert.equal(String(expirationSeconds), environment.PULUMI_TOKEN_EXPIRATION);
+
+  assert.equal(await exchangeLikeExternalSecrets(serviceAccountRef.audiences), 200);
+  assert.equal(await exchangeLikeExternalSecrets(["sts.amazonaws.com"]), 400);
+});
+
+/** What the CLI does first, in a pod. The token does not enter the log. */
+const ASK_HELPER = [
+  "bash",
+  "-euo",
+  "pipefail",
+  "-c",
+  `arguments=$(tr -d '[]"' <<<"$PULUMI_CREDENTIAL_HELPER_ARGS")
+  printf '{"version":1,"reason":"initial","selectedBackendUrl":"%s"}' "$PULUMI_BACKEND_URL" |
+    "$PULUMI_CREDENTIAL_HELPER" $arguments | sed 's/pul-[0-9a-f]*/TOKEN/'`,
+];
+
+/**
+ * Exchanges a token as the External Secrets Operator does: providers/v1/pulumi/auth_oidc.go and runtime/oidc/token_manager.go
+ * in external-secrets/external-secrets. The token names no pod, and the answer here is the HTTP status.
+ */
+async function exchangeLikeExternalSecrets(audience: string[]): Promise<number> {
+  const { oidcConfig } = secretStore().auth;
+  const { namespace } = exampleOf("external-secrets.yaml").entry;
+  const identity = { namespace, serviceAccount: oidcConfig.serviceAccountRef.name };
+  const body = new URLSearchParams({
+    audience: `urn:pulumi:org:${oidcConfig.organization}`,
+    grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+    subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
+    requested_token_type: "urn:pulumi:token-type:access_token:organization",
+    subject_token: await stack.simulation.issuer.token(identity, { audience }),
+    expiration: String(oidcConfig.expirationSeconds),
+    scope: "",
+  });
+  const { status } = await fetch(`${stack.simulation.pulumiCloud.url}/api/oauth/token`, {
+    method: "POST",
+    body,
+  });
+  return status;
+}
+
+interface Reference {
+  kind: string;
+  namespace: string;
+  name: string;
+  key?: string;
+}
+
+/** Finds what a manifest refers to by name: service accounts and ConfigMaps, with the key of the latter where it names one. */
+function referencesOf({ metadata, ...manifest }: Manifest): Reference[] {
+  const found: Reference[] = [];
+  const add = (kind: string, { namespace = metadata.namespace, ...target }: Partial<Reference>) =>
+    found.push({ kind, namespace, ...target } as Reference);
+  JSON.stringify(manifest, (property, value) => {
+    if (property === "serviceAccountName") add("ServiceAccount", { name: value });
+    if (property === "serviceAccountRef") add("ServiceAccount", value);
+    if (property === "subjects") for (const subject of value) add(subject.kind, subject);
+    if (["configMap", "configMapRef", "configMapKeyRef"].includes(property)) add("ConfigMap", value);
+    return value;
+  });
+  return found;
+}
+
+function manifest(file: string, kind: string): Manifest {
+  return (
+    exampleOf(file).manifests.find((candidate) => candidate.kind === kind) ??
+    assert.fail(`${file} has no ${kind}`)
+  );
+}
+
+function secretStore(): SecretStoreProvider {
+  return (
+    manifest("external-secrets.yaml", "SecretStore").spec?.provider?.pulumi ?? assert.fail("no provider")
+  );
+}
+
+/** The mount of the exchange script, with what its volume says. */
+function script({ volumes }: PodSpec, container: Container | undefined) {
+  const mount = container?.volumeMounts.find(({ subPath }) => subPath === "entrypoint.sh");
+  const volume = volumes.find(({ name }) => name === mount?.name);
+  return mount && { mountPath: mount.mountPath, readOnly: mount.readOnly, configMap: volume?.configMap };
+}
+
+/** The audience and the path of the ID token that a pod mounts by itself. */
+function idToken({ volumes }: PodSpec, container: Container | undefined) {
+  for (const { name, mountPath } of container?.volumeMounts ?? []) {
+    const sources = volumes.find((volume) => volume.name === name)?.projected?.sources ?? [];
+    for (const { serviceAccountToken: token } of sources) {
+      if (token) return { audience: token.audience, file: `${mountPath}/${token.path}` };
+    }
+  }
+  return undefined;
+}

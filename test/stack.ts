@@ -1,0 +1,141 @@
+// Runs the program under the SDK's mocks, and records what it registers, with the resource options.
+
+import assert from "node:assert/strict";
+import { mock, type TestContext } from "node:test";
+import * as pulumi from "@pulumi/pulumi";
+import { type Registration, runProgram } from "../simulator/mocks";
+import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/simulation";
+
+export type Settings = Record<string, unknown>;
+
+/** A resource as the mocks receive it: `Inputs` is what the test looks at. */
+export type Registered<Inputs = Record<string, unknown>> = Omit<Registration, "inputs" | "outputs"> & {
+  inputs: Inputs;
+  outputs: { arn?: string };
+  options: pulumi.CustomResourceOptions;
+};
+
+export interface Stack {
+  simulation: Simulation;
+  registered: Registered[];
+  outputs: Record<string, unknown> & {
+    serviceAccounts: Record<string, { roleArn?: string; jobName?: string }>;
+  };
+}
+
+export interface StartOptions extends Partial<SimulationOptions> {
+  /** The service accounts that exist already, as `NAMESPACE/NAME`. */
+  serviceAccounts?: string[];
+  /** Runs the Jobs' script as a process; by default, every Job succeeds at once. */
+  runJobs?: boolean;
+}
+
+/** Starts a simulation for one test. */
+export async function start(t: TestContext, options: StartOptions = {}): Promise<Simulation> {
+  const { serviceAccounts = [], runJobs = false, ...others } = options;
+  const simulation = await startSimulation({
+    region: "us-west-2",
+    cluster: { name: "my-cluster", hasOidcProvider: true },
+    registrationMilliseconds: 0,
+    ...others,
+  });
+  t.after(() => simulation.close());
+  const kindOf = (type: string) => simulation.resources[type] ?? assert.fail(`the simulation has no ${type}`);
+  for (const id of serviceAccounts) {
+    const [namespace, name] = id.split("/");
+    await kindOf("kubernetes:core/v1:ServiceAccount").create("", { metadata: { namespace, name } });
+  }
+  if (!runJobs) {
+    const jobs = kindOf("kubernetes:batch/v1:Job");
+    t.mock.method(jobs, "create", async (_: string, job: { metadata: { name: string } }) => {
+      return { id: job.metadata.name, outputs: job };
+    });
+  }
+  return simulation;
+}
+
+/** Runs the program in a new simulation. */
+export async function up(t: TestContext, settings: Settings = {}, options?: StartOptions): Promise<Stack> {
+  return run(await start(t, options), settings);
+}
+
+/** Runs the program with these settings on top of the required ones. */
+export async function run(simulation: Simulation, settings: Settings = {}): Promise<Stack> {
+  const options = new Map<string, pulumi.CustomResourceOptions>();
+  // The SDK's mocks see no resource options; a transformation of the stack does.
+  const { runInPulumiStack } = pulumi.runtime;
+  const spy = mock.method(pulumi.runtime, "runInPulumiStack", (program: () => Promise<unknown>) =>
+    runInPulumiStack(async () => {
+      pulumi.runtime.registerStackTransformation(({ type, name, opts }) => {
+        options.set(`${type} ${name}`, opts);
+        return undefined;
+      });
+      return program();
+    }),
+  );
+  const { registered, outputs } = await runProgram(simulation, stackOf(settings)).finally(() =>
+    spy.mock.restore(),
+  );
+  const withOptions = registered.map((it) => ({ ...it, options: options.get(`${it.type} ${it.name}`) }));
+  return { simulation, outputs, registered: withOptions } as Stack;
+}
+
+/**
+ * Returns the message that the program stops with: nothing is registered, and the engine prints the message alone. A
+ * resource that fails later is reported as `Error: MESSAGE`.
+ */
+export async function messageOf(simulation: Simulation, settings: Settings, organization = "acme") {
+  const before = simulation.existing();
+  // The SDK reports a failure once more in unhandled rejections, which the test runner would take for its own.
+  const listeners = process.rawListeners("unhandledRejection");
+  process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
+  const failed = runProgram(simulation, { ...stackOf(settings), organization });
+  const error: unknown = await failed.then(
+    () => assert.fail("the program succeeded"),
+    (error: unknown) => error,
+  );
+  await new Promise(setImmediate);
+  process.removeAllListeners("unhandledRejection");
+  for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
+  if (!pulumi.RunError.isInstance(error)) return String(error);
+  assert.deepEqual(simulation.existing(), before);
+  return error.message;
+}
+
+/** Returns all resources whose type ends in this name. */
+export function all<Inputs = Record<string, unknown>>({ registered }: Stack, type: string) {
+  return registered.filter((it) => it.type.endsWith(`:${type}`)) as Registered<Inputs>[];
+}
+
+/** Returns the one resource whose type ends in this name, and whose own name is the given one. */
+export function only<Inputs = Record<string, unknown>>(stack: Stack, type: string, name?: string) {
+  const [found, ...others] = all<Inputs>(stack, type).filter((it) => name === undefined || it.name === name);
+  assert.deepEqual(others, []);
+  return found ?? assert.fail(`no ${type} ${name ?? ""} was registered`);
+}
+
+/** Returns `TYPE NAME` of each resource that an option refers to. */
+export async function labelsOf(option: unknown): Promise<string[]> {
+  const resources = [option].flat().filter((it) => pulumi.Resource.isInstance(it));
+  const urns = await Promise.all(resources.map(({ urn }) => known<string>(urn)));
+  return urns.map((urn) => {
+    const [, , types = "", ...name] = urn.split("::");
+    return `${types.split(/[:$]/).at(-1)} ${name.join("::")}`;
+  });
+}
+
+/** Returns the plain value of an input. */
+export function known<Value>(value: unknown): Promise<Value> {
+  return new Promise((resolve) => pulumi.all([value]).apply(([plain]) => resolve(plain as Value)));
+}
+
+function stackOf(settings: Settings) {
+  const config: Record<string, string> = {};
+  const required = { clusterName: "my-cluster", userLogin: "my-login", "aws:region": "us-west-2" };
+  for (const [key, value] of Object.entries({ ...required, ...settings })) {
+    if (value === undefined) continue;
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    config[key.includes(":") ? key : `eks-pulumi-oidc:${key}`] = text;
+  }
+  return { project: "eks-pulumi-oidc", stack: "dev", organization: "acme", config };
+}
