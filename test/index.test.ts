@@ -44,11 +44,7 @@ test("several service accounts share the issuer, their namespace, and nothing el
   const stack = await up(t, { serviceAccounts }, { namespaces: [LONG] });
   const issuer = only<{ policies: { rules: object; teamName?: string }[] }>(stack, "OidcIssuer");
   const granted = issuer.inputs.policies.map(({ rules, teamName }) => [...Object.values(rules), teamName]);
-  assert.deepEqual(granted, [
-    ["ci", "a", undefined],
-    ["ci", "b", "ops"],
-    [LONG, "a", undefined],
-  ]);
+  assert.equal(granted.join("; "), `ci,a,; ci,b,ops; ${LONG},a,`);
   assert.deepEqual(issuer.options.ignoreChanges, []);
   assert.equal(all(stack, "Namespace").length, 1);
   for (const name of ["ci.a", "ci.b", `${LONG}.a`]) {
@@ -90,11 +86,8 @@ test("a role has a path, a boundary, policies, and a name of at most 64 characte
   const { Principal, Condition } = trustOf(stack, "default.b");
   assert.equal(Principal.Federated, `${ACCOUNT}:oidc-provider/${issuer}`);
   assert.equal(Condition.StringEquals[`${issuer}:sub`], "system:serviceaccount:default:b");
-  const attached = all(stack, "RolePolicyAttachment").map((it) => it.inputs);
-  assert.deepEqual(attached, [
-    { role: id, policyArn: POLICIES[0] },
-    { role: id, policyArn: POLICIES[1] },
-  ]);
+  const attached = all(stack, "RolePolicyAttachment").map((it) => [it.inputs.role, it.inputs.policyArn]);
+  assert.equal(attached.join(), [id, POLICIES[0], id, POLICIES[1]].join());
   const long = only<Role>(stack, "Role", `${LONG}.${LONG}`);
   assert.match(long.inputs.namePrefix, /^pulumi-oidc-n{25}-$/);
   assert.ok(long.id.length <= 64);
@@ -140,6 +133,8 @@ test("a Job waits for what its exchange needs, and runs again for a new issuer o
   const issuer = only<{ policies: object[] }>(stack, "OidcIssuer");
   assert.deepEqual(await known(options.replacementTrigger), [issuer.id, issuer.inputs.policies[0]]);
   assert.deepEqual(options.customTimeouts, { create: "360s", update: "360s" });
+  // A new Job cannot have the name of the one that it replaces.
+  assert.equal(options.deleteBeforeReplace, true);
 });
 
 test("the issuer is registered with its thumbprint, through a provider for the configured Pulumi Cloud", async (t) => {

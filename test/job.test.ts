@@ -16,22 +16,18 @@ type Job = output.batch.v1.Job;
 type PodSpec = output.core.v1.PodSpec;
 
 const LONG = "n".repeat(63);
-const NAMES = {
-  environmentConfigMap: "runner-pulumi-token",
-  scriptConfigMap: "runner-pulumi-token-exchange",
-};
+const ENVIRONMENT = "runner-pulumi-token";
+const SCRIPT = "runner-pulumi-token-exchange";
+const ARGS = { serviceAccountName: "runner", environmentConfigMap: ENVIRONMENT, scriptConfigMap: SCRIPT };
+const APP = { name: "app", image: "app:1", command: ["app"] };
+const ENV_FROM = { configMapRef: { name: ENVIRONMENT } };
+
+// What a container of the service account `runner` needs.
+const NAME = "pulumi-token-exchange";
+const SCRIPT_VOLUME = { name: NAME, configMap: { name: SCRIPT, defaultMode: 0o555 } };
+const FILE = { mountPath: "/bin/entrypoint.sh", subPath: "entrypoint.sh" };
+const SCRIPT_MOUNT = { name: NAME, ...FILE, readOnly: true };
 const DIRECTORY = "/var/run/secrets/pulumi.com/serviceaccount";
-const ENV_FROM = { configMapRef: { name: NAMES.environmentConfigMap } };
-const SCRIPT_MOUNT = {
-  name: "pulumi-token-exchange",
-  mountPath: "/bin/entrypoint.sh",
-  subPath: "entrypoint.sh",
-  readOnly: true,
-};
-const SCRIPT_VOLUME = {
-  name: "pulumi-token-exchange",
-  configMap: { name: NAMES.scriptConfigMap, defaultMode: 0o555 },
-};
 const TOKEN_MOUNT = { name: "pulumi-id-token", mountPath: DIRECTORY, readOnly: true };
 
 function tokenVolume(audience: string) {
@@ -156,9 +152,6 @@ test("the command arrives letter by letter, though Kubernetes expands $(NAME) an
   assert.equal(printed.join("\n"), words.map((word) => `[${word}]`).join(""));
 });
 
-const ARGS = { serviceAccountName: "runner", ...NAMES };
-const APP = { name: "app", image: "app:1", command: ["app"] };
-
 test("a Deployment and a CronJob take the pod spec, with plain lists and with outputs", async () => {
   const newResource = ({ inputs }: pulumi.runtime.MockResourceArgs) => ({ id: "id", state: inputs });
   await pulumi.runtime.setMocks({ newResource, call: () => ({}) });
@@ -193,6 +186,8 @@ test("only the named containers are changed, init containers and the given spec 
     containers: [{ ...APP, envFrom: [ENV_FROM], volumeMounts: [SCRIPT_MOUNT, TOKEN_MOUNT] }, proxy],
     volumes: [SCRIPT_VOLUME, tokenVolume("urn:pulumi:org:acme")],
   });
+  const unknown = { ...ARGS, containers: ["app", "apps"] };
+  assert.throws(() => tokenExchangePod(given, unknown), { message: 'The pod has no container "apps".' });
 });
 
 test("variables, volumes, and mounts of the user win", async () => {
