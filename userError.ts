@@ -1,15 +1,15 @@
-// The error that stops the program before anything is registered: its message is for the user, and nothing else is shown.
+// The error that stops the program with its message only.
 
 import { RunError } from "@pulumi/pulumi";
 
 /**
- * Makes the error to throw when the program refuses to go on.
+ * Returns the error to throw when the program has to stop.
  *
- * It has no stack: the SDK formats it even where it does not show it, and Node.js 20 and 22 take half a minute for the
- * paths in it: https://github.com/nodejs/node/issues/64011
+ * It has no stack: the SDK formats it even if it does not print it, and Node.js 20 and 22 take half a minute for the paths
+ * in it: https://github.com/nodejs/node/issues/64011
  *
- * @param message what is wrong, where, and what to type.
- * @returns an error of which the engine prints the message alone.
+ * @param message what failed, where, and what to type.
+ * @returns an error of which the engine prints only the message.
  */
 export function userError(message: string): RunError {
   const error = new RunError(message);

@@ -376,12 +376,12 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.deepEqual(Object.keys(template.config), ["aws:region", "clusterName", "userLogin"]);
 
     // Without an answer the default is saved, and what has none is left to the program to ask for.
-    const { cli, folder } = await newProject(t, "--stack", "prod", "-c", "organization=acme");
-    assert.deepEqual(await savedSettings(folder, "prod"), {
+    const { cli, directory } = await newProject(t, "--stack", "prod", "-c", "organization=acme");
+    assert.deepEqual(await savedSettings(directory, "prod"), {
       "aws:region": "us-west-2",
       "other:organization": "acme",
     });
-    const { screen } = await cli.pulumi(folder, "preview");
+    const { screen } = await cli.pulumi(directory, "preview");
     assert.match(screen, /stack "prod" \(2 problems\).*clusterName: required.*userLogin: required/s);
   });
 
@@ -392,17 +392,17 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       "userLogin=carol",
       "organization=acme",
     ];
-    const { cli, folder } = await newProject(t, "--stack", "dev", ...settings.flatMap((s) => ["-c", s]));
-    assert.deepEqual(await savedSettings(folder, "dev"), {
+    const { cli, directory } = await newProject(t, "--stack", "dev", ...settings.flatMap((s) => ["-c", s]));
+    assert.deepEqual(await savedSettings(directory, "dev"), {
       "aws:region": "eu-central-1",
       "other:clusterName": "my-cluster",
       "other:userLogin": "carol",
       "other:organization": "acme",
     });
-    assert.ok(!(await readdir(folder)).includes(".git"));
+    assert.ok(!(await readdir(directory)).includes(".git"));
 
-    succeeded(await cli.pulumi(folder, "preview"));
-    const { stdout } = succeeded(await cli.run(folder, "npm", "start"));
+    succeeded(await cli.pulumi(directory, "preview"));
+    const { stdout } = succeeded(await cli.run(directory, "npm", "start"));
     assert.match(stdout, /carol\n/);
   });
 
@@ -442,7 +442,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   }
 
   // As a user gets it: the template is a clone, which has what git keeps of the project.
-  async function newProject(t: TestContext, ...args: string[]): Promise<{ cli: Cli; folder: string }> {
+  async function newProject(t: TestContext, ...args: string[]): Promise<{ cli: Cli; directory: string }> {
     await openSimulation(t);
     const cli = await open(t);
     const repository = await copyProject(cli, []);
@@ -450,12 +450,12 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await cli.run(repository, "git", "init", "--quiet"));
     succeeded(await cli.run(repository, "git", "add", "--all"));
     succeeded(await cli.run(repository, "git", ...author, "commit", "--quiet", "--message", "template"));
-    const clone = join(cli.folder, "clone");
-    succeeded(await cli.run(cli.folder, "git", "clone", "--quiet", repository, clone));
+    const clone = join(cli.directory, "clone");
+    succeeded(await cli.run(cli.directory, "git", "clone", "--quiet", repository, clone));
 
-    const folder = await mkdtemp(join(cli.folder, "new-"));
-    succeeded(await cli.pulumi(folder, "new", clone, "--name", "other", "--yes", ...args));
-    return { cli, folder };
+    const directory = await mkdtemp(join(cli.directory, "new-"));
+    succeeded(await cli.pulumi(directory, "new", clone, "--name", "other", "--yes", ...args));
+    return { cli, directory };
   }
 
   async function openSimulation(
@@ -524,8 +524,8 @@ function statuses(simulation: Simulation): number[] {
   return simulation.pulumiCloud.exchanges.map(({ status }) => status);
 }
 
-async function savedSettings(folder: string, stack: string): Promise<unknown> {
-  return parse(await readFile(join(folder, `Pulumi.${stack}.yaml`), "utf8")).config;
+async function savedSettings(directory: string, stack: string): Promise<unknown> {
+  return parse(await readFile(join(directory, `Pulumi.${stack}.yaml`), "utf8")).config;
 }
 
 /** Every text in the value, the keys of its objects too. */

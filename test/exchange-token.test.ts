@@ -131,7 +131,7 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.equal(none.signal, "SIGTERM");
   });
 
-  test("runs after one line on standard error, even if curl prints a warning", async () => {
+  test("runs after one line on standard error, even if curl prints a warning, or standard error is closed", async () => {
     const { stderr, exitCode } = await exchange(granted);
     assert.equal(exitCode, 0);
     const line =
@@ -141,6 +141,8 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.equal(warned.stdout, ACCESS_TOKEN);
     const denied = await exchange(respond(403, "no"), { LD_PRELOAD: "/nonexistent.so" });
     assert.match(denied.stderr, /HTTP 403: no\n/);
+    const closed = await exchange(granted, {}, { launcher: ["bash", "-c", '"$@" 2>&-', "bash"] });
+    assert.equal(closed.exitCode, 0);
   });
 });
 
@@ -280,6 +282,10 @@ describe("a temporary failure", AT_ONCE, () => {
       );
       assert.equal(new Set(nth).size, 3, String(nth));
     }
+    assert.ok(
+      pauses.some(([, second = 0, third = 0]) => second > 3 || third > 5),
+      String(pauses),
+    );
   });
 
   test("ends with 75 at once when Retry-After exceeds the remaining time", async () => {

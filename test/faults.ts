@@ -12,7 +12,7 @@ import { findLeaks, ID_TOKEN, idTokenOf, runScript, type ScriptOptions } from ".
 interface Fault {
   name: string;
   exitCode: number;
-  /** Answers of the endpoint; undefined: the connection is refused. */
+  /** Answers of the endpoint; undefined: the connection is rejected. */
   answers?: Answer | Answer[] | undefined;
   environment?: Record<string, string | undefined>;
   options?: Partial<ScriptOptions>;
@@ -102,6 +102,10 @@ async function attack({ answers, certificate, ...fault }: Fault) {
   const checks: [string, boolean][] = [
     [`exit code ${exitCode}, expected ${fault.exitCode}`, exitCode === fault.exitCode],
     ["unexpected message", MESSAGES[fault.exitCode]?.test(stderr) === true],
+    [
+      "a TLS failure is retried",
+      !certificate || exitCode !== 69 || stderr.startsWith("exchange-token: The TLS"),
+    ],
     ["a line of another program, or not printable", /^((exchange-token:| ) [\x20-\x7e]*\n)+$/.test(stderr)],
     // Kubernetes keeps as much of a log as the termination message.
     ["too long", lastMessage.length <= 2048],
@@ -159,7 +163,7 @@ function connections(): Fault[] {
   const part = `${head}Content-Length: 900\r\n\r\n${token}`;
   const notHttp = ["SSH-2.0-OpenSSH_9.2\r\n", "\0\x01\x02", `${token}}`, "HTTP/1.1 2x0 OK\r\n\r\n"];
   return [
-    { name: "refused", exitCode: 69 },
+    { name: "rejected connections", exitCode: 69 },
     { name: "no address", exitCode: 69, environment: { PULUMI_BACKEND_URL: "https://pulumi.invalid" } },
     ...each(notHttp, (bytes) => ({ exitCode: 69, answers: send(bytes) })),
     ...all(69, {
@@ -283,7 +287,19 @@ async function certificates(directory: string, plainPort: number): Promise<Fault
 function retryAfter(): Fault[] {
   const busy = (value: string) => respond(503, "", { "Retry-After": value });
   const date = new Date(Date.now() + 3_600_000).toUTCString();
-  const ignored = ["", "0", "-1", "1.5", "0x10", "08", "1|2", "9".repeat(40), date, INJECTION, SUBSCRIPT];
+  const ignored = [
+    "",
+    "0",
+    "-1",
+    "1.5",
+    "0x10",
+    "08",
+    "1|2",
+    "18446744073709555216",
+    date,
+    INJECTION,
+    SUBSCRIPT,
+  ];
   return [
     ...each([...ignored, "1", " \t1 \t"], (value) => ({ exitCode: 0, answers: [busy(value), granted] })),
     ...each(["3", "99999"], (value) => ({ exitCode: 75, answers: busy(value) })),

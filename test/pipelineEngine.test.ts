@@ -303,7 +303,7 @@ exec ${real} "$@"
 
     const root = await copyProject(cli, ["simulator", "test", ".ci", ".github"]);
     await symlink(join(__dirname, "..", "node_modules"), join(root, "node_modules"));
-    const folder = join(root, "pipeline");
+    const projectDirectory = join(root, "pipeline");
     const settings = {
       "aws:region": "us-west-2",
       repository: REPOSITORY,
@@ -312,12 +312,13 @@ exec ${real} "$@"
       stacks: [{ stack: "acme/eks-pulumi-oidc/dev", clusterName: "my-cluster", region: "us-west-2" }],
       ...config,
     };
-    await writeFile(join(folder, "Pulumi.github.yaml"), stringify({ config: settings }));
-    succeeded(await cli.pulumi(folder, "stack", "init", "github"));
-    const run = (program: string, ...args: string[]): Promise<Outcome> => cli.run(folder, program, ...args);
+    await writeFile(join(projectDirectory, "Pulumi.github.yaml"), stringify({ config: settings }));
+    succeeded(await cli.pulumi(projectDirectory, "stack", "init", "github"));
+    const run = (program: string, ...args: string[]): Promise<Outcome> =>
+      cli.run(projectDirectory, program, ...args);
     return {
       run,
-      pulumi: (...args: string[]): Promise<Outcome> => cli.pulumi(folder, ...args),
+      pulumi: (...args: string[]): Promise<Outcome> => cli.pulumi(projectDirectory, ...args),
       /** Runs the commands of a section, and returns what is on the screen for each block. */
       async documented(section: string, scenario: "fresh" | "existing"): Promise<string[]> {
         const page = await readFile(join(__dirname, "..", "docs", "pipeline.md"), "utf8");

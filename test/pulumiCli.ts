@@ -1,4 +1,4 @@
-// Drives the Pulumi CLI, with a state and a home of its own in a temporary folder.
+// Drives the Pulumi CLI, with a separate state and home in a temporary directory.
 
 import { spawn, spawnSync } from "node:child_process";
 import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
@@ -16,21 +16,21 @@ export interface Outcome {
 
 export interface Cli {
   /** Temporary: state, home and projects are in it. */
-  folder: string;
+  directory: string;
   /** Runs a program in the environment of the CLI. */
   run(cwd: string, program: string, ...args: string[]): Promise<Outcome>;
-  /** Runs `pulumi` in the folder of a project, such as `pulumi(folder, "up", "--yes")`. */
+  /** Runs `pulumi` in the directory of a project, such as `pulumi(directory, "up", "--yes")`. */
   pulumi(cwd: string, ...args: string[]): Promise<Outcome>;
   remove(): Promise<void>;
 }
 
-/** The access token of whoever runs the CLI here: what must never be seen again. */
+/** The access token of the CLI's user, which must not appear anywhere. */
 export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
 
 /** Why nothing here can run, and what to do about it; false where the CLI is there. */
 export const missingCli =
   spawnSync("pulumi", ["version"]).error !== undefined &&
-  "there is no pulumi on PATH: install it as https://www.pulumi.com/docs/install/ says";
+  "pulumi is not on PATH; to install it, see https://www.pulumi.com/docs/install/";
 
 /**
  * Makes a file-backed state with no stack in it.
@@ -44,8 +44,8 @@ export async function openCli(
   temporary = tmpdir(),
   further: Record<string, string> = {},
 ): Promise<Cli> {
-  const folder = await mkdtemp(join(tmpdir(), "pulumi-"));
-  const state = join(folder, "state");
+  const directory = await mkdtemp(join(tmpdir(), "pulumi-"));
+  const state = join(directory, "state");
   await mkdir(state);
   // Nothing else of the environment: a profile or a backend of the user's would change what is seen.
   const { PATH, NODE_EXTRA_CA_CERTS, npm_config_cache = join(homedir(), ".npm") } = process.env;
@@ -55,9 +55,9 @@ export async function openCli(
     npm_config_cache,
     npm_config_prefer_offline: "true",
     npm_config_audit: "false",
-    HOME: folder,
+    HOME: directory,
     TMPDIR: temporary,
-    PULUMI_HOME: join(folder, "home"),
+    PULUMI_HOME: join(directory, "home"),
     PULUMI_ACCESS_TOKEN: ACCESS_TOKEN,
     PULUMI_BACKEND_URL: `file://${state}`,
     PULUMI_CONFIG_PASSPHRASE: "passphrase",
@@ -78,10 +78,10 @@ export async function openCli(
   }
 
   return {
-    folder,
+    directory,
     run,
     pulumi: (cwd, ...args) => run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
-    remove: () => rm(folder, { recursive: true, force: true }),
+    remove: () => rm(directory, { recursive: true, force: true }),
   };
 }
 
@@ -90,26 +90,26 @@ export async function openCli(
  *
  * @param config the settings of the stack; bare keys are the project's.
  * @param stack its name.
- * @returns the project's folder.
+ * @returns the project's directory.
  */
 export async function createProject(
   cli: Cli,
   config: Record<string, unknown>,
   stack = "dev",
 ): Promise<string> {
-  const folder = await copyProject(cli, ["simulator", "test", ".ci", ".github", "pipeline"]);
-  await symlink(join(PROJECT, "node_modules"), join(folder, "node_modules"));
-  await writeFile(join(folder, `Pulumi.${stack}.yaml`), stringify({ config }));
-  await cli.pulumi(folder, "stack", "init", stack);
-  return folder;
+  const directory = await copyProject(cli, ["simulator", "test", ".ci", ".github", "pipeline"]);
+  await symlink(join(PROJECT, "node_modules"), join(directory, "node_modules"));
+  await writeFile(join(directory, `Pulumi.${stack}.yaml`), stringify({ config }));
+  await cli.pulumi(directory, "stack", "init", stack);
+  return directory;
 }
 
 /** Copies what a clone of the project has, but for what is left out. */
 export async function copyProject(cli: Cli, leftOut: string[]): Promise<string> {
-  const folder = await mkdtemp(join(cli.folder, "project-"));
+  const directory = await mkdtemp(join(cli.directory, "project-"));
   const paths = ["node_modules", ".git", ...leftOut].map((name) => join(PROJECT, name));
-  await cp(PROJECT, folder, { recursive: true, filter: (path) => !paths.includes(path) });
-  return folder;
+  await cp(PROJECT, directory, { recursive: true, filter: (path) => !paths.includes(path) });
+  return directory;
 }
 
 const PROJECT = join(__dirname, "..");

@@ -35,15 +35,15 @@ async function main(named: string[]): Promise<string | undefined> {
       : named.length > 0
         ? named.map((file) => resolve(file))
         : await everyFile();
-  const folder = await mkdtemp(join(tmpdir(), "simulation-"));
+  const directory = await mkdtemp(join(tmpdir(), "simulation-"));
   try {
-    await saveCertificateAuthority(folder);
+    await saveCertificateAuthority(directory);
     // Node.js reads NODE_EXTRA_CA_CERTS at its start only: it counts for the processes of the test files.
-    process.env.NODE_EXTRA_CA_CERTS = join(folder, "ca.pem");
-    process.env.SIMULATOR_DIRECTORY = folder;
+    process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
+    process.env.SIMULATOR_DIRECTORY = directory;
     return findProblem(await runFiles(files), named.length > 0);
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await rm(directory, { recursive: true, force: true });
   }
 }
 
@@ -72,7 +72,7 @@ async function runFiles(files: string[]): Promise<Outcome> {
   return outcome;
 }
 
-// A file that was named may skip all of its tests, as the engine tests do where there is no Pulumi CLI.
+// A named file may skip all of its tests, as the engine tests do without the Pulumi CLI.
 function findProblem(outcome: Outcome, named: boolean): string | undefined {
   const { passed, failed, skipped, filesWithoutTest } = outcome;
   if (failed > 0) return "Tests failed: their errors are above.";

@@ -16,7 +16,7 @@ const SETTINGS: Record<string, Setting> = {
   ...tokenSettings,
 };
 
-/** Returns what Pulumi.yaml declares; `pulumi new` adds keys of its own. */
+/** Returns what Pulumi.yaml declares; `pulumi new` adds more keys. */
 function declared(): [string, { description: string; default: unknown }][] {
   const { config }: { config: Record<string, never> } = parse(read("Pulumi.yaml"));
   return Object.entries(config).filter(([key]) => !key.startsWith("pulumi:"));
