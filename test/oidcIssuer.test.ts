@@ -107,7 +107,7 @@ test("NODE_TLS_REJECT_UNAUTHORIZED=0 does not disable verification", async (t) =
   await assertUnverified(t, await listen(t, createTlsServer(await stranger())), /unable to verify/);
 });
 
-test("gives up a connection without an answer after ten seconds", async (t) => {
+test("gives up a connection without an answer after ten seconds", { timeout: 20_000 }, async (t) => {
   const server = createServer();
   const url = await listen(t, server);
   const timers = t.mock.method(globalThis, "setTimeout");
