@@ -167,8 +167,9 @@ async function ask(service: string, stop: AbortSignal, request: (signal: AbortSi
     return await request(AbortSignal.any([stop, AbortSignal.timeout(REQUEST_MILLISECONDS)]));
   } catch (error) {
     const { name, message, cause } = error as Error & { cause?: { code?: string } };
+    // Node.js also limits the time for a connection to 10 seconds.
     const reason =
-      name === "TimeoutError"
+      name === "TimeoutError" || cause?.code === "UND_ERR_CONNECT_TIMEOUT"
         ? `no answer within ${REQUEST_MILLISECONDS / 1000} s`
         : (cause?.code ?? message);
     throw new Error(`Failed to ask ${service}: ${reason}. Nothing was decided; run the check again.`);
