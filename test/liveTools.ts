@@ -95,6 +95,7 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
       ...run.environment,
     },
     stdio: ["ignore", "pipe", "pipe"],
+    timeout: 60_000,
   });
   const [stdout, stderr, [exitCode]] = await Promise.all([
     text(child.stdout),
@@ -161,7 +162,9 @@ async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: numb
 
 async function filesIn(directory: string): Promise<string> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile()).map(({ path, name }) => join(path, name));
+  const files = entries
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => join(parentPath, name));
   return (await Promise.all(files.map(async (file) => `${file}\n${await readFile(file, "utf8")}`))).join(
     "\n",
   );
