@@ -111,6 +111,7 @@ export function parseConfig(
     ...tokenConflicts(stack, given.tokenType ?? "personal"),
     ...accounts.flatMap((account) => account.problems),
     ...duplicates(accounts),
+    ...missingNamespaces(accounts),
     ...awsProblems(raw.config),
   ].filter(({ setting }) => !secrets.some((key) => isAt(key, setting)));
   problems.push(...secrets.map(secretProblem));
@@ -161,7 +162,7 @@ function pathOf({ index }: Level, key: string, ...rest: unknown[]): string {
       typeof step === "string" && /^\w+$/.test(step) ? `.${step}` : `[${JSON.stringify(step)}]`,
     )
     .join("")
-    .slice(1);
+    .replace(/^\./, "");
 }
 
 /** Returns the values that belong to the project, without the encrypted ones, and the keys of those. */
@@ -279,9 +280,23 @@ function tokenConflicts(level: Level, tokenType: unknown): Problem[] {
 function duplicates(accounts: Account[]): Problem[] {
   return accounts.flatMap(({ level, id }, index) => {
     const first = accounts.findIndex((other) => other.id === id);
-    const reason = `service account ${id} is configured by serviceAccounts[${first}] already`;
+    const reason = `service account ${id} is configured by serviceAccounts[${accounts[first]?.level.index}] already`;
     return first < index ? [replace(pathOf(level, "name"), level.values.name, reason, "NAME")] : [];
   });
+}
+
+/** Service accounts that a Job needs to exist, in a namespace that does not exist yet. */
+function missingNamespaces(accounts: Account[]): Problem[] {
+  const created = accounts.flatMap(({ config }) => (config?.createNamespace ? config.namespace : []));
+  return accounts
+    .filter(
+      ({ config }) => config?.runJob && !config.createServiceAccount && created.includes(config.namespace),
+    )
+    .map(({ level }) => {
+      const reason =
+        "must be false for a service account that exists, but whose namespace this stack creates";
+      return replace(pathOf(level, "runJob"), true, reason, "false");
+    });
 }
 
 function toProblem(
@@ -297,6 +312,11 @@ function toProblem(
   const { example = "VALUE", element = "" } = SETTINGS[key] ? v.getMetadata(SETTINGS[key]) : {};
   if (issue.type === "max_length") return remove(`${path}[${issue.requirement}]`, undefined, issue.message);
   if (steps.at(-1)?.origin === "key" || (key === "serviceAccounts" && steps.length > 0)) {
+    return remove(path, issue.input, issue.message);
+  }
+  // The CLI cannot set an element of a nested value that is neither a list nor an object.
+  const isReplaced = level.index !== undefined || key === "serviceAccounts";
+  if (isReplaced && element && steps.length === 0 && /^must be (a list|an object)$/.test(issue.message)) {
     return remove(path, issue.input, issue.message);
   }
   const required =

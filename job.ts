@@ -268,6 +268,7 @@ function restrictedPod(image: string, command: string[]): PodSpec {
 }
 
 function merged(base: unknown, over: unknown): unknown {
+  if (over === null) return base;
   if (isObject(base) && isObject(over)) {
     const entries = Object.entries(over).map(([key, value]) => [key, merged(base[key], value)]);
     return { ...base, ...Object.fromEntries(entries) };

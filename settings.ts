@@ -140,9 +140,17 @@ const policyRules = v.pipe(
   }),
 );
 
+const isNamed = (elements: unknown) =>
+  !Array.isArray(elements) || elements.every((element) => isObject(element) && "name" in element);
+
 const jobPodSpec = v.pipe(
   object,
   v.check((spec) => !("serviceAccountName" in spec), "must not contain serviceAccountName"),
+  // An element without a name would replace the Job's own container and its restrictions.
+  v.check(
+    ({ containers = [], volumes = [] }) => [containers, volumes].every(isNamed),
+    "must contain only containers and volumes with a name",
+  ),
 );
 
 // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573

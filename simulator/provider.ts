@@ -63,6 +63,8 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
 
     async read(id, urn, state: State) {
       const inputs = kindOf(urn).read(id);
+      // A refresh passes the previous state; reading an object of others does not.
+      if (!inputs && !state.__inputs) throw new Error(`resource ${id} does not exist`);
       if (!inputs) return { id: "", props: {} };
       return { id, inputs, props: { ...inputs, ...state, __inputs: inputs } };
     },

@@ -320,8 +320,9 @@ test("rejects a list or an object by the place of its invalid element", () => {
     ["command", ["a\u0000"], "command[0]", "set pulumi"],
     ["jobPodSpec", [], "jobPodSpec", "set .priorityClassName NAME"],
     ["jobPodSpec", { serviceAccountName: "x" }, "jobPodSpec", "set .priorityClassName NAME"],
-    ["serviceAccounts", "a", "serviceAccounts", "set [0].name NAME"],
-    ["serviceAccounts", "{}", "serviceAccounts", "set [0].name NAME"],
+    ["jobPodSpec", { containers: [{ image: "x" }] }, "jobPodSpec", "set .priorityClassName NAME"],
+    ["serviceAccounts", "a", "serviceAccounts", "rm"],
+    ["serviceAccounts", "{}", "serviceAccounts", "rm"],
     ["serviceAccounts", [{ name: "a" }, "b"], "serviceAccounts[1]", "rm"],
     ["policyRules", [], "policyRules", `set ${claim} 'runner-*'`],
     ["policyRules", { sub: "*.?" }, "policyRules.sub", "set 'runner-*'"],
@@ -331,6 +332,16 @@ test("rejects a list or an object by the place of its invalid element", () => {
     const problem = rejected({ [key]: value });
     assert.deepEqual([problem[0].replace(/ = .*/, ""), problem[2]], [path, fix]);
   }
+});
+
+test("rejects a Job for an existing service account in a namespace that the stack creates", () => {
+  const apps = { namespace: "apps", tokenType: "personal", userLogin: "ada" };
+  const serviceAccounts = [
+    { ...apps, name: "a", createNamespace: true },
+    { ...apps, name: "b", createServiceAccount: false },
+  ];
+  const [setting, , fix] = rejected({ serviceAccounts });
+  assert.deepEqual([setting, fix], ["serviceAccounts[1].runJob = true", "set false"]);
 });
 
 test("policyRules must not replace a built-in rule, in any spelling, and must be paths of claims", () => {

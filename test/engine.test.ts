@@ -303,8 +303,10 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("rejects a missing service account that it does not create", async (t) => {
-    const { up } = await emptyStack(t, { createServiceAccount: false });
-    assert.notEqual((await up()).exitCode, 0);
+    const { pulumi } = await emptyStack(t, { createServiceAccount: false });
+    const { exitCode, screen } = await pulumi("preview");
+    assert.notEqual(exitCode, 0);
+    assert.match(screen, /default\/pulumi-service-account does not exist/);
   });
 
   test("leaves nothing in AWS, Kubernetes, and Pulumi Cloud after destroy", async (t) => {
