@@ -12,7 +12,7 @@ export = async () => {
   const cluster = await getCluster("eks-cluster", config);
   const thumbprints = await getThumbprints(config.thumbprints, cluster.issuerUrl);
 
-  // The Kubernetes provider connects to the very cluster whose issuer is trusted.
+  // The Kubernetes provider connects to the cluster whose issuer is trusted.
   const { provider, oidcProviderArn } = connectCluster("cluster", cluster);
   const namespaces = createNamespaces(config.serviceAccounts, { provider });
 
