@@ -20,6 +20,7 @@ const ENGINE = [
   "credentialHelper.test.ts",
   "engine.test.ts",
   "examplesCli.test.ts",
+  "import.test.ts",
   "pipelineEngine.test.ts",
 ].map((name) => join(__dirname, name));
 
