@@ -103,7 +103,8 @@ const image = v.pipe(
 );
 
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html
-const rolePath = string(/^\/([!-.0-~]+\/)*$/, 'must be "/", or begin and end with "/", such as "/pulumi/"');
+// "*", "?", and "$" would be wildcards and variables in the pipeline's policies.
+const rolePath = string(/^\/([\w+=,.@-]+\/)*$/, 'must be "/", or begin and end with "/", such as "/pulumi/"');
 
 const command = v.pipe(
   list(string(/^[^\0]*$/, "must not contain a null character")),

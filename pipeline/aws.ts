@@ -126,7 +126,7 @@ export function trustPolicy(
  * Builds the policies of both roles: the calls that the stacks make, on what belongs to them. For roles they are those of
  * terraform-provider-aws, internal/service/iam/role.go and role_policy_attachment.go.
  *
- * @returns the policy documents. By neither can a workflow get rights beyond those of the policies in `rolePolicyArns`.
+ * @returns the policy documents. Neither gives a workflow rights beyond the policies in `rolePolicyArns`, and those of other roles of this name.
  */
 export function rolePolicies(
   settings: Pick<Settings, "rolePath" | "rolePolicyArns" | "permissionsBoundaryArn" | "createOidcProvider">,

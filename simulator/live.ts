@@ -226,6 +226,10 @@ async function readStack(name: string, run: Run): Promise<Stack> {
   const region = aws("region") ?? process.env.AWS_REGION ?? process.env.AWS_DEFAULT_REGION;
   if (!region)
     throw new Error(`The region is not set. To set it: pulumi config set aws:region REGION --stack ${name}`);
+  const suffix = region.startsWith("cn-") ? ".cn" : "";
+  const stsUrl = process.env.AWS_ENDPOINT_URL_STS ?? `https://sts.${region}.amazonaws.com${suffix}`;
+  if (!stsUrl.startsWith("https://"))
+    throw new Error(`AWS_ENDPOINT_URL_STS is ${stsUrl}. Set it to an https URL: ID tokens are sent there.`);
   const role = JSON.parse(aws("assumeRoles") ?? "[]")[0]?.roleArn;
   const options = { region, profile: aws("profile"), "role-arn": role, "assume-role-arn": role };
   return {
@@ -234,9 +238,7 @@ async function readStack(name: string, run: Run): Promise<Stack> {
     policies: issuer.inputs.policies,
     clusterName,
     pulumiCloudUrl,
-    stsUrl:
-      process.env.AWS_ENDPOINT_URL_STS ??
-      `https://sts.${region}.amazonaws.com${region.startsWith("cn-") ? ".cn" : ""}`,
+    stsUrl,
     awsOptions: Object.entries(options).flatMap(([option, value]) => (value ? [`--${option}=${value}`] : [])),
   };
 }

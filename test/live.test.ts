@@ -190,6 +190,13 @@ test("reports a denied TokenRequest with the command that checks the right", asy
   await assertNothingSent(runLive(stack, { answer }), `${denial} ${advice}`);
 });
 
+test("sends no token to an AWS STS endpoint without TLS", async () => {
+  const run = await runLive(stack, { environment: { AWS_ENDPOINT_URL_STS: "http://127.0.0.1:9" } });
+  assert.equal(run.exitCode, 2);
+  assert.match(run.errors, /AWS_ENDPOINT_URL_STS is http:.*Set it to an https URL/);
+  assert.deepEqual(run.tokens, []);
+});
+
 test("stops after 10 seconds if a service hangs", async (t) => {
   const hanging = createTcpServer();
   t.after(() => hanging.close());

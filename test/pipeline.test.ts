@@ -225,6 +225,20 @@ test("a fresh account gets the provider, both roles, access to the clusters, a t
     "TeamRoleAssignment acme",
     "TeamStackPermission acme/eks-pulumi-oidc/dev",
   ]);
+  const inputsOf = (type: string, name: string) =>
+    JSON.stringify(registered.find((it) => it.type.endsWith(`:${type}`) && it.name === name)?.inputs);
+  for (const [name, subject, write] of [
+    ["preview", "pull_request", false],
+    ["deploy", "environment:production", true],
+  ] as const) {
+    assert.match(inputsOf("Role", `github-${name}`), new RegExp(`:sub.*:${subject}"`));
+    assert.equal(inputsOf("RolePolicy", `github-${name}`).includes("iam:CreateRole"), write);
+    const association = inputsOf("AccessPolicyAssociation", `${name}.us-west-2.my-cluster`);
+    assert.match(association, write ? /AmazonEKSEditPolicy/ : /AmazonEKSViewPolicy/);
+  }
+  assert.doesNotMatch(inputsOf("Role", "github-deploy"), /pull_request|refs\/heads/);
+  // TeamStackPermissionScope.Read
+  assert.match(inputsOf("TeamStackPermission", "acme/eks-pulumi-oidc/dev"), /"permission":101,/);
   const [issuer] = cloud.issuers.values();
   assert.equal((issuer as unknown as { maxExpirationSeconds: number }).maxExpirationSeconds, 3600);
   // No role of the pipeline may be one that the deployer can change.
