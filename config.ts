@@ -386,7 +386,8 @@ function awsProblems(config: RawConfig["config"]): Problem[] {
   const roles = assumedRoles(config);
   if (!roles) return [...problems, remove("aws:assumeRoles", undefined, "must be a list of roles")];
   const [role, ...others] = roles;
-  for (const index of others.keys()) {
+  // From the last to the first, since the CLI moves the later ones up.
+  for (const index of [...others.keys()].reverse()) {
     problems.push(remove(`aws:assumeRoles[${index + 1}]`, undefined, `${unreachable} with one role at most`));
   }
   if (role?.externalId) problems.push(remove("aws:assumeRoles[0].externalId", undefined, unreachable));

@@ -146,5 +146,5 @@ log() { printf '%.2047s\n' "exchange-token: $*" >&2 || true; }
 # fail CODE TEXT...: exits with a message.
 fail() { log "${@:2}" && exit "$1"; }
 
-main "$@"
-exec "$@"
+# One group: Bash goes on with the next command after an arithmetic error.
+{ main "$@"; exec -- "$@"; }

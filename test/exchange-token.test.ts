@@ -113,6 +113,12 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.equal(run.stdout, words.map((word) => `<${word}>`).join(""));
   });
 
+  test("is not read as an option of the shell", async () => {
+    const run = await exchange(granted, {}, { command: ["-c", "env"] });
+    assert.equal(run.exitCode, 127);
+    assert.equal(run.stdout, "");
+  });
+
   test("replaces the script: process ID, exit code, standard input, and no open file", async () => {
     const running = { pid: 0, tokenFile: "" };
     const command = ["bash", "-c", "echo $$; cat; echo /dev/fd/*; exit 42"];
