@@ -158,9 +158,7 @@ function stackKey(key: string): string {
 function pathOf({ index }: Level, key: string, ...rest: unknown[]): string {
   const steps = index === undefined ? [key, ...rest] : ["serviceAccounts", index, key, ...rest];
   return steps
-    .map((step) =>
-      typeof step === "string" && /^\w+$/.test(step) ? `.${step}` : `[${JSON.stringify(step)}]`,
-    )
+    .map((step) => (typeof step === "string" && /^\w+$/.test(step) ? `.${step}` : `[${JSON.stringify(step)}]`))
     .join("")
     .replace(/^\./, "");
 }
@@ -190,9 +188,7 @@ function levelsOf({ serviceAccounts = [] }: Level["values"], stack: Level, secre
   const entries = v.safeParse(list(v.unknown()), serviceAccounts);
   if (!entries.success) return [];
   if (entries.output.length === 0) return [stack];
-  return entries.output.flatMap((entry, index) =>
-    isObject(entry) ? [{ index, values: withoutEmpty(entry) }] : [],
-  );
+  return entries.output.flatMap((entry, index) => (isObject(entry) ? [{ index, values: withoutEmpty(entry) }] : []));
 }
 
 interface Account {
@@ -227,8 +223,7 @@ function parseAccount(level: Level, stack: Level): Account {
   const token = v.safeParse(tokenSchema, values);
   const issues = [...(account.issues ?? []), ...(token.issues ?? [])];
   const problems = issues.map((issue) => toProblem(issue, owner, values.tokenType));
-  if (index !== undefined)
-    problems.push(...unknownKeys(level, ENTRY_KEYS), ...tokenConflicts(level, own.tokenType));
+  if (index !== undefined) problems.push(...unknownKeys(level, ENTRY_KEYS), ...tokenConflicts(level, own.tokenType));
   const id = `${namespace}/${values.name ?? "pulumi-service-account"}`;
   if (!account.success || !token.success) return { level, id, problems };
 
@@ -289,21 +284,14 @@ function duplicates(accounts: Account[]): Problem[] {
 function missingNamespaces(accounts: Account[]): Problem[] {
   const created = accounts.flatMap(({ config }) => (config?.createNamespace ? config.namespace : []));
   return accounts
-    .filter(
-      ({ config }) => config?.runJob && !config.createServiceAccount && created.includes(config.namespace),
-    )
+    .filter(({ config }) => config?.runJob && !config.createServiceAccount && created.includes(config.namespace))
     .map(({ level }) => {
-      const reason =
-        "must be false for a service account that exists, but whose namespace this stack creates";
+      const reason = "must be false for a service account that exists, but whose namespace this stack creates";
       return replace(pathOf(level, "runJob"), true, reason, "false");
     });
 }
 
-function toProblem(
-  issue: v.BaseIssue<unknown>,
-  owner: (...keys: string[]) => Level,
-  tokenType?: unknown,
-): Problem {
+function toProblem(issue: v.BaseIssue<unknown>, owner: (...keys: string[]) => Level, tokenType?: unknown): Problem {
   const [first, ...steps] = issue.path ?? [];
   const key = String(first?.key);
   const level = owner(key, ...((issue.type === "raw_check" && CONFLICTS[key]) || []));
@@ -330,13 +318,7 @@ function toProblem(
 }
 
 /** Returns a problem that another value fixes; `element` is the place in a list or object where it goes. */
-export function replace(
-  path: string,
-  value: unknown,
-  reason: string,
-  example: string,
-  element = "",
-): Problem {
+export function replace(path: string, value: unknown, reason: string, example: string, element = ""): Problem {
   // Without the type, the CLI reads 511 as a number again.
   const type = reason.startsWith("must be a string") ? "--type string " : "";
   return {

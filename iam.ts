@@ -42,8 +42,7 @@ export function createRole(
   );
 
   const attachments = args.policyArns.map(
-    (policyArn) =>
-      new iam.RolePolicyAttachment(`${name}.${policyArn}`, { role: role.name, policyArn }, options),
+    (policyArn) => new iam.RolePolicyAttachment(`${name}.${policyArn}`, { role: role.name, policyArn }, options),
   );
   return { role, attachments };
 }

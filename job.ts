@@ -127,9 +127,7 @@ export function tokenExchangePod(
     ...spec,
     serviceAccountName: args.serviceAccountName,
     containers: lift<Container>(spec.containers, (containers) => {
-      const unknown = args.containers?.find(
-        (name) => !containers.some((container) => container.name === name),
-      );
+      const unknown = args.containers?.find((name) => !containers.some((container) => container.name === name));
       if (unknown) throw new Error(`The pod has no container "${unknown}".`);
       return containers.map((container) => (isNamed(container) ? withExchange(container) : container));
     }),
@@ -143,9 +141,7 @@ function lift<Element>(
   change: (list: Element[]) => Element[],
 ): pulumi.Input<pulumi.Input<Element>[]> {
   const isPlain = Array.isArray(list) && !list.some(pulumi.Output.isInstance);
-  return isPlain
-    ? change(list as Element[])
-    : pulumi.output(list).apply((all = []) => change(all as Element[]));
+  return isPlain ? change(list as Element[]) : pulumi.output(list).apply((all = []) => change(all as Element[]));
 }
 
 function missing<Element extends { name: unknown }>(given: { name: unknown }[], added: Element[]): Element[] {
@@ -274,9 +270,7 @@ function merged(base: unknown, over: unknown): unknown {
     return { ...base, ...Object.fromEntries(entries) };
   }
   if (!isNamedList(base) || !isNamedList(over)) return over;
-  const changed = base.map((element) =>
-    merged(element, over.find(({ name }) => name === element.name) ?? {}),
-  );
+  const changed = base.map((element) => merged(element, over.find(({ name }) => name === element.name) ?? {}));
   return [...changed, ...missing(base, over)];
 }
 

@@ -131,10 +131,7 @@ export interface Thumbprints {
  * @param issuerUrl a plain string is read at once. An output belongs to a new cluster: it is read for the creation only.
  * @returns the thumbprints. A certificate that cannot be read or verified is a warning: nothing unverified is registered.
  */
-export async function getThumbprints(
-  configured: string[],
-  issuerUrl: pulumi.Input<string>,
-): Promise<Thumbprints> {
+export async function getThumbprints(configured: string[], issuerUrl: pulumi.Input<string>): Promise<Thumbprints> {
   if (configured.length > 0) return { values: configured, ignoreChanges: false };
   if (typeof issuerUrl !== "string") {
     return { values: pulumi.output(issuerUrl).apply(readThumbprints), ignoreChanges: true };

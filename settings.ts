@@ -18,8 +18,7 @@ const notString = ({ input }: v.BaseIssue<unknown>) =>
     : "must be a string";
 
 /** Returns a schema for strings that match a pattern. */
-export const string = (pattern: RegExp, expected: string) =>
-  v.pipe(v.string(notString), v.regex(pattern, expected));
+export const string = (pattern: RegExp, expected: string) => v.pipe(v.string(notString), v.regex(pattern, expected));
 
 /** A boolean, which the engine passes as a string. */
 export const flag = v.pipe(
@@ -126,13 +125,11 @@ const policyRules = v.pipe(
   v.rawTransform(({ dataset: { value: rules }, addIssue }) => {
     const patterns: [string, string][] = [];
     for (const [claim, pattern] of Object.entries(rules)) {
-      const reject = (origin: "key" | "value", message: string) =>
-        addIssue(issueAt(rules, claim, message, origin));
+      const reject = (origin: "key" | "value", message: string) => addIssue(issueAt(rules, claim, message, origin));
       const steps = [...claim.matchAll(/"([^"]+)"|([^".]+)/g)].map(([, quoted, bare]) => quoted ?? bare);
       const owner = BUILT_IN_RULES.get(steps.join(" "));
       if (owner) reject("key", `must not replace the built-in rule, which ${owner} sets`);
-      else if (!CLAIM_PATH.test(claim))
-        reject("key", 'must be a claim path, such as "kubernetes.io".pod.name');
+      else if (!CLAIM_PATH.test(claim)) reject("key", 'must be a claim path, such as "kubernetes.io".pod.name');
       else if (typeof pattern !== "string") reject("value", "must be a string");
       else if (!/[^*?.]/.test(pattern)) reject("value", "must not consist only of wildcards");
       else patterns.push([claim, pattern]);
@@ -251,9 +248,7 @@ export const stackSchema = v.pipe(
   v.rawCheck(({ dataset, addIssue }) => {
     const settings = dataset.value as v.InferOutput<typeof stackObject>;
     if (settings.createCluster === true && settings.createOidcProvider === true) {
-      addIssue(
-        issueAt(settings, "createOidcProvider", "must be false with createCluster, which creates one too"),
-      );
+      addIssue(issueAt(settings, "createOidcProvider", "must be false with createCluster, which creates one too"));
     }
   }),
 );
@@ -267,10 +262,7 @@ export const accountSchema = v.pipe(
     const report = (key: keyof typeof settings, message: string) => addIssue(issueAt(settings, key, message));
     const areNumbers = typeof tokenExpirationSeconds === "number" && typeof maxExpirationSeconds === "number";
     if (areNumbers && tokenExpirationSeconds > maxExpirationSeconds) {
-      report(
-        "tokenExpirationSeconds",
-        `must be at most maxExpirationSeconds, which is ${maxExpirationSeconds}`,
-      );
+      report("tokenExpirationSeconds", `must be at most maxExpirationSeconds, which is ${maxExpirationSeconds}`);
     }
     if (settings.createNamespace === true && INITIAL_NAMESPACES.includes(namespace)) {
       report("createNamespace", `must be false for "${namespace}", which exists on every cluster`);
@@ -286,12 +278,7 @@ export const accountSchema = v.pipe(
   }),
 );
 
-function issueAt(
-  input: Record<string, unknown>,
-  key: string,
-  message: string,
-  origin: "key" | "value" = "value",
-) {
+function issueAt(input: Record<string, unknown>, key: string, message: string, origin: "key" | "value" = "value") {
   const value = input[key];
   return {
     input: value,

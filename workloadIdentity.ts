@@ -73,8 +73,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
 
     // The EKS webhook mounts a token only where this stack has annotated the service account.
     const isAnnotated = account.createServiceAccount && account.createRole;
-    const projectedAudience =
-      isAnnotated && account.tokenAudience === STS_AUDIENCE ? undefined : account.tokenAudience;
+    const projectedAudience = isAnnotated && account.tokenAudience === STS_AUDIENCE ? undefined : account.tokenAudience;
     this.tokenExchange = createTokenExchange(
       name,
       {

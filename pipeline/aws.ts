@@ -43,9 +43,7 @@ export async function readAccount(settings: Settings): Promise<Account & { probl
   const clusters: Cluster[] = [];
   for (const { clusterName, region, namespaces } of settings.stacks) {
     // Stacks that share a cluster share its access entries.
-    const known = clusters.find(
-      (cluster) => cluster.clusterName === clusterName && cluster.region === region,
-    );
+    const known = clusters.find((cluster) => cluster.clusterName === clusterName && cluster.region === region);
     if (known) known.namespaces = [...new Set([...known.namespaces, ...namespaces])];
     else clusters.push({ clusterName, region, namespaces, arn: "", issuer: "" });
   }
@@ -147,10 +145,7 @@ export function rolePolicies(
     ),
     allow(["iam:ListOpenIDConnectProviders"], "*"),
     allow(["iam:GetOpenIDConnectProvider"], oidcProviders),
-    allow(
-      ["iam:GetRole", "iam:ListRolePolicies", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies"],
-      roles,
-    ),
+    allow(["iam:GetRole", "iam:ListRolePolicies", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies"], roles),
   ];
   const write = [
     bounded

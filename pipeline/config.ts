@@ -21,33 +21,22 @@ export function readSettings(): Settings {
   const problems = [
     ...issues.filter(({ path }) => !secrets.includes(String(path?.[0].key))).map(toProblem),
     ...unknown.map((key) =>
-      remove(
-        key,
-        given[key],
-        `unknown setting; did you mean "${closest(key, Object.keys(schema.entries))}"?`,
-      ),
+      remove(key, given[key], `unknown setting; did you mean "${closest(key, Object.keys(schema.entries))}"?`),
     ),
-    ...secrets.map((key) =>
-      remove(key, undefined, "must not be encrypted: it is stored in plaintext anyway"),
-    ),
+    ...secrets.map((key) => remove(key, undefined, "must not be encrypted: it is stored in plaintext anyway")),
   ];
   if (!success || problems.length > 0) throw invalidConfiguration(problems);
   return output;
 }
 
-const createOrExisting = v.optional(
-  v.picklist(["create", "existing"], 'must be "create" or "existing"'),
-  "create",
-);
+const createOrExisting = v.optional(v.picklist(["create", "existing"], 'must be "create" or "existing"'), "create");
 
 const stack = v.pipe(
   v.strictObject({
     stack: string(/^[\w-]+\/[\w.-]+\/[\w.-]+$/, "must be ORGANIZATION/PROJECT/STACK"),
     clusterName: stackSettings.clusterName,
     region: string(/^[a-z]{2}(-[a-z]+)+-\d$/, "must be an AWS region, such as us-west-2"),
-    namespaces: v.optional(v.pipe(list(accountSettings.namespace), v.nonEmpty("must not be empty")), [
-      "default",
-    ]),
+    namespaces: v.optional(v.pipe(list(accountSettings.namespace), v.nonEmpty("must not be empty")), ["default"]),
   }),
   v.transform((entry) => ({ ...entry, organization: entry.stack.replace(/\/.*/, "") })),
 );

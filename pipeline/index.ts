@@ -43,9 +43,7 @@ export = async () => {
       AWS_DEPLOY_ROLE_ARN: roles.deploy.arn,
       PULUMI_PREVIEW_TOKEN_TYPE: token.tokenType,
       PULUMI_PREVIEW_TOKEN_SCOPE: token.scope,
-      PULUMI_STACKS: JSON.stringify(
-        stacks.map(({ stack, organization, region }) => ({ stack, organization, region })),
-      ),
+      PULUMI_STACKS: JSON.stringify(stacks.map(({ stack, organization, region }) => ({ stack, organization, region }))),
     },
   };
 };

@@ -94,9 +94,7 @@ export async function readServiceAccounts(
 
 /** Returns whether the rules of an allow policy name a service account. */
 export function isAbout(rules: Record<string, string>, namespace: string, name: string): boolean {
-  return (
-    rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name
-  );
+  return rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name;
 }
 
 /** Returns `NAMESPACE/NAME`. */
@@ -232,7 +230,6 @@ export function findings(rows: Row[]): Finding[] {
 function pulumiCloudAdvice({ account, caller, pulumiCloud }: Row): string {
   if (!pulumiCloud.allowed)
     return "Check policyRules, tokenType, and the settings of the token; --policies prints the policy.";
-  if (caller.defect === "other audience" && !account.audienceRule)
-    return "To deny it, set audienceRule to true.";
+  if (caller.defect === "other audience" && !account.audienceRule) return "To deny it, set audienceRule to true.";
   return "No setting allows this: check the allow policy, which --policies prints.";
 }

@@ -14,12 +14,7 @@ const LIFETIME_SECONDS = 900;
  * @returns whether the role's trust policy allows it; for a denial the reason is the error code and its message.
  * @throws Error if STS does not decide, such as when it limits the rate.
  */
-export async function assumeRole(
-  url: string,
-  roleArn: string,
-  token: string,
-  signal: AbortSignal,
-): Promise<Answer> {
+export async function assumeRole(url: string, roleArn: string, token: string, signal: AbortSignal): Promise<Answer> {
   const body = new URLSearchParams({
     Action: "AssumeRoleWithWebIdentity",
     Version: "2011-06-15",
@@ -30,8 +25,7 @@ export async function assumeRole(
   });
   const response = await fetch(url, { method: "POST", redirect: "error", signal, body });
   const xml = await response.text();
-  if (response.ok && xml.includes("<AssumeRoleWithWebIdentityResult>"))
-    return { allowed: true, reason: "granted" };
+  if (response.ok && xml.includes("<AssumeRoleWithWebIdentityResult>")) return { allowed: true, reason: "granted" };
   const [code, message] = ["Code", "Message"].map((name) => xml.match(`<${name}>([^<]*)</${name}>`)?.[1]);
   const reason = [code, message].filter(Boolean).join(": ");
   // Also an InvalidIdentityToken: "Couldn't retrieve verification key from your identity provider".

@@ -57,9 +57,7 @@ export function decide(
 /** Matches a whole value: `*` is any run of characters, `?` zero or one character, `.` exactly one. There is no escape. */
 export function matchesPattern(pattern: string, value: string): boolean {
   const wildcards: Record<string, string> = { "*": ".*", "?": ".?", ".": "." };
-  const source = [...pattern].map(
-    (symbol) => wildcards[symbol] ?? symbol.replace(/[\\^$+()[\]{}|/]/, "\\$&"),
-  );
+  const source = [...pattern].map((symbol) => wildcards[symbol] ?? symbol.replace(/[\\^$+()[\]{}|/]/, "\\$&"));
   return new RegExp(`^${source.join("")}$`, "su").test(value);
 }
 
@@ -106,10 +104,7 @@ function isFor(policy: AuthPolicy, asked: { tokenType: string; scope: string }, 
       return runners.some(({ id, name }) => id === runnerID && scope === `runner:${name}`);
     default:
       // A deny policy needs no permission to deny an administrator.
-      return (
-        scope === "" ||
-        (scope === "admin" && (decision === "deny" || authorizedPermissions.includes("admin")))
-      );
+      return scope === "" || (scope === "admin" && (decision === "deny" || authorizedPermissions.includes("admin")));
   }
 }
 

@@ -88,9 +88,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
         ["url"],
         ({ url }) => {
           if (!oidcProviders.has(providerArn(url))) return providerArn(url);
-          throw new Error(
-            `creating IAM OIDC Provider: EntityAlreadyExists: Provider with url ${url} already exists.`,
-          );
+          throw new Error(`creating IAM OIDC Provider: EntityAlreadyExists: Provider with url ${url} already exists.`);
         },
         (id, inputs) => ({ ...inputs, arn: id }),
       ),
@@ -125,8 +123,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
       const issuer = String(decodeJwt(idToken).iss);
       const federated = providerArn(issuer);
       const provider = oidcProviders.get(federated);
-      if (!provider)
-        return { allowed: false, reason: "the account has no IAM OIDC provider for this issuer" };
+      if (!provider) return { allowed: false, reason: "the account has no IAM OIDC provider for this issuer" };
       try {
         const audience = provider.clientIdLists;
         const { payload } = await jwtVerify(idToken, keysOf(issuer), { issuer, audience });

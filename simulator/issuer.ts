@@ -30,9 +30,7 @@ export interface ClusterIssuer {
   /** Returns an ID token as the Kubernetes API server issues it. */
   token(pod: PodIdentity, options?: TokenOptions): Promise<string>;
   /** Replaces the TLS certificate of the running server. */
-  rotateCertificate(
-    options?: Partial<TlsCertificateOptions> & { authority?: CertificateAuthority },
-  ): Promise<void>;
+  rotateCertificate(options?: Partial<TlsCertificateOptions> & { authority?: CertificateAuthority }): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -99,8 +99,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const serviceAccount = serviceAccounts.get(account);
     if (!serviceAccount) return fail(`error looking up service account ${account}: not found`);
     const violated = violations(spec).join(", ");
-    if (violated)
-      return fail(`pods "${name}" is forbidden: violates PodSecurity "restricted:latest": ${violated}`);
+    if (violated) return fail(`pods "${name}" is forbidden: violates PodSecurity "restricted:latest": ${violated}`);
 
     const mutated = mutate(spec, serviceAccount as ServiceAccount, options.region);
     if (options.command) for (const container of mutated.containers) container.args = options.command;

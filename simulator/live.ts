@@ -120,11 +120,7 @@ function askServices(
     const key = `${idOf(caller)} ${audience}`;
     let token = tokens.get(key);
     if (!token || Number(decodeJwt(token).exp) * 1000 < Date.now() + 2 * REQUEST_MILLISECONDS) {
-      const options = [
-        `--namespace=${namespace}`,
-        `--audience=${audience}`,
-        `--duration=${ID_TOKEN_SECONDS}s`,
-      ];
+      const options = [`--namespace=${namespace}`, `--audience=${audience}`, `--duration=${ID_TOKEN_SECONDS}s`];
       const advice = `\nTo check your rights: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
       token = (await kubectl(["create", "token", name, ...options], advice)).trim();
       const { iss } = decodeJwt(token);
@@ -154,9 +150,7 @@ function askServices(
     });
     if (!roleArn) return { pulumiCloud };
     const tokenForRole = await idToken(caller, STS_AUDIENCE);
-    const role = await ask(`AWS STS at ${stsUrl}`, stop, (signal) =>
-      assumeRole(stsUrl, roleArn, tokenForRole, signal),
-    );
+    const role = await ask(`AWS STS at ${stsUrl}`, stop, (signal) => assumeRole(stsUrl, roleArn, tokenForRole, signal));
     return { pulumiCloud, role: { ...role, reason: redact(role.reason) } };
   };
 }
@@ -186,9 +180,7 @@ function openAnswers(rows: Row[], forms: Map<string, string>): string[] {
   const ruled = rows.filter(({ account }) => account.audienceRule);
   const isAllowed = (account: ServiceAccount, label: string) =>
     ruled.some((row) => row.account === account && row.caller.label === label && row.pulumiCloud.allowed);
-  const match = ruled.find(
-    ({ account }) => isAllowed(account, "itself") && !isAllowed(account, "other audience"),
-  );
+  const match = ruled.find(({ account }) => isAllowed(account, "itself") && !isAllowed(account, "other audience"));
   const audience = match
     ? `Yes: ${idOf(match.account)} was allowed, and denied with another audience.`
     : ruled.length > 0
@@ -203,17 +195,14 @@ function openAnswers(rows: Row[], forms: Map<string, string>): string[] {
 async function readStack(name: string, run: Run): Promise<Stack> {
   const missing = Object.entries(TOOLS).filter(([tool]) => !isOnPath(tool));
   if (missing.length > 0) {
-    throw new Error(
-      missing.map(([tool, url]) => `There is no ${tool} on PATH. To install it: ${url}`).join("\n"),
-    );
+    throw new Error(missing.map(([tool, url]) => `There is no ${tool} on PATH. To install it: ${url}`).join("\n"));
   }
   const pulumi = async (...args: string[]) =>
     JSON.parse(await run("pulumi", [...args, "--stack", name, "--non-interactive"]));
   const config: Record<string, { value?: string }> = await pulumi("config", "--json");
   const { issuerUrl, serviceAccounts } = await pulumi("stack", "output", "--json");
   const { deployment } = await pulumi("stack", "export");
-  const resources: { type: string; urn: string; inputs: Pick<Stack, "policies"> }[] =
-    deployment.resources ?? [];
+  const resources: { type: string; urn: string; inputs: Pick<Stack, "policies"> }[] = deployment.resources ?? [];
   const issuer = resources.find(({ type }) => type === "pulumiservice:index:OidcIssuer");
   if (!issuer || !issuerUrl || Object.keys(serviceAccounts ?? {}).length === 0) {
     throw new Error(`Stack "${name}" is not up. To deploy it: pulumi up --stack ${name}`);
@@ -224,8 +213,7 @@ async function readStack(name: string, run: Run): Promise<Stack> {
 
   const aws = (key: string) => config[`aws:${key}`]?.value;
   const region = aws("region") ?? process.env.AWS_REGION ?? process.env.AWS_DEFAULT_REGION;
-  if (!region)
-    throw new Error(`The region is not set. To set it: pulumi config set aws:region REGION --stack ${name}`);
+  if (!region) throw new Error(`The region is not set. To set it: pulumi config set aws:region REGION --stack ${name}`);
   const suffix = region.startsWith("cn-") ? ".cn" : "";
   const stsUrl = process.env.AWS_ENDPOINT_URL_STS ?? `https://sts.${region}.amazonaws.com${suffix}`;
   if (!stsUrl.startsWith("https://"))
@@ -251,10 +239,7 @@ async function connect({ clusterName, awsOptions }: Stack, directory: string, ru
   return (args: string[], advice?: string) => run("kubectl", [...args, ...options], advice);
 }
 
-async function readAccounts(
-  stack: Stack,
-  kubectl: (args: string[]) => Promise<string>,
-): Promise<ServiceAccount[]> {
+async function readAccounts(stack: Stack, kubectl: (args: string[]) => Promise<string>): Promise<ServiceAccount[]> {
   const configMap = async (namespace: string, name: string) =>
     JSON.parse(await kubectl(["get", "configmap", name, `--namespace=${namespace}`, "--output=json"])).data;
   const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, stack.policies);

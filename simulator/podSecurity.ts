@@ -3,8 +3,7 @@
 
 import type { PodSpec } from "./pod";
 
-const VOLUME_TYPES =
-  "configMap csi downwardAPI emptyDir ephemeral persistentVolumeClaim projected secret".split(" ");
+const VOLUME_TYPES = "configMap csi downwardAPI emptyDir ephemeral persistentVolumeClaim projected secret".split(" ");
 
 /** Returns what Pod Security `restricted` rejects of a pod; nothing if it admits the pod. */
 export function violations(pod: PodSpec): string[] {
@@ -14,16 +13,12 @@ export function violations(pod: PodSpec): string[] {
   };
   const podContext = pod.securityContext ?? {};
 
-  require(!pod.hostNetwork &&
-    !pod.hostPID &&
-    !pod.hostIPC, "hostNetwork, hostPID and hostIPC must not be set");
+  require(!pod.hostNetwork && !pod.hostPID && !pod.hostIPC, "hostNetwork, hostPID and hostIPC must not be set");
   require(!podContext.sysctls?.length, "sysctls must not be set");
   require(podContext.runAsUser !== 0, "the pod must not run as user 0");
   for (const { name, ...volume } of pod.volumes ?? []) {
     const types = Object.keys(volume);
-    require(types.every((type) =>
-      VOLUME_TYPES.includes(type),
-    ), `volume ${name} must not be of type ${types}`);
+    require(types.every((type) => VOLUME_TYPES.includes(type)), `volume ${name} must not be of type ${types}`);
   }
   for (const { name, securityContext, ports } of [...(pod.initContainers ?? []), ...pod.containers]) {
     const context: Partial<typeof securityContext> = securityContext ?? {};
@@ -34,10 +29,7 @@ export function violations(pod: PodSpec): string[] {
 
     must(context.runAsNonRoot ?? podContext.runAsNonRoot, "set runAsNonRoot");
     must((context.runAsUser ?? podContext.runAsUser) !== 0, "not run as user 0");
-    must(
-      ["RuntimeDefault", "Localhost"].includes(type),
-      "set a seccompProfile of type RuntimeDefault or Localhost",
-    );
+    must(["RuntimeDefault", "Localhost"].includes(type), "set a seccompProfile of type RuntimeDefault or Localhost");
     must(context.allowPrivilegeEscalation === false, "set allowPrivilegeEscalation to false");
     must(context.capabilities?.drop?.includes("ALL"), "drop ALL capabilities");
     must(

@@ -24,9 +24,7 @@ interface AllowPolicy {
 export function generatedPolicies(registered: Registration[], issuerUrl: string, region: string): Policies {
   const placeholder = `oidc.eks.${region}.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE`;
   const ofType = (type: string) => registered.filter((resource) => resource.type === type);
-  const policies = ofType("pulumiservice:index:OidcIssuer").flatMap(
-    ({ inputs }) => inputs.policies as AllowPolicy[],
-  );
+  const policies = ofType("pulumiservice:index:OidcIssuer").flatMap(({ inputs }) => inputs.policies as AllowPolicy[]);
   const accounts = ofType("eks-pulumi-oidc:index:WorkloadIdentity").map(({ name }) => name.split("."));
   const found = accounts.map(([namespace = "", name = ""]) => {
     const role = ofType("aws:iam/role:Role").find((resource) => resource.name === `${namespace}.${name}`);

@@ -41,9 +41,7 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
 
     async diff(id, urn, { __inputs: olds }: State, news: object) {
       const { replaceOn, isUnready } = kindOf(urn);
-      const replaces = replaceOn.filter(
-        (path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)),
-      );
+      const replaces = replaceOn.filter((path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)));
       if (isUnready?.(id)) replaces.push("metadata");
       return { changes: replaces.length > 0 || !isDeepStrictEqual(olds, news), replaces };
     },

@@ -84,8 +84,7 @@ export async function startPulumiCloud(
   const exchanges: PulumiCloud["exchanges"] = [];
 
   async function verify(idToken: string, issuer: StoredIssuer): Promise<JWTPayload> {
-    const keys =
-      keySets.get(issuer) ?? readFromIssuer(issuer.url, "/keys", issuer.thumbprints, authority.certificate);
+    const keys = keySets.get(issuer) ?? readFromIssuer(issuer.url, "/keys", issuer.thumbprints, authority.certificate);
     keySets.set(issuer, keys);
     try {
       const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
@@ -138,10 +137,7 @@ export async function startPulumiCloud(
     return { status: 401, body: { code: 401, message: "Unauthorized" } };
   }
 
-  const { origin, close } = await startServer(
-    await authority.issue({ hosts: ["127.0.0.1", "localhost"] }),
-    reply,
-  );
+  const { origin, close } = await startServer(await authority.issue({ hosts: ["127.0.0.1", "localhost"] }), reply);
   return {
     url: origin,
     close,
@@ -189,8 +185,7 @@ function tokenRequest(form: URLSearchParams) {
   field("subject_token_type", /^(urn:ietf:params:oauth:token-type:id_token)$/);
   const tokenType = field("requested_token_type", /^urn:pulumi:token-type:access_token:(\w+)$/);
   const scope = form.get("scope") ?? "";
-  if (!SCOPES[tokenType]?.test(scope))
-    throw new Denied(`a ${tokenType} token cannot have the scope "${scope}"`);
+  if (!SCOPES[tokenType]?.test(scope)) throw new Denied(`a ${tokenType} token cannot have the scope "${scope}"`);
   return {
     organization: field("audience", /^urn:pulumi:org:(.+)$/),
     tokenType,
@@ -220,26 +215,18 @@ function checkPolicies(policies: AuthPolicy[]) {
     };
     if (!owners[tokenType]) throw badRequest(`a policy for a ${tokenType} token must say whose`);
     for (const [claim, pattern] of Object.entries(rules)) {
-      if (!/[^*?.]/.test(pattern))
-        throw badRequest(`key ${claim} should at least have a strict matching portion`);
+      if (!/[^*?.]/.test(pattern)) throw badRequest(`key ${claim} should at least have a strict matching portion`);
     }
   }
 }
 
 /** Returns the thumbprints to store: the given ones, one of which must be the certificate's, or else the certificate's. */
-async function checkedThumbprints(
-  url: string,
-  thumbprints: string[] = [],
-  trusted: string,
-): Promise<string[]> {
-  const { thumbprint } = await readFromIssuer(
-    url,
-    "/.well-known/openid-configuration",
-    thumbprints,
-    trusted,
-  ).catch((error: unknown) => {
-    throw badRequest(`the OIDC issuer ${url} could not be read: ${messageOf(error)}`);
-  });
+async function checkedThumbprints(url: string, thumbprints: string[] = [], trusted: string): Promise<string[]> {
+  const { thumbprint } = await readFromIssuer(url, "/.well-known/openid-configuration", thumbprints, trusted).catch(
+    (error: unknown) => {
+      throw badRequest(`the OIDC issuer ${url} could not be read: ${messageOf(error)}`);
+    },
+  );
   if (thumbprints.length === 0) return [thumbprint];
   if (thumbprints.includes(thumbprint)) return [...thumbprints];
   throw badRequest(

@@ -83,8 +83,7 @@ function summary(rows: Row[]): string[] {
   const line = ([id = "", pulumiCloud = "", role = ""]: string[]) => {
     const rest = `${pulumiCloud.padEnd(widths[1])}  ${role}`;
     // A long name has its own line.
-    const first =
-      id.length > widths[0] ? `  ${id}\n${" ".repeat(widths[0] + 2)}` : `  ${id.padEnd(widths[0])}`;
+    const first = id.length > widths[0] ? `  ${id}\n${" ".repeat(widths[0] + 2)}` : `  ${id.padEnd(widths[0])}`;
     return `${first}  ${rest}`;
   };
   return [
@@ -109,8 +108,7 @@ function everyRow(rows: Row[]): string[] {
     ...wrap(`${idOf(account)} (${tokenOf(account)})`, 2).map((line) => paint("bold", line)),
     ...rows.flatMap((row) => {
       const unexpected = findings([row]);
-      const style =
-        unexpected.length > 0 ? "yellow" : row.pulumiCloud.allowed || row.role?.allowed ? "green" : "dim";
+      const style = unexpected.length > 0 ? "yellow" : row.pulumiCloud.allowed || row.role?.allowed ? "green" : "dim";
       return [
         `    ${row.caller.label}`,
         ...wrap(`Pulumi Cloud: ${explain(row.pulumiCloud)}`, 6),

@@ -171,9 +171,7 @@ function printResources(registered: Registration[]): void {
     if (ids.length === 0) return [];
     if (options.verbose) return ids.map((id) => `  ${label.padEnd(19)}${id}`);
     const [id = ""] = ids;
-    return [
-      `  ${label.padEnd(19)}${ids.length > 1 ? ids.length : id.length > 59 ? `${id.slice(0, 58)}…` : id}`,
-    ];
+    return [`  ${label.padEnd(19)}${ids.length > 1 ? ids.length : id.length > 59 ? `${id.slice(0, 58)}…` : id}`];
   });
   if (lines.length === 0) return;
   printTitle("Resources (simulated)");

@@ -22,10 +22,7 @@ const AT_ONCE = 16;
  * @param simulation in which the stack is up.
  * @param outputs the stack's outputs.
  */
-export async function checkSimulatedAccess(
-  simulation: Simulation,
-  outputs: Record<string, unknown>,
-): Promise<Row[]> {
+export async function checkSimulatedAccess(simulation: Simulation, outputs: Record<string, unknown>): Promise<Row[]> {
   const { kubernetes, pulumiCloud } = simulation;
   const policies = pulumiCloud.list().flatMap(({ registration }) => registration.policies ?? []);
   const accounts = await readServiceAccounts(
@@ -55,10 +52,7 @@ function askEmulators(simulation: Simulation): (question: Question) => Promise<A
   };
   return async ({ account, caller }) => {
     const { audience, environment, roleArn } = account;
-    const [forPulumiCloud, forRole] = await Promise.all([
-      idToken(caller, audience),
-      idToken(caller, STS_AUDIENCE),
-    ]);
+    const [forPulumiCloud, forRole] = await Promise.all([idToken(caller, audience), idToken(caller, STS_AUDIENCE)]);
     return {
       pulumiCloud: await requestAccessToken(simulation.pulumiCloud.url, environment, forPulumiCloud),
       role: roleArn ? await simulation.aws.assumeRoleWithWebIdentity(roleArn, forRole) : undefined,

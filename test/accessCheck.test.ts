@@ -48,9 +48,7 @@ describe("in the simulation", () => {
 
   /** The callers of a service account that are allowed. */
   async function allowed(account: string): Promise<{ pulumiCloud: string[]; role: string[] }> {
-    const rows = (await checkSimulatedAccess(simulation, outputs)).filter(
-      (row) => idOf(row.account) === account,
-    );
+    const rows = (await checkSimulatedAccess(simulation, outputs)).filter((row) => idOf(row.account) === account);
     const labels = (of: (row: Row) => { allowed: boolean } | undefined) =>
       rows.filter((row) => of(row)?.allowed).map(({ caller }) => caller.label);
     return { pulumiCloud: labels((row) => row.pulumiCloud), role: labels((row) => row.role) };

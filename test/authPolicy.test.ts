@@ -56,10 +56,7 @@ test("the reason of a denial contains only the rules of the closest policy that 
     decide([other, ALICE], stranger, ASKED).reason,
     'no allow policy of the issuer matches: "kubernetes.io".serviceaccount.name is "stranger", not "runner"',
   );
-  assert.match(
-    decide([ALICE], CLAIMS, { ...ASKED, scope: "user:bob" }).reason,
-    /none is for a personal token, scope/,
-  );
+  assert.match(decide([ALICE], CLAIMS, { ...ASKED, scope: "user:bob" }).reason, /none is for a personal token, scope/);
 });
 
 for (const [policy, scope, allowed] of [

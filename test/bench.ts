@@ -59,17 +59,13 @@ async function bench(): Promise<void> {
       const preview = times.toSorted((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? Number.NaN;
       const up = await run("up", "--yes", "--skip-preview");
       previews.push(preview);
-      console.log(
-        `${String(count).padStart(2)} service accounts: preview ${seconds(preview)}, up ${seconds(up)}`,
-      );
+      console.log(`${String(count).padStart(2)} service accounts: preview ${seconds(preview)}, up ${seconds(up)}`);
       await simulation.close();
     }
 
     const [first = Number.NaN, last = Number.NaN] = [previews[0], previews.at(-1)];
     const each = (last - first) / (Math.max(...COUNTS) - 1);
-    console.log(
-      `Each further one adds ${each.toFixed(0)} ms to a preview (at most ${LIMITS.milliseconds} ms).`,
-    );
+    console.log(`Each further one adds ${each.toFixed(0)} ms to a preview (at most ${LIMITS.milliseconds} ms).`);
     console.log(
       `A preview of 40 takes ${(last / first).toFixed(1)} times as long as one of 1 (at most ${LIMITS.ratio}).`,
     );

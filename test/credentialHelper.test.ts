@@ -170,10 +170,7 @@ exec /bin/bash "$@" < <(printf %s "$request")
         });
       },
       /** Runs a command and returns its output. Throws with the output when it fails. */
-      async run(
-        [program = "", ...args]: string[],
-        environment: Record<string, string> = {},
-      ): Promise<string> {
+      async run([program = "", ...args]: string[], environment: Record<string, string> = {}): Promise<string> {
         const child = spawn(program, args, {
           cwd: directory,
           env: { ...defaults, ...environment },
@@ -207,9 +204,7 @@ function failures(requests: ApiRequest[]): number[] {
 function timeline(requests: ApiRequest[]): string {
   const start = requests[0]?.at ?? 0;
   const answered = requests.filter(({ status }) => status !== 404);
-  return answered
-    .map(({ at, line }) => `\n${((at - start) / 1000).toFixed(0).padStart(4)} s  ${line}`)
-    .join("");
+  return answered.map(({ at, line }) => `\n${((at - start) / 1000).toFixed(0).padStart(4)} s  ${line}`).join("");
 }
 
 /** Serves the pages of `pulumi stack ls`, and forwards all other requests to the emulated Pulumi Cloud. */

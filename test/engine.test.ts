@@ -8,15 +8,7 @@ import { parse } from "yaml";
 import { serveProvider } from "../simulator/provider";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/simulation";
 import { requestAccessToken } from "../simulator/tokenExchange";
-import {
-  ACCESS_TOKEN,
-  type Cli,
-  copyProject,
-  createProject,
-  missingCli,
-  type Outcome,
-  openCli,
-} from "./pulumiCli";
+import { ACCESS_TOKEN, type Cli, copyProject, createProject, missingCli, type Outcome, openCli } from "./pulumiCli";
 
 const SETTINGS = {
   "aws:region": "us-west-2",
@@ -399,12 +391,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("pulumi new makes a project that previews and simulates at once, with nothing left of the example", async (t) => {
-    const settings = [
-      "aws:region=eu-central-1",
-      "clusterName=my-cluster",
-      "userLogin=carol",
-      "organization=acme",
-    ];
+    const settings = ["aws:region=eu-central-1", "clusterName=my-cluster", "userLogin=carol", "organization=acme"];
     const { cli, directory } = await newProject(t, "--stack", "dev", ...settings.flatMap((s) => ["-c", s]));
     assert.deepEqual(await savedSettings(directory, "dev"), {
       "aws:region": "eu-central-1",
@@ -471,10 +458,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     return { cli, directory };
   }
 
-  async function openSimulation(
-    t: TestContext,
-    options: Partial<SimulationOptions> = {},
-  ): Promise<Simulation> {
+  async function openSimulation(t: TestContext, options: Partial<SimulationOptions> = {}): Promise<Simulation> {
     const cluster = { name: "my-cluster", hasOidcProvider: true };
     currentSimulation = await startSimulation({ region: "us-west-2", cluster, ...options });
     t.after(currentSimulation.close);
@@ -487,11 +471,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     return cli;
   }
 
-  async function stopsCleanly(
-    t: TestContext,
-    { simulation, pulumi, up }: Stack,
-    messages: RegExp[],
-  ): Promise<void> {
+  async function stopsCleanly(t: TestContext, { simulation, pulumi, up }: Stack, messages: RegExp[]): Promise<void> {
     // The SDK prints what a provider throws; the engine hears of it too.
     t.mock.method(console, "error", () => {});
     const before = simulation.existing();

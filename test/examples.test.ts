@@ -111,10 +111,7 @@ test("workflow-runner.yaml gives the agent the pool of its policy, and the ID to
   const { spec, container } = podOf("workflow-runner.yaml");
   const { environment, policy, job, serviceAccount } = stack.createdFor("workflow-runner.yaml");
   const variables = Object.fromEntries(
-    container.env.map(({ name, value, valueFrom }) => [
-      name,
-      value ?? environment[valueFrom.configMapKeyRef.key],
-    ]),
+    container.env.map(({ name, value, valueFrom }) => [name, value ?? environment[valueFrom.configMapKeyRef.key]]),
   );
   assert.deepEqual(variables, {
     PULUMI_AGENT_DEPLOY_TARGET: "kubernetes",
@@ -139,10 +136,7 @@ test("external-secrets.yaml names the organization and lifetime of its settings,
   const { organization, auth } = secretStore();
   const { serviceAccountRef, expirationSeconds } = auth.oidcConfig;
   const { environment } = stack.createdFor("external-secrets.yaml");
-  assert.deepEqual(
-    [organization, auth.oidcConfig.organization],
-    [environment.PULUMI_ORG, environment.PULUMI_ORG],
-  );
+  assert.deepEqual([organization, auth.oidcConfig.organization], [environment.PULUMI_ORG, environment.PULUMI_ORG]);
   assert.equal(String(expirationSeconds), environment.PULUMI_TOKEN_EXPIRATION);
 
   assert.equal(await exchangeLikeExternalSecrets(serviceAccountRef.audiences), 200);
@@ -208,15 +202,12 @@ function referencesOf({ metadata, ...manifest }: Manifest): Reference[] {
 
 function manifest(file: string, kind: string): Manifest {
   return (
-    exampleOf(file).manifests.find((candidate) => candidate.kind === kind) ??
-    assert.fail(`${file} has no ${kind}`)
+    exampleOf(file).manifests.find((candidate) => candidate.kind === kind) ?? assert.fail(`${file} has no ${kind}`)
   );
 }
 
 function secretStore(): SecretStoreProvider {
-  return (
-    manifest("external-secrets.yaml", "SecretStore").spec?.provider?.pulumi ?? assert.fail("no provider")
-  );
+  return manifest("external-secrets.yaml", "SecretStore").spec?.provider?.pulumi ?? assert.fail("no provider");
 }
 
 /** The mount of the exchange script, with what its volume says. */

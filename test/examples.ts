@@ -143,14 +143,8 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
   };
 }
 
-function findCreated<Kind>(
-  registered: Registration[],
-  kind: string,
-  matches: (inputs: Kind) => boolean,
-): Kind {
-  const inputs = registered
-    .filter(({ type }) => type.endsWith(`:${kind}`))
-    .map(({ inputs }) => inputs as Kind);
+function findCreated<Kind>(registered: Registration[], kind: string, matches: (inputs: Kind) => boolean): Kind {
+  const inputs = registered.filter(({ type }) => type.endsWith(`:${kind}`)).map(({ inputs }) => inputs as Kind);
   return inputs.find(matches) ?? assert.fail(`the program created no such ${kind}`);
 }
 
@@ -166,13 +160,11 @@ function createdFor({ namespace, name }: Entry, created: ExamplesStack["created"
   const { policies } = created<{ policies: AuthPolicy[] }>("OidcIssuer", () => true);
   const policy = policies.find(
     ({ rules }) =>
-      rules['"kubernetes.io".namespace'] === namespace &&
-      rules['"kubernetes.io".serviceaccount.name'] === name,
+      rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name,
   );
   const job = created<types.output.batch.v1.Job>(
     "Job",
-    ({ metadata, spec }) =>
-      metadata.namespace === namespace && spec.template.spec.serviceAccountName === name,
+    ({ metadata, spec }) => metadata.namespace === namespace && spec.template.spec.serviceAccountName === name,
   );
   return {
     policy: policy ?? assert.fail(`no allow policy for ${namespace}/${name}`),

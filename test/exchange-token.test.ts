@@ -37,11 +37,7 @@ async function exchange(
 }
 
 /** Runs the script with a command that prints an expression of Bash. */
-async function print(
-  expression: string,
-  environment: Environment = {},
-  answers: Answer | Answer[] = granted,
-) {
+async function print(expression: string, environment: Environment = {}, answers: Answer | Answer[] = granted) {
   return exchange(answers, environment, { command: ["bash", "-c", `printf %s "${expression}"`] });
 }
 
@@ -140,8 +136,7 @@ describe("the wrapped command", AT_ONCE, () => {
   test("runs after one line on standard error, even if curl prints a warning, or standard error is closed", async () => {
     const { stderr, exitCode } = await exchange(granted);
     assert.equal(exitCode, 0);
-    const line =
-      /^exchange-token: acme granted an access token \(personal, scope user:ada\), valid until \S+Z\n$/;
+    const line = /^exchange-token: acme granted an access token \(personal, scope user:ada\), valid until \S+Z\n$/;
     assert.match(stderr, line);
     const warned = await print("$PULUMI_ACCESS_TOKEN", { LD_PRELOAD: "/nonexistent.so" });
     assert.equal(warned.stdout, ACCESS_TOKEN);
@@ -277,9 +272,7 @@ describe("a temporary failure", AT_ONCE, () => {
   test("is retried after a random time that doubles with each attempt, up to 8 seconds", async () => {
     const attempt = () => exchange([busy, busy, busy, busy, granted], { PULUMI_TOKEN_RETRY_SECONDS: "30" });
     const runs = await Promise.all([attempt(), attempt(), attempt()]);
-    const pauses = runs.map(({ stderr }) =>
-      [...stderr.matchAll(/Retrying in (\S+) s/g)].map(([, s]) => Number(s)),
-    );
+    const pauses = runs.map(({ stderr }) => [...stderr.matchAll(/Retrying in (\S+) s/g)].map(([, s]) => Number(s)));
     for (const [index, least] of [1, 2, 4, 4].entries()) {
       const nth = pauses.map((sequence) => sequence[index] ?? 0);
       assert.ok(
@@ -368,11 +361,7 @@ describe("a denial", AT_ONCE, () => {
 test("a required program that fails ends the script", async () => {
   const bin = await mkdtemp(join(directory, "bin-"));
   await writeFile(join(bin, "date"), "#!/bin/sh\nexit 1\n", { mode: 0o755 });
-  const run = await exchange(
-    granted,
-    { PATH: `${bin}:${process.env.PATH}` },
-    { command: ["echo", "started"] },
-  );
+  const run = await exchange(granted, { PATH: `${bin}:${process.env.PATH}` }, { command: ["echo", "started"] });
   assert.deepEqual([run.exitCode, run.stdout], [1, ""]);
 });
 
@@ -397,8 +386,7 @@ describe("an invalid response", AT_ONCE, () => {
     await writeFile(join(directory, "curl"), curl, { mode: 0o755 });
     const run = await exchange(hang(), { PATH: `${directory}:${process.env.PATH}` });
     assert.equal(run.exitCode, 69);
-    const message =
-      "exchange-token: curl reported no result. Use an image that contains curl 7.84 or later.\n";
+    const message = "exchange-token: curl reported no result. Use an image that contains curl 7.84 or later.\n";
     assert.equal(run.stderr, message);
   });
 });
@@ -429,19 +417,14 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
 });
 
 describe("the credential helper", AT_ONCE, () => {
-  const inSeconds = (seconds: number) =>
-    `${new Date(Date.now() + seconds * 1000).toISOString().slice(0, 19)}Z`;
+  const inSeconds = (seconds: number) => `${new Date(Date.now() + seconds * 1000).toISOString().slice(0, 19)}Z`;
   const wrapped = (seconds: number) => ({
     PULUMI_ACCESS_TOKEN: "pul-wrapped",
     PULUMI_ACCESS_TOKEN_EXPIRES_AT: inSeconds(seconds),
   });
 
   /** Runs the script as the CLI does; `URL` in the request is replaced by the endpoint's. */
-  async function ask(
-    request: object | string,
-    environment: Environment = {},
-    answers: Answer | Answer[] = granted,
-  ) {
+  async function ask(request: object | string, environment: Environment = {}, answers: Answer | Answer[] = granted) {
     const input = typeof request === "string" ? request : JSON.stringify({ version: 1, ...request });
     const run = await exchange(answers, environment, { command: ["--credential-helper"], input });
     return { ...run, answer: run.exitCode === 0 ? JSON.parse(run.stdout) : undefined };
@@ -461,10 +444,7 @@ describe("the credential helper", AT_ONCE, () => {
       const others = ["https://evil.example", "URL.evil.example", "URL//", "URL/api", "URLx", "", "file://~"];
       for (const selectedBackendUrl of others) {
         const run = await ask({ reason, selectedBackendUrl }, wrapped(3600));
-        assert.match(
-          run.stderr,
-          /^exchange-token: Denied: the Pulumi CLI selected the backend '.*backend\.url/,
-        );
+        assert.match(run.stderr, /^exchange-token: Denied: the Pulumi CLI selected the backend '.*backend\.url/);
         assert.deepEqual([run.exitCode, run.stdout, run.endpoint.connections()], [77, "", 0]);
       }
     });
@@ -478,11 +458,7 @@ describe("the credential helper", AT_ONCE, () => {
   });
 
   test("omits an unknown expiry", async () => {
-    const run = await ask(
-      { reason: "initial", selectedBackendUrl: "URL" },
-      {},
-      grant("pul-1", { expires_in: null }),
-    );
+    const run = await ask({ reason: "initial", selectedBackendUrl: "URL" }, {}, grant("pul-1", { expires_in: null }));
     assert.deepEqual(run.answer, { version: 1, accessToken: "pul-1" });
   });
 
@@ -536,15 +512,8 @@ describe("the credential helper", AT_ONCE, () => {
       ["600", "50"],
       ["7", "7"],
     ]) {
-      const { stderr, stdout } = await ask(
-        request,
-        { PULUMI_TOKEN_RETRY_SECONDS: retrySeconds },
-        retryAfter(52),
-      );
-      assert.match(
-        stderr,
-        new RegExp(`^exchange-token: .* after the ${limit} s of PULUMI_TOKEN_RETRY_SECONDS\\.\\n$`),
-      );
+      const { stderr, stdout } = await ask(request, { PULUMI_TOKEN_RETRY_SECONDS: retrySeconds }, retryAfter(52));
+      assert.match(stderr, new RegExp(`^exchange-token: .* after the ${limit} s of PULUMI_TOKEN_RETRY_SECONDS\\.\\n$`));
       assert.equal(stdout, "");
     }
   });

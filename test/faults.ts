@@ -102,10 +102,7 @@ async function attack({ answers, certificate, ...fault }: Fault) {
   const checks: [string, boolean][] = [
     [`exit code ${exitCode}, expected ${fault.exitCode}`, exitCode === fault.exitCode],
     ["unexpected message", MESSAGES[fault.exitCode]?.test(stderr) === true],
-    [
-      "a TLS failure is retried",
-      !certificate || exitCode !== 69 || stderr.startsWith("exchange-token: The TLS"),
-    ],
+    ["a TLS failure is retried", !certificate || exitCode !== 69 || stderr.startsWith("exchange-token: The TLS")],
     ["a line of another program, or not printable", /^((exchange-token:| ) [\x20-\x7e]*\n)+$/.test(stderr)],
     // Kubernetes keeps as much of a log as the termination message.
     ["too long", lastMessage.length <= 2048],
@@ -134,8 +131,7 @@ function each<Value>(values: Value[], fault: (value: Value) => Omit<Fault, "name
 }
 
 function statuses(): Fault[] {
-  const range = (from: number, to: number) =>
-    Array.from({ length: to - from + 1 }, (_, index) => from + index);
+  const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
   const exitCode = (status: number) => {
     if ([400, 401, 403].includes(status)) return 77;
     return [408, 429].includes(status) || (status >= 500 && status < 600) ? 75 : 76;
@@ -207,15 +203,7 @@ function answers(): Fault[] {
     "[".repeat(500),
     "\0".repeat(5000),
   ];
-  const denials = [
-    INJECTION,
-    SUBSCRIPT,
-    FORMAT,
-    TERMINAL,
-    "\u202e",
-    "\n0 200 |\n",
-    `${ID_TOKEN} `.repeat(60),
-  ];
+  const denials = [INJECTION, SUBSCRIPT, FORMAT, TERMINAL, "\u202e", "\n0 200 |\n", `${ID_TOKEN} `.repeat(60)];
   return [
     ...each(bodies, (body) => ({ exitCode: 76, answers: respond(200, body) })),
     ...each(denials, (body) => ({ exitCode: 77, answers: respond(400, body, { "Retry-After": "0 200 |" }) })),
@@ -287,19 +275,7 @@ async function certificates(directory: string, plainPort: number): Promise<Fault
 function retryAfter(): Fault[] {
   const busy = (value: string) => respond(503, "", { "Retry-After": value });
   const date = new Date(Date.now() + 3_600_000).toUTCString();
-  const ignored = [
-    "",
-    "0",
-    "-1",
-    "1.5",
-    "0x10",
-    "08",
-    "1|2",
-    "18446744073709555216",
-    date,
-    INJECTION,
-    SUBSCRIPT,
-  ];
+  const ignored = ["", "0", "-1", "1.5", "0x10", "08", "1|2", "18446744073709555216", date, INJECTION, SUBSCRIPT];
   return [
     ...each([...ignored, "1", " \t1 \t"], (value) => ({ exitCode: 0, answers: [busy(value), granted] })),
     ...each(["3", "99999"], (value) => ({ exitCode: 75, answers: busy(value) })),
@@ -326,12 +302,7 @@ async function tokenFiles(directory: string): Promise<Fault[]> {
     INJECTION,
     "\u0001\u00ff.\u0003.\u0004",
   ];
-  const claims = [
-    { iss: INJECTION, sub: SUBSCRIPT, aud: [FORMAT, TERMINAL] },
-    [],
-    "x".repeat(5000),
-    "\0\u202e",
-  ];
+  const claims = [{ iss: INJECTION, sub: SUBSCRIPT, aud: [FORMAT, TERMINAL] }, [], "x".repeat(5000), "\0\u202e"];
   const forbidden = respond(403, "");
 
   /** Two attempts, and what happens to the file between them. */
@@ -375,17 +346,7 @@ function settings(): Fault[] {
   const invalid: Record<string, (string | undefined)[]> = {
     PULUMI_ORG: [undefined, ...ODD, "n".repeat(101)],
     PULUMI_TOKEN_TYPE: [undefined, ...ODD, ..."Personal admin team runner organization".split(" ")],
-    PULUMI_TOKEN_SCOPE: [
-      undefined,
-      ...ODD,
-      "user:",
-      "user: ",
-      "user:a b",
-      "user:a\nb",
-      "team:a",
-      "User:a",
-      "user:é",
-    ],
+    PULUMI_TOKEN_SCOPE: [undefined, ...ODD, "user:", "user: ", "user:a b", "user:a\nb", "team:a", "User:a", "user:é"],
     PULUMI_TOKEN_EXPIRATION: [undefined, ...ODD, "0", "-1", "1.5", "2h", "1e3", "0x10", "9".repeat(30)],
     PULUMI_TOKEN_RETRY_SECONDS: [...ODD.slice(1), "0", "-1", "1.5", "1e3", "9".repeat(30)],
     PULUMI_BACKEND_URL: [...ODD.slice(1), ...(urls ?? []), "https://example.com\nhttps://evil.example"],

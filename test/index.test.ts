@@ -110,8 +110,7 @@ for (const flags of ["", "R", "J", "RJ", "S", "SR", "SJ", "SRJ"]) {
     const roleArn = all(stack, "Role")[0]?.outputs.arn;
     const [account] = all<Account>(stack, "ServiceAccount");
     if (account) assert.equal(account.inputs.automountServiceAccountToken, false);
-    const expected =
-      createServiceAccount && createRole ? { "eks.amazonaws.com/role-arn": roleArn } : undefined;
+    const expected = createServiceAccount && createRole ? { "eks.amazonaws.com/role-arn": roleArn } : undefined;
     assert.deepEqual(account?.inputs.metadata.annotations, expected);
     const [output] = Object.values(stack.outputs.serviceAccounts);
     assert.deepEqual([output?.roleArn, output?.jobName !== undefined], [roleArn, runJob]);
@@ -195,10 +194,7 @@ test("createOidcProvider creates the IAM OIDC provider, retained on destroy, and
 test("createCluster creates a cluster without passing credentials, and an IAM OIDC provider that is not retained", async (t) => {
   const settings = { createCluster: true, "aws:profile": "dev" };
   const stack = await up(t, settings, { cluster: undefined });
-  const { name, authenticationMode, providerCredentialOpts, createOidcProvider } = only(
-    stack,
-    "Cluster",
-  ).inputs;
+  const { name, authenticationMode, providerCredentialOpts, createOidcProvider } = only(stack, "Cluster").inputs;
   assert.deepEqual([name, authenticationMode], ["my-cluster", "API"]);
   assert.deepEqual([providerCredentialOpts, createOidcProvider], [undefined, undefined]);
   const provider = only(stack, "OpenIdConnectProvider");

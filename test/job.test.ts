@@ -130,21 +130,7 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
 });
 
 test("the command arrives letter by letter, though Kubernetes expands $(NAME) and $$", async (t) => {
-  const words = [
-    "$(HOME)",
-    "$$(HOME)",
-    "$HOME",
-    "$$",
-    "$$$",
-    "'",
-    '"',
-    "\\",
-    "`id`",
-    "$(id)",
-    "a b",
-    "",
-    "\u00fc\n*",
-  ];
+  const words = ["$(HOME)", "$$(HOME)", "$HOME", "$$", "$$$", "'", '"', "\\", "`id`", "$(id)", "a b", "", "\u00fc\n*"];
   const log: string[] = [];
   const command = ["printf", "[%s]", ...words];
   await up(t, { command }, { runJobs: true, onLog: (line) => log.push(line) });

@@ -55,10 +55,7 @@ test("the webhook mounts a role and an ID token only for an annotated service ac
   await runJob(cluster, PRINT_CLAIMS, "annotated");
   const { iss, sub, aud, ...claims } = JSON.parse(Buffer.from(log[1] ?? "", "base64url").toString());
   assert.equal(log[0], ROLE_ARN);
-  assert.deepEqual(
-    [iss, sub, aud],
-    [issuer.url, "system:serviceaccount:default:annotated", ["sts.amazonaws.com"]],
-  );
+  assert.deepEqual([iss, sub, aud], [issuer.url, "system:serviceaccount:default:annotated", ["sts.amazonaws.com"]]);
   assert.equal(claims["kubernetes.io"].pod.name, cluster.podOf("default", "annotated").pod);
 
   await runJob(cluster, "compgen -e AWS_ || echo none", "existing");
@@ -75,13 +72,7 @@ for (const [what, script, account, container, message] of [
   ],
   ["exceeds its deadline", "exec sleep 60", "existing", {}, /exit code 137$/],
   ["has no service account", "true", "missing", {}, /service account default\/missing: not found$/],
-  [
-    "is not restricted",
-    "true",
-    "existing",
-    { securityContext: {} },
-    /violates PodSecurity "restricted:latest": /,
-  ],
+  ["is not restricted", "true", "existing", { securityContext: {} }, /violates PodSecurity "restricted:latest": /],
 ] satisfies [string, string, string, object, RegExp][]) {
   test(`a Job whose pod ${what} exists and is not ready`, async () => {
     const { cluster } = start();

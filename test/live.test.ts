@@ -136,10 +136,7 @@ test("exits 1 and marks the row if a policy is too wide", async (t) => {
   );
   const environment = { NODE_OPTIONS: "--import=data:text/javascript,process.stdout.isTTY=true" };
   const { exitCode, lines, stdout } = await runLive(stack, { accounts: 2, environment });
-  assert.match(
-    stdout,
-    /^ {2}To see what was changed by hand: pulumi preview --refresh --diff --stack prod$/m,
-  );
+  assert.match(stdout, /^ {2}To see what was changed by hand: pulumi preview --refresh --diff --stack prod$/m);
   assert.deepEqual(
     lines.filter((line) => line.startsWith(YELLOW)).map((line) => line.slice(YELLOW.length, -5)),
     [
@@ -238,10 +235,7 @@ for (const [what, answer] of Object.entries({
     const { url, requests, close } = await startEndpoint(answer, certificate);
     t.after(close);
     const change = (stdout: string) => stdout.replaceAll(simulation.pulumiCloud.url, url);
-    await assertNothingSent(
-      runLive(stack, { answer: change }),
-      `Failed to ask Pulumi Cloud at ${url}: HTTP `,
-    );
+    await assertNothingSent(runLive(stack, { answer: change }), `Failed to ask Pulumi Cloud at ${url}: HTTP `);
     assert.equal(requests.length, 1);
   });
 }

@@ -78,8 +78,7 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
     response.end(stdout);
   });
   const url = `http://127.0.0.1:${await listen(server)}`;
-  for (const tool of run.tools ?? TOOLS)
-    await writeFile(join(bin, tool), program(tool, url), { mode: 0o755 });
+  for (const tool of run.tools ?? TOOLS) await writeFile(join(bin, tool), program(tool, url), { mode: 0o755 });
 
   const start = ["--import", "tsx", join(__dirname, "..", "simulator", "start.ts"), "--live", "--stack=prod"];
   const { NODE_EXTRA_CA_CERTS } = process.env;
@@ -133,8 +132,7 @@ esac
 async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: number): Promise<string> {
   const { simulation, config, outputs, registered } = stack;
   const [command, kind, name = ""] = args;
-  const option = (key: string) =>
-    args.find((arg) => arg.startsWith(`--${key}=`))?.slice(key.length + 3) ?? "";
+  const option = (key: string) => args.find((arg) => arg.startsWith(`--${key}=`))?.slice(key.length + 3) ?? "";
   if (tool === "aws") {
     await writeFile(option("kubeconfig"), "kubeconfig\n");
     return "Added new context";
@@ -162,10 +160,6 @@ async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: numb
 
 async function filesIn(directory: string): Promise<string> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-  const files = entries
-    .filter((entry) => entry.isFile())
-    .map(({ parentPath, name }) => join(parentPath, name));
-  return (await Promise.all(files.map(async (file) => `${file}\n${await readFile(file, "utf8")}`))).join(
-    "\n",
-  );
+  const files = entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
+  return (await Promise.all(files.map(async (file) => `${file}\n${await readFile(file, "utf8")}`))).join("\n");
 }

@@ -20,9 +20,7 @@ main().then((failed) => {
 async function main(): Promise<number> {
   const attempts = new Map<string, Attempt[]>();
   const endpoint = await startEndpoint(halfBusy(attempts));
-  const idTokens = Array.from({ length: PODS }, (_, pod) =>
-    idTokenOf({ sub: `system:serviceaccount:load:${pod}` }),
-  );
+  const idTokens = Array.from({ length: PODS }, (_, pod) => idTokenOf({ sub: `system:serviceaccount:load:${pod}` }));
   const environment = { PULUMI_TOKEN_RETRY_SECONDS: String(SECONDS_TO_RETRY) };
   const command = ["bash", "-c", 'printf %s "$PULUMI_ACCESS_TOKEN" | sha256sum'];
   const runs = await Promise.all(
@@ -48,20 +46,12 @@ seconds until a token    ${percentiles(runs)}
 `);
 
   const accessTokens = idTokens.map(accessTokenFor);
-  const leaks = runs.flatMap((run, pod) =>
-    findLeaks(run, [], [idTokens[pod] ?? "", accessTokens[pod] ?? ""]),
-  );
+  const leaks = runs.flatMap((run, pod) => findLeaks(run, [], [idTokens[pod] ?? "", accessTokens[pod] ?? ""]));
   const checks: [string, boolean][] = [
-    [
-      "every pod received its own token",
-      runs.every((run, pod) => run.stdout === sha256Line(accessTokens[pod] ?? "")),
-    ],
+    ["every pod received its own token", runs.every((run, pod) => run.stdout === sha256Line(accessTokens[pod] ?? ""))],
     ["every script ended with 0", runs.every(({ exitCode }) => exitCode === 0)],
     ["half of all requests were answered 429 or 503", Math.abs(busy / total - 0.5) < 0.1],
-    [
-      "fifteen seconds after the peak the rate is below a quarter of it",
-      late.every((rate) => rate < peak / 4),
-    ],
+    ["fifteen seconds after the peak the rate is below a quarter of it", late.every((rate) => rate < peak / 4)],
     ["no pod retries before Retry-After has passed", early.length === 0],
     ["no two pods wait for the same times", new Set(longPauses).size === longPauses.length],
     ["no token leaks", leaks.length === 0],
@@ -78,8 +68,7 @@ function halfBusy(attempts: Map<string, Attempt[]>): Answer {
     const luck = Math.random();
     const status = luck < 0.5 ? 200 : luck < 0.75 ? 429 : 503;
     attempts.set(idToken, [...(attempts.get(idToken) ?? []), { ...request, status }]);
-    const headers: Record<string, string> =
-      status === 429 ? { "Retry-After": String(RETRY_AFTER_SECONDS) } : {};
+    const headers: Record<string, string> = status === 429 ? { "Retry-After": String(RETRY_AFTER_SECONDS) } : {};
     const answer = status === 200 ? grant(accessTokenFor(idToken)) : respond(status, "", headers);
     await answer(socket, request);
   };

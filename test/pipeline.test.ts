@@ -115,20 +115,9 @@ for (const [name, settings] of [
       assert.equal(Effect, "Allow");
       assert.ok(Object.keys(rest).every((key) => ["Action", "Resource", "Condition"].includes(key)));
     }
-    const others = [
-      DEPLOY_ROLE,
-      "role/admin",
-      "role/x-pulumi-oidc-",
-      "user/me",
-      "group/all",
-      "policy/ci-cache",
-    ]
+    const others = [DEPLOY_ROLE, "role/admin", "role/x-pulumi-oidc-", "user/me", "group/all", "policy/ci-cache"]
       .map((resource) => (resource.startsWith("arn:") ? resource : arn(resource)))
-      .concat(
-        arn("instance-profile/node"),
-        arn("oidc-provider/token.actions.githubusercontent.com"),
-        `${CLUSTER}/x`,
-      );
+      .concat(arn("instance-profile/node"), arn("oidc-provider/token.actions.githubusercontent.com"), `${CLUSTER}/x`);
     const own = STACK_ROLE.replace("role/", `role${settings.rolePath}`);
     const contexts = [NAMED, ADMINISTRATOR, BOUNDARY].flatMap((policy) =>
       [BOUNDARY, ADMINISTRATOR, undefined].map((boundary) => ({
@@ -139,8 +128,7 @@ for (const [name, settings] of [
     const changes = actionsOf(deploy).filter((action) => !/:(Describe|Get|List)/.test(action));
     for (const action of changes) {
       for (const context of contexts) {
-        for (const resource of others)
-          assert.ok(!allows(deploy, action, resource, context), `${action} ${resource}`);
+        for (const resource of others) assert.ok(!allows(deploy, action, resource, context), `${action} ${resource}`);
         // What a stack's role can be given is a named policy, and nothing else adds a right to a role.
         const attaches = action === "iam:AttachRolePolicy" && allows(deploy, action, own, context);
         if (attaches) assert.equal(context["iam:PolicyARN"], NAMED);
@@ -261,12 +249,7 @@ test("Pulumi Cloud grants each workflow its token, and no other repository, even
   assert.ok(allowed(token("pull_request"), team));
   assert.ok(allowed(token("ref:refs/heads/main"), team));
   assert.ok(allowed(token("environment:production"), admin));
-  for (const event of [
-    "pull_request",
-    "ref:refs/heads/main",
-    "environment:staging",
-    "ref:refs/heads/feature",
-  ]) {
+  for (const event of ["pull_request", "ref:refs/heads/main", "environment:staging", "ref:refs/heads/feature"]) {
     assert.ok(!allowed(token(event), admin), event);
     assert.ok(!allowed(token(event), { tokenType: "organization", scope: "" }), event);
   }
@@ -332,16 +315,8 @@ test("an invalid configuration is reported as a whole, and nothing is registered
 });
 
 for (const [problem, answers, message] of [
-  [
-    "allows every branch",
-    { environments: "" },
-    /must allow the branch main only, but has no list of branches/,
-  ],
-  [
-    "allows another branch",
-    { policies: "branch main, branch release/*" },
-    /but allows branch main, branch release/,
-  ],
+  ["allows every branch", { environments: "" }, /must allow the branch main only, but has no list of branches/],
+  ["allows another branch", { policies: "branch main, branch release/*" }, /but allows branch main, branch release/],
   ["allows a tag of that name", { policies: "tag main" }, /but allows tag main/],
   ["has a customized subject", { sub: "" }, /customizes the subject of its ID tokens/],
   ["reports another prefix", { sub: "repo:acme/new" }, /pulumi config set subjectPrefix 'repo:acme\/new'/],
@@ -454,8 +429,7 @@ function allows(
     ).test(value);
   return statementsOf(policy).some(({ Action, Resource = [], Condition = {} }) => {
     if (![Action].flat().some((pattern) => matches(pattern, action))) return false;
-    if (resource !== undefined && ![Resource].flat().some((pattern) => matches(pattern, resource)))
-      return false;
+    if (resource !== undefined && ![Resource].flat().some((pattern) => matches(pattern, resource))) return false;
     return Object.entries(Condition).every(([operator, keys]) => {
       assert.ok(["StringEquals", "ArnEquals"].includes(operator), `no evaluation of ${operator}`);
       return Object.entries(keys).every(([key, expected]) => {

@@ -66,10 +66,7 @@ export async function startPipelineCloud(authority: CertificateAuthority): Promi
     hasReviewers: true,
   };
   const clusters: PipelineCloud["clusters"] = new Map([
-    [
-      "us-west-2 my-cluster",
-      { authenticationMode: "API", issuer: "https://oidc.eks.us-west-2.amazonaws.com/id/A" },
-    ],
+    ["us-west-2 my-cluster", { authenticationMode: "API", issuer: "https://oidc.eks.us-west-2.amazonaws.com/id/A" }],
   ]);
   const oidcProviders = new Set<string>();
   const issuers = new Map<string, Issuer>();
@@ -129,8 +126,7 @@ export async function startPipelineCloud(authority: CertificateAuthority): Promi
       read: (id) => (others.has(id) ? { ...others.get(id), members: ["admin"] } : undefined),
     },
     "pulumiservice:index:OrganizationRole": kept([], ({ organizationName, name, permissions }) => {
-      if ((permissions as Json).__type === undefined)
-        throw new Error("400 API error: permissions have no type");
+      if ((permissions as Json).__type === undefined) throw new Error("400 API error: permissions have no type");
       return { id: `${organizationName}/roles/${name}`, outputs: { roleId: randomUUID() } };
     }),
     "pulumiservice:index:TeamRoleAssignment": kept(["roleId"], ({ organizationName, teamName }) =>
@@ -222,15 +218,9 @@ export async function startPipelineCloud(authority: CertificateAuthority): Promi
       case `GET ${repository}/environments`:
         return [200, { total_count: environments.length, environments }];
       case `PUT ${production}`: {
-        const {
-          reviewers = [],
-          wait_timer,
-          prevent_self_review = false,
-          deployment_branch_policy = null,
-        } = body;
+        const { reviewers = [], wait_timer, prevent_self_review = false, deployment_branch_policy = null } = body;
         const people = reviewers as { type: string; id: number }[];
-        if (people.length > 0 && !github.hasReviewers)
-          return [422, { message: "Failed to create the environment" }];
+        if (people.length > 0 && !github.hasReviewers) return [422, { message: "Failed to create the environment" }];
         // A PUT replaces the rules: what it leaves out is gone.
         const environment = {
           name: "production",
@@ -281,10 +271,7 @@ export async function startPipelineCloud(authority: CertificateAuthority): Promi
   function answerPulumi(method: string, path: string, body: Json): [number, unknown] {
     if (path === "/api/openapi/pulumi-spec.json") return [200, SPECIFICATION];
     if (path === "/api/user") {
-      return [
-        200,
-        { githubLogin: "admin", name: "admin", organizations: [{ githubLogin: "acme", name: "acme" }] },
-      ];
+      return [200, { githubLogin: "admin", name: "admin", organizations: [{ githubLogin: "acme", name: "acme" }] }];
     }
     if (path === "/api/user/organizations/default") return [200, { GitHubLogin: "acme", Messages: [] }];
     const [, organization, rest] = /^\/api\/orgs\/([^/]+)\/(.+)$/.exec(path) ?? [];
@@ -300,9 +287,7 @@ export async function startPipelineCloud(authority: CertificateAuthority): Promi
     if (method === "PATCH" && issuer && rest === `auth/policies/policy-${uuid.replace("policy-", "")}`) {
       const policies = body.policies as AuthPolicy[];
       if (policies.length === 0) return [400, { code: 400, message: "policy definition can not be empty" }];
-      const weak = policies
-        .flatMap(({ rules }) => Object.values(rules))
-        .some((value) => !/[^*?.]/.test(value));
+      const weak = policies.flatMap(({ rules }) => Object.values(rules)).some((value) => !/[^*?.]/.test(value));
       if (weak) return [400, { code: 400, message: "key should at least have a strict matching portion" }];
       issuer.policies = policies;
       return [200, { id: uuid, version: 2, policies }];

@@ -52,10 +52,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       for (const command of [["preview"], ["up", "--yes", "--skip-preview"]]) {
         const { exitCode, screen } = await pulumi(...command);
         assert.notEqual(exitCode, 0);
-        assert.match(
-          screen,
-          /environment production of acme\/eks-pulumi-oidc: must allow the branch main only/,
-        );
+        assert.match(screen, /environment production of acme\/eks-pulumi-oidc: must allow the branch main only/);
         assert.match(screen, /bash github\.sh environment acme\/eks-pulumi-oidc\n/);
       }
     }
@@ -215,9 +212,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   test("the command of drift.yml fails with the diff once something was changed by hand", async (t) => {
     const { run, documented } = await newPipeline(t);
     await documented("Set it up", "fresh");
-    const workflow = parse(
-      await readFile(join(__dirname, "..", ".github", "workflows", "drift.yml"), "utf8"),
-    );
+    const workflow = parse(await readFile(join(__dirname, "..", ".github", "workflows", "drift.yml"), "utf8"));
     const commands: string[] = workflow.jobs.drift.steps.flatMap(({ run = "" }: { run?: string }) =>
       /^pulumi/.test(run) ? [run] : [],
     );
@@ -226,8 +221,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     succeeded(await drift());
 
     const [issuer] = cloud.issuers.values();
-    if (issuer)
-      issuer.policies = issuer.policies.map((policy) => ({ ...policy, rules: { sub: "repo:acme/*" } }));
+    if (issuer) issuer.policies = issuer.policies.map((policy) => ({ ...policy, rules: { sub: "repo:acme/*" } }));
     const { exitCode, screen } = await drift();
     assert.notEqual(exitCode, 0);
     assert.match(screen, /~ sub +: "repo:acme\/\*" => "repo:acme@11/);
@@ -258,14 +252,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
         succeeded(await run("aws", "iam", "put-role-policy", ...args));
       }
     }
-    const broken = [
-      "--role-name",
-      "role-0",
-      "--policy-name",
-      "broken",
-      "--policy-document",
-      '{"Statement":[{}]}',
-    ];
+    const broken = ["--role-name", "role-0", "--policy-name", "broken", "--policy-document", '{"Statement":[{}]}'];
     assert.notEqual((await run("aws", "iam", "put-role-policy", ...broken)).exitCode, 0);
   });
 
@@ -314,8 +301,7 @@ exec ${real} "$@"
     };
     await writeFile(join(projectDirectory, "Pulumi.github.yaml"), stringify({ config: settings }));
     succeeded(await cli.pulumi(projectDirectory, "stack", "init", "github"));
-    const run = (program: string, ...args: string[]): Promise<Outcome> =>
-      cli.run(projectDirectory, program, ...args);
+    const run = (program: string, ...args: string[]): Promise<Outcome> => cli.run(projectDirectory, program, ...args);
     return {
       run,
       pulumi: (...args: string[]): Promise<Outcome> => cli.pulumi(projectDirectory, ...args),

@@ -7,10 +7,7 @@ import { type PodOptions, type PodSpec, runPod } from "../simulator/pod";
 
 const SCRIPT = { name: "script", mountPath: "/bin/entrypoint.sh", subPath: "entrypoint.sh" };
 
-function run(
-  command: string[],
-  { defaultMode = 0o555, container = {}, options = {}, ...spec }: Changes = {},
-) {
+function run(command: string[], { defaultMode = 0o555, container = {}, options = {}, ...spec }: Changes = {}) {
   const serviceAccountToken = { audience: "urn:pulumi:org:acme", path: "token" };
   const pod = {
     containers: [

@@ -63,16 +63,7 @@ const caller = accounts.chain((configured) =>
 );
 
 test("Pulumi Cloud allows only the configured service account with its audience, and only for its own token", () => {
-  const scopes = [
-    "user:alice",
-    "user:a-b",
-    "team:ops",
-    "team:ops-eu",
-    "runner:pool",
-    "runner:pool-2",
-    "",
-    "admin",
-  ];
+  const scopes = ["user:alice", "user:a-b", "team:ops", "team:ops-eu", "runner:pool", "runner:pool-2", "", "admin"];
   const types = ["personal", "team", "runner", "organization"];
   const other = fc.record({ tokenType: fc.constantFrom(...types), scope: fc.constantFrom(...scopes) });
   const property = fc.property(caller, fc.option(other), ({ configured, account, ...pod }, other) => {
@@ -124,9 +115,7 @@ for (const key of ["namespace", "name", "teamName"]) {
   test(`a valid ${key} matches only itself as a pattern`, () => {
     const property = fc.property(tricky, fc.option(name), (value, random) => {
       const other = random ?? value.replaceAll(/[.*?]/g, "a");
-      const { config } = parse([
-        key === "teamName" ? { tokenType: "team", teamName: value } : { [key]: value },
-      ]);
+      const { config } = parse([key === "teamName" ? { tokenType: "team", teamName: value } : { [key]: value }]);
       if (config) assert.equal(matchesPattern(value, other), value === other);
     });
     fc.assert(property, { numRuns: 2000 });
@@ -137,9 +126,7 @@ test("a value that is rejected never reaches a policy", () => {
   const keys = ["namespace", "name", "teamName", "userLogin", "tokenAudience", "policyRules", "runnerId"];
   const entry = fc.dictionary(fc.constantFrom(...keys), fc.oneof(tricky, fc.integer(), fc.boolean()));
   const property = fc.property(fc.array(entry, { minLength: 1, maxLength: 3 }), (entries) => {
-    const { config, problems } = parse(
-      entries.map((it) => ({ tokenType: "personal", userLogin: "a", ...it })),
-    );
+    const { config, problems } = parse(entries.map((it) => ({ tokenType: "personal", userLogin: "a", ...it })));
     // One invalid entry is enough: there is no configuration that a policy could be built from.
     assert.notEqual(config === undefined, problems === undefined);
     for (const { rules } of config?.serviceAccounts.map(allowPolicy) ?? []) {
@@ -166,13 +153,8 @@ function claims({ namespace, name, audience }: { namespace: string; name: string
 }
 
 /** Returns whether the role allows a token; its issuer has an IAM OIDC provider. */
-function assume(
-  account: AccountConfig,
-  presented: Record<string, unknown> & { iss: string },
-  partition = "aws",
-) {
-  const arn = (url: string) =>
-    `arn:${partition}:iam::123456789012:oidc-provider/${url.replace("https://", "")}`;
+function assume(account: AccountConfig, presented: Record<string, unknown> & { iss: string }, partition = "aws") {
+  const arn = (url: string) => `arn:${partition}:iam::123456789012:oidc-provider/${url.replace("https://", "")}`;
   const names = { namespace: account.namespace, serviceAccountName: account.name };
   const policy = trustPolicy({ issuerUrl: ISSUER, oidcProviderArn: arn(ISSUER), ...names });
   const { allowed } = evaluateTrustPolicy(JSON.parse(JSON.stringify(policy)), arn(presented.iss), presented);

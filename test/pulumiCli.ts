@@ -92,11 +92,7 @@ export async function openCli(
  * @param stack its name.
  * @returns the project's directory.
  */
-export async function createProject(
-  cli: Cli,
-  config: Record<string, unknown>,
-  stack = "dev",
-): Promise<string> {
+export async function createProject(cli: Cli, config: Record<string, unknown>, stack = "dev"): Promise<string> {
   const directory = await copyProject(cli, ["simulator", "test", ".ci", ".github", "pipeline"]);
   await symlink(join(PROJECT, "node_modules"), join(directory, "node_modules"));
   await writeFile(join(directory, `Pulumi.${stack}.yaml`), stringify({ config }));

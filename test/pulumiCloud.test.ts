@@ -57,11 +57,7 @@ for (const [what, changes, message] of [
   ],
   ["41 policies", { policies: Array<AuthPolicy>(41).fill(ALICE) }, /at most 40 policies/],
   ["a policy without an owner", { policies: [{ ...ALICE, userLogin: "" }] }, /must say whose/],
-  [
-    "a pattern of only wildcards",
-    { policies: [{ ...ALICE, rules: { sub: "*" } }] },
-    /strict matching portion/,
-  ],
+  ["a pattern of only wildcards", { policies: [{ ...ALICE, rules: { sub: "*" } }] }, /strict matching portion/],
 ] satisfies [string, Partial<IssuerRegistration>, RegExp][]) {
   test(`rejects ${what}`, async (t) => {
     const cloud = await start(t, issuer);
@@ -85,11 +81,7 @@ test("an update keeps the policies that are not sent, and changes the name even 
 for (const [what, changes, reason] of [
   ["another organization", { PULUMI_ORG: "other" }, /other has no OIDC issuer/],
   ["an unknown token type", { PULUMI_TOKEN_TYPE: "root" }, /root token cannot have the scope/],
-  [
-    "the scope of another type",
-    { PULUMI_TOKEN_SCOPE: "team:ops" },
-    /personal token cannot have the scope 'team:ops'/,
-  ],
+  ["the scope of another type", { PULUMI_TOKEN_SCOPE: "team:ops" }, /personal token cannot have the scope 'team:ops'/],
   ["another user", { PULUMI_TOKEN_SCOPE: "user:bob" }, /none is for a personal token, scope user:bob/],
   ["an expiration above the limit", { PULUMI_TOKEN_EXPIRATION: "7201" }, /7201 exceeds .* 7200 seconds/],
 ] satisfies [string, Partial<typeof ENVIRONMENT>, RegExp][]) {
@@ -116,11 +108,7 @@ test("verifies the issuer's certificate, and compares thumbprints only if that f
   await own.rotateCertificate();
   assert.equal(await isAllowed(), true);
   const notAfter = new Date(Date.now() - 1000);
-  for (const invalid of [
-    { notAfter },
-    { authority: await createCertificateAuthority() },
-    { hosts: ["other"] },
-  ]) {
+  for (const invalid of [{ notAfter }, { authority: await createCertificateAuthority() }, { hosts: ["other"] }]) {
     await own.rotateCertificate(invalid);
     assert.equal(await isAllowed(), false);
   }

@@ -31,11 +31,7 @@ main(process.argv.slice(2)).then((problem) => {
 
 async function main(named: string[]): Promise<string | undefined> {
   const files =
-    named[0] === "--engine"
-      ? ENGINE
-      : named.length > 0
-        ? named.map((file) => resolve(file))
-        : await everyFile();
+    named[0] === "--engine" ? ENGINE : named.length > 0 ? named.map((file) => resolve(file)) : await everyFile();
   const directory = await mkdtemp(join(tmpdir(), "simulation-"));
   try {
     await saveCertificateAuthority(directory);
@@ -77,8 +73,7 @@ async function runFiles(files: string[]): Promise<Outcome> {
 function findProblem(outcome: Outcome, named: boolean): string | undefined {
   const { passed, failed, skipped, filesWithoutTest } = outcome;
   if (failed > 0) return "Tests failed: their errors are above.";
-  if (filesWithoutTest.length > 0)
-    return `No test in ${filesWithoutTest.join(", ")}: write one, or delete the file.`;
+  if (filesWithoutTest.length > 0) return `No test in ${filesWithoutTest.join(", ")}: write one, or delete the file.`;
   if (skipped > 0 && process.env.FAIL_ON_SKIP) {
     return "Tests were skipped, and FAIL_ON_SKIP is set: install what they say is missing, or unset it.";
   }

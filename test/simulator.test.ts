@@ -201,9 +201,7 @@ test("the simulator imports only the program's entry point, and the program neit
   for (const directory of ["simulator", ""]) {
     for (const file of (await readdir(join(PROJECT, directory))).filter((name) => name.endsWith(".ts"))) {
       const code = await readFile(join(PROJECT, directory, file), "utf8");
-      const pattern = directory
-        ? /(?:from|require\(|program =) ?"(\.\.[^"]*)"/g
-        : /["/]((?:simulator|test)\/[^"]*)"/g;
+      const pattern = directory ? /(?:from|require\(|program =) ?"(\.\.[^"]*)"/g : /["/]((?:simulator|test)\/[^"]*)"/g;
       for (const [, target] of code.matchAll(pattern)) imported.push(`${file} imports ${target}`);
     }
   }

@@ -73,9 +73,7 @@ export async function run(simulation: Simulation, settings: Settings = {}): Prom
       return program();
     }),
   );
-  const { registered, outputs } = await runProgram(simulation, stackOf(settings)).finally(() =>
-    spy.mock.restore(),
-  );
+  const { registered, outputs } = await runProgram(simulation, stackOf(settings)).finally(() => spy.mock.restore());
   const withOptions = registered.map((it) => ({ ...it, options: options.get(`${it.type} ${it.name}`) }));
   return { simulation, outputs, registered: withOptions } as Stack;
 }
