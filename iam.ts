@@ -27,6 +27,7 @@ export function createRole(
   options?: pulumi.CustomResourceOptions,
 ): { role: iam.Role; attachments: iam.RolePolicyAttachment[] } {
   const { namespace, serviceAccountName, permissionsBoundaryArn } = args;
+  const subject = `system:serviceaccount:${namespace}:${serviceAccountName}`;
   const role = new iam.Role(
     name,
     {
@@ -35,7 +36,7 @@ export function createRole(
       description: pulumi.interpolate`IRSA role for ${namespace}/${serviceAccountName} (issuer ${args.issuerUrl})`,
       assumeRolePolicy: pulumi
         .all([args.issuerUrl, args.oidcProviderArn])
-        .apply(([issuerUrl, oidcProviderArn]) => trustPolicy({ ...args, issuerUrl, oidcProviderArn })),
+        .apply(([issuerUrl, oidcProviderArn]) => trustPolicy({ issuerUrl, oidcProviderArn, subject })),
       ...(permissionsBoundaryArn && { permissionsBoundary: permissionsBoundaryArn }),
     },
     options,
@@ -53,16 +54,16 @@ function roleNamePrefix(namespace: string, serviceAccountName: string): string {
 }
 
 /**
- * Builds the trust policy of IRSA: this issuer, this service account, and only tokens for AWS STS.
+ * Builds the trust policy of a role: this issuer, these subjects, and only tokens for AWS STS.
  * https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
  *
  * @returns the policy document, which requires both the subject and the audience.
  */
 export function trustPolicy(args: {
   issuerUrl: string;
-  oidcProviderArn: string;
-  namespace: string;
-  serviceAccountName: string;
+  oidcProviderArn: pulumi.Input<string>;
+  /** The `sub` claim of the ID tokens; each of a list is allowed. */
+  subject: string | string[];
 }): iam.PolicyDocument {
   const issuer = args.issuerUrl.replace("https://", "");
   return {
@@ -72,12 +73,7 @@ export function trustPolicy(args: {
         Effect: "Allow",
         Principal: { Federated: args.oidcProviderArn },
         Action: "sts:AssumeRoleWithWebIdentity",
-        Condition: {
-          StringEquals: {
-            [`${issuer}:sub`]: `system:serviceaccount:${args.namespace}:${args.serviceAccountName}`,
-            [`${issuer}:aud`]: "sts.amazonaws.com",
-          },
-        },
+        Condition: { StringEquals: { [`${issuer}:sub`]: args.subject, [`${issuer}:aud`]: "sts.amazonaws.com" } },
       },
     ],
   };

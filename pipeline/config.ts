@@ -1,33 +1,8 @@
-// The configuration of the pipeline. It accepts what the stacks accept, so that it shares their schemas and messages.
+// The configuration of the pipeline, with the schemas and the error messages of the stacks.
 
-import { closest } from "fastest-levenshtein";
 import * as v from "valibot";
-import { invalidConfiguration, ownValues, type Problem, readRawConfig, remove, replace } from "../config";
-import { accountSettings, list, stackSettings, string, tokenSettings } from "../settings";
-
-export type Settings = v.InferOutput<typeof schema>;
-
-/**
- * Reads the configuration of the current stack.
- *
- * @returns the settings with every default filled in.
- * @throws pulumi.RunError that lists every problem with the command that fixes it.
- */
-export function readSettings(): Settings {
-  const { given, secrets } = ownValues(readRawConfig());
-  delete given.organization;
-  const { success, output, issues = [] } = v.safeParse(schema, given);
-  const unknown = Object.keys(given).filter((key) => !(key in schema.entries));
-  const problems = [
-    ...issues.filter(({ path }) => !secrets.includes(String(path?.[0].key))).map(toProblem),
-    ...unknown.map((key) =>
-      remove(key, given[key], `unknown setting; did you mean "${closest(key, Object.keys(schema.entries))}"?`),
-    ),
-    ...secrets.map((key) => remove(key, undefined, "must not be encrypted: it is stored in plaintext anyway")),
-  ];
-  if (!success || problems.length > 0) throw invalidConfiguration(problems);
-  return output;
-}
+import { invalidConfiguration, ownValues, readRawConfig, remove, replace } from "../config";
+import { accountSettings, list, stackSettings, string } from "../settings";
 
 const createOrExisting = v.optional(v.picklist(["create", "existing"], 'must be "create" or "existing"'), "create");
 
@@ -41,31 +16,39 @@ const stack = v.pipe(
   v.transform((entry) => ({ ...entry, organization: entry.stack.replace(/\/.*/, "") })),
 );
 
-const schema = v.object({
+const schema = v.strictObject({
   repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
-  subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
   stacks: v.pipe(list(stack), v.nonEmpty("must not be empty")),
   githubOidcProvider: createOrExisting,
   githubIssuer: createOrExisting,
-  githubIssuerUrl: v.optional(
-    string(/^https:\/\/[\w.:-]+(\/[\w.-]+)*$/, "must be an https URL without a slash at its end"),
-    "https://token.actions.githubusercontent.com",
-  ),
   rolePolicyArns: accountSettings.rolePolicyArns,
   permissionsBoundaryArn: stackSettings.permissionsBoundaryArn,
   rolePath: stackSettings.rolePath,
-  createOidcProvider: stackSettings.createOidcProvider,
-  previewUserLogin: v.optional(tokenSettings.userLogin),
-  thumbprints: stackSettings.thumbprints,
-  pulumiApiUrl: stackSettings.pulumiApiUrl,
 });
 
-function toProblem({ path, input, message, expected }: v.BaseIssue<unknown>): Problem {
-  const steps = path?.map(({ key }) => (typeof key === "number" ? `[${key}]` : `.${key}`)) ?? [];
-  const setting = steps.join("").slice(1);
-  if (expected === "never") return remove(setting, undefined, "unknown setting");
-  const reason = input === undefined ? "required" : message;
-  return setting === "stacks"
-    ? replace(setting, input, reason, "ORGANIZATION/PROJECT/STACK", "[0].stack")
-    : replace(setting, input, reason, "VALUE");
+export type Settings = v.InferOutput<typeof schema>;
+
+/**
+ * Reads the configuration of the current stack.
+ *
+ * @returns the settings with every default filled in.
+ * @throws pulumi.RunError that lists every problem with the command that fixes it.
+ */
+export function readSettings(): Settings {
+  const { given, secrets } = ownValues(readRawConfig());
+  const encrypted = secrets.map((key) => remove(key, undefined, "must not be encrypted: it is stored in plaintext"));
+  if (encrypted.length > 0) throw invalidConfiguration(encrypted);
+
+  // The organization of this stack is not a setting.
+  delete given.organization;
+  const { success, output, issues } = v.safeParse(schema, given);
+  if (!success) throw invalidConfiguration(issues.map(toProblem));
+  return output;
+}
+
+function toProblem(issue: v.BaseIssue<unknown>) {
+  const path = (v.getDotPath(issue) ?? "").replace(/\.(\d+)/g, "[$1]");
+  if (issue.expected === "never") return remove(path, undefined, "unknown setting");
+  const reason = issue.input === undefined ? "required" : issue.message;
+  return replace(path, issue.input, reason, "VALUE", path === "stacks" ? "[0].stack" : "");
 }

@@ -30,7 +30,7 @@ environment() {
   done
 
   # A PUT replaces all of an environment's rules: those that exist are sent again.
-  existing=$(gh api "repos/$repository/environments?per_page=100" --jq '
+  existing=$(gh api --paginate "repos/$repository/environments" --jq '
     .environments[] | select(.name == "production") | .protection_rules | {
       wait_timer: map(.wait_timer // empty)[0],
       prevent_self_review: map(.prevent_self_review // empty)[0],
@@ -43,7 +43,7 @@ environment() {
     | .deployment_branch_policy = { protected_branches: false, custom_branch_policies: true }')
   gh api -X PUT "$path" --input - --silent <<<"$body"
 
-  policies=$(gh api "$path/deployment-branch-policies?per_page=100" \
+  policies=$(gh api --paginate "$path/deployment-branch-policies" \
     --jq '.branch_policies[] | "\(.id) \(.type // "branch") \(.name)"')
   if ! grep --quiet '^[0-9]* branch main$' <<<"$policies"; then
     gh api "$path/deployment-branch-policies" -f name=main -f type=branch --silent
@@ -57,8 +57,6 @@ environment() {
 
   echo "Only the branch main can deploy to the environment production of $repository. Next:"
   echo "  pulumi config set repository $repository"
-  echo "  pulumi config set subjectPrefix $(gh api "repos/$repository/actions/oidc/customization/sub" \
-    --jq ".sub_claim_prefix // \"repo:$repository\"")"
 }
 
 # Sets the variables that switch the workflows on.

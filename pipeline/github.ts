@@ -1,83 +1,58 @@
-// What GitHub reports of the repository, read by `gh` with its own login.
+// GitHub's side: who issues the workflows' ID tokens, and for which subjects.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { invalidConfiguration, type Problem } from "../config";
-import type { Settings } from "./config";
 
-/** Returns the subjects of the ID tokens that the workflows get. */
-export function subjects(prefix: string): { preview: string[]; deploy: string } {
-  // preview.yml runs for pull requests, drift.yml for the branch main, and deploy.yml in the environment.
-  return {
-    preview: [`${prefix}:pull_request`, `${prefix}:ref:refs/heads/main`],
-    deploy: `${prefix}:environment:production`,
-  };
+/** The issuer of GitHub's ID tokens. GHE.com has a different one, and an enterprise can have its own. */
+export const ISSUER_URL = "https://token.actions.githubusercontent.com";
+
+export interface Repository {
+  id: string;
+  /** The `sub` claims of the workflows' ID tokens. */
+  subjects: { preview: string[]; deploy: string };
 }
 
 /**
- * Checks that GitHub lets only the branch main into the environment production. Otherwise any branch could get the
- * identities that deploy.
+ * Reads the repository with the login of `gh`.
  *
- * @returns the repository's ID, and the problems that have to stop the program.
- * @throws pulumi.RunError when GitHub cannot be read.
+ * @throws Error if a branch other than main can deploy to the environment `production`, if the `sub` claims are not the
+ * default ones, or if `gh` fails.
  */
-export async function checkRepository({
-  repository,
-  subjectPrefix,
-}: Pick<Settings, "repository" | "subjectPrefix">): Promise<{ id: string; problems: Problem[] }> {
+export async function readRepository(repository: string): Promise<Repository> {
   const path = `repos/${repository}`;
-  const [id, prefix, restricted] = await Promise.all([
-    read(path, ".id"),
-    // https://docs.github.com/en/rest/actions/oidc
-    read(
-      `${path}/actions/oidc/customization/sub`,
-      `if .use_default then .sub_claim_prefix // "repo:${repository}" else "" end`,
-    ),
-    // https://docs.github.com/en/rest/deployments/environments
-    read(
-      `${path}/environments?per_page=100`,
-      '.environments[] | select(.name == "production") | .deployment_branch_policy.custom_branch_policies',
-    ),
-  ]);
-  // https://docs.github.com/en/rest/deployments/branch-policies
-  const branches =
-    restricted === "true" &&
-    (await read(
-      `${path}/environments/production/deployment-branch-policies`,
-      '.branch_policies | map("\\(.type // "branch") \\(.name)") | join(", ")',
-    ));
+  const id = await read(path, ".id");
 
-  const problems: Problem[] = [];
-  if (prefix === "") {
-    problems.push({
-      setting: `repository ${repository}`,
-      reason: "customizes the subject of its ID tokens, which then match no policy",
-      fix: `gh api -X PUT ${path}/actions/oidc/customization/sub -F use_default=true`,
-    });
-  } else if (prefix !== subjectPrefix) {
-    problems.push({
-      setting: `subjectPrefix = "${subjectPrefix}"`,
-      reason: "is not the prefix that GitHub reports",
-      fix: `pulumi config set subjectPrefix '${prefix}'`,
-    });
-  }
+  // https://docs.github.com/en/rest/actions/oidc
+  const subject = `${path}/actions/oidc/customization/sub`;
+  const customized = `the sub claim is customized; to use the default: gh api -X PUT ${subject} -F use_default=true`;
+  const prefixOrError = `if .use_default then .sub_claim_prefix // "repo:${repository}" else error("${customized}") end`;
+  const prefix = await read(subject, prefixOrError);
+
+  // https://docs.github.com/en/rest/deployments/environments and /branch-policies
+  const production = '.environments[] | select(.name == "production")';
+  const hasBranchList = `${production}.deployment_branch_policy.custom_branch_policies`;
+  const names = '.branch_policies | map("\\(.type // "branch") \\(.name)") | join(", ")';
+  const branches =
+    (await read(`${path}/environments`, hasBranchList)) === "true" &&
+    (await read(`${path}/environments/production/deployment-branch-policies`, names));
   if (branches !== "branch main") {
-    problems.push({
-      setting: `environment production of ${repository}`,
-      reason: `must allow the branch main only, but ${branches ? `allows ${branches}` : "has no list of branches"}`,
-      fix: `bash github.sh environment ${repository}`,
-    });
+    throw new Error(
+      `The environment production of ${repository} must allow only the branch main, but allows ` +
+        `${branches || "every branch"}. To change it:\n\n  bash github.sh environment ${repository}\n`,
+    );
   }
-  return { id, problems };
+
+  return {
+    id,
+    // preview.yml runs for pull requests, drift.yml for the branch main, and deploy.yml in the environment.
+    subjects: {
+      preview: [`${prefix}:pull_request`, `${prefix}:ref:refs/heads/main`],
+      deploy: `${prefix}:environment:production`,
+    },
+  };
 }
 
-async function read(path: string, jq: string): Promise<string> {
-  try {
-    const { stdout } = await promisify(execFile)("gh", ["api", path, "--jq", jq]);
-    return stdout.trim();
-  } catch (error) {
-    const { stderr, message } = error as Error & { stderr?: string };
-    const reason = `failed to read with gh: ${stderr?.trim() || message}`;
-    throw invalidConfiguration([{ setting: path, reason, fix: "gh auth status" }]);
-  }
+async function read(path: string, filter: string): Promise<string> {
+  const { stdout } = await promisify(execFile)("gh", ["api", path, "--paginate", "--jq", filter]);
+  return stdout.trim();
 }

@@ -155,8 +155,8 @@ function claims({ namespace, name, audience }: { namespace: string; name: string
 /** Returns whether the role allows a token; its issuer has an IAM OIDC provider. */
 function assume(account: AccountConfig, presented: Record<string, unknown> & { iss: string }, partition = "aws") {
   const arn = (url: string) => `arn:${partition}:iam::123456789012:oidc-provider/${url.replace("https://", "")}`;
-  const names = { namespace: account.namespace, serviceAccountName: account.name };
-  const policy = trustPolicy({ issuerUrl: ISSUER, oidcProviderArn: arn(ISSUER), ...names });
+  const subject = `system:serviceaccount:${account.namespace}:${account.name}`;
+  const policy = trustPolicy({ issuerUrl: ISSUER, oidcProviderArn: arn(ISSUER), subject });
   const { allowed } = evaluateTrustPolicy(JSON.parse(JSON.stringify(policy)), arn(presented.iss), presented);
   return allowed;
 }
