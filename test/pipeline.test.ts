@@ -17,11 +17,11 @@ const program: Program = require("../pipeline");
 const arn = (resource: string) => `arn:aws:iam::${ACCOUNT}:${resource}`;
 const CLUSTER = `arn:aws:eks:us-west-2:${ACCOUNT}:cluster/my-cluster`;
 const CLUSTERS = [{ arn: CLUSTER, identities: [{ oidcs: [{ issuer: "https://oidc.example.com/id/A" }] }] }];
-const CLUSTER_PROVIDER = arn("oidc-provider/oidc.example.com/id/A");
+const ISSUER = "token.actions.githubusercontent.com";
 const NAMED = arn("policy/ci-cache");
 const ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess";
 const BOUNDARY = arn("policy/boundary");
-const MINIMUM = { rolePath: "/", rolePolicyArns: [], permissionsBoundaryArn: undefined };
+const MINIMUM = { rolePath: "/", rolePolicyArns: [] as string[], permissionsBoundaryArn: undefined };
 const EVERYTHING = { rolePath: "/ci/", rolePolicyArns: [NAMED], permissionsBoundaryArn: BOUNDARY };
 
 const READS = [
@@ -41,8 +41,8 @@ test("the preview role only reads, and only these clusters, their providers, and
   for (const [action, resource, expected] of [
     ["eks:DescribeCluster", CLUSTER, true],
     ["eks:DescribeCluster", `${CLUSTER}-2`, false],
-    ["iam:GetOpenIDConnectProvider", CLUSTER_PROVIDER, true],
-    ["iam:GetOpenIDConnectProvider", arn("oidc-provider/token.actions.githubusercontent.com"), false],
+    ["iam:GetOpenIDConnectProvider", arn("oidc-provider/oidc.example.com/id/A"), true],
+    ["iam:GetOpenIDConnectProvider", arn(`oidc-provider/${ISSUER}`), false],
     ["iam:GetRole", arn("role/ci/pulumi-oidc-default-runner-1"), true],
     ["iam:GetRole", arn("role/pulumi-oidc-default-runner-1"), false],
   ] as const) {
@@ -55,13 +55,13 @@ for (const [name, settings, further] of [
   ["with a role path, a boundary, and policies", EVERYTHING, [...ATTACHMENTS, "iam:PutRolePermissionsBoundary"]],
 ] as const) {
   test(`${name}, the deploy role makes a stack's calls, and none widens its rights beyond the named policies`, () => {
-    const { deploy } = rolePolicies({ ...settings, rolePolicyArns: [...settings.rolePolicyArns] }, CLUSTERS);
+    const { deploy } = rolePolicies(settings, CLUSTERS);
     assert.deepEqual(actionsOf(deploy), [...READS, ...CHANGES, ...further].sort());
     const path = `role${settings.rolePath}`;
     const own = arn(`${path}pulumi-oidc-default-runner-1`);
     const others = [`${path}github-deploy-1`, `${path}x-pulumi-oidc-1`, `${path}pulumi-oidc-team/admin`, "role/other/x"]
       .concat("user/me", "group/all", "policy/ci-cache", "instance-profile/node", "role/x/pulumi-oidc-1")
-      .concat("oidc-provider/token.actions.githubusercontent.com", "oidc-provider/oidc.example.com/id/A")
+      .concat(`oidc-provider/${ISSUER}`, "oidc-provider/oidc.example.com/id/A")
       .map(arn);
     for (const action of [...CHANGES, ...further]) {
       for (const policy of [NAMED, `${NAMED}-2`, ADMINISTRATOR, BOUNDARY]) {
@@ -83,11 +83,8 @@ test("AWS and Pulumi Cloud trust each workflow's ID tokens, and no other reposit
   const { acme: policies = [] } = outputs.policies as Record<string, AuthPolicy[]>;
   const assumes = (role: string, sub: string, aud = "sts.amazonaws.com") => {
     const { assumeRolePolicy } = JSON.parse(inputs.get(`Role ${role}`) ?? "");
-    const issuer = "token.actions.githubusercontent.com";
-    return allows(assumeRolePolicy, "sts:AssumeRoleWithWebIdentity", "", {
-      [`${issuer}:sub`]: sub,
-      [`${issuer}:aud`]: aud,
-    });
+    const context = { [`${ISSUER}:sub`]: sub, [`${ISSUER}:aud`]: aud };
+    return allows(assumeRolePolicy, "sts:AssumeRoleWithWebIdentity", "", context);
   };
   const grants = (tokenType: string, scope: string, sub: string, different: object = {}) => {
     const claims = { sub, aud: "urn:pulumi:org:acme", repository_id: "42", ...different };
@@ -145,11 +142,8 @@ test("stacks of two organizations that share a cluster share its access entries,
     ],
   });
   const { inputs, outputs } = await run();
-  const associations = [...inputs].filter(([name]) => name.startsWith("AccessPolicyAssociation"));
-  assert.deepEqual(
-    associations.map(([, association]) => JSON.parse(association).accessScope.namespaces),
-    Array(2).fill(["a", "b", "c"]),
-  );
+  const scopes = [...inputs.values()].flatMap((it) => JSON.parse(it).accessScope?.namespaces.join() ?? []);
+  assert.deepEqual(scopes, ["a,b,c", "a,b,c"]);
   assert.deepEqual(Object.keys(outputs.policies as object), ["acme", "globex"]);
   for (const organization of ["acme", "globex"]) {
     const audiences = inputs.get(`OidcIssuer ${organization}`)?.match(/urn:pulumi:org:\w+/g);
@@ -186,61 +180,26 @@ test("an encrypted setting is an error that does not print it", async (t) => {
   assert.doesNotMatch(message, /policy\/boundary/);
 });
 
-for (const [problem, config, answers, message] of [
-  [
-    "an environment without a list of branches",
-    {},
-    { environments: "" },
-    /only the branch main, but allows every branch/,
-  ],
-  [
-    "an environment with another branch",
-    {},
-    { policies: "branch main, branch release/*" },
-    /but allows branch main, branch/,
-  ],
-  [
-    "an environment with a tag named main",
-    {},
-    { policies: "tag main" },
-    /bash github\.sh environment acme\/eks-pulumi-oidc/,
-  ],
-  [
-    "an unknown cluster",
-    { clusterName: "no-cluster" },
-    {},
-    /reading EKS Cluster \(no-cluster\): couldn't find resource/,
-  ],
-  [
-    "a cluster in mode CONFIG_MAP",
-    { clusterName: "old-cluster" },
-    {},
-    /aws eks update-cluster-config --region us-west-2/,
-  ],
-  ["a missing provider", { githubOidcProvider: "existing" }, {}, /finding IAM OIDC Provider by url: not found/],
-] satisfies [string, Record<string, string>, Partial<typeof ANSWERS>, RegExp][]) {
+for (const [problem, changes, message] of [
+  ["an environment without a list of branches", { environments: "" }, /only the branch main, but allows every branch/],
+  ["an environment with another branch", { policies: "branch main, branch x/*" }, /but allows branch main, branch x/],
+  ["an environment with a tag named main", { policies: "tag main" }, /bash github\.sh environment acme\/eks/],
+  ["an unknown cluster", { clusterName: "no-cluster" }, /reading EKS Cluster \(no-cluster\): couldn't find resource/],
+  ["a cluster in mode CONFIG_MAP", { clusterName: "old-cluster" }, /aws eks update-cluster-config --region us-west-2/],
+  ["a missing provider", { githubOidcProvider: "existing" }, /finding IAM OIDC Provider by url: not found/],
+] as const) {
   test(`${problem} stops the program before anything is created`, async (t) => {
-    const { clusterName = "my-cluster", ...rest } = config as Record<string, string>;
-    const stacks = [{ stack: "acme/eks-pulumi-oidc/dev", clusterName, region: "us-west-2" }];
-    const { run, cloud } = await newPipeline(t, { stacks, ...rest }, answers);
+    const { run, cloud } = await newPipeline(t, changes);
     assert.match(await failureOf(run), message);
     assert.deepEqual(cloud.existing(), []);
   });
 }
 
-/** What `gh api --jq` prints for a repository that is set up; the last element of the path is the key. */
-const ANSWERS = {
-  "eks-pulumi-oidc": "42",
-  sub: SUBJECT_PREFIX,
-  environments: "true",
-  policies: "branch main",
-};
+/** What `gh api --jq` prints for a repository that is set up; the key is the last element of the path. */
+const ANSWERS = { "eks-pulumi-oidc": "42", sub: SUBJECT_PREFIX, environments: "true", policies: "branch main" };
 
-async function newPipeline(
-  t: TestContext,
-  config: Record<string, unknown> = {},
-  answers: Partial<typeof ANSWERS> = {},
-) {
+/** Starts a pipeline, with changes to its settings, its cluster, or to what `gh` prints. */
+async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...changes }: Record<string, unknown> = {}) {
   const cloud = await startPipelineCloud(await openCertificateAuthority(process.env.SIMULATOR_DIRECTORY));
   t.after(cloud.close);
   cloud.clusters.set("us-west-2 old-cluster", "CONFIG_MAP");
@@ -249,34 +208,28 @@ async function newPipeline(
   t.mock.method(tls, "connect", (options: object) => connect({ ...options, host: "127.0.0.1", port: cloud.port }));
 
   const bin = await mkdtemp(join(tmpdir(), "gh-"));
-  t.after(() => rm(bin, { recursive: true }));
-  const cases = Object.entries({ ...ANSWERS, ...answers }).map(([path, answer]) => `*${path}) echo "${answer}" ;;`);
-  await writeFile(join(bin, "gh"), `#!/usr/bin/env bash\ncase $2 in\n${cases.join("\n")}\nesac\n`, { mode: 0o755 });
   const { PATH } = process.env;
-  process.env.PATH = `${bin}${delimiter}${PATH}`;
-  t.after(() => {
+  t.after(async () => {
     process.env.PATH = PATH;
+    await rm(bin, { recursive: true });
   });
+  const cases = Object.entries({ ...ANSWERS, ...changes }).map(([path, answer]) => `*${path}) echo "${answer}" ;;`);
+  await writeFile(join(bin, "gh"), `#!/usr/bin/env bash\ncase $2 in\n${cases.join("\n")}\nesac\n`, { mode: 0o755 });
+  process.env.PATH = `${bin}${delimiter}${PATH}`;
 
-  const settings = {
-    repository: REPOSITORY,
-    stacks: [{ stack: "acme/eks-pulumi-oidc/dev", clusterName: "my-cluster", region: "us-west-2" }],
-    ...config,
-  };
-  const entries = Object.entries(settings).map(([key, value]) => [
-    `pipeline:${key}`,
-    typeof value === "string" ? value : JSON.stringify(value),
-  ]);
-  const stack = { project: "pipeline", stack: "github", organization: "acme", config: Object.fromEntries(entries) };
+  const stacks = [{ stack: "acme/eks-pulumi-oidc/dev", clusterName, region: "us-west-2" }];
+  const settings = Object.entries({ repository: REPOSITORY, stacks, ...changes }).filter(([key]) => !(key in ANSWERS));
+  const toText = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
+  const config = Object.fromEntries(settings.map(([key, value]) => [`pipeline:${key}`, toText(value)]));
+  const stack = { project: "pipeline", stack: "github", organization: "acme" };
   return {
     cloud,
     /** Runs the program, and returns what each resource was registered with, as JSON, by `Type name`. */
     async run() {
-      const { registered, outputs } = await runProgram(cloud, { ...stack, program });
-      const entries = registered.map(
-        (it) => [`${it.type.split(":").pop()} ${it.name}`, JSON.stringify(it.inputs)] as const,
-      );
-      return { inputs: new Map(entries), outputs };
+      const { registered, outputs } = await runProgram(cloud, { ...stack, config, program });
+      const inputs = new Map<string, string>();
+      for (const it of registered) inputs.set(`${it.type.split(":").pop()} ${it.name}`, JSON.stringify(it.inputs));
+      return { inputs, outputs };
     },
   };
 }
@@ -292,12 +245,14 @@ async function failureOf(run: () => Promise<unknown>): Promise<string> {
   return failure instanceof Error ? failure.message : assert.fail("the program did not fail");
 }
 
-interface Statement {
+type Strings = string | string[];
+type Context = Record<string, string>;
+type Statement = {
   Effect: string;
-  Action: string | string[];
-  Resource?: string | string[];
-  Condition?: Record<string, Record<string, string | string[]>>;
-}
+  Action: Strings;
+  Resource?: Strings;
+  Condition?: Record<string, Record<string, Strings>>;
+};
 
 function statementsOf(policy: PolicyDocument): Statement[] {
   return JSON.parse(JSON.stringify(policy)).Statement;
@@ -310,13 +265,8 @@ function actionsOf(policy: PolicyDocument): string[] {
 }
 
 /** Evaluates a policy as IAM does, for the keys and operators that are in it; a missing condition key matches nothing. */
-function allows(
-  policy: PolicyDocument,
-  action: string,
-  resource: string,
-  context: Record<string, string> = {},
-): boolean {
-  const matches = (patterns: string | string[], value = "") =>
+function allows(policy: PolicyDocument, action: string, resource: string, context: Context = {}): boolean {
+  const matches = (patterns: Strings, value = "") =>
     [patterns].flat().some((pattern) => {
       assert.doesNotMatch(pattern, /[?$]/, "no evaluation of this wildcard");
       return new RegExp(`^${pattern.split("*").map(literally).join(".*")}$`).test(value);
@@ -329,7 +279,7 @@ function allows(
       return Object.entries(expected);
     });
     const applies = matches(Action, action) && matches(Resource, resource);
-    return applies && keys.every(([key, patterns]) => matches(patterns, context[key])) ? Effect : [];
+    return applies && keys.every(([key, patterns]) => key in context && matches(patterns, context[key])) ? Effect : [];
   });
   return effects.includes("Allow") && !effects.includes("Deny");
 }

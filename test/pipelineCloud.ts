@@ -1,6 +1,5 @@
 // What the pipeline's program and scripts talk to: GitHub's REST API, an AWS account, and Pulumi Cloud's organizations.
 
-import assert from "node:assert/strict";
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import { createServer } from "node:https";
@@ -17,18 +16,9 @@ type Json = Record<string, unknown>;
 /** With the path of the next page of a list. */
 type Answer = [status: number, body?: unknown, next?: string | undefined];
 
-export interface Environment {
-  name: string;
-  protection_rules: Json[];
-  deployment_branch_policy: Json | null;
-}
+export type Environment = { name: string; protection_rules: Json[]; deployment_branch_policy: unknown };
 
-interface Issuer {
-  name: string;
-  url: string;
-  maxExpirationSeconds?: number;
-  policies: AuthPolicy[];
-}
+type Issuer = { name: string; url: string; maxExpirationSeconds?: number; policies: AuthPolicy[] };
 
 /** Starts fresh for each test. It serves GitHub's API, Pulumi Cloud's API, and the TLS certificate of GitHub's issuer. */
 export type PipelineCloud = Awaited<ReturnType<typeof startPipelineCloud>>;
@@ -44,7 +34,7 @@ interface Github {
 export const REPOSITORY = "acme/eks-pulumi-oidc";
 export const SUBJECT_PREFIX = "repo:acme@11/eks-pulumi-oidc@42";
 export const ACCOUNT = "123456789012";
-export const GITHUB_PROVIDER = providerArn(ISSUER_URL);
+export const GITHUB_PROVIDER = `arn:aws:iam::${ACCOUNT}:oidc-provider/${new URL(ISSUER_URL).hostname}`;
 /** What a new issuer has: https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/ */
 export const DEFAULT_DENY: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "" } };
 
@@ -53,9 +43,7 @@ export async function startPipelineCloud(authority: CertificateAuthority) {
   const github: Github = { environments: [], branchPolicies: [], variables: new Map(), hasReviewers: true };
   // The authentication mode, by region and name.
   const clusters = new Map([["us-west-2 my-cluster", "API"]]);
-  // ARNs of the IAM OIDC providers that the account has without the stack.
-  const oidcProviders = new Set<string>();
-  // By ID.
+  // OIDC issuers of Pulumi Cloud, and everything else that exists, by ID.
   const issuers = new Map<string, Issuer>();
   const stored = new Map<string, object>();
   // The requests that change something, in order.
@@ -67,20 +55,15 @@ export async function startPipelineCloud(authority: CertificateAuthority) {
         const { region, name } = inputs as { region: string; name: string };
         const authenticationMode = clusters.get(`${region} ${name}`);
         if (!authenticationMode) throw new Error(`reading EKS Cluster (${name}): couldn't find resource`);
-        return {
-          name,
-          region,
-          arn: `arn:aws:eks:${region}:${ACCOUNT}:cluster/${name}`,
-          accessConfigs: [{ authenticationMode }],
-          identities: [{ oidcs: [{ issuer: `https://oidc.example.com/id/${name}` }] }],
-        };
+        const arn = `arn:aws:eks:${region}:${ACCOUNT}:cluster/${name}`;
+        const identities = [{ oidcs: [{ issuer: `https://oidc.example.com/id/${name}` }] }];
+        return { name, region, arn, accessConfigs: [{ authenticationMode }], identities };
       },
     },
     "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {
-      answer(inputs) {
-        const arn = providerArn((inputs as Json).url);
-        if (!oidcProviders.has(arn)) throw new Error("finding IAM OIDC Provider by url: not found");
-        return { arn };
+      answer() {
+        if (!stored.has(GITHUB_PROVIDER)) throw new Error("finding IAM OIDC Provider by url: not found");
+        return { arn: GITHUB_PROVIDER };
       },
     },
   };
@@ -115,63 +98,43 @@ export async function startPipelineCloud(authority: CertificateAuthority) {
     port: (server.address() as AddressInfo).port,
     github,
     clusters,
-    oidcProviders,
     issuers,
+    stored,
     writes,
-    resources: Object.fromEntries(
-      Object.keys(IDENTITIES).map((type) => [type, resourceKind(type, /OidcIssuer$/.test(type) ? issuers : stored)]),
+    // Every type of the providers is a kind, but the stack itself is not.
+    resources: new Proxy<Emulator["resources"]>(
+      {},
+      { get: (_, type: string) => (/^pulumi:/.test(type) ? undefined : resourceKind(type, stored, issuers)) },
     ),
     calls,
-    existing: () => [...oidcProviders, ...issuers.keys(), ...stored.keys()].sort(),
+    existing: () => [...issuers.keys(), ...stored.keys()].sort(),
     /** Replaces the TLS certificate, as GitHub does. */
     rotateCertificate: async () => server.setSecureContext(await issue()),
     close: () => new Promise((resolve) => server.close(resolve).closeAllConnections()),
   };
 }
 
-function providerArn(url: unknown): string {
-  return `arn:aws:iam::${ACCOUNT}:oidc-provider/${String(url).replace("https://", "")}`;
-}
-
-type Inputs = Record<string, string>;
-
-/** The ID of each type of resource, and the ID of what has to exist before it. */
-const IDENTITIES: Record<string, (inputs: Inputs, name: string) => [id: string, after?: string]> = {
-  "aws:iam/openIdConnectProvider:OpenIdConnectProvider": ({ url }) => [providerArn(url)],
-  "aws:iam/role:Role": (_inputs, name) => [`${name}-1a2b3c4`],
-  "aws:iam/rolePolicy:RolePolicy": ({ role }, name) => [`${role}:${name}`],
-  "aws:eks/accessEntry:AccessEntry": (inputs) => [accessEntry(inputs)],
-  "aws:eks/accessPolicyAssociation:AccessPolicyAssociation": (inputs) => [
-    `${accessEntry(inputs)}#${inputs.policyArn}`,
-    accessEntry(inputs),
-  ],
-  "pulumiservice:index:Team": ({ organizationName, name }) => [`${organizationName}/${name}`],
-  "pulumiservice:index:OrganizationRole": ({ organizationName, name }) => [`${organizationName}/roles/${name}`],
-  "pulumiservice:index:TeamRoleAssignment": ({ organizationName, teamName, roleId }) => [
-    `${organizationName}/${teamName}/${roleId}`,
-    `${organizationName}/${teamName}`,
-  ],
-  "pulumiservice:index:TeamStackPermission": ({ organization, project, stack, team }) => [
-    `${organization}/${team}/${project}/${stack}`,
-    `${organization}/${team}`,
-  ],
-  "pulumiservice:index:OidcIssuer": ({ organization }) => [`${organization}/1`],
-};
-
-function accessEntry({ region, clusterName, principalArn }: Inputs): string {
-  return `${region}:${clusterName}:${principalArn}`;
-}
-
-function resourceKind(type: string, store: Map<string, object>): ResourceKind {
+/** Returns the kind of a type of resource, whose ID is `Type name`. */
+function resourceKind(token: string, stored: Map<string, object>, issuers: Map<string, Issuer>): ResourceKind {
+  const type = token.replace(/^.*:/, "");
+  const store: Map<string, object> = type === "OidcIssuer" ? issuers : stored;
   return {
     replaceOn: [],
     async create(name, inputs) {
-      const [id, after] = IDENTITIES[type]?.(inputs as Inputs, name) ?? assert.fail(type);
+      const { organization, organizationName } = inputs as Record<string, string>;
+      const ids: Record<string, string> = { OidcIssuer: `${organization}/1`, OpenIdConnectProvider: GITHUB_PROVIDER };
+      const parents: Record<string, string> = {
+        AccessPolicyAssociation: `AccessEntry ${name}`,
+        TeamRoleAssignment: `Team ${organizationName}`,
+        TeamStackPermission: `Team ${organization}`,
+      };
+      const { [type]: id = `${type} ${name}` } = ids;
+      const { [type]: parent } = parents;
       if (store.has(id)) throw new Error(`409 API error: Conflict: ${id} already exists`);
-      if (after && !store.has(after)) throw new Error(`404 API error: ${after} does not exist`);
+      if (parent && !store.has(parent)) throw new Error(`404 API error: Not Found: ${parent}`);
       store.set(id, inputs);
-      const arn = id.startsWith("arn:") ? id : `arn:aws:iam::${ACCOUNT}:role/${id}`;
-      return { id, outputs: { arn, name: id, roleId: "role-1", ...inputs } };
+      const arn = type === "Role" ? `arn:aws:iam::${ACCOUNT}:role/${name}-1a2b3c4` : id;
+      return { id, outputs: { arn, name, roleId: "role-1", ...inputs } };
     },
     async update(id, inputs) {
       store.set(id, inputs);
@@ -180,7 +143,7 @@ function resourceKind(type: string, store: Map<string, object>): ResourceKind {
     read(id) {
       const inputs = store.get(id);
       // A team's creator is a member: https://github.com/pulumi/pulumi-pulumiservice/issues/278
-      return inputs && type.endsWith(":Team") ? { ...inputs, members: ["admin"] } : inputs;
+      return inputs && type === "Team" ? { ...inputs, members: ["admin"] } : inputs;
     },
     delete: (id) => void store.delete(id),
   };
@@ -209,7 +172,7 @@ function answerGithub(github: Github, call: string, body: Json, page: number): A
       // A PUT replaces the rules: what it leaves out is gone.
       const environment = {
         name: "production",
-        deployment_branch_policy: deployment_branch_policy as Json,
+        deployment_branch_policy,
         protection_rules: [
           ...(wait_timer ? [{ type: "wait_timer", wait_timer }] : []),
           ...(people.length > 0 ? [{ type: "required_reviewers", prevent_self_review, reviewers: people }] : []),

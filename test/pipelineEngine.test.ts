@@ -16,19 +16,14 @@ import { ACCESS_TOKEN, copyProject, missingCli, type Outcome, openCli } from "./
 
 const { ACCOUNT, DEFAULT_DENY, GITHUB_PROVIDER, REPOSITORY, SUBJECT_PREFIX } = cloudOf;
 
+const TOOLS = ["gh variable --help", "jq --version", "aws --version", "moto_server --help"];
+const failing = TOOLS.find((command) => spawnSync("bash", ["-c", command]).status !== 0);
 /** Why nothing here can run, and what to do about it; false if all tools are there. */
-const missingTool = missingCli || findMissingTool();
-
-function findMissingTool(): string | false {
-  const commands = ["gh variable --help", "jq --version", "aws --version", "moto_server --help"];
-  const failing = commands.find((command) => spawnSync("bash", ["-c", command]).status !== 0);
-  return failing !== undefined && `\`${failing}\` fails: \`bash .ci/run\` installs what is missing`;
-}
+const missingTool = missingCli || (failing && `\`${failing}\` fails: \`bash .ci/run\` installs what is missing`);
 
 const ROOT = join(__dirname, "..");
 const GITHUB_TOKEN = "ghp_0123456789";
 const OTHERS: AuthPolicy = { decision: "allow", tokenType: "team", teamName: "web", rules: { sub: "repo:acme/web:*" } };
-const UNMATCHED: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "none" } };
 
 describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   let cloud: cloudOf.PipelineCloud;
@@ -36,6 +31,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   before(async () => {
     debugProviders = await serveProvider(() => cloud);
   });
+
+  const deployableFrom = () => cloud.github.branchPolicies.map(({ name, type }) => `${type} ${name}`);
 
   test("without the branch rule, or a cluster's access entries, nothing is created; the printed commands work", async (t) => {
     const { pulumi, run } = await newPipeline(t);
@@ -67,27 +64,31 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     await documented("Set it up", "fresh");
     const created = cloud.existing();
     assert.equal(created.length, 14);
-    assert.deepEqual(
-      cloud.github.branchPolicies.map(({ name, type }) => `${type} ${name}`),
-      ["branch main"],
-    );
-    assert.deepEqual(JSON.parse(String(cloud.github.variables.get("PULUMI_STACKS"))), [
-      { stack: "acme/eks-pulumi-oidc/dev", organization: "acme", region: "us-west-2" },
-    ]);
+    assert.match(JSON.stringify(cloud.issuers.get("acme/1")), /"thumbprints":\["[0-9a-f]{64}"\]/);
+    assert.deepEqual(deployableFrom(), ["branch main"]);
+    const stacks = JSON.parse(String(cloud.github.variables.get("PULUMI_STACKS")));
+    assert.deepEqual(stacks, [{ stack: "acme/eks-pulumi-oidc/dev", organization: "acme", region: "us-west-2" }]);
 
     await cloud.rotateCertificate();
     succeeded(await pulumi("preview", "--expect-no-changes"));
     succeeded(await pulumi("refresh", "--yes"));
-    const screens = await documented("Set it up", "fresh");
-    assert.ok(
-      screens.some((screen) => /Resources:\n +\d+ unchanged/.test(screen)),
-      screens.join(""),
-    );
+    assert.match(await documented("Set it up", "fresh"), /Resources:\n +15 unchanged/);
     assert.deepEqual(cloud.existing(), created);
 
     const { stdout } = await pulumi("stack", "export", "--show-secrets");
     assert.ok(![ACCESS_TOKEN, GITHUB_TOKEN].some((token) => stdout.includes(token)));
-    await acceptDocuments(run, JSON.parse(stdout).deployment.resources);
+
+    // moto checks the grammar of IAM's documents.
+    const putPolicy = (role: string, policy: string) => {
+      const args = ["--role-name", role, "--policy-name", "stack", "--policy-document", policy];
+      return run("aws", "iam", "put-role-policy", ...args);
+    };
+    for (const name of ["github-preview", "github-deploy"]) {
+      const trust = ["--assume-role-policy-document", documentOf(stdout, "Role", name, "assumeRolePolicy")];
+      succeeded(await run("aws", "iam", "create-role", "--role-name", name, ...trust));
+      succeeded(await putPolicy(name, documentOf(stdout, "RolePolicy", name, "policy")));
+    }
+    assert.match((await putPolicy("github-deploy", '{"Statement":[{}]}')).screen, /MalformedPolicyDocument/);
 
     const workflow = parse(await readFile(join(ROOT, ".github", "workflows", "drift.yml"), "utf8"));
     const steps: { run?: string }[] = workflow.jobs.drift.steps;
@@ -106,7 +107,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   test("if account and organization know GitHub, the documented commands keep what others have", async (t) => {
     const { run, documented } = await newPipeline(t);
     const issuer = { name: "GitHub", url: ISSUER_URL, policies: [DEFAULT_DENY, OTHERS] };
-    cloud.oidcProviders.add(GITHUB_PROVIDER);
+    cloud.stored.set(GITHUB_PROVIDER, {});
     cloud.issuers.set("acme/1", issuer);
     for (const _ of ["once", "again"]) {
       await documented("Set it up", "existing");
@@ -122,7 +123,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     issuer.policies = issuer.policies.slice(1);
     for (const _ of ["once", "again"]) {
       succeeded(await run("bash", "policies.sh", "remove", "acme"));
-      assert.deepEqual(issuer.policies, [UNMATCHED]);
+      assert.deepEqual(issuer.policies, [{ decision: "deny", tokenType: "organization", rules: { sub: "none" } }]);
     }
     const unknown = await run("bash", "policies.sh", "add", "globex");
     assert.equal(unknown.exitCode, 1);
@@ -136,35 +137,29 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   });
 
   test("github.sh keeps the rules of an environment, and leaves main as its only branch", async (t) => {
-    const { run } = await newPipeline(t);
-    const people = [{ type: "Team", reviewer: { id: 9 } }];
+    const { pulumi, run } = await newPipeline(t);
     const rules: cloudOf.Environment["protection_rules"] = [
       { type: "wait_timer", wait_timer: 30 },
-      { type: "required_reviewers", prevent_self_review: true, reviewers: people },
+      { type: "required_reviewers", prevent_self_review: true, reviewers: [{ type: "Team", reviewer: { id: 9 } }] },
     ];
     // The last of more environments than one page of the API has.
     for (const name of [...Array(100).keys()].map((index) => `preview-${index}`).concat("production")) {
       cloud.github.environments.push({ name, protection_rules: rules, deployment_branch_policy: null });
     }
-    cloud.github.branchPolicies.push(
-      { id: 90, name: "release/*", type: "branch" },
-      { id: 91, name: "main", type: "tag" },
-    );
+    const release = { id: 90, name: "release/*", type: "branch" };
+    cloud.github.branchPolicies.push(release, { id: 91, name: "main", type: "tag" });
     const environment = (...reviewers: string[]) => run("bash", "github.sh", "environment", REPOSITORY, ...reviewers);
 
     const { screen } = succeeded(await environment());
     assert.match(screen, /Removed the branch release\/\*.*Removed the tag main/s);
     assert.deepEqual(cloud.github.environments.at(-1)?.protection_rules, rules);
-    assert.deepEqual(
-      cloud.github.branchPolicies.map(({ name, type }) => `${type} ${name}`),
-      ["branch main"],
-    );
+    assert.deepEqual(deployableFrom(), ["branch main"]);
+    succeeded(await pulumi("preview"));
 
     succeeded(await environment("octocat", "acme/platform"));
-    assert.deepEqual(cloud.github.environments.at(-1)?.protection_rules[1]?.reviewers, [
-      { type: "User", reviewer: { id: 7 } },
-      { type: "Team", reviewer: { id: 8 } },
-    ]);
+    const replaced = cloud.github.environments.at(-1)?.protection_rules[1]?.reviewers;
+    const expected = [{ type: "User", reviewer: { id: 7 } }].concat({ type: "Team", reviewer: { id: 8 } });
+    assert.deepEqual(replaced, expected);
 
     cloud.github.hasReviewers = false;
     const writes = cloud.writes.length;
@@ -184,18 +179,15 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const port = await startMoto(t);
     const bin = join(directory, `bin-${port}`);
     await mkdir(bin);
-    // GitHub's issuer has its own name, which the program connects to.
-    await writeFile(
-      join(bin, "issuer.cjs"),
-      `const tls = require("node:tls"), { connect } = tls;
-tls.connect = (options) => connect({ ...options, host: "127.0.0.1", port: ${cloud.port} });`,
-    );
+    // The program reads the certificate of GitHub's issuer.
+    const redirect = `tls.connect = (options) => connect({ ...options, host: "127.0.0.1", port: ${cloud.port} });`;
+    await writeFile(join(bin, "tls.cjs"), `const tls = require("node:tls");\nconst { connect } = tls;\n${redirect}\n`);
     const cli = await openCli(debugProviders, undefined, {
       PATH: `${bin}:${process.env.PATH}`,
       GH_HOST: `127.0.0.1:${cloud.port}`,
       GH_ENTERPRISE_TOKEN: GITHUB_TOKEN,
       SSL_CERT_FILE: join(directory, "ca.pem"),
-      NODE_OPTIONS: `--require=${join(bin, "issuer.cjs")}`,
+      NODE_OPTIONS: `--require=${join(bin, "tls.cjs")}`,
       PULUMI_SKIP_CONFIRMATIONS: "true",
       AWS_ENDPOINT_URL: `http://127.0.0.1:${port}`,
       AWS_DEFAULT_REGION: "us-west-2",
@@ -223,41 +215,27 @@ tls.connect = (options) => connect({ ...options, host: "127.0.0.1", port: ${clou
     return {
       run,
       pulumi: (...args: string[]) => cli.pulumi(projectDirectory, ...args),
-      /** Runs the commands of a section, and returns what is on the screen for each block. */
-      async documented(section: string, scenario: "fresh" | "existing"): Promise<string[]> {
+      /** Runs the commands of a section, and returns what is on the screen. */
+      async documented(section: string, scenario: "fresh" | "existing"): Promise<string> {
         const page = await readFile(join(ROOT, "docs", "pipeline.md"), "utf8");
         const [, text = ""] = page.split(`\n## ${section}\n`);
         const blocks = [...(text.split("\n## ")[0] ?? "").matchAll(/^```bash( existing)?\n(.*?)^```/gms)];
         assert.ok(blocks.length > 0);
-        const screens: string[] = [];
+        let screen = "";
         for (const [, condition, commands = ""] of blocks) {
           if (condition && scenario === "fresh") continue;
-          screens.push(succeeded(await run("bash", "-euo", "pipefail", "-c", commands)).screen);
+          screen += succeeded(await run("bash", "-euo", "pipefail", "-c", commands)).screen;
         }
-        return screens;
+        return screen;
       },
     };
   }
 });
 
-/** Has moto check the grammar of the stack's policy documents. */
-async function acceptDocuments(
-  run: (...command: [string, ...string[]]) => Promise<Outcome>,
-  resources: { type: string; inputs: Record<string, unknown> }[],
-): Promise<void> {
-  const documents = (type: string, key: string) =>
-    resources.flatMap((resource) => (resource.type === type ? [JSON.stringify(resource.inputs[key])] : []));
-  const policies = documents("aws:iam/rolePolicy:RolePolicy", "policy");
-  assert.equal(policies.length, 2);
-  const put = (role: string, policy: string) =>
-    run("aws", "iam", "put-role-policy", "--role-name", role, "--policy-name", "stack", "--policy-document", policy);
-  for (const [index, trust] of documents("aws:iam/role:Role", "assumeRolePolicy").entries()) {
-    const role = `role-${index}`;
-    const args = ["--role-name", role, "--assume-role-policy-document", trust];
-    succeeded(await run("aws", "iam", "create-role", ...args));
-    succeeded(await put(role, policies[index] ?? ""));
-  }
-  assert.notEqual((await put("role-0", '{"Statement":[{}]}')).exitCode, 0);
+/** Returns a policy document of an exported stack. */
+function documentOf(stdout: string, type: string, name: string, key: string): string {
+  const resources: { urn: string; inputs: Record<string, unknown> }[] = JSON.parse(stdout).deployment.resources;
+  return JSON.stringify(resources.find(({ urn }) => urn.endsWith(`:${type}::${name}`))?.inputs[key]);
 }
 
 /** Starts moto with the cluster in it, and returns its port. */
