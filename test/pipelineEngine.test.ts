@@ -43,7 +43,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
         const { exitCode, screen } = await pulumi(...command);
         assert.notEqual(exitCode, 0);
         assert.match(screen, /environment production of acme\/eks-pulumi-oidc must allow only the branch main/);
-        assert.match(screen, /\n {2}bash github\.sh environment acme\/eks-pulumi-oidc\n/);
+        assert.match(screen, /\n +bash github\.sh environment acme\/eks-pulumi-oidc\n/);
       }
     }
     assert.deepEqual(cloud.writes, []);
