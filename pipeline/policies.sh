@@ -4,8 +4,8 @@
 #   bash policies.sh add ORGANIZATION
 #   bash policies.sh remove ORGANIZATION     before `pulumi destroy`
 #
-# Every other policy stays as it is, except for the default deny of a new issuer: the API does not take it back. Needs
-# jq, and the Pulumi CLI, logged in as an admin of the organization. Can be run again.
+# Every other policy stays as it is, except for the default deny of a new issuer, which the API rejects. Requires jq, and
+# the Pulumi CLI, logged in as an admin of the organization. Can be run again.
 set -euo pipefail
 
 main() {
