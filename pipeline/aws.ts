@@ -4,7 +4,7 @@ import * as eks from "@pulumi/aws/eks";
 import { getCallerIdentity } from "@pulumi/aws/getCallerIdentity";
 import * as iam from "@pulumi/aws/iam";
 import type * as pulumi from "@pulumi/pulumi";
-import type { Problem } from "../config";
+import type { Problem } from "../problems";
 import type { Settings } from "./config";
 import { subjects } from "./github";
 

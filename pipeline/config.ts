@@ -2,7 +2,8 @@
 
 import { closest } from "fastest-levenshtein";
 import * as v from "valibot";
-import { invalidConfiguration, ownValues, type Problem, readRawConfig, remove, replace } from "../config";
+import { ownValues, readRawConfig } from "../config";
+import { invalidConfiguration, type Problem, remove, replace } from "../problems";
 import { accountSettings, list, stackSettings, string, tokenSettings } from "../settings";
 
 export type Settings = v.InferOutput<typeof schema>;

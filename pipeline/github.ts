@@ -2,7 +2,7 @@
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { invalidConfiguration, type Problem } from "../config";
+import { invalidConfiguration, type Problem } from "../problems";
 import type { Settings } from "./config";
 
 /** Returns the subjects of the ID tokens that the workflows get. */

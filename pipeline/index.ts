@@ -1,7 +1,7 @@
 // Creates the identities of this repository's GitHub workflows: one that can read, for previews, and one that can deploy.
 
 import { Provider } from "@pulumi/pulumiservice";
-import { invalidConfiguration } from "../config";
+import { invalidConfiguration } from "../problems";
 import { createAccessEntries, createRoles, readAccount } from "./aws";
 import { readSettings } from "./config";
 import { checkRepository } from "./github";
