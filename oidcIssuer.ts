@@ -153,8 +153,7 @@ async function readThumbprints(issuerUrl: string): Promise<string[] | undefined>
 const TIMEOUT_SECONDS = 10;
 
 async function readThumbprint(issuerUrl: string): Promise<string> {
-  const { hostname, port } = new URL(issuerUrl);
-  const host = hostname.replace(/^\[|\]$/g, "");
+  const { hostname: host, port } = new URL(issuerUrl);
   const socket = connect({
     host,
     port: Number(port || 443),

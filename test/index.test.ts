@@ -3,8 +3,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import * as pulumi from "@pulumi/pulumi";
-import { createCertificateAuthority } from "../simulator/certificates";
 import { all, known, labelsOf, messageOf, only, run, type Stack, start, up } from "./stack";
 
 const ACCOUNT = "arn:aws:iam::123456789012";
@@ -148,18 +146,6 @@ test("the issuer is registered with its thumbprint, through a provider for the c
   assert.deepEqual(only(stack, "pulumiservice").inputs, { apiUrl });
   // An organization accepts each URL once.
   assert.equal(options.deleteBeforeReplace, true);
-});
-
-test("an issuer whose certificate cannot be verified keeps its registered thumbprints", async (t) => {
-  const warn = t.mock.method(pulumi.log, "warn", () => {});
-  const simulation = await start(t);
-  await simulation.issuer.rotateCertificate({ authority: await createCertificateAuthority() });
-  const issuers = simulation.resources["pulumiservice:index:OidcIssuer"] ?? assert.fail();
-  t.mock.method(issuers, "create", async (id: string, outputs: object) => ({ id, outputs }));
-  const { inputs, options } = only(await run(simulation), "OidcIssuer");
-  assert.equal("thumbprints" in inputs, false);
-  assert.deepEqual(options.ignoreChanges, ["thumbprints"]);
-  assert.equal(warn.mock.callCount(), 1);
 });
 
 test("every Kubernetes object goes through a provider with the AWS provider's cluster and credentials", async (t) => {
