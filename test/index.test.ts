@@ -251,7 +251,9 @@ test("a cluster without an issuer stops the program with the command to wait for
   const { answer } = getCluster;
   const creating = (inputs: object) => ({ ...answer(inputs), status: "CREATING", identities: [] });
   t.mock.method(getCluster, "answer", creating);
-  const message = await messageOf(simulation, { "aws:profile": "dev" });
+  // `aws eks wait` has no option for a role.
+  const aws = { "aws:profile": "dev", "aws:assumeRoles": [{ roleArn: "a" }] };
+  const message = await messageOf(simulation, aws);
   assert.match(message, /"my-cluster" has no OIDC issuer yet; its status is CREATING/);
   assert.match(message, /^ {2}aws eks wait cluster-active --name my-cluster --region us-west-2 --profile dev$/m);
 });
