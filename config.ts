@@ -87,7 +87,8 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   for (const key of secrets) given[key] = null;
   const { serviceAccounts = [], ...settings } = given;
   const listed = parseJson(serviceAccounts);
-  const entries = Array.isArray(listed) ? listed.map((entry) => (isObject(entry) ? withoutEmpty(entry) : entry)) : [];
+  const values = Array.isArray(listed) ? listed.map(parseJson) : [];
+  const entries = values.map((entry) => (isObject(entry) ? withoutEmpty(entry) : entry));
 
   // Without entries, the stack's settings describe the one service account.
   const stack: Values = { tokenType: "personal", ...settings, name: given.serviceAccountName };
@@ -139,14 +140,12 @@ function toProblem(issue: v.BaseIssue<unknown>, entries: unknown[]): Problem {
   const value = issue.path?.at(-1)?.value;
   if (value === null && steps.length === 1) return encrypted(path);
   if (issue.type === "max_length") return remove(`${path}[${issue.requirement}]`, undefined, issue.message);
-  if (NEVER_VALID.includes(issue.type)) return remove(path, value, issue.message);
+  // No other value would be valid: something else than an object, a setting that must not be there, a repeated element.
+  if (["custom", "never", "check_items"].includes(issue.type)) return remove(path, value, issue.message);
   // Of two flags that are not valid together, the other value of one is.
   const isConflict = issue.kind === "validation" && typeof value === "boolean";
   return replace(path, value, issue.message, isConflict ? String(!value) : "VALUE");
 }
-
-// No other value would be valid: something else than an object, a setting that must not be there, a repeated element.
-const NEVER_VALID = ["custom", "never", "check_items"];
 
 /** Returns the path of the setting to change: in the entry or, if the entry inherits the value, in the stack. */
 function locate({ path, type }: v.BaseIssue<unknown>, entries: unknown[]): Step[] {

@@ -111,6 +111,11 @@ for (const [behavior, given, expected] of [
       { command: ["pulumi", "whoami"], audienceRule: false },
     ],
   ],
+  [
+    "an entry is an object, or JSON",
+    { serviceAccounts: [{ name: "a" }, '{"name":"b"}'] },
+    [{ name: "a" }, { name: "b" }],
+  ],
   ["accepts 40 service accounts", entries(...names(40)), names(40)],
 ] satisfies [string, Given, Given[]][]) {
   test(behavior, () => {
