@@ -4,6 +4,9 @@ import * as awsEks from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
+import * as v from "valibot";
+import type { StackConfig } from "./config";
+import { list } from "./settings";
 import { userError } from "./userError";
 
 export interface Cluster {
@@ -17,17 +20,41 @@ export interface Cluster {
   created?: pulumi.Resource;
 }
 
-export interface ClusterArgs {
-  clusterName: string;
-  /** Creates the cluster instead of looking it up. */
-  createCluster: boolean;
-  /** Creates the IAM OIDC provider that the existing cluster lacks. */
-  createOidcProvider: boolean;
-  /** The AWS provider's own; undefined if it takes them from the environment. */
-  awsRegion: string | undefined;
-  awsProfile: string | undefined;
-  awsRoleArn: string | undefined;
-}
+export type ClusterArgs = Pick<StackConfig, "clusterName" | "createCluster" | "createOidcProvider" | "aws">;
+
+const UNSUPPORTED =
+  "not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role without an external " +
+  "ID in aws:assumeRoles";
+const unsupported = v.optional(v.never(UNSUPPORTED));
+
+/**
+ * The AWS provider's configuration, a string for each `aws:KEY`, as options of the AWS CLI; undefined if they come from the
+ * environment.
+ */
+export const awsSchema = v.pipe(
+  v.object({
+    "aws:region": v.optional(v.string()),
+    "aws:profile": v.optional(v.string()),
+    "aws:assumeRoles": v.optional(
+      v.pipe(
+        list(v.object({ roleArn: v.string(UNSUPPORTED), externalId: unsupported }, UNSUPPORTED)),
+        v.maxLength(1, UNSUPPORTED),
+      ),
+      [],
+    ),
+    "aws:assumeRoleWithWebIdentity": unsupported,
+    "aws:accessKey": unsupported,
+    "aws:secretKey": unsupported,
+    "aws:token": unsupported,
+  }),
+  v.transform((aws) => ({
+    region: aws["aws:region"],
+    profile: aws["aws:profile"],
+    "role-arn": aws["aws:assumeRoles"][0]?.roleArn,
+  })),
+);
+
+export type AwsOptions = v.InferOutput<typeof awsSchema>;
 
 /**
  * Looks up the existing cluster, or creates the new one.
@@ -64,11 +91,11 @@ export function connectCluster(
 }
 
 async function lookUpCluster(args: ClusterArgs): Promise<Cluster> {
-  const { clusterName: name, awsRegion } = args;
-  const region = awsRegion ? ` --region ${awsRegion}` : "";
+  const { clusterName: name, aws } = args;
+  const options = ["", ...cliOptions({ ...aws, "role-arn": undefined })].join(" ");
   const cluster = await awsEks.getCluster({ name }).catch((error: Error) => {
     throw userError(
-      `Failed to look up EKS cluster "${name}"${awsRegion ? ` in ${awsRegion}` : ""}: ${reason(error)}\n\n` +
+      `Failed to look up EKS cluster "${name}"${aws.region ? ` in ${aws.region}` : ""}: ${reason(error)}\n\n` +
         "  If the name is wrong:              pulumi config set clusterName CLUSTER\n" +
         "  If the region is wrong:            pulumi config set aws:region REGION\n" +
         "  If the cluster does not exist yet: pulumi config set createCluster true\n",
@@ -79,22 +106,22 @@ async function lookUpCluster(args: ClusterArgs): Promise<Cluster> {
   if (!issuerUrl || !certificateAuthority) {
     throw userError(
       `EKS cluster "${name}" has no OIDC issuer yet; its status is ${cluster.status}. Wait until it is ACTIVE:\n\n` +
-        `  aws eks wait cluster-active --name ${name}${region}\n`,
+        `  aws eks wait cluster-active --name ${name}${options}\n`,
     );
   }
   return {
     issuerUrl,
-    oidcProviderArn: args.createOidcProvider ? undefined : await lookUpOidcProvider(name, issuerUrl, region),
+    oidcProviderArn: args.createOidcProvider ? undefined : await lookUpOidcProvider(name, issuerUrl, options),
     kubeconfig: kubeconfig(args, cluster.endpoint, certificateAuthority),
   };
 }
 
-async function lookUpOidcProvider(clusterName: string, issuerUrl: string, region: string): Promise<string> {
+async function lookUpOidcProvider(clusterName: string, issuerUrl: string, options: string): Promise<string> {
   const provider = await iam.getOpenIdConnectProvider({ url: issuerUrl }).catch((error: Error) => {
     throw userError(
       `Failed to look up the IAM OIDC provider of EKS cluster "${clusterName}": ${reason(error)}\n\n` +
         "  To create it with this stack: pulumi config set createOidcProvider true\n" +
-        `  To create it separately:      eksctl utils associate-iam-oidc-provider --cluster ${clusterName}${region} --approve\n`,
+        `  To create it separately:      eksctl utils associate-iam-oidc-provider --cluster ${clusterName}${options} --approve\n`,
     );
   });
   return provider.arn;
@@ -136,12 +163,10 @@ async function createCluster(name: string, args: ClusterArgs): Promise<Cluster> 
 // As `aws eks update-kubeconfig` writes it, with the region, the profile, and the role of the AWS provider.
 function kubeconfig(args: ClusterArgs, server: string, certificateAuthority: string): string {
   const { clusterName: name } = args;
-  const options = { region: args.awsRegion, profile: args.awsProfile, "role-arn": args.awsRoleArn };
-  const credentials = Object.entries(options).flatMap(([key, value]) => (value ? [`--${key}`, value] : []));
   const exec = {
     apiVersion: "client.authentication.k8s.io/v1beta1",
     command: "aws",
-    args: ["eks", "get-token", "--cluster-name", name, "--output", "json", ...credentials],
+    args: ["eks", "get-token", "--cluster-name", name, "--output", "json", ...cliOptions(args.aws)],
   };
   return JSON.stringify({
     apiVersion: "v1",
@@ -151,6 +176,10 @@ function kubeconfig(args: ClusterArgs, server: string, certificateAuthority: str
     contexts: [{ name, context: { cluster: name, user: name } }],
     "current-context": name,
   });
+}
+
+function cliOptions(options: AwsOptions): string[] {
+  return Object.entries(options).flatMap(([key, value]) => (value ? [`--${key}`, value] : []));
 }
 
 // The engine puts the call in front of the provider's words.

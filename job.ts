@@ -213,8 +213,8 @@ function jobName(serviceAccountName: string): string {
   return name.length <= 63 ? name : `${sha256(serviceAccountName).slice(0, 16)}-token-exchange`;
 }
 
-function sha256(text: string): string {
-  return createHash("sha256").update(text).digest("hex");
+function sha256(content: string): string {
+  return createHash("sha256").update(content).digest("hex");
 }
 
 // Pod Security `restricted` admits it: https://kubernetes.io/docs/concepts/security/pod-security-standards/
@@ -240,7 +240,7 @@ function restrictedPod(image: string, command: string[]): PodSpec {
         args: command.map((word) => word.replaceAll("$", "$$$$")),
         env: [
           { name: "HOME", value: "/tmp" },
-          // The CLI looks up its home by the user's ID, which no image knows.
+          // Without it, the CLI looks for the home directory of user 1000, which the image may not have.
           { name: "PULUMI_HOME", value: "/tmp/.pulumi" },
           { name: "PULUMI_SKIP_UPDATE_CHECK", value: "true" },
         ],

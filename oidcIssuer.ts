@@ -6,25 +6,13 @@ import { isIP } from "node:net";
 import { connect } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
+import type { AccountConfig } from "./config";
 
-/** The access tokens that a policy allows, one type at a time. */
-export type AllowedToken =
-  | { tokenType: "personal"; userLogin: string }
-  | { tokenType: "organization"; organizationAdmin: boolean }
-  | { tokenType: "team"; teamName: string }
-  | { tokenType: "runner"; runnerId: string };
-
-export interface AllowPolicyArgs {
-  token: AllowedToken;
-  namespace: string;
-  /** The name of the service account. */
-  name: string;
-  /** Whether the ID token must have the audience `tokenAudience`. */
-  audienceRule: boolean;
-  tokenAudience: string;
-  /** More claims, with the patterns that they must match. */
-  policyRules: Record<string, string>;
-}
+/** The service account, whom its access token is for, and which claims its ID token must have. */
+export type AllowPolicyArgs = Pick<
+  AccountConfig,
+  "namespace" | "name" | "token" | "audienceRule" | "tokenAudience" | "policyRules"
+>;
 
 export interface OidcIssuerArgs {
   organization: string;
@@ -97,7 +85,16 @@ export function allowPolicy(args: AllowPolicyArgs) {
   } satisfies pulumiservice.types.input.AuthPolicyDefinitionArgs;
 }
 
-function tokenOf(token: AllowedToken) {
+// A name that contains a dot is quoted; without the quotes it would be the path of another claim.
+const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
+const BUILT_IN_RULES = ["kubernetes.io.namespace", "kubernetes.io.serviceaccount.name", "aud"];
+
+/** Returns whether `policyRules` can have this key: the path of a claim without a built-in rule, however it is quoted. */
+export function isAdditionalClaim(path: unknown): boolean {
+  return CLAIM_PATH.test(String(path)) && !BUILT_IN_RULES.includes(String(path).replaceAll('"', ""));
+}
+
+function tokenOf(token: AccountConfig["token"]) {
   switch (token.tokenType) {
     case "personal":
       return { tokenType: token.tokenType, userLogin: token.userLogin };
@@ -153,11 +150,10 @@ async function readThumbprints(issuerUrl: string): Promise<string[] | undefined>
   }
 }
 
-const CONNECTION_SECONDS = 10;
+const TIMEOUT_SECONDS = 10;
 
 async function readThumbprint(issuerUrl: string): Promise<string> {
-  const { hostname, port } = new URL(issuerUrl);
-  const host = hostname.replace(/^\[|\]$/g, "");
+  const { hostname: host, port } = new URL(issuerUrl);
   const socket = connect({
     host,
     port: Number(port || 443),
@@ -166,15 +162,13 @@ async function readThumbprint(issuerUrl: string): Promise<string> {
     // Explicit, so that NODE_TLS_REJECT_UNAUTHORIZED=0 cannot disable it.
     rejectUnauthorized: true,
   });
-  const timeout = setTimeout(
-    () => socket.destroy(new Error(`no answer within ${CONNECTION_SECONDS} seconds`)),
-    CONNECTION_SECONDS * 1000,
-  );
+  socket.setTimeout(TIMEOUT_SECONDS * 1000, () => {
+    socket.destroy(new Error(`no answer within ${TIMEOUT_SECONDS} seconds`));
+  });
   try {
     await once(socket, "secureConnect");
     return socket.getPeerCertificate().fingerprint256.replaceAll(":", "").toLowerCase();
   } finally {
-    clearTimeout(timeout);
     socket.destroy();
   }
 }

@@ -1,15 +1,7 @@
 // The stack's settings: the values that each one accepts, and its default. Pulumi.yaml describes them.
 
 import * as v from "valibot";
-
-/** What an error suggests to type: `element` is the place in a list or an object, `example` the value. */
-type Help = { example: string; element: string };
-
-export type Setting = v.SchemaWithPipe<readonly [v.GenericSchema<unknown>, v.MetadataAction<unknown, Help>]>;
-
-/** Returns a schema that knows a value, or a placeholder for one, for `pulumi config set`. */
-export const setting = <Schema extends v.GenericSchema>(schema: Schema, example: string, element = "") =>
-  v.pipe(schema, v.metadata({ example, element }));
+import { isAdditionalClaim } from "./oidcIssuer";
 
 // YAML has changed such a value already: 0777 arrives as 511, and converting it back would grant another team.
 const notString = ({ input }: v.BaseIssue<unknown>) =>
@@ -21,7 +13,7 @@ const notString = ({ input }: v.BaseIssue<unknown>) =>
 export const string = (pattern: RegExp, expected: string) => v.pipe(v.string(notString), v.regex(pattern, expected));
 
 /** A boolean, which the engine passes as a string. */
-export const flag = v.pipe(
+const flag = v.pipe(
   v.union([v.boolean(), v.picklist(["true", "false"])], "must be true or false"),
   v.transform((value) => String(value) === "true"),
 );
@@ -29,25 +21,25 @@ export const flag = v.pipe(
 const INVALID_SECONDS = "must be a whole number of seconds, at least 1";
 
 /** A duration in seconds, which the engine passes as a string. */
-export const seconds = v.pipe(
+const seconds = v.pipe(
   v.union([v.number(), v.string()], INVALID_SECONDS),
   v.transform(String),
   v.regex(/^[1-9][0-9]{0,8}$/, INVALID_SECONDS),
   v.transform(Number),
 );
 
-/** Returns a schema for lists, which the engine passes as JSON. */
+// The engine passes lists and objects as JSON.
+const json = v.pipe(v.unknown(), v.transform(parseJson));
+
+/** Returns a schema for lists of elements that match another schema. */
 export const list = <Element extends v.GenericSchema>(element: Element) =>
-  v.pipe(v.unknown(), v.transform(parseJson), v.array(element, "must be a list"));
+  v.pipe(json, v.array(element, 'must be a list, such as ["a","b"]'));
 
-// v.record drops a key named `constructor` silently, and an allow policy would then require less.
-const object = v.pipe(
-  v.unknown(),
-  v.transform(parseJson),
-  v.custom<Record<string, unknown>>(isObject, "must be an object"),
-);
+// Valibot's own schemas for objects accept lists.
+const object = v.pipe(json, v.custom<Record<string, unknown>>(isObject, "must be an object"));
 
-function parseJson(value: unknown): unknown {
+/** Returns the value of a JSON string, or the value itself if it is anything else. */
+export function parseJson(value: unknown): unknown {
   try {
     return typeof value === "string" ? JSON.parse(value) : value;
   } catch {
@@ -61,40 +53,29 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 /** https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names */
-export const kubernetesName = string(
+const kubernetesName = string(
   /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
   "must be 1 to 63 lowercase letters, digits, or hyphens, and must not begin or end with a hyphen",
 );
 
-export const clusterName = string(/^[0-9A-Za-z][\w-]{0,99}$/, "must be the name of an EKS cluster");
-
-export const organization = string(/^[0-9A-Za-z][\w-]*$/, "must be the name of a Pulumi organization");
-
-export const policyArn = string(
+const policyArn = string(
   /^arn:aws(-[a-z]+)*:iam::([0-9]{12}|aws):policy\/([\w+=,.@-]+\/)*[\w+=,.@-]+$/,
   "must be the ARN of an IAM policy",
 );
 
-const POLICY_ARN = "arn:aws:iam::ACCOUNT:policy/NAME";
-
-export const policyArns = v.pipe(
+const policyArns = v.pipe(
   list(policyArn),
-  v.check((arns) => new Set(arns).size === arns.length, "must not contain the same policy twice"),
+  v.checkItems((arn, index, arns) => arns.indexOf(arn) === index, "must not be listed twice"),
 );
 
 // In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
 // escaped: https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/
-const teamName = v.pipe(
-  string(/^[^\s:]+$/, "must be the name of a team, without spaces and colons"),
-  v.regex(/^[^*?.]+$/, 'must not contain "*", "?", or ".", which are wildcards that match other teams too'),
+const teamName = string(
+  /^[^\s:*?.]+$/,
+  'must not contain spaces, ":", or the wildcards "*", "?", and ".", which match other teams too',
 );
 
-const audience = string(
-  /^(?=.*[^.])[^\s*?]+$/,
-  'must not contain spaces, "*", or "?", and must not consist only of dots',
-);
-
-const thumbprint = string(/^[0-9a-f]{64}$/, "must be a SHA-256: 64 lowercase hexadecimal digits, no colons");
+const audience = string(/^(?=.*[^.])[^\s*?]+$/, 'must not contain spaces, "*", or "?", or consist only of dots');
 
 const image = v.pipe(
   string(/^[a-z0-9][^\s@]*(@sha256:[0-9a-f]{64})?$/, "must be the name of an image"),
@@ -107,182 +88,189 @@ const rolePath = string(/^\/([\w+=,.@-]+\/)*$/, 'must be "/", or begin and end w
 
 const command = v.pipe(
   list(string(/^[^\0]*$/, "must not contain a null character")),
-  v.check(([program = ""]) => program !== "", "must name a program"),
+  v.check(([program = ""]) => program !== "", 'must name a program, such as ["pulumi","whoami"]'),
 );
 
-// By the path of the claim, however it is quoted.
-const BUILT_IN_RULES = new Map([
-  ["kubernetes.io namespace", "namespace"],
-  ["kubernetes.io serviceaccount name", "the service account's name"],
-  ["aud", "audienceRule"],
-]);
+const claim = v.custom<string>(
+  isAdditionalClaim,
+  'must be a claim path, such as "kubernetes.io".pod.name, and must not replace a rule on namespace, name, or aud',
+);
 
-// A name that contains a dot is quoted; without the quotes it would be the path of another claim.
-const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
+// v.record drops these names, and the allow policy would then require less.
+const RESERVED = ["__proto__", "prototype", "constructor"];
 
 const policyRules = v.pipe(
   object,
-  v.rawTransform(({ dataset: { value: rules }, addIssue }) => {
-    const patterns: [string, string][] = [];
-    for (const [claim, pattern] of Object.entries(rules)) {
-      const reject = (origin: "key" | "value", message: string) => addIssue(issueAt(rules, claim, message, origin));
-      const steps = [...claim.matchAll(/"([^"]+)"|([^".]+)/g)].map(([, quoted, bare]) => quoted ?? bare);
-      const owner = BUILT_IN_RULES.get(steps.join(" "));
-      if (owner) reject("key", `must not replace the built-in rule, which ${owner} sets`);
-      else if (!CLAIM_PATH.test(claim)) reject("key", 'must be a claim path, such as "kubernetes.io".pod.name');
-      else if (typeof pattern !== "string") reject("value", "must be a string");
-      else if (!/[^*?.]/.test(pattern)) reject("value", "must not consist only of wildcards");
-      else patterns.push([claim, pattern]);
-    }
-    return Object.fromEntries(patterns);
-  }),
+  v.check((rules) => !RESERVED.some((name) => Object.hasOwn(rules, name)), `must not contain ${RESERVED.join(", ")}`),
+  v.record(claim, string(/[^*?.]/, "must not consist only of wildcards")),
 );
 
-const isNamed = (elements: unknown) =>
-  !Array.isArray(elements) || elements.every((element) => isObject(element) && "name" in element);
+// An element without a name would replace the Job's own container and its restrictions.
+const namedElements = v.optional(list(v.pipe(object, v.looseObject({ name: kubernetesName }, "required"))));
 
 const jobPodSpec = v.pipe(
   object,
-  v.check((spec) => !("serviceAccountName" in spec), "must not contain serviceAccountName"),
-  // An element without a name would replace the Job's own container and its restrictions.
-  v.check(
-    ({ containers = [], volumes = [] }) => [containers, volumes].every(isNamed),
-    "must contain only containers and volumes with a name",
-  ),
-);
-
-// The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
-const serviceAccounts = v.pipe(
-  list(object),
-  v.maxLength(40, "must have at most 40 entries: one issuer holds 40 policies"),
+  v.looseObject({
+    serviceAccountName: v.optional(v.never("must not be set: each Job runs as its own service account")),
+    containers: namedElements,
+    volumes: namedElements,
+  }),
 );
 
 const apiUrl = v.pipe(
-  v.string(notString),
-  v.check(isApiUrl, "must be https://HOST, or http://HOST with a loopback host"),
-  v.transform((url) => new URL(url).origin),
+  string(
+    /^(https:\/\/[\w.-]+|http:\/\/(localhost|127(\.\d+){3}|\[::1\]))(:\d+)?\/?$/,
+    "must be https://HOST, or http://HOST with a loopback host",
+  ),
+  v.transform((url) => url.replace(/\/$/, "")),
 );
-
-function isApiUrl(value: string): boolean {
-  if (!URL.canParse(value)) return false;
-  const { protocol, hostname, href, origin } = new URL(value);
-  const loopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname);
-  return href === `${origin}/` && (protocol === "https:" || (protocol === "http:" && loopback));
-}
 
 export const STS_AUDIENCE = "sts.amazonaws.com";
 
-const INVALID_TOKEN_TYPE = 'must be "personal", "organization", "team", or "runner"';
+const TOKEN_TYPE = 'must be "personal", "organization", "team", or "runner"';
 
-/** Whose access token a service account is granted; `tokenSchema` says which of these belong together. */
+/** Whose access token a service account is granted; `tokenSchema` defines which of these are valid together. */
 export const tokenSettings = {
-  tokenType: setting(
-    v.optional(v.picklist(["personal", "organization", "team", "runner"], INVALID_TOKEN_TYPE), "personal"),
-    "TYPE",
-  ),
-  userLogin: setting(string(/^\w[\w.@+-]*$/, "must be the login of a Pulumi user"), "LOGIN"),
-  teamName: setting(teamName, "TEAM"),
-  runnerId: setting(string(/^[\w-]+$/, "must be the ID of a runner pool"), "ID"),
-  runnerName: setting(string(/^[^\s:]+$/, "must be the name of a runner, without spaces and colons"), "NAME"),
-  organizationAdmin: setting(v.optional(flag, false), "true"),
+  tokenType: v.optional(v.picklist(["personal", "organization", "team", "runner"], TOKEN_TYPE), "personal"),
+  userLogin: string(/^\w[\w.@+-]*$/, "must be the login of a Pulumi user"),
+  teamName,
+  runnerId: string(/^[\w-]+$/, "must be the ID of a runner pool"),
+  runnerName: string(/^[^\s:]+$/, "must be the name of a runner, without spaces and colons"),
+  organizationAdmin: v.optional(flag, false),
 };
 
 const { userLogin, organizationAdmin, runnerId, runnerName } = tokenSettings;
+const required = (type: string) => `required with tokenType "${type}"`;
 
-export const tokenSchema = v.variant(
+/** Returns the schemas that reject the settings of the other token types. */
+function othersThan(type: string) {
+  const other = v.optional(v.never(`not valid with tokenType "${type}"`));
+  return { userLogin: other, teamName: other, runnerId: other, runnerName: other, organizationAdmin: other };
+}
+
+const tokenSchema = v.variant(
   "tokenType",
   [
-    v.object({ tokenType: v.literal("personal"), userLogin }),
-    v.object({ tokenType: v.literal("organization"), organizationAdmin }),
-    v.object({ tokenType: v.literal("team"), teamName: tokenSettings.teamName }),
-    v.object({ tokenType: v.literal("runner"), runnerId, runnerName }),
+    v.object({ ...othersThan("personal"), tokenType: v.literal("personal"), userLogin }, required("personal")),
+    v.object({ ...othersThan("organization"), tokenType: v.literal("organization"), organizationAdmin }),
+    v.object({ ...othersThan("team"), tokenType: v.literal("team"), teamName }, required("team")),
+    v.object({ ...othersThan("runner"), tokenType: v.literal("runner"), runnerId, runnerName }, required("runner")),
   ],
-  INVALID_TOKEN_TYPE,
+  TOKEN_TYPE,
 );
+
+type Token = v.InferOutput<typeof tokenSchema>;
 
 /** The settings of one service account: in the stack the default for all, in an entry of `serviceAccounts` its own. */
 export const accountSettings = {
-  namespace: setting(v.optional(kubernetesName, "default"), "NAMESPACE"),
-  createNamespace: setting(v.optional(flag, false), "false"),
+  namespace: v.optional(kubernetesName, "default"),
+  createNamespace: v.optional(flag, false),
   // `serviceAccountName` in the stack. Kubernetes allows dots in it; the allow policy would read them as wildcards.
-  name: setting(v.optional(kubernetesName, "pulumi-service-account"), "NAME"),
-  createServiceAccount: setting(v.optional(flag, true), "false"),
-  createRole: setting(v.optional(flag, true), "true"),
-  rolePolicyArns: setting(v.optional(policyArns, []), POLICY_ARN, "[0]"),
-  tokenExpirationSeconds: setting(v.optional(seconds, 7200), "SECONDS"),
-  tokenAudience: setting(v.optional(audience, STS_AUDIENCE), STS_AUDIENCE),
-  audienceRule: setting(v.optional(flag), "true"),
-  policyRules: setting(v.optional(policyRules, {}), "'runner-*'", '["\\"kubernetes.io\\".pod.name"]'),
-  runJob: setting(v.optional(flag, true), "false"),
-  command: setting(v.optional(command), "pulumi", "[0]"),
-};
-
-/** The settings of the whole stack. */
-export const stackSettings = {
-  clusterName: setting(clusterName, "CLUSTER"),
-  createCluster: setting(v.optional(flag, false), "true"),
-  createOidcProvider: setting(v.optional(flag, false), "false"),
-  organization: setting(organization, "ORGANIZATION"),
-  issuerName: setting(v.optional(string(/^\S(.*\S)?$/, "must not begin or end with a space")), "NAME"),
-  maxExpirationSeconds: setting(v.optional(seconds, 7200), "SECONDS"),
-  thumbprints: setting(v.optional(list(thumbprint), []), "SHA256", "[0]"),
-  permissionsBoundaryArn: setting(v.optional(policyArn), POLICY_ARN),
-  rolePath: setting(v.optional(rolePath, "/"), "/PATH/"),
-  image: setting(v.optional(image, "pulumi/pulumi-base:3.274.1"), "pulumi/pulumi-base:3.274.1"),
-  jobPodSpec: setting(v.optional(jobPodSpec, {}), "NAME", ".priorityClassName"),
-  pulumiApiUrl: setting(v.optional(apiUrl, "https://api.pulumi.com"), "https://HOST"),
-  serviceAccounts: setting(v.optional(serviceAccounts, []), "NAME", "[0].name"),
+  name: v.optional(kubernetesName, "pulumi-service-account"),
+  createServiceAccount: v.optional(flag, true),
+  createRole: v.optional(flag, true),
+  rolePolicyArns: v.optional(policyArns, []),
+  tokenExpirationSeconds: v.optional(seconds, 7200),
+  tokenAudience: v.optional(audience, STS_AUDIENCE),
+  audienceRule: v.optional(flag),
+  policyRules: v.optional(policyRules, {}),
+  runJob: v.optional(flag, true),
+  command: v.optional(command),
 };
 
 /** Every cluster has these: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ */
 export const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-const stackObject = v.object(stackSettings);
-const accountObject = v.object({
-  ...accountSettings,
-  maxExpirationSeconds: stackSettings.maxExpirationSeconds,
-});
+const maxExpirationSeconds = v.optional(seconds, 7200);
 
-export const stackSchema = v.pipe(
-  stackObject,
-  v.rawCheck(({ dataset, addIssue }) => {
-    const settings = dataset.value as v.InferOutput<typeof stackObject>;
-    if (settings.createCluster === true && settings.createOidcProvider === true) {
-      addIssue(issueAt(settings, "createOidcProvider", "must be false with createCluster, which creates one too"));
-    }
-  }),
-);
-
-export const accountSchema = v.pipe(
-  accountObject,
-  v.rawCheck(({ dataset, addIssue }) => {
+const account = v.pipe(
+  object,
+  v.object({ ...accountSettings, maxExpirationSeconds, token: tokenSchema }),
+  v.forward(
+    v.partialCheck(
+      [["tokenExpirationSeconds"], ["maxExpirationSeconds"]],
+      (settings) => settings.tokenExpirationSeconds <= settings.maxExpirationSeconds,
+      ({ input }) => `must be at most maxExpirationSeconds, which is ${input.maxExpirationSeconds}`,
+    ),
+    ["tokenExpirationSeconds"],
+  ),
+  v.rawCheck(({ dataset: { value: it }, addIssue }) => {
     // Also reached with invalid settings, which are as they were given.
-    const settings = dataset.value as v.InferOutput<typeof accountObject>;
-    const { namespace, name, tokenExpirationSeconds, maxExpirationSeconds } = settings;
-    const report = (key: keyof typeof settings, message: string) => addIssue(issueAt(settings, key, message));
-    const areNumbers = typeof tokenExpirationSeconds === "number" && typeof maxExpirationSeconds === "number";
-    if (areNumbers && tokenExpirationSeconds > maxExpirationSeconds) {
-      report("tokenExpirationSeconds", `must be at most maxExpirationSeconds, which is ${maxExpirationSeconds}`);
+    if (!isObject(it)) return;
+    const { namespace, name, createServiceAccount, rolePolicyArns } = it;
+    const hasNamespace = createServiceAccount === false || INITIAL_NAMESPACES.includes(String(namespace));
+    if (it.createNamespace === true && hasNamespace) {
+      const reason = "must be false for a namespace that exists on every cluster, or with an existing service account";
+      addIssue(issueAt(true, reason, "createNamespace"));
     }
-    if (settings.createNamespace === true && INITIAL_NAMESPACES.includes(namespace)) {
-      report("createNamespace", `must be false for "${namespace}", which exists on every cluster`);
-    } else if (settings.createNamespace === true && settings.createServiceAccount === false) {
-      report("createNamespace", "must be false for a service account that exists: so does its namespace");
+    if (createServiceAccount === true && name === "default") {
+      addIssue(issueAt(true, 'must be false for "default", which exists in every namespace', "createServiceAccount"));
     }
-    if (name === "default" && settings.createServiceAccount === true) {
-      report("createServiceAccount", 'must be false for "default", which exists in every namespace');
+    if (it.createRole === false && Array.isArray(rolePolicyArns) && rolePolicyArns.length > 0) {
+      addIssue(issueAt(false, "must be true with rolePolicyArns", "createRole"));
     }
-    if (settings.createRole === false && settings.rolePolicyArns.length > 0) {
-      report("createRole", "must be true with rolePolicyArns");
+  }),
+  v.transform(({ token, ...settings }) => ({
+    ...settings,
+    token,
+    /** The scope that the token exchange requests, such as `user:LOGIN`. */
+    tokenScope: scopeOf(token),
+    audienceRule: settings.audienceRule ?? settings.tokenAudience !== STS_AUDIENCE,
+    command: settings.command ?? (token.tokenType === "runner" ? ["true"] : ["pulumi", "whoami"]),
+  })),
+);
+
+function scopeOf({ tokenType, userLogin, teamName, runnerName, organizationAdmin }: Token): string {
+  if (tokenType === "organization") return organizationAdmin ? "admin" : "";
+  return tokenType === "personal" ? `user:${userLogin}` : `${tokenType}:${teamName ?? runnerName}`;
+}
+
+const serviceAccounts = v.pipe(
+  list(account),
+  // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
+  v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
+  v.rawCheck(({ dataset, addIssue }) => {
+    const ids = [dataset.value].flat().map((it) => (isObject(it) ? `${it.namespace}/${it.name}` : undefined));
+    for (const [index, id] of ids.entries()) {
+      const first = ids.indexOf(id);
+      const reason = `service account ${id} is configured by serviceAccounts[${first}] already`;
+      if (id && first < index) addIssue(issueAt(undefined, reason, index, "name"));
     }
   }),
 );
 
-function issueAt(input: Record<string, unknown>, key: string, message: string, origin: "key" | "value" = "value") {
-  const value = input[key];
-  return {
-    input: value,
-    message,
-    path: [{ type: "object" as const, origin, input, key, value }] as [v.IssuePathItem],
-  };
+/** The settings of the whole stack. */
+export const stackSettings = {
+  clusterName: string(/^[0-9A-Za-z][\w-]{0,99}$/, "must be the name of an EKS cluster"),
+  createCluster: v.optional(flag, false),
+  createOidcProvider: v.optional(flag, false),
+  organization: string(/^[0-9A-Za-z][\w-]*$/, "must be the name of a Pulumi organization"),
+  issuerName: v.optional(string(/^\S(.*\S)?$/, "must not begin or end with a space")),
+  maxExpirationSeconds,
+  thumbprints: v.optional(list(string(/^[0-9a-f]{64}$/, "must be a SHA-256 in 64 lowercase hexadecimal digits")), []),
+  permissionsBoundaryArn: v.optional(policyArn),
+  rolePath: v.optional(rolePath, "/"),
+  image: v.optional(image, "pulumi/pulumi-base:3.274.1"),
+  jobPodSpec: v.optional(jobPodSpec, {}),
+  pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
+  serviceAccounts: v.optional(serviceAccounts, []),
+};
+
+/** The configuration of a stack, with what each entry of `serviceAccounts` inherits, and its token in `token`. */
+export const stackSchema = v.pipe(
+  v.object(stackSettings, ({ expected }) =>
+    expected === '"organization"' ? "required, because the stack has no organization" : "required",
+  ),
+  v.rawCheck(({ dataset: { value: stack }, addIssue }) => {
+    if (isObject(stack) && stack.createCluster === true && stack.createOidcProvider === true) {
+      addIssue(issueAt(true, "must be false with createCluster, which creates one too", "createOidcProvider"));
+    }
+  }),
+  v.transform((stack) => ({ ...stack, issuerName: stack.issuerName ?? `eks-${stack.clusterName}` })),
+);
+
+/** Returns an issue of a rule between settings, at the setting to change. */
+function issueAt(value: unknown, message: string, ...keys: (string | number)[]) {
+  const path = keys.map((key) => ({ type: "unknown", origin: "value", input: undefined, key, value }) as const);
+  return { input: value, message, path: path as [v.IssuePathItem] };
 }

@@ -5,14 +5,16 @@ import type { Job } from "@pulumi/kubernetes/batch/v1";
 import { ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
 import type { OidcIssuer } from "@pulumi/pulumiservice";
-import type { AccountConfig } from "./config";
+import type { AccountConfig, StackConfig } from "./config";
 import { createRole } from "./iam";
 import { createJob, createTokenExchange, type TokenExchange } from "./job";
 import type { AllowPolicy } from "./oidcIssuer";
 import { createServiceAccount } from "./serviceAccount";
 import { STS_AUDIENCE } from "./settings";
 
-export interface WorkloadIdentityArgs {
+type SharedConfig = "organization" | "pulumiApiUrl" | "permissionsBoundaryArn" | "rolePath" | "image" | "jobPodSpec";
+
+export interface WorkloadIdentityArgs extends Pick<StackConfig, SharedConfig> {
   account: AccountConfig;
   /** The name of the account's namespace, known once that exists. */
   namespace: pulumi.Input<string>;
@@ -22,12 +24,6 @@ export interface WorkloadIdentityArgs {
   /** The Pulumi Cloud issuer, and the policy in it that allows this service account. */
   oidcIssuer: OidcIssuer;
   policy: AllowPolicy;
-  organization: string;
-  pulumiApiUrl: string;
-  permissionsBoundaryArn?: string | undefined;
-  rolePath: string;
-  image: string;
-  jobPodSpec: Record<string, unknown>;
 }
 
 /** Creates the access of one service account. Its name and its children's are `NAMESPACE.NAME`. */

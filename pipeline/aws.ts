@@ -5,7 +5,8 @@ import * as iam from "@pulumi/aws/iam";
 import type * as pulumi from "@pulumi/pulumi";
 import { trustPolicy } from "../iam";
 import type { Settings } from "./config";
-import { ISSUER_URL, type Repository } from "./github";
+import { ISSUER_URL, subjects } from "./github";
+import { lookUp } from "./lookups";
 
 export type Cluster = eks.GetClusterResult & { namespaces: string[] };
 
@@ -13,12 +14,12 @@ export type Cluster = eks.GetClusterResult & { namespaces: string[] };
  * Looks up the clusters of the stacks.
  *
  * @returns each cluster with the namespaces of all stacks on it.
- * @throws Error if a cluster cannot be read, or cannot have access entries.
+ * @throws pulumi.RunError that lists every cluster that cannot be read, or cannot have access entries.
  */
 export async function readClusters(stacks: Settings["stacks"]): Promise<Cluster[]> {
   const clusters = new Map(stacks.map((stack) => [`${stack.region}.${stack.clusterName}`, stack]));
-  return Promise.all(
-    [...clusters.values()].map(async ({ clusterName: name, region }) => {
+  return lookUp(
+    ...[...clusters.values()].map(async ({ clusterName: name, region }) => {
       const cluster = await eks.getCluster({ name, region });
       if (cluster.accessConfigs[0]?.authenticationMode === "CONFIG_MAP") {
         throw new Error(
@@ -44,7 +45,6 @@ export async function readOidcProvider(mode: Settings["githubOidcProvider"]): Pr
  */
 export function createRoles(
   settings: Settings,
-  { subjects }: Repository,
   clusters: Cluster[],
   existingProviderArn: string | undefined,
 ): { preview: iam.Role; deploy: iam.Role } {
@@ -52,11 +52,12 @@ export function createRoles(
   const oidcProviderArn =
     existingProviderArn ?? new iam.OpenIdConnectProvider("github", { url: ISSUER_URL, clientIdLists }).arn;
   const policies = rolePolicies(settings, clusters);
+  const subject = subjects(settings.subjectPrefix);
 
   const create = (name: "preview" | "deploy", accessPolicy: string): iam.Role => {
     const role = new iam.Role(`github-${name}`, {
       description: `GitHub workflows of ${settings.repository}`,
-      assumeRolePolicy: trustPolicy({ issuerUrl: ISSUER_URL, oidcProviderArn, subject: subjects[name] }),
+      assumeRolePolicy: trustPolicy({ issuerUrl: ISSUER_URL, oidcProviderArn, subject: subject[name] }),
     });
     new iam.RolePolicy(`github-${name}`, { role: role.name, policy: policies[name] });
     for (const cluster of clusters) createAccessEntry(name, role.arn, accessPolicy, cluster);
@@ -83,7 +84,7 @@ function createAccessEntry(role: string, principalArn: pulumi.Input<string>, acc
  * other roles of these names have.
  */
 export function rolePolicies(
-  settings: Pick<Settings, "rolePath" | "rolePolicyArns" | "permissionsBoundaryArn">,
+  settings: Pick<Settings, "rolePath" | "rolePolicyArns" | "permissionsBoundaryArn" | "createOidcProvider">,
   clusters: Pick<Cluster, "arn" | "identities">[],
 ): { preview: iam.PolicyDocument; deploy: iam.PolicyDocument } {
   const { rolePolicyArns, permissionsBoundaryArn } = settings;
@@ -114,6 +115,9 @@ export function rolePolicies(
   if (rolePolicyArns.length > 0) {
     const named = { ArnEquals: { "iam:PolicyARN": rolePolicyArns } };
     write.push(allow(["iam:AttachRolePolicy", "iam:DetachRolePolicy"], roles, named));
+  }
+  if (settings.createOidcProvider) {
+    write.push(allow(["iam:CreateOpenIDConnectProvider", "iam:TagOpenIDConnectProvider"], oidcProviders));
   }
   return {
     preview: { Version: "2012-10-17", Statement: read },

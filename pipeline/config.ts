@@ -1,7 +1,8 @@
 // The configuration of the pipeline, with the schemas and the error messages of the stacks.
 
 import * as v from "valibot";
-import { invalidConfiguration, ownValues, readRawConfig, remove, replace } from "../config";
+import { ownValues, readRawConfig } from "../config";
+import { invalidConfiguration, remove, replace } from "../problems";
 import { accountSettings, list, stackSettings, string } from "../settings";
 
 const createOrExisting = v.optional(v.picklist(["create", "existing"], 'must be "create" or "existing"'), "create");
@@ -18,12 +19,14 @@ const stack = v.pipe(
 
 const schema = v.strictObject({
   repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
+  subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
   stacks: v.pipe(list(stack), v.nonEmpty("must not be empty")),
   githubOidcProvider: createOrExisting,
   githubIssuer: createOrExisting,
   rolePolicyArns: accountSettings.rolePolicyArns,
   permissionsBoundaryArn: stackSettings.permissionsBoundaryArn,
   rolePath: stackSettings.rolePath,
+  createOidcProvider: stackSettings.createOidcProvider,
 });
 
 export type Settings = v.InferOutput<typeof schema>;

@@ -57,6 +57,8 @@ environment() {
 
   echo "Only the branch main can deploy to the environment production of $repository. Next:"
   echo "  pulumi config set repository $repository"
+  echo "  pulumi config set subjectPrefix $(gh api "repos/$repository/actions/oidc/customization/sub" \
+    --jq ".sub_claim_prefix // \"repo:$repository\"")"
 }
 
 # Sets the variables that switch the workflows on.

@@ -1,30 +1,29 @@
 // Creates the identities of this repository's GitHub workflows: one that can read, for previews, and one that can deploy.
 
-import { userError } from "../userError";
 import { createRoles, readClusters, readOidcProvider } from "./aws";
 import { readSettings } from "./config";
-import { ISSUER_URL, readRepository } from "./github";
+import { checkEnvironment, ISSUER_URL, readRepositoryId } from "./github";
+import { lookUp } from "./lookups";
 import { allowPolicies, createIssuer, createTeam, teamName } from "./pulumiCloud";
 
 export = async () => {
   // Fail fast: the environment's branch rule has to exist before anything trusts the environment.
   const settings = readSettings();
   const { stacks } = settings;
-  const [repository, clusters, oidcProviderArn] = await Promise.all([
-    readRepository(settings.repository),
+  const [repositoryId, clusters, oidcProviderArn] = await lookUp(
+    readRepositoryId(settings),
     readClusters(stacks),
     readOidcProvider(settings.githubOidcProvider),
-  ]).catch(({ message }: Error) => {
-    throw userError(message);
-  });
+    checkEnvironment(settings),
+  );
 
   // AWS: a role for previews and one for deployments, with access to the clusters.
-  const roles = createRoles(settings, repository, clusters, oidcProviderArn);
+  const roles = createRoles(settings, clusters, oidcProviderArn);
 
   // Pulumi Cloud: in each organization, the team that previews act as, and the allow policies.
   const team = teamName(settings.repository);
   const policies = new Map(
-    stacks.map(({ organization }) => [organization, allowPolicies(organization, team, repository)]),
+    stacks.map(({ organization }) => [organization, allowPolicies(organization, repositoryId, settings)]),
   );
   for (const [organization, organizationPolicies] of policies) {
     createTeam(organization, team, stacks);

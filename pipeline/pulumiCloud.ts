@@ -4,7 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 import { getThumbprints } from "../oidcIssuer";
 import type { Settings } from "./config";
-import { ISSUER_URL, type Repository } from "./github";
+import { ISSUER_URL, subjects } from "./github";
 
 type AuthPolicy = pulumiservice.types.input.AuthPolicyDefinitionArgs;
 
@@ -20,13 +20,15 @@ export function teamName(repository: string): string {
  *
  * @returns the policies. Each requires the repository's ID, since "." in the repository's name would be a wildcard.
  */
-export function allowPolicies(organization: string, team: string, { id, subjects }: Repository): AuthPolicy[] {
-  const rules = (sub: string) => ({ aud: `urn:pulumi:org:${organization}`, repository_id: id, sub });
+export function allowPolicies(organization: string, repositoryId: string, settings: Settings): AuthPolicy[] {
+  const { preview, deploy } = subjects(settings.subjectPrefix);
+  const rules = (sub: string) => ({ aud: `urn:pulumi:org:${organization}`, repository_id: repositoryId, sub });
   return [
-    ...subjects.preview.map(
-      (sub) => ({ decision: "allow", tokenType: "team", teamName: team, rules: rules(sub) }) as const,
+    ...preview.map(
+      (sub) =>
+        ({ decision: "allow", tokenType: "team", teamName: teamName(settings.repository), rules: rules(sub) }) as const,
     ),
-    { decision: "allow", tokenType: "organization", authorizedPermissions: ["admin"], rules: rules(subjects.deploy) },
+    { decision: "allow", tokenType: "organization", authorizedPermissions: ["admin"], rules: rules(deploy) },
   ];
 }
 

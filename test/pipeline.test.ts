@@ -21,8 +21,18 @@ const ISSUER = "token.actions.githubusercontent.com";
 const NAMED = arn("policy/ci-cache");
 const ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess";
 const BOUNDARY = arn("policy/boundary");
-const MINIMUM = { rolePath: "/", rolePolicyArns: [] as string[], permissionsBoundaryArn: undefined };
-const EVERYTHING = { rolePath: "/ci/", rolePolicyArns: [NAMED], permissionsBoundaryArn: BOUNDARY };
+const MINIMUM = {
+  rolePath: "/",
+  rolePolicyArns: [] as string[],
+  permissionsBoundaryArn: undefined,
+  createOidcProvider: false,
+};
+const EVERYTHING = {
+  rolePath: "/ci/",
+  rolePolicyArns: [NAMED],
+  permissionsBoundaryArn: BOUNDARY,
+  createOidcProvider: true,
+};
 
 const READS = [
   ...["eks:DescribeCluster", "iam:GetOpenIDConnectProvider", "iam:GetRole", "iam:GetRolePolicy"],
@@ -34,6 +44,7 @@ const CHANGES = [
   ...["iam:TagRole", "iam:UntagRole", "iam:ListInstanceProfilesForRole", "iam:DeleteRole"],
 ];
 const ATTACHMENTS = ["iam:AttachRolePolicy", "iam:DetachRolePolicy"];
+const PROVIDERS = ["iam:CreateOpenIDConnectProvider", "iam:TagOpenIDConnectProvider"];
 
 test("the preview role only reads, and only these clusters, their providers, and the stacks' roles", () => {
   const { preview } = rolePolicies(EVERYTHING, CLUSTERS);
@@ -51,12 +62,17 @@ test("the preview role only reads, and only these clusters, their providers, and
 });
 
 for (const [name, settings, further] of [
-  ["without further settings", MINIMUM, []],
-  ["with a role path, a boundary, and policies", EVERYTHING, [...ATTACHMENTS, "iam:PutRolePermissionsBoundary"]],
+  ["with the defaults", MINIMUM, []],
+  ["with every setting", EVERYTHING, [...ATTACHMENTS, "iam:PutRolePermissionsBoundary"]],
 ] as const) {
   test(`${name}, the deploy role makes a stack's calls, and none widens its rights beyond the named policies`, () => {
     const { deploy } = rolePolicies(settings, CLUSTERS);
-    assert.deepEqual(actionsOf(deploy), [...READS, ...CHANGES, ...further].sort());
+    const providers = settings.createOidcProvider ? PROVIDERS : [];
+    assert.deepEqual(actionsOf(deploy), [...READS, ...CHANGES, ...further, ...providers].sort());
+    for (const action of providers) {
+      assert.ok(allows(deploy, action, arn("oidc-provider/oidc.example.com/id/A")), action);
+      assert.ok(!allows(deploy, action, arn(`oidc-provider/${ISSUER}`)), action);
+    }
     const path = `role${settings.rolePath}`;
     const own = arn(`${path}pulumi-oidc-default-runner-1`);
     const others = [`${path}github-deploy-1`, `${path}x-pulumi-oidc-1`, `${path}pulumi-oidc-team/admin`, "role/other/x"]
@@ -184,6 +200,12 @@ for (const [problem, changes, message] of [
   ["an environment without a list of branches", { environments: "" }, /only the branch main, but allows every branch/],
   ["an environment with another branch", { policies: "branch main, branch x/*" }, /but allows branch main, branch x/],
   ["an environment with a tag named main", { policies: "tag main" }, /bash github\.sh environment acme\/eks/],
+  ["another subject prefix", { subjectPrefix: "repo:acme/eks-pulumi-oidc" }, /config set subjectPrefix 'repo:acme@11/],
+  [
+    "a customized subject",
+    { sub: "" },
+    /gh api -X PUT repos\/acme\/eks-pulumi-oidc\/actions\/oidc\/customization\/sub/,
+  ],
   ["an unknown cluster", { clusterName: "no-cluster" }, /reading EKS Cluster \(no-cluster\): couldn't find resource/],
   ["a cluster in mode CONFIG_MAP", { clusterName: "old-cluster" }, /aws eks update-cluster-config --region us-west-2/],
   ["a missing provider", { githubOidcProvider: "existing" }, /finding IAM OIDC Provider by url: not found/],
@@ -194,6 +216,24 @@ for (const [problem, changes, message] of [
     assert.deepEqual(cloud.existing(), []);
   });
 }
+
+test("everything that is missing is reported at once", async (t) => {
+  const { run } = await newPipeline(t, {
+    policies: "tag main",
+    sub: "",
+    clusterName: "no",
+    githubOidcProvider: "existing",
+  });
+  const message = await failureOf(run);
+  for (const part of [
+    /allows tag main/,
+    /customizes the sub/,
+    /reading EKS Cluster \(no\)/,
+    /finding IAM OIDC Provider/,
+  ]) {
+    assert.match(message, part);
+  }
+});
 
 /** What `gh api --jq` prints for a repository that is set up; the key is the last element of the path. */
 const ANSWERS = { "eks-pulumi-oidc": "42", sub: SUBJECT_PREFIX, environments: "true", policies: "branch main" };
@@ -218,7 +258,9 @@ async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...chan
   process.env.PATH = `${bin}${delimiter}${PATH}`;
 
   const stacks = [{ stack: "acme/eks-pulumi-oidc/dev", clusterName, region: "us-west-2" }];
-  const settings = Object.entries({ repository: REPOSITORY, stacks, ...changes }).filter(([key]) => !(key in ANSWERS));
+  const settings = Object.entries({ repository: REPOSITORY, subjectPrefix: SUBJECT_PREFIX, stacks, ...changes }).filter(
+    ([key]) => !(key in ANSWERS),
+  );
   const toText = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
   const config = Object.fromEntries(settings.map(([key, value]) => [`pipeline:${key}`, toText(value)]));
   const stack = { project: "pipeline", stack: "github", organization: "acme" };

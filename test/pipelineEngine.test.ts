@@ -206,6 +206,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const settings = {
       "aws:region": "us-west-2",
       repository: REPOSITORY,
+      subjectPrefix: SUBJECT_PREFIX,
       stacks: [{ stack: "acme/eks-pulumi-oidc/dev", clusterName: "my-cluster", region: "us-west-2" }],
       ...config,
     };

@@ -17,13 +17,13 @@ const STS = "sts.amazonaws.com";
 const name = fc.stringMatching(/^[ab0z]([ab0-]{0,18}[ab0])?$/);
 
 /** This string half of the time, or one that looks like it. */
-function nearly(text: string): fc.Arbitrary<string> {
+function nearly(value: string): fc.Arbitrary<string> {
   const odd = fc.constantFrom(".", "*", "?", "-", "a", "A", "\u0430", "\uff41", "\u0000", " ", "\n", ":", "");
-  const changed = fc.record({ at: fc.nat(text.length), removed: fc.nat(1), odd }).map((change) => {
-    return text.slice(0, change.at) + change.odd + text.slice(change.at + change.removed);
+  const changed = fc.record({ at: fc.nat(value.length), removed: fc.nat(1), odd }).map((change) => {
+    return value.slice(0, change.at) + change.odd + value.slice(change.at + change.removed);
   });
-  const others = fc.constantFrom(text.toUpperCase(), "", "*", "?", ".", `${text}.${text}`);
-  return fc.oneof({ weight: 3, arbitrary: fc.constant(text) }, changed, others, name);
+  const others = fc.constantFrom(value.toUpperCase(), "", "*", "?", ".", `${value}.${value}`);
+  return fc.oneof({ weight: 3, arbitrary: fc.constant(value) }, changed, others, name);
 }
 
 /** A string that the rule language could read as a pattern. */
@@ -83,19 +83,6 @@ test("Pulumi Cloud allows only the configured service account with its audience,
   fc.assert(property, { numRuns: 2000 });
 });
 
-test("more rules never allow what the policy denies without them", () => {
-  const claim = fc.constantFrom("sub", '"kubernetes.io".pod.name', '"kubernetes.io"."namespace"', '"aud"');
-  const property = fc.property(caller, fc.dictionary(claim, tricky), ({ account, ...pod }, policyRules) => {
-    const { namespace, name } = account;
-    const { config } = parse([{ namespace, name, policyRules }]);
-    if (!config) return;
-    const requested = { tokenType: "personal", scope: "user:alice" };
-    const ask = (it: AccountConfig[]) => decide(it.map(allowPolicy), claims(pod), requested, RUNNERS).allowed;
-    assert.ok(!ask(config.serviceAccounts) || ask(accepted([{ namespace, name }])));
-  });
-  fc.assert(property, { numRuns: 500 });
-});
-
 test("the role allows only the configured issuer, service account, and audience, in every partition", () => {
   const change = fc.record({
     issuer: fc.oneof(fc.constant(ISSUER), nearly(ISSUER)),
@@ -122,28 +109,6 @@ for (const key of ["namespace", "name", "teamName"]) {
   });
 }
 
-test("a value that is rejected never reaches a policy", () => {
-  const keys = ["namespace", "name", "teamName", "userLogin", "tokenAudience", "policyRules", "runnerId"];
-  const entry = fc.dictionary(fc.constantFrom(...keys), fc.oneof(tricky, fc.integer(), fc.boolean()));
-  const property = fc.property(fc.array(entry, { minLength: 1, maxLength: 3 }), (entries) => {
-    const { config, problems } = parse(entries.map((it) => ({ tokenType: "personal", userLogin: "a", ...it })));
-    // One invalid entry is enough: there is no configuration that a policy could be built from.
-    assert.notEqual(config === undefined, problems === undefined);
-    for (const { rules } of config?.serviceAccounts.map(allowPolicy) ?? []) {
-      for (const pattern of Object.values(rules)) assert.doesNotMatch(pattern, /[*?\n]/);
-    }
-  });
-  fc.assert(property, { numRuns: 2000 });
-});
-
-test("known limitation: dots in an audience match any character, because the rule language cannot escape them", () => {
-  const [account = assert.fail()] = accepted([{ audienceRule: true }]);
-  const spoofed = claims({ ...account, audience: "sts-amazonaws-com" });
-  const requested = { tokenType: "personal", scope: "user:alice" };
-  assert.equal(decide([allowPolicy(account)], spoofed, requested, RUNNERS).allowed, true);
-  assert.equal(assume(account, { ...spoofed, iss: ISSUER }), false);
-});
-
 function claims({ namespace, name, audience }: { namespace: string; name: string; audience: string }) {
   return {
     sub: `system:serviceaccount:${namespace}:${name}`,
@@ -162,12 +127,8 @@ function assume(account: AccountConfig, presented: Record<string, unknown> & { i
 }
 
 function parse(serviceAccounts: object[]) {
-  const entries = {
-    clusterName: "my-cluster",
-    userLogin: "alice",
-    serviceAccounts: JSON.stringify(serviceAccounts),
-  };
-  const config = Object.fromEntries(Object.entries(entries).map(([key, value]) => [`project:${key}`, value]));
+  const own = { clusterName: "my-cluster", userLogin: "alice", serviceAccounts: JSON.stringify(serviceAccounts) };
+  const config = Object.fromEntries(Object.entries(own).map(([key, value]) => [`project:${key}`, value]));
   return parseConfig({ config, secretKeys: [], project: "project", organization: "acme" });
 }
 

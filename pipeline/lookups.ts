@@ -1,0 +1,18 @@
+// What has to be looked up before anything is created.
+
+import { userError } from "../userError";
+
+/**
+ * Waits for lookups that run at the same time.
+ *
+ * @returns their results.
+ * @throws pulumi.RunError that lists the message of every lookup that failed.
+ */
+export async function lookUp<Results extends unknown[]>(
+  ...lookups: { [Index in keyof Results]: Promise<Results[Index]> }
+): Promise<Results> {
+  const settled = await Promise.allSettled(lookups);
+  const messages = settled.flatMap((it) => (it.status === "rejected" ? [(it.reason as Error).message] : []));
+  if (messages.length > 0) throw userError(messages.join("\n"));
+  return Promise.all(lookups);
+}

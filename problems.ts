@@ -1,0 +1,71 @@
+// A problem of the configuration, with the command that fixes it, and the error that lists every problem.
+
+import * as pulumi from "@pulumi/pulumi";
+import { userError } from "./userError";
+
+/** One problem of the configuration: where it is, with the value if there is one, and the command that fixes it. */
+export interface Problem {
+  setting: string;
+  reason: string;
+  fix: string;
+}
+
+/** A key of an object, or an index of a list. */
+export type Step = string | number;
+
+/** Returns a path as `pulumi config --path` takes it. */
+export function pathOf(...steps: Step[]): string {
+  return steps
+    .map((step) => (typeof step === "string" && /^[\w:]+$/.test(step) ? `.${step}` : `[${JSON.stringify(step)}]`))
+    .join("")
+    .replace(/^\./, "");
+}
+
+/** Returns a problem that another value fixes; `element` is the place in a list or object where it goes. */
+export function replace(path: string, value: unknown, reason: string, example: string, element = ""): Problem {
+  // Without the type, the CLI reads 511 as a number again.
+  const type = reason.startsWith("must be a string") ? "--type string " : "";
+  const fix = `pulumi config set ${type}${quote(path + element)} ${example}`;
+  return { setting: describe(path, value), reason, fix };
+}
+
+/** Returns a problem that is fixed by removing the setting. */
+export function remove(path: string, value: unknown, reason: string): Problem {
+  return { setting: describe(path, value), reason, fix: `pulumi config rm ${quote(path)}` };
+}
+
+/** Returns the problem of an encrypted setting. The engine does not report which of its values is encrypted. */
+export function encrypted(key: string): Problem {
+  return {
+    setting: key,
+    reason: "is encrypted, but would be stored in plaintext in the stack's state and the pod spec",
+    fix: `pulumi config set --plaintext ${key === "serviceAccounts" ? "--path 'serviceAccounts[INDEX].KEY'" : key} VALUE`,
+  };
+}
+
+function describe(path: string, value: unknown): string {
+  return value === undefined ? path : `${path} = ${JSON.stringify(value)}`;
+}
+
+function quote(path: string): string {
+  return /^[\w:]+$/.test(path) ? path : `--path '${path.replaceAll("'", "'\\''")}'`;
+}
+
+/**
+ * Returns each problem once, in an order in which its commands can be typed: removing an element moves the later ones up,
+ * so values are set first, and elements are removed from the last to the first.
+ */
+export function inOrder(problems: Problem[]): Problem[] {
+  const distinct = problems.filter(({ fix }, index) => problems.findIndex((it) => it.fix === fix) === index);
+  const isRemoval = ({ fix }: Problem) => fix.startsWith("pulumi config rm");
+  return [...distinct.filter((it) => !isRemoval(it)), ...distinct.filter(isRemoval).reverse()];
+}
+
+/** Returns the error that reports problems of the configuration, all at once. */
+export function invalidConfiguration(problems: Problem[]): pulumi.RunError {
+  const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
+  const list = problems.map(({ setting, reason, fix }) => `  ${setting}: ${reason}\n      ${fix}\n`);
+  return userError(
+    `Invalid configuration for stack "${pulumi.getStack()}" (${count}). No changes were made.\n\n${list.join("")}`,
+  );
+}
