@@ -14,6 +14,7 @@ const ENGINE = [
   "examplesCli.test.ts",
   "import.test.ts",
   "pipelineEngine.test.ts",
+  "template.test.ts",
 ];
 
 main(process.argv.slice(2)).then((problems) => {

@@ -1,0 +1,124 @@
+// What `pulumi new` creates from this repository, before and after the clean-up that the README offers.
+
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { parse } from "yaml";
+import { startEngine, succeeded } from "./engineStack";
+import { type Cli, copyProject, missingCli } from "./pulumiCli";
+
+const ANSWERS = ["aws:region=eu-central-1", "clusterName=my-cluster", "userLogin=carol", "organization=acme"];
+
+/** Where a dependency is used that no file imports, and how. */
+const USES: Record<string, [file: string, use: string]> = {
+  "@biomejs/biome": ["package.json", "biome check"],
+  "@types/node": ["tsconfig.json", '"types": \\["node"\\]'],
+  typescript: ["package.json", '"tsc'],
+};
+
+describe("pulumi new", { skip: missingCli }, () => {
+  test("asks for region, cluster, and login, and for nothing else", async (t) => {
+    const { template } = parse(await readFile(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
+    assert.deepEqual(Object.keys(template.config), ["aws:region", "clusterName", "userLogin"]);
+
+    // Without an answer the default is saved. The program asks for a setting that has no default.
+    const { cli, directory } = await newProject(t, "prod", ["organization=acme"]);
+    assert.deepEqual(await savedSettings(directory, "prod"), {
+      "aws:region": "us-west-2",
+      "other:organization": "acme",
+    });
+    const { screen } = await cli.pulumi(directory, "preview");
+    assert.match(screen, /stack "prod" \(2 problems\).*clusterName: required.*userLogin: required/s);
+  });
+
+  test("creates a project that previews and simulates at once, with nothing left of the example", async (t) => {
+    const { cli, directory } = await newProject(t, "dev", ANSWERS);
+    assert.deepEqual(await savedSettings(directory, "dev"), {
+      "aws:region": "eu-central-1",
+      "other:clusterName": "my-cluster",
+      "other:userLogin": "carol",
+      "other:organization": "acme",
+    });
+    assert.ok(!existsSync(join(directory, ".git")));
+
+    succeeded(await cli.pulumi(directory, "preview"));
+    const { stdout } = succeeded(await cli.run(directory, "npm", "start"));
+    assert.match(stdout, /carol\n/);
+  });
+
+  test("a template that copies clean: nothing that the README's clean-up leaves is dead", async (t) => {
+    const { cli, directory } = await newProject(t, "dev", ANSWERS);
+    const readme = await readFile(join(directory, "README.md"), "utf8");
+    const [, cleanUp = ""] = /```bash\n(rm -rf [^`]*)```/.exec(readme) ?? [];
+    const before = await filesOf(cli, directory);
+    succeeded(await cli.run(directory, "bash", "-ec", cleanUp));
+    const after = await filesOf(cli, directory);
+    const removed = [...before.keys()].filter((path) => !after.has(path));
+
+    assert.ok(removed.includes("simulator/start.ts"), "the README has no clean-up");
+    assert.deepEqual(deadReferences(directory, after, removed), []);
+    succeeded(await cli.run(directory, "npm", "run", "check"));
+    succeeded(await cli.pulumi(directory, "preview"));
+  });
+});
+
+/** Lists what refers to a removed file, a missing script, or a missing page, and dependencies that nothing uses. */
+function deadReferences(directory: string, files: Map<string, string>, removed: string[]): string[] {
+  const { scripts, dependencies, devDependencies } = JSON.parse(files.get("package.json") ?? "{}");
+  const dead: string[] = [];
+  for (const [path, content] of files) {
+    // preview.yml checks for the simulator before it runs it.
+    const text = content.replace(/- if: hashFiles\('simulator\/start\.ts'\).*?(?=\n +- )/s, "");
+    const missing = [
+      ...removed.filter((name) => text.includes(name)),
+      ...[...text.matchAll(/\bnpm (?:run (?:-\S+ )*)?([\w:]+)/g)]
+        .filter(([command, name = ""]) => /^npm (run|start|test)/.test(command) && !Object.hasOwn(scripts, name))
+        .map(([command]) => command),
+      ...[...text.matchAll(/\]\(([^):#]+)/g)]
+        .map(([, link = ""]) => link)
+        .filter((link) => path.endsWith(".md") && !existsSync(join(directory, dirname(path), link))),
+    ];
+    dead.push(...missing.map((reference) => `${path}: ${reference}`));
+  }
+  for (const name of Object.keys({ ...dependencies, ...devDependencies })) {
+    const [file, use] = USES[name] ?? [".ts", `"${name}["/]`];
+    const isUsed = [...files].some(([path, text]) => path.endsWith(file) && RegExp(use).test(text));
+    if (!isUsed) dead.push(`package.json: ${name}`);
+  }
+  return dead;
+}
+
+/** Returns the content of each text file by its path, except what npm writes. */
+async function filesOf(cli: Cli, directory: string): Promise<Map<string, string>> {
+  const exclude = ["--exclude-dir=node_modules", "--exclude=package-lock.json"];
+  const { stdout } = succeeded(await cli.run(directory, "grep", "-rIl", ...exclude, ""));
+  const paths = stdout.trim().split("\n").sort();
+  return new Map(
+    await Promise.all(
+      paths.map(async (path): Promise<[string, string]> => [path, await readFile(join(directory, path), "utf8")]),
+    ),
+  );
+}
+
+/** Creates a project as a user does: the template is a clone, which contains what git keeps. */
+async function newProject(t: TestContext, stack: string, answers: string[]): Promise<{ cli: Cli; directory: string }> {
+  const { cli } = await startEngine(t);
+  const repository = await copyProject(cli, []);
+  const author = ["-c", "user.name=author", "-c", "user.email=author@example.com"];
+  succeeded(await cli.run(repository, "git", "init", "--quiet"));
+  succeeded(await cli.run(repository, "git", "add", "--all"));
+  succeeded(await cli.run(repository, "git", ...author, "commit", "--quiet", "--message", "template"));
+  const clone = join(cli.directory, "clone");
+  succeeded(await cli.run(cli.directory, "git", "clone", "--quiet", repository, clone));
+
+  const directory = await mkdtemp(join(cli.directory, "new-"));
+  const options = ["--name", "other", "--stack", stack, ...answers.flatMap((answer) => ["-c", answer])];
+  succeeded(await cli.pulumi(directory, "new", clone, "--yes", ...options));
+  return { cli, directory };
+}
+
+async function savedSettings(directory: string, stack: string): Promise<unknown> {
+  return parse(await readFile(join(directory, `Pulumi.${stack}.yaml`), "utf8")).config;
+}
