@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Answer, drip, type Endpoint, grant, hang, respond, startEndpoint } from "./endpoint";
+import { type Answer, type Endpoint, grant, hang, respond, startEndpoint } from "./endpoint";
 import { findLeaks, ID_TOKEN, idTokenOf, runScript, type ScriptOptions, type ScriptRun } from "./script";
 
 const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
@@ -77,14 +77,8 @@ describe("the wrapped command", AT_ONCE, () => {
   });
 
   test("finds the credential helper by an absolute path, even if the script was started by a relative one", async () => {
-    const run = await exchange(
-      granted,
-      {},
-      {
-        launcher: ["bash", "-c", 'cd "$(dirname "$1")" && shift && ./entrypoint.sh "$@"', "bash"],
-        command: ["printenv", "PULUMI_CREDENTIAL_HELPER"],
-      },
-    );
+    const launcher = ["bash", "-c", 'cd "$(dirname "$1")" && shift && ./entrypoint.sh "$@"', "bash"];
+    const run = await exchange(granted, {}, { launcher, command: ["printenv", "PULUMI_CREDENTIAL_HELPER"] });
     assert.equal(run.stdout, `${run.path}\n`);
   });
 
@@ -93,11 +87,10 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.equal((await print(expression, { PULUMI_CREDENTIAL_HELPER: "none" })).stdout, "none unset");
   });
 
-  for (const expiresIn of [undefined, null, "7200", -1, 0, 1.5, "a[$(id)]", 1e30]) {
-    test(`receives an empty expiry when expires_in is ${JSON.stringify(expiresIn)}`, async () => {
+  for (const expires_in of [undefined, null, "7200", -1, 0, 1.5, "a[$(id)]", 1e30]) {
+    test(`receives an empty expiry when expires_in is ${JSON.stringify(expires_in)}`, async () => {
       const inherited = { PULUMI_ACCESS_TOKEN_EXPIRES_AT: "2020-01-01T00:00:00Z" };
-      const answer = grant(ACCESS_TOKEN, { expires_in: expiresIn });
-      const run = await print("<$PULUMI_ACCESS_TOKEN_EXPIRES_AT>", inherited, answer);
+      const run = await print("<$PULUMI_ACCESS_TOKEN_EXPIRES_AT>", inherited, grant(ACCESS_TOKEN, { expires_in }));
       assert.equal(run.stdout, "<>");
       assert.match(run.stderr, /valid until an unknown time\n$/);
     });
@@ -275,25 +268,11 @@ describe("a temporary failure", AT_ONCE, () => {
     const pauses = runs.map(({ stderr }) => [...stderr.matchAll(/Retrying in (\S+) s/g)].map(([, s]) => Number(s)));
     for (const [index, least] of [1, 2, 4, 4].entries()) {
       const nth = pauses.map((sequence) => sequence[index] ?? 0);
-      assert.ok(
-        nth.every((pause) => pause > least && pause < 2 * least),
-        String(nth),
-      );
+      for (const pause of nth) assert.ok(pause > least && pause < 2 * least, String(nth));
       assert.equal(new Set(nth).size, 3, String(nth));
     }
-    assert.ok(
-      pauses.some(([, second = 0, third = 0]) => second > 3 || third > 5),
-      String(pauses),
-    );
-  });
-
-  test("ends with 75 at once when Retry-After exceeds the remaining time", async () => {
-    const run = await exchange(retryAfter(3600));
-    assert.equal(run.exitCode, 75);
-    const message =
-      /^\S+ http:\S+ returned HTTP 429\. Giving up: the next attempt is due in 3600\.\d+ s, after the 3 s/;
-    assert.match(run.stderr, message);
-    assert.ok(run.milliseconds < 2500);
+    const varies = pauses.some(([, second = 0, third = 0]) => second > 3 || third > 5);
+    assert.ok(varies, String(pauses));
   });
 
   test("ends with 75 after PULUMI_TOKEN_RETRY_SECONDS", async () => {
@@ -323,18 +302,17 @@ describe("a temporary failure", AT_ONCE, () => {
 });
 
 describe("a denial", AT_ONCE, () => {
-  for (const status of [400, 401, 403]) {
-    test(`with HTTP ${status} shows answer, request, and claims, and is not retried`, async () => {
-      // In base64url this differs from base64.
-      const idToken = idTokenOf({ sub: "???>>>???>>>?>?>" });
-      const { stderr, exitCode, endpoint } = await exchange(respond(status, "no"), {}, { idToken });
-      const expected = `exchange-token: ${endpoint.url} denied the token exchange: HTTP ${status}: no
+  test("shows answer, request, and claims in printable characters, and is not retried", async () => {
+    // In base64url this differs from base64.
+    const idToken = idTokenOf('{"sub":"???>>>???>>>?>?>\n\u001b[31mé"}');
+    const { stderr, exitCode, endpoint } = await exchange(respond(401, "no"), {}, { idToken });
+    const expected = `exchange-token: ${endpoint.url} denied the token exchange: HTTP 401: no
   Requested from organization acme: personal, scope user:ada, 7200 seconds.
-  An allow policy of its OIDC issuer must match the request and the claims of this ID token: {"sub":"???>>>???>>>?>?>"}
+  An allow policy of its OIDC issuer must match the request and the claims of this ID token: \
+{"sub":"???>>>???>>>?>?>  [31m  "}
 `;
-      assert.deepEqual([exitCode, endpoint.requests.length, stderr], [77, 1, expected]);
-    });
-  }
+    assert.deepEqual([exitCode, endpoint.requests.length, stderr], [77, 1, expected]);
+  });
 
   test("shows the first 500 characters of any body on one printable line", async () => {
     const page = `<html>\r\n<h1>Forbidden\u001b[31mé</h1>${" text".repeat(200)}`;
@@ -358,27 +336,28 @@ describe("a denial", AT_ONCE, () => {
   });
 });
 
-test("a required program that fails ends the script", async () => {
-  const bin = await mkdtemp(join(directory, "bin-"));
-  await writeFile(join(bin, "date"), "#!/bin/sh\nexit 1\n", { mode: 0o755 });
-  const run = await exchange(granted, { PATH: `${bin}:${process.env.PATH}` }, { command: ["echo", "started"] });
-  assert.deepEqual([run.exitCode, run.stdout], [1, ""]);
+describe("the command does not run without a token", AT_ONCE, () => {
+  for (const [what, program, script] of [
+    ["date fails", "date", "exit 1"],
+    // After an arithmetic error, Bash goes on with the next command of the script.
+    ["curl reports a status that Bash cannot read as a number", "curl", "printf '\\n18 099 |octal?'"],
+  ] as const) {
+    test(`when ${what}`, async () => {
+      const bin = await mkdtemp(join(directory, "bin-"));
+      await writeFile(join(bin, program), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      const environment = { PATH: `${bin}:${process.env.PATH}`, PULUMI_TOKEN_RETRY_SECONDS: "1" };
+      const run = await exchange(granted, environment, { command: ["echo", "started"] });
+      assert.deepEqual([run.exitCode, run.stdout], [1, ""]);
+    });
+  }
 });
 
 describe("an invalid response", AT_ONCE, () => {
-  test("with another 4xx shows its text, and does not speak of the allow policy", async () => {
+  test("with another 4xx shows its body, and does not mention the allow policy", async () => {
     const run = await exchange(respond(404, "404 page not found"));
     assert.equal(run.exitCode, 76);
     assert.match(run.stderr, /returned HTTP 404, not a token: 404 page not found\n.*PULUMI_BACKEND_URL/);
     assert.doesNotMatch(run.stderr, /policy|claims/);
-  });
-
-  test("is read up to 65536 bytes, even if it is chunked and never ends", async () => {
-    const chunk = `4000\r\n${" ".repeat(0x4000)}\r\n`;
-    const run = await exchange(drip("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk, 1));
-    assert.equal(run.exitCode, 76);
-    assert.match(run.stderr, /returned more than 65536 bytes, not a token\.\n$/);
-    assert.ok(run.milliseconds < 3000);
   });
 
   test("that curl does not report as complete is an error that names the required version", async () => {
