@@ -272,7 +272,7 @@ async function stopsCleanly(t: TestContext, { simulation, pulumi, up }: Stack, m
   for (const command of [() => pulumi("preview"), () => up()]) {
     const started = performance.now();
     const { exitCode, screen } = await command();
-    assert.ok(performance.now() - started < 12_000, "took too long");
+    assert.ok(performance.now() - started < 30_000, "took too long");
     assert.notEqual(exitCode, 0);
     for (const message of messages) assert.match(screen, message);
     assert.equal(screen.split("Diagnostics:")[1]?.match(/error:/g)?.length, 1, screen);

@@ -1,8 +1,8 @@
 // What `pulumi new` creates from this repository, before and after the clean-up that the README offers.
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { mkdtemp, readFile } from "node:fs/promises";
+import { existsSync, readFileSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
@@ -20,12 +20,12 @@ const USES: Record<string, [file: string, use: string]> = {
 
 describe("pulumi new", { skip: missingCli }, () => {
   test("asks for region, cluster, and login, and for nothing else", async (t) => {
-    const { template } = parse(await readFile(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
+    const { template } = parse(readFileSync(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
     assert.deepEqual(Object.keys(template.config), ["aws:region", "clusterName", "userLogin"]);
 
     // Without an answer the default is saved. The program asks for a setting that has no default.
     const { cli, directory } = await newProject(t, "prod", ["organization=acme"]);
-    assert.deepEqual(await savedSettings(directory, "prod"), {
+    assert.deepEqual(savedSettings(directory, "prod"), {
       "aws:region": "us-west-2",
       "other:organization": "acme",
     });
@@ -35,7 +35,7 @@ describe("pulumi new", { skip: missingCli }, () => {
 
   test("creates a project that previews and simulates at once, with nothing left of the example", async (t) => {
     const { cli, directory } = await newProject(t, "dev", ANSWERS);
-    assert.deepEqual(await savedSettings(directory, "dev"), {
+    assert.deepEqual(savedSettings(directory, "dev"), {
       "aws:region": "eu-central-1",
       "other:clusterName": "my-cluster",
       "other:userLogin": "carol",
@@ -50,7 +50,7 @@ describe("pulumi new", { skip: missingCli }, () => {
 
   test("a template that copies clean: nothing that the README's clean-up leaves is dead", async (t) => {
     const { cli, directory } = await newProject(t, "dev", ANSWERS);
-    const readme = await readFile(join(directory, "README.md"), "utf8");
+    const readme = readFileSync(join(directory, "README.md"), "utf8");
     const [, cleanUp = ""] = /```bash\n(rm -rf [^`]*)```/.exec(readme) ?? [];
     const before = await filesOf(cli, directory);
     succeeded(await cli.run(directory, "bash", "-ec", cleanUp));
@@ -67,27 +67,23 @@ describe("pulumi new", { skip: missingCli }, () => {
 /** Lists what refers to a removed file, a missing script, or a missing page, and dependencies that nothing uses. */
 function deadReferences(directory: string, files: Map<string, string>, removed: string[]): string[] {
   const { scripts, dependencies, devDependencies } = JSON.parse(files.get("package.json") ?? "{}");
-  const dead: string[] = [];
-  for (const [path, content] of files) {
+  const isScript = (command: string) => Object.hasOwn(scripts, command.split(" ").at(-1) ?? "");
+  const references = [...files].flatMap(([path, content]) => {
     // preview.yml checks for the simulator before it runs it.
     const text = content.replace(/- if: hashFiles\('simulator\/start\.ts'\).*?(?=\n +- )/s, "");
-    const missing = [
+    const commands = text.match(/\bnpm (run \w[\w:]*|start|test)\b/g) ?? [];
+    const links = (path.endsWith(".md") && text.match(/(?<=\]\()[^):#]+/g)) || [];
+    return [
       ...removed.filter((name) => text.includes(name)),
-      ...[...text.matchAll(/\bnpm (?:run (?:-\S+ )*)?([\w:]+)/g)]
-        .filter(([command, name = ""]) => /^npm (run|start|test)/.test(command) && !Object.hasOwn(scripts, name))
-        .map(([command]) => command),
-      ...[...text.matchAll(/\]\(([^):#]+)/g)]
-        .map(([, link = ""]) => link)
-        .filter((link) => path.endsWith(".md") && !existsSync(join(directory, dirname(path), link))),
-    ];
-    dead.push(...missing.map((reference) => `${path}: ${reference}`));
-  }
-  for (const name of Object.keys({ ...dependencies, ...devDependencies })) {
+      ...commands.filter((command) => !isScript(command)),
+      ...links.filter((link) => !existsSync(join(directory, dirname(path), link))),
+    ].map((reference) => `${path}: ${reference}`);
+  });
+  const unused = Object.keys({ ...dependencies, ...devDependencies }).filter((name) => {
     const [file, use] = USES[name] ?? [".ts", `"${name}["/]`];
-    const isUsed = [...files].some(([path, text]) => path.endsWith(file) && RegExp(use).test(text));
-    if (!isUsed) dead.push(`package.json: ${name}`);
-  }
-  return dead;
+    return ![...files].some(([path, text]) => path.endsWith(file) && RegExp(use).test(text));
+  });
+  return [...references, ...unused];
 }
 
 /** Returns the content of each text file by its path, except what npm writes. */
@@ -95,11 +91,7 @@ async function filesOf(cli: Cli, directory: string): Promise<Map<string, string>
   const exclude = ["--exclude-dir=node_modules", "--exclude=package-lock.json"];
   const { stdout } = succeeded(await cli.run(directory, "grep", "-rIl", ...exclude, ""));
   const paths = stdout.trim().split("\n").sort();
-  return new Map(
-    await Promise.all(
-      paths.map(async (path): Promise<[string, string]> => [path, await readFile(join(directory, path), "utf8")]),
-    ),
-  );
+  return new Map(paths.map((path) => [path, readFileSync(join(directory, path), "utf8")]));
 }
 
 /** Creates a project as a user does: the template is a clone, which contains what git keeps. */
@@ -119,6 +111,6 @@ async function newProject(t: TestContext, stack: string, answers: string[]): Pro
   return { cli, directory };
 }
 
-async function savedSettings(directory: string, stack: string): Promise<unknown> {
-  return parse(await readFile(join(directory, `Pulumi.${stack}.yaml`), "utf8")).config;
+function savedSettings(directory: string, stack: string): unknown {
+  return parse(readFileSync(join(directory, `Pulumi.${stack}.yaml`), "utf8")).config;
 }
