@@ -6,9 +6,9 @@ import { join } from "node:path";
 import type { types } from "@pulumi/kubernetes";
 import { parse, parseAllDocuments } from "yaml";
 import type { AuthPolicy } from "../simulator/authPolicy";
-import { type Registration, runProgram } from "../simulator/mocks";
 import type { PodSpec } from "../simulator/pod";
 import { type Simulation, startSimulation } from "../simulator/simulation";
+import { all, only, run } from "./stack";
 
 export interface Manifest {
   kind: string;
@@ -43,9 +43,19 @@ export interface Entry {
 
 export type Container = PodSpec["containers"][number];
 
+interface KubernetesObject {
+  metadata: { namespace: string; name: string };
+  /** Of a ConfigMap. */
+  data?: object;
+}
+
+type ConfigMap = types.output.core.v1.ConfigMap;
+type Job = types.output.batch.v1.Job;
+type ServiceAccount = types.output.core.v1.ServiceAccount;
+
 /** What the program created for one service account. */
 export interface Created {
-  serviceAccount: types.output.core.v1.ServiceAccount;
+  serviceAccount: ServiceAccount;
   environment: Record<string, string>;
   policy: AuthPolicy;
   /** The pod of the Job that proves the exchange. */
@@ -55,7 +65,7 @@ export interface Created {
 export interface ExamplesStack {
   simulation: Simulation;
   /** @throws AssertionError if the program did not create this object. */
-  created<Kind>(kind: string, namespace: string, name: string): Kind;
+  created(kind: string, namespace: string, name: string): KubernetesObject;
   createdFor(file: string): Created;
   /**
    * Runs the pod of an example, as the pod of a Job, and returns its log.
@@ -108,24 +118,31 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
     registrationMilliseconds: 0,
     onLog: (line) => log.push(line),
   });
-  const { registered } = await runProgram(simulation, {
-    project: "eks-pulumi-oidc",
-    stack: "dev",
-    organization: "acme",
-    config: {
-      "aws:region": "us-west-2",
-      "eks-pulumi-oidc:clusterName": "my-cluster",
-      "eks-pulumi-oidc:serviceAccounts": JSON.stringify(entries),
-    },
-  }).catch(async (error: unknown) => {
+  const stack = await run(simulation, { serviceAccounts: entries }).catch(async (error: unknown) => {
     // Its servers would keep the process running.
     await simulation.close();
     throw error;
   });
   return {
     simulation,
-    created: (kind, namespace, name) => only(registered, kind, (object) => isNamed(object, namespace, name)),
-    createdFor: (file) => createdFor(exampleOf(file).entry, registered),
+    created: (kind, namespace, name) => {
+      const isNamed = ({ metadata }: KubernetesObject) => metadata.namespace === namespace && metadata.name === name;
+      const objects = all<KubernetesObject>(stack, kind).map(({ inputs }) => inputs);
+      return objects.find(isNamed) ?? assert.fail(`the program created no ${kind} ${namespace}/${name}`);
+    },
+    createdFor(file) {
+      const { namespace, name } = exampleOf(file).entry;
+      const { policies } = only<{ policies: AuthPolicy[] }>(stack, "OidcIssuer").inputs;
+      const id = `${namespace}.${name}`;
+      const idOf = (rules: AuthPolicy["rules"]) =>
+        `${rules['"kubernetes.io".namespace']}.${rules['"kubernetes.io".serviceaccount.name']}`;
+      return {
+        policy: policies.find(({ rules }) => idOf(rules) === id) ?? assert.fail(`no allow policy for ${id}`),
+        job: only<Job>(stack, "Job", id).inputs.spec.template.spec,
+        serviceAccount: only<ServiceAccount>(stack, "ServiceAccount", id).inputs,
+        environment: only<ConfigMap>(stack, "ConfigMap", `${id}.pulumi-token`).inputs.data,
+      };
+    },
     async runPodOf(file, changes) {
       const { spec, container } = podOf(file);
       const pod = { ...spec, restartPolicy: "Never", containers: [{ ...container, ...changes }] };
@@ -136,39 +153,5 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
       });
       return log.slice(before).join("\n");
     },
-  };
-}
-
-interface Named {
-  metadata: { name: string; namespace: string };
-}
-
-function isNamed({ metadata }: Named, namespace: string, name: string): boolean {
-  return metadata.namespace === namespace && metadata.name === name;
-}
-
-function only<Kind>(registered: Registration[], kind: string, matches: (inputs: Kind & Named) => boolean): Kind {
-  const inputs = registered.flatMap(({ type, inputs }) => (type.endsWith(`:${kind}`) ? [inputs as Kind & Named] : []));
-  return inputs.find(matches) ?? assert.fail(`the program created no such ${kind}`);
-}
-
-function createdFor({ namespace, name }: Entry, registered: Registration[]): Created {
-  const issuer = only<{ policies: AuthPolicy[] }>(registered, "OidcIssuer", () => true);
-  const job = only<types.output.batch.v1.Job>(
-    registered,
-    "Job",
-    ({ metadata, spec }) => metadata.namespace === namespace && spec.template.spec.serviceAccountName === name,
-  );
-  return {
-    policy:
-      issuer.policies.find(
-        ({ rules }) =>
-          rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name,
-      ) ?? assert.fail(`no allow policy for ${namespace}/${name}`),
-    job: job.spec.template.spec,
-    serviceAccount: only(registered, "ServiceAccount", (object) => isNamed(object, namespace, name)),
-    environment: only<types.output.core.v1.ConfigMap>(registered, "ConfigMap", (object) =>
-      isNamed(object, namespace, `${name}-pulumi-token`),
-    ).data,
   };
 }

@@ -333,8 +333,8 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     for (const [moment, answer] of Object.entries(moments)) {
       for (const [role, launcher] of Object.entries(launchers)) {
-        // Only root can start a process in a namespace of process IDs.
-        test(`${signal} ${moment}, as ${role}`, { skip: launcher.length > 0 && !IS_ROOT }, async () => {
+        const skip = launcher.length > 0 && !IS_ROOT && "only root can start a process in a separate PID namespace";
+        test(`${signal} ${moment}, as ${role}`, { skip }, async () => {
           const running = { pid: 0, tokenFile: "" };
           const stop: Answer = async (socket, request) => {
             await answer(socket, request);
@@ -359,7 +359,7 @@ describe("the credential helper", AT_ONCE, () => {
     PULUMI_ACCESS_TOKEN_EXPIRES_AT: inSeconds(seconds),
   });
 
-  /** Runs the script as the CLI does; `URL` in the request is replaced by the endpoint's. */
+  /** Runs the script as the CLI does. The endpoint's URL replaces `URL` in the request. */
   async function ask(request: object | string, environment: Environment = {}, answers: Answer | Answer[] = granted) {
     const input = typeof request === "string" ? request : JSON.stringify({ version: 1, ...request });
     const run = await exchange(answers, environment, { command: ["--credential-helper"], input });
