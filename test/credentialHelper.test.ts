@@ -1,9 +1,8 @@
 // The exchange script under the real Pulumi CLI, as its wrapper and as its credential helper.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
@@ -15,7 +14,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type CertificateAuthority, openCertificateAuthority } from "../simulator/certificates";
 import { type ClusterIssuer, startIssuer } from "../simulator/issuer";
 import { type PulumiCloud, startPulumiCloud } from "../simulator/pulumiCloud";
-import { missingCli } from "./pulumiCli";
+import { execute, missingCli } from "./pulumiCli";
 
 const POD = { namespace: "default", serviceAccount: "deployer" };
 const HELPER_ARGS = '["--credential-helper"]';
@@ -105,22 +104,15 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     t.after(() => Promise.all([api.close(), rm(directory, { recursive: true, force: true })]));
     const path = (name: string) => join(directory, name);
     const log = path("requests.log");
-    await mkdir(path("bin"));
-    await copyFile(join(__dirname, "../scripts/exchange-token.sh"), path("entrypoint.sh"));
-    await chmod(path("entrypoint.sh"), 0o555);
     await writeFile(path("token"), await issuer.token(POD));
-    // `env` starts this as the interpreter of the script: it records the requests of the CLI.
-    const bash = `#!/bin/bash
-[[ \${2-} == --credential-helper ]] || exec /bin/bash "$@"
-request=$(cat)
-echo "$request" >>${log}
-exec /bin/bash "$@" < <(printf %s "$request")
-`;
-    await writeFile(path("bin/bash"), bash, { mode: 0o755 });
+    const script = await readFile(join(__dirname, "../scripts/exchange-token.sh"), "utf8");
+    // One more line records the requests of the CLI.
+    const record = `[[ \${1-} != --credential-helper ]] || exec < <(tee -a '${log}')`;
+    await writeFile(path("entrypoint.sh"), script.replace("\n", `\n${record}\n`), { mode: 0o555 });
     await writeFile(log, "");
     const ca = join(process.env.SIMULATOR_DIRECTORY ?? "", "ca.pem");
     const defaults: Record<string, string> = {
-      PATH: `${path("bin")}:${directory}:${process.env.PATH}`,
+      PATH: `${directory}:${process.env.PATH}`,
       HOME: directory,
       PULUMI_HOME: path("home"),
       PULUMI_SKIP_UPDATE_CHECK: "true",
@@ -140,20 +132,17 @@ exec /bin/bash "$@" < <(printf %s "$request")
       path,
       exchanges: () => api.responses.filter(({ path }) => path === "/api/oauth/token").length,
       async reasons() {
-        const lines = (await readFile(log, "utf8")).trim().split("\n").filter(Boolean);
-        return lines.map((line) => {
-          const { reason, selectedBackendUrl } = JSON.parse(line);
+        const requests = (await readFile(log, "utf8")).match(/\{[^}]*\}/g) ?? [];
+        return requests.map((request) => {
+          const { reason, selectedBackendUrl } = JSON.parse(request);
           return selectedBackendUrl === undefined ? `${reason}, no backend` : reason;
         });
       },
       /** Runs a command and returns its output. Throws with the output when it fails. */
       async run([program = "", ...args]: string[], environment: Record<string, string> = {}): Promise<string> {
-        const env = { ...defaults, ...environment };
-        const child = spawn(program, args, { cwd: directory, env, stdio: ["ignore", "pipe", "pipe"] });
-        const closed = once(child, "close");
-        const [stdout, stderr, [exitCode]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
-        if (exitCode !== 0) throw new Error(stdout + stderr);
-        return stdout + stderr;
+        const { exitCode, screen } = await execute(directory, { ...defaults, ...environment }, program, ...args);
+        if (exitCode !== 0) throw new Error(screen);
+        return screen;
       },
     };
   }

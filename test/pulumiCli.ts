@@ -68,19 +68,26 @@ export async function openCli(
     ...further,
   };
 
-  async function run(cwd: string, program: string, ...args: string[]): Promise<Outcome> {
-    const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
-    const closed = once(child, "close");
-    const [stdout, stderr, [exitCode]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
-    return { exitCode, stdout, screen: stdout + stderr };
-  }
-
+  const run: Cli["run"] = (cwd, program, ...args) => execute(cwd, env, program, ...args);
   return {
     directory,
     run,
     pulumi: (cwd, ...args) => run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
     remove: () => rm(directory, { recursive: true, force: true }),
   };
+}
+
+/** Runs a program to its end, with no standard input and no other environment. */
+export async function execute(
+  cwd: string,
+  env: NodeJS.ProcessEnv,
+  program: string,
+  ...args: string[]
+): Promise<Outcome> {
+  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+  const closed = once(child, "close");
+  const [stdout, stderr, [exitCode]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
+  return { exitCode, stdout, screen: stdout + stderr };
 }
 
 /**
