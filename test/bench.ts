@@ -8,7 +8,7 @@ import { missingCli, type Outcome } from "./pulumiCli";
 const ROUNDS = 5;
 
 test("a preview grows with the number of service accounts within limits", { skip: missingCli }, async (t) => {
-  // What the stand-in providers of this process cost does not count: the SDK formats a stack for each promise.
+  // The emulated providers in this process must not count: the SDK formats a stack for each promise.
   Error.stackTraceLimit = 0;
   const preview = { 1: 0, 10: 0, 40: 0 };
   for (const count of [1, 10, 40] as const) {

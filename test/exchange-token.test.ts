@@ -314,7 +314,7 @@ describe("the command does not run without a token", AT_ONCE, () => {
   for (const [what, exitCode, program, script] of [
     ["date fails", 1, "date", "exit 1"],
     ["curl fails before it reports a result", 69, "curl", `echo '{"access_token":"pul.first.second"}'; exit 2`],
-    // After an arithmetic error, Bash goes on with the next command of the script.
+    // After an arithmetic error, Bash continues with the next command of the script.
     ["curl reports a status that is not a number for Bash", 1, "curl", "printf '\\n18 099 |octal'"],
   ] as const) {
     test(`when ${what}`, async () => {
