@@ -72,7 +72,7 @@ function deadReferences(directory: string, files: Map<string, string>, removed: 
     // preview.yml checks for the simulator before it runs it.
     const text = content.replace(/- if: hashFiles\('simulator\/start\.ts'\).*?(?=\n +- )/s, "");
     const commands = text.match(/\bnpm (run \w[\w:]*|start|test)\b/g) ?? [];
-    const links = (path.endsWith(".md") && text.match(/(?<=\]\()[^):#]+/g)) || [];
+    const links = (path.endsWith(".md") && text.match(/(?<=\]\()(?!https?:)[^)#]+/g)) || [];
     return [
       ...removed.filter((name) => text.includes(name)),
       ...commands.filter((command) => !isScript(command)),
