@@ -21,7 +21,7 @@ test("a preview grows with the number of service accounts within limits", { skip
     for (let round = 0; round < ROUNDS; round++) times.push(await seconds(pulumi("preview")));
     preview[count] = times.toSorted((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? Number.NaN;
     const update = await seconds(up());
-    console.error(`${count} service accounts: preview ${preview[count].toFixed(2)} s, up ${update.toFixed(2)} s`);
+    console.log(`${count} service accounts: preview ${preview[count].toFixed(2)} s, up ${update.toFixed(2)} s`);
   }
   assert.ok((preview[40] - preview[1]) / 39 <= 0.08, "each service account adds at most 80 ms");
   assert.ok(preview[40] / preview[1] <= 3, "40 take at most three times as long as one");

@@ -49,7 +49,7 @@ test(`${PODS} pods at once spread their retries, and each receives its own token
     `requests per second: ${rates}`,
   );
   const seconds = runs.map(({ milliseconds }) => milliseconds / 1000).toSorted((a, b) => a - b);
-  console.error(`${requests.length} requests by ${PODS} pods, of which ${busy} were answered 429 or 503
+  console.log(`${requests.length} requests by ${PODS} pods, of which ${busy} were answered 429 or 503
 requests per second: ${rates.join(" ")}
 seconds until a token: ${seconds[PODS / 2]?.toFixed(1)} (median), ${seconds.at(-1)?.toFixed(1)} (all)`);
 });

@@ -57,9 +57,14 @@ async function runFiles(files: string[], named: boolean): Promise<string[]> {
   events.on("test:fail", () => {
     failed += 1;
   });
-  // The reporter prints failures in full, except what a file prints that cannot be loaded.
-  events.on("test:stderr", ({ message }) => process.stderr.write(message));
+  events.on("test:stdout", ({ message }) => process.stdout.write(message));
+  // Of interest only with a failure, such as why a file cannot be loaded: tests cause warnings on purpose.
+  let stderr = "";
+  events.on("test:stderr", ({ message }) => {
+    stderr += message;
+  });
   for await (const text of events.compose(dot)) process.stdout.write(text);
+  if (failed > 0) process.stderr.write(stderr);
 
   console.log(`\n${passed} passed, ${failed} failed, ${skipped.length} skipped`);
   for (const reason of new Set(skipped)) console.log(`Skipped: ${reason}`);
