@@ -1,90 +1,34 @@
 // What a warm preview and an update cost on Pulumi's engine, by the number of service accounts: `npm run bench`.
 
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { saveCertificateAuthority } from "../simulator/certificates";
-import { serveProvider } from "../simulator/provider";
-import { type Simulation, startSimulation } from "../simulator/simulation";
-import { createProject, missingCli, openCli } from "./pulumiCli";
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { emptyStack, succeeded } from "./engineStack";
+import { missingCli, type Outcome } from "./pulumiCli";
 
-const COUNTS = [1, 10, 40];
 const ROUNDS = 5;
 
-/** The most that one more service account may add to a preview, and that 40 may take as a multiple of one. */
-const LIMITS = { milliseconds: 80, ratio: 3 };
-
-bench().catch((error: Error) => {
-  console.error(error.message);
-  process.exitCode = 1;
+test("a preview grows with the number of service accounts within limits", { skip: missingCli }, async (t) => {
+  // The emulated providers in this process must not count: the SDK formats a stack for each promise.
+  Error.stackTraceLimit = 0;
+  const preview = { 1: 0, 10: 0, 40: 0 };
+  for (const count of [1, 10, 40] as const) {
+    const serviceAccounts = Array.from({ length: count }, (_, index) => ({ name: `account-${index}` }));
+    // The Jobs only exchange a token: the command belongs to its image.
+    const { pulumi, up } = await emptyStack(t, { serviceAccounts }, { command: ["true"] });
+    // The first run fills the caches, and does not count.
+    await seconds(pulumi("preview"));
+    const times: number[] = [];
+    for (let round = 0; round < ROUNDS; round++) times.push(await seconds(pulumi("preview")));
+    preview[count] = times.toSorted((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? Number.NaN;
+    const update = await seconds(up());
+    console.log(`${count} service accounts: preview ${preview[count].toFixed(2)} s, up ${update.toFixed(2)} s`);
+  }
+  assert.ok((preview[40] - preview[1]) / 39 <= 0.08, "each service account adds at most 80 ms");
+  assert.ok(preview[40] / preview[1] <= 3, "40 take at most three times as long as one");
 });
 
-async function bench(): Promise<void> {
-  if (missingCli) throw new Error(missingCli);
-  // What the stand-in providers of this process cost does not count: the SDK formats a stack for each promise.
-  Error.stackTraceLimit = 0;
-  const directory = await mkdtemp(join(tmpdir(), "bench-"));
-  await saveCertificateAuthority(directory);
-  process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
-  let simulation: Simulation | undefined;
-  const cli = await openCli(
-    await serveProvider(() => {
-      if (!simulation) throw new Error("no simulation is running");
-      return simulation;
-    }),
-  );
-  try {
-    const previews: number[] = [];
-    for (const count of COUNTS) {
-      const cluster = { name: "my-cluster", hasOidcProvider: true };
-      // The Jobs run the exchange only: the command belongs to its image.
-      simulation = await startSimulation({
-        directory,
-        region: "us-west-2",
-        cluster,
-        command: ["true"],
-      });
-      const project = await createProject(cli, settings(count), `bench-${count}`);
-      const run = async (...args: string[]) => {
-        const started = performance.now();
-        const { exitCode, screen } = await cli.pulumi(project, ...args);
-        if (exitCode !== 0) throw new Error(screen);
-        return performance.now() - started;
-      };
-
-      // The first run makes the caches warm, and does not count.
-      await run("preview");
-      const times: number[] = [];
-      for (let round = 0; round < ROUNDS; round++) times.push(await run("preview"));
-      const preview = times.toSorted((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? Number.NaN;
-      const up = await run("up", "--yes", "--skip-preview");
-      previews.push(preview);
-      console.log(`${String(count).padStart(2)} service accounts: preview ${seconds(preview)}, up ${seconds(up)}`);
-      await simulation.close();
-    }
-
-    const [first = Number.NaN, last = Number.NaN] = [previews[0], previews.at(-1)];
-    const each = (last - first) / (Math.max(...COUNTS) - 1);
-    console.log(`Each further one adds ${each.toFixed(0)} ms to a preview (at most ${LIMITS.milliseconds} ms).`);
-    console.log(
-      `A preview of 40 takes ${(last / first).toFixed(1)} times as long as one of 1 (at most ${LIMITS.ratio}).`,
-    );
-    process.exitCode = each <= LIMITS.milliseconds && last / first <= LIMITS.ratio ? 0 : 1;
-  } finally {
-    await Promise.all([cli.remove(), rm(directory, { recursive: true })]);
-  }
-}
-
-function settings(count: number): Record<string, unknown> {
-  return {
-    "aws:region": "us-west-2",
-    clusterName: "my-cluster",
-    organization: "acme",
-    userLogin: "my-login",
-    serviceAccounts: Array.from({ length: count }, (_, index) => ({ name: `account-${index}` })),
-  };
-}
-
-function seconds(milliseconds: number): string {
-  return `${(milliseconds / 1000).toFixed(2)} s`;
+async function seconds(run: Promise<Outcome>): Promise<number> {
+  const started = performance.now();
+  succeeded(await run);
+  return (performance.now() - started) / 1000;
 }

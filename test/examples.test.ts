@@ -1,12 +1,12 @@
-// The manifests in examples/: they refer to what the program creates for their settings, and their pods get a token.
+// The manifests in examples/: they refer to what the program creates for their settings, and their pods receive a token.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import type { types } from "@pulumi/kubernetes";
 import type { PodSpec } from "../simulator/pod";
 import { violations } from "../simulator/podSecurity";
+import { requestAccessToken } from "../simulator/tokenExchange";
 import {
   type Container,
   EXAMPLES,
@@ -14,7 +14,6 @@ import {
   exampleOf,
   type Manifest,
   podOf,
-  type SecretStoreProvider,
   startExamplesStack,
 } from "./examples";
 
@@ -32,10 +31,7 @@ for (const file of EXAMPLES) {
     assert.ok(references.length > 0);
     for (const { kind, namespace, name, key } of references) {
       if (declared.includes(`${kind} ${namespace}/${name}`)) continue;
-      const { data } = stack.created<types.output.core.v1.ConfigMap>(
-        kind,
-        ({ metadata }) => metadata.namespace === namespace && metadata.name === name,
-      );
+      const { data = {} } = stack.created(kind, namespace, name);
       if (key) assert.ok(Object.hasOwn(data, key), `${name} has no key ${key}`);
     }
   });
@@ -47,14 +43,12 @@ for (const file of EXAMPLES) {
 }
 
 for (const file of ["deployment.yaml", "drift-detection.yaml", "pulumi-operator.yaml"]) {
-  test(`${file} gets environment, script, and ID token as the Job of its service account does`, () => {
+  test(`${file} has the environment, script, and ID token of its service account's Job`, () => {
     const { spec, container } = podOf(file);
     const { environment, serviceAccount, job } = stack.createdFor(file);
     const proven = job.containers[0];
-    assert.deepEqual(
-      container.envFrom?.map(({ configMapRef }) => configMapRef.name),
-      proven?.envFrom.map(({ configMapRef }) => configMapRef.name),
-    );
+    const configMaps = (of?: Container) => of?.envFrom?.map(({ configMapRef }) => configMapRef.name);
+    assert.deepEqual(configMaps(container), configMaps(proven));
     assert.deepEqual(script(spec, container), script(job, proven));
     assert.equal(script(spec, container)?.mountPath, environment.PULUMI_CREDENTIAL_HELPER);
 
@@ -78,16 +72,13 @@ for (const file of ["deployment.yaml", "drift-detection.yaml"]) {
     assert.ok(variables.PULUMI_HOME?.startsWith(`${variables.HOME}/`));
   });
 
-  test(`${file} gets an access token through the credential helper on the emulated cluster`, async () => {
+  test(`${file} receives an access token through the credential helper on the emulated cluster`, async () => {
     const output = await stack.runPodOf(file, { command: ASK_HELPER });
     assert.match(output, /^\{"version":1,"accessToken":"TOKEN","expiresAt":"[^"]+Z"\}$/);
 
-    const { environment } = stack.createdFor(file);
-    const { PULUMI_TOKEN_TYPE: type, PULUMI_TOKEN_SCOPE: scope } = environment;
-    assert.deepEqual(stack.simulation.pulumiCloud.exchanges.at(-1), {
-      status: 200,
-      reason: `${type} token, scope ${scope}`,
-    });
+    const { PULUMI_TOKEN_TYPE: type, PULUMI_TOKEN_SCOPE: scope } = stack.createdFor(file).environment;
+    const granted = { status: 200, reason: `${type} token, scope ${scope}` };
+    assert.deepEqual(stack.simulation.pulumiCloud.exchanges.at(-1), granted);
   });
 }
 
@@ -100,14 +91,15 @@ test("the stacks in the examples belong to the organization of the tokens", () =
 });
 
 test("pulumi-operator.yaml mounts the API token and may review tokens, as the operator's agent requires", () => {
-  const { spec } = podOf("pulumi-operator.yaml");
-  const binding = JSON.stringify(manifest("pulumi-operator.yaml", "ClusterRoleBinding"));
+  const { spec, container } = podOf("pulumi-operator.yaml");
+  const binding = manifest("pulumi-operator.yaml", "ClusterRoleBinding");
   assert.equal(stack.createdFor("pulumi-operator.yaml").serviceAccount.automountServiceAccountToken, false);
   assert.equal(spec.automountServiceAccountToken, true);
-  assert.match(binding, /"roleRef":\{[^}]*"name":"system:auth-delegator"\}/);
+  assert.equal(binding.roleRef?.name, "system:auth-delegator");
+  assert.equal(container.name, "pulumi", "any other container is added to the operator's");
 });
 
-test("workflow-runner.yaml gives the agent the pool of its policy, and the ID token that the Job has", () => {
+test("workflow-runner.yaml configures the agent with the pool of its policy, and with the ID token of the Job", () => {
   const { spec, container } = podOf("workflow-runner.yaml");
   const { environment, policy, job, serviceAccount } = stack.createdFor("workflow-runner.yaml");
   const variables = Object.fromEntries(
@@ -130,17 +122,44 @@ test("workflow-runner.yaml gives the agent the pool of its policy, and the ID to
   assert.deepEqual(idToken(spec, container), idToken(job, job.containers[0]));
   assert.equal(serviceAccount.automountServiceAccountToken, false);
   assert.equal(spec.automountServiceAccountToken, true);
+  // kubernetes/agent.ts in pulumi/customer-managed-workflow-agent
+  assert.deepEqual(manifest("workflow-runner.yaml", "Role").rules, [
+    {
+      apiGroups: [""],
+      resources: ["pods", "pods/log", "configmaps"],
+      verbs: ["create", "get", "list", "watch", "update", "delete"],
+    },
+  ]);
 });
 
+// The API server drops or rejects a field that it does not know.
+for (const [file, kind, fields] of [
+  ["pulumi-operator.yaml", "Stack", "serviceAccountName stack projectRepo branch workspaceTemplate"],
+  ["external-secrets.yaml", "SecretStore", "provider"],
+  ["external-secrets.yaml", "ExternalSecret", "refreshInterval secretStoreRef target data"],
+] as const) {
+  test(`the ${kind} of ${file} has only fields of its custom resource definition`, () => {
+    assert.deepEqual(Object.keys(manifest(file, kind).spec ?? {}), fields.split(" "));
+  });
+}
+
 test("external-secrets.yaml names the organization and lifetime of its settings, and its token is granted", async () => {
-  const { organization, auth } = secretStore();
-  const { serviceAccountRef, expirationSeconds } = auth.oidcConfig;
   const { environment } = stack.createdFor("external-secrets.yaml");
+  const store = manifest("external-secrets.yaml", "SecretStore");
+  const { organization, auth } = store.spec?.provider?.pulumi ?? assert.fail("no provider");
+  const { serviceAccountRef, expirationSeconds } = auth.oidcConfig;
   assert.deepEqual([organization, auth.oidcConfig.organization], [environment.PULUMI_ORG, environment.PULUMI_ORG]);
   assert.equal(String(expirationSeconds), environment.PULUMI_TOKEN_EXPIRATION);
 
-  assert.equal(await exchangeLikeExternalSecrets(serviceAccountRef.audiences), 200);
-  assert.equal(await exchangeLikeExternalSecrets(["sts.amazonaws.com"]), 400);
+  // As in providers/v1/pulumi/auth_oidc.go and runtime/oidc/token_manager.go in external-secrets/external-secrets.
+  const request = { ...environment, PULUMI_TOKEN_TYPE: "organization", PULUMI_TOKEN_SCOPE: "" };
+  const identity = { namespace: store.metadata.namespace ?? "", serviceAccount: serviceAccountRef.name };
+  const { issuer, pulumiCloud } = stack.simulation;
+  for (const audience of [serviceAccountRef.audiences, ["sts.amazonaws.com"]]) {
+    const idToken = await issuer.token(identity, { audience });
+    const { allowed } = await requestAccessToken(pulumiCloud.url, request, idToken);
+    assert.equal(allowed, audience === serviceAccountRef.audiences);
+  }
 });
 
 /** What the CLI does first, in a pod. The token does not enter the log. */
@@ -154,30 +173,6 @@ const ASK_HELPER = [
     "$PULUMI_CREDENTIAL_HELPER" $arguments | sed 's/pul-[0-9a-f]*/TOKEN/'`,
 ];
 
-/**
- * Exchanges a token as the External Secrets Operator does: providers/v1/pulumi/auth_oidc.go and runtime/oidc/token_manager.go
- * in external-secrets/external-secrets. The token names no pod, and the answer here is the HTTP status.
- */
-async function exchangeLikeExternalSecrets(audience: string[]): Promise<number> {
-  const { oidcConfig } = secretStore().auth;
-  const { namespace } = exampleOf("external-secrets.yaml").entry;
-  const identity = { namespace, serviceAccount: oidcConfig.serviceAccountRef.name };
-  const body = new URLSearchParams({
-    audience: `urn:pulumi:org:${oidcConfig.organization}`,
-    grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
-    subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
-    requested_token_type: "urn:pulumi:token-type:access_token:organization",
-    subject_token: await stack.simulation.issuer.token(identity, { audience }),
-    expiration: String(oidcConfig.expirationSeconds),
-    scope: "",
-  });
-  const { status } = await fetch(`${stack.simulation.pulumiCloud.url}/api/oauth/token`, {
-    method: "POST",
-    body,
-  });
-  return status;
-}
-
 interface Reference {
   kind: string;
   namespace: string;
@@ -185,7 +180,7 @@ interface Reference {
   key?: string;
 }
 
-/** Finds what a manifest refers to by name: service accounts and ConfigMaps, with the key of the latter where it names one. */
+/** Returns what a manifest refers to by name, with the key of a ConfigMap if it names one. */
 function referencesOf({ metadata, ...manifest }: Manifest): Reference[] {
   const found: Reference[] = [];
   const add = (kind: string, { namespace = metadata.namespace, ...target }: Partial<Reference>) =>
@@ -193,6 +188,7 @@ function referencesOf({ metadata, ...manifest }: Manifest): Reference[] {
   JSON.stringify(manifest, (property, value) => {
     if (property === "serviceAccountName") add("ServiceAccount", { name: value });
     if (property === "serviceAccountRef") add("ServiceAccount", value);
+    if (property === "secretStoreRef" || (property === "roleRef" && value.kind === "Role")) add(value.kind, value);
     if (property === "subjects") for (const subject of value) add(subject.kind, subject);
     if (["configMap", "configMapRef", "configMapKeyRef"].includes(property)) add("ConfigMap", value);
     return value;
@@ -206,18 +202,14 @@ function manifest(file: string, kind: string): Manifest {
   );
 }
 
-function secretStore(): SecretStoreProvider {
-  return manifest("external-secrets.yaml", "SecretStore").spec?.provider?.pulumi ?? assert.fail("no provider");
-}
-
-/** The mount of the exchange script, with what its volume says. */
+/** Returns the mount of the exchange script, with the ConfigMap of its volume. */
 function script({ volumes }: PodSpec, container: Container | undefined) {
   const mount = container?.volumeMounts.find(({ subPath }) => subPath === "entrypoint.sh");
   const volume = volumes.find(({ name }) => name === mount?.name);
   return mount && { mountPath: mount.mountPath, readOnly: mount.readOnly, configMap: volume?.configMap };
 }
 
-/** The audience and the path of the ID token that a pod mounts by itself. */
+/** Returns the audience and the path of a projected token. */
 function idToken({ volumes }: PodSpec, container: Container | undefined) {
   for (const { name, mountPath } of container?.volumeMounts ?? []) {
     const sources = volumes.find((volume) => volume.name === name)?.projected?.sources ?? [];

@@ -6,13 +6,15 @@ import { join } from "node:path";
 import type { types } from "@pulumi/kubernetes";
 import { parse, parseAllDocuments } from "yaml";
 import type { AuthPolicy } from "../simulator/authPolicy";
-import { type Registration, runProgram } from "../simulator/mocks";
 import type { PodSpec } from "../simulator/pod";
 import { type Simulation, startSimulation } from "../simulator/simulation";
+import { all, only, run } from "./stack";
 
 export interface Manifest {
   kind: string;
   metadata: { name: string; namespace?: string };
+  roleRef?: { kind: string; name: string };
+  rules?: object[];
   spec?: {
     template?: { spec: PodSpec };
     jobTemplate?: { spec: { template: { spec: PodSpec } } };
@@ -20,19 +22,14 @@ export interface Manifest {
     stack?: string;
     workspaceTemplate?: { spec: { envFrom: Container["envFrom"]; podTemplate: { spec: PodSpec } } };
     /** Of a SecretStore of the External Secrets Operator. */
-    provider?: { pulumi: SecretStoreProvider };
+    provider?: { pulumi: { organization: string; auth: { oidcConfig: OidcConfig } } };
   };
 }
 
-export interface SecretStoreProvider {
+interface OidcConfig {
   organization: string;
-  auth: {
-    oidcConfig: {
-      organization: string;
-      serviceAccountRef: { name: string; audiences: string[] };
-      expirationSeconds: number;
-    };
-  };
+  serviceAccountRef: { name: string; audiences: string[] };
+  expirationSeconds: number;
 }
 
 /** The one entry of `serviceAccounts` in a manifest's header. */
@@ -46,9 +43,19 @@ export interface Entry {
 
 export type Container = PodSpec["containers"][number];
 
+interface KubernetesObject {
+  metadata: { namespace: string; name: string };
+  /** Of a ConfigMap. */
+  data?: object;
+}
+
+type ConfigMap = types.output.core.v1.ConfigMap;
+type Job = types.output.batch.v1.Job;
+type ServiceAccount = types.output.core.v1.ServiceAccount;
+
 /** What the program created for one service account. */
 export interface Created {
-  serviceAccount: types.output.core.v1.ServiceAccount;
+  serviceAccount: ServiceAccount;
   environment: Record<string, string>;
   policy: AuthPolicy;
   /** The pod of the Job that proves the exchange. */
@@ -57,14 +64,13 @@ export interface Created {
 
 export interface ExamplesStack {
   simulation: Simulation;
-  /** @throws AssertionError if the program created no object of this kind that matches. */
-  created<Kind>(kind: string, matches: (inputs: Kind) => boolean): Kind;
+  /** @throws AssertionError if the program did not create this object. */
+  created(kind: string, namespace: string, name: string): KubernetesObject;
   createdFor(file: string): Created;
   /**
-   * Runs the pod of an example to its end, as the pod of a Job.
+   * Runs the pod of an example, as the pod of a Job, and returns its log.
    *
    * @param changes replace fields of its container, such as `command`.
-   * @returns its log.
    */
   runPodOf(file: string, changes: Partial<Container>): Promise<string>;
 }
@@ -74,13 +80,13 @@ export const EXAMPLES = readdirSync(join(__dirname, "..", "examples"));
 const examples = new Map(EXAMPLES.map((file) => [file, readExample(file)]));
 
 function readExample(file: string): { entry: Entry; manifests: Manifest[] } {
-  const text = readFileSync(join(__dirname, "..", "examples", file), "utf8");
-  const header = text.slice(text.indexOf("# config:"), text.indexOf("\napiVersion:"));
+  const source = readFileSync(join(__dirname, "..", "examples", file), "utf8");
+  const header = source.slice(source.indexOf("# config:"), source.indexOf("\napiVersion:"));
   const settings: { config: { serviceAccounts: Entry[] } } = parse(header.replaceAll(/^# ?/gm, ""));
   const [entry, ...others] = settings.config.serviceAccounts;
   assert.ok(entry && others.length === 0, `${file} must name one service account`);
   // kubectl reads YAML 1.1, in which 0555 is octal.
-  const documents = parseAllDocuments(text, { version: "1.1" });
+  const documents = parseAllDocuments(source, { version: "1.1" });
   return { entry, manifests: documents.map((document) => document.toJS()) };
 }
 
@@ -88,7 +94,7 @@ export function exampleOf(file: string) {
   return examples.get(file) ?? assert.fail(`there is no ${file}`);
 }
 
-/** Returns the pod spec of an example with its one container, which in a Stack gets `envFrom` from the operator. */
+/** Returns the pod spec of an example with its one container, to which the operator adds `envFrom` of a Stack. */
 export function podOf(file: string): { spec: PodSpec; container: Container } {
   for (const { spec: { template, jobTemplate, workspaceTemplate } = {} } of exampleOf(file).manifests) {
     const workspace = workspaceTemplate?.spec;
@@ -112,64 +118,40 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
     registrationMilliseconds: 0,
     onLog: (line) => log.push(line),
   });
-  const { registered } = await runProgram(simulation, {
-    project: "eks-pulumi-oidc",
-    stack: "dev",
-    organization: "acme",
-    config: {
-      "aws:region": "us-west-2",
-      "eks-pulumi-oidc:clusterName": "my-cluster",
-      "eks-pulumi-oidc:serviceAccounts": JSON.stringify(entries),
-    },
+  const stack = await run(simulation, { serviceAccounts: entries }).catch(async (error: unknown) => {
+    // Its servers would keep the process running.
+    await simulation.close();
+    throw error;
   });
-  const created: ExamplesStack["created"] = (kind, matches) => findCreated(registered, kind, matches);
   return {
     simulation,
-    created,
-    createdFor: (file) => createdFor(exampleOf(file).entry, created),
+    created: (kind, namespace, name) => {
+      const isNamed = ({ metadata }: KubernetesObject) => metadata.namespace === namespace && metadata.name === name;
+      const objects = all<KubernetesObject>(stack, kind).map(({ inputs }) => inputs);
+      return objects.find(isNamed) ?? assert.fail(`the program created no ${kind} ${namespace}/${name}`);
+    },
+    createdFor(file) {
+      const { namespace, name } = exampleOf(file).entry;
+      const { policies } = only<{ policies: AuthPolicy[] }>(stack, "OidcIssuer").inputs;
+      const id = `${namespace}.${name}`;
+      const idOf = (rules: AuthPolicy["rules"]) =>
+        `${rules['"kubernetes.io".namespace']}.${rules['"kubernetes.io".serviceaccount.name']}`;
+      return {
+        policy: policies.find(({ rules }) => idOf(rules) === id) ?? assert.fail(`no allow policy for ${id}`),
+        job: only<Job>(stack, "Job", id).inputs.spec.template.spec,
+        serviceAccount: only<ServiceAccount>(stack, "ServiceAccount", id).inputs,
+        environment: only<ConfigMap>(stack, "ConfigMap", `${id}.pulumi-token`).inputs.data,
+      };
+    },
     async runPodOf(file, changes) {
       const { spec, container } = podOf(file);
-      const template = {
-        spec: { ...spec, restartPolicy: "Never", containers: [{ ...container, ...changes }] },
-      };
-      const metadata = { namespace: exampleOf(file).entry.namespace };
+      const pod = { ...spec, restartPolicy: "Never", containers: [{ ...container, ...changes }] };
       const before = log.length;
       await simulation.resources["kubernetes:batch/v1:Job"]?.create("example", {
-        metadata,
-        spec: { activeDeadlineSeconds: 60, template },
+        metadata: { namespace: exampleOf(file).entry.namespace },
+        spec: { activeDeadlineSeconds: 60, template: { spec: pod } },
       });
       return log.slice(before).join("\n");
     },
-  };
-}
-
-function findCreated<Kind>(registered: Registration[], kind: string, matches: (inputs: Kind) => boolean): Kind {
-  const inputs = registered.filter(({ type }) => type.endsWith(`:${kind}`)).map(({ inputs }) => inputs as Kind);
-  return inputs.find(matches) ?? assert.fail(`the program created no such ${kind}`);
-}
-
-interface Named {
-  metadata: { name: string; namespace: string };
-}
-
-function createdFor({ namespace, name }: Entry, created: ExamplesStack["created"]): Created {
-  const isNamed =
-    (wanted: string) =>
-    ({ metadata }: Named) =>
-      metadata.namespace === namespace && metadata.name === wanted;
-  const { policies } = created<{ policies: AuthPolicy[] }>("OidcIssuer", () => true);
-  const policy = policies.find(
-    ({ rules }) =>
-      rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name,
-  );
-  const job = created<types.output.batch.v1.Job>(
-    "Job",
-    ({ metadata, spec }) => metadata.namespace === namespace && spec.template.spec.serviceAccountName === name,
-  );
-  return {
-    policy: policy ?? assert.fail(`no allow policy for ${namespace}/${name}`),
-    job: job.spec.template.spec,
-    serviceAccount: created<types.output.core.v1.ServiceAccount>("ServiceAccount", isNamed(name)),
-    environment: created<types.output.core.v1.ConfigMap>("ConfigMap", isNamed(`${name}-pulumi-token`)).data,
   };
 }

@@ -1,4 +1,4 @@
-// The Pulumi CLI in the pod of examples/deployment.yaml, on the emulated cluster: it gets its token from the credential helper.
+// The Pulumi CLI in the pod of examples/deployment.yaml, on the emulated cluster.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -15,7 +15,7 @@ describe("the Pulumi CLI in the pod of deployment.yaml", { skip: missingCli }, (
   });
   after(() => stack.simulation.close());
 
-  test("gets a token from the credential helper, and stores none", async () => {
+  test("receives a token from the credential helper, and does not store it", async () => {
     const { exchanges } = stack.simulation.pulumiCloud;
     const before = exchanges.length;
     assert.equal(await stack.runPodOf(FILE, { command: WHOAMI }), "acme");

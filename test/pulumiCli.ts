@@ -1,6 +1,7 @@
 // Drives the Pulumi CLI, with a separate state and home in a temporary directory.
 
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -27,16 +28,16 @@ export interface Cli {
 /** The access token of the CLI's user, which must not appear anywhere. */
 export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
 
-/** Why nothing here can run, and what to do about it; false where the CLI is there. */
+/** Why the tests are skipped, with the fix; false if the CLI is installed. */
 export const missingCli =
   spawnSync("pulumi", ["version"]).error !== undefined &&
   "pulumi is not on PATH; to install it, see https://www.pulumi.com/docs/install/";
 
 /**
- * Makes a file-backed state with no stack in it.
+ * Creates a file-backed state without a stack.
  *
  * @param debugProviders PULUMI_DEBUG_PROVIDERS: the providers that run already.
- * @param temporary TMPDIR, where the SDK caches what it has compiled; the user's when left out.
+ * @param temporary TMPDIR, where the SDK caches what it has compiled; by default the user's.
  * @param further variables for the environment of the CLI.
  */
 export async function openCli(
@@ -47,7 +48,7 @@ export async function openCli(
   const directory = await mkdtemp(join(tmpdir(), "pulumi-"));
   const state = join(directory, "state");
   await mkdir(state);
-  // Nothing else of the environment: a profile or a backend of the user's would change what is seen.
+  // Nothing else of the environment: a profile or a backend of the user's would change the results.
   const { PATH, NODE_EXTRA_CA_CERTS, npm_config_cache = join(homedir(), ".npm") } = process.env;
   const env = {
     PATH,
@@ -67,16 +68,7 @@ export async function openCli(
     ...further,
   };
 
-  async function run(cwd: string, program: string, ...args: string[]): Promise<Outcome> {
-    const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
-    const exit = new Promise<number | null>((resolve, reject) => {
-      child.once("error", reject);
-      child.once("close", resolve);
-    });
-    const [stdout, stderr, exitCode] = await Promise.all([text(child.stdout), text(child.stderr), exit]);
-    return { exitCode, stdout, screen: stdout + stderr };
-  }
-
+  const run: Cli["run"] = (cwd, program, ...args) => execute(cwd, env, program, ...args);
   return {
     directory,
     run,
@@ -85,22 +77,34 @@ export async function openCli(
   };
 }
 
+/** Runs a program to its end, with no standard input and no other environment. */
+export async function execute(
+  cwd: string,
+  env: NodeJS.ProcessEnv,
+  program: string,
+  ...args: string[]
+): Promise<Outcome> {
+  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+  const closed = once(child, "close");
+  const [stdout, stderr, [exitCode]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
+  return { exitCode, stdout, screen: stdout + stderr };
+}
+
 /**
- * Copies the program, without the simulation, the tests and the pipeline that it must not need, and makes a stack.
+ * Copies the program without what it must not need, and creates a stack.
  *
  * @param config the settings of the stack; bare keys are the project's.
- * @param stack its name.
  * @returns the project's directory.
  */
-export async function createProject(cli: Cli, config: Record<string, unknown>, stack = "dev"): Promise<string> {
+export async function createProject(cli: Cli, config: Record<string, unknown>): Promise<string> {
   const directory = await copyProject(cli, ["simulator", "test", ".ci", ".github", "pipeline"]);
   await symlink(join(PROJECT, "node_modules"), join(directory, "node_modules"));
-  await writeFile(join(directory, `Pulumi.${stack}.yaml`), stringify({ config }));
-  await cli.pulumi(directory, "stack", "init", stack);
+  await writeFile(join(directory, "Pulumi.dev.yaml"), stringify({ config }));
+  await cli.pulumi(directory, "stack", "init", "dev");
   return directory;
 }
 
-/** Copies what a clone of the project has, but for what is left out. */
+/** Copies what a clone of the project contains, except the paths that are left out. */
 export async function copyProject(cli: Cli, leftOut: string[]): Promise<string> {
   const directory = await mkdtemp(join(cli.directory, "project-"));
   const paths = ["node_modules", ".git", ...leftOut].map((name) => join(PROJECT, name));

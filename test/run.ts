@@ -1,84 +1,79 @@
-// Runs the tests with Node's own runner: `node --import tsx test/run.ts [FILE…]`.
+// Runs the tests with Node's own runner: `node --import tsx test/run.ts [--engine | FILE…]`.
 
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { run } from "node:test";
-import { spec } from "node:test/reporters";
+import { dot } from "node:test/reporters";
 import { saveCertificateAuthority } from "../simulator/certificates";
 
-interface Outcome {
-  passed: number;
-  failed: number;
-  skipped: number;
-  filesWithoutTest: string[];
-}
-
-/** These take minutes and need the Pulumi CLI: they run with `--engine`, or when named. */
+/** These take minutes and require the Pulumi CLI: they run with `--engine`, or when named. */
 const ENGINE = [
   "credentialHelper.test.ts",
   "engine.test.ts",
   "examplesCli.test.ts",
   "import.test.ts",
   "pipelineEngine.test.ts",
-].map((name) => join(__dirname, name));
+  "template.test.ts",
+];
 
-main(process.argv.slice(2)).then((problem) => {
-  if (problem) console.error(`\n${problem}`);
-  process.exitCode = problem === undefined ? 0 : 1;
+main(process.argv.slice(2)).then((problems) => {
+  for (const problem of problems) console.error(problem);
+  process.exitCode = problems.length === 0 ? 0 : 1;
 });
 
-async function main(named: string[]): Promise<string | undefined> {
-  const files =
-    named[0] === "--engine" ? ENGINE : named.length > 0 ? named.map((file) => resolve(file)) : await everyFile();
+/** Runs the named files, and returns what is wrong with the outcome. */
+async function main(named: string[]): Promise<string[]> {
   const directory = await mkdtemp(join(tmpdir(), "simulation-"));
   try {
     await saveCertificateAuthority(directory);
-    // Node.js reads NODE_EXTRA_CA_CERTS at its start only: it counts for the processes of the test files.
+    // Node.js reads NODE_EXTRA_CA_CERTS only when it starts: this is for the processes of the test files.
     process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
     process.env.SIMULATOR_DIRECTORY = directory;
-    return findProblem(await runFiles(files), named.length > 0);
+    return await runFiles(await filesOf(named), named.length > 0);
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
 }
 
-async function everyFile(): Promise<string[]> {
-  const names = await readdir(__dirname);
-  return names
-    .filter((name) => name.endsWith(".test.ts"))
-    .sort()
-    .map((name) => join(__dirname, name))
-    .filter((file) => !ENGINE.includes(file));
+async function filesOf(named: string[]): Promise<string[]> {
+  if (named.length > 0 && named[0] !== "--engine") return named.map((file) => resolve(file));
+  const names = named.length > 0 ? ENGINE : (await readdir(__dirname)).filter((name) => !ENGINE.includes(name));
+  return names.filter((name) => name.endsWith(".test.ts")).map((name) => join(__dirname, name));
 }
 
-async function runFiles(files: string[]): Promise<Outcome> {
-  const outcome: Outcome = { passed: 0, failed: 0, skipped: 0, filesWithoutTest: [] };
+async function runFiles(files: string[], named: boolean): Promise<string[]> {
+  let passed = 0;
+  let failed = 0;
+  const skipped: string[] = [];
+  const empty: string[] = [];
   const events = run({ files, concurrency: availableParallelism() });
   events.on("test:pass", ({ name, skip, details }) => {
-    // Node.js counts a file in which no test was executed as a passed test of the file's name.
-    if (files.includes(resolve(name))) outcome.filesWithoutTest.push(relative("", name));
-    else if (skip !== undefined) outcome.skipped += 1;
-    else if (details.type !== "suite") outcome.passed += 1;
+    // Node.js counts a file in which no test was executed as a passed test with the file's name.
+    if (files.includes(resolve(name))) empty.push(relative("", name));
+    else if (skip !== undefined) skipped.push(String(skip));
+    else if (details.type !== "suite") passed += 1;
   });
   events.on("test:fail", () => {
-    outcome.failed += 1;
+    failed += 1;
   });
-  await pipeline(events, new spec(), process.stdout, { end: false });
-  return outcome;
-}
+  events.on("test:stdout", ({ message }) => process.stdout.write(message));
+  // Of interest only with a failure, such as why a file cannot be loaded: tests cause warnings on purpose.
+  let stderr = "";
+  events.on("test:stderr", ({ message }) => {
+    stderr += message;
+  });
+  for await (const text of events.compose(dot)) process.stdout.write(text);
+  if (failed > 0) process.stderr.write(stderr);
 
-// A named file may skip all of its tests, as the engine tests do without the Pulumi CLI.
-function findProblem(outcome: Outcome, named: boolean): string | undefined {
-  const { passed, failed, skipped, filesWithoutTest } = outcome;
-  if (failed > 0) return "Tests failed: their errors are above.";
-  if (filesWithoutTest.length > 0) return `No test in ${filesWithoutTest.join(", ")}: write one, or delete the file.`;
-  if (skipped > 0 && process.env.FAIL_ON_SKIP) {
-    return "Tests were skipped, and FAIL_ON_SKIP is set: install what they say is missing, or unset it.";
-  }
-  if (passed === 0 && !(named && skipped > 0)) {
-    return "No test was executed: `npm test` runs test/*.test.ts, `npm test -- FILE` one file.";
-  }
-  return undefined;
+  console.log(`\n${passed} passed, ${failed} failed, ${skipped.length} skipped`);
+  for (const reason of new Set(skipped)) console.log(`Skipped: ${reason}`);
+  const problems: [boolean, string][] = [
+    [failed > 0, "Tests failed: their errors are above."],
+    [empty.length > 0, `No test in ${empty.join(", ")}: write one, or delete the file.`],
+    [skipped.length > 0 && Boolean(process.env.FAIL_ON_SKIP), "FAIL_ON_SKIP is set: install what is missing."],
+    // A named file may skip all of its tests, as the engine tests do without the Pulumi CLI.
+    [passed === 0 && !(named && skipped.length > 0), "No test was executed."],
+  ];
+  return problems.flatMap(([applies, problem]) => (applies ? [problem] : []));
 }

@@ -1,6 +1,7 @@
 // Runs the exchange script as a pod does, and records every place where a token could become visible.
 
 import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { watch } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -51,11 +52,12 @@ export const ID_TOKEN = idTokenOf({
   "kubernetes.io": { namespace: "team-a", serviceaccount: { name: "deployer", uid: "u-1" } },
 });
 
-/** Encodes claims as a JWT whose signature is random letters. */
-export function idTokenOf(claims: unknown): string {
-  const encode = (part: unknown) => Buffer.from(JSON.stringify(part)).toString("base64url");
-  const signature = Array.from({ length: 8 }, () => Math.random().toString(36).slice(2, 12).padEnd(10, "0"));
-  return `${encode({ alg: "RS256", kid: "0123456789abcdef0123456789abcdef01234567" })}.${encode(claims)}.${signature.join("")}`;
+/** Returns a JWT with these claims, or with this payload as it is, and a random signature. */
+export function idTokenOf(claims: object | string): string {
+  const header = { alg: "RS256", kid: "0123456789abcdef0123456789abcdef01234567" };
+  const payload = typeof claims === "string" ? claims : JSON.stringify(claims);
+  const parts = [JSON.stringify(header), payload, randomBytes(60)];
+  return parts.map((part) => Buffer.from(part).toString("base64url")).join(".");
 }
 
 /**

@@ -1,0 +1,116 @@
+// What `pulumi new` creates from this repository, before and after the clean-up that the README offers.
+
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { parse } from "yaml";
+import { startEngine, succeeded } from "./engineStack";
+import { type Cli, copyProject, missingCli } from "./pulumiCli";
+
+const ANSWERS = ["aws:region=eu-central-1", "clusterName=my-cluster", "userLogin=carol", "organization=acme"];
+
+/** Where a dependency is used that no file imports, and how. */
+const USES: Record<string, [file: string, use: string]> = {
+  "@biomejs/biome": ["package.json", "biome check"],
+  "@types/node": ["tsconfig.json", '"types": \\["node"\\]'],
+  typescript: ["package.json", '"tsc'],
+};
+
+describe("pulumi new", { skip: missingCli }, () => {
+  test("asks for region, cluster, and login, and for nothing else", async (t) => {
+    const { template } = parse(readFileSync(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
+    assert.deepEqual(Object.keys(template.config), ["aws:region", "clusterName", "userLogin"]);
+
+    // Without an answer the default is saved. The program asks for a setting that has no default.
+    const { cli, directory } = await newProject(t, "prod", ["organization=acme"]);
+    assert.deepEqual(savedSettings(directory, "prod"), {
+      "aws:region": "us-west-2",
+      "other:organization": "acme",
+    });
+    const { screen } = await cli.pulumi(directory, "preview");
+    assert.match(screen, /stack "prod" \(2 problems\).*clusterName: required.*userLogin: required/s);
+  });
+
+  test("creates a project that previews and simulates at once, with nothing left of the example", async (t) => {
+    const { cli, directory } = await newProject(t, "dev", ANSWERS);
+    assert.deepEqual(savedSettings(directory, "dev"), {
+      "aws:region": "eu-central-1",
+      "other:clusterName": "my-cluster",
+      "other:userLogin": "carol",
+      "other:organization": "acme",
+    });
+    assert.ok(!existsSync(join(directory, ".git")));
+
+    succeeded(await cli.pulumi(directory, "preview"));
+    const { stdout } = succeeded(await cli.run(directory, "npm", "start"));
+    assert.match(stdout, /carol\n/);
+  });
+
+  test("a template that copies clean: nothing that the README's clean-up leaves is dead", async (t) => {
+    const { cli, directory } = await newProject(t, "dev", ANSWERS);
+    const readme = readFileSync(join(directory, "README.md"), "utf8");
+    const [, cleanUp = ""] = /```bash\n(rm -rf [^`]*)```/.exec(readme) ?? [];
+    const before = await filesOf(cli, directory);
+    succeeded(await cli.run(directory, "bash", "-ec", cleanUp));
+    const after = await filesOf(cli, directory);
+    const removed = [...before.keys()].filter((path) => !after.has(path));
+
+    assert.ok(removed.includes("simulator/start.ts"), "the README has no clean-up");
+    assert.deepEqual(deadReferences(directory, after, removed), []);
+    succeeded(await cli.run(directory, "npm", "run", "check"));
+    succeeded(await cli.pulumi(directory, "preview"));
+  });
+});
+
+/** Lists what refers to a removed file, a missing script, or a missing page, and dependencies that nothing uses. */
+function deadReferences(directory: string, files: Map<string, string>, removed: string[]): string[] {
+  const { scripts, dependencies, devDependencies } = JSON.parse(files.get("package.json") ?? "{}");
+  const isScript = (command: string) => Object.hasOwn(scripts, command.split(" ").at(-1) ?? "");
+  const references = [...files].flatMap(([path, content]) => {
+    // preview.yml checks for the simulator before it runs it.
+    const text = content.replace(/- if: hashFiles\('simulator\/start\.ts'\).*?(?=\n +- )/s, "");
+    const commands = text.match(/\bnpm (run \w[\w:]*|start|test)\b/g) ?? [];
+    const links = (path.endsWith(".md") && text.match(/(?<=\]\()(?!https?:)[^)#]+/g)) || [];
+    return [
+      ...removed.filter((name) => text.includes(name)),
+      ...commands.filter((command) => !isScript(command)),
+      ...links.filter((link) => !existsSync(join(directory, dirname(path), link))),
+    ].map((reference) => `${path}: ${reference}`);
+  });
+  const unused = Object.keys({ ...dependencies, ...devDependencies }).filter((name) => {
+    const [file, use] = USES[name] ?? [".ts", `"${name}["/]`];
+    return ![...files].some(([path, text]) => path.endsWith(file) && RegExp(use).test(text));
+  });
+  return [...references, ...unused];
+}
+
+/** Returns the content of each text file by its path, except what npm writes. */
+async function filesOf(cli: Cli, directory: string): Promise<Map<string, string>> {
+  const exclude = ["--exclude-dir=node_modules", "--exclude=package-lock.json"];
+  const { stdout } = succeeded(await cli.run(directory, "grep", "-rIl", ...exclude, ""));
+  const paths = stdout.trim().split("\n").sort();
+  return new Map(paths.map((path) => [path, readFileSync(join(directory, path), "utf8")]));
+}
+
+/** Creates a project as a user does: the template is a clone, which contains what git keeps. */
+async function newProject(t: TestContext, stack: string, answers: string[]): Promise<{ cli: Cli; directory: string }> {
+  const { cli } = await startEngine(t);
+  const repository = await copyProject(cli, []);
+  const author = ["-c", "user.name=author", "-c", "user.email=author@example.com"];
+  succeeded(await cli.run(repository, "git", "init", "--quiet"));
+  succeeded(await cli.run(repository, "git", "add", "--all"));
+  succeeded(await cli.run(repository, "git", ...author, "commit", "--quiet", "--message", "template"));
+  const clone = join(cli.directory, "clone");
+  succeeded(await cli.run(cli.directory, "git", "clone", "--quiet", repository, clone));
+
+  const directory = await mkdtemp(join(cli.directory, "new-"));
+  const options = ["--name", "other", "--stack", stack, ...answers.flatMap((answer) => ["-c", answer])];
+  succeeded(await cli.pulumi(directory, "new", clone, "--yes", ...options));
+  return { cli, directory };
+}
+
+function savedSettings(directory: string, stack: string): unknown {
+  return parse(readFileSync(join(directory, `Pulumi.${stack}.yaml`), "utf8")).config;
+}
