@@ -73,6 +73,19 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     assert.deepEqual(failures(responses), []);
   });
 
+  test(`renews a token of ${TOKEN_SECONDS} seconds across commands of two minutes`, async (t) => {
+    const { run, responses, exchanges } = await start(t);
+    const screen = await run([
+      "entrypoint.sh",
+      "bash",
+      "-c",
+      "for i in {1..9}; do pulumi whoami || exit; sleep 15; done",
+    ]);
+    assert.equal(screen.match(/^alice$/gm)?.length, 9);
+    assert.ok(exchanges() >= 3, `${exchanges()} exchanges`);
+    assert.deepEqual(failures(responses), []);
+  });
+
   test("renews a token that is revoked in the middle of a command", async (t) => {
     const { run, responses, reasons } = await start(t, { revokeAfterPage: 2, secondsPerPage: 0 });
     const longEnough = { PULUMI_TOKEN_EXPIRATION: "7200" };
