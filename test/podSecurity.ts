@@ -1,7 +1,7 @@
 // Admission by Pod Security `restricted`, as far as a Job's pod spec can violate it:
 // https://kubernetes.io/docs/concepts/security/pod-security-standards/
 
-import type { PodSpec } from "./pod";
+import type { PodSpec } from "../simulator/pod";
 
 const VOLUME_TYPES = "configMap csi downwardAPI emptyDir ephemeral persistentVolumeClaim projected secret".split(" ");
 
