@@ -22,8 +22,7 @@ export interface Aws extends Emulator {
 interface RoleInputs {
   namePrefix: string;
   path?: string;
-  /** JSON, or an object, of which the provider makes JSON. */
-  assumeRolePolicy: string | TrustPolicy;
+  assumeRolePolicy: TrustPolicy;
 }
 
 interface OidcProviderInputs {
@@ -46,14 +45,8 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
   if (cluster?.hasOidcProvider) {
     oidcProviders.set(providerArn(issuerUrl), { url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] });
   }
-
   // jose keeps the keys of an issuer, as STS does.
-  const keySets = new Map<string, ReturnType<typeof createRemoteJWKSet>>();
-  const keysOf = (issuer: string) => {
-    const keys = keySets.get(issuer) ?? createRemoteJWKSet(new URL(`${issuer}/keys`));
-    keySets.set(issuer, keys);
-    return keys;
-  };
+  const keys = createRemoteJWKSet(new URL(`${issuerUrl}/keys`));
 
   return {
     endpoint,
@@ -62,15 +55,11 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
       "aws:iam/role:Role": storedKind(
         roles,
         ["namePrefix", "path"],
-        ({ namePrefix }) => {
-          // The provider's unique suffix: hashicorp/terraform-plugin-sdk, helper/id/id.go.
-          const id = `${namePrefix}${Date.now()}${randomSuffix()}`.padEnd(namePrefix.length + 26, "0");
-          if (id.length <= 64) return id;
-          throw new Error(`creating IAM Role (${id}): the name is longer than 64 characters`);
-        },
+        // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
+        ({ namePrefix }) => `${namePrefix}${String(Date.now()).padEnd(26, randomSuffix())}`,
         (id, inputs) => ({
           ...inputs,
-          assumeRolePolicy: JSON.stringify(trustPolicyOf(inputs)),
+          assumeRolePolicy: JSON.stringify(inputs.assumeRolePolicy),
           name: id,
           arn: arn(`role${inputs.path ?? "/"}${id}`),
         }),
@@ -78,18 +67,12 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
       "aws:iam/rolePolicyAttachment:RolePolicyAttachment": storedKind(
         attachments,
         ["role", "policyArn"],
-        ({ role, policyArn }) => {
-          if (roles.has(role)) return `${role}/${policyArn}`;
-          throw new Error(`attaching policy: NoSuchEntity: no role ${role}`);
-        },
+        ({ role, policyArn }) => `${role}/${policyArn}`,
       ),
       "aws:iam/openIdConnectProvider:OpenIdConnectProvider": storedKind(
         oidcProviders,
         ["url"],
-        ({ url }) => {
-          if (!oidcProviders.has(providerArn(url))) return providerArn(url);
-          throw new Error(`creating IAM OIDC Provider: EntityAlreadyExists: Provider with url ${url} already exists.`);
-        },
+        ({ url }) => providerArn(url),
         (id, inputs) => ({ ...inputs, arn: id }),
       ),
       // The component of @pulumi/eks has some thirty resources. This is only what the program uses of it.
@@ -125,9 +108,8 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
       const provider = oidcProviders.get(federated);
       if (!provider) return { allowed: false, reason: "the account has no IAM OIDC provider for this issuer" };
       try {
-        const audience = provider.clientIdLists;
-        const { payload } = await jwtVerify(idToken, keysOf(issuer), { issuer, audience });
-        return evaluateTrustPolicy(trustPolicyOf(role), federated, payload);
+        const { payload } = await jwtVerify(idToken, keys, { issuer, audience: provider.clientIdLists });
+        return evaluateTrustPolicy(role.assumeRolePolicy, federated, payload);
       } catch (error) {
         if (!(error instanceof errors.JOSEError)) throw error;
         return { allowed: false, reason: DENIALS[error.code] ?? error.message };
@@ -141,10 +123,6 @@ const DENIALS: Record<string, string> = {
   ERR_JWT_CLAIM_VALIDATION_FAILED: "the IAM OIDC provider does not list the audience",
   ERR_JWS_SIGNATURE_VERIFICATION_FAILED: "the signature is invalid",
 };
-
-function trustPolicyOf({ assumeRolePolicy }: RoleInputs): TrustPolicy {
-  return typeof assumeRolePolicy === "string" ? JSON.parse(assumeRolePolicy) : assumeRolePolicy;
-}
 
 interface TrustPolicy {
   Statement: {

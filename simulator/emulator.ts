@@ -23,8 +23,6 @@ export interface ResourceKind {
   /** Returns the inputs as the emulator has them now; undefined if the resource does not exist. */
   read(id: string): object | undefined;
   delete(id: string): void;
-  /** Returns whether the resource has failed, so that it has to be replaced. */
-  isUnready?(id: string): boolean;
 }
 
 export interface Resource {
@@ -35,10 +33,10 @@ export interface Resource {
 /** A resource that was created and then failed, such as a Job: the engine keeps it, and the update fails. */
 export class Unready extends Error {
   constructor(
+    message: string,
     readonly resource: Resource,
-    readonly reasons: string[],
   ) {
-    super(reasons.join("\n"));
+    super(message);
   }
 }
 

@@ -11,6 +11,17 @@ export interface StackFile {
   config: Record<string, string>;
 }
 
+/** Returns the stack that a command without `--stack` is about: `dev`, or the only one that has a file. */
+export function defaultStack(directory: string): string {
+  const stacks = stacksIn(directory);
+  const [only = "dev"] = stacks;
+  return stacks.length > 1 || stacks.includes("dev") ? "dev" : only;
+}
+
+function stacksIn(directory: string): string[] {
+  return readdirSync(directory).flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? []);
+}
+
 /**
  * Reads `Pulumi.yaml` and `Pulumi.STACK.yaml`.
  *
@@ -19,10 +30,10 @@ export interface StackFile {
 export function readStackFile(directory: string, stack: string): StackFile {
   const project = readYaml(directory, "Pulumi.yaml") as {
     name: string;
-    config?: Record<string, { default?: unknown }>;
+    config: Record<string, { default?: unknown }>;
   };
   const file = `Pulumi.${stack}.yaml`;
-  const stacks = readdirSync(directory).flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? []);
+  const stacks = stacksIn(directory);
   if (!stacks.includes(stack)) {
     const found = `Stacks in this directory: ${stacks.join(", ") || "none"}.`;
     throw new Error(`${file} does not exist. ${found} To create it: pulumi stack init ${stack}`);
@@ -33,7 +44,7 @@ export function readStackFile(directory: string, stack: string): StackFile {
 
   const config: Record<string, string> = {};
   const qualified = (key: string) => (key.includes(":") ? key : `${project.name}:${key}`);
-  for (const [key, declared] of Object.entries(project.config ?? {})) {
+  for (const [key, declared] of Object.entries(project.config)) {
     if (declared.default !== undefined) config[qualified(key)] = asString(declared.default);
   }
   for (const [key, value] of Object.entries(given)) {
@@ -54,7 +65,8 @@ function isSecret(value: unknown): boolean {
 }
 
 function asString(value: unknown): string {
-  return typeof value === "object" ? JSON.stringify(value ?? "").replace(/^""$/, "") : String(value);
+  if (value === null) return "";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 function readYaml(directory: string, file: string): unknown {

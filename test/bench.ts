@@ -4,8 +4,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { saveCertificateAuthority } from "../simulator/certificates";
-import { serveProvider } from "../simulator/provider";
 import { type Simulation, startSimulation } from "../simulator/simulation";
+import { serveProvider } from "./provider";
 import { createProject, missingCli, openCli } from "./pulumiCli";
 
 const COUNTS = [1, 10, 40];

@@ -5,9 +5,9 @@ import { appendFile, mkdtemp, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
-import { serveProvider } from "../simulator/provider";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/simulation";
 import { requestAccessToken } from "../simulator/tokenExchange";
+import { serveProvider } from "./provider";
 import { ACCESS_TOKEN, type Cli, copyProject, createProject, missingCli, type Outcome, openCli } from "./pulumiCli";
 
 const SETTINGS = {

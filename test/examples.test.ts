@@ -6,7 +6,6 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { types } from "@pulumi/kubernetes";
 import type { PodSpec } from "../simulator/pod";
-import { violations } from "../simulator/podSecurity";
 import {
   type Container,
   EXAMPLES,
@@ -17,6 +16,7 @@ import {
   type SecretStoreProvider,
   startExamplesStack,
 } from "./examples";
+import { violations } from "./podSecurity";
 
 let stack: ExamplesStack;
 before(async () => {

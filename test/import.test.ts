@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { serveProvider } from "../simulator/provider";
 import { startSimulation } from "../simulator/simulation";
+import { serveProvider } from "./provider";
 import { createProject, missingCli, openCli } from "./pulumiCli";
 
 test("docs/import.md takes over an issuer and a service account", { skip: missingCli }, async (t) => {

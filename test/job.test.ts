@@ -9,7 +9,7 @@ import { CronJob } from "@pulumi/kubernetes/batch/v1";
 import type { input, output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../job";
-import { violations } from "../simulator/podSecurity";
+import { violations } from "./podSecurity";
 import { known, only, type Settings, type Stack, up } from "./stack";
 
 type Job = output.batch.v1.Job;

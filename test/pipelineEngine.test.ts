@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { before, describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import { openCertificateAuthority } from "../simulator/certificates";
-import { serveProvider } from "../simulator/provider";
 import {
   ACCOUNT,
   type Environment,
@@ -16,6 +15,7 @@ import {
   SUBJECT_PREFIX,
   startPipelineCloud,
 } from "./pipelineCloud";
+import { serveProvider } from "./provider";
 import { ACCESS_TOKEN, copyProject, missingCli, type Outcome, openCli } from "./pulumiCli";
 
 /** Why nothing here can run, and what to do about it; false if all tools are there. */
