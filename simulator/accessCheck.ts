@@ -97,20 +97,16 @@ export function idOf({ namespace, name }: { namespace: string; name: string }): 
  */
 export function accessQuestions(accounts: ServiceAccount[]): Question[] {
   const defects = ["other audience", "expired token", "invalid signature", "other cluster"] as const;
-  const isTaken = (names: { namespace: string; name: string }) => accounts.some((it) => idOf(it) === idOf(names));
+  const taken = new Set(accounts.map(idOf));
   return accounts.flatMap((account) => {
     const { namespace, name } = account;
     return questionsFor(account, accounts, [
       {
         label: "other service account",
         namespace,
-        name: unlike(name, (other) => isTaken({ namespace, name: other })),
+        name: unlike(name, (other) => taken.has(`${namespace}/${other}`)),
       },
-      {
-        label: "other namespace",
-        namespace: unlike(namespace, (other) => isTaken({ namespace: other, name })),
-        name,
-      },
+      { label: "other namespace", namespace: unlike(namespace, (other) => taken.has(`${other}/${name}`)), name },
       ...defects.map((defect) => ({ label: defect, namespace, name, defect })),
       ...accounts.filter((other) => other !== account).map(asItself),
     ]);

@@ -10,17 +10,11 @@ export interface CertificateAuthority {
   /** Its key and certificate in PEM, the latter for NODE_EXTRA_CA_CERTS and SSL_CERT_FILE. */
   key: string;
   certificate: string;
-  /** Issues a TLS certificate for a new key, both in PEM. */
-  issue(options: TlsCertificateOptions): Promise<{ key: string; cert: string }>;
-}
-
-export interface TlsCertificateOptions {
-  /** DNS names and IP addresses. */
-  hosts: string[];
-  /** By default a day before now, or before `notAfter`. */
-  notBefore?: Date;
-  /** By default in almost a year. */
-  notAfter?: Date;
+  /**
+   * Issues a TLS certificate for DNS names and IP addresses, with a new key, both in PEM. By default it is valid from a day
+   * before now (or before `notAfter`) for a year.
+   */
+  issue(options: { hosts: string[]; notBefore?: Date; notAfter?: Date }): Promise<{ key: string; cert: string }>;
 }
 
 const DAY = 24 * 60 * 60 * 1000;

@@ -3,15 +3,10 @@
 export interface Emulator {
   /** By Pulumi's type, such as `aws:iam/role:Role`. */
   resources: Record<string, ResourceKind>;
-  /** By Pulumi's token, such as `aws:eks/getCluster:getCluster`. */
-  calls: Record<string, Call>;
+  /** By Pulumi's token, such as `aws:eks/getCluster:getCluster`. They throw an Error in the words of the provider. */
+  calls: Record<string, { answer(inputs: object): object }>;
   /** Returns a name for each resource that exists now. */
   existing(): string[];
-}
-
-export interface Call {
-  /** @throws Error in the words of the provider. */
-  answer(inputs: object): object;
 }
 
 export interface ResourceKind {

@@ -77,24 +77,21 @@ export async function startPulumiCloud(
   async function verify(idToken: string, issuer: IssuerRegistration): Promise<JWTPayload> {
     const keys = keySets.get(issuer) ?? readKeys(issuer, authority);
     keySets.set(issuer, keys);
-    try {
-      const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
-      return (await jwtVerify(idToken, createLocalJWKSet((await keys).keySet), verification)).payload;
-    } catch (error) {
-      if (error instanceof errors.JWTExpired) throw new Denied("the ID token has expired");
-      if (error instanceof errors.JOSEError) throw new Denied("the signature of the ID token is invalid");
+    const { keySet } = await keys.catch((error: Error) => {
       keySets.delete(issuer);
-      throw new Denied(`the OIDC issuer could not be read: ${error instanceof Error ? error.message : error}`);
-    }
+      throw new Denied(`the OIDC issuer could not be read: ${error.message}`);
+    });
+    const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
+    return (await jwtVerify(idToken, createLocalJWKSet(keySet), verification)).payload;
   }
 
   async function exchange(form: URLSearchParams): Promise<Reply> {
     try {
       const asked = tokenRequest(form);
       const { organization, tokenType, scope, expiration, idToken } = asked;
-      const url = issuerOf(idToken);
-      const issuer = find(organization, url);
-      if (!issuer) throw new Denied(`organization ${organization} has no OIDC issuer ${url}`);
+      const { iss } = decodeJwt(idToken);
+      const issuer = find(organization, iss);
+      if (!issuer) throw new Denied(`organization ${organization} has no OIDC issuer ${iss}`);
       const claims = await verify(idToken, issuer);
       const { policies = [], maxExpirationSeconds: limit = 25 * 60 * 60 } = issuer;
       // Assumed: the service denies it, where it could also shorten it.
@@ -118,9 +115,11 @@ export async function startPulumiCloud(
       };
       return { status: 200, body: granted };
     } catch (error) {
-      if (!(error instanceof Denied)) throw error;
+      const isInvalid = error instanceof errors.JOSEError;
+      if (!isInvalid && !(error instanceof Denied)) throw error;
+      const message = isInvalid ? `the ID token is invalid: ${error.message}` : error.message;
       // Assumed: status 400 and OAuth's form (RFC 6749, section 5.2), which allows no quotes in the description.
-      const reason = error.message.replaceAll(/["\\]/g, "'").replaceAll(/[^ -~]/g, "?");
+      const reason = message.replaceAll(/["\\]/g, "'").replaceAll(/[^ -~]/g, "?");
       exchanges.push({ status: 400, reason });
       return { status: 400, body: { error: "invalid_request", error_description: reason } };
     }
@@ -197,14 +196,6 @@ function tokenRequest(form: URLSearchParams) {
     expiration: Number(field("expiration", /^([1-9][0-9]{0,9})$/)),
     idToken: form.get("subject_token") ?? "",
   };
-}
-
-function issuerOf(idToken: string): string | undefined {
-  try {
-    return decodeJwt(idToken).iss;
-  } catch {
-    throw new Denied("subject_token is not a JSON Web Token");
-  }
 }
 
 // The certificate is verified; thumbprints are a fallback if that fails:

@@ -26,16 +26,15 @@ const isText = !options.policies && !options.markdown;
 async function simulate(): Promise<void> {
   const { stack } = options;
   const stackFile = readStackFile(PROJECT, stack);
-  const settings = settingsOf(stackFile);
   const { project, config } = stackFile;
   const region = config["aws:region"] ?? "us-west-2";
   const registered: Registration[] = [];
   const jobs = new Map<string, string[]>();
-  if (isText) for (const note of notes(settings)) print(...wrap(note, 2, 2));
+  if (isText && !config[`${project}:organization`]) print(...wrap(NO_ORGANIZATION, 2, 2));
 
   const simulation = await startSimulation({
     region,
-    ...assumedToExist(settings),
+    ...assumedToExist(stackFile),
     command: COMMAND,
     onLog: (line, account) => jobs.set(account, [...(jobs.get(account) ?? []), line]),
   });
@@ -71,61 +70,34 @@ async function simulate(): Promise<void> {
   }
 }
 
+const NO_ORGANIZATION = `organization is not set: the simulation uses "${ORGANIZATION}". \`pulumi preview\` uses the organization of the stack, and requires the setting if the stack has none, as in a self-managed backend: pulumi config set organization ORGANIZATION`;
+
 const JOB_FAILED = "A Job failed, and `pulumi up` would fail with it. Its output above ends with the reason.";
 
-/** The settings of the stack and of each service account, without validation: that is up to the program. */
-interface Settings {
-  stack: Record<string, unknown>;
-  accounts: Record<string, unknown>[];
-}
-
-function settingsOf({ project, config }: StackFile): Settings {
-  const given = (settings: object) => Object.entries(settings).filter(([, value]) => value !== "" && value !== null);
-  const keys = given(config).map(([key, value]) => [key.replace(`${project}:`, ""), value]);
-  const stack: Record<string, unknown> = Object.fromEntries(keys);
-  const entries = listOf(stack.serviceAccounts).filter(isRecord);
-  const accounts = entries.map(({ name, ...entry }) => ({
-    ...stack,
-    ...Object.fromEntries(given({ ...entry, serviceAccountName: name ?? "" })),
-  }));
-  return { stack, accounts: accounts.length > 0 ? accounts : [stack] };
-}
-
-/** Returns a list that may still be JSON; empty if it is invalid. */
-function listOf(value: unknown): unknown[] {
-  try {
-    return [typeof value === "string" ? JSON.parse(value) : value].flat();
-  } catch {
-    return [];
-  }
-}
-
 /** What the settings take for granted: the cluster, the service accounts, and the runners. */
-function assumedToExist({ stack, accounts }: Settings) {
-  const cluster = { name: String(stack.clusterName), hasOidcProvider: !isTrue(stack.createOidcProvider) };
+function assumedToExist({ project, config }: StackFile) {
+  const stack = (key: string) => config[`${project}:${key}`] ?? "";
+  const cluster = { name: stack("clusterName"), hasOidcProvider: stack("createOidcProvider") !== "true" };
+  const entries = entriesOf(stack("serviceAccounts"));
+  const accounts = (entries.length > 0 ? entries : [{}]).map(
+    (entry: Record<string, unknown>) => (key: string) => String(entry[key] ?? "") || stack(key),
+  );
   return {
-    cluster: isTrue(stack.createCluster) ? undefined : cluster,
+    cluster: stack("createCluster") === "true" ? undefined : cluster,
     serviceAccounts: accounts
-      .filter(({ createServiceAccount }) => String(createServiceAccount) === "false")
-      .map(({ namespace, serviceAccountName }) => `${namespace}/${serviceAccountName}`),
-    runners: accounts.map(({ runnerId, runnerName }) => ({ id: String(runnerId), name: String(runnerName) })),
+      .filter((account) => account("createServiceAccount") === "false")
+      .map((account) => `${account("namespace")}/${account("name") || account("serviceAccountName")}`),
+    runners: accounts.map((account) => ({ id: account("runnerId"), name: account("runnerName") })),
   };
 }
 
-function isTrue(value: unknown): boolean {
-  return String(value) === "true";
-}
-
-function notes({ stack, accounts }: Settings): string[] {
-  const hasOther = accounts.some(({ command }) => command && listOf(command).join(" ") !== "pulumi whoami");
-  const all: [boolean, string][] = [
-    [
-      !stack.organization,
-      `organization is not set: the simulation uses "${ORGANIZATION}". \`pulumi preview\` uses the organization of the stack, and requires the setting if the stack has none, as in a self-managed backend: pulumi config set organization ORGANIZATION`,
-    ],
-    [hasOther, "command: the Jobs run `pulumi whoami` instead. The configured command is not run on this machine."],
-  ];
-  return all.flatMap(([applies, note]) => (applies ? [note] : []));
+// Invalid settings are for the program to report.
+function entriesOf(serviceAccounts: string): Record<string, unknown>[] {
+  try {
+    return [JSON.parse(serviceAccounts)].flat().filter(isRecord);
+  } catch {
+    return [];
+  }
 }
 
 const TYPES: Record<string, string> = {

@@ -50,10 +50,7 @@ export function readStackFile(directory: string, stack: string): StackFile {
   for (const [key, value] of Object.entries(given)) {
     if (!isSecret(value)) config[qualified(key)] = asString(value);
     else if (qualified(key).startsWith(`${project.name}:`)) {
-      throw new Error(
-        `${key} is encrypted in ${file}, and the simulation cannot decrypt it. No setting is secret: ` +
-          `pulumi config set --plaintext ${key} VALUE`,
-      );
+      throw new Error(`${key} is encrypted in ${file}. To fix it: pulumi config set --plaintext ${key} VALUE`);
     }
   }
   return { project: project.name, config };
