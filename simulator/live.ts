@@ -109,6 +109,7 @@ function askServices(
   kubectl: Kubectl,
   stop: AbortSignal,
 ): (question: Question) => Promise<Answer> {
+  // Questions that follow each other often require the same token.
   let last = { key: "", token: "" };
 
   async function idToken(question: Question): Promise<string> {

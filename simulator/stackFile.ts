@@ -13,9 +13,8 @@ export interface StackFile {
 
 /** Returns the stack that a command without `--stack` is about: `dev`, or the only one that has a file. */
 export function defaultStack(directory: string): string {
-  const stacks = stacksIn(directory);
-  const [only = "dev"] = stacks;
-  return stacks.length > 1 || stacks.includes("dev") ? "dev" : only;
+  const [first = "dev", ...others] = stacksIn(directory);
+  return others.length > 0 ? "dev" : first;
 }
 
 function stacksIn(directory: string): string[] {
@@ -35,8 +34,8 @@ export function readStackFile(directory: string, stack: string): StackFile {
   const file = `Pulumi.${stack}.yaml`;
   const stacks = stacksIn(directory);
   if (!stacks.includes(stack)) {
-    const found = `Stacks in this directory: ${stacks.join(", ") || "none"}.`;
-    throw new Error(`${file} does not exist. ${found} To create it: pulumi stack init ${stack}`);
+    const others = `Stacks in this directory: ${stacks.join(", ")}. To simulate one: npm start -- --stack NAME`;
+    throw new Error(`${file} does not exist. ${stacks.length > 0 ? others : "To create it: pulumi stack init"}`);
   }
   const settings = readYaml(directory, file) ?? {};
   const given = isRecord(settings) ? (settings.config ?? {}) : undefined;

@@ -128,7 +128,11 @@ describe("npm start", { concurrency: 2 }, () => {
 
   for (const [what, args, message] of [
     ["an invalid configuration", ["--stack", "bad"], /Invalid configuration for stack "bad" \(2 problems\)/],
-    ["a missing stack file", ["--stack", "no"], /Pulumi\.no\.yaml does not exist.*: .*bad.* pulumi stack init no$/m],
+    [
+      "a missing stack file",
+      ["--stack", "no"],
+      /Pulumi\.no\.yaml does not exist. Stacks .*bad.*: npm start -- --stack NAME$/m,
+    ],
     [
       "an encrypted setting",
       ["--stack", "secret"],
