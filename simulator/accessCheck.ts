@@ -1,5 +1,5 @@
 // The access check: which callers ask for the access of each service account, and which of them should be allowed. How
-// they ask, and whom, is the caller's: the emulators, or the real services.
+// they ask, and whom, is up to the caller: the emulators, or the real services.
 
 /** A service account of the stack, from the stack's outputs and its ConfigMap. */
 export interface ServiceAccount {
@@ -29,45 +29,34 @@ export interface Caller {
   defect?: "other audience" | "expired token" | "invalid signature" | "other cluster";
 }
 
-/** One caller that asks for the access of one service account, and the answers that the settings intend. */
+/** One caller that asks one service for the access of a service account. */
 export interface Question {
   account: ServiceAccount;
   caller: Caller;
-  intended: { pulumiCloud: boolean; role: boolean };
+  service: "Pulumi Cloud" | "IAM role";
+  /** Whether the settings intend that it is allowed. */
+  intended: boolean;
 }
 
 export interface Answer {
   allowed: boolean;
   /** Why, for people; not secret. */
   reason: string;
+  /** How Pulumi Cloud denies, such as `HTTP 400 with error`. */
+  form?: string;
 }
 
-/** `role` is undefined if the service account has no IAM role, or the role was not asked. */
-export interface Answers {
-  pulumiCloud: Answer;
-  role?: Answer | undefined;
-}
-
-export type Row = Question & Answers;
-
-/** One row whose answer is not the intended one. */
-export interface Finding {
-  row: Row;
-  service: "Pulumi Cloud" | "IAM role";
-  answer: Answer;
-  /** What the user can do about it. */
-  advice: string;
-}
+export type Row = Question & Answer;
 
 /** The audience that the EKS webhook and AWS STS use. */
-export const STS_AUDIENCE = "sts.amazonaws.com";
+const STS_AUDIENCE = "sts.amazonaws.com";
 
 /**
  * Returns the service accounts that a stack's output describes.
  *
  * @param outputs the stack's output `serviceAccounts`.
  * @param configMap reads the data of a ConfigMap.
- * @param policies the allow policies of the stack's issuer; a rule on `aud` tells the audience of the ID token.
+ * @param policies the allow policies of the stack's issuer; a rule on `aud` contains the audience of the ID token.
  */
 export async function readServiceAccounts(
   outputs: Record<string, Record<string, string | undefined>>,
@@ -77,14 +66,14 @@ export async function readServiceAccounts(
   const accounts: ServiceAccount[] = [];
   for (const [id, output] of Object.entries(outputs)) {
     const [namespace = "", name = ""] = id.split("/");
-    const policy = policies.find(({ rules }) => isAbout(rules, namespace, name));
+    const audience = policies.find(({ rules }) => isAbout(rules, namespace, name))?.rules.aud;
     accounts.push({
       namespace,
       name,
       tokenType: output.tokenType ?? "",
       tokenScope: output.tokenScope ?? "",
-      audience: policy?.rules.aud ?? STS_AUDIENCE,
-      audienceRule: policy?.rules.aud !== undefined,
+      audience: audience ?? STS_AUDIENCE,
+      audienceRule: audience !== undefined,
       environment: await configMap(namespace, output.environmentConfigMap ?? ""),
       roleArn: output.roleArn,
     });
@@ -103,42 +92,30 @@ export function idOf({ namespace, name }: { namespace: string; name: string }): 
 }
 
 /**
- * Returns the questions of the access check: for each service account, itself, callers that differ from it in one thing,
- * and every other service account of the stack.
+ * Returns the questions that the emulators are asked: for each service account, as itself, as callers that differ from it
+ * in one thing, and as every other service account of the stack.
  */
 export function accessQuestions(accounts: ServiceAccount[]): Question[] {
+  const defects = ["other audience", "expired token", "invalid signature", "other cluster"] as const;
+  const taken = new Set(accounts.map(idOf));
   return accounts.flatMap((account) => {
     const { namespace, name } = account;
-    const others = accounts.filter((other) => other !== account);
-    const isKnown = (id: string) => accounts.some((other) => idOf(other) === id);
-    return [
-      { account, caller: { label: "itself", namespace, name }, intended: { pulumiCloud: true, role: true } },
-      ...[
-        {
-          label: "other service account",
-          namespace,
-          name: unlike(name, (other) => isKnown(`${namespace}/${other}`)),
-        },
-        {
-          label: "other namespace",
-          namespace: unlike(namespace, (other) => isKnown(`${other}/${name}`)),
-          name,
-        },
-        ...DEFECTS.map((defect) => ({ label: defect, namespace, name, defect })),
-      ].map((caller) => ({ account, caller, intended: { pulumiCloud: false, role: false } })),
-      ...others.map((other) => ({
-        account,
-        caller: { label: idOf(other), namespace: other.namespace, name: other.name },
-        // Settings may grant the same access token to several service accounts; a role belongs to one.
-        intended: { pulumiCloud: isGranted(other, account), role: false },
-      })),
-    ];
+    return questionsFor(account, accounts, [
+      {
+        label: "other service account",
+        namespace,
+        name: unlike(name, (other) => taken.has(`${namespace}/${other}`)),
+      },
+      { label: "other namespace", namespace: unlike(namespace, (other) => taken.has(`${other}/${name}`)), name },
+      ...defects.map((defect) => ({ label: defect, namespace, name, defect })),
+      ...accounts.filter((other) => other !== account).map(asItself),
+    ]);
   });
 }
 
 /**
- * Returns the questions that the real services are asked: for each service account, itself, callers for which the cluster
- * can issue an ID token, and the next service account of the stack.
+ * Returns the questions that the real services are asked: for each service account, as itself, as callers for which the
+ * cluster can issue an ID token, and as the next service account of the stack.
  *
  * @param allPairs every other service account instead of the next one.
  */
@@ -146,27 +123,41 @@ export function liveQuestions(accounts: ServiceAccount[], allPairs: boolean): Qu
   return accounts.flatMap((account, index) => {
     const { namespace, name, audienceRule } = account;
     const next = accounts[(index + 1) % accounts.length] ?? account;
-    const others = new Set([`${namespace}/default`, ...(allPairs ? accounts : [next]).map(idOf)]);
-    others.delete(idOf(account));
-    return [
-      { account, caller: { label: "itself", namespace, name }, intended: { pulumiCloud: true, role: true } },
-      ...LIVE_DEFECTS.filter((defect) => audienceRule || defect !== "other audience").map((defect) => ({
-        account,
-        caller: { label: defect, namespace, name, defect },
-        intended: { pulumiCloud: false, role: false },
-      })),
-      ...[...others].map((label) => {
-        const [namespace = "", name = ""] = label.split("/");
-        const other = accounts.find((candidate) => idOf(candidate) === label);
-        const pulumiCloud = other !== undefined && isGranted(other, account);
-        return { account, caller: { label, namespace, name }, intended: { pulumiCloud, role: false } };
-      }),
-    ];
+    const others = [{ namespace, name: "default" }, ...(allPairs ? accounts : [next])].map(asItself);
+    const byId = new Map(others.map((caller) => [caller.label, caller]));
+    byId.delete(idOf(account));
+    const defects = audienceRule
+      ? (["other audience", "invalid signature"] as const)
+      : (["invalid signature"] as const);
+    return questionsFor(account, accounts, [
+      ...defects.map((defect) => ({ label: defect, namespace, name, defect })),
+      ...byId.values(),
+    ]);
   });
 }
 
-const LIVE_DEFECTS = ["other audience", "invalid signature"] as const;
-const DEFECTS = ["other audience", "expired token", "invalid signature", "other cluster"] as const;
+function asItself({ namespace, name }: { namespace: string; name: string }): Caller {
+  return { label: idOf({ namespace, name }), namespace, name };
+}
+
+// Each caller asks Pulumi Cloud and, if the service account has one, for the role.
+function questionsFor(account: ServiceAccount, accounts: ServiceAccount[], callers: Caller[]): Question[] {
+  return [{ ...asItself(account), label: "itself" }, ...callers].flatMap((caller) => {
+    const known = caller.defect ? undefined : accounts.find((it) => idOf(it) === idOf(caller));
+    // Settings may grant the same access token to several service accounts; a role belongs to one.
+    const granted = known !== undefined && isGranted(known, account);
+    const pulumiCloud = { account, caller, service: "Pulumi Cloud", intended: granted } as const;
+    const role = { account, caller, service: "IAM role", intended: known === account } as const;
+    return account.roleArn ? [pulumiCloud, role] : [pulumiCloud];
+  });
+}
+
+/** Returns whether the settings of a service account grant it the token of another one, or its own. */
+function isGranted(caller: ServiceAccount, { tokenType, tokenScope }: ServiceAccount): boolean {
+  if (caller.tokenType !== tokenType) return false;
+  const isAdmin = tokenType === "organization" && caller.tokenScope === "admin";
+  return caller.tokenScope === tokenScope || isAdmin;
+}
 
 // Close to the name, so that a loose pattern shows; at most 63 characters.
 function unlike(name: string, isTaken: (name: string) => boolean): string {
@@ -176,60 +167,37 @@ function unlike(name: string, isTaken: (name: string) => boolean): string {
   return other();
 }
 
-/** Returns whether the settings of a service account grant it the token of another one. */
-function isGranted(caller: ServiceAccount, { tokenType, tokenScope }: ServiceAccount): boolean {
-  if (caller.tokenType !== tokenType) return false;
-  const isAdmin = tokenType === "organization" && caller.tokenScope === "admin";
-  return caller.tokenScope === tokenScope || isAdmin;
+/** Returns the audience of the ID token with which a question is asked. */
+export function audienceOf({ account, caller, service }: Question): string {
+  const expected = service === "IAM role" ? STS_AUDIENCE : account.audience;
+  return caller.defect === "other audience" ? `${expected}-2` : expected;
 }
 
-/** Returns the audience of the ID token with which a caller asks a service that expects `audience`. */
-export function audienceOf({ defect }: Caller, audience: string): string {
-  return defect === "other audience" ? `${audience}-2` : audience;
+/** Returns an ID token with its claims, and with a signature that no key verifies. */
+export function withInvalidSignature(idToken: string): string {
+  const [header, payload, signature = ""] = idToken.split(".");
+  return [header, payload, Buffer.from(signature, "base64url").reverse().toString("base64url")].join(".");
 }
 
-/**
- * Asks the questions.
- *
- * @param ask asks Pulumi Cloud and, if the service account has one, the role.
- * @param atOnce how many questions are open at a time.
- * @returns the questions with their answers, in the same order.
- */
-export async function checkAccess(
-  questions: Question[],
-  ask: (question: Question) => Promise<Answers>,
-  atOnce: number,
-): Promise<Row[]> {
+/** Asks the questions, one at a time, and returns them with their answers. */
+export async function checkAccess(questions: Question[], ask: (question: Question) => Promise<Answer>): Promise<Row[]> {
   const rows: Row[] = [];
-  const queue = questions.entries();
-  const work = async () => {
-    for (const [index, question] of queue) rows[index] = { ...question, ...(await ask(question)) };
-  };
-  await Promise.all(Array.from({ length: atOnce }, work));
+  for (const question of questions) rows.push({ ...question, ...(await ask(question)) });
   return rows;
 }
 
-/** Returns each answer that is not the intended one, with what to do about it. */
-export function findings(rows: Row[]): Finding[] {
-  return rows.flatMap((row) => {
-    const { intended, pulumiCloud, role } = row;
-    const found: Finding[] = [];
-    if (pulumiCloud.allowed !== intended.pulumiCloud) {
-      found.push({ row, service: "Pulumi Cloud", answer: pulumiCloud, advice: pulumiCloudAdvice(row) });
-    }
-    if (role && role.allowed !== intended.role) {
-      const advice = role.allowed
-        ? "No setting allows this: check the trust policy, which --policies prints."
-        : "Check the trust policy, which --policies prints.";
-      found.push({ row, service: "IAM role", answer: role, advice });
-    }
-    return found;
-  });
+/** Returns the rows whose answer is not the intended one. */
+export function unexpected(rows: Row[]): Row[] {
+  return rows.filter(({ allowed, intended }) => allowed !== intended);
 }
 
-function pulumiCloudAdvice({ account, caller, pulumiCloud }: Row): string {
-  if (!pulumiCloud.allowed)
-    return "Check policyRules, tokenType, and the settings of the token; --policies prints the policy.";
-  if (caller.defect === "other audience" && !account.audienceRule) return "To deny it, set audienceRule to true.";
-  return "No setting allows this: check the allow policy, which --policies prints.";
+/** Returns what to do about an unexpected answer. */
+export function adviceFor({ account, caller, service, allowed }: Row): string {
+  const policy = service === "IAM role" ? "trust policy" : "allow policy";
+  if (allowed && service === "Pulumi Cloud" && caller.defect === "other audience" && !account.audienceRule) {
+    return "To deny it, set audienceRule to true.";
+  }
+  if (allowed) return `No setting allows this: check the ${policy}, which --policies prints.`;
+  if (service === "IAM role") return "Check the trust policy, which --policies prints.";
+  return "Check policyRules, tokenType, and the settings of the token; --policies prints the policy.";
 }

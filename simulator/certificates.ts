@@ -1,35 +1,28 @@
 // The certificate authority of the simulation, which issues the TLS certificate of each of its servers.
 
 import { randomBytes } from "node:crypto";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { generate } from "selfsigned";
 
 export interface CertificateAuthority {
-  /** The authority's own key and certificate in PEM, the latter for NODE_EXTRA_CA_CERTS and SSL_CERT_FILE. */
+  /** Its key and certificate in PEM, the latter for NODE_EXTRA_CA_CERTS and SSL_CERT_FILE. */
   key: string;
   certificate: string;
-  /** Issues a TLS certificate for a new key, both in PEM. By default it is valid from yesterday, for a year. */
-  issue(options: TlsCertificateOptions): Promise<{ key: string; cert: string }>;
+  /**
+   * Issues a TLS certificate for DNS names and IP addresses, with a new key, both in PEM. By default it is valid from a day
+   * before now (or before `notAfter`) for a year.
+   */
+  issue(options: { hosts: string[]; notBefore?: Date; notAfter?: Date }): Promise<{ key: string; cert: string }>;
 }
 
-export interface TlsCertificateOptions {
-  /** DNS names and IP addresses. */
-  hosts: string[];
-  notBefore?: Date;
-  notAfter?: Date;
-}
+const DAY = 24 * 60 * 60 * 1000;
+const ALGORITHM = { keyType: "ec", algorithm: "sha256" } as const;
 
-/**
- * Creates an authority and writes it to a directory, for a child process: Node.js reads NODE_EXTRA_CA_CERTS only when it
- * starts, so a process that trusts the authority has to start after this.
- *
- * @param directory created if it does not exist; receives `ca.pem` and, readable only by its owner, `ca-key.pem`.
- */
+/** Creates an authority and writes it to a directory: `ca.pem` and, readable only by its owner, `ca-key.pem`. */
 export async function saveCertificateAuthority(directory: string): Promise<void> {
   const { key, certificate } = await createCertificateAuthority();
-  await mkdir(directory, { recursive: true });
   await writeFile(join(directory, "ca-key.pem"), key, { mode: 0o600 });
   await writeFile(join(directory, "ca.pem"), certificate);
 }
@@ -37,32 +30,21 @@ export async function saveCertificateAuthority(directory: string): Promise<void>
 /**
  * Opens the authority that `saveCertificateAuthority` wrote.
  *
- * @throws Error if the directory has no authority, with the commands that create one.
+ * @throws Error if there is none.
  */
-export async function openCertificateAuthority(directory: string | undefined): Promise<CertificateAuthority> {
-  try {
-    if (!directory) throw new Error("SIMULATOR_DIRECTORY is not set");
-    const [key, certificate] = await Promise.all(
-      ["ca-key.pem", "ca.pem"].map((file) => readFile(join(directory, file), "utf8")),
-    );
-    return certificateAuthority(key ?? "", certificate ?? "");
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : error;
-    throw new Error(
-      `Failed to open the simulation's certificate authority: ${reason}. \`npm start\` and \`npm test\` create one.`,
-      { cause: error },
-    );
-  }
+export async function openCertificateAuthority(
+  directory = process.env.SIMULATOR_DIRECTORY,
+): Promise<CertificateAuthority> {
+  if (!directory) throw new Error("SIMULATOR_DIRECTORY is not set. `npm start` and `npm test` set it.");
+  const read = (file: string) => readFile(join(directory, file), "utf8");
+  return certificateAuthority(await read("ca-key.pem"), await read("ca.pem"));
 }
-
-const DAY = 24 * 60 * 60 * 1000;
-const ALGORITHM = { keyType: "ec", algorithm: "sha256" } as const;
 
 /** Creates an authority in memory. */
 export async function createCertificateAuthority(): Promise<CertificateAuthority> {
   // With one name for all, a certificate of another authority would have an invalid signature, not an unknown issuer.
   const name = `EKS simulation ${randomBytes(4).toString("hex")}`;
-  const { private: key, cert: certificate } = await generate([{ name: "commonName", value: name }], {
+  const { private: key, cert } = await generate([{ name: "commonName", value: name }], {
     ...ALGORITHM,
     notBeforeDate: new Date(Date.now() - 2 * DAY),
     notAfterDate: new Date(Date.now() + 365 * DAY),
@@ -71,7 +53,7 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
       { name: "keyUsage", keyCertSign: true, cRLSign: true, critical: true },
     ],
   });
-  return certificateAuthority(key, certificate);
+  return certificateAuthority(key, cert);
 }
 
 function certificateAuthority(key: string, certificate: string): CertificateAuthority {

@@ -1,39 +1,39 @@
 // The options of `npm start`.
 
 import { parseArgs } from "node:util";
+import { defaultStack } from "./stackFile";
 
 export const USAGE = `Usage: npm start -- [OPTION...]
 
 Simulates the first \`pulumi up\` of a stack on this machine and checks access.
 Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
 
-  --stack NAME  Stack to simulate, from Pulumi.NAME.yaml (default: dev)
+  --stack NAME  Stack to simulate, from Pulumi.NAME.yaml (default: dev, or the
+                only stack that has such a file)
   --verbose     Print every answer of the access check with its reason
   --policies    Print the generated trust policies and allow policies as JSON
   --markdown    Print the access check and the policies as Markdown
   --live        After \`pulumi up\`, check access to the real AWS and Pulumi Cloud
   --all-pairs   With --live, let each service account ask for every other's access
-  --help        Print this help`;
+  --help        Print this help
 
-export interface Options {
-  stack: string;
-  verbose: boolean;
-  policies: boolean;
-  markdown: boolean;
-  live: boolean;
-  allPairs: boolean;
-  help: boolean;
-}
+Exit code of the simulation: 0, even if answers of the access check are
+unexpected; 1 if the program or a Job fails.
+Exit code with --live: 0 if every answer is as expected; 1 if one is not; 2 if
+the services could not be asked.`;
+
+export type Options = ReturnType<typeof readOptions>;
 
 /**
  * Reads the options.
  *
+ * @param directory of the project, whose stack files decide the default of `--stack`.
  * @throws Error for an unknown option, which names the command that lists the known ones.
  */
-export function readOptions(args: string[]): Options {
+export function readOptions(args: string[], directory: string) {
   const flag = { type: "boolean", default: false } as const;
   try {
-    const stack = { type: "string", short: "s", default: "dev" } as const;
+    const stack = { type: "string", short: "s", default: defaultStack(directory) } as const;
     const [verbose, policies, markdown, live, help] = [flag, flag, flag, flag, { ...flag, short: "h" }];
     const options = { stack, verbose, policies, markdown, live, "all-pairs": flag, help };
     const { "all-pairs": allPairs, ...values } = parseArgs({ args, options }).values;

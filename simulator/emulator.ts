@@ -3,15 +3,10 @@
 export interface Emulator {
   /** By Pulumi's type, such as `aws:iam/role:Role`. */
   resources: Record<string, ResourceKind>;
-  /** By Pulumi's token, such as `aws:eks/getCluster:getCluster`. */
-  calls: Record<string, Call>;
+  /** By Pulumi's token, such as `aws:eks/getCluster:getCluster`. They throw an Error in the words of the provider. */
+  calls: Record<string, { answer(inputs: object): object }>;
   /** Returns a name for each resource that exists now. */
   existing(): string[];
-}
-
-export interface Call {
-  /** @throws Error in the words of the provider. */
-  answer(inputs: object): object;
 }
 
 export interface ResourceKind {
@@ -23,8 +18,6 @@ export interface ResourceKind {
   /** Returns the inputs as the emulator has them now; undefined if the resource does not exist. */
   read(id: string): object | undefined;
   delete(id: string): void;
-  /** Returns whether the resource has failed, so that it has to be replaced. */
-  isUnready?(id: string): boolean;
 }
 
 export interface Resource {
@@ -35,10 +28,10 @@ export interface Resource {
 /** A resource that was created and then failed, such as a Job: the engine keeps it, and the update fails. */
 export class Unready extends Error {
   constructor(
+    message: string,
     readonly resource: Resource,
-    readonly reasons: string[],
   ) {
-    super(reasons.join("\n"));
+    super(message);
   }
 }
 

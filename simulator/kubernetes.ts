@@ -1,32 +1,24 @@
-// The emulated Kubernetes cluster: its objects, the EKS webhook, admission, and the pods of its Jobs.
+// The emulated Kubernetes cluster: its objects, the EKS webhook, and the pods of its Jobs.
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
 import { type Emulator, type Resource, randomSuffix, storedKind, Unready } from "./emulator";
 import type { ClusterIssuer, PodIdentity } from "./issuer";
 import { type PodOptions, type PodSpec, runPod } from "./pod";
-import { violations } from "./podSecurity";
 
 type Job = types.output.batch.v1.Job;
 type ServiceAccount = types.output.core.v1.ServiceAccount;
 type ConfigMap = types.output.core.v1.ConfigMap;
 
 interface KubernetesObject {
-  metadata?: {
-    name?: string;
-    generateName?: string;
-    namespace?: string;
-    annotations?: Record<string, string>;
-  };
+  metadata?: { name?: string; namespace?: string; annotations?: Record<string, string> };
 }
 
-export interface KubernetesOptions
-  extends Pick<PodOptions, "pulumiCloudUrl" | "certificateAuthorityFile" | "directory"> {
+export interface KubernetesOptions extends Pick<PodOptions, "pulumiCloudUrl" | "directory"> {
   /** Signs the ID tokens of the pods. */
   issuer: ClusterIssuer;
   region: string;
-  /** The namespaces that exist already, and `NAMESPACE/NAME` of the service accounts. */
-  namespaces: string[];
+  /** `NAMESPACE/NAME` of the service accounts that exist already. */
   serviceAccounts: string[];
   /** Runs instead of the command of every container, which belongs to its image. */
   command?: string[] | undefined;
@@ -41,33 +33,28 @@ export interface Kubernetes extends Emulator {
   configMap(namespace: string, name: string): Record<string, string>;
 }
 
-/** Returns a cluster with the given objects. Each namespace has the service account `default`. */
+/** Returns a cluster with the given service accounts. Namespaces that the stack does not create exist. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
-  const namespaces = new Map<string, KubernetesObject>(options.namespaces.map((name) => [name, {}]));
+  const namespaces = new Map<string, KubernetesObject>();
   const serviceAccounts = new Map<string, KubernetesObject>();
   const configMaps = new Map<string, KubernetesObject>();
   const jobs = new Map<string, KubernetesObject>();
-  const failedJobs = new Set<string>();
   const pods = new Map<string, PodIdentity>();
-  for (const id of [...options.serviceAccounts, ...options.namespaces.map((name) => `${name}/default`)]) {
+  for (const id of options.serviceAccounts) {
     const [namespace = "", name = ""] = id.split("/");
     serviceAccounts.set(id, { metadata: { namespace, name } });
   }
-  const stores = [namespaces, serviceAccounts, configMaps, jobs];
-  const existedBefore = new Set(stores.flatMap((store) => [...store.keys()]));
 
   const objects = (kind: string, store: Map<string, KubernetesObject>, replaceOn: string[] = []) =>
     storedKind(
       store,
       ["metadata.name", "metadata.namespace", ...replaceOn],
-      ({ metadata = {} }) => {
-        const { namespace = "default", generateName, name } = metadata;
-        const id = `${namespace}/${name ?? `${generateName}${randomSuffix().slice(0, 5)}`}`;
-        if (!namespaces.has(namespace)) throw new Error(`namespaces "${namespace}" not found`);
+      ({ metadata: { namespace, name = "" } = {} }) => {
+        const id = namespace ? `${namespace}/${name}` : name;
         if (!store.has(id)) return id;
         throw new Error(`resource ${id} was not successfully created: it already exists`);
       },
-      (id, inputs) => outputsOf(kind, id, inputs),
+      (_id, inputs) => ({ kind, ...inputs, metadata: { ...inputs.metadata, uid: randomUUID() } }),
     );
 
   function configMap(namespace: string, name: string): Record<string, string> {
@@ -84,25 +71,21 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
 
   // The Kubernetes provider waits for a Job, and reports the termination message of a failed pod:
   // pulumi/pulumi-kubernetes, provider/pkg/await/checker/pod/check.go.
-  async function runJob({ spec: { template, activeDeadlineSeconds = 3600 } }: Job, resource: Resource) {
-    failedJobs.delete(resource.id);
+  async function runJob({ spec: { template, activeDeadlineSeconds } }: Job, resource: Resource): Promise<void> {
     const [namespace = "", jobName] = resource.id.split("/");
     const fail = (reason: string) => {
-      failedJobs.add(resource.id);
-      throw new Unready(resource, [
-        `resource ${resource.id} was successfully created, but the Kubernetes API server reported that it failed to fully initialize or become live: ${reason}`,
-      ]);
+      const created = `resource ${resource.id} was successfully created`;
+      const failed = "the Kubernetes API server reported that it failed to fully initialize or become live";
+      throw new Unready(`${created}, but ${failed}: ${reason}`, resource);
     };
     const { spec } = template;
-    const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
-    const account = `${namespace}/${spec.serviceAccountName ?? "default"}`;
+    const account = `${namespace}/${spec.serviceAccountName}`;
     const serviceAccount = serviceAccounts.get(account);
     if (!serviceAccount) return fail(`error looking up service account ${account}: not found`);
-    const violated = violations(spec).join(", ");
-    if (violated) return fail(`pods "${name}" is forbidden: violates PodSecurity "restricted:latest": ${violated}`);
 
     const mutated = mutate(spec, serviceAccount as ServiceAccount, options.region);
     if (options.command) for (const container of mutated.containers) container.args = options.command;
+    const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
     const pod = { ...podOf(namespace, spec.serviceAccountName), pod: name };
     pods.set(account, pod);
     const { exitCode, log } = await runPod({
@@ -113,33 +96,19 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       configMap: (configMapName) => configMap(namespace, configMapName),
       onLog: (line) => options.onLog(line, account),
     });
-    if (exitCode === 0) return;
-    const container = spec.containers[0];
-    const message = log.slice(-80).join("\n").slice(-2048);
-    const isReported = container?.terminationMessagePolicy === "FallbackToLogsOnError" && message;
-    return fail(
-      isReported
-        ? `[Pod ${name}]: [Error] ${message}`
-        : `container "${container?.name}" completed with exit code ${exitCode}`,
-    );
+    // FallbackToLogsOnError: the end of the log, at most 80 lines and 2048 bytes.
+    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${log.slice(-80).join("\n").slice(-2048)}`);
   }
 
   const jobKind = objects("Job", jobs, ["spec.template"]);
+  const stores = [namespaces, serviceAccounts, configMaps, jobs];
   return {
     podOf,
     configMap,
     calls: {},
-    existing: () => stores.flatMap((store) => [...store.keys()]).filter((id) => !existedBefore.has(id)),
+    existing: () => stores.flatMap((store) => [...store.keys()]).filter((id) => !options.serviceAccounts.includes(id)),
     resources: {
-      "kubernetes:core/v1:Namespace": storedKind(
-        namespaces,
-        ["metadata.name"],
-        ({ metadata: { name = "" } = {} }) => {
-          if (namespaces.has(name)) throw new Error(`namespaces "${name}" already exists`);
-          return name;
-        },
-        (id, inputs) => outputsOf("Namespace", id, inputs),
-      ),
+      "kubernetes:core/v1:Namespace": objects("Namespace", namespaces),
       "kubernetes:core/v1:ServiceAccount": objects("ServiceAccount", serviceAccounts),
       "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps),
       "kubernetes:batch/v1:Job": {
@@ -149,17 +118,6 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
           await runJob(inputs as Job, resource);
           return resource;
         },
-        async update(id, inputs) {
-          const outputs = await jobKind.update(id, inputs);
-          // A Job that has failed stays failed, and its reason is not reported again.
-          if (!failedJobs.has(id)) return outputs;
-          throw new Unready({ id, outputs }, [
-            `the Kubernetes API server reported that "${id}" failed to fully initialize or become live: Job has failed`,
-          ]);
-        },
-        // pulumi/pulumi-kubernetes, provider/pkg/provider/provider.go.
-        isUnready: (id) =>
-          failedJobs.has(id) && jobs.get(id)?.metadata?.annotations?.["pulumi.com/replaceUnready"] === "true",
       },
     },
   };
@@ -184,13 +142,4 @@ function mutate(spec: PodSpec, { metadata }: ServiceAccount, region: string): Po
     volumeMounts: [...(container.volumeMounts ?? []), mount],
   }));
   return structuredClone({ ...spec, containers, volumes: [...(spec.volumes ?? []), volume] }) as PodSpec;
-}
-
-function outputsOf(kind: string, id: string, inputs: KubernetesObject): object {
-  const [name, namespace] = id.split("/").reverse();
-  return {
-    kind,
-    ...inputs,
-    metadata: { ...inputs.metadata, name, ...(namespace && { namespace }), uid: randomUUID() },
-  };
 }

@@ -2,17 +2,14 @@
 // nothing with the emulators.
 
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { decodeJwt } from "jose";
 import {
   type Answer,
-  type Answers,
   audienceOf,
-  type Caller,
   checkAccess,
   idOf,
   liveQuestions,
@@ -20,19 +17,20 @@ import {
   type Row,
   readServiceAccounts,
   type ServiceAccount,
-  STS_AUDIENCE,
+  unexpected,
+  withInvalidSignature,
 } from "./accessCheck";
 import { assumeRole } from "./assumeRole";
 import type { Options } from "./commandLine";
-import { accessLines, paint, verdict, wrap } from "./report";
+import { accessLines, paint, print, wrap } from "./report";
 import { requestAccessToken } from "./tokenExchange";
 
 // In seconds. The first is the shortest that Kubernetes grants; Pulumi Cloud documents no lower bound.
 const ID_TOKEN_SECONDS = 600;
 const ACCESS_TOKEN_SECONDS = 60;
 
-const REQUEST_MILLISECONDS = 10_000;
-const TOOL_MILLISECONDS = 60_000;
+const REQUEST_SECONDS = 10;
+const TOOL_SECONDS = 60;
 
 const NOTES = [
   "It requests ID tokens (10 minutes), access tokens (1 minute), and AWS credentials (15 minutes). They stay in memory and are used for nothing.",
@@ -48,6 +46,7 @@ const TOOLS = {
 
 /** Runs a program and returns its standard output. `advice` ends the message of a failure. */
 type Run = (tool: keyof typeof TOOLS, args: string[], advice?: string) => Promise<string>;
+type Kubectl = (args: string[], advice?: string) => Promise<string>;
 
 /** What the check needs to know about a stack that is up. */
 interface Stack {
@@ -81,18 +80,17 @@ export async function checkLiveAccess({ stack: name, verbose, allPairs }: Option
     const run = toolRunner(stop.signal);
     const stack = await readStack(name, run);
     const kubectl = await connect(stack, directory, run);
-    const accounts = await readAccounts(stack, kubectl);
-    const questions = liveQuestions(accounts, allPairs);
-    print("", `  Asking as ${questions.length} callers, one at a time.`);
+    const questions = liveQuestions(await readAccounts(stack, kubectl), allPairs);
+    const callers = questions.filter(({ service }) => service === "Pulumi Cloud").length;
+    print("", `  Asking as ${callers} callers, one at a time.`);
 
-    const forms = new Map<string, string>();
-    const rows = await checkAccess(questions, askServices(stack, kubectl, stop.signal, forms), 1);
+    const rows = await checkAccess(questions, askServices(stack, kubectl, stop.signal));
     print("", paint("bold", "Access check"), ...accessLines(rows, verbose));
-    const { isExpected } = verdict(rows);
+    const isExpected = unexpected(rows).length === 0;
     const advice = `To see what was changed by hand: pulumi preview --refresh --diff --stack ${name}`;
     if (!isExpected) print(...wrap(advice, 2));
     print("", paint("bold", "Answers that the documentation leaves open"));
-    for (const line of openAnswers(rows, forms)) print(...wrap(line, 2));
+    for (const line of openAnswers(rows)) print(...wrap(line, 2));
     return isExpected ? 0 : 1;
   } catch (error) {
     if (stop.signal.aborted) return 130;
@@ -105,98 +103,82 @@ export async function checkLiveAccess({ stack: name, verbose, allPairs }: Option
   }
 }
 
-/** Returns the function that asks Pulumi Cloud and AWS STS. Into `forms` go the forms of denials, with an example each. */
+/** Returns the function that asks Pulumi Cloud and AWS STS. */
 function askServices(
   { pulumiCloudUrl, stsUrl, issuerUrl }: Stack,
-  kubectl: (args: string[], advice?: string) => Promise<string>,
+  kubectl: Kubectl,
   stop: AbortSignal,
-  forms: Map<string, string>,
-): (question: Question) => Promise<Answers> {
-  const tokens = new Map<string, string>();
+): (question: Question) => Promise<Answer> {
+  // Questions that follow each other often require the same token.
+  let last = { key: "", token: "" };
 
-  async function idToken(caller: Caller, expected: string): Promise<string> {
-    const { namespace, name, defect } = caller;
-    const audience = audienceOf(caller, expected);
-    const key = `${idOf(caller)} ${audience}`;
-    let token = tokens.get(key);
-    if (!token || Number(decodeJwt(token).exp) * 1000 < Date.now() + 2 * REQUEST_MILLISECONDS) {
+  async function idToken(question: Question): Promise<string> {
+    const { namespace, name, defect } = question.caller;
+    const audience = audienceOf(question);
+    const key = `${namespace}/${name} ${audience}`;
+    if (last.key !== key) {
       const options = [`--namespace=${namespace}`, `--audience=${audience}`, `--duration=${ID_TOKEN_SECONDS}s`];
       const advice = `\nTo check your rights: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
-      token = (await kubectl(["create", "token", name, ...options], advice)).trim();
+      const token = (await kubectl(["create", "token", name, ...options], advice)).trim();
       const { iss } = decodeJwt(token);
       if (iss !== issuerUrl) {
         throw new Error(
           `The kubeconfig leads to another cluster: its issuer is ${iss}, and the stack's is ${issuerUrl}. No token was sent.\nCheck clusterName, aws:region, and the AWS account: aws sts get-caller-identity`,
         );
       }
-      tokens.set(key, token);
+      last = { key, token };
     }
-    return defect === "invalid signature" ? withInvalidSignature(token) : token;
+    return defect === "invalid signature" ? withInvalidSignature(last.token) : last.token;
   }
 
-  return async ({ account, caller }) => {
-    const { audience, roleArn } = account;
-    const environment = { ...account.environment, PULUMI_TOKEN_EXPIRATION: String(ACCESS_TOKEN_SECONDS) };
-    const token = await idToken(caller, audience);
-    const pulumiCloud = await ask(`Pulumi Cloud at ${pulumiCloudUrl}`, stop, async (signal) => {
-      const answer = await requestAccessToken(pulumiCloudUrl, environment, token, signal);
-      const { allowed, status, fields } = answer;
-      // What scripts/exchange-token.sh counts as a denial.
-      if (!allowed && ![400, 401, 403].includes(status)) throw new Error(`HTTP ${status}: ${answer.reason}`);
-      const reason = redact(answer.reason);
-      const form = `HTTP ${status} with ${fields.join(" and ") || "no error field"}`;
-      if (!allowed && !forms.has(form)) forms.set(form, reason);
-      return { allowed, reason };
-    });
-    if (!roleArn) return { pulumiCloud };
-    const tokenForRole = await idToken(caller, STS_AUDIENCE);
-    const role = await ask(`AWS STS at ${stsUrl}`, stop, (signal) => assumeRole(stsUrl, roleArn, tokenForRole, signal));
-    return { pulumiCloud, role: { ...role, reason: redact(role.reason) } };
+  async function askPulumiCloud({ environment }: ServiceAccount, token: string, signal: AbortSignal): Promise<Answer> {
+    const shortest = { ...environment, PULUMI_TOKEN_EXPIRATION: String(ACCESS_TOKEN_SECONDS) };
+    const { status, ...answer } = await requestAccessToken(pulumiCloudUrl, shortest, token, signal);
+    // What scripts/exchange-token.sh counts as a denial.
+    if (answer.allowed || [400, 401, 403].includes(status)) return answer;
+    throw new Error(`HTTP ${status}: ${answer.reason}`);
+  }
+
+  return async (question) => {
+    const { account, service } = question;
+    const token = await idToken(question);
+    const signal = AbortSignal.any([stop, AbortSignal.timeout(REQUEST_SECONDS * 1000)]);
+    const isRole = service === "IAM role";
+    try {
+      const answer = isRole
+        ? await assumeRole(stsUrl, account.roleArn ?? "", token, signal)
+        : await askPulumiCloud(account, token, signal);
+      return { ...answer, reason: redact(answer.reason) };
+    } catch (error) {
+      const { message, cause } = error as Error & { cause?: Error & { code?: string } };
+      // Node.js also limits the time for a connection to 10 seconds.
+      const isLate = signal.aborted || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
+      const reason = isLate ? `no answer within ${REQUEST_SECONDS} s` : (cause?.code ?? cause?.message ?? message);
+      const asked = isRole ? `AWS STS at ${stsUrl}` : `Pulumi Cloud at ${pulumiCloudUrl}`;
+      throw new Error(`Failed to ask ${asked}: ${reason}. Nothing was decided; run the check again.`);
+    }
   };
 }
 
-/** Asks a service. Throws an Error that names it if it does not decide, or not in time. */
-async function ask(service: string, stop: AbortSignal, request: (signal: AbortSignal) => Promise<Answer>) {
-  try {
-    return await request(AbortSignal.any([stop, AbortSignal.timeout(REQUEST_MILLISECONDS)]));
-  } catch (error) {
-    const { name, message, cause } = error as Error & { cause?: { code?: string } };
-    // Node.js also limits the time for a connection to 10 seconds.
-    const reason =
-      name === "TimeoutError" || cause?.code === "UND_ERR_CONNECT_TIMEOUT"
-        ? `no answer within ${REQUEST_MILLISECONDS / 1000} s`
-        : (cause?.code ?? message);
-    throw new Error(`Failed to ask ${service}: ${reason}. Nothing was decided; run the check again.`);
-  }
-}
-
-function withInvalidSignature(token: string): string {
-  const [header, payload, signature = ""] = token.split(".");
-  return [header, payload, Buffer.from(signature, "base64url").reverse().toString("base64url")].join(".");
-}
-
 /** Answers what the documentation leaves open. */
-function openAnswers(rows: Row[], forms: Map<string, string>): string[] {
-  const ruled = rows.filter(({ account }) => account.audienceRule);
+function openAnswers(rows: Row[]): string[] {
+  const asked = rows.filter(({ account, service }) => account.audienceRule && service === "Pulumi Cloud");
   const isAllowed = (account: ServiceAccount, label: string) =>
-    ruled.some((row) => row.account === account && row.caller.label === label && row.pulumiCloud.allowed);
-  const match = ruled.find(({ account }) => isAllowed(account, "itself") && !isAllowed(account, "other audience"));
+    asked.some((row) => row.account === account && row.caller.label === label && row.allowed);
+  const match = asked.find(({ account }) => isAllowed(account, "itself") && !isAllowed(account, "other audience"));
   const audience = match
     ? `Yes: ${idOf(match.account)} was allowed, and denied with another audience.`
-    : ruled.length > 0
+    : asked.length > 0
       ? "Not shown. If only service accounts with such a rule were denied, the answer is no. To verify, set audienceRule to false, run `pulumi up`, and check again."
       : "Not asked: no service account of this stack has a rule on aud.";
+  const examples = new Map(rows.toReversed().flatMap(({ form, reason }) => (form ? [[form, reason]] : [])));
   return [
     `Does a rule on aud match an element of a list? ${audience}`,
-    ...[...forms].map(([form, example]) => `How does Pulumi Cloud deny? ${form}, such as: ${example}`),
+    ...[...examples].map(([form, example]) => `How does Pulumi Cloud deny? ${form}, such as: ${example}`),
   ];
 }
 
 async function readStack(name: string, run: Run): Promise<Stack> {
-  const missing = Object.entries(TOOLS).filter(([tool]) => !isOnPath(tool));
-  if (missing.length > 0) {
-    throw new Error(missing.map(([tool, url]) => `There is no ${tool} on PATH. To install it: ${url}`).join("\n"));
-  }
   const pulumi = async (...args: string[]) =>
     JSON.parse(await run("pulumi", [...args, "--stack", name, "--non-interactive"]));
   const config: Record<string, { value?: string }> = await pulumi("config", "--json");
@@ -216,10 +198,12 @@ async function readStack(name: string, run: Run): Promise<Stack> {
   if (!region) throw new Error(`The region is not set. To set it: pulumi config set aws:region REGION --stack ${name}`);
   const suffix = region.startsWith("cn-") ? ".cn" : "";
   const stsUrl = process.env.AWS_ENDPOINT_URL_STS ?? `https://sts.${region}.amazonaws.com${suffix}`;
-  if (!stsUrl.startsWith("https://"))
+  if (!stsUrl.startsWith("https://")) {
     throw new Error(`AWS_ENDPOINT_URL_STS is ${stsUrl}. Set it to an https URL: ID tokens are sent there.`);
+  }
   const role = JSON.parse(aws("assumeRoles") ?? "[]")[0]?.roleArn;
   const options = { region, profile: aws("profile"), "role-arn": role, "assume-role-arn": role };
+  const awsOptions = Object.entries(options).flatMap(([option, value]) => (value ? [`--${option}=${value}`] : []));
   return {
     issuerUrl,
     serviceAccounts,
@@ -227,19 +211,19 @@ async function readStack(name: string, run: Run): Promise<Stack> {
     clusterName,
     pulumiCloudUrl,
     stsUrl,
-    awsOptions: Object.entries(options).flatMap(([option, value]) => (value ? [`--${option}=${value}`] : [])),
+    awsOptions,
   };
 }
 
 /** Returns kubectl for the cluster of a stack, by a kubeconfig and a cache in a directory. */
-async function connect({ clusterName, awsOptions }: Stack, directory: string, run: Run) {
+async function connect({ clusterName, awsOptions }: Stack, directory: string, run: Run): Promise<Kubectl> {
   const kubeconfig = `--kubeconfig=${join(directory, "kubeconfig")}`;
   await run("aws", ["eks", "update-kubeconfig", `--name=${clusterName}`, kubeconfig, ...awsOptions]);
   const options = [kubeconfig, `--cache-dir=${join(directory, "cache")}`, "--request-timeout=20s"];
-  return (args: string[], advice?: string) => run("kubectl", [...args, ...options], advice);
+  return (args, advice) => run("kubectl", [...args, ...options], advice);
 }
 
-async function readAccounts(stack: Stack, kubectl: (args: string[]) => Promise<string>): Promise<ServiceAccount[]> {
+async function readAccounts(stack: Stack, kubectl: Kubectl): Promise<ServiceAccount[]> {
   const configMap = async (namespace: string, name: string) =>
     JSON.parse(await kubectl(["get", "configmap", name, `--namespace=${namespace}`, "--output=json"])).data;
   const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, stack.policies);
@@ -254,32 +238,26 @@ async function readAccounts(stack: Stack, kubectl: (args: string[]) => Promise<s
   return accounts;
 }
 
-function toolRunner(signal: AbortSignal): Run {
+function toolRunner(stop: AbortSignal): Run {
   return async (tool, args, advice = "") => {
-    const options = { cwd: join(__dirname, ".."), signal, timeout: TOOL_MILLISECONDS, maxBuffer: 2 ** 28 };
+    const signal = AbortSignal.any([stop, AbortSignal.timeout(TOOL_SECONDS * 1000)]);
+    const options = { cwd: join(__dirname, ".."), signal, maxBuffer: 2 ** 28 };
     try {
       return (await promisify(execFile)(tool, args, options)).stdout;
     } catch (error) {
-      const { stderr = "", killed, message } = error as Error & { stderr?: string; killed?: boolean };
-      const reason = killed ? `no answer within ${TOOL_MILLISECONDS / 1000} s` : stderr.trim() || message;
+      const { stderr, code, message } = error as Error & { stderr?: string; code?: unknown };
+      if (code === "ENOENT") throw new Error(`There is no ${tool} on PATH. To install it: ${TOOLS[tool]}`);
       const command = args.slice(
         0,
         args.findIndex((arg) => arg.startsWith("--")),
       );
+      const reason = signal.aborted ? `no answer within ${TOOL_SECONDS} s` : stderr?.trim() || message;
       throw new Error(`Failed to run ${[tool, ...command].join(" ")}: ${reason}${advice}`);
     }
   };
 }
 
-function isOnPath(tool: string): boolean {
-  return (process.env.PATH ?? "").split(delimiter).some((directory) => existsSync(join(directory, tool)));
-}
-
 // An answer could repeat a token. The name of a role has at most 64 characters.
 function redact(text: string): string {
   return text.replace(/[\w-]{65,}/g, "[redacted]").replace(/[^\n -~]/g, "?");
-}
-
-function print(...lines: string[]): void {
-  for (const line of lines) console.log(line);
 }

@@ -2,8 +2,8 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { existsSync } from "node:fs";
+import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import type { types } from "@pulumi/kubernetes";
@@ -25,33 +25,32 @@ export interface PodOptions {
   configMap(name: string): Record<string, string>;
   /** Replaces the URL in PULUMI_BACKEND_URL. */
   pulumiCloudUrl: string;
-  /** The file with the only certificate authority that the pod trusts. */
-  certificateAuthorityFile: string;
-  /** Where the pod's directory is created: by default the temporary directory. */
-  directory?: string | undefined;
+  /** Contains `ca.pem`, the only certificate authority that the pod trusts, and for a while the pod's directory. */
+  directory: string;
   onLog(line: string): void;
 }
 
 /**
- * Runs the first container of a pod.
- *
- * Only what the spec mounts exists, with the rights that the pod's user has. Mount paths in the environment and the command
- * are mapped to the directory. Not emulated: the image, user and group IDs, limits, and the read-only root file system.
+ * Runs the first container of a pod. Only what the spec mounts exists. Mount paths in the environment and the command are
+ * mapped to the pod's directory.
  *
  * @returns the exit code and the log; 128 with the reason if the container could not start.
  */
 export async function runPod(options: PodOptions): Promise<PodRun> {
   const container = options.spec.containers[0];
   if (!container) throw new Error("the pod has no container");
-  const root = await mkdtemp(join(options.directory ?? tmpdir(), "pod-"));
+  const root = await mkdtemp(join(options.directory, "pod-"));
   try {
-    const mounts = (container.volumeMounts ?? []).toSorted((a, b) => a.mountPath.length - b.mountPath.length);
+    const mounts = container.volumeMounts ?? [];
     for (const { name, mountPath, subPath } of mounts) {
       const target = join(root, mountPath);
       if (!subPath) await mkdir(target, { recursive: true });
-      for (const file of await volumeFiles(options, name)) {
-        if (!subPath) await write(join(target, file.path), file);
-        else if (file.path === subPath) await write(target, file);
+      for (const { path, content, mode } of await volumeFiles(options, name)) {
+        if (subPath && path !== subPath) continue;
+        const file = subPath ? target : join(target, path);
+        await mkdir(dirname(file), { recursive: true });
+        await writeFile(file, content);
+        await chmod(file, mode);
       }
     }
 
@@ -61,7 +60,7 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
     };
     const environment: Record<string, string> = {};
     for (const { configMapRef } of container.envFrom ?? []) {
-      if (configMapRef) Object.assign(environment, options.configMap(configMapRef.name));
+      Object.assign(environment, options.configMap(configMapRef.name));
     }
     for (const { name, value = "" } of container.env ?? []) environment[name] = expand(value, environment);
     const command = [...(container.command ?? []), ...(container.args ?? [])];
@@ -71,8 +70,8 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
 
     return await run(words, root, options, {
       PATH: await pathWithPulumi(join(root, "image")),
-      SSL_CERT_FILE: options.certificateAuthorityFile,
-      CURL_CA_BUNDLE: options.certificateAuthorityFile,
+      SSL_CERT_FILE: join(options.directory, "ca.pem"),
+      CURL_CA_BUNDLE: join(options.directory, "ca.pem"),
       // Nothing but the simulation can be reached.
       https_proxy: "http://127.0.0.1:9",
       no_proxy: "127.0.0.1",
@@ -83,37 +82,20 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
   }
 }
 
-interface MountedFile {
-  path: string;
-  content: string;
-  /** What the pod's user may do with it: 4 read, 2 write, 1 execute. */
-  rights: number;
-}
-
-async function volumeFiles({ spec, ...options }: PodOptions, name: string): Promise<MountedFile[]> {
+async function volumeFiles({ spec, ...options }: PodOptions, name: string) {
   const volume = spec.volumes?.find((candidate) => candidate.name === name);
   if (!volume) throw new Error(`the pod mounts the volume ${name}, which it does not have`);
-  if (volume.configMap) {
-    const { name: configMap, defaultMode = 0o644 } = volume.configMap;
-    // The files belong to root. A group of the pod may read them: kubernetes/kubernetes, pkg/volume/volume_linux.go.
-    const hasGroup = spec.securityContext?.fsGroup !== undefined;
-    const rights = (hasGroup ? (defaultMode | 0o440) >> 3 : defaultMode) & 0o7;
-    return Object.entries(options.configMap(configMap)).map(([path, content]) => ({ path, content, rights }));
-  }
-  // The pod can always read its ID token: pkg/volume/projected/projected.go.
-  const sources = volume.projected?.sources ?? [];
-  const tokens = sources.flatMap(({ serviceAccountToken }) => serviceAccountToken ?? []);
-  return Promise.all(
-    tokens.map(async ({ audience, path }) => ({ path, content: await options.idToken(audience), rights: 4 })),
-  );
-}
-
-// The user of this machine owns the file, and may be root, who can read everything.
-async function write(target: string, { content, rights }: MountedFile): Promise<void> {
-  if ((rights & 4) === 0) return;
-  await mkdir(dirname(target), { recursive: true });
-  await writeFile(target, content);
-  await chmod(target, rights << 6);
+  const { configMap, projected } = volume;
+  const data = configMap ? options.configMap(configMap.name) : {};
+  const files = Object.entries(data).map(([path, content]) => ({
+    path,
+    content,
+    mode: configMap?.defaultMode ?? 0o644,
+  }));
+  const tokens = (projected?.sources ?? []).map(async ({ serviceAccountToken: { audience, path } }) => {
+    return { path, content: await options.idToken(audience), mode: 0o600 };
+  });
+  return [...files, ...(await Promise.all(tokens))];
 }
 
 // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
@@ -126,10 +108,7 @@ function expand(text: string, environment: Record<string, string>): string {
 // Without the Pulumi CLI on this machine, a script prints the owner of the access token.
 async function pathWithPulumi(directory: string): Promise<string> {
   const path = process.env.PATH ?? "";
-  for (const candidate of path.split(delimiter)) {
-    const names: string[] = await readdir(candidate || ".").catch(() => []);
-    if (names.includes("pulumi")) return path;
-  }
+  if (path.split(delimiter).some((candidate) => existsSync(join(candidate, "pulumi")))) return path;
   await mkdir(directory, { recursive: true });
   await writeFile(join(directory, "pulumi"), WHOAMI, { mode: 0o755 });
   return `${directory}${delimiter}${path}`;
@@ -149,8 +128,13 @@ async function run(
   env: Record<string, string>,
 ): Promise<PodRun> {
   const log: string[] = [];
-  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
-  const deadline = setTimeout(() => child.kill("SIGKILL"), deadlineSeconds * 1000);
+  const child = spawn(program, args, {
+    cwd,
+    env,
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: deadlineSeconds * 1000,
+    killSignal: "SIGKILL",
+  });
   for (const input of [child.stdout, child.stderr]) {
     createInterface({ input }).on("line", (line) => {
       log.push(line);
@@ -161,11 +145,6 @@ async function run(
     const [code] = await once(child, "close");
     return { exitCode: code ?? 137, log };
   } catch (error) {
-    return {
-      exitCode: 128,
-      log: [`the container cannot start: ${error instanceof Error ? error.message : error}`],
-    };
-  } finally {
-    clearTimeout(deadline);
+    return { exitCode: 128, log: [`the container cannot start: ${error instanceof Error ? error.message : error}`] };
   }
 }

@@ -1,11 +1,16 @@
 // How the access check is reported: in a terminal of 80 columns, and as Markdown.
 
 import { styleText } from "node:util";
-import { type Answer, type Finding, findings, idOf, type Row, type ServiceAccount } from "./accessCheck";
+import { adviceFor, idOf, type Question, type Row, type ServiceAccount, unexpected } from "./accessCheck";
 
 const WIDTH = 80;
 
 type Style = "bold" | "dim" | "green" | "red" | "yellow";
+
+/** Prints lines on standard output. */
+export function print(...lines: string[]): void {
+  for (const line of lines) console.log(line);
+}
 
 /** Returns text with a color, if the stream is a terminal and NO_COLOR is not set. */
 export function paint(style: Style, text: string, stream: { isTTY?: boolean } = process.stdout): string {
@@ -29,132 +34,103 @@ export function wrap(text: string, indent: number, hang = indent + 2): string[] 
 /**
  * Returns the access check as lines: one for each service account, and one for each unexpected answer.
  *
- * @param verbose every answer with its reason instead.
+ * @param verbose one for each answer instead.
  */
 export function accessLines(rows: Row[], verbose: boolean): string[] {
-  const lines = verbose ? everyRow(rows) : summary(rows);
-  const { text, isExpected } = verdict(rows);
-  return [...lines, "", ...wrap(text, 2).map((line) => paint(isExpected ? "green" : "yellow", line))];
+  const header = ["Service account", "Pulumi Cloud", "IAM role"];
+  const accounts = accountsOf(rows);
+  const table = accounts.map((account) => [idOf(account), ...counts(rows, account)]);
+  const width = (column: number) => Math.max(...[header, ...table].map((cells) => cells[column]?.length ?? 0));
+  const first = Math.min(width(0), WIDTH - 6 - width(1) - width(2));
+  const line = ([id = "", pulumiCloud = "", role = ""]: string[] = []) => {
+    // A long name has its own line.
+    const start = id.length > first ? `  ${id}\n${" ".repeat(first + 2)}` : `  ${id.padEnd(first)}`;
+    return `${start}  ${pulumiCloud.padEnd(width(1))}  ${role}`;
+  };
+  return [
+    paint("bold", line(header)),
+    ...accounts.flatMap((account, index) => {
+      const answers = rows.filter((row) => row.account === account);
+      const found = unexpected(answers);
+      return [
+        paint(found.length > 0 ? "yellow" : "green", line(table[index])),
+        ...(verbose ? wrap(tokenOf(account), 4) : []),
+        ...(verbose ? answers : found).flatMap(answerLines),
+      ];
+    }),
+    ...legend(rows).flatMap((text) => ["", ...wrap(text, 2)]),
+    "",
+    ...wrap(verdict(rows), 2).map((line) => paint(unexpected(rows).length > 0 ? "yellow" : "green", line)),
+  ];
 }
 
-/** Returns the sentence that sums up the access check. */
-export function verdict(rows: Row[]): { text: string; isExpected: boolean } {
-  const unexpected = findings(rows).length;
-  const answers = rows.reduce((count, { role }) => count + (role ? 2 : 1), 0);
-  const accounts = new Set(rows.map(({ account }) => account)).size;
-  const checked = `${plural(accounts, "service account")}, ${plural(rows.length, "caller")}, ${plural(answers, "answer")}`;
-  return unexpected === 0
-    ? { text: `Access is as intended: ${checked}.`, isExpected: true }
-    : { text: `${plural(unexpected, "unexpected answer")}: ${checked}.`, isExpected: false };
+function answerLines(row: Row): string[] {
+  const isUnexpected = row.allowed !== row.intended;
+  const reason = row.allowed ? "" : ` (${row.reason})`;
+  const advice = isUnexpected ? ` ${adviceFor(row)}` : "";
+  const style = isUnexpected ? "yellow" : row.allowed ? "green" : "dim";
+  const text = `${row.caller.label}: ${outcome(row)} by ${row.service}${reason}.${advice}`;
+  return wrap(text, 4).map((line) => paint(style, line));
 }
 
 /** Returns the access check as Markdown. */
 export function accessMarkdown(rows: Row[]): string {
-  const table = groups(rows).map(
-    ({ account, rows }) =>
-      `| \`${idOf(account)}\` | ${tokenOf(account)} | ${count(rows, "Pulumi Cloud")} | ${count(rows, "IAM role") || "no role"} |`,
-  );
-  const unexpected = findings(rows).map(
-    ({ row, service, answer, advice }) =>
-      `- \`${idOf(row.account)}\`, ${row.caller.label}: **${outcome(answer)}** by ${service}. ${advice}`,
+  const table = accountsOf(rows).map((account) => {
+    const cells = [`\`${idOf(account)}\``, tokenOf(account), ...counts(rows, account)];
+    return `| ${cells.join(" | ")} |`;
+  });
+  const found = unexpected(rows).map(
+    (row) =>
+      `- \`${idOf(row.account)}\`, ${row.caller.label}: **${outcome(row)}** by ${row.service}. ${adviceFor(row)}`,
   );
   return [
     "| Service account | Access token | Pulumi Cloud | IAM role |",
     "| --- | --- | --- | --- |",
     ...table,
     "",
-    `${verdict(rows).text}${hasShared(rows) ? ` ${SHARED}` : ""}`,
-    ...(unexpected.length > 0 ? ["", ...unexpected] : []),
+    [verdict(rows), ...legend(rows)].join(" "),
+    ...(found.length > 0 ? ["", ...found] : []),
   ].join("\n");
 }
 
-const SHARED = "(+N): N other service accounts, which are granted the same access token.";
-
-function summary(rows: Row[]): string[] {
-  const table = groups(rows).map(({ account, rows }) => ({
-    account,
-    cells: [idOf(account), count(rows, "Pulumi Cloud"), count(rows, "IAM role") || "no role"],
-    unexpected: findings(rows),
-  }));
-  const header = ["Service account", "Pulumi Cloud", "IAM role"];
-  const width = (column: number) =>
-    Math.max(...[header, ...table.map(({ cells }) => cells)].map((row) => row[column]?.length ?? 0));
-  const widths = [Math.min(width(0), WIDTH - 6 - width(1) - width(2)), width(1)] as const;
-  const line = ([id = "", pulumiCloud = "", role = ""]: string[]) => {
-    const rest = `${pulumiCloud.padEnd(widths[1])}  ${role}`;
-    // A long name has its own line.
-    const first = id.length > widths[0] ? `  ${id}\n${" ".repeat(widths[0] + 2)}` : `  ${id.padEnd(widths[0])}`;
-    return `${first}  ${rest}`;
-  };
-  return [
-    paint("bold", line(header)),
-    ...table.flatMap(({ cells, unexpected }) => [
-      paint(unexpected.length > 0 ? "yellow" : "green", line(cells)),
-      ...unexpected.flatMap((finding) => findingLines(finding)),
-    ]),
-    ...(hasShared(rows) ? ["", ...wrap(SHARED, 2)] : []),
-  ];
+/** Returns the sentence that sums up the access check. */
+function verdict(rows: Row[]): string {
+  const count = unexpected(rows).length;
+  const callers = rows.filter(({ service }) => service === "Pulumi Cloud").length;
+  const checked = `(${plural(accountsOf(rows).length, "service account")}, ${plural(callers, "caller")})`;
+  if (count === 0) return `All ${rows.length} answers are as expected ${checked}.`;
+  return `${count} of ${rows.length} answers ${count === 1 ? "is" : "are"} unexpected ${checked}.`;
 }
 
-function findingLines({ row, service, answer, advice }: Finding): string[] {
-  const reason = answer.allowed ? "" : ` (${answer.reason})`;
-  return wrap(`${row.caller.label}: ${outcome(answer)} by ${service}${reason}. ${advice}`, 4).map((line) =>
-    paint("yellow", line),
-  );
+/** Explains `(+N)`, if a count contains it. */
+function legend(rows: Row[]): string[] {
+  const isShared = rows.some(({ caller, intended }) => intended && caller.label !== "itself");
+  return isShared ? ["(+N): N other service accounts, which are granted the same access token."] : [];
 }
 
-function everyRow(rows: Row[]): string[] {
-  return groups(rows).flatMap(({ account, rows }) => [
-    ...wrap(`${idOf(account)} (${tokenOf(account)})`, 2).map((line) => paint("bold", line)),
-    ...rows.flatMap((row) => {
-      const unexpected = findings([row]);
-      const style = unexpected.length > 0 ? "yellow" : row.pulumiCloud.allowed || row.role?.allowed ? "green" : "dim";
-      return [
-        `    ${row.caller.label}`,
-        ...wrap(`Pulumi Cloud: ${explain(row.pulumiCloud)}`, 6),
-        ...(row.role ? wrap(`IAM role: ${explain(row.role)}`, 6) : []),
-        ...unexpected.flatMap(({ advice }) => wrap(advice, 6)),
-      ].map((line) => paint(style, line));
-    }),
-  ]);
+function accountsOf(rows: Row[]): ServiceAccount[] {
+  return [...new Set(rows.map(({ account }) => account))];
 }
 
-function groups(rows: Row[]): { account: ServiceAccount; rows: Row[] }[] {
-  const accounts = [...new Set(rows.map(({ account }) => account))];
-  return accounts.map((account) => ({ account, rows: rows.filter((row) => row.account === account) }));
-}
-
-/** Counts the answers for one service account, such as `allowed, 6 denied`; empty if the service was not asked. */
-function count(rows: Row[], service: Finding["service"]): string {
-  const answers = rows.flatMap((row) => {
-    const answer = service === "IAM role" ? row.role : row.pulumiCloud;
-    return answer ? [{ row, answer }] : [];
+/** Counts the answers of both services for one service account, such as `allowed, 6 denied`. */
+function counts(rows: Row[], account: ServiceAccount): string[] {
+  return (["Pulumi Cloud", "IAM role"] satisfies Question["service"][]).map((service) => {
+    const [itself, ...others] = rows.filter((row) => row.account === account && row.service === service);
+    if (!itself) return "no role";
+    const shared = others.filter(({ allowed, intended }) => allowed && intended).length;
+    const denied = others.filter(({ allowed }) => !allowed).length;
+    const expected = others.length - shared;
+    const of = denied === expected ? "" : ` of ${expected}`;
+    return `${outcome(itself)}${shared > 0 ? ` (+${shared})` : ""}, ${denied}${of} denied`;
   });
-  const [itself, ...others] = answers;
-  if (!itself) return "";
-  const shared = others.filter(({ row, answer }) => answer.allowed && row.intended.pulumiCloud).length;
-  const denied = others.filter(({ answer }) => !answer.allowed).length;
-  const intended = others.length - shared;
-  return [
-    `${outcome(itself.answer)}${shared > 0 ? ` (+${shared})` : ""}`,
-    denied === intended ? `${denied} denied` : `${denied} of ${intended} denied`,
-  ].join(", ");
-}
-
-function hasShared(rows: Row[]): boolean {
-  return rows.some(({ caller, intended }) => intended.pulumiCloud && caller.label !== "itself");
 }
 
 function tokenOf({ tokenType, tokenScope }: ServiceAccount): string {
   return `${tokenType} token${tokenScope && `, scope ${tokenScope}`}`;
 }
 
-function outcome({ allowed }: Answer): string {
+function outcome({ allowed }: Row): string {
   return allowed ? "allowed" : "denied";
-}
-
-function explain(answer: Answer): string {
-  return `${outcome(answer)}: ${answer.reason}`;
 }
 
 function plural(count: number, noun: string): string {

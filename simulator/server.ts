@@ -1,7 +1,7 @@
 // The HTTPS servers of the emulators.
 
 import { once } from "node:events";
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
 
@@ -15,16 +15,16 @@ export async function startServer(
   tls: { key: string; cert: string },
   reply: (request: IncomingMessage) => Reply | Promise<Reply>,
 ): Promise<{ server: Server; origin: string; close(): Promise<void> }> {
-  const respond = async (request: IncomingMessage, response: ServerResponse) => {
-    const { status, body } = await reply(request);
-    response.writeHead(status, { "Content-Type": "application/json", "Cache-Control": "no-store" });
-    response.end(JSON.stringify(body));
-  };
-  const server = createServer(tls, (request, response) => {
-    respond(request, response).catch((error: Error) => response.destroy(error));
+  const server = createServer(tls, async (request, response) => {
+    try {
+      const { status, body } = await reply(request);
+      response.writeHead(status, { "Content-Type": "application/json" });
+      response.end(JSON.stringify(body));
+    } catch {
+      response.destroy();
+    }
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  await once(server.listen(0, "127.0.0.1"), "listening");
   return {
     server,
     origin: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,

@@ -11,6 +11,16 @@ export interface StackFile {
   config: Record<string, string>;
 }
 
+/** Returns the stack that a command without `--stack` is about: `dev`, or the only one that has a file. */
+export function defaultStack(directory: string): string {
+  const [first = "dev", ...others] = stacksIn(directory);
+  return others.length > 0 ? "dev" : first;
+}
+
+function stacksIn(directory: string): string[] {
+  return readdirSync(directory).flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? []);
+}
+
 /**
  * Reads `Pulumi.yaml` and `Pulumi.STACK.yaml`.
  *
@@ -19,13 +29,13 @@ export interface StackFile {
 export function readStackFile(directory: string, stack: string): StackFile {
   const project = readYaml(directory, "Pulumi.yaml") as {
     name: string;
-    config?: Record<string, { default?: unknown }>;
+    config: Record<string, { default?: unknown }>;
   };
   const file = `Pulumi.${stack}.yaml`;
-  const stacks = readdirSync(directory).flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? []);
+  const stacks = stacksIn(directory);
   if (!stacks.includes(stack)) {
-    const found = `Stacks in this directory: ${stacks.join(", ") || "none"}.`;
-    throw new Error(`${file} does not exist. ${found} To create it: pulumi stack init ${stack}`);
+    const others = `Stacks in this directory: ${stacks.join(", ")}. To simulate one: npm start -- --stack NAME`;
+    throw new Error(`${file} does not exist. ${stacks.length > 0 ? others : "To create it: pulumi stack init"}`);
   }
   const settings = readYaml(directory, file) ?? {};
   const given = isRecord(settings) ? (settings.config ?? {}) : undefined;
@@ -33,16 +43,13 @@ export function readStackFile(directory: string, stack: string): StackFile {
 
   const config: Record<string, string> = {};
   const qualified = (key: string) => (key.includes(":") ? key : `${project.name}:${key}`);
-  for (const [key, declared] of Object.entries(project.config ?? {})) {
+  for (const [key, declared] of Object.entries(project.config)) {
     if (declared.default !== undefined) config[qualified(key)] = asString(declared.default);
   }
   for (const [key, value] of Object.entries(given)) {
     if (!isSecret(value)) config[qualified(key)] = asString(value);
     else if (qualified(key).startsWith(`${project.name}:`)) {
-      throw new Error(
-        `${key} is encrypted in ${file}, and the simulation cannot decrypt it. No setting is secret: ` +
-          `pulumi config set --plaintext ${key} VALUE`,
-      );
+      throw new Error(`${key} is encrypted in ${file}. To fix it: pulumi config set --plaintext ${key} VALUE`);
     }
   }
   return { project: project.name, config };
@@ -54,7 +61,8 @@ function isSecret(value: unknown): boolean {
 }
 
 function asString(value: unknown): string {
-  return typeof value === "object" ? JSON.stringify(value ?? "").replace(/^""$/, "") : String(value);
+  if (value === null) return "";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 function readYaml(directory: string, file: string): unknown {

@@ -10,7 +10,7 @@ import { readOptions, USAGE } from "./commandLine";
 import { checkLiveAccess } from "./live";
 
 async function start(args: string[]): Promise<number> {
-  const options = readOptions(args);
+  const options = readOptions(args, join(__dirname, ".."));
   if (options.help) {
     console.log(USAGE);
     return 0;

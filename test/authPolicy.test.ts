@@ -4,11 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type AuthPolicy, claimAt, decide, matchesClaim, matchesPattern } from "../simulator/authPolicy";
 
-const CLAIMS = {
-  sub: "me",
-  aud: ["a"],
-  "kubernetes.io": { namespace: "default", serviceaccount: { name: "runner" } },
-};
+const CLAIMS = { sub: "me", aud: ["a"], "kubernetes.io": { namespace: "default", serviceaccount: { name: "runner" } } };
 const RULES = { '"kubernetes.io".namespace': "default", '"kubernetes.io".serviceaccount.name': "runner" };
 const ALICE: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: "alice", rules: RULES };
 const ASKED = { tokenType: "personal", scope: "user:alice" };
@@ -28,7 +24,7 @@ for (const [pattern, matching, others] of [
 
 test("a rule reaches nested claims, with quotes around a name that contains a dot", () => {
   assert.equal(claimAt(CLAIMS, '"kubernetes.io".serviceaccount.name'), "runner");
-  for (const path of ["kubernetes.io.namespace", "aud.0", "toString", "__proto__", ".sub", ""]) {
+  for (const path of ["kubernetes.io.namespace", "aud.0", "toString", "__proto__"]) {
     assert.equal(claimAt(CLAIMS, path), undefined, path);
   }
 });
@@ -42,11 +38,9 @@ test("a list matches if one of its elements does, an object and a missing claim 
 test("denies without a policy, and denies if any deny policy matches", () => {
   const deny = { ...ALICE, decision: "deny" };
   const elsewhere = { ...deny, rules: { '"kubernetes.io".namespace': "other" } };
-  assert.equal(decide([], CLAIMS, ASKED).allowed, false);
-  assert.equal(decide([ALICE], CLAIMS, ASKED).allowed, true);
-  assert.equal(decide([ALICE, deny], CLAIMS, ASKED).allowed, false);
-  assert.equal(decide([deny, ALICE], CLAIMS, ASKED).allowed, false);
-  assert.equal(decide([elsewhere, ALICE], CLAIMS, ASKED).allowed, true);
+  const isAllowed = (...policies: AuthPolicy[]) => decide(policies, CLAIMS, ASKED).allowed;
+  assert.deepEqual([isAllowed(), isAllowed(ALICE, deny), isAllowed(deny, ALICE)], [false, false, false]);
+  assert.deepEqual([isAllowed(ALICE), isAllowed(elsewhere, ALICE)], [true, true]);
 });
 
 test("the reason of a denial contains only the rules of the closest policy that do not match", () => {
@@ -56,7 +50,6 @@ test("the reason of a denial contains only the rules of the closest policy that 
     decide([other, ALICE], stranger, ASKED).reason,
     'no allow policy of the issuer matches: "kubernetes.io".serviceaccount.name is "stranger", not "runner"',
   );
-  assert.match(decide([ALICE], CLAIMS, { ...ASKED, scope: "user:bob" }).reason, /none is for a personal token, scope/);
 });
 
 for (const [policy, scope, allowed] of [

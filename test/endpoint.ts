@@ -1,4 +1,4 @@
-// A token endpoint on loopback that sends exactly the bytes that a test gives it, however wrong they are.
+// A token endpoint on loopback that sends exactly the bytes of a test, however wrong they are.
 
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
-import { serveProvider } from "../simulator/provider";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/simulation";
+import { serveProvider } from "./provider";
 import { type Cli, createProject, type Outcome, openCli } from "./pulumiCli";
 
 export interface Stack {

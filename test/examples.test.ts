@@ -5,7 +5,6 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { PodSpec } from "../simulator/pod";
-import { violations } from "../simulator/podSecurity";
 import { requestAccessToken } from "../simulator/tokenExchange";
 import {
   type Container,
@@ -16,6 +15,7 @@ import {
   podOf,
   startExamplesStack,
 } from "./examples";
+import { violations } from "./podSecurity";
 
 let stack: ExamplesStack;
 before(async () => {

@@ -113,7 +113,6 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
   const simulation = await startSimulation({
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
-    namespaces: entries.filter(({ createNamespace }) => !createNamespace).map(({ namespace }) => namespace),
     runners: entries.flatMap(({ runnerId: id, runnerName: name }) => (id && name ? [{ id, name }] : [])),
     registrationMilliseconds: 0,
     onLog: (line) => log.push(line),
@@ -147,8 +146,9 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
       const { spec, container } = podOf(file);
       const pod = { ...spec, restartPolicy: "Never", containers: [{ ...container, ...changes }] };
       const before = log.length;
+      const metadata = { namespace: exampleOf(file).entry.namespace, name: `example-${before}` };
       await simulation.resources["kubernetes:batch/v1:Job"]?.create("example", {
-        metadata: { namespace: exampleOf(file).entry.namespace },
+        metadata,
         spec: { activeDeadlineSeconds: 60, template: { spec: pod } },
       });
       return log.slice(before).join("\n");

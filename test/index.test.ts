@@ -39,7 +39,7 @@ test("a stack with a login registers one service account with its role, ConfigMa
 test("several service accounts share the issuer, their namespace, and nothing else", async (t) => {
   const a = { name: "a", namespace: "ci", createNamespace: true };
   const serviceAccounts = [a, { ...a, name: "b", ...TEAM }, { name: "a", namespace: LONG }];
-  const stack = await up(t, { serviceAccounts }, { namespaces: [LONG] });
+  const stack = await up(t, { serviceAccounts });
   const issuer = only<{ policies: { rules: object; teamName?: string }[] }>(stack, "OidcIssuer");
   const granted = issuer.inputs.policies.map(({ rules, teamName }) => [...Object.values(rules), teamName]);
   assert.equal(granted.join("; "), `ci,a,; ci,b,ops; ${LONG},a,`);
@@ -70,7 +70,7 @@ test("a namespace exists before anything is created in it", async (t) => {
 test("a role has a path, a boundary, policies, and a name of at most 64 characters", async (t) => {
   const settings = { rolePolicyArns: POLICIES, permissionsBoundaryArn: POLICIES[1], rolePath: "/pulumi/" };
   const serviceAccounts = [{ name: "b" }, { name: LONG, namespace: LONG, rolePolicyArns: [] }];
-  const stack = await up(t, { ...settings, serviceAccounts }, { namespaces: [LONG] });
+  const stack = await up(t, { ...settings, serviceAccounts });
   const { id, inputs } = only(stack, "Role", "default.b");
   assert.deepEqual([inputs.path, inputs.permissionsBoundary], ["/pulumi/", POLICIES[1]]);
   assert.equal(inputs.namePrefix, "pulumi-oidc-default-b-");

@@ -8,7 +8,7 @@ import { Deployment } from "@pulumi/kubernetes/apps/v1";
 import type { input, output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../job";
-import { violations } from "../simulator/podSecurity";
+import { violations } from "./podSecurity";
 import { known, only, type Settings, type Stack, up } from "./stack";
 
 type Job = output.batch.v1.Job;

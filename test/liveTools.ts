@@ -44,7 +44,7 @@ export interface Outcome {
   atOnce: number;
   /** The ID tokens that the cluster issued. */
   tokens: string[];
-  /** Names and contents of the temporary files that existed while a program ran. */
+  /** Names and contents of the files in HOME and in TMPDIR, at each call of a program and at the end. */
   files: string;
   /** The temporary files at the end. */
   left: string[];
@@ -73,7 +73,7 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
     const printed = await answerTool(stack, call, run.accounts ?? 1);
     const stdout = (await run.answer?.(printed, call, () => child.kill("SIGINT"))) ?? printed;
     if (call.args[1] === "token") tokens.push(stdout);
-    files += await filesIn(temporary);
+    files += await filesIn(home);
     running -= 1;
     response.end(stdout);
   });
@@ -103,7 +103,9 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
   ]);
   const errors = stderr.trim().replaceAll(/\s+/g, " ");
   const left = await readdir(temporary);
+  files += await filesIn(home);
   server.close();
+  server.closeAllConnections();
   await rm(home, { recursive: true });
   return { exitCode, stdout, lines: stdout.split("\n"), errors, calls, atOnce, tokens, files, left };
 }

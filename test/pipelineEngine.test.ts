@@ -10,8 +10,8 @@ import { parse, stringify } from "yaml";
 import { ISSUER_URL } from "../pipeline/github";
 import type { AuthPolicy } from "../simulator/authPolicy";
 import { openCertificateAuthority } from "../simulator/certificates";
-import { serveProvider } from "../simulator/provider";
 import * as cloudOf from "./pipelineCloud";
+import { serveProvider } from "./provider";
 import { ACCESS_TOKEN, copyProject, missingCli, type Outcome, openCli } from "./pulumiCli";
 
 const { ACCOUNT, DEFAULT_DENY, GITHUB_PROVIDER, REPOSITORY, SUBJECT_PREFIX } = cloudOf;

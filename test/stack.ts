@@ -24,15 +24,13 @@ export interface Stack {
 }
 
 export interface StartOptions extends Partial<SimulationOptions> {
-  /** The service accounts that exist already, as `NAMESPACE/NAME`. */
-  serviceAccounts?: string[];
   /** Runs the Jobs' script as a process; by default, every Job succeeds at once. */
   runJobs?: boolean;
 }
 
 /** Starts a simulation for one test. */
 export async function start(t: TestContext, options: StartOptions = {}): Promise<Simulation> {
-  const { serviceAccounts = [], runJobs = false, ...others } = options;
+  const { runJobs = false, ...others } = options;
   const simulation = await startSimulation({
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
@@ -40,13 +38,8 @@ export async function start(t: TestContext, options: StartOptions = {}): Promise
     ...others,
   });
   t.after(() => simulation.close());
-  const kindOf = (type: string) => simulation.resources[type] ?? assert.fail(`the simulation has no ${type}`);
-  for (const id of serviceAccounts) {
-    const [namespace, name] = id.split("/");
-    await kindOf("kubernetes:core/v1:ServiceAccount").create("", { metadata: { namespace, name } });
-  }
   if (!runJobs) {
-    const jobs = kindOf("kubernetes:batch/v1:Job");
+    const jobs = simulation.resources["kubernetes:batch/v1:Job"] ?? assert.fail();
     t.mock.method(jobs, "create", async (_: string, job: { metadata: { name: string } }) => {
       return { id: job.metadata.name, outputs: job };
     });
@@ -79,7 +72,7 @@ export async function run(simulation: Simulation, settings: Settings = {}): Prom
 }
 
 /**
- * Returns the message that the program stops with: nothing is registered, and the engine prints the message alone. A
+ * Returns the message that the program stops with: nothing is registered, and the engine prints only the message. A
  * resource that fails later is reported as `Error: MESSAGE`.
  */
 export async function messageOf(simulation: Simulation, settings: Settings, organization = "acme") {

@@ -4,7 +4,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { AddressInfo, Server } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
-import { type Emulator, type ResourceKind, Unready } from "./emulator";
+import { type Emulator, type ResourceKind, Unready } from "../simulator/emulator";
 
 /**
  * Serves the packages on a free port of the loopback address until the process ends. A process can do so once.
@@ -23,7 +23,10 @@ type Emulated = Pick<Emulator, "resources" | "calls">;
 
 // The state contains the inputs beside the outputs, as in pulumi/pulumi-kubernetes (provider/pkg/provider/provider.go,
 // checkpointObject): the SDK passes only the previous outputs to a provider.
-type State = Record<string, unknown> & { __inputs: object };
+type State = Record<string, unknown> & { __inputs: object; __unready?: string };
+
+/** https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations */
+const REPLACE_UNREADY = { "pulumi.com/replaceUnready": "true" };
 
 function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
   const kindOf = (urn: string): ResourceKind => {
@@ -39,10 +42,12 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
 
     check: async (_urn, _olds, news) => ({ inputs: news }),
 
-    async diff(id, urn, { __inputs: olds }: State, news: object) {
-      const { replaceOn, isUnready } = kindOf(urn);
+    async diff(_id, urn, { __inputs: olds, __unready }: State, news: object) {
+      const { replaceOn } = kindOf(urn);
       const replaces = replaceOn.filter((path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)));
-      if (isUnready?.(id)) replaces.push("metadata");
+      if (__unready && isDeepStrictEqual(valueAt(news, "metadata.annotations"), REPLACE_UNREADY)) {
+        replaces.push("metadata");
+      }
       return { changes: replaces.length > 0 || !isDeepStrictEqual(olds, news), replaces };
     },
 
@@ -53,9 +58,12 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
       });
     },
 
-    async update(id, urn, _olds, inputs: object) {
+    async update(id, urn, { __unready }: State, inputs: object) {
       return settled(inputs, async () => {
-        return { outs: { ...(await kindOf(urn).update(id, inputs)), __inputs: inputs } };
+        const outputs = await kindOf(urn).update(id, inputs);
+        // A Job that has failed stays failed.
+        if (__unready) throw new Unready(__unready, { id, outputs });
+        return { outs: { ...outputs, __inputs: inputs } };
       });
     },
 
@@ -108,9 +116,9 @@ async function settled<Result>(inputs: object, change: () => Promise<Result>): P
     return await change();
   } catch (error) {
     if (!(error instanceof Unready)) throw error;
-    const { message, reasons, resource } = error;
-    const properties = { ...resource.outputs, __inputs: inputs };
-    throw Object.assign(new Error(message), { id: resource.id, properties, reasons });
+    const { message, resource } = error;
+    const properties = { ...resource.outputs, __inputs: inputs, __unready: message };
+    throw Object.assign(new Error(message), { id: resource.id, properties, reasons: [message] });
   }
 }
 
