@@ -63,7 +63,10 @@ describe("in the simulation", () => {
         ])
         .concat([[SECRETS, "itself", "Pulumi Cloud"]]),
     );
-    // Each caller is denied for its own reason.
+  });
+
+  test("each caller is denied for its own reason", async () => {
+    const rows = await checkSimulatedAccess(simulation, outputs);
     for (const [label, pulumiCloud, role] of [
       ["other service account", /serviceaccount\.name is 'deployer-2', not 'deployer'$/, /another sub$/],
       ["other namespace", /namespace is 'ci-2', not 'ci'$/, /another sub$/],
