@@ -124,13 +124,17 @@ describe("in the simulation", () => {
     assert.deepEqual(await allowed("IAM role"), callers);
   });
 
-  test("an expired token is denied for nothing else", async (t) => {
+  test("an expired token and an invalid signature are denied for nothing else", async (t) => {
     const { token } = simulation.issuer;
     t.mock.method(simulation.issuer, "token", (pod: PodIdentity, options: TokenOptions = {}) =>
       token(pod, { ...options, expiresIn: 60 }),
     );
+    // The signature stays as it is.
+    t.mock.method(Uint8Array.prototype, "reverse", function (this: Uint8Array) {
+      return this;
+    });
     for (const service of ["Pulumi Cloud", "IAM role"] as const) {
-      assert.deepEqual(await allowed(service), ["itself", "expired token"]);
+      assert.deepEqual(await allowed(service), ["itself", "expired token", "invalid signature"]);
     }
   });
 });
