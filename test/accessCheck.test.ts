@@ -63,7 +63,10 @@ describe("in the simulation", () => {
         ])
         .concat([[SECRETS, "itself", "Pulumi Cloud"]]),
     );
-    // Each caller is denied for its own reason.
+  });
+
+  test("each caller is denied for its own reason", async () => {
+    const rows = await checkSimulatedAccess(simulation, outputs);
     for (const [label, pulumiCloud, role] of [
       ["other service account", /serviceaccount\.name is 'deployer-2', not 'deployer'$/, /another sub$/],
       ["other namespace", /namespace is 'ci-2', not 'ci'$/, /another sub$/],
@@ -121,13 +124,17 @@ describe("in the simulation", () => {
     assert.deepEqual(await allowed("IAM role"), callers);
   });
 
-  test("an expired token is denied for nothing else", async (t) => {
+  test("an expired token and an invalid signature are denied for nothing else", async (t) => {
     const { token } = simulation.issuer;
     t.mock.method(simulation.issuer, "token", (pod: PodIdentity, options: TokenOptions = {}) =>
       token(pod, { ...options, expiresIn: 60 }),
     );
+    // The signature stays as it is.
+    t.mock.method(Uint8Array.prototype, "reverse", function (this: Uint8Array) {
+      return this;
+    });
     for (const service of ["Pulumi Cloud", "IAM role"] as const) {
-      assert.deepEqual(await allowed(service), ["itself", "expired token"]);
+      assert.deepEqual(await allowed(service), ["itself", "expired token", "invalid signature"]);
     }
   });
 });
