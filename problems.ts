@@ -25,7 +25,9 @@ export function pathOf(...steps: Step[]): string {
 export function replace(path: string, value: unknown, reason: string, example: string, element = ""): Problem {
   // Without the type, the CLI reads 511 as a number again.
   const type = reason.startsWith("must be a string") ? "--type string " : "";
-  const fix = `pulumi config set ${type}${quote(path + element)} ${example}`;
+  // Because of its name, the CLI takes a long value for a secret.
+  const plaintext = path.endsWith("tokenAudience") ? "--plaintext " : "";
+  const fix = `pulumi config set ${type}${plaintext}${quote(path + element)} ${example}`;
   return { setting: describe(path, value), reason, fix };
 }
 

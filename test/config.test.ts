@@ -205,7 +205,7 @@ for (const [key, values, reason] of [
       const problem = rejected({ [key]: value });
       assert.equal(problem[0], `${key} = ${JSON.stringify(value)}`);
       assert.match(problem[1], reason);
-      assert.match(problem[2], /^set \S+$/);
+      assert.match(problem[2], key === "tokenAudience" ? /^set --plaintext \S+$/ : /^set \S+$/);
     }
   });
 }
