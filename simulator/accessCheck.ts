@@ -25,9 +25,11 @@ export interface Caller {
   /** The service account that the ID token names. */
   namespace: string;
   name: string;
-  /** What is wrong with the ID token. */
-  defect?: "other audience" | "expired token" | "invalid signature" | "other cluster";
+  defect?: Defect;
 }
+
+/** What is wrong with an ID token. */
+type Defect = "other audience" | "expired token" | "invalid signature" | "other cluster";
 
 /** One caller that asks one service for the access of a service account. */
 export interface Question {
@@ -96,7 +98,7 @@ export function idOf({ namespace, name }: { namespace: string; name: string }): 
  * in one thing, and as every other service account of the stack.
  */
 export function accessQuestions(accounts: ServiceAccount[]): Question[] {
-  const defects = ["other audience", "expired token", "invalid signature", "other cluster"] as const;
+  const defects: Defect[] = ["other audience", "expired token", "invalid signature", "other cluster"];
   const taken = new Set(accounts.map(idOf));
   return accounts.flatMap((account) => {
     const { namespace, name } = account;
@@ -121,14 +123,12 @@ export function accessQuestions(accounts: ServiceAccount[]): Question[] {
  */
 export function liveQuestions(accounts: ServiceAccount[], allPairs: boolean): Question[] {
   return accounts.flatMap((account, index) => {
-    const { namespace, name, audienceRule } = account;
+    const { namespace, name } = account;
     const next = accounts[(index + 1) % accounts.length] ?? account;
     const others = [{ namespace, name: "default" }, ...(allPairs ? accounts : [next])].map(asItself);
     const byId = new Map(others.map((caller) => [caller.label, caller]));
     byId.delete(idOf(account));
-    const defects = audienceRule
-      ? (["other audience", "invalid signature"] as const)
-      : (["invalid signature"] as const);
+    const defects: Defect[] = account.audienceRule ? ["other audience", "invalid signature"] : ["invalid signature"];
     return questionsFor(account, accounts, [
       ...defects.map((defect) => ({ label: defect, namespace, name, defect })),
       ...byId.values(),

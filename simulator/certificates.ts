@@ -27,16 +27,16 @@ export async function saveCertificateAuthority(directory: string): Promise<void>
   await writeFile(join(directory, "ca.pem"), certificate);
 }
 
-/**
- * Opens the authority that `saveCertificateAuthority` wrote.
- *
- * @throws Error if there is none.
- */
-export async function openCertificateAuthority(
-  directory = process.env.SIMULATOR_DIRECTORY,
-): Promise<CertificateAuthority> {
+/** Returns the directory of the running simulation. @throws Error if there is none. */
+export function simulationDirectory(): string {
+  const directory = process.env.SIMULATOR_DIRECTORY;
   if (!directory) throw new Error("SIMULATOR_DIRECTORY is not set. `npm start` and `npm test` set it.");
-  const read = (file: string) => readFile(join(directory, file), "utf8");
+  return directory;
+}
+
+/** Opens the authority that `saveCertificateAuthority` wrote to the directory of the simulation. */
+export async function openCertificateAuthority(): Promise<CertificateAuthority> {
+  const read = (file: string) => readFile(join(simulationDirectory(), file), "utf8");
   return certificateAuthority(await read("ca-key.pem"), await read("ca.pem"));
 }
 

@@ -28,7 +28,7 @@ export interface ClusterIssuer {
   /** Returns an ID token as the Kubernetes API server issues it. */
   token(pod: PodIdentity, options?: TokenOptions): Promise<string>;
   /** Replaces the TLS certificate of the running server. */
-  rotateCertificate(options?: { authority?: CertificateAuthority }): Promise<void>;
+  rotateCertificate(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -60,8 +60,8 @@ export async function startIssuer(authority: CertificateAuthority): Promise<Clus
         .setJti(randomUUID())
         .sign(privateKey);
     },
-    async rotateCertificate({ authority: signer = authority } = {}) {
-      const next = await signer.issue({ hosts });
+    async rotateCertificate() {
+      const next = await authority.issue({ hosts });
       server.setSecureContext(next);
       // A connection that is kept alive would continue with the previous certificate.
       server.closeAllConnections();

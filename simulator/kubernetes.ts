@@ -14,7 +14,7 @@ interface KubernetesObject {
   metadata?: { name?: string; namespace?: string; annotations?: Record<string, string> };
 }
 
-export interface KubernetesOptions extends Pick<PodOptions, "pulumiCloudUrl" | "directory"> {
+export interface KubernetesOptions extends Pick<PodOptions, "pulumiCloudUrl"> {
   /** Signs the ID tokens of the pods. */
   issuer: ClusterIssuer;
   region: string;
@@ -71,7 +71,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
 
   // The Kubernetes provider waits for a Job, and reports the termination message of a failed pod:
   // pulumi/pulumi-kubernetes, provider/pkg/await/checker/pod/check.go.
-  async function runJob({ spec: { template, activeDeadlineSeconds } }: Job, resource: Resource): Promise<void> {
+  async function runJob({ spec: { template } }: Job, resource: Resource): Promise<void> {
     const [namespace = "", jobName] = resource.id.split("/");
     const fail = (reason: string) => {
       const created = `resource ${resource.id} was successfully created`;
@@ -91,7 +91,6 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const { exitCode, log } = await runPod({
       ...options,
       spec: mutated,
-      deadlineSeconds: activeDeadlineSeconds,
       idToken: (audience) => options.issuer.token(pod, { audience: [audience] }),
       configMap: (configMapName) => configMap(namespace, configMapName),
       onLog: (line) => options.onLog(line, account),

@@ -20,10 +20,9 @@ import {
   unexpected,
   withInvalidSignature,
 } from "./accessCheck";
-import { assumeRole } from "./assumeRole";
 import type { Options } from "./commandLine";
 import { accessLines, paint, print, wrap } from "./report";
-import { requestAccessToken } from "./tokenExchange";
+import { assumeRole, requestAccessToken } from "./tokenExchange";
 
 // In seconds. The first is the shortest that Kubernetes grants; Pulumi Cloud documents no lower bound.
 const ID_TOKEN_SECONDS = 600;
@@ -131,23 +130,16 @@ function askServices(
     return defect === "invalid signature" ? withInvalidSignature(last.token) : last.token;
   }
 
-  async function askPulumiCloud({ environment }: ServiceAccount, token: string, signal: AbortSignal): Promise<Answer> {
-    const shortest = { ...environment, PULUMI_TOKEN_EXPIRATION: String(ACCESS_TOKEN_SECONDS) };
-    const { status, ...answer } = await requestAccessToken(pulumiCloudUrl, shortest, token, signal);
-    // What scripts/exchange-token.sh counts as a denial.
-    if (answer.allowed || [400, 401, 403].includes(status)) return answer;
-    throw new Error(`HTTP ${status}: ${answer.reason}`);
-  }
-
   return async (question) => {
     const { account, service } = question;
     const token = await idToken(question);
     const signal = AbortSignal.any([stop, AbortSignal.timeout(REQUEST_SECONDS * 1000)]);
     const isRole = service === "IAM role";
+    const shortest = { ...account.environment, PULUMI_TOKEN_EXPIRATION: String(ACCESS_TOKEN_SECONDS) };
     try {
       const answer = isRole
         ? await assumeRole(stsUrl, account.roleArn ?? "", token, signal)
-        : await askPulumiCloud(account, token, signal);
+        : await requestAccessToken(pulumiCloudUrl, shortest, token, signal);
       return { ...answer, reason: redact(answer.reason) };
     } catch (error) {
       const { message, cause } = error as Error & { cause?: Error & { code?: string } };
@@ -204,15 +196,8 @@ async function readStack(name: string, run: Run): Promise<Stack> {
   const role = JSON.parse(aws("assumeRoles") ?? "[]")[0]?.roleArn;
   const options = { region, profile: aws("profile"), "role-arn": role, "assume-role-arn": role };
   const awsOptions = Object.entries(options).flatMap(([option, value]) => (value ? [`--${option}=${value}`] : []));
-  return {
-    issuerUrl,
-    serviceAccounts,
-    policies: issuer.inputs.policies,
-    clusterName,
-    pulumiCloudUrl,
-    stsUrl,
-    awsOptions,
-  };
+  const { policies } = issuer.inputs;
+  return { issuerUrl, serviceAccounts, policies, clusterName, pulumiCloudUrl, stsUrl, awsOptions };
 }
 
 /** Returns kubectl for the cluster of a stack, by a kubeconfig and a cache in a directory. */
@@ -247,12 +232,9 @@ function toolRunner(stop: AbortSignal): Run {
     } catch (error) {
       const { stderr, code, message } = error as Error & { stderr?: string; code?: unknown };
       if (code === "ENOENT") throw new Error(`There is no ${tool} on PATH. To install it: ${TOOLS[tool]}`);
-      const command = args.slice(
-        0,
-        args.findIndex((arg) => arg.startsWith("--")),
-      );
+      const firstOption = args.findIndex((arg) => arg.startsWith("--"));
       const reason = signal.aborted ? `no answer within ${TOOL_SECONDS} s` : stderr?.trim() || message;
-      throw new Error(`Failed to run ${[tool, ...command].join(" ")}: ${reason}${advice}`);
+      throw new Error(`Failed to run ${[tool, ...args.slice(0, firstOption)].join(" ")}: ${reason}${advice}`);
     }
   };
 }

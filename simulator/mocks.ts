@@ -25,7 +25,8 @@ export interface StackOptions {
   config: Record<string, string>;
   /** The stack's when left out. */
   program?: Program;
-  onRegistered?(registration: Registration): void;
+  /** Receives what the program registers, even if it fails. */
+  registered?: Registration[];
 }
 
 /**
@@ -36,9 +37,8 @@ export interface StackOptions {
  */
 export async function runProgram(
   simulation: Pick<Emulator, "resources" | "calls">,
-  { project, stack, organization, config, program, onRegistered = () => {} }: StackOptions,
+  { project, stack, organization, config, program, registered = [] }: StackOptions,
 ): Promise<{ outputs: Record<string, unknown>; registered: Registration[] }> {
-  const registered: Registration[] = [];
   const pending = new Set<Promise<unknown>>();
   // One failure comes back as many: every resource that depends on it fails too.
   let failure: unknown;
@@ -54,11 +54,7 @@ export async function runProgram(
       throw new Error(`resource '${existing}' does not exist`);
     }
     const { id, outputs } = kind ? await kind.create(name, inputs) : { id: `${name}-id`, outputs: inputs };
-    if (type !== "pulumi:pulumi:Stack") {
-      const registration = { type, name, id, inputs, outputs, provider };
-      registered.push(registration);
-      onRegistered(registration);
-    }
+    if (type !== "pulumi:pulumi:Stack") registered.push({ type, name, id, inputs, outputs, provider });
     return { id, state: outputs };
   };
 

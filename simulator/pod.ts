@@ -7,6 +7,7 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import type { types } from "@pulumi/kubernetes";
+import { simulationDirectory } from "./certificates";
 
 export type PodSpec = types.output.core.v1.PodSpec;
 
@@ -18,15 +19,12 @@ export interface PodRun {
 
 export interface PodOptions {
   spec: PodSpec;
-  deadlineSeconds: number;
   /** Returns an ID token of the pod for an audience. */
   idToken(audience: string): Promise<string>;
   /** Returns the data of a ConfigMap of the pod's namespace. */
   configMap(name: string): Record<string, string>;
   /** Replaces the URL in PULUMI_BACKEND_URL. */
   pulumiCloudUrl: string;
-  /** Contains `ca.pem`, the only certificate authority that the pod trusts, and for a while the pod's directory. */
-  directory: string;
   onLog(line: string): void;
 }
 
@@ -39,7 +37,8 @@ export interface PodOptions {
 export async function runPod(options: PodOptions): Promise<PodRun> {
   const container = options.spec.containers[0];
   if (!container) throw new Error("the pod has no container");
-  const root = await mkdtemp(join(options.directory, "pod-"));
+  const directory = simulationDirectory();
+  const root = await mkdtemp(join(directory, "pod-"));
   try {
     const mounts = container.volumeMounts ?? [];
     for (const { name, mountPath, subPath } of mounts) {
@@ -68,10 +67,12 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
     for (const [name, value] of Object.entries(environment)) environment[name] = inRoot(value);
     if ("PULUMI_BACKEND_URL" in environment) environment.PULUMI_BACKEND_URL = options.pulumiCloudUrl;
 
-    return await run(words, root, options, {
+    // The only certificate authority that the pod trusts.
+    const authority = join(directory, "ca.pem");
+    return await run(words, root, options.onLog, {
       PATH: await pathWithPulumi(join(root, "image")),
-      SSL_CERT_FILE: join(options.directory, "ca.pem"),
-      CURL_CA_BUNDLE: join(options.directory, "ca.pem"),
+      SSL_CERT_FILE: authority,
+      CURL_CA_BUNDLE: authority,
       // Nothing but the simulation can be reached.
       https_proxy: "http://127.0.0.1:9",
       no_proxy: "127.0.0.1",
@@ -87,11 +88,8 @@ async function volumeFiles({ spec, ...options }: PodOptions, name: string) {
   if (!volume) throw new Error(`the pod mounts the volume ${name}, which it does not have`);
   const { configMap, projected } = volume;
   const data = configMap ? options.configMap(configMap.name) : {};
-  const files = Object.entries(data).map(([path, content]) => ({
-    path,
-    content,
-    mode: configMap?.defaultMode ?? 0o644,
-  }));
+  const mode = configMap?.defaultMode ?? 0o644;
+  const files = Object.entries(data).map(([path, content]) => ({ path, content, mode }));
   const tokens = (projected?.sources ?? []).map(async ({ serviceAccountToken: { audience, path } }) => {
     return { path, content: await options.idToken(audience), mode: 0o600 };
   });
@@ -124,17 +122,11 @@ answer=$(printf 'Authorization: token %s' "$PULUMI_ACCESS_TOKEN" |
 async function run(
   [program = "", ...args]: string[],
   cwd: string,
-  { deadlineSeconds, onLog }: PodOptions,
+  onLog: PodOptions["onLog"],
   env: Record<string, string>,
 ): Promise<PodRun> {
   const log: string[] = [];
-  const child = spawn(program, args, {
-    cwd,
-    env,
-    stdio: ["ignore", "pipe", "pipe"],
-    timeout: deadlineSeconds * 1000,
-    killSignal: "SIGKILL",
-  });
+  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
   for (const input of [child.stdout, child.stderr]) {
     createInterface({ input }).on("line", (line) => {
       log.push(line);

@@ -101,19 +101,13 @@ export async function startPulumiCloud(
       const { allowed, reason } = decide(policies, claims, asked, runners);
       if (!allowed) throw new Denied(reason);
 
-      const accessToken = `pul-${randomBytes(20).toString("hex")}`;
-      accessTokens.set(accessToken, { ...asked, expiresAt: Date.now() + expiration * 1000 });
+      const access_token = `pul-${randomBytes(20).toString("hex")}`;
+      accessTokens.set(access_token, { ...asked, expiresAt: Date.now() + expiration * 1000 });
       exchanges.push({ status: 200, reason });
       // TokenExchangeGrantResponse in pulumi/pulumi, sdk/go/common/apitype/oauth.go.
       const issued_token_type = `urn:pulumi:token-type:access_token:${tokenType}`;
-      const granted = {
-        access_token: accessToken,
-        token_type: "token",
-        issued_token_type,
-        expires_in: expiration,
-        scope,
-      };
-      return { status: 200, body: granted };
+      const body = { access_token, token_type: "token", issued_token_type, expires_in: expiration, scope };
+      return { status: 200, body };
     } catch (error) {
       const isInvalid = error instanceof errors.JOSEError;
       if (!isInvalid && !(error instanceof Denied)) throw error;

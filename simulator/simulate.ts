@@ -1,11 +1,11 @@
 // The simulation of one stack: runs the program against the emulators, and reports what it did.
 
 import { join } from "node:path";
+import { isAbout } from "./accessCheck";
 import { isRecord } from "./authPolicy";
 import { readOptions } from "./commandLine";
 import { Unready } from "./emulator";
 import { type Registration, runProgram } from "./mocks";
-import { generatedPolicies } from "./policies";
 import { accessLines, accessMarkdown, paint, print, wrap } from "./report";
 import { checkSimulatedAccess } from "./simulatedAccess";
 import { startSimulation } from "./simulation";
@@ -39,8 +39,7 @@ async function simulate(): Promise<void> {
     onLog: (line, account) => jobs.set(account, [...(jobs.get(account) ?? []), line]),
   });
   try {
-    const onRegistered = (registration: Registration) => registered.push(registration);
-    const run = runProgram(simulation, { project, stack, config, organization: ORGANIZATION, onRegistered });
+    const run = runProgram(simulation, { project, stack, config, organization: ORGANIZATION, registered });
     const failure: unknown = await run.then(
       () => undefined,
       (error: unknown) => error,
@@ -98,6 +97,31 @@ function entriesOf(serviceAccounts: string): Record<string, unknown>[] {
   } catch {
     return [];
   }
+}
+
+/**
+ * Returns the generated trust policy (null without an IAM role) and allow policy of each service account, by
+ * `NAMESPACE/NAME`, with a placeholder in the form of EKS for the emulated issuer.
+ */
+function generatedPolicies(registered: Registration[], issuerUrl: string, region: string): object {
+  const placeholder = `oidc.eks.${region}.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE`;
+  const ofType = (type: string) => registered.filter((resource) => resource.type === type);
+  const allowPolicies = ofType("pulumiservice:index:OidcIssuer").flatMap(
+    ({ inputs }) => inputs.policies as { rules: Record<string, string> }[],
+  );
+  const entries = ofType("eks-pulumi-oidc:index:WorkloadIdentity").map(({ name: component }) => {
+    const [namespace = "", name = ""] = component.split(".");
+    const role = ofType("aws:iam/role:Role").find((resource) => resource.name === component);
+    const trustPolicy = JSON.stringify(role?.inputs.assumeRolePolicy ?? null);
+    return [
+      `${namespace}/${name}`,
+      {
+        trustPolicy: JSON.parse(trustPolicy.replaceAll(issuerUrl.replace("https://", ""), placeholder)),
+        allowPolicy: allowPolicies.find(({ rules }) => isAbout(rules, namespace, name)) ?? null,
+      },
+    ];
+  });
+  return Object.fromEntries(entries);
 }
 
 const TYPES: Record<string, string> = {

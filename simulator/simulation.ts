@@ -10,10 +10,7 @@ import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./p
 export interface SimulationOptions
   extends Omit<AwsOptions, "issuerUrl">,
     PulumiCloudOptions,
-    Partial<Pick<KubernetesOptions, "serviceAccounts" | "command" | "onLog">> {
-  /** The directory that `saveCertificateAuthority` has filled: by default SIMULATOR_DIRECTORY. */
-  directory?: string | undefined;
-}
+    Partial<Pick<KubernetesOptions, "serviceAccounts" | "command" | "onLog">> {}
 
 export interface Simulation {
   aws: Aws;
@@ -32,8 +29,7 @@ export interface Simulation {
 
 /** Starts a simulation in which nothing of the stack exists. Its servers listen only on the loopback address. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
-  const { directory = process.env.SIMULATOR_DIRECTORY ?? "" } = options;
-  const authority = await openCertificateAuthority(directory);
+  const authority = await openCertificateAuthority();
   const [issuer, otherIssuer, pulumiCloud] = await Promise.all([
     startIssuer(authority),
     startIssuer(authority),
@@ -46,7 +42,6 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
     ...options,
     issuer,
     pulumiCloudUrl: pulumiCloud.url,
-    directory,
   });
   return {
     aws,

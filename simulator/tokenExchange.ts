@@ -1,22 +1,27 @@
-// The token exchange of the access check: the request that scripts/exchange-token.sh sends, once, without its retries.
+// The requests of the access check, each sent once: the one of scripts/exchange-token.sh to Pulumi Cloud, and the one of the
+// AWS SDK in a pod to STS. What they are granted is dropped.
 
 import type { Answer } from "./accessCheck";
 
+// The shortest that AWS grants.
+const CREDENTIALS_SECONDS = 900;
+
 /**
- * Exchanges an ID token for an access token, which is dropped.
+ * Exchanges an ID token for an access token.
  *
  * @param url of Pulumi Cloud.
  * @param environment the variables of the service account's ConfigMap.
  * @param signal ends the request.
- * @returns whether Pulumi Cloud grants the token, and the HTTP status; for a denial the reason is its own, and `form` says
- *   which fields of OAuth (`error`, `error_description`) and of Pulumi Cloud (`message`) the answer contains.
+ * @returns whether Pulumi Cloud grants the token; for a denial the reason is its own, and `form` says which fields of OAuth
+ *   (`error`, `error_description`) and of Pulumi Cloud (`message`) the answer contains.
+ * @throws Error if Pulumi Cloud does not decide, such as when it is not available.
  */
 export async function requestAccessToken(
   url: string,
   environment: Record<string, string>,
   idToken: string,
   signal: AbortSignal | null = null,
-): Promise<Answer & { status: number; form?: string }> {
+): Promise<Answer> {
   const variable = (name: string) => environment[name] ?? "";
   const response = await fetch(`${url}/api/oauth/token`, {
     method: "POST",
@@ -34,10 +39,41 @@ export async function requestAccessToken(
   });
   const { status } = response;
   const body = parseObject(await response.text());
-  if (response.ok && body.access_token) return { allowed: true, reason: "granted", status };
+  if (response.ok && body.access_token) return { allowed: true, reason: "granted" };
   const fields = ["error", "error_description", "message"].filter((field) => field in body);
   const reason = String(body.error_description ?? body.message ?? body.error ?? `HTTP ${status}`);
-  return { allowed: false, reason, status, form: `HTTP ${status} with ${fields.join(" and ") || "no error field"}` };
+  // What scripts/exchange-token.sh counts as a denial.
+  if (![400, 401, 403].includes(status)) throw new Error(`HTTP ${status}: ${reason}`);
+  return { allowed: false, reason, form: `HTTP ${status} with ${fields.join(" and ") || "no error field"}` };
+}
+
+/**
+ * Requests credentials of a role, without a signature as a pod does.
+ * https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+ *
+ * @param url of STS.
+ * @param signal ends the request.
+ * @returns whether the role's trust policy allows it; for a denial the reason is the error code and its message.
+ * @throws Error if STS does not decide, such as when it limits the rate.
+ */
+export async function assumeRole(url: string, roleArn: string, token: string, signal: AbortSignal): Promise<Answer> {
+  const body = new URLSearchParams({
+    Action: "AssumeRoleWithWebIdentity",
+    Version: "2011-06-15",
+    RoleArn: roleArn,
+    RoleSessionName: "live-access-check",
+    DurationSeconds: String(CREDENTIALS_SECONDS),
+    WebIdentityToken: token,
+  });
+  const response = await fetch(url, { method: "POST", redirect: "error", signal, body });
+  const xml = await response.text();
+  if (response.ok && xml.includes("<AssumeRoleWithWebIdentityResult>")) return { allowed: true, reason: "granted" };
+  const [code, message] = ["Code", "Message"].map((name) => xml.match(`<${name}>([^<]*)</${name}>`)?.[1]);
+  const reason = [code, message].filter(Boolean).join(": ");
+  // Also an InvalidIdentityToken: "Couldn't retrieve verification key from your identity provider".
+  const isDenial = ["AccessDenied", "IDPRejectedClaim", "InvalidIdentityToken"].includes(code ?? "");
+  if (!isDenial || reason.includes("verification key")) throw new Error(`HTTP ${response.status} ${reason}`);
+  return { allowed: false, reason };
 }
 
 function parseObject(text: string): Record<string, unknown> {

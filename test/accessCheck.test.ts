@@ -1,14 +1,14 @@
 // The access check: which callers it knows, what it finds, and that each answer depends on the one rule that decides it.
 
 import assert from "node:assert/strict";
-import { after, before, describe, type TestContext, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { accessQuestions, adviceFor, idOf, type Row, type ServiceAccount, unexpected } from "../simulator/accessCheck";
-import type { AuthPolicy } from "../simulator/authPolicy";
 import type { PodIdentity, TokenOptions } from "../simulator/issuer";
 import { runProgram } from "../simulator/mocks";
 import { accessLines } from "../simulator/report";
 import { checkSimulatedAccess } from "../simulator/simulatedAccess";
-import { type Simulation, startSimulation } from "../simulator/simulation";
+import type { Simulation } from "../simulator/simulation";
+import { changePolicies, startCluster } from "./stack";
 
 const DEPLOYER = "ci/deployer";
 const PLANNER = "ci/planner";
@@ -24,11 +24,7 @@ describe("in the simulation", () => {
   let simulation: Simulation;
   let outputs: Record<string, unknown>;
   before(async () => {
-    simulation = await startSimulation({
-      region: "us-west-2",
-      cluster: { name: "my-cluster", hasOidcProvider: true },
-      registrationMilliseconds: 0,
-    });
+    simulation = await startCluster();
     const config = { "p:clusterName": "my-cluster", "p:serviceAccounts": JSON.stringify(ENTRIES), "p:runJob": "false" };
     ({ outputs } = await runProgram(simulation, { project: "p", stack: "dev", organization: "acme", config }));
   });
@@ -42,26 +38,18 @@ describe("in the simulation", () => {
       .map(({ caller }) => caller.label);
   }
 
-  async function changePolicies(t: TestContext, change: (policy: AuthPolicy) => AuthPolicy): Promise<void> {
-    const { id, registration } = simulation.pulumiCloud.list()[0] ?? assert.fail();
-    const { policies = [] } = registration;
-    const changed = policies.map(change);
-    assert.notDeepEqual(changed, policies);
-    await simulation.pulumiCloud.update(id, { policies: changed });
-    t.after(() => simulation.pulumiCloud.update(id, { policies }));
-  }
-
   test("each service account is allowed only as itself", async () => {
     const rows = await checkSimulatedAccess(simulation, outputs);
     assert.deepEqual(unexpected(rows), []);
     assert.deepEqual(
       rows.filter((row) => row.allowed).map(({ account, caller, service }) => [idOf(account), caller.label, service]),
-      [DEPLOYER, PLANNER]
-        .flatMap((id) => [
-          [id, "itself", "Pulumi Cloud"],
-          [id, "itself", "IAM role"],
-        ])
-        .concat([[SECRETS, "itself", "Pulumi Cloud"]]),
+      [
+        [DEPLOYER, "itself", "Pulumi Cloud"],
+        [DEPLOYER, "itself", "IAM role"],
+        [PLANNER, "itself", "Pulumi Cloud"],
+        [PLANNER, "itself", "IAM role"],
+        [SECRETS, "itself", "Pulumi Cloud"],
+      ],
     );
   });
 
@@ -89,20 +77,20 @@ describe("in the simulation", () => {
     ["aud", ["other audience"]],
   ] satisfies [string, string[]][]) {
     test(`without the rule ${rule}, Pulumi Cloud also allows: ${callers}`, async (t) => {
-      await changePolicies(t, ({ rules: { [rule]: _, ...rules }, ...policy }) => ({ ...policy, rules }));
+      await changePolicies(t, simulation, ({ rules: { [rule]: _, ...rules }, ...policy }) => ({ ...policy, rules }));
       assert.deepEqual(await allowed("Pulumi Cloud"), ["itself", ...callers]);
     });
   }
 
   test("a policy that another service account of the stack matches too is found", async (t) => {
     const rules = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "*er" };
-    await changePolicies(t, (policy) => (policy.tokenType === "team" ? { ...policy, rules } : policy));
+    await changePolicies(t, simulation, (policy) => (policy.tokenType === "team" ? { ...policy, rules } : policy));
     assert.ok((await allowed("Pulumi Cloud")).includes(PLANNER));
   });
 
   test("a rule that its own pod does not match denies the service account itself", async (t) => {
     const rule = { '"kubernetes.io".pod.name': "other-*" };
-    await changePolicies(t, (policy) => ({ ...policy, rules: { ...policy.rules, ...rule } }));
+    await changePolicies(t, simulation, (policy) => ({ ...policy, rules: { ...policy.rules, ...rule } }));
     const [row = assert.fail()] = unexpected(await checkSimulatedAccess(simulation, outputs));
     assert.deepEqual([idOf(row.account), row.caller.label], [DEPLOYER, "itself"]);
     assert.match(row.reason, /pod\.name is 'deployer-[^']+', not 'other-\*'$/);

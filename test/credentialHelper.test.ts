@@ -28,7 +28,7 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
   let issuer: ClusterIssuer;
   let cloud: PulumiCloud;
   before(async () => {
-    authority = await openCertificateAuthority(process.env.SIMULATOR_DIRECTORY);
+    authority = await openCertificateAuthority();
     issuer = await startIssuer(authority);
     cloud = await startPulumiCloud(authority, { registrationMilliseconds: 0 });
     const rules = { sub: `system:serviceaccount:${POD.namespace}:${POD.serviceAccount}` };

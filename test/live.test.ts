@@ -4,13 +4,13 @@
 import assert from "node:assert/strict";
 import { createServer, type Server } from "node:https";
 import { text } from "node:stream/consumers";
-import { after, before, type TestContext, test } from "node:test";
-import type { AuthPolicy } from "../simulator/authPolicy";
+import { after, before, test } from "node:test";
 import { openCertificateAuthority } from "../simulator/certificates";
 import { runProgram } from "../simulator/mocks";
-import { type Simulation, startSimulation } from "../simulator/simulation";
+import type { Simulation } from "../simulator/simulation";
 import { type Answer, hang, respond, startEndpoint } from "./endpoint";
 import { type LiveRun, type LiveStack, listen, runLive, TOOLS } from "./liveTools";
+import { changePolicies, startCluster } from "./stack";
 
 const SECRET_ACCESS_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const ROLE = "arn:aws:iam::123456789012:role/admin";
@@ -45,11 +45,7 @@ const sts = async () => {
 };
 
 before(async () => {
-  simulation = await startSimulation({
-    region: "us-west-2",
-    cluster: { name: "my-cluster", hasOidcProvider: true },
-    registrationMilliseconds: 0,
-  });
+  simulation = await startCluster();
   const serviceAccounts = [
     { namespace: "ci", name: "deployer", tokenType: "personal", userLogin: "my-login" },
     { namespace: "ci", name: "secrets", tokenType: "organization", tokenAudience: "api", createRole: false },
@@ -68,7 +64,8 @@ before(async () => {
   const program = { project: "project", stack: "prod", organization: "acme", config };
   const { outputs, registered } = await runProgram(simulation, program);
   // Access tokens with a longer lifetime are denied: the check requests the shortest.
-  await changeIssuer({ maxExpirationSeconds: 60 });
+  const { id } = simulation.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
+  await simulation.pulumiCloud.update(id, { maxExpirationSeconds: 60 });
   server = await sts();
   stack = { simulation, config, outputs, registered, stsUrl: `https://127.0.0.1:${await listen(server)}` };
 });
@@ -128,7 +125,7 @@ test("asks as every other service account with --all-pairs", async () => {
 
 test("exits 1 and marks the row if a policy is too wide", async (t) => {
   const name = '"kubernetes.io".serviceaccount.name';
-  await changePolicies(t, ({ rules, ...policy }) =>
+  await changePolicies(t, simulation, ({ rules, ...policy }) =>
     rules[name] === "deployer" ? { ...policy, rules: { ...rules, [name]: "d*" } } : { ...policy, rules },
   );
   const environment = { NODE_OPTIONS: "--import=data:text/javascript,process.stdout.isTTY=true" };
@@ -147,7 +144,7 @@ test("exits 1 and marks the row if a policy is too wide", async (t) => {
 });
 
 test("exits 1 if an intended caller is denied, and leaves the question about aud open", async (t) => {
-  await changePolicies(t, (policy) => ({ ...policy, rules: { ...policy.rules, aud: "someone-else" } }));
+  await changePolicies(t, simulation, (policy) => ({ ...policy, rules: { ...policy.rules, aud: "someone-else" } }));
   const { exitCode, stdout } = await runLive(stack, { accounts: 2 });
   assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud/m);
   assert.match(stdout, /match an element of a list\? Not shown\./);
@@ -214,7 +211,6 @@ for (const [what, run, message] of [
 }
 
 const throttled = stsError("Throttling", "Rate exceeded");
-const unreachable = stsError("IDPCommunicationError", "Error communicating");
 const unverified = stsError("InvalidIdentityToken", "Couldn't retrieve verification key from your identity provider");
 for (const [what, answer, reason, services = ["Pulumi Cloud", "AWS STS"]] of [
   ["hangs", hang(), "no answer within 10 s"],
@@ -223,7 +219,6 @@ for (const [what, answer, reason, services = ["Pulumi Cloud", "AWS STS"]] of [
   ["returns HTTP 503", respond(503, { message: "Service Unavailable" }), "HTTP 503"],
   ["returns a page", respond(200, "<html></html>"), "HTTP 200"],
   ["limits the rate", respond(400, throttled), "HTTP 400 Throttling: Rate exceeded", ["AWS STS"]],
-  ["cannot reach the issuer", respond(400, unreachable), "HTTP 400 IDPCommunicationError", ["AWS STS"]],
   ["cannot read the keys", respond(400, unverified), "HTTP 400 InvalidIdentityToken: Couldn't", ["AWS STS"]],
 ] satisfies [string, Answer | "redirect" | undefined, string, string[]?][]) {
   test(`counts it neither as allowed nor as denied if ${services.join(" or ")} ${what}, and asks once`, async (t) => {
@@ -283,16 +278,4 @@ function stsError(code: string, message: string): string {
 /** Returns how many tokens the services have received. */
 function sent(): number {
   return simulation.pulumiCloud.exchanges.length + stsRequests.length;
-}
-
-async function changeIssuer(change: object): Promise<void> {
-  const { id } = simulation.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
-  await simulation.pulumiCloud.update(id, change);
-}
-
-/** Changes the policies in Pulumi Cloud behind the stack's back, until the test ends. */
-async function changePolicies(t: TestContext, change: (policy: AuthPolicy) => AuthPolicy): Promise<void> {
-  const policies = simulation.pulumiCloud.list()[0]?.registration.policies ?? [];
-  await changeIssuer({ policies: policies.map(change) });
-  t.after(() => changeIssuer({ policies }));
 }

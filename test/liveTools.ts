@@ -50,12 +50,8 @@ export interface Outcome {
   left: string[];
 }
 
-interface Call {
-  tool: string;
-  args: string[];
-  /** As the shell prints it. */
-  environment: string;
-}
+/** A call of a program; `environment` is as the shell prints it. */
+type Call = Record<"tool" | "environment", string> & { args: string[] };
 
 /** Runs the check of stack prod, with 1 of its service accounts unless the run says otherwise. */
 export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> {
@@ -139,13 +135,11 @@ async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: numb
     await writeFile(option("kubeconfig"), "kubeconfig\n");
     return "Added new context";
   }
-  if (kind === "configmap") {
-    return JSON.stringify({ data: simulation.kubernetes.configMap(option("namespace"), name) });
-  }
+  const namespace = option("namespace");
+  if (kind === "configmap") return JSON.stringify({ data: simulation.kubernetes.configMap(namespace, name) });
   if (kind === "token") {
-    const pod = { namespace: option("namespace"), serviceAccount: name };
     const options = { audience: [option("audience")], expiresIn: Number.parseInt(option("duration"), 10) };
-    return simulation.issuer.token(pod, options);
+    return simulation.issuer.token({ namespace, serviceAccount: name }, options);
   }
   if (command === "config") {
     const values = Object.entries(config).map(([key, value]) => [key, { value, secret: false }]);

@@ -41,7 +41,7 @@ test("more rules and the rule on the audience are added, and replace no built-in
   assert.deepEqual(rules, { ...policyRules, ...RULES, aud: "sts.amazonaws.com" });
 });
 
-const openAuthority = () => openCertificateAuthority(process.env.SIMULATOR_DIRECTORY);
+const openAuthority = () => openCertificateAuthority();
 
 test("configured thumbprints are registered without asking the issuer", async (t) => {
   const connect = t.mock.method(tls, "connect");

@@ -240,7 +240,7 @@ const ANSWERS = { "eks-pulumi-oidc": "42", sub: SUBJECT_PREFIX, environments: "t
 
 /** Starts a pipeline, with changes to its settings, its cluster, or to what `gh` prints. */
 async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...changes }: Record<string, unknown> = {}) {
-  const cloud = await startPipelineCloud(await openCertificateAuthority(process.env.SIMULATOR_DIRECTORY));
+  const cloud = await startPipelineCloud(await openCertificateAuthority());
   t.after(cloud.close);
   cloud.clusters.set("us-west-2 old-cluster", "CONFIG_MAP");
   const tls: typeof import("node:tls") = require("node:tls");

@@ -172,7 +172,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
 
   async function newPipeline(t: TestContext, config: object = {}) {
     const directory = process.env.SIMULATOR_DIRECTORY ?? "";
-    cloud = await cloudOf.startPipelineCloud(await openCertificateAuthority(directory));
+    cloud = await cloudOf.startPipelineCloud(await openCertificateAuthority());
     t.after(cloud.close);
     // The SDK prints what a provider throws; the engine reports it too.
     t.mock.method(console, "error", () => {});

@@ -1,7 +1,6 @@
 // The pod of the simulation: it has what its spec mounts and sets, and nothing of this machine.
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
 import { test } from "node:test";
 import { type PodSpec, runPod } from "../simulator/pod";
 
@@ -19,12 +18,10 @@ function run(command: string[], { defaultMode = 0o555, ...container }: { default
   };
   return runPod({
     spec: spec as object as PodSpec,
-    deadlineSeconds: 2,
     idToken: async (audience) => `an ID token for ${audience}`,
     configMap: (name) =>
       name === "environment" ? { A: "a" } : { "entrypoint.sh": "#!/usr/bin/env bash\necho it ran\n" },
     pulumiCloudUrl: "https://127.0.0.1:1",
-    directory: String(process.env.SIMULATOR_DIRECTORY),
     onLog: () => {},
   });
 }
@@ -49,11 +46,4 @@ test("the environment is only that of the spec, with variables expanded and Pulu
   const { log } = await run(["bash", "-c", script, "-", "$$(A) $(A)", "/token/token"], container);
   const line = "$(A) a$(B)b a$(B)b https://127.0.0.1:1 <>";
   assert.deepEqual(log, [line, "an ID token for urn:pulumi:org:acme"]);
-});
-
-test("a pod ends at its deadline, and leaves nothing behind", async () => {
-  const { exitCode, log } = await run(["bash", "-c", "pwd; exec sleep 60"]);
-  assert.equal(exitCode, 137);
-  assert.match(log[0] ?? "", /pod-/);
-  assert.equal(existsSync(log[0] ?? ""), false);
 });

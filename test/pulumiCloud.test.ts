@@ -1,71 +1,82 @@
-// The emulated Pulumi Cloud: which token exchanges it denies, besides those of the access check.
+// The emulated Pulumi Cloud decides as documented: the tests of the program rely on what it denies.
 
 import assert from "node:assert/strict";
-import { after, before, beforeEach, test } from "node:test";
-import type { AuthPolicy } from "../simulator/authPolicy";
+import { test } from "node:test";
+import { type AuthPolicy, decide, matchesClaim, matchesPattern } from "../simulator/authPolicy";
 import { createCertificateAuthority, openCertificateAuthority } from "../simulator/certificates";
-import { type ClusterIssuer, startIssuer } from "../simulator/issuer";
-import { type PulumiCloud, startPulumiCloud } from "../simulator/pulumiCloud";
+import { startIssuer } from "../simulator/issuer";
+import { startPulumiCloud } from "../simulator/pulumiCloud";
 import { requestAccessToken } from "../simulator/tokenExchange";
 
-const RULES = { '"kubernetes.io".namespace': "default", '"kubernetes.io".serviceaccount.name': "runner" };
+const RULES = { '"kubernetes.io".namespace': "default" };
+const CLAIMS = { "kubernetes.io": { namespace: "default" } };
 const ALICE: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: "alice", rules: RULES };
-const ENVIRONMENT = {
-  PULUMI_ORG: "acme",
-  PULUMI_TOKEN_TYPE: "personal",
-  PULUMI_TOKEN_SCOPE: "user:alice",
-  PULUMI_TOKEN_EXPIRATION: "600",
-};
 
-let issuer: ClusterIssuer;
-let cloud: PulumiCloud;
-let id: string;
-before(async () => {
-  const authority = await openCertificateAuthority();
-  issuer = await startIssuer(authority);
-  cloud = await startPulumiCloud(authority, { registrationMilliseconds: 0 });
-});
-beforeEach(async () => {
-  for (const registered of cloud.list()) cloud.remove(registered.id);
-  const registration = { organization: "acme", name: "eks", url: issuer.url, policies: [ALICE] };
-  ({ id } = await cloud.register({ ...registration, maxExpirationSeconds: 7200 }));
-});
-after(() => Promise.all([issuer.close(), cloud.close()]));
-
-async function exchange(changes: Partial<typeof ENVIRONMENT> = {}) {
-  const idToken = await issuer.token({ namespace: "default", serviceAccount: "runner" });
-  return requestAccessToken(cloud.url, { ...ENVIRONMENT, ...changes }, idToken);
-}
-
-test("rejects the same URL twice in one organization", async () => {
-  const registration = { organization: "acme", name: "again", url: issuer.url };
-  await assert.rejects(cloud.register(registration), { message: /^409 API error: .* exists already$/ });
-  await cloud.register({ ...registration, organization: "other" });
-});
-
-for (const [what, changes, reason] of [
-  ["another organization", { PULUMI_ORG: "other" }, /other has no OIDC issuer/],
-  ["another token type", { PULUMI_TOKEN_TYPE: "team" }, /none is for a team token, scope user:alice/],
-  ["another user", { PULUMI_TOKEN_SCOPE: "user:bob" }, /none is for a personal token, scope user:bob/],
-  ["an expiration above the limit", { PULUMI_TOKEN_EXPIRATION: "7201" }, /7201 exceeds .* 7200 seconds/],
-] satisfies [string, Partial<typeof ENVIRONMENT>, RegExp][]) {
-  test(`denies a request for ${what}`, async () => {
-    assert.equal((await exchange()).allowed, true);
-    const { allowed, reason: given } = await exchange(changes);
-    assert.equal(allowed, false);
-    assert.match(given, reason);
+for (const [pattern, matching, others] of [
+  ["runner", ["runner"], ["runne", "runners", "a-runner", "Runner", ""]],
+  ["runner-*", ["runner-", "runner-a.b\nc"], ["runner", "a-runner-"]],
+  ["runner?", ["runner", "runners"], ["runnerss"]],
+  ["a.b", ["a.b", "a-b", "a\u{1f511}b"], ["ab", "a--b"]],
+  ["(a|b)+[c]^$\\", ["(a|b)+[c]^$\\"], ["ac", "a"]],
+] satisfies [string, string[], string[]][]) {
+  test(`the pattern ${pattern} matches only what is documented`, () => {
+    for (const value of matching) assert.ok(matchesPattern(pattern, value), value);
+    for (const value of others) assert.ok(!matchesPattern(pattern, value), value);
   });
 }
 
-test("verifies the issuer's certificate, and compares thumbprints only if that fails", async () => {
-  const update = (thumbprints: string[]) => cloud.update(id, { thumbprints });
-  await issuer.rotateCertificate();
-  await update([]);
-  assert.equal((await exchange()).allowed, true);
-  await issuer.rotateCertificate({ authority: await createCertificateAuthority() });
-  await update([]);
-  assert.match((await exchange()).reason, /certificate could not be verified/);
-  await update([issuer.thumbprint()]);
-  assert.equal((await exchange()).allowed, true);
-  await issuer.rotateCertificate();
+test("a list matches if one of its elements does, an object and a missing claim never", () => {
+  assert.ok(matchesClaim("sts.*", ["other", "sts.amazonaws.com"]));
+  for (const claim of [["other"], [], {}, undefined]) assert.ok(!matchesClaim("sts.*", claim));
+});
+
+test("denies if any deny policy matches", () => {
+  const deny = { ...ALICE, decision: "deny" };
+  const elsewhere = { ...deny, rules: { '"kubernetes.io".namespace': "other" } };
+  const asked = { tokenType: "personal", scope: "user:alice" };
+  const allowed = [
+    [ALICE, deny],
+    [deny, ALICE],
+    [elsewhere, ALICE],
+  ].map((policies) => decide(policies, CLAIMS, asked));
+  assert.deepEqual(
+    allowed.map((answer) => answer.allowed),
+    [false, false, true],
+  );
+});
+
+for (const [policy, scope, allowed] of [
+  [{ tokenType: "personal", userLogin: "a*" }, "user:alice", false],
+  [{ tokenType: "team", teamName: "ops-*" }, "team:ops-eu", true],
+  [{ tokenType: "team", teamName: "ops" }, "team:dev", false],
+  [{ tokenType: "runner", runnerID: "id-1" }, "runner:pool", true],
+  [{ tokenType: "runner", runnerID: "pool" }, "runner:pool", false],
+  [{ tokenType: "organization" }, "admin", false],
+  [{ tokenType: "organization", authorizedPermissions: ["admin"] }, "admin", true],
+] satisfies [Partial<AuthPolicy> & { tokenType: string }, string, boolean][]) {
+  test(`${JSON.stringify(policy)} ${allowed ? "allows" : "does not allow"} the scope "${scope}"`, () => {
+    const policies = [{ decision: "allow", rules: RULES, ...policy }];
+    const runners = [{ id: "id-1", name: "pool" }];
+    assert.equal(decide(policies, CLAIMS, { tokenType: policy.tokenType, scope }, runners).allowed, allowed);
+  });
+}
+
+test("verifies an issuer's certificate or compares its thumbprints, and limits the lifetime of tokens", async (t) => {
+  const cloud = await startPulumiCloud(await openCertificateAuthority(), { registrationMilliseconds: 0 });
+  const issuer = await startIssuer(await createCertificateAuthority());
+  t.after(() => Promise.all([cloud.close(), issuer.close()]));
+  const registration = { organization: "acme", name: "eks", url: issuer.url, policies: [ALICE] };
+  await assert.rejects(cloud.register(registration), /certificate could not be verified/);
+  const thumbprints = [issuer.thumbprint()];
+  await cloud.register({ ...registration, thumbprints, maxExpirationSeconds: 7200 });
+  await assert.rejects(cloud.register({ ...registration, thumbprints }), {
+    message: /^409 API error: .* exists already$/,
+  });
+
+  const idToken = await issuer.token({ namespace: "default", serviceAccount: "runner" });
+  const environment = { PULUMI_ORG: "acme", PULUMI_TOKEN_TYPE: "personal", PULUMI_TOKEN_SCOPE: "user:alice" };
+  const exchange = (PULUMI_TOKEN_EXPIRATION: string) =>
+    requestAccessToken(cloud.url, { ...environment, PULUMI_TOKEN_EXPIRATION }, idToken);
+  assert.ok((await exchange("7200")).allowed);
+  assert.match((await exchange("7201")).reason, /7201 exceeds .* 7200 seconds/);
 });

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { mock, type TestContext } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
+import type { AuthPolicy } from "../simulator/authPolicy";
 import { type Registration, runProgram } from "../simulator/mocks";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/simulation";
 
@@ -28,15 +29,15 @@ export interface StartOptions extends Partial<SimulationOptions> {
   runJobs?: boolean;
 }
 
+/** Starts a simulation with a cluster. */
+export function startCluster(options: Partial<SimulationOptions> = {}): Promise<Simulation> {
+  const cluster = { name: "my-cluster", hasOidcProvider: true };
+  return startSimulation({ region: "us-west-2", cluster, registrationMilliseconds: 0, ...options });
+}
+
 /** Starts a simulation for one test. */
-export async function start(t: TestContext, options: StartOptions = {}): Promise<Simulation> {
-  const { runJobs = false, ...others } = options;
-  const simulation = await startSimulation({
-    region: "us-west-2",
-    cluster: { name: "my-cluster", hasOidcProvider: true },
-    registrationMilliseconds: 0,
-    ...others,
-  });
+export async function start(t: TestContext, { runJobs = false, ...options }: StartOptions = {}): Promise<Simulation> {
+  const simulation = await startCluster(options);
   t.after(() => simulation.close());
   if (!runJobs) {
     const jobs = simulation.resources["kubernetes:batch/v1:Job"] ?? assert.fail();
@@ -45,6 +46,20 @@ export async function start(t: TestContext, options: StartOptions = {}): Promise
     });
   }
   return simulation;
+}
+
+/** Changes the allow policies in Pulumi Cloud behind the stack's back, until the test ends. */
+export async function changePolicies(
+  t: TestContext,
+  { pulumiCloud }: Simulation,
+  change: (policy: AuthPolicy) => AuthPolicy,
+): Promise<void> {
+  const { id, registration } = pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
+  const { policies = [] } = registration;
+  const changed = policies.map(change);
+  assert.notDeepEqual(changed, policies);
+  await pulumiCloud.update(id, { policies: changed });
+  t.after(() => pulumiCloud.update(id, { policies }));
 }
 
 /** Runs the program in a new simulation. */
