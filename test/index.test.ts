@@ -208,20 +208,6 @@ test("the outputs name what each service account has, and the first Job", async 
   assert.deepEqual(others, { jobName: "b-token-exchange", issuerUrl, oidcIssuerId });
 });
 
-test("no token is in what is registered, or in the outputs, though Jobs have exchanged theirs", async (t) => {
-  const deployer = "pul-0123456789abcdef0123456789abcdef01234567";
-  const { PULUMI_ACCESS_TOKEN = "" } = process.env;
-  process.env.PULUMI_ACCESS_TOKEN = deployer;
-  t.after(() => Object.assign(process.env, { PULUMI_ACCESS_TOKEN }));
-  const { simulation, registered, outputs } = await up(t, { createRole: false }, { runJobs: true });
-  assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
-  const everything = JSON.stringify([registered.map(({ options, ...it }) => it), outputs]);
-  assert.equal(everything.includes(deployer), false);
-  assert.doesNotMatch(everything, /eyJ[\w-]+\.[\w-]+/, "a JSON Web Token");
-  assert.doesNotMatch(everything, /pul-[0-9a-f]{20}/, "an access token");
-  assert.doesNotMatch(everything, /4dabf18193072939515e22adb298388d/, "the mark of a secret");
-});
-
 test("an invalid configuration stops the program with every problem, before anything is registered", async (t) => {
   const settings = { command: "[]", serviceAccounts: [{ nmae: "a" }] };
   assert.equal(
