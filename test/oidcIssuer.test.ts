@@ -21,18 +21,11 @@ const POLICY: AllowPolicyArgs = {
 };
 const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "runner" };
 
-for (const [token, granted] of [
-  [{ tokenType: "personal", userLogin: "alice" }, { userLogin: "alice" }],
-  [{ tokenType: "team", teamName: "ops" }, { teamName: "ops" }],
-  [{ tokenType: "runner", runnerId: "id-1", runnerName: "pool" }, { runnerID: "id-1" }],
-  [{ tokenType: "organization", organizationAdmin: false }, {}],
-  [{ tokenType: "organization", organizationAdmin: true }, { authorizedPermissions: ["admin"] }],
-] satisfies [AllowPolicyArgs["token"], object][]) {
-  test(`the policy for ${JSON.stringify(token)} grants that token to one service account`, () => {
-    const expected = { decision: "allow", tokenType: token.tokenType, ...granted, rules: RULES };
-    assert.deepEqual(allowPolicy({ ...POLICY, token }), expected);
-  });
-}
+test("the policy for a token without permissions has no list of them, which would show as drift", () => {
+  const token = { tokenType: "organization", organizationAdmin: false } as const;
+  const expected = { decision: "allow", tokenType: "organization", rules: RULES };
+  assert.deepEqual(allowPolicy({ ...POLICY, token }), expected);
+});
 
 test("more rules and the rule on the audience are added, and replace no built-in rule", () => {
   const weaker = { '"kubernetes.io".namespace': "*", '"kubernetes.io".serviceaccount.name': "*", aud: "*" };
@@ -87,8 +80,7 @@ for (const [problem, server, reason] of [
   ["other host", async () => createTlsServer(await trusted(["a.example"])), /does not match certificate's/],
   ["past expiry", async () => createTlsServer(await trusted(["127.0.0.1"], new Date(1e12))), /has expired/],
   ["server without TLS", async () => createServer((it) => it.end("HTTP/1.1 400\r\n\r\n")), /SSL/],
-  ["closed port", async () => undefined, /ECONNREFUSED/],
-] satisfies [string, () => Promise<Server | undefined>, RegExp][]) {
+] satisfies [string, () => Promise<Server>, RegExp][]) {
   test(`a certificate is not registered, with a warning: ${problem}`, async (t) => {
     await assertUnverified(t, await listen(t, await server()), reason);
   });
@@ -121,20 +113,13 @@ async function assertUnverified(t: TestContext, url: string, reason: RegExp): Pr
   assert.match(message, /`pulumi refresh` once.*pulumi config set --path 'thumbprints\[0\]' SHA256$/);
 }
 
-/** Serves at a free port until the test ends, and returns the URL; without a server, the port is closed. */
-async function listen(t: TestContext, server?: Server): Promise<string> {
-  const listening = server ?? createServer();
+/** Serves at a free port until the test ends, and returns the URL. */
+async function listen(t: TestContext, server: Server): Promise<string> {
   // A client that rejects the certificate ends the handshake.
-  listening.on("tlsClientError", () => {});
-  const sockets = new Set<{ destroy(): void }>();
-  listening.on("connection", (socket) => sockets.add(socket));
-  await once(listening.listen(0, "127.0.0.1"), "listening");
-  const { port } = listening.address() as AddressInfo;
-  const close = () => {
-    for (const socket of sockets) socket.destroy();
-    listening.close();
-  };
-  if (server) t.after(close);
-  else close();
+  server.on("tlsClientError", () => {});
+  server.on("connection", (socket) => t.after(() => socket.destroy()));
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
   return `https://127.0.0.1:${port}/id/A`;
 }

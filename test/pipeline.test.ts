@@ -8,9 +8,8 @@ import { type TestContext, test } from "node:test";
 import type { PolicyDocument } from "@pulumi/aws/iam";
 import { rolePolicies } from "../pipeline/aws";
 import { type AuthPolicy, decide } from "../simulator/authPolicy";
-import { openCertificateAuthority } from "../simulator/certificates";
 import { type Program, runProgram } from "../simulator/mocks";
-import { ACCOUNT, REPOSITORY, SUBJECT_PREFIX, startPipelineCloud } from "./pipelineCloud";
+import { ACCOUNT, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./pipelineCloud";
 
 const program: Program = require("../pipeline");
 
@@ -150,13 +149,9 @@ test("previews can view the namespaces and the stacks, deployments can edit the 
 });
 
 test("stacks of two organizations that share a cluster share its access entries, and nothing else", async (t) => {
-  const stack = { clusterName: "my-cluster", region: "us-west-2" };
-  const { run } = await newPipeline(t, {
-    stacks: [
-      { ...stack, stack: "acme/eks-pulumi-oidc/dev", namespaces: ["a", "b"] },
-      { ...stack, stack: "globex/eks-pulumi-oidc/dev", namespaces: ["b", "c"] },
-    ],
-  });
+  const acme = { ...STACK, namespaces: ["a", "b"] };
+  const globex = { ...STACK, stack: "globex/eks-pulumi-oidc/dev", namespaces: ["b", "c"] };
+  const { run } = await newPipeline(t, { stacks: [acme, globex] });
   const { inputs, outputs } = await run();
   const scopes = [...inputs.values()].flatMap((it) => JSON.parse(it).accessScope?.namespaces.join() ?? []);
   assert.deepEqual(scopes, ["a,b,c", "a,b,c"]);
@@ -171,7 +166,7 @@ test("stacks of two organizations that share a cluster share its access entries,
 test("an invalid configuration is reported as a whole", async (t) => {
   const { run, cloud } = await newPipeline(t, {
     repository: "",
-    stacks: [{ stack: "dev", clusterName: "my-cluster", region: "us-west-2", namespace: "default" }],
+    stacks: [{ ...STACK, stack: "dev", namespace: "default" }],
     rolePolicyArns: ["AdministratorAccess"],
     githubIssuer: "maybe",
     permissionBoundaryArn: BOUNDARY,
@@ -218,19 +213,10 @@ for (const [problem, changes, message] of [
 }
 
 test("everything that is missing is reported at once", async (t) => {
-  const { run } = await newPipeline(t, {
-    policies: "tag main",
-    sub: "",
-    clusterName: "no",
-    githubOidcProvider: "existing",
-  });
+  const missing = { policies: "tag main", sub: "", clusterName: "no", githubOidcProvider: "existing" };
+  const { run } = await newPipeline(t, missing);
   const message = await failureOf(run);
-  for (const part of [
-    /allows tag main/,
-    /customizes the sub/,
-    /reading EKS Cluster \(no\)/,
-    /finding IAM OIDC Provider/,
-  ]) {
+  for (const part of [/allows tag main/, /customizes the sub/, /EKS Cluster \(no\)/, /IAM OIDC Provider/]) {
     assert.match(message, part);
   }
 });
@@ -240,8 +226,7 @@ const ANSWERS = { "eks-pulumi-oidc": "42", sub: SUBJECT_PREFIX, environments: "t
 
 /** Starts a pipeline, with changes to its settings, its cluster, or to what `gh` prints. */
 async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...changes }: Record<string, unknown> = {}) {
-  const cloud = await startPipelineCloud(await openCertificateAuthority());
-  t.after(cloud.close);
+  const cloud = await startPipelineCloud(t);
   cloud.clusters.set("us-west-2 old-cluster", "CONFIG_MAP");
   const tls: typeof import("node:tls") = require("node:tls");
   const { connect } = tls;
@@ -257,10 +242,8 @@ async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...chan
   await writeFile(join(bin, "gh"), `#!/usr/bin/env bash\ncase $2 in\n${cases.join("\n")}\nesac\n`, { mode: 0o755 });
   process.env.PATH = `${bin}${delimiter}${PATH}`;
 
-  const stacks = [{ stack: "acme/eks-pulumi-oidc/dev", clusterName, region: "us-west-2" }];
-  const settings = Object.entries({ repository: REPOSITORY, subjectPrefix: SUBJECT_PREFIX, stacks, ...changes }).filter(
-    ([key]) => !(key in ANSWERS),
-  );
+  const stacks = [{ ...STACK, clusterName }];
+  const settings = Object.entries({ ...SETTINGS, stacks, ...changes }).filter(([key]) => !(key in ANSWERS));
   const toText = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
   const config = Object.fromEntries(settings.map(([key, value]) => [`pipeline:${key}`, toText(value)]));
   const stack = { project: "pipeline", stack: "github", organization: "acme" };

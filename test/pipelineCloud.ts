@@ -5,10 +5,11 @@ import type { IncomingMessage } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
+import type { TestContext } from "node:test";
 import { createGunzip } from "node:zlib";
 import { ISSUER_URL } from "../pipeline/github";
 import type { AuthPolicy } from "../simulator/authPolicy";
-import type { CertificateAuthority } from "../simulator/certificates";
+import { openCertificateAuthority } from "../simulator/certificates";
 import type { Emulator, ResourceKind } from "../simulator/emulator";
 
 type Json = Record<string, unknown>;
@@ -20,7 +21,7 @@ export type Environment = { name: string; protection_rules: Json[]; deployment_b
 
 type Issuer = { name: string; url: string; maxExpirationSeconds?: number; policies: AuthPolicy[] };
 
-/** Starts fresh for each test. It serves GitHub's API, Pulumi Cloud's API, and the TLS certificate of GitHub's issuer. */
+/** It serves GitHub's API, Pulumi Cloud's API, and the TLS certificate of GitHub's issuer. */
 export type PipelineCloud = Awaited<ReturnType<typeof startPipelineCloud>>;
 
 interface Github {
@@ -33,13 +34,16 @@ interface Github {
 
 export const REPOSITORY = "acme/eks-pulumi-oidc";
 export const SUBJECT_PREFIX = "repo:acme@11/eks-pulumi-oidc@42";
+export const STACK = { stack: `${REPOSITORY}/dev`, clusterName: "my-cluster", region: "us-west-2" };
+export const SETTINGS = { repository: REPOSITORY, subjectPrefix: SUBJECT_PREFIX, stacks: [STACK] };
 export const ACCOUNT = "123456789012";
 export const GITHUB_PROVIDER = `arn:aws:iam::${ACCOUNT}:oidc-provider/${new URL(ISSUER_URL).hostname}`;
 /** What a new issuer has: https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/ */
 export const DEFAULT_DENY: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "" } };
 
-/** Starts services that know nothing of the repository's pipeline, on a free port of the loopback address. */
-export async function startPipelineCloud(authority: CertificateAuthority) {
+/** Starts services that know nothing of the repository's pipeline, on a free loopback port, until the test ends. */
+export async function startPipelineCloud(t: TestContext) {
+  const authority = await openCertificateAuthority();
   const github: Github = { environments: [], branchPolicies: [], variables: new Map(), hasReviewers: true };
   // The authentication mode, by region and name.
   const clusters = new Map([["us-west-2 my-cluster", "API"]]);
@@ -94,6 +98,7 @@ export async function startPipelineCloud(authority: CertificateAuthority) {
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
+  t.after(() => new Promise((resolve) => server.close(resolve).closeAllConnections()));
   return {
     port: (server.address() as AddressInfo).port,
     github,
@@ -110,7 +115,6 @@ export async function startPipelineCloud(authority: CertificateAuthority) {
     existing: () => [...issuers.keys(), ...stored.keys()].sort(),
     /** Replaces the TLS certificate, as GitHub does. */
     rotateCertificate: async () => server.setSecureContext(await issue()),
-    close: () => new Promise((resolve) => server.close(resolve).closeAllConnections()),
   };
 }
 
