@@ -131,7 +131,7 @@ function createOidcProvider(name: string, { issuerUrl, created }: Cluster): pulu
   const provider = new iam.OpenIdConnectProvider(
     name,
     { url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] },
-    // Roles of an existing cluster that other stacks created come to depend on it.
+    // Other stacks can create roles that depend on the provider of an existing cluster.
     { retainOnDelete: !created },
   );
   return provider.arn;
@@ -182,7 +182,7 @@ function cliOptions(options: AwsOptions): string[] {
   return Object.entries(options).flatMap(([key, value]) => (value ? [`--${key}`, value] : []));
 }
 
-// The engine puts the call in front of the provider's words.
+// The engine prefixes the provider's message with the call.
 function reason(error: Error): string {
   return error.message.replace(/^.*(returned an error|occurred):\s*(\* )?/s, "").trim();
 }

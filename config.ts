@@ -120,7 +120,7 @@ function stackKey(key: string): string {
 /** Returns the settings of one service account, with what it inherits from the stack. */
 function inherit(own: unknown, stack: Values): unknown {
   if (!isObject(own)) return own;
-  // An entry that completed an inherited token would be granted one that no one configured.
+  // A mix of own and inherited token settings would grant a token that no one configured.
   const token = ownsToken(own) ? own : stack;
   const values: Values = { ...stack, ...own, maxExpirationSeconds: stack.maxExpirationSeconds, token };
   const isInitial = INITIAL_NAMESPACES.includes(String(values.namespace ?? "default"));
@@ -140,11 +140,11 @@ function toProblem(issue: v.BaseIssue<unknown>, entries: unknown[]): Problem {
   const value = issue.path?.at(-1)?.value;
   if (value === null && steps.length === 1) return encrypted(path);
   if (issue.type === "max_length") return remove(`${path}[${issue.requirement}]`, undefined, issue.message);
-  // No other value would be valid: something else than an object, a setting that must not be there, a repeated element.
+  // No other value would be valid: something other than an object, a setting that must not be there, a repeated element.
   if (["custom", "never", "check_items"].includes(issue.type)) return remove(path, value, issue.message);
-  // Of two flags that are not valid together, the other value of one is.
+  // If two flags conflict, the other value of one fixes it.
   const isConflict = issue.kind === "validation" && typeof value === "boolean";
-  return replace(path, value, issue.message, isConflict ? String(!value) : "VALUE");
+  return replace(path, value, issue.message, isConflict ? String(!value) : undefined);
 }
 
 /** Returns the path of the setting to change: in the entry or, if the entry inherits the value, in the stack. */

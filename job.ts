@@ -135,7 +135,7 @@ export function tokenExchangePod(
   };
 }
 
-/** Changes a list at once if it is plain, so that a preview shows as much as is known, or when it becomes known. */
+/** Changes a plain list immediately, so that a preview shows it, and an output once it is known. */
 function lift<Element>(
   list: pulumi.Input<pulumi.Input<Element>[] | undefined> = [],
   change: (list: Element[]) => Element[],

@@ -8,7 +8,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 import type { AccountConfig } from "./config";
 
-/** The service account, whom its access token is for, and which claims its ID token must have. */
+/** The service account, the owner of its access token, and the claims that its ID token must have. */
 export type AllowPolicyArgs = Pick<
   AccountConfig,
   "namespace" | "name" | "token" | "audienceRule" | "tokenAudience" | "policyRules"
@@ -43,7 +43,7 @@ export function createOidcIssuer(
   options?: pulumi.CustomResourceOptions,
 ): pulumiservice.OidcIssuer {
   const { organization, url, maxExpirationSeconds, policies, thumbprints } = args;
-  // Without an explicit URL the provider takes the state's backend for its API, such as file:// or s3://.
+  // Without an explicit URL the provider uses the state backend as its API URL, such as file:// or s3://.
   const provider = new pulumiservice.Provider(name, { apiUrl: args.apiUrl });
 
   return new pulumiservice.OidcIssuer(

@@ -21,13 +21,13 @@ export function pathOf(...steps: Step[]): string {
     .replace(/^\./, "");
 }
 
-/** Returns a problem that another value fixes; `element` is the place in a list or object where it goes. */
-export function replace(path: string, value: unknown, reason: string, example: string, element = ""): Problem {
+/** Returns a problem that another value fixes: the example, or a value like the placeholder that is printed without one. */
+export function replace(path: string, value: unknown, reason: string, example = placeholder(path, reason)): Problem {
   // Without the type, the CLI reads 511 as a number again.
   const type = reason.startsWith("must be a string") ? "--type string " : "";
-  // Because of its name, the CLI takes a long value for a secret.
+  // Because of its name, the CLI mistakes a long value for a secret.
   const plaintext = path.endsWith("tokenAudience") ? "--plaintext " : "";
-  const fix = `pulumi config set ${type}${plaintext}${quote(path + element)} ${example}`;
+  const fix = `pulumi config set ${type}${plaintext}${quote(path)} ${example}`;
   return { setting: describe(path, value), reason, fix };
 }
 
@@ -43,6 +43,12 @@ export function encrypted(key: string): Problem {
     reason: "is encrypted, but would be stored in plaintext in the stack's state and the pod spec",
     fix: `pulumi config set --plaintext ${key === "serviceAccounts" ? "--path 'serviceAccounts[INDEX].KEY'" : key} VALUE`,
   };
+}
+
+/** Returns a placeholder for the value, such as TEAM for `teamName`. */
+function placeholder(path: string, reason: string): string {
+  if (reason.startsWith("must be a list")) return `'["VALUE"]'`;
+  return (/([A-Z]?[a-z]+)(Name)?$/.exec(path)?.[1] ?? "VALUE").toUpperCase();
 }
 
 function describe(path: string, value: unknown): string {

@@ -135,7 +135,7 @@ export const tokenSettings = {
   userLogin: string(/^\w[\w.@+-]*$/, "must be the login of a Pulumi user"),
   teamName,
   runnerId: string(/^[\w-]+$/, "must be the ID of a runner pool"),
-  runnerName: string(/^[^\s:]+$/, "must be the name of a runner, without spaces and colons"),
+  runnerName: string(/^[^\s:]+$/, "must be the name of a runner pool, without spaces or colons"),
   organizationAdmin: v.optional(flag, false),
 };
 
@@ -233,7 +233,7 @@ const serviceAccounts = v.pipe(
     const ids = [dataset.value].flat().map((it) => (isObject(it) ? `${it.namespace}/${it.name}` : undefined));
     for (const [index, id] of ids.entries()) {
       const first = ids.indexOf(id);
-      const reason = `service account ${id} is configured by serviceAccounts[${first}] already`;
+      const reason = `service account ${id} is already configured by serviceAccounts[${first}]`;
       if (id && first < index) addIssue(issueAt(undefined, reason, index, "name"));
     }
   }),
@@ -247,7 +247,7 @@ export const stackSettings = {
   organization: string(/^[0-9A-Za-z][\w-]*$/, "must be the name of a Pulumi organization"),
   issuerName: v.optional(string(/^\S(.*\S)?$/, "must not begin or end with a space")),
   maxExpirationSeconds,
-  thumbprints: v.optional(list(string(/^[0-9a-f]{64}$/, "must be a SHA-256 in 64 lowercase hexadecimal digits")), []),
+  thumbprints: v.optional(list(string(/^[0-9a-f]{64}$/, "must be a SHA-256 hash: 64 lowercase hex digits")), []),
   permissionsBoundaryArn: v.optional(policyArn),
   rolePath: v.optional(rolePath, "/"),
   image: v.optional(image, "pulumi/pulumi-base:3.274.1"),

@@ -1,4 +1,4 @@
-// AWS's side: GitHub as an IAM OIDC provider, the two roles that trust it, and their access to the clusters.
+// The AWS side: GitHub as an IAM OIDC provider, the two roles that trust it, and their access to the clusters.
 
 import * as eks from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
@@ -80,8 +80,8 @@ function createAccessEntry(role: string, principalArn: pulumi.Input<string>, acc
  * Builds the policies of both roles: the calls that the stacks make, on what belongs to them. For roles they are those of
  * terraform-provider-aws, internal/service/iam/role.go and role_policy_attachment.go.
  *
- * @returns the policy documents. Neither grants a workflow rights beyond the policies in `rolePolicyArns`, and those that
- * other roles of these names have.
+ * @returns the policy documents. Neither lets a workflow exceed `rolePolicyArns` and the policies of roles that have these
+ * names already.
  */
 export function rolePolicies(
   settings: Pick<Settings, "rolePath" | "rolePolicyArns" | "permissionsBoundaryArn" | "createOidcProvider">,

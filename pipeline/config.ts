@@ -53,5 +53,6 @@ function toProblem(issue: v.BaseIssue<unknown>) {
   const path = (v.getDotPath(issue) ?? "").replace(/\.(\d+)/g, "[$1]");
   if (issue.expected === "never") return remove(path, undefined, "unknown setting");
   const reason = issue.input === undefined ? "required" : issue.message;
-  return replace(path, issue.input, reason, "VALUE", path === "stacks" ? "[0].stack" : "");
+  // The list itself cannot be typed in one value.
+  return replace(path === "stacks" ? "stacks[0].stack" : path, issue.input, reason);
 }

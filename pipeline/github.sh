@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up this repository on GitHub, before and after `pulumi up`. Needs gh, logged in as an admin of the repository.
+# Sets up this repository on GitHub, before and after `pulumi up`. Requires gh, logged in as an admin of the repository.
 #
 #   bash github.sh environment OWNER/NAME [REVIEWER…]   a reviewer is a login, or a team as ORGANIZATION/TEAM
 #   bash github.sh variables OWNER/NAME                 from the outputs of the selected stack
@@ -15,7 +15,7 @@ main() {
   "$@"
 }
 
-# Creates the environment `production`, or changes it, so that only the branch main can deploy to it. "Protected
+# Creates the environment `production`, or changes it, so that only the main branch can deploy to it. "Protected
 # branches" is not enough: where no branch is protected, it allows every branch.
 environment() {
   local repository=$1 reviewers=() existing body policies
@@ -55,7 +55,7 @@ environment() {
     fi
   done <<<"$policies"
 
-  echo "Only the branch main can deploy to the environment production of $repository. Next:"
+  echo "Only the main branch can deploy to the production environment of $repository. Next:"
   echo "  pulumi config set repository $repository"
   echo "  pulumi config set subjectPrefix $(gh api "repos/$repository/actions/oidc/customization/sub" \
     --jq ".sub_claim_prefix // \"repo:$repository\"")"

@@ -1,4 +1,4 @@
-// GitHub's side: who issues the workflows' ID tokens, and for which subjects.
+// The GitHub side: who issues the workflows' ID tokens, and for which subjects.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -42,8 +42,8 @@ export async function readRepositoryId({ repository, subjectPrefix }: Settings):
 }
 
 /**
- * Checks that only the branch main can deploy to the environment `production`. Any branch could get the identity that
- * deploys otherwise.
+ * Checks that only the main branch can deploy to the environment `production`. Otherwise, any branch could use the
+ * identity that deploys.
  *
  * @throws Error if another branch or a tag can, or if `gh` fails.
  */
@@ -58,7 +58,7 @@ export async function checkEnvironment({ repository }: Settings): Promise<void> 
     (await read(`${path}/environments/production/deployment-branch-policies`, names));
   if (branches !== "branch main") {
     throw new Error(
-      `The environment production of ${repository} must allow only the branch main, but allows ` +
+      `The production environment of ${repository} must allow only the main branch, but allows ` +
         `${branches || "every branch"}. To change it:\n\n  bash github.sh environment ${repository}\n`,
     );
   }
@@ -67,7 +67,7 @@ export async function checkEnvironment({ repository }: Settings): Promise<void> 
 async function read(path: string, filter: string): Promise<string> {
   const options = ["api", path, "--paginate", "--jq", filter];
   const { stdout } = await promisify(execFile)("gh", options).catch((error: Error) => {
-    throw new Error(`Failed to read ${path} with gh, see gh auth status: ${error.message}`);
+    throw new Error(`Failed to read ${path} with gh (check gh auth status): ${error.message}`);
   });
   return stdout.trim();
 }

@@ -1,4 +1,4 @@
-// Pulumi Cloud's side: GitHub as an OIDC issuer, its allow policies, and the team that previews act as.
+// The Pulumi Cloud side: GitHub as an OIDC issuer, its allow policies, and the team that previews act as.
 
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
@@ -32,7 +32,7 @@ export function allowPolicies(organization: string, repositoryId: string, settin
   ];
 }
 
-/** Creates the team that previews act as. It can read the organization's stacks and, for a refresh, its OIDC issuers. */
+/** Creates the team that previews act as. It can read these stacks and, for a refresh, the organization's OIDC issuers. */
 export function createTeam(organizationName: string, name: string, stacks: Settings["stacks"]): void {
   const team = new pulumiservice.Team(
     organizationName,
@@ -65,7 +65,7 @@ export async function createIssuer(organization: string, policies: AuthPolicy[])
   new pulumiservice.OidcIssuer(
     organization,
     { organization, name: "github", url: ISSUER_URL, maxExpirationSeconds: 3600, policies, ...thumbprints },
-    // Only a fallback, and GitHub's certificate rotates: what is read is for the creation.
+    // Only a fallback, and GitHub's certificate rotates: the value is used only at creation.
     { ignoreChanges: ["thumbprints"] },
   );
 }

@@ -92,7 +92,7 @@ exchange() {
     # The random part, also after Retry-After, keeps many pods from coming back at once.
     delay=$(((retry_after > 0 ? retry_after : step) + RANDOM % step)).$((RANDOM % 900 + 100))
     ((SECONDS + ${delay%.*} < end)) || fail $((status >= 400 ? 75 : 69)) "$problem. Giving up:" \
-      "the next attempt is due in $delay s, after the $2 s of PULUMI_TOKEN_RETRY_SECONDS."
+      "another attempt would exceed the $2 s of PULUMI_TOKEN_RETRY_SECONDS."
     "$1" "$problem. Retrying in $delay s."
     sleep "$delay" >/dev/null 2>&1 & # in the background, since `wait` ends at a signal
     wait "$!"

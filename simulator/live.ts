@@ -32,9 +32,9 @@ const REQUEST_SECONDS = 10;
 const TOOL_SECONDS = 60;
 
 const NOTES = [
-  "It requests ID tokens (10 minutes), access tokens (1 minute), and AWS credentials (15 minutes). They stay in memory and are used for nothing.",
+  "It requests ID tokens (10 minutes), access tokens (1 minute), and AWS credentials (15 minutes). They stay in memory and are never used.",
   "The audit logs of the cluster, AWS CloudTrail, and Pulumi Cloud will show the requests and the denials.",
-  "It requires the right to create serviceaccounts/token, and with it to act as the service accounts. Do not run it in a pull request's workflow.",
+  "It requires the right to create serviceaccounts/token, which lets you act as the service accounts. Do not run it in a pull request's workflow.",
 ];
 
 const TOOLS = {
@@ -231,7 +231,7 @@ function toolRunner(stop: AbortSignal): Run {
       return (await promisify(execFile)(tool, args, options)).stdout;
     } catch (error) {
       const { stderr, code, message } = error as Error & { stderr?: string; code?: unknown };
-      if (code === "ENOENT") throw new Error(`There is no ${tool} on PATH. To install it: ${TOOLS[tool]}`);
+      if (code === "ENOENT") throw new Error(`${tool} is not on PATH. To install it: ${TOOLS[tool]}`);
       const firstOption = args.findIndex((arg) => arg.startsWith("--"));
       const reason = signal.aborted ? `no answer within ${TOOL_SECONDS} s` : stderr?.trim() || message;
       throw new Error(`Failed to run ${[tool, ...args.slice(0, firstOption)].join(" ")}: ${reason}${advice}`);

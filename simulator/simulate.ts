@@ -69,9 +69,9 @@ async function simulate(): Promise<void> {
   }
 }
 
-const NO_ORGANIZATION = `organization is not set: the simulation uses "${ORGANIZATION}". \`pulumi preview\` uses the organization of the stack, and requires the setting if the stack has none, as in a self-managed backend: pulumi config set organization ORGANIZATION`;
+const NO_ORGANIZATION = `organization is not set: the simulation uses "${ORGANIZATION}". \`pulumi preview\` uses the stack's organization, and asks for this setting if there is none.`;
 
-const JOB_FAILED = "A Job failed, and `pulumi up` would fail with it. Its output above ends with the reason.";
+const JOB_FAILED = "A Job failed, so `pulumi up` would fail. Its output above says why.";
 
 /** What the settings take for granted: the cluster, the service accounts, and the runners. */
 function assumedToExist({ project, config }: StackFile) {

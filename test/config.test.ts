@@ -143,7 +143,7 @@ test("reports one problem for each encrypted key, and prints none of its values"
     "set --plaintext clusterName VALUE",
     "set --plaintext teamName VALUE",
     "set --plaintext thumbprints VALUE",
-    "set image VALUE",
+    "set image IMAGE",
   ]);
 });
 
@@ -157,10 +157,10 @@ test("reports all mistakes of all entries at once: values to set, then what to r
   const { problems } = parse({ serviceAccounts });
   const fixes = problems.map(({ setting, fix }) => `${setting}: ${fix.replace("pulumi config ", "")}`);
   assert.deepEqual(fixes, [
-    "serviceAccounts[0].namespace = \"CI\": set --path 'serviceAccounts[0].namespace' VALUE",
-    "serviceAccounts[0].teamName: set --path 'serviceAccounts[0].teamName' VALUE",
-    "serviceAccounts[1].name = 7: set --type string --path 'serviceAccounts[1].name' VALUE",
-    "serviceAccounts[3].tokenExpirationSeconds = \"2h\": set --path 'serviceAccounts[3].tokenExpirationSeconds' VALUE",
+    "serviceAccounts[0].namespace = \"CI\": set --path 'serviceAccounts[0].namespace' NAMESPACE",
+    "serviceAccounts[0].teamName: set --path 'serviceAccounts[0].teamName' TEAM",
+    "serviceAccounts[1].name = 7: set --type string --path 'serviceAccounts[1].name' NAME",
+    "serviceAccounts[3].tokenExpirationSeconds = \"2h\": set --path 'serviceAccounts[3].tokenExpirationSeconds' SECONDS",
     "serviceAccounts[3].createServiceAccount = true: set --path 'serviceAccounts[3].createServiceAccount' false",
     "serviceAccounts[1].commnad = [\"true\"]: rm --path 'serviceAccounts[1].commnad'",
     `serviceAccounts[3].rolePolicyArns[2] = "${POLICY}": rm --path 'serviceAccounts[3].rolePolicyArns[2]'`,
@@ -231,7 +231,7 @@ test("accepts an address of Pulumi Cloud without TLS for a loopback host, an ima
 // Each of these problems is reported at the setting to change, with the command that fixes it.
 const TWO = [{ name: "a" }, { name: "b" }];
 for (const [given, setting, reason, fix] of [
-  [{ clusterName: "" }, "clusterName", "required", "set VALUE"],
+  [{ clusterName: "" }, "clusterName", "required", "set CLUSTER"],
   [{ clusterNmae: "x" }, "clusterNmae", 'did you mean "clusterName"?', "rm"],
   [{ name: "x" }, "name", 'did you mean "serviceAccountName"?', "rm"],
   [entries({ teamNmae: "x" }), "serviceAccounts[0].teamNmae", 'did you mean "teamName"?', "rm"],
@@ -239,9 +239,9 @@ for (const [given, setting, reason, fix] of [
   [entries({ toString: "x" }), "serviceAccounts[0].toString", "unknown setting", "rm"],
   [entries({ maxExpirationSeconds: "x" }), "serviceAccounts[0].maxExpirationSeconds", "for the whole stack", "rm"],
   // YAML has changed these values already.
-  [entries({ name: true }), "serviceAccounts[0].name", "reads it as a boolean", "set --type string VALUE"],
+  [entries({ name: true }), "serviceAccounts[0].name", "reads it as a boolean", "set --type string NAME"],
   [entries({ command: ["sleep", 0] }), "serviceAccounts[0].command[1]", "a number", "set --type string VALUE"],
-  [{ policyRules: { sub: false } }, "policyRules.sub", "reads it as a boolean", "set --type string VALUE"],
+  [{ policyRules: { sub: false } }, "policyRules.sub", "reads it as a boolean", "set --type string SUB"],
   // `aws eks get-token` does not receive these, which may be secret.
   [{ "aws:assumeRoles": [{ roleArn: "a" }, { roleArn: "s3cret" }] }, "aws:assumeRoles", "use aws:profile", "rm"],
   [{ "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret" }] }, "aws:assumeRoles", "use aws:profile", "rm"],
@@ -251,11 +251,11 @@ for (const [given, setting, reason, fix] of [
   [{ "aws:secretKey": "s3cret" }, "aws:secretKey", "use aws:profile", "rm"],
   [{ "aws:token": "s3cret" }, "aws:token", "use aws:profile", "rm"],
   // A value that entries inherit is fixed in the stack, and reported once.
-  [{ tokenExpirationSeconds: "7201", serviceAccounts: TWO }, "tokenExpirationSeconds", "which is 7200", "set VALUE"],
-  [{ userLogin: "", serviceAccounts: TWO }, "userLogin", 'required with tokenType "personal"', "set VALUE"],
-  [{ namespace: "CI", ...entries({ namespace: "a" }) }, "namespace", "must be 1 to 63", "set VALUE"],
-  [entries({ tokenExpirationSeconds: 7201 }), "serviceAccounts[0].tokenExpirationSeconds", "at most", "set VALUE"],
-  [{ ...TEAM, ...entries({ tokenType: "team" }) }, "serviceAccounts[0].teamName", "required", "set VALUE"],
+  [{ tokenExpirationSeconds: "7201", serviceAccounts: TWO }, "tokenExpirationSeconds", "which is 7200", "set SECONDS"],
+  [{ userLogin: "", serviceAccounts: TWO }, "userLogin", 'required with tokenType "personal"', "set LOGIN"],
+  [{ namespace: "CI", ...entries({ namespace: "a" }) }, "namespace", "must be 1 to 63", "set NAMESPACE"],
+  [entries({ tokenExpirationSeconds: 7201 }), "serviceAccounts[0].tokenExpirationSeconds", "at most", "set SECONDS"],
+  [{ ...TEAM, ...entries({ tokenType: "team" }) }, "serviceAccounts[0].teamName", "required", "set TEAM"],
   [entries({ tokenType: "personal", userLogin: "a", runnerId: "b" }), "serviceAccounts[0].runnerId", "not valid", "rm"],
   // A conflict is fixed in the entry that causes it: the stack's value is right for the other entries.
   [
@@ -271,24 +271,24 @@ for (const [given, setting, reason, fix] of [
   [
     { serviceAccountName: "a", serviceAccounts: [{ namespace: "ci", name: "a" }, ...TWO, { namespace: "ci" }] },
     "serviceAccounts[3].name",
-    "service account ci/a is configured by serviceAccounts[0] already",
-    "set VALUE",
+    "service account ci/a is already configured by serviceAccounts[0]",
+    "set NAME",
   ],
   [{ serviceAccounts: names(41) }, "serviceAccounts[40]", "at most 40", "rm"],
-  [{ serviceAccounts: "a" }, "serviceAccounts", "must be a list", "set VALUE"],
+  [{ serviceAccounts: "a" }, "serviceAccounts", "must be a list", "set '[\"VALUE\"]'"],
   [{ serviceAccounts: [[]] }, "serviceAccounts[0]", "must be an object", "rm"],
   [{ rolePolicyArns: [POLICY, "x"] }, "rolePolicyArns[1]", "must be the ARN of an IAM policy", "set VALUE"],
   [{ thumbprints: [SHA256.toUpperCase()] }, "thumbprints[0]", "64 lowercase", "set VALUE"],
-  [{ command: "pulumi whoami" }, "command", "must be a list", "set VALUE"],
-  [{ command: [] }, "command", "must name a program", "set VALUE"],
-  [{ command: ["", "a"] }, "command", "must name a program", "set VALUE"],
+  [{ command: "pulumi whoami" }, "command", "must be a list", "set '[\"VALUE\"]'"],
+  [{ command: [] }, "command", "must name a program", "set COMMAND"],
+  [{ command: ["", "a"] }, "command", "must name a program", "set COMMAND"],
   [{ command: ["a\u0000"] }, "command[0]", "null character", "set VALUE"],
   [{ jobPodSpec: { serviceAccountName: "x" } }, "jobPodSpec.serviceAccountName", "must not be set", "rm"],
-  [{ jobPodSpec: { containers: [{ image: "x" }] } }, "jobPodSpec.containers[0].name", "required", "set VALUE"],
-  [{ jobPodSpec: { volumes: [{ name: "a" }, {}] } }, "jobPodSpec.volumes[1].name", "required", "set VALUE"],
+  [{ jobPodSpec: { containers: [{ image: "x" }] } }, "jobPodSpec.containers[0].name", "required", "set NAME"],
+  [{ jobPodSpec: { volumes: [{ name: "a" }, {}] } }, "jobPodSpec.volumes[1].name", "required", "set NAME"],
   [{ policyRules: [] }, "policyRules", "must be an object", "rm"],
-  [{ policyRules: '{"constructor":"a"}' }, "policyRules", "must not contain", "set VALUE"],
-  [{ policyRules: { sub: "*.?" } }, "policyRules.sub", "only of wildcards", "set VALUE"],
+  [{ policyRules: '{"constructor":"a"}' }, "policyRules", "must not contain", "set RULES"],
+  [{ policyRules: { sub: "*.?" } }, "policyRules.sub", "only of wildcards", "set SUB"],
   [{ policyRules: { "it's": "*" } }, `policyRules["it's"]`, "only of wildcards", "set VALUE"],
 ] satisfies [Given, string, string, string][]) {
   test(`rejects ${JSON.stringify(given).slice(0, 90)} at ${setting}`, () => {
@@ -373,5 +373,5 @@ function rejected(given: Given): [setting: string, reason: string, fix: string] 
   const path = setting.replace(/ = .*/s, "").replaceAll("'", "'\\''");
   assert.ok(fix.startsWith("pulumi config ") && fix.includes(path), fix);
   const [before = "", after = ""] = fix.slice("pulumi config ".length).split(path);
-  return [setting, reason, (before.replace("--path '", "") + after.replace("'", "").trimStart()).trim()];
+  return [setting, reason, (before.replace("--path '", "") + after.replace(/^'/, "").trimStart()).trim()];
 }

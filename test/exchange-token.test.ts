@@ -210,7 +210,7 @@ describe("settings", AT_ONCE, () => {
     const cloud = await exchange(granted, { ...unset, PULUMI_TOKEN_RETRY_SECONDS: "1" });
     assert.match(cloud.stderr, /^exchange-token: Failed to reach https:\/\/api\.pulumi\.com: /);
     const { stderr } = await exchange(retryAfter(100), { PULUMI_TOKEN_RETRY_SECONDS: "" });
-    assert.match(stderr, /after the 50 s of PULUMI_TOKEN_RETRY_SECONDS/);
+    assert.match(stderr, /exceed the 50 s of PULUMI_TOKEN_RETRY_SECONDS/);
   });
 });
 

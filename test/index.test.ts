@@ -235,9 +235,9 @@ test("an invalid configuration stops the program with every problem, before anyt
     `Invalid configuration for stack "dev" (3 problems). No changes were made.
 
   organization: required, because the stack has no organization
-      pulumi config set organization VALUE
+      pulumi config set organization ORGANIZATION
   command = "[]": must name a program, such as ["pulumi","whoami"]
-      pulumi config set command VALUE
+      pulumi config set command COMMAND
   serviceAccounts[0].nmae = "a": unknown setting; did you mean "name"?
       pulumi config rm --path 'serviceAccounts[0].nmae'
 `,

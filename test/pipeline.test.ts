@@ -172,9 +172,9 @@ test("an invalid configuration is reported as a whole", async (t) => {
     permissionBoundaryArn: BOUNDARY,
   });
   const message = await failureOf(run);
-  assert.match(message, /repository: required\n +pulumi config set repository VALUE/);
+  assert.match(message, /repository: required\n +pulumi config set repository REPOSITORY/);
   assert.match(message, /stacks\[0\]\.stack = "dev": must be ORGANIZATION\/PROJECT\/STACK/);
-  assert.match(message, /pulumi config set --path 'stacks\[0\]\.stack' VALUE/);
+  assert.match(message, /pulumi config set --path 'stacks\[0\]\.stack' STACK/);
   assert.match(message, /stacks\[0\]\.namespace: unknown setting\n +pulumi config rm --path 'stacks\[0\]\.namespace'/);
   assert.match(message, /rolePolicyArns\[0\] = "AdministratorAccess": must be the ARN of an IAM policy/);
   assert.match(message, /githubIssuer = "maybe": must be "create" or "existing"/);
@@ -192,7 +192,7 @@ test("an encrypted setting is an error that does not print it", async (t) => {
 });
 
 for (const [problem, changes, message] of [
-  ["an environment without a list of branches", { environments: "" }, /only the branch main, but allows every branch/],
+  ["an environment without a list of branches", { environments: "" }, /only the main branch, but allows every branch/],
   ["an environment with another branch", { policies: "branch main, branch x/*" }, /but allows branch main, branch x/],
   ["an environment with a tag named main", { policies: "tag main" }, /bash github\.sh environment acme\/eks/],
   ["another subject prefix", { subjectPrefix: "repo:acme/eks-pulumi-oidc" }, /config set subjectPrefix 'repo:acme@11/],

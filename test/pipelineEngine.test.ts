@@ -41,7 +41,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       cloud.github.environments = rule === undefined ? [] : [environment];
       const { exitCode, screen } = await pulumi("up", "--yes", "--skip-preview");
       assert.notEqual(exitCode, 0);
-      assert.match(screen, /environment production of acme\/eks-pulumi-oidc must allow only the branch main/);
+      assert.match(screen, /production environment of acme\/eks-pulumi-oidc must allow only the main branch/);
       assert.match(screen, /\n +bash github\.sh environment acme\/eks-pulumi-oidc\n/);
     }
     assert.deepEqual(cloud.writes, []);
@@ -164,7 +164,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const rejected = await environment("octocat");
     assert.notEqual(rejected.exitCode, 0);
     assert.match(rejected.screen, /HTTP 422/);
-    assert.doesNotMatch(rejected.screen, /Only the branch main/);
+    assert.doesNotMatch(rejected.screen, /Only the main branch/);
     assert.equal(cloud.writes.length, writes + 1);
   });
 

@@ -61,7 +61,6 @@ const masked = (output: string) =>
 
 describe("npm start", { concurrency: 2 }, () => {
   test("prints for the example stack what the README shows, and exits 0 though an answer is unexpected", async () => {
-    await writeStack("dev", { ...BASE, "aws:region": "us-west-2", organization: "acme" });
     const readme = await readFile(join(PROJECT, "README.md"), "utf8");
     const [, shown = ""] = /```text\n(.*?)\n```/s.exec(readme) ?? [];
     const { exitCode, stdout, stderr, lines } = await start([]);
@@ -120,8 +119,8 @@ describe("npm start", { concurrency: 2 }, () => {
     const { exitCode, stdout, stderr } = await start(["--stack", "denied"]);
     assert.equal(exitCode, 1);
     assert.match(stdout.replaceAll(/\s+/g, " "), /HTTP 400.*pod\.name is '[^']+', not 'another-\*'/);
-    assert.match(stdout, /organization is not set: .*`pulumi preview`.* requires/s);
-    assert.match(stderr, /A Job failed, and `pulumi up` would fail with it/);
+    assert.match(stdout, /organization is not set: .*`pulumi preview`.* asks for this setting/s);
+    assert.match(stderr, /A Job failed, so `pulumi up` would fail/);
     assert.doesNotMatch(stdout, /Access check/);
     assert.ok(stdout.endsWith(`${NOTHING}\n`));
   });
