@@ -1,19 +1,17 @@
 // The exchange script under the real Pulumi CLI, as its wrapper and as its credential helper.
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import type { IncomingMessage, ServerResponse } from "node:http";
-import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import type { AuthPolicy } from "../simulator/authPolicy";
 import { type CertificateAuthority, openCertificateAuthority } from "../simulator/certificates";
 import { type ClusterIssuer, startIssuer } from "../simulator/issuer";
 import { type PulumiCloud, startPulumiCloud } from "../simulator/pulumiCloud";
+import { startServer } from "../simulator/server";
 import { execute, missingCli } from "./pulumiCli";
 
 const POD = { namespace: "default", serviceAccount: "deployer" };
@@ -32,8 +30,8 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     issuer = await startIssuer(authority);
     cloud = await startPulumiCloud(authority, { registrationMilliseconds: 0 });
     const rules = { sub: `system:serviceaccount:${POD.namespace}:${POD.serviceAccount}` };
-    const policies = [{ decision: "allow", tokenType: "personal", userLogin: "alice", rules } as const];
-    await cloud.register({ organization: "acme", name: "eks", url: issuer.url, policies: [...policies] });
+    const policy: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: "alice", rules };
+    await cloud.register({ organization: "acme", name: "eks", url: issuer.url, policies: [policy] });
   });
   after(() => Promise.all([issuer?.close(), cloud?.close()]));
 
@@ -75,12 +73,8 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
 
   test(`renews a token of ${TOKEN_SECONDS} seconds across commands of two minutes`, async (t) => {
     const { run, responses, exchanges } = await start(t);
-    const screen = await run([
-      "entrypoint.sh",
-      "bash",
-      "-c",
-      "for i in {1..9}; do pulumi whoami || exit; sleep 15; done",
-    ]);
+    const loop = "for i in {1..9}; do pulumi whoami || exit; sleep 15; done";
+    const screen = await run(["entrypoint.sh", "bash", "-c", loop]);
     assert.equal(screen.match(/^alice$/gm)?.length, 9);
     assert.ok(exchanges() >= 3, `${exchanges()} exchanges`);
     assert.deepEqual(failures(responses), []);
@@ -88,8 +82,7 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
 
   test("renews a token that is revoked in the middle of a command", async (t) => {
     const { run, responses, reasons } = await start(t, { revokeAfterPage: 2, secondsPerPage: 0 });
-    const longEnough = { PULUMI_TOKEN_EXPIRATION: "7200" };
-    await run(["entrypoint.sh", "pulumi", "stack", "ls", "--all", "--json"], longEnough);
+    await run(["entrypoint.sh", "pulumi", "stack", "ls", "--all", "--json"], { PULUMI_TOKEN_EXPIRATION: "7200" });
     assert.deepEqual(await reasons(), ["initial", "rejected"]);
     assert.deepEqual(failures(responses), [401]);
   });
@@ -111,9 +104,9 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
   });
 
   /** Starts an API in front of the emulated Pulumi Cloud, and a directory to run the CLI in. */
-  async function start(t: TestContext, options: { revokeAfterPage?: number; secondsPerPage?: number } = {}) {
+  async function start(t: TestContext, options: ApiOptions = {}) {
     const directory = await mkdtemp(join(tmpdir(), "helper-"));
-    const api = await startApi(authority, cloud, { secondsPerPage: SECONDS_PER_PAGE, ...options });
+    const api = await startApi(authority, cloud, options);
     t.after(() => Promise.all([api.close(), rm(directory, { recursive: true, force: true })]));
     const path = (name: string) => join(directory, name);
     const log = path("requests.log");
@@ -146,10 +139,8 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
       exchanges: () => api.responses.filter(({ path }) => path === "/api/oauth/token").length,
       async reasons() {
         const requests = (await readFile(log, "utf8")).match(/\{[^}]*\}/g) ?? [];
-        return requests.map((request) => {
-          const { reason, selectedBackendUrl } = JSON.parse(request);
-          return selectedBackendUrl === undefined ? `${reason}, no backend` : reason;
-        });
+        const parsed = requests.map((request) => JSON.parse(request));
+        return parsed.map(({ reason, selectedBackendUrl }) => (selectedBackendUrl ? reason : `${reason}, no backend`));
       },
       /** Runs a command and returns its output. Throws with the output when it fails. */
       async run([program = "", ...args]: string[], environment: Record<string, string> = {}): Promise<string> {
@@ -160,6 +151,11 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     };
   }
 });
+
+interface ApiOptions {
+  revokeAfterPage?: number;
+  secondsPerPage?: number;
+}
 
 interface ApiResponse {
   path: string;
@@ -175,46 +171,29 @@ function failures(responses: ApiResponse[]): number[] {
 async function startApi(
   authority: CertificateAuthority,
   cloud: PulumiCloud,
-  { revokeAfterPage, secondsPerPage }: { revokeAfterPage?: number; secondsPerPage: number },
+  { revokeAfterPage, secondsPerPage = SECONDS_PER_PAGE }: ApiOptions,
 ) {
   const responses: ApiResponse[] = [];
   let revoked = "";
 
-  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? "", "https://api");
+  const server = await startServer(await authority.issue({ hosts: ["127.0.0.1"] }), async (request) => {
+    const { pathname, searchParams } = new URL(request.url ?? "", "https://api");
     const { authorization = "", "content-type": contentType = "" } = request.headers;
-    const isList = url.pathname === "/api/user/stacks";
-    const forwarded = await fetch(`${cloud.url}${isList ? "/api/user" : url.pathname}`, {
+    const isList = pathname === "/api/user/stacks";
+    const forwarded = await fetch(`${cloud.url}${isList ? "/api/user" : pathname}`, {
       method: request.method ?? "GET",
-      headers: {
-        authorization: authorization === revoked ? "" : authorization,
-        "content-type": contentType,
-      },
+      headers: { authorization: authorization === revoked ? "" : authorization, "content-type": contentType },
       ...(request.method === "POST" && { body: await text(request) }),
     });
     const { status } = forwarded;
-    responses.push({ path: url.pathname, status });
-    let body = await forwarded.text();
-    if (isList && status === 200) {
-      const page = Number(url.searchParams.get("continuationToken") ?? 1);
-      await delay(secondsPerPage * 1000);
-      if (page === revokeAfterPage) revoked = authorization;
-      const stacks = [{ orgName: "acme", projectName: "project", stackName: `page-${page}` }];
-      body = JSON.stringify({ stacks, ...(page < PAGES && { continuationToken: String(page + 1) }) });
-    }
-    response.writeHead(status, { "Content-Type": "application/json" }).end(body);
-  }
+    responses.push({ path: pathname, status });
+    if (!isList || status !== 200) return { status, body: (await forwarded.json()) as object };
 
-  const server = createServer(await authority.issue({ hosts: ["127.0.0.1"] }), (request, response) => {
-    answer(request, response).catch((error: unknown) => response.writeHead(500).end(String(error)));
+    const page = Number(searchParams.get("continuationToken") ?? 1);
+    await delay(secondsPerPage * 1000);
+    if (page === revokeAfterPage) revoked = authorization;
+    const stacks = [{ orgName: "acme", projectName: "project", stackName: `page-${page}` }];
+    return { status, body: { stacks, ...(page < PAGES && { continuationToken: String(page + 1) }) } };
   });
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  return {
-    url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    responses,
-    close() {
-      server.close();
-      server.closeAllConnections();
-    },
-  };
+  return { url: server.origin, responses, close: server.close };
 }

@@ -21,6 +21,8 @@ const FOUR = [
   { namespace: "team-b", name: "secrets", tokenType: "organization", createRole: false },
   { namespace: "runners", name: "runner", tokenType: "runner", runnerId: "pool-1", runnerName: "builders" },
 ];
+const SETTINGS_OF_FOUR = { serviceAccounts: FOUR, userLogin: "", createNamespace: true };
+const RUNNERS = { runners: [{ id: "pool-1", name: "builders" }] };
 const FIFTH = { namespace: "team-b", name: "extra", tokenType: "team", teamName: "extra" };
 
 describe("the program on Pulumi's engine", { skip: missingCli }, () => {
@@ -43,10 +45,8 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const { aws, kubernetes, pulumiCloud } = simulation.existing();
     assert.ok(aws.includes(roleArn.split("/")[1]));
     assert.ok(kubernetes.includes(`default/${jobName}`) && kubernetes.includes(`default/${environmentConfigMap}`));
-    assert.deepEqual(
-      [outputs.issuerUrl, outputs.jobName, [outputs.oidcIssuerId]],
-      [simulation.issuer.url, jobName, pulumiCloud],
-    );
+    assert.deepEqual([outputs.issuerUrl, outputs.jobName], [simulation.issuer.url, jobName]);
+    assert.deepEqual([outputs.oidcIssuerId], pulumiCloud);
   });
 
   test("shows no changes in a second preview, in a refresh, and after it", async (t) => {
@@ -66,7 +66,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("manages four service accounts of four token types in three namespaces", async (t) => {
-    const { simulation, log, pulumi, up } = await fourAccounts(t);
+    const { simulation, log, pulumi, up } = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
     const policies = () => simulation.pulumiCloud.list()[0]?.registration.policies ?? [];
     assert.deepEqual(statuses(simulation), [200, 200, 200, 200]);
     assert.deepEqual([policies().length, simulation.existing().pulumiCloud.length], [4, 1]);
@@ -111,8 +111,8 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("fails the update for a denied service account by name and reason, and completes it later", async (t) => {
-    const accounts = FOUR.map((account, index) => (index === 1 ? { ...account, ...DENY } : account));
-    const { simulation, pulumi, up } = await fourAccounts(t, accounts, emptyStack);
+    const serviceAccounts = FOUR.map((account, index) => (index === 1 ? { ...account, ...DENY } : account));
+    const { simulation, pulumi, up } = await emptyStack(t, { ...SETTINGS_OF_FOUR, serviceAccounts }, RUNNERS);
 
     const { exitCode, screen } = await up("--continue-on-error");
     assert.notEqual(exitCode, 0);
@@ -194,7 +194,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       /Invalid configuration for stack "dev" \(3 problems\)\. No changes were made\./,
       /organization: required/,
       /userLogin: required/,
-      /pulumi config set tokenExpirationSeconds SECONDS/,
+      /pulumi config set tokenExpirationSeconds VALUE/,
     ]);
   });
 
@@ -220,7 +220,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     for (const [key, value] of Object.entries(entry)) await set(key, value);
     const { screen } = await pulumi("preview");
     assert.match(screen, /must be a string, but YAML reads it as a number/);
-    assert.match(screen, /pulumi config set --type string --path 'serviceAccounts\[0\]\.teamName' TEAM/);
+    assert.match(screen, /pulumi config set --type string --path 'serviceAccounts\[0\]\.teamName' VALUE/);
 
     await set("teamName", "777", "--type", "string");
     succeeded(await pulumi("preview"));
@@ -256,11 +256,6 @@ const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 
 const CONTAINS_UNKNOWN = new RegExp(`${UNKNOWN}|Output<|\\[object |\\bundefined\\b`);
 
-function fourAccounts(t: TestContext, serviceAccounts: object[] = FOUR, start = createdStack): Promise<Stack> {
-  const settings = { serviceAccounts, userLogin: "", createNamespace: true };
-  return start(t, settings, { runners: [{ id: "pool-1", name: "builders" }] });
-}
-
 async function setAccounts(pulumi: Stack["pulumi"], accounts: object[]): Promise<void> {
   succeeded(await pulumi("config", "set", "serviceAccounts", JSON.stringify(accounts)));
 }
@@ -270,9 +265,7 @@ async function stopsCleanly(t: TestContext, { simulation, pulumi, up }: Stack, m
   t.mock.method(console, "error", () => {});
   const before = simulation.existing();
   for (const command of [() => pulumi("preview"), () => up()]) {
-    const started = performance.now();
     const { exitCode, screen } = await command();
-    assert.ok(performance.now() - started < 30_000, "took too long");
     assert.notEqual(exitCode, 0);
     for (const message of messages) assert.match(screen, message);
     assert.equal(screen.split("Diagnostics:")[1]?.match(/error:/g)?.length, 1, screen);
@@ -282,10 +275,7 @@ async function stopsCleanly(t: TestContext, { simulation, pulumi, up }: Stack, m
   const { stdout } = await pulumi("stack", "export");
   const resources: { type: string }[] = JSON.parse(stdout).deployment.resources ?? [];
   // The engine's own remain: the stack and, once something was read, the default provider of AWS.
-  assert.deepEqual(
-    resources.filter(({ type }) => !type.startsWith("pulumi:")),
-    [],
-  );
+  assert.ok(resources.every(({ type }) => type.startsWith("pulumi:")));
 }
 
 /** Returns what a successful update did, sorted, such as `runner replaced`. */

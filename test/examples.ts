@@ -14,7 +14,6 @@ export interface Manifest {
   kind: string;
   metadata: { name: string; namespace?: string };
   roleRef?: { kind: string; name: string };
-  rules?: object[];
   spec?: {
     template?: { spec: PodSpec };
     jobTemplate?: { spec: { template: { spec: PodSpec } } };

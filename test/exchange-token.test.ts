@@ -2,17 +2,18 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdtemp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Answer, type Endpoint, grant, hang, respond, startEndpoint } from "./endpoint";
+import { createCertificateAuthority } from "../simulator/certificates";
+import { type Answer, type Endpoint, grant, hang, reset, respond, startEndpoint } from "./endpoint";
 import { findLeaks, ID_TOKEN, idTokenOf, runScript, type ScriptOptions, type ScriptRun } from "./script";
 
 const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
 const SECRETS = [ID_TOKEN, ACCESS_TOKEN];
 const AT_ONCE = { concurrency: 8 };
+const DIRECTORY = process.env.SIMULATOR_DIRECTORY ?? "";
 const IS_ROOT = process.getuid?.() === 0;
 
 const granted = grant(ACCESS_TOKEN);
@@ -25,9 +26,9 @@ type Environment = Record<string, string | undefined>;
 async function exchange(
   answers: Answer | Answer[],
   environment: Environment = {},
-  options: Partial<ScriptOptions> = {},
+  options: Partial<ScriptOptions> & { certificate?: { key: string; cert: string } } = {},
 ): Promise<ScriptRun & { endpoint: Endpoint }> {
-  const endpoint = await startEndpoint(answers);
+  const endpoint = await startEndpoint(answers, options.certificate);
   try {
     const run = await runScript({ url: endpoint.url, idToken: ID_TOKEN, environment, ...options });
     return { ...run, endpoint };
@@ -40,13 +41,6 @@ async function exchange(
 async function print(expression: string, environment: Environment = {}, answers: Answer | Answer[] = granted) {
   return exchange(answers, environment, { command: ["bash", "-c", `printf %s "${expression}"`] });
 }
-
-let directory: string;
-before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "exchange-test-"));
-  await chmod(directory, 0o755);
-});
-after(() => rm(directory, { recursive: true }));
 
 describe("the wrapped command", AT_ONCE, () => {
   test("receives token, expiry, and credential helper, and otherwise the environment as given", async () => {
@@ -157,7 +151,13 @@ describe("the request", AT_ONCE, () => {
     assert.match(curlCalls[0] ?? "", /^--disable\n.*\n--proto\n=http\n/s);
   });
 
-  for (const given of ["team team:a&b=c%20+d", "runner runner:$(id)`id`'\"", "organization admin", "organization "]) {
+  for (const given of [
+    "personal user:@/etc/passwd",
+    "team team:a&b=c%20+d",
+    "runner runner:$(id)`id`'\"",
+    "organization admin",
+    "organization ",
+  ]) {
     test(`asks for a token of type and scope ${given}`, async () => {
       const [type, scope] = given.split(" ");
       const run = await exchange(granted, { PULUMI_TOKEN_TYPE: type, PULUMI_TOKEN_SCOPE: scope || undefined });
@@ -216,16 +216,28 @@ describe("settings", AT_ONCE, () => {
 
 describe("the ID token", AT_ONCE, () => {
   test("is read from where the EKS webhook says, unless PULUMI_OIDC_TOKEN_FILE is set", async () => {
-    const file = join(directory, "aws-token");
-    await writeFile(file, `${ID_TOKEN} \n\n`);
+    const file = join(DIRECTORY, "aws '\"$(touch injected)&%");
+    await writeFile(file, `${ID_TOKEN} \nscope=admin\n`);
     const aws = await exchange(granted, { PULUMI_OIDC_TOKEN_FILE: "", AWS_WEB_IDENTITY_TOKEN_FILE: file });
-    assert.equal(aws.endpoint.requests[0]?.form.get("subject_token"), ID_TOKEN);
+    assert.deepEqual([aws.endpoint.requests[0]?.form.get("subject_token"), aws.files], [ID_TOKEN, []]);
     const eks = await exchange(granted, { PULUMI_OIDC_TOKEN_FILE: undefined });
     assert.match(eks.stderr, /'\/var\/run\/secrets\/eks\.amazonaws\.com\/serviceaccount\/token'/);
   });
 
+  test("is read anew for each attempt", async () => {
+    const running = { pid: 0, tokenFile: "" };
+    const renewed = idTokenOf({ sub: "renewed" });
+    const renew: Answer = async (socket, request) => {
+      await writeFile(running.tokenFile, renewed);
+      await busy(socket, request);
+    };
+    const { endpoint } = await exchange([renew, granted], {}, { running });
+    const sent = endpoint.requests.map(({ form }) => form.get("subject_token"));
+    assert.deepEqual(sent, [ID_TOKEN, renewed]);
+  });
+
   test("that the user cannot read is an error that names the user and the fix", async () => {
-    const file = join(directory, "unreadable");
+    const file = join(DIRECTORY, "unreadable");
     await writeFile(file, ID_TOKEN, { mode: 0 });
     // Root can read every file.
     const launcher = IS_ROOT ? ["setpriv", "--reuid=65534", "--clear-groups"] : [];
@@ -310,6 +322,34 @@ describe("a denial", AT_ONCE, () => {
   });
 });
 
+describe("the exit code", AT_ONCE, () => {
+  const hourly = respond(503, "", { "Retry-After": "3600" });
+  for (const [exitCode, what, answers, environment] of [
+    [64, "http to another host", granted, { PULUMI_BACKEND_URL: "http://pulumi.example" }],
+    [66, "no ID token", granted, { PULUMI_OIDC_TOKEN_FILE: "/nonexistent" }],
+    [69, "a connection that is reset", reset(), { PULUMI_TOKEN_RETRY_SECONDS: "1" }],
+    [75, "a Retry-After beyond the time to retry", hourly, {}],
+    [76, "a redirect", respond(307, "", { Location: "/api/oauth/token/" }), {}],
+    [76, "a status that is neither temporary nor a denial", respond(404, ""), {}],
+    [76, "a response without an access token", respond(200, "{}"), {}],
+    [77, "HTTP 400", respond(400, ""), {}],
+    [77, "HTTP 403", respond(403, ""), {}],
+  ] as const) {
+    test(`is ${exitCode} for ${what}, without a second request`, async () => {
+      const run = await exchange(answers, environment);
+      assert.equal(run.exitCode, exitCode, run.stderr);
+      assert.ok(run.endpoint.connections() <= 1);
+    });
+  }
+
+  test("is 69 for a TLS certificate that could not be verified, and nothing is sent", async () => {
+    const certificate = await (await createCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+    const run = await exchange(granted, {}, { certificate });
+    assert.match(run.stderr, /^exchange-token: The TLS certificate could not be verified\. /);
+    assert.deepEqual([run.exitCode, run.endpoint.requests], [69, []]);
+  });
+});
+
 describe("the command does not run without a token", AT_ONCE, () => {
   for (const [what, exitCode, program, script] of [
     ["date fails", 1, "date", "exit 1"],
@@ -318,7 +358,7 @@ describe("the command does not run without a token", AT_ONCE, () => {
     ["curl reports a status that is not a number for Bash", 1, "curl", "printf '\\n18 099 |octal'"],
   ] as const) {
     test(`when ${what}`, async () => {
-      const bin = await mkdtemp(join(directory, "bin-"));
+      const bin = await mkdtemp(join(DIRECTORY, "bin-"));
       await writeFile(join(bin, program), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
       const environment = { PATH: `${bin}:${process.env.PATH}`, PULUMI_TOKEN_RETRY_SECONDS: "1" };
       const run = await exchange(granted, environment, { command: ["echo", "started"] });
@@ -329,25 +369,24 @@ describe("the command does not run without a token", AT_ONCE, () => {
 
 describe("a signal during the exchange ends the script at once", AT_ONCE, () => {
   const launchers = { "a process": [], "the first process of a container": ["unshare", "--pid", "--fork"] };
-  const moments = { "in a request": hang(), "between attempts": retryAfter(30) };
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    for (const [moment, answer] of Object.entries(moments)) {
-      for (const [role, launcher] of Object.entries(launchers)) {
-        const skip = launcher.length > 0 && !IS_ROOT && "only root can start a process in a separate PID namespace";
-        test(`${signal} ${moment}, as ${role}`, { skip }, async () => {
-          const running = { pid: 0, tokenFile: "" };
-          const stop: Answer = async (socket, request) => {
-            await answer(socket, request);
-            await delay(200);
-            const children = readFileSync(`/proc/${running.pid}/task/${running.pid}/children`, "utf8");
-            process.kill(launcher.length > 0 ? Number.parseInt(children, 10) : running.pid, signal);
-          };
-          const environment = { PULUMI_TOKEN_RETRY_SECONDS: "60" };
-          const run = await exchange(stop, environment, { launcher, running });
-          assert.equal(run.exitCode, 143);
-          assert.ok(run.milliseconds < 3000, `${run.milliseconds} ms`);
-        });
-      }
+  for (const [signal, moment, answer] of [
+    ["SIGTERM", "in a request", hang()],
+    ["SIGINT", "between attempts", retryAfter(30)],
+  ] as const) {
+    for (const [role, launcher] of Object.entries(launchers)) {
+      const skip = launcher.length > 0 && !IS_ROOT && "only root can start a process in a separate PID namespace";
+      test(`${signal} ${moment}, as ${role}`, { skip }, async () => {
+        const running = { pid: 0, tokenFile: "" };
+        const stop: Answer = async (socket, request) => {
+          await answer(socket, request);
+          await delay(200);
+          const children = readFileSync(`/proc/${running.pid}/task/${running.pid}/children`, "utf8");
+          process.kill(launcher.length > 0 ? Number.parseInt(children, 10) : running.pid, signal);
+        };
+        const run = await exchange(stop, { PULUMI_TOKEN_RETRY_SECONDS: "60" }, { launcher, running });
+        assert.equal(run.exitCode, 143);
+        assert.ok(run.milliseconds < 3000, `${run.milliseconds} ms`);
+      });
     }
   }
 });

@@ -179,7 +179,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     // The program reads the certificate of GitHub's issuer.
     const redirect = `tls.connect = (options) => connect({ ...options, host: "127.0.0.1", port: ${cloud.port} });`;
     await writeFile(join(bin, "tls.cjs"), `const tls = require("node:tls");\nconst { connect } = tls;\n${redirect}\n`);
-    const cli = await openCli(debugProviders, undefined, {
+    const cli = await openCli(debugProviders, {
       PATH: `${bin}:${process.env.PATH}`,
       GH_HOST: `127.0.0.1:${cloud.port}`,
       GH_ENTERPRISE_TOKEN: GITHUB_TOKEN,

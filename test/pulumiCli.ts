@@ -37,14 +37,9 @@ export const missingCli =
  * Creates a file-backed state without a stack.
  *
  * @param debugProviders PULUMI_DEBUG_PROVIDERS: the providers that run already.
- * @param temporary TMPDIR, where the SDK caches what it has compiled; by default the user's.
  * @param further variables for the environment of the CLI.
  */
-export async function openCli(
-  debugProviders: string,
-  temporary = tmpdir(),
-  further: Record<string, string> = {},
-): Promise<Cli> {
+export async function openCli(debugProviders: string, further: Record<string, string> = {}): Promise<Cli> {
   const directory = await mkdtemp(join(tmpdir(), "pulumi-"));
   const state = join(directory, "state");
   await mkdir(state);
@@ -57,7 +52,7 @@ export async function openCli(
     npm_config_prefer_offline: "true",
     npm_config_audit: "false",
     HOME: directory,
-    TMPDIR: temporary,
+    TMPDIR: tmpdir(),
     PULUMI_HOME: join(directory, "home"),
     PULUMI_ACCESS_TOKEN: ACCESS_TOKEN,
     PULUMI_BACKEND_URL: `file://${state}`,
