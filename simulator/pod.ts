@@ -67,12 +67,10 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
     for (const [name, value] of Object.entries(environment)) environment[name] = inRoot(value);
     if ("PULUMI_BACKEND_URL" in environment) environment.PULUMI_BACKEND_URL = options.pulumiCloudUrl;
 
-    // The only certificate authority that the pod trusts.
-    const authority = join(directory, "ca.pem");
     return await run(words, root, options.onLog, {
       PATH: await pathWithPulumi(join(root, "image")),
-      SSL_CERT_FILE: authority,
-      CURL_CA_BUNDLE: authority,
+      // The only certificate authority that curl and the Pulumi CLI trust.
+      SSL_CERT_FILE: join(directory, "ca.pem"),
       // Nothing but the simulation can be reached.
       https_proxy: "http://127.0.0.1:9",
       no_proxy: "127.0.0.1",

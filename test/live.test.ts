@@ -9,7 +9,7 @@ import { openCertificateAuthority } from "../simulator/certificates";
 import { runProgram } from "../simulator/mocks";
 import type { Simulation } from "../simulator/simulation";
 import { type Answer, hang, respond, startEndpoint } from "./endpoint";
-import { type LiveRun, type LiveStack, listen, runLive, TOOLS } from "./liveTools";
+import { type LiveRun, type LiveStack, listen, runLive } from "./liveTools";
 import { changePolicies, startCluster } from "./stack";
 
 const SECRET_ACCESS_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
@@ -155,11 +155,7 @@ const FORBIDDEN =
   'error: failed to create token: serviceaccounts "deployer" is forbidden: User "me" cannot create resource "serviceaccounts/token" in API group "" in the namespace "ci"';
 const tokenOfOtherCluster = () => simulation.otherIssuer.token({ namespace: "ci", serviceAccount: "deployer" });
 for (const [what, run, message] of [
-  ...TOOLS.map((missing): [string, LiveRun, string] => [
-    `if there is no ${missing}`,
-    { tools: TOOLS.filter((tool) => tool !== missing) },
-    `There is no ${missing} on PATH. To install it: https://`,
-  ]),
+  ["if a program is missing", { tools: ["aws", "pulumi"] }, "There is no kubectl on PATH. To install it: https://"],
   [
     "if the stack is not up",
     { answer: (stdout, { args }) => (args[1] === "output" ? "{}" : stdout) },

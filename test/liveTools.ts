@@ -11,8 +11,6 @@ import { text } from "node:stream/consumers";
 import type { Registration } from "../simulator/mocks";
 import type { Simulation } from "../simulator/simulation";
 
-export const TOOLS = ["aws", "kubectl", "pulumi"];
-
 /** A stack that is up. */
 export interface LiveStack {
   simulation: Simulation;
@@ -74,7 +72,8 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
     response.end(stdout);
   });
   const url = `http://127.0.0.1:${await listen(server)}`;
-  for (const tool of run.tools ?? TOOLS) await writeFile(join(bin, tool), program(tool, url), { mode: 0o755 });
+  for (const tool of run.tools ?? ["aws", "kubectl", "pulumi"])
+    await writeFile(join(bin, tool), program(tool, url), { mode: 0o755 });
 
   const start = ["--import", "tsx", join(__dirname, "..", "simulator", "start.ts"), "--live", "--stack=prod"];
   const { NODE_EXTRA_CA_CERTS } = process.env;

@@ -34,32 +34,9 @@ test("denies if any deny policy matches", () => {
   const deny = { ...ALICE, decision: "deny" };
   const elsewhere = { ...deny, rules: { '"kubernetes.io".namespace': "other" } };
   const asked = { tokenType: "personal", scope: "user:alice" };
-  const allowed = [
-    [ALICE, deny],
-    [deny, ALICE],
-    [elsewhere, ALICE],
-  ].map((policies) => decide(policies, CLAIMS, asked));
-  assert.deepEqual(
-    allowed.map((answer) => answer.allowed),
-    [false, false, true],
-  );
+  const isAllowed = (...policies: AuthPolicy[]) => decide(policies, CLAIMS, asked).allowed;
+  assert.deepEqual([isAllowed(ALICE, deny), isAllowed(deny, ALICE), isAllowed(elsewhere, ALICE)], [false, false, true]);
 });
-
-for (const [policy, scope, allowed] of [
-  [{ tokenType: "personal", userLogin: "a*" }, "user:alice", false],
-  [{ tokenType: "team", teamName: "ops-*" }, "team:ops-eu", true],
-  [{ tokenType: "team", teamName: "ops" }, "team:dev", false],
-  [{ tokenType: "runner", runnerID: "id-1" }, "runner:pool", true],
-  [{ tokenType: "runner", runnerID: "pool" }, "runner:pool", false],
-  [{ tokenType: "organization" }, "admin", false],
-  [{ tokenType: "organization", authorizedPermissions: ["admin"] }, "admin", true],
-] satisfies [Partial<AuthPolicy> & { tokenType: string }, string, boolean][]) {
-  test(`${JSON.stringify(policy)} ${allowed ? "allows" : "does not allow"} the scope "${scope}"`, () => {
-    const policies = [{ decision: "allow", rules: RULES, ...policy }];
-    const runners = [{ id: "id-1", name: "pool" }];
-    assert.equal(decide(policies, CLAIMS, { tokenType: policy.tokenType, scope }, runners).allowed, allowed);
-  });
-}
 
 test("verifies an issuer's certificate or compares its thumbprints, and limits the lifetime of tokens", async (t) => {
   const cloud = await startPulumiCloud(await openCertificateAuthority(), { registrationMilliseconds: 0 });
