@@ -217,7 +217,7 @@ function redirects(elsewhere: string): Fault[] {
 
 /** @param directory of the simulation's certificate authority. */
 async function certificates(directory: string): Promise<Fault[]> {
-  const authority = await openCertificateAuthority(directory);
+  const authority = await openCertificateAuthority();
   const stranger = await createCertificateAuthority();
   const file = join(directory, "ca.pem");
   await writeFile(join(directory, ".curlrc"), "insecure\nlocation\nverbose\n");
