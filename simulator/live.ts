@@ -133,7 +133,9 @@ function askServices(
   return async (question) => {
     const { account, service } = question;
     const token = await idToken(question);
-    const signal = AbortSignal.any([stop, AbortSignal.timeout(REQUEST_SECONDS * 1000)]);
+    // Used below, too: Node.js collects a signal to which nothing refers, and it then never aborts.
+    const timeout = AbortSignal.timeout(REQUEST_SECONDS * 1000);
+    const signal = AbortSignal.any([stop, timeout]);
     const isRole = service === "IAM role";
     const shortest = { ...account.environment, PULUMI_TOKEN_EXPIRATION: String(ACCESS_TOKEN_SECONDS) };
     try {
@@ -144,7 +146,7 @@ function askServices(
     } catch (error) {
       const { message, cause } = error as Error & { cause?: Error & { code?: string } };
       // Node.js also limits the time for a connection to 10 seconds.
-      const isLate = signal.aborted || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
+      const isLate = timeout.aborted || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
       const reason = isLate ? `no answer within ${REQUEST_SECONDS} s` : (cause?.code ?? cause?.message ?? message);
       const asked = isRole ? `AWS STS at ${stsUrl}` : `Pulumi Cloud at ${pulumiCloudUrl}`;
       throw new Error(`Failed to ask ${asked}: ${reason}. Nothing was decided; run the check again.`);
@@ -225,7 +227,8 @@ async function readAccounts(stack: Stack, kubectl: Kubectl): Promise<ServiceAcco
 
 function toolRunner(stop: AbortSignal): Run {
   return async (tool, args, advice = "") => {
-    const signal = AbortSignal.any([stop, AbortSignal.timeout(TOOL_SECONDS * 1000)]);
+    const timeout = AbortSignal.timeout(TOOL_SECONDS * 1000);
+    const signal = AbortSignal.any([stop, timeout]);
     const options = { cwd: join(__dirname, ".."), signal, maxBuffer: 2 ** 28 };
     try {
       return (await promisify(execFile)(tool, args, options)).stdout;
@@ -233,7 +236,7 @@ function toolRunner(stop: AbortSignal): Run {
       const { stderr, code, message } = error as Error & { stderr?: string; code?: unknown };
       if (code === "ENOENT") throw new Error(`${tool} is not on PATH. To install it: ${TOOLS[tool]}`);
       const firstOption = args.findIndex((arg) => arg.startsWith("--"));
-      const reason = signal.aborted ? `no answer within ${TOOL_SECONDS} s` : stderr?.trim() || message;
+      const reason = timeout.aborted ? `no answer within ${TOOL_SECONDS} s` : stderr?.trim() || message;
       throw new Error(`Failed to run ${[tool, ...args.slice(0, firstOption)].join(" ")}: ${reason}${advice}`);
     }
   };

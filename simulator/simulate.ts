@@ -50,8 +50,9 @@ async function simulate(): Promise<void> {
       printResources(registered);
       printJobs(jobs, failure !== undefined);
     }
-    // The output of the Job has just said why.
-    if (failure instanceof Unready && isText && jobs.size > 0) throw new Error(JOB_FAILED);
+    if (failure instanceof Unready && isText && jobs.size > 0) {
+      throw new Error("A Job failed, so `pulumi up` would fail. Its output above says why.");
+    }
     if (failure !== undefined) throw failure;
     if (options.policies && !options.markdown) return;
 
@@ -70,8 +71,6 @@ async function simulate(): Promise<void> {
 }
 
 const NO_ORGANIZATION = `organization is not set: the simulation uses "${ORGANIZATION}". \`pulumi preview\` uses the stack's organization, and asks for this setting if there is none.`;
-
-const JOB_FAILED = "A Job failed, so `pulumi up` would fail. Its output above says why.";
 
 /** What the settings take for granted: the cluster, the service accounts, and the runners. */
 function assumedToExist({ project, config }: StackFile) {

@@ -194,7 +194,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       /Invalid configuration for stack "dev" \(3 problems\)\. No changes were made\./,
       /organization: required/,
       /userLogin: required/,
-      /pulumi config set tokenExpirationSeconds VALUE/,
+      /pulumi config set tokenExpirationSeconds SECONDS/,
     ]);
   });
 
@@ -220,7 +220,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     for (const [key, value] of Object.entries(entry)) await set(key, value);
     const { screen } = await pulumi("preview");
     assert.match(screen, /must be a string, but YAML reads it as a number/);
-    assert.match(screen, /pulumi config set --type string --path 'serviceAccounts\[0\]\.teamName' VALUE/);
+    assert.match(screen, /pulumi config set --type string --path 'serviceAccounts\[0\]\.teamName' TEAM/);
 
     await set("teamName", "777", "--type", "string");
     succeeded(await pulumi("preview"));

@@ -155,7 +155,7 @@ const FORBIDDEN =
   'error: failed to create token: serviceaccounts "deployer" is forbidden: User "me" cannot create resource "serviceaccounts/token" in API group "" in the namespace "ci"';
 const tokenOfOtherCluster = () => simulation.otherIssuer.token({ namespace: "ci", serviceAccount: "deployer" });
 for (const [what, run, message] of [
-  ["if a program is missing", { tools: ["aws", "pulumi"] }, "There is no kubectl on PATH. To install it: https://"],
+  ["if a program is missing", { tools: ["aws", "pulumi"] }, "kubectl is not on PATH. To install it: https://"],
   [
     "if the stack is not up",
     { answer: (stdout, { args }) => (args[1] === "output" ? "{}" : stdout) },
