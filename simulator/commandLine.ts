@@ -14,13 +14,12 @@ Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
   --policies    Print the generated trust policies and allow policies as JSON
   --markdown    Print the access check and the policies as Markdown
   --live        After \`pulumi up\`, check access to the real AWS and Pulumi Cloud
-  --all-pairs   With --live, let each service account ask for every other's access
+  --all-pairs   With --live, test each service account against every other one
   --help        Print this help
 
-Exit code of the simulation: 0, even if answers of the access check are
-unexpected; 1 if the program or a Job fails.
-Exit code with --live: 0 if every answer is as expected; 1 if one is not; 2 if
-the services could not be asked.`;
+Exit code: 0 if the simulation ran, even if answers are unexpected; otherwise 1.
+With --live: 0 if every answer is as expected, 1 if one is not, 2 if the
+services could not be asked.`;
 
 export type Options = ReturnType<typeof readOptions>;
 
