@@ -82,7 +82,7 @@ describe("in the simulation", () => {
     });
   }
 
-  test("a policy that another service account of the stack matches too is found", async (t) => {
+  test("finds a policy that also matches another service account of the stack", async (t) => {
     const rules = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "*er" };
     await changePolicies(t, simulation, (policy) => (policy.tokenType === "team" ? { ...policy, rules } : policy));
     assert.ok((await allowed("Pulumi Cloud")).includes(PLANNER));
@@ -112,7 +112,7 @@ describe("in the simulation", () => {
     assert.deepEqual(await allowed("IAM role"), callers);
   });
 
-  test("an expired token and an invalid signature are denied for nothing else", async (t) => {
+  test("an expired token and an invalid signature are denied for that reason only", async (t) => {
     const { token } = simulation.issuer;
     t.mock.method(simulation.issuer, "token", (pod: PodIdentity, options: TokenOptions = {}) =>
       token(pod, { ...options, expiresIn: 60 }),

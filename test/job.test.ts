@@ -127,7 +127,7 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
   assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange");
 });
 
-test("the command arrives letter by letter, though Kubernetes expands $(NAME) and $$", async (t) => {
+test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", async (t) => {
   const words = ["$(HOME)", "$$(HOME)", "$HOME", "$$", "$$$", "'", '"', "\\", "`id`", "$(id)", "a b", "", "\u00fc\n*"];
   const log: string[] = [];
   const command = ["printf", "[%s]", ...words];

@@ -81,7 +81,7 @@ for (const [problem, server, reason] of [
   ["past expiry", async () => createTlsServer(await trusted(["127.0.0.1"], new Date(1e12))), /has expired/],
   ["server without TLS", async () => createServer((it) => it.end("HTTP/1.1 400\r\n\r\n")), /SSL/],
 ] satisfies [string, () => Promise<Server>, RegExp][]) {
-  test(`a certificate is not registered, with a warning: ${problem}`, async (t) => {
+  test(`warns and registers no thumbprint: ${problem}`, async (t) => {
     await assertUnverified(t, await listen(t, await server()), reason);
   });
 }

@@ -48,7 +48,7 @@ describe("pulumi new", { skip: missingCli }, () => {
     assert.match(stdout, /carol\n/);
   });
 
-  test("a template that copies clean: nothing that the README's clean-up leaves is dead", async (t) => {
+  test("the README's clean-up leaves no unused file, script, dependency, or link", async (t) => {
     const { cli, directory } = await newProject(t, "dev", ANSWERS);
     const readme = readFileSync(join(directory, "README.md"), "utf8");
     const [, cleanUp = ""] = /```bash\n(rm -rf [^`]*)```/.exec(readme) ?? [];
