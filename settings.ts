@@ -156,7 +156,7 @@ const tokenSchema = v.variant(
     v.object({ ...othersThan("team"), tokenType: v.literal("team"), teamName }, required("team")),
     v.object({ ...othersThan("runner"), tokenType: v.literal("runner"), runnerId, runnerName }, required("runner")),
   ],
-  TOKEN_TYPE,
+  ({ received }) => (received === "undefined" ? "required, because this entry sets its own token" : TOKEN_TYPE),
 );
 
 type Token = v.InferOutput<typeof tokenSchema>;

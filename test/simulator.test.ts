@@ -145,7 +145,10 @@ describe("npm start", { concurrency: 2 }, () => {
 
   test("prints help, and colors only for a terminal without NO_COLOR", async () => {
     const { stdout } = await start(["--help"]);
-    assert.match(stdout, /^Usage: npm start.*--stack.*--policies.*--markdown.*\n\nExit code: 0 if the simulation ran, even/s);
+    assert.match(
+      stdout,
+      /^Usage: npm start.*--stack.*--policies.*--markdown.*\n\nExit code: 0 if the simulation ran, even/s,
+    );
     const terminal = { NODE_OPTIONS: "--import=data:text/javascript,process.stdout.isTTY=true" };
     assert.ok((await start(["--stack", "no"], terminal)).stdout.includes(ESCAPE));
     assert.ok(!(await start(["--stack", "no"], { ...terminal, NO_COLOR: "1" })).stdout.includes(ESCAPE));
