@@ -37,7 +37,7 @@ export const awsSchema = v.pipe(
     "aws:profile": v.optional(v.string()),
     "aws:assumeRoles": v.optional(
       v.pipe(
-        list(v.object({ roleArn: v.string(UNSUPPORTED), externalId: unsupported }, UNSUPPORTED)),
+        list(v.object({ roleArn: v.string(UNSUPPORTED), externalId: unsupported }, UNSUPPORTED), '[{"roleArn":"ARN"}]'),
         v.maxLength(1, UNSUPPORTED),
       ),
       [],
@@ -182,7 +182,7 @@ function cliOptions(options: AwsOptions): string[] {
   return Object.entries(options).flatMap(([key, value]) => (value ? [`--${key}`, value] : []));
 }
 
-// The engine prefixes the provider's message with the call.
-function reason(error: Error): string {
+/** Returns the message of a provider, which the engine prefixes with the call. */
+export function reason(error: Error): string {
   return error.message.replace(/^.*(returned an error|occurred):\s*(\* )?/s, "").trim();
 }

@@ -5,15 +5,8 @@ import { closest } from "fastest-levenshtein";
 import * as v from "valibot";
 import { type AwsOptions, awsSchema } from "./cluster";
 import { encrypted, inOrder, invalidConfiguration, type Problem, pathOf, remove, replace, type Step } from "./problems";
-import {
-  accountSettings,
-  INITIAL_NAMESPACES,
-  isObject,
-  parseJson,
-  stackSchema,
-  stackSettings,
-  tokenSettings,
-} from "./settings";
+import { INITIAL_NAMESPACES } from "./serviceAccount";
+import { accountSettings, isObject, parseJson, stackSchema, stackSettings, tokenSettings } from "./settings";
 
 /** The configuration with every default filled in; durations are in seconds. */
 export type StackConfig = v.InferOutput<typeof stackSchema> & { aws: AwsOptions };
@@ -95,12 +88,12 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const accounts = (entries.length > 0 ? entries : [stack]).map((entry) => inherit(entry, stack));
   const parsed = v.safeParse(stackSchema, { ...settings, serviceAccounts: Array.isArray(listed) ? accounts : listed });
   const issues = [...(parsed.issues ?? []), ...(v.safeParse(defaultsSchema, stack).issues ?? [])];
-  const aws = v.safeParse(awsSchema, raw.config);
+  const aws = v.safeParse(awsSchema, withoutEmpty(raw.config));
   const problems = [
     ...issues.map((issue) => toProblem(issue, entries)),
     ...unknownKeys(given, STACK_KEYS),
     ...entries.flatMap((entry, index) => unknownKeys(entry, ENTRY_KEYS, "serviceAccounts", index)),
-    ...(aws.issues ?? []).map(({ path, message }) => remove(String(path?.[0].key), undefined, message)),
+    ...(aws.issues ?? []).map((issue) => toProblem(issue, [])),
   ];
   if (!parsed.success || !aws.success || problems.length > 0) return { problems: inOrder(problems) };
   return { config: { ...parsed.output, aws: aws.output }, problems };
@@ -137,7 +130,8 @@ function ownsToken(entry: Values): boolean {
 function toProblem(issue: v.BaseIssue<unknown>, entries: unknown[]): Problem {
   const steps = locate(issue, entries);
   const path = pathOf(...steps);
-  const value = issue.path?.at(-1)?.value;
+  // A value of the AWS provider can be a credential.
+  const value = path.startsWith("aws:") ? undefined : issue.path?.at(-1)?.value;
   if (value === null && steps.length === 1) return encrypted(path);
   if (issue.type === "max_length") return remove(`${path}[${issue.requirement}]`, undefined, issue.message);
   // No other value would be valid: something other than an object, a setting that must not be there, a repeated element.

@@ -162,13 +162,13 @@ async function readThumbprint(issuerUrl: string): Promise<string> {
     // Explicit, so that NODE_TLS_REJECT_UNAUTHORIZED=0 cannot disable it.
     rejectUnauthorized: true,
   });
-  socket.setTimeout(TIMEOUT_SECONDS * 1000, () => {
-    socket.destroy(new Error(`no answer within ${TIMEOUT_SECONDS} seconds`));
-  });
+  const timeout = new Error(`no answer within ${TIMEOUT_SECONDS} seconds`);
+  const timer = setTimeout(() => socket.destroy(timeout), TIMEOUT_SECONDS * 1000);
   try {
     await once(socket, "secureConnect");
     return socket.getPeerCertificate().fingerprint256.replaceAll(":", "").toLowerCase();
   } finally {
+    clearTimeout(timer);
     socket.destroy();
   }
 }

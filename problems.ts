@@ -45,9 +45,11 @@ export function encrypted(key: string): Problem {
   };
 }
 
-/** Returns a placeholder for the value, such as TEAM for `teamName`. */
+/** Returns a placeholder for the value: the list that the reason has as an example, or TEAM for `teamName`. */
 function placeholder(path: string, reason: string): string {
-  if (reason.startsWith("must be a list")) return `'["VALUE"]'`;
+  const list = /\[["{].*\]/.exec(reason)?.[0];
+  if (list) return `'${list}'`;
+  if (reason === "must be true or false") return "true";
   return (/([A-Z]?[a-z]+)(Name)?$/.exec(path)?.[1] ?? "VALUE").toUpperCase();
 }
 

@@ -3,6 +3,9 @@
 import { Namespace, ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import type * as pulumi from "@pulumi/pulumi";
 
+/** Every cluster has these: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ */
+export const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
 export interface ServiceAccountArgs {
   name: string;
   namespace: pulumi.Input<string>;

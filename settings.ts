@@ -2,6 +2,7 @@
 
 import * as v from "valibot";
 import { isAdditionalClaim } from "./oidcIssuer";
+import { INITIAL_NAMESPACES } from "./serviceAccount";
 
 // YAML has changed such a value already: 0777 arrives as 511, and converting it back would grant another team.
 const notString = ({ input }: v.BaseIssue<unknown>) =>
@@ -31,9 +32,9 @@ const seconds = v.pipe(
 // The engine passes lists and objects as JSON.
 const json = v.pipe(v.unknown(), v.transform(parseJson));
 
-/** Returns a schema for lists of elements that match another schema. */
-export const list = <Element extends v.GenericSchema>(element: Element) =>
-  v.pipe(json, v.array(element, 'must be a list, such as ["a","b"]'));
+/** Returns a schema for lists of elements that match another schema, with an example of a list. */
+export const list = <Element extends v.GenericSchema>(element: Element, example = '["a","b"]') =>
+  v.pipe(json, v.array(element, `must be a list, such as ${example}`));
 
 // Valibot's own schemas for objects accept lists.
 const object = v.pipe(json, v.custom<Record<string, unknown>>(isObject, "must be an object"));
@@ -106,7 +107,8 @@ const policyRules = v.pipe(
 );
 
 // An element without a name would replace the Job's own container and its restrictions.
-const namedElements = v.optional(list(v.pipe(object, v.looseObject({ name: kubernetesName }, "required"))));
+const named = v.pipe(object, v.looseObject({ name: kubernetesName }, "required"));
+const namedElements = v.optional(list(named, '[{"name":"NAME"}]'));
 
 const jobPodSpec = v.pipe(
   object,
@@ -122,7 +124,8 @@ const apiUrl = v.pipe(
     /^(https:\/\/[\w.-]+|http:\/\/(localhost|127(\.\d+){3}|\[::1\]))(:\d+)?\/?$/,
     "must be https://HOST, or http://HOST with a loopback host",
   ),
-  v.transform((url) => url.replace(/\/$/, "")),
+  v.check((url) => URL.canParse(url), "must be a URL"),
+  v.transform((url) => new URL(url).origin),
 );
 
 export const STS_AUDIENCE = "sts.amazonaws.com";
@@ -178,9 +181,6 @@ export const accountSettings = {
   command: v.optional(command),
 };
 
-/** Every cluster has these: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ */
-export const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
-
 const maxExpirationSeconds = v.optional(seconds, 7200);
 
 const account = v.pipe(
@@ -226,15 +226,20 @@ function scopeOf({ tokenType, userLogin, teamName, runnerName, organizationAdmin
 }
 
 const serviceAccounts = v.pipe(
-  list(account),
+  list(account, '[{"name":"NAME"}]'),
   // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
   v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
   v.rawCheck(({ dataset, addIssue }) => {
-    const ids = [dataset.value].flat().map((it) => (isObject(it) ? `${it.namespace}/${it.name}` : undefined));
-    for (const [index, id] of ids.entries()) {
-      const first = ids.indexOf(id);
-      const reason = `service account ${id} is already configured by serviceAccounts[${first}]`;
-      if (id && first < index) addIssue(issueAt(undefined, reason, index, "name"));
+    const accounts = [dataset.value].flat().map((it) => (isObject(it) ? it : {}));
+    const ids = accounts.map(({ namespace, name }) => `${namespace}/${name}`);
+    for (const [index, { namespace, name, createServiceAccount, runJob }] of accounts.entries()) {
+      const first = ids.indexOf(`${namespace}/${name}`);
+      const reason = `service account ${ids[index]} is already configured by serviceAccounts[${first}]`;
+      if (name && first < index) addIssue(issueAt(undefined, reason, index, "name"));
+      const creator = accounts.find((it) => it.createNamespace === true && it.namespace === namespace);
+      if (creator?.createServiceAccount === true && createServiceAccount === false && runJob === true) {
+        addIssue(issueAt(true, "must be false, because this stack creates the namespace", index, "runJob"));
+      }
     }
   }),
 );

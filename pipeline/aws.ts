@@ -6,7 +6,7 @@ import type * as pulumi from "@pulumi/pulumi";
 import { trustPolicy } from "../iam";
 import type { Settings } from "./config";
 import { ISSUER_URL, subjects } from "./github";
-import { lookUp } from "./lookups";
+import { failed, lookUp } from "./lookups";
 
 export type Cluster = eks.GetClusterResult & { namespaces: string[] };
 
@@ -20,7 +20,9 @@ export async function readClusters(stacks: Settings["stacks"]): Promise<Cluster[
   const clusters = new Map(stacks.map((stack) => [`${stack.region}.${stack.clusterName}`, stack]));
   return lookUp(
     ...[...clusters.values()].map(async ({ clusterName: name, region }) => {
-      const cluster = await eks.getCluster({ name, region });
+      const cluster = await eks
+        .getCluster({ name, region })
+        .catch(failed(`EKS cluster "${name}" in ${region}`, `aws eks list-clusters --region ${region}`));
       if (cluster.accessConfigs[0]?.authenticationMode === "CONFIG_MAP") {
         throw new Error(
           `EKS cluster "${name}" in ${region} has no access entries: its authentication mode is CONFIG_MAP. To change it:\n\n` +
@@ -35,7 +37,11 @@ export async function readClusters(stacks: Settings["stacks"]): Promise<Cluster[
 
 /** Returns the ARN of GitHub's IAM OIDC provider in the account; undefined if this stack creates it. */
 export async function readOidcProvider(mode: Settings["githubOidcProvider"]): Promise<string | undefined> {
-  return mode === "existing" ? (await iam.getOpenIdConnectProvider({ url: ISSUER_URL })).arn : undefined;
+  if (mode === "create") return undefined;
+  const provider = await iam
+    .getOpenIdConnectProvider({ url: ISSUER_URL })
+    .catch(failed("the IAM OIDC provider of GitHub", "pulumi config set githubOidcProvider create"));
+  return provider.arn;
 }
 
 /**

@@ -1,5 +1,6 @@
 // What has to be looked up before anything is created.
 
+import { reason } from "../cluster";
 import { userError } from "../userError";
 
 /**
@@ -15,4 +16,11 @@ export async function lookUp<Results extends unknown[]>(
   const messages = settled.flatMap((it) => (it.status === "rejected" ? [(it.reason as Error).message] : []));
   if (messages.length > 0) throw userError(messages.join("\n"));
   return Promise.all(lookups);
+}
+
+/** Returns a function that throws the error of a lookup again, with what failed and the command to type. */
+export function failed(what: string, fix: string) {
+  return (error: Error): never => {
+    throw new Error(`Failed to look up ${what}: ${reason(error)}\n\n  ${fix}\n`);
+  };
 }

@@ -61,7 +61,7 @@ export function matchesPattern(pattern: string, value: string): boolean {
  *
  * @param path names that are joined by dots, in double quotes if they contain one. The program has checked it.
  */
-export function claimAt(claims: JWTPayload, path: string): unknown {
+function claimAt(claims: JWTPayload, path: string): unknown {
   let claim: unknown = claims;
   for (const [, quoted, bare] of path.matchAll(/"([^"]+)"|([^".]+)/g)) {
     const name = quoted ?? bare ?? "";

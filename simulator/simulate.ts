@@ -152,7 +152,7 @@ function printResources(registered: Registration[]): void {
 
 function printJobs(jobs: Map<string, string[]>, failed: boolean): void {
   if (jobs.size === 0) return;
-  printTitle("Job output");
+  printTitle("Job output (the simulation runs only pulumi whoami)");
   const isShown = jobs.size <= SHOWN_JOBS || failed || options.verbose;
   if (!isShown) print(`  ${jobs.size} Jobs succeeded. To print their output: npm start -- --verbose`);
   for (const [account, lines] of isShown ? jobs : []) {

@@ -177,7 +177,7 @@ test("reports one line for each service account, and each unexpected answer with
     "  a/a              allowed (+1), 5 of 6 denied  allowed, 6 of 7 denied",
     "    other audience: allowed by Pulumi Cloud. To deny it, set audienceRule to",
     "      true.",
-    "    other audience: allowed by IAM role. No setting allows this: check the trust",
+    "    other audience: allowed by IAM role. No setting allows this: compare the",
   ]);
   assert.equal(lines.at(-1), "  2 of 24 answers are unexpected (2 service accounts, 16 callers).");
 });

@@ -330,7 +330,7 @@ describe("the exit code", AT_ONCE, () => {
     [69, "a connection that is reset", reset(), { PULUMI_TOKEN_RETRY_SECONDS: "1" }],
     [75, "a Retry-After beyond the time to retry", hourly, {}],
     [76, "a redirect", respond(307, "", { Location: "/api/oauth/token/" }), {}],
-    [76, "a status that is neither temporary nor a denial", respond(404, ""), {}],
+    [76, "a status that is neither temporary nor a denial", respond(404, "404 page not found"), {}],
     [76, "a response without an access token", respond(200, "{}"), {}],
     [77, "HTTP 400", respond(400, ""), {}],
     [77, "HTTP 403", respond(403, ""), {}],
@@ -338,6 +338,7 @@ describe("the exit code", AT_ONCE, () => {
     test(`is ${exitCode} for ${what}, without a second request`, async () => {
       const run = await exchange(answers, environment);
       assert.equal(run.exitCode, exitCode, run.stderr);
+      assert.equal(/allow policy|claims/.test(run.stderr), exitCode === 77, run.stderr);
       assert.ok(run.endpoint.connections() <= 1);
     });
   }

@@ -37,7 +37,7 @@ const MESSAGES: Record<number, RegExp> = {
   64: /^exchange-token: Invalid settings:\n {2}/,
   66: /exchange-token: No ID token: user \d+ cannot read a JWT from '/,
   69: /exchange-token: (The TLS certificate could not be verified\. )?Failed to reach http.* \(curl exit code \d+\)\./,
-  75: /exchange-token: http\S+ returned HTTP \d+\. Giving up: the next attempt is due in \S+ s, after the 3 s/,
+  75: /exchange-token: http\S+ returned HTTP \d+\. Giving up: another attempt would exceed the 3 s/,
   76: /exchange-token: http\S+ returned (HTTP \d+, not a token: .*\n.*PULUMI_BACKEND_URL|no valid access token|more than)/,
   77: /^exchange-token: http\S+ denied the token exchange: HTTP 4\d\d: /m,
 };

@@ -237,7 +237,7 @@ test("an invalid configuration stops the program with every problem, before anyt
   organization: required, because the stack has no organization
       pulumi config set organization ORGANIZATION
   command = "[]": must name a program, such as ["pulumi","whoami"]
-      pulumi config set command COMMAND
+      pulumi config set command '["pulumi","whoami"]'
   serviceAccounts[0].nmae = "a": unknown setting; did you mean "name"?
       pulumi config rm --path 'serviceAccounts[0].nmae'
 `,

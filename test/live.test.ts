@@ -135,8 +135,8 @@ test("exits 1 and marks the row if a policy is too wide", async (t) => {
     lines.filter((line) => line.startsWith(YELLOW)).map((line) => line.slice(YELLOW.length, -5)),
     [
       "  ci/deployer      allowed, 2 of 3 denied  allowed, 3 denied",
-      "    ci/default: allowed by Pulumi Cloud. No setting allows this: check the allow",
-      "      policy, which --policies prints.",
+      "    ci/default: allowed by Pulumi Cloud. No setting allows this: compare the",
+      "      allow policy with npm start -- --policies.",
       "  1 of 13 answers is unexpected (2 service accounts, 9 callers).",
     ],
   );

@@ -93,14 +93,14 @@ test("NODE_TLS_REJECT_UNAUTHORIZED=0 does not disable verification", async (t) =
 });
 
 test("closes a connection that has no answer after ten seconds", async (t) => {
-  const { setTimeout } = tls.TLSSocket.prototype;
-  const limits: number[] = [];
-  t.mock.method(tls.TLSSocket.prototype, "setTimeout", function (this: tls.TLSSocket, limit: number, end: () => void) {
+  const { setTimeout } = globalThis;
+  const limits: unknown[] = [];
+  t.mock.method(globalThis, "setTimeout", (end: () => void, limit: number) => {
     limits.push(limit);
-    return setTimeout.call(this, 10, end);
+    return setTimeout(end, limit / 1000);
   });
   await assertUnverified(t, await listen(t, createServer()), /no answer within 10 seconds/);
-  assert.deepEqual(limits, [10_000]);
+  assert.ok(limits.includes(10_000), String(limits));
 });
 
 /** Nothing is registered, what is registered stays, and the warning says how to set the thumbprint. */
