@@ -100,6 +100,10 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.equal(others.length, 5);
       for (const change of others) assert.match(change, /^team-b\.extra\S* deleted$/);
       assert.deepEqual([policies().length, JSON.stringify(policies()).includes("extra")], [4, false]);
+      const { issuer: cluster, pulumiCloud } = simulation;
+      const idToken = await cluster.token({ namespace: FIFTH.namespace, serviceAccount: FIFTH.name });
+      const request = { PULUMI_ORG: "acme", PULUMI_TOKEN_TYPE: "team", PULUMI_TOKEN_SCOPE: "team:security" };
+      assert.equal((await requestAccessToken(pulumiCloud.url, request, idToken)).allowed, false);
     });
 
     await t.test("leaves nothing in AWS, Kubernetes, and Pulumi Cloud after destroy", async () => {

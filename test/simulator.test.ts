@@ -189,3 +189,15 @@ test("without --stack, simulates dev, or the only stack that there is", async (t
     assert.equal(defaultStack(directory), expected);
   }
 });
+
+test("the simulator imports only the program's entry point, and the program neither simulator nor tests", async () => {
+  const imported: string[] = [];
+  for (const directory of ["simulator", ""]) {
+    for (const file of (await readdir(join(PROJECT, directory))).filter((name) => name.endsWith(".ts"))) {
+      const code = await readFile(join(PROJECT, directory, file), "utf8");
+      const pattern = directory ? /(?:from|require\(|program =) ?"(\.\.[^"]*)"/g : /["/]((?:simulator|test)\/[^"]*)"/g;
+      for (const [, target] of code.matchAll(pattern)) imported.push(`${file} imports ${target}`);
+    }
+  }
+  assert.deepEqual(imported, ["mocks.ts imports ../index"]);
+});
