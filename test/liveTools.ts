@@ -64,10 +64,11 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
     calls.push(call);
     running += 1;
     atOnce = Math.max(atOnce, running);
+    // Before the answer: an interrupted check removes its files.
+    files += await filesIn(home);
     const printed = await answerTool(stack, call, run.accounts ?? 1);
     const stdout = (await run.answer?.(printed, call, () => child.kill("SIGINT"))) ?? printed;
     if (call.args[1] === "token") tokens.push(stdout);
-    files += await filesIn(home);
     running -= 1;
     response.end(stdout);
   });
