@@ -10,6 +10,7 @@ import { rolePolicies } from "../pipeline/aws";
 import { type AuthPolicy, decide } from "../simulator/authPolicy";
 import { type Program, runProgram } from "../simulator/mocks";
 import { ACCOUNT, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./pipelineCloud";
+import { failureOf } from "./stack";
 
 const program: Program = require("../pipeline");
 
@@ -171,7 +172,7 @@ test("an invalid configuration is reported as a whole", async (t) => {
     githubIssuer: "maybe",
     permissionBoundaryArn: BOUNDARY,
   });
-  const message = await failureOf(run);
+  const message = String(await failureOf(run));
   assert.match(message, /repository: required\n +pulumi config set repository REPOSITORY/);
   assert.match(message, /stacks\[0\]\.stack = "dev": must be ORGANIZATION\/PROJECT\/STACK/);
   assert.match(message, /pulumi config set --path 'stacks\[0\]\.stack' STACK/);
@@ -186,7 +187,7 @@ test("an encrypted setting is an error that does not print it", async (t) => {
   const { run } = await newPipeline(t, { permissionsBoundaryArn: BOUNDARY });
   process.env.PULUMI_CONFIG_SECRET_KEYS = '["pipeline:permissionsBoundaryArn"]';
   t.after(() => delete process.env.PULUMI_CONFIG_SECRET_KEYS);
-  const message = await failureOf(run);
+  const message = String(await failureOf(run));
   assert.match(message, /permissionsBoundaryArn: must not be encrypted/);
   assert.doesNotMatch(message, /policy\/boundary/);
 });
@@ -207,7 +208,7 @@ for (const [problem, changes, message] of [
 ] as const) {
   test(`${problem} stops the program before anything is created`, async (t) => {
     const { run, cloud } = await newPipeline(t, changes);
-    assert.match(await failureOf(run), message);
+    assert.match(String(await failureOf(run)), message);
     assert.deepEqual(cloud.existing(), []);
   });
 }
@@ -215,7 +216,7 @@ for (const [problem, changes, message] of [
 test("everything that is missing is reported at once", async (t) => {
   const missing = { policies: "tag main", sub: "", clusterName: "no", githubOidcProvider: "existing" };
   const { run } = await newPipeline(t, missing);
-  const message = await failureOf(run);
+  const message = String(await failureOf(run));
   for (const part of [/allows tag main/, /customizes the sub/, /EKS Cluster \(no\)/, /IAM OIDC Provider/]) {
     assert.match(message, part);
   }
@@ -257,17 +258,6 @@ async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...chan
       return { inputs, outputs };
     },
   };
-}
-
-/** Runs the program to its failure, which the SDK repeats in rejections that no one handles. */
-async function failureOf(run: () => Promise<unknown>): Promise<string> {
-  const listeners = process.rawListeners("unhandledRejection");
-  process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
-  const failure = await run().catch((error: Error) => error);
-  await new Promise(setImmediate);
-  process.removeAllListeners("unhandledRejection");
-  for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
-  return failure instanceof Error ? failure.message : assert.fail("the program did not fail");
 }
 
 type Strings = string | string[];

@@ -92,17 +92,7 @@ export async function run(simulation: Simulation, settings: Settings = {}): Prom
  */
 export async function messageOf(simulation: Simulation, settings: Settings, organization = "acme") {
   const before = simulation.existing();
-  // The SDK reports a failure once more in unhandled rejections, which the test runner would take for its own.
-  const listeners = process.rawListeners("unhandledRejection");
-  process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
-  const failed = runProgram(simulation, { ...stackOf(settings), organization });
-  const error: unknown = await failed.then(
-    () => assert.fail("the program succeeded"),
-    (error: unknown) => error,
-  );
-  await new Promise(setImmediate);
-  process.removeAllListeners("unhandledRejection");
-  for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
+  const error = await failureOf(() => runProgram(simulation, { ...stackOf(settings), organization }));
   if (!pulumi.RunError.isInstance(error)) return String(error);
   assert.deepEqual(simulation.existing(), before);
   return error.message;
@@ -144,4 +134,19 @@ function stackOf(settings: Settings) {
     config[key.includes(":") ? key : `eks-pulumi-oidc:${key}`] = text;
   }
   return { project: "eks-pulumi-oidc", stack: "dev", organization: "acme", config };
+}
+
+/** Runs a program to its failure, and returns the error. */
+export async function failureOf(run: () => Promise<unknown>): Promise<unknown> {
+  // The SDK reports a failure once more in unhandled rejections, which the test runner would take for its own.
+  const listeners = process.rawListeners("unhandledRejection");
+  process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
+  const error: unknown = await run().then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  await new Promise(setImmediate);
+  process.removeAllListeners("unhandledRejection");
+  for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
+  return error ?? assert.fail("the program succeeded");
 }
