@@ -17,7 +17,7 @@ export interface Registration {
 /** What `index.ts` exports. */
 export type Program = () => Promise<Record<string, unknown>>;
 
-export interface StackOptions {
+interface StackOptions {
   project: string;
   stack: string;
   organization: string;

@@ -11,7 +11,7 @@ import { simulationDirectory } from "./certificates";
 
 export type PodSpec = types.output.core.v1.PodSpec;
 
-export interface PodRun {
+interface PodRun {
   exitCode: number;
   /** Standard error and standard output, as `kubectl logs` shows them. */
   log: string[];

@@ -22,7 +22,7 @@ export interface PulumiCloudOptions {
   registrationMilliseconds?: number;
 }
 
-export interface IssuerRegistration {
+interface IssuerRegistration {
   organization: string;
   name: string;
   url: string;

@@ -32,7 +32,7 @@ interface OidcConfig {
 }
 
 /** The one entry of `serviceAccounts` in a manifest's header. */
-export interface Entry {
+interface Entry {
   namespace: string;
   name: string;
   createNamespace?: boolean;
@@ -53,7 +53,7 @@ type Job = types.output.batch.v1.Job;
 type ServiceAccount = types.output.core.v1.ServiceAccount;
 
 /** What the program created for one service account. */
-export interface Created {
+interface Created {
   serviceAccount: ServiceAccount;
   environment: Record<string, string>;
   policy: AuthPolicy;

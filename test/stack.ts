@@ -10,7 +10,7 @@ import { type Simulation, type SimulationOptions, startSimulation } from "../sim
 export type Settings = Record<string, unknown>;
 
 /** A resource as the mocks receive it: `Inputs` is what the test looks at. */
-export type Registered<Inputs = Record<string, unknown>> = Omit<Registration, "inputs" | "outputs"> & {
+type Registered<Inputs = Record<string, unknown>> = Omit<Registration, "inputs" | "outputs"> & {
   inputs: Inputs;
   outputs: { arn?: string };
   options: pulumi.CustomResourceOptions;
@@ -24,7 +24,7 @@ export interface Stack {
   };
 }
 
-export interface StartOptions extends Partial<SimulationOptions> {
+interface StartOptions extends Partial<SimulationOptions> {
   /** Runs the Jobs' script as a process; by default, every Job succeeds at once. */
   runJobs?: boolean;
 }
