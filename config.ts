@@ -52,16 +52,15 @@ export function readRawConfig(): RawConfig {
   };
 }
 
-/** Returns the values that belong to the project, without the encrypted ones, and the keys of those. */
-export function ownValues({ config, secretKeys, project, organization }: RawConfig) {
+/** Returns the values that belong to the project. An encrypted one is null, which no schema accepts. */
+export function ownValues({ config, secretKeys, project, organization }: RawConfig): Values {
   const own = (key: string) => (key.startsWith(`${project}:`) ? [key.slice(project.length + 1)] : []);
-  const secrets = secretKeys.flatMap(own);
   const entries = Object.entries(config).flatMap(([key, value]) => own(key).map((name) => [name, value]));
   const given: Values = { ...(organization && { organization }), ...withoutEmpty(Object.fromEntries(entries)) };
-  for (const key of secrets) delete given[key];
   // The default in Pulumi.yaml, which reaches every token type.
   if (given.organizationAdmin === "false") delete given.organizationAdmin;
-  return { given, secrets };
+  for (const key of secretKeys.flatMap(own)) given[key] = null;
+  return given;
 }
 
 function withoutEmpty(values: Values): Values {
@@ -75,9 +74,7 @@ function withoutEmpty(values: Values): Values {
  * @returns the configuration, or every problem that it has. It throws nothing.
  */
 export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
-  const { given, secrets } = ownValues(raw);
-  // Only an encrypted value is null, which no schema accepts.
-  for (const key of secrets) given[key] = null;
+  const given = ownValues(raw);
   const { serviceAccounts = [], ...settings } = given;
   const listed = parseJson(serviceAccounts);
   const values = Array.isArray(listed) ? listed.map(parseJson) : [];
@@ -93,7 +90,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
     ...issues.map((issue) => toProblem(issue, entries)),
     ...unknownKeys(given, STACK_KEYS),
     ...entries.flatMap((entry, index) => unknownKeys(entry, ENTRY_KEYS, "serviceAccounts", index)),
-    ...(aws.issues ?? []).map((issue) => toProblem(issue, [])),
+    ...(aws.issues ?? []).map((issue) => toProblem(issue)),
   ];
   if (!parsed.success || !aws.success || problems.length > 0) return { problems: inOrder(problems) };
   return { config: { ...parsed.output, aws: aws.output }, problems };
@@ -126,8 +123,8 @@ function ownsToken(entry: Values): boolean {
   return TOKEN_KEYS.some((key) => key in entry);
 }
 
-/** Returns the problem that an issue of the schema reports, at the setting to change. */
-function toProblem(issue: v.BaseIssue<unknown>, entries: unknown[]): Problem {
+/** Returns the problem that an issue of a schema reports, at the setting to change; `entries` are the configured ones. */
+export function toProblem(issue: v.BaseIssue<unknown>, entries: unknown[] = []): Problem {
   const steps = locate(issue, entries);
   const path = pathOf(...steps);
   // A value of the AWS provider can be a credential.
@@ -154,13 +151,14 @@ function locate({ path, type }: v.BaseIssue<unknown>, entries: unknown[]): Step[
   return [stackKey(String(first)), ...rest];
 }
 
-function unknownKeys(values: unknown, known: string[], ...path: Step[]): Problem[] {
+/** Returns a problem for each key of an object at this path that is not known; nothing if it is not an object. */
+export function unknownKeys(values: unknown, known: string[], ...path: Step[]): Problem[] {
   if (!isObject(values)) return [];
   const unknown = Object.keys(values).filter((key) => !known.includes(key));
   return unknown.map((key) => {
-    const reason = Object.hasOwn(stackSettings, key)
-      ? "valid only for the whole stack"
-      : `unknown setting; did you mean "${closest(key === "serviceAccountName" ? "name" : stackKey(key), known)}"?`;
+    const isForStack = path.length > 0 && Object.hasOwn(stackSettings, key);
+    const similar = closest(key === "serviceAccountName" ? "name" : stackKey(key), known);
+    const reason = isForStack ? "valid only for the whole stack" : `unknown setting; did you mean "${similar}"?`;
     return remove(pathOf(...path, key), values[key] ?? undefined, reason);
   });
 }

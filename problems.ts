@@ -40,7 +40,7 @@ export function remove(path: string, value: unknown, reason: string): Problem {
 export function encrypted(key: string): Problem {
   return {
     setting: key,
-    reason: "is encrypted, but would be stored in plaintext in the stack's state and the pod spec",
+    reason: "is encrypted, but would be stored in plaintext in the stack's state",
     fix: `pulumi config set --plaintext ${key === "serviceAccounts" ? "--path 'serviceAccounts[INDEX].KEY'" : key} VALUE`,
   };
 }

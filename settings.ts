@@ -36,8 +36,8 @@ const json = v.pipe(v.unknown(), v.transform(parseJson));
 export const list = <Element extends v.GenericSchema>(element: Element, example = '["a","b"]') =>
   v.pipe(json, v.array(element, `must be a list, such as ${example}`));
 
-// Valibot's own schemas for objects accept lists.
-const object = v.pipe(json, v.custom<Record<string, unknown>>(isObject, "must be an object"));
+/** A schema for objects: Valibot's own accept lists. */
+export const object = v.pipe(json, v.custom<Record<string, unknown>>(isObject, "must be an object"));
 
 /** Returns the value of a JSON string, or the value itself if it is anything else. */
 export function parseJson(value: unknown): unknown {

@@ -2,7 +2,6 @@
 
 import * as eks from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
-import type * as pulumi from "@pulumi/pulumi";
 import { trustPolicy } from "../iam";
 import type { Settings } from "./config";
 import { ISSUER_URL, subjects } from "./github";
@@ -49,37 +48,28 @@ export async function readOidcProvider(mode: Settings["githubOidcProvider"]): Pr
  *
  * @param existingProviderArn GitHub's IAM OIDC provider; undefined to create it.
  */
-export function createRoles(
-  settings: Settings,
-  clusters: Cluster[],
-  existingProviderArn: string | undefined,
-): { preview: iam.Role; deploy: iam.Role } {
-  const clientIdLists = ["sts.amazonaws.com"];
-  const oidcProviderArn =
-    existingProviderArn ?? new iam.OpenIdConnectProvider("github", { url: ISSUER_URL, clientIdLists }).arn;
+export function createRoles(settings: Settings, clusters: Cluster[], existingProviderArn: string | undefined) {
+  const provider = { url: ISSUER_URL, clientIdLists: ["sts.amazonaws.com"] };
+  const oidcProviderArn = existingProviderArn ?? new iam.OpenIdConnectProvider("github", provider).arn;
   const policies = rolePolicies(settings, clusters);
   const subject = subjects(settings.subjectPrefix);
 
-  const create = (name: "preview" | "deploy", accessPolicy: string): iam.Role => {
+  const createRole = (name: "preview" | "deploy", accessPolicy: string): iam.Role => {
     const role = new iam.Role(`github-${name}`, {
       description: `GitHub workflows of ${settings.repository}`,
       assumeRolePolicy: trustPolicy({ issuerUrl: ISSUER_URL, oidcProviderArn, subject: subject[name] }),
     });
     new iam.RolePolicy(`github-${name}`, { role: role.name, policy: policies[name] });
-    for (const cluster of clusters) createAccessEntry(name, role.arn, accessPolicy, cluster);
+    for (const { name: clusterName, region, arn, namespaces } of clusters) {
+      const entry = { clusterName, region, principalArn: role.arn };
+      const dependsOn = new eks.AccessEntry(`${name}.${region}.${clusterName}`, entry);
+      const policyArn = `arn:${arn.split(":")[1]}:eks::aws:cluster-access-policy/${accessPolicy}`;
+      const access = { ...entry, policyArn, accessScope: { type: "namespace", namespaces } };
+      new eks.AccessPolicyAssociation(`${name}.${region}.${clusterName}`, access, { dependsOn });
+    }
     return role;
   };
-  return { preview: create("preview", "AmazonEKSViewPolicy"), deploy: create("deploy", "AmazonEKSEditPolicy") };
-}
-
-function createAccessEntry(role: string, principalArn: pulumi.Input<string>, accessPolicy: string, cluster: Cluster) {
-  const { name: clusterName, region, namespaces, arn } = cluster;
-  const name = `${role}.${region}.${clusterName}`;
-  const args = { clusterName, region, principalArn };
-  const dependsOn = new eks.AccessEntry(name, args);
-  const policyArn = `arn:${arn.split(":")[1]}:eks::aws:cluster-access-policy/${accessPolicy}`;
-  const accessScope = { type: "namespace", namespaces };
-  new eks.AccessPolicyAssociation(name, { ...args, policyArn, accessScope }, { dependsOn });
+  return { preview: createRole("preview", "AmazonEKSViewPolicy"), deploy: createRole("deploy", "AmazonEKSEditPolicy") };
 }
 
 /**

@@ -1,38 +1,40 @@
 // The configuration of the pipeline, with the schemas and the error messages of the stacks.
 
 import * as v from "valibot";
-import { ownValues, readRawConfig } from "../config";
-import { encrypted, invalidConfiguration, remove, replace } from "../problems";
-import { accountSettings, list, stackSettings, string } from "../settings";
+import { ownValues, readRawConfig, toProblem, unknownKeys } from "../config";
+import { inOrder, invalidConfiguration } from "../problems";
+import { accountSettings, list, object, parseJson, stackSettings, string } from "../settings";
 
 const createOrExisting = v.optional(v.picklist(["create", "existing"], 'must be "create" or "existing"'), "create");
 
-const stack = v.pipe(
-  v.strictObject(
-    {
-      stack: string(/^[\w-]+\/[\w.-]+\/[\w.-]+$/, "must be ORGANIZATION/PROJECT/STACK"),
-      clusterName: stackSettings.clusterName,
-      region: string(/^[a-z]{2}(-[a-z]+)+-\d$/, "must be an AWS region, such as us-west-2"),
-      namespaces: v.optional(v.pipe(list(accountSettings.namespace), v.nonEmpty("must not be empty")), ["default"]),
-    },
-    "must be an object",
-  ),
-  v.transform((entry) => ({ ...entry, organization: entry.stack.replace(/\/.*/, "") })),
+const EXAMPLE = '[{"stack":"ORGANIZATION/PROJECT/STACK"}]';
+const stack = v.object(
+  {
+    stack: string(/^[\w-]+\/[\w.-]+\/[\w.-]+$/, "must be ORGANIZATION/PROJECT/STACK"),
+    clusterName: stackSettings.clusterName,
+    region: string(/^[a-z]{2}(-[a-z]+)+-\d$/, "must be an AWS region, such as us-west-2"),
+    namespaces: v.optional(v.pipe(list(accountSettings.namespace), v.nonEmpty("must not be empty")), ["default"]),
+  },
+  "required",
 );
+const withOrganization = (it: v.InferOutput<typeof stack>) => ({ ...it, organization: it.stack.replace(/\/.*/, "") });
+const stacks = list(v.pipe(object, stack, v.transform(withOrganization)), EXAMPLE);
 
-const STACKS = '[{"stack":"ORGANIZATION/PROJECT/STACK"}]';
-
-const schema = v.strictObject({
-  repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
-  subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
-  stacks: v.pipe(list(stack, STACKS), v.nonEmpty(`must name a stack, such as ${STACKS}`)),
-  githubOidcProvider: createOrExisting,
-  githubIssuer: createOrExisting,
-  rolePolicyArns: accountSettings.rolePolicyArns,
-  permissionsBoundaryArn: stackSettings.permissionsBoundaryArn,
-  rolePath: stackSettings.rolePath,
-  createOidcProvider: stackSettings.createOidcProvider,
-});
+const { permissionsBoundaryArn, rolePath, createOidcProvider } = stackSettings;
+const schema = v.object(
+  {
+    repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
+    subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
+    stacks: v.pipe(v.optional(stacks, []), v.nonEmpty(`must name a stack, such as ${EXAMPLE}`)),
+    githubOidcProvider: createOrExisting,
+    githubIssuer: createOrExisting,
+    rolePolicyArns: accountSettings.rolePolicyArns,
+    permissionsBoundaryArn,
+    rolePath,
+    createOidcProvider,
+  },
+  "required",
+);
 
 export type Settings = v.InferOutput<typeof schema>;
 
@@ -43,20 +45,15 @@ export type Settings = v.InferOutput<typeof schema>;
  * @throws pulumi.RunError that lists every problem with the command that fixes it.
  */
 export function readSettings(): Settings {
-  const { given, secrets } = ownValues(readRawConfig());
   // The organization of this stack is not a setting.
-  delete given.organization;
+  const { organization, ...given } = ownValues(readRawConfig());
   const { success, output, issues = [] } = v.safeParse(schema, given);
-  const others = issues.filter(({ path }) => !secrets.includes(String(path?.[0].key)));
-  if (success && secrets.length === 0) return output;
-  const reason = "must not be encrypted: it is stored in plaintext";
-  throw invalidConfiguration([...secrets.map((key) => ({ ...encrypted(key), reason })), ...others.map(toProblem)]);
-}
-
-function toProblem(issue: v.BaseIssue<unknown>) {
-  const path = (v.getDotPath(issue) ?? "").replace(/\.(\d+)/g, "[$1]");
-  if (issue.expected === "never") return remove(path, undefined, "unknown setting");
-  if (issue.type === "check_items") return remove(path, undefined, issue.message);
-  const isMissing = issue.input === undefined && path !== "stacks";
-  return replace(path, issue.input, isMissing ? "required" : issue.message);
+  const entries = [parseJson(given.stacks)].flat();
+  const problems = [
+    ...issues.map((issue) => toProblem(issue)),
+    ...unknownKeys(given, Object.keys(schema.entries)),
+    ...entries.flatMap((entry, index) => unknownKeys(entry, Object.keys(stack.entries), "stacks", index)),
+  ];
+  if (success && problems.length === 0) return output;
+  throw invalidConfiguration(inOrder(problems));
 }

@@ -2,14 +2,15 @@
 # Sets up this repository on GitHub, before and after `pulumi up`. Requires gh, logged in as an admin of the repository.
 #
 #   bash github.sh environment OWNER/NAME [REVIEWER…]   a reviewer is a login, or a team as ORGANIZATION/TEAM
+#   bash github.sh check OWNER/NAME PREFIX              changes nothing; `pulumi up` runs it
 #   bash github.sh variables OWNER/NAME                 from the outputs of the selected stack
 #
 # Stops at the first error. Each command can be run again.
 set -euo pipefail
 
 main() {
-  if (($# < 2)) || [[ $1 != environment && $1 != variables ]]; then
-    echo "usage: bash github.sh environment OWNER/NAME [REVIEWER...] | bash github.sh variables OWNER/NAME" >&2
+  if (($# < 2)) || [[ ! $1 =~ ^(environment|check|variables)$ ]]; then
+    echo "usage: bash github.sh environment OWNER/NAME [REVIEWER...] | variables OWNER/NAME | check OWNER/NAME PREFIX" >&2
     exit 64
   fi
   "$@"
@@ -18,7 +19,7 @@ main() {
 # Creates the environment `production`, or changes it, so that only the main branch can deploy to it. "Protected
 # branches" is not enough: where no branch is protected, it allows every branch.
 environment() {
-  local repository=$1 reviewers=() existing body policies
+  local repository=$1 reviewers=() existing body policies prefix
   shift
   local path=repos/$repository/environments/production
   for reviewer in "$@"; do
@@ -57,8 +58,48 @@ environment() {
 
   echo "Only the main branch can deploy to the production environment of $repository. Next:"
   echo "  pulumi config set repository $repository"
-  echo "  pulumi config set subjectPrefix $(gh api "repos/$repository/actions/oidc/customization/sub" \
-    --jq ".sub_claim_prefix // \"repo:$repository\"")"
+  read -r _ prefix < <(subject_prefix "$repository")
+  echo "  pulumi config set subjectPrefix $prefix"
+}
+
+# Prints the repository's ID, or everything that is wrong. Without the branch rule, any branch could use the identity that
+# deploys.
+check() {
+  local repository=$1 expected=$2 path=repos/$1 failed=0 id use_default prefix has_branch_list branches=""
+  id=$(gh api "$path" --jq .id)
+  read -r use_default prefix < <(subject_prefix "$repository")
+  if [[ $use_default != true ]]; then
+    problem "$repository customizes the sub claim of its ID tokens. To use the default:" \
+      "gh api -X PUT $path/actions/oidc/customization/sub -F use_default=true"
+  elif [[ $prefix != "$expected" ]]; then
+    problem "The sub claims of $repository begin with '$prefix', not with '$expected':" \
+      "pulumi config set subjectPrefix '$prefix'"
+  fi
+
+  # https://docs.github.com/en/rest/deployments/environments and /branch-policies
+  has_branch_list=$(gh api "$path/environments" --paginate --jq '
+    .environments[] | select(.name == "production").deployment_branch_policy.custom_branch_policies')
+  if [[ $has_branch_list == true ]]; then
+    branches=$(gh api "$path/environments/production/deployment-branch-policies" --paginate --jq '
+      .branch_policies | map("\(.type // "branch") \(.name)") | join(", ")')
+  fi
+  if [[ $branches != "branch main" ]]; then
+    branches="must allow only the main branch, but allows ${branches:-every branch}"
+    problem "The production environment of $repository $branches. To change it:" "bash github.sh environment $repository"
+  fi
+  ((failed)) || echo "$id"
+  return "$failed"
+}
+
+problem() {
+  failed=1
+  printf '%s\n\n  %s\n\n' "$1" "$2" >&2
+}
+
+# Prints whether the sub claims of the repository's ID tokens have the default form, and how that begins.
+# https://docs.github.com/en/rest/actions/oidc
+subject_prefix() {
+  gh api "repos/$1/actions/oidc/customization/sub" --jq "\"\(.use_default) \(.sub_claim_prefix // \"repo:$1\")\""
 }
 
 # Sets the variables that switch the workflows on.

@@ -1,6 +1,7 @@
-// The GitHub side: who issues the workflows' ID tokens, and for which subjects.
+// The GitHub side: who issues the workflows' ID tokens, for which subjects, and whether the repository is ready for them.
 
 import { execFile } from "node:child_process";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import type { Settings } from "./config";
 
@@ -17,57 +18,16 @@ export function subjects(prefix: string): { preview: string[]; deploy: string } 
 }
 
 /**
- * Returns the ID of the repository, which `gh` reads with its own login.
+ * Checks the repository with `github.sh check`, which changes nothing: only the main branch can deploy to the environment
+ * `production`, and the `sub` claims of its ID tokens begin with the configured prefix.
  *
- * @throws Error if the `sub` claims of its ID tokens do not begin with the configured prefix, or if `gh` fails.
+ * @returns the ID of the repository.
+ * @throws Error that lists what is wrong, with the commands that fix it.
  */
-export async function readRepositoryId({ repository, subjectPrefix }: Settings): Promise<string> {
-  const path = `repos/${repository}`;
-  // https://docs.github.com/en/rest/actions/oidc
-  const subject = `${path}/actions/oidc/customization/sub`;
-  const prefix = await read(subject, `if .use_default then .sub_claim_prefix // "repo:${repository}" else "" end`);
-  if (prefix === "") {
-    throw new Error(
-      `${repository} customizes the sub claim of its ID tokens. To use the default:\n\n` +
-        `  gh api -X PUT ${subject} -F use_default=true\n`,
-    );
-  }
-  if (prefix !== subjectPrefix) {
-    throw new Error(
-      `The sub claims of ${repository} begin with "${prefix}", not with "${subjectPrefix}":\n\n` +
-        `  pulumi config set subjectPrefix '${prefix}'\n`,
-    );
-  }
-  return read(path, ".id");
-}
-
-/**
- * Checks that only the main branch can deploy to the environment `production`. Otherwise, any branch could use the
- * identity that deploys.
- *
- * @throws Error if another branch or a tag can, or if `gh` fails.
- */
-export async function checkEnvironment({ repository }: Settings): Promise<void> {
-  const path = `repos/${repository}`;
-  // https://docs.github.com/en/rest/deployments/environments and /branch-policies
-  const production = '.environments[] | select(.name == "production")';
-  const hasBranchList = `${production}.deployment_branch_policy.custom_branch_policies`;
-  const names = '.branch_policies | map("\\(.type // "branch") \\(.name)") | join(", ")';
-  const branches =
-    (await read(`${path}/environments`, hasBranchList)) === "true" &&
-    (await read(`${path}/environments/production/deployment-branch-policies`, names));
-  if (branches !== "branch main") {
-    throw new Error(
-      `The production environment of ${repository} must allow only the main branch, but allows ` +
-        `${branches || "every branch"}. To change it:\n\n  bash github.sh environment ${repository}\n`,
-    );
-  }
-}
-
-async function read(path: string, filter: string): Promise<string> {
-  const options = ["api", path, "--paginate", "--jq", filter];
-  const { stdout } = await promisify(execFile)("gh", options).catch((error: Error) => {
-    throw new Error(`Failed to read ${path} with gh (check gh auth status): ${error.message}`);
+export async function checkRepository({ repository, subjectPrefix }: Settings): Promise<string> {
+  const args = [join(__dirname, "github.sh"), "check", repository, subjectPrefix];
+  const { stdout } = await promisify(execFile)("bash", args).catch(({ stderr, message }) => {
+    throw new Error(`Failed to check the repository ${repository} with gh:\n${stderr || message}`);
   });
   return stdout.trim();
 }

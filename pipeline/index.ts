@@ -2,7 +2,7 @@
 
 import { createRoles, readClusters, readOidcProvider } from "./aws";
 import { readSettings } from "./config";
-import { checkEnvironment, ISSUER_URL, readRepositoryId } from "./github";
+import { checkRepository, ISSUER_URL } from "./github";
 import { lookUp } from "./lookups";
 import { allowPolicies, createIssuer, createTeam, teamName } from "./pulumiCloud";
 
@@ -11,10 +11,9 @@ export = async () => {
   const settings = readSettings();
   const { stacks } = settings;
   const [repositoryId, clusters, oidcProviderArn] = await lookUp(
-    readRepositoryId(settings),
+    checkRepository(settings),
     readClusters(stacks),
     readOidcProvider(settings.githubOidcProvider),
-    checkEnvironment(settings),
   );
 
   // AWS: a role for previews and one for deployments, with access to the clusters.

@@ -22,12 +22,10 @@ export function teamName(repository: string): string {
  */
 export function allowPolicies(organization: string, repositoryId: string, settings: Settings): AuthPolicy[] {
   const { preview, deploy } = subjects(settings.subjectPrefix);
+  const team = { tokenType: "team", teamName: teamName(settings.repository) } as const;
   const rules = (sub: string) => ({ aud: `urn:pulumi:org:${organization}`, repository_id: repositoryId, sub });
   return [
-    ...preview.map(
-      (sub) =>
-        ({ decision: "allow", tokenType: "team", teamName: teamName(settings.repository), rules: rules(sub) }) as const,
-    ),
+    ...preview.map((sub): AuthPolicy => ({ decision: "allow", ...team, rules: rules(sub) })),
     { decision: "allow", tokenType: "organization", authorizedPermissions: ["admin"], rules: rules(deploy) },
   ];
 }

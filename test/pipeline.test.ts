@@ -164,32 +164,28 @@ test("stacks of two organizations that share a cluster share its access entries,
   }
 });
 
-test("an invalid configuration is reported as a whole", async (t) => {
+test("an invalid configuration is reported as a whole, without the value of an encrypted setting", async (t) => {
   const { run, cloud } = await newPipeline(t, {
     repository: "",
+    permissionsBoundaryArn: "s3cret",
     stacks: [{ ...STACK, stack: "dev", namespace: "default" }],
     rolePolicyArns: ["AdministratorAccess"],
     githubIssuer: "maybe",
     permissionBoundaryArn: BOUNDARY,
   });
-  const message = String(await failureOf(run));
-  assert.match(message, /repository: required\n +pulumi config set repository REPOSITORY/);
-  assert.match(message, /stacks\[0\]\.stack = "dev": must be ORGANIZATION\/PROJECT\/STACK/);
-  assert.match(message, /pulumi config set --path 'stacks\[0\]\.stack' STACK/);
-  assert.match(message, /stacks\[0\]\.namespace: unknown setting\n +pulumi config rm --path 'stacks\[0\]\.namespace'/);
-  assert.match(message, /rolePolicyArns\[0\] = "AdministratorAccess": must be the ARN of an IAM policy/);
-  assert.match(message, /githubIssuer = "maybe": must be "create" or "existing"/);
-  assert.match(message, /permissionBoundaryArn: unknown setting/);
-  assert.deepEqual(cloud.existing(), []);
-});
-
-test("an encrypted setting is an error that does not print it", async (t) => {
-  const { run } = await newPipeline(t, { permissionsBoundaryArn: BOUNDARY });
   process.env.PULUMI_CONFIG_SECRET_KEYS = '["pipeline:permissionsBoundaryArn"]';
   t.after(() => delete process.env.PULUMI_CONFIG_SECRET_KEYS);
   const message = String(await failureOf(run));
-  assert.match(message, /permissionsBoundaryArn: must not be encrypted/);
-  assert.doesNotMatch(message, /policy\/boundary/);
+  assert.match(message, /permissionsBoundaryArn: is encrypted/);
+  assert.doesNotMatch(message, /s3cret/);
+  assert.match(message, /repository: required\n +pulumi config set repository REPOSITORY/);
+  assert.match(message, /stacks\[0\]\.stack = "dev": must be ORGANIZATION\/PROJECT\/STACK/);
+  assert.match(message, /pulumi config set --path 'stacks\[0\]\.stack' STACK/);
+  assert.match(message, /stacks\[0\]\.namespace = "default": unknown setting; did you mean "namespaces"\?/);
+  assert.match(message, /rolePolicyArns\[0\] = "AdministratorAccess": must be the ARN of an IAM policy/);
+  assert.match(message, /githubIssuer = "maybe": must be "create" or "existing"/);
+  assert.match(message, /permissionBoundaryArn = .*\n +pulumi config rm permissionBoundaryArn/);
+  assert.deepEqual(cloud.existing(), []);
 });
 
 for (const [problem, changes, message] of [
@@ -199,7 +195,7 @@ for (const [problem, changes, message] of [
   ["another subject prefix", { subjectPrefix: "repo:acme/eks-pulumi-oidc" }, /config set subjectPrefix 'repo:acme@11/],
   [
     "a customized subject",
-    { sub: "" },
+    { sub: `false ${SUBJECT_PREFIX}` },
     /gh api -X PUT repos\/acme\/eks-pulumi-oidc\/actions\/oidc\/customization\/sub/,
   ],
   ["an unknown cluster", { clusterName: "no-cluster" }, /reading EKS Cluster \(no-cluster\): couldn't find resource/],
@@ -214,7 +210,7 @@ for (const [problem, changes, message] of [
 }
 
 test("everything that is missing is reported at once", async (t) => {
-  const missing = { policies: "tag main", sub: "", clusterName: "no", githubOidcProvider: "existing" };
+  const missing = { policies: "tag main", sub: "false", clusterName: "no", githubOidcProvider: "existing" };
   const { run } = await newPipeline(t, missing);
   const message = String(await failureOf(run));
   for (const part of [/allows tag main/, /customizes the sub/, /EKS Cluster \(no\)/, /IAM OIDC Provider/]) {
@@ -223,7 +219,12 @@ test("everything that is missing is reported at once", async (t) => {
 });
 
 /** What `gh api --jq` prints for a repository that is set up; the key is the last element of the path. */
-const ANSWERS = { "eks-pulumi-oidc": "42", sub: SUBJECT_PREFIX, environments: "true", policies: "branch main" };
+const ANSWERS = {
+  "eks-pulumi-oidc": "42",
+  sub: `true ${SUBJECT_PREFIX}`,
+  environments: "true",
+  policies: "branch main",
+};
 
 /** Starts a pipeline, with changes to its settings, its cluster, or to what `gh` prints. */
 async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...changes }: Record<string, unknown> = {}) {
