@@ -232,7 +232,7 @@ function restrictedPod(image: string, command: string[]): PodSpec {
     },
     containers: [
       {
-        name: "runner",
+        name: "token-exchange",
         image,
         command: [SCRIPT_PATH],
         // Kubernetes expands $(NAME) in arguments, and reads $$ as $:

@@ -111,7 +111,7 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
     tolerations: [{ key: "ci" }],
     securityContext: { runAsUser: 2000 },
     containers: [
-      { name: "runner", env: [{ name: "HOME", value: "/home" }] },
+      { name: "token-exchange", env: [{ name: "HOME", value: "/home" }] },
       { name: "proxy", image: "proxy:1" },
     ],
     volumes: [{ name: "cache", emptyDir: {} }],
@@ -120,9 +120,9 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
   const pod = podOf(await up(t, { jobPodSpec }));
   assert.deepEqual([pod.nodeSelector, pod.tolerations], [jobPodSpec.nodeSelector, jobPodSpec.tolerations]);
   assert.deepEqual(pod.securityContext, { ...plain.securityContext, runAsUser: 2000 });
-  const [runner, proxy] = pod.containers;
+  const [main, proxy] = pod.containers;
   const [home, ...environment] = plain.containers[0]?.env ?? [];
-  assert.deepEqual(runner, { ...plain.containers[0], env: [{ ...home, value: "/home" }, ...environment] });
+  assert.deepEqual(main, { ...plain.containers[0], env: [{ ...home, value: "/home" }, ...environment] });
   assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [SCRIPT_MOUNT]]);
   assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange");
 });
