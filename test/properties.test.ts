@@ -110,12 +110,7 @@ function claims({ namespace, name, audience }: { namespace: string; name: string
 
 function accepted(serviceAccounts: object[]): AccountConfig[] {
   const own = { clusterName: "my-cluster", userLogin: "alice", serviceAccounts: JSON.stringify(serviceAccounts) };
-  const values = Object.fromEntries(Object.entries(own).map(([key, value]) => [`project:${key}`, value]));
-  const { config, problems } = parseConfig({
-    config: values,
-    secretKeys: [],
-    project: "project",
-    organization: "acme",
-  });
-  return config?.serviceAccounts ?? assert.fail(JSON.stringify(problems));
+  const config = Object.fromEntries(Object.entries(own).map(([key, value]) => [`project:${key}`, value]));
+  const parsed = parseConfig({ config, secretKeys: [], project: "project", organization: "acme" });
+  return parsed.config?.serviceAccounts ?? assert.fail(JSON.stringify(parsed.problems));
 }
