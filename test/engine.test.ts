@@ -110,6 +110,20 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
+  test("deletes an issuer before it registers its URL again", async (t) => {
+    const { simulation, up } = await createdStack(t);
+    succeeded(await up("--target-replace", "**OidcIssuer::oidc-issuer"));
+    assert.equal(simulation.existing().pulumiCloud.length, 1);
+  });
+
+  test("registers an issuer again that was deleted elsewhere, and the Job proves it", async (t) => {
+    const { simulation, up } = await createdStack(t);
+    for (const id of simulation.existing().pulumiCloud) simulation.pulumiCloud.remove(id);
+
+    assert.ok(changes(await up("--refresh")).includes(`${ACCOUNT} replaced`));
+    assert.deepEqual(statuses(simulation), [200, 200]);
+  });
+
   test("creates a new cluster's issuer once, keeps its thumbprint, and destroys the cluster", async (t) => {
     const { simulation, pulumi, up } = await emptyStack(t, { createCluster: true }, { cluster: undefined });
     succeeded(await pulumi("preview"));
@@ -120,6 +134,18 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
     succeeded(await pulumi("destroy", "--yes"));
     assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: [] });
+  });
+
+  test("retains only the IAM OIDC provider of createOidcProvider on destroy", async (t) => {
+    const cluster = { name: "my-cluster", hasOidcProvider: false };
+    const { simulation, pulumi } = await createdStack(t, { createOidcProvider: true }, { cluster });
+    assert.deepEqual(statuses(simulation), [200]);
+
+    succeeded(await pulumi("destroy", "--yes"));
+    const { aws, ...others } = simulation.existing();
+    const providers = aws.filter((name) => name !== "my-cluster");
+    assert.match(providers.join(), /^arn:aws:iam::\d+:oidc-provider\/127[^,]*$/);
+    assert.deepEqual(others, { kubernetes: [], pulumiCloud: [] });
   });
 
   test("rejects invalid configuration in preview and up with one message, and registers nothing", async (t) => {

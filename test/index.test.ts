@@ -46,6 +46,12 @@ test("several service accounts share the issuer, their namespace, and nothing el
   }
 });
 
+test("a second stack of the cluster, for another organization, comes up beside the first", async (t) => {
+  const { simulation } = await up(t);
+  const { outputs } = await run(simulation, { organization: "other", serviceAccountName: "b" });
+  assert.match(String(outputs.oidcIssuerId), /^other\//);
+});
+
 test("a namespace exists before anything is created in it", async (t) => {
   const simulation = await start(t);
   const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();

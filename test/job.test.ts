@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { Deployment } from "@pulumi/kubernetes/apps/v1";
+import { CronJob } from "@pulumi/kubernetes/batch/v1";
 import type { input, output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../job";
@@ -135,7 +137,9 @@ test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", 
   assert.equal(printed.join("\n"), ["", ...words].map((word) => `[${word}]`).join(""));
 });
 
-test("a pod spec can have plain lists and outputs", async () => {
+test("a Deployment and a CronJob take the pod spec, with plain lists and with outputs", async () => {
+  const newResource = ({ inputs }: pulumi.runtime.MockResourceArgs) => ({ id: "id", state: inputs });
+  await pulumi.runtime.setMocks({ newResource, call: () => ({}) });
   const container = { ...APP, envFrom: [ENV_FROM], volumeMounts: [SCRIPT_MOUNT] };
   const expected = { serviceAccountName: "runner", containers: [container], volumes: [SCRIPT_VOLUME] };
   for (const given of [
@@ -143,7 +147,12 @@ test("a pod spec can have plain lists and outputs", async () => {
     { containers: [pulumi.output(APP)], volumes: pulumi.output([]) },
     { containers: pulumi.output([{ ...APP, envFrom: pulumi.output([]), volumeMounts: [] }]) },
   ] satisfies input.core.v1.PodSpec[]) {
-    assert.deepEqual(await known(tokenExchangePod(given, ARGS)), expected);
+    const template = { metadata: { labels: { app: "a" } }, spec: tokenExchangePod(given, ARGS) };
+    const selector = { matchLabels: { app: "a" } };
+    const { spec } = new Deployment("a", { spec: { selector, template } });
+    assert.deepEqual(await known(spec.template.spec), expected);
+    const { spec: cron } = new CronJob("a", { spec: { schedule: "0 6 * * *", jobTemplate: { spec: { template } } } });
+    assert.deepEqual(await known(cron.jobTemplate.spec.template.spec), expected);
   }
 });
 
