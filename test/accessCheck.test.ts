@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { accessQuestions, adviceFor, idOf, type Row, type ServiceAccount, unexpected } from "../simulator/accessCheck";
+import { accessQuestions, idOf, type Row, type ServiceAccount, unexpected } from "../simulator/accessCheck";
 import type { PodIdentity, TokenOptions } from "../simulator/issuer";
 import { runProgram } from "../simulator/mocks";
 import { accessLines } from "../simulator/report";
@@ -56,9 +56,9 @@ describe("in the simulation", () => {
   test("each caller is denied for its own reason", async () => {
     const rows = await checkSimulatedAccess(simulation, outputs);
     for (const [label, pulumiCloud, role] of [
-      ["other service account", /serviceaccount\.name is 'deployer-2', not 'deployer'$/, /another sub$/],
-      ["other namespace", /namespace is 'ci-2', not 'ci'$/, /another sub$/],
-      ["other audience", /aud is \['sts\.amazonaws\.com-2'\]/, /"aud"/],
+      ["other service account", /: \S+serviceaccount\.name is 'deployer-2', not 'deployer'$/, /another sub$/],
+      ["other namespace", /: \S+namespace is 'ci-2', not 'ci'$/, /another sub$/],
+      ["other audience", /: aud is \['sts\.amazonaws\.com-2'\], not '[^']+'$/, /"aud"/],
       ["expired token", /'exp'/, /"exp"/],
       ["invalid signature", /signature verification/, /signature verification/],
       ["other cluster", /has no OIDC issuer/, /no IAM OIDC provider for this issuer/],
@@ -71,45 +71,10 @@ describe("in the simulation", () => {
     }
   });
 
-  for (const [rule, callers] of [
-    ['"kubernetes.io".namespace', ["other namespace"]],
-    ['"kubernetes.io".serviceaccount.name', ["other service account", PLANNER]],
-    ["aud", ["other audience"]],
-  ] satisfies [string, string[]][]) {
-    test(`without the rule ${rule}, Pulumi Cloud also allows: ${callers}`, async (t) => {
-      await changePolicies(t, simulation, ({ rules: { [rule]: _, ...rules }, ...policy }) => ({ ...policy, rules }));
-      assert.deepEqual(await allowed("Pulumi Cloud"), ["itself", ...callers]);
-    });
-  }
-
   test("finds a policy that also matches another service account of the stack", async (t) => {
-    const rules = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "*er" };
+    const rules = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".pod.name': "*er-?????" };
     await changePolicies(t, simulation, (policy) => (policy.tokenType === "team" ? { ...policy, rules } : policy));
-    assert.ok((await allowed("Pulumi Cloud")).includes(PLANNER));
-  });
-
-  test("a rule that its own pod does not match denies the service account itself", async (t) => {
-    const rule = { '"kubernetes.io".pod.name': "other-*" };
-    await changePolicies(t, simulation, (policy) => ({ ...policy, rules: { ...policy.rules, ...rule } }));
-    const [row = assert.fail()] = unexpected(await checkSimulatedAccess(simulation, outputs));
-    assert.deepEqual([idOf(row.account), row.caller.label], [DEPLOYER, "itself"]);
-    assert.match(row.reason, /pod\.name is 'deployer-[^']+', not 'other-\*'$/);
-    assert.match(adviceFor(row), /policyRules/);
-  });
-
-  test("without the condition on sub, the role allows every service account of the cluster", async (t) => {
-    const roles = simulation.resources["aws:iam/role:Role"] ?? assert.fail();
-    for (const id of simulation.existing().aws.filter((name) => name.startsWith("pulumi-oidc-"))) {
-      const inputs = roles.read(id) ?? assert.fail();
-      const wider = JSON.stringify(inputs)
-        .replace(/,?"[^"]+:sub":"[^"]+"/, "")
-        .replace("{,", "{");
-      assert.notEqual(wider, JSON.stringify(inputs));
-      await roles.update(id, JSON.parse(wider));
-      t.after(() => roles.update(id, inputs));
-    }
-    const callers = ["itself", "other service account", "other namespace", PLANNER, SECRETS];
-    assert.deepEqual(await allowed("IAM role"), callers);
+    assert.deepEqual(await allowed("Pulumi Cloud"), ["itself", "other audience", PLANNER]);
   });
 
   test("an expired token and an invalid signature are denied for that reason only", async (t) => {
@@ -133,14 +98,6 @@ function account(id: string, tokenType: string, tokenScope: string, roleArn?: st
   return { namespace, name, ...token, roleArn };
 }
 
-/** The answers of services that allow what the settings intend, and the given callers of the first account. */
-function answered(accounts: ServiceAccount[], ...more: string[]): Row[] {
-  return accessQuestions(accounts).map((question) => {
-    const isMore = question.account === accounts[0] && more.includes(question.caller.label);
-    return { ...question, allowed: question.intended || isMore, reason: "because" };
-  });
-}
-
 test("a service account whose settings grant the same token is allowed as intended, but never to the role", () => {
   for (const [type, scope, otherScope, isShared] of [
     ["team", "team:a", "team:a", true],
@@ -160,31 +117,10 @@ test("the callers of other names are not service accounts of the stack", () => {
   assert.deepEqual([name, namespace], ["a/b-3", "a-3/b"]);
 });
 
-test("reports one line for each service account, and each unexpected answer with the setting that closes it", () => {
-  const accounts = [account("a/a", "team", "team:a", "arn"), account("b/b", "team", "team:a")];
-  assert.deepEqual(accessLines(answered(accounts), false), [
-    "  Service account  Pulumi Cloud            IAM role",
-    "  a/a              allowed (+1), 6 denied  allowed, 7 denied",
-    "  b/b              allowed (+1), 6 denied  no role",
-    "",
-    "  (+N): N other service accounts, which are granted the same access token.",
-    "",
-    "  All 24 answers are as expected (2 service accounts, 16 callers).",
-  ]);
-
-  const lines = accessLines(answered(accounts, "other audience"), false);
-  assert.deepEqual(lines.slice(1, 5), [
-    "  a/a              allowed (+1), 5 of 6 denied  allowed, 6 of 7 denied",
-    "    other audience: allowed by Pulumi Cloud. To deny it, set audienceRule to",
-    "      true.",
-    "    other audience: allowed by IAM role. No setting allows this: compare the",
-  ]);
-  assert.equal(lines.at(-1), "  2 of 24 answers are unexpected (2 service accounts, 16 callers).");
-});
-
 test("reports every answer with its reason on request, and names that are too long for a column on their own line", () => {
   const long = account(`${"n".repeat(30)}/${"a".repeat(40)}`, "team", "team:a", "arn");
-  const lines = accessLines(answered([long]), true).join("\n");
+  const rows = accessQuestions([long]).map((it) => ({ ...it, allowed: it.intended, reason: "because" }));
+  const lines = accessLines(rows, true).join("\n");
   assert.doesNotMatch(lines, /.{81}/);
   assert.ok(lines.includes(`\n  ${idOf(long)}\n`));
   assert.match(lines, /^ {4}team token, scope team:a\n {4}itself: allowed by Pulumi Cloud\.$/m);

@@ -19,9 +19,6 @@ type Given = Record<string, unknown>;
 test("names the issuer after the cluster, and takes the organization of the stack", () => {
   const { issuerName, organization } = accepted();
   assert.deepEqual([issuerName, organization], ["eks-my-cluster", "acme"]);
-  assert.equal(accepted({ organization: "other" }).organization, "other");
-  const { problems } = parseConfig({ ...RAW, config: engineConfig({}), organization: undefined });
-  assert.equal(problems[0]?.reason, "required, because the stack has no organization");
 });
 
 for (const [key, value] of Object.entries({
@@ -167,13 +164,6 @@ test("reports all mistakes of all entries at once: values to set, then what to r
     `serviceAccounts[3].rolePolicyArns[1] = "${POLICY}": rm --path 'serviceAccounts[3].rolePolicyArns[1]'`,
     "serviceAccounts[2] = \"b\": rm --path 'serviceAccounts[2]'",
   ]);
-});
-
-test("the role, the profile, and the region of the AWS provider reach the program", () => {
-  const roleArn = "arn:aws:iam::123456789012:role/deploy";
-  const aws = { "aws:region": "eu-west-1", "aws:profile": "dev", "gcp:zone": "a" };
-  const config = accepted({ ...aws, "aws:assumeRoles": [{ roleArn, sessionName: "ci" }] });
-  assert.deepEqual(config.aws, { region: "eu-west-1", profile: "dev", "role-arn": roleArn });
 });
 
 // Each of these values is rejected, for the reason that follows.

@@ -18,6 +18,7 @@ export interface Manifest {
     template?: { spec: PodSpec };
     jobTemplate?: { spec: { template: { spec: PodSpec } } };
     /** Of a Stack of the Pulumi Kubernetes Operator. */
+    serviceAccountName?: string;
     stack?: string;
     workspaceTemplate?: { spec: { envFrom: Container["envFrom"]; podTemplate: { spec: PodSpec } } };
     /** Of a SecretStore of the External Secrets Operator. */
@@ -93,14 +94,16 @@ export function exampleOf(file: string) {
   return examples.get(file) ?? assert.fail(`there is no ${file}`);
 }
 
-/** Returns the pod spec of an example with its one container, to which the operator adds `envFrom` of a Stack. */
+/** Returns the pod spec of an example with its one container; that of a Stack as the operator completes it. */
 export function podOf(file: string): { spec: PodSpec; container: Container } {
-  for (const { spec: { template, jobTemplate, workspaceTemplate } = {} } of exampleOf(file).manifests) {
+  const { manifests } = exampleOf(file);
+  for (const { spec: { template, jobTemplate, workspaceTemplate, serviceAccountName = "" } = {} } of manifests) {
     const workspace = workspaceTemplate?.spec;
     const spec = template?.spec ?? jobTemplate?.spec.template.spec ?? workspace?.podTemplate.spec;
     const [container, ...others] = spec?.containers ?? [];
     if (!spec || !container || others.length > 0) continue;
-    return { spec, container: { ...container, ...(workspace && { envFrom: workspace.envFrom }) } };
+    if (!workspace) return { spec, container };
+    return { spec: { ...spec, serviceAccountName }, container: { ...container, envFrom: workspace.envFrom } };
   }
   return assert.fail(`${file} has no pod spec with one container`);
 }

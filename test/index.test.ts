@@ -12,13 +12,6 @@ const TEAM = { tokenType: "team", teamName: "ops" };
 const NO_PROVIDER = { name: "my-cluster", hasOidcProvider: false };
 const GET_TOKEN = ["eks", "get-token", "--cluster-name", "my-cluster", "--output", "json"];
 
-interface Role {
-  namePrefix: string;
-  assumeRolePolicy: {
-    Statement: { Principal: { Federated: string }; Condition: { StringEquals: Record<string, string> } }[];
-  };
-}
-
 test("a stack with a login registers one service account with its role, ConfigMaps, and Job", async (t) => {
   const stack = await up(t);
   assert.deepEqual(stack.registered.map(({ type, name }) => `${type} ${name}`).sort(), [
@@ -80,14 +73,10 @@ test("a role has a path, a boundary, policies, and a name of at most 64 characte
   const { id, inputs } = only(stack, "Role", "default.b");
   assert.deepEqual([inputs.path, inputs.permissionsBoundary], ["/pulumi/", POLICIES[1]]);
   assert.equal(inputs.namePrefix, "pulumi-oidc-default-b-");
-  const issuer = stack.simulation.issuer.url.replace("https://", "");
-  const { Principal, Condition } = trustOf(stack, "default.b");
-  assert.equal(Principal.Federated, `${ACCOUNT}:oidc-provider/${issuer}`);
-  assert.equal(Condition.StringEquals[`${issuer}:sub`], "system:serviceaccount:default:b");
   const attached = all(stack, "RolePolicyAttachment").map((it) => [it.inputs.role, it.inputs.policyArn]);
   assert.equal(attached.join(), [id, POLICIES[0], id, POLICIES[1]].join());
-  const long = only<Role>(stack, "Role", `${LONG}.${LONG}`);
-  assert.match(long.inputs.namePrefix, /^pulumi-oidc-n{25}-$/);
+  const long = only(stack, "Role", `${LONG}.${LONG}`);
+  assert.match(String(long.inputs.namePrefix), /^pulumi-oidc-n{25}-$/);
   assert.ok(long.id.length <= 64);
 });
 
@@ -101,14 +90,11 @@ for (const flags of ["", "R", "J", "RJ", "S", "SR", "SJ", "SRJ"]) {
     assert.deepEqual(counts, [createServiceAccount, createRole, runJob].map(Number));
 
     const roleArn = all(stack, "Role")[0]?.outputs.arn;
-    const metadata = { name: "pulumi-service-account", namespace: "default" };
-    const annotations = { "eks.amazonaws.com/role-arn": roleArn };
-    const registered = all(stack, "ServiceAccount").map(({ inputs }) => inputs);
-    const account = {
-      metadata: createRole ? { ...metadata, annotations } : metadata,
-      automountServiceAccountToken: false,
-    };
-    assert.deepEqual(registered, createServiceAccount ? [{ ...registered[0], ...account }] : []);
+    const annotations = createRole && { annotations: { "eks.amazonaws.com/role-arn": roleArn } };
+    for (const { inputs } of all(stack, "ServiceAccount")) {
+      assert.deepEqual(inputs.metadata, { name: "pulumi-service-account", namespace: "default", ...annotations });
+      assert.equal(inputs.automountServiceAccountToken, false);
+    }
     const [output] = Object.values(stack.outputs.serviceAccounts);
     assert.deepEqual([output?.roleArn, output?.jobName !== undefined], [roleArn, runJob]);
     // Without the annotation, the EKS webhook mounts no ID token.
@@ -142,11 +128,12 @@ test("a Job waits for what its exchange needs, and runs again for a new issuer o
 
 test("the issuer is registered with its thumbprint, through a provider for the configured Pulumi Cloud", async (t) => {
   const apiUrl = "https://pulumi.example";
-  const stack = await up(t, { issuerName: "mine", maxExpirationSeconds: "9000", pulumiApiUrl: apiUrl });
+  const limit = { maxExpirationSeconds: "9000", pulumiApiUrl: apiUrl };
+  const stack = await up(t, { organization: "other", issuerName: "mine", ...limit });
   const { inputs, provider, options } = only(stack, "OidcIssuer");
   const { policies, ...others } = inputs;
   const { url, thumbprint } = stack.simulation.issuer;
-  const named = { organization: "acme", name: "mine", url, maxExpirationSeconds: 9000 };
+  const named = { organization: "other", name: "mine", url, maxExpirationSeconds: 9000 };
   assert.deepEqual(others, { ...named, thumbprints: [thumbprint()] });
   assert.match(provider, /pulumi:providers:pulumiservice::/);
   assert.deepEqual(only(stack, "pulumiservice").inputs, { apiUrl });
@@ -156,7 +143,7 @@ test("the issuer is registered with its thumbprint, through a provider for the c
 
 test("every Kubernetes object goes through a provider with the AWS provider's cluster and credentials", async (t) => {
   const roleArn = `${ACCOUNT}:role/deploy`;
-  const aws = { "aws:profile": "dev", "aws:assumeRoles": [{ roleArn }] };
+  const aws = { "aws:profile": "dev", "aws:assumeRoles": [{ roleArn, sessionName: "ci" }] };
   const stack = await up(t, { ...aws, namespace: "ci", createNamespace: true });
   const credentials = ["--region", "us-west-2", "--profile", "dev", "--role-arn", roleArn];
   assert.deepEqual(connectionOf(stack), [stack.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
@@ -174,7 +161,7 @@ test("createOidcProvider creates the IAM OIDC provider, retained on destroy, and
   const { id, inputs, options } = only(stack, "OpenIdConnectProvider");
   assert.deepEqual(inputs, { url: stack.simulation.issuer.url, clientIdLists: ["sts.amazonaws.com"] });
   assert.equal(options.retainOnDelete, true);
-  assert.equal(trustOf(stack).Principal.Federated, id);
+  assert.ok(JSON.stringify(only(stack, "Role").inputs).includes(`"Federated":"${id}"`));
 });
 
 test("createCluster creates a cluster without passing credentials, and an IAM OIDC provider that is not retained", async (t) => {
@@ -185,7 +172,7 @@ test("createCluster creates a cluster without passing credentials, and an IAM OI
   assert.deepEqual([providerCredentialOpts, createOidcProvider], [undefined, undefined]);
   const provider = only(stack, "OpenIdConnectProvider");
   assert.equal(provider.options.retainOnDelete, false);
-  assert.equal(trustOf(stack).Principal.Federated, provider.id);
+  assert.ok(JSON.stringify(only(stack, "Role").inputs).includes(`"Federated":"${provider.id}"`));
 
   const credentials = ["--region", "us-west-2", "--profile", "dev"];
   assert.deepEqual(connectionOf(stack), [stack.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
@@ -215,17 +202,14 @@ test("the outputs name what each service account has, and the first Job", async 
 });
 
 test("no token is in what is registered, or in the outputs, though Jobs have exchanged theirs", async (t) => {
-  const deployer = "pul-0123456789abcdef0123456789abcdef01234567";
   const { PULUMI_ACCESS_TOKEN = "" } = process.env;
-  process.env.PULUMI_ACCESS_TOKEN = deployer;
+  process.env.PULUMI_ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
   t.after(() => Object.assign(process.env, { PULUMI_ACCESS_TOKEN }));
   const { simulation, registered, outputs } = await up(t, { createRole: false }, { runJobs: true });
   assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
   const everything = JSON.stringify([registered.map(({ options, ...it }) => it), outputs]);
-  assert.equal(everything.includes(deployer), false);
-  assert.doesNotMatch(everything, /eyJ[\w-]+\.[\w-]+/, "a JSON Web Token");
-  assert.doesNotMatch(everything, /pul-[0-9a-f]{20}/, "an access token");
-  assert.doesNotMatch(everything, /4dabf18193072939515e22adb298388d/, "the mark of a secret");
+  // A JSON Web Token, an access token such as the deployer's, or the mark of a secret.
+  assert.doesNotMatch(everything, /eyJ[\w-]+\.[\w-]+|pul-[0-9a-f]{20}|4dabf18193072939515e22adb298388d/);
 });
 
 test("an invalid configuration stops the program with every problem, before anything is registered", async (t) => {
@@ -270,10 +254,6 @@ test("a cluster without an IAM OIDC provider stops the program with the ways to 
   assert.match(message, /pulumi config set createOidcProvider true$/m);
   assert.match(message, /associate-iam-oidc-provider --cluster my-cluster --region us-west-2 --approve$/m);
 });
-
-function trustOf(stack: Stack, name?: string) {
-  return only<Role>(stack, "Role", name).inputs.assumeRolePolicy.Statement[0] ?? assert.fail();
-}
 
 /** Returns the API server and the arguments of `aws` in the Kubernetes provider's kubeconfig. */
 function connectionOf(stack: Stack): [server: unknown, args: unknown] {

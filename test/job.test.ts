@@ -130,10 +130,11 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
 test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", async (t) => {
   const words = ["$(HOME)", "$$(HOME)", "$HOME", "$$", "$$$", "'", '"', "\\", "`id`", "$(id)", "a b", "", "\u00fc\n*"];
   const log: string[] = [];
-  const command = ["printf", "[%s]", ...words];
+  const command = ["bash", "-c", 'printf "[%s]" "$CANARY" "$@"', "-", ...words];
+  process.env.CANARY = "a variable of this machine, which no pod has";
   await up(t, { command }, { runJobs: true, onLog: (line) => log.push(line) });
   const printed = log.slice(log.findIndex((line) => line.startsWith("[")));
-  assert.equal(printed.join("\n"), words.map((word) => `[${word}]`).join(""));
+  assert.equal(printed.join("\n"), ["", ...words].map((word) => `[${word}]`).join(""));
 });
 
 test("a Deployment and a CronJob take the pod spec, with plain lists and with outputs", async () => {

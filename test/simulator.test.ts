@@ -99,11 +99,8 @@ describe("npm start", { concurrency: 2 }, () => {
     const { stdout, stderr } = await start(["--stack", "policies", "--policies"]);
     assert.ok(stderr.endsWith(`${NOTHING}\n`));
     const { trustPolicy, allowPolicy } = JSON.parse(stdout)["default/pulumi-service-account"];
-    const [issuer = ""] = /oidc\.eks\.us-west-2\.amazonaws\.com\/id\/\w+/.exec(stdout) ?? [];
-    assert.deepEqual(trustPolicy.Statement[0].Condition.StringEquals, {
-      [`${issuer}:sub`]: "system:serviceaccount:default:pulumi-service-account",
-      [`${issuer}:aud`]: "sts.amazonaws.com",
-    });
+    const subject = /"oidc\.eks\.us-west-2\.amazonaws\.com\/id\/\w+:sub":"system:serviceaccount:default:pulumi-/;
+    assert.match(JSON.stringify(trustPolicy), subject);
     assert.equal(allowPolicy.userLogin, "my-login");
 
     const markdown = await start(["--stack", "policies", "--markdown"]);
