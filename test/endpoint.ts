@@ -15,11 +15,10 @@ export interface TokenRequest {
 }
 
 /** Answers one request, or does not. */
-export type Answer = (socket: Socket, request: TokenRequest) => void | Promise<void>;
+export type Answer = (socket: Socket, request: TokenRequest) => unknown;
 
 export interface Endpoint {
   url: string;
-  port: number;
   /** Every request that arrived complete. */
   requests: TokenRequest[];
   /** How many connections were opened. */
@@ -39,24 +38,25 @@ export async function startEndpoint(
   certificate?: { key: string; cert: string },
 ): Promise<Endpoint> {
   const requests: TokenRequest[] = [];
-  const sockets = new Set<Socket>();
-  let connections = 0;
+  const sockets: Socket[] = [];
 
-  const serve = async (socket: Socket) => {
+  const serve = (socket: Socket) => {
+    let text = "";
     // Many tests are about a client that closes the connection early.
     socket.on("error", () => socket.destroy());
-    const request = await readRequest(socket);
-    if (!request) return;
-    requests.push(request);
-    const answer = Array.isArray(answers) ? (answers[requests.length - 1] ?? answers.at(-1)) : answers;
-    await answer?.(socket, request);
+    socket.setEncoding("latin1").on("data", (chunk) => {
+      text += chunk;
+      const [head = "", body] = text.split("\r\n\r\n", 2);
+      const length = Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0);
+      if (body === undefined || body.length < length) return;
+      const request = { head, form: new URLSearchParams(body), arrivedAt: Date.now() };
+      requests.push(request);
+      const answer = Array.isArray(answers) ? (answers[requests.length - 1] ?? answers.at(-1)) : answers;
+      answer?.(socket, request);
+    });
   };
   const server = certificate ? createTlsServer(certificate, serve) : createServer(serve);
-  server.on("connection", (socket: Socket) => {
-    connections += 1;
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
-  });
+  server.on("connection", (socket: Socket) => sockets.push(socket));
   server.on("tlsClientError", () => {});
   server.listen(0, "127.0.0.1", 1024);
   await once(server, "listening");
@@ -64,9 +64,8 @@ export async function startEndpoint(
 
   return {
     url: `${certificate ? "https" : "http"}://127.0.0.1:${port}`,
-    port,
     requests,
-    connections: () => connections,
+    connections: () => sockets.length,
     async close() {
       for (const socket of sockets) socket.destroy();
       server.close();
@@ -105,16 +104,12 @@ export function grant(accessToken: unknown, further: Record<string, unknown> = {
 
 /** Sends these bytes and closes the connection. */
 export function send(bytes: string | Buffer): Answer {
-  return (socket) => {
-    socket.end(bytes);
-  };
+  return (socket) => socket.end(bytes);
 }
 
 /** Sends these bytes, if any, and keeps the connection open. */
 export function hang(bytes = ""): Answer {
-  return (socket) => {
-    if (bytes) socket.write(bytes);
-  };
+  return (socket) => bytes && socket.write(bytes);
 }
 
 /** Sends these bytes, if any, and resets the connection. */
@@ -130,28 +125,8 @@ export function drip(beginning: string, repeated: string | Buffer, milliseconds:
   return async (socket) => {
     socket.write(beginning);
     while (!socket.destroyed) {
-      if (!socket.write(repeated)) await writable(socket);
+      if (!socket.writableNeedDrain) socket.write(repeated);
       await delay(milliseconds);
     }
   };
-}
-
-function writable(socket: Socket): Promise<void> {
-  return new Promise((resolve) => {
-    socket.once("drain", resolve);
-    socket.once("close", resolve);
-  });
-}
-
-async function readRequest(socket: Socket): Promise<TokenRequest | undefined> {
-  let text = "";
-  socket.setEncoding("latin1");
-  for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
-    text += chunk;
-    const [head = "", body] = text.split("\r\n\r\n", 2);
-    const length = Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0);
-    if (body === undefined || body.length < length) continue;
-    return { head, form: new URLSearchParams(body), arrivedAt: Date.now() };
-  }
-  return undefined;
 }

@@ -7,6 +7,7 @@ import { watch } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type Answer, type Endpoint, startEndpoint } from "./endpoint";
 
 export interface ScriptRun {
   /** Where the script was, in a directory that is gone. */
@@ -43,6 +44,9 @@ export interface ScriptOptions {
 
 const EXCHANGE_SCRIPT = join(__dirname, "../scripts/exchange-token.sh");
 
+/** An access token in the format of Pulumi Cloud. */
+export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
+
 /** An ID token as Kubernetes issues it, with a random signature. */
 export const ID_TOKEN = idTokenOf({
   iss: "https://oidc.eks.eu-central-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF",
@@ -60,6 +64,17 @@ export function idTokenOf(claims: object | string): string {
   return parts.map((part) => Buffer.from(part).toString("base64url")).join(".");
 }
 
+/** Runs the script with `ID_TOKEN` against a separate endpoint with these answers. */
+export async function exchange(
+  answers: Answer | Answer[],
+  environment: Record<string, string | undefined> = {},
+  options: Partial<ScriptOptions> & { certificate?: { key: string; cert: string } | undefined } = {},
+): Promise<ScriptRun & { endpoint: Endpoint }> {
+  const endpoint = await startEndpoint(answers, options.certificate);
+  const run = runScript({ url: endpoint.url, idToken: ID_TOKEN, environment, ...options });
+  return { ...(await run.finally(endpoint.close)), endpoint };
+}
+
 /**
  * Runs the script to its end, as `entrypoint.sh` in a temporary directory that every user can enter: the checkout
  * may be below a directory that only root can enter.
@@ -74,7 +89,8 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     await chmod(directory, 0o755);
     const script = options.script ?? (await readFile(EXCHANGE_SCRIPT));
     await writeFile(path("entrypoint.sh"), script, { mode: 0o555 });
-    await writeCurlWrapper(path("bin/curl"), path("log"));
+    const record = `{ printf '%s\\n' "$@"; env; } >"${path("log")}/$$"`;
+    await writeFile(path("bin/curl"), `#!/bin/sh\n${record}\nPATH=\${PATH#*:} exec curl "$@"\n`, { mode: 0o755 });
     if (options.idToken !== undefined) await writeFile(path("token"), options.idToken);
 
     const files: string[] = [];
@@ -90,7 +106,7 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
         TMPDIR: path("tmp"),
         PULUMI_ORG: "acme",
         PULUMI_TOKEN_TYPE: "personal",
-        PULUMI_TOKEN_SCOPE: "user:ada",
+        PULUMI_TOKEN_SCOPE: "user:alice",
         PULUMI_TOKEN_EXPIRATION: "7200",
         PULUMI_BACKEND_URL: options.url,
         PULUMI_TOKEN_RETRY_SECONDS: "3",
@@ -137,33 +153,16 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
  * @param run a run whose command prints no secret.
  * @param elsewhere everything that hosts other than the token endpoint received.
  */
-export function findLeaks(run: ScriptRun, elsewhere: string[], secrets: string[]): string[] {
-  const places: Record<string, string[]> = {
-    "a call of curl": run.curlCalls,
-    "standard output": [run.stdout],
-    "standard error": [run.stderr],
-    "another host": elsewhere,
+export function findLeaks(run: ScriptRun, secrets = [ID_TOKEN, ACCESS_TOKEN], elsewhere: string[] = []): string[] {
+  const places = {
+    "a call of curl": run.curlCalls.join("\n"),
+    "standard output": run.stdout,
+    "standard error": run.stderr,
+    "another host": elsewhere.join("\n"),
   };
-  const leaks = Object.keys(places).filter((place) =>
-    places[place]?.some((text) => secrets.some((secret) => contains(text, secret))),
-  );
+  // A part of a token that is long enough to be of use is a leak as well.
+  const parts = secrets.flatMap((secret) => Array.from(secret.slice(23), (_, at) => secret.slice(at, at + 24)));
+  const leaks = Object.entries(places).filter(([, text]) => parts.some((part) => text.includes(part)));
   // The script writes no files: any file could contain a token.
-  return run.files.length > 0 ? [...leaks, "file"] : leaks;
-}
-
-// A part of a token that is long enough to be of use is a leak as well.
-function contains(text: string, secret: string): boolean {
-  const part = 24;
-  for (let start = 0; start === 0 || start + part <= secret.length; start += 1) {
-    if (text.includes(secret.slice(start, start + part))) return true;
-  }
-  return false;
-}
-
-async function writeCurlWrapper(path: string, log: string): Promise<void> {
-  const wrapper = `#!/bin/sh
-{ printf '%s\\n' "$@"; env; } >"${log}/$$"
-PATH=\${PATH#*:} exec curl "$@"
-`;
-  await writeFile(path, wrapper, { mode: 0o755 });
+  return [...leaks.map(([place]) => place), ...(run.files.length > 0 ? ["file"] : [])];
 }
