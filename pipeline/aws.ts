@@ -91,7 +91,7 @@ export function rolePolicies(
   const roles = arn(`role${settings.rolePath}pulumi-oidc-*`);
   const issuers = clusters.flatMap(({ identities }) => identities[0]?.oidcs[0]?.issuer ?? []);
   const oidcProviders = issuers.map((url) => arn(`oidc-provider/${url.replace("https://", "")}`));
-  const bounded = permissionsBoundaryArn && { "iam:PermissionsBoundary": permissionsBoundaryArn };
+  const bounded = permissionsBoundaryArn && { StringEquals: { "iam:PermissionsBoundary": permissionsBoundaryArn } };
 
   const read = [
     allow(["eks:DescribeCluster"], clusterArns),
@@ -101,7 +101,7 @@ export function rolePolicies(
   ];
   const write = [
     bounded
-      ? allow(["iam:CreateRole", "iam:PutRolePermissionsBoundary"], roles, { StringEquals: bounded })
+      ? allow(["iam:CreateRole", "iam:PutRolePermissionsBoundary"], roles, bounded)
       : allow(["iam:CreateRole"], roles),
     allow(["iam:UpdateRole", "iam:UpdateRoleDescription", "iam:UpdateAssumeRolePolicy"], roles),
     allow(["iam:TagRole", "iam:UntagRole", "iam:ListInstanceProfilesForRole", "iam:DeleteRole"], roles),

@@ -25,7 +25,14 @@ const schema = v.object(
   {
     repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
     subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
-    stacks: v.pipe(v.optional(stacks, []), v.nonEmpty(`must name a stack, such as ${EXAMPLE}`)),
+    stacks: v.pipe(
+      v.optional(stacks, []),
+      v.nonEmpty(`must name a stack, such as ${EXAMPLE}`),
+      v.checkItems(
+        (it, at, all) => all.findIndex(({ stack }) => stack === it.stack) === at,
+        "must not be listed twice",
+      ),
+    ),
     githubOidcProvider: createOrExisting,
     githubIssuer: createOrExisting,
     rolePolicyArns: accountSettings.rolePolicyArns,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up this repository on GitHub, before and after `pulumi up`. Requires gh, logged in as an admin of the repository.
+# Sets up this repository on GitHub for the pipeline. Requires jq, and gh, logged in as an admin of the repository.
 #
 #   bash github.sh environment OWNER/NAME [REVIEWER…]   a reviewer is a login, or a team as ORGANIZATION/TEAM
 #   bash github.sh check OWNER/NAME PREFIX              changes nothing; `pulumi up` runs it
@@ -8,9 +8,12 @@
 # Stops at the first error. Each command can be run again.
 set -euo pipefail
 
+# The name of an environment is not case-sensitive.
+readonly production='.environments[] | select(.name | ascii_downcase == "production")'
+
 main() {
-  if (($# < 2)) || [[ ! $1 =~ ^(environment|check|variables)$ ]]; then
-    echo "usage: bash github.sh environment OWNER/NAME [REVIEWER...] | variables OWNER/NAME | check OWNER/NAME PREFIX" >&2
+  if (($# < 2)) || [[ ! $1 =~ ^(environment|check|variables)$ ]] || { [[ $1 == check ]] && (($# != 3)); }; then
+    echo "usage: bash github.sh environment OWNER/NAME [REVIEWER...] | check OWNER/NAME PREFIX | variables OWNER/NAME" >&2
     exit 64
   fi
   "$@"
@@ -19,34 +22,35 @@ main() {
 # Creates the environment `production`, or changes it, so that only the main branch can deploy to it. "Protected
 # branches" is not enough: where no branch is protected, it allows every branch.
 environment() {
-  local repository=$1 reviewers=() existing body policies prefix
+  local repository=$1 reviewers=() reviewer prefix existing body allowed id kind name
   shift
   local path=repos/$repository/environments/production
+  prefix=$(subject_prefix "$repository")
   for reviewer in "$@"; do
     if [[ $reviewer == */* ]]; then
-      reviewers+=("$(gh api "orgs/${reviewer%/*}/teams/${reviewer#*/}" --jq '{ type: "Team", id }')")
+      reviewer=$(gh api "orgs/${reviewer%/*}/teams/${reviewer#*/}" --jq '{ type: "Team", id }')
     else
-      reviewers+=("$(gh api "users/$reviewer" --jq '{ type: "User", id }')")
+      reviewer=$(gh api "users/$reviewer" --jq '{ type: "User", id }')
     fi
+    reviewers+=("$reviewer")
   done
 
   # A PUT replaces all of an environment's rules: those that exist are sent again.
-  existing=$(gh api --paginate "repos/$repository/environments" --jq '
-    .environments[] | select(.name == "production") | .protection_rules | {
-      wait_timer: map(.wait_timer // empty)[0],
-      prevent_self_review: map(.prevent_self_review // empty)[0],
-      reviewers: map(.reviewers // empty | map({ type, id: .reviewer.id }))[0]
+  existing=$(gh api "repos/$repository/environments" --paginate --jq "$production"' | {
+      can_admins_bypass,
+      wait_timer: .protection_rules | map(.wait_timer // empty)[0],
+      prevent_self_review: .protection_rules | map(.prevent_self_review // empty)[0],
+      reviewers: .protection_rules | map(.reviewers // empty | map({ type, id: .reviewer.id }))[0]
     }')
-  body=$(jq --null-input --argjson existing "${existing:-null}" \
-    --argjson reviewers "$(printf '%s\n' "${reviewers[@]}" | jq --slurp .)" '
-    ($existing // {}) + if $reviewers == [] then {} else { $reviewers } end
+  body=$(printf '%s\n' "${reviewers[@]}" | jq --slurp --argjson existing "${existing:-null}" '
+    ($existing // {}) + if . == [] then {} else { reviewers: . } end
     | del(.[] | nulls)
     | .deployment_branch_policy = { protected_branches: false, custom_branch_policies: true }')
   gh api -X PUT "$path" --input - --silent <<<"$body"
 
-  policies=$(gh api --paginate "$path/deployment-branch-policies" \
+  allowed=$(gh api "$path/deployment-branch-policies" --paginate \
     --jq '.branch_policies[] | "\(.id) \(.type // "branch") \(.name)"')
-  if ! grep --quiet '^[0-9]* branch main$' <<<"$policies"; then
+  if ! grep --quiet '^[0-9]* branch main$' <<<"$allowed"; then
     gh api "$path/deployment-branch-policies" -f name=main -f type=branch --silent
   fi
   while read -r id kind name; do
@@ -54,38 +58,40 @@ environment() {
       gh api -X DELETE "$path/deployment-branch-policies/$id" --silent
       echo "Removed the $kind $name, which could deploy to production."
     fi
-  done <<<"$policies"
+  done <<<"$allowed"
 
   echo "Only the main branch can deploy to the production environment of $repository. Next:"
   echo "  pulumi config set repository $repository"
-  read -r _ prefix < <(subject_prefix "$repository")
   echo "  pulumi config set subjectPrefix $prefix"
 }
 
 # Prints the repository's ID, or everything that is wrong. Without the branch rule, any branch could use the identity that
 # deploys.
 check() {
-  local repository=$1 expected=$2 path=repos/$1 failed=0 id use_default prefix has_branch_list branches=""
-  id=$(gh api "$path" --jq .id)
-  read -r use_default prefix < <(subject_prefix "$repository")
-  if [[ $use_default != true ]]; then
-    problem "$repository customizes the sub claim of its ID tokens. To use the default:" \
-      "gh api -X PUT $path/actions/oidc/customization/sub -F use_default=true"
-  elif [[ $prefix != "$expected" ]]; then
+  local repository=$1 expected=$2 path=repos/$1 failed=0 id prefix has_branch_list allowed="every branch"
+  # gh follows redirects of renamed repositories, and GH_HOST. Another repository could have the name in AWS's trust policy.
+  id=$(gh api "$path" --jq "select(.html_url == \"https://github.com/$repository\").id")
+  if [[ -z $id ]]; then
+    problem "$repository is not the name of a repository on github.com. To see its name:" "gh api $path --jq .html_url"
+  fi
+
+  prefix=$(subject_prefix "$repository") || failed=1
+  if [[ -n $prefix && $prefix != "$expected" ]]; then
     problem "The sub claims of $repository begin with '$prefix', not with '$expected':" \
       "pulumi config set subjectPrefix '$prefix'"
   fi
 
   # https://docs.github.com/en/rest/deployments/environments and /branch-policies
-  has_branch_list=$(gh api "$path/environments" --paginate --jq '
-    .environments[] | select(.name == "production").deployment_branch_policy.custom_branch_policies')
+  has_branch_list=$(gh api "$path/environments" --paginate \
+    --jq "$production | .deployment_branch_policy.custom_branch_policies")
   if [[ $has_branch_list == true ]]; then
-    branches=$(gh api "$path/environments/production/deployment-branch-policies" --paginate --jq '
-      .branch_policies | map("\(.type // "branch") \(.name)") | join(", ")')
+    allowed=$(gh api "$path/environments/production/deployment-branch-policies" --paginate \
+      --jq '.branch_policies[] | "\(.type // "branch") \(.name)"')
+    allowed=${allowed//$'\n'/, }
   fi
-  if [[ $branches != "branch main" ]]; then
-    branches="must allow only the main branch, but allows ${branches:-every branch}"
-    problem "The production environment of $repository $branches. To change it:" "bash github.sh environment $repository"
+  if [[ $allowed != "branch main" ]]; then
+    problem "The production environment of $repository must allow only the main branch, but allows ${allowed:-no branch}. \
+Identities that exist already still trust it. To change it:" "bash github.sh environment $repository"
   fi
   ((failed)) || echo "$id"
   return "$failed"
@@ -96,18 +102,27 @@ problem() {
   printf '%s\n\n  %s\n\n' "$1" "$2" >&2
 }
 
-# Prints whether the sub claims of the repository's ID tokens have the default form, and how that begins.
+# Prints how the sub claims of the repository's ID tokens begin. Fails if the repository customizes them.
 # https://docs.github.com/en/rest/actions/oidc
 subject_prefix() {
-  gh api "repos/$1/actions/oidc/customization/sub" --jq "\"\(.use_default) \(.sub_claim_prefix // \"repo:$1\")\""
+  local path=repos/$1/actions/oidc/customization/sub subject is_default prefix
+  subject=$(gh api "$path" --jq "\"\(.use_default) \(.sub_claim_prefix // \"repo:$1\")\"") || return
+  read -r is_default prefix <<<"$subject"
+  if [[ $is_default != true ]]; then
+    problem "$1 customizes the sub claim of its ID tokens. To use the default:" "gh api -X PUT $path -F use_default=true"
+    return 1
+  fi
+  echo "$prefix"
 }
 
-# Sets the variables that switch the workflows on.
+# Sets the variables that the workflows read. PULUMI_STACKS is the last, since it switches them on.
 variables() {
-  local outputs
+  local outputs names name value
   outputs=$(pulumi stack output variables --json </dev/null)
-  for name in $(jq --raw-output 'keys[]' <<<"$outputs"); do
-    gh variable set "$name" --repo "$1" --body "$(jq --raw-output --arg name "$name" '.[$name]' <<<"$outputs")"
+  names=$(jq --raw-output 'keys - ["PULUMI_STACKS"] + ["PULUMI_STACKS"] | .[]' <<<"$outputs")
+  for name in $names; do
+    value=$(jq --raw-output --arg name "$name" '.[$name]' <<<"$outputs")
+    gh variable set "$name" --repo "$1" --body "$value"
   done
 }
 

@@ -4,7 +4,7 @@ import { createRoles, readClusters, readOidcProvider } from "./aws";
 import { readSettings } from "./config";
 import { checkRepository, ISSUER_URL } from "./github";
 import { lookUp } from "./lookups";
-import { allowPolicies, createIssuer, createTeam, teamName } from "./pulumiCloud";
+import { type AuthPolicy, allowPolicies, createIssuer, createTeam, teamName } from "./pulumiCloud";
 
 export = async () => {
   // Fail fast: the environment's branch rule has to exist before anything trusts the environment.
@@ -20,24 +20,22 @@ export = async () => {
   const roles = createRoles(settings, clusters, oidcProviderArn);
 
   // Pulumi Cloud: in each organization, the team that previews act as, and the allow policies.
-  const team = teamName(settings.repository);
-  const policies = new Map(
-    stacks.map(({ organization }) => [organization, allowPolicies(organization, repositoryId, settings)]),
-  );
-  for (const [organization, organizationPolicies] of policies) {
-    createTeam(organization, team, stacks);
-    if (settings.githubIssuer === "create") await createIssuer(organization, organizationPolicies);
+  const policies: Record<string, AuthPolicy[]> = {};
+  for (const organization of new Set(stacks.map((stack) => stack.organization))) {
+    createTeam(organization, settings);
+    policies[organization] = allowPolicies(organization, repositoryId, settings);
+    if (settings.githubIssuer === "create") await createIssuer(organization, policies[organization]);
   }
 
   return {
     githubIssuerUrl: ISSUER_URL,
     // What policies.sh adds to an issuer that exists already, for each organization.
-    policies: Object.fromEntries(policies),
+    policies,
     // The repository's variables, which `github.sh variables` sets.
     variables: {
       AWS_PREVIEW_ROLE_ARN: roles.preview.arn,
       AWS_DEPLOY_ROLE_ARN: roles.deploy.arn,
-      PULUMI_PREVIEW_TEAM: team,
+      PULUMI_PREVIEW_TEAM: teamName(settings.repository),
       PULUMI_STACKS: JSON.stringify(stacks.map(({ stack, organization, region }) => ({ stack, organization, region }))),
     },
   };

@@ -1,4 +1,4 @@
-// What has to be looked up before anything is created.
+// Runs the lookups that must succeed before anything is created.
 
 import { reason } from "../cluster";
 import { userError } from "../userError";

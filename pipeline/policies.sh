@@ -18,8 +18,11 @@ main() {
   ours=$(pulumi stack output policies --json </dev/null | jq --arg organization "$organization" '.[$organization] // []')
   issuer=$(api "/api/orgs/$organization/oidc/issuers" |
     jq --raw-output --arg url "$url" '.oidcIssuers[] | select(.url == $url).id')
-  if [[ $ours == "[]" || -z $issuer ]]; then
-    echo "$organization has no issuer $url, or no stack in the configuration." >&2
+  if [[ $ours == "[]" ]]; then
+    echo "No stack of the configuration belongs to $organization." >&2
+    exit 1
+  elif [[ -z $issuer ]]; then
+    echo "$organization has no OIDC issuer $url: pulumi config set githubIssuer create" >&2
     exit 1
   fi
   policy=$(api "/api/orgs/$organization/auth/policies/oidcissuers/$issuer")

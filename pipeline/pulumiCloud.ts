@@ -6,7 +6,7 @@ import { getThumbprints } from "../oidcIssuer";
 import type { Settings } from "./config";
 import { ISSUER_URL, subjects } from "./github";
 
-type AuthPolicy = pulumiservice.types.input.AuthPolicyDefinitionArgs;
+export type AuthPolicy = pulumiservice.types.input.AuthPolicyDefinitionArgs;
 
 /** Returns the name of the team that previews act as. */
 export function teamName(repository: string): string {
@@ -31,28 +31,27 @@ export function allowPolicies(organization: string, repositoryId: string, settin
 }
 
 /** Creates the team that previews act as. It can read these stacks and, for a refresh, the organization's OIDC issuers. */
-export function createTeam(organizationName: string, name: string, stacks: Settings["stacks"]): void {
+export function createTeam(organization: string, { repository, stacks }: Settings): void {
+  const name = teamName(repository);
   const team = new pulumiservice.Team(
-    organizationName,
-    { organizationName, teamType: "pulumi", name, members: [] },
+    organization,
+    { organizationName: organization, teamType: "pulumi", name, members: [] },
     // The service adds its creator as a member.
     { ignoreChanges: ["members"] },
   );
-  const afterTeam = { dependsOn: team };
-
-  const permissions = ["auth_policies:read", "oidc_issuers:read"];
-  const role = new pulumiservice.OrganizationRole(organizationName, {
-    organizationName,
+  const role = new pulumiservice.OrganizationRole(organization, {
+    organizationName: organization,
     name: `${name}-issuers`,
-    permissions: { __type: "PermissionDescriptorAllow", permissions },
+    permissions: { __type: "PermissionDescriptorAllow", permissions: ["auth_policies:read", "oidc_issuers:read"] },
   });
-  const assignment = { organizationName, teamName: name, roleId: role.roleId };
-  new pulumiservice.TeamRoleAssignment(organizationName, assignment, afterTeam);
+  const assignment = { organizationName: organization, teamName: name, roleId: role.roleId };
+  new pulumiservice.TeamRoleAssignment(organization, assignment, { dependsOn: team });
 
-  for (const { stack: path } of stacks.filter((stack) => stack.organization === organizationName)) {
-    const [organization = "", project = "", stack = ""] = path.split("/");
-    const permission = pulumiservice.TeamStackPermissionScope.Read;
-    new pulumiservice.TeamStackPermission(path, { organization, project, stack, team: name, permission }, afterTeam);
+  const permission = pulumiservice.TeamStackPermissionScope.Read;
+  for (const { stack: path } of stacks.filter((stack) => stack.organization === organization)) {
+    const [, project = "", stack = ""] = path.split("/");
+    const args = { organization, project, stack, team: name, permission };
+    new pulumiservice.TeamStackPermission(path, args, { dependsOn: team });
   }
 }
 

@@ -7,6 +7,7 @@ import { delimiter, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { PolicyDocument } from "@pulumi/aws/iam";
 import { rolePolicies } from "../pipeline/aws";
+import { teamName } from "../pipeline/pulumiCloud";
 import { type AuthPolicy, decide } from "../simulator/authPolicy";
 import { type Program, runProgram } from "../simulator/mocks";
 import { ACCOUNT, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./pipelineCloud";
@@ -132,6 +133,7 @@ test("AWS and Pulumi Cloud trust each workflow's ID tokens, and no other reposit
 });
 
 test("previews can view the namespaces and the stacks, deployments can edit the namespaces, for an hour", async (t) => {
+  assert.equal(teamName("acme/a.b"), "a-b-preview", "a dot is a wildcard in an allow policy");
   const { run, cloud } = await newPipeline(t);
   const { inputs } = await run();
   for (const [name, accessPolicy, canWrite] of [
@@ -149,7 +151,7 @@ test("previews can view the namespaces and the stacks, deployments can edit the 
   assert.equal(cloud.issuers.get("acme/1")?.maxExpirationSeconds, 3600);
 });
 
-test("stacks of two organizations that share a cluster share its access entries, and nothing else", async (t) => {
+test("stacks that share a cluster share its access entries, and nothing else", async (t) => {
   const acme = { ...STACK, namespaces: ["a", "b"] };
   const globex = { ...STACK, stack: "globex/eks-pulumi-oidc/dev", namespaces: ["b", "c"] };
   const { run } = await newPipeline(t, { stacks: [acme, globex] });
@@ -164,11 +166,29 @@ test("stacks of two organizations that share a cluster share its access entries,
   }
 });
 
+test("clusters of the same name in two regions have separate access entries, in the partition of the account", async (t) => {
+  const [west, east] = ["us-gov-west-1", "us-gov-east-1"];
+  const stacks = [west, east].map((region) => ({ ...STACK, stack: `acme/a/${region}`, region, namespaces: [region] }));
+  const { run } = await newPipeline(t, { stacks });
+  const { inputs } = await run();
+  for (const region of [west, east]) {
+    assert.ok(inputs.get(`AccessEntry deploy.${region}.my-cluster`)?.includes(`"region":"${region}"`));
+    const { accessScope, policyArn, ...association } = JSON.parse(
+      inputs.get(`AccessPolicyAssociation deploy.${region}.my-cluster`) ?? "",
+    );
+    assert.deepEqual([association.region, accessScope.namespaces], [region, [region]]);
+    assert.match(policyArn, /^arn:aws-us-gov:eks::aws:cluster-access-policy/);
+    assert.ok(inputs.get("RolePolicy github-preview")?.includes(`arn:aws-us-gov:eks:${region}:`));
+  }
+  assert.match(inputs.get("RolePolicy github-deploy") ?? "", /arn:aws-us-gov:iam::\d+:role\/pulumi-oidc-/);
+});
+
 test("an invalid configuration is reported as a whole, without the value of an encrypted setting", async (t) => {
   const { run, cloud } = await newPipeline(t, {
     repository: "",
     permissionsBoundaryArn: "s3cret",
-    stacks: [{ ...STACK, stack: "dev", namespace: "default" }],
+    subjectPrefix: "repo:acme/*",
+    stacks: [{ ...STACK, stack: "dev", namespace: "default", namespaces: [] }],
     rolePolicyArns: ["AdministratorAccess"],
     githubIssuer: "maybe",
     permissionBoundaryArn: BOUNDARY,
@@ -182,6 +202,8 @@ test("an invalid configuration is reported as a whole, without the value of an e
   assert.match(message, /stacks\[0\]\.stack = "dev": must be ORGANIZATION\/PROJECT\/STACK/);
   assert.match(message, /pulumi config set --path 'stacks\[0\]\.stack' STACK/);
   assert.match(message, /stacks\[0\]\.namespace = "default": unknown setting; did you mean "namespaces"\?/);
+  assert.match(message, /stacks\[0\]\.namespaces = \[\]: must not be empty/);
+  assert.match(message, /subjectPrefix = "repo:acme\/\*": must be the prefix that GitHub reports/);
   assert.match(message, /rolePolicyArns\[0\] = "AdministratorAccess": must be the ARN of an IAM policy/);
   assert.match(message, /githubIssuer = "maybe": must be "create" or "existing"/);
   assert.match(message, /permissionBoundaryArn = .*\n +pulumi config rm permissionBoundaryArn/);
@@ -192,6 +214,9 @@ for (const [problem, changes, message] of [
   ["an environment without a list of branches", { environments: "" }, /only the main branch, but allows every branch/],
   ["an environment with another branch", { policies: "branch main, branch x/*" }, /but allows branch main, branch x/],
   ["an environment with a tag named main", { policies: "tag main" }, /bash github\.sh environment acme\/eks/],
+  ["a stack that is listed twice", { stacks: [STACK, STACK] }, /twice\n +pulumi config rm --path 'stacks\[1\]'/],
+  ["an environment with no branch", { policies: "" }, /only the main branch, but allows no branch/],
+  ["a renamed repository", { "eks-pulumi-oidc": "" }, /gh api repos\/acme\/eks-pulumi-oidc --jq \.html_url/],
   ["another subject prefix", { subjectPrefix: "repo:acme/eks-pulumi-oidc" }, /config set subjectPrefix 'repo:acme@11/],
   [
     "a customized subject",
@@ -230,6 +255,7 @@ const ANSWERS = {
 async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...changes }: Record<string, unknown> = {}) {
   const cloud = await startPipelineCloud(t);
   cloud.clusters.set("us-west-2 old-cluster", "CONFIG_MAP");
+  for (const region of ["us-gov-west-1", "us-gov-east-1"]) cloud.clusters.set(`${region} my-cluster`, "API");
   const tls: typeof import("node:tls") = require("node:tls");
   const { connect } = tls;
   t.mock.method(tls, "connect", (options: object) => connect({ ...options, host: "127.0.0.1", port: cloud.port }));

@@ -17,7 +17,12 @@ type Json = Record<string, unknown>;
 /** With the path of the next page of a list. */
 type Answer = [status: number, body?: unknown, next?: string | undefined];
 
-export type Environment = { name: string; protection_rules: Json[]; deployment_branch_policy: unknown };
+export interface Environment {
+  name: string;
+  can_admins_bypass: boolean;
+  protection_rules: Json[];
+  deployment_branch_policy: unknown;
+}
 
 type Issuer = { name: string; url: string; maxExpirationSeconds?: number; policies: AuthPolicy[] };
 
@@ -59,8 +64,9 @@ export async function startPipelineCloud(t: TestContext) {
         const { region, name } = inputs as { region: string; name: string };
         const authenticationMode = clusters.get(`${region} ${name}`);
         if (!authenticationMode) throw new Error(`reading EKS Cluster (${name}): couldn't find resource`);
-        const arn = `arn:aws:eks:${region}:${ACCOUNT}:cluster/${name}`;
-        const identities = [{ oidcs: [{ issuer: `https://oidc.example.com/id/${name}` }] }];
+        const partition = region.startsWith("us-gov-") ? "aws-us-gov" : "aws";
+        const arn = `arn:${partition}:eks:${region}:${ACCOUNT}:cluster/${name}`;
+        const identities = [{ oidcs: [{ issuer: `https://oidc.example.com/id/${region}.${name}` }] }];
         return { name, region, arn, accessConfigs: [{ authenticationMode }], identities };
       },
     },
@@ -159,34 +165,38 @@ function answerGithub(github: Github, call: string, body: Json, page: number): A
   const repository = `/repos/${REPOSITORY}`;
   const production = `${repository}/environments/production`;
   const lastStep = call.split("/").pop() ?? "";
+  // One element on each page, so that a test needs only two of them.
+  const pageOf = (key: string, elements: object[]): Answer => {
+    const next = page < elements.length ? `${call.replace("GET ", "")}?page=${page + 1}` : undefined;
+    return [200, { total_count: elements.length, [key]: elements.slice(page - 1, page) }, next];
+  };
   switch (call) {
     case `GET ${repository}`:
-      return [200, { id: 42 }];
+      return [200, { id: 42, html_url: `https://github.com/${REPOSITORY}` }];
     case `GET ${repository}/actions/oidc/customization/sub`:
       return [200, { use_default: true, sub_claim_prefix: SUBJECT_PREFIX }];
-    case `GET ${repository}/environments`: {
-      const rest = environments.slice((page - 1) * 100);
-      const next = rest.length > 100 ? `${repository}/environments?page=${page + 1}` : undefined;
-      return [200, { total_count: environments.length, environments: rest.slice(0, 100) }, next];
-    }
+    case `GET ${repository}/environments`:
+      return pageOf("environments", environments);
     case `PUT ${production}`: {
-      const { reviewers = [], wait_timer, prevent_self_review = false, deployment_branch_policy } = body;
+      const { reviewers = [], wait_timer, prevent_self_review = false } = body;
+      const { can_admins_bypass = true, deployment_branch_policy } = body as Partial<Environment>;
       const people = (reviewers as { type: string; id: number }[]).map(({ type, id }) => ({ type, reviewer: { id } }));
       if (people.length > 0 && !github.hasReviewers) return [422, { message: "Failed to create it" }];
       // A PUT replaces the rules: what it leaves out is gone.
       const environment = {
         name: "production",
+        can_admins_bypass,
         deployment_branch_policy,
         protection_rules: [
           ...(wait_timer ? [{ type: "wait_timer", wait_timer }] : []),
           ...(people.length > 0 ? [{ type: "required_reviewers", prevent_self_review, reviewers: people }] : []),
         ],
       };
-      github.environments = [...environments.filter(({ name }) => name !== "production"), environment];
+      github.environments = [...environments.filter(({ name }) => name.toLowerCase() !== "production"), environment];
       return [200, environment];
     }
     case `GET ${production}/deployment-branch-policies`:
-      return [200, { total_count: branchPolicies.length, branch_policies: branchPolicies }];
+      return pageOf("branch_policies", branchPolicies);
     case `POST ${production}/deployment-branch-policies`:
       branchPolicies.push({ id: branchPolicies.length + 1, name: String(body.name), type: String(body.type) });
       return [200, {}];

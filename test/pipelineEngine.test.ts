@@ -37,8 +37,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   test("without the branch rule, or a cluster's access entries, nothing is created; the printed commands work", async (t) => {
     const { pulumi, run } = await newPipeline(t);
     for (const rule of [undefined, null, { protected_branches: true, custom_branch_policies: false }]) {
-      const environment = { name: "production", protection_rules: [], deployment_branch_policy: rule ?? null };
-      cloud.github.environments = rule === undefined ? [] : [environment];
+      const environment = { name: "production", can_admins_bypass: true, protection_rules: [] };
+      cloud.github.environments = rule === undefined ? [] : [{ ...environment, deployment_branch_policy: rule }];
       const { exitCode, screen } = await pulumi("up", "--yes", "--skip-preview");
       assert.notEqual(exitCode, 0);
       assert.match(screen, /production environment of acme\/eks-pulumi-oidc must allow only the main branch/);
@@ -125,7 +125,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     }
     const unknown = await run("bash", "policies.sh", "add", "globex");
     assert.equal(unknown.exitCode, 1);
-    assert.match(unknown.screen, /globex has no issuer/);
+    assert.match(unknown.screen, /No stack of the configuration belongs to globex/);
 
     issuer.policies = [OTHERS];
     succeeded(await run("bash", "policies.sh", "add", "acme"));
@@ -140,17 +140,16 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       { type: "wait_timer", wait_timer: 30 },
       { type: "required_reviewers", prevent_self_review: true, reviewers: [{ type: "Team", reviewer: { id: 9 } }] },
     ];
-    // The last of more environments than one page of the API has.
-    for (const name of [...Array(100).keys()].map((index) => `preview-${index}`).concat("production")) {
-      cloud.github.environments.push({ name, protection_rules: rules, deployment_branch_policy: null });
-    }
+    const existing = { can_admins_bypass: false, protection_rules: rules, deployment_branch_policy: null };
+    cloud.github.environments.push({ ...existing, name: "staging" }, { ...existing, name: "Production" });
     const release = { id: 90, name: "release/*", type: "branch" };
     cloud.github.branchPolicies.push(release, { id: 91, name: "main", type: "tag" });
     const environment = (...reviewers: string[]) => run("bash", "github.sh", "environment", REPOSITORY, ...reviewers);
 
     const { screen } = succeeded(await environment());
     assert.match(screen, /Removed the branch release\/\*.*Removed the tag main/s);
-    assert.deepEqual(cloud.github.environments.at(-1)?.protection_rules, rules);
+    const { protection_rules, can_admins_bypass } = cloud.github.environments.at(-1) ?? assert.fail();
+    assert.deepEqual([protection_rules, can_admins_bypass], [rules, false]);
     assert.deepEqual(deployableFrom(), ["branch main"]);
     succeeded(await pulumi("preview"));
 
