@@ -14,7 +14,7 @@ export interface Cluster {
   issuerUrl: pulumi.Input<string>;
   /** The IAM OIDC provider of the issuer in this AWS account; undefined if it has to be created. */
   oidcProviderArn: string | undefined;
-  /** Connects to this cluster only: no object can be created on a cluster whose issuer is not the trusted one. */
+  /** Connects only to this cluster, so that no object is created on a cluster whose issuer is not trusted. */
   kubeconfig: pulumi.Input<string>;
   /** The new cluster, which has to be complete before a pod can run. */
   created?: pulumi.Resource;
@@ -142,7 +142,7 @@ async function createCluster(name: string, args: ClusterArgs): Promise<Cluster> 
   const eks = await import("@pulumi/eks");
   const cluster = new eks.Cluster(name, {
     name: args.clusterName,
-    // Access entries instead of the ConfigMap aws-auth, which would need the creator's credentials once more.
+    // Access entries instead of the ConfigMap aws-auth, which would need the creator's credentials again.
     authenticationMode: "API",
     instanceType: "t3.medium",
     desiredCapacity: 1,
@@ -182,7 +182,7 @@ function cliOptions(options: AwsOptions): string[] {
   return Object.entries(options).flatMap(([key, value]) => (value ? [`--${key}`, value] : []));
 }
 
-/** Returns the message of a provider, which the engine prefixes with the call. */
+/** Returns the error message of a provider without the prefix that the engine adds. */
 export function reason(error: Error): string {
   return error.message.replace(/^.*(returned an error|occurred):\s*(\* )?/s, "").trim();
 }

@@ -57,7 +57,7 @@ export function ownValues({ config, secretKeys, project, organization }: RawConf
   const own = (key: string) => (key.startsWith(`${project}:`) ? [key.slice(project.length + 1)] : []);
   const entries = Object.entries(config).flatMap(([key, value]) => own(key).map((name) => [name, value]));
   const given: Values = { ...(organization && { organization }), ...withoutEmpty(Object.fromEntries(entries)) };
-  // The default in Pulumi.yaml, which reaches every token type.
+  // The default in Pulumi.yaml also applies to token types with which this setting is not valid.
   if (given.organizationAdmin === "false") delete given.organizationAdmin;
   for (const key of secretKeys.flatMap(own)) given[key] = null;
   return given;
@@ -68,10 +68,10 @@ function withoutEmpty(values: Values): Values {
 }
 
 /**
- * Validates the configuration of a stack. `""` and `null` count as unset, since a default in `Pulumi.yaml` has no other
- * way to say so.
+ * Validates the configuration of a stack. `""` and `null` count as unset, since `Pulumi.yaml` has no other way to
+ * leave a default unset.
  *
- * @returns the configuration, or every problem that it has. It throws nothing.
+ * @returns the configuration, or every problem that it has. Does not throw.
  */
 export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
   const given = ownValues(raw);

@@ -1,4 +1,4 @@
-// The IRSA role: what a service account may do in AWS, and the trust policy that says which service account.
+// The IRSA role: what a service account may do in AWS, and the trust policy that names the service account.
 
 import * as iam from "@pulumi/aws/iam";
 import * as pulumi from "@pulumi/pulumi";

@@ -78,8 +78,8 @@ export function createTokenExchange(
  * script at `/bin/entrypoint.sh`, and the projected token if there is one. Commands stay as they are: run the Pulumi CLI,
  * which asks the script for its token, or run `/bin/entrypoint.sh COMMAND`.
  *
- * @param spec stays as it is. Its variables win over those of the ConfigMap, and its volumes and mounts over those of
- *   the same name.
+ * @param spec is not changed. Its variables take precedence over those of the ConfigMap, and its volumes and mounts over
+ *   those of the same name.
  * @param args the names of the service account and of its ConfigMaps; `projectedAudience` if the service account is not
  *   annotated with a role or the audience is not `sts.amazonaws.com`; `containers`, the names of those to change: by
  *   default all, without the init containers.

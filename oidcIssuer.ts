@@ -70,7 +70,7 @@ export function createOidcIssuer(
  * Builds the allow policy of one service account: who is granted an access token, and of which type.
  * https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/
  *
- * @returns the policy as data. Every rule has to match; the quotes in a key keep the dot out of the path.
+ * @returns the policy as data. Every rule has to match; the quotes in a key keep its dot from separating two names.
  */
 export function allowPolicy(args: AllowPolicyArgs) {
   return {

@@ -23,11 +23,14 @@ export function pathOf(...steps: Step[]): string {
 
 /** Returns a problem that another value fixes: the example, or a value like the placeholder that is printed without one. */
 export function replace(path: string, value: unknown, reason: string, example = placeholder(path, reason)): Problem {
+  // Set whole, a list would be stored as a string, and setting another element would drop it.
+  const [, key, element] = /\[(?:\{"(\w+)":)?"([^"]+)"/.exec(reason) ?? [];
+  const target = element ? `${path}[0]${key ? `.${key}` : ""}` : path;
   // Without the type, the CLI reads 511 as a number again.
   const type = reason.startsWith("must be a string") ? "--type string " : "";
   // Because of its name, the CLI mistakes a long value for a secret.
   const plaintext = path.endsWith("tokenAudience") ? "--plaintext " : "";
-  const fix = `pulumi config set ${type}${plaintext}${quote(path)} ${example}`;
+  const fix = `pulumi config set ${type}${plaintext}${quote(target)} ${element ?? example}`;
   return { setting: describe(path, value), reason, fix };
 }
 
@@ -45,10 +48,8 @@ export function encrypted(key: string): Problem {
   };
 }
 
-/** Returns a placeholder for the value: the list that the reason has as an example, or TEAM for `teamName`. */
+/** Returns a placeholder for the value, such as TEAM for `teamName`. */
 function placeholder(path: string, reason: string): string {
-  const list = /\[["{].*\]/.exec(reason)?.[0];
-  if (list) return `'${list}'`;
   if (reason === "must be true or false") return "true";
   return (/([A-Z]?[a-z]+)(Name)?$/.exec(path)?.[1] ?? "VALUE").toUpperCase();
 }
@@ -75,7 +76,8 @@ export function inOrder(problems: Problem[]): Problem[] {
 export function invalidConfiguration(problems: Problem[]): pulumi.RunError {
   const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
   const list = problems.map(({ setting, reason, fix }) => `  ${setting}: ${reason}\n      ${fix}\n`);
-  return userError(
-    `Invalid configuration for stack "${pulumi.getStack()}" (${count}). No changes were made.\n\n${list.join("")}`,
-  );
+  const stack = pulumi.getStack();
+  const title = `Invalid configuration for stack "${stack}" (${count}). No changes were made.`;
+  const note = `If it is not the selected stack, add to each command: --stack ${stack}`;
+  return userError(`${title}\n\n${list.join("")}\n  ${note}\n`);
 }

@@ -1,4 +1,4 @@
-// The service accounts that carry the roles to the pods, and their namespaces.
+// The service accounts, annotated with their roles, and their namespaces.
 
 import { Namespace, ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import type * as pulumi from "@pulumi/pulumi";
@@ -14,8 +14,8 @@ export interface ServiceAccountArgs {
 }
 
 /**
- * Creates the service account, annotated for the EKS pod identity webhook: a pod that runs as it is given an ID token
- * and the role. https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
+ * Creates the service account, annotated for the EKS pod identity webhook: a pod that uses it receives an ID token and
+ * the role. https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
  *
  * @returns the service account.
  */

@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { isAdditionalClaim } from "./oidcIssuer";
 import { INITIAL_NAMESPACES } from "./serviceAccount";
 
-// YAML has changed such a value already: 0777 arrives as 511, and converting it back would grant another team.
+// YAML has changed such a value already: 0777 arrives as 511, and converting it back would grant a different team's token.
 const notString = ({ input }: v.BaseIssue<unknown>) =>
   typeof input === "number" || typeof input === "boolean"
     ? `must be a string, but YAML reads it as a ${typeof input}`
@@ -33,10 +33,10 @@ const seconds = v.pipe(
 const json = v.pipe(v.unknown(), v.transform(parseJson));
 
 /** Returns a schema for lists of elements that match another schema, with an example of a list. */
-export const list = <Element extends v.GenericSchema>(element: Element, example = '["a","b"]') =>
+export const list = <Element extends v.GenericSchema>(element: Element, example = '["VALUE"]') =>
   v.pipe(json, v.array(element, `must be a list, such as ${example}`));
 
-/** A schema for objects: Valibot's own accept lists. */
+/** A schema for objects: Valibot's own object schema accepts lists. */
 export const object = v.pipe(json, v.custom<Record<string, unknown>>(isObject, "must be an object"));
 
 /** Returns the value of a JSON string, or the value itself if it is anything else. */
@@ -73,7 +73,7 @@ const policyArns = v.pipe(
 // escaped: https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/
 const teamName = string(
   /^[^\s:*?.]+$/,
-  'must not contain spaces, ":", or the wildcards "*", "?", and ".", which match other teams too',
+  'must not contain spaces, ":", or the wildcards "*", "?", and ".", which also match other teams',
 );
 
 const audience = string(/^(?=.*[^.])[^\s*?]+$/, 'must not contain spaces, "*", or "?", or consist only of dots');
@@ -94,7 +94,7 @@ const command = v.pipe(
 
 const claim = v.custom<string>(
   isAdditionalClaim,
-  'must be a claim path, such as "kubernetes.io".pod.name, and must not replace a rule on namespace, name, or aud',
+  'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes, other than namespace, name, and aud',
 );
 
 // v.record drops these names, and the allow policy would then require less.
@@ -122,7 +122,7 @@ const jobPodSpec = v.pipe(
 const apiUrl = v.pipe(
   string(
     /^(https:\/\/[\w.-]+|http:\/\/(localhost|127(\.\d+){3}|\[::1\]))(:\d+)?\/?$/,
-    "must be https://HOST, or http://HOST with a loopback host",
+    "must be https://HOST without a path; http:// is allowed only for a loopback host",
   ),
   v.check((url) => URL.canParse(url), "must be a URL"),
   v.transform((url) => new URL(url).origin),
@@ -159,7 +159,7 @@ const tokenSchema = v.variant(
     v.object({ ...othersThan("team"), tokenType: v.literal("team"), teamName }, required("team")),
     v.object({ ...othersThan("runner"), tokenType: v.literal("runner"), runnerId, runnerName }, required("runner")),
   ],
-  ({ received }) => (received === "undefined" ? "required, because this entry sets its own token" : TOKEN_TYPE),
+  ({ received }) => (received === "undefined" ? "required, because this entry sets other token settings" : TOKEN_TYPE),
 );
 
 type Token = v.InferOutput<typeof tokenSchema>;

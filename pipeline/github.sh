@@ -56,7 +56,7 @@ environment() {
   while read -r id kind name; do
     if [[ -n $id && "$kind $name" != "branch main" ]]; then
       gh api -X DELETE "$path/deployment-branch-policies/$id" --silent
-      echo "Removed the $kind $name, which could deploy to production."
+      echo "Removed the $kind $name from those that can deploy to production."
     fi
   done <<<"$allowed"
 

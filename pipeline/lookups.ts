@@ -18,7 +18,7 @@ export async function lookUp<Results extends unknown[]>(
   return Promise.all(lookups);
 }
 
-/** Returns a function that throws the error of a lookup again, with what failed and the command to type. */
+/** Returns a function that rethrows the error of a lookup, with what failed and the command to type. */
 export function failed(what: string, fix: string) {
   return (error: Error): never => {
     throw new Error(`Failed to look up ${what}: ${reason(error)}\n\n  ${fix}\n`);

@@ -27,7 +27,7 @@ main() {
   fi
   policy=$(api "/api/orgs/$organization/auth/policies/oidcissuers/$issuer")
 
-  # A list replaces the whole list, and must not be empty: a deny that matches no token keeps the last place.
+  # A PATCH replaces the whole list, which must not be empty: if nothing else is left, a deny that matches no token is.
   body=$(jq --arg action "$action" --argjson ours "$ours" '
     def identity: { decision, tokenType, teamName, userLogin, rules };
     .policies
@@ -39,7 +39,7 @@ main() {
     jq --raw-output '.policies[] | "\(.decision) \(.tokenType) token: \(.rules.sub)"'
 }
 
-# Without its standard input, `pulumi api` would read what comes next on the terminal.
+# `pulumi api` reads standard input: the terminal's next line, or the rest of a script.
 api() {
   pulumi api "$@" --output=json </dev/null
 }

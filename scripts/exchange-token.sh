@@ -12,8 +12,8 @@
 # PULUMI_OIDC_TOKEN_FILE      file with the ID token; default AWS_WEB_IDENTITY_TOKEN_FILE, else where EKS mounts it
 #
 # Exit codes: 64 invalid settings, 66 no ID token, 69 unreachable or TLS not verified, 75 temporary failure,
-# 76 invalid token response, 77 denied; then the command's own. Requires Bash 4.4, curl 7.84, and coreutils.
-set +o allexport # inherited, it would export the functions below to the command
+# 76 invalid token response, 77 denied; otherwise the command's own. Requires Bash 4.4, curl 7.84, and coreutils.
+set +o allexport # if inherited, it would export the functions below to the command
 
 # main ARG...: exports what the command needs, or answers the CLI and exits.
 main() {
@@ -34,7 +34,7 @@ main() {
   export PULUMI_CREDENTIAL_HELPER PULUMI_CREDENTIAL_HELPER_ARGS='["--credential-helper"]'
 }
 
-# check_settings ARG...: exits with all problems at once.
+# check_settings ARG...: reports all problems at once and exits.
 check_settings() {
   local problems='' name='[!-~]{1,100}' # a space would separate two OAuth scopes
   local host='([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\])' loopback='(localhost|127(\.[0-9]{1,3}){3}|\[::1\])'
@@ -89,7 +89,7 @@ exchange() {
         ' Set PULUMI_BACKEND_URL to the Pulumi Cloud API. Redirects are not followed.' ;;
       60/* | 77/*) fail 69 "The TLS certificate could not be verified. $problem." ;;
     esac
-    # The random part, also after Retry-After, keeps many pods from coming back at once.
+    # The random part, also after Retry-After, keeps many pods from retrying at once.
     delay=$(((retry_after > 0 ? retry_after : step) + RANDOM % step)).$((RANDOM % 900 + 100))
     ((SECONDS + ${delay%.*} < end)) || fail $((status >= 400 ? 75 : 69)) "$problem. Giving up:" \
       "another attempt would exceed the $2 s of PULUMI_TOKEN_RETRY_SECONDS."
@@ -103,7 +103,7 @@ exchange() {
     expires_at=$(date -u -d "@$((asked_at + BASH_REMATCH[1]))" +%FT%TZ)
 }
 
-# request: asks once. Sets the caller's `body`, `status` (000: no answer), `retry_after`, `code`, and `problem`.
+# request: sends one request. Sets the caller's `body`, `status` (000: no answer), `retry_after`, `code`, and `problem`.
 request() {
   local plaintext=${url##https:*} oauth=urn:ietf:params:oauth result=$'\n([0-9]+) ([0-9]+) ([^|\n]*)\\|([^\n]*)$'
   asked_at=$(date +%s) seconds=$((end - SECONDS))
@@ -146,5 +146,5 @@ log() { printf '%.2047s\n' "exchange-token: $*" >&2 || true; }
 # fail CODE TEXT...: exits with a message.
 fail() { log "${@:2}" && exit "$1"; }
 
-# One group: Bash goes on with the next command after an arithmetic error.
+# Grouped, since Bash otherwise continues with the next command after an arithmetic error.
 { main "$@"; exec -- "$@"; }

@@ -197,7 +197,7 @@ export function adviceFor({ account, caller, service, allowed }: Row): string {
   if (allowed && service === "Pulumi Cloud" && caller.defect === "other audience" && !account.audienceRule) {
     return "To deny it, set audienceRule to true.";
   }
-  if (allowed) return `No setting allows this: compare the ${policy} with npm start -- --policies.`;
+  if (allowed) return `No setting allows this. Compare the ${policy} with npm start -- --policies.`;
   if (service === "IAM role") return "Compare the trust policy with npm start -- --policies.";
   return "Check policyRules, tokenType, and the settings of the token.";
 }

@@ -122,7 +122,7 @@ function askServices(
       const { iss } = decodeJwt(token);
       if (iss !== issuerUrl) {
         throw new Error(
-          `The kubeconfig leads to another cluster: its issuer is ${iss}, and the stack's is ${issuerUrl}. No token was sent.\nCheck clusterName, aws:region, and the AWS account: aws sts get-caller-identity`,
+          `The kubeconfig points to a different cluster: its issuer is ${iss}, but the stack's is ${issuerUrl}. No token was sent.\nCheck clusterName, aws:region, and the AWS account: aws sts get-caller-identity`,
         );
       }
       last = { key, token };
@@ -149,7 +149,7 @@ function askServices(
       const isLate = timeout.aborted || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
       const reason = isLate ? `no answer within ${REQUEST_SECONDS} s` : (cause?.code ?? cause?.message ?? message);
       const asked = isRole ? `AWS STS at ${stsUrl}` : `Pulumi Cloud at ${pulumiCloudUrl}`;
-      throw new Error(`Failed to ask ${asked}: ${reason}. Nothing was decided; run the check again.`);
+      throw new Error(`Failed to ask ${asked}: ${reason}. The check is incomplete; run it again.`);
     }
   };
 }
@@ -163,7 +163,7 @@ function openAnswers(rows: Row[]): string[] {
   const audience = match
     ? `Yes: ${idOf(match.account)} was allowed, and denied with another audience.`
     : asked.length > 0
-      ? "Not shown. If only service accounts with such a rule were denied, the answer is no. To verify, set audienceRule to false, run `pulumi up`, and check again."
+      ? "Unknown. If only service accounts with such a rule were denied, the answer is probably no. To verify, set audienceRule to false, run `pulumi up`, and check again."
       : "Not asked: no service account of this stack has a rule on aud.";
   const examples = new Map(rows.toReversed().flatMap(({ form, reason }) => (form ? [[form, reason]] : [])));
   return [
@@ -181,7 +181,7 @@ async function readStack(name: string, run: Run): Promise<Stack> {
   const resources: { type: string; urn: string; inputs: Pick<Stack, "policies"> }[] = deployment.resources ?? [];
   const issuer = resources.find(({ type }) => type === "pulumiservice:index:OidcIssuer");
   if (!issuer || !issuerUrl || Object.keys(serviceAccounts ?? {}).length === 0) {
-    throw new Error(`Stack "${name}" is not up. To deploy it: pulumi up --stack ${name}`);
+    throw new Error(`Stack "${name}" is not deployed. To deploy it: pulumi up --stack ${name}`);
   }
   const project = issuer.urn.split("::")[1];
   const clusterName = config[`${project}:clusterName`]?.value ?? "";

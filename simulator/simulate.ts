@@ -51,7 +51,7 @@ async function simulate(): Promise<void> {
       printJobs(jobs, failure !== undefined);
     }
     if (failure instanceof Unready && isText && jobs.size > 0) {
-      throw new Error("A Job failed, so `pulumi up` would fail. Its output above says why.");
+      throw new Error("A Job failed, so `pulumi up` would fail. See its output above.");
     }
     if (failure !== undefined) throw failure;
     if (options.policies && !options.markdown) return;

@@ -35,7 +35,9 @@ export function readStackFile(directory: string, stack: string): StackFile {
   const stacks = stacksIn(directory);
   if (!stacks.includes(stack)) {
     const others = `Stacks in this directory: ${stacks.join(", ")}. To simulate one: npm start -- --stack NAME`;
-    throw new Error(`${file} does not exist. ${stacks.length > 0 ? others : "To create it: pulumi stack init"}`);
+    throw new Error(
+      `${file} does not exist. ${stacks.length > 0 ? others : `To create it: pulumi config set clusterName CLUSTER --stack ${stack}`}`,
+    );
   }
   const settings = readYaml(directory, file) ?? {};
   const given = isRecord(settings) ? (settings.config ?? {}) : undefined;

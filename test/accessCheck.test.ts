@@ -98,7 +98,7 @@ function account(id: string, tokenType: string, tokenScope: string, roleArn?: st
   return { namespace, name, ...token, roleArn };
 }
 
-test("a service account whose settings grant the same token is allowed as intended, but never to the role", () => {
+test("a service account that is granted the same token is allowed as intended, but never to the role", () => {
   for (const [type, scope, otherScope, isShared] of [
     ["team", "team:a", "team:a", true],
     ["team", "team:a", "team:b", false],

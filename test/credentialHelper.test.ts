@@ -47,7 +47,7 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     assert.deepEqual([curlCalls.length, reasons], [1, ["initial"]]);
   });
 
-  test("works with the helper, and no wrapper", async () => {
+  test("works with the helper but without the wrapper", async () => {
     const helper = `PULUMI_CREDENTIAL_HELPER=$0 PULUMI_CREDENTIAL_HELPER_ARGS='["--credential-helper"]'`;
     const { screen, curlCalls, reasons } = await run([], { launcher: ["bash", "-c", `${helper} pulumi whoami`] });
     // Only the name is printed: the CLI shows what a helper prints to standard error.

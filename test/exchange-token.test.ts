@@ -82,7 +82,7 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.equal(run.stdout, direct.stdout.replace(/^\d+/, String(running.pid)));
   });
 
-  test("handles signals as if nothing had run before it", async () => {
+  test("handles signals as if it had been started directly", async () => {
     const trap = 'trap "echo stopping; exit 7" TERM; kill -TERM $$; sleep 5';
     const own = await exchange(granted, {}, { command: ["bash", "-c", trap] });
     assert.deepEqual([own.stdout, own.exitCode], ["stopping\n", 7]);
@@ -193,7 +193,7 @@ describe("the ID token", AT_ONCE, () => {
     assert.deepEqual(sent, [ID_TOKEN, renewed]);
   });
 
-  test("that the user cannot read is an error that names the user and the fix", async () => {
+  test("that is unreadable is an error that names the user and the fix", async () => {
     const file = join(DIRECTORY, "unreadable");
     await writeFile(file, ID_TOKEN, { mode: 0 });
     // Root can read every file.

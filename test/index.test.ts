@@ -46,7 +46,7 @@ test("several service accounts share the issuer, their namespace, and nothing el
   }
 });
 
-test("a second stack of the cluster, for another organization, comes up beside the first", async (t) => {
+test("a second stack of the cluster, for another organization, deploys beside the first", async (t) => {
   const { simulation } = await up(t);
   const { outputs } = await run(simulation, { organization: "other", serviceAccountName: "b" });
   assert.match(String(outputs.oidcIssuerId), /^other\//);
@@ -104,7 +104,7 @@ for (const flags of ["", "R", "J", "RJ", "S", "SR", "SJ", "SRJ"]) {
   });
 }
 
-test("a service account that exists is read only for a Job, and has to be there", async (t) => {
+test("an existing service account is read only for a Job, and must exist", async (t) => {
   const message = await messageOf(await start(t), { createServiceAccount: false });
   assert.match(message, /'default\/pulumi-service-account' does not exist/);
   await up(t, { createServiceAccount: false, runJob: false });
@@ -221,9 +221,11 @@ test("an invalid configuration stops the program with every problem, before anyt
   organization: required, because the stack has no organization
       pulumi config set organization ORGANIZATION
   command = "[]": must name a program, such as ["pulumi","whoami"]
-      pulumi config set command '["pulumi","whoami"]'
+      pulumi config set --path 'command[0]' pulumi
   serviceAccounts[0].nmae = "a": unknown setting; did you mean "name"?
       pulumi config rm --path 'serviceAccounts[0].nmae'
+
+  If it is not the selected stack, add to each command: --stack dev
 `,
   );
 });

@@ -174,7 +174,7 @@ test("only the named containers are changed, init containers and the given spec 
   assert.throws(() => tokenExchangePod(given, unknown), { message: 'The pod has no container "apps".' });
 });
 
-test("variables, volumes, and mounts of the user win", async () => {
+test("the user's variables, volumes, and mounts take precedence", async () => {
   const own = { name: NAME, configMap: { name: "my-script" } };
   const mount = { ...SCRIPT_MOUNT, subPath: "my.sh" };
   const envFrom = [{ configMapRef: { name: "mine" } }];

@@ -135,7 +135,7 @@ test("exits 1 and marks the row if a policy is too wide", async (t) => {
     lines.filter((line) => line.startsWith(YELLOW)).map((line) => line.slice(YELLOW.length, -5)),
     [
       "  ci/deployer      allowed, 2 of 3 denied  allowed, 3 denied",
-      "    ci/default: allowed by Pulumi Cloud. No setting allows this: compare the",
+      "    ci/default: allowed by Pulumi Cloud. No setting allows this. Compare the",
       "      allow policy with npm start -- --policies.",
       "  1 of 13 answers is unexpected (2 service accounts, 9 callers).",
     ],
@@ -147,7 +147,7 @@ test("exits 1 if an intended caller is denied, and leaves the question about aud
   await changePolicies(t, simulation, (policy) => ({ ...policy, rules: { ...policy.rules, aud: "someone-else" } }));
   const { exitCode, stdout } = await runLive(stack, { accounts: 2 });
   assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .*\bCheck\s+policyRules,/ms);
-  assert.match(stdout, /answers are unexpected .* match an element of a list\? Not shown\./s);
+  assert.match(stdout, /answers are unexpected .* match an element of a list\? Unknown\./s);
   assert.equal(exitCode, 1);
 });
 
@@ -157,14 +157,14 @@ const tokenOfOtherCluster = () => simulation.otherIssuer.token({ namespace: "ci"
 for (const [what, run, message] of [
   ["if a program is missing", { tools: ["aws", "pulumi"] }, "kubectl is not on PATH. To install it: https://"],
   [
-    "if the stack is not up",
+    "if the stack is not deployed",
     { answer: (stdout, { args }) => (args[1] === "output" ? "{}" : stdout) },
-    'Stack "prod" is not up. To deploy it: pulumi up --stack prod',
+    'Stack "prod" is not deployed. To deploy it: pulumi up --stack prod',
   ],
   [
-    "if the kubeconfig leads to another cluster",
+    "if the kubeconfig points to a different cluster",
     { answer: (stdout, { args }) => (args[1] === "token" ? tokenOfOtherCluster() : stdout) },
-    "leads to another cluster: its issuer is https://",
+    "points to a different cluster: its issuer is https://",
   ],
   [
     "if a ConfigMap names another Pulumi Cloud",

@@ -20,7 +20,7 @@ const POLICY: AllowPolicyArgs = {
 };
 const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "runner" };
 
-test("the policy for a token without permissions has no list of them, which would show as drift", () => {
+test("the policy for a token without permissions omits the list of them, which would show as drift", () => {
   const token = { tokenType: "organization", organizationAdmin: false } as const;
   const expected = { decision: "allow", tokenType: "organization", rules: RULES };
   assert.deepEqual(allowPolicy({ ...POLICY, token }), expected);

@@ -66,7 +66,7 @@ for (const [name, settings, further] of [
   ["with the defaults", MINIMUM, []],
   ["with every setting", EVERYTHING, [...ATTACHMENTS, "iam:PutRolePermissionsBoundary"]],
 ] as const) {
-  test(`${name}, the deploy role makes a stack's calls, and none widens its rights beyond the named policies`, () => {
+  test(`${name}, the deploy role can make a stack's calls, none of which exceeds the named policies`, () => {
     const { deploy } = rolePolicies(settings, CLUSTERS);
     const providers = settings.createOidcProvider ? PROVIDERS : [];
     assert.deepEqual(actionsOf(deploy), [...READS, ...CHANGES, ...further, ...providers].sort());

@@ -54,7 +54,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.deepEqual(cloud.existing(), []);
   });
 
-  test("in a fresh account, the documented commands set up, change nothing again, show drift, and remove", async (t) => {
+  test("in a fresh account, the documented commands set it up, change nothing when rerun, show drift, and remove it", async (t) => {
     const { pulumi, run, documented } = await newPipeline(t, {
       rolePolicyArns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
       permissionsBoundaryArn: `arn:aws:iam::${ACCOUNT}:policy/boundary`,
@@ -102,7 +102,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.deepEqual([...cloud.existing(), ...cloud.github.variables], []);
   });
 
-  test("if account and organization know GitHub, the documented commands keep what others have", async (t) => {
+  test("if GitHub is already registered, the documented commands keep what others have", async (t) => {
     const { run, documented } = await newPipeline(t);
     const issuer = { name: "GitHub", url: ISSUER_URL, policies: [DEFAULT_DENY, OTHERS] };
     cloud.stored.set(GITHUB_PROVIDER, {});
