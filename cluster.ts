@@ -71,13 +71,7 @@ export async function getCluster(name: string, args: ClusterArgs): Promise<Clust
  *
  * @returns the Kubernetes provider, and the ARN of the IAM OIDC provider, which is created if it does not exist.
  */
-export function connectCluster(
-  name: string,
-  cluster: Cluster,
-): {
-  provider: Provider;
-  oidcProviderArn: pulumi.Input<string>;
-} {
+export function connectCluster(name: string, cluster: Cluster) {
   const { kubeconfig, created } = cluster;
   return {
     provider: new Provider(

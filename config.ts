@@ -76,7 +76,7 @@ function withoutEmpty(values: Values): Values {
 export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
   const given = ownValues(raw);
   const { serviceAccounts = [], ...settings } = given;
-  const listed = parseJson(serviceAccounts);
+  const listed = parseJson(serviceAccounts) ?? serviceAccounts;
   const values = Array.isArray(listed) ? listed.map(parseJson) : [];
   const entries = values.map((entry) => (isObject(entry) ? withoutEmpty(entry) : entry));
 
@@ -85,7 +85,8 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const accounts = (entries.length > 0 ? entries : [stack]).map((entry) => inherit(entry, stack));
   const parsed = v.safeParse(stackSchema, { ...settings, serviceAccounts: Array.isArray(listed) ? accounts : listed });
   const issues = [...(parsed.issues ?? []), ...(v.safeParse(defaultsSchema, stack).issues ?? [])];
-  const aws = v.safeParse(awsSchema, withoutEmpty(raw.config));
+  const encryptedValues = Object.fromEntries(raw.secretKeys.map((key) => [key, null]));
+  const aws = v.safeParse(awsSchema, { ...withoutEmpty(raw.config), ...encryptedValues });
   const problems = [
     ...issues.map((issue) => toProblem(issue, entries)),
     ...unknownKeys(given, STACK_KEYS),
@@ -127,9 +128,10 @@ function ownsToken(entry: Values): boolean {
 export function toProblem(issue: v.BaseIssue<unknown>, entries: unknown[] = []): Problem {
   const steps = locate(issue, entries);
   const path = pathOf(...steps);
+  const given = issue.path?.at(-1)?.value;
+  if (given === null && steps.length === 1 && issue.type !== "never") return encrypted(path);
   // A value of the AWS provider can be a credential.
-  const value = path.startsWith("aws:") ? undefined : issue.path?.at(-1)?.value;
-  if (value === null && steps.length === 1) return encrypted(path);
+  const value = path.startsWith("aws:") ? undefined : given;
   if (issue.type === "max_length") return remove(`${path}[${issue.requirement}]`, undefined, issue.message);
   // No other value would be valid: something other than an object, a setting that must not be there, a repeated element.
   if (["custom", "never", "check_items"].includes(issue.type)) return remove(path, value, issue.message);

@@ -78,6 +78,7 @@ export function invalidConfiguration(problems: Problem[]): pulumi.RunError {
   const list = problems.map(({ setting, reason, fix }) => `  ${setting}: ${reason}\n      ${fix}\n`);
   const stack = pulumi.getStack();
   const title = `Invalid configuration for stack "${stack}" (${count}). No changes were made.`;
-  const note = `If it is not the selected stack, add to each command: --stack ${stack}`;
-  return userError(`${title}\n\n${list.join("")}\n  ${note}\n`);
+  return userError(
+    `${title}\n\n${list.join("")}\n  If it is not the selected stack, add to each command: --stack ${stack}\n`,
+  );
 }

@@ -69,7 +69,7 @@ function asString(value: unknown): string {
 
 function readYaml(directory: string, file: string): unknown {
   try {
-    return parse(readFileSync(join(directory, file), "utf8"));
+    return parse(readFileSync(join(directory, file), "utf8"), { merge: true });
   } catch (error) {
     throw new Error(`Failed to read ${file}: ${error instanceof Error ? error.message : error}`);
   }

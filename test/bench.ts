@@ -21,7 +21,9 @@ test("the time of a preview stays within limits as service accounts are added", 
     for (let round = 0; round < ROUNDS; round++) times.push(await seconds(pulumi("preview")));
     preview[count] = times.toSorted((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? Number.NaN;
     const update = await seconds(up());
-    console.log(`${count} service accounts: preview ${preview[count].toFixed(2)} s, up ${update.toFixed(2)} s`);
+    console.log(
+      `${count} service account${count === 1 ? "" : "s"}: preview ${preview[count].toFixed(2)} s, up ${update.toFixed(2)} s`,
+    );
   }
   const each = ((preview[40] - preview[1]) / 39) * 1000;
   const ratio = preview[40] / preview[1];

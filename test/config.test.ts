@@ -47,7 +47,7 @@ for (const [key, value] of Object.entries({
 
 test("null and an empty string count as unset, in the stack and in an entry", () => {
   const empty = { namespace: "", rolePolicyArns: null, audienceRule: "", teamName: null, tokenType: "" };
-  assert.deepEqual(accepted({ ...empty, issuerName: "" }), accepted());
+  assert.deepEqual(accepted({ ...empty, issuerName: "", "aws:accessKey": "" }), accepted());
   assert.deepEqual(accepted({ serviceAccounts: [{ ...empty, name: null }] }), accepted());
 });
 
@@ -131,12 +131,15 @@ test("reports one problem for each encrypted key, and prints none of its values"
   const secrets = { teamName: "s3cret", thumbprints: ["s3cret"], "c++": "s3cret", serviceAccounts: entries };
   const own = engineConfig({ ...secrets, clusterName: "s3cret", userLogin: "", image: "x" });
   const keys = [...Object.keys(secrets), "clusterName"].map((key) => `project:${key}`);
-  const config = { ...own, "other:teamName": "s3cret" };
-  const { problems } = parseConfig({ ...RAW, config, secretKeys: [...keys, "other:teamName"] });
+  const others = { "other:teamName": "s3cret", "aws:profile": "s3cret", "aws:token": "s3cret" };
+  const secretKeys = [...keys, ...Object.keys(others)];
+  const { problems } = parseConfig({ ...RAW, config: { ...own, ...others }, secretKeys });
   assert.doesNotMatch(JSON.stringify(problems), /s3cret/i);
   assert.deepEqual(problems.map(({ fix }) => fix.replace("pulumi config ", "")).sort(), [
     "rm --path '[\"c++\"]'",
+    "rm aws:token",
     "set --plaintext --path 'serviceAccounts[INDEX].KEY' VALUE",
+    "set --plaintext aws:profile VALUE",
     "set --plaintext clusterName VALUE",
     "set --plaintext teamName VALUE",
     "set --plaintext thumbprints VALUE",
@@ -193,7 +196,8 @@ for (const [key, values, reason] of [
       const problem = rejected({ [key]: value });
       assert.equal(problem[0], `${key} = ${JSON.stringify(value)}`);
       assert.match(problem[1], reason);
-      assert.match(problem[2], key === "tokenAudience" ? /^set --plaintext \S+$/ : /^set \S+$/);
+      const fixes: Record<string, RegExp> = { tokenAudience: /^set --plaintext \S+$/, createCluster: /^set true$/ };
+      assert.match(problem[2], fixes[key] ?? /^set [A-Z]+$/);
     }
   });
 }
@@ -220,6 +224,8 @@ test("accepts an http URL for a loopback host, an image by digest, and every par
 
 // Each of these problems is reported at the setting to change, with the command that fixes it.
 const TWO = [{ name: "a" }, { name: "b" }];
+const OTHERS = { name: "b", createServiceAccount: false };
+const CREATE_NAMESPACE = "serviceAccounts[0].createNamespace";
 for (const [given, setting, reason, fix] of [
   [{ clusterName: "" }, "clusterName", "required", "set CLUSTER"],
   [{ clusterNmae: "x" }, "clusterNmae", 'did you mean "clusterName"?', "rm"],
@@ -234,12 +240,7 @@ for (const [given, setting, reason, fix] of [
   [{ policyRules: { sub: false } }, "policyRules.sub", "reads it as a boolean", "set --type string SUB"],
   // `aws eks get-token` does not receive these, which may be secret.
   [{ "aws:assumeRoles": [{ roleArn: "a" }, { roleArn: "s3cret" }] }, "aws:assumeRoles[1]", "use aws:profile", "rm"],
-  [
-    { "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret" }] },
-    "aws:assumeRoles[0].externalId",
-    "use aws:profile",
-    "rm",
-  ],
+  [{ "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret" }] }, "aws:assumeRoles[0].externalId", "profile", "rm"],
   [{ "aws:assumeRoles": "a" }, "aws:assumeRoles", "must be a list", "set [0].roleArn' ARN"],
   [{ "aws:assumeRoleWithWebIdentity": { roleArn: "s3cret" } }, "aws:assumeRoleWithWebIdentity", "aws:profile", "rm"],
   [{ "aws:accessKey": "s3cret" }, "aws:accessKey", "use aws:profile", "rm"],
@@ -253,15 +254,10 @@ for (const [given, setting, reason, fix] of [
   [{ ...TEAM, ...entries({ tokenType: "team" }) }, "serviceAccounts[0].teamName", "required", "set TEAM"],
   [entries({ tokenType: "personal", userLogin: "a", runnerId: "b" }), "serviceAccounts[0].runnerId", "not valid", "rm"],
   // A conflict is fixed in the entry that causes it: the stack's value is right for the other entries.
-  [
-    { createNamespace: true, ...entries({ namespace: "ci", createServiceAccount: false }) },
-    "serviceAccounts[0].createNamespace",
-    "must be false",
-    "set false",
-  ],
+  [{ createNamespace: true, ...entries({ ...OTHERS, namespace: "c" }) }, CREATE_NAMESPACE, "be false", "set false"],
   [{ createRole: "false", rolePolicyArns: [POLICY] }, "createRole", "must be true with rolePolicyArns", "set true"],
   [{ createNamespace: "true" }, "createNamespace", "exists on every cluster", "set false"],
-  [entries({ namespace: "kube-system", createNamespace: true }), "serviceAccounts[0].createNamespace", "", "set false"],
+  [entries({ namespace: "kube-system", createNamespace: true }), CREATE_NAMESPACE, "must be false", "set false"],
   [{ createCluster: "true", createOidcProvider: "true" }, "createOidcProvider", "must be false", "set false"],
   [
     { serviceAccountName: "a", serviceAccounts: [{ namespace: "ci", name: "a" }, ...TWO, { namespace: "ci" }] },
@@ -271,29 +267,20 @@ for (const [given, setting, reason, fix] of [
   ],
   [{ serviceAccounts: names(41) }, "serviceAccounts[40]", "at most 40", "rm"],
   [{ serviceAccounts: "a" }, "serviceAccounts", "must be a list", "set [0].name' NAME"],
+  [{ serviceAccounts: "null" }, "serviceAccounts", "must be a list", "set [0].name' NAME"],
   [{ serviceAccounts: [[]] }, "serviceAccounts[0]", "must be an object", "rm"],
   [{ rolePolicyArns: [POLICY, "x"] }, "rolePolicyArns[1]", "must be the ARN of an IAM policy", "set VALUE"],
   [{ thumbprints: [SHA256.toUpperCase()] }, "thumbprints[0]", "64 lowercase", "set VALUE"],
   [{ command: "pulumi whoami" }, "command", "must be a list", "set [0]' VALUE"],
   [{ command: [] }, "command", "must name a program", "set [0]' pulumi"],
   [{ command: ["", "a"] }, "command", "must name a program", "set [0]' pulumi"],
-  [
-    {
-      serviceAccounts: [
-        { namespace: "ci", createNamespace: true },
-        { namespace: "ci", name: "b", createServiceAccount: false },
-      ],
-    },
-    "serviceAccounts[1].runJob",
-    "this stack creates the namespace",
-    "set false",
-  ],
+  [{ namespace: "c", ...entries({ createNamespace: true }, OTHERS) }, "serviceAccounts[1].runJob", "", "set false"],
   [{ command: ["a\u0000"] }, "command[0]", "null character", "set VALUE"],
   [{ jobPodSpec: { serviceAccountName: "x" } }, "jobPodSpec.serviceAccountName", "must not be set", "rm"],
   [{ jobPodSpec: { containers: [{ image: "x" }] } }, "jobPodSpec.containers[0].name", "required", "set NAME"],
   [{ jobPodSpec: { volumes: [{ name: "a" }, {}] } }, "jobPodSpec.volumes[1].name", "required", "set NAME"],
   [{ policyRules: [] }, "policyRules", "must be an object", "rm"],
-  [{ policyRules: '{"constructor":"a"}' }, "policyRules", "must not contain", "set RULES"],
+  [{ policyRules: '{"__proto__":"a"}' }, "policyRules", "must not contain", "set RULES"],
   [{ policyRules: { sub: "*.?" } }, "policyRules.sub", "only of wildcards", "set SUB"],
   [{ policyRules: { "it's": "*" } }, `policyRules["it's"]`, "only of wildcards", "set VALUE"],
 ] satisfies [Given, string, string, string][]) {
@@ -313,6 +300,11 @@ test("policyRules must not replace a built-in rule, in any spelling, and must be
     assert.match(reason, /must be the path of a claim, .* other than namespace, name, and aud/);
     assert.equal(fix, "rm");
   }
+});
+
+test("rejects an ID or a name of a runner pool that the token exchange cannot request", () => {
+  assert.match(rejected({ userLogin: undefined, ...RUNNER, runnerId: "a/b" })[1], /must be the ID of a runner pool/);
+  assert.match(rejected({ userLogin: undefined, ...RUNNER, runnerName: "a b" })[1], /without spaces or colons/);
 });
 
 test("each token type requires its own settings and rejects those of the others", () => {

@@ -167,9 +167,9 @@ test("createOidcProvider creates the IAM OIDC provider, retained on destroy, and
 test("createCluster creates a cluster without passing credentials, and an IAM OIDC provider that is not retained", async (t) => {
   const settings = { createCluster: true, "aws:profile": "dev" };
   const stack = await up(t, settings, { cluster: undefined });
-  const { name, authenticationMode, providerCredentialOpts, createOidcProvider } = only(stack, "Cluster").inputs;
-  assert.deepEqual([name, authenticationMode], ["my-cluster", "API"]);
-  assert.deepEqual([providerCredentialOpts, createOidcProvider], [undefined, undefined]);
+  const { name, authenticationMode, instanceType, ...others } = only(stack, "Cluster").inputs;
+  assert.deepEqual([name, authenticationMode, instanceType], ["my-cluster", "API", "t3.medium"]);
+  assert.deepEqual([others.providerCredentialOpts, others.createOidcProvider], [undefined, undefined]);
   const provider = only(stack, "OpenIdConnectProvider");
   assert.equal(provider.options.retainOnDelete, false);
   assert.ok(JSON.stringify(only(stack, "Role").inputs).includes(`"Federated":"${provider.id}"`));

@@ -93,6 +93,8 @@ test("the Job runs one pod once, is replaced if it failed, and has a name that f
   assert.deepEqual([spec.activeDeadlineSeconds, spec.ttlSecondsAfterFinished], [300, undefined]);
   assert.equal(metadata.annotations["pulumi.com/replaceUnready"], "true");
   assert.match(metadata.name, /^[0-9a-f]{16}-token-exchange$/);
+  const { metadata: longest } = jobOf(await up(t, { serviceAccountName: "n".repeat(48) }));
+  assert.equal(longest.name, `${"n".repeat(48)}-token-exchange`);
 });
 
 test("the Job runs again if the script's environment changes", async (t) => {
@@ -109,7 +111,8 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
   const jobPodSpec = {
     nodeSelector: { pool: "ci" },
     tolerations: [{ key: "ci" }],
-    securityContext: { runAsUser: 2000 },
+    hostname: null,
+    securityContext: { runAsUser: 2000, fsGroup: null },
     containers: [
       { name: "token-exchange", env: [{ name: "HOME", value: "/home" }] },
       { name: "proxy", image: "proxy:1" },
@@ -117,12 +120,13 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
     volumes: [{ name: "cache", emptyDir: {} }],
   };
   const plain = podOf(await up(t));
-  const pod = podOf(await up(t, { jobPodSpec }));
+  const pod = podOf(await up(t, { jobPodSpec, image: "mirror/base:1" }));
   assert.deepEqual([pod.nodeSelector, pod.tolerations], [jobPodSpec.nodeSelector, jobPodSpec.tolerations]);
   assert.deepEqual(pod.securityContext, { ...plain.securityContext, runAsUser: 2000 });
   const [main, proxy] = pod.containers;
   const [home, ...environment] = plain.containers[0]?.env ?? [];
-  assert.deepEqual(main, { ...plain.containers[0], env: [{ ...home, value: "/home" }, ...environment] });
+  const env = [{ ...home, value: "/home" }, ...environment];
+  assert.deepEqual(main, { ...plain.containers[0], image: "mirror/base:1", env });
   assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [SCRIPT_MOUNT]]);
   assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange");
 });

@@ -160,11 +160,14 @@ describe("npm start", { concurrency: 2 }, () => {
       const child = spawnStart(["--stack", "ends"]);
       const stderr = text(child.stderr);
       const closed = new Promise<number | null>((resolve) => child.once("exit", resolve));
+      const printed: string[] = [];
+      child.stdout.on("data", (chunk) => printed.push(String(chunk)));
       await new Promise((resolve) => child.stdout.once("data", resolve));
       // In the middle of the program or its pods.
       await sleep(1000);
       end(child);
       assert.deepEqual([await closed, await stderr], [exit, ""]);
+      assert.doesNotMatch(printed.join(""), /Access check/);
     });
   }
 });
