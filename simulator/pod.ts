@@ -2,8 +2,8 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { existsSync, writeFileSync } from "node:fs";
+import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import type { types } from "@pulumi/kubernetes";
@@ -48,7 +48,7 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
         if (subPath && path !== subPath) continue;
         const file = subPath ? target : join(target, path);
         await mkdir(dirname(file), { recursive: true });
-        await writeFile(file, content);
+        writeFileSync(file, content); // a process that starts meanwhile would inherit the open file: "text file busy"
         await chmod(file, mode);
       }
     }
@@ -106,7 +106,7 @@ async function pathWithPulumi(directory: string): Promise<string> {
   const path = process.env.PATH ?? "";
   if (path.split(delimiter).some((candidate) => existsSync(join(candidate, "pulumi")))) return path;
   await mkdir(directory, { recursive: true });
-  await writeFile(join(directory, "pulumi"), WHOAMI, { mode: 0o755 });
+  writeFileSync(join(directory, "pulumi"), WHOAMI, { mode: 0o755 });
   return `${directory}${delimiter}${path}`;
 }
 

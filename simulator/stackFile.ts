@@ -36,7 +36,7 @@ export function readStackFile(directory: string, stack: string): StackFile {
   if (!stacks.includes(stack)) {
     const others = `Stacks in this directory: ${stacks.join(", ")}. To simulate one: npm start -- --stack NAME`;
     throw new Error(
-      `${file} does not exist. ${stacks.length > 0 ? others : `To create it: pulumi config set clusterName CLUSTER --stack ${stack}`}`,
+      `${file} does not exist. ${stacks.length > 0 ? others : "To create it: pulumi config set KEY VALUE"}`,
     );
   }
   const settings = readYaml(directory, file) ?? {};

@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { watch } from "node:fs";
+import { watch, writeFileSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -88,13 +88,17 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     await chmod(path("log"), 0o777);
     await chmod(directory, 0o755);
     const script = options.script ?? (await readFile(EXCHANGE_SCRIPT));
-    await writeFile(path("entrypoint.sh"), script, { mode: 0o555 });
+    // Not in the background: a process that starts meanwhile would inherit the open file, and it could not be executed.
+    writeFileSync(path("entrypoint.sh"), script, { mode: 0o555 });
     const record = `{ printf '%s\\n' "$@"; env; } >"${path("log")}/$$"`;
-    await writeFile(path("bin/curl"), `#!/bin/sh\n${record}\nPATH=\${PATH#*:} exec curl "$@"\n`, { mode: 0o755 });
+    writeFileSync(path("bin/curl"), `#!/bin/sh\n${record}\nPATH=\${PATH#*:} exec curl "$@"\n`, { mode: 0o755 });
     if (options.idToken !== undefined) await writeFile(path("token"), options.idToken);
 
     const files: string[] = [];
-    const watchers = watched.map((name) => watch(name, (_, file) => files.push(join(name, file ?? ""))));
+    // Not persistent: after a failure, nothing closes them.
+    const watchers = watched.map((name) =>
+      watch(name, { persistent: false }, (_, file) => files.push(join(name, file ?? ""))),
+    );
     const startedAt = performance.now();
     const { launcher = [], command = ["true"] } = options;
     const [program = "", ...args] = [...launcher, path("entrypoint.sh"), ...command];
