@@ -35,9 +35,7 @@ export function readStackFile(directory: string, stack: string): StackFile {
   const stacks = stacksIn(directory);
   if (!stacks.includes(stack)) {
     const others = `Stacks in this directory: ${stacks.join(", ")}. To simulate one: npm start -- --stack NAME`;
-    throw new Error(
-      `${file} does not exist. ${stacks.length > 0 ? others : "To create it: pulumi config set KEY VALUE"}`,
-    );
+    throw new Error(`${file} does not exist. ${stacks.length > 0 ? others : "To add it: pulumi config set KEY VALUE"}`);
   }
   const settings = readYaml(directory, file) ?? {};
   const given = isRecord(settings) ? (settings.config ?? {}) : undefined;
