@@ -52,15 +52,18 @@ export function readRawConfig(): RawConfig {
   };
 }
 
-/** Returns the values that belong to the project. An encrypted one is null, which no schema accepts. */
-export function ownValues({ config, secretKeys, project, organization }: RawConfig): Values {
-  const own = (key: string) => (key.startsWith(`${project}:`) ? [key.slice(project.length + 1)] : []);
-  const entries = Object.entries(config).flatMap(([key, value]) => own(key).map((name) => [name, value]));
-  const given: Values = { ...(organization && { organization }), ...withoutEmpty(Object.fromEntries(entries)) };
+/** Returns the values that belong to the project. */
+export function ownValues(raw: RawConfig): Values {
+  const own = Object.entries(givenValues(raw)).filter(([key]) => key.startsWith(`${raw.project}:`));
+  const given: Values = Object.fromEntries(own.map(([key, value]) => [key.slice(raw.project.length + 1), value]));
   // The default in Pulumi.yaml also applies to token types with which this setting is not valid.
   if (given.organizationAdmin === "false") delete given.organizationAdmin;
-  for (const key of secretKeys.flatMap(own)) given[key] = null;
-  return given;
+  return { ...(raw.organization && { organization: raw.organization }), ...given };
+}
+
+/** Returns every value that is set, by `namespace:key`. An encrypted one is null, which no schema accepts. */
+function givenValues({ config, secretKeys }: RawConfig): Values {
+  return { ...withoutEmpty(config), ...Object.fromEntries(secretKeys.map((key) => [key, null])) };
 }
 
 function withoutEmpty(values: Values): Values {
@@ -85,8 +88,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const accounts = (entries.length > 0 ? entries : [stack]).map((entry) => inherit(entry, stack));
   const parsed = v.safeParse(stackSchema, { ...settings, serviceAccounts: Array.isArray(listed) ? accounts : listed });
   const issues = [...(parsed.issues ?? []), ...(v.safeParse(defaultsSchema, stack).issues ?? [])];
-  const encryptedValues = Object.fromEntries(raw.secretKeys.map((key) => [key, null]));
-  const aws = v.safeParse(awsSchema, { ...withoutEmpty(raw.config), ...encryptedValues });
+  const aws = v.safeParse(awsSchema, givenValues(raw));
   const problems = [
     ...issues.map((issue) => toProblem(issue, entries)),
     ...unknownKeys(given, STACK_KEYS),
