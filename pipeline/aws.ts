@@ -61,11 +61,12 @@ export function createRoles(settings: Settings, clusters: Cluster[], existingPro
     });
     new iam.RolePolicy(`github-${name}`, { role: role.name, policy: policies[name] });
     for (const { name: clusterName, region, arn, namespaces } of clusters) {
+      const entryName = `${name}.${region}.${clusterName}`;
       const entry = { clusterName, region, principalArn: role.arn };
-      const dependsOn = new eks.AccessEntry(`${name}.${region}.${clusterName}`, entry);
+      const dependsOn = new eks.AccessEntry(entryName, entry);
       const policyArn = `arn:${arn.split(":")[1]}:eks::aws:cluster-access-policy/${accessPolicy}`;
       const access = { ...entry, policyArn, accessScope: { type: "namespace", namespaces } };
-      new eks.AccessPolicyAssociation(`${name}.${region}.${clusterName}`, access, { dependsOn });
+      new eks.AccessPolicyAssociation(entryName, access, { dependsOn });
     }
     return role;
   };

@@ -193,11 +193,11 @@ export function unexpected(rows: Row[]): Row[] {
 
 /** Returns what to do about an unexpected answer. */
 export function adviceFor({ account, caller, service, allowed }: Row): string {
-  const policy = service === "IAM role" ? "trust policy" : "allow policy";
   if (allowed && service === "Pulumi Cloud" && caller.defect === "other audience" && !account.audienceRule) {
     return "To deny it, set audienceRule to true.";
   }
-  if (allowed) return `No setting allows this. Compare the ${policy} with npm start -- --policies.`;
-  if (service === "IAM role") return "Compare the trust policy with npm start -- --policies.";
+  const compare = `Compare the ${service === "IAM role" ? "trust" : "allow"} policy with npm start -- --policies.`;
+  if (allowed) return `No setting allows this. ${compare}`;
+  if (service === "IAM role") return compare;
   return "Check policyRules, tokenType, and the settings of the token.";
 }

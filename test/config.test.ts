@@ -171,6 +171,7 @@ test("reports all problems of all entries at once: values to set, then what to r
 
 // Each of these values is rejected, for the reason that follows.
 const LONG = "a".repeat(64);
+const FIXES: Record<string, RegExp> = { tokenAudience: /^set --plaintext \S+$/, createCluster: /^set true$/ };
 for (const [key, values, reason] of [
   ["clusterName", ["-a", "a b", "a/b", "a".repeat(101), "a\n"], /must be the name of an EKS cluster/],
   ["createCluster", ["yes", "True", "1"], /must be true or false/],
@@ -196,8 +197,7 @@ for (const [key, values, reason] of [
       const problem = rejected({ [key]: value });
       assert.equal(problem[0], `${key} = ${JSON.stringify(value)}`);
       assert.match(problem[1], reason);
-      const fixes: Record<string, RegExp> = { tokenAudience: /^set --plaintext \S+$/, createCluster: /^set true$/ };
-      assert.match(problem[2], fixes[key] ?? /^set [A-Z]+$/);
+      assert.match(problem[2], FIXES[key] ?? /^set [A-Z]+$/);
     }
   });
 }

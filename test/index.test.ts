@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { ACCESS_TOKEN } from "./script";
 import { all, known, labelsOf, messageOf, only, run, type Stack, start, up } from "./stack";
 
 const ACCOUNT = "arn:aws:iam::123456789012";
@@ -203,7 +204,7 @@ test("the outputs name what each service account has, and the first Job", async 
 
 test("no token is in what is registered, or in the outputs, though Jobs have exchanged theirs", async (t) => {
   const { PULUMI_ACCESS_TOKEN = "" } = process.env;
-  process.env.PULUMI_ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
+  process.env.PULUMI_ACCESS_TOKEN = ACCESS_TOKEN;
   t.after(() => Object.assign(process.env, { PULUMI_ACCESS_TOKEN }));
   const { simulation, registered, outputs } = await up(t, { createRole: false }, { runJobs: true });
   assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);

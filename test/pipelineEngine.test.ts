@@ -12,7 +12,8 @@ import type { AuthPolicy } from "../simulator/authPolicy";
 import { succeeded } from "./engineStack";
 import * as cloudOf from "./pipelineCloud";
 import { serveProvider } from "./provider";
-import { ACCESS_TOKEN, copyProject, missingCli, openCli } from "./pulumiCli";
+import { copyProject, missingCli, openCli } from "./pulumiCli";
+import { ACCESS_TOKEN } from "./script";
 
 const { ACCOUNT, DEFAULT_DENY, GITHUB_PROVIDER, REPOSITORY, SUBJECT_PREFIX } = cloudOf;
 

@@ -7,6 +7,7 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { stringify } from "yaml";
+import { ACCESS_TOKEN } from "./script";
 
 export interface Outcome {
   exitCode: number | null;
@@ -24,9 +25,6 @@ export interface Cli {
   pulumi(cwd: string, ...args: string[]): Promise<Outcome>;
   remove(): Promise<void>;
 }
-
-/** The access token of the CLI's user, which must not appear anywhere. */
-export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
 
 /** Why the tests are skipped, with the fix; false if the CLI is installed. */
 export const missingCli =

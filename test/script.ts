@@ -44,7 +44,7 @@ export interface ScriptOptions {
 
 const EXCHANGE_SCRIPT = join(__dirname, "../scripts/exchange-token.sh");
 
-/** An access token in the format of Pulumi Cloud. */
+/** An access token in the format of Pulumi Cloud, which must not appear anywhere. */
 export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
 
 /** An ID token as Kubernetes issues it, with a random signature. */
