@@ -64,10 +64,9 @@ describe("pulumi new", { skip: missingCli }, () => {
   });
 });
 
-/** Lists what refers to a removed file, a missing script, or a missing page, and dependencies that nothing uses. */
+/** Lists what refers to a removed file, a missing script, or a missing page, and packages that nothing uses. */
 function deadReferences(directory: string, files: Map<string, string>, removed: string[]): string[] {
-  const { scripts, dependencies, devDependencies } = JSON.parse(files.get("package.json") ?? "{}");
-  const isScript = (command: string) => Object.hasOwn(scripts, command.split(" ").at(-1) ?? "");
+  const { scripts, dependencies, devDependencies, allowScripts } = JSON.parse(files.get("package.json") ?? "{}");
   const references = [...files].flatMap(([path, content]) => {
     // preview.yml checks for the simulator before it runs it.
     const text = content.replace(/- if: hashFiles\('simulator\/start\.ts'\).*?(?=\n +- )/s, "");
@@ -75,7 +74,7 @@ function deadReferences(directory: string, files: Map<string, string>, removed: 
     const links = (path.endsWith(".md") && text.match(/(?<=\]\()(?!https?:)[^)#]+/g)) || [];
     return [
       ...removed.filter((name) => text.includes(name)),
-      ...commands.filter((command) => !isScript(command)),
+      ...commands.filter((command) => !Object.hasOwn(scripts, command.split(" ").at(-1) ?? "")),
       ...links.filter((link) => !existsSync(join(directory, dirname(path), link))),
     ].map((reference) => `${path}: ${reference}`);
   });
@@ -83,7 +82,8 @@ function deadReferences(directory: string, files: Map<string, string>, removed: 
     const [file, use] = USES[name] ?? [".ts", `"${name}["/]`];
     return ![...files].some(([path, text]) => path.endsWith(file) && RegExp(use).test(text));
   });
-  return [...references, ...unused];
+  const uninstalled = Object.keys(allowScripts).filter((name) => !existsSync(join(directory, "node_modules", name)));
+  return [...references, ...unused, ...uninstalled];
 }
 
 /** Returns the content of each text file by its path, except what npm writes. */
