@@ -28,7 +28,7 @@ export = async () => {
     apiUrl: config.pulumiApiUrl,
   });
 
-  // Each service account: its role, its ConfigMaps, and the Job that proves the token exchange.
+  // Each service account: its role, its ConfigMaps, and the Job that tests the token exchange.
   const identities = accounts.map(
     ({ account, policy }) =>
       new WorkloadIdentity(

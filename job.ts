@@ -1,4 +1,4 @@
-// The token exchange in pods: the ConfigMaps that every workload uses, a pod spec that uses them, and the Job that proves it.
+// The token exchange in pods: the ConfigMaps that every workload uses, a pod spec that uses them, and the Job that tests it.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-// One service account with its access: the role, the service account, what its workloads mount, and the Job that proves the exchange.
+// One service account with its access: the role, the service account, what its workloads mount, and the Job that tests the exchange.
 
 import type { Role } from "@pulumi/aws/iam";
 import type { Job } from "@pulumi/kubernetes/batch/v1";

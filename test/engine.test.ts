@@ -116,7 +116,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.equal(simulation.existing().pulumiCloud.length, 1);
   });
 
-  test("registers an issuer again that was deleted elsewhere, and the Job proves it", async (t) => {
+  test("registers an issuer again that was deleted elsewhere, and the Job tests it", async (t) => {
     const { simulation, up } = await createdStack(t);
     for (const id of simulation.existing().pulumiCloud) simulation.pulumiCloud.remove(id);
 

@@ -58,7 +58,7 @@ interface Created {
   serviceAccount: ServiceAccount;
   environment: Record<string, string>;
   policy: AuthPolicy;
-  /** The pod of the Job that proves the exchange. */
+  /** The pod of the Job that tests the exchange. */
   job: PodSpec;
 }
 

@@ -61,7 +61,7 @@ for (const [settings, audience] of [
     const { envFrom, volumeMounts } = containers[0] ?? assert.fail();
     const file = configMap(stack, "pulumi-token").PULUMI_OIDC_TOKEN_FILE;
     assert.equal(file, audience && `${DIRECTORY}/token`);
-    // What the Job proves is what other workloads use.
+    // What the Job tests is what other workloads use.
     assert.deepEqual(envFrom, [ENV_FROM]);
     assert.deepEqual(volumeMounts.slice(1), [SCRIPT_MOUNT, ...(audience ? [TOKEN_MOUNT] : [])]);
     assert.deepEqual(volumes.slice(1), [SCRIPT_VOLUME, ...(audience ? [tokenVolume(audience)] : [])]);
