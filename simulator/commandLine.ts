@@ -18,8 +18,8 @@ Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
   --help        Print this help
 
 Exit code: 0 if the simulation ran, even if answers are unexpected; otherwise 1.
-With --live: 0 if every answer is as expected, 1 if one is not, 2 if the
-services could not be asked.`;
+With --live: 0 if every answer is as expected, 1 if one is not, 2 if the check
+could not be completed.`;
 
 export type Options = ReturnType<typeof readOptions>;
 
