@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join, normalize } from "node:path";
 import { after, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { createCertificateAuthority } from "../simulator/certificates";
+import { createCertificateAuthority } from "../simulator/emulators/certificates";
 import { type Answer, grant, hang, reset, respond, startEndpoint } from "./endpoint";
 import {
   ACCESS_TOKEN,
