@@ -82,8 +82,8 @@ check_settings() {
   # limits them to 100 characters.
   local +x organization_name='[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}'
   local +x login='[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}'
-  # Allow policies contain the team's name as a pattern. Besides the documented wildcards '*', '?', and '.', this excludes
-  # all other special characters of regular expressions.
+  # Allow policies contain the team's name as a pattern. Besides the documented wildcards '*', '?', and '.', this
+  # excludes all other special characters of regular expressions.
   local +x team_name="[A-Za-z0-9_!#%&',/;<=>@~-]{1,100}"
   # All that a scope can contain, except ':'.
   local +x pool_name='[]!#-9;-[^-~]{1,100}'
@@ -106,7 +106,9 @@ check_settings() {
   fi
   check PULUMI_ORG "$organization" "$organization_name" 'the name of a Pulumi organization, at most 100 characters'
   check 'PULUMI_TOKEN_TYPE with PULUMI_TOKEN_SCOPE' "$token_type $token_scope" "$scopes" \
-    'personal with user:LOGIN, team with team:NAME, runner with runner:NAME, or organization with nothing or admin'
+    'personal with user:LOGIN, team with team:NAME, runner with runner:NAME, or organization with nothing or admin.
+    A name has at most 100 printable ASCII characters, without spaces, ", \, or :. The name of a team also has none of
+    the special characters of patterns, which are .*?+|^()[]{}$'
   check PULUMI_TOKEN_EXPIRATION "$expiration" '[1-9][0-9]{0,8}' 'a number of seconds from 1 to 999999999'
   check PULUMI_OIDC_TOKEN_FILE "$token_file" '/.+' 'the absolute path of the file with the ID token'
   check PULUMI_BACKEND_URL "$url" "$backend" 'https://HOST, or http://HOST with a loopback host'
@@ -146,14 +148,15 @@ export_credentials() {
 # answer_cli: answers one request of the CLI (pkg/auth/credentialhelper in pulumi/pulumi). It prints nothing else, since
 # the CLI shows it to the user.
 answer_cli() {
-  local +x pattern='^\{"version":1,"reason":"(initial|expired|rejected)"(,"selectedBackendUrl":"([^"\]*)")?\}[[:space:]]*$'
+  local +x backend='(,"selectedBackendUrl":"([^"\]*)")?'
+  local +x pattern="^\{\"version\":1,\"reason\":\"(initial|expired|rejected)\"$backend\}[[:space:]]*\$"
   local +x request=''
   # Fails at the end of the input, which is shorter.
   read -r -N 4096 request || true
   if [[ ! $request =~ $pattern ]]; then
     fail 64 "Unsupported request on standard input: '$(excerpt "$request")'."$'\n' \
-      ' This script supports version 1 of the credential helper protocol, as the Pulumi CLI 3.274.0 or later speaks it:' \
-      '{"version":1,"reason":"initial","selectedBackendUrl":"URL"}.'$'\n' \
+      ' This script supports version 1 of the credential helper protocol, as the Pulumi CLI 3.274.0 or later' \
+      'speaks it: {"version":1,"reason":"initial","selectedBackendUrl":"URL"}.'$'\n' \
       ' If a newer CLI sent this request, use an earlier version, or update this script.'
   fi
   local +x reason=${BASH_REMATCH[1]}
@@ -187,8 +190,8 @@ answer_cli() {
   printf '{"version":1,"accessToken":"%s"%s%s}' "$granted_token" "$expiry_field" "$backend_field"
 }
 
-# wrapped_token_is_valid REASON: whether the token of a wrapped command answers the request. The CLI asks again 30 seconds
-# before a token expires, or when it was rejected.
+# wrapped_token_is_valid REASON: whether the token of a wrapped command answers the request. The CLI asks again 30
+# seconds before a token expires, or when it was rejected.
 wrapped_token_is_valid() {
   if [[ $1 != initial ]]; then
     return 1
@@ -214,8 +217,8 @@ wrapped_token_is_valid() {
   [[ $PULUMI_ACCESS_TOKEN_EXPIRES_AT > $soon ]]
 }
 
-# exchange SECONDS REPORT: exchanges the ID token, with retries for that many seconds. Calls REPORT with a message before
-# each retry. Sets the caller's `granted_token` and `granted_until`, or exits.
+# exchange SECONDS REPORT: exchanges the ID token, with retries for that many seconds. Calls REPORT with a message
+# before each retry. Sets the caller's `granted_token` and `granted_until`, or exits.
 exchange() {
   local +x limit=$1
   local +x report=$2
@@ -355,8 +358,8 @@ request() {
   fi
 }
 
-# wait_to_retry EXIT_CODE PROBLEM: waits at least as long as Retry-After says, or the `backoff` of `exchange` in seconds.
-# Exits with this code if the limit of `exchange` would be exceeded.
+# wait_to_retry EXIT_CODE PROBLEM: waits at least as long as Retry-After says, or the `backoff` of `exchange` in
+# seconds. Exits with this code if the limit of `exchange` would be exceeded.
 wait_to_retry() {
   local +x exit_code=$1
   local +x problem=$2
@@ -486,8 +489,8 @@ excerpt() {
   printf %s "${visible:0:500}"
 }
 
-# add_visible BYTE: adds a byte to the caller's `visible`, escaped unless it is printable ASCII. Control characters would
-# change the terminal, and others, such as bidirectional ones, how the text reads.
+# add_visible BYTE: adds a byte to the caller's `visible`, escaped unless it is printable ASCII. Control characters
+# would change the terminal, and others, such as bidirectional ones, how the text reads.
 add_visible() {
   # Bytes above 127 can be negative.
   local +x byte=$(($1 & 255))

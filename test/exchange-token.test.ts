@@ -197,7 +197,7 @@ const URLS = [
     http://localhost http://localhost:3000/ http://127.0.0.1 http://127.255.0.9:80 http://[::1]:8080/
     https://256.0.0.1 https://1.2.3 https://127.1 https://0x7f.1 https://1 https://a.1 https://127.0.0.010 https://[::1]
     https://example.com:0 https://example.com:65536 https://example.com:99999 https://example.com:080 https://example.com:
-    http://api.pulumi.com http://localhost.example.com http://127.0.0.1.example.com http://127.0.0 http://[::2]
+    http://api.pulumi.com http://localhost.example.com http://127.0.0.1.example.com http://127.0.0 http://10.0.0.1 http://128.0.0.1 http://[::2]
     https://ada@example.com https://ada:pw@example.com https:// https:/// https://. https://a..b https://.a
     https://example.com// https://example.com/path https://example.com?x https://example.com#x https://example.com\\x
     https://{a,b}.example ftp://localhost file:///etc/passwd HTTPS://api.pulumi.com api.pulumi.com https://é.example
@@ -235,7 +235,7 @@ describe("settings", AT_ONCE, () => {
     };
     const { endpoint, ...run } = await exchange(granted, environment, { command: [] });
     assert.equal(run.exitCode, 64);
-    assert.deepEqual(run.stderr.match(/^.*?(?=\. )/gm), [
+    assert.deepEqual(run.stderr.match(/^ {2}\S.*?(?=\. )/gm), [
       "  No command",
       "  PULUMI_ORG is ''",
       "  PULUMI_TOKEN_TYPE with PULUMI_TOKEN_SCOPE is 'admin user:alice'",
@@ -625,6 +625,7 @@ describe("the credential helper", AT_ONCE, () => {
     '{"version":1,"reason":"initial","selectedBackendUrl":5}',
     '{"version":1,"reason":"initial","selectedBackendUrl":"URL","selectedBackendUrl":"https://evil.example"}',
     '{"version":1,"reason":"initial","selectedBackendUrl":"URL\\u002e\\"evil"}',
+    '{"version":1,"reason":"initial","selectedBackendUrl":"URL\\u002f"}',
     '{"version":1,"reason":"initial","selected\\u0042ackendUrl":"https://evil.example"}',
     '{"version":1,"reason":"initial", "selectedBackendUrl" : "https://evil.example"}',
     '{"version":1,"reason":"initial"}\n{"selectedBackendUrl":"https://evil.example"}',
@@ -671,17 +672,16 @@ describe("the credential helper", AT_ONCE, () => {
     });
   }
 
-  for (const [what, outcome] of [
-    ["fails to read the time", 1],
-    ["reads no time", 0],
-  ] as const) {
-    test(`does not repeat the wrapper's token when it ${what}`, async () => {
-      const noTime = {
-        "BASH_FUNC_printf%%": `() { case "$1" in "%("*) return ${outcome} ;; esac; builtin printf "$@"; }`,
-      };
-      const run = await ask({ reason: "initial", selectedBackendUrl: "URL" }, { ...wrapped(3600), ...noTime });
-      assert.deepEqual([run.exitCode, run.answer?.accessToken], outcome ? [1, undefined] : [0, ACCESS_TOKEN]);
-    });
+  for (const format of ["%(%s)T", "%(%Y"]) {
+    for (const outcome of [0, 1]) {
+      test(`does not repeat the wrapper's token without the time: ${format} prints nothing, code ${outcome}`, async () => {
+        const print = `() { case "$1" in "${format}"*) return ${outcome} ;; esac; builtin printf "$@"; }`;
+        const environment = { ...wrapped(3600), "BASH_FUNC_printf%%": print };
+        const run = await ask({ reason: "initial", selectedBackendUrl: "URL" }, environment);
+        const expected = outcome === 0 ? [0, ACCESS_TOKEN] : [1, undefined];
+        assert.deepEqual([run.exitCode, run.answer?.accessToken], expected, run.stderr);
+      });
+    }
   }
 
   test("does not pass the wrapper's token on to curl", async () => {
