@@ -695,7 +695,7 @@ describe("the credential helper", AT_ONCE, () => {
     const run = await ask(request, { PULUMI_TOKEN_RETRY_SECONDS: "600" }, [busy, granted]);
     assert.deepEqual([run.answer.accessToken, run.stderr], [ACCESS_TOKEN, ""]);
     for (const [given, limit] of Object.entries({ 600: 50, 7: 7 })) {
-      const { stderr, stdout } = await ask(request, { PULUMI_TOKEN_RETRY_SECONDS: given }, retryAfter(52));
+      const { stderr, stdout } = await ask(request, { PULUMI_TOKEN_RETRY_SECONDS: given }, [retryAfter(52), granted]);
       assert.match(stderr, RegExp(`^exchange-token: .* exceed the ${limit} s of PULUMI_TOKEN_RETRY_SECONDS\\.\\n$`));
       assert.equal(stdout, "");
     }
