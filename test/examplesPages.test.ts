@@ -1,4 +1,4 @@
-// The pages about workloads name only settings that the program has.
+// The pages about workloads: they name only settings that the program has, and all exit codes of the exchange script.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -40,6 +40,20 @@ test("the pages name only settings that exist", async (t) => {
   assert.match(message, /audienceRule.*is a setting of an entry/, "the program reports the keys of an entry otherwise");
   // The setting that creates the admission policies comes with them.
   assert.deepEqual(unknown, ["injectToken"]);
+});
+
+test("docs/troubleshooting.md lists the exit codes of the exchange script", () => {
+  const read = (...path: string[]) => readFileSync(join(__dirname, "..", ...path), "utf8");
+  const [, table = ""] = read("docs", "troubleshooting.md").split("\n### Exit codes\n");
+  const [section = ""] = table.split("\n### ");
+  const listed = [...section.matchAll(/^\| (\d+) \|/gm)].map(([, code]) => code);
+
+  // Those of sysexits.h, in the comment at the beginning of the script.
+  const [, codes = ""] = read("scripts", "exchange-token.sh").split("Exit codes:");
+  const [comment = ""] = codes.split(/\n(?!#)/);
+  const documented = [...new Set(comment.match(/\b(6[4-9]|7[0-8])\b/g))];
+  assert.ok(documented.length >= 6);
+  assert.deepEqual(listed, documented);
 });
 
 /** Returns the keys at every level of a value. */
