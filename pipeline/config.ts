@@ -12,7 +12,7 @@ const stack = v.object(
   {
     stack: string(/^[\w-]+\/[\w.-]+\/[\w.-]+$/, "must be ORGANIZATION/PROJECT/STACK"),
     clusterName: stackSettings.clusterName,
-    region: string(/^[a-z]{2}(-[a-z]+)+-\d$/, "must be an AWS region, such as us-west-2"),
+    region: string(/^[a-z]{2,}(-[a-z]+)+-\d+$/, "must be an AWS region, such as us-west-2"),
     namespaces: v.optional(v.pipe(list(accountSettings.namespace), v.nonEmpty("must not be empty")), ["default"]),
   },
   "required",
@@ -20,7 +20,9 @@ const stack = v.object(
 const withOrganization = (it: v.InferOutput<typeof stack>) => ({ ...it, organization: it.stack.replace(/\/.*/, "") });
 const stacks = list(v.pipe(object, stack, v.transform(withOrganization)), EXAMPLE);
 
-const { permissionsBoundaryArn, rolePath, createOidcProvider } = stackSettings;
+const { permissionsBoundaryArn, rolePath, createOidcProvider, pulumiApiUrl } = stackSettings;
+// In a condition, "*", "?", and "$" would be wildcards and variables.
+const tagKey = string(/^[\p{L}\p{N} _.:/=+@-]{1,128}$/u, "must be the key of a tag in AWS");
 const schema = v.object(
   {
     repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
@@ -37,8 +39,12 @@ const schema = v.object(
     githubIssuer: createOrExisting,
     rolePolicyArns: accountSettings.rolePolicyArns,
     permissionsBoundaryArn,
+    ownPermissionsBoundaryArn: permissionsBoundaryArn,
     rolePath,
+    tagKeys: v.optional(list(tagKey), []),
     createOidcProvider,
+    podIdentity: createOidcProvider,
+    pulumiApiUrl,
   },
   "required",
 );
