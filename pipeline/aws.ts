@@ -3,10 +3,12 @@
 import * as eks from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import * as pulumi from "@pulumi/pulumi";
-import { trustPolicy as irsaTrustPolicy } from "../iam";
+import { irsaTrustPolicy } from "../iam";
 import type { Settings } from "./config";
 import { ISSUER_URL, subjects } from "./github";
 import { failed, lookUp } from "./lookups";
+
+const WRONG_CLUSTER = "Correct its clusterName or region in stacks, or use AWS credentials of its account.";
 
 export type Cluster = eks.GetClusterResult & { namespaces: string[] };
 
@@ -22,7 +24,7 @@ export async function readClusters(stacks: Settings["stacks"]): Promise<Cluster[
     ...[...clusters.values()].map(async ({ clusterName: name, region }) => {
       const cluster = await eks
         .getCluster({ name, region })
-        .catch(failed(`EKS cluster "${name}" in ${region}`, `aws eks list-clusters --region ${region}`));
+        .catch(failed(`EKS cluster "${name}" in ${region}`, WRONG_CLUSTER));
       if (cluster.accessConfigs[0]?.authenticationMode === "CONFIG_MAP") {
         throw new Error(
           `EKS cluster "${name}" in ${region} has no access entries: its authentication mode is CONFIG_MAP. To change it:\n\n` +
@@ -40,7 +42,7 @@ export async function readOidcProvider(mode: Settings["githubOidcProvider"]): Pr
   if (mode === "create") return undefined;
   const provider = await iam
     .getOpenIdConnectProvider({ url: ISSUER_URL })
-    .catch(failed("the IAM OIDC provider of GitHub", "pulumi config set githubOidcProvider create"));
+    .catch(failed("the IAM OIDC provider of GitHub", "If the account has none, set githubOidcProvider to create."));
   return provider.arn;
 }
 

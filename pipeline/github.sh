@@ -61,7 +61,7 @@ environment() {
 
   echo "Only the main branch can deploy to the production environment of $repository. Next:"
   echo "  pulumi config set repository $repository"
-  echo "  pulumi config set subjectPrefix $prefix"
+  echo "  pulumi config set subjectPrefix ${prefix@Q}"
 }
 
 # Prints the repository's ID, or everything that is wrong. Without the branch rule, any branch could use the identity that
@@ -77,7 +77,7 @@ check() {
   prefix=$(subject_prefix "$repository") || failed=1
   if [[ -n $prefix && $prefix != "$expected" ]]; then
     problem "The sub claims of $repository begin with '$prefix', not with '$expected':" \
-      "pulumi config set subjectPrefix '$prefix'"
+      "pulumi config set subjectPrefix ${prefix@Q}"
   fi
 
   # https://docs.github.com/en/rest/deployments/environments and /branch-policies

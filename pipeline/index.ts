@@ -27,7 +27,7 @@ export = async () => {
   for (const organization of new Set(stacks.map((stack) => stack.organization))) {
     createTeam(organization, settings, provider);
     policies[organization] = allowPolicies(organization, repositoryId, settings);
-    if (settings.githubIssuer === "create") await createIssuer(organization, policies[organization], provider);
+    if (settings.githubIssuer === "create") createIssuer(organization, policies[organization], provider);
   }
 
   return {

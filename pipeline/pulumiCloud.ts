@@ -2,7 +2,7 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
-import { getThumbprints } from "../oidcIssuer";
+import { readThumbprints } from "../thumbprint";
 import type { Settings } from "./config";
 import { ISSUER_URL, subjects } from "./github";
 
@@ -64,16 +64,11 @@ export function createTeam(
 }
 
 /** Registers GitHub as an OIDC issuer of the organization, with these policies and no others. */
-export async function createIssuer(
-  organization: string,
-  policies: AuthPolicy[],
-  provider: pulumiservice.Provider,
-): Promise<void> {
-  const { values } = await getThumbprints([], pulumi.output(ISSUER_URL));
-  const thumbprints = values && { thumbprints: values };
+export function createIssuer(organization: string, policies: AuthPolicy[], provider: pulumiservice.Provider): void {
+  const thumbprints = pulumi.output(ISSUER_URL).apply(readThumbprints);
   new pulumiservice.OidcIssuer(
     organization,
-    { organization, name: "github", url: ISSUER_URL, maxExpirationSeconds: 3600, policies, ...thumbprints },
+    { organization, name: "github", url: ISSUER_URL, maxExpirationSeconds: 3600, policies, thumbprints },
     // Only a fallback, and GitHub's certificate rotates: the value is used only at creation.
     { provider, ignoreChanges: ["thumbprints"] },
   );

@@ -1,14 +1,15 @@
 // The simulation of one stack: runs the program against the emulators, and reports what it did.
 
 import { join } from "node:path";
-import { isAbout } from "./accessCheck";
-import { isRecord } from "./authPolicy";
+import { isAbout } from "./accessCheck/questions";
+import { accessLines, accessMarkdown } from "./accessCheck/report";
+import { checkSimulatedAccess } from "./accessCheck/simulatedAccess";
+import { paint, print, wrap } from "./accessCheck/terminal";
 import { readOptions } from "./commandLine";
-import { Unready } from "./emulator";
+import { isRecord } from "./emulators/authPolicy";
+import { Unready } from "./emulators/emulator";
+import { startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./mocks";
-import { accessLines, accessMarkdown, paint, print, wrap } from "./report";
-import { checkSimulatedAccess } from "./simulatedAccess";
-import { startSimulation } from "./simulation";
 import { readStackFile, type StackFile } from "./stackFile";
 
 const PROJECT = join(__dirname, "..");
@@ -84,7 +85,7 @@ function assumedToExist({ project, config }: StackFile) {
     cluster: stack("createCluster") === "true" ? undefined : cluster,
     serviceAccounts: accounts
       .filter((account) => account("createServiceAccount") === "false")
-      .map((account) => `${account("namespace")}/${account("name") || account("serviceAccountName")}`),
+      .map((account) => `${account("namespace")}/${account("name")}`),
     runners: accounts.map((account) => ({ id: account("runnerId"), name: account("runnerName") })),
   };
 }
@@ -109,7 +110,7 @@ function generatedPolicies(registered: Registration[], issuerUrl: string, region
     ({ inputs }) => inputs.policies as { rules: Record<string, string> }[],
   );
   const entries = ofType("eks-pulumi-oidc:index:WorkloadIdentity").map(({ name: component }) => {
-    const [namespace = "", name = ""] = component.split(".");
+    const [, namespace = "", name = ""] = component.split(".");
     const role = ofType("aws:iam/role:Role").find((resource) => resource.name === component);
     const trustPolicy = JSON.stringify(role?.inputs.assumeRolePolicy ?? null);
     return [

@@ -8,8 +8,8 @@ import type { AddressInfo, Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import type { Simulation } from "../simulator/emulators/simulation";
 import type { Registration } from "../simulator/mocks";
-import type { Simulation } from "../simulator/simulation";
 
 /** A stack that is up. */
 export interface LiveStack {

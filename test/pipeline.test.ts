@@ -1,14 +1,16 @@
 // The pipeline's identities: which ID tokens they trust, and what they can do, by an evaluation of the generated policies.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { PolicyDocument } from "@pulumi/aws/iam";
 import { rolePolicies } from "../pipeline/aws";
+import { readSettings } from "../pipeline/config";
 import { teamName } from "../pipeline/pulumiCloud";
-import { type AuthPolicy, decide } from "../simulator/authPolicy";
+import { type AuthPolicy, decide } from "../simulator/emulators/authPolicy";
 import { type Program, runProgram } from "../simulator/mocks";
 import { ACCOUNT, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./pipelineCloud";
 import { failureOf } from "./stack";
@@ -240,18 +242,18 @@ test("previews can view the namespaces and the stacks, deployments can edit the 
   assert.equal(cloud.issuers.get("acme/1")?.maxExpirationSeconds, 3600);
 });
 
-test("the pipeline's own roles get a permissions boundary only if one is configured for them", async (t) => {
-  for (const [settings, expected] of [
-    [{ permissionsBoundaryArn: BOUNDARY }, undefined],
-    [{ permissionsBoundaryArn: BOUNDARY, ownPermissionsBoundaryArn: BOUNDARY }, BOUNDARY],
-  ] as const) {
+for (const [name, settings, expected] of [
+  ["have no permissions boundary by default", { permissionsBoundaryArn: BOUNDARY }, undefined],
+  ["accept the same permissions boundary as the stacks'", { ownPermissionsBoundaryArn: BOUNDARY }, BOUNDARY],
+] as const) {
+  test(`the workflows' own roles ${name}`, async (t) => {
     const { run } = await newPipeline(t, settings);
     const { inputs } = await run();
     for (const role of ["github-preview", "github-deploy"]) {
       assert.equal(JSON.parse(inputs.get(`Role ${role}`) ?? "").permissionsBoundary, expected, role);
     }
-  }
-});
+  });
+}
 
 test("the workflows' file says for each stack what is deployed, where, and as whom", async (t) => {
   const pulumiApiUrl = "https://pulumi.example.com";
@@ -313,33 +315,75 @@ test("an invalid configuration is reported as a whole, without the value of an e
     repository: "",
     permissionsBoundaryArn: "s3cret",
     subjectPrefix: "repo:acme/*",
-    stacks: [{ ...STACK, stack: "dev", namespace: "default", namespaces: [] }],
+    stacks: [
+      { ...STACK, stack: "dev", namespace: "default", namespaces: [] },
+      { ...STACK, region: "Frankfurt" },
+      { ...STACK, clusterName: 511 },
+    ],
     rolePolicyArns: ["AdministratorAccess"],
     githubIssuer: "maybe",
     permissionBoundaryArn: BOUNDARY,
+    tagKeys: ["team*"],
+    podIdentity: "yes",
+    createOidcProvider: null,
   });
   process.env.PULUMI_CONFIG_SECRET_KEYS = '["pipeline:permissionsBoundaryArn"]';
   t.after(() => delete process.env.PULUMI_CONFIG_SECRET_KEYS);
-  const message = String(await failureOf(run));
-  assert.match(message, /permissionsBoundaryArn: is encrypted/);
-  assert.doesNotMatch(message, /s3cret/);
-  assert.match(message, /repository: required\n +pulumi config set repository REPOSITORY/);
-  assert.match(message, /stacks\[0\]\.stack = "dev": must be ORGANIZATION\/PROJECT\/STACK/);
-  assert.match(message, /pulumi config set --path 'stacks\[0\]\.stack' STACK/);
-  assert.match(message, /stacks\[0\]\.namespace = "default": unknown setting; did you mean "namespaces"\?/);
-  assert.match(message, /stacks\[0\]\.namespaces = \[\]: must not be empty/);
-  assert.match(message, /subjectPrefix = "repo:acme\/\*": must be the prefix that GitHub reports/);
-  assert.match(message, /rolePolicyArns\[0\] = "AdministratorAccess": must be the ARN of an IAM policy/);
-  assert.match(message, /githubIssuer = "maybe": must be "create" or "existing"/);
-  assert.match(message, /permissionBoundaryArn = .*\n +pulumi config rm permissionBoundaryArn/);
+  const lines = String(await failureOf(run)).split("\n");
+  const [title = "", empty, ...problems] = lines;
+  assert.match(title, /Invalid configuration in Pulumi\.github\.yaml \(15 problems\)\. Nothing was changed\.$/);
+  assert.equal(empty, "");
+  assert.deepEqual(problems.filter(Boolean).sort(), [
+    '  githubIssuer = "maybe": must be create or existing',
+    '  permissionBoundaryArn: unknown setting; did you mean "permissionsBoundaryArn"?',
+    "  permissionsBoundaryArn: contains an encrypted value, which would be stored in plaintext in the stack's state",
+    "  permissionsBoundaryArn: must be the ARN of an IAM policy",
+    '  podIdentity = "yes": must be true or false',
+    "  repository: required",
+    '  rolePolicyArns[0] = "AdministratorAccess": must be the ARN of an IAM policy',
+    '  stacks[0].namespace: unknown setting; did you mean "namespaces"?',
+    "  stacks[0].namespaces: must not be empty",
+    '  stacks[0].stack = "dev": must be ORGANIZATION/PROJECT/STACK',
+    '  stacks[1].region = "Frankfurt": must be an AWS region, such as us-west-2',
+    "  stacks[2].clusterName = 511: must be a string, but YAML reads it as a number; quote it, or set it with --type string",
+    '  stacks[2].stack = "acme/eks-pulumi-oidc/dev": must not be listed twice',
+    '  subjectPrefix = "repo:acme/*": must be the prefix that GitHub reports',
+    '  tagKeys[0] = "team*": must be the key of a tag in AWS',
+  ]);
   assert.deepEqual(cloud.existing(), []);
+});
+
+test("docs/pipeline.md describes every setting as its interface does, with the default of the program", async (t) => {
+  const source = readFileSync(join(__dirname, "..", "pipeline", "config.ts"), "utf8");
+  const page = readFileSync(join(__dirname, "..", "docs", "pipeline.md"), "utf8");
+  const [, section = ""] = page.split("\n## Configuration\n");
+  const rows = section.split("\n## ")[0]?.matchAll(/^\| `(\w+)` \| (.*?) ?\| (.*) \|$/gm) ?? [];
+  const described = [...rows].map((row) => row.slice(1).map((text) => text.replaceAll("`", "")));
+
+  const properties = [...source.matchAll(/^ {2}\/\*\*\s+(?:\* )?(.*?)\s+\*\/\n {2}(\w+)\??: /gms)];
+  const declared = properties.map(([, comment = "", name]) => {
+    const [meaning, value = ""] = comment.replaceAll(/\s+\* /g, " ").split(" Default: ");
+    return [name, value.replace(/\.$/, ""), meaning];
+  });
+  assert.equal(declared.length, 17);
+  assert.deepEqual(described.sort(), declared.sort());
+
+  const { run } = await newPipeline(t);
+  await run();
+  const { stacks, ...settings } = readSettings();
+  for (const [key, value] of Object.entries({ ...settings, namespaces: stacks[0]?.namespaces })) {
+    const [, documented] = declared.find(([name]) => name === key) ?? assert.fail(key);
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    // Without a default, the value is the test's.
+    if (documented) assert.equal(text, documented, key);
+  }
 });
 
 for (const [problem, changes, message] of [
   ["an environment without a list of branches", { environments: "" }, /only the main branch, but allows every branch/],
   ["an environment with another branch", { policies: "branch main, branch x/*" }, /but allows branch main, branch x/],
   ["an environment with a tag named main", { policies: "tag main" }, /bash github\.sh environment acme\/eks/],
-  ["a stack that is listed twice", { stacks: [STACK, STACK] }, /twice\n +pulumi config rm --path 'stacks\[1\]'/],
+  ["a stack that is listed twice", { stacks: [STACK, STACK] }, /stacks\[1\]\.stack = .*: must not be listed twice\n/],
   ["an environment with no branch", { policies: "" }, /only the main branch, but allows no branch/],
   [
     "a repository whose workflows can approve pull requests",

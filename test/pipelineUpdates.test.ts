@@ -22,7 +22,7 @@ const RENOVATE: Renovate = JSON.parse(readFileSync(join(ROOT, "renovate.json"), 
 
 /** Some of the files with the version; any other one is found by its content. */
 const PINNED = [
-  ...["settings.ts", "README.md", ".ci/pulumi-cli"],
+  ...["settings.ts", "docs/configuration.md", ".ci/pulumi-cli"],
   ...["deploy", "drift", "preview"].map((name) => `.github/workflows/${name}.yml`),
   ...["deployment", "drift-detection", "pulumi-operator"].map((name) => `examples/${name}.yaml`),
 ];

@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { mock, type TestContext } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
-import type { AuthPolicy } from "../simulator/authPolicy";
+import type { AuthPolicy } from "../simulator/emulators/authPolicy";
+import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
 import { type Registration, runProgram } from "../simulator/mocks";
-import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/simulation";
 
 export type Settings = Record<string, unknown>;
 
@@ -125,9 +125,22 @@ export function known<Value>(value: unknown): Promise<Value> {
   return new Promise((resolve) => pulumi.all([value]).apply(([plain]) => resolve(plain as Value)));
 }
 
+/** Returns an entry of `serviceAccounts` with a personal token, or with the token that the settings describe. */
+export function entry(settings: Settings = {}): Settings {
+  const personal = { tokenType: "personal", userLogin: "my-login" };
+  const token = "tokenType" in settings ? {} : personal;
+  return { namespace: "default", name: "pulumi-service-account", ...token, ...settings };
+}
+
+/** Returns settings of a stack with one entry. */
+export function stackWith(settings: Settings): Settings {
+  return { serviceAccounts: [entry(settings)] };
+}
+
 function stackOf(settings: Settings) {
   const config: Record<string, string> = {};
-  const required = { clusterName: "my-cluster", userLogin: "my-login", "aws:region": "us-west-2" };
+  const owner = "serviceAccounts" in settings ? {} : { userLogin: "my-login" };
+  const required = { clusterName: "my-cluster", ...owner, "aws:region": "us-west-2" };
   for (const [key, value] of Object.entries({ ...required, ...settings })) {
     if (value === undefined) continue;
     const text = typeof value === "string" ? value : JSON.stringify(value);

@@ -1,8 +1,7 @@
 // The emulated AWS account: its EKS cluster, IAM, and the STS call of a pod's AWS SDK.
 
 import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from "jose";
-import type { Answer } from "./accessCheck";
-import { type Emulator, randomSuffix, storedKind } from "./emulator";
+import { type Decision, type Emulator, randomSuffix, storedKind } from "./emulator";
 
 export interface AwsOptions {
   region: string;
@@ -16,12 +15,13 @@ export interface Aws extends Emulator {
   /** The URL of the cluster's API server, at which nothing listens. */
   endpoint: string;
   /** Asks STS for the credentials of a role, which may not exist. */
-  assumeRoleWithWebIdentity(roleArn: string, idToken: string): Promise<Answer>;
+  assumeRoleWithWebIdentity(roleArn: string, idToken: string): Promise<Decision>;
 }
 
 /** Returns an account without roles. */
 export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
   const arn = (resource: string) => `arn:aws:iam::123456789012:${resource}`;
+  const clusterArn = (name: string) => `arn:aws:eks:${region}:123456789012:cluster/${name}`;
   const providerArn = (url: string) => arn(`oidc-provider/${url.replace("https://", "")}`);
   const endpoint = `https://${issuerUrl.slice(-32)}.gr7.${region}.eks.amazonaws.com`;
   const certificateAuthority = { data: Buffer.from("the cluster's authority").toString("base64") };
@@ -69,7 +69,10 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
         clusters,
         ["name"],
         ({ name }) => name,
-        () => ({ eksCluster: { endpoint, certificateAuthority }, oidcProviderUrl: issuerUrl }),
+        (name) => ({
+          eksCluster: { name, arn: clusterArn(name), endpoint, certificateAuthority },
+          oidcProviderUrl: issuerUrl,
+        }),
       ),
     },
     calls: {
@@ -78,7 +81,15 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
           if (!clusters.has(name)) throw new Error(`reading EKS Cluster (${name}): couldn't find resource`);
           const certificateAuthorities = [certificateAuthority];
           const identities = [{ oidcs: [{ issuer: issuerUrl }] }];
-          return { name, region, endpoint, status: "ACTIVE", certificateAuthorities, identities };
+          return {
+            name,
+            arn: clusterArn(name),
+            region,
+            endpoint,
+            status: "ACTIVE",
+            certificateAuthorities,
+            identities,
+          };
         },
       },
       "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {
@@ -123,7 +134,7 @@ interface TrustPolicy {
  * @param federated the ARN of the IAM OIDC provider that the token was verified with.
  * @param claims of the token.
  */
-export function evaluateTrustPolicy(policy: TrustPolicy, federated: string, claims: JWTPayload): Answer {
+export function evaluateTrustPolicy(policy: TrustPolicy, federated: string, claims: JWTPayload): Decision {
   let reason = "the trust policy does not name the IAM OIDC provider of this issuer";
   for (const { Effect, Principal, Action, Condition = {} } of policy.Statement) {
     if (Effect !== "Allow" || Action !== "sts:AssumeRoleWithWebIdentity") continue;

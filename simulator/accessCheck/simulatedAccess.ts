@@ -1,5 +1,6 @@
 // The access check of the simulation: asks the emulated Pulumi Cloud and the emulated STS with real ID tokens.
 
+import type { Simulation } from "../emulators/simulation";
 import {
   accessQuestions,
   audienceOf,
@@ -8,8 +9,7 @@ import {
   type Row,
   readServiceAccounts,
   withInvalidSignature,
-} from "./accessCheck";
-import type { Simulation } from "./simulation";
+} from "./questions";
 import { requestAccessToken } from "./tokenExchange";
 
 /**
