@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { PolicyDocument } from "@pulumi/aws/iam";
+import { parse } from "yaml";
 import { rolePolicies } from "../pipeline/aws";
 import { readSettings } from "../pipeline/config";
 import { teamName } from "../pipeline/pulumiCloud";
@@ -351,6 +352,27 @@ test("an invalid configuration is reported as a whole, without the value of an e
     '  tagKeys[0] = "team*": must be the key of a tag in AWS',
   ]);
   assert.deepEqual(cloud.existing(), []);
+});
+
+test("docs/pipeline.md begins with its contents, and gives the code owners of what decides about production", () => {
+  const page = readFileSync(join(__dirname, "..", "docs", "pipeline.md"), "utf8");
+  const [start = "", ...sections] = page.split(/^## /m);
+  const links = [...start.matchAll(/^- \[(.*?)\]\(#(.*?)\)$/gm)].map(([, text, anchor]) => ({ text, anchor }));
+  const headings = sections.map((section) => section.split("\n")[0] ?? "");
+  const expected = headings.map((text) => ({ text, anchor: text.toLowerCase().replaceAll(" ", "-") }));
+  assert.deepEqual(links, expected);
+
+  const [, owners = ""] = /^Code owners .*?^```text\n(.*?)^```/ms.exec(page) ?? [];
+  const paths = owners
+    .trim()
+    .split("\n")
+    .map((line) => line.split(/ +/)[0]);
+  assert.deepEqual(paths, ["/.github/", "/pipeline/", "/scripts/", "Pulumi*.yaml"]);
+});
+
+test("the example allows one AWS account only", () => {
+  const { config } = parse(readFileSync(join(__dirname, "..", "pipeline", "Pulumi.github.yaml"), "utf8"));
+  assert.deepEqual(config["aws:allowedAccountIds"], [ACCOUNT]);
 });
 
 test("docs/pipeline.md describes every setting as its interface does, with the default of the program", async (t) => {

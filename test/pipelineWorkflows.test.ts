@@ -13,7 +13,7 @@ interface Step {
   if?: string;
   uses?: string;
   run?: string;
-  with?: Record<string, string>;
+  with?: Record<string, string | boolean>;
   env?: Record<string, string>;
 }
 
@@ -140,6 +140,20 @@ test("only a commit of main whose checks passed is deployed, and the checks have
       const { "id-token": idToken } = job.permissions ?? workflow(name).permissions;
       assert.equal(idToken, PRIVILEGED.includes(id) ? "write" : undefined, `${name} ${id}`);
     }
+  }
+});
+
+test("every step uses the commit that started the workflow, and actions at a fixed commit", () => {
+  for (const name of Object.keys(TEXTS).map((file) => file.replace(".yml", ""))) {
+    const jobs = Object.values(workflow(name).jobs);
+    for (const { uses, with: inputs } of jobs.flatMap(({ steps = [] }) => steps)) {
+      if (uses) assert.match(uses, /^[\w-]+\/[\w-]+@[0-9a-f]{40}$/, name);
+      if (!uses?.startsWith("actions/checkout@")) continue;
+      assert.equal(inputs?.ref ?? inputs?.repository, undefined, name);
+      assert.equal(inputs?.["persist-credentials"], false, name);
+    }
+    for (const { uses } of jobs.filter((job) => !job.steps))
+      assert.match(uses ?? "", /^\.\/\.github\/workflows\//, name);
   }
 });
 
