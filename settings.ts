@@ -210,7 +210,7 @@ const jobPodSpec = v.pipe(
   }),
 );
 
-const apiUrl = v.pipe(
+export const apiUrl = v.pipe(
   string(
     /^(https:\/\/[\w.-]+|http:\/\/(localhost|127(\.\d+){3}|\[::1\]))(:\d+)?\/?$/,
     "must be https://HOST without a path; http:// is allowed only for a loopback host",
