@@ -9,17 +9,30 @@ import {
   readServiceAccounts,
   withInvalidSignature,
 } from "./accessCheck";
-import type { Simulation } from "./simulation";
+import type { Aws } from "./aws";
+import type { ClusterIssuer } from "./issuer";
+import type { Kubernetes } from "./kubernetes";
+import type { PulumiCloud } from "./pulumiCloud";
 import { requestAccessToken } from "./tokenExchange";
+
+/** What is asked, and where the ID tokens come from: a simulation, or a part of one. */
+export interface AskedServices {
+  aws: Pick<Aws, "assumeRoleWithWebIdentity">;
+  pulumiCloud: Pick<PulumiCloud, "url" | "list">;
+  kubernetes: Pick<Kubernetes, "podOf" | "configMap">;
+  issuer: Pick<ClusterIssuer, "token">;
+  /** The issuer of a cluster that is not registered. */
+  otherIssuer: Pick<ClusterIssuer, "token">;
+}
 
 /**
  * Checks the access of every service account of a stack.
  *
- * @param simulation in which the stack is up.
+ * @param services with which the stack is up.
  * @param outputs the stack's outputs.
  */
-export async function checkSimulatedAccess(simulation: Simulation, outputs: Record<string, unknown>): Promise<Row[]> {
-  const { aws, kubernetes, pulumiCloud, issuer, otherIssuer } = simulation;
+export async function checkSimulatedAccess(services: AskedServices, outputs: Record<string, unknown>): Promise<Row[]> {
+  const { aws, kubernetes, pulumiCloud, issuer, otherIssuer } = services;
   const accounts = await readServiceAccounts(
     outputs.serviceAccounts as Parameters<typeof readServiceAccounts>[0],
     async (namespace, name) => kubernetes.configMap(namespace, name),

@@ -125,7 +125,7 @@ export function known<Value>(value: unknown): Promise<Value> {
   return new Promise((resolve) => pulumi.all([value]).apply(([plain]) => resolve(plain as Value)));
 }
 
-function stackOf(settings: Settings) {
+export function stackOf(settings: Settings) {
   const config: Record<string, string> = {};
   const required = { clusterName: "my-cluster", userLogin: "my-login", "aws:region": "us-west-2" };
   for (const [key, value] of Object.entries({ ...required, ...settings })) {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -33,6 +33,7 @@ export interface KubernetesObject {
   metadata?: {
     name?: string;
     namespace?: string;
+    uid?: string;
     labels?: Record<string, string>;
     annotations?: Record<string, string>;
   };
@@ -45,6 +46,8 @@ export interface KubernetesObject {
 export interface ApiServer {
   /** `https://127.0.0.1:PORT`, which is also its service account issuer. */
   url: string;
+  /** Signs the ID tokens of service accounts. */
+  serviceAccountKey: KeyObject;
   /** The bearer token of a user. */
   tokenOf(user: User): string;
   /** Sends a request as the administrator. */
@@ -54,8 +57,8 @@ export interface ApiServer {
   /** Creates a namespace with its service account `default`, which a controller creates in a cluster. */
   createNamespace(name: string, labels?: Record<string, string>): Promise<void>;
   createServiceAccount(namespace: string, name: string): Promise<void>;
-  /** Runs kubectl as the administrator, and returns its standard output. */
-  kubectl(...args: string[]): Promise<string>;
+  /** Runs kubectl as the administrator. @returns its standard output. @throws Error with its standard error. */
+  kubectl(args: string[], input?: object): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -85,9 +88,10 @@ export async function startApiServer(): Promise<ApiServer> {
     const tokens = { admin: randomBytes(16).toString("hex"), developer: randomBytes(16).toString("hex") };
     const kubeconfig = await writeKubeconfig(directory, url, tokens.admin);
 
+    const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
     processes.push(startEtcd(directory, etcdPort, peerPort));
-    processes.push(await startKubeApiserver(directory, port, etcdPort, tokens));
-    const server: ApiServer = { ...client(url, tokens, kubeconfig), close };
+    processes.push(await startKubeApiserver(directory, port, etcdPort, tokens, { publicKey, privateKey }));
+    const server: ApiServer = { ...client(url, tokens, kubeconfig), serviceAccountKey: privateKey, close };
     await ready(server, processes);
     await allowDiscovery(server);
     return server;
@@ -139,6 +143,7 @@ async function startKubeApiserver(
   port: number,
   etcdPort: number,
   tokens: Record<User, string>,
+  serviceAccountKey: { publicKey: KeyObject; privateKey: KeyObject },
 ): Promise<Program> {
   const file = async (name: string, content: string) => {
     const path = join(directory, name);
@@ -147,7 +152,6 @@ async function startKubeApiserver(
   };
   const authority = await openCertificateAuthority();
   const tls = await authority.issue({ hosts: ["127.0.0.1"] });
-  const serviceAccountKey = generateKeyPairSync("rsa", { modulusLength: 2048 });
   const users = [`${tokens.admin},admin,admin,system:masters`, `${tokens.developer},developer,developer`];
   const url = `https://127.0.0.1:${port}`;
   return start("kube-apiserver", {
@@ -177,7 +181,11 @@ async function startKubeApiserver(
   });
 }
 
-function client(url: string, tokens: Record<User, string>, kubeconfig: string): Omit<ApiServer, "close"> {
+function client(
+  url: string,
+  tokens: Record<User, string>,
+  kubeconfig: string,
+): Omit<ApiServer, "close" | "serviceAccountKey"> {
   const request: ApiServer["request"] = async (method, path, body, contentType = "application/json") => {
     const response = await fetch(`${url}${path}`, {
       method,
@@ -207,9 +215,10 @@ function client(url: string, tokens: Record<User, string>, kubeconfig: string): 
       await create("/api/v1/namespaces", { metadata: { name, labels } });
       await createServiceAccount(name, "default");
     },
-    async kubectl(...args) {
-      const { stdout } = await promisify(execFile)(assetPath("kubectl"), [...args, `--kubeconfig=${kubeconfig}`]);
-      return stdout;
+    async kubectl(args, input) {
+      const run = promisify(execFile)(assetPath("kubectl"), [...args, `--kubeconfig=${kubeconfig}`]);
+      run.child.stdin?.end(input && JSON.stringify(input));
+      return (await run).stdout;
     },
   };
 }
