@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
-import type { Emulator } from "./emulator";
+import type { Emulator } from "./emulators/emulator";
 
 export interface Registration {
   type: string;

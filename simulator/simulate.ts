@@ -1,14 +1,15 @@
 // The simulation of one stack: runs the program against the emulators, and reports what it did.
 
 import { join } from "node:path";
-import { isAbout } from "./accessCheck";
-import { isRecord } from "./authPolicy";
+import { isAbout } from "./accessCheck/questions";
+import { accessLines, accessMarkdown } from "./accessCheck/report";
+import { checkSimulatedAccess } from "./accessCheck/simulatedAccess";
+import { paint, print, wrap } from "./accessCheck/terminal";
 import { readOptions } from "./commandLine";
-import { Unready } from "./emulator";
+import { isRecord } from "./emulators/authPolicy";
+import { Unready } from "./emulators/emulator";
+import { startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./mocks";
-import { accessLines, accessMarkdown, paint, print, wrap } from "./report";
-import { checkSimulatedAccess } from "./simulatedAccess";
-import { startSimulation } from "./simulation";
 import { readStackFile, type StackFile } from "./stackFile";
 
 const PROJECT = join(__dirname, "..");

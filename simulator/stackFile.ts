@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
-import { isRecord } from "./authPolicy";
+import { isRecord } from "./emulators/authPolicy";
 
 export interface StackFile {
   project: string;

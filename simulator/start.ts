@@ -5,9 +5,9 @@ import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { saveCertificateAuthority } from "./certificates";
+import { checkLiveAccess } from "./accessCheck/live";
 import { readOptions, USAGE } from "./commandLine";
-import { checkLiveAccess } from "./live";
+import { saveCertificateAuthority } from "./emulators/certificates";
 
 async function start(args: string[]): Promise<number> {
   const options = readOptions(args, join(__dirname, ".."));

@@ -2,12 +2,12 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { accessQuestions, idOf, type Row, type ServiceAccount, unexpected } from "../simulator/accessCheck";
-import type { PodIdentity, TokenOptions } from "../simulator/issuer";
+import { accessQuestions, idOf, type Row, type ServiceAccount, unexpected } from "../simulator/accessCheck/questions";
+import { accessLines } from "../simulator/accessCheck/report";
+import { checkSimulatedAccess } from "../simulator/accessCheck/simulatedAccess";
+import type { PodIdentity, TokenOptions } from "../simulator/emulators/issuer";
+import type { Simulation } from "../simulator/emulators/simulation";
 import { runProgram } from "../simulator/mocks";
-import { accessLines } from "../simulator/report";
-import { checkSimulatedAccess } from "../simulator/simulatedAccess";
-import type { Simulation } from "../simulator/simulation";
 import { changePolicies, startCluster } from "./stack";
 
 const DEPLOYER = "ci/deployer";

@@ -7,11 +7,11 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import type { AuthPolicy } from "../simulator/authPolicy";
-import { type CertificateAuthority, openCertificateAuthority } from "../simulator/certificates";
-import { type ClusterIssuer, startIssuer } from "../simulator/issuer";
-import { type PulumiCloud, startPulumiCloud } from "../simulator/pulumiCloud";
-import { startServer } from "../simulator/server";
+import type { AuthPolicy } from "../simulator/emulators/authPolicy";
+import { type CertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
+import { type ClusterIssuer, startIssuer } from "../simulator/emulators/issuer";
+import { type PulumiCloud, startPulumiCloud } from "../simulator/emulators/pulumiCloud";
+import { startServer } from "../simulator/emulators/server";
 import { missingCli } from "./pulumiCli";
 import { runScript, type ScriptOptions } from "./script";
 

@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import type { Simulation } from "../simulator/simulation";
-import { requestAccessToken } from "../simulator/tokenExchange";
+import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
+import type { Simulation } from "../simulator/emulators/simulation";
 import { createdStack, emptyStack, type Stack, succeeded } from "./engineStack";
 import { missingCli, type Outcome } from "./pulumiCli";
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
-import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/simulation";
+import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, type Outcome, openCli } from "./pulumiCli";
 

@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import type { PodSpec } from "../simulator/pod";
-import { requestAccessToken } from "../simulator/tokenExchange";
+import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
+import type { PodSpec } from "../simulator/emulators/pod";
 import {
   type Container,
   EXAMPLES,

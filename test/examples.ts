@@ -5,9 +5,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { types } from "@pulumi/kubernetes";
 import { parse, parseAllDocuments } from "yaml";
-import type { AuthPolicy } from "../simulator/authPolicy";
-import type { PodSpec } from "../simulator/pod";
-import { type Simulation, startSimulation } from "../simulator/simulation";
+import type { AuthPolicy } from "../simulator/emulators/authPolicy";
+import type { PodSpec } from "../simulator/emulators/pod";
+import { type Simulation, startSimulation } from "../simulator/emulators/simulation";
 import { all, only, run } from "./stack";
 
 export interface Manifest {

@@ -6,7 +6,7 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { createCertificateAuthority } from "../simulator/certificates";
+import { createCertificateAuthority } from "../simulator/emulators/certificates";
 import { type Answer, grant, hang, reset, respond, startEndpoint } from "./endpoint";
 import { ACCESS_TOKEN, exchange, findLeaks, ID_TOKEN, idTokenOf, runScript, type ScriptOptions } from "./script";
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { openCertificateAuthority } from "../simulator/certificates";
+import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import { type Answer, drip, grant, hang, reset, respond, send, startEndpoint } from "./endpoint";
 import { ACCESS_TOKEN, exchange, findLeaks, ID_TOKEN, idTokenOf, type ScriptOptions } from "./script";
 

@@ -4,9 +4,9 @@
 import assert from "node:assert/strict";
 import type { Server } from "node:https";
 import { after, before, test } from "node:test";
-import { openCertificateAuthority } from "../simulator/certificates";
+import { openCertificateAuthority } from "../simulator/emulators/certificates";
+import type { Simulation } from "../simulator/emulators/simulation";
 import { runProgram } from "../simulator/mocks";
-import type { Simulation } from "../simulator/simulation";
 import { type Answer, hang, respond, startEndpoint } from "./endpoint";
 import {
   type LiveRun,

@@ -10,10 +10,10 @@ import type { AddressInfo, Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import type { Aws } from "../simulator/aws";
-import { openCertificateAuthority } from "../simulator/certificates";
+import type { AskedServices } from "../simulator/accessCheck/simulatedAccess";
+import type { Aws } from "../simulator/emulators/aws";
+import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Registration } from "../simulator/mocks";
-import type { AskedServices } from "../simulator/simulatedAccess";
 
 /** A stack that is up. */
 export interface LiveStack {

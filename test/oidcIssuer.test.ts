@@ -7,7 +7,7 @@ import { type TestContext, test } from "node:test";
 import tls, { createServer as createTlsServer } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
 import { type AllowPolicyArgs, allowPolicy, getThumbprints } from "../oidcIssuer";
-import { createCertificateAuthority, openCertificateAuthority } from "../simulator/certificates";
+import { createCertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
 import { known } from "./stack";
 
 const POLICY: AllowPolicyArgs = {

@@ -8,7 +8,7 @@ import { type TestContext, test } from "node:test";
 import type { PolicyDocument } from "@pulumi/aws/iam";
 import { rolePolicies } from "../pipeline/aws";
 import { teamName } from "../pipeline/pulumiCloud";
-import { type AuthPolicy, decide } from "../simulator/authPolicy";
+import { type AuthPolicy, decide } from "../simulator/emulators/authPolicy";
 import { type Program, runProgram } from "../simulator/mocks";
 import { ACCOUNT, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./pipelineCloud";
 import { failureOf } from "./stack";

@@ -8,9 +8,9 @@ import { text } from "node:stream/consumers";
 import type { TestContext } from "node:test";
 import { createGunzip } from "node:zlib";
 import { ISSUER_URL } from "../pipeline/github";
-import type { AuthPolicy } from "../simulator/authPolicy";
-import { openCertificateAuthority } from "../simulator/certificates";
-import type { Emulator, ResourceKind } from "../simulator/emulator";
+import type { AuthPolicy } from "../simulator/emulators/authPolicy";
+import { openCertificateAuthority } from "../simulator/emulators/certificates";
+import type { Emulator, ResourceKind } from "../simulator/emulators/emulator";
 
 type Json = Record<string, unknown>;
 

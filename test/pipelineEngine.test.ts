@@ -8,7 +8,7 @@ import { before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "yaml";
 import { ISSUER_URL } from "../pipeline/github";
-import type { AuthPolicy } from "../simulator/authPolicy";
+import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { succeeded } from "./engineStack";
 import * as cloudOf from "./pipelineCloud";
 import { serveProvider } from "./provider";

@@ -1,7 +1,7 @@
 // Pod Security `restricted`, as far as the pods of this project could violate it:
 // https://kubernetes.io/docs/concepts/security/pod-security-standards/
 
-import type { PodSpec } from "../simulator/pod";
+import type { PodSpec } from "../simulator/emulators/pod";
 
 const VOLUME_TYPES = "configMap csi downwardAPI emptyDir ephemeral persistentVolumeClaim projected secret".split(" ");
 const SECCOMP_TYPES = ["RuntimeDefault", "Localhost"];

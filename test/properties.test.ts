@@ -7,8 +7,8 @@ import fc from "fast-check";
 import { type AccountConfig, parseConfig } from "../config";
 import { trustPolicy } from "../iam";
 import { allowPolicy } from "../oidcIssuer";
-import { decide } from "../simulator/authPolicy";
-import { evaluateTrustPolicy } from "../simulator/aws";
+import { decide } from "../simulator/emulators/authPolicy";
+import { evaluateTrustPolicy } from "../simulator/emulators/aws";
 
 const ISSUER = "https://oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
 const STS = "sts.amazonaws.com";

@@ -4,7 +4,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { AddressInfo, Server } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
-import { type Emulator, type ResourceKind, Unready } from "../simulator/emulator";
+import { type Emulator, type ResourceKind, Unready } from "../simulator/emulators/emulator";
 
 /**
  * Serves the packages on a free port of the loopback address until the process ends. A process can do so once.

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type AuthPolicy, decide, matchesPattern } from "../simulator/authPolicy";
-import { requestAccessToken } from "../simulator/tokenExchange";
+import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
+import { type AuthPolicy, decide, matchesPattern } from "../simulator/emulators/authPolicy";
 import { startCluster } from "./stack";
 
 const CLAIMS = { "kubernetes.io": { namespace: "default" } };

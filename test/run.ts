@@ -5,7 +5,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { basename, join, relative, resolve } from "node:path";
 import { run } from "node:test";
 import { dot } from "node:test/reporters";
-import { saveCertificateAuthority } from "../simulator/certificates";
+import { saveCertificateAuthority } from "../simulator/emulators/certificates";
 
 /** These take minutes and require the Pulumi CLI: they run with `--engine`, or when named. */
 const ENGINE = [

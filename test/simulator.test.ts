@@ -190,14 +190,44 @@ test("without --stack, simulates dev, or the only stack that there is", async (t
   }
 });
 
-test("the simulator imports only the program's entry point, and the program neither simulator nor tests", async () => {
-  const imported: string[] = [];
-  for (const directory of ["simulator", ""]) {
-    for (const file of (await readdir(join(PROJECT, directory))).filter((name) => name.endsWith(".ts"))) {
-      const code = await readFile(join(PROJECT, directory, file), "utf8");
-      const pattern = directory ? /(?:from|require\(|program =) ?"(\.\.[^"]*)"/g : /["/]((?:simulator|test)\/[^"]*)"/g;
-      for (const [, target] of code.matchAll(pattern)) imported.push(`${file} imports ${target}`);
+/** Returns `FILE imports PATH` for each import within the project of the TypeScript files in a directory. */
+async function importsIn(directory: string): Promise<{ file: string; target: string }[]> {
+  const imports: { file: string; target: string }[] = [];
+  const names = await readdir(join(PROJECT, directory));
+  for (const name of names.filter((it) => it.endsWith(".ts"))) {
+    const file = join(directory, name);
+    const code = await readFile(join(PROJECT, file), "utf8");
+    for (const [, path = ""] of code.matchAll(/(?:from|require\(|import\(|import) ?"(\.[^"]*)"/g)) {
+      imports.push({ file, target: join(directory, path) });
     }
   }
-  assert.deepEqual(imported, ["mocks.ts imports ../index"]);
+  return imports;
+}
+
+test("the simulator imports only the program's entry point, and the program neither simulator nor tests", async () => {
+  const rooms = ["simulator", "simulator/accessCheck", "simulator/emulators"];
+  const ofRooms = (await Promise.all(rooms.map(importsIn))).flat();
+  const outside = ofRooms.filter(({ target }) => !target.startsWith("simulator/"));
+  assert.deepEqual(outside, [{ file: "simulator/mocks.ts", target: "index" }]);
+
+  const ofProgram = await importsIn("");
+  assert.notDeepEqual(ofProgram, []);
+  assert.deepEqual(
+    ofProgram.filter(({ target }) => /^(simulator|test)\//.test(target)),
+    [],
+  );
+});
+
+test("the imports of the simulator go down only, and the live check shares nothing with the emulators", async () => {
+  const emulators = await importsIn("simulator/emulators");
+  assert.deepEqual(
+    emulators.filter(({ target }) => !target.startsWith("simulator/emulators/")),
+    [],
+  );
+
+  const accessCheck = await importsIn("simulator/accessCheck");
+  const outside = accessCheck.filter(({ target }) => !target.startsWith("simulator/accessCheck/"));
+  assert.deepEqual([...new Set(outside.map(({ file }) => file))], ["simulator/accessCheck/simulatedAccess.ts"]);
+  const users = accessCheck.filter(({ target }) => target.endsWith("/simulatedAccess"));
+  assert.deepEqual(users, []);
 });

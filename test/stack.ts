@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { mock, type TestContext } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
-import type { AuthPolicy } from "../simulator/authPolicy";
+import type { AuthPolicy } from "../simulator/emulators/authPolicy";
+import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
 import { type Registration, runProgram } from "../simulator/mocks";
-import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/simulation";
 
 export type Settings = Record<string, unknown>;
 

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { openCertificateAuthority, simulationDirectory } from "../../simulator/certificates";
+import { openCertificateAuthority, simulationDirectory } from "../../simulator/emulators/certificates";
 import { listen } from "../liveTools";
 
 const START_SECONDS = 120;

@@ -3,10 +3,10 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { decodeJwt } from "jose";
-import { type Row, unexpected } from "../../simulator/accessCheck";
-import { openCertificateAuthority } from "../../simulator/certificates";
-import { startIssuer } from "../../simulator/issuer";
-import { checkSimulatedAccess } from "../../simulator/simulatedAccess";
+import { type Row, unexpected } from "../../simulator/accessCheck/questions";
+import { checkSimulatedAccess } from "../../simulator/accessCheck/simulatedAccess";
+import { openCertificateAuthority } from "../../simulator/emulators/certificates";
+import { startIssuer } from "../../simulator/emulators/issuer";
 import { type ApiServer, missingApiServer, startApiServer } from "./apiServer";
 import { requestToken } from "./realIssuer";
 import { type RealStack, startRealStack } from "./realStack";

@@ -8,7 +8,7 @@ import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { types } from "@pulumi/kubernetes";
 import { createInjection, type InjectionArgs } from "../../injection";
-import { openCertificateAuthority } from "../../simulator/certificates";
+import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { runProgram } from "../../simulator/mocks";
 import { listen } from "../liveTools";
 import { type ApiServer, type KubernetesObject, missingApiServer, startApiServer } from "./apiServer";

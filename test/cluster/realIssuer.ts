@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import type { KeyObject } from "node:crypto";
 import { decodeJwt, decodeProtectedHeader, SignJWT } from "jose";
-import type { ClusterIssuer, PodIdentity } from "../../simulator/issuer";
+import type { ClusterIssuer, PodIdentity } from "../../simulator/emulators/issuer";
 import type { ApiServer } from "./apiServer";
 
 /** The shortest lifetime that Kubernetes grants. */

@@ -1,7 +1,7 @@
 // Presents a real API server to the program, as the Kubernetes provider does: each resource is an object that is applied.
 
 import assert from "node:assert/strict";
-import { type Emulator, randomSuffix } from "../../simulator/emulator";
+import { type Emulator, randomSuffix } from "../../simulator/emulators/emulator";
 import type { ApiServer, KubernetesObject } from "./apiServer";
 
 /** The collections of the objects that the program creates, by Pulumi's type. */

@@ -1,12 +1,12 @@
 // A stack of the program on a real API server, with the emulated AWS and Pulumi Cloud.
 
 import assert from "node:assert/strict";
-import { type Aws, startAws } from "../../simulator/aws";
-import { openCertificateAuthority } from "../../simulator/certificates";
-import { startIssuer } from "../../simulator/issuer";
+import type { AskedServices } from "../../simulator/accessCheck/simulatedAccess";
+import { type Aws, startAws } from "../../simulator/emulators/aws";
+import { openCertificateAuthority } from "../../simulator/emulators/certificates";
+import { startIssuer } from "../../simulator/emulators/issuer";
+import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Registration, runProgram } from "../../simulator/mocks";
-import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "../../simulator/pulumiCloud";
-import type { AskedServices } from "../../simulator/simulatedAccess";
 import { stackOf } from "../stack";
 import { type ApiServer, startApiServer } from "./apiServer";
 import { realIssuer } from "./realIssuer";

@@ -1,7 +1,7 @@
 // The requests of the access check, each sent once: the one of scripts/exchange-token.sh to Pulumi Cloud, and the one of the
 // AWS SDK in a pod to STS. What they are granted is dropped.
 
-import type { Answer } from "./accessCheck";
+import type { Answer } from "./questions";
 
 // The shortest that AWS grants.
 const CREDENTIALS_SECONDS = 900;

@@ -1,5 +1,9 @@
 // The access check of the simulation: asks the emulated Pulumi Cloud and the emulated STS with real ID tokens.
 
+import type { Aws } from "../emulators/aws";
+import type { ClusterIssuer } from "../emulators/issuer";
+import type { Kubernetes } from "../emulators/kubernetes";
+import type { PulumiCloud } from "../emulators/pulumiCloud";
 import {
   accessQuestions,
   audienceOf,
@@ -8,11 +12,7 @@ import {
   type Row,
   readServiceAccounts,
   withInvalidSignature,
-} from "./accessCheck";
-import type { Aws } from "./aws";
-import type { ClusterIssuer } from "./issuer";
-import type { Kubernetes } from "./kubernetes";
-import type { PulumiCloud } from "./pulumiCloud";
+} from "./questions";
 import { requestAccessToken } from "./tokenExchange";
 
 /** What is asked, and where the ID tokens come from: a simulation, or a part of one. */

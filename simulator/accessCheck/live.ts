@@ -19,9 +19,9 @@ import {
   type ServiceAccount,
   unexpected,
   withInvalidSignature,
-} from "./accessCheck";
-import type { Options } from "./commandLine";
-import { accessLines, paint, print, wrap } from "./report";
+} from "./questions";
+import { accessLines } from "./report";
+import { paint, print, wrap } from "./terminal";
 import { assumeRole, requestAccessToken } from "./tokenExchange";
 
 // In seconds. The first is the shortest that Kubernetes grants; Pulumi Cloud documents no lower bound.
@@ -47,6 +47,15 @@ const TOOLS = {
 type Run = (tool: keyof typeof TOOLS, args: string[], advice?: string) => Promise<string>;
 type Kubectl = (args: string[], advice?: string) => Promise<string>;
 
+export interface LiveCheckOptions {
+  /** The name of the stack. */
+  stack: string;
+  /** Prints every answer with its reason. */
+  verbose: boolean;
+  /** Asks as every other service account of the stack, not only as the next one. */
+  allPairs: boolean;
+}
+
 /** What the check needs to know about a stack that is up. */
 interface Stack {
   issuerUrl: string;
@@ -64,7 +73,7 @@ interface Stack {
  *
  * @returns the exit code: 0 if every answer is the intended one, 1 if one is not, 2 if the services could not be asked.
  */
-export async function checkLiveAccess({ stack: name, verbose, allPairs }: Options): Promise<number> {
+export async function checkLiveAccess({ stack: name, verbose, allPairs }: LiveCheckOptions): Promise<number> {
   const stop = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop.abort());
   // The reader may stop reading: `npm start -- --live | head`.
@@ -229,7 +238,7 @@ function toolRunner(stop: AbortSignal): Run {
   return async (tool, args, advice = "") => {
     const timeout = AbortSignal.timeout(TOOL_SECONDS * 1000);
     const signal = AbortSignal.any([stop, timeout]);
-    const options = { cwd: join(__dirname, ".."), signal, maxBuffer: 2 ** 28 };
+    const options = { cwd: join(__dirname, "..", ".."), signal, maxBuffer: 2 ** 28 };
     try {
       return (await promisify(execFile)(tool, args, options)).stdout;
     } catch (error) {

@@ -1,8 +1,7 @@
 // The emulated AWS account: its EKS cluster, IAM, and the STS call of a pod's AWS SDK.
 
 import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from "jose";
-import type { Answer } from "./accessCheck";
-import { type Emulator, randomSuffix, storedKind } from "./emulator";
+import { type Decision, type Emulator, randomSuffix, storedKind } from "./emulator";
 import { DISCOVERY_PATH } from "./issuer";
 
 export interface AwsOptions {
@@ -17,7 +16,7 @@ export interface Aws extends Emulator {
   /** The URL of the cluster's API server, at which nothing listens. */
   endpoint: string;
   /** Asks STS for the credentials of a role, which may not exist. */
-  assumeRoleWithWebIdentity(roleArn: string, idToken: string): Promise<Answer>;
+  assumeRoleWithWebIdentity(roleArn: string, idToken: string): Promise<Decision>;
 }
 
 /** Returns an account without roles. */
@@ -131,7 +130,7 @@ interface TrustPolicy {
  * @param federated the ARN of the IAM OIDC provider that the token was verified with.
  * @param claims of the token.
  */
-export function evaluateTrustPolicy(policy: TrustPolicy, federated: string, claims: JWTPayload): Answer {
+export function evaluateTrustPolicy(policy: TrustPolicy, federated: string, claims: JWTPayload): Decision {
   let reason = "the trust policy does not name the IAM OIDC provider of this issuer";
   for (const { Effect, Principal, Action, Condition = {} } of policy.Statement) {
     if (Effect !== "Allow" || Action !== "sts:AssumeRoleWithWebIdentity") continue;

@@ -2,7 +2,7 @@
 // https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/
 
 import type { JWTPayload } from "jose";
-import type { Answer } from "./accessCheck";
+import type { Decision } from "./emulator";
 
 export interface AuthPolicy {
   decision: string;
@@ -34,7 +34,7 @@ export function decide(
   claims: JWTPayload,
   asked: { tokenType: string; scope: string },
   runners: Runner[] = [],
-): Answer {
+): Decision {
   const granting = policies.filter((policy) => isFor(policy, asked, runners));
   const found = granting.map((policy) => ({ ...policy, mismatches: mismatchesOf(policy, claims) }));
   const matching = found.filter(({ mismatches }) => mismatches.length === 0);
