@@ -85,7 +85,7 @@ function assumedToExist({ project, config }: StackFile) {
     cluster: stack("createCluster") === "true" ? undefined : cluster,
     serviceAccounts: accounts
       .filter((account) => account("createServiceAccount") === "false")
-      .map((account) => `${account("namespace")}/${account("name") || account("serviceAccountName")}`),
+      .map((account) => `${account("namespace")}/${account("name")}`),
     runners: accounts.map((account) => ({ id: account("runnerId"), name: account("runnerName") })),
   };
 }
@@ -110,7 +110,7 @@ function generatedPolicies(registered: Registration[], issuerUrl: string, region
     ({ inputs }) => inputs.policies as { rules: Record<string, string> }[],
   );
   const entries = ofType("eks-pulumi-oidc:index:WorkloadIdentity").map(({ name: component }) => {
-    const [namespace = "", name = ""] = component.split(".");
+    const [, namespace = "", name = ""] = component.split(".");
     const role = ofType("aws:iam/role:Role").find((resource) => resource.name === component);
     const trustPolicy = JSON.stringify(role?.inputs.assumeRolePolicy ?? null);
     return [

@@ -29,7 +29,7 @@ function stacksIn(directory: string): string[] {
 export function readStackFile(directory: string, stack: string): StackFile {
   const project = readYaml(directory, "Pulumi.yaml") as {
     name: string;
-    config: Record<string, { default?: unknown }>;
+    config?: Record<string, { default?: unknown }>;
   };
   const file = `Pulumi.${stack}.yaml`;
   const stacks = stacksIn(directory);
@@ -43,7 +43,7 @@ export function readStackFile(directory: string, stack: string): StackFile {
 
   const config: Record<string, string> = {};
   const qualified = (key: string) => (key.includes(":") ? key : `${project.name}:${key}`);
-  for (const [key, declared] of Object.entries(project.config)) {
+  for (const [key, declared] of Object.entries(project.config ?? {})) {
     if (declared.default !== undefined) config[qualified(key)] = asString(declared.default);
   }
   for (const [key, value] of Object.entries(given)) {

@@ -22,6 +22,7 @@ export interface Aws extends Emulator {
 /** Returns an account without roles. */
 export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
   const arn = (resource: string) => `arn:aws:iam::123456789012:${resource}`;
+  const clusterArn = (name: string) => `arn:aws:eks:${region}:123456789012:cluster/${name}`;
   const providerArn = (url: string) => arn(`oidc-provider/${url.replace("https://", "")}`);
   const endpoint = `https://${issuerUrl.slice(-32)}.gr7.${region}.eks.amazonaws.com`;
   const certificateAuthority = { data: Buffer.from("the cluster's authority").toString("base64") };
@@ -69,7 +70,10 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
         clusters,
         ["name"],
         ({ name }) => name,
-        () => ({ eksCluster: { endpoint, certificateAuthority }, oidcProviderUrl: issuerUrl }),
+        (name) => ({
+          eksCluster: { name, arn: clusterArn(name), endpoint, certificateAuthority },
+          oidcProviderUrl: issuerUrl,
+        }),
       ),
     },
     calls: {
@@ -78,7 +82,15 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
           if (!clusters.has(name)) throw new Error(`reading EKS Cluster (${name}): couldn't find resource`);
           const certificateAuthorities = [certificateAuthority];
           const identities = [{ oidcs: [{ issuer: issuerUrl }] }];
-          return { name, region, endpoint, status: "ACTIVE", certificateAuthorities, identities };
+          return {
+            name,
+            arn: clusterArn(name),
+            region,
+            endpoint,
+            status: "ACTIVE",
+            certificateAuthorities,
+            identities,
+          };
         },
       },
       "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {
