@@ -9,6 +9,18 @@ import {
   ValidatingAdmissionPolicyBinding,
 } from "@pulumi/kubernetes/admissionregistration/v1";
 import type * as pulumi from "@pulumi/pulumi";
+import {
+  ENVIRONMENT_SUFFIX,
+  SCRIPT_KEY,
+  SCRIPT_MODE,
+  SCRIPT_PATH,
+  SCRIPT_SUFFIX,
+  SCRIPT_VOLUME,
+  TOKEN_DIRECTORY,
+  TOKEN_FILE,
+  TOKEN_SECONDS,
+  TOKEN_VOLUME,
+} from "./tokenExchange";
 
 export interface InjectionArgs {
   /** The service accounts whose pods are changed, and the audience of the ID token that each of them mounts. */
@@ -20,16 +32,6 @@ export const INJECTION_LABEL = "eks-pulumi-oidc/inject-token";
 
 /** This annotation names the containers that are changed, such as `app, init`; by default, all but the init containers. */
 export const CONTAINERS_ANNOTATION = "eks-pulumi-oidc/containers";
-
-const ENVIRONMENT_SUFFIX = "pulumi-token";
-const SCRIPT_SUFFIX = "pulumi-token-exchange";
-const SCRIPT_PATH = "/bin/entrypoint.sh";
-const SCRIPT_KEY = "entrypoint.sh";
-const SCRIPT_VOLUME = "pulumi-token-exchange";
-const TOKEN_DIRECTORY = "/var/run/secrets/pulumi.com/serviceaccount";
-const TOKEN_FILE = "token";
-const TOKEN_VOLUME = "pulumi-id-token";
-const TOKEN_SECONDS = 600;
 
 /**
  * Creates a policy that adds the environment, the script, and the ID token to labelled pods of the service accounts, and
@@ -125,7 +127,7 @@ const TARGETS = `variables.account in variables.audiences
 
 const VOLUMES = `[
 {'name': dyn(${celString(SCRIPT_VOLUME)}), 'configMap': dyn({
-  'name': dyn(object.spec.serviceAccountName + ${celString(`-${SCRIPT_SUFFIX}`)}), 'defaultMode': dyn(${0o555})})},
+  'name': dyn(object.spec.serviceAccountName + ${celString(`-${SCRIPT_SUFFIX}`)}), 'defaultMode': dyn(${SCRIPT_MODE})})},
 {'name': dyn(${celString(TOKEN_VOLUME)}), 'projected': dyn({'sources': [{'serviceAccountToken': {
   'audience': dyn(variables.audiences[variables.account]),
   'expirationSeconds': dyn(${TOKEN_SECONDS}),

@@ -9,7 +9,7 @@ export interface AwsOptions {
   /** The issuer of the account's one cluster. */
   issuerUrl: string;
   /** The cluster that exists already; undefined if the stack creates it. */
-  cluster: { name: string; hasOidcProvider: boolean } | undefined;
+  cluster: { name: string; hasOidcProvider: boolean; version?: string } | undefined;
 }
 
 export interface Aws extends Emulator {
@@ -88,6 +88,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
             region,
             endpoint,
             status: "ACTIVE",
+            version: cluster?.version ?? "1.36",
             certificateAuthorities,
             identities,
           };
