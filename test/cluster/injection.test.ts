@@ -10,6 +10,7 @@ import type { types } from "@pulumi/kubernetes";
 import { createInjection, type InjectionArgs } from "../../injection";
 import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { runProgram } from "../../simulator/mocks";
+import { tokenExchangePod } from "../../tokenExchange";
 import { listen } from "../liveTools";
 import { type ApiServer, type KubernetesObject, missingApiServer, startApiServer } from "./apiServer";
 import { realKubernetes } from "./realKubernetes";
@@ -158,6 +159,29 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     assert.deepEqual(containers, [
       { ...ownContainers[0], envFrom: [environmentOf("deployer")], volumeMounts: [SCRIPT_MOUNT, TOKEN_MOUNT] },
     ]);
+  });
+
+  test("add what tokenExchangePod adds, for the containers that it is given", async () => {
+    const pod = {
+      serviceAccountName: "reader",
+      containers: [
+        { name: "app", env: [{ name: "A", value: "b" }], envFrom: [{ configMapRef: { name: "own" } }] },
+        { name: "sidecar", volumeMounts: [{ name: "own", mountPath: "/own" }] },
+      ],
+      volumes: [{ name: "own", emptyDir: {} }],
+    };
+    const args = {
+      serviceAccountName: "reader",
+      environmentConfigMap: "reader-pulumi-token",
+      scriptConfigMap: "reader-pulumi-token-exchange",
+      tokenAudience: "https://api.pulumi.com",
+    };
+    for (const containers of [undefined, ["sidecar"], ["app", "sidecar"]]) {
+      const byHand = tokenExchangePod(pod, containers ? { ...args, containers } : args);
+      const annotations = containers && { "eks-pulumi-oidc/containers": containers.join(", ") };
+      const labelled = { ...pod, labels: INJECT, ...(annotations && { annotations }) };
+      assert.deepEqual(await admitted(labelled), await admitted(byHand as Pod));
+    }
   });
 
   test("mount an ID token with the audience of each service account, whatever characters it contains", async () => {
