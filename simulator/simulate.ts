@@ -133,6 +133,8 @@ const TYPES: Record<string, string> = {
   "aws:iam/rolePolicyAttachment:RolePolicyAttachment": "Policy attachment",
   "kubernetes:core/v1:ServiceAccount": "Service account",
   "kubernetes:core/v1:ConfigMap": "ConfigMap",
+  "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicy": "Mutating policy",
+  "kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicy": "Validating policy",
   "kubernetes:batch/v1:Job": "Job",
 };
 

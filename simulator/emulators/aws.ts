@@ -2,13 +2,14 @@
 
 import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from "jose";
 import { type Decision, type Emulator, randomSuffix, storedKind } from "./emulator";
+import { DISCOVERY_PATH } from "./issuer";
 
 export interface AwsOptions {
   region: string;
   /** The issuer of the account's one cluster. */
   issuerUrl: string;
   /** The cluster that exists already; undefined if the stack creates it. */
-  cluster: { name: string; hasOidcProvider: boolean } | undefined;
+  cluster: { name: string; hasOidcProvider: boolean; version?: string } | undefined;
 }
 
 export interface Aws extends Emulator {
@@ -35,7 +36,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
     oidcProviders.set(providerArn(issuerUrl), { url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] });
   }
   // jose keeps the keys of an issuer, as STS does.
-  const keys = createRemoteJWKSet(new URL(`${issuerUrl}/keys`));
+  let keys: Promise<ReturnType<typeof createRemoteJWKSet>> | undefined;
 
   return {
     endpoint,
@@ -87,6 +88,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
             region,
             endpoint,
             status: "ACTIVE",
+            version: cluster?.version ?? "1.36",
             certificateAuthorities,
             identities,
           };
@@ -108,7 +110,8 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
       const provider = oidcProviders.get(federated);
       if (!provider) return { allowed: false, reason: "no IAM OIDC provider for this issuer" };
       try {
-        const { payload } = await jwtVerify(idToken, keys, { issuer, audience: provider.clientIdLists });
+        keys ??= discoverKeys(issuerUrl);
+        const { payload } = await jwtVerify(idToken, await keys, { issuer, audience: provider.clientIdLists });
         return evaluateTrustPolicy(role.assumeRolePolicy, federated, payload);
       } catch (error) {
         if (!(error instanceof errors.JOSEError)) throw error;
@@ -116,6 +119,12 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
       }
     },
   };
+}
+
+async function discoverKeys(issuerUrl: string): Promise<ReturnType<typeof createRemoteJWKSet>> {
+  const response = await fetch(`${issuerUrl}${DISCOVERY_PATH}`);
+  const { jwks_uri } = (await response.json()) as { jwks_uri: string };
+  return createRemoteJWKSet(new URL(jwks_uri));
 }
 
 interface TrustPolicy {
