@@ -413,6 +413,12 @@ describe("a denial", AT_ONCE, () => {
     assert.deepEqual(findLeaks(run), []);
   });
 
+  test("redacts a password that is cut off", async () => {
+    const filler = `${"b".repeat(1000)} `.repeat(4);
+    const run = await exchange(respond(403, `${filler}${" ".repeat(76)}//ada:s3cr.et.word@host`));
+    assert.match(run.stderr, /HTTP 403: (\[redacted\] ){4} *\/\/\[redacted\]\n/);
+  });
+
   for (const part of ["//a0@", "//", `${"a".repeat(39)}.`, `${"a".repeat(40)}/`, "a", "\u001b", "[*?", "//b c"]) {
     test(`with 64 KB of ${JSON.stringify(part)} is shown at once`, async () => {
       const body = part.repeat(60_000 / part.length);
