@@ -432,7 +432,7 @@ claims() {
   printf %s "$visible"
 }
 
-# excerpt TEXT: prints the beginning of a text in at most 500 visible characters, without what could be a token or a
+# excerpt TEXT: prints the beginning of a text in about 500 visible characters, without what could be a token or a
 # password. It goes from left to right without regular expressions, so that no text takes long.
 excerpt() {
   local +x rest=${1:0:4096}
@@ -486,17 +486,15 @@ excerpt() {
     printf -v code %d "'${text:position:1}"
     add_visible "$code"
   done
-  printf %s "${visible:0:500}"
+  printf %s "$visible"
 }
 
 # add_visible BYTE: adds a byte to the caller's `visible`, escaped unless it is printable ASCII. Control characters
 # would change the terminal, and others, such as bidirectional ones, how the text reads.
 add_visible() {
-  # Bytes above 127 can be negative.
-  local +x byte=$(($1 & 255))
   local +x character=''
-  printf -v character '\\x%02x' "$byte"
-  if ((byte >= 32 && byte <= 126)); then
+  printf -v character '\\x%02x' "$1"
+  if (($1 >= 32 && $1 <= 126)); then
     printf -v character %b "$character"
   fi
   visible+=$character

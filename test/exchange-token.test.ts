@@ -531,7 +531,7 @@ describe("the command does not run without a token, and the CLI gets none", AT_O
 
     // After an arithmetic error, bash continues with the next command of the script.
     test(`${who}: when the script itself fails`, async () => {
-      const script = SOURCE.replace("accept_token\n", "((08))\n");
+      const script = SOURCE.replace("accept_token\n", ": $((08))\n");
       assert.notEqual(script, SOURCE);
       const run = await exchange(granted, {}, { ...options, script });
       assert.equal(run.stdout, "");
