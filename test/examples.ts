@@ -184,6 +184,7 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
   const headers = [...examples.values()].map(({ settings }) => settings);
   const entries = headers.flatMap(({ serviceAccounts }) => serviceAccounts);
   const createNamespaces = headers.flatMap((settings) => settings.createNamespaces ?? []);
+  const injectToken = headers.some((settings) => settings.injectToken);
   const log: string[] = [];
   const simulation = await startSimulation({
     region: "us-west-2",
@@ -195,6 +196,7 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
   const stack = await run(simulation, {
     userLogin: undefined,
     createNamespaces,
+    injectToken,
     serviceAccounts: entries,
   }).catch(async (error: unknown) => {
     // Its servers would keep the process running.

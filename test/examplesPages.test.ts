@@ -38,8 +38,7 @@ test("the pages name only settings that exist", async (t) => {
   const message = await messageOf(await start(t), Object.fromEntries(settings.map((name) => [name, "x"])));
   const unknown = [...message.matchAll(/^ *(\w+).*: unknown setting/gm)].map(([, name]) => name);
   assert.match(message, /audienceRule.*is a setting of an entry/, "the program reports the keys of an entry otherwise");
-  // The setting that creates the admission policies comes with them.
-  assert.deepEqual(unknown, ["injectToken"]);
+  assert.deepEqual(unknown, []);
 });
 
 test("docs/troubleshooting.md lists the exit codes of the exchange script", () => {

@@ -9,7 +9,7 @@ const ROOT = join(__dirname, "..");
 
 test("every test that docs/testing.md names exists under that name", () => {
   const page = readFileSync(join(ROOT, "docs", "testing.md"), "utf8").replaceAll(/\s+/g, " ");
-  const named = [...page.matchAll(/`([\w-]+)`: ((?:"[^"]+"(?:, )?)+)/g)].flatMap(([, file, names = ""]) =>
+  const named = [...page.matchAll(/`([\w/-]+)`: ((?:"[^"]+"(?:, )?)+)/g)].flatMap(([, file, names = ""]) =>
     [...names.matchAll(/"[^"]+"/g)].map(([name]) => ({ file, name })),
   );
 
