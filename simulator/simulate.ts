@@ -15,7 +15,7 @@ import { readStackFile, type StackFile } from "./stackFile";
 const PROJECT = join(__dirname, "..");
 const ORGANIZATION = "acme";
 
-// No other command of the settings may run on this machine.
+// What each Job runs after the token exchange.
 const COMMAND = ["bash", "-c", "echo '$ pulumi whoami' && pulumi whoami"];
 
 /** Output of successful Jobs is left out beyond this many of them. */

@@ -32,7 +32,7 @@ let debugProviders: Promise<string> | undefined;
 /** Starts a simulation of a cluster, and a CLI that uses it. Both end with the test. */
 export async function startEngine(t: TestContext, options: Partial<SimulationOptions> = {}) {
   const cluster = { name: "my-cluster", hasOidcProvider: true };
-  const simulation = await startSimulation({ region: "us-west-2", cluster, ...options });
+  const simulation = await startSimulation({ region: "us-west-2", cluster, runsPodSpecs: true, ...options });
   t.after(simulation.close);
   currentSimulation = simulation;
   debugProviders ??= serveProvider(() => currentSimulation ?? assert.fail("no simulation is running"));

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
@@ -92,6 +93,26 @@ describe("npm start", { concurrency: 2 }, () => {
     assert.match(stdout, /^ {2}ci\/b .*\n {4}runner token, scope runner:eks\n {4}itself: allowed by Pulumi Cloud\.$/m);
     assert.match(stdout, /^ {4}s\/c: denied by Pulumi Cloud \(no allow policy/m);
     assert.match(stdout, /All 70 answers are as expected \(4 service accounts, 40 callers\)/);
+  });
+
+  test("runs nothing that a stack file says, and writes nothing to a path of it", async () => {
+    const [program, trace] = [join(temporary, "program"), join(project, "trace")];
+    await writeFile(program, `touch '${trace}'\n`, { mode: 0o755 });
+    const variables = { BASH_ENV: program, ENV: program, PATH: "/nowhere", BASH_FUNC_curl: `() { . ${program}; }` };
+    const env = Object.entries(variables).map(([name, value]) => ({ name, value }));
+    await writeStack("attack", { ...BASE, jobPodSpec: { containers: [{ name: "token-exchange", env }] } });
+    const { exitCode, stdout, stderr } = await start(["--stack", "attack"]);
+    assert.equal(stderr, "");
+    assert.match(stdout, /^ {4}my-login$/m);
+
+    const mount = { name: "pulumi-token-exchange", mountPath: `/../../../../../..${trace}`, subPath: "entrypoint.sh" };
+    const containers = [{ name: "token-exchange", volumeMounts: [mount] }];
+    await writeStack("outside", { ...BASE, jobPodSpec: { containers } });
+    const outside = await start(["--stack", "outside"]);
+    assert.match(outside.stderr, /"\/\.\.\/.*" could leave the directory of the pod\. Remove "\.\." from it\.$/m);
+    await rm(program);
+    assert.ok(!existsSync(trace));
+    assert.deepEqual([exitCode, outside.exitCode], [0, 1]);
   });
 
   test("prints the policies as JSON, and all of it as Markdown", async () => {

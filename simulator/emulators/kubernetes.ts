@@ -3,8 +3,9 @@
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
 import { type Emulator, type Resource, randomSuffix, storedKind, Unready } from "./emulator";
+import { configMapsOf, exchangePod, SCRIPT } from "./exchangePod";
 import type { ClusterIssuer, PodIdentity } from "./issuer";
-import { type PodOptions, type PodSpec, runPod } from "./pod";
+import { checkMountPaths, type PodOptions, type PodSpec, runPod } from "./pod";
 
 type Job = types.output.batch.v1.Job;
 type ServiceAccount = types.output.core.v1.ServiceAccount;
@@ -20,8 +21,13 @@ export interface KubernetesOptions extends Pick<PodOptions, "pulumiCloudUrl"> {
   region: string;
   /** `NAMESPACE/NAME` of the service accounts that exist already. */
   serviceAccounts: string[];
-  /** Runs instead of the command of every container, which belongs to its image. */
-  command?: string[] | undefined;
+  /** What each Job runs after the token exchange, instead of its own command. */
+  command?: string[];
+  /**
+   * Runs the pod of a Job as its spec says, on this machine: only for specs that can be trusted, such as a test's. By
+   * default, a pod runs the exchange script and `command`, and nothing else of its spec.
+   */
+  runsPodSpecs?: boolean;
   /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
   onLog(line: string, account: string): void;
 }
@@ -83,16 +89,22 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const serviceAccount = serviceAccounts.get(account);
     if (!serviceAccount) return fail(`error looking up service account ${account}: not found`);
 
-    const mutated = mutate(spec, serviceAccount as ServiceAccount, options.region);
-    if (options.command) for (const container of mutated.containers) container.args = options.command;
+    checkMountPaths(spec);
+    const { command = ["pulumi", "whoami"], runsPodSpecs = false } = options;
+    const trusted = runsPodSpecs ? spec : exchangePod(spec, command);
+    const { script } = configMapsOf(spec.serviceAccountName);
     const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
     const pod = { ...podOf(namespace, spec.serviceAccountName), pod: name };
     pods.set(account, pod);
     const { exitCode, log } = await runPod({
       ...options,
-      spec: mutated,
+      spec: mutate(trusted, serviceAccount as ServiceAccount, options.region),
       idToken: (audience) => options.issuer.token(pod, { audience: [audience] }),
-      configMap: (configMapName) => configMap(namespace, configMapName),
+      configMap(configMapName) {
+        const data = configMap(namespace, configMapName);
+        const isScript = configMapName === script && !runsPodSpecs;
+        return isScript ? { "entrypoint.sh": SCRIPT } : data;
+      },
       onLog: (line) => options.onLog(line, account),
     });
     // FallbackToLogsOnError: the end of the log, at most 80 lines and 2048 bytes.
