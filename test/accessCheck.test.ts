@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { accessQuestions, idOf, type Row, type ServiceAccount, unexpected } from "../simulator/accessCheck/questions";
-import { accessLines } from "../simulator/accessCheck/report";
+import { accessLines, accessMarkdown } from "../simulator/accessCheck/report";
 import { checkSimulatedAccess } from "../simulator/accessCheck/simulatedAccess";
 import type { PodIdentity, TokenOptions } from "../simulator/emulators/issuer";
 import type { Simulation } from "../simulator/emulators/simulation";
@@ -123,6 +123,53 @@ test("reports every answer with its reason on request, and names that are too lo
   const lines = accessLines(rows, true).join("\n");
   assert.doesNotMatch(lines, /.{81}/);
   assert.ok(lines.includes(`\n  ${idOf(long)}\n`));
-  assert.match(lines, /^ {4}team token, scope team:a\n {4}itself: allowed by Pulumi Cloud\.$/m);
+  assert.match(lines, /^ +team:a +only itself +only itself\n {4}itself: allowed by Pulumi Cloud\.$/m);
   assert.match(lines, /^ {4}expired token: denied by IAM role \(because\)\.$/m);
+});
+
+/** Returns a row for each question, in which the service answers as intended. */
+function intendedRows(accounts: ServiceAccount[]): Row[] {
+  return accessQuestions(accounts).map((question) => ({ ...question, allowed: question.intended, reason: "" }));
+}
+
+test("allows another audience as configured without audienceRule, and says so once", () => {
+  const accounts = ["a/a", "b/b"].map((id) => account(id, "team", `team:${id}`, "arn"));
+  const rows = intendedRows(accounts);
+  const other = rows.filter(({ caller }) => caller.defect === "other audience");
+  assert.deepEqual(
+    other.map(({ service, intended }) => [service, intended]),
+    [
+      ["Pulumi Cloud", true],
+      ["IAM role", false],
+      ["Pulumi Cloud", true],
+      ["IAM role", false],
+    ],
+  );
+  const report = accessLines(rows, false).join("\n");
+  assert.equal(report.match(/audienceRule false/g)?.length, 1);
+  assert.match(report.replaceAll(/\s+/g, " "), /as configured.* does not say whether a rule matches an element/);
+  assert.match(accessLines(rows, true).join("\n"), /^ {4}other audience: allowed by Pulumi Cloud, as configured\.$/m);
+
+  const strict = intendedRows(accounts.map((it) => ({ ...it, audienceRule: true })));
+  assert.doesNotMatch(accessLines(strict, true).join("\n"), /audienceRule|as configured/);
+});
+
+test("shows the token of each service account, and who else is granted it", () => {
+  const sharing = ["a", "b", "c", "d", "e", "f", "g"].map((name) => account(`ns/${name}`, "team", "team:ops"));
+  const others = [account("ns/x", "organization", "admin"), account("ns/y", "personal", "user:me")];
+  const lines = accessLines(intendedRows([...sharing, ...others]), false);
+  assert.match(lines[1] ?? "", /^ {2}ns\/a +team:ops +itself \(\+6\) +no role$/);
+  assert.match(
+    lines[2] ?? "",
+    /^ {4}\(\+6\) granted the same access token: ns\/b, ns\/c, ns\/d, ns\/e, ns\/f, and 1 more$/,
+  );
+  assert.match(lines.join("\n"), /^ {2}ns\/x +organization \(admin\) +only itself +no role$/m);
+  assert.match(lines.join("\n"), /^ {2}ns\/y +user:me +only itself +no role$/m);
+});
+
+test("shows characters that a terminal obeys or hides, and nothing of a value becomes Markdown", () => {
+  const rows = intendedRows([account("a/a", "team", "team:\u202Eo\u001b[2J\u200bps|<img>*")]);
+  const lines = accessLines(rows, true).join("\n");
+  assert.ok(lines.includes("team:\\u{202e}o\\u{1b}[2J\\u{200b}ps|<img>*"));
+  assert.doesNotMatch(accessMarkdown(rows).split("\n")[2] ?? "", /\p{Cc}|\p{Cf}|[<>*]|ps\|/u);
 });

@@ -14,6 +14,7 @@ const ENGINE = [
   "examplesCli.test.ts",
   "import.test.ts",
   "pipelineEngine.test.ts",
+  "stackFileEngine.test.ts",
   "template.test.ts",
 ];
 

@@ -50,6 +50,9 @@ export interface Answer {
 
 export type Row = Question & Answer;
 
+/** The label of a service account that asks for its own access. */
+export const ITSELF = "itself";
+
 /** The audience that the EKS webhook and AWS STS use. */
 const STS_AUDIENCE = "sts.amazonaws.com";
 
@@ -142,10 +145,10 @@ function asItself({ namespace, name }: { namespace: string; name: string }): Cal
 
 // Each caller asks Pulumi Cloud and, if the service account has one, for the role.
 function questionsFor(account: ServiceAccount, accounts: ServiceAccount[], callers: Caller[]): Question[] {
-  return [{ ...asItself(account), label: "itself" }, ...callers].flatMap((caller) => {
+  return [{ ...asItself(account), label: ITSELF }, ...callers].flatMap((caller) => {
     const known = caller.defect ? undefined : accounts.find((it) => idOf(it) === idOf(caller));
     // Settings may grant the same access token to several service accounts; a role belongs to one.
-    const granted = known !== undefined && isGranted(known, account);
+    const granted = (known !== undefined && isGranted(known, account)) || isOfAnyAudience(account, caller);
     const pulumiCloud = { account, caller, service: "Pulumi Cloud", intended: granted } as const;
     const role = { account, caller, service: "IAM role", intended: known === account } as const;
     return account.roleArn ? [pulumiCloud, role] : [pulumiCloud];
@@ -157,6 +160,11 @@ function isGranted(caller: ServiceAccount, { tokenType, tokenScope }: ServiceAcc
   if (caller.tokenType !== tokenType) return false;
   const isAdmin = tokenType === "organization" && caller.tokenScope === "admin";
   return caller.tokenScope === tokenScope || isAdmin;
+}
+
+/** Without a rule on `aud`, an allow policy allows the ID token of its service account with any audience. */
+function isOfAnyAudience({ audienceRule }: ServiceAccount, { defect }: Caller): boolean {
+  return defect === "other audience" && !audienceRule;
 }
 
 // Close to the name, so that a loose pattern shows; at most 63 characters.
@@ -191,11 +199,21 @@ export function unexpected(rows: Row[]): Row[] {
   return rows.filter(({ allowed, intended }) => allowed !== intended);
 }
 
+/** Returns whether the settings intend that a service account is allowed with another audience. */
+export function isAsConfigured({ caller, allowed, intended }: Row): boolean {
+  return allowed && intended && caller.defect === "other audience";
+}
+
+/** Returns the other service accounts that are granted the access token of this one, as intended. */
+export function sharers(rows: Row[], account: ServiceAccount, service: Question["service"]): string[] {
+  return rows
+    .filter((row) => row.account === account && row.service === service && row.allowed && row.intended)
+    .filter(({ caller }) => caller.label !== ITSELF && caller.defect === undefined)
+    .map(({ caller }) => idOf(caller));
+}
+
 /** Returns what to do about an unexpected answer. */
-export function adviceFor({ account, caller, service, allowed }: Row): string {
-  if (allowed && service === "Pulumi Cloud" && caller.defect === "other audience" && !account.audienceRule) {
-    return "To deny it, set audienceRule to true.";
-  }
+export function adviceFor({ service, allowed }: Row): string {
   const compare = `Compare the ${service === "IAM role" ? "trust" : "allow"} policy with npm start -- --policies.`;
   if (allowed) return `No setting allows this. ${compare}`;
   if (service === "IAM role") return compare;
