@@ -5,48 +5,60 @@ import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
-import type { StackConfig } from "./config";
-import { list } from "./settings";
 import { userError } from "./userError";
+import { flag, type Schemas, string, visible } from "./validation";
 
-export interface Cluster {
-  /** The cluster's OIDC issuer, `https://…`; a plain string if the cluster exists already. */
-  issuerUrl: pulumi.Input<string>;
-  /** The IAM OIDC provider of the issuer in this AWS account; undefined if it has to be created. */
-  oidcProviderArn: string | undefined;
-  /** Connects only to this cluster, so that no object is created on a cluster whose issuer is not trusted. */
-  kubeconfig: pulumi.Input<string>;
-  /** The new cluster, which has to be complete before a pod can run. */
-  created?: pulumi.Resource;
+/** The settings of the cluster in the stack's configuration. */
+export interface ClusterSettings {
+  /** Name of the EKS cluster. */
+  clusterName: string;
+  /** Create a small EKS cluster instead of using an existing one. Costs money. Default: false. */
+  createCluster?: boolean;
+  /** Create the IAM OIDC provider that the existing cluster lacks. It is retained on destroy. Default: false. */
+  createOidcProvider?: boolean;
 }
 
-export type ClusterArgs = Pick<StackConfig, "clusterName" | "createCluster" | "createOidcProvider" | "aws">;
+export const clusterEntries = {
+  clusterName: string(/^[0-9A-Za-z][\w-]{0,99}$/, "must be the name of an EKS cluster"),
+  createCluster: v.optional(flag, false),
+  createOidcProvider: v.optional(flag, false),
+} satisfies Schemas<ClusterSettings>;
 
 const UNSUPPORTED =
-  "not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role without an external " +
-  "ID in aws:assumeRoles";
+  "is not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role without an " +
+  "external ID in aws:assumeRoles";
 const unsupported = v.optional(v.never(UNSUPPORTED));
 
+/** The one role to assume. `externalId` is what `aws eks get-token` cannot pass on. */
+const assumedRole = v.object({ roleArn: v.string(UNSUPPORTED), externalId: unsupported }, UNSUPPORTED);
+
+const awsEntries = {
+  "aws:region": v.optional(v.string()),
+  "aws:profile": v.optional(v.string()),
+  "aws:assumeRoles": v.optional(
+    v.pipe(
+      v.string(),
+      v.parseJson(undefined, UNSUPPORTED),
+      v.array(assumedRole, UNSUPPORTED),
+      v.maxLength(1, UNSUPPORTED),
+    ),
+    "[]",
+  ),
+  "aws:assumeRoleWithWebIdentity": unsupported,
+  "aws:accessKey": unsupported,
+  "aws:secretKey": unsupported,
+  "aws:token": unsupported,
+};
+
+/** The keys of the AWS provider's configuration that this program reads. */
+export const AWS_KEYS = Object.keys(awsEntries);
+
 /**
- * The AWS provider's configuration, a string for each `aws:KEY`, as options of the AWS CLI; undefined if they come from the
- * environment.
+ * The AWS provider's configuration, a string for each `aws:KEY`, as options of the AWS CLI; undefined if they come from
+ * the environment.
  */
 export const awsSchema = v.pipe(
-  v.object({
-    "aws:region": v.optional(v.string()),
-    "aws:profile": v.optional(v.string()),
-    "aws:assumeRoles": v.optional(
-      v.pipe(
-        list(v.object({ roleArn: v.string(UNSUPPORTED), externalId: unsupported }, UNSUPPORTED), '[{"roleArn":"ARN"}]'),
-        v.maxLength(1, UNSUPPORTED),
-      ),
-      [],
-    ),
-    "aws:assumeRoleWithWebIdentity": unsupported,
-    "aws:accessKey": unsupported,
-    "aws:secretKey": unsupported,
-    "aws:token": unsupported,
-  }),
+  v.object(awsEntries),
   v.transform((aws) => ({
     region: aws["aws:region"],
     profile: aws["aws:profile"],
@@ -54,45 +66,62 @@ export const awsSchema = v.pipe(
   })),
 );
 
-export type AwsOptions = v.InferOutput<typeof awsSchema>;
+type AwsOptions = v.InferOutput<typeof awsSchema>;
+
+/** The settings with every default filled in. */
+export interface ClusterConfig extends Required<ClusterSettings> {
+  aws: AwsOptions;
+}
+
+/** What the IAM roles of the service accounts need from the cluster. */
+export interface ClusterNeeds {
+  /** IRSA roles: the IAM OIDC provider of the cluster's issuer. */
+  oidcProvider: boolean;
+  /** EKS Pod Identity: its agent, which an existing cluster must have. */
+  podIdentityAgent: boolean;
+}
+
+export interface Cluster {
+  arn: pulumi.Input<string>;
+  /** The OIDC issuer, `https://…`; a plain string if the cluster exists already. */
+  issuerUrl: pulumi.Input<string>;
+  /** The IAM OIDC provider of the issuer in this AWS account; undefined if no role needs it. */
+  oidcProviderArn: pulumi.Input<string> | undefined;
+  /** Connects only to this cluster, so that no object is created on a cluster whose issuer is not trusted. */
+  kubernetesProvider: Provider;
+}
 
 /**
- * Looks up the existing cluster, or creates the new one.
+ * Looks up the existing cluster, or creates the new one, and registers the Kubernetes provider that connects to it.
  *
- * @returns the cluster. Looking one up registers no resource.
+ * @param name of the resources.
+ * @param needs decides what else is looked up or created.
+ * @returns the cluster. Every lookup precedes the first resource.
  * @throws pulumi.RunError if the cluster or its IAM OIDC provider does not exist.
  */
-export async function getCluster(name: string, args: ClusterArgs): Promise<Cluster> {
-  return args.createCluster ? createCluster(name, args) : lookUpCluster(args);
+export async function getCluster(name: string, config: ClusterConfig, needs: ClusterNeeds): Promise<Cluster> {
+  if (config.createCluster) return createCluster(name, config, needs);
+
+  const { arn, issuerUrl, kubeconfig } = await lookUpCluster(config);
+  const mustExist = needs.oidcProvider && !config.createOidcProvider;
+  const existing = mustExist ? await lookUpOidcProvider(config, issuerUrl) : undefined;
+
+  const kubernetesProvider = createKubernetesProvider(name, kubeconfig);
+  // Other stacks can create roles that depend on the provider of an existing cluster.
+  const retained = { retainOnDelete: true };
+  const oidcProviderArn = config.createOidcProvider ? createOidcProvider(name, issuerUrl, retained) : existing;
+  return { arn, issuerUrl, oidcProviderArn, kubernetesProvider };
 }
 
-/**
- * Registers what the stack needs to use a cluster.
- *
- * @returns the Kubernetes provider, and the ARN of the IAM OIDC provider, which is created if it does not exist.
- */
-export function connectCluster(name: string, cluster: Cluster) {
-  const { kubeconfig, created } = cluster;
-  return {
-    provider: new Provider(
-      name,
-      // ConfigMaps keep their names, which the manifests of other workloads contain.
-      { kubeconfig, enableConfigMapMutable: true },
-      { dependsOn: created ? [created] : [] },
-    ),
-    oidcProviderArn: cluster.oidcProviderArn ?? createOidcProvider(name, cluster),
-  };
-}
-
-async function lookUpCluster(args: ClusterArgs): Promise<Cluster> {
-  const { clusterName: name, aws } = args;
-  const options = ["", ...cliOptions({ ...aws, "role-arn": undefined })].join(" ");
+async function lookUpCluster(config: ClusterConfig) {
+  const { clusterName: name, aws } = config;
+  const where = aws.region ? ` in ${visible(aws.region)}` : "";
   const cluster = await awsEks.getCluster({ name }).catch((error: Error) => {
     throw userError(
-      `Failed to look up EKS cluster "${name}"${aws.region ? ` in ${aws.region}` : ""}: ${reason(error)}\n\n` +
-        "  If the name is wrong:              pulumi config set clusterName CLUSTER\n" +
-        "  If the region is wrong:            pulumi config set aws:region REGION\n" +
-        "  If the cluster does not exist yet: pulumi config set createCluster true\n",
+      `Failed to look up EKS cluster "${name}"${where}: ${reason(error)}\n\n` +
+        "  If the name is wrong, correct clusterName.\n" +
+        "  If the region is wrong, correct aws:region.\n" +
+        "  If the cluster does not exist yet, set createCluster to true.\n",
     );
   });
   const issuerUrl = cluster.identities[0]?.oidcs[0]?.issuer;
@@ -100,42 +129,41 @@ async function lookUpCluster(args: ClusterArgs): Promise<Cluster> {
   if (!issuerUrl || !certificateAuthority) {
     throw userError(
       `EKS cluster "${name}" has no OIDC issuer yet; its status is ${cluster.status}. Wait until it is ACTIVE:\n\n` +
-        `  aws eks wait cluster-active --name ${name}${options}\n`,
+        `  ${awsCommand(["eks", "wait", "cluster-active", "--name", name], aws)}\n`,
     );
   }
   return {
+    arn: cluster.arn,
     issuerUrl,
-    oidcProviderArn: args.createOidcProvider ? undefined : await lookUpOidcProvider(name, issuerUrl, options),
-    kubeconfig: kubeconfig(args, cluster.endpoint, certificateAuthority),
+    kubeconfig: kubeconfig(config, cluster.endpoint, certificateAuthority),
   };
 }
 
-async function lookUpOidcProvider(clusterName: string, issuerUrl: string, options: string): Promise<string> {
+async function lookUpOidcProvider({ clusterName }: ClusterConfig, issuerUrl: string): Promise<string> {
   const provider = await iam.getOpenIdConnectProvider({ url: issuerUrl }).catch((error: Error) => {
     throw userError(
       `Failed to look up the IAM OIDC provider of EKS cluster "${clusterName}": ${reason(error)}\n\n` +
-        "  To create it with this stack: pulumi config set createOidcProvider true\n" +
-        `  To create it separately:      eksctl utils associate-iam-oidc-provider --cluster ${clusterName}${options} --approve\n`,
+        "  To create it with this stack, set createOidcProvider to true.\n" +
+        "  If no workload uses AWS, set awsRole to none in every entry of serviceAccounts.\n" +
+        "  If the cluster uses EKS Pod Identity, set awsRole to pod-identity.\n",
     );
   });
   return provider.arn;
 }
 
-function createOidcProvider(name: string, { issuerUrl, created }: Cluster): pulumi.Output<string> {
-  const provider = new iam.OpenIdConnectProvider(
-    name,
-    { url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] },
-    // Other stacks can create roles that depend on the provider of an existing cluster.
-    { retainOnDelete: !created },
-  );
-  return provider.arn;
+function createOidcProvider(
+  name: string,
+  url: pulumi.Input<string>,
+  options?: pulumi.CustomResourceOptions,
+): pulumi.Output<string> {
+  return new iam.OpenIdConnectProvider(name, { url, clientIdLists: ["sts.amazonaws.com"] }, options).arn;
 }
 
-async function createCluster(name: string, args: ClusterArgs): Promise<Cluster> {
+async function createCluster(name: string, config: ClusterConfig, needs: ClusterNeeds): Promise<Cluster> {
   // Loaded here only: it loads all of @pulumi/aws.
   const eks = await import("@pulumi/eks");
-  const cluster = new eks.Cluster(name, {
-    name: args.clusterName,
+  const cluster = new eks.Cluster(`eks-${name}`, {
+    name: config.clusterName,
     // Access entries instead of the ConfigMap aws-auth, which would need the creator's credentials again.
     authenticationMode: "API",
     instanceType: "t3.medium",
@@ -143,24 +171,39 @@ async function createCluster(name: string, args: ClusterArgs): Promise<Cluster> 
     minSize: 1,
     maxSize: 2,
   });
-  const { endpoint, certificateAuthority } = cluster.eksCluster;
-  return {
-    issuerUrl: cluster.oidcProviderUrl,
-    oidcProviderArn: undefined,
-    kubeconfig: pulumi
-      .all([endpoint, certificateAuthority.data])
-      .apply(([server, data]) => kubeconfig(args, server, data)),
-    created: cluster,
-  };
+  const { arn, endpoint, certificateAuthority } = cluster.eksCluster;
+  const issuerUrl = cluster.oidcProviderUrl;
+
+  // A pod can run once the whole cluster exists, and receives its role once the agent runs.
+  const complete: pulumi.Resource[] = [cluster];
+  if (needs.podIdentityAgent) {
+    const addonName = "eks-pod-identity-agent";
+    complete.push(
+      new awsEks.Addon(addonName, { clusterName: cluster.eksCluster.name, addonName }, { dependsOn: cluster }),
+    );
+  }
+
+  const connection = pulumi.all([endpoint, certificateAuthority.data]);
+  const kubernetesProvider = createKubernetesProvider(
+    name,
+    connection.apply(([server, authority]) => kubeconfig(config, server, authority)),
+    complete,
+  );
+  const oidcProviderArn = needs.oidcProvider ? createOidcProvider(name, issuerUrl) : undefined;
+  return { arn, issuerUrl, oidcProviderArn, kubernetesProvider };
+}
+
+function createKubernetesProvider(name: string, kubeconfig: pulumi.Input<string>, dependsOn: pulumi.Resource[] = []) {
+  // ConfigMaps keep their names, which the manifests of other workloads contain.
+  return new Provider(name, { kubeconfig, enableConfigMapMutable: true }, { dependsOn });
 }
 
 // As `aws eks update-kubeconfig` writes it, with the region, the profile, and the role of the AWS provider.
-function kubeconfig(args: ClusterArgs, server: string, certificateAuthority: string): string {
-  const { clusterName: name } = args;
+function kubeconfig({ clusterName: name, aws }: ClusterConfig, server: string, certificateAuthority: string): string {
   const exec = {
     apiVersion: "client.authentication.k8s.io/v1beta1",
     command: "aws",
-    args: ["eks", "get-token", "--cluster-name", name, "--output", "json", ...cliOptions(args.aws)],
+    args: ["eks", "get-token", "--cluster-name", name, "--output", "json", ...cliOptions(aws)],
   };
   return JSON.stringify({
     apiVersion: "v1",
@@ -174,6 +217,16 @@ function kubeconfig(args: ClusterArgs, server: string, certificateAuthority: str
 
 function cliOptions(options: AwsOptions): string[] {
   return Object.entries(options).flatMap(([key, value]) => (value ? [`--${key}`, value] : []));
+}
+
+/** Returns a command of the AWS CLI to type, signed in as the user and not as the role. */
+function awsCommand(words: string[], aws: AwsOptions): string {
+  const options = cliOptions({ ...aws, "role-arn": undefined });
+  return ["aws", ...words, ...options].map(shellQuoted).join(" ");
+}
+
+function shellQuoted(word: string): string {
+  return /^[\w./:@=-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
 }
 
 /** Returns the error message of a provider without the prefix that the engine adds. */

@@ -1,40 +1,61 @@
-// The stack's configuration: read once, validated as a whole, passed on as plain typed data.
+// The stack's configuration: read here only, and checked as a whole.
 
 import * as pulumi from "@pulumi/pulumi";
-import { closest } from "fastest-levenshtein";
-import * as v from "valibot";
-import { type AwsOptions, awsSchema } from "./cluster";
-import { encrypted, inOrder, invalidConfiguration, type Problem, pathOf, remove, replace, type Step } from "./problems";
-import { INITIAL_NAMESPACES } from "./serviceAccount";
-import { accountSettings, isObject, parseJson, stackSchema, stackSettings, tokenSettings } from "./settings";
-
-/** The configuration with every default filled in; durations are in seconds. */
-export type StackConfig = v.InferOutput<typeof stackSchema> & { aws: AwsOptions };
-
-/** One service account, with what it inherits from the stack. */
-export type AccountConfig = StackConfig["serviceAccounts"][number];
+import { AWS_KEYS, awsSchema, type ClusterConfig, clusterEntries } from "./cluster";
+import { ACCESS_KEYS, type Access, checkAccess, unknownAccessSettings } from "./settings";
+import { userError } from "./userError";
+import { check, messageOf, type Problem, settings } from "./validation";
 
 /** What the engine passes to the program. */
 export interface RawConfig {
   /** A string for each `namespace:key`, JSON for lists and objects. */
-  config: Record<string, string>;
-  /** The keys of encrypted values. */
+  values: Record<string, string>;
+  /** The keys of encrypted values, and of lists and objects that contain one. */
   secretKeys: string[];
   project: string;
-  /** The stack's organization, used if no setting names one; undefined if the stack has none. */
+  /** The stack's organization; undefined if the stack has none. */
   organization: string | undefined;
 }
 
-type Values = Record<string, unknown>;
+/** What a stack has besides the settings of the cluster and of the access. */
+export interface OwnSettings {
+  /**
+   * User whose personal token the service account default/pulumi-service-account is granted. Required without
+   * serviceAccounts, and not valid with it.
+   */
+  userLogin?: string;
+}
+
+/** The configuration with every default filled in; durations are in seconds. */
+export interface StackConfig {
+  cluster: ClusterConfig;
+  access: Access;
+}
+
+/** The settings that are not strings. The engine passes all as strings; these are JSON. */
+const JSON_KEYS = [
+  "createCluster",
+  "createOidcProvider",
+  "maxExpirationSeconds",
+  "jobPodSpec",
+  "createNamespaces",
+  "serviceAccounts",
+];
+
+const CLUSTER_KEYS = Object.keys(clusterEntries);
+const OTHER_KEYS = [...CLUSTER_KEYS, "userLogin"];
+
+/** The packages of the program, whose settings have names of their own. */
+const PACKAGES = ["aws", "eks", "kubernetes", "pulumi", "pulumiservice"];
 
 /**
  * Reads the configuration of the current stack.
  *
  * @returns the configuration with every default filled in; durations are in seconds.
- * @throws pulumi.RunError that lists every problem with the command that fixes it.
+ * @throws pulumi.RunError that lists every problem.
  */
 export function readConfig(): StackConfig {
-  const { problems, config } = parseConfig(readRawConfig());
+  const { config, problems } = parseConfig(readRawConfig());
   if (config) return config;
   throw invalidConfiguration(problems);
 }
@@ -43,7 +64,7 @@ export function readConfig(): StackConfig {
 export function readRawConfig(): RawConfig {
   const organization = pulumi.getOrganization();
   return {
-    config: pulumi.runtime.allConfig(),
+    values: pulumi.runtime.allConfig(),
     // The SDK reads this variable too, but does not expose it.
     secretKeys: JSON.parse(process.env.PULUMI_CONFIG_SECRET_KEYS || "[]"),
     project: pulumi.getProject(),
@@ -52,117 +73,148 @@ export function readRawConfig(): RawConfig {
   };
 }
 
-/** Returns the values that belong to the project. */
-export function ownValues(raw: RawConfig): Values {
-  const own = Object.entries(givenValues(raw)).filter(([key]) => key.startsWith(`${raw.project}:`));
-  const given: Values = Object.fromEntries(own.map(([key, value]) => [key.slice(raw.project.length + 1), value]));
-  // The default in Pulumi.yaml also applies to token types with which this setting is not valid.
-  if (given.organizationAdmin === "false") delete given.organizationAdmin;
-  return { ...(raw.organization && { organization: raw.organization }), ...given };
+/** Returns the error that lists the problems of the current stack's configuration. */
+export function invalidConfiguration(problems: Problem[]): pulumi.RunError {
+  return userError(messageOf(`Invalid configuration in Pulumi.${pulumi.getStack()}.yaml`, problems));
 }
 
-/** Returns every value that is set, by `namespace:key`. An encrypted one is null, which no schema accepts. */
-function givenValues({ config, secretKeys }: RawConfig): Values {
-  return { ...withoutEmpty(config), ...Object.fromEntries(secretKeys.map((key) => [key, null])) };
-}
+/** Returns the configuration of a stack, or every problem that it has. Does not throw. */
+export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
+  const given = ownValues(raw, JSON_KEYS);
 
-function withoutEmpty(values: Values): Values {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== "" && value != null));
+  const cluster = check(
+    settings(clusterEntries),
+    pick(given, CLUSTER_KEYS),
+    ({ createCluster, createOidcProvider }) => {
+      if (!createCluster || !createOidcProvider) return [];
+      const reason = "must be false with createCluster, which creates what its roles need";
+      return [{ path: ["createOidcProvider"], value: true, reason }];
+    },
+  );
+  const aws = check(awsSchema, raw.values);
+  const access = checkAccess(
+    {
+      organization: raw.organization,
+      issuerName: given.clusterName && `eks-${given.clusterName}`,
+      serviceAccounts: [firstServiceAccount(given.userLogin)],
+      ...pick(given, ACCESS_KEYS),
+    },
+    OTHER_KEYS,
+  );
+
+  const problems = [
+    ...unknownSettingsOf(given, raw),
+    ...cluster.problems,
+    ...access.problems.flatMap((problem) => inStack(problem, given)),
+    ...ownerProblems(given),
+    // A value of the AWS provider can be a credential.
+    ...aws.problems.map(({ path, reason }) => ({ path, reason })),
+  ];
+  const encrypted = encryptedSettings(raw);
+  const isEncrypted = ({ path }: Problem) => encrypted.some((problem) => problem.path[0] === path[0]);
+  const all = [...encrypted, ...problems.map((problem) => (isEncrypted(problem) ? withoutValue(problem) : problem))];
+  if (all.length > 0 || !cluster.settings || !aws.settings || !access.access) return { problems: all };
+  return {
+    config: { cluster: { ...cluster.settings, aws: aws.settings }, access: access.access },
+    problems: [],
+  };
 }
 
 /**
- * Validates the configuration of a stack. `""` and `null` count as unset, since `Pulumi.yaml` has no other way to
- * leave a default unset.
+ * Returns the values that belong to the project.
  *
- * @returns the configuration, or every problem that it has. Does not throw.
+ * @param jsonKeys the settings that are not strings.
  */
-export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
-  const given = ownValues(raw);
-  const { serviceAccounts = [], ...settings } = given;
-  const listed = parseJson(serviceAccounts) ?? serviceAccounts;
-  const values = Array.isArray(listed) ? listed.map(parseJson) : [];
-  const entries = values.map((entry) => (isObject(entry) ? withoutEmpty(entry) : entry));
-
-  // Without entries, the stack's settings describe the one service account.
-  const stack: Values = { tokenType: "personal", ...settings, name: given.serviceAccountName };
-  const accounts = (entries.length > 0 ? entries : [stack]).map((entry) => inherit(entry, stack));
-  const parsed = v.safeParse(stackSchema, { ...settings, serviceAccounts: Array.isArray(listed) ? accounts : listed });
-  const issues = [...(parsed.issues ?? []), ...(v.safeParse(defaultsSchema, stack).issues ?? [])];
-  const aws = v.safeParse(awsSchema, givenValues(raw));
-  const problems = [
-    ...issues.map((issue) => toProblem(issue, entries)),
-    ...unknownKeys(given, STACK_KEYS),
-    ...entries.flatMap((entry, index) => unknownKeys(entry, ENTRY_KEYS, "serviceAccounts", index)),
-    ...(aws.issues ?? []).map((issue) => toProblem(issue)),
-  ];
-  if (!parsed.success || !aws.success || problems.length > 0) return { problems: inOrder(problems) };
-  return { config: { ...parsed.output, aws: aws.output }, problems };
-}
-
-const TOKEN_KEYS = Object.keys(tokenSettings);
-const ENTRY_KEYS = [...Object.keys(accountSettings), ...TOKEN_KEYS];
-const STACK_KEYS = [...Object.keys(stackSettings), ...ENTRY_KEYS.map(stackKey)];
-
-// What service accounts inherit may be incomplete: an entry can complete or replace it.
-const defaultsSchema = v.object({ ...accountSettings, ...v.partial(v.object(tokenSettings)).entries });
-
-function stackKey(key: string): string {
-  return key === "name" ? "serviceAccountName" : key;
-}
-
-/** Returns the settings of one service account, with what it inherits from the stack. */
-function inherit(own: unknown, stack: Values): unknown {
-  if (!isObject(own)) return own;
-  // A mix of own and inherited token settings would grant a token that no one configured.
-  const token = ownsToken(own) ? own : stack;
-  const values: Values = { ...stack, ...own, maxExpirationSeconds: stack.maxExpirationSeconds, token };
-  const isInitial = INITIAL_NAMESPACES.includes(String(values.namespace ?? "default"));
-  if (isInitial && !("createNamespace" in own)) delete values.createNamespace;
-  if (String(own.createRole) === "false" && !("rolePolicyArns" in own)) delete values.rolePolicyArns;
-  return values;
-}
-
-function ownsToken(entry: Values): boolean {
-  return TOKEN_KEYS.some((key) => key in entry);
-}
-
-/** Returns the problem that an issue of a schema reports, at the setting to change; `entries` are the configured ones. */
-export function toProblem(issue: v.BaseIssue<unknown>, entries: unknown[] = []): Problem {
-  const steps = locate(issue, entries);
-  const path = pathOf(...steps);
-  const given = issue.path?.at(-1)?.value;
-  if (given === null && steps.length === 1 && issue.type !== "never") return encrypted(path);
-  // A value of the AWS provider can be a credential.
-  const value = path.startsWith("aws:") ? undefined : given;
-  if (issue.type === "max_length") return remove(`${path}[${issue.requirement}]`, undefined, issue.message);
-  // No other value would be valid: something other than an object, a setting that must not be there, a repeated element.
-  if (["custom", "never", "check_items"].includes(issue.type)) return remove(path, value, issue.message);
-  // If two flags conflict, the other value of one fixes it.
-  const isConflict = issue.kind === "validation" && typeof value === "boolean";
-  return replace(path, value, issue.message, isConflict ? String(!value) : undefined);
-}
-
-/** Returns the path of the setting to change: in the entry or, if the entry inherits the value, in the stack. */
-function locate({ path, type }: v.BaseIssue<unknown>, entries: unknown[]): Step[] {
-  const steps = (path ?? []).map(({ key }) => key as Step).filter((step, depth) => depth !== 2 || step !== "token");
-  const [list, index, key = ""] = steps;
-  const entry = entries[Number(index)];
-  // A conflict is fixed in the entry: the stack's value is right for the other entries.
-  const isOwn = (own: Values) =>
-    type === "raw_check" || (TOKEN_KEYS.includes(String(key)) ? ownsToken(own) : key in own);
-  const isInherited = list === "serviceAccounts" && steps.length > 2 && !(isObject(entry) && isOwn(entry));
-  const [first, ...rest] = isInherited ? steps.slice(2) : steps;
-  return [stackKey(String(first)), ...rest];
-}
-
-/** Returns a problem for each key of an object at this path that is not known; nothing if it is not an object. */
-export function unknownKeys(values: unknown, known: string[], ...path: Step[]): Problem[] {
-  if (!isObject(values)) return [];
-  const unknown = Object.keys(values).filter((key) => !known.includes(key));
-  return unknown.map((key) => {
-    const isForStack = path.length > 0 && Object.hasOwn(stackSettings, key);
-    const similar = closest(key === "serviceAccountName" ? "name" : stackKey(key), known);
-    const reason = isForStack ? "valid only for the whole stack" : `unknown setting; did you mean "${similar}"?`;
-    return remove(pathOf(...path, key), values[key] ?? undefined, reason);
+export function ownValues({ values, project }: RawConfig, jsonKeys: string[]): Record<string, unknown> {
+  const prefix = `${project}:`;
+  const own = Object.entries(values).flatMap(([qualified, text]): [string, unknown][] => {
+    if (!qualified.startsWith(prefix)) return [];
+    const key = qualified.slice(prefix.length);
+    return [[key, jsonKeys.includes(key) ? withoutEmptyEntries(fromJson(text)) : text]];
   });
+  return withoutEmpty(Object.fromEntries(own));
+}
+
+/** Returns a problem for each encrypted value of the project or of the AWS provider's credentials. */
+export function encryptedSettings({ secretKeys, project }: RawConfig): Problem[] {
+  const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
+  return secretKeys.flatMap((key): Problem[] => {
+    if (key.startsWith(`${project}:`)) return [{ path: [key.slice(project.length + 1)], reason }];
+    return AWS_KEYS.includes(key) ? [{ path: [key], reason }] : [];
+  });
+}
+
+/** The service account of a stack that lists none. */
+function firstServiceAccount(userLogin: unknown) {
+  return { namespace: "default", name: "pulumi-service-account", tokenType: "personal", userLogin };
+}
+
+/** Returns a problem for each key that is not a setting of the stack. */
+function unknownSettingsOf(given: Record<string, unknown>, { values, project }: RawConfig): Problem[] {
+  const unknown = unknownAccessSettings(given, OTHER_KEYS).map((problem) => {
+    const isPath = /[.[]/.test(String(problem.path[0]));
+    return isPath ? { ...problem, reason: "is a path: remove it, and set it with --path" } : problem;
+  });
+
+  const known = [...ACCESS_KEYS, ...OTHER_KEYS];
+  const misplaced = Object.keys(values).flatMap((qualified): Problem[] => {
+    const [namespace = "", key = ""] = qualified.split(":");
+    if (namespace === project || PACKAGES.includes(namespace) || !known.includes(key)) return [];
+    return [{ path: [qualified], reason: `belongs to project "${namespace}", but this project is "${project}"` }];
+  });
+  return [...unknown, ...misplaced];
+}
+
+/** Returns a problem of the access at the setting that the stack has. */
+function inStack(problem: Problem, given: Record<string, unknown>): Problem[] {
+  const [first, , setting] = problem.path;
+  if (first === "organization" && !("organization" in given)) {
+    return [{ ...problem, reason: "required, because the stack has no organization" }];
+  }
+  // It follows from the name of the cluster, whose own problem is reported.
+  if (first === "issuerName" && !("issuerName" in given)) return [];
+  // The entry is the stack's own, and `ownerProblems` reports that its user is missing.
+  if (first !== "serviceAccounts" || "serviceAccounts" in given) return [problem];
+  return "userLogin" in given ? [{ ...problem, path: [setting ?? "userLogin"] }] : [];
+}
+
+/** Returns the problem that `userLogin` is missing, or is set beside a list. */
+function ownerProblems(given: Record<string, unknown>): Problem[] {
+  if (!("serviceAccounts" in given) && !("userLogin" in given)) {
+    return [{ path: ["userLogin"], reason: "required without serviceAccounts" }];
+  }
+  if (!("serviceAccounts" in given) || !("userLogin" in given)) return [];
+  const reason =
+    "is not valid with serviceAccounts. Move it into an entry. If the stack is deployed, keep its first service " +
+    "account as an entry, or it is deleted: namespace default, name pulumi-service-account, tokenType personal";
+  return [{ path: ["userLogin"], value: given.userLogin, reason }];
+}
+
+function withoutValue({ path, reason }: Problem): Problem {
+  return { path, reason };
+}
+
+function pick(values: Record<string, unknown>, keys: string[]): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(values).filter(([key]) => keys.includes(key)));
+}
+
+/** In YAML, `null` and `""` count as not given. */
+function withoutEmpty(values: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== "" && value !== null));
+}
+
+function withoutEmptyEntries(value: unknown): unknown {
+  if (!Array.isArray(value)) return value;
+  return value.map((entry) => {
+    const isEntry = typeof entry === "object" && entry !== null && !Array.isArray(entry);
+    return isEntry ? withoutEmpty(entry) : entry;
+  });
+}
+
+function fromJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }

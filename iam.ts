@@ -1,15 +1,13 @@
-// The IRSA role: what a service account may do in AWS, and the trust policy that names the service account.
+// The IAM role of a service account: what it may do in AWS, and the trust policy that names the service account.
 
+import { PodIdentityAssociation } from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import * as pulumi from "@pulumi/pulumi";
 
 export interface RoleArgs {
-  /** The cluster's OIDC issuer, `https://…`. */
-  issuerUrl: pulumi.Input<string>;
-  /** The ARN of the issuer's IAM OIDC provider in this AWS account. */
-  oidcProviderArn: pulumi.Input<string>;
   namespace: string;
   serviceAccountName: string;
+  trustPolicy: pulumi.Input<iam.PolicyDocument>;
   policyArns: string[];
   permissionsBoundaryArn?: string | undefined;
   /** `/`, or a path that begins and ends with `/`. */
@@ -17,7 +15,7 @@ export interface RoleArgs {
 }
 
 /**
- * Creates the role that the pods of one service account can assume, and attaches its policies.
+ * Creates the role of one service account, and attaches its policies.
  *
  * @returns the role, and the attachments that a pod has to wait for.
  */
@@ -26,25 +24,22 @@ export function createRole(
   args: RoleArgs,
   options?: pulumi.CustomResourceOptions,
 ): { role: iam.Role; attachments: iam.RolePolicyAttachment[] } {
-  const { namespace, serviceAccountName, permissionsBoundaryArn } = args;
-  const subject = `system:serviceaccount:${namespace}:${serviceAccountName}`;
+  const { namespace, serviceAccountName } = args;
   const role = new iam.Role(
     name,
     {
       namePrefix: roleNamePrefix(namespace, serviceAccountName),
       path: args.path,
-      description: pulumi.interpolate`IRSA role for ${namespace}/${serviceAccountName} (issuer ${args.issuerUrl})`,
-      assumeRolePolicy: pulumi
-        .all([args.issuerUrl, args.oidcProviderArn])
-        .apply(([issuerUrl, oidcProviderArn]) => trustPolicy({ issuerUrl, oidcProviderArn, subject })),
-      ...(permissionsBoundaryArn && { permissionsBoundary: permissionsBoundaryArn }),
+      description: `Role of the Kubernetes service account ${namespace}/${serviceAccountName}`,
+      assumeRolePolicy: args.trustPolicy,
+      permissionsBoundary: args.permissionsBoundaryArn,
     },
     options,
   );
 
-  const attachments = args.policyArns.map(
-    (policyArn) => new iam.RolePolicyAttachment(`${name}.${policyArn}`, { role: role.name, policyArn }, options),
-  );
+  const attachments = args.policyArns.map((policyArn) => {
+    return new iam.RolePolicyAttachment(`${name}.${policyArn}`, { role: role.name, policyArn }, options);
+  });
   return { role, attachments };
 }
 
@@ -54,13 +49,15 @@ function roleNamePrefix(namespace: string, serviceAccountName: string): string {
 }
 
 /**
- * Builds the trust policy of a role: this issuer, these subjects, and only tokens for AWS STS.
+ * Builds the trust policy of a role for IRSA: this issuer, these subjects, and only tokens for AWS STS.
  * https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
  *
  * @returns the policy document, which requires both the subject and the audience.
  */
-export function trustPolicy(args: {
+export function irsaTrustPolicy(args: {
+  /** The cluster's OIDC issuer, `https://…`. */
   issuerUrl: string;
+  /** The ARN of the issuer's IAM OIDC provider in this AWS account. */
   oidcProviderArn: pulumi.Input<string>;
   /** The `sub` claim of the ID tokens; each of a list is allowed. */
   subject: string | string[];
@@ -73,8 +70,75 @@ export function trustPolicy(args: {
         Effect: "Allow",
         Principal: { Federated: args.oidcProviderArn },
         Action: "sts:AssumeRoleWithWebIdentity",
-        Condition: { StringEquals: { [`${issuer}:sub`]: args.subject, [`${issuer}:aud`]: "sts.amazonaws.com" } },
+        Condition: {
+          StringEquals: {
+            [`${issuer}:sub`]: args.subject,
+            [`${issuer}:aud`]: "sts.amazonaws.com",
+          },
+        },
       },
     ],
   };
+}
+
+/**
+ * Builds the trust policy of a role for EKS Pod Identity: only the pods of one service account of one cluster. The name
+ * of a cluster repeats in other regions and accounts, its ARN does not.
+ *
+ * Principal and actions: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html
+ * The session's tags: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html
+ *
+ * @returns the policy document, which requires all three tags that EKS adds to the session.
+ */
+export function podIdentityTrustPolicy(args: {
+  clusterArn: string;
+  namespace: string;
+  serviceAccountName: string;
+}): iam.PolicyDocument {
+  return {
+    Version: "2012-10-17",
+    Statement: [
+      {
+        Effect: "Allow",
+        Principal: { Service: "pods.eks.amazonaws.com" },
+        Action: ["sts:AssumeRole", "sts:TagSession"],
+        Condition: {
+          StringEquals: {
+            "aws:RequestTag/eks-cluster-arn": args.clusterArn,
+            "aws:RequestTag/kubernetes-namespace": args.namespace,
+            "aws:RequestTag/kubernetes-service-account": args.serviceAccountName,
+          },
+        },
+      },
+    ],
+  };
+}
+
+/**
+ * Associates a role with a service account. Pods that are created from now on receive it from the EKS Pod Identity agent;
+ * an association takes seconds to become effective: https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html
+ *
+ * @returns the association, which a pod has to wait for.
+ */
+export function associateRole(
+  name: string,
+  args: {
+    clusterArn: pulumi.Input<string>;
+    namespace: pulumi.Input<string>;
+    serviceAccountName: string;
+    role: iam.Role;
+  },
+  options?: pulumi.CustomResourceOptions,
+): PodIdentityAssociation {
+  return new PodIdentityAssociation(
+    name,
+    {
+      // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
+      clusterName: pulumi.output(args.clusterArn).apply((arn) => arn.slice(arn.indexOf("/") + 1)),
+      namespace: args.namespace,
+      serviceAccount: args.serviceAccountName,
+      roleArn: args.role.arn,
+    },
+    options,
+  );
 }

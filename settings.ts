@@ -1,121 +1,212 @@
-// The stack's settings: the values that each one accepts, and its default. Pulumi.yaml describes them.
+// The settings: their types and descriptions, from which the SDKs of the component are generated, and beside them the
+// schemas that check values and fill in defaults. The compiler compares the two.
 
 import * as v from "valibot";
-import { isAdditionalClaim } from "./oidcIssuer";
-import { INITIAL_NAMESPACES } from "./serviceAccount";
+import {
+  check,
+  flag,
+  type Incomplete,
+  isObject,
+  list,
+  object,
+  type Path,
+  type Problem,
+  type Schemas,
+  settings,
+  string,
+  unknownSettings,
+} from "./validation";
 
-// YAML has changed such a value already: 0777 arrives as 511, and converting it back would grant a different team's token.
-const notString = ({ input }: v.BaseIssue<unknown>) =>
-  typeof input === "number" || typeof input === "boolean"
-    ? `must be a string, but YAML reads it as a ${typeof input}`
-    : "must be a string";
+/** Whose access token a service account is granted. */
+export const TokenType = {
+  /** A token of one user. */
+  Personal: "personal",
+  /** A token of the organization. Requires Pulumi Cloud's Essentials edition, formerly Team. */
+  Organization: "organization",
+  /** A token of a team. Requires the Pro edition, formerly Enterprise. */
+  Team: "team",
+  /** A token of a runner pool. Requires the Enterprise edition, formerly Business Critical. */
+  Runner: "runner",
+} as const;
+export type TokenType = (typeof TokenType)[keyof typeof TokenType];
 
-/** Returns a schema for strings that match a pattern. */
-export const string = (pattern: RegExp, expected: string) => v.pipe(v.string(notString), v.regex(pattern, expected));
+/** How the pods of a service account receive an IAM role. */
+export const AwsRole = {
+  /** IAM roles for service accounts. Requires the cluster's IAM OIDC provider. */
+  Irsa: "irsa",
+  /** EKS Pod Identity. Requires its agent on the cluster. */
+  PodIdentity: "pod-identity",
+  /** No role, for workloads that do not use AWS. */
+  None: "none",
+} as const;
+export type AwsRole = (typeof AwsRole)[keyof typeof AwsRole];
 
-/** A boolean, which the engine passes as a string. */
-const flag = v.pipe(
-  v.union([v.boolean(), v.picklist(["true", "false"])], "must be true or false"),
-  v.transform((value) => String(value) === "true"),
-);
+/** One service account, and the access token that it is granted. */
+export interface ServiceAccount {
+  /** Namespace of the service account. */
+  namespace: string;
+  /** Name of the service account. */
+  name: string;
+  /** Type of the access token: personal, organization, team, or runner. */
+  tokenType: TokenType;
+  /** User of a personal token. */
+  userLogin?: string;
+  /** Team of a team token. */
+  teamName?: string;
+  /** ID of the runner pool, which the allow policy of a runner token names. */
+  runnerId?: string;
+  /** Name of the runner pool, which the token exchange requests. */
+  runnerName?: string;
+  /** Grant an organization token admin permissions. Default: false. */
+  organizationAdmin?: boolean;
+  /** Lifetime of the access token in seconds, at most maxExpirationSeconds. Default: maxExpirationSeconds. */
+  tokenExpirationSeconds?: number;
+  /** Audience of the ID token. Default: urn:pulumi:org:ORGANIZATION. */
+  tokenAudience?: string;
+  /** Require tokenAudience in the allow policy. Default: false. */
+  audienceRule?: boolean;
+  /** Additional claims that the allow policy requires, with their patterns. Default: {}. */
+  policyRules?: Record<string, string>;
+  /** Create the service account. Set it to false for one that exists, such as a Helm chart's. Default: true. */
+  createServiceAccount?: boolean;
+  /** How its pods receive an IAM role: irsa, pod-identity, or none. Default: irsa. */
+  awsRole?: AwsRole;
+  /** IAM policies to attach to the role. Default: []. */
+  rolePolicyArns?: string[];
+  /** Run the Job that tests the token exchange. Default: true. */
+  runJob?: boolean;
+  /** Command of the Job. Default: ["pulumi","whoami"]; with a runner token, ["true"]. */
+  command?: string[];
+}
 
-const INVALID_SECONDS = "must be a whole number of seconds, at least 1";
+/** The service accounts of one cluster, and what they have in common. */
+export interface AccessSettings {
+  /** Pulumi organization. Default of a stack: its organization. */
+  organization: string;
+  /** Name of the OIDC issuer in Pulumi Cloud. Default of a stack: eks-CLUSTER_NAME. */
+  issuerName: string;
+  /** Upper bound for the lifetime of every access token from this issuer, in seconds. Default: 7200. */
+  maxExpirationSeconds?: number;
+  /** ARN of the permissions boundary of every IAM role. Default: none. */
+  permissionsBoundaryArn?: string;
+  /** Path of every IAM role. Default: /. */
+  rolePath?: string;
+  /** Image of the Jobs. Requires bash 4.4, curl 7.84, and CA certificates. Default: pulumi/pulumi-base:3.274.1. */
+  image?: string;
+  /** Overrides for the Jobs' pod spec, such as tolerations. The container is named token-exchange. Default: {}. */
+  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
+  jobPodSpec?: Record<string, any>;
+  /** URL of Pulumi Cloud. Change it if yours is self-hosted. Default: https://api.pulumi.com. */
+  pulumiApiUrl?: string;
+  /** Namespaces to create, with Pod Security level restricted. Each is the namespace of an entry. Default: []. */
+  createNamespaces?: string[];
+  /** Service accounts of the cluster, at most 40. Default of a stack: the one of userLogin. */
+  serviceAccounts: ServiceAccount[];
+}
 
-/** A duration in seconds, which the engine passes as a string. */
 const seconds = v.pipe(
-  v.union([v.number(), v.string()], INVALID_SECONDS),
-  v.transform(String),
-  v.regex(/^[1-9][0-9]{0,8}$/, INVALID_SECONDS),
-  v.transform(Number),
+  v.number("must be a whole number of seconds"),
+  v.integer("must be a whole number of seconds"),
+  v.minValue(1, "must be at least 1 second"),
+  v.maxValue(999_999_999, "must be at most 999999999 seconds"),
 );
-
-// The engine passes lists and objects as JSON.
-const json = v.pipe(v.unknown(), v.transform(parseJson));
-
-/** Returns a schema for lists of elements that match another schema, with an example of a list. */
-export const list = <Element extends v.GenericSchema>(element: Element, example = '["VALUE"]') =>
-  v.pipe(json, v.array(element, `must be a list, such as ${example}`));
-
-/** A schema for objects: Valibot's own object schema accepts lists. */
-export const object = v.pipe(json, v.custom<Record<string, unknown>>(isObject, "must be an object"));
-
-/** Returns the value of a JSON string, or the value itself if it is anything else. */
-export function parseJson(value: unknown): unknown {
-  try {
-    return typeof value === "string" ? JSON.parse(value) : value;
-  } catch {
-    return value;
-  }
-}
-
-/** Returns whether a value is an object with keys, as opposed to a list or a scalar. */
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 /** https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names */
-const kubernetesName = string(
+export const kubernetesName = string(
   /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
   "must be 1 to 63 lowercase letters, digits, or hyphens, and must not begin or end with a hyphen",
 );
 
-const policyArn = string(
+/** Every cluster has these: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ */
+const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+const newNamespace = v.pipe(
+  kubernetesName,
+  v.check((name) => !INITIAL_NAMESPACES.includes(name), "exists on every cluster"),
+);
+
+export const policyArn = string(
   /^arn:aws(-[a-z]+)*:iam::([0-9]{12}|aws):policy\/([\w+=,.@-]+\/)*[\w+=,.@-]+$/,
   "must be the ARN of an IAM policy",
 );
 
-const policyArns = v.pipe(
+export const policyArns = v.pipe(
   list(policyArn),
   v.checkItems((arn, index, arns) => arns.indexOf(arn) === index, "must not be listed twice"),
 );
 
+// https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html
+// "*", "?", and "$" would be wildcards and variables in the pipeline's policies.
+export const rolePath = string(/^\/([\w+=,.@-]+\/)*$/, 'must be "/", or begin and end with "/", such as "/pulumi/"');
+
 // In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
-// escaped: https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/
+// escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
 const teamName = string(
   /^[^\s:*?.]+$/,
   'must not contain spaces, ":", or the wildcards "*", "?", and ".", which also match other teams',
 );
+const userLogin = string(/^\w[\w.@+-]*$/, "must be the login of a Pulumi user");
+const runnerId = string(/^[\w-]+$/, "must be the ID of a runner pool");
+const runnerName = string(/^[^\s:]+$/, "must be the name of a runner pool, without spaces or colons");
 
 const audience = string(/^(?=.*[^.])[^\s*?]+$/, 'must not contain spaces, "*", or "?", or consist only of dots');
+const pattern = string(/[^*?.]/, "must not consist only of wildcards");
 
-const image = v.pipe(
-  string(/^[a-z0-9][^\s@]*(@sha256:[0-9a-f]{64})?$/, "must be the name of an image"),
-  v.regex(/@|:(?!latest$)[\w][\w.-]*$/, 'must be pinned to a digest or to a tag other than "latest"'),
-);
+// A name that contains a dot is quoted; without the quotes it would be the path of another claim.
+const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
+const BUILT_IN_RULES = ["kubernetes.io.namespace", "kubernetes.io.serviceaccount.name", "aud"];
 
-// https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html
-// "*", "?", and "$" would be wildcards and variables in the pipeline's policies.
-const rolePath = string(/^\/([\w+=,.@-]+\/)*$/, 'must be "/", or begin and end with "/", such as "/pulumi/"');
-
-const command = v.pipe(
-  list(string(/^[^\0]*$/, "must not contain a null character")),
-  v.check(([program = ""]) => program !== "", 'must name a program, such as ["pulumi","whoami"]'),
-);
-
-const claim = v.custom<string>(
-  isAdditionalClaim,
-  'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes, other than namespace, name, and aud',
+const claim = v.pipe(
+  string(CLAIM_PATH, 'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes'),
+  v.check(
+    (path) => !BUILT_IN_RULES.includes(path.replaceAll('"', "")),
+    "must not replace a rule that every policy has",
+  ),
 );
 
 // v.record drops these names, and the allow policy would then require less.
 const RESERVED = ["__proto__", "prototype", "constructor"];
 
 const policyRules = v.pipe(
-  object,
+  v.custom<Record<string, string>>(isObject, "must be an object"),
   v.check((rules) => !RESERVED.some((name) => Object.hasOwn(rules, name)), `must not contain ${RESERVED.join(", ")}`),
-  v.record(claim, string(/[^*?.]/, "must not consist only of wildcards")),
+  v.record(claim, pattern),
+);
+
+const command = v.pipe(
+  list(string(/^[^\0]*$/, "must not contain a null character")),
+  v.check(([program]) => Boolean(program), 'must name a program, such as ["pulumi","whoami"]'),
+);
+
+const image = v.pipe(
+  string(/^[a-z0-9][^\s@]*(@sha256:[0-9a-f]{64})?$/, "must be the name of an image"),
+  v.regex(/@|:(?!latest$)\w[\w.-]*$/, 'must be pinned to a digest or to a tag other than "latest"'),
+);
+
+const OWN_ACCOUNT = v.optional(v.never("must not be set: each Job runs as its own service account"));
+const OWN_COMMAND = v.optional(
+  v.never("must not be set: the Job would not test the token exchange; use command of the service account"),
 );
 
 // An element without a name would replace the Job's own container and its restrictions.
 const named = v.pipe(object, v.looseObject({ name: kubernetesName }, "required"));
-const namedElements = v.optional(list(named, '[{"name":"NAME"}]'));
+const container = v.pipe(
+  named,
+  v.rawCheck(({ dataset: { value }, addIssue }) => {
+    // What the service account's own setting changes, and the exchange before it is what the Job tests.
+    if (!isObject(value) || value.name !== "token-exchange") return;
+    const { issues = [] } = v.safeParse(v.looseObject({ command: OWN_COMMAND, args: OWN_COMMAND }), value);
+    for (const { message, path } of issues) addIssue({ message, path: path as [v.IssuePathItem] });
+  }),
+);
 
 const jobPodSpec = v.pipe(
   object,
   v.looseObject({
-    serviceAccountName: v.optional(v.never("must not be set: each Job runs as its own service account")),
-    containers: namedElements,
-    volumes: namedElements,
+    serviceAccountName: OWN_ACCOUNT,
+    serviceAccount: OWN_ACCOUNT,
+    containers: v.optional(list(container)),
+    volumes: v.optional(list(named)),
   }),
 );
 
@@ -128,154 +219,202 @@ const apiUrl = v.pipe(
   v.transform((url) => new URL(url).origin),
 );
 
-export const STS_AUDIENCE = "sts.amazonaws.com";
+const TOKEN_TYPE = "must be personal, organization, team, or runner";
 
-const TOKEN_TYPE = 'must be "personal", "organization", "team", or "runner"';
-
-/** Whose access token a service account is granted; `tokenSchema` defines which of these are valid together. */
-export const tokenSettings = {
-  tokenType: v.optional(v.picklist(["personal", "organization", "team", "runner"], TOKEN_TYPE), "personal"),
-  userLogin: string(/^\w[\w.@+-]*$/, "must be the login of a Pulumi user"),
-  teamName,
-  runnerId: string(/^[\w-]+$/, "must be the ID of a runner pool"),
-  runnerName: string(/^[^\s:]+$/, "must be the name of a runner pool, without spaces or colons"),
-  organizationAdmin: v.optional(flag, false),
-};
-
-const { userLogin, organizationAdmin, runnerId, runnerName } = tokenSettings;
-const required = (type: string) => `required with tokenType "${type}"`;
-
-/** Returns the schemas that reject the settings of the other token types. */
-function othersThan(type: string) {
-  const other = v.optional(v.never(`not valid with tokenType "${type}"`));
-  return { userLogin: other, teamName: other, runnerId: other, runnerName: other, organizationAdmin: other };
-}
-
-const tokenSchema = v.variant(
-  "tokenType",
-  [
-    v.object({ ...othersThan("personal"), tokenType: v.literal("personal"), userLogin }, required("personal")),
-    v.object({ ...othersThan("organization"), tokenType: v.literal("organization"), organizationAdmin }),
-    v.object({ ...othersThan("team"), tokenType: v.literal("team"), teamName }, required("team")),
-    v.object({ ...othersThan("runner"), tokenType: v.literal("runner"), runnerId, runnerName }, required("runner")),
-  ],
-  ({ received }) => (received === "undefined" ? "required, because this entry sets other token settings" : TOKEN_TYPE),
-);
-
-type Token = v.InferOutput<typeof tokenSchema>;
-
-/** The settings of one service account: in the stack the default for all, in an entry of `serviceAccounts` its own. */
-export const accountSettings = {
-  namespace: v.optional(kubernetesName, "default"),
-  createNamespace: v.optional(flag, false),
-  // `serviceAccountName` in the stack. Kubernetes allows dots in it; the allow policy would read them as wildcards.
-  name: v.optional(kubernetesName, "pulumi-service-account"),
-  createServiceAccount: v.optional(flag, true),
-  createRole: v.optional(flag, true),
-  rolePolicyArns: v.optional(policyArns, []),
-  tokenExpirationSeconds: v.optional(seconds, 7200),
-  tokenAudience: v.optional(audience, STS_AUDIENCE),
-  audienceRule: v.optional(flag),
+const accountEntries = {
+  namespace: kubernetesName,
+  // Kubernetes allows dots in it; the allow policy would read them as wildcards.
+  name: kubernetesName,
+  tokenType: v.picklist(Object.values(TokenType), TOKEN_TYPE),
+  userLogin: v.optional(userLogin),
+  teamName: v.optional(teamName),
+  runnerId: v.optional(runnerId),
+  runnerName: v.optional(runnerName),
+  organizationAdmin: v.optional(flag),
+  tokenExpirationSeconds: v.optional(seconds),
+  tokenAudience: v.optional(audience),
+  audienceRule: v.optional(flag, false),
   policyRules: v.optional(policyRules, {}),
+  createServiceAccount: v.optional(flag, true),
+  awsRole: v.optional(v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none"), "irsa"),
+  rolePolicyArns: v.optional(policyArns, []),
   runJob: v.optional(flag, true),
   command: v.optional(command),
-};
+} satisfies Schemas<ServiceAccount>;
 
-const maxExpirationSeconds = v.optional(seconds, 7200);
+/** What each type of token requires and accepts. */
+const tokenSchema = v.variant("tokenType", [
+  v.object({ tokenType: v.literal("personal"), userLogin }),
+  v.object({ tokenType: v.literal("organization"), organizationAdmin: v.optional(flag, false) }),
+  v.object({ tokenType: v.literal("team"), teamName }),
+  v.object({ tokenType: v.literal("runner"), runnerId, runnerName }),
+]);
 
-const account = v.pipe(
-  object,
-  v.object({ ...accountSettings, maxExpirationSeconds, token: tokenSchema }),
-  v.forward(
-    v.partialCheck(
-      [["tokenExpirationSeconds"], ["maxExpirationSeconds"]],
-      (settings) => settings.tokenExpirationSeconds <= settings.maxExpirationSeconds,
-      ({ input }) => `must be at most maxExpirationSeconds, which is ${input.maxExpirationSeconds}`,
-    ),
-    ["tokenExpirationSeconds"],
-  ),
-  v.rawCheck(({ dataset: { value: it }, addIssue }) => {
-    // Also reached with invalid settings, which are as they were given.
-    if (!isObject(it)) return;
-    const { namespace, name, createServiceAccount, rolePolicyArns } = it;
-    const hasNamespace = createServiceAccount === false || INITIAL_NAMESPACES.includes(String(namespace));
-    if (it.createNamespace === true && hasNamespace) {
-      const reason = "must be false for a namespace that exists on every cluster, or with an existing service account";
-      addIssue(issueAt(true, reason, "createNamespace"));
-    }
-    if (createServiceAccount === true && name === "default") {
-      addIssue(issueAt(true, 'must be false for "default", which exists in every namespace', "createServiceAccount"));
-    }
-    if (it.createRole === false && Array.isArray(rolePolicyArns) && rolePolicyArns.length > 0) {
-      addIssue(issueAt(false, "must be true with rolePolicyArns", "createRole"));
-    }
-  }),
-  v.transform(({ token, ...settings }) => ({
-    ...settings,
-    token,
-    /** The scope that the token exchange requests, such as `user:LOGIN`. */
-    tokenScope: scopeOf(token),
-    audienceRule: settings.audienceRule ?? settings.tokenAudience !== STS_AUDIENCE,
-    command: settings.command ?? (token.tokenType === "runner" ? ["true"] : ["pulumi", "whoami"]),
-  })),
-);
+/** The access token of one service account, with the settings of its type. */
+export type Token = v.InferOutput<typeof tokenSchema>;
 
-function scopeOf({ tokenType, userLogin, teamName, runnerName, organizationAdmin }: Token): string {
-  if (tokenType === "organization") return organizationAdmin ? "admin" : "";
-  return tokenType === "personal" ? `user:${userLogin}` : `${tokenType}:${teamName ?? runnerName}`;
+/** Returns the access token that a service account is granted. */
+export function tokenOf(account: Account): Token {
+  return v.parse(tokenSchema, account);
 }
 
-const serviceAccounts = v.pipe(
-  list(account, '[{"name":"NAME"}]'),
-  // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
-  v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
-  v.rawCheck(({ dataset, addIssue }) => {
-    const accounts = [dataset.value].flat().map((it) => (isObject(it) ? it : {}));
-    const ids = accounts.map(({ namespace, name }) => `${namespace}/${name}`);
-    for (const [index, { namespace, name, createServiceAccount, runJob }] of accounts.entries()) {
-      const first = ids.indexOf(`${namespace}/${name}`);
-      const reason = `service account ${ids[index]} is already configured by serviceAccounts[${first}]`;
-      if (name && first < index) addIssue(issueAt(undefined, reason, index, "name"));
-      const creator = accounts.find((it) => it.createNamespace === true && it.namespace === namespace);
-      if (creator?.createServiceAccount === true && createServiceAccount === false && runJob === true) {
-        addIssue(issueAt(true, "must be false, because this stack creates the namespace", index, "runJob"));
-      }
-    }
-  }),
-);
-
-/** The settings of the whole stack. */
-export const stackSettings = {
-  clusterName: string(/^[0-9A-Za-z][\w-]{0,99}$/, "must be the name of an EKS cluster"),
-  createCluster: v.optional(flag, false),
-  createOidcProvider: v.optional(flag, false),
+const accessEntries = {
   organization: string(/^[0-9A-Za-z][\w-]*$/, "must be the name of a Pulumi organization"),
-  issuerName: v.optional(string(/^\S(.*\S)?$/, "must not begin or end with a space")),
-  maxExpirationSeconds,
-  thumbprints: v.optional(list(string(/^[0-9a-f]{64}$/, "must be a SHA-256 hash: 64 lowercase hex digits")), []),
+  issuerName: string(/^\S(.*\S)?$/, "must not begin or end with a space"),
+  maxExpirationSeconds: v.optional(seconds, 7200),
   permissionsBoundaryArn: v.optional(policyArn),
   rolePath: v.optional(rolePath, "/"),
   image: v.optional(image, "pulumi/pulumi-base:3.274.1"),
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
-  serviceAccounts: v.optional(serviceAccounts, []),
-};
-
-/** The configuration of a stack, with what each entry of `serviceAccounts` inherits, and its token in `token`. */
-export const stackSchema = v.pipe(
-  v.object(stackSettings, ({ expected }) =>
-    expected === '"organization"' ? "required, because the stack has no organization" : "required",
+  createNamespaces: v.optional(list(newNamespace), []),
+  serviceAccounts: v.pipe(
+    list(settings(accountEntries)),
+    v.minLength(1, "must not be empty"),
+    // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
+    v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
   ),
-  v.rawCheck(({ dataset: { value: stack }, addIssue }) => {
-    if (isObject(stack) && stack.createCluster === true && stack.createOidcProvider === true) {
-      addIssue(issueAt(true, "must be false with createCluster, which creates one too", "createOidcProvider"));
-    }
-  }),
-  v.transform((stack) => ({ ...stack, issuerName: stack.issuerName ?? `eks-${stack.clusterName}` })),
-);
+} satisfies Schemas<AccessSettings>;
 
-/** Returns an issue of a rule between settings, at the setting to change. */
-function issueAt(value: unknown, message: string, ...keys: (string | number)[]) {
-  const path = keys.map((key) => ({ type: "unknown", origin: "value", input: undefined, key, value }) as const);
-  return { input: value, message, path: path as [v.IssuePathItem] };
+const accessSchema = settings(accessEntries);
+
+const ACCOUNT_KEYS = Object.keys(accountEntries);
+
+/** The names of the settings in `AccessSettings`. */
+export const ACCESS_KEYS = Object.keys(accessEntries);
+
+type CheckedSettings = v.InferOutput<typeof accessSchema>;
+type CheckedAccount = CheckedSettings["serviceAccounts"][number];
+
+/** The settings with every default filled in; durations are in seconds. */
+export interface Access extends Omit<CheckedSettings, "serviceAccounts"> {
+  serviceAccounts: Account[];
+}
+
+/** One service account with every default filled in; durations are in seconds. */
+export type Account = ReturnType<typeof withDefaults>;
+
+/**
+ * Checks the settings of the service accounts.
+ *
+ * @param given the values, which can be anything.
+ * @param stackKeys the names of other settings of the stack, which are not valid in an entry.
+ * @returns the settings with every default filled in, or every problem that they have. Does not throw.
+ */
+export function checkAccess(given: object, stackKeys: string[] = []): { access?: Access; problems: Problem[] } {
+  const { settings: checked, problems } = check(accessSchema, given, rulesBetween);
+  const entries = "serviceAccounts" in given && Array.isArray(given.serviceAccounts) ? given.serviceAccounts : [];
+  const ofStack = {
+    names: [...ACCESS_KEYS, ...stackKeys],
+    reason: "is a setting of the stack, not of an entry",
+  };
+  const unknown = entries.flatMap((entry, index) => {
+    return unknownSettings(entry, ["serviceAccounts", index], ACCOUNT_KEYS, ofStack);
+  });
+  if (!checked || unknown.length > 0) return { problems: [...unknown, ...problems] };
+
+  const serviceAccounts = checked.serviceAccounts.map((account) => withDefaults(account, checked));
+  return { access: { ...checked, serviceAccounts }, problems };
+}
+
+/** Returns a problem for each name at the top that is neither a setting of `AccessSettings` nor one of the others. */
+export function unknownAccessSettings(given: object, others: string[]): Problem[] {
+  const ofEntry = {
+    names: ACCOUNT_KEYS,
+    reason: "is a setting of an entry of serviceAccounts",
+  };
+  return unknownSettings(given, [], [...ACCESS_KEYS, ...others], ofEntry);
+}
+
+/** Returns a service account with the defaults that depend on other settings. */
+function withDefaults(account: CheckedAccount, { organization, maxExpirationSeconds }: CheckedSettings) {
+  const defaultCommand = account.tokenType === "runner" ? ["true"] : ["pulumi", "whoami"];
+  return {
+    ...account,
+    tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
+    tokenAudience: account.tokenAudience ?? `urn:pulumi:org:${organization}`,
+    command: account.command ?? defaultCommand,
+  };
+}
+
+/** Returns the problems between settings that are valid by themselves. */
+function rulesBetween(access: Incomplete<CheckedSettings>): Problem[] {
+  const { serviceAccounts = [], createNamespaces = [] } = access;
+  const problems = serviceAccounts.flatMap((account, index) => {
+    if (!account) return [];
+    const path: Path = ["serviceAccounts", index];
+    const found = [
+      ...tokenProblems(account),
+      ...roleProblems(account),
+      ...lifetimeProblems(account, access),
+      ...existenceProblems(account, access),
+      ...duplicateProblems(index, serviceAccounts),
+    ];
+    return found.map((problem) => ({ ...problem, path: [...path, ...problem.path] }));
+  });
+
+  const namespaces = serviceAccounts.map((account) => account?.namespace);
+  const unused = createNamespaces.flatMap((namespace, index): Problem[] => {
+    // With an invalid entry, it is not known which namespaces are used.
+    if (!namespace || namespaces.includes(namespace) || namespaces.includes(undefined)) return [];
+    return [{ path: ["createNamespaces", index], value: namespace, reason: "is not the namespace of an entry" }];
+  });
+  return [...problems, ...unused];
+}
+
+/** Each type of token has settings of its own. */
+function tokenProblems(account: Incomplete<CheckedAccount>): Problem[] {
+  return tokenSchema.options.flatMap(({ entries: { tokenType, ...owner } }) => {
+    const isOther = account.tokenType !== tokenType.literal;
+    return Object.entries(owner).flatMap(([key, schema]): Problem[] => {
+      const value = account[key as keyof typeof account];
+      const isRequired = schema.type !== "optional";
+      if (!account.tokenType) return [];
+      if (!isOther && isRequired && value === undefined) {
+        return [{ path: [key], reason: `required with tokenType ${account.tokenType}` }];
+      }
+      if (isOther && value !== undefined) {
+        return [{ path: [key], value, reason: `is not valid with tokenType ${account.tokenType}` }];
+      }
+      return [];
+    });
+  });
+}
+
+function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<CheckedAccount>): Problem[] {
+  if (awsRole !== "none" || rolePolicyArns.length === 0) return [];
+  return [{ path: ["rolePolicyArns"], reason: "requires an IAM role, but awsRole is none" }];
+}
+
+function lifetimeProblems(account: Incomplete<CheckedAccount>, access: Incomplete<CheckedSettings>): Problem[] {
+  const { tokenExpirationSeconds: value } = account;
+  const { maxExpirationSeconds: limit } = access;
+  if (value === undefined || limit === undefined || value <= limit) return [];
+  const reason = `must be at most maxExpirationSeconds, which is ${limit}`;
+  return [{ path: ["tokenExpirationSeconds"], value, reason }];
+}
+
+/** Which objects exist already. */
+function existenceProblems(account: Incomplete<CheckedAccount>, access: Incomplete<CheckedSettings>): Problem[] {
+  const { createNamespaces = [] } = access;
+  if (account.createServiceAccount && account.name === "default") {
+    const reason = "must be false: every namespace has the service account default";
+    return [{ path: ["createServiceAccount"], value: true, reason }];
+  }
+  const isInNewNamespace = createNamespaces.includes(account.namespace);
+  if (account.createServiceAccount === false && account.runJob && account.namespace && isInNewNamespace) {
+    const reason = "must be false: the service account cannot exist before the stack creates its namespace";
+    return [{ path: ["runJob"], value: true, reason }];
+  }
+  return [];
+}
+
+function duplicateProblems(index: number, accounts: Incomplete<CheckedSettings>["serviceAccounts"] = []): Problem[] {
+  const idOf = (account: Incomplete<CheckedAccount> | undefined) => {
+    return account?.namespace && account.name && `${account.namespace}/${account.name}`;
+  };
+  const id = idOf(accounts[index]);
+  const first = accounts.findIndex((account) => idOf(account) === id);
+  if (!id || first === index) return [];
+  return [{ path: ["name"], value: accounts[index]?.name, reason: `${id} is already serviceAccounts[${first}]` }];
 }

@@ -1,119 +1,186 @@
-// One service account with its access: the role, the service account, what its workloads mount, and the Job that tests the exchange.
+// One service account with its access: the role, the service account, what its workloads mount, and the Job that tests
+// the token exchange.
 
-import type { Role } from "@pulumi/aws/iam";
-import type { Job } from "@pulumi/kubernetes/batch/v1";
 import { ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
-import type { OidcIssuer } from "@pulumi/pulumiservice";
-import type { AccountConfig, StackConfig } from "./config";
-import { createRole } from "./iam";
-import { createJob, createTokenExchange, type TokenExchange } from "./job";
-import type { AllowPolicy } from "./oidcIssuer";
+import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy } from "./iam";
+import { createJob } from "./job";
 import { createServiceAccount } from "./serviceAccount";
-import { STS_AUDIENCE } from "./settings";
+import type { Access, Account, Token, TokenType } from "./settings";
+import { createTokenExchange } from "./tokenExchange";
 
-type SharedConfig = "organization" | "pulumiApiUrl" | "permissionsBoundaryArn" | "rolePath" | "image" | "jobPodSpec";
-
-export interface WorkloadIdentityArgs extends Pick<StackConfig, SharedConfig> {
-  account: AccountConfig;
-  /** The name of the account's namespace, known once that exists. */
-  namespace: pulumi.Input<string>;
-  /** The cluster's OIDC issuer, `https://…`, and its IAM OIDC provider. */
-  issuerUrl: pulumi.Input<string>;
-  oidcProviderArn: pulumi.Input<string>;
-  /** The Pulumi Cloud issuer, and the policy in it that allows this service account. */
-  oidcIssuer: OidcIssuer;
-  policy: AllowPolicy;
+/** What workloads and other programs need to know about one service account. */
+export interface ServiceAccountAccess {
+  /** ARN of its IAM role. */
+  roleArn?: pulumi.Output<string>;
+  /** Name of its IAM role, to attach other policies. */
+  roleName?: pulumi.Output<string>;
+  /** Name of the Job that tested the token exchange. */
+  jobName?: pulumi.Output<string>;
+  /** Type of its access token. */
+  tokenType: TokenType;
+  /** Scope of its access token, such as user:LOGIN. */
+  tokenScope: string;
+  /** Name of the ConfigMap with the environment of the token exchange. */
+  environmentConfigMap: pulumi.Output<string>;
+  /** Name of the ConfigMap with the exchange script. */
+  scriptConfigMap: pulumi.Output<string>;
 }
 
-/** Creates the access of one service account. Its name and its children's are `NAMESPACE.NAME`. */
-export class WorkloadIdentity extends pulumi.ComponentResource {
-  readonly role?: Role;
-  readonly serviceAccount?: ServiceAccount;
-  readonly tokenExchange: TokenExchange;
-  readonly job?: Job;
-  /** `NAMESPACE/NAME` of the service account, and what other programs need to know about it. */
-  readonly id: string;
-  readonly summary: pulumi.Inputs;
+/** The cluster, as far as IAM roles need it. */
+export interface RoleCluster {
+  /** The OIDC issuer, `https://…`. */
+  issuerUrl: pulumi.Input<string>;
+  /** ARN of the cluster's IAM OIDC provider; an IRSA role needs it. */
+  oidcProviderArn?: pulumi.Input<string>;
+  /** ARN of the cluster; EKS Pod Identity needs it. */
+  clusterArn?: pulumi.Input<string>;
+}
 
-  /** @param options the Kubernetes provider of the cluster whose issuer is trusted. */
+export interface WorkloadIdentityArgs {
+  account: Account;
+  token: Token;
+  /** The name of the account's namespace, known once that exists. */
+  namespace: pulumi.Input<string>;
+  cluster: RoleCluster;
+  /** What all service accounts have in common. */
+  shared: Pick<
+    Access,
+    "organization" | "pulumiApiUrl" | "permissionsBoundaryArn" | "rolePath" | "image" | "jobPodSpec"
+  >;
+  /** The issuer that grants the access token, and the policy in it that allows this service account. */
+  oidcIssuer: pulumi.CustomResource;
+  policy: object;
+}
+
+/** Creates the access of one service account. Its children have its own name. */
+export class WorkloadIdentity extends pulumi.ComponentResource {
+  readonly access: ServiceAccountAccess;
+
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
-    const { account, namespace } = args;
+    const { account, token, namespace, shared } = args;
+    const { tokenAudience } = account;
     const inComponent = { parent: this };
-    const dependsOn: pulumi.Resource[] = [args.oidcIssuer];
 
-    if (account.createRole) {
-      const { role, attachments } = createRole(
-        name,
-        {
-          issuerUrl: args.issuerUrl,
-          oidcProviderArn: args.oidcProviderArn,
-          namespace: account.namespace,
-          serviceAccountName: account.name,
-          policyArns: account.rolePolicyArns,
-          permissionsBoundaryArn: args.permissionsBoundaryArn,
-          path: args.rolePath,
-        },
-        inComponent,
-      );
-      this.role = role;
-      dependsOn.push(...attachments);
-    }
-    if (account.createServiceAccount) {
-      const metadata = { name: account.name, namespace, roleArn: this.role?.arn };
-      this.serviceAccount = createServiceAccount(name, metadata, inComponent);
-    } else if (account.runJob) {
-      this.serviceAccount = ServiceAccount.get(name, `${account.namespace}/${account.name}`, inComponent);
-    }
-
-    // The EKS webhook mounts a token only where this stack has annotated the service account.
-    const isAnnotated = account.createServiceAccount && account.createRole;
-    const projectedAudience = isAnnotated && account.tokenAudience === STS_AUDIENCE ? undefined : account.tokenAudience;
-    this.tokenExchange = createTokenExchange(
+    const aws = createAwsRole(name, args, inComponent);
+    const serviceAccount = createOrReadServiceAccount(name, args, aws?.irsaRoleArn, inComponent);
+    const tokenExchange = createTokenExchange(
       name,
       {
         namespace,
         serviceAccountName: account.name,
-        organization: args.organization,
-        tokenType: account.token.tokenType,
-        tokenScope: account.tokenScope,
+        organization: shared.organization,
+        tokenType: token.tokenType,
+        tokenScope: scopeOf(token),
         tokenExpirationSeconds: account.tokenExpirationSeconds,
-        apiUrl: args.pulumiApiUrl,
-        projectedAudience,
+        apiUrl: shared.pulumiApiUrl,
       },
       inComponent,
     );
 
-    if (account.runJob && this.serviceAccount) {
-      this.job = createJob(
+    this.access = {
+      ...(aws && { roleArn: aws.role.arn, roleName: aws.role.name }),
+      tokenType: token.tokenType,
+      tokenScope: scopeOf(token),
+      environmentConfigMap: tokenExchange.environment.metadata.name,
+      scriptConfigMap: tokenExchange.script.metadata.name,
+    };
+    if (account.runJob && serviceAccount) {
+      const job = createJob(
         name,
         {
           namespace,
-          serviceAccountName: this.serviceAccount.metadata.name,
-          tokenExchange: this.tokenExchange,
-          projectedAudience,
-          image: args.image,
+          serviceAccountName: serviceAccount.metadata.name,
+          tokenExchange,
+          tokenAudience,
+          image: shared.image,
           command: account.command,
-          podSpec: args.jobPodSpec,
+          podSpec: shared.jobPodSpec,
         },
         {
           ...inComponent,
-          dependsOn: [...dependsOn, this.serviceAccount],
+          dependsOn: [args.oidcIssuer, serviceAccount, ...(aws?.prerequisites ?? [])],
           // The pod's spec does not contain the policy, so a changed one would not run the exchange again.
           replacementTrigger: [args.oidcIssuer.id, args.policy],
         },
       );
+      this.access.jobName = job.metadata.name;
     }
-    this.id = `${account.namespace}/${account.name}`;
-    this.summary = {
-      roleArn: this.role?.arn,
-      jobName: this.job?.metadata.name,
-      tokenType: account.token.tokenType,
-      tokenScope: account.tokenScope,
-      environmentConfigMap: this.tokenExchange.environment.metadata.name,
-      scriptConfigMap: this.tokenExchange.script.metadata.name,
-    };
-    this.registerOutputs();
+    this.registerOutputs({ access: this.access });
+  }
+}
+
+/** Creates the role of a service account, and what a pod has to wait for to receive it; undefined without a role. */
+function createAwsRole(name: string, args: WorkloadIdentityArgs, options: pulumi.CustomResourceOptions) {
+  const { account, cluster, shared } = args;
+  const { awsRole } = account;
+  if (awsRole === "none") return undefined;
+
+  const { role, attachments } = createRole(
+    name,
+    {
+      namespace: account.namespace,
+      serviceAccountName: account.name,
+      trustPolicy: awsRole === "irsa" ? irsaTrust(account, cluster) : podIdentityTrust(account, cluster),
+      policyArns: account.rolePolicyArns,
+      permissionsBoundaryArn: shared.permissionsBoundaryArn,
+      path: shared.rolePath,
+    },
+    options,
+  );
+  if (awsRole === "irsa") return { role, irsaRoleArn: role.arn, prerequisites: attachments };
+
+  const clusterArn = given(cluster.clusterArn, "clusterArn");
+  const { namespace } = args;
+  const association = associateRole(name, { clusterArn, namespace, serviceAccountName: account.name, role }, options);
+  return { role, irsaRoleArn: undefined, prerequisites: [...attachments, association] };
+}
+
+function irsaTrust({ namespace, name }: Account, cluster: RoleCluster) {
+  const subject = `system:serviceaccount:${namespace}:${name}`;
+  const provider = given(cluster.oidcProviderArn, "oidcProviderArn");
+  return pulumi.all([cluster.issuerUrl, provider]).apply(([issuerUrl, oidcProviderArn]) => {
+    return irsaTrustPolicy({ issuerUrl, oidcProviderArn, subject });
+  });
+}
+
+function podIdentityTrust({ namespace, name }: Account, cluster: RoleCluster) {
+  return pulumi.output(given(cluster.clusterArn, "clusterArn")).apply((clusterArn) => {
+    return podIdentityTrustPolicy({ clusterArn, namespace, serviceAccountName: name });
+  });
+}
+
+/** Returns what `PulumiCloudAccess` has checked to be there. */
+function given(value: pulumi.Input<string> | undefined, name: string): pulumi.Input<string> {
+  if (value === undefined) throw new Error(`${name} is missing`);
+  return value;
+}
+
+/** Creates the service account, or reads an existing one for the Job; undefined if neither is needed. */
+function createOrReadServiceAccount(
+  name: string,
+  { account, namespace }: WorkloadIdentityArgs,
+  irsaRoleArn: pulumi.Output<string> | undefined,
+  options: pulumi.CustomResourceOptions,
+): ServiceAccount | undefined {
+  if (account.createServiceAccount) {
+    return createServiceAccount(name, { name: account.name, namespace, irsaRoleArn }, options);
+  }
+  if (!account.runJob) return undefined;
+  return ServiceAccount.get(name, `${account.namespace}/${account.name}`, options);
+}
+
+/** Returns the scope that the token exchange requests, such as `user:LOGIN`. */
+function scopeOf(token: Token): string {
+  switch (token.tokenType) {
+    case "personal":
+      return `user:${token.userLogin}`;
+    case "team":
+      return `team:${token.teamName}`;
+    case "runner":
+      return `runner:${token.runnerName}`;
+    case "organization":
+      return token.organizationAdmin ? "admin" : "";
   }
 }

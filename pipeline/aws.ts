@@ -2,7 +2,7 @@
 
 import * as eks from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
-import { trustPolicy } from "../iam";
+import { irsaTrustPolicy } from "../iam";
 import type { Settings } from "./config";
 import { ISSUER_URL, subjects } from "./github";
 import { failed, lookUp } from "./lookups";
@@ -57,7 +57,7 @@ export function createRoles(settings: Settings, clusters: Cluster[], existingPro
   const createRole = (name: "preview" | "deploy", accessPolicy: string): iam.Role => {
     const role = new iam.Role(`github-${name}`, {
       description: `GitHub workflows of ${settings.repository}`,
-      assumeRolePolicy: trustPolicy({ issuerUrl: ISSUER_URL, oidcProviderArn, subject: subject[name] }),
+      assumeRolePolicy: irsaTrustPolicy({ issuerUrl: ISSUER_URL, oidcProviderArn, subject: subject[name] }),
     });
     new iam.RolePolicy(`github-${name}`, { role: role.name, policy: policies[name] });
     for (const { name: clusterName, region, arn, namespaces } of clusters) {
@@ -70,7 +70,10 @@ export function createRoles(settings: Settings, clusters: Cluster[], existingPro
     }
     return role;
   };
-  return { preview: createRole("preview", "AmazonEKSViewPolicy"), deploy: createRole("deploy", "AmazonEKSEditPolicy") };
+  return {
+    preview: createRole("preview", "AmazonEKSViewPolicy"),
+    deploy: createRole("deploy", "AmazonEKSEditPolicy"),
+  };
 }
 
 /**
@@ -92,7 +95,9 @@ export function rolePolicies(
   const roles = arn(`role${settings.rolePath}pulumi-oidc-*`);
   const issuers = clusters.flatMap(({ identities }) => identities[0]?.oidcs[0]?.issuer ?? []);
   const oidcProviders = issuers.map((url) => arn(`oidc-provider/${url.replace("https://", "")}`));
-  const bounded = permissionsBoundaryArn && { StringEquals: { "iam:PermissionsBoundary": permissionsBoundaryArn } };
+  const bounded = permissionsBoundaryArn && {
+    StringEquals: { "iam:PermissionsBoundary": permissionsBoundaryArn },
+  };
 
   const read = [
     allow(["eks:DescribeCluster"], clusterArns),

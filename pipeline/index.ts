@@ -24,7 +24,7 @@ export = async () => {
   for (const organization of new Set(stacks.map((stack) => stack.organization))) {
     createTeam(organization, settings);
     policies[organization] = allowPolicies(organization, repositoryId, settings);
-    if (settings.githubIssuer === "create") await createIssuer(organization, policies[organization]);
+    if (settings.githubIssuer === "create") createIssuer(organization, policies[organization]);
   }
 
   return {

@@ -2,7 +2,7 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
-import { getThumbprints } from "../oidcIssuer";
+import { readThumbprints } from "../thumbprint";
 import type { Settings } from "./config";
 import { ISSUER_URL, subjects } from "./github";
 
@@ -23,7 +23,11 @@ export function teamName(repository: string): string {
 export function allowPolicies(organization: string, repositoryId: string, settings: Settings): AuthPolicy[] {
   const { preview, deploy } = subjects(settings.subjectPrefix);
   const team = { tokenType: "team", teamName: teamName(settings.repository) } as const;
-  const rules = (sub: string) => ({ aud: `urn:pulumi:org:${organization}`, repository_id: repositoryId, sub });
+  const rules = (sub: string) => ({
+    aud: `urn:pulumi:org:${organization}`,
+    repository_id: repositoryId,
+    sub,
+  });
   return [
     ...preview.map((sub): AuthPolicy => ({ decision: "allow", ...team, rules: rules(sub) })),
     { decision: "allow", tokenType: "organization", authorizedPermissions: ["admin"], rules: rules(deploy) },
@@ -42,7 +46,10 @@ export function createTeam(organization: string, { repository, stacks }: Setting
   const role = new pulumiservice.OrganizationRole(organization, {
     organizationName: organization,
     name: `${name}-issuers`,
-    permissions: { __type: "PermissionDescriptorAllow", permissions: ["auth_policies:read", "oidc_issuers:read"] },
+    permissions: {
+      __type: "PermissionDescriptorAllow",
+      permissions: ["auth_policies:read", "oidc_issuers:read"],
+    },
   });
   const assignment = { organizationName: organization, teamName: name, roleId: role.roleId };
   new pulumiservice.TeamRoleAssignment(organization, assignment, { dependsOn: team });
@@ -56,12 +63,11 @@ export function createTeam(organization: string, { repository, stacks }: Setting
 }
 
 /** Registers GitHub as an OIDC issuer of the organization, with these policies and no others. */
-export async function createIssuer(organization: string, policies: AuthPolicy[]): Promise<void> {
-  const { values } = await getThumbprints([], pulumi.output(ISSUER_URL));
-  const thumbprints = values && { thumbprints: values };
+export function createIssuer(organization: string, policies: AuthPolicy[]): void {
+  const thumbprints = pulumi.output(ISSUER_URL).apply(readThumbprints);
   new pulumiservice.OidcIssuer(
     organization,
-    { organization, name: "github", url: ISSUER_URL, maxExpirationSeconds: 3600, policies, ...thumbprints },
+    { organization, name: "github", url: ISSUER_URL, maxExpirationSeconds: 3600, policies, thumbprints },
     // Only a fallback, and GitHub's certificate rotates: the value is used only at creation.
     { ignoreChanges: ["thumbprints"] },
   );

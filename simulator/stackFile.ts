@@ -57,35 +57,22 @@ function stacksIn(directory: string): string[] {
  * @throws Error that says what to do if a file is missing or invalid, or if a setting of the project is encrypted.
  */
 export function readStackFile(directory: string, { file }: StackSource): StackFile {
-  const project = readProject(directory);
+  const { name: project } = readYaml(join(directory, "Pulumi.yaml")) as { name: string };
   const settings = readYaml(file) ?? {};
   const given = isRecord(settings) ? (settings.config ?? {}) : undefined;
   if (!isRecord(given)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
 
-  const config: Record<string, string> = { ...project.defaults };
+  const config: Record<string, string> = {};
   for (const [key, value] of Object.entries(given)) {
-    const qualified = qualify(key, project.name);
+    const qualified = qualify(key, project);
     if (!isEncrypted(value)) config[qualified] = asSetting(value);
-    else if (qualified.startsWith(`${project.name}:`)) {
+    else if (qualified.startsWith(`${project}:`)) {
       throw new Error(
         `${key} is encrypted in ${basename(file)}. To fix it: pulumi config set --plaintext ${key} VALUE`,
       );
     }
   }
-  return { project: project.name, config };
-}
-
-/** Reads the project's name, and the defaults of its settings. */
-function readProject(directory: string): { name: string; defaults: Record<string, string> } {
-  const { name, config = {} } = readYaml(join(directory, "Pulumi.yaml")) as {
-    name: string;
-    config?: Record<string, { default?: unknown }>;
-  };
-  const defaults: Record<string, string> = {};
-  for (const [key, declared] of Object.entries(config)) {
-    if (declared.default !== undefined) defaults[qualify(key, name)] = asSetting(declared.default);
-  }
-  return { name, defaults };
+  return { project, config };
 }
 
 /** Returns `NAMESPACE:KEY`. A key without a namespace is the project's. */

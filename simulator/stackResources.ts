@@ -6,11 +6,13 @@ import type { Registration } from "./mocks";
 
 const LABELS: Record<string, string> = {
   "eks:index:Cluster": "EKS cluster",
+  "aws:eks/addon:Addon": "EKS add-on",
   "aws:iam/openIdConnectProvider:OpenIdConnectProvider": "IAM OIDC provider",
   "kubernetes:core/v1:Namespace": "Namespace",
   "pulumiservice:index:OidcIssuer": "OIDC issuer",
   "aws:iam/role:Role": "IAM role",
   "aws:iam/rolePolicyAttachment:RolePolicyAttachment": "Policy attachment",
+  "aws:eks/podIdentityAssociation:PodIdentityAssociation": "Pod Identity",
   "kubernetes:core/v1:ServiceAccount": "Service account",
   "kubernetes:core/v1:ConfigMap": "ConfigMap",
   "kubernetes:batch/v1:Job": "Job",
@@ -19,7 +21,7 @@ const LABELS: Record<string, string> = {
 /** Columns of a label, and of an ID. */
 const WIDTHS = [17, 59];
 
-/** Returns a line for each type with the ID of its only resource or with their number; or a line for each resource. */
+/** Returns a line for each type, with the ID of its only resource or with their number; if verbose, for each resource. */
 export function resourceLines(registered: Registration[], verbose: boolean): string[] {
   return Object.entries(LABELS).flatMap(([type, label]) => {
     const ids = registered.filter((resource) => resource.type === type).map(({ id }) => id);
@@ -46,7 +48,7 @@ export function generatedPolicies(registered: Registration[], issuerUrl: string,
     ({ inputs }) => inputs.policies as { rules: Record<string, string> }[],
   );
   const entries = ofType("eks-pulumi-oidc:index:WorkloadIdentity").map(({ name: component }) => {
-    const [namespace = "", name = ""] = component.split(".");
+    const [, namespace = "", name = ""] = component.split(".");
     const role = ofType("aws:iam/role:Role").find((resource) => resource.name === component);
     const trustPolicy = JSON.stringify(role?.inputs.assumeRolePolicy ?? null);
     return [

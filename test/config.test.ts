@@ -1,375 +1,532 @@
-// The configuration: what an entry inherits, each problem with the command that fixes it, and what the program receives.
+// The configuration: what the program receives, and every problem with its path, its value, and its reason.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseConfig } from "../config";
+import { parseConfig, type RawConfig } from "../config";
+import { messageOf } from "../validation";
 
-const REQUIRED = { clusterName: "my-cluster", userLogin: "my-login" };
 const SHA256 = "ab".repeat(32);
 const POLICY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 
-const INITIAL = ["default", "kube-system", "kube-public", "kube-node-lease"];
-const TEAM = { userLogin: undefined, tokenType: "team", teamName: "ops" };
-const RUNNER = { tokenType: "runner", runnerId: "id-1", runnerName: "pool" };
+/** The least that a stack and an entry set. */
+const REQUIRED = { clusterName: "my-cluster", userLogin: "alice" };
+const ENTRY = { namespace: "ci", name: "deployer", tokenType: "personal", userLogin: "alice" };
 
-const STS = "sts.amazonaws.com";
+/** The least that an entry of each token type sets about its token. */
+const OWNERS: Record<string, Given> = {
+  personal: { userLogin: "alice" },
+  organization: {},
+  team: { teamName: "platform" },
+  runner: { runnerId: "pool-1", runnerName: "builders" },
+};
 
 type Given = Record<string, unknown>;
 
-test("names the issuer after the cluster, and takes the organization of the stack", () => {
-  const { issuerName, organization } = accepted();
-  assert.deepEqual([issuerName, organization], ["eks-my-cluster", "acme"]);
+test("a cluster and a login are enough: the stack has one service account with a personal token", () => {
+  assert.deepEqual(accepted(), {
+    cluster: {
+      clusterName: "my-cluster",
+      createCluster: false,
+      createOidcProvider: false,
+      aws: { region: undefined, profile: undefined, "role-arn": undefined },
+    },
+    access: {
+      organization: "acme",
+      issuerName: "eks-my-cluster",
+      maxExpirationSeconds: 7200,
+      rolePath: "/",
+      image: "pulumi/pulumi-base:3.274.1",
+      jobPodSpec: {},
+      pulumiApiUrl: "https://api.pulumi.com",
+      createNamespaces: [],
+      serviceAccounts: [
+        {
+          namespace: "default",
+          name: "pulumi-service-account",
+          tokenType: "personal",
+          userLogin: "alice",
+          tokenExpirationSeconds: 7200,
+          tokenAudience: "urn:pulumi:org:acme",
+          audienceRule: false,
+          policyRules: {},
+          createServiceAccount: true,
+          awsRole: "irsa",
+          rolePolicyArns: [],
+          runJob: true,
+          command: ["pulumi", "whoami"],
+        },
+      ],
+    },
+  });
+});
+
+test("an entry inherits nothing but the upper bound, and the organization in its audience", () => {
+  const entries = [ENTRY, { ...ENTRY, name: "other", tokenType: "team", userLogin: undefined, teamName: "a" }];
+  const { serviceAccounts } = accepted({
+    ...stackOf(...entries),
+    organization: "b",
+    maxExpirationSeconds: "600",
+  }).access;
+  const [first, second] = serviceAccounts;
+  assert.deepEqual([first?.tokenExpirationSeconds, first?.tokenAudience], [600, "urn:pulumi:org:b"]);
+  assert.deepEqual([second?.userLogin, second?.teamName], [undefined, "a"]);
+});
+
+test("a runner's Job runs only the exchange, since the CLI accepts no runner token", () => {
+  const [account] = accepted(stackOf(entryOf("runner"))).access.serviceAccounts;
+  assert.deepEqual(account?.command, ["true"]);
+});
+
+test("accepts every setting of an entry", () => {
+  const entry = {
+    ...entryOf("organization"),
+    organizationAdmin: true,
+    tokenExpirationSeconds: 900,
+    tokenAudience: "https://api.pulumi.com",
+    audienceRule: true,
+    policyRules: { '"kubernetes.io".pod.name': "deployer-*" },
+    createServiceAccount: false,
+    awsRole: "pod-identity",
+    rolePolicyArns: [POLICY],
+    runJob: false,
+    command: ["sh", "-c", "echo $(A)"],
+  };
+  assert.deepEqual(accepted(stackOf(entry)).access.serviceAccounts, [entry]);
+});
+
+test("accepts every setting of the stack, as the strings that the engine passes", () => {
+  const settings = {
+    createCluster: true,
+    createOidcProvider: false,
+    organization: "other",
+    issuerName: "my issuer",
+    maxExpirationSeconds: 9000,
+    permissionsBoundaryArn: "arn:aws-us-gov:iam::123456789012:policy/path/a",
+    rolePath: "/pulumi/ci/",
+    image: `registry.example:5000/base@sha256:${SHA256}`,
+    jobPodSpec: {
+      nodeSelector: { a: "b" },
+      containers: [{ name: "token-exchange", env: [] }],
+      volumes: [{ name: "a" }],
+    },
+    pulumiApiUrl: "https://a.example:8443",
+    createNamespaces: ["ci"],
+  };
+  const { cluster, access } = accepted({ ...stackOf(ENTRY), ...settings });
+  const { serviceAccounts, ...shared } = access;
+  const { aws, clusterName, ...created } = cluster;
+  assert.deepEqual({ ...created, ...shared }, settings);
+});
+
+test("null and an empty string count as not given, in the stack and in an entry", () => {
+  const empty = { rolePolicyArns: null, audienceRule: "", teamName: null, tokenAudience: "" };
+  assert.deepEqual(accepted({ issuerName: "", maxExpirationSeconds: "", serviceAccounts: "null" }), accepted());
+  assert.deepEqual(accepted(stackOf({ ...ENTRY, ...empty })), accepted(stackOf(ENTRY)));
+  assert.deepEqual(rejected({ clusterName: "" }), ["clusterName: required"]);
+  assert.deepEqual(rejected(stackOf({ ...ENTRY, name: "" })), ["serviceAccounts[0].name: required"]);
+});
+
+test("the AWS provider's region, profile, and role are options of the AWS CLI", () => {
+  const aws = {
+    "aws:region": "eu-central-1",
+    "aws:profile": "dev",
+    "aws:assumeRoles": [{ roleArn: "arn:aws:iam::123456789012:role/a", sessionName: "ci" }],
+  };
+  const options = { region: "eu-central-1", profile: "dev", "role-arn": "arn:aws:iam::123456789012:role/a" };
+  assert.deepEqual(accepted(aws).cluster.aws, options);
 });
 
 for (const [key, value] of Object.entries({
-  namespace: "ci",
-  createServiceAccount: false,
-  createRole: false,
-  rolePolicyArns: [POLICY],
-  tokenExpirationSeconds: 600,
-  tokenAudience: "urn:pulumi:org:acme",
-  audienceRule: true,
-  policyRules: { sub: "a*" },
-  runJob: false,
-  command: ["sh", "-c", "echo $(A)"],
+  "aws:assumeRoles": [{ roleArn: "a" }, { roleArn: "s3cret" }],
+  "aws:assumeRoleWithWebIdentity": { roleArn: "s3cret" },
+  "aws:accessKey": "s3cret",
+  "aws:secretKey": "s3cret",
+  "aws:token": "s3cret",
 })) {
-  test(`${key}: an entry inherits it or replaces it, as a string or typed`, () => {
-    const unset = [{ name: "a" }, { name: "b", [key]: "" }, { name: "c", [key]: null }];
-    const inherited = accounts({ [key]: value, serviceAccounts: unset });
-    for (const account of inherited) assert.deepEqual(account[key], value);
-
-    const own = [{ name: "a", [key]: textOf(value) }, { name: "b", [key]: value }, { name: "c" }];
-    const [asString, asTyped, other] = accounts({ serviceAccounts: own });
-    assert.deepEqual([asString?.[key], asTyped?.[key]], [value, value]);
-    assert.notDeepEqual(other?.[key], value);
+  test(`rejects ${key}, which aws eks get-token does not receive, and does not print it`, () => {
+    const [problem = ""] = rejected({ [key]: value });
+    assert.ok(problem.startsWith(`${key}: is not supported by \`aws eks get-token\``), problem);
+    assert.doesNotMatch(problem, /s3cret/);
   });
 }
 
-test("null and an empty string count as unset, in the stack and in an entry", () => {
-  const empty = { namespace: "", rolePolicyArns: null, audienceRule: "", teamName: null, tokenType: "" };
-  assert.deepEqual(accepted({ ...empty, issuerName: "", "aws:accessKey": "" }), accepted());
-  assert.deepEqual(accepted({ serviceAccounts: [{ ...empty, name: null }] }), accepted());
+test("rejects the external ID of a role, which aws eks get-token does not receive, and does not print it", () => {
+  const [problem = ""] = rejected({ "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret" }] });
+  assert.match(problem, /^aws:assumeRoles\[0\]\.externalId: is not supported/);
+  assert.doesNotMatch(problem, /s3cret/);
 });
 
-for (const [given, scope] of [
-  [{ tokenType: "personal", userLogin: "a.b@c" }, "user:a.b@c"],
-  [{ tokenType: "organization", organizationAdmin: false }, ""],
-  [{ tokenType: "organization", organizationAdmin: true }, "admin"],
-  [{ tokenType: "team", teamName: "ops" }, "team:ops"],
-  [RUNNER, "runner:pool"],
-] satisfies [Given, string][]) {
-  test(`${JSON.stringify(given)} requests the scope "${scope}", configured in the stack or in an entry`, () => {
-    const [stack] = accounts({ userLogin: undefined, ...given });
-    // An entry with a token inherits no token setting of the stack.
-    const [own] = accounts({ ...TEAM, ...entries(given) });
-    for (const it of [stack, own]) assert.deepEqual([it?.token, it?.tokenScope], [given, scope]);
-  });
-}
-
-for (const [behavior, given, expected] of [
-  ["requires only a cluster and a login", {}, [{ namespace: "default", name: "pulumi-service-account" }]],
-  ["without entries, serviceAccountName is the name", { serviceAccountName: "a" }, [{ name: "a" }]],
-  ["organizationAdmin in Pulumi.yaml is valid with every token type", { organizationAdmin: "false" }, [{}]],
+const ADVICE = "quote it, or set it with --type string";
+for (const [behavior, given, ...expected] of [
   [
-    "with entries, serviceAccountName is their default",
-    { serviceAccountName: "a", ...entries({ namespace: "a" }, { name: "b" }) },
-    [{ name: "a" }, { name: "b" }],
+    "an unknown setting of the stack",
+    { clusterNmae: "x" },
+    'clusterNmae: unknown setting; did you mean "clusterName"?',
   ],
   [
-    "a list or an object of an entry replaces the stack's whole",
+    "an unknown setting of an entry",
+    stackOf({ ...ENTRY, teamNmae: "x" }),
+    'serviceAccounts[0].teamNmae: unknown setting; did you mean "teamName"?',
+  ],
+  [
+    "a setting of the stack in an entry",
+    stackOf({ ...ENTRY, maxExpirationSeconds: 900, clusterName: "a" }),
+    "serviceAccounts[0].maxExpirationSeconds: is a setting of the stack, not of an entry",
+    "serviceAccounts[0].clusterName: is a setting of the stack, not of an entry",
+  ],
+  [
+    "a setting of an entry in the stack",
+    { tokenType: "team" },
+    "tokenType: is a setting of an entry of serviceAccounts",
+  ],
+  ["the name of a method", stackOf({ ...ENTRY, toString: "x" }), /^serviceAccounts\[0\]\.toString: unknown setting/],
+  ["a list that is a string", { ...stackOf(), serviceAccounts: "a/b" }, 'serviceAccounts = "a/b": must be a list'],
+  [
+    "a list of an entry that is a string",
+    stackOf({ ...ENTRY, rolePolicyArns: POLICY }),
+    `serviceAccounts[0].rolePolicyArns = "${POLICY}": must be a list`,
+  ],
+  ["a list without entries", stackOf(), "serviceAccounts: must not be empty"],
+  [
+    "an entry that is not an object",
+    stackOf("a", []),
+    'serviceAccounts[0] = "a": must be an object',
+    /\[1\]: must be an o/,
+  ],
+  [
+    "0777 in an entry, which YAML reads as a number",
+    stackOf({ ...entryOf("team"), teamName: 511 }),
+    `serviceAccounts[0].teamName = 511: must be a string, but YAML reads it as a number; ${ADVICE}`,
+  ],
+  [
+    "true in a list, which YAML reads as a boolean",
+    stackOf({ ...ENTRY, command: ["a", true] }),
+    `serviceAccounts[0].command[1] = true: must be a string, but YAML reads it as a boolean; ${ADVICE}`,
+  ],
+  [
+    "a service account that is configured twice",
+    stackOf(ENTRY, { ...ENTRY, name: "other" }, ENTRY),
+    'serviceAccounts[2].name = "deployer": ci/deployer is already serviceAccounts[0]',
+  ],
+  [
+    "a lifetime above the maximum",
+    stackOf({ ...ENTRY, tokenExpirationSeconds: 7201 }),
+    "serviceAccounts[0].tokenExpirationSeconds = 7201: must be at most maxExpirationSeconds, which is 7200",
+  ],
+  [
+    "an element that was set without --path",
+    { "serviceAccounts[0].name": "x" },
+    '"serviceAccounts[0].name": is a path: remove it, and set it with --path',
+  ],
+  [
+    "a setting of ours under another project's name",
+    { "eks-pulumi-oidc:issuerName": "a" },
+    'eks-pulumi-oidc:issuerName: belongs to project "eks-pulumi-oidc", but this project is "project"',
+  ],
+  ["no user and no entries", { userLogin: undefined }, "userLogin: required without serviceAccounts"],
+  ["an invalid user without entries", { userLogin: "a b" }, 'userLogin = "a b": must be the login of a Pulumi user'],
+  [
+    "a user beside entries",
+    { ...stackOf(ENTRY), userLogin: "bob" },
+    'userLogin = "bob": is not valid with serviceAccounts. Move it into an entry. If the stack is deployed, keep its ' +
+      "first service account as an entry, or it is deleted: namespace default, name pulumi-service-account, " +
+      "tokenType personal",
+  ],
+  [
+    "createOidcProvider with createCluster",
+    { createCluster: true, createOidcProvider: true },
+    "createOidcProvider = true: must be false with createCluster, which creates what its roles need",
+  ],
+  [
+    "policies without a role",
+    stackOf({ ...ENTRY, awsRole: "none", rolePolicyArns: [POLICY] }),
+    "serviceAccounts[0].rolePolicyArns: requires an IAM role, but awsRole is none",
+  ],
+  [
+    "a policy that is listed twice",
+    stackOf({ ...ENTRY, rolePolicyArns: [POLICY, POLICY] }),
+    `serviceAccounts[0].rolePolicyArns[1] = "${POLICY}": must not be listed twice`,
+  ],
+  [
+    "the creation of a service account that every namespace has",
+    stackOf({ ...ENTRY, name: "default" }),
+    "serviceAccounts[0].createServiceAccount = true: must be false: every namespace has the service account default",
+  ],
+  [
+    "a Job of an existing service account in a new namespace",
+    { ...stackOf({ ...ENTRY, createServiceAccount: false }), createNamespaces: ["ci"] },
+    "serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its namespace",
+  ],
+  [
+    "a new namespace that no entry uses",
+    { ...stackOf(ENTRY), createNamespaces: ["ci", "web"] },
+    'createNamespaces[1] = "web": is not the namespace of an entry',
+  ],
+  [
+    "a new namespace that every cluster has",
+    { ...stackOf({ ...ENTRY, namespace: "kube-system" }), createNamespaces: ["kube-system"] },
+    'createNamespaces[0] = "kube-system": exists on every cluster',
+  ],
+  [
+    "more than 40 entries",
+    stackOf(...Array.from({ length: 41 }, (_, index) => ({ ...ENTRY, name: `a${index}` }))),
+    "serviceAccounts: must have at most 40 entries: an issuer has at most 40 policies",
+  ],
+  [
+    "a Job that runs as another service account",
+    { jobPodSpec: { serviceAccountName: "a", serviceAccount: "b" } },
+    /^jobPodSpec\.serviceAccountName = "a": must not be set: each Job runs as its own service account$/,
+    /^jobPodSpec\.serviceAccount = "b": must not be set/,
+  ],
+  [
+    "a Job that does not test the exchange",
     {
-      rolePolicyArns: [POLICY],
-      policyRules: { iss: "b" },
-      ...entries({ rolePolicyArns: [], policyRules: { sub: "c" } }),
+      jobPodSpec: {
+        containers: [
+          { name: "other", command: [] },
+          { name: "token-exchange", command: ["true"], args: [] },
+        ],
+      },
     },
-    [{ rolePolicyArns: [], policyRules: { sub: "c" } }],
+    /^jobPodSpec\.containers\[1\]\.command: must not be set: the Job would not test the token exchange/,
+    /^jobPodSpec\.containers\[1\]\.args: must not be set: the Job would not test the token exchange/,
   ],
   [
-    "createNamespace is inherited, but not for a namespace that every cluster has",
-    { createNamespace: "true", ...entries({ namespace: "a" }, ...INITIAL.map((namespace) => ({ namespace }))) },
-    [{ createNamespace: true }, ...INITIAL.map(() => ({ createNamespace: false }))],
+    "a container or a volume without a name, which would replace the Job's own",
+    { jobPodSpec: { containers: [{ image: "x" }], volumes: [{ name: "a" }, {}] } },
+    "jobPodSpec.containers[0].name: required",
+    "jobPodSpec.volumes[1].name: required",
   ],
   [
-    "an entry without a role inherits no policies for it",
-    { rolePolicyArns: [POLICY], ...entries({ createRole: false }) },
-    [{ rolePolicyArns: [] }],
+    "rules that are a list",
+    stackOf({ ...ENTRY, policyRules: [] }),
+    "serviceAccounts[0].policyRules: must be an object",
   ],
   [
-    "the command and the rule on the audience follow from the token type and the audience",
-    {
-      tokenAudience: "a",
-      ...entries({ ...RUNNER, audienceRule: false }, { name: "b" }, { name: "c", tokenAudience: STS }),
-    },
-    [
-      { command: ["true"], audienceRule: false },
-      { command: ["pulumi", "whoami"], audienceRule: true },
-      { command: ["pulumi", "whoami"], audienceRule: false },
-    ],
+    "a rule of wildcards",
+    stackOf({ ...ENTRY, policyRules: { sub: "*.?" } }),
+    'serviceAccounts[0].policyRules.sub = "*.?": must not consist only of wildcards',
   ],
   [
-    "an entry is an object, or JSON",
-    { serviceAccounts: [{ name: "a" }, '{"name":"b"}'] },
-    [{ name: "a" }, { name: "b" }],
+    "an empty command",
+    stackOf({ ...ENTRY, command: [] }),
+    /command: must name a program, such as \["pulumi","whoami"\]$/,
   ],
-  ["accepts 40 service accounts", entries(...names(40)), names(40)],
-] satisfies [string, Given, Given[]][]) {
-  test(behavior, () => {
-    const found = accounts(given);
-    assert.equal(found.length, expected.length);
-    for (const [index, account] of found.entries()) assert.deepEqual(account, { ...account, ...expected[index] });
-  });
-}
-
-test("an entry that sets one token setting inherits no others", () => {
-  for (const key of ["userLogin", "teamName", "runnerId", "runnerName", "organizationAdmin"]) {
-    assert.equal(rejected({ ...TEAM, ...entries({ [key]: "true" }) })[0], "serviceAccounts[0].tokenType");
-  }
-});
-
-test("reports one problem for each encrypted key, and prints none of its values", () => {
-  const entries = [{ name: "S3CRET", bad: "s3cret" }];
-  const secrets = { teamName: "s3cret", thumbprints: ["s3cret"], "c++": "s3cret", serviceAccounts: entries };
-  const own = engineConfig({ ...secrets, clusterName: "s3cret", userLogin: "", image: "x" });
-  const keys = [...Object.keys(secrets), "clusterName"].map((key) => `project:${key}`);
-  const others = { "other:teamName": "s3cret", "aws:profile": "s3cret", "aws:token": "s3cret" };
-  const secretKeys = [...keys, ...Object.keys(others)];
-  const { problems } = parseConfig({ ...RAW, config: { ...own, ...others }, secretKeys });
-  assert.doesNotMatch(JSON.stringify(problems), /s3cret/i);
-  assert.deepEqual(problems.map(({ fix }) => fix.replace("pulumi config ", "")).sort(), [
-    "rm --path '[\"c++\"]'",
-    "rm aws:token",
-    "set --plaintext --path 'serviceAccounts[INDEX].KEY' VALUE",
-    "set --plaintext aws:profile VALUE",
-    "set --plaintext clusterName VALUE",
-    "set --plaintext teamName VALUE",
-    "set --plaintext thumbprints VALUE",
-    "set image IMAGE",
-  ]);
-});
-
-test("reports all problems of all entries at once: values to set, then what to remove, from the last to the first", () => {
-  const serviceAccounts = [
-    { namespace: "CI", tokenType: "team" },
-    { name: 7, commnad: ["true"] },
-    "b",
-    { name: "default", tokenExpirationSeconds: "2h", rolePolicyArns: [POLICY, POLICY, POLICY] },
-  ];
-  const { problems } = parse({ serviceAccounts });
-  const fixes = problems.map(({ setting, fix }) => `${setting}: ${fix.replace("pulumi config ", "")}`);
-  assert.deepEqual(fixes, [
-    "serviceAccounts[0].namespace = \"CI\": set --path 'serviceAccounts[0].namespace' NAMESPACE",
-    "serviceAccounts[0].teamName: set --path 'serviceAccounts[0].teamName' TEAM",
-    "serviceAccounts[1].name = 7: set --type string --path 'serviceAccounts[1].name' NAME",
-    "serviceAccounts[3].tokenExpirationSeconds = \"2h\": set --path 'serviceAccounts[3].tokenExpirationSeconds' SECONDS",
-    "serviceAccounts[3].createServiceAccount = true: set --path 'serviceAccounts[3].createServiceAccount' false",
-    "serviceAccounts[1].commnad = [\"true\"]: rm --path 'serviceAccounts[1].commnad'",
-    `serviceAccounts[3].rolePolicyArns[2] = "${POLICY}": rm --path 'serviceAccounts[3].rolePolicyArns[2]'`,
-    `serviceAccounts[3].rolePolicyArns[1] = "${POLICY}": rm --path 'serviceAccounts[3].rolePolicyArns[1]'`,
-    "serviceAccounts[2] = \"b\": rm --path 'serviceAccounts[2]'",
-  ]);
-});
-
-// Each of these values is rejected, for the reason that follows.
-const LONG = "a".repeat(64);
-const FIXES: Record<string, RegExp> = { tokenAudience: /^set --plaintext \S+$/, createCluster: /^set true$/ };
-for (const [key, values, reason] of [
-  ["clusterName", ["-a", "a b", "a/b", "a".repeat(101), "a\n"], /must be the name of an EKS cluster/],
-  ["createCluster", ["yes", "True", "1"], /must be true or false/],
-  ["namespace", ["A", "a.b", "a_b", "-a", "a-", "*", LONG, "a\n", "\u0430"], /must be 1 to 63 lowercase/],
-  ["serviceAccountName", ["a.b", "a*", "a?", "a:b", LONG], /must be 1 to 63 lowercase/],
-  ["organization", ["a b", "a/b", "-a", "*", "a."], /must be the name of a Pulumi organization/],
-  ["issuerName", [" a", "a ", " "], /must not begin or end with a space/],
-  ["userLogin", ["a b", "a*", "user:a", "@a"], /must be the login of a Pulumi user/],
-  ["rolePath", ["a", "/a", "a/", "//", "/a b/"], /must be "\/", or begin and end with "\/"/],
-  ["image", ["base", "base:latest", "registry:5000/base"], /pinned to a digest or to a tag other than/],
-  ["image", [":1", "a b:1", "a@sha256:12", "A:1"], /must be the name of an image/],
-  ["tokenAudience", ["a b", "*", "sts?", ".", "..."], /must not contain spaces/],
-  ["permissionsBoundaryArn", ["edge", "arn:aws:iam::123456789012:role/a"], /the ARN of an IAM policy/],
-  ["tokenExpirationSeconds", ["0", "-1", "1.5", "1e3", "0x10", "007", " 5", "9999999999"], /whole number/],
-  ["maxExpirationSeconds", ["0", "1.5", "Infinity"], /must be a whole number of seconds, at least 1/],
-  ["tokenType", ["admin"], /must be "personal", "organization", "team", or "runner"/],
-  ["pulumiApiUrl", ["a.example", "ftp://a.example", "http://a.example"], /must be https:\/\/HOST/],
-  ["pulumiApiUrl", ["http://127.0.0.1.example.com", "http://localhost@example.com"], /a loopback host/],
-  ["pulumiApiUrl", ["https://a:b@c.example", "https://c.example/b", "https://c.example?b"], /HOST/],
-] satisfies [string, string[], RegExp][]) {
-  test(`rejects ${values.map((value) => JSON.stringify(value.slice(0, 20))).join(", ")} for ${key}`, () => {
-    for (const value of values) {
-      const problem = rejected({ [key]: value });
-      assert.equal(problem[0], `${key} = ${JSON.stringify(value)}`);
-      assert.match(problem[1], reason);
-      assert.match(problem[2], FIXES[key] ?? /^set [A-Z]+$/);
+  ["a command without a program", stackOf({ ...ENTRY, command: ["", "a"] }), /command: must name a program/],
+  ["a null character", stackOf({ ...ENTRY, command: ["a\0"] }), /command\[0\] = "a\\u0000": must not contain a null/],
+] satisfies [string, Given, ...(string | RegExp)[]][]) {
+  test(`rejects ${behavior}`, () => {
+    const problems = rejected(given);
+    assert.equal(problems.length, expected.length, problems.join("\n"));
+    for (const [index, problem] of problems.entries()) {
+      const wanted = expected[index] ?? "";
+      if (typeof wanted === "string") assert.equal(problem, wanted);
+      else assert.match(problem, wanted);
     }
   });
 }
 
-test("rejects team names that the allow policy would read as patterns", () => {
-  for (const teamName of ["ops-*", "op?", "ops.eu", "a b", "team:a"]) {
-    assert.match(rejected({ ...TEAM, teamName })[1], /wildcards .* which also match other teams/);
-  }
-});
-
-test("accepts an http URL for a loopback host, an image by digest, and every partition", () => {
-  for (const settings of [
-    { pulumiApiUrl: "http://127.8.9.1:81" },
-    { pulumiApiUrl: "http://localhost:3000" },
-    { pulumiApiUrl: "http://[::1]:3000" },
-    { pulumiApiUrl: "https://a.example:8443" },
-    { image: `registry.example:5000/base@sha256:${SHA256}`, rolePath: "/pulumi/ci/" },
-    { permissionsBoundaryArn: "arn:aws-us-gov:iam::123456789012:policy/path/a" },
-  ]) {
-    assert.deepEqual(accepted(settings), { ...accepted(), ...settings });
-  }
-  assert.equal(accepted({ pulumiApiUrl: "https://a.example/" }).pulumiApiUrl, "https://a.example");
-});
-
-// Each of these problems is reported at the setting to change, with the command that fixes it.
-const TWO = [{ name: "a" }, { name: "b" }];
-const OTHERS = { name: "b", createServiceAccount: false };
-const CREATE_NAMESPACE = "serviceAccounts[0].createNamespace";
-for (const [given, setting, reason, fix] of [
-  [{ clusterName: "" }, "clusterName", "required", "set CLUSTER"],
-  [{ clusterNmae: "x" }, "clusterNmae", 'did you mean "clusterName"?', "rm"],
-  [{ name: "x" }, "name", 'did you mean "serviceAccountName"?', "rm"],
-  [entries({ teamNmae: "x" }), "serviceAccounts[0].teamNmae", 'did you mean "teamName"?', "rm"],
-  [entries({ serviceAccountName: "x" }), "serviceAccounts[0].serviceAccountName", 'did you mean "name"?', "rm"],
-  [entries({ toString: "x" }), "serviceAccounts[0].toString", "unknown setting", "rm"],
-  [entries({ maxExpirationSeconds: "x" }), "serviceAccounts[0].maxExpirationSeconds", "for the whole stack", "rm"],
-  // YAML has changed these values already.
-  [entries({ name: true }), "serviceAccounts[0].name", "reads it as a boolean", "set --type string NAME"],
-  [entries({ command: ["sleep", 0] }), "serviceAccounts[0].command[1]", "a number", "set --type string VALUE"],
-  [{ policyRules: { sub: false } }, "policyRules.sub", "reads it as a boolean", "set --type string SUB"],
-  // `aws eks get-token` does not receive these, which may be secret.
-  [{ "aws:assumeRoles": [{ roleArn: "a" }, { roleArn: "s3cret" }] }, "aws:assumeRoles[1]", "use aws:profile", "rm"],
-  [{ "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret" }] }, "aws:assumeRoles[0].externalId", "profile", "rm"],
-  [{ "aws:assumeRoles": "a" }, "aws:assumeRoles", "must be a list", "set [0].roleArn' ARN"],
-  [{ "aws:assumeRoleWithWebIdentity": { roleArn: "s3cret" } }, "aws:assumeRoleWithWebIdentity", "aws:profile", "rm"],
-  [{ "aws:accessKey": "s3cret" }, "aws:accessKey", "use aws:profile", "rm"],
-  [{ "aws:secretKey": "s3cret" }, "aws:secretKey", "use aws:profile", "rm"],
-  [{ "aws:token": "s3cret" }, "aws:token", "use aws:profile", "rm"],
-  // A value that entries inherit is fixed in the stack, and reported once.
-  [{ tokenExpirationSeconds: "7201", serviceAccounts: TWO }, "tokenExpirationSeconds", "which is 7200", "set SECONDS"],
-  [{ userLogin: "", serviceAccounts: TWO }, "userLogin", 'required with tokenType "personal"', "set LOGIN"],
-  [{ namespace: "CI", ...entries({ namespace: "a" }) }, "namespace", "must be 1 to 63", "set NAMESPACE"],
-  [entries({ tokenExpirationSeconds: 7201 }), "serviceAccounts[0].tokenExpirationSeconds", "at most", "set SECONDS"],
-  [{ ...TEAM, ...entries({ tokenType: "team" }) }, "serviceAccounts[0].teamName", "required", "set TEAM"],
-  [entries({ tokenType: "personal", userLogin: "a", runnerId: "b" }), "serviceAccounts[0].runnerId", "not valid", "rm"],
-  // A conflict is fixed in the entry that causes it: the stack's value is right for the other entries.
-  [{ createNamespace: true, ...entries({ ...OTHERS, namespace: "c" }) }, CREATE_NAMESPACE, "be false", "set false"],
-  [{ createRole: "false", rolePolicyArns: [POLICY] }, "createRole", "must be true with rolePolicyArns", "set true"],
-  [{ createNamespace: "true" }, "createNamespace", "exists on every cluster", "set false"],
-  [entries({ namespace: "kube-system", createNamespace: true }), CREATE_NAMESPACE, "must be false", "set false"],
-  [{ createCluster: "true", createOidcProvider: "true" }, "createOidcProvider", "must be false", "set false"],
-  [
-    { serviceAccountName: "a", serviceAccounts: [{ namespace: "ci", name: "a" }, ...TWO, { namespace: "ci" }] },
-    "serviceAccounts[3].name",
-    "service account ci/a is already configured by serviceAccounts[0]",
-    "set NAME",
-  ],
-  [{ serviceAccounts: names(41) }, "serviceAccounts[40]", "at most 40", "rm"],
-  [{ serviceAccounts: "a" }, "serviceAccounts", "must be a list", "set [0].name' NAME"],
-  [{ serviceAccounts: "null" }, "serviceAccounts", "must be a list", "set [0].name' NAME"],
-  [{ serviceAccounts: [[]] }, "serviceAccounts[0]", "must be an object", "rm"],
-  [{ rolePolicyArns: [POLICY, "x"] }, "rolePolicyArns[1]", "must be the ARN of an IAM policy", "set VALUE"],
-  [{ thumbprints: [SHA256.toUpperCase()] }, "thumbprints[0]", "64 lowercase", "set VALUE"],
-  [{ command: "pulumi whoami" }, "command", "must be a list", "set [0]' VALUE"],
-  [{ command: [] }, "command", "must name a program", "set [0]' pulumi"],
-  [{ command: ["", "a"] }, "command", "must name a program", "set [0]' pulumi"],
-  [{ namespace: "c", ...entries({ createNamespace: true }, OTHERS) }, "serviceAccounts[1].runJob", "", "set false"],
-  [{ command: ["a\u0000"] }, "command[0]", "null character", "set VALUE"],
-  [{ jobPodSpec: { serviceAccountName: "x" } }, "jobPodSpec.serviceAccountName", "must not be set", "rm"],
-  [{ jobPodSpec: { containers: [{ image: "x" }] } }, "jobPodSpec.containers[0].name", "required", "set NAME"],
-  [{ jobPodSpec: { volumes: [{ name: "a" }, {}] } }, "jobPodSpec.volumes[1].name", "required", "set NAME"],
-  [{ policyRules: [] }, "policyRules", "must be an object", "rm"],
-  [{ policyRules: '{"__proto__":"a"}' }, "policyRules", "must not contain", "set RULES"],
-  [{ policyRules: { sub: "*.?" } }, "policyRules.sub", "only of wildcards", "set SUB"],
-  [{ policyRules: { "it's": "*" } }, `policyRules["it's"]`, "only of wildcards", "set VALUE"],
-] satisfies [Given, string, string, string][]) {
-  test(`rejects ${JSON.stringify(given).slice(0, 90)} at ${setting}`, () => {
-    const problem = rejected(given);
-    assert.deepEqual([problem[0].replace(/ = .*/s, ""), problem[2]], [setting, fix]);
-    assert.ok(problem[1].includes(reason), problem[1]);
-    assert.doesNotMatch(problem.join(), /s3cret/);
+for (const [key, values, reason] of [
+  ["clusterName", ["-a", "a b", "a".repeat(101)], /must be the name of an EKS cluster/],
+  ["createCluster", ["yes", "1", "TRUE"], /must be true or false/],
+  ["organization", ["a b", "-a", "a.b"], /must be the name of a Pulumi organization/],
+  ["issuerName", [" a", "a "], /must not begin or end with a space/],
+  ["maxExpirationSeconds", ["a", "1.5", "0", "-1", "1000000000"], /must be (a whole number of|at \w+ \d+) seconds?/],
+  ["permissionsBoundaryArn", ["edge", "arn:aws:iam::123456789012:role/a"], /must be the ARN of an IAM policy/],
+  ["rolePath", ["a", "/a", "a/", "//", "/a b/", "/a*/"], /must be "\/", or begin and end with "\/"/],
+  ["image", ["base", "base:latest", "registry:5000/base"], /pinned to a digest or to a tag other than/],
+  ["image", [":1", "a b:1", "a@sha256:12", "A:1"], /must be the name of an image/],
+  ["pulumiApiUrl", ["a.example", "ftp://a.example", "http://a.example"], /must be https:\/\/HOST/],
+  ["pulumiApiUrl", ["http://127.0.0.1.example.com", "http://localhost@example.com"], /a loopback host/],
+  ["pulumiApiUrl", ["https://c.example/b", "https://c.example?b"], /HOST/],
+  ["createNamespaces", ["a", "{}"], /must be a list/],
+] satisfies [string, string[], RegExp][]) {
+  test(`rejects ${values.map((value) => JSON.stringify(value.slice(0, 20))).join(", ")} for ${key}`, () => {
+    for (const value of values) {
+      const [problem = "", ...others] = rejected({ [key]: value });
+      assert.deepEqual(others, []);
+      assert.ok(problem.startsWith(key), problem);
+      assert.match(problem, reason);
+    }
   });
 }
+
+for (const [key, type, values, reason] of [
+  ["namespace", "personal", ["CI", "-a", "a.b", "a".repeat(64)], /must be 1 to 63 lowercase letters/],
+  ["name", "personal", ["CI", "a-", "a.b", "a_b"], /must be 1 to 63 lowercase letters/],
+  ["tokenType", "personal", ["admin", "Team"], /must be personal, organization, team, or runner/],
+  ["userLogin", "personal", ["a b", "a*", "user:a", "@a"], /must be the login of a Pulumi user/],
+  ["teamName", "team", ["ops-*", "op?", "ops.eu", "a b", "team:a"], /wildcards .* which also match other teams/],
+  ["runnerId", "runner", ["a/b", "a b"], /must be the ID of a runner pool/],
+  ["runnerName", "runner", ["a b", "a:b"], /must be the name of a runner pool/],
+  ["tokenExpirationSeconds", "personal", ["900", 1.5, 0, -1], /must be (a whole number of|at least 1) second/],
+  ["tokenAudience", "personal", ["a b", "*", "sts?", ".", "..."], /must not contain spaces/],
+  ["audienceRule", "personal", ["true", 1], /must be true or false/],
+  ["awsRole", "personal", ["IRSA", true], /must be irsa, pod-identity, or none/],
+  ["runJob", "personal", ["false"], /must be true or false/],
+] satisfies [string, string, unknown[], RegExp][]) {
+  test(`rejects ${values.map((value) => JSON.stringify(value).slice(0, 20)).join(", ")} for ${key} of an entry`, () => {
+    for (const value of values) {
+      const [problem = "", ...others] = rejected(stackOf({ ...entryOf(type), [key]: value }));
+      assert.deepEqual(others, []);
+      assert.ok(problem.startsWith(`serviceAccounts[0].${key}`), problem);
+      assert.match(problem, reason);
+    }
+  });
+}
+
+test("accepts an http URL only for a loopback host, and ignores a trailing slash", () => {
+  for (const pulumiApiUrl of ["http://127.8.9.1:81", "http://localhost:3000", "http://[::1]:3000"]) {
+    assert.equal(accepted({ pulumiApiUrl }).access.pulumiApiUrl, pulumiApiUrl);
+  }
+  assert.equal(accepted({ pulumiApiUrl: "https://a.example/" }).access.pulumiApiUrl, "https://a.example");
+});
+
+test("each token type requires its own settings, and rejects those of the others", () => {
+  const owners = { ...OWNERS, organization: { organizationAdmin: true } };
+  for (const [tokenType, own] of Object.entries(owners)) {
+    const missing = rejected(stackOf({ namespace: "a", name: "b", tokenType }, entryOf("team")));
+    const required = Object.keys(OWNERS[tokenType] ?? {});
+    const reason = `required with tokenType ${tokenType}`;
+    assert.deepEqual(
+      missing,
+      required.map((key) => `serviceAccounts[0].${key}: ${reason}`),
+    );
+
+    for (const foreign of Object.values(owners).filter((it) => it !== own)) {
+      const problems = rejected(stackOf({ namespace: "a", name: "b", tokenType, ...own, ...foreign }));
+      const values = Object.entries(foreign).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
+      const expected = values.map((it) => `serviceAccounts[0].${it}: is not valid with tokenType ${tokenType}`);
+      assert.deepEqual(problems, expected);
+    }
+  }
+});
 
 test("policyRules must not replace a built-in rule, in any spelling, and must be paths of claims", () => {
   const builtIn = ['"kubernetes.io".namespace', '"kubernetes.io".serviceaccount.name', "aud"];
   const quoted = ['"kubernetes.io"."namespace"', '"kubernetes.io"."serviceaccount".name', '"aud"'];
-  for (const claim of [...builtIn, ...quoted, "", '"sub', "a..b", "a b", "kubernetes.io.pod.name"]) {
-    const [, reason, fix] = rejected({ policyRules: { [claim]: "a" } });
-    assert.match(reason, /must be the path of a claim, .* other than namespace, name, and aud/);
-    assert.equal(fix, "rm");
+  for (const claim of [...builtIn, ...quoted]) {
+    const [problem = ""] = rejected(stackOf({ ...ENTRY, policyRules: { [claim]: "a" } }));
+    assert.match(problem, /must not replace a rule that every policy has/, claim);
+  }
+  for (const claim of ["", '"sub', "a..b", "a b", "kubernetes.io.pod.name"]) {
+    const [problem = ""] = rejected(stackOf({ ...ENTRY, policyRules: { [claim]: "a" } }));
+    assert.match(problem, /must be the path of a claim/, claim);
   }
 });
 
-test("rejects an ID or a name of a runner pool that the token exchange cannot request", () => {
-  assert.match(rejected({ userLogin: undefined, ...RUNNER, runnerId: "a/b" })[1], /must be the ID of a runner pool/);
-  assert.match(rejected({ userLogin: undefined, ...RUNNER, runnerName: "a b" })[1], /without spaces or colons/);
+test("rejects rules whose names would be dropped, so that the policy would require less", () => {
+  const policyRules = JSON.parse('{"__proto__":"a"}');
+  const text = JSON.stringify([{ ...ENTRY, policyRules: "RULES" }]).replace('"RULES"', JSON.stringify(policyRules));
+  const given = { serviceAccounts: text.replace('"policyRules":{}', '"policyRules":{"__proto__":"a"}') };
+  assert.match(rejected({ ...stackOf(), ...given })[0] ?? "", /policyRules: must not contain __proto__/);
 });
 
-test("each token type requires its own settings and rejects those of the others", () => {
-  const own: Record<string, Given> = {
-    personal: { userLogin: "me" },
-    organization: { organizationAdmin: "true" },
-    team: { teamName: "ops" },
-    runner: { runnerId: "1", runnerName: "pool" },
+test("reports all problems at once, setting by setting and entry by entry, and each setting once", () => {
+  const given = {
+    clusterName: undefined,
+    userLogin: undefined,
+    maxExpirationSeconds: "600",
+    serviceAccounts: [
+      { ...ENTRY, tokenExpirationSeconds: "a", nmae: "b" },
+      { ...ENTRY, tokenExpirationSeconds: 900, teamName: "*" },
+    ],
   };
-  for (const [tokenType, settings] of Object.entries(own)) {
-    const { problems: missing } = parse({ userLogin: undefined, tokenType });
-    const required = Object.keys(settings).filter((key) => key !== "organizationAdmin");
-    assert.equal(missing.map(({ setting }) => setting).join(), required.join());
-    for (const foreign of Object.values(own).filter((it) => it !== settings)) {
-      const { problems } = parse({ userLogin: undefined, tokenType, ...settings, ...foreign });
-      const fixes = Object.keys(foreign).map((key) => `pulumi config rm ${key}`);
-      assert.deepEqual(problems.map(({ fix }) => fix).sort(), fixes.sort());
-      assert.equal(problems[0]?.reason, `not valid with tokenType "${tokenType}"`);
-    }
-  }
+  assert.deepEqual(rejected(given), [
+    "clusterName: required",
+    'serviceAccounts[0].nmae: unknown setting; did you mean "name"?',
+    'serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds',
+    'serviceAccounts[1].teamName = "*": must not contain spaces, ":", or the wildcards "*", "?", and ".", which also match other teams',
+    "serviceAccounts[1].tokenExpirationSeconds = 900: must be at most maxExpirationSeconds, which is 600",
+    'serviceAccounts[1].name = "deployer": ci/deployer is already serviceAccounts[0]',
+  ]);
 });
 
-const RAW = { secretKeys: [], project: "project", organization: "acme" };
+test("names the file and the number of problems, and says that nothing was changed", () => {
+  const title = "Invalid configuration in Pulumi.dev.yaml";
+  const { problems } = parse({ clusterName: undefined });
+  assert.equal(messageOf(title, problems), `${title} (1 problem). Nothing was changed.\n\n  clusterName: required\n`);
+  const { problems: two } = parse({ clusterName: undefined, userLogin: undefined });
+  assert.match(messageOf(title, two), /\(2 problems\)/);
+});
 
-/** Returns the configuration as the engine passes it: strings, and JSON for lists and objects. */
-function engineConfig(given: Given): Record<string, string> {
-  const entries = Object.entries({ ...REQUIRED, ...given }).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(
-    entries.map(([key, value]) => [key.includes(":") ? key : `project:${key}`, textOf(value ?? "")]),
+test("requires an organization in a stack that has none", () => {
+  const { problems } = parse({}, { organization: undefined });
+  assert.deepEqual(linesOf(problems), ["organization: required, because the stack has no organization"]);
+  assert.deepEqual(parse({ organization: "b" }, { organization: undefined }).problems, []);
+});
+
+test("rejects encrypted values wherever they are, and prints no value beside one", () => {
+  const secretKeys = ["project:serviceAccounts", "aws:profile", "pulumiservice:accessToken", "other:a"];
+  const given = { ...stackOf({ ...ENTRY, name: "Hunter2" }), "aws:profile": "hunter2" };
+  const lines = linesOf(parse(given, { secretKeys }).problems);
+  const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
+  const [first, name, ...others] = lines;
+  assert.deepEqual([first, ...others], [`serviceAccounts: ${reason}`, `aws:profile: ${reason}`]);
+  assert.match(name ?? "", /^serviceAccounts\[0\]\.name: must be 1 to 63/);
+  assert.doesNotMatch(lines.join(), /hunter2/i);
+});
+
+test("does not print the values of unknown settings, nor what looks like a token or contains a password", () => {
+  const token = `pul-${"0f".repeat(20)}`;
+  const lines = rejected({
+    ...stackOf({ ...entryOf("team"), teamName: `${token}:a`, key: token }),
+    token,
+    pulumiApiUrl: "https://a:b@c.example",
+  });
+  assert.equal(lines.length, 4);
+  assert.doesNotMatch(lines.join(), /pul-|a:b@/);
+});
+
+test("escapes control, bidirectional, and invisible characters in values and names", () => {
+  const lines = rejected({
+    ...stackOf({ ...ENTRY, userLogin: "a\u202eb\u200b\u00a0\u3164\n" }),
+    "a\u202e": "x",
+  });
+  assert.deepEqual(
+    lines.map((line) => line.replace(/: .*/, "")),
+    ['serviceAccounts[0].userLogin = "a\\u{202e}b\\u{200b}\\u{a0}\\u{3164}\\n"', '"a\\u{202e}"'].toReversed(),
   );
+});
+
+function entryOf(tokenType: string): Given {
+  return { namespace: "ci", name: tokenType, tokenType, ...OWNERS[tokenType] };
 }
 
-function textOf(value: unknown): string {
-  return typeof value === "string" ? value : JSON.stringify(value);
+/** Returns the settings of a stack that lists its service accounts. */
+function stackOf(...serviceAccounts: unknown[]): Given {
+  return { userLogin: undefined, serviceAccounts };
 }
 
-/** Returns entries that differ in their names. */
-function names(count: number): Given[] {
-  return Array.from({ length: count }, (_, index) => ({ name: `a${index}` }));
-}
-
-function entries(...serviceAccounts: Given[]): Given {
-  return { serviceAccounts };
-}
-
-function parse(given: Given) {
-  return parseConfig({ ...RAW, config: engineConfig(given) });
+function parse(given: Given, raw: Partial<RawConfig> = {}) {
+  const entries = Object.entries({ ...REQUIRED, ...given }).filter(([, value]) => value !== undefined);
+  const values = entries.map(([key, value]): [string, string] => [
+    key.includes(":") ? key : `project:${key}`,
+    typeof value === "string" ? value : JSON.stringify(value),
+  ]);
+  const organization = "acme";
+  return parseConfig({
+    values: Object.fromEntries(values),
+    secretKeys: [],
+    project: "project",
+    organization,
+    ...raw,
+  });
 }
 
 function accepted(given: Given = {}) {
   const { config, problems } = parse(given);
-  return config ?? assert.fail(JSON.stringify(problems));
+  return config ?? assert.fail(linesOf(problems).join("\n"));
 }
 
-function accounts(given: Given): (Given & ReturnType<typeof accepted>["serviceAccounts"][number])[] {
-  return accepted(given).serviceAccounts.map((account) => ({ ...account }));
+/** Returns a line for each problem. */
+function rejected(given: Given): string[] {
+  return linesOf(parse(given).problems);
 }
 
-/** Returns the setting, the reason, and the fix of the one problem; the fix without the path, which the setting has. */
-function rejected(given: Given): [setting: string, reason: string, fix: string] {
-  const [problem, ...others] = parse(given).problems;
-  assert.deepEqual(others, []);
-  const { setting, reason, fix } = problem ?? assert.fail("the configuration is valid");
-  const path = setting.replace(/ = .*/s, "").replaceAll("'", "'\\''");
-  assert.ok(fix.startsWith("pulumi config ") && fix.includes(path), fix);
-  const [before = "", after = ""] = fix.slice("pulumi config ".length).split(path);
-  return [setting, reason, (before.replace("--path '", "") + after.replace(/^'/, "").trimStart()).trim()];
+function linesOf(problems: Parameters<typeof messageOf>[1]): string[] {
+  return messageOf("", problems)
+    .split("\n")
+    .slice(2, -1)
+    .map((line) => line.slice(2));
 }

@@ -12,23 +12,27 @@ import { missingCli, type Outcome } from "./pulumiCli";
 // No pod has such a name: the allow policy matches none.
 const DENY = { policyRules: { '"kubernetes.io".pod.name': "other-*" } };
 
-const ACCOUNT = "default.pulumi-service-account";
+const ACCOUNT = "access.default.pulumi-service-account";
+const ISSUER = "access.oidc-issuer";
 
 /** Four service accounts of four token types in three namespaces. */
 const FOUR = [
   { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" },
   { namespace: "team-a", name: "drift", tokenType: "team", teamName: "platform" },
-  { namespace: "team-b", name: "secrets", tokenType: "organization", createRole: false },
+  { namespace: "team-b", name: "secrets", tokenType: "organization", awsRole: "none" },
   { namespace: "runners", name: "runner", tokenType: "runner", runnerId: "pool-1", runnerName: "builders" },
 ];
-const SETTINGS_OF_FOUR = { serviceAccounts: FOUR, userLogin: "", createNamespace: true };
+const SETTINGS_OF_FOUR = {
+  serviceAccounts: FOUR,
+  userLogin: "",
+  createNamespaces: ["team-a", "team-b", "runners"],
+};
 const RUNNERS = { runners: [{ id: "pool-1", name: "builders" }] };
 const FIFTH = { namespace: "team-b", name: "extra", tokenType: "team", teamName: "extra" };
 
 describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   test("shows no changes in a second preview, in a refresh, and after it", async (t) => {
-    const settings = { userLogin: "", tokenType: "organization", tokenAudience: "urn:pulumi:org:acme" };
-    const { pulumi } = await createdStack(t, settings);
+    const { pulumi } = await createdStack(t);
     succeeded(await pulumi("preview", "--expect-no-changes"));
     succeeded(await pulumi("refresh", "--yes", "--expect-no-changes"));
     succeeded(await pulumi("preview", "--expect-no-changes"));
@@ -54,8 +58,8 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       await setAccounts(pulumi, [FIFTH, ...FOUR]);
       const created = ["", "", "", ".pulumi-token", ".pulumi-token-exchange"];
       assert.deepEqual(changes(await up()), [
-        "oidc-issuer updated",
-        ...created.map((suffix) => `team-b.extra${suffix} created`),
+        `${ISSUER} updated`,
+        ...created.map((suffix) => `access.team-b.extra${suffix} created`),
       ]);
       assert.equal(statuses(simulation).length, 5);
     });
@@ -63,9 +67,9 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     await t.test("updates the issuer in place, and runs only the Job of the one whose team changes", async () => {
       await setAccounts(pulumi, [{ ...FIFTH, teamName: "security" }, ...FOUR]);
       assert.deepEqual(changes(await up()), [
-        "oidc-issuer updated",
-        "team-b.extra replaced",
-        "team-b.extra.pulumi-token updated",
+        `${ISSUER} updated`,
+        "access.team-b.extra replaced",
+        "access.team-b.extra.pulumi-token updated",
       ]);
       assert.deepEqual(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:security");
     });
@@ -73,9 +77,9 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     await t.test("denies a removed one at once, and deletes only its resources", async () => {
       await setAccounts(pulumi, FOUR);
       const [issuer, ...others] = changes(await up());
-      assert.equal(issuer, "oidc-issuer updated");
+      assert.equal(issuer, `${ISSUER} updated`);
       assert.equal(others.length, 5);
-      for (const change of others) assert.match(change, /^team-b\.extra\S* deleted$/);
+      for (const change of others) assert.match(change, /^access\.team-b\.extra\S* deleted$/);
       assert.deepEqual([policies().length, JSON.stringify(policies()).includes("extra")], [4, false]);
       const { issuer: cluster, pulumiCloud } = simulation;
       const idToken = await cluster.token({ namespace: FIFTH.namespace, serviceAccount: FIFTH.name });
@@ -97,7 +101,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
     const { exitCode, screen } = await up("--continue-on-error");
     assert.notEqual(exitCode, 0);
-    assert.match(screen, /Job \(team-a\.drift\):.*HTTP 400.*no allow policy of the issuer matches/s);
+    assert.match(screen, /Job \(access\.team-a\.drift\):.*HTTP 400.*no allow policy of the issuer matches/s);
     assert.deepEqual(statuses(simulation).sort(), [200, 200, 200, 400]);
 
     // A plain `up` runs the failed Job again, and no other.
@@ -105,15 +109,30 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.deepEqual(statuses(simulation).sort(), [200, 200, 200, 400, 400]);
 
     await setAccounts(pulumi, FOUR);
-    assert.deepEqual(changes(await up()), ["oidc-issuer updated", "team-a.drift replaced"]);
+    assert.deepEqual(changes(await up()), [`${ISSUER} updated`, "access.team-a.drift replaced"]);
     assert.equal(statuses(simulation).at(-1), 200);
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
   test("deletes an issuer before it registers its URL again", async (t) => {
     const { simulation, up } = await createdStack(t);
-    succeeded(await up("--target-replace", "**OidcIssuer::oidc-issuer"));
+    succeeded(await up("--target-replace", `**OidcIssuer::${ISSUER}`));
     assert.equal(simulation.existing().pulumiCloud.length, 1);
+  });
+
+  test("stays quiet after the first update, whatever becomes of the issuer's thumbprint", async (t) => {
+    const { simulation, pulumi } = await createdStack(t);
+    const [{ id, registration } = assert.fail()] = simulation.pulumiCloud.list();
+    assert.deepEqual(registration.thumbprints, [simulation.issuer.thumbprint()]);
+
+    // Pulumi Cloud may answer in another form, and the certificate rotates.
+    await simulation.pulumiCloud.update(id, { thumbprints: [simulation.issuer.thumbprint().toUpperCase()] });
+    await simulation.issuer.rotateCertificate();
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+    succeeded(await pulumi("preview", "--refresh", "--expect-no-changes"));
+    succeeded(await pulumi("refresh", "--yes"));
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+    succeeded(await pulumi("up", "--yes", "--expect-no-changes"));
   });
 
   test("registers an issuer again that was deleted elsewhere, and the Job tests it", async (t) => {
@@ -149,12 +168,12 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("rejects invalid configuration in preview and up with one message, and registers nothing", async (t) => {
-    const stack = await emptyStack(t, { organization: "", userLogin: "", tokenExpirationSeconds: -5 });
+    const stack = await emptyStack(t, { organization: "", userLogin: "", maxExpirationSeconds: -5 });
     await stopsCleanly(t, stack, [
-      /Invalid configuration for stack "dev" \(3 problems\)\. No changes were made\./,
-      /organization: required/,
-      /userLogin: required/,
-      /pulumi config set tokenExpirationSeconds SECONDS/,
+      /Invalid configuration in Pulumi\.dev\.yaml \(3 problems\)\. Nothing was changed\./,
+      /organization: required, because the stack has no organization/,
+      /userLogin: required without serviceAccounts/,
+      /maxExpirationSeconds = -5: must be at least 1 second/,
     ]);
   });
 
@@ -164,11 +183,14 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("rejects an encrypted setting, which would be in plaintext in the state", async (t) => {
-    const { pulumi } = await emptyStack(t, { serviceAccounts: FOUR });
+    const { pulumi } = await emptyStack(t, { serviceAccounts: FOUR, userLogin: "" });
     await pulumi("config", "set", "--secret", "--path", "serviceAccounts[1].teamName", "hunter2");
     const { exitCode, screen } = await pulumi("preview");
     assert.notEqual(exitCode, 0);
-    assert.match(screen, /\(1 problem\).*serviceAccounts: is encrypted, but would be stored in plaintext/s);
+    assert.match(
+      screen,
+      /\(1 problem\).*serviceAccounts: contains an encrypted value, which would be stored in plaintext/s,
+    );
     assert.doesNotMatch(screen, /hunter2/);
   });
 
@@ -176,11 +198,14 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const { pulumi } = await emptyStack(t, { userLogin: "" });
     const set = async (key: string, value: string, ...options: string[]) =>
       succeeded(await pulumi("config", "set", ...options, "--path", `serviceAccounts[0].${key}`, value));
-    const entry = { name: "drift", tokenType: "team", teamName: "777", runJob: "false", tokenExpirationSeconds: "900" };
+    const names = { namespace: "default", name: "drift", tokenType: "team" };
+    const entry = { ...names, teamName: "777", runJob: "false", tokenExpirationSeconds: "900" };
     for (const [key, value] of Object.entries(entry)) await set(key, value);
     const { screen } = await pulumi("preview");
-    assert.match(screen, /must be a string, but YAML reads it as a number/);
-    assert.match(screen, /pulumi config set --type string --path 'serviceAccounts\[0\]\.teamName' TEAM/);
+    assert.match(
+      screen,
+      /\(1 problem\).*teamName = 777: must be a string, but YAML reads it as a number; .*--type string/s,
+    );
 
     await set("teamName", "777", "--type", "string");
     succeeded(await pulumi("preview"));
@@ -191,6 +216,24 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const { stdout } = succeeded(await pulumi("stack", "export", "--show-secrets"));
     assert.ok(stdout.includes("entrypoint.sh"));
     assert.doesNotMatch(stdout, /pul-[0-9a-f]{40}|eyJ[\w-]+\.[\w-]+\./);
+  });
+
+  test("shows in the preview's outputs what is known already", async (t) => {
+    const { pulumi } = await emptyStack(t);
+    const { screen } = succeeded(await pulumi("preview"));
+    const [, outputs = assert.fail(screen)] = screen.split("Outputs:");
+    const name = "pulumi-service-account";
+    const known = {
+      jobName: `${name}-token-exchange`,
+      tokenType: "personal",
+      tokenScope: "user:alice",
+      environmentConfigMap: `${name}-pulumi-token`,
+      scriptConfigMap: `${name}-pulumi-token-exchange`,
+    };
+    for (const [key, value] of Object.entries(known)) {
+      assert.match(outputs, new RegExp(`${key} *: "${value}"`));
+    }
+    assert.match(outputs, /roleArn *: \[unknown\]/);
   });
 
   for (const [cluster, settings, options] of [

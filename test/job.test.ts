@@ -8,9 +8,9 @@ import { Deployment } from "@pulumi/kubernetes/apps/v1";
 import { CronJob } from "@pulumi/kubernetes/batch/v1";
 import type { input, output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
-import { tokenExchangePod } from "../job";
+import { tokenExchangePod } from "../tokenExchange";
 import { violations } from "./podSecurity";
-import { known, only, type Settings, type Stack, up } from "./stack";
+import { known, only, type Stack, stackWith, up } from "./stack";
 
 type Job = output.batch.v1.Job;
 type PodSpec = output.core.v1.PodSpec;
@@ -18,14 +18,25 @@ type PodSpec = output.core.v1.PodSpec;
 const LONG = "n".repeat(63);
 const ENVIRONMENT = "runner-pulumi-token";
 const SCRIPT = "runner-pulumi-token-exchange";
-const ARGS = { serviceAccountName: "runner", environmentConfigMap: ENVIRONMENT, scriptConfigMap: SCRIPT };
+const AUDIENCE = "urn:pulumi:org:acme";
+const ARGS = {
+  serviceAccountName: "runner",
+  environmentConfigMap: ENVIRONMENT,
+  scriptConfigMap: SCRIPT,
+  tokenAudience: AUDIENCE,
+};
 const APP = { name: "app", image: "app:1", command: ["app"] };
 const ENV_FROM = { configMapRef: { name: ENVIRONMENT } };
 
 // What a container of the service account `runner` needs.
 const NAME = "pulumi-token-exchange";
 const SCRIPT_VOLUME = { name: NAME, configMap: { name: SCRIPT, defaultMode: 0o555 } };
-const SCRIPT_MOUNT = { name: NAME, mountPath: "/bin/entrypoint.sh", subPath: "entrypoint.sh", readOnly: true };
+const SCRIPT_MOUNT = {
+  name: NAME,
+  mountPath: "/bin/entrypoint.sh",
+  subPath: "entrypoint.sh",
+  readOnly: true,
+};
 const DIRECTORY = "/var/run/secrets/pulumi.com/serviceaccount";
 const TOKEN_MOUNT = { name: "pulumi-id-token", mountPath: DIRECTORY, readOnly: true };
 
@@ -35,14 +46,15 @@ function tokenVolume(audience: string) {
 }
 
 test("the ConfigMaps contain the environment of the exchange, and the script as it is", async (t) => {
-  const token = { tokenType: "team", teamName: "ops", tokenExpirationSeconds: "600", userLogin: undefined };
-  const stack = await up(t, { ...token, serviceAccountName: "runner", organization: "other" });
+  const team = { name: "runner", tokenType: "team", teamName: "ops", tokenExpirationSeconds: 600 };
+  const stack = await up(t, { ...stackWith(team), organization: "other" });
   assert.deepEqual(configMap(stack, "pulumi-token"), {
     PULUMI_ORG: "other",
     PULUMI_TOKEN_TYPE: "team",
     PULUMI_TOKEN_SCOPE: "team:ops",
     PULUMI_TOKEN_EXPIRATION: "600",
     PULUMI_BACKEND_URL: "https://api.pulumi.com",
+    PULUMI_OIDC_TOKEN_FILE: `${DIRECTORY}/token`,
     PULUMI_CREDENTIAL_HELPER: "/bin/entrypoint.sh",
     PULUMI_CREDENTIAL_HELPER_ARGS: '["--credential-helper"]',
   });
@@ -51,20 +63,16 @@ test("the ConfigMaps contain the environment of the exchange, and the script as 
 });
 
 for (const [settings, audience] of [
-  [{}, undefined],
-  [{ tokenAudience: "urn:pulumi:org:acme" }, "urn:pulumi:org:acme"],
-  [{ createRole: false }, "sts.amazonaws.com"],
-] satisfies [Settings, string | undefined][]) {
-  test(`with ${JSON.stringify(settings)} the Job mounts ${audience ? "a separate" : "no separate"} ID token`, async (t) => {
-    const stack = await up(t, { ...settings, serviceAccountName: "runner" });
-    const { volumes, containers } = podOf(stack);
+  [{}, AUDIENCE],
+  [{ awsRole: "none" }, AUDIENCE],
+  [{ tokenAudience: "https://api.pulumi.com" }, "https://api.pulumi.com"],
+] as const) {
+  test(`with ${JSON.stringify(settings)} the Job mounts what other workloads use`, async (t) => {
+    const { volumes, containers } = podOf(await up(t, stackWith({ name: "runner", ...settings })));
     const { envFrom, volumeMounts } = containers[0] ?? assert.fail();
-    const file = configMap(stack, "pulumi-token").PULUMI_OIDC_TOKEN_FILE;
-    assert.equal(file, audience && `${DIRECTORY}/token`);
-    // What the Job tests is what other workloads use.
     assert.deepEqual(envFrom, [ENV_FROM]);
-    assert.deepEqual(volumeMounts.slice(1), [SCRIPT_MOUNT, ...(audience ? [TOKEN_MOUNT] : [])]);
-    assert.deepEqual(volumes.slice(1), [SCRIPT_VOLUME, ...(audience ? [tokenVolume(audience)] : [])]);
+    assert.deepEqual(volumeMounts.slice(1), [SCRIPT_MOUNT, TOKEN_MOUNT]);
+    assert.deepEqual(volumes.slice(1), [SCRIPT_VOLUME, tokenVolume(audience)]);
   });
 }
 
@@ -88,19 +96,19 @@ test("the Job's pod is as restricted as Pod Security requires, and more", async 
 });
 
 test("the Job runs one pod once, is replaced if it failed, and has a name that fits into a label", async (t) => {
-  const { metadata, spec } = jobOf(await up(t, { serviceAccountName: LONG }));
+  const { metadata, spec } = jobOf(await up(t, stackWith({ name: LONG })));
   assert.deepEqual([spec.backoffLimit, spec.template.spec.restartPolicy], [0, "Never"]);
   assert.deepEqual([spec.activeDeadlineSeconds, spec.ttlSecondsAfterFinished], [300, undefined]);
   assert.equal(metadata.annotations["pulumi.com/replaceUnready"], "true");
   assert.match(metadata.name, /^[0-9a-f]{16}-token-exchange$/);
-  const { metadata: longest } = jobOf(await up(t, { serviceAccountName: "n".repeat(48) }));
+  const { metadata: longest } = jobOf(await up(t, stackWith({ name: "n".repeat(48) })));
   assert.equal(longest.name, `${"n".repeat(48)}-token-exchange`);
 });
 
 test("the Job runs again if the script's environment changes", async (t) => {
   const checksums: unknown[] = [];
-  for (const tokenExpirationSeconds of ["60", "60", "61"]) {
-    const { metadata } = jobOf(await up(t, { tokenExpirationSeconds })).spec.template;
+  for (const tokenExpirationSeconds of [60, 60, 61]) {
+    const { metadata } = jobOf(await up(t, stackWith({ tokenExpirationSeconds }))).spec.template;
     checksums.push(metadata.annotations["pulumi.com/token-exchange-checksum"]);
   }
   assert.equal(checksums[0], checksums[1]);
@@ -127,8 +135,8 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
   const [home, ...environment] = plain.containers[0]?.env ?? [];
   const env = [{ ...home, value: "/home" }, ...environment];
   assert.deepEqual(main, { ...plain.containers[0], image: "mirror/base:1", env });
-  assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [SCRIPT_MOUNT]]);
-  assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange");
+  assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [SCRIPT_MOUNT, TOKEN_MOUNT]]);
+  assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange,pulumi-id-token");
 });
 
 test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", async (t) => {
@@ -136,7 +144,7 @@ test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", 
   const log: string[] = [];
   const command = ["bash", "-c", 'printf "[%s]" "$CANARY" "$@"', "-", ...words];
   process.env.CANARY = "a variable of this machine, which no pod has";
-  await up(t, { command }, { runJobs: true, onLog: (line) => log.push(line) });
+  await up(t, stackWith({ command }), { runJobs: true, onLog: (line) => log.push(line) });
   const printed = log.slice(log.findIndex((line) => line.startsWith("[")));
   assert.equal(printed.join("\n"), ["", ...words].map((word) => `[${word}]`).join(""));
 });
@@ -144,8 +152,9 @@ test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", 
 test("a Deployment and a CronJob take the pod spec, with plain lists and with outputs", async () => {
   const newResource = ({ inputs }: pulumi.runtime.MockResourceArgs) => ({ id: "id", state: inputs });
   await pulumi.runtime.setMocks({ newResource, call: () => ({}) });
-  const container = { ...APP, envFrom: [ENV_FROM], volumeMounts: [SCRIPT_MOUNT] };
-  const expected = { serviceAccountName: "runner", containers: [container], volumes: [SCRIPT_VOLUME] };
+  const container = { ...APP, envFrom: [ENV_FROM], volumeMounts: [SCRIPT_MOUNT, TOKEN_MOUNT] };
+  const volumes = [SCRIPT_VOLUME, tokenVolume(AUDIENCE)];
+  const expected = { serviceAccountName: "runner", containers: [container], volumes };
   for (const given of [
     { containers: [APP] },
     { containers: [pulumi.output(APP)], volumes: pulumi.output([]) },
@@ -155,7 +164,9 @@ test("a Deployment and a CronJob take the pod spec, with plain lists and with ou
     const selector = { matchLabels: { app: "a" } };
     const { spec } = new Deployment("a", { spec: { selector, template } });
     assert.deepEqual(await known(spec.template.spec), expected);
-    const { spec: cron } = new CronJob("a", { spec: { schedule: "0 6 * * *", jobTemplate: { spec: { template } } } });
+    const { spec: cron } = new CronJob("a", {
+      spec: { schedule: "0 6 * * *", jobTemplate: { spec: { template } } },
+    });
     assert.deepEqual(await known(cron.jobTemplate.spec.template.spec), expected);
   }
 });
@@ -164,39 +175,30 @@ test("only the named containers are changed, init containers and the given spec 
   const proxy = { name: "proxy", image: "proxy:1" };
   const given = { containers: [APP, proxy], initContainers: [proxy], hostname: "a" };
   const before = structuredClone(given);
-  const pod = await known<PodSpec>(
-    tokenExchangePod(given, { ...ARGS, projectedAudience: "urn:pulumi:org:acme", containers: ["app"] }),
-  );
+  const pod = await known<PodSpec>(tokenExchangePod(given, { ...ARGS, containers: ["app"] }));
   assert.deepEqual(given, before);
   assert.deepEqual(pod, {
     ...given,
     serviceAccountName: "runner",
     containers: [{ ...APP, envFrom: [ENV_FROM], volumeMounts: [SCRIPT_MOUNT, TOKEN_MOUNT] }, proxy],
-    volumes: [SCRIPT_VOLUME, tokenVolume("urn:pulumi:org:acme")],
+    volumes: [SCRIPT_VOLUME, tokenVolume(AUDIENCE)],
   });
   const unknown = { ...ARGS, containers: ["app", "apps"] };
   assert.throws(() => tokenExchangePod(given, unknown), { message: 'The pod has no container "apps".' });
 });
 
-test("the user's variables, volumes, and mounts take precedence", async () => {
+test("the user's variables, volumes, and mounts win, by name and by path", async () => {
   const own = { name: NAME, configMap: { name: "my-script" } };
-  const mount = { ...SCRIPT_MOUNT, subPath: "my.sh" };
+  const script = { ...SCRIPT_MOUNT, subPath: "my.sh" };
+  const token = { name: "my-token", mountPath: DIRECTORY };
   const envFrom = [{ configMapRef: { name: "mine" } }];
   const env = [{ name: "PULUMI_ORG", value: "mine" }];
-  const containers = [{ ...APP, env, envFrom, volumeMounts: [mount] }];
+  const containers = [{ ...APP, env, envFrom, volumeMounts: [script, token] }];
   const pod = await known<PodSpec>(tokenExchangePod({ containers, volumes: [own] }, ARGS));
   // The last source of a variable wins, and `env` wins over every source.
-  assert.deepEqual(pod.containers, [{ ...APP, env, envFrom: [ENV_FROM, ...envFrom], volumeMounts: [mount] }]);
-  assert.deepEqual(pod.volumes, [own]);
-});
-
-test("rejects a container that mounts another volume at the same path", () => {
-  for (const mountPath of ["/bin/entrypoint.sh", DIRECTORY]) {
-    const containers = [{ ...APP, volumeMounts: [{ name: "mine", mountPath }] }];
-    const message = `Container "app" mounts another volume at ${mountPath}: move it.`;
-    const args = { ...ARGS, projectedAudience: "sts.amazonaws.com" };
-    assert.throws(() => tokenExchangePod({ containers }, args), { message });
-  }
+  const expected = { ...APP, env, envFrom: [ENV_FROM, ...envFrom], volumeMounts: [script, token] };
+  assert.deepEqual(pod.containers, [expected]);
+  assert.deepEqual(pod.volumes, [own, tokenVolume(AUDIENCE)]);
 });
 
 function jobOf(stack: Stack): Job {
@@ -208,7 +210,7 @@ function podOf(stack: Stack): PodSpec {
 }
 
 function configMap(stack: Stack, suffix: string): Record<string, string> {
-  const { inputs } = only<output.core.v1.ConfigMap>(stack, "ConfigMap", `default.runner.${suffix}`);
+  const { inputs } = only<output.core.v1.ConfigMap>(stack, "ConfigMap", `access.default.runner.${suffix}`);
   assert.equal(inputs.metadata.name, `runner-${suffix}`);
   return inputs.data;
 }

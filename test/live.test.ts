@@ -51,17 +51,23 @@ before(async () => {
   simulation = await startCluster();
   const serviceAccounts = [
     { namespace: "ci", name: "deployer", tokenType: "personal", userLogin: "my-login" },
-    { namespace: "ci", name: "secrets", tokenType: "organization", tokenAudience: "api", createRole: false },
+    {
+      namespace: "ci",
+      name: "secrets",
+      tokenType: "organization",
+      tokenAudience: "api",
+      audienceRule: true,
+      awsRole: "none",
+    },
     { namespace: "ops", name: "drift", tokenType: "team", teamName: "ops" },
     { namespace: "ops", name: "operator", tokenType: "team", teamName: "ops" },
-  ];
+  ].map((entry) => ({ ...entry, runJob: false }));
   const config = {
     "aws:region": "us-west-2",
     "aws:profile": "prod",
     "aws:assumeRoles": JSON.stringify([{ roleArn: ROLE }]),
     "project:clusterName": "my-cluster",
     "project:pulumiApiUrl": simulation.pulumiCloud.url,
-    "project:runJob": "false",
     "project:serviceAccounts": JSON.stringify(serviceAccounts),
   };
   const program = { project: "project", stack: "prod", organization: "acme", config };

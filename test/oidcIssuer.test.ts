@@ -1,58 +1,66 @@
 // Pulumi Cloud's side: the allow policy, and the thumbprint of the issuer's TLS certificate.
 
 import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { type TestContext, test } from "node:test";
 import tls, { createServer as createTlsServer } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
-import { type AllowPolicyArgs, allowPolicy, getThumbprints } from "../oidcIssuer";
+import { allowPolicy } from "../oidcIssuer";
+import { type Account, checkAccess, tokenOf } from "../settings";
 import { createCertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
-import { known } from "./stack";
+import { readThumbprints } from "../thumbprint";
 
-const POLICY: AllowPolicyArgs = {
-  token: { tokenType: "personal", userLogin: "alice" },
-  namespace: "ci",
-  name: "runner",
-  audienceRule: false,
-  tokenAudience: "sts.amazonaws.com",
-  policyRules: {},
-};
 const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "runner" };
 
 test("the policy for a token without permissions omits the list of them, which would show as drift", () => {
-  const token = { tokenType: "organization", organizationAdmin: false } as const;
   const expected = { decision: "allow", tokenType: "organization", rules: RULES };
-  assert.deepEqual(allowPolicy({ ...POLICY, token }), expected);
+  assert.deepEqual(policyOf({ tokenType: "organization" }), expected);
+});
+
+test("the policy names the owner of the token, and an administrator's permission only on request", () => {
+  for (const [settings, expected] of [
+    [{ tokenType: "personal", userLogin: "alice" }, { userLogin: "alice" }],
+    [{ tokenType: "team", teamName: "ops" }, { teamName: "ops" }],
+    [{ tokenType: "runner", runnerId: "id-1", runnerName: "pool" }, { runnerID: "id-1" }],
+    [{ tokenType: "organization", organizationAdmin: true }, { authorizedPermissions: ["admin"] }],
+  ] as const) {
+    const { tokenType } = settings;
+    assert.deepEqual(policyOf(settings), { decision: "allow", tokenType, ...expected, rules: RULES });
+  }
 });
 
 test("more rules and the rule on the audience are added, and replace no built-in rule", () => {
   const weaker = { '"kubernetes.io".namespace': "*", '"kubernetes.io".serviceaccount.name': "*", aud: "*" };
-  const policyRules = { ...weaker, '"kubernetes.io".pod.name': "runner-*" };
-  const { rules } = allowPolicy({ ...POLICY, audienceRule: true, policyRules });
-  assert.deepEqual(rules, { ...policyRules, ...RULES, aud: "sts.amazonaws.com" });
+  const added = { '"kubernetes.io".pod.name': "runner-*" };
+  const account = { ...accountOf({ tokenType: "organization" }), audienceRule: true };
+  const { rules } = allowPolicy({ ...account, policyRules: { ...weaker, ...added } }, tokenOf(account));
+  assert.deepEqual(rules, { ...added, ...RULES, aud: "urn:pulumi:org:acme" });
 });
 
-test("configured thumbprints are registered without asking the issuer", async (t) => {
+test("reads no certificate in a preview", async (t) => {
+  t.mock.method(pulumi.runtime, "isDryRun", () => true);
   const connect = t.mock.method(tls, "connect");
-  const values = ["cd".repeat(32), "ab".repeat(32)];
-  const thumbprints = await getThumbprints(values, "https://127.0.0.1:9/id/A");
-  assert.deepEqual(thumbprints, { values, ignoreChanges: false });
+  assert.equal(await readThumbprints("https://127.0.0.1:9/id/A"), undefined);
   assert.equal(connect.mock.callCount(), 0);
 });
 
-test("warns and registers no thumbprint of a new cluster that cannot be read", async (t) => {
-  const warn = t.mock.method(pulumi.log, "warn", () => {});
-  const { values } = await getThumbprints([], pulumi.output("https://127.0.0.1:9/id/A"));
-  assert.equal(await known(values), undefined);
-  assert.equal(warn.mock.callCount(), 1);
+test("reads the SHA-256 of the certificate, in lowercase hex", async (t) => {
+  const certificate = await trusted(["127.0.0.1"]);
+  const url = await listen(t, createTlsServer(certificate));
+  const expected = new X509Certificate(certificate.cert).fingerprint256.replaceAll(":", "").toLowerCase();
+  assert.deepEqual(await readThumbprints(url), [expected]);
 });
 
 test("connects to port 443 with the issuer's name, which the certificate must have", async (t) => {
   t.mock.method(pulumi.log, "warn", () => {});
   const connections: tls.ConnectionOptions[] = [];
-  t.mock.method(tls, "connect", (options: tls.ConnectionOptions) => assert.fail(`${connections.push(options)}`));
-  await getThumbprints([], "https://issuer.example/id/A");
+  t.mock.method(tls, "connect", (options: tls.ConnectionOptions) => {
+    connections.push(options);
+    throw new Error("not connected");
+  });
+  await readThumbprints("https://issuer.example/id/A");
   const host = "issuer.example";
   assert.deepEqual(connections, [{ host, port: 443, servername: host, rejectUnauthorized: true }]);
 });
@@ -89,14 +97,25 @@ test("closes a connection that has no answer after ten seconds", async (t) => {
   assert.ok(limits.includes(10_000), String(limits));
 });
 
-/** Nothing is registered, what is registered stays, and the warning says how to set the thumbprint. */
+/** Nothing is registered, and a warning says why. */
 async function assertUnverified(t: TestContext, url: string, reason: RegExp): Promise<void> {
   const warn = t.mock.method(pulumi.log, "warn", () => {});
-  assert.deepEqual(await getThumbprints([], url), { values: undefined, ignoreChanges: true });
+  assert.equal(await readThumbprints(url), undefined);
   const message = String(warn.mock.calls[0]?.arguments[0]);
   assert.ok(message.startsWith(`Failed to read the TLS certificate of ${url}: `), message);
   assert.match(message, reason);
-  assert.match(message, /`pulumi refresh` once.*pulumi config set --path 'thumbprints\[0\]' SHA256$/);
+  assert.match(message, /The thumbprint is left to Pulumi Cloud, which verifies the certificate itself\.$/);
+}
+
+function accountOf(token: object): Account {
+  const serviceAccounts = [{ namespace: "ci", name: "runner", ...token }];
+  const { access, problems } = checkAccess({ organization: "acme", issuerName: "eks", serviceAccounts });
+  return access?.serviceAccounts[0] ?? assert.fail(JSON.stringify(problems));
+}
+
+function policyOf(token: object) {
+  const account = accountOf(token);
+  return JSON.parse(JSON.stringify(allowPolicy(account, tokenOf(account))));
 }
 
 /** Serves at a free port until the test ends, and returns the URL. */

@@ -4,14 +4,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { type AccountConfig, parseConfig } from "../config";
-import { trustPolicy } from "../iam";
+import { irsaTrustPolicy } from "../iam";
 import { allowPolicy } from "../oidcIssuer";
+import { type Account, checkAccess, tokenOf } from "../settings";
 import { decide } from "../simulator/emulators/authPolicy";
-import { evaluateTrustPolicy } from "../simulator/emulators/aws";
+import { evaluateTrustPolicy } from "../simulator/emulators/trustPolicy";
 
 const ISSUER = "https://oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
 const STS = "sts.amazonaws.com";
+const AUDIENCE = "urn:pulumi:org:acme";
 
 /** A valid name, often one of the shortest. */
 const name = fc.stringMatching(/^[ab0z]([ab0-]{0,18}[ab0])?$/);
@@ -54,7 +55,7 @@ const caller = accounts.chain((configured) =>
       account: fc.constant(account),
       namespace: nearly(account.namespace),
       name: nearly(account.name),
-      audience: fc.constantFrom(STS, STS, "https://kubernetes.default.svc", "sts.amazonaws.com.example"),
+      audience: fc.constantFrom(AUDIENCE, STS, "https://kubernetes.default.svc", `${AUDIENCE}.example`),
     }),
   ),
 );
@@ -64,16 +65,17 @@ test("Pulumi Cloud allows only the configured service account with its audience,
   const types = ["personal", "team", "runner", "organization"];
   const other = fc.record({ tokenType: fc.constantFrom(...types), scope: fc.constantFrom(...scopes) });
   const property = fc.property(caller, fc.option(other), ({ configured, account, ...pod }, other) => {
-    const requested = other ?? { tokenType: account.token.tokenType, scope: account.tokenScope };
-    const { allowed } = decide(configured.map(allowPolicy), claims(pod), requested, RUNNERS);
+    const requested = other ?? { tokenType: account.tokenType, scope: scopeOf(account) };
+    const policies = configured.map((it) => allowPolicy(it, tokenOf(it)));
+    const { allowed } = decide(policies, claims(pod), requested, RUNNERS);
     const granted = configured.some(
       (it) =>
         it.namespace === pod.namespace &&
         it.name === pod.name &&
-        (pod.audience === STS || !it.audienceRule) &&
-        it.token.tokenType === requested.tokenType &&
+        (pod.audience === AUDIENCE || !it.audienceRule) &&
+        it.tokenType === requested.tokenType &&
         // An administrator may request less.
-        (it.tokenScope === requested.scope || (it.tokenScope === "admin" && requested.scope === "")),
+        (scopeOf(it) === requested.scope || (scopeOf(it) === "admin" && requested.scope === "")),
     );
     assert.equal(allowed, granted);
   });
@@ -92,7 +94,7 @@ test("the role allows only the configured issuer, service account, and audience,
     // Its issuer has an IAM OIDC provider.
     const arn = (url: string) => `arn:${partition}:iam::123456789012:oidc-provider/${url.replace("https://", "")}`;
     const subject = `system:serviceaccount:${account.namespace}:${account.name}`;
-    const policy = trustPolicy({ issuerUrl: ISSUER, oidcProviderArn: arn(ISSUER), subject });
+    const policy = irsaTrustPolicy({ issuerUrl: ISSUER, oidcProviderArn: arn(ISSUER), subject });
     const { allowed } = evaluateTrustPolicy(JSON.parse(JSON.stringify(policy)), arn(issuer), presented);
     const itself = pod.namespace === account.namespace && pod.name === account.name && pod.audience === STS;
     assert.equal(allowed, issuer === ISSUER && itself && !missing);
@@ -108,9 +110,14 @@ function claims({ namespace, name, audience }: { namespace: string; name: string
   };
 }
 
-function accepted(serviceAccounts: object[]): AccountConfig[] {
-  const own = { clusterName: "my-cluster", userLogin: "alice", serviceAccounts: JSON.stringify(serviceAccounts) };
-  const config = Object.fromEntries(Object.entries(own).map(([key, value]) => [`project:${key}`, value]));
-  const parsed = parseConfig({ config, secretKeys: [], project: "project", organization: "acme" });
-  return parsed.config?.serviceAccounts ?? assert.fail(JSON.stringify(parsed.problems));
+function accepted(serviceAccounts: object[]): Account[] {
+  const { access, problems } = checkAccess({ organization: "acme", issuerName: "eks", serviceAccounts });
+  return access?.serviceAccounts ?? assert.fail(JSON.stringify(problems));
+}
+
+/** Returns the scope that the service account's own exchange requests. */
+function scopeOf({ tokenType, userLogin, teamName, runnerName, organizationAdmin }: Account): string {
+  if (tokenType === "organization") return organizationAdmin ? "admin" : "";
+  const prefix = tokenType === "personal" ? "user" : tokenType;
+  return `${prefix}:${userLogin ?? teamName ?? runnerName}`;
 }

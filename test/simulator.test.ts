@@ -12,6 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const PROJECT = join(__dirname, "..");
 const BASE = { clusterName: "my-cluster", userLogin: "my-login" };
+const EXISTING = { createServiceAccount: false, audienceRule: true };
 const NOTHING = "Simulation: nothing was created in AWS, Kubernetes, or Pulumi Cloud.";
 const ESCAPE = "\u001b[";
 
@@ -38,6 +39,15 @@ before(async () => {
 /** JSON is YAML. */
 async function writeStack(stack: string, config: unknown): Promise<void> {
   await writeFile(join(project, `Pulumi.${stack}.yaml`), JSON.stringify({ config }));
+}
+
+/** Returns settings with one entry. */
+function withEntry(settings: object): object {
+  const token = { tokenType: "personal", userLogin: "my-login" };
+  return {
+    clusterName: "my-cluster",
+    serviceAccounts: [{ namespace: "default", name: "runner", ...token, ...settings }],
+  };
 }
 
 function spawnStart(args: string[], environment: Record<string, string> = {}) {
@@ -83,15 +93,13 @@ describe("npm start", { concurrency: 2 }, () => {
     await writeStack("several", {
       clusterName: "my-cluster",
       organization: "acme",
-      thumbprints: ["0123456789abcdef".repeat(4)],
-      command: ["bash", "-c", "echo the configured command ran"],
-      audienceRule: true,
+      createNamespaces: ["ci"],
       serviceAccounts: [
-        { namespace: "ci", createNamespace: true, name: "a", tokenType: "team", teamName: "ops" },
-        { namespace: "ci", name: "b", tokenType: "runner", runnerId: "id", runnerName: "eks" },
-        { name: "default", createServiceAccount: false, tokenType: "personal", userLogin: "me" },
-        { namespace: "s", name: "c", createServiceAccount: false, createRole: false, tokenType: "organization" },
-      ],
+        { namespace: "ci", name: "a", tokenType: "team", teamName: "ops" },
+        { namespace: "ci", name: "b", tokenType: "runner", runnerId: "id", runnerName: "eks", awsRole: "pod-identity" },
+        { ...EXISTING, namespace: "default", name: "default", tokenType: "personal", userLogin: "me" },
+        { ...EXISTING, namespace: "s", name: "c", tokenType: "organization", awsRole: "none" },
+      ].map((entry) => ({ ...entry, command: ["bash", "-c", "echo the configured command ran"] })),
     });
     const { exitCode, stdout, stderr } = await start(["--stack", "several", "--verbose"]);
     assert.equal(exitCode, 0, stderr);
@@ -143,7 +151,8 @@ describe("npm start", { concurrency: 2 }, () => {
   });
 
   test("a denied exchange fails with the reason in the Job's output", async () => {
-    await writeStack("denied", { ...BASE, policyRules: { '"kubernetes.io".pod.name': "another-*" } });
+    const policyRules = { '"kubernetes.io".pod.name': "another-*" };
+    await writeStack("denied", withEntry({ policyRules }));
     const { exitCode, stdout, stderr } = await start(["--stack", "denied"]);
     assert.equal(exitCode, 1);
     assert.match(stdout.replaceAll(/\s+/g, " "), /HTTP 400.*pod\.name is '[^']+', not 'another-\*'/);
@@ -155,7 +164,7 @@ describe("npm start", { concurrency: 2 }, () => {
 
   test("exits 1 if an answer is unexpected, and says what to check", async () => {
     const policyRules = { '"kubernetes.io".pod.name': "another-*" };
-    await writeStack("unexpected", { ...BASE, policyRules, runJob: false });
+    await writeStack("unexpected", withEntry({ policyRules, runJob: false }));
     const { exitCode, stdout } = await start(["--stack", "unexpected"]);
     assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .* Check\s+policyRules, /ms);
     assert.match(stdout, /^ {2}2 of 14 answers are unexpected/m);
@@ -163,18 +172,22 @@ describe("npm start", { concurrency: 2 }, () => {
   });
 
   for (const [what, args, message] of [
-    ["an invalid configuration", ["--stack", "bad"], /Invalid configuration for stack "bad" \(2 problems\)/],
+    ["an invalid configuration", ["--stack", "bad"], /Invalid configuration in Pulumi\.bad\.yaml \(2 problems\)/],
     ["a missing stack file", ["--stack", "no"], /no\.yaml does not exist. Stacks .*: npm start -- --stack NAME$/m],
     ["several stacks of which none is named", [], /has several stacks. Stacks .*: npm start -- --stack NAME$/m],
     ["the console of Pulumi Cloud", ["--stack", "console"], /app\.pulumi\.com.* Its API is https:\/\/api\.pulumi\.com/],
     ["an impossible region", ["--stack", "region"], /"us-west-2\.example\.com" is not the name of an AWS region/],
-    ["an encrypted setting", ["--stack", "secret"], /encrypted in .*: pulumi config set --plaintext namespace VALUE$/m],
+    [
+      "an encrypted setting",
+      ["--stack", "secret"],
+      /encrypted in .*: pulumi config set --plaintext issuerName VALUE$/m,
+    ],
     ["an invalid stack file", ["--stack", "text"], /config must contain KEY: VALUE$/m],
     ["an unknown option", ["--stak", "dev"], /Unknown option '--stak'. To list .*: npm start -- --help/],
   ] satisfies [string, string[], RegExp][]) {
     test(`reports ${what} on standard error`, async () => {
-      await writeStack("bad", { ...BASE, namespace: "Bad", typo: "x" });
-      await writeStack("secret", { ...BASE, namespace: { secure: "A" } });
+      await writeStack("bad", { ...BASE, rolePath: "Bad", typo: "x" });
+      await writeStack("secret", { ...BASE, issuerName: { secure: "A" } });
       await writeStack("text", "hello");
       await writeStack("console", { ...BASE, pulumiApiUrl: "https://app.pulumi.com/" });
       await writeStack("region", { ...BASE, "aws:region": "us-west-2.example.com" });

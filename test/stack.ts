@@ -132,9 +132,22 @@ export function known<Value>(value: unknown): Promise<Value> {
   return new Promise((resolve) => pulumi.all([value]).apply(([plain]) => resolve(plain as Value)));
 }
 
+/** Returns an entry of `serviceAccounts` with a personal token, or with the token that the settings describe. */
+export function entry(settings: Settings = {}): Settings {
+  const personal = { tokenType: "personal", userLogin: "my-login" };
+  const token = "tokenType" in settings ? {} : personal;
+  return { namespace: "default", name: "pulumi-service-account", ...token, ...settings };
+}
+
+/** Returns settings of a stack with one entry. */
+export function stackWith(settings: Settings): Settings {
+  return { serviceAccounts: [entry(settings)] };
+}
+
 function stackOf(settings: Settings) {
   const config: Record<string, string> = {};
-  const required = { clusterName: "my-cluster", userLogin: "my-login", "aws:region": "us-west-2" };
+  const owner = "serviceAccounts" in settings ? {} : { userLogin: "my-login" };
+  const required = { clusterName: "my-cluster", ...owner, "aws:region": "us-west-2" };
   for (const [key, value] of Object.entries({ ...required, ...settings })) {
     if (value === undefined) continue;
     const text = typeof value === "string" ? value : JSON.stringify(value);

@@ -20,6 +20,8 @@ export interface DeployedStack {
   policies: IssuerPolicy[];
   /** The stack's output. */
   serviceAccounts: Parameters<typeof readServiceAccounts>[0];
+  /** `NAMESPACE/NAME` of the service accounts that receive their role by EKS Pod Identity. */
+  podIdentities: string[];
   /** The URL of Pulumi Cloud in each ConfigMap that the program created, by `NAMESPACE/NAME`. */
   createdUrls: Map<string, string>;
   clusterName: string;
@@ -62,11 +64,18 @@ export async function readStack(name: string, run: Run): Promise<DeployedStack> 
     issuerId,
     policies: (issuer.inputs?.policies ?? []) as IssuerPolicy[],
     serviceAccounts,
+    podIdentities: podIdentitiesOf(resources),
     createdUrls: urlsOf(resources),
     clusterName: setting("clusterName") ?? "",
     pulumiCloudUrl: new URL(setting("pulumiApiUrl") || "https://api.pulumi.com").origin,
     ...readAws(name, config),
   };
+}
+
+function podIdentitiesOf(resources: StateResource[]): string[] {
+  return resources
+    .filter(({ type }) => type === "aws:eks/podIdentityAssociation:PodIdentityAssociation")
+    .map(({ inputs = {} }) => `${inputs.namespace}/${inputs.serviceAccount}`);
 }
 
 /** Returns the URL of Pulumi Cloud in each ConfigMap of a state. */
@@ -120,7 +129,7 @@ export async function readAccounts(stack: DeployedStack, kubectl: Kubectl): Prom
   const configMap = async (namespace: string, name: string) =>
     JSON.parse(await kubectl(["get", "configmap", name, `--namespace=${namespace}`, "--output=json"])).data;
   const policies = stack.policies.map(({ rules = {} }) => ({ rules }));
-  const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, policies);
+  const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, policies, stack.podIdentities);
   for (const account of accounts) {
     const url = account.environment.PULUMI_BACKEND_URL ?? "";
     if (url !== stack.pulumiCloudUrl) throw otherUrl(stack, account, url);

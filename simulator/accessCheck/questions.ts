@@ -15,7 +15,13 @@ export interface ServiceAccount {
   /** What its workloads request from Pulumi Cloud: the variables of its ConfigMap. */
   environment: Record<string, string>;
   /** Undefined without an IAM role. */
-  roleArn: string | undefined;
+  role: Role | undefined;
+}
+
+export interface Role {
+  arn: string;
+  /** How pods receive it: `awsRole` of the settings. */
+  kind: "irsa" | "pod-identity";
 }
 
 /** Anyone who asks for the access of a service account with an ID token. It differs from that account in one thing. */
@@ -53,8 +59,11 @@ export type Row = Question & Answer;
 /** The label of a service account that asks for its own access. */
 export const ITSELF = "itself";
 
-/** The audience that the EKS webhook and AWS STS use. */
-const STS_AUDIENCE = "sts.amazonaws.com";
+/** The audience of the ID token with which a pod receives its role, by the kind of the role. */
+const ROLE_AUDIENCES = {
+  irsa: "sts.amazonaws.com",
+  "pod-identity": "pods.eks.amazonaws.com",
+} satisfies Record<Role["kind"], string>;
 
 /**
  * Returns the service accounts that a stack's output describes.
@@ -62,25 +71,30 @@ const STS_AUDIENCE = "sts.amazonaws.com";
  * @param outputs the stack's output `serviceAccounts`.
  * @param configMap reads the data of a ConfigMap.
  * @param policies the allow policies of the stack's issuer; a rule on `aud` contains the audience of the ID token.
+ * @param podIdentities `NAMESPACE/NAME` of the service accounts that receive their role by EKS Pod Identity.
  */
 export async function readServiceAccounts(
   outputs: Record<string, Record<string, string | undefined>>,
   configMap: (namespace: string, name: string) => Promise<Record<string, string>>,
   policies: { rules: Record<string, string> }[],
+  podIdentities: string[],
 ): Promise<ServiceAccount[]> {
   const accounts: ServiceAccount[] = [];
   for (const [id, output] of Object.entries(outputs)) {
     const [namespace = "", name = ""] = id.split("/");
     const audience = policies.find(({ rules }) => isAbout(rules, namespace, name))?.rules.aud;
+    const environment = await configMap(namespace, output.environmentConfigMap ?? "");
+    const kind = podIdentities.includes(id) ? "pod-identity" : "irsa";
     accounts.push({
       namespace,
       name,
       tokenType: output.tokenType ?? "",
       tokenScope: output.tokenScope ?? "",
-      audience: audience ?? STS_AUDIENCE,
+      // Without a rule, any audience is allowed: this is the default.
+      audience: audience ?? `urn:pulumi:org:${environment.PULUMI_ORG}`,
       audienceRule: audience !== undefined,
-      environment: await configMap(namespace, output.environmentConfigMap ?? ""),
-      roleArn: output.roleArn,
+      environment,
+      role: output.roleArn ? { arn: output.roleArn, kind } : undefined,
     });
   }
   return accounts;
@@ -132,10 +146,12 @@ export function liveQuestions(accounts: ServiceAccount[], allPairs: boolean): Qu
     const byId = new Map(others.map((caller) => [caller.label, caller]));
     byId.delete(idOf(account));
     const defects: Defect[] = account.audienceRule ? ["other audience", "invalid signature"] : ["invalid signature"];
-    return questionsFor(account, accounts, [
+    const questions = questionsFor(account, accounts, [
       ...defects.map((defect) => ({ label: defect, namespace, name, defect })),
       ...byId.values(),
     ]);
+    // Only the agent on a node of the cluster can ask EKS Pod Identity for credentials.
+    return questions.filter(({ service }) => service === "Pulumi Cloud" || account.role?.kind === "irsa");
   });
 }
 
@@ -151,7 +167,7 @@ function questionsFor(account: ServiceAccount, accounts: ServiceAccount[], calle
     const granted = (known !== undefined && isGranted(known, account)) || isOfAnyAudience(account, caller);
     const pulumiCloud = { account, caller, service: "Pulumi Cloud", intended: granted } as const;
     const role = { account, caller, service: "IAM role", intended: known === account } as const;
-    return account.roleArn ? [pulumiCloud, role] : [pulumiCloud];
+    return account.role ? [pulumiCloud, role] : [pulumiCloud];
   });
 }
 
@@ -177,8 +193,12 @@ function unlike(name: string, isTaken: (name: string) => boolean): string {
 
 /** Returns the audience of the ID token with which a question is asked. */
 export function audienceOf({ account, caller, service }: Question): string {
-  const expected = service === "IAM role" ? STS_AUDIENCE : account.audience;
-  return caller.defect === "other audience" ? `${expected}-2` : expected;
+  const isOther = caller.defect === "other audience";
+  if (service === "Pulumi Cloud") return isOther ? `${account.audience}-2` : account.audience;
+  const expected = ROLE_AUDIENCES[account.role?.kind ?? "irsa"];
+  if (!isOther) return expected;
+  // What Pulumi Cloud receives must not be accepted by AWS.
+  return account.audience === expected ? `${expected}-2` : account.audience;
 }
 
 /** Returns an ID token with its claims, and with a signature that no key verifies. */

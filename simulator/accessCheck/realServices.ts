@@ -35,7 +35,7 @@ export function askServices(
     const shortest = { ...account.environment, PULUMI_TOKEN_EXPIRATION: String(ACCESS_TOKEN_SECONDS) };
     try {
       const answer = isRole
-        ? await assumeRole(stack.stsUrl, account.roleArn ?? "", token, signal)
+        ? await assumeRole(stack.stsUrl, account.role?.arn ?? "", token, signal)
         : await requestAccessToken(stack.pulumiCloudUrl, shortest, token, signal);
       return { ...answer, reason: redact(answer.reason) };
     } catch (error) {

@@ -18,7 +18,12 @@ const HEADER = ["Service account", "Access token", "Pulumi Cloud", "IAM role"];
 const SHOWN_SHARERS = 5;
 
 const AUDIENCE_NOTE =
-  "With audienceRule false, Pulumi Cloud also allows an ID token of the service account with another audience. This is as configured. It is the default because Pulumi's documentation does not say whether a rule matches an element of the list in aud.";
+  "With audienceRule false, Pulumi Cloud also allows an ID token of the service account with another audience. This is as configured. It is the default because Pulumi's documentation does not say whether a rule matches an element of the list in aud. To turn it on, see docs/configuration.md.";
+
+const NOT_ASKED = "not asked";
+
+const POD_IDENTITY_NOTE =
+  "not asked: EKS Pod Identity issues the credentials of a role only to its agent on a node of the cluster. To see its trust policy: npm start -- --policies. The simulation evaluates it.";
 
 /**
  * Returns the access check as lines: one for each service account with its token, and one for each unexpected answer.
@@ -112,7 +117,8 @@ function verdict(rows: Row[]): string {
 
 /** Explains what the settings intend, if a reader may not expect it. */
 function notes(rows: Row[]): string[] {
-  return rows.some(isAsConfigured) ? [AUDIENCE_NOTE] : [];
+  const isNotAsked = accountsOf(rows).some((account) => summaryOf(rows, account, "IAM role") === NOT_ASKED);
+  return [...(rows.some(isAsConfigured) ? [AUDIENCE_NOTE] : []), ...(isNotAsked ? [POD_IDENTITY_NOTE] : [])];
 }
 
 /** Says whom `(+N)` counts. */
@@ -136,7 +142,7 @@ function cellsOf(rows: Row[], account: ServiceAccount): string[] {
 /** Sums up who is allowed by one service as one service account. */
 function summaryOf(rows: Row[], account: ServiceAccount, service: Question["service"]): string {
   const answers = rows.filter((row) => row.account === account && row.service === service);
-  if (answers.length === 0) return "no role";
+  if (answers.length === 0) return account.role ? NOT_ASKED : "no role";
   const count = unexpected(answers).length;
   if (count > 0) return `${count} unexpected`;
   const others = sharers(rows, account, service).length;

@@ -24,6 +24,7 @@ export async function checkSimulatedAccess(simulation: Simulation, outputs: Reco
     outputs.serviceAccounts as Parameters<typeof readServiceAccounts>[0],
     async (namespace, name) => kubernetes.configMap(namespace, name),
     pulumiCloud.list().flatMap(({ registration }) => registration.policies ?? []),
+    aws.podIdentities(),
   );
 
   // To sign each ID token once takes a third off the time with 40 service accounts.
@@ -45,8 +46,10 @@ export async function checkSimulatedAccess(simulation: Simulation, outputs: Reco
   return checkAccess(accessQuestions(accounts), async (question) => {
     const { service, account } = question;
     const token = await idToken(question);
-    return service === "IAM role"
-      ? aws.assumeRoleWithWebIdentity(account.roleArn ?? "", token)
-      : requestAccessToken(pulumiCloud.url, account.environment, token);
+    if (service === "Pulumi Cloud") return requestAccessToken(pulumiCloud.url, account.environment, token);
+    const { arn = "", kind } = account.role ?? {};
+    return kind === "pod-identity"
+      ? aws.assumeRoleForPodIdentity(arn, token)
+      : aws.assumeRoleWithWebIdentity(arn, token);
   });
 }

@@ -1,0 +1,3 @@
+// Compiles the component here: the SDK would do it with the tsconfig.json of the program that uses the component.
+require("tsx/cjs");
+module.exports = require("./index.ts");

@@ -1,0 +1,127 @@
+// The access of one cluster's service accounts to Pulumi Cloud, as one component. `pulumi package add` generates SDKs from it.
+
+import * as pulumi from "@pulumi/pulumi";
+import { allowPolicy, createOidcIssuer } from "./oidcIssuer";
+import { createNamespaces } from "./serviceAccount";
+import { type AccessSettings, checkAccess, tokenOf, unknownAccessSettings } from "./settings";
+import { userError } from "./userError";
+import { messageOf, type Problem } from "./validation";
+import { type ServiceAccountAccess, WorkloadIdentity } from "./workloadIdentity";
+
+/** The cluster, and the settings of its service accounts. Only those of the cluster can be outputs. */
+export interface PulumiCloudAccessArgs extends AccessSettings {
+  /** OIDC issuer of the cluster, with https://. */
+  issuerUrl: pulumi.Input<string>;
+  /** ARN of the cluster's IAM OIDC provider in this AWS account. Required if an awsRole is irsa. */
+  oidcProviderArn?: pulumi.Input<string>;
+  /** ARN of the cluster. Required if an awsRole is pod-identity. */
+  clusterArn?: pulumi.Input<string>;
+}
+
+/** Lets the service accounts of one EKS cluster exchange their own ID tokens for Pulumi Cloud access tokens. */
+export class PulumiCloudAccess extends pulumi.ComponentResource {
+  /** ID of the OIDC issuer in Pulumi Cloud. */
+  readonly oidcIssuerId: pulumi.Output<string>;
+  /** The access of each service account, by NAMESPACE/NAME. */
+  readonly serviceAccounts: Record<string, ServiceAccountAccess>;
+
+  /**
+   * @param args are checked before anything is registered.
+   * @param options the Kubernetes provider of the cluster, in `providers`. The AWS and Pulumi Cloud providers are the
+   *   default ones if they are not there.
+   * @throws pulumi.RunError that lists every problem of the arguments, or says that the Kubernetes provider is missing.
+   */
+  constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
+    const { access, cluster } = checkArguments(name, args);
+    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, { ...access, ...cluster }, options);
+    requireKubernetesProvider(this, name);
+    const inComponent = { parent: this };
+
+    const namespaces = createNamespaces(name, access.createNamespaces, inComponent);
+
+    // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
+    const accounts = access.serviceAccounts.map((account) => {
+      const token = tokenOf(account);
+      return { account, token, policy: allowPolicy(account, token) };
+    });
+    const oidcIssuer = createOidcIssuer(
+      `${name}.oidc-issuer`,
+      {
+        organization: access.organization,
+        name: access.issuerName,
+        url: cluster.issuerUrl,
+        maxExpirationSeconds: access.maxExpirationSeconds,
+        policies: accounts.map(({ policy }) => policy),
+        apiUrl: access.pulumiApiUrl,
+      },
+      inComponent,
+    );
+
+    // Each service account: its role, its ConfigMaps, and the Job that tests the token exchange.
+    const identities = accounts.map(({ account, token, policy }) => {
+      const identity = new WorkloadIdentity(
+        `${name}.${account.namespace}.${account.name}`,
+        {
+          account,
+          token,
+          policy,
+          oidcIssuer,
+          cluster,
+          namespace: namespaces[account.namespace] ?? account.namespace,
+          shared: access,
+        },
+        inComponent,
+      );
+      return [`${account.namespace}/${account.name}`, identity.access] as const;
+    });
+
+    this.oidcIssuerId = oidcIssuer.id;
+    this.serviceAccounts = Object.fromEntries(identities);
+    this.registerOutputs({ oidcIssuerId: this.oidcIssuerId, serviceAccounts: this.serviceAccounts });
+  }
+}
+
+/** The arguments that can be outputs. */
+const CLUSTER_KEYS = ["issuerUrl", "oidcProviderArn", "clusterArn"];
+
+/**
+ * Checks the arguments before the component is registered, so that no rejected one reaches the state.
+ *
+ * @returns the settings with every default filled in, and the cluster.
+ * @throws pulumi.RunError that lists every problem.
+ */
+function checkArguments(name: string, args: PulumiCloudAccessArgs) {
+  const { issuerUrl, oidcProviderArn, clusterArn, ...given } = args;
+  const { access, problems } = checkAccess(given);
+  const all = [
+    ...unknownAccessSettings(given, CLUSTER_KEYS),
+    ...(issuerUrl === undefined ? [{ path: ["issuerUrl"], reason: "required" }] : []),
+    ...problems,
+    ...missingForRoles(args),
+  ];
+  if (access && all.length === 0) return { access, cluster: { issuerUrl, oidcProviderArn, clusterArn } };
+  throw userError(messageOf(`Invalid arguments of PulumiCloudAccess "${name}"`, all));
+}
+
+/** Returns a problem for what an IAM role needs from the cluster. */
+function missingForRoles({ serviceAccounts, oidcProviderArn, clusterArn }: PulumiCloudAccessArgs): Problem[] {
+  const entries: unknown[] = Array.isArray(serviceAccounts) ? serviceAccounts : [];
+  const roles = entries.map((entry) => (Object(entry) as { awsRole?: unknown }).awsRole ?? "irsa");
+  const problems: Problem[] = [];
+  if (roles.includes("irsa") && oidcProviderArn === undefined) {
+    const reason = "required, because an awsRole is irsa, which is the default";
+    problems.push({ path: ["oidcProviderArn"], reason });
+  }
+  if (roles.includes("pod-identity") && clusterArn === undefined) {
+    problems.push({ path: ["clusterArn"], reason: "required, because an awsRole is pod-identity" });
+  }
+  return problems;
+}
+
+/** Without one, Pulumi would use the current context of the kubeconfig, which can be any cluster. */
+function requireKubernetesProvider(component: pulumi.Resource, name: string): void {
+  if (component.getProvider("kubernetes:core/v1:ServiceAccount")) return;
+  throw userError(
+    `PulumiCloudAccess "${name}" has no Kubernetes provider. Add the provider of the cluster to the option "providers".`,
+  );
+}

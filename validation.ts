@@ -1,0 +1,199 @@
+// How settings are checked with Valibot: all problems at once, each with the path of the setting, its value, and the reason.
+
+import { Output } from "@pulumi/pulumi";
+import { closest } from "fastest-levenshtein";
+import * as v from "valibot";
+
+/** Requires a schema for each setting of an interface, and no other. */
+export type Schemas<Settings> = {
+  [Key in keyof Settings]-?: v.GenericSchema<Settings[Key], unknown>;
+};
+
+/** The keys and indexes that lead to a setting, such as `["serviceAccounts", 0, "teamName"]`. */
+export type Path = (string | number)[];
+
+/** One problem of a setting. */
+export interface Problem {
+  path: Path;
+  /** What the setting must be, or what to do. */
+  reason: string;
+  /** The value, if it may be shown. */
+  value?: unknown;
+}
+
+/** Settings, of which those that are invalid by themselves can be missing. */
+export type Incomplete<Settings> = {
+  [Key in keyof Settings]?: Settings[Key] extends (infer Element)[]
+    ? ((Element extends object ? Incomplete<Element> : Element) | undefined)[]
+    : Settings[Key];
+};
+
+const TYPE_OF_YAML = "YAML reads it as a";
+
+/** Returns a schema for strings that match a pattern. */
+export function string(pattern: RegExp, expected: string) {
+  const schema = v.string(({ input }) => {
+    // YAML has changed the value already: 0777 arrives as 511.
+    const isChanged = typeof input === "number" || typeof input === "boolean";
+    if (!isChanged) return "must be a string";
+    return `must be a string, but ${TYPE_OF_YAML} ${typeof input}; quote it, or set it with --type string`;
+  });
+  return v.pipe(schema, v.regex(pattern, expected));
+}
+
+/** Returns a schema for lists whose elements match a schema. */
+export function list<Element extends v.GenericSchema>(element: Element) {
+  return v.array(element, "must be a list");
+}
+
+/** A schema for true and false. */
+export const flag = v.boolean("must be true or false");
+
+/** A schema for objects: Valibot's own accept lists too. */
+export const object = v.custom<Record<string, unknown>>(isObject, "must be an object");
+
+/** Returns whether a value is an object with keys, as opposed to a list or a scalar. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Returns a schema for objects with these settings. It ignores unknown ones: `unknownSettings` reports them. */
+export function settings<Entries extends v.ObjectEntries>(entries: Entries) {
+  const schema = v.object(entries, "required");
+  // Valibot's own schema accepts lists too.
+  const isSettings = v.custom<v.InferInput<typeof schema>>(isObject, "must be an object");
+  return v.pipe(isSettings, schema);
+}
+
+/**
+ * Checks settings against a schema.
+ *
+ * @param schema of the settings by themselves.
+ * @param given the settings. An output of a program is a problem, since nothing can be checked before it is known.
+ * @param rulesOf returns the problems between settings. In what it receives, those that are invalid by themselves are
+ *   missing, so that no setting is reported twice.
+ * @returns the settings with the defaults of the schema filled in, or every problem that they have. Does not throw.
+ */
+export function check<Schema extends v.GenericSchema>(
+  schema: Schema,
+  given: unknown,
+  rulesOf: (valid: Incomplete<v.InferOutput<Schema>>) => Problem[] = () => [],
+): { settings?: v.InferOutput<Schema>; problems: Problem[] } {
+  const outputs = outputsIn(given, []);
+  const isOutput = (path: Path) => outputs.some((problem) => startsWith(path, problem.path));
+  const { success, output, issues = [] } = v.safeParse(schema, given, { abortPipeEarly: true });
+  const invalid = issues.map(problemOf).filter(({ path }) => !isOutput(path));
+  const alone = [...outputs, ...invalid];
+
+  const valid = without(
+    output,
+    alone.map(({ path }) => path),
+  );
+  const between = rulesOf(valid as Incomplete<v.InferOutput<Schema>>).filter(
+    ({ path }) => !alone.some((problem) => startsWith(problem.path, path)),
+  );
+  const problems = [...alone, ...between];
+  return success && problems.length === 0 ? { settings: output, problems } : { problems };
+}
+
+/**
+ * Returns a problem for each key of an object that is not the name of a setting; none if it is not an object.
+ *
+ * @param path of the object.
+ * @param known the names of its settings.
+ * @param elsewhere settings of other places, with what to say of them.
+ */
+export function unknownSettings(
+  given: unknown,
+  path: Path,
+  known: string[],
+  elsewhere: { names: string[]; reason: string } = { names: [], reason: "" },
+): Problem[] {
+  if (!isObject(given)) return [];
+  const unknown = Object.keys(given).filter((key) => !known.includes(key));
+  return unknown.map((key) => {
+    const suggestion = `unknown setting; did you mean "${closest(key, known)}"?`;
+    return { path: [...path, key], reason: elsewhere.names.includes(key) ? elsewhere.reason : suggestion };
+  });
+}
+
+/** Returns the message that lists problems, one on each line, below a title. */
+export function messageOf(title: string, problems: Problem[]): string {
+  const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
+  const lines = inOrder(problems).map(({ path, value, reason }) => `  ${pathOf(path)}${shown(value)}: ${reason}\n`);
+  return `${title} (${count}). Nothing was changed.\n\n${lines.join("")}`;
+}
+
+/** Returns a string with every character escaped that is invisible, or changes the order of the others. */
+export function visible(text: string): string {
+  return text.replace(/(?! )[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/gu, (character) => {
+    return `\\u{${character.codePointAt(0)?.toString(16)}}`;
+  });
+}
+
+/** Returns problems setting by setting, and those of a list element by element. */
+function inOrder(problems: Problem[]): Problem[] {
+  const bySetting = new Map<unknown, Problem[]>();
+  for (const problem of problems) {
+    const [setting] = problem.path;
+    bySetting.set(setting, [...(bySetting.get(setting) ?? []), problem]);
+  }
+  const indexOf = ({ path: [, index] }: Problem) => (typeof index === "number" ? index : -1);
+  return [...bySetting.values()].flatMap((group) => group.toSorted((a, b) => indexOf(a) - indexOf(b)));
+}
+
+/** Returns a path as users write it, such as `serviceAccounts[0].teamName`. */
+function pathOf([first, ...others]: Path): string {
+  const quoted = (key: string) => visible(JSON.stringify(key));
+  const isName = (key: string) => /^[\w:-]+$/.test(key);
+  const setting = String(first);
+  const steps = others.map((step) => {
+    if (typeof step === "number") return `[${step}]`;
+    return isName(step) ? `.${step}` : `[${quoted(step)}]`;
+  });
+  return [isName(setting) ? setting : quoted(setting), ...steps].join("");
+}
+
+// What the exchange script would not print either: a token, or the password of a URL.
+const LIKE_A_SECRET = /[\w+=-]{40,}|\/\/[^/@ ]+@/;
+
+/** Returns a scalar as ` = VALUE`. Lists and objects are not shown. */
+function shown(value: unknown): string {
+  if (value === undefined || typeof value === "object" || typeof value === "function") return "";
+  const text = JSON.stringify(value) ?? String(value);
+  return LIKE_A_SECRET.test(text) ? "" : ` = ${visible(text)}`;
+}
+
+function problemOf({ path, message, received }: v.BaseIssue<unknown>): Problem {
+  const items: v.IssuePathItem[] = path ?? [];
+  const last = items.at(-1);
+  const keys = items.map(({ key }) => key as string | number);
+  return { path: keys, reason: message, value: received === "undefined" ? undefined : last?.value };
+}
+
+/** Returns a problem for each output, resource, or promise that a value contains. */
+function outputsIn(value: unknown, path: Path): Problem[] {
+  if (Array.isArray(value)) return value.flatMap((element, index) => outputsIn(element, [...path, index]));
+  if (!isObject(value)) return [];
+  if (!isPlain(value)) return [{ path, reason: "must be a plain value, not an output or a secret" }];
+  return Object.entries(value).flatMap(([key, element]) => outputsIn(element, [...path, key]));
+}
+
+function isPlain(value: object): boolean {
+  if (Output.isInstance(value)) return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+/** Returns a copy of settings without those at these paths. An element of a list becomes undefined, and stays. */
+function without(value: unknown, paths: Path[], at: Path = []): unknown {
+  if (paths.some((path) => path.length === at.length && startsWith(at, path))) return undefined;
+  if (Array.isArray(value)) return value.map((element, index) => without(element, paths, [...at, index]));
+  if (!isObject(value)) return value;
+  const entries = Object.entries(value).map(([key, element]) => [key, without(element, paths, [...at, key])]);
+  return Object.fromEntries(entries);
+}
+
+function startsWith(path: Path, start: Path): boolean {
+  return start.every((step, index) => path[index] === step);
+}
