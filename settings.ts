@@ -98,6 +98,11 @@ export interface AccessSettings {
   jobPodSpec?: Record<string, any>;
   /** URL of Pulumi Cloud. Change it if yours is self-hosted. Default: https://api.pulumi.com. */
   pulumiApiUrl?: string;
+  /**
+   * Create admission policies that add the token exchange to pods with the label eks-pulumi-oidc/inject-token. Requires
+   * Kubernetes 1.36 and the right to manage admission policies in the whole cluster. Default: false.
+   */
+  injectToken?: boolean;
   /** Namespaces to create, with Pod Security level restricted. Each is the namespace of an entry. Default: []. */
   createNamespaces?: string[];
   /** Service accounts of the cluster, at most 40. Default of a stack: the one of userLogin. */
@@ -210,7 +215,7 @@ const jobPodSpec = v.pipe(
   }),
 );
 
-const apiUrl = v.pipe(
+export const apiUrl = v.pipe(
   string(
     /^(https:\/\/[\w.-]+|http:\/\/(localhost|127(\.\d+){3}|\[::1\]))(:\d+)?\/?$/,
     "must be https://HOST without a path; http:// is allowed only for a loopback host",
@@ -267,6 +272,7 @@ const accessEntries = {
   image: v.optional(image, "pulumi/pulumi-base:3.274.1"),
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
+  injectToken: v.optional(flag, false),
   createNamespaces: v.optional(list(newNamespace), []),
   serviceAccounts: v.pipe(
     list(settings(accountEntries)),

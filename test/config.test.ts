@@ -38,6 +38,7 @@ test("a cluster and a login are enough: the stack has one service account with a
       image: "pulumi/pulumi-base:3.274.1",
       jobPodSpec: {},
       pulumiApiUrl: "https://api.pulumi.com",
+      injectToken: false,
       createNamespaces: [],
       serviceAccounts: [
         {
@@ -111,6 +112,7 @@ test("accepts every setting of the stack, as the strings that the engine passes"
     },
     pulumiApiUrl: "https://a.example:8443",
     createNamespaces: ["ci"],
+    injectToken: true,
   };
   const { cluster, access } = accepted({ ...stackOf(ENTRY), ...settings });
   const { serviceAccounts, ...shared } = access;

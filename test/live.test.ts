@@ -2,8 +2,7 @@
 // are the emulators' HTTPS endpoints.
 
 import assert from "node:assert/strict";
-import { createServer, type Server } from "node:https";
-import { text } from "node:stream/consumers";
+import type { Server } from "node:https";
 import { after, before, type TestContext, test } from "node:test";
 import { stsEndpoint } from "../simulator/accessCheck/awsRegions";
 import { redact } from "../simulator/accessCheck/realServices";
@@ -12,10 +11,18 @@ import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { runProgram } from "../simulator/mocks";
 import { type Answer, hang, respond, startEndpoint } from "./endpoint";
-import { type LiveRun, type LiveStack, listen, runLive } from "./liveTools";
+import {
+  type LiveRun,
+  type LiveStack,
+  runLive,
+  SECRET_ACCESS_KEY,
+  type StsRequest,
+  startSts,
+  stsError,
+  urlOf,
+} from "./liveTools";
 import { changePolicies, startCluster } from "./stack";
 
-const SECRET_ACCESS_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const ROLE = "arn:aws:iam::123456789012:role/admin";
 const YELLOW = "\u001b[33m";
 
@@ -30,22 +37,7 @@ const HURRY = {
 let simulation: Simulation;
 let stack: LiveStack;
 let server: Server;
-const stsRequests: { authorization: string | undefined; form: URLSearchParams }[] = [];
-
-const sts = async () => {
-  const authority = await openCertificateAuthority();
-  return createServer(await authority.issue({ hosts: ["127.0.0.1"] }), async (request, response) => {
-    const form = new URLSearchParams(await text(request));
-    stsRequests.push({ authorization: request.headers.authorization, form });
-    const [role = "", token = ""] = ["RoleArn", "WebIdentityToken"].map((name) => form.get(name) ?? "");
-    const { allowed, reason } = await simulation.aws.assumeRoleWithWebIdentity(role, token);
-    const denial = reason.includes("trust policy") ? "AccessDenied" : "InvalidIdentityToken";
-    response.writeHead(allowed ? 200 : 400, { "Content-Type": "text/xml" });
-    // The worst that an answer could contain.
-    const result = `<AssumeRoleWithWebIdentityResult>${SECRET_ACCESS_KEY}</AssumeRoleWithWebIdentityResult>`;
-    response.end(allowed ? result : stsError(denial, `Not authorized: ${token}`));
-  });
-};
+const stsRequests: StsRequest[] = [];
 
 before(async () => {
   simulation = await startCluster();
@@ -75,8 +67,8 @@ before(async () => {
   // Access tokens with a longer lifetime are denied: the check requests the shortest.
   const { id } = simulation.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
   await simulation.pulumiCloud.update(id, { maxExpirationSeconds: 60 });
-  server = await sts();
-  stack = { simulation, config, outputs, registered, stsUrl: `https://127.0.0.1:${await listen(server)}` };
+  server = await startSts(simulation.aws, stsRequests);
+  stack = { simulation, config, outputs, registered, stsUrl: urlOf(server) };
 });
 after(async () => {
   server.close();
@@ -438,11 +430,6 @@ test("asks AWS STS in the domain of the region's partition, and nowhere for any 
     assert.throws(() => stsEndpoint(region), /is not the name of an AWS region/, region);
   }
 });
-
-/** https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html */
-function stsError(code: string, message: string): string {
-  return `<ErrorResponse><Error><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`;
-}
 
 /** Returns how many tokens the services have received. */
 function sent(): number {

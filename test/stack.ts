@@ -144,7 +144,8 @@ export function stackWith(settings: Settings): Settings {
   return { serviceAccounts: [entry(settings)] };
 }
 
-function stackOf(settings: Settings) {
+/** Returns the stack of a test, whose settings are on top of the required ones. */
+export function stackOf(settings: Settings) {
   const config: Record<string, string> = {};
   const owner = "serviceAccounts" in settings ? {} : { userLogin: "my-login" };
   const required = { clusterName: "my-cluster", ...owner, "aws:region": "us-west-2" };

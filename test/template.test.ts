@@ -68,8 +68,8 @@ describe("pulumi new", { skip: missingCli }, () => {
 function deadReferences(directory: string, files: Map<string, string>, removed: string[]): string[] {
   const { scripts, dependencies, devDependencies, allowScripts } = JSON.parse(files.get("package.json") ?? "{}");
   const references = [...files].flatMap(([path, content]) => {
-    // preview.yml checks for the simulator before it runs it.
-    const text = content.replace(/- if: hashFiles\('simulator\/start\.ts'\).*?(?=\n +- )/s, "");
+    // A workflow checks for the simulator and for .ci/run before it runs them.
+    const text = content.replace(/- if: hashFiles\('.+?'\).*?(?=\n +- |$(?!\n))/gs, "");
     const commands = text.match(/\bnpm (run \w[\w:]*|start|test)\b/g) ?? [];
     const links = (path.endsWith(".md") && text.match(/(?<=\]\()(?!https?:)[^)#]+/g)) || [];
     return [

@@ -3,6 +3,7 @@
 import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from "jose";
 import { isRecord } from "./authPolicy";
 import { type Decision, type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
+import { DISCOVERY_PATH } from "./issuer";
 import { evaluatePodIdentityTrust, evaluateTrustPolicy, type TrustPolicy } from "./trustPolicy";
 
 export interface AwsOptions {
@@ -10,7 +11,7 @@ export interface AwsOptions {
   /** The issuer of the cluster of the stack. */
   issuerUrl: string;
   /** The issuer of another cluster in the account, which has no IAM OIDC provider. */
-  otherIssuerUrl: string;
+  otherIssuerUrl?: string;
   /** The cluster that exists already; undefined if the stack creates it. */
   cluster: { name: string; hasOidcProvider: boolean; version?: string } | undefined;
 }
@@ -69,8 +70,7 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
     oidcProviders.set(providerArn(issuerUrl), { url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] });
   }
   // jose keeps the keys of an issuer, as STS does.
-  const keySet = (url: string) => createRemoteJWKSet(new URL(`${url}/keys`));
-  const keys = new Map([issuerUrl, otherIssuerUrl].map((url) => [url, keySet(url)]));
+  const keySets = new Map<string, ReturnType<typeof discoverKeys>>();
 
   const resources: Record<string, ResourceKind> = {
     "aws:iam/role:Role": storedKind(
@@ -158,10 +158,13 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
     decide: (claims: JWTPayload) => Decision,
   ): Promise<Decision> {
     const issuer = String(decodeJwt(idToken).iss);
-    const issuerKeys = keys.get(issuer);
-    if (!issuerKeys) return { allowed: false, reason: "the ID token is of no cluster in this account" };
+    if (issuer !== issuerUrl && issuer !== otherIssuerUrl) {
+      return { allowed: false, reason: "the ID token is of no cluster in this account" };
+    }
+    const keys = keySets.get(issuer) ?? discoverKeys(issuer);
+    keySets.set(issuer, keys);
     try {
-      const { payload } = await jwtVerify(idToken, issuerKeys, { issuer, audience });
+      const { payload } = await jwtVerify(idToken, await keys, { issuer, audience });
       return decide(payload);
     } catch (error) {
       if (!(error instanceof errors.JOSEError)) throw error;
@@ -208,6 +211,12 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
       });
     },
   };
+}
+
+async function discoverKeys(issuerUrl: string): Promise<ReturnType<typeof createRemoteJWKSet>> {
+  const response = await fetch(`${issuerUrl}${DISCOVERY_PATH}`);
+  const { jwks_uri } = (await response.json()) as { jwks_uri: string };
+  return createRemoteJWKSet(new URL(jwks_uri));
 }
 
 function serviceAccountOf(claims: JWTPayload): { namespace: string; serviceAccount: string } {

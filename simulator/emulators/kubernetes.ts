@@ -39,12 +39,20 @@ export interface Kubernetes extends Emulator {
   configMap(namespace: string, name: string): Record<string, string>;
 }
 
+const POLICY_KINDS = [
+  "MutatingAdmissionPolicy",
+  "MutatingAdmissionPolicyBinding",
+  "ValidatingAdmissionPolicy",
+  "ValidatingAdmissionPolicyBinding",
+];
+
 /** Returns a cluster with the given service accounts. Namespaces that the stack does not create exist. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
   const namespaces = new Map<string, KubernetesObject>();
   const serviceAccounts = new Map<string, KubernetesObject>();
   const configMaps = new Map<string, KubernetesObject>();
   const jobs = new Map<string, KubernetesObject>();
+  const admissionPolicies = new Map<string, KubernetesObject>();
   const pods = new Map<string, PodIdentity>();
   for (const id of options.serviceAccounts) {
     const [namespace = "", name = ""] = id.split("/");
@@ -61,6 +69,15 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
         throw new Error(`resource ${id} was not successfully created: it already exists`);
       },
       (_id, inputs) => ({ kind, ...inputs, metadata: { ...inputs.metadata, uid: randomUUID() } }),
+    );
+
+  // Without a name, the provider appends random characters to that of the resource.
+  const policyObjects = (kind: string) =>
+    storedKind(
+      admissionPolicies,
+      [],
+      (_inputs, name) => `${name}-${randomSuffix()}`,
+      (id, inputs) => ({ kind, ...inputs, metadata: { name: id, uid: randomUUID() } }),
     );
 
   function configMap(namespace: string, name: string): Record<string, string> {
@@ -112,7 +129,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   }
 
   const jobKind = objects("Job", jobs, ["spec.template"]);
-  const stores = [namespaces, serviceAccounts, configMaps, jobs];
+  const stores = [namespaces, serviceAccounts, configMaps, jobs, admissionPolicies];
   return {
     podOf,
     configMap,
@@ -122,6 +139,10 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       "kubernetes:core/v1:Namespace": objects("Namespace", namespaces),
       "kubernetes:core/v1:ServiceAccount": objects("ServiceAccount", serviceAccounts),
       "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps),
+      // Only stored: no pod of the simulation has the label.
+      ...Object.fromEntries(
+        POLICY_KINDS.map((kind) => [`kubernetes:admissionregistration.k8s.io/v1:${kind}`, policyObjects(kind)]),
+      ),
       "kubernetes:batch/v1:Job": {
         ...jobKind,
         async create(name, inputs) {
