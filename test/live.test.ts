@@ -90,7 +90,7 @@ test("allows each of four service accounts only as itself, and answers the open 
     "    (+1) granted the same access token: ops/operator",
     "  ops/operator     team:ops       only itself   only itself",
     "",
-    "  All 29 answers are as the settings intend (4 service accounts, 17 callers).",
+    "  All 32 answers are as the settings intend (4 service accounts, 17 callers).",
     "",
     "Policies of the OIDC issuer in Pulumi Cloud",
     "  They are those that the program has generated.",
@@ -103,7 +103,7 @@ test("allows each of four service accounts only as itself, and answers the open 
   assert.ok(lines.every((line) => line.length <= 80));
   assert.deepEqual([exitCode, atOnce, left], [0, 1, []]);
   // Nothing is asked twice.
-  assert.deepEqual([sent() - before, stsRequests.length], [29, 12]);
+  assert.deepEqual([sent() - before, stsRequests.length], [32, 15]);
 
   const kubeconfig = calls.flatMap(({ args }) => args).find((arg) => arg.startsWith("--kubeconfig=")) ?? "";
   const options = ["--region=us-west-2", "--profile=prod", `--role-arn=${ROLE}`, `--assume-role-arn=${ROLE}`];
@@ -127,7 +127,7 @@ test("allows each of four service accounts only as itself, and answers the open 
 
 test("asks as every other service account with --all-pairs", async () => {
   const { exitCode, stdout } = await runLive(stack, { accounts: 4, arguments: ["--all-pairs"] });
-  assert.match(stdout, /All 43 answers are as the settings intend \(4 service accounts, 25\s+callers\)\./);
+  assert.match(stdout, /All 46 answers are as the settings intend \(4 service accounts, 25\s+callers\)\./);
   assert.equal(exitCode, 0);
 });
 
@@ -145,7 +145,7 @@ test("exits 1 and marks the row if a policy is too wide", async (t) => {
     "  ci/deployer      user:my-login  1 unexpected  only itself",
     "    ci/default: allowed by Pulumi Cloud. No setting allows this. Compare the",
     "      allow policy with npm start -- --policies.",
-    "  1 of 13 answers is unexpected (2 service accounts, 9 callers).",
+    "  1 of 14 answers is unexpected (2 service accounts, 9 callers).",
     "  The policy of ci/deployer was changed by hand.",
   ]);
   const policies = `Stack: ${ofDeployer("deployer")} Pulumi Cloud: ${ofDeployer("d*")}`;

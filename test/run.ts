@@ -13,6 +13,7 @@ const ENGINE = [
   "engine.test.ts",
   "examplesCli.test.ts",
   "import.test.ts",
+  "livePoliciesCli.test.ts",
   "pipelineEngine.test.ts",
   "stackFileEngine.test.ts",
   "template.test.ts",

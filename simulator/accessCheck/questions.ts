@@ -145,13 +145,16 @@ export function liveQuestions(accounts: ServiceAccount[], allPairs: boolean): Qu
     const others = [{ namespace, name: "default" }, ...(allPairs ? accounts : [next])].map(asItself);
     const byId = new Map(others.map((caller) => [caller.label, caller]));
     byId.delete(idOf(account));
-    const defects: Defect[] = account.audienceRule ? ["other audience", "invalid signature"] : ["invalid signature"];
+    const defects: Defect[] = ["other audience", "invalid signature"];
     const questions = questionsFor(account, accounts, [
       ...defects.map((defect) => ({ label: defect, namespace, name, defect })),
       ...byId.values(),
     ]);
-    // Only the agent on a node of the cluster can ask EKS Pod Identity for credentials.
-    return questions.filter(({ service }) => service === "Pulumi Cloud" || account.role?.kind === "irsa");
+    return questions.filter(({ service, caller }) => {
+      // Only the agent on a node of the cluster can ask EKS Pod Identity for credentials.
+      if (service === "IAM role") return account.role?.kind === "irsa";
+      return !isOfAnyAudience(account, caller);
+    });
   });
 }
 
