@@ -2,6 +2,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { shellQuoted } from "./accessCheck/terminal";
 import { isRecord } from "./emulators/authPolicy";
 import { parseEngineYaml } from "./engineYaml";
 
@@ -67,9 +68,8 @@ export function readStackFile(directory: string, { file }: StackSource): StackFi
     const qualified = qualify(key, project);
     if (!isEncrypted(value)) config[qualified] = asSetting(value);
     else if (qualified.startsWith(`${project}:`)) {
-      throw new Error(
-        `${key} is encrypted in ${basename(file)}. To fix it: pulumi config set --plaintext ${key} VALUE`,
-      );
+      const fix = `pulumi config set --plaintext ${shellQuoted(key)} VALUE`;
+      throw new Error(`${key} is encrypted in ${basename(file)}. To fix it: ${fix}`);
     }
   }
   return { project, config };

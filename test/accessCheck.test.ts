@@ -145,6 +145,14 @@ test("a service account that is granted the same token is allowed as intended, b
   }
 });
 
+test("a service account with the same token and a rule on another audience is denied as intended", async () => {
+  const [a, b] = ["a/a", "b/b"].map((id) => ({ ...account(id, "team", "team:a"), audienceRule: true, audience: id }));
+  assert.ok(a && b);
+  const questions = accessQuestions([a, b, { ...b, name: "c", audienceRule: false }]);
+  const intended = (label: string) => questions.find((it) => it.account === a && it.caller.label === label)?.intended;
+  assert.deepEqual([intended("b/b"), intended("b/c")], [false, true]);
+});
+
 test("the callers of other names are not service accounts of the stack", () => {
   const accounts = ["a/b", "a/b-2", "a-2/b"].map((id) => account(id, "team", "team:a"));
   const [, name, namespace] = accessQuestions(accounts).map(({ caller }) => idOf(caller));

@@ -175,8 +175,10 @@ function questionsFor(account: ServiceAccount, accounts: ServiceAccount[], calle
 }
 
 /** Returns whether the settings of a service account grant it the token of another one, or its own. */
-function isGranted(caller: ServiceAccount, { tokenType, tokenScope }: ServiceAccount): boolean {
+function isGranted(caller: ServiceAccount, { tokenType, tokenScope, audience }: ServiceAccount): boolean {
   if (caller.tokenType !== tokenType) return false;
+  // It asks with the audience of the other one.
+  if (caller.audienceRule && caller.audience !== audience) return false;
   const isAdmin = tokenType === "organization" && caller.tokenScope === "admin";
   return caller.tokenScope === tokenScope || isAdmin;
 }

@@ -92,40 +92,47 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     return pods.get(`${namespace}/${serviceAccount}`) ?? { namespace, serviceAccount, pod, node };
   }
 
-  // The Kubernetes provider waits for a Job, and reports the termination message of a failed pod:
-  // pulumi/pulumi-kubernetes, provider/pkg/await/checker/pod/check.go.
-  async function runJob({ spec: { template } }: Job, resource: Resource): Promise<void> {
-    const [namespace = "", jobName] = resource.id.split("/");
-    const fail = (reason: string) => {
-      const created = `resource ${resource.id} was successfully created`;
-      const failed = "the Kubernetes API server reported that it failed to fully initialize or become live";
-      throw new Unready(`${created}, but ${failed}: ${reason}`, resource);
-    };
-    const { spec } = template;
-    const account = `${namespace}/${spec.serviceAccountName}`;
-    const serviceAccount = serviceAccounts.get(account);
-    if (!serviceAccount) return fail(`error looking up service account ${account}: not found`);
-
-    checkMountPaths(spec);
+  /** Runs a pod as a service account. Its name is that of the Job with a suffix. */
+  async function runPodOf(jobName: string, spec: PodSpec, { metadata: account }: ServiceAccount) {
     const { command = ["pulumi", "whoami"], runsPodSpecs = false } = options;
-    const trusted = runsPodSpecs ? spec : exchangePod(spec, command);
-    const { script } = configMapsOf(spec.serviceAccountName);
+    const { namespace, name: accountName } = account;
     const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
-    const pod = { ...podOf(namespace, spec.serviceAccountName), pod: name };
-    pods.set(account, pod);
-    const { exitCode, log } = await runPod({
-      ...options,
-      spec: mutate(trusted, serviceAccount as ServiceAccount, options.region),
+    const pod = { ...podOf(namespace, accountName), pod: name };
+    pods.set(`${namespace}/${accountName}`, pod);
+
+    const trusted = runsPodSpecs ? spec : exchangePod(spec, command);
+    const { script } = configMapsOf(accountName);
+    const run = await runPod({
+      pulumiCloudUrl: options.pulumiCloudUrl,
+      spec: withIrsaRole(trusted, account.annotations ?? {}, options.region),
       idToken: (audience) => options.issuer.token(pod, { audience: [audience] }),
       configMap(configMapName) {
         const data = configMap(namespace, configMapName);
         const isScript = configMapName === script && !runsPodSpecs;
         return isScript ? { "entrypoint.sh": SCRIPT } : data;
       },
-      onLog: (line) => options.onLog(line, account),
+      onLog: (line) => options.onLog(line, `${namespace}/${accountName}`),
     });
-    // FallbackToLogsOnError: the end of the log, at most 80 lines and 2048 bytes.
-    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${log.slice(-80).join("\n").slice(-2048)}`);
+    return { name, ...run };
+  }
+
+  // The Kubernetes provider waits for a Job, and reports the termination message of a failed pod:
+  // pulumi/pulumi-kubernetes, provider/pkg/await/checker/pod/check.go.
+  async function runJob({ spec: { template } }: Job, resource: Resource): Promise<void> {
+    const fail = (reason: string) => {
+      const created = `resource ${resource.id} was successfully created`;
+      const failed = "the Kubernetes API server reported that it failed to fully initialize or become live";
+      throw new Unready(`${created}, but ${failed}: ${reason}`, resource);
+    };
+    const { spec } = template;
+    const [namespace = "", jobName = ""] = resource.id.split("/");
+    const account = `${namespace}/${spec.serviceAccountName}`;
+    const serviceAccount = serviceAccounts.get(account);
+    if (!serviceAccount) return fail(`error looking up service account ${account}: not found`);
+
+    checkMountPaths(spec);
+    const { name, exitCode, log } = await runPodOf(jobName, spec, serviceAccount as ServiceAccount);
+    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${terminationMessage(log)}`);
   }
 
   const jobKind = objects("Job", jobs, ["spec.template"]);
@@ -155,9 +162,19 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   };
 }
 
-// The webhook changes a pod once, when it is created: aws/amazon-eks-pod-identity-webhook, pkg/handler/handler.go.
-function mutate(spec: PodSpec, { metadata }: ServiceAccount, region: string): PodSpec {
-  const roleArn = metadata?.annotations?.["eks.amazonaws.com/role-arn"];
+/** FallbackToLogsOnError: the end of the log, at most 80 lines and 2048 bytes. */
+function terminationMessage(log: string[]): string {
+  return log.slice(-80).join("\n").slice(-2048);
+}
+
+/**
+ * Returns a pod as the EKS webhook changes it, once, when it is created: aws/amazon-eks-pod-identity-webhook,
+ * pkg/handler/handler.go.
+ *
+ * @param annotations of its service account, which name the role.
+ */
+function withIrsaRole(spec: PodSpec, annotations: Record<string, string>, region: string): PodSpec {
+  const roleArn = annotations["eks.amazonaws.com/role-arn"];
   if (!roleArn) return structuredClone(spec);
   const directory = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
   const env = [
