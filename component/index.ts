@@ -1,6 +1,8 @@
-// The face of the package, from which `pulumi package add` generates SDKs. The types come before the component: Pulumi
-// reads their descriptions only until it has found the component.
+// The face of the package, from which `pulumi package add` generates SDKs.
+
+export { AwsRole, type ServiceAccount, TokenType } from "../settings";
+export type { ServiceAccountAccess } from "../workloadIdentity";
+
+// The component is the last: Pulumi reads the descriptions of types only until it has found the component.
 
 export { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../pulumiCloudAccess";
-export type { AccessSettings, AwsRole, ServiceAccount, TokenType } from "../settings";
-export type { ServiceAccountAccess } from "../workloadIdentity";

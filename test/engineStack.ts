@@ -1,7 +1,11 @@
 // A stack of the program on Pulumi's engine, with a simulation in place of the providers.
 
 import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { TestContext } from "node:test";
+import { stringify } from "yaml";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, type Outcome, openCli } from "./pulumiCli";
@@ -29,14 +33,18 @@ let currentSimulation: Simulation | undefined;
 /** A process can serve providers only once. */
 let debugProviders: Promise<string> | undefined;
 
-/** Starts a simulation of a cluster, and a CLI that uses it. Both end with the test. */
-export async function startEngine(t: TestContext, options: Partial<SimulationOptions> = {}) {
+/**
+ * Starts a simulation of a cluster, and a CLI that uses it. Both end with the test.
+ *
+ * @param plugins further providers that run already, as `NAME:PORT`.
+ */
+export async function startEngine(t: TestContext, options: Partial<SimulationOptions> = {}, plugins: string[] = []) {
   const cluster = { name: "my-cluster", hasOidcProvider: true };
   const simulation = await startSimulation({ region: "us-west-2", cluster, runsPodSpecs: true, ...options });
   t.after(simulation.close);
   currentSimulation = simulation;
   debugProviders ??= serveProvider(() => currentSimulation ?? assert.fail("no simulation is running"));
-  const cli = await openCli(await debugProviders);
+  const cli = await openCli([await debugProviders, ...plugins].join(","));
   t.after(cli.remove);
   return { simulation, cli };
 }
@@ -51,6 +59,33 @@ export async function emptyStack(
   const { simulation, cli } = await startEngine(t, { ...options, onLog: (line) => log.push(line) });
   const directory = await createProject(cli, { ...SETTINGS, ...settings });
   const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
+  return { simulation, directory, log, pulumi, up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args), cli };
+}
+
+/**
+ * Creates a stack of another program, in an AWS account without a cluster, and no resources.
+ *
+ * @param files of the program's directory; `Pulumi.yaml` is there already.
+ * @param prepare is called with the directory before the CLI starts, and returns providers that run already.
+ */
+export async function stackOfProgram(
+  t: TestContext,
+  files: Record<string, string>,
+  prepare: (directory: string) => Promise<string[]>,
+): Promise<Stack> {
+  const directory = await mkdtemp(join(tmpdir(), "program-"));
+  t.after(() => rm(directory, { recursive: true, force: true }));
+  const project = stringify({ name: "platform", runtime: "nodejs" });
+  for (const [name, content] of Object.entries({ "Pulumi.yaml": project, ...files })) {
+    await writeFile(join(directory, name), content);
+  }
+  const plugins = await prepare(directory);
+
+  const log: string[] = [];
+  const options = { cluster: undefined, onLog: (line: string) => log.push(line) };
+  const { simulation, cli } = await startEngine(t, options, plugins);
+  const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
+  succeeded(await pulumi("stack", "init", "dev"));
   return { simulation, directory, log, pulumi, up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args), cli };
 }
 

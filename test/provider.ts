@@ -82,7 +82,12 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
     async construct(name, type, inputs, options) {
       const parent = new pulumi.ComponentResource(type, name, inputs, options);
       const { eksCluster, oidcProviderUrl } = new Cluster(name, inputs, { parent });
-      return { urn: parent.urn, state: { eksCluster, oidcProviderUrl } };
+      const { arn: oidcProviderArn } = inputs.createOidcProvider
+        ? new OidcProvider(name, oidcProviderUrl, { parent })
+        : { arn: undefined };
+      // No one connects with it.
+      const kubeconfigJson = eksCluster.apply(JSON.stringify);
+      return { urn: parent.urn, state: { eksCluster, oidcProviderUrl, oidcProviderArn, kubeconfigJson } };
     },
 
     async invoke(token, inputs: object) {
@@ -99,7 +104,7 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
   };
 }
 
-/** The only resource of the emulated component of @pulumi/eks. */
+/** The main resource of the emulated component of @pulumi/eks. */
 class Cluster extends pulumi.CustomResource {
   declare readonly eksCluster: pulumi.Output<object>;
   declare readonly oidcProviderUrl: pulumi.Output<string>;
@@ -107,6 +112,16 @@ class Cluster extends pulumi.CustomResource {
   constructor(name: string, inputs: pulumi.Inputs, options: pulumi.CustomResourceOptions) {
     const outputs = { eksCluster: undefined, oidcProviderUrl: undefined };
     super("eks:index:Cluster", name, { ...inputs, ...outputs }, options);
+  }
+}
+
+/** The resource of the component's `createOidcProvider`. */
+class OidcProvider extends pulumi.CustomResource {
+  declare readonly arn: pulumi.Output<string>;
+
+  constructor(name: string, url: pulumi.Input<string>, options: pulumi.CustomResourceOptions) {
+    const inputs = { url, clientIdLists: ["sts.amazonaws.com"] };
+    super("aws:iam/openIdConnectProvider:OpenIdConnectProvider", name, { ...inputs, arn: undefined }, options);
   }
 }
 

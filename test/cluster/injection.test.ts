@@ -5,7 +5,6 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:https";
 import { text } from "node:stream/consumers";
 import { after, before, describe, type TestContext, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { types } from "@pulumi/kubernetes";
 import { createInjection, type InjectionArgs } from "../../injection";
 import { openCertificateAuthority } from "../../simulator/emulators/certificates";
@@ -13,24 +12,14 @@ import { runProgram } from "../../simulator/mocks";
 import { tokenExchangePod } from "../../tokenExchange";
 import { listen } from "../liveTools";
 import { type ApiServer, type KubernetesObject, missingApiServer, startApiServer } from "./apiServer";
+import { eventually, type Pod, podObject, policiesTakeEffect, restrictedContainer } from "./pods";
 import { realKubernetes } from "./realKubernetes";
 
 type PodSpec = types.output.core.v1.PodSpec;
 type Container = PodSpec["containers"][number];
 
-/** A pod as a test writes it, without what Pod Security requires. */
-interface Pod {
-  labels?: Record<string, string>;
-  annotations?: Record<string, string>;
-  serviceAccountName?: string | undefined;
-  containers?: object[];
-  initContainers?: object[];
-  volumes?: object[];
-}
-
 const LABEL = "eks-pulumi-oidc/inject-token";
 const INJECT = { [LABEL]: "true" };
-const POLICY_SECONDS = 30;
 
 const LONG_NAME = `${"long-name-".repeat(6)}abc`;
 const ODD_AUDIENCE = `https://x/?q='"\\n\${y} \\u0041 \t é 🙂`;
@@ -59,7 +48,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     await server.createServiceAccount("team-b", "deployer");
     await server.createServiceAccount("kube-system", "default");
     await inject("access.inject-token", ACCOUNTS);
-    await takesEffect("deployer");
+    await policiesTakeEffect(server, "team-a", "deployer");
   });
   after(() => server?.close());
 
@@ -84,19 +73,6 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     };
   }
 
-  /** Waits until the policies change the pods of a service account, and deny those of an unknown one. */
-  async function takesEffect(serviceAccountName: string): Promise<void> {
-    const deadline = Date.now() + POLICY_SECONDS * 1000;
-    const isEffective = async () => {
-      const [known, unknown] = [await submit({ labels: INJECT, serviceAccountName }), await submit({ labels: INJECT })];
-      return known.pod?.spec.containers[0]?.envFrom && unknown.denial?.includes("No stack of");
-    };
-    while (!(await isEffective())) {
-      assert.ok(Date.now() < deadline, `the policies have no effect after ${POLICY_SECONDS} s`);
-      await sleep(100);
-    }
-  }
-
   interface Outcome {
     /** The pod as the API server would store it. */
     pod?: { metadata: KubernetesObject["metadata"]; spec: PodSpec };
@@ -109,7 +85,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     const { status, body } = await server.request(
       "POST",
       `/api/v1/namespaces/${namespace}/pods?dryRun=All`,
-      object(pod),
+      podObject(pod),
     );
     return status < 300 ? { pod: body as Outcome["pod"] & object } : { denial: body.message ?? "" };
   }
@@ -330,10 +306,10 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
   });
 
   test("change a pod only when it is created", async () => {
-    await server.create("/api/v1/namespaces/team-a/pods", object({ serviceAccountName: "deployer" }, "plain"));
+    await server.create("/api/v1/namespaces/team-a/pods", podObject({ serviceAccountName: "deployer" }, "plain"));
     await server.create(
       "/api/v1/namespaces/team-a/pods",
-      object({ serviceAccountName: "deployer", labels: INJECT }, "labelled"),
+      podObject({ serviceAccountName: "deployer", labels: INJECT }, "labelled"),
     );
     const patch = async (path: string, change: object) => {
       const type = "application/strategic-merge-patch+json";
@@ -345,7 +321,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     assert.doesNotMatch(await patch("plain", { metadata: { labels: INJECT } }), /pulumi/);
     assert.match(await patch("labelled", { metadata: { labels: { [LABEL]: "false" } } }), /pulumi-id-token/);
     const debugged = await patch("labelled/ephemeralcontainers", {
-      spec: { ephemeralContainers: [restricted({ name: "debugger" })] },
+      spec: { ephemeralContainers: [restrictedContainer({ name: "debugger" })] },
     });
     const { ephemeralContainers } = JSON.parse(debugged);
     assert.equal(ephemeralContainers.length, 1);
@@ -366,18 +342,14 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
   test("let two stacks use the same cluster, each for its own service accounts", async () => {
     const account = { namespace: "team-a", name: "unknown", tokenAudience: "other" };
     const remove = await inject("Other_Access", [account]);
-    await takesEffect("unknown");
+    await policiesTakeEffect(server, "team-a", "unknown");
     const unknown = { labels: INJECT, serviceAccountName: "unknown" };
     assert.deepEqual((await admitted(unknown)).volumes, [scriptVolume("unknown"), tokenVolume("other")]);
     const { volumes } = await admitted({ ...unknown, serviceAccountName: "deployer" });
     assert.deepEqual(volumes, [scriptVolume("deployer"), tokenVolume("urn:pulumi:org:acme")]);
 
     await remove();
-    const deadline = Date.now() + POLICY_SECONDS * 1000;
-    while ((await submit(unknown)).pod) {
-      assert.ok(Date.now() < deadline, "the policy is still effective");
-      await sleep(100);
-    }
+    await eventually("the policy has no effect", async () => (await submit(unknown)).pod === undefined);
     assert.equal(reason(await denied(unknown)), NO_STACK("team-a", "unknown"));
     assert.ok(await admitted({ ...unknown, serviceAccountName: "deployer" }));
   });
@@ -403,34 +375,13 @@ function reason(denial: string): string {
   return DENIAL.exec(denial)?.[1] ?? assert.fail(denial);
 }
 
-/** Returns a pod that Pod Security `restricted` admits. */
-function object({ labels, annotations, ...spec }: Pod, name = "app"): KubernetesObject {
-  return {
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: { name, ...(labels && { labels }), ...(annotations && { annotations }) },
-    spec: {
-      automountServiceAccountToken: false,
-      securityContext: { runAsNonRoot: true, runAsUser: 1000, seccompProfile: { type: "RuntimeDefault" } },
-      ...spec,
-      containers: (spec.containers ?? [{ name: "app" }]).map(restricted),
-      ...(spec.initContainers && { initContainers: spec.initContainers.map(restricted) }),
-    },
-  };
-}
-
-function restricted(container: object): object {
-  const securityContext = { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } };
-  return { image: "example.com/image:1", securityContext, ...container };
-}
-
 /** Registers a webhook that adds a sidecar to pods with the label `sidecar`, as service meshes do. */
 async function startSidecarWebhook(t: TestContext, server: ApiServer): Promise<void> {
   const authority = await openCertificateAuthority();
   const tls = await authority.issue({ hosts: ["127.0.0.1"] });
   const webhook: Server = createServer(tls, async (request, response) => {
     const { request: review } = JSON.parse(await text(request));
-    const patch = [{ op: "add", path: "/spec/containers/-", value: restricted({ name: "webhook-sidecar" }) }];
+    const patch = [{ op: "add", path: "/spec/containers/-", value: restrictedContainer({ name: "webhook-sidecar" }) }];
     const patched = { patchType: "JSONPatch", patch: Buffer.from(JSON.stringify(patch)).toString("base64") };
     response.setHeader("Content-Type", "application/json");
     response.end(
@@ -465,14 +416,9 @@ async function startSidecarWebhook(t: TestContext, server: ApiServer): Promise<v
     webhook.closeAllConnections();
     await once(webhook, "close");
   });
-  const deadline = Date.now() + POLICY_SECONDS * 1000;
-  const isActive = async () => {
-    const pod = object({ labels: { sidecar: "true" } }, "probe");
+  await eventually("the webhook is called", async () => {
+    const pod = podObject({ labels: { sidecar: "true" } }, "probe");
     const { body } = await server.request("POST", "/api/v1/namespaces/team-a/pods?dryRun=All", pod);
     return body.spec?.containers.length === 2;
-  };
-  while (!(await isActive())) {
-    assert.ok(Date.now() < deadline, "the webhook is not called");
-    await sleep(100);
-  }
+  });
 }

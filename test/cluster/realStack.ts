@@ -45,6 +45,10 @@ export async function startRealStack({ settings, namespaces = [], ...options }: 
     const resources = { ...aws.resources, ...pulumiCloud.resources, ...realKubernetes(server) };
     const stack = stackOf({ pulumiApiUrl: pulumiCloud.url, ...settings });
     const { outputs, registered } = await runProgram({ resources, calls: aws.calls }, stack);
+    // A controller does so in a cluster.
+    for (const { type, id } of registered) {
+      if (type.endsWith(":Namespace")) await server.createServiceAccount(id, "default");
+    }
 
     const kubernetes = {
       podOf: (namespace: string, serviceAccount: string) => ({ namespace, serviceAccount }),

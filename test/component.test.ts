@@ -1,0 +1,161 @@
+// The component PulumiCloudAccess in programs that have their own cluster, on Pulumi's engine.
+
+import assert from "node:assert/strict";
+import { symlink } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { type Stack, stackOfProgram, succeeded } from "./engineStack";
+import { missingCli, type Outcome } from "./pulumiCli";
+
+const ROOT = join(__dirname, "..");
+
+/** What each program begins with. */
+const CLUSTER = `
+import * as aws from "@pulumi/aws";
+import * as eks from "@pulumi/eks";
+import * as kubernetes from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import * as pulumiservice from "@pulumi/pulumiservice";
+import { PulumiCloudAccess } from "${ROOT}/pulumiCloudAccess";
+
+const cluster = new eks.Cluster("own", { name: "own", createOidcProvider: true });
+const kubernetesProvider = new kubernetes.Provider("own", { kubeconfig: cluster.kubeconfigJson });
+const access = {
+  organization: "acme",
+  issuerName: "own",
+  issuerUrl: cluster.oidcProviderUrl,
+  oidcProviderArn: cluster.oidcProviderArn.apply(String),
+};
+const deployer = { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" } as const;
+const drift = { namespace: "team-b", name: "drift", tokenType: "team", teamName: "platform" } as const;
+`;
+
+describe("PulumiCloudAccess in a program with its own cluster", { skip: missingCli }, () => {
+  test("exists twice in one program, with the providers of the caller", async (t) => {
+    const { simulation, pulumi, up } = await stackOf(
+      t,
+      `
+      const providers = [
+        kubernetesProvider,
+        new aws.Provider("own", { region: "eu-central-1" }),
+        new pulumiservice.Provider("own", { apiUrl: "https://pulumi.example.com" }),
+      ];
+      new PulumiCloudAccess("one", { ...access, serviceAccounts: [deployer] }, { providers });
+      const serviceAccounts = [drift];
+      const other = { ...access, organization: "other", serviceAccounts, createNamespaces: ["team-b"] };
+      new PulumiCloudAccess("two", other, { provider: kubernetesProvider, protect: true });
+      `,
+    );
+    succeeded(await up());
+    assert.deepEqual(
+      simulation.pulumiCloud.exchanges.map(({ status }) => status),
+      [200, 200],
+    );
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+
+    const resources = await resourcesOf(pulumi);
+    const one = resources.filter(({ urn }) => /::one[.:]?[^:]*$/.test(urn));
+    const two = resources.filter(({ urn }) => /::two[.:]?[^:]*$/.test(urn));
+    assert.deepEqual(providersOf(one), ["aws own", "kubernetes own", "pulumiservice own"]);
+    assert.deepEqual(providersOf(two), ["aws default", "kubernetes own", "pulumiservice two.oidc-issuer"]);
+    assert.ok(two.every(({ protect }) => protect === true));
+    assert.ok(one.every(({ protect }) => !protect));
+    // Everything is in one of the two components, or is what the program has created itself.
+    const own = ["pulumi:", "eks:"];
+    const others = resources.filter((it) => !one.includes(it) && !two.includes(it));
+    assert.deepEqual(
+      others.map(({ type }) => type).filter((type) => !own.some((prefix) => type.startsWith(prefix))),
+      ["aws:iam/openIdConnectProvider:OpenIdConnectProvider"],
+    );
+    for (const { urn, type, parent = "" } of [...one, ...two]) {
+      const isComponent = type === "eks-pulumi-oidc:index:PulumiCloudAccess";
+      assert.match(parent, isComponent ? /:pulumi:Stack::/ : /\beks-pulumi-oidc:index:\w+::(one|two)\b/, urn);
+    }
+
+    const [component] = one.filter(({ type }) => type === "eks-pulumi-oidc:index:PulumiCloudAccess");
+    assert.equal(component?.inputs?.issuerName, "own");
+    assert.deepEqual(Object.keys(component?.outputs ?? {}).sort(), ["oidcIssuerId", "serviceAccounts"]);
+    assert.deepEqual(Object.keys(component?.outputs?.serviceAccounts ?? {}), ["team-a/deployer"]);
+  });
+
+  test("is rejected with every problem of its arguments, none of which reaches the state", async (t) => {
+    const token = `pul-${"0123456789abcdef".repeat(2)}01234567`;
+    const stack = await stackOf(
+      t,
+      `
+      const serviceAccounts = [
+        { ...deployer, userLogin: "${token}", tokenExpirationSeconds: 9000 },
+        { ...drift, teamName: cluster.oidcProviderUrl as unknown as string, namespac: "team-a" },
+      ];
+      new PulumiCloudAccess("access", { ...access, issuerUrl: undefined as unknown as string, serviceAccounts, clusterName: "own" } as any, {
+        providers: [kubernetesProvider],
+      });
+      `,
+    );
+    const screen = await failsIn(stack, [
+      /Invalid arguments of PulumiCloudAccess "access" \(5 problems\)\. Nothing was changed\./,
+      /clusterName: unknown setting/,
+      /issuerUrl: required/,
+      /serviceAccounts\[1\]\.namespac: unknown setting; did you mean "namespace"\?/,
+      /serviceAccounts\[1\]\.teamName: must be a plain value, not an output or a secret/,
+      /serviceAccounts\[0\]\.tokenExpirationSeconds = 9000: must be at most maxExpirationSeconds/,
+    ]);
+    assert.doesNotMatch(screen, new RegExp(token));
+    const { stdout } = await stack.pulumi("stack", "export", "--show-secrets");
+    assert.doesNotMatch(stdout, new RegExp(token));
+    assert.doesNotMatch(stdout, /eks-pulumi-oidc:/);
+  });
+
+  test("requires a Kubernetes provider, and creates nothing without one", async (t) => {
+    const stack = await stackOf(t, 'new PulumiCloudAccess("access", { ...access, serviceAccounts: [deployer] });');
+    await failsIn(stack, [
+      /PulumiCloudAccess "access" has no Kubernetes provider\. Add the provider of the cluster to the option "providers"\./,
+    ]);
+    const { kubernetes, pulumiCloud } = stack.simulation.existing();
+    assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
+  });
+});
+
+interface Resource {
+  urn: string;
+  type: string;
+  parent?: string;
+  provider?: string;
+  protect?: boolean;
+  inputs?: Record<string, unknown>;
+  outputs?: Record<string, unknown>;
+}
+
+/** Creates a stack of a program that continues after its cluster. */
+function stackOf(t: TestContext, program: string): Promise<Stack> {
+  return stackOfProgram(t, { "index.ts": CLUSTER + program }, async (directory) => {
+    await symlink(join(ROOT, "node_modules"), join(directory, "node_modules"));
+    return [];
+  });
+}
+
+/** Runs preview and up, which fail with these messages and without a stack trace. Returns what both print. */
+async function failsIn({ pulumi, up }: Stack, messages: RegExp[]): Promise<string> {
+  const outcomes: Outcome[] = [await pulumi("preview"), await up()];
+  for (const { exitCode, screen } of outcomes) {
+    assert.notEqual(exitCode, 0, screen);
+    for (const message of messages) assert.match(screen, message);
+    assert.doesNotMatch(screen, /^\s+at /m);
+  }
+  return outcomes.map(({ screen }) => screen).join("");
+}
+
+async function resourcesOf(pulumi: Stack["pulumi"]): Promise<Resource[]> {
+  const { stdout } = succeeded(await pulumi("stack", "export"));
+  return JSON.parse(stdout).deployment.resources;
+}
+
+/** Returns `PACKAGE NAME` of each provider that resources use. */
+function providersOf(resources: Resource[]): string[] {
+  const used = resources.flatMap(({ provider }) => (provider ? [provider] : []));
+  const names = used.map((provider) => {
+    const [, packageName, name] = /pulumi:providers:(\w+)::(.*?)(?:_[\d_]+)?::/.exec(provider) ?? [];
+    return `${packageName} ${name}`;
+  });
+  return [...new Set(names)].sort();
+}
