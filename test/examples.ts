@@ -191,6 +191,7 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
     cluster: { name: "my-cluster", hasOidcProvider: true },
     runners: entries.flatMap(({ runnerId: id, runnerName: name }) => (id && name ? [{ id, name }] : [])),
     registrationMilliseconds: 0,
+    runsPodSpecs: true,
     onLog: (line) => log.push(line),
   });
   const stack = await run(simulation, {

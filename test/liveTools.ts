@@ -11,14 +11,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { AskedServices } from "../simulator/accessCheck/simulatedAccess";
+import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import type { Aws } from "../simulator/emulators/aws";
 import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Registration } from "../simulator/mocks";
 
 /** A stack that is up. */
 export interface LiveStack {
-  /** Where a kubectl that is not real reads. */
-  simulation: Pick<AskedServices, "kubernetes" | "issuer">;
+  /** Where `pulumi api`, and a kubectl that is not real, read. */
+  simulation: Pick<AskedServices, "kubernetes" | "issuer" | "pulumiCloud">;
   config: Record<string, string>;
   outputs: Record<string, unknown>;
   registered: Registration[];
@@ -189,6 +190,7 @@ async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: numb
     await writeFile(option("kubeconfig"), stack.aws?.kubeconfig ?? "kubeconfig\n");
     return "Added new context";
   }
+  if (command === "api") return answerApi(stack, kind ?? "", accounts);
   const namespace = option("namespace");
   if (kind === "configmap") return JSON.stringify({ data: simulation.kubernetes.configMap(namespace, name) });
   if (kind === "token") {
@@ -208,8 +210,44 @@ async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: numb
       .find((key) => key.endsWith(":clusterName"))
       ?.split(":") ?? [];
   const urn = ({ type, name }: Registration) => `urn:pulumi:prod::${project}::${type}::${name}`;
-  const resources = registered.map((resource) => ({ urn: urn(resource), ...resource }));
+  const resources = registered.map(({ inputs, ...resource }) => {
+    const isIssuer = resource.type === "pulumiservice:index:OidcIssuer";
+    const policies = isIssuer && { policies: firstPolicies(stack, inputs.policies, accounts) };
+    return { urn: urn({ inputs, ...resource }), ...resource, inputs: { ...inputs, ...policies } };
+  });
   return JSON.stringify({ version: 3, deployment: { resources } });
+}
+
+/** Returns what `pulumi api` prints for an endpoint of Pulumi Cloud. */
+function answerApi(stack: LiveStack, endpoint: string, accounts: number): string {
+  const issuers = stack.simulation.pulumiCloud.list().map(({ id, registration }) => {
+    const [organization = "", uuid = ""] = id.split("/");
+    return { organization, uuid, registration };
+  });
+  for (const { organization, uuid, registration } of issuers) {
+    if (endpoint === `/api/orgs/${organization}/auth/policies/oidcissuers/${uuid}`) {
+      const policies = firstPolicies(stack, registration.policies, accounts);
+      // As the service completes them.
+      const completed = policies.map((policy, index) => ({
+        id: `policy-${index}`,
+        authorizedPermissions: [],
+        ...policy,
+      }));
+      return JSON.stringify({ id: "policy", version: 2, policies: completed.reverse() }, null, 2);
+    }
+  }
+  const oidcIssuers = issuers
+    .filter(({ organization }) => endpoint === `/api/orgs/${organization}/oidc/issuers`)
+    .map(({ uuid: id, registration: { name, url } }) => ({ id, name, url, issuer: url }));
+  return JSON.stringify({ oidcIssuers });
+}
+
+/** Returns the policies of a list, without those of the service accounts that the run does not find. */
+function firstPolicies({ outputs }: LiveStack, policies: unknown, accounts: number): AuthPolicy[] {
+  const hidden = Object.keys(outputs.serviceAccounts ?? {}).slice(accounts);
+  return ((policies ?? []) as AuthPolicy[]).filter(({ rules }) => {
+    return !hidden.includes(`${rules['"kubernetes.io".namespace']}/${rules['"kubernetes.io".serviceaccount.name']}`);
+  });
 }
 
 async function filesIn(directory: string): Promise<string> {

@@ -13,7 +13,9 @@ const ENGINE = [
   "engine.test.ts",
   "examplesCli.test.ts",
   "import.test.ts",
+  "livePoliciesCli.test.ts",
   "pipelineEngine.test.ts",
+  "stackFileEngine.test.ts",
   "template.test.ts",
 ];
 

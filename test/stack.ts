@@ -32,7 +32,14 @@ interface StartOptions extends Partial<SimulationOptions> {
 /** Starts a simulation with a cluster. */
 export function startCluster(options: Partial<SimulationOptions> = {}): Promise<Simulation> {
   const cluster = { name: "my-cluster", hasOidcProvider: true };
-  return startSimulation({ region: "us-west-2", cluster, registrationMilliseconds: 0, ...options });
+  return startSimulation({
+    region: "us-west-2",
+    cluster,
+    registrationMilliseconds: 0,
+    // The settings of a test are its own.
+    runsPodSpecs: true,
+    ...options,
+  });
 }
 
 /** Starts a simulation for one test. */

@@ -17,7 +17,7 @@ import { requestAccessToken } from "./tokenExchange";
 
 /** What is asked, and where the ID tokens come from: a simulation, or a part of one. */
 export interface AskedServices {
-  aws: Pick<Aws, "assumeRoleWithWebIdentity">;
+  aws: Pick<Aws, "assumeRoleWithWebIdentity" | "assumeRoleForPodIdentity" | "podIdentities">;
   pulumiCloud: Pick<PulumiCloud, "url" | "list">;
   kubernetes: Pick<Kubernetes, "podOf" | "configMap">;
   issuer: Pick<ClusterIssuer, "token">;
@@ -37,6 +37,7 @@ export async function checkSimulatedAccess(services: AskedServices, outputs: Rec
     outputs.serviceAccounts as Parameters<typeof readServiceAccounts>[0],
     async (namespace, name) => kubernetes.configMap(namespace, name),
     pulumiCloud.list().flatMap(({ registration }) => registration.policies ?? []),
+    aws.podIdentities(),
   );
 
   // To sign each ID token once takes a third off the time with 40 service accounts.
@@ -58,8 +59,10 @@ export async function checkSimulatedAccess(services: AskedServices, outputs: Rec
   return checkAccess(accessQuestions(accounts), async (question) => {
     const { service, account } = question;
     const token = await idToken(question);
-    return service === "IAM role"
-      ? aws.assumeRoleWithWebIdentity(account.roleArn ?? "", token)
-      : requestAccessToken(pulumiCloud.url, account.environment, token);
+    if (service === "Pulumi Cloud") return requestAccessToken(pulumiCloud.url, account.environment, token);
+    const { arn = "", kind } = account.role ?? {};
+    return kind === "pod-identity"
+      ? aws.assumeRoleForPodIdentity(arn, token)
+      : aws.assumeRoleWithWebIdentity(arn, token);
   });
 }

@@ -48,12 +48,14 @@ export async function startIssuer(authority: CertificateAuthority): Promise<Clus
 
   const path = `/id/${randomBytes(16).toString("hex").toUpperCase()}`;
   const { server, origin, close } = await startServer(tls, (request) => {
-    if (request.url === `${path}${DISCOVERY_PATH}`) {
-      return { status: 200, body: { issuer: url, jwks_uri: `${url}/keys` } };
+    switch (request.url) {
+      case `${path}${DISCOVERY_PATH}`:
+        return { status: 200, body: { issuer: url, jwks_uri: `${url}/keys` } };
+      case `${path}/keys`:
+        return { status: 200, body: { keys: [{ ...key, kid, use: "sig", alg: "RS256" }] } };
+      default:
+        return { status: 404, body: { message: "Not Found" } };
     }
-    if (request.url === `${path}/keys`)
-      return { status: 200, body: { keys: [{ ...key, kid, use: "sig", alg: "RS256" }] } };
-    return { status: 404, body: { message: "Not Found" } };
   });
   const url = `${origin}${path}`;
 

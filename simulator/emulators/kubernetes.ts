@@ -3,8 +3,9 @@
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
 import { type Emulator, type Resource, randomSuffix, storedKind, Unready } from "./emulator";
+import { configMapsOf, exchangePod, SCRIPT } from "./exchangePod";
 import type { ClusterIssuer, PodIdentity } from "./issuer";
-import { type PodOptions, type PodSpec, runPod } from "./pod";
+import { checkMountPaths, type PodOptions, type PodSpec, runPod } from "./pod";
 
 type Job = types.output.batch.v1.Job;
 type ServiceAccount = types.output.core.v1.ServiceAccount;
@@ -20,8 +21,13 @@ export interface KubernetesOptions extends Pick<PodOptions, "pulumiCloudUrl"> {
   region: string;
   /** `NAMESPACE/NAME` of the service accounts that exist already. */
   serviceAccounts: string[];
-  /** Runs instead of the command of every container, which belongs to its image. */
-  command?: string[] | undefined;
+  /** What each Job runs after the token exchange, instead of its own command. */
+  command?: string[];
+  /**
+   * Runs the pod of a Job as its spec says, on this machine: only for specs that can be trusted, such as a test's. By
+   * default, a pod runs the exchange script and `command`, and nothing else of its spec.
+   */
+  runsPodSpecs?: boolean;
   /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
   onLog(line: string, account: string): void;
 }
@@ -86,34 +92,47 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     return pods.get(`${namespace}/${serviceAccount}`) ?? { namespace, serviceAccount, pod, node };
   }
 
+  /** Runs a pod as a service account. Its name is that of the Job with a suffix. */
+  async function runPodOf(jobName: string, spec: PodSpec, { metadata: account }: ServiceAccount) {
+    const { command = ["pulumi", "whoami"], runsPodSpecs = false } = options;
+    const { namespace, name: accountName } = account;
+    const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
+    const pod = { ...podOf(namespace, accountName), pod: name };
+    pods.set(`${namespace}/${accountName}`, pod);
+
+    const trusted = runsPodSpecs ? spec : exchangePod(spec, command);
+    const { script } = configMapsOf(accountName);
+    const run = await runPod({
+      pulumiCloudUrl: options.pulumiCloudUrl,
+      spec: withIrsaRole(trusted, account.annotations ?? {}, options.region),
+      idToken: (audience) => options.issuer.token(pod, { audience: [audience] }),
+      configMap(configMapName) {
+        const data = configMap(namespace, configMapName);
+        const isScript = configMapName === script && !runsPodSpecs;
+        return isScript ? { "entrypoint.sh": SCRIPT } : data;
+      },
+      onLog: (line) => options.onLog(line, `${namespace}/${accountName}`),
+    });
+    return { name, ...run };
+  }
+
   // The Kubernetes provider waits for a Job, and reports the termination message of a failed pod:
   // pulumi/pulumi-kubernetes, provider/pkg/await/checker/pod/check.go.
   async function runJob({ spec: { template } }: Job, resource: Resource): Promise<void> {
-    const [namespace = "", jobName] = resource.id.split("/");
     const fail = (reason: string) => {
       const created = `resource ${resource.id} was successfully created`;
       const failed = "the Kubernetes API server reported that it failed to fully initialize or become live";
       throw new Unready(`${created}, but ${failed}: ${reason}`, resource);
     };
     const { spec } = template;
+    const [namespace = "", jobName = ""] = resource.id.split("/");
     const account = `${namespace}/${spec.serviceAccountName}`;
     const serviceAccount = serviceAccounts.get(account);
     if (!serviceAccount) return fail(`error looking up service account ${account}: not found`);
 
-    const mutated = mutate(spec, serviceAccount as ServiceAccount, options.region);
-    if (options.command) for (const container of mutated.containers) container.args = options.command;
-    const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
-    const pod = { ...podOf(namespace, spec.serviceAccountName), pod: name };
-    pods.set(account, pod);
-    const { exitCode, log } = await runPod({
-      ...options,
-      spec: mutated,
-      idToken: (audience) => options.issuer.token(pod, { audience: [audience] }),
-      configMap: (configMapName) => configMap(namespace, configMapName),
-      onLog: (line) => options.onLog(line, account),
-    });
-    // FallbackToLogsOnError: the end of the log, at most 80 lines and 2048 bytes.
-    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${log.slice(-80).join("\n").slice(-2048)}`);
+    checkMountPaths(spec);
+    const { name, exitCode, log } = await runPodOf(jobName, spec, serviceAccount as ServiceAccount);
+    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${terminationMessage(log)}`);
   }
 
   const jobKind = objects("Job", jobs, ["spec.template"]);
@@ -143,9 +162,19 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   };
 }
 
-// The webhook changes a pod once, when it is created: aws/amazon-eks-pod-identity-webhook, pkg/handler/handler.go.
-function mutate(spec: PodSpec, { metadata }: ServiceAccount, region: string): PodSpec {
-  const roleArn = metadata?.annotations?.["eks.amazonaws.com/role-arn"];
+/** FallbackToLogsOnError: the end of the log, at most 80 lines and 2048 bytes. */
+function terminationMessage(log: string[]): string {
+  return log.slice(-80).join("\n").slice(-2048);
+}
+
+/**
+ * Returns a pod as the EKS webhook changes it, once, when it is created: aws/amazon-eks-pod-identity-webhook,
+ * pkg/handler/handler.go.
+ *
+ * @param annotations of its service account, which name the role.
+ */
+function withIrsaRole(spec: PodSpec, annotations: Record<string, string>, region: string): PodSpec {
+  const roleArn = annotations["eks.amazonaws.com/role-arn"];
   if (!roleArn) return structuredClone(spec);
   const directory = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
   const env = [

@@ -62,14 +62,14 @@ describe("npm start -- --live with the real kubectl", { skip: missingApiServer }
     assert.equal(errors, "");
     assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 6), [
       "Access check",
-      "  Service account  Pulumi Cloud       IAM role",
-      "  ci/deployer      allowed, 3 denied  allowed, 3 denied",
-      "  ops/drift        allowed, 4 denied  no role",
+      "  Service account  Access token   Pulumi Cloud  IAM role",
+      "  ci/deployer      user:my-login  only itself   only itself",
+      "  ops/drift        team:ops       only itself   no role",
       "",
-      "  All 13 answers are as expected (2 service accounts, 9 callers).",
+      "  All 14 answers are as the settings intend (2 service accounts, 9 callers).",
     ]);
     assert.match(lines.join(" "), /a rule on aud match an element of a list\? Yes: ops\/drift was allowed/);
-    assert.deepEqual([exitCode, stsRequests.length], [0, 4]);
+    assert.deepEqual([exitCode, stsRequests.length], [0, 5]);
     // kubectl asks the AWS CLI for its credential.
     assert.ok(calls.some(({ tool, args }) => tool === "aws" && args[1] === "get-token"));
   });
