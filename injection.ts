@@ -1,4 +1,4 @@
-// The admission policies that add to labelled pods what they need to exchange their ID tokens.
+// The admission policies that add to labeled pods what they need to exchange their ID tokens.
 //
 // The API server evaluates them, without a webhook: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
 
@@ -34,8 +34,8 @@ export const INJECTION_LABEL = "eks-pulumi-oidc/inject-token";
 export const CONTAINERS_ANNOTATION = "eks-pulumi-oidc/containers";
 
 /**
- * Creates a policy that adds the environment, the script, and the ID token to labelled pods of the service accounts, and
- * a policy that denies labelled pods that lack them afterwards. Requires Kubernetes 1.36 and the right to manage
+ * Creates a policy that adds the environment, the script, and the ID token to labeled pods of the service accounts, and
+ * a policy that denies labeled pods that lack them afterwards. Requires Kubernetes 1.36 and the right to manage
  * admission policies in the whole cluster. The API server applies a change after about a second.
  *
  * The accounts are part of the policy. With a ConfigMap as the policy's parameter, anyone who can create ConfigMaps could
@@ -62,7 +62,7 @@ export function createInjection(
   const validating = new ValidatingAdmissionPolicy(
     policyName,
     { spec: validation() },
-    // Without the other policy, it would deny every labelled pod.
+    // Without the other policy, it would deny every labeled pod.
     { ...options, dependsOn: mutatingBinding },
   );
   new ValidatingAdmissionPolicyBinding(

@@ -44,7 +44,7 @@ test("registers the policies and their bindings as children of the component", a
   const [mutating, mutatingBinding, validating, validatingBinding] = policies;
   assert.equal(mutatingBinding?.inputs.spec.policyName, mutating?.id);
   assert.equal(validatingBinding?.inputs.spec.policyName, validating?.id);
-  // Without the other policy, it would deny every labelled pod.
+  // Without the other policy, it would deny every labeled pod.
   const dependencies = await labelsOf(validating?.options.dependsOn);
   assert.deepEqual(dependencies, ["MutatingAdmissionPolicyBinding access-inject-token"]);
 });

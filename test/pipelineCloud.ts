@@ -44,7 +44,7 @@ export const STACK = { stack: `${REPOSITORY}/dev`, clusterName: "my-cluster", re
 export const SETTINGS = { repository: REPOSITORY, subjectPrefix: SUBJECT_PREFIX, stacks: [STACK] };
 export const ACCOUNT = "123456789012";
 export const GITHUB_PROVIDER = `arn:aws:iam::${ACCOUNT}:oidc-provider/${new URL(ISSUER_URL).hostname}`;
-/** What a new issuer has: https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/ */
+/** What a new issuer has: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ */
 export const DEFAULT_DENY: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "" } };
 
 /** Starts services that know nothing of the repository's pipeline, on a free loopback port, until the test ends. */

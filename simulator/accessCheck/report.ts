@@ -18,7 +18,7 @@ const HEADER = ["Service account", "Access token", "Pulumi Cloud", "IAM role"];
 const SHOWN_SHARERS = 5;
 
 const AUDIENCE_NOTE =
-  "With audienceRule false, Pulumi Cloud also allows an ID token of the service account with another audience. This is as configured. It is the default because Pulumi's documentation does not say whether a rule matches an element of the list in aud. To turn it on, see docs/configuration.md.";
+  "With audienceRule false, Pulumi Cloud also allows an ID token of the service account with another audience. This is as configured. It is the default because Pulumi's documentation does not say whether a rule matches an element of the list in aud. To turn it on, see docs/how-it-works.md.";
 
 const NOT_ASKED = "not asked";
 

@@ -1,6 +1,6 @@
 // The emulated Pulumi Cloud: its OIDC issuers, and the HTTPS API that exchanges ID tokens for access tokens.
 //
-// Documented at https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/. What is not is marked "Assumed".
+// Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed".
 
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";

@@ -123,7 +123,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     },
   });
 
-  test("add the environment, the script, and the ID token to a labelled pod, and change nothing else", async () => {
+  test("add the environment, the script, and the ID token to a labeled pod, and change nothing else", async () => {
     const pod = { serviceAccountName: "deployer", containers: [{ name: "app" }] };
     const without = await admitted(pod);
     const { containers, volumes, ...others } = await admitted({ ...pod, labels: INJECT });
@@ -155,8 +155,8 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     for (const containers of [undefined, ["sidecar"], ["app", "sidecar"]]) {
       const byHand = tokenExchangePod(pod, containers ? { ...args, containers } : args);
       const annotations = containers && { "eks-pulumi-oidc/containers": containers.join(", ") };
-      const labelled = { ...pod, labels: INJECT, ...(annotations && { annotations }) };
-      assert.deepEqual(await admitted(labelled), await admitted(byHand as Pod));
+      const labeled = { ...pod, labels: INJECT, ...(annotations && { annotations }) };
+      assert.deepEqual(await admitted(labeled), await admitted(byHand as Pod));
     }
   });
 
@@ -273,7 +273,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     }
   });
 
-  test("deny a labelled pod of a service account that no stack provides", async () => {
+  test("deny a labeled pod of a service account that no stack provides", async () => {
     for (const [namespace, serviceAccountName] of [
       ["team-a", "unknown"],
       ["team-a", undefined],
@@ -309,7 +309,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     await server.create("/api/v1/namespaces/team-a/pods", podObject({ serviceAccountName: "deployer" }, "plain"));
     await server.create(
       "/api/v1/namespaces/team-a/pods",
-      podObject({ serviceAccountName: "deployer", labels: INJECT }, "labelled"),
+      podObject({ serviceAccountName: "deployer", labels: INJECT }, "labeled"),
     );
     const patch = async (path: string, change: object) => {
       const type = "application/strategic-merge-patch+json";
@@ -319,8 +319,8 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     };
 
     assert.doesNotMatch(await patch("plain", { metadata: { labels: INJECT } }), /pulumi/);
-    assert.match(await patch("labelled", { metadata: { labels: { [LABEL]: "false" } } }), /pulumi-id-token/);
-    const debugged = await patch("labelled/ephemeralcontainers", {
+    assert.match(await patch("labeled", { metadata: { labels: { [LABEL]: "false" } } }), /pulumi-id-token/);
+    const debugged = await patch("labeled/ephemeralcontainers", {
       spec: { ephemeralContainers: [restrictedContainer({ name: "debugger" })] },
     });
     const { ephemeralContainers } = JSON.parse(debugged);
