@@ -16,6 +16,7 @@ import { accessLines, accessMarkdown } from "../simulator/accessCheck/report";
 import { checkSimulatedAccess } from "../simulator/accessCheck/simulatedAccess";
 import type { PodIdentity, TokenOptions } from "../simulator/emulators/issuer";
 import type { Simulation } from "../simulator/emulators/simulation";
+import { evaluatePodIdentityTrust } from "../simulator/emulators/trustPolicy";
 import { runProgram } from "../simulator/mocks";
 import { changePolicies, startCluster } from "./stack";
 
@@ -96,6 +97,20 @@ describe("in the simulation", () => {
     ] satisfies [string, RegExp][]) {
       assert.match(answers.find(({ caller }) => caller.label === label)?.reason ?? "", reason);
     }
+  });
+
+  test("finds that a service account is not associated with its role", async (t) => {
+    const associations = simulation.resources["aws:eks/podIdentityAssociation:PodIdentityAssociation"] ?? assert.fail();
+    const id = `my-cluster,${PLANNER}`;
+    const inputs = associations.read(id) ?? assert.fail("there is no association");
+    // The trust policy still names the service account.
+    await associations.update(id, { ...inputs, roleArn: "arn:aws:iam::123456789012:role/another" });
+    t.after(() => associations.update(id, inputs));
+    const found = unexpected(await checkSimulatedAccess(simulation, outputs));
+    assert.deepEqual(
+      found.map(({ caller, service, reason }) => [caller.label, service, reason]),
+      [["itself", "IAM role", "the service account is not associated with the role"]],
+    );
   });
 
   test("AWS accepts no ID token that Pulumi Cloud receives", async () => {
@@ -229,4 +244,30 @@ test("asks the real services for no role of EKS Pod Identity, and says why", () 
     report.join(" ").replaceAll(/\s+/g, " "),
     /not asked: EKS Pod Identity issues the credentials of a role/,
   );
+});
+
+test("a trust policy for EKS Pod Identity must allow both actions, for this service, with every tag", () => {
+  const tags = { "eks-cluster-arn": "arn", "kubernetes-namespace": "ci" };
+  const statement = {
+    Effect: "Allow",
+    Principal: { Service: "pods.eks.amazonaws.com" },
+    Action: ["sts:AssumeRole", "sts:TagSession"],
+    Condition: {
+      StringEquals: { "aws:RequestTag/eks-cluster-arn": "arn", "aws:RequestTag/kubernetes-namespace": "ci" },
+    },
+  };
+  const isAllowed = (changes: object) =>
+    evaluatePodIdentityTrust({ Statement: [{ ...statement, ...changes }] }, tags).allowed;
+  assert.ok(isAllowed({}));
+  for (const changes of [
+    { Effect: "Deny" },
+    { Action: ["sts:AssumeRole"] },
+    { Action: ["sts:TagSession"] },
+    { Principal: { Service: "ec2.amazonaws.com" } },
+    { Condition: { StringEquals: { "aws:RequestTag/eks-cluster-arn": "another" } } },
+    { Condition: { StringEquals: { "aws:PrincipalTag/eks-cluster-arn": "arn" } } },
+    { Condition: { StringEquals: { "aws:RequestTag/unknown": "arn" } } },
+  ]) {
+    assert.ok(!isAllowed(changes), JSON.stringify(changes));
+  }
 });
