@@ -1,5 +1,6 @@
 // The access of one cluster's service accounts to Pulumi Cloud, as one component. `pulumi package add` generates SDKs from it.
 
+import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { createInjection } from "./injection";
 import { allowPolicy, createOidcIssuer } from "./oidcIssuer";
@@ -28,14 +29,13 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
 
   /**
    * @param args are checked before anything is registered.
-   * @param options the Kubernetes provider of the cluster, in `providers`. The AWS and Pulumi Cloud providers are the
-   *   default ones if they are not there.
-   * @throws pulumi.RunError that lists every problem of the arguments, or says that the Kubernetes provider is missing.
+   * @param options the Kubernetes provider of the cluster, in `providers` or from the parent. The AWS and Pulumi Cloud
+   *   providers are the default ones if they are not there.
+   * @throws pulumi.RunError that lists every problem of the arguments, and says if the Kubernetes provider is missing.
    */
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
-    const { access, cluster } = checkArguments(name, args);
+    const { access, cluster } = checkArguments(name, args, options);
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, { ...access, ...cluster }, options);
-    requireKubernetesProvider(this, name);
     const inComponent = { parent: this };
 
     const namespaces = createNamespaces(name, access.createNamespaces, inComponent);
@@ -95,7 +95,11 @@ const CLUSTER_KEYS = ["issuerUrl", "oidcProviderArn", "clusterArn"];
  * @returns the settings with every default filled in, and the cluster.
  * @throws pulumi.RunError that lists every problem.
  */
-function checkArguments(name: string, args: PulumiCloudAccessArgs) {
+function checkArguments(
+  name: string,
+  args: PulumiCloudAccessArgs,
+  options: pulumi.ComponentResourceOptions | undefined,
+) {
   const { issuerUrl, oidcProviderArn, clusterArn, ...given } = args;
   const { access, problems } = checkAccess(given);
   const all = [
@@ -103,6 +107,7 @@ function checkArguments(name: string, args: PulumiCloudAccessArgs) {
     ...(issuerUrl === undefined ? [{ path: ["issuerUrl"], reason: "required" }] : []),
     ...problems,
     ...missingForRoles(args),
+    ...missingProvider(options),
   ];
   if (access && all.length === 0) return { access, cluster: { issuerUrl, oidcProviderArn, clusterArn } };
   throw userError(messageOf(`Invalid arguments of PulumiCloudAccess "${name}"`, all));
@@ -123,10 +128,13 @@ function missingForRoles({ serviceAccounts, oidcProviderArn, clusterArn }: Pulum
   return problems;
 }
 
-/** Without one, Pulumi would use the current context of the kubeconfig, which can be any cluster. */
-function requireKubernetesProvider(component: pulumi.Resource, name: string): void {
-  if (component.getProvider("kubernetes:core/v1:ServiceAccount")) return;
-  throw userError(
-    `PulumiCloudAccess "${name}" has no Kubernetes provider. Add the provider of the cluster to the option "providers".`,
-  );
+/**
+ * Returns a problem if the component has no Kubernetes provider. Pulumi would use the current context of the kubeconfig,
+ * which can be any cluster.
+ */
+function missingProvider({ provider, providers = {}, parent }: pulumi.ComponentResourceOptions = {}): Problem[] {
+  const isGiven = Array.isArray(providers) ? providers.some(Provider.isInstance) : "kubernetes" in providers;
+  if (isGiven || Provider.isInstance(provider) || parent?.getProvider("kubernetes:core/v1:ServiceAccount")) return [];
+  const reason = "this resource option must contain the Kubernetes provider of the cluster";
+  return [{ path: ["providers"], reason }];
 }

@@ -109,7 +109,7 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
   test("requires a Kubernetes provider, and creates nothing without one", async (t) => {
     const stack = await stackOf(t, 'new PulumiCloudAccess("access", { ...access, serviceAccounts: [deployer] });');
     await failsIn(stack, [
-      /PulumiCloudAccess "access" has no Kubernetes provider\. Add the provider of the cluster to the option "providers"\./,
+      /PulumiCloudAccess "access" \(1 problem\).*providers: this resource option must contain the Kubernetes provider/s,
     ]);
     const { kubernetes, pulumiCloud } = stack.simulation.existing();
     assert.deepEqual([kubernetes, pulumiCloud], [[], []]);

@@ -2,6 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -44,6 +45,11 @@ export interface Schema {
       enum?: { name: string; value: string; description?: string }[];
     }
   >;
+}
+
+/** Returns the package.json of the package. */
+export function packageManifest(): { name: string; version: string } {
+  return JSON.parse(readFileSync(join(COMPONENT, "package.json"), "utf8"));
 }
 
 /** Returns the schema from which Pulumi generates the SDKs of the package. */
@@ -90,8 +96,9 @@ exports.PulumiCloudAccess = class extends pulumi.ComponentResource {
 /** Gives a program the packages of this project, and the SDK of the component. */
 export async function installSdk(directory: string): Promise<void> {
   const modules = join(directory, "node_modules");
-  const sdk = join(modules, "@pulumi", "eks-pulumi-oidc");
+  const sdk = join(modules, "@OWNER", "eks-pulumi-oidc");
   await mkdir(sdk, { recursive: true });
+  await mkdir(join(modules, "@pulumi"));
   await writeFile(join(sdk, "index.js"), SDK);
   for (const name of await readdir(join(ROOT, "node_modules", "@pulumi"))) {
     await symlink(join(ROOT, "node_modules", "@pulumi", name), join(modules, "@pulumi", name));

@@ -53,17 +53,17 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
 
     async create(urn, inputs: object) {
       return settled(inputs, async () => {
-        const { id, outputs } = await kindOf(urn).create(parse(urn).name, inputs);
-        return { id, outs: { ...outputs, __inputs: inputs } };
+        const { id, outputs } = await kindOf(urn).create(parse(urn).name, revealed(inputs));
+        return { id, outs: { ...withSecrets(outputs, inputs), __inputs: inputs } };
       });
     },
 
     async update(id, urn, { __unready }: State, inputs: object) {
       return settled(inputs, async () => {
-        const outputs = await kindOf(urn).update(id, inputs);
+        const outputs = await kindOf(urn).update(id, revealed(inputs));
         // A Job that has failed stays failed.
         if (__unready) throw new Unready(__unready, { id, outputs });
-        return { outs: { ...outputs, __inputs: inputs } };
+        return { outs: { ...withSecrets(outputs, inputs), __inputs: inputs } };
       });
     },
 
@@ -135,6 +135,30 @@ async function settled<Result>(inputs: object, change: () => Promise<Result>): P
     const properties = { ...resource.outputs, __inputs: inputs, __unready: message };
     throw Object.assign(new Error(message), { id: resource.id, properties, reasons: [message] });
   }
+}
+
+// How the engine passes a secret: https://www.pulumi.com/docs/iac/guides/building-extending/providers/implementers/
+const SECRET = { "4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270" };
+
+function isSecret(value: unknown): value is { value: unknown } {
+  return Object.entries(SECRET).every(([key, signature]) => Object(value)[key] === signature);
+}
+
+/** Returns inputs with their secrets in plaintext, as a service receives them. */
+function revealed<Value>(value: Value): Value {
+  if (isSecret(value)) return revealed(value.value) as Value;
+  if (Array.isArray(value)) return value.map(revealed) as Value;
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, element]) => [key, revealed(element)])) as Value;
+}
+
+/** Returns outputs in which those are secret whose input of the same name contains a secret, as providers do. */
+function withSecrets(outputs: object, inputs: object): object {
+  const entries = Object.entries(outputs).map(([key, value]) => {
+    const input = (inputs as Record<string, unknown>)[key];
+    return [key, isDeepStrictEqual(input, revealed(input)) ? value : { ...SECRET, value: revealed(value) }];
+  });
+  return Object.fromEntries(entries);
 }
 
 // urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME

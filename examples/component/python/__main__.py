@@ -1,0 +1,68 @@
+import json
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_eks as eks
+import pulumi_eks_pulumi_oidc as eks_pulumi_oidc
+import pulumi_kubernetes as kubernetes
+
+# The program's own cluster, with its IAM OIDC provider.
+cluster = eks.Cluster(
+    "prod",
+    name="prod",
+    authentication_mode=eks.AuthenticationMode.API,
+    create_oidc_provider=True,
+)
+
+# The ConfigMaps of the component keep their names when they change.
+kubernetes_provider = kubernetes.Provider(
+    "prod",
+    kubeconfig=cluster.kubeconfig_json,
+    enable_config_map_mutable=True,
+    opts=pulumi.ResourceOptions(depends_on=[cluster]),
+)
+
+access = eks_pulumi_oidc.PulumiCloudAccess(
+    "access",
+    organization=pulumi.get_organization(),
+    issuer_name="eks-prod",
+    issuer_url=cluster.oidc_provider_url,
+    oidc_provider_arn=cluster.oidc_provider_arn,
+    create_namespaces=["team-a"],
+    service_accounts=[
+        eks_pulumi_oidc.ServiceAccountArgs(
+            namespace="team-a",
+            name="deployer",
+            token_type=eks_pulumi_oidc.TokenType.TEAM,
+            team_name="platform",
+        ),
+        eks_pulumi_oidc.ServiceAccountArgs(
+            namespace="team-a",
+            name="drift",
+            token_type=eks_pulumi_oidc.TokenType.ORGANIZATION,
+            aws_role=eks_pulumi_oidc.AwsRole.NONE,
+        ),
+    ],
+    opts=pulumi.ResourceOptions(providers=[kubernetes_provider]),
+)
+
+# What the deployer may do in AWS, by a policy of this program.
+policy = aws.iam.Policy(
+    "read-reports",
+    policy=json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::acme-reports/*"}
+            ],
+        }
+    ),
+)
+aws.iam.RolePolicyAttachment(
+    "deployer-read-reports",
+    role=access.service_accounts["team-a/deployer"].role_name,
+    policy_arn=policy.arn,
+)
+
+pulumi.export("oidcIssuerId", access.oidc_issuer_id)
+pulumi.export("serviceAccounts", access.service_accounts)

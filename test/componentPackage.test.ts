@@ -1,0 +1,234 @@
+// The package of component/ on Pulumi's engine: programs in other processes use it through an SDK.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { storedKind } from "../simulator/emulators/emulator";
+import { installSdk, startPackage } from "./componentPlugin";
+import { type Stack, stackOfProgram, succeeded } from "./engineStack";
+import { missingCli, type Outcome } from "./pulumiCli";
+
+const ROOT = join(__dirname, "..");
+
+// The component would not compile with these options. The SDK passes those of the program that uses it to ts-node.
+const TSCONFIG = JSON.stringify({ compilerOptions: { target: "es5", lib: ["es5"], module: "commonjs", strict: true } });
+
+/** A program in JavaScript, whose component has the arguments and options of the stack's configuration. */
+const PROGRAM = `
+const eks = require("@pulumi/eks");
+const kubernetes = require("@pulumi/kubernetes");
+const pulumi = require("@pulumi/pulumi");
+const { PulumiCloudAccess } = require("@OWNER/eks-pulumi-oidc");
+
+const cluster = new eks.Cluster("own", { name: "own", createOidcProvider: true });
+const kubernetesProvider = new kubernetes.Provider("own", { kubeconfig: cluster.kubeconfigJson });
+const base = {
+  organization: "acme",
+  issuerName: "own",
+  issuerUrl: cluster.oidcProviderUrl,
+  oidcProviderArn: cluster.oidcProviderArn,
+};
+const serviceAccounts = new pulumi.Config().getObject("accounts");
+`;
+const ONE = `
+const access = new PulumiCloudAccess("access", { ...base, serviceAccounts }, { providers: [kubernetesProvider] });
+exports.oidcIssuerId = access.oidcIssuerId;
+exports.serviceAccounts = access.serviceAccounts;
+`;
+
+const DEPLOYER = { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" };
+const DRIFT = { namespace: "team-b", name: "drift", tokenType: "team", teamName: "platform" };
+// No pod has such a name: the allow policy matches none.
+const DENY = { policyRules: { '"kubernetes.io".pod.name': "other-*" } };
+
+describe("the package of the component", { skip: missingCli }, () => {
+  test("creates, keeps, changes, and destroys two service accounts, whatever tsconfig.json the program has", async (t) => {
+    const { simulation, pulumi, up } = await stackOf(t, ONE, [DEPLOYER, DRIFT]);
+    succeeded(await pulumi("preview"));
+
+    succeeded(await up());
+    assert.deepEqual(statuses(simulation), [200, 200]);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+    const { stdout } = succeeded(await pulumi("stack", "output", "--json"));
+    const outputs = JSON.parse(stdout);
+    assert.deepEqual(Object.keys(outputs.serviceAccounts).sort(), ["team-a/deployer", "team-b/drift"]);
+    assert.match(outputs.serviceAccounts["team-b/drift"].roleName, /^pulumi-oidc-team-b-drift-/);
+    assert.equal(outputs.oidcIssuerId, simulation.existing().pulumiCloud[0]);
+
+    await setAccounts(pulumi, [DEPLOYER, { ...DRIFT, teamName: "security" }]);
+    assert.deepEqual(changes(await up()), [
+      "access.oidc-issuer updated",
+      "access.team-b.drift replaced",
+      "access.team-b.drift.pulumi-token updated",
+    ]);
+    assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:security");
+
+    succeeded(await pulumi("destroy", "--yes"));
+    assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: [] });
+  });
+
+  test("serves two components of one program, and passes on the provider of the caller", async (t) => {
+    const two = `
+      new PulumiCloudAccess("one", { ...base, serviceAccounts: serviceAccounts.slice(0, 1) }, { providers: [kubernetesProvider] });
+      const args = { ...base, organization: "other", serviceAccounts: serviceAccounts.slice(1) };
+      new PulumiCloudAccess("two", args, { providers: { kubernetes: kubernetesProvider }, protect: true });
+    `;
+    const { simulation, pulumi, up } = await stackOf(t, two, [DEPLOYER, DRIFT]);
+    succeeded(await up());
+    assert.deepEqual(statuses(simulation), [200, 200]);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+
+    const { stdout } = succeeded(await pulumi("stack", "export"));
+    const resources: { urn: string; type: string; provider?: string; protect?: boolean }[] =
+      JSON.parse(stdout).deployment.resources;
+    const objects = resources.filter(({ type }) => /^kubernetes:(?!.*Provider)/.test(type));
+    assert.equal(objects.length, 8);
+    for (const { provider } of objects) assert.match(String(provider), /pulumi:providers:kubernetes::own::/);
+    for (const { urn, protect } of resources) assert.equal(protect ?? false, /::two\b[^:]*$/.test(urn), urn);
+  });
+
+  test("is rejected with every problem at once, also when a value is unknown in the preview", async (t) => {
+    const program = `
+      const args = {
+        ...base,
+        issuerUrl: undefined,
+        maxExpirationSeconds: 0,
+        serviceAccounts: [{ ...serviceAccounts[0], userLogin: cluster.oidcProviderUrl, tokenTyp: "team" }, serviceAccounts[1]],
+      };
+      new PulumiCloudAccess("access", args, { providers: [kubernetesProvider] });
+    `;
+    const stack = await stackOf(t, program, [DEPLOYER, { ...DRIFT, teamName: undefined }]);
+    const screen = await failsIn(
+      [() => stack.pulumi("preview")],
+      [
+        /'access' has a problem: Invalid arguments of PulumiCloudAccess "access" \(5 problems\)\. Nothing was changed\./,
+        /issuerUrl: required/,
+        /maxExpirationSeconds = 0: must be at least 1 second/,
+        /serviceAccounts\[0\]\.tokenTyp: unknown setting; did you mean "tokenType"\?/,
+        /serviceAccounts\[0\]\.userLogin: must be a plain value, not an output or a secret/,
+        /serviceAccounts\[1\]\.teamName: required with tokenType team/,
+      ],
+    );
+    assert.doesNotMatch(screen, /panic|goroutine/);
+  });
+
+  test("stores no secret of its arguments in plaintext", async (t) => {
+    const secret = "issuerUrl: pulumi.secret(base.issuerUrl), oidcProviderArn: pulumi.secret(base.oidcProviderArn),";
+    const program = ONE.replace("...base,", `...base, ${secret}`);
+    const { simulation, pulumi, up } = await stackOf(t, program, [DEPLOYER]);
+    succeeded(await up());
+    const { resources } = JSON.parse((await pulumi("stack", "export")).stdout).deployment;
+    const ofComponent = resources.filter(({ urn }: { urn: string }) => urn.includes("PulumiCloudAccess"));
+    assert.ok(ofComponent.length > 5);
+    assert.doesNotMatch(JSON.stringify(ofComponent), new RegExp(simulation.issuer.url.slice("https://".length)));
+  });
+
+  test("rejects a secret setting without printing or storing it", async (t) => {
+    const program = ONE.replace(
+      "serviceAccounts }",
+      'serviceAccounts: [{ ...serviceAccounts[0], userLogin: pulumi.secret("hunter2") }] }',
+    );
+    const { pulumi, up } = await stackOf(t, program, [DEPLOYER]);
+    const screen = await failsIn([() => pulumi("preview"), up], [/must be a plain value, not an output or a secret/]);
+    const { stdout } = await pulumi("stack", "export", "--show-secrets");
+    assert.doesNotMatch(screen + stdout, /hunter2/);
+    assert.doesNotMatch(stdout, /eks-pulumi-oidc:index/);
+  });
+
+  test("requires a Kubernetes provider, and creates nothing without one", async (t) => {
+    const { simulation, pulumi, up } = await stackOf(t, ONE.replace("{ providers: [kubernetesProvider] }", "{}"), [
+      DEPLOYER,
+    ]);
+    await failsIn(
+      [() => pulumi("preview"), up],
+      [
+        /'access' has a problem: .*\(1 problem\).*providers: this resource option must contain the Kubernetes provider/s,
+      ],
+    );
+    const { kubernetes, pulumiCloud } = simulation.existing();
+    assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
+  });
+
+  test("fails the update for a denied service account by name and reason, and completes it later", async (t) => {
+    const { simulation, pulumi, up } = await stackOf(t, ONE, [DEPLOYER, { ...DRIFT, ...DENY }]);
+    const { exitCode, screen } = await up();
+    assert.notEqual(exitCode, 0);
+    assert.match(screen, /Job \(access\.team-b\.drift\):.*HTTP 400.*no allow policy of the issuer matches/s);
+
+    await setAccounts(pulumi, [DEPLOYER, DRIFT]);
+    succeeded(await up());
+    assert.equal(statuses(simulation).at(-1), 200);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("examples/component/typescript deploys as it is printed", async (t) => {
+    const program = await readFile(join(ROOT, "examples", "component", "typescript", "index.ts"), "utf8");
+    const { simulation, pulumi, up } = await stackOfFiles(t, { "index.ts": program });
+    simulation.resources["aws:iam/policy:Policy"] = storedKind(
+      new Map(),
+      [],
+      () => "arn:aws:iam::123456789012:policy/read-reports",
+      (arn, inputs) => ({ ...inputs, arn }),
+    );
+    succeeded(await pulumi("preview"));
+    succeeded(await up());
+    assert.deepEqual(statuses(simulation), [200, 200]);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+    const attached = simulation
+      .existing()
+      .aws.filter((name) => name.endsWith("/arn:aws:iam::123456789012:policy/read-reports"));
+    assert.match(attached.join(), /^pulumi-oidc-team-a-deployer-/);
+  });
+});
+
+/** Creates a stack of a program that continues after its cluster. */
+async function stackOf(t: TestContext, program: string, accounts: object[]): Promise<Stack> {
+  const main = JSON.stringify({ main: "index.js" });
+  const stack = await stackOfFiles(t, {
+    "index.js": PROGRAM + program,
+    "package.json": main,
+    "tsconfig.json": TSCONFIG,
+  });
+  await setAccounts(stack.pulumi, accounts);
+  return stack;
+}
+
+function stackOfFiles(t: TestContext, files: Record<string, string>): Promise<Stack> {
+  return stackOfProgram(t, files, async (directory) => {
+    await installSdk(directory);
+    return [await startPackage(t, directory)];
+  });
+}
+
+async function setAccounts(pulumi: Stack["pulumi"], accounts: object[]): Promise<void> {
+  succeeded(await pulumi("config", "set", "accounts", JSON.stringify(accounts)));
+}
+
+/**
+ * Runs commands that fail with these messages. The SDK adds what happens to it when the engine stops, but nothing of the
+ * component.
+ *
+ * @returns what they print.
+ */
+async function failsIn(commands: (() => Promise<Outcome>)[], messages: RegExp[]): Promise<string> {
+  let printed = "";
+  for (const command of commands) {
+    const { exitCode, screen } = await command();
+    assert.notEqual(exitCode, 0, screen);
+    for (const message of messages) assert.match(screen, message);
+    assert.doesNotMatch(screen, /^\s+at .*(pulumiCloudAccess|settings|validation)\.ts/m);
+    printed += screen;
+  }
+  return printed;
+}
+
+/** Returns what a successful update did, sorted, such as `access.team-a.deployer replaced`. */
+function changes(outcome: Outcome): string[] {
+  const lines = succeeded(outcome).screen.matchAll(/^ \S+ +\S+ (\S+) (created|updated|replaced|deleted) \(/gm);
+  return [...lines].map(([, name, change]) => `${name} ${change}`).sort();
+}
+
+function statuses({ pulumiCloud }: Stack["simulation"]): number[] {
+  return pulumiCloud.exchanges.map(({ status }) => status);
+}
