@@ -237,6 +237,8 @@ export const apiUrl = v.pipe(
     new RegExp(`^(?=.{1,255}$)(https://(${HOST})|http://(${LOOPBACK_HOST}))(:${PORT})?/?$`),
     "must be https://HOST without a path; http:// is allowed only for a loopback host",
   ),
+  // An internationalized name can be invalid.
+  v.check((url) => URL.canParse(url), "must be a URL"),
   v.transform((url) => new URL(url).origin),
 );
 

@@ -341,6 +341,7 @@ for (const [key, values, reason] of [
   ["pulumiApiUrl", ["a.example", "ftp://a.example", "http://a.example"], /must be https:\/\/HOST/],
   ["pulumiApiUrl", ["http://127.0.0.1.example.com", "http://localhost@example.com"], /a loopback host/],
   ["pulumiApiUrl", ["https://c.example/b", "https://c.example?b"], /HOST/],
+  ["pulumiApiUrl", ["https://xn--a.com"], /must be a URL/],
   ["createNamespaces", ["a", "{}"], /must be a list/],
 ] satisfies [string, string[], RegExp][]) {
   test(`rejects ${values.map((value) => JSON.stringify(value.slice(0, 20))).join(", ")} for ${key}`, () => {
