@@ -171,6 +171,28 @@ test("a stack without IRSA roles works on a cluster without an IAM OIDC provider
   assert.equal(all(stack, "Job").length, 2);
 });
 
+test("an IRSA role trusts only this issuer, and the service account with the audience of AWS STS", async (t) => {
+  const stack = await up(t);
+  const { assumeRolePolicy: policy } = only<{ assumeRolePolicy: string | object }>(stack, "Role").inputs;
+  const issuer = stack.simulation.issuer.url.replace("https://", "");
+  assert.deepEqual(typeof policy === "string" ? JSON.parse(policy) : policy, {
+    Version: "2012-10-17",
+    Statement: [
+      {
+        Effect: "Allow",
+        Principal: { Federated: `${ACCOUNT}:oidc-provider/${issuer}` },
+        Action: "sts:AssumeRoleWithWebIdentity",
+        Condition: {
+          StringEquals: {
+            [`${issuer}:sub`]: "system:serviceaccount:default:pulumi-service-account",
+            [`${issuer}:aud`]: "sts.amazonaws.com",
+          },
+        },
+      },
+    ],
+  });
+});
+
 test("a role of EKS Pod Identity trusts only this cluster, namespace, and service account", async (t) => {
   const stack = await up(t, stackWith({ awsRole: "pod-identity", rolePolicyArns: POLICIES }));
   const role = only<{ assumeRolePolicy: string | object }>(stack, "Role");
