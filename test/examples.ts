@@ -97,7 +97,8 @@ export interface ExamplesStack {
   runPodOf(file: string, changes: Partial<Container>): Promise<string>;
 }
 
-export const EXAMPLES = readdirSync(join(__dirname, "..", "examples"));
+/** The manifests in examples/, beside which are programs. */
+export const EXAMPLES = readdirSync(join(__dirname, "..", "examples")).filter((file) => file.endsWith(".yaml"));
 
 const examples = new Map(EXAMPLES.map((file) => [file, readExample(file)]));
 
