@@ -73,13 +73,18 @@ export interface ClusterConfig extends Required<ClusterSettings> {
   aws: AwsOptions;
 }
 
-/** What the IAM roles of the service accounts need from the cluster. */
+/** What the settings of the service accounts need from the cluster. */
 export interface ClusterNeeds {
   /** IRSA roles: the IAM OIDC provider of the cluster's issuer. */
   oidcProvider: boolean;
   /** EKS Pod Identity: its agent, which an existing cluster must have. */
   podIdentityAgent: boolean;
+  /** `injectToken`: a version of Kubernetes that has mutating admission policies. */
+  admissionPolicies: boolean;
 }
+
+/** MutatingAdmissionPolicy is generally available since then: https://github.com/kubernetes/enhancements/issues/3962 */
+const VERSION_WITH_ADMISSION_POLICIES = "1.36";
 
 export interface Cluster {
   arn: pulumi.Input<string>;
@@ -97,12 +102,13 @@ export interface Cluster {
  * @param name of the resources.
  * @param needs decides what else is looked up or created.
  * @returns the cluster. Every lookup precedes the first resource.
- * @throws pulumi.RunError if the cluster or its IAM OIDC provider does not exist.
+ * @throws pulumi.RunError if the cluster or its IAM OIDC provider does not exist, or the cluster is too old.
  */
 export async function getCluster(name: string, config: ClusterConfig, needs: ClusterNeeds): Promise<Cluster> {
   if (config.createCluster) return createCluster(name, config, needs);
 
-  const { arn, issuerUrl, kubeconfig } = await lookUpCluster(config);
+  const { arn, issuerUrl, kubeconfig, version } = await lookUpCluster(config);
+  if (needs.admissionPolicies) requireAdmissionPolicies(config, version);
   const mustExist = needs.oidcProvider && !config.createOidcProvider;
   const existing = mustExist ? await lookUpOidcProvider(config, issuerUrl) : undefined;
 
@@ -134,9 +140,22 @@ async function lookUpCluster(config: ClusterConfig) {
   }
   return {
     arn: cluster.arn,
+    version: cluster.version,
     issuerUrl,
     kubeconfig: kubeconfig(config, cluster.endpoint, certificateAuthority),
   };
+}
+
+function requireAdmissionPolicies({ clusterName }: ClusterConfig, version: string): void {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  const [requiredMajor = 0, requiredMinor = 0] = VERSION_WITH_ADMISSION_POLICIES.split(".").map(Number);
+  if (major > requiredMajor || (major === requiredMajor && minor >= requiredMinor)) return;
+  throw userError(
+    `EKS cluster "${clusterName}" has Kubernetes ${version}, but injectToken requires ` +
+      `${VERSION_WITH_ADMISSION_POLICIES} or later.\n\n` +
+      "  To use injectToken, upgrade the cluster.\n" +
+      "  To use the cluster as it is, set injectToken to false, and use the manifests in docs/workloads.md.\n",
+  );
 }
 
 async function lookUpOidcProvider({ clusterName }: ClusterConfig, issuerUrl: string): Promise<string> {
@@ -166,6 +185,7 @@ async function createCluster(name: string, config: ClusterConfig, needs: Cluster
     name: config.clusterName,
     // Access entries instead of the ConfigMap aws-auth, which would need the creator's credentials again.
     authenticationMode: "API",
+    ...(needs.admissionPolicies && { version: VERSION_WITH_ADMISSION_POLICIES }),
     instanceType: "t3.medium",
     desiredCapacity: 1,
     minSize: 1,

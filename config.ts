@@ -39,6 +39,7 @@ const JSON_KEYS = [
   "maxExpirationSeconds",
   "jobPodSpec",
   "createNamespaces",
+  "injectToken",
   "serviceAccounts",
 ];
 

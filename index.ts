@@ -13,6 +13,7 @@ export = async () => {
   const cluster = await getCluster("cluster", config.cluster, {
     oidcProvider: awsRoles.includes("irsa"),
     podIdentityAgent: awsRoles.includes("pod-identity"),
+    admissionPolicies: config.access.injectToken,
   });
 
   // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMaps, and the Job that tests the exchange.

@@ -3,6 +3,7 @@
 import { Job } from "@pulumi/kubernetes/batch/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { notYetIn, type PodSpec, SCRIPT_PATH, sha256, type TokenExchange, tokenExchangePod } from "./tokenExchange";
+import { isObject } from "./validation";
 
 export interface JobArgs {
   namespace: pulumi.Input<string>;
@@ -136,10 +137,6 @@ function mergeByName(base: unknown, over: unknown): unknown {
   }
 
   return over;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isNamedList(value: unknown): value is { name: unknown }[] {

@@ -2,6 +2,7 @@
 
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
+import { createInjection } from "./injection";
 import { allowPolicy, createOidcIssuer } from "./oidcIssuer";
 import { createNamespaces } from "./serviceAccount";
 import { type AccessSettings, checkAccess, tokenOf, unknownAccessSettings } from "./settings";
@@ -74,6 +75,10 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
       );
       return [`${account.namespace}/${account.name}`, identity.access] as const;
     });
+
+    if (access.injectToken) {
+      createInjection(`${name}.inject-token`, { accounts: access.serviceAccounts }, inComponent);
+    }
 
     this.oidcIssuerId = oidcIssuer.id;
     this.serviceAccounts = Object.fromEntries(identities);

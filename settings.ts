@@ -98,6 +98,11 @@ export interface AccessSettings {
   jobPodSpec?: Record<string, any>;
   /** URL of Pulumi Cloud. Change it if yours is self-hosted. Default: https://api.pulumi.com. */
   pulumiApiUrl?: string;
+  /**
+   * Create admission policies that add the token exchange to pods with the label eks-pulumi-oidc/inject-token. Requires
+   * Kubernetes 1.36 and the right to manage admission policies in the whole cluster. Default: false.
+   */
+  injectToken?: boolean;
   /** Namespaces to create, with Pod Security level restricted. Each is the namespace of an entry. Default: []. */
   createNamespaces?: string[];
   /** Service accounts of the cluster, at most 40. Default of a stack: the one of userLogin. */
@@ -139,15 +144,26 @@ export const policyArns = v.pipe(
 // "*", "?", and "$" would be wildcards and variables in the pipeline's policies.
 export const rolePath = string(/^\/([\w+=,.@-]+\/)*$/, 'must be "/", or begin and end with "/", such as "/pulumi/"');
 
+// The exchange script checks names and URLs by the same rules: scripts/exchange-token.sh says where they come from.
+
+const organizationName = string(/^\w[\w.-]{0,99}$/, "must be the name of a Pulumi organization");
+
+const userLogin = string(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
+
 // In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
 // escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
 const teamName = string(
-  /^[^\s:*?.]+$/,
-  'must not contain spaces, ":", or the wildcards "*", "?", and ".", which also match other teams',
+  /^[\w!#%&',/;<=>@~-]{1,100}$/,
+  "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the " +
+    'wildcards of patterns such as "*", "?", and ".", which also match other teams',
 );
-const userLogin = string(/^\w[\w.@+-]*$/, "must be the login of a Pulumi user");
-const runnerId = string(/^[\w-]+$/, "must be the ID of a runner pool");
-const runnerName = string(/^[^\s:]+$/, "must be the name of a runner pool, without spaces or colons");
+
+const runnerId = string(/^[\w-]{1,100}$/, "must be the ID of a runner pool");
+
+const runnerName = string(
+  /^[\]!#-9;-[^-~]{1,100}$/,
+  "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, and backslashes",
+);
 
 const audience = string(/^(?=.*[^.])[^\s*?]+$/, 'must not contain spaces, "*", or "?", or consist only of dots');
 const pattern = string(/[^*?.]/, "must not consist only of wildcards");
@@ -210,12 +226,17 @@ const jobPodSpec = v.pipe(
   }),
 );
 
-const apiUrl = v.pipe(
+export const OCTET = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
+// The last label begins with a letter, or the host would be an IP address in disguise, such as 127.1.
+const HOST = `([\\w-]{1,63}\\.)*[A-Za-z][\\w-]{0,62}|${OCTET}(\\.${OCTET}){3}`;
+const LOOPBACK_HOST = `localhost|127(\\.${OCTET}){3}|\\[::1\\]`;
+const PORT = "(6553[0-5]|655[0-2]\\d|65[0-4]\\d{2}|6[0-4]\\d{3}|[1-5]\\d{4}|[1-9]\\d{0,3})";
+
+export const apiUrl = v.pipe(
   string(
-    /^(https:\/\/[\w.-]+|http:\/\/(localhost|127(\.\d+){3}|\[::1\]))(:\d+)?\/?$/,
+    new RegExp(`^(?=.{1,255}$)(https://(${HOST})|http://(${LOOPBACK_HOST}))(:${PORT})?/?$`),
     "must be https://HOST without a path; http:// is allowed only for a loopback host",
   ),
-  v.check((url) => URL.canParse(url), "must be a URL"),
   v.transform((url) => new URL(url).origin),
 );
 
@@ -259,7 +280,7 @@ export function tokenOf(account: Account): Token {
 }
 
 const accessEntries = {
-  organization: string(/^[0-9A-Za-z][\w-]*$/, "must be the name of a Pulumi organization"),
+  organization: organizationName,
   issuerName: string(/^\S(.*\S)?$/, "must not begin or end with a space"),
   maxExpirationSeconds: v.optional(seconds, 7200),
   permissionsBoundaryArn: v.optional(policyArn),
@@ -267,6 +288,7 @@ const accessEntries = {
   image: v.optional(image, "pulumi/pulumi-base:3.274.1"),
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
+  injectToken: v.optional(flag, false),
   createNamespaces: v.optional(list(newNamespace), []),
   serviceAccounts: v.pipe(
     list(settings(accountEntries)),

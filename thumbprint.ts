@@ -22,7 +22,8 @@ export async function readThumbprints(issuerUrl: string): Promise<string[] | und
   } catch (error) {
     pulumi.log.warn(
       `Failed to read the TLS certificate of ${issuerUrl}: ${error instanceof Error ? error.message : error}. ` +
-        "The thumbprint is left to Pulumi Cloud, which verifies the certificate itself.",
+        "The thumbprint is left to Pulumi Cloud, which verifies the certificate itself. If the issuer is new, run " +
+        "`pulumi refresh` once after this update: until then, previews show `+ thumbprints`.",
     );
     return undefined;
   }

@@ -32,12 +32,23 @@ export interface TokenExchange {
 
 const SCRIPT = readFileSync(join(__dirname, "scripts", "exchange-token.sh"), "utf8");
 
-/** Where the script is in a container. */
-export const SCRIPT_PATH = "/bin/entrypoint.sh";
+/** The suffixes of the ConfigMaps' names, which follow the name of the service account and a hyphen. */
+export const ENVIRONMENT_SUFFIX = "pulumi-token";
+export const SCRIPT_SUFFIX = "pulumi-token-exchange";
 
-const SCRIPT_KEY = "entrypoint.sh";
-const TOKEN_DIRECTORY = "/var/run/secrets/pulumi.com/serviceaccount";
-const TOKEN_FILE = "token";
+/** The volume of the script, its key in the ConfigMap, and where it is in a container. */
+export const SCRIPT_VOLUME = "pulumi-token-exchange";
+export const SCRIPT_KEY = "entrypoint.sh";
+export const SCRIPT_PATH = "/bin/entrypoint.sh";
+export const SCRIPT_MODE = 0o555;
+
+/** The volume of the ID token, and where it is in a container. */
+export const TOKEN_VOLUME = "pulumi-id-token";
+export const TOKEN_DIRECTORY = "/var/run/secrets/pulumi.com/serviceaccount";
+export const TOKEN_FILE = "token";
+
+/** The shortest lifetime of an ID token that Kubernetes grants; the kubelet renews the file. */
+export const TOKEN_SECONDS = 600;
 
 /**
  * Creates the ConfigMaps that the workloads of one service account use by name: `NAME-pulumi-token` with the environment
@@ -66,8 +77,8 @@ export function createTokenExchange(
     return new ConfigMap(`${name}.${suffix}`, { metadata, data }, options);
   };
   return {
-    environment: configMap("pulumi-token", environment),
-    script: configMap("pulumi-token-exchange", { [SCRIPT_KEY]: SCRIPT }),
+    environment: configMap(ENVIRONMENT_SUFFIX, environment),
+    script: configMap(SCRIPT_SUFFIX, { [SCRIPT_KEY]: SCRIPT }),
     checksum: sha256(JSON.stringify([environment, SCRIPT])),
   };
 }
@@ -95,13 +106,12 @@ export function tokenExchangePod(
   },
 ): PodSpec {
   const script = {
-    name: "pulumi-token-exchange",
-    configMap: { name: args.scriptConfigMap, defaultMode: 0o555 },
+    name: SCRIPT_VOLUME,
+    configMap: { name: args.scriptConfigMap, defaultMode: SCRIPT_MODE },
   };
-  // Ten minutes is the shortest lifetime that Kubernetes grants; the kubelet renews the file.
-  const idToken = { audience: args.tokenAudience, expirationSeconds: 600, path: TOKEN_FILE };
+  const idToken = { audience: args.tokenAudience, expirationSeconds: TOKEN_SECONDS, path: TOKEN_FILE };
   const token = {
-    name: "pulumi-id-token",
+    name: TOKEN_VOLUME,
     projected: { sources: [{ serviceAccountToken: idToken }] },
   };
   const mounts = [

@@ -1,48 +1,103 @@
-// The configuration of the pipeline, checked as the configuration of the stacks is.
+// The configuration of the pipeline: its settings, and how they are read.
 
+import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { clusterEntries } from "../cluster";
-import { encryptedSettings, invalidConfiguration, ownValues, readRawConfig } from "../config";
-import { kubernetesName, policyArn, policyArns, rolePath } from "../settings";
-import { check, flag, list, settings, string, unknownSettings } from "../validation";
+import { apiUrl, kubernetesName, policyArn, policyArns, rolePath } from "../settings";
+import { userError } from "../userError";
+import {
+  check,
+  flag,
+  list,
+  messageOf,
+  type Problem,
+  type Schemas,
+  settings,
+  string,
+  unknownSettings,
+} from "../validation";
 
-const createOrExisting = v.optional(v.picklist(["create", "existing"], "must be create or existing"), "create");
+/** A stack that the workflows deploy. */
+export interface StackSettings {
+  /** The stack, as ORGANIZATION/PROJECT/STACK. */
+  stack: string;
+  /** Name of its EKS cluster. All clusters are in one AWS account. */
+  clusterName: string;
+  /** AWS region of the cluster. */
+  region: string;
+  /** Namespaces of the stack's service accounts. Default: ["default"]. */
+  namespaces?: string[];
+}
+
+/** What the administrator decides about the workflows. */
+export interface PipelineSettings {
+  /** GitHub repository, as OWNER/NAME. */
+  repository: string;
+  /** Start of the sub claim of the repository's ID tokens, as step 1 prints it. */
+  subjectPrefix: string;
+  /** Stacks that the workflows deploy. */
+  stacks: StackSettings[];
+  /** IAM OIDC provider of GitHub in the account: create it, or use the existing one. Default: create. */
+  githubOidcProvider?: "create" | "existing";
+  /** OIDC issuer of GitHub in the organization: create it, or leave the existing one to policies.sh. Default: create. */
+  githubIssuer?: "create" | "existing";
+  /** The rolePolicyArns of all stacks. The deploy role can attach only these policies. Default: []. */
+  rolePolicyArns?: string[];
+  /** The permissionsBoundaryArn of the stacks. The deploy role cannot create a role without it. Default: none. */
+  permissionsBoundaryArn?: string;
+  /**
+   * Permissions boundary of the two roles of the workflows. It can be the same policy, if it allows what they do.
+   * Default: none.
+   */
+  ownPermissionsBoundaryArn?: string;
+  /** The rolePath of the stacks. Default: /. */
+  rolePath?: string;
+  /** Keys of the stacks' aws:defaultTags. The deploy role can set only these tags. Default: []. */
+  tagKeys?: string[];
+  /** Let the deploy role create the clusters' IAM OIDC providers. Default: false. */
+  createOidcProvider?: boolean;
+  /** Let the deploy role associate roles with service accounts, for awsRole pod-identity in a stack. Default: false. */
+  podIdentity?: boolean;
+  /** URL of Pulumi Cloud. Change it if yours is self-hosted. Default: https://api.pulumi.com. */
+  pulumiApiUrl?: string;
+}
+
+/** The settings with every default filled in. */
+export type Settings = ReturnType<typeof withOrganizations>;
+
+const createOrExisting = v.picklist(["create", "existing"], "must be create or existing");
+
+// Letters, digits, and these characters are what AWS allows. "*", "?", and "$" would be wildcards and variables.
+const tagKey = string(/^[\p{L}\p{N} _.:/=+@-]{1,128}$/u, "must be the key of a tag in AWS");
 
 const stackEntries = {
   stack: string(/^[\w-]+\/[\w.-]+\/[\w.-]+$/, "must be ORGANIZATION/PROJECT/STACK"),
   clusterName: clusterEntries.clusterName,
-  region: string(/^[a-z]{2}(-[a-z]+)+-\d$/, "must be an AWS region, such as us-west-2"),
+  region: string(/^[a-z]{2,}(-[a-z]+)+-\d+$/, "must be an AWS region, such as us-west-2"),
   namespaces: v.optional(v.pipe(list(kubernetesName), v.nonEmpty("must not be empty")), ["default"]),
-};
+} satisfies Schemas<StackSettings>;
 
 const entries = {
   repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
   subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
-  stacks: v.pipe(
-    list(settings(stackEntries)),
-    v.nonEmpty("must not be empty"),
-    v.checkItems(({ stack }, at, all) => all.findIndex((it) => stack === it.stack) === at, "must not be listed twice"),
-  ),
-  githubOidcProvider: createOrExisting,
-  githubIssuer: createOrExisting,
+  stacks: v.pipe(list(settings(stackEntries)), v.nonEmpty("must not be empty")),
+  githubOidcProvider: v.optional(createOrExisting, "create"),
+  githubIssuer: v.optional(createOrExisting, "create"),
   rolePolicyArns: v.optional(policyArns, []),
   permissionsBoundaryArn: v.optional(policyArn),
+  ownPermissionsBoundaryArn: v.optional(policyArn),
   rolePath: v.optional(rolePath, "/"),
+  tagKeys: v.optional(list(tagKey), []),
   createOidcProvider: v.optional(flag, false),
-};
+  podIdentity: v.optional(flag, false),
+  pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
+} satisfies Schemas<PipelineSettings>;
 
-const schema = v.pipe(
-  settings(entries),
-  v.transform((given) => ({
-    ...given,
-    stacks: given.stacks.map((it) => ({ ...it, organization: it.stack.replace(/\/.*/, "") })),
-  })),
-);
+const schema = settings(entries);
+type CheckedSettings = v.InferOutput<typeof schema>;
 
-/** The settings that are not strings. */
-const JSON_KEYS = ["stacks", "rolePolicyArns", "createOidcProvider"];
-
-export type Settings = v.InferOutput<typeof schema>;
+/** The settings that are not strings. The engine passes all as strings; these are JSON. */
+const JSON_KEYS = ["stacks", "rolePolicyArns", "tagKeys", "createOidcProvider", "podIdentity"];
 
 /**
  * Reads the configuration of the current stack.
@@ -51,16 +106,65 @@ export type Settings = v.InferOutput<typeof schema>;
  * @throws pulumi.RunError that lists every problem.
  */
 export function readSettings(): Settings {
-  const raw = readRawConfig();
-  const given = ownValues(raw, JSON_KEYS);
+  const given = givenSettings();
   const stacks = Array.isArray(given.stacks) ? given.stacks : [];
-  const { settings: checked, problems } = check(schema, given);
+  const { settings: checked, problems } = check(schema, given, ({ stacks: valid = [] }) => {
+    return duplicates(valid.map((it) => it?.stack));
+  });
+
   const all = [
-    ...encryptedSettings(raw),
     ...unknownSettings(given, [], Object.keys(entries)),
-    ...stacks.flatMap((it, index) => unknownSettings(it, ["stacks", index], Object.keys(stackEntries))),
+    ...stacks.flatMap((stack, index) => unknownSettings(stack, ["stacks", index], Object.keys(stackEntries))),
     ...problems,
   ];
-  if (checked && all.length === 0) return checked;
-  throw invalidConfiguration(all);
+  const encrypted = encryptedSettings();
+  const isEncrypted = ({ path: [key] }: Problem) => encrypted.some(({ path }) => path[0] === key);
+  // No value of a setting is shown that contains an encrypted one.
+  const shown = all.map((problem) => (isEncrypted(problem) ? { ...problem, value: undefined } : problem));
+  if (checked && all.length === 0 && encrypted.length === 0) return withOrganizations(checked);
+  throw userError(messageOf(`Invalid configuration in Pulumi.${pulumi.getStack()}.yaml`, [...encrypted, ...shown]));
+}
+
+/** Returns the settings of this project, without those that are empty. */
+function givenSettings(): Record<string, unknown> {
+  const prefix = `${pulumi.getProject()}:`;
+  const own = Object.entries(pulumi.runtime.allConfig()).filter(([key]) => key.startsWith(prefix));
+  const parsed = own.map(([qualified, text]): [string, unknown] => {
+    const key = qualified.slice(prefix.length);
+    return [key, JSON_KEYS.includes(key) ? fromJson(text) : text];
+  });
+  return Object.fromEntries(parsed.filter(([, value]) => value !== "" && value !== null));
+}
+
+function fromJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+/** Returns a problem for each encrypted setting. */
+function encryptedSettings(): Problem[] {
+  // The SDK reads this variable too, but does not expose it.
+  const keys: string[] = JSON.parse(process.env.PULUMI_CONFIG_SECRET_KEYS || "[]");
+  const prefix = `${pulumi.getProject()}:`;
+  const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
+  return keys.filter((key) => key.startsWith(prefix)).map((key) => ({ path: [key.slice(prefix.length)], reason }));
+}
+
+/** Returns a problem for each stack that is listed before. */
+function duplicates(stacks: (string | undefined)[]): Problem[] {
+  return stacks.flatMap((stack, index): Problem[] => {
+    if (!stack || stacks.indexOf(stack) === index) return [];
+    return [{ path: ["stacks", index, "stack"], value: stack, reason: "must not be listed twice" }];
+  });
+}
+
+/** Returns the settings, and the organization of each stack. */
+function withOrganizations({ stacks, ...rest }: CheckedSettings) {
+  return {
+    ...rest,
+    stacks: stacks.map((it) => ({ ...it, organization: it.stack.replace(/\/.*/, "") })),
+  };
 }

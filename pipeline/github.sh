@@ -3,7 +3,6 @@
 #
 #   bash github.sh environment OWNER/NAME [REVIEWER…]   a reviewer is a login, or a team as ORGANIZATION/TEAM
 #   bash github.sh check OWNER/NAME PREFIX              changes nothing; `pulumi up` runs it
-#   bash github.sh variables OWNER/NAME                 from the outputs of the selected stack
 #
 # Stops at the first error. Each command can be run again.
 set -euo pipefail
@@ -12,8 +11,8 @@ set -euo pipefail
 readonly production='.environments[] | select(.name | ascii_downcase == "production")'
 
 main() {
-  if (($# < 2)) || [[ ! $1 =~ ^(environment|check|variables)$ ]] || { [[ $1 == check ]] && (($# != 3)); }; then
-    echo "usage: bash github.sh environment OWNER/NAME [REVIEWER...] | check OWNER/NAME PREFIX | variables OWNER/NAME" >&2
+  if (($# < 2)) || [[ $1 != environment && $1 != check ]] || { [[ $1 == check ]] && (($# != 3)); }; then
+    echo "usage: bash github.sh environment OWNER/NAME [REVIEWER...] | check OWNER/NAME PREFIX" >&2
     exit 64
   fi
   "$@"
@@ -62,13 +61,13 @@ environment() {
 
   echo "Only the main branch can deploy to the production environment of $repository. Next:"
   echo "  pulumi config set repository $repository"
-  echo "  pulumi config set subjectPrefix $prefix"
+  echo "  pulumi config set subjectPrefix ${prefix@Q}"
 }
 
 # Prints the repository's ID, or everything that is wrong. Without the branch rule, any branch could use the identity that
-# deploys.
+# deploys. If workflows can approve pull requests, a pull request can approve itself.
 check() {
-  local repository=$1 expected=$2 path=repos/$1 failed=0 id prefix has_branch_list allowed="every branch"
+  local repository=$1 expected=$2 path=repos/$1 failed=0 id prefix has_branch_list allowed="every branch" can_approve
   # gh follows redirects of renamed repositories, and GH_HOST. Another repository could have the name in AWS's trust policy.
   id=$(gh api "$path" --jq "select(.html_url == \"https://github.com/$repository\").id")
   if [[ -z $id ]]; then
@@ -78,7 +77,7 @@ check() {
   prefix=$(subject_prefix "$repository") || failed=1
   if [[ -n $prefix && $prefix != "$expected" ]]; then
     problem "The sub claims of $repository begin with '$prefix', not with '$expected':" \
-      "pulumi config set subjectPrefix '$prefix'"
+      "pulumi config set subjectPrefix ${prefix@Q}"
   fi
 
   # https://docs.github.com/en/rest/deployments/environments and /branch-policies
@@ -92,6 +91,13 @@ check() {
   if [[ $allowed != "branch main" ]]; then
     problem "The production environment of $repository must allow only the main branch, but allows ${allowed:-no branch}. \
 Identities that exist already still trust it. To change it:" "bash github.sh environment $repository"
+  fi
+
+  # https://docs.github.com/en/rest/actions/permissions
+  can_approve=$(gh api "$path/actions/permissions/workflow" --jq .can_approve_pull_request_reviews)
+  if [[ $can_approve != false ]]; then
+    problem "The workflows of $repository can approve pull requests, such as the one that changes the workflow. \
+To turn it off:" "gh api -X PUT $path/actions/permissions/workflow -F can_approve_pull_request_reviews=false"
   fi
   ((failed)) || echo "$id"
   return "$failed"
@@ -113,17 +119,6 @@ subject_prefix() {
     return 1
   fi
   echo "$prefix"
-}
-
-# Sets the variables that the workflows read. PULUMI_STACKS is the last, since it switches them on.
-variables() {
-  local outputs names name value
-  outputs=$(pulumi stack output variables --json </dev/null)
-  names=$(jq --raw-output 'keys - ["PULUMI_STACKS"] + ["PULUMI_STACKS"] | .[]' <<<"$outputs")
-  for name in $names; do
-    value=$(jq --raw-output --arg name "$name" '.[$name]' <<<"$outputs")
-    gh variable set "$name" --repo "$1" --body "$value"
-  done
 }
 
 main "$@"

@@ -1,5 +1,6 @@
 // Creates the identities of this repository's GitHub workflows: one that can read, for previews, and one that can deploy.
 
+import * as pulumiservice from "@pulumi/pulumiservice";
 import { createRoles, readClusters, readOidcProvider } from "./aws";
 import { readSettings } from "./config";
 import { checkRepository, ISSUER_URL } from "./github";
@@ -17,26 +18,34 @@ export = async () => {
   );
 
   // AWS: a role for previews and one for deployments, with access to the clusters.
-  const roles = createRoles(settings, clusters, oidcProviderArn);
+  const roles = createRoles(settings, repositoryId, clusters, oidcProviderArn);
 
   // Pulumi Cloud: in each organization, the team that previews act as, and the allow policies.
   const policies: Record<string, AuthPolicy[]> = {};
+  // Without an explicit URL the provider uses the state backend as its API URL, such as file:// or s3://.
+  const provider = new pulumiservice.Provider("pulumi-cloud", { apiUrl: settings.pulumiApiUrl });
   for (const organization of new Set(stacks.map((stack) => stack.organization))) {
-    createTeam(organization, settings);
+    createTeam(organization, settings, provider);
     policies[organization] = allowPolicies(organization, repositoryId, settings);
-    if (settings.githubIssuer === "create") createIssuer(organization, policies[organization]);
+    if (settings.githubIssuer === "create") createIssuer(organization, policies[organization], provider);
   }
 
   return {
     githubIssuerUrl: ISSUER_URL,
     // What policies.sh adds to an issuer that exists already, for each organization.
     policies,
-    // The repository's variables, which `github.sh variables` sets.
-    variables: {
-      AWS_PREVIEW_ROLE_ARN: roles.preview.arn,
-      AWS_DEPLOY_ROLE_ARN: roles.deploy.arn,
-      PULUMI_PREVIEW_TEAM: teamName(settings.repository),
-      PULUMI_STACKS: JSON.stringify(stacks.map(({ stack, organization, region }) => ({ stack, organization, region }))),
+    // The content of .github/pipeline.json, which the workflows read.
+    workflows: {
+      repositoryId,
+      stacks: stacks.map(({ stack, organization, region }) => ({
+        stack,
+        organization,
+        region,
+        pulumiApiUrl: settings.pulumiApiUrl,
+        previewTeam: teamName(settings.repository),
+        previewRoleArn: roles.preview.arn,
+        deployRoleArn: roles.deploy.arn,
+      })),
     },
   };
 };

@@ -18,9 +18,9 @@ export async function lookUp<Results extends unknown[]>(
   return Promise.all(lookups);
 }
 
-/** Returns a function that rethrows the error of a lookup, with what failed and the command to type. */
-export function failed(what: string, fix: string) {
+/** Returns a function that rethrows the error of a lookup, with what failed and what to do. */
+export function failed(what: string, advice: string) {
   return (error: Error): never => {
-    throw new Error(`Failed to look up ${what}: ${reason(error)}\n\n  ${fix}\n`);
+    throw new Error(`Failed to look up ${what}: ${reason(error)}\n\n  ${advice}\n`);
   };
 }

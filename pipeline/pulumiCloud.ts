@@ -23,11 +23,7 @@ export function teamName(repository: string): string {
 export function allowPolicies(organization: string, repositoryId: string, settings: Settings): AuthPolicy[] {
   const { preview, deploy } = subjects(settings.subjectPrefix);
   const team = { tokenType: "team", teamName: teamName(settings.repository) } as const;
-  const rules = (sub: string) => ({
-    aud: `urn:pulumi:org:${organization}`,
-    repository_id: repositoryId,
-    sub,
-  });
+  const rules = (sub: string) => ({ aud: `urn:pulumi:org:${organization}`, repository_id: repositoryId, sub });
   return [
     ...preview.map((sub): AuthPolicy => ({ decision: "allow", ...team, rules: rules(sub) })),
     { decision: "allow", tokenType: "organization", authorizedPermissions: ["admin"], rules: rules(deploy) },
@@ -35,40 +31,45 @@ export function allowPolicies(organization: string, repositoryId: string, settin
 }
 
 /** Creates the team that previews act as. It can read these stacks and, for a refresh, the organization's OIDC issuers. */
-export function createTeam(organization: string, { repository, stacks }: Settings): void {
+export function createTeam(
+  organization: string,
+  { repository, stacks }: Settings,
+  provider: pulumiservice.Provider,
+): void {
   const name = teamName(repository);
   const team = new pulumiservice.Team(
     organization,
     { organizationName: organization, teamType: "pulumi", name, members: [] },
     // The service adds its creator as a member.
-    { ignoreChanges: ["members"] },
+    { provider, ignoreChanges: ["members"] },
   );
-  const role = new pulumiservice.OrganizationRole(organization, {
-    organizationName: organization,
-    name: `${name}-issuers`,
-    permissions: {
-      __type: "PermissionDescriptorAllow",
-      permissions: ["auth_policies:read", "oidc_issuers:read"],
+  const role = new pulumiservice.OrganizationRole(
+    organization,
+    {
+      organizationName: organization,
+      name: `${name}-issuers`,
+      permissions: { __type: "PermissionDescriptorAllow", permissions: ["auth_policies:read", "oidc_issuers:read"] },
     },
-  });
+    { provider },
+  );
   const assignment = { organizationName: organization, teamName: name, roleId: role.roleId };
-  new pulumiservice.TeamRoleAssignment(organization, assignment, { dependsOn: team });
+  new pulumiservice.TeamRoleAssignment(organization, assignment, { provider, dependsOn: team });
 
   const permission = pulumiservice.TeamStackPermissionScope.Read;
   for (const { stack: path } of stacks.filter((stack) => stack.organization === organization)) {
     const [, project = "", stack = ""] = path.split("/");
     const args = { organization, project, stack, team: name, permission };
-    new pulumiservice.TeamStackPermission(path, args, { dependsOn: team });
+    new pulumiservice.TeamStackPermission(path, args, { provider, dependsOn: team });
   }
 }
 
 /** Registers GitHub as an OIDC issuer of the organization, with these policies and no others. */
-export function createIssuer(organization: string, policies: AuthPolicy[]): void {
+export function createIssuer(organization: string, policies: AuthPolicy[], provider: pulumiservice.Provider): void {
   const thumbprints = pulumi.output(ISSUER_URL).apply(readThumbprints);
   new pulumiservice.OidcIssuer(
     organization,
     { organization, name: "github", url: ISSUER_URL, maxExpirationSeconds: 3600, policies, thumbprints },
     // Only a fallback, and GitHub's certificate rotates: the value is used only at creation.
-    { ignoreChanges: ["thumbprints"] },
+    { provider, ignoreChanges: ["thumbprints"] },
   );
 }

@@ -1,15 +1,14 @@
 // The options of `npm start`.
 
 import { parseArgs } from "node:util";
-import { defaultStack } from "./stackFile";
 
 export const USAGE = `Usage: npm start -- [OPTION...]
 
 Simulates the first \`pulumi up\` of a stack on this machine and checks access.
 Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
 
-  --stack NAME  Stack to simulate, from Pulumi.NAME.yaml (default: dev, or the
-                only stack that has such a file)
+  --stack NAME  Stack to simulate, from Pulumi.NAME.yaml (default: the only stack
+                that has such a file, or a sample if none has)
   --verbose     Print every answer of the access check with its reason
   --policies    Print the generated trust policies and allow policies as JSON
   --markdown    Print the access check and the policies as Markdown
@@ -17,25 +16,32 @@ Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
   --all-pairs   With --live, test each service account against every other one
   --help        Print this help
 
-Exit code: 0 if the simulation ran, even if answers are unexpected; otherwise 1.
-With --live: 0 if every answer is as expected, 1 if one is not, 2 if the check
-could not be completed.`;
+Exit code: 0 if every answer is as the settings intend; otherwise 1.
+With --live: 0 if every answer and policy is as expected, 1 if one is not, 2 if
+the check could not be completed.`;
 
 export type Options = ReturnType<typeof readOptions>;
 
 /**
  * Reads the options.
  *
- * @param directory of the project, whose stack files decide the default of `--stack`.
  * @throws Error for an unknown option, which names the command that lists the known ones.
  */
-export function readOptions(args: string[], directory: string) {
+export function readOptions(args: string[]) {
   const flag = { type: "boolean", default: false } as const;
   try {
-    const stack = { type: "string", short: "s", default: defaultStack(directory) } as const;
-    const [verbose, policies, markdown, live, help] = [flag, flag, flag, flag, { ...flag, short: "h" }];
-    const options = { stack, verbose, policies, markdown, live, "all-pairs": flag, help };
-    const { "all-pairs": allPairs, ...values } = parseArgs({ args, options }).values;
+    const { "all-pairs": allPairs, ...values } = parseArgs({
+      args,
+      options: {
+        stack: { type: "string", short: "s" },
+        verbose: flag,
+        policies: flag,
+        markdown: flag,
+        live: flag,
+        "all-pairs": flag,
+        help: { ...flag, short: "h" },
+      },
+    }).values;
     if (values.live && (values.policies || values.markdown)) {
       throw new Error("--live is not valid with --policies or --markdown");
     }

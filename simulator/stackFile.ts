@@ -1,74 +1,100 @@
-// The configuration of a stack as the engine passes it to the program, read from the files that the engine reads.
+// The stack to simulate, and its configuration as the engine passes it to the program.
 
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { parse } from "yaml";
+import { basename, join } from "node:path";
+import { shellQuoted } from "./accessCheck/terminal";
 import { isRecord } from "./emulators/authPolicy";
+import { parseEngineYaml } from "./engineYaml";
+
+/** A stack, and where its configuration is. */
+export interface StackSource {
+  name: string;
+  /** The path of its stack file. */
+  file: string;
+}
 
 export interface StackFile {
   project: string;
-  /** A string for each `project:key`, JSON for lists and objects, with the defaults of `Pulumi.yaml`. */
+  /** A string for each `project:key`, JSON for lists and objects. */
   config: Record<string, string>;
 }
 
-/** Returns the stack that a command without `--stack` is about: `dev`, or the only one that has a file. */
-export function defaultStack(directory: string): string {
-  const [first = "dev", ...others] = stacksIn(directory);
-  return others.length > 0 ? "dev" : first;
+/** The stack of a project that has none. It is not named `Pulumi.STACK.yaml`: `pulumi new` would keep its settings. */
+export const SAMPLE: StackSource = { name: "sample", file: join(__dirname, "sample.yaml") };
+
+/**
+ * Returns the stack that a command is about.
+ *
+ * @param directory of the project.
+ * @param name from the command line. Without it, the project's only stack.
+ * @returns undefined without a name, if the project has no stack.
+ * @throws Error that lists the stacks if the named one does not exist, or if there are several and none is named.
+ */
+export function findStack(directory: string, name: string | undefined): StackSource | undefined {
+  const stacks = stacksIn(directory);
+  const [only, ...others] = stacks;
+  const found = name ?? only;
+  if (found === undefined) return undefined;
+
+  const list = `Stacks in this directory: ${stacks.join(", ")}. To choose one: npm start -- --stack NAME`;
+  if (name === undefined && others.length > 0) throw new Error(`This project has several stacks. ${list}`);
+  if (!stacks.includes(found)) {
+    const advice = stacks.length > 0 ? list : "To add it: pulumi config set KEY VALUE";
+    throw new Error(`Pulumi.${found}.yaml does not exist. ${advice}`);
+  }
+  return { name: found, file: join(directory, `Pulumi.${found}.yaml`) };
 }
 
+/** Returns the names of the stacks that have a file. */
 function stacksIn(directory: string): string[] {
-  return readdirSync(directory).flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? []);
+  return readdirSync(directory)
+    .flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? [])
+    .sort();
 }
 
 /**
- * Reads `Pulumi.yaml` and `Pulumi.STACK.yaml`.
+ * Reads `Pulumi.yaml` and a stack file.
  *
- * @throws Error that says what to do if a file is missing or invalid, or a setting is encrypted.
+ * @throws Error that says what to do if a file is missing or invalid, or if a setting of the project is encrypted.
  */
-export function readStackFile(directory: string, stack: string): StackFile {
-  const project = readYaml(directory, "Pulumi.yaml") as {
-    name: string;
-    config?: Record<string, { default?: unknown }>;
-  };
-  const file = `Pulumi.${stack}.yaml`;
-  const stacks = stacksIn(directory);
-  if (!stacks.includes(stack)) {
-    const others = `Stacks in this directory: ${stacks.join(", ")}. To simulate one: npm start -- --stack NAME`;
-    throw new Error(`${file} does not exist. ${stacks.length > 0 ? others : "To add it: pulumi config set KEY VALUE"}`);
-  }
-  const settings = readYaml(directory, file) ?? {};
+export function readStackFile(directory: string, { file }: StackSource): StackFile {
+  const { name: project } = readYaml(join(directory, "Pulumi.yaml")) as { name: string };
+  const settings = readYaml(file) ?? {};
   const given = isRecord(settings) ? (settings.config ?? {}) : undefined;
-  if (!isRecord(given)) throw new Error(`${file} is invalid: config must contain KEY: VALUE`);
+  if (!isRecord(given)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
 
   const config: Record<string, string> = {};
-  const qualified = (key: string) => (key.includes(":") ? key : `${project.name}:${key}`);
-  for (const [key, declared] of Object.entries(project.config ?? {})) {
-    if (declared.default !== undefined) config[qualified(key)] = asString(declared.default);
-  }
   for (const [key, value] of Object.entries(given)) {
-    if (!isSecret(value)) config[qualified(key)] = asString(value);
-    else if (qualified(key).startsWith(`${project.name}:`)) {
-      throw new Error(`${key} is encrypted in ${file}. To fix it: pulumi config set --plaintext ${key} VALUE`);
+    const qualified = qualify(key, project);
+    if (!isEncrypted(value)) config[qualified] = asSetting(value);
+    else if (qualified.startsWith(`${project}:`)) {
+      const fix = `pulumi config set --plaintext ${shellQuoted(key)} VALUE`;
+      throw new Error(`${key} is encrypted in ${basename(file)}. To fix it: ${fix}`);
     }
   }
-  return { project: project.name, config };
+  return { project, config };
 }
 
-function isSecret(value: unknown): boolean {
+/** Returns `NAMESPACE:KEY`. A key without a namespace is the project's. */
+function qualify(key: string, project: string): string {
+  return key.includes(":") ? key : `${project}:${key}`;
+}
+
+function isEncrypted(value: unknown): boolean {
   if (typeof value !== "object" || value === null) return false;
-  return "secure" in value || Object.values(value).some(isSecret);
+  return "secure" in value || Object.values(value).some(isEncrypted);
 }
 
-function asString(value: unknown): string {
+/** Returns a value as the engine passes it. */
+function asSetting(value: unknown): string {
   if (value === null) return "";
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-function readYaml(directory: string, file: string): unknown {
+function readYaml(file: string): unknown {
   try {
-    return parse(readFileSync(join(directory, file), "utf8"), { merge: true });
+    return parseEngineYaml(readFileSync(file, "utf8"));
   } catch (error) {
-    throw new Error(`Failed to read ${file}: ${error instanceof Error ? error.message : error}`);
+    throw new Error(`Failed to read ${basename(file)}: ${error instanceof Error ? error.message : error}`);
   }
 }

@@ -8,14 +8,15 @@ import { join } from "node:path";
 import { checkLiveAccess } from "./accessCheck/live";
 import { readOptions, USAGE } from "./commandLine";
 import { saveCertificateAuthority } from "./emulators/certificates";
+import { findStack } from "./stackFile";
 
 async function start(args: string[]): Promise<number> {
-  const options = readOptions(args, join(__dirname, ".."));
+  const options = readOptions(args);
   if (options.help) {
     console.log(USAGE);
     return 0;
   }
-  if (options.live) return checkLiveAccess(options);
+  if (options.live) return checkLiveAccess({ ...options, stack: options.stack ?? onlyStack() });
   // Everything that the simulation writes is in this directory.
   const directory = await mkdtemp(join(tmpdir(), "simulation-"));
   try {
@@ -24,6 +25,15 @@ async function start(args: string[]): Promise<number> {
   } finally {
     await rm(directory, { recursive: true, force: true, maxRetries: 3 });
   }
+}
+
+/** @throws Error if the project does not have exactly one stack. */
+function onlyStack(): string {
+  const found = findStack(join(__dirname, ".."), undefined);
+  if (found) return found.name;
+  throw new Error(
+    "This project has no stack file. To check a stack that is deployed: npm start -- --live --stack NAME",
+  );
 }
 
 async function runSimulation(directory: string, args: string[]): Promise<number> {

@@ -38,6 +38,7 @@ test("a cluster and a login are enough: the stack has one service account with a
       image: "pulumi/pulumi-base:3.274.1",
       jobPodSpec: {},
       pulumiApiUrl: "https://api.pulumi.com",
+      injectToken: false,
       createNamespaces: [],
       serviceAccounts: [
         {
@@ -111,6 +112,7 @@ test("accepts every setting of the stack, as the strings that the engine passes"
     },
     pulumiApiUrl: "https://a.example:8443",
     createNamespaces: ["ci"],
+    injectToken: true,
   };
   const { cluster, access } = accepted({ ...stackOf(ENTRY), ...settings });
   const { serviceAccounts, ...shared } = access;
@@ -329,7 +331,7 @@ for (const [behavior, given, ...expected] of [
 for (const [key, values, reason] of [
   ["clusterName", ["-a", "a b", "a".repeat(101)], /must be the name of an EKS cluster/],
   ["createCluster", ["yes", "1", "TRUE"], /must be true or false/],
-  ["organization", ["a b", "-a", "a.b"], /must be the name of a Pulumi organization/],
+  ["organization", ["a b", "-a", "a/b", "n".repeat(101)], /must be the name of a Pulumi organization/],
   ["issuerName", [" a", "a "], /must not begin or end with a space/],
   ["maxExpirationSeconds", ["a", "1.5", "0", "-1", "1000000000"], /must be (a whole number of|at \w+ \d+) seconds?/],
   ["permissionsBoundaryArn", ["edge", "arn:aws:iam::123456789012:role/a"], /must be the ARN of an IAM policy/],
@@ -358,7 +360,7 @@ for (const [key, type, values, reason] of [
   ["userLogin", "personal", ["a b", "a*", "user:a", "@a"], /must be the login of a Pulumi user/],
   ["teamName", "team", ["ops-*", "op?", "ops.eu", "a b", "team:a"], /wildcards .* which also match other teams/],
   ["runnerId", "runner", ["a/b", "a b"], /must be the ID of a runner pool/],
-  ["runnerName", "runner", ["a b", "a:b"], /must be the name of a runner pool/],
+  ["runnerName", "runner", ["a b", "a:b"], /at most 100 printable ASCII characters/],
   ["tokenExpirationSeconds", "personal", ["900", 1.5, 0, -1], /must be (a whole number of|at least 1) second/],
   ["tokenAudience", "personal", ["a b", "*", "sts?", ".", "..."], /must not contain spaces/],
   ["audienceRule", "personal", ["true", 1], /must be true or false/],
@@ -436,7 +438,7 @@ test("reports all problems at once, setting by setting and entry by entry, and e
     "clusterName: required",
     'serviceAccounts[0].nmae: unknown setting; did you mean "name"?',
     'serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds',
-    'serviceAccounts[1].teamName = "*": must not contain spaces, ":", or the wildcards "*", "?", and ".", which also match other teams',
+    'serviceAccounts[1].teamName = "*": must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the wildcards of patterns such as "*", "?", and ".", which also match other teams',
     "serviceAccounts[1].tokenExpirationSeconds = 900: must be at most maxExpirationSeconds, which is 600",
     'serviceAccounts[1].name = "deployer": ci/deployer is already serviceAccounts[0]',
   ]);

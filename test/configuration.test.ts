@@ -5,7 +5,6 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import ts from "typescript";
-import { parse } from "yaml";
 import { parseConfig } from "../config";
 
 /** One setting, as its interface documents it, or as a row of the page does. */
@@ -50,14 +49,6 @@ test("the defaults in the interfaces are those of the program", () => {
     ];
     assert.equal(setting.default.split("; ")[0], expected ?? text, key);
   }
-});
-
-test("the example stack has exactly the settings that the template asks for", () => {
-  const { template } = parse(read("Pulumi.yaml"));
-  // `pulumi new` drops the template.
-  if (!template) return;
-  const { config } = parse(read("Pulumi.dev.yaml"));
-  assert.deepEqual(Object.keys(config), Object.keys(template.config));
 });
 
 /** Returns the documented properties of an interface. A default stands at the end of the comment. */

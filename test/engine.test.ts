@@ -251,6 +251,44 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.deepEqual(containing, []);
     });
   }
+
+  test("creates the policies of injectToken in an order that denies no pod, and deletes them when it is off", async (t) => {
+    const accounts = [FIFTH, { ...FIFTH, namespace: "team-a" }];
+    const settings = { serviceAccounts: accounts, userLogin: "", injectToken: true };
+    const { simulation, pulumi, up } = await emptyStack(t, settings);
+    const order = recordedOrder(t, simulation, [
+      "MutatingAdmissionPolicy",
+      "MutatingAdmissionPolicyBinding",
+      "ValidatingAdmissionPolicy",
+      "ValidatingAdmissionPolicyBinding",
+    ]);
+    const created = order.types.map((type) => `create ${type}`);
+    const deleted = order.types.toReversed().map((type) => `delete ${type}`);
+
+    assert.match(succeeded(await pulumi("preview")).screen, /:MutatingAdmissionPolicy +access-inject-token +create/);
+    succeeded(await up());
+    assert.deepEqual(order.events.splice(0), created);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+    succeeded(await pulumi("refresh", "--yes", "--expect-no-changes"));
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+
+    await setAccounts(pulumi, accounts.toReversed());
+    assert.doesNotMatch(succeeded(await up()).screen, /access-inject-token +updated/);
+    await setAccounts(pulumi, accounts.slice(1));
+    assert.ok(changes(await up()).includes("access-inject-token updated"));
+
+    succeeded(await pulumi("config", "set", "injectToken", "false"));
+    succeeded(await up());
+    assert.deepEqual(order.events.splice(0), deleted);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+
+    succeeded(await pulumi("config", "set", "injectToken", "true"));
+    succeeded(await up());
+    order.events.length = 0;
+    succeeded(await pulumi("destroy", "--yes"));
+    assert.deepEqual(order.events, deleted);
+    assert.deepEqual(simulation.existing().kubernetes, []);
+  });
 });
 
 // How @pulumi/pulumi's rpc.ts passes on what is not known yet.
@@ -284,6 +322,24 @@ async function stopsCleanly(t: TestContext, { simulation, pulumi, up }: Stack, m
 function changes(outcome: Outcome): string[] {
   const lines = succeeded(outcome).screen.matchAll(/^ \S+ +\S+ (\S+) (created|updated|replaced|deleted) \(/gm);
   return [...lines].map(([, name, change]) => `${name} ${change}`).sort();
+}
+
+/** Records in which order objects of these kinds are created and deleted in Kubernetes. */
+function recordedOrder(t: TestContext, simulation: Simulation, types: string[]) {
+  const events: string[] = [];
+  for (const type of types) {
+    const kind = simulation.resources[`kubernetes:admissionregistration.k8s.io/v1:${type}`] ?? assert.fail(type);
+    const { create, delete: remove } = kind;
+    t.mock.method(kind, "create", (...args: Parameters<typeof create>) => {
+      events.push(`create ${type}`);
+      return create(...args);
+    });
+    t.mock.method(kind, "delete", (id: string) => {
+      events.push(`delete ${type}`);
+      remove(id);
+    });
+  }
+  return { types, events };
 }
 
 function statuses(simulation: Simulation): number[] {

@@ -40,7 +40,7 @@ let debugProviders: Promise<string> | undefined;
  */
 export async function startEngine(t: TestContext, options: Partial<SimulationOptions> = {}, plugins: string[] = []) {
   const cluster = { name: "my-cluster", hasOidcProvider: true };
-  const simulation = await startSimulation({ region: "us-west-2", cluster, ...options });
+  const simulation = await startSimulation({ region: "us-west-2", cluster, runsPodSpecs: true, ...options });
   t.after(simulation.close);
   currentSimulation = simulation;
   debugProviders ??= serveProvider(() => currentSimulation ?? assert.fail("no simulation is running"));

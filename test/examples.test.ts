@@ -6,16 +6,26 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
 import type { PodSpec } from "../simulator/emulators/pod";
+import { tokenExchangePod } from "../tokenExchange";
 import {
   type Container,
   EXAMPLES,
   type ExamplesStack,
   exampleOf,
   type Manifest,
+  ORGANIZATION,
   podOf,
+  readManifests,
   startExamplesStack,
+  withoutExchange,
 } from "./examples";
 import { violations } from "./podSecurity";
+
+/** Those whose pods the stack's namespaces admit. */
+const RESTRICTED = ["deployment.yaml", "deployment-with-label.yaml", "drift-detection.yaml", "scheduled-update.yaml"];
+
+/** Those whose pods run the Pulumi CLI. */
+const WITH_CLI = [...RESTRICTED, "pulumi-operator.yaml"];
 
 let stack: ExamplesStack;
 before(async () => {
@@ -42,9 +52,10 @@ for (const file of EXAMPLES) {
   });
 }
 
-for (const file of ["deployment.yaml", "drift-detection.yaml"]) {
+for (const file of RESTRICTED) {
   test(`${file} conforms to Pod Security restricted, in a namespace that enforces it`, () => {
-    assert.equal(exampleOf(file).entry.createNamespace, true);
+    const { settings, entry } = exampleOf(file);
+    assert.deepEqual(settings.createNamespaces, [entry.namespace]);
     assert.deepEqual(violations(podOf(file).spec), []);
   });
 
@@ -57,7 +68,7 @@ for (const file of ["deployment.yaml", "drift-detection.yaml"]) {
   });
 }
 
-for (const file of ["deployment.yaml", "drift-detection.yaml", "pulumi-operator.yaml"]) {
+for (const file of WITH_CLI) {
   test(`${file} receives an access token through the credential helper on the emulated cluster`, async () => {
     const output = await stack.runPodOf(file, { command: ASK_HELPER });
     assert.match(output, /^\{"version":1,"accessToken":"TOKEN","expiresAt":"[^"]+Z"\}$/);
@@ -68,12 +79,61 @@ for (const file of ["deployment.yaml", "drift-detection.yaml", "pulumi-operator.
   });
 }
 
+for (const file of [...WITH_CLI, "workflow-runner.yaml"]) {
+  test(`${file} mounts the ID token of the Job, where the environment says`, () => {
+    const { spec, container } = podOf(file);
+    const { environment, job } = stack.createdFor(file);
+    const mounted = idToken(spec, container);
+    assert.deepEqual(mounted, idToken(job, job.containers[0]));
+    assert.equal(mounted?.file, environment.PULUMI_OIDC_TOKEN_FILE);
+    assert.equal(mounted?.expirationSeconds, 600);
+  });
+}
+
+for (const file of WITH_CLI) {
+  if (exampleOf(file).labeled) continue;
+
+  test(`${file} is what tokenExchangePod returns for it without the lines that the label replaces`, () => {
+    const { entry, source } = exampleOf(file);
+    const { spec, container } = podOf(file);
+    const bare = podOf(file, readManifests(withoutExchange(source)));
+    const completed = tokenExchangePod(
+      { ...bare.spec, containers: [bare.container] },
+      {
+        serviceAccountName: entry.name,
+        environmentConfigMap: `${entry.name}-pulumi-token`,
+        scriptConfigMap: `${entry.name}-pulumi-token-exchange`,
+        tokenAudience: entry.tokenAudience ?? `urn:pulumi:org:${ORGANIZATION}`,
+      },
+    );
+    assert.deepEqual(completed, { ...spec, containers: [container] });
+  });
+}
+
+test("AWS denies the ID token that a pod sends to Pulumi Cloud", async () => {
+  const { aws, issuer } = stack.simulation;
+  const file = "drift-detection.yaml";
+  const { namespace, name: serviceAccount } = exampleOf(file).entry;
+  const { spec, container } = podOf(file);
+  const { audience } = idToken(spec, container) ?? assert.fail("no ID token");
+  const { annotations } = stack.createdFor(file).serviceAccount.metadata;
+  const assumeRole = async (audience: string) => {
+    const token = await issuer.token({ namespace, serviceAccount }, { audience: [audience] });
+    return aws.assumeRoleWithWebIdentity(annotations["eks.amazonaws.com/role-arn"] ?? "", token);
+  };
+
+  assert.equal((await assumeRole("sts.amazonaws.com")).allowed, true, "the token that the EKS webhook mounts");
+  assert.equal((await assumeRole(audience)).allowed, false);
+});
+
 test("the stacks in the examples belong to the organization of the tokens", () => {
-  const { PULUMI_ORG } = stack.createdFor("pulumi-operator.yaml").environment;
-  const deployed = manifest("pulumi-operator.yaml", "Stack").spec?.stack;
-  const { env } = podOf("drift-detection.yaml").container;
-  const drifting = env.find(({ name }) => name === "STACK")?.value;
-  for (const name of [deployed, drifting]) assert.match(String(name), RegExp(`^${PULUMI_ORG}/[^/]+/[^/]+$`));
+  const ofOperator = manifest("pulumi-operator.yaml", "Stack").spec?.stack;
+  const ofCronJobs = ["drift-detection.yaml", "scheduled-update.yaml"].map((file) => {
+    return podOf(file).container.env.find(({ name }) => name === "STACK")?.value;
+  });
+  for (const name of [ofOperator, ...ofCronJobs]) {
+    assert.match(String(name), RegExp(`^${ORGANIZATION}/[^/]+/[^/]+$`));
+  }
 });
 
 test("pulumi-operator.yaml mounts the API token and may review tokens, as the operator's agent requires", () => {
@@ -85,22 +145,19 @@ test("pulumi-operator.yaml mounts the API token and may review tokens, as the op
   assert.equal(container.name, "pulumi", "any other container is added to the operator's");
 });
 
-test("workflow-runner.yaml configures the agent with the pool of its policy, and with the ID token of the Job", () => {
+test("workflow-runner.yaml configures the agent with the pool of its policy, and with its ID token", () => {
   const { spec, container } = podOf("workflow-runner.yaml");
-  const { environment, policy, job, serviceAccount } = stack.createdFor("workflow-runner.yaml");
+  const { environment, policy, serviceAccount } = stack.createdFor("workflow-runner.yaml");
   const variables = Object.fromEntries(
     container.env.map(({ name, value, valueFrom }) => [name, value ?? environment[valueFrom.configMapKeyRef.key]]),
   );
-  const file = environment.PULUMI_OIDC_TOKEN_FILE;
   const jobAccount = manifest("workflow-runner.yaml", "ServiceAccount").metadata.name;
   assert.equal(variables.PULUMI_AGENT_SERVICE_ACCOUNT_NAME, jobAccount);
   assert.equal(variables.PULUMI_AGENT_RUNNER_POOL_ID, policy.runnerID);
   assert.equal(variables.PULUMI_AGENT_TOKEN_EXPIRATION, `${Number(environment.PULUMI_TOKEN_EXPIRATION) / 3600}h`);
-  assert.equal(variables.PULUMI_AGENT_OIDC_TOKEN_FILE, file);
+  assert.equal(variables.PULUMI_AGENT_OIDC_TOKEN_FILE, idToken(spec, container)?.file);
   assert.equal(variables.PULUMI_AGENT_ORGANIZATION_NAME, environment.PULUMI_ORG);
   assert.equal(variables.PULUMI_AGENT_SERVICE_URL, environment.PULUMI_BACKEND_URL);
-  assert.deepEqual(idToken(spec, container), { audience: policy.rules.aud, file });
-  assert.deepEqual(idToken(spec, container), idToken(job, job.containers[0]));
   assert.equal(serviceAccount.automountServiceAccountToken, false);
   assert.equal(spec.automountServiceAccountToken, true);
 });
@@ -115,13 +172,15 @@ test("external-secrets.yaml names the organization and lifetime of its settings,
 
   // As in providers/v1/pulumi/auth_oidc.go and runtime/oidc/token_manager.go in external-secrets/external-secrets.
   const request = { ...environment, PULUMI_TOKEN_TYPE: "organization", PULUMI_TOKEN_SCOPE: "" };
-  const identity = { namespace: store.metadata.namespace ?? "", serviceAccount: serviceAccountRef.name };
+  const { namespace = "" } = store.metadata;
   const { issuer, pulumiCloud } = stack.simulation;
-  for (const audience of [serviceAccountRef.audiences, ["sts.amazonaws.com"]]) {
-    const idToken = await issuer.token(identity, { audience });
-    const { allowed } = await requestAccessToken(pulumiCloud.url, request, idToken);
-    assert.equal(allowed, audience === serviceAccountRef.audiences);
-  }
+  const exchange = async (serviceAccount: string) => {
+    const idToken = await issuer.token({ namespace, serviceAccount }, { audience: serviceAccountRef.audiences });
+    return requestAccessToken(pulumiCloud.url, request, idToken);
+  };
+  assert.deepEqual(serviceAccountRef.audiences, [exampleOf("external-secrets.yaml").entry.tokenAudience]);
+  assert.equal((await exchange(serviceAccountRef.name)).allowed, true);
+  assert.equal((await exchange("default")).allowed, false);
 });
 
 /** What the CLI does first, in a pod. The token does not enter the log. */
@@ -164,12 +223,14 @@ function manifest(file: string, kind: string): Manifest {
   );
 }
 
-/** Returns the audience and the path of a projected token. */
+/** Returns the audience, lifetime, and path of a projected token. */
 function idToken({ volumes }: PodSpec, container: Container | undefined) {
   for (const { name, mountPath } of container?.volumeMounts ?? []) {
     const sources = volumes.find((volume) => volume.name === name)?.projected?.sources ?? [];
     for (const { serviceAccountToken: token } of sources) {
-      if (token) return { audience: token.audience, file: `${mountPath}/${token.path}` };
+      if (!token) continue;
+      const { audience, expirationSeconds, path } = token;
+      return { audience, expirationSeconds, file: `${mountPath}/${path}` };
     }
   }
   return undefined;

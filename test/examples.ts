@@ -8,6 +8,7 @@ import { parse, parseAllDocuments } from "yaml";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import type { PodSpec } from "../simulator/emulators/pod";
 import { type Simulation, startSimulation } from "../simulator/emulators/simulation";
+import { tokenExchangePod } from "../tokenExchange";
 import { all, only, run } from "./stack";
 
 export interface Manifest {
@@ -15,7 +16,7 @@ export interface Manifest {
   metadata: { name: string; namespace?: string };
   roleRef?: { kind: string; name: string };
   spec?: {
-    template?: { spec: PodSpec };
+    template?: { metadata?: { labels?: Record<string, string> }; spec: PodSpec };
     jobTemplate?: { spec: { template: { spec: PodSpec } } };
     /** Of a Stack of the Pulumi Kubernetes Operator. */
     serviceAccountName?: string;
@@ -33,13 +34,34 @@ interface OidcConfig {
 }
 
 /** The one entry of `serviceAccounts` in a manifest's header. */
-interface Entry {
+export interface Entry {
   namespace: string;
   name: string;
-  createNamespace?: boolean;
   runnerId?: string;
   runnerName?: string;
+  tokenAudience?: string;
 }
+
+/** The settings in a manifest's header. */
+interface HeaderSettings {
+  createNamespaces?: string[];
+  injectToken?: boolean;
+  serviceAccounts: Entry[];
+}
+
+interface Example {
+  source: string;
+  /** Whether a pod has the label that replaces its own lines for the exchange. */
+  labeled: boolean;
+  settings: HeaderSettings;
+  entry: Entry;
+  manifests: Manifest[];
+}
+
+/** The organization in the examples, which is also that of the stack in these tests. */
+export const ORGANIZATION = "acme";
+
+const LABEL = "eks-pulumi-oidc/inject-token";
 
 export type Container = PodSpec["containers"][number];
 
@@ -79,69 +101,128 @@ export const EXAMPLES = readdirSync(join(__dirname, "..", "examples"));
 
 const examples = new Map(EXAMPLES.map((file) => [file, readExample(file)]));
 
-function readExample(file: string): { entry: Entry; manifests: Manifest[] } {
+function readExample(file: string): Example {
   const source = readFileSync(join(__dirname, "..", "examples", file), "utf8");
   const header = source.slice(source.indexOf("# config:"), source.indexOf("\napiVersion:"));
-  const settings: { config: { serviceAccounts: Entry[] } } = parse(header.replaceAll(/^# ?/gm, ""));
-  const [entry, ...others] = settings.config.serviceAccounts;
+  const { config: settings }: { config: HeaderSettings } = parse(header.replaceAll(/^# ?/gm, ""));
+  const [entry, ...others] = settings.serviceAccounts;
   assert.ok(entry && others.length === 0, `${file} must name one service account`);
-  // kubectl reads YAML 1.1, in which 0555 is octal.
-  const documents = parseAllDocuments(source, { version: "1.1" });
-  return { entry, manifests: documents.map((document) => document.toJS()) };
+  const manifests = readManifests(source);
+  const labeled = manifests.some(({ spec }) => spec?.template?.metadata?.labels?.[LABEL] === "true");
+  return { source, labeled, settings, entry, manifests };
 }
 
-export function exampleOf(file: string) {
+/** Returns the documents as kubectl reads them: YAML 1.1, in which 0555 is octal. */
+export function readManifests(source: string): Manifest[] {
+  return parseAllDocuments(source, { version: "1.1" }).map((document) => document.toJS());
+}
+
+export function exampleOf(file: string): Example {
   return examples.get(file) ?? assert.fail(`there is no ${file}`);
 }
 
-/** Returns the pod spec of an example with its one container; that of a Stack as the operator completes it. */
-export function podOf(file: string): { spec: PodSpec; container: Container } {
-  const { manifests } = exampleOf(file);
+/**
+ * Deletes each line that is marked (2), (4), or (5), and the lines that are indented below it, as the headers say for pods
+ * with the label.
+ */
+export function withoutExchange(source: string): string {
+  const kept: string[] = [];
+  let deletedBelow: number | undefined;
+  for (const line of source.split("\n")) {
+    const indentation = line.search(/\S/);
+    if (deletedBelow !== undefined && indentation > deletedBelow) continue;
+
+    deletedBelow = undefined;
+    if (/^ .*# \([245]\)/.test(line)) {
+      deletedBelow = indentation;
+    } else {
+      kept.push(line);
+    }
+  }
+  return kept.join("\n");
+}
+
+/**
+ * Returns the pod spec of an example with its one container: that of a Stack as the operator completes it, and that of a
+ * labeled pod as the admission policies complete it.
+ *
+ * @param manifests by default, those of the file.
+ */
+export function podOf(file: string, manifests = exampleOf(file).manifests): { spec: PodSpec; container: Container } {
   for (const { spec: { template, jobTemplate, workspaceTemplate, serviceAccountName = "" } = {} } of manifests) {
-    const workspace = workspaceTemplate?.spec;
-    const spec = template?.spec ?? jobTemplate?.spec.template.spec ?? workspace?.podTemplate.spec;
-    const [container, ...others] = spec?.containers ?? [];
-    if (!spec || !container || others.length > 0) continue;
-    if (!workspace) return { spec, container };
-    return { spec: { ...spec, serviceAccountName }, container: { ...container, envFrom: workspace.envFrom } };
+    if (workspaceTemplate) {
+      const { envFrom, podTemplate } = workspaceTemplate.spec;
+      const [container = assert.fail(`${file} names no container`)] = podTemplate.spec.containers;
+      return {
+        spec: { ...podTemplate.spec, serviceAccountName },
+        container: { ...container, ...(envFrom && { envFrom }) },
+      };
+    }
+
+    const spec = template?.spec ?? jobTemplate?.spec.template.spec;
+    if (!spec) continue;
+    const completed = exampleOf(file).labeled ? injected(file, spec) : spec;
+    const [container, ...others] = completed.containers;
+    if (container && others.length === 0) return { spec: completed, container };
   }
   return assert.fail(`${file} has no pod spec with one container`);
 }
 
+/** Returns a pod spec as the admission policies of `injectToken` complete it. */
+function injected(file: string, spec: PodSpec): PodSpec {
+  const { name, tokenAudience = `urn:pulumi:org:${ORGANIZATION}` } = exampleOf(file).entry;
+  return tokenExchangePod(spec, {
+    serviceAccountName: name,
+    environmentConfigMap: `${name}-pulumi-token`,
+    scriptConfigMap: `${name}-pulumi-token-exchange`,
+    tokenAudience,
+  }) as PodSpec;
+}
+
 /** Runs the program once with the entries of all examples, which therefore must not collide. */
 export async function startExamplesStack(): Promise<ExamplesStack> {
-  const entries = [...examples.values()].map(({ entry }) => entry);
+  const headers = [...examples.values()].map(({ settings }) => settings);
+  const entries = headers.flatMap(({ serviceAccounts }) => serviceAccounts);
+  const createNamespaces = headers.flatMap((settings) => settings.createNamespaces ?? []);
+  const injectToken = headers.some((settings) => settings.injectToken);
   const log: string[] = [];
   const simulation = await startSimulation({
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
     runners: entries.flatMap(({ runnerId: id, runnerName: name }) => (id && name ? [{ id, name }] : [])),
     registrationMilliseconds: 0,
+    runsPodSpecs: true,
     onLog: (line) => log.push(line),
   });
-  const stack = await run(simulation, { serviceAccounts: entries }).catch(async (error: unknown) => {
+  const stack = await run(simulation, {
+    userLogin: undefined,
+    createNamespaces,
+    injectToken,
+    serviceAccounts: entries,
+  }).catch(async (error: unknown) => {
     // Its servers would keep the process running.
     await simulation.close();
     throw error;
   });
+  function created<Kind extends KubernetesObject>(kind: string, namespace: string, name: string): Kind {
+    const isNamed = ({ metadata }: Kind) => metadata.namespace === namespace && metadata.name === name;
+    const objects = all<Kind>(stack, kind).map(({ inputs }) => inputs);
+    return objects.find(isNamed) ?? assert.fail(`the program created no ${kind} ${namespace}/${name}`);
+  }
+
   return {
     simulation,
-    created: (kind, namespace, name) => {
-      const isNamed = ({ metadata }: KubernetesObject) => metadata.namespace === namespace && metadata.name === name;
-      const objects = all<KubernetesObject>(stack, kind).map(({ inputs }) => inputs);
-      return objects.find(isNamed) ?? assert.fail(`the program created no ${kind} ${namespace}/${name}`);
-    },
+    created,
     createdFor(file) {
       const { namespace, name } = exampleOf(file).entry;
       const { policies } = only<{ policies: AuthPolicy[] }>(stack, "OidcIssuer").inputs;
-      const id = `${namespace}.${name}`;
-      const idOf = (rules: AuthPolicy["rules"]) =>
-        `${rules['"kubernetes.io".namespace']}.${rules['"kubernetes.io".serviceaccount.name']}`;
+      const isOfAccount = ({ rules }: AuthPolicy) =>
+        rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name;
       return {
-        policy: policies.find(({ rules }) => idOf(rules) === id) ?? assert.fail(`no allow policy for ${id}`),
-        job: only<Job>(stack, "Job", id).inputs.spec.template.spec,
-        serviceAccount: only<ServiceAccount>(stack, "ServiceAccount", id).inputs,
-        environment: only<ConfigMap>(stack, "ConfigMap", `${id}.pulumi-token`).inputs.data,
+        policy: policies.find(isOfAccount) ?? assert.fail(`no allow policy for ${namespace}/${name}`),
+        job: created<Job>("Job", namespace, `${name}-token-exchange`).spec.template.spec,
+        serviceAccount: created<ServiceAccount>("ServiceAccount", namespace, name),
+        environment: created<ConfigMap>("ConfigMap", namespace, `${name}-pulumi-token`).data,
       };
     },
     async runPodOf(file, changes) {

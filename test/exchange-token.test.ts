@@ -1,18 +1,37 @@
 // The contract of scripts/exchange-token.sh; faults.ts attacks it with malformed input of every kind.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { mkdtemp, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { describe, test } from "node:test";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtemp, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, normalize } from "node:path";
+import { after, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { createCertificateAuthority } from "../simulator/emulators/certificates";
 import { type Answer, grant, hang, reset, respond, startEndpoint } from "./endpoint";
-import { ACCESS_TOKEN, exchange, findLeaks, ID_TOKEN, idTokenOf, runScript, type ScriptOptions } from "./script";
+import {
+  ACCESS_TOKEN,
+  EXCHANGE_SCRIPT,
+  exchange,
+  findLeaks,
+  ID_TOKEN,
+  idTokenOf,
+  runScript,
+  type ScriptOptions,
+  scriptAccepts,
+} from "./script";
 
 const AT_ONCE = { concurrency: 8 };
-const DIRECTORY = process.env.SIMULATOR_DIRECTORY ?? "";
+const DIRECTORY = mkdtempSync(join(tmpdir(), "exchange-test-"));
 const IS_ROOT = process.getuid?.() === 0;
+
+const SOURCE = readFileSync(EXCHANGE_SCRIPT, "utf8");
+
+/** Every lowercase word of the script: all names of its variables are among them. */
+const INTERNAL_NAMES = [...new Set(SOURCE.match(/\b[a-z][a-z0-9_]*\b/g))];
+
+after(() => rmSync(DIRECTORY, { recursive: true }));
 
 const granted = grant(ACCESS_TOKEN);
 const busy = respond(503, "");
@@ -21,9 +40,8 @@ const retryAfter = (seconds: number) => respond(429, "", { "Retry-After": String
 describe("the wrapped command", AT_ONCE, () => {
   test("receives token, expiry, the helper's absolute path, and otherwise the environment as given", async () => {
     const launcher = ["bash", "-c", 'cd "$(dirname "$1")" && shift && ./entrypoint.sh "$@"', "bash"];
-    const names = ["id_token", "answer", "body", "status", "url", "token_file", "expires_at", "requested"];
     const given = {
-      ...Object.fromEntries(names.map((name) => [name, `own ${name}`])),
+      ...Object.fromEntries(INTERNAL_NAMES.map((name) => [name, `own ${name}`])),
       "name.with-dots": "1",
       LC_ALL: "C.UTF-8",
       TZ: "Asia/Tokyo",
@@ -34,11 +52,15 @@ describe("the wrapped command", AT_ONCE, () => {
     const seen = run.stdout.split("\0").map((entry) => entry.split(/=(.*)/s, 2));
     const isExpected = /^(|_|PWD|OLDPWD|SHLVL|PATH|HOME|TMPDIR|PULUMI_(ORG|TOKEN|BACKEND|OIDC)_?\w*)$/;
     const added = seen.filter(([name = ""]) => !isExpected.test(name));
-    const { PULUMI_ACCESS_TOKEN_EXPIRES_AT: expiry = "", ...others } = Object.fromEntries(added);
+    const {
+      PULUMI_ACCESS_TOKEN_EXPIRES_AT: expiry = "",
+      PULUMI_CREDENTIAL_HELPER: helper = "",
+      ...others
+    } = Object.fromEntries(added);
+    assert.equal(normalize(helper), run.path);
     assert.deepEqual(others, {
       ...given,
       PULUMI_ACCESS_TOKEN: ACCESS_TOKEN,
-      PULUMI_CREDENTIAL_HELPER: run.path,
       PULUMI_CREDENTIAL_HELPER_ARGS: '["--credential-helper"]',
     });
     assert.match(expiry, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
@@ -119,9 +141,10 @@ describe("the request", AT_ONCE, () => {
   });
 
   for (const given of [
-    "personal user:@/etc/passwd",
-    "team team:a&b=c%20+d",
-    "runner runner:$(id)`id`'\"",
+    "personal user:a_b.c@d+e-f",
+    "team team:@/etc/passwd",
+    "team team:a&b=c%20,d;e'",
+    "runner runner:@$(id)`id`'+",
     "organization admin",
     "organization ",
   ]) {
@@ -142,27 +165,101 @@ describe("the request", AT_ONCE, () => {
   }
 });
 
+const OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
+const HOST_NAME = "([A-Za-z0-9_-]{1,63}\\.)*[A-Za-z][A-Za-z0-9_-]{0,62}";
+const LOOPBACK = `(localhost|127(\\.${OCTET}){3}|\\[::1\\])`;
+const PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
+const BACKEND_URL = RegExp(
+  `^(?=.{1,255}$)(https://(${HOST_NAME}|${OCTET}(\\.${OCTET}){3})|http://${LOOPBACK})(:${PORT})?/?$`,
+);
+
+/** What is accepted for some of the names, and for none. */
+const SAMPLES = [
+  ..."A-z_0.9 a.b a+b@c -a .a _a a:b 'a' \"a\" a\\b a|[b-z]+ a* a? a(b)^$ R&D a/b,c=d~e! `id` $(id) équipe ａ a\u200bb \u202ea".split(
+    " ",
+  ),
+  ..."admin user: team:a 0 1 999999999 1000000000 007 0x10 1e3 1.5 -1 ١".split(" "),
+  ..."~ ! # % & ; < > @ { } [ ] ^".split(" "),
+  "",
+  " ",
+  "a b",
+  "a\n",
+  "a\tb",
+  "n".repeat(100),
+  "n".repeat(101),
+  "n".repeat(5000),
+];
+
+const URLS = [
+  ...`
+    https://api.pulumi.com https://api.pulumi.com/ https://api.pulumi.com:443 https://A_b-c.example https://pulumi
+    https://10.0.0.1:8443/ https://255.255.255.255 https://xn--p1ai https://example.com:1 https://example.com:65535
+    http://localhost http://localhost:3000/ http://127.0.0.1 http://127.255.0.9:80 http://[::1]:8080/
+    https://256.0.0.1 https://1.2.3 https://127.1 https://0x7f.1 https://1 https://a.1 https://127.0.0.010 https://[::1]
+    https://example.com:0 https://example.com:65536 https://example.com:99999 https://example.com:080 https://example.com:
+    http://api.pulumi.com http://localhost.example.com http://127.0.0.1.example.com http://127.0.0 http://10.0.0.1 http://128.0.0.1 http://[::2]
+    https://ada@example.com https://ada:pw@example.com https:// https:/// https://. https://a..b https://.a
+    https://example.com// https://example.com/path https://example.com?x https://example.com#x https://example.com\\x
+    https://{a,b}.example ftp://localhost file:///etc/passwd HTTPS://api.pulumi.com api.pulumi.com https://é.example
+  `
+    .trim()
+    .split(/\s+/),
+  "https://a b",
+  "https://example.com\n",
+  `https://${"a".repeat(63)}.example`,
+  `https://${"a".repeat(64)}.example`,
+  `https://${"a.".repeat(122)}com`,
+  `https://${"a.".repeat(123)}com`,
+];
+
+/** The rule for each setting, in the form of the program's own settings, and a value that follows it. */
+const RULES: Record<string, [RegExp, string]> = {
+  PULUMI_ORG: [/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$/, "acme"],
+  "PULUMI_TOKEN_SCOPE personal": [/^user:[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}$/, "user:alice"],
+  "PULUMI_TOKEN_SCOPE team": [/^team:[A-Za-z0-9_!#%&',/;<=>@~-]{1,100}$/, "team:platform"],
+  "PULUMI_TOKEN_SCOPE runner": [/^runner:[\]!#-9;-[^-~]{1,100}$/, "runner:pool"],
+  "PULUMI_TOKEN_SCOPE organization": [/^(admin)?$/, "admin"],
+  PULUMI_TOKEN_EXPIRATION: [/^[1-9][0-9]{0,8}$/, "7200"],
+  PULUMI_BACKEND_URL: [BACKEND_URL, "https://api.pulumi.com"],
+};
+
 describe("settings", AT_ONCE, () => {
   test("are all checked before anything is sent", async () => {
     const environment = {
       PULUMI_ORG: undefined,
       PULUMI_TOKEN_TYPE: "admin",
       PULUMI_TOKEN_EXPIRATION: "2h",
+      PULUMI_OIDC_TOKEN_FILE: undefined,
       PULUMI_BACKEND_URL: "https://ada:secret@example.com",
       PULUMI_TOKEN_RETRY_SECONDS: "0",
     };
     const { endpoint, ...run } = await exchange(granted, environment, { command: [] });
     assert.equal(run.exitCode, 64);
-    assert.deepEqual(run.stderr.match(/^.*?(?=\. )/gm), [
+    assert.deepEqual(run.stderr.match(/^ {2}\S.*?(?=\. )/gm), [
       "  No command",
       "  PULUMI_ORG is ''",
       "  PULUMI_TOKEN_TYPE with PULUMI_TOKEN_SCOPE is 'admin user:alice'",
       "  PULUMI_TOKEN_EXPIRATION is '2h'",
+      "  PULUMI_OIDC_TOKEN_FILE is ''",
+      "  PULUMI_BACKEND_URL is 'https://[redacted]@example.com'",
       "  PULUMI_TOKEN_RETRY_SECONDS is '0'",
-      "  PULUMI_BACKEND_URL is 'https:[redacted]example.com'",
     ]);
     assert.deepEqual([endpoint.connections(), run.curlCalls], [0, []]);
   });
+
+  for (const [name, [pattern, value]] of Object.entries(RULES)) {
+    test(`are accepted exactly if they match the rule of ${name}`, async () => {
+      const [variable = "", type = ""] = name.split(" ");
+      const prefix = value.replace(/[^:]*$/, "");
+      const values = name === "PULUMI_BACKEND_URL" ? URLS : [value, ...SAMPLES.map((sample) => prefix + sample)];
+      const wrong: string[] = [];
+      for (const given of new Set(values)) {
+        const environment = { ...(type && { PULUMI_TOKEN_TYPE: type }), [variable]: given };
+        if ((await scriptAccepts(environment)) !== pattern.test(given)) wrong.push(given);
+      }
+      assert.deepEqual(wrong, []);
+    });
+  }
 
   test("have defaults: Pulumi Cloud, and 50 seconds to retry", async () => {
     const unset = { PULUMI_BACKEND_URL: undefined, https_proxy: "http://127.0.0.1:9" };
@@ -174,33 +271,56 @@ describe("settings", AT_ONCE, () => {
 });
 
 describe("the ID token", AT_ONCE, () => {
-  test("is read from where the EKS webhook says, unless PULUMI_OIDC_TOKEN_FILE is set", async () => {
-    const file = join(DIRECTORY, "aws '\"$(touch injected)&%");
+  test("is the first line of the file, whatever the file's name", async () => {
+    const file = join(DIRECTORY, "token '\"$(touch injected)&%");
     await writeFile(file, `${ID_TOKEN} \nscope=admin\n`);
-    const aws = await exchange(granted, { PULUMI_OIDC_TOKEN_FILE: "", AWS_WEB_IDENTITY_TOKEN_FILE: file });
-    assert.deepEqual([aws.endpoint.requests[0]?.form.get("subject_token"), aws.files], [ID_TOKEN, []]);
-    const eks = await exchange(granted, { PULUMI_OIDC_TOKEN_FILE: undefined });
-    assert.match(eks.stderr, /'\/var\/run\/secrets\/eks\.amazonaws\.com\/serviceaccount\/token'/);
+    const run = await exchange(granted, { PULUMI_OIDC_TOKEN_FILE: file });
+    assert.deepEqual([run.endpoint.requests[0]?.form.get("subject_token"), run.files], [ID_TOKEN, []]);
+  });
+
+  test("is never that of the EKS webhook, whose audience is AWS", async () => {
+    const file = join(DIRECTORY, "aws");
+    await writeFile(file, ID_TOKEN);
+    const environment = { PULUMI_OIDC_TOKEN_FILE: "/nonexistent", AWS_WEB_IDENTITY_TOKEN_FILE: file };
+    assert.equal((await exchange(granted, environment)).exitCode, 66);
+    assert.equal((await exchange(granted, { ...environment, PULUMI_OIDC_TOKEN_FILE: undefined })).exitCode, 64);
   });
 
   test("is read anew for each attempt", async () => {
     const running = { pid: 0, tokenFile: "" };
     const renewed = idTokenOf({ sub: "renewed" });
     const renew: Answer = (...request) => writeFile(running.tokenFile, renewed).then(() => busy(...request));
-    const environment = { AWS_WEB_IDENTITY_TOKEN_FILE: "/nonexistent" };
-    const { endpoint } = await exchange([renew, granted], environment, { running });
+    const { endpoint } = await exchange([renew, granted], {}, { running });
     const sent = endpoint.requests.map(({ form }) => form.get("subject_token"));
     assert.deepEqual(sent, [ID_TOKEN, renewed]);
   });
 
+  test("that is missing is an error that names the file, and what to add to the pod", async () => {
+    const run = await exchange(granted, { PULUMI_OIDC_TOKEN_FILE: "/non\u202eexistent" });
+    assert.equal(run.exitCode, 66);
+    assert.equal(
+      run.stderr,
+      String.raw`exchange-token: No ID token: the file '/non\xe2\x80\xaeexistent' does not exist. Add the projected volume ` +
+        "pulumi-id-token to the pod, and mount it in this container at /var/run/secrets/pulumi.com/serviceaccount.\n",
+    );
+  });
+
   test("that is unreadable is an error that names the user and the fix", async () => {
-    const file = join(DIRECTORY, "unreadable");
+    const file = join(tmpdir(), `unreadable-${process.pid}`);
     await writeFile(file, ID_TOKEN, { mode: 0 });
     // Root can read every file.
     const launcher = IS_ROOT ? ["setpriv", "--reuid=65534", "--clear-groups"] : [];
     const run = await exchange(granted, { PULUMI_OIDC_TOKEN_FILE: file }, { launcher });
+    rmSync(file);
     assert.equal(run.exitCode, 66);
-    assert.match(run.stderr, /^exchange-token: No ID token: user \d+ cannot read a JWT from '.*fsGroup\.\n$/);
+    assert.match(run.stderr, /^exchange-token: No ID token: user \d+ cannot read the file '.*'\. Set fsGroup .*\n$/);
+  });
+
+  test("that is not a JWT is an error that does not show it", async () => {
+    const run = await exchange(granted, {}, { idToken: "hunter2" });
+    assert.equal(run.exitCode, 66);
+    assert.match(run.stderr, /^exchange-token: No ID token: the file '.*' does not contain a JWT\. Mount .*\n$/);
+    assert.doesNotMatch(run.stderr, /hunter2/);
   });
 });
 
@@ -212,16 +332,30 @@ describe("a temporary failure", AT_ONCE, () => {
   });
 
   test("is retried after a random time that doubles with each attempt, up to 8 seconds", async () => {
-    const attempt = () => exchange([busy, busy, busy, busy, granted], { PULUMI_TOKEN_RETRY_SECONDS: "30" });
-    const runs = await Promise.all([attempt(), attempt(), attempt()]);
+    const attempt = () => exchange([busy, busy, busy, busy, granted], { PULUMI_TOKEN_RETRY_SECONDS: "40" });
+    const runs = await Promise.all(Array.from({ length: 8 }, attempt));
     const pauses = runs.map(({ stderr }) => [...stderr.matchAll(/Retrying in (\S+) s/g)].map(([, s]) => Number(s)));
     for (const [index, least] of [1, 2, 4, 4].entries()) {
       const nth = pauses.map((sequence) => sequence[index] ?? 0);
-      for (const pause of nth) assert.ok(pause > least && pause < 2 * least, String(nth));
-      assert.equal(new Set(nth).size, 3, String(nth));
+      for (const pause of nth) assert.ok(pause >= least && pause < 2 * least, String(nth));
+      // Two of 1,000 milliseconds are equal now and then; six of eight are not in a lifetime.
+      assert.ok(new Set(nth).size > 2, String(nth));
     }
+    // All but once in 65,536 runs, without a random part of whole seconds never.
     const varies = pauses.some(([, second = 0, third = 0]) => second > 3 || third > 5);
     assert.ok(varies, String(pauses));
+    for (const { endpoint } of runs) {
+      const arrivals = endpoint.requests.map(({ arrivedAt }) => arrivedAt);
+      const total = (arrivals.at(-1) ?? 0) - (arrivals[0] ?? 0);
+      assert.ok(total >= 11_000, `${total} ms for four pauses`);
+    }
+  });
+
+  test("ends the script if bash cannot wait", async () => {
+    const cannotWait = { "BASH_FUNC_read%%": '() { case "$*" in *-t*) return 1 ;; esac; builtin read "$@"; }' };
+    const run = await exchange(busy, cannotWait);
+    assert.deepEqual([run.exitCode, run.endpoint.requests.length], [75, 1]);
+    assert.match(run.stderr, /Giving up: bash could not wait\.\n$/);
   });
 
   test("ends with a last attempt of one second, even when the machine was suspended meanwhile", async () => {
@@ -246,22 +380,23 @@ describe("a temporary failure", AT_ONCE, () => {
 
 describe("a denial", AT_ONCE, () => {
   test("shows answer, request, and claims in printable characters, and is not retried", async () => {
-    // In base64url this differs from base64.
-    const idToken = idTokenOf('{"sub":"???>>>???>>>?>?>\n\u001b[31mé"}');
+    // In base64url this differs from base64, and its length is no multiple of three.
+    const idToken = idTokenOf('{"sub":"???>>>???>>>?>?>\n\u001b[31mé\u0000~"} ');
     const { stderr, exitCode, endpoint } = await exchange(respond(401, "no"), {}, { idToken });
     const expected = `exchange-token: ${endpoint.url} denied the token exchange: HTTP 401: no
   Requested from organization acme: personal, scope user:alice, 7200 seconds.
   An allow policy of its OIDC issuer must match the request and the claims of this ID token: \
-{"sub":"???>>>???>>>?>?>  [31m  "}
+{"sub":"???>>>???>>>?>?>\\x0a\\x1b[31m\\xc3\\xa9\\x00~"} 
 `;
     assert.deepEqual([exitCode, endpoint.requests.length, stderr], [77, 1, expected]);
   });
 
   test("shows the first 500 characters of any body on one printable line", async () => {
-    const page = `<html>\r\n<h1>Forbidden\u001b[31mé</h1>${" text".repeat(200)}`;
+    const page = `<html>\r\n<h1>Forbidden\u001b[31m\u202eé</h1>${" text".repeat(200)}`;
     // With LD_PRELOAD, curl prints a warning, which is not part of the body.
     const { stderr } = await exchange(respond(403, page), { LC_ALL: "C.UTF-8", LD_PRELOAD: "/nonexistent.so" });
-    assert.match(stderr, /HTTP 403: (?=.{500}\n)<html> {2}<h1>Forbidden \[31m {2}<\/h1> text .* t\n/);
+    const escaped = String.raw`<html>\x0d\x0a<h1>Forbidden\x1b[31m\xe2\x80\xae\xc3\xa9</h1>${" text".repeat(200)}`;
+    assert.equal(/HTTP 403: (.*)\n/.exec(stderr)?.[1], escaped.slice(0, 500));
   });
 
   test("redacts what could be a token", async () => {
@@ -270,11 +405,34 @@ describe("a denial", AT_ONCE, () => {
     assert.deepEqual(findLeaks(run), []);
   });
 
+  test("redacts a token that is cut off", async () => {
+    // The end of what is read is within the token, and what precedes it takes little room when redacted.
+    const filler = `${"b".repeat(1000)} `.repeat(4);
+    const run = await exchange(respond(403, `${filler}${" ".repeat(4060 - filler.length)}${ACCESS_TOKEN}`));
+    assert.match(run.stderr, /HTTP 403: (\[redacted\] ){4} *\[redacted\]\n/);
+    assert.deepEqual(findLeaks(run), []);
+  });
+
+  test("redacts a password that is cut off", async () => {
+    const filler = `${"b".repeat(1000)} `.repeat(4);
+    const run = await exchange(respond(403, `${filler}${" ".repeat(76)}//ada:s3cr.et.word@host`));
+    assert.match(run.stderr, /HTTP 403: (\[redacted\] ){4} *\/\/\[redacted\]\n/);
+  });
+
+  for (const part of ["//a0@", "//", `${"a".repeat(39)}.`, `${"a".repeat(40)}/`, "a", "\u001b", "[*?", "//b c"]) {
+    test(`with 64 KB of ${JSON.stringify(part)} is shown at once`, async () => {
+      const body = part.repeat(60_000 / part.length);
+      const run = await exchange(respond(403, body));
+      assert.equal(run.exitCode, 77, run.stderr);
+      assert.ok(run.milliseconds < 4000, `${run.milliseconds} ms`);
+    });
+  }
+
   test("fits into a termination message of Kubernetes, and keeps its beginning", async () => {
     const long = "long words ".repeat(300);
     const environment = { PULUMI_ORG: "n".repeat(100), PULUMI_TOKEN_SCOPE: `user:${"n".repeat(100)}` };
     const idToken = idTokenOf({ sub: long });
-    const { stderr } = await exchange(respond(400, { message: long }), environment, { idToken });
+    const { stderr } = await exchange(respond(400, { message: `${long}é` }), environment, { idToken });
     assert.match(stderr, /^exchange-token: http:\S+ denied .*\n.*\n.*\{"sub":"long words/);
     assert.equal(stderr.length, 2048);
   });
@@ -310,20 +468,88 @@ describe("the exit code", AT_ONCE, () => {
   });
 });
 
-describe("the command does not run without a token", AT_ONCE, () => {
-  for (const [what, exitCode, program, script] of [
-    ["date fails", 1, "date", "exit 1"],
-    ["curl fails before it reports a result", 69, "curl", `echo '{"access_token":"pul.first.second"}'; exit 2`],
-    // After an arithmetic error, Bash continues with the next command of the script.
-    ["curl reports a status that is not a number for Bash", 1, "curl", "printf '\\n18 099 |octal'"],
-  ] as const) {
-    test(`when ${what}`, async () => {
-      const bin = await mkdtemp(join(DIRECTORY, "bin-"));
-      await writeFile(join(bin, program), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-      const environment = { PATH: `${bin}:${process.env.PATH}`, PULUMI_TOKEN_RETRY_SECONDS: "1" };
-      const run = await exchange(granted, environment, { command: ["echo", "started"] });
-      assert.deepEqual([run.exitCode, run.stdout], [exitCode, ""]);
+/** Returns a PATH with these programs and no others. */
+async function pathOf(...programs: string[]): Promise<string> {
+  const bin = await mkdtemp(join(DIRECTORY, "bin-"));
+  for (const program of programs) {
+    const found = spawnSync("bash", ["-c", 'type -P "$1"', "bash", program], { encoding: "utf8" }).stdout.trim();
+    await symlink(found, join(bin, program));
+  }
+  return bin;
+}
+
+describe("an image with bash, curl, and no other program", AT_ONCE, () => {
+  const command = ["bash", "-c", "echo $PULUMI_ACCESS_TOKEN"];
+
+  test("is enough for the wrapper, retries included", async () => {
+    const run = await exchange([busy, granted], { PATH: await pathOf("bash", "curl", "env") }, { command });
+    assert.deepEqual([run.exitCode, run.stdout], [0, `${ACCESS_TOKEN}\n`], run.stderr);
+    assert.match(run.stderr, /^exchange-token: .*Retrying in .*\nexchange-token: acme granted .*Z\n$/);
+  });
+
+  test("is enough for the credential helper", async () => {
+    const input = '{"version":1,"reason":"initial","selectedBackendUrl":"URL"}';
+    const options = { command: ["--credential-helper"], input };
+    const run = await exchange(granted, { PATH: await pathOf("bash", "curl", "env") }, options);
+    assert.deepEqual([run.exitCode, JSON.parse(run.stdout).accessToken, run.stderr], [0, ACCESS_TOKEN, ""]);
+  });
+
+  test("is enough to explain a denial", async () => {
+    const run = await exchange(respond(403, "no"), { PATH: await pathOf("bash", "curl", "env") }, { command });
+    assert.deepEqual([run.exitCode, run.stdout], [77, ""]);
+    assert.match(
+      run.stderr,
+      /^exchange-token: http:\S+ denied .*\n.*\n.*"sub":"system:serviceaccount:team-a:deployer".*\n$/,
+    );
+  });
+});
+
+describe("the command does not run without a token, and the CLI gets none", AT_ONCE, () => {
+  const commands = {
+    "the command": { command: ["echo", "started"] },
+    "the CLI": {
+      command: ["--credential-helper"],
+      input: '{"version":1,"reason":"expired","selectedBackendUrl":"URL"}',
+    },
+  };
+  const noTime = { "BASH_FUNC_printf%%": '() { case "$1" in "%("*) return 1 ;; esac; builtin printf "$@"; }' };
+
+  for (const [who, options] of Object.entries(commands)) {
+    test(`${who}: when curl is missing`, async () => {
+      const run = await exchange(granted, { PATH: await pathOf("bash", "env") }, options);
+      assert.deepEqual([run.exitCode, run.stdout], [69, ""]);
+      assert.match(
+        run.stderr,
+        /^exchange-token: curl reported no result\. Use an image that contains curl 7\.84 or later\.\n$/,
+      );
     });
+
+    test(`${who}: when the time is unknown`, async () => {
+      const run = await exchange(granted, noTime, options);
+      assert.deepEqual([run.exitCode, run.stdout], [1, ""]);
+    });
+
+    // After an arithmetic error, bash continues with the next command of the script.
+    test(`${who}: when the script itself fails`, async () => {
+      const script = SOURCE.replace("accept_token\n", ": $((08))\n");
+      assert.notEqual(script, SOURCE);
+      const run = await exchange(granted, {}, { ...options, script });
+      assert.equal(run.stdout, "");
+      assert.notEqual(run.exitCode, 0);
+    });
+
+    for (const [what, exitCode, curl] of [
+      ["curl fails before it reports a result", 69, `echo '{"access_token":"pul.first.second"}'; exit 2`],
+      ["curl reports a status that is not a number for bash", 69, "printf '\\n18 099 |octal'"],
+    ] as const) {
+      test(`${who}: when ${what}`, async () => {
+        const bin = await mkdtemp(join(DIRECTORY, "bin-"));
+        await writeFile(join(bin, "curl"), `#!/bin/sh\n${curl}\n`, { mode: 0o755 });
+        const environment = { PATH: `${bin}:${process.env.PATH}`, PULUMI_TOKEN_RETRY_SECONDS: "1" };
+        const run = await exchange(granted, environment, options);
+        assert.deepEqual([run.exitCode, run.stdout], [exitCode, ""]);
+      });
+    }
   }
 });
 
@@ -352,8 +578,9 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
 });
 
 describe("the credential helper", AT_ONCE, () => {
+  const WRAPPED_TOKEN = "pul-fedcba9876543210fedcba9876543210fedcba98";
   const wrapped = (seconds: number) => ({
-    PULUMI_ACCESS_TOKEN: "pul-wrapped",
+    PULUMI_ACCESS_TOKEN: WRAPPED_TOKEN,
     PULUMI_ACCESS_TOKEN_EXPIRES_AT: `${new Date(Date.now() + seconds * 1000).toISOString().slice(0, 19)}Z`,
   });
 
@@ -404,6 +631,7 @@ describe("the credential helper", AT_ONCE, () => {
     '{"version":1,"reason":"initial","selectedBackendUrl":5}',
     '{"version":1,"reason":"initial","selectedBackendUrl":"URL","selectedBackendUrl":"https://evil.example"}',
     '{"version":1,"reason":"initial","selectedBackendUrl":"URL\\u002e\\"evil"}',
+    '{"version":1,"reason":"initial","selectedBackendUrl":"URL\\u002f"}',
     '{"version":1,"reason":"initial","selected\\u0042ackendUrl":"https://evil.example"}',
     '{"version":1,"reason":"initial", "selectedBackendUrl" : "https://evil.example"}',
     '{"version":1,"reason":"initial"}\n{"selectedBackendUrl":"https://evil.example"}',
@@ -411,10 +639,26 @@ describe("the credential helper", AT_ONCE, () => {
   ]) {
     test(`rejects the request ${JSON.stringify(request.slice(0, 80))}`, async () => {
       const run = await ask(request, wrapped(3600));
-      assert.match(run.stderr, /^exchange-token: Unknown request\./);
+      assert.match(
+        run.stderr,
+        /^exchange-token: Unsupported request on standard input: '.*version 1 .*3\.274\.0 or later/s,
+      );
       assert.deepEqual([run.exitCode, run.stdout, run.endpoint.connections()], [64, "", 0]);
     });
   }
+
+  test("shows an unsupported request, escaped, redacted, and bounded", async () => {
+    const token = `token ${ACCESS_TOKEN}`;
+    const run = await ask(`{"version":2,"reason":"initial","\u202enew":"${token}","x":"${"long ".repeat(700)}"}`);
+    const shown = /: '(.*)'\.\n/.exec(run.stderr)?.[1] ?? "";
+    assert.ok(
+      shown.startsWith(String.raw`{"version":2,"reason":"initial","\xe2\x80\xaenew":"token [redacted]","x":"long`),
+      shown,
+    );
+    assert.equal(shown.length, 500);
+    assert.ok(run.stderr.length < 2048);
+    assert.deepEqual(findLeaks(run), []);
+  });
 
   for (const [what, exchanges, reason, seconds, changes] of [
     ["repeats the wrapper's token while it is valid for more than 30 seconds", 0, "initial", 35, {}],
@@ -434,12 +678,30 @@ describe("the credential helper", AT_ONCE, () => {
     });
   }
 
+  for (const format of ["%(%s)T", "%(%Y"]) {
+    for (const outcome of [0, 1]) {
+      test(`does not repeat the wrapper's token without the time: ${format} prints nothing, code ${outcome}`, async () => {
+        const print = `() { case "$1" in "${format}"*) return ${outcome} ;; esac; builtin printf "$@"; }`;
+        const environment = { ...wrapped(3600), "BASH_FUNC_printf%%": print };
+        const run = await ask({ reason: "initial", selectedBackendUrl: "URL" }, environment);
+        const expected = outcome === 0 ? [0, ACCESS_TOKEN] : [1, undefined];
+        assert.deepEqual([run.exitCode, run.answer?.accessToken], expected, run.stderr);
+      });
+    }
+  }
+
+  test("does not pass the wrapper's token on to curl", async () => {
+    const run = await ask({ reason: "expired", selectedBackendUrl: "URL" }, wrapped(3600));
+    assert.equal(run.curlCalls.length, 1);
+    assert.deepEqual(findLeaks({ ...run, stdout: "" }, [ACCESS_TOKEN, ID_TOKEN, WRAPPED_TOKEN]), []);
+  });
+
   test("retries silently, and for at most 50 seconds", async () => {
     const request = { reason: "initial", selectedBackendUrl: "URL" };
     const run = await ask(request, { PULUMI_TOKEN_RETRY_SECONDS: "600" }, [busy, granted]);
     assert.deepEqual([run.answer.accessToken, run.stderr], [ACCESS_TOKEN, ""]);
     for (const [given, limit] of Object.entries({ 600: 50, 7: 7 })) {
-      const { stderr, stdout } = await ask(request, { PULUMI_TOKEN_RETRY_SECONDS: given }, retryAfter(52));
+      const { stderr, stdout } = await ask(request, { PULUMI_TOKEN_RETRY_SECONDS: given }, [retryAfter(52), granted]);
       assert.match(stderr, RegExp(`^exchange-token: .* exceed the ${limit} s of PULUMI_TOKEN_RETRY_SECONDS\\.\\n$`));
       assert.equal(stdout, "");
     }
@@ -480,7 +742,6 @@ describe("tokens", AT_ONCE, () => {
     { SHELLOPTS: "xtrace" },
     { SHELLOPTS: "verbose" },
     { SHELLOPTS: "allexport" },
-    { id_token: "", answer: "", body: "", access_token: "" },
     { POSIXLY_CORRECT: "1" },
     { BASHOPTS: "nocasematch:extglob:localvar_inherit", TMOUT: "1", SECONDS: "9223372036854775807" },
   ]) {
@@ -492,4 +753,25 @@ describe("tokens", AT_ONCE, () => {
       assert.deepEqual(findLeaks(run), []);
     });
   }
+
+  test("do not leak with the names of the script's variables in the environment", async () => {
+    const given = Object.fromEntries(INTERNAL_NAMES.map((name) => [name, `own ${name}`]));
+    const run = await exchange([busy, granted], given);
+    assert.equal(run.exitCode, 0, run.stderr);
+    assert.equal(run.curlCalls.length, 2);
+    assert.deepEqual(findLeaks(run), []);
+    // curl receives no value of the script, whether or not it is a token.
+    const received = run.curlCalls.flatMap((call) => call.split("\n"));
+    const changed = received.filter((line) => {
+      const [, name = "", value] = /^([a-z][a-z0-9_]*)=(.*)$/.exec(line) ?? [];
+      return INTERNAL_NAMES.includes(name) && value !== `own ${name}`;
+    });
+    // Arguments of curl that look like variables.
+    assert.deepEqual(
+      changed.filter(
+        (line) => !/^(audience|grant_type|subject_token_type|requested_token_type|expiration|scope)=/.test(line),
+      ),
+      [],
+    );
+  });
 });

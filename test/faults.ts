@@ -28,7 +28,7 @@ const ODD = ["", " ", "a b", "'", '"', "a\nb", "a&b", INJECTION, SUBSCRIPT, "*",
 const MESSAGES: Record<number, RegExp> = {
   0: /^exchange-token: acme granted an access token \(.*\), valid until \S+/m,
   64: /^exchange-token: Invalid settings:\n {2}/,
-  66: /exchange-token: No ID token: user \d+ cannot read a JWT from '/,
+  66: /exchange-token: No ID token: (the file '.*' does not (exist|contain a JWT)|user \d+ cannot read the file ')/,
   69: /exchange-token: (The TLS certificate could not be verified\. )?Failed to reach http.* \(curl exit code \d+\)\./,
   75: /exchange-token: http\S+ returned HTTP \d+\. Giving up: another attempt would exceed the 3 s/,
   76: /exchange-token: http\S+ returned (HTTP \d+, not a token: .*\n.*PULUMI_BACKEND_URL|no valid access token|more than)/,
@@ -242,7 +242,7 @@ function tokenFiles(): Fault[] {
   const forbidden = respond(403, "");
   return [
     ...each(contents, (idToken) => ({ exitCode: 66, answers: granted, idToken })),
-    ...each(["/", "/dev/zero", "/dev/tcp/127.0.0.1/9", INJECTION, ID_TOKEN], (file) => {
+    ...each(["/etc", "/dev/zero", "/dev/tcp/127.0.0.1/9", `/${INJECTION}`, `/${SUBSCRIPT}`, `/${TERMINAL}`], (file) => {
       return { exitCode: 66, answers: granted, environment: { PULUMI_OIDC_TOKEN_FILE: file } };
     }),
     ...each([...claims.map(idTokenOf), "a.a.a"], (idToken) => ({ exitCode: 77, answers: forbidden, idToken })),
@@ -252,16 +252,28 @@ function tokenFiles(): Fault[] {
 function settings(): Fault[] {
   const urls = `
     http://example.com http://127.0.0.1.example.com http://127.0.0.1@example.com http://localhost.example.com
-    http://[::2] https://ada@example.com https://ada:${ACCESS_TOKEN}@example.com https:// ftp://127.0.0.1
+    http://[::2] https://[::1] https://1.2.3 https://256.0.0.1 https://example.com:65536 https://ada@example.com https://ada:${ACCESS_TOKEN}@example.com https:// ftp://127.0.0.1
     file:///etc/passwd 127.0.0.1 https://example.com/path https://example.com?x=1
     https://example.com\\@evil.example https://{a,b}.example.com
   `.match(/\S+/g);
   const invalid: Record<string, (string | undefined)[]> = {
     PULUMI_ORG: [undefined, ...ODD, "n".repeat(101)],
     PULUMI_TOKEN_TYPE: [undefined, ...ODD, ..."Personal admin team runner organization".split(" ")],
-    PULUMI_TOKEN_SCOPE: [undefined, ...ODD, "user:", "user: ", "user:a b", "user:a\nb", "team:a", "User:a", "user:é"],
+    PULUMI_TOKEN_SCOPE: [
+      undefined,
+      ...ODD,
+      "user:",
+      "user: ",
+      "user:a b",
+      "user:a\nb",
+      "team:a",
+      "User:a",
+      "user:é",
+      "user:a*",
+    ],
     PULUMI_TOKEN_EXPIRATION: [undefined, ...ODD, "0", "-1", "1.5", "2h", "1e3", "0x10", "9".repeat(30)],
     PULUMI_TOKEN_RETRY_SECONDS: [...ODD.slice(1), "0", "-1", "1.5", "1e3", "9".repeat(30)],
+    PULUMI_OIDC_TOKEN_FILE: [undefined, "", "token", INJECTION, ID_TOKEN, `/${"n".repeat(100_000)}`],
     PULUMI_BACKEND_URL: [...ODD.slice(1), ...(urls ?? []), "https://example.com\nhttps://evil.example"],
   };
   return Object.entries(invalid).flatMap(([name, values]) =>

@@ -2,17 +2,27 @@
 // are the emulators' HTTPS endpoints.
 
 import assert from "node:assert/strict";
-import { createServer, type Server } from "node:https";
-import { text } from "node:stream/consumers";
-import { after, before, test } from "node:test";
+import type { Server } from "node:https";
+import { after, before, type TestContext, test } from "node:test";
+import { stsEndpoint } from "../simulator/accessCheck/awsRegions";
+import { redact } from "../simulator/accessCheck/realServices";
+import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { runProgram } from "../simulator/mocks";
 import { type Answer, hang, respond, startEndpoint } from "./endpoint";
-import { type LiveRun, type LiveStack, listen, runLive } from "./liveTools";
+import {
+  type LiveRun,
+  type LiveStack,
+  runLive,
+  SECRET_ACCESS_KEY,
+  type StsRequest,
+  startSts,
+  stsError,
+  urlOf,
+} from "./liveTools";
 import { changePolicies, startCluster } from "./stack";
 
-const SECRET_ACCESS_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const ROLE = "arn:aws:iam::123456789012:role/admin";
 const YELLOW = "\u001b[33m";
 
@@ -27,38 +37,29 @@ const HURRY = {
 let simulation: Simulation;
 let stack: LiveStack;
 let server: Server;
-const stsRequests: { authorization: string | undefined; form: URLSearchParams }[] = [];
-
-const sts = async () => {
-  const authority = await openCertificateAuthority();
-  return createServer(await authority.issue({ hosts: ["127.0.0.1"] }), async (request, response) => {
-    const form = new URLSearchParams(await text(request));
-    stsRequests.push({ authorization: request.headers.authorization, form });
-    const [role = "", token = ""] = ["RoleArn", "WebIdentityToken"].map((name) => form.get(name) ?? "");
-    const { allowed, reason } = await simulation.aws.assumeRoleWithWebIdentity(role, token);
-    const denial = reason.includes("trust policy") ? "AccessDenied" : "InvalidIdentityToken";
-    response.writeHead(allowed ? 200 : 400, { "Content-Type": "text/xml" });
-    // The worst that an answer could contain.
-    const result = `<AssumeRoleWithWebIdentityResult>${SECRET_ACCESS_KEY}</AssumeRoleWithWebIdentityResult>`;
-    response.end(allowed ? result : stsError(denial, `Not authorized: ${token}`));
-  });
-};
+const stsRequests: StsRequest[] = [];
 
 before(async () => {
   simulation = await startCluster();
   const serviceAccounts = [
     { namespace: "ci", name: "deployer", tokenType: "personal", userLogin: "my-login" },
-    { namespace: "ci", name: "secrets", tokenType: "organization", tokenAudience: "api", createRole: false },
+    {
+      namespace: "ci",
+      name: "secrets",
+      tokenType: "organization",
+      tokenAudience: "api",
+      audienceRule: true,
+      awsRole: "none",
+    },
     { namespace: "ops", name: "drift", tokenType: "team", teamName: "ops" },
     { namespace: "ops", name: "operator", tokenType: "team", teamName: "ops" },
-  ];
+  ].map((entry) => ({ ...entry, runJob: false }));
   const config = {
     "aws:region": "us-west-2",
     "aws:profile": "prod",
     "aws:assumeRoles": JSON.stringify([{ roleArn: ROLE }]),
     "project:clusterName": "my-cluster",
     "project:pulumiApiUrl": simulation.pulumiCloud.url,
-    "project:runJob": "false",
     "project:serviceAccounts": JSON.stringify(serviceAccounts),
   };
   const program = { project: "project", stack: "prod", organization: "acme", config };
@@ -66,8 +67,8 @@ before(async () => {
   // Access tokens with a longer lifetime are denied: the check requests the shortest.
   const { id } = simulation.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
   await simulation.pulumiCloud.update(id, { maxExpirationSeconds: 60 });
-  server = await sts();
-  stack = { simulation, config, outputs, registered, stsUrl: `https://127.0.0.1:${await listen(server)}` };
+  server = await startSts(simulation.aws, stsRequests);
+  stack = { simulation, config, outputs, registered, stsUrl: urlOf(server) };
 });
 after(async () => {
   server.close();
@@ -80,17 +81,19 @@ test("allows each of four service accounts only as itself, and answers the open 
   const { exitCode, lines, errors, calls, atOnce, left } = await runLive(stack, { accounts: 4 });
   assert.equal(errors, "");
   assert.match(lines.join(" "), /audit logs .* serviceaccounts\/token, .* pull request's workflow/);
-  assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 15), [
+  assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 17), [
     "Access check",
-    "  Service account  Pulumi Cloud            IAM role",
-    "  ci/deployer      allowed, 3 denied       allowed, 3 denied",
-    "  ci/secrets       allowed, 4 denied       no role",
-    "  ops/drift        allowed (+1), 2 denied  allowed, 3 denied",
-    "  ops/operator     allowed, 3 denied       allowed, 3 denied",
+    "  Service account  Access token   Pulumi Cloud  IAM role",
+    "  ci/deployer      user:my-login  only itself   only itself",
+    "  ci/secrets       organization   only itself   no role",
+    "  ops/drift        team:ops       itself (+1)   only itself",
+    "    (+1) granted the same access token: ops/operator",
+    "  ops/operator     team:ops       only itself   only itself",
     "",
-    "  (+N): N other service accounts, which are granted the same access token.",
+    "  All 32 answers are as the settings intend (4 service accounts, 17 callers).",
     "",
-    "  All 29 answers are as expected (4 service accounts, 17 callers).",
+    "Policies of the OIDC issuer in Pulumi Cloud",
+    "  They are those that the program has generated.",
     "",
     "Answers that the documentation leaves open",
     "  Does a rule on aud match an element of a list? Yes: ci/secrets was allowed,",
@@ -100,10 +103,15 @@ test("allows each of four service accounts only as itself, and answers the open 
   assert.ok(lines.every((line) => line.length <= 80));
   assert.deepEqual([exitCode, atOnce, left], [0, 1, []]);
   // Nothing is asked twice.
-  assert.deepEqual([sent() - before, stsRequests.length], [29, 12]);
+  assert.deepEqual([sent() - before, stsRequests.length], [32, 15]);
 
   const kubeconfig = calls.flatMap(({ args }) => args).find((arg) => arg.startsWith("--kubeconfig=")) ?? "";
   const options = ["--region=us-west-2", "--profile=prod", `--role-arn=${ROLE}`, `--assume-role-arn=${ROLE}`];
+  const api = calls.filter(({ args }) => args[0] === "api");
+  assert.equal(api.length, 2);
+  for (const { environment } of api)
+    assert.ok(environment.includes(`PULUMI_BACKEND_URL='${simulation.pulumiCloud.url}'`));
+
   const aws = calls.filter(({ tool }) => tool === "aws").map(({ args }) => args);
   assert.deepEqual(aws, [["eks", "update-kubeconfig", "--name=my-cluster", kubeconfig, ...options]]);
   const kubectl = calls.filter(({ tool }) => tool === "kubectl");
@@ -119,7 +127,7 @@ test("allows each of four service accounts only as itself, and answers the open 
 
 test("asks as every other service account with --all-pairs", async () => {
   const { exitCode, stdout } = await runLive(stack, { accounts: 4, arguments: ["--all-pairs"] });
-  assert.match(stdout, /All 43 answers are as expected \(4 service accounts, 25 callers\)\./);
+  assert.match(stdout, /All 46 answers are as the settings intend \(4 service accounts, 25\s+callers\)\./);
   assert.equal(exitCode, 0);
 });
 
@@ -131,17 +139,89 @@ test("exits 1 and marks the row if a policy is too wide", async (t) => {
   const environment = { NODE_OPTIONS: "--import=data:text/javascript,process.stdout.isTTY=true" };
   const { exitCode, lines, stdout } = await runLive(stack, { accounts: 2, environment });
   assert.match(stdout, /^ {2}To see what was changed by hand: pulumi preview --refresh --diff --stack prod$/m);
-  assert.deepEqual(
-    lines.filter((line) => line.startsWith(YELLOW)).map((line) => line.slice(YELLOW.length, -5)),
-    [
-      "  ci/deployer      allowed, 2 of 3 denied  allowed, 3 denied",
-      "    ci/default: allowed by Pulumi Cloud. No setting allows this. Compare the",
-      "      allow policy with npm start -- --policies.",
-      "  1 of 13 answers is unexpected (2 service accounts, 9 callers).",
-    ],
-  );
+  const marked = lines.filter((line) => line.startsWith(YELLOW)).map((line) => line.slice(YELLOW.length, -5));
+  assert.ok(marked.every((line) => line.length <= 80));
+  assert.deepEqual(marked.slice(0, 5), [
+    "  ci/deployer      user:my-login  1 unexpected  only itself",
+    "    ci/default: allowed by Pulumi Cloud. No setting allows this. Compare the",
+    "      allow policy with npm start -- --policies.",
+    "  1 of 14 answers is unexpected (2 service accounts, 9 callers).",
+    "  The policy of ci/deployer was changed by hand.",
+  ]);
+  const policies = `Stack: ${ofDeployer("deployer")} Pulumi Cloud: ${ofDeployer("d*")}`;
+  assert.equal(marked.slice(5).join(" ").replaceAll(/\s+/g, " ").trim(), policies);
   assert.equal(exitCode, 1);
 });
+
+/** The policy of ci/deployer with a pattern for its name, as the report prints it. */
+function ofDeployer(name: string): string {
+  return `{ "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace": "ci", "\\"kubernetes.io\\".serviceaccount.name": "${name}" }, "tokenType": "personal", "userLogin": "my-login" }`;
+}
+
+const EVERY_POD = { sub: "system:serviceaccount:*" };
+
+for (const [what, change, findings] of [
+  [
+    "another policy allows every pod another token",
+    (policies) => [...policies, { decision: "allow", tokenType: "personal", userLogin: "admin", rules: EVERY_POD }],
+    [
+      'A policy was added by hand: { "decision": "allow", "rules": { "sub": "system:serviceaccount:*" }, "tokenType": "personal", "userLogin": "admin" }',
+    ],
+  ],
+  [
+    "a policy denies a token",
+    (policies) => [...policies, { decision: "deny", tokenType: "team", teamName: "ops", rules: { sub: "someone" } }],
+    [
+      'A policy was added by hand: { "decision": "deny", "rules": { "sub": "someone" }, "teamName": "ops", "tokenType": "team" }',
+    ],
+  ],
+  [
+    "the policy of a service account is gone",
+    (policies) => policies.slice(1),
+    [`The policy of ci/deployer was removed by hand: ${ofDeployer("deployer")}`],
+  ],
+  [
+    "a policy grants a role, which the program never does",
+    ([first, ...others]) => [{ ...first, roleID: "admin" } as AuthPolicy, ...others],
+    ["The policy of ci/deployer was changed by hand.", '"roleID": "admin"'],
+  ],
+] satisfies [string, (policies: AuthPolicy[]) => AuthPolicy[], string[]][]) {
+  test(`exits 1 if ${what}, though no caller that it asks as is allowed`, async (t) => {
+    await replacePolicies(t, change);
+    const { exitCode, stdout } = await runLive(stack, { accounts: 4 });
+    const [, printed = ""] = /^Policies of the OIDC issuer in Pulumi Cloud$(.*?)^ {2}To see what/ms.exec(stdout) ?? [];
+    for (const finding of findings) assert.ok(printed.replaceAll(/\s+/g, " ").includes(finding), printed);
+    assert.equal(exitCode, 1);
+  });
+}
+
+test("finds a policy that pulumi refresh has written to the state, and ignores the order", async (t) => {
+  await replacePolicies(t, (policies) => [
+    { decision: "allow", tokenType: "organization", authorizedPermissions: ["admin"], rules: EVERY_POD },
+    ...policies.toReversed(),
+  ]);
+  const actual = simulation.pulumiCloud.list()[0]?.registration.policies;
+  const registered = stack.registered.map((it) =>
+    it.type === "pulumiservice:index:OidcIssuer" ? { ...it, inputs: { ...it.inputs, policies: actual } } : it,
+  );
+  const { exitCode, stdout } = await runLive({ ...stack, registered }, { accounts: 4 });
+  assert.match(stdout, /^ {2}A policy was added by hand:\n {4}\{ "authorizedPermissions": \[ "admin" \],/m);
+  assert.equal(stdout.match(/by hand[:.]$/gm)?.length, 1);
+  assert.equal(exitCode, 1);
+});
+
+async function replacePolicies(t: TestContext, change: (policies: AuthPolicy[]) => AuthPolicy[]): Promise<void> {
+  const { id, registration } = simulation.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
+  const { policies = [] } = registration;
+  await simulation.pulumiCloud.update(id, { policies: change(policies) });
+  t.after(() => simulation.pulumiCloud.update(id, { policies }));
+}
+
+/** The line that `pulumi api` prints on standard error. Programs of this test fail with what begins with `error:`. */
+function apiError(code: string, httpStatus: number, message: string): string {
+  const error = { code: `pulumi.cloud_api.${code}`, severity: "error", message, httpStatus };
+  return `error:\n${JSON.stringify({ error })}`;
+}
 
 test("exits 1 if an intended caller is denied, and leaves the question about aud open", async (t) => {
   await changePolicies(t, simulation, (policy) => ({ ...policy, rules: { ...policy.rules, aud: "someone-else" } }));
@@ -151,8 +231,6 @@ test("exits 1 if an intended caller is denied, and leaves the question about aud
   assert.equal(exitCode, 1);
 });
 
-const FORBIDDEN =
-  'error: failed to create token: serviceaccounts "deployer" is forbidden: User "me" cannot create resource "serviceaccounts/token" in API group "" in the namespace "ci"';
 const tokenOfOtherCluster = () => simulation.otherIssuer.token({ namespace: "ci", serviceAccount: "deployer" });
 for (const [what, run, message] of [
   ["if a program is missing", { tools: ["aws", "pulumi"] }, "kubectl is not on PATH. To install it: https://"],
@@ -172,12 +250,65 @@ for (const [what, run, message] of [
       answer: (stdout, { tool }) =>
         tool === "kubectl" ? stdout.replace(simulation.pulumiCloud.url, "https://example.com") : stdout,
     },
-    "The ConfigMap of ci/deployer names https://example.com instead of",
+    "names https://example.com instead of",
   ],
   [
-    "if the TokenRequest is forbidden, with the command that checks the right",
-    { answer: (stdout, { args }) => (args[1] === "token" ? FORBIDDEN : stdout) },
-    `${FORBIDDEN} To check your rights: kubectl auth can-i create serviceaccounts/token --namespace ci`,
+    "and says that a ConfigMap was changed by hand",
+    {
+      answer: (stdout, { tool }) =>
+        tool === "kubectl" ? stdout.replace(simulation.pulumiCloud.url, "https://example.com") : stdout,
+    },
+    ": it was changed by hand. No token was sent. To restore it: pulumi up --refresh --stack prod",
+  ],
+  [
+    "and says that the setting was changed since the last update",
+    {
+      answer: (stdout, { args }) =>
+        args[0] === "config" ? stdout.replace(simulation.pulumiCloud.url, "https://example.com") : stdout,
+    },
+    "instead of https://example.com, which pulumiApiUrl has been set to since then. No token was sent. To apply it:",
+  ],
+  [
+    "if the issuers cannot be read, naming the right",
+    {
+      answer: (stdout, { args }) =>
+        args[1]?.endsWith("/oidc/issuers") ? apiError("http_4xx", 403, "server returned HTTP 403") : stdout,
+    },
+    "HTTP 403. No token was sent. The check requires oidc_issuers:read in organization acme, which the role Admin",
+  ],
+  [
+    "if the policies cannot be read, naming the right",
+    {
+      answer: (stdout, { args }) =>
+        args[1]?.includes("/auth/policies/") ? apiError("http_4xx", 403, "server returned HTTP 403") : stdout,
+    },
+    "HTTP 403. No token was sent. The check requires auth_policies:read in organization acme, which the role Admin",
+  ],
+  [
+    "if the CLI is not signed in to the Pulumi Cloud of the stack",
+    {
+      answer: (stdout, { args }) =>
+        args[0] === "api" ? apiError("not_logged_in", 0, "not logged in to Pulumi Cloud") : stdout,
+    },
+    "the Pulumi CLI is not signed in. No token was sent. To sign in: pulumi login https://127.0.0.1:",
+  ],
+  [
+    "if the CLI cannot call the API",
+    { answer: (stdout, { args }) => (args[0] === "api" ? apiError("no_match", 0, "no operation matches") : stdout) },
+    ": no operation matches. No token was sent.",
+  ],
+  [
+    "if the issuer was registered again by hand",
+    {
+      answer: (stdout, { args }) =>
+        args[1]?.endsWith("/oidc/issuers") ? stdout.replace(/"id":"[^"]+"/, '"id":"another"') : stdout,
+    },
+    "under the ID another, and the stack has",
+  ],
+  [
+    "if the region could become another host",
+    { answer: (stdout, { args }) => (args[0] === "config" ? stdout.replace("us-west-2", "x.example.com/") : stdout) },
+    '"x.example.com/" is not the name of an AWS region.',
   ],
   [
     "if the AWS STS endpoint has no TLS",
@@ -266,10 +397,32 @@ test("shows no token in its output, in arguments, in environments, or in files",
   assert.doesNotMatch(seen, /pul-[0-9a-f]{10}|eyJ[\w-]+/);
 });
 
-/** https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html */
-function stsError(code: string, message: string): string {
-  return `<ErrorResponse><Error><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`;
-}
+test("redacts access tokens, and shows characters that a terminal obeys", () => {
+  const role = `pulumi-oidc-${"r".repeat(52)}`;
+  assert.equal(redact(`a pul-${"0123456789".repeat(4)} b`), "a [redacted] b");
+  assert.equal(redact(`role ${role}, ${"k".repeat(65)}`), `role ${role}, [redacted]`);
+  assert.equal(redact("one\ntwo \u001b[2J\u202e"), "one\ntwo \\u{1b}[2J\\u{202e}");
+});
+
+test("asks AWS STS in the domain of the region's partition, and nowhere for any other name", () => {
+  for (const [region, host] of [
+    ["us-west-2", "sts.us-west-2.amazonaws.com"],
+    ["us-gov-east-1", "sts.us-gov-east-1.amazonaws.com"],
+    ["cn-north-1", "sts.cn-north-1.amazonaws.com.cn"],
+    ["eusc-de-east-1", "sts.eusc-de-east-1.amazonaws.eu"],
+    ["us-iso-east-1", "sts.us-iso-east-1.c2s.ic.gov"],
+    ["us-isob-east-1", "sts.us-isob-east-1.sc2s.sgov.gov"],
+    ["us-isof-south-1", "sts.us-isof-south-1.csp.hci.ic.gov"],
+    ["eu-isoe-west-1", "sts.eu-isoe-west-1.cloud.adc-e.uk"],
+    // Newer than the table.
+    ["eu-future-9", "sts.eu-future-9.amazonaws.com"],
+  ] as const) {
+    assert.equal(stsEndpoint(region), `https://${host}`);
+  }
+  for (const region of ["", "us-west", "us-west-2.example.com", "x/", "us-west-2/", "us-west-2\n", "US-WEST-2", "@a"]) {
+    assert.throws(() => stsEndpoint(region), /is not the name of an AWS region/, region);
+  }
+});
 
 /** Returns how many tokens the services have received. */
 function sent(): number {

@@ -1,32 +1,55 @@
-// Runs `npm start -- --live` with a kubectl, an aws, and a pulumi on PATH that answer for a stack in the simulation.
+// Runs `npm start -- --live` with a kubectl, an aws, and a pulumi on PATH that answer for a stack in the simulation, and an
+// emulated AWS STS.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
+import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import type { AddressInfo, Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import type { Simulation } from "../simulator/emulators/simulation";
+import type { AskedServices } from "../simulator/accessCheck/simulatedAccess";
+import type { AuthPolicy } from "../simulator/emulators/authPolicy";
+import type { Aws } from "../simulator/emulators/aws";
+import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Registration } from "../simulator/mocks";
 
 /** A stack that is up. */
 export interface LiveStack {
-  simulation: Simulation;
+  /** Where `pulumi api`, and a kubectl that is not real, read. */
+  simulation: Pick<AskedServices, "kubernetes" | "issuer" | "pulumiCloud">;
   config: Record<string, string>;
   outputs: Record<string, unknown>;
   registered: Registration[];
   stsUrl: string;
+  /** What the AWS CLI provides for a real kubectl. */
+  aws?: {
+    /** What `aws eks update-kubeconfig` writes. */
+    kubeconfig: string;
+    /** What `aws eks get-token` prints. */
+    token: string;
+  };
 }
+
+export interface StsRequest {
+  authorization: string | undefined;
+  form: URLSearchParams;
+}
+
+/** The worst that an answer of AWS STS could contain. */
+export const SECRET_ACCESS_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
 export interface LiveRun {
   arguments?: string[];
   environment?: Record<string, string>;
   /** How many of the stack's service accounts the check finds: 1 by default. */
   accounts?: number;
-  /** The programs on PATH. */
+  /** The programs on PATH that answer from the simulation. */
   tools?: string[];
+  /** The paths of real programs, by their names on PATH. */
+  realTools?: Record<string, string>;
   /** Changes the standard output of a program. If it begins with `error:`, it is printed on standard error. */
   answer?(stdout: string, call: Call, interrupt: () => void): string | Promise<string>;
 }
@@ -73,6 +96,7 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
     response.end(stdout);
   });
   const url = `http://127.0.0.1:${await listen(server)}`;
+  for (const [tool, path] of Object.entries(run.realTools ?? {})) await symlink(path, join(bin, tool));
   for (const tool of run.tools ?? ["aws", "kubectl", "pulumi"])
     await writeFile(join(bin, tool), program(tool, url), { mode: 0o755 });
 
@@ -106,6 +130,36 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
   return { exitCode, stdout, lines: stdout.split("\n"), errors, calls, atOnce, tokens, files, left };
 }
 
+/** Starts an AWS STS that decides as the emulated one. @param requests receives each request. */
+export async function startSts(
+  aws: Pick<Aws, "assumeRoleWithWebIdentity">,
+  requests: StsRequest[],
+): Promise<HttpsServer> {
+  const authority = await openCertificateAuthority();
+  const server = createHttpsServer(await authority.issue({ hosts: ["127.0.0.1"] }), async (request, response) => {
+    const form = new URLSearchParams(await text(request));
+    requests.push({ authorization: request.headers.authorization, form });
+    const [role = "", token = ""] = ["RoleArn", "WebIdentityToken"].map((name) => form.get(name) ?? "");
+    const { allowed, reason } = await aws.assumeRoleWithWebIdentity(role, token);
+    const denial = reason.includes("trust policy") ? "AccessDenied" : "InvalidIdentityToken";
+    response.writeHead(allowed ? 200 : 400, { "Content-Type": "text/xml" });
+    const result = `<AssumeRoleWithWebIdentityResult>${SECRET_ACCESS_KEY}</AssumeRoleWithWebIdentityResult>`;
+    response.end(allowed ? result : stsError(denial, `Not authorized: ${token}`));
+  });
+  await listen(server);
+  return server;
+}
+
+/** https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html */
+export function stsError(code: string, message: string): string {
+  return `<ErrorResponse><Error><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`;
+}
+
+/** Returns the URL of an HTTPS server on the loopback address. */
+export function urlOf(server: HttpsServer): string {
+  return `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
 /** Starts a server on a free port of the loopback address, and returns the port. */
 export async function listen(server: Server): Promise<number> {
   server.listen(0, "127.0.0.1");
@@ -132,9 +186,11 @@ async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: numb
   const [command, kind, name = ""] = args;
   const option = (key: string) => args.find((arg) => arg.startsWith(`--${key}=`))?.slice(key.length + 3) ?? "";
   if (tool === "aws") {
-    await writeFile(option("kubeconfig"), "kubeconfig\n");
+    if (kind === "get-token") return stack.aws?.token ?? "";
+    await writeFile(option("kubeconfig"), stack.aws?.kubeconfig ?? "kubeconfig\n");
     return "Added new context";
   }
+  if (command === "api") return answerApi(stack, kind ?? "", accounts);
   const namespace = option("namespace");
   if (kind === "configmap") return JSON.stringify({ data: simulation.kubernetes.configMap(namespace, name) });
   if (kind === "token") {
@@ -149,9 +205,49 @@ async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: numb
     const entries = Object.entries(outputs.serviceAccounts ?? {}).slice(0, accounts);
     return JSON.stringify({ ...outputs, serviceAccounts: Object.fromEntries(entries) });
   }
-  const urn = ({ type, name }: Registration) => `urn:pulumi:prod::project::${type}::${name}`;
-  const resources = registered.map((resource) => ({ urn: urn(resource), ...resource }));
+  const [project] =
+    Object.keys(config)
+      .find((key) => key.endsWith(":clusterName"))
+      ?.split(":") ?? [];
+  const urn = ({ type, name }: Registration) => `urn:pulumi:prod::${project}::${type}::${name}`;
+  const resources = registered.map(({ inputs, ...resource }) => {
+    const isIssuer = resource.type === "pulumiservice:index:OidcIssuer";
+    const policies = isIssuer && { policies: firstPolicies(stack, inputs.policies, accounts) };
+    return { urn: urn({ inputs, ...resource }), ...resource, inputs: { ...inputs, ...policies } };
+  });
   return JSON.stringify({ version: 3, deployment: { resources } });
+}
+
+/** Returns what `pulumi api` prints for an endpoint of Pulumi Cloud. */
+function answerApi(stack: LiveStack, endpoint: string, accounts: number): string {
+  const issuers = stack.simulation.pulumiCloud.list().map(({ id, registration }) => {
+    const [organization = "", uuid = ""] = id.split("/");
+    return { organization, uuid, registration };
+  });
+  for (const { organization, uuid, registration } of issuers) {
+    if (endpoint === `/api/orgs/${organization}/auth/policies/oidcissuers/${uuid}`) {
+      const policies = firstPolicies(stack, registration.policies, accounts);
+      // As the service completes them.
+      const completed = policies.map((policy, index) => ({
+        id: `policy-${index}`,
+        authorizedPermissions: [],
+        ...policy,
+      }));
+      return JSON.stringify({ id: "policy", version: 2, policies: completed.reverse() }, null, 2);
+    }
+  }
+  const oidcIssuers = issuers
+    .filter(({ organization }) => endpoint === `/api/orgs/${organization}/oidc/issuers`)
+    .map(({ uuid: id, registration: { name, url } }) => ({ id, name, url, issuer: url }));
+  return JSON.stringify({ oidcIssuers });
+}
+
+/** Returns the policies of a list, without those of the service accounts that the run does not find. */
+function firstPolicies({ outputs }: LiveStack, policies: unknown, accounts: number): AuthPolicy[] {
+  const hidden = Object.keys(outputs.serviceAccounts ?? {}).slice(accounts);
+  return ((policies ?? []) as AuthPolicy[]).filter(({ rules }) => {
+    return !hidden.includes(`${rules['"kubernetes.io".namespace']}/${rules['"kubernetes.io".serviceaccount.name']}`);
+  });
 }
 
 async function filesIn(directory: string): Promise<string> {

@@ -1,12 +1,15 @@
 // The pipeline's identities: which ID tokens they trust, and what they can do, by an evaluation of the generated policies.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { PolicyDocument } from "@pulumi/aws/iam";
+import { parse } from "yaml";
 import { rolePolicies } from "../pipeline/aws";
+import { readSettings } from "../pipeline/config";
 import { teamName } from "../pipeline/pulumiCloud";
 import { type AuthPolicy, decide } from "../simulator/emulators/authPolicy";
 import { type Program, runProgram } from "../simulator/mocks";
@@ -17,6 +20,7 @@ const program: Program = require("../pipeline");
 
 const arn = (resource: string) => `arn:aws:iam::${ACCOUNT}:${resource}`;
 const CLUSTER = `arn:aws:eks:us-west-2:${ACCOUNT}:cluster/my-cluster`;
+const ASSOCIATION = `arn:aws:eks:us-west-2:${ACCOUNT}:podidentityassociation/my-cluster/a-1`;
 const CLUSTERS = [{ arn: CLUSTER, identities: [{ oidcs: [{ issuer: "https://oidc.example.com/id/A" }] }] }];
 const ISSUER = "token.actions.githubusercontent.com";
 const NAMED = arn("policy/ci-cache");
@@ -26,13 +30,17 @@ const MINIMUM = {
   rolePath: "/",
   rolePolicyArns: [] as string[],
   permissionsBoundaryArn: undefined,
+  tagKeys: [] as string[],
   createOidcProvider: false,
+  podIdentity: false,
 };
 const EVERYTHING = {
   rolePath: "/ci/",
   rolePolicyArns: [NAMED],
   permissionsBoundaryArn: BOUNDARY,
+  tagKeys: ["team", "cost-center"],
   createOidcProvider: true,
+  podIdentity: true,
 };
 
 const READS = [
@@ -42,14 +50,26 @@ const READS = [
 // What a stack does with a role: terraform-provider-aws, internal/service/iam/role.go.
 const CHANGES = [
   ...["iam:CreateRole", "iam:UpdateRole", "iam:UpdateRoleDescription", "iam:UpdateAssumeRolePolicy"],
-  ...["iam:TagRole", "iam:UntagRole", "iam:ListInstanceProfilesForRole", "iam:DeleteRole"],
+  ...["iam:ListInstanceProfilesForRole", "iam:DeleteRole"],
 ];
 const ATTACHMENTS = ["iam:AttachRolePolicy", "iam:DetachRolePolicy"];
+const ROLE_TAGS = ["iam:TagRole", "iam:UntagRole"];
 const PROVIDERS = ["iam:CreateOpenIDConnectProvider", "iam:TagOpenIDConnectProvider"];
+// terraform-provider-aws, internal/service/eks/pod_identity_association.go
+const ASSOCIATION_CHANGES = ["eks:UpdatePodIdentityAssociation", "eks:DeletePodIdentityAssociation"];
+const ASSOCIATION_TAGS = ["eks:TagResource", "eks:UntagResource"];
+const ASSOCIATIONS = [
+  ...["eks:CreatePodIdentityAssociation", "iam:PassRole"],
+  ...[...ASSOCIATION_CHANGES, ...ASSOCIATION_TAGS],
+];
+/** What a request contains that sets no tag, and one that sets this tag. */
+const NO_TAG = {};
+const TAG = { "aws:TagKeys": ["team"] };
 
 test("the preview role only reads, and only these clusters, their providers, and the stacks' roles", () => {
   const { preview } = rolePolicies(EVERYTHING, CLUSTERS);
-  assert.deepEqual(actionsOf(preview), READS);
+  assert.deepEqual(actionsOf(rolePolicies(MINIMUM, CLUSTERS).preview), READS);
+  assert.deepEqual(actionsOf(preview), [...READS, "eks:DescribePodIdentityAssociation"].sort());
   for (const [action, resource, expected] of [
     ["eks:DescribeCluster", CLUSTER, true],
     ["eks:DescribeCluster", `${CLUSTER}-2`, false],
@@ -57,6 +77,8 @@ test("the preview role only reads, and only these clusters, their providers, and
     ["iam:GetOpenIDConnectProvider", arn(`oidc-provider/${ISSUER}`), false],
     ["iam:GetRole", arn("role/ci/pulumi-oidc-default-runner-1"), true],
     ["iam:GetRole", arn("role/pulumi-oidc-default-runner-1"), false],
+    ["eks:DescribePodIdentityAssociation", ASSOCIATION, true],
+    ["eks:DescribePodIdentityAssociation", ASSOCIATION.replace("my-cluster", "my-cluster-2"), false],
   ] as const) {
     assert.equal(allows(preview, action, resource), expected, `${action} ${resource}`);
   }
@@ -64,15 +86,17 @@ test("the preview role only reads, and only these clusters, their providers, and
 
 for (const [name, settings, further] of [
   ["with the defaults", MINIMUM, []],
-  ["with every setting", EVERYTHING, [...ATTACHMENTS, "iam:PutRolePermissionsBoundary"]],
+  ["with every setting", EVERYTHING, [...ATTACHMENTS, ...ROLE_TAGS, "iam:PutRolePermissionsBoundary"]],
 ] as const) {
   test(`${name}, the deploy role can make a stack's calls, none of which exceeds the named policies`, () => {
-    const { deploy } = rolePolicies(settings, CLUSTERS);
+    const { preview, deploy } = rolePolicies(settings, CLUSTERS);
     const providers = settings.createOidcProvider ? PROVIDERS : [];
-    assert.deepEqual(actionsOf(deploy), [...READS, ...CHANGES, ...further, ...providers].sort());
+    const associations = settings.podIdentity ? ASSOCIATIONS : [];
+    const expected = [...actionsOf(preview), ...CHANGES, ...further, ...providers, ...associations].sort();
+    assert.deepEqual(actionsOf(deploy), expected);
     for (const action of providers) {
-      assert.ok(allows(deploy, action, arn("oidc-provider/oidc.example.com/id/A")), action);
-      assert.ok(!allows(deploy, action, arn(`oidc-provider/${ISSUER}`)), action);
+      assert.ok(allows(deploy, action, arn("oidc-provider/oidc.example.com/id/A"), TAG), action);
+      assert.ok(!allows(deploy, action, arn(`oidc-provider/${ISSUER}`), TAG), action);
     }
     const path = `role${settings.rolePath}`;
     const own = arn(`${path}pulumi-oidc-default-runner-1`);
@@ -83,7 +107,12 @@ for (const [name, settings, further] of [
     for (const action of [...CHANGES, ...further]) {
       for (const policy of [NAMED, `${NAMED}-2`, ADMINISTRATOR, BOUNDARY]) {
         for (const boundary of [BOUNDARY, ADMINISTRATOR, undefined]) {
-          const context = { "iam:PolicyARN": policy, ...(boundary && { "iam:PermissionsBoundary": boundary }) };
+          const tags = ROLE_TAGS.includes(action) ? TAG : NO_TAG;
+          const context = {
+            "iam:PolicyARN": policy,
+            ...(boundary && { "iam:PermissionsBoundary": boundary }),
+            ...tags,
+          };
           const isBounded = settings === EVERYTHING && /CreateRole|Boundary/.test(action);
           const expected = (!ATTACHMENTS.includes(action) || policy === NAMED) && (!isBounded || boundary === BOUNDARY);
           assert.equal(allows(deploy, action, own, context), expected, `${action} ${JSON.stringify(context)}`);
@@ -94,13 +123,74 @@ for (const [name, settings, further] of [
   });
 }
 
+test("the deploy role can set only the named tags, and none by default", () => {
+  const role = arn("role/ci/pulumi-oidc-default-runner-1");
+  const provider = arn("oidc-provider/oidc.example.com/id/A");
+  const withoutTags = rolePolicies({ ...EVERYTHING, tagKeys: [] }, CLUSTERS).deploy;
+  const withTags = rolePolicies(EVERYTHING, CLUSTERS).deploy;
+  const tagging = [...ROLE_TAGS, ...ASSOCIATION_TAGS, "iam:TagOpenIDConnectProvider"];
+  const creating = ["iam:CreateRole", "iam:CreateOpenIDConnectProvider", "eks:CreatePodIdentityAssociation"];
+  const resourceOf = (action: string) => {
+    if (action.startsWith("eks:")) return action.includes("Create") ? CLUSTER : ASSOCIATION;
+    return action.includes("Role") ? role : provider;
+  };
+
+  for (const action of [...tagging, ...creating]) {
+    for (const [keys, isNamed] of [
+      [undefined, true],
+      [["team"], true],
+      [["team", "cost-center"], true],
+      [["admin"], false],
+      [["team", "admin"], false],
+      [["Team"], false],
+    ] as const) {
+      const tags = keys && { "aws:TagKeys": [...keys] };
+      const context = { "iam:PermissionsBoundary": BOUNDARY, ...tags };
+      const isCreation = creating.includes(action);
+      const message = `${action} ${keys}`;
+      assert.equal(allows(withoutTags, action, resourceOf(action), context), isCreation && !keys, message);
+      assert.equal(allows(withTags, action, resourceOf(action), context), isNamed && (isCreation || !!keys), message);
+    }
+  }
+});
+
+test("for EKS Pod Identity, the deploy role can associate the stacks' roles with these clusters, and nothing else", () => {
+  const { deploy } = rolePolicies(EVERYTHING, CLUSTERS);
+  const role = arn("role/ci/pulumi-oidc-default-runner-1");
+  const otherCluster = `${CLUSTER}-2`;
+  assert.ok(allows(deploy, "eks:CreatePodIdentityAssociation", CLUSTER));
+  assert.ok(!allows(deploy, "eks:CreatePodIdentityAssociation", otherCluster));
+  for (const action of ASSOCIATION_CHANGES) {
+    assert.ok(allows(deploy, action, ASSOCIATION), action);
+    assert.ok(!allows(deploy, action, ASSOCIATION.replace("my-cluster", "my-cluster-2")), action);
+    assert.ok(!allows(deploy, action, CLUSTER), action);
+  }
+
+  const passes = (resource: string, service: string, associated?: string) =>
+    allows(deploy, "iam:PassRole", resource, {
+      "iam:PassedToService": service,
+      ...(associated && { "iam:AssociatedResourceARN": associated }),
+    });
+  const service = "pods.eks.amazonaws.com";
+  assert.ok(passes(role, service, CLUSTER));
+  assert.ok(passes(role, service), "no page says that EKS sends the cluster");
+  assert.ok(!passes(role, service, otherCluster));
+  assert.ok(!passes(role, "ec2.amazonaws.com", CLUSTER));
+  assert.ok(!passes(role, "eks.amazonaws.com", CLUSTER));
+  for (const other of ["role/ci/github-deploy-1", "role/ci/pulumi-oidc-x/admin", "role/admin"]) {
+    assert.ok(!passes(arn(other), service, CLUSTER), other);
+  }
+});
+
 test("AWS and Pulumi Cloud trust each workflow's ID tokens, and no other repository, event, or audience", async (t) => {
   const { run } = await newPipeline(t);
   const { inputs, outputs } = await run();
   const { acme: policies = [] } = outputs.policies as Record<string, AuthPolicy[]>;
-  const assumes = (role: string, sub: string, aud = "sts.amazonaws.com") => {
+  // AWS STS knows the claim repository_id in some of its partitions only.
+  const assumes = (role: string, sub: string, aud = "sts.amazonaws.com", repositoryId: string | undefined = "42") => {
     const { assumeRolePolicy } = JSON.parse(inputs.get(`Role ${role}`) ?? "");
-    const context = { [`${ISSUER}:sub`]: sub, [`${ISSUER}:aud`]: aud };
+    const id = repositoryId && { [`${ISSUER}:repository_id`]: repositoryId };
+    const context = { [`${ISSUER}:sub`]: sub, [`${ISSUER}:aud`]: aud, ...id };
     return allows(assumeRolePolicy, "sts:AssumeRoleWithWebIdentity", "", context);
   };
   const grants = (tokenType: string, scope: string, sub: string, different: object = {}) => {
@@ -124,6 +214,8 @@ test("AWS and Pulumi Cloud trust each workflow's ID tokens, and no other reposit
     ] as const) {
       assert.equal(assumes(role, subject), expected, `${role} ${subject}`);
       assert.equal(grants(tokenType, scope, subject), expected, `${scope} ${subject}`);
+      assert.equal(assumes(role, subject, "sts.amazonaws.com", ""), expected, `${role} ${subject}`);
+      assert.ok(!assumes(role, subject, "sts.amazonaws.com", "43"), subject);
       assert.ok(!assumes(role, subject, "https://github.com/acme"), subject);
       assert.ok(!grants(tokenType, scope, subject, { repository_id: "43" }), subject);
       assert.ok(!grants(tokenType, scope, subject, { aud: "urn:pulumi:org:globex" }), subject);
@@ -149,6 +241,42 @@ test("previews can view the namespaces and the stacks, deployments can edit the 
   assert.match(inputs.get("TeamRoleAssignment acme") ?? "", /"teamName":"eks-pulumi-oidc-preview"/);
   assert.match(inputs.get("OrganizationRole acme") ?? "", /\["auth_policies:read","oidc_issuers:read"\]/);
   assert.equal(cloud.issuers.get("acme/1")?.maxExpirationSeconds, 3600);
+});
+
+for (const [name, settings, expected] of [
+  ["have no permissions boundary by default", { permissionsBoundaryArn: BOUNDARY }, undefined],
+  ["accept the same permissions boundary as the stacks'", { ownPermissionsBoundaryArn: BOUNDARY }, BOUNDARY],
+] as const) {
+  test(`the workflows' own roles ${name}`, async (t) => {
+    const { run } = await newPipeline(t, settings);
+    const { inputs } = await run();
+    for (const role of ["github-preview", "github-deploy"]) {
+      assert.equal(JSON.parse(inputs.get(`Role ${role}`) ?? "").permissionsBoundary, expected, role);
+    }
+  });
+}
+
+test("the workflows' file says for each stack what is deployed, where, and as whom", async (t) => {
+  const pulumiApiUrl = "https://pulumi.example.com";
+  const stacks = [STACK, { ...STACK, stack: "acme/eks-pulumi-oidc/prod", region: "eusc-de-east-1" }];
+  const { run, cloud } = await newPipeline(t, { pulumiApiUrl, stacks });
+  cloud.clusters.set("eusc-de-east-1 my-cluster", "API");
+  const { inputs, outputs } = await run();
+  const common = {
+    organization: "acme",
+    pulumiApiUrl,
+    previewTeam: "eks-pulumi-oidc-preview",
+    previewRoleArn: arn("role/github-preview-1a2b3c4"),
+    deployRoleArn: arn("role/github-deploy-1a2b3c4"),
+  };
+  assert.deepEqual(outputs.workflows, {
+    repositoryId: "42",
+    stacks: [
+      { ...common, stack: "acme/eks-pulumi-oidc/dev", region: "us-west-2" },
+      { ...common, stack: "acme/eks-pulumi-oidc/prod", region: "eusc-de-east-1" },
+    ],
+  });
+  assert.match(inputs.get("pulumiservice pulumi-cloud") ?? "", /"apiUrl":"https:\/\/pulumi\.example\.com"/);
 });
 
 test("stacks that share a cluster share its access entries, and nothing else", async (t) => {
@@ -188,34 +316,102 @@ test("an invalid configuration is reported as a whole, without the value of an e
     repository: "",
     permissionsBoundaryArn: "s3cret",
     subjectPrefix: "repo:acme/*",
-    stacks: [{ ...STACK, stack: "dev", namespace: "default", namespaces: [] }],
+    stacks: [
+      { ...STACK, stack: "dev", namespace: "default", namespaces: [] },
+      { ...STACK, region: "Frankfurt" },
+      { ...STACK, clusterName: 511 },
+    ],
     rolePolicyArns: ["AdministratorAccess"],
     githubIssuer: "maybe",
     permissionBoundaryArn: BOUNDARY,
+    tagKeys: ["team*"],
+    podIdentity: "yes",
+    createOidcProvider: null,
   });
   process.env.PULUMI_CONFIG_SECRET_KEYS = '["pipeline:permissionsBoundaryArn"]';
   t.after(() => delete process.env.PULUMI_CONFIG_SECRET_KEYS);
-  const message = String(await failureOf(run));
-  assert.match(message, /permissionsBoundaryArn: is encrypted/);
-  assert.doesNotMatch(message, /s3cret/);
-  assert.match(message, /repository: required\n +pulumi config set repository REPOSITORY/);
-  assert.match(message, /stacks\[0\]\.stack = "dev": must be ORGANIZATION\/PROJECT\/STACK/);
-  assert.match(message, /pulumi config set --path 'stacks\[0\]\.stack' STACK/);
-  assert.match(message, /stacks\[0\]\.namespace = "default": unknown setting; did you mean "namespaces"\?/);
-  assert.match(message, /stacks\[0\]\.namespaces = \[\]: must not be empty/);
-  assert.match(message, /subjectPrefix = "repo:acme\/\*": must be the prefix that GitHub reports/);
-  assert.match(message, /rolePolicyArns\[0\] = "AdministratorAccess": must be the ARN of an IAM policy/);
-  assert.match(message, /githubIssuer = "maybe": must be "create" or "existing"/);
-  assert.match(message, /permissionBoundaryArn = .*\n +pulumi config rm permissionBoundaryArn/);
+  const lines = String(await failureOf(run)).split("\n");
+  const [title = "", empty, ...problems] = lines;
+  assert.match(title, /Invalid configuration in Pulumi\.github\.yaml \(15 problems\)\. Nothing was changed\.$/);
+  assert.equal(empty, "");
+  assert.deepEqual(problems.filter(Boolean).sort(), [
+    '  githubIssuer = "maybe": must be create or existing',
+    '  permissionBoundaryArn: unknown setting; did you mean "permissionsBoundaryArn"?',
+    "  permissionsBoundaryArn: contains an encrypted value, which would be stored in plaintext in the stack's state",
+    "  permissionsBoundaryArn: must be the ARN of an IAM policy",
+    '  podIdentity = "yes": must be true or false',
+    "  repository: required",
+    '  rolePolicyArns[0] = "AdministratorAccess": must be the ARN of an IAM policy',
+    '  stacks[0].namespace: unknown setting; did you mean "namespaces"?',
+    "  stacks[0].namespaces: must not be empty",
+    '  stacks[0].stack = "dev": must be ORGANIZATION/PROJECT/STACK',
+    '  stacks[1].region = "Frankfurt": must be an AWS region, such as us-west-2',
+    "  stacks[2].clusterName = 511: must be a string, but YAML reads it as a number; quote it, or set it with --type string",
+    '  stacks[2].stack = "acme/eks-pulumi-oidc/dev": must not be listed twice',
+    '  subjectPrefix = "repo:acme/*": must be the prefix that GitHub reports',
+    '  tagKeys[0] = "team*": must be the key of a tag in AWS',
+  ]);
   assert.deepEqual(cloud.existing(), []);
+});
+
+test("docs/pipeline.md begins with its contents, and gives the code owners of what decides about production", () => {
+  const page = readFileSync(join(__dirname, "..", "docs", "pipeline.md"), "utf8");
+  const [start = "", ...sections] = page.split(/^## /m);
+  const links = [...start.matchAll(/^- \[(.*?)\]\(#(.*?)\)$/gm)].map(([, text, anchor]) => ({ text, anchor }));
+  const headings = sections.map((section) => section.split("\n")[0] ?? "");
+  const expected = headings.map((text) => ({ text, anchor: text.toLowerCase().replaceAll(" ", "-") }));
+  assert.deepEqual(links, expected);
+
+  const [, owners = ""] = /^Code owners .*?^```text\n(.*?)^```/ms.exec(page) ?? [];
+  const paths = owners
+    .trim()
+    .split("\n")
+    .map((line) => line.split(/ +/)[0]);
+  assert.deepEqual(paths, ["/.github/", "/pipeline/", "/scripts/", "Pulumi*.yaml"]);
+});
+
+test("the example allows one AWS account only", () => {
+  const { config } = parse(readFileSync(join(__dirname, "..", "pipeline", "Pulumi.github.yaml"), "utf8"));
+  assert.deepEqual(config["aws:allowedAccountIds"], [ACCOUNT]);
+});
+
+test("docs/pipeline.md describes every setting as its interface does, with the default of the program", async (t) => {
+  const source = readFileSync(join(__dirname, "..", "pipeline", "config.ts"), "utf8");
+  const page = readFileSync(join(__dirname, "..", "docs", "pipeline.md"), "utf8");
+  const [, section = ""] = page.split("\n## Configuration\n");
+  const rows = section.split("\n## ")[0]?.matchAll(/^\| `(\w+)` \| (.*?) ?\| (.*) \|$/gm) ?? [];
+  const described = [...rows].map((row) => row.slice(1).map((text) => text.replaceAll("`", "")));
+
+  const properties = [...source.matchAll(/^ {2}\/\*\*\s+(?:\* )?(.*?)\s+\*\/\n {2}(\w+)\??: /gms)];
+  const declared = properties.map(([, comment = "", name]) => {
+    const [meaning, value = ""] = comment.replaceAll(/\s+\* /g, " ").split(" Default: ");
+    return [name, value.replace(/\.$/, ""), meaning];
+  });
+  assert.equal(declared.length, 17);
+  assert.deepEqual(described.sort(), declared.sort());
+
+  const { run } = await newPipeline(t);
+  await run();
+  const { stacks, ...settings } = readSettings();
+  for (const [key, value] of Object.entries({ ...settings, namespaces: stacks[0]?.namespaces })) {
+    const [, documented] = declared.find(([name]) => name === key) ?? assert.fail(key);
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    // Without a default, the value is the test's.
+    if (documented) assert.equal(text, documented, key);
+  }
 });
 
 for (const [problem, changes, message] of [
   ["an environment without a list of branches", { environments: "" }, /only the main branch, but allows every branch/],
   ["an environment with another branch", { policies: "branch main, branch x/*" }, /but allows branch main, branch x/],
   ["an environment with a tag named main", { policies: "tag main" }, /bash github\.sh environment acme\/eks/],
-  ["a stack that is listed twice", { stacks: [STACK, STACK] }, /twice\n +pulumi config rm --path 'stacks\[1\]'/],
+  ["a stack that is listed twice", { stacks: [STACK, STACK] }, /stacks\[1\]\.stack = .*: must not be listed twice\n/],
   ["an environment with no branch", { policies: "" }, /only the main branch, but allows no branch/],
+  [
+    "a repository whose workflows can approve pull requests",
+    { workflow: "true" },
+    /gh api -X PUT repos\/acme\/eks-pulumi-oidc\/actions\/permissions\/workflow -F can_approve_pull_request_reviews=false\n/,
+  ],
   ["a renamed repository", { "eks-pulumi-oidc": "" }, /gh api repos\/acme\/eks-pulumi-oidc --jq \.html_url/],
   ["another subject prefix", { subjectPrefix: "repo:acme/eks-pulumi-oidc" }, /config set subjectPrefix 'repo:acme@11/],
   [
@@ -249,6 +445,7 @@ const ANSWERS = {
   sub: `true ${SUBJECT_PREFIX}`,
   environments: "true",
   policies: "branch main",
+  workflow: "false",
 };
 
 /** Starts a pipeline, with changes to its settings, its cluster, or to what `gh` prints. */
@@ -288,7 +485,7 @@ async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...chan
 }
 
 type Strings = string | string[];
-type Context = Record<string, string>;
+type Context = Record<string, Strings>;
 type Statement = {
   Effect: string;
   Action: Strings;
@@ -306,22 +503,46 @@ function actionsOf(policy: PolicyDocument): string[] {
   return allowing.flatMap(({ Action }) => Action).sort();
 }
 
-/** Evaluates a policy as IAM does, for the keys and operators that are in it; a missing condition key matches nothing. */
+/**
+ * Evaluates a policy as IAM does, for the keys and operators that are in it:
+ * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+ */
 function allows(policy: PolicyDocument, action: string, resource: string, context: Context = {}): boolean {
-  const matches = (patterns: Strings, value = "") =>
-    [patterns].flat().some((pattern) => {
-      assert.doesNotMatch(pattern, /[?$]/, "no evaluation of this wildcard");
-      return new RegExp(`^${pattern.split("*").map(literally).join(".*")}$`).test(value);
-    });
-  const literally = (part: string) => part.replace(/[.+^(){}|[\]\\]/g, "\\$&");
   const effects = statementsOf(policy).flatMap(({ Effect, Action, Resource = "*", Condition = {} }) => {
-    const keys = Object.entries(Condition).flatMap(([operator, expected]) => {
-      assert.match(operator, /^(StringEquals|ArnEquals)$/, "no evaluation of this operator");
-      if (operator === "StringEquals") assert.doesNotMatch(JSON.stringify(expected), /\*/, "no wildcard here");
-      return Object.entries(expected);
-    });
+    const conditions = Object.entries(Condition).flatMap(([operator, keys]) =>
+      Object.entries(keys).map(([key, expected]) => ({ operator, expected, actual: context[key] })),
+    );
     const applies = matches(Action, action) && matches(Resource, resource);
-    return applies && keys.every(([key, patterns]) => key in context && matches(patterns, context[key])) ? Effect : [];
+    return applies && conditions.every(isTrue) ? Effect : [];
   });
   return effects.includes("Allow") && !effects.includes("Deny");
+}
+
+function isTrue(condition: { operator: string; expected: Strings; actual: Strings | undefined }): boolean {
+  const { operator, expected, actual } = condition;
+  if (operator.includes("String")) assert.doesNotMatch(JSON.stringify(expected), /\*/, "no wildcard here");
+  switch (operator) {
+    // A missing key matches nothing.
+    case "StringEquals":
+    case "ArnEquals":
+      return typeof actual === "string" && matches(expected, actual);
+    case "StringEqualsIfExists":
+    case "ArnEqualsIfExists":
+      return actual === undefined || (typeof actual === "string" && matches(expected, actual));
+    // True without any value, too.
+    case "ForAllValues:StringEquals":
+      return [actual ?? []].flat().every((value) => matches(expected, value));
+    case "Null":
+      return String(actual === undefined) === expected;
+    default:
+      return assert.fail(`no evaluation of ${operator}`);
+  }
+}
+
+function matches(patterns: Strings, value: string): boolean {
+  const literally = (part: string) => part.replace(/[.+^(){}|[\]\\]/g, "\\$&");
+  return [patterns].flat().some((pattern) => {
+    assert.doesNotMatch(pattern, /[?$]/, "no evaluation of this wildcard");
+    return new RegExp(`^${pattern.split("*").map(literally).join(".*")}$`).test(value);
+  });
 }

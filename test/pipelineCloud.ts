@@ -32,7 +32,8 @@ export type PipelineCloud = Awaited<ReturnType<typeof startPipelineCloud>>;
 interface Github {
   environments: Environment[];
   branchPolicies: { id: number; name: string; type: string }[];
-  variables: Map<string, unknown>;
+  /** Whether workflows can approve pull requests. */
+  canApprove: boolean;
   /** Whether the plan has required reviewers for this repository. */
   hasReviewers: boolean;
 }
@@ -43,18 +44,20 @@ export const STACK = { stack: `${REPOSITORY}/dev`, clusterName: "my-cluster", re
 export const SETTINGS = { repository: REPOSITORY, subjectPrefix: SUBJECT_PREFIX, stacks: [STACK] };
 export const ACCOUNT = "123456789012";
 export const GITHUB_PROVIDER = `arn:aws:iam::${ACCOUNT}:oidc-provider/${new URL(ISSUER_URL).hostname}`;
-/** What a new issuer has: https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/ */
+/** What a new issuer has: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ */
 export const DEFAULT_DENY: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "" } };
 
 /** Starts services that know nothing of the repository's pipeline, on a free loopback port, until the test ends. */
 export async function startPipelineCloud(t: TestContext) {
   const authority = await openCertificateAuthority();
-  const github: Github = { environments: [], branchPolicies: [], variables: new Map(), hasReviewers: true };
+  const github: Github = { environments: [], branchPolicies: [], canApprove: false, hasReviewers: true };
   // The authentication mode, by region and name.
   const clusters = new Map([["us-west-2 my-cluster", "API"]]);
   // OIDC issuers of Pulumi Cloud, and everything else that exists, by ID.
   const issuers = new Map<string, Issuer>();
   const stored = new Map<string, object>();
+  // Stacks of Pulumi Cloud, as ORGANIZATION/PROJECT/STACK.
+  const stacks = new Set<string>();
   // The requests that change something, in order.
   const writes: string[] = [];
 
@@ -90,7 +93,7 @@ export async function startPipelineCloud(t: TestContext) {
     const call = `${request.method} ${pathname}`;
     return call.includes(" /api/v3/")
       ? answerGithub(github, call.replace("/api/v3", ""), body, Number(searchParams.get("page") ?? 1))
-      : answerPulumi(issuers, call, body);
+      : (answerStacks(stacks, call, body) ?? answerPulumi(issuers, call, body));
   }
 
   const issue = () => authority.issue({ hosts: ["127.0.0.1", new URL(ISSUER_URL).hostname] });
@@ -111,6 +114,7 @@ export async function startPipelineCloud(t: TestContext) {
     clusters,
     issuers,
     stored,
+    stacks,
     writes,
     // Every type of the providers is a kind, but the stack itself is not.
     resources: new Proxy<Emulator["resources"]>(
@@ -161,7 +165,7 @@ function resourceKind(token: string, stored: Map<string, object>, issuers: Map<s
 
 // https://docs.github.com/en/rest/deployments and https://docs.github.com/en/rest/actions
 function answerGithub(github: Github, call: string, body: Json, page: number): Answer {
-  const { environments, branchPolicies, variables } = github;
+  const { environments, branchPolicies } = github;
   const repository = `/repos/${REPOSITORY}`;
   const production = `${repository}/environments/production`;
   const lastStep = call.split("/").pop() ?? "";
@@ -207,17 +211,32 @@ function answerGithub(github: Github, call: string, body: Json, page: number): A
       return [200, { id: 7 }];
     case "GET /orgs/acme/teams/platform":
       return [200, { id: 8 }];
-    case `POST ${repository}/actions/variables`:
-      if (variables.has(String(body.name))) return [409, { message: "Already exists" }];
-      variables.set(String(body.name), body.value);
-      return [201, {}];
-    case `PATCH ${repository}/actions/variables/${lastStep}`:
-      variables.set(lastStep, body.value);
+    case `GET ${repository}/actions/permissions/workflow`:
+      return [200, { default_workflow_permissions: "read", can_approve_pull_request_reviews: github.canApprove }];
+    case `PUT ${repository}/actions/permissions/workflow`:
+      // Only JSON's own true and false.
+      if (typeof body.can_approve_pull_request_reviews !== "boolean") return [422, { message: "Validation Failed" }];
+      github.canApprove = body.can_approve_pull_request_reviews;
       return [204];
-    case `DELETE ${repository}/actions/variables/${lastStep}`:
-      return [variables.delete(lastStep) ? 204 : 404];
   }
   return [404, { message: "Not Found" }];
+}
+
+// What `pulumi stack init` and `pulumi stack select --create` call: pkg/backend/httpstate/client of pulumi/pulumi.
+function answerStacks(stacks: Set<string>, call: string, body: Json): Answer | undefined {
+  const [, method, project, name] = /^(\w+) \/api\/stacks\/([\w-]+\/[\w-]+)(?:\/([\w-]+))?$/.exec(call) ?? [];
+  if (method === "POST" && !name) {
+    const stack = `${project}/${body.stackName}`;
+    if (stacks.has(stack)) return [409, { code: 409, message: "Conflict: Stack already exists" }];
+    stacks.add(stack);
+    return [200, {}];
+  }
+  if (method === "GET" && name) {
+    const [orgName, projectName] = (project ?? "").split("/");
+    if (!stacks.has(`${project}/${name}`)) return [404, { code: 404, message: "Not Found: Stack not found" }];
+    return [200, { id: "1", orgName, projectName, stackName: name, version: 1, activeUpdate: "", tags: {} }];
+  }
+  return undefined;
 }
 
 // provider/pkg/pulumiapi/oidc_issuer.go of pulumi/pulumi-pulumiservice; `pulumi api` reads the specification first.

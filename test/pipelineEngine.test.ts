@@ -17,7 +17,7 @@ import { ACCESS_TOKEN } from "./script";
 
 const { ACCOUNT, DEFAULT_DENY, GITHUB_PROVIDER, REPOSITORY, SUBJECT_PREFIX } = cloudOf;
 
-const TOOLS = ["gh variable --help", "jq --version", "aws --version", "moto_server --help"];
+const TOOLS = ["gh api --help", "jq --version", "aws --version", "moto_server --help"];
 const failing = TOOLS.find((command) => spawnSync("bash", ["-c", command]).status !== 0);
 /** Why nothing here can run, and what to do about it; false if all tools are there. */
 const missingTool = missingCli || (failing && `\`${failing}\` fails: \`bash .ci/run\` installs what is missing`);
@@ -35,7 +35,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
 
   const deployableFrom = () => cloud.github.branchPolicies.map(({ name, type }) => `${type} ${name}`);
 
-  test("without the branch rule, or a cluster's access entries, nothing is created; the printed commands work", async (t) => {
+  test("without the branch rule or a cluster's access entries, or if workflows can approve, nothing is created; the printed commands work", async (t) => {
     const { pulumi, run } = await newPipeline(t);
     for (const rule of [undefined, null, { protected_branches: true, custom_branch_policies: false }]) {
       const environment = { name: "production", can_admins_bypass: true, protection_rules: [] };
@@ -48,6 +48,14 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.deepEqual(cloud.writes, []);
     succeeded(await run("bash", "github.sh", "environment", REPOSITORY));
 
+    cloud.github.canApprove = true;
+    const approving = await pulumi("up", "--yes", "--skip-preview");
+    assert.notEqual(approving.exitCode, 0);
+    assert.match(approving.screen, /The workflows of acme\/eks-pulumi-oidc can approve pull requests/);
+    const fix = /gh api -X PUT repos\/.*\/actions\/permissions\/workflow .*/.exec(approving.screen)?.[0];
+    succeeded(await run("bash", "-c", fix ?? assert.fail(approving.screen)));
+    assert.equal(cloud.github.canApprove, false);
+
     cloud.clusters.set("us-west-2 my-cluster", "CONFIG_MAP");
     const { exitCode, screen } = await pulumi("up", "--yes", "--skip-preview");
     assert.notEqual(exitCode, 0);
@@ -56,22 +64,41 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   });
 
   test("in a fresh account, the documented commands set it up, change nothing when rerun, show drift, and remove it", async (t) => {
-    const { pulumi, run, documented } = await newPipeline(t, {
+    const { pulumi, run, documented, root } = await newPipeline(t, {
       rolePolicyArns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
       permissionsBoundaryArn: `arn:aws:iam::${ACCOUNT}:policy/boundary`,
+      tagKeys: ["team"],
+      createOidcProvider: true,
+      podIdentity: true,
     });
     await documented("Set it up", "fresh");
     const created = cloud.existing();
     assert.equal(created.length, 14);
     assert.match(JSON.stringify(cloud.issuers.get("acme/1")), /"thumbprints":\["[0-9a-f]{64}"\]/);
     assert.deepEqual(deployableFrom(), ["branch main"]);
-    const stacks = JSON.parse(String(cloud.github.variables.get("PULUMI_STACKS")));
-    assert.deepEqual(stacks, [{ stack: "acme/eks-pulumi-oidc/dev", organization: "acme", region: "us-west-2" }]);
+    const file = await readFile(join(root, ".github", "pipeline.json"), "utf8");
+    assert.deepEqual(JSON.parse(file), {
+      repositoryId: "42",
+      stacks: [
+        {
+          stack: "acme/eks-pulumi-oidc/dev",
+          organization: "acme",
+          region: "us-west-2",
+          pulumiApiUrl: "https://api.pulumi.com",
+          previewTeam: "eks-pulumi-oidc-preview",
+          previewRoleArn: `arn:aws:iam::${ACCOUNT}:role/github-preview-1a2b3c4`,
+          deployRoleArn: `arn:aws:iam::${ACCOUNT}:role/github-deploy-1a2b3c4`,
+        },
+      ],
+    });
+    // The file is committed: its form has to pass the checks.
+    const biome = join(ROOT, "node_modules", ".bin", "biome");
+    succeeded(await run(biome, "check", "--vcs-enabled=false", join(root, ".github", "pipeline.json")));
 
     await cloud.rotateCertificate();
     succeeded(await pulumi("preview", "--expect-no-changes"));
     succeeded(await pulumi("refresh", "--yes"));
-    assert.match(await documented("Set it up", "fresh"), /Resources:\n +15 unchanged/);
+    assert.match(await documented("Set it up", "fresh"), /Resources:\n +16 unchanged/);
     assert.deepEqual(cloud.existing(), created);
 
     const { stdout } = await pulumi("stack", "export", "--show-secrets");
@@ -100,7 +127,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.match(screen, /~ sub +: "repo:acme\/web:\*" => "repo:acme@11/);
 
     await documented("Remove it", "fresh");
-    assert.deepEqual([...cloud.existing(), ...cloud.github.variables], []);
+    assert.deepEqual(cloud.existing(), []);
+    await assert.rejects(readFile(join(root, ".github", "pipeline.json")), /ENOENT/);
   });
 
   test("if GitHub is already registered, the documented commands keep what others have", async (t) => {
@@ -133,6 +161,31 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     await documented("Remove it", "existing");
     assert.deepEqual(cloud.existing(), ["acme/1", GITHUB_PROVIDER]);
     assert.deepEqual(issuer.policies, [OTHERS]);
+  });
+
+  test("the documented commands create the stacks in their organization and project", async (t) => {
+    const { root, run } = await newPipeline(t);
+    const commands = (await blocksOf("Set it up"))
+      .map(({ text }) => text)
+      .filter((text) => /pulumi stack \w+ /.test(text));
+    const script = commands.map((text) => text.replace(/^pulumi stack output .*\n/gm, "")).join("");
+    const cloudUrl = `https://127.0.0.1:${cloud.port}`;
+    const create = () => run("env", `PULUMI_BACKEND_URL=${cloudUrl}`, "bash", "-euc", `cd ${root}\n${script}`);
+    succeeded(await create());
+    assert.deepEqual([...cloud.stacks], ["acme/eks-pulumi-oidc/dev", "acme/eks-pulumi-oidc-pipeline/github"]);
+    assert.match((await create()).screen, /already exists/);
+  });
+
+  test("after an update that was stopped halfway, the documented commands unlock the stack", async (t) => {
+    const { root, state, run, documented } = await newPipeline(t);
+    succeeded(await run("pulumi", "--cwd", root, "stack", "init", "dev"));
+    const locks = join(state, ".pulumi", "locks", "organization", "eks-pulumi-oidc", "dev");
+    await mkdir(locks, { recursive: true });
+    const lock = { pid: 1, username: "runner", hostname: "gone", timestamp: "2026-01-01T00:00:00Z" };
+    await writeFile(join(locks, "0a1b2c3d-0000-4000-8000-000000000000.json"), JSON.stringify(lock));
+    const locked = await run("pulumi", "--cwd", root, "refresh", "--yes", "--stack", "dev");
+    assert.match(locked.screen, /the stack is currently locked by/);
+    await documented("An update was stopped halfway", "once");
   });
 
   test("github.sh keeps the rules of an environment, and leaves main as its only branch", async (t) => {
@@ -197,32 +250,46 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const wrapper = `if [ "$1" = api ]; then export PULUMI_BACKEND_URL=https://127.0.0.1:${cloud.port}; fi; exec ${real} "$@"`;
     await writeFile(join(bin, "pulumi"), `#!/bin/sh\n${wrapper}\n`, { mode: 0o755 });
 
-    const root = await copyProject(cli, ["simulator", "test", ".ci", ".github"]);
+    const root = await copyProject(cli, ["simulator", "test", ".ci"]);
     await symlink(join(ROOT, "node_modules"), join(root, "node_modules"));
     const projectDirectory = join(root, "pipeline");
-    const settings = { "aws:region": "us-west-2", ...cloudOf.SETTINGS, ...config };
-    await writeFile(join(projectDirectory, "Pulumi.github.yaml"), stringify({ config: settings }));
+    const file = join(projectDirectory, "Pulumi.github.yaml");
+    const { config: example } = parse(await readFile(file, "utf8"));
+    await writeFile(file, stringify({ config: { ...example, ...cloudOf.SETTINGS, ...config } }));
     succeeded(await cli.pulumi(projectDirectory, "stack", "init", "github"));
     const run = (program: string, ...args: string[]) => cli.run(projectDirectory, program, ...args);
     return {
+      root,
+      state: join(cli.directory, "state"),
       run,
       pulumi: (...args: string[]) => cli.pulumi(projectDirectory, ...args),
-      /** Runs the commands of a section, and returns what is on the screen. */
-      async documented(section: string, scenario: "fresh" | "existing"): Promise<string> {
-        const page = await readFile(join(ROOT, "docs", "pipeline.md"), "utf8");
-        const [, text = ""] = page.split(`\n## ${section}\n`);
-        const blocks = [...(text.split("\n## ")[0] ?? "").matchAll(/^```bash( existing)?\n(.*?)^```/gms)];
-        assert.ok(blocks.length > 0);
-        let screen = "";
-        for (const [, condition, commands = ""] of blocks) {
-          if (condition && scenario === "fresh") continue;
-          screen += succeeded(await run("bash", "-euo", "pipefail", "-c", commands)).screen;
-        }
-        return screen;
+      /** Runs the commands of a section in one shell, from the directory that it names, and returns the screen. */
+      async documented(section: string, scenario: "fresh" | "existing" | "once"): Promise<string> {
+        const blocks = await blocksOf(section);
+        const commands = blocks.filter(({ condition }) => !condition || condition === scenario);
+        assert.ok(commands.length > 0);
+        const directory = /^cd pipeline$|^pulumi (cancel|refresh)/m.test(commands[0]?.text ?? "")
+          ? root
+          : projectDirectory;
+        const text = commands.map((it) => it.text).join("");
+        return succeeded(await cli.run(directory, "bash", "-euo", "pipefail", "-c", inStateFile(text))).screen;
       },
     };
   }
 });
+
+/** Returns the commands of a section of docs/pipeline.md, and the word behind `bash`. */
+async function blocksOf(section: string): Promise<{ condition: string; text: string }[]> {
+  const page = await readFile(join(ROOT, "docs", "pipeline.md"), "utf8");
+  const [, rest = ""] = page.split(`\n## ${section}\n`);
+  const blocks = (rest.split("\n## ")[0] ?? "").matchAll(/^```bash ?(\w*)\n(.*?)^```/gms);
+  return [...blocks].map(([, condition = "", text = ""]) => ({ condition, text }));
+}
+
+/** Renames the stacks of these commands: a state in files knows no organization. */
+function inStateFile(commands: string): string {
+  return commands.replaceAll(" acme/github", " github").replaceAll(" acme/eks-pulumi-oidc/dev", " dev");
+}
 
 /** Returns a policy document of an exported stack. */
 function documentOf(stdout: string, type: string, name: string, key: string): string {

@@ -1,8 +1,8 @@
-// Runs the tests with Node's own runner: `node --import tsx test/run.ts [--engine | FILE…]`.
+// Runs the tests with Node's own runner: `node --import tsx test/run.ts [--engine | --cluster | FILE…]`.
 
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
-import { join, relative, resolve } from "node:path";
+import { basename, join, relative, resolve } from "node:path";
 import { run } from "node:test";
 import { dot } from "node:test/reporters";
 import { saveCertificateAuthority } from "../simulator/emulators/certificates";
@@ -13,7 +13,9 @@ const ENGINE = [
   "engine.test.ts",
   "examplesCli.test.ts",
   "import.test.ts",
+  "livePoliciesCli.test.ts",
   "pipelineEngine.test.ts",
+  "stackFileEngine.test.ts",
   "template.test.ts",
 ];
 
@@ -37,9 +39,22 @@ async function main(named: string[]): Promise<string[]> {
 }
 
 async function filesOf(named: string[]): Promise<string[]> {
-  if (named.length > 0 && named[0] !== "--engine") return named.map((file) => resolve(file));
-  const names = named.length > 0 ? ENGINE : (await readdir(__dirname)).filter((name) => !ENGINE.includes(name));
-  return names.filter((name) => name.endsWith(".test.ts")).map((name) => join(__dirname, name));
+  switch (named[0]) {
+    case undefined:
+      return (await testsIn(__dirname)).filter((file) => !ENGINE.includes(basename(file)));
+    case "--engine":
+      return ENGINE.map((name) => join(__dirname, name));
+    // These require a Kubernetes API server.
+    case "--cluster":
+      return testsIn(join(__dirname, "cluster"));
+    default:
+      return named.map((file) => resolve(file));
+  }
+}
+
+async function testsIn(directory: string): Promise<string[]> {
+  const names = await readdir(directory);
+  return names.filter((name) => name.endsWith(".test.ts")).map((name) => join(directory, name));
 }
 
 async function runFiles(files: string[], named: boolean): Promise<string[]> {
@@ -72,7 +87,7 @@ async function runFiles(files: string[], named: boolean): Promise<string[]> {
     [failed > 0, "Tests failed: their errors are above."],
     [empty.length > 0, `No test in ${empty.join(", ")}: write one, or delete the file.`],
     [skipped.length > 0 && Boolean(process.env.FAIL_ON_SKIP), "FAIL_ON_SKIP is set: install what is missing."],
-    // A named file may skip all of its tests, as the engine tests do without the Pulumi CLI.
+    // A named file may skip all of its tests, as the engine tests do without the Pulumi CLI, and those of a cluster without an API server.
     [passed === 0 && !(named && skipped.length > 0), "No test was executed."],
   ];
   return problems.flatMap(([applies, problem]) => (applies ? [problem] : []));

@@ -42,7 +42,8 @@ export interface ScriptOptions {
   running?: { pid: number; tokenFile: string };
 }
 
-const EXCHANGE_SCRIPT = join(__dirname, "../scripts/exchange-token.sh");
+/** The path of the script. */
+export const EXCHANGE_SCRIPT = join(__dirname, "../scripts/exchange-token.sh");
 
 /** An access token in the format of Pulumi Cloud, which must not appear anywhere. */
 export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
@@ -73,6 +74,20 @@ export async function exchange(
   const endpoint = await startEndpoint(answers, options.certificate);
   const run = runScript({ url: endpoint.url, idToken: ID_TOKEN, environment, ...options });
   return { ...(await run.finally(endpoint.close)), endpoint };
+}
+
+/**
+ * Returns whether the script accepts the settings of an environment. Sends nothing: the ID token is missing.
+ *
+ * @param environment overrides that of a pod; undefined removes a variable.
+ * @throws Error if the script ends in any other way than for invalid settings or a missing ID token.
+ */
+export async function scriptAccepts(environment: Record<string, string | undefined>): Promise<boolean> {
+  const noToken = { ...environment, PULUMI_OIDC_TOKEN_FILE: "/nonexistent" };
+  const run = await runScript({ url: "https://api.pulumi.com", environment: noToken });
+  if (run.exitCode === 66) return true;
+  if (run.exitCode === 64) return false;
+  throw new Error(`Expected exit code 64 or 66, got ${run.exitCode}: ${run.stderr}`);
 }
 
 /**

@@ -2,16 +2,17 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { defaultStack } from "../simulator/stackFile";
 
 const PROJECT = join(__dirname, "..");
 const BASE = { clusterName: "my-cluster", userLogin: "my-login" };
+const EXISTING = { createServiceAccount: false, audienceRule: true };
 const NOTHING = "Simulation: nothing was created in AWS, Kubernetes, or Pulumi Cloud.";
 const ESCAPE = "\u001b[";
 
@@ -20,17 +21,33 @@ let project: string;
 let temporary: string;
 before(async () => {
   project = await mkdtemp(join(tmpdir(), "project-"));
-  const excluded = new Set([".git", "node_modules", "test"]);
-  await cp(PROJECT, project, { recursive: true, filter: (path) => !excluded.has(relative(PROJECT, path)) });
+  // A copy of the template has a stack of its own, which is not what these tests expect.
+  const isExcluded = (path: string) => /^(\.git|node_modules|test|Pulumi\..+\.yaml)$/.test(path);
+  await cp(PROJECT, project, { recursive: true, filter: (path) => !isExcluded(relative(PROJECT, path)) });
   await symlink(join(PROJECT, "node_modules"), join(project, "node_modules"));
   temporary = join(project, "temporary");
   await mkdir(temporary);
 });
 after(() => rm(project, { recursive: true }));
 
+/** The run without a stack file. */
+let sample: Awaited<ReturnType<typeof start>>;
+before(async () => {
+  sample = await start([]);
+});
+
 /** JSON is YAML. */
 async function writeStack(stack: string, config: unknown): Promise<void> {
   await writeFile(join(project, `Pulumi.${stack}.yaml`), JSON.stringify({ config }));
+}
+
+/** Returns settings with one entry. */
+function withEntry(settings: object): object {
+  const token = { tokenType: "personal", userLogin: "my-login" };
+  return {
+    clusterName: "my-cluster",
+    serviceAccounts: [{ namespace: "default", name: "runner", ...token, ...settings }],
+  };
 }
 
 function spawnStart(args: string[], environment: Record<string, string> = {}) {
@@ -60,12 +77,14 @@ const masked = (output: string) =>
     .replace(/\d{4}-\d\d-\d\dT[\d:]{8}Z/, "TIME");
 
 describe("npm start", { concurrency: 2 }, () => {
-  test("prints for the example stack what the README shows, and exits 0 though an answer is unexpected", async () => {
+  test("prints for the sample stack what the README shows, and exits 0", async () => {
     const readme = await readFile(join(PROJECT, "README.md"), "utf8");
     const [, shown = ""] = /```text\n(.*?)\n```/s.exec(readme) ?? [];
-    const { exitCode, stdout, stderr, lines } = await start([]);
+    // Other tests write stack files to the copy of the project.
+    const { exitCode, stdout, stderr, lines } = sample;
     assert.equal(masked(stdout).trim(), masked(shown).trim());
-    assert.match(stdout, /\d of \d+ answers is unexpected/);
+    assert.match(lines[0] ?? "", /^Simulation of the sample stack: /);
+    assert.match(stdout, /^ {2}All \d+ answers are as the settings intend/m);
     assert.deepEqual([exitCode, stderr, lines.at(-1)], [0, "", NOTHING]);
     assert.ok(lines.every((line) => line.length <= 80));
   });
@@ -74,24 +93,42 @@ describe("npm start", { concurrency: 2 }, () => {
     await writeStack("several", {
       clusterName: "my-cluster",
       organization: "acme",
-      thumbprints: ["0123456789abcdef".repeat(4)],
-      command: ["bash", "-c", "echo the configured command ran"],
-      audienceRule: true,
+      createNamespaces: ["ci"],
       serviceAccounts: [
-        { namespace: "ci", createNamespace: true, name: "a", tokenType: "team", teamName: "ops" },
-        { namespace: "ci", name: "b", tokenType: "runner", runnerId: "id", runnerName: "eks" },
-        { name: "default", createServiceAccount: false, tokenType: "personal", userLogin: "me" },
-        { namespace: "s", name: "c", createServiceAccount: false, createRole: false, tokenType: "organization" },
-      ],
+        { namespace: "ci", name: "a", tokenType: "team", teamName: "ops" },
+        { namespace: "ci", name: "b", tokenType: "runner", runnerId: "id", runnerName: "eks", awsRole: "pod-identity" },
+        { ...EXISTING, namespace: "default", name: "default", tokenType: "personal", userLogin: "me" },
+        { ...EXISTING, namespace: "s", name: "c", tokenType: "organization", awsRole: "none" },
+      ].map((entry) => ({ ...entry, command: ["bash", "-c", "echo the configured command ran"] })),
     });
     const { exitCode, stdout, stderr } = await start(["--stack", "several", "--verbose"]);
     assert.equal(exitCode, 0, stderr);
     assert.doesNotMatch(stdout, /organization is not set|the configured command ran/);
     assert.match(stdout, /^ {2}Service account +ci\/a$/m);
     assert.match(stdout, /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}me$/m);
-    assert.match(stdout, /^ {2}ci\/b .*\n {4}runner token, scope runner:eks\n {4}itself: allowed by Pulumi Cloud\.$/m);
+    assert.match(stdout, /^ {2}ci\/b +runner:eks +only itself +only itself\n {4}itself: allowed by Pulumi Cloud\.$/m);
     assert.match(stdout, /^ {4}s\/c: denied by Pulumi Cloud \(no allow policy/m);
-    assert.match(stdout, /All 70 answers are as expected \(4 service accounts, 40 callers\)/);
+    assert.match(stdout, /All 70 answers are as the settings intend \(4 service accounts, 40 callers\)/);
+  });
+
+  test("runs nothing that a stack file says, and writes nothing to a path of it", async () => {
+    const [program, trace] = [join(temporary, "program"), join(project, "trace")];
+    await writeFile(program, `touch '${trace}'\n`, { mode: 0o755 });
+    const variables = { BASH_ENV: program, ENV: program, PATH: "/nowhere", BASH_FUNC_curl: `() { . ${program}; }` };
+    const env = Object.entries(variables).map(([name, value]) => ({ name, value }));
+    await writeStack("attack", { ...BASE, jobPodSpec: { containers: [{ name: "token-exchange", env }] } });
+    const { exitCode, stdout, stderr } = await start(["--stack", "attack"]);
+    assert.equal(stderr, "");
+    assert.match(stdout, /^ {4}my-login$/m);
+
+    const mount = { name: "pulumi-token-exchange", mountPath: `/../../../../../..${trace}`, subPath: "entrypoint.sh" };
+    const containers = [{ name: "token-exchange", volumeMounts: [mount] }];
+    await writeStack("outside", { ...BASE, jobPodSpec: { containers } });
+    const outside = await start(["--stack", "outside"]);
+    assert.match(outside.stderr, /"\/\.\.\/.*" could leave the directory of the pod\. Remove "\.\." from it\.$/m);
+    await rm(program);
+    assert.ok(!existsSync(trace));
+    assert.deepEqual([exitCode, outside.exitCode], [0, 1]);
   });
 
   test("prints the policies as JSON, and all of it as Markdown", async () => {
@@ -105,14 +142,17 @@ describe("npm start", { concurrency: 2 }, () => {
 
     const markdown = await start(["--stack", "policies", "--markdown"]);
     assert.match(markdown.lines[0] ?? "", /^> Simulation of stack policies/);
-    assert.match(markdown.stdout, /^\| `default\/pulumi-service-account` \| personal token, scope user:/m);
-    assert.match(markdown.stdout, /^- `default\/pulumi-service-account`, other audience: \*\*allowed\*\* by Pulumi/m);
+    assert.match(
+      markdown.stdout,
+      /^\| `default\/pulumi-service-account` \| user:my-login \| only itself \| only itself \|$/m,
+    );
     const [, json = ""] = /```json\n(.*?)```/s.exec(markdown.stdout) ?? [];
     assert.deepEqual(JSON.parse(json), JSON.parse(stdout));
   });
 
   test("a denied exchange fails with the reason in the Job's output", async () => {
-    await writeStack("denied", { ...BASE, policyRules: { '"kubernetes.io".pod.name': "another-*" } });
+    const policyRules = { '"kubernetes.io".pod.name': "another-*" };
+    await writeStack("denied", withEntry({ policyRules }));
     const { exitCode, stdout, stderr } = await start(["--stack", "denied"]);
     assert.equal(exitCode, 1);
     assert.match(stdout.replaceAll(/\s+/g, " "), /HTTP 400.*pod\.name is '[^']+', not 'another-\*'/);
@@ -122,17 +162,35 @@ describe("npm start", { concurrency: 2 }, () => {
     assert.ok(stdout.endsWith(`${NOTHING}\n`));
   });
 
+  test("exits 1 if an answer is unexpected, and says what to check", async () => {
+    const policyRules = { '"kubernetes.io".pod.name': "another-*" };
+    await writeStack("unexpected", withEntry({ policyRules, runJob: false }));
+    const { exitCode, stdout } = await start(["--stack", "unexpected"]);
+    assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .* Check\s+policyRules, /ms);
+    assert.match(stdout, /^ {2}2 of 14 answers are unexpected/m);
+    assert.equal(exitCode, 1);
+  });
+
   for (const [what, args, message] of [
-    ["an invalid configuration", ["--stack", "bad"], /Invalid configuration for stack "bad" \(2 problems\)/],
+    ["an invalid configuration", ["--stack", "bad"], /Invalid configuration in Pulumi\.bad\.yaml \(2 problems\)/],
     ["a missing stack file", ["--stack", "no"], /no\.yaml does not exist. Stacks .*: npm start -- --stack NAME$/m],
-    ["an encrypted setting", ["--stack", "secret"], /encrypted in .*: pulumi config set --plaintext namespace VALUE$/m],
+    ["several stacks of which none is named", [], /has several stacks. Stacks .*: npm start -- --stack NAME$/m],
+    ["the console of Pulumi Cloud", ["--stack", "console"], /app\.pulumi\.com.* Its API is https:\/\/api\.pulumi\.com/],
+    ["an impossible region", ["--stack", "region"], /"us-west-2\.example\.com" is not the name of an AWS region/],
+    [
+      "an encrypted setting",
+      ["--stack", "secret"],
+      /encrypted in .*: pulumi config set --plaintext issuerName VALUE$/m,
+    ],
     ["an invalid stack file", ["--stack", "text"], /config must contain KEY: VALUE$/m],
     ["an unknown option", ["--stak", "dev"], /Unknown option '--stak'. To list .*: npm start -- --help/],
   ] satisfies [string, string[], RegExp][]) {
     test(`reports ${what} on standard error`, async () => {
-      await writeStack("bad", { ...BASE, namespace: "Bad", typo: "x" });
-      await writeStack("secret", { ...BASE, namespace: { secure: "A" } });
+      await writeStack("bad", { ...BASE, rolePath: "Bad", typo: "x" });
+      await writeStack("secret", { ...BASE, issuerName: { secure: "A" } });
       await writeStack("text", "hello");
+      await writeStack("console", { ...BASE, pulumiApiUrl: "https://app.pulumi.com/" });
+      await writeStack("region", { ...BASE, "aws:region": "us-west-2.example.com" });
       const { exitCode, stdout, stderr } = await start(args);
       assert.equal(exitCode, 1);
       assert.match(stderr, message);
@@ -140,11 +198,24 @@ describe("npm start", { concurrency: 2 }, () => {
     });
   }
 
+  test("reports a missing and a misspelled region, with the one that is used or meant", async () => {
+    await writeStack("nowhere", { ...BASE, organization: "acme" });
+    const missing = await start(["--stack", "nowhere"]);
+    assert.match(missing.stdout.replaceAll(/\s+/g, " "), /aws:region is not set: the simulation uses us-west-2\. /);
+    await writeStack("typo", { ...BASE, organization: "acme", "aws:region": "us-wset-2" });
+    const misspelled = await start(["--stack", "typo"]);
+    assert.match(
+      misspelled.lines[1] ?? "",
+      /^ {2}aws:region is us-wset-2, which is not a known region\. Did you mean us-west-2\?$/,
+    );
+    assert.deepEqual([missing.exitCode, misspelled.exitCode], [0, 0]);
+  });
+
   test("prints help, and colors only for a terminal without NO_COLOR", async () => {
     const { stdout } = await start(["--help"]);
     assert.match(
       stdout,
-      /^Usage: npm start.*--stack.*--policies.*--markdown.*\n\nExit code: 0 if the simulation ran, even/s,
+      /^Usage: npm start.*--stack.*--policies.*--markdown.*\n\nExit code: 0 if every answer is as the settings intend; otherwise 1\./s,
     );
     const terminal = { NODE_OPTIONS: "--import=data:text/javascript,process.stdout.isTTY=true" };
     assert.ok((await start(["--stack", "no"], terminal)).stdout.includes(ESCAPE));
@@ -175,19 +246,6 @@ describe("npm start", { concurrency: 2 }, () => {
 test("leaves nothing in the temporary directory except the cache of tsx", async () => {
   const left = (await readdir(temporary)).filter((name) => !name.startsWith("tsx-"));
   assert.deepEqual(left, []);
-});
-
-test("without --stack, simulates dev, or the only stack that there is", async (t) => {
-  const directory = await mkdtemp(join(temporary, "stacks-"));
-  t.after(() => rm(directory, { recursive: true }));
-  assert.equal(defaultStack(directory), "dev");
-  for (const [stack, expected] of [
-    ["prod", "prod"],
-    ["staging", "dev"],
-  ] as const) {
-    await writeFile(join(directory, `Pulumi.${stack}.yaml`), "");
-    assert.equal(defaultStack(directory), expected);
-  }
 });
 
 /** Returns `FILE imports PATH` for each import within the project of the TypeScript files in a directory. */

@@ -32,7 +32,14 @@ interface StartOptions extends Partial<SimulationOptions> {
 /** Starts a simulation with a cluster. */
 export function startCluster(options: Partial<SimulationOptions> = {}): Promise<Simulation> {
   const cluster = { name: "my-cluster", hasOidcProvider: true };
-  return startSimulation({ region: "us-west-2", cluster, registrationMilliseconds: 0, ...options });
+  return startSimulation({
+    region: "us-west-2",
+    cluster,
+    registrationMilliseconds: 0,
+    // The settings of a test are its own.
+    runsPodSpecs: true,
+    ...options,
+  });
 }
 
 /** Starts a simulation for one test. */
@@ -137,7 +144,8 @@ export function stackWith(settings: Settings): Settings {
   return { serviceAccounts: [entry(settings)] };
 }
 
-function stackOf(settings: Settings) {
+/** Returns the stack of a test, whose settings are on top of the required ones. */
+export function stackOf(settings: Settings) {
   const config: Record<string, string> = {};
   const owner = "serviceAccounts" in settings ? {} : { userLogin: "my-login" };
   const required = { clusterName: "my-cluster", ...owner, "aws:region": "us-west-2" };

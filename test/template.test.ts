@@ -30,7 +30,7 @@ describe("pulumi new", { skip: missingCli }, () => {
       "other:organization": "acme",
     });
     const { screen } = await cli.pulumi(directory, "preview");
-    assert.match(screen, /stack "prod" \(2 problems\).*clusterName: required.*userLogin: required/s);
+    assert.match(screen, /Pulumi\.prod\.yaml \(2 problems\).*clusterName: required.*userLogin: required/s);
   });
 
   test("creates a project that previews and simulates at once, with nothing left of the example", async (t) => {
@@ -51,16 +51,23 @@ describe("pulumi new", { skip: missingCli }, () => {
   test("the README's clean-up leaves no unused file, script, dependency, or link", async (t) => {
     const { cli, directory } = await newProject(t, "dev", ANSWERS);
     const readme = readFileSync(join(directory, "README.md"), "utf8");
-    const [, cleanUp = ""] = /```bash\n(rm -rf [^`]*)```/.exec(readme) ?? [];
+    const [template = "", component = ""] = [...readme.matchAll(/```bash\n(rm -rf [^`]*)```/g)].map(
+      ([, block]) => block,
+    );
     const before = await filesOf(cli, directory);
-    succeeded(await cli.run(directory, "bash", "-ec", cleanUp));
-    const after = await filesOf(cli, directory);
-    const removed = [...before.keys()].filter((path) => !after.has(path));
 
-    assert.ok(removed.includes("simulator/start.ts"), "the README has no clean-up");
-    assert.deepEqual(deadReferences(directory, after, removed), []);
-    succeeded(await cli.run(directory, "npm", "run", "check"));
-    succeeded(await cli.pulumi(directory, "preview"));
+    for (const [cleanUp, file] of [
+      [template, "simulator/start.ts"],
+      [component, "component/index.ts"],
+    ] as const) {
+      succeeded(await cli.run(directory, "bash", "-ec", cleanUp));
+      const after = await filesOf(cli, directory);
+      const removed = [...before.keys()].filter((path) => !after.has(path));
+      assert.ok(removed.includes(file), "the README has no such clean-up");
+      assert.deepEqual(deadReferences(directory, after, removed), []);
+      succeeded(await cli.run(directory, "npm", "run", "check"));
+      succeeded(await cli.pulumi(directory, "preview"));
+    }
   });
 });
 
@@ -68,8 +75,8 @@ describe("pulumi new", { skip: missingCli }, () => {
 function deadReferences(directory: string, files: Map<string, string>, removed: string[]): string[] {
   const { scripts, dependencies, devDependencies, allowScripts } = JSON.parse(files.get("package.json") ?? "{}");
   const references = [...files].flatMap(([path, content]) => {
-    // preview.yml checks for the simulator before it runs it.
-    const text = content.replace(/- if: hashFiles\('simulator\/start\.ts'\).*?(?=\n +- )/s, "");
+    // A workflow checks for the simulator and for .ci/run before it runs them.
+    const text = content.replace(/- if: hashFiles\('.+?'\).*?(?=\n +- |$(?!\n))/gs, "");
     const commands = text.match(/\bnpm (run \w[\w:]*|start|test)\b/g) ?? [];
     const links = (path.endsWith(".md") && text.match(/(?<=\]\()(?!https?:)[^)#]+/g)) || [];
     return [

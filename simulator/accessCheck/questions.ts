@@ -15,7 +15,13 @@ export interface ServiceAccount {
   /** What its workloads request from Pulumi Cloud: the variables of its ConfigMap. */
   environment: Record<string, string>;
   /** Undefined without an IAM role. */
-  roleArn: string | undefined;
+  role: Role | undefined;
+}
+
+export interface Role {
+  arn: string;
+  /** How pods receive it: `awsRole` of the settings. */
+  kind: "irsa" | "pod-identity";
 }
 
 /** Anyone who asks for the access of a service account with an ID token. It differs from that account in one thing. */
@@ -50,8 +56,14 @@ export interface Answer {
 
 export type Row = Question & Answer;
 
-/** The audience that the EKS webhook and AWS STS use. */
-const STS_AUDIENCE = "sts.amazonaws.com";
+/** The label of a service account that asks for its own access. */
+export const ITSELF = "itself";
+
+/** The audience of the ID token with which a pod receives its role, by the kind of the role. */
+const ROLE_AUDIENCES = {
+  irsa: "sts.amazonaws.com",
+  "pod-identity": "pods.eks.amazonaws.com",
+} satisfies Record<Role["kind"], string>;
 
 /**
  * Returns the service accounts that a stack's output describes.
@@ -59,25 +71,30 @@ const STS_AUDIENCE = "sts.amazonaws.com";
  * @param outputs the stack's output `serviceAccounts`.
  * @param configMap reads the data of a ConfigMap.
  * @param policies the allow policies of the stack's issuer; a rule on `aud` contains the audience of the ID token.
+ * @param podIdentities `NAMESPACE/NAME` of the service accounts that receive their role by EKS Pod Identity.
  */
 export async function readServiceAccounts(
   outputs: Record<string, Record<string, string | undefined>>,
   configMap: (namespace: string, name: string) => Promise<Record<string, string>>,
   policies: { rules: Record<string, string> }[],
+  podIdentities: string[],
 ): Promise<ServiceAccount[]> {
   const accounts: ServiceAccount[] = [];
   for (const [id, output] of Object.entries(outputs)) {
     const [namespace = "", name = ""] = id.split("/");
     const audience = policies.find(({ rules }) => isAbout(rules, namespace, name))?.rules.aud;
+    const environment = await configMap(namespace, output.environmentConfigMap ?? "");
+    const kind = podIdentities.includes(id) ? "pod-identity" : "irsa";
     accounts.push({
       namespace,
       name,
       tokenType: output.tokenType ?? "",
       tokenScope: output.tokenScope ?? "",
-      audience: audience ?? STS_AUDIENCE,
+      // Without a rule, any audience is allowed: this is the default.
+      audience: audience ?? `urn:pulumi:org:${environment.PULUMI_ORG}`,
       audienceRule: audience !== undefined,
-      environment: await configMap(namespace, output.environmentConfigMap ?? ""),
-      roleArn: output.roleArn,
+      environment,
+      role: output.roleArn ? { arn: output.roleArn, kind } : undefined,
     });
   }
   return accounts;
@@ -128,11 +145,16 @@ export function liveQuestions(accounts: ServiceAccount[], allPairs: boolean): Qu
     const others = [{ namespace, name: "default" }, ...(allPairs ? accounts : [next])].map(asItself);
     const byId = new Map(others.map((caller) => [caller.label, caller]));
     byId.delete(idOf(account));
-    const defects: Defect[] = account.audienceRule ? ["other audience", "invalid signature"] : ["invalid signature"];
-    return questionsFor(account, accounts, [
+    const defects: Defect[] = ["other audience", "invalid signature"];
+    const questions = questionsFor(account, accounts, [
       ...defects.map((defect) => ({ label: defect, namespace, name, defect })),
       ...byId.values(),
     ]);
+    return questions.filter(({ service, caller }) => {
+      // Only the agent on a node of the cluster can ask EKS Pod Identity for credentials.
+      if (service === "IAM role") return account.role?.kind === "irsa";
+      return !isOfAnyAudience(account, caller);
+    });
   });
 }
 
@@ -142,21 +164,28 @@ function asItself({ namespace, name }: { namespace: string; name: string }): Cal
 
 // Each caller asks Pulumi Cloud and, if the service account has one, for the role.
 function questionsFor(account: ServiceAccount, accounts: ServiceAccount[], callers: Caller[]): Question[] {
-  return [{ ...asItself(account), label: "itself" }, ...callers].flatMap((caller) => {
+  return [{ ...asItself(account), label: ITSELF }, ...callers].flatMap((caller) => {
     const known = caller.defect ? undefined : accounts.find((it) => idOf(it) === idOf(caller));
     // Settings may grant the same access token to several service accounts; a role belongs to one.
-    const granted = known !== undefined && isGranted(known, account);
+    const granted = (known !== undefined && isGranted(known, account)) || isOfAnyAudience(account, caller);
     const pulumiCloud = { account, caller, service: "Pulumi Cloud", intended: granted } as const;
     const role = { account, caller, service: "IAM role", intended: known === account } as const;
-    return account.roleArn ? [pulumiCloud, role] : [pulumiCloud];
+    return account.role ? [pulumiCloud, role] : [pulumiCloud];
   });
 }
 
 /** Returns whether the settings of a service account grant it the token of another one, or its own. */
-function isGranted(caller: ServiceAccount, { tokenType, tokenScope }: ServiceAccount): boolean {
+function isGranted(caller: ServiceAccount, { tokenType, tokenScope, audience }: ServiceAccount): boolean {
   if (caller.tokenType !== tokenType) return false;
+  // It asks with the audience of the other one.
+  if (caller.audienceRule && caller.audience !== audience) return false;
   const isAdmin = tokenType === "organization" && caller.tokenScope === "admin";
   return caller.tokenScope === tokenScope || isAdmin;
+}
+
+/** Without a rule on `aud`, an allow policy allows the ID token of its service account with any audience. */
+function isOfAnyAudience({ audienceRule }: ServiceAccount, { defect }: Caller): boolean {
+  return defect === "other audience" && !audienceRule;
 }
 
 // Close to the name, so that a loose pattern shows; at most 63 characters.
@@ -169,8 +198,12 @@ function unlike(name: string, isTaken: (name: string) => boolean): string {
 
 /** Returns the audience of the ID token with which a question is asked. */
 export function audienceOf({ account, caller, service }: Question): string {
-  const expected = service === "IAM role" ? STS_AUDIENCE : account.audience;
-  return caller.defect === "other audience" ? `${expected}-2` : expected;
+  const isOther = caller.defect === "other audience";
+  if (service === "Pulumi Cloud") return isOther ? `${account.audience}-2` : account.audience;
+  const expected = ROLE_AUDIENCES[account.role?.kind ?? "irsa"];
+  if (!isOther) return expected;
+  // What Pulumi Cloud receives must not be accepted by AWS.
+  return account.audience === expected ? `${expected}-2` : account.audience;
 }
 
 /** Returns an ID token with its claims, and with a signature that no key verifies. */
@@ -191,11 +224,21 @@ export function unexpected(rows: Row[]): Row[] {
   return rows.filter(({ allowed, intended }) => allowed !== intended);
 }
 
+/** Returns whether the settings intend that a service account is allowed with another audience. */
+export function isAsConfigured({ caller, allowed, intended }: Row): boolean {
+  return allowed && intended && caller.defect === "other audience";
+}
+
+/** Returns the other service accounts that are granted the access token of this one, as intended. */
+export function sharers(rows: Row[], account: ServiceAccount, service: Question["service"]): string[] {
+  return rows
+    .filter((row) => row.account === account && row.service === service && row.allowed && row.intended)
+    .filter(({ caller }) => caller.label !== ITSELF && caller.defect === undefined)
+    .map(({ caller }) => idOf(caller));
+}
+
 /** Returns what to do about an unexpected answer. */
-export function adviceFor({ account, caller, service, allowed }: Row): string {
-  if (allowed && service === "Pulumi Cloud" && caller.defect === "other audience" && !account.audienceRule) {
-    return "To deny it, set audienceRule to true.";
-  }
+export function adviceFor({ service, allowed }: Row): string {
   const compare = `Compare the ${service === "IAM role" ? "trust" : "allow"} policy with npm start -- --policies.`;
   if (allowed) return `No setting allows this. ${compare}`;
   if (service === "IAM role") return compare;

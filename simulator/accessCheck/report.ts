@@ -1,68 +1,109 @@
 // How the access check is reported: in a terminal of 80 columns, and as Markdown.
 
-import { adviceFor, idOf, type Question, type Row, type ServiceAccount, unexpected } from "./questions";
-import { paint, WIDTH, wrap } from "./terminal";
+import {
+  adviceFor,
+  idOf,
+  isAsConfigured,
+  type Question,
+  type Row,
+  type ServiceAccount,
+  sharers,
+  unexpected,
+} from "./questions";
+import { paint, tableRow, visible, WIDTH, wrap } from "./terminal";
+
+const HEADER = ["Service account", "Access token", "Pulumi Cloud", "IAM role"];
+
+/** So many names of other service accounts are printed beside `(+N)`. */
+const SHOWN_SHARERS = 5;
+
+const AUDIENCE_NOTE =
+  "With audienceRule false, Pulumi Cloud also allows an ID token of the service account with another audience. This is as configured. It is the default because Pulumi's documentation does not say whether a rule matches an element of the list in aud. To turn it on, see docs/how-it-works.md.";
+
+const NOT_ASKED = "not asked";
+
+const POD_IDENTITY_NOTE =
+  "not asked: EKS Pod Identity issues the credentials of a role only to its agent on a node of the cluster. To see its trust policy: npm start -- --policies. The simulation evaluates it.";
 
 /**
- * Returns the access check as lines: one for each service account, and one for each unexpected answer.
+ * Returns the access check as lines: one for each service account with its token, and one for each unexpected answer.
  *
- * @param verbose one for each answer instead.
+ * @param verbose one for each answer, too.
  */
 export function accessLines(rows: Row[], verbose: boolean): string[] {
-  const header = ["Service account", "Pulumi Cloud", "IAM role"];
   const accounts = accountsOf(rows);
-  const table = accounts.map((account) => [idOf(account), ...counts(rows, account)]);
-  const width = (column: number) => Math.max(...[header, ...table].map((cells) => cells[column]?.length ?? 0));
-  const first = Math.min(width(0), WIDTH - 6 - width(1) - width(2));
-  const line = ([id = "", pulumiCloud = "", role = ""]: string[] = []) => {
-    // A long name has its own line.
-    const start = id.length > first ? `  ${id}\n${" ".repeat(first + 2)}` : `  ${id.padEnd(first)}`;
-    return `${start}  ${pulumiCloud.padEnd(width(1))}  ${role}`;
-  };
+  const table = accounts.map((account) => cellsOf(rows, account));
+  const widths = columnWidths([HEADER, ...table]);
+  const lines = accounts.flatMap((account, index) => {
+    const answers = rows.filter((row) => row.account === account);
+    const found = unexpected(answers);
+    const color = found.length > 0 ? "yellow" : "green";
+    return [
+      ...tableRow(table[index] ?? [], widths).map((line) => paint(color, line)),
+      ...shared(rows, account).flatMap((text) => wrap(text, 4)),
+      ...(verbose ? answers : found).flatMap(answerLines),
+    ];
+  });
+  const verdictColor = unexpected(rows).length > 0 ? "yellow" : "green";
   return [
-    paint("bold", line(header)),
-    ...accounts.flatMap((account, index) => {
-      const answers = rows.filter((row) => row.account === account);
-      const found = unexpected(answers);
-      return [
-        paint(found.length > 0 ? "yellow" : "green", line(table[index])),
-        ...(verbose ? wrap(tokenOf(account), 4) : []),
-        ...(verbose ? answers : found).flatMap(answerLines),
-      ];
-    }),
-    ...legend(rows).flatMap((text) => ["", ...wrap(text, 2)]),
+    ...tableRow(HEADER, widths).map((line) => paint("bold", line)),
+    ...lines,
+    ...notes(rows).flatMap((text) => ["", ...wrap(text, 2, 2)]),
     "",
-    ...wrap(verdict(rows), 2).map((line) => paint(unexpected(rows).length > 0 ? "yellow" : "green", line)),
+    ...wrap(verdict(rows), 2).map((line) => paint(verdictColor, line)),
   ];
+}
+
+/** Returns the widths of the columns of a table, which together fit into a line. */
+function columnWidths(table: string[][]): number[] {
+  const width = (column: number) => Math.max(...table.map((cells) => visible(cells[column] ?? "").length));
+  const [account, token, pulumiCloud, role] = [width(0), width(1), width(2), width(3)];
+  const left = WIDTH - 2 - 3 * 2 - pulumiCloud - role;
+  const tokenWidth = Math.min(token, Math.max(HEADER[1]?.length ?? 0, left - account));
+  return [Math.min(account, left - tokenWidth), tokenWidth, pulumiCloud, role];
 }
 
 function answerLines(row: Row): string[] {
   const isUnexpected = row.allowed !== row.intended;
-  const reason = row.allowed ? "" : ` (${row.reason})`;
-  const advice = isUnexpected ? ` ${adviceFor(row)}` : "";
   const style = isUnexpected ? "yellow" : row.allowed ? "green" : "dim";
-  const text = `${row.caller.label}: ${outcome(row)} by ${row.service}${reason}.${advice}`;
-  return wrap(text, 4).map((line) => paint(style, line));
+  return wrap(answerText(row), 4).map((line) => paint(style, line));
+}
+
+function answerText(row: Row): string {
+  const answer = `${row.caller.label}: ${outcome(row)} by ${row.service}`;
+  if (isAsConfigured(row)) return `${answer}, as configured.`;
+  const reason = row.allowed ? "" : ` (${row.reason})`;
+  const advice = row.allowed === row.intended ? "" : ` ${adviceFor(row)}`;
+  return `${answer}${reason}.${advice}`;
 }
 
 /** Returns the access check as Markdown. */
 export function accessMarkdown(rows: Row[]): string {
   const table = accountsOf(rows).map((account) => {
-    const cells = [`\`${idOf(account)}\``, tokenOf(account), ...counts(rows, account)];
-    return `| ${cells.join(" | ")} |`;
+    const [id, ...cells] = cellsOf(rows, account);
+    return `| ${[`\`${id}\``, ...cells.map(markdownCell)].join(" | ")} |`;
   });
-  const found = unexpected(rows).map(
-    (row) =>
-      `- \`${idOf(row.account)}\`, ${row.caller.label}: **${outcome(row)}** by ${row.service}. ${adviceFor(row)}`,
-  );
+  const found = unexpected(rows).map((row) => {
+    const answer = `\`${idOf(row.account)}\`, ${row.caller.label}: **${outcome(row)}** by ${row.service}.`;
+    return `- ${answer} ${adviceFor(row)}`;
+  });
+  const sharing = accountsOf(rows).flatMap((account) => {
+    return shared(rows, account).map((text) => `- \`${idOf(account)}\` ${text}`);
+  });
   return [
-    "| Service account | Access token | Pulumi Cloud | IAM role |",
+    `| ${HEADER.join(" | ")} |`,
     "| --- | --- | --- | --- |",
     ...table,
     "",
-    [verdict(rows), ...legend(rows)].join(" "),
+    [verdict(rows), ...notes(rows)].join(" "),
     ...(found.length > 0 ? ["", ...found] : []),
+    ...(sharing.length > 0 ? ["", ...sharing] : []),
   ].join("\n");
+}
+
+/** Returns text for a cell of a Markdown table, in which nothing of it is Markdown or HTML. */
+function markdownCell(text: string): string {
+  return visible(text).replace(/[\\`*_[\]<>|&#~]/g, (symbol) => `&#${symbol.charCodeAt(0)};`);
 }
 
 /** Returns the sentence that sums up the access check. */
@@ -70,35 +111,48 @@ function verdict(rows: Row[]): string {
   const count = unexpected(rows).length;
   const callers = rows.filter(({ service }) => service === "Pulumi Cloud").length;
   const checked = `(${plural(accountsOf(rows).length, "service account")}, ${plural(callers, "caller")})`;
-  if (count === 0) return `All ${rows.length} answers are as expected ${checked}.`;
+  if (count === 0) return `All ${rows.length} answers are as the settings intend ${checked}.`;
   return `${count} of ${rows.length} answers ${count === 1 ? "is" : "are"} unexpected ${checked}.`;
 }
 
-/** Explains `(+N)`, if a count contains it. */
-function legend(rows: Row[]): string[] {
-  const isShared = rows.some(({ caller, intended }) => intended && caller.label !== "itself");
-  return isShared ? ["(+N): N other service accounts, which are granted the same access token."] : [];
+/** Explains what the settings intend, if a reader may not expect it. */
+function notes(rows: Row[]): string[] {
+  const isNotAsked = accountsOf(rows).some((account) => summaryOf(rows, account, "IAM role") === NOT_ASKED);
+  return [...(rows.some(isAsConfigured) ? [AUDIENCE_NOTE] : []), ...(isNotAsked ? [POD_IDENTITY_NOTE] : [])];
+}
+
+/** Says whom `(+N)` counts. */
+function shared(rows: Row[], account: ServiceAccount): string[] {
+  const others = sharers(rows, account, "Pulumi Cloud");
+  if (others.length === 0) return [];
+  const more = others.length - SHOWN_SHARERS;
+  const names = others.slice(0, SHOWN_SHARERS).join(", ");
+  return [`(+${others.length}) granted the same access token: ${names}${more > 0 ? `, and ${more} more` : ""}`];
 }
 
 function accountsOf(rows: Row[]): ServiceAccount[] {
   return [...new Set(rows.map(({ account }) => account))];
 }
 
-/** Counts the answers of both services for one service account, such as `allowed, 6 denied`. */
-function counts(rows: Row[], account: ServiceAccount): string[] {
-  return (["Pulumi Cloud", "IAM role"] satisfies Question["service"][]).map((service) => {
-    const [itself, ...others] = rows.filter((row) => row.account === account && row.service === service);
-    if (!itself) return "no role";
-    const shared = others.filter(({ allowed, intended }) => allowed && intended).length;
-    const denied = others.filter(({ allowed }) => !allowed).length;
-    const expected = others.length - shared;
-    const of = denied === expected ? "" : ` of ${expected}`;
-    return `${outcome(itself)}${shared > 0 ? ` (+${shared})` : ""}, ${denied}${of} denied`;
-  });
+function cellsOf(rows: Row[], account: ServiceAccount): string[] {
+  const services = ["Pulumi Cloud", "IAM role"] satisfies Question["service"][];
+  return [idOf(account), tokenOf(account), ...services.map((service) => summaryOf(rows, account, service))];
 }
 
+/** Sums up who is allowed by one service as one service account. */
+function summaryOf(rows: Row[], account: ServiceAccount, service: Question["service"]): string {
+  const answers = rows.filter((row) => row.account === account && row.service === service);
+  if (answers.length === 0) return account.role ? NOT_ASKED : "no role";
+  const count = unexpected(answers).length;
+  if (count > 0) return `${count} unexpected`;
+  const others = sharers(rows, account, service).length;
+  return others > 0 ? `itself (+${others})` : "only itself";
+}
+
+/** Returns whose access token a service account is granted, such as `team:platform`. */
 function tokenOf({ tokenType, tokenScope }: ServiceAccount): string {
-  return `${tokenType} token${tokenScope && `, scope ${tokenScope}`}`;
+  if (tokenType !== "organization") return tokenScope;
+  return tokenScope === "admin" ? "organization (admin)" : "organization";
 }
 
 function outcome({ allowed }: Row): string {

@@ -1,6 +1,9 @@
 // The access check of the simulation: asks the emulated Pulumi Cloud and the emulated STS with real ID tokens.
 
-import type { Simulation } from "../emulators/simulation";
+import type { Aws } from "../emulators/aws";
+import type { ClusterIssuer } from "../emulators/issuer";
+import type { Kubernetes } from "../emulators/kubernetes";
+import type { PulumiCloud } from "../emulators/pulumiCloud";
 import {
   accessQuestions,
   audienceOf,
@@ -12,18 +15,29 @@ import {
 } from "./questions";
 import { requestAccessToken } from "./tokenExchange";
 
+/** What is asked, and where the ID tokens come from: a simulation, or a part of one. */
+export interface AskedServices {
+  aws: Pick<Aws, "assumeRoleWithWebIdentity" | "assumeRoleForPodIdentity" | "podIdentities">;
+  pulumiCloud: Pick<PulumiCloud, "url" | "list">;
+  kubernetes: Pick<Kubernetes, "podOf" | "configMap">;
+  issuer: Pick<ClusterIssuer, "token">;
+  /** The issuer of a cluster that is not registered. */
+  otherIssuer: Pick<ClusterIssuer, "token">;
+}
+
 /**
  * Checks the access of every service account of a stack.
  *
- * @param simulation in which the stack is up.
+ * @param services with which the stack is up.
  * @param outputs the stack's outputs.
  */
-export async function checkSimulatedAccess(simulation: Simulation, outputs: Record<string, unknown>): Promise<Row[]> {
-  const { aws, kubernetes, pulumiCloud, issuer, otherIssuer } = simulation;
+export async function checkSimulatedAccess(services: AskedServices, outputs: Record<string, unknown>): Promise<Row[]> {
+  const { aws, kubernetes, pulumiCloud, issuer, otherIssuer } = services;
   const accounts = await readServiceAccounts(
     outputs.serviceAccounts as Parameters<typeof readServiceAccounts>[0],
     async (namespace, name) => kubernetes.configMap(namespace, name),
     pulumiCloud.list().flatMap(({ registration }) => registration.policies ?? []),
+    aws.podIdentities(),
   );
 
   // To sign each ID token once takes a third off the time with 40 service accounts.
@@ -45,8 +59,10 @@ export async function checkSimulatedAccess(simulation: Simulation, outputs: Reco
   return checkAccess(accessQuestions(accounts), async (question) => {
     const { service, account } = question;
     const token = await idToken(question);
-    return service === "IAM role"
-      ? aws.assumeRoleWithWebIdentity(account.roleArn ?? "", token)
-      : requestAccessToken(pulumiCloud.url, account.environment, token);
+    if (service === "Pulumi Cloud") return requestAccessToken(pulumiCloud.url, account.environment, token);
+    const { arn = "", kind } = account.role ?? {};
+    return kind === "pod-identity"
+      ? aws.assumeRoleForPodIdentity(arn, token)
+      : aws.assumeRoleWithWebIdentity(arn, token);
   });
 }

@@ -17,11 +17,26 @@ export function paint(style: Style, text: string, stream: { isTTY?: boolean } = 
   return stream.isTTY && !process.env.NO_COLOR ? styleText(style, text) : text;
 }
 
-/** Returns text in lines of at most 80 columns. Words that are longer stay whole. */
+/**
+ * Returns text in which every character is visible: those that a terminal obeys (control characters), that reorder a line
+ * (bidirectional formatting), or that show nothing are written as `\\u{HEX}`.
+ */
+export function visible(text: string): string {
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu, (character) => {
+    return `\\u{${character.codePointAt(0)?.toString(16)}}`;
+  });
+}
+
+/** Returns a word for a command that the reader can copy: quoted for a shell if it has to be. */
+export function shellQuoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
+}
+
+/** Returns text in lines of at most 80 columns. Words that are longer stay whole. Every character is visible. */
 export function wrap(text: string, indent: number, hang = indent + 2): string[] {
   const lines: string[] = [];
   let line = " ".repeat(indent);
-  for (const word of text.split(" ")) {
+  for (const word of visible(text).split(" ")) {
     if (line.trim() && line.length + 1 + word.length > WIDTH) {
       lines.push(line);
       line = " ".repeat(hang);
@@ -29,4 +44,27 @@ export function wrap(text: string, indent: number, hang = indent + 2): string[] 
     line += line.trim() ? ` ${word}` : word;
   }
   return [...lines, line];
+}
+
+/**
+ * Returns a row of a table as lines. A cell that is wider than its column has the rest of the line for itself.
+ *
+ * @param widths of the columns.
+ */
+export function tableRow(cells: string[], widths: number[], indent = 2, gap = 2): string[] {
+  const lines: string[] = [];
+  let line = " ".repeat(indent);
+  let column = indent;
+  for (const [index, cell] of cells.entries()) {
+    const width = widths[index] ?? 0;
+    line += visible(cell);
+    column += width + gap;
+    if (visible(cell).length > width) {
+      lines.push(line);
+      line = " ".repeat(column);
+    } else {
+      line = line.padEnd(column);
+    }
+  }
+  return [...lines, line].map((it) => it.trimEnd()).filter(Boolean);
 }

@@ -68,11 +68,13 @@ export async function assumeRole(url: string, roleArn: string, token: string, si
   const response = await fetch(url, { method: "POST", redirect: "error", signal, body });
   const xml = await response.text();
   if (response.ok && xml.includes("<AssumeRoleWithWebIdentityResult>")) return { allowed: true, reason: "granted" };
-  const [code, message] = ["Code", "Message"].map((name) => xml.match(`<${name}>([^<]*)</${name}>`)?.[1]);
+  const element = (name: string) => xml.match(`<${name}>([^<]*)</${name}>`)?.[1] ?? "";
+  const [code, message] = [element("Code"), element("Message")];
   const reason = [code, message].filter(Boolean).join(": ");
-  // Also an InvalidIdentityToken: "Couldn't retrieve verification key from your identity provider".
-  const isDenial = ["AccessDenied", "IDPRejectedClaim", "InvalidIdentityToken"].includes(code ?? "");
-  if (!isDenial || reason.includes("verification key")) throw new Error(`HTTP ${response.status} ${reason}`);
+  // "Couldn't retrieve verification key from your identity provider": STS could not decide, and says InvalidIdentityToken.
+  const isUndecided = message.includes("verification key");
+  const isDenial = ["AccessDenied", "IDPRejectedClaim", "InvalidIdentityToken"].includes(code);
+  if (!isDenial || isUndecided) throw new Error(`HTTP ${response.status} ${reason}`);
   return { allowed: false, reason };
 }
 

@@ -1,5 +1,5 @@
 // The allow and deny policies of an OIDC issuer in Pulumi Cloud, and what they decide.
-// https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/
+// https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
 
 import type { JWTPayload } from "jose";
 import type { Decision } from "./emulator";

@@ -1,14 +1,19 @@
-// The emulated AWS account: its EKS cluster, IAM, and the STS call of a pod's AWS SDK.
+// The emulated AWS account: its EKS cluster, IAM, and how a pod receives the credentials of a role.
 
 import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from "jose";
-import { type Decision, type Emulator, randomSuffix, storedKind } from "./emulator";
+import { isRecord } from "./authPolicy";
+import { type Decision, type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
+import { DISCOVERY_PATH } from "./issuer";
+import { evaluatePodIdentityTrust, evaluateTrustPolicy, type TrustPolicy } from "./trustPolicy";
 
 export interface AwsOptions {
   region: string;
-  /** The issuer of the account's one cluster. */
+  /** The issuer of the cluster of the stack. */
   issuerUrl: string;
+  /** The issuer of another cluster in the account, which has no IAM OIDC provider. */
+  otherIssuerUrl?: string;
   /** The cluster that exists already; undefined if the stack creates it. */
-  cluster: { name: string; hasOidcProvider: boolean } | undefined;
+  cluster: { name: string; hasOidcProvider: boolean; version?: string } | undefined;
 }
 
 export interface Aws extends Emulator {
@@ -16,145 +21,206 @@ export interface Aws extends Emulator {
   endpoint: string;
   /** Asks STS for the credentials of a role, which may not exist. */
   assumeRoleWithWebIdentity(roleArn: string, idToken: string): Promise<Decision>;
+  /**
+   * Asks EKS Pod Identity for the credentials of a role, which may not exist. The trust policy decides first, as if anyone
+   * could associate the role with a service account.
+   */
+  assumeRoleForPodIdentity(roleArn: string, idToken: string): Promise<Decision>;
+  /** Returns `NAMESPACE/NAME` of the service accounts that are associated with a role. */
+  podIdentities(): string[];
 }
 
+interface Role {
+  namePrefix: string;
+  path?: string;
+  assumeRolePolicy: TrustPolicy;
+}
+
+interface Association {
+  clusterName: string;
+  namespace: string;
+  serviceAccount: string;
+  roleArn: string;
+}
+
+/** The audience of the ID tokens that EKS Pod Identity exchanges: the CSI token of its agent. */
+const POD_IDENTITY_AUDIENCE = "pods.eks.amazonaws.com";
+
+/** The newest version of Kubernetes on EKS that the program knows. */
+const KUBERNETES_VERSION = "1.36";
+
 /** Returns an account without roles. */
-export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
-  const arn = (resource: string) => `arn:aws:iam::123456789012:${resource}`;
-  const clusterArn = (name: string) => `arn:aws:eks:${region}:123456789012:cluster/${name}`;
+export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOptions): Aws {
+  const account = "123456789012";
+  const arn = (resource: string) => `arn:aws:iam::${account}:${resource}`;
+  const clusterArn = (name: string) => `arn:aws:eks:${region}:${account}:cluster/${name}`;
   const providerArn = (url: string) => arn(`oidc-provider/${url.replace("https://", "")}`);
   const endpoint = `https://${issuerUrl.slice(-32)}.gr7.${region}.eks.amazonaws.com`;
   const certificateAuthority = { data: Buffer.from("the cluster's authority").toString("base64") };
 
-  const clusters = new Map<string, { name: string }>();
-  const roles = new Map<string, { namePrefix: string; path?: string; assumeRolePolicy: TrustPolicy }>();
+  const clusters = new Map<string, { name: string; version?: string }>();
+  const addons = new Map<string, { clusterName: string; addonName: string }>();
+  const associations = new Map<string, Association>();
+  const roles = new Map<string, Role>();
   const attachments = new Map<string, { role: string; policyArn: string }>();
   const oidcProviders = new Map<string, { url: string; clientIdLists: string[] }>();
+  const stores = [clusters, addons, associations, roles, attachments, oidcProviders];
   if (cluster) clusters.set(cluster.name, cluster);
   if (cluster?.hasOidcProvider) {
     oidcProviders.set(providerArn(issuerUrl), { url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] });
   }
   // jose keeps the keys of an issuer, as STS does.
-  const keys = createRemoteJWKSet(new URL(`${issuerUrl}/keys`));
+  const keySets = new Map<string, ReturnType<typeof discoverKeys>>();
+
+  const resources: Record<string, ResourceKind> = {
+    "aws:iam/role:Role": storedKind(
+      roles,
+      ["namePrefix", "path"],
+      // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
+      ({ namePrefix }) => `${namePrefix}${String(Date.now()).padEnd(26, randomSuffix())}`,
+      (id, inputs) => ({
+        ...inputs,
+        assumeRolePolicy: JSON.stringify(inputs.assumeRolePolicy),
+        name: id,
+        arn: arn(`role${inputs.path ?? "/"}${id}`),
+      }),
+    ),
+    "aws:iam/rolePolicyAttachment:RolePolicyAttachment": storedKind(
+      attachments,
+      ["role", "policyArn"],
+      ({ role, policyArn }) => `${role}/${policyArn}`,
+    ),
+    "aws:iam/openIdConnectProvider:OpenIdConnectProvider": storedKind(
+      oidcProviders,
+      ["url"],
+      ({ url }) => providerArn(url),
+      (id, inputs) => ({ ...inputs, arn: id }),
+    ),
+    "aws:eks/podIdentityAssociation:PodIdentityAssociation": storedKind(
+      associations,
+      ["clusterName", "namespace", "serviceAccount"],
+      ({ clusterName, namespace, serviceAccount }) => {
+        const id = `${clusterName},${namespace}/${serviceAccount}`;
+        if (!associations.has(id)) return id;
+        throw new Error(`creating EKS Pod Identity Association (${id}): ResourceInUseException: it already exists`);
+      },
+      (id, inputs) => ({ ...inputs, associationId: id }),
+    ),
+    "aws:eks/addon:Addon": storedKind(
+      addons,
+      ["clusterName", "addonName"],
+      ({ clusterName, addonName }) => `${clusterName}:${addonName}`,
+    ),
+    // The component of @pulumi/eks has some thirty resources. This is only what the program uses of it.
+    "eks:index:Cluster": storedKind(
+      clusters,
+      ["name"],
+      ({ name }) => name,
+      (name) => ({
+        eksCluster: { name, arn: clusterArn(name), endpoint, certificateAuthority },
+        oidcProviderUrl: issuerUrl,
+      }),
+    ),
+  };
+
+  const calls: Emulator["calls"] = {
+    "aws:eks/getCluster:getCluster": {
+      answer({ name }: { name: string }) {
+        const found = clusters.get(name);
+        if (!found) throw new Error(`reading EKS Cluster (${name}): couldn't find resource`);
+        return {
+          name,
+          arn: clusterArn(name),
+          region,
+          endpoint,
+          status: "ACTIVE",
+          version: found.version ?? KUBERNETES_VERSION,
+          certificateAuthorities: [certificateAuthority],
+          identities: [{ oidcs: [{ issuer: issuerUrl }] }],
+        };
+      },
+    },
+    "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {
+      answer({ url }: { url: string }) {
+        const id = providerArn(url);
+        if (oidcProviders.has(id)) return { id, arn: id, url: url.replace("https://", "") };
+        throw new Error(`reading IAM OIDC Provider (${url}): couldn't find resource`);
+      },
+    },
+  };
+
+  const roleOf = (roleArn: string) => roles.get(roleArn.split("/").pop() ?? "");
+
+  /** Decides by the claims of an ID token of a cluster, if it is valid. */
+  async function decideBy(
+    idToken: string,
+    audience: string[],
+    decide: (claims: JWTPayload) => Decision,
+  ): Promise<Decision> {
+    const issuer = String(decodeJwt(idToken).iss);
+    if (issuer !== issuerUrl && issuer !== otherIssuerUrl) {
+      return { allowed: false, reason: "the ID token is of no cluster in this account" };
+    }
+    const keys = keySets.get(issuer) ?? discoverKeys(issuer);
+    keySets.set(issuer, keys);
+    try {
+      const { payload } = await jwtVerify(idToken, await keys, { issuer, audience });
+      return decide(payload);
+    } catch (error) {
+      if (!(error instanceof errors.JOSEError)) throw error;
+      return { allowed: false, reason: `the ID token is invalid: ${error.message}` };
+    }
+  }
 
   return {
     endpoint,
-    existing: () => [clusters, roles, attachments, oidcProviders].flatMap((store) => [...store.keys()]),
-    resources: {
-      "aws:iam/role:Role": storedKind(
-        roles,
-        ["namePrefix", "path"],
-        // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
-        ({ namePrefix }) => `${namePrefix}${String(Date.now()).padEnd(26, randomSuffix())}`,
-        (id, inputs) => ({
-          ...inputs,
-          assumeRolePolicy: JSON.stringify(inputs.assumeRolePolicy),
-          name: id,
-          arn: arn(`role${inputs.path ?? "/"}${id}`),
-        }),
-      ),
-      "aws:iam/rolePolicyAttachment:RolePolicyAttachment": storedKind(
-        attachments,
-        ["role", "policyArn"],
-        ({ role, policyArn }) => `${role}/${policyArn}`,
-      ),
-      "aws:iam/openIdConnectProvider:OpenIdConnectProvider": storedKind(
-        oidcProviders,
-        ["url"],
-        ({ url }) => providerArn(url),
-        (id, inputs) => ({ ...inputs, arn: id }),
-      ),
-      // The component of @pulumi/eks has some thirty resources. This is only what the program uses of it.
-      "eks:index:Cluster": storedKind(
-        clusters,
-        ["name"],
-        ({ name }) => name,
-        (name) => ({
-          eksCluster: { name, arn: clusterArn(name), endpoint, certificateAuthority },
-          oidcProviderUrl: issuerUrl,
-        }),
-      ),
-    },
-    calls: {
-      "aws:eks/getCluster:getCluster": {
-        answer({ name }: { name: string }) {
-          if (!clusters.has(name)) throw new Error(`reading EKS Cluster (${name}): couldn't find resource`);
-          const certificateAuthorities = [certificateAuthority];
-          const identities = [{ oidcs: [{ issuer: issuerUrl }] }];
-          return {
-            name,
-            arn: clusterArn(name),
-            region,
-            endpoint,
-            status: "ACTIVE",
-            certificateAuthorities,
-            identities,
-          };
-        },
-      },
-      "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {
-        answer({ url }: { url: string }) {
-          const id = providerArn(url);
-          if (oidcProviders.has(id)) return { id, arn: id, url: url.replace("https://", "") };
-          throw new Error(`reading IAM OIDC Provider (${url}): couldn't find resource`);
-        },
-      },
-    },
+    resources,
+    calls,
+    existing: () => stores.flatMap((store) => [...store.keys()]),
+    podIdentities: () => [...associations.values()].map((it) => `${it.namespace}/${it.serviceAccount}`),
+
     async assumeRoleWithWebIdentity(roleArn, idToken) {
-      const role = roles.get(roleArn.split("/").pop() ?? "");
+      const role = roleOf(roleArn);
       if (!role) return { allowed: false, reason: "no such role" };
-      const issuer = String(decodeJwt(idToken).iss);
-      const federated = providerArn(issuer);
+      const federated = providerArn(String(decodeJwt(idToken).iss));
       const provider = oidcProviders.get(federated);
       if (!provider) return { allowed: false, reason: "no IAM OIDC provider for this issuer" };
-      try {
-        const { payload } = await jwtVerify(idToken, keys, { issuer, audience: provider.clientIdLists });
-        return evaluateTrustPolicy(role.assumeRolePolicy, federated, payload);
-      } catch (error) {
-        if (!(error instanceof errors.JOSEError)) throw error;
-        return { allowed: false, reason: `the ID token is invalid: ${error.message}` };
-      }
+      return decideBy(idToken, provider.clientIdLists, (claims) => {
+        return evaluateTrustPolicy(role.assumeRolePolicy, federated, claims);
+      });
+    },
+
+    async assumeRoleForPodIdentity(roleArn, idToken) {
+      const role = roleOf(roleArn);
+      if (!role) return { allowed: false, reason: "no such role" };
+      return decideBy(idToken, [POD_IDENTITY_AUDIENCE], (claims) => {
+        const { namespace, serviceAccount } = serviceAccountOf(claims);
+        const [ownName = ""] = clusters.keys();
+        const clusterName = claims.iss === issuerUrl ? ownName : `${ownName}-2`;
+        const decision = evaluatePodIdentityTrust(role.assumeRolePolicy, {
+          "eks-cluster-arn": clusterArn(clusterName),
+          "eks-cluster-name": clusterName,
+          "kubernetes-namespace": namespace,
+          "kubernetes-service-account": serviceAccount,
+        });
+        if (!decision.allowed) return decision;
+
+        const association = associations.get(`${clusterName},${namespace}/${serviceAccount}`);
+        if (association?.roleArn === roleArn) return decision;
+        return { allowed: false, reason: "the service account is not associated with the role" };
+      });
     },
   };
 }
 
-interface TrustPolicy {
-  Statement: {
-    Effect: string;
-    Principal: { Federated?: string };
-    Action: string;
-    Condition?: Record<string, Record<string, string>>;
-  }[];
+async function discoverKeys(issuerUrl: string): Promise<ReturnType<typeof createRemoteJWKSet>> {
+  const response = await fetch(`${issuerUrl}${DISCOVERY_PATH}`);
+  const { jwks_uri } = (await response.json()) as { jwks_uri: string };
+  return createRemoteJWKSet(new URL(jwks_uri));
 }
 
-/**
- * Evaluates a role's trust policy for a verified ID token. Of IAM's condition operators it knows StringEquals:
- * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
- *
- * @param federated the ARN of the IAM OIDC provider that the token was verified with.
- * @param claims of the token.
- */
-export function evaluateTrustPolicy(policy: TrustPolicy, federated: string, claims: JWTPayload): Decision {
-  let reason = "the trust policy does not name the IAM OIDC provider of this issuer";
-  for (const { Effect, Principal, Action, Condition = {} } of policy.Statement) {
-    if (Effect !== "Allow" || Action !== "sts:AssumeRoleWithWebIdentity") continue;
-    if (Principal.Federated !== federated) continue;
-
-    const { StringEquals = {}, ...others } = Condition;
-    const [operator] = Object.keys(others);
-    if (operator) throw new Error(`the emulated IAM does not know the condition operator ${operator}`);
-    const failed = Object.entries(StringEquals).filter(
-      ([key, expected]) => !claimValues(claims, key).includes(expected),
-    );
-    if (failed.length === 0) return { allowed: true, reason: "the trust policy allows it" };
-    reason = `the trust policy requires another ${failed.map(([key]) => key.split(":").pop()).join(" and ")}`;
-  }
-  return { allowed: false, reason };
-}
-
-// A condition key begins with the issuer, without `https://`.
-function claimValues(claims: JWTPayload, key: string): string[] {
-  const issuer = claims.iss?.replace("https://", "");
-  if (key === `${issuer}:sub`) return [claims.sub ?? []].flat();
-  return key === `${issuer}:aud` ? [claims.aud ?? []].flat() : [];
+function serviceAccountOf(claims: JWTPayload): { namespace: string; serviceAccount: string } {
+  const kubernetes = claims["kubernetes.io"];
+  if (!isRecord(kubernetes) || !isRecord(kubernetes.serviceaccount)) return { namespace: "", serviceAccount: "" };
+  return { namespace: String(kubernetes.namespace), serviceAccount: String(kubernetes.serviceaccount.name) };
 }

@@ -45,12 +45,12 @@ export class Unready extends Error {
 /**
  * Returns a kind of resource that is only stored.
  *
- * @param identify returns the ID of a new resource, or throws in the words of the provider.
+ * @param identify returns the ID of a new resource with its own name in Pulumi, or throws in the words of the provider.
  */
 export function storedKind<Inputs extends object>(
   store: Map<string, Inputs>,
   replaceOn: string[],
-  identify: (inputs: Inputs) => string,
+  identify: (inputs: Inputs, name: string) => string,
   outputs: (id: string, inputs: Inputs) => object = (_id, inputs) => inputs,
 ): ResourceKind {
   const put = (id: string, inputs: Inputs) => {
@@ -59,8 +59,8 @@ export function storedKind<Inputs extends object>(
   };
   return {
     replaceOn,
-    async create(_name, inputs: Inputs) {
-      const id = identify(inputs);
+    async create(name, inputs: Inputs) {
+      const id = identify(inputs, name);
       return { id, outputs: put(id, inputs) };
     },
     update: async (id, inputs: Inputs) => put(id, inputs),

@@ -32,6 +32,12 @@ export interface ClusterIssuer {
   close(): Promise<void>;
 }
 
+/**
+ * Where an issuer says which URL has its keys, below the issuer's own URL:
+ * https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
+ */
+export const DISCOVERY_PATH = "/.well-known/openid-configuration";
+
 /** Starts the issuer of one cluster on a free port of the loopback address. */
 export async function startIssuer(authority: CertificateAuthority): Promise<ClusterIssuer> {
   const hosts = ["127.0.0.1"];
@@ -40,9 +46,18 @@ export async function startIssuer(authority: CertificateAuthority): Promise<Clus
   const kid = await calculateJwkThumbprint(key);
   let { cert } = tls;
 
-  const body = { keys: [{ ...key, kid, use: "sig", alg: "RS256" }] };
-  const { server, origin, close } = await startServer(tls, () => ({ status: 200, body }));
-  const url = `${origin}/id/${randomBytes(16).toString("hex").toUpperCase()}`;
+  const path = `/id/${randomBytes(16).toString("hex").toUpperCase()}`;
+  const { server, origin, close } = await startServer(tls, (request) => {
+    switch (request.url) {
+      case `${path}${DISCOVERY_PATH}`:
+        return { status: 200, body: { issuer: url, jwks_uri: `${url}/keys` } };
+      case `${path}/keys`:
+        return { status: 200, body: { keys: [{ ...key, kid, use: "sig", alg: "RS256" }] } };
+      default:
+        return { status: 404, body: { message: "Not Found" } };
+    }
+  });
+  const url = `${origin}${path}`;
 
   return {
     url,
@@ -50,12 +65,14 @@ export async function startIssuer(authority: CertificateAuthority): Promise<Clus
     thumbprint: () => new X509Certificate(cert).fingerprint256.replaceAll(":", "").toLowerCase(),
     token(pod, { audience = ["sts.amazonaws.com"], expiresIn = 86400 } = {}) {
       const now = Math.floor(Date.now() / 1000);
+      const issuedAt = Math.min(now, now + expiresIn);
       return new SignJWT(kubernetesClaims(pod))
         .setProtectedHeader({ alg: "RS256", kid })
         .setIssuer(url)
         .setSubject(`system:serviceaccount:${pod.namespace}:${pod.serviceAccount}`)
         .setAudience(audience)
-        .setIssuedAt(Math.min(now, now + expiresIn))
+        .setIssuedAt(issuedAt)
+        .setNotBefore(issuedAt)
         .setExpirationTime(now + expiresIn)
         .setJti(randomUUID())
         .sign(privateKey);

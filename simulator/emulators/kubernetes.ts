@@ -3,8 +3,9 @@
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
 import { type Emulator, type Resource, randomSuffix, storedKind, Unready } from "./emulator";
+import { configMapsOf, exchangePod, SCRIPT } from "./exchangePod";
 import type { ClusterIssuer, PodIdentity } from "./issuer";
-import { type PodOptions, type PodSpec, runPod } from "./pod";
+import { checkMountPaths, type PodOptions, type PodSpec, runPod } from "./pod";
 
 type Job = types.output.batch.v1.Job;
 type ServiceAccount = types.output.core.v1.ServiceAccount;
@@ -20,8 +21,13 @@ export interface KubernetesOptions extends Pick<PodOptions, "pulumiCloudUrl"> {
   region: string;
   /** `NAMESPACE/NAME` of the service accounts that exist already. */
   serviceAccounts: string[];
-  /** Runs instead of the command of every container, which belongs to its image. */
-  command?: string[] | undefined;
+  /** What each Job runs after the token exchange, instead of its own command. */
+  command?: string[];
+  /**
+   * Runs the pod of a Job as its spec says, on this machine: only for specs that can be trusted, such as a test's. By
+   * default, a pod runs the exchange script and `command`, and nothing else of its spec.
+   */
+  runsPodSpecs?: boolean;
   /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
   onLog(line: string, account: string): void;
 }
@@ -33,12 +39,20 @@ export interface Kubernetes extends Emulator {
   configMap(namespace: string, name: string): Record<string, string>;
 }
 
+const POLICY_KINDS = [
+  "MutatingAdmissionPolicy",
+  "MutatingAdmissionPolicyBinding",
+  "ValidatingAdmissionPolicy",
+  "ValidatingAdmissionPolicyBinding",
+];
+
 /** Returns a cluster with the given service accounts. Namespaces that the stack does not create exist. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
   const namespaces = new Map<string, KubernetesObject>();
   const serviceAccounts = new Map<string, KubernetesObject>();
   const configMaps = new Map<string, KubernetesObject>();
   const jobs = new Map<string, KubernetesObject>();
+  const admissionPolicies = new Map<string, KubernetesObject>();
   const pods = new Map<string, PodIdentity>();
   for (const id of options.serviceAccounts) {
     const [namespace = "", name = ""] = id.split("/");
@@ -57,6 +71,15 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       (_id, inputs) => ({ kind, ...inputs, metadata: { ...inputs.metadata, uid: randomUUID() } }),
     );
 
+  // Without a name, the provider appends random characters to that of the resource.
+  const policyObjects = (kind: string) =>
+    storedKind(
+      admissionPolicies,
+      [],
+      (_inputs, name) => `${name}-${randomSuffix()}`,
+      (id, inputs) => ({ kind, ...inputs, metadata: { name: id, uid: randomUUID() } }),
+    );
+
   function configMap(namespace: string, name: string): Record<string, string> {
     const found = configMaps.get(`${namespace}/${name}`) as ConfigMap | undefined;
     if (!found) throw new Error(`configmap "${name}" not found`);
@@ -69,38 +92,51 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     return pods.get(`${namespace}/${serviceAccount}`) ?? { namespace, serviceAccount, pod, node };
   }
 
+  /** Runs a pod as a service account. Its name is that of the Job with a suffix. */
+  async function runPodOf(jobName: string, spec: PodSpec, { metadata: account }: ServiceAccount) {
+    const { command = ["pulumi", "whoami"], runsPodSpecs = false } = options;
+    const { namespace, name: accountName } = account;
+    const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
+    const pod = { ...podOf(namespace, accountName), pod: name };
+    pods.set(`${namespace}/${accountName}`, pod);
+
+    const trusted = runsPodSpecs ? spec : exchangePod(spec, command);
+    const { script } = configMapsOf(accountName);
+    const run = await runPod({
+      pulumiCloudUrl: options.pulumiCloudUrl,
+      spec: withIrsaRole(trusted, account.annotations ?? {}, options.region),
+      idToken: (audience) => options.issuer.token(pod, { audience: [audience] }),
+      configMap(configMapName) {
+        const data = configMap(namespace, configMapName);
+        const isScript = configMapName === script && !runsPodSpecs;
+        return isScript ? { "entrypoint.sh": SCRIPT } : data;
+      },
+      onLog: (line) => options.onLog(line, `${namespace}/${accountName}`),
+    });
+    return { name, ...run };
+  }
+
   // The Kubernetes provider waits for a Job, and reports the termination message of a failed pod:
   // pulumi/pulumi-kubernetes, provider/pkg/await/checker/pod/check.go.
   async function runJob({ spec: { template } }: Job, resource: Resource): Promise<void> {
-    const [namespace = "", jobName] = resource.id.split("/");
     const fail = (reason: string) => {
       const created = `resource ${resource.id} was successfully created`;
       const failed = "the Kubernetes API server reported that it failed to fully initialize or become live";
       throw new Unready(`${created}, but ${failed}: ${reason}`, resource);
     };
     const { spec } = template;
+    const [namespace = "", jobName = ""] = resource.id.split("/");
     const account = `${namespace}/${spec.serviceAccountName}`;
     const serviceAccount = serviceAccounts.get(account);
     if (!serviceAccount) return fail(`error looking up service account ${account}: not found`);
 
-    const mutated = mutate(spec, serviceAccount as ServiceAccount, options.region);
-    if (options.command) for (const container of mutated.containers) container.args = options.command;
-    const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
-    const pod = { ...podOf(namespace, spec.serviceAccountName), pod: name };
-    pods.set(account, pod);
-    const { exitCode, log } = await runPod({
-      ...options,
-      spec: mutated,
-      idToken: (audience) => options.issuer.token(pod, { audience: [audience] }),
-      configMap: (configMapName) => configMap(namespace, configMapName),
-      onLog: (line) => options.onLog(line, account),
-    });
-    // FallbackToLogsOnError: the end of the log, at most 80 lines and 2048 bytes.
-    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${log.slice(-80).join("\n").slice(-2048)}`);
+    checkMountPaths(spec);
+    const { name, exitCode, log } = await runPodOf(jobName, spec, serviceAccount as ServiceAccount);
+    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${terminationMessage(log)}`);
   }
 
   const jobKind = objects("Job", jobs, ["spec.template"]);
-  const stores = [namespaces, serviceAccounts, configMaps, jobs];
+  const stores = [namespaces, serviceAccounts, configMaps, jobs, admissionPolicies];
   return {
     podOf,
     configMap,
@@ -110,6 +146,10 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       "kubernetes:core/v1:Namespace": objects("Namespace", namespaces),
       "kubernetes:core/v1:ServiceAccount": objects("ServiceAccount", serviceAccounts),
       "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps),
+      // Only stored: no pod of the simulation has the label.
+      ...Object.fromEntries(
+        POLICY_KINDS.map((kind) => [`kubernetes:admissionregistration.k8s.io/v1:${kind}`, policyObjects(kind)]),
+      ),
       "kubernetes:batch/v1:Job": {
         ...jobKind,
         async create(name, inputs) {
@@ -122,9 +162,19 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   };
 }
 
-// The webhook changes a pod once, when it is created: aws/amazon-eks-pod-identity-webhook, pkg/handler/handler.go.
-function mutate(spec: PodSpec, { metadata }: ServiceAccount, region: string): PodSpec {
-  const roleArn = metadata?.annotations?.["eks.amazonaws.com/role-arn"];
+/** FallbackToLogsOnError: the end of the log, at most 80 lines and 2048 bytes. */
+function terminationMessage(log: string[]): string {
+  return log.slice(-80).join("\n").slice(-2048);
+}
+
+/**
+ * Returns a pod as the EKS webhook changes it, once, when it is created: aws/amazon-eks-pod-identity-webhook,
+ * pkg/handler/handler.go.
+ *
+ * @param annotations of its service account, which name the role.
+ */
+function withIrsaRole(spec: PodSpec, annotations: Record<string, string>, region: string): PodSpec {
+  const roleArn = annotations["eks.amazonaws.com/role-arn"];
   if (!roleArn) return structuredClone(spec);
   const directory = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
   const env = [

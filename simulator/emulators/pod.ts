@@ -10,6 +10,7 @@ import type { types } from "@pulumi/kubernetes";
 import { simulationDirectory } from "./certificates";
 
 export type PodSpec = types.output.core.v1.PodSpec;
+type Container = PodSpec["containers"][number];
 
 interface PodRun {
   exitCode: number;
@@ -33,52 +34,84 @@ export interface PodOptions {
  * mapped to the pod's directory.
  *
  * @returns the exit code and the log; 128 with the reason if the container could not start.
+ * @throws Error if a path leaves the pod's directory, before anything is written or run.
  */
 export async function runPod(options: PodOptions): Promise<PodRun> {
-  const container = options.spec.containers[0];
+  const [container] = options.spec.containers;
   if (!container) throw new Error("the pod has no container");
-  const directory = simulationDirectory();
-  const root = await mkdtemp(join(directory, "pod-"));
+  checkMountPaths(options.spec);
+  const root = await mkdtemp(join(simulationDirectory(), "pod-"));
   try {
-    const mounts = container.volumeMounts ?? [];
-    for (const { name, mountPath, subPath } of mounts) {
-      const target = join(root, mountPath);
-      if (!subPath) await mkdir(target, { recursive: true });
-      for (const { path, content, mode } of await volumeFiles(options, name)) {
-        if (subPath && path !== subPath) continue;
-        const file = subPath ? target : join(target, path);
-        await mkdir(dirname(file), { recursive: true });
-        writeFileSync(file, content); // a process that starts meanwhile would inherit the open file: "text file busy"
-        await chmod(file, mode);
-      }
-    }
-
+    await writeMounts(options, container, root);
     const inRoot = (value: string) => {
-      const isMounted = mounts.some(({ mountPath }) => `${value}/`.startsWith(`${mountPath}/`));
+      const isMounted = mountsOf(container).some(({ mountPath }) => `${value}/`.startsWith(`${mountPath}/`));
       return isMounted ? join(root, value) : value;
     };
-    const environment: Record<string, string> = {};
-    for (const { configMapRef } of container.envFrom ?? []) {
-      Object.assign(environment, options.configMap(configMapRef.name));
-    }
-    for (const { name, value = "" } of container.env ?? []) environment[name] = expand(value, environment);
+
+    const variables = variablesOf(options, container);
     const command = [...(container.command ?? []), ...(container.args ?? [])];
-    const words = command.map((word) => inRoot(expand(word, environment)));
-    for (const [name, value] of Object.entries(environment)) environment[name] = inRoot(value);
+    const words = command.map((word) => inRoot(expand(word, variables)));
+    const environment = Object.fromEntries(Object.entries(variables).map(([name, value]) => [name, inRoot(value)]));
     if ("PULUMI_BACKEND_URL" in environment) environment.PULUMI_BACKEND_URL = options.pulumiCloudUrl;
 
     return await run(words, root, options.onLog, {
       PATH: await pathWithPulumi(join(root, "image")),
+      ...environment,
       // The only certificate authority that curl and the Pulumi CLI trust.
-      SSL_CERT_FILE: join(directory, "ca.pem"),
+      SSL_CERT_FILE: join(simulationDirectory(), "ca.pem"),
       // Nothing but the simulation can be reached.
       https_proxy: "http://127.0.0.1:9",
       no_proxy: "127.0.0.1",
-      ...environment,
     });
   } finally {
     await rm(root, { recursive: true, force: true });
   }
+}
+
+/** @throws Error if a mount of any container leaves the pod's directory. */
+export function checkMountPaths({ containers, initContainers = [] }: PodSpec): void {
+  for (const container of [...containers, ...initContainers]) {
+    for (const { mountPath } of mountsOf(container)) pathInside("/", mountPath);
+  }
+}
+
+function mountsOf(container: Container) {
+  return container.volumeMounts ?? [];
+}
+
+/** Returns the variables of a container. The last source of a variable wins, and `env` wins over every source. */
+function variablesOf(options: PodOptions, container: Container): Record<string, string> {
+  const variables: Record<string, string> = {};
+  for (const { configMapRef } of container.envFrom ?? []) {
+    Object.assign(variables, options.configMap(configMapRef.name));
+  }
+  for (const { name, value = "" } of container.env ?? []) {
+    variables[name] = expand(value, variables);
+  }
+  return variables;
+}
+
+/** Writes what a container mounts to the directory of its pod. */
+async function writeMounts(options: PodOptions, container: Container, root: string): Promise<void> {
+  for (const { name, mountPath, subPath } of mountsOf(container)) {
+    const target = pathInside(root, mountPath);
+    if (!subPath) await mkdir(target, { recursive: true });
+
+    for (const { path, content, mode } of await volumeFiles(options, name)) {
+      if (subPath && path !== subPath) continue;
+      const file = subPath ? target : pathInside(target, path);
+      await mkdir(dirname(file), { recursive: true });
+      // Not asynchronously: a process that starts meanwhile would inherit the open file ("text file busy").
+      writeFileSync(file, content);
+      await chmod(file, mode);
+    }
+  }
+}
+
+/** @throws Error if the path contains `..`, with which it could be outside of the directory. */
+function pathInside(directory: string, path: string): string {
+  if (!path.split("/").includes("..")) return join(directory, path);
+  throw new Error(`The path ${JSON.stringify(path)} could leave the directory of the pod. Remove ".." from it.`);
 }
 
 async function volumeFiles({ spec, ...options }: PodOptions, name: string) {
@@ -88,7 +121,9 @@ async function volumeFiles({ spec, ...options }: PodOptions, name: string) {
   const data = configMap ? options.configMap(configMap.name) : {};
   const mode = configMap?.defaultMode ?? 0o644;
   const files = Object.entries(data).map(([path, content]) => ({ path, content, mode }));
-  const tokens = (projected?.sources ?? []).map(async ({ serviceAccountToken: { audience, path } }) => {
+
+  const sources = projected?.sources ?? [];
+  const tokens = sources.map(async ({ serviceAccountToken: { audience, path } }) => {
     return { path, content: await options.idToken(audience), mode: 0o600 };
   });
   return [...files, ...(await Promise.all(tokens))];

@@ -1,6 +1,6 @@
 // The emulated Pulumi Cloud: its OIDC issuers, and the HTTPS API that exchanges ID tokens for access tokens.
 //
-// Documented at https://www.pulumi.com/docs/administration/access-identity/oidc-issuers/. What is not is marked "Assumed".
+// Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed".
 
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -13,6 +13,7 @@ import { createLocalJWKSet, decodeJwt, errors, type JSONWebKeySet, type JWTPaylo
 import { type AuthPolicy, decide, type Runner } from "./authPolicy";
 import type { CertificateAuthority } from "./certificates";
 import type { ResourceKind } from "./emulator";
+import { DISCOVERY_PATH } from "./issuer";
 import { type Reply, startServer } from "./server";
 
 export interface PulumiCloudOptions {
@@ -192,21 +193,34 @@ function tokenRequest(form: URLSearchParams) {
   };
 }
 
-// The certificate is verified; thumbprints are a fallback if that fails:
-// https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
 async function readKeys(
   { url, thumbprints = [] }: IssuerRegistration,
   { certificate: ca }: CertificateAuthority,
 ): Promise<{ keySet: JSONWebKeySet; thumbprint: string }> {
+  const { body, thumbprint } = await getVerified(`${url}${DISCOVERY_PATH}`, thumbprints, ca);
+  const discovery: { issuer: string; jwks_uri: string } = JSON.parse(body);
+  if (discovery.issuer !== url) throw new Error(`it calls itself ${discovery.issuer}`);
+  const keys = await getVerified(discovery.jwks_uri, thumbprints, ca);
+  return { keySet: JSON.parse(keys.body), thumbprint };
+}
+
+// The certificate is verified; thumbprints are a fallback if that fails:
+// https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
+async function getVerified(
+  url: string,
+  thumbprints: string[],
+  ca: string,
+): Promise<{ body: string; thumbprint: string }> {
   // A separate connection for each request, since one that is kept alive would hide a rotated certificate.
-  const request = get(`${url}/keys`, { ca, agent: false, rejectUnauthorized: false });
+  const request = get(url, { ca, agent: false, rejectUnauthorized: false });
   const [response]: IncomingMessage[] = await once(request, "response");
   if (!(response?.socket instanceof TLSSocket)) throw new Error(`${url} has no certificate`);
   const thumbprint = response.socket.getPeerCertificate().fingerprint256.replaceAll(":", "").toLowerCase();
   if (!response.socket.authorized && !thumbprints.includes(thumbprint)) {
     throw new Error(`its certificate could not be verified: ${response.socket.authorizationError}`);
   }
-  return { keySet: JSON.parse(await text(response)), thumbprint };
+  if (response.statusCode !== 200) throw new Error(`${url} returned HTTP ${response.statusCode}`);
+  return { body: await text(response), thumbprint };
 }
 
 // What the CLI reads of an account: pulumi/pulumi, pkg/backend/httpstate/client/client.go (serviceUser). A personal token

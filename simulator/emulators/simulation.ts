@@ -8,9 +8,9 @@ import { type Kubernetes, type KubernetesOptions, startKubernetes } from "./kube
 import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./pulumiCloud";
 
 export interface SimulationOptions
-  extends Omit<AwsOptions, "issuerUrl">,
+  extends Omit<AwsOptions, "issuerUrl" | "otherIssuerUrl">,
     PulumiCloudOptions,
-    Partial<Pick<KubernetesOptions, "serviceAccounts" | "command" | "onLog">> {}
+    Partial<Pick<KubernetesOptions, "serviceAccounts" | "command" | "runsPodSpecs" | "onLog">> {}
 
 export interface Simulation {
   aws: Aws;
@@ -35,7 +35,7 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
     startIssuer(authority),
     startPulumiCloud(authority, options),
   ]);
-  const aws = startAws({ ...options, issuerUrl: issuer.url });
+  const aws = startAws({ ...options, issuerUrl: issuer.url, otherIssuerUrl: otherIssuer.url });
   const kubernetes = startKubernetes({
     serviceAccounts: [],
     onLog: () => {},

@@ -1,0 +1,45 @@
+// Settings that the emulators accept as any others, and that the real services would not.
+
+import { similarRegion } from "./accessCheck/awsRegions";
+import type { StackFile } from "./stackFile";
+
+/** The region of the simulation if the stack does not set one. */
+export const DEFAULT_REGION = "us-west-2";
+
+/** The organization of the simulation, which has no Pulumi Cloud to ask for the stack's. */
+export const ORGANIZATION = "acme";
+
+/** Its browser application, which people copy instead of the URL of the API. */
+const CONSOLE_HOST = "app.pulumi.com";
+
+/**
+ * Returns what a reader should know about the settings of a stack.
+ *
+ * @throws Error for a setting with which no real service could work.
+ */
+export function settingNotes({ project, config }: StackFile): string[] {
+  const apiUrl = config[`${project}:pulumiApiUrl`] ?? "";
+  if (URL.canParse(apiUrl) && new URL(apiUrl).hostname === CONSOLE_HOST) {
+    throw new Error(
+      `pulumiApiUrl is ${JSON.stringify(apiUrl)}, which is the console of Pulumi Cloud. Its API is https://api.pulumi.com, which is the default.`,
+    );
+  }
+  return [...organizationNotes(config[`${project}:organization`] ?? ""), ...regionNotes(config["aws:region"] ?? "")];
+}
+
+function organizationNotes(organization: string): string[] {
+  if (organization) return [];
+  return [
+    `organization is not set: the simulation uses "${ORGANIZATION}". \`pulumi preview\` uses the stack's organization, and asks for this setting if there is none.`,
+  ];
+}
+
+function regionNotes(region: string): string[] {
+  if (!region) {
+    return [
+      `aws:region is not set: the simulation uses ${DEFAULT_REGION}. \`pulumi preview\` uses the region of the environment or of the AWS profile, and fails if there is none.`,
+    ];
+  }
+  const similar = similarRegion(region);
+  return similar ? [`aws:region is ${region}, which is not a known region. Did you mean ${similar}?`] : [];
+}

@@ -1,0 +1,136 @@
+// The live check reads the policies of an issuer with the real Pulumi CLI: `pulumi api`. Pulumi Cloud is a local server.
+
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer, type IncomingMessage } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import type { DeployedStack } from "../simulator/accessCheck/deployedStack";
+import type { IssuerPolicy } from "../simulator/accessCheck/issuerPolicies";
+import type { ServiceAccount } from "../simulator/accessCheck/questions";
+import { findChangedPolicies } from "../simulator/accessCheck/realServices";
+import { toolRunner } from "../simulator/accessCheck/tools";
+import { listen } from "./liveTools";
+import { missingCli } from "./pulumiCli";
+import { ACCESS_TOKEN } from "./script";
+
+const ISSUERS = "/api/orgs/acme/oidc/issuers";
+const POLICIES = "/api/orgs/acme/auth/policies/oidcissuers/issuer-id";
+const ISSUER_URL = "https://oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
+const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "deployer" };
+const POLICY: IssuerPolicy = { decision: "allow", tokenType: "team", teamName: "ops", rules: RULES };
+const ACCOUNT: ServiceAccount = {
+  namespace: "ci",
+  name: "deployer",
+  tokenType: "team",
+  tokenScope: "team:ops",
+  audience: "urn:pulumi:org:acme",
+  audienceRule: false,
+  environment: {},
+  role: undefined,
+};
+
+/** The part of Pulumi Cloud's API that the CLI looks up before it sends a request. */
+function operation(operationId: string, ...parameters: string[]): object {
+  const schema = { type: "string" };
+  return {
+    get: {
+      operationId,
+      parameters: parameters.map((name) => ({ name, in: "path", required: true, schema })),
+      responses: { 200: { description: "OK", content: { "application/json": { schema: { type: "object" } } } } },
+    },
+  };
+}
+const SPEC = {
+  openapi: "3.0.3",
+  info: { title: "Pulumi Cloud", version: "1" },
+  components: { schemas: {} },
+  paths: {
+    "/api/orgs/{orgName}/oidc/issuers": operation("ListOrgsOidcIssuers", "orgName"),
+    "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": operation("GetAuthPolicy", "orgName", "issuerId"),
+  },
+};
+
+describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
+  const saved = { ...process.env };
+  let home: string;
+  let stack: DeployedStack;
+  /** What the server answers; a number is the status of an error. */
+  let answers: Record<string, object | number>;
+  const requests: { path: string; authorization: string | undefined }[] = [];
+  const server = createServer((request: IncomingMessage, response) => {
+    const path = request.url ?? "";
+    requests.push({ path, authorization: request.headers.authorization });
+    const answer = answers[path] ?? 404;
+    const status = typeof answer === "number" ? answer : 200;
+    response.writeHead(status, { "Content-Type": "application/json" });
+    response.end(JSON.stringify(typeof answer === "number" ? { code: answer, message: "an error" } : answer));
+  });
+
+  before(async () => {
+    home = await mkdtemp(join(tmpdir(), "pulumi-home-"));
+    const pulumiCloudUrl = `http://127.0.0.1:${await listen(server)}`;
+    const variables = { PULUMI_HOME: home, PULUMI_ACCESS_TOKEN: ACCESS_TOKEN, PULUMI_SKIP_UPDATE_CHECK: "true" };
+    // The current backend is another one.
+    Object.assign(process.env, variables, { PULUMI_BACKEND_URL: `file://${home}` });
+    stack = {
+      name: "prod",
+      issuerUrl: ISSUER_URL,
+      organization: "acme",
+      issuerId: "issuer-id",
+      policies: [POLICY],
+      serviceAccounts: {},
+      podIdentities: [],
+      createdUrls: new Map(),
+      clusterName: "my-cluster",
+      pulumiCloudUrl,
+      stsUrl: "https://sts.us-west-2.amazonaws.com",
+      awsOptions: [],
+    };
+    answers = {
+      "/api/openapi/pulumi-spec.json": SPEC,
+      "/api/user": { githubLogin: "alice", organizations: [{ githubLogin: "acme" }] },
+      [ISSUERS]: { oidcIssuers: [{ id: "issuer-id", url: ISSUER_URL }] },
+      [POLICIES]: { id: "policy", version: 1, policies: [{ ...POLICY, authorizedPermissions: [] }] },
+    };
+  });
+  after(async () => {
+    for (const name of Object.keys(process.env)) delete process.env[name];
+    Object.assign(process.env, saved);
+    server.close();
+    await rm(home, { recursive: true });
+  });
+
+  const find = () => findChangedPolicies(stack, [ACCOUNT], toolRunner(new AbortController().signal));
+
+  test("reads the issuers and the policies of the stack's Pulumi Cloud, and finds an added one", async () => {
+    assert.deepEqual(await find(), []);
+    const asked = requests.filter(({ path }) => path === ISSUERS || path === POLICIES);
+    assert.deepEqual(
+      asked.map(({ path }) => path),
+      [ISSUERS, POLICIES],
+    );
+    assert.ok(asked.every(({ authorization }) => authorization === `token ${ACCESS_TOKEN}`));
+
+    const added = { decision: "allow", tokenType: "personal", userLogin: "admin", rules: { sub: "*" } };
+    answers[POLICIES] = { policies: [added, POLICY] };
+    assert.deepEqual(await find(), [{ added }]);
+  });
+
+  for (const [path, status, message] of [
+    [ISSUERS, 403, /HTTP 403\..* requires oidc_issuers:read in organization acme, which the role Admin contains\.$/s],
+    [POLICIES, 403, /HTTP 403\..* requires auth_policies:read in organization acme, which the role Admin contains\.$/s],
+    [POLICIES, 401, /the Pulumi CLI is not signed in\. No token was sent\.\nTo sign in: pulumi login http:/],
+    [ISSUERS, 500, /: server returned HTTP 500\. No token was sent\.$/],
+  ] satisfies [string, number, RegExp][]) {
+    test(`says what it requires if ${path} returns HTTP ${status}`, async (t) => {
+      const before = answers[path] ?? 404;
+      t.after(() => {
+        answers[path] = before;
+      });
+      answers[path] = status;
+      await assert.rejects(find(), { message });
+    });
+  }
+});

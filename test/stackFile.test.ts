@@ -1,0 +1,90 @@
+// The settings of a stack file arrive as from the engine. test/stackFileEngine.test.ts asks the engine.
+
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { parse } from "yaml";
+import { findStack, readStackFile, SAMPLE } from "../simulator/stackFile";
+import { SCALARS, UNQUOTED } from "./scalars";
+
+let directory: string;
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), "stack-file-"));
+  await writeFile(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
+});
+after(() => rm(directory, { recursive: true }));
+
+/** Returns the configuration of a stack file with these lines. */
+async function settings(...lines: string[]): Promise<Record<string, string>> {
+  await writeFile(join(directory, "Pulumi.dev.yaml"), ["config:", ...lines, ""].join("\n"));
+  const stack = findStack(directory, "dev") ?? assert.fail();
+  return readStackFile(directory, stack).config;
+}
+
+test("passes every scalar as the engine does", async () => {
+  const given = await settings(...SCALARS.map(([scalar], index) => `  key${index}: ${scalar}`));
+  const arrived = SCALARS.map(([scalar], index) => [scalar, given[`p:key${index}`]]);
+  assert.deepEqual(arrived, SCALARS);
+});
+
+test("reads the scalars in lists and objects by the same rules, and passes JSON", async () => {
+  const given = await settings(
+    "  list: [0777, '0777', 1_000, yes, ~, 1.50, .5]",
+    '  object: {010: 010, quoted: "010", text: 1:30}',
+    "  shared: &shared {a: 1}",
+    "  merged: {<<: *shared, b: 0b11}",
+    "  aws:assumeRoles: [{roleArn: 08}]",
+  );
+  assert.deepEqual(given, {
+    "p:list": '[511,"0777",1000,"yes",null,1.5,0.5]',
+    "p:object": '{"8":8,"quoted":"010","text":"1:30"}',
+    "p:shared": '{"a":1}',
+    "p:merged": '{"a":1,"b":3}',
+    "aws:assumeRoles": '[{"roleArn":8}]',
+  });
+});
+
+test("asks for quotes around what the engine would pass otherwise, with the line", async () => {
+  for (const [scalar] of UNQUOTED) {
+    const message = (prefix: string) =>
+      RegExp(`^Error: Failed to read Pulumi\\.dev\\.yaml: line ${prefix}: .*Quote it`);
+    await assert.rejects(settings(`  key: ${scalar}`), message("2"), scalar);
+    await assert.rejects(settings("  list:", `    - ${scalar}`), message("3"), scalar);
+    assert.deepEqual(await settings(`  key: "${scalar}"`), { "p:key": scalar });
+  }
+});
+
+for (const [what, line] of [
+  ["a key twice", "  a: 1\n  a: 2"],
+  ["a tag that is not known", "  a: !mine 1"],
+  ["a list that does not end", "  a: [1"],
+] as const) {
+  test(`rejects ${what}`, async () => {
+    await assert.rejects(settings(line), /Failed to read Pulumi\.dev\.yaml: line \d: /);
+  });
+}
+
+test("without --stack, finds the only stack, no stack, or asks which one", async (t) => {
+  const project = await mkdtemp(join(tmpdir(), "stacks-"));
+  t.after(() => rm(project, { recursive: true }));
+  const find = (name?: string) => findStack(project, name)?.name;
+  assert.equal(find(), undefined);
+  assert.throws(() => find("prod"), /Pulumi\.prod\.yaml does not exist\. To add it: pulumi config set KEY VALUE$/);
+
+  await writeFile(join(project, "Pulumi.prod.yaml"), "");
+  assert.deepEqual([find(), find("prod")], ["prod", "prod"]);
+  await writeFile(join(project, "Pulumi.dev.yaml"), "");
+  const list = "Stacks in this directory: dev, prod. To choose one: npm start -- --stack NAME";
+  assert.throws(() => find(), { message: `This project has several stacks. ${list}` });
+  assert.throws(() => find("staging"), { message: `Pulumi.staging.yaml does not exist. ${list}` });
+  assert.equal(find("dev"), "dev");
+});
+
+test("the sample has exactly the settings that the template asks for, and is no stack of a copy", async () => {
+  const { template } = parse(await readFile(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
+  const { config } = parse(await readFile(SAMPLE.file, "utf8"));
+  assert.deepEqual(Object.keys(config), Object.keys(template?.config ?? config));
+  assert.doesNotMatch(SAMPLE.file, /Pulumi\.[^/]+\.yaml$/);
+});
