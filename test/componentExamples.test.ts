@@ -14,7 +14,7 @@ const NAME = "eks-pulumi-oidc:index";
 const PROGRAMS = { typescript: "index.ts", python: "__main__.py", yaml: "Pulumi.yaml" };
 
 /** Plain values that are known before anything runs, beside literals. */
-const ORGANIZATION = ["pulumi.get_organization()", "${pulumi.organization}"];
+const ORGANIZATION = ["pulumi.get_organization()", reference("pulumi.organization")];
 
 /** An expression in the language of the program, such as an output. */
 class Expression {
@@ -34,8 +34,8 @@ test("the program in YAML has valid arguments, and reads an output that exists",
   const program = parse(read("examples/component/yaml/Pulumi.yaml"));
   const { type, properties, options } = program.resources.access;
   assert.equal(type, "eks-pulumi-oidc:PulumiCloudAccess");
-  assert.deepEqual(problemsOf(argumentsOf(schema), expressionsIn(properties), schema, "access"), []);
-  assert.deepEqual(options, { providers: ["${kubernetes-provider}"] });
+  assert.deepEqual(problemsOf(argumentsOf(schema), expressionsIn(properties) as object, schema, "access"), []);
+  assert.deepEqual(options, { providers: [reference("kubernetes-provider")] });
   assert.deepEqual(
     unknownOutputs(read("examples/component/yaml/Pulumi.yaml"), schema, (name) => name),
     [],
@@ -58,7 +58,11 @@ test("the program in Python has valid arguments, those of the one in YAML", { sk
 test("an argument that the schema does not have is a problem, as are a missing one, an unknown value, and an output", async () => {
   const schema = await generatedSchema();
   const entry = { namespace: "a", name: "b", tokenType: "teams", team_name: "c" };
-  const args = { issuerUrl: "https://a", issuerName: new Expression("${cluster.name}"), serviceAccounts: [entry] };
+  const args = {
+    issuerUrl: "https://a",
+    issuerName: new Expression(reference("cluster.name")),
+    serviceAccounts: [entry],
+  };
   assert.deepEqual(problemsOf(argumentsOf(schema), args, schema, "access"), [
     "access.organization is missing",
     "access.issuerName must be a plain value",
@@ -108,15 +112,20 @@ function problemsOfValue(property: Property, value: unknown, schema: Schema, pat
   return typeof value === property.type ? [] : [`${path} must be a ${property.type}`];
 }
 
+/** Returns a reference as YAML programs write it. */
+function reference(code: string): string {
+  return `\${${code}}`;
+}
+
 function typeOf({ $ref = "" }: Property, { types }: Schema) {
   return types[$ref.replace("#/types/", "")];
 }
 
 /** Returns a copy in which strings of YAML that refer to something are expressions. */
-function expressionsIn(value: unknown): object {
-  if (typeof value === "string") return value.startsWith("${") ? new Expression(value) : Object(value).valueOf();
+function expressionsIn(value: unknown): unknown {
+  if (typeof value === "string" && value.startsWith("${")) return new Expression(value);
   if (Array.isArray(value)) return value.map(expressionsIn);
-  if (typeof value !== "object" || value === null) return Object(value).valueOf();
+  if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(Object.entries(value).map(([key, element]) => [key, expressionsIn(element)]));
 }
 
