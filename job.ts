@@ -67,8 +67,8 @@ export function createJob(name: string, args: JobArgs, options?: pulumi.CustomRe
   );
 }
 
-// A Job's name is a label of its pods too, which has at most 63 characters.
-function jobName(serviceAccountName: string): string {
+/** Returns the name of a service account's Job. It is a label of its pods too, which has at most 63 characters. */
+export function jobName(serviceAccountName: string): string {
   const name = `${serviceAccountName}-token-exchange`;
   return name.length <= 63 ? name : `${sha256(serviceAccountName).slice(0, 16)}-token-exchange`;
 }

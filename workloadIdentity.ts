@@ -4,10 +4,13 @@
 import { ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy } from "./iam";
-import { createJob } from "./job";
+import { createJob, jobName } from "./job";
 import { createServiceAccount } from "./serviceAccount";
 import type { Access, Account, Token, TokenType } from "./settings";
-import { createTokenExchange } from "./tokenExchange";
+import { createTokenExchange, ENVIRONMENT_SUFFIX, SCRIPT_SUFFIX } from "./tokenExchange";
+
+// The names are plain, so that what a program attaches to a role does not depend on the Job. Through a package, it would
+// depend on everything in its output: Pulumi would delete the attachment whenever it replaces the Job.
 
 /** What workloads and other programs need to know about one service account. */
 export interface ServiceAccountAccess {
@@ -16,15 +19,15 @@ export interface ServiceAccountAccess {
   /** Name of its IAM role, to attach other policies. */
   roleName?: pulumi.Output<string>;
   /** Name of the Job that tested the token exchange. */
-  jobName?: pulumi.Output<string>;
+  jobName?: string;
   /** Type of its access token. */
   tokenType: TokenType;
   /** Scope of its access token, such as user:LOGIN. */
   tokenScope: string;
   /** Name of the ConfigMap with the environment of the token exchange. */
-  environmentConfigMap: pulumi.Output<string>;
+  environmentConfigMap: string;
   /** Name of the ConfigMap with the exchange script. */
-  scriptConfigMap: pulumi.Output<string>;
+  scriptConfigMap: string;
 }
 
 /** The cluster, as far as IAM roles need it. */
@@ -83,11 +86,11 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       ...(aws && { roleArn: aws.role.arn, roleName: aws.role.name }),
       tokenType: token.tokenType,
       tokenScope: scopeOf(token),
-      environmentConfigMap: tokenExchange.environment.metadata.name,
-      scriptConfigMap: tokenExchange.script.metadata.name,
+      environmentConfigMap: `${account.name}-${ENVIRONMENT_SUFFIX}`,
+      scriptConfigMap: `${account.name}-${SCRIPT_SUFFIX}`,
     };
     if (account.runJob && serviceAccount) {
-      const job = createJob(
+      createJob(
         name,
         {
           namespace,
@@ -105,7 +108,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
           replacementTrigger: [args.oidcIssuer.id, args.policy],
         },
       );
-      this.access.jobName = job.metadata.name;
+      this.access.jobName = jobName(account.name);
     }
     this.registerOutputs({ access: this.access });
   }

@@ -16,6 +16,7 @@ const TSCONFIG = JSON.stringify({ compilerOptions: { target: "es5", lib: ["es5"]
 
 /** A program in JavaScript, whose component has the arguments and options of the stack's configuration. */
 const PROGRAM = `
+const aws = require("@pulumi/aws");
 const eks = require("@pulumi/eks");
 const kubernetes = require("@pulumi/kubernetes");
 const pulumi = require("@pulumi/pulumi");
@@ -33,6 +34,10 @@ const serviceAccounts = new pulumi.Config().getObject("accounts");
 `;
 const ONE = `
 const access = new PulumiCloudAccess("access", { ...base, serviceAccounts }, { providers: [kubernetesProvider] });
+new aws.iam.RolePolicyAttachment("own", {
+  role: access.serviceAccounts.apply((accounts) => accounts["team-a/deployer"].roleName),
+  policyArn: "arn:aws:iam::aws:policy/ReadOnlyAccess",
+});
 exports.oidcIssuerId = access.oidcIssuerId;
 exports.serviceAccounts = access.serviceAccounts;
 `;

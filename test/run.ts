@@ -9,6 +9,8 @@ import { saveCertificateAuthority } from "../simulator/emulators/certificates";
 
 /** These take minutes and require the Pulumi CLI: they run with `--engine`, or when named. */
 const ENGINE = [
+  "component.test.ts",
+  "componentPackage.test.ts",
   "credentialHelper.test.ts",
   "engine.test.ts",
   "examplesCli.test.ts",

@@ -1,9 +1,9 @@
 import json
 
+import OWNER_eks_pulumi_oidc as eks_pulumi_oidc
 import pulumi
 import pulumi_aws as aws
 import pulumi_eks as eks
-import pulumi_eks_pulumi_oidc as eks_pulumi_oidc
 import pulumi_kubernetes as kubernetes
 
 # The program's own cluster, with its IAM OIDC provider.
