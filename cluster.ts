@@ -54,8 +54,8 @@ const awsEntries = {
 export const AWS_KEYS = Object.keys(awsEntries);
 
 /**
- * The AWS provider's configuration, a string for each `aws:KEY`, as options of the AWS CLI; undefined if they come from
- * the environment.
+ * Converts the AWS provider's configuration, a string for each `aws:KEY`, to options of the AWS CLI. An option that
+ * is not set is undefined: the AWS CLI then reads it from the environment.
  */
 export const awsSchema = v.pipe(
   v.object(awsEntries),
@@ -73,7 +73,7 @@ export interface ClusterConfig extends Required<ClusterSettings> {
   aws: AwsOptions;
 }
 
-/** What the settings of the service accounts need from the cluster. */
+/** What the cluster must provide for the settings of the service accounts. */
 export interface ClusterNeeds {
   /** IRSA roles: the IAM OIDC provider of the cluster's issuer. */
   oidcProvider: boolean;
@@ -83,7 +83,7 @@ export interface ClusterNeeds {
   admissionPolicies: boolean;
 }
 
-/** MutatingAdmissionPolicy is generally available since then: https://github.com/kubernetes/enhancements/issues/3962 */
+/** The first version with MutatingAdmissionPolicy v1: https://github.com/kubernetes/enhancements/issues/3962 */
 const VERSION_WITH_ADMISSION_POLICIES = "1.36";
 
 export interface Cluster {
@@ -99,8 +99,8 @@ export interface Cluster {
 /**
  * Looks up the existing cluster, or creates the new one, and registers the Kubernetes provider that connects to it.
  *
- * @param name of the resources.
- * @param needs decides what else is looked up or created.
+ * @param name the name of the resources.
+ * @param needs what else to look up or create.
  * @returns the cluster. Every lookup precedes the first resource.
  * @throws pulumi.RunError if the cluster or its IAM OIDC provider does not exist, or the cluster is too old.
  */

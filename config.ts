@@ -20,8 +20,8 @@ export interface RawConfig {
 /** What a stack has besides the settings of the cluster and of the access. */
 export interface OwnSettings {
   /**
-   * User whose personal token the service account default/pulumi-service-account is granted. Required without
-   * serviceAccounts, and not valid with it.
+   * Pulumi user that the service account default/pulumi-service-account acts as, with a personal token. Set either
+   * userLogin or serviceAccounts.
    */
   userLogin?: string;
 }

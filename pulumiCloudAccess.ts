@@ -10,7 +10,10 @@ import { userError } from "./userError";
 import { messageOf, type Problem } from "./validation";
 import { type ServiceAccountAccess, WorkloadIdentity } from "./workloadIdentity";
 
-/** The cluster, and the settings of its service accounts. Only those of the cluster can be outputs. */
+/**
+ * The cluster and the settings of its service accounts. Only issuerUrl, oidcProviderArn, and clusterArn can be
+ * outputs.
+ */
 export interface PulumiCloudAccessArgs extends AccessSettings {
   /** OIDC issuer of the cluster, with https://. */
   issuerUrl: pulumi.Input<string>;
@@ -90,7 +93,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
 const CLUSTER_KEYS = ["issuerUrl", "oidcProviderArn", "clusterArn"];
 
 /**
- * Checks the arguments before the component is registered, so that no rejected one reaches the state.
+ * Checks the arguments before the component is registered, so that the state never contains a rejected argument.
  *
  * @returns the settings with every default filled in, and the cluster.
  * @throws pulumi.RunError that lists every problem.
@@ -113,7 +116,7 @@ function checkArguments(
   throw userError(messageOf(`Invalid arguments of PulumiCloudAccess "${name}"`, all));
 }
 
-/** Returns a problem for what an IAM role needs from the cluster. */
+/** Returns a problem for each missing argument that an IAM role requires. */
 function missingForRoles({ serviceAccounts, oidcProviderArn, clusterArn }: PulumiCloudAccessArgs): Problem[] {
   const entries: unknown[] = Array.isArray(serviceAccounts) ? serviceAccounts : [];
   const roles = entries.map((entry) => (Object(entry) as { awsRole?: unknown }).awsRole ?? "irsa");

@@ -1,5 +1,5 @@
-// The settings: their types and descriptions, from which the SDKs of the component are generated, and beside them the
-// schemas that check values and fill in defaults. The compiler compares the two.
+// Declares each setting twice. An interface has its type and description, from which the SDKs of the component are
+// generated. A schema checks its value and fills in its default. The compiler compares the two.
 
 import * as v from "valibot";
 import {
@@ -17,7 +17,7 @@ import {
   unknownSettings,
 } from "./validation";
 
-/** Whose access token a service account is granted. */
+/** The type of the access token that a service account is granted. */
 export const TokenType = {
   /** A token of one user. */
   Personal: "personal",
@@ -53,9 +53,9 @@ export interface ServiceAccount {
   userLogin?: string;
   /** Team of a team token. */
   teamName?: string;
-  /** ID of the runner pool, which the allow policy of a runner token names. */
+  /** ID of the runner pool of a runner token. The allow policy contains the ID. */
   runnerId?: string;
-  /** Name of the runner pool, which the token exchange requests. */
+  /** Name of the runner pool of a runner token. The token exchange requests the pool by this name. */
   runnerName?: string;
   /** Grant an organization token admin permissions. Default: false. */
   organizationAdmin?: boolean;
@@ -81,7 +81,7 @@ export interface ServiceAccount {
 
 /** The service accounts of one cluster, and what they have in common. */
 export interface AccessSettings {
-  /** Pulumi organization. Default of a stack: its organization. */
+  /** Pulumi organization. Default of a stack: the organization of the stack. */
   organization: string;
   /** Name of the OIDC issuer in Pulumi Cloud. Default of a stack: eks-CLUSTER_NAME. */
   issuerName: string;
@@ -105,7 +105,10 @@ export interface AccessSettings {
   injectToken?: boolean;
   /** Namespaces to create, with Pod Security level restricted. Each is the namespace of an entry. Default: []. */
   createNamespaces?: string[];
-  /** Service accounts of the cluster, at most 40. Default of a stack: the one of userLogin. */
+  /**
+   * Service accounts of the cluster, at most 40. Default of a stack: default/pulumi-service-account, if userLogin is
+   * set.
+   */
   serviceAccounts: ServiceAccount[];
 }
 
@@ -165,7 +168,10 @@ const runnerName = string(
   "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, and backslashes",
 );
 
-const audience = string(/^(?=.*[^.])[^\s*?]+$/, 'must not contain spaces, "*", or "?", or consist only of dots');
+const audience = string(
+  /^(?=.*[^.])[^\s*?]+$/,
+  'must not contain spaces, "*", or "?", and must not consist only of dots',
+);
 const pattern = string(/[^*?.]/, "must not consist only of wildcards");
 
 // A name that contains a dot is quoted; without the quotes it would be the path of another claim.
@@ -361,7 +367,7 @@ function withDefaults(account: CheckedAccount, { organization, maxExpirationSeco
   };
 }
 
-/** Returns the problems between settings that are valid by themselves. */
+/** Returns the problems of settings that are valid by themselves, but not together. */
 function rulesBetween(access: Incomplete<CheckedSettings>): Problem[] {
   const { serviceAccounts = [], createNamespaces = [] } = access;
   const problems = serviceAccounts.flatMap((account, index) => {
@@ -386,7 +392,7 @@ function rulesBetween(access: Incomplete<CheckedSettings>): Problem[] {
   return [...problems, ...unused];
 }
 
-/** Each type of token has settings of its own. */
+/** Returns a problem for each required setting of the token type that is missing, and for each of another type. */
 function tokenProblems(account: Incomplete<CheckedAccount>): Problem[] {
   return tokenSchema.options.flatMap(({ entries: { tokenType, ...owner } }) => {
     const isOther = account.tokenType !== tokenType.literal;
@@ -418,7 +424,7 @@ function lifetimeProblems(account: Incomplete<CheckedAccount>, access: Incomplet
   return [{ path: ["tokenExpirationSeconds"], value, reason }];
 }
 
-/** Which objects exist already. */
+/** Returns the problems with objects that must already exist, or cannot exist yet. */
 function existenceProblems(account: Incomplete<CheckedAccount>, access: Incomplete<CheckedSettings>): Problem[] {
   const { createNamespaces = [] } = access;
   if (account.createServiceAccount && account.name === "default") {
