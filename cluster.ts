@@ -115,7 +115,9 @@ export async function getCluster(name: string, config: ClusterConfig, needs: Clu
   const kubernetesProvider = createKubernetesProvider(name, kubeconfig);
   // Other stacks can create roles that depend on the provider of an existing cluster.
   const retained = { retainOnDelete: true };
-  const oidcProviderArn = config.createOidcProvider ? createOidcProvider(name, issuerUrl, retained) : existing;
+  const oidcProviderArn = config.createOidcProvider
+    ? createOidcProvider(name, issuerUrl, retained)
+    : existing;
   return { arn, issuerUrl, oidcProviderArn, kubernetesProvider };
 }
 
@@ -199,7 +201,11 @@ async function createCluster(name: string, config: ClusterConfig, needs: Cluster
   if (needs.podIdentityAgent) {
     const addonName = "eks-pod-identity-agent";
     complete.push(
-      new awsEks.Addon(addonName, { clusterName: cluster.eksCluster.name, addonName }, { dependsOn: cluster }),
+      new awsEks.Addon(
+        addonName,
+        { clusterName: cluster.eksCluster.name, addonName },
+        { dependsOn: cluster },
+      ),
     );
   }
 
@@ -213,13 +219,21 @@ async function createCluster(name: string, config: ClusterConfig, needs: Cluster
   return { arn, issuerUrl, oidcProviderArn, kubernetesProvider };
 }
 
-function createKubernetesProvider(name: string, kubeconfig: pulumi.Input<string>, dependsOn: pulumi.Resource[] = []) {
+function createKubernetesProvider(
+  name: string,
+  kubeconfig: pulumi.Input<string>,
+  dependsOn: pulumi.Resource[] = [],
+) {
   // ConfigMaps keep their names, which the manifests of other workloads contain.
   return new Provider(name, { kubeconfig, enableConfigMapMutable: true }, { dependsOn });
 }
 
 // As `aws eks update-kubeconfig` writes it, with the region, the profile, and the role of the AWS provider.
-function kubeconfig({ clusterName: name, aws }: ClusterConfig, server: string, certificateAuthority: string): string {
+function kubeconfig(
+  { clusterName: name, aws }: ClusterConfig,
+  server: string,
+  certificateAuthority: string,
+): string {
   const exec = {
     apiVersion: "client.authentication.k8s.io/v1beta1",
     command: "aws",

@@ -113,7 +113,10 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   ];
   const encrypted = encryptedSettings(raw);
   const isEncrypted = ({ path }: Problem) => encrypted.some((problem) => problem.path[0] === path[0]);
-  const all = [...encrypted, ...problems.map((problem) => (isEncrypted(problem) ? withoutValue(problem) : problem))];
+  const all = [
+    ...encrypted,
+    ...problems.map((problem) => (isEncrypted(problem) ? withoutValue(problem) : problem)),
+  ];
   if (all.length > 0 || !cluster.settings || !aws.settings || !access.access) return { problems: all };
   return {
     config: { cluster: { ...cluster.settings, aws: aws.settings }, access: access.access },
@@ -161,7 +164,9 @@ function unknownSettingsOf(given: Record<string, unknown>, { values, project }: 
   const misplaced = Object.keys(values).flatMap((qualified): Problem[] => {
     const [namespace = "", key = ""] = qualified.split(":");
     if (namespace === project || PACKAGES.includes(namespace) || !known.includes(key)) return [];
-    return [{ path: [qualified], reason: `belongs to project "${namespace}", but this project is "${project}"` }];
+    return [
+      { path: [qualified], reason: `belongs to project "${namespace}", but this project is "${project}"` },
+    ];
   });
   return [...unknown, ...misplaced];
 }

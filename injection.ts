@@ -110,7 +110,10 @@ function mutation(accounts: InjectionArgs["accounts"]) {
 /** Returns a map from `NAMESPACE/NAME` to the audience of the ID token, in an order that does not depend on the list's. */
 function audiencesByAccount(accounts: InjectionArgs["accounts"]): string {
   const entries = accounts
-    .map(({ namespace, name, tokenAudience }) => `${celString(`${namespace}/${name}`)}: ${celString(tokenAudience)}`)
+    .map(
+      ({ namespace, name, tokenAudience }) =>
+        `${celString(`${namespace}/${name}`)}: ${celString(tokenAudience)}`,
+    )
     .sort();
   return `{\n${entries.join(",\n")}\n}`;
 }
@@ -184,7 +187,8 @@ function validation() {
       { name: "named", expression: NAMED_CONTAINERS },
       {
         name: "unknown",
-        expression: "variables.named.filter(name, !variables.containers.exists(container, container.name == name))",
+        expression:
+          "variables.named.filter(name, !variables.containers.exists(container, container.name == name))",
       },
     ],
     validations: [

@@ -2,7 +2,14 @@
 
 import { Job } from "@pulumi/kubernetes/batch/v1";
 import * as pulumi from "@pulumi/pulumi";
-import { notYetIn, type PodSpec, SCRIPT_PATH, sha256, type TokenExchange, tokenExchangePod } from "./tokenExchange";
+import {
+  notYetIn,
+  type PodSpec,
+  SCRIPT_PATH,
+  sha256,
+  type TokenExchange,
+  tokenExchangePod,
+} from "./tokenExchange";
 import { isObject } from "./validation";
 
 export interface JobArgs {

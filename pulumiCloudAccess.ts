@@ -135,9 +135,14 @@ function missingForRoles({ serviceAccounts, oidcProviderArn, clusterArn }: Pulum
  * Returns a problem if the component has no Kubernetes provider. Pulumi would use the current context of the kubeconfig,
  * which can be any cluster.
  */
-function missingProvider({ provider, providers = {}, parent }: pulumi.ComponentResourceOptions = {}): Problem[] {
+function missingProvider({
+  provider,
+  providers = {},
+  parent,
+}: pulumi.ComponentResourceOptions = {}): Problem[] {
   const isGiven = Array.isArray(providers) ? providers.some(Provider.isInstance) : "kubernetes" in providers;
-  if (isGiven || Provider.isInstance(provider) || parent?.getProvider("kubernetes:core/v1:ServiceAccount")) return [];
+  if (isGiven || Provider.isInstance(provider) || parent?.getProvider("kubernetes:core/v1:ServiceAccount"))
+    return [];
   const reason = "this resource option must contain the Kubernetes provider of the cluster";
   return [{ path: ["providers"], reason }];
 }

@@ -145,7 +145,10 @@ export const policyArns = v.pipe(
 
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html
 // "*", "?", and "$" would be wildcards and variables in the pipeline's policies.
-export const rolePath = string(/^\/([\w+=,.@-]+\/)*$/, 'must be "/", or begin and end with "/", such as "/pulumi/"');
+export const rolePath = string(
+  /^\/([\w+=,.@-]+\/)*$/,
+  'must be "/", or begin and end with "/", such as "/pulumi/"',
+);
 
 // The exchange script checks names and URLs by the same rules: scripts/exchange-token.sh says where they come from.
 
@@ -191,7 +194,10 @@ const RESERVED = ["__proto__", "prototype", "constructor"];
 
 const policyRules = v.pipe(
   v.custom<Record<string, string>>(isObject, "must be an object"),
-  v.check((rules) => !RESERVED.some((name) => Object.hasOwn(rules, name)), `must not contain ${RESERVED.join(", ")}`),
+  v.check(
+    (rules) => !RESERVED.some((name) => Object.hasOwn(rules, name)),
+    `must not contain ${RESERVED.join(", ")}`,
+  ),
   v.record(claim, pattern),
 );
 
@@ -331,9 +337,13 @@ export type Account = ReturnType<typeof withDefaults>;
  * @param stackKeys the names of other settings of the stack, which are not valid in an entry.
  * @returns the settings with every default filled in, or every problem that they have. Does not throw.
  */
-export function checkAccess(given: object, stackKeys: string[] = []): { access?: Access; problems: Problem[] } {
+export function checkAccess(
+  given: object,
+  stackKeys: string[] = [],
+): { access?: Access; problems: Problem[] } {
   const { settings: checked, problems } = check(accessSchema, given, rulesBetween);
-  const entries = "serviceAccounts" in given && Array.isArray(given.serviceAccounts) ? given.serviceAccounts : [];
+  const entries =
+    "serviceAccounts" in given && Array.isArray(given.serviceAccounts) ? given.serviceAccounts : [];
   const ofStack = {
     names: [...ACCESS_KEYS, ...stackKeys],
     reason: "is a setting of the stack, not of an entry",
@@ -387,7 +397,9 @@ function rulesBetween(access: Incomplete<CheckedSettings>): Problem[] {
   const unused = createNamespaces.flatMap((namespace, index): Problem[] => {
     // With an invalid entry, it is not known which namespaces are used.
     if (!namespace || namespaces.includes(namespace) || namespaces.includes(undefined)) return [];
-    return [{ path: ["createNamespaces", index], value: namespace, reason: "is not the namespace of an entry" }];
+    return [
+      { path: ["createNamespaces", index], value: namespace, reason: "is not the namespace of an entry" },
+    ];
   });
   return [...problems, ...unused];
 }
@@ -416,7 +428,10 @@ function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<CheckedAccoun
   return [{ path: ["rolePolicyArns"], reason: "requires an IAM role, but awsRole is none" }];
 }
 
-function lifetimeProblems(account: Incomplete<CheckedAccount>, access: Incomplete<CheckedSettings>): Problem[] {
+function lifetimeProblems(
+  account: Incomplete<CheckedAccount>,
+  access: Incomplete<CheckedSettings>,
+): Problem[] {
   const { tokenExpirationSeconds: value } = account;
   const { maxExpirationSeconds: limit } = access;
   if (value === undefined || limit === undefined || value <= limit) return [];
@@ -425,7 +440,10 @@ function lifetimeProblems(account: Incomplete<CheckedAccount>, access: Incomplet
 }
 
 /** Returns the problems with objects that must already exist, or cannot exist yet. */
-function existenceProblems(account: Incomplete<CheckedAccount>, access: Incomplete<CheckedSettings>): Problem[] {
+function existenceProblems(
+  account: Incomplete<CheckedAccount>,
+  access: Incomplete<CheckedSettings>,
+): Problem[] {
   const { createNamespaces = [] } = access;
   if (account.createServiceAccount && account.name === "default") {
     const reason = "must be false: every namespace has the service account default";
@@ -439,12 +457,17 @@ function existenceProblems(account: Incomplete<CheckedAccount>, access: Incomple
   return [];
 }
 
-function duplicateProblems(index: number, accounts: Incomplete<CheckedSettings>["serviceAccounts"] = []): Problem[] {
+function duplicateProblems(
+  index: number,
+  accounts: Incomplete<CheckedSettings>["serviceAccounts"] = [],
+): Problem[] {
   const idOf = (account: Incomplete<CheckedAccount> | undefined) => {
     return account?.namespace && account.name && `${account.namespace}/${account.name}`;
   };
   const id = idOf(accounts[index]);
   const first = accounts.findIndex((account) => idOf(account) === id);
   if (!id || first === index) return [];
-  return [{ path: ["name"], value: accounts[index]?.name, reason: `${id} is already serviceAccounts[${first}]` }];
+  return [
+    { path: ["name"], value: accounts[index]?.name, reason: `${id} is already serviceAccounts[${first}]` },
+  ];
 }

@@ -143,7 +143,10 @@ export function tokenExchangePod(
       const isNamed = ({ name }: Container) => !args.containers || args.containers.includes(String(name));
       return containers.map((container) => (isNamed(container) ? withExchange(container) : container));
     }),
-    volumes: changeList<input.core.v1.Volume>(spec.volumes, (given) => [...given, ...notYetIn(given, [script, token])]),
+    volumes: changeList<input.core.v1.Volume>(spec.volumes, (given) => [
+      ...given,
+      ...notYetIn(given, [script, token]),
+    ]),
   };
 }
 
@@ -158,7 +161,10 @@ function changeList<Element>(
 }
 
 /** Returns those of the added elements whose name none of the given ones has. */
-export function notYetIn<Element extends { name: unknown }>(given: { name: unknown }[], added: Element[]): Element[] {
+export function notYetIn<Element extends { name: unknown }>(
+  given: { name: unknown }[],
+  added: Element[],
+): Element[] {
   return added.filter(({ name }) => !given.some((element) => element.name === name));
 }
 

@@ -120,7 +120,9 @@ export function unknownSettings(
 /** Returns the message that lists problems, one on each line, below a title. */
 export function messageOf(title: string, problems: Problem[]): string {
   const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
-  const lines = inOrder(problems).map(({ path, value, reason }) => `  ${pathOf(path)}${shown(value)}: ${reason}\n`);
+  const lines = inOrder(problems).map(
+    ({ path, value, reason }) => `  ${pathOf(path)}${shown(value)}: ${reason}\n`,
+  );
   return `${title} (${count}). Nothing was changed.\n\n${lines.join("")}`;
 }
 

@@ -136,7 +136,11 @@ function createAwsRole(name: string, args: WorkloadIdentityArgs, options: pulumi
 
   const clusterArn = given(cluster.clusterArn, "clusterArn");
   const { namespace } = args;
-  const association = associateRole(name, { clusterArn, namespace, serviceAccountName: account.name, role }, options);
+  const association = associateRole(
+    name,
+    { clusterArn, namespace, serviceAccountName: account.name, role },
+    options,
+  );
   return { role, irsaRoleArn: undefined, prerequisites: [...attachments, association] };
 }
 

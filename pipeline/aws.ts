@@ -42,7 +42,9 @@ export async function readOidcProvider(mode: Settings["githubOidcProvider"]): Pr
   if (mode === "create") return undefined;
   const provider = await iam
     .getOpenIdConnectProvider({ url: ISSUER_URL })
-    .catch(failed("the IAM OIDC provider of GitHub", "If the account has none, set githubOidcProvider to create."));
+    .catch(
+      failed("the IAM OIDC provider of GitHub", "If the account has none, set githubOidcProvider to create."),
+    );
   return provider.arn;
 }
 
@@ -80,7 +82,10 @@ export function createRoles(
     }
     return role;
   };
-  return { preview: createRole("preview", "AmazonEKSViewPolicy"), deploy: createRole("deploy", "AmazonEKSEditPolicy") };
+  return {
+    preview: createRole("preview", "AmazonEKSViewPolicy"),
+    deploy: createRole("deploy", "AmazonEKSEditPolicy"),
+  };
 }
 
 /**
@@ -172,7 +177,9 @@ interface Resources {
 
 function roleStatements(settings: PolicySettings, { roles }: Resources): iam.PolicyStatement[] {
   const { rolePolicyArns, permissionsBoundaryArn, tagKeys } = settings;
-  const bounded = permissionsBoundaryArn && { StringEquals: { "iam:PermissionsBoundary": permissionsBoundaryArn } };
+  const bounded = permissionsBoundaryArn && {
+    StringEquals: { "iam:PermissionsBoundary": permissionsBoundaryArn },
+  };
 
   const statements = [
     allow(["iam:CreateRole"], roles, { ...bounded, ...createdWithTags(tagKeys) }),
@@ -192,7 +199,10 @@ function roleStatements(settings: PolicySettings, { roles }: Resources): iam.Pol
   return statements;
 }
 
-function oidcProviderStatements({ tagKeys }: PolicySettings, { oidcProviders }: Resources): iam.PolicyStatement[] {
+function oidcProviderStatements(
+  { tagKeys }: PolicySettings,
+  { oidcProviders }: Resources,
+): iam.PolicyStatement[] {
   return [
     allow(["iam:CreateOpenIDConnectProvider"], oidcProviders, createdWithTags(tagKeys)),
     ...tagging(["iam:TagOpenIDConnectProvider"], oidcProviders, tagKeys),

@@ -122,7 +122,9 @@ export function readSettings(): Settings {
   // No value of a setting is shown that contains an encrypted one.
   const shown = all.map((problem) => (isEncrypted(problem) ? { ...problem, value: undefined } : problem));
   if (checked && all.length === 0 && encrypted.length === 0) return withOrganizations(checked);
-  throw userError(messageOf(`Invalid configuration in Pulumi.${pulumi.getStack()}.yaml`, [...encrypted, ...shown]));
+  throw userError(
+    messageOf(`Invalid configuration in Pulumi.${pulumi.getStack()}.yaml`, [...encrypted, ...shown]),
+  );
 }
 
 /** Returns the settings of this project, without those that are empty. */
@@ -150,7 +152,9 @@ function encryptedSettings(): Problem[] {
   const keys: string[] = JSON.parse(process.env.PULUMI_CONFIG_SECRET_KEYS || "[]");
   const prefix = `${pulumi.getProject()}:`;
   const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
-  return keys.filter((key) => key.startsWith(prefix)).map((key) => ({ path: [key.slice(prefix.length)], reason }));
+  return keys
+    .filter((key) => key.startsWith(prefix))
+    .map((key) => ({ path: [key.slice(prefix.length)], reason }));
 }
 
 /** Returns a problem for each stack that is listed before. */

@@ -23,7 +23,11 @@ export function teamName(repository: string): string {
 export function allowPolicies(organization: string, repositoryId: string, settings: Settings): AuthPolicy[] {
   const { preview, deploy } = subjects(settings.subjectPrefix);
   const team = { tokenType: "team", teamName: teamName(settings.repository) } as const;
-  const rules = (sub: string) => ({ aud: `urn:pulumi:org:${organization}`, repository_id: repositoryId, sub });
+  const rules = (sub: string) => ({
+    aud: `urn:pulumi:org:${organization}`,
+    repository_id: repositoryId,
+    sub,
+  });
   return [
     ...preview.map((sub): AuthPolicy => ({ decision: "allow", ...team, rules: rules(sub) })),
     { decision: "allow", tokenType: "organization", authorizedPermissions: ["admin"], rules: rules(deploy) },
@@ -48,7 +52,10 @@ export function createTeam(
     {
       organizationName: organization,
       name: `${name}-issuers`,
-      permissions: { __type: "PermissionDescriptorAllow", permissions: ["auth_policies:read", "oidc_issuers:read"] },
+      permissions: {
+        __type: "PermissionDescriptorAllow",
+        permissions: ["auth_policies:read", "oidc_issuers:read"],
+      },
     },
     { provider },
   );
@@ -64,7 +71,11 @@ export function createTeam(
 }
 
 /** Registers GitHub as an OIDC issuer of the organization, with these policies and no others. */
-export function createIssuer(organization: string, policies: AuthPolicy[], provider: pulumiservice.Provider): void {
+export function createIssuer(
+  organization: string,
+  policies: AuthPolicy[],
+  provider: pulumiservice.Provider,
+): void {
   const thumbprints = pulumi.output(ISSUER_URL).apply(readThumbprints);
   new pulumiservice.OidcIssuer(
     organization,

@@ -46,7 +46,13 @@ export async function runProgram(
     failure ??= error;
   };
 
-  const create = async ({ type, name, inputs, provider = "", id: existing }: pulumi.runtime.MockResourceArgs) => {
+  const create = async ({
+    type,
+    name,
+    inputs,
+    provider = "",
+    id: existing,
+  }: pulumi.runtime.MockResourceArgs) => {
     const kind = simulation.resources[type];
     if (existing) {
       const state = kind?.read(existing);

@@ -24,7 +24,10 @@ export function settingNotes({ project, config }: StackFile): string[] {
       `pulumiApiUrl is ${JSON.stringify(apiUrl)}, which is the console of Pulumi Cloud. Its API is https://api.pulumi.com, which is the default.`,
     );
   }
-  return [...organizationNotes(config[`${project}:organization`] ?? ""), ...regionNotes(config["aws:region"] ?? "")];
+  return [
+    ...organizationNotes(config[`${project}:organization`] ?? ""),
+    ...regionNotes(config["aws:region"] ?? ""),
+  ];
 }
 
 function organizationNotes(organization: string): string[] {

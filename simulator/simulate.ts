@@ -57,7 +57,11 @@ async function main(): Promise<number> {
   });
   try {
     const run = await runStack(simulation, source.name, stackFile, jobs);
-    const policies = JSON.stringify(generatedPolicies(run.registered, simulation.issuer.url, region), null, 2);
+    const policies = JSON.stringify(
+      generatedPolicies(run.registered, simulation.issuer.url, region),
+      null,
+      2,
+    );
     if (options.policies && !options.markdown && run.registered.length > 0) print(policies);
     if (isText) printRun(run);
     if (run.outputs === undefined) throw failureOf(run);

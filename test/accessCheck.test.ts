@@ -26,7 +26,13 @@ const SECRETS = "secrets/external-secrets";
 const ENTRIES = [
   { namespace: "ci", name: "deployer", tokenType: "team", teamName: "ops", audienceRule: true },
   { namespace: "ci", name: "planner", tokenType: "personal", userLogin: "a", awsRole: "pod-identity" },
-  { namespace: "secrets", name: "external-secrets", tokenType: "organization", audienceRule: true, awsRole: "none" },
+  {
+    namespace: "secrets",
+    name: "external-secrets",
+    tokenType: "organization",
+    audienceRule: true,
+    awsRole: "none",
+  },
 ].map((entry) => ({ ...entry, runJob: false }));
 
 describe("in the simulation", () => {
@@ -36,7 +42,12 @@ describe("in the simulation", () => {
   before(async () => {
     simulation = await startCluster();
     const config = { "p:clusterName": "my-cluster", "p:serviceAccounts": JSON.stringify(ENTRIES) };
-    ({ outputs } = await runProgram(simulation, { project: "p", stack: "dev", organization: "acme", config }));
+    ({ outputs } = await runProgram(simulation, {
+      project: "p",
+      stack: "dev",
+      organization: "acme",
+      config,
+    }));
   });
   after(() => simulation.close());
 
@@ -52,7 +63,9 @@ describe("in the simulation", () => {
     const rows = await checkSimulatedAccess(simulation, outputs);
     assert.deepEqual(unexpected(rows), []);
     assert.deepEqual(
-      rows.filter((row) => row.allowed).map(({ account, caller, service }) => [idOf(account), caller.label, service]),
+      rows
+        .filter((row) => row.allowed)
+        .map(({ account, caller, service }) => [idOf(account), caller.label, service]),
       [
         [DEPLOYER, "itself", "Pulumi Cloud"],
         [DEPLOYER, "itself", "IAM role"],
@@ -77,7 +90,9 @@ describe("in the simulation", () => {
       [PLANNER, /serviceaccount\.name is 'planner'/, /another sub$/],
       [SECRETS, /namespace is 'secrets'/, /another sub$/],
     ] satisfies [string, RegExp, RegExp][]) {
-      const answers = rows.filter(({ account, caller }) => idOf(account) === DEPLOYER && caller.label === label);
+      const answers = rows.filter(
+        ({ account, caller }) => idOf(account) === DEPLOYER && caller.label === label,
+      );
       assert.match(answers[0]?.reason ?? "", pulumiCloud);
       assert.match(answers[1]?.reason ?? "", role);
     }
@@ -85,7 +100,9 @@ describe("in the simulation", () => {
 
   test("each caller is denied the role of EKS Pod Identity for its own reason", async () => {
     const rows = await checkSimulatedAccess(simulation, outputs);
-    const answers = rows.filter(({ account, service }) => idOf(account) === PLANNER && service === "IAM role");
+    const answers = rows.filter(
+      ({ account, service }) => idOf(account) === PLANNER && service === "IAM role",
+    );
     for (const [label, reason] of [
       ["other service account", /^the trust policy requires another kubernetes-service-account$/],
       ["other namespace", /^the trust policy requires another kubernetes-namespace$/],
@@ -100,7 +117,8 @@ describe("in the simulation", () => {
   });
 
   test("finds that a service account is not associated with its role", async (t) => {
-    const associations = simulation.resources["aws:eks/podIdentityAssociation:PodIdentityAssociation"] ?? assert.fail();
+    const associations =
+      simulation.resources["aws:eks/podIdentityAssociation:PodIdentityAssociation"] ?? assert.fail();
     const id = `my-cluster,${PLANNER}`;
     const inputs = associations.read(id) ?? assert.fail("there is no association");
     // The trust policy still names the service account.
@@ -115,14 +133,18 @@ describe("in the simulation", () => {
 
   test("AWS accepts no ID token that Pulumi Cloud receives", async () => {
     const rows = await checkSimulatedAccess(simulation, outputs);
-    const others = rows.filter(({ caller, service }) => caller.label === "other audience" && service === "IAM role");
+    const others = rows.filter(
+      ({ caller, service }) => caller.label === "other audience" && service === "IAM role",
+    );
     assert.deepEqual(others.map(audienceOf), ["urn:pulumi:org:acme", "urn:pulumi:org:acme"]);
     assert.ok(others.every(({ allowed }) => !allowed));
   });
 
   test("finds a policy that also matches another service account of the stack", async (t) => {
     const rules = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".pod.name': "*er-?????" };
-    await changePolicies(t, simulation, (policy) => (policy.tokenType === "team" ? { ...policy, rules } : policy));
+    await changePolicies(t, simulation, (policy) =>
+      policy.tokenType === "team" ? { ...policy, rules } : policy,
+    );
     assert.deepEqual(await allowed("Pulumi Cloud"), ["itself", "other audience", PLANNER]);
   });
 
@@ -154,17 +176,27 @@ test("a service account that is granted the same token is allowed as intended, b
     ["organization", "", "admin", true],
     ["organization", "admin", "", false],
   ] as const) {
-    const questions = accessQuestions([account("a/a", type, scope, "irsa"), account("b/b", type, otherScope)]);
-    const intended = questions.filter(({ caller }) => caller.label === "b/b").map((question) => question.intended);
+    const questions = accessQuestions([
+      account("a/a", type, scope, "irsa"),
+      account("b/b", type, otherScope),
+    ]);
+    const intended = questions
+      .filter(({ caller }) => caller.label === "b/b")
+      .map((question) => question.intended);
     assert.deepEqual(intended, [isShared, false], `${type} ${scope} ${otherScope}`);
   }
 });
 
 test("a service account with the same token and a rule on another audience is denied as intended", async () => {
-  const [a, b] = ["a/a", "b/b"].map((id) => ({ ...account(id, "team", "team:a"), audienceRule: true, audience: id }));
+  const [a, b] = ["a/a", "b/b"].map((id) => ({
+    ...account(id, "team", "team:a"),
+    audienceRule: true,
+    audience: id,
+  }));
   assert.ok(a && b);
   const questions = accessQuestions([a, b, { ...b, name: "c", audienceRule: false }]);
-  const intended = (label: string) => questions.find((it) => it.account === a && it.caller.label === label)?.intended;
+  const intended = (label: string) =>
+    questions.find((it) => it.account === a && it.caller.label === label)?.intended;
   assert.deepEqual([intended("b/b"), intended("b/c")], [false, true]);
 });
 
@@ -186,7 +218,11 @@ test("reports every answer with its reason on request, and names that are too lo
 
 /** Returns a row for each question, in which the service answers as intended. */
 function intendedRows(accounts: ServiceAccount[]): Row[] {
-  return accessQuestions(accounts).map((question) => ({ ...question, allowed: question.intended, reason: "" }));
+  return accessQuestions(accounts).map((question) => ({
+    ...question,
+    allowed: question.intended,
+    reason: "",
+  }));
 }
 
 test("allows another audience as configured without audienceRule, and says so once", () => {
@@ -204,15 +240,23 @@ test("allows another audience as configured without audienceRule, and says so on
   );
   const report = accessLines(rows, false).join("\n");
   assert.equal(report.match(/audienceRule false/g)?.length, 1);
-  assert.match(report.replaceAll(/\s+/g, " "), /as configured.* does not say whether a rule matches an element/);
-  assert.match(accessLines(rows, true).join("\n"), /^ {4}other audience: allowed by Pulumi Cloud, as configured\.$/m);
+  assert.match(
+    report.replaceAll(/\s+/g, " "),
+    /as configured.* does not say whether a rule matches an element/,
+  );
+  assert.match(
+    accessLines(rows, true).join("\n"),
+    /^ {4}other audience: allowed by Pulumi Cloud, as configured\.$/m,
+  );
 
   const strict = intendedRows(accounts.map((it) => ({ ...it, audienceRule: true })));
   assert.doesNotMatch(accessLines(strict, true).join("\n"), /audienceRule|as configured/);
 });
 
 test("shows the token of each service account, and who else is granted it", () => {
-  const sharing = ["a", "b", "c", "d", "e", "f", "g"].map((name) => account(`ns/${name}`, "team", "team:ops"));
+  const sharing = ["a", "b", "c", "d", "e", "f", "g"].map((name) =>
+    account(`ns/${name}`, "team", "team:ops"),
+  );
   const others = [account("ns/x", "organization", "admin"), account("ns/y", "personal", "user:me")];
   const lines = accessLines(intendedRows([...sharing, ...others]), false);
   assert.match(lines[1] ?? "", /^ {2}ns\/a +team:ops +itself \(\+6\) +no role$/);
@@ -232,7 +276,10 @@ test("shows characters that a terminal obeys or hides, and nothing of a value be
 });
 
 test("asks the real services for no role of EKS Pod Identity, and says why", () => {
-  const accounts = [account("a/a", "team", "team:a", "pod-identity"), account("b/b", "team", "team:b", "irsa")];
+  const accounts = [
+    account("a/a", "team", "team:a", "pod-identity"),
+    account("b/b", "team", "team:b", "irsa"),
+  ];
   const questions = liveQuestions(accounts, false);
   const roles = questions.filter(({ service }) => service === "IAM role");
   assert.ok(roles.length > 0 && roles.every((question) => question.account === accounts[1]));

@@ -7,7 +7,9 @@ import { missingCli, type Outcome } from "./pulumiCli";
 
 const ROUNDS = 5;
 
-test("the time of a preview stays within limits as service accounts are added", { skip: missingCli }, async (t) => {
+test("the time of a preview stays within limits as service accounts are added", {
+  skip: missingCli,
+}, async (t) => {
   // The emulated providers in this process must not count: the SDK formats a stack for each promise.
   Error.stackTraceLimit = 0;
   const preview = { 1: 0, 10: 0, 40: 0 };

@@ -107,7 +107,10 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
   });
 
   test("requires a Kubernetes provider, and creates nothing without one", async (t) => {
-    const stack = await stackOf(t, 'new PulumiCloudAccess("access", { ...access, serviceAccounts: [deployer] });');
+    const stack = await stackOf(
+      t,
+      'new PulumiCloudAccess("access", { ...access, serviceAccounts: [deployer] });',
+    );
     await failsIn(stack, [
       /PulumiCloudAccess "access" \(1 problem\).*providers: this resource option must contain the Kubernetes provider/s,
     ]);

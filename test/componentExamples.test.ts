@@ -34,7 +34,10 @@ test("the program in YAML has valid arguments, and reads an output that exists",
   const program = parse(read("examples/component/yaml/Pulumi.yaml"));
   const { type, properties, options } = program.resources.access;
   assert.equal(type, "eks-pulumi-oidc:PulumiCloudAccess");
-  assert.deepEqual(problemsOf(argumentsOf(schema), expressionsIn(properties) as object, schema, "access"), []);
+  assert.deepEqual(
+    problemsOf(argumentsOf(schema), expressionsIn(properties) as object, schema, "access"),
+    [],
+  );
   assert.deepEqual(options, { providers: [reference("kubernetes-provider")] });
   assert.deepEqual(
     unknownOutputs(read("examples/component/yaml/Pulumi.yaml"), schema, (name) => name),
@@ -82,11 +85,20 @@ function argumentsOf({ resources }: Schema): Properties {
 }
 
 /** Returns what is wrong with an object. */
-function problemsOf({ properties, required }: Properties, values: object, schema: Schema, path: string): string[] {
-  const missing = required.filter((name) => !Object.hasOwn(values, name)).map((name) => `${path}.${name} is missing`);
+function problemsOf(
+  { properties, required }: Properties,
+  values: object,
+  schema: Schema,
+  path: string,
+): string[] {
+  const missing = required
+    .filter((name) => !Object.hasOwn(values, name))
+    .map((name) => `${path}.${name} is missing`);
   const wrong = Object.entries(values).flatMap(([name, value]) => {
     const property = properties[name];
-    return property ? problemsOfValue(property, value, schema, `${path}.${name}`) : [`${path}.${name} is unknown`];
+    return property
+      ? problemsOfValue(property, value, schema, `${path}.${name}`)
+      : [`${path}.${name} is unknown`];
   });
   return [...missing, ...wrong.sort()];
 }
@@ -168,7 +180,9 @@ function pythonMissing(): string | false {
 }
 
 function pythonArguments(file: string): object {
-  const calls = JSON.parse(execFileSync("python3", ["-c", READ_ARGUMENTS, join(ROOT, file)], { encoding: "utf8" }));
+  const calls = JSON.parse(
+    execFileSync("python3", ["-c", READ_ARGUMENTS, join(ROOT, file)], { encoding: "utf8" }),
+  );
   assert.equal(calls.length, 1);
   return calls[0];
 }

@@ -12,7 +12,9 @@ import { missingCli, type Outcome } from "./pulumiCli";
 const ROOT = join(__dirname, "..");
 
 // The component would not compile with these options. The SDK passes those of the program that uses it to ts-node.
-const TSCONFIG = JSON.stringify({ compilerOptions: { target: "es5", lib: ["es5"], module: "commonjs", strict: true } });
+const TSCONFIG = JSON.stringify({
+  compilerOptions: { target: "es5", lib: ["es5"], module: "commonjs", strict: true },
+});
 
 /** A program in JavaScript, whose component has the arguments and options of the stack's configuration. */
 const PROGRAM = `
@@ -119,14 +121,18 @@ describe("the package of the component", { skip: missingCli }, () => {
   });
 
   test("stores no secret of its arguments in plaintext", async (t) => {
-    const secret = "issuerUrl: pulumi.secret(base.issuerUrl), oidcProviderArn: pulumi.secret(base.oidcProviderArn),";
+    const secret =
+      "issuerUrl: pulumi.secret(base.issuerUrl), oidcProviderArn: pulumi.secret(base.oidcProviderArn),";
     const program = ONE.replace("...base,", `...base, ${secret}`);
     const { simulation, pulumi, up } = await stackOf(t, program, [DEPLOYER]);
     succeeded(await up());
     const { resources } = JSON.parse((await pulumi("stack", "export")).stdout).deployment;
     const ofComponent = resources.filter(({ urn }: { urn: string }) => urn.includes("PulumiCloudAccess"));
     assert.ok(ofComponent.length > 5);
-    assert.doesNotMatch(JSON.stringify(ofComponent), new RegExp(simulation.issuer.url.slice("https://".length)));
+    assert.doesNotMatch(
+      JSON.stringify(ofComponent),
+      new RegExp(simulation.issuer.url.slice("https://".length)),
+    );
   });
 
   test("rejects a secret setting without printing or storing it", async (t) => {
@@ -135,16 +141,21 @@ describe("the package of the component", { skip: missingCli }, () => {
       'serviceAccounts: [{ ...serviceAccounts[0], userLogin: pulumi.secret("hunter2") }] }',
     );
     const { pulumi, up } = await stackOf(t, program, [DEPLOYER]);
-    const screen = await failsIn([() => pulumi("preview"), up], [/must be a plain value, not an output or a secret/]);
+    const screen = await failsIn(
+      [() => pulumi("preview"), up],
+      [/must be a plain value, not an output or a secret/],
+    );
     const { stdout } = await pulumi("stack", "export", "--show-secrets");
     assert.doesNotMatch(screen + stdout, /hunter2/);
     assert.doesNotMatch(stdout, /eks-pulumi-oidc:index/);
   });
 
   test("requires a Kubernetes provider, and creates nothing without one", async (t) => {
-    const { simulation, pulumi, up } = await stackOf(t, ONE.replace("{ providers: [kubernetesProvider] }", "{}"), [
-      DEPLOYER,
-    ]);
+    const { simulation, pulumi, up } = await stackOf(
+      t,
+      ONE.replace("{ providers: [kubernetesProvider] }", "{}"),
+      [DEPLOYER],
+    );
     await failsIn(
       [() => pulumi("preview"), up],
       [
@@ -230,7 +241,9 @@ async function failsIn(commands: (() => Promise<Outcome>)[], messages: RegExp[])
 
 /** Returns what a successful update did, sorted, such as `access.team-a.deployer replaced`. */
 function changes(outcome: Outcome): string[] {
-  const lines = succeeded(outcome).screen.matchAll(/^ \S+ +\S+ (\S+) (created|updated|replaced|deleted) \(/gm);
+  const lines = succeeded(outcome).screen.matchAll(
+    /^ \S+ +\S+ (\S+) (created|updated|replaced|deleted) \(/gm,
+  );
   return [...lines].map(([, name, change]) => `${name} ${change}`).sort();
 }
 

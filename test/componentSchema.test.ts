@@ -33,16 +33,21 @@ test("the schema has every argument, with the description, the type, and the nec
 });
 
 test("the schema has the outputs of the component, and no other property of it", async () => {
-  const { properties, description } = (await generatedSchema()).resources[`${NAME}:PulumiCloudAccess`] ?? assert.fail();
+  const { properties, description } =
+    (await generatedSchema()).resources[`${NAME}:PulumiCloudAccess`] ?? assert.fail();
   assert.deepEqual(Object.keys(properties).sort(), ["oidcIssuerId", "serviceAccounts"]);
   for (const { description } of Object.values(properties)) assert.match(description ?? "", /^\w.*\.$/);
   assert.match(description ?? "", /^Lets the service accounts/);
-  assert.equal(properties.serviceAccounts?.additionalProperties?.$ref, `#/types/${NAME}:ServiceAccountAccess`);
+  assert.equal(
+    properties.serviceAccounts?.additionalProperties?.$ref,
+    `#/types/${NAME}:ServiceAccountAccess`,
+  );
 });
 
 test("the schema has an enumeration for each type of token and of role, with a description for each value", async () => {
   const { types } = await generatedSchema();
-  const values = (name: string) => (types[`${NAME}:${name}`]?.enum ?? assert.fail(name)).map(({ value }) => value);
+  const values = (name: string) =>
+    (types[`${NAME}:${name}`]?.enum ?? assert.fail(name)).map(({ value }) => value);
   assert.deepEqual(values("TokenType"), ["personal", "organization", "team", "runner"]);
   assert.deepEqual(values("AwsRole"), ["irsa", "pod-identity", "none"]);
   for (const member of Object.values(types).flatMap((type) => type.enum ?? [])) {
@@ -74,7 +79,9 @@ test("docs/configuration.md describes every argument and every setting of an ent
   const { inputProperties = {} } = resources[`${NAME}:PulumiCloudAccess`] ?? {};
   const entry = types[`${NAME}:ServiceAccount`]?.properties ?? {};
   const rows = rowsOf(read("docs/configuration.md"));
-  const settings = Object.entries({ ...inputProperties, ...entry }).filter(([name]) => !CLUSTER.includes(name));
+  const settings = Object.entries({ ...inputProperties, ...entry }).filter(
+    ([name]) => !CLUSTER.includes(name),
+  );
   assert.ok(settings.length > 20);
   for (const [name, { description = "" }] of settings) {
     const [meaning = ""] = description.replaceAll(/\s+/g, " ").split(/ Default(?: of a stack)?: /);
@@ -94,7 +101,8 @@ test("Pulumi's analyzer finds a description of every type, and reads no types of
   );
   const { typeDefinitions } = analyzer.analyze();
   assert.ok(Object.keys(typeDefinitions).length >= 4);
-  for (const { name, description } of Object.values(typeDefinitions)) assert.match(description ?? "", /\.$/, name);
+  for (const { name, description } of Object.values(typeDefinitions))
+    assert.match(description ?? "", /\.$/, name);
 
   // With the types of the providers, the analyzer takes 8 seconds and 800 MB, in every preview.
   const config = ts.readConfigFile(join(ROOT, "component", "tsconfig.json"), ts.sys.readFile).config;
@@ -140,7 +148,9 @@ function declared(file: string, name: string): Shape[] {
       name: property.name.getText(),
       type: type.replace(/^pulumi\.(?:Input|Output)<(.*)>$/, "$1"),
       required: property.questionToken === undefined,
-      description: String(comment?.comment ?? assert.fail(`${name}.${property.name.getText()} has no description`)),
+      description: String(
+        comment?.comment ?? assert.fail(`${name}.${property.name.getText()} has no description`),
+      ),
     };
   });
 }

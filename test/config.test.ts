@@ -62,7 +62,10 @@ test("a cluster and a login are enough: the stack has one service account with a
 });
 
 test("an entry inherits nothing but the upper bound, and the organization in its audience", () => {
-  const entries = [ENTRY, { ...ENTRY, name: "other", tokenType: "team", userLogin: undefined, teamName: "a" }];
+  const entries = [
+    ENTRY,
+    { ...ENTRY, name: "other", tokenType: "team", userLogin: undefined, teamName: "a" },
+  ];
   const { serviceAccounts } = accepted({
     ...stackOf(...entries),
     organization: "b",
@@ -122,7 +125,10 @@ test("accepts every setting of the stack, as the strings that the engine passes"
 
 test("null and an empty string count as not given, in the stack and in an entry", () => {
   const empty = { rolePolicyArns: null, audienceRule: "", teamName: null, tokenAudience: "" };
-  assert.deepEqual(accepted({ issuerName: "", maxExpirationSeconds: "", serviceAccounts: "null" }), accepted());
+  assert.deepEqual(
+    accepted({ issuerName: "", maxExpirationSeconds: "", serviceAccounts: "null" }),
+    accepted(),
+  );
   assert.deepEqual(accepted(stackOf({ ...ENTRY, ...empty })), accepted(stackOf(ENTRY)));
   assert.deepEqual(rejected({ clusterName: "" }), ["clusterName: required"]);
   assert.deepEqual(rejected(stackOf({ ...ENTRY, name: "" })), ["serviceAccounts[0].name: required"]);
@@ -181,8 +187,16 @@ for (const [behavior, given, ...expected] of [
     { tokenType: "team" },
     "tokenType: is a setting of an entry of serviceAccounts",
   ],
-  ["the name of a method", stackOf({ ...ENTRY, toString: "x" }), /^serviceAccounts\[0\]\.toString: unknown setting/],
-  ["a list that is a string", { ...stackOf(), serviceAccounts: "a/b" }, 'serviceAccounts = "a/b": must be a list'],
+  [
+    "the name of a method",
+    stackOf({ ...ENTRY, toString: "x" }),
+    /^serviceAccounts\[0\]\.toString: unknown setting/,
+  ],
+  [
+    "a list that is a string",
+    { ...stackOf(), serviceAccounts: "a/b" },
+    'serviceAccounts = "a/b": must be a list',
+  ],
   [
     "a list of an entry that is a string",
     stackOf({ ...ENTRY, rolePolicyArns: POLICY }),
@@ -226,7 +240,11 @@ for (const [behavior, given, ...expected] of [
     'eks-pulumi-oidc:issuerName: belongs to project "eks-pulumi-oidc", but this project is "project"',
   ],
   ["no user and no entries", { userLogin: undefined }, "userLogin: required without serviceAccounts"],
-  ["an invalid user without entries", { userLogin: "a b" }, 'userLogin = "a b": must be the login of a Pulumi user'],
+  [
+    "an invalid user without entries",
+    { userLogin: "a b" },
+    'userLogin = "a b": must be the login of a Pulumi user',
+  ],
   [
     "a user beside entries",
     { ...stackOf(ENTRY), userLogin: "bob" },
@@ -315,7 +333,11 @@ for (const [behavior, given, ...expected] of [
     /command: must name a program, such as \["pulumi","whoami"\]$/,
   ],
   ["a command without a program", stackOf({ ...ENTRY, command: ["", "a"] }), /command: must name a program/],
-  ["a null character", stackOf({ ...ENTRY, command: ["a\0"] }), /command\[0\] = "a\\u0000": must not contain a null/],
+  [
+    "a null character",
+    stackOf({ ...ENTRY, command: ["a\0"] }),
+    /command\[0\] = "a\\u0000": must not contain a null/,
+  ],
 ] satisfies [string, Given, ...(string | RegExp)[]][]) {
   test(`rejects ${behavior}`, () => {
     const problems = rejected(given);
@@ -333,8 +355,16 @@ for (const [key, values, reason] of [
   ["createCluster", ["yes", "1", "TRUE"], /must be true or false/],
   ["organization", ["a b", "-a", "a/b", "n".repeat(101)], /must be the name of a Pulumi organization/],
   ["issuerName", [" a", "a "], /must not begin or end with a space/],
-  ["maxExpirationSeconds", ["a", "1.5", "0", "-1", "1000000000"], /must be (a whole number of|at \w+ \d+) seconds?/],
-  ["permissionsBoundaryArn", ["edge", "arn:aws:iam::123456789012:role/a"], /must be the ARN of an IAM policy/],
+  [
+    "maxExpirationSeconds",
+    ["a", "1.5", "0", "-1", "1000000000"],
+    /must be (a whole number of|at \w+ \d+) seconds?/,
+  ],
+  [
+    "permissionsBoundaryArn",
+    ["edge", "arn:aws:iam::123456789012:role/a"],
+    /must be the ARN of an IAM policy/,
+  ],
   ["rolePath", ["a", "/a", "a/", "//", "/a b/", "/a*/"], /must be "\/", or begin and end with "\/"/],
   ["image", ["base", "base:latest", "registry:5000/base"], /pinned to a digest or to a tag other than/],
   ["image", [":1", "a b:1", "a@sha256:12", "A:1"], /must be the name of an image/],
@@ -359,10 +389,20 @@ for (const [key, type, values, reason] of [
   ["name", "personal", ["CI", "a-", "a.b", "a_b"], /must be 1 to 63 lowercase letters/],
   ["tokenType", "personal", ["admin", "Team"], /must be personal, organization, team, or runner/],
   ["userLogin", "personal", ["a b", "a*", "user:a", "@a"], /must be the login of a Pulumi user/],
-  ["teamName", "team", ["ops-*", "op?", "ops.eu", "a b", "team:a"], /wildcards .* which also match other teams/],
+  [
+    "teamName",
+    "team",
+    ["ops-*", "op?", "ops.eu", "a b", "team:a"],
+    /wildcards .* which also match other teams/,
+  ],
   ["runnerId", "runner", ["a/b", "a b"], /must be the ID of a runner pool/],
   ["runnerName", "runner", ["a b", "a:b"], /at most 100 printable ASCII characters/],
-  ["tokenExpirationSeconds", "personal", ["900", 1.5, 0, -1], /must be (a whole number of|at least 1) second/],
+  [
+    "tokenExpirationSeconds",
+    "personal",
+    ["900", 1.5, 0, -1],
+    /must be (a whole number of|at least 1) second/,
+  ],
   ["tokenAudience", "personal", ["a b", "*", "sts?", ".", "..."], /must not contain spaces/],
   ["audienceRule", "personal", ["true", 1], /must be true or false/],
   ["awsRole", "personal", ["IRSA", true], /must be irsa, pod-identity, or none/],
@@ -399,7 +439,9 @@ test("each token type requires its own settings, and rejects those of the others
     for (const foreign of Object.values(owners).filter((it) => it !== own)) {
       const problems = rejected(stackOf({ namespace: "a", name: "b", tokenType, ...own, ...foreign }));
       const values = Object.entries(foreign).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
-      const expected = values.map((it) => `serviceAccounts[0].${it}: is not valid with tokenType ${tokenType}`);
+      const expected = values.map(
+        (it) => `serviceAccounts[0].${it}: is not valid with tokenType ${tokenType}`,
+      );
       assert.deepEqual(problems, expected);
     }
   }
@@ -420,7 +462,10 @@ test("policyRules must not replace a built-in rule, in any spelling, and must be
 
 test("rejects rules whose names would be dropped, so that the policy would require less", () => {
   const policyRules = JSON.parse('{"__proto__":"a"}');
-  const text = JSON.stringify([{ ...ENTRY, policyRules: "RULES" }]).replace('"RULES"', JSON.stringify(policyRules));
+  const text = JSON.stringify([{ ...ENTRY, policyRules: "RULES" }]).replace(
+    '"RULES"',
+    JSON.stringify(policyRules),
+  );
   const given = { serviceAccounts: text.replace('"policyRules":{}', '"policyRules":{"__proto__":"a"}') };
   assert.match(rejected({ ...stackOf(), ...given })[0] ?? "", /policyRules: must not contain __proto__/);
 });
@@ -448,7 +493,10 @@ test("reports all problems at once, setting by setting and entry by entry, and e
 test("names the file and the number of problems, and says that nothing was changed", () => {
   const title = "Invalid configuration in Pulumi.dev.yaml";
   const { problems } = parse({ clusterName: undefined });
-  assert.equal(messageOf(title, problems), `${title} (1 problem). Nothing was changed.\n\n  clusterName: required\n`);
+  assert.equal(
+    messageOf(title, problems),
+    `${title} (1 problem). Nothing was changed.\n\n  clusterName: required\n`,
+  );
   const { problems: two } = parse({ clusterName: undefined, userLogin: undefined });
   assert.match(messageOf(title, two), /\(2 problems\)/);
 });

@@ -44,9 +44,10 @@ test("the defaults in the interfaces are those of the program", () => {
   for (const [key, value] of Object.entries({ ...account, ...shared, ...created })) {
     const setting = documented.find((it) => it.name === key) ?? assert.fail(key);
     const text = typeof value === "string" ? value : JSON.stringify(value);
-    const expected = { tokenExpirationSeconds: "maxExpirationSeconds", tokenAudience: "urn:pulumi:org:ORGANIZATION" }[
-      key
-    ];
+    const expected = {
+      tokenExpirationSeconds: "maxExpirationSeconds",
+      tokenAudience: "urn:pulumi:org:ORGANIZATION",
+    }[key];
     assert.equal(setting.default.split("; ")[0], expected ?? text, key);
   }
 });

@@ -49,7 +49,9 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
 
   test("works with the helper but without the wrapper", async () => {
     const helper = `PULUMI_CREDENTIAL_HELPER=$0 PULUMI_CREDENTIAL_HELPER_ARGS='["--credential-helper"]'`;
-    const { screen, curlCalls, reasons } = await run([], { launcher: ["bash", "-c", `${helper} pulumi whoami`] });
+    const { screen, curlCalls, reasons } = await run([], {
+      launcher: ["bash", "-c", `${helper} pulumi whoami`],
+    });
     // Only the name is printed: the CLI shows what a helper prints to standard error.
     assert.deepEqual([screen, curlCalls.length, reasons], ["alice\n", 1, ["initial"]]);
   });
@@ -91,7 +93,8 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     await assertDenied(`${select}; env -u PULUMI_BACKEND_URL pulumi stack ls`);
   });
 
-  test("sends nothing to a foreign backend that `pulumi login` selects", () => assertDenied('pulumi login "$0"'));
+  test("sends nothing to a foreign backend that `pulumi login` selects", () =>
+    assertDenied('pulumi login "$0"'));
 
   /** Runs a command of Bash in which `$0` is the URL of a foreign backend. */
   async function assertDenied(command: string): Promise<void> {
@@ -152,7 +155,10 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
       const isList = pathname === "/api/user/stacks";
       const forwarded = await fetch(`${cloud.url}${isList ? "/api/user" : pathname}`, {
         method: request.method ?? "GET",
-        headers: { authorization: authorization === revoked ? "" : authorization, "content-type": contentType },
+        headers: {
+          authorization: authorization === revoked ? "" : authorization,
+          "content-type": contentType,
+        },
         ...(request.method === "POST" && { body: await text(request) }),
       });
       const { status } = forwarded;

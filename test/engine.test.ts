@@ -42,7 +42,10 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const { simulation, directory, up } = await createdStack(t);
     await appendFile(join(directory, "scripts", "exchange-token.sh"), "# changed\n");
 
-    assert.deepEqual(changes(await up()), [`${ACCOUNT} replaced`, `${ACCOUNT}.pulumi-token-exchange updated`]);
+    assert.deepEqual(changes(await up()), [
+      `${ACCOUNT} replaced`,
+      `${ACCOUNT}.pulumi-token-exchange updated`,
+    ]);
     assert.deepEqual(statuses(simulation), [200, 200]);
   });
 
@@ -64,15 +67,18 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.equal(statuses(simulation).length, 5);
     });
 
-    await t.test("updates the issuer in place, and runs only the Job of the one whose team changes", async () => {
-      await setAccounts(pulumi, [{ ...FIFTH, teamName: "security" }, ...FOUR]);
-      assert.deepEqual(changes(await up()), [
-        `${ISSUER} updated`,
-        "access.team-b.extra replaced",
-        "access.team-b.extra.pulumi-token updated",
-      ]);
-      assert.deepEqual(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:security");
-    });
+    await t.test(
+      "updates the issuer in place, and runs only the Job of the one whose team changes",
+      async () => {
+        await setAccounts(pulumi, [{ ...FIFTH, teamName: "security" }, ...FOUR]);
+        assert.deepEqual(changes(await up()), [
+          `${ISSUER} updated`,
+          "access.team-b.extra replaced",
+          "access.team-b.extra.pulumi-token updated",
+        ]);
+        assert.deepEqual(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:security");
+      },
+    );
 
     await t.test("denies a removed one at once, and deletes only its resources", async () => {
       await setAccounts(pulumi, FOUR);
@@ -265,7 +271,10 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const created = order.types.map((type) => `create ${type}`);
     const deleted = order.types.toReversed().map((type) => `delete ${type}`);
 
-    assert.match(succeeded(await pulumi("preview")).screen, /:MutatingAdmissionPolicy +access-inject-token +create/);
+    assert.match(
+      succeeded(await pulumi("preview")).screen,
+      /:MutatingAdmissionPolicy +access-inject-token +create/,
+    );
     succeeded(await up());
     assert.deepEqual(order.events.splice(0), created);
     succeeded(await pulumi("preview", "--expect-no-changes"));
@@ -300,7 +309,11 @@ async function setAccounts(pulumi: Stack["pulumi"], accounts: object[]): Promise
   succeeded(await pulumi("config", "set", "serviceAccounts", JSON.stringify(accounts)));
 }
 
-async function stopsCleanly(t: TestContext, { simulation, pulumi, up }: Stack, messages: RegExp[]): Promise<void> {
+async function stopsCleanly(
+  t: TestContext,
+  { simulation, pulumi, up }: Stack,
+  messages: RegExp[],
+): Promise<void> {
   // The SDK prints what a provider throws, and the engine reports it as well.
   t.mock.method(console, "error", () => {});
   const before = simulation.existing();
@@ -320,7 +333,9 @@ async function stopsCleanly(t: TestContext, { simulation, pulumi, up }: Stack, m
 
 /** Returns what a successful update did, sorted, such as `runner replaced`. */
 function changes(outcome: Outcome): string[] {
-  const lines = succeeded(outcome).screen.matchAll(/^ \S+ +\S+ (\S+) (created|updated|replaced|deleted) \(/gm);
+  const lines = succeeded(outcome).screen.matchAll(
+    /^ \S+ +\S+ (\S+) (created|updated|replaced|deleted) \(/gm,
+  );
   return [...lines].map(([, name, change]) => `${name} ${change}`).sort();
 }
 
@@ -328,7 +343,8 @@ function changes(outcome: Outcome): string[] {
 function recordedOrder(t: TestContext, simulation: Simulation, types: string[]) {
   const events: string[] = [];
   for (const type of types) {
-    const kind = simulation.resources[`kubernetes:admissionregistration.k8s.io/v1:${type}`] ?? assert.fail(type);
+    const kind =
+      simulation.resources[`kubernetes:admissionregistration.k8s.io/v1:${type}`] ?? assert.fail(type);
     const { create, delete: remove } = kind;
     t.mock.method(kind, "create", (...args: Parameters<typeof create>) => {
       events.push(`create ${type}`);

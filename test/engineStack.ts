@@ -38,7 +38,11 @@ let debugProviders: Promise<string> | undefined;
  *
  * @param plugins further providers that run already, as `NAME:PORT`.
  */
-export async function startEngine(t: TestContext, options: Partial<SimulationOptions> = {}, plugins: string[] = []) {
+export async function startEngine(
+  t: TestContext,
+  options: Partial<SimulationOptions> = {},
+  plugins: string[] = [],
+) {
   const cluster = { name: "my-cluster", hasOidcProvider: true };
   const simulation = await startSimulation({ region: "us-west-2", cluster, runsPodSpecs: true, ...options });
   t.after(simulation.close);
@@ -59,7 +63,14 @@ export async function emptyStack(
   const { simulation, cli } = await startEngine(t, { ...options, onLog: (line) => log.push(line) });
   const directory = await createProject(cli, { ...SETTINGS, ...settings });
   const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
-  return { simulation, directory, log, pulumi, up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args), cli };
+  return {
+    simulation,
+    directory,
+    log,
+    pulumi,
+    up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args),
+    cli,
+  };
 }
 
 /**
@@ -86,7 +97,14 @@ export async function stackOfProgram(
   const { simulation, cli } = await startEngine(t, options, plugins);
   const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
   succeeded(await pulumi("stack", "init", "dev"));
-  return { simulation, directory, log, pulumi, up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args), cli };
+  return {
+    simulation,
+    directory,
+    log,
+    pulumi,
+    up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args),
+    cli,
+  };
 }
 
 /** Creates a stack with its resources. */

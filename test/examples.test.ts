@@ -22,7 +22,12 @@ import {
 import { violations } from "./podSecurity";
 
 /** Those whose pods the stack's namespaces admit. */
-const RESTRICTED = ["deployment.yaml", "deployment-with-label.yaml", "drift-detection.yaml", "scheduled-update.yaml"];
+const RESTRICTED = [
+  "deployment.yaml",
+  "deployment-with-label.yaml",
+  "drift-detection.yaml",
+  "scheduled-update.yaml",
+];
 
 /** Those whose pods run the Pulumi CLI. */
 const WITH_CLI = [...RESTRICTED, "pulumi-operator.yaml"];
@@ -122,7 +127,11 @@ test("AWS denies the ID token that a pod sends to Pulumi Cloud", async () => {
     return aws.assumeRoleWithWebIdentity(annotations["eks.amazonaws.com/role-arn"] ?? "", token);
   };
 
-  assert.equal((await assumeRole("sts.amazonaws.com")).allowed, true, "the token that the EKS webhook mounts");
+  assert.equal(
+    (await assumeRole("sts.amazonaws.com")).allowed,
+    true,
+    "the token that the EKS webhook mounts",
+  );
   assert.equal((await assumeRole(audience)).allowed, false);
 });
 
@@ -149,12 +158,18 @@ test("workflow-runner.yaml configures the agent with the pool of its policy, and
   const { spec, container } = podOf("workflow-runner.yaml");
   const { environment, policy, serviceAccount } = stack.createdFor("workflow-runner.yaml");
   const variables = Object.fromEntries(
-    container.env.map(({ name, value, valueFrom }) => [name, value ?? environment[valueFrom.configMapKeyRef.key]]),
+    container.env.map(({ name, value, valueFrom }) => [
+      name,
+      value ?? environment[valueFrom.configMapKeyRef.key],
+    ]),
   );
   const jobAccount = manifest("workflow-runner.yaml", "ServiceAccount").metadata.name;
   assert.equal(variables.PULUMI_AGENT_SERVICE_ACCOUNT_NAME, jobAccount);
   assert.equal(variables.PULUMI_AGENT_RUNNER_POOL_ID, policy.runnerID);
-  assert.equal(variables.PULUMI_AGENT_TOKEN_EXPIRATION, `${Number(environment.PULUMI_TOKEN_EXPIRATION) / 3600}h`);
+  assert.equal(
+    variables.PULUMI_AGENT_TOKEN_EXPIRATION,
+    `${Number(environment.PULUMI_TOKEN_EXPIRATION) / 3600}h`,
+  );
   assert.equal(variables.PULUMI_AGENT_OIDC_TOKEN_FILE, idToken(spec, container)?.file);
   assert.equal(variables.PULUMI_AGENT_ORGANIZATION_NAME, environment.PULUMI_ORG);
   assert.equal(variables.PULUMI_AGENT_SERVICE_URL, environment.PULUMI_BACKEND_URL);
@@ -167,7 +182,10 @@ test("external-secrets.yaml names the organization and lifetime of its settings,
   const store = manifest("external-secrets.yaml", "SecretStore");
   const { organization, auth } = store.spec?.provider?.pulumi ?? assert.fail("no provider");
   const { serviceAccountRef, expirationSeconds } = auth.oidcConfig;
-  assert.deepEqual([organization, auth.oidcConfig.organization], [environment.PULUMI_ORG, environment.PULUMI_ORG]);
+  assert.deepEqual(
+    [organization, auth.oidcConfig.organization],
+    [environment.PULUMI_ORG, environment.PULUMI_ORG],
+  );
   assert.equal(String(expirationSeconds), environment.PULUMI_TOKEN_EXPIRATION);
 
   // As in providers/v1/pulumi/auth_oidc.go and runtime/oidc/token_manager.go in external-secrets/external-secrets.
@@ -175,7 +193,10 @@ test("external-secrets.yaml names the organization and lifetime of its settings,
   const { namespace = "" } = store.metadata;
   const { issuer, pulumiCloud } = stack.simulation;
   const exchange = async (serviceAccount: string) => {
-    const idToken = await issuer.token({ namespace, serviceAccount }, { audience: serviceAccountRef.audiences });
+    const idToken = await issuer.token(
+      { namespace, serviceAccount },
+      { audience: serviceAccountRef.audiences },
+    );
     return requestAccessToken(pulumiCloud.url, request, idToken);
   };
   assert.deepEqual(serviceAccountRef.audiences, [exampleOf("external-secrets.yaml").entry.tokenAudience]);
@@ -209,7 +230,8 @@ function referencesOf({ metadata, ...manifest }: Manifest): Reference[] {
   JSON.stringify(manifest, (property, value) => {
     if (property === "serviceAccountName") add("ServiceAccount", { name: value });
     if (property === "serviceAccountRef") add("ServiceAccount", value);
-    if (property === "secretStoreRef" || (property === "roleRef" && value.kind === "Role")) add(value.kind, value);
+    if (property === "secretStoreRef" || (property === "roleRef" && value.kind === "Role"))
+      add(value.kind, value);
     if (property === "subjects") for (const subject of value) add(subject.kind, subject);
     if (["configMap", "configMapRef", "configMapKeyRef"].includes(property)) add("ConfigMap", value);
     return value;
@@ -219,7 +241,8 @@ function referencesOf({ metadata, ...manifest }: Manifest): Reference[] {
 
 function manifest(file: string, kind: string): Manifest {
   return (
-    exampleOf(file).manifests.find((candidate) => candidate.kind === kind) ?? assert.fail(`${file} has no ${kind}`)
+    exampleOf(file).manifests.find((candidate) => candidate.kind === kind) ??
+    assert.fail(`${file} has no ${kind}`)
   );
 }
 

@@ -98,7 +98,9 @@ export interface ExamplesStack {
 }
 
 /** The manifests in examples/, beside which are programs. */
-export const EXAMPLES = readdirSync(join(__dirname, "..", "examples")).filter((file) => file.endsWith(".yaml"));
+export const EXAMPLES = readdirSync(join(__dirname, "..", "examples")).filter((file) =>
+  file.endsWith(".yaml"),
+);
 
 const examples = new Map(EXAMPLES.map((file) => [file, readExample(file)]));
 
@@ -149,8 +151,13 @@ export function withoutExchange(source: string): string {
  *
  * @param manifests by default, those of the file.
  */
-export function podOf(file: string, manifests = exampleOf(file).manifests): { spec: PodSpec; container: Container } {
-  for (const { spec: { template, jobTemplate, workspaceTemplate, serviceAccountName = "" } = {} } of manifests) {
+export function podOf(
+  file: string,
+  manifests = exampleOf(file).manifests,
+): { spec: PodSpec; container: Container } {
+  for (const {
+    spec: { template, jobTemplate, workspaceTemplate, serviceAccountName = "" } = {},
+  } of manifests) {
     if (workspaceTemplate) {
       const { envFrom, podTemplate } = workspaceTemplate.spec;
       const [container = assert.fail(`${file} names no container`)] = podTemplate.spec.containers;
@@ -218,7 +225,8 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
       const { namespace, name } = exampleOf(file).entry;
       const { policies } = only<{ policies: AuthPolicy[] }>(stack, "OidcIssuer").inputs;
       const isOfAccount = ({ rules }: AuthPolicy) =>
-        rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name;
+        rules['"kubernetes.io".namespace'] === namespace &&
+        rules['"kubernetes.io".serviceaccount.name'] === name;
       return {
         policy: policies.find(isOfAccount) ?? assert.fail(`no allow policy for ${namespace}/${name}`),
         job: created<Job>("Job", namespace, `${name}-token-exchange`).spec.template.spec,

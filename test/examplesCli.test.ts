@@ -52,7 +52,12 @@ test("the CLI in scheduled-update.yaml finishes what it is creating when its pod
   const script = podOf("scheduled-update.yaml").container.command.at(-1) ?? "";
   const [update = assert.fail("no update")] = /^exec timeout .*/ms.exec(script) ?? [];
   const deletePod = "while [[ ! -e creating ]]; do sleep 0.1; done; kill -TERM $$";
-  const outcome = await cli.run(directory, "bash", "-ec", `STACK=dev TIME_LIMIT=1h; (${deletePod}) & ${update}`);
+  const outcome = await cli.run(
+    directory,
+    "bash",
+    "-ec",
+    `STACK=dev TIME_LIMIT=1h; (${deletePod}) & ${update}`,
+  );
 
   assert.match(outcome.screen, /SIGTERM received; cancelling/);
   assert.notEqual(outcome.exitCode, 0);

@@ -92,7 +92,9 @@ async function startUpdate(t: TestContext, timeLimit: string): Promise<Update> {
   }
 
   const { container } = podOf("scheduled-update.yaml");
-  const [program = "", ...args] = container.command.map((word) => word.replaceAll("/tmp/repository", directory));
+  const [program = "", ...args] = container.command.map((word) =>
+    word.replaceAll("/tmp/repository", directory),
+  );
   const environment = Object.fromEntries(container.env.map(({ name, value }) => [name, value]));
   const child = spawn(program, args, {
     stdio: "ignore",

@@ -37,7 +37,11 @@ test("the pages name only settings that exist", async (t) => {
   // The program reports every key that it does not know.
   const message = await messageOf(await start(t), Object.fromEntries(settings.map((name) => [name, "x"])));
   const unknown = [...message.matchAll(/^ *(\w+).*: unknown setting/gm)].map(([, name]) => name);
-  assert.match(message, /audienceRule.*is a setting of an entry/, "the program reports the keys of an entry otherwise");
+  assert.match(
+    message,
+    /audienceRule.*is a setting of an entry/,
+    "the program reports the keys of an entry otherwise",
+  );
   assert.deepEqual(unknown, []);
 });
 

@@ -69,7 +69,10 @@ describe("the wrapped command", AT_ONCE, () => {
 
   test("keeps PULUMI_CREDENTIAL_HELPER=none", async () => {
     const command = ["printenv", "PULUMI_CREDENTIAL_HELPER", "PULUMI_CREDENTIAL_HELPER_ARGS"];
-    assert.equal((await exchange(granted, { PULUMI_CREDENTIAL_HELPER: "none" }, { command })).stdout, "none\n");
+    assert.equal(
+      (await exchange(granted, { PULUMI_CREDENTIAL_HELPER: "none" }, { command })).stdout,
+      "none\n",
+    );
   });
 
   for (const expires_in of [undefined, null, "7200", -1, 0, 1.5, "a[$(id)]", 1e30]) {
@@ -115,7 +118,8 @@ describe("the wrapped command", AT_ONCE, () => {
   test("runs after one line on standard error, and also if standard error is closed", async () => {
     const { stderr, exitCode } = await exchange(granted);
     assert.equal(exitCode, 0);
-    const line = /^exchange-token: acme granted an access token \(personal, scope user:alice\), valid until \S+Z\n$/;
+    const line =
+      /^exchange-token: acme granted an access token \(personal, scope user:alice\), valid until \S+Z\n$/;
     assert.match(stderr, line);
     const closed = await exchange(granted, {}, { launcher: ["bash", "-c", '"$@" 2>&-', "bash"] });
     assert.equal(closed.exitCode, 0);
@@ -150,7 +154,10 @@ describe("the request", AT_ONCE, () => {
   ]) {
     test(`asks for a token of type and scope ${given}`, async () => {
       const [type, scope] = given.split(" ");
-      const run = await exchange(granted, { PULUMI_TOKEN_TYPE: type, PULUMI_TOKEN_SCOPE: scope || undefined });
+      const run = await exchange(granted, {
+        PULUMI_TOKEN_TYPE: type,
+        PULUMI_TOKEN_SCOPE: scope || undefined,
+      });
       const form = run.endpoint.requests[0]?.form;
       assert.equal(form?.get("requested_token_type"), `urn:pulumi:token-type:access_token:${type}`);
       assert.equal(form?.get("scope"), scope);
@@ -251,7 +258,8 @@ describe("settings", AT_ONCE, () => {
     test(`are accepted exactly if they match the rule of ${name}`, async () => {
       const [variable = "", type = ""] = name.split(" ");
       const prefix = value.replace(/[^:]*$/, "");
-      const values = name === "PULUMI_BACKEND_URL" ? URLS : [value, ...SAMPLES.map((sample) => prefix + sample)];
+      const values =
+        name === "PULUMI_BACKEND_URL" ? URLS : [value, ...SAMPLES.map((sample) => prefix + sample)];
       const wrong: string[] = [];
       for (const given of new Set(values)) {
         const environment = { ...(type && { PULUMI_TOKEN_TYPE: type }), [variable]: given };
@@ -283,7 +291,10 @@ describe("the ID token", AT_ONCE, () => {
     await writeFile(file, ID_TOKEN);
     const environment = { PULUMI_OIDC_TOKEN_FILE: "/nonexistent", AWS_WEB_IDENTITY_TOKEN_FILE: file };
     assert.equal((await exchange(granted, environment)).exitCode, 66);
-    assert.equal((await exchange(granted, { ...environment, PULUMI_OIDC_TOKEN_FILE: undefined })).exitCode, 64);
+    assert.equal(
+      (await exchange(granted, { ...environment, PULUMI_OIDC_TOKEN_FILE: undefined })).exitCode,
+      64,
+    );
   });
 
   test("is read anew for each attempt", async () => {
@@ -313,13 +324,19 @@ describe("the ID token", AT_ONCE, () => {
     const run = await exchange(granted, { PULUMI_OIDC_TOKEN_FILE: file }, { launcher });
     rmSync(file);
     assert.equal(run.exitCode, 66);
-    assert.match(run.stderr, /^exchange-token: No ID token: user \d+ cannot read the file '.*'\. Set fsGroup .*\n$/);
+    assert.match(
+      run.stderr,
+      /^exchange-token: No ID token: user \d+ cannot read the file '.*'\. Set fsGroup .*\n$/,
+    );
   });
 
   test("that is not a JWT is an error that does not show it", async () => {
     const run = await exchange(granted, {}, { idToken: "hunter2" });
     assert.equal(run.exitCode, 66);
-    assert.match(run.stderr, /^exchange-token: No ID token: the file '.*' does not contain a JWT\. Mount .*\n$/);
+    assert.match(
+      run.stderr,
+      /^exchange-token: No ID token: the file '.*' does not contain a JWT\. Mount .*\n$/,
+    );
     assert.doesNotMatch(run.stderr, /hunter2/);
   });
 });
@@ -334,7 +351,9 @@ describe("a temporary failure", AT_ONCE, () => {
   test("is retried after a random time that doubles with each attempt, up to 8 seconds", async () => {
     const attempt = () => exchange([busy, busy, busy, busy, granted], { PULUMI_TOKEN_RETRY_SECONDS: "40" });
     const runs = await Promise.all(Array.from({ length: 8 }, attempt));
-    const pauses = runs.map(({ stderr }) => [...stderr.matchAll(/Retrying in (\S+) s/g)].map(([, s]) => Number(s)));
+    const pauses = runs.map(({ stderr }) =>
+      [...stderr.matchAll(/Retrying in (\S+) s/g)].map(([, s]) => Number(s)),
+    );
     for (const [index, least] of [1, 2, 4, 4].entries()) {
       const nth = pauses.map((sequence) => sequence[index] ?? 0);
       for (const pause of nth) assert.ok(pause >= least && pause < 2 * least, String(nth));
@@ -352,7 +371,9 @@ describe("a temporary failure", AT_ONCE, () => {
   });
 
   test("ends the script if bash cannot wait", async () => {
-    const cannotWait = { "BASH_FUNC_read%%": '() { case "$*" in *-t*) return 1 ;; esac; builtin read "$@"; }' };
+    const cannotWait = {
+      "BASH_FUNC_read%%": '() { case "$*" in *-t*) return 1 ;; esac; builtin read "$@"; }',
+    };
     const run = await exchange(busy, cannotWait);
     assert.deepEqual([run.exitCode, run.endpoint.requests.length], [75, 1]);
     assert.match(run.stderr, /Giving up: bash could not wait\.\n$/);
@@ -394,7 +415,10 @@ describe("a denial", AT_ONCE, () => {
   test("shows the first 500 characters of any body on one printable line", async () => {
     const page = `<html>\r\n<h1>Forbidden\u001b[31m\u202eé</h1>${" text".repeat(200)}`;
     // With LD_PRELOAD, curl prints a warning, which is not part of the body.
-    const { stderr } = await exchange(respond(403, page), { LC_ALL: "C.UTF-8", LD_PRELOAD: "/nonexistent.so" });
+    const { stderr } = await exchange(respond(403, page), {
+      LC_ALL: "C.UTF-8",
+      LD_PRELOAD: "/nonexistent.so",
+    });
     const escaped = String.raw`<html>\x0d\x0a<h1>Forbidden\x1b[31m\xe2\x80\xae\xc3\xa9</h1>${" text".repeat(200)}`;
     assert.equal(/HTTP 403: (.*)\n/.exec(stderr)?.[1], escaped.slice(0, 500));
   });
@@ -419,7 +443,16 @@ describe("a denial", AT_ONCE, () => {
     assert.match(run.stderr, /HTTP 403: (\[redacted\] ){4} *\/\/\[redacted\]\n/);
   });
 
-  for (const part of ["//a0@", "//", `${"a".repeat(39)}.`, `${"a".repeat(40)}/`, "a", "\u001b", "[*?", "//b c"]) {
+  for (const part of [
+    "//a0@",
+    "//",
+    `${"a".repeat(39)}.`,
+    `${"a".repeat(40)}/`,
+    "a",
+    "\u001b",
+    "[*?",
+    "//b c",
+  ]) {
     test(`with 64 KB of ${JSON.stringify(part)} is shown at once`, async () => {
       const body = part.repeat(60_000 / part.length);
       const run = await exchange(respond(403, body));
@@ -472,7 +505,9 @@ describe("the exit code", AT_ONCE, () => {
 async function pathOf(...programs: string[]): Promise<string> {
   const bin = await mkdtemp(join(DIRECTORY, "bin-"));
   for (const program of programs) {
-    const found = spawnSync("bash", ["-c", 'type -P "$1"', "bash", program], { encoding: "utf8" }).stdout.trim();
+    const found = spawnSync("bash", ["-c", 'type -P "$1"', "bash", program], {
+      encoding: "utf8",
+    }).stdout.trim();
     await symlink(found, join(bin, program));
   }
   return bin;
@@ -495,7 +530,11 @@ describe("an image with bash, curl, and no other program", AT_ONCE, () => {
   });
 
   test("is enough to explain a denial", async () => {
-    const run = await exchange(respond(403, "no"), { PATH: await pathOf("bash", "curl", "env") }, { command });
+    const run = await exchange(
+      respond(403, "no"),
+      { PATH: await pathOf("bash", "curl", "env") },
+      { command },
+    );
     assert.deepEqual([run.exitCode, run.stdout], [77, ""]);
     assert.match(
       run.stderr,
@@ -512,7 +551,9 @@ describe("the command does not run without a token, and the CLI gets none", AT_O
       input: '{"version":1,"reason":"expired","selectedBackendUrl":"URL"}',
     },
   };
-  const noTime = { "BASH_FUNC_printf%%": '() { case "$1" in "%("*) return 1 ;; esac; builtin printf "$@"; }' };
+  const noTime = {
+    "BASH_FUNC_printf%%": '() { case "$1" in "%("*) return 1 ;; esac; builtin printf "$@"; }',
+  };
 
   for (const [who, options] of Object.entries(commands)) {
     test(`${who}: when curl is missing`, async () => {
@@ -560,7 +601,8 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
     ["SIGINT", "between attempts", retryAfter(30)],
   ] as const) {
     for (const [role, launcher] of Object.entries(launchers)) {
-      const skip = launcher.length > 0 && !IS_ROOT && "only root can start a process in a separate PID namespace";
+      const skip =
+        launcher.length > 0 && !IS_ROOT && "only root can start a process in a separate PID namespace";
       test(`${signal} ${moment}, as ${role}`, { skip }, async () => {
         const running = { pid: 0, tokenFile: "" };
         const stop: Answer = async (socket, request) => {
@@ -605,7 +647,10 @@ describe("the credential helper", AT_ONCE, () => {
       const others = ["https://evil.example", "URL.evil.example", "URL//", "URL/api", "URLx", "", "file://~"];
       for (const selectedBackendUrl of others) {
         const run = await ask({ reason, selectedBackendUrl }, wrapped(3600));
-        assert.match(run.stderr, /^exchange-token: Denied: the Pulumi CLI selected the backend '.*backend\.url/);
+        assert.match(
+          run.stderr,
+          /^exchange-token: Denied: the Pulumi CLI selected the backend '.*backend\.url/,
+        );
         assert.deepEqual([run.exitCode, run.stdout, run.endpoint.connections()], [77, "", 0]);
       }
     });
@@ -619,7 +664,11 @@ describe("the credential helper", AT_ONCE, () => {
   });
 
   test("omits an unknown expiry", async () => {
-    const run = await ask({ reason: "initial", selectedBackendUrl: "URL" }, {}, grant("pul-1", { expires_in: null }));
+    const run = await ask(
+      { reason: "initial", selectedBackendUrl: "URL" },
+      {},
+      grant("pul-1", { expires_in: null }),
+    );
     assert.deepEqual(run.answer, { version: 1, accessToken: "pul-1" });
   });
 
@@ -649,10 +698,14 @@ describe("the credential helper", AT_ONCE, () => {
 
   test("shows an unsupported request, escaped, redacted, and bounded", async () => {
     const token = `token ${ACCESS_TOKEN}`;
-    const run = await ask(`{"version":2,"reason":"initial","\u202enew":"${token}","x":"${"long ".repeat(700)}"}`);
+    const run = await ask(
+      `{"version":2,"reason":"initial","\u202enew":"${token}","x":"${"long ".repeat(700)}"}`,
+    );
     const shown = /: '(.*)'\.\n/.exec(run.stderr)?.[1] ?? "";
     assert.ok(
-      shown.startsWith(String.raw`{"version":2,"reason":"initial","\xe2\x80\xaenew":"token [redacted]","x":"long`),
+      shown.startsWith(
+        String.raw`{"version":2,"reason":"initial","\xe2\x80\xaenew":"token [redacted]","x":"long`,
+      ),
       shown,
     );
     assert.equal(shown.length, 500);
@@ -664,7 +717,13 @@ describe("the credential helper", AT_ONCE, () => {
     ["repeats the wrapper's token while it is valid for more than 30 seconds", 0, "initial", 35, {}],
     ["replaces a wrapper's token that expires within 30 seconds", 1, "initial", 29, {}],
     ["replaces one without expiry", 1, "initial", 60, { PULUMI_ACCESS_TOKEN_EXPIRES_AT: undefined }],
-    ["replaces one with an expiry in another format", 1, "initial", 60, { PULUMI_ACCESS_TOKEN_EXPIRES_AT: "tomorrow" }],
+    [
+      "replaces one with an expiry in another format",
+      1,
+      "initial",
+      60,
+      { PULUMI_ACCESS_TOKEN_EXPIRES_AT: "tomorrow" },
+    ],
     ["replaces one that is malformed", 1, "initial", 60, { PULUMI_ACCESS_TOKEN: 'a","b":"' }],
     ["replaces one that has expired for the CLI", 1, "expired", 3600, {}],
     ["replaces one that was rejected", 1, "rejected", 3600, {}],
@@ -701,8 +760,14 @@ describe("the credential helper", AT_ONCE, () => {
     const run = await ask(request, { PULUMI_TOKEN_RETRY_SECONDS: "600" }, [busy, granted]);
     assert.deepEqual([run.answer.accessToken, run.stderr], [ACCESS_TOKEN, ""]);
     for (const [given, limit] of Object.entries({ 600: 50, 7: 7 })) {
-      const { stderr, stdout } = await ask(request, { PULUMI_TOKEN_RETRY_SECONDS: given }, [retryAfter(52), granted]);
-      assert.match(stderr, RegExp(`^exchange-token: .* exceed the ${limit} s of PULUMI_TOKEN_RETRY_SECONDS\\.\\n$`));
+      const { stderr, stdout } = await ask(request, { PULUMI_TOKEN_RETRY_SECONDS: given }, [
+        retryAfter(52),
+        granted,
+      ]);
+      assert.match(
+        stderr,
+        RegExp(`^exchange-token: .* exceed the ${limit} s of PULUMI_TOKEN_RETRY_SECONDS\\.\\n$`),
+      );
       assert.equal(stdout, "");
     }
   });
@@ -769,7 +834,8 @@ describe("tokens", AT_ONCE, () => {
     // Arguments of curl that look like variables.
     assert.deepEqual(
       changed.filter(
-        (line) => !/^(audience|grant_type|subject_token_type|requested_token_type|expiration|scope)=/.test(line),
+        (line) =>
+          !/^(audience|grant_type|subject_token_type|requested_token_type|expiration|scope)=/.test(line),
       ),
       [],
     );

@@ -84,12 +84,16 @@ function all(exitCode: number, answers: Record<string, Answer | Answer[]>): Faul
 
 /** Returns one fault per value, under the name of the value. */
 function each<Value>(values: Value[], fault: (value: Value) => Omit<Fault, "name">): Fault[] {
-  return values.map((value) => ({ name: (JSON.stringify(value) ?? "missing").slice(0, 80), ...fault(value) }));
+  return values.map((value) => ({
+    name: (JSON.stringify(value) ?? "missing").slice(0, 80),
+    ...fault(value),
+  }));
 }
 
 /** @param elsewhere URL of another host. */
 function statuses(elsewhere: string): Fault[] {
-  const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
+  const range = (from: number, to: number) =>
+    Array.from({ length: to - from + 1 }, (_, index) => from + index);
   const exitCode = (status: number) => {
     if ([400, 401, 403].includes(status)) return 77;
     return [408, 429].includes(status) || (status >= 500 && status < 600) ? 75 : 76;
@@ -124,7 +128,12 @@ function connections(): Fault[] {
   const part = `${head}Content-Length: 900\r\n\r\n${token}`;
   const notHttp = ["SSH-2.0-OpenSSH_9.2\r\n", "\0\x01\x02", `${token}}`, "HTTP/1.1 2x0 OK\r\n\r\n"];
   return [
-    { name: "no address", exitCode: 69, answers: [], environment: { PULUMI_BACKEND_URL: "https://pulumi.invalid" } },
+    {
+      name: "no address",
+      exitCode: 69,
+      answers: [],
+      environment: { PULUMI_BACKEND_URL: "https://pulumi.invalid" },
+    },
     ...each(notHttp, (bytes) => ({ exitCode: 69, answers: send(bytes) })),
     ...all(69, {
       "reset within the headers": reset(head),
@@ -166,13 +175,25 @@ function answers(): Fault[] {
     "[".repeat(500),
     "\0".repeat(5000),
   ];
-  const denials = [INJECTION, SUBSCRIPT, FORMAT, TERMINAL, "\u202e", "\n0 200 |\n", `${ID_TOKEN} `.repeat(60)];
+  const denials = [
+    INJECTION,
+    SUBSCRIPT,
+    FORMAT,
+    TERMINAL,
+    "\u202e",
+    "\n0 200 |\n",
+    `${ID_TOKEN} `.repeat(60),
+  ];
   return [
     ...each(bodies, (body) => ({ exitCode: 76, answers: respond(200, body) })),
     ...each(denials, (body) => ({ exitCode: 77, answers: respond(400, body, { "Retry-After": "0 200 |" }) })),
     ...all(76, {
       "huge denial": respond(400, `a ${ACCESS_TOKEN}`.repeat(100_000)),
-      "endless, in chunks": drip("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", `4000\r\n${space}\r\n`, 1),
+      "endless, in chunks": drip(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        `4000\r\n${space}\r\n`,
+        1,
+      ),
       "a token, then endless space": drip(`${ok}{"access_token":${token}}`, space, 1),
       "compressed without being asked": (socket) => {
         socket.write("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n");
@@ -199,7 +220,12 @@ async function certificates(): Promise<Fault[]> {
   const file = join(process.env.SIMULATOR_DIRECTORY ?? "", "ca.pem");
   const hosts = ["127.0.0.1"];
   const inAnHour = (hours: number) => new Date(Date.now() + hours * 3_600_000);
-  const https = async (name: string, exitCode: number, request: Parameters<typeof issue>[0], bundle = file) => {
+  const https = async (
+    name: string,
+    exitCode: number,
+    request: Parameters<typeof issue>[0],
+    bundle = file,
+  ) => {
     const environment = { CURL_CA_BUNDLE: bundle };
     return { name, exitCode, answers: granted, environment, certificate: await issue(request) };
   };
@@ -215,7 +241,19 @@ async function certificates(): Promise<Fault[]> {
 function retryAfter(): Fault[] {
   const busy = (value: string) => respond(503, "", { "Retry-After": value });
   const date = new Date(Date.now() + 3_600_000).toUTCString();
-  const ignored = ["", "0", "-1", "1.5", "0x10", "08", "1|2", "18446744073709555216", date, INJECTION, SUBSCRIPT];
+  const ignored = [
+    "",
+    "0",
+    "-1",
+    "1.5",
+    "0x10",
+    "08",
+    "1|2",
+    "18446744073709555216",
+    date,
+    INJECTION,
+    SUBSCRIPT,
+  ];
   return [
     ...each([...ignored, "1", " \t1 \t"], (value) => ({ exitCode: 0, answers: [busy(value), granted] })),
     ...each(["3", "99999"], (value) => ({ exitCode: 75, answers: busy(value) })),
@@ -238,14 +276,26 @@ function tokenFiles(): Fault[] {
     INJECTION,
     "\u0001\u00ff.\u0003.\u0004",
   ];
-  const claims = [{ iss: INJECTION, sub: SUBSCRIPT, aud: [FORMAT] }, [], "x".repeat(5000), `\0\u202e\n${TERMINAL}`];
+  const claims = [
+    { iss: INJECTION, sub: SUBSCRIPT, aud: [FORMAT] },
+    [],
+    "x".repeat(5000),
+    `\0\u202e\n${TERMINAL}`,
+  ];
   const forbidden = respond(403, "");
   return [
     ...each(contents, (idToken) => ({ exitCode: 66, answers: granted, idToken })),
-    ...each(["/etc", "/dev/zero", "/dev/tcp/127.0.0.1/9", `/${INJECTION}`, `/${SUBSCRIPT}`, `/${TERMINAL}`], (file) => {
-      return { exitCode: 66, answers: granted, environment: { PULUMI_OIDC_TOKEN_FILE: file } };
-    }),
-    ...each([...claims.map(idTokenOf), "a.a.a"], (idToken) => ({ exitCode: 77, answers: forbidden, idToken })),
+    ...each(
+      ["/etc", "/dev/zero", "/dev/tcp/127.0.0.1/9", `/${INJECTION}`, `/${SUBSCRIPT}`, `/${TERMINAL}`],
+      (file) => {
+        return { exitCode: 66, answers: granted, environment: { PULUMI_OIDC_TOKEN_FILE: file } };
+      },
+    ),
+    ...each([...claims.map(idTokenOf), "a.a.a"], (idToken) => ({
+      exitCode: 77,
+      answers: forbidden,
+      idToken,
+    })),
   ];
 }
 

@@ -34,7 +34,11 @@ test("a stack with a login registers one service account with its role, ConfigMa
 
 test("several service accounts share the issuer, their namespace, and nothing else", async (t) => {
   const a = entry({ name: "a", namespace: "ci" });
-  const serviceAccounts = [a, entry({ name: "b", namespace: "ci", ...TEAM }), entry({ name: "a", namespace: LONG })];
+  const serviceAccounts = [
+    a,
+    entry({ name: "b", namespace: "ci", ...TEAM }),
+    entry({ name: "a", namespace: LONG }),
+  ];
   const stack = await up(t, { serviceAccounts, createNamespaces: ["ci"] });
   const issuer = only<{ policies: { rules: object; teamName?: string }[] }>(stack, "OidcIssuer");
   const granted = issuer.inputs.policies.map(({ rules, teamName }) => [...Object.values(rules), teamName]);
@@ -342,7 +346,10 @@ test("a cluster without an issuer stops the program with the command to wait for
   const aws = { "aws:profile": "dev", "aws:assumeRoles": [{ roleArn: "a" }] };
   const message = await messageOf(simulation, aws);
   assert.match(message, /"my-cluster" has no OIDC issuer yet; its status is CREATING/);
-  assert.match(message, /^ {2}aws eks wait cluster-active --name my-cluster --region us-west-2 --profile dev$/m);
+  assert.match(
+    message,
+    /^ {2}aws eks wait cluster-active --name my-cluster --region us-west-2 --profile dev$/m,
+  );
 });
 
 test("a cluster without an IAM OIDC provider stops a stack with IRSA roles, with the ways out", async (t) => {

@@ -140,7 +140,21 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
 });
 
 test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", async (t) => {
-  const words = ["$(HOME)", "$$(HOME)", "$HOME", "$$", "$$$", "'", '"', "\\", "`id`", "$(id)", "a b", "", "\u00fc\n*"];
+  const words = [
+    "$(HOME)",
+    "$$(HOME)",
+    "$HOME",
+    "$$",
+    "$$$",
+    "'",
+    '"',
+    "\\",
+    "`id`",
+    "$(id)",
+    "a b",
+    "",
+    "\u00fc\n*",
+  ];
   const log: string[] = [];
   const command = ["bash", "-c", 'printf "[%s]" "$CANARY" "$@"', "-", ...words];
   process.env.CANARY = "a variable of this machine, which no pod has";

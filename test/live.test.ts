@@ -138,7 +138,10 @@ test("exits 1 and marks the row if a policy is too wide", async (t) => {
   );
   const environment = { NODE_OPTIONS: "--import=data:text/javascript,process.stdout.isTTY=true" };
   const { exitCode, lines, stdout } = await runLive(stack, { accounts: 2, environment });
-  assert.match(stdout, /^ {2}To see what was changed by hand: pulumi preview --refresh --diff --stack prod$/m);
+  assert.match(
+    stdout,
+    /^ {2}To see what was changed by hand: pulumi preview --refresh --diff --stack prod$/m,
+  );
   const marked = lines.filter((line) => line.startsWith(YELLOW)).map((line) => line.slice(YELLOW.length, -5));
   assert.ok(marked.every((line) => line.length <= 80));
   assert.deepEqual(marked.slice(0, 5), [
@@ -163,14 +166,20 @@ const EVERY_POD = { sub: "system:serviceaccount:*" };
 for (const [what, change, findings] of [
   [
     "another policy allows every pod another token",
-    (policies) => [...policies, { decision: "allow", tokenType: "personal", userLogin: "admin", rules: EVERY_POD }],
+    (policies) => [
+      ...policies,
+      { decision: "allow", tokenType: "personal", userLogin: "admin", rules: EVERY_POD },
+    ],
     [
       'A policy was added by hand: { "decision": "allow", "rules": { "sub": "system:serviceaccount:*" }, "tokenType": "personal", "userLogin": "admin" }',
     ],
   ],
   [
     "a policy denies a token",
-    (policies) => [...policies, { decision: "deny", tokenType: "team", teamName: "ops", rules: { sub: "someone" } }],
+    (policies) => [
+      ...policies,
+      { decision: "deny", tokenType: "team", teamName: "ops", rules: { sub: "someone" } },
+    ],
     [
       'A policy was added by hand: { "decision": "deny", "rules": { "sub": "someone" }, "teamName": "ops", "tokenType": "team" }',
     ],
@@ -189,7 +198,8 @@ for (const [what, change, findings] of [
   test(`exits 1 if ${what}, though no caller that it asks as is allowed`, async (t) => {
     await replacePolicies(t, change);
     const { exitCode, stdout } = await runLive(stack, { accounts: 4 });
-    const [, printed = ""] = /^Policies of the OIDC issuer in Pulumi Cloud$(.*?)^ {2}To see what/ms.exec(stdout) ?? [];
+    const [, printed = ""] =
+      /^Policies of the OIDC issuer in Pulumi Cloud$(.*?)^ {2}To see what/ms.exec(stdout) ?? [];
     for (const finding of findings) assert.ok(printed.replaceAll(/\s+/g, " ").includes(finding), printed);
     assert.equal(exitCode, 1);
   });
@@ -210,7 +220,10 @@ test("finds a policy that pulumi refresh has written to the state, and ignores t
   assert.equal(exitCode, 1);
 });
 
-async function replacePolicies(t: TestContext, change: (policies: AuthPolicy[]) => AuthPolicy[]): Promise<void> {
+async function replacePolicies(
+  t: TestContext,
+  change: (policies: AuthPolicy[]) => AuthPolicy[],
+): Promise<void> {
   const { id, registration } = simulation.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
   const { policies = [] } = registration;
   await simulation.pulumiCloud.update(id, { policies: change(policies) });
@@ -224,16 +237,24 @@ function apiError(code: string, httpStatus: number, message: string): string {
 }
 
 test("exits 1 if an intended caller is denied, and leaves the question about aud open", async (t) => {
-  await changePolicies(t, simulation, (policy) => ({ ...policy, rules: { ...policy.rules, aud: "someone-else" } }));
+  await changePolicies(t, simulation, (policy) => ({
+    ...policy,
+    rules: { ...policy.rules, aud: "someone-else" },
+  }));
   const { exitCode, stdout } = await runLive(stack, { accounts: 2 });
   assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .*\bCheck\s+policyRules,/ms);
   assert.match(stdout, /answers are unexpected .* match an element of a list\? Unknown\./s);
   assert.equal(exitCode, 1);
 });
 
-const tokenOfOtherCluster = () => simulation.otherIssuer.token({ namespace: "ci", serviceAccount: "deployer" });
+const tokenOfOtherCluster = () =>
+  simulation.otherIssuer.token({ namespace: "ci", serviceAccount: "deployer" });
 for (const [what, run, message] of [
-  ["if a program is missing", { tools: ["aws", "pulumi"] }, "kubectl is not on PATH. To install it: https://"],
+  [
+    "if a program is missing",
+    { tools: ["aws", "pulumi"] },
+    "kubectl is not on PATH. To install it: https://",
+  ],
   [
     "if the stack is not deployed",
     { answer: (stdout, { args }) => (args[1] === "output" ? "{}" : stdout) },
@@ -294,7 +315,10 @@ for (const [what, run, message] of [
   ],
   [
     "if the CLI cannot call the API",
-    { answer: (stdout, { args }) => (args[0] === "api" ? apiError("no_match", 0, "no operation matches") : stdout) },
+    {
+      answer: (stdout, { args }) =>
+        args[0] === "api" ? apiError("no_match", 0, "no operation matches") : stdout,
+    },
     ": no operation matches. No token was sent.",
   ],
   [
@@ -307,7 +331,10 @@ for (const [what, run, message] of [
   ],
   [
     "if the region could become another host",
-    { answer: (stdout, { args }) => (args[0] === "config" ? stdout.replace("us-west-2", "x.example.com/") : stdout) },
+    {
+      answer: (stdout, { args }) =>
+        args[0] === "config" ? stdout.replace("us-west-2", "x.example.com/") : stdout,
+    },
     '"x.example.com/" is not the name of an AWS region.',
   ],
   [
@@ -338,7 +365,10 @@ for (const [what, run, message] of [
 }
 
 const throttled = stsError("Throttling", "Rate exceeded");
-const unverified = stsError("InvalidIdentityToken", "Couldn't retrieve verification key from your identity provider");
+const unverified = stsError(
+  "InvalidIdentityToken",
+  "Couldn't retrieve verification key from your identity provider",
+);
 for (const [what, answer, reason, services = ["Pulumi Cloud", "AWS STS"]] of [
   ["hangs", hang(), "no answer within 10 s"],
   ["redirects", "redirect", "unexpected redirect"],
@@ -419,7 +449,16 @@ test("asks AWS STS in the domain of the region's partition, and nowhere for any 
   ] as const) {
     assert.equal(stsEndpoint(region), `https://${host}`);
   }
-  for (const region of ["", "us-west", "us-west-2.example.com", "x/", "us-west-2/", "us-west-2\n", "US-WEST-2", "@a"]) {
+  for (const region of [
+    "",
+    "us-west",
+    "us-west-2.example.com",
+    "x/",
+    "us-west-2/",
+    "us-west-2\n",
+    "US-WEST-2",
+    "@a",
+  ]) {
     assert.throws(() => stsEndpoint(region), /is not the name of an AWS region/, region);
   }
 });

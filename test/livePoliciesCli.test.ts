@@ -38,7 +38,9 @@ function operation(operationId: string, ...parameters: string[]): object {
     get: {
       operationId,
       parameters: parameters.map((name) => ({ name, in: "path", required: true, schema })),
-      responses: { 200: { description: "OK", content: { "application/json": { schema: { type: "object" } } } } },
+      responses: {
+        200: { description: "OK", content: { "application/json": { schema: { type: "object" } } } },
+      },
     },
   };
 }
@@ -48,7 +50,11 @@ const SPEC = {
   components: { schemas: {} },
   paths: {
     "/api/orgs/{orgName}/oidc/issuers": operation("ListOrgsOidcIssuers", "orgName"),
-    "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": operation("GetAuthPolicy", "orgName", "issuerId"),
+    "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": operation(
+      "GetAuthPolicy",
+      "orgName",
+      "issuerId",
+    ),
   },
 };
 
@@ -71,7 +77,11 @@ describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
   before(async () => {
     home = await mkdtemp(join(tmpdir(), "pulumi-home-"));
     const pulumiCloudUrl = `http://127.0.0.1:${await listen(server)}`;
-    const variables = { PULUMI_HOME: home, PULUMI_ACCESS_TOKEN: ACCESS_TOKEN, PULUMI_SKIP_UPDATE_CHECK: "true" };
+    const variables = {
+      PULUMI_HOME: home,
+      PULUMI_ACCESS_TOKEN: ACCESS_TOKEN,
+      PULUMI_SKIP_UPDATE_CHECK: "true",
+    };
     // The current backend is another one.
     Object.assign(process.env, variables, { PULUMI_BACKEND_URL: `file://${home}` });
     stack = {
@@ -119,8 +129,16 @@ describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
   });
 
   for (const [path, status, message] of [
-    [ISSUERS, 403, /HTTP 403\..* requires oidc_issuers:read in organization acme, which the role Admin contains\.$/s],
-    [POLICIES, 403, /HTTP 403\..* requires auth_policies:read in organization acme, which the role Admin contains\.$/s],
+    [
+      ISSUERS,
+      403,
+      /HTTP 403\..* requires oidc_issuers:read in organization acme, which the role Admin contains\.$/s,
+    ],
+    [
+      POLICIES,
+      403,
+      /HTTP 403\..* requires auth_policies:read in organization acme, which the role Admin contains\.$/s,
+    ],
     [POLICIES, 401, /the Pulumi CLI is not signed in\. No token was sent\.\nTo sign in: pulumi login http:/],
     [ISSUERS, 500, /: server returned HTTP 500\. No token was sent\.$/],
   ] satisfies [string, number, RegExp][]) {

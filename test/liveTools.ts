@@ -136,16 +136,19 @@ export async function startSts(
   requests: StsRequest[],
 ): Promise<HttpsServer> {
   const authority = await openCertificateAuthority();
-  const server = createHttpsServer(await authority.issue({ hosts: ["127.0.0.1"] }), async (request, response) => {
-    const form = new URLSearchParams(await text(request));
-    requests.push({ authorization: request.headers.authorization, form });
-    const [role = "", token = ""] = ["RoleArn", "WebIdentityToken"].map((name) => form.get(name) ?? "");
-    const { allowed, reason } = await aws.assumeRoleWithWebIdentity(role, token);
-    const denial = reason.includes("trust policy") ? "AccessDenied" : "InvalidIdentityToken";
-    response.writeHead(allowed ? 200 : 400, { "Content-Type": "text/xml" });
-    const result = `<AssumeRoleWithWebIdentityResult>${SECRET_ACCESS_KEY}</AssumeRoleWithWebIdentityResult>`;
-    response.end(allowed ? result : stsError(denial, `Not authorized: ${token}`));
-  });
+  const server = createHttpsServer(
+    await authority.issue({ hosts: ["127.0.0.1"] }),
+    async (request, response) => {
+      const form = new URLSearchParams(await text(request));
+      requests.push({ authorization: request.headers.authorization, form });
+      const [role = "", token = ""] = ["RoleArn", "WebIdentityToken"].map((name) => form.get(name) ?? "");
+      const { allowed, reason } = await aws.assumeRoleWithWebIdentity(role, token);
+      const denial = reason.includes("trust policy") ? "AccessDenied" : "InvalidIdentityToken";
+      response.writeHead(allowed ? 200 : 400, { "Content-Type": "text/xml" });
+      const result = `<AssumeRoleWithWebIdentityResult>${SECRET_ACCESS_KEY}</AssumeRoleWithWebIdentityResult>`;
+      response.end(allowed ? result : stsError(denial, `Not authorized: ${token}`));
+    },
+  );
   await listen(server);
   return server;
 }
@@ -184,7 +187,8 @@ esac
 async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: number): Promise<string> {
   const { simulation, config, outputs, registered } = stack;
   const [command, kind, name = ""] = args;
-  const option = (key: string) => args.find((arg) => arg.startsWith(`--${key}=`))?.slice(key.length + 3) ?? "";
+  const option = (key: string) =>
+    args.find((arg) => arg.startsWith(`--${key}=`))?.slice(key.length + 3) ?? "";
   if (tool === "aws") {
     if (kind === "get-token") return stack.aws?.token ?? "";
     await writeFile(option("kubeconfig"), stack.aws?.kubeconfig ?? "kubeconfig\n");
@@ -246,12 +250,18 @@ function answerApi(stack: LiveStack, endpoint: string, accounts: number): string
 function firstPolicies({ outputs }: LiveStack, policies: unknown, accounts: number): AuthPolicy[] {
   const hidden = Object.keys(outputs.serviceAccounts ?? {}).slice(accounts);
   return ((policies ?? []) as AuthPolicy[]).filter(({ rules }) => {
-    return !hidden.includes(`${rules['"kubernetes.io".namespace']}/${rules['"kubernetes.io".serviceaccount.name']}`);
+    return !hidden.includes(
+      `${rules['"kubernetes.io".namespace']}/${rules['"kubernetes.io".serviceaccount.name']}`,
+    );
   });
 }
 
 async function filesIn(directory: string): Promise<string> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
-  return (await Promise.all(files.map(async (file) => `${file}\n${await readFile(file, "utf8")}`))).join("\n");
+  const files = entries
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => join(parentPath, name));
+  return (await Promise.all(files.map(async (file) => `${file}\n${await readFile(file, "utf8")}`))).join(
+    "\n",
+  );
 }

@@ -10,7 +10,9 @@ const PODS = 300;
 
 test(`${PODS} pods at once spread their retries, and each receives its own token`, async () => {
   const endpoint = await startEndpoint(halfBusy);
-  const idTokens = Array.from({ length: PODS }, (_, pod) => idTokenOf({ sub: `system:serviceaccount:load:${pod}` }));
+  const idTokens = Array.from({ length: PODS }, (_, pod) =>
+    idTokenOf({ sub: `system:serviceaccount:load:${pod}` }),
+  );
   // Enough for some 30 attempts: that all of them fail for one of the pods happens once in millions of runs.
   const environment = { PULUMI_TOKEN_RETRY_SECONDS: "180" };
   const command = ["printenv", "PULUMI_ACCESS_TOKEN"];
@@ -30,7 +32,10 @@ test(`${PODS} pods at once spread their retries, and each receives its own token
   const start = Math.min(...requests.map(({ arrivedAt }) => arrivedAt));
   const arrivals = requests.map(({ arrivedAt }) => Math.floor((arrivedAt - start) / 1000));
   const length = Math.max(...arrivals) + 1;
-  const rates = Array.from({ length }, (_, second) => arrivals.filter((arrival) => arrival === second).length);
+  const rates = Array.from(
+    { length },
+    (_, second) => arrivals.filter((arrival) => arrival === second).length,
+  );
   const peak = Math.max(...rates);
   const late = rates.slice(rates.indexOf(peak) + 15);
   assert.ok(Math.max(...late) < peak / 4, `requests per second: ${rates}`);

@@ -104,7 +104,10 @@ async function assertUnverified(t: TestContext, url: string, reason: RegExp): Pr
   const message = String(warn.mock.calls[0]?.arguments[0]);
   assert.ok(message.startsWith(`Failed to read the TLS certificate of ${url}: `), message);
   assert.match(message, reason);
-  assert.match(message, /left to Pulumi Cloud, which verifies the certificate itself\..*`pulumi refresh` once/);
+  assert.match(
+    message,
+    /left to Pulumi Cloud, which verifies the certificate itself\..*`pulumi refresh` once/,
+  );
 }
 
 function accountOf(token: object): Account {

@@ -100,7 +100,12 @@ for (const [name, settings, further] of [
     }
     const path = `role${settings.rolePath}`;
     const own = arn(`${path}pulumi-oidc-default-runner-1`);
-    const others = [`${path}github-deploy-1`, `${path}x-pulumi-oidc-1`, `${path}pulumi-oidc-team/admin`, "role/other/x"]
+    const others = [
+      `${path}github-deploy-1`,
+      `${path}x-pulumi-oidc-1`,
+      `${path}pulumi-oidc-team/admin`,
+      "role/other/x",
+    ]
       .concat("user/me", "group/all", "policy/ci-cache", "instance-profile/node", "role/x/pulumi-oidc-1")
       .concat(`oidc-provider/${ISSUER}`, "oidc-provider/oidc.example.com/id/A")
       .map(arn);
@@ -114,9 +119,15 @@ for (const [name, settings, further] of [
             ...tags,
           };
           const isBounded = settings === EVERYTHING && /CreateRole|Boundary/.test(action);
-          const expected = (!ATTACHMENTS.includes(action) || policy === NAMED) && (!isBounded || boundary === BOUNDARY);
-          assert.equal(allows(deploy, action, own, context), expected, `${action} ${JSON.stringify(context)}`);
-          for (const other of others) assert.ok(!allows(deploy, action, other, context), `${action} ${other}`);
+          const expected =
+            (!ATTACHMENTS.includes(action) || policy === NAMED) && (!isBounded || boundary === BOUNDARY);
+          assert.equal(
+            allows(deploy, action, own, context),
+            expected,
+            `${action} ${JSON.stringify(context)}`,
+          );
+          for (const other of others)
+            assert.ok(!allows(deploy, action, other, context), `${action} ${other}`);
         }
       }
     }
@@ -149,7 +160,11 @@ test("the deploy role can set only the named tags, and none by default", () => {
       const isCreation = creating.includes(action);
       const message = `${action} ${keys}`;
       assert.equal(allows(withoutTags, action, resourceOf(action), context), isCreation && !keys, message);
-      assert.equal(allows(withTags, action, resourceOf(action), context), isNamed && (isCreation || !!keys), message);
+      assert.equal(
+        allows(withTags, action, resourceOf(action), context),
+        isNamed && (isCreation || !!keys),
+        message,
+      );
     }
   }
 });
@@ -187,7 +202,12 @@ test("AWS and Pulumi Cloud trust each workflow's ID tokens, and no other reposit
   const { inputs, outputs } = await run();
   const { acme: policies = [] } = outputs.policies as Record<string, AuthPolicy[]>;
   // AWS STS knows the claim repository_id in some of its partitions only.
-  const assumes = (role: string, sub: string, aud = "sts.amazonaws.com", repositoryId: string | undefined = "42") => {
+  const assumes = (
+    role: string,
+    sub: string,
+    aud = "sts.amazonaws.com",
+    repositoryId: string | undefined = "42",
+  ) => {
     const { assumeRolePolicy } = JSON.parse(inputs.get(`Role ${role}`) ?? "");
     const id = repositoryId && { [`${ISSUER}:repository_id`]: repositoryId };
     const context = { [`${ISSUER}:sub`]: sub, [`${ISSUER}:aud`]: aud, ...id };
@@ -296,7 +316,12 @@ test("stacks that share a cluster share its access entries, and nothing else", a
 
 test("clusters of the same name in two regions have separate access entries, in the partition of the account", async (t) => {
   const [west, east] = ["us-gov-west-1", "us-gov-east-1"];
-  const stacks = [west, east].map((region) => ({ ...STACK, stack: `acme/a/${region}`, region, namespaces: [region] }));
+  const stacks = [west, east].map((region) => ({
+    ...STACK,
+    stack: `acme/a/${region}`,
+    region,
+    namespaces: [region],
+  }));
   const { run } = await newPipeline(t, { stacks });
   const { inputs } = await run();
   for (const region of [west, east]) {
@@ -332,7 +357,10 @@ test("an invalid configuration is reported as a whole, without the value of an e
   t.after(() => delete process.env.PULUMI_CONFIG_SECRET_KEYS);
   const lines = String(await failureOf(run)).split("\n");
   const [title = "", empty, ...problems] = lines;
-  assert.match(title, /Invalid configuration in Pulumi\.github\.yaml \(15 problems\)\. Nothing was changed\.$/);
+  assert.match(
+    title,
+    /Invalid configuration in Pulumi\.github\.yaml \(15 problems\)\. Nothing was changed\.$/,
+  );
   assert.equal(empty, "");
   assert.deepEqual(problems.filter(Boolean).sort(), [
     '  githubIssuer = "maybe": must be create or existing',
@@ -357,7 +385,10 @@ test("an invalid configuration is reported as a whole, without the value of an e
 test("docs/pipeline.md begins with its contents, and gives the code owners of what decides about production", () => {
   const page = readFileSync(join(__dirname, "..", "docs", "pipeline.md"), "utf8");
   const [start = "", ...sections] = page.split(/^## /m);
-  const links = [...start.matchAll(/^- \[(.*?)\]\(#(.*?)\)$/gm)].map(([, text, anchor]) => ({ text, anchor }));
+  const links = [...start.matchAll(/^- \[(.*?)\]\(#(.*?)\)$/gm)].map(([, text, anchor]) => ({
+    text,
+    anchor,
+  }));
   const headings = sections.map((section) => section.split("\n")[0] ?? "");
   const expected = headings.map((text) => ({ text, anchor: text.toLowerCase().replaceAll(" ", "-") }));
   assert.deepEqual(links, expected);
@@ -402,10 +433,22 @@ test("docs/pipeline.md describes every setting as its interface does, with the d
 });
 
 for (const [problem, changes, message] of [
-  ["an environment without a list of branches", { environments: "" }, /only the main branch, but allows every branch/],
-  ["an environment with another branch", { policies: "branch main, branch x/*" }, /but allows branch main, branch x/],
+  [
+    "an environment without a list of branches",
+    { environments: "" },
+    /only the main branch, but allows every branch/,
+  ],
+  [
+    "an environment with another branch",
+    { policies: "branch main, branch x/*" },
+    /but allows branch main, branch x/,
+  ],
   ["an environment with a tag named main", { policies: "tag main" }, /bash github\.sh environment acme\/eks/],
-  ["a stack that is listed twice", { stacks: [STACK, STACK] }, /stacks\[1\]\.stack = .*: must not be listed twice\n/],
+  [
+    "a stack that is listed twice",
+    { stacks: [STACK, STACK] },
+    /stacks\[1\]\.stack = .*: must not be listed twice\n/,
+  ],
   ["an environment with no branch", { policies: "" }, /only the main branch, but allows no branch/],
   [
     "a repository whose workflows can approve pull requests",
@@ -413,14 +456,26 @@ for (const [problem, changes, message] of [
     /gh api -X PUT repos\/acme\/eks-pulumi-oidc\/actions\/permissions\/workflow -F can_approve_pull_request_reviews=false\n/,
   ],
   ["a renamed repository", { "eks-pulumi-oidc": "" }, /gh api repos\/acme\/eks-pulumi-oidc --jq \.html_url/],
-  ["another subject prefix", { subjectPrefix: "repo:acme/eks-pulumi-oidc" }, /config set subjectPrefix 'repo:acme@11/],
+  [
+    "another subject prefix",
+    { subjectPrefix: "repo:acme/eks-pulumi-oidc" },
+    /config set subjectPrefix 'repo:acme@11/,
+  ],
   [
     "a customized subject",
     { sub: `false ${SUBJECT_PREFIX}` },
     /gh api -X PUT repos\/acme\/eks-pulumi-oidc\/actions\/oidc\/customization\/sub/,
   ],
-  ["an unknown cluster", { clusterName: "no-cluster" }, /reading EKS Cluster \(no-cluster\): couldn't find resource/],
-  ["a cluster in mode CONFIG_MAP", { clusterName: "old-cluster" }, /aws eks update-cluster-config --region us-west-2/],
+  [
+    "an unknown cluster",
+    { clusterName: "no-cluster" },
+    /reading EKS Cluster \(no-cluster\): couldn't find resource/,
+  ],
+  [
+    "a cluster in mode CONFIG_MAP",
+    { clusterName: "old-cluster" },
+    /aws eks update-cluster-config --region us-west-2/,
+  ],
   ["a missing provider", { githubOidcProvider: "existing" }, /finding IAM OIDC Provider by url: not found/],
 ] as const) {
   test(`${problem} stops the program before anything is created`, async (t) => {
@@ -449,13 +504,18 @@ const ANSWERS = {
 };
 
 /** Starts a pipeline, with changes to its settings, its cluster, or to what `gh` prints. */
-async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...changes }: Record<string, unknown> = {}) {
+async function newPipeline(
+  t: TestContext,
+  { clusterName = "my-cluster", ...changes }: Record<string, unknown> = {},
+) {
   const cloud = await startPipelineCloud(t);
   cloud.clusters.set("us-west-2 old-cluster", "CONFIG_MAP");
   for (const region of ["us-gov-west-1", "us-gov-east-1"]) cloud.clusters.set(`${region} my-cluster`, "API");
   const tls: typeof import("node:tls") = require("node:tls");
   const { connect } = tls;
-  t.mock.method(tls, "connect", (options: object) => connect({ ...options, host: "127.0.0.1", port: cloud.port }));
+  t.mock.method(tls, "connect", (options: object) =>
+    connect({ ...options, host: "127.0.0.1", port: cloud.port }),
+  );
 
   const bin = await mkdtemp(join(tmpdir(), "gh-"));
   const { PATH } = process.env;
@@ -463,8 +523,12 @@ async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...chan
     process.env.PATH = PATH;
     await rm(bin, { recursive: true });
   });
-  const cases = Object.entries({ ...ANSWERS, ...changes }).map(([path, answer]) => `*${path}) echo "${answer}" ;;`);
-  await writeFile(join(bin, "gh"), `#!/usr/bin/env bash\ncase $2 in\n${cases.join("\n")}\nesac\n`, { mode: 0o755 });
+  const cases = Object.entries({ ...ANSWERS, ...changes }).map(
+    ([path, answer]) => `*${path}) echo "${answer}" ;;`,
+  );
+  await writeFile(join(bin, "gh"), `#!/usr/bin/env bash\ncase $2 in\n${cases.join("\n")}\nesac\n`, {
+    mode: 0o755,
+  });
   process.env.PATH = `${bin}${delimiter}${PATH}`;
 
   const stacks = [{ ...STACK, clusterName }];
@@ -478,7 +542,8 @@ async function newPipeline(t: TestContext, { clusterName = "my-cluster", ...chan
     async run() {
       const { registered, outputs } = await runProgram(cloud, { ...stack, config, program });
       const inputs = new Map<string, string>();
-      for (const it of registered) inputs.set(`${it.type.split(":").pop()} ${it.name}`, JSON.stringify(it.inputs));
+      for (const it of registered)
+        inputs.set(`${it.type.split(":").pop()} ${it.name}`, JSON.stringify(it.inputs));
       return { inputs, outputs };
     },
   };

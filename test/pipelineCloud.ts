@@ -129,14 +129,21 @@ export async function startPipelineCloud(t: TestContext) {
 }
 
 /** Returns the kind of a type of resource, whose ID is `Type name`. */
-function resourceKind(token: string, stored: Map<string, object>, issuers: Map<string, Issuer>): ResourceKind {
+function resourceKind(
+  token: string,
+  stored: Map<string, object>,
+  issuers: Map<string, Issuer>,
+): ResourceKind {
   const type = token.replace(/^.*:/, "");
   const store: Map<string, object> = type === "OidcIssuer" ? issuers : stored;
   return {
     replaceOn: [],
     async create(name, inputs) {
       const { organization, organizationName } = inputs as Record<string, string>;
-      const ids: Record<string, string> = { OidcIssuer: `${organization}/1`, OpenIdConnectProvider: GITHUB_PROVIDER };
+      const ids: Record<string, string> = {
+        OidcIssuer: `${organization}/1`,
+        OpenIdConnectProvider: GITHUB_PROVIDER,
+      };
       const parents: Record<string, string> = {
         AccessPolicyAssociation: `AccessEntry ${name}`,
         TeamRoleAssignment: `Team ${organizationName}`,
@@ -184,7 +191,10 @@ function answerGithub(github: Github, call: string, body: Json, page: number): A
     case `PUT ${production}`: {
       const { reviewers = [], wait_timer, prevent_self_review = false } = body;
       const { can_admins_bypass = true, deployment_branch_policy } = body as Partial<Environment>;
-      const people = (reviewers as { type: string; id: number }[]).map(({ type, id }) => ({ type, reviewer: { id } }));
+      const people = (reviewers as { type: string; id: number }[]).map(({ type, id }) => ({
+        type,
+        reviewer: { id },
+      }));
       if (people.length > 0 && !github.hasReviewers) return [422, { message: "Failed to create it" }];
       // A PUT replaces the rules: what it leaves out is gone.
       const environment = {
@@ -193,16 +203,25 @@ function answerGithub(github: Github, call: string, body: Json, page: number): A
         deployment_branch_policy,
         protection_rules: [
           ...(wait_timer ? [{ type: "wait_timer", wait_timer }] : []),
-          ...(people.length > 0 ? [{ type: "required_reviewers", prevent_self_review, reviewers: people }] : []),
+          ...(people.length > 0
+            ? [{ type: "required_reviewers", prevent_self_review, reviewers: people }]
+            : []),
         ],
       };
-      github.environments = [...environments.filter(({ name }) => name.toLowerCase() !== "production"), environment];
+      github.environments = [
+        ...environments.filter(({ name }) => name.toLowerCase() !== "production"),
+        environment,
+      ];
       return [200, environment];
     }
     case `GET ${production}/deployment-branch-policies`:
       return pageOf("branch_policies", branchPolicies);
     case `POST ${production}/deployment-branch-policies`:
-      branchPolicies.push({ id: branchPolicies.length + 1, name: String(body.name), type: String(body.type) });
+      branchPolicies.push({
+        id: branchPolicies.length + 1,
+        name: String(body.name),
+        type: String(body.type),
+      });
       return [200, {}];
     case `DELETE ${production}/deployment-branch-policies/${lastStep}`:
       github.branchPolicies = branchPolicies.filter(({ id }) => id !== Number(lastStep));
@@ -212,10 +231,14 @@ function answerGithub(github: Github, call: string, body: Json, page: number): A
     case "GET /orgs/acme/teams/platform":
       return [200, { id: 8 }];
     case `GET ${repository}/actions/permissions/workflow`:
-      return [200, { default_workflow_permissions: "read", can_approve_pull_request_reviews: github.canApprove }];
+      return [
+        200,
+        { default_workflow_permissions: "read", can_approve_pull_request_reviews: github.canApprove },
+      ];
     case `PUT ${repository}/actions/permissions/workflow`:
       // Only JSON's own true and false.
-      if (typeof body.can_approve_pull_request_reviews !== "boolean") return [422, { message: "Validation Failed" }];
+      if (typeof body.can_approve_pull_request_reviews !== "boolean")
+        return [422, { message: "Validation Failed" }];
       github.canApprove = body.can_approve_pull_request_reviews;
       return [204];
   }
@@ -249,7 +272,8 @@ function answerPulumi(issuers: Map<string, Issuer>, call: string, body: Json): A
     case "GET /api/user/organizations/default":
       return [200, { GitHubLogin: "acme", Messages: [] }];
   }
-  const pattern = /^(\w+) \/api\/orgs\/(\w+)\/(?:oidc\/issuers|auth\/policies\/(?:oidcissuers\/|policy-)(\w+))$/;
+  const pattern =
+    /^(\w+) \/api\/orgs\/(\w+)\/(?:oidc\/issuers|auth\/policies\/(?:oidcissuers\/|policy-)(\w+))$/;
   const [, method, organization, uuid] = pattern.exec(call) ?? [];
   if (organization && !uuid) {
     const own = [...issuers].filter(([id]) => id.startsWith(`${organization}/`));
@@ -259,7 +283,9 @@ function answerPulumi(issuers: Map<string, Issuer>, call: string, body: Json): A
   if (!issuer) return [404, { code: 404, message: `Not Found: ${call}` }];
   if (method === "PATCH") {
     const policies = body.policies as AuthPolicy[];
-    const isWeak = policies.flatMap(({ rules }) => Object.values(rules)).some((value) => !/[^*?.]/.test(value));
+    const isWeak = policies
+      .flatMap(({ rules }) => Object.values(rules))
+      .some((value) => !/[^*?.]/.test(value));
     if (isWeak) return [400, { code: 400, message: "key should at least have a strict matching portion" }];
     if (policies.length === 0) return [400, { code: 400, message: "policy definition can not be empty" }];
     issuer.policies = policies;

@@ -20,11 +20,17 @@ const { ACCOUNT, DEFAULT_DENY, GITHUB_PROVIDER, REPOSITORY, SUBJECT_PREFIX } = c
 const TOOLS = ["gh api --help", "jq --version", "aws --version", "moto_server --help"];
 const failing = TOOLS.find((command) => spawnSync("bash", ["-c", command]).status !== 0);
 /** Why nothing here can run, and what to do about it; false if all tools are there. */
-const missingTool = missingCli || (failing && `\`${failing}\` fails: \`bash .ci/run\` installs what is missing`);
+const missingTool =
+  missingCli || (failing && `\`${failing}\` fails: \`bash .ci/run\` installs what is missing`);
 
 const ROOT = join(__dirname, "..");
 const GITHUB_TOKEN = "ghp_0123456789";
-const OTHERS: AuthPolicy = { decision: "allow", tokenType: "team", teamName: "web", rules: { sub: "repo:acme/web:*" } };
+const OTHERS: AuthPolicy = {
+  decision: "allow",
+  tokenType: "team",
+  teamName: "web",
+  rules: { sub: "repo:acme/web:*" },
+};
 
 describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   let cloud: cloudOf.PipelineCloud;
@@ -39,7 +45,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const { pulumi, run } = await newPipeline(t);
     for (const rule of [undefined, null, { protected_branches: true, custom_branch_policies: false }]) {
       const environment = { name: "production", can_admins_bypass: true, protection_rules: [] };
-      cloud.github.environments = rule === undefined ? [] : [{ ...environment, deployment_branch_policy: rule }];
+      cloud.github.environments =
+        rule === undefined ? [] : [{ ...environment, deployment_branch_policy: rule }];
       const { exitCode, screen } = await pulumi("up", "--yes", "--skip-preview");
       assert.notEqual(exitCode, 0);
       assert.match(screen, /production environment of acme\/eks-pulumi-oidc must allow only the main branch/);
@@ -59,7 +66,9 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     cloud.clusters.set("us-west-2 my-cluster", "CONFIG_MAP");
     const { exitCode, screen } = await pulumi("up", "--yes", "--skip-preview");
     assert.notEqual(exitCode, 0);
-    succeeded(await run("bash", "-c", /aws eks update-cluster-config .*/.exec(screen)?.[0] ?? assert.fail(screen)));
+    succeeded(
+      await run("bash", "-c", /aws eks update-cluster-config .*/.exec(screen)?.[0] ?? assert.fail(screen)),
+    );
     assert.deepEqual(cloud.existing(), []);
   });
 
@@ -150,7 +159,9 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     issuer.policies = issuer.policies.slice(1);
     for (const _ of ["once", "again"]) {
       succeeded(await run("bash", "policies.sh", "remove", "acme"));
-      assert.deepEqual(issuer.policies, [{ decision: "deny", tokenType: "organization", rules: { sub: "none" } }]);
+      assert.deepEqual(issuer.policies, [
+        { decision: "deny", tokenType: "organization", rules: { sub: "none" } },
+      ]);
     }
     const unknown = await run("bash", "policies.sh", "add", "globex");
     assert.equal(unknown.exitCode, 1);
@@ -170,7 +181,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       .filter((text) => /pulumi stack \w+ /.test(text));
     const script = commands.map((text) => text.replace(/^pulumi stack output .*\n/gm, "")).join("");
     const cloudUrl = `https://127.0.0.1:${cloud.port}`;
-    const create = () => run("env", `PULUMI_BACKEND_URL=${cloudUrl}`, "bash", "-euc", `cd ${root}\n${script}`);
+    const create = () =>
+      run("env", `PULUMI_BACKEND_URL=${cloudUrl}`, "bash", "-euc", `cd ${root}\n${script}`);
     succeeded(await create());
     assert.deepEqual([...cloud.stacks], ["acme/eks-pulumi-oidc/dev", "acme/eks-pulumi-oidc-pipeline/github"]);
     assert.match((await create()).screen, /already exists/);
@@ -192,13 +204,18 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const { pulumi, run } = await newPipeline(t);
     const rules: cloudOf.Environment["protection_rules"] = [
       { type: "wait_timer", wait_timer: 30 },
-      { type: "required_reviewers", prevent_self_review: true, reviewers: [{ type: "Team", reviewer: { id: 9 } }] },
+      {
+        type: "required_reviewers",
+        prevent_self_review: true,
+        reviewers: [{ type: "Team", reviewer: { id: 9 } }],
+      },
     ];
     const existing = { can_admins_bypass: false, protection_rules: rules, deployment_branch_policy: null };
     cloud.github.environments.push({ ...existing, name: "staging" }, { ...existing, name: "Production" });
     const release = { id: 90, name: "release/*", type: "branch" };
     cloud.github.branchPolicies.push(release, { id: 91, name: "main", type: "tag" });
-    const environment = (...reviewers: string[]) => run("bash", "github.sh", "environment", REPOSITORY, ...reviewers);
+    const environment = (...reviewers: string[]) =>
+      run("bash", "github.sh", "environment", REPOSITORY, ...reviewers);
 
     const { screen } = succeeded(await environment());
     assert.match(screen, /Removed the branch release\/\*.*Removed the tag main/s);
@@ -231,7 +248,10 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     await mkdir(bin);
     // The program reads the certificate of GitHub's issuer.
     const redirect = `tls.connect = (options) => connect({ ...options, host: "127.0.0.1", port: ${cloud.port} });`;
-    await writeFile(join(bin, "tls.cjs"), `const tls = require("node:tls");\nconst { connect } = tls;\n${redirect}\n`);
+    await writeFile(
+      join(bin, "tls.cjs"),
+      `const tls = require("node:tls");\nconst { connect } = tls;\n${redirect}\n`,
+    );
     const cli = await openCli(debugProviders, {
       PATH: `${bin}:${process.env.PATH}`,
       GH_HOST: `127.0.0.1:${cloud.port}`,
@@ -272,7 +292,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
           ? root
           : projectDirectory;
         const text = commands.map((it) => it.text).join("");
-        return succeeded(await cli.run(directory, "bash", "-euo", "pipefail", "-c", inStateFile(text))).screen;
+        return succeeded(await cli.run(directory, "bash", "-euo", "pipefail", "-c", inStateFile(text)))
+          .screen;
       },
     };
   }
@@ -293,7 +314,8 @@ function inStateFile(commands: string): string {
 
 /** Returns a policy document of an exported stack. */
 function documentOf(stdout: string, type: string, name: string, key: string): string {
-  const resources: { urn: string; inputs: Record<string, unknown> }[] = JSON.parse(stdout).deployment.resources;
+  const resources: { urn: string; inputs: Record<string, unknown> }[] =
+    JSON.parse(stdout).deployment.resources;
   return JSON.stringify(resources.find(({ urn }) => urn.endsWith(`:${type}::${name}`))?.inputs[key]);
 }
 
@@ -307,7 +329,11 @@ async function startMoto(t: TestContext): Promise<number> {
     if (await fetch(`${url}/moto-api/`).catch(() => undefined)) break;
     await sleep(100);
   }
-  const cluster = { name: "my-cluster", roleArn: `arn:aws:iam::${ACCOUNT}:role/cluster`, resourcesVpcConfig: {} };
+  const cluster = {
+    name: "my-cluster",
+    roleArn: `arn:aws:iam::${ACCOUNT}:role/cluster`,
+    resourcesVpcConfig: {},
+  };
   const Authorization = "AWS4-HMAC-SHA256 Credential=test/20260101/us-west-2/eks/aws4_request";
   const headers = { "Content-Type": "application/json", Authorization };
   const response = await fetch(`${url}/clusters`, { method: "POST", body: JSON.stringify(cluster), headers });

@@ -48,7 +48,11 @@ const PRIVILEGED = ["deploy", "drift", "preview"];
 for (const [name, file, expected] of [
   ["without the file, there is no stack", undefined, "[]"],
   ["the file's list is the output", { repositoryId: "42", stacks: [STACK] }, JSON.stringify([STACK])],
-  ["in a fork, which has a copy of the file, there is no stack", { repositoryId: "43", stacks: [STACK] }, "[]"],
+  [
+    "in a fork, which has a copy of the file, there is no stack",
+    { repositoryId: "43", stacks: [STACK] },
+    "[]",
+  ],
 ] as const) {
   test(name, (t) => {
     const { status, output, stderr } = readStacks(t, file && JSON.stringify(file));
@@ -80,7 +84,11 @@ test("the file decides what is deployed, where, and as whom, and no variable or 
     const [assume] = stepsUsing(job, "aws-actions/configure-aws-credentials");
     assert.equal(login?.with?.organization, expression("matrix.organization"), name);
     assert.equal(login?.with?.["cloud-url"], expression("matrix.pulumiApiUrl"), name);
-    assert.equal(login?.with?.scope, name === "deploy" ? "admin" : `team:${expression("matrix.previewTeam")}`, name);
+    assert.equal(
+      login?.with?.scope,
+      name === "deploy" ? "admin" : `team:${expression("matrix.previewTeam")}`,
+      name,
+    );
     assert.equal(assume?.with?.["role-to-assume"], expression(`matrix.${role}`), name);
     assert.equal(assume?.with?.["aws-region"], expression("matrix.region"), name);
     for (const { with: inputs } of stepsUsing(job, "pulumi/actions").filter((step) => step.with?.command)) {
@@ -174,7 +182,9 @@ test("a push cancels the checks of its pull request's previous commit, and no ch
 test("the checks are those of .ci/run with its tools cached, and types and format in a copy without it", () => {
   const { checks } = workflow("checks").jobs;
   const executed = (hash: string) => {
-    const steps = (checks?.steps ?? []).filter((step) => !step.if || evaluate(step.if, { hashFiles: () => hash }));
+    const steps = (checks?.steps ?? []).filter(
+      (step) => !step.if || evaluate(step.if, { hashFiles: () => hash }),
+    );
     return steps.map(({ run, uses }) => run ?? uses?.split("@")[0]);
   };
   const setup = ["actions/checkout", "actions/setup-node"];
@@ -188,7 +198,11 @@ test("the checks are those of .ci/run with its tools cached, and types and forma
 test("updates of a stack wait for each other, and none that waits is canceled", () => {
   for (const name of PRIVILEGED) {
     const { job } = privileged(name);
-    const expected = { group: `pulumi-${expression("matrix.stack")}`, "cancel-in-progress": false, queue: "max" };
+    const expected = {
+      group: `pulumi-${expression("matrix.stack")}`,
+      "cancel-in-progress": false,
+      queue: "max",
+    };
     assert.deepEqual(job.concurrency, expected, name);
   }
 });
@@ -224,7 +238,11 @@ function readStacks(t: TestContext, content: string | undefined) {
   const [script = ""] = (workflow("stacks").jobs.read?.steps ?? []).flatMap(({ run }) => run ?? []);
   const env = { ...process.env, GITHUB_OUTPUT: output, GITHUB_REPOSITORY_ID: "42" };
   // https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
-  const { status, stderr } = spawnSync("bash", ["-e", "-c", script], { cwd: directory, env, encoding: "utf8" });
+  const { status, stderr } = spawnSync("bash", ["-e", "-c", script], {
+    cwd: directory,
+    env,
+    encoding: "utf8",
+  });
   return { status, stderr, output: readFileSync(output, "utf8") };
 }
 
@@ -238,7 +256,12 @@ interface Run {
 
 /** Returns whether a job starts, in a run that would otherwise start it. */
 function starts(job: Job, run: Run): unknown {
-  const { list = JSON.stringify([STACK]), author = { type: "User" }, actor = author, ref = "refs/heads/main" } = run;
+  const {
+    list = JSON.stringify([STACK]),
+    author = { type: "User" },
+    actor = author,
+    ref = "refs/heads/main",
+  } = run;
   const repository = "acme/eks-pulumi-oidc";
   const pull_request = { user: author, head: { repo: { full_name: run.head ?? repository } } };
   return evaluate(job.if ?? "true", {

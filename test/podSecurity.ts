@@ -3,7 +3,8 @@
 
 import type { PodSpec } from "../simulator/emulators/pod";
 
-const VOLUME_TYPES = "configMap csi downwardAPI emptyDir ephemeral persistentVolumeClaim projected secret".split(" ");
+const VOLUME_TYPES =
+  "configMap csi downwardAPI emptyDir ephemeral persistentVolumeClaim projected secret".split(" ");
 const SECCOMP_TYPES = ["RuntimeDefault", "Localhost"];
 
 /** Returns the requirements that a pod does not meet; nothing if Pod Security `restricted` admits it. */

@@ -61,7 +61,16 @@ const caller = accounts.chain((configured) =>
 );
 
 test("Pulumi Cloud allows only the configured service account with its audience, and only for its own token", () => {
-  const scopes = ["user:alice", "user:a-b", "team:ops", "team:ops-eu", "runner:pool", "runner:pool-2", "", "admin"];
+  const scopes = [
+    "user:alice",
+    "user:a-b",
+    "team:ops",
+    "team:ops-eu",
+    "runner:pool",
+    "runner:pool-2",
+    "",
+    "admin",
+  ];
   const types = ["personal", "team", "runner", "organization"];
   const other = fc.record({ tokenType: fc.constantFrom(...types), scope: fc.constantFrom(...scopes) });
   const property = fc.property(caller, fc.option(other), ({ configured, account, ...pod }, other) => {
@@ -92,7 +101,8 @@ test("the role allows only the configured issuer, service account, and audience,
     const presented: Record<string, unknown> & { iss: string } = { ...claims(pod), iss: issuer };
     if (missing) delete presented[missing];
     // Its issuer has an IAM OIDC provider.
-    const arn = (url: string) => `arn:${partition}:iam::123456789012:oidc-provider/${url.replace("https://", "")}`;
+    const arn = (url: string) =>
+      `arn:${partition}:iam::123456789012:oidc-provider/${url.replace("https://", "")}`;
     const subject = `system:serviceaccount:${account.namespace}:${account.name}`;
     const policy = irsaTrustPolicy({ issuerUrl: ISSUER, oidcProviderArn: arn(ISSUER), subject });
     const { allowed } = evaluateTrustPolicy(JSON.parse(JSON.stringify(policy)), arn(issuer), presented);

@@ -44,7 +44,9 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
 
     async diff(_id, urn, { __inputs: olds, __unready }: State, news: object) {
       const { replaceOn } = kindOf(urn);
-      const replaces = replaceOn.filter((path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)));
+      const replaces = replaceOn.filter(
+        (path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)),
+      );
       if (__unready && isDeepStrictEqual(valueAt(news, "metadata.annotations"), REPLACE_UNREADY)) {
         replaces.push("metadata");
       }
@@ -121,7 +123,12 @@ class OidcProvider extends pulumi.CustomResource {
 
   constructor(name: string, url: pulumi.Input<string>, options: pulumi.CustomResourceOptions) {
     const inputs = { url, clientIdLists: ["sts.amazonaws.com"] };
-    super("aws:iam/openIdConnectProvider:OpenIdConnectProvider", name, { ...inputs, arn: undefined }, options);
+    super(
+      "aws:iam/openIdConnectProvider:OpenIdConnectProvider",
+      name,
+      { ...inputs, arn: undefined },
+      options,
+    );
   }
 }
 

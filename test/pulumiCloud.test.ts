@@ -36,6 +36,10 @@ test("denies a lifetime beyond the issuer's limit", async (t) => {
   await pulumiCloud.register({ ...registration, maxExpirationSeconds: 60 });
   const idToken = await issuer.token({ namespace: "default", serviceAccount: "runner" });
   const request = { PULUMI_ORG: "acme", PULUMI_TOKEN_TYPE: "personal", PULUMI_TOKEN_SCOPE: "user:alice" };
-  const answer = await requestAccessToken(pulumiCloud.url, { ...request, PULUMI_TOKEN_EXPIRATION: "61" }, idToken);
+  const answer = await requestAccessToken(
+    pulumiCloud.url,
+    { ...request, PULUMI_TOKEN_EXPIRATION: "61" },
+    idToken,
+  );
   assert.match(answer.reason, /61 exceeds .* 60 seconds/);
 });

@@ -31,13 +31,17 @@ test("every tag has a section in the changelog, in its order, and the tag of thi
   const { status, stdout } = git("tag", "--list", "v*.*.*", "--sort=-version:refname");
   if (status !== 0) return t.skip("this is not a clone");
 
-  assert.deepEqual(problemsOfTags(tagsIn(stdout), tagsIn(git("tag", "--points-at", "HEAD").stdout), CHANGELOG), []);
+  assert.deepEqual(
+    problemsOfTags(tagsIn(stdout), tagsIn(git("tag", "--points-at", "HEAD").stdout), CHANGELOG),
+    [],
+  );
 });
 
 test("a tag without a section, of a version that is not the newest, or in another order is a problem", () => {
   const changelog = "## Unreleased\n\n## 0.2.0\n\n## 0.1.0\n";
   // Between the commit that prepares a version and its tag, the newest tag is that of the version before.
-  for (const tags of [[], ["v0.1.0"], ["v0.2.0", "v0.1.0"]]) assert.deepEqual(problemsOfTags(tags, [], changelog), []);
+  for (const tags of [[], ["v0.1.0"], ["v0.2.0", "v0.1.0"]])
+    assert.deepEqual(problemsOfTags(tags, [], changelog), []);
   assert.deepEqual(problemsOfTags(["v0.2.0"], ["v0.2.0"], changelog), []);
 
   assert.match(problemsOfTags(["v0.3.0", "v0.2.0"], [], changelog).join(), /v0\.3\.0 has no section/);
@@ -54,7 +58,9 @@ test("a tag without a section, of a version that is not the newest, or in anothe
 function problemsOfTags(tags: string[], ofCommit: string[], changelog: string): string[] {
   const versions = versionsOf(changelog);
   const [newest] = versions;
-  const missing = tags.filter((tag) => !versions.includes(tag.slice(1))).map((tag) => `${tag} has no section`);
+  const missing = tags
+    .filter((tag) => !versions.includes(tag.slice(1)))
+    .map((tag) => `${tag} has no section`);
   const older = ofCommit
     .filter((tag) => tag !== `v${newest}`)
     .map((tag) => `${tag} is at a commit whose version is ${newest}`);

@@ -88,7 +88,10 @@ async function runFiles(files: string[], named: boolean): Promise<string[]> {
   const problems: [boolean, string][] = [
     [failed > 0, "Tests failed: their errors are above."],
     [empty.length > 0, `No test in ${empty.join(", ")}: write one, or delete the file.`],
-    [skipped.length > 0 && Boolean(process.env.FAIL_ON_SKIP), "FAIL_ON_SKIP is set: install what is missing."],
+    [
+      skipped.length > 0 && Boolean(process.env.FAIL_ON_SKIP),
+      "FAIL_ON_SKIP is set: install what is missing.",
+    ],
     // A named file may skip all of its tests, as the engine tests do without the Pulumi CLI, and those of a cluster without an API server.
     [passed === 0 && !(named && skipped.length > 0), "No test was executed."],
   ];

@@ -106,7 +106,9 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     // Not in the background: a process that starts meanwhile would inherit the open file, and it could not be executed.
     writeFileSync(path("entrypoint.sh"), script, { mode: 0o555 });
     const record = `{ printf '%s\\n' "$@"; env; } >"${path("log")}/$$"`;
-    writeFileSync(path("bin/curl"), `#!/bin/sh\n${record}\nPATH=\${PATH#*:} exec curl "$@"\n`, { mode: 0o755 });
+    writeFileSync(path("bin/curl"), `#!/bin/sh\n${record}\nPATH=\${PATH#*:} exec curl "$@"\n`, {
+      mode: 0o755,
+    });
     if (options.idToken !== undefined) await writeFile(path("token"), options.idToken);
 
     const files: string[] = [];
@@ -172,7 +174,11 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
  * @param run a run whose command prints no secret.
  * @param elsewhere everything that hosts other than the token endpoint received.
  */
-export function findLeaks(run: ScriptRun, secrets = [ID_TOKEN, ACCESS_TOKEN], elsewhere: string[] = []): string[] {
+export function findLeaks(
+  run: ScriptRun,
+  secrets = [ID_TOKEN, ACCESS_TOKEN],
+  elsewhere: string[] = [],
+): string[] {
   const places = {
     "a call of curl": run.curlCalls.join("\n"),
     "standard output": run.stdout,
@@ -180,7 +186,9 @@ export function findLeaks(run: ScriptRun, secrets = [ID_TOKEN, ACCESS_TOKEN], el
     "another host": elsewhere.join("\n"),
   };
   // A part of a token that is long enough to be of use is a leak as well.
-  const parts = secrets.flatMap((secret) => Array.from(secret.slice(23), (_, at) => secret.slice(at, at + 24)));
+  const parts = secrets.flatMap((secret) =>
+    Array.from(secret.slice(23), (_, at) => secret.slice(at, at + 24)),
+  );
   const leaks = Object.entries(places).filter(([, text]) => parts.some((part) => text.includes(part)));
   // The script writes no files: any file could contain a token.
   return [...leaks.map(([place]) => place), ...(run.files.length > 0 ? ["file"] : [])];

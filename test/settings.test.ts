@@ -27,15 +27,39 @@ const NAMES = [
     "a\nb",
     "a\n",
   ],
-  ...["\u00e9quipe", "\u0430", "a\u200bb", "a\u202eb", "a\u00a0b", "\u{1f600}", LONG, `${LONG}n`, "]", "[", "^"],
+  ...[
+    "\u00e9quipe",
+    "\u0430",
+    "a\u200bb",
+    "a\u202eb",
+    "a\u00a0b",
+    "\u{1f600}",
+    LONG,
+    `${LONG}n`,
+    "]",
+    "[",
+    "^",
+  ],
 ];
 const URLS = [
-  ..."https://a.example https://a.example/ https://a.example:8443 https://A.example https://a-b.c_d.example".split(" "),
-  ..."https://1.2.3.4 https://127.1 https://1.2.3 https://256.1.1.1 https://a.1 https://a:0 https://a:65536".split(" "),
+  ..."https://a.example https://a.example/ https://a.example:8443 https://A.example https://a-b.c_d.example".split(
+    " ",
+  ),
+  ..."https://1.2.3.4 https://127.1 https://1.2.3 https://256.1.1.1 https://a.1 https://a:0 https://a:65536".split(
+    " ",
+  ),
   ..."http://localhost http://localhost:3000 http://127.8.9.1:81 http://[::1]:3000 http://127.1".split(" "),
-  ..."http://a.example https://a/b https://a?b https://a#b https://a:b@c https://a..b https://.a https://a.".split(" "),
+  ..."http://a.example https://a/b https://a?b https://a#b https://a:b@c https://a..b https://.a https://a.".split(
+    " ",
+  ),
   ..."ftp://a HTTPS://a https:// https://[::2] http://127.0.0.1.example http://localhost@a".split(" "),
-  ...["https://a b", "https://a\n", "https://\u00e9", `https://${"a.".repeat(130)}a`, `https://${"a".repeat(64)}`],
+  ...[
+    "https://a b",
+    "https://a\n",
+    "https://\u00e9",
+    `https://${"a.".repeat(130)}a`,
+    `https://${"a".repeat(64)}`,
+  ],
 ];
 
 /** How a string becomes a setting, and what the exchange script then receives. */
@@ -97,7 +121,11 @@ test("the exchange script accepts every lifetime that the settings accept", asyn
   for (const seconds of [1, 60, 999_999_999, 0, -1, 1.5, 1_000_000_000]) {
     const settings = accountWith({ tokenType: "organization", tokenExpirationSeconds: seconds });
     const inSettings = isAccepted({ ...settings, maxExpirationSeconds: 999_999_999 });
-    assert.equal(await scriptAccepts({ PULUMI_TOKEN_EXPIRATION: String(seconds) }), inSettings, String(seconds));
+    assert.equal(
+      await scriptAccepts({ PULUMI_TOKEN_EXPIRATION: String(seconds) }),
+      inSettings,
+      String(seconds),
+    );
   }
 });
 

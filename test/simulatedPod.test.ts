@@ -30,7 +30,9 @@ before(async () => {
     PULUMI_BACKEND_URL: "https://api.pulumi.com",
     PULUMI_OIDC_TOKEN_FILE: "/var/run/secrets/pulumi.com/serviceaccount/token",
   });
-  await create("ConfigMap", "runner-pulumi-token-exchange", { "entrypoint.sh": "#!/bin/sh\necho another script" });
+  await create("ConfigMap", "runner-pulumi-token-exchange", {
+    "entrypoint.sh": "#!/bin/sh\necho another script",
+  });
   await create("ConfigMap", "other", { OF_ANOTHER_CONFIG_MAP: "1" });
   const policy = { decision: "allow", tokenType: "organization", rules: { sub: "*:ci:runner" } };
   const { url } = simulation.issuer;
@@ -53,7 +55,12 @@ const CONTAINER = {
   args: ["pulumi", "whoami"],
   envFrom: [{ configMapRef: { name: "runner-pulumi-token" } }],
   volumeMounts: [
-    { name: "pulumi-token-exchange", mountPath: "/bin/entrypoint.sh", subPath: "entrypoint.sh", readOnly: true },
+    {
+      name: "pulumi-token-exchange",
+      mountPath: "/bin/entrypoint.sh",
+      subPath: "entrypoint.sh",
+      readOnly: true,
+    },
     { name: "pulumi-id-token", mountPath: "/var/run/secrets/pulumi.com/serviceaccount", readOnly: true },
   ],
 };
@@ -62,7 +69,10 @@ const SPEC = {
   serviceAccountName: "runner",
   containers: [CONTAINER],
   volumes: [
-    { name: "pulumi-token-exchange", configMap: { name: "runner-pulumi-token-exchange", defaultMode: 0o555 } },
+    {
+      name: "pulumi-token-exchange",
+      configMap: { name: "runner-pulumi-token-exchange", defaultMode: 0o555 },
+    },
     { name: "pulumi-id-token", projected: { sources: [{ serviceAccountToken: TOKEN }] } },
   ],
 };
@@ -122,7 +132,10 @@ test("rejects a path that could leave the directory of the pod, whatever is moun
     for (const name of names) {
       const mount = { name, mountPath, subPath: "entrypoint.sh" };
       const volumeMounts = [...CONTAINER.volumeMounts, mount];
-      for (const containers of [[{ ...CONTAINER, volumeMounts }], [CONTAINER, { name: "sidecar", volumeMounts }]]) {
+      for (const containers of [
+        [{ ...CONTAINER, volumeMounts }],
+        [CONTAINER, { name: "sidecar", volumeMounts }],
+      ]) {
         await assert.rejects(runPod({ ...SPEC, containers }), /could leave the directory of the pod/);
       }
     }

@@ -96,7 +96,14 @@ describe("npm start", { concurrency: 2 }, () => {
       createNamespaces: ["ci"],
       serviceAccounts: [
         { namespace: "ci", name: "a", tokenType: "team", teamName: "ops" },
-        { namespace: "ci", name: "b", tokenType: "runner", runnerId: "id", runnerName: "eks", awsRole: "pod-identity" },
+        {
+          namespace: "ci",
+          name: "b",
+          tokenType: "runner",
+          runnerId: "id",
+          runnerName: "eks",
+          awsRole: "pod-identity",
+        },
         { ...EXISTING, namespace: "default", name: "default", tokenType: "personal", userLogin: "me" },
         { ...EXISTING, namespace: "s", name: "c", tokenType: "organization", awsRole: "none" },
       ].map((entry) => ({ ...entry, command: ["bash", "-c", "echo the configured command ran"] })),
@@ -106,7 +113,10 @@ describe("npm start", { concurrency: 2 }, () => {
     assert.doesNotMatch(stdout, /organization is not set|the configured command ran/);
     assert.match(stdout, /^ {2}Service account +ci\/a$/m);
     assert.match(stdout, /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}me$/m);
-    assert.match(stdout, /^ {2}ci\/b +runner:eks +only itself +only itself\n {4}itself: allowed by Pulumi Cloud\.$/m);
+    assert.match(
+      stdout,
+      /^ {2}ci\/b +runner:eks +only itself +only itself\n {4}itself: allowed by Pulumi Cloud\.$/m,
+    );
     assert.match(stdout, /^ {4}s\/c: denied by Pulumi Cloud \(no allow policy/m);
     assert.match(stdout, /All 70 answers are as the settings intend \(4 service accounts, 40 callers\)/);
   });
@@ -114,18 +124,30 @@ describe("npm start", { concurrency: 2 }, () => {
   test("runs nothing that a stack file says, and writes nothing to a path of it", async () => {
     const [program, trace] = [join(temporary, "program"), join(project, "trace")];
     await writeFile(program, `touch '${trace}'\n`, { mode: 0o755 });
-    const variables = { BASH_ENV: program, ENV: program, PATH: "/nowhere", BASH_FUNC_curl: `() { . ${program}; }` };
+    const variables = {
+      BASH_ENV: program,
+      ENV: program,
+      PATH: "/nowhere",
+      BASH_FUNC_curl: `() { . ${program}; }`,
+    };
     const env = Object.entries(variables).map(([name, value]) => ({ name, value }));
     await writeStack("attack", { ...BASE, jobPodSpec: { containers: [{ name: "token-exchange", env }] } });
     const { exitCode, stdout, stderr } = await start(["--stack", "attack"]);
     assert.equal(stderr, "");
     assert.match(stdout, /^ {4}my-login$/m);
 
-    const mount = { name: "pulumi-token-exchange", mountPath: `/../../../../../..${trace}`, subPath: "entrypoint.sh" };
+    const mount = {
+      name: "pulumi-token-exchange",
+      mountPath: `/../../../../../..${trace}`,
+      subPath: "entrypoint.sh",
+    };
     const containers = [{ name: "token-exchange", volumeMounts: [mount] }];
     await writeStack("outside", { ...BASE, jobPodSpec: { containers } });
     const outside = await start(["--stack", "outside"]);
-    assert.match(outside.stderr, /"\/\.\.\/.*" could leave the directory of the pod\. Remove "\.\." from it\.$/m);
+    assert.match(
+      outside.stderr,
+      /"\/\.\.\/.*" could leave the directory of the pod\. Remove "\.\." from it\.$/m,
+    );
     await rm(program);
     assert.ok(!existsSync(trace));
     assert.deepEqual([exitCode, outside.exitCode], [0, 1]);
@@ -136,7 +158,8 @@ describe("npm start", { concurrency: 2 }, () => {
     const { stdout, stderr } = await start(["--stack", "policies", "--policies"]);
     assert.ok(stderr.endsWith(`${NOTHING}\n`));
     const { trustPolicy, allowPolicy } = JSON.parse(stdout)["default/pulumi-service-account"];
-    const subject = /"oidc\.eks\.us-west-2\.amazonaws\.com\/id\/\w+:sub":"system:serviceaccount:default:pulumi-/;
+    const subject =
+      /"oidc\.eks\.us-west-2\.amazonaws\.com\/id\/\w+:sub":"system:serviceaccount:default:pulumi-/;
     assert.match(JSON.stringify(trustPolicy), subject);
     assert.equal(allowPolicy.userLogin, "my-login");
 
@@ -172,11 +195,31 @@ describe("npm start", { concurrency: 2 }, () => {
   });
 
   for (const [what, args, message] of [
-    ["an invalid configuration", ["--stack", "bad"], /Invalid configuration in Pulumi\.bad\.yaml \(2 problems\)/],
-    ["a missing stack file", ["--stack", "no"], /no\.yaml does not exist. Stacks .*: npm start -- --stack NAME$/m],
-    ["several stacks of which none is named", [], /has several stacks. Stacks .*: npm start -- --stack NAME$/m],
-    ["the console of Pulumi Cloud", ["--stack", "console"], /app\.pulumi\.com.* Its API is https:\/\/api\.pulumi\.com/],
-    ["an impossible region", ["--stack", "region"], /"us-west-2\.example\.com" is not the name of an AWS region/],
+    [
+      "an invalid configuration",
+      ["--stack", "bad"],
+      /Invalid configuration in Pulumi\.bad\.yaml \(2 problems\)/,
+    ],
+    [
+      "a missing stack file",
+      ["--stack", "no"],
+      /no\.yaml does not exist. Stacks .*: npm start -- --stack NAME$/m,
+    ],
+    [
+      "several stacks of which none is named",
+      [],
+      /has several stacks. Stacks .*: npm start -- --stack NAME$/m,
+    ],
+    [
+      "the console of Pulumi Cloud",
+      ["--stack", "console"],
+      /app\.pulumi\.com.* Its API is https:\/\/api\.pulumi\.com/,
+    ],
+    [
+      "an impossible region",
+      ["--stack", "region"],
+      /"us-west-2\.example\.com" is not the name of an AWS region/,
+    ],
     [
       "an encrypted setting",
       ["--stack", "secret"],
@@ -201,7 +244,10 @@ describe("npm start", { concurrency: 2 }, () => {
   test("reports a missing and a misspelled region, with the one that is used or meant", async () => {
     await writeStack("nowhere", { ...BASE, organization: "acme" });
     const missing = await start(["--stack", "nowhere"]);
-    assert.match(missing.stdout.replaceAll(/\s+/g, " "), /aws:region is not set: the simulation uses us-west-2\. /);
+    assert.match(
+      missing.stdout.replaceAll(/\s+/g, " "),
+      /aws:region is not set: the simulation uses us-west-2\. /,
+    );
     await writeStack("typo", { ...BASE, organization: "acme", "aws:region": "us-wset-2" });
     const misspelled = await start(["--stack", "typo"]);
     assert.match(
@@ -285,7 +331,10 @@ test("the imports of the simulator go down only, and the live check shares nothi
 
   const accessCheck = await importsIn("simulator/accessCheck");
   const outside = accessCheck.filter(({ target }) => !target.startsWith("simulator/accessCheck/"));
-  assert.deepEqual([...new Set(outside.map(({ file }) => file))], ["simulator/accessCheck/simulatedAccess.ts"]);
+  assert.deepEqual(
+    [...new Set(outside.map(({ file }) => file))],
+    ["simulator/accessCheck/simulatedAccess.ts"],
+  );
   const users = accessCheck.filter(({ target }) => target.endsWith("/simulatedAccess"));
   assert.deepEqual(users, []);
 });

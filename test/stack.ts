@@ -43,7 +43,10 @@ export function startCluster(options: Partial<SimulationOptions> = {}): Promise<
 }
 
 /** Starts a simulation for one test. */
-export async function start(t: TestContext, { runJobs = false, ...options }: StartOptions = {}): Promise<Simulation> {
+export async function start(
+  t: TestContext,
+  { runJobs = false, ...options }: StartOptions = {},
+): Promise<Simulation> {
   const simulation = await startCluster(options);
   t.after(() => simulation.close());
   if (!runJobs) {
@@ -88,7 +91,9 @@ export async function run(simulation: Simulation, settings: Settings = {}): Prom
       return program();
     }),
   );
-  const { registered, outputs } = await runProgram(simulation, stackOf(settings)).finally(() => spy.mock.restore());
+  const { registered, outputs } = await runProgram(simulation, stackOf(settings)).finally(() =>
+    spy.mock.restore(),
+  );
   const withOptions = registered.map((it) => ({ ...it, options: options.get(`${it.type} ${it.name}`) }));
   return { simulation, outputs, registered: withOptions } as Stack;
 }

@@ -71,7 +71,10 @@ test("without --stack, finds the only stack, no stack, or asks which one", async
   t.after(() => rm(project, { recursive: true }));
   const find = (name?: string) => findStack(project, name)?.name;
   assert.equal(find(), undefined);
-  assert.throws(() => find("prod"), /Pulumi\.prod\.yaml does not exist\. To add it: pulumi config set KEY VALUE$/);
+  assert.throws(
+    () => find("prod"),
+    /Pulumi\.prod\.yaml does not exist\. To add it: pulumi config set KEY VALUE$/,
+  );
 
   await writeFile(join(project, "Pulumi.prod.yaml"), "");
   assert.deepEqual([find(), find("prod")], ["prod", "prod"]);

@@ -73,7 +73,9 @@ describe("pulumi new", { skip: missingCli }, () => {
 
 /** Lists what refers to a removed file, a missing script, or a missing page, and packages that nothing uses. */
 function deadReferences(directory: string, files: Map<string, string>, removed: string[]): string[] {
-  const { scripts, dependencies, devDependencies, allowScripts } = JSON.parse(files.get("package.json") ?? "{}");
+  const { scripts, dependencies, devDependencies, allowScripts } = JSON.parse(
+    files.get("package.json") ?? "{}",
+  );
   const references = [...files].flatMap(([path, content]) => {
     // A workflow checks for the simulator and for .ci/run before it runs them.
     const text = content.replace(/- if: hashFiles\('.+?'\).*?(?=\n +- |$(?!\n))/gs, "");
@@ -89,7 +91,9 @@ function deadReferences(directory: string, files: Map<string, string>, removed: 
     const [file, use] = USES[name] ?? [".ts", `"${name}["/]`];
     return ![...files].some(([path, text]) => path.endsWith(file) && RegExp(use).test(text));
   });
-  const uninstalled = Object.keys(allowScripts).filter((name) => !existsSync(join(directory, "node_modules", name)));
+  const uninstalled = Object.keys(allowScripts).filter(
+    (name) => !existsSync(join(directory, "node_modules", name)),
+  );
   return [...references, ...unused, ...uninstalled];
 }
 
@@ -102,7 +106,11 @@ async function filesOf(cli: Cli, directory: string): Promise<Map<string, string>
 }
 
 /** Creates a project as a user does: the template is a clone, which contains what git keeps. */
-async function newProject(t: TestContext, stack: string, answers: string[]): Promise<{ cli: Cli; directory: string }> {
+async function newProject(
+  t: TestContext,
+  stack: string,
+  answers: string[],
+): Promise<{ cli: Cli; directory: string }> {
   const { cli } = await startEngine(t);
   const repository = await copyProject(cli, []);
   const author = ["-c", "user.name=author", "-c", "user.email=author@example.com"];

@@ -98,7 +98,9 @@ function readAws(name: string, config: Config): Pick<DeployedStack, "stsUrl" | "
   }
   const role = JSON.parse(aws("assumeRoles") ?? "[]")[0]?.roleArn;
   const options = { region, profile: aws("profile"), "role-arn": role, "assume-role-arn": role };
-  const awsOptions = Object.entries(options).flatMap(([option, value]) => (value ? [`--${option}=${value}`] : []));
+  const awsOptions = Object.entries(options).flatMap(([option, value]) =>
+    value ? [`--${option}=${value}`] : [],
+  );
 
   // Before the endpoint of the environment, too: the region is an argument of the AWS CLI.
   const endpoint = stsEndpoint(region);
@@ -147,6 +149,8 @@ function otherUrl(
   const named = `The ConfigMap of ${idOf(account)} names ${url} instead of ${pulumiCloudUrl}`;
   const up = `pulumi up --refresh --stack ${shellQuoted(name)}`;
   return created === url
-    ? new Error(`${named}, which pulumiApiUrl has been set to since then. No token was sent.\nTo apply it: ${up}`)
+    ? new Error(
+        `${named}, which pulumiApiUrl has been set to since then. No token was sent.\nTo apply it: ${up}`,
+      )
     : new Error(`${named}: it was changed by hand. No token was sent.\nTo restore it: ${up}`);
 }

@@ -74,7 +74,10 @@ function isGeneratedFor({ rules = {}, ...policy }: IssuerPolicy, account: Servic
 }
 
 /** Returns whether one policy is most likely the other one with a change: for the same service account or token. */
-function isChangeOf({ rules: a = {}, ...ownerA }: IssuerPolicy, { rules: b = {}, ...ownerB }: IssuerPolicy): boolean {
+function isChangeOf(
+  { rules: a = {}, ...ownerA }: IssuerPolicy,
+  { rules: b = {}, ...ownerB }: IssuerPolicy,
+): boolean {
   const names = ['"kubernetes.io".namespace', '"kubernetes.io".serviceaccount.name'];
   const sameServiceAccount = names.every((name) => a[name] === b[name]);
   return sameServiceAccount || textOf(ownerA) === textOf(ownerB);
@@ -102,7 +105,11 @@ export function differenceLines({ added, removed }: Difference, accounts: Servic
   const account = accounts.find(({ namespace, name }) => isAbout(removed.rules ?? {}, namespace, name));
   const subject = `The policy of ${account ? idOf(account) : "a service account"}`;
   if (!added) return [`${subject} was removed by hand:`, `  ${readable(removed)}`];
-  return [`${subject} was changed by hand.`, `  Stack: ${readable(removed)}`, `  Pulumi Cloud: ${readable(added)}`];
+  return [
+    `${subject} was changed by hand.`,
+    `  Stack: ${readable(removed)}`,
+    `  Pulumi Cloud: ${readable(added)}`,
+  ];
 }
 
 /** Returns a policy as JSON with spaces, at which a line can break. */

@@ -71,7 +71,11 @@ async function checkStack(options: LiveCheckOptions, directory: string, stop: Ab
   const rows = await checkAccess(questions, askServices(stack, kubectl, stop));
 
   print("", paint("bold", "Access check"), ...accessLines(rows, options.verbose));
-  print("", paint("bold", "Policies of the OIDC issuer in Pulumi Cloud"), ...policyLines(differences, accounts));
+  print(
+    "",
+    paint("bold", "Policies of the OIDC issuer in Pulumi Cloud"),
+    ...policyLines(differences, accounts),
+  );
   const isExpected = unexpected(rows).length === 0 && differences.length === 0;
   const stackOption = `--stack ${shellQuoted(options.stack)}`;
   if (!isExpected) {
@@ -112,7 +116,9 @@ function audienceAnswer(rows: Row[]): string {
   if (asked.length === 0) return "Not asked: no service account of this stack has a rule on aud.";
   const isAllowed = (account: ServiceAccount, label: string) =>
     asked.some((row) => row.account === account && row.caller.label === label && row.allowed);
-  const match = asked.find(({ account }) => isAllowed(account, "itself") && !isAllowed(account, "other audience"));
+  const match = asked.find(
+    ({ account }) => isAllowed(account, "itself") && !isAllowed(account, "other audience"),
+  );
   if (match) return `Yes: ${idOf(match.account)} was allowed, and denied with another audience.`;
   return "Unknown. If only service accounts with such a rule were denied, the answer is probably no. To verify, set audienceRule to false, run `pulumi up`, and check again.";
 }

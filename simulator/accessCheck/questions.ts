@@ -102,7 +102,9 @@ export async function readServiceAccounts(
 
 /** Returns whether the rules of an allow policy name a service account. */
 export function isAbout(rules: Record<string, string>, namespace: string, name: string): boolean {
-  return rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name;
+  return (
+    rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name
+  );
 }
 
 /** Returns `NAMESPACE/NAME`. */
@@ -125,7 +127,11 @@ export function accessQuestions(accounts: ServiceAccount[]): Question[] {
         namespace,
         name: unlike(name, (other) => taken.has(`${namespace}/${other}`)),
       },
-      { label: "other namespace", namespace: unlike(namespace, (other) => taken.has(`${other}/${name}`)), name },
+      {
+        label: "other namespace",
+        namespace: unlike(namespace, (other) => taken.has(`${other}/${name}`)),
+        name,
+      },
       ...defects.map((defect) => ({ label: defect, namespace, name, defect })),
       ...accounts.filter((other) => other !== account).map(asItself),
     ]);
@@ -213,7 +219,10 @@ export function withInvalidSignature(idToken: string): string {
 }
 
 /** Asks the questions, one at a time, and returns them with their answers. */
-export async function checkAccess(questions: Question[], ask: (question: Question) => Promise<Answer>): Promise<Row[]> {
+export async function checkAccess(
+  questions: Question[],
+  ask: (question: Question) => Promise<Answer>,
+): Promise<Row[]> {
   const rows: Row[] = [];
   for (const question of questions) rows.push({ ...question, ...(await ask(question)) });
   return rows;

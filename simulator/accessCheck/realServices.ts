@@ -3,7 +3,13 @@
 import { decodeJwt } from "jose";
 import type { DeployedStack, Kubectl } from "./deployedStack";
 import { comparePolicies, type Difference, type IssuerPolicy } from "./issuerPolicies";
-import { type Answer, audienceOf, type Question, type ServiceAccount, withInvalidSignature } from "./questions";
+import {
+  type Answer,
+  audienceOf,
+  type Question,
+  type ServiceAccount,
+  withInvalidSignature,
+} from "./questions";
 import { shellQuoted, visible } from "./terminal";
 import { assumeRole, requestAccessToken } from "./tokenExchange";
 import { type Run, ToolError } from "./tools";
@@ -42,7 +48,9 @@ export function askServices(
       const { message, cause } = error as Error & { cause?: Error & { code?: string } };
       // Node.js also limits the time for a connection to 10 seconds.
       const isLate = timeout.aborted || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
-      const reason = isLate ? `no answer within ${REQUEST_SECONDS} s` : (cause?.code ?? cause?.message ?? message);
+      const reason = isLate
+        ? `no answer within ${REQUEST_SECONDS} s`
+        : (cause?.code ?? cause?.message ?? message);
       const asked = isRole ? `AWS STS at ${stack.stsUrl}` : `Pulumi Cloud at ${stack.pulumiCloudUrl}`;
       throw new Error(`Failed to ask ${asked}: ${reason}. The check is incomplete; run it again.`);
     }
@@ -58,7 +66,11 @@ function idTokens({ issuerUrl }: DeployedStack, kubectl: Kubectl): (question: Qu
     const audience = audienceOf(question);
     const key = `${namespace}/${name} ${audience}`;
     if (last.key !== key) {
-      const options = [`--namespace=${namespace}`, `--audience=${audience}`, `--duration=${ID_TOKEN_SECONDS}s`];
+      const options = [
+        `--namespace=${namespace}`,
+        `--audience=${audience}`,
+        `--duration=${ID_TOKEN_SECONDS}s`,
+      ];
       const advice = `\nTo check your rights: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
       const token = (await kubectl(["create", "token", name, ...options], { advice })).trim();
       const { iss } = decodeJwt(token);
@@ -97,7 +109,9 @@ export async function findChangedPolicies(
   };
 
   const { oidcIssuers = [] } = await get(path("oidc", "issuers"), "oidc_issuers:read");
-  const registered = (oidcIssuers as { id: string; url: string }[]).filter(({ url }) => url === stack.issuerUrl);
+  const registered = (oidcIssuers as { id: string; url: string }[]).filter(
+    ({ url }) => url === stack.issuerUrl,
+  );
   const isRegistered = registered.some(({ id }) => id === stack.issuerId);
   const [other] = registered.filter(({ id }) => id !== stack.issuerId);
   if (other) {

@@ -127,7 +127,9 @@ function shared(rows: Row[], account: ServiceAccount): string[] {
   if (others.length === 0) return [];
   const more = others.length - SHOWN_SHARERS;
   const names = others.slice(0, SHOWN_SHARERS).join(", ");
-  return [`(+${others.length}) granted the same access token: ${names}${more > 0 ? `, and ${more} more` : ""}`];
+  return [
+    `(+${others.length}) granted the same access token: ${names}${more > 0 ? `, and ${more} more` : ""}`,
+  ];
 }
 
 function accountsOf(rows: Row[]): ServiceAccount[] {

@@ -31,7 +31,10 @@ export interface AskedServices {
  * @param services with which the stack is up.
  * @param outputs the stack's outputs.
  */
-export async function checkSimulatedAccess(services: AskedServices, outputs: Record<string, unknown>): Promise<Row[]> {
+export async function checkSimulatedAccess(
+  services: AskedServices,
+  outputs: Record<string, unknown>,
+): Promise<Row[]> {
   const { aws, kubernetes, pulumiCloud, issuer, otherIssuer } = services;
   const accounts = await readServiceAccounts(
     outputs.serviceAccounts as Parameters<typeof readServiceAccounts>[0],

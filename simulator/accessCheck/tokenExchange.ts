@@ -56,7 +56,12 @@ export async function requestAccessToken(
  * @returns whether the role's trust policy allows it; for a denial the reason is the error code and its message.
  * @throws Error if STS does not decide, such as when it limits the rate.
  */
-export async function assumeRole(url: string, roleArn: string, token: string, signal: AbortSignal): Promise<Answer> {
+export async function assumeRole(
+  url: string,
+  roleArn: string,
+  token: string,
+  signal: AbortSignal,
+): Promise<Answer> {
   const body = new URLSearchParams({
     Action: "AssumeRoleWithWebIdentity",
     Version: "2011-06-15",
@@ -67,7 +72,8 @@ export async function assumeRole(url: string, roleArn: string, token: string, si
   });
   const response = await fetch(url, { method: "POST", redirect: "error", signal, body });
   const xml = await response.text();
-  if (response.ok && xml.includes("<AssumeRoleWithWebIdentityResult>")) return { allowed: true, reason: "granted" };
+  if (response.ok && xml.includes("<AssumeRoleWithWebIdentityResult>"))
+    return { allowed: true, reason: "granted" };
   const element = (name: string) => xml.match(`<${name}>([^<]*)</${name}>`)?.[1] ?? "";
   const [code, message] = [element("Code"), element("Message")];
   const reason = [code, message].filter(Boolean).join(": ");

@@ -39,7 +39,8 @@ export function decide(
   const found = granting.map((policy) => ({ ...policy, mismatches: mismatchesOf(policy, claims) }));
   const matching = found.filter(({ mismatches }) => mismatches.length === 0);
   const token = `${asked.tokenType} token${asked.scope && `, scope ${asked.scope}`}`;
-  if (matching.some(({ decision }) => decision === "deny")) return { allowed: false, reason: "a deny policy matches" };
+  if (matching.some(({ decision }) => decision === "deny"))
+    return { allowed: false, reason: "a deny policy matches" };
   if (matching.length > 0) return { allowed: true, reason: token };
   // The policy that fails in the fewest rules is the one that the caller has most likely meant.
   const [closest] = found
@@ -52,7 +53,9 @@ export function decide(
 /** Matches a whole value: `*` is any run of characters, `?` zero or one character, `.` exactly one. There is no escape. */
 export function matchesPattern(pattern: string, value: string): boolean {
   const wildcards: Record<string, string> = { "*": ".*", "?": ".?", ".": "." };
-  const source = [...pattern].map((symbol) => wildcards[symbol] ?? symbol.replace(/[\\^$+()[\]{}|/]/, "\\$&"));
+  const source = [...pattern].map(
+    (symbol) => wildcards[symbol] ?? symbol.replace(/[\\^$+()[\]{}|/]/, "\\$&"),
+  );
   return new RegExp(`^${source.join("")}$`, "su").test(value);
 }
 
@@ -101,7 +104,10 @@ function isFor(policy: AuthPolicy, asked: { tokenType: string; scope: string }, 
       return runners.some(({ id, name }) => id === runnerID && scope === `runner:${name}`);
     default:
       // A deny policy needs no permission to deny an administrator.
-      return scope === "" || (scope === "admin" && (decision === "deny" || authorizedPermissions.includes("admin")));
+      return (
+        scope === "" ||
+        (scope === "admin" && (decision === "deny" || authorizedPermissions.includes("admin")))
+      );
   }
 }
 

@@ -102,7 +102,9 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
       ({ clusterName, namespace, serviceAccount }) => {
         const id = `${clusterName},${namespace}/${serviceAccount}`;
         if (!associations.has(id)) return id;
-        throw new Error(`creating EKS Pod Identity Association (${id}): ResourceInUseException: it already exists`);
+        throw new Error(
+          `creating EKS Pod Identity Association (${id}): ResourceInUseException: it already exists`,
+        );
       },
       (id, inputs) => ({ ...inputs, associationId: id }),
     ),
@@ -221,6 +223,7 @@ async function discoverKeys(issuerUrl: string): Promise<ReturnType<typeof create
 
 function serviceAccountOf(claims: JWTPayload): { namespace: string; serviceAccount: string } {
   const kubernetes = claims["kubernetes.io"];
-  if (!isRecord(kubernetes) || !isRecord(kubernetes.serviceaccount)) return { namespace: "", serviceAccount: "" };
+  if (!isRecord(kubernetes) || !isRecord(kubernetes.serviceaccount))
+    return { namespace: "", serviceAccount: "" };
   return { namespace: String(kubernetes.namespace), serviceAccount: String(kubernetes.serviceaccount.name) };
 }

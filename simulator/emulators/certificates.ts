@@ -14,7 +14,11 @@ export interface CertificateAuthority {
    * Issues a TLS certificate for DNS names and IP addresses, with a new key, both in PEM. By default it is valid from a day
    * before now (or before `notAfter`) for a year.
    */
-  issue(options: { hosts: string[]; notBefore?: Date; notAfter?: Date }): Promise<{ key: string; cert: string }>;
+  issue(options: {
+    hosts: string[];
+    notBefore?: Date;
+    notAfter?: Date;
+  }): Promise<{ key: string; cert: string }>;
 }
 
 const DAY = 24 * 60 * 60 * 1000;

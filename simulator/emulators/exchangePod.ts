@@ -18,7 +18,10 @@ const SCRIPT_PATH = "/bin/entrypoint.sh";
 
 /** Returns the names of the ConfigMaps of a service account. */
 export function configMapsOf(serviceAccountName: string): { environment: string; script: string } {
-  return { environment: `${serviceAccountName}-pulumi-token`, script: `${serviceAccountName}-pulumi-token-exchange` };
+  return {
+    environment: `${serviceAccountName}-pulumi-token`,
+    script: `${serviceAccountName}-pulumi-token-exchange`,
+  };
 }
 
 /**
@@ -33,14 +36,17 @@ export function exchangePod(spec: PodSpec, command: string[]): PodSpec {
   const container = spec.containers.find(({ name }) => name === CONTAINER);
   const configMaps = configMapsOf(spec.serviceAccountName);
   const environment = { configMapRef: { name: configMaps.environment } };
-  const usesEnvironment = container?.envFrom?.some(({ configMapRef }) => configMapRef?.name === configMaps.environment);
+  const usesEnvironment = container?.envFrom?.some(
+    ({ configMapRef }) => configMapRef?.name === configMaps.environment,
+  );
 
   const mounts = (container?.volumeMounts ?? [])
     .filter(({ name }) => name === SCRIPT_VOLUME || name === TOKEN_VOLUME)
     .map(({ name, mountPath, subPath }) => ({ name, mountPath, ...(subPath && { subPath }) }));
   const audience = spec.volumes
     ?.find(({ name }) => name === TOKEN_VOLUME)
-    ?.projected?.sources?.find(({ serviceAccountToken }) => serviceAccountToken)?.serviceAccountToken.audience;
+    ?.projected?.sources?.find(({ serviceAccountToken }) => serviceAccountToken)
+    ?.serviceAccountToken.audience;
 
   return {
     serviceAccountName: spec.serviceAccountName,
@@ -67,5 +73,8 @@ export function exchangePod(spec: PodSpec, command: string[]): PodSpec {
 }
 
 function tokenVolume(audience: string) {
-  return { name: TOKEN_VOLUME, projected: { sources: [{ serviceAccountToken: { audience, path: "token" } }] } };
+  return {
+    name: TOKEN_VOLUME,
+    projected: { sources: [{ serviceAccountToken: { audience, path: "token" } }] },
+  };
 }

@@ -41,7 +41,10 @@ export const DISCOVERY_PATH = "/.well-known/openid-configuration";
 /** Starts the issuer of one cluster on a free port of the loopback address. */
 export async function startIssuer(authority: CertificateAuthority): Promise<ClusterIssuer> {
   const hosts = ["127.0.0.1"];
-  const [{ privateKey, publicKey }, tls] = await Promise.all([generateKeyPair("RS256"), authority.issue({ hosts })]);
+  const [{ privateKey, publicKey }, tls] = await Promise.all([
+    generateKeyPair("RS256"),
+    authority.issue({ hosts }),
+  ]);
   const key = await exportJWK(publicKey);
   const kid = await calculateJwkThumbprint(key);
   let { cert } = tls;

@@ -141,14 +141,18 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     podOf,
     configMap,
     calls: {},
-    existing: () => stores.flatMap((store) => [...store.keys()]).filter((id) => !options.serviceAccounts.includes(id)),
+    existing: () =>
+      stores.flatMap((store) => [...store.keys()]).filter((id) => !options.serviceAccounts.includes(id)),
     resources: {
       "kubernetes:core/v1:Namespace": objects("Namespace", namespaces),
       "kubernetes:core/v1:ServiceAccount": objects("ServiceAccount", serviceAccounts),
       "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps),
       // Only stored: no pod of the simulation has the label.
       ...Object.fromEntries(
-        POLICY_KINDS.map((kind) => [`kubernetes:admissionregistration.k8s.io/v1:${kind}`, policyObjects(kind)]),
+        POLICY_KINDS.map((kind) => [
+          `kubernetes:admissionregistration.k8s.io/v1:${kind}`,
+          policyObjects(kind),
+        ]),
       ),
       "kubernetes:batch/v1:Job": {
         ...jobKind,

@@ -51,7 +51,9 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
     const variables = variablesOf(options, container);
     const command = [...(container.command ?? []), ...(container.args ?? [])];
     const words = command.map((word) => inRoot(expand(word, variables)));
-    const environment = Object.fromEntries(Object.entries(variables).map(([name, value]) => [name, inRoot(value)]));
+    const environment = Object.fromEntries(
+      Object.entries(variables).map(([name, value]) => [name, inRoot(value)]),
+    );
     if ("PULUMI_BACKEND_URL" in environment) environment.PULUMI_BACKEND_URL = options.pulumiCloudUrl;
 
     return await run(words, root, options.onLog, {
@@ -111,7 +113,9 @@ async function writeMounts(options: PodOptions, container: Container, root: stri
 /** @throws Error if the path contains `..`, with which it could be outside of the directory. */
 function pathInside(directory: string, path: string): string {
   if (!path.split("/").includes("..")) return join(directory, path);
-  throw new Error(`The path ${JSON.stringify(path)} could leave the directory of the pod. Remove ".." from it.`);
+  throw new Error(
+    `The path ${JSON.stringify(path)} could leave the directory of the pod. Remove ".." from it.`,
+  );
 }
 
 async function volumeFiles({ spec, ...options }: PodOptions, name: string) {
@@ -170,6 +174,9 @@ async function run(
     const [code] = await once(child, "close");
     return { exitCode: code ?? 137, log };
   } catch (error) {
-    return { exitCode: 128, log: [`the container cannot start: ${error instanceof Error ? error.message : error}`] };
+    return {
+      exitCode: 128,
+      log: [`the container cannot start: ${error instanceof Error ? error.message : error}`],
+    };
   }
 }

@@ -66,9 +66,21 @@ describe("the access check with ID tokens of a real API server", { skip: missing
       settings: {
         serviceAccounts: [
           { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" },
-          { namespace: "team-a", name: "drift", tokenType: "team", teamName: "platform", tokenAudience: "drift" },
+          {
+            namespace: "team-a",
+            name: "drift",
+            tokenType: "team",
+            teamName: "platform",
+            tokenAudience: "drift",
+          },
           { namespace: "team-b", name: "secrets", tokenType: "organization", awsRole: "none" },
-          { namespace: "runners", name: "runner", tokenType: "runner", runnerId: "pool-1", runnerName: "builders" },
+          {
+            namespace: "runners",
+            name: "runner",
+            tokenType: "runner",
+            runnerId: "pool-1",
+            runnerName: "builders",
+          },
         ].map((account) => ({ audienceRule: true, ...account })),
         createNamespaces: ["team-a", "team-b", "runners"],
       },

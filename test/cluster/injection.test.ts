@@ -133,7 +133,11 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     assert.equal(ownVolumes, undefined);
     assert.deepEqual(volumes, [scriptVolume("deployer"), tokenVolume("urn:pulumi:org:acme")]);
     assert.deepEqual(containers, [
-      { ...ownContainers[0], envFrom: [environmentOf("deployer")], volumeMounts: [SCRIPT_MOUNT, TOKEN_MOUNT] },
+      {
+        ...ownContainers[0],
+        envFrom: [environmentOf("deployer")],
+        volumeMounts: [SCRIPT_MOUNT, TOKEN_MOUNT],
+      },
     ]);
   });
 
@@ -185,7 +189,10 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     const env = [{ name: "PULUMI_ORG", value: "other" }];
     const envFrom = [{ configMapRef: { name: "own" } }];
     const ownScript = { name: "own", mountPath: "/bin/entrypoint.sh", subPath: "own.sh" };
-    const ownToken = { ...tokenVolume("own"), projected: { ...tokenVolume("own").projected, defaultMode: 0o400 } };
+    const ownToken = {
+      ...tokenVolume("own"),
+      projected: { ...tokenVolume("own").projected, defaultMode: 0o400 },
+    };
     const own = { name: "own", configMap: { name: "own", defaultMode: 0o444 } };
     const { containers, volumes } = await admitted({
       labels: INJECT,
@@ -306,14 +313,22 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
   });
 
   test("change a pod only when it is created", async () => {
-    await server.create("/api/v1/namespaces/team-a/pods", podObject({ serviceAccountName: "deployer" }, "plain"));
+    await server.create(
+      "/api/v1/namespaces/team-a/pods",
+      podObject({ serviceAccountName: "deployer" }, "plain"),
+    );
     await server.create(
       "/api/v1/namespaces/team-a/pods",
       podObject({ serviceAccountName: "deployer", labels: INJECT }, "labeled"),
     );
     const patch = async (path: string, change: object) => {
       const type = "application/strategic-merge-patch+json";
-      const { status, body } = await server.request("PATCH", `/api/v1/namespaces/team-a/pods/${path}`, change, type);
+      const { status, body } = await server.request(
+        "PATCH",
+        `/api/v1/namespaces/team-a/pods/${path}`,
+        change,
+        type,
+      );
       assert.equal(status, 200, body.message);
       return JSON.stringify(body.spec);
     };
@@ -381,7 +396,9 @@ async function startSidecarWebhook(t: TestContext, server: ApiServer): Promise<v
   const tls = await authority.issue({ hosts: ["127.0.0.1"] });
   const webhook: Server = createServer(tls, async (request, response) => {
     const { request: review } = JSON.parse(await text(request));
-    const patch = [{ op: "add", path: "/spec/containers/-", value: restrictedContainer({ name: "webhook-sidecar" }) }];
+    const patch = [
+      { op: "add", path: "/spec/containers/-", value: restrictedContainer({ name: "webhook-sidecar" }) },
+    ];
     const patched = { patchType: "JSONPatch", patch: Buffer.from(JSON.stringify(patch)).toString("base64") };
     response.setHeader("Content-Type", "application/json");
     response.end(

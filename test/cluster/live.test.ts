@@ -52,7 +52,14 @@ describe("npm start -- --live with the real kubectl", { skip: missingApiServer }
       kubeconfig: kubeconfigOf(server.url, { exec }),
       token: JSON.stringify({ apiVersion, kind: "ExecCredential", status: { token: server.tokenOf(user) } }),
     };
-    const liveStack: LiveStack = { simulation: services, config, outputs, registered, stsUrl: urlOf(sts), aws };
+    const liveStack: LiveStack = {
+      simulation: services,
+      config,
+      outputs,
+      registered,
+      stsUrl: urlOf(sts),
+      aws,
+    };
     const realTools = { kubectl: assetPath("kubectl") };
     return runLive(liveStack, { accounts: 2, tools: ["aws", "pulumi"], realTools, ...run });
   }
@@ -80,7 +87,10 @@ describe("npm start -- --live with the real kubectl", { skip: missingApiServer }
       errors,
       /User "developer" cannot create resource "serviceaccounts\/token" in API group "" in the namespace "ci"/,
     );
-    assert.match(errors, /To check your rights: kubectl auth can-i create serviceaccounts\/token --namespace ci$/);
+    assert.match(
+      errors,
+      /To check your rights: kubectl auth can-i create serviceaccounts\/token --namespace ci$/,
+    );
     assert.deepEqual([exitCode, stsRequests, stack.services.pulumiCloud.exchanges], [2, [], []]);
   });
 });

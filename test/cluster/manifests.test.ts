@@ -34,15 +34,21 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
     const namespaces = new Set(serviceAccounts.map(({ namespace }) => namespace));
     stack = await startRealStack({
       namespaces: [...namespaces].filter((namespace) => !createNamespaces.includes(namespace)),
-      runners: serviceAccounts.flatMap(({ runnerId: id, runnerName: name }) => (id && name ? [{ id, name }] : [])),
+      runners: serviceAccounts.flatMap(({ runnerId: id, runnerName: name }) =>
+        id && name ? [{ id, name }] : [],
+      ),
       settings: { serviceAccounts, createNamespaces, injectToken: true },
     });
-    for (const { namespace, name } of serviceAccounts) await policiesTakeEffect(stack.server, namespace, name);
+    for (const { namespace, name } of serviceAccounts)
+      await policiesTakeEffect(stack.server, namespace, name);
   });
   after(() => stack?.close());
 
   const create = (object: object) =>
-    stack.server.kubectl(["create", "--dry-run=server", "--validate=strict", "--output=json", "--filename=-"], object);
+    stack.server.kubectl(
+      ["create", "--dry-run=server", "--validate=strict", "--output=json", "--filename=-"],
+      object,
+    );
 
   /** Returns the pod as the API server would store it. @throws Error with the message of a denial. */
   async function admitted(template: KubernetesObject, namespace: string): Promise<KubernetesObject> {
@@ -64,7 +70,8 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
         await admitted(template, namespace);
         // Otherwise, Pod Security would admit anything.
         const isRestricted = settings.createNamespaces?.includes(namespace);
-        if (isRestricted) await assert.rejects(admitted(unrestricted(template), namespace), /violates PodSecurity/);
+        if (isRestricted)
+          await assert.rejects(admitted(unrestricted(template), namespace), /violates PodSecurity/);
       }
     });
   }
@@ -102,7 +109,10 @@ function isCustom({ apiVersion = "" }: KubernetesObject): boolean {
 }
 
 /** Returns the template of the pods that an object creates; undefined if it creates none. */
-async function podTemplateOf(server: ApiServer, manifest: KubernetesObject): Promise<KubernetesObject | undefined> {
+async function podTemplateOf(
+  server: ApiServer,
+  manifest: KubernetesObject,
+): Promise<KubernetesObject | undefined> {
   if (manifest.kind === "Stack") return workspacePod(server, manifest);
   return manifest.spec?.jobTemplate?.spec.template ?? manifest.spec?.template;
 }
@@ -118,7 +128,9 @@ function withLabel(manifest: KubernetesObject): KubernetesObject {
 
 /** Returns a pod template without any security context. */
 function unrestricted(template: KubernetesObject): KubernetesObject {
-  return JSON.parse(JSON.stringify(template, (key, value) => (key === "securityContext" ? undefined : value)));
+  return JSON.parse(
+    JSON.stringify(template, (key, value) => (key === "securityContext" ? undefined : value)),
+  );
 }
 
 /** Returns a pod spec whose volumes and mounts are sorted by name, since their order means nothing. */
@@ -127,6 +139,7 @@ function sorted(spec: KubernetesObject): KubernetesObject {
   const copy = JSON.parse(JSON.stringify(spec).replaceAll(/kube-api-access-\w+/g, "kube-api-access"));
   const byName = (a: { name: string }, b: { name: string }) => a.name.localeCompare(b.name);
   copy.volumes?.sort(byName);
-  for (const container of [...copy.containers, ...(copy.initContainers ?? [])]) container.volumeMounts?.sort(byName);
+  for (const container of [...copy.containers, ...(copy.initContainers ?? [])])
+    container.volumeMounts?.sort(byName);
   return copy;
 }

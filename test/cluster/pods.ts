@@ -41,7 +41,10 @@ export function restrictedContainer(container: object): object {
 /** Waits until the policies of `injectToken` change the pods of a service account, and deny those of an unknown one. */
 export async function policiesTakeEffect(server: ApiServer, namespace: string, serviceAccountName: string) {
   const submit = async (account: string) => {
-    const pod = podObject({ labels: { "eks-pulumi-oidc/inject-token": "true" }, serviceAccountName: account });
+    const pod = podObject({
+      labels: { "eks-pulumi-oidc/inject-token": "true" },
+      serviceAccountName: account,
+    });
     return (await server.request("POST", `/api/v1/namespaces/${namespace}/pods?dryRun=All`, pod)).body;
   };
   await eventually("the policies take effect", async () => {

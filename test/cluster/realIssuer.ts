@@ -44,7 +44,10 @@ export function realIssuer(server: ApiServer): Pick<ClusterIssuer, "url" | "toke
 }
 
 /** Creates the namespace and the service account of a caller that is not one of the stack's, if they do not exist. */
-async function createCaller({ request }: ApiServer, { namespace, serviceAccount }: PodIdentity): Promise<void> {
+async function createCaller(
+  { request }: ApiServer,
+  { namespace, serviceAccount }: PodIdentity,
+): Promise<void> {
   const objects = {
     "/api/v1/namespaces": namespace,
     [`/api/v1/namespaces/${namespace}/serviceaccounts`]: serviceAccount,

@@ -25,7 +25,10 @@ const COLLECTIONS: Record<string, string> = {
 
 /** Returns the kinds of resources that exist on the API server. Nothing waits for a Job, which no controller runs. */
 export function realKubernetes(server: ApiServer): Emulator["resources"] {
-  const kinds = Object.entries(COLLECTIONS).map(([type, collection]) => [type, kindOf(server, type, collection)]);
+  const kinds = Object.entries(COLLECTIONS).map(([type, collection]) => [
+    type,
+    kindOf(server, type, collection),
+  ]);
   return Object.fromEntries(kinds);
 }
 

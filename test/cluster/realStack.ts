@@ -5,7 +5,11 @@ import type { AskedServices } from "../../simulator/accessCheck/simulatedAccess"
 import { type Aws, startAws } from "../../simulator/emulators/aws";
 import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { startIssuer } from "../../simulator/emulators/issuer";
-import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
+import {
+  type PulumiCloud,
+  type PulumiCloudOptions,
+  startPulumiCloud,
+} from "../../simulator/emulators/pulumiCloud";
 import { type Registration, runProgram } from "../../simulator/mocks";
 import { stackOf } from "../stack";
 import { type ApiServer, startApiServer } from "./apiServer";
@@ -29,7 +33,11 @@ export interface RealStack {
 }
 
 /** Starts an API server, and creates a stack on it. Its Jobs count as succeeded, since no controller runs them. */
-export async function startRealStack({ settings, namespaces = [], ...options }: RealStackOptions): Promise<RealStack> {
+export async function startRealStack({
+  settings,
+  namespaces = [],
+  ...options
+}: RealStackOptions): Promise<RealStack> {
   const server = await startApiServer();
   const authority = await openCertificateAuthority();
   const pulumiCloud = await startPulumiCloud(authority, { registrationMilliseconds: 0, ...options });
@@ -63,7 +71,9 @@ export async function startRealStack({ settings, namespaces = [], ...options }: 
 }
 
 function configMapOf(registered: Registration[], namespace: string, name: string): Record<string, string> {
-  const found = registered.find(({ type, id }) => type.endsWith(":ConfigMap") && id === `${namespace}/${name}`);
+  const found = registered.find(
+    ({ type, id }) => type.endsWith(":ConfigMap") && id === `${namespace}/${name}`,
+  );
   const { data } = (found?.outputs ?? assert.fail(`no ConfigMap ${namespace}/${name}`)) as {
     data: Record<string, string>;
   };

@@ -18,8 +18,14 @@ export async function workspacePod(server: ApiServer, stack: KubernetesObject): 
     allowPrivilegeEscalation: false,
     capabilities: { drop: ["ALL"], add: ["NET_BIND_SERVICE"] },
   };
-  const env = Object.entries(FIELDS).map(([name, fieldPath]) => ({ name, valueFrom: { fieldRef: { fieldPath } } }));
-  const labels = { "auto.pulumi.com/component": "workspace", "auto.pulumi.com/workspace-name": stack.metadata?.name };
+  const env = Object.entries(FIELDS).map(([name, fieldPath]) => ({
+    name,
+    valueFrom: { fieldRef: { fieldPath } },
+  }));
+  const labels = {
+    "auto.pulumi.com/component": "workspace",
+    "auto.pulumi.com/workspace-name": stack.metadata?.name,
+  };
   const template = {
     metadata: { labels },
     spec: {
@@ -39,7 +45,13 @@ export async function workspacePod(server: ApiServer, stack: KubernetesObject): 
           volumeMounts: SHARE,
           securityContext,
         },
-        { name: "fetch", image: IMAGE, args: ["sh", "-c", "/share/agent init"], volumeMounts: SHARE, securityContext },
+        {
+          name: "fetch",
+          image: IMAGE,
+          args: ["sh", "-c", "/share/agent init"],
+          volumeMounts: SHARE,
+          securityContext,
+        },
       ],
       containers: [
         {
