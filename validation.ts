@@ -1,7 +1,7 @@
 // How settings are checked with Valibot: all problems at once, each with the path of the setting, its value, and the reason.
 
 import { Output } from "@pulumi/pulumi";
-import { closest } from "fastest-levenshtein";
+import { closest, distance } from "fastest-levenshtein";
 import * as v from "valibot";
 
 /** Requires a schema for each setting of an interface, and no other. */
@@ -112,9 +112,16 @@ export function unknownSettings(
   if (!isObject(given)) return [];
   const unknown = Object.keys(given).filter((key) => !known.includes(key));
   return unknown.map((key) => {
-    const suggestion = `unknown setting; did you mean "${closest(key, known)}"?`;
-    return { path: [...path, key], reason: elsewhere.names.includes(key) ? elsewhere.reason : suggestion };
+    const reason = elsewhere.names.includes(key) ? elsewhere.reason : unknownSetting(key, known);
+    return { path: [...path, key], reason };
   });
+}
+
+/** Returns the reason for an unknown setting, with the known one that was probably meant. */
+function unknownSetting(key: string, known: string[]): string {
+  const similar = closest(key, known);
+  const isTypo = distance(key, similar) <= Math.max(2, key.length / 3);
+  return isTypo ? `unknown setting; did you mean "${similar}"?` : "unknown setting";
 }
 
 /** Returns the message that lists problems, one on each line, below a title. */

@@ -176,6 +176,7 @@ for (const [behavior, given, ...expected] of [
     stackOf({ ...ENTRY, teamNmae: "x" }),
     'serviceAccounts[0].teamNmae: unknown setting; did you mean "teamName"?',
   ],
+  ["a setting that resembles no other", { zone: "x" }, "zone: unknown setting"],
   [
     "a setting of the stack in an entry",
     stackOf({ ...ENTRY, maxExpirationSeconds: 900, clusterName: "a" }),
