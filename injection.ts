@@ -28,10 +28,10 @@ export interface InjectionArgs {
 }
 
 /** A pod with this label and the value "true" is changed when it is created. */
-export const INJECTION_LABEL = "eks-pulumi-oidc/inject-token";
+const INJECTION_LABEL = "eks-pulumi-oidc/inject-token";
 
 /** This annotation names the containers that are changed, such as `app, init`; by default, all but the init containers. */
-export const CONTAINERS_ANNOTATION = "eks-pulumi-oidc/containers";
+const CONTAINERS_ANNOTATION = "eks-pulumi-oidc/containers";
 
 /**
  * Creates a policy that adds the environment, the script, and the ID token to labeled pods of the service accounts, and

@@ -131,16 +131,16 @@ function mergeByName(base: unknown, over: unknown): unknown {
   if (over === null) return base;
 
   if (isObject(base) && isObject(over)) {
-    const merged = Object.entries(over).map(([key, value]) => [key, mergeByName(base[key], value)]);
-    return { ...base, ...Object.fromEntries(merged) };
+    const mergedEntries = Object.entries(over).map(([key, value]) => [key, mergeByName(base[key], value)]);
+    return { ...base, ...Object.fromEntries(mergedEntries) };
   }
 
   if (isNamedList(base) && isNamedList(over)) {
-    const merged = base.map((element) => {
+    const mergedElements = base.map((element) => {
       const sameName = over.find(({ name }) => name === element.name);
       return sameName ? mergeByName(element, sameName) : element;
     });
-    return [...merged, ...notYetIn(base, over)];
+    return [...mergedElements, ...notYetIn(base, over)];
   }
 
   return over;

@@ -5,9 +5,15 @@ import * as pulumi from "@pulumi/pulumi";
 import { createInjection } from "./injection";
 import { allowPolicy, createOidcIssuer } from "./oidcIssuer";
 import { createNamespaces } from "./serviceAccount";
-import { type AccessSettings, checkAccess, tokenOf, unknownAccessSettings } from "./settings";
+import {
+  type AccessSettings,
+  checkAccess,
+  DEFAULT_AWS_ROLE,
+  tokenOf,
+  unknownAccessSettings,
+} from "./settings";
 import { userError } from "./userError";
-import { messageOf, type Problem } from "./validation";
+import { isObject, messageOf, type Problem } from "./validation";
 import { type ServiceAccountAccess, WorkloadIdentity } from "./workloadIdentity";
 
 /**
@@ -32,8 +38,8 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
 
   /**
    * @param args are checked before anything is registered.
-   * @param options the Kubernetes provider of the cluster, in `providers` or from the parent. The AWS and Pulumi Cloud
-   *   providers are the default ones if they are not there.
+   * @param options the Kubernetes provider of the cluster, in `providers` or from the parent. Without an AWS provider,
+   *   the default one is used. Without a Pulumi Cloud provider, the component creates one for `pulumiApiUrl`.
    * @throws pulumi.RunError that lists every problem of the arguments, and says if the Kubernetes provider is missing.
    */
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
@@ -71,7 +77,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
           policy,
           oidcIssuer,
           cluster,
-          namespace: namespaces[account.namespace] ?? account.namespace,
+          namespace: namespaces.get(account.namespace) ?? account.namespace,
           shared: access,
         },
         inComponent,
@@ -107,7 +113,7 @@ function checkArguments(
   const { access, problems } = checkAccess(given);
   const all = [
     ...unknownAccessSettings(given, CLUSTER_KEYS),
-    ...(issuerUrl === undefined ? [{ path: ["issuerUrl"], reason: "required" }] : []),
+    ...issuerProblems(issuerUrl),
     ...problems,
     ...missingForRoles(args),
     ...missingProvider(options),
@@ -116,10 +122,17 @@ function checkArguments(
   throw userError(messageOf(`Invalid arguments of PulumiCloudAccess "${name}"`, all));
 }
 
+/** Returns the problem of an issuer's URL that is missing or, if it is known, not an https URL. */
+function issuerProblems(url: pulumi.Input<string> | undefined): Problem[] {
+  if (!url) return [{ path: ["issuerUrl"], reason: "required" }];
+  if (typeof url !== "string" || url.startsWith("https://")) return [];
+  return [{ path: ["issuerUrl"], value: url, reason: "must begin with https://" }];
+}
+
 /** Returns a problem for each missing argument that an IAM role requires. */
 function missingForRoles({ serviceAccounts, oidcProviderArn, clusterArn }: PulumiCloudAccessArgs): Problem[] {
   const entries: unknown[] = Array.isArray(serviceAccounts) ? serviceAccounts : [];
-  const roles = entries.map((entry) => (Object(entry) as { awsRole?: unknown }).awsRole ?? "irsa");
+  const roles = entries.map((entry) => (isObject(entry) && entry.awsRole) || DEFAULT_AWS_ROLE);
   const problems: Problem[] = [];
   if (roles.includes("irsa") && oidcProviderArn === undefined) {
     const reason = "required, because an awsRole is irsa, which is the default";
@@ -141,8 +154,8 @@ function missingProvider({
   parent,
 }: pulumi.ComponentResourceOptions = {}): Problem[] {
   const isGiven = Array.isArray(providers) ? providers.some(Provider.isInstance) : "kubernetes" in providers;
-  if (isGiven || Provider.isInstance(provider) || parent?.getProvider("kubernetes:core/v1:ServiceAccount"))
-    return [];
+  if (isGiven || Provider.isInstance(provider)) return [];
+  if (parent?.getProvider("kubernetes:core/v1:ServiceAccount")) return [];
   const reason = "this resource option must contain the Kubernetes provider of the cluster";
   return [{ path: ["providers"], reason }];
 }

@@ -39,18 +39,19 @@ export function createServiceAccount(
  *
  * @param prefix of the resources' names.
  * @param names of the namespaces.
- * @returns the name of each by itself, known once the namespace exists.
+ * @returns a map from each name to an output, which is known once the namespace exists.
  */
 export function createNamespaces(
   prefix: string,
   names: string[],
   options?: pulumi.CustomResourceOptions,
-): Record<string, pulumi.Output<string>> {
+): Map<string, pulumi.Output<string>> {
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
-  const created: Record<string, pulumi.Output<string>> = {};
+  // Not an object: a namespace can have the name of a method, such as constructor.
+  const created = new Map<string, pulumi.Output<string>>();
   for (const name of names) {
     const namespace = new Namespace(`${prefix}.${name}`, { metadata: { name, labels } }, options);
-    created[name] = namespace.metadata.name;
+    created.set(name, namespace.metadata.name);
   }
   return created;
 }

@@ -41,6 +41,9 @@ export const AwsRole = {
 } as const;
 export type AwsRole = (typeof AwsRole)[keyof typeof AwsRole];
 
+/** The `awsRole` of an entry that does not set it. */
+export const DEFAULT_AWS_ROLE = AwsRole.Irsa;
+
 /** One service account, and the access token that it is granted. */
 export interface ServiceAccount {
   /** Namespace of the service account. */
@@ -171,9 +174,17 @@ const runnerName = string(
   "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, and backslashes",
 );
 
+/** Characters that no one sees, such as control characters and zero-width spaces. */
+const INVISIBLE = "\\p{C}\\p{Default_Ignorable_Code_Point}";
+
+const issuerName = string(
+  new RegExp(`^(?! )[^${INVISIBLE}]+(?<! )$`, "u"),
+  "must not begin or end with a space, or contain invisible characters",
+);
+
 const audience = string(
-  /^(?=.*[^.])[^\s*?]+$/,
-  'must not contain spaces, "*", or "?", and must not consist only of dots',
+  new RegExp(`^(?=.*[^.])[^\\s*?${INVISIBLE}]+$`, "u"),
+  'must not contain spaces, invisible characters, "*", or "?", and must not consist only of dots',
 );
 const pattern = string(/[^*?.]/, "must not consist only of wildcards");
 
@@ -216,14 +227,33 @@ const OWN_COMMAND = v.optional(
   v.never("must not be set: the Job would not test the token exchange; use command of the service account"),
 );
 
+const OWN_EXCHANGE =
+  "must not be set: the Job would test something other than the token exchange of workloads";
+
+/** Where the exchange script and the ID token are in a container. */
+const EXCHANGE_PATHS = ["/bin/entrypoint.sh", "/var/run/secrets/pulumi.com/serviceaccount"];
+
 // An element without a name would replace the Job's own container and its restrictions.
 const named = v.pipe(object, v.looseObject({ name: kubernetesName }, "required"));
+
+/** What the Job's own container must not have, since it would not test the exchange. */
+const exchangeContainer = v.looseObject({
+  command: OWN_COMMAND,
+  args: OWN_COMMAND,
+  volumeMounts: v.optional(
+    v.array(
+      v.looseObject({
+        mountPath: v.custom((path) => !EXCHANGE_PATHS.includes(String(path)), OWN_EXCHANGE),
+      }),
+    ),
+  ),
+});
+
 const container = v.pipe(
   named,
   v.rawCheck(({ dataset: { value }, addIssue }) => {
-    // What the service account's own setting changes, and the exchange before it is what the Job tests.
     if (!isObject(value) || value.name !== "token-exchange") return;
-    const { issues = [] } = v.safeParse(v.looseObject({ command: OWN_COMMAND, args: OWN_COMMAND }), value);
+    const { issues = [] } = v.safeParse(exchangeContainer, value);
     for (const { message, path } of issues) addIssue({ message, path: path as [v.IssuePathItem] });
   }),
 );
@@ -238,7 +268,7 @@ const jobPodSpec = v.pipe(
   }),
 );
 
-export const OCTET = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
+const OCTET = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
 // The last label begins with a letter, or the host would be an IP address in disguise, such as 127.1.
 const HOST = `([\\w-]{1,63}\\.)*[A-Za-z][\\w-]{0,62}|${OCTET}(\\.${OCTET}){3}`;
 const LOOPBACK_HOST = `localhost|127(\\.${OCTET}){3}|\\[::1\\]`;
@@ -271,7 +301,10 @@ const accountEntries = {
   audienceRule: v.optional(flag, false),
   policyRules: v.optional(policyRules, {}),
   createServiceAccount: v.optional(flag, true),
-  awsRole: v.optional(v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none"), "irsa"),
+  awsRole: v.optional(
+    v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none"),
+    DEFAULT_AWS_ROLE,
+  ),
   rolePolicyArns: v.optional(policyArns, []),
   runJob: v.optional(flag, true),
   command: v.optional(command),
@@ -295,7 +328,7 @@ export function tokenOf(account: Account): Token {
 
 const accessEntries = {
   organization: organizationName,
-  issuerName: string(/^\S(.*\S)?$/, "must not begin or end with a space"),
+  issuerName,
   maxExpirationSeconds: v.optional(seconds, 7200),
   permissionsBoundaryArn: v.optional(policyArn),
   rolePath: v.optional(rolePath, "/"),
@@ -303,7 +336,13 @@ const accessEntries = {
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
   injectToken: v.optional(flag, false),
-  createNamespaces: v.optional(list(newNamespace), []),
+  createNamespaces: v.optional(
+    v.pipe(
+      list(newNamespace),
+      v.checkItems((name, index, names) => names.indexOf(name) === index, "must not be listed twice"),
+    ),
+    [],
+  ),
   serviceAccounts: v.pipe(
     list(settings(accountEntries)),
     v.minLength(1, "must not be empty"),
@@ -404,23 +443,28 @@ function rulesBetween(access: Incomplete<CheckedSettings>): Problem[] {
   return [...problems, ...unused];
 }
 
-/** Returns a problem for each required setting of the token type that is missing, and for each of another type. */
+/** Returns a problem for each setting that the token type requires, and for each of another token type. */
 function tokenProblems(account: Incomplete<CheckedAccount>): Problem[] {
-  return tokenSchema.options.flatMap(({ entries: { tokenType, ...owner } }) => {
-    const isOther = account.tokenType !== tokenType.literal;
-    return Object.entries(owner).flatMap(([key, schema]): Problem[] => {
-      const value = account[key as keyof typeof account];
-      const isRequired = schema.type !== "optional";
-      if (!account.tokenType) return [];
-      if (!isOther && isRequired && value === undefined) {
-        return [{ path: [key], reason: `required with tokenType ${account.tokenType}` }];
-      }
-      if (isOther && value !== undefined) {
-        return [{ path: [key], value, reason: `is not valid with tokenType ${account.tokenType}` }];
-      }
-      return [];
-    });
+  const { tokenType } = account;
+  if (!tokenType) return [];
+
+  return tokenSchema.options.flatMap(({ entries: { tokenType: type, ...owner } }) => {
+    if (type.literal === tokenType) return missingOwners(account, owner);
+    return foreignOwners(account, owner);
   });
+}
+
+function missingOwners(account: Incomplete<CheckedAccount>, owner: v.ObjectEntries): Problem[] {
+  const required = Object.entries(owner).filter(([, schema]) => schema.type !== "optional");
+  const missing = required.filter(([key]) => account[key as keyof typeof account] === undefined);
+  return missing.map(([key]) => ({ path: [key], reason: `required with tokenType ${account.tokenType}` }));
+}
+
+function foreignOwners(account: Incomplete<CheckedAccount>, owner: v.ObjectEntries): Problem[] {
+  const values = Object.keys(owner).map((key) => ({ key, value: account[key as keyof typeof account] }));
+  const given = values.filter(({ value }) => value !== undefined);
+  const reason = `is not valid with tokenType ${account.tokenType}`;
+  return given.map(({ key, value }) => ({ path: [key], value, reason }));
 }
 
 function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<CheckedAccount>): Problem[] {
@@ -435,7 +479,7 @@ function lifetimeProblems(
   const { tokenExpirationSeconds: value } = account;
   const { maxExpirationSeconds: limit } = access;
   if (value === undefined || limit === undefined || value <= limit) return [];
-  const reason = `must be at most maxExpirationSeconds, which is ${limit}`;
+  const reason = "must be at most maxExpirationSeconds, whose default is 7200";
   return [{ path: ["tokenExpirationSeconds"], value, reason }];
 }
 
@@ -468,6 +512,10 @@ function duplicateProblems(
   const first = accounts.findIndex((account) => idOf(account) === id);
   if (!id || first === index) return [];
   return [
-    { path: ["name"], value: accounts[index]?.name, reason: `${id} is already serviceAccounts[${first}]` },
+    {
+      path: ["name"],
+      value: accounts[index]?.name,
+      reason: `is the same service account as serviceAccounts[${first}]`,
+    },
   ];
 }

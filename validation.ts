@@ -83,16 +83,16 @@ export function check<Schema extends v.GenericSchema>(
   const isOutput = (path: Path) => outputs.some((problem) => startsWith(path, problem.path));
   const { success, output, issues = [] } = v.safeParse(schema, given, { abortPipeEarly: true });
   const invalid = issues.map(problemOf).filter(({ path }) => !isOutput(path));
-  const alone = [...outputs, ...invalid];
+  const ownProblems = [...outputs, ...invalid];
 
   const valid = without(
     output,
-    alone.map(({ path }) => path),
+    ownProblems.map(({ path }) => path),
   );
   const between = rulesOf(valid as Incomplete<v.InferOutput<Schema>>).filter(
-    ({ path }) => !alone.some((problem) => startsWith(problem.path, path)),
+    ({ path }) => !ownProblems.some((problem) => startsWith(problem.path, path)),
   );
-  const problems = [...alone, ...between];
+  const problems = [...ownProblems, ...between];
   return success && problems.length === 0 ? { settings: output, problems } : { problems };
 }
 
@@ -128,7 +128,7 @@ function unknownSetting(key: string, known: string[]): string {
 export function messageOf(title: string, problems: Problem[]): string {
   const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
   const lines = inOrder(problems).map(
-    ({ path, value, reason }) => `  ${pathOf(path)}${shown(value)}: ${reason}\n`,
+    ({ path, value, reason }) => `  ${pathOf(path)}${shown(value)}: ${visible(reason)}\n`,
   );
   return `${title} (${count}). Nothing was changed.\n\n${lines.join("")}`;
 }

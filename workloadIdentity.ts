@@ -134,7 +134,7 @@ function createAwsRole(name: string, args: WorkloadIdentityArgs, options: pulumi
   );
   if (awsRole === "irsa") return { role, irsaRoleArn: role.arn, prerequisites: attachments };
 
-  const clusterArn = given(cluster.clusterArn, "clusterArn");
+  const clusterArn = required(cluster.clusterArn, "clusterArn");
   const { namespace } = args;
   const association = associateRole(
     name,
@@ -146,20 +146,20 @@ function createAwsRole(name: string, args: WorkloadIdentityArgs, options: pulumi
 
 function irsaTrust({ namespace, name }: Account, cluster: RoleCluster) {
   const subject = `system:serviceaccount:${namespace}:${name}`;
-  const provider = given(cluster.oidcProviderArn, "oidcProviderArn");
+  const provider = required(cluster.oidcProviderArn, "oidcProviderArn");
   return pulumi.all([cluster.issuerUrl, provider]).apply(([issuerUrl, oidcProviderArn]) => {
     return irsaTrustPolicy({ issuerUrl, oidcProviderArn, subject });
   });
 }
 
 function podIdentityTrust({ namespace, name }: Account, cluster: RoleCluster) {
-  return pulumi.output(given(cluster.clusterArn, "clusterArn")).apply((clusterArn) => {
+  return pulumi.output(required(cluster.clusterArn, "clusterArn")).apply((clusterArn) => {
     return podIdentityTrustPolicy({ clusterArn, namespace, serviceAccountName: name });
   });
 }
 
 /** Returns what `PulumiCloudAccess` has checked to be there. */
-function given(value: pulumi.Input<string> | undefined, name: string): pulumi.Input<string> {
+function required(value: pulumi.Input<string> | undefined, name: string): pulumi.Input<string> {
   if (value === undefined) throw new Error(`${name} is missing`);
   return value;
 }

@@ -223,12 +223,12 @@ for (const [behavior, given, ...expected] of [
   [
     "a service account that is configured twice",
     stackOf(ENTRY, { ...ENTRY, name: "other" }, ENTRY),
-    'serviceAccounts[2].name = "deployer": ci/deployer is already serviceAccounts[0]',
+    'serviceAccounts[2].name = "deployer": is the same service account as serviceAccounts[0]',
   ],
   [
     "a lifetime above the maximum",
     stackOf({ ...ENTRY, tokenExpirationSeconds: 7201 }),
-    "serviceAccounts[0].tokenExpirationSeconds = 7201: must be at most maxExpirationSeconds, which is 7200",
+    "serviceAccounts[0].tokenExpirationSeconds = 7201: must be at most maxExpirationSeconds, whose default is 7200",
   ],
   [
     "an element that was set without --path",
@@ -284,6 +284,11 @@ for (const [behavior, given, ...expected] of [
     'createNamespaces[1] = "web": is not the namespace of an entry',
   ],
   [
+    "a new namespace that is listed twice",
+    { ...stackOf(ENTRY), createNamespaces: ["ci", "ci"] },
+    'createNamespaces[1] = "ci": must not be listed twice',
+  ],
+  [
     "a new namespace that every cluster has",
     { ...stackOf({ ...ENTRY, namespace: "kube-system" }), createNamespaces: ["kube-system"] },
     'createNamespaces[0] = "kube-system": exists on every cluster',
@@ -311,6 +316,25 @@ for (const [behavior, given, ...expected] of [
     },
     /^jobPodSpec\.containers\[1\]\.command: must not be set: the Job would not test the token exchange/,
     /^jobPodSpec\.containers\[1\]\.args: must not be set: the Job would not test the token exchange/,
+  ],
+  [
+    "a Job that runs another script, or exchanges another ID token",
+    {
+      jobPodSpec: {
+        containers: [
+          {
+            name: "token-exchange",
+            volumeMounts: [
+              { name: "a", mountPath: "/bin/entrypoint.sh" },
+              { name: "b", mountPath: "/data" },
+              { name: "c", mountPath: "/var/run/secrets/pulumi.com/serviceaccount" },
+            ],
+          },
+        ],
+      },
+    },
+    /^jobPodSpec\.containers\[0\]\.volumeMounts\[0\]\.mountPath = "\/bin\/entrypoint\.sh": must not be set/,
+    /^jobPodSpec\.containers\[0\]\.volumeMounts\[2\]\.mountPath = .*: must not be set/,
   ],
   [
     "a container or a volume without a name, which would replace the Job's own",
@@ -355,7 +379,11 @@ for (const [key, values, reason] of [
   ["clusterName", ["-a", "a b", "a".repeat(101)], /must be the name of an EKS cluster/],
   ["createCluster", ["yes", "1", "TRUE"], /must be true or false/],
   ["organization", ["a b", "-a", "a/b", "n".repeat(101)], /must be the name of a Pulumi organization/],
-  ["issuerName", [" a", "a "], /must not begin or end with a space/],
+  [
+    "issuerName",
+    [" a", "a ", "a\u200bb", "a\u202eb"],
+    /must not begin or end with a space, or contain invis/,
+  ],
   [
     "maxExpirationSeconds",
     ["a", "1.5", "0", "-1", "1000000000"],
@@ -403,7 +431,7 @@ for (const [key, type, values, reason] of [
     ["900", 1.5, 0, -1],
     /must be (a whole number of|at least 1) second/,
   ],
-  ["tokenAudience", "personal", ["a b", "*", "sts?", ".", "..."], /must not contain spaces/],
+  ["tokenAudience", "personal", ["a b", "*", "sts?", ".", "...", "a\u200bb"], /must not contain spaces/],
   ["audienceRule", "personal", ["true", 1], /must be true or false/],
   ["awsRole", "personal", ["IRSA", true], /must be irsa, pod-identity, or none/],
   ["runJob", "personal", ["false"], /must be true or false/],
@@ -492,8 +520,8 @@ test("reports all problems at once, setting by setting and entry by entry, and e
     'serviceAccounts[0].nmae: unknown setting; did you mean "name"?',
     'serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds',
     'serviceAccounts[1].teamName = "*": must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the wildcards of patterns such as "*", "?", and ".", which also match other teams',
-    "serviceAccounts[1].tokenExpirationSeconds = 900: must be at most maxExpirationSeconds, which is 600",
-    'serviceAccounts[1].name = "deployer": ci/deployer is already serviceAccounts[0]',
+    "serviceAccounts[1].tokenExpirationSeconds = 900: must be at most maxExpirationSeconds, whose default is 7200",
+    'serviceAccounts[1].name = "deployer": is the same service account as serviceAccounts[0]',
   ]);
 });
 
@@ -522,6 +550,14 @@ test("rejects encrypted values wherever they are, and prints no value beside one
   const [first, name, ...others] = lines;
   assert.deepEqual([first, ...others], [`serviceAccounts: ${reason}`, `aws:profile: ${reason}`]);
   assert.match(name ?? "", /^serviceAccounts\[0\]\.name: must be 1 to 63/);
+  const twice = stackOf(
+    { ...ENTRY, name: "hunter2" },
+    { ...ENTRY, name: "hunter2", tokenExpirationSeconds: 43210 },
+  );
+  const limit = { secretKeys: ["project:serviceAccounts", "project:maxExpirationSeconds"] };
+  const all = linesOf(parse({ ...twice, maxExpirationSeconds: 4321 }, limit).problems);
+  assert.equal(all.length, 4);
+  assert.doesNotMatch(all.join(), /hunter2|4321/);
   assert.doesNotMatch(lines.join(), /hunter2/i);
 });
 
@@ -534,6 +570,11 @@ test("does not print the values of unknown settings, nor what looks like a token
   });
   assert.equal(lines.length, 4);
   assert.doesNotMatch(lines.join(), /pul-|a:b@/);
+});
+
+test("escapes them in the name of another project, too", () => {
+  const [line = ""] = rejected({ "ev\u202eil:clusterName": "a" });
+  assert.ok(line.includes('belongs to project "ev\\u{202e}il"'), line);
 });
 
 test("escapes control, bidirectional, and invisible characters in values and names", () => {

@@ -73,6 +73,12 @@ test("a namespace exists before anything is created in it", async (t) => {
   assert.equal(others.length, 4);
 });
 
+test("a namespace can have the name of a method", async (t) => {
+  const stack = await up(t, stackWith({ namespace: "constructor" }));
+  const { metadata } = only<{ metadata: { namespace: string } }>(stack, "ServiceAccount").inputs;
+  assert.equal(metadata.namespace, "constructor");
+});
+
 test("a role has a path, a boundary, policies, and a name of at most 64 characters", async (t) => {
   const settings = { permissionsBoundaryArn: POLICIES[1], rolePath: "/pulumi/" };
   const serviceAccounts = [

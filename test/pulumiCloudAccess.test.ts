@@ -56,6 +56,15 @@ test("reports every problem of the arguments at once, and registers nothing", as
   assert.deepEqual(registered, []);
 });
 
+test("requires an issuer with https, as far as its URL is known", () => {
+  const options = { providers: [new Provider("cluster", { kubeconfig: "{}" })] };
+  assert.match(
+    rejected({ ...ARGS, issuerUrl: "oidc.example" }, options),
+    /issuerUrl = "oidc.example": must begin with https/,
+  );
+  assert.match(rejected({ ...ARGS, issuerUrl: "" }, options), /issuerUrl: required/);
+});
+
 test("accepts no output and no secret in a setting, and does not print their values", () => {
   const token = `pul-${"0f".repeat(20)}`;
   const serviceAccounts = [
