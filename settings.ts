@@ -182,10 +182,17 @@ const issuerName = string(
   "must not begin or end with a space, or contain invisible characters",
 );
 
-const audience = string(
-  new RegExp(`^(?=.*[^.])[^\\s*?${INVISIBLE}]+$`, "u"),
-  'must not contain spaces, invisible characters, "*", or "?", and must not consist only of dots',
+// With one of these, the ID token that Pulumi Cloud receives could assume the service account's role.
+const AWS_AUDIENCES = ["sts.amazonaws.com", "pods.eks.amazonaws.com"];
+
+const audience = v.pipe(
+  string(
+    new RegExp(`^(?=.*[^.])[^\\s*?${INVISIBLE}]+$`, "u"),
+    'must not contain spaces, invisible characters, "*", or "?", and must not consist only of dots',
+  ),
+  v.check((name) => !AWS_AUDIENCES.includes(name), "must not be an audience that AWS accepts"),
 );
+
 const pattern = string(/[^*?.]/, "must not consist only of wildcards");
 
 // A name that contains a dot is quoted; without the quotes it would be the path of another claim.

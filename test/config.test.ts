@@ -432,6 +432,12 @@ for (const [key, type, values, reason] of [
     /must be (a whole number of|at least 1) second/,
   ],
   ["tokenAudience", "personal", ["a b", "*", "sts?", ".", "...", "a\u200bb"], /must not contain spaces/],
+  [
+    "tokenAudience",
+    "personal",
+    ["sts.amazonaws.com", "pods.eks.amazonaws.com"],
+    /an audience that AWS accepts/,
+  ],
   ["audienceRule", "personal", ["true", 1], /must be true or false/],
   ["awsRole", "personal", ["IRSA", true], /must be irsa, pod-identity, or none/],
   ["runJob", "personal", ["false"], /must be true or false/],
