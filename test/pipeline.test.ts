@@ -382,6 +382,30 @@ test("an invalid configuration is reported as a whole, without the value of an e
   assert.deepEqual(cloud.existing(), []);
 });
 
+test("an empty value counts as not given, also in an entry of stacks", async (t) => {
+  const stacks = [
+    { ...STACK, namespaces: null },
+    { ...STACK, stack: "acme/eks-pulumi-oidc/prod", namespaces: "" },
+  ];
+  const { run } = await newPipeline(t, { stacks, rolePath: "", tagKeys: null });
+  await run();
+  const settings = readSettings();
+  assert.deepEqual(
+    settings.stacks.map(({ namespaces }) => namespaces),
+    [["default"], ["default"]],
+  );
+  assert.equal(settings.rolePath, "/");
+  assert.deepEqual(settings.tagKeys, []);
+});
+
+test("the credentials of the AWS provider can be encrypted", async (t) => {
+  const { run } = await newPipeline(t);
+  process.env.PULUMI_CONFIG_SECRET_KEYS = '["aws:secretKey"]';
+  t.after(() => delete process.env.PULUMI_CONFIG_SECRET_KEYS);
+  await run();
+  assert.equal(readSettings().stacks.length, 1);
+});
+
 test("docs/pipeline.md begins with its contents, and gives the code owners of what decides about production", () => {
   const page = readFileSync(join(__dirname, "..", "docs", "pipeline.md"), "utf8");
   const [start = "", ...sections] = page.split(/^## /m);
