@@ -1,6 +1,7 @@
 // The pipeline's identities: which ID tokens they trust, and what they can do, by an evaluation of the generated policies.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -473,6 +474,16 @@ for (const [problem, changes, message] of [
     { stacks: [STACK, STACK] },
     /stacks\[1\]\.stack = .*: must not be listed twice\n/,
   ],
+  [
+    "a branch whose name would change what the terminal shows",
+    { policies: "branch main\u001b[8m\u202e" },
+    /but allows branch main\\x1b\[8m\\xe2\\x80\\xae\. Identities/,
+  ],
+  [
+    "a subject prefix that would change what the terminal shows",
+    { sub: "true repo:acme\u009b\u202e" },
+    /begin with 'repo:acme\\xc2\\x9b\\xe2\\x80\\xae', not.*config set subjectPrefix \$'repo:acme\\302\\233\\342\\200\\256'/s,
+  ],
   ["an environment with no branch", { policies: "" }, /only the main branch, but allows no branch/],
   [
     "a repository whose workflows can approve pull requests",
@@ -517,6 +528,16 @@ test("everything that is missing is reported at once", async (t) => {
     assert.match(message, part);
   }
 });
+
+for (const args of [[], ["environment"], ["check", "acme/web"], ["visible", "acme/web"]]) {
+  test(`github.sh shows its usage for: ${args.join(" ") || "no command"}`, () => {
+    const script = join(__dirname, "..", "pipeline", "github.sh");
+    const { status, stdout, stderr } = spawnSync("bash", [script, ...args], { encoding: "utf8" });
+    assert.equal(status, 64);
+    assert.equal(stdout, "");
+    assert.match(stderr, /^usage: bash github\.sh environment .* \| check OWNER\/NAME PREFIX\n$/);
+  });
+}
 
 /** What `gh api --jq` prints for a repository that is set up; the key is the last element of the path. */
 const ANSWERS = {
