@@ -1,21 +1,15 @@
 // The stack's configuration: read here only, and checked as a whole.
 
-import * as pulumi from "@pulumi/pulumi";
 import { AWS_KEYS, awsSchema, type ClusterConfig, clusterEntries } from "./cluster";
+import {
+  encryptedSettings,
+  invalidConfiguration,
+  ownValues,
+  type RawConfig,
+  readRawConfig,
+} from "./rawConfig";
 import { ACCESS_KEYS, type Access, checkAccess, unknownAccessSettings } from "./settings";
-import { userError } from "./userError";
-import { check, messageOf, type Problem, settings } from "./validation";
-
-/** What the engine passes to the program. */
-export interface RawConfig {
-  /** A string for each `namespace:key`, JSON for lists and objects. */
-  values: Record<string, string>;
-  /** The keys of encrypted values, and of lists and objects that contain one. */
-  secretKeys: string[];
-  project: string;
-  /** The stack's organization; undefined if the stack has none. */
-  organization: string | undefined;
-}
+import { check, type Problem, settings } from "./validation";
 
 /** What a stack has besides the settings of the cluster and of the access. */
 export interface OwnSettings {
@@ -27,12 +21,12 @@ export interface OwnSettings {
 }
 
 /** The configuration with every default filled in; durations are in seconds. */
-export interface StackConfig {
+interface StackConfig {
   cluster: ClusterConfig;
   access: Access;
 }
 
-/** The settings that are not strings. The engine passes all as strings; these are JSON. */
+/** The settings that are not strings. */
 const JSON_KEYS = [
   "createCluster",
   "createOidcProvider",
@@ -59,24 +53,6 @@ export function readConfig(): StackConfig {
   const { config, problems } = parseConfig(readRawConfig());
   if (config) return config;
   throw invalidConfiguration(problems);
-}
-
-/** Returns the raw configuration of the current stack, as the SDK has it from the engine. */
-export function readRawConfig(): RawConfig {
-  const organization = pulumi.getOrganization();
-  return {
-    values: pulumi.runtime.allConfig(),
-    // The SDK reads this variable too, but does not expose it.
-    secretKeys: JSON.parse(process.env.PULUMI_CONFIG_SECRET_KEYS || "[]"),
-    project: pulumi.getProject(),
-    // A stack in a self-managed backend has no organization, and the engine passes this word.
-    organization: organization === "organization" ? undefined : organization,
-  };
-}
-
-/** Returns the error that lists the problems of the current stack's configuration. */
-export function invalidConfiguration(problems: Problem[]): pulumi.RunError {
-  return userError(messageOf(`Invalid configuration in Pulumi.${pulumi.getStack()}.yaml`, problems));
 }
 
 /** Returns the configuration of a stack, or every problem that it has. Does not throw. */
@@ -111,7 +87,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
     // A value of the AWS provider can be a credential.
     ...aws.problems.map(({ path, reason }) => ({ path, reason })),
   ];
-  const encrypted = encryptedSettings(raw);
+  const encrypted = encryptedSettings(raw, AWS_KEYS);
   const isEncrypted = ({ path }: Problem) => encrypted.some((problem) => problem.path[0] === path[0]);
   const all = [
     ...encrypted,
@@ -122,30 +98,6 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
     config: { cluster: { ...cluster.settings, aws: aws.settings }, access: access.access },
     problems: [],
   };
-}
-
-/**
- * Returns the values that belong to the project.
- *
- * @param jsonKeys the settings that are not strings.
- */
-export function ownValues({ values, project }: RawConfig, jsonKeys: string[]): Record<string, unknown> {
-  const prefix = `${project}:`;
-  const own = Object.entries(values).flatMap(([qualified, text]): [string, unknown][] => {
-    if (!qualified.startsWith(prefix)) return [];
-    const key = qualified.slice(prefix.length);
-    return [[key, jsonKeys.includes(key) ? withoutEmptyEntries(fromJson(text)) : text]];
-  });
-  return withoutEmpty(Object.fromEntries(own));
-}
-
-/** Returns a problem for each encrypted value of the project or of the AWS provider's credentials. */
-export function encryptedSettings({ secretKeys, project }: RawConfig): Problem[] {
-  const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
-  return secretKeys.flatMap((key): Problem[] => {
-    if (key.startsWith(`${project}:`)) return [{ path: [key.slice(project.length + 1)], reason }];
-    return AWS_KEYS.includes(key) ? [{ path: [key], reason }] : [];
-  });
 }
 
 /** The service account of a stack that lists none. */
@@ -202,25 +154,4 @@ function withoutValue({ path, reason }: Problem): Problem {
 
 function pick(values: Record<string, unknown>, keys: string[]): Record<string, unknown> {
   return Object.fromEntries(Object.entries(values).filter(([key]) => keys.includes(key)));
-}
-
-/** In YAML, `null` and `""` count as not given. */
-function withoutEmpty(values: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== "" && value !== null));
-}
-
-function withoutEmptyEntries(value: unknown): unknown {
-  if (!Array.isArray(value)) return value;
-  return value.map((entry) => {
-    const isEntry = typeof entry === "object" && entry !== null && !Array.isArray(entry);
-    return isEntry ? withoutEmpty(entry) : entry;
-  });
-}
-
-function fromJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
 }

@@ -1,15 +1,13 @@
 // The configuration of the pipeline: its settings, and how they are read.
 
-import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { clusterEntries } from "../cluster";
+import { encryptedSettings, invalidConfiguration, ownValues, readRawConfig } from "../rawConfig";
 import { apiUrl, kubernetesName, policyArn, policyArns, rolePath } from "../settings";
-import { userError } from "../userError";
 import {
   check,
   flag,
   list,
-  messageOf,
   type Problem,
   type Schemas,
   settings,
@@ -18,7 +16,7 @@ import {
 } from "../validation";
 
 /** A stack that the workflows deploy. */
-export interface StackSettings {
+interface StackSettings {
   /** The stack, as ORGANIZATION/PROJECT/STACK. */
   stack: string;
   /** Name of its EKS cluster. All clusters are in one AWS account. */
@@ -30,7 +28,7 @@ export interface StackSettings {
 }
 
 /** What the administrator decides about the workflows. */
-export interface PipelineSettings {
+interface PipelineSettings {
   /** GitHub repository, as OWNER/NAME. */
   repository: string;
   /** Start of the sub claim of the repository's ID tokens, as step 1 prints it. */
@@ -96,7 +94,7 @@ const entries = {
 const schema = settings(entries);
 type CheckedSettings = v.InferOutput<typeof schema>;
 
-/** The settings that are not strings. The engine passes all as strings; these are JSON. */
+/** The settings that are not strings. */
 const JSON_KEYS = ["stacks", "rolePolicyArns", "tagKeys", "createOidcProvider", "podIdentity"];
 
 /**
@@ -106,7 +104,8 @@ const JSON_KEYS = ["stacks", "rolePolicyArns", "tagKeys", "createOidcProvider", 
  * @throws pulumi.RunError that lists every problem.
  */
 export function readSettings(): Settings {
-  const given = givenSettings();
+  const raw = readRawConfig();
+  const given = ownValues(raw, JSON_KEYS);
   const stacks = Array.isArray(given.stacks) ? given.stacks : [];
   const { settings: checked, problems } = check(schema, given, ({ stacks: valid = [] }) => {
     return duplicates(valid.map((it) => it?.stack));
@@ -117,44 +116,13 @@ export function readSettings(): Settings {
     ...stacks.flatMap((stack, index) => unknownSettings(stack, ["stacks", index], Object.keys(stackEntries))),
     ...problems,
   ];
-  const encrypted = encryptedSettings();
+
+  const encrypted = encryptedSettings(raw);
   const isEncrypted = ({ path: [key] }: Problem) => encrypted.some(({ path }) => path[0] === key);
   // No value of a setting is shown that contains an encrypted one.
   const shown = all.map((problem) => (isEncrypted(problem) ? { ...problem, value: undefined } : problem));
   if (checked && all.length === 0 && encrypted.length === 0) return withOrganizations(checked);
-  throw userError(
-    messageOf(`Invalid configuration in Pulumi.${pulumi.getStack()}.yaml`, [...encrypted, ...shown]),
-  );
-}
-
-/** Returns the settings of this project, without those that are empty. */
-function givenSettings(): Record<string, unknown> {
-  const prefix = `${pulumi.getProject()}:`;
-  const own = Object.entries(pulumi.runtime.allConfig()).filter(([key]) => key.startsWith(prefix));
-  const parsed = own.map(([qualified, text]): [string, unknown] => {
-    const key = qualified.slice(prefix.length);
-    return [key, JSON_KEYS.includes(key) ? fromJson(text) : text];
-  });
-  return Object.fromEntries(parsed.filter(([, value]) => value !== "" && value !== null));
-}
-
-function fromJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
-
-/** Returns a problem for each encrypted setting. */
-function encryptedSettings(): Problem[] {
-  // The SDK reads this variable too, but does not expose it.
-  const keys: string[] = JSON.parse(process.env.PULUMI_CONFIG_SECRET_KEYS || "[]");
-  const prefix = `${pulumi.getProject()}:`;
-  const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
-  return keys
-    .filter((key) => key.startsWith(prefix))
-    .map((key) => ({ path: [key.slice(prefix.length)], reason }));
+  throw invalidConfiguration([...encrypted, ...shown]);
 }
 
 /** Returns a problem for each stack that is listed before. */

@@ -11,20 +11,30 @@ set -euo pipefail
 readonly production='.environments[] | select(.name | ascii_downcase == "production")'
 
 main() {
-  if (($# < 2)) || [[ $1 != environment && $1 != check ]] || { [[ $1 == check ]] && (($# != 3)); }; then
-    echo "usage: bash github.sh environment OWNER/NAME [REVIEWER...] | check OWNER/NAME PREFIX" >&2
-    exit 64
-  fi
+  case ${1:-} in
+    environment) (($# >= 2)) || usage ;;
+    check) (($# == 3)) || usage ;;
+    *) usage ;;
+  esac
   "$@"
+}
+
+usage() {
+  echo "usage: bash github.sh environment OWNER/NAME [REVIEWER...] | check OWNER/NAME PREFIX" >&2
+  exit 64
 }
 
 # Creates the environment `production`, or changes it, so that only the main branch can deploy to it. "Protected
 # branches" is not enough: where no branch is protected, it allows every branch.
 environment() {
-  local repository=$1 reviewers=() reviewer prefix existing body allowed id kind name
-  shift
+  local repository=$1
   local path=repos/$repository/environments/production
+  shift
+
+  local prefix
   prefix=$(subject_prefix "$repository")
+
+  local reviewers=() reviewer
   for reviewer in "$@"; do
     if [[ $reviewer == */* ]]; then
       reviewer=$(gh api "orgs/${reviewer%/*}/teams/${reviewer#*/}" --jq '{ type: "Team", id }')
@@ -35,6 +45,7 @@ environment() {
   done
 
   # A PUT replaces all of an environment's rules: those that exist are sent again.
+  local existing body
   existing=$(gh api "repos/$repository/environments" --paginate --jq "$production"' | {
       can_admins_bypass,
       wait_timer: .protection_rules | map(.wait_timer // empty)[0],
@@ -47,39 +58,50 @@ environment() {
     | .deployment_branch_policy = { protected_branches: false, custom_branch_policies: true }')
   gh api -X PUT "$path" --input - --silent <<<"$body"
 
+  local allowed
   allowed=$(gh api "$path/deployment-branch-policies" --paginate \
     --jq '.branch_policies[] | "\(.id) \(.type // "branch") \(.name)"')
   if ! grep --quiet '^[0-9]* branch main$' <<<"$allowed"; then
     gh api "$path/deployment-branch-policies" -f name=main -f type=branch --silent
   fi
+
+  local id kind name
   while read -r id kind name; do
     if [[ -n $id && "$kind $name" != "branch main" ]]; then
       gh api -X DELETE "$path/deployment-branch-policies/$id" --silent
-      echo "Removed the $kind $name from those that can deploy to production."
+      echo "Removed the $(visible "$kind $name") from those that can deploy to production."
     fi
   done <<<"$allowed"
 
   echo "Only the main branch can deploy to the production environment of $repository. Next:"
   echo "  pulumi config set repository $repository"
-  echo "  pulumi config set subjectPrefix ${prefix@Q}"
+  echo "  pulumi config set subjectPrefix $(quoted "$prefix")"
 }
 
 # Prints the repository's ID, or everything that is wrong. Without the branch rule, any branch could use the identity that
 # deploys. If workflows can approve pull requests, a pull request can approve itself.
 check() {
-  local repository=$1 expected=$2 path=repos/$1 failed=0 id prefix has_branch_list allowed="every branch" can_approve
+  local repository=$1 expected=$2
+  local path=repos/$repository
+  local failed=0
+
+  local id
   # gh follows redirects of renamed repositories, and GH_HOST. Another repository could have the name in AWS's trust policy.
   id=$(gh api "$path" --jq "select(.html_url == \"https://github.com/$repository\").id")
   if [[ -z $id ]]; then
     problem "$repository is not the name of a repository on github.com. To see its name:" "gh api $path --jq .html_url"
+    failed=1
   fi
 
+  local prefix
   prefix=$(subject_prefix "$repository") || failed=1
   if [[ -n $prefix && $prefix != "$expected" ]]; then
-    problem "The sub claims of $repository begin with '$prefix', not with '$expected':" \
-      "pulumi config set subjectPrefix ${prefix@Q}"
+    problem "The sub claims of $repository begin with '$(visible "$prefix")', not with '$expected':" \
+      "pulumi config set subjectPrefix $(quoted "$prefix")"
+    failed=1
   fi
 
+  local has_branch_list allowed="every branch"
   # https://docs.github.com/en/rest/deployments/environments and /branch-policies
   has_branch_list=$(gh api "$path/environments" --paginate \
     --jq "$production | .deployment_branch_policy.custom_branch_policies")
@@ -89,33 +111,65 @@ check() {
     allowed=${allowed//$'\n'/, }
   fi
   if [[ $allowed != "branch main" ]]; then
-    problem "The production environment of $repository must allow only the main branch, but allows ${allowed:-no branch}. \
-Identities that exist already still trust it. To change it:" "bash github.sh environment $repository"
+    problem "The production environment of $repository must allow only the main branch, but allows \
+$(visible "${allowed:-no branch}"). Identities that exist already still trust it. To change it:" \
+      "bash github.sh environment $repository"
+    failed=1
   fi
 
+  local can_approve
   # https://docs.github.com/en/rest/actions/permissions
   can_approve=$(gh api "$path/actions/permissions/workflow" --jq .can_approve_pull_request_reviews)
   if [[ $can_approve != false ]]; then
     problem "The workflows of $repository can approve pull requests, such as the one that changes the workflow. \
 To turn it off:" "gh api -X PUT $path/actions/permissions/workflow -F can_approve_pull_request_reviews=false"
+    failed=1
   fi
+
   ((failed)) || echo "$id"
   return "$failed"
 }
 
+# problem SENTENCE COMMAND
+#
+# Prints a problem, and the command that solves it. It is for the caller to fail.
 problem() {
-  failed=1
   printf '%s\n\n  %s\n\n' "$1" "$2" >&2
+}
+
+# Prints a value from GitHub with every byte escaped that is not printable ASCII: others can change what a terminal
+# shows, or the order of the characters.
+visible() {
+  local LC_ALL=C
+  local text=$1 byte index
+  for ((index = 0; index < ${#text}; index++)); do
+    byte=${text:index:1}
+    if [[ $byte == [[:print:]] ]]; then
+      printf '%s' "$byte"
+    else
+      printf '\\x%02x' $(($(printf '%d' "'$byte") & 0xff))
+    fi
+  done
+}
+
+# Prints a value from GitHub as a word for the shell, which is printable ASCII too.
+quoted() {
+  local LC_ALL=C
+  printf '%s' "${1@Q}"
 }
 
 # Prints how the sub claims of the repository's ID tokens begin. Fails if the repository customizes them.
 # https://docs.github.com/en/rest/actions/oidc
 subject_prefix() {
-  local path=repos/$1/actions/oidc/customization/sub subject is_default prefix
-  subject=$(gh api "$path" --jq "\"\(.use_default) \(.sub_claim_prefix // \"repo:$1\")\"") || return
+  local repository=$1
+  local path=repos/$repository/actions/oidc/customization/sub
+
+  local subject is_default prefix
+  subject=$(gh api "$path" --jq "\"\(.use_default) \(.sub_claim_prefix // \"repo:$repository\")\"") || return
   read -r is_default prefix <<<"$subject"
   if [[ $is_default != true ]]; then
-    problem "$1 customizes the sub claim of its ID tokens. To use the default:" "gh api -X PUT $path -F use_default=true"
+    problem "$repository customizes the sub claim of its ID tokens. To use the default:" \
+      "gh api -X PUT $path -F use_default=true"
     return 1
   fi
   echo "$prefix"

@@ -35,8 +35,9 @@ main() {
     | if $action == "add" then . + $ours else . end
     | { policies: (if . == [] then [{ decision: "deny", tokenType: "organization", rules: { sub: "none" } }] else . end) }
   ' <<<"$policy")
+  # What others wrote is shown in ASCII: other characters can change what a terminal shows, or their order.
   api -X PATCH "/api/orgs/$organization/auth/policies/$(jq --raw-output .id <<<"$policy")" --body "$body" |
-    jq --raw-output '.policies[] | "\(.decision) \(.tokenType) token: \(.rules.sub)"'
+    jq --ascii-output '.policies[] | "\(.decision) \(.tokenType) token: \(.rules.sub)"'
 }
 
 # `pulumi api` reads standard input: the terminal's next line, or the rest of a script.

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseConfig, type RawConfig } from "../config";
+import { parseConfig } from "../config";
+import type { RawConfig } from "../rawConfig";
 import { messageOf } from "../validation";
 
 const SHA256 = "ab".repeat(32);

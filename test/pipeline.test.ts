@@ -1,6 +1,7 @@
 // The pipeline's identities: which ID tokens they trust, and what they can do, by an evaluation of the generated policies.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -382,6 +383,30 @@ test("an invalid configuration is reported as a whole, without the value of an e
   assert.deepEqual(cloud.existing(), []);
 });
 
+test("an empty value counts as not given, also in an entry of stacks", async (t) => {
+  const stacks = [
+    { ...STACK, namespaces: null },
+    { ...STACK, stack: "acme/eks-pulumi-oidc/prod", namespaces: "" },
+  ];
+  const { run } = await newPipeline(t, { stacks, rolePath: "", tagKeys: null });
+  await run();
+  const settings = readSettings();
+  assert.deepEqual(
+    settings.stacks.map(({ namespaces }) => namespaces),
+    [["default"], ["default"]],
+  );
+  assert.equal(settings.rolePath, "/");
+  assert.deepEqual(settings.tagKeys, []);
+});
+
+test("the credentials of the AWS provider can be encrypted", async (t) => {
+  const { run } = await newPipeline(t);
+  process.env.PULUMI_CONFIG_SECRET_KEYS = '["aws:secretKey"]';
+  t.after(() => delete process.env.PULUMI_CONFIG_SECRET_KEYS);
+  await run();
+  assert.equal(readSettings().stacks.length, 1);
+});
+
 test("docs/pipeline.md begins with its contents, and gives the code owners of what decides about production", () => {
   const page = readFileSync(join(__dirname, "..", "docs", "pipeline.md"), "utf8");
   const [start = "", ...sections] = page.split(/^## /m);
@@ -449,6 +474,16 @@ for (const [problem, changes, message] of [
     { stacks: [STACK, STACK] },
     /stacks\[1\]\.stack = .*: must not be listed twice\n/,
   ],
+  [
+    "a branch whose name would change what the terminal shows",
+    { policies: "branch main\u001b[8m\u202e" },
+    /but allows branch main\\x1b\[8m\\xe2\\x80\\xae\. Identities/,
+  ],
+  [
+    "a subject prefix that would change what the terminal shows",
+    { sub: "true repo:acme\u009b\u202e" },
+    /begin with 'repo:acme\\xc2\\x9b\\xe2\\x80\\xae', not.*config set subjectPrefix \$'repo:acme\\302\\233\\342\\200\\256'/s,
+  ],
   ["an environment with no branch", { policies: "" }, /only the main branch, but allows no branch/],
   [
     "a repository whose workflows can approve pull requests",
@@ -493,6 +528,16 @@ test("everything that is missing is reported at once", async (t) => {
     assert.match(message, part);
   }
 });
+
+for (const args of [[], ["environment"], ["check", "acme/web"], ["visible", "acme/web"]]) {
+  test(`github.sh shows its usage for: ${args.join(" ") || "no command"}`, () => {
+    const script = join(__dirname, "..", "pipeline", "github.sh");
+    const { status, stdout, stderr } = spawnSync("bash", [script, ...args], { encoding: "utf8" });
+    assert.equal(status, 64);
+    assert.equal(stdout, "");
+    assert.match(stderr, /^usage: bash github\.sh environment .* \| check OWNER\/NAME PREFIX\n$/);
+  });
+}
 
 /** What `gh api --jq` prints for a repository that is set up; the key is the last element of the path. */
 const ANSWERS = {

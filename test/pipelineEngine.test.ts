@@ -163,6 +163,13 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
         { decision: "deny", tokenType: "organization", rules: { sub: "none" } },
       ]);
     }
+
+    const hidden = { ...OTHERS, rules: { sub: "repo:acme/web:\u001b[8m\u202e" } };
+    issuer.policies = [hidden];
+    const { screen } = succeeded(await run("bash", "policies.sh", "add", "acme"));
+    assert.match(screen, /^"allow team token: repo:acme\/web:\\u001b\[8m\\u202e"$/m);
+    assert.deepEqual(issuer.policies[0], hidden);
+
     const unknown = await run("bash", "policies.sh", "add", "globex");
     assert.equal(unknown.exitCode, 1);
     assert.match(unknown.screen, /No stack of the configuration belongs to globex/);
@@ -212,13 +219,13 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     ];
     const existing = { can_admins_bypass: false, protection_rules: rules, deployment_branch_policy: null };
     cloud.github.environments.push({ ...existing, name: "staging" }, { ...existing, name: "Production" });
-    const release = { id: 90, name: "release/*", type: "branch" };
+    const release = { id: 90, name: "release/*\u202e", type: "branch" };
     cloud.github.branchPolicies.push(release, { id: 91, name: "main", type: "tag" });
     const environment = (...reviewers: string[]) =>
       run("bash", "github.sh", "environment", REPOSITORY, ...reviewers);
 
     const { screen } = succeeded(await environment());
-    assert.match(screen, /Removed the branch release\/\*.*Removed the tag main/s);
+    assert.match(screen, /Removed the branch release\/\*\\xe2\\x80\\xae from.*Removed the tag main/s);
     const { protection_rules, can_admins_bypass } = cloud.github.environments.at(-1) ?? assert.fail();
     assert.deepEqual([protection_rules, can_admins_bypass], [rules, false]);
     assert.deepEqual(deployableFrom(), ["branch main"]);

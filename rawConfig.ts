@@ -1,0 +1,81 @@
+// What the engine passes to a program: its configuration as text, before it is checked.
+
+import * as pulumi from "@pulumi/pulumi";
+import { userError } from "./userError";
+import { isObject, messageOf, type Problem } from "./validation";
+
+/** What the engine passes to the program. */
+export interface RawConfig {
+  /** A string for each `namespace:key`, JSON for lists and objects. */
+  values: Record<string, string>;
+  /** The keys of encrypted values, and of lists and objects that contain one. */
+  secretKeys: string[];
+  project: string;
+  /** The stack's organization; undefined if the stack has none. */
+  organization: string | undefined;
+}
+
+/** Returns the raw configuration of the current stack, as the SDK has it from the engine. */
+export function readRawConfig(): RawConfig {
+  const organization = pulumi.getOrganization();
+  return {
+    values: pulumi.runtime.allConfig(),
+    // The SDK reads this variable too, but does not expose it.
+    secretKeys: JSON.parse(process.env.PULUMI_CONFIG_SECRET_KEYS || "[]"),
+    project: pulumi.getProject(),
+    // A stack in a self-managed backend has no organization, and the engine passes this word.
+    organization: organization === "organization" ? undefined : organization,
+  };
+}
+
+/**
+ * Returns the values that belong to the project, without those that are empty.
+ *
+ * @param jsonKeys the settings that are not strings. The engine passes all as strings; these are JSON.
+ */
+export function ownValues({ values, project }: RawConfig, jsonKeys: string[]): Record<string, unknown> {
+  const prefix = `${project}:`;
+  const own = Object.entries(values).flatMap(([qualified, text]): [string, unknown][] => {
+    if (!qualified.startsWith(prefix)) return [];
+    const key = qualified.slice(prefix.length);
+    return [[key, jsonKeys.includes(key) ? withoutEmptyEntries(fromJson(text)) : text]];
+  });
+  return withoutEmpty(Object.fromEntries(own));
+}
+
+/**
+ * Returns a problem for each encrypted value of the project.
+ *
+ * @param otherKeys keys of other namespaces, such as `aws:region`, whose values must not be encrypted either.
+ */
+export function encryptedSettings({ secretKeys, project }: RawConfig, otherKeys: string[] = []): Problem[] {
+  const prefix = `${project}:`;
+  const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
+  return secretKeys.flatMap((key): Problem[] => {
+    if (key.startsWith(prefix)) return [{ path: [key.slice(prefix.length)], reason }];
+    return otherKeys.includes(key) ? [{ path: [key], reason }] : [];
+  });
+}
+
+/** Returns the error that lists the problems of the current stack's configuration. */
+export function invalidConfiguration(problems: Problem[]): pulumi.RunError {
+  return userError(messageOf(`Invalid configuration in Pulumi.${pulumi.getStack()}.yaml`, problems));
+}
+
+/** In YAML, `null` and `""` count as not given. */
+function withoutEmpty(values: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== "" && value !== null));
+}
+
+function withoutEmptyEntries(value: unknown): unknown {
+  if (!Array.isArray(value)) return value;
+  return value.map((entry) => (isObject(entry) ? withoutEmpty(entry) : entry));
+}
+
+function fromJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
