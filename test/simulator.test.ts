@@ -223,7 +223,7 @@ describe("npm start", { concurrency: 2 }, () => {
     [
       "an encrypted setting",
       ["--stack", "secret"],
-      /encrypted in .*: pulumi config set --plaintext issuerName VALUE$/m,
+      /^issuerName contains an encrypted value in Pulumi\.secret\.yaml, which .* write the value in plaintext\.$/m,
     ],
     ["an invalid stack file", ["--stack", "text"], /config must contain KEY: VALUE$/m],
     ["an unknown option", ["--stak", "dev"], /Unknown option '--stak'. To list .*: npm start -- --help/],
