@@ -241,6 +241,19 @@ describe("npm start", { concurrency: 2 }, () => {
     });
   }
 
+  test("shows the control characters of file names in its errors", async () => {
+    await writeStack(`a${ESCAPE}31mb`, BASE);
+    for (const [args, expected] of [
+      [["--live"], 2],
+      [[], 1],
+    ] satisfies [string[], number][]) {
+      const { exitCode, stderr } = await start(args);
+      assert.match(stderr, /Stacks in this directory: a\\u\{1b\}\[31mb, /);
+      assert.ok(!stderr.includes(ESCAPE));
+      assert.equal(exitCode, expected);
+    }
+  });
+
   test("reports a missing and a misspelled region, with the one that is used or meant", async () => {
     await writeStack("nowhere", { ...BASE, organization: "acme" });
     const missing = await start(["--stack", "nowhere"]);
