@@ -248,7 +248,10 @@ test("exits 1 if an intended caller is denied, and leaves the question about aud
 });
 
 const tokenOfOtherCluster = () =>
-  simulation.otherIssuer.token({ namespace: "ci", serviceAccount: "deployer" });
+  simulation.otherIssuer.token(
+    { namespace: "ci", serviceAccount: "deployer" },
+    { audience: ["urn:pulumi:org:acme"], expiresIn: 600 },
+  );
 for (const [what, run, message] of [
   [
     "if a program is missing",
@@ -431,7 +434,7 @@ test("redacts access tokens, and shows characters that a terminal obeys", () => 
   const role = `pulumi-oidc-${"r".repeat(52)}`;
   assert.equal(redact(`a pul-${"0123456789".repeat(4)} b`), "a [redacted] b");
   assert.equal(redact(`role ${role}, ${"k".repeat(65)}`), `role ${role}, [redacted]`);
-  assert.equal(redact("one\ntwo \u001b[2J\u202e"), "one\ntwo \\u{1b}[2J\\u{202e}");
+  assert.equal(redact("one\ntwo \u001b[2J\u202e\u00a0"), "one\ntwo \\u{1b}[2J\\u{202e}\\u{a0}");
 });
 
 test("asks AWS STS in the domain of the region's partition, and nowhere for any other name", () => {

@@ -18,7 +18,7 @@ const NOTES = [
   "It requires the right to create serviceaccounts/token, which lets you act as the service accounts. Do not run it in a pull request's workflow.",
 ];
 
-export interface LiveCheckOptions {
+interface LiveCheckOptions {
   /** The name of the stack. */
   stack: string;
   /** Prints every answer with its reason. */
