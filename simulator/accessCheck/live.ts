@@ -92,7 +92,7 @@ function policyLines(differences: Difference[], accounts: ServiceAccount[]): str
   }
   return differences
     .flatMap((difference) => differenceLines(difference, accounts))
-    .flatMap((text) => wrap(redact(text.trimStart()), text.startsWith(" ") ? 4 : 2))
+    .flatMap(({ text, indent }) => wrap(redact(text), indent))
     .map((line) => paint("yellow", line));
 }
 
