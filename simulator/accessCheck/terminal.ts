@@ -5,7 +5,7 @@ import { styleText } from "node:util";
 /** Columns of a line. */
 export const WIDTH = 80;
 
-type Style = "bold" | "dim" | "green" | "red" | "yellow";
+export type Style = "bold" | "dim" | "green" | "red" | "yellow";
 
 /** Prints lines on standard output. */
 export function print(...lines: string[]): void {
