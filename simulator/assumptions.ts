@@ -25,7 +25,8 @@ export function assumedToExist({ project, config }: StackFile): Assumptions {
 /** Returns the entries of `serviceAccounts`. Invalid settings are for the program to report. */
 function entriesOf(serviceAccounts: string): Record<string, unknown>[] {
   try {
-    return [JSON.parse(serviceAccounts)].flat().filter(isRecord);
+    const entries: unknown = JSON.parse(serviceAccounts);
+    return Array.isArray(entries) ? entries.filter(isRecord) : [];
   } catch {
     return [];
   }

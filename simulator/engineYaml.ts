@@ -3,13 +3,13 @@
 // Its scalars are those of YAML 1.2's core schema, except for numbers: `0777` is 511, and `1_000` is 1000. A setting that is
 // read otherwise would be checked for another team than the one that is deployed.
 
-import { LineCounter, parseDocument, type ScalarTag, type Tags } from "yaml";
+import { type Document, isNode, LineCounter, parseDocument, type ScalarTag, type Tags, visit } from "yaml";
 
 /**
  * Parses a YAML document.
  *
  * @throws Error for invalid YAML, and for a scalar that neither the engine nor this function passes on as it is written: a
- *   date, an integer that JavaScript cannot represent, and a number that is infinite or not a number.
+ *   date, an integer that JavaScript cannot represent, a number that is infinite or not a number, and a value with a tag.
  */
 export function parseEngineYaml(text: string): unknown {
   const lineCounter = new LineCounter();
@@ -21,9 +21,30 @@ export function parseEngineYaml(text: string): unknown {
     prettyErrors: false,
   });
   // A warning is about a tag that is not known here.
-  const [problem] = [...document.errors, ...document.warnings];
-  if (!problem) return document.toJS();
-  throw new Error(`line ${lineCounter.linePos(problem.pos[0]).line}: ${problem.message}`);
+  const problems = [...document.errors, ...document.warnings];
+  const [problem] = problems.map(({ pos: [position], message }) => ({ position, message }));
+  const found = problem ?? unsupportedTag(document);
+  if (!found) return document.toJS();
+  throw new Error(`line ${lineCounter.linePos(found.position).line}: ${found.message}`);
+}
+
+/** The tags with which a value is the one that is written. */
+const FAITHFUL_TAGS = ["tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"];
+
+/** Returns the first tag with which the engine could read another value: it ignores `!`, and decodes `!!binary`. */
+function unsupportedTag(document: Document): { position: number; message: string } | undefined {
+  let found: { position: number; message: string } | undefined;
+  visit(document, {
+    Node(_key, node) {
+      if (!isNode(node) || !("tag" in node) || !node.tag || FAITHFUL_TAGS.includes(node.tag))
+        return undefined;
+      const tag = node.tag.replace("tag:yaml.org,2002:", "!!");
+      const position = node.range?.[0] ?? 0;
+      found = { position, message: `the tag ${tag} is not supported. Remove it from the value. ${QUOTE}` };
+      return visit.BREAK;
+    },
+  });
+  return found;
 }
 
 const QUOTE = "Quote it: Pulumi would pass another value than the one in the file.";

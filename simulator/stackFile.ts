@@ -2,7 +2,6 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { shellQuoted } from "./accessCheck/terminal";
 import { isRecord } from "./emulators/authPolicy";
 import { parseEngineYaml } from "./engineYaml";
 
@@ -55,7 +54,8 @@ function stacksIn(directory: string): string[] {
 /**
  * Reads `Pulumi.yaml` and a stack file.
  *
- * @throws Error that says what to do if a file is missing or invalid, or if a setting of the project is encrypted.
+ * @throws Error that says what to do if a file is missing or invalid, or if a setting of the project or of
+ *   the AWS provider is encrypted.
  */
 export function readStackFile(directory: string, { file }: StackSource): StackFile {
   const { name: project } = readYaml(join(directory, "Pulumi.yaml")) as { name: string };
@@ -66,13 +66,20 @@ export function readStackFile(directory: string, { file }: StackSource): StackFi
   const config: Record<string, string> = {};
   for (const [key, value] of Object.entries(given)) {
     const qualified = qualify(key, project);
+    const [namespace = ""] = qualified.split(":");
     if (!isEncrypted(value)) config[qualified] = asSetting(value);
-    else if (qualified.startsWith(`${project}:`)) {
-      const fix = `pulumi config set --plaintext ${shellQuoted(key)} VALUE`;
-      throw new Error(`${key} is encrypted in ${basename(file)}. To fix it: ${fix}`);
-    }
+    else if ([project, "aws"].includes(namespace)) throw new Error(encryptedMessage(key, file, namespace));
   }
   return { project, config };
+}
+
+/** Returns the message for an encrypted value. Of the AWS provider's settings, only credentials are secret. */
+function encryptedMessage(key: string, file: string, namespace: string): string {
+  const advice =
+    namespace === "aws"
+      ? "Write it in plaintext, or use aws:profile instead of credentials."
+      : "Settings are not secret: write the value in plaintext.";
+  return `${key} contains an encrypted value in ${basename(file)}, which the simulation cannot read. ${advice}`;
 }
 
 /** Returns `NAMESPACE:KEY`. A key without a namespace is the project's. */

@@ -6,6 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { checkLiveAccess } from "./accessCheck/live";
+import { visible } from "./accessCheck/terminal";
 import { readOptions, USAGE } from "./commandLine";
 import { saveCertificateAuthority } from "./emulators/certificates";
 import { findStack } from "./stackFile";
@@ -68,7 +69,8 @@ start(process.argv.slice(2)).then(
     process.exitCode = exitCode;
   },
   (error: Error) => {
-    console.error(error.message);
+    // It can contain the name of a file.
+    for (const line of error.message.split("\n")) console.error(visible(line));
     process.exitCode = process.argv.includes("--live") ? 2 : 1;
   },
 );

@@ -150,7 +150,7 @@ describe("in the simulation", () => {
 
   test("an expired token and an invalid signature are denied for that reason only", async (t) => {
     const { token } = simulation.issuer;
-    t.mock.method(simulation.issuer, "token", (pod: PodIdentity, options: TokenOptions = {}) =>
+    t.mock.method(simulation.issuer, "token", (pod: PodIdentity, options: TokenOptions) =>
       token(pod, { ...options, expiresIn: 60 }),
     );
     // The signature stays as it is.

@@ -116,7 +116,7 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     const ca = join(directory, "ca.pem");
     const { stdout, stderr, ...result } = await runScript({
       url: api.url,
-      idToken: await issuer.token(POD),
+      idToken: await issuer.token(POD, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 }),
       command,
       script: script.replace("\n", `\n${record}\n`),
       ...options,

@@ -88,7 +88,8 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       for (const change of others) assert.match(change, /^access\.team-b\.extra\S* deleted$/);
       assert.deepEqual([policies().length, JSON.stringify(policies()).includes("extra")], [4, false]);
       const { issuer: cluster, pulumiCloud } = simulation;
-      const idToken = await cluster.token({ namespace: FIFTH.namespace, serviceAccount: FIFTH.name });
+      const removed = { namespace: FIFTH.namespace, serviceAccount: FIFTH.name };
+      const idToken = await cluster.token(removed, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 });
       const request = { PULUMI_ORG: "acme", PULUMI_TOKEN_TYPE: "team", PULUMI_TOKEN_SCOPE: "team:security" };
       assert.equal((await requestAccessToken(pulumiCloud.url, request, idToken)).allowed, false);
     });

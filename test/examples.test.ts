@@ -123,7 +123,7 @@ test("AWS denies the ID token that a pod sends to Pulumi Cloud", async () => {
   const { audience } = idToken(spec, container) ?? assert.fail("no ID token");
   const { annotations } = stack.createdFor(file).serviceAccount.metadata;
   const assumeRole = async (audience: string) => {
-    const token = await issuer.token({ namespace, serviceAccount }, { audience: [audience] });
+    const token = await issuer.token({ namespace, serviceAccount }, { audience: [audience], expiresIn: 600 });
     return aws.assumeRoleWithWebIdentity(annotations["eks.amazonaws.com/role-arn"] ?? "", token);
   };
 
@@ -195,7 +195,7 @@ test("external-secrets.yaml names the organization and lifetime of its settings,
   const exchange = async (serviceAccount: string) => {
     const idToken = await issuer.token(
       { namespace, serviceAccount },
-      { audience: serviceAccountRef.audiences },
+      { audience: serviceAccountRef.audiences, expiresIn: 600 },
     );
     return requestAccessToken(pulumiCloud.url, request, idToken);
   };

@@ -5,6 +5,8 @@ import assert from "node:assert/strict";
 import type { Server } from "node:https";
 import { after, before, type TestContext, test } from "node:test";
 import { stsEndpoint } from "../simulator/accessCheck/awsRegions";
+import { comparePolicies, differenceLines, type IssuerPolicy } from "../simulator/accessCheck/issuerPolicies";
+import type { ServiceAccount } from "../simulator/accessCheck/questions";
 import { redact } from "../simulator/accessCheck/realServices";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { openCertificateAuthority } from "../simulator/emulators/certificates";
@@ -220,6 +222,51 @@ test("finds a policy that pulumi refresh has written to the state, and ignores t
   assert.equal(exitCode, 1);
 });
 
+test("redacts what could be a token in a policy that was added by hand", async (t) => {
+  const token = `pul-${"0123456789".repeat(4)}`;
+  const added: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: token, rules: EVERY_POD };
+  await replacePolicies(t, (policies) => [...policies, added]);
+  const { exitCode, stdout } = await runLive(stack, { accounts: 1 });
+  assert.match(stdout.replaceAll(/\s+/g, " "), /A policy was added by hand: .*"userLogin": "\[redacted\]"/);
+  assert.ok(!stdout.includes(token));
+  assert.equal(exitCode, 1);
+});
+
+const DEPLOYER: ServiceAccount = {
+  namespace: "ci",
+  name: "deployer",
+  tokenType: "personal",
+  tokenScope: "user:my-login",
+  audience: "urn:pulumi:org:acme",
+  audienceRule: false,
+  environment: {},
+  role: undefined,
+};
+
+/** The policy that the program generates for it, with another rule. */
+function policyOf(rules: Record<string, string> = {}): IssuerPolicy {
+  const names = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "deployer" };
+  return { decision: "allow", tokenType: "personal", userLogin: "my-login", rules: { ...names, ...rules } };
+}
+
+test("finds a policy that denies the token of a service account, also if the state contains it", () => {
+  const denial = { ...policyOf(), decision: "deny" };
+  const policies = [policyOf(), denial];
+  assert.deepEqual(comparePolicies(policies, policies, [DEPLOYER]), [{ added: denial }]);
+});
+
+test("ignores the ID of a policy, but no rule on a claim named id", () => {
+  const policy = policyOf({ id: "a" });
+  assert.deepEqual(comparePolicies([{ ...policy, id: "1" } as IssuerPolicy], [policy], [DEPLOYER]), []);
+
+  const changed = policyOf({ id: "*" });
+  const [difference] = comparePolicies([changed], [policy], [DEPLOYER]);
+  assert.deepEqual(difference, { removed: policy, added: changed });
+  const [, stack, cloud] = differenceLines(difference ?? {}, [DEPLOYER]);
+  assert.match(stack?.text ?? "", /^Stack: .*"id": "a"/);
+  assert.match(cloud?.text ?? "", /^Pulumi Cloud: .*"id": "\*"/);
+});
+
 async function replacePolicies(
   t: TestContext,
   change: (policies: AuthPolicy[]) => AuthPolicy[],
@@ -248,7 +295,10 @@ test("exits 1 if an intended caller is denied, and leaves the question about aud
 });
 
 const tokenOfOtherCluster = () =>
-  simulation.otherIssuer.token({ namespace: "ci", serviceAccount: "deployer" });
+  simulation.otherIssuer.token(
+    { namespace: "ci", serviceAccount: "deployer" },
+    { audience: ["urn:pulumi:org:acme"], expiresIn: 600 },
+  );
 for (const [what, run, message] of [
   [
     "if a program is missing",
@@ -431,7 +481,7 @@ test("redacts access tokens, and shows characters that a terminal obeys", () => 
   const role = `pulumi-oidc-${"r".repeat(52)}`;
   assert.equal(redact(`a pul-${"0123456789".repeat(4)} b`), "a [redacted] b");
   assert.equal(redact(`role ${role}, ${"k".repeat(65)}`), `role ${role}, [redacted]`);
-  assert.equal(redact("one\ntwo \u001b[2J\u202e"), "one\ntwo \\u{1b}[2J\\u{202e}");
+  assert.equal(redact("one\ntwo \u001b[2J\u202e\u00a0"), "one\ntwo \\u{1b}[2J\\u{202e}\\u{a0}");
 });
 
 test("asks AWS STS in the domain of the region's partition, and nowhere for any other name", () => {

@@ -34,7 +34,8 @@ test("denies a lifetime beyond the issuer's limit", async (t) => {
   t.after(close);
   const registration = { organization: "acme", name: "eks", url: issuer.url, policies: [ALICE] };
   await pulumiCloud.register({ ...registration, maxExpirationSeconds: 60 });
-  const idToken = await issuer.token({ namespace: "default", serviceAccount: "runner" });
+  const runner = { namespace: "default", serviceAccount: "runner" };
+  const idToken = await issuer.token(runner, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 });
   const request = { PULUMI_ORG: "acme", PULUMI_TOKEN_TYPE: "personal", PULUMI_TOKEN_SCOPE: "user:alice" };
   const answer = await requestAccessToken(
     pulumiCloud.url,

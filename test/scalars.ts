@@ -75,11 +75,12 @@ export const SCALARS: [scalar: string, setting: string][] = [
   ["1_2.3_4", "12.34"],
   ["123456789012", "123456789012"],
   ["12345678901234567890.0", "12345678901234567000"],
+  ["!!str 0777", "0777"],
 ];
 
 /**
- * Scalars that must be quoted, each with what the engine passes: it adds a time to a date, and JavaScript cannot represent
- * an integer of this size. The engine rejects those without a value.
+ * Scalars that must be quoted, each with what the engine passes: it adds a time to a date, JavaScript cannot represent an
+ * integer of this size, and a tag changes the value or is ignored. The engine rejects those without a value.
  */
 export const UNQUOTED: [scalar: string, setting: string | undefined][] = [
   [".inf", undefined],
@@ -89,4 +90,7 @@ export const UNQUOTED: [scalar: string, setting: string | undefined][] = [
   ["9007199254740993", "9007199254740993"],
   ["18446744073709551616", "18446744073709552000"],
   ["2001-12-14t21:59:43.10-05:00", "2001-12-14 21:59:43.1 -0500 -0500"],
+  ["! 0777", "511"],
+  ["! 1.50", "1.5"],
+  ["!!binary aGk=", "hi"],
 ];

@@ -6,6 +6,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { decodeJwt } from "jose";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { startCluster } from "./stack";
 
@@ -19,7 +20,7 @@ before(async () => {
   simulation = await startCluster({
     runsPodSpecs: false,
     serviceAccounts: ["ci/runner"],
-    command: ["bash", "-c", "env"],
+    command: ["bash", "-c", 'env; cat "$PULUMI_OIDC_TOKEN_FILE"'],
     onLog: (line) => log.push(line),
   });
   await create("ConfigMap", "runner-pulumi-token", {
@@ -99,6 +100,18 @@ test("runs the script of this repository, with what the program adds to a pod", 
   assert.doesNotMatch(printed, /another script/);
 });
 
+test("mounts an ID token with the audience and the lifetime of the volume", async () => {
+  for (const expirationSeconds of [600, 7200]) {
+    const serviceAccountToken = { ...TOKEN, expirationSeconds };
+    const volume = { name: "pulumi-id-token", projected: { sources: [{ serviceAccountToken }] } };
+    const printed = await runPod({ ...SPEC, volumes: [SPEC.volumes[0], volume] });
+
+    const [token = ""] = /^eyJ\S+$/m.exec(printed) ?? [];
+    const { aud, exp = 0, iat = 0 } = decodeJwt(token);
+    assert.deepEqual([aud, exp - iat], [[TOKEN.audience], expirationSeconds]);
+  }
+});
+
 test("runs no other command, container, or script of the pod spec, and sets no other variable", async () => {
   const { program, ran } = await trap("command");
   const own = { name: "mine", configMap: { name: "other", defaultMode: 0o555 } };
@@ -141,6 +154,14 @@ test("rejects a path that could leave the directory of the pod, whatever is moun
     }
   }
   assert.ok(!existsSync(join(directory, "written")));
+});
+
+test("rejects a mount path that is not a string", async () => {
+  for (const mountPath of [5, undefined]) {
+    const volumeMounts = [...CONTAINER.volumeMounts, { name: "other", mountPath }];
+    const message = `The mountPath of every volume mount must be a string, but one is ${mountPath}.`;
+    await assert.rejects(runPod({ ...SPEC, containers: [{ ...CONTAINER, volumeMounts }] }), { message });
+  }
 });
 
 test("fails as the cluster would if the pod does not mount what the exchange requires", async () => {

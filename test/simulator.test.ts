@@ -223,7 +223,7 @@ describe("npm start", { concurrency: 2 }, () => {
     [
       "an encrypted setting",
       ["--stack", "secret"],
-      /encrypted in .*: pulumi config set --plaintext issuerName VALUE$/m,
+      /^issuerName contains an encrypted value in Pulumi\.secret\.yaml, which .* write the value in plaintext\.$/m,
     ],
     ["an invalid stack file", ["--stack", "text"], /config must contain KEY: VALUE$/m],
     ["an unknown option", ["--stak", "dev"], /Unknown option '--stak'. To list .*: npm start -- --help/],
@@ -240,6 +240,19 @@ describe("npm start", { concurrency: 2 }, () => {
       assert.doesNotMatch(stdout, message);
     });
   }
+
+  test("shows the control characters of file names in its errors", async () => {
+    await writeStack(`a${ESCAPE}31mb`, BASE);
+    for (const [args, expected] of [
+      [["--live"], 2],
+      [[], 1],
+    ] satisfies [string[], number][]) {
+      const { exitCode, stderr } = await start(args);
+      assert.match(stderr, /Stacks in this directory: a\\u\{1b\}\[31mb, /);
+      assert.ok(!stderr.includes(ESCAPE));
+      assert.equal(exitCode, expected);
+    }
+  });
 
   test("reports a missing and a misspelled region, with the one that is used or meant", async () => {
     await writeStack("nowhere", { ...BASE, organization: "acme" });

@@ -56,9 +56,29 @@ test("asks for quotes around what the engine would pass otherwise, with the line
   }
 });
 
+test("reports an encrypted setting of the project, also inside a list, without a command that replaces the list", async () => {
+  const message =
+    "serviceAccounts contains an encrypted value in Pulumi.dev.yaml, which the simulation cannot read. Settings are not secret: write the value in plaintext.";
+  await assert.rejects(settings("  serviceAccounts: [{name: a, teamName: {secure: AAA}}]"), { message });
+  await assert.rejects(
+    settings("  p:issuerName: {secure: AAA}"),
+    /^Error: p:issuerName contains .* Settings/,
+  );
+});
+
+test("reports an encrypted setting of the AWS provider, and ignores those of other providers", async () => {
+  for (const key of ["region", "secretKey", "assumeRoles"]) {
+    const message = `aws:${key} contains an encrypted value in Pulumi.dev.yaml, which the simulation cannot read. Write it in plaintext, or use aws:profile instead of credentials.`;
+    await assert.rejects(settings(`  aws:${key}: {secure: AAA}`), { message });
+  }
+  assert.deepEqual(await settings("  kubernetes:kubeconfig: {secure: AAA}"), {});
+});
+
 for (const [what, line] of [
   ["a key twice", "  a: 1\n  a: 2"],
   ["a tag that is not known", "  a: !mine 1"],
+  ["a tag that changes a list", "  a: !!omap [b: 1]"],
+  ["a tag that changes an object", "  a: !!set {b}"],
   ["a list that does not end", "  a: [1"],
 ] as const) {
   test(`rejects ${what}`, async () => {

@@ -59,7 +59,7 @@ const PARTITIONS: Partition[] = [
     regions: ["cn-north-1", "cn-northwest-1"],
   },
   {
-    shape: /^eusc-(de)-\w+-\d+$/,
+    shape: /^eusc-de-\w+-\d+$/,
     dnsSuffix: "amazonaws.eu",
     regions: ["eusc-de-east-1"],
   },

@@ -85,34 +85,49 @@ function isChangeOf(
 
 /** Returns a policy as JSON, the same for policies that decide the same: without IDs, nulls, and empty lists. */
 function textOf(policy: IssuerPolicy): string {
-  return JSON.stringify(essence(policy));
+  return JSON.stringify(essenceOf(policy));
+}
+
+/** Returns what a policy decides. Its own ID is not part of that; a claim named `id`, in its rules, is. */
+function essenceOf(policy: IssuerPolicy): unknown {
+  const entries = Object.entries(policy).filter(([key]) => key !== "id");
+  return essence(Object.fromEntries(entries));
 }
 
 function essence(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(essence).sort();
   if (typeof value !== "object" || value === null) return value;
   const entries = Object.entries(value)
-    .filter(([key]) => key !== "id")
     .filter(([, it]) => it !== null && it !== undefined && !(Array.isArray(it) && it.length === 0))
     .map(([key, it]) => [key, essence(it)] as const)
     .sort(([a], [b]) => (a < b ? -1 : 1));
   return Object.fromEntries(entries);
 }
 
-/** Returns a difference as lines: what happened, then the policies. */
-export function differenceLines({ added, removed }: Difference, accounts: ServiceAccount[]): string[] {
-  if (!removed) return ["A policy was added by hand:", `  ${readable(added ?? {})}`];
+/** A line of the report, with the columns by which it is indented. */
+interface ReportLine {
+  text: string;
+  indent: number;
+}
+
+/** Returns a difference as lines: what happened, then the policies, which are indented further. */
+export function differenceLines({ added, removed }: Difference, accounts: ServiceAccount[]): ReportLine[] {
+  const heading = (text: string): ReportLine => ({ text, indent: 2 });
+  const detail = (text: string): ReportLine => ({ text, indent: 4 });
+  if (!removed) return [heading("A policy was added by hand:"), detail(readable(added ?? {}))];
+
   const account = accounts.find(({ namespace, name }) => isAbout(removed.rules ?? {}, namespace, name));
   const subject = `The policy of ${account ? idOf(account) : "a service account"}`;
-  if (!added) return [`${subject} was removed by hand:`, `  ${readable(removed)}`];
+  if (!added) return [heading(`${subject} was removed by hand:`), detail(readable(removed))];
+
   return [
-    `${subject} was changed by hand.`,
-    `  Stack: ${readable(removed)}`,
-    `  Pulumi Cloud: ${readable(added)}`,
+    heading(`${subject} was changed by hand.`),
+    detail(`Stack: ${readable(removed)}`),
+    detail(`Pulumi Cloud: ${readable(added)}`),
   ];
 }
 
 /** Returns a policy as JSON with spaces, at which a line can break. */
 function readable(policy: IssuerPolicy): string {
-  return JSON.stringify(essence(policy), null, 1).replaceAll(/\n\s*/g, " ");
+  return JSON.stringify(essenceOf(policy), null, 1).replaceAll(/\n\s*/g, " ");
 }

@@ -18,7 +18,7 @@ const NOTES = [
   "It requires the right to create serviceaccounts/token, which lets you act as the service accounts. Do not run it in a pull request's workflow.",
 ];
 
-export interface LiveCheckOptions {
+interface LiveCheckOptions {
   /** The name of the stack. */
   stack: string;
   /** Prints every answer with its reason. */
@@ -92,7 +92,7 @@ function policyLines(differences: Difference[], accounts: ServiceAccount[]): str
   }
   return differences
     .flatMap((difference) => differenceLines(difference, accounts))
-    .flatMap((text) => wrap(redact(text.trimStart()), text.startsWith(" ") ? 4 : 2))
+    .flatMap(({ text, indent }) => wrap(redact(text), indent))
     .map((line) => paint("yellow", line));
 }
 

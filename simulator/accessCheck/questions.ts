@@ -57,7 +57,7 @@ export interface Answer {
 export type Row = Question & Answer;
 
 /** The label of a service account that asks for its own access. */
-export const ITSELF = "itself";
+const ITSELF = "itself";
 
 /** The audience of the ID token with which a pod receives its role, by the kind of the role. */
 const ROLE_AUDIENCES = {

@@ -45,16 +45,22 @@ export function askServices(
         : await requestAccessToken(stack.pulumiCloudUrl, shortest, token, signal);
       return { ...answer, reason: redact(answer.reason) };
     } catch (error) {
-      const { message, cause } = error as Error & { cause?: Error & { code?: string } };
-      // Node.js also limits the time for a connection to 10 seconds.
-      const isLate = timeout.aborted || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
-      const reason = isLate
-        ? `no answer within ${REQUEST_SECONDS} s`
-        : (cause?.code ?? cause?.message ?? message);
+      const reason = failureReason(error as RequestError, timeout.aborted);
       const asked = isRole ? `AWS STS at ${stack.stsUrl}` : `Pulumi Cloud at ${stack.pulumiCloudUrl}`;
       throw new Error(`Failed to ask ${asked}: ${reason}. The check is incomplete; run it again.`);
     }
   };
+}
+
+/** An error of `fetch`. */
+type RequestError = Error & { cause?: Error & { code?: string } };
+
+/** Returns why a request failed. */
+function failureReason({ message, cause }: RequestError, isAborted: boolean): string {
+  // Node.js also limits the time for a connection to 10 seconds.
+  const isLate = isAborted || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
+  if (isLate) return `no answer within ${REQUEST_SECONDS} s`;
+  return cause?.code ?? cause?.message ?? message;
 }
 
 /** Returns the function that requests the ID token of a question from the cluster. */

@@ -10,7 +10,7 @@ import {
   sharers,
   unexpected,
 } from "./questions";
-import { paint, tableRow, visible, WIDTH, wrap } from "./terminal";
+import { paint, type Style, tableRow, visible, WIDTH, wrap } from "./terminal";
 
 const HEADER = ["Service account", "Access token", "Pulumi Cloud", "IAM role"];
 
@@ -64,9 +64,12 @@ function columnWidths(table: string[][]): number[] {
 }
 
 function answerLines(row: Row): string[] {
-  const isUnexpected = row.allowed !== row.intended;
-  const style = isUnexpected ? "yellow" : row.allowed ? "green" : "dim";
-  return wrap(answerText(row), 4).map((line) => paint(style, line));
+  return wrap(answerText(row), 4).map((line) => paint(styleOf(row), line));
+}
+
+function styleOf({ allowed, intended }: Row): Style {
+  if (allowed !== intended) return "yellow";
+  return allowed ? "green" : "dim";
 }
 
 function answerText(row: Row): string {

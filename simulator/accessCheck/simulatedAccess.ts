@@ -15,6 +15,9 @@ import {
 } from "./questions";
 import { requestAccessToken } from "./tokenExchange";
 
+/** The shortest lifetime that Kubernetes grants. */
+const ID_TOKEN_SECONDS = 600;
+
 /** What is asked, and where the ID tokens come from: a simulation, or a part of one. */
 export interface AskedServices {
   aws: Pick<Aws, "assumeRoleWithWebIdentity" | "assumeRoleForPodIdentity" | "podIdentities">;
@@ -53,7 +56,7 @@ export async function checkSimulatedAccess(
       tokens.get(key) ??
       (await (defect === "other cluster" ? otherIssuer : issuer).token(kubernetes.podOf(namespace, name), {
         audience: [audience],
-        ...(defect === "expired token" && { expiresIn: -60 }),
+        expiresIn: defect === "expired token" ? -60 : ID_TOKEN_SECONDS,
       }));
     tokens.set(key, token);
     return defect === "invalid signature" ? withInvalidSignature(token) : token;

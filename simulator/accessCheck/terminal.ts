@@ -5,7 +5,7 @@ import { styleText } from "node:util";
 /** Columns of a line. */
 export const WIDTH = 80;
 
-type Style = "bold" | "dim" | "green" | "red" | "yellow";
+export type Style = "bold" | "dim" | "green" | "red" | "yellow";
 
 /** Prints lines on standard output. */
 export function print(...lines: string[]): void {
@@ -19,10 +19,10 @@ export function paint(style: Style, text: string, stream: { isTTY?: boolean } = 
 
 /**
  * Returns text in which every character is visible: those that a terminal obeys (control characters), that reorder a line
- * (bidirectional formatting), or that show nothing are written as `\\u{HEX}`.
+ * (bidirectional formatting), or that show nothing or look like a space are written as `\\u{HEX}`.
  */
 export function visible(text: string): string {
-  return text.replace(/[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu, (character) => {
+  return text.replace(/(?! )[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/gu, (character) => {
     return `\\u{${character.codePointAt(0)?.toString(16)}}`;
   });
 }

@@ -79,7 +79,7 @@ function claimAt(claims: JWTPayload, path: string): unknown {
  * Assumed: a list, such as `aud` in the tokens of Kubernetes, matches if one of its elements does; numbers and booleans
  * match by their JSON; an object never matches.
  */
-export function matchesClaim(pattern: string, claim: unknown): boolean {
+function matchesClaim(pattern: string, claim: unknown): boolean {
   if (Array.isArray(claim)) return claim.some((element) => matchesClaim(pattern, element));
   return ["string", "number", "boolean"].includes(typeof claim) && matchesPattern(pattern, String(claim));
 }

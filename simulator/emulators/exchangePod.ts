@@ -1,11 +1,14 @@
 // What the simulation runs of a Job's pod: the exchange script of this repository, with what the program adds to a pod.
 //
-// A stack file decides the rest of the pod spec, by `jobPodSpec` and `command`. Whoever reviews a change of a stack file
+// A stack file decides the rest of the pod spec, by `jobPodSpec` and `command`. Anyone who reviews a change of a stack file
 // runs `npm start`: nothing that the file says may become a command, a variable, or a path on this machine.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { types } from "@pulumi/kubernetes";
 import type { PodSpec } from "./pod";
+
+type TokenProjection = types.output.core.v1.ServiceAccountTokenProjection;
 
 /** The script, as the program puts it into a ConfigMap: `entrypoint.sh`. */
 export const SCRIPT = readFileSync(join(__dirname, "..", "..", "scripts", "exchange-token.sh"), "utf8");
@@ -43,10 +46,9 @@ export function exchangePod(spec: PodSpec, command: string[]): PodSpec {
   const mounts = (container?.volumeMounts ?? [])
     .filter(({ name }) => name === SCRIPT_VOLUME || name === TOKEN_VOLUME)
     .map(({ name, mountPath, subPath }) => ({ name, mountPath, ...(subPath && { subPath }) }));
-  const audience = spec.volumes
+  const token = spec.volumes
     ?.find(({ name }) => name === TOKEN_VOLUME)
-    ?.projected?.sources?.find(({ serviceAccountToken }) => serviceAccountToken)
-    ?.serviceAccountToken.audience;
+    ?.projected?.sources?.find(({ serviceAccountToken }) => serviceAccountToken)?.serviceAccountToken;
 
   return {
     serviceAccountName: spec.serviceAccountName,
@@ -67,14 +69,12 @@ export function exchangePod(spec: PodSpec, command: string[]): PodSpec {
     volumes: [
       { name: "tmp", emptyDir: {} },
       { name: SCRIPT_VOLUME, configMap: { name: configMaps.script, defaultMode: 0o555 } },
-      ...(audience ? [tokenVolume(audience)] : []),
+      ...(token?.audience ? [tokenVolume(token)] : []),
     ],
   } as PodSpec;
 }
 
-function tokenVolume(audience: string) {
-  return {
-    name: TOKEN_VOLUME,
-    projected: { sources: [{ serviceAccountToken: { audience, path: "token" } }] },
-  };
+function tokenVolume({ audience, expirationSeconds }: TokenProjection) {
+  const serviceAccountToken = { audience, expirationSeconds, path: "token" };
+  return { name: TOKEN_VOLUME, projected: { sources: [{ serviceAccountToken }] } };
 }

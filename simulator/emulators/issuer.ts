@@ -14,10 +14,9 @@ export interface PodIdentity {
 }
 
 export interface TokenOptions {
-  /** By default `sts.amazonaws.com`, as in the token that the EKS webhook mounts. */
-  audience?: string[];
-  /** Seconds, by default 86400 as the webhook requests; negative for a token that has expired. */
-  expiresIn?: number;
+  audience: string[];
+  /** Seconds; negative for a token that has expired. */
+  expiresIn: number;
 }
 
 export interface ClusterIssuer {
@@ -26,7 +25,7 @@ export interface ClusterIssuer {
   /** Returns the SHA-256 of the TLS certificate in use, in lowercase hex. */
   thumbprint(): string;
   /** Returns an ID token as the Kubernetes API server issues it. */
-  token(pod: PodIdentity, options?: TokenOptions): Promise<string>;
+  token(pod: PodIdentity, options: TokenOptions): Promise<string>;
   /** Replaces the TLS certificate of the running server. */
   rotateCertificate(): Promise<void>;
   close(): Promise<void>;
@@ -66,7 +65,7 @@ export async function startIssuer(authority: CertificateAuthority): Promise<Clus
     url,
     close,
     thumbprint: () => new X509Certificate(cert).fingerprint256.replaceAll(":", "").toLowerCase(),
-    token(pod, { audience = ["sts.amazonaws.com"], expiresIn = 86400 } = {}) {
+    token(pod, { audience, expiresIn }) {
       const now = Math.floor(Date.now() / 1000);
       const issuedAt = Math.min(now, now + expiresIn);
       return new SignJWT(kubernetesClaims(pod))

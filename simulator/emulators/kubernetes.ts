@@ -105,7 +105,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const run = await runPod({
       pulumiCloudUrl: options.pulumiCloudUrl,
       spec: withIrsaRole(trusted, account.annotations ?? {}, options.region),
-      idToken: (audience) => options.issuer.token(pod, { audience: [audience] }),
+      idToken: (audience, expiresIn) => options.issuer.token(pod, { audience: [audience], expiresIn }),
       configMap(configMapName) {
         const data = configMap(namespace, configMapName);
         const isScript = configMapName === script && !runsPodSpecs;

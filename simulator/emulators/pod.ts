@@ -9,6 +9,9 @@ import { createInterface } from "node:readline";
 import type { types } from "@pulumi/kubernetes";
 import { simulationDirectory } from "./certificates";
 
+/** https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/volume/ */
+const DEFAULT_TOKEN_SECONDS = 3600;
+
 export type PodSpec = types.output.core.v1.PodSpec;
 type Container = PodSpec["containers"][number];
 
@@ -20,8 +23,8 @@ interface PodRun {
 
 export interface PodOptions {
   spec: PodSpec;
-  /** Returns an ID token of the pod for an audience. */
-  idToken(audience: string): Promise<string>;
+  /** Returns an ID token of the pod for an audience, with a lifetime in seconds. */
+  idToken(audience: string, expiresIn: number): Promise<string>;
   /** Returns the data of a ConfigMap of the pod's namespace. */
   configMap(name: string): Record<string, string>;
   /** Replaces the URL in PULUMI_BACKEND_URL. */
@@ -70,7 +73,7 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
   }
 }
 
-/** @throws Error if a mount of any container leaves the pod's directory. */
+/** @throws Error if the path of a mount of any container is not a string, or leaves the pod's directory. */
 export function checkMountPaths({ containers, initContainers = [] }: PodSpec): void {
   for (const container of [...containers, ...initContainers]) {
     for (const { mountPath } of mountsOf(container)) pathInside("/", mountPath);
@@ -110,8 +113,13 @@ async function writeMounts(options: PodOptions, container: Container, root: stri
   }
 }
 
-/** @throws Error if the path contains `..`, with which it could be outside of the directory. */
-function pathInside(directory: string, path: string): string {
+/** @throws Error if the path is not a string, or contains `..`, with which it could be outside of the directory. */
+function pathInside(directory: string, path: unknown): string {
+  if (typeof path !== "string") {
+    throw new Error(
+      `The mountPath of every volume mount must be a string, but one is ${JSON.stringify(path)}.`,
+    );
+  }
   if (!path.split("/").includes("..")) return join(directory, path);
   throw new Error(
     `The path ${JSON.stringify(path)} could leave the directory of the pod. Remove ".." from it.`,
@@ -127,8 +135,9 @@ async function volumeFiles({ spec, ...options }: PodOptions, name: string) {
   const files = Object.entries(data).map(([path, content]) => ({ path, content, mode }));
 
   const sources = projected?.sources ?? [];
-  const tokens = sources.map(async ({ serviceAccountToken: { audience, path } }) => {
-    return { path, content: await options.idToken(audience), mode: 0o600 };
+  const tokens = sources.map(async ({ serviceAccountToken }) => {
+    const { audience, path, expirationSeconds = DEFAULT_TOKEN_SECONDS } = serviceAccountToken;
+    return { path, content: await options.idToken(audience, expirationSeconds), mode: 0o600 };
   });
   return [...files, ...(await Promise.all(tokens))];
 }

@@ -44,14 +44,20 @@ export function evaluateTrustPolicy(policy: TrustPolicy, federated: string, clai
  * @param tags of the session, which EKS sets: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html
  */
 export function evaluatePodIdentityTrust(policy: TrustPolicy, tags: Record<string, string>): Decision {
-  const prefix = "aws:RequestTag/";
   return evaluate(policy, {
     principal: { Service: "pods.eks.amazonaws.com" },
     // EKS assumes the role and tags the session: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html
     actions: ["sts:AssumeRole", "sts:TagSession"],
-    values: (key) => [(key.startsWith(prefix) && tags[key.slice(prefix.length)]) || []].flat(),
+    values: (key) => tagValues(tags, key),
     principalName: "EKS Pod Identity",
   });
+}
+
+/** Returns the value of the tag that a condition key names; none if the session does not have it. */
+function tagValues(tags: Record<string, string>, key: string): string[] {
+  const prefix = "aws:RequestTag/";
+  if (!key.startsWith(prefix)) return [];
+  return listOf(tags[key.slice(prefix.length)]);
 }
 
 function evaluate(policy: TrustPolicy, request: AssumeRequest): Decision {
@@ -66,7 +72,7 @@ function evaluateAction(policy: TrustPolicy, request: AssumeRequest, action: str
   const { principal, values, principalName } = request;
   let reason = `the trust policy does not name ${principalName}`;
   for (const { Effect, Principal, Action, Condition = {} } of policy.Statement) {
-    if (Effect !== "Allow" || ![Action].flat().includes(action)) continue;
+    if (Effect !== "Allow" || !listOf(Action).includes(action)) continue;
     if (Principal.Federated !== principal.Federated || Principal.Service !== principal.Service) continue;
 
     const failed = failedConditions(Condition, values);
@@ -93,6 +99,12 @@ function failedConditions(
 // A condition key begins with the issuer, without `https://`.
 function claimValues(claims: JWTPayload, key: string): string[] {
   const issuer = claims.iss?.replace("https://", "");
-  if (key === `${issuer}:sub`) return [claims.sub ?? []].flat();
-  return key === `${issuer}:aud` ? [claims.aud ?? []].flat() : [];
+  if (key === `${issuer}:sub`) return listOf(claims.sub);
+  return key === `${issuer}:aud` ? listOf(claims.aud) : [];
+}
+
+/** Returns a value or a list of them as a list, which is empty if there is none. */
+function listOf(value: string | string[] | undefined): string[] {
+  if (value === undefined) return [];
+  return Array.isArray(value) ? value : [value];
 }

@@ -35,7 +35,7 @@ export async function requestToken(
 export function realIssuer(server: ApiServer): Pick<ClusterIssuer, "url" | "token"> {
   return {
     url: server.url,
-    async token(pod, { audience = [], expiresIn = SHORTEST_SECONDS } = {}) {
+    async token(pod, { audience, expiresIn }) {
       await createCaller(server, pod);
       const token = await requestToken(server, pod, audience, Math.max(expiresIn, SHORTEST_SECONDS));
       return expiresIn < SHORTEST_SECONDS ? signedAgain(token, server.serviceAccountKey, expiresIn) : token;
