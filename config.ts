@@ -72,7 +72,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const access = checkAccess(
     {
       organization: raw.organization,
-      issuerName: given.clusterName && `eks-${given.clusterName}`,
+      issuerName: `eks-${given.clusterName}`,
       serviceAccounts: [firstServiceAccount(given.userLogin)],
       ...pick(given, ACCESS_KEYS),
     },
@@ -82,7 +82,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const problems = [
     ...unknownSettingsOf(given, raw),
     ...cluster.problems,
-    ...access.problems.flatMap((problem) => inStack(problem, given)),
+    ...inStack(access.problems, given),
     ...ownerProblems(given),
     // A value of the AWS provider can be a credential.
     ...aws.problems.map(({ path, reason }) => ({ path, reason })),
@@ -123,17 +123,25 @@ function unknownSettingsOf(given: Record<string, unknown>, { values, project }: 
   return [...unknown, ...misplaced];
 }
 
-/** Returns a problem of the access at the setting that the stack has. */
-function inStack(problem: Problem, given: Record<string, unknown>): Problem[] {
-  const [first, , setting] = problem.path;
-  if (first === "organization" && !("organization" in given)) {
-    return [{ ...problem, reason: "required, because the stack has no organization" }];
-  }
-  // It follows from the name of the cluster, whose own problem is reported.
-  if (first === "issuerName" && !("issuerName" in given)) return [];
-  // The entry is the stack's own, and `ownerProblems` reports that its user is missing.
-  if (first !== "serviceAccounts" || "serviceAccounts" in given) return [problem];
-  return "userLogin" in given ? [{ ...problem, path: [setting ?? "userLogin"] }] : [];
+/** Returns the problems of the access at the settings that the stack has. */
+function inStack(problems: Problem[], given: Record<string, unknown>): Problem[] {
+  const isListed = "serviceAccounts" in given;
+  const reported = problems.filter(({ path: [setting] }) => {
+    // By default, it follows from the name of the cluster, whose own problem is reported.
+    if (setting === "issuerName") return "issuerName" in given;
+    // Only the user of the stack's own entry can be invalid. `ownerProblems` reports that it is missing.
+    if (setting === "serviceAccounts" && !isListed) return "userLogin" in given;
+    return true;
+  });
+
+  return reported.map((problem) => {
+    const [setting] = problem.path;
+    if (setting === "serviceAccounts" && !isListed) return { ...problem, path: ["userLogin"] };
+    if (setting === "organization" && !("organization" in given)) {
+      return { ...problem, reason: "required, because the stack has no organization" };
+    }
+    return problem;
+  });
 }
 
 /** Returns the problem that `userLogin` is missing, or is set beside a list. */
