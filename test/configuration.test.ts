@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import ts from "typescript";
+import { parse } from "yaml";
 import { parseConfig } from "../config";
 
 /** One setting, as its interface documents it, or as a row of the page does. */
@@ -50,6 +51,24 @@ test("the defaults in the interfaces are those of the program", () => {
     }[key];
     assert.equal(setting.default.split("; ")[0], expected ?? text, key);
   }
+});
+
+test("the README's complete stack file is valid", () => {
+  const [, indented = ""] = /```yaml\n( +config:\n.*?)```/s.exec(read("README.md")) ?? [];
+  const { config }: { config: Record<string, unknown> } = parse(indented);
+  const texts = Object.entries(config).map(([key, value]): [string, string] => [
+    key.includes(":") ? key : `project:${key}`,
+    typeof value === "string" ? value : JSON.stringify(value),
+  ]);
+  const values = Object.fromEntries(texts);
+  const { config: parsed, problems } = parseConfig({
+    values,
+    secretKeys: [],
+    project: "project",
+    organization: "acme",
+  });
+  assert.deepEqual(problems, []);
+  assert.equal(parsed?.access.serviceAccounts.length, 2);
 });
 
 /** Returns the documented properties of an interface. A default stands at the end of the comment. */
