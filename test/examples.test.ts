@@ -19,7 +19,6 @@ import {
   startExamplesStack,
   withoutExchange,
 } from "./examples";
-import { violations } from "./podSecurity";
 
 /** Those whose pods the stack's namespaces admit. */
 const RESTRICTED = [
@@ -58,10 +57,10 @@ for (const file of EXAMPLES) {
 }
 
 for (const file of RESTRICTED) {
-  test(`${file} conforms to Pod Security restricted, in a namespace that enforces it`, () => {
+  // `npm run test:cluster` tests that such a namespace admits the pod.
+  test(`${file} is in a namespace that enforces Pod Security restricted`, () => {
     const { settings, entry } = exampleOf(file);
     assert.deepEqual(settings.createNamespaces, [entry.namespace]);
-    assert.deepEqual(violations(podOf(file).spec), []);
   });
 
   test(`${file} has a writable home`, () => {
