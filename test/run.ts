@@ -64,7 +64,8 @@ async function runFiles(files: string[], named: boolean): Promise<string[]> {
   let failed = 0;
   const skipped: string[] = [];
   const empty: string[] = [];
-  const events = run({ files, concurrency: availableParallelism() });
+  // One more than the processors: tests of retries and time limits mostly wait.
+  const events = run({ files, concurrency: availableParallelism() + 1 });
   events.on("test:pass", ({ name, skip, details }) => {
     // Node.js counts a file in which no test was executed as a passed test with the file's name.
     if (files.includes(resolve(name))) empty.push(relative("", name));
