@@ -26,7 +26,7 @@ export function createServiceAccount(
     name,
     {
       metadata: { name: args.name, namespace: args.namespace, ...(annotations && { annotations }) },
-      // None of its pods needs the Kubernetes API. Their ID token is a volume of its own.
+      // None of its pods needs the Kubernetes API. Their ID token is a separate volume.
       automountServiceAccountToken: false,
     },
     options,

@@ -1,5 +1,5 @@
 // The simulation of one stack: runs the program against the emulators, and reports what it did. start.ts starts it in a
-// process of its own.
+// separate process.
 
 import { join } from "node:path";
 import { unexpected } from "./accessCheck/questions";

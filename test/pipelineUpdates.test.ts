@@ -87,7 +87,7 @@ function update(manager: Manager, path: string, content: string, newVersion: str
 /** Returns whether a pattern of `managerFilePatterns`, here a regular expression between slashes, matches a path. */
 function isMatch(pattern: string, path: string): boolean {
   const [, expression] = /^\/(.+)\/$/.exec(pattern) ?? [];
-  return RegExp(expression ?? assert.fail(`${pattern} is no regular expression`)).test(path);
+  return RegExp(expression ?? assert.fail(`${pattern} is not a regular expression`)).test(path);
 }
 
 /** Returns the text of each file of the repository by its path. */
