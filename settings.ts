@@ -4,6 +4,7 @@
 import * as v from "valibot";
 import {
   check,
+  distinctList,
   flag,
   type Incomplete,
   isObject,
@@ -141,10 +142,7 @@ export const policyArn = string(
   "must be the ARN of an IAM policy",
 );
 
-export const policyArns = v.pipe(
-  list(policyArn),
-  v.checkItems((arn, index, arns) => arns.indexOf(arn) === index, "must not be listed twice"),
-);
+export const policyArns = distinctList(policyArn);
 
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html
 // "*", "?", and "$" would be wildcards and variables in the pipeline's policies.
@@ -343,13 +341,7 @@ const accessEntries = {
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
   injectToken: v.optional(flag, false),
-  createNamespaces: v.optional(
-    v.pipe(
-      list(newNamespace),
-      v.checkItems((name, index, names) => names.indexOf(name) === index, "must not be listed twice"),
-    ),
-    [],
-  ),
+  createNamespaces: v.optional(distinctList(newNamespace), []),
   serviceAccounts: v.pipe(
     list(settings(accountEntries)),
     v.minLength(1, "must not be empty"),

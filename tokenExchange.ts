@@ -26,6 +26,9 @@ export interface TokenExchangeArgs {
 export interface TokenExchange {
   environment: ConfigMap;
   script: ConfigMap;
+  /** The names of the two, as plain strings. */
+  environmentName: string;
+  scriptName: string;
   /** Changes when the content of one of the two does. */
   checksum: string;
 }
@@ -72,13 +75,16 @@ export function createTokenExchange(
     PULUMI_CREDENTIAL_HELPER: SCRIPT_PATH,
     PULUMI_CREDENTIAL_HELPER_ARGS: '["--credential-helper"]',
   };
+  const nameOf = (suffix: string) => `${args.serviceAccountName}-${suffix}`;
   const configMap = (suffix: string, data: Record<string, string>) => {
-    const metadata = { namespace: args.namespace, name: `${args.serviceAccountName}-${suffix}` };
+    const metadata = { namespace: args.namespace, name: nameOf(suffix) };
     return new ConfigMap(`${name}.${suffix}`, { metadata, data }, options);
   };
   return {
     environment: configMap(ENVIRONMENT_SUFFIX, environment),
     script: configMap(SCRIPT_SUFFIX, { [SCRIPT_KEY]: SCRIPT }),
+    environmentName: nameOf(ENVIRONMENT_SUFFIX),
+    scriptName: nameOf(SCRIPT_SUFFIX),
     checksum: sha256(JSON.stringify([environment, SCRIPT])),
   };
 }

@@ -28,15 +28,13 @@ export type Incomplete<Settings> = {
     : Settings[Key];
 };
 
-const TYPE_OF_YAML = "YAML reads it as a";
-
 /** Returns a schema for strings that match a pattern. */
 export function string(pattern: RegExp, expected: string) {
   const schema = v.string(({ input }) => {
     // YAML has changed the value already: 0777 arrives as 511.
     const isChanged = typeof input === "number" || typeof input === "boolean";
     if (!isChanged) return "must be a string";
-    return `must be a string, but ${TYPE_OF_YAML} ${typeof input}; quote it, or set it with --type string`;
+    return `must be a string, but YAML reads it as a ${typeof input}; quote it, or set it with --type string`;
   });
   return v.pipe(schema, v.regex(pattern, expected));
 }
@@ -44,6 +42,14 @@ export function string(pattern: RegExp, expected: string) {
 /** Returns a schema for lists whose elements match a schema. */
 export function list<Element extends v.GenericSchema>(element: Element) {
   return v.array(element, "must be a list");
+}
+
+/** Returns a schema for lists of strings that match a schema, each of them once. */
+export function distinctList<Element extends v.GenericSchema<string, string>>(element: Element) {
+  return v.pipe(
+    list(element),
+    v.checkItems((value, index, values) => values.indexOf(value) === index, "must not be listed twice"),
+  );
 }
 
 /** A schema for true and false. */

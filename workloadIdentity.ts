@@ -7,7 +7,7 @@ import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy } fr
 import { createJob, jobName } from "./job";
 import { createServiceAccount } from "./serviceAccount";
 import type { Access, Account, Token, TokenType } from "./settings";
-import { createTokenExchange, ENVIRONMENT_SUFFIX, SCRIPT_SUFFIX } from "./tokenExchange";
+import { createTokenExchange } from "./tokenExchange";
 
 // The names are plain, so that what a program attaches to a role does not depend on the Job. Through a package, it would
 // depend on everything in its output: Pulumi would delete the attachment whenever it replaces the Job.
@@ -63,7 +63,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
     const { account, token, namespace, shared } = args;
-    const { tokenAudience } = account;
+    const tokenScope = scopeOf(token);
     const inComponent = { parent: this };
 
     const aws = createAwsRole(name, args, inComponent);
@@ -75,7 +75,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         serviceAccountName: account.name,
         organization: shared.organization,
         tokenType: token.tokenType,
-        tokenScope: scopeOf(token),
+        tokenScope,
         tokenExpirationSeconds: account.tokenExpirationSeconds,
         apiUrl: shared.pulumiApiUrl,
       },
@@ -85,9 +85,9 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     this.access = {
       ...(aws && { roleArn: aws.role.arn, roleName: aws.role.name }),
       tokenType: token.tokenType,
-      tokenScope: scopeOf(token),
-      environmentConfigMap: `${account.name}-${ENVIRONMENT_SUFFIX}`,
-      scriptConfigMap: `${account.name}-${SCRIPT_SUFFIX}`,
+      tokenScope,
+      environmentConfigMap: tokenExchange.environmentName,
+      scriptConfigMap: tokenExchange.scriptName,
     };
     if (account.runJob && serviceAccount) {
       createJob(
@@ -96,7 +96,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
           namespace,
           serviceAccountName: serviceAccount.metadata.name,
           tokenExchange,
-          tokenAudience,
+          tokenAudience: account.tokenAudience,
           image: shared.image,
           command: account.command,
           podSpec: shared.jobPodSpec,

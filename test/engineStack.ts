@@ -62,15 +62,7 @@ export async function emptyStack(
   const log: string[] = [];
   const { simulation, cli } = await startEngine(t, { ...options, onLog: (line) => log.push(line) });
   const directory = await createProject(cli, { ...SETTINGS, ...settings });
-  const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
-  return {
-    simulation,
-    directory,
-    log,
-    pulumi,
-    up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args),
-    cli,
-  };
+  return { simulation, directory, log, cli, ...commandsIn(directory, cli) };
 }
 
 /**
@@ -95,16 +87,15 @@ export async function stackOfProgram(
   const log: string[] = [];
   const options = { cluster: undefined, onLog: (line: string) => log.push(line) };
   const { simulation, cli } = await startEngine(t, options, plugins);
-  const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
-  succeeded(await pulumi("stack", "init", "dev"));
-  return {
-    simulation,
-    directory,
-    log,
-    pulumi,
-    up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args),
-    cli,
-  };
+  const commands = commandsIn(directory, cli);
+  succeeded(await commands.pulumi("stack", "init", "dev"));
+  return { simulation, directory, log, cli, ...commands };
+}
+
+/** Returns the commands of a stack. */
+function commandsIn(directory: string, cli: Cli): Pick<Stack, "pulumi" | "up"> {
+  const pulumi: Stack["pulumi"] = (...args) => cli.pulumi(directory, ...args);
+  return { pulumi, up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args) };
 }
 
 /** Creates a stack with its resources. */

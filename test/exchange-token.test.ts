@@ -401,7 +401,7 @@ describe("a temporary failure", AT_ONCE, () => {
 
 describe("a denial", AT_ONCE, () => {
   test("shows answer, request, and claims in printable characters, and is not retried", async () => {
-    // In base64url this differs from base64, and its length is no multiple of three.
+    // In base64url this differs from base64, and its length is not a multiple of three.
     const idToken = idTokenOf('{"sub":"???>>>???>>>?>?>\n\u001b[31mé\u0000~"} ');
     const { stderr, exitCode, endpoint } = await exchange(respond(401, "no"), {}, { idToken });
     const expected = `exchange-token: ${endpoint.url} denied the token exchange: HTTP 401: no

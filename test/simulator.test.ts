@@ -21,7 +21,7 @@ let project: string;
 let temporary: string;
 before(async () => {
   project = await mkdtemp(join(tmpdir(), "project-"));
-  // A copy of the template has a stack of its own, which is not what these tests expect.
+  // A copy of the template has its own stack, which is not what these tests expect.
   const isExcluded = (path: string) => /^(\.git|node_modules|test|Pulumi\..+\.yaml)$/.test(path);
   await cp(PROJECT, project, { recursive: true, filter: (path) => !isExcluded(relative(PROJECT, path)) });
   await symlink(join(PROJECT, "node_modules"), join(project, "node_modules"));

@@ -105,7 +105,7 @@ test("without --stack, finds the only stack, no stack, or asks which one", async
   assert.equal(find("dev"), "dev");
 });
 
-test("the sample has exactly the settings that the template asks for, and is no stack of a copy", async () => {
+test("the sample has exactly the settings that the template asks for, and is not a stack of a copy", async () => {
   const { template } = parse(await readFile(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
   const { config } = parse(await readFile(SAMPLE.file, "utf8"));
   assert.deepEqual(Object.keys(config), Object.keys(template?.config ?? config));

@@ -17,7 +17,7 @@ import { listen } from "../liveTools";
 
 const START_SECONDS = 120;
 
-/** A user of the API server. Apart from the administrator, none has any rights of its own. */
+/** A user of the API server. Only the administrator has rights from the start. */
 export type User = "admin" | "developer";
 
 /** What the API server answers. */
