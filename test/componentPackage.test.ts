@@ -67,7 +67,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.deepEqual(changes(await up()), [
       "access.oidc-issuer updated",
       "access.team-b.drift replaced",
-      "access.team-b.drift.pulumi-token updated",
+      "access.team-b.drift.pulumi-token-exchange updated",
     ]);
     assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:security");
 

@@ -59,7 +59,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
     await t.test("creates a fifth one without touching the others", async () => {
       await setAccounts(pulumi, [FIFTH, ...FOUR]);
-      const created = ["", "", "", ".pulumi-token", ".pulumi-token-exchange"];
+      const created = ["", "", "", ".pulumi-token-exchange"];
       assert.deepEqual(changes(await up()), [
         `${ISSUER} updated`,
         ...created.map((suffix) => `access.team-b.extra${suffix} created`),
@@ -74,7 +74,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
         assert.deepEqual(changes(await up()), [
           `${ISSUER} updated`,
           "access.team-b.extra replaced",
-          "access.team-b.extra.pulumi-token updated",
+          "access.team-b.extra.pulumi-token-exchange updated",
         ]);
         assert.deepEqual(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:security");
       },
@@ -84,13 +84,13 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       await setAccounts(pulumi, FOUR);
       const [issuer, ...others] = changes(await up());
       assert.equal(issuer, `${ISSUER} updated`);
-      assert.equal(others.length, 5);
+      assert.equal(others.length, 4);
       for (const change of others) assert.match(change, /^access\.team-b\.extra\S* deleted$/);
       assert.deepEqual([policies().length, JSON.stringify(policies()).includes("extra")], [4, false]);
       const { issuer: cluster, pulumiCloud } = simulation;
       const removed = { namespace: FIFTH.namespace, serviceAccount: FIFTH.name };
       const idToken = await cluster.token(removed, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 });
-      const request = { PULUMI_ORG: "acme", PULUMI_TOKEN_TYPE: "team", PULUMI_TOKEN_SCOPE: "team:security" };
+      const request = { organization: "acme", tokenType: "team", tokenScope: "team:security" };
       assert.equal((await requestAccessToken(pulumiCloud.url, request, idToken)).allowed, false);
     });
 
@@ -221,7 +221,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   test("stores no token in the state", async (t) => {
     const { pulumi } = await createdStack(t);
     const { stdout } = succeeded(await pulumi("stack", "export", "--show-secrets"));
-    assert.ok(stdout.includes("entrypoint.sh"));
+    assert.ok(stdout.includes("exchange-token.sh"));
     assert.doesNotMatch(stdout, /pul-[0-9a-f]{40}|eyJ[\w-]+\.[\w-]+\./);
   });
 
@@ -233,9 +233,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const known = {
       jobName: `${name}-token-exchange`,
       tokenType: "personal",
-      tokenScope: "user:alice",
-      environmentConfigMap: `${name}-pulumi-token`,
-      scriptConfigMap: `${name}-pulumi-token-exchange`,
+      configMap: `${name}-pulumi-token-exchange`,
     };
     for (const [key, value] of Object.entries(known)) {
       assert.match(outputs, new RegExp(`${key} *: "${value}"`));
