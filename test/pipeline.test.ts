@@ -490,6 +490,11 @@ for (const [problem, changes, message] of [
     { workflow: "true" },
     /gh api -X PUT repos\/acme\/eks-pulumi-oidc\/actions\/permissions\/workflow -F can_approve_pull_request_reviews=false\n/,
   ],
+  [
+    "a main branch whose rules require no approval",
+    { main: "" },
+    /main branch of acme\/eks-pulumi-oidc can be changed without an approval.*\n\n {2}https:\/\/github\.com\/acme\/eks-pulumi-oidc\/settings\/rules\n/,
+  ],
   ["a renamed repository", { "eks-pulumi-oidc": "" }, /gh api repos\/acme\/eks-pulumi-oidc --jq \.html_url/],
   [
     "another subject prefix",
@@ -546,6 +551,7 @@ const ANSWERS = {
   environments: "true",
   policies: "branch main",
   workflow: "false",
+  main: "1",
 };
 
 /** Starts a pipeline, with changes to its settings, its cluster, or to what `gh` prints. */

@@ -41,7 +41,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
 
   const deployableFrom = () => cloud.github.branchPolicies.map(({ name, type }) => `${type} ${name}`);
 
-  test("without the branch rule or a cluster's access entries, or if workflows can approve, nothing is created; the printed commands work", async (t) => {
+  test("without the branch rule, an approval for main, or a cluster's access entries, or if workflows can approve, nothing is created; the printed commands work", async (t) => {
     const { pulumi, run } = await newPipeline(t);
     for (const rule of [undefined, null, { protected_branches: true, custom_branch_policies: false }]) {
       const environment = { name: "production", can_admins_bypass: true, protection_rules: [] };
@@ -62,6 +62,16 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const fix = /gh api -X PUT repos\/.*\/actions\/permissions\/workflow .*/.exec(approving.screen)?.[0];
     succeeded(await run("bash", "-c", fix ?? assert.fail(approving.screen)));
     assert.equal(cloud.github.canApprove, false);
+
+    const { rules } = cloud.github;
+    const approvals = { required_approving_review_count: 0 };
+    for (const open of [[], [{ type: "deletion" }], [{ type: "pull_request", parameters: approvals }]]) {
+      cloud.github.rules = open;
+      const unreviewed = await pulumi("up", "--yes", "--skip-preview");
+      assert.notEqual(unreviewed.exitCode, 0);
+      assert.match(unreviewed.screen, /The main branch of acme\/eks-pulumi-oidc can be changed without/);
+    }
+    cloud.github.rules = rules;
 
     cloud.clusters.set("us-west-2 my-cluster", "CONFIG_MAP");
     const { exitCode, screen } = await pulumi("up", "--yes", "--skip-preview");
@@ -243,6 +253,40 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.match(rejected.screen, /HTTP 422/);
     assert.doesNotMatch(rejected.screen, /Only the main branch/);
     assert.equal(cloud.writes.length, writes + 1);
+  });
+
+  test("with the real gh, deploy.yml deploys the tip of main only, and the token of its job is enough", async (t) => {
+    const { run, root } = await newPipeline(t);
+    const workflow = parse(await readFile(join(root, ".github", "workflows", "deploy.yml"), "utf8"));
+    const [{ run: script }] = workflow.jobs.deploy.steps;
+    const output = join(root, "output");
+    const findTip = async (commit: string, repository = REPOSITORY) => {
+      await writeFile(output, "");
+      const variables = { GITHUB_SHA: commit, GITHUB_REPOSITORY: repository, GITHUB_OUTPUT: output };
+      const assignments = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
+      return run("env", ...assignments, "bash", "-e", "-c", script);
+    };
+    assert.equal(succeeded(await findTip(cloud.github.tip)).screen, "");
+    assert.equal(await readFile(output, "utf8"), "deploys=true\n");
+
+    const old = cloud.github.tip;
+    cloud.github.tip = "b".repeat(40);
+    const { screen } = succeeded(await findTip(old));
+    assert.match(
+      screen,
+      /^::notice title=Not deployed::Commit a{40} is not the tip of main, which is b{40}\./,
+    );
+    assert.notEqual((await findTip(old, "acme/other")).exitCode, 0, "no answer");
+    assert.deepEqual(workflow.jobs.deploy.permissions, { contents: "read", "id-token": "write" });
+  });
+
+  test("the documented commands delete the runs before a time, and no other, and show whether drift.yml runs", async (t) => {
+    const { documented } = await newPipeline(t);
+    const [old, older, newer] = ["2026-12-01T08:59:59Z", "2026-11-20T10:00:00Z", "2026-12-01T09:00:01Z"];
+    cloud.github.runs = [old, older, newer].map((created_at, index) => ({ id: index + 1, created_at }));
+    await documented("Exclude old runs", "fresh");
+    assert.deepEqual(cloud.github.runs, [{ id: 3, created_at: newer }]);
+    assert.equal(await documented("What you have to watch", "fresh"), "active\n2026-12-01T05:17:00Z\n");
   });
 
   async function newPipeline(t: TestContext, config: object = {}) {
