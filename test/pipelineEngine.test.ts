@@ -310,7 +310,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       GH_HOST: `127.0.0.1:${cloud.port}`,
       GH_ENTERPRISE_TOKEN: GITHUB_TOKEN,
       SSL_CERT_FILE: join(directory, "ca.pem"),
-      NODE_OPTIONS: `--require=${join(bin, "tls.cjs")}`,
+      NODE_OPTIONS: `${process.env.NODE_OPTIONS} --require=${join(bin, "tls.cjs")}`,
       PULUMI_SKIP_CONFIRMATIONS: "true",
       AWS_ENDPOINT_URL: `http://127.0.0.1:${port}`,
       AWS_DEFAULT_REGION: "us-west-2",

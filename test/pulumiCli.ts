@@ -45,10 +45,11 @@ export async function openCli(debugProviders: string, further: Record<string, st
   const temporary = join(directory, "temporary");
   for (const path of [state, temporary]) await mkdir(path);
   // Nothing else of the environment: a profile or a backend of the user's would change the results.
-  const { PATH, NODE_EXTRA_CA_CERTS, npm_config_cache = join(homedir(), ".npm") } = process.env;
+  const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, npm_config_cache = join(homedir(), ".npm") } = process.env;
   const env = {
     PATH,
     NODE_EXTRA_CA_CERTS,
+    NODE_OPTIONS,
     npm_config_cache,
     npm_config_prefer_offline: "true",
     npm_config_audit: "false",
