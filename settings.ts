@@ -193,7 +193,10 @@ const audience = v.pipe(
   v.check((name) => !AWS_AUDIENCES.includes(name), "must not be an audience that AWS accepts"),
 );
 
-const pattern = string(/[^*?.]/, "must not consist only of wildcards");
+// Terminals and job summaries show what is in a policy.
+const visible = v.regex(new RegExp(`^[^${INVISIBLE}]*$`, "u"), "must not contain invisible characters");
+
+const pattern = v.pipe(string(/[^*?.]/, "must not consist only of wildcards"), visible);
 
 // A name that contains a dot is quoted; without the quotes it would be the path of another claim.
 const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
@@ -201,6 +204,7 @@ const BUILT_IN_RULES = ["kubernetes.io.namespace", "kubernetes.io.serviceaccount
 
 const claim = v.pipe(
   string(CLAIM_PATH, 'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes'),
+  visible,
   v.check(
     (path) => !BUILT_IN_RULES.includes(path.replaceAll('"', "")),
     "must not replace a rule that every policy has",
