@@ -22,8 +22,11 @@ const INJECTION_LABEL = "eks-pulumi-oidc/inject-token";
 /** This annotation names the containers that are changed, such as `app, init`; by default, all but the init containers. */
 const CONTAINERS_ANNOTATION = "eks-pulumi-oidc/containers";
 
-/** The annotation has at most so many characters. */
-const ANNOTATION_LENGTH = 1024;
+// Anyone who can create a pod chooses what the policies compare, and the API server pays for it: 60 KB of annotation took it 34
+// seconds. What exceeds these limits is denied, and not compared.
+const MAX_CONTAINERS = 100;
+const MAX_ELEMENTS = 2000;
+const MAX_ANNOTATION_CHARACTERS = 1024;
 
 /**
  * Creates a policy that adds the volume, its mount, and the variable to labeled pods of the service accounts, and a policy
@@ -68,10 +71,20 @@ const CREATED_PODS = [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREA
 
 const ANNOTATION = `object.metadata.?annotations[${celString(CONTAINERS_ANNOTATION)}].orValue('')`;
 
-// The names that the annotation contains. Anyone who can create a pod can write it, and the API server compares each name
-// with each container: a longer one is not evaluated, and denied.
-const NAMED_CONTAINERS = `${ANNOTATION}.size() > ${ANNOTATION_LENGTH} ? []
-: ${ANNOTATION}.split(',').map(name, name.trim()).filter(name, name != '')`;
+const INIT_CONTAINERS = "object.spec.?initContainers.orValue([])";
+const ALL_CONTAINERS = `object.spec.containers + ${INIT_CONTAINERS}`;
+
+const IS_SMALL = `(${ALL_CONTAINERS}).size() <= ${MAX_CONTAINERS}
+&& object.spec.?volumes.orValue([]).size() + (${ALL_CONTAINERS})
+  .map(container, container.?env.orValue([]).size() + container.?volumeMounts.orValue([]).size())
+  .sum() <= ${MAX_ELEMENTS}`;
+
+const HAS_SHORT_ANNOTATION = `${ANNOTATION}.size() <= ${MAX_ANNOTATION_CHARACTERS}`;
+
+// The names that the annotation contains.
+const NAMED_CONTAINERS = `${HAS_SHORT_ANNOTATION}
+? ${ANNOTATION}.split(',').map(name, name.trim()).filter(name, name != '')
+: []`;
 
 const isAtPath = `mount.mountPath == ${celString(VOLUME_MOUNT.mountPath)}`;
 
@@ -92,6 +105,8 @@ function mutation(accounts: InjectionArgs["accounts"]) {
       objectSelector: { matchLabels: { [INJECTION_LABEL]: "true" } },
       resourceRules: CREATED_PODS,
     },
+    // The other policy denies the pods that exceed them.
+    matchConditions: [{ name: "limits", expression: `${IS_SMALL} && ${HAS_SHORT_ANNOTATION}` }],
     variables: [
       { name: "audiences", expression: audiencesByAccount(accounts) },
       { name: "account", expression: "request.namespace + '/' + object.spec.serviceAccountName" },
@@ -119,7 +134,7 @@ const TARGETS = `variables.account in variables.audiences
 ? object.spec.containers.transformList(index, container,
     variables.named == [] || container.name in variables.named,
     {'path': dyn('/spec/containers/' + string(index)), 'container': dyn(container)})
-  + object.spec.?initContainers.orValue([]).transformList(index, container,
+  + ${INIT_CONTAINERS}.transformList(index, container,
     container.name in variables.named,
     {'path': dyn('/spec/initContainers/' + string(index)), 'container': dyn(container)})
 : []`;
@@ -166,12 +181,12 @@ function validation() {
     },
     variables: [
       { name: "value", expression: `object.metadata.labels[${celString(INJECTION_LABEL)}]` },
-      { name: "containers", expression: "object.spec.containers + object.spec.?initContainers.orValue([])" },
+      { name: "containers", expression: `${IS_SMALL} ? ${ALL_CONTAINERS} : []` },
+      { name: "names", expression: "variables.containers.map(container, container.name)" },
       { name: "named", expression: NAMED_CONTAINERS },
       {
         name: "unknown",
-        expression:
-          "variables.named.filter(name, !variables.containers.exists(container, container.name == name))",
+        expression: "variables.named.filter(name, !(name in variables.names))",
       },
       {
         name: "others",
@@ -184,8 +199,12 @@ function validation() {
         messageExpression: `'The label ${INJECTION_LABEL} is "' + variables.value + '". Set it to "true" or "false".'`,
       },
       {
-        expression: `${ANNOTATION}.size() <= ${ANNOTATION_LENGTH}`,
-        message: `The annotation ${CONTAINERS_ANNOTATION} has more than ${ANNOTATION_LENGTH} characters. Shorten it, or remove it to change all containers.`,
+        expression: IS_SMALL,
+        message: `The pod has more than ${MAX_CONTAINERS} containers, or more than ${MAX_ELEMENTS} volumes, mounts, and variables. Remove the label ${INJECTION_LABEL}.`,
+      },
+      {
+        expression: HAS_SHORT_ANNOTATION,
+        message: `The annotation ${CONTAINERS_ANNOTATION} has more than ${MAX_ANNOTATION_CHARACTERS} characters. Shorten it, or remove it to change all containers.`,
       },
       {
         expression: "variables.unknown == []",
@@ -193,7 +212,7 @@ function validation() {
         messageExpression: `'The annotation ${CONTAINERS_ANNOTATION} names containers that the pod does not have: '
 + variables.unknown.map(name, strings.quote(name)).join(', ')
 + '. The pod has '
-+ variables.containers.map(container, strings.quote(container.name)).join(', ')
++ variables.names.map(name, strings.quote(name)).join(', ')
 + '. Correct the annotation, or remove it to change all containers.'`,
       },
       {

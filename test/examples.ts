@@ -21,7 +21,7 @@ export interface Manifest {
     /** Of a Stack of the Pulumi Kubernetes Operator. */
     serviceAccountName?: string;
     stack?: string;
-    workspaceTemplate?: { spec: { envFrom: Container["envFrom"]; podTemplate: { spec: PodSpec } } };
+    workspaceTemplate?: { spec: { env?: Container["env"]; podTemplate: { spec: PodSpec } } };
     /** Of a SecretStore of the External Secrets Operator. */
     provider?: { pulumi: { organization: string; auth: { oidcConfig: OidcConfig } } };
   };
@@ -78,7 +78,8 @@ type ServiceAccount = types.output.core.v1.ServiceAccount;
 /** What the program created for one service account. */
 interface Created {
   serviceAccount: ServiceAccount;
-  environment: Record<string, string>;
+  /** The data of its ConfigMap. */
+  settings: Record<string, string>;
   policy: AuthPolicy;
   /** The pod of the Job that tests the exchange. */
   job: PodSpec;
@@ -124,9 +125,14 @@ export function exampleOf(file: string): Example {
   return examples.get(file) ?? assert.fail(`there is no ${file}`);
 }
 
+/** Whether the header of a manifest says what the label replaces. */
+export function saysWhatToDelete(file: string): boolean {
+  const header = exampleOf(file).source.replaceAll(/\n# ?/g, " ");
+  return header.includes("delete each line marked (3) with the lines indented below it");
+}
+
 /**
- * Deletes each line that is marked (2), (4), or (5), and the lines that are indented below it, as the headers say for pods
- * with the label.
+ * Deletes each line that is marked (3), and the lines that are indented below it, as the headers say for pods with the label.
  */
 export function withoutExchange(source: string): string {
   const kept: string[] = [];
@@ -136,7 +142,7 @@ export function withoutExchange(source: string): string {
     if (deletedBelow !== undefined && indentation > deletedBelow) continue;
 
     deletedBelow = undefined;
-    if (/^ .*# \([245]\)/.test(line)) {
+    if (/^ .*# \(3\)/.test(line)) {
       deletedBelow = indentation;
     } else {
       kept.push(line);
@@ -159,11 +165,11 @@ export function podOf(
     spec: { template, jobTemplate, workspaceTemplate, serviceAccountName = "" } = {},
   } of manifests) {
     if (workspaceTemplate) {
-      const { envFrom, podTemplate } = workspaceTemplate.spec;
+      const { env, podTemplate } = workspaceTemplate.spec;
       const [container = assert.fail(`${file} names no container`)] = podTemplate.spec.containers;
       return {
         spec: { ...podTemplate.spec, serviceAccountName },
-        container: { ...container, ...(envFrom && { envFrom }) },
+        container: { ...container, ...(env && { env }) },
       };
     }
 
@@ -181,8 +187,7 @@ function injected(file: string, spec: PodSpec): PodSpec {
   const { name, tokenAudience = `urn:pulumi:org:${ORGANIZATION}` } = exampleOf(file).entry;
   return tokenExchangePod(spec, {
     serviceAccountName: name,
-    environmentConfigMap: `${name}-pulumi-token`,
-    scriptConfigMap: `${name}-pulumi-token-exchange`,
+    configMap: `${name}-pulumi-token-exchange`,
     tokenAudience,
   }) as PodSpec;
 }
@@ -231,7 +236,7 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
         policy: policies.find(isOfAccount) ?? assert.fail(`no allow policy for ${namespace}/${name}`),
         job: created<Job>("Job", namespace, `${name}-token-exchange`).spec.template.spec,
         serviceAccount: created<ServiceAccount>("ServiceAccount", namespace, name),
-        environment: created<ConfigMap>("ConfigMap", namespace, `${name}-pulumi-token`).data,
+        settings: created<ConfigMap>("ConfigMap", namespace, `${name}-pulumi-token-exchange`).data,
       };
     },
     async runPodOf(file, changes) {
