@@ -18,7 +18,15 @@ export interface Manifest {
   roleRef?: { kind: string; name: string };
   spec?: {
     template?: { metadata?: { labels?: Record<string, string> }; spec: PodSpec };
-    jobTemplate?: { spec: { template: { spec: PodSpec } } };
+    /** Of a CronJob. */
+    schedule?: string;
+    jobTemplate?: {
+      spec: {
+        activeDeadlineSeconds?: number;
+        ttlSecondsAfterFinished?: number;
+        template: { spec: PodSpec };
+      };
+    };
     /** Of a Stack of the Pulumi Kubernetes Operator. */
     serviceAccountName?: string;
     stack?: string;
