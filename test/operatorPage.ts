@@ -4,7 +4,16 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
-import { readManifests } from "./examples";
+import type { PodSpec } from "../simulator/emulators/pod";
+
+export interface OperatorStack {
+  metadata: { namespace: string; name: string };
+  spec: {
+    serviceAccountName: string;
+    envRefs?: object;
+    workspaceTemplate?: { spec: { env: object[]; podTemplate: { spec: PodSpec } } };
+  };
+}
 
 const PAGE = readFileSync(join(__dirname, "..", "docs", "operator.md"), "utf8");
 
@@ -14,8 +23,13 @@ const [settings = "", before = "", after = ""] = blocks("yaml");
 export const SETTINGS: { serviceAccounts: { namespace: string; name: string }[] } = parse(settings).config;
 
 /** The Stack of step 4. */
-export const [STACK_BEFORE = assert.fail("no Stack")] = readManifests(before);
-export const [STACK_AFTER = assert.fail("no Stack")] = readManifests(after);
+export const STACK_BEFORE = readStack(before);
+export const STACK_AFTER = readStack(after);
+
+/** Returns the Stack as kubectl reads it: YAML 1.1, in which 0555 is octal. */
+function readStack(source: string): OperatorStack {
+  return parse(source, { version: "1.1" });
+}
 
 /** Returns the one command of the page that contains a string. */
 export function commandWith(text: string): string {
