@@ -33,7 +33,7 @@ describe("the Pulumi CLI in the pod of esc-application.yaml", { skip: missingCli
     const { exchanges } = stack.simulation.pulumiCloud;
     const before = exchanges.length;
     const log = await stack.runPodOf(FILE, {
-      command: applicationCommand('[[ $DATABASE_PASSWORD == "correct horse" ]] && compgen -e'),
+      command: applicationCommand(`[[ $DATABASE_PASSWORD == "${SECRET}" ]] && compgen -e`),
     });
     assert.match(log, /^DATABASE_PASSWORD$/m);
     assert.doesNotMatch(log, /PULUMI_ACCESS_TOKEN/);
