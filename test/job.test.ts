@@ -115,7 +115,7 @@ test("the Job runs again if the script's environment changes", async (t) => {
   assert.notEqual(checksums[1], checksums[2]);
 });
 
-test("jobPodSpec is merged over the Job's pod spec: named elements by name, everything else replaced", async (t) => {
+test("jobPodSpec is merged over the Job's pod spec: containers by name, everything else replaced", async (t) => {
   const jobPodSpec = {
     nodeSelector: { pool: "ci" },
     tolerations: [{ key: "ci" }],
@@ -137,6 +137,28 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
   assert.deepEqual(main, { ...plain.containers[0], image: "mirror/base:1", env });
   assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [SCRIPT_MOUNT, TOKEN_MOUNT]]);
   assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange,pulumi-id-token");
+});
+
+test("jobPodSpec adds a second mount of a volume, and replaces the mount at the same path", async (t) => {
+  const mountsWith = async (volumeMounts: object[]) => {
+    const containers = [{ name: "token-exchange", volumeMounts }];
+    const [container = assert.fail()] = podOf(await up(t, { jobPodSpec: { containers } })).containers;
+    return container.volumeMounts.filter(({ name }) => !name.startsWith("pulumi-"));
+  };
+  const cache = { name: "tmp", mountPath: "/cache", subPath: "cache" };
+  assert.deepEqual(await mountsWith([cache]), [{ name: "tmp", mountPath: "/tmp" }, cache]);
+  const other = { name: "scratch", mountPath: "/tmp" };
+  assert.deepEqual(await mountsWith([other]), [other]);
+});
+
+test("jobPodSpec replaces a volume and a variable as a whole, since each has one source", async (t) => {
+  const claim = { spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } } };
+  const tmp = { name: "tmp", ephemeral: { volumeClaimTemplate: claim } };
+  const home = { name: "HOME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } };
+  const jobPodSpec = { containers: [{ name: "token-exchange", env: [home] }], volumes: [tmp] };
+  const { containers, volumes } = podOf(await up(t, { jobPodSpec }));
+  assert.deepEqual(volumes[0], tmp);
+  assert.deepEqual(containers[0]?.env[0], home);
 });
 
 test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", async (t) => {
