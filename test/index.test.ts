@@ -226,6 +226,7 @@ test("a role of EKS Pod Identity trusts only this cluster, namespace, and servic
   });
   const association = only(stack, "PodIdentityAssociation");
   assert.deepEqual(association.inputs, {
+    region: "us-west-2",
     clusterName: "my-cluster",
     namespace: "default",
     serviceAccount: "pulumi-service-account",
