@@ -1,7 +1,7 @@
 // The program on Pulumi's engine, with the simulation as its providers.
 
 import assert from "node:assert/strict";
-import { appendFile } from "node:fs/promises";
+import { appendFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
@@ -94,10 +94,11 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.equal((await requestAccessToken(pulumiCloud.url, request, idToken)).allowed, false);
     });
 
-    await t.test("leaves nothing in AWS, Kubernetes, and Pulumi Cloud after destroy", async () => {
+    await t.test("leaves only the namespaces in AWS, Kubernetes, and Pulumi Cloud after destroy", async () => {
       succeeded(await pulumi("destroy", "--yes"));
-      const { aws, ...others } = simulation.existing();
-      assert.deepEqual(others, { kubernetes: [], pulumiCloud: [] });
+      const { aws, kubernetes, pulumiCloud } = simulation.existing();
+      assert.deepEqual(kubernetes.toSorted(), SETTINGS_OF_FOUR.createNamespaces.toSorted());
+      assert.deepEqual(pulumiCloud, []);
       assert.equal(aws.length, 2, "the cluster and its IAM OIDC provider");
     });
   });
@@ -119,6 +120,42 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.deepEqual(changes(await up()), [`${ISSUER} updated`, "access.team-a.drift replaced"]);
     assert.equal(statuses(simulation).at(-1), 200);
     succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("keeps a namespace that leaves createNamespaces, with what is in it, and takes it back by import", async (t) => {
+    const stack = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
+    const { simulation, cli, directory, pulumi, up } = stack;
+    const { kubernetes } = simulation.existing();
+
+    succeeded(await pulumi("config", "set", "createNamespaces", '["team-b","runners"]'));
+    assert.match(succeeded(await up()).screen, /Namespace access\.team-a deleted .*retain/);
+    assert.deepEqual(simulation.existing().kubernetes, kubernetes);
+    succeeded(await pulumi("preview", "--refresh", "--expect-no-changes"));
+
+    succeeded(await pulumi("config", "set", "createNamespaces", '["team-a","team-b","runners"]'));
+    const { exitCode, screen } = await up();
+    assert.notEqual(exitCode, 0);
+    assert.match(screen, /Namespace \(access\.team-a\):.*already exists/s);
+
+    const page = await readFile(join(__dirname, "..", "docs", "import.md"), "utf8");
+    const [, , commands = ""] = page.split("```bash\n").map((block) => block.split("```")[0]);
+    succeeded(await cli.run(directory, "bash", "-ec", commands));
+    succeeded(await up());
+    assert.deepEqual(simulation.existing().kubernetes, kubernetes);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("deletes a replaced role to which another program has attached a policy", async (t) => {
+    const { simulation, pulumi, up } = await createdStack(t);
+    const roles = () => simulation.existing().aws.filter((name) => /^pulumi-oidc-[^/]*$/.test(name));
+    const [role = assert.fail()] = roles();
+    const attachments = simulation.resources["aws:iam/rolePolicyAttachment:RolePolicyAttachment"];
+    await attachments?.create("of another program", { role, policyArn: "arn:aws:iam::aws:policy/ReadOnlyAccess" });
+
+    succeeded(await pulumi("config", "set", "rolePath", "/pulumi/"));
+    succeeded(await up());
+    assert.equal(roles().length, 1);
+    assert.notEqual(roles()[0], role);
   });
 
   test("deletes an issuer before it registers its URL again", async (t) => {
