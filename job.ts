@@ -2,13 +2,7 @@
 
 import { Job } from "@pulumi/kubernetes/batch/v1";
 import * as pulumi from "@pulumi/pulumi";
-import {
-  type PodSpec,
-  SCRIPT_PATH,
-  sha256,
-  type TokenExchange,
-  tokenExchangePod,
-} from "./tokenExchange";
+import { type PodSpec, SCRIPT_PATH, sha256, type TokenExchange, tokenExchangePod } from "./tokenExchange";
 import { isObject } from "./validation";
 
 export interface JobArgs {

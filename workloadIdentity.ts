@@ -79,7 +79,8 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         tokenExpirationSeconds: account.tokenExpirationSeconds,
         apiUrl: shared.pulumiApiUrl,
       },
-      inComponent,
+      // Workloads keep their settings, such as the organization, until those can be granted.
+      { ...inComponent, dependsOn: args.oidcIssuer },
     );
 
     this.access = {

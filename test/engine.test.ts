@@ -94,13 +94,16 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.equal((await requestAccessToken(pulumiCloud.url, request, idToken)).allowed, false);
     });
 
-    await t.test("leaves only the namespaces in AWS, Kubernetes, and Pulumi Cloud after destroy", async () => {
-      succeeded(await pulumi("destroy", "--yes"));
-      const { aws, kubernetes, pulumiCloud } = simulation.existing();
-      assert.deepEqual(kubernetes.toSorted(), SETTINGS_OF_FOUR.createNamespaces.toSorted());
-      assert.deepEqual(pulumiCloud, []);
-      assert.equal(aws.length, 2, "the cluster and its IAM OIDC provider");
-    });
+    await t.test(
+      "leaves only the namespaces in AWS, Kubernetes, and Pulumi Cloud after destroy",
+      async () => {
+        succeeded(await pulumi("destroy", "--yes"));
+        const { aws, kubernetes, pulumiCloud } = simulation.existing();
+        assert.deepEqual(kubernetes.toSorted(), SETTINGS_OF_FOUR.createNamespaces.toSorted());
+        assert.deepEqual(pulumiCloud, []);
+        assert.equal(aws.length, 2, "the cluster and its IAM OIDC provider");
+      },
+    );
   });
 
   test("fails the update for a denied service account by name and reason, and completes it later", async (t) => {
@@ -150,7 +153,10 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const roles = () => simulation.existing().aws.filter((name) => /^pulumi-oidc-[^/]*$/.test(name));
     const [role = assert.fail()] = roles();
     const attachments = simulation.resources["aws:iam/rolePolicyAttachment:RolePolicyAttachment"];
-    await attachments?.create("of another program", { role, policyArn: "arn:aws:iam::aws:policy/ReadOnlyAccess" });
+    await attachments?.create("of another program", {
+      role,
+      policyArn: "arn:aws:iam::aws:policy/ReadOnlyAccess",
+    });
 
     succeeded(await pulumi("config", "set", "rolePath", "/pulumi/"));
     succeeded(await up());
@@ -158,10 +164,42 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.notEqual(roles()[0], role);
   });
 
-  test("deletes an issuer before it registers its URL again", async (t) => {
+  describe("another organization", () => {
+    test("replaces the old one, and the Job tests it", async (t) => {
+      const { simulation, pulumi, up } = await createdStack(t);
+      succeeded(await pulumi("config", "set", "organization", "other"));
+      succeeded(await up());
+      assert.match(simulation.existing().pulumiCloud.join(), /^other\/[^,]*$/);
+      assert.deepEqual(statuses(simulation), [200, 200]);
+    });
+
+    test("that denies the issuer leaves the old one in force, with the settings of its workloads", async (t) => {
+      const { simulation, pulumi, up } = await createdStack(t);
+      const before = simulation.existing();
+      const issuers = simulation.resources["pulumiservice:index:OidcIssuer"] ?? assert.fail();
+      t.mock.method(issuers, "create", async () => {
+        throw new Error("403 API error: Forbidden");
+      });
+      t.mock.method(console, "error", () => {});
+
+      succeeded(await pulumi("config", "set", "organization", "other"));
+      assert.notEqual((await up("--continue-on-error")).exitCode, 0);
+      assert.deepEqual(simulation.existing().pulumiCloud, before.pulumiCloud);
+      const settings = simulation.resources["kubernetes:core/v1:ConfigMap"]?.read(
+        "default/pulumi-service-account-pulumi-token",
+      );
+      assert.match(JSON.stringify(settings), /"PULUMI_ORG":"acme"/);
+    });
+  });
+
+  test("keeps the issuer if someone forces its replacement", async (t) => {
+    t.mock.method(console, "error", () => {});
     const { simulation, up } = await createdStack(t);
-    succeeded(await up("--target-replace", `**OidcIssuer::${ISSUER}`));
-    assert.equal(simulation.existing().pulumiCloud.length, 1);
+    const { pulumiCloud } = simulation.existing();
+    const { exitCode, screen } = await up("--target-replace", `**OidcIssuer::${ISSUER}`);
+    assert.notEqual(exitCode, 0);
+    assert.match(screen, /409 API error/);
+    assert.deepEqual(simulation.existing().pulumiCloud, pulumiCloud);
   });
 
   test("stays quiet after the first update, whatever becomes of the issuer's thumbprint", async (t) => {
