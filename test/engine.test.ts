@@ -349,7 +349,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
     assert.match(
       succeeded(await pulumi("preview")).screen,
-      /:MutatingAdmissionPolicy +access-inject-token +create/,
+      /:MutatingAdmissionPolicy +access\.inject-token +create/,
     );
     succeeded(await up());
     assert.deepEqual(order.events.splice(0), created);
@@ -358,9 +358,9 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
     await setAccounts(pulumi, accounts.toReversed());
-    assert.doesNotMatch(succeeded(await up()).screen, /access-inject-token +updated/);
+    assert.doesNotMatch(succeeded(await up()).screen, /access\.inject-token +updated/);
     await setAccounts(pulumi, accounts.slice(1));
-    assert.ok(changes(await up()).includes("access-inject-token updated"));
+    assert.ok(changes(await up()).includes("access.inject-token updated"));
 
     succeeded(await pulumi("config", "set", "injectToken", "false"));
     succeeded(await up());
