@@ -133,7 +133,7 @@ export const kubernetesName = string(
 );
 
 /** Every cluster has these: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ */
-const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
+export const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 const newNamespace = v.pipe(
   kubernetesName,

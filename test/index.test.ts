@@ -153,8 +153,8 @@ test("the issuer is registered with its thumbprint, through a provider for the c
   assert.deepEqual(others, { ...named, thumbprints: [thumbprint()] });
   assert.match(provider, /pulumi:providers:pulumiservice::/);
   assert.deepEqual(only(stack, "pulumiservice").inputs, { apiUrl });
-  // An organization can register an issuer URL only once.
-  assert.equal(options.deleteBeforeReplace, true);
+  // The old one stays in force until the new one exists.
+  assert.equal(options.deleteBeforeReplace, undefined);
   // A rotated certificate changes nothing, and a refresh shows no drift.
   assert.deepEqual(options.ignoreChanges, ["thumbprints"]);
 });
