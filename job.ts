@@ -21,6 +21,15 @@ export interface JobArgs {
 
 const DEADLINE_SECONDS = 300;
 
+/** What `pulumi up` shows last of a failed pod. Pulumi deletes at the end of an update, if nothing has failed before. */
+const FAILED =
+  "No removed resource was deleted in this update, such as the IAM role of a removed entry: Pulumi deletes last. To delete " +
+  "them without this test, set runJob to false in this entry, and run pulumi up.";
+
+/** Runs its arguments as they are, ends when they are told to, and explains a failure. */
+const EXPLAINED = `"$0" "$@" & trap 'kill -s TERM "$!"' TERM
+wait "$!" || { status=$?; echo "${FAILED}" >&2; exit "$status"; }`;
+
 /**
  * Creates the Job that exchanges an ID token once. The update waits for its pod: a denied exchange fails the update, and
  * the script's last lines are the message.
@@ -90,7 +99,7 @@ function restrictedPod(image: string, command: string[]): PodSpec {
       {
         name: "token-exchange",
         image,
-        command: [SCRIPT_PATH],
+        command: ["bash", "-c", EXPLAINED, SCRIPT_PATH],
         // Kubernetes expands $(NAME) in arguments, and reads $$ as $:
         // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
         args: command.map((word) => word.replaceAll("$", "$$$$")),

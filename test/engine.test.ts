@@ -125,6 +125,45 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
+  test("says with a failed Job that a removed entry keeps its role, and deletes it without the Job", async (t) => {
+    const { simulation, pulumi, up } = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
+    const rolesOf = (name: string) =>
+      simulation.existing().aws.filter((it) => it.includes(`-team-a-${name}-`));
+    const [, drift = {}, ...others] = FOUR;
+
+    await setAccounts(pulumi, [{ ...drift, ...DENY }, ...others]);
+    const { exitCode, screen } = await up("--continue-on-error");
+    assert.notEqual(exitCode, 0);
+    assert.match(
+      screen,
+      /Job \(access\.team-a\.drift\):.*No removed resource was deleted.*set runJob to false/s,
+    );
+    assert.equal(rolesOf("deployer").length, 1);
+
+    await setAccounts(pulumi, [{ ...drift, ...DENY, runJob: false }, ...others]);
+    succeeded(await up());
+    assert.deepEqual([rolesOf("deployer").length, rolesOf("drift").length], [0, 1]);
+  });
+
+  test("keeps a live service account that is no longer the stack's: first with its Job, then without", async (t) => {
+    const { simulation, pulumi, up } = await createdStack(t);
+    const id = "default/pulumi-service-account";
+    const entry = {
+      namespace: "default",
+      name: "pulumi-service-account",
+      tokenType: "personal",
+      userLogin: "alice",
+    };
+    succeeded(await pulumi("config", "rm", "userLogin"));
+    for (const step of [{ createServiceAccount: false }, { createServiceAccount: false, runJob: false }]) {
+      await setAccounts(pulumi, [{ ...entry, ...step }]);
+      succeeded(await up());
+      assert.ok(simulation.existing().kubernetes.includes(id));
+    }
+    succeeded(await pulumi("destroy", "--yes"));
+    assert.deepEqual(simulation.existing().kubernetes, [id]);
+  });
+
   test("keeps a namespace that leaves createNamespaces, with what is in it, and takes it back by import", async (t) => {
     const stack = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
     const { simulation, cli, directory, pulumi, up } = stack;

@@ -1,6 +1,8 @@
 // The token exchange in pods: the ConfigMaps, the Job, and the pods of other workloads.
 
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -10,7 +12,7 @@ import type { input, output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../tokenExchange";
 import { violations } from "./podSecurity";
-import { known, only, type Stack, stackWith, up } from "./stack";
+import { known, messageOf, only, type Stack, stackWith, start, up } from "./stack";
 
 type Job = output.batch.v1.Job;
 type PodSpec = output.core.v1.PodSpec;
@@ -103,6 +105,32 @@ test("the Job runs one pod once, is replaced if it failed, and has a name that f
   assert.match(metadata.name, /^[0-9a-f]{16}-token-exchange$/);
   const { metadata: longest } = jobOf(await up(t, stackWith({ name: "n".repeat(48) })));
   assert.equal(longest.name, `${"n".repeat(48)}-token-exchange`);
+});
+
+test("a failed Job says last that nothing was deleted, and how to go on", async (t) => {
+  const command = ["bash", "-c", "echo failed >&2; exit 3"];
+  const simulation = await start(t, { runJobs: true });
+  const message = await messageOf(simulation, stackWith({ command }));
+  assert.match(
+    message,
+    /failed\nNo removed resource was deleted in this update, .*set runJob to false in this entry/,
+  );
+});
+
+test("the Job's container ends with the exit code of what it runs, and when it is told to", async (t) => {
+  const [bash = "", ...options] = podOf(await up(t)).containers[0]?.command.slice(0, 3) ?? [];
+  const failing = spawnSync(bash, [...options, "bash", "-c", 'exit "$1"', "-", "3"], { encoding: "utf8" });
+  assert.equal(failing.status, 3);
+  assert.match(failing.stderr, /^No removed resource was deleted/);
+  const succeeding = spawnSync(bash, [...options, "true"], { encoding: "utf8" });
+  assert.deepEqual([succeeding.status, succeeding.stdout, succeeding.stderr], [0, "", ""]);
+
+  const child = spawn(bash, [...options, "bash", "-c", "echo started; exec sleep 60"]);
+  await once(child.stdout, "data");
+  child.kill("SIGTERM");
+  // Both processes have ended once no one writes to the output.
+  const [status] = await once(child, "close", { signal: AbortSignal.timeout(20_000) });
+  assert.equal(status, 128 + 15);
 });
 
 test("the Job runs again if the script's environment changes", async (t) => {
