@@ -23,8 +23,8 @@ const DEADLINE_SECONDS = 300;
 
 /** What `pulumi up` shows last of a failed pod. Pulumi deletes at the end of an update, if nothing has failed before. */
 const FAILED =
-  "No removed resource was deleted in this update, such as the IAM role of a removed entry: Pulumi deletes last. To delete " +
-  "them without this test, set runJob to false in this entry, and run pulumi up.";
+  "This update has deleted nothing that was removed from the configuration, such as IAM roles: Pulumi deletes last. " +
+  "To go on without this test, set runJob to false in this entry, and run pulumi up.";
 
 /** Runs its arguments as they are, ends when they are told to, and explains a failure. */
 const EXPLAINED = `"$0" "$@" & trap 'kill -s TERM "$!"' TERM

@@ -128,6 +128,22 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
+  test("says that a service account has one organization", async (t) => {
+    const stack = await stackOf(
+      t,
+      `
+      const args = { ...access, serviceAccounts: [{ ...deployer, namespace: "default" }] };
+      const options = { providers: [kubernetesProvider] };
+      new PulumiCloudAccess("one", args, options);
+      new PulumiCloudAccess("two", { ...args, organization: "other" }, options);
+      `,
+    );
+    await failsIn(stack, [
+      /Two components configure service account default\/deployer: "one\.default\.deployer" and "two\.default\.deployer"\./,
+      /A service account can have the access of one organization\. Use another service account/,
+    ]);
+  });
+
   test("requires a Kubernetes provider, and creates nothing without one", async (t) => {
     const stack = await stackOf(
       t,

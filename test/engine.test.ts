@@ -136,7 +136,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.notEqual(exitCode, 0);
     assert.match(
       screen,
-      /Job \(access\.team-a\.drift\):.*No removed resource was deleted.*set runJob to false/s,
+      /Job \(access\.team-a\.drift\):.*This update has deleted nothing that was removed.*set runJob to false/s,
     );
     assert.equal(rolesOf("deployer").length, 1);
 

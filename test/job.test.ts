@@ -113,7 +113,7 @@ test("a failed Job says last that nothing was deleted, and how to go on", async 
   const message = await messageOf(simulation, stackWith({ command }));
   assert.match(
     message,
-    /failed\nNo removed resource was deleted in this update, .*set runJob to false in this entry/,
+    /failed\nThis update has deleted nothing that was removed .*set runJob to false in this entry/,
   );
 });
 
@@ -121,7 +121,7 @@ test("the Job's container ends with the exit code of what it runs, and when it i
   const [bash = "", ...options] = podOf(await up(t)).containers[0]?.command.slice(0, 3) ?? [];
   const failing = spawnSync(bash, [...options, "bash", "-c", 'exit "$1"', "-", "3"], { encoding: "utf8" });
   assert.equal(failing.status, 3);
-  assert.match(failing.stderr, /^No removed resource was deleted/);
+  assert.match(failing.stderr, /^This update has deleted nothing/);
   const succeeding = spawnSync(bash, [...options, "true"], { encoding: "utf8" });
   assert.deepEqual([succeeding.status, succeeding.stdout, succeeding.stderr], [0, "", ""]);
 
