@@ -28,7 +28,8 @@ const FAILED =
   "To go on without this test, set runJob to false in this entry, and run pulumi up.";
 
 /** Runs its arguments as they are, ends when they are told to, and explains a failure. */
-const EXPLAINED = `"$0" "$@" & trap 'kill -s TERM "$!"' TERM
+const EXPLAINED = `trap 'kill -s TERM "$!"' TERM
+"$0" "$@" &
 wait "$!" || { status=$?; echo "${FAILED}" >&2; exit "$status"; }`;
 
 /**
