@@ -8,7 +8,7 @@ import {
   type RawConfig,
   readRawConfig,
 } from "./rawConfig";
-import { ACCESS_KEYS, type Access, checkAccess, unknownAccessSettings } from "./settings";
+import { ACCESS_KEYS, type Access, checkAccessSettings, unknownAccessSettings } from "./settings";
 import { check, type Problem, settings } from "./validation";
 
 /** What a stack has besides the settings of the cluster and of the access. */
@@ -69,7 +69,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
     },
   );
   const aws = check(awsSchema, raw.values);
-  const access = checkAccess(
+  const access = checkAccessSettings(
     {
       organization: raw.organization,
       issuerName: `eks-${given.clusterName}`,

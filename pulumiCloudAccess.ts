@@ -7,9 +7,8 @@ import { allowPolicy, createOidcIssuer } from "./oidcIssuer";
 import { createNamespaces } from "./serviceAccount";
 import {
   type AccessSettings,
-  checkAccess,
+  checkAccessSettings,
   DEFAULT_AWS_ROLE,
-  tokenOf,
   unknownAccessSettings,
 } from "./settings";
 import { userError } from "./userError";
@@ -50,10 +49,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     const namespaces = createNamespaces(name, access.createNamespaces, inComponent);
 
     // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
-    const accounts = access.serviceAccounts.map((account) => {
-      const token = tokenOf(account);
-      return { account, token, policy: allowPolicy(account, token) };
-    });
+    const accounts = access.serviceAccounts.map((account) => ({ account, policy: allowPolicy(account) }));
     const oidcIssuer = createOidcIssuer(
       `${name}.oidc-issuer`,
       {
@@ -68,12 +64,11 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     );
 
     // Each service account: its role, its ConfigMaps, and the Job that tests the token exchange.
-    const identities = accounts.map(({ account, token, policy }) => {
+    const identities = accounts.map(({ account, policy }) => {
       const identity = new WorkloadIdentity(
         `${name}.${account.namespace}.${account.name}`,
         {
           account,
-          token,
           policy,
           oidcIssuer,
           cluster,
@@ -110,7 +105,7 @@ function checkArguments(
   options: pulumi.ComponentResourceOptions | undefined,
 ) {
   const { issuerUrl, oidcProviderArn, clusterArn, ...given } = args;
-  const { access, problems } = checkAccess(given);
+  const { access, problems } = checkAccessSettings(given);
   const all = [
     ...unknownAccessSettings(given, CLUSTER_KEYS),
     ...issuerProblems(issuerUrl),

@@ -2,6 +2,7 @@
 // generated. A schema checks its value and fills in its default. The compiler compares the two.
 
 import * as v from "valibot";
+import { defaultCommand, type TokenSettings, tokenEntries, tokenProblems } from "./accessToken";
 import {
   check,
   distinctList,
@@ -18,19 +19,6 @@ import {
   unknownSettings,
 } from "./validation";
 
-/** The type of the access token that a service account is granted. */
-export const TokenType = {
-  /** A token of one user. */
-  Personal: "personal",
-  /** A token of the organization. Requires Pulumi Cloud's Essentials edition, formerly Team. */
-  Organization: "organization",
-  /** A token of a team. Requires the Pro edition, formerly Enterprise. */
-  Team: "team",
-  /** A token of a runner pool. Requires the Enterprise edition, formerly Business Critical. */
-  Runner: "runner",
-} as const;
-export type TokenType = (typeof TokenType)[keyof typeof TokenType];
-
 /** How the pods of a service account receive an IAM role. */
 export const AwsRole = {
   /** IAM roles for service accounts. Requires the cluster's IAM OIDC provider. */
@@ -46,23 +34,11 @@ export type AwsRole = (typeof AwsRole)[keyof typeof AwsRole];
 export const DEFAULT_AWS_ROLE = AwsRole.Irsa;
 
 /** One service account, and the access token that it is granted. */
-export interface ServiceAccount {
+export interface ServiceAccount extends TokenSettings {
   /** Namespace of the service account. */
   namespace: string;
   /** Name of the service account. */
   name: string;
-  /** Type of the access token: personal, organization, team, or runner. */
-  tokenType: TokenType;
-  /** User of a personal token. */
-  userLogin?: string;
-  /** Team of a team token. */
-  teamName?: string;
-  /** ID of the runner pool of a runner token. The allow policy contains the ID. */
-  runnerId?: string;
-  /** Name of the runner pool of a runner token. The token exchange requests the pool by this name. */
-  runnerName?: string;
-  /** Grant an organization token admin permissions. Default: false. */
-  organizationAdmin?: boolean;
   /** Lifetime of the access token in seconds, at most maxExpirationSeconds. Default: maxExpirationSeconds. */
   tokenExpirationSeconds?: number;
   /** Audience of the ID token. Default: urn:pulumi:org:ORGANIZATION. */
@@ -154,23 +130,6 @@ export const rolePath = string(
 // The exchange script checks names and URLs by the same rules: scripts/exchange-token.sh says where they come from.
 
 const organizationName = string(/^\w[\w.-]{0,99}$/, "must be the name of a Pulumi organization");
-
-const userLogin = string(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
-
-// In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
-// escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
-const teamName = string(
-  /^[\w!#%&',/;<=>@~-]{1,100}$/,
-  "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the " +
-    'wildcards of patterns such as "*", "?", and ".", which also match other teams',
-);
-
-const runnerId = string(/^[\w-]{1,100}$/, "must be the ID of a runner pool");
-
-const runnerName = string(
-  /^[\]!#-9;-[^-~]{1,100}$/,
-  "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, and backslashes",
-);
 
 /** Characters that no one sees, such as control characters and zero-width spaces. */
 const INVISIBLE = "\\p{C}\\p{Default_Ignorable_Code_Point}";
@@ -289,18 +248,11 @@ export const apiUrl = v.pipe(
   v.transform((url) => new URL(url).origin),
 );
 
-const TOKEN_TYPE = "must be personal, organization, team, or runner";
-
 const accountEntries = {
   namespace: kubernetesName,
   // Kubernetes allows dots in it; the allow policy would read them as wildcards.
   name: kubernetesName,
-  tokenType: v.picklist(Object.values(TokenType), TOKEN_TYPE),
-  userLogin: v.optional(userLogin),
-  teamName: v.optional(teamName),
-  runnerId: v.optional(runnerId),
-  runnerName: v.optional(runnerName),
-  organizationAdmin: v.optional(flag),
+  ...tokenEntries,
   tokenExpirationSeconds: v.optional(seconds),
   tokenAudience: v.optional(audience),
   audienceRule: v.optional(flag, false),
@@ -314,22 +266,6 @@ const accountEntries = {
   runJob: v.optional(flag, true),
   command: v.optional(command),
 } satisfies Schemas<ServiceAccount>;
-
-/** What each type of token requires and accepts. */
-const tokenSchema = v.variant("tokenType", [
-  v.object({ tokenType: v.literal("personal"), userLogin }),
-  v.object({ tokenType: v.literal("organization"), organizationAdmin: v.optional(flag, false) }),
-  v.object({ tokenType: v.literal("team"), teamName }),
-  v.object({ tokenType: v.literal("runner"), runnerId, runnerName }),
-]);
-
-/** The access token of one service account, with the settings of its type. */
-export type Token = v.InferOutput<typeof tokenSchema>;
-
-/** Returns the access token that a service account is granted. */
-export function tokenOf(account: Account): Token {
-  return v.parse(tokenSchema, account);
-}
 
 const accessEntries = {
   organization: organizationName,
@@ -375,7 +311,7 @@ export type Account = ReturnType<typeof withDefaults>;
  * @param stackKeys the names of other settings of the stack, which are not valid in an entry.
  * @returns the settings with every default filled in, or every problem that they have. Does not throw.
  */
-export function checkAccess(
+export function checkAccessSettings(
   given: object,
   stackKeys: string[] = [],
 ): { access?: Access; problems: Problem[] } {
@@ -406,12 +342,11 @@ export function unknownAccessSettings(given: object, others: string[]): Problem[
 
 /** Returns a service account with the defaults that depend on other settings. */
 function withDefaults(account: CheckedAccount, { organization, maxExpirationSeconds }: CheckedSettings) {
-  const defaultCommand = account.tokenType === "runner" ? ["true"] : ["pulumi", "whoami"];
   return {
     ...account,
     tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
     tokenAudience: account.tokenAudience ?? `urn:pulumi:org:${organization}`,
-    command: account.command ?? defaultCommand,
+    command: account.command ?? defaultCommand(account.tokenType),
   };
 }
 
@@ -440,30 +375,6 @@ function rulesBetween(access: Incomplete<CheckedSettings>): Problem[] {
     ];
   });
   return [...problems, ...unused];
-}
-
-/** Returns a problem for each setting that the token type requires, and for each of another token type. */
-function tokenProblems(account: Incomplete<CheckedAccount>): Problem[] {
-  const { tokenType } = account;
-  if (!tokenType) return [];
-
-  return tokenSchema.options.flatMap(({ entries: { tokenType: type, ...owner } }) => {
-    if (type.literal === tokenType) return missingOwners(account, owner);
-    return foreignOwners(account, owner);
-  });
-}
-
-function missingOwners(account: Incomplete<CheckedAccount>, owner: v.ObjectEntries): Problem[] {
-  const required = Object.entries(owner).filter(([, schema]) => schema.type !== "optional");
-  const missing = required.filter(([key]) => account[key as keyof typeof account] === undefined);
-  return missing.map(([key]) => ({ path: [key], reason: `required with tokenType ${account.tokenType}` }));
-}
-
-function foreignOwners(account: Incomplete<CheckedAccount>, owner: v.ObjectEntries): Problem[] {
-  const values = Object.keys(owner).map((key) => ({ key, value: account[key as keyof typeof account] }));
-  const given = values.filter(({ value }) => value !== undefined);
-  const reason = `is not valid with tokenType ${account.tokenType}`;
-  return given.map(({ key, value }) => ({ path: [key], value, reason }));
 }
 
 function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<CheckedAccount>): Problem[] {

@@ -3,10 +3,11 @@
 
 import { ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
+import { scopeOf, type TokenType } from "./accessToken";
 import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy } from "./iam";
 import { createJob, jobName } from "./job";
 import { createServiceAccount } from "./serviceAccount";
-import type { Access, Account, Token, TokenType } from "./settings";
+import type { Access, Account } from "./settings";
 import { createTokenExchange } from "./tokenExchange";
 
 // The names are plain, so that what a program attaches to a role does not depend on the Job. Through a package, it would
@@ -42,7 +43,6 @@ export interface RoleCluster {
 
 export interface WorkloadIdentityArgs {
   account: Account;
-  token: Token;
   /** The name of the account's namespace, known once that exists. */
   namespace: pulumi.Input<string>;
   cluster: RoleCluster;
@@ -62,8 +62,8 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
 
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
-    const { account, token, namespace, shared } = args;
-    const tokenScope = scopeOf(token);
+    const { account, namespace, shared } = args;
+    const tokenScope = scopeOf(account);
     const inComponent = { parent: this };
 
     const aws = createAwsRole(name, args, inComponent);
@@ -74,7 +74,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         namespace,
         serviceAccountName: account.name,
         organization: shared.organization,
-        tokenType: token.tokenType,
+        tokenType: account.tokenType,
         tokenScope,
         tokenExpirationSeconds: account.tokenExpirationSeconds,
         apiUrl: shared.pulumiApiUrl,
@@ -84,7 +84,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
 
     this.access = {
       ...(aws && { roleArn: aws.role.arn, roleName: aws.role.name }),
-      tokenType: token.tokenType,
+      tokenType: account.tokenType,
       tokenScope,
       environmentConfigMap: tokenExchange.environmentName,
       scriptConfigMap: tokenExchange.scriptName,
@@ -176,18 +176,4 @@ function createOrReadServiceAccount(
   }
   if (!account.runJob) return undefined;
   return ServiceAccount.get(name, `${account.namespace}/${account.name}`, options);
-}
-
-/** Returns the scope that the token exchange requests, such as `user:LOGIN`. */
-function scopeOf(token: Token): string {
-  switch (token.tokenType) {
-    case "personal":
-      return `user:${token.userLogin}`;
-    case "team":
-      return `team:${token.teamName}`;
-    case "runner":
-      return `runner:${token.runnerName}`;
-    case "organization":
-      return token.organizationAdmin ? "admin" : "";
-  }
 }

@@ -23,12 +23,16 @@ test("the schema has every argument, with the description, the type, and the nec
   ];
   assert.deepEqual(shapeOf(component.inputProperties, component.requiredInputs), byName(args));
 
-  for (const [file, name] of [
-    ["settings.ts", "ServiceAccount"],
-    ["workloadIdentity.ts", "ServiceAccountAccess"],
-  ] as const) {
+  const declaredTypes = {
+    ServiceAccount: [
+      ...declared("settings.ts", "ServiceAccount"),
+      ...declared("accessToken.ts", "TokenSettings"),
+    ],
+    ServiceAccountAccess: declared("workloadIdentity.ts", "ServiceAccountAccess"),
+  };
+  for (const [name, declaredProperties] of Object.entries(declaredTypes)) {
     const { properties = {}, required = [] } = types[`${NAME}:${name}`] ?? assert.fail(name);
-    assert.deepEqual(shapeOf(properties, required), byName(declared(file, name)), name);
+    assert.deepEqual(shapeOf(properties, required), byName(declaredProperties), name);
   }
 });
 

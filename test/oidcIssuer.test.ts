@@ -8,7 +8,7 @@ import { type TestContext, test } from "node:test";
 import tls, { createServer as createTlsServer } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
 import { allowPolicy } from "../oidcIssuer";
-import { type Account, checkAccess, tokenOf } from "../settings";
+import { type Account, checkAccessSettings } from "../settings";
 import { createCertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
 import { readThumbprints } from "../thumbprint";
 
@@ -35,7 +35,7 @@ test("more rules and the rule on the audience are added, and replace no built-in
   const weaker = { '"kubernetes.io".namespace': "*", '"kubernetes.io".serviceaccount.name': "*", aud: "*" };
   const added = { '"kubernetes.io".pod.name': "runner-*" };
   const account = { ...accountOf({ tokenType: "organization" }), audienceRule: true };
-  const { rules } = allowPolicy({ ...account, policyRules: { ...weaker, ...added } }, tokenOf(account));
+  const { rules } = allowPolicy({ ...account, policyRules: { ...weaker, ...added } });
   assert.deepEqual(rules, { ...added, ...RULES, aud: "urn:pulumi:org:acme" });
 });
 
@@ -112,13 +112,17 @@ async function assertUnverified(t: TestContext, url: string, reason: RegExp): Pr
 
 function accountOf(token: object): Account {
   const serviceAccounts = [{ namespace: "ci", name: "runner", ...token }];
-  const { access, problems } = checkAccess({ organization: "acme", issuerName: "eks", serviceAccounts });
+  const { access, problems } = checkAccessSettings({
+    organization: "acme",
+    issuerName: "eks",
+    serviceAccounts,
+  });
   return access?.serviceAccounts[0] ?? assert.fail(JSON.stringify(problems));
 }
 
 function policyOf(token: object) {
   const account = accountOf(token);
-  return JSON.parse(JSON.stringify(allowPolicy(account, tokenOf(account))));
+  return JSON.parse(JSON.stringify(allowPolicy(account)));
 }
 
 /** Serves at a free port until the test ends, and returns the URL. */

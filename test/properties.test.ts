@@ -6,7 +6,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { irsaTrustPolicy } from "../iam";
 import { allowPolicy } from "../oidcIssuer";
-import { type Account, checkAccess, tokenOf } from "../settings";
+import { type Account, checkAccessSettings } from "../settings";
 import { decide } from "../simulator/emulators/authPolicy";
 import { evaluateTrustPolicy } from "../simulator/emulators/trustPolicy";
 
@@ -75,7 +75,7 @@ test("Pulumi Cloud allows only the configured service account with its audience,
   const other = fc.record({ tokenType: fc.constantFrom(...types), scope: fc.constantFrom(...scopes) });
   const property = fc.property(caller, fc.option(other), ({ configured, account, ...pod }, other) => {
     const requested = other ?? { tokenType: account.tokenType, scope: scopeOf(account) };
-    const policies = configured.map((it) => allowPolicy(it, tokenOf(it)));
+    const policies = configured.map((it) => allowPolicy(it));
     const { allowed } = decide(policies, claims(pod), requested, RUNNERS);
     const granted = configured.some(
       (it) =>
@@ -121,7 +121,11 @@ function claims({ namespace, name, audience }: { namespace: string; name: string
 }
 
 function accepted(serviceAccounts: object[]): Account[] {
-  const { access, problems } = checkAccess({ organization: "acme", issuerName: "eks", serviceAccounts });
+  const { access, problems } = checkAccessSettings({
+    organization: "acme",
+    issuerName: "eks",
+    serviceAccounts,
+  });
   return access?.serviceAccounts ?? assert.fail(JSON.stringify(problems));
 }
 
