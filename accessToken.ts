@@ -36,7 +36,7 @@ export interface TokenSettings {
 
 // The exchange script checks names by the same rules.
 
-const userLogin = string(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
+export const userLogin = string(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
 
 // In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
 // escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/

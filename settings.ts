@@ -267,7 +267,10 @@ const accountEntries = {
   command: v.optional(command),
 } satisfies Schemas<ServiceAccount>;
 
-const accessEntries = {
+/** A schema for an entry of `serviceAccounts`. It fills in the defaults that do not depend on other settings. */
+export const accountSchema = settings(accountEntries);
+
+export const accessEntries = {
   organization: organizationName,
   issuerName,
   maxExpirationSeconds: v.optional(seconds, 7200),
@@ -279,7 +282,7 @@ const accessEntries = {
   injectToken: v.optional(flag, false),
   createNamespaces: v.optional(distinctList(newNamespace), []),
   serviceAccounts: v.pipe(
-    list(settings(accountEntries)),
+    list(accountSchema),
     v.minLength(1, "must not be empty"),
     // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
     v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
@@ -302,33 +305,21 @@ export interface Access extends Omit<CheckedSettings, "serviceAccounts"> {
 }
 
 /** One service account with every default filled in; durations are in seconds. */
-export type Account = ReturnType<typeof withDefaults>;
+export type Account = ReturnType<typeof accountWithDefaults>;
 
 /**
  * Checks the settings of the service accounts.
  *
  * @param given the values, which can be anything.
- * @param stackKeys the names of other settings of the stack, which are not valid in an entry.
  * @returns the settings with every default filled in, or every problem that they have. Does not throw.
  */
-export function checkAccessSettings(
-  given: object,
-  stackKeys: string[] = [],
-): { access?: Access; problems: Problem[] } {
-  const { settings: checked, problems } = check(accessSchema, given, rulesBetween);
-  const entries =
-    "serviceAccounts" in given && Array.isArray(given.serviceAccounts) ? given.serviceAccounts : [];
-  const ofStack = {
-    names: [...ACCESS_KEYS, ...stackKeys],
-    reason: "is a setting of the stack, not of an entry",
-  };
-  const unknown = entries.flatMap((entry, index) => {
-    return unknownSettings(entry, ["serviceAccounts", index], ACCOUNT_KEYS, ofStack);
-  });
-  if (!checked || unknown.length > 0) return { problems: [...unknown, ...problems] };
-
-  const serviceAccounts = checked.serviceAccounts.map((account) => withDefaults(account, checked));
-  return { access: { ...checked, serviceAccounts }, problems };
+export function checkAccessSettings(given: Partial<Record<keyof AccessSettings, unknown>>): {
+  access?: Access;
+  problems: Problem[];
+} {
+  const { settings: checked, problems } = check(accessSchema, given, accessRules);
+  const all = [...unknownEntrySettings(given.serviceAccounts), ...problems];
+  return checked && all.length === 0 ? { access: withDefaults(checked), problems: [] } : { problems: all };
 }
 
 /** Returns a problem for each name at the top that is neither a setting of `AccessSettings` nor one of the others. */
@@ -340,8 +331,32 @@ export function unknownAccessSettings(given: object, others: string[]): Problem[
   return unknownSettings(given, [], [...ACCESS_KEYS, ...others], ofEntry);
 }
 
-/** Returns a service account with the defaults that depend on other settings. */
-function withDefaults(account: CheckedAccount, { organization, maxExpirationSeconds }: CheckedSettings) {
+/**
+ * Returns a problem for each name in an entry that is not a setting of an entry.
+ *
+ * @param entries the list of service accounts, which can be anything.
+ * @param stackKeys settings of the stack besides those of `AccessSettings`.
+ */
+export function unknownEntrySettings(entries: unknown, stackKeys: string[] = []): Problem[] {
+  if (!Array.isArray(entries)) return [];
+  const ofStack = {
+    names: [...ACCESS_KEYS, ...stackKeys],
+    reason: "is a setting of the stack, not of an entry",
+  };
+  return entries.flatMap((entry, index) => {
+    return unknownSettings(entry, ["serviceAccounts", index], ACCOUNT_KEYS, ofStack);
+  });
+}
+
+/** Returns the settings with the defaults that depend on other settings. */
+export function withDefaults(access: CheckedSettings): Access {
+  return { ...access, serviceAccounts: access.serviceAccounts.map((it) => accountWithDefaults(it, access)) };
+}
+
+function accountWithDefaults(
+  account: CheckedAccount,
+  { organization, maxExpirationSeconds }: CheckedSettings,
+) {
   return {
     ...account,
     tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
@@ -351,8 +366,8 @@ function withDefaults(account: CheckedAccount, { organization, maxExpirationSeco
 }
 
 /** Returns the problems of settings that are valid by themselves, but not together. */
-function rulesBetween(access: Incomplete<CheckedSettings>): Problem[] {
-  const { serviceAccounts = [], createNamespaces = [] } = access;
+export function accessRules(access: Incomplete<CheckedSettings>): Problem[] {
+  const { serviceAccounts = [] } = access;
   const problems = serviceAccounts.flatMap((account, index) => {
     if (!account) return [];
     const path: Path = ["serviceAccounts", index];
@@ -366,15 +381,21 @@ function rulesBetween(access: Incomplete<CheckedSettings>): Problem[] {
     return found.map((problem) => ({ ...problem, path: [...path, ...problem.path] }));
   });
 
-  const namespaces = serviceAccounts.map((account) => account?.namespace);
-  const unused = createNamespaces.flatMap((namespace, index): Problem[] => {
-    // With an invalid entry, it is not known which namespaces are used.
-    if (!namespace || namespaces.includes(namespace) || namespaces.includes(undefined)) return [];
+  return [...problems, ...unusedNamespaces(access)];
+}
+
+/** Returns a problem for each new namespace that no entry uses. */
+function unusedNamespaces(access: Incomplete<CheckedSettings>): Problem[] {
+  const { serviceAccounts, createNamespaces = [] } = access;
+  const used = serviceAccounts?.map((account) => account?.namespace);
+  // With an invalid entry, it is not known which namespaces are used.
+  if (!used || used.includes(undefined)) return [];
+  return createNamespaces.flatMap((namespace, index): Problem[] => {
+    if (!namespace || used.includes(namespace)) return [];
     return [
       { path: ["createNamespaces", index], value: namespace, reason: "is not the namespace of an entry" },
     ];
   });
-  return [...problems, ...unused];
 }
 
 function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<CheckedAccount>): Problem[] {

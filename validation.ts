@@ -55,7 +55,7 @@ export function distinctList<Element extends v.GenericSchema<string, string>>(el
 /** A schema for true and false. */
 export const flag = v.boolean("must be true or false");
 
-/** A schema for objects: Valibot's own accept lists too. */
+/** A schema for objects: those of Valibot accept lists too. */
 export const object = v.custom<Record<string, unknown>>(isObject, "must be an object");
 
 /** Returns whether a value is an object with keys, as opposed to a list or a scalar. */
@@ -63,10 +63,17 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Returns a schema for objects with these settings. It ignores unknown ones: `unknownSettings` reports them. */
-export function settings<Entries extends v.ObjectEntries>(entries: Entries) {
-  const schema = v.object(entries, "required");
-  // Valibot's own schema accepts lists too.
+/**
+ * Returns a schema for objects with these settings. It ignores unknown ones: `unknownSettings` reports them.
+ *
+ * @param reasons why settings are required, where "required" does not say enough.
+ */
+export function settings<Entries extends v.ObjectEntries>(
+  entries: Entries,
+  reasons: Record<string, string> = {},
+) {
+  const schema = v.object(entries, ({ path }) => reasons[String(path?.[0]?.key)] ?? "required");
+  // Valibot's schema accepts lists too.
   const isSettings = v.custom<v.InferInput<typeof schema>>(isObject, "must be an object");
   return v.pipe(isSettings, schema);
 }
@@ -85,20 +92,19 @@ export function check<Schema extends v.GenericSchema>(
   given: unknown,
   rulesOf: (valid: Incomplete<v.InferOutput<Schema>>) => Problem[] = () => [],
 ): { settings?: v.InferOutput<Schema>; problems: Problem[] } {
-  const outputs = outputsIn(given, []);
-  const isOutput = (path: Path) => outputs.some((problem) => startsWith(path, problem.path));
   const { success, output, issues = [] } = v.safeParse(schema, given, { abortPipeEarly: true });
-  const invalid = issues.map(problemOf).filter(({ path }) => !isOutput(path));
-  const ownProblems = [...outputs, ...invalid];
+  const outputs = outputsIn(given, []);
+  const isInOutput = ({ path }: Problem) => outputs.some((it) => isAtOrBelow(path, it.path));
+  const invalid = [...outputs, ...issues.map(problemOf).filter((problem) => !isInOutput(problem))];
 
   const valid = without(
     output,
-    ownProblems.map(({ path }) => path),
+    invalid.map(({ path }) => path),
   );
-  const between = rulesOf(valid as Incomplete<v.InferOutput<Schema>>).filter(
-    ({ path }) => !ownProblems.some((problem) => startsWith(problem.path, path)),
-  );
-  const problems = [...ownProblems, ...between];
+  const isReported = ({ path }: Problem) => invalid.some((it) => isAtOrBelow(it.path, path));
+  const conflicts = rulesOf(valid as Incomplete<v.InferOutput<Schema>>).filter((it) => !isReported(it));
+
+  const problems = [...invalid, ...conflicts];
   return success && problems.length === 0 ? { settings: output, problems } : { problems };
 }
 
@@ -202,13 +208,13 @@ function isPlain(value: object): boolean {
 
 /** Returns a copy of settings without those at these paths. An element of a list becomes undefined, and stays. */
 function without(value: unknown, paths: Path[], at: Path = []): unknown {
-  if (paths.some((path) => path.length === at.length && startsWith(at, path))) return undefined;
+  if (paths.some((path) => path.length === at.length && isAtOrBelow(at, path))) return undefined;
   if (Array.isArray(value)) return value.map((element, index) => without(element, paths, [...at, index]));
   if (!isObject(value)) return value;
   const entries = Object.entries(value).map(([key, element]) => [key, without(element, paths, [...at, key])]);
   return Object.fromEntries(entries);
 }
 
-function startsWith(path: Path, start: Path): boolean {
-  return start.every((step, index) => path[index] === step);
+function isAtOrBelow(path: Path, ancestor: Path): boolean {
+  return ancestor.every((step, depth) => path[depth] === step);
 }

@@ -1,10 +1,11 @@
 // One service account with its access: the role, the service account, what its workloads mount, and the Job that tests
 // the token exchange.
 
+import type * as iam from "@pulumi/aws/iam";
 import { ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { scopeOf, type TokenType } from "./accessToken";
-import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy } from "./iam";
+import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy, type RoleArgs } from "./iam";
 import { createJob, jobName } from "./job";
 import { createServiceAccount } from "./serviceAccount";
 import type { Access, Account } from "./settings";
@@ -66,8 +67,10 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     const tokenScope = scopeOf(account);
     const inComponent = { parent: this };
 
-    const aws = createAwsRole(name, args, inComponent);
-    const serviceAccount = createOrReadServiceAccount(name, args, aws?.irsaRoleArn, inComponent);
+    const { role, irsaRoleArn, prerequisites } = createAwsRole(name, args, inComponent);
+    const created = account.createServiceAccount
+      ? createServiceAccount(name, { name: account.name, namespace, irsaRoleArn }, inComponent)
+      : undefined;
     const tokenExchange = createTokenExchange(
       name,
       {
@@ -83,13 +86,14 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     );
 
     this.access = {
-      ...(aws && { roleArn: aws.role.arn, roleName: aws.role.name }),
+      ...(role && { roleArn: role.arn, roleName: role.name }),
       tokenType: account.tokenType,
       tokenScope,
       environmentConfigMap: tokenExchange.environmentName,
       scriptConfigMap: tokenExchange.scriptName,
     };
-    if (account.runJob && serviceAccount) {
+    if (account.runJob) {
+      const serviceAccount = created ?? existingServiceAccount(name, account, inComponent);
       createJob(
         name,
         {
@@ -103,7 +107,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         },
         {
           ...inComponent,
-          dependsOn: [args.oidcIssuer, serviceAccount, ...(aws?.prerequisites ?? [])],
+          dependsOn: [args.oidcIssuer, serviceAccount, ...prerequisites],
           // The pod's spec does not contain the policy, so a changed one would not run the exchange again.
           replacementTrigger: [args.oidcIssuer.id, args.policy],
         },
@@ -114,34 +118,66 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
   }
 }
 
-/** Creates the role of a service account, and what a pod has to wait for to receive it; undefined without a role. */
-function createAwsRole(name: string, args: WorkloadIdentityArgs, options: pulumi.CustomResourceOptions) {
-  const { account, cluster, shared } = args;
-  const { awsRole } = account;
-  if (awsRole === "none") return undefined;
+/** The role of a service account, and what depends on how its pods receive it. */
+interface AwsRoleResources {
+  /** Missing if the pods have no role. */
+  role?: iam.Role;
+  /** The role that the service account is annotated with. Only IRSA requires it. */
+  irsaRoleArn?: pulumi.Output<string>;
+  /** What a pod has to wait for to receive the role. */
+  prerequisites: pulumi.Resource[];
+}
 
-  const { role, attachments } = createRole(
+function createAwsRole(
+  name: string,
+  args: WorkloadIdentityArgs,
+  options: pulumi.CustomResourceOptions,
+): AwsRoleResources {
+  const { account, cluster, namespace } = args;
+  switch (account.awsRole) {
+    case "none":
+      return { prerequisites: [] };
+
+    case "irsa": {
+      const { role, attachments } = createRoleWith(irsaTrust(account, cluster), name, args, options);
+      return { role, irsaRoleArn: role.arn, prerequisites: attachments };
+    }
+
+    case "pod-identity": {
+      const { role, attachments } = createRoleWith(podIdentityTrust(account, cluster), name, args, options);
+      const association = associateRole(
+        name,
+        {
+          clusterArn: required(cluster.clusterArn, "clusterArn"),
+          namespace,
+          serviceAccountName: account.name,
+          role,
+        },
+        options,
+      );
+      return { role, prerequisites: [...attachments, association] };
+    }
+  }
+}
+
+function createRoleWith(
+  trustPolicy: RoleArgs["trustPolicy"],
+  name: string,
+  { account, shared }: WorkloadIdentityArgs,
+  options: pulumi.CustomResourceOptions,
+) {
+  return createRole(
     name,
     {
       namespace: account.namespace,
       serviceAccountName: account.name,
-      trustPolicy: awsRole === "irsa" ? irsaTrust(account, cluster) : podIdentityTrust(account, cluster),
+      trustPolicy,
       policyArns: account.rolePolicyArns,
       permissionsBoundaryArn: shared.permissionsBoundaryArn,
       path: shared.rolePath,
     },
     options,
   );
-  if (awsRole === "irsa") return { role, irsaRoleArn: role.arn, prerequisites: attachments };
-
-  const clusterArn = required(cluster.clusterArn, "clusterArn");
-  const { namespace } = args;
-  const association = associateRole(
-    name,
-    { clusterArn, namespace, serviceAccountName: account.name, role },
-    options,
-  );
-  return { role, irsaRoleArn: undefined, prerequisites: [...attachments, association] };
 }
 
 function irsaTrust({ namespace, name }: Account, cluster: RoleCluster) {
@@ -164,16 +200,10 @@ function required(value: pulumi.Input<string> | undefined, name: string): pulumi
   return value;
 }
 
-/** Creates the service account, or reads an existing one for the Job; undefined if neither is needed. */
-function createOrReadServiceAccount(
+function existingServiceAccount(
   name: string,
-  { account, namespace }: WorkloadIdentityArgs,
-  irsaRoleArn: pulumi.Output<string> | undefined,
+  account: Account,
   options: pulumi.CustomResourceOptions,
-): ServiceAccount | undefined {
-  if (account.createServiceAccount) {
-    return createServiceAccount(name, { name: account.name, namespace, irsaRoleArn }, options);
-  }
-  if (!account.runJob) return undefined;
+): ServiceAccount {
   return ServiceAccount.get(name, `${account.namespace}/${account.name}`, options);
 }

@@ -2,7 +2,7 @@
 
 import * as v from "valibot";
 import { clusterEntries } from "../cluster";
-import { encryptedSettings, invalidConfiguration, ownValues, readRawConfig } from "../rawConfig";
+import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../rawConfig";
 import { apiUrl, kubernetesName, policyArn, policyArns, rolePath } from "../settings";
 import {
   check,
@@ -105,24 +105,20 @@ const JSON_KEYS = ["stacks", "rolePolicyArns", "tagKeys", "createOidcProvider", 
  */
 export function readSettings(): Settings {
   const raw = readRawConfig();
-  const given = ownValues(raw, JSON_KEYS);
+  const given = projectValues(raw, JSON_KEYS);
   const stacks = Array.isArray(given.stacks) ? given.stacks : [];
   const { settings: checked, problems } = check(schema, given, ({ stacks: valid = [] }) => {
     return duplicates(valid.map((it) => it?.stack));
   });
 
-  const all = [
+  const found = [
     ...unknownSettings(given, [], Object.keys(entries)),
     ...stacks.flatMap((stack, index) => unknownSettings(stack, ["stacks", index], Object.keys(stackEntries))),
     ...problems,
   ];
-
-  const encrypted = encryptedSettings(raw);
-  const isEncrypted = ({ path: [key] }: Problem) => encrypted.some(({ path }) => path[0] === key);
-  // No value of a setting is shown that contains an encrypted one.
-  const shown = all.map((problem) => (isEncrypted(problem) ? { ...problem, value: undefined } : problem));
-  if (checked && all.length === 0 && encrypted.length === 0) return withOrganizations(checked);
-  throw invalidConfiguration([...encrypted, ...shown]);
+  const all = withEncrypted(found, raw);
+  if (checked && all.length === 0) return withOrganizations(checked);
+  throw invalidConfiguration(all);
 }
 
 /** Returns a problem for each stack that is listed before. */

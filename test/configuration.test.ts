@@ -19,7 +19,7 @@ interface Setting {
 const INTERFACES = {
   "The stack": [
     ["cluster.ts", "ClusterSettings"],
-    ["config.ts", "OwnSettings"],
+    ["config.ts", "UserSettings"],
     ["settings.ts", "AccessSettings"],
   ],
   "An entry of `serviceAccounts`": [
