@@ -2,8 +2,10 @@
 // the default command of the Job. scripts/exchange-token.sh has its own rules for the scopes. The emulated Pulumi Cloud and
 // the live check have their own copies on purpose.
 
+import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
-import { flag, type Incomplete, type Problem, type Schemas, string } from "./validation";
+import { mapInput } from "./inputs";
+import { flag, type Incomplete, input, type Problem, schemasOf, string } from "./validation";
 
 /** The type of the access token that a service account is granted. */
 export const TokenType = {
@@ -23,13 +25,13 @@ export interface TokenSettings {
   /** Type of the access token: personal, organization, team, or runner. */
   tokenType: TokenType;
   /** User of a personal token. */
-  userLogin?: string;
+  userLogin?: pulumi.Input<string>;
   /** Team of a team token. */
-  teamName?: string;
+  teamName?: pulumi.Input<string>;
   /** ID of the runner pool of a runner token. The allow policy contains the ID. */
-  runnerId?: string;
+  runnerId?: pulumi.Input<string>;
   /** Name of the runner pool of a runner token. The token exchange requests the pool by this name. */
-  runnerName?: string;
+  runnerName?: pulumi.Input<string>;
   /** Grant an organization token admin permissions. Default: false. */
   organizationAdmin?: boolean;
 }
@@ -55,23 +57,23 @@ const runnerName = string(
 
 const typeNames = new Intl.ListFormat("en-US", { type: "disjunction" }).format(Object.values(TokenType));
 
-export const tokenEntries = {
+export const tokenEntries = schemasOf<TokenSettings>()({
   tokenType: v.picklist(Object.values(TokenType), `must be ${typeNames}`),
-  userLogin: v.optional(userLogin),
-  teamName: v.optional(teamName),
-  runnerId: v.optional(runnerId),
-  runnerName: v.optional(runnerName),
+  userLogin: v.optional(input(userLogin)),
+  teamName: v.optional(input(teamName)),
+  runnerId: v.optional(input(runnerId)),
+  runnerName: v.optional(input(runnerName)),
   organizationAdmin: v.optional(flag),
-} satisfies Schemas<TokenSettings>;
+});
 
 /** The settings that are valid only with one type. */
 type TypeSetting = Exclude<keyof TokenSettings, "tokenType">;
 
 /** Whom an allow policy names as the owner of the token, and the permissions that it grants. */
 interface PolicyOwner {
-  userLogin?: string;
-  teamName?: string;
-  runnerID?: string;
+  userLogin?: pulumi.Input<string>;
+  teamName?: pulumi.Input<string>;
+  runnerID?: pulumi.Input<string>;
   authorizedPermissions?: "admin"[];
 }
 
@@ -83,7 +85,7 @@ interface Definition<Required extends TypeSetting, Accepted extends TypeSetting>
   /** https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ */
   owner(settings: SettingsOf<Required, Accepted>): PolicyOwner;
   /** https://www.pulumi.com/docs/reference/cloud-rest-api/oauth-token-exchange/ */
-  scope(settings: SettingsOf<Required, Accepted>): string;
+  scope(settings: SettingsOf<Required, Accepted>): pulumi.Input<string>;
   defaultCommand: string[];
 }
 
@@ -98,7 +100,7 @@ const DEFINITIONS = {
     requires: ["userLogin"],
     accepts: [],
     owner: ({ userLogin }) => ({ userLogin }),
-    scope: ({ userLogin }) => `user:${userLogin}`,
+    scope: ({ userLogin }) => mapInput(userLogin, (login) => `user:${login}`),
     defaultCommand: WHOAMI,
   }),
   organization: define({
@@ -113,14 +115,14 @@ const DEFINITIONS = {
     requires: ["teamName"],
     accepts: [],
     owner: ({ teamName }) => ({ teamName }),
-    scope: ({ teamName }) => `team:${teamName}`,
+    scope: ({ teamName }) => mapInput(teamName, (team) => `team:${team}`),
     defaultCommand: WHOAMI,
   }),
   runner: define({
     requires: ["runnerId", "runnerName"],
     accepts: [],
     owner: ({ runnerId }) => ({ runnerID: runnerId }),
-    scope: ({ runnerName }) => `runner:${runnerName}`,
+    scope: ({ runnerName }) => mapInput(runnerName, (pool) => `runner:${pool}`),
     // The CLI does not accept this token, so the Job only exchanges.
     defaultCommand: ["true"],
   }),
@@ -147,7 +149,7 @@ export function grantOf(settings: TokenSettings): PolicyOwner & { tokenType: Tok
 }
 
 /** Returns the scope that the token exchange requests, such as `user:LOGIN`; empty for the whole organization. */
-export function scopeOf(settings: TokenSettings): string {
+export function scopeOf(settings: TokenSettings): pulumi.Input<string> {
   return DEFINITIONS[settings.tokenType].scope(settings);
 }
 

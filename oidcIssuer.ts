@@ -8,9 +8,9 @@ import type { Account } from "./settings";
 import { readThumbprints } from "./thumbprint";
 
 export interface OidcIssuerArgs {
-  organization: string;
+  organization: pulumi.Input<string>;
   /** The name of the issuer in Pulumi Cloud. */
-  name: string;
+  name: pulumi.Input<string>;
   /** The cluster's OIDC issuer, `https://…`. */
   url: pulumi.Input<string>;
   /** Upper bound for the lifetime of every access token of this issuer, in seconds. */

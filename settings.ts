@@ -1,19 +1,21 @@
 // Declares each setting twice. An interface has its type and description, from which the SDKs of the component are
 // generated. A schema checks its value and fills in its default. The compiler compares the two.
 
+import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { defaultCommand, type TokenSettings, tokenEntries, tokenProblems } from "./accessToken";
+import { mapInput } from "./inputs";
 import {
-  check,
   distinctList,
   flag,
   type Incomplete,
+  input,
   isObject,
   list,
   object,
   type Path,
   type Problem,
-  type Schemas,
+  schemasOf,
   settings,
   string,
   unknownSettings,
@@ -42,11 +44,11 @@ export interface ServiceAccount extends TokenSettings {
   /** Lifetime of the access token in seconds, at most maxExpirationSeconds. Default: maxExpirationSeconds. */
   tokenExpirationSeconds?: number;
   /** Audience of the ID token. Default: urn:pulumi:org:ORGANIZATION. */
-  tokenAudience?: string;
+  tokenAudience?: pulumi.Input<string>;
   /** Require tokenAudience in the allow policy. Default: false. */
   audienceRule?: boolean;
   /** Additional claims that the allow policy requires, with their patterns. Default: {}. */
-  policyRules?: Record<string, string>;
+  policyRules?: Record<string, pulumi.Input<string>>;
   /** Create the service account. Set it to false for one that exists, such as a Helm chart's. Default: true. */
   createServiceAccount?: boolean;
   /** How its pods receive an IAM role: irsa, pod-identity, or none. Default: irsa. */
@@ -62,17 +64,17 @@ export interface ServiceAccount extends TokenSettings {
 /** The service accounts of one cluster, and what they have in common. */
 export interface AccessSettings {
   /** Pulumi organization. Default of a stack: the organization of the stack. */
-  organization: string;
+  organization: pulumi.Input<string>;
   /** Name of the OIDC issuer in Pulumi Cloud. Default of a stack: eks-CLUSTER_NAME. */
-  issuerName: string;
+  issuerName: pulumi.Input<string>;
   /** Upper bound for the lifetime of every access token from this issuer, in seconds. Default: 7200. */
   maxExpirationSeconds?: number;
   /** ARN of the permissions boundary of every IAM role. Default: none. */
-  permissionsBoundaryArn?: string;
+  permissionsBoundaryArn?: pulumi.Input<string>;
   /** Path of every IAM role. Default: /. */
-  rolePath?: string;
+  rolePath?: pulumi.Input<string>;
   /** Image of the Jobs. Requires bash 4.4, curl 7.84, and CA certificates. Default: pulumi/pulumi-base:3.274.1. */
-  image?: string;
+  image?: pulumi.Input<string>;
   /** Overrides for the Jobs' pod spec, such as tolerations. The container is named token-exchange. Default: {}. */
   // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
   jobPodSpec?: Record<string, any>;
@@ -168,12 +170,12 @@ const claim = v.pipe(
 const RESERVED = ["__proto__", "prototype", "constructor"];
 
 const policyRules = v.pipe(
-  v.custom<Record<string, string>>(isObject, "must be an object"),
+  v.custom<Record<string, pulumi.Input<string>>>(isObject, "must be an object"),
   v.check(
     (rules) => !RESERVED.some((name) => Object.hasOwn(rules, name)),
     `must not contain ${RESERVED.join(", ")}`,
   ),
-  v.record(claim, pattern),
+  v.record(claim, input(pattern)),
 );
 
 const command = v.pipe(
@@ -248,13 +250,13 @@ export const apiUrl = v.pipe(
   v.transform((url) => new URL(url).origin),
 );
 
-const accountEntries = {
+const accountEntries = schemasOf<ServiceAccount>()({
   namespace: kubernetesName,
   // Kubernetes allows dots in it; the allow policy would read them as wildcards.
   name: kubernetesName,
   ...tokenEntries,
   tokenExpirationSeconds: v.optional(seconds),
-  tokenAudience: v.optional(audience),
+  tokenAudience: v.optional(input(audience)),
   audienceRule: v.optional(flag, false),
   policyRules: v.optional(policyRules, {}),
   createServiceAccount: v.optional(flag, true),
@@ -265,18 +267,18 @@ const accountEntries = {
   rolePolicyArns: v.optional(policyArns, []),
   runJob: v.optional(flag, true),
   command: v.optional(command),
-} satisfies Schemas<ServiceAccount>;
+});
 
 /** A schema for an entry of `serviceAccounts`. It fills in the defaults that do not depend on other settings. */
 export const accountSchema = settings(accountEntries);
 
-export const accessEntries = {
-  organization: organizationName,
-  issuerName,
+export const accessEntries = schemasOf<AccessSettings>()({
+  organization: input(organizationName),
+  issuerName: input(issuerName),
   maxExpirationSeconds: v.optional(seconds, 7200),
-  permissionsBoundaryArn: v.optional(policyArn),
-  rolePath: v.optional(rolePath, "/"),
-  image: v.optional(image, "pulumi/pulumi-base:3.274.1"),
+  permissionsBoundaryArn: v.optional(input(policyArn)),
+  rolePath: v.optional(input(rolePath), "/"),
+  image: v.optional(input(image), "pulumi/pulumi-base:3.274.1"),
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
   injectToken: v.optional(flag, false),
@@ -287,7 +289,7 @@ export const accessEntries = {
     // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
     v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
   ),
-} satisfies Schemas<AccessSettings>;
+});
 
 const accessSchema = settings(accessEntries);
 
@@ -307,20 +309,15 @@ export interface Access extends Omit<CheckedSettings, "serviceAccounts"> {
 /** One service account with every default filled in; durations are in seconds. */
 export type Account = ReturnType<typeof accountWithDefaults>;
 
-/**
- * Checks the settings of the service accounts.
- *
- * @param given the values, which can be anything.
- * @returns the settings with every default filled in, or every problem that they have. Does not throw.
- */
-export function checkAccessSettings(given: Partial<Record<keyof AccessSettings, unknown>>): {
-  access?: Access;
-  problems: Problem[];
-} {
-  const { settings: checked, problems } = check(accessSchema, given, accessRules);
-  const all = [...unknownEntrySettings(given.serviceAccounts), ...problems];
-  return checked && all.length === 0 ? { access: withDefaults(checked), problems: [] } : { problems: all };
-}
+/** What to write instead of an output, for settings that name resources or decide which exist. */
+export const INSTEAD_OF_OUTPUTS = {
+  namespace:
+    "Write the name as a string. If the program creates the namespace, add it to dependsOn of this component",
+  name: "Write the name as a string. If the program creates the service account, add it to dependsOn of this component",
+  policyRules: "Only its values can be outputs",
+  rolePolicyArns:
+    "If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment",
+};
 
 /** Returns a problem for each name at the top that is neither a setting of `AccessSettings` nor one of the others. */
 export function unknownAccessSettings(given: object, others: string[]): Problem[] {
@@ -349,7 +346,9 @@ export function unknownEntrySettings(entries: unknown, stackKeys: string[] = [])
 }
 
 /** Returns the settings with the defaults that depend on other settings. */
-export function withDefaults(access: CheckedSettings): Access {
+export function withDefaults<Settings extends CheckedSettings>(
+  access: Settings,
+): Omit<Settings, "serviceAccounts"> & Access {
   return { ...access, serviceAccounts: access.serviceAccounts.map((it) => accountWithDefaults(it, access)) };
 }
 
@@ -360,7 +359,7 @@ function accountWithDefaults(
   return {
     ...account,
     tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
-    tokenAudience: account.tokenAudience ?? `urn:pulumi:org:${organization}`,
+    tokenAudience: account.tokenAudience ?? mapInput(organization, (name) => `urn:pulumi:org:${name}`),
     command: account.command ?? defaultCommand(account.tokenType),
   };
 }

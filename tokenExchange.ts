@@ -14,10 +14,10 @@ export interface TokenExchangeArgs {
   namespace: pulumi.Input<string>;
   /** The name of the service account, which the names of the ConfigMaps begin with. */
   serviceAccountName: string;
-  organization: string;
+  organization: pulumi.Input<string>;
   tokenType: string;
   /** Such as `user:LOGIN`; empty for an organization token. */
-  tokenScope: string;
+  tokenScope: pulumi.Input<string>;
   tokenExpirationSeconds: number;
   /** The URL of Pulumi Cloud. */
   apiUrl: string;
@@ -30,7 +30,7 @@ export interface TokenExchange {
   environmentName: string;
   scriptName: string;
   /** Changes when the content of one of the two does. */
-  checksum: string;
+  checksum: pulumi.Output<string>;
 }
 
 const SCRIPT = readFileSync(join(__dirname, "scripts", "exchange-token.sh"), "utf8");
@@ -76,7 +76,7 @@ export function createTokenExchange(
     PULUMI_CREDENTIAL_HELPER_ARGS: '["--credential-helper"]',
   };
   const nameOf = (suffix: string) => `${args.serviceAccountName}-${suffix}`;
-  const configMap = (suffix: string, data: Record<string, string>) => {
+  const configMap = (suffix: string, data: Record<string, pulumi.Input<string>>) => {
     const metadata = { namespace: args.namespace, name: nameOf(suffix) };
     return new ConfigMap(`${name}.${suffix}`, { metadata, data }, options);
   };
@@ -85,7 +85,7 @@ export function createTokenExchange(
     script: configMap(SCRIPT_SUFFIX, { [SCRIPT_KEY]: SCRIPT }),
     environmentName: nameOf(ENVIRONMENT_SUFFIX),
     scriptName: nameOf(SCRIPT_SUFFIX),
-    checksum: sha256(JSON.stringify([environment, SCRIPT])),
+    checksum: pulumi.jsonStringify([environment, SCRIPT]).apply(sha256),
   };
 }
 
@@ -107,7 +107,7 @@ export function tokenExchangePod(
     serviceAccountName: pulumi.Input<string>;
     environmentConfigMap: pulumi.Input<string>;
     scriptConfigMap: pulumi.Input<string>;
-    tokenAudience: string;
+    tokenAudience: pulumi.Input<string>;
     containers?: string[];
   },
 ): PodSpec {

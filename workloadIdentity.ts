@@ -25,7 +25,7 @@ export interface ServiceAccountAccess {
   /** Type of its access token. */
   tokenType: TokenType;
   /** Scope of its access token, such as user:LOGIN. */
-  tokenScope: string;
+  tokenScope: pulumi.Input<string>;
   /** Name of the ConfigMap with the environment of the token exchange. */
   environmentConfigMap: string;
   /** Name of the ConfigMap with the exchange script. */

@@ -104,7 +104,8 @@ function declaredSettings(file: string, name: string): Setting[] {
 }
 
 /** Returns the type as users know it from YAML. */
-function typeOf(type: string): string {
+function typeOf(declared: string): string {
+  const type = declared.replaceAll(/pulumi\.Input<(\w+)>/g, "$1");
   if (type === "number") return "integer";
   if (type === "string[]") return "list of strings";
   if (type === "ServiceAccount[]") return "list of objects";

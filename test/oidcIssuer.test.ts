@@ -8,9 +8,10 @@ import { type TestContext, test } from "node:test";
 import tls, { createServer as createTlsServer } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
 import { allowPolicy } from "../oidcIssuer";
-import { type Account, checkAccessSettings } from "../settings";
+import type { Account } from "../settings";
 import { createCertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
 import { readThumbprints } from "../thumbprint";
+import { accepted } from "./accounts";
 
 const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "runner" };
 
@@ -111,13 +112,8 @@ async function assertUnverified(t: TestContext, url: string, reason: RegExp): Pr
 }
 
 function accountOf(token: object): Account {
-  const serviceAccounts = [{ namespace: "ci", name: "runner", ...token }];
-  const { access, problems } = checkAccessSettings({
-    organization: "acme",
-    issuerName: "eks",
-    serviceAccounts,
-  });
-  return access?.serviceAccounts[0] ?? assert.fail(JSON.stringify(problems));
+  const [account] = accepted([{ namespace: "ci", name: "runner", ...token }]);
+  return account ?? assert.fail();
 }
 
 function policyOf(token: object) {

@@ -167,7 +167,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
   test("mount an ID token with the audience of each service account, whatever characters it contains", async () => {
     for (const { name, tokenAudience } of ACCOUNTS) {
       const { containers, volumes } = await admitted({ labels: INJECT, serviceAccountName: name });
-      assert.deepEqual(volumes, [scriptVolume(name), tokenVolume(tokenAudience)]);
+      assert.deepEqual(volumes, [scriptVolume(name), tokenVolume(String(tokenAudience))]);
       assert.deepEqual(containers[0]?.envFrom, [environmentOf(name)]);
     }
   });
