@@ -119,7 +119,8 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
     assert.notEqual(exitCode, 0);
     const title =
       'Invalid arguments of PulumiCloudAccess "access" (3 problems). None of its resources was changed.';
-    assert.equal(screen.split(title).length, 2, screen);
+    const [, diagnostics = ""] = screen.split("Diagnostics:");
+    assert.equal(diagnostics.split(title).length, 2, screen);
     assert.match(screen, /issuerUrl = "[^"]+": must begin with https:/);
     assert.match(screen, /serviceAccounts\[0\]\.userLogin: must not be a secret/);
     assert.match(screen, /serviceAccounts\[1\]\.teamName = "https:.*": must have at most 100/);
