@@ -15,8 +15,8 @@ type Accepting<Settings, Entries extends v.ObjectEntries> = {
   [Key in keyof Entries]: Key extends keyof Settings
     ? Settings[Key] extends v.InferInput<Entries[Key]>
       ? Entries[Key]
-      : v.GenericSchema<Settings[Key], unknown>
-    : never;
+      : "accepts fewer values than the interface allows, such as no output"
+    : "is not a setting of the interface";
 };
 
 /**

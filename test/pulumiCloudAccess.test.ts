@@ -5,8 +5,10 @@ import { beforeEach, test } from "node:test";
 import tls from "node:tls";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
+import * as v from "valibot";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../pulumiCloudAccess";
 import { type Registration, runProgram } from "../simulator/mocks";
+import { input, schemasOf } from "../validation";
 import { failureOf, known } from "./stack";
 
 const ENTRY = { namespace: "ci", name: "deployer", tokenType: "organization", awsRole: "none" } as const;
@@ -121,6 +123,17 @@ test("registers nothing while an output is invalid, and lists every late problem
 `,
   );
   assert.deepEqual(registered, ["pulumi:providers:kubernetes"]);
+});
+
+test("does not compile if a setting can be an output, and its schema accepts none", () => {
+  interface Settings {
+    team?: pulumi.Input<string>;
+  }
+  schemasOf<Settings>()({ team: v.optional(input(v.string())) });
+  // @ts-expect-error: without input(), an output would be rejected although the interface allows it.
+  schemasOf<Settings>()({ team: v.optional(v.string()) });
+  // @ts-expect-error: the interface has no such setting.
+  schemasOf<Settings>()({ team: v.optional(input(v.string())), other: v.string() });
 });
 
 test("connects to no issuer before every output is valid", async (t) => {
