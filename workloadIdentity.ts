@@ -10,6 +10,7 @@ import { createJob, jobName } from "./job";
 import { createServiceAccount } from "./serviceAccount";
 import type { Access, Account } from "./settings";
 import { createTokenExchange } from "./tokenExchange";
+import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 
 // The names are plain, so that what a program attaches to a role does not depend on the Job. Through a package, it would
 // depend on everything in its output: Pulumi would delete the attachment whenever it replaces the Job.
@@ -24,12 +25,17 @@ export interface ServiceAccountAccess {
   jobName?: string;
   /** Type of its access token. */
   tokenType: TokenType;
-  /** Scope of its access token, such as user:LOGIN. */
-  tokenScope: pulumi.Input<string>;
-  /** Name of the ConfigMap with the environment of the token exchange. */
-  environmentConfigMap: string;
-  /** Name of the ConfigMap with the exchange script. */
-  scriptConfigMap: string;
+  /** Name of the ConfigMap with the exchange script and its settings. */
+  configMap: string;
+  /** Environment variables for each container of a pod that uses the token, a list. */
+  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
+  env: Record<string, any>[];
+  /** Volume for the pod. */
+  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
+  volume: Record<string, any>;
+  /** Mount of the volume for each of these containers. */
+  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
+  volumeMount: Record<string, any>;
 }
 
 /** The cluster, as far as IAM roles need it. */
@@ -64,7 +70,6 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
     const { account, namespace, shared } = args;
-    const tokenScope = scopeOf(account);
     const inComponent = { parent: this };
 
     const { role, irsaRoleArn, prerequisites } = createAwsRole(name, args, inComponent);
@@ -76,11 +81,13 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       {
         namespace,
         serviceAccountName: account.name,
-        organization: shared.organization,
-        tokenType: account.tokenType,
-        tokenScope,
-        tokenExpirationSeconds: account.tokenExpirationSeconds,
-        apiUrl: shared.pulumiApiUrl,
+        settings: {
+          organization: shared.organization,
+          tokenType: account.tokenType,
+          tokenScope: scopeOf(account),
+          tokenExpirationSeconds: account.tokenExpirationSeconds,
+          apiUrl: shared.pulumiApiUrl,
+        },
       },
       inComponent,
     );
@@ -88,9 +95,10 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     this.access = {
       ...(role && { roleArn: role.arn, roleName: role.name }),
       tokenType: account.tokenType,
-      tokenScope,
-      environmentConfigMap: tokenExchange.environmentName,
-      scriptConfigMap: tokenExchange.scriptName,
+      configMap: tokenExchange.configMapName,
+      env: [CREDENTIAL_HELPER],
+      volume: tokenVolume<pulumi.Input<string>>(tokenExchange.configMapName, account.tokenAudience),
+      volumeMount: VOLUME_MOUNT,
     };
     if (account.runJob) {
       const serviceAccount = created ?? existingServiceAccount(name, account, inComponent);
