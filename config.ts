@@ -17,6 +17,7 @@ import {
   accessEntries,
   accessRules,
   accountSchema,
+  INITIAL_NAMESPACES,
   unknownAccessSettings,
   unknownEntrySettings,
   withDefaults,
@@ -93,6 +94,14 @@ const userSchema = v.pipe(
   })),
 );
 
+/** The program creates the provider of Pulumi Cloud itself, so it would ignore these. */
+const pulumiCloudSchema = v.object({
+  "pulumiservice:accessToken": v.optional(
+    v.never("is not used: remove it, and run `pulumi login` or set PULUMI_ACCESS_TOKEN in the environment"),
+  ),
+  "pulumiservice:apiUrl": v.optional(v.never("is not used: remove it, and set pulumiApiUrl")),
+});
+
 /** The packages of the program, whose settings have names of their own. */
 const PACKAGES = ["aws", "eks", "kubernetes", "pulumi", "pulumiservice"];
 
@@ -115,16 +124,21 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
 
   const cluster = check(settings(clusterEntries), given, clusterRules);
   const accessSchema = "serviceAccounts" in given ? listSchema : userSchema;
-  const access = check(accessSchema, { ...ofStack, ...given }, accessRules);
+  const access = check(accessSchema, { ...ofStack, ...given }, (valid) => [
+    ...accessRules(valid),
+    ...(given.createCluster === true ? newClusterRules(valid) : []),
+  ]);
   const aws = check(awsSchema, raw.values);
+  const pulumiCloud = check(pulumiCloudSchema, raw.values);
 
   const found = [
     ...unknownSettingsOf(given, raw),
     ...cluster.problems,
     ...unknownEntrySettings(given.serviceAccounts, OTHER_KEYS),
     ...access.problems,
-    // A value of the AWS provider can be a credential.
+    // A value of a provider can be a credential.
     ...aws.problems.map(withoutValue),
+    ...pulumiCloud.problems.map(withoutValue),
   ];
   const problems = withEncrypted(found, raw, AWS_KEYS);
   if (problems.length > 0 || !cluster.settings || !access.settings || !aws.settings) return { problems };
@@ -160,4 +174,21 @@ function unknownSettingsOf(given: Record<string, unknown>, { values, project }: 
     ];
   });
   return [...unknown, ...misplaced];
+}
+
+/** Returns the problems of entries that a cluster cannot have when it is created. */
+function newClusterRules({ serviceAccounts = [], createNamespaces = [] }: Incomplete<Access>): Problem[] {
+  return serviceAccounts.flatMap((account, index): Problem[] => {
+    if (!account?.namespace || createNamespaces.includes(account.namespace)) return [];
+
+    const { namespace, name, createServiceAccount, runJob } = account;
+    if (!INITIAL_NAMESPACES.includes(namespace)) {
+      const reason = "must be in createNamespaces: the cluster that createCluster creates does not have it";
+      return [{ path: ["serviceAccounts", index, "namespace"], value: namespace, reason }];
+    }
+    const isMissing = createServiceAccount === false && name !== "default";
+    if (!isMissing || !runJob) return [];
+    const reason = "must be false: the service account cannot exist before the stack creates its cluster";
+    return [{ path: ["serviceAccounts", index, "runJob"], value: true, reason }];
+  });
 }
