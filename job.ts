@@ -11,9 +11,9 @@ export interface JobArgs {
   serviceAccountName: pulumi.Input<string>;
   tokenExchange: TokenExchange;
   /** Of the ID token. */
-  tokenAudience: string;
+  tokenAudience: pulumi.Input<string>;
   /** Requires bash 4.4, curl 7.84, and CA certificates. */
-  image: string;
+  image: pulumi.Input<string>;
   /** Runs as it is, once the exchange has succeeded. */
   command: string[];
   /** Merged over the Job's own pod spec. */
@@ -84,7 +84,7 @@ export function jobName(serviceAccountName: string): string {
 }
 
 // Pod Security `restricted` admits it: https://kubernetes.io/docs/concepts/security/pod-security-standards/
-function restrictedPod(image: string, command: string[]): PodSpec {
+function restrictedPod(image: pulumi.Input<string>, command: string[]): PodSpec {
   return {
     automountServiceAccountToken: false,
     restartPolicy: "Never",
