@@ -2,12 +2,13 @@
 // are the emulators' HTTPS endpoints.
 
 import assert from "node:assert/strict";
-import type { Server } from "node:https";
+import { once } from "node:events";
+import { createServer, type Server } from "node:https";
 import { after, before, type TestContext, test } from "node:test";
 import { stsEndpoint } from "../simulator/accessCheck/awsRegions";
 import { comparePolicies, differenceLines, type IssuerPolicy } from "../simulator/accessCheck/issuerPolicies";
 import type { ServiceAccount } from "../simulator/accessCheck/questions";
-import { redact } from "../simulator/accessCheck/realServices";
+import { redact, shown } from "../simulator/accessCheck/realServices";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Simulation } from "../simulator/emulators/simulation";
@@ -398,6 +399,45 @@ for (const [what, run, message] of [
     "SELF_SIGNED_CERT_IN_CHAIN",
   ],
   [
+    "if the stack's output names a ConfigMap that kubectl would take for an option",
+    {
+      answer: (stdout, { args }) =>
+        args[1] === "output"
+          ? stdout.replaceAll('deployer-pulumi-token"', '--server=http://127.0.0.1:9"')
+          : stdout,
+    },
+    'contain "--server=http://127.0.0.1:9", which is not a name in Kubernetes',
+  ],
+  ...["ci/--as=admin", "ci", "ci/a/b", "../ci", "CI/deployer"].map((id): [string, LiveRun, string] => [
+    `if the stack's output names the service account ${id}`,
+    {
+      answer: (stdout, { args }) =>
+        args[1] === "output" ? stdout.replaceAll('"ci/deployer"', JSON.stringify(id)) : stdout,
+    },
+    `contain "${id}", which is not a name in Kubernetes`,
+  ]),
+  [
+    "if the state has an organization that is a path",
+    {
+      answer: (stdout, { args }) =>
+        args[1] === "export" ? stdout.replaceAll(/"acme\/(?=[\w-]+")/g, '"acme/../') : stdout,
+    },
+    "has an invalid ID of the OIDC issuer",
+  ],
+  ...(["sts.amazonaws.com", "https://kubernetes.default.svc", "ISSUER"] as const).map(
+    (audience): [string, LiveRun, string] => [
+      `if the state requires the audience ${audience}`,
+      {
+        answer: (stdout, { args }) => {
+          const aud = audience === "ISSUER" ? simulation.issuer.url : audience;
+          const name = '"\\"kubernetes.io\\".namespace":"ci"';
+          return args[1] === "export" ? stdout.replaceAll(name, `${name},"aud":"${aud}"`) : stdout;
+        },
+      },
+      audience.startsWith("sts") ? "which AWS accepts" : "which the cluster's API server accepts",
+    ],
+  ),
+  [
     "after a minute if a program hangs",
     {
       environment: HURRY,
@@ -452,6 +492,42 @@ for (const [what, answer, reason, services = ["Pulumi Cloud", "AWS STS"]] of [
     }
   });
 }
+
+test("ends an endless answer of Pulumi Cloud, or of AWS STS, at 64 KB", async (t) => {
+  const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+  let sentBytes = 0;
+  const endless = createServer(certificate, (_request, response) => {
+    const chunk = "a".repeat(16_384);
+    const timer = setInterval(() => {
+      sentBytes += chunk.length;
+      response.write(chunk);
+    }, 1);
+    response.on("close", () => clearInterval(timer));
+  });
+  endless.listen(0, "127.0.0.1");
+  await once(endless, "listening");
+  t.after(() => endless.close().closeAllConnections());
+
+  for (const run of [
+    {
+      answer: (stdout: string) => stdout.replaceAll(simulation.pulumiCloud.url, urlOf(endless)),
+    },
+    { environment: { AWS_ENDPOINT_URL_STS: urlOf(endless) } },
+  ] satisfies LiveRun[]) {
+    sentBytes = 0;
+    const { exitCode, errors } = await runLive(stack, run);
+    assert.equal(exitCode, 2);
+    assert.match(errors, /HTTP 200: the answer is longer than 64 KB\. The check is incomplete/);
+    assert.ok(sentBytes < 8e6, String(sentBytes));
+  }
+});
+
+test("shows at most 200 characters of an answer, too few to put a token together that was cut into pieces", () => {
+  const pieces = Array.from({ length: 40 }, (_, index) => `${index}`.padEnd(38, "k")).join(" ");
+  assert.equal(shown(pieces).length, 200);
+  assert.equal(shown("a\nb"), "a b");
+  assert.equal(shown("\u202e".repeat(100)).length, 200);
+});
 
 test("leaves no file behind when it is interrupted", async () => {
   const answer: LiveRun["answer"] = (stdout, { args }, interrupt) => {

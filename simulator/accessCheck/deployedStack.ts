@@ -7,7 +7,13 @@ import { idOf, readServiceAccounts, type ServiceAccount } from "./questions";
 import { shellQuoted } from "./terminal";
 import type { Run, RunOptions } from "./tools";
 
-export type Kubectl = (args: string[], options?: RunOptions) => Promise<string>;
+/** Runs kubectl with a command such as `get configmap`, its options, and the name of an object, which can begin with `-`. */
+export type Kubectl = (
+  command: string[],
+  options: string[],
+  name: string,
+  runOptions?: RunOptions,
+) => Promise<string>;
 
 /** What the check needs to know about a stack that is up. */
 export interface DeployedStack {
@@ -54,7 +60,16 @@ export async function readStack(name: string, run: Run): Promise<DeployedStack> 
   if (!issuer || !issuerUrl || Object.keys(serviceAccounts ?? {}).length === 0) {
     throw new Error(`Stack "${name}" is not deployed. To deploy it: pulumi up --stack ${shellQuoted(name)}`);
   }
-  const [organization = "", issuerId = ""] = issuer.id?.split("/") ?? [];
+  for (const id of Object.keys(serviceAccounts)) {
+    const names = id.split("/");
+    if (names.length !== 2 || names.some((it) => !ACCOUNT_NAME.test(it))) throw notAName(id);
+  }
+  const [organization = "", issuerId = "", ...others] = issuer.id?.split("/") ?? [];
+  if (!ORGANIZATION_NAME.test(organization) || !/^[\w-]+$/.test(issuerId) || others.length > 0) {
+    throw new Error(
+      `The state of stack "${name}" has an invalid ID of the OIDC issuer: ${issuer.id}. ${UNSENT}`,
+    );
+  }
   const [, project = ""] = issuer.urn.split("::");
   const setting = (key: string) => config[`${project}:${key}`]?.value;
   return {
@@ -70,6 +85,27 @@ export async function readStack(name: string, run: Run): Promise<DeployedStack> 
     pulumiCloudUrl: new URL(setting("pulumiApiUrl") || "https://api.pulumi.com").origin,
     ...readAws(name, config),
   };
+}
+
+// Anyone who can write the state chooses these names. The settings have the same rules.
+const ACCOUNT_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const ORGANIZATION_NAME = /^\w[\w.-]{0,99}$/;
+
+/** https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names */
+const OBJECT_NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/;
+
+const UNSENT = "No token was sent.";
+
+/** Returns a name of the state. @throws Error if no object in Kubernetes can have it. */
+function requireName(name: string): string {
+  if (!OBJECT_NAME.test(name)) throw notAName(name);
+  return name;
+}
+
+function notAName(name: string): Error {
+  return new Error(
+    `The outputs of the stack contain ${JSON.stringify(name)}, which is not a name in Kubernetes. ${UNSENT}`,
+  );
 }
 
 function podIdentitiesOf(resources: StateResource[]): string[] {
@@ -118,7 +154,9 @@ export async function connect(
   const kubeconfig = `--kubeconfig=${join(directory, "kubeconfig")}`;
   await run("aws", ["eks", "update-kubeconfig", `--name=${clusterName}`, kubeconfig, ...awsOptions]);
   const options = [kubeconfig, `--cache-dir=${join(directory, "cache")}`, "--request-timeout=20s"];
-  return (args, runOptions) => run("kubectl", [...args, ...options], runOptions);
+  return (command, further, name, runOptions) => {
+    return run("kubectl", [...command, ...further, ...options, "--", name], runOptions);
+  };
 }
 
 /**
@@ -129,14 +167,37 @@ export async function connect(
  */
 export async function readAccounts(stack: DeployedStack, kubectl: Kubectl): Promise<ServiceAccount[]> {
   const configMap = async (namespace: string, name: string) =>
-    JSON.parse(await kubectl(["get", "configmap", name, `--namespace=${namespace}`, "--output=json"])).data;
+    JSON.parse(
+      await kubectl(
+        ["get", "configmap"],
+        [`--namespace=${requireName(namespace)}`, "--output=json"],
+        requireName(name),
+      ),
+    ).data;
   const policies = stack.policies.map(({ rules = {} }) => ({ rules }));
   const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, policies, stack.podIdentities);
   for (const account of accounts) {
+    checkAudience(stack, account);
     const url = account.environment.PULUMI_BACKEND_URL ?? "";
     if (url !== stack.pulumiCloudUrl) throw otherUrl(stack, account, url);
   }
   return accounts;
+}
+
+/** @throws Error if Pulumi Cloud must not receive an ID token with the audience of an allow policy. */
+function checkAudience({ issuerUrl }: DeployedStack, account: ServiceAccount): void {
+  const reason = audienceProblem(account.audience, issuerUrl);
+  if (!reason) return;
+  const named = `The allow policy of ${idOf(account)} requires the audience ${JSON.stringify(account.audience)}`;
+  throw new Error(`${named}, which ${reason}. ${UNSENT}`);
+}
+
+function audienceProblem(audience: string, issuerUrl: string): string | undefined {
+  if (/(^|[./])(sts|pods\.eks)\..*amazonaws\./i.test(audience)) return "AWS accepts";
+  // https://docs.aws.amazon.com/eks/latest/userguide/service-accounts.html
+  const isApiServer = audience === issuerUrl || /^(https:\/\/)?kubernetes\.default(\.|$)/i.test(audience);
+  if (isApiServer) return "the cluster's API server accepts";
+  return /^[^\s*?]+$/.test(audience) ? undefined : "is not valid";
 }
 
 function otherUrl(
