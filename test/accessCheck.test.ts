@@ -165,7 +165,7 @@ describe("in the simulation", () => {
 
 function account(id: string, tokenType: string, tokenScope: string, kind?: Role["kind"]): ServiceAccount {
   const [namespace = "", name = ""] = id.split("/");
-  const token = { tokenType, tokenScope, audience: "a", audienceRule: false, environment: {} };
+  const token = { tokenType, tokenScope, audience: "a", audienceRule: false, settings: {} };
   return { namespace, name, ...token, role: kind && { arn: "arn", kind } };
 }
 

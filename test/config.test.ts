@@ -325,17 +325,22 @@ for (const [behavior, given, ...expected] of [
         containers: [
           {
             name: "token-exchange",
+            env: [{ name: "A" }, { name: "PULUMI_CREDENTIAL_HELPER", value: "none" }],
             volumeMounts: [
-              { name: "a", mountPath: "/bin/entrypoint.sh" },
+              { name: "a", mountPath: "/var/run/secrets/pulumi.com" },
               { name: "b", mountPath: "/data" },
-              { name: "c", mountPath: "/var/run/secrets/pulumi.com/serviceaccount" },
+              { name: "c", mountPath: "/var/run//secrets/pulumi.com/organization" },
+              { name: "d", mountPath: "/var/run/secrets/pulumi.com-2" },
             ],
           },
         ],
+        volumes: [{ name: "a" }, { name: "pulumi-token-exchange" }],
       },
     },
-    /^jobPodSpec\.containers\[0\]\.volumeMounts\[0\]\.mountPath = "\/bin\/entrypoint\.sh": must not be set/,
+    /^jobPodSpec\.containers\[0\]\.env\[1\]\.name = "PULUMI_CREDENTIAL_HELPER": must not be set/,
+    /^jobPodSpec\.containers\[0\]\.volumeMounts\[0\]\.mountPath = "\/var\/run\/secrets\/pulumi\.com": must not be set/,
     /^jobPodSpec\.containers\[0\]\.volumeMounts\[2\]\.mountPath = .*: must not be set/,
+    /^jobPodSpec\.volumes\[1\]: must not be set/,
   ],
   [
     "a container or a volume without a name, which would replace the Job's own",

@@ -46,10 +46,10 @@ test("denies a lifetime beyond the issuer's limit", async (t) => {
   await pulumiCloud.register({ ...registration, maxExpirationSeconds: 60 });
   const runner = { namespace: "default", serviceAccount: "runner" };
   const idToken = await issuer.token(runner, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 });
-  const request = { PULUMI_ORG: "acme", PULUMI_TOKEN_TYPE: "personal", PULUMI_TOKEN_SCOPE: "user:alice" };
+  const request = { organization: "acme", tokenType: "personal", tokenScope: "user:alice" };
   const answer = await requestAccessToken(
     pulumiCloud.url,
-    { ...request, PULUMI_TOKEN_EXPIRATION: "61" },
+    { ...request, tokenExpirationSeconds: "61" },
     idToken,
   );
   assert.match(answer.reason, /61 exceeds .* 60 seconds/);

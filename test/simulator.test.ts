@@ -140,11 +140,7 @@ describe("npm start", { concurrency: 2 }, () => {
     assert.equal(stderr, "");
     assert.match(stdout, /^ {4}my-login$/m);
 
-    const mount = {
-      name: "pulumi-token-exchange",
-      mountPath: `/../../../../../..${trace}`,
-      subPath: "entrypoint.sh",
-    };
+    const mount = { name: "pulumi-token-exchange", mountPath: `/../../../../../..${trace}` };
     const containers = [{ name: "token-exchange", volumeMounts: [mount] }];
     await writeStack("outside", { ...BASE, jobPodSpec: { containers } });
     const outside = await start(["--stack", "outside"]);

@@ -120,7 +120,7 @@ function urlsOf(resources: StateResource[]): Map<string, string> {
   return new Map(
     configMaps.map(({ id = "", inputs }) => {
       const { data } = (inputs ?? {}) as { data?: Record<string, string> };
-      return [id, data?.PULUMI_BACKEND_URL ?? ""];
+      return [id, data?.apiUrl ?? ""];
     }),
   );
 }
@@ -178,7 +178,7 @@ export async function readAccounts(stack: DeployedStack, kubectl: Kubectl): Prom
   const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, policies, stack.podIdentities);
   for (const account of accounts) {
     checkAudience(stack, account);
-    const url = account.environment.PULUMI_BACKEND_URL ?? "";
+    const url = account.settings.apiUrl ?? "";
     if (url !== stack.pulumiCloudUrl) throw otherUrl(stack, account, url);
   }
   return accounts;
@@ -205,7 +205,7 @@ function otherUrl(
   account: ServiceAccount,
   url: string,
 ) {
-  const configMap = stack.serviceAccounts[idOf(account)]?.environmentConfigMap ?? "";
+  const configMap = stack.serviceAccounts[idOf(account)]?.configMap ?? "";
   const created = createdUrls.get(`${account.namespace}/${configMap}`);
   const named = `The ConfigMap of ${idOf(account)} names ${url} instead of ${pulumiCloudUrl}`;
   const up = `pulumi up --refresh --stack ${shellQuoted(name)}`;
