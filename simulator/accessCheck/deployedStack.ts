@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { stsEndpoint } from "./awsRegions";
 import type { IssuerPolicy } from "./issuerPolicies";
-import { idOf, readServiceAccounts, type ServiceAccount } from "./questions";
+import { idOf, readServiceAccounts, type ServiceAccount, type ServiceAccountOutput } from "./questions";
 import { shellQuoted } from "./terminal";
 import type { Run, RunOptions } from "./tools";
 
@@ -28,13 +28,27 @@ export interface DeployedStack {
   serviceAccounts: Parameters<typeof readServiceAccounts>[0];
   /** `NAMESPACE/NAME` of the service accounts that receive their role by EKS Pod Identity. */
   podIdentities: string[];
-  /** The URL of Pulumi Cloud in each ConfigMap that the program created, by `NAMESPACE/NAME`. */
-  createdUrls: Map<string, string>;
+  /** The data of each ConfigMap in the stack's state, by `NAMESPACE/NAME`. */
+  configMaps: Map<string, Data>;
   clusterName: string;
   pulumiCloudUrl: string;
   stsUrl: string;
   /** The AWS provider's region, profile, and role, as options of the AWS CLI. */
   awsOptions: string[];
+}
+
+/** The data of a ConfigMap. */
+type Data = Record<string, string>;
+
+/** A key of a service account's ConfigMap that has another value in the cluster than in the stack's state. */
+export interface ConfigMapChange {
+  /** `NAMESPACE/NAME` of the service account. */
+  account: string;
+  key: string;
+  /** The value in the state; undefined if the key was added in the cluster. */
+  created: string | undefined;
+  /** The value in the cluster; undefined if the key was removed there. */
+  found: string | undefined;
 }
 
 /** A resource in the state of a stack, as far as it is read here. */
@@ -60,9 +74,10 @@ export async function readStack(name: string, run: Run): Promise<DeployedStack> 
   if (!issuer || !issuerUrl || Object.keys(serviceAccounts ?? {}).length === 0) {
     throw new Error(`Stack "${name}" is not deployed. To deploy it: pulumi up --stack ${shellQuoted(name)}`);
   }
-  for (const id of Object.keys(serviceAccounts)) {
+  for (const [id, output] of Object.entries<ServiceAccountOutput>(serviceAccounts)) {
     const names = id.split("/");
     if (names.length !== 2 || names.some((it) => !ACCOUNT_NAME.test(it))) throw notAName(id);
+    if (!OBJECT_NAME.test(output.configMap)) throw notAName(output.configMap);
   }
   const [organization = "", issuerId = "", ...others] = issuer.id?.split("/") ?? [];
   if (!ORGANIZATION_NAME.test(organization) || !/^[\w-]+$/.test(issuerId) || others.length > 0) {
@@ -80,7 +95,7 @@ export async function readStack(name: string, run: Run): Promise<DeployedStack> 
     policies: (issuer.inputs?.policies ?? []) as IssuerPolicy[],
     serviceAccounts,
     podIdentities: podIdentitiesOf(resources),
-    createdUrls: urlsOf(resources),
+    configMaps: configMapsOf(resources),
     clusterName: setting("clusterName") ?? "",
     pulumiCloudUrl: new URL(setting("pulumiApiUrl") || "https://api.pulumi.com").origin,
     ...readAws(name, config),
@@ -96,12 +111,6 @@ const OBJECT_NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/;
 
 const UNSENT = "No token was sent.";
 
-/** Returns a name of the state. @throws Error if no object in Kubernetes can have it. */
-function requireName(name: string): string {
-  if (!OBJECT_NAME.test(name)) throw notAName(name);
-  return name;
-}
-
 function notAName(name: string): Error {
   return new Error(
     `The outputs of the stack contain ${JSON.stringify(name)}, which is not a name in Kubernetes. ${UNSENT}`,
@@ -114,15 +123,9 @@ function podIdentitiesOf(resources: StateResource[]): string[] {
     .map(({ inputs = {} }) => `${inputs.namespace}/${inputs.serviceAccount}`);
 }
 
-/** Returns the URL of Pulumi Cloud in each ConfigMap of a state. */
-function urlsOf(resources: StateResource[]): Map<string, string> {
+function configMapsOf(resources: StateResource[]): Map<string, Data> {
   const configMaps = resources.filter(({ type }) => type === "kubernetes:core/v1:ConfigMap");
-  return new Map(
-    configMaps.map(({ id = "", inputs }) => {
-      const { data } = (inputs ?? {}) as { data?: Record<string, string> };
-      return [id, data?.apiUrl ?? ""];
-    }),
-  );
+  return new Map(configMaps.map(({ id = "", inputs }) => [id, (inputs?.data ?? {}) as Data]));
 }
 
 function readAws(name: string, config: Config): Pick<DeployedStack, "stsUrl" | "awsOptions"> {
@@ -160,20 +163,15 @@ export async function connect(
 }
 
 /**
- * Reads the service accounts of a stack from its cluster.
+ * Returns the service accounts of a stack, with what the stack's state says that they request. Anyone who can change a
+ * ConfigMap in the cluster could otherwise choose which organization is asked for which token.
  *
- * @throws Error if a ConfigMap names another Pulumi Cloud than the stack: anyone who can change a ConfigMap could otherwise
- *   have the tokens of other service accounts sent anywhere.
+ * @throws Error if the state names another Pulumi Cloud than the configuration, or an audience that Pulumi Cloud must not
+ *   receive.
  */
-export async function readAccounts(stack: DeployedStack, kubectl: Kubectl): Promise<ServiceAccount[]> {
+export async function readAccounts(stack: DeployedStack): Promise<ServiceAccount[]> {
   const configMap = async (namespace: string, name: string) =>
-    JSON.parse(
-      await kubectl(
-        ["get", "configmap"],
-        [`--namespace=${requireName(namespace)}`, "--output=json"],
-        requireName(name),
-      ),
-    ).data;
+    createdConfigMap(stack, `${namespace}/${name}`);
   const policies = stack.policies.map(({ rules = {} }) => ({ rules }));
   const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, policies, stack.podIdentities);
   for (const account of accounts) {
@@ -184,11 +182,41 @@ export async function readAccounts(stack: DeployedStack, kubectl: Kubectl): Prom
   return accounts;
 }
 
-/** @throws Error if Pulumi Cloud must not receive an ID token with the audience of an allow policy. */
+function createdConfigMap({ name, configMaps }: DeployedStack, id: string): Data {
+  const data = configMaps.get(id);
+  if (data) return data;
+  throw new Error(`The state of stack "${name}" has no ConfigMap ${JSON.stringify(id)}. ${UNSENT}`);
+}
+
+/** Compares the ConfigMap of each service account in the cluster with the stack's state, key by key. */
+export async function findChangedConfigMaps(
+  stack: DeployedStack,
+  kubectl: Kubectl,
+): Promise<ConfigMapChange[]> {
+  const changes: ConfigMapChange[] = [];
+  for (const [account, { configMap }] of Object.entries(stack.serviceAccounts)) {
+    const [namespace = ""] = account.split("/");
+    const options = [`--namespace=${namespace}`, "--output=json"];
+    const printed = await kubectl(["get", "configmap"], options, configMap);
+    const { data = {}, binaryData = {} }: Record<string, Data | undefined> = JSON.parse(printed);
+    const created = createdConfigMap(stack, `${namespace}/${configMap}`);
+    changes.push(...changesOf(account, created, { ...binaryData, ...data }));
+  }
+  return changes;
+}
+
+function changesOf(account: string, created: Data, found: Data): ConfigMapChange[] {
+  const keys = [...new Set([...Object.keys(created), ...Object.keys(found)])];
+  return keys
+    .map((key) => ({ account, key, created: created[key], found: found[key] }))
+    .filter((change) => change.created !== change.found);
+}
+
+/** @throws Error if Pulumi Cloud must not receive an ID token with the audience of a service account. */
 function checkAudience({ issuerUrl }: DeployedStack, account: ServiceAccount): void {
   const reason = audienceProblem(account.audience, issuerUrl);
   if (!reason) return;
-  const named = `The allow policy of ${idOf(account)} requires the audience ${JSON.stringify(account.audience)}`;
+  const named = `The ID token of ${idOf(account)} has the audience ${JSON.stringify(account.audience)}`;
   throw new Error(`${named}, which ${reason}. ${UNSENT}`);
 }
 
@@ -200,18 +228,8 @@ function audienceProblem(audience: string, issuerUrl: string): string | undefine
   return /^[^\s*?]+$/.test(audience) ? undefined : "is not valid";
 }
 
-function otherUrl(
-  { name, pulumiCloudUrl, createdUrls, ...stack }: DeployedStack,
-  account: ServiceAccount,
-  url: string,
-) {
-  const configMap = stack.serviceAccounts[idOf(account)]?.configMap ?? "";
-  const created = createdUrls.get(`${account.namespace}/${configMap}`);
+function otherUrl({ name, pulumiCloudUrl }: DeployedStack, account: ServiceAccount, url: string): Error {
   const named = `The ConfigMap of ${idOf(account)} names ${url} instead of ${pulumiCloudUrl}`;
-  const up = `pulumi up --refresh --stack ${shellQuoted(name)}`;
-  return created === url
-    ? new Error(
-        `${named}, which pulumiApiUrl has been set to since then. No token was sent.\nTo apply it: ${up}`,
-      )
-    : new Error(`${named}: it was changed by hand. No token was sent.\nTo restore it: ${up}`);
+  const up = `pulumi up --stack ${shellQuoted(name)}`;
+  return new Error(`${named}, which pulumiApiUrl has been set to since then. ${UNSENT}\nTo apply it: ${up}`);
 }
