@@ -13,12 +13,14 @@ const ENGINE = [
   "componentPackage.test.ts",
   "credentialHelper.test.ts",
   "engine.test.ts",
+  "escApplicationCli.test.ts",
   "examplesCli.test.ts",
   "import.test.ts",
   "livePoliciesCli.test.ts",
   "pipelineEngine.test.ts",
   "stackFileEngine.test.ts",
   "template.test.ts",
+  "tokenCheckCli.test.ts",
 ];
 
 /** Makes the program accept the certificates of the emulators. */
