@@ -29,8 +29,8 @@
 # Variables that hold a token are declared with `local +x`: one that the environment exports under the same name would
 # otherwise stay exported, and curl would receive the token in its environment.
 
-# If inherited, this option would export every variable and function to curl.
-set +o allexport
+# If inherited, these options would export all variables and functions, and change how the following lines are read.
+set +o allexport +o keyword +o histexpand
 
 # main ARG...: exports what the command needs, or answers the CLI and exits.
 main() {
@@ -48,7 +48,7 @@ main() {
   # Within a wrapped command, this is a token: curl must not receive it.
   export -n PULUMI_ACCESS_TOKEN
 
-  local script=${BASH_SOURCE[0]}
+  local script=$0
   if [[ $script != /* ]]; then
     script=$PWD/$script
   fi
@@ -79,35 +79,43 @@ main() {
 
 # read_settings: sets the caller's settings, or exits.
 read_settings() {
-  local version=''
-  # The kubelet replaces all files at once: if it does so between two of them, they are read again.
-  while [[ -z $version || $version != "$(volume_version)" ]]; do
-    version=$(volume_version)
-    read_setting organization organization
-    read_setting token_type tokenType
-    read_setting token_scope tokenScope
-    read_setting expiration tokenExpirationSeconds
-    read_setting url apiUrl
-  done
+  from_one_version read_setting_files
   check_settings
   url=${url%/}
 }
 
-# volume_version: prints the directory of the files. To replace them, the kubelet changes the link ..data, if it exists:
+read_setting_files() {
+  read_file organization organization 256
+  read_file token_type tokenType 256
+  read_file token_scope tokenScope 256
+  read_file expiration tokenExpirationSeconds 256
+  read_file url apiUrl 256
+}
+
+# from_one_version COMMAND...: runs a command that reads files, and again if they were replaced meanwhile.
+from_one_version() {
+  local version=''
+  while [[ -z $version || $version != "$(volume_version)" ]]; do
+    version=$(volume_version)
+    "$@"
+  done
+}
+
+# volume_version: prints the directory of the files. The kubelet replaces them all at once by changing the link ..data:
 # https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/volume/util/atomic_writer.go
 volume_version() {
   cd -P -- "$directory/..data" 2>/dev/null || cd -P -- "$directory/"
   printf %s "$PWD"
 }
 
-# read_setting VARIABLE FILE: sets the caller's variable to the content of a file, or to a text that no setting can be.
-read_setting() {
+# read_file VARIABLE FILE BYTES: sets the caller's variable to a file with fewer bytes, or to why it could not be read.
+read_file() {
   local file=$directory/$2
   if [[ ! -f $file || ! -r $file ]]; then
-    printf -v "$1" '(no readable file)'
-  elif IFS='' read -r -d '' -n 256 "$1" <"$file"; then
+    printf -v "$1" '(no file that user %d can read)' "$EUID"
+  elif IFS='' read -r -d '' -n "$3" "$1" 2>/dev/null <"$file"; then
     # `read` fails at the end of a file that is shorter.
-    printf -v "$1" '(more than 255 bytes, or a null character)'
+    printf -v "$1" '(%d bytes or more, or a null character)' "$3"
   fi
 }
 
@@ -142,11 +150,11 @@ check_settings() {
     the special characters of patterns, which are .*?+|^()[]{}$'
   check tokenExpirationSeconds "$expiration" '[1-9][0-9]{0,8}' 'a number of seconds from 1 to 999999999'
   check apiUrl "$url" "$backend" 'https://HOST, or http://HOST with a loopback host'
-  check PULUMI_TOKEN_RETRY_SECONDS "$retry_seconds" '[1-9][0-9]{0,5}' 'a number of seconds from 1 to 999999'
+  check 'The variable PULUMI_TOKEN_RETRY_SECONDS' "$retry_seconds" '[1-9][0-9]{0,5}' 'a number from 1 to 999999'
 
   if [[ -n $problems ]]; then
-    fail 64 "Invalid settings in $(excerpt "$directory"):$problems"$'\n' \
-      ' Run this script in the volume pulumi-token-exchange, where "pulumi up" writes a file for each setting.'
+    fail 64 "Invalid settings:$problems"$'\n' \
+      " The files are in $(excerpt "$directory/"). It must be the volume pulumi-token-exchange, from \"pulumi up\"."
   fi
 }
 
@@ -167,8 +175,8 @@ answer_cli() {
   read -r -N 4096 request || true
   if [[ ! $request =~ $pattern ]]; then
     fail 64 "Unsupported request on standard input: '$(excerpt "$request")'."$'\n' \
-      ' This script supports version 1 of the credential helper protocol, which the Pulumi CLI 3.274.0 or later speaks.' \
-      'If a newer CLI sent this request, use an earlier version, or update this script.'
+      ' This script supports version 1 of the credential helper protocol, of the Pulumi CLI 3.274.0 or later.' \
+      'If a newer CLI sent this request, update this script. To wrap a command, pass it as arguments.'
   fi
   local reason=${BASH_REMATCH[1]} selection=${BASH_REMATCH[2]} selected_url=${BASH_REMATCH[3]}
 
@@ -184,15 +192,14 @@ answer_cli() {
 
   # The CLI stops a credential helper after 60 seconds.
   retry_seconds=$((retry_seconds < 50 ? retry_seconds : 50))
-  # `:` reports nothing.
-  exchange :
+  exchange : # reports nothing
 
   local expiry_field=${granted_until:+",\"expiresAt\":\"$granted_until\""}
   printf '{"version":1,"accessToken":"%s"%s%s}' "$granted_token" "$expiry_field" "$backend_field"
 }
 
-# exchange REPORT: exchanges the ID token, with retries. Calls REPORT with a message before each retry. Sets the caller's
-# `granted_token` and `granted_until`, or exits.
+# exchange REPORT: exchanges the ID token, with retries. Calls REPORT with a message before each retry. Sets the
+# caller's `granted_token` and `granted_until`, or exits.
 exchange() {
   local report=$1 started=$SECONDS backoff=1 asked_at=''
   # Set by `read_id_token`.
@@ -239,21 +246,15 @@ exchange() {
 
 # read_id_token: sets the caller's `id_token`, or exits.
 read_id_token() {
-  local file=$directory/token problem=''
-  if [[ ! -e $file ]]; then
-    problem='does not exist'
-  elif [[ ! -f $file || ! -r $file ]]; then
-    problem="is not a file that user $EUID can read"
-  else
-    # Fails if the file does not end with a line break.
-    read -r -n 16384 id_token <"$file" || true
-    if [[ ! $id_token =~ ^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$ ]]; then
-      problem='does not contain a JWT'
+  local file=$directory/token problem='does not contain a JWT'
+  from_one_version read_file id_token token 16384
+  id_token=${id_token%$'\n'}
+  if [[ ! $id_token =~ ^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$ ]]; then
+    if [[ ! -f $file || ! -r $file ]]; then
+      problem="is not a file that user $EUID can read"
     fi
-  fi
-  if [[ -n $problem ]]; then
-    fail 66 "No ID token: $(excerpt "$file") $problem. The volume pulumi-token-exchange must have a serviceAccountToken" \
-      'as a source, with the path token. If all containers run as one user, only this user can read the file.'
+    fail 66 "No ID token: $(excerpt "$file") $problem. The volume pulumi-token-exchange must have a" \
+      'serviceAccountToken as a source, with the path token. If all containers run as one user, only it can read this.'
   fi
 }
 
@@ -294,16 +295,19 @@ request() {
     fail 76 "$url returned more than 65536 bytes, not a token."
   fi
 
-  # Retry-After can also be a date, which is ignored.
-  local pattern=$'\n([0-9]+) ([0-9]+) (([1-9][0-9]{0,4})|[^|\n]*)\\|([^\n]*)$'
+  local pattern=$'\n([0-9]+) ([0-9]+) ([^|\n]*)\\|([^\n]*)$'
   if [[ ! $answer =~ $pattern ]]; then
     fail 69 'curl reported no result. Use an image that contains curl 7.84 or later.'
   fi
   answer_body=${answer%"${BASH_REMATCH[0]}"}
   answer_curl_code=${BASH_REMATCH[1]}
   answer_status=${BASH_REMATCH[2]}
-  answer_retry_after=${BASH_REMATCH[4]:-0}
-  answer_failure="Failed to reach $url: $(excerpt "${BASH_REMATCH[5]}") (curl exit code $answer_curl_code)"
+  answer_retry_after=${BASH_REMATCH[3]}
+  answer_failure="Failed to reach $url: $(excerpt "${BASH_REMATCH[4]}") (curl exit code $answer_curl_code)"
+  # It can also be a date, which is ignored.
+  if [[ ! $answer_retry_after =~ ^[1-9][0-9]{0,4}$ ]]; then
+    answer_retry_after=0
+  fi
 }
 
 # wait_to_retry EXIT_CODE PROBLEM: waits at least as long as Retry-After says, or the `backoff` of `exchange` in
@@ -350,23 +354,18 @@ claims() {
   printable "$(printf %b "${bytes//'\x00'/'\\x00'}")"
 }
 
-# excerpt TEXT: prints at most 200 printable characters, without what could be a token or a password. They are too few for
-# the signature of an ID token, in whatever form a server returns it.
+# excerpt TEXT: prints at most 200 printable characters, fewer than the signature of an ID token has, without secrets.
 excerpt() {
-  # The last word is read to its end: the beginning of a token would not be recognized.
-  local rest=${1:200:824}
-  local text=${1:0:200}${rest%%[ /]*}
-  local redacted=''
-  # User names and passwords, which are between "//" and "@" in a URL.
-  while [[ $text =~ //[^/@\ ]+@ ]]; do
-    redacted+="${text%%"${BASH_REMATCH[0]}"*}//[redacted]@"
-    text=${text#*"${BASH_REMATCH[0]}"}
-  done
-  text=$redacted$text
-  # Tokens, and their parts between dots.
-  while [[ $text =~ [A-Za-z0-9_+=-]{40,} ]]; do
+  local text=${1:0:200}
+  # User names and passwords, which are between "//" and "@" in a URL; and tokens, or their parts between dots.
+  local secret='//[^/@ ]+@|[A-Za-z0-9_+=-]{40,}'
+  while [[ $text =~ $secret ]]; do
     text=${text/"${BASH_REMATCH[0]}"/'[redacted]'}
   done
+  # What is cut off could be the beginning of one.
+  if [[ ${#1} -gt 200 && $text =~ (//[^/@\ ]+|[A-Za-z0-9_+=-]+)$ ]]; then
+    text=${text%"${BASH_REMATCH[0]}"}'[cut off]'
+  fi
   text=$(printable "$text")
   printf %s "${text:0:200}"
 }
@@ -376,15 +375,16 @@ excerpt() {
 printable() {
   local text=$1 code=''
   while [[ $text =~ [^\ -~] ]]; do
-    printf -v code '\\x%02x' "'${BASH_REMATCH[0]}"
-    text=${text//"${BASH_REMATCH[0]}"/"$code"}
+    printf -v code %02x "'${BASH_REMATCH[0]}"
+    # The last two digits, since some C libraries add a constant to bytes that are not ASCII.
+    text=${text//"${BASH_REMATCH[0]}"/"\\x${code: -2}"}
   done
   printf %s "$text"
 }
 
-# log TEXT...: prints a message. Kubernetes keeps the last 2,048 bytes as the termination message.
+# log TEXT...: prints a message. Kubernetes keeps the last 2,048 bytes as the termination message, with the Job's own line.
 log() {
-  printf '%.2047s\n' "exchange-token: $*" >&2 || true
+  printf '%.1799s\n' "exchange-token: $*" >&2 || true
 }
 
 # fail CODE TEXT...: exits with a message.

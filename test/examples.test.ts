@@ -25,7 +25,9 @@ const RESTRICTED = [
   "deployment.yaml",
   "deployment-with-label.yaml",
   "drift-detection.yaml",
+  "esc-application.yaml",
   "scheduled-update.yaml",
+  "token-check.yaml",
 ];
 
 /** Those whose pods run the Pulumi CLI. */

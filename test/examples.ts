@@ -7,6 +7,7 @@ import type { types } from "@pulumi/kubernetes";
 import { parse, parseAllDocuments } from "yaml";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import type { PodSpec } from "../simulator/emulators/pod";
+import type { PulumiCloudOptions } from "../simulator/emulators/pulumiCloud";
 import { type Simulation, startSimulation } from "../simulator/emulators/simulation";
 import { tokenExchangePod } from "../tokenExchange";
 import { all, only, run } from "./stack";
@@ -17,7 +18,15 @@ export interface Manifest {
   roleRef?: { kind: string; name: string };
   spec?: {
     template?: { metadata?: { labels?: Record<string, string> }; spec: PodSpec };
-    jobTemplate?: { spec: { template: { spec: PodSpec } } };
+    /** Of a CronJob. */
+    schedule?: string;
+    jobTemplate?: {
+      spec: {
+        activeDeadlineSeconds?: number;
+        ttlSecondsAfterFinished?: number;
+        template: { spec: PodSpec };
+      };
+    };
     /** Of a Stack of the Pulumi Kubernetes Operator. */
     serviceAccountName?: string;
     stack?: string;
@@ -194,8 +203,14 @@ function injected(file: string, spec: PodSpec): PodSpec {
   }) as PodSpec;
 }
 
-/** Runs the program once with the entries of all examples, which therefore must not collide. */
-export async function startExamplesStack(): Promise<ExamplesStack> {
+/**
+ * Runs the program once with the entries of all examples, which therefore must not collide.
+ *
+ * @param environments the Pulumi ESC environments that exist.
+ */
+export async function startExamplesStack(
+  environments: PulumiCloudOptions["environments"] = {},
+): Promise<ExamplesStack> {
   const headers = [...examples.values()].map(({ settings }) => settings);
   const entries = headers.flatMap(({ serviceAccounts }) => serviceAccounts);
   const createNamespaces = headers.flatMap((settings) => settings.createNamespaces ?? []);
@@ -205,6 +220,7 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
     runners: entries.flatMap(({ runnerId: id, runnerName: name }) => (id && name ? [{ id, name }] : [])),
+    environments,
     registrationMilliseconds: 0,
     runsPodSpecs: true,
     onLog: (line) => log.push(line),
