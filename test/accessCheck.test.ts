@@ -239,11 +239,9 @@ test("allows another audience as configured without audienceRule, and says so on
     ],
   );
   const report = accessLines(rows, false).join("\n");
-  assert.equal(report.match(/audienceRule false/g)?.length, 1);
-  assert.match(
-    report.replaceAll(/\s+/g, " "),
-    /as configured.* does not say whether a rule matches an element/,
-  );
+  assert.deepEqual(report.match(/^.*audienceRule.*$/gm), [
+    "  With audienceRule false, any audience is allowed: docs/how-it-works.md",
+  ]);
   assert.match(
     accessLines(rows, true).join("\n"),
     /^ {4}other audience: allowed by Pulumi Cloud, as configured\.$/m,
@@ -251,6 +249,21 @@ test("allows another audience as configured without audienceRule, and says so on
 
   const strict = intendedRows(accounts.map((it) => ({ ...it, audienceRule: true })));
   assert.doesNotMatch(accessLines(strict, true).join("\n"), /audienceRule|as configured/);
+});
+
+test("shows a denial of each service account, up to three, with another one of the stack first", () => {
+  const denialsOf = (...accounts: ServiceAccount[]) =>
+    accessLines(intendedRows(accounts), false).filter((line) => line.endsWith(": denied"));
+  const one = account("a/a", "team", "team:a");
+  assert.deepEqual(denialsOf(one), ["  a/a-2 requests team:a: denied"]);
+
+  const secrets = account("b/secrets", "organization", "");
+  assert.deepEqual(denialsOf(one, secrets), [
+    "  b/secrets requests team:a: denied",
+    "  a/a requests an organization token: denied",
+  ]);
+  const more = ["c", "d"].map((name) => account(`${name}/${name}`, "team", `team:${name}`));
+  assert.equal(denialsOf(one, secrets, ...more).length, 3);
 });
 
 test("shows the token of each service account, and who else is granted it", () => {
