@@ -9,6 +9,7 @@ import {
   liveQuestions,
   type Role,
   type Row,
+  readServiceAccounts,
   type ServiceAccount,
   unexpected,
 } from "../simulator/accessCheck/questions";
@@ -224,6 +225,17 @@ function intendedRows(accounts: ServiceAccount[]): Row[] {
     reason: "",
   }));
 }
+
+test("reads the service accounts in the order of the settings, whatever the order of the outputs", async () => {
+  const ids = ["b/b", "c/c", "a/a"];
+  const policies = ids.map((id) => {
+    const [namespace = "", name = ""] = id.split("/");
+    return { rules: { '"kubernetes.io".namespace': namespace, '"kubernetes.io".serviceaccount.name': name } };
+  });
+  const outputs = Object.fromEntries(ids.toSorted().map((id) => [id, { tokenType: "organization" }]));
+  const accounts = await readServiceAccounts(outputs, async () => ({}), policies, []);
+  assert.deepEqual(accounts.map(idOf), ids);
+});
 
 test("allows another audience as configured without audienceRule, and says so once", () => {
   const accounts = ["a/a", "b/b"].map((id) => account(id, "team", `team:${id}`, "irsa"));

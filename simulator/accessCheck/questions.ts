@@ -80,7 +80,13 @@ export async function readServiceAccounts(
   podIdentities: string[],
 ): Promise<ServiceAccount[]> {
   const accounts: ServiceAccount[] = [];
-  for (const [id, output] of Object.entries(outputs)) {
+  // The policies have the order of the settings. The SDK adds the outputs as they become known.
+  const positionOf = ([id]: [string, unknown]) => {
+    const [namespace = "", name = ""] = id.split("/");
+    return policies.findIndex(({ rules }) => isAbout(rules, namespace, name));
+  };
+  const ordered = Object.entries(outputs).sort((one, other) => positionOf(one) - positionOf(other));
+  for (const [id, output] of ordered) {
     const [namespace = "", name = ""] = id.split("/");
     const audience = policies.find(({ rules }) => isAbout(rules, namespace, name))?.rules.aud;
     const environment = await configMap(namespace, output.environmentConfigMap ?? "");
