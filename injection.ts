@@ -9,18 +9,7 @@ import {
   ValidatingAdmissionPolicyBinding,
 } from "@pulumi/kubernetes/admissionregistration/v1";
 import type * as pulumi from "@pulumi/pulumi";
-import {
-  ENVIRONMENT_SUFFIX,
-  SCRIPT_KEY,
-  SCRIPT_MODE,
-  SCRIPT_PATH,
-  SCRIPT_SUFFIX,
-  SCRIPT_VOLUME,
-  TOKEN_DIRECTORY,
-  TOKEN_FILE,
-  TOKEN_SECONDS,
-  TOKEN_VOLUME,
-} from "./tokenExchange";
+import { CONFIG_MAP_SUFFIX, CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 
 export interface InjectionArgs {
   /** The service accounts whose pods are changed, and the audience of the ID token that each of them mounts. */
@@ -33,9 +22,15 @@ const INJECTION_LABEL = "eks-pulumi-oidc/inject-token";
 /** This annotation names the containers that are changed, such as `app, init`; by default, all but the init containers. */
 const CONTAINERS_ANNOTATION = "eks-pulumi-oidc/containers";
 
+// Anyone who can create a pod chooses what the policies compare, and the API server pays for it: 60 KB of annotation took it 34
+// seconds. What exceeds these limits is denied, and not compared.
+const MAX_CONTAINERS = 100;
+const MAX_ELEMENTS = 2000;
+const MAX_ANNOTATION_CHARACTERS = 1024;
+
 /**
- * Creates a policy that adds the environment, the script, and the ID token to labeled pods of the service accounts, and
- * a policy that denies labeled pods that lack them afterwards. Requires Kubernetes 1.36 and the right to manage
+ * Creates a policy that adds the volume, its mount, and the variable to labeled pods of the service accounts, and a policy
+ * that denies labeled pods that lack them afterwards. Requires Kubernetes 1.36 and the right to manage
  * admission policies in the whole cluster. The API server applies a change after about a second.
  *
  * The accounts are part of the policy. With a ConfigMap as the policy's parameter, anyone who can create ConfigMaps could
@@ -74,14 +69,32 @@ export function createInjection(
 
 const CREATED_PODS = [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] }];
 
+const ANNOTATION = `object.metadata.?annotations[${celString(CONTAINERS_ANNOTATION)}].orValue('')`;
+
+const INIT_CONTAINERS = "object.spec.?initContainers.orValue([])";
+const ALL_CONTAINERS = `object.spec.containers + ${INIT_CONTAINERS}`;
+
+const IS_SMALL = `(${ALL_CONTAINERS}).size() <= ${MAX_CONTAINERS}
+&& object.spec.?volumes.orValue([]).size() + (${ALL_CONTAINERS})
+  .map(container, container.?env.orValue([]).size() + container.?volumeMounts.orValue([]).size())
+  .sum() <= ${MAX_ELEMENTS}`;
+
+const HAS_SHORT_ANNOTATION = `${ANNOTATION}.size() <= ${MAX_ANNOTATION_CHARACTERS}`;
+
 // The names that the annotation contains.
-const NAMED_CONTAINERS = `object.metadata.?annotations[${celString(CONTAINERS_ANNOTATION)}].orValue('')
-.split(',').map(name, name.trim()).filter(name, name != '')`;
+const NAMED_CONTAINERS = `${HAS_SHORT_ANNOTATION}
+? ${ANNOTATION}.split(',').map(name, name.trim()).filter(name, name != '')
+: []`;
 
-const ENVIRONMENT_CONFIG_MAP = `object.spec.serviceAccountName + ${celString(`-${ENVIRONMENT_SUFFIX}`)}`;
+const isAtPath = `mount.mountPath == ${celString(VOLUME_MOUNT.mountPath)}`;
 
-const hasEnvironment = (container: string) =>
-  `${container}.?envFrom.orValue([]).exists(source, source.?configMapRef.name.orValue('') == variables.environment)`;
+const hasMount = (container: string) => `${container}.?volumeMounts.orValue([]).exists(mount, ${isAtPath})`;
+
+const hasOtherMount = (container: string) =>
+  `${container}.?volumeMounts.orValue([]).exists(mount, ${isAtPath} && mount.name != ${celString(VOLUME_MOUNT.name)})`;
+
+const hasVariable = (container: string) =>
+  `${container}.?env.orValue([]).exists(variable, variable.name == ${celString(CREDENTIAL_HELPER.name)})`;
 
 function mutation(accounts: InjectionArgs["accounts"]) {
   return {
@@ -92,16 +105,14 @@ function mutation(accounts: InjectionArgs["accounts"]) {
       objectSelector: { matchLabels: { [INJECTION_LABEL]: "true" } },
       resourceRules: CREATED_PODS,
     },
+    // The other policy denies the pods that exceed them.
+    matchConditions: [{ name: "limits", expression: `${IS_SMALL} && ${HAS_SHORT_ANNOTATION}` }],
     variables: [
       { name: "audiences", expression: audiencesByAccount(accounts) },
       { name: "account", expression: "request.namespace + '/' + object.spec.serviceAccountName" },
-      { name: "environment", expression: ENVIRONMENT_CONFIG_MAP },
       { name: "named", expression: NAMED_CONTAINERS },
       { name: "targets", expression: TARGETS },
-      { name: "volumes", expression: VOLUMES },
-      { name: "mounts", expression: MOUNTS },
-      { name: "missingMounts", expression: MISSING_MOUNTS },
-      { name: "missingVolumes", expression: MISSING_VOLUMES },
+      { name: "lacksVolume", expression: LACKS_VOLUME },
     ],
     mutations: [{ patchType: "JSONPatch", jsonPatch: { expression: PATCH } }],
   };
@@ -123,55 +134,43 @@ const TARGETS = `variables.account in variables.audiences
 ? object.spec.containers.transformList(index, container,
     variables.named == [] || container.name in variables.named,
     {'path': dyn('/spec/containers/' + string(index)), 'container': dyn(container)})
-  + object.spec.?initContainers.orValue([]).transformList(index, container,
+  + ${INIT_CONTAINERS}.transformList(index, container,
     container.name in variables.named,
     {'path': dyn('/spec/initContainers/' + string(index)), 'container': dyn(container)})
 : []`;
 
-const VOLUMES = `[
-{'name': dyn(${celString(SCRIPT_VOLUME)}), 'configMap': dyn({
-  'name': dyn(object.spec.serviceAccountName + ${celString(`-${SCRIPT_SUFFIX}`)}), 'defaultMode': dyn(${SCRIPT_MODE})})},
-{'name': dyn(${celString(TOKEN_VOLUME)}), 'projected': dyn({'sources': [{'serviceAccountToken': {
-  'audience': dyn(variables.audiences[variables.account]),
-  'expirationSeconds': dyn(${TOKEN_SECONDS}),
-  'path': dyn(${celString(TOKEN_FILE)})}}]})}
-]`;
+// What the pod has already takes precedence.
+const LACKS_VOLUME = `variables.targets.exists(target, !${hasMount("target.container")})
+&& !object.spec.?volumes.orValue([]).exists(volume, volume.name == ${celString(VOLUME_MOUNT.name)})`;
 
-const MOUNTS = `[
-{'name': dyn(${celString(SCRIPT_VOLUME)}), 'mountPath': dyn(${celString(SCRIPT_PATH)}),
-  'subPath': dyn(${celString(SCRIPT_KEY)}), 'readOnly': dyn(true)},
-{'name': dyn(${celString(TOKEN_VOLUME)}), 'mountPath': dyn(${celString(TOKEN_DIRECTORY)}), 'readOnly': dyn(true)}
-]`;
+/** An expression of the Common Expression Language, in an object whose other strings are literals. */
+class Expression {
+  constructor(readonly text: string) {}
+}
 
-// What the pod has already takes precedence, by name and by path.
-const MISSING_MOUNTS = `variables.targets.map(target,
-  variables.mounts.filter(mount, !target.container.?volumeMounts.orValue([])
-    .exists(own, own.name == mount.name || own.mountPath == mount.mountPath))
-  .map(mount, {'path': dyn(target.path), 'mount': dyn(mount)})
-).flatten()`;
+const VOLUME = cel(
+  tokenVolume(
+    new Expression(`object.spec.serviceAccountName + ${celString(CONFIG_MAP_SUFFIX)}`),
+    new Expression("variables.audiences[variables.account]"),
+  ),
+);
 
-const MISSING_VOLUMES = `variables.missingMounts == [] ? [] : variables.volumes.filter(volume,
-  variables.missingMounts.exists(missing, missing.mount.name == volume.name)
-  && !object.spec.?volumes.orValue([]).exists(own, own.name == volume.name))`;
-
-// JSON Patch adds to the end of a list with "-". The last source of a variable takes precedence, so the environment is the
-// first one. Merging (ApplyConfiguration) cannot change envFrom, whose order matters.
+// JSON Patch adds to the end of a list with "-".
 const PATCH = `
-(variables.missingVolumes == [] || has(object.spec.volumes) ? []
-  : [JSONPatch{op: 'add', path: '/spec/volumes', value: []}])
-+ variables.missingVolumes
-  .map(volume, JSONPatch{op: 'add', path: '/spec/volumes/-', value: volume})
+(variables.lacksVolume && !has(object.spec.volumes)
+  ? [JSONPatch{op: 'add', path: '/spec/volumes', value: []}] : [])
++ (variables.lacksVolume
+  ? [JSONPatch{op: 'add', path: '/spec/volumes/-', value: ${VOLUME}}] : [])
 + variables.targets.filter(target, !has(target.container.volumeMounts))
   .map(target, JSONPatch{op: 'add', path: target.path + '/volumeMounts', value: []})
-+ variables.missingMounts
-  .map(missing, JSONPatch{op: 'add', path: missing.path + '/volumeMounts/-', value: missing.mount})
-+ variables.targets.filter(target, !has(target.container.envFrom))
-  .map(target, JSONPatch{op: 'add', path: target.path + '/envFrom', value: []})
-+ variables.targets.filter(target, !${hasEnvironment("target.container")})
-  .map(target, JSONPatch{op: 'add', path: target.path + '/envFrom/0',
-    value: {'configMapRef': {'name': variables.environment}}})`.trim();
++ variables.targets.filter(target, !${hasMount("target.container")})
+  .map(target, JSONPatch{op: 'add', path: target.path + '/volumeMounts/-', value: ${cel(VOLUME_MOUNT)}})
++ variables.targets.filter(target, !has(target.container.env))
+  .map(target, JSONPatch{op: 'add', path: target.path + '/env', value: []})
++ variables.targets.filter(target, !${hasVariable("target.container")})
+  .map(target, JSONPatch{op: 'add', path: target.path + '/env/-', value: ${cel(CREDENTIAL_HELPER)}})`.trim();
 
-// It sees the pod after all changes, of which those of this or another stack's policy are recognized by the environment.
+// It sees the pod after all changes, of which those of this or another stack's policy are recognized by the mount.
 // Kubernetes shows the first message that applies.
 function validation() {
   return {
@@ -182,13 +181,16 @@ function validation() {
     },
     variables: [
       { name: "value", expression: `object.metadata.labels[${celString(INJECTION_LABEL)}]` },
-      { name: "environment", expression: ENVIRONMENT_CONFIG_MAP },
-      { name: "containers", expression: "object.spec.containers + object.spec.?initContainers.orValue([])" },
+      { name: "containers", expression: `${IS_SMALL} ? ${ALL_CONTAINERS} : []` },
+      { name: "names", expression: "variables.containers.map(container, container.name)" },
       { name: "named", expression: NAMED_CONTAINERS },
       {
         name: "unknown",
-        expression:
-          "variables.named.filter(name, !variables.containers.exists(container, container.name == name))",
+        expression: "variables.named.filter(name, !(name in variables.names))",
+      },
+      {
+        name: "others",
+        expression: `variables.containers.filter(container, ${hasOtherMount("container")})`,
       },
     ],
     validations: [
@@ -197,16 +199,30 @@ function validation() {
         messageExpression: `'The label ${INJECTION_LABEL} is "' + variables.value + '". Set it to "true" or "false".'`,
       },
       {
+        expression: IS_SMALL,
+        message: `The pod has more than ${MAX_CONTAINERS} containers, or more than ${MAX_ELEMENTS} volumes, mounts, and variables. Remove the label ${INJECTION_LABEL}.`,
+      },
+      {
+        expression: HAS_SHORT_ANNOTATION,
+        message: `The annotation ${CONTAINERS_ANNOTATION} has more than ${MAX_ANNOTATION_CHARACTERS} characters. Shorten it, or remove it to change all containers.`,
+      },
+      {
         expression: "variables.unknown == []",
         // A message must not contain line breaks, which a quoted name does not.
         messageExpression: `'The annotation ${CONTAINERS_ANNOTATION} names containers that the pod does not have: '
 + variables.unknown.map(name, strings.quote(name)).join(', ')
 + '. The pod has '
-+ variables.containers.map(container, strings.quote(container.name)).join(', ')
++ variables.names.map(name, strings.quote(name)).join(', ')
 + '. Correct the annotation, or remove it to change all containers.'`,
       },
       {
-        expression: `variables.value != 'true' || variables.containers.exists(container, ${hasEnvironment("container")})`,
+        expression: "variables.value != 'true' || variables.others == []",
+        messageExpression: `'These containers mount another volume than ${VOLUME_MOUNT.name} at ${VOLUME_MOUNT.mountPath}: '
++ variables.others.map(container, strings.quote(container.name)).join(', ')
++ '. Mount it elsewhere, or remove the label ${INJECTION_LABEL}.'`,
+      },
+      {
+        expression: `variables.value != 'true' || variables.containers.exists(container, ${hasMount("container")})`,
         messageExpression: `'No stack of eks-pulumi-oidc provides service account "' + object.spec.serviceAccountName
 + '" in namespace "' + request.namespace
 + '" with a Pulumi token. Correct serviceAccountName, or remove the label ${INJECTION_LABEL}'
@@ -215,6 +231,15 @@ function validation() {
       },
     ],
   };
+}
+
+/** Returns an object as an expression. Its lists and maps have values of any type, which `dyn` says. */
+function cel(value: unknown): string {
+  if (value instanceof Expression) return value.text;
+  if (Array.isArray(value)) return `[${value.map((element) => `dyn(${cel(element)})`).join(", ")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  const entries = Object.entries(value).map(([key, element]) => `${celString(key)}: dyn(${cel(element)})`);
+  return `{${entries.join(", ")}}`;
 }
 
 /**

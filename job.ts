@@ -2,14 +2,8 @@
 
 import { Job } from "@pulumi/kubernetes/batch/v1";
 import * as pulumi from "@pulumi/pulumi";
-import {
-  notYetIn,
-  type PodSpec,
-  SCRIPT_PATH,
-  sha256,
-  type TokenExchange,
-  tokenExchangePod,
-} from "./tokenExchange";
+import { notYetIn, type PodSpec, sha256, type TokenExchange, tokenExchangePod } from "./tokenExchange";
+import { SCRIPT_PATH } from "./tokenVolume";
 import { isObject } from "./validation";
 
 export interface JobArgs {
@@ -58,8 +52,7 @@ export function createJob(name: string, args: JobArgs, options?: pulumi.CustomRe
           metadata: { annotations: { "pulumi.com/token-exchange-checksum": tokenExchange.checksum } },
           spec: tokenExchangePod(spec, {
             serviceAccountName: args.serviceAccountName,
-            environmentConfigMap: tokenExchange.environment.metadata.name,
-            scriptConfigMap: tokenExchange.script.metadata.name,
+            configMap: tokenExchange.configMap.metadata.name,
             tokenAudience: args.tokenAudience,
           }),
         },
@@ -89,8 +82,6 @@ function restrictedPod(image: string, command: string[]): PodSpec {
       runAsNonRoot: true,
       runAsUser: 1000,
       runAsGroup: 1000,
-      // The kubelet lets this group read the ID token.
-      fsGroup: 1000,
       seccompProfile: { type: "RuntimeDefault" },
     },
     containers: [

@@ -1,7 +1,9 @@
 // Declares each setting twice. An interface has its type and description, from which the SDKs of the component are
 // generated. A schema checks its value and fills in its default. The compiler compares the two.
 
+import { posix } from "node:path";
 import * as v from "valibot";
+import { CREDENTIAL_HELPER, VOLUME_MOUNT, VOLUME_NAME } from "./tokenVolume";
 import {
   check,
   distinctList,
@@ -191,7 +193,10 @@ const audience = v.pipe(
   v.check((name) => !AWS_AUDIENCES.includes(name), "must not be an audience that AWS accepts"),
 );
 
-const pattern = string(/[^*?.]/, "must not consist only of wildcards");
+// Terminals and job summaries show what is in a policy.
+const visible = v.regex(new RegExp(`^[^${INVISIBLE}]*$`, "u"), "must not contain invisible characters");
+
+const pattern = v.pipe(string(/[^*?.]/, "must not consist only of wildcards"), visible);
 
 // A name that contains a dot is quoted; without the quotes it would be the path of another claim.
 const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
@@ -199,6 +204,7 @@ const BUILT_IN_RULES = ["kubernetes.io.namespace", "kubernetes.io.serviceaccount
 
 const claim = v.pipe(
   string(CLAIM_PATH, 'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes'),
+  visible,
   v.check(
     (path) => !BUILT_IN_RULES.includes(path.replaceAll('"', "")),
     "must not replace a rule that every policy has",
@@ -235,22 +241,28 @@ const OWN_COMMAND = v.optional(
 const OWN_EXCHANGE =
   "must not be set: the Job would test something other than the token exchange of workloads";
 
-/** Where the exchange script and the ID token are in a container. */
-const EXCHANGE_PATHS = ["/bin/entrypoint.sh", "/var/run/secrets/pulumi.com/serviceaccount"];
+/** Whether a path of a container is the directory of the volume, or in it. */
+function isInVolume(path: unknown): boolean {
+  return `${posix.normalize(String(path))}/`.startsWith(`${VOLUME_MOUNT.mountPath}/`);
+}
 
 // An element without a name would replace the Job's own container and its restrictions.
 const named = v.pipe(object, v.looseObject({ name: kubernetesName }, "required"));
+
+const ownVolume = v.pipe(
+  named,
+  v.check(({ name }) => name !== VOLUME_NAME, OWN_EXCHANGE),
+);
 
 /** What the Job's own container must not have, since it would not test the exchange. */
 const exchangeContainer = v.looseObject({
   command: OWN_COMMAND,
   args: OWN_COMMAND,
+  env: v.optional(
+    v.array(v.looseObject({ name: v.custom((name) => name !== CREDENTIAL_HELPER.name, OWN_EXCHANGE) })),
+  ),
   volumeMounts: v.optional(
-    v.array(
-      v.looseObject({
-        mountPath: v.custom((path) => !EXCHANGE_PATHS.includes(String(path)), OWN_EXCHANGE),
-      }),
-    ),
+    v.array(v.looseObject({ mountPath: v.custom((path) => !isInVolume(path), OWN_EXCHANGE) })),
   ),
 });
 
@@ -269,7 +281,7 @@ const jobPodSpec = v.pipe(
     serviceAccountName: OWN_ACCOUNT,
     serviceAccount: OWN_ACCOUNT,
     containers: v.optional(list(container)),
-    volumes: v.optional(list(named)),
+    volumes: v.optional(list(ownVolume)),
   }),
 );
 

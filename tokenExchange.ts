@@ -1,4 +1,4 @@
-// The token exchange in pods: the ConfigMaps that every workload uses, and a pod spec that uses them.
+// The token exchange in pods: the ConfigMap that the workloads of a service account mount, and a pod spec that mounts it.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -6,14 +6,20 @@ import { join } from "node:path";
 import { ConfigMap } from "@pulumi/kubernetes/core/v1";
 import type { input } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
+import {
+  CONFIG_MAP_SUFFIX,
+  CREDENTIAL_HELPER,
+  SCRIPT_FILE,
+  tokenVolume,
+  VOLUME_MOUNT,
+  VOLUME_NAME,
+} from "./tokenVolume";
 
 export type PodSpec = input.core.v1.PodSpec;
 type Container = input.core.v1.Container;
 
-export interface TokenExchangeArgs {
-  namespace: pulumi.Input<string>;
-  /** The name of the service account, which the names of the ConfigMaps begin with. */
-  serviceAccountName: string;
+/** The settings of the exchange script. Each is a file of the volume. */
+export interface ExchangeSettings {
   organization: string;
   tokenType: string;
   /** Such as `user:LOGIN`; empty for an organization token. */
@@ -24,79 +30,53 @@ export interface TokenExchangeArgs {
 }
 
 export interface TokenExchange {
-  environment: ConfigMap;
-  script: ConfigMap;
-  /** The names of the two, as plain strings. */
-  environmentName: string;
-  scriptName: string;
-  /** Changes when the content of one of the two does. */
+  configMap: ConfigMap;
+  /** The name of the ConfigMap, as a plain string. */
+  configMapName: string;
+  /** Changes when the content of the ConfigMap does. */
   checksum: string;
 }
 
-const SCRIPT = readFileSync(join(__dirname, "scripts", "exchange-token.sh"), "utf8");
-
-/** The suffixes of the ConfigMaps' names, which follow the name of the service account and a hyphen. */
-export const ENVIRONMENT_SUFFIX = "pulumi-token";
-export const SCRIPT_SUFFIX = "pulumi-token-exchange";
-
-/** The volume of the script, its key in the ConfigMap, and where it is in a container. */
-export const SCRIPT_VOLUME = "pulumi-token-exchange";
-export const SCRIPT_KEY = "entrypoint.sh";
-export const SCRIPT_PATH = "/bin/entrypoint.sh";
-export const SCRIPT_MODE = 0o555;
-
-/** The volume of the ID token, and where it is in a container. */
-export const TOKEN_VOLUME = "pulumi-id-token";
-export const TOKEN_DIRECTORY = "/var/run/secrets/pulumi.com/serviceaccount";
-export const TOKEN_FILE = "token";
-
-/** The shortest lifetime of an ID token that Kubernetes grants; the kubelet renews the file. */
-export const TOKEN_SECONDS = 600;
+const SCRIPT = readFileSync(join(__dirname, "scripts", SCRIPT_FILE), "utf8");
 
 /**
- * Creates the ConfigMaps that the workloads of one service account use by name: `NAME-pulumi-token` with the environment
- * of the exchange script, and `NAME-pulumi-token-exchange` with the script.
+ * Creates the ConfigMap that the workloads of one service account mount: `NAME-pulumi-token-exchange`, with the exchange
+ * script and a file for each of its settings.
  *
- * @returns the two ConfigMaps. They contain no token.
+ * @param args the namespace and the name of the service account, and the settings.
+ * @returns the ConfigMap. It contains no token.
  */
 export function createTokenExchange(
   name: string,
-  args: TokenExchangeArgs,
+  args: { namespace: pulumi.Input<string>; serviceAccountName: string; settings: ExchangeSettings },
   options?: pulumi.CustomResourceOptions,
 ): TokenExchange {
-  const environment = {
-    PULUMI_ORG: args.organization,
-    PULUMI_TOKEN_TYPE: args.tokenType,
-    PULUMI_TOKEN_SCOPE: args.tokenScope,
-    PULUMI_TOKEN_EXPIRATION: String(args.tokenExpirationSeconds),
-    PULUMI_BACKEND_URL: args.apiUrl,
-    PULUMI_OIDC_TOKEN_FILE: `${TOKEN_DIRECTORY}/${TOKEN_FILE}`,
-    // The Pulumi CLI runs this program for its token, and again when the token expires.
-    PULUMI_CREDENTIAL_HELPER: SCRIPT_PATH,
-    PULUMI_CREDENTIAL_HELPER_ARGS: '["--credential-helper"]',
+  const { organization, tokenType, tokenScope, tokenExpirationSeconds, apiUrl } = args.settings;
+  const data = {
+    organization,
+    tokenType,
+    tokenScope,
+    tokenExpirationSeconds: String(tokenExpirationSeconds),
+    apiUrl,
+    [SCRIPT_FILE]: SCRIPT,
   };
-  const nameOf = (suffix: string) => `${args.serviceAccountName}-${suffix}`;
-  const configMap = (suffix: string, data: Record<string, string>) => {
-    const metadata = { namespace: args.namespace, name: nameOf(suffix) };
-    return new ConfigMap(`${name}.${suffix}`, { metadata, data }, options);
-  };
-  return {
-    environment: configMap(ENVIRONMENT_SUFFIX, environment),
-    script: configMap(SCRIPT_SUFFIX, { [SCRIPT_KEY]: SCRIPT }),
-    environmentName: nameOf(ENVIRONMENT_SUFFIX),
-    scriptName: nameOf(SCRIPT_SUFFIX),
-    checksum: sha256(JSON.stringify([environment, SCRIPT])),
-  };
+
+  const configMapName = `${args.serviceAccountName}${CONFIG_MAP_SUFFIX}`;
+  const configMap = new ConfigMap(
+    `${name}.${VOLUME_NAME}`,
+    { metadata: { namespace: args.namespace, name: configMapName }, data },
+    options,
+  );
+  return { configMap, configMapName, checksum: sha256(JSON.stringify(data)) };
 }
 
 /**
- * Adds to a pod spec what a container needs to exchange the pod's ID token: the service account, the environment, the
- * script at `/bin/entrypoint.sh`, and the ID token. Commands stay as they are: run the Pulumi CLI, which asks the script
- * for its token, or run `/bin/entrypoint.sh COMMAND`.
+ * Adds to a pod spec what a container needs to exchange the pod's ID token: the service account, the volume, its mount, and
+ * the variable that makes the exchange script the Pulumi CLI's credential helper. Commands stay as they are.
  *
- * @param spec is not changed. What it has already wins: its variables over those of the ConfigMap, and its volumes and
- *   mounts over those of the same name or path.
- * @param args the names of the service account and of its ConfigMaps; the audience of the ID token; `containers`, the
+ * @param spec is not changed. What it has already wins: its variables, and its volumes and mounts of the same name or
+ *   path.
+ * @param args the names of the service account and of its ConfigMap; the audience of the ID token; `containers`, the
  *   names of those to change: by default all, without the init containers.
  * @returns the new pod spec.
  * @throws Error if the pod has no container of such a name.
@@ -105,36 +85,21 @@ export function tokenExchangePod(
   spec: PodSpec,
   args: {
     serviceAccountName: pulumi.Input<string>;
-    environmentConfigMap: pulumi.Input<string>;
-    scriptConfigMap: pulumi.Input<string>;
-    tokenAudience: string;
+    configMap: pulumi.Input<string>;
+    tokenAudience: pulumi.Input<string>;
     containers?: string[];
   },
 ): PodSpec {
-  const script = {
-    name: SCRIPT_VOLUME,
-    configMap: { name: args.scriptConfigMap, defaultMode: SCRIPT_MODE },
-  };
-  const idToken = { audience: args.tokenAudience, expirationSeconds: TOKEN_SECONDS, path: TOKEN_FILE };
-  const token = {
-    name: TOKEN_VOLUME,
-    projected: { sources: [{ serviceAccountToken: idToken }] },
-  };
-  const mounts = [
-    { name: script.name, mountPath: SCRIPT_PATH, subPath: SCRIPT_KEY, readOnly: true },
-    { name: token.name, mountPath: TOKEN_DIRECTORY, readOnly: true },
-  ];
+  const volume = tokenVolume(args.configMap, args.tokenAudience);
 
   const withExchange = (container: Container): Container => ({
     ...container,
-    // The last source of a variable wins.
-    envFrom: changeList<input.core.v1.EnvFromSource>(container.envFrom, (given) => {
-      return [{ configMapRef: { name: args.environmentConfigMap } }, ...given];
+    env: changeList<input.core.v1.EnvVar>(container.env, (given) => {
+      return [...given, ...notYetIn(given, [CREDENTIAL_HELPER])];
     }),
     volumeMounts: changeList<input.core.v1.VolumeMount>(container.volumeMounts, (given) => {
-      const isFree = (path: string) => !given.some(({ mountPath }) => mountPath === path);
-      const added = notYetIn(given, mounts).filter(({ mountPath }) => isFree(mountPath));
-      return [...given, ...added];
+      const isTaken = given.some(({ mountPath }) => mountPath === VOLUME_MOUNT.mountPath);
+      return isTaken ? given : [...given, VOLUME_MOUNT];
     }),
   });
 
@@ -149,10 +114,9 @@ export function tokenExchangePod(
       const isNamed = ({ name }: Container) => !args.containers || args.containers.includes(String(name));
       return containers.map((container) => (isNamed(container) ? withExchange(container) : container));
     }),
-    volumes: changeList<input.core.v1.Volume>(spec.volumes, (given) => [
-      ...given,
-      ...notYetIn(given, [script, token]),
-    ]),
+    volumes: changeList<input.core.v1.Volume>(spec.volumes, (given) => {
+      return [...given, ...notYetIn(given, [volume])];
+    }),
   };
 }
 

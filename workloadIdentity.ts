@@ -8,6 +8,7 @@ import { createJob, jobName } from "./job";
 import { createServiceAccount } from "./serviceAccount";
 import type { Access, Account, Token, TokenType } from "./settings";
 import { createTokenExchange } from "./tokenExchange";
+import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 
 // The names are plain, so that what a program attaches to a role does not depend on the Job. Through a package, it would
 // depend on everything in its output: Pulumi would delete the attachment whenever it replaces the Job.
@@ -22,12 +23,17 @@ export interface ServiceAccountAccess {
   jobName?: string;
   /** Type of its access token. */
   tokenType: TokenType;
-  /** Scope of its access token, such as user:LOGIN. */
-  tokenScope: string;
-  /** Name of the ConfigMap with the environment of the token exchange. */
-  environmentConfigMap: string;
-  /** Name of the ConfigMap with the exchange script. */
-  scriptConfigMap: string;
+  /** Name of the ConfigMap with the exchange script and its settings. */
+  configMap: string;
+  /** Environment variables for each container of a pod that uses the token, a list. */
+  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
+  env: Record<string, any>[];
+  /** Volume for the pod. */
+  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
+  volume: Record<string, any>;
+  /** Mount of the volume for each of these containers. */
+  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
+  volumeMount: Record<string, any>;
 }
 
 /** The cluster, as far as IAM roles need it. */
@@ -63,7 +69,6 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
     const { account, token, namespace, shared } = args;
-    const tokenScope = scopeOf(token);
     const inComponent = { parent: this };
 
     const aws = createAwsRole(name, args, inComponent);
@@ -73,11 +78,13 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       {
         namespace,
         serviceAccountName: account.name,
-        organization: shared.organization,
-        tokenType: token.tokenType,
-        tokenScope,
-        tokenExpirationSeconds: account.tokenExpirationSeconds,
-        apiUrl: shared.pulumiApiUrl,
+        settings: {
+          organization: shared.organization,
+          tokenType: token.tokenType,
+          tokenScope: scopeOf(token),
+          tokenExpirationSeconds: account.tokenExpirationSeconds,
+          apiUrl: shared.pulumiApiUrl,
+        },
       },
       inComponent,
     );
@@ -85,9 +92,10 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     this.access = {
       ...(aws && { roleArn: aws.role.arn, roleName: aws.role.name }),
       tokenType: token.tokenType,
-      tokenScope,
-      environmentConfigMap: tokenExchange.environmentName,
-      scriptConfigMap: tokenExchange.scriptName,
+      configMap: tokenExchange.configMapName,
+      env: [CREDENTIAL_HELPER],
+      volume: tokenVolume(tokenExchange.configMapName, account.tokenAudience),
+      volumeMount: VOLUME_MOUNT,
     };
     if (account.runJob && serviceAccount) {
       createJob(

@@ -38,7 +38,8 @@ function onlyStack(): string {
 }
 
 async function runSimulation(directory: string, args: string[]): Promise<number> {
-  const simulation = spawn(process.execPath, ["--import", "tsx", join(__dirname, "simulate.ts"), ...args], {
+  const preloaded = ["--require", join(__dirname, "emulators", "trust.cjs"), "--import", "tsx"];
+  const simulation = spawn(process.execPath, [...preloaded, join(__dirname, "simulate.ts"), ...args], {
     stdio: "inherit",
     // A process group, so that it ends with all of its pods.
     detached: true,

@@ -166,7 +166,7 @@ describe("in the simulation", () => {
 
 function account(id: string, tokenType: string, tokenScope: string, kind?: Role["kind"]): ServiceAccount {
   const [namespace = "", name = ""] = id.split("/");
-  const token = { tokenType, tokenScope, audience: "a", audienceRule: false, environment: {} };
+  const token = { tokenType, tokenScope, audience: "a", audienceRule: false, settings: {} };
   return { namespace, name, ...token, role: kind && { arn: "arn", kind } };
 }
 
@@ -232,7 +232,9 @@ test("reads the service accounts in the order of the settings, whatever the orde
     const [namespace = "", name = ""] = id.split("/");
     return { rules: { '"kubernetes.io".namespace': namespace, '"kubernetes.io".serviceaccount.name': name } };
   });
-  const outputs = Object.fromEntries(ids.toSorted().map((id) => [id, { tokenType: "organization" }]));
+  const volume = { projected: { sources: [{ serviceAccountToken: { audience: "urn:pulumi:org:acme" } }] } };
+  const output = { tokenType: "organization", configMap: "", volume };
+  const outputs = Object.fromEntries(ids.toSorted().map((id) => [id, output]));
   const accounts = await readServiceAccounts(outputs, async () => ({}), policies, []);
   assert.deepEqual(accounts.map(idOf), ids);
 });

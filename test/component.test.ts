@@ -47,9 +47,10 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
       `,
     );
     succeeded(await up());
+    // Each Job exchanges twice: the script before the Pulumi CLI, and as its credential helper.
     assert.deepEqual(
       simulation.pulumiCloud.exchanges.map(({ status }) => status),
-      [200, 200],
+      [200, 200, 200, 200],
     );
     succeeded(await pulumi("preview", "--expect-no-changes"));
 

@@ -341,17 +341,22 @@ for (const [behavior, given, ...expected] of [
         containers: [
           {
             name: "token-exchange",
+            env: [{ name: "A" }, { name: "PULUMI_CREDENTIAL_HELPER", value: "none" }],
             volumeMounts: [
-              { name: "a", mountPath: "/bin/entrypoint.sh" },
+              { name: "a", mountPath: "/var/run/secrets/pulumi.com" },
               { name: "b", mountPath: "/data" },
-              { name: "c", mountPath: "/var/run/secrets/pulumi.com/serviceaccount" },
+              { name: "c", mountPath: "/var/run//secrets/pulumi.com/organization" },
+              { name: "d", mountPath: "/var/run/secrets/pulumi.com-2" },
             ],
           },
         ],
+        volumes: [{ name: "a" }, { name: "pulumi-token-exchange" }],
       },
     },
-    /^jobPodSpec\.containers\[0\]\.volumeMounts\[0\]\.mountPath = "\/bin\/entrypoint\.sh": must not be set/,
+    /^jobPodSpec\.containers\[0\]\.env\[1\]\.name = "PULUMI_CREDENTIAL_HELPER": must not be set/,
+    /^jobPodSpec\.containers\[0\]\.volumeMounts\[0\]\.mountPath = "\/var\/run\/secrets\/pulumi\.com": must not be set/,
     /^jobPodSpec\.containers\[0\]\.volumeMounts\[2\]\.mountPath = .*: must not be set/,
+    /^jobPodSpec\.volumes\[1\]: must not be set/,
   ],
   [
     "a container or a volume without a name, which would replace the Job's own",
@@ -416,7 +421,11 @@ for (const [key, values, reason] of [
   ["image", [":1", "a b:1", "a@sha256:12", "A:1"], /must be the name of an image/],
   ["pulumiApiUrl", ["a.example", "ftp://a.example", "http://a.example"], /must be https:\/\/HOST/],
   ["pulumiApiUrl", ["http://127.0.0.1.example.com", "http://localhost@example.com"], /a loopback host/],
-  ["pulumiApiUrl", ["https://c.example/b", "https://c.example?b"], /HOST/],
+  ["pulumiApiUrl", ["https://c.example/b", "https://c.example?b", "https://c.example#b"], /HOST/],
+  ["pulumiApiUrl", ["https://a@c.example", "https://a:b@c.example", "https://c.example\\@d.example"], /HOST/],
+  ["pulumiApiUrl", ["https://c.example/%2e", "https://c.example//", "https://c.example/.."], /HOST/],
+  ["pulumiApiUrl", ["https://127.1", "http://127.1", "http://2130706433", "http://0177.0.0.1"], /HOST/],
+  ["pulumiApiUrl", ["https://0x7f000001", "http://0x7f.0.0.1", "http://[::ffff:127.0.0.1]"], /HOST/],
   ["createNamespaces", ["a", "{}"], /must be a list/],
 ] satisfies [string, string[], RegExp][]) {
   test(`rejects ${values.map((value) => JSON.stringify(value.slice(0, 20))).join(", ")} for ${key}`, () => {
@@ -507,14 +516,44 @@ test("each token type requires its own settings, and rejects those of the others
 
 test("policyRules must not replace a built-in rule, in any spelling, and must be paths of claims", () => {
   const builtIn = ['"kubernetes.io".namespace', '"kubernetes.io".serviceaccount.name', "aud"];
-  const quoted = ['"kubernetes.io"."namespace"', '"kubernetes.io"."serviceaccount".name', '"aud"'];
+  const quoted = [
+    ...['"kubernetes.io"."namespace"', '"kubernetes.io"."serviceaccount".name', '"aud"'],
+    ...['"kubernetes.io.namespace"', '"kubernetes.io"."serviceaccount.name"', 'kubernetes."io.namespace"'],
+    ...['"kubernetes"."io"."namespace"', '"kubernetes".io.serviceaccount."name"'],
+  ];
   for (const claim of [...builtIn, ...quoted]) {
     const [problem = ""] = rejected(stackOf({ ...ENTRY, policyRules: { [claim]: "a" } }));
     assert.match(problem, /must not replace a rule that every policy has/, claim);
   }
-  for (const claim of ["", '"sub', "a..b", "a b", "kubernetes.io.pod.name"]) {
+  const malformed = [
+    'a"u"d',
+    '"aud',
+    '"a""ud"',
+    '"aud".',
+    "aud ",
+    "aud\n",
+    '""aud',
+    ".aud",
+    '"kubernetes.io" .namespace',
+  ];
+  for (const claim of ["", '"sub', "a..b", "a b", "kubernetes.io.pod.name", ...malformed]) {
     const [problem = ""] = rejected(stackOf({ ...ENTRY, policyRules: { [claim]: "a" } }));
     assert.match(problem, /must be the path of a claim/, claim);
+  }
+});
+
+test("policyRules must not contain invisible characters, which a terminal obeys or does not show", () => {
+  for (const character of ["\u009b", "\u202e", "\u200b", "\u0007", "\u2066", "\ufeff"]) {
+    for (const [claim, pattern] of [
+      ["sub", `a${character}b`],
+      [`a${character}ud`, "a"],
+      [`"a${character}ud"`, "a"],
+    ] as const) {
+      const [problem = "", ...others] = rejected(stackOf({ ...ENTRY, policyRules: { [claim]: pattern } }));
+      assert.deepEqual(others, []);
+      assert.match(problem, /must (not contain invisible characters|be the path of a claim)/);
+      assert.ok(!problem.includes(character), JSON.stringify(problem));
+    }
   }
 });
 

@@ -1,7 +1,7 @@
 // The program on Pulumi's engine, with the simulation as its providers.
 
 import assert from "node:assert/strict";
-import { appendFile } from "node:fs/promises";
+import { appendFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
@@ -28,6 +28,9 @@ const SETTINGS_OF_FOUR = {
   createNamespaces: ["team-a", "team-b", "runners"],
 };
 const RUNNERS = { runners: [{ id: "pool-1", name: "builders" }] };
+/** What a Job that runs the Pulumi CLI exchanges: the script before it, and the script as its credential helper. */
+const EXCHANGED = [200, 200];
+
 const FIFTH = { namespace: "team-b", name: "extra", tokenType: "team", teamName: "extra" };
 
 describe("the program on Pulumi's engine", { skip: missingCli }, () => {
@@ -38,6 +41,12 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
+  test("keeps compiled code out of the temporary directory, where another local user could have put some", async (t) => {
+    const { pulumi, cli } = await emptyStack(t);
+    succeeded(await pulumi("preview"));
+    assert.deepEqual(await readdir(cli.temporary), []);
+  });
+
   test("updates the ConfigMap in place and runs the Job again when the script changes", async (t) => {
     const { simulation, directory, up } = await createdStack(t);
     await appendFile(join(directory, "scripts", "exchange-token.sh"), "# changed\n");
@@ -46,25 +55,25 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       `${ACCOUNT} replaced`,
       `${ACCOUNT}.pulumi-token-exchange updated`,
     ]);
-    assert.deepEqual(statuses(simulation), [200, 200]);
+    assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);
   });
 
   test("manages four service accounts of four token types in three namespaces", async (t) => {
     const { simulation, log, pulumi, up } = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
     const policies = () => simulation.pulumiCloud.list()[0]?.registration.policies ?? [];
-    assert.deepEqual(statuses(simulation), [200, 200, 200, 200]);
+    assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED, ...EXCHANGED, 200]);
     assert.deepEqual([policies().length, simulation.existing().pulumiCloud.length], [4, 1]);
     assert.ok(log.includes("alice"));
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
     await t.test("creates a fifth one without touching the others", async () => {
       await setAccounts(pulumi, [FIFTH, ...FOUR]);
-      const created = ["", "", "", ".pulumi-token", ".pulumi-token-exchange"];
+      const created = ["", "", "", ".pulumi-token-exchange"];
       assert.deepEqual(changes(await up()), [
         `${ISSUER} updated`,
         ...created.map((suffix) => `access.team-b.extra${suffix} created`),
       ]);
-      assert.equal(statuses(simulation).length, 5);
+      assert.equal(statuses(simulation).length, 9);
     });
 
     await t.test(
@@ -74,7 +83,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
         assert.deepEqual(changes(await up()), [
           `${ISSUER} updated`,
           "access.team-b.extra replaced",
-          "access.team-b.extra.pulumi-token updated",
+          "access.team-b.extra.pulumi-token-exchange updated",
         ]);
         assert.deepEqual(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:security");
       },
@@ -84,13 +93,13 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       await setAccounts(pulumi, FOUR);
       const [issuer, ...others] = changes(await up());
       assert.equal(issuer, `${ISSUER} updated`);
-      assert.equal(others.length, 5);
+      assert.equal(others.length, 4);
       for (const change of others) assert.match(change, /^access\.team-b\.extra\S* deleted$/);
       assert.deepEqual([policies().length, JSON.stringify(policies()).includes("extra")], [4, false]);
       const { issuer: cluster, pulumiCloud } = simulation;
       const removed = { namespace: FIFTH.namespace, serviceAccount: FIFTH.name };
       const idToken = await cluster.token(removed, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 });
-      const request = { PULUMI_ORG: "acme", PULUMI_TOKEN_TYPE: "team", PULUMI_TOKEN_SCOPE: "team:security" };
+      const request = { organization: "acme", tokenType: "team", tokenScope: "team:security" };
       assert.equal((await requestAccessToken(pulumiCloud.url, request, idToken)).allowed, false);
     });
 
@@ -109,11 +118,11 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const { exitCode, screen } = await up("--continue-on-error");
     assert.notEqual(exitCode, 0);
     assert.match(screen, /Job \(access\.team-a\.drift\):.*HTTP 400.*no allow policy of the issuer matches/s);
-    assert.deepEqual(statuses(simulation).sort(), [200, 200, 200, 400]);
+    assert.deepEqual(statuses(simulation).sort(), [...EXCHANGED, ...EXCHANGED, 200, 400]);
 
     // A plain `up` runs the failed Job again, and no other.
     assert.notEqual((await up()).exitCode, 0);
-    assert.deepEqual(statuses(simulation).sort(), [200, 200, 200, 400, 400]);
+    assert.deepEqual(statuses(simulation).sort(), [...EXCHANGED, ...EXCHANGED, 200, 400, 400]);
 
     await setAccounts(pulumi, FOUR);
     assert.deepEqual(changes(await up()), [`${ISSUER} updated`, "access.team-a.drift replaced"]);
@@ -147,14 +156,14 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     for (const id of simulation.existing().pulumiCloud) simulation.pulumiCloud.remove(id);
 
     assert.ok(changes(await up("--refresh")).includes(`${ACCOUNT} replaced`));
-    assert.deepEqual(statuses(simulation), [200, 200]);
+    assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);
   });
 
   test("creates a new cluster's issuer once, keeps its thumbprint, and destroys the cluster", async (t) => {
     const { simulation, pulumi, up } = await emptyStack(t, { createCluster: true }, { cluster: undefined });
     succeeded(await pulumi("preview"));
     succeeded(await up());
-    assert.deepEqual(statuses(simulation), [200]);
+    assert.deepEqual(statuses(simulation), EXCHANGED);
     await simulation.issuer.rotateCertificate();
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
@@ -165,7 +174,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   test("retains only the IAM OIDC provider of createOidcProvider on destroy", async (t) => {
     const cluster = { name: "my-cluster", hasOidcProvider: false };
     const { simulation, pulumi } = await createdStack(t, { createOidcProvider: true }, { cluster });
-    assert.deepEqual(statuses(simulation), [200]);
+    assert.deepEqual(statuses(simulation), EXCHANGED);
 
     succeeded(await pulumi("destroy", "--yes"));
     const { aws, ...others } = simulation.existing();
@@ -221,7 +230,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   test("stores no token in the state", async (t) => {
     const { pulumi } = await createdStack(t);
     const { stdout } = succeeded(await pulumi("stack", "export", "--show-secrets"));
-    assert.ok(stdout.includes("entrypoint.sh"));
+    assert.ok(stdout.includes("exchange-token.sh"));
     assert.doesNotMatch(stdout, /pul-[0-9a-f]{40}|eyJ[\w-]+\.[\w-]+\./);
   });
 
@@ -233,9 +242,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const known = {
       jobName: `${name}-token-exchange`,
       tokenType: "personal",
-      tokenScope: "user:alice",
-      environmentConfigMap: `${name}-pulumi-token`,
-      scriptConfigMap: `${name}-pulumi-token-exchange`,
+      configMap: `${name}-pulumi-token-exchange`,
     };
     for (const [key, value] of Object.entries(known)) {
       assert.match(outputs, new RegExp(`${key} *: "${value}"`));

@@ -5,10 +5,11 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { mkdtemp, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, normalize } from "node:path";
-import { after, describe, test } from "node:test";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { createCertificateAuthority } from "../simulator/emulators/certificates";
+import { SCRIPT_FILE } from "../tokenVolume";
 import { type Answer, grant, hang, reset, respond, startEndpoint } from "./endpoint";
 import {
   ACCESS_TOKEN,
@@ -17,6 +18,7 @@ import {
   findLeaks,
   ID_TOKEN,
   idTokenOf,
+  notRunning,
   runScript,
   type ScriptOptions,
   scriptAccepts,
@@ -31,6 +33,27 @@ const SOURCE = readFileSync(EXCHANGE_SCRIPT, "utf8");
 /** Every lowercase word of the script: all names of its variables are among them. */
 const INTERNAL_NAMES = [...new Set(SOURCE.match(/\b[a-z][a-z0-9_]*\b/g))];
 
+/** Starts the script as `bash exchange-token.sh` in its own directory. */
+const IN_ITS_DIRECTORY = [
+  "bash",
+  "-c",
+  'cd "$(dirname "$1")" && shift && exec bash exchange-token.sh "$@"',
+  "bash",
+];
+
+/** The request of the CLI for its first token. */
+const INITIAL_REQUEST = '{"version":1,"reason":"initial","selectedBackendUrl":"URL"}';
+
+const EXPECTED_FORM = {
+  audience: "urn:pulumi:org:acme",
+  grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+  subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
+  requested_token_type: "urn:pulumi:token-type:access_token:personal",
+  scope: "user:alice",
+  expiration: "7200",
+  subject_token: ID_TOKEN,
+};
+
 after(() => rmSync(DIRECTORY, { recursive: true }));
 
 const granted = grant(ACCESS_TOKEN);
@@ -38,8 +61,7 @@ const busy = respond(503, "");
 const retryAfter = (seconds: number) => respond(429, "", { "Retry-After": String(seconds) });
 
 describe("the wrapped command", AT_ONCE, () => {
-  test("receives token, expiry, the helper's absolute path, and otherwise the environment as given", async () => {
-    const launcher = ["bash", "-c", 'cd "$(dirname "$1")" && shift && ./entrypoint.sh "$@"', "bash"];
+  test("receives the token, the backend, and otherwise the environment as given", async () => {
     const given = {
       ...Object.fromEntries(INTERNAL_NAMES.map((name) => [name, `own ${name}`])),
       "name.with-dots": "1",
@@ -47,61 +69,67 @@ describe("the wrapped command", AT_ONCE, () => {
       TZ: "Asia/Tokyo",
       SHELLOPTS: "braceexpand:hashall:interactive-comments:xtrace",
     };
-    const answer = grant(ACCESS_TOKEN, { expires_in: 1800 });
-    const run = await exchange(answer, given, { launcher, command: ["env", "-0"] });
+    const run = await exchange(granted, { environment: given, command: ["env", "-0"] });
     const seen = run.stdout.split("\0").map((entry) => entry.split(/=(.*)/s, 2));
-    const isExpected = /^(|_|PWD|OLDPWD|SHLVL|PATH|HOME|TMPDIR|PULUMI_(ORG|TOKEN|BACKEND|OIDC)_?\w*)$/;
+    const isExpected = /^(|_|PWD|OLDPWD|SHLVL|PATH|HOME|TMPDIR|PULUMI_TOKEN_RETRY_SECONDS)$/;
     const added = seen.filter(([name = ""]) => !isExpected.test(name));
-    const {
-      PULUMI_ACCESS_TOKEN_EXPIRES_AT: expiry = "",
-      PULUMI_CREDENTIAL_HELPER: helper = "",
-      ...others
-    } = Object.fromEntries(added);
-    assert.equal(normalize(helper), run.path);
-    assert.deepEqual(others, {
-      ...given,
-      PULUMI_ACCESS_TOKEN: ACCESS_TOKEN,
-      PULUMI_CREDENTIAL_HELPER_ARGS: '["--credential-helper"]',
-    });
-    assert.match(expiry, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
-    assert.ok(Math.abs(Date.parse(expiry) - Date.now() - 1_800_000) < 10_000, expiry);
+    const expected = { PULUMI_ACCESS_TOKEN: ACCESS_TOKEN, PULUMI_BACKEND_URL: run.endpoint.url };
+    assert.deepEqual(Object.fromEntries(added), { ...given, ...expected });
   });
 
-  test("keeps PULUMI_CREDENTIAL_HELPER=none", async () => {
-    const command = ["printenv", "PULUMI_CREDENTIAL_HELPER", "PULUMI_CREDENTIAL_HELPER_ARGS"];
-    assert.equal(
-      (await exchange(granted, { PULUMI_CREDENTIAL_HELPER: "none" }, { command })).stdout,
-      "none\n",
-    );
+  test("receives no backend if a credential helper names it", async () => {
+    for (const given of [undefined, "https://pulumi.example"]) {
+      const environment = { PULUMI_CREDENTIAL_HELPER: "/helper", PULUMI_BACKEND_URL: given };
+      const command = [
+        "bash",
+        "-c",
+        "printenv PULUMI_CREDENTIAL_HELPER; printenv PULUMI_BACKEND_URL || echo none",
+      ];
+      const { stdout } = await exchange(granted, { environment, command });
+      assert.equal(stdout, `/helper\n${given ?? "none"}\n`);
+    }
+  });
+
+  for (const none of ["none", ""]) {
+    test(`receives the backend with PULUMI_CREDENTIAL_HELPER=${none}, which is no helper`, async () => {
+      const environment = { PULUMI_CREDENTIAL_HELPER: none, PULUMI_BACKEND_URL: "https://pulumi.example" };
+      const command = ["printenv", "PULUMI_CREDENTIAL_HELPER", "PULUMI_BACKEND_URL"];
+      const run = await exchange(granted, { environment, command });
+      assert.equal(run.stdout, `${none}\n${run.endpoint.url}\n`);
+    });
+  }
+
+  test("starts after a message that says when the token expires", async () => {
+    const { stderr } = await exchange(grant(ACCESS_TOKEN, { expires_in: 1800 }));
+    const [, expiry = ""] = /, valid until (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\n$/.exec(stderr) ?? [];
+    assert.ok(Math.abs(Date.parse(expiry) - Date.now() - 1_800_000) < 10_000, stderr);
   });
 
   for (const expires_in of [undefined, null, "7200", -1, 0, 1.5, "a[$(id)]", 1e30]) {
-    test(`receives an empty expiry when expires_in is ${JSON.stringify(expires_in)}`, async () => {
-      const inherited = { PULUMI_ACCESS_TOKEN_EXPIRES_AT: "2020-01-01T00:00:00Z" };
-      const command = ["printenv", "PULUMI_ACCESS_TOKEN_EXPIRES_AT"];
-      const run = await exchange(grant(ACCESS_TOKEN, { expires_in }), inherited, { command });
-      assert.equal(run.stdout, "\n");
+    test(`starts without a known expiry when expires_in is ${JSON.stringify(expires_in)}`, async () => {
+      const run = await exchange(grant(ACCESS_TOKEN, { expires_in }), { command: ["echo", "started"] });
+      assert.equal(run.stdout, "started\n");
       assert.match(run.stderr, /valid until an unknown time\n$/);
     });
   }
 
   test("receives its arguments unchanged", async () => {
     const words = ["a b", "", "*", "$(id)", "`id`", "line\nbreak", "-n", "--", "'\"\\", "ü"];
-    const run = await exchange(granted, {}, { command: ["printf", "<%s>", ...words] });
+    const run = await exchange(granted, { command: ["printf", "<%s>", ...words] });
     assert.equal(run.stdout, words.map((word) => `<${word}>`).join(""));
   });
 
   test("is not read as an option of the shell", async () => {
-    const run = await exchange(granted, {}, { command: ["-c", "env"] });
+    const run = await exchange(granted, { command: ["-c", "env"] });
     assert.equal(run.exitCode, 127);
     assert.equal(run.stdout, "");
   });
 
   test("replaces the script: process ID, exit code, standard input, and no open file", async () => {
-    const running = { pid: 0, tokenFile: "" };
+    const running = notRunning();
     const command = ["bash", "-c", "echo $$; cat; echo /dev/fd/*; exit 42"];
     const input = "a\nb\n";
-    const run = await exchange([busy, granted], {}, { command, input, running });
+    const run = await exchange([busy, granted], { command, input, running });
     const direct = await runScript({ url: "", script: '#!/bin/bash\nexec "$@"', command, input });
     assert.equal(run.exitCode, 42);
     assert.equal(run.stdout, direct.stdout.replace(/^\d+/, String(running.pid)));
@@ -109,9 +137,9 @@ describe("the wrapped command", AT_ONCE, () => {
 
   test("handles signals as if it had been started directly", async () => {
     const trap = 'trap "echo stopping; exit 7" TERM; kill -TERM $$; sleep 5';
-    const own = await exchange(granted, {}, { command: ["bash", "-c", trap] });
+    const own = await exchange(granted, { command: ["bash", "-c", trap] });
     assert.deepEqual([own.stdout, own.exitCode], ["stopping\n", 7]);
-    const none = await exchange(granted, {}, { command: ["bash", "-c", "kill -TERM $$; sleep 5"] });
+    const none = await exchange(granted, { command: ["bash", "-c", "kill -TERM $$; sleep 5"] });
     assert.equal(none.signal, "SIGTERM");
   });
 
@@ -121,7 +149,7 @@ describe("the wrapped command", AT_ONCE, () => {
     const line =
       /^exchange-token: acme granted an access token \(personal, scope user:alice\), valid until \S+Z\n$/;
     assert.match(stderr, line);
-    const closed = await exchange(granted, {}, { launcher: ["bash", "-c", '"$@" 2>&-', "bash"] });
+    const closed = await exchange(granted, { launcher: ["bash", "-c", '"$@" 2>&-', "bash"] });
     assert.equal(closed.exitCode, 0);
   });
 });
@@ -129,18 +157,11 @@ describe("the wrapped command", AT_ONCE, () => {
 describe("the request", AT_ONCE, () => {
   test("is one POST, without a proxy, with the fields that RFC 8693 and Pulumi Cloud define", async () => {
     const proxy = "http://127.0.0.1:9";
-    const { endpoint, curlCalls } = await exchange(granted, { http_proxy: proxy, ALL_PROXY: proxy });
+    const environment = { http_proxy: proxy, ALL_PROXY: proxy };
+    const { endpoint, curlCalls } = await exchange(granted, { environment });
     assert.equal(endpoint.connections(), 1);
     assert.match(endpoint.requests[0]?.head ?? "", /^POST \/api\/oauth\/token HTTP(?!.*authorization)/is);
-    assert.deepEqual(Object.fromEntries(endpoint.requests[0]?.form ?? []), {
-      audience: "urn:pulumi:org:acme",
-      grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
-      subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
-      requested_token_type: "urn:pulumi:token-type:access_token:personal",
-      scope: "user:alice",
-      expiration: "7200",
-      subject_token: ID_TOKEN,
-    });
+    assert.deepEqual(Object.fromEntries(endpoint.requests[0]?.form ?? []), EXPECTED_FORM);
     assert.match(curlCalls[0] ?? "", /^--disable\n.*\n--proto\n=http\n/s);
   });
 
@@ -153,30 +174,64 @@ describe("the request", AT_ONCE, () => {
     "organization ",
   ]) {
     test(`asks for a token of type and scope ${given}`, async () => {
-      const [type, scope] = given.split(" ");
-      const run = await exchange(granted, {
-        PULUMI_TOKEN_TYPE: type,
-        PULUMI_TOKEN_SCOPE: scope || undefined,
-      });
+      const [tokenType = "", tokenScope = ""] = given.split(" ");
+      const run = await exchange(granted, { settings: { tokenType, tokenScope } });
       const form = run.endpoint.requests[0]?.form;
-      assert.equal(form?.get("requested_token_type"), `urn:pulumi:token-type:access_token:${type}`);
-      assert.equal(form?.get("scope"), scope);
+      assert.equal(form?.get("requested_token_type"), `urn:pulumi:token-type:access_token:${tokenType}`);
+      assert.equal(form?.get("scope"), tokenScope);
     });
   }
 
   for (const host of ["localhost", "127.0.0.1", "[::1]"]) {
     test(`goes to ${host}, and drops a trailing slash`, async () => {
-      const run = await exchange(granted, { PULUMI_BACKEND_URL: `http://${host}:9/` });
+      const run = await exchange(granted, { settings: { apiUrl: `http://${host}:9/` } });
       assert.match(run.stderr, /^exchange-token: Failed to reach http:\S+:9: .* \(curl exit code 7\)/);
     });
   }
+
+  test("is the same whatever the environment of the pod says", async () => {
+    const elsewhere = await startEndpoint(granted);
+    const variables = {
+      PULUMI_BACKEND_URL: elsewhere.url,
+      PULUMI_API: elsewhere.url,
+      PULUMI_API_URL: elsewhere.url,
+      PULUMI_CLOUD_URL: elsewhere.url,
+      PULUMI_ORG: "evil",
+      PULUMI_TOKEN_TYPE: "organization",
+      PULUMI_TOKEN_SCOPE: "admin",
+      PULUMI_TOKEN_EXPIRATION: "999",
+      PULUMI_OIDC_TOKEN_FILE: "/nonexistent",
+      PULUMI_CREDENTIAL_HELPER_ARGS: '["--credential-helper"]',
+      AWS_WEB_IDENTITY_TOKEN_FILE: "/nonexistent",
+      CDPATH: "/:/tmp:.",
+      OLDPWD: "/tmp",
+      PWD: "/tmp",
+      BASH_SOURCE: "/tmp/exchange-token.sh",
+      BASH_ARGV0: "/tmp/exchange-token.sh",
+      BASH_REMATCH: "evil",
+      apiUrl: elsewhere.url,
+      url: elsewhere.url,
+      organization: "evil",
+      directory: "/tmp",
+    };
+    for (const launcher of [[], IN_ITS_DIRECTORY]) {
+      for (const command of [["true"], []]) {
+        const input = INITIAL_REQUEST;
+        const run = await exchange(granted, { environment: variables, launcher, command, input });
+        assert.equal(run.exitCode, 0, run.stderr);
+        assert.deepEqual(Object.fromEntries(run.endpoint.requests[0]?.form ?? []), EXPECTED_FORM);
+      }
+    }
+    await elsewhere.close();
+    assert.equal(elsewhere.connections(), 0);
+  });
 });
 
 const OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
 const HOST_NAME = "([A-Za-z0-9_-]{1,63}\\.)*[A-Za-z][A-Za-z0-9_-]{0,62}";
 const LOOPBACK = `(localhost|127(\\.${OCTET}){3}|\\[::1\\])`;
 const PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
-const BACKEND_URL = RegExp(
+const API_URL = RegExp(
   `^(?=.{1,255}$)(https://(${HOST_NAME}|${OCTET}(\\.${OCTET}){3})|http://${LOOPBACK})(:${PORT})?/?$`,
 );
 
@@ -221,135 +276,149 @@ const URLS = [
 
 /** The rule for each setting, in the form of the program's own settings, and a value that follows it. */
 const RULES: Record<string, [RegExp, string]> = {
-  PULUMI_ORG: [/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$/, "acme"],
-  "PULUMI_TOKEN_SCOPE personal": [/^user:[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}$/, "user:alice"],
-  "PULUMI_TOKEN_SCOPE team": [/^team:[A-Za-z0-9_!#%&',/;<=>@~-]{1,100}$/, "team:platform"],
-  "PULUMI_TOKEN_SCOPE runner": [/^runner:[\]!#-9;-[^-~]{1,100}$/, "runner:pool"],
-  "PULUMI_TOKEN_SCOPE organization": [/^(admin)?$/, "admin"],
-  PULUMI_TOKEN_EXPIRATION: [/^[1-9][0-9]{0,8}$/, "7200"],
-  PULUMI_BACKEND_URL: [BACKEND_URL, "https://api.pulumi.com"],
+  organization: [/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$/, "acme"],
+  "tokenScope personal": [/^user:[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}$/, "user:alice"],
+  "tokenScope team": [/^team:[A-Za-z0-9_!#%&',/;<=>@~-]{1,100}$/, "team:platform"],
+  "tokenScope runner": [/^runner:[\]!#-9;-[^-~]{1,100}$/, "runner:pool"],
+  "tokenScope organization": [/^(admin)?$/, "admin"],
+  tokenExpirationSeconds: [/^[1-9][0-9]{0,8}$/, "7200"],
+  apiUrl: [API_URL, "https://api.pulumi.com"],
 };
 
 describe("settings", AT_ONCE, () => {
   test("are all checked before anything is sent", async () => {
-    const environment = {
-      PULUMI_ORG: undefined,
-      PULUMI_TOKEN_TYPE: "admin",
-      PULUMI_TOKEN_EXPIRATION: "2h",
-      PULUMI_OIDC_TOKEN_FILE: undefined,
-      PULUMI_BACKEND_URL: "https://ada:secret@example.com",
-      PULUMI_TOKEN_RETRY_SECONDS: "0",
+    const settings = {
+      organization: undefined,
+      tokenType: "admin",
+      tokenExpirationSeconds: "2h",
+      apiUrl: "https://ada:secret@example.com",
+      token: undefined,
     };
-    const { endpoint, ...run } = await exchange(granted, environment, { command: [] });
+    const environment = { PULUMI_TOKEN_RETRY_SECONDS: "0" };
+    const { endpoint, ...run } = await exchange(granted, { settings, environment, command: [] });
     assert.equal(run.exitCode, 64);
-    assert.deepEqual(run.stderr.match(/^ {2}\S.*?(?=\. )/gm), [
-      "  No command",
-      "  PULUMI_ORG is ''",
-      "  PULUMI_TOKEN_TYPE with PULUMI_TOKEN_SCOPE is 'admin user:alice'",
-      "  PULUMI_TOKEN_EXPIRATION is '2h'",
-      "  PULUMI_OIDC_TOKEN_FILE is ''",
-      "  PULUMI_BACKEND_URL is 'https://[redacted]@example.com'",
-      "  PULUMI_TOKEN_RETRY_SECONDS is '0'",
+    assert.deepEqual(run.stderr.match(/^ {2}\S.* is '.*?'(?=\. )/gm), [
+      `  organization is '(no file that user ${process.getuid?.()} can read)'`,
+      "  tokenType with tokenScope is 'admin user:alice'",
+      "  tokenExpirationSeconds is '2h'",
+      "  apiUrl is 'https:[redacted]example.com'",
+      "  The variable PULUMI_TOKEN_RETRY_SECONDS is '0'",
     ]);
     assert.deepEqual([endpoint.connections(), run.curlCalls], [0, []]);
   });
 
   for (const [name, [pattern, value]] of Object.entries(RULES)) {
     test(`are accepted exactly if they match the rule of ${name}`, async () => {
-      const [variable = "", type = ""] = name.split(" ");
+      const [file = "", tokenType = "personal"] = name.split(" ");
       const prefix = value.replace(/[^:]*$/, "");
-      const values =
-        name === "PULUMI_BACKEND_URL" ? URLS : [value, ...SAMPLES.map((sample) => prefix + sample)];
+      const values = name === "apiUrl" ? URLS : [value, ...SAMPLES.map((sample) => prefix + sample)];
       const wrong: string[] = [];
       for (const given of new Set(values)) {
-        const environment = { ...(type && { PULUMI_TOKEN_TYPE: type }), [variable]: given };
-        if ((await scriptAccepts(environment)) !== pattern.test(given)) wrong.push(given);
+        if ((await scriptAccepts({ tokenType, [file]: given })) !== pattern.test(given)) wrong.push(given);
       }
       assert.deepEqual(wrong, []);
     });
   }
 
-  test("have defaults: Pulumi Cloud, and 50 seconds to retry", async () => {
-    const unset = { PULUMI_BACKEND_URL: undefined, https_proxy: "http://127.0.0.1:9" };
-    const cloud = await exchange(granted, { ...unset, PULUMI_TOKEN_RETRY_SECONDS: "1" });
-    assert.match(cloud.stderr, /^exchange-token: Failed to reach https:\/\/api\.pulumi\.com: .*127\.0\.0\.1/);
-    const { stderr } = await exchange(retryAfter(100), { PULUMI_TOKEN_RETRY_SECONDS: "" });
+  test("have the scope that is valid for the token type", async () => {
+    const scopes = ["", "admin", "user:a", "team:a", "runner:a"];
+    const accepted: string[] = [];
+    for (const tokenType of ["personal", "organization", "team", "runner"]) {
+      for (const tokenScope of scopes) {
+        if (await scriptAccepts({ tokenType, tokenScope })) accepted.push(`${tokenType} ${tokenScope}`);
+      }
+    }
+    const valid = [
+      "personal user:a",
+      "organization ",
+      "organization admin",
+      "team team:a",
+      "runner runner:a",
+    ];
+    assert.deepEqual(accepted, valid);
+  });
+
+  test("include one variable, the time to retry, which is 50 seconds by default", async () => {
+    const environment = { PULUMI_TOKEN_RETRY_SECONDS: "" };
+    const { stderr } = await exchange(retryAfter(100), { environment });
     assert.match(stderr, /exceed the 50 s of PULUMI_TOKEN_RETRY_SECONDS/);
   });
 });
 
 describe("the ID token", AT_ONCE, () => {
-  test("is the first line of the file, whatever the file's name", async () => {
-    const file = join(DIRECTORY, "token '\"$(touch injected)&%");
-    await writeFile(file, `${ID_TOKEN} \nscope=admin\n`);
-    const run = await exchange(granted, { PULUMI_OIDC_TOKEN_FILE: file });
-    assert.deepEqual([run.endpoint.requests[0]?.form.get("subject_token"), run.files], [ID_TOKEN, []]);
+  test("is the file token beside the script, with or without a line break, whatever the directory's name", async () => {
+    const directory = "'\"$(touch injected)&%\n a[$(touch injected)]";
+    for (const idToken of [ID_TOKEN, `${ID_TOKEN}\n`]) {
+      const run = await exchange(granted, { directory, idToken });
+      assert.deepEqual([run.endpoint.requests[0]?.form.get("subject_token"), run.files], [ID_TOKEN, []]);
+    }
   });
 
   test("is never that of the EKS webhook, whose audience is AWS", async () => {
     const file = join(DIRECTORY, "aws");
     await writeFile(file, ID_TOKEN);
-    const environment = { PULUMI_OIDC_TOKEN_FILE: "/nonexistent", AWS_WEB_IDENTITY_TOKEN_FILE: file };
-    assert.equal((await exchange(granted, environment)).exitCode, 66);
-    assert.equal(
-      (await exchange(granted, { ...environment, PULUMI_OIDC_TOKEN_FILE: undefined })).exitCode,
-      64,
-    );
+    const environment = { AWS_WEB_IDENTITY_TOKEN_FILE: file };
+    assert.equal((await exchange(granted, { environment, idToken: undefined })).exitCode, 66);
   });
 
   test("is read anew for each attempt", async () => {
-    const running = { pid: 0, tokenFile: "" };
+    const running = notRunning();
     const renewed = idTokenOf({ sub: "renewed" });
-    const renew: Answer = (...request) => writeFile(running.tokenFile, renewed).then(() => busy(...request));
-    const { endpoint } = await exchange([renew, granted], {}, { running });
+    const renew: Answer = (...request) => {
+      running.volume.replace({ token: renewed });
+      return busy(...request);
+    };
+    const { endpoint } = await exchange([renew, granted], { running });
     const sent = endpoint.requests.map(({ form }) => form.get("subject_token"));
     assert.deepEqual(sent, [ID_TOKEN, renewed]);
   });
 
   test("that is missing is an error that names the file, and what to add to the pod", async () => {
-    const run = await exchange(granted, { PULUMI_OIDC_TOKEN_FILE: "/non\u202eexistent" });
+    const run = await exchange(granted, { idToken: undefined, directory: "\u202edir" });
     assert.equal(run.exitCode, 66);
+    const path = run.path.replace("\u202e", String.raw`\xe2\x80\xae`).replace(SCRIPT_FILE, "token");
     assert.equal(
       run.stderr,
-      String.raw`exchange-token: No ID token: the file '/non\xe2\x80\xaeexistent' does not exist. Add the projected volume ` +
-        "pulumi-id-token to the pod, and mount it in this container at /var/run/secrets/pulumi.com/serviceaccount.\n",
+      `exchange-token: No ID token: ${path} is not a file that user ${process.getuid?.()} can read. ` +
+        "The volume pulumi-token-exchange must have a serviceAccountToken as a source, with the path token. " +
+        "If all containers run as one user, only it can read this.\n",
     );
   });
 
-  test("that is unreadable is an error that names the user and the fix", async () => {
-    const file = join(tmpdir(), `unreadable-${process.pid}`);
-    await writeFile(file, ID_TOKEN, { mode: 0 });
+  test("that is unreadable is an error that names the user, and who can read it", async () => {
     // Root can read every file.
-    const launcher = IS_ROOT ? ["setpriv", "--reuid=65534", "--clear-groups"] : [];
-    const run = await exchange(granted, { PULUMI_OIDC_TOKEN_FILE: file }, { launcher });
-    rmSync(file);
+    const drop = IS_ROOT ? "setpriv --reuid=65534 --clear-groups" : "";
+    const launcher = ["bash", "-c", `chmod 0 "\${1%/*}/token"; exec ${drop} "$@"`, "bash"];
+    const run = await exchange(granted, { launcher });
     assert.equal(run.exitCode, 66);
     assert.match(
       run.stderr,
-      /^exchange-token: No ID token: user \d+ cannot read the file '.*'\. Set fsGroup .*\n$/,
+      /^exchange-token: No ID token: \S+\/token is not a file that user \d+ can read\. .* run as one user, only it can read this/,
     );
   });
 
-  test("that is not a JWT is an error that does not show it", async () => {
-    const run = await exchange(granted, {}, { idToken: "hunter2" });
-    assert.equal(run.exitCode, 66);
-    assert.match(
-      run.stderr,
-      /^exchange-token: No ID token: the file '.*' does not contain a JWT\. Mount .*\n$/,
-    );
-    assert.doesNotMatch(run.stderr, /hunter2/);
-  });
+  for (const idToken of ["hunter2", "(hunter2)"]) {
+    test(`that is not a JWT is an error that does not show it: ${idToken}`, async () => {
+      const run = await exchange(granted, { idToken });
+      assert.equal(run.exitCode, 66);
+      assert.match(run.stderr, /^exchange-token: No ID token: \S+\/token does not contain a JWT\. .*\n$/);
+      assert.doesNotMatch(run.stderr, /hunter2/);
+    });
+  }
 });
 
 describe("a temporary failure", AT_ONCE, () => {
   test("is retried after at least as long as Retry-After says", async () => {
-    const { endpoint } = await exchange([retryAfter(2), granted], { PULUMI_TOKEN_RETRY_SECONDS: "6" });
+    const { endpoint } = await exchange([retryAfter(2), granted], {
+      environment: { PULUMI_TOKEN_RETRY_SECONDS: "6" },
+    });
     const [first, second] = endpoint.requests.map(({ arrivedAt }) => arrivedAt);
     assert.ok(first && second && second - first >= 2000);
   });
 
   test("is retried after a random time that doubles with each attempt, up to 8 seconds", async () => {
-    const attempt = () => exchange([busy, busy, busy, busy, granted], { PULUMI_TOKEN_RETRY_SECONDS: "40" });
+    const attempt = () =>
+      exchange([busy, busy, busy, busy, granted], { environment: { PULUMI_TOKEN_RETRY_SECONDS: "40" } });
     const runs = await Promise.all(Array.from({ length: 8 }, attempt));
     const pauses = runs.map(({ stderr }) =>
       [...stderr.matchAll(/Retrying in (\S+) s/g)].map(([, s]) => Number(s)),
@@ -374,26 +443,26 @@ describe("a temporary failure", AT_ONCE, () => {
     const cannotWait = {
       "BASH_FUNC_read%%": '() { case "$*" in *-t*) return 1 ;; esac; builtin read "$@"; }',
     };
-    const run = await exchange(busy, cannotWait);
+    const run = await exchange(busy, { environment: cannotWait });
     assert.deepEqual([run.exitCode, run.endpoint.requests.length], [75, 1]);
     assert.match(run.stderr, /Giving up: bash could not wait\.\n$/);
   });
 
   test("ends with a last attempt of one second, even when the machine was suspended meanwhile", async () => {
-    const running = { pid: 0, tokenFile: "" };
+    const running = notRunning();
     const suspend: Answer = async (socket, request) => {
       await busy(socket, request);
       await delay(300);
       process.kill(running.pid, "SIGSTOP");
       setTimeout(() => process.kill(running.pid, "SIGCONT"), 5000);
     };
-    const run = await exchange([suspend, granted], {}, { running });
+    const run = await exchange([suspend, granted], { running });
     assert.equal(run.exitCode, 0, run.stderr);
     assert.match(run.curlCalls.join(), /--max-time\n1\n/);
   });
 
   test("includes an attempt without an answer, which ends after 10 seconds", async () => {
-    const run = await exchange([hang(), granted], { PULUMI_TOKEN_RETRY_SECONDS: "30" });
+    const run = await exchange([hang(), granted], { environment: { PULUMI_TOKEN_RETRY_SECONDS: "30" } });
     assert.equal(run.exitCode, 0, run.stderr);
     assert.ok(run.milliseconds > 10_000 && run.milliseconds < 14_000, String(run.milliseconds));
   });
@@ -403,7 +472,7 @@ describe("a denial", AT_ONCE, () => {
   test("shows answer, request, and claims in printable characters, and is not retried", async () => {
     // In base64url this differs from base64, and its length is not a multiple of three.
     const idToken = idTokenOf('{"sub":"???>>>???>>>?>?>\n\u001b[31mé\u0000~"} ');
-    const { stderr, exitCode, endpoint } = await exchange(respond(401, "no"), {}, { idToken });
+    const { stderr, exitCode, endpoint } = await exchange(respond(401, "no"), { idToken });
     const expected = `exchange-token: ${endpoint.url} denied the token exchange: HTTP 401: no
   Requested from organization acme: personal, scope user:alice, 7200 seconds.
   An allow policy of its OIDC issuer must match the request and the claims of this ID token: \
@@ -412,35 +481,52 @@ describe("a denial", AT_ONCE, () => {
     assert.deepEqual([exitCode, endpoint.requests.length, stderr], [77, 1, expected]);
   });
 
-  test("shows the first 500 characters of any body on one printable line", async () => {
+  test("shows the first 200 characters of any body on one printable line", async () => {
     const page = `<html>\r\n<h1>Forbidden\u001b[31m\u202eé</h1>${" text".repeat(200)}`;
     // With LD_PRELOAD, curl prints a warning, which is not part of the body.
-    const { stderr } = await exchange(respond(403, page), {
-      LC_ALL: "C.UTF-8",
-      LD_PRELOAD: "/nonexistent.so",
-    });
+    const environment = { LC_ALL: "C.UTF-8", LD_PRELOAD: "/nonexistent.so" };
+    const { stderr } = await exchange(respond(403, page), { environment });
     const escaped = String.raw`<html>\x0d\x0a<h1>Forbidden\x1b[31m\xe2\x80\xae\xc3\xa9</h1>${" text".repeat(200)}`;
-    assert.equal(/HTTP 403: (.*)\n/.exec(stderr)?.[1], escaped.slice(0, 500));
+    assert.equal(/HTTP 403: (.*)\n/.exec(stderr)?.[1], escaped.slice(0, 200));
   });
 
   test("redacts what could be a token", async () => {
-    const run = await exchange(respond(403, { message: `${ACCESS_TOKEN} ${ID_TOKEN} end` }));
-    assert.match(run.stderr, /"\[redacted\] \[redacted\]\.\[redacted\]\.\[redacted\] end"/);
+    const run = await exchange(respond(403, `a ${ACCESS_TOKEN} ${ID_TOKEN.slice(0, 140)}`));
+    assert.match(run.stderr, /HTTP 403: a \[redacted\] \[redacted\]\.\[redacted\]\n/);
     assert.deepEqual(findLeaks(run), []);
   });
 
-  test("redacts a token that is cut off", async () => {
-    // The end of what is read is within the token, and what precedes it takes little room when redacted.
-    const filler = `${"b".repeat(1000)} `.repeat(4);
-    const run = await exchange(respond(403, `${filler}${" ".repeat(4060 - filler.length)}${ACCESS_TOKEN}`));
-    assert.match(run.stderr, /HTTP 403: (\[redacted\] ){4} *\[redacted\]\n/);
-    assert.deepEqual(findLeaks(run), []);
+  test("redacts a token that is cut off, at every character", async () => {
+    for (let before = 156; before < 204; before += 3) {
+      // What precedes it takes little room when redacted.
+      const body = `${"b".repeat(before - 1)} ${ACCESS_TOKEN} end`;
+      const run = await exchange(respond(403, body));
+      assert.match(run.stderr, /HTTP 403: \[redacted\] ?(\[redacted\]|\[cut off\])?( \[cut off\]| )?\n/);
+      const shown = /HTTP 403: (.*)/.exec(run.stderr)?.[1] ?? "";
+      assert.doesNotMatch(shown, /pul|[0-9]/);
+    }
   });
 
   test("redacts a password that is cut off", async () => {
-    const filler = `${"b".repeat(1000)} `.repeat(4);
-    const run = await exchange(respond(403, `${filler}${" ".repeat(76)}//ada:s3cr.et.word@host`));
-    assert.match(run.stderr, /HTTP 403: (\[redacted\] ){4} *\/\/\[redacted\]\n/);
+    const run = await exchange(respond(403, `${"text ".repeat(37)}a//ada:s3cr.et.word@host`));
+    assert.match(run.stderr, /HTTP 403: (text ){37}a\[cut off\]\n/);
+  });
+
+  test("shows too little to put a token together that is echoed in pieces", async () => {
+    const idToken = idTokenOf({ sub: "system:serviceaccount:team-a:deployer" }, 256);
+    const signature = idToken.split(".")[2] ?? "";
+    assert.equal(signature.length, 342);
+    for (const echoed of [signature, [...signature].toReversed().join("")]) {
+      for (const separator of [" ", ".", "/", '","', "\n"]) {
+        const pieces = echoed.match(/.{1,39}/g)?.join(separator) ?? "";
+        const run = await exchange(respond(403, pieces), { idToken });
+        const [, shown = ""] = /HTTP 403: (.*)\n/.exec(run.stderr) ?? [];
+        assert.ok(shown.length <= 200, shown);
+        assert.ok(run.stderr.includes('{"sub":"system:serviceaccount:team-a:deployer"}'), run.stderr);
+        const others = run.stderr.replace(shown, "");
+        assert.deepEqual(findLeaks({ ...run, stderr: others }, [idToken]), []);
+      }
+    }
   });
 
   for (const part of [
@@ -463,19 +549,19 @@ describe("a denial", AT_ONCE, () => {
 
   test("fits into a termination message of Kubernetes, and keeps its beginning", async () => {
     const long = "long words ".repeat(300);
-    const environment = { PULUMI_ORG: "n".repeat(100), PULUMI_TOKEN_SCOPE: `user:${"n".repeat(100)}` };
+    const settings = { organization: "n".repeat(100), tokenScope: `user:${"n".repeat(100)}` };
     const idToken = idTokenOf({ sub: long });
-    const { stderr } = await exchange(respond(400, { message: `${long}é` }), environment, { idToken });
+    const { stderr } = await exchange(respond(400, { message: `${long}é` }), { settings, idToken });
     assert.match(stderr, /^exchange-token: http:\S+ denied .*\n.*\n.*\{"sub":"long words/);
     assert.equal(stderr.length, 2048);
   });
 });
 
 describe("the exit code", AT_ONCE, () => {
-  for (const [exitCode, what, answers, environment] of [
-    [64, "http to another host", granted, { PULUMI_BACKEND_URL: "http://pulumi.example" }],
-    [66, "no ID token", granted, { PULUMI_OIDC_TOKEN_FILE: "/nonexistent" }],
-    [69, "a connection that is reset", reset(), { PULUMI_TOKEN_RETRY_SECONDS: "1" }],
+  for (const [exitCode, what, answers, options] of [
+    [64, "http to another host", granted, { settings: { apiUrl: "http://pulumi.example" } }],
+    [66, "no ID token", granted, { idToken: undefined }],
+    [69, "a connection that is reset", reset(), { environment: { PULUMI_TOKEN_RETRY_SECONDS: "1" } }],
     [75, "a Retry-After beyond the time to retry", retryAfter(3600), {}],
     [76, "a redirect", respond(307, "", { Location: "/api/oauth/token/" }), {}],
     [76, "a status that is neither temporary nor a denial", respond(404, "404 page not found"), {}],
@@ -485,7 +571,7 @@ describe("the exit code", AT_ONCE, () => {
     [77, "HTTP 403", respond(403, ""), {}],
   ] as const) {
     test(`is ${exitCode} for ${what}, without a second request`, async () => {
-      const run = await exchange(answers, environment);
+      const run = await exchange(answers, options);
       assert.equal(run.exitCode, exitCode, run.stderr);
       assert.equal(/allow policy|claims/.test(run.stderr), exitCode === 77, run.stderr);
       assert.ok(run.endpoint.connections() <= 1);
@@ -495,7 +581,10 @@ describe("the exit code", AT_ONCE, () => {
   test("is 69 for a TLS certificate that could not be verified, even with a .curlrc, and nothing is sent", async () => {
     const certificate = await (await createCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
     await writeFile(join(DIRECTORY, ".curlrc"), "insecure\n");
-    const run = await exchange(granted, { CURL_HOME: DIRECTORY }, { certificate });
+    const run = await exchange(granted, {
+      environment: { CURL_HOME: DIRECTORY, HOME: DIRECTORY },
+      certificate,
+    });
     assert.match(run.stderr, /^exchange-token: The TLS certificate could not be verified\. /);
     assert.deepEqual([run.exitCode, run.endpoint.requests], [69, []]);
   });
@@ -515,26 +604,24 @@ async function pathOf(...programs: string[]): Promise<string> {
 
 describe("an image with bash, curl, and no other program", AT_ONCE, () => {
   const command = ["bash", "-c", "echo $PULUMI_ACCESS_TOKEN"];
+  let environment = {};
+  before(async () => {
+    environment = { PATH: await pathOf("bash", "curl", "env") };
+  });
 
   test("is enough for the wrapper, retries included", async () => {
-    const run = await exchange([busy, granted], { PATH: await pathOf("bash", "curl", "env") }, { command });
+    const run = await exchange([busy, granted], { environment, command });
     assert.deepEqual([run.exitCode, run.stdout], [0, `${ACCESS_TOKEN}\n`], run.stderr);
     assert.match(run.stderr, /^exchange-token: .*Retrying in .*\nexchange-token: acme granted .*Z\n$/);
   });
 
   test("is enough for the credential helper", async () => {
-    const input = '{"version":1,"reason":"initial","selectedBackendUrl":"URL"}';
-    const options = { command: ["--credential-helper"], input };
-    const run = await exchange(granted, { PATH: await pathOf("bash", "curl", "env") }, options);
+    const run = await exchange(granted, { environment, command: [], input: INITIAL_REQUEST });
     assert.deepEqual([run.exitCode, JSON.parse(run.stdout).accessToken, run.stderr], [0, ACCESS_TOKEN, ""]);
   });
 
   test("is enough to explain a denial", async () => {
-    const run = await exchange(
-      respond(403, "no"),
-      { PATH: await pathOf("bash", "curl", "env") },
-      { command },
-    );
+    const run = await exchange(respond(403, "no"), { environment, command });
     assert.deepEqual([run.exitCode, run.stdout], [77, ""]);
     assert.match(
       run.stderr,
@@ -547,17 +634,17 @@ describe("the command does not run without a token, and the CLI gets none", AT_O
   const commands = {
     "the command": { command: ["echo", "started"] },
     "the CLI": {
-      command: ["--credential-helper"],
+      command: [],
       input: '{"version":1,"reason":"expired","selectedBackendUrl":"URL"}',
     },
   };
   const noTime = {
-    "BASH_FUNC_printf%%": '() { case "$1" in "%("*) return 1 ;; esac; builtin printf "$@"; }',
+    "BASH_FUNC_printf%%": '() { case "$*" in *"%("*) return 1 ;; esac; builtin printf "$@"; }',
   };
 
   for (const [who, options] of Object.entries(commands)) {
     test(`${who}: when curl is missing`, async () => {
-      const run = await exchange(granted, { PATH: await pathOf("bash", "env") }, options);
+      const run = await exchange(granted, { ...options, environment: { PATH: await pathOf("bash", "env") } });
       assert.deepEqual([run.exitCode, run.stdout], [69, ""]);
       assert.match(
         run.stderr,
@@ -566,15 +653,15 @@ describe("the command does not run without a token, and the CLI gets none", AT_O
     });
 
     test(`${who}: when the time is unknown`, async () => {
-      const run = await exchange(granted, noTime, options);
+      const run = await exchange(granted, { ...options, environment: noTime });
       assert.deepEqual([run.exitCode, run.stdout], [1, ""]);
     });
 
     // After an arithmetic error, bash continues with the next command of the script.
     test(`${who}: when the script itself fails`, async () => {
-      const script = SOURCE.replace("accept_token\n", ": $((08))\n");
+      const script = SOURCE.replace(/ granted_token=.*BASH_REMATCH.*\n/, ": $((08))\n");
       assert.notEqual(script, SOURCE);
-      const run = await exchange(granted, {}, { ...options, script });
+      const run = await exchange(granted, { ...options, script });
       assert.equal(run.stdout, "");
       assert.notEqual(run.exitCode, 0);
     });
@@ -587,7 +674,7 @@ describe("the command does not run without a token, and the CLI gets none", AT_O
         const bin = await mkdtemp(join(DIRECTORY, "bin-"));
         await writeFile(join(bin, "curl"), `#!/bin/sh\n${curl}\n`, { mode: 0o755 });
         const environment = { PATH: `${bin}:${process.env.PATH}`, PULUMI_TOKEN_RETRY_SECONDS: "1" };
-        const run = await exchange(granted, environment, options);
+        const run = await exchange(granted, { ...options, environment });
         assert.deepEqual([run.exitCode, run.stdout], [exitCode, ""]);
       });
     }
@@ -604,14 +691,18 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
       const skip =
         launcher.length > 0 && !IS_ROOT && "only root can start a process in a separate PID namespace";
       test(`${signal} ${moment}, as ${role}`, { skip }, async () => {
-        const running = { pid: 0, tokenFile: "" };
+        const running = notRunning();
         const stop: Answer = async (socket, request) => {
           await answer(socket, request);
           await delay(200);
           const children = readFileSync(`/proc/${running.pid}/task/${running.pid}/children`, "utf8");
           process.kill(launcher.length > 0 ? Number.parseInt(children, 10) : running.pid, signal);
         };
-        const run = await exchange(stop, { PULUMI_TOKEN_RETRY_SECONDS: "60" }, { launcher, running });
+        const run = await exchange(stop, {
+          environment: { PULUMI_TOKEN_RETRY_SECONDS: "60" },
+          launcher,
+          running,
+        });
         assert.equal(run.exitCode, 143);
         assert.ok(run.milliseconds < 3000, `${run.milliseconds} ms`);
       });
@@ -620,16 +711,12 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
 });
 
 describe("the credential helper", AT_ONCE, () => {
-  const WRAPPED_TOKEN = "pul-fedcba9876543210fedcba9876543210fedcba98";
-  const wrapped = (seconds: number) => ({
-    PULUMI_ACCESS_TOKEN: WRAPPED_TOKEN,
-    PULUMI_ACCESS_TOKEN_EXPIRES_AT: `${new Date(Date.now() + seconds * 1000).toISOString().slice(0, 19)}Z`,
-  });
+  const OTHER_TOKEN = "pul-fedcba9876543210fedcba9876543210fedcba98";
 
   /** Runs the script as the CLI does. The endpoint's URL replaces `URL` in the request. */
   async function ask(request: object | string, environment = {}, answers: Answer | Answer[] = granted) {
     const input = typeof request === "string" ? request : JSON.stringify({ version: 1, ...request });
-    const run = await exchange(answers, environment, { command: ["--credential-helper"], input });
+    const run = await exchange(answers, { environment, command: [], input });
     return { ...run, answer: run.exitCode === 0 ? JSON.parse(run.stdout) : undefined };
   }
 
@@ -646,7 +733,7 @@ describe("the credential helper", AT_ONCE, () => {
     test(`denies any other backend the reason ${reason}, before any request`, async () => {
       const others = ["https://evil.example", "URL.evil.example", "URL//", "URL/api", "URLx", "", "file://~"];
       for (const selectedBackendUrl of others) {
-        const run = await ask({ reason, selectedBackendUrl }, wrapped(3600));
+        const run = await ask({ reason, selectedBackendUrl });
         assert.match(
           run.stderr,
           /^exchange-token: Denied: the Pulumi CLI selected the backend '.*backend\.url/,
@@ -657,10 +744,15 @@ describe("the credential helper", AT_ONCE, () => {
   }
 
   test("names the backend in the first answer if none is selected, and in no other", async () => {
-    const { answer, endpoint } = await ask({ reason: "initial" }, wrapped(3600));
+    const { answer, endpoint } = await ask({ reason: "initial" });
     assert.equal(answer.backendUrl, endpoint.url);
     assert.equal((await ask({ reason: "expired" })).exitCode, 77);
     assert.equal((await ask({ reason: "rejected" })).exitCode, 77);
+  });
+
+  test("names a selected backend in no answer", async () => {
+    const { answer } = await ask({ reason: "initial", selectedBackendUrl: "URL" });
+    assert.deepEqual(Object.keys(answer).toSorted(), ["accessToken", "expiresAt", "version"]);
   });
 
   test("omits an unknown expiry", async () => {
@@ -687,7 +779,7 @@ describe("the credential helper", AT_ONCE, () => {
     `{"version":1,"reason":"initial","selectedBackendUrl":"${"x".repeat(5000)}"}`,
   ]) {
     test(`rejects the request ${JSON.stringify(request.slice(0, 80))}`, async () => {
-      const run = await ask(request, wrapped(3600));
+      const run = await ask(request);
       assert.match(
         run.stderr,
         /^exchange-token: Unsupported request on standard input: '.*version 1 .*3\.274\.0 or later/s,
@@ -708,51 +800,25 @@ describe("the credential helper", AT_ONCE, () => {
       ),
       shown,
     );
-    assert.equal(shown.length, 500);
+    assert.match(shown, /^.{0,191}\[cut off\]$/);
     assert.ok(run.stderr.length < 2048);
     assert.deepEqual(findLeaks(run), []);
   });
 
-  for (const [what, exchanges, reason, seconds, changes] of [
-    ["repeats the wrapper's token while it is valid for more than 30 seconds", 0, "initial", 35, {}],
-    ["replaces a wrapper's token that expires within 30 seconds", 1, "initial", 29, {}],
-    ["replaces one without expiry", 1, "initial", 60, { PULUMI_ACCESS_TOKEN_EXPIRES_AT: undefined }],
-    [
-      "replaces one with an expiry in another format",
-      1,
-      "initial",
-      60,
-      { PULUMI_ACCESS_TOKEN_EXPIRES_AT: "tomorrow" },
-    ],
-    ["replaces one that is malformed", 1, "initial", 60, { PULUMI_ACCESS_TOKEN: 'a","b":"' }],
-    ["replaces one that has expired for the CLI", 1, "expired", 3600, {}],
-    ["replaces one that was rejected", 1, "rejected", 3600, {}],
-  ] as const) {
-    test(what, async () => {
-      const environment = { ...wrapped(seconds), ...changes };
-      const { answer, endpoint } = await ask({ reason, selectedBackendUrl: "URL" }, environment);
-      assert.equal(endpoint.connections(), exchanges);
-      assert.equal(answer.accessToken, exchanges > 0 ? ACCESS_TOKEN : environment.PULUMI_ACCESS_TOKEN);
-      assert.equal(answer.expiresAt === environment.PULUMI_ACCESS_TOKEN_EXPIRES_AT, exchanges === 0);
-    });
-  }
+  test("reads no more of an endless request than it needs", async () => {
+    const launcher = ["bash", "-c", 'head --bytes=200MB /dev/zero | tr "\\0" x | "$@"', "bash"];
+    const run = await exchange(granted, { launcher, command: [] });
+    assert.deepEqual([run.exitCode, run.stdout, run.endpoint.connections()], [64, "", 0]);
+    assert.ok(run.milliseconds < 4000, `${run.milliseconds} ms`);
+  });
 
-  for (const format of ["%(%s)T", "%(%Y"]) {
-    for (const outcome of [0, 1]) {
-      test(`does not repeat the wrapper's token without the time: ${format} prints nothing, code ${outcome}`, async () => {
-        const print = `() { case "$1" in "${format}"*) return ${outcome} ;; esac; builtin printf "$@"; }`;
-        const environment = { ...wrapped(3600), "BASH_FUNC_printf%%": print };
-        const run = await ask({ reason: "initial", selectedBackendUrl: "URL" }, environment);
-        const expected = outcome === 0 ? [0, ACCESS_TOKEN] : [1, undefined];
-        assert.deepEqual([run.exitCode, run.answer?.accessToken], expected, run.stderr);
-      });
-    }
-  }
-
-  test("does not pass the wrapper's token on to curl", async () => {
-    const run = await ask({ reason: "expired", selectedBackendUrl: "URL" }, wrapped(3600));
-    assert.equal(run.curlCalls.length, 1);
-    assert.deepEqual(findLeaks({ ...run, stdout: "" }, [ACCESS_TOKEN, ID_TOKEN, WRAPPED_TOKEN]), []);
+  test("exchanges for each answer, whatever token the environment contains", async () => {
+    const expiry = new Date(Date.now() + 3_600_000).toISOString().replace(/\.\d+/, "");
+    const environment = { PULUMI_ACCESS_TOKEN: OTHER_TOKEN, PULUMI_ACCESS_TOKEN_EXPIRES_AT: expiry };
+    const run = await ask({ reason: "initial", selectedBackendUrl: "URL" }, environment);
+    assert.deepEqual([run.answer.accessToken, run.curlCalls.length], [ACCESS_TOKEN, 1]);
+    // Nor does curl receive it.
+    assert.deepEqual(findLeaks({ ...run, stdout: "" }, [ACCESS_TOKEN, ID_TOKEN, OTHER_TOKEN]), []);
   });
 
   test("retries silently, and for at most 50 seconds", async () => {
@@ -786,7 +852,7 @@ describe("tokens", AT_ONCE, () => {
   async function leaksWhenRedirected(options: Partial<ScriptOptions>): Promise<string[]> {
     const elsewhere = await startEndpoint(granted);
     const location = elsewhere.url.replace("127.0.0.1", "localhost");
-    const run = await exchange(respond(307, "", { Location: location }), {}, options);
+    const run = await exchange(respond(307, "", { Location: location }), options);
     await elsewhere.close();
     const received = elsewhere.requests.map(({ head, form }) => `${head}${form}`);
     return findLeaks(run, undefined, received);
@@ -794,7 +860,7 @@ describe("tokens", AT_ONCE, () => {
 
   for (const [place, line] of Object.entries(leakingScripts)) {
     test(`are found by the leak detector: ${place}`, async () => {
-      const start = '#!/usr/bin/env bash\nid_token=$(<"$PULUMI_OIDC_TOKEN_FILE")\nurl=$PULUMI_BACKEND_URL\n';
+      const start = '#!/usr/bin/env bash\ncd "$(dirname "$0")"\nid_token=$(<token)\nurl=$(<apiUrl)\n';
       assert.deepEqual(await leaksWhenRedirected({ script: start + line }), [place]);
     });
   }
@@ -807,37 +873,47 @@ describe("tokens", AT_ONCE, () => {
     { SHELLOPTS: "xtrace" },
     { SHELLOPTS: "verbose" },
     { SHELLOPTS: "allexport" },
+    { SHELLOPTS: "keyword" },
+    { SHELLOPTS: "posix" },
+    { SHELLOPTS: "history:histexpand" },
+    { SHELLOPTS: "errtrace:functrace:monitor:noclobber:noglob:physical:pipefail:privileged" },
     { POSIXLY_CORRECT: "1" },
+    { IFS: "/.:-_aeiou0123456789" },
     { BASHOPTS: "nocasematch:extglob:localvar_inherit", TMOUT: "1", SECONDS: "9223372036854775807" },
+    { BASHOPTS: "dotglob:failglob:globstar:inherit_errexit:lastpipe:nullglob:xpg_echo", BASH_COMPAT: "4.2" },
+    { CURL_HOME: DIRECTORY },
   ]) {
-    test(`do not leak with ${JSON.stringify(environment)} in the environment`, async () => {
+    test(`do not leak with ${JSON.stringify(environment).replace(DIRECTORY, "a .curlrc")} in the environment`, async () => {
+      await writeFile(
+        join(DIRECTORY, ".curlrc"),
+        "verbose\ntrace-ascii = /dev/stderr\nproxy = 127.0.0.1:9\n",
+      );
       const late: Answer = (...request) => delay(1200).then(() => granted(...request));
       const given = { ...environment, PULUMI_TOKEN_RETRY_SECONDS: "9" };
-      const run = await exchange([busy, late], given, { command: ["bash", "+x", "-c", "declare -F"] });
+      const command = ["bash", "+x", "-c", "declare -F"];
+      const run = await exchange([busy, late], { environment: given, command });
       assert.deepEqual([run.exitCode, run.stdout, run.curlCalls.length], [0, "", 2], run.stderr);
       assert.deepEqual(findLeaks(run), []);
     });
   }
 
-  test("do not leak with the names of the script's variables in the environment", async () => {
-    const given = Object.fromEntries(INTERNAL_NAMES.map((name) => [name, `own ${name}`]));
-    const run = await exchange([busy, granted], given);
-    assert.equal(run.exitCode, 0, run.stderr);
-    assert.equal(run.curlCalls.length, 2);
-    assert.deepEqual(findLeaks(run), []);
-    // curl receives no value of the script, whether or not it is a token.
-    const received = run.curlCalls.flatMap((call) => call.split("\n"));
-    const changed = received.filter((line) => {
-      const [, name = "", value] = /^([a-z][a-z0-9_]*)=(.*)$/.exec(line) ?? [];
-      return INTERNAL_NAMES.includes(name) && value !== `own ${name}`;
+  for (const option of ["noexec", "onecmd"]) {
+    test(`do not leak with SHELLOPTS=${option}, with which bash does not run the script`, async () => {
+      const run = await exchange(granted, {
+        environment: { SHELLOPTS: option },
+        command: ["echo", "started"],
+      });
+      assert.deepEqual([run.stdout, run.endpoint.connections(), findLeaks(run)], ["", 0, []]);
     });
-    // Arguments of curl that look like variables.
-    assert.deepEqual(
-      changed.filter(
-        (line) =>
-          !/^(audience|grant_type|subject_token_type|requested_token_type|expiration|scope)=/.test(line),
-      ),
-      [],
-    );
+  }
+
+  test("do not reach curl if the environment exports variables with the names of the script's", async () => {
+    const environment = Object.fromEntries(INTERNAL_NAMES.map((name) => [name, `own ${name}`]));
+    for (const command of [["true"], []]) {
+      const run = await exchange([busy, granted], { environment, command, input: INITIAL_REQUEST });
+      assert.equal(run.exitCode, 0, run.stderr);
+      assert.equal(run.curlCalls.length, 2);
+      assert.deepEqual(findLeaks({ ...run, stdout: "" }), []);
+    }
   });
 });

@@ -28,10 +28,10 @@ const ODD = ["", " ", "a b", "'", '"', "a\nb", "a&b", INJECTION, SUBSCRIPT, "*",
 const MESSAGES: Record<number, RegExp> = {
   0: /^exchange-token: acme granted an access token \(.*\), valid until \S+/m,
   64: /^exchange-token: Invalid settings:\n {2}/,
-  66: /exchange-token: No ID token: (the file '.*' does not (exist|contain a JWT)|user \d+ cannot read the file ')/,
+  66: /exchange-token: No ID token: \/.*\/token (is not a file that user \d+ can read|does not contain a JWT)\. The volume/,
   69: /exchange-token: (The TLS certificate could not be verified\. )?Failed to reach http.* \(curl exit code \d+\)\./,
   75: /exchange-token: http\S+ returned HTTP \d+\. Giving up: another attempt would exceed the 3 s/,
-  76: /exchange-token: http\S+ returned (HTTP \d+, not a token: .*\n.*PULUMI_BACKEND_URL|no valid access token|more than)/,
+  76: /exchange-token: http\S+ returned (HTTP \d+, not a token: .*\n.*pulumiApiUrl|no valid access token|more than)/,
   77: /^exchange-token: http\S+ denied the token exchange: HTTP 4\d\d: /m,
 };
 
@@ -47,6 +47,7 @@ test("attacks on the exchange script", { concurrency: 8 }, async (t) => {
     "Retry-After": retryAfter(),
     "token file": tokenFiles(),
     setting: settings(),
+    variable: variables(),
   };
   await Promise.all(
     Object.entries(families).flatMap(([family, faults]) =>
@@ -57,7 +58,7 @@ test("attacks on the exchange script", { concurrency: 8 }, async (t) => {
 });
 
 async function attack({ exitCode, answers, stdout = "", ...options }: Fault): Promise<void> {
-  const { endpoint, ...run } = await exchange(answers, options.environment, options);
+  const { endpoint, ...run } = await exchange(answers, options);
   const { stderr } = run;
   assert.equal(run.exitCode, exitCode, stderr);
   assert.deepEqual(findLeaks(run), []);
@@ -285,12 +286,18 @@ function tokenFiles(): Fault[] {
   const forbidden = respond(403, "");
   return [
     ...each(contents, (idToken) => ({ exitCode: 66, answers: granted, idToken })),
-    ...each(
-      ["/etc", "/dev/zero", "/dev/tcp/127.0.0.1/9", `/${INJECTION}`, `/${SUBSCRIPT}`, `/${TERMINAL}`],
-      (file) => {
-        return { exitCode: 66, answers: granted, environment: { PULUMI_OIDC_TOKEN_FILE: file } };
-      },
-    ),
+    ...each([`${ID_TOKEN}\n${ID_TOKEN}`, `${ID_TOKEN}\0`, ID_TOKEN.padEnd(1_000_000, "a")], (idToken) => {
+      return { exitCode: 66, answers: granted, idToken };
+    }),
+    ...each(["/etc", "/dev/zero", "/dev/null", "/nonexistent", "token"], (link) => {
+      return { exitCode: 66, answers: granted, settings: { token: { link } } };
+    }),
+    ...each([INJECTION, SUBSCRIPT, FORMAT, TERMINAL, "-e", "a\nb", "a b", "*"], (directory) => {
+      return { exitCode: 0, answers: granted, directory };
+    }),
+    ...each([INJECTION, SUBSCRIPT, FORMAT, TERMINAL, "-e", "a\nb", "a b", "*"], (directory) => {
+      return { exitCode: 66, answers: granted, directory, idToken: undefined };
+    }),
     ...each([...claims.map(idTokenOf), "a.a.a"], (idToken) => ({
       exitCode: 77,
       answers: forbidden,
@@ -304,32 +311,57 @@ function settings(): Fault[] {
     http://example.com http://127.0.0.1.example.com http://127.0.0.1@example.com http://localhost.example.com
     http://[::2] https://[::1] https://1.2.3 https://256.0.0.1 https://example.com:65536 https://ada@example.com https://ada:${ACCESS_TOKEN}@example.com https:// ftp://127.0.0.1
     file:///etc/passwd 127.0.0.1 https://example.com/path https://example.com?x=1
+    https://127.1 https://0x7f.1 https://0x7f000001 https://2130706433 http://127.1 https://ada@127.0.0.1
     https://example.com\\@evil.example https://{a,b}.example.com
   `.match(/\S+/g);
   const invalid: Record<string, (string | undefined)[]> = {
-    PULUMI_ORG: [undefined, ...ODD, "n".repeat(101)],
-    PULUMI_TOKEN_TYPE: [undefined, ...ODD, ..."Personal admin team runner organization".split(" ")],
-    PULUMI_TOKEN_SCOPE: [
-      undefined,
-      ...ODD,
-      "user:",
-      "user: ",
-      "user:a b",
-      "user:a\nb",
-      "team:a",
-      "User:a",
-      "user:é",
-      "user:a*",
-    ],
-    PULUMI_TOKEN_EXPIRATION: [undefined, ...ODD, "0", "-1", "1.5", "2h", "1e3", "0x10", "9".repeat(30)],
-    PULUMI_TOKEN_RETRY_SECONDS: [...ODD.slice(1), "0", "-1", "1.5", "1e3", "9".repeat(30)],
-    PULUMI_OIDC_TOKEN_FILE: [undefined, "", "token", INJECTION, ID_TOKEN, `/${"n".repeat(100_000)}`],
-    PULUMI_BACKEND_URL: [...ODD.slice(1), ...(urls ?? []), "https://example.com\nhttps://evil.example"],
+    organization: [...ODD, "n".repeat(101)],
+    tokenType: [...ODD, ..."Personal admin team runner organization".split(" ")],
+    tokenScope: [...ODD, "user:", "user: ", "user:a b", "user:a\nb", "team:a", "User:a", "user:é", "user:a*"],
+    tokenExpirationSeconds: [...ODD, "0", "-1", "1.5", "2h", "1e3", "0x10", "9".repeat(30)],
+    apiUrl: [...ODD, ...(urls ?? []), "https://example.com\nhttps://evil.example"],
   };
-  return Object.entries(invalid).flatMap(([name, values]) =>
-    values.map((value) => {
-      const environment = { [name]: value };
-      return { name: JSON.stringify(environment), exitCode: 64, answers: granted, environment };
+  // What can go wrong with any file, whatever its setting.
+  const damages = ["acme\0", "acme\nacme", "acme\n", "a".repeat(1_000_000), "\0".repeat(1_000_000)];
+  const links = ["/etc", "/dev/zero", "/dev/null", "/nonexistent", "organization"];
+  const retrySeconds = [...ODD.slice(1), "0", "-1", "1.5", "1e3", "9".repeat(30), "1".repeat(100_000)];
+
+  const files = Object.entries(invalid).flatMap(([file, values]) =>
+    [...values, undefined, ...damages, ...links.map((link) => ({ link }))].map((content) => {
+      return { name: JSON.stringify({ [file]: content }).slice(0, 80), settings: { [file]: content } };
     }),
   );
+  const variables = retrySeconds.map((value) => {
+    const environment = { PULUMI_TOKEN_RETRY_SECONDS: value };
+    return { name: JSON.stringify(environment).slice(0, 80), environment };
+  });
+  return [...files, ...variables].map((fault) => ({ ...fault, exitCode: 64, answers: granted }));
+}
+
+/** What were settings once, and what others could take for one: none of it changes anything. */
+function variables(): Fault[] {
+  const values = [
+    "",
+    ...ODD,
+    "/etc",
+    "/nonexistent",
+    "https://example.com",
+    "ftp://127.0.0.1",
+    "organization",
+  ];
+  const names = [
+    "PULUMI_ORG",
+    "PULUMI_TOKEN_TYPE",
+    "PULUMI_TOKEN_SCOPE",
+    "PULUMI_TOKEN_EXPIRATION",
+    "PULUMI_OIDC_TOKEN_FILE",
+    "PULUMI_BACKEND_URL",
+    "PULUMI_ACCESS_TOKEN",
+    "PULUMI_ACCESS_TOKEN_EXPIRES_AT",
+    "PULUMI_CREDENTIAL_HELPER_ARGS",
+  ];
+  return each(values, (value) => {
+    const environment = Object.fromEntries(names.map((name) => [name, value]));
+    return { exitCode: 0, answers: granted, environment };
+  });
 }

@@ -14,14 +14,13 @@ const CLUSTER_ARN = "arn:aws:eks:us-west-2:123456789012:cluster/my-cluster";
 const NO_PROVIDER = { name: "my-cluster", hasOidcProvider: false };
 const GET_TOKEN = ["eks", "get-token", "--cluster-name", "my-cluster", "--output", "json"];
 
-test("a stack with a login registers one service account with its role, ConfigMaps, and Job", async (t) => {
+test("a stack with a login registers one service account with its role, ConfigMap, and Job", async (t) => {
   const stack = await up(t);
   assert.deepEqual(stack.registered.map(({ type, name }) => `${type} ${name}`).sort(), [
     "aws:iam/role:Role access.default.pulumi-service-account",
     "eks-pulumi-oidc:index:PulumiCloudAccess access",
     "eks-pulumi-oidc:index:WorkloadIdentity access.default.pulumi-service-account",
     "kubernetes:batch/v1:Job access.default.pulumi-service-account",
-    "kubernetes:core/v1:ConfigMap access.default.pulumi-service-account.pulumi-token",
     "kubernetes:core/v1:ConfigMap access.default.pulumi-service-account.pulumi-token-exchange",
     "kubernetes:core/v1:ServiceAccount access.default.pulumi-service-account",
     "pulumi:providers:kubernetes cluster",
@@ -47,8 +46,8 @@ test("several service accounts share the issuer, their namespace, and nothing el
   for (const name of ["access.ci.a", "access.ci.b", `access.${LONG}.a`]) {
     const own = stack.registered.filter((it) => it.name === name || it.name.startsWith(`${name}.`));
     const parents = await Promise.all(own.map(({ options }) => labelsOf(options.parent)));
-    // The component, and below it the role, the service account, two ConfigMaps, and the Job.
-    const expected = ["PulumiCloudAccess access", ...Array(5).fill(`WorkloadIdentity ${name}`)];
+    // The component, and below it the role, the service account, the ConfigMap, and the Job.
+    const expected = ["PulumiCloudAccess access", ...Array(4).fill(`WorkloadIdentity ${name}`)];
     assert.deepEqual(parents.flat().sort(), expected);
   }
 });
@@ -70,7 +69,7 @@ test("a namespace exists before anything is created in it", async (t) => {
   const [namespace, ...others] = stack.registered.filter(({ type }) => type.startsWith("kubernetes:"));
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
   assert.deepEqual(namespace?.inputs.metadata, { name: "ci", labels });
-  assert.equal(others.length, 4);
+  assert.equal(others.length, 3);
 });
 
 test("a namespace can have the name of a method", async (t) => {
@@ -167,7 +166,7 @@ test("every Kubernetes object goes through a provider with the AWS provider's cl
   assert.deepEqual(connectionOf(stack), [stack.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
   assert.equal(String(only(stack, "kubernetes").inputs.enableConfigMapMutable), "true");
   const objects = stack.registered.filter(({ type }) => type.startsWith("kubernetes:"));
-  assert.equal(objects.length, 5);
+  assert.equal(objects.length, 4);
   for (const { provider } of objects) assert.match(provider, /pulumi:providers:kubernetes::cluster::/);
 
   const [, args] = connectionOf(await up(t, { "aws:region": undefined }));
@@ -293,9 +292,7 @@ test("the outputs name what each service account has", async (t) => {
   assert.deepEqual(Object.keys(serviceAccounts), ["default/a", "default/b"]);
   assert.deepEqual(serviceAccounts["default/a"], {
     tokenType: "personal",
-    tokenScope: "user:my-login",
-    environmentConfigMap: "a-pulumi-token",
-    scriptConfigMap: "a-pulumi-token-exchange",
+    ...podParts("a-pulumi-token-exchange"),
   });
   const role = only(stack, "Role");
   assert.deepEqual(serviceAccounts["default/b"], {
@@ -303,14 +300,25 @@ test("the outputs name what each service account has", async (t) => {
     roleName: role.id,
     jobName: "b-token-exchange",
     tokenType: "team",
-    tokenScope: "team:ops",
-    environmentConfigMap: "b-pulumi-token",
-    scriptConfigMap: "b-pulumi-token-exchange",
+    ...podParts("b-pulumi-token-exchange"),
   });
   const oidcIssuerId = stack.simulation.pulumiCloud.list()[0]?.id;
   const issuerUrl = stack.simulation.issuer.url;
   assert.deepEqual(others, { issuerUrl, oidcIssuerId });
 });
+
+/** What the outputs have for a pod, with Kubernetes' own keys. */
+function podParts(configMap: string) {
+  const serviceAccountToken = { audience: "urn:pulumi:org:acme", expirationSeconds: 600, path: "token" };
+  const sources = [{ configMap: { name: configMap } }, { serviceAccountToken }];
+  const directory = "/var/run/secrets/pulumi.com";
+  return {
+    configMap,
+    env: [{ name: "PULUMI_CREDENTIAL_HELPER", value: `${directory}/exchange-token.sh` }],
+    volume: { name: "pulumi-token-exchange", projected: { defaultMode: 0o555, sources } },
+    volumeMount: { name: "pulumi-token-exchange", mountPath: directory, readOnly: true },
+  };
+}
 
 test("no token is in what is registered, or in the outputs, though Jobs have exchanged theirs", async (t) => {
   const { PULUMI_ACCESS_TOKEN = "" } = process.env;

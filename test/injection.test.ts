@@ -18,7 +18,7 @@ const ACCOUNTS = [
 ];
 
 interface Policy {
-  spec: { variables: { name: string; expression: string }[]; policyName: string };
+  spec: { failurePolicy: string; variables: { name: string; expression: string }[]; policyName: string };
 }
 
 function policiesOf(stack: Stack) {
@@ -47,6 +47,13 @@ test("registers the policies and their bindings as children of the component", a
   // Without the other policy, it would deny every labeled pod.
   const dependencies = await labelsOf(validating?.options.dependsOn);
   assert.deepEqual(dependencies, ["MutatingAdmissionPolicyBinding access-inject-token"]);
+});
+
+test("denies a pod if the API server cannot evaluate a policy", async (t) => {
+  const stack = await up(t, { injectToken: true });
+  for (const type of ["MutatingAdmissionPolicy", "ValidatingAdmissionPolicy"]) {
+    assert.equal(only<Policy>(stack, type).inputs.spec.failurePolicy, "Fail", type);
+  }
 });
 
 test("writes every service account into the policy, whatever their order in the list", async (t) => {

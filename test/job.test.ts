@@ -1,4 +1,4 @@
-// The token exchange in pods: the ConfigMaps, the Job, and the pods of other workloads.
+// The token exchange in pods: the ConfigMap, the Job, and the pods of other workloads.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -16,50 +16,40 @@ type Job = output.batch.v1.Job;
 type PodSpec = output.core.v1.PodSpec;
 
 const LONG = "n".repeat(63);
-const ENVIRONMENT = "runner-pulumi-token";
-const SCRIPT = "runner-pulumi-token-exchange";
+const CONFIG_MAP = "runner-pulumi-token-exchange";
 const AUDIENCE = "urn:pulumi:org:acme";
 const ARGS = {
   serviceAccountName: "runner",
-  environmentConfigMap: ENVIRONMENT,
-  scriptConfigMap: SCRIPT,
+  configMap: CONFIG_MAP,
   tokenAudience: AUDIENCE,
 };
 const APP = { name: "app", image: "app:1", command: ["app"] };
-const ENV_FROM = { configMapRef: { name: ENVIRONMENT } };
 
 // What a container of the service account `runner` needs.
 const NAME = "pulumi-token-exchange";
-const SCRIPT_VOLUME = { name: NAME, configMap: { name: SCRIPT, defaultMode: 0o555 } };
-const SCRIPT_MOUNT = {
-  name: NAME,
-  mountPath: "/bin/entrypoint.sh",
-  subPath: "entrypoint.sh",
-  readOnly: true,
-};
-const DIRECTORY = "/var/run/secrets/pulumi.com/serviceaccount";
-const TOKEN_MOUNT = { name: "pulumi-id-token", mountPath: DIRECTORY, readOnly: true };
+const DIRECTORY = "/var/run/secrets/pulumi.com";
+const MOUNT = { name: NAME, mountPath: DIRECTORY, readOnly: true };
+const HELPER = { name: "PULUMI_CREDENTIAL_HELPER", value: `${DIRECTORY}/exchange-token.sh` };
 
-function tokenVolume(audience: string) {
+function volume(audience: string) {
   const serviceAccountToken = { audience, expirationSeconds: 600, path: "token" };
-  return { name: "pulumi-id-token", projected: { sources: [{ serviceAccountToken }] } };
+  const sources = [{ configMap: { name: CONFIG_MAP } }, { serviceAccountToken }];
+  return { name: NAME, projected: { defaultMode: 0o555, sources } };
 }
 
-test("the ConfigMaps contain the environment of the exchange, and the script as it is", async (t) => {
+test("the ConfigMap contains a file for each setting of the exchange, and the script as it is", async (t) => {
   const team = { name: "runner", tokenType: "team", teamName: "ops", tokenExpirationSeconds: 600 };
   const stack = await up(t, { ...stackWith(team), organization: "other" });
-  assert.deepEqual(configMap(stack, "pulumi-token"), {
-    PULUMI_ORG: "other",
-    PULUMI_TOKEN_TYPE: "team",
-    PULUMI_TOKEN_SCOPE: "team:ops",
-    PULUMI_TOKEN_EXPIRATION: "600",
-    PULUMI_BACKEND_URL: "https://api.pulumi.com",
-    PULUMI_OIDC_TOKEN_FILE: `${DIRECTORY}/token`,
-    PULUMI_CREDENTIAL_HELPER: "/bin/entrypoint.sh",
-    PULUMI_CREDENTIAL_HELPER_ARGS: '["--credential-helper"]',
+  const { inputs, name } = only<output.core.v1.ConfigMap>(stack, "ConfigMap");
+  assert.deepEqual([name, inputs.metadata.name], ["access.default.runner.pulumi-token-exchange", CONFIG_MAP]);
+  assert.deepEqual(inputs.data, {
+    organization: "other",
+    tokenType: "team",
+    tokenScope: "team:ops",
+    tokenExpirationSeconds: "600",
+    apiUrl: "https://api.pulumi.com",
+    "exchange-token.sh": readFileSync(join(__dirname, "..", "scripts", "exchange-token.sh"), "utf8"),
   });
-  const script = readFileSync(join(__dirname, "..", "scripts", "exchange-token.sh"), "utf8");
-  assert.deepEqual(configMap(stack, "pulumi-token-exchange"), { "entrypoint.sh": script });
 });
 
 for (const [settings, audience] of [
@@ -69,10 +59,10 @@ for (const [settings, audience] of [
 ] as const) {
   test(`with ${JSON.stringify(settings)} the Job mounts what other workloads use`, async (t) => {
     const { volumes, containers } = podOf(await up(t, stackWith({ name: "runner", ...settings })));
-    const { envFrom, volumeMounts } = containers[0] ?? assert.fail();
-    assert.deepEqual(envFrom, [ENV_FROM]);
-    assert.deepEqual(volumeMounts.slice(1), [SCRIPT_MOUNT, TOKEN_MOUNT]);
-    assert.deepEqual(volumes.slice(1), [SCRIPT_VOLUME, tokenVolume(audience)]);
+    const { env, volumeMounts } = containers[0] ?? assert.fail();
+    assert.deepEqual(env.at(-1), HELPER);
+    assert.deepEqual(volumeMounts.slice(1), [MOUNT]);
+    assert.deepEqual(volumes.slice(1), [volume(audience)]);
   });
 }
 
@@ -81,7 +71,7 @@ test("the Job's pod is as restricted as Pod Security requires, and more", async 
   assert.deepEqual(violations(pod), []);
   const [container = assert.fail()] = pod.containers;
   assert.equal(pod.automountServiceAccountToken, false);
-  assert.deepEqual([pod.securityContext.runAsUser, pod.securityContext.fsGroup], [1000, 1000]);
+  assert.deepEqual([pod.securityContext.runAsUser, pod.securityContext.runAsGroup], [1000, 1000]);
   assert.equal(container.securityContext.readOnlyRootFilesystem, true);
   assert.equal(container.terminationMessagePolicy, "FallbackToLogsOnError");
   for (const amounts of Object.values(container.resources)) {
@@ -91,7 +81,7 @@ test("the Job's pod is as restricted as Pod Security requires, and more", async 
   const writable = container.volumeMounts.filter(({ readOnly }) => !readOnly);
   assert.deepEqual(writable, [{ name: "tmp", mountPath: "/tmp" }]);
   assert.deepEqual(pod.volumes[0], { name: "tmp", emptyDir: { medium: "Memory", sizeLimit: "128Mi" } });
-  const environment = container.env.map(({ name, value }) => `${name}=${value}`);
+  const environment = container.env.slice(0, -1).map(({ name, value }) => `${name}=${value}`);
   assert.deepEqual(environment, ["HOME=/tmp", "PULUMI_HOME=/tmp/.pulumi", "PULUMI_SKIP_UPDATE_CHECK=true"]);
 });
 
@@ -105,7 +95,7 @@ test("the Job runs one pod once, is replaced if it failed, and has a name that f
   assert.equal(longest.name, `${"n".repeat(48)}-token-exchange`);
 });
 
-test("the Job runs again if the script's environment changes", async (t) => {
+test("the Job runs again if the script's settings change", async (t) => {
   const checksums: unknown[] = [];
   for (const tokenExpirationSeconds of [60, 60, 61]) {
     const { metadata } = jobOf(await up(t, stackWith({ tokenExpirationSeconds }))).spec.template;
@@ -120,7 +110,7 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
     nodeSelector: { pool: "ci" },
     tolerations: [{ key: "ci" }],
     hostname: null,
-    securityContext: { runAsUser: 2000, fsGroup: null },
+    securityContext: { runAsUser: 2000, runAsGroup: null },
     containers: [
       { name: "token-exchange", env: [{ name: "HOME", value: "/home" }] },
       { name: "proxy", image: "proxy:1" },
@@ -135,8 +125,8 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
   const [home, ...environment] = plain.containers[0]?.env ?? [];
   const env = [{ ...home, value: "/home" }, ...environment];
   assert.deepEqual(main, { ...plain.containers[0], image: "mirror/base:1", env });
-  assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [SCRIPT_MOUNT, TOKEN_MOUNT]]);
-  assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange,pulumi-id-token");
+  assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [MOUNT]]);
+  assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange");
 });
 
 test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", async (t) => {
@@ -166,13 +156,13 @@ test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", 
 test("a Deployment and a CronJob take the pod spec, with plain lists and with outputs", async () => {
   const newResource = ({ inputs }: pulumi.runtime.MockResourceArgs) => ({ id: "id", state: inputs });
   await pulumi.runtime.setMocks({ newResource, call: () => ({}) });
-  const container = { ...APP, envFrom: [ENV_FROM], volumeMounts: [SCRIPT_MOUNT, TOKEN_MOUNT] };
-  const volumes = [SCRIPT_VOLUME, tokenVolume(AUDIENCE)];
+  const container = { ...APP, env: [HELPER], volumeMounts: [MOUNT] };
+  const volumes = [volume(AUDIENCE)];
   const expected = { serviceAccountName: "runner", containers: [container], volumes };
   for (const given of [
     { containers: [APP] },
     { containers: [pulumi.output(APP)], volumes: pulumi.output([]) },
-    { containers: pulumi.output([{ ...APP, envFrom: pulumi.output([]), volumeMounts: [] }]) },
+    { containers: pulumi.output([{ ...APP, env: pulumi.output([]), volumeMounts: [] }]) },
   ] satisfies input.core.v1.PodSpec[]) {
     const template = { metadata: { labels: { app: "a" } }, spec: tokenExchangePod(given, ARGS) };
     const selector = { matchLabels: { app: "a" } };
@@ -194,25 +184,28 @@ test("only the named containers are changed, init containers and the given spec 
   assert.deepEqual(pod, {
     ...given,
     serviceAccountName: "runner",
-    containers: [{ ...APP, envFrom: [ENV_FROM], volumeMounts: [SCRIPT_MOUNT, TOKEN_MOUNT] }, proxy],
-    volumes: [SCRIPT_VOLUME, tokenVolume(AUDIENCE)],
+    containers: [{ ...APP, env: [HELPER], volumeMounts: [MOUNT] }, proxy],
+    volumes: [volume(AUDIENCE)],
   });
   const unknown = { ...ARGS, containers: ["app", "apps"] };
   assert.throws(() => tokenExchangePod(given, unknown), { message: 'The pod has no container "apps".' });
 });
 
-test("the user's variables, volumes, and mounts win, by name and by path", async () => {
-  const own = { name: NAME, configMap: { name: "my-script" } };
-  const script = { ...SCRIPT_MOUNT, subPath: "my.sh" };
-  const token = { name: "my-token", mountPath: DIRECTORY };
-  const envFrom = [{ configMapRef: { name: "mine" } }];
-  const env = [{ name: "PULUMI_ORG", value: "mine" }];
-  const containers = [{ ...APP, env, envFrom, volumeMounts: [script, token] }];
+test("the user's variable, volume, and mount win, by name and by path", async () => {
+  const env = [{ name: "PULUMI_CREDENTIAL_HELPER", value: "none" }];
+  const volumeMounts = [{ name: "mine", mountPath: DIRECTORY }];
+  const own = { name: NAME, configMap: { name: "mine" } };
+  const containers = [{ ...APP, env, volumeMounts }];
   const pod = await known<PodSpec>(tokenExchangePod({ containers, volumes: [own] }, ARGS));
-  // The last source of a variable wins, and `env` wins over every source.
-  const expected = { ...APP, env, envFrom: [ENV_FROM, ...envFrom], volumeMounts: [script, token] };
-  assert.deepEqual(pod.containers, [expected]);
-  assert.deepEqual(pod.volumes, [own, tokenVolume(AUDIENCE)]);
+  assert.deepEqual(pod.containers, containers);
+  assert.deepEqual(pod.volumes, [own]);
+});
+
+test("a mount of the volume at another path does not replace the one that the exchange needs", async () => {
+  const elsewhere = { name: NAME, mountPath: "/elsewhere" };
+  const containers = [{ ...APP, volumeMounts: [elsewhere] }];
+  const pod = await known<PodSpec>(tokenExchangePod({ containers }, ARGS));
+  assert.deepEqual(pod.containers[0]?.volumeMounts, [elsewhere, MOUNT]);
 });
 
 function jobOf(stack: Stack): Job {
@@ -221,10 +214,4 @@ function jobOf(stack: Stack): Job {
 
 function podOf(stack: Stack): PodSpec {
   return jobOf(stack).spec.template.spec;
-}
-
-function configMap(stack: Stack, suffix: string): Record<string, string> {
-  const { inputs } = only<output.core.v1.ConfigMap>(stack, "ConfigMap", `access.default.runner.${suffix}`);
-  assert.equal(inputs.metadata.name, `runner-${suffix}`);
-  return inputs.data;
 }

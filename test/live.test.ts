@@ -243,7 +243,7 @@ const DEPLOYER: ServiceAccount = {
   tokenScope: "user:my-login",
   audience: "urn:pulumi:org:acme",
   audienceRule: false,
-  environment: {},
+  settings: {},
   role: undefined,
 };
 
@@ -407,7 +407,7 @@ for (const [what, run, message] of [
       environment: HURRY,
       answer: (stdout, { args }) => (args[1] === "configmap" ? new Promise<string>(() => {}) : stdout),
     },
-    "Failed to run kubectl get configmap deployer-pulumi-token: no answer within 60 s",
+    "Failed to run kubectl get configmap deployer-pulumi-token-exchange: no answer within 60 s",
   ],
 ] satisfies [string, LiveRun, string][]) {
   test(`stops before any token is sent ${what}`, async () => {

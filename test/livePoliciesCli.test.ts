@@ -27,7 +27,7 @@ const ACCOUNT: ServiceAccount = {
   tokenScope: "team:ops",
   audience: "urn:pulumi:org:acme",
   audienceRule: false,
-  environment: {},
+  settings: {},
   role: undefined,
 };
 

@@ -1,13 +1,16 @@
 // Runs the exchange script as a pod does, and records every place where a token could become visible.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { watch, writeFileSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { SCRIPT_FILE } from "../tokenVolume";
 import { type Answer, type Endpoint, startEndpoint } from "./endpoint";
+import { createVolume, type Files, type Volume } from "./volume";
 
 export interface ScriptRun {
   /** Where the script was, in a directory that is gone. */
@@ -26,20 +29,35 @@ export interface ScriptRun {
 export interface ScriptOptions {
   /** URL of Pulumi Cloud. */
   url: string;
-  /** Content of the token file; undefined: the file does not exist. */
+  /** Content of the file `token`; undefined: the file does not exist. */
   idToken?: string | undefined;
+  /** Overrides files of the volume beside the script and the ID token. */
+  settings?: Files;
   /** Overrides the environment of the pod; undefined removes a variable. */
   environment?: Record<string, string | undefined>;
-  /** Arguments of the script; by default the command `true`. */
+  /** Arguments of the script; by default the command `true`. Without any, it answers the CLI. */
   command?: string[];
   /** Standard input of the script; `URL` is replaced by the option `url`. */
   input?: string;
   /** Source of another script to run in its place. */
   script?: string;
+  /** The directory of the volume; by default `pulumi.com`. */
+  directory?: string;
   /** Program and arguments that start the script, such as `setpriv …`. */
   launcher?: string[];
-  /** Receives the process ID of the script and the path of the token file. */
-  running?: { pid: number; tokenFile: string };
+  /** Receives the process ID of the script, and its volume. */
+  running?: Running;
+}
+
+/** A script that runs. */
+export interface Running {
+  pid: number;
+  volume: Volume;
+}
+
+/** Returns an object for the option `running`. */
+export function notRunning(): Running {
+  return { pid: 0, volume: { replace: () => assert.fail("The script is not running.") } };
 }
 
 /** The path of the script. */
@@ -58,41 +76,39 @@ export const ID_TOKEN = idTokenOf({
 });
 
 /** Returns a JWT with these claims, or with this payload as it is, and a random signature. */
-export function idTokenOf(claims: object | string): string {
+export function idTokenOf(claims: object | string, signatureBytes = 60): string {
   const header = { alg: "RS256", kid: "0123456789abcdef0123456789abcdef01234567" };
   const payload = typeof claims === "string" ? claims : JSON.stringify(claims);
-  const parts = [JSON.stringify(header), payload, randomBytes(60)];
+  const parts = [JSON.stringify(header), payload, randomBytes(signatureBytes)];
   return parts.map((part) => Buffer.from(part).toString("base64url")).join(".");
 }
 
 /** Runs the script with `ID_TOKEN` against a separate endpoint with these answers. */
 export async function exchange(
   answers: Answer | Answer[],
-  environment: Record<string, string | undefined> = {},
   options: Partial<ScriptOptions> & { certificate?: { key: string; cert: string } | undefined } = {},
 ): Promise<ScriptRun & { endpoint: Endpoint }> {
   const endpoint = await startEndpoint(answers, options.certificate);
-  const run = runScript({ url: endpoint.url, idToken: ID_TOKEN, environment, ...options });
+  const run = runScript({ url: endpoint.url, idToken: ID_TOKEN, ...options });
   return { ...(await run.finally(endpoint.close)), endpoint };
 }
 
 /**
- * Returns whether the script accepts the settings of an environment. Sends nothing: the ID token is missing.
+ * Returns whether the script accepts settings. Sends nothing: the ID token is missing.
  *
- * @param environment overrides that of a pod; undefined removes a variable.
+ * @param settings overrides files of the volume.
  * @throws Error if the script ends in any other way than for invalid settings or a missing ID token.
  */
-export async function scriptAccepts(environment: Record<string, string | undefined>): Promise<boolean> {
-  const noToken = { ...environment, PULUMI_OIDC_TOKEN_FILE: "/nonexistent" };
-  const run = await runScript({ url: "https://api.pulumi.com", environment: noToken });
+export async function scriptAccepts(settings: Files): Promise<boolean> {
+  const run = await runScript({ url: "https://api.pulumi.com", settings });
   if (run.exitCode === 66) return true;
   if (run.exitCode === 64) return false;
   throw new Error(`Expected exit code 64 or 66, got ${run.exitCode}: ${run.stderr}`);
 }
 
 /**
- * Runs the script to its end, as `entrypoint.sh` in a temporary directory that every user can enter: the checkout
- * may be below a directory that only root can enter.
+ * Runs the script to its end, in a volume in a temporary directory that every user can enter: the checkout may be below
+ * a directory that only root can enter.
  */
 export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
   const directory = await mkdtemp(join(tmpdir(), "exchange-"));
@@ -102,14 +118,22 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     for (const name of [...watched, path("bin"), path("log")]) await mkdir(name);
     await chmod(path("log"), 0o777);
     await chmod(directory, 0o755);
-    const script = options.script ?? (await readFile(EXCHANGE_SCRIPT));
-    // Not in the background: a process that starts meanwhile would inherit the open file, and it could not be executed.
-    writeFileSync(path("entrypoint.sh"), script, { mode: 0o555 });
+    const { launcher = [], command = ["true"], directory: name = "pulumi.com" } = options;
+    const script = join(path(name), SCRIPT_FILE);
+    const volume = createVolume(path(name), {
+      [SCRIPT_FILE]: options.script ?? (await readFile(EXCHANGE_SCRIPT)),
+      organization: "acme",
+      tokenType: "personal",
+      tokenScope: "user:alice",
+      tokenExpirationSeconds: "7200",
+      apiUrl: options.url,
+      token: options.idToken,
+      ...options.settings,
+    });
     const record = `{ printf '%s\\n' "$@"; env; } >"${path("log")}/$$"`;
     writeFileSync(path("bin/curl"), `#!/bin/sh\n${record}\nPATH=\${PATH#*:} exec curl "$@"\n`, {
       mode: 0o755,
     });
-    if (options.idToken !== undefined) await writeFile(path("token"), options.idToken);
 
     const files: string[] = [];
     // Not persistent: after a failure, nothing closes them.
@@ -117,21 +141,14 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
       watch(name, { persistent: false }, (_, file) => files.push(join(name, file ?? ""))),
     );
     const startedAt = performance.now();
-    const { launcher = [], command = ["true"] } = options;
-    const [program = "", ...args] = [...launcher, path("entrypoint.sh"), ...command];
+    const [program = "", ...args] = [...launcher, script, ...command];
     const child = spawn(program, args, {
       cwd: path("work"),
       env: {
         PATH: `${path("bin")}:${process.env.PATH}`,
         HOME: path("home"),
         TMPDIR: path("tmp"),
-        PULUMI_ORG: "acme",
-        PULUMI_TOKEN_TYPE: "personal",
-        PULUMI_TOKEN_SCOPE: "user:alice",
-        PULUMI_TOKEN_EXPIRATION: "7200",
-        PULUMI_BACKEND_URL: options.url,
         PULUMI_TOKEN_RETRY_SECONDS: "3",
-        PULUMI_OIDC_TOKEN_FILE: path("token"),
         ...options.environment,
       },
       stdio: "pipe",
@@ -144,7 +161,7 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     const stdout = child.stdout.setEncoding("utf8").toArray();
     const stderr = child.stderr.setEncoding("utf8").toArray();
     const closed = once(child, "close");
-    Object.assign(options.running ?? {}, { pid: child.pid, tokenFile: path("token") });
+    Object.assign(options.running ?? {}, { pid: child.pid, volume });
     const [exitCode, signal] = await closed;
     const milliseconds = performance.now() - startedAt;
 
@@ -152,7 +169,7 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     await new Promise((settled) => setTimeout(settled, 20));
     for (const watcher of watchers) watcher.close();
     return {
-      path: path("entrypoint.sh"),
+      path: script,
       exitCode,
       signal,
       stdout: (await stdout).join(""),

@@ -62,27 +62,27 @@ const URLS = [
   ],
 ];
 
-/** How a string becomes a setting, and what the exchange script then receives. */
+/** How a string becomes a setting, and the files that the exchange script then reads. */
 const USES = {
   organization: (value: string) => ({
     settings: { organization: value },
-    environment: { PULUMI_ORG: value },
+    files: { organization: value },
   }),
   userLogin: (value: string) => ({
     settings: accountWith({ tokenType: "personal", userLogin: value }),
-    environment: { PULUMI_TOKEN_TYPE: "personal", PULUMI_TOKEN_SCOPE: `user:${value}` },
+    files: { tokenType: "personal", tokenScope: `user:${value}` },
   }),
   teamName: (value: string) => ({
     settings: accountWith({ tokenType: "team", teamName: value }),
-    environment: { PULUMI_TOKEN_TYPE: "team", PULUMI_TOKEN_SCOPE: `team:${value}` },
+    files: { tokenType: "team", tokenScope: `team:${value}` },
   }),
   runnerName: (value: string) => ({
     settings: accountWith({ tokenType: "runner", runnerId: "pool-1", runnerName: value }),
-    environment: { PULUMI_TOKEN_TYPE: "runner", PULUMI_TOKEN_SCOPE: `runner:${value}` },
+    files: { tokenType: "runner", tokenScope: `runner:${value}` },
   }),
   pulumiApiUrl: (value: string) => ({
     settings: { pulumiApiUrl: value },
-    environment: { PULUMI_BACKEND_URL: value },
+    files: { apiUrl: value },
   }),
 };
 
@@ -92,10 +92,10 @@ for (const [setting, use] of Object.entries(USES)) {
     const accepted: string[] = [];
     const different: string[] = [];
     for (const value of values) {
-      const { settings, environment } = use(value);
+      const { settings, files } = use(value);
       const inSettings = isAccepted(settings);
       if (inSettings) accepted.push(value);
-      if (inSettings !== (await scriptAccepts(environment))) different.push(value);
+      if (inSettings !== (await scriptAccepts(files))) different.push(value);
     }
     assert.deepEqual(different, []);
     assert.ok(accepted.length > 3 && accepted.length < values.length, accepted.join(" "));
@@ -111,8 +111,8 @@ test("the exchange script accepts any name if and only if the settings do", asyn
   const name = fc.array(character, { minLength: 1, maxLength: 6 }).map((characters) => characters.join(""));
   const use = fc.constantFrom(USES.organization, USES.userLogin, USES.teamName, USES.runnerName);
   const property = fc.asyncProperty(name, use, async (value, useOf) => {
-    const { settings, environment } = useOf(value);
-    assert.equal(await scriptAccepts(environment), isAccepted(settings));
+    const { settings, files } = useOf(value);
+    assert.equal(await scriptAccepts(files), isAccepted(settings));
   });
   await fc.assert(property, { numRuns: 40 });
 });
@@ -122,7 +122,7 @@ test("the exchange script accepts every lifetime that the settings accept", asyn
     const settings = accountWith({ tokenType: "organization", tokenExpirationSeconds: seconds });
     const inSettings = isAccepted({ ...settings, maxExpirationSeconds: 999_999_999 });
     assert.equal(
-      await scriptAccepts({ PULUMI_TOKEN_EXPIRATION: String(seconds) }),
+      await scriptAccepts({ tokenExpirationSeconds: String(seconds) }),
       inSettings,
       String(seconds),
     );

@@ -20,19 +20,16 @@ before(async () => {
   simulation = await startCluster({
     runsPodSpecs: false,
     serviceAccounts: ["ci/runner"],
-    command: ["bash", "-c", 'env; cat "$PULUMI_OIDC_TOKEN_FILE"'],
+    command: ["bash", "-c", 'env; cd "$(dirname "$PULUMI_CREDENTIAL_HELPER")"; cat token organization'],
     onLog: (line) => log.push(line),
   });
-  await create("ConfigMap", "runner-pulumi-token", {
-    PULUMI_ORG: "acme",
-    PULUMI_TOKEN_TYPE: "organization",
-    PULUMI_TOKEN_SCOPE: "",
-    PULUMI_TOKEN_EXPIRATION: "60",
-    PULUMI_BACKEND_URL: "https://api.pulumi.com",
-    PULUMI_OIDC_TOKEN_FILE: "/var/run/secrets/pulumi.com/serviceaccount/token",
-  });
   await create("ConfigMap", "runner-pulumi-token-exchange", {
-    "entrypoint.sh": "#!/bin/sh\necho another script",
+    organization: "acme",
+    tokenType: "organization",
+    tokenScope: "",
+    tokenExpirationSeconds: "60",
+    apiUrl: "https://api.pulumi.com",
+    "exchange-token.sh": "#!/bin/sh\necho another script",
   });
   await create("ConfigMap", "other", { OF_ANOTHER_CONFIG_MAP: "1" });
   const policy = { decision: "allow", tokenType: "organization", rules: { sub: "*:ci:runner" } };
@@ -52,31 +49,22 @@ async function create(kind: string, name: string, data: object): Promise<void> {
 /** What the program adds to the container `token-exchange`. */
 const CONTAINER = {
   name: "token-exchange",
-  command: ["/bin/entrypoint.sh"],
+  command: ["/var/run/secrets/pulumi.com/exchange-token.sh"],
   args: ["pulumi", "whoami"],
-  envFrom: [{ configMapRef: { name: "runner-pulumi-token" } }],
-  volumeMounts: [
-    {
-      name: "pulumi-token-exchange",
-      mountPath: "/bin/entrypoint.sh",
-      subPath: "entrypoint.sh",
-      readOnly: true,
-    },
-    { name: "pulumi-id-token", mountPath: "/var/run/secrets/pulumi.com/serviceaccount", readOnly: true },
-  ],
+  env: [{ name: "PULUMI_CREDENTIAL_HELPER", value: "/var/run/secrets/pulumi.com/exchange-token.sh" }],
+  volumeMounts: [{ name: "pulumi-token-exchange", mountPath: "/var/run/secrets/pulumi.com", readOnly: true }],
 };
+const CONFIG_MAP = { name: "runner-pulumi-token-exchange" };
 const TOKEN = { audience: "urn:pulumi:org:acme", expirationSeconds: 600, path: "token" };
 const SPEC = {
   serviceAccountName: "runner",
   containers: [CONTAINER],
-  volumes: [
-    {
-      name: "pulumi-token-exchange",
-      configMap: { name: "runner-pulumi-token-exchange", defaultMode: 0o555 },
-    },
-    { name: "pulumi-id-token", projected: { sources: [{ serviceAccountToken: TOKEN }] } },
-  ],
+  volumes: [volume({ configMap: CONFIG_MAP }, { serviceAccountToken: TOKEN })],
 };
+
+function volume(...sources: object[]) {
+  return { name: "pulumi-token-exchange", projected: { defaultMode: 0o555, sources } };
+}
 
 /** Runs the pod of a Job, and returns its log. */
 async function runPod(spec: Spec): Promise<string> {
@@ -96,17 +84,17 @@ async function trap(name: string): Promise<{ program: string; ran(): boolean }> 
 test("runs the script of this repository, with what the program adds to a pod", async () => {
   const printed = await runPod(SPEC);
   assert.match(printed, /^PULUMI_ACCESS_TOKEN=pul-/m);
-  assert.match(printed, /^PULUMI_ORG=acme$/m);
+  assert.match(printed, /acme$/);
   assert.doesNotMatch(printed, /another script/);
 });
 
 test("mounts an ID token with the audience and the lifetime of the volume", async () => {
   for (const expirationSeconds of [600, 7200]) {
     const serviceAccountToken = { ...TOKEN, expirationSeconds };
-    const volume = { name: "pulumi-id-token", projected: { sources: [{ serviceAccountToken }] } };
-    const printed = await runPod({ ...SPEC, volumes: [SPEC.volumes[0], volume] });
+    const volumes = [volume({ configMap: CONFIG_MAP }, { serviceAccountToken })];
+    const printed = await runPod({ ...SPEC, volumes });
 
-    const [token = ""] = /^eyJ\S+$/m.exec(printed) ?? [];
+    const [token = ""] = /^eyJ[\w.-]+(?=acme$)/m.exec(printed) ?? [];
     const { aud, exp = 0, iat = 0 } = decodeJwt(token);
     assert.deepEqual([aud, exp - iat], [[TOKEN.audience], expirationSeconds]);
   }
@@ -115,6 +103,7 @@ test("mounts an ID token with the audience and the lifetime of the volume", asyn
 test("runs no other command, container, or script of the pod spec, and sets no other variable", async () => {
   const { program, ran } = await trap("command");
   const own = { name: "mine", configMap: { name: "other", defaultMode: 0o555 } };
+  const other = { configMap: { name: "other" } };
   const others: Spec[] = [
     { ...SPEC, containers: [{ ...CONTAINER, command: [program], args: [program] }] },
     { ...SPEC, containers: [{ name: "first", command: [program] }, CONTAINER] },
@@ -122,12 +111,13 @@ test("runs no other command, container, or script of the pod spec, and sets no o
     { ...SPEC, initContainers: [{ name: "init", command: [program] }] },
     { ...SPEC, containers: [{ ...CONTAINER, lifecycle: { postStart: { exec: { command: [program] } } } }] },
     { ...SPEC, volumes: [...SPEC.volumes, own] },
+    { ...SPEC, volumes: [volume({ configMap: CONFIG_MAP }, other, { serviceAccountToken: TOKEN })] },
   ];
   for (const variable of ["BASH_ENV", "ENV", "LD_PRELOAD", "PATH", "PROMPT_COMMAND", "NODE_OPTIONS"]) {
-    const env = [{ name: variable, value: program }];
+    const env = [...CONTAINER.env, { name: variable, value: program }];
     others.push({ ...SPEC, containers: [{ ...CONTAINER, env }] });
   }
-  const envFrom = [...CONTAINER.envFrom, { configMapRef: { name: "other" } }];
+  const envFrom = [{ configMapRef: { name: "other" } }];
   others.push({ ...SPEC, containers: [{ ...CONTAINER, envFrom }] });
 
   for (const spec of others) {
@@ -139,11 +129,11 @@ test("runs no other command, container, or script of the pod spec, and sets no o
 });
 
 test("rejects a path that could leave the directory of the pod, whatever is mounted there", async () => {
-  const names = ["pulumi-token-exchange", "pulumi-id-token", "other"];
+  const names = ["pulumi-token-exchange", "other"];
   const paths = [`/../../../../../../..${directory}/written`, "..", "/tmp/../../outside"];
   for (const mountPath of paths) {
     for (const name of names) {
-      const mount = { name, mountPath, subPath: "entrypoint.sh" };
+      const mount = { name, mountPath };
       const volumeMounts = [...CONTAINER.volumeMounts, mount];
       for (const containers of [
         [{ ...CONTAINER, volumeMounts }],
@@ -165,12 +155,10 @@ test("rejects a mount path that is not a string", async () => {
 });
 
 test("fails as the cluster would if the pod does not mount what the exchange requires", async () => {
-  const [script = assert.fail(), token = assert.fail()] = CONTAINER.volumeMounts;
-  for (const [changes, reason] of [
-    [{ volumeMounts: [token] }, /ENOENT/],
-    [{ volumeMounts: [script] }, /No ID token/],
-    [{ envFrom: [] }, /PULUMI_ORG/],
-  ] satisfies [Spec, RegExp][]) {
-    await assert.rejects(runPod({ ...SPEC, containers: [{ ...CONTAINER, ...changes }] }), reason);
-  }
+  const withoutMount = [{ ...CONTAINER, volumeMounts: [] }];
+  await assert.rejects(runPod({ ...SPEC, containers: withoutMount }), /ENOENT/);
+  const withoutConfigMap = [volume({ serviceAccountToken: TOKEN })];
+  await assert.rejects(runPod({ ...SPEC, volumes: withoutConfigMap }), /ENOENT/);
+  const withoutToken = [volume({ configMap: CONFIG_MAP })];
+  await assert.rejects(runPod({ ...SPEC, volumes: withoutToken }), /No ID token/);
 });

@@ -84,7 +84,7 @@ function urlsOf(resources: StateResource[]): Map<string, string> {
   return new Map(
     configMaps.map(({ id = "", inputs }) => {
       const { data } = (inputs ?? {}) as { data?: Record<string, string> };
-      return [id, data?.PULUMI_BACKEND_URL ?? ""];
+      return [id, data?.apiUrl ?? ""];
     }),
   );
 }
@@ -133,7 +133,7 @@ export async function readAccounts(stack: DeployedStack, kubectl: Kubectl): Prom
   const policies = stack.policies.map(({ rules = {} }) => ({ rules }));
   const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, policies, stack.podIdentities);
   for (const account of accounts) {
-    const url = account.environment.PULUMI_BACKEND_URL ?? "";
+    const url = account.settings.apiUrl ?? "";
     if (url !== stack.pulumiCloudUrl) throw otherUrl(stack, account, url);
   }
   return accounts;
@@ -144,7 +144,7 @@ function otherUrl(
   account: ServiceAccount,
   url: string,
 ) {
-  const configMap = stack.serviceAccounts[idOf(account)]?.environmentConfigMap ?? "";
+  const configMap = stack.serviceAccounts[idOf(account)]?.configMap ?? "";
   const created = createdUrls.get(`${account.namespace}/${configMap}`);
   const named = `The ConfigMap of ${idOf(account)} names ${url} instead of ${pulumiCloudUrl}`;
   const up = `pulumi up --refresh --stack ${shellQuoted(name)}`;

@@ -12,8 +12,8 @@ export interface ServiceAccount {
   audience: string;
   /** Whether its allow policy has a rule on `aud`. */
   audienceRule: boolean;
-  /** What its workloads request from Pulumi Cloud: the variables of its ConfigMap. */
-  environment: Record<string, string>;
+  /** What its workloads request from Pulumi Cloud: the data of its ConfigMap. */
+  settings: Record<string, string>;
   /** Undefined without an IAM role. */
   role: Role | undefined;
 }
@@ -65,45 +65,58 @@ const ROLE_AUDIENCES = {
   "pod-identity": "pods.eks.amazonaws.com",
 } satisfies Record<Role["kind"], string>;
 
+/** What the stack's output says about a service account, as far as it is read here. */
+export interface ServiceAccountOutput {
+  tokenType: string;
+  configMap: string;
+  volume: { projected: { sources: { serviceAccountToken?: { audience: string } }[] } };
+  roleArn?: string;
+}
+
 /**
  * Returns the service accounts that a stack's output describes.
  *
  * @param outputs the stack's output `serviceAccounts`.
  * @param configMap reads the data of a ConfigMap.
- * @param policies the allow policies of the stack's issuer; a rule on `aud` contains the audience of the ID token.
+ * @param policies the allow policies of the stack's issuer.
  * @param podIdentities `NAMESPACE/NAME` of the service accounts that receive their role by EKS Pod Identity.
  */
 export async function readServiceAccounts(
-  outputs: Record<string, Record<string, string | undefined>>,
+  outputs: Record<string, ServiceAccountOutput>,
   configMap: (namespace: string, name: string) => Promise<Record<string, string>>,
   policies: { rules: Record<string, string> }[],
   podIdentities: string[],
 ): Promise<ServiceAccount[]> {
   const accounts: ServiceAccount[] = [];
-  // The policies have the order of the settings. The SDK adds the outputs as they become known.
-  const positionOf = ([id]: [string, unknown]) => {
+  const positionOf = (id: string) => {
     const [namespace = "", name = ""] = id.split("/");
     return policies.findIndex(({ rules }) => isAbout(rules, namespace, name));
   };
-  const ordered = Object.entries(outputs).sort((one, other) => positionOf(one) - positionOf(other));
+  // The policies have the order of the settings. The SDK adds the outputs as they become known.
+  const ordered = Object.entries(outputs).sort(([one], [other]) => positionOf(one) - positionOf(other));
   for (const [id, output] of ordered) {
     const [namespace = "", name = ""] = id.split("/");
-    const audience = policies.find(({ rules }) => isAbout(rules, namespace, name))?.rules.aud;
-    const environment = await configMap(namespace, output.environmentConfigMap ?? "");
+    const policy = policies[positionOf(id)];
+    const settings = await configMap(namespace, output.configMap);
     const kind = podIdentities.includes(id) ? "pod-identity" : "irsa";
     accounts.push({
       namespace,
       name,
-      tokenType: output.tokenType ?? "",
-      tokenScope: output.tokenScope ?? "",
-      // Without a rule, any audience is allowed: this is the default.
-      audience: audience ?? `urn:pulumi:org:${environment.PULUMI_ORG}`,
-      audienceRule: audience !== undefined,
-      environment,
+      tokenType: output.tokenType,
+      tokenScope: settings.tokenScope ?? "",
+      audience: audienceIn(output),
+      audienceRule: policy?.rules.aud !== undefined,
+      settings,
       role: output.roleArn ? { arn: output.roleArn, kind } : undefined,
     });
   }
   return accounts;
+}
+
+/** Returns the audience of the ID token in the volume of an output. */
+function audienceIn({ volume }: ServiceAccountOutput): string {
+  const audiences = volume.projected.sources.map(({ serviceAccountToken }) => serviceAccountToken?.audience);
+  return audiences.find((audience) => audience !== undefined) ?? "";
 }
 
 /** Returns whether the rules of an allow policy name a service account. */

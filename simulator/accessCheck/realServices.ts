@@ -38,7 +38,7 @@ export function askServices(
     // Used below, too: Node.js collects a signal to which nothing refers, and it then never aborts.
     const timeout = AbortSignal.timeout(REQUEST_SECONDS * 1000);
     const signal = AbortSignal.any([stop, timeout]);
-    const shortest = { ...account.environment, PULUMI_TOKEN_EXPIRATION: String(ACCESS_TOKEN_SECONDS) };
+    const shortest = { ...account.settings, tokenExpirationSeconds: String(ACCESS_TOKEN_SECONDS) };
     try {
       const answer = isRole
         ? await assumeRole(stack.stsUrl, account.role?.arn ?? "", token, signal)

@@ -65,7 +65,7 @@ export async function checkSimulatedAccess(
   return checkAccess(accessQuestions(accounts), async (question) => {
     const { service, account } = question;
     const token = await idToken(question);
-    if (service === "Pulumi Cloud") return requestAccessToken(pulumiCloud.url, account.environment, token);
+    if (service === "Pulumi Cloud") return requestAccessToken(pulumiCloud.url, account.settings, token);
     const { arn = "", kind } = account.role ?? {};
     return kind === "pod-identity"
       ? aws.assumeRoleForPodIdentity(arn, token)

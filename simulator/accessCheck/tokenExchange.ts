@@ -10,7 +10,7 @@ const CREDENTIALS_SECONDS = 900;
  * Exchanges an ID token for an access token.
  *
  * @param url of Pulumi Cloud.
- * @param environment the variables of the service account's ConfigMap.
+ * @param settings the data of the service account's ConfigMap.
  * @param signal ends the request.
  * @returns whether Pulumi Cloud grants the token; for a denial the reason is its own, and `form` says which fields of OAuth
  *   (`error`, `error_description`) and of Pulumi Cloud (`message`) the answer contains.
@@ -18,22 +18,22 @@ const CREDENTIALS_SECONDS = 900;
  */
 export async function requestAccessToken(
   url: string,
-  environment: Record<string, string>,
+  settings: Record<string, string>,
   idToken: string,
   signal: AbortSignal | null = null,
 ): Promise<Answer> {
-  const variable = (name: string) => environment[name] ?? "";
+  const setting = (name: string) => settings[name] ?? "";
   const response = await fetch(`${url}/api/oauth/token`, {
     method: "POST",
     redirect: "error",
     signal,
     body: new URLSearchParams({
-      audience: `urn:pulumi:org:${variable("PULUMI_ORG")}`,
+      audience: `urn:pulumi:org:${setting("organization")}`,
       grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
       subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
-      requested_token_type: `urn:pulumi:token-type:access_token:${variable("PULUMI_TOKEN_TYPE")}`,
-      expiration: variable("PULUMI_TOKEN_EXPIRATION"),
-      scope: variable("PULUMI_TOKEN_SCOPE"),
+      requested_token_type: `urn:pulumi:token-type:access_token:${setting("tokenType")}`,
+      expiration: setting("tokenExpirationSeconds"),
+      scope: setting("tokenScope"),
       subject_token: idToken,
     }),
   });

@@ -3,8 +3,9 @@
 import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from "jose";
 import { isRecord } from "./authPolicy";
 import { type Decision, type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
+import type { IamPolicy } from "./iamPolicy";
 import { DISCOVERY_PATH } from "./issuer";
-import { evaluatePodIdentityTrust, evaluateTrustPolicy, type TrustPolicy } from "./trustPolicy";
+import { evaluatePodIdentityTrust, evaluateTrustPolicy } from "./trustPolicy";
 
 export interface AwsOptions {
   region: string;
@@ -33,7 +34,7 @@ export interface Aws extends Emulator {
 interface Role {
   namePrefix: string;
   path?: string;
-  assumeRolePolicy: TrustPolicy;
+  assumeRolePolicy: IamPolicy;
 }
 
 interface Association {

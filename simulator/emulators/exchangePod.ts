@@ -8,23 +8,23 @@ import { join } from "node:path";
 import type { types } from "@pulumi/kubernetes";
 import type { PodSpec } from "./pod";
 
-type TokenProjection = types.output.core.v1.ServiceAccountTokenProjection;
-
-/** The script, as the program puts it into a ConfigMap: `entrypoint.sh`. */
-export const SCRIPT = readFileSync(join(__dirname, "..", "..", "scripts", "exchange-token.sh"), "utf8");
+type Source = types.output.core.v1.VolumeProjection;
 
 // The names that the program gives what it adds.
 const CONTAINER = "token-exchange";
-const SCRIPT_VOLUME = "pulumi-token-exchange";
-const TOKEN_VOLUME = "pulumi-id-token";
-const SCRIPT_PATH = "/bin/entrypoint.sh";
+const VOLUME = "pulumi-token-exchange";
+const SCRIPT_FILE = "exchange-token.sh";
+const SCRIPT_PATH = `/var/run/secrets/pulumi.com/${SCRIPT_FILE}`;
+const CREDENTIAL_HELPER = "PULUMI_CREDENTIAL_HELPER";
 
-/** Returns the names of the ConfigMaps of a service account. */
-export function configMapsOf(serviceAccountName: string): { environment: string; script: string } {
-  return {
-    environment: `${serviceAccountName}-pulumi-token`,
-    script: `${serviceAccountName}-pulumi-token-exchange`,
-  };
+/** The script, as the program puts it into a ConfigMap. */
+export const SCRIPT = {
+  [SCRIPT_FILE]: readFileSync(join(__dirname, "..", "..", "scripts", SCRIPT_FILE), "utf8"),
+};
+
+/** Returns the name of the ConfigMap of a service account. */
+export function configMapOf(serviceAccountName: string): string {
+  return `${serviceAccountName}-${VOLUME}`;
 }
 
 /**
@@ -32,24 +32,19 @@ export function configMapsOf(serviceAccountName: string): { environment: string;
  *
  * @param spec of the Job that the program created.
  * @param command runs after the exchange, instead of the one in the spec.
- * @returns a pod spec with one container. Its mounts, its ConfigMap, and its ID token are those of `spec`, if they have
- *   the names that the program gives them.
+ * @returns a pod spec with one container. Its mount, its variable, its ConfigMap, and its ID token are those of `spec`, if
+ *   they have the names that the program gives them.
  */
 export function exchangePod(spec: PodSpec, command: string[]): PodSpec {
   const container = spec.containers.find(({ name }) => name === CONTAINER);
-  const configMaps = configMapsOf(spec.serviceAccountName);
-  const environment = { configMapRef: { name: configMaps.environment } };
-  const usesEnvironment = container?.envFrom?.some(
-    ({ configMapRef }) => configMapRef?.name === configMaps.environment,
-  );
-
   const mounts = (container?.volumeMounts ?? [])
-    .filter(({ name }) => name === SCRIPT_VOLUME || name === TOKEN_VOLUME)
-    .map(({ name, mountPath, subPath }) => ({ name, mountPath, ...(subPath && { subPath }) }));
-  const token = spec.volumes
-    ?.find(({ name }) => name === TOKEN_VOLUME)
-    ?.projected?.sources?.find(({ serviceAccountToken }) => serviceAccountToken)?.serviceAccountToken;
+    .filter(({ name }) => name === VOLUME)
+    .map(({ name, mountPath }) => ({ name, mountPath }));
+  const helpers = (container?.env ?? [])
+    .filter(({ name, value }) => name === CREDENTIAL_HELPER && value === SCRIPT_PATH)
+    .map(({ name, value }) => ({ name, value }));
 
+  const volume = { name: VOLUME, projected: { defaultMode: 0o555, sources: sourcesOf(spec) } };
   return {
     serviceAccountName: spec.serviceAccountName,
     containers: [
@@ -61,20 +56,24 @@ export function exchangePod(spec: PodSpec, command: string[]): PodSpec {
           { name: "HOME", value: "/tmp" },
           { name: "PULUMI_HOME", value: "/tmp/.pulumi" },
           { name: "PULUMI_SKIP_UPDATE_CHECK", value: "true" },
+          ...helpers,
         ],
-        envFrom: usesEnvironment ? [environment] : [],
         volumeMounts: [{ name: "tmp", mountPath: "/tmp" }, ...mounts],
       },
     ],
-    volumes: [
-      { name: "tmp", emptyDir: {} },
-      { name: SCRIPT_VOLUME, configMap: { name: configMaps.script, defaultMode: 0o555 } },
-      ...(token?.audience ? [tokenVolume(token)] : []),
-    ],
+    volumes: [{ name: "tmp", emptyDir: {} }, volume],
   } as PodSpec;
 }
 
-function tokenVolume({ audience, expirationSeconds }: TokenProjection) {
-  const serviceAccountToken = { audience, expirationSeconds, path: "token" };
-  return { name: TOKEN_VOLUME, projected: { sources: [{ serviceAccountToken }] } };
+/** Returns the sources of the program's volume: the ConfigMap of the service account, and the ID token. */
+function sourcesOf({ volumes = [], serviceAccountName }: PodSpec) {
+  const volume = volumes.find(({ name }) => name === VOLUME);
+  const configMap = { name: configMapOf(serviceAccountName) };
+  const sources = volume?.projected?.sources ?? [];
+  return sources.flatMap((source): Source[] => {
+    if (source.configMap?.name === configMap.name) return [{ configMap } as Source];
+    if (!source.serviceAccountToken) return [];
+    const { audience, expirationSeconds } = source.serviceAccountToken;
+    return [{ serviceAccountToken: { audience, expirationSeconds, path: "token" } } as Source];
+  });
 }

@@ -3,9 +3,9 @@
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
 import { type Emulator, type Resource, randomSuffix, storedKind, Unready } from "./emulator";
-import { configMapsOf, exchangePod, SCRIPT } from "./exchangePod";
+import { configMapOf, exchangePod, SCRIPT } from "./exchangePod";
 import type { ClusterIssuer, PodIdentity } from "./issuer";
-import { checkMountPaths, type PodOptions, type PodSpec, runPod } from "./pod";
+import { checkMountPaths, type PodSpec, runPod } from "./pod";
 
 type Job = types.output.batch.v1.Job;
 type ServiceAccount = types.output.core.v1.ServiceAccount;
@@ -15,7 +15,9 @@ interface KubernetesObject {
   metadata?: { name?: string; namespace?: string; annotations?: Record<string, string> };
 }
 
-export interface KubernetesOptions extends Pick<PodOptions, "pulumiCloudUrl"> {
+export interface KubernetesOptions {
+  /** Replaces the `apiUrl` that pods mount. */
+  pulumiCloudUrl: string;
   /** Signs the ID tokens of the pods. */
   issuer: ClusterIssuer;
   region: string;
@@ -101,15 +103,13 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     pods.set(`${namespace}/${accountName}`, pod);
 
     const trusted = runsPodSpecs ? spec : exchangePod(spec, command);
-    const { script } = configMapsOf(accountName);
     const run = await runPod({
-      pulumiCloudUrl: options.pulumiCloudUrl,
       spec: withIrsaRole(trusted, account.annotations ?? {}, options.region),
       idToken: (audience, expiresIn) => options.issuer.token(pod, { audience: [audience], expiresIn }),
       configMap(configMapName) {
         const data = configMap(namespace, configMapName);
-        const isScript = configMapName === script && !runsPodSpecs;
-        return isScript ? { "entrypoint.sh": SCRIPT } : data;
+        if (configMapName !== configMapOf(accountName)) return data;
+        return { ...data, ...(!runsPodSpecs && SCRIPT), apiUrl: options.pulumiCloudUrl };
       },
       onLog: (line) => options.onLog(line, `${namespace}/${accountName}`),
     });

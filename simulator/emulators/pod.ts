@@ -27,8 +27,6 @@ export interface PodOptions {
   idToken(audience: string, expiresIn: number): Promise<string>;
   /** Returns the data of a ConfigMap of the pod's namespace. */
   configMap(name: string): Record<string, string>;
-  /** Replaces the URL in PULUMI_BACKEND_URL. */
-  pulumiCloudUrl: string;
   onLog(line: string): void;
 }
 
@@ -51,13 +49,12 @@ export async function runPod(options: PodOptions): Promise<PodRun> {
       return isMounted ? join(root, value) : value;
     };
 
-    const variables = variablesOf(options, container);
+    const variables = variablesOf(container);
     const command = [...(container.command ?? []), ...(container.args ?? [])];
     const words = command.map((word) => inRoot(expand(word, variables)));
     const environment = Object.fromEntries(
       Object.entries(variables).map(([name, value]) => [name, inRoot(value)]),
     );
-    if ("PULUMI_BACKEND_URL" in environment) environment.PULUMI_BACKEND_URL = options.pulumiCloudUrl;
 
     return await run(words, root, options.onLog, {
       PATH: await pathWithPulumi(join(root, "image")),
@@ -84,12 +81,8 @@ function mountsOf(container: Container) {
   return container.volumeMounts ?? [];
 }
 
-/** Returns the variables of a container. The last source of a variable wins, and `env` wins over every source. */
-function variablesOf(options: PodOptions, container: Container): Record<string, string> {
+function variablesOf(container: Container): Record<string, string> {
   const variables: Record<string, string> = {};
-  for (const { configMapRef } of container.envFrom ?? []) {
-    Object.assign(variables, options.configMap(configMapRef.name));
-  }
   for (const { name, value = "" } of container.env ?? []) {
     variables[name] = expand(value, variables);
   }
@@ -98,13 +91,12 @@ function variablesOf(options: PodOptions, container: Container): Record<string, 
 
 /** Writes what a container mounts to the directory of its pod. */
 async function writeMounts(options: PodOptions, container: Container, root: string): Promise<void> {
-  for (const { name, mountPath, subPath } of mountsOf(container)) {
+  for (const { name, mountPath } of mountsOf(container)) {
     const target = pathInside(root, mountPath);
-    if (!subPath) await mkdir(target, { recursive: true });
+    await mkdir(target, { recursive: true });
 
     for (const { path, content, mode } of await volumeFiles(options, name)) {
-      if (subPath && path !== subPath) continue;
-      const file = subPath ? target : pathInside(target, path);
+      const file = pathInside(target, path);
       await mkdir(dirname(file), { recursive: true });
       // Not asynchronously: a process that starts meanwhile would inherit the open file ("text file busy").
       writeFileSync(file, content);
@@ -129,17 +121,18 @@ function pathInside(directory: string, path: unknown): string {
 async function volumeFiles({ spec, ...options }: PodOptions, name: string) {
   const volume = spec.volumes?.find((candidate) => candidate.name === name);
   if (!volume) throw new Error(`the pod mounts the volume ${name}, which it does not have`);
-  const { configMap, projected } = volume;
-  const data = configMap ? options.configMap(configMap.name) : {};
-  const mode = configMap?.defaultMode ?? 0o644;
-  const files = Object.entries(data).map(([path, content]) => ({ path, content, mode }));
+  const { sources = [], defaultMode = 0o644 } = volume.projected ?? {};
 
-  const sources = projected?.sources ?? [];
-  const tokens = sources.map(async ({ serviceAccountToken }) => {
+  const files = sources.map(async ({ configMap, serviceAccountToken }) => {
+    if (configMap) {
+      const data = Object.entries(options.configMap(configMap.name));
+      return data.map(([path, content]) => ({ path, content, mode: defaultMode }));
+    }
     const { audience, path, expirationSeconds = DEFAULT_TOKEN_SECONDS } = serviceAccountToken;
-    return { path, content: await options.idToken(audience, expirationSeconds), mode: 0o600 };
+    // The mode for a pod that runs as one user: pkg/volume/projected/projected.go of kubernetes/kubernetes.
+    return [{ path, content: await options.idToken(audience, expirationSeconds), mode: 0o600 }];
   });
-  return [...files, ...(await Promise.all(tokens))];
+  return (await Promise.all(files)).flat();
 }
 
 // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
@@ -149,7 +142,8 @@ function expand(text: string, environment: Record<string, string>): string {
   );
 }
 
-// Without the Pulumi CLI on this machine, a script prints the owner of the access token.
+// Without the Pulumi CLI on this machine, a script asks the credential helper as the CLI does, and prints the owner of the
+// access token.
 async function pathWithPulumi(directory: string): Promise<string> {
   const path = process.env.PATH ?? "";
   if (path.split(delimiter).some((candidate) => existsSync(join(candidate, "pulumi")))) return path;
@@ -160,9 +154,12 @@ async function pathWithPulumi(directory: string): Promise<string> {
 
 const WHOAMI = `#!/usr/bin/env bash
 set -euo pipefail
-answer=$(printf 'Authorization: token %s' "$PULUMI_ACCESS_TOKEN" |
-  curl --disable --silent --fail --header @- "$PULUMI_BACKEND_URL/api/user")
-[[ $answer =~ \\"githubLogin\\":\\"([^\\"]*)\\" ]] && echo "\${BASH_REMATCH[1]}"
+value() { [[ $answer =~ \\"$1\\":\\"([^\\"]*)\\" ]] && echo "\${BASH_REMATCH[1]}"; }
+answer=$("$PULUMI_CREDENTIAL_HELPER" <<<'{"version":1,"reason":"initial"}')
+backend=$(value backendUrl)
+answer=$(printf 'Authorization: token %s' "$(value accessToken)" |
+  curl --disable --silent --fail --header @- "$backend/api/user")
+value githubLogin
 `;
 
 async function run(
