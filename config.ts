@@ -1,6 +1,7 @@
 // The stack's configuration: read here only, and checked as a whole.
 
 import * as pulumi from "@pulumi/pulumi";
+import * as v from "valibot";
 import { AWS_KEYS, awsSchema, type ClusterConfig, clusterEntries } from "./cluster";
 import {
   encryptedSettings,
@@ -9,8 +10,15 @@ import {
   type RawConfig,
   readRawConfig,
 } from "./rawConfig";
-import { ACCESS_KEYS, type Access, checkAccess, unknownAccessSettings } from "./settings";
-import { check, type Problem, settings } from "./validation";
+import {
+  ACCESS_KEYS,
+  type Access,
+  checkAccess,
+  INITIAL_NAMESPACES,
+  kubernetesName,
+  unknownAccessSettings,
+} from "./settings";
+import { check, isObject, type Problem, settings } from "./validation";
 
 /** What a stack has besides the settings of the cluster and of the access. */
 export interface OwnSettings {
@@ -40,6 +48,14 @@ const JSON_KEYS = [
 
 const CLUSTER_KEYS = Object.keys(clusterEntries);
 const OTHER_KEYS = [...CLUSTER_KEYS, "userLogin"];
+
+/** The program creates the provider of Pulumi Cloud itself, so it would ignore these. */
+const pulumiCloudSchema = v.object({
+  "pulumiservice:accessToken": v.optional(
+    v.never("is not used: remove it, and run `pulumi login` or set PULUMI_ACCESS_TOKEN in the environment"),
+  ),
+  "pulumiservice:apiUrl": v.optional(v.never("is not used: remove it, and set pulumiApiUrl")),
+});
 
 /** The packages of the program, whose settings have names of their own. */
 const PACKAGES = ["aws", "eks", "kubernetes", "pulumi", "pulumiservice"];
@@ -92,6 +108,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
     },
   );
   const aws = check(awsSchema, raw.values);
+  const pulumiCloud = check(pulumiCloudSchema, raw.values);
   const access = checkAccess(
     {
       organization: raw.organization,
@@ -107,8 +124,10 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
     ...cluster.problems,
     ...inStack(access.problems, given),
     ...ownerProblems(given),
-    // A value of the AWS provider can be a credential.
-    ...aws.problems.map(({ path, reason }) => ({ path, reason })),
+    ...newClusterProblems(given),
+    // A value of a provider can be a credential.
+    ...aws.problems.map(withoutValue),
+    ...pulumiCloud.problems.map(withoutValue),
   ];
   const encrypted = encryptedSettings(raw, AWS_KEYS);
   const isEncrypted = ({ path }: Problem) => encrypted.some((problem) => problem.path[0] === path[0]);
@@ -177,6 +196,27 @@ function ownerProblems(given: Record<string, unknown>): Problem[] {
     "is not valid with serviceAccounts. Move it into an entry. If the stack is deployed, keep its first service " +
     "account as an entry, or it is deleted: namespace default, name pulumi-service-account, tokenType personal";
   return [{ path: ["userLogin"], value: given.userLogin, reason }];
+}
+
+/** Returns the problems of entries that a cluster cannot have when it is created. */
+function newClusterProblems({ createCluster, serviceAccounts, createNamespaces }: Record<string, unknown>) {
+  if (createCluster !== true || !Array.isArray(serviceAccounts)) return [];
+  const created: unknown[] = Array.isArray(createNamespaces) ? createNamespaces : [];
+
+  return serviceAccounts.flatMap((entry, index): Problem[] => {
+    if (!isObject(entry)) return [];
+    const { namespace, name, createServiceAccount, runJob } = entry;
+    if (!v.is(kubernetesName, namespace) || created.includes(namespace)) return [];
+
+    if (!INITIAL_NAMESPACES.includes(namespace)) {
+      const reason = "must be in createNamespaces: the cluster that createCluster creates does not have it";
+      return [{ path: ["serviceAccounts", index, "namespace"], value: namespace, reason }];
+    }
+    const isMissing = createServiceAccount === false && name !== "default";
+    if (!isMissing || runJob === false) return [];
+    const reason = "must be false: the service account cannot exist before the stack creates its cluster";
+    return [{ path: ["serviceAccounts", index, "runJob"], value: true, reason }];
+  });
 }
 
 function withoutValue({ path, reason }: Problem): Problem {

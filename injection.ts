@@ -8,7 +8,8 @@ import {
   ValidatingAdmissionPolicy,
   ValidatingAdmissionPolicyBinding,
 } from "@pulumi/kubernetes/admissionregistration/v1";
-import type * as pulumi from "@pulumi/pulumi";
+import * as pulumi from "@pulumi/pulumi";
+import { sha256 } from "./tokenExchange";
 import { CONFIG_MAP_SUFFIX, CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 
 export interface InjectionArgs {
@@ -37,33 +38,35 @@ const MAX_ANNOTATION_CHARACTERS = 1024;
  * add accounts, and the API server would not see new ones after the last binding was deleted:
  * https://github.com/kubernetes/kubernetes/issues/133827
  *
- * @param name of the four resources. Kubernetes has no namespaces for policies, so Pulumi appends random characters: two
- *   stacks can use the same cluster.
+ * @param name of the four resources. It begins with the name of the component, so that an alias of the component is one of
+ *   theirs.
  */
 export function createInjection(
   name: string,
   { accounts }: InjectionArgs,
   options?: pulumi.CustomResourceOptions,
 ): void {
-  const policyName = dnsLabel(name);
+  const metadata = { name: objectName(name) };
+  // A renamed component keeps its objects.
+  const keepingName = { ...options, ignoreChanges: ["metadata.name"] };
 
-  const mutating = new MutatingAdmissionPolicy(policyName, { spec: mutation(accounts) }, options);
+  const mutating = new MutatingAdmissionPolicy(name, { metadata, spec: mutation(accounts) }, keepingName);
   const mutatingBinding = new MutatingAdmissionPolicyBinding(
-    policyName,
-    { spec: { policyName: mutating.metadata.name } },
-    options,
+    name,
+    { metadata, spec: { policyName: mutating.metadata.name } },
+    keepingName,
   );
 
   const validating = new ValidatingAdmissionPolicy(
-    policyName,
-    { spec: validation() },
+    name,
+    { metadata, spec: validation() },
     // Without the other policy, it would deny every labeled pod.
-    { ...options, dependsOn: mutatingBinding },
+    { ...keepingName, dependsOn: mutatingBinding },
   );
   new ValidatingAdmissionPolicyBinding(
-    policyName,
-    { spec: { policyName: validating.metadata.name, validationActions: ["Deny"] } },
-    options,
+    name,
+    { metadata, spec: { policyName: validating.metadata.name, validationActions: ["Deny"] } },
+    keepingName,
   );
 }
 
@@ -250,10 +253,16 @@ function celString(value: string): string {
   return JSON.stringify(value);
 }
 
-/** Returns the name as Kubernetes allows it, since Pulumi's random characters are appended to the resource's own name. */
-function dnsLabel(name: string): string {
-  return name
+/**
+ * Returns the name of the objects of a resource. Policies are in no namespace, so the name differs for each stack and
+ * component that uses the cluster. Pulumi's own names, with random characters, would contain what Kubernetes rejects in a
+ * name, such as uppercase letters.
+ */
+function objectName(resourceName: string): string {
+  const owner = [pulumi.getOrganization(), pulumi.getProject(), pulumi.getStack(), resourceName];
+  const readable = resourceName
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-")
     .replace(/^-/, "");
+  return `${readable}-${sha256(owner.join("/")).slice(0, 8)}`;
 }

@@ -25,6 +25,10 @@ export type AllowPolicy = ReturnType<typeof allowPolicy>;
 /**
  * Registers the cluster's OIDC issuer in a Pulumi organization, with its allow policies. Everything else stays denied.
  *
+ * Another organization or URL replaces it. The new one is registered before the old one is deleted, so that the old one stays
+ * in force if the new one is denied. The two do not collide: an organization rejects only a URL that it has already. Only a
+ * replacement that someone forces, such as with `--target-replace`, has the same URL and fails, which changes nothing.
+ *
  * The access token that this requires comes from the environment or from `pulumi login`, and is not stored.
  *
  * @param options the parent, whose `pulumiservice` provider is used if it has one.
@@ -48,8 +52,6 @@ export function createOidcIssuer(
     {
       ...options,
       provider: providerOf(name, args.apiUrl, options.parent),
-      // An organization can register an issuer URL only once, so the old registration has to be deleted first.
-      deleteBeforeReplace: true,
       // What is registered stays: a rotated certificate changes nothing, and a refresh shows no drift.
       ignoreChanges: ["thumbprints"],
     },

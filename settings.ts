@@ -109,7 +109,10 @@ export interface AccessSettings {
    * Kubernetes 1.36 and the right to manage admission policies in the whole cluster. Default: false.
    */
   injectToken?: boolean;
-  /** Namespaces to create, with Pod Security level restricted. Each is the namespace of an entry. Default: []. */
+  /**
+   * Namespaces to create, with Pod Security level restricted. Each is the namespace of an entry. They are retained on
+   * destroy. Default: [].
+   */
   createNamespaces?: string[];
   /**
    * Service accounts of the cluster, at most 40. Default of a stack: default/pulumi-service-account, if userLogin is
@@ -132,7 +135,7 @@ export const kubernetesName = string(
 );
 
 /** Every cluster has these: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ */
-const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
+export const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 const newNamespace = v.pipe(
   kubernetesName,

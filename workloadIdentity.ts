@@ -9,6 +9,7 @@ import { createServiceAccount } from "./serviceAccount";
 import type { Access, Account, Token, TokenType } from "./settings";
 import { createTokenExchange } from "./tokenExchange";
 import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
+import { userError } from "./userError";
 
 // The names are plain, so that what a program attaches to a role does not depend on the Job. Through a package, it would
 // depend on everything in its output: Pulumi would delete the attachment whenever it replaces the Job.
@@ -69,6 +70,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
     const { account, token, namespace, shared } = args;
+    requireOneOrganization(this, name, account);
     const inComponent = { parent: this };
 
     const aws = createAwsRole(name, args, inComponent);
@@ -86,7 +88,8 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
           apiUrl: shared.pulumiApiUrl,
         },
       },
-      inComponent,
+      // Workloads keep their settings, such as the organization, until those can be granted.
+      { ...inComponent, dependsOn: args.oidcIssuer },
     );
 
     this.access = {
@@ -120,6 +123,32 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     }
     this.registerOutputs({ access: this.access });
   }
+}
+
+/** The service accounts of this program by their Kubernetes provider, each with the name of its component. */
+const owners = new WeakMap<pulumi.ProviderResource, Map<string, string>>();
+
+/**
+ * Requires that no other component of the program has the service account on the same cluster. Its ConfigMap, which pods
+ * name, has room for one organization. Kubernetes only says that it exists already.
+ *
+ * @throws pulumi.RunError that names both components.
+ */
+function requireOneOrganization(resource: pulumi.Resource, name: string, account: Account): void {
+  const provider = resource.getProvider("kubernetes:core/v1:ConfigMap");
+  if (!provider) return;
+  const ownersOfCluster = owners.get(provider) ?? new Map<string, string>();
+  owners.set(provider, ownersOfCluster);
+
+  const id = `${account.namespace}/${account.name}`;
+  const owner = ownersOfCluster.get(id);
+  if (owner !== undefined) {
+    throw userError(
+      `Two components configure service account ${id}: "${owner}" and "${name}". A service account can have the access ` +
+        "of one organization. Use another service account for the other organization.",
+    );
+  }
+  ownersOfCluster.set(id, name);
 }
 
 /** Creates the role of a service account, and what a pod has to wait for to receive it; undefined without a role. */

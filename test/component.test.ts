@@ -1,7 +1,7 @@
 // The component PulumiCloudAccess in programs that have their own cluster, on Pulumi's engine.
 
 import assert from "node:assert/strict";
-import { symlink } from "node:fs/promises";
+import { symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { type Stack, stackOfProgram, succeeded } from "./engineStack";
@@ -105,6 +105,44 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
     const { stdout } = await stack.pulumi("stack", "export", "--show-secrets");
     assert.doesNotMatch(stdout, new RegExp(token));
     assert.doesNotMatch(stdout, /eks-pulumi-oidc:/);
+  });
+
+  test("can have names that differ in one character, and a new name with an alias replaces nothing", async (t) => {
+    const program = (name: string, aliases: string) => `
+      const [one, two] = ["a", "b"].map((name) => ({ ...drift, namespace: "default", name }));
+      const options = { providers: [kubernetesProvider] };
+      const args = { ...access, injectToken: true };
+      new PulumiCloudAccess("${name}", { ...args, serviceAccounts: [one] }, { ...options, aliases: ${aliases} });
+      new PulumiCloudAccess("team-a", { ...args, organization: "other", serviceAccounts: [two] }, options);
+    `;
+    const { pulumi, up, directory } = await stackOf(t, program("TeamAccess", "[]"));
+    succeeded(await up());
+
+    await writeFile(join(directory, "index.ts"), CLUSTER + program("team.a", '[{ name: "TeamAccess" }]'));
+    const { stdout } = succeeded(await pulumi("preview", "--json"));
+    const { steps }: { steps: { op: string; urn: string }[] } = JSON.parse(stdout);
+    assert.deepEqual(
+      steps.filter(({ op }) => op !== "same" && op !== "update"),
+      [],
+    );
+    succeeded(await up());
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("says that a service account has one organization", async (t) => {
+    const stack = await stackOf(
+      t,
+      `
+      const args = { ...access, serviceAccounts: [{ ...deployer, namespace: "default" }] };
+      const options = { providers: [kubernetesProvider] };
+      new PulumiCloudAccess("one", args, options);
+      new PulumiCloudAccess("two", { ...args, organization: "other" }, options);
+      `,
+    );
+    await failsIn(stack, [
+      /Two components configure service account default\/deployer: "one\.default\.deployer" and "two\.default\.deployer"\./,
+      /A service account can have the access of one organization\. Use another service account/,
+    ]);
   });
 
   test("requires a Kubernetes provider, and creates nothing without one", async (t) => {

@@ -167,6 +167,8 @@ for (const [key, value] of Object.entries({
   "aws:accessKey": "s3cret",
   "aws:secretKey": "s3cret",
   "aws:token": "s3cret",
+  "aws:sharedCredentialsFiles": ["s3cret"],
+  "aws:sharedConfigFiles": ["s3cret"],
 })) {
   test(`rejects ${key}, which aws eks get-token does not receive, and does not print it`, () => {
     const [problem = ""] = rejected({ [key]: value });
@@ -179,6 +181,25 @@ test("rejects the external ID of a role, which aws eks get-token does not receiv
   const [problem = ""] = rejected({ "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret" }] });
   assert.match(problem, /^aws:assumeRoles\[0\]\.externalId: is not supported/);
   assert.doesNotMatch(problem, /s3cret/);
+});
+
+for (const [key, advice] of [
+  ["pulumiservice:accessToken", "run `pulumi login` or set PULUMI_ACCESS_TOKEN in the environment"],
+  ["pulumiservice:apiUrl", "set pulumiApiUrl"],
+] as const) {
+  test(`rejects ${key}, which the program does not use, and does not print it`, () => {
+    assert.deepEqual(rejected({ [key]: "s3cret" }), [`${key}: is not used: remove it, and ${advice}`]);
+  });
+}
+
+test("accepts in a new cluster what it has, or what the stack creates in it", () => {
+  const entries = [
+    { ...ENTRY, namespace: "default" },
+    { ...ENTRY, namespace: "default", name: "default", createServiceAccount: false },
+    { ...ENTRY, namespace: "kube-system", name: "helm", createServiceAccount: false, runJob: false },
+    { ...ENTRY, namespace: "ci" },
+  ];
+  accepted({ ...stackOf(...entries), createCluster: true, createNamespaces: ["ci"] });
 });
 
 const ADVICE = "quote it, or set it with --type string";
@@ -274,6 +295,17 @@ for (const [behavior, given, ...expected] of [
     "createOidcProvider with createCluster",
     { createCluster: true, createOidcProvider: true },
     "createOidcProvider = true: must be false with createCluster, which creates what its roles need",
+  ],
+  [
+    "an entry of a new cluster in a namespace that no one creates",
+    { ...stackOf({ ...ENTRY, namespace: "ci" }), createCluster: true },
+    'serviceAccounts[0].namespace = "ci": must be in createNamespaces: the cluster that createCluster creates does not ' +
+      "have it",
+  ],
+  [
+    "a Job of a new cluster for a service account that no one creates",
+    { ...stackOf({ ...ENTRY, namespace: "default", createServiceAccount: false }), createCluster: true },
+    "serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its cluster",
   ],
   [
     "policies without a role",

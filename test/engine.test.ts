@@ -1,7 +1,7 @@
 // The program on Pulumi's engine, with the simulation as its providers.
 
 import assert from "node:assert/strict";
-import { appendFile, readdir } from "node:fs/promises";
+import { appendFile, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
@@ -103,12 +103,16 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.equal((await requestAccessToken(pulumiCloud.url, request, idToken)).allowed, false);
     });
 
-    await t.test("leaves nothing in AWS, Kubernetes, and Pulumi Cloud after destroy", async () => {
-      succeeded(await pulumi("destroy", "--yes"));
-      const { aws, ...others } = simulation.existing();
-      assert.deepEqual(others, { kubernetes: [], pulumiCloud: [] });
-      assert.equal(aws.length, 2, "the cluster and its IAM OIDC provider");
-    });
+    await t.test(
+      "leaves only the namespaces in AWS, Kubernetes, and Pulumi Cloud after destroy",
+      async () => {
+        succeeded(await pulumi("destroy", "--yes"));
+        const { aws, kubernetes, pulumiCloud } = simulation.existing();
+        assert.deepEqual(kubernetes.toSorted(), SETTINGS_OF_FOUR.createNamespaces.toSorted());
+        assert.deepEqual(pulumiCloud, []);
+        assert.equal(aws.length, 2, "the cluster and its IAM OIDC provider");
+      },
+    );
   });
 
   test("fails the update for a denied service account by name and reason, and completes it later", async (t) => {
@@ -130,10 +134,120 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
-  test("deletes an issuer before it registers its URL again", async (t) => {
+  test("says with a failed Job that a removed entry keeps its role, and deletes it without the Job", async (t) => {
+    const { simulation, pulumi, up } = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
+    const rolesOf = (name: string) =>
+      simulation.existing().aws.filter((it) => it.includes(`-team-a-${name}-`));
+    const [, drift = {}, ...others] = FOUR;
+
+    await setAccounts(pulumi, [{ ...drift, ...DENY }, ...others]);
+    const { exitCode, screen } = await up("--continue-on-error");
+    assert.notEqual(exitCode, 0);
+    assert.match(
+      screen,
+      /Job \(access\.team-a\.drift\):.*This update has deleted nothing that was removed.*set runJob to false/s,
+    );
+    assert.equal(rolesOf("deployer").length, 1);
+
+    await setAccounts(pulumi, [{ ...drift, ...DENY, runJob: false }, ...others]);
+    succeeded(await up());
+    assert.deepEqual([rolesOf("deployer").length, rolesOf("drift").length], [0, 1]);
+  });
+
+  test("keeps a live service account that is no longer the stack's: first with its Job, then without", async (t) => {
+    const { simulation, pulumi, up } = await createdStack(t);
+    const id = "default/pulumi-service-account";
+    const entry = {
+      namespace: "default",
+      name: "pulumi-service-account",
+      tokenType: "personal",
+      userLogin: "alice",
+    };
+    succeeded(await pulumi("config", "rm", "userLogin"));
+    for (const step of [{ createServiceAccount: false }, { createServiceAccount: false, runJob: false }]) {
+      await setAccounts(pulumi, [{ ...entry, ...step }]);
+      succeeded(await up());
+      assert.ok(simulation.existing().kubernetes.includes(id));
+    }
+    succeeded(await pulumi("destroy", "--yes"));
+    assert.deepEqual(simulation.existing().kubernetes, [id]);
+  });
+
+  test("keeps a namespace that leaves createNamespaces, with what is in it, and takes it back by import", async (t) => {
+    const stack = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
+    const { simulation, cli, directory, pulumi, up } = stack;
+    const { kubernetes } = simulation.existing();
+
+    succeeded(await pulumi("config", "set", "createNamespaces", '["team-b","runners"]'));
+    assert.match(succeeded(await up()).screen, /Namespace access\.team-a deleted .*retain/);
+    assert.deepEqual(simulation.existing().kubernetes, kubernetes);
+    succeeded(await pulumi("preview", "--refresh", "--expect-no-changes"));
+
+    succeeded(await pulumi("config", "set", "createNamespaces", '["team-a","team-b","runners"]'));
+    const { exitCode, screen } = await up();
+    assert.notEqual(exitCode, 0);
+    assert.match(screen, /Namespace \(access\.team-a\):.*already exists/s);
+
+    const page = await readFile(join(__dirname, "..", "docs", "import.md"), "utf8");
+    const [, , commands = ""] = page.split("```bash\n").map((block) => block.split("```")[0]);
+    succeeded(await cli.run(directory, "bash", "-ec", commands));
+    succeeded(await up());
+    assert.deepEqual(simulation.existing().kubernetes, kubernetes);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("deletes a replaced role to which another program has attached a policy", async (t) => {
+    const { simulation, pulumi, up } = await createdStack(t);
+    const roles = () => simulation.existing().aws.filter((name) => /^pulumi-oidc-[^/]*$/.test(name));
+    const [role = assert.fail()] = roles();
+    const attachments = simulation.resources["aws:iam/rolePolicyAttachment:RolePolicyAttachment"];
+    await attachments?.create("of another program", {
+      role,
+      policyArn: "arn:aws:iam::aws:policy/ReadOnlyAccess",
+    });
+
+    succeeded(await pulumi("config", "set", "rolePath", "/pulumi/"));
+    succeeded(await up());
+    assert.equal(roles().length, 1);
+    assert.notEqual(roles()[0], role);
+  });
+
+  describe("another organization", () => {
+    test("replaces the old one, and the Job tests it", async (t) => {
+      const { simulation, pulumi, up } = await createdStack(t);
+      succeeded(await pulumi("config", "set", "organization", "other"));
+      succeeded(await up());
+      assert.match(simulation.existing().pulumiCloud.join(), /^other\/[^,]*$/);
+      assert.deepEqual(statuses(simulation), [200, 200]);
+    });
+
+    test("that denies the issuer leaves the old one in force, with the settings of its workloads", async (t) => {
+      const { simulation, pulumi, up } = await createdStack(t);
+      const before = simulation.existing();
+      const issuers = simulation.resources["pulumiservice:index:OidcIssuer"] ?? assert.fail();
+      t.mock.method(issuers, "create", async () => {
+        throw new Error("403 API error: Forbidden");
+      });
+      t.mock.method(console, "error", () => {});
+
+      succeeded(await pulumi("config", "set", "organization", "other"));
+      assert.notEqual((await up("--continue-on-error")).exitCode, 0);
+      assert.deepEqual(simulation.existing().pulumiCloud, before.pulumiCloud);
+      const settings = simulation.resources["kubernetes:core/v1:ConfigMap"]?.read(
+        "default/pulumi-service-account-pulumi-token",
+      );
+      assert.match(JSON.stringify(settings), /"PULUMI_ORG":"acme"/);
+    });
+  });
+
+  test("keeps the issuer if someone forces its replacement", async (t) => {
+    t.mock.method(console, "error", () => {});
     const { simulation, up } = await createdStack(t);
-    succeeded(await up("--target-replace", `**OidcIssuer::${ISSUER}`));
-    assert.equal(simulation.existing().pulumiCloud.length, 1);
+    const { pulumiCloud } = simulation.existing();
+    const { exitCode, screen } = await up("--target-replace", `**OidcIssuer::${ISSUER}`);
+    assert.notEqual(exitCode, 0);
+    assert.match(screen, /409 API error/);
+    assert.deepEqual(simulation.existing().pulumiCloud, pulumiCloud);
   });
 
   test("stays quiet after the first update, whatever becomes of the issuer's thumbprint", async (t) => {
@@ -281,7 +395,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
     assert.match(
       succeeded(await pulumi("preview")).screen,
-      /:MutatingAdmissionPolicy +access-inject-token +create/,
+      /:MutatingAdmissionPolicy +access\.inject-token +create/,
     );
     succeeded(await up());
     assert.deepEqual(order.events.splice(0), created);
@@ -290,9 +404,9 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
     await setAccounts(pulumi, accounts.toReversed());
-    assert.doesNotMatch(succeeded(await up()).screen, /access-inject-token +updated/);
+    assert.doesNotMatch(succeeded(await up()).screen, /access\.inject-token +updated/);
     await setAccounts(pulumi, accounts.slice(1));
-    assert.ok(changes(await up()).includes("access-inject-token updated"));
+    assert.ok(changes(await up()).includes("access.inject-token updated"));
 
     succeeded(await pulumi("config", "set", "injectToken", "false"));
     succeeded(await up());

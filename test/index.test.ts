@@ -152,8 +152,8 @@ test("the issuer is registered with its thumbprint, through a provider for the c
   assert.deepEqual(others, { ...named, thumbprints: [thumbprint()] });
   assert.match(provider, /pulumi:providers:pulumiservice::/);
   assert.deepEqual(only(stack, "pulumiservice").inputs, { apiUrl });
-  // An organization can register an issuer URL only once.
-  assert.equal(options.deleteBeforeReplace, true);
+  // The old one stays in force until the new one exists.
+  assert.equal(options.deleteBeforeReplace, undefined);
   // A rotated certificate changes nothing, and a refresh shows no drift.
   assert.deepEqual(options.ignoreChanges, ["thumbprints"]);
 });
@@ -225,6 +225,7 @@ test("a role of EKS Pod Identity trusts only this cluster, namespace, and servic
   });
   const association = only(stack, "PodIdentityAssociation");
   assert.deepEqual(association.inputs, {
+    region: "us-west-2",
     clusterName: "my-cluster",
     namespace: "default",
     serviceAccount: "pulumi-service-account",

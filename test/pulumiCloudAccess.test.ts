@@ -96,7 +96,8 @@ test("takes the Kubernetes provider from any option that passes it on", (t) => {
     one: { provider },
     parent: { parent },
   })) {
-    assert.ok(new PulumiCloudAccess(name, ARGS, options).serviceAccounts["ci/deployer"]);
+    const args = { ...ARGS, serviceAccounts: [{ ...ENTRY, name }] };
+    assert.ok(new PulumiCloudAccess(name, args, options).serviceAccounts[`ci/${name}`]);
   }
 });
 

@@ -72,8 +72,12 @@ async function walk(t: TestContext, stack: string, tests: boolean): Promise<stri
       succeeded(await cli.run(directory, "npm", "test"));
     }
   }
-  assert.deepEqual(simulation.existing().kubernetes, []);
-  assert.deepEqual(simulation.existing().pulumiCloud, []);
+  const { kubernetes, pulumiCloud } = simulation.existing();
+  assert.deepEqual(
+    [kubernetes.toSorted(), pulumiCloud],
+    [["team-a", "web"], []],
+    "more is left than namespaces",
+  );
   return printed;
 }
 
