@@ -6,7 +6,7 @@ import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { userError } from "./userError";
-import { flag, type Schemas, string, visible } from "./validation";
+import { flag, schemasOf, string, visible } from "./validation";
 
 /** The settings of the cluster in the stack's configuration. */
 export interface ClusterSettings {
@@ -18,11 +18,11 @@ export interface ClusterSettings {
   createOidcProvider?: boolean;
 }
 
-export const clusterEntries = {
+export const clusterEntries = schemasOf<ClusterSettings>()({
   clusterName: string(/^[0-9A-Za-z][\w-]{0,99}$/, "must be the name of an EKS cluster"),
   createCluster: v.optional(flag, false),
   createOidcProvider: v.optional(flag, false),
-} satisfies Schemas<ClusterSettings>;
+});
 
 const UNSUPPORTED =
   "is not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role without an " +

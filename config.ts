@@ -2,26 +2,31 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
-import { AWS_KEYS, awsSchema, type ClusterConfig, clusterEntries } from "./cluster";
+import { userLogin } from "./accessToken";
+import { AWS_KEYS, awsSchema, type ClusterConfig, type ClusterSettings, clusterEntries } from "./cluster";
 import {
-  encryptedSettings,
   invalidConfiguration,
-  ownValues,
+  projectValues,
   type RawConfig,
   readRawConfig,
+  withEncrypted,
+  withoutValue,
 } from "./rawConfig";
 import {
   ACCESS_KEYS,
   type Access,
-  checkAccess,
+  accessEntries,
+  accessRules,
+  accountSchema,
   INITIAL_NAMESPACES,
-  kubernetesName,
   unknownAccessSettings,
+  unknownEntrySettings,
+  withDefaults,
 } from "./settings";
-import { check, isObject, type Problem, settings } from "./validation";
+import { check, type Incomplete, type Problem, settings } from "./validation";
 
 /** What a stack has besides the settings of the cluster and of the access. */
-export interface OwnSettings {
+export interface UserSettings {
   /**
    * Pulumi user that the service account default/pulumi-service-account acts as, with a personal token. Set either
    * userLogin or serviceAccounts.
@@ -46,8 +51,49 @@ const JSON_KEYS = [
   "serviceAccounts",
 ];
 
-const CLUSTER_KEYS = Object.keys(clusterEntries);
-const OTHER_KEYS = [...CLUSTER_KEYS, "userLogin"];
+/** The settings of the stack that an entry of `serviceAccounts` must not have. */
+const OTHER_KEYS = [...Object.keys(clusterEntries), "userLogin"];
+
+/** The access, as a stack configures it. What is optional here has a default that follows from other settings. */
+const sharedEntries = {
+  ...accessEntries,
+  issuerName: v.optional(accessEntries.issuerName),
+};
+
+const REASONS = {
+  organization: "required, because the stack has no organization",
+  userLogin: "required without serviceAccounts",
+};
+
+/** The access of a stack that lists its service accounts. */
+const listSchema = settings(
+  {
+    ...sharedEntries,
+    userLogin: v.optional(
+      v.never(
+        "is not valid with serviceAccounts. Move it into an entry. If the stack is deployed, keep its first service " +
+          "account as an entry, or it is deleted: namespace default, name pulumi-service-account, tokenType personal",
+      ),
+    ),
+  },
+  REASONS,
+);
+
+/** The access of a stack that sets only a user, for one service account. */
+const userSchema = v.pipe(
+  settings({ ...sharedEntries, serviceAccounts: v.optional(v.never()), userLogin }, REASONS),
+  v.transform((given) => ({
+    ...given,
+    serviceAccounts: [
+      v.parse(accountSchema, {
+        namespace: "default",
+        name: "pulumi-service-account",
+        tokenType: "personal",
+        userLogin: given.userLogin,
+      }),
+    ],
+  })),
+);
 
 /** The program creates the provider of Pulumi Cloud itself, so it would ignore these. */
 const pulumiCloudSchema = v.object({
@@ -96,55 +142,43 @@ export function templateSettings({ values, project }: RawConfig, stack: string):
 
 /** Returns the configuration of a stack, or every problem that it has. Does not throw. */
 export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
-  const given = ownValues(raw, JSON_KEYS);
+  const given = projectValues(raw, JSON_KEYS);
+  const ofStack = raw.organization ? { organization: raw.organization } : {};
 
-  const cluster = check(
-    settings(clusterEntries),
-    pick(given, CLUSTER_KEYS),
-    ({ createCluster, createOidcProvider }) => {
-      if (!createCluster || !createOidcProvider) return [];
-      const reason = "must be false with createCluster, which creates what its roles need";
-      return [{ path: ["createOidcProvider"], value: true, reason }];
-    },
-  );
+  const cluster = check(settings(clusterEntries), given, clusterRules);
+  const accessSchema = "serviceAccounts" in given ? listSchema : userSchema;
+  const access = check(accessSchema, { ...ofStack, ...given }, (valid) => [
+    ...accessRules(valid),
+    ...(given.createCluster === true ? newClusterRules(valid) : []),
+  ]);
   const aws = check(awsSchema, raw.values);
   const pulumiCloud = check(pulumiCloudSchema, raw.values);
-  const access = checkAccess(
-    {
-      organization: raw.organization,
-      issuerName: `eks-${given.clusterName}`,
-      serviceAccounts: [firstServiceAccount(given.userLogin)],
-      ...pick(given, ACCESS_KEYS),
-    },
-    OTHER_KEYS,
-  );
 
-  const problems = [
+  const found = [
     ...unknownSettingsOf(given, raw),
     ...cluster.problems,
-    ...inStack(access.problems, given),
-    ...ownerProblems(given),
-    ...newClusterProblems(given),
+    ...unknownEntrySettings(given.serviceAccounts, OTHER_KEYS),
+    ...access.problems,
     // A value of a provider can be a credential.
     ...aws.problems.map(withoutValue),
     ...pulumiCloud.problems.map(withoutValue),
   ];
-  const encrypted = encryptedSettings(raw, AWS_KEYS);
-  const isEncrypted = ({ path }: Problem) => encrypted.some((problem) => problem.path[0] === path[0]);
-  const all = [
-    ...encrypted,
-    ...problems.map((problem) => (isEncrypted(problem) ? withoutValue(problem) : problem)),
-  ];
-  if (all.length > 0 || !cluster.settings || !aws.settings || !access.access) return { problems: all };
-  return {
-    config: { cluster: { ...cluster.settings, aws: aws.settings }, access: access.access },
-    problems: [],
+  const problems = withEncrypted(found, raw, AWS_KEYS);
+  if (problems.length > 0 || !cluster.settings || !access.settings || !aws.settings) return { problems };
+
+  const { userLogin, issuerName = `eks-${cluster.settings.clusterName}`, ...shared } = access.settings;
+  const config = {
+    cluster: { ...cluster.settings, aws: aws.settings },
+    access: withDefaults({ ...shared, issuerName }),
   };
+  return { config, problems };
 }
 
-/** The service account of a stack that lists none. */
-function firstServiceAccount(userLogin: unknown) {
-  return { namespace: "default", name: "pulumi-service-account", tokenType: "personal", userLogin };
+/** Returns the problems of settings of the cluster that are valid by themselves, but not together. */
+function clusterRules({ createCluster, createOidcProvider }: Incomplete<ClusterSettings>): Problem[] {
+  if (!createCluster || !createOidcProvider) return [];
+  const reason = "must be false with createCluster, which creates what its roles need";
+  return [{ path: ["createOidcProvider"], value: true, reason }];
 }
 
 /** Returns a problem for each key that is not a setting of the stack. */
@@ -165,64 +199,19 @@ function unknownSettingsOf(given: Record<string, unknown>, { values, project }: 
   return [...unknown, ...misplaced];
 }
 
-/** Returns the problems of the access at the settings that the stack has. */
-function inStack(problems: Problem[], given: Record<string, unknown>): Problem[] {
-  const isListed = "serviceAccounts" in given;
-  const reported = problems.filter(({ path: [setting] }) => {
-    // By default, it follows from the name of the cluster, whose own problem is reported.
-    if (setting === "issuerName") return "issuerName" in given;
-    // Only the user of the stack's own entry can be invalid. `ownerProblems` reports that it is missing.
-    if (setting === "serviceAccounts" && !isListed) return "userLogin" in given;
-    return true;
-  });
-
-  return reported.map((problem) => {
-    const [setting] = problem.path;
-    if (setting === "serviceAccounts" && !isListed) return { ...problem, path: ["userLogin"] };
-    if (setting === "organization" && !("organization" in given)) {
-      return { ...problem, reason: "required, because the stack has no organization" };
-    }
-    return problem;
-  });
-}
-
-/** Returns the problem that `userLogin` is missing, or is set beside a list. */
-function ownerProblems(given: Record<string, unknown>): Problem[] {
-  if (!("serviceAccounts" in given) && !("userLogin" in given)) {
-    return [{ path: ["userLogin"], reason: "required without serviceAccounts" }];
-  }
-  if (!("serviceAccounts" in given) || !("userLogin" in given)) return [];
-  const reason =
-    "is not valid with serviceAccounts. Move it into an entry. If the stack is deployed, keep its first service " +
-    "account as an entry, or it is deleted: namespace default, name pulumi-service-account, tokenType personal";
-  return [{ path: ["userLogin"], value: given.userLogin, reason }];
-}
-
 /** Returns the problems of entries that a cluster cannot have when it is created. */
-function newClusterProblems({ createCluster, serviceAccounts, createNamespaces }: Record<string, unknown>) {
-  if (createCluster !== true || !Array.isArray(serviceAccounts)) return [];
-  const created: unknown[] = Array.isArray(createNamespaces) ? createNamespaces : [];
+function newClusterRules({ serviceAccounts = [], createNamespaces = [] }: Incomplete<Access>): Problem[] {
+  return serviceAccounts.flatMap((account, index): Problem[] => {
+    if (!account?.namespace || createNamespaces.includes(account.namespace)) return [];
 
-  return serviceAccounts.flatMap((entry, index): Problem[] => {
-    if (!isObject(entry)) return [];
-    const { namespace, name, createServiceAccount, runJob } = entry;
-    if (!v.is(kubernetesName, namespace) || created.includes(namespace)) return [];
-
+    const { namespace, name, createServiceAccount, runJob } = account;
     if (!INITIAL_NAMESPACES.includes(namespace)) {
       const reason = "must be in createNamespaces: the cluster that createCluster creates does not have it";
       return [{ path: ["serviceAccounts", index, "namespace"], value: namespace, reason }];
     }
     const isMissing = createServiceAccount === false && name !== "default";
-    if (!isMissing || runJob === false) return [];
+    if (!isMissing || !runJob) return [];
     const reason = "must be false: the service account cannot exist before the stack creates its cluster";
     return [{ path: ["serviceAccounts", index, "runJob"], value: true, reason }];
   });
-}
-
-function withoutValue({ path, reason }: Problem): Problem {
-  return { path, reason };
-}
-
-function pick(values: Record<string, unknown>, keys: string[]): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(values).filter(([key]) => keys.includes(key)));
 }

@@ -9,9 +9,9 @@ export interface RoleArgs {
   serviceAccountName: string;
   trustPolicy: pulumi.Input<iam.PolicyDocument>;
   policyArns: string[];
-  permissionsBoundaryArn?: string | undefined;
+  permissionsBoundaryArn?: pulumi.Input<string> | undefined;
   /** `/`, or a path that begins and ends with `/`. */
-  path: string;
+  path: pulumi.Input<string>;
 }
 
 /**

@@ -14,7 +14,7 @@ import { CONFIG_MAP_SUFFIX, CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from 
 
 export interface InjectionArgs {
   /** The service accounts whose pods are changed, and the audience of the ID token that each of them mounts. */
-  accounts: { namespace: string; name: string; tokenAudience: string }[];
+  accounts: { namespace: string; name: string; tokenAudience: pulumi.Input<string> }[];
 }
 
 /** A pod with this label and the value "true" is changed when it is created. */
@@ -122,14 +122,13 @@ function mutation(accounts: InjectionArgs["accounts"]) {
 }
 
 /** Returns a map from `NAMESPACE/NAME` to the audience of the ID token, in an order that does not depend on the list's. */
-function audiencesByAccount(accounts: InjectionArgs["accounts"]): string {
-  const entries = accounts
-    .map(
-      ({ namespace, name, tokenAudience }) =>
-        `${celString(`${namespace}/${name}`)}: ${celString(tokenAudience)}`,
-    )
-    .sort();
-  return `{\n${entries.join(",\n")}\n}`;
+function audiencesByAccount(accounts: InjectionArgs["accounts"]): pulumi.Output<string> {
+  const expressions = accounts.map(({ namespace, name, tokenAudience }) => {
+    return pulumi.output(tokenAudience).apply((audience) => {
+      return `${celString(`${namespace}/${name}`)}: ${celString(audience)}`;
+    });
+  });
+  return pulumi.all(expressions).apply((entries) => `{\n${entries.sort().join(",\n")}\n}`);
 }
 
 // The containers to change, with their paths: none for a service account of another stack.

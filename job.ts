@@ -11,9 +11,9 @@ export interface JobArgs {
   serviceAccountName: pulumi.Input<string>;
   tokenExchange: TokenExchange;
   /** Of the ID token. */
-  tokenAudience: string;
+  tokenAudience: pulumi.Input<string>;
   /** Requires bash 4.4, curl 7.84, and CA certificates. */
-  image: string;
+  image: pulumi.Input<string>;
   /** Runs as it is, once the exchange has succeeded. */
   command: string[];
   /** Merged over the Job's own pod spec. */
@@ -28,7 +28,8 @@ const FAILED =
   "To go on without this test, set runJob to false in this entry, and run pulumi up.";
 
 /** Runs its arguments as they are, ends when they are told to, and explains a failure. */
-const EXPLAINED = `"$0" "$@" & trap 'kill -s TERM "$!"' TERM
+const EXPLAINED = `trap 'kill -s TERM "$!"' TERM
+"$0" "$@" &
 wait "$!" || { status=$?; echo "${FAILED}" >&2; exit "$status"; }`;
 
 /**
@@ -83,7 +84,7 @@ export function jobName(serviceAccountName: string): string {
 }
 
 // Pod Security `restricted` admits it: https://kubernetes.io/docs/concepts/security/pod-security-standards/
-function restrictedPod(image: string, command: string[]): PodSpec {
+function restrictedPod(image: pulumi.Input<string>, command: string[]): PodSpec {
   return {
     automountServiceAccountToken: false,
     restartPolicy: "Never",

@@ -3,13 +3,14 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
-import type { Account, Token } from "./settings";
+import { grantOf } from "./accessToken";
+import type { Account } from "./settings";
 import { readThumbprints } from "./thumbprint";
 
 export interface OidcIssuerArgs {
-  organization: string;
+  organization: pulumi.Input<string>;
   /** The name of the issuer in Pulumi Cloud. */
-  name: string;
+  name: pulumi.Input<string>;
   /** The cluster's OIDC issuer, `https://…`. */
   url: pulumi.Input<string>;
   /** Upper bound for the lifetime of every access token of this issuer, in seconds. */
@@ -70,10 +71,10 @@ function providerOf(name: string, apiUrl: string, parent: pulumi.Resource): pulu
  *
  * @returns the policy as data. Every rule has to match; the quotes in a key keep its dot from separating two names.
  */
-export function allowPolicy(account: Account, token: Token) {
+export function allowPolicy(account: Account) {
   return {
     decision: "allow",
-    ...ownerOf(token),
+    ...grantOf(account),
     rules: {
       ...account.policyRules,
       '"kubernetes.io".namespace': account.namespace,
@@ -81,19 +82,4 @@ export function allowPolicy(account: Account, token: Token) {
       ...(account.audienceRule && { aud: account.tokenAudience }),
     },
   } satisfies pulumiservice.types.input.AuthPolicyDefinitionArgs;
-}
-
-function ownerOf(token: Token) {
-  const { tokenType } = token;
-  switch (tokenType) {
-    case "personal":
-      return { tokenType, userLogin: token.userLogin };
-    case "team":
-      return { tokenType, teamName: token.teamName };
-    case "runner":
-      return { tokenType, runnerID: token.runnerId };
-    case "organization":
-      // An empty list of permissions would read back as absent, and show as drift.
-      return { tokenType, ...(token.organizationAdmin && { authorizedPermissions: ["admin" as const] }) };
-  }
 }

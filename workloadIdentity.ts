@@ -1,12 +1,14 @@
 // One service account with its access: the role, the service account, what its workloads mount, and the Job that tests
 // the token exchange.
 
+import type * as iam from "@pulumi/aws/iam";
 import { ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
-import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy } from "./iam";
+import { scopeOf, type TokenType } from "./accessToken";
+import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy, type RoleArgs } from "./iam";
 import { createJob, jobName } from "./job";
 import { createServiceAccount } from "./serviceAccount";
-import type { Access, Account, Token, TokenType } from "./settings";
+import type { Access, Account } from "./settings";
 import { createTokenExchange } from "./tokenExchange";
 import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 import { userError } from "./userError";
@@ -49,7 +51,6 @@ export interface RoleCluster {
 
 export interface WorkloadIdentityArgs {
   account: Account;
-  token: Token;
   /** The name of the account's namespace, known once that exists. */
   namespace: pulumi.Input<string>;
   cluster: RoleCluster;
@@ -69,12 +70,14 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
 
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
-    const { account, token, namespace, shared } = args;
+    const { account, namespace, shared } = args;
     requireOneOrganization(this, name, account);
     const inComponent = { parent: this };
 
-    const aws = createAwsRole(name, args, inComponent);
-    const serviceAccount = createOrReadServiceAccount(name, args, aws?.irsaRoleArn, inComponent);
+    const { role, irsaRoleArn, prerequisites } = createAwsRole(name, args, inComponent);
+    const created = account.createServiceAccount
+      ? createServiceAccount(name, { name: account.name, namespace, irsaRoleArn }, inComponent)
+      : undefined;
     const tokenExchange = createTokenExchange(
       name,
       {
@@ -82,8 +85,8 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         serviceAccountName: account.name,
         settings: {
           organization: shared.organization,
-          tokenType: token.tokenType,
-          tokenScope: scopeOf(token),
+          tokenType: account.tokenType,
+          tokenScope: scopeOf(account),
           tokenExpirationSeconds: account.tokenExpirationSeconds,
           apiUrl: shared.pulumiApiUrl,
         },
@@ -93,14 +96,15 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     );
 
     this.access = {
-      ...(aws && { roleArn: aws.role.arn, roleName: aws.role.name }),
-      tokenType: token.tokenType,
+      ...(role && { roleArn: role.arn, roleName: role.name }),
+      tokenType: account.tokenType,
       configMap: tokenExchange.configMapName,
       env: [CREDENTIAL_HELPER],
-      volume: tokenVolume(tokenExchange.configMapName, account.tokenAudience),
+      volume: tokenVolume<pulumi.Input<string>>(tokenExchange.configMapName, account.tokenAudience),
       volumeMount: VOLUME_MOUNT,
     };
-    if (account.runJob && serviceAccount) {
+    if (account.runJob) {
+      const serviceAccount = created ?? existingServiceAccount(name, account, inComponent);
       createJob(
         name,
         {
@@ -114,7 +118,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         },
         {
           ...inComponent,
-          dependsOn: [args.oidcIssuer, serviceAccount, ...(aws?.prerequisites ?? [])],
+          dependsOn: [args.oidcIssuer, serviceAccount, ...prerequisites],
           // The pod's spec does not contain the policy, so a changed one would not run the exchange again.
           replacementTrigger: [args.oidcIssuer.id, args.policy],
         },
@@ -151,34 +155,66 @@ function requireOneOrganization(resource: pulumi.Resource, name: string, account
   ownersOfCluster.set(id, name);
 }
 
-/** Creates the role of a service account, and what a pod has to wait for to receive it; undefined without a role. */
-function createAwsRole(name: string, args: WorkloadIdentityArgs, options: pulumi.CustomResourceOptions) {
-  const { account, cluster, shared } = args;
-  const { awsRole } = account;
-  if (awsRole === "none") return undefined;
+/** The role of a service account, and what depends on how its pods receive it. */
+interface AwsRoleResources {
+  /** Missing if the pods have no role. */
+  role?: iam.Role;
+  /** The role that the service account is annotated with. Only IRSA requires it. */
+  irsaRoleArn?: pulumi.Output<string>;
+  /** What a pod has to wait for to receive the role. */
+  prerequisites: pulumi.Resource[];
+}
 
-  const { role, attachments } = createRole(
+function createAwsRole(
+  name: string,
+  args: WorkloadIdentityArgs,
+  options: pulumi.CustomResourceOptions,
+): AwsRoleResources {
+  const { account, cluster, namespace } = args;
+  switch (account.awsRole) {
+    case "none":
+      return { prerequisites: [] };
+
+    case "irsa": {
+      const { role, attachments } = createRoleWith(irsaTrust(account, cluster), name, args, options);
+      return { role, irsaRoleArn: role.arn, prerequisites: attachments };
+    }
+
+    case "pod-identity": {
+      const { role, attachments } = createRoleWith(podIdentityTrust(account, cluster), name, args, options);
+      const association = associateRole(
+        name,
+        {
+          clusterArn: required(cluster.clusterArn, "clusterArn"),
+          namespace,
+          serviceAccountName: account.name,
+          role,
+        },
+        options,
+      );
+      return { role, prerequisites: [...attachments, association] };
+    }
+  }
+}
+
+function createRoleWith(
+  trustPolicy: RoleArgs["trustPolicy"],
+  name: string,
+  { account, shared }: WorkloadIdentityArgs,
+  options: pulumi.CustomResourceOptions,
+) {
+  return createRole(
     name,
     {
       namespace: account.namespace,
       serviceAccountName: account.name,
-      trustPolicy: awsRole === "irsa" ? irsaTrust(account, cluster) : podIdentityTrust(account, cluster),
+      trustPolicy,
       policyArns: account.rolePolicyArns,
       permissionsBoundaryArn: shared.permissionsBoundaryArn,
       path: shared.rolePath,
     },
     options,
   );
-  if (awsRole === "irsa") return { role, irsaRoleArn: role.arn, prerequisites: attachments };
-
-  const clusterArn = required(cluster.clusterArn, "clusterArn");
-  const { namespace } = args;
-  const association = associateRole(
-    name,
-    { clusterArn, namespace, serviceAccountName: account.name, role },
-    options,
-  );
-  return { role, irsaRoleArn: undefined, prerequisites: [...attachments, association] };
 }
 
 function irsaTrust({ namespace, name }: Account, cluster: RoleCluster) {
@@ -201,30 +237,10 @@ function required(value: pulumi.Input<string> | undefined, name: string): pulumi
   return value;
 }
 
-/** Creates the service account, or reads an existing one for the Job; undefined if neither is needed. */
-function createOrReadServiceAccount(
+function existingServiceAccount(
   name: string,
-  { account, namespace }: WorkloadIdentityArgs,
-  irsaRoleArn: pulumi.Output<string> | undefined,
+  account: Account,
   options: pulumi.CustomResourceOptions,
-): ServiceAccount | undefined {
-  if (account.createServiceAccount) {
-    return createServiceAccount(name, { name: account.name, namespace, irsaRoleArn }, options);
-  }
-  if (!account.runJob) return undefined;
+): ServiceAccount {
   return ServiceAccount.get(name, `${account.namespace}/${account.name}`, options);
-}
-
-/** Returns the scope that the token exchange requests, such as `user:LOGIN`. */
-function scopeOf(token: Token): string {
-  switch (token.tokenType) {
-    case "personal":
-      return `user:${token.userLogin}`;
-    case "team":
-      return `team:${token.teamName}`;
-    case "runner":
-      return `runner:${token.runnerName}`;
-    case "organization":
-      return token.organizationAdmin ? "admin" : "";
-  }
 }

@@ -86,7 +86,7 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
       `
       const serviceAccounts = [
         { ...deployer, userLogin: "${token}", tokenExpirationSeconds: 9000 },
-        { ...drift, teamName: cluster.oidcProviderUrl as unknown as string, namespac: "team-a" },
+        { ...drift, namespace: cluster.oidcProviderUrl as unknown as string, namespac: "team-a" },
       ];
       new PulumiCloudAccess("access", { ...access, issuerUrl: undefined as unknown as string, serviceAccounts, clusterName: "own" } as any, {
         providers: [kubernetesProvider],
@@ -98,13 +98,36 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
       /clusterName: unknown setting/,
       /issuerUrl: required/,
       /serviceAccounts\[1\]\.namespac: unknown setting; did you mean "namespace"\?/,
-      /serviceAccounts\[1\]\.teamName: must be a plain value, not an output or a secret/,
+      /serviceAccounts\[1\]\.namespace: must be a plain value, not an output or a secret/,
       /serviceAccounts\[0\]\.tokenExpirationSeconds = 9000: must be at most maxExpirationSeconds/,
     ]);
     assert.doesNotMatch(screen, new RegExp(token));
     const { stdout } = await stack.pulumi("stack", "export", "--show-secrets");
     assert.doesNotMatch(stdout, new RegExp(token));
     assert.doesNotMatch(stdout, /eks-pulumi-oidc:/);
+  });
+
+  test("is rejected with one message before any of its resources exists, if outputs are invalid", async (t) => {
+    const { simulation, up } = await stackOf(
+      t,
+      `
+      const issuerUrl = cluster.oidcProviderUrl.apply((url) => url.replace("https://", ""));
+      const serviceAccounts = [{ ...deployer, userLogin: pulumi.secret("hunter2") }, { ...drift, teamName: cluster.oidcProviderUrl }];
+      new PulumiCloudAccess("access", { ...access, issuerUrl, serviceAccounts }, { providers: [kubernetesProvider] });
+      `,
+    );
+    const { exitCode, screen } = await up();
+    assert.notEqual(exitCode, 0);
+    const title =
+      'Invalid arguments of PulumiCloudAccess "access" (3 problems). None of its resources was changed.';
+    const [, diagnostics = ""] = screen.split("Diagnostics:");
+    assert.equal(diagnostics.split(title).length, 2, screen);
+    assert.match(screen, /issuerUrl = "[^"]+": must begin with https:/);
+    assert.match(screen, /serviceAccounts\[0\]\.userLogin: must not be a secret/);
+    assert.match(screen, /serviceAccounts\[1\]\.teamName = "https:.*": must have at most 100/);
+    assert.doesNotMatch(screen, /hunter2|error serializing|^\s+at /m);
+    const { kubernetes, pulumiCloud } = simulation.existing();
+    assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
   });
 
   test("can have names that differ in one character, and a new name with an alias replaces nothing", async (t) => {

@@ -333,6 +333,16 @@ for (const [behavior, given, ...expected] of [
     'createNamespaces[1] = "web": is not the namespace of an entry',
   ],
   [
+    "an invalid list, but no new namespace beside it, which it may use",
+    { userLogin: undefined, serviceAccounts: "a/b", createNamespaces: ["ci"] },
+    'serviceAccounts = "a/b": must be a list',
+  ],
+  [
+    "a new namespace of a stack that lists no entry",
+    { createNamespaces: ["ci"] },
+    'createNamespaces[0] = "ci": is not the namespace of an entry',
+  ],
+  [
     "a new namespace that is listed twice",
     { ...stackOf(ENTRY), createNamespaces: ["ci", "ci"] },
     'createNamespaces[1] = "ci": must not be listed twice',

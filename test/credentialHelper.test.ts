@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
@@ -13,13 +13,22 @@ import { type ClusterIssuer, startIssuer } from "../simulator/emulators/issuer";
 import { type PulumiCloud, startPulumiCloud } from "../simulator/emulators/pulumiCloud";
 import { startServer } from "../simulator/emulators/server";
 import { missingCli } from "./pulumiCli";
-import { runScript, type ScriptOptions } from "./script";
+import { EXCHANGE_SCRIPT, runScript, type ScriptOptions } from "./script";
 
 const POD = { namespace: "default", serviceAccount: "deployer" };
 const LIST = ["pulumi", "stack", "ls", "--all", "--json"];
 const PAGES = 12;
 const SECONDS_PER_PAGE = 10;
 const TOKEN_SECONDS = 40;
+
+/** Starts a command with the script as its credential helper, as in the pods of workloads. */
+const HELPER = ["bash", "-c", 'PULUMI_CREDENTIAL_HELPER=$0 exec "$@"'];
+
+/** Starts a command with the script around it, and as its credential helper, as in the Job. */
+const WRAPPER_WITH_HELPER = ["bash", "-c", 'PULUMI_CREDENTIAL_HELPER=$0 exec "$0" "$@"'];
+
+/** Stores a login to the backend `$0`. */
+const STORE_LOGIN = `mkdir -p "$PULUMI_HOME" && printf '{"current":"%s","accessTokens":{"%s":"pul-old"}}' "$0" "$0" >"$PULUMI_HOME/credentials.json"`;
 
 interface RunOptions extends Partial<ScriptOptions> {
   exitCode?: number;
@@ -41,26 +50,32 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
   });
   after(() => Promise.all([issuer?.close(), cloud?.close()]));
 
-  test("needs one exchange for a wrapped `pulumi whoami`", async () => {
+  test("asks the script, which names the backend", async () => {
     const { screen, curlCalls, reasons } = await run(["pulumi", "whoami"]);
-    assert.match(screen, /^alice$/m);
-    assert.deepEqual([curlCalls.length, reasons], [1, ["initial"]]);
-  });
-
-  test("works with the helper but without the wrapper", async () => {
-    const helper = `PULUMI_CREDENTIAL_HELPER=$0 PULUMI_CREDENTIAL_HELPER_ARGS='["--credential-helper"]'`;
-    const { screen, curlCalls, reasons } = await run([], {
-      launcher: ["bash", "-c", `${helper} pulumi whoami`],
-    });
     // Only the name is printed: the CLI shows what a helper prints to standard error.
-    assert.deepEqual([screen, curlCalls.length, reasons], ["alice\n", 1, ["initial"]]);
+    assert.deepEqual([screen, curlCalls.length, reasons], ["alice\n", 1, ["initial, no backend"]]);
   });
 
-  test("uses the backend that the helper names when none is selected", async () => {
-    const args = String.raw`[\"PULUMI_BACKEND_URL=$PULUMI_BACKEND_URL\",\"$0\",\"--credential-helper\"]`;
-    const helper = `PULUMI_CREDENTIAL_HELPER=env PULUMI_CREDENTIAL_HELPER_ARGS="${args}" PULUMI_BACKEND_URL=`;
-    const { screen, reasons } = await run([], { launcher: ["bash", "-c", `${helper} pulumi whoami`] });
-    assert.deepEqual([screen, reasons], ["alice\n", ["initial, no backend"]]);
+  test("asks the script in a wrapped command too, whatever token the wrapper has exported", async () => {
+    const twice = 'pulumi whoami && rm -r "$PULUMI_HOME" && PULUMI_ACCESS_TOKEN=pul-outdated pulumi whoami';
+    const { screen, curlCalls, reasons } = await run(["bash", "-c", twice], {
+      launcher: WRAPPER_WITH_HELPER,
+    });
+    assert.equal(screen.match(/^alice$/gm)?.length, 2, screen);
+    assert.deepEqual([curlCalls.length, reasons], [3, ["initial, no backend", "initial, no backend"]]);
+  });
+
+  for (const environment of [{}, { PULUMI_CREDENTIAL_HELPER: "none" }]) {
+    test(`uses the wrapper's token and backend with ${JSON.stringify(environment)}`, async () => {
+      const launched = await run(["pulumi", "whoami"], { launcher: [], environment });
+      assert.match(launched.screen, /^alice$/m);
+      assert.deepEqual([launched.curlCalls.length, launched.reasons], [1, []]);
+    });
+  }
+
+  test("is granted a token after an earlier login to the same backend, whatever token is stored", async () => {
+    const { screen, reasons } = await run(["bash", "-c", `${STORE_LOGIN}; pulumi whoami`, "URL"]);
+    assert.deepEqual([screen, reasons], ["alice\n", ["initial"]]);
   });
 
   test(`renews a token of ${TOKEN_SECONDS} seconds in one command of ${PAGES * SECONDS_PER_PAGE} seconds`, async () => {
@@ -69,7 +84,7 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     assert.equal(screen.match(/"name": "acme\/project\/page-\d+"/g)?.length, PAGES);
 
     const [first, ...renewals] = reasons;
-    assert.equal(first, "initial");
+    assert.equal(first, "initial, no backend");
     assert.ok(renewals.length >= 3 && renewals.every((reason) => reason === "expired"), String(renewals));
     assert.deepEqual([curlCalls.length, failures], [1 + renewals.length, []]);
   });
@@ -83,18 +98,24 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
   });
 
   test("renews a token that is revoked in the middle of a command", async () => {
-    const environment = { PULUMI_TOKEN_EXPIRATION: "7200" };
-    const { reasons, failures } = await run(LIST, { environment, revokeAfterPage: 2, secondsPerPage: 0 });
-    assert.deepEqual([reasons, failures], [["initial", "rejected"], [401]]);
+    const settings = { tokenExpirationSeconds: "7200" };
+    const { reasons, failures } = await run(LIST, { settings, revokeAfterPage: 2, secondsPerPage: 0 });
+    assert.deepEqual([reasons, failures], [["initial, no backend", "rejected"], [401]]);
   });
 
   test("sends nothing to a foreign backend that a Pulumi.yaml selects", async () => {
     const select = `printf 'name: foreign\nruntime: nodejs\nbackend:\n  url: %s\n' "$0" >Pulumi.yaml`;
-    await assertDenied(`${select}; env -u PULUMI_BACKEND_URL pulumi stack ls`);
+    await assertDenied(`${select}; pulumi stack ls`);
   });
 
   test("sends nothing to a foreign backend that `pulumi login` selects", () =>
     assertDenied('pulumi login "$0"'));
+
+  test("sends nothing to a foreign backend of an earlier login, in a persistent home", () =>
+    assertDenied(`${STORE_LOGIN}; pulumi whoami`));
+
+  test("sends nothing to a foreign backend that a variable of the pod selects", () =>
+    assertDenied('PULUMI_BACKEND_URL="$0" pulumi whoami'));
 
   /** Runs a command of Bash in which `$0` is the URL of a foreign backend. */
   async function assertDenied(command: string): Promise<void> {
@@ -111,22 +132,24 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     const directory = process.env.SIMULATOR_DIRECTORY ?? "";
     const log = join(directory, randomUUID());
     // One more line records the requests of the CLI.
-    const record = `[[ \${1-} != --credential-helper ]] || exec < <(tee -a '${log}')`;
-    const script = await readFile(join(__dirname, "../scripts/exchange-token.sh"), "utf8");
+    const record = `(($# > 0)) || exec < <(tee -a '${log}')`;
+    await writeFile(log, "");
+    const script = await readFile(EXCHANGE_SCRIPT, "utf8");
     const ca = join(directory, "ca.pem");
     const { stdout, stderr, ...result } = await runScript({
       url: api.url,
       idToken: await issuer.token(POD, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 }),
-      command,
+      command: command.map((word) => (word === "URL" ? api.url : word)),
+      launcher: HELPER,
       script: script.replace("\n", `\n${record}\n`),
       ...options,
+      settings: { tokenExpirationSeconds: String(TOKEN_SECONDS), ...options.settings },
       environment: {
         // The CLI does not look for its home in HOME.
         PULUMI_HOME: `${log}.home`,
         PULUMI_SKIP_UPDATE_CHECK: "true",
         SSL_CERT_FILE: ca,
         CURL_CA_BUNDLE: ca,
-        PULUMI_TOKEN_EXPIRATION: String(TOKEN_SECONDS),
         ...options.environment,
       },
     });

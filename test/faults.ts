@@ -298,7 +298,7 @@ function tokenFiles(): Fault[] {
     ...each([INJECTION, SUBSCRIPT, FORMAT, TERMINAL, "-e", "a\nb", "a b", "*"], (directory) => {
       return { exitCode: 66, answers: granted, directory, idToken: undefined };
     }),
-    ...each([...claims.map(idTokenOf), "a.a.a"], (idToken) => ({
+    ...each([...claims.map((claim) => idTokenOf(claim)), "a.a.a"], (idToken) => ({
       exitCode: 77,
       answers: forbidden,
       idToken,
@@ -341,8 +341,7 @@ function settings(): Fault[] {
 /** What were settings once, and what others could take for one: none of it changes anything. */
 function variables(): Fault[] {
   const values = [
-    "",
-    ...ODD,
+    ...ODD.filter((value) => value !== ID_TOKEN),
     "/etc",
     "/nonexistent",
     "https://example.com",

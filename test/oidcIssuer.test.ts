@@ -11,9 +11,10 @@ import tls, { createServer as createTlsServer } from "node:tls";
 import { promisify } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
 import { allowPolicy } from "../oidcIssuer";
-import { type Account, checkAccess, tokenOf } from "../settings";
+import type { Account } from "../settings";
 import { createCertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
 import { readThumbprints } from "../thumbprint";
+import { accepted } from "./accounts";
 
 const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "runner" };
 
@@ -38,7 +39,7 @@ test("more rules and the rule on the audience are added, and replace no built-in
   const weaker = { '"kubernetes.io".namespace': "*", '"kubernetes.io".serviceaccount.name': "*", aud: "*" };
   const added = { '"kubernetes.io".pod.name': "runner-*" };
   const account = { ...accountOf({ tokenType: "organization" }), audienceRule: true };
-  const { rules } = allowPolicy({ ...account, policyRules: { ...weaker, ...added } }, tokenOf(account));
+  const { rules } = allowPolicy({ ...account, policyRules: { ...weaker, ...added } });
   assert.deepEqual(rules, { ...added, ...RULES, aud: "urn:pulumi:org:acme" });
 });
 
@@ -133,14 +134,13 @@ async function assertUnverified(t: TestContext, url: string, reason: RegExp): Pr
 }
 
 function accountOf(token: object): Account {
-  const serviceAccounts = [{ namespace: "ci", name: "runner", ...token }];
-  const { access, problems } = checkAccess({ organization: "acme", issuerName: "eks", serviceAccounts });
-  return access?.serviceAccounts[0] ?? assert.fail(JSON.stringify(problems));
+  const [account] = accepted([{ namespace: "ci", name: "runner", ...token }]);
+  return account ?? assert.fail();
 }
 
 function policyOf(token: object) {
   const account = accountOf(token);
-  return JSON.parse(JSON.stringify(allowPolicy(account, tokenOf(account))));
+  return JSON.parse(JSON.stringify(allowPolicy(account)));
 }
 
 /** Serves at a free port until the test ends, and returns the URL. */

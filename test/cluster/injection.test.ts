@@ -169,7 +169,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
   test("mount an ID token with the audience of each service account, whatever characters it contains", async () => {
     for (const { name, tokenAudience } of ACCOUNTS) {
       const { containers, volumes } = await admitted({ labels: INJECT, serviceAccountName: name });
-      assert.deepEqual(volumes, [volumeOf(name, tokenAudience)]);
+      assert.deepEqual(volumes, [volumeOf(name, String(tokenAudience))]);
       assert.deepEqual(changed(containers), ["app"]);
     }
   });
