@@ -1,5 +1,6 @@
 // The stack's configuration: read here only, and checked as a whole.
 
+import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { userLogin } from "./accessToken";
 import { AWS_KEYS, awsSchema, type ClusterConfig, type ClusterSettings, clusterEntries } from "./cluster";
@@ -105,16 +106,38 @@ const pulumiCloudSchema = v.object({
 /** The packages of the program, whose settings have names of their own. */
 const PACKAGES = ["aws", "eks", "kubernetes", "pulumi", "pulumiservice"];
 
+/** What the template's Pulumi.dev.yaml sets, which `pulumi new` keeps where it gets no answer. */
+const TEMPLATE_SETTINGS: Record<string, string> = {
+  clusterName: "sample-cluster",
+  userLogin: "sample-login",
+};
+
 /**
- * Reads the configuration of the current stack.
+ * Reads the configuration of the current stack, and warns of what is still the template's.
  *
  * @returns the configuration with every default filled in; durations are in seconds.
  * @throws pulumi.RunError that lists every problem.
  */
 export function readConfig(): StackConfig {
-  const { config, problems } = parseConfig(readRawConfig());
-  if (config) return config;
-  throw invalidConfiguration(problems);
+  const raw = readRawConfig();
+  const { config, problems } = parseConfig(raw);
+  if (!config) throw invalidConfiguration(problems);
+
+  const kept = templateSettings(raw, pulumi.getStack());
+  if (kept.length > 0) {
+    const settings = kept.join(" and ");
+    void pulumi.log.warn(`Pulumi.dev.yaml still has the template's ${settings}. Replace what is not yours.`);
+  }
+  return config;
+}
+
+/** Returns each setting that a stack has from the template, such as `clusterName (sample-cluster)`. */
+export function templateSettings({ values, project }: RawConfig, stack: string): string[] {
+  // Only a stack of this name starts with the template's file.
+  if (stack !== "dev") return [];
+  return Object.entries(TEMPLATE_SETTINGS)
+    .filter(([key, value]) => values[`${project}:${key}`] === value)
+    .map(([key, value]) => `${key} (${value})`);
 }
 
 /** Returns the configuration of a stack, or every problem that it has. Does not throw. */

@@ -33,7 +33,7 @@ function onlyStack(): string {
   const found = findStack(join(__dirname, ".."), undefined);
   if (found) return found.name;
   throw new Error(
-    "This project has no stack file. To check a stack that is deployed: npm start -- --live --stack NAME",
+    "This project has no stack file of its own. To check a stack that is deployed: npm start -- --live --stack NAME",
   );
 }
 

@@ -1,14 +1,16 @@
 // The package of component/ on Pulumi's engine: programs in other processes use it through an SDK.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { parse } from "yaml";
 import { storedKind } from "../simulator/emulators/emulator";
 import { installSdk, startPackage } from "./componentPlugin";
-import { type Stack, stackOfProgram, succeeded } from "./engineStack";
+import { type Stack, stackOfProgram, startEngine, succeeded } from "./engineStack";
 import { missingCli, type Outcome } from "./pulumiCli";
+import { cloneOf, createRepository } from "./repository";
 
 const ROOT = join(__dirname, "..");
 
@@ -179,6 +181,25 @@ describe("the package of the component", { skip: missingCli }, () => {
     succeeded(await up());
     assert.equal(statuses(simulation).at(-1), 200);
     succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("has its dependencies where `pulumi package add` installs them, and no directory of node_modules is a link", async (t) => {
+    const { cli } = await startEngine(t);
+    const clone = await cloneOf(cli, await createRepository(cli));
+    // The root of the workspace, with what Pulumi passes to npm for a plugin with `production: true`.
+    const { packages } = parse(await readFile(join(clone, "pnpm-workspace.yaml"), "utf8"));
+    assert.deepEqual(packages, ["component"]);
+    succeeded(await cli.run(clone, "npm", "install", "--loglevel=error", "--production"));
+
+    assert.match(await startPackage(t, cli.directory, clone), /^eks-pulumi-oidc:\d+$/);
+    // `pulumi new` of a directory stops at such a link.
+    const entries = await readdir(join(clone, "node_modules"), { withFileTypes: true });
+    assert.deepEqual(
+      entries.filter((entry) => entry.isSymbolicLink()).map(({ name }) => name),
+      [],
+    );
+    const { stdout } = succeeded(await cli.run(clone, "git", "status", "--short"));
+    assert.equal(stdout, "");
   });
 
   test("waits with everything for what the program names in dependsOn, such as its own namespace", async (t) => {

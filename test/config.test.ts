@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseConfig } from "../config";
+import { parseConfig, templateSettings } from "../config";
 import type { RawConfig } from "../rawConfig";
 import { messageOf } from "../validation";
 
@@ -22,6 +22,22 @@ const OWNERS: Record<string, Given> = {
 };
 
 type Given = Record<string, unknown>;
+
+test("names the template's values in a stack dev, and in no other", () => {
+  const values = {
+    "p:clusterName": "sample-cluster",
+    "p:userLogin": "sample-login",
+    "q:userLogin": "sample-login",
+  };
+  const raw = { values, secretKeys: [], project: "p", organization: "acme" };
+  assert.deepEqual(templateSettings(raw, "dev"), [
+    "clusterName (sample-cluster)",
+    "userLogin (sample-login)",
+  ]);
+  assert.deepEqual(templateSettings(raw, "prod"), []);
+  const changed = { ...raw, values: { ...values, "p:clusterName": "own" } };
+  assert.deepEqual(templateSettings(changed, "dev"), ["userLogin (sample-login)"]);
+});
 
 test("a cluster and a login are enough: the stack has one service account with a personal token", () => {
   assert.deepEqual(accepted(), {

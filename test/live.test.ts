@@ -84,7 +84,7 @@ test("allows each of four service accounts only as itself, and answers the open 
   const { exitCode, lines, errors, calls, atOnce, left } = await runLive(stack, { accounts: 4 });
   assert.equal(errors, "");
   assert.match(lines.join(" "), /audit logs .* serviceaccounts\/token, .* pull request's workflow/);
-  assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 20), [
+  assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 21), [
     "Access check",
     "  Service account  Access token   Pulumi Cloud  IAM role",
     "  ci/deployer      user:my-login  only itself   only itself",
@@ -92,6 +92,10 @@ test("allows each of four service accounts only as itself, and answers the open 
     "  ops/drift        team:ops       itself (+1)   only itself",
     "    (+1) granted the same access token: ops/operator",
     "  ops/operator     team:ops       only itself   only itself",
+    "",
+    "  ci/secrets requests user:my-login: denied",
+    "  ops/drift requests an organization token: denied",
+    "  ops/default requests team:ops: denied",
     "",
     "  All 32 answers are as the settings intend (4 service accounts, 17 callers).",
     "",

@@ -18,6 +18,7 @@ const ENGINE = [
   "import.test.ts",
   "livePoliciesCli.test.ts",
   "pipelineEngine.test.ts",
+  "road.test.ts",
   "stackFileEngine.test.ts",
   "template.test.ts",
   "tokenCheckCli.test.ts",
