@@ -76,7 +76,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
       inComponent,
     );
 
-    // Each service account: its role, its ConfigMaps, and the Job that tests the token exchange.
+    // Each service account: its role, its ConfigMap, and the Job that tests the token exchange.
     const identities = accounts.map(({ account, policy }) => {
       const identity = new WorkloadIdentity(
         `${name}.${account.namespace}.${account.name}`,

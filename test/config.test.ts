@@ -506,6 +506,12 @@ for (const [key, type, values, reason] of [
     ["sts.amazonaws.com", "pods.eks.amazonaws.com"],
     /an audience that AWS accepts/,
   ],
+  [
+    "tokenAudience",
+    "personal",
+    ["https://kubernetes.default.svc"],
+    /an audience that the cluster's API server accepts/,
+  ],
   ["audienceRule", "personal", ["true", 1], /must be true or false/],
   ["awsRole", "personal", ["IRSA", true], /must be irsa, pod-identity, or none/],
   ["runJob", "personal", ["false"], /must be true or false/],

@@ -115,6 +115,13 @@ for (const file of WITH_CLI) {
   });
 }
 
+test("docs/workloads.md shows what `pulumi stack output serviceAccounts` prints for deployment.yaml", () => {
+  const docs = readFileSync(join(__dirname, "..", "docs", "workloads.md"), "utf8");
+  const [, block = ""] = /```json\n(.*?)```/s.exec(docs) ?? [];
+  const { "apps/deployer": access } = stack.outputs.serviceAccounts as Record<string, object>;
+  assert.deepEqual(JSON.parse(block), { "apps/deployer": access });
+});
+
 test("AWS denies the ID token that a pod sends to Pulumi Cloud", async () => {
   const { aws, issuer } = stack.simulation;
   const file = "drift-detection.yaml";

@@ -96,6 +96,8 @@ interface Created {
 
 export interface ExamplesStack {
   simulation: Simulation;
+  /** Of the program. */
+  outputs: Record<string, unknown>;
   /** @throws AssertionError if the program did not create this object. */
   created(kind: string, namespace: string, name: string): KubernetesObject;
   createdFor(file: string): Created;
@@ -241,6 +243,7 @@ export async function startExamplesStack(
 
   return {
     simulation,
+    outputs: stack.outputs,
     created,
     createdFor(file) {
       const { namespace, name } = exampleOf(file).entry;

@@ -323,10 +323,10 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
       },
       message: "The annotation eks-pulumi-oidc/containers names containers that the pod does not have: ",
     },
-    "512 names and 5,000 containers": {
+    "512 names and 10,000 containers": {
       pod: {
         annotations: { "eks-pulumi-oidc/containers": "x,".repeat(512) },
-        containers: containersOf(5000),
+        containers: containersOf(10_000),
       },
       message: TOO_LARGE,
     },
@@ -339,10 +339,10 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
         assert.ok(reason(await denied(labeled, namespace)).startsWith(message));
 
         const [without, withLabel] = [
-          await shortest(() => submit(unlabeled, namespace)),
-          await shortest(() => submit(labeled, namespace)),
+          await shorter(() => submit(unlabeled, namespace)),
+          await shorter(() => submit(labeled, namespace)),
         ];
-        assert.ok(withLabel < 1 + 5 * without, `${withLabel} s instead of ${without} s`);
+        assert.ok(withLabel < 0.5 + 3 * without, `${withLabel} s instead of ${without} s`);
       }
     });
   }
@@ -352,11 +352,11 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     const containers = Array.from({ length: 2000 }, () => ({ name: "Not valid" }));
     const pod = { serviceAccountName: "deployer", annotations, containers };
     const [without, withLabel] = [
-      await shortest(() => submit(pod)),
-      await shortest(() => submit({ ...pod, labels: INJECT })),
+      await shorter(() => submit(pod)),
+      await shorter(() => submit({ ...pod, labels: INJECT })),
     ];
     assert.match(await denied({ ...pod, labels: INJECT }), /^Pod "app" is invalid/);
-    assert.ok(withLabel < 1 + 5 * without, `${withLabel} s instead of ${without} s`);
+    assert.ok(withLabel < 0.5 + 3 * without, `${withLabel} s instead of ${without} s`);
   });
 
   test("leave pods unchanged without the label, and with the value false", async () => {
@@ -487,10 +487,10 @@ function containersOf(count: number, name = "c"): { name: string }[] {
   return Array.from({ length: count }, (_, index) => ({ name: `${name}${index}` }));
 }
 
-/** Returns the shortest of three durations, in seconds: other programs lengthen the others. */
-async function shortest(run: () => Promise<unknown>): Promise<number> {
+/** Returns the shorter of two durations, in seconds: other programs lengthen the other. */
+async function shorter(run: () => Promise<unknown>): Promise<number> {
   let seconds = Number.POSITIVE_INFINITY;
-  for (let count = 0; count < 3; count += 1) {
+  for (let count = 0; count < 2; count += 1) {
     const started = performance.now();
     await run();
     seconds = Math.min(seconds, (performance.now() - started) / 1000);

@@ -1,0 +1,200 @@
+// The exchange script in its volume: which files it reads, and what happens when the kubelet replaces them.
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
+import { type Answer, grant, respond } from "./endpoint";
+import { ACCESS_TOKEN, exchange, ID_TOKEN, idTokenOf, notRunning } from "./script";
+import type { Files } from "./volume";
+
+const AT_ONCE = { concurrency: 8 };
+const INPUT = '{"version":1,"reason":"initial","selectedBackendUrl":"URL"}';
+
+/** Arguments and input of the script for each way to run it. */
+const WAYS = {
+  wrapper: { command: ["true"] },
+  "credential helper": { command: [], input: INPUT },
+};
+
+const granted = grant(ACCESS_TOKEN);
+
+/** Two versions of the settings of which no value is the same. */
+const BEFORE = { organization: "before", tokenType: "team", tokenScope: "team:before" };
+const AFTER = { organization: "after", tokenType: "runner", tokenScope: "runner:after" };
+
+/** Returns what a request says about the version of its settings. */
+function versionOf(form: URLSearchParams): string {
+  const fields = ["audience", "requested_token_type", "scope"].map((name) => form.get(name));
+  return fields.join(" ");
+}
+
+const IS_BEFORE = "urn:pulumi:org:before urn:pulumi:token-type:access_token:team team:before";
+const IS_AFTER = "urn:pulumi:org:after urn:pulumi:token-type:access_token:runner runner:after";
+
+/** Returns whether a process exists. */
+function exists(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+describe("after the kubelet has replaced the volume", AT_ONCE, () => {
+  for (const [way, options] of Object.entries(WAYS)) {
+    test(`the next run uses the new settings: ${way}`, async () => {
+      const running = notRunning();
+      const renewed = idTokenOf({ sub: "renewed" });
+      const replace: Answer = (...request) => {
+        running.volume.replace({ ...AFTER, token: renewed });
+        return granted(...request);
+      };
+      const twice = 'read -r input; "$@" <<<"$input" && "$@" <<<"$input"';
+      const launcher = ["bash", "-c", twice, "bash"];
+      const run = await exchange([replace, granted], {
+        ...options,
+        input: `${INPUT}\n`,
+        settings: BEFORE,
+        launcher,
+        running,
+      });
+      assert.equal(run.exitCode, 0, run.stderr);
+      const sent = run.endpoint.requests.map(({ form }) => [versionOf(form), form.get("subject_token")]);
+      assert.deepEqual(sent, [
+        [IS_BEFORE, ID_TOKEN],
+        [IS_AFTER, renewed],
+      ]);
+    });
+
+    test(`a run that waits to retry ends undisturbed, with its own settings: ${way}`, async () => {
+      const running = notRunning();
+      const renewed = idTokenOf({ sub: "renewed" });
+      // Bash reads a script while it runs it.
+      const script = "#!/usr/bin/env bash\nexit 9\n".repeat(2000);
+      const replace: Answer = (...request) => {
+        const changes = { ...AFTER, apiUrl: "http://127.0.0.1:9", token: renewed };
+        running.volume.replace({ ...changes, "exchange-token.sh": script });
+        return respond(503, "")(...request);
+      };
+      const run = await exchange([replace, granted], { ...options, settings: BEFORE, running });
+      assert.equal(run.exitCode, 0, run.stderr);
+      const sent = run.endpoint.requests.map(({ form }) => [versionOf(form), form.get("subject_token")]);
+      assert.deepEqual(sent, [
+        [IS_BEFORE, ID_TOKEN],
+        [IS_BEFORE, renewed],
+      ]);
+    });
+  }
+
+  test("no run mixes settings of two versions, however often the volume is replaced", async () => {
+    const running = notRunning();
+    let isStarted = false;
+    const replaceAgainAndAgain = async () => {
+      for (let count = 0; exists(running.pid); count += 1) {
+        running.volume.replace(count % 2 === 0 ? AFTER : BEFORE);
+        await setImmediate();
+      }
+    };
+    const answer: Answer = (...request) => {
+      if (!isStarted) replaceAgainAndAgain();
+      isStarted = true;
+      return granted(...request);
+    };
+    // 127: bash does not find the script itself if its directory is removed just then.
+    const loop = 'for ((i = 0; i < 60; i++)); do "$@" || (($? == 127)) || exit; done';
+    const launcher = ["bash", "-c", loop, "bash"];
+    const run = await exchange(answer, { settings: BEFORE, running, launcher });
+    assert.equal(run.exitCode, 0, run.stderr);
+    assert.doesNotMatch(
+      run.stderr.replaceAll(/^.*exchange-token\.sh: No such file.*$/gm, ""),
+      /No such file/,
+    );
+    const versions = new Set(run.endpoint.requests.map(({ form }) => versionOf(form)));
+    assert.deepEqual([...versions].toSorted(), [IS_AFTER, IS_BEFORE]);
+    assert.ok(run.endpoint.requests.length > 50);
+  });
+});
+
+describe("a bad volume", AT_ONCE, () => {
+  const FILES = {
+    organization: "organization",
+    tokenType: "tokenType with tokenScope",
+    tokenScope: "tokenType with tokenScope",
+    tokenExpirationSeconds: "tokenExpirationSeconds",
+    apiUrl: "apiUrl",
+  };
+  const DAMAGES: Record<string, Files[string]> = {
+    "that is missing": undefined,
+    "that is empty": "",
+    "with two lines": "acme\nacme",
+    "with a line break": "acme\n",
+    "with a null character": "acme\0",
+    "of 1 MB": "a".repeat(1_000_000),
+    "that is a directory": { link: "/etc" },
+  };
+  for (const [file, name] of Object.entries(FILES)) {
+    for (const [what, content] of Object.entries(DAMAGES)) {
+      test(`with a file ${file} ${what} ends with exit code 64, and what to set`, async () => {
+        const run = await exchange(granted, { settings: { [file]: content } });
+        assert.equal(run.exitCode, 64, run.stderr);
+        const [heading, problem = "", ...help] = run.stderr.split("\n");
+        assert.equal(heading, "exchange-token: Invalid settings:");
+        assert.match(problem, RegExp(`^  ${name} is '.*'\\. Set it to `));
+        assert.match(help.join("\n"), /The files are in \/.*\/pulumi\.com\/\. It must be the volume/);
+        assert.equal(run.endpoint.connections(), 0);
+      });
+    }
+  }
+
+  test("may have an empty tokenScope for the token type organization, but not none", async () => {
+    const empty = await exchange(granted, { settings: { tokenType: "organization", tokenScope: "" } });
+    assert.equal(empty.exitCode, 0, empty.stderr);
+    const settings = { tokenType: "organization", tokenScope: undefined };
+    const none = await exchange(granted, { settings });
+    assert.deepEqual([none.exitCode, none.endpoint.connections()], [64, 0]);
+  });
+
+  for (const [what, content] of Object.entries(DAMAGES)) {
+    if (what === "with two lines" || what === "with a line break") continue;
+    test(`with an ID token ${what} ends with exit code 66, and what to add`, async () => {
+      const token = typeof content === "string" ? content.replace("acme", ID_TOKEN) : content;
+      const run = await exchange(granted, { settings: { token } });
+      assert.equal(run.exitCode, 66, run.stderr);
+      assert.match(
+        run.stderr,
+        /^exchange-token: No ID token: \/.*\/token .* a serviceAccountToken as a source/,
+      );
+      assert.equal(run.endpoint.connections(), 0);
+    });
+  }
+
+  test("is the directory of a copied script, which does not find its files", async () => {
+    for (const copy of ["cp", "ln -s"]) {
+      const launcher = ["bash", "-c", `${copy} "$1" copy.sh && shift && exec ./copy.sh "$@"`, "bash"];
+      const run = await exchange(granted, { launcher });
+      assert.equal(run.exitCode, 64, run.stderr);
+      assert.match(run.stderr, /The files are in \S+\/work\/\. It must be the volume pulumi-token-exchange/);
+      assert.equal(run.endpoint.connections(), 0);
+    }
+  });
+});
+
+describe("the script finds its files", AT_ONCE, () => {
+  const start: Record<string, string> = {
+    "as `bash exchange-token.sh` in its own directory":
+      'cd "$(dirname "$1")"; exec bash exchange-token.sh true',
+    "as ./exchange-token.sh": 'cd "$(dirname "$1")"; exec ./exchange-token.sh true',
+    "from the directory above": 'cd "$(dirname "$1")/.."; exec pulumi.com/exchange-token.sh true',
+    "from the directory above, with CDPATH":
+      'cd "$(dirname "$1")/.."; mkdir -p tmp/pulumi.com; CDPATH=tmp exec pulumi.com/exchange-token.sh true',
+    "found on PATH": 'PATH=$(dirname "$1"):$PATH exec exchange-token.sh true',
+    "in the directory that ..data leads to": 'exec "$(dirname "$1")/..data/exchange-token.sh" true',
+    "in a plain directory": 'cp -rL "$(dirname "$1")" plain; exec plain/exchange-token.sh true',
+  };
+  for (const [how, command] of Object.entries(start)) {
+    test(how, async () => {
+      const run = await exchange(granted, { launcher: ["bash", "-c", command, "bash"] });
+      assert.deepEqual([run.exitCode, run.endpoint.requests.length], [0, 1], run.stderr);
+    });
+  }
+});
