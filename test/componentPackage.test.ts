@@ -143,10 +143,6 @@ describe("the package of the component", { skip: missingCli }, () => {
         /image = "https:.*": must be /,
       ],
     );
-    const title =
-      'Invalid arguments of PulumiCloudAccess "access" (3 problems). None of its resources was changed.';
-    const [, diagnostics = ""] = screen.split("Diagnostics:");
-    assert.equal(diagnostics.split(title).length, 2, screen);
     const { kubernetes, pulumiCloud } = simulation.existing();
     assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
 
@@ -244,8 +240,8 @@ describe("the package of the component", { skip: missingCli }, () => {
       .existing()
       .aws.filter((name) => name.endsWith("/arn:aws:iam::123456789012:policy/read-reports"));
     assert.match(attached.join(), /^pulumi-oidc-team-a-deployer-/);
-    const [exchange] = simulation.pulumiCloud.exchanges;
-    assert.equal(exchange?.reason, "team token, scope team:platform");
+    const granted = simulation.pulumiCloud.exchanges.map(({ reason }) => reason);
+    assert.ok(granted.includes("team token, scope team:platform"), granted.join());
   });
 });
 
