@@ -6,7 +6,7 @@ import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { userError } from "./userError";
-import { flag, type Schemas, string, visible } from "./validation";
+import { flag, schemasOf, string, visible } from "./validation";
 
 /** The settings of the cluster in the stack's configuration. */
 export interface ClusterSettings {
@@ -18,16 +18,25 @@ export interface ClusterSettings {
   createOidcProvider?: boolean;
 }
 
-export const clusterEntries = {
+export const clusterEntries = schemasOf<ClusterSettings>()({
   clusterName: string(/^[0-9A-Za-z][\w-]{0,99}$/, "must be the name of an EKS cluster"),
   createCluster: v.optional(flag, false),
   createOidcProvider: v.optional(flag, false),
-} satisfies Schemas<ClusterSettings>;
+});
 
 const UNSUPPORTED =
   "is not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role without an " +
   "external ID in aws:assumeRoles";
 const unsupported = v.optional(v.never(UNSUPPORTED));
+
+/** https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html */
+const unsupportedFiles = (variable: string) =>
+  v.optional(
+    v.never(
+      `is not supported by \`aws eks get-token\`, which signs in to the cluster; set ${variable} in the environment, ` +
+        "which both read",
+    ),
+  );
 
 /** The one role to assume. `externalId` is what `aws eks get-token` cannot pass on. */
 const assumedRole = v.object({ roleArn: v.string(UNSUPPORTED), externalId: unsupported }, UNSUPPORTED);
@@ -48,6 +57,8 @@ const awsEntries = {
   "aws:accessKey": unsupported,
   "aws:secretKey": unsupported,
   "aws:token": unsupported,
+  "aws:sharedCredentialsFiles": unsupportedFiles("AWS_SHARED_CREDENTIALS_FILE"),
+  "aws:sharedConfigFiles": unsupportedFiles("AWS_CONFIG_FILE"),
 };
 
 /** The keys of the AWS provider's configuration that this program reads. */
@@ -83,7 +94,7 @@ export interface ClusterNeeds {
   admissionPolicies: boolean;
 }
 
-/** The first version with MutatingAdmissionPolicy v1: https://github.com/kubernetes/enhancements/issues/3962 */
+/** The first version with MutatingAdmissionPolicy v1, and that of a created cluster: https://github.com/kubernetes/enhancements/issues/3962 */
 const VERSION_WITH_ADMISSION_POLICIES = "1.36";
 
 export interface Cluster {
@@ -187,7 +198,8 @@ async function createCluster(name: string, config: ClusterConfig, needs: Cluster
     name: config.clusterName,
     // Access entries instead of the ConfigMap aws-auth, which would need the creator's credentials again.
     authenticationMode: "API",
-    ...(needs.admissionPolicies && { version: VERSION_WITH_ADMISSION_POLICIES }),
+    // Always, or injectToken would change the version of a cluster that exists.
+    version: VERSION_WITH_ADMISSION_POLICIES,
     instanceType: "t3.medium",
     desiredCapacity: 1,
     minSize: 1,

@@ -9,9 +9,9 @@ export interface RoleArgs {
   serviceAccountName: string;
   trustPolicy: pulumi.Input<iam.PolicyDocument>;
   policyArns: string[];
-  permissionsBoundaryArn?: string | undefined;
+  permissionsBoundaryArn?: pulumi.Input<string> | undefined;
   /** `/`, or a path that begins and ends with `/`. */
-  path: string;
+  path: pulumi.Input<string>;
 }
 
 /**
@@ -33,6 +33,9 @@ export function createRole(
       description: `Role of the Kubernetes service account ${namespace}/${serviceAccountName}`,
       assumeRolePolicy: args.trustPolicy,
       permissionsBoundary: args.permissionsBoundaryArn,
+      // Other programs attach policies by the role's name. AWS does not delete a role that has some, and the role of a
+      // removed entry would still trust its service account.
+      forceDetachPolicies: true,
     },
     options,
   );
@@ -130,11 +133,14 @@ export function associateRole(
   },
   options?: pulumi.CustomResourceOptions,
 ): PodIdentityAssociation {
+  // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
+  const clusterArn = pulumi.output(args.clusterArn);
   return new PodIdentityAssociation(
     name,
     {
-      // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
-      clusterName: pulumi.output(args.clusterArn).apply((arn) => arn.slice(arn.indexOf("/") + 1)),
+      // The AWS provider's own region can be another one.
+      region: clusterArn.apply((arn) => `${arn.split(":")[3]}`),
+      clusterName: clusterArn.apply((arn) => arn.slice(arn.indexOf("/") + 1)),
       namespace: args.namespace,
       serviceAccount: args.serviceAccountName,
       roleArn: args.role.arn,

@@ -16,7 +16,7 @@ export = async () => {
     admissionPolicies: config.access.injectToken,
   });
 
-  // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMaps, and the Job that tests the exchange.
+  // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMap, and the Job that tests the exchange.
   const access = new PulumiCloudAccess(
     "access",
     {

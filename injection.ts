@@ -8,12 +8,13 @@ import {
   ValidatingAdmissionPolicy,
   ValidatingAdmissionPolicyBinding,
 } from "@pulumi/kubernetes/admissionregistration/v1";
-import type * as pulumi from "@pulumi/pulumi";
+import * as pulumi from "@pulumi/pulumi";
+import { sha256 } from "./tokenExchange";
 import { CONFIG_MAP_SUFFIX, CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 
 export interface InjectionArgs {
   /** The service accounts whose pods are changed, and the audience of the ID token that each of them mounts. */
-  accounts: { namespace: string; name: string; tokenAudience: string }[];
+  accounts: { namespace: string; name: string; tokenAudience: pulumi.Input<string> }[];
 }
 
 /** A pod with this label and the value "true" is changed when it is created. */
@@ -22,8 +23,11 @@ const INJECTION_LABEL = "eks-pulumi-oidc/inject-token";
 /** This annotation names the containers that are changed, such as `app, init`; by default, all but the init containers. */
 const CONTAINERS_ANNOTATION = "eks-pulumi-oidc/containers";
 
-/** The annotation has at most so many characters. */
-const ANNOTATION_LENGTH = 1024;
+// Anyone who can create a pod chooses what the policies compare, and the API server pays for it: 60 KB of annotation took it 34
+// seconds. What exceeds these limits is denied, and not compared.
+const MAX_CONTAINERS = 100;
+const MAX_ELEMENTS = 2000;
+const MAX_ANNOTATION_CHARACTERS = 1024;
 
 /**
  * Creates a policy that adds the volume, its mount, and the variable to labeled pods of the service accounts, and a policy
@@ -34,33 +38,35 @@ const ANNOTATION_LENGTH = 1024;
  * add accounts, and the API server would not see new ones after the last binding was deleted:
  * https://github.com/kubernetes/kubernetes/issues/133827
  *
- * @param name of the four resources. Kubernetes has no namespaces for policies, so Pulumi appends random characters: two
- *   stacks can use the same cluster.
+ * @param name of the four resources. It begins with the name of the component, so that an alias of the component is one of
+ *   theirs.
  */
 export function createInjection(
   name: string,
   { accounts }: InjectionArgs,
   options?: pulumi.CustomResourceOptions,
 ): void {
-  const policyName = dnsLabel(name);
+  const metadata = { name: objectName(name) };
+  // A renamed component keeps its objects.
+  const keepingName = { ...options, ignoreChanges: ["metadata.name"] };
 
-  const mutating = new MutatingAdmissionPolicy(policyName, { spec: mutation(accounts) }, options);
+  const mutating = new MutatingAdmissionPolicy(name, { metadata, spec: mutation(accounts) }, keepingName);
   const mutatingBinding = new MutatingAdmissionPolicyBinding(
-    policyName,
-    { spec: { policyName: mutating.metadata.name } },
-    options,
+    name,
+    { metadata, spec: { policyName: mutating.metadata.name } },
+    keepingName,
   );
 
   const validating = new ValidatingAdmissionPolicy(
-    policyName,
-    { spec: validation() },
+    name,
+    { metadata, spec: validation() },
     // Without the other policy, it would deny every labeled pod.
-    { ...options, dependsOn: mutatingBinding },
+    { ...keepingName, dependsOn: mutatingBinding },
   );
   new ValidatingAdmissionPolicyBinding(
-    policyName,
-    { spec: { policyName: validating.metadata.name, validationActions: ["Deny"] } },
-    options,
+    name,
+    { metadata, spec: { policyName: validating.metadata.name, validationActions: ["Deny"] } },
+    keepingName,
   );
 }
 
@@ -68,10 +74,20 @@ const CREATED_PODS = [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREA
 
 const ANNOTATION = `object.metadata.?annotations[${celString(CONTAINERS_ANNOTATION)}].orValue('')`;
 
-// The names that the annotation contains. Anyone who can create a pod can write it, and the API server compares each name
-// with each container: a longer one is not evaluated, and denied.
-const NAMED_CONTAINERS = `${ANNOTATION}.size() > ${ANNOTATION_LENGTH} ? []
-: ${ANNOTATION}.split(',').map(name, name.trim()).filter(name, name != '')`;
+const INIT_CONTAINERS = "object.spec.?initContainers.orValue([])";
+const ALL_CONTAINERS = `object.spec.containers + ${INIT_CONTAINERS}`;
+
+const IS_SMALL = `(${ALL_CONTAINERS}).size() <= ${MAX_CONTAINERS}
+&& object.spec.?volumes.orValue([]).size() + (${ALL_CONTAINERS})
+  .map(container, container.?env.orValue([]).size() + container.?volumeMounts.orValue([]).size())
+  .sum() <= ${MAX_ELEMENTS}`;
+
+const HAS_SHORT_ANNOTATION = `${ANNOTATION}.size() <= ${MAX_ANNOTATION_CHARACTERS}`;
+
+// The names that the annotation contains.
+const NAMED_CONTAINERS = `${HAS_SHORT_ANNOTATION}
+? ${ANNOTATION}.split(',').map(name, name.trim()).filter(name, name != '')
+: []`;
 
 const isAtPath = `mount.mountPath == ${celString(VOLUME_MOUNT.mountPath)}`;
 
@@ -92,6 +108,8 @@ function mutation(accounts: InjectionArgs["accounts"]) {
       objectSelector: { matchLabels: { [INJECTION_LABEL]: "true" } },
       resourceRules: CREATED_PODS,
     },
+    // The other policy denies the pods that exceed them.
+    matchConditions: [{ name: "limits", expression: `${IS_SMALL} && ${HAS_SHORT_ANNOTATION}` }],
     variables: [
       { name: "audiences", expression: audiencesByAccount(accounts) },
       { name: "account", expression: "request.namespace + '/' + object.spec.serviceAccountName" },
@@ -104,14 +122,13 @@ function mutation(accounts: InjectionArgs["accounts"]) {
 }
 
 /** Returns a map from `NAMESPACE/NAME` to the audience of the ID token, in an order that does not depend on the list's. */
-function audiencesByAccount(accounts: InjectionArgs["accounts"]): string {
-  const entries = accounts
-    .map(
-      ({ namespace, name, tokenAudience }) =>
-        `${celString(`${namespace}/${name}`)}: ${celString(tokenAudience)}`,
-    )
-    .sort();
-  return `{\n${entries.join(",\n")}\n}`;
+function audiencesByAccount(accounts: InjectionArgs["accounts"]): pulumi.Output<string> {
+  const expressions = accounts.map(({ namespace, name, tokenAudience }) => {
+    return pulumi.output(tokenAudience).apply((audience) => {
+      return `${celString(`${namespace}/${name}`)}: ${celString(audience)}`;
+    });
+  });
+  return pulumi.all(expressions).apply((entries) => `{\n${entries.sort().join(",\n")}\n}`);
 }
 
 // The containers to change, with their paths: none for a service account of another stack.
@@ -119,7 +136,7 @@ const TARGETS = `variables.account in variables.audiences
 ? object.spec.containers.transformList(index, container,
     variables.named == [] || container.name in variables.named,
     {'path': dyn('/spec/containers/' + string(index)), 'container': dyn(container)})
-  + object.spec.?initContainers.orValue([]).transformList(index, container,
+  + ${INIT_CONTAINERS}.transformList(index, container,
     container.name in variables.named,
     {'path': dyn('/spec/initContainers/' + string(index)), 'container': dyn(container)})
 : []`;
@@ -166,12 +183,12 @@ function validation() {
     },
     variables: [
       { name: "value", expression: `object.metadata.labels[${celString(INJECTION_LABEL)}]` },
-      { name: "containers", expression: "object.spec.containers + object.spec.?initContainers.orValue([])" },
+      { name: "containers", expression: `${IS_SMALL} ? ${ALL_CONTAINERS} : []` },
+      { name: "names", expression: "variables.containers.map(container, container.name)" },
       { name: "named", expression: NAMED_CONTAINERS },
       {
         name: "unknown",
-        expression:
-          "variables.named.filter(name, !variables.containers.exists(container, container.name == name))",
+        expression: "variables.named.filter(name, !(name in variables.names))",
       },
       {
         name: "others",
@@ -184,8 +201,12 @@ function validation() {
         messageExpression: `'The label ${INJECTION_LABEL} is "' + variables.value + '". Set it to "true" or "false".'`,
       },
       {
-        expression: `${ANNOTATION}.size() <= ${ANNOTATION_LENGTH}`,
-        message: `The annotation ${CONTAINERS_ANNOTATION} has more than ${ANNOTATION_LENGTH} characters. Shorten it, or remove it to change all containers.`,
+        expression: IS_SMALL,
+        message: `The pod has more than ${MAX_CONTAINERS} containers, or more than ${MAX_ELEMENTS} volumes, mounts, and variables. Remove the label ${INJECTION_LABEL}.`,
+      },
+      {
+        expression: HAS_SHORT_ANNOTATION,
+        message: `The annotation ${CONTAINERS_ANNOTATION} has more than ${MAX_ANNOTATION_CHARACTERS} characters. Shorten it, or remove it to change all containers.`,
       },
       {
         expression: "variables.unknown == []",
@@ -193,7 +214,7 @@ function validation() {
         messageExpression: `'The annotation ${CONTAINERS_ANNOTATION} names containers that the pod does not have: '
 + variables.unknown.map(name, strings.quote(name)).join(', ')
 + '. The pod has '
-+ variables.containers.map(container, strings.quote(container.name)).join(', ')
++ variables.names.map(name, strings.quote(name)).join(', ')
 + '. Correct the annotation, or remove it to change all containers.'`,
       },
       {
@@ -231,10 +252,16 @@ function celString(value: string): string {
   return JSON.stringify(value);
 }
 
-/** Returns the name as Kubernetes allows it, since Pulumi's random characters are appended to the resource's own name. */
-function dnsLabel(name: string): string {
-  return name
+/**
+ * Returns the name of the objects of a resource. Policies are in no namespace, so the name differs for each stack and
+ * component that uses the cluster. Pulumi's own names, with random characters, would contain what Kubernetes rejects in a
+ * name, such as uppercase letters.
+ */
+function objectName(resourceName: string): string {
+  const owner = [pulumi.getOrganization(), pulumi.getProject(), pulumi.getStack(), resourceName];
+  const readable = resourceName
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-")
     .replace(/^-/, "");
+  return `${readable}-${sha256(owner.join("/")).slice(0, 8)}`;
 }

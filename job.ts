@@ -2,7 +2,7 @@
 
 import { Job } from "@pulumi/kubernetes/batch/v1";
 import * as pulumi from "@pulumi/pulumi";
-import { notYetIn, type PodSpec, sha256, type TokenExchange, tokenExchangePod } from "./tokenExchange";
+import { type PodSpec, sha256, type TokenExchange, tokenExchangePod } from "./tokenExchange";
 import { SCRIPT_PATH } from "./tokenVolume";
 import { isObject } from "./validation";
 
@@ -11,16 +11,26 @@ export interface JobArgs {
   serviceAccountName: pulumi.Input<string>;
   tokenExchange: TokenExchange;
   /** Of the ID token. */
-  tokenAudience: string;
+  tokenAudience: pulumi.Input<string>;
   /** Requires bash 4.4, curl 7.84, and CA certificates. */
-  image: string;
+  image: pulumi.Input<string>;
   /** Runs as it is, once the exchange has succeeded. */
   command: string[];
-  /** Merged over the Job's own pod spec; lists of named elements by name, any other list is replaced. */
+  /** Merged over the Job's own pod spec. */
   podSpec: Record<string, unknown>;
 }
 
 const DEADLINE_SECONDS = 300;
+
+/** What `pulumi up` shows last of a failed pod. Pulumi deletes at the end of an update, if nothing has failed before. */
+const FAILED =
+  "This update has deleted nothing that was removed from the configuration, such as IAM roles: Pulumi deletes last. " +
+  "To go on without this test, set runJob to false in this entry, and run pulumi up.";
+
+/** Runs its arguments as they are, ends when they are told to, and explains a failure. */
+const EXPLAINED = `trap 'kill -s TERM "$!"' TERM
+"$0" "$@" &
+wait "$!" || { status=$?; echo "${FAILED}" >&2; exit "$status"; }`;
 
 /**
  * Creates the Job that exchanges an ID token once. The update waits for its pod: a denied exchange fails the update, and
@@ -32,7 +42,7 @@ const DEADLINE_SECONDS = 300;
  */
 export function createJob(name: string, args: JobArgs, options?: pulumi.CustomResourceOptions): Job {
   const { tokenExchange } = args;
-  const spec = mergeByName(restrictedPod(args.image, args.command), args.podSpec) as PodSpec;
+  const spec = merge(restrictedPod(args.image, args.command), args.podSpec) as PodSpec;
   // Longer than the Job's own deadline, whose message says more.
   const timeout = `${DEADLINE_SECONDS + 60}s`;
   return new Job(
@@ -74,7 +84,7 @@ export function jobName(serviceAccountName: string): string {
 }
 
 // Pod Security `restricted` admits it: https://kubernetes.io/docs/concepts/security/pod-security-standards/
-function restrictedPod(image: string, command: string[]): PodSpec {
+function restrictedPod(image: pulumi.Input<string>, command: string[]): PodSpec {
   return {
     automountServiceAccountToken: false,
     restartPolicy: "Never",
@@ -88,7 +98,7 @@ function restrictedPod(image: string, command: string[]): PodSpec {
       {
         name: "token-exchange",
         image,
-        command: [SCRIPT_PATH],
+        command: ["bash", "-c", EXPLAINED, SCRIPT_PATH],
         // Kubernetes expands $(NAME) in arguments, and reads $$ as $:
         // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
         args: command.map((word) => word.replaceAll("$", "$$$$")),
@@ -117,26 +127,49 @@ function restrictedPod(image: string, command: string[]): PodSpec {
   };
 }
 
-/** Merges a value over another: objects by key, lists of named elements by name. Null leaves the other as it is. */
-function mergeByName(base: unknown, over: unknown): unknown {
+/**
+ * The lists of a pod spec whose elements Kubernetes tells apart, each with the key that does so:
+ * https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
+ *
+ * An element of `env` or `volumes` has one of several sources, of which it must not have two. It is replaced as a whole.
+ */
+const LISTS: Record<string, { key: string; replaced?: true }> = {
+  containers: { key: "name" },
+  volumeMounts: { key: "mountPath" },
+  env: { key: "name", replaced: true },
+  volumes: { key: "name", replaced: true },
+};
+
+/**
+ * Merges a value over another: objects by key, the lists above by the key of their elements. Any other value is replaced.
+ * Null leaves the other as it is.
+ *
+ * @param name of the property whose value it is.
+ */
+function merge(base: unknown, over: unknown, name = ""): unknown {
   if (over === null) return base;
 
   if (isObject(base) && isObject(over)) {
-    const mergedEntries = Object.entries(over).map(([key, value]) => [key, mergeByName(base[key], value)]);
+    const mergedEntries = Object.entries(over).map(([key, value]) => [key, merge(base[key], value, key)]);
     return { ...base, ...Object.fromEntries(mergedEntries) };
   }
 
-  if (isNamedList(base) && isNamedList(over)) {
-    const mergedElements = base.map((element) => {
-      const sameName = over.find(({ name }) => name === element.name);
-      return sameName ? mergeByName(element, sameName) : element;
-    });
-    return [...mergedElements, ...notYetIn(base, over)];
-  }
+  const list = LISTS[name];
+  if (!list || !isObjectList(base) || !isObjectList(over)) return over;
 
-  return over;
+  const { key, replaced } = list;
+  const find = (elements: Element[], value: unknown) => elements.find((element) => element[key] === value);
+  const mergedElements = base.map((element) => {
+    const sameKey = find(over, element[key]);
+    if (!sameKey) return element;
+    return replaced ? sameKey : merge(element, sameKey);
+  });
+  const added = over.filter((element) => !find(base, element[key]));
+  return [...mergedElements, ...added];
 }
 
-function isNamedList(value: unknown): value is { name: unknown }[] {
-  return Array.isArray(value) && value.every((element) => isObject(element) && "name" in element);
+type Element = Record<string, unknown>;
+
+function isObjectList(value: unknown): value is Element[] {
+  return Array.isArray(value) && value.every(isObject);
 }

@@ -3,13 +3,14 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
-import type { Account, Token } from "./settings";
+import { grantOf } from "./accessToken";
+import type { Account } from "./settings";
 import { readThumbprints } from "./thumbprint";
 
 export interface OidcIssuerArgs {
-  organization: string;
+  organization: pulumi.Input<string>;
   /** The name of the issuer in Pulumi Cloud. */
-  name: string;
+  name: pulumi.Input<string>;
   /** The cluster's OIDC issuer, `https://…`. */
   url: pulumi.Input<string>;
   /** Upper bound for the lifetime of every access token of this issuer, in seconds. */
@@ -24,6 +25,10 @@ export type AllowPolicy = ReturnType<typeof allowPolicy>;
 
 /**
  * Registers the cluster's OIDC issuer in a Pulumi organization, with its allow policies. Everything else stays denied.
+ *
+ * Another organization or URL replaces it. The new one is registered before the old one is deleted, so that the old one stays
+ * in force if the new one is denied. The two do not collide: an organization rejects only a URL that it has already. Only a
+ * replacement that someone forces, such as with `--target-replace`, has the same URL and fails, which changes nothing.
  *
  * The access token that this requires comes from the environment or from `pulumi login`, and is not stored.
  *
@@ -48,8 +53,6 @@ export function createOidcIssuer(
     {
       ...options,
       provider: providerOf(name, args.apiUrl, options.parent),
-      // An organization can register an issuer URL only once, so the old registration has to be deleted first.
-      deleteBeforeReplace: true,
       // What is registered stays: a rotated certificate changes nothing, and a refresh shows no drift.
       ignoreChanges: ["thumbprints"],
     },
@@ -68,10 +71,10 @@ function providerOf(name: string, apiUrl: string, parent: pulumi.Resource): pulu
  *
  * @returns the policy as data. Every rule has to match; the quotes in a key keep its dot from separating two names.
  */
-export function allowPolicy(account: Account, token: Token) {
+export function allowPolicy(account: Account) {
   return {
     decision: "allow",
-    ...ownerOf(token),
+    ...grantOf(account),
     rules: {
       ...account.policyRules,
       '"kubernetes.io".namespace': account.namespace,
@@ -79,19 +82,4 @@ export function allowPolicy(account: Account, token: Token) {
       ...(account.audienceRule && { aud: account.tokenAudience }),
     },
   } satisfies pulumiservice.types.input.AuthPolicyDefinitionArgs;
-}
-
-function ownerOf(token: Token) {
-  const { tokenType } = token;
-  switch (tokenType) {
-    case "personal":
-      return { tokenType, userLogin: token.userLogin };
-    case "team":
-      return { tokenType, teamName: token.teamName };
-    case "runner":
-      return { tokenType, runnerID: token.runnerId };
-    case "organization":
-      // An empty list of permissions would read back as absent, and show as drift.
-      return { tokenType, ...(token.organizationAdmin && { authorizedPermissions: ["admin" as const] }) };
-  }
 }

@@ -2,23 +2,35 @@
 
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
+import * as v from "valibot";
 import { createInjection } from "./injection";
+import { afterwards } from "./inputs";
 import { allowPolicy, createOidcIssuer } from "./oidcIssuer";
 import { createNamespaces } from "./serviceAccount";
 import {
   type AccessSettings,
-  checkAccess,
-  DEFAULT_AWS_ROLE,
-  tokenOf,
+  accessEntries,
+  accessRules,
+  INSTEAD_OF_OUTPUTS,
   unknownAccessSettings,
+  unknownEntrySettings,
+  withDefaults,
 } from "./settings";
 import { userError } from "./userError";
-import { isObject, messageOf, type Problem } from "./validation";
+import {
+  check,
+  type Incomplete,
+  input,
+  messageOf,
+  type Problem,
+  schemasOf,
+  settings,
+  string,
+} from "./validation";
 import { type ServiceAccountAccess, WorkloadIdentity } from "./workloadIdentity";
 
 /**
- * The cluster and the settings of its service accounts. Only issuerUrl, oidcProviderArn, and clusterArn can be
- * outputs.
+ * The cluster and the settings of its service accounts. What names resources or decides which exist is a plain value.
  */
 export interface PulumiCloudAccessArgs extends AccessSettings {
   /** OIDC issuer of the cluster, with https://. */
@@ -43,23 +55,20 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
    * @throws pulumi.RunError that lists every problem of the arguments, and says if the Kubernetes provider is missing.
    */
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
-    const { access, cluster } = checkArguments(name, args, options);
-    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, { ...access, ...cluster }, options);
+    const access = checkArguments(name, args, options);
+    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
     const inComponent = { parent: this };
 
     const namespaces = createNamespaces(name, access.createNamespaces, inComponent);
 
     // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
-    const accounts = access.serviceAccounts.map((account) => {
-      const token = tokenOf(account);
-      return { account, token, policy: allowPolicy(account, token) };
-    });
+    const accounts = access.serviceAccounts.map((account) => ({ account, policy: allowPolicy(account) }));
     const oidcIssuer = createOidcIssuer(
       `${name}.oidc-issuer`,
       {
         organization: access.organization,
         name: access.issuerName,
-        url: cluster.issuerUrl,
+        url: access.issuerUrl,
         maxExpirationSeconds: access.maxExpirationSeconds,
         policies: accounts.map(({ policy }) => policy),
         apiUrl: access.pulumiApiUrl,
@@ -67,16 +76,15 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
       inComponent,
     );
 
-    // Each service account: its role, its ConfigMaps, and the Job that tests the token exchange.
-    const identities = accounts.map(({ account, token, policy }) => {
+    // Each service account: its role, its ConfigMap, and the Job that tests the token exchange.
+    const identities = accounts.map(({ account, policy }) => {
       const identity = new WorkloadIdentity(
         `${name}.${account.namespace}.${account.name}`,
         {
           account,
-          token,
           policy,
           oidcIssuer,
-          cluster,
+          cluster: access,
           namespace: namespaces.get(account.namespace) ?? account.namespace,
           shared: access,
         },
@@ -95,13 +103,24 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
   }
 }
 
-/** The arguments that can be outputs. */
-const CLUSTER_KEYS = ["issuerUrl", "oidcProviderArn", "clusterArn"];
+const clusterEntries = {
+  issuerUrl: input(
+    string(/^https:\/\/./, "must begin with https://, as oidcProviderUrl of @pulumi/eks does"),
+  ),
+  oidcProviderArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
+  clusterArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
+};
+
+const CLUSTER_KEYS = Object.keys(clusterEntries);
+
+const argsSchema = settings(schemasOf<PulumiCloudAccessArgs>()({ ...accessEntries, ...clusterEntries }));
+type CheckedArgs = v.InferOutput<typeof argsSchema>;
 
 /**
- * Checks the arguments before the component is registered, so that the state never contains a rejected argument.
+ * Checks the arguments before the component is registered, so that the state never contains a rejected argument. Outputs
+ * are checked once they are known, which the registration waits for.
  *
- * @returns the settings with every default filled in, and the cluster.
+ * @returns the arguments with every default filled in.
  * @throws pulumi.RunError that lists every problem.
  */
 function checkArguments(
@@ -109,30 +128,36 @@ function checkArguments(
   args: PulumiCloudAccessArgs,
   options: pulumi.ComponentResourceOptions | undefined,
 ) {
-  const { issuerUrl, oidcProviderArn, clusterArn, ...given } = args;
-  const { access, problems } = checkAccess(given);
+  const title = `Invalid arguments of PulumiCloudAccess "${name}"`;
+  const { settings: checked, problems, late } = check(argsSchema, args, argumentRules, INSTEAD_OF_OUTPUTS);
   const all = [
-    ...unknownAccessSettings(given, CLUSTER_KEYS),
-    ...issuerProblems(issuerUrl),
+    ...unknownAccessSettings(args, CLUSTER_KEYS),
+    ...unknownEntrySettings(args.serviceAccounts),
     ...problems,
-    ...missingForRoles(args),
     ...missingProvider(options),
   ];
-  if (access && all.length === 0) return { access, cluster: { issuerUrl, oidcProviderArn, clusterArn } };
-  throw userError(messageOf(`Invalid arguments of PulumiCloudAccess "${name}"`, all));
+  if (!checked || all.length > 0) throw userError(messageOf(title, all));
+  if (!late) return withDefaults(checked);
+
+  const isValid = late.then((found) => {
+    if (found.length === 0) return true;
+    throw userError(messageOf(title, found, "None of its resources was changed."));
+  });
+  return withDefaults(afterwards(checked, isValid));
 }
 
-/** Returns the problem of an issuer's URL that is missing or, if it is known, not an https URL. */
-function issuerProblems(url: pulumi.Input<string> | undefined): Problem[] {
-  if (!url) return [{ path: ["issuerUrl"], reason: "required" }];
-  if (typeof url !== "string" || url.startsWith("https://")) return [];
-  return [{ path: ["issuerUrl"], value: url, reason: "must begin with https://" }];
+/** Returns the problems of arguments that are valid by themselves, but not together. */
+function argumentRules(args: Incomplete<CheckedArgs>): Problem[] {
+  return [...accessRules(args), ...missingForRoles(args)];
 }
 
 /** Returns a problem for each missing argument that an IAM role requires. */
-function missingForRoles({ serviceAccounts, oidcProviderArn, clusterArn }: PulumiCloudAccessArgs): Problem[] {
-  const entries: unknown[] = Array.isArray(serviceAccounts) ? serviceAccounts : [];
-  const roles = entries.map((entry) => (isObject(entry) && entry.awsRole) || DEFAULT_AWS_ROLE);
+function missingForRoles({
+  serviceAccounts = [],
+  oidcProviderArn,
+  clusterArn,
+}: Incomplete<CheckedArgs>): Problem[] {
+  const roles = serviceAccounts.map((account) => account?.awsRole);
   const problems: Problem[] = [];
   if (roles.includes("irsa") && oidcProviderArn === undefined) {
     const reason = "required, because an awsRole is irsa, which is the default";
@@ -153,7 +178,9 @@ function missingProvider({
   providers = {},
   parent,
 }: pulumi.ComponentResourceOptions = {}): Problem[] {
-  const isGiven = Array.isArray(providers) ? providers.some(Provider.isInstance) : "kubernetes" in providers;
+  const isGiven = Array.isArray(providers)
+    ? providers.some(Provider.isInstance)
+    : providers.kubernetes !== undefined;
   if (isGiven || Provider.isInstance(provider)) return [];
   if (parent?.getProvider("kubernetes:core/v1:ServiceAccount")) return [];
   const reason = "this resource option must contain the Kubernetes provider of the cluster";

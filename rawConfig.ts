@@ -33,28 +33,43 @@ export function readRawConfig(): RawConfig {
  *
  * @param jsonKeys the settings that are not strings. The engine passes all as strings; these are JSON.
  */
-export function ownValues({ values, project }: RawConfig, jsonKeys: string[]): Record<string, unknown> {
+export function projectValues({ values, project }: RawConfig, jsonKeys: string[]): Record<string, unknown> {
   const prefix = `${project}:`;
-  const own = Object.entries(values).flatMap(([qualified, text]): [string, unknown][] => {
+  const ofProject = Object.entries(values).flatMap(([qualified, text]): [string, unknown][] => {
     if (!qualified.startsWith(prefix)) return [];
     const key = qualified.slice(prefix.length);
     return [[key, jsonKeys.includes(key) ? withoutEmptyEntries(fromJson(text)) : text]];
   });
-  return withoutEmpty(Object.fromEntries(own));
+  return withoutEmpty(Object.fromEntries(ofProject));
 }
 
 /**
- * Returns a problem for each encrypted value of the project.
+ * Returns a problem for each encrypted value of the project, and the others without the values beside an encrypted one.
  *
+ * @param problems the other problems.
  * @param otherKeys keys of other namespaces, such as `aws:region`, whose values must not be encrypted either.
  */
-export function encryptedSettings({ secretKeys, project }: RawConfig, otherKeys: string[] = []): Problem[] {
+export function withEncrypted(
+  problems: Problem[],
+  { secretKeys, project }: RawConfig,
+  otherKeys: string[] = [],
+): Problem[] {
   const prefix = `${project}:`;
+  const ofProject = secretKeys.filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length));
+  const encrypted = [...ofProject, ...secretKeys.filter((key) => otherKeys.includes(key))];
+
   const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
-  return secretKeys.flatMap((key): Problem[] => {
-    if (key.startsWith(prefix)) return [{ path: [key.slice(prefix.length)], reason }];
-    return otherKeys.includes(key) ? [{ path: [key], reason }] : [];
-  });
+  return [
+    ...encrypted.map((key): Problem => ({ path: [key], reason })),
+    ...problems.map((problem) =>
+      encrypted.includes(String(problem.path[0])) ? withoutValue(problem) : problem,
+    ),
+  ];
+}
+
+/** Returns a problem without its value, which is then not printed. */
+export function withoutValue({ path, reason }: Problem): Problem {
+  return { path, reason };
 }
 
 /** Returns the error that lists the problems of the current stack's configuration. */

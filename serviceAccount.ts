@@ -34,8 +34,12 @@ export function createServiceAccount(
 }
 
 /**
- * Creates namespaces, with the Pod Security label `restricted`.
+ * Creates namespaces, with the Pod Security label `restricted`, and never deletes them.
  * https://kubernetes.io/docs/concepts/security/pod-security-standards/
+ *
+ * Deleting a namespace deletes everything in it: workloads and volumes of others, and objects of entries that are still in
+ * this namespace. Helm does not delete the namespaces that it has created either:
+ * https://helm.sh/docs/helm/helm_uninstall/
  *
  * @param prefix of the resources' names.
  * @param names of the namespaces.
@@ -50,7 +54,11 @@ export function createNamespaces(
   // Not an object: a namespace can have the name of a method, such as constructor.
   const created = new Map<string, pulumi.Output<string>>();
   for (const name of names) {
-    const namespace = new Namespace(`${prefix}.${name}`, { metadata: { name, labels } }, options);
+    const namespace = new Namespace(
+      `${prefix}.${name}`,
+      { metadata: { name, labels } },
+      { ...options, retainOnDelete: true },
+    );
     created.set(name, namespace.metadata.name);
   }
   return created;

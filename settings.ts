@@ -2,36 +2,26 @@
 // generated. A schema checks its value and fills in its default. The compiler compares the two.
 
 import { posix } from "node:path";
+import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
+import { defaultCommand, type TokenSettings, tokenEntries, tokenProblems } from "./accessToken";
+import { mapInput } from "./inputs";
 import { CREDENTIAL_HELPER, VOLUME_MOUNT, VOLUME_NAME } from "./tokenVolume";
 import {
-  check,
   distinctList,
   flag,
   type Incomplete,
+  input,
   isObject,
   list,
   object,
   type Path,
   type Problem,
-  type Schemas,
+  schemasOf,
   settings,
   string,
   unknownSettings,
 } from "./validation";
-
-/** The type of the access token that a service account is granted. */
-export const TokenType = {
-  /** A token of one user. */
-  Personal: "personal",
-  /** A token of the organization. Requires Pulumi Cloud's Essentials edition, formerly Team. */
-  Organization: "organization",
-  /** A token of a team. Requires the Pro edition, formerly Enterprise. */
-  Team: "team",
-  /** A token of a runner pool. Requires the Enterprise edition, formerly Business Critical. */
-  Runner: "runner",
-} as const;
-export type TokenType = (typeof TokenType)[keyof typeof TokenType];
 
 /** How the pods of a service account receive an IAM role. */
 export const AwsRole = {
@@ -48,31 +38,19 @@ export type AwsRole = (typeof AwsRole)[keyof typeof AwsRole];
 export const DEFAULT_AWS_ROLE = AwsRole.Irsa;
 
 /** One service account, and the access token that it is granted. */
-export interface ServiceAccount {
+export interface ServiceAccount extends TokenSettings {
   /** Namespace of the service account. */
   namespace: string;
   /** Name of the service account. */
   name: string;
-  /** Type of the access token: personal, organization, team, or runner. */
-  tokenType: TokenType;
-  /** User of a personal token. */
-  userLogin?: string;
-  /** Team of a team token. */
-  teamName?: string;
-  /** ID of the runner pool of a runner token. The allow policy contains the ID. */
-  runnerId?: string;
-  /** Name of the runner pool of a runner token. The token exchange requests the pool by this name. */
-  runnerName?: string;
-  /** Grant an organization token admin permissions. Default: false. */
-  organizationAdmin?: boolean;
   /** Lifetime of the access token in seconds, at most maxExpirationSeconds. Default: maxExpirationSeconds. */
   tokenExpirationSeconds?: number;
   /** Audience of the ID token. Default: urn:pulumi:org:ORGANIZATION. */
-  tokenAudience?: string;
+  tokenAudience?: pulumi.Input<string>;
   /** Require tokenAudience in the allow policy. Default: false. */
   audienceRule?: boolean;
   /** Additional claims that the allow policy requires, with their patterns. Default: {}. */
-  policyRules?: Record<string, string>;
+  policyRules?: Record<string, pulumi.Input<string>>;
   /** Create the service account. Set it to false for one that exists, such as a Helm chart's. Default: true. */
   createServiceAccount?: boolean;
   /** How its pods receive an IAM role: irsa, pod-identity, or none. Default: irsa. */
@@ -88,17 +66,17 @@ export interface ServiceAccount {
 /** The service accounts of one cluster, and what they have in common. */
 export interface AccessSettings {
   /** Pulumi organization. Default of a stack: the organization of the stack. */
-  organization: string;
+  organization: pulumi.Input<string>;
   /** Name of the OIDC issuer in Pulumi Cloud. Default of a stack: eks-CLUSTER_NAME. */
-  issuerName: string;
+  issuerName: pulumi.Input<string>;
   /** Upper bound for the lifetime of every access token from this issuer, in seconds. Default: 7200. */
   maxExpirationSeconds?: number;
   /** ARN of the permissions boundary of every IAM role. Default: none. */
-  permissionsBoundaryArn?: string;
+  permissionsBoundaryArn?: pulumi.Input<string>;
   /** Path of every IAM role. Default: /. */
-  rolePath?: string;
+  rolePath?: pulumi.Input<string>;
   /** Image of the Jobs. Requires bash 4.4, curl 7.84, and CA certificates. Default: pulumi/pulumi-base:3.274.1. */
-  image?: string;
+  image?: pulumi.Input<string>;
   /** Overrides for the Jobs' pod spec, such as tolerations. The container is named token-exchange. Default: {}. */
   // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
   jobPodSpec?: Record<string, any>;
@@ -109,7 +87,10 @@ export interface AccessSettings {
    * Kubernetes 1.36 and the right to manage admission policies in the whole cluster. Default: false.
    */
   injectToken?: boolean;
-  /** Namespaces to create, with Pod Security level restricted. Each is the namespace of an entry. Default: []. */
+  /**
+   * Namespaces to create, with Pod Security level restricted. Each is the namespace of an entry. They are retained on
+   * destroy. Default: [].
+   */
   createNamespaces?: string[];
   /**
    * Service accounts of the cluster, at most 40. Default of a stack: default/pulumi-service-account, if userLogin is
@@ -132,7 +113,7 @@ export const kubernetesName = string(
 );
 
 /** Every cluster has these: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ */
-const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
+export const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 const newNamespace = v.pipe(
   kubernetesName,
@@ -157,23 +138,6 @@ export const rolePath = string(
 
 const organizationName = string(/^\w[\w.-]{0,99}$/, "must be the name of a Pulumi organization");
 
-const userLogin = string(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
-
-// In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
-// escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
-const teamName = string(
-  /^[\w!#%&',/;<=>@~-]{1,100}$/,
-  "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the " +
-    'wildcards of patterns such as "*", "?", and ".", which also match other teams',
-);
-
-const runnerId = string(/^[\w-]{1,100}$/, "must be the ID of a runner pool");
-
-const runnerName = string(
-  /^[\]!#-9;-[^-~]{1,100}$/,
-  "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, and backslashes",
-);
-
 /** Characters that no one sees, such as control characters and zero-width spaces. */
 const INVISIBLE = "\\p{C}\\p{Default_Ignorable_Code_Point}";
 
@@ -185,15 +149,25 @@ const issuerName = string(
 // With one of these, the ID token that Pulumi Cloud receives could assume the service account's role.
 const AWS_AUDIENCES = ["sts.amazonaws.com", "pods.eks.amazonaws.com"];
 
+// With this one, it could sign in to the cluster: https://docs.aws.amazon.com/eks/latest/userguide/service-accounts.html
+const API_SERVER_AUDIENCE = "https://kubernetes.default.svc";
+
 const audience = v.pipe(
   string(
     new RegExp(`^(?=.*[^.])[^\\s*?${INVISIBLE}]+$`, "u"),
     'must not contain spaces, invisible characters, "*", or "?", and must not consist only of dots',
   ),
   v.check((name) => !AWS_AUDIENCES.includes(name), "must not be an audience that AWS accepts"),
+  v.check(
+    (name) => name !== API_SERVER_AUDIENCE,
+    "must not be an audience that the cluster's API server accepts",
+  ),
 );
 
-const pattern = string(/[^*?.]/, "must not consist only of wildcards");
+// Terminals and job summaries show what is in a policy.
+const visible = v.regex(new RegExp(`^[^${INVISIBLE}]*$`, "u"), "must not contain invisible characters");
+
+const pattern = v.pipe(string(/[^*?.]/, "must not consist only of wildcards"), visible);
 
 // A name that contains a dot is quoted; without the quotes it would be the path of another claim.
 const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
@@ -201,6 +175,7 @@ const BUILT_IN_RULES = ["kubernetes.io.namespace", "kubernetes.io.serviceaccount
 
 const claim = v.pipe(
   string(CLAIM_PATH, 'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes'),
+  visible,
   v.check(
     (path) => !BUILT_IN_RULES.includes(path.replaceAll('"', "")),
     "must not replace a rule that every policy has",
@@ -211,12 +186,12 @@ const claim = v.pipe(
 const RESERVED = ["__proto__", "prototype", "constructor"];
 
 const policyRules = v.pipe(
-  v.custom<Record<string, string>>(isObject, "must be an object"),
+  v.custom<Record<string, pulumi.Input<string>>>(isObject, "must be an object"),
   v.check(
     (rules) => !RESERVED.some((name) => Object.hasOwn(rules, name)),
     `must not contain ${RESERVED.join(", ")}`,
   ),
-  v.record(claim, pattern),
+  v.record(claim, input(pattern)),
 );
 
 const command = v.pipe(
@@ -297,20 +272,13 @@ export const apiUrl = v.pipe(
   v.transform((url) => new URL(url).origin),
 );
 
-const TOKEN_TYPE = "must be personal, organization, team, or runner";
-
-const accountEntries = {
+const accountEntries = schemasOf<ServiceAccount>()({
   namespace: kubernetesName,
   // Kubernetes allows dots in it; the allow policy would read them as wildcards.
   name: kubernetesName,
-  tokenType: v.picklist(Object.values(TokenType), TOKEN_TYPE),
-  userLogin: v.optional(userLogin),
-  teamName: v.optional(teamName),
-  runnerId: v.optional(runnerId),
-  runnerName: v.optional(runnerName),
-  organizationAdmin: v.optional(flag),
+  ...tokenEntries,
   tokenExpirationSeconds: v.optional(seconds),
-  tokenAudience: v.optional(audience),
+  tokenAudience: v.optional(input(audience)),
   audienceRule: v.optional(flag, false),
   policyRules: v.optional(policyRules, {}),
   createServiceAccount: v.optional(flag, true),
@@ -321,42 +289,29 @@ const accountEntries = {
   rolePolicyArns: v.optional(policyArns, []),
   runJob: v.optional(flag, true),
   command: v.optional(command),
-} satisfies Schemas<ServiceAccount>;
+});
 
-/** What each type of token requires and accepts. */
-const tokenSchema = v.variant("tokenType", [
-  v.object({ tokenType: v.literal("personal"), userLogin }),
-  v.object({ tokenType: v.literal("organization"), organizationAdmin: v.optional(flag, false) }),
-  v.object({ tokenType: v.literal("team"), teamName }),
-  v.object({ tokenType: v.literal("runner"), runnerId, runnerName }),
-]);
+/** A schema for an entry of `serviceAccounts`. It fills in the defaults that do not depend on other settings. */
+export const accountSchema = settings(accountEntries);
 
-/** The access token of one service account, with the settings of its type. */
-export type Token = v.InferOutput<typeof tokenSchema>;
-
-/** Returns the access token that a service account is granted. */
-export function tokenOf(account: Account): Token {
-  return v.parse(tokenSchema, account);
-}
-
-const accessEntries = {
-  organization: organizationName,
-  issuerName,
+export const accessEntries = schemasOf<AccessSettings>()({
+  organization: input(organizationName),
+  issuerName: input(issuerName),
   maxExpirationSeconds: v.optional(seconds, 7200),
-  permissionsBoundaryArn: v.optional(policyArn),
-  rolePath: v.optional(rolePath, "/"),
-  image: v.optional(image, "pulumi/pulumi-base:3.274.1"),
+  permissionsBoundaryArn: v.optional(input(policyArn)),
+  rolePath: v.optional(input(rolePath), "/"),
+  image: v.optional(input(image), "pulumi/pulumi-base:3.274.1"),
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
   injectToken: v.optional(flag, false),
   createNamespaces: v.optional(distinctList(newNamespace), []),
   serviceAccounts: v.pipe(
-    list(settings(accountEntries)),
+    list(accountSchema),
     v.minLength(1, "must not be empty"),
     // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
     v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
   ),
-} satisfies Schemas<AccessSettings>;
+});
 
 const accessSchema = settings(accessEntries);
 
@@ -374,34 +329,17 @@ export interface Access extends Omit<CheckedSettings, "serviceAccounts"> {
 }
 
 /** One service account with every default filled in; durations are in seconds. */
-export type Account = ReturnType<typeof withDefaults>;
+export type Account = ReturnType<typeof accountWithDefaults>;
 
-/**
- * Checks the settings of the service accounts.
- *
- * @param given the values, which can be anything.
- * @param stackKeys the names of other settings of the stack, which are not valid in an entry.
- * @returns the settings with every default filled in, or every problem that they have. Does not throw.
- */
-export function checkAccess(
-  given: object,
-  stackKeys: string[] = [],
-): { access?: Access; problems: Problem[] } {
-  const { settings: checked, problems } = check(accessSchema, given, rulesBetween);
-  const entries =
-    "serviceAccounts" in given && Array.isArray(given.serviceAccounts) ? given.serviceAccounts : [];
-  const ofStack = {
-    names: [...ACCESS_KEYS, ...stackKeys],
-    reason: "is a setting of the stack, not of an entry",
-  };
-  const unknown = entries.flatMap((entry, index) => {
-    return unknownSettings(entry, ["serviceAccounts", index], ACCOUNT_KEYS, ofStack);
-  });
-  if (!checked || unknown.length > 0) return { problems: [...unknown, ...problems] };
-
-  const serviceAccounts = checked.serviceAccounts.map((account) => withDefaults(account, checked));
-  return { access: { ...checked, serviceAccounts }, problems };
-}
+/** What to write instead of an output, for settings that name resources or decide which exist. */
+export const INSTEAD_OF_OUTPUTS = {
+  namespace:
+    "Write the name as a string. If the program creates the namespace, add it to dependsOn of this component",
+  name: "Write the name as a string. If the program creates the service account, add it to dependsOn of this component",
+  policyRules: "Only its values can be outputs",
+  rolePolicyArns:
+    "If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment",
+};
 
 /** Returns a problem for each name at the top that is neither a setting of `AccessSettings` nor one of the others. */
 export function unknownAccessSettings(given: object, others: string[]): Problem[] {
@@ -412,20 +350,45 @@ export function unknownAccessSettings(given: object, others: string[]): Problem[
   return unknownSettings(given, [], [...ACCESS_KEYS, ...others], ofEntry);
 }
 
-/** Returns a service account with the defaults that depend on other settings. */
-function withDefaults(account: CheckedAccount, { organization, maxExpirationSeconds }: CheckedSettings) {
-  const defaultCommand = account.tokenType === "runner" ? ["true"] : ["pulumi", "whoami"];
+/**
+ * Returns a problem for each name in an entry that is not a setting of an entry.
+ *
+ * @param entries the list of service accounts, which can be anything.
+ * @param stackKeys settings of the stack besides those of `AccessSettings`.
+ */
+export function unknownEntrySettings(entries: unknown, stackKeys: string[] = []): Problem[] {
+  if (!Array.isArray(entries)) return [];
+  const ofStack = {
+    names: [...ACCESS_KEYS, ...stackKeys],
+    reason: "is a setting of the stack, not of an entry",
+  };
+  return entries.flatMap((entry, index) => {
+    return unknownSettings(entry, ["serviceAccounts", index], ACCOUNT_KEYS, ofStack);
+  });
+}
+
+/** Returns the settings with the defaults that depend on other settings. */
+export function withDefaults<Settings extends CheckedSettings>(
+  access: Settings,
+): Omit<Settings, "serviceAccounts"> & Access {
+  return { ...access, serviceAccounts: access.serviceAccounts.map((it) => accountWithDefaults(it, access)) };
+}
+
+function accountWithDefaults(
+  account: CheckedAccount,
+  { organization, maxExpirationSeconds }: CheckedSettings,
+) {
   return {
     ...account,
     tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
-    tokenAudience: account.tokenAudience ?? `urn:pulumi:org:${organization}`,
-    command: account.command ?? defaultCommand,
+    tokenAudience: account.tokenAudience ?? mapInput(organization, (name) => `urn:pulumi:org:${name}`),
+    command: account.command ?? defaultCommand(account.tokenType),
   };
 }
 
 /** Returns the problems of settings that are valid by themselves, but not together. */
-function rulesBetween(access: Incomplete<CheckedSettings>): Problem[] {
-  const { serviceAccounts = [], createNamespaces = [] } = access;
+export function accessRules(access: Incomplete<CheckedSettings>): Problem[] {
+  const { serviceAccounts = [] } = access;
   const problems = serviceAccounts.flatMap((account, index) => {
     if (!account) return [];
     const path: Path = ["serviceAccounts", index];
@@ -439,39 +402,21 @@ function rulesBetween(access: Incomplete<CheckedSettings>): Problem[] {
     return found.map((problem) => ({ ...problem, path: [...path, ...problem.path] }));
   });
 
-  const namespaces = serviceAccounts.map((account) => account?.namespace);
-  const unused = createNamespaces.flatMap((namespace, index): Problem[] => {
-    // With an invalid entry, it is not known which namespaces are used.
-    if (!namespace || namespaces.includes(namespace) || namespaces.includes(undefined)) return [];
+  return [...problems, ...unusedNamespaces(access)];
+}
+
+/** Returns a problem for each new namespace that no entry uses. */
+function unusedNamespaces(access: Incomplete<CheckedSettings>): Problem[] {
+  const { serviceAccounts, createNamespaces = [] } = access;
+  const used = serviceAccounts?.map((account) => account?.namespace);
+  // With an invalid entry, it is not known which namespaces are used.
+  if (!used || used.includes(undefined)) return [];
+  return createNamespaces.flatMap((namespace, index): Problem[] => {
+    if (!namespace || used.includes(namespace)) return [];
     return [
       { path: ["createNamespaces", index], value: namespace, reason: "is not the namespace of an entry" },
     ];
   });
-  return [...problems, ...unused];
-}
-
-/** Returns a problem for each setting that the token type requires, and for each of another token type. */
-function tokenProblems(account: Incomplete<CheckedAccount>): Problem[] {
-  const { tokenType } = account;
-  if (!tokenType) return [];
-
-  return tokenSchema.options.flatMap(({ entries: { tokenType: type, ...owner } }) => {
-    if (type.literal === tokenType) return missingOwners(account, owner);
-    return foreignOwners(account, owner);
-  });
-}
-
-function missingOwners(account: Incomplete<CheckedAccount>, owner: v.ObjectEntries): Problem[] {
-  const required = Object.entries(owner).filter(([, schema]) => schema.type !== "optional");
-  const missing = required.filter(([key]) => account[key as keyof typeof account] === undefined);
-  return missing.map(([key]) => ({ path: [key], reason: `required with tokenType ${account.tokenType}` }));
-}
-
-function foreignOwners(account: Incomplete<CheckedAccount>, owner: v.ObjectEntries): Problem[] {
-  const values = Object.keys(owner).map((key) => ({ key, value: account[key as keyof typeof account] }));
-  const given = values.filter(({ value }) => value !== undefined);
-  const reason = `is not valid with tokenType ${account.tokenType}`;
-  return given.map(({ key, value }) => ({ path: [key], value, reason }));
 }
 
 function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<CheckedAccount>): Problem[] {

@@ -20,10 +20,10 @@ type Container = input.core.v1.Container;
 
 /** The settings of the exchange script. Each is a file of the volume. */
 export interface ExchangeSettings {
-  organization: string;
+  organization: pulumi.Input<string>;
   tokenType: string;
   /** Such as `user:LOGIN`; empty for an organization token. */
-  tokenScope: string;
+  tokenScope: pulumi.Input<string>;
   tokenExpirationSeconds: number;
   /** The URL of Pulumi Cloud. */
   apiUrl: string;
@@ -34,7 +34,7 @@ export interface TokenExchange {
   /** The name of the ConfigMap, as a plain string. */
   configMapName: string;
   /** Changes when the content of the ConfigMap does. */
-  checksum: string;
+  checksum: pulumi.Output<string>;
 }
 
 const SCRIPT = readFileSync(join(__dirname, "scripts", SCRIPT_FILE), "utf8");
@@ -67,7 +67,7 @@ export function createTokenExchange(
     { metadata: { namespace: args.namespace, name: configMapName }, data },
     options,
   );
-  return { configMap, configMapName, checksum: sha256(JSON.stringify(data)) };
+  return { configMap, configMapName, checksum: pulumi.jsonStringify(data).apply(sha256) };
 }
 
 /**

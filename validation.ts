@@ -1,13 +1,33 @@
 // How settings are checked with Valibot: all problems at once, each with the path of the setting, its value, and the reason.
 
-import { Output } from "@pulumi/pulumi";
+import { type Input, Output, output } from "@pulumi/pulumi";
 import { closest, distance } from "fastest-levenshtein";
 import * as v from "valibot";
+import { isLater, knownOf } from "./inputs";
 
-/** Requires a schema for each setting of an interface, and no other. */
+/** Requires a schema for each setting of an interface. */
 export type Schemas<Settings> = {
   [Key in keyof Settings]-?: v.GenericSchema<Settings[Key], unknown>;
 };
+
+/** Requires that each schema accepts every value that its setting can have, and that there is no other schema. */
+type Accepting<Settings, Entries extends v.ObjectEntries> = {
+  [Key in keyof Entries]: Key extends keyof Settings
+    ? Settings[Key] extends v.InferInput<Entries[Key]>
+      ? Entries[Key]
+      : "accepts fewer values than the interface allows, such as no output"
+    : "is not a setting of the interface";
+};
+
+/**
+ * Returns the schemas of an interface. They compile only if they accept the values of the interface, and no others: a
+ * setting that can be an output needs a schema that accepts one.
+ */
+export function schemasOf<Settings>() {
+  return <Entries extends Schemas<Settings> & v.ObjectEntries>(
+    entries: Entries & Accepting<Settings, Entries>,
+  ): Entries => entries;
+}
 
 /** The keys and indexes that lead to a setting, such as `["serviceAccounts", 0, "teamName"]`. */
 export type Path = (string | number)[];
@@ -31,6 +51,7 @@ export type Incomplete<Settings> = {
 /** Returns a schema for strings that match a pattern. */
 export function string(pattern: RegExp, expected: string) {
   const schema = v.string(({ input }) => {
+    if (input === undefined) return "required";
     // YAML has changed the value already: 0777 arrives as 511.
     const isChanged = typeof input === "number" || typeof input === "boolean";
     if (!isChanged) return "must be a string";
@@ -55,51 +76,142 @@ export function distinctList<Element extends v.GenericSchema<string, string>>(el
 /** A schema for true and false. */
 export const flag = v.boolean("must be true or false");
 
-/** A schema for objects: Valibot's own accept lists too. */
+/** A schema for objects: those of Valibot accept lists too. */
 export const object = v.custom<Record<string, unknown>>(isObject, "must be an object");
 
-/** Returns whether a value is an object with keys, as opposed to a list or a scalar. */
+/** Returns whether a value is an object with keys, as opposed to a list, a scalar, or an output. */
 export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !isLater(value);
 }
 
-/** Returns a schema for objects with these settings. It ignores unknown ones: `unknownSettings` reports them. */
-export function settings<Entries extends v.ObjectEntries>(entries: Entries) {
-  const schema = v.object(entries, "required");
-  // Valibot's own schema accepts lists too.
+/** An output at a place where a schema accepts one. */
+class AcceptedOutput {
+  constructor(readonly output: Output<unknown>) {}
+}
+
+const acceptedOutput = v.pipe(
+  v.custom<Output<unknown>>(isLater),
+  v.transform((later) => new AcceptedOutput(output(later))),
+);
+
+/**
+ * Returns a schema that also accepts an output. `check` checks its value by the same schema once it is known.
+ *
+ * @param schema for values that are not undefined.
+ */
+export function input<Given, Checked>(schema: v.GenericSchema<Given, Checked>) {
+  const either = v.lazy((given) => (isLater(given) ? acceptedOutput : schema));
+  // `check` replaces what the schema returns for an output by the output.
+  return either as v.GenericSchema<Input<Given>, Checked | Output<Checked>>;
+}
+
+/**
+ * Returns a schema for objects with these settings. It ignores unknown ones: `unknownSettings` reports them.
+ *
+ * @param reasons why settings are required, where "required" does not say enough.
+ */
+export function settings<Entries extends v.ObjectEntries>(
+  entries: Entries,
+  reasons: Record<string, string> = {},
+) {
+  const schema = v.object(entries, ({ path }) => reasons[String(path?.[0]?.key)] ?? "required");
+  // Valibot's schema accepts lists too.
   const isSettings = v.custom<v.InferInput<typeof schema>>(isObject, "must be an object");
   return v.pipe(isSettings, schema);
 }
 
+/** What `check` returns. */
+export interface Checked<Settings> {
+  /** The settings with the defaults of the schema filled in; missing if they have a problem. */
+  settings?: Settings;
+  /** The problems that are known immediately. */
+  problems: Problem[];
+  /** The problems of outputs, once these are known; missing if no output is accepted. */
+  late?: Promise<Problem[]>;
+}
+
+/** Returns the problems between settings. Those that are invalid by themselves are missing, and not reported twice. */
+type Rules<Settings> = (valid: Incomplete<Settings>) => Problem[];
+
+/** What to write instead of an output, by the name of a setting that must be a plain value. */
+type InsteadOfOutputs = Record<string, string>;
+
 /**
  * Checks settings against a schema.
  *
- * @param schema of the settings by themselves.
- * @param given the settings. An output of a program is a problem, since nothing can be checked before it is known.
- * @param rulesOf returns the problems between settings. In what it receives, those that are invalid by themselves are
- *   missing, so that no setting is reported twice.
- * @returns the settings with the defaults of the schema filled in, or every problem that they have. Does not throw.
+ * @param schema of the settings by themselves. Only an `input` accepts an output.
+ * @param given the settings, which can be anything.
+ * @returns the settings, or every problem that they have. Does not throw.
  */
 export function check<Schema extends v.GenericSchema>(
   schema: Schema,
   given: unknown,
-  rulesOf: (valid: Incomplete<v.InferOutput<Schema>>) => Problem[] = () => [],
-): { settings?: v.InferOutput<Schema>; problems: Problem[] } {
-  const outputs = outputsIn(given, []);
-  const isOutput = (path: Path) => outputs.some((problem) => startsWith(path, problem.path));
-  const { success, output, issues = [] } = v.safeParse(schema, given, { abortPipeEarly: true });
-  const invalid = issues.map(problemOf).filter(({ path }) => !isOutput(path));
-  const ownProblems = [...outputs, ...invalid];
+  rules: Rules<v.InferOutput<Schema>> = () => [],
+  insteadOfOutputs: InsteadOfOutputs = {},
+): Checked<v.InferOutput<Schema>> {
+  const checkGiven = (values: unknown) => checkKnown(schema, values, rules, insteadOfOutputs);
+  const { value, accepted, problems } = checkGiven(given);
+  if (problems.length > 0) return { problems };
+
+  const settings = replaced(value, (it) => (it instanceof AcceptedOutput ? it.output : undefined));
+  if (accepted.length === 0) return { settings, problems };
+  return { settings, problems, late: checkOutputs(given, accepted, (values) => checkGiven(values).problems) };
+}
+
+/** Checks everything again once the outputs are known that a schema has accepted. In a preview, some never are. */
+async function checkOutputs(
+  given: unknown,
+  accepted: { path: Path; output: Output<unknown> }[],
+  problemsOf: (values: unknown) => Problem[],
+): Promise<Problem[]> {
+  const outputs = await Promise.all(
+    accepted.map(async ({ path, output }) => ({ path, ...(await knownOf(output)) })),
+  );
+  const unusable = outputs.flatMap(({ path, isSecret, isKnown, value }): Problem[] => {
+    if (isSecret) return [{ path, reason: SECRET }];
+    return isKnown && (value === undefined || value === null) ? [{ path, reason: WITHOUT_VALUE }] : [];
+  });
+
+  const known = outputs.filter(({ isKnown, path }) => isKnown && !unusable.some((it) => it.path === path));
+  const values = replaced(given, (_, path) => known.find((it) => isSame(it.path, path))?.value);
+  return [...unusable, ...problemsOf(values)];
+}
+
+const SECRET =
+  "must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, " +
+  "remove the mark with pulumi.unsecret";
+
+const WITHOUT_VALUE = "is an output without a value. Leave the setting out, or set a value";
+
+/** Checks the values that are known. */
+function checkKnown<Schema extends v.GenericSchema>(
+  schema: Schema,
+  given: unknown,
+  rules: Rules<v.InferOutput<Schema>>,
+  insteadOfOutputs: InsteadOfOutputs,
+) {
+  const { output: value, issues = [] } = v.safeParse(schema, given, { abortPipeEarly: true });
+  const accepted = acceptedIn(value, []);
+  const isAccepted = ({ path }: Problem) => accepted.some((it) => isSame(it.path, path));
+  const outputs = outputsIn(given, [], insteadOfOutputs).filter((problem) => !isAccepted(problem));
+  const isInOutput = ({ path }: Problem) => outputs.some((it) => isAtOrBelow(path, it.path));
+  const invalid = [...outputs, ...issues.map(problemOf).filter((problem) => !isInOutput(problem))];
 
   const valid = without(
-    output,
-    ownProblems.map(({ path }) => path),
+    value,
+    invalid.map(({ path }) => path),
   );
-  const between = rulesOf(valid as Incomplete<v.InferOutput<Schema>>).filter(
-    ({ path }) => !ownProblems.some((problem) => startsWith(problem.path, path)),
-  );
-  const problems = [...ownProblems, ...between];
-  return success && problems.length === 0 ? { settings: output, problems } : { problems };
+  const isReported = ({ path }: Problem) => invalid.some((it) => isAtOrBelow(it.path, path));
+  const conflicts = rules(valid as Incomplete<v.InferOutput<Schema>>).filter((it) => !isReported(it));
+  return { value, accepted, problems: [...invalid, ...conflicts] };
+}
+
+/** Returns the outputs in what a schema returns, which it has accepted. */
+function acceptedIn(value: unknown, path: Path): { path: Path; output: Output<unknown> }[] {
+  if (value instanceof AcceptedOutput) return [{ path, output: value.output }];
+  if (Array.isArray(value)) return value.flatMap((element, index) => acceptedIn(element, [...path, index]));
+  if (!isObject(value)) return [];
+  return Object.entries(value).flatMap(([key, element]) => acceptedIn(element, [...path, key]));
 }
 
 /**
@@ -130,13 +242,17 @@ function unknownSetting(key: string, known: string[]): string {
   return isTypo ? `unknown setting; did you mean "${similar}"?` : "unknown setting";
 }
 
-/** Returns the message that lists problems, one on each line, below a title. */
-export function messageOf(title: string, problems: Problem[]): string {
+/**
+ * Returns the message that lists problems, one on each line, below a title.
+ *
+ * @param consequence a sentence about what has been changed.
+ */
+export function messageOf(title: string, problems: Problem[], consequence = "Nothing was changed."): string {
   const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
   const lines = inOrder(problems).map(
     ({ path, value, reason }) => `  ${pathOf(path)}${shown(value)}: ${visible(reason)}\n`,
   );
-  return `${title} (${count}). Nothing was changed.\n\n${lines.join("")}`;
+  return `${title} (${count}). ${consequence}\n\n${lines.join("")}`;
 }
 
 /** Returns a string with every character escaped that is invisible, or changes the order of the others. */
@@ -187,14 +303,20 @@ function problemOf({ path, message, received }: v.BaseIssue<unknown>): Problem {
 }
 
 /** Returns a problem for each output, resource, or promise that a value contains. */
-function outputsIn(value: unknown, path: Path): Problem[] {
-  if (Array.isArray(value)) return value.flatMap((element, index) => outputsIn(element, [...path, index]));
-  if (!isObject(value)) return [];
-  if (!isPlain(value)) return [{ path, reason: "must be a plain value, not an output or a secret" }];
-  return Object.entries(value).flatMap(([key, element]) => outputsIn(element, [...path, key]));
+function outputsIn(value: unknown, path: Path, insteadOfOutputs: InsteadOfOutputs): Problem[] {
+  const inside = (element: unknown, step: string | number) => {
+    return outputsIn(element, [...path, step], insteadOfOutputs);
+  };
+  if (Array.isArray(value)) return value.flatMap(inside);
+  if (typeof value !== "object" || value === null) return [];
+  if (isPlain(value)) return Object.entries(value).flatMap(([key, element]) => inside(element, key));
+
+  const setting = path.findLast((step) => typeof step === "string") ?? "";
+  const instead = Object.hasOwn(insteadOfOutputs, setting) ? `. ${insteadOfOutputs[setting]}` : "";
+  return [{ path, reason: `must be a plain value, not an output or a secret${instead}` }];
 }
 
-function isPlain(value: object): boolean {
+function isPlain(value: object): value is Record<string, unknown> {
   if (Output.isInstance(value)) return false;
   const prototype = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
@@ -202,13 +324,35 @@ function isPlain(value: object): boolean {
 
 /** Returns a copy of settings without those at these paths. An element of a list becomes undefined, and stays. */
 function without(value: unknown, paths: Path[], at: Path = []): unknown {
-  if (paths.some((path) => path.length === at.length && startsWith(at, path))) return undefined;
+  if (paths.some((path) => isSame(at, path))) return undefined;
   if (Array.isArray(value)) return value.map((element, index) => without(element, paths, [...at, index]));
-  if (!isObject(value)) return value;
+  if (!isObject(value) || !isPlain(value)) return value;
   const entries = Object.entries(value).map(([key, element]) => [key, without(element, paths, [...at, key])]);
   return Object.fromEntries(entries);
 }
 
-function startsWith(path: Path, start: Path): boolean {
-  return start.every((step, index) => path[index] === step);
+/** Returns a copy of a value with replacements; undefined replaces nothing. */
+function replaced(
+  value: unknown,
+  replacementOf: (value: unknown, path: Path) => unknown,
+  path: Path = [],
+): unknown {
+  const replacement = replacementOf(value, path);
+  if (replacement !== undefined) return replacement;
+  if (Array.isArray(value)) {
+    return value.map((element, index) => replaced(element, replacementOf, [...path, index]));
+  }
+  if (!isObject(value) || !isPlain(value)) return value;
+  const entries = Object.entries(value).map(([key, element]) => {
+    return [key, replaced(element, replacementOf, [...path, key])];
+  });
+  return Object.fromEntries(entries);
+}
+
+function isSame(path: Path, other: Path): boolean {
+  return path.length === other.length && isAtOrBelow(path, other);
+}
+
+function isAtOrBelow(path: Path, ancestor: Path): boolean {
+  return ancestor.every((step, depth) => path[depth] === step);
 }

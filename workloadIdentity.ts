@@ -1,14 +1,17 @@
 // One service account with its access: the role, the service account, what its workloads mount, and the Job that tests
 // the token exchange.
 
+import type * as iam from "@pulumi/aws/iam";
 import { ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
-import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy } from "./iam";
+import { scopeOf, type TokenType } from "./accessToken";
+import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy, type RoleArgs } from "./iam";
 import { createJob, jobName } from "./job";
 import { createServiceAccount } from "./serviceAccount";
-import type { Access, Account, Token, TokenType } from "./settings";
+import type { Access, Account } from "./settings";
 import { createTokenExchange } from "./tokenExchange";
 import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
+import { userError } from "./userError";
 
 // The names are plain, so that what a program attaches to a role does not depend on the Job. Through a package, it would
 // depend on everything in its output: Pulumi would delete the attachment whenever it replaces the Job.
@@ -48,7 +51,6 @@ export interface RoleCluster {
 
 export interface WorkloadIdentityArgs {
   account: Account;
-  token: Token;
   /** The name of the account's namespace, known once that exists. */
   namespace: pulumi.Input<string>;
   cluster: RoleCluster;
@@ -68,11 +70,14 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
 
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
-    const { account, token, namespace, shared } = args;
+    const { account, namespace, shared } = args;
+    requireOneOrganization(this, name, account);
     const inComponent = { parent: this };
 
-    const aws = createAwsRole(name, args, inComponent);
-    const serviceAccount = createOrReadServiceAccount(name, args, aws?.irsaRoleArn, inComponent);
+    const { role, irsaRoleArn, prerequisites } = createAwsRole(name, args, inComponent);
+    const created = account.createServiceAccount
+      ? createServiceAccount(name, { name: account.name, namespace, irsaRoleArn }, inComponent)
+      : undefined;
     const tokenExchange = createTokenExchange(
       name,
       {
@@ -80,24 +85,26 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         serviceAccountName: account.name,
         settings: {
           organization: shared.organization,
-          tokenType: token.tokenType,
-          tokenScope: scopeOf(token),
+          tokenType: account.tokenType,
+          tokenScope: scopeOf(account),
           tokenExpirationSeconds: account.tokenExpirationSeconds,
           apiUrl: shared.pulumiApiUrl,
         },
       },
-      inComponent,
+      // Workloads keep their settings, such as the organization, until those can be granted.
+      { ...inComponent, dependsOn: args.oidcIssuer },
     );
 
     this.access = {
-      ...(aws && { roleArn: aws.role.arn, roleName: aws.role.name }),
-      tokenType: token.tokenType,
+      ...(role && { roleArn: role.arn, roleName: role.name }),
+      tokenType: account.tokenType,
       configMap: tokenExchange.configMapName,
       env: [CREDENTIAL_HELPER],
-      volume: tokenVolume(tokenExchange.configMapName, account.tokenAudience),
+      volume: tokenVolume<pulumi.Input<string>>(tokenExchange.configMapName, account.tokenAudience),
       volumeMount: VOLUME_MOUNT,
     };
-    if (account.runJob && serviceAccount) {
+    if (account.runJob) {
+      const serviceAccount = created ?? existingServiceAccount(name, account, inComponent);
       createJob(
         name,
         {
@@ -111,7 +118,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         },
         {
           ...inComponent,
-          dependsOn: [args.oidcIssuer, serviceAccount, ...(aws?.prerequisites ?? [])],
+          dependsOn: [args.oidcIssuer, serviceAccount, ...prerequisites],
           // The pod's spec does not contain the policy, so a changed one would not run the exchange again.
           replacementTrigger: [args.oidcIssuer.id, args.policy],
         },
@@ -122,34 +129,92 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
   }
 }
 
-/** Creates the role of a service account, and what a pod has to wait for to receive it; undefined without a role. */
-function createAwsRole(name: string, args: WorkloadIdentityArgs, options: pulumi.CustomResourceOptions) {
-  const { account, cluster, shared } = args;
-  const { awsRole } = account;
-  if (awsRole === "none") return undefined;
+/** The service accounts of this program by their Kubernetes provider, each with the name of its component. */
+const owners = new WeakMap<pulumi.ProviderResource, Map<string, string>>();
 
-  const { role, attachments } = createRole(
+/**
+ * Requires that no other component of the program has the service account on the same cluster. Its ConfigMap, which pods
+ * name, has room for one organization. Kubernetes only says that it exists already.
+ *
+ * @throws pulumi.RunError that names both components.
+ */
+function requireOneOrganization(resource: pulumi.Resource, name: string, account: Account): void {
+  const provider = resource.getProvider("kubernetes:core/v1:ConfigMap");
+  if (!provider) return;
+  const ownersOfCluster = owners.get(provider) ?? new Map<string, string>();
+  owners.set(provider, ownersOfCluster);
+
+  const id = `${account.namespace}/${account.name}`;
+  const owner = ownersOfCluster.get(id);
+  if (owner !== undefined) {
+    throw userError(
+      `Two components configure service account ${id}: "${owner}" and "${name}". A service account can have the access ` +
+        "of one organization. Use another service account for the other organization.",
+    );
+  }
+  ownersOfCluster.set(id, name);
+}
+
+/** The role of a service account, and what depends on how its pods receive it. */
+interface AwsRoleResources {
+  /** Missing if the pods have no role. */
+  role?: iam.Role;
+  /** The role that the service account is annotated with. Only IRSA requires it. */
+  irsaRoleArn?: pulumi.Output<string>;
+  /** What a pod has to wait for to receive the role. */
+  prerequisites: pulumi.Resource[];
+}
+
+function createAwsRole(
+  name: string,
+  args: WorkloadIdentityArgs,
+  options: pulumi.CustomResourceOptions,
+): AwsRoleResources {
+  const { account, cluster, namespace } = args;
+  switch (account.awsRole) {
+    case "none":
+      return { prerequisites: [] };
+
+    case "irsa": {
+      const { role, attachments } = createRoleWith(irsaTrust(account, cluster), name, args, options);
+      return { role, irsaRoleArn: role.arn, prerequisites: attachments };
+    }
+
+    case "pod-identity": {
+      const { role, attachments } = createRoleWith(podIdentityTrust(account, cluster), name, args, options);
+      const association = associateRole(
+        name,
+        {
+          clusterArn: required(cluster.clusterArn, "clusterArn"),
+          namespace,
+          serviceAccountName: account.name,
+          role,
+        },
+        options,
+      );
+      return { role, prerequisites: [...attachments, association] };
+    }
+  }
+}
+
+function createRoleWith(
+  trustPolicy: RoleArgs["trustPolicy"],
+  name: string,
+  { account, shared }: WorkloadIdentityArgs,
+  options: pulumi.CustomResourceOptions,
+) {
+  return createRole(
     name,
     {
       namespace: account.namespace,
       serviceAccountName: account.name,
-      trustPolicy: awsRole === "irsa" ? irsaTrust(account, cluster) : podIdentityTrust(account, cluster),
+      trustPolicy,
       policyArns: account.rolePolicyArns,
       permissionsBoundaryArn: shared.permissionsBoundaryArn,
       path: shared.rolePath,
     },
     options,
   );
-  if (awsRole === "irsa") return { role, irsaRoleArn: role.arn, prerequisites: attachments };
-
-  const clusterArn = required(cluster.clusterArn, "clusterArn");
-  const { namespace } = args;
-  const association = associateRole(
-    name,
-    { clusterArn, namespace, serviceAccountName: account.name, role },
-    options,
-  );
-  return { role, irsaRoleArn: undefined, prerequisites: [...attachments, association] };
 }
 
 function irsaTrust({ namespace, name }: Account, cluster: RoleCluster) {
@@ -172,30 +237,10 @@ function required(value: pulumi.Input<string> | undefined, name: string): pulumi
   return value;
 }
 
-/** Creates the service account, or reads an existing one for the Job; undefined if neither is needed. */
-function createOrReadServiceAccount(
+function existingServiceAccount(
   name: string,
-  { account, namespace }: WorkloadIdentityArgs,
-  irsaRoleArn: pulumi.Output<string> | undefined,
+  account: Account,
   options: pulumi.CustomResourceOptions,
-): ServiceAccount | undefined {
-  if (account.createServiceAccount) {
-    return createServiceAccount(name, { name: account.name, namespace, irsaRoleArn }, options);
-  }
-  if (!account.runJob) return undefined;
+): ServiceAccount {
   return ServiceAccount.get(name, `${account.namespace}/${account.name}`, options);
-}
-
-/** Returns the scope that the token exchange requests, such as `user:LOGIN`. */
-function scopeOf(token: Token): string {
-  switch (token.tokenType) {
-    case "personal":
-      return `user:${token.userLogin}`;
-    case "team":
-      return `team:${token.teamName}`;
-    case "runner":
-      return `runner:${token.runnerName}`;
-    case "organization":
-      return token.organizationAdmin ? "admin" : "";
-  }
 }

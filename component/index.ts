@@ -1,6 +1,7 @@
 // The face of the package, from which `pulumi package add` generates SDKs.
 
-export { AwsRole, type ServiceAccount, TokenType } from "../settings";
+export { TokenType } from "../accessToken";
+export { AwsRole, type ServiceAccount } from "../settings";
 export type { ServiceAccountAccess } from "../workloadIdentity";
 
 // The component is the last: Pulumi reads the descriptions of types only until it has found the component.

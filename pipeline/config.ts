@@ -2,18 +2,9 @@
 
 import * as v from "valibot";
 import { clusterEntries } from "../cluster";
-import { encryptedSettings, invalidConfiguration, ownValues, readRawConfig } from "../rawConfig";
+import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../rawConfig";
 import { apiUrl, kubernetesName, policyArn, policyArns, rolePath } from "../settings";
-import {
-  check,
-  flag,
-  list,
-  type Problem,
-  type Schemas,
-  settings,
-  string,
-  unknownSettings,
-} from "../validation";
+import { check, flag, list, type Problem, schemasOf, settings, string, unknownSettings } from "../validation";
 
 /** A stack that the workflows deploy. */
 interface StackSettings {
@@ -68,14 +59,14 @@ const createOrExisting = v.picklist(["create", "existing"], "must be create or e
 // Letters, digits, and these characters are what AWS allows. "*", "?", and "$" would be wildcards and variables.
 const tagKey = string(/^[\p{L}\p{N} _.:/=+@-]{1,128}$/u, "must be the key of a tag in AWS");
 
-const stackEntries = {
+const stackEntries = schemasOf<StackSettings>()({
   stack: string(/^[\w-]+\/[\w.-]+\/[\w.-]+$/, "must be ORGANIZATION/PROJECT/STACK"),
   clusterName: clusterEntries.clusterName,
   region: string(/^[a-z]{2,}(-[a-z]+)+-\d+$/, "must be an AWS region, such as us-west-2"),
   namespaces: v.optional(v.pipe(list(kubernetesName), v.nonEmpty("must not be empty")), ["default"]),
-} satisfies Schemas<StackSettings>;
+});
 
-const entries = {
+const entries = schemasOf<PipelineSettings>()({
   repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
   subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
   stacks: v.pipe(list(settings(stackEntries)), v.nonEmpty("must not be empty")),
@@ -89,7 +80,7 @@ const entries = {
   createOidcProvider: v.optional(flag, false),
   podIdentity: v.optional(flag, false),
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
-} satisfies Schemas<PipelineSettings>;
+});
 
 const schema = settings(entries);
 type CheckedSettings = v.InferOutput<typeof schema>;
@@ -105,24 +96,20 @@ const JSON_KEYS = ["stacks", "rolePolicyArns", "tagKeys", "createOidcProvider", 
  */
 export function readSettings(): Settings {
   const raw = readRawConfig();
-  const given = ownValues(raw, JSON_KEYS);
+  const given = projectValues(raw, JSON_KEYS);
   const stacks = Array.isArray(given.stacks) ? given.stacks : [];
   const { settings: checked, problems } = check(schema, given, ({ stacks: valid = [] }) => {
     return duplicates(valid.map((it) => it?.stack));
   });
 
-  const all = [
+  const found = [
     ...unknownSettings(given, [], Object.keys(entries)),
     ...stacks.flatMap((stack, index) => unknownSettings(stack, ["stacks", index], Object.keys(stackEntries))),
     ...problems,
   ];
-
-  const encrypted = encryptedSettings(raw);
-  const isEncrypted = ({ path: [key] }: Problem) => encrypted.some(({ path }) => path[0] === key);
-  // No value of a setting is shown that contains an encrypted one.
-  const shown = all.map((problem) => (isEncrypted(problem) ? { ...problem, value: undefined } : problem));
-  if (checked && all.length === 0 && encrypted.length === 0) return withOrganizations(checked);
-  throw invalidConfiguration([...encrypted, ...shown]);
+  const all = withEncrypted(found, raw);
+  if (checked && all.length === 0) return withOrganizations(checked);
+  throw invalidConfiguration(all);
 }
 
 /** Returns a problem for each stack that is listed before. */

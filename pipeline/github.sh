@@ -79,7 +79,8 @@ environment() {
 }
 
 # Prints the repository's ID, or everything that is wrong. Without the branch rule, any branch could use the identity that
-# deploys. If workflows can approve pull requests, a pull request can approve itself.
+# deploys. Without an approval, everyone with write access can change main. If workflows can approve pull requests, a pull
+# request can approve itself.
 check() {
   local repository=$1 expected=$2
   local path=repos/$repository
@@ -114,6 +115,16 @@ check() {
     problem "The production environment of $repository must allow only the main branch, but allows \
 $(visible "${allowed:-no branch}"). Identities that exist already still trust it. To change it:" \
       "bash github.sh environment $repository"
+    failed=1
+  fi
+
+  local approvals
+  # https://docs.github.com/en/rest/repos/rules: those of rulesets that are enforced, the organization's included.
+  approvals=$(gh api "$path/rules/branches/main" --paginate \
+    --jq '.[] | select(.type == "pull_request") | .parameters.required_approving_review_count | select(. > 0)')
+  if [[ -z $approvals ]]; then
+    problem "The main branch of $repository can be changed without an approval: no ruleset requires a pull request with \
+one. Create a ruleset for main as in docs/pipeline.md, \"Protect main\":" "https://github.com/$repository/settings/rules"
     failed=1
   fi
 

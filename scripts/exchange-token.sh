@@ -382,9 +382,9 @@ printable() {
   printf %s "$text"
 }
 
-# log TEXT...: prints a message. Kubernetes keeps the last 2,048 bytes as the termination message.
+# log TEXT...: prints a message. Kubernetes keeps the last 2,048 bytes as the termination message, with the Job's own line.
 log() {
-  printf '%.2047s\n' "exchange-token: $*" >&2 || true
+  printf '%.1799s\n' "exchange-token: $*" >&2 || true
 }
 
 # fail CODE TEXT...: exits with a message.

@@ -8,7 +8,8 @@ Simulates the first \`pulumi up\` of a stack on this machine and checks access.
 Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
 
   --stack NAME  Stack to simulate, from Pulumi.NAME.yaml (default: the only stack
-                that has such a file, or a sample if none has)
+                that has such a file, or a sample while Pulumi.dev.yaml is the
+                template's and there is no other)
   --verbose     Print every answer of the access check with its reason
   --policies    Print the generated trust policies and allow policies as JSON
   --markdown    Print the access check and the policies as Markdown

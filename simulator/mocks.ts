@@ -27,6 +27,8 @@ interface StackOptions {
   program?: Program;
   /** Receives what the program registers, even if it fails. */
   registered?: Registration[];
+  /** Receives what the program warns of, which the SDK otherwise prints on standard error. */
+  onWarning?: (message: string) => void;
 }
 
 /**
@@ -37,7 +39,7 @@ interface StackOptions {
  */
 export async function runProgram(
   simulation: Pick<Emulator, "resources" | "calls">,
-  { project, stack, organization, config, program, registered = [] }: StackOptions,
+  { project, stack, organization, config, program, registered = [], onWarning }: StackOptions,
 ): Promise<{ outputs: Record<string, unknown>; registered: Registration[] }> {
   const pending = new Set<Promise<unknown>>();
   // One failure comes back as many: every resource that depends on it fails too.
@@ -85,6 +87,8 @@ export async function runProgram(
   await pulumi.runtime.setMocks(mocks, project, stack, false, organization);
   pulumi.runtime.setAllConfig(config);
 
+  const { warn } = console;
+  if (onWarning) console.warn = (text) => onWarning(String(text).replace(SDK_PREFIX, ""));
   process.on("unhandledRejection", keepFirst);
   let outputs: Record<string, unknown> = {};
   try {
@@ -104,7 +108,11 @@ export async function runProgram(
     await Promise.allSettled(pending);
     await sleep(20);
     process.off("unhandledRejection", keepFirst);
+    console.warn = warn;
   }
   if (failure !== undefined) throw failure;
   return { outputs, registered };
 }
+
+/** What the SDK writes in front of a warning if there is no engine. */
+const SDK_PREFIX = /^warning: (\[runtime\] )?/;

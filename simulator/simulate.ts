@@ -12,13 +12,22 @@ import { Unready } from "./emulators/emulator";
 import { type Simulation, startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./mocks";
 import { DEFAULT_REGION, ORGANIZATION, settingNotes } from "./plausibility";
-import { findStack, readStackFile, SAMPLE, type StackFile, type StackSource } from "./stackFile";
+import {
+  findStack,
+  readStackFile,
+  SAMPLE,
+  type StackFile,
+  type StackSource,
+  TEMPLATE_STACK,
+} from "./stackFile";
 import { generatedPolicies, resourceLines } from "./stackResources";
 
 const PROJECT = join(__dirname, "..");
 
 // What each Job runs after the token exchange.
 const COMMAND = ["bash", "-c", "echo '$ pulumi whoami' && pulumi whoami"];
+
+const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. A changed Pulumi.${TEMPLATE_STACK}.yaml, or another stack, takes its place.`;
 
 /** Output of successful Jobs is left out beyond this many of them. */
 const SHOWN_JOBS = 5;
@@ -44,8 +53,7 @@ interface Run {
 async function main(): Promise<number> {
   const source = chooseStack();
   const stackFile = readStackFile(PROJECT, source);
-  const notes = settingNotes(stackFile);
-  if (isText) for (const note of notes) print(...wrap(note, 2, 2));
+  printNotes(...settingNotes(stackFile));
 
   const jobs: Run["jobs"] = new Map();
   const region = stackFile.config["aws:region"] || DEFAULT_REGION;
@@ -87,6 +95,7 @@ function chooseStack(): StackSource {
   try {
     const found = findStack(PROJECT, options.stack);
     printBanner(subject(found ? ` of stack ${visible(found.name)}` : " of the sample stack"));
+    if (!found) printNotes(SAMPLE_NOTE);
     return found ?? SAMPLE;
   } catch (error) {
     printBanner(subject(""));
@@ -102,8 +111,14 @@ async function runStack(
 ): Promise<Run> {
   const registered: Registration[] = [];
   try {
-    const program = { project, stack, config, organization: ORGANIZATION, registered };
-    const { outputs } = await runProgram(simulation, program);
+    const { outputs } = await runProgram(simulation, {
+      project,
+      stack,
+      config,
+      organization: ORGANIZATION,
+      registered,
+      onWarning: printNotes,
+    });
     return { registered, jobs, outputs };
   } catch (failure) {
     return { registered, jobs, failure };
@@ -139,6 +154,10 @@ function jobLines(jobs: Run["jobs"], failed: boolean): string[] {
 
 function printTitle(title: string): void {
   print("", paint("bold", title));
+}
+
+function printNotes(...notes: string[]): void {
+  if (isText) for (const note of notes) print(...wrap(note, 2, 2));
 }
 
 /** Prints the first or the last line, on standard error if standard output is JSON. */

@@ -2,6 +2,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { isRecord } from "./emulators/authPolicy";
 import { parseEngineYaml } from "./engineYaml";
 
@@ -18,20 +19,33 @@ export interface StackFile {
   config: Record<string, string>;
 }
 
-/** The stack of a project that has none. It is not named `Pulumi.STACK.yaml`: `pulumi new` would keep its settings. */
+/**
+ * The stack of a project that has none of its own. It is not named `Pulumi.STACK.yaml`: a stack that `pulumi new` creates
+ * would keep its settings.
+ */
 export const SAMPLE: StackSource = { name: "sample", file: join(__dirname, "sample.yaml") };
+
+/** The stack of the template, whose file is in every clone and in every copy. */
+export const TEMPLATE_STACK = "dev";
+
+/** The settings of `Pulumi.dev.yaml`, as the template has it. */
+export const TEMPLATE_SETTINGS: Record<string, string> = {
+  "aws:region": "us-west-2",
+  clusterName: "sample-cluster",
+  userLogin: "sample-login",
+};
 
 /**
  * Returns the stack that a command is about.
  *
  * @param directory of the project.
- * @param name from the command line. Without it, the project's only stack.
- * @returns undefined without a name, if the project has no stack.
+ * @param name from the command line. Without it, the project's only stack, apart from an unchanged `Pulumi.dev.yaml`.
+ * @returns undefined without a name, if the project has no stack of its own.
  * @throws Error that lists the stacks if the named one does not exist, or if there are several and none is named.
  */
 export function findStack(directory: string, name: string | undefined): StackSource | undefined {
   const stacks = stacksIn(directory);
-  const [only, ...others] = stacks;
+  const [only, ...others] = stacks.filter((stack) => !isAsInTemplate(directory, stack));
   const found = name ?? only;
   if (found === undefined) return undefined;
 
@@ -41,7 +55,24 @@ export function findStack(directory: string, name: string | undefined): StackSou
     const advice = stacks.length > 0 ? list : "To add it: pulumi config set KEY VALUE";
     throw new Error(`Pulumi.${found}.yaml does not exist. ${advice}`);
   }
-  return { name: found, file: join(directory, `Pulumi.${found}.yaml`) };
+  return sourceOf(directory, found);
+}
+
+function sourceOf(directory: string, name: string): StackSource {
+  return { name, file: join(directory, `Pulumi.${name}.yaml`) };
+}
+
+/** Returns whether a stack file still has the settings of the template, and no other. */
+function isAsInTemplate(directory: string, name: string): boolean {
+  if (name !== TEMPLATE_STACK) return false;
+  try {
+    const { project, config } = readStackFile(directory, sourceOf(directory, name));
+    const template = Object.entries(TEMPLATE_SETTINGS).map(([key, value]) => [qualify(key, project), value]);
+    return isDeepStrictEqual(config, Object.fromEntries(template));
+  } catch {
+    // An invalid file has been changed. Whoever reads it reports why.
+    return false;
+  }
 }
 
 /** Returns the names of the stacks that have a file. */

@@ -33,12 +33,13 @@ function onlyStack(): string {
   const found = findStack(join(__dirname, ".."), undefined);
   if (found) return found.name;
   throw new Error(
-    "This project has no stack file. To check a stack that is deployed: npm start -- --live --stack NAME",
+    "This project has no stack file of its own. To check a stack that is deployed: npm start -- --live --stack NAME",
   );
 }
 
 async function runSimulation(directory: string, args: string[]): Promise<number> {
-  const simulation = spawn(process.execPath, ["--import", "tsx", join(__dirname, "simulate.ts"), ...args], {
+  const preloaded = ["--require", join(__dirname, "emulators", "trust.cjs"), "--import", "tsx"];
+  const simulation = spawn(process.execPath, [...preloaded, join(__dirname, "simulate.ts"), ...args], {
     stdio: "inherit",
     // A process group, so that it ends with all of its pods.
     detached: true,

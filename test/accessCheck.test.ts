@@ -9,6 +9,7 @@ import {
   liveQuestions,
   type Role,
   type Row,
+  readServiceAccounts,
   type ServiceAccount,
   unexpected,
 } from "../simulator/accessCheck/questions";
@@ -225,6 +226,19 @@ function intendedRows(accounts: ServiceAccount[]): Row[] {
   }));
 }
 
+test("reads the service accounts in the order of the settings, whatever the order of the outputs", async () => {
+  const ids = ["b/b", "c/c", "a/a"];
+  const policies = ids.map((id) => {
+    const [namespace = "", name = ""] = id.split("/");
+    return { rules: { '"kubernetes.io".namespace': namespace, '"kubernetes.io".serviceaccount.name': name } };
+  });
+  const volume = { projected: { sources: [{ serviceAccountToken: { audience: "urn:pulumi:org:acme" } }] } };
+  const output = { tokenType: "organization", configMap: "", volume };
+  const outputs = Object.fromEntries(ids.toSorted().map((id) => [id, output]));
+  const accounts = await readServiceAccounts(outputs, async () => ({}), policies, []);
+  assert.deepEqual(accounts.map(idOf), ids);
+});
+
 test("allows another audience as configured without audienceRule, and says so once", () => {
   const accounts = ["a/a", "b/b"].map((id) => account(id, "team", `team:${id}`, "irsa"));
   const rows = intendedRows(accounts);
@@ -239,11 +253,9 @@ test("allows another audience as configured without audienceRule, and says so on
     ],
   );
   const report = accessLines(rows, false).join("\n");
-  assert.equal(report.match(/audienceRule false/g)?.length, 1);
-  assert.match(
-    report.replaceAll(/\s+/g, " "),
-    /as configured.* does not say whether a rule matches an element/,
-  );
+  assert.deepEqual(report.match(/^.*audienceRule.*$/gm), [
+    "  With audienceRule false, any audience is allowed: docs/how-it-works.md",
+  ]);
   assert.match(
     accessLines(rows, true).join("\n"),
     /^ {4}other audience: allowed by Pulumi Cloud, as configured\.$/m,
@@ -251,6 +263,21 @@ test("allows another audience as configured without audienceRule, and says so on
 
   const strict = intendedRows(accounts.map((it) => ({ ...it, audienceRule: true })));
   assert.doesNotMatch(accessLines(strict, true).join("\n"), /audienceRule|as configured/);
+});
+
+test("shows a denial of each service account, up to three, with another one of the stack first", () => {
+  const denialsOf = (...accounts: ServiceAccount[]) =>
+    accessLines(intendedRows(accounts), false).filter((line) => line.endsWith(": denied"));
+  const one = account("a/a", "team", "team:a");
+  assert.deepEqual(denialsOf(one), ["  a/a-2 requests team:a: denied"]);
+
+  const secrets = account("b/secrets", "organization", "");
+  assert.deepEqual(denialsOf(one, secrets), [
+    "  b/secrets requests team:a: denied",
+    "  a/a requests an organization token: denied",
+  ]);
+  const more = ["c", "d"].map((name) => account(`${name}/${name}`, "team", `team:${name}`));
+  assert.equal(denialsOf(one, secrets, ...more).length, 3);
 });
 
 test("shows the token of each service account, and who else is granted it", () => {

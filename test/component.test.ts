@@ -1,7 +1,7 @@
 // The component PulumiCloudAccess in programs that have their own cluster, on Pulumi's engine.
 
 import assert from "node:assert/strict";
-import { symlink } from "node:fs/promises";
+import { symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { type Stack, stackOfProgram, succeeded } from "./engineStack";
@@ -47,9 +47,10 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
       `,
     );
     succeeded(await up());
+    // Each Job exchanges twice: the script before the Pulumi CLI, and as its credential helper.
     assert.deepEqual(
       simulation.pulumiCloud.exchanges.map(({ status }) => status),
-      [200, 200],
+      [200, 200, 200, 200],
     );
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
@@ -85,7 +86,7 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
       `
       const serviceAccounts = [
         { ...deployer, userLogin: "${token}", tokenExpirationSeconds: 9000 },
-        { ...drift, teamName: cluster.oidcProviderUrl as unknown as string, namespac: "team-a" },
+        { ...drift, namespace: cluster.oidcProviderUrl as unknown as string, namespac: "team-a" },
       ];
       new PulumiCloudAccess("access", { ...access, issuerUrl: undefined as unknown as string, serviceAccounts, clusterName: "own" } as any, {
         providers: [kubernetesProvider],
@@ -97,13 +98,74 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
       /clusterName: unknown setting/,
       /issuerUrl: required/,
       /serviceAccounts\[1\]\.namespac: unknown setting; did you mean "namespace"\?/,
-      /serviceAccounts\[1\]\.teamName: must be a plain value, not an output or a secret/,
+      /serviceAccounts\[1\]\.namespace: must be a plain value, not an output or a secret/,
       /serviceAccounts\[0\]\.tokenExpirationSeconds = 9000: must be at most maxExpirationSeconds/,
     ]);
     assert.doesNotMatch(screen, new RegExp(token));
     const { stdout } = await stack.pulumi("stack", "export", "--show-secrets");
     assert.doesNotMatch(stdout, new RegExp(token));
     assert.doesNotMatch(stdout, /eks-pulumi-oidc:/);
+  });
+
+  test("is rejected with one message before any of its resources exists, if outputs are invalid", async (t) => {
+    const { simulation, up } = await stackOf(
+      t,
+      `
+      const issuerUrl = cluster.oidcProviderUrl.apply((url) => url.replace("https://", ""));
+      const serviceAccounts = [{ ...deployer, userLogin: pulumi.secret("hunter2") }, { ...drift, teamName: cluster.oidcProviderUrl }];
+      new PulumiCloudAccess("access", { ...access, issuerUrl, serviceAccounts }, { providers: [kubernetesProvider] });
+      `,
+    );
+    const { exitCode, screen } = await up();
+    assert.notEqual(exitCode, 0);
+    const title =
+      'Invalid arguments of PulumiCloudAccess "access" (3 problems). None of its resources was changed.';
+    const [, diagnostics = ""] = screen.split("Diagnostics:");
+    assert.equal(diagnostics.split(title).length, 2, screen);
+    assert.match(screen, /issuerUrl = "[^"]+": must begin with https:/);
+    assert.match(screen, /serviceAccounts\[0\]\.userLogin: must not be a secret/);
+    assert.match(screen, /serviceAccounts\[1\]\.teamName = "https:.*": must have at most 100/);
+    assert.doesNotMatch(screen, /hunter2|error serializing|^\s+at /m);
+    const { kubernetes, pulumiCloud } = simulation.existing();
+    assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
+  });
+
+  test("can have names that differ in one character, and a new name with an alias replaces nothing", async (t) => {
+    const program = (name: string, aliases: string) => `
+      const [one, two] = ["a", "b"].map((name) => ({ ...drift, namespace: "default", name }));
+      const options = { providers: [kubernetesProvider] };
+      const args = { ...access, injectToken: true };
+      new PulumiCloudAccess("${name}", { ...args, serviceAccounts: [one] }, { ...options, aliases: ${aliases} });
+      new PulumiCloudAccess("team-a", { ...args, organization: "other", serviceAccounts: [two] }, options);
+    `;
+    const { pulumi, up, directory } = await stackOf(t, program("TeamAccess", "[]"));
+    succeeded(await up());
+
+    await writeFile(join(directory, "index.ts"), CLUSTER + program("team.a", '[{ name: "TeamAccess" }]'));
+    const { stdout } = succeeded(await pulumi("preview", "--json"));
+    const { steps }: { steps: { op: string; urn: string }[] } = JSON.parse(stdout);
+    assert.deepEqual(
+      steps.filter(({ op }) => op !== "same" && op !== "update"),
+      [],
+    );
+    succeeded(await up());
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("says that a service account has one organization", async (t) => {
+    const stack = await stackOf(
+      t,
+      `
+      const args = { ...access, serviceAccounts: [{ ...deployer, namespace: "default" }] };
+      const options = { providers: [kubernetesProvider] };
+      new PulumiCloudAccess("one", args, options);
+      new PulumiCloudAccess("two", { ...args, organization: "other" }, options);
+      `,
+    );
+    await failsIn(stack, [
+      /Two components configure service account default\/deployer: "one\.default\.deployer" and "two\.default\.deployer"\./,
+      /A service account can have the access of one organization\. Use another service account/,
+    ]);
   });
 
   test("requires a Kubernetes provider, and creates nothing without one", async (t) => {

@@ -1,13 +1,16 @@
 // The package of component/ on Pulumi's engine: programs in other processes use it through an SDK.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parse } from "yaml";
 import { storedKind } from "../simulator/emulators/emulator";
 import { installSdk, startPackage } from "./componentPlugin";
-import { type Stack, stackOfProgram, succeeded } from "./engineStack";
+import { type Stack, stackOfProgram, startEngine, succeeded } from "./engineStack";
 import { missingCli, type Outcome } from "./pulumiCli";
+import { cloneOf, createRepository } from "./repository";
 
 const ROOT = join(__dirname, "..");
 
@@ -55,7 +58,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     succeeded(await pulumi("preview"));
 
     succeeded(await up());
-    assert.deepEqual(statuses(simulation), [200, 200]);
+    assert.deepEqual(statuses(simulation), [200, 200, 200, 200]);
     succeeded(await pulumi("preview", "--expect-no-changes"));
     const { stdout } = succeeded(await pulumi("stack", "output", "--json"));
     const outputs = JSON.parse(stdout);
@@ -83,14 +86,14 @@ describe("the package of the component", { skip: missingCli }, () => {
     `;
     const { simulation, pulumi, up } = await stackOf(t, two, [DEPLOYER, DRIFT]);
     succeeded(await up());
-    assert.deepEqual(statuses(simulation), [200, 200]);
+    assert.deepEqual(statuses(simulation), [200, 200, 200, 200]);
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
     const { stdout } = succeeded(await pulumi("stack", "export"));
     const resources: { urn: string; type: string; provider?: string; protect?: boolean }[] =
       JSON.parse(stdout).deployment.resources;
     const objects = resources.filter(({ type }) => /^kubernetes:(?!.*Provider)/.test(type));
-    assert.equal(objects.length, 8);
+    assert.equal(objects.length, 6);
     for (const { provider } of objects) assert.match(String(provider), /pulumi:providers:kubernetes::own::/);
     for (const { urn, protect } of resources) assert.equal(protect ?? false, /::two\b[^:]*$/.test(urn), urn);
   });
@@ -101,7 +104,7 @@ describe("the package of the component", { skip: missingCli }, () => {
         ...base,
         issuerUrl: undefined,
         maxExpirationSeconds: 0,
-        serviceAccounts: [{ ...serviceAccounts[0], userLogin: cluster.oidcProviderUrl, tokenTyp: "team" }, serviceAccounts[1]],
+        serviceAccounts: [{ ...serviceAccounts[0], namespace: cluster.oidcProviderUrl, tokenTyp: "team" }, serviceAccounts[1]],
       };
       new PulumiCloudAccess("access", args, { providers: [kubernetesProvider] });
     `;
@@ -113,38 +116,40 @@ describe("the package of the component", { skip: missingCli }, () => {
         /issuerUrl: required/,
         /maxExpirationSeconds = 0: must be at least 1 second/,
         /serviceAccounts\[0\]\.tokenTyp: unknown setting; did you mean "tokenType"\?/,
-        /serviceAccounts\[0\]\.userLogin: must be a plain value, not an output or a secret/,
+        /serviceAccounts\[0\]\.namespace: must be a plain value, not an output or a secret\. Write the name as a string/,
         /serviceAccounts\[1\]\.teamName: required with tokenType team/,
       ],
     );
     assert.doesNotMatch(screen, /panic|goroutine/);
   });
 
-  test("stores no secret of its arguments in plaintext", async (t) => {
-    const secret =
-      "issuerUrl: pulumi.secret(base.issuerUrl), oidcProviderArn: pulumi.secret(base.oidcProviderArn),";
-    const program = ONE.replace("...base,", `...base, ${secret}`);
+  test("rejects secrets and invalid outputs with one message, before any of its resources exists", async (t) => {
+    const program = `
+      const args = {
+        ...base,
+        issuerUrl: pulumi.secret(base.issuerUrl),
+        image: cluster.oidcProviderUrl,
+        serviceAccounts: [{ ...serviceAccounts[0], userLogin: pulumi.secret("hunter2") }],
+      };
+      new PulumiCloudAccess("access", args, { providers: [kubernetesProvider] });
+    `;
     const { simulation, pulumi, up } = await stackOf(t, program, [DEPLOYER]);
-    succeeded(await up());
-    const { resources } = JSON.parse((await pulumi("stack", "export")).stdout).deployment;
-    const ofComponent = resources.filter(({ urn }: { urn: string }) => urn.includes("PulumiCloudAccess"));
-    assert.ok(ofComponent.length > 5);
-    assert.doesNotMatch(
-      JSON.stringify(ofComponent),
-      new RegExp(simulation.issuer.url.slice("https://".length)),
-    );
-  });
-
-  test("rejects a secret setting without printing or storing it", async (t) => {
-    const program = ONE.replace(
-      "serviceAccounts }",
-      'serviceAccounts: [{ ...serviceAccounts[0], userLogin: pulumi.secret("hunter2") }] }',
-    );
-    const { pulumi, up } = await stackOf(t, program, [DEPLOYER]);
     const screen = await failsIn(
-      [() => pulumi("preview"), up],
-      [/must be a plain value, not an output or a secret/],
+      [up],
+      [
+        /Invalid arguments of PulumiCloudAccess "access" \(3 problems\)\. None of its resources was changed\./,
+        /serviceAccounts\[0\]\.userLogin: must not be a secret/,
+        /issuerUrl: must not be a secret/,
+        /image = "https:.*": must be /,
+      ],
     );
+    const title =
+      'Invalid arguments of PulumiCloudAccess "access" (3 problems). None of its resources was changed.';
+    const [, diagnostics = ""] = screen.split("Diagnostics:");
+    assert.equal(diagnostics.split(title).length, 2, screen);
+    const { kubernetes, pulumiCloud } = simulation.existing();
+    assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
+
     const { stdout } = await pulumi("stack", "export", "--show-secrets");
     assert.doesNotMatch(screen + stdout, /hunter2/);
     assert.doesNotMatch(stdout, /eks-pulumi-oidc:index/);
@@ -178,23 +183,69 @@ describe("the package of the component", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
+  test("has its dependencies where `pulumi package add` installs them, and no directory of node_modules is a link", async (t) => {
+    const { cli } = await startEngine(t);
+    const clone = await cloneOf(cli, await createRepository(cli));
+    // The root of the workspace, with what Pulumi passes to npm for a plugin with `production: true`.
+    const { packages } = parse(await readFile(join(clone, "pnpm-workspace.yaml"), "utf8"));
+    assert.deepEqual(packages, ["component"]);
+    succeeded(await cli.run(clone, "npm", "install", "--loglevel=error", "--production"));
+
+    assert.match(await startPackage(t, cli.directory, clone), /^eks-pulumi-oidc:\d+$/);
+    // `pulumi new` of a directory stops at such a link.
+    const entries = await readdir(join(clone, "node_modules"), { withFileTypes: true });
+    assert.deepEqual(
+      entries.filter((entry) => entry.isSymbolicLink()).map(({ name }) => name),
+      [],
+    );
+    const { stdout } = succeeded(await cli.run(clone, "git", "status", "--short"));
+    assert.equal(stdout, "");
+  });
+
+  test("waits with everything for what the program names in dependsOn, such as its own namespace", async (t) => {
+    const program = `
+      const namespace = new kubernetes.core.v1.Namespace("team-a", { metadata: { name: "team-a" } }, { provider: kubernetesProvider });
+      new PulumiCloudAccess("access", { ...base, serviceAccounts }, { providers: [kubernetesProvider], dependsOn: [namespace] });
+    `;
+    const { simulation, pulumi, up } = await stackOf(t, program, [DEPLOYER]);
+    const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
+    const create = namespaces.create.bind(namespaces);
+    t.mock.method(namespaces, "create", async (name: string, inputs: object) => {
+      await sleep(3000);
+      return create(name, inputs);
+    });
+    succeeded(await up());
+
+    // The state lists resources in the order in which they were created.
+    const { stdout } = succeeded(await pulumi("stack", "export"));
+    const resources: { type: string; parent?: string }[] = JSON.parse(stdout).deployment.resources;
+    const position = resources.findIndex(({ type }) => type === "kubernetes:core/v1:Namespace");
+    const isChild = ({ parent = "" }) => parent.includes("eks-pulumi-oidc:index");
+    assert.ok(position > 0);
+    assert.deepEqual(resources.slice(0, position).filter(isChild), []);
+    assert.ok(resources.filter(isChild).length > 4);
+  });
+
   test("examples/component/typescript deploys as it is printed", async (t) => {
     const program = await readFile(join(ROOT, "examples", "component", "typescript", "index.ts"), "utf8");
     const { simulation, pulumi, up } = await stackOfFiles(t, { "index.ts": program });
     simulation.resources["aws:iam/policy:Policy"] = storedKind(
       new Map(),
       [],
-      () => "arn:aws:iam::123456789012:policy/read-reports",
+      (_, name) => `arn:aws:iam::123456789012:policy/${name}`,
       (arn, inputs) => ({ ...inputs, arn }),
     );
+    simulation.resources["pulumiservice:index:Team"] = storedKind(new Map(), [], (_, name) => name);
     succeeded(await pulumi("preview"));
     succeeded(await up());
-    assert.deepEqual(statuses(simulation), [200, 200]);
+    assert.deepEqual(statuses(simulation), [200, 200, 200, 200]);
     succeeded(await pulumi("preview", "--expect-no-changes"));
     const attached = simulation
       .existing()
       .aws.filter((name) => name.endsWith("/arn:aws:iam::123456789012:policy/read-reports"));
     assert.match(attached.join(), /^pulumi-oidc-team-a-deployer-/);
+    const [exchange] = simulation.pulumiCloud.exchanges;
+    assert.equal(exchange?.reason, "team token, scope team:platform");
   });
 });
 
@@ -247,6 +298,7 @@ function changes(outcome: Outcome): string[] {
   return [...lines].map(([, name, change]) => `${name} ${change}`).sort();
 }
 
+/** Each Job exchanges twice: the script before the Pulumi CLI, and as its credential helper. */
 function statuses({ pulumiCloud }: Stack["simulation"]): number[] {
   return pulumiCloud.exchanges.map(({ status }) => status);
 }

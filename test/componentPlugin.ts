@@ -63,14 +63,16 @@ export async function generatedSchema(): Promise<Schema> {
  * Starts the package as the Pulumi CLI's language host does: in the directory of the program that uses it, whose
  * tsconfig.json counts. The language host that `.ci/pulumi-cli` builds cannot do so.
  *
+ * @param directory of the program.
+ * @param root of the repository that contains the package.
  * @returns the package for `PULUMI_DEBUG_PROVIDERS`.
  */
-export async function startPackage(t: TestContext, directory: string): Promise<string> {
-  const { PATH, NODE_EXTRA_CA_CERTS } = process.env;
-  const program = join(ROOT, "node_modules", "@pulumi", "pulumi", "cmd", "run-plugin");
-  const plugin = spawn(process.execPath, [program, COMPONENT], {
+export async function startPackage(t: TestContext, directory: string, root = ROOT): Promise<string> {
+  const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS } = process.env;
+  const program = join(root, "node_modules", "@pulumi", "pulumi", "cmd", "run-plugin");
+  const plugin = spawn(process.execPath, [program, join(root, "component")], {
     cwd: directory,
-    env: { PATH, NODE_EXTRA_CA_CERTS, HOME: homedir() },
+    env: { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, HOME: homedir() },
     stdio: ["ignore", "pipe", "inherit"],
   });
   t.after(async () => {

@@ -23,12 +23,16 @@ test("the schema has every argument, with the description, the type, and the nec
   ];
   assert.deepEqual(shapeOf(component.inputProperties, component.requiredInputs), byName(args));
 
-  for (const [file, name] of [
-    ["settings.ts", "ServiceAccount"],
-    ["workloadIdentity.ts", "ServiceAccountAccess"],
-  ] as const) {
+  const declaredTypes = {
+    ServiceAccount: [
+      ...declared("settings.ts", "ServiceAccount"),
+      ...declared("accessToken.ts", "TokenSettings"),
+    ],
+    ServiceAccountAccess: declared("workloadIdentity.ts", "ServiceAccountAccess"),
+  };
+  for (const [name, declaredProperties] of Object.entries(declaredTypes)) {
     const { properties = {}, required = [] } = types[`${NAME}:${name}`] ?? assert.fail(name);
-    assert.deepEqual(shapeOf(properties, required), byName(declared(file, name)), name);
+    assert.deepEqual(shapeOf(properties, required), byName(declaredProperties), name);
   }
 });
 
@@ -55,7 +59,16 @@ test("the schema has an enumeration for each type of token and of role, with a d
   }
 });
 
-test("only jobPodSpec can be anything, and only the arguments about the cluster can be outputs", async () => {
+/** What names resources, decides which exist, or is not worth it. */
+const PLAIN = [
+  ...["namespace", "name", "tokenType", "awsRole", "rolePolicyArns", "serviceAccounts", "createNamespaces"],
+  ...["organizationAdmin", "audienceRule", "createServiceAccount", "runJob", "injectToken"],
+  ...["maxExpirationSeconds", "tokenExpirationSeconds", "jobPodSpec", "command", "pulumiApiUrl"],
+  // A plain object, whose values can be outputs.
+  "policyRules",
+];
+
+test("only jobPodSpec can be anything, and the schema says which arguments are plain", async () => {
   const { resources, types } = await generatedSchema();
   const { inputProperties = {}, properties = {} } = resources[`${NAME}:PulumiCloudAccess`] ?? {};
   const named = Object.entries({ ...inputProperties, ...types[`${NAME}:ServiceAccount`]?.properties });
@@ -65,13 +78,10 @@ test("only jobPodSpec can be anything, and only the arguments about the cluster 
       .map(([name]) => name),
     ["jobPodSpec"],
   );
-  assert.deepEqual(
-    named
-      .filter(([, { plain }]) => !plain)
-      .map(([name]) => name)
-      .sort(),
-    CLUSTER.toSorted(),
-  );
+  const plain = named.filter(([, property]) => property.plain).map(([name]) => name);
+  assert.deepEqual(plain.sort(), PLAIN.toSorted());
+  const { policyRules } = types[`${NAME}:ServiceAccount`]?.properties ?? {};
+  assert.deepEqual(policyRules?.additionalProperties, { type: "string" });
 });
 
 test("docs/configuration.md describes every argument and every setting of an entry as the schema does", async () => {
@@ -146,7 +156,7 @@ function declared(file: string, name: string): Shape[] {
     const type = property.type?.getText() ?? "";
     return {
       name: property.name.getText(),
-      type: type.replace(/^pulumi\.(?:Input|Output)<(.*)>$/, "$1"),
+      type: type.replaceAll(/pulumi\.(?:Input|Output)<(\w+)>/g, "$1"),
       required: property.questionToken === undefined,
       description: String(
         comment?.comment ?? assert.fail(`${name}.${property.name.getText()} has no description`),

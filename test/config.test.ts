@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseConfig } from "../config";
+import { parseConfig, templateSettings } from "../config";
 import type { RawConfig } from "../rawConfig";
 import { messageOf } from "../validation";
 
@@ -22,6 +22,22 @@ const OWNERS: Record<string, Given> = {
 };
 
 type Given = Record<string, unknown>;
+
+test("names the template's values in a stack dev, and in no other", () => {
+  const values = {
+    "p:clusterName": "sample-cluster",
+    "p:userLogin": "sample-login",
+    "q:userLogin": "sample-login",
+  };
+  const raw = { values, secretKeys: [], project: "p", organization: "acme" };
+  assert.deepEqual(templateSettings(raw, "dev"), [
+    "clusterName (sample-cluster)",
+    "userLogin (sample-login)",
+  ]);
+  assert.deepEqual(templateSettings(raw, "prod"), []);
+  const changed = { ...raw, values: { ...values, "p:clusterName": "own" } };
+  assert.deepEqual(templateSettings(changed, "dev"), ["userLogin (sample-login)"]);
+});
 
 test("a cluster and a login are enough: the stack has one service account with a personal token", () => {
   assert.deepEqual(accepted(), {
@@ -151,6 +167,8 @@ for (const [key, value] of Object.entries({
   "aws:accessKey": "s3cret",
   "aws:secretKey": "s3cret",
   "aws:token": "s3cret",
+  "aws:sharedCredentialsFiles": ["s3cret"],
+  "aws:sharedConfigFiles": ["s3cret"],
 })) {
   test(`rejects ${key}, which aws eks get-token does not receive, and does not print it`, () => {
     const [problem = ""] = rejected({ [key]: value });
@@ -163,6 +181,25 @@ test("rejects the external ID of a role, which aws eks get-token does not receiv
   const [problem = ""] = rejected({ "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret" }] });
   assert.match(problem, /^aws:assumeRoles\[0\]\.externalId: is not supported/);
   assert.doesNotMatch(problem, /s3cret/);
+});
+
+for (const [key, advice] of [
+  ["pulumiservice:accessToken", "run `pulumi login` or set PULUMI_ACCESS_TOKEN in the environment"],
+  ["pulumiservice:apiUrl", "set pulumiApiUrl"],
+] as const) {
+  test(`rejects ${key}, which the program does not use, and does not print it`, () => {
+    assert.deepEqual(rejected({ [key]: "s3cret" }), [`${key}: is not used: remove it, and ${advice}`]);
+  });
+}
+
+test("accepts in a new cluster what it has, or what the stack creates in it", () => {
+  const entries = [
+    { ...ENTRY, namespace: "default" },
+    { ...ENTRY, namespace: "default", name: "default", createServiceAccount: false },
+    { ...ENTRY, namespace: "kube-system", name: "helm", createServiceAccount: false, runJob: false },
+    { ...ENTRY, namespace: "ci" },
+  ];
+  accepted({ ...stackOf(...entries), createCluster: true, createNamespaces: ["ci"] });
 });
 
 const ADVICE = "quote it, or set it with --type string";
@@ -260,6 +297,17 @@ for (const [behavior, given, ...expected] of [
     "createOidcProvider = true: must be false with createCluster, which creates what its roles need",
   ],
   [
+    "an entry of a new cluster in a namespace that no one creates",
+    { ...stackOf({ ...ENTRY, namespace: "ci" }), createCluster: true },
+    'serviceAccounts[0].namespace = "ci": must be in createNamespaces: the cluster that createCluster creates does not ' +
+      "have it",
+  ],
+  [
+    "a Job of a new cluster for a service account that no one creates",
+    { ...stackOf({ ...ENTRY, namespace: "default", createServiceAccount: false }), createCluster: true },
+    "serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its cluster",
+  ],
+  [
     "policies without a role",
     stackOf({ ...ENTRY, awsRole: "none", rolePolicyArns: [POLICY] }),
     "serviceAccounts[0].rolePolicyArns: requires an IAM role, but awsRole is none",
@@ -283,6 +331,16 @@ for (const [behavior, given, ...expected] of [
     "a new namespace that no entry uses",
     { ...stackOf(ENTRY), createNamespaces: ["ci", "web"] },
     'createNamespaces[1] = "web": is not the namespace of an entry',
+  ],
+  [
+    "an invalid list, but no new namespace beside it, which it may use",
+    { userLogin: undefined, serviceAccounts: "a/b", createNamespaces: ["ci"] },
+    'serviceAccounts = "a/b": must be a list',
+  ],
+  [
+    "a new namespace of a stack that lists no entry",
+    { createNamespaces: ["ci"] },
+    'createNamespaces[0] = "ci": is not the namespace of an entry',
   ],
   [
     "a new namespace that is listed twice",
@@ -405,7 +463,11 @@ for (const [key, values, reason] of [
   ["image", [":1", "a b:1", "a@sha256:12", "A:1"], /must be the name of an image/],
   ["pulumiApiUrl", ["a.example", "ftp://a.example", "http://a.example"], /must be https:\/\/HOST/],
   ["pulumiApiUrl", ["http://127.0.0.1.example.com", "http://localhost@example.com"], /a loopback host/],
-  ["pulumiApiUrl", ["https://c.example/b", "https://c.example?b"], /HOST/],
+  ["pulumiApiUrl", ["https://c.example/b", "https://c.example?b", "https://c.example#b"], /HOST/],
+  ["pulumiApiUrl", ["https://a@c.example", "https://a:b@c.example", "https://c.example\\@d.example"], /HOST/],
+  ["pulumiApiUrl", ["https://c.example/%2e", "https://c.example//", "https://c.example/.."], /HOST/],
+  ["pulumiApiUrl", ["https://127.1", "http://127.1", "http://2130706433", "http://0177.0.0.1"], /HOST/],
+  ["pulumiApiUrl", ["https://0x7f000001", "http://0x7f.0.0.1", "http://[::ffff:127.0.0.1]"], /HOST/],
   ["createNamespaces", ["a", "{}"], /must be a list/],
 ] satisfies [string, string[], RegExp][]) {
   test(`rejects ${values.map((value) => JSON.stringify(value.slice(0, 20))).join(", ")} for ${key}`, () => {
@@ -443,6 +505,12 @@ for (const [key, type, values, reason] of [
     "personal",
     ["sts.amazonaws.com", "pods.eks.amazonaws.com"],
     /an audience that AWS accepts/,
+  ],
+  [
+    "tokenAudience",
+    "personal",
+    ["https://kubernetes.default.svc"],
+    /an audience that the cluster's API server accepts/,
   ],
   ["audienceRule", "personal", ["true", 1], /must be true or false/],
   ["awsRole", "personal", ["IRSA", true], /must be irsa, pod-identity, or none/],
@@ -496,14 +564,44 @@ test("each token type requires its own settings, and rejects those of the others
 
 test("policyRules must not replace a built-in rule, in any spelling, and must be paths of claims", () => {
   const builtIn = ['"kubernetes.io".namespace', '"kubernetes.io".serviceaccount.name', "aud"];
-  const quoted = ['"kubernetes.io"."namespace"', '"kubernetes.io"."serviceaccount".name', '"aud"'];
+  const quoted = [
+    ...['"kubernetes.io"."namespace"', '"kubernetes.io"."serviceaccount".name', '"aud"'],
+    ...['"kubernetes.io.namespace"', '"kubernetes.io"."serviceaccount.name"', 'kubernetes."io.namespace"'],
+    ...['"kubernetes"."io"."namespace"', '"kubernetes".io.serviceaccount."name"'],
+  ];
   for (const claim of [...builtIn, ...quoted]) {
     const [problem = ""] = rejected(stackOf({ ...ENTRY, policyRules: { [claim]: "a" } }));
     assert.match(problem, /must not replace a rule that every policy has/, claim);
   }
-  for (const claim of ["", '"sub', "a..b", "a b", "kubernetes.io.pod.name"]) {
+  const malformed = [
+    'a"u"d',
+    '"aud',
+    '"a""ud"',
+    '"aud".',
+    "aud ",
+    "aud\n",
+    '""aud',
+    ".aud",
+    '"kubernetes.io" .namespace',
+  ];
+  for (const claim of ["", '"sub', "a..b", "a b", "kubernetes.io.pod.name", ...malformed]) {
     const [problem = ""] = rejected(stackOf({ ...ENTRY, policyRules: { [claim]: "a" } }));
     assert.match(problem, /must be the path of a claim/, claim);
+  }
+});
+
+test("policyRules must not contain invisible characters, which a terminal obeys or does not show", () => {
+  for (const character of ["\u009b", "\u202e", "\u200b", "\u0007", "\u2066", "\ufeff"]) {
+    for (const [claim, pattern] of [
+      ["sub", `a${character}b`],
+      [`a${character}ud`, "a"],
+      [`"a${character}ud"`, "a"],
+    ] as const) {
+      const [problem = "", ...others] = rejected(stackOf({ ...ENTRY, policyRules: { [claim]: pattern } }));
+      assert.deepEqual(others, []);
+      assert.match(problem, /must (not contain invisible characters|be the path of a claim)/);
+      assert.ok(!problem.includes(character), JSON.stringify(problem));
+    }
   }
 });
 

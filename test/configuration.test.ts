@@ -19,10 +19,13 @@ interface Setting {
 const INTERFACES = {
   "The stack": [
     ["cluster.ts", "ClusterSettings"],
-    ["config.ts", "OwnSettings"],
+    ["config.ts", "UserSettings"],
     ["settings.ts", "AccessSettings"],
   ],
-  "An entry of `serviceAccounts`": [["settings.ts", "ServiceAccount"]],
+  "An entry of `serviceAccounts`": [
+    ["settings.ts", "ServiceAccount"],
+    ["accessToken.ts", "TokenSettings"],
+  ],
 } as const;
 
 for (const [heading, interfaces] of Object.entries(INTERFACES)) {
@@ -50,6 +53,17 @@ test("the defaults in the interfaces are those of the program", () => {
       tokenAudience: "urn:pulumi:org:ORGANIZATION",
     }[key];
     assert.equal(setting.default.split("; ")[0], expected ?? text, key);
+  }
+});
+
+test("docs/requirements.md names the edition of each token type as its doc comment does", () => {
+  const members = [...read("accessToken.ts").matchAll(/\/\*\* (.*) \*\/\n +\w+: "(\w+)",/g)];
+  assert.equal(members.length, 4);
+  for (const [, comment = "", tokenType = ""] of members) {
+    const [, edition = "every edition", former = "every edition"] =
+      /Requires .*?(\w+) edition, formerly (.*)\./.exec(comment) ?? [];
+    const row = `| \`${tokenType}\` | ${edition} | ${former} |`;
+    assert.ok(read("docs/requirements.md").includes(row), row);
   }
 });
 
@@ -90,7 +104,8 @@ function declaredSettings(file: string, name: string): Setting[] {
 }
 
 /** Returns the type as users know it from YAML. */
-function typeOf(type: string): string {
+function typeOf(declared: string): string {
+  const type = declared.replaceAll(/pulumi\.Input<(\w+)>/g, "$1");
   if (type === "number") return "integer";
   if (type === "string[]") return "list of strings";
   if (type === "ServiceAccount[]") return "list of objects";

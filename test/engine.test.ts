@@ -1,7 +1,7 @@
 // The program on Pulumi's engine, with the simulation as its providers.
 
 import assert from "node:assert/strict";
-import { appendFile } from "node:fs/promises";
+import { appendFile, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
@@ -28,6 +28,9 @@ const SETTINGS_OF_FOUR = {
   createNamespaces: ["team-a", "team-b", "runners"],
 };
 const RUNNERS = { runners: [{ id: "pool-1", name: "builders" }] };
+/** What a Job that runs the Pulumi CLI exchanges: the script before it, and the script as its credential helper. */
+const EXCHANGED = [200, 200];
+
 const FIFTH = { namespace: "team-b", name: "extra", tokenType: "team", teamName: "extra" };
 
 describe("the program on Pulumi's engine", { skip: missingCli }, () => {
@@ -38,6 +41,12 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
+  test("keeps compiled code out of the temporary directory, where another local user could have put some", async (t) => {
+    const { pulumi, cli } = await emptyStack(t);
+    succeeded(await pulumi("preview"));
+    assert.deepEqual(await readdir(cli.temporary), []);
+  });
+
   test("updates the ConfigMap in place and runs the Job again when the script changes", async (t) => {
     const { simulation, directory, up } = await createdStack(t);
     await appendFile(join(directory, "scripts", "exchange-token.sh"), "# changed\n");
@@ -46,13 +55,13 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       `${ACCOUNT} replaced`,
       `${ACCOUNT}.pulumi-token-exchange updated`,
     ]);
-    assert.deepEqual(statuses(simulation), [200, 200]);
+    assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);
   });
 
   test("manages four service accounts of four token types in three namespaces", async (t) => {
     const { simulation, log, pulumi, up } = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
     const policies = () => simulation.pulumiCloud.list()[0]?.registration.policies ?? [];
-    assert.deepEqual(statuses(simulation), [200, 200, 200, 200]);
+    assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED, ...EXCHANGED, 200]);
     assert.deepEqual([policies().length, simulation.existing().pulumiCloud.length], [4, 1]);
     assert.ok(log.includes("alice"));
     succeeded(await pulumi("preview", "--expect-no-changes"));
@@ -64,7 +73,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
         `${ISSUER} updated`,
         ...created.map((suffix) => `access.team-b.extra${suffix} created`),
       ]);
-      assert.equal(statuses(simulation).length, 5);
+      assert.equal(statuses(simulation).length, 9);
     });
 
     await t.test(
@@ -94,12 +103,16 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.equal((await requestAccessToken(pulumiCloud.url, request, idToken)).allowed, false);
     });
 
-    await t.test("leaves nothing in AWS, Kubernetes, and Pulumi Cloud after destroy", async () => {
-      succeeded(await pulumi("destroy", "--yes"));
-      const { aws, ...others } = simulation.existing();
-      assert.deepEqual(others, { kubernetes: [], pulumiCloud: [] });
-      assert.equal(aws.length, 2, "the cluster and its IAM OIDC provider");
-    });
+    await t.test(
+      "leaves only the namespaces in AWS, Kubernetes, and Pulumi Cloud after destroy",
+      async () => {
+        succeeded(await pulumi("destroy", "--yes"));
+        const { aws, kubernetes, pulumiCloud } = simulation.existing();
+        assert.deepEqual(kubernetes.toSorted(), SETTINGS_OF_FOUR.createNamespaces.toSorted());
+        assert.deepEqual(pulumiCloud, []);
+        assert.equal(aws.length, 2, "the cluster and its IAM OIDC provider");
+      },
+    );
   });
 
   test("fails the update for a denied service account by name and reason, and completes it later", async (t) => {
@@ -109,11 +122,11 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const { exitCode, screen } = await up("--continue-on-error");
     assert.notEqual(exitCode, 0);
     assert.match(screen, /Job \(access\.team-a\.drift\):.*HTTP 400.*no allow policy of the issuer matches/s);
-    assert.deepEqual(statuses(simulation).sort(), [200, 200, 200, 400]);
+    assert.deepEqual(statuses(simulation).sort(), [...EXCHANGED, ...EXCHANGED, 200, 400]);
 
     // A plain `up` runs the failed Job again, and no other.
     assert.notEqual((await up()).exitCode, 0);
-    assert.deepEqual(statuses(simulation).sort(), [200, 200, 200, 400, 400]);
+    assert.deepEqual(statuses(simulation).sort(), [...EXCHANGED, ...EXCHANGED, 200, 400, 400]);
 
     await setAccounts(pulumi, FOUR);
     assert.deepEqual(changes(await up()), [`${ISSUER} updated`, "access.team-a.drift replaced"]);
@@ -121,10 +134,120 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
-  test("deletes an issuer before it registers its URL again", async (t) => {
+  test("says with a failed Job that a removed entry keeps its role, and deletes it without the Job", async (t) => {
+    const { simulation, pulumi, up } = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
+    const rolesOf = (name: string) =>
+      simulation.existing().aws.filter((it) => it.includes(`-team-a-${name}-`));
+    const [, drift = {}, ...others] = FOUR;
+
+    await setAccounts(pulumi, [{ ...drift, ...DENY }, ...others]);
+    const { exitCode, screen } = await up("--continue-on-error");
+    assert.notEqual(exitCode, 0);
+    assert.match(
+      screen,
+      /Job \(access\.team-a\.drift\):.*This update has deleted nothing that was removed.*set runJob to false/s,
+    );
+    assert.equal(rolesOf("deployer").length, 1);
+
+    await setAccounts(pulumi, [{ ...drift, ...DENY, runJob: false }, ...others]);
+    succeeded(await up());
+    assert.deepEqual([rolesOf("deployer").length, rolesOf("drift").length], [0, 1]);
+  });
+
+  test("keeps a live service account that is no longer the stack's: first with its Job, then without", async (t) => {
+    const { simulation, pulumi, up } = await createdStack(t);
+    const id = "default/pulumi-service-account";
+    const entry = {
+      namespace: "default",
+      name: "pulumi-service-account",
+      tokenType: "personal",
+      userLogin: "alice",
+    };
+    succeeded(await pulumi("config", "rm", "userLogin"));
+    for (const step of [{ createServiceAccount: false }, { createServiceAccount: false, runJob: false }]) {
+      await setAccounts(pulumi, [{ ...entry, ...step }]);
+      succeeded(await up());
+      assert.ok(simulation.existing().kubernetes.includes(id));
+    }
+    succeeded(await pulumi("destroy", "--yes"));
+    assert.deepEqual(simulation.existing().kubernetes, [id]);
+  });
+
+  test("keeps a namespace that leaves createNamespaces, with what is in it, and takes it back by import", async (t) => {
+    const stack = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
+    const { simulation, cli, directory, pulumi, up } = stack;
+    const { kubernetes } = simulation.existing();
+
+    succeeded(await pulumi("config", "set", "createNamespaces", '["team-b","runners"]'));
+    assert.match(succeeded(await up()).screen, /Namespace access\.team-a deleted .*retain/);
+    assert.deepEqual(simulation.existing().kubernetes, kubernetes);
+    succeeded(await pulumi("preview", "--refresh", "--expect-no-changes"));
+
+    succeeded(await pulumi("config", "set", "createNamespaces", '["team-a","team-b","runners"]'));
+    const { exitCode, screen } = await up();
+    assert.notEqual(exitCode, 0);
+    assert.match(screen, /Namespace \(access\.team-a\):.*already exists/s);
+
+    const page = await readFile(join(__dirname, "..", "docs", "import.md"), "utf8");
+    const [, , commands = ""] = page.split("```bash\n").map((block) => block.split("```")[0]);
+    succeeded(await cli.run(directory, "bash", "-ec", commands));
+    succeeded(await up());
+    assert.deepEqual(simulation.existing().kubernetes, kubernetes);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("deletes a replaced role to which another program has attached a policy", async (t) => {
+    const { simulation, pulumi, up } = await createdStack(t);
+    const roles = () => simulation.existing().aws.filter((name) => /^pulumi-oidc-[^/]*$/.test(name));
+    const [role = assert.fail()] = roles();
+    const attachments = simulation.resources["aws:iam/rolePolicyAttachment:RolePolicyAttachment"];
+    await attachments?.create("of another program", {
+      role,
+      policyArn: "arn:aws:iam::aws:policy/ReadOnlyAccess",
+    });
+
+    succeeded(await pulumi("config", "set", "rolePath", "/pulumi/"));
+    succeeded(await up());
+    assert.equal(roles().length, 1);
+    assert.notEqual(roles()[0], role);
+  });
+
+  describe("another organization", () => {
+    test("replaces the old one, and the Job tests it", async (t) => {
+      const { simulation, pulumi, up } = await createdStack(t);
+      succeeded(await pulumi("config", "set", "organization", "other"));
+      succeeded(await up());
+      assert.match(simulation.existing().pulumiCloud.join(), /^other\/[^,]*$/);
+      assert.deepEqual(statuses(simulation), [200, 200]);
+    });
+
+    test("that denies the issuer leaves the old one in force, with the settings of its workloads", async (t) => {
+      const { simulation, pulumi, up } = await createdStack(t);
+      const before = simulation.existing();
+      const issuers = simulation.resources["pulumiservice:index:OidcIssuer"] ?? assert.fail();
+      t.mock.method(issuers, "create", async () => {
+        throw new Error("403 API error: Forbidden");
+      });
+      t.mock.method(console, "error", () => {});
+
+      succeeded(await pulumi("config", "set", "organization", "other"));
+      assert.notEqual((await up("--continue-on-error")).exitCode, 0);
+      assert.deepEqual(simulation.existing().pulumiCloud, before.pulumiCloud);
+      const settings = simulation.resources["kubernetes:core/v1:ConfigMap"]?.read(
+        "default/pulumi-service-account-pulumi-token",
+      );
+      assert.match(JSON.stringify(settings), /"PULUMI_ORG":"acme"/);
+    });
+  });
+
+  test("keeps the issuer if someone forces its replacement", async (t) => {
+    t.mock.method(console, "error", () => {});
     const { simulation, up } = await createdStack(t);
-    succeeded(await up("--target-replace", `**OidcIssuer::${ISSUER}`));
-    assert.equal(simulation.existing().pulumiCloud.length, 1);
+    const { pulumiCloud } = simulation.existing();
+    const { exitCode, screen } = await up("--target-replace", `**OidcIssuer::${ISSUER}`);
+    assert.notEqual(exitCode, 0);
+    assert.match(screen, /409 API error/);
+    assert.deepEqual(simulation.existing().pulumiCloud, pulumiCloud);
   });
 
   test("stays quiet after the first update, whatever becomes of the issuer's thumbprint", async (t) => {
@@ -147,14 +270,14 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     for (const id of simulation.existing().pulumiCloud) simulation.pulumiCloud.remove(id);
 
     assert.ok(changes(await up("--refresh")).includes(`${ACCOUNT} replaced`));
-    assert.deepEqual(statuses(simulation), [200, 200]);
+    assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);
   });
 
   test("creates a new cluster's issuer once, keeps its thumbprint, and destroys the cluster", async (t) => {
     const { simulation, pulumi, up } = await emptyStack(t, { createCluster: true }, { cluster: undefined });
     succeeded(await pulumi("preview"));
     succeeded(await up());
-    assert.deepEqual(statuses(simulation), [200]);
+    assert.deepEqual(statuses(simulation), EXCHANGED);
     await simulation.issuer.rotateCertificate();
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
@@ -165,7 +288,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   test("retains only the IAM OIDC provider of createOidcProvider on destroy", async (t) => {
     const cluster = { name: "my-cluster", hasOidcProvider: false };
     const { simulation, pulumi } = await createdStack(t, { createOidcProvider: true }, { cluster });
-    assert.deepEqual(statuses(simulation), [200]);
+    assert.deepEqual(statuses(simulation), EXCHANGED);
 
     succeeded(await pulumi("destroy", "--yes"));
     const { aws, ...others } = simulation.existing();
@@ -272,7 +395,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
     assert.match(
       succeeded(await pulumi("preview")).screen,
-      /:MutatingAdmissionPolicy +access-inject-token +create/,
+      /:MutatingAdmissionPolicy +access\.inject-token +create/,
     );
     succeeded(await up());
     assert.deepEqual(order.events.splice(0), created);
@@ -281,9 +404,9 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
     await setAccounts(pulumi, accounts.toReversed());
-    assert.doesNotMatch(succeeded(await up()).screen, /access-inject-token +updated/);
+    assert.doesNotMatch(succeeded(await up()).screen, /access\.inject-token +updated/);
     await setAccounts(pulumi, accounts.slice(1));
-    assert.ok(changes(await up()).includes("access-inject-token updated"));
+    assert.ok(changes(await up()).includes("access.inject-token updated"));
 
     succeeded(await pulumi("config", "set", "injectToken", "false"));
     succeeded(await up());

@@ -25,7 +25,9 @@ const RESTRICTED = [
   "deployment.yaml",
   "deployment-with-label.yaml",
   "drift-detection.yaml",
+  "esc-application.yaml",
   "scheduled-update.yaml",
+  "token-check.yaml",
 ];
 
 /** Those whose pods run the Pulumi CLI. */
@@ -75,21 +77,21 @@ for (const file of RESTRICTED) {
 for (const file of WITH_CLI) {
   test(`${file} receives an access token through the credential helper on the emulated cluster`, async () => {
     const output = await stack.runPodOf(file, { command: ASK_HELPER });
-    assert.match(output, /^\{"version":1,"accessToken":"TOKEN","expiresAt":"[^"]+Z"\}$/);
+    const { tokenType, tokenScope } = stack.createdFor(file).settings;
+    const answer = JSON.parse(output);
+    assert.deepEqual([answer.accessToken, answer.backendUrl], ["TOKEN", stack.simulation.pulumiCloud.url]);
 
-    const { PULUMI_TOKEN_TYPE: type, PULUMI_TOKEN_SCOPE: scope } = stack.createdFor(file).environment;
-    const granted = { status: 200, reason: `${type} token, scope ${scope}` };
+    const granted = { status: 200, reason: `${tokenType} token, scope ${tokenScope}` };
     assert.deepEqual(stack.simulation.pulumiCloud.exchanges.at(-1), granted);
   });
 }
 
 for (const file of [...WITH_CLI, "workflow-runner.yaml"]) {
-  test(`${file} mounts the ID token of the Job, where the environment says`, () => {
+  test(`${file} mounts the ID token of the Job`, () => {
     const { spec, container } = podOf(file);
-    const { environment, job } = stack.createdFor(file);
+    const { job } = stack.createdFor(file);
     const mounted = idToken(spec, container);
     assert.deepEqual(mounted, idToken(job, job.containers[0]));
-    assert.equal(mounted?.file, environment.PULUMI_OIDC_TOKEN_FILE);
     assert.equal(mounted?.expirationSeconds, 600);
   });
 }
@@ -105,14 +107,20 @@ for (const file of WITH_CLI) {
       { ...bare.spec, containers: [bare.container] },
       {
         serviceAccountName: entry.name,
-        environmentConfigMap: `${entry.name}-pulumi-token`,
-        scriptConfigMap: `${entry.name}-pulumi-token-exchange`,
+        configMap: `${entry.name}-pulumi-token-exchange`,
         tokenAudience: entry.tokenAudience ?? `urn:pulumi:org:${ORGANIZATION}`,
       },
     );
     assert.deepEqual(completed, { ...spec, containers: [container] });
   });
 }
+
+test("docs/workloads.md shows what `pulumi stack output serviceAccounts` prints for deployment.yaml", () => {
+  const docs = readFileSync(join(__dirname, "..", "docs", "workloads.md"), "utf8");
+  const [, block = ""] = /```json\n(.*?)```/s.exec(docs) ?? [];
+  const { "apps/deployer": access } = stack.outputs.serviceAccounts as Record<string, object>;
+  assert.deepEqual(JSON.parse(block), { "apps/deployer": access });
+});
 
 test("AWS denies the ID token that a pod sends to Pulumi Cloud", async () => {
   const { aws, issuer } = stack.simulation;
@@ -155,40 +163,37 @@ test("pulumi-operator.yaml mounts the API token and may review tokens, as the op
 
 test("workflow-runner.yaml configures the agent with the pool of its policy, and with its ID token", () => {
   const { spec, container } = podOf("workflow-runner.yaml");
-  const { environment, policy, serviceAccount } = stack.createdFor("workflow-runner.yaml");
+  const { settings, policy, serviceAccount } = stack.createdFor("workflow-runner.yaml");
   const variables = Object.fromEntries(
     container.env.map(({ name, value, valueFrom }) => [
       name,
-      value ?? environment[valueFrom.configMapKeyRef.key],
+      value ?? settings[valueFrom.configMapKeyRef.key],
     ]),
   );
   const jobAccount = manifest("workflow-runner.yaml", "ServiceAccount").metadata.name;
   assert.equal(variables.PULUMI_AGENT_SERVICE_ACCOUNT_NAME, jobAccount);
   assert.equal(variables.PULUMI_AGENT_RUNNER_POOL_ID, policy.runnerID);
-  assert.equal(
-    variables.PULUMI_AGENT_TOKEN_EXPIRATION,
-    `${Number(environment.PULUMI_TOKEN_EXPIRATION) / 3600}h`,
-  );
+  assert.equal(variables.PULUMI_AGENT_TOKEN_EXPIRATION, `${Number(settings.tokenExpirationSeconds) / 3600}h`);
   assert.equal(variables.PULUMI_AGENT_OIDC_TOKEN_FILE, idToken(spec, container)?.file);
-  assert.equal(variables.PULUMI_AGENT_ORGANIZATION_NAME, environment.PULUMI_ORG);
-  assert.equal(variables.PULUMI_AGENT_SERVICE_URL, environment.PULUMI_BACKEND_URL);
+  assert.equal(variables.PULUMI_AGENT_ORGANIZATION_NAME, settings.organization);
+  assert.equal(variables.PULUMI_AGENT_SERVICE_URL, settings.apiUrl);
   assert.equal(serviceAccount.automountServiceAccountToken, false);
   assert.equal(spec.automountServiceAccountToken, true);
 });
 
 test("external-secrets.yaml names the organization and lifetime of its settings, and its token is granted", async () => {
-  const { environment } = stack.createdFor("external-secrets.yaml");
+  const { settings } = stack.createdFor("external-secrets.yaml");
   const store = manifest("external-secrets.yaml", "SecretStore");
   const { organization, auth } = store.spec?.provider?.pulumi ?? assert.fail("no provider");
   const { serviceAccountRef, expirationSeconds } = auth.oidcConfig;
   assert.deepEqual(
     [organization, auth.oidcConfig.organization],
-    [environment.PULUMI_ORG, environment.PULUMI_ORG],
+    [settings.organization, settings.organization],
   );
-  assert.equal(String(expirationSeconds), environment.PULUMI_TOKEN_EXPIRATION);
+  assert.equal(String(expirationSeconds), settings.tokenExpirationSeconds);
 
   // As in providers/v1/pulumi/auth_oidc.go and runtime/oidc/token_manager.go in external-secrets/external-secrets.
-  const request = { ...environment, PULUMI_TOKEN_TYPE: "organization", PULUMI_TOKEN_SCOPE: "" };
+  const request = { ...settings, tokenType: "organization", tokenScope: "" };
   const { namespace = "" } = store.metadata;
   const { issuer, pulumiCloud } = stack.simulation;
   const exchange = async (serviceAccount: string) => {
@@ -209,9 +214,7 @@ const ASK_HELPER = [
   "-euo",
   "pipefail",
   "-c",
-  `arguments=$(tr -d '[]"' <<<"$PULUMI_CREDENTIAL_HELPER_ARGS")
-  printf '{"version":1,"reason":"initial","selectedBackendUrl":"%s"}' "$PULUMI_BACKEND_URL" |
-    "$PULUMI_CREDENTIAL_HELPER" $arguments | sed 's/pul-[0-9a-f]*/TOKEN/'`,
+  `"$PULUMI_CREDENTIAL_HELPER" <<<'{"version":1,"reason":"initial"}' | sed 's/pul-[0-9a-f]*/TOKEN/'`,
 ];
 
 interface Reference {
@@ -232,7 +235,7 @@ function referencesOf({ metadata, ...manifest }: Manifest): Reference[] {
     if (property === "secretStoreRef" || (property === "roleRef" && value.kind === "Role"))
       add(value.kind, value);
     if (property === "subjects") for (const subject of value) add(subject.kind, subject);
-    if (["configMap", "configMapRef", "configMapKeyRef"].includes(property)) add("ConfigMap", value);
+    if (["configMap", "configMapKeyRef"].includes(property)) add("ConfigMap", value);
     return value;
   });
   return found;

@@ -7,6 +7,7 @@ import type { types } from "@pulumi/kubernetes";
 import { parse, parseAllDocuments } from "yaml";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import type { PodSpec } from "../simulator/emulators/pod";
+import type { PulumiCloudOptions } from "../simulator/emulators/pulumiCloud";
 import { type Simulation, startSimulation } from "../simulator/emulators/simulation";
 import { tokenExchangePod } from "../tokenExchange";
 import { all, only, run } from "./stack";
@@ -17,11 +18,19 @@ export interface Manifest {
   roleRef?: { kind: string; name: string };
   spec?: {
     template?: { metadata?: { labels?: Record<string, string> }; spec: PodSpec };
-    jobTemplate?: { spec: { template: { spec: PodSpec } } };
+    /** Of a CronJob. */
+    schedule?: string;
+    jobTemplate?: {
+      spec: {
+        activeDeadlineSeconds?: number;
+        ttlSecondsAfterFinished?: number;
+        template: { spec: PodSpec };
+      };
+    };
     /** Of a Stack of the Pulumi Kubernetes Operator. */
     serviceAccountName?: string;
     stack?: string;
-    workspaceTemplate?: { spec: { envFrom: Container["envFrom"]; podTemplate: { spec: PodSpec } } };
+    workspaceTemplate?: { spec: { env?: Container["env"]; podTemplate: { spec: PodSpec } } };
     /** Of a SecretStore of the External Secrets Operator. */
     provider?: { pulumi: { organization: string; auth: { oidcConfig: OidcConfig } } };
   };
@@ -78,7 +87,8 @@ type ServiceAccount = types.output.core.v1.ServiceAccount;
 /** What the program created for one service account. */
 interface Created {
   serviceAccount: ServiceAccount;
-  environment: Record<string, string>;
+  /** The data of its ConfigMap. */
+  settings: Record<string, string>;
   policy: AuthPolicy;
   /** The pod of the Job that tests the exchange. */
   job: PodSpec;
@@ -86,6 +96,8 @@ interface Created {
 
 export interface ExamplesStack {
   simulation: Simulation;
+  /** Of the program. */
+  outputs: Record<string, unknown>;
   /** @throws AssertionError if the program did not create this object. */
   created(kind: string, namespace: string, name: string): KubernetesObject;
   createdFor(file: string): Created;
@@ -124,9 +136,14 @@ export function exampleOf(file: string): Example {
   return examples.get(file) ?? assert.fail(`there is no ${file}`);
 }
 
+/** Whether the header of a manifest says what the label replaces. */
+export function saysWhatToDelete(file: string): boolean {
+  const header = exampleOf(file).source.replaceAll(/\n# ?/g, " ");
+  return header.includes("delete each line marked (3) with the lines indented below it");
+}
+
 /**
- * Deletes each line that is marked (2), (4), or (5), and the lines that are indented below it, as the headers say for pods
- * with the label.
+ * Deletes each line that is marked (3), and the lines that are indented below it, as the headers say for pods with the label.
  */
 export function withoutExchange(source: string): string {
   const kept: string[] = [];
@@ -136,7 +153,7 @@ export function withoutExchange(source: string): string {
     if (deletedBelow !== undefined && indentation > deletedBelow) continue;
 
     deletedBelow = undefined;
-    if (/^ .*# \([245]\)/.test(line)) {
+    if (/^ .*# \(3\)/.test(line)) {
       deletedBelow = indentation;
     } else {
       kept.push(line);
@@ -159,11 +176,11 @@ export function podOf(
     spec: { template, jobTemplate, workspaceTemplate, serviceAccountName = "" } = {},
   } of manifests) {
     if (workspaceTemplate) {
-      const { envFrom, podTemplate } = workspaceTemplate.spec;
+      const { env, podTemplate } = workspaceTemplate.spec;
       const [container = assert.fail(`${file} names no container`)] = podTemplate.spec.containers;
       return {
         spec: { ...podTemplate.spec, serviceAccountName },
-        container: { ...container, ...(envFrom && { envFrom }) },
+        container: { ...container, ...(env && { env }) },
       };
     }
 
@@ -181,14 +198,19 @@ function injected(file: string, spec: PodSpec): PodSpec {
   const { name, tokenAudience = `urn:pulumi:org:${ORGANIZATION}` } = exampleOf(file).entry;
   return tokenExchangePod(spec, {
     serviceAccountName: name,
-    environmentConfigMap: `${name}-pulumi-token`,
-    scriptConfigMap: `${name}-pulumi-token-exchange`,
+    configMap: `${name}-pulumi-token-exchange`,
     tokenAudience,
   }) as PodSpec;
 }
 
-/** Runs the program once with the entries of all examples, which therefore must not collide. */
-export async function startExamplesStack(): Promise<ExamplesStack> {
+/**
+ * Runs the program once with the entries of all examples, which therefore must not collide.
+ *
+ * @param environments the Pulumi ESC environments that exist.
+ */
+export async function startExamplesStack(
+  environments: PulumiCloudOptions["environments"] = {},
+): Promise<ExamplesStack> {
   const headers = [...examples.values()].map(({ settings }) => settings);
   const entries = headers.flatMap(({ serviceAccounts }) => serviceAccounts);
   const createNamespaces = headers.flatMap((settings) => settings.createNamespaces ?? []);
@@ -198,6 +220,7 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
     runners: entries.flatMap(({ runnerId: id, runnerName: name }) => (id && name ? [{ id, name }] : [])),
+    environments,
     registrationMilliseconds: 0,
     runsPodSpecs: true,
     onLog: (line) => log.push(line),
@@ -220,6 +243,7 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
 
   return {
     simulation,
+    outputs: stack.outputs,
     created,
     createdFor(file) {
       const { namespace, name } = exampleOf(file).entry;
@@ -231,7 +255,7 @@ export async function startExamplesStack(): Promise<ExamplesStack> {
         policy: policies.find(isOfAccount) ?? assert.fail(`no allow policy for ${namespace}/${name}`),
         job: created<Job>("Job", namespace, `${name}-token-exchange`).spec.template.spec,
         serviceAccount: created<ServiceAccount>("ServiceAccount", namespace, name),
-        environment: created<ConfigMap>("ConfigMap", namespace, `${name}-pulumi-token`).data,
+        settings: created<ConfigMap>("ConfigMap", namespace, `${name}-pulumi-token-exchange`).data,
       };
     },
     async runPodOf(file, changes) {

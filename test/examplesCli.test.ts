@@ -10,7 +10,9 @@ import { type ExamplesStack, podOf, startExamplesStack } from "./examples";
 import { missingCli } from "./pulumiCli";
 
 const FILE = "deployment.yaml";
-const WHOAMI = ["bash", "-c", 'pulumi whoami || true; find "$PULUMI_HOME" -name credentials.json'];
+
+// With the files that contain an access token.
+const WHOAMI = ["bash", "-c", 'pulumi whoami || true; ! grep -rlE "pul-[0-9a-f]{8}" "$HOME"'];
 
 describe("the Pulumi CLI in the pod of deployment.yaml", { skip: missingCli }, () => {
   let stack: ExamplesStack;
@@ -27,10 +29,11 @@ describe("the Pulumi CLI in the pod of deployment.yaml", { skip: missingCli }, (
   });
 
   test("prints the denial of the credential helper", async () => {
-    const [scope] = structuredClone(podOf(FILE).container.env);
-    assert.ok(scope);
-    const env = [...podOf(FILE).container.env, { ...scope, name: "PULUMI_TOKEN_SCOPE", value: "team:other" }];
-    const log = await stack.runPodOf(FILE, { command: WHOAMI, env });
+    const metadata = { namespace: "apps", name: "deployer-pulumi-token-exchange" };
+    const data = { ...stack.createdFor(FILE).settings, tokenScope: "team:other" };
+    const configMaps = stack.simulation.resources["kubernetes:core/v1:ConfigMap"];
+    await configMaps?.update("apps/deployer-pulumi-token-exchange", { metadata, data });
+    const log = await stack.runPodOf(FILE, { command: WHOAMI });
     assert.match(log, /denied the token exchange/);
     assert.match(log, /team, scope team:other/);
     assert.match(log, /exit status 77$/m);

@@ -4,22 +4,31 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { parse } from "yaml";
 import { EXAMPLES, exampleOf } from "./examples";
 import { messageOf, start } from "./stack";
 
 const PAGES = [
   "SECURITY.md",
-  ...["how-it-works", "import", "troubleshooting", "workloads"].map((name) => `docs/${name}.md`),
+  ...["alternatives", "how-it-works", "import", "operator", "troubleshooting", "workloads"].map(
+    (name) => `docs/${name}.md`,
+  ),
 ];
 
 /** Names of other programs, in the form of a setting. */
 const NO_SETTINGS = [
+  "accessTokenSecret",
   "activeDeadlineSeconds",
   "apiUrl",
   "destroyOnFinalize",
+  "envFrom",
   "envRefs",
+  "envSecrets",
+  "environmentVariables",
+  "honorLabels",
   "securityProfile",
   "tokenExchangePod",
+  "volumeMount",
 ];
 
 test("the pages name only settings that exist", async (t) => {
@@ -52,12 +61,47 @@ test("docs/troubleshooting.md lists the exit codes of the exchange script", () =
   const listed = [...section.matchAll(/^\| (\d+) \|/gm)].map(([, code]) => code);
 
   // Those of sysexits.h, in the comment at the beginning of the script.
-  const [, codes = ""] = read("scripts", "exchange-token.sh").split("Exit codes:");
+  const [, codes = ""] = read("scripts", "exchange-token.sh").split("Exit codes, before the command's own:");
   const [comment = ""] = codes.split(/\n(?!#)/);
-  const documented = [...new Set(comment.match(/\b(6[4-9]|7[0-8])\b/g))];
+  const documented = [...comment.matchAll(/^# +(6[4-9]|7[0-8]) /gm)].map(([, code]) => code);
   assert.ok(documented.length >= 6);
   assert.deepEqual(listed, documented);
 });
+
+test("the alert of docs/workloads.md is about the CronJob in token-check.yaml", () => {
+  const [cronJob = assert.fail()] = exampleOf("token-check.yaml").manifests;
+  const { namespace, name } = cronJob.metadata;
+  const [failed = "", missing = ""] = tokenCheckAlerts();
+
+  // A CronJob's Jobs have its name and the minute of their schedule.
+  const [, jobName = ""] = /job_name=~"([^"]*)"/.exec(failed) ?? [];
+  assert.match(`${name}-29402815`, RegExp(`^${jobName}$`));
+  assert.doesNotMatch(`${name}-first-run`, RegExp(`^${jobName}$`));
+  assert.match(failed, /^kube_job_failed\{.*condition="true"\} == 1$/);
+  assert.match(missing, RegExp(`kube_cronjob_status_last_successful_time\\{.*cronjob="${name}"\\}`));
+  for (const expression of [failed, missing]) assert.ok(expression.includes(`namespace="${namespace}"`));
+});
+
+test("the alert of token-check.yaml lasts until the next check, and no longer", () => {
+  const [cronJob = assert.fail()] = exampleOf("token-check.yaml").manifests;
+  const { schedule = "", jobTemplate } = cronJob.spec ?? {};
+  const { activeDeadlineSeconds = 0, ttlSecondsAfterFinished = 0 } = jobTemplate?.spec ?? {};
+  const [, minutes = ""] = /^\*\/(\d+) \* \* \* \*$/.exec(schedule) ?? [];
+  const interval = Number(minutes) * 60;
+
+  // A failed Job is there until the next one can have failed, and gone before the second next one starts.
+  assert.ok(ttlSecondsAfterFinished >= interval + activeDeadlineSeconds);
+  assert.ok(ttlSecondsAfterFinished + activeDeadlineSeconds < 2 * interval);
+});
+
+/** Returns the expressions of the alerts in docs/workloads.md. */
+function tokenCheckAlerts(): string[] {
+  const page = readFileSync(join(__dirname, "..", "docs", "workloads.md"), "utf8");
+  const [, section = ""] = page.split("\n## Token check\n");
+  const [, block = ""] = /```yaml\n(.*?)```/s.exec(section) ?? [];
+  const rules: { expr: string }[] = parse(block).spec.groups[0].rules;
+  return rules.map(({ expr }) => expr);
+}
 
 /** Returns the keys at every level of a value. */
 function keysOf(value: unknown): string[] {

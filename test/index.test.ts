@@ -69,7 +69,7 @@ test("a namespace exists before anything is created in it", async (t) => {
   const [namespace, ...others] = stack.registered.filter(({ type }) => type.startsWith("kubernetes:"));
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
   assert.deepEqual(namespace?.inputs.metadata, { name: "ci", labels });
-  assert.equal(others.length, 4);
+  assert.equal(others.length, 3);
 });
 
 test("a namespace can have the name of a method", async (t) => {
@@ -152,8 +152,8 @@ test("the issuer is registered with its thumbprint, through a provider for the c
   assert.deepEqual(others, { ...named, thumbprints: [thumbprint()] });
   assert.match(provider, /pulumi:providers:pulumiservice::/);
   assert.deepEqual(only(stack, "pulumiservice").inputs, { apiUrl });
-  // An organization can register an issuer URL only once.
-  assert.equal(options.deleteBeforeReplace, true);
+  // The old one stays in force until the new one exists.
+  assert.equal(options.deleteBeforeReplace, undefined);
   // A rotated certificate changes nothing, and a refresh shows no drift.
   assert.deepEqual(options.ignoreChanges, ["thumbprints"]);
 });
@@ -166,7 +166,7 @@ test("every Kubernetes object goes through a provider with the AWS provider's cl
   assert.deepEqual(connectionOf(stack), [stack.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
   assert.equal(String(only(stack, "kubernetes").inputs.enableConfigMapMutable), "true");
   const objects = stack.registered.filter(({ type }) => type.startsWith("kubernetes:"));
-  assert.equal(objects.length, 5);
+  assert.equal(objects.length, 4);
   for (const { provider } of objects) assert.match(provider, /pulumi:providers:kubernetes::cluster::/);
 
   const [, args] = connectionOf(await up(t, { "aws:region": undefined }));
@@ -225,6 +225,7 @@ test("a role of EKS Pod Identity trusts only this cluster, namespace, and servic
   });
   const association = only(stack, "PodIdentityAssociation");
   assert.deepEqual(association.inputs, {
+    region: "us-west-2",
     clusterName: "my-cluster",
     namespace: "default",
     serviceAccount: "pulumi-service-account",

@@ -18,7 +18,8 @@ const ACCOUNTS = [
 ];
 
 interface Policy {
-  spec: { variables: { name: string; expression: string }[]; policyName: string };
+  metadata: { name: string };
+  spec: { failurePolicy: string; variables: { name: string; expression: string }[]; policyName: string };
 }
 
 function policiesOf(stack: Stack) {
@@ -34,10 +35,10 @@ test("registers the policies and their bindings as children of the component", a
   const policies = policiesOf(stack);
   assert.deepEqual(
     policies.map(({ type, name }) => `${type.split(":").at(-1)} ${name}`),
-    POLICY_TYPES.map((type) => `${type} access-inject-token`),
+    POLICY_TYPES.map((type) => `${type} access.inject-token`),
   );
   for (const { inputs, options } of policies) {
-    assert.ok(!("metadata" in inputs), "Pulumi names them: two stacks can use the same cluster");
+    assert.match(inputs.metadata.name, /^access-inject-token-[0-9a-f]{8}$/);
     assert.deepEqual(await labelsOf(options.parent), ["PulumiCloudAccess access"]);
   }
 
@@ -46,7 +47,14 @@ test("registers the policies and their bindings as children of the component", a
   assert.equal(validatingBinding?.inputs.spec.policyName, validating?.id);
   // Without the other policy, it would deny every labeled pod.
   const dependencies = await labelsOf(validating?.options.dependsOn);
-  assert.deepEqual(dependencies, ["MutatingAdmissionPolicyBinding access-inject-token"]);
+  assert.deepEqual(dependencies, ["MutatingAdmissionPolicyBinding access.inject-token"]);
+});
+
+test("denies a pod if the API server cannot evaluate a policy", async (t) => {
+  const stack = await up(t, { injectToken: true });
+  for (const type of ["MutatingAdmissionPolicy", "ValidatingAdmissionPolicy"]) {
+    assert.equal(only<Policy>(stack, type).inputs.spec.failurePolicy, "Fail", type);
+  }
 });
 
 test("writes every service account into the policy, whatever their order in the list", async (t) => {
@@ -86,11 +94,11 @@ test("stops before anything is registered if the cluster is older than Kubernete
   assert.ok(await up(t, {}, { cluster: old }));
 });
 
-test("createCluster requests Kubernetes 1.36 with injectToken, and the newest version without", async (t) => {
+test("createCluster requests Kubernetes 1.36, so that injectToken changes no version", async (t) => {
   const version = async (settings: object) => {
     const stack = await up(t, { createCluster: true, ...settings }, { cluster: undefined });
     return only<{ version?: string }>(stack, "Cluster").inputs.version;
   };
   assert.equal(await version({ injectToken: true }), "1.36");
-  assert.equal(await version({}), undefined);
+  assert.equal(await version({}), "1.36");
 });

@@ -1,6 +1,8 @@
 // The token exchange in pods: the ConfigMap, the Job, and the pods of other workloads.
 
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -10,7 +12,7 @@ import type { input, output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../tokenExchange";
 import { violations } from "./podSecurity";
-import { known, only, type Stack, stackWith, up } from "./stack";
+import { known, messageOf, only, type Stack, stackWith, start, up } from "./stack";
 
 type Job = output.batch.v1.Job;
 type PodSpec = output.core.v1.PodSpec;
@@ -95,6 +97,32 @@ test("the Job runs one pod once, is replaced if it failed, and has a name that f
   assert.equal(longest.name, `${"n".repeat(48)}-token-exchange`);
 });
 
+test("a failed Job says last that nothing was deleted, and how to go on", async (t) => {
+  const command = ["bash", "-c", "echo failed >&2; exit 3"];
+  const simulation = await start(t, { runJobs: true });
+  const message = await messageOf(simulation, stackWith({ command }));
+  assert.match(
+    message,
+    /failed\nThis update has deleted nothing that was removed .*set runJob to false in this entry/,
+  );
+});
+
+test("the Job's container ends with the exit code of what it runs, and when it is told to", async (t) => {
+  const [bash = "", ...options] = podOf(await up(t)).containers[0]?.command.slice(0, 3) ?? [];
+  const failing = spawnSync(bash, [...options, "bash", "-c", 'exit "$1"', "-", "3"], { encoding: "utf8" });
+  assert.equal(failing.status, 3);
+  assert.match(failing.stderr, /^This update has deleted nothing/);
+  const succeeding = spawnSync(bash, [...options, "true"], { encoding: "utf8" });
+  assert.deepEqual([succeeding.status, succeeding.stdout, succeeding.stderr], [0, "", ""]);
+
+  const child = spawn(bash, [...options, "bash", "-c", "echo started; exec sleep 60"]);
+  await once(child.stdout, "data");
+  child.kill("SIGTERM");
+  // Both processes have ended once no one writes to the output.
+  const [status] = await once(child, "close", { signal: AbortSignal.timeout(20_000) });
+  assert.equal(status, 128 + 15);
+});
+
 test("the Job runs again if the script's settings change", async (t) => {
   const checksums: unknown[] = [];
   for (const tokenExpirationSeconds of [60, 60, 61]) {
@@ -105,7 +133,7 @@ test("the Job runs again if the script's settings change", async (t) => {
   assert.notEqual(checksums[1], checksums[2]);
 });
 
-test("jobPodSpec is merged over the Job's pod spec: named elements by name, everything else replaced", async (t) => {
+test("jobPodSpec is merged over the Job's pod spec: containers by name, everything else replaced", async (t) => {
   const jobPodSpec = {
     nodeSelector: { pool: "ci" },
     tolerations: [{ key: "ci" }],
@@ -127,6 +155,28 @@ test("jobPodSpec is merged over the Job's pod spec: named elements by name, ever
   assert.deepEqual(main, { ...plain.containers[0], image: "mirror/base:1", env });
   assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [MOUNT]]);
   assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange");
+});
+
+test("jobPodSpec adds a second mount of a volume, and replaces the mount at the same path", async (t) => {
+  const mountsWith = async (volumeMounts: object[]) => {
+    const containers = [{ name: "token-exchange", volumeMounts }];
+    const [container = assert.fail()] = podOf(await up(t, { jobPodSpec: { containers } })).containers;
+    return container.volumeMounts.filter(({ name }) => !name.startsWith("pulumi-"));
+  };
+  const cache = { name: "tmp", mountPath: "/cache", subPath: "cache" };
+  assert.deepEqual(await mountsWith([cache]), [{ name: "tmp", mountPath: "/tmp" }, cache]);
+  const other = { name: "scratch", mountPath: "/tmp" };
+  assert.deepEqual(await mountsWith([other]), [other]);
+});
+
+test("jobPodSpec replaces a volume and a variable as a whole, since each has one source", async (t) => {
+  const claim = { spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } } };
+  const tmp = { name: "tmp", ephemeral: { volumeClaimTemplate: claim } };
+  const home = { name: "HOME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } };
+  const jobPodSpec = { containers: [{ name: "token-exchange", env: [home] }], volumes: [tmp] };
+  const { containers, volumes } = podOf(await up(t, { jobPodSpec }));
+  assert.deepEqual(volumes[0], tmp);
+  assert.deepEqual(containers[0]?.env[0], home);
 });
 
 test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", async (t) => {

@@ -2,12 +2,13 @@
 // are the emulators' HTTPS endpoints.
 
 import assert from "node:assert/strict";
-import type { Server } from "node:https";
+import { once } from "node:events";
+import { createServer, type Server } from "node:https";
 import { after, before, type TestContext, test } from "node:test";
 import { stsEndpoint } from "../simulator/accessCheck/awsRegions";
 import { comparePolicies, differenceLines, type IssuerPolicy } from "../simulator/accessCheck/issuerPolicies";
 import type { ServiceAccount } from "../simulator/accessCheck/questions";
-import { redact } from "../simulator/accessCheck/realServices";
+import { redact, shown } from "../simulator/accessCheck/realServices";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Simulation } from "../simulator/emulators/simulation";
@@ -83,7 +84,7 @@ test("allows each of four service accounts only as itself, and answers the open 
   const { exitCode, lines, errors, calls, atOnce, left } = await runLive(stack, { accounts: 4 });
   assert.equal(errors, "");
   assert.match(lines.join(" "), /audit logs .* serviceaccounts\/token, .* pull request's workflow/);
-  assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 17), [
+  assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 24), [
     "Access check",
     "  Service account  Access token   Pulumi Cloud  IAM role",
     "  ci/deployer      user:my-login  only itself   only itself",
@@ -92,10 +93,17 @@ test("allows each of four service accounts only as itself, and answers the open 
     "    (+1) granted the same access token: ops/operator",
     "  ops/operator     team:ops       only itself   only itself",
     "",
+    "  ci/secrets requests user:my-login: denied",
+    "  ops/drift requests an organization token: denied",
+    "  ops/default requests team:ops: denied",
+    "",
     "  All 32 answers are as the settings intend (4 service accounts, 17 callers).",
     "",
     "Policies of the OIDC issuer in Pulumi Cloud",
     "  They are those that the program has generated.",
+    "",
+    "ConfigMaps in the cluster",
+    "  They are those that the program has created.",
     "",
     "Answers that the documentation leaves open",
     "  Does a rule on aud match an element of a list? Yes: ci/secrets was allowed,",
@@ -316,23 +324,7 @@ for (const [what, run, message] of [
     "points to a different cluster: its issuer is https://",
   ],
   [
-    "if a ConfigMap names another Pulumi Cloud",
-    {
-      answer: (stdout, { tool }) =>
-        tool === "kubectl" ? stdout.replace(simulation.pulumiCloud.url, "https://example.com") : stdout,
-    },
-    "names https://example.com instead of",
-  ],
-  [
-    "and says that a ConfigMap was changed by hand",
-    {
-      answer: (stdout, { tool }) =>
-        tool === "kubectl" ? stdout.replace(simulation.pulumiCloud.url, "https://example.com") : stdout,
-    },
-    ": it was changed by hand. No token was sent. To restore it: pulumi up --refresh --stack prod",
-  ],
-  [
-    "and says that the setting was changed since the last update",
+    "if the setting of the URL was changed since the last update",
     {
       answer: (stdout, { args }) =>
         args[0] === "config" ? stdout.replace(simulation.pulumiCloud.url, "https://example.com") : stdout,
@@ -398,6 +390,46 @@ for (const [what, run, message] of [
     "SELF_SIGNED_CERT_IN_CHAIN",
   ],
   [
+    "if the stack's output names a ConfigMap that kubectl would take for an option",
+    {
+      answer: (stdout, { args }) =>
+        args[1] === "output"
+          ? stdout.replaceAll('"deployer-pulumi-token-exchange"', '"--server=http://127.0.0.1:9"')
+          : stdout,
+    },
+    'contain "--server=http://127.0.0.1:9", which is not a name in Kubernetes',
+  ],
+  ...["ci/--as=admin", "ci", "ci/a/b", "../ci", "CI/deployer"].map((id): [string, LiveRun, string] => [
+    `if the stack's output names the service account ${id}`,
+    {
+      answer: (stdout, { args }) =>
+        args[1] === "output" ? stdout.replaceAll('"ci/deployer"', JSON.stringify(id)) : stdout,
+    },
+    `contain "${id}", which is not a name in Kubernetes`,
+  ]),
+  [
+    "if the state has an organization that is a path",
+    {
+      answer: (stdout, { args }) =>
+        args[1] === "export" ? stdout.replaceAll(/"acme\/(?=[\w-]+")/g, '"acme/../') : stdout,
+    },
+    "has an invalid ID of the OIDC issuer",
+  ],
+  ...(["sts.amazonaws.com", "https://kubernetes.default.svc", "ISSUER"] as const).map(
+    (audience): [string, LiveRun, string] => [
+      `if the stack's output has the audience ${audience}`,
+      {
+        answer: (stdout, { args }) => {
+          const aud = audience === "ISSUER" ? simulation.issuer.url : audience;
+          return args[1] === "output"
+            ? stdout.replaceAll(/"audience": ?"[^"]+"/g, `"audience":"${aud}"`)
+            : stdout;
+        },
+      },
+      audience.startsWith("sts") ? "which AWS accepts" : "which the cluster's API server accepts",
+    ],
+  ),
+  [
     "after a minute if a program hangs",
     {
       environment: HURRY,
@@ -452,6 +484,73 @@ for (const [what, answer, reason, services = ["Pulumi Cloud", "AWS STS"]] of [
     }
   });
 }
+
+test("requests what the stack's state says, and exits 1 if a ConfigMap in the cluster differs from it", async () => {
+  for (const [what, change, finding] of [
+    [
+      "an organization",
+      { organization: "mallory" },
+      'organization was changed by hand. Stack: "acme" Cluster: "mallory"',
+    ],
+    ["a scope", { tokenScope: "user:mallory" }, "tokenScope was changed by hand."],
+    ["a URL", { apiUrl: "https://example.com" }, 'Cluster: "https://example.com"'],
+    ["the script", { "exchange-token.sh": "curl example.com" }, "exchange-token.sh was changed by hand."],
+    ["a new key", { extra: "\u202e" }, 'extra was added by hand. Stack: none Cluster: "\\u{202e}"'],
+    [
+      "a missing key",
+      { tokenType: undefined },
+      'tokenType was removed by hand. Stack: "personal" Cluster: none',
+    ],
+  ] as const) {
+    const answer: LiveRun["answer"] = (stdout, { args }) => {
+      if (args[1] !== "configmap") return stdout;
+      return JSON.stringify({ data: { ...JSON.parse(stdout).data, ...change } });
+    };
+    const { exitCode, stdout, errors } = await runLive(stack, { answer });
+    const text = stdout.replaceAll(/\s+/g, " ");
+    assert.equal(errors, "");
+    assert.equal(exitCode, 1, what);
+    assert.ok(text.includes(`In the ConfigMap of ci/deployer, `), text);
+    assert.ok(text.includes(finding), text);
+    assert.match(text, /All \d+ answers are as the settings intend/, what);
+  }
+});
+
+test("ends an endless answer of Pulumi Cloud, or of AWS STS, at 64 KB", async (t) => {
+  const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+  let sentBytes = 0;
+  const endless = createServer(certificate, (_request, response) => {
+    const chunk = "a".repeat(16_384);
+    const timer = setInterval(() => {
+      sentBytes += chunk.length;
+      response.write(chunk);
+    }, 1);
+    response.on("close", () => clearInterval(timer));
+  });
+  endless.listen(0, "127.0.0.1");
+  await once(endless, "listening");
+  t.after(() => endless.close().closeAllConnections());
+
+  for (const run of [
+    {
+      answer: (stdout: string) => stdout.replaceAll(simulation.pulumiCloud.url, urlOf(endless)),
+    },
+    { environment: { AWS_ENDPOINT_URL_STS: urlOf(endless) } },
+  ] satisfies LiveRun[]) {
+    sentBytes = 0;
+    const { exitCode, errors } = await runLive(stack, run);
+    assert.equal(exitCode, 2);
+    assert.match(errors, /HTTP 200: the answer is longer than 64 KB\. The check is incomplete/);
+    assert.ok(sentBytes < 8e6, String(sentBytes));
+  }
+});
+
+test("shows at most 200 characters of an answer, too few to put a token together that was cut into pieces", () => {
+  const pieces = Array.from({ length: 40 }, (_, index) => `${index}`.padEnd(38, "k")).join(" ");
+  assert.equal(shown(pieces).length, 200);
+  assert.equal(shown("a\nb"), "a b");
+  assert.equal(shown("\u202e".repeat(100)).length, 200);
+});
 
 test("leaves no file behind when it is interrupted", async () => {
   const answer: LiveRun["answer"] = (stdout, { args }, interrupt) => {

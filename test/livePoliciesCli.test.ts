@@ -92,7 +92,7 @@ describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
       policies: [POLICY],
       serviceAccounts: {},
       podIdentities: [],
-      createdUrls: new Map(),
+      configMaps: new Map(),
       clusterName: "my-cluster",
       pulumiCloudUrl,
       stsUrl: "https://sts.us-west-2.amazonaws.com",

@@ -186,7 +186,8 @@ esac
 /** Returns what the real program prints. */
 async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: number): Promise<string> {
   const { simulation, config, outputs, registered } = stack;
-  const [command, kind, name = ""] = args;
+  const [command, kind] = args;
+  const name = args[args.indexOf("--") + 1] ?? "";
   const option = (key: string) =>
     args.find((arg) => arg.startsWith(`--${key}=`))?.slice(key.length + 3) ?? "";
   if (tool === "aws") {

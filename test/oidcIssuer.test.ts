@@ -1,16 +1,20 @@
 // Pulumi Cloud's side: the allow policy, and the thumbprint of the issuer's TLS certificate.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server } from "node:net";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import tls, { createServer as createTlsServer } from "node:tls";
+import { promisify } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
 import { allowPolicy } from "../oidcIssuer";
-import { type Account, checkAccess, tokenOf } from "../settings";
+import type { Account } from "../settings";
 import { createCertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
 import { readThumbprints } from "../thumbprint";
+import { accepted } from "./accounts";
 
 const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "runner" };
 
@@ -35,7 +39,7 @@ test("more rules and the rule on the audience are added, and replace no built-in
   const weaker = { '"kubernetes.io".namespace': "*", '"kubernetes.io".serviceaccount.name': "*", aud: "*" };
   const added = { '"kubernetes.io".pod.name': "runner-*" };
   const account = { ...accountOf({ tokenType: "organization" }), audienceRule: true };
-  const { rules } = allowPolicy({ ...account, policyRules: { ...weaker, ...added } }, tokenOf(account));
+  const { rules } = allowPolicy({ ...account, policyRules: { ...weaker, ...added } });
   assert.deepEqual(rules, { ...added, ...RULES, aud: "urn:pulumi:org:acme" });
 });
 
@@ -62,7 +66,8 @@ test("connects to port 443 with the issuer's name, which the certificate must ha
   });
   await readThumbprints("https://issuer.example/id/A");
   const host = "issuer.example";
-  assert.deepEqual(connections, [{ host, port: 443, servername: host, rejectUnauthorized: true }]);
+  const ca = [...tls.rootCertificates];
+  assert.deepEqual(connections, [{ host, port: 443, servername: host, rejectUnauthorized: true, ca }]);
 });
 
 // What cannot be read or verified: a server, and the reason in the warning.
@@ -84,6 +89,24 @@ test("NODE_TLS_REJECT_UNAUTHORIZED=0 does not disable verification", async (t) =
   process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
   t.after(() => delete process.env.NODE_TLS_REJECT_UNAUTHORIZED);
   await assertUnverified(t, await listen(t, createTlsServer(await stranger())), /unable to verify/);
+});
+
+test("registers no certificate that only NODE_EXTRA_CA_CERTS trusts, such as that of a proxy, and warns", async (t) => {
+  const url = await listen(t, createTlsServer(await trusted(["127.0.0.1"])));
+  const read = `require("./thumbprint.ts").readThumbprints("${url}").then((read) => console.log("read:", read))`;
+  // Without the preloaded file that makes these tests accept the emulators' certificates.
+  const { NODE_OPTIONS, NODE_TEST_CONTEXT, ...env } = process.env;
+  const options = { cwd: join(__dirname, ".."), env };
+  const { stdout, stderr } = await promisify(execFile)(
+    process.execPath,
+    ["--import", "tsx", "--eval", read],
+    options,
+  );
+  assert.match(stdout, /^read: undefined$/m);
+  assert.match(
+    stderr,
+    /self-signed certificate in certificate chain\. The authorities in NODE_EXTRA_CA_CERTS do not count here\./,
+  );
 });
 
 test("closes a connection that has no answer after ten seconds", async (t) => {
@@ -111,14 +134,13 @@ async function assertUnverified(t: TestContext, url: string, reason: RegExp): Pr
 }
 
 function accountOf(token: object): Account {
-  const serviceAccounts = [{ namespace: "ci", name: "runner", ...token }];
-  const { access, problems } = checkAccess({ organization: "acme", issuerName: "eks", serviceAccounts });
-  return access?.serviceAccounts[0] ?? assert.fail(JSON.stringify(problems));
+  const [account] = accepted([{ namespace: "ci", name: "runner", ...token }]);
+  return account ?? assert.fail();
 }
 
 function policyOf(token: object) {
   const account = accountOf(token);
-  return JSON.parse(JSON.stringify(allowPolicy(account, tokenOf(account))));
+  return JSON.parse(JSON.stringify(allowPolicy(account)));
 }
 
 /** Serves at a free port until the test ends, and returns the URL. */

@@ -13,6 +13,7 @@ import { rolePolicies } from "../pipeline/aws";
 import { readSettings } from "../pipeline/config";
 import { teamName } from "../pipeline/pulumiCloud";
 import { type AuthPolicy, decide } from "../simulator/emulators/authPolicy";
+import { evaluateIamPolicy, type IamStatement } from "../simulator/emulators/iamPolicy";
 import { type Program, runProgram } from "../simulator/mocks";
 import { ACCOUNT, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./pipelineCloud";
 import { failureOf } from "./stack";
@@ -490,6 +491,11 @@ for (const [problem, changes, message] of [
     { workflow: "true" },
     /gh api -X PUT repos\/acme\/eks-pulumi-oidc\/actions\/permissions\/workflow -F can_approve_pull_request_reviews=false\n/,
   ],
+  [
+    "a main branch whose rules require no approval",
+    { main: "" },
+    /main branch of acme\/eks-pulumi-oidc can be changed without an approval.*\n\n {2}https:\/\/github\.com\/acme\/eks-pulumi-oidc\/settings\/rules\n/,
+  ],
   ["a renamed repository", { "eks-pulumi-oidc": "" }, /gh api repos\/acme\/eks-pulumi-oidc --jq \.html_url/],
   [
     "another subject prefix",
@@ -546,6 +552,7 @@ const ANSWERS = {
   environments: "true",
   policies: "branch main",
   workflow: "false",
+  main: "1",
 };
 
 /** Starts a pipeline, with changes to its settings, its cluster, or to what `gh` prints. */
@@ -594,16 +601,9 @@ async function newPipeline(
   };
 }
 
-type Strings = string | string[];
-type Context = Record<string, Strings>;
-type Statement = {
-  Effect: string;
-  Action: Strings;
-  Resource?: Strings;
-  Condition?: Record<string, Record<string, Strings>>;
-};
+type Context = Record<string, string | string[]>;
 
-function statementsOf(policy: PolicyDocument): Statement[] {
+function statementsOf(policy: PolicyDocument): IamStatement[] {
   return JSON.parse(JSON.stringify(policy)).Statement;
 }
 
@@ -613,46 +613,8 @@ function actionsOf(policy: PolicyDocument): string[] {
   return allowing.flatMap(({ Action }) => Action).sort();
 }
 
-/**
- * Evaluates a policy as IAM does, for the keys and operators that are in it:
- * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
- */
+/** Returns whether a policy allows a request. */
 function allows(policy: PolicyDocument, action: string, resource: string, context: Context = {}): boolean {
-  const effects = statementsOf(policy).flatMap(({ Effect, Action, Resource = "*", Condition = {} }) => {
-    const conditions = Object.entries(Condition).flatMap(([operator, keys]) =>
-      Object.entries(keys).map(([key, expected]) => ({ operator, expected, actual: context[key] })),
-    );
-    const applies = matches(Action, action) && matches(Resource, resource);
-    return applies && conditions.every(isTrue) ? Effect : [];
-  });
-  return effects.includes("Allow") && !effects.includes("Deny");
-}
-
-function isTrue(condition: { operator: string; expected: Strings; actual: Strings | undefined }): boolean {
-  const { operator, expected, actual } = condition;
-  if (operator.includes("String")) assert.doesNotMatch(JSON.stringify(expected), /\*/, "no wildcard here");
-  switch (operator) {
-    // A missing key matches nothing.
-    case "StringEquals":
-    case "ArnEquals":
-      return typeof actual === "string" && matches(expected, actual);
-    case "StringEqualsIfExists":
-    case "ArnEqualsIfExists":
-      return actual === undefined || (typeof actual === "string" && matches(expected, actual));
-    // True without any value, too.
-    case "ForAllValues:StringEquals":
-      return [actual ?? []].flat().every((value) => matches(expected, value));
-    case "Null":
-      return String(actual === undefined) === expected;
-    default:
-      return assert.fail(`no evaluation of ${operator}`);
-  }
-}
-
-function matches(patterns: Strings, value: string): boolean {
-  const literally = (part: string) => part.replace(/[.+^(){}|[\]\\]/g, "\\$&");
-  return [patterns].flat().some((pattern) => {
-    assert.doesNotMatch(pattern, /[?$]/, "no evaluation of this wildcard");
-    return new RegExp(`^${pattern.split("*").map(literally).join(".*")}$`).test(value);
-  });
+  const values = (key: string) => [context[key] ?? []].flat();
+  return evaluateIamPolicy({ Statement: statementsOf(policy) }, { action, resource, values }).allowed;
 }

@@ -1,5 +1,6 @@
 // What the pipeline's program and scripts talk to: GitHub's REST API, an AWS account, and Pulumi Cloud's organizations.
 
+import assert from "node:assert/strict";
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import { createServer } from "node:https";
@@ -30,6 +31,12 @@ type Issuer = { name: string; url: string; maxExpirationSeconds?: number; polici
 export type PipelineCloud = Awaited<ReturnType<typeof startPipelineCloud>>;
 
 interface Github {
+  /** The commit of the branch main. */
+  tip: string;
+  /** The rules of the branch main. */
+  rules: Json[];
+  /** The runs of deploy.yml. */
+  runs: { id: number; created_at: string }[];
   environments: Environment[];
   branchPolicies: { id: number; name: string; type: string }[];
   /** Whether workflows can approve pull requests. */
@@ -50,7 +57,18 @@ export const DEFAULT_DENY: AuthPolicy = { decision: "deny", tokenType: "organiza
 /** Starts services that know nothing of the repository's pipeline, on a free loopback port, until the test ends. */
 export async function startPipelineCloud(t: TestContext) {
   const authority = await openCertificateAuthority();
-  const github: Github = { environments: [], branchPolicies: [], canApprove: false, hasReviewers: true };
+  const github: Github = {
+    tip: "a".repeat(40),
+    rules: [
+      { type: "deletion" },
+      { type: "pull_request", parameters: { required_approving_review_count: 1 } },
+    ],
+    runs: [],
+    environments: [],
+    branchPolicies: [],
+    canApprove: false,
+    hasReviewers: true,
+  };
   // The authentication mode, by region and name.
   const clusters = new Map([["us-west-2 my-cluster", "API"]]);
   // OIDC issuers of Pulumi Cloud, and everything else that exists, by ID.
@@ -92,7 +110,7 @@ export async function startPipelineCloud(t: TestContext) {
     if (request.method !== "GET") writes.push(`${request.method} ${pathname}`);
     const call = `${request.method} ${pathname}`;
     return call.includes(" /api/v3/")
-      ? answerGithub(github, call.replace("/api/v3", ""), body, Number(searchParams.get("page") ?? 1))
+      ? answerGithub(github, call.replace("/api/v3", ""), body, searchParams)
       : (answerStacks(stacks, call, body) ?? answerPulumi(issuers, call, body));
   }
 
@@ -171,21 +189,56 @@ function resourceKind(
 }
 
 // https://docs.github.com/en/rest/deployments and https://docs.github.com/en/rest/actions
-function answerGithub(github: Github, call: string, body: Json, page: number): Answer {
+function answerGithub(github: Github, call: string, body: Json, parameters: URLSearchParams): Answer {
+  const page = Number(parameters.get("page") ?? 1);
+  const created = parameters.get("created") ?? "";
   const { environments, branchPolicies } = github;
   const repository = `/repos/${REPOSITORY}`;
   const production = `${repository}/environments/production`;
   const lastStep = call.split("/").pop() ?? "";
   // One element on each page, so that a test needs only two of them.
+  const next = (elements: object[]) =>
+    page < elements.length ? `${call.replace("GET ", "")}?page=${page + 1}` : undefined;
   const pageOf = (key: string, elements: object[]): Answer => {
-    const next = page < elements.length ? `${call.replace("GET ", "")}?page=${page + 1}` : undefined;
-    return [200, { total_count: elements.length, [key]: elements.slice(page - 1, page) }, next];
+    return [200, { total_count: elements.length, [key]: elements.slice(page - 1, page) }, next(elements)];
   };
   switch (call) {
     case `GET ${repository}`:
       return [200, { id: 42, html_url: `https://github.com/${REPOSITORY}` }];
     case `GET ${repository}/actions/oidc/customization/sub`:
       return [200, { use_default: true, sub_claim_prefix: SUBJECT_PREFIX }];
+    case `GET ${repository}/git/ref/heads/main`:
+      return [200, { ref: "refs/heads/main", object: { type: "commit", sha: github.tip } }];
+    case `GET ${repository}/actions/workflows/1`:
+    case `GET ${repository}/actions/workflows/deploy.yml`:
+    case `GET ${repository}/actions/workflows/drift.yml`:
+      return [200, { id: lastStep === "drift.yml" ? 2 : 1, name: lastStep, state: "active" }];
+    case `GET ${repository}/actions/workflows`:
+      return [
+        200,
+        {
+          total_count: 2,
+          workflows: [
+            { id: 1, name: "deploy" },
+            { id: 2, name: "drift" },
+          ],
+        },
+      ];
+    case `GET ${repository}/actions/workflows/1/runs`: {
+      // https://docs.github.com/en/search-github/getting-started-with-searching-on-github/understanding-the-search-syntax
+      const before = created.startsWith("<") ? created.slice(1) : assert.fail(created);
+      const found = github.runs.filter(({ created_at }) => created_at < before);
+      return [200, { total_count: found.length, workflow_runs: found }];
+    }
+    case `GET ${repository}/actions/workflows/2/runs`:
+      return [200, { total_count: 1, workflow_runs: [{ id: 9, created_at: "2026-12-01T05:17:00Z" }] }];
+    case `GET ${repository}/actions/runs/${lastStep}`:
+      return [200, { ...github.runs.find(({ id }) => id === Number(lastStep)), workflow_id: 1 }];
+    case `DELETE ${repository}/actions/runs/${lastStep}`:
+      github.runs = github.runs.filter(({ id }) => id !== Number(lastStep));
+      return [204];
+    case `GET ${repository}/rules/branches/main`:
+      return [200, github.rules.slice(page - 1, page), next(github.rules)];
     case `GET ${repository}/environments`:
       return pageOf("environments", environments);
     case `PUT ${production}`: {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -41,7 +41,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
 
   const deployableFrom = () => cloud.github.branchPolicies.map(({ name, type }) => `${type} ${name}`);
 
-  test("without the branch rule or a cluster's access entries, or if workflows can approve, nothing is created; the printed commands work", async (t) => {
+  test("without the branch rule, an approval for main, or a cluster's access entries, or if workflows can approve, nothing is created; the printed commands work", async (t) => {
     const { pulumi, run } = await newPipeline(t);
     for (const rule of [undefined, null, { protected_branches: true, custom_branch_policies: false }]) {
       const environment = { name: "production", can_admins_bypass: true, protection_rules: [] };
@@ -63,6 +63,16 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     succeeded(await run("bash", "-c", fix ?? assert.fail(approving.screen)));
     assert.equal(cloud.github.canApprove, false);
 
+    const { rules } = cloud.github;
+    const approvals = { required_approving_review_count: 0 };
+    for (const open of [[], [{ type: "deletion" }], [{ type: "pull_request", parameters: approvals }]]) {
+      cloud.github.rules = open;
+      const unreviewed = await pulumi("up", "--yes", "--skip-preview");
+      assert.notEqual(unreviewed.exitCode, 0);
+      assert.match(unreviewed.screen, /The main branch of acme\/eks-pulumi-oidc can be changed without/);
+    }
+    cloud.github.rules = rules;
+
     cloud.clusters.set("us-west-2 my-cluster", "CONFIG_MAP");
     const { exitCode, screen } = await pulumi("up", "--yes", "--skip-preview");
     assert.notEqual(exitCode, 0);
@@ -73,7 +83,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   });
 
   test("in a fresh account, the documented commands set it up, change nothing when rerun, show drift, and remove it", async (t) => {
-    const { pulumi, run, documented, root } = await newPipeline(t, {
+    const { pulumi, run, documented, root, temporary } = await newPipeline(t, {
       rolePolicyArns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
       permissionsBoundaryArn: `arn:aws:iam::${ACCOUNT}:policy/boundary`,
       tagKeys: ["team"],
@@ -100,6 +110,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
         },
       ],
     });
+    // No compiled code, which another local user could have put there.
+    assert.deepEqual(await readdir(temporary), []);
     // The file is committed: its form has to pass the checks.
     const biome = join(ROOT, "node_modules", ".bin", "biome");
     succeeded(await run(biome, "check", "--vcs-enabled=false", join(root, ".github", "pipeline.json")));
@@ -245,6 +257,40 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.equal(cloud.writes.length, writes + 1);
   });
 
+  test("with the real gh, deploy.yml deploys the tip of main only, and the token of its job is enough", async (t) => {
+    const { run, root } = await newPipeline(t);
+    const workflow = parse(await readFile(join(root, ".github", "workflows", "deploy.yml"), "utf8"));
+    const [{ run: script }] = workflow.jobs.deploy.steps;
+    const output = join(root, "output");
+    const findTip = async (commit: string, repository = REPOSITORY) => {
+      await writeFile(output, "");
+      const variables = { GITHUB_SHA: commit, GITHUB_REPOSITORY: repository, GITHUB_OUTPUT: output };
+      const assignments = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
+      return run("env", ...assignments, "bash", "-e", "-c", script);
+    };
+    assert.equal(succeeded(await findTip(cloud.github.tip)).screen, "");
+    assert.equal(await readFile(output, "utf8"), "deploys=true\n");
+
+    const old = cloud.github.tip;
+    cloud.github.tip = "b".repeat(40);
+    const { screen } = succeeded(await findTip(old));
+    assert.match(
+      screen,
+      /^::notice title=Not deployed::Commit a{40} is not the tip of main, which is b{40}\./,
+    );
+    assert.notEqual((await findTip(old, "acme/other")).exitCode, 0, "no answer");
+    assert.deepEqual(workflow.jobs.deploy.permissions, { contents: "read", "id-token": "write" });
+  });
+
+  test("the documented commands delete the runs before a time, and no other, and show whether drift.yml runs", async (t) => {
+    const { documented } = await newPipeline(t);
+    const [old, older, newer] = ["2026-12-01T08:59:59Z", "2026-11-20T10:00:00Z", "2026-12-01T09:00:01Z"];
+    cloud.github.runs = [old, older, newer].map((created_at, index) => ({ id: index + 1, created_at }));
+    await documented("Exclude old runs", "fresh");
+    assert.deepEqual(cloud.github.runs, [{ id: 3, created_at: newer }]);
+    assert.equal(await documented("What you have to watch", "fresh"), "active\n2026-12-01T05:17:00Z\n");
+  });
+
   async function newPipeline(t: TestContext, config: object = {}) {
     const directory = process.env.SIMULATOR_DIRECTORY ?? "";
     cloud = await cloudOf.startPipelineCloud(t);
@@ -264,7 +310,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       GH_HOST: `127.0.0.1:${cloud.port}`,
       GH_ENTERPRISE_TOKEN: GITHUB_TOKEN,
       SSL_CERT_FILE: join(directory, "ca.pem"),
-      NODE_OPTIONS: `--require=${join(bin, "tls.cjs")}`,
+      NODE_OPTIONS: `${process.env.NODE_OPTIONS} --require=${join(bin, "tls.cjs")}`,
       PULUMI_SKIP_CONFIRMATIONS: "true",
       AWS_ENDPOINT_URL: `http://127.0.0.1:${port}`,
       AWS_DEFAULT_REGION: "us-west-2",
@@ -287,6 +333,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const run = (program: string, ...args: string[]) => cli.run(projectDirectory, program, ...args);
     return {
       root,
+      temporary: cli.temporary,
       state: join(cli.directory, "state"),
       run,
       pulumi: (...args: string[]) => cli.pulumi(projectDirectory, ...args),

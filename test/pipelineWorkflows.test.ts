@@ -4,12 +4,13 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { runInNewContext } from "node:vm";
 import { parse } from "yaml";
 
 interface Step {
+  id?: string;
   if?: string;
   uses?: string;
   run?: string;
@@ -151,6 +152,40 @@ test("only a commit of main whose checks passed is deployed, and the checks have
   }
 });
 
+test("a commit deploys only while it is the tip of main; otherwise, the job ends with success and a notice", (t) => {
+  const [merged, newer] = ["a".repeat(40), "b".repeat(40)];
+  assert.deepEqual(
+    findTip(t, merged, `echo ${merged}`),
+    { status: 0, stdout: "", output: "deploys=true\n" },
+    "the tip",
+  );
+  const { status, stdout, output } = findTip(t, merged, `echo ${newer}`);
+  assert.equal(status, 0);
+  assert.equal(output, "");
+  assert.match(stdout, /^::notice title=Not deployed::Commit a{40} is not the tip of main, which is b{40}\./);
+
+  const unanswered = findTip(t, merged, "exit 1");
+  assert.notEqual(unanswered.status, 0, "the tip is unknown");
+  assert.equal(unanswered.output, "");
+});
+
+test("the deploy job first asks for the tip of main, and does nothing else unless it is the run's own commit", () => {
+  const [first, ...others] = privileged("deploy").job.steps ?? [];
+  assert.equal(first?.id, "tip");
+  assert.equal(first?.if, undefined);
+  assert.deepEqual(first?.env, { GH_TOKEN: expression("github.token") });
+  assert.match(first?.run ?? "", /gh api "repos\/\$GITHUB_REPOSITORY\/git\/ref\/heads\/main"/, "no tag");
+
+  assert.ok(others.length > 0);
+  for (const step of others) {
+    const runs = (outputs: object) => Boolean(evaluate(step.if ?? "true", { steps: { tip: { outputs } } }));
+    assert.equal(runs({}), false, step.uses ?? step.run);
+    assert.equal(runs({ deploys: "true" }), true, step.uses ?? step.run);
+    // A status function would run the step although the first one has failed.
+    assert.doesNotMatch(step.if ?? "", /\b(always|failure|cancelled|success)\(/);
+  }
+});
+
 test("every step uses the commit that started the workflow, and actions at a fixed commit", () => {
   for (const name of Object.keys(TEXTS).map((file) => file.replace(".yml", ""))) {
     const jobs = Object.values(workflow(name).jobs);
@@ -228,22 +263,40 @@ function stepsUsing(job: Job, action: string): Step[] {
 
 /** Runs the script of stacks.yml, with the content of .github/pipeline.json. */
 function readStacks(t: TestContext, content: string | undefined) {
-  const directory = mkdtempSync(join(tmpdir(), "stacks-"));
-  t.after(() => rmSync(directory, { recursive: true }));
-  const output = join(directory, "output");
-  writeFileSync(output, "");
+  const directory = newDirectory(t);
   mkdirSync(join(directory, ".github"));
   if (content !== undefined) writeFileSync(join(directory, ".github", "pipeline.json"), content);
+  return runScript(directory, workflow("stacks").jobs.read ?? {}, { GITHUB_REPOSITORY_ID: "42" });
+}
 
-  const [script = ""] = (workflow("stacks").jobs.read?.steps ?? []).flatMap(({ run }) => run ?? []);
-  const env = { ...process.env, GITHUB_OUTPUT: output, GITHUB_REPOSITORY_ID: "42" };
+/** Runs the script of deploy.yml for a commit, with this command as `gh`. */
+function findTip(t: TestContext, commit: string, gh: string) {
+  const directory = newDirectory(t);
+  writeFileSync(join(directory, "gh"), `#!/bin/sh\n${gh}\n`, { mode: 0o755 });
+  const env = { GITHUB_SHA: commit, PATH: `${directory}${delimiter}${process.env.PATH}` };
+  const { stderr, ...ran } = runScript(directory, privileged("deploy").job, env);
+  assert.equal(stderr, "");
+  return ran;
+}
+
+function newDirectory(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), "workflow-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  return directory;
+}
+
+/** Runs the first script of a job in a directory, and returns what it has printed, and its outputs. */
+function runScript(directory: string, job: Job, variables: Record<string, string>) {
+  const outputFile = join(directory, "output");
+  writeFileSync(outputFile, "");
+  const [script = ""] = (job.steps ?? []).flatMap(({ run }) => run ?? []);
   // https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
-  const { status, stderr } = spawnSync("bash", ["-e", "-c", script], {
+  const { status, stdout, stderr } = spawnSync("bash", ["-e", "-c", script], {
     cwd: directory,
-    env,
+    env: { ...process.env, GITHUB_OUTPUT: outputFile, ...variables },
     encoding: "utf8",
   });
-  return { status, stderr, output: readFileSync(output, "utf8") };
+  return { status, stdout, stderr, output: readFileSync(outputFile, "utf8") };
 }
 
 interface Run {

@@ -19,6 +19,8 @@ export interface Outcome {
 export interface Cli {
   /** Temporary: state, home and projects are in it. */
   directory: string;
+  /** The temporary directory of its processes. */
+  temporary: string;
   /** Runs a program in the environment of the CLI. */
   run(cwd: string, program: string, ...args: string[]): Promise<Outcome>;
   /** Runs `pulumi` in the directory of a project, such as `pulumi(directory, "up", "--yes")`. */
@@ -40,17 +42,19 @@ export const missingCli =
 export async function openCli(debugProviders: string, further: Record<string, string> = {}): Promise<Cli> {
   const directory = await mkdtemp(join(tmpdir(), "pulumi-"));
   const state = join(directory, "state");
-  await mkdir(state);
+  const temporary = join(directory, "temporary");
+  for (const path of [state, temporary]) await mkdir(path);
   // Nothing else of the environment: a profile or a backend of the user's would change the results.
-  const { PATH, NODE_EXTRA_CA_CERTS, npm_config_cache = join(homedir(), ".npm") } = process.env;
+  const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, npm_config_cache = join(homedir(), ".npm") } = process.env;
   const env = {
     PATH,
     NODE_EXTRA_CA_CERTS,
+    NODE_OPTIONS,
     npm_config_cache,
     npm_config_prefer_offline: "true",
     npm_config_audit: "false",
     HOME: directory,
-    TMPDIR: tmpdir(),
+    TMPDIR: temporary,
     PULUMI_HOME: join(directory, "home"),
     PULUMI_ACCESS_TOKEN: ACCESS_TOKEN,
     PULUMI_BACKEND_URL: `file://${state}`,
@@ -64,6 +68,7 @@ export async function openCli(debugProviders: string, further: Record<string, st
   const run: Cli["run"] = (cwd, program, ...args) => execute(cwd, env, program, ...args);
   return {
     directory,
+    temporary,
     run,
     pulumi: (cwd, ...args) => run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
     remove: () => rm(directory, { recursive: true, force: true }),

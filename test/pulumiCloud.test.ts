@@ -22,6 +22,16 @@ test("a pattern matches a whole value: * is any characters, ? zero or one, and .
   }
 });
 
+test("a hostile pattern, for which a regular expression would need hours, is matched at once", () => {
+  for (const wildcard of ["*", "?", "*?", ".*"]) {
+    const pattern = `${`${wildcard}a`.repeat(30)}b`;
+    const start = process.cpuUsage();
+    assert.ok(!matchesPattern(pattern, "a".repeat(253)));
+    assert.ok(matchesPattern(pattern, `${"a".repeat(60)}b`), wildcard);
+    assert.ok(process.cpuUsage(start).user < 1e6, `${wildcard}: more than a second`);
+  }
+});
+
 test("denies if a deny policy matches, or if the token does not have a claim", () => {
   const deny = { ...ALICE, decision: "deny" };
   const asked = { tokenType: "personal", scope: "user:alice" };

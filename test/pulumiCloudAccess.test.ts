@@ -2,9 +2,14 @@
 
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
+import tls from "node:tls";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
+import * as v from "valibot";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../pulumiCloudAccess";
+import { type Registration, runProgram } from "../simulator/mocks";
+import { input, schemasOf } from "../validation";
+import { failureOf, known } from "./stack";
 
 const ENTRY = { namespace: "ci", name: "deployer", tokenType: "organization", awsRole: "none" } as const;
 const ARGS: PulumiCloudAccessArgs = {
@@ -43,10 +48,10 @@ test("reports every problem of the arguments at once, and registers nothing", as
     `Invalid arguments of PulumiCloudAccess "access" (8 problems). Nothing was changed.
 
   issuerNmae: unknown setting; did you mean "issuerName"?
-  issuerUrl: required
   serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds
   serviceAccounts[1].clusterName: unknown setting
   maxExpirationSeconds = 0: must be at least 1 second
+  issuerUrl: required
   oidcProviderArn: required, because an awsRole is irsa, which is the default
   clusterArn: required, because an awsRole is pod-identity
   providers: this resource option must contain the Kubernetes provider of the cluster
@@ -56,34 +61,114 @@ test("reports every problem of the arguments at once, and registers nothing", as
   assert.deepEqual(registered, []);
 });
 
-test("requires an issuer with https, as far as its URL is known", () => {
-  const options = { providers: [new Provider("cluster", { kubeconfig: "{}" })] };
-  assert.match(
-    rejected({ ...ARGS, issuerUrl: "oidc.example" }, options),
-    /issuerUrl = "oidc.example": must begin with https/,
-  );
-  assert.match(rejected({ ...ARGS, issuerUrl: "" }, options), /issuerUrl: required/);
-});
-
-test("accepts no output and no secret in a setting, and does not print their values", () => {
-  const token = `pul-${"0f".repeat(20)}`;
-  const serviceAccounts = [
-    { ...ENTRY, tokenAudience: pulumi.secret(token), policyRules: pulumi.output({ sub: "a*" }) },
-  ];
+test("accepts no output where a plain value is needed, and says what to write instead", () => {
+  const later = pulumi.output("a");
+  const args = {
+    ...ARGS,
+    serviceAccounts: [
+      {
+        ...ENTRY,
+        namespace: later,
+        awsRole: "irsa",
+        rolePolicyArns: [later],
+        policyRules: pulumi.output({ sub: "a*" }),
+        command: later,
+      },
+    ],
+    jobPodSpec: { nodeSelector: later },
+  };
   const reason = "must be a plain value, not an output or a secret";
-  const provider = new Provider("cluster", { kubeconfig: "{}" });
   assert.equal(
-    rejected({ ...ARGS, serviceAccounts }, { providers: [provider] }),
-    `Invalid arguments of PulumiCloudAccess "access" (2 problems). Nothing was changed.
+    rejected({ ...args, oidcProviderArn: later }, withProvider()),
+    `Invalid arguments of PulumiCloudAccess "access" (5 problems). Nothing was changed.
 
-  serviceAccounts[0].tokenAudience: ${reason}
-  serviceAccounts[0].policyRules: ${reason}
+  serviceAccounts[0].namespace: ${reason}. Write the name as a string. If the program creates the namespace, add it to dependsOn of this component
+  serviceAccounts[0].rolePolicyArns[0]: ${reason}. If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment
+  serviceAccounts[0].policyRules: ${reason}. Only its values can be outputs
+  serviceAccounts[0].command: ${reason}
+  jobPodSpec.nodeSelector: ${reason}
 `,
   );
   assert.match(
-    rejected({ ...ARGS, serviceAccounts: pulumi.output([ENTRY]) }, { providers: [provider] }),
+    rejected({ ...ARGS, serviceAccounts: pulumi.output([ENTRY]) }, withProvider()),
     /\(1 problem\)/,
   );
+});
+
+test("registers nothing while an output is invalid, and lists every late problem in one message", async () => {
+  const token = `pul-${"0f".repeat(20)}`;
+  const args = {
+    ...ARGS,
+    organization: pulumi.output("a b"),
+    issuerUrl: Promise.resolve("oidc.example/id/A"),
+    permissionsBoundaryArn: pulumi.output(undefined),
+    image: pulumi.output("base:latest"),
+    serviceAccounts: [
+      { ...ENTRY, policyRules: { sub: pulumi.output("*") }, tokenAudience: pulumi.secret(token) },
+      { ...ENTRY, name: "other", tokenType: "team", teamName: pulumi.output("ops-*") },
+    ],
+  };
+  const message = await rejectedLate(args);
+  assert.equal(
+    message,
+    `Invalid arguments of PulumiCloudAccess "access" (7 problems). None of its resources was changed.
+
+  permissionsBoundaryArn: is an output without a value. Leave the setting out, or set a value
+  serviceAccounts[0].tokenAudience: must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, remove the mark with pulumi.unsecret
+  serviceAccounts[0].policyRules.sub = "*": must not consist only of wildcards
+  serviceAccounts[1].teamName = "ops-*": must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the wildcards of patterns such as "*", "?", and ".", which also match other teams
+  organization = "a b": must be the name of a Pulumi organization
+  image = "base:latest": must be pinned to a digest or to a tag other than "latest"
+  issuerUrl = "oidc.example/id/A": must begin with https://, as oidcProviderUrl of @pulumi/eks does
+`,
+  );
+  assert.deepEqual(registered, ["pulumi:providers:kubernetes"]);
+});
+
+test("does not compile if a setting can be an output, and its schema accepts none", () => {
+  interface Settings {
+    team?: pulumi.Input<string>;
+  }
+  schemasOf<Settings>()({ team: v.optional(input(v.string())) });
+  // @ts-expect-error: without input(), an output would be rejected although the interface allows it.
+  schemasOf<Settings>()({ team: v.optional(v.string()) });
+  // @ts-expect-error: the interface has no such setting.
+  schemasOf<Settings>()({ team: v.optional(input(v.string())), other: v.string() });
+});
+
+test("connects to no issuer before every output is valid", async (t) => {
+  const connect = t.mock.method(tls, "connect");
+  await rejectedLate({ ...ARGS, image: pulumi.output("base:latest") });
+  assert.equal(connect.mock.callCount(), 0);
+});
+
+test("uses outputs wherever the plain values would be", async (t) => {
+  t.mock.method(pulumi.log, "warn", () => {});
+  const later = (value: string) => pulumi.output(Promise.resolve(value));
+  const args: PulumiCloudAccessArgs = {
+    ...ARGS,
+    organization: later("acme"),
+    issuerName: later("eks-prod"),
+    oidcProviderArn: later("arn:aws:iam::123456789012:oidc-provider/oidc.example"),
+    permissionsBoundaryArn: later("arn:aws:iam::123456789012:policy/boundary"),
+    rolePath: later("/ci/"),
+    image: later("base:1"),
+    injectToken: true,
+    serviceAccounts: [
+      { ...ENTRY, awsRole: "irsa", policyRules: { sub: later("a*") } },
+      { ...ENTRY, name: "person", tokenType: "personal", userLogin: later("alice") },
+      { ...ENTRY, name: "team", tokenType: "team", teamName: later("ops"), audienceRule: true },
+      { ...ENTRY, name: "pool", tokenType: "runner", runnerId: later("id-1"), runnerName: later("pool-1") },
+      { ...ENTRY, name: "audience", tokenAudience: later("urn:other") },
+    ],
+  };
+  const plain = await known<PulumiCloudAccessArgs>(args);
+  assert.equal(plain.organization, "acme");
+
+  const withOutputs = await registeredBy(args);
+  const withPlainValues = await registeredBy(plain);
+  assert.ok(Object.keys(withOutputs).length > 15);
+  assert.deepEqual(withOutputs, withPlainValues);
 });
 
 test("takes the Kubernetes provider from any option that passes it on", (t) => {
@@ -96,9 +181,37 @@ test("takes the Kubernetes provider from any option that passes it on", (t) => {
     one: { provider },
     parent: { parent },
   })) {
-    assert.ok(new PulumiCloudAccess(name, ARGS, options).serviceAccounts["ci/deployer"]);
+    const args = { ...ARGS, serviceAccounts: [{ ...ENTRY, name }] };
+    assert.ok(new PulumiCloudAccess(name, args, options).serviceAccounts[`ci/${name}`]);
   }
 });
+
+function withProvider(): pulumi.ComponentResourceOptions {
+  return { providers: [new Provider("cluster", { kubeconfig: "{}" })] };
+}
+
+/** Returns the message with which the component fails once its outputs are known. */
+async function rejectedLate(args: object): Promise<string> {
+  const error = await failureOf(() => registeredBy(args as PulumiCloudAccessArgs));
+  assert.ok(pulumi.RunError.isInstance(error));
+  return error.message;
+}
+
+/** Returns the inputs of everything that a program with the component registers, by the names of the resources. */
+async function registeredBy(args: PulumiCloudAccessArgs): Promise<Record<string, unknown>> {
+  const all: Registration[] = [];
+  const program = async () => {
+    new PulumiCloudAccess("access", args, withProvider());
+    return {};
+  };
+  const stack = { project: "test", stack: "dev", organization: "acme", config: {} };
+  try {
+    await runProgram({ resources: {}, calls: {} }, { ...stack, program, registered: all });
+  } finally {
+    registered = all.map(({ type }) => type);
+  }
+  return Object.fromEntries(all.map(({ type, name, inputs }) => [`${type} ${name}`, inputs]));
+}
 
 /** Returns the message with which the component is rejected. The engine prints only the message of such an error. */
 function rejected(args: object, options: pulumi.ComponentResourceOptions): string {

@@ -13,13 +13,19 @@ const ENGINE = [
   "componentPackage.test.ts",
   "credentialHelper.test.ts",
   "engine.test.ts",
+  "escApplicationCli.test.ts",
   "examplesCli.test.ts",
   "import.test.ts",
   "livePoliciesCli.test.ts",
   "pipelineEngine.test.ts",
+  "road.test.ts",
   "stackFileEngine.test.ts",
   "template.test.ts",
+  "tokenCheckCli.test.ts",
 ];
+
+/** Makes the program accept the certificates of the emulators. */
+const TRUST = join(__dirname, "..", "simulator", "emulators", "trust.cjs");
 
 main(process.argv.slice(2)).then((problems) => {
   for (const problem of problems) console.error(problem);
@@ -34,6 +40,7 @@ async function main(named: string[]): Promise<string[]> {
     // Node.js reads NODE_EXTRA_CA_CERTS only when it starts: this is for the processes of the test files.
     process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
     process.env.SIMULATOR_DIRECTORY = directory;
+    process.env.NODE_OPTIONS = `--require=${JSON.stringify(TRUST)}`;
     return await runFiles(await filesOf(named), named.length > 0);
   } finally {
     await rm(directory, { recursive: true, force: true });

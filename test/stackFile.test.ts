@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { parse } from "yaml";
-import { findStack, readStackFile, SAMPLE } from "../simulator/stackFile";
+import { findStack, readStackFile, SAMPLE, TEMPLATE_SETTINGS } from "../simulator/stackFile";
+import { exampleOf } from "./examples";
 import { SCALARS, UNQUOTED } from "./scalars";
 
 let directory: string;
@@ -105,9 +106,54 @@ test("without --stack, finds the only stack, no stack, or asks which one", async
   assert.equal(find("dev"), "dev");
 });
 
-test("the sample has exactly the settings that the template asks for, and is not a stack of a copy", async () => {
-  const { template } = parse(await readFile(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
+test("without --stack, passes over a Pulumi.dev.yaml that has the settings of the template only", async (t) => {
+  const project = await mkdtemp(join(tmpdir(), "stacks-"));
+  t.after(() => rm(project, { recursive: true }));
+  await writeFile(join(project, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
+  const write = (stack: string, config: object) =>
+    writeFile(join(project, `Pulumi.${stack}.yaml`), JSON.stringify({ config }));
+  const find = (name?: string) => findStack(project, name)?.name;
+
+  await write("dev", TEMPLATE_SETTINGS);
+  assert.deepEqual([find(), find("dev")], [undefined, "dev"]);
+  // `pulumi new` writes the name of the project in front of the keys, and keeps what has no answer.
+  const { clusterName, userLogin, ...aws } = TEMPLATE_SETTINGS;
+  await write("dev", { ...aws, "p:clusterName": clusterName, "p:userLogin": userLogin });
+  assert.equal(find(), undefined);
+  await write("prod", {});
+  assert.equal(find(), "prod");
+  await rm(join(project, "Pulumi.prod.yaml"));
+
+  for (const changed of [
+    { clusterName: "own" },
+    { organization: "acme" },
+    { "aws:region": { secure: "A" } },
+  ]) {
+    await write("dev", { ...TEMPLATE_SETTINGS, ...changed });
+    assert.equal(find(), "dev", JSON.stringify(changed));
+  }
+  await write("dev", TEMPLATE_SETTINGS);
+  await writeFile(join(project, "Pulumi.staging.yaml"), "");
+  assert.equal(find(), "staging");
+  await writeFile(join(project, "Pulumi.prod.yaml"), "");
+  assert.throws(() => find(), /several stacks\. Stacks in this directory: dev, prod, staging\./);
+});
+
+test("the sample has two teams, an organization token, and roles, and is not a stack of a copy", async () => {
   const { config } = parse(await readFile(SAMPLE.file, "utf8"));
-  assert.deepEqual(Object.keys(config), Object.keys(template?.config ?? config));
+  const accounts: Record<string, unknown>[] = config.serviceAccounts;
+  assert.deepEqual(
+    accounts.map(({ tokenType, teamName }) => teamName ?? tokenType),
+    ["team-a", "apps", "organization"],
+  );
+  assert.deepEqual(
+    accounts.map(({ awsRole, rolePolicyArns }) => Boolean(rolePolicyArns) || awsRole),
+    [true, true, "none"],
+  );
   assert.doesNotMatch(SAMPLE.file, /Pulumi\.[^/]+\.yaml$/);
+});
+
+test("the sample's first entry is that of the Pulumi Kubernetes Operator's manifest", async () => {
+  const { config } = parse(await readFile(SAMPLE.file, "utf8"));
+  assert.deepEqual(config.serviceAccounts[0], exampleOf("pulumi-operator.yaml").entry);
 });

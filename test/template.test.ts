@@ -6,15 +6,20 @@ import { mkdtemp } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
+import { TEMPLATE_SETTINGS } from "../simulator/stackFile";
 import { startEngine, succeeded } from "./engineStack";
-import { type Cli, copyProject, missingCli } from "./pulumiCli";
+import { type Cli, missingCli } from "./pulumiCli";
+import { cloneOf, createRepository } from "./repository";
 
 const ANSWERS = ["aws:region=eu-central-1", "clusterName=my-cluster", "userLogin=carol", "organization=acme"];
+
+const SAMPLE_CLUSTER = { cluster: { name: "sample-cluster", hasOidcProvider: true } };
 
 /** Where a dependency is used that no file imports, and how. */
 const USES: Record<string, [file: string, use: string]> = {
   "@biomejs/biome": ["package.json", "biome check"],
   "@types/node": ["tsconfig.json", '"types": \\["node"\\]'],
+  tsx: ["component/index.js", 'require\\("tsx/'],
   typescript: ["package.json", '"tsc'],
 };
 
@@ -23,14 +28,56 @@ describe("pulumi new", { skip: missingCli }, () => {
     const { template } = parse(readFileSync(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
     assert.deepEqual(Object.keys(template.config), ["aws:region", "clusterName", "userLogin"]);
 
-    // Without an answer the default is saved. The program asks for a setting that has no default.
-    const { cli, directory } = await newProject(t, "prod", ["organization=acme"]);
+    // Without an answer the default is saved.
+    const { directory } = await newProject(t, "prod", ["organization=acme"]);
     assert.deepEqual(savedSettings(directory, "prod"), {
       "aws:region": "us-west-2",
       "other:organization": "acme",
     });
-    const { screen } = await cli.pulumi(directory, "preview");
-    assert.match(screen, /Pulumi\.prod\.yaml \(2 problems\).*clusterName: required.*userLogin: required/s);
+  });
+
+  test("Pulumi.dev.yaml has exactly the settings that the template asks for, and the simulator knows them", () => {
+    const shipped = parse(readFileSync(join(__dirname, "..", "Pulumi.dev.yaml"), "utf8")).config;
+    const { template } = parse(readFileSync(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
+    assert.deepEqual(Object.keys(shipped), Object.keys(template.config));
+    assert.deepEqual(shipped, TEMPLATE_SETTINGS);
+  });
+
+  test("a stack dev without answers names in every preview and simulation what it has from the template", async (t) => {
+    const { cli, directory } = await newProject(t, "dev", ["organization=acme"], SAMPLE_CLUSTER);
+    const note =
+      "Pulumi.dev.yaml still has the template's clusterName (sample-cluster) and userLogin (sample-login).";
+    assert.ok(succeeded(await cli.pulumi(directory, "preview")).screen.includes(`warning: ${note}`));
+    const { stdout } = succeeded(await cli.run(directory, "npm", "start", "--", "--stack", "dev"));
+    assert.ok(stdout.replaceAll(/\s+/g, " ").includes(note), stdout);
+
+    succeeded(await cli.pulumi(directory, "config", "set", "userLogin", "carol"));
+    const { screen } = succeeded(await cli.pulumi(directory, "preview"));
+    assert.match(screen, /template's clusterName \(sample-cluster\)\. Replace/);
+  });
+
+  test("a stack dev without any setting of its own leaves the simulation with its sample, and says so", async (t) => {
+    const { cli, directory } = await newProject(t, "dev", []);
+    const { stdout } = succeeded(await cli.run(directory, "npm", "start"));
+    assert.match(
+      stdout,
+      /^Simulation of the sample stack: .*\n {2}Its settings are in simulator\/sample\.yaml\./m,
+    );
+  });
+
+  test("a stack with another name has nothing of the template's Pulumi.dev.yaml", async (t) => {
+    const { cli, directory } = await newProject(t, "prod", ANSWERS);
+    const { screen } = succeeded(await cli.pulumi(directory, "preview"));
+    const { stdout } = succeeded(await cli.run(directory, "npm", "start"));
+    assert.match(stdout, /^Simulation of stack prod: .*carol/ms);
+    assert.doesNotMatch(stdout + screen, /sample|template's/);
+  });
+
+  test("a stack with another name and without answers is rejected by preview and simulation", async (t) => {
+    const { cli, directory } = await newProject(t, "prod", ["organization=acme"]);
+    const missing = /Pulumi\.prod\.yaml \(2 problems\).*clusterName: required.*userLogin: required/s;
+    assert.match((await cli.pulumi(directory, "preview")).screen, missing);
+    assert.match((await cli.run(directory, "npm", "start")).screen, missing);
   });
 
   test("creates a project that previews and simulates at once, with nothing left of the example", async (t) => {
@@ -45,7 +92,8 @@ describe("pulumi new", { skip: missingCli }, () => {
 
     succeeded(await cli.pulumi(directory, "preview"));
     const { stdout } = succeeded(await cli.run(directory, "npm", "start"));
-    assert.match(stdout, /carol\n/);
+    assert.match(stdout, /^Simulation of stack dev: .*carol\n/ms);
+    assert.doesNotMatch(stdout, /sample|template's/);
   });
 
   test("the README's clean-up leaves no unused file, script, dependency, or link", async (t) => {
@@ -110,19 +158,13 @@ async function newProject(
   t: TestContext,
   stack: string,
   answers: string[],
+  options: Parameters<typeof startEngine>[1] = {},
 ): Promise<{ cli: Cli; directory: string }> {
-  const { cli } = await startEngine(t);
-  const repository = await copyProject(cli, []);
-  const author = ["-c", "user.name=author", "-c", "user.email=author@example.com"];
-  succeeded(await cli.run(repository, "git", "init", "--quiet"));
-  succeeded(await cli.run(repository, "git", "add", "--all"));
-  succeeded(await cli.run(repository, "git", ...author, "commit", "--quiet", "--message", "template"));
-  const clone = join(cli.directory, "clone");
-  succeeded(await cli.run(cli.directory, "git", "clone", "--quiet", repository, clone));
-
+  const { cli } = await startEngine(t, options);
+  const clone = await cloneOf(cli, await createRepository(cli));
   const directory = await mkdtemp(join(cli.directory, "new-"));
-  const options = ["--name", "other", "--stack", stack, ...answers.flatMap((answer) => ["-c", answer])];
-  succeeded(await cli.pulumi(directory, "new", clone, "--yes", ...options));
+  const flags = ["--name", "other", "--stack", stack, ...answers.flatMap((answer) => ["-c", answer])];
+  succeeded(await cli.pulumi(directory, "new", clone, "--yes", ...flags));
   return { cli, directory };
 }
 

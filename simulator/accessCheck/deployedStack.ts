@@ -3,11 +3,17 @@
 import { join } from "node:path";
 import { stsEndpoint } from "./awsRegions";
 import type { IssuerPolicy } from "./issuerPolicies";
-import { idOf, readServiceAccounts, type ServiceAccount } from "./questions";
+import { idOf, readServiceAccounts, type ServiceAccount, type ServiceAccountOutput } from "./questions";
 import { shellQuoted } from "./terminal";
 import type { Run, RunOptions } from "./tools";
 
-export type Kubectl = (args: string[], options?: RunOptions) => Promise<string>;
+/** Runs kubectl with a command such as `get configmap`, its options, and the name of an object, which can begin with `-`. */
+export type Kubectl = (
+  command: string[],
+  options: string[],
+  name: string,
+  runOptions?: RunOptions,
+) => Promise<string>;
 
 /** What the check needs to know about a stack that is up. */
 export interface DeployedStack {
@@ -22,13 +28,27 @@ export interface DeployedStack {
   serviceAccounts: Parameters<typeof readServiceAccounts>[0];
   /** `NAMESPACE/NAME` of the service accounts that receive their role by EKS Pod Identity. */
   podIdentities: string[];
-  /** The URL of Pulumi Cloud in each ConfigMap that the program created, by `NAMESPACE/NAME`. */
-  createdUrls: Map<string, string>;
+  /** The data of each ConfigMap in the stack's state, by `NAMESPACE/NAME`. */
+  configMaps: Map<string, Data>;
   clusterName: string;
   pulumiCloudUrl: string;
   stsUrl: string;
   /** The AWS provider's region, profile, and role, as options of the AWS CLI. */
   awsOptions: string[];
+}
+
+/** The data of a ConfigMap. */
+type Data = Record<string, string>;
+
+/** A key of a service account's ConfigMap that has another value in the cluster than in the stack's state. */
+export interface ConfigMapChange {
+  /** `NAMESPACE/NAME` of the service account. */
+  account: string;
+  key: string;
+  /** The value in the state; undefined if the key was added in the cluster. */
+  created: string | undefined;
+  /** The value in the cluster; undefined if the key was removed there. */
+  found: string | undefined;
 }
 
 /** A resource in the state of a stack, as far as it is read here. */
@@ -54,7 +74,17 @@ export async function readStack(name: string, run: Run): Promise<DeployedStack> 
   if (!issuer || !issuerUrl || Object.keys(serviceAccounts ?? {}).length === 0) {
     throw new Error(`Stack "${name}" is not deployed. To deploy it: pulumi up --stack ${shellQuoted(name)}`);
   }
-  const [organization = "", issuerId = ""] = issuer.id?.split("/") ?? [];
+  for (const [id, output] of Object.entries<ServiceAccountOutput>(serviceAccounts)) {
+    const names = id.split("/");
+    if (names.length !== 2 || names.some((it) => !ACCOUNT_NAME.test(it))) throw notAName(id);
+    if (!OBJECT_NAME.test(output.configMap)) throw notAName(output.configMap);
+  }
+  const [organization = "", issuerId = "", ...others] = issuer.id?.split("/") ?? [];
+  if (!ORGANIZATION_NAME.test(organization) || !/^[\w-]+$/.test(issuerId) || others.length > 0) {
+    throw new Error(
+      `The state of stack "${name}" has an invalid ID of the OIDC issuer: ${issuer.id}. ${UNSENT}`,
+    );
+  }
   const [, project = ""] = issuer.urn.split("::");
   const setting = (key: string) => config[`${project}:${key}`]?.value;
   return {
@@ -65,11 +95,26 @@ export async function readStack(name: string, run: Run): Promise<DeployedStack> 
     policies: (issuer.inputs?.policies ?? []) as IssuerPolicy[],
     serviceAccounts,
     podIdentities: podIdentitiesOf(resources),
-    createdUrls: urlsOf(resources),
+    configMaps: configMapsOf(resources),
     clusterName: setting("clusterName") ?? "",
     pulumiCloudUrl: new URL(setting("pulumiApiUrl") || "https://api.pulumi.com").origin,
     ...readAws(name, config),
   };
+}
+
+// Anyone who can write the state chooses these names. The settings have the same rules.
+const ACCOUNT_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const ORGANIZATION_NAME = /^\w[\w.-]{0,99}$/;
+
+/** https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names */
+const OBJECT_NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/;
+
+const UNSENT = "No token was sent.";
+
+function notAName(name: string): Error {
+  return new Error(
+    `The outputs of the stack contain ${JSON.stringify(name)}, which is not a name in Kubernetes. ${UNSENT}`,
+  );
 }
 
 function podIdentitiesOf(resources: StateResource[]): string[] {
@@ -78,15 +123,9 @@ function podIdentitiesOf(resources: StateResource[]): string[] {
     .map(({ inputs = {} }) => `${inputs.namespace}/${inputs.serviceAccount}`);
 }
 
-/** Returns the URL of Pulumi Cloud in each ConfigMap of a state. */
-function urlsOf(resources: StateResource[]): Map<string, string> {
+function configMapsOf(resources: StateResource[]): Map<string, Data> {
   const configMaps = resources.filter(({ type }) => type === "kubernetes:core/v1:ConfigMap");
-  return new Map(
-    configMaps.map(({ id = "", inputs }) => {
-      const { data } = (inputs ?? {}) as { data?: Record<string, string> };
-      return [id, data?.apiUrl ?? ""];
-    }),
-  );
+  return new Map(configMaps.map(({ id = "", inputs }) => [id, (inputs?.data ?? {}) as Data]));
 }
 
 function readAws(name: string, config: Config): Pick<DeployedStack, "stsUrl" | "awsOptions"> {
@@ -118,39 +157,79 @@ export async function connect(
   const kubeconfig = `--kubeconfig=${join(directory, "kubeconfig")}`;
   await run("aws", ["eks", "update-kubeconfig", `--name=${clusterName}`, kubeconfig, ...awsOptions]);
   const options = [kubeconfig, `--cache-dir=${join(directory, "cache")}`, "--request-timeout=20s"];
-  return (args, runOptions) => run("kubectl", [...args, ...options], runOptions);
+  return (command, further, name, runOptions) => {
+    return run("kubectl", [...command, ...further, ...options, "--", name], runOptions);
+  };
 }
 
 /**
- * Reads the service accounts of a stack from its cluster.
+ * Returns the service accounts of a stack, with what the stack's state says that they request. Anyone who can change a
+ * ConfigMap in the cluster could otherwise choose which organization is asked for which token.
  *
- * @throws Error if a ConfigMap names another Pulumi Cloud than the stack: anyone who can change a ConfigMap could otherwise
- *   have the tokens of other service accounts sent anywhere.
+ * @throws Error if the state names another Pulumi Cloud than the configuration, or an audience that Pulumi Cloud must not
+ *   receive.
  */
-export async function readAccounts(stack: DeployedStack, kubectl: Kubectl): Promise<ServiceAccount[]> {
+export async function readAccounts(stack: DeployedStack): Promise<ServiceAccount[]> {
   const configMap = async (namespace: string, name: string) =>
-    JSON.parse(await kubectl(["get", "configmap", name, `--namespace=${namespace}`, "--output=json"])).data;
+    createdConfigMap(stack, `${namespace}/${name}`);
   const policies = stack.policies.map(({ rules = {} }) => ({ rules }));
   const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, policies, stack.podIdentities);
   for (const account of accounts) {
+    checkAudience(stack, account);
     const url = account.settings.apiUrl ?? "";
     if (url !== stack.pulumiCloudUrl) throw otherUrl(stack, account, url);
   }
   return accounts;
 }
 
-function otherUrl(
-  { name, pulumiCloudUrl, createdUrls, ...stack }: DeployedStack,
-  account: ServiceAccount,
-  url: string,
-) {
-  const configMap = stack.serviceAccounts[idOf(account)]?.configMap ?? "";
-  const created = createdUrls.get(`${account.namespace}/${configMap}`);
+function createdConfigMap({ name, configMaps }: DeployedStack, id: string): Data {
+  const data = configMaps.get(id);
+  if (data) return data;
+  throw new Error(`The state of stack "${name}" has no ConfigMap ${JSON.stringify(id)}. ${UNSENT}`);
+}
+
+/** Compares the ConfigMap of each service account in the cluster with the stack's state, key by key. */
+export async function findChangedConfigMaps(
+  stack: DeployedStack,
+  kubectl: Kubectl,
+): Promise<ConfigMapChange[]> {
+  const changes: ConfigMapChange[] = [];
+  for (const [account, { configMap }] of Object.entries(stack.serviceAccounts)) {
+    const [namespace = ""] = account.split("/");
+    const options = [`--namespace=${namespace}`, "--output=json"];
+    const printed = await kubectl(["get", "configmap"], options, configMap);
+    const { data = {}, binaryData = {} }: Record<string, Data | undefined> = JSON.parse(printed);
+    const created = createdConfigMap(stack, `${namespace}/${configMap}`);
+    changes.push(...changesOf(account, created, { ...binaryData, ...data }));
+  }
+  return changes;
+}
+
+function changesOf(account: string, created: Data, found: Data): ConfigMapChange[] {
+  const keys = [...new Set([...Object.keys(created), ...Object.keys(found)])];
+  return keys
+    .map((key) => ({ account, key, created: created[key], found: found[key] }))
+    .filter((change) => change.created !== change.found);
+}
+
+/** @throws Error if Pulumi Cloud must not receive an ID token with the audience of a service account. */
+function checkAudience({ issuerUrl }: DeployedStack, account: ServiceAccount): void {
+  const reason = audienceProblem(account.audience, issuerUrl);
+  if (!reason) return;
+  const named = `The ID token of ${idOf(account)} has the audience ${JSON.stringify(account.audience)}`;
+  throw new Error(`${named}, which ${reason}. ${UNSENT}`);
+}
+
+function audienceProblem(audience: string, issuerUrl: string): string | undefined {
+  if (/(^|[./])(sts|pods\.eks)\..*amazonaws\./i.test(audience)) return "AWS accepts";
+  // https://docs.aws.amazon.com/eks/latest/userguide/service-accounts.html
+  const isApiServer = audience === issuerUrl || /^(https:\/\/)?kubernetes\.default(\.|$)/i.test(audience);
+  if (isApiServer) return "the cluster's API server accepts";
+  return /^[^\s*?]+$/.test(audience) ? undefined : "is not valid";
+}
+
+function otherUrl({ name, pulumiCloudUrl }: DeployedStack, account: ServiceAccount, url: string): Error {
   const named = `The ConfigMap of ${idOf(account)} names ${url} instead of ${pulumiCloudUrl}`;
-  const up = `pulumi up --refresh --stack ${shellQuoted(name)}`;
-  return created === url
-    ? new Error(
-        `${named}, which pulumiApiUrl has been set to since then. No token was sent.\nTo apply it: ${up}`,
-      )
-    : new Error(`${named}: it was changed by hand. No token was sent.\nTo restore it: ${up}`);
+  const up = `pulumi up --stack ${shellQuoted(name)}`;
+  return new Error(`${named}, which pulumiApiUrl has been set to since then. ${UNSENT}\nTo apply it: ${up}`);
 }

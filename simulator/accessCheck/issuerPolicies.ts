@@ -54,7 +54,11 @@ function without(policies: IssuerPolicy[], others: IssuerPolicy[]): IssuerPolicy
   return [...new Map(unknown.map((policy) => [textOf(policy), policy])).values()];
 }
 
-/** Returns whether a policy allows one service account, by its name, to be granted the token of its settings. */
+/**
+ * Returns whether a policy allows one service account, by its name, to be granted the token of its settings.
+ *
+ * It says again what a token type means, and shares nothing with accessToken.ts, whose errors it is to find.
+ */
 function isGeneratedFor({ rules = {}, ...policy }: IssuerPolicy, account: ServiceAccount): boolean {
   if (policy.decision !== "allow" || policy.tokenType !== account.tokenType) return false;
   if (!isAbout(rules, account.namespace, account.name)) return false;

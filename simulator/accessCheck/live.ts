@@ -4,10 +4,16 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect, readAccounts, readStack } from "./deployedStack";
+import {
+  type ConfigMapChange,
+  connect,
+  findChangedConfigMaps,
+  readAccounts,
+  readStack,
+} from "./deployedStack";
 import { type Difference, differenceLines } from "./issuerPolicies";
 import { checkAccess, idOf, liveQuestions, type Row, type ServiceAccount, unexpected } from "./questions";
-import { askServices, findChangedPolicies, redact } from "./realServices";
+import { askServices, findChangedPolicies, redact, shown } from "./realServices";
 import { accessLines } from "./report";
 import { paint, print, shellQuoted, visible, wrap } from "./terminal";
 import { toolRunner } from "./tools";
@@ -30,7 +36,7 @@ interface LiveCheckOptions {
 /**
  * Checks the access of every service account of a stack that is up, and prints the result.
  *
- * @returns the exit code: 0 if every answer and every policy is the intended one, 1 if one is not, 2 if the services could
+ * @returns the exit code: 0 if every answer, policy, and ConfigMap is the intended one, 1 if one is not, 2 if the services could
  *   not be asked.
  */
 export async function checkLiveAccess(options: LiveCheckOptions): Promise<number> {
@@ -62,7 +68,8 @@ async function checkStack(options: LiveCheckOptions, directory: string, stop: Ab
   const run = toolRunner(stop);
   const stack = await readStack(options.stack, run);
   const kubectl = await connect(stack, directory, run);
-  const accounts = await readAccounts(stack, kubectl);
+  const accounts = await readAccounts(stack);
+  const configMapChanges = await findChangedConfigMaps(stack, kubectl);
   const differences = await findChangedPolicies(stack, accounts, run);
 
   const questions = liveQuestions(accounts, options.allPairs);
@@ -76,7 +83,9 @@ async function checkStack(options: LiveCheckOptions, directory: string, stop: Ab
     paint("bold", "Policies of the OIDC issuer in Pulumi Cloud"),
     ...policyLines(differences, accounts),
   );
-  const isExpected = unexpected(rows).length === 0 && differences.length === 0;
+  print("", paint("bold", "ConfigMaps in the cluster"), ...configMapLines(configMapChanges));
+  const changes = differences.length + configMapChanges.length;
+  const isExpected = unexpected(rows).length === 0 && changes === 0;
   const stackOption = `--stack ${shellQuoted(options.stack)}`;
   if (!isExpected) {
     print(...wrap(`To see what was changed by hand: pulumi preview --refresh --diff ${stackOption}`, 2));
@@ -94,6 +103,32 @@ function policyLines(differences: Difference[], accounts: ServiceAccount[]): str
     .flatMap((difference) => differenceLines(difference, accounts))
     .flatMap(({ text, indent }) => wrap(redact(text), indent))
     .map((line) => paint("yellow", line));
+}
+
+function configMapLines(changes: ConfigMapChange[]): string[] {
+  if (changes.length === 0) {
+    return wrap("They are those that the program has created.", 2).map((line) => paint("green", line));
+  }
+  return changes
+    .flatMap(({ account, key, created, found }) => {
+      const change = changeOf(created, found);
+      const heading = `In the ConfigMap of ${account}, ${shown(key)} was ${change} by hand.`;
+      // The script is longer than what is shown of a value.
+      const values = key.endsWith(".sh")
+        ? []
+        : [`Stack: ${valueText(created)}`, `Cluster: ${valueText(found)}`];
+      return [...wrap(heading, 2), ...values.flatMap((text) => wrap(text, 4))];
+    })
+    .map((line) => paint("yellow", line));
+}
+
+function changeOf(created: string | undefined, found: string | undefined): string {
+  if (created === undefined) return "added";
+  return found === undefined ? "removed" : "changed";
+}
+
+function valueText(value: string | undefined): string {
+  return value === undefined ? "none" : shown(JSON.stringify(value));
 }
 
 function printError(error: unknown): void {

@@ -88,9 +88,15 @@ export async function readServiceAccounts(
   podIdentities: string[],
 ): Promise<ServiceAccount[]> {
   const accounts: ServiceAccount[] = [];
-  for (const [id, output] of Object.entries(outputs)) {
+  const positionOf = (id: string) => {
     const [namespace = "", name = ""] = id.split("/");
-    const policy = policies.find(({ rules }) => isAbout(rules, namespace, name));
+    return policies.findIndex(({ rules }) => isAbout(rules, namespace, name));
+  };
+  // The policies have the order of the settings. The SDK adds the outputs as they become known.
+  const ordered = Object.entries(outputs).sort(([one], [other]) => positionOf(one) - positionOf(other));
+  for (const [id, output] of ordered) {
+    const [namespace = "", name = ""] = id.split("/");
+    const policy = policies[positionOf(id)];
     const settings = await configMap(namespace, output.configMap);
     const kind = podIdentities.includes(id) ? "pod-identity" : "irsa";
     accounts.push({

@@ -20,6 +20,9 @@ const ACCESS_TOKEN_SECONDS = 60;
 
 const REQUEST_SECONDS = 10;
 
+/** An RS256 signature with 2,048 bits has 342 characters. */
+const SHOWN_CHARACTERS = 200;
+
 /**
  * Returns the function that asks Pulumi Cloud and AWS STS.
  *
@@ -43,7 +46,7 @@ export function askServices(
       const answer = isRole
         ? await assumeRole(stack.stsUrl, account.role?.arn ?? "", token, signal)
         : await requestAccessToken(stack.pulumiCloudUrl, shortest, token, signal);
-      return { ...answer, reason: redact(answer.reason) };
+      return { ...answer, reason: shown(answer.reason) };
     } catch (error) {
       const reason = failureReason(error as RequestError, timeout.aborted);
       const asked = isRole ? `AWS STS at ${stack.stsUrl}` : `Pulumi Cloud at ${stack.pulumiCloudUrl}`;
@@ -60,7 +63,13 @@ function failureReason({ message, cause }: RequestError, isAborted: boolean): st
   // Node.js also limits the time for a connection to 10 seconds.
   const isLate = isAborted || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
   if (isLate) return `no answer within ${REQUEST_SECONDS} s`;
-  return cause?.code ?? cause?.message ?? message;
+  return shown(cause?.code ?? cause?.message ?? message);
+}
+
+/** Returns what may be shown of an answer: redacted, and too short for a signature that was cut into pieces. */
+export function shown(text: string): string {
+  const printable = redact(text).replaceAll("\n", " ");
+  return printable.length > SHOWN_CHARACTERS ? `${printable.slice(0, SHOWN_CHARACTERS - 1)}…` : printable;
 }
 
 /** Returns the function that requests the ID token of a question from the cluster. */
@@ -78,7 +87,7 @@ function idTokens({ issuerUrl }: DeployedStack, kubectl: Kubectl): (question: Qu
         `--duration=${ID_TOKEN_SECONDS}s`,
       ];
       const advice = `\nTo check your rights: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
-      const token = (await kubectl(["create", "token", name, ...options], { advice })).trim();
+      const token = (await kubectl(["create", "token"], options, name, { advice })).trim();
       const { iss } = decodeJwt(token);
       if (iss !== issuerUrl) {
         throw new Error(

@@ -17,8 +17,10 @@ const HEADER = ["Service account", "Access token", "Pulumi Cloud", "IAM role"];
 /** So many names of other service accounts are printed beside `(+N)`. */
 const SHOWN_SHARERS = 5;
 
-const AUDIENCE_NOTE =
-  "With audienceRule false, Pulumi Cloud also allows an ID token of the service account with another audience. This is as configured. It is the default because Pulumi's documentation does not say whether a rule matches an element of the list in aud. To turn it on, see docs/how-it-works.md.";
+/** So many denials are printed as examples. */
+const SHOWN_DENIALS = 3;
+
+const AUDIENCE_NOTE = "With audienceRule false, any audience is allowed: docs/how-it-works.md";
 
 const NOT_ASKED = "not asked";
 
@@ -26,7 +28,8 @@ const POD_IDENTITY_NOTE =
   "not asked: EKS Pod Identity issues the credentials of a role only to its agent on a node of the cluster. To see its trust policy: npm start -- --policies. The simulation evaluates it.";
 
 /**
- * Returns the access check as lines: one for each service account with its token, and one for each unexpected answer.
+ * Returns the access check as lines: one for each service account with its token, one for each unexpected answer, and
+ * examples of denials.
  *
  * @param verbose one for each answer, too.
  */
@@ -48,6 +51,7 @@ export function accessLines(rows: Row[], verbose: boolean): string[] {
   return [
     ...tableRow(HEADER, widths).map((line) => paint("bold", line)),
     ...lines,
+    ...(verbose ? [] : denialLines(rows)),
     ...notes(rows).flatMap((text) => ["", ...wrap(text, 2, 2)]),
     "",
     ...wrap(verdict(rows), 2).map((line) => paint(verdictColor, line)),
@@ -61,6 +65,29 @@ function columnWidths(table: string[][]): number[] {
   const left = WIDTH - 2 - 3 * 2 - pulumiCloud - role;
   const tokenWidth = Math.min(token, Math.max(HEADER[1]?.length ?? 0, left - account));
   return [Math.min(account, left - tokenWidth), tokenWidth, pulumiCloud, role];
+}
+
+/** Returns a denial for each service account, up to a limit. Other service accounts of the stack come first. */
+function denialLines(rows: Row[]): string[] {
+  const ids = accountsOf(rows).map(idOf);
+  const denials = accountsOf(rows).flatMap((account) => {
+    const denied = rows.filter((row) => row.account === account && isDenied(row));
+    return denied.find(({ caller }) => ids.includes(caller.label)) ?? denied[0] ?? [];
+  });
+  const lines = denials.slice(0, SHOWN_DENIALS).flatMap(({ caller, account }) => {
+    return wrap(`${idOf(caller)} requests ${requested(account)}: denied`, 2);
+  });
+  return lines.length > 0 ? ["", ...lines] : [];
+}
+
+/** Returns whether Pulumi Cloud denied another service account, as intended. */
+function isDenied({ service, caller, allowed, intended }: Row): boolean {
+  return service === "Pulumi Cloud" && caller.defect === undefined && !allowed && !intended;
+}
+
+function requested(account: ServiceAccount): string {
+  const token = tokenOf(account);
+  return account.tokenType === "organization" ? `an ${token} token` : token;
 }
 
 function answerLines(row: Row): string[] {

@@ -6,6 +6,8 @@ import type { Answer } from "./questions";
 // The shortest that AWS grants.
 const CREDENTIALS_SECONDS = 900;
 
+const MAX_BYTES = 64 * 1024;
+
 /**
  * Exchanges an ID token for an access token.
  *
@@ -38,7 +40,7 @@ export async function requestAccessToken(
     }),
   });
   const { status } = response;
-  const body = parseObject(await response.text());
+  const body = parseObject(await textOf(response));
   if (response.ok && body.access_token) return { allowed: true, reason: "granted" };
   const fields = ["error", "error_description", "message"].filter((field) => field in body);
   const reason = String(body.error_description ?? body.message ?? body.error ?? `HTTP ${status}`);
@@ -71,7 +73,7 @@ export async function assumeRole(
     WebIdentityToken: token,
   });
   const response = await fetch(url, { method: "POST", redirect: "error", signal, body });
-  const xml = await response.text();
+  const xml = await textOf(response);
   if (response.ok && xml.includes("<AssumeRoleWithWebIdentityResult>"))
     return { allowed: true, reason: "granted" };
   const element = (name: string) => xml.match(`<${name}>([^<]*)</${name}>`)?.[1] ?? "";
@@ -82,6 +84,18 @@ export async function assumeRole(
   const isDenial = ["AccessDenied", "IDPRejectedClaim", "InvalidIdentityToken"].includes(code);
   if (!isDenial || isUndecided) throw new Error(`HTTP ${response.status} ${reason}`);
   return { allowed: false, reason };
+}
+
+/** Returns the body of an answer. @throws Error if it is longer than 64 KB; the rest is not read. */
+async function textOf(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of response.body ?? []) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > MAX_BYTES) throw new Error(`HTTP ${response.status}: the answer is longer than 64 KB`);
+  }
+  return Buffer.concat(chunks).toString();
 }
 
 function parseObject(text: string): Record<string, unknown> {

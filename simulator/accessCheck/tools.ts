@@ -53,7 +53,9 @@ export function toolRunner(stop: AbortSignal): Run {
       const { stderr = "", code, message } = error as Error & { stderr?: string; code?: unknown };
       if (code === "ENOENT") throw new Error(`${tool} is not on PATH. To install it: ${TOOLS[tool]}`);
       const firstOption = args.findIndex((arg) => arg.startsWith("--"));
-      const command = [tool, ...args.slice(0, firstOption)].join(" ");
+      const end = args.indexOf("--");
+      const names = end < 0 ? [] : args.slice(end + 1);
+      const command = [tool, ...args.slice(0, firstOption), ...names].join(" ");
       const reason = timeout.aborted ? `no answer within ${TIMEOUT_SECONDS} s` : stderr.trim() || message;
       throw new ToolError(`Failed to run ${command}: ${reason}${advice}`, stderr);
     }

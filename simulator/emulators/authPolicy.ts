@@ -3,6 +3,7 @@
 
 import type { JWTPayload } from "jose";
 import type { Decision } from "./emulator";
+import { matchesWildcards } from "./wildcards";
 
 export interface AuthPolicy {
   decision: string;
@@ -52,11 +53,7 @@ export function decide(
 
 /** Matches a whole value: `*` is any run of characters, `?` zero or one character, `.` exactly one. There is no escape. */
 export function matchesPattern(pattern: string, value: string): boolean {
-  const wildcards: Record<string, string> = { "*": ".*", "?": ".?", ".": "." };
-  const source = [...pattern].map(
-    (symbol) => wildcards[symbol] ?? symbol.replace(/[\\^$+()[\]{}|/]/, "\\$&"),
-  );
-  return new RegExp(`^${source.join("")}$`, "su").test(value);
+  return matchesWildcards(pattern, value, { "*": "any", "?": "optional", ".": "one" });
 }
 
 /**
@@ -91,6 +88,7 @@ function mismatchesOf({ rules }: AuthPolicy, claims: JWTPayload): string[] {
     .map(({ path, pattern, claim }) => `${path} is ${JSON.stringify(claim) ?? "absent"}, not "${pattern}"`);
 }
 
+// Says again what a token type means, and shares nothing with accessToken.ts: an error there would otherwise be emulated.
 function isFor(policy: AuthPolicy, asked: { tokenType: string; scope: string }, runners: Runner[]): boolean {
   const { decision, tokenType, userLogin, teamName, runnerID, authorizedPermissions = [] } = policy;
   const { scope } = asked;

@@ -3,8 +3,9 @@
 import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from "jose";
 import { isRecord } from "./authPolicy";
 import { type Decision, type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
+import type { IamPolicy } from "./iamPolicy";
 import { DISCOVERY_PATH } from "./issuer";
-import { evaluatePodIdentityTrust, evaluateTrustPolicy, type TrustPolicy } from "./trustPolicy";
+import { evaluatePodIdentityTrust, evaluateTrustPolicy } from "./trustPolicy";
 
 export interface AwsOptions {
   region: string;
@@ -32,8 +33,9 @@ export interface Aws extends Emulator {
 
 interface Role {
   namePrefix: string;
+  forceDetachPolicies?: boolean;
   path?: string;
-  assumeRolePolicy: TrustPolicy;
+  assumeRolePolicy: IamPolicy;
 }
 
 interface Association {
@@ -72,19 +74,33 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
   // jose keeps the keys of an issuer, as STS does.
   const keySets = new Map<string, ReturnType<typeof discoverKeys>>();
 
+  const roleKind = storedKind(
+    roles,
+    ["namePrefix", "path"],
+    // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
+    ({ namePrefix }) => `${namePrefix}${String(Date.now()).padEnd(26, randomSuffix())}`,
+    (id, inputs) => ({
+      ...inputs,
+      assumeRolePolicy: JSON.stringify(inputs.assumeRolePolicy),
+      name: id,
+      arn: arn(`role${inputs.path ?? "/"}${id}`),
+    }),
+  );
+
   const resources: Record<string, ResourceKind> = {
-    "aws:iam/role:Role": storedKind(
-      roles,
-      ["namePrefix", "path"],
-      // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
-      ({ namePrefix }) => `${namePrefix}${String(Date.now()).padEnd(26, randomSuffix())}`,
-      (id, inputs) => ({
-        ...inputs,
-        assumeRolePolicy: JSON.stringify(inputs.assumeRolePolicy),
-        name: id,
-        arn: arn(`role${inputs.path ?? "/"}${id}`),
-      }),
-    ),
+    "aws:iam/role:Role": {
+      ...roleKind,
+      // hashicorp/terraform-provider-aws, internal/service/iam/role.go.
+      delete(id) {
+        const attached = [...attachments].filter(([, { role }]) => role === id);
+        if (attached.length > 0 && !roles.get(id)?.forceDetachPolicies) {
+          const conflict = "DeleteConflict: Cannot delete entity, must detach all policies first.";
+          throw new Error(`deleting IAM Role (${id}): ${conflict}`);
+        }
+        for (const [attachment] of attached) attachments.delete(attachment);
+        roleKind.delete(id);
+      },
+    },
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": storedKind(
       attachments,
       ["role", "policyArn"],

@@ -54,7 +54,10 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   const serviceAccounts = new Map<string, KubernetesObject>();
   const configMaps = new Map<string, KubernetesObject>();
   const jobs = new Map<string, KubernetesObject>();
-  const admissionPolicies = new Map<string, KubernetesObject>();
+  const admissionPolicies = POLICY_KINDS.map((kind) => ({
+    kind,
+    store: new Map<string, KubernetesObject>(),
+  }));
   const pods = new Map<string, PodIdentity>();
   for (const id of options.serviceAccounts) {
     const [namespace = "", name = ""] = id.split("/");
@@ -71,15 +74,6 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
         throw new Error(`resource ${id} was not successfully created: it already exists`);
       },
       (_id, inputs) => ({ kind, ...inputs, metadata: { ...inputs.metadata, uid: randomUUID() } }),
-    );
-
-  // Without a name, the provider appends random characters to that of the resource.
-  const policyObjects = (kind: string) =>
-    storedKind(
-      admissionPolicies,
-      [],
-      (_inputs, name) => `${name}-${randomSuffix()}`,
-      (id, inputs) => ({ kind, ...inputs, metadata: { name: id, uid: randomUUID() } }),
     );
 
   function configMap(namespace: string, name: string): Record<string, string> {
@@ -136,7 +130,13 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   }
 
   const jobKind = objects("Job", jobs, ["spec.template"]);
-  const stores = [namespaces, serviceAccounts, configMaps, jobs, admissionPolicies];
+  const stores = [
+    namespaces,
+    serviceAccounts,
+    configMaps,
+    jobs,
+    ...admissionPolicies.map(({ store }) => store),
+  ];
   return {
     podOf,
     configMap,
@@ -149,9 +149,9 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps),
       // Only stored: no pod of the simulation has the label.
       ...Object.fromEntries(
-        POLICY_KINDS.map((kind) => [
+        admissionPolicies.map(({ kind, store }) => [
           `kubernetes:admissionregistration.k8s.io/v1:${kind}`,
-          policyObjects(kind),
+          objects(kind, store),
         ]),
       ),
       "kubernetes:batch/v1:Job": {

@@ -19,6 +19,8 @@ import { type Reply, startServer } from "./server";
 export interface PulumiCloudOptions {
   /** The runner pools that exist. */
   runners?: Runner[];
+  /** The Pulumi ESC environments that exist, by `ORGANIZATION/PROJECT/NAME`: their variables, all of them secret. */
+  environments?: Record<string, Record<string, string>>;
   /** How long the registration of an issuer takes; by default a second. */
   registrationMilliseconds?: number;
 }
@@ -65,7 +67,7 @@ class Denied extends Error {}
  */
 export async function startPulumiCloud(
   authority: CertificateAuthority,
-  { runners = [], registrationMilliseconds = 1000 }: PulumiCloudOptions = {},
+  { runners = [], environments = {}, registrationMilliseconds = 1000 }: PulumiCloudOptions = {},
 ): Promise<PulumiCloud> {
   const issuers = new Map<string, IssuerRegistration>();
   // Read at the first exchange, and again after an update.
@@ -123,10 +125,24 @@ export async function startPulumiCloud(
   async function reply(request: IncomingMessage): Promise<Reply> {
     const endpoint = `${request.method} ${request.url}`;
     if (endpoint === "POST /api/oauth/token") return exchange(new URLSearchParams(await text(request)));
-    if (endpoint !== "GET /api/user") return { status: 404, body: { code: 404, message: "Not Found" } };
+    const answer = answerTo(endpoint);
+    if (!answer) return { status: 404, body: { code: 404, message: "Not Found" } };
     const token = accessTokens.get(request.headers.authorization?.replace(/^token /, "") ?? "");
-    if (token && token.expiresAt > Date.now()) return { status: 200, body: userOf(token) };
+    if (token && token.expiresAt > Date.now()) return { status: 200, body: answer(token) };
     return { status: 401, body: { code: 401, message: "Unauthorized" } };
+  }
+
+  /** Returns what an endpoint answers to the owner of an access token. */
+  function answerTo(endpoint: string): ((token: TokenRequest) => object) | undefined {
+    if (endpoint === "GET /api/user") return userOf;
+
+    // https://www.pulumi.com/docs/reference/cloud-rest-api/environments/. Any token may open an environment.
+    const [, method, path = "", id] =
+      /^(POST|GET) \/api\/esc\/environments\/(.+)\/open(?:\?.*|\/(\w+))$/.exec(endpoint) ?? [];
+    const variables = environments[path];
+    if (!variables) return undefined;
+    if (method === "POST") return () => ({ id: SESSION });
+    return id === SESSION ? () => environmentOf(variables) : undefined;
   }
 
   async function register(registration: IssuerRegistration): Promise<RegisteredIssuer> {
@@ -174,6 +190,14 @@ export async function startPulumiCloud(
       },
     },
   };
+}
+
+const SESSION = "session";
+
+/** Returns an environment as ESC evaluates it: pulumi/pulumi, sdk/go/common/esc/environment.go and value.go. */
+function environmentOf(variables: Record<string, string>) {
+  const values = Object.entries(variables).map(([name, value]) => [name, { value, secret: true, trace: {} }]);
+  return { properties: { environmentVariables: { value: Object.fromEntries(values), trace: {} } } };
 }
 
 function tokenRequest(form: URLSearchParams) {

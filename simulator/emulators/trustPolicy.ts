@@ -2,19 +2,11 @@
 
 import type { JWTPayload } from "jose";
 import type { Decision } from "./emulator";
-
-export interface TrustPolicy {
-  Statement: {
-    Effect: string;
-    Principal: { Federated?: string; Service?: string };
-    Action: string | string[];
-    Condition?: Record<string, Record<string, string>>;
-  }[];
-}
+import { evaluateIamPolicy, type IamPolicy, listOf } from "./iamPolicy";
 
 /** A request to assume a role, as IAM sees it. */
 interface AssumeRequest {
-  principal: { Federated?: string; Service?: string };
+  principal: { Federated: string } | { Service: string };
   /** Every one of them has to be allowed. */
   actions: string[];
   /** Returns the values of a condition key in the request. */
@@ -29,7 +21,7 @@ interface AssumeRequest {
  * @param federated the ARN of the IAM OIDC provider that the token was verified with.
  * @param claims of the token.
  */
-export function evaluateTrustPolicy(policy: TrustPolicy, federated: string, claims: JWTPayload): Decision {
+export function evaluateTrustPolicy(policy: IamPolicy, federated: string, claims: JWTPayload): Decision {
   return evaluate(policy, {
     principal: { Federated: federated },
     actions: ["sts:AssumeRoleWithWebIdentity"],
@@ -43,7 +35,7 @@ export function evaluateTrustPolicy(policy: TrustPolicy, federated: string, clai
  *
  * @param tags of the session, which EKS sets: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html
  */
-export function evaluatePodIdentityTrust(policy: TrustPolicy, tags: Record<string, string>): Decision {
+export function evaluatePodIdentityTrust(policy: IamPolicy, tags: Record<string, string>): Decision {
   return evaluate(policy, {
     principal: { Service: "pods.eks.amazonaws.com" },
     // EKS assumes the role and tags the session: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html
@@ -60,40 +52,17 @@ function tagValues(tags: Record<string, string>, key: string): string[] {
   return listOf(tags[key.slice(prefix.length)]);
 }
 
-function evaluate(policy: TrustPolicy, request: AssumeRequest): Decision {
-  for (const action of request.actions) {
-    const decision = evaluateAction(policy, request, action);
-    if (!decision.allowed) return decision;
+function evaluate(policy: IamPolicy, request: AssumeRequest): Decision {
+  const { principal, actions, values, principalName } = request;
+  for (const action of actions) {
+    const { allowed, failedKeys } = evaluateIamPolicy(policy, { action, principal, values });
+    if (allowed) continue;
+    if (!failedKeys) return { allowed: false, reason: `the trust policy does not name ${principalName}` };
+    if (failedKeys.length === 0) return { allowed: false, reason: "the trust policy denies it" };
+    const names = failedKeys.map((key) => key.split(/[:/]/).pop() ?? key);
+    return { allowed: false, reason: `the trust policy requires another ${names.join(" and ")}` };
   }
   return { allowed: true, reason: "the trust policy allows it" };
-}
-
-function evaluateAction(policy: TrustPolicy, request: AssumeRequest, action: string): Decision {
-  const { principal, values, principalName } = request;
-  let reason = `the trust policy does not name ${principalName}`;
-  for (const { Effect, Principal, Action, Condition = {} } of policy.Statement) {
-    if (Effect !== "Allow" || !listOf(Action).includes(action)) continue;
-    if (Principal.Federated !== principal.Federated || Principal.Service !== principal.Service) continue;
-
-    const failed = failedConditions(Condition, values);
-    if (failed.length === 0) return { allowed: true, reason: "the trust policy allows it" };
-    reason = `the trust policy requires another ${failed.join(" and ")}`;
-  }
-  return { allowed: false, reason };
-}
-
-/**
- * Returns the names of the conditions that a request does not meet. Of IAM's condition operators it knows StringEquals:
- * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
- */
-function failedConditions(
-  { StringEquals = {}, ...others }: Record<string, Record<string, string>>,
-  values: AssumeRequest["values"],
-): string[] {
-  const [operator] = Object.keys(others);
-  if (operator) throw new Error(`the emulated IAM does not know the condition operator ${operator}`);
-  const failed = Object.entries(StringEquals).filter(([key, expected]) => !values(key).includes(expected));
-  return failed.map(([key]) => key.split(/[:/]/).pop() ?? key);
 }
 
 // A condition key begins with the issuer, without `https://`.
@@ -101,10 +70,4 @@ function claimValues(claims: JWTPayload, key: string): string[] {
   const issuer = claims.iss?.replace("https://", "");
   if (key === `${issuer}:sub`) return listOf(claims.sub);
   return key === `${issuer}:aud` ? listOf(claims.aud) : [];
-}
-
-/** Returns a value or a list of them as a list, which is empty if there is none. */
-function listOf(value: string | string[] | undefined): string[] {
-  if (value === undefined) return [];
-  return Array.isArray(value) ? value : [value];
 }

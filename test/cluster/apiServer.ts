@@ -34,6 +34,7 @@ export interface KubernetesObject {
     name?: string;
     namespace?: string;
     uid?: string;
+    generation?: number;
     labels?: Record<string, string>;
     annotations?: Record<string, string>;
   };

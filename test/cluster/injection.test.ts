@@ -10,6 +10,7 @@ import { createInjection, type InjectionArgs } from "../../injection";
 import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { runProgram } from "../../simulator/mocks";
 import { tokenExchangePod } from "../../tokenExchange";
+import { tokenVolume } from "../../tokenVolume";
 import { listen } from "../liveTools";
 import { type ApiServer, type KubernetesObject, missingApiServer, startApiServer } from "./apiServer";
 import { eventually, type Pod, podObject, policiesTakeEffect, restrictedContainer } from "./pods";
@@ -99,31 +100,9 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     return (await submit(pod, namespace)).denial ?? assert.fail("the pod is admitted");
   }
 
-  const SCRIPT_MOUNT = {
-    name: "pulumi-token-exchange",
-    mountPath: "/bin/entrypoint.sh",
-    subPath: "entrypoint.sh",
-    readOnly: true,
-  };
-  const TOKEN_MOUNT = {
-    name: "pulumi-id-token",
-    mountPath: "/var/run/secrets/pulumi.com/serviceaccount",
-    readOnly: true,
-  };
-  const environmentOf = (name: string) => ({ configMapRef: { name: `${name}-pulumi-token` } });
-  const scriptVolume = (name: string) => ({
-    name: "pulumi-token-exchange",
-    configMap: { name: `${name}-pulumi-token-exchange`, defaultMode: 0o555 },
-  });
-  const tokenVolume = (audience: string) => ({
-    name: "pulumi-id-token",
-    projected: {
-      sources: [{ serviceAccountToken: { audience, expirationSeconds: 600, path: "token" } }],
-      defaultMode: 0o644,
-    },
-  });
+  const volumeOf = (name: string, audience: string) => tokenVolume(`${name}-pulumi-token-exchange`, audience);
 
-  test("add the environment, the script, and the ID token to a labeled pod, and change nothing else", async () => {
+  test("add the volume, its mount, and the variable to a labeled pod, and change nothing else", async () => {
     const pod = { serviceAccountName: "deployer", containers: [{ name: "app" }] };
     const without = await admitted(pod);
     const { containers, volumes, ...others } = await admitted({ ...pod, labels: INJECT });
@@ -131,12 +110,36 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     const { containers: ownContainers, volumes: ownVolumes, ...ownOthers } = without;
     assert.deepEqual(others, ownOthers);
     assert.equal(ownVolumes, undefined);
-    assert.deepEqual(volumes, [scriptVolume("deployer"), tokenVolume("urn:pulumi:org:acme")]);
+    assert.deepEqual(volumes, [
+      {
+        name: "pulumi-token-exchange",
+        projected: {
+          defaultMode: 0o555,
+          sources: [
+            { configMap: { name: "deployer-pulumi-token-exchange" } },
+            {
+              serviceAccountToken: {
+                audience: "urn:pulumi:org:acme",
+                expirationSeconds: 600,
+                path: "token",
+              },
+            },
+          ],
+        },
+      },
+    ]);
     assert.deepEqual(containers, [
       {
         ...ownContainers[0],
-        envFrom: [environmentOf("deployer")],
-        volumeMounts: [SCRIPT_MOUNT, TOKEN_MOUNT],
+        env: [
+          {
+            name: "PULUMI_CREDENTIAL_HELPER",
+            value: "/var/run/secrets/pulumi.com/exchange-token.sh",
+          },
+        ],
+        volumeMounts: [
+          { name: "pulumi-token-exchange", mountPath: "/var/run/secrets/pulumi.com", readOnly: true },
+        ],
       },
     ]);
   });
@@ -152,8 +155,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     };
     const args = {
       serviceAccountName: "reader",
-      environmentConfigMap: "reader-pulumi-token",
-      scriptConfigMap: "reader-pulumi-token-exchange",
+      configMap: "reader-pulumi-token-exchange",
       tokenAudience: "https://api.pulumi.com",
     };
     for (const containers of [undefined, ["sidecar"], ["app", "sidecar"]]) {
@@ -167,52 +169,61 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
   test("mount an ID token with the audience of each service account, whatever characters it contains", async () => {
     for (const { name, tokenAudience } of ACCOUNTS) {
       const { containers, volumes } = await admitted({ labels: INJECT, serviceAccountName: name });
-      assert.deepEqual(volumes, [scriptVolume(name), tokenVolume(tokenAudience)]);
-      assert.deepEqual(containers[0]?.envFrom, [environmentOf(name)]);
+      assert.deepEqual(volumes, [volumeOf(name, String(tokenAudience))]);
+      assert.deepEqual(changed(containers), ["app"]);
     }
   });
 
-  test("leave a pod unchanged that has everything already, also under other names", async () => {
+  test("leave a pod unchanged that has everything already", async () => {
     const once = await admitted({ labels: INJECT, serviceAccountName: "deployer" });
     assert.deepEqual(await admitted({ labels: INJECT, ...once }), once);
-
-    const renamed = JSON.parse(
-      JSON.stringify(once)
-        .replaceAll('"name":"pulumi-id-token"', '"name":"own-token"')
-        .replaceAll('"name":"pulumi-token-exchange"', '"name":"own-script"'),
-    );
-    assert.notDeepEqual(renamed, once);
-    assert.deepEqual(await admitted({ labels: INJECT, ...renamed }), renamed);
   });
 
-  test("let a pod's own variables, mounts, and volumes take precedence", async () => {
-    const env = [{ name: "PULUMI_ORG", value: "other" }];
-    const envFrom = [{ configMapRef: { name: "own" } }];
-    const ownScript = { name: "own", mountPath: "/bin/entrypoint.sh", subPath: "own.sh" };
-    const ownToken = {
-      ...tokenVolume("own"),
-      projected: { ...tokenVolume("own").projected, defaultMode: 0o400 },
-    };
-    const own = { name: "own", configMap: { name: "own", defaultMode: 0o444 } };
-    const { containers, volumes } = await admitted({
+  test("let a pod's own variable, mount, and volume take precedence", async () => {
+    const env = [{ name: "PULUMI_CREDENTIAL_HELPER", value: "none" }];
+    const volumeMounts = [
+      { name: "pulumi-token-exchange", mountPath: "/var/run/secrets/pulumi.com", subPath: "own" },
+    ];
+    const volumes = [volumeOf("own", "own")];
+    const { containers, ...pod } = await admitted({
       labels: INJECT,
       serviceAccountName: "deployer",
-      containers: [{ name: "app", env, envFrom, volumeMounts: [ownScript] }],
-      volumes: [own, ownToken],
+      containers: [{ name: "app", env, volumeMounts }, { name: "sidecar" }],
+      volumes,
     });
-    assert.deepEqual(volumes, [own, ownToken]);
-    const [container] = containers;
-    assert.deepEqual(container?.env, env);
-    // The last source of a variable takes precedence.
-    assert.deepEqual(container?.envFrom, [environmentOf("deployer"), ...envFrom]);
-    assert.deepEqual(container?.volumeMounts, [ownScript, TOKEN_MOUNT]);
+    assert.deepEqual(pod.volumes, volumes);
+    assert.deepEqual([containers[0]?.env, containers[0]?.volumeMounts], [env, volumeMounts]);
+    assert.deepEqual(changed(containers.slice(1)), ["sidecar"]);
+  });
 
-    const elsewhere = { name: "pulumi-id-token", mountPath: "/elsewhere" };
-    const moved = { labels: INJECT, serviceAccountName: "deployer", volumes: [ownToken] };
-    const {
-      containers: [other],
-    } = await admitted({ ...moved, containers: [{ name: "app", volumeMounts: [elsewhere] }] });
-    assert.deepEqual(other?.volumeMounts, [elsewhere, SCRIPT_MOUNT]);
+  test("also mount the volume at its path in a container that mounts it elsewhere", async () => {
+    const elsewhere = { name: "pulumi-token-exchange", mountPath: "/elsewhere" };
+    const { containers } = await admitted({
+      labels: INJECT,
+      serviceAccountName: "deployer",
+      containers: [{ name: "app", volumeMounts: [elsewhere] }],
+    });
+    assert.deepEqual(
+      containers[0]?.volumeMounts.map(({ mountPath }) => mountPath),
+      ["/elsewhere", "/var/run/secrets/pulumi.com"],
+    );
+  });
+
+  test("deny a labeled pod with another volume at the path, with the names of its containers", async () => {
+    const volumeMounts = [{ name: "own", mountPath: "/var/run/secrets/pulumi.com" }];
+    const pod = {
+      serviceAccountName: "deployer",
+      containers: [{ name: "app" }, { name: "sidecar", volumeMounts }],
+      initContainers: [{ name: "init", volumeMounts }],
+      volumes: [{ name: "own", emptyDir: {} }],
+    };
+    assert.equal(
+      reason(await denied({ ...pod, labels: INJECT })),
+      "These containers mount another volume than pulumi-token-exchange at /var/run/secrets/pulumi.com: " +
+        '"sidecar", "init". Mount it elsewhere, or remove the label eks-pulumi-oidc/inject-token.',
+    );
+    assert.ok(await admitted(pod));
+    assert.ok(await admitted({ ...pod, labels: { [LABEL]: "false" } }));
   });
 
   test("change all containers and no init container", async () => {
@@ -242,7 +253,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
       const annotations = { "eks-pulumi-oidc/containers": names };
       const { containers, initContainers, volumes } = await admitted({ ...pod, annotations });
       assert.deepEqual([changed(containers), changed(initContainers)], expected, names);
-      assert.equal(volumes.length, 2);
+      assert.equal(volumes.length, 1);
     }
   });
 
@@ -260,6 +271,92 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
           'The pod has "app", "init". Correct the annotation, or remove it to change all containers.',
       );
     }
+  });
+
+  const TOO_LONG =
+    "The annotation eks-pulumi-oidc/containers has more than 1024 characters. " +
+    "Shorten it, or remove it to change all containers.";
+  const TOO_LARGE =
+    "The pod has more than 100 containers, or more than 2000 volumes, mounts, and variables. " +
+    "Remove the label eks-pulumi-oidc/inject-token.";
+
+  test("deny an annotation of more than 1,024 characters", async () => {
+    const pod = { labels: INJECT, serviceAccountName: "deployer" };
+    const annotated = (names: string) => ({ ...pod, annotations: { "eks-pulumi-oidc/containers": names } });
+    assert.ok(await admitted(annotated("app".padEnd(1024))));
+    assert.equal(reason(await denied(annotated("app".padEnd(1025)))), TOO_LONG);
+  });
+
+  test("deny a pod of more than 100 containers", async () => {
+    const pod = { labels: INJECT, serviceAccountName: "deployer", initContainers: containersOf(1, "init") };
+    const { containers } = await admitted({ ...pod, containers: containersOf(99) });
+    assert.equal(changed(containers).length, 99);
+    assert.equal(reason(await denied({ ...pod, containers: containersOf(100) })), TOO_LARGE);
+  });
+
+  test("deny a pod of more than 2,000 volumes, mounts, and variables", async () => {
+    const volumes = Array.from({ length: 500 }, (_, index) => ({ name: `v${index}`, emptyDir: {} }));
+    const volumeMounts = volumes.map(({ name }) => ({ name, mountPath: `/${name}` }));
+    const env = (length: number) => Array.from({ length }, (_, index) => ({ name: `V${index}` }));
+    const podWith = (variables: number) => ({
+      labels: INJECT,
+      serviceAccountName: "deployer",
+      containers: [{ name: "app", volumeMounts, env: env(500) }],
+      initContainers: [{ name: "init", env: env(variables) }],
+      volumes,
+    });
+    // The policy adds one of each.
+    assert.deepEqual(changed((await admitted(podWith(497))).containers), ["app"]);
+    assert.equal(reason(await denied(podWith(498))), TOO_LARGE);
+  });
+
+  /** What a tenant can send to keep the API server busy. */
+  const EXPENSIVE: Record<string, { pod: Pod; message: string }> = {
+    "an annotation of 60 KB": {
+      pod: { annotations: { "eks-pulumi-oidc/containers": ",".repeat(60 * 1024) } },
+      message: TOO_LONG,
+    },
+    "512 names and 100 containers": {
+      pod: {
+        annotations: { "eks-pulumi-oidc/containers": "x,".repeat(512) },
+        containers: containersOf(100),
+      },
+      message: "The annotation eks-pulumi-oidc/containers names containers that the pod does not have: ",
+    },
+    "512 names and 10,000 containers": {
+      pod: {
+        annotations: { "eks-pulumi-oidc/containers": "x,".repeat(512) },
+        containers: containersOf(10_000),
+      },
+      message: TOO_LARGE,
+    },
+  };
+  for (const [what, { pod, message }] of Object.entries(EXPENSIVE)) {
+    test(`deny ${what} in about the time of the same pod without the label`, async () => {
+      for (const namespace of ["team-a", "team-b"]) {
+        const unlabeled = { serviceAccountName: "deployer", ...pod };
+        const labeled = { ...unlabeled, labels: INJECT };
+        assert.ok(reason(await denied(labeled, namespace)).startsWith(message));
+
+        const [without, withLabel] = [
+          await shorter(() => submit(unlabeled, namespace)),
+          await shorter(() => submit(labeled, namespace)),
+        ];
+        assert.ok(withLabel < 0.5 + 3 * without, `${withLabel} s instead of ${without} s`);
+      }
+    });
+  }
+
+  test("do not compare a pod that is too large, even if it is invalid", async () => {
+    const annotations = { "eks-pulumi-oidc/containers": "x,".repeat(512) };
+    const containers = Array.from({ length: 2000 }, () => ({ name: "Not valid" }));
+    const pod = { serviceAccountName: "deployer", annotations, containers };
+    const [without, withLabel] = [
+      await shorter(() => submit(pod)),
+      await shorter(() => submit({ ...pod, labels: INJECT })),
+    ];
+    assert.match(await denied({ ...pod, labels: INJECT }), /^Pod "app" is invalid/);
+    assert.ok(withLabel < 0.5 + 3 * without, `${withLabel} s instead of ${without} s`);
   });
 
   test("leave pods unchanged without the label, and with the value false", async () => {
@@ -295,9 +392,8 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
   });
 
   test("add no service account for a ConfigMap that a tenant has created", async () => {
-    for (const name of ["unknown-pulumi-token", "unknown-pulumi-token-exchange"]) {
-      await server.create("/api/v1/namespaces/team-a/configmaps", { metadata: { name }, data: {} });
-    }
+    const metadata = { name: "unknown-pulumi-token-exchange" };
+    await server.create("/api/v1/namespaces/team-a/configmaps", { metadata, data: {} });
     assert.equal(
       reason(await denied({ labels: INJECT, serviceAccountName: "unknown" })),
       NO_STACK("team-a", "unknown"),
@@ -334,7 +430,10 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     };
 
     assert.doesNotMatch(await patch("plain", { metadata: { labels: INJECT } }), /pulumi/);
-    assert.match(await patch("labeled", { metadata: { labels: { [LABEL]: "false" } } }), /pulumi-id-token/);
+    assert.match(
+      await patch("labeled", { metadata: { labels: { [LABEL]: "false" } } }),
+      /pulumi-token-exchange/,
+    );
     const debugged = await patch("labeled/ephemeralcontainers", {
       spec: { ephemeralContainers: [restrictedContainer({ name: "debugger" })] },
     });
@@ -359,9 +458,9 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     const remove = await inject("Other_Access", [account]);
     await policiesTakeEffect(server, "team-a", "unknown");
     const unknown = { labels: INJECT, serviceAccountName: "unknown" };
-    assert.deepEqual((await admitted(unknown)).volumes, [scriptVolume("unknown"), tokenVolume("other")]);
+    assert.deepEqual((await admitted(unknown)).volumes, [volumeOf("unknown", "other")]);
     const { volumes } = await admitted({ ...unknown, serviceAccountName: "deployer" });
-    assert.deepEqual(volumes, [scriptVolume("deployer"), tokenVolume("urn:pulumi:org:acme")]);
+    assert.deepEqual(volumes, [volumeOf("deployer", "urn:pulumi:org:acme")]);
 
     await remove();
     await eventually("the policy has no effect", async () => (await submit(unknown)).pod === undefined);
@@ -373,12 +472,30 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
 /** Returns the names of the containers that have everything; the others must have nothing of it. */
 function changed(containers: Container[]): string[] {
   const names: string[] = [];
-  for (const { name, envFrom = [], volumeMounts = [] } of containers) {
-    const added = [...envFrom, ...volumeMounts.filter((mount) => mount.name.startsWith("pulumi-"))];
-    assert.ok([0, 3].includes(added.length), `${name} has ${added.length} of 3 additions`);
-    if (added.length > 0) names.push(name);
+  for (const { name, env = [], volumeMounts = [] } of containers) {
+    const has = [
+      env.some((variable) => variable.name === "PULUMI_CREDENTIAL_HELPER"),
+      volumeMounts.some((mount) => mount.name === "pulumi-token-exchange"),
+    ];
+    assert.equal(has[0], has[1], `${name} has only one of variable and mount`);
+    if (has[0]) names.push(name);
   }
   return names;
+}
+
+function containersOf(count: number, name = "c"): { name: string }[] {
+  return Array.from({ length: count }, (_, index) => ({ name: `${name}${index}` }));
+}
+
+/** Returns the shorter of two durations, in seconds: other programs lengthen the other. */
+async function shorter(run: () => Promise<unknown>): Promise<number> {
+  let seconds = Number.POSITIVE_INFINITY;
+  for (let count = 0; count < 2; count += 1) {
+    const started = performance.now();
+    await run();
+    seconds = Math.min(seconds, (performance.now() - started) / 1000);
+  }
+  return seconds;
 }
 
 // With the resource's own name and Pulumi's random characters.

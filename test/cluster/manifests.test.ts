@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { EXAMPLES, exampleOf, readManifests, withoutExchange } from "../examples";
+import { EXAMPLES, exampleOf, readManifests, saysWhatToDelete, withoutExchange } from "../examples";
 import { type ApiServer, type KubernetesObject, missingApiServer } from "./apiServer";
 import { policiesTakeEffect } from "./pods";
 import { type RealStack, startRealStack } from "./realStack";
@@ -18,11 +18,7 @@ const KNOWN = EXAMPLES.filter((file) => {
   return exampleOf(file).manifests.some((manifest) => !isCustom(manifest) || manifest.kind === "Stack");
 });
 
-/** Those whose headers say what to delete for the label. */
-const WITH_LABEL = EXAMPLES.filter((file) => {
-  const header = exampleOf(file).source.replaceAll(/\n# ?/g, " ");
-  return header.includes("delete each line marked (2), (4), or (5)");
-});
+const WITH_LABEL = EXAMPLES.filter(saysWhatToDelete);
 
 describe("pods of this project on a real API server", { skip: missingApiServer }, () => {
   let stack: RealStack;
@@ -86,7 +82,7 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
         const labeled = await podTemplateOf(stack.server, withLabel(shorter[index] as KubernetesObject));
         if (!template || !labeled) continue;
         const namespace = manifest.metadata?.namespace ?? assert.fail();
-        assert.doesNotMatch(JSON.stringify(labeled), /pulumi-id-token|-pulumi-token/);
+        assert.doesNotMatch(JSON.stringify(labeled), /pulumi-token/);
         const { spec } = await admitted(template, namespace);
         const { spec: injected } = await admitted(labeled, namespace);
         assert.deepEqual(sorted(injected), sorted(spec));

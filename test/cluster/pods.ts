@@ -49,7 +49,7 @@ export async function policiesTakeEffect(server: ApiServer, namespace: string, s
   };
   await eventually("the policies take effect", async () => {
     const [changed, denied] = [await submit(serviceAccountName), await submit("default")];
-    return Boolean(changed.spec?.containers[0].envFrom && denied.message?.includes("No stack of"));
+    return Boolean(changed.spec?.containers[0].volumeMounts && denied.message?.includes("No stack of"));
   });
 }
 

@@ -13,7 +13,7 @@ const FIELDS = { POD_NAMESPACE: "metadata.namespace", POD_SA_NAME: "spec.service
  */
 export async function workspacePod(server: ApiServer, stack: KubernetesObject): Promise<KubernetesObject> {
   const { serviceAccountName, workspaceTemplate } = stack.spec;
-  const { image, envFrom, podTemplate } = workspaceTemplate.spec;
+  const { image, env: ownEnv = [], podTemplate } = workspaceTemplate.spec;
   const securityContext = {
     allowPrivilegeEscalation: false,
     capabilities: { drop: ["ALL"], add: ["NET_BIND_SERVICE"] },
@@ -59,8 +59,7 @@ export async function workspacePod(server: ApiServer, stack: KubernetesObject): 
           image,
           command: ["/share/tini", "/share/agent", "--", "serve", "--workspace", "/share/workspace"],
           workingDir: "/share/workspace",
-          env,
-          envFrom,
+          env: [...env, ...ownEnv],
           ports: [{ name: "grpc", containerPort: 50051 }],
           volumeMounts: SHARE,
           securityContext,

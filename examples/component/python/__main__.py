@@ -5,6 +5,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_eks as eks
 import pulumi_kubernetes as kubernetes
+import pulumi_pulumiservice as pulumiservice
 
 # The program's own cluster, with its IAM OIDC provider.
 cluster = eks.Cluster(
@@ -22,19 +23,44 @@ kubernetes_provider = kubernetes.Provider(
     opts=pulumi.ResourceOptions(depends_on=[cluster]),
 )
 
+namespace = kubernetes.core.v1.Namespace(
+    "team-a",
+    metadata={"name": "team-a"},
+    opts=pulumi.ResourceOptions(provider=kubernetes_provider),
+)
+
+organization = pulumi.get_organization()
+team = pulumiservice.Team(
+    "platform",
+    organization_name=organization,
+    team_type="pulumi",
+    name="platform",
+)
+
+# What the roles of the service accounts may do at most.
+boundary = aws.iam.Policy(
+    "boundary",
+    policy=json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
+        }
+    ),
+)
+
 access = eks_pulumi_oidc.PulumiCloudAccess(
     "access",
-    organization=pulumi.get_organization(),
+    organization=organization,
     issuer_name="eks-prod",
     issuer_url=cluster.oidc_provider_url,
     oidc_provider_arn=cluster.oidc_provider_arn,
-    create_namespaces=["team-a"],
+    permissions_boundary_arn=boundary.arn,
     service_accounts=[
         eks_pulumi_oidc.ServiceAccountArgs(
             namespace="team-a",
             name="deployer",
             token_type=eks_pulumi_oidc.TokenType.TEAM,
-            team_name="platform",
+            team_name=team.name,
         ),
         eks_pulumi_oidc.ServiceAccountArgs(
             namespace="team-a",
@@ -43,7 +69,8 @@ access = eks_pulumi_oidc.PulumiCloudAccess(
             aws_role=eks_pulumi_oidc.AwsRole.NONE,
         ),
     ],
-    opts=pulumi.ResourceOptions(providers=[kubernetes_provider]),
+    # Names are plain strings, so the component depends on the namespace as a whole.
+    opts=pulumi.ResourceOptions(providers=[kubernetes_provider], depends_on=[namespace]),
 )
 
 # What the deployer may do in AWS, by a policy of this program.

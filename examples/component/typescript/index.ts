@@ -3,6 +3,7 @@ import * as aws from "@pulumi/aws";
 import * as eks from "@pulumi/eks";
 import * as kubernetes from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import * as pulumiservice from "@pulumi/pulumiservice";
 
 // The program's own cluster, with its IAM OIDC provider.
 const cluster = new eks.Cluster("prod", {
@@ -18,20 +19,44 @@ const kubernetesProvider = new kubernetes.Provider(
   { dependsOn: cluster },
 );
 
+const namespace = new kubernetes.core.v1.Namespace(
+  "team-a",
+  { metadata: { name: "team-a" } },
+  { provider: kubernetesProvider },
+);
+
+const organization = pulumi.getOrganization();
+const team = new pulumiservice.Team("platform", {
+  organizationName: organization,
+  teamType: "pulumi",
+  name: "platform",
+});
+
+// What the roles of the service accounts may do at most.
+const boundary = new aws.iam.Policy("boundary", {
+  policy: { Version: "2012-10-17", Statement: [{ Effect: "Allow", Action: "s3:*", Resource: "*" }] },
+});
+
 const access = new PulumiCloudAccess(
   "access",
   {
-    organization: pulumi.getOrganization(),
+    organization,
     issuerName: "eks-prod",
     issuerUrl: cluster.oidcProviderUrl,
     oidcProviderArn: pulumi.interpolate`${cluster.oidcProviderArn}`,
-    createNamespaces: ["team-a"],
+    permissionsBoundaryArn: boundary.arn,
     serviceAccounts: [
-      { namespace: "team-a", name: "deployer", tokenType: "team", teamName: "platform" },
+      {
+        namespace: "team-a",
+        name: "deployer",
+        tokenType: "team",
+        teamName: pulumi.interpolate`${team.name}`,
+      },
       { namespace: "team-a", name: "drift", tokenType: "organization", awsRole: "none" },
     ],
   },
-  { providers: [kubernetesProvider] },
+  // Names are plain strings, so the component depends on the namespace as a whole.
+  { providers: [kubernetesProvider], dependsOn: [namespace] },
 );
 
 // What the deployer may do in AWS, by a policy of this program.

@@ -1,0 +1,22 @@
+// The repository of this project, as a user clones it.
+
+import { join } from "node:path";
+import { succeeded } from "./engineStack";
+import { type Cli, copyProject } from "./pulumiCli";
+
+/** Commits what a clone contains to a new repository, and returns its directory. */
+export async function createRepository(cli: Cli): Promise<string> {
+  const repository = await copyProject(cli, []);
+  const author = ["-c", "user.name=author", "-c", "user.email=author@example.com"];
+  succeeded(await cli.run(repository, "git", "init", "--quiet"));
+  succeeded(await cli.run(repository, "git", "add", "--all"));
+  succeeded(await cli.run(repository, "git", ...author, "commit", "--quiet", "--message", "template"));
+  return repository;
+}
+
+/** Clones a repository, and returns the directory of the clone, which contains what git keeps. */
+export async function cloneOf(cli: Cli, repository: string): Promise<string> {
+  const clone = join(cli.directory, "clone");
+  succeeded(await cli.run(cli.directory, "git", "clone", "--quiet", repository, clone));
+  return clone;
+}

@@ -1,0 +1,133 @@
+// The road that people walk: the README's own commands, in its order, in an empty directory.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { parse, stringify } from "yaml";
+import { startEngine, succeeded } from "./engineStack";
+import { type Cli, missingCli } from "./pulumiCli";
+import { createRepository } from "./repository";
+
+/** A block of code in the README. */
+interface Block {
+  language: string;
+  text: string;
+}
+
+describe("the README's commands, from the clone to `pulumi destroy`", { skip: missingCli }, () => {
+  test("work with a stack dev, and the tests pass in the copy", async (t) => {
+    const printed = await walk(t, "dev", true);
+    assert.match(printed, /^Simulation of the sample stack: .*^Simulation of stack dev: /ms);
+  });
+
+  test("work with a stack prod", async (t) => {
+    const printed = await walk(t, "prod", false);
+    assert.match(printed, /^Simulation of the sample stack: .*^Simulation of stack prod: /ms);
+  });
+});
+
+/**
+ * Runs every command of the README, and writes its complete stack file where it says so.
+ *
+ * @param tests whether to run `npm test`, which takes minutes: in the copy, whose stack file is another one than the clone's.
+ * @returns what the commands print.
+ */
+async function walk(t: TestContext, stack: string, tests: boolean): Promise<string> {
+  const { simulation, cli } = await startEngine(t);
+  const repository = await createRepository(cli);
+  await redirectClone(cli, repository);
+  await answerQuestions(cli, stack);
+
+  const blocks = blocksOf(await readFile(join(repository, "README.md"), "utf8"));
+  const commands = blocks.filter(({ language }) => language === "bash").map(({ text }) => text);
+  const order = [
+    "git clone",
+    "npm ci && npm start",
+    "npm test",
+    "pulumi new",
+    "pulumi up",
+    "rm -rf simulator",
+  ];
+  const further = ["rm -rf component", "npx tsc", "pulumi preview", "pulumi destroy"];
+  const found = [...order, ...further].map((command) => commands.join("\n").indexOf(command));
+  assert.deepEqual(
+    found,
+    found.toSorted((a, b) => a - b),
+    "the README has other commands",
+  );
+  assert.ok(!found.includes(-1), "the README lacks a command");
+
+  let directory = await mkdtemp(join(cli.directory, "road-"));
+  let printed = "";
+  for (const { language, text } of blocks) {
+    if (language === "yaml" && text.startsWith("config:")) await editStack(directory, stack, text);
+    if (language !== "bash") continue;
+
+    const outcome = await runBlock(cli, directory, text.replace(/^npm test\b.*$/m, ""));
+    printed += outcome.printed;
+    directory = outcome.directory;
+    if (tests && text.includes("pulumi up")) {
+      succeeded(await cli.run(directory, "npm", "test"));
+    }
+  }
+  const { kubernetes, pulumiCloud } = simulation.existing();
+  assert.deepEqual(
+    [kubernetes.toSorted(), pulumiCloud],
+    [["team-a", "web"], []],
+    "more is left than namespaces",
+  );
+  return printed;
+}
+
+/** Returns the blocks of code of a page, in its order, without their indentation. */
+function blocksOf(page: string): Block[] {
+  const blocks = page.matchAll(/^( *)```(\w+)\n(.*?)^ *```$/gms);
+  return [...blocks].map(([, indentation = "", language = "", text = ""]) => {
+    return { language, text: text.replaceAll(RegExp(`^${indentation}`, "gm"), "") };
+  });
+}
+
+/** Runs commands in a directory, and returns in which one they end. */
+async function runBlock(
+  cli: Cli,
+  directory: string,
+  commands: string,
+): Promise<{ printed: string; directory: string }> {
+  const end = join(cli.directory, "end");
+  const script = ["set -e", `PATH=${join(cli.directory, "bin")}:$PATH`, commands, `pwd >${end}`].join("\n");
+  const { screen } = succeeded(await cli.run(directory, "bash", "-c", script));
+  return { printed: screen, directory: (await readFile(end, "utf8")).trim() };
+}
+
+/** Lets git find the repository at the URL of the README. */
+async function redirectClone(cli: Cli, repository: string): Promise<void> {
+  const url = "https://github.com/OWNER/eks-pulumi-oidc.git";
+  await writeFile(join(cli.directory, ".gitconfig"), `[url "${repository}"]\n\tinsteadOf = ${url}\n`);
+}
+
+/** Puts a `pulumi` on PATH that answers what the CLI asks on a terminal. */
+async function answerQuestions(cli: Cli, stack: string): Promise<void> {
+  const pulumi = spawnSync("bash", ["-c", "command -v pulumi"], { encoding: "utf8" }).stdout.trim();
+  const answers = ["aws:region=us-west-2", "clusterName=my-cluster", "userLogin=carol"];
+  const options = ["--yes", "--stack", stack, ...answers.flatMap((answer) => ["--config", answer])];
+  const program = `#!/usr/bin/env bash
+export PULUMI_OPTION_NON_INTERACTIVE=true
+case $1 in
+  new) exec '${pulumi}' new ${options.join(" ")} "\${@:2}" ;;
+  up | destroy) exec '${pulumi}' "$@" --yes ;;
+  *) exec '${pulumi}' "$@" ;;
+esac
+`;
+  await mkdir(join(cli.directory, "bin"));
+  await writeFile(join(cli.directory, "bin", "pulumi"), program, { mode: 0o755 });
+}
+
+/** Replaces the settings of a stack, as a user does who edits the file. A file-backed stack has no organization. */
+async function editStack(directory: string, stack: string, text: string): Promise<void> {
+  const file = join(directory, `Pulumi.${stack}.yaml`);
+  const { config } = parse(text);
+  const edited = { ...parse(await readFile(file, "utf8")), config: { organization: "acme", ...config } };
+  await writeFile(file, stringify(edited));
+}
