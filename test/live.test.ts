@@ -84,7 +84,7 @@ test("allows each of four service accounts only as itself, and answers the open 
   const { exitCode, lines, errors, calls, atOnce, left } = await runLive(stack, { accounts: 4 });
   assert.equal(errors, "");
   assert.match(lines.join(" "), /audit logs .* serviceaccounts\/token, .* pull request's workflow/);
-  assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 21), [
+  assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 24), [
     "Access check",
     "  Service account  Access token   Pulumi Cloud  IAM role",
     "  ci/deployer      user:my-login  only itself   only itself",
