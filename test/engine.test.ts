@@ -1,7 +1,7 @@
 // The program on Pulumi's engine, with the simulation as its providers.
 
 import assert from "node:assert/strict";
-import { appendFile, readdir, readFile } from "node:fs/promises";
+import { appendFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
@@ -39,12 +39,6 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
     succeeded(await pulumi("refresh", "--yes", "--expect-no-changes"));
     succeeded(await pulumi("preview", "--expect-no-changes"));
-  });
-
-  test("keeps compiled code out of the temporary directory, where another local user could have put some", async (t) => {
-    const { pulumi, cli } = await emptyStack(t);
-    succeeded(await pulumi("preview"));
-    assert.deepEqual(await readdir(cli.temporary), []);
   });
 
   test("updates the ConfigMap in place and runs the Job again when the script changes", async (t) => {
