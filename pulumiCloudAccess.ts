@@ -33,11 +33,11 @@ import { type ServiceAccountAccess, WorkloadIdentity } from "./workloadIdentity"
  * The cluster and the settings of its service accounts. What names resources or decides which exist is a plain value.
  */
 export interface PulumiCloudAccessArgs extends AccessSettings {
-  /** OIDC issuer of the cluster, with https://. */
+  /** OIDC issuer of the cluster, with `https://`. */
   issuerUrl: pulumi.Input<string>;
-  /** ARN of the cluster's IAM OIDC provider in this AWS account. Required if an awsRole is irsa. */
+  /** ARN of the cluster's IAM OIDC provider in this AWS account. Required if an `awsRole` is `irsa`. */
   oidcProviderArn?: pulumi.Input<string>;
-  /** ARN of the cluster. Required if an awsRole is pod-identity. */
+  /** ARN of the cluster. Required if an `awsRole` is `pod-identity`. */
   clusterArn?: pulumi.Input<string>;
 }
 
@@ -45,7 +45,7 @@ export interface PulumiCloudAccessArgs extends AccessSettings {
 export class PulumiCloudAccess extends pulumi.ComponentResource {
   /** ID of the OIDC issuer in Pulumi Cloud. */
   readonly oidcIssuerId: pulumi.Output<string>;
-  /** The access of each service account, by NAMESPACE/NAME. */
+  /** The access of each service account, by `NAMESPACE/NAME`. */
   readonly serviceAccounts: Record<string, ServiceAccountAccess>;
 
   /**

@@ -18,11 +18,11 @@ import { userError } from "./userError";
 
 /** What workloads and other programs need to know about one service account. */
 export interface ServiceAccountAccess {
-  /** ARN of its IAM role. */
+  /** ARN of its IAM role, if it has one. */
   roleArn?: pulumi.Output<string>;
-  /** Name of its IAM role, to attach other policies. */
+  /** Name of its IAM role, if it has one, to attach other policies. */
   roleName?: pulumi.Output<string>;
-  /** Name of the Job that tested the token exchange. */
+  /** Name of the Job that tested the token exchange, if it has one. */
   jobName?: string;
   /** Type of its access token. */
   tokenType: TokenType;
