@@ -218,7 +218,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       succeeded(await pulumi("config", "set", "organization", "other"));
       succeeded(await up());
       assert.match(simulation.existing().pulumiCloud.join(), /^other\/[^,]*$/);
-      assert.deepEqual(statuses(simulation), [200, 200]);
+      assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);
     });
 
     test("that denies the issuer leaves the old one in force, with the settings of its workloads", async (t) => {
@@ -234,9 +234,9 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.notEqual((await up("--continue-on-error")).exitCode, 0);
       assert.deepEqual(simulation.existing().pulumiCloud, before.pulumiCloud);
       const settings = simulation.resources["kubernetes:core/v1:ConfigMap"]?.read(
-        "default/pulumi-service-account-pulumi-token",
+        "default/pulumi-service-account-pulumi-token-exchange",
       );
-      assert.match(JSON.stringify(settings), /"PULUMI_ORG":"acme"/);
+      assert.match(JSON.stringify(settings), /"organization":"acme"/);
     });
   });
 
