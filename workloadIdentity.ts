@@ -39,13 +39,13 @@ export interface ServiceAccountAccess {
   volumeMount: Record<string, any>;
 }
 
-/** The cluster, as far as IAM roles need it. */
+/** The cluster, as far as its issuer and the IAM roles need it. */
 export interface RoleCluster {
-  /** The OIDC issuer, `https://…`. */
+  /** OIDC issuer of the cluster, with `https://`. */
   issuerUrl: pulumi.Input<string>;
-  /** ARN of the cluster's IAM OIDC provider; an IRSA role needs it. */
+  /** ARN of the cluster's IAM OIDC provider in this AWS account. Required if an `awsRole` is `irsa`. */
   oidcProviderArn?: pulumi.Input<string>;
-  /** ARN of the cluster; EKS Pod Identity needs it. */
+  /** ARN of the cluster. Required if an `awsRole` is `pod-identity`. */
   clusterArn?: pulumi.Input<string>;
 }
 

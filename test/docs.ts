@@ -1,10 +1,10 @@
-// Writes the tables of docs/configuration.md: `npm run docs`. A comment above each table names its interfaces.
+// Writes the tables of settings and outputs in docs/: `npm run docs`. A comment above each table names its interfaces.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Declaration, declarationsOf, meaningAndDefault } from "./declarations";
 
-const PAGE = join(__dirname, "..", "docs", "configuration.md");
+const PAGES = ["configuration.md", "component.md"];
 
 /** How the page names the types that are not the same in YAML. */
 const TYPES: Record<string, string> = {
@@ -14,14 +14,16 @@ const TYPES: Record<string, string> = {
   AwsRole: "string",
 };
 
-const page = readFileSync(PAGE, "utf8");
-const tables = page.replaceAll(
-  /(<!-- generated from ([\w, ]+) -->\n).*?(<!-- end -->)/gs,
-  (_, start: string, interfaces: string, end: string) => {
-    return `${start}\n${tableOf(interfaces.split(", ").flatMap(declarationsOf))}\n${end}`;
-  },
-);
-writeFileSync(PAGE, tables);
+for (const page of PAGES) {
+  const path = join(__dirname, "..", "docs", page);
+  const text = readFileSync(path, "utf8").replaceAll(
+    /(<!-- generated from ([\w, ]+) -->\n).*?(<!-- end -->)/gs,
+    (_, start: string, interfaces: string, end: string) => {
+      return `${start}\n${tableOf(interfaces.split(", ").flatMap(declarationsOf))}\n${end}`;
+    },
+  );
+  writeFileSync(path, text);
+}
 
 function tableOf(properties: Declaration[]): string {
   const rows = properties.map(({ name, type, comment }) => {
