@@ -22,7 +22,7 @@ export type TokenType = (typeof TokenType)[keyof typeof TokenType];
 
 /** The settings of the access token. Each is valid only with its token type. */
 export interface TokenSettings {
-  /** Type of the access token: personal, organization, team, or runner. */
+  /** Type of the access token: `personal`, `organization`, `team`, or `runner`. */
   tokenType: TokenType;
   /** User of a personal token. */
   userLogin?: pulumi.Input<string>;
@@ -32,7 +32,7 @@ export interface TokenSettings {
   runnerId?: pulumi.Input<string>;
   /** Name of the runner pool of a runner token. The token exchange requests the pool by this name. */
   runnerName?: pulumi.Input<string>;
-  /** Grant an organization token admin permissions. Default: false. */
+  /** Grant an organization token admin permissions. Default: `false`. */
   organizationAdmin?: boolean;
 }
 

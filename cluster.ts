@@ -12,9 +12,9 @@ import { flag, schemasOf, string, visible } from "./validation";
 export interface ClusterSettings {
   /** Name of the EKS cluster. */
   clusterName: string;
-  /** Create a small EKS cluster instead of using an existing one. Costs money. Default: false. */
+  /** Create a small EKS cluster instead of using an existing one. Costs money. Default: `false`. */
   createCluster?: boolean;
-  /** Create the IAM OIDC provider that the existing cluster lacks. It is retained on destroy. Default: false. */
+  /** Create the IAM OIDC provider that the existing cluster lacks. It is retained on destroy. Default: `false`. */
   createOidcProvider?: boolean;
 }
 

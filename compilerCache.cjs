@@ -5,8 +5,8 @@
 
 const { join } = require("node:path");
 
-// tsx has no setting for the directory. It compiles a file in about a
-// millisecond. Inherited by the processes that this one starts.
+// tsx has no setting for the directory. It compiles a file in about a millisecond. The processes that this one starts inherit
+// the variable.
 process.env.TSX_DISABLE_CACHE = "1";
 
 // ts-node, with which Pulumi runs programs, takes seconds to check the types. Anyone who can write here can change the

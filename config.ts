@@ -28,8 +28,8 @@ import { check, type Incomplete, type Problem, settings } from "./validation";
 /** What a stack has besides the settings of the cluster and of the access. */
 export interface UserSettings {
   /**
-   * Pulumi user that the service account default/pulumi-service-account acts as, with a personal token. Set either
-   * userLogin or serviceAccounts.
+   * Pulumi user that the service account `default/pulumi-service-account` acts as, with a personal token. Set either
+   * `userLogin` or `serviceAccounts`.
    */
   userLogin?: string;
 }

@@ -1,10 +1,21 @@
 // Lets the service accounts of an EKS cluster exchange their own ID tokens for short-lived Pulumi Cloud access tokens.
 
+import type * as pulumi from "@pulumi/pulumi";
 import { getCluster } from "./cluster";
 import { readConfig } from "./config";
 import { PulumiCloudAccess } from "./pulumiCloudAccess";
+import type { ServiceAccountAccess } from "./workloadIdentity";
 
-export = async () => {
+interface StackOutputs {
+  /** OIDC issuer of the cluster, with `https://`. */
+  issuerUrl: pulumi.Input<string>;
+  /** ID of the OIDC issuer in Pulumi Cloud. */
+  oidcIssuerId: pulumi.Output<string>;
+  /** The access of each service account, by `NAMESPACE/NAME`. */
+  serviceAccounts: Record<string, ServiceAccountAccess>;
+}
+
+export = async (): Promise<StackOutputs> => {
   // Fail fast: everything is validated before a resource is registered.
   const config = readConfig();
 

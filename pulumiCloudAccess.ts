@@ -27,25 +27,18 @@ import {
   settings,
   string,
 } from "./validation";
-import { type ServiceAccountAccess, WorkloadIdentity } from "./workloadIdentity";
+import { type RoleCluster, type ServiceAccountAccess, WorkloadIdentity } from "./workloadIdentity";
 
 /**
  * The cluster and the settings of its service accounts. What names resources or decides which exist is a plain value.
  */
-export interface PulumiCloudAccessArgs extends AccessSettings {
-  /** OIDC issuer of the cluster, with https://. */
-  issuerUrl: pulumi.Input<string>;
-  /** ARN of the cluster's IAM OIDC provider in this AWS account. Required if an awsRole is irsa. */
-  oidcProviderArn?: pulumi.Input<string>;
-  /** ARN of the cluster. Required if an awsRole is pod-identity. */
-  clusterArn?: pulumi.Input<string>;
-}
+export interface PulumiCloudAccessArgs extends AccessSettings, RoleCluster {}
 
 /** Lets the service accounts of one EKS cluster exchange their own ID tokens for Pulumi Cloud access tokens. */
 export class PulumiCloudAccess extends pulumi.ComponentResource {
   /** ID of the OIDC issuer in Pulumi Cloud. */
   readonly oidcIssuerId: pulumi.Output<string>;
-  /** The access of each service account, by NAMESPACE/NAME. */
+  /** The access of each service account, by `NAMESPACE/NAME`. */
   readonly serviceAccounts: Record<string, ServiceAccountAccess>;
 
   /**

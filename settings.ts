@@ -43,60 +43,60 @@ export interface ServiceAccount extends TokenSettings {
   namespace: string;
   /** Name of the service account. */
   name: string;
-  /** Lifetime of the access token in seconds, at most maxExpirationSeconds. Default: maxExpirationSeconds. */
+  /** Lifetime of the access token in seconds, at most `maxExpirationSeconds`. Default: `maxExpirationSeconds`. */
   tokenExpirationSeconds?: number;
-  /** Audience of the ID token. Default: urn:pulumi:org:ORGANIZATION. */
+  /** Audience of the ID token. Default: `urn:pulumi:org:ORGANIZATION`. */
   tokenAudience?: pulumi.Input<string>;
-  /** Require tokenAudience in the allow policy. Default: false. */
+  /** Require `tokenAudience` in the allow policy. Default: `false`. */
   audienceRule?: boolean;
-  /** Additional claims that the allow policy requires, with their patterns. Default: {}. */
+  /** Additional claims that the allow policy requires, with their patterns. Default: `{}`. */
   policyRules?: Record<string, pulumi.Input<string>>;
-  /** Create the service account. Set it to false for one that exists, such as a Helm chart's. Default: true. */
+  /** Create the service account. Set it to `false` for one that exists, such as a Helm chart's. Default: `true`. */
   createServiceAccount?: boolean;
-  /** How its pods receive an IAM role: irsa, pod-identity, or none. Default: irsa. */
+  /** How its pods receive an IAM role: `irsa`, `pod-identity`, or `none`. Default: `irsa`. */
   awsRole?: AwsRole;
-  /** IAM policies to attach to the role. Default: []. */
+  /** IAM policies to attach to the role. Default: `[]`. */
   rolePolicyArns?: string[];
-  /** Run the Job that tests the token exchange. Default: true. */
+  /** Run the Job that tests the token exchange. Default: `true`. */
   runJob?: boolean;
-  /** Command of the Job. Default: ["pulumi","whoami"]; with a runner token, ["true"]. */
+  /** Command of the Job. Default: `["pulumi","whoami"]`; with a runner token, `["true"]`. */
   command?: string[];
 }
 
 /** The service accounts of one cluster, and what they have in common. */
 export interface AccessSettings {
+  /**
+   * Service accounts of the cluster, at most 40. Default of a stack: `default/pulumi-service-account`, if `userLogin`
+   * is set.
+   */
+  serviceAccounts: ServiceAccount[];
   /** Pulumi organization. Default of a stack: the organization of the stack. */
   organization: pulumi.Input<string>;
-  /** Name of the OIDC issuer in Pulumi Cloud. Default of a stack: eks-CLUSTER_NAME. */
+  /** Name of the OIDC issuer in Pulumi Cloud. Default of a stack: `eks-CLUSTER_NAME`. */
   issuerName: pulumi.Input<string>;
-  /** Upper bound for the lifetime of every access token from this issuer, in seconds. Default: 7200. */
-  maxExpirationSeconds?: number;
-  /** ARN of the permissions boundary of every IAM role. Default: none. */
-  permissionsBoundaryArn?: pulumi.Input<string>;
-  /** Path of every IAM role. Default: /. */
-  rolePath?: pulumi.Input<string>;
-  /** Image of the Jobs. Requires bash 4.4, curl 7.84, and CA certificates. Default: pulumi/pulumi-base:3.274.1. */
-  image?: pulumi.Input<string>;
-  /** Overrides for the Jobs' pod spec, such as tolerations. The container is named token-exchange. Default: {}. */
-  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
-  jobPodSpec?: Record<string, any>;
-  /** URL of Pulumi Cloud. Change it if yours is self-hosted. Default: https://api.pulumi.com. */
-  pulumiApiUrl?: string;
   /**
-   * Create admission policies that add the token exchange to pods with the label eks-pulumi-oidc/inject-token. Requires
-   * Kubernetes 1.36 and the right to manage admission policies in the whole cluster. Default: false.
-   */
-  injectToken?: boolean;
-  /**
-   * Namespaces to create, with Pod Security level restricted. Each is the namespace of an entry. They are retained on
-   * destroy. Default: [].
+   * Namespaces to create, with Pod Security level `restricted`. Each is the namespace of an entry. They are retained on
+   * destroy. Default: `[]`.
    */
   createNamespaces?: string[];
   /**
-   * Service accounts of the cluster, at most 40. Default of a stack: default/pulumi-service-account, if userLogin is
-   * set.
+   * Create admission policies that add the token exchange to pods with the label `eks-pulumi-oidc/inject-token`.
+   * Requires Kubernetes 1.36 and the right to manage admission policies in the whole cluster. Default: `false`.
    */
-  serviceAccounts: ServiceAccount[];
+  injectToken?: boolean;
+  /** Upper bound for the lifetime of every access token from this issuer, in seconds. Default: `7200`. */
+  maxExpirationSeconds?: number;
+  /** ARN of the permissions boundary of every IAM role. Default: none. */
+  permissionsBoundaryArn?: pulumi.Input<string>;
+  /** Path of every IAM role. Default: `/`. */
+  rolePath?: pulumi.Input<string>;
+  /** Image of the Jobs. Requires bash 4.4, curl 7.84, and CA certificates. Default: `pulumi/pulumi-base:3.274.1`. */
+  image?: pulumi.Input<string>;
+  /** Overrides for the Jobs' pod spec, such as tolerations. The container is named `token-exchange`. Default: `{}`. */
+  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
+  jobPodSpec?: Record<string, any>;
+  /** URL of Pulumi Cloud. Change it if yours is self-hosted. Default: `https://api.pulumi.com`. */
+  pulumiApiUrl?: string;
 }
 
 const seconds = v.pipe(

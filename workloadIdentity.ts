@@ -18,11 +18,11 @@ import { userError } from "./userError";
 
 /** What workloads and other programs need to know about one service account. */
 export interface ServiceAccountAccess {
-  /** ARN of its IAM role. */
+  /** ARN of its IAM role, if it has one. */
   roleArn?: pulumi.Output<string>;
-  /** Name of its IAM role, to attach other policies. */
+  /** Name of its IAM role, if it has one, to attach other policies. */
   roleName?: pulumi.Output<string>;
-  /** Name of the Job that tested the token exchange. */
+  /** Name of the Job that tested the token exchange, if it has one. */
   jobName?: string;
   /** Type of its access token. */
   tokenType: TokenType;
@@ -39,13 +39,13 @@ export interface ServiceAccountAccess {
   volumeMount: Record<string, any>;
 }
 
-/** The cluster, as far as IAM roles need it. */
+/** The cluster, as far as its issuer and the IAM roles need it. */
 export interface RoleCluster {
-  /** The OIDC issuer, `https://…`. */
+  /** OIDC issuer of the cluster, with `https://`. */
   issuerUrl: pulumi.Input<string>;
-  /** ARN of the cluster's IAM OIDC provider; an IRSA role needs it. */
+  /** ARN of the cluster's IAM OIDC provider in this AWS account. Required if an `awsRole` is `irsa`. */
   oidcProviderArn?: pulumi.Input<string>;
-  /** ARN of the cluster; EKS Pod Identity needs it. */
+  /** ARN of the cluster. Required if an `awsRole` is `pod-identity`. */
   clusterArn?: pulumi.Input<string>;
 }
 

@@ -77,6 +77,21 @@ for (const [name, way] of Object.entries(WAYS)) {
   });
 }
 
+// TypeScript would otherwise reject the root that it infers: https://aka.ms/ts6 (TS5011).
+test("Pulumi compiles the pipeline's program with the tsconfig.json that its project file names", async (t) => {
+  const { tsconfig } = parse(readFileSync(join(ROOT, "pipeline", "Pulumi.yaml"), "utf8")).runtime.options;
+  const program = `
+    const { tsnodeRequire } = require("${SDK}/tsutils").typeScriptRequireStrings();
+    require(tsnodeRequire).register({ project: "${tsconfig}", transpileOnly: true });
+    require("./github.ts");
+    console.log("compiled");
+  `;
+  const temporary = await mkdtemp(join(tmpdir(), "shared-"));
+  t.after(() => rm(temporary, { recursive: true, maxRetries: 3 }));
+  const screen = await screenOf(t, temporary, ["node", "--eval", program], join(ROOT, "pipeline"));
+  assert.equal(screen, "compiled\n");
+});
+
 /** Returns the arguments of Node.js in a project file. */
 function nodeArguments(file: string): string[] {
   const { options } = parse(readFileSync(join(ROOT, file), "utf8")).runtime;

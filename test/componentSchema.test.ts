@@ -1,38 +1,25 @@
-// The schema of the package, the interfaces of the program, and docs/configuration.md say the same.
+// The schema of the package says the same as the interfaces of the program.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Analyzer } from "@pulumi/pulumi/provider/experimental/analyzer";
 import ts from "typescript";
 import { generatedSchema, type Property, packageManifest } from "./componentPlugin";
+import { type Declaration, declarationsOf } from "./declarations";
 
 const ROOT = join(__dirname, "..");
 const NAME = "eks-pulumi-oidc:index";
 
-/** Arguments about the cluster, which a stack looks up itself. */
-const CLUSTER = ["issuerUrl", "oidcProviderArn", "clusterArn"];
-
 test("the schema has every argument, with the description, the type, and the necessity of its interface", async () => {
   const { resources, types } = await generatedSchema();
   const component = resources[`${NAME}:PulumiCloudAccess`] ?? assert.fail();
-  const args = [
-    ...declared("settings.ts", "AccessSettings"),
-    ...declared("pulumiCloudAccess.ts", "PulumiCloudAccessArgs"),
-  ];
+  const args = declarationsOf("PulumiCloudAccessArgs");
   assert.deepEqual(shapeOf(component.inputProperties, component.requiredInputs), byName(args));
 
-  const declaredTypes = {
-    ServiceAccount: [
-      ...declared("settings.ts", "ServiceAccount"),
-      ...declared("accessToken.ts", "TokenSettings"),
-    ],
-    ServiceAccountAccess: declared("workloadIdentity.ts", "ServiceAccountAccess"),
-  };
-  for (const [name, declaredProperties] of Object.entries(declaredTypes)) {
+  for (const name of ["ServiceAccount", "ServiceAccountAccess"]) {
     const { properties = {}, required = [] } = types[`${NAME}:${name}`] ?? assert.fail(name);
-    assert.deepEqual(shapeOf(properties, required), byName(declaredProperties), name);
+    assert.deepEqual(shapeOf(properties, required), byName(declarationsOf(name)), name);
   }
 });
 
@@ -84,24 +71,6 @@ test("only jobPodSpec can be anything, and the schema says which arguments are p
   assert.deepEqual(policyRules?.additionalProperties, { type: "string" });
 });
 
-test("docs/configuration.md describes every argument and every setting of an entry as the schema does", async () => {
-  const { resources, types } = await generatedSchema();
-  const { inputProperties = {} } = resources[`${NAME}:PulumiCloudAccess`] ?? {};
-  const entry = types[`${NAME}:ServiceAccount`]?.properties ?? {};
-  const rows = rowsOf(read("docs/configuration.md"));
-  const settings = Object.entries({ ...inputProperties, ...entry }).filter(
-    ([name]) => !CLUSTER.includes(name),
-  );
-  assert.ok(settings.length > 20);
-  for (const [name, { description = "" }] of settings) {
-    const [meaning = ""] = description.replaceAll(/\s+/g, " ").split(/ Default(?: of a stack)?: /);
-    assert.ok(
-      rows.some((row) => row.name === name && row.meaning === meaning),
-      `${name}: ${meaning}`,
-    );
-  }
-});
-
 test("Pulumi's analyzer finds a description of every type, and reads no types of a provider", () => {
   const analyzer = new Analyzer(
     join(ROOT, "component"),
@@ -122,18 +91,11 @@ test("Pulumi's analyzer finds a description of every type, and reads no types of
   assert.deepEqual([...new Set(fromPackages)].filter(Boolean).sort(), ["@pulumi/pulumi", "typescript"]);
 });
 
-interface Shape {
-  name: string;
-  type: string;
-  required: boolean;
-  description: string;
-}
-
 /** Returns the properties of a type in the schema as their interface would declare them. */
-function shapeOf(properties: Record<string, Property>, required: string[]): Shape[] {
+function shapeOf(properties: Record<string, Property>, required: string[]): Declaration[] {
   const shapes = Object.entries(properties).map(([name, property]) => {
-    const { description = "" } = property;
-    return { name, type: typeOf(property), required: required.includes(name), description };
+    const { description: comment = "" } = property;
+    return { name, type: typeOf(property), required: required.includes(name), comment };
   });
   return byName(shapes);
 }
@@ -146,35 +108,6 @@ function typeOf({ type, $ref, items, additionalProperties }: Property): string {
   return String(type);
 }
 
-/** Returns the properties that an interface itself declares. */
-function declared(file: string, name: string): Shape[] {
-  const source = ts.createSourceFile(file, read(file), ts.ScriptTarget.Latest, true);
-  const found = source.statements.filter(ts.isInterfaceDeclaration).find((it) => it.name.text === name);
-  const properties = (found ?? assert.fail(`${file} has no ${name}`)).members.filter(ts.isPropertySignature);
-  return properties.map((property) => {
-    const [comment] = ts.getJSDocCommentsAndTags(property).filter(ts.isJSDoc);
-    const type = property.type?.getText() ?? "";
-    return {
-      name: property.name.getText(),
-      type: type.replaceAll(/pulumi\.(?:Input|Output)<(\w+)>/g, "$1"),
-      required: property.questionToken === undefined,
-      description: String(
-        comment?.comment ?? assert.fail(`${name}.${property.name.getText()} has no description`),
-      ),
-    };
-  });
-}
-
-/** Returns the rows of all tables with a key, a type, a default, and a meaning. */
-function rowsOf(page: string): { name: string; meaning: string }[] {
-  const rows = page.matchAll(/^\| `(\w+)` \| [^|]* \| [^|]*\| (.*) \|$/gm);
-  return [...rows].map(([, name = "", meaning = ""]) => ({ name, meaning: meaning.replaceAll("`", "") }));
-}
-
-function byName(shapes: Shape[]): Shape[] {
+function byName(shapes: Declaration[]): Declaration[] {
   return shapes.toSorted((a, b) => (a.name < b.name ? -1 : 1));
-}
-
-function read(file: string): string {
-  return readFileSync(join(ROOT, file), "utf8");
 }

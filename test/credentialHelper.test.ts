@@ -148,6 +148,8 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
         // The CLI does not look for its home in HOME.
         PULUMI_HOME: `${log}.home`,
         PULUMI_SKIP_UPDATE_CHECK: "true",
+        // As in pods: the default.
+        PULUMI_TOKEN_RETRY_SECONDS: undefined,
         SSL_CERT_FILE: ca,
         CURL_CA_BUNDLE: ca,
         ...options.environment,

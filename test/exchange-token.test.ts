@@ -10,7 +10,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { createCertificateAuthority } from "../simulator/emulators/certificates";
 import { SCRIPT_FILE } from "../tokenVolume";
-import { type Answer, grant, hang, reset, respond, startEndpoint } from "./endpoint";
+import { type Answer, grant, hang, reset, respond, send, startEndpoint } from "./endpoint";
 import {
   ACCESS_TOKEN,
   EXCHANGE_SCRIPT,
@@ -909,8 +909,10 @@ describe("tokens", AT_ONCE, () => {
 
   test("do not reach curl if the environment exports variables with the names of the script's", async () => {
     const environment = Object.fromEntries(INTERNAL_NAMES.map((name) => [name, `own ${name}`]));
+    const head = "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n";
+    const truncated = send(`${head}{"access_token":"${ACCESS_TOKEN}"`);
     for (const command of [["true"], []]) {
-      const run = await exchange([busy, granted], { environment, command, input: INITIAL_REQUEST });
+      const run = await exchange([truncated, granted], { environment, command, input: INITIAL_REQUEST });
       assert.equal(run.exitCode, 0, run.stderr);
       assert.equal(run.curlCalls.length, 2);
       assert.deepEqual(findLeaks({ ...run, stdout: "" }), []);

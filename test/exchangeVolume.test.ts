@@ -76,7 +76,9 @@ describe("after the kubelet has replaced the volume", AT_ONCE, () => {
         running.volume.replace({ ...changes, "exchange-token.sh": script });
         return respond(503, "")(...request);
       };
-      const run = await exchange([replace, granted], { ...options, settings: BEFORE, running });
+      const environment = { PULUMI_TOKEN_RETRY_SECONDS: "30" };
+      const inVolume = { settings: BEFORE, environment, running };
+      const run = await exchange([replace, granted], { ...options, ...inVolume });
       assert.equal(run.exitCode, 0, run.stderr);
       const sent = run.endpoint.requests.map(({ form }) => [versionOf(form), form.get("subject_token")]);
       assert.deepEqual(sent, [
@@ -86,33 +88,62 @@ describe("after the kubelet has replaced the volume", AT_ONCE, () => {
     });
   }
 
-  test("no run mixes settings of two versions, however often the volume is replaced", async () => {
-    const running = notRunning();
-    let isStarted = false;
-    const replaceAgainAndAgain = async () => {
-      for (let count = 0; exists(running.pid); count += 1) {
-        running.volume.replace(count % 2 === 0 ? AFTER : BEFORE);
-        await setImmediate();
-      }
-    };
-    const answer: Answer = (...request) => {
-      if (!isStarted) replaceAgainAndAgain();
-      isStarted = true;
-      return granted(...request);
-    };
-    // 127: bash does not find the script itself if its directory is removed just then.
-    const loop = 'for ((i = 0; i < 60; i++)); do "$@" || (($? == 127)) || exit; done';
-    const launcher = ["bash", "-c", loop, "bash"];
-    const run = await exchange(answer, { settings: BEFORE, running, launcher });
-    assert.equal(run.exitCode, 0, run.stderr);
-    assert.doesNotMatch(
-      run.stderr.replaceAll(/^.*exchange-token\.sh: No such file.*$/gm, ""),
-      /No such file/,
+  test("a run that was just reading its settings reads all of them again", async () => {
+    // The volume is replaced when the script has read the first file.
+    const read = `() {
+      builtin read "$@"
+      local outcome=$?
+      if [[ $* == *organization && ! -e replaced ]]; then
+        : >replaced
+        volume=$(dirname "$0")
+        old=$(readlink -f "$volume/..data")
+        ln -s ..next "$volume/..data_tmp"
+        mv -T "$volume/..data_tmp" "$volume/..data"
+        rm -r "$old"
+      fi
+      return $outcome
+    }`;
+    const changes = Object.entries(AFTER).map(([file, content]) => `printf %s '${content}' >${file};`);
+    const prepare = `(cd "$(dirname "$1")"; cp -r ..data/ ..next; cd ..next; chmod u+w *; ${changes.join(" ")})`;
+    const run = await exchange(granted, {
+      settings: BEFORE,
+      environment: { "BASH_FUNC_read%%": read },
+      launcher: ["bash", "-c", `${prepare}; exec "$@"`, "bash"],
+    });
+    assert.deepEqual(
+      [run.exitCode, run.files.some((file) => file.endsWith("/work/replaced"))],
+      [0, true],
+      run.stderr,
     );
-    const versions = new Set(run.endpoint.requests.map(({ form }) => versionOf(form)));
-    assert.deepEqual([...versions].toSorted(), [IS_AFTER, IS_BEFORE]);
-    assert.ok(run.endpoint.requests.length > 50);
+    assert.equal(versionOf(run.endpoint.requests[0]?.form ?? new URLSearchParams()), IS_AFTER);
   });
+});
+
+// Not at once with others: it needs both processors.
+test("no run mixes settings of two versions, however often the volume is replaced", async () => {
+  const running = notRunning();
+  let isStarted = false;
+  const replaceAgainAndAgain = async () => {
+    for (let count = 0; exists(running.pid); count += 1) {
+      running.volume.replace(count % 2 === 0 ? AFTER : BEFORE);
+      // Requests are answered in between.
+      if (count % 10 === 9) await setImmediate();
+    }
+  };
+  const answer: Answer = (...request) => {
+    if (!isStarted) replaceAgainAndAgain();
+    isStarted = true;
+    return granted(...request);
+  };
+  // 127: bash does not find the script itself if its directory is removed just then.
+  const loop = 'for ((i = 0; i < 40; i++)); do "$@" || (($? == 127)) || exit; done';
+  const launcher = ["bash", "-c", loop, "bash"];
+  const run = await exchange(answer, { settings: BEFORE, running, launcher });
+  assert.equal(run.exitCode, 0, run.stderr);
+  assert.doesNotMatch(run.stderr.replaceAll(/^.*exchange-token\.sh: No such file.*$/gm, ""), /No such file/);
+  const versions = new Set(run.endpoint.requests.map(({ form }) => versionOf(form)));
+  assert.deepEqual([...versions].toSorted(), [IS_AFTER, IS_BEFORE]);
+  assert.ok(run.endpoint.requests.length > 30);
 });
 
 describe("a bad volume", AT_ONCE, () => {
@@ -123,23 +154,27 @@ describe("a bad volume", AT_ONCE, () => {
     tokenExpirationSeconds: "tokenExpirationSeconds",
     apiUrl: "apiUrl",
   };
-  const DAMAGES: Record<string, Files[string]> = {
-    "that is missing": undefined,
-    "that is empty": "",
-    "with two lines": "acme\nacme",
-    "with a line break": "acme\n",
-    "with a null character": "acme\0",
-    "of 1 MB": "a".repeat(1_000_000),
-    "that is a directory": { link: "/etc" },
-  };
+  const unreadable = `(no file that user ${process.getuid?.()} can read)`;
+  const tooLong = "(256 bytes or more, or a null character)";
+  /** What is wrong with a file, its content, and how an error shows it. */
+  const DAMAGES: [string, Files[string], string][] = [
+    ["that is missing", undefined, unreadable],
+    ["that is empty", "", ""],
+    ["with two lines", "acme\nacme", String.raw`acme\x0aacme`],
+    ["with a line break", "acme\n", String.raw`acme\x0a`],
+    ["with a null character", "acme\0", tooLong],
+    ["of 1 MB", "a".repeat(1_000_000), tooLong],
+    ["that is a directory", { link: "/etc" }, unreadable],
+  ];
   for (const [file, name] of Object.entries(FILES)) {
-    for (const [what, content] of Object.entries(DAMAGES)) {
+    for (const [what, content, shown] of DAMAGES) {
       test(`with a file ${file} ${what} ends with exit code 64, and what to set`, async () => {
         const run = await exchange(granted, { settings: { [file]: content } });
         assert.equal(run.exitCode, 64, run.stderr);
         const [heading, problem = "", ...help] = run.stderr.split("\n");
         assert.equal(heading, "exchange-token: Invalid settings:");
-        assert.match(problem, RegExp(`^  ${name} is '.*'\\. Set it to `));
+        const [, value = ""] = RegExp(`^  ${name} is '(.*)'\\. Set it to `).exec(problem) ?? [];
+        assert.ok(value.includes(shown), problem);
         assert.match(help.join("\n"), /The files are in \/.*\/pulumi\.com\/\. It must be the volume/);
         assert.equal(run.endpoint.connections(), 0);
       });
@@ -154,7 +189,7 @@ describe("a bad volume", AT_ONCE, () => {
     assert.deepEqual([none.exitCode, none.endpoint.connections()], [64, 0]);
   });
 
-  for (const [what, content] of Object.entries(DAMAGES)) {
+  for (const [what, content] of DAMAGES) {
     if (what === "with two lines" || what === "with a line break") continue;
     test(`with an ID token ${what} ends with exit code 66, and what to add`, async () => {
       const token = typeof content === "string" ? content.replace("acme", ID_TOKEN) : content;

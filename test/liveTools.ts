@@ -187,7 +187,7 @@ esac
 async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: number): Promise<string> {
   const { simulation, config, outputs, registered } = stack;
   const [command, kind] = args;
-  const name = args[args.indexOf("--") + 1] ?? "";
+  const name = (kind === "token" ? args[2] : args[args.indexOf("--") + 1]) ?? "";
   const option = (key: string) =>
     args.find((arg) => arg.startsWith(`--${key}=`))?.slice(key.length + 3) ?? "";
   if (tool === "aws") {

@@ -19,8 +19,6 @@ export interface Outcome {
 export interface Cli {
   /** Temporary: state, home and projects are in it. */
   directory: string;
-  /** The temporary directory of its processes. */
-  temporary: string;
   /** Runs a program in the environment of the CLI. */
   run(cwd: string, program: string, ...args: string[]): Promise<Outcome>;
   /** Runs `pulumi` in the directory of a project, such as `pulumi(directory, "up", "--yes")`. */
@@ -42,19 +40,21 @@ export const missingCli =
 export async function openCli(debugProviders: string, further: Record<string, string> = {}): Promise<Cli> {
   const directory = await mkdtemp(join(tmpdir(), "pulumi-"));
   const state = join(directory, "state");
-  const temporary = join(directory, "temporary");
-  for (const path of [state, temporary]) await mkdir(path);
+  await mkdir(state);
   // Nothing else of the environment: a profile or a backend of the user's would change the results.
   const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, npm_config_cache = join(homedir(), ".npm") } = process.env;
+  // The old language host of .ci/pulumi-cli does not receive the `nodeargs` of Pulumi.yaml, which would set it.
+  const { TS_NODE_CACHE_DIRECTORY } = process.env;
   const env = {
     PATH,
     NODE_EXTRA_CA_CERTS,
     NODE_OPTIONS,
+    TS_NODE_CACHE_DIRECTORY,
     npm_config_cache,
     npm_config_prefer_offline: "true",
     npm_config_audit: "false",
     HOME: directory,
-    TMPDIR: temporary,
+    TMPDIR: tmpdir(),
     PULUMI_HOME: join(directory, "home"),
     PULUMI_ACCESS_TOKEN: ACCESS_TOKEN,
     PULUMI_BACKEND_URL: `file://${state}`,
@@ -68,7 +68,6 @@ export async function openCli(debugProviders: string, further: Record<string, st
   const run: Cli["run"] = (cwd, program, ...args) => execute(cwd, env, program, ...args);
   return {
     directory,
-    temporary,
     run,
     pulumi: (cwd, ...args) => run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
     remove: () => rm(directory, { recursive: true, force: true }),

@@ -7,11 +7,11 @@ import { idOf, readServiceAccounts, type ServiceAccount, type ServiceAccountOutp
 import { shellQuoted } from "./terminal";
 import type { Run, RunOptions } from "./tools";
 
-/** Runs kubectl with a command such as `get configmap`, its options, and the name of an object, which can begin with `-`. */
+/** Runs kubectl with a command such as `get configmap`, its options, and the names that follow `--`. */
 export type Kubectl = (
   command: string[],
   options: string[],
-  name: string,
+  names: string[],
   runOptions?: RunOptions,
 ) => Promise<string>;
 
@@ -157,8 +157,8 @@ export async function connect(
   const kubeconfig = `--kubeconfig=${join(directory, "kubeconfig")}`;
   await run("aws", ["eks", "update-kubeconfig", `--name=${clusterName}`, kubeconfig, ...awsOptions]);
   const options = [kubeconfig, `--cache-dir=${join(directory, "cache")}`, "--request-timeout=20s"];
-  return (command, further, name, runOptions) => {
-    return run("kubectl", [...command, ...further, ...options, "--", name], runOptions);
+  return (command, further, names, runOptions) => {
+    return run("kubectl", [...command, ...further, ...options, "--", ...names], runOptions);
   };
 }
 
@@ -197,7 +197,7 @@ export async function findChangedConfigMaps(
   for (const [account, { configMap }] of Object.entries(stack.serviceAccounts)) {
     const [namespace = ""] = account.split("/");
     const options = [`--namespace=${namespace}`, "--output=json"];
-    const printed = await kubectl(["get", "configmap"], options, configMap);
+    const printed = await kubectl(["get", "configmap"], options, [configMap]);
     const { data = {}, binaryData = {} }: Record<string, Data | undefined> = JSON.parse(printed);
     const created = createdConfigMap(stack, `${namespace}/${configMap}`);
     changes.push(...changesOf(account, created, { ...binaryData, ...data }));

@@ -87,7 +87,8 @@ function idTokens({ issuerUrl }: DeployedStack, kubectl: Kubectl): (question: Qu
         `--duration=${ID_TOKEN_SECONDS}s`,
       ];
       const advice = `\nTo check your rights: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
-      const token = (await kubectl(["create", "token"], options, name, { advice })).trim();
+      // This command counts only the names before `--`. `readStack` has checked that this one is a name.
+      const token = (await kubectl(["create", "token", name], options, [], { advice })).trim();
       const { iss } = decodeJwt(token);
       if (iss !== issuerUrl) {
         throw new Error(

@@ -67,11 +67,14 @@ describe("npm start -- --live with the real kubectl", { skip: missingApiServer }
   test("allows each service account only as itself", async () => {
     const { exitCode, errors, lines, calls } = await runAs("admin");
     assert.equal(errors, "");
-    assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 6), [
+    assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 9), [
       "Access check",
       "  Service account  Access token   Pulumi Cloud  IAM role",
       "  ci/deployer      user:my-login  only itself   only itself",
       "  ops/drift        team:ops       only itself   no role",
+      "",
+      "  ops/drift requests user:my-login: denied",
+      "  ci/deployer requests team:ops: denied",
       "",
       "  All 14 answers are as the settings intend (2 service accounts, 9 callers).",
     ]);
