@@ -18,7 +18,6 @@ const ENGINE = [
   "import.test.ts",
   "livePoliciesCli.test.ts",
   "pipelineEngine.test.ts",
-  "road.test.ts",
   "stackFileEngine.test.ts",
   "template.test.ts",
   "tokenCheckCli.test.ts",
