@@ -101,9 +101,11 @@ function nodeArguments(file: string): string[] {
 /** Replaces the compiled code in the directories of tsx and ts-node, and returns the number of files. */
 async function replaceCompiledCode(temporary: string): Promise<number> {
   const entries = await readdir(temporary, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile() && /\/(tsx|ts-node)-/.test(join(entry.path, "")));
-  for (const { path, name } of files) {
-    const file = join(path, name);
+  const files = entries.filter(
+    (entry) => entry.isFile() && /\/(tsx|ts-node)-/.test(join(entry.parentPath, "")),
+  );
+  for (const { parentPath, name } of files) {
+    const file = join(parentPath, name);
     const content = await readFile(file, "utf8");
     const foreign = `console.error(${JSON.stringify(MARK)});`;
     // tsx stores the code as a string in JSON.
