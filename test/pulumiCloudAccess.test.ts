@@ -5,10 +5,11 @@ import { beforeEach, test } from "node:test";
 import tls from "node:tls";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
+import { unknown } from "@pulumi/pulumi/output";
 import * as v from "valibot";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../pulumiCloudAccess";
 import { type Registration, runProgram } from "../simulator/mocks";
-import { input, schemasOf } from "../validation";
+import { check, input, schemasOf, settings } from "../validation";
 import { failureOf, known } from "./stack";
 
 const ENTRY = { namespace: "ci", name: "deployer", tokenType: "organization", awsRole: "none" } as const;
@@ -125,6 +126,27 @@ test("registers nothing while an output is invalid, and lists every late problem
   assert.deepEqual(registered, ["pulumi:providers:kubernetes"]);
 });
 
+test("applies a rule between two outputs once both are known", async () => {
+  const schema = settings({ first: input(v.string()), second: input(v.string()) });
+  const given = { first: pulumi.output("a"), second: Promise.resolve("a") };
+  const { problems, late } = check(schema, given, ({ first, second }) => {
+    return first === second ? [{ path: ["second"], value: second, reason: "must differ from first" }] : [];
+  });
+  assert.deepEqual(problems, []);
+  assert.deepEqual(await late, [{ path: ["second"], value: "a", reason: "must differ from first" }]);
+});
+
+test("accepts an output that a preview does not know, and still checks the others", async () => {
+  const isUnknown = pulumi.output(unknown);
+  const image = v.pipe(v.string(), v.minLength(1, "empty"));
+  const schema = settings({ teamName: input(v.string()), image: input(image) });
+  const late = async (given: object) => check(schema, given).late;
+  assert.deepEqual(await late({ teamName: isUnknown, image: pulumi.output("base:1") }), []);
+  assert.deepEqual(await late({ teamName: isUnknown, image: pulumi.output("") }), [
+    { path: ["image"], value: "", reason: "empty" },
+  ]);
+});
+
 test("does not compile if a setting can be an output, and its schema accepts none", () => {
   interface Settings {
     team?: pulumi.Input<string>;
@@ -171,18 +193,31 @@ test("uses outputs wherever the plain values would be", async (t) => {
   assert.deepEqual(withOutputs, withPlainValues);
 });
 
-test("takes the Kubernetes provider from any option that passes it on", (t) => {
+test("takes the Kubernetes provider from any option that passes it on", async (t) => {
   t.mock.method(pulumi.log, "warn", () => {});
-  const provider = new Provider("cluster", { kubeconfig: "{}" });
-  const parent = new pulumi.ComponentResource("test:index:Parent", "parent", {}, { providers: [provider] });
-  for (const [name, options] of Object.entries({
-    list: { providers: [provider] },
-    map: { providers: { kubernetes: provider } },
-    one: { provider },
-    parent: { parent },
-  })) {
-    const args = { ...ARGS, serviceAccounts: [{ ...ENTRY, name }] };
-    assert.ok(new PulumiCloudAccess(name, args, options).serviceAccounts[`ci/${name}`]);
+  const provider = () => new Provider("cluster", { kubeconfig: "{}" });
+  const parent = () => {
+    return new pulumi.ComponentResource("test:index:Parent", "parent", {}, { providers: [provider()] });
+  };
+  const passingOn: (() => pulumi.ComponentResourceOptions)[] = [
+    () => ({ providers: [provider()] }),
+    () => ({ providers: { kubernetes: provider() } }),
+    () => ({ provider: provider() }),
+    () => ({ parent: parent() }),
+  ];
+  for (const options of passingOn) {
+    const names = Object.keys(await registeredBy(ARGS, options));
+    assert.ok(names.includes("kubernetes:core/v1:ServiceAccount access.ci.deployer"), names.join());
+  }
+});
+
+test("is rejected without a Kubernetes provider, also if an option names one that is undefined", () => {
+  const none = { providers: { kubernetes: undefined } } as unknown as pulumi.ComponentResourceOptions;
+  for (const options of [{}, { providers: [] }, none]) {
+    assert.match(
+      rejected(ARGS, options),
+      /\(1 problem\).*\n {2}providers: this resource option must contain the Kubernetes provider/s,
+    );
   }
 });
 
@@ -198,10 +233,13 @@ async function rejectedLate(args: object): Promise<string> {
 }
 
 /** Returns the inputs of everything that a program with the component registers, by the names of the resources. */
-async function registeredBy(args: PulumiCloudAccessArgs): Promise<Record<string, unknown>> {
+async function registeredBy(
+  args: PulumiCloudAccessArgs,
+  optionsOf = withProvider,
+): Promise<Record<string, unknown>> {
   const all: Registration[] = [];
   const program = async () => {
-    new PulumiCloudAccess("access", args, withProvider());
+    new PulumiCloudAccess("access", args, optionsOf());
     return {};
   };
   const stack = { project: "test", stack: "dev", organization: "acme", config: {} };
