@@ -2,6 +2,7 @@
 //
 // The API server evaluates them, without a webhook: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
 
+import { createHash } from "node:crypto";
 import {
   MutatingAdmissionPolicy,
   MutatingAdmissionPolicyBinding,
@@ -9,7 +10,6 @@ import {
   ValidatingAdmissionPolicyBinding,
 } from "@pulumi/kubernetes/admissionregistration/v1";
 import * as pulumi from "@pulumi/pulumi";
-import { sha256 } from "./tokenExchange";
 import { CONFIG_MAP_SUFFIX, CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 
 export interface InjectionArgs {
@@ -263,5 +263,6 @@ function objectName(resourceName: string): string {
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-")
     .replace(/^-/, "");
-  return `${readable}-${sha256(owner.join("/")).slice(0, 8)}`;
+  const distinct = createHash("sha256").update(owner.join("/")).digest("hex").slice(0, 8);
+  return `${readable}-${distinct}`;
 }
