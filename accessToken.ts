@@ -1,6 +1,6 @@
-// The types of access token: for each, its settings, its owner in the allow policy, its scope in the token exchange, and
-// the default command of the Job. scripts/exchange-token.sh has its own rules for the scopes. The emulated Pulumi Cloud and
-// the live check have their own copies on purpose.
+// The types of access token: for each, its settings, its owner in the allow policy, its scope in the token exchange, the
+// default command of the Job, and the edition of Pulumi Cloud that it requires. scripts/exchange-token.sh has its own rules
+// for the scopes. The emulated Pulumi Cloud and the live check have their own copies on purpose.
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
@@ -11,11 +11,11 @@ import { flag, type Incomplete, input, type Problem, schemasOf, string } from ".
 export const TokenType = {
   /** A token of one user. */
   Personal: "personal",
-  /** A token of the organization. Requires Pulumi Cloud's Essentials edition, formerly Team. */
+  /** A token of the organization. */
   Organization: "organization",
-  /** A token of a team. Requires the Pro edition, formerly Enterprise. */
+  /** A token of a team. */
   Team: "team",
-  /** A token of a runner pool. Requires the Enterprise edition, formerly Business Critical. */
+  /** A token of a runner pool. */
   Runner: "runner",
 } as const;
 export type TokenType = (typeof TokenType)[keyof typeof TokenType];
@@ -87,6 +87,8 @@ interface Definition<Required extends TypeSetting, Accepted extends TypeSetting>
   /** https://www.pulumi.com/docs/reference/cloud-rest-api/oauth-token-exchange/ */
   scope(settings: SettingsOf<Required, Accepted>): pulumi.Input<string>;
   defaultCommand: string[];
+  /** The lowest edition of Pulumi Cloud that has it, and the name of that edition before September 2026. */
+  edition: string;
 }
 
 type SettingsOf<Required extends TypeSetting, Accepted extends TypeSetting> = {
@@ -95,13 +97,15 @@ type SettingsOf<Required extends TypeSetting, Accepted extends TypeSetting> = {
 
 const WHOAMI = ["pulumi", "whoami"];
 
-const DEFINITIONS = {
+/** The types, by the value of `tokenType`. `npm run docs` prints them as a table. */
+export const TOKEN_TYPES = {
   personal: define({
     requires: ["userLogin"],
     accepts: [],
     owner: ({ userLogin }) => ({ userLogin }),
     scope: ({ userLogin }) => mapInput(userLogin, (login) => `user:${login}`),
     defaultCommand: WHOAMI,
+    edition: "every edition",
   }),
   organization: define({
     requires: [],
@@ -110,6 +114,7 @@ const DEFINITIONS = {
     owner: ({ organizationAdmin }) => (organizationAdmin ? { authorizedPermissions: ["admin"] } : {}),
     scope: ({ organizationAdmin }) => (organizationAdmin ? "admin" : ""),
     defaultCommand: WHOAMI,
+    edition: "Essentials (Team)",
   }),
   team: define({
     requires: ["teamName"],
@@ -117,6 +122,7 @@ const DEFINITIONS = {
     owner: ({ teamName }) => ({ teamName }),
     scope: ({ teamName }) => mapInput(teamName, (team) => `team:${team}`),
     defaultCommand: WHOAMI,
+    edition: "Pro (Enterprise)",
   }),
   runner: define({
     requires: ["runnerId", "runnerName"],
@@ -125,6 +131,7 @@ const DEFINITIONS = {
     scope: ({ runnerName }) => mapInput(runnerName, (pool) => `runner:${pool}`),
     // The CLI does not accept this token, so the Job only exchanges.
     defaultCommand: ["true"],
+    edition: "Enterprise (Business Critical)",
   }),
 } satisfies Record<TokenType, unknown>;
 
@@ -139,23 +146,24 @@ function define<Required extends TypeSetting, Accepted extends TypeSetting>(
     owner: (settings: TokenSettings) => definition.owner(typed(settings)),
     scope: (settings: TokenSettings) => definition.scope(typed(settings)),
     defaultCommand: definition.defaultCommand,
+    edition: definition.edition,
   };
 }
 
 /** Returns the part of an allow policy that says which access token it grants. */
 export function grantOf(settings: TokenSettings): PolicyOwner & { tokenType: TokenType } {
   const { tokenType } = settings;
-  return { tokenType, ...DEFINITIONS[tokenType].owner(settings) };
+  return { tokenType, ...TOKEN_TYPES[tokenType].owner(settings) };
 }
 
 /** Returns the scope that the token exchange requests, such as `user:LOGIN`; empty for the whole organization. */
 export function scopeOf(settings: TokenSettings): pulumi.Input<string> {
-  return DEFINITIONS[settings.tokenType].scope(settings);
+  return TOKEN_TYPES[settings.tokenType].scope(settings);
 }
 
 /** Returns the command of a Job that does not set one. */
 export function defaultCommand(tokenType: TokenType): string[] {
-  return DEFINITIONS[tokenType].defaultCommand;
+  return TOKEN_TYPES[tokenType].defaultCommand;
 }
 
 /** Returns a problem for each setting that the token type requires, and for each of another token type. */
@@ -163,10 +171,10 @@ export function tokenProblems(settings: Incomplete<TokenSettings>): Problem[] {
   const { tokenType } = settings;
   if (!tokenType) return [];
 
-  const { requires, accepts } = DEFINITIONS[tokenType];
+  const { requires, accepts } = TOKEN_TYPES[tokenType];
   const missing = requires.filter((key) => settings[key] === undefined);
 
-  const known = Object.values(DEFINITIONS).flatMap((it) => [...it.requires, ...it.accepts]);
+  const known = Object.values(TOKEN_TYPES).flatMap((it) => [...it.requires, ...it.accepts]);
   const foreign = known.filter((key) => !requires.includes(key) && !accepts.includes(key));
   const given = foreign.filter((key) => settings[key] !== undefined);
 

@@ -1,7 +1,9 @@
-// Writes the tables of settings and outputs in docs/: `npm run docs`. A comment above each table names its interfaces.
+// Writes the tables of settings, outputs, and token types in docs/: `npm run docs`. A comment above each table names its
+// interfaces, or the list in accessToken.ts.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { TOKEN_TYPES } from "../accessToken";
 import { type Declaration, declarationsOf, meaningAndDefault } from "./declarations";
 
 const PAGES = ["configuration.md", "component.md"];
@@ -18,22 +20,38 @@ for (const page of PAGES) {
   const path = join(__dirname, "..", "docs", page);
   const text = readFileSync(path, "utf8").replaceAll(
     /(<!-- generated from ([\w, ]+) -->\n).*?(<!-- end -->)/gs,
-    (_, start: string, interfaces: string, end: string) => {
-      return `${start}\n${tableOf(interfaces.split(", ").flatMap(declarationsOf))}\n${end}`;
+    (_, start: string, source: string, end: string) => {
+      const rows = source === "TOKEN_TYPES" ? tokenTypes() : properties(source.split(", "));
+      return `${start}\n${tableOf(rows)}\n${end}`;
     },
   );
   writeFileSync(path, text);
 }
 
-function tableOf(properties: Declaration[]): string {
-  const rows = properties.map(({ name, type, comment }) => {
+/** The cells of a row, by the names of their columns. */
+type Row = Record<string, string>;
+
+function properties(interfaces: string[]): Row[] {
+  return interfaces.flatMap(declarationsOf).map(({ name, type, comment }: Declaration) => {
     const [meaning, defaultValue] = meaningAndDefault(comment);
     return { name: `\`${name}\``, type: typeOf(type), default: defaultValue, meaning };
   });
-  const columns = (["name", "type", "default", "meaning"] as const).filter((column) => {
-    return rows.some((row) => row[column] !== "");
-  });
+}
 
+function tokenTypes(): Row[] {
+  const names = (settings: string[]) => settings.map((name) => `\`${name}\``).join(", ");
+  return Object.entries(TOKEN_TYPES).map(([tokenType, { requires, accepts, defaultCommand, edition }]) => ({
+    "`tokenType`": `\`${tokenType}\``,
+    requires: names(requires),
+    "also accepts": names(accepts),
+    "default `command`": `\`${JSON.stringify(defaultCommand)}\``,
+    "edition of Pulumi Cloud (formerly)": edition,
+  }));
+}
+
+/** Returns a table without the columns that are empty in every row. */
+function tableOf(rows: Row[]): string {
+  const columns = Object.keys(rows[0] ?? {}).filter((column) => rows.some((row) => row[column] !== ""));
   const lines = [columns, columns.map(() => "---"), ...rows.map((row) => columns.map((it) => row[it]))];
   return lines.map((cells) => `| ${cells.join(" | ")} |\n`).join("");
 }
