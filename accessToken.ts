@@ -97,7 +97,7 @@ type SettingsOf<Required extends TypeSetting, Accepted extends TypeSetting> = {
 
 const WHOAMI = ["pulumi", "whoami"];
 
-/** The types, by the value of `tokenType`. `npm run docs` prints them as a table. */
+/** The types, by the value of `tokenType`. docs/configuration.md prints them as a table. */
 export const TOKEN_TYPES = {
   personal: define({
     requires: ["userLogin"],
