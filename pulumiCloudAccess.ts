@@ -48,7 +48,8 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
    * @throws pulumi.RunError that lists every problem of the arguments, and says if the Kubernetes provider is missing.
    */
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
-    const access = checkArguments(name, args, options);
+    const { checked, isValid } = checkArguments(name, args, options);
+    const access = withDefaults(isValid ? afterwards(checked, isValid) : checked);
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
     const inComponent = { parent: this };
 
@@ -110,11 +111,24 @@ const argsSchema = settings(schemasOf<PulumiCloudAccessArgs>()({ ...accessEntrie
 type CheckedArgs = v.InferOutput<typeof argsSchema>;
 
 /**
+ * Checks arguments and waits for the outputs among them, as the component does before it is registered.
+ *
+ * @throws pulumi.RunError that lists every problem.
+ */
+export async function checkOutputs(
+  name: string,
+  args: PulumiCloudAccessArgs,
+  options?: pulumi.ComponentResourceOptions,
+): Promise<void> {
+  await checkArguments(name, args, options).isValid;
+}
+
+/**
  * Checks the arguments before the component is registered, so that the state never contains a rejected argument. Outputs
  * are checked once they are known, which the registration waits for.
  *
- * @returns the arguments with every default filled in.
- * @throws pulumi.RunError that lists every problem.
+ * @returns the arguments with the defaults of their schemas, and a promise that is rejected if an output is invalid.
+ * @throws pulumi.RunError that lists every problem that is known immediately.
  */
 function checkArguments(
   name: string,
@@ -130,13 +144,13 @@ function checkArguments(
     ...missingProvider(options),
   ];
   if (!checked || all.length > 0) throw userError(messageOf(title, all));
-  if (!late) return withDefaults(checked);
+  if (!late) return { checked };
 
   const isValid = late.then((found) => {
     if (found.length === 0) return true;
     throw userError(messageOf(title, found, "None of its resources was changed."));
   });
-  return withDefaults(afterwards(checked, isValid));
+  return { checked, isValid };
 }
 
 /** Returns the problems of arguments that are valid by themselves, but not together. */

@@ -143,6 +143,8 @@ describe("the package of the component", { skip: missingCli }, () => {
         /image = "https:.*": must be /,
       ],
     );
+    const [, diagnostics = ""] = screen.split("\nDiagnostics:");
+    assert.equal(diagnostics.match(/Invalid arguments of/g)?.length, 1, screen);
     const { kubernetes, pulumiCloud } = simulation.existing();
     assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
 

@@ -9,7 +9,6 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
 import { ComponentProvider, getPulumiComponents } from "@pulumi/pulumi/provider/experimental/provider";
-import * as face from "../component";
 
 const ROOT = join(__dirname, "..");
 const COMPONENT = join(ROOT, "component");
@@ -54,7 +53,7 @@ export function packageManifest(): { name: string; version: string } {
 
 /** Returns the schema from which Pulumi generates the SDKs of the package. */
 export async function generatedSchema(): Promise<Schema> {
-  const components = getPulumiComponents(face);
+  const components = getPulumiComponents(require("../component/index.ts"));
   const provider = new ComponentProvider({ name: "eks-pulumi-oidc", dirname: COMPONENT, components });
   return JSON.parse(await provider.getSchema());
 }
