@@ -20,7 +20,7 @@ export interface StackFile {
 }
 
 /**
- * The stack of a project that has none of its own. It is not named `Pulumi.STACK.yaml`: a stack that `pulumi new` creates
+ * The stack of a project that does not have its own. It is not named `Pulumi.STACK.yaml`: a stack that `pulumi new` creates
  * would keep its settings.
  */
 export const SAMPLE: StackSource = { name: "sample", file: join(__dirname, "sample.yaml") };
@@ -40,7 +40,7 @@ export const TEMPLATE_SETTINGS: Record<string, string> = {
  *
  * @param directory of the project.
  * @param name from the command line. Without it, the project's only stack, apart from an unchanged `Pulumi.dev.yaml`.
- * @returns undefined without a name, if the project has no stack of its own.
+ * @returns undefined without a name, if the project does not have its own stack.
  * @throws Error that lists the stacks if the named one does not exist, or if there are several and none is named.
  */
 export function findStack(directory: string, name: string | undefined): StackSource | undefined {
@@ -70,7 +70,7 @@ function isAsInTemplate(directory: string, name: string): boolean {
     const template = Object.entries(TEMPLATE_SETTINGS).map(([key, value]) => [qualify(key, project), value]);
     return isDeepStrictEqual(config, Object.fromEntries(template));
   } catch {
-    // An invalid file has been changed. Whoever reads it reports why.
+    // An invalid file has been changed. The error is reported when the stack is read.
     return false;
   }
 }

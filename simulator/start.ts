@@ -27,7 +27,7 @@ function onlyStack(): string {
   const found = findStack(PROJECT, undefined);
   if (found) return found.name;
   throw new Error(
-    "This project has no stack file of its own. To check a stack that is deployed: npm start -- --live --stack NAME",
+    "This project does not have its own stack file. To check a stack that is deployed: npm start -- --live --stack NAME",
   );
 }
 

@@ -21,7 +21,7 @@ interface PodRun {
   log: string[];
 }
 
-export interface PodOptions {
+interface PodOptions {
   spec: PodSpec;
   /** Returns an ID token of the pod for an audience, with a lifetime in seconds. */
   idToken(audience: string, expiresIn: number): Promise<string>;
