@@ -11,6 +11,7 @@ import { text } from "node:stream/consumers";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { readOptions } from "../simulator/commandLine";
+import { jobLines } from "../simulator/runReport";
 import { simulateStack } from "../simulator/simulateStack";
 import { TEMPLATE_SETTINGS } from "../simulator/stackFile";
 import { ignoringRejections, type Settings, stackWith } from "./stack";
@@ -243,6 +244,17 @@ describe("the simulation", () => {
       /^ {2}aws:region is us-wset-2, which is not a known region\. Did you mean us-west-2\?$/,
     );
     assert.deepEqual([missing.exitCode, misspelled.exitCode], [0, 0]);
+  });
+
+  test("prints the output of at most five Jobs, unless one fails or more is asked for", () => {
+    const jobs = new Map(["a", "b", "c", "d", "e"].map((name) => [`ci/${name}`, ["printed"]]));
+    const isShown = (showAll: boolean) => jobLines(jobs, showAll).some((line) => line.includes("printed"));
+    assert.ok(isShown(false));
+    jobs.set("ci/f", ["printed"]);
+    assert.deepEqual(jobLines(jobs, false), [
+      "  6 Jobs succeeded. To print their output: npm start -- --verbose",
+    ]);
+    assert.ok(isShown(true));
   });
 
   test("is colored only for a terminal without NO_COLOR", async (t) => {
