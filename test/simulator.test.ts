@@ -135,7 +135,9 @@ describe("the simulation", () => {
   });
 
   test("prints the policies as JSON, and all of it as Markdown", async (t) => {
-    const { stdout, stderr } = await simulate(t, {}, "--policies");
+    // A note would be no part of either.
+    const settings = { organization: undefined };
+    const { exitCode, stdout, stderr } = await simulate(t, settings, "--policies");
     assert.ok(stderr.endsWith(`${NOTHING}\n`));
     const { trustPolicy, allowPolicy } = JSON.parse(stdout)["default/pulumi-service-account"];
     const subject =
@@ -143,7 +145,9 @@ describe("the simulation", () => {
     assert.match(JSON.stringify(trustPolicy), subject);
     assert.equal(allowPolicy.userLogin, "my-login");
 
-    const markdown = await simulate(t, {}, "--markdown");
+    const markdown = await simulate(t, settings, "--markdown");
+    assert.deepEqual([exitCode, markdown.exitCode], [0, 0]);
+    assert.doesNotMatch(markdown.stdout, /organization is not set/);
     assert.match(markdown.lines[0] ?? "", /^> Simulation of stack prod/);
     assert.match(
       markdown.stdout,
