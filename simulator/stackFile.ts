@@ -3,8 +3,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import { isNode, isScalar, LineCounter, type Node, parseDocument, visit } from "yaml";
 import { isRecord } from "./emulators/authPolicy";
-import { parseEngineYaml } from "./engineYaml";
 
 /** A stack, and where its configuration is. */
 export interface StackSource {
@@ -20,7 +20,7 @@ export interface StackFile {
 }
 
 /**
- * The stack of a project that has none of its own. It is not named `Pulumi.STACK.yaml`: a stack that `pulumi new` creates
+ * The stack of a project that does not have its own. It is not named `Pulumi.STACK.yaml`: a stack that `pulumi new` creates
  * would keep its settings.
  */
 export const SAMPLE: StackSource = { name: "sample", file: join(__dirname, "sample.yaml") };
@@ -40,7 +40,7 @@ export const TEMPLATE_SETTINGS: Record<string, string> = {
  *
  * @param directory of the project.
  * @param name from the command line. Without it, the project's only stack, apart from an unchanged `Pulumi.dev.yaml`.
- * @returns undefined without a name, if the project has no stack of its own.
+ * @returns undefined without a name, if the project does not have its own stack.
  * @throws Error that lists the stacks if the named one does not exist, or if there are several and none is named.
  */
 export function findStack(directory: string, name: string | undefined): StackSource | undefined {
@@ -70,7 +70,7 @@ function isAsInTemplate(directory: string, name: string): boolean {
     const template = Object.entries(TEMPLATE_SETTINGS).map(([key, value]) => [qualify(key, project), value]);
     return isDeepStrictEqual(config, Object.fromEntries(template));
   } catch {
-    // An invalid file has been changed. Whoever reads it reports why.
+    // An invalid file has been changed. The error is reported when the stack is read.
     return false;
   }
 }
@@ -129,10 +129,58 @@ function asSetting(value: unknown): string {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
+/** @throws Error for a missing file, invalid YAML, and a value that Pulumi could read as another one. */
 function readYaml(file: string): unknown {
   try {
-    return parseEngineYaml(readFileSync(file, "utf8"));
+    return parseYaml(readFileSync(file, "utf8"));
   } catch (error) {
     throw new Error(`Failed to read ${basename(file)}: ${error instanceof Error ? error.message : error}`);
   }
+}
+
+function parseYaml(text: string): unknown {
+  const lineCounter = new LineCounter();
+  const document = parseDocument(text, {
+    schema: "core",
+    // Not in the core schema, but Pulumi has it.
+    merge: true,
+    lineCounter,
+    // They would repeat the line, which can contain an encrypted value.
+    prettyErrors: false,
+  });
+  const fail = (position: number, message: string) => {
+    throw new Error(`line ${lineCounter.linePos(position).line}: ${message}`);
+  };
+  const [error] = document.errors;
+  if (error) fail(error.pos[0], error.message);
+
+  visit(document, {
+    Node(_key, node) {
+      const problem = isNode(node) && problemOf(node);
+      if (problem) fail(node.range?.[0] ?? 0, problem);
+    },
+  });
+  return document.toJS();
+}
+
+/**
+ * What Pulumi reads as a number or a date, and the `yaml` package as a string: it follows YAML 1.2, and Go's yaml.v3 also
+ * YAML 1.1 and Go itself.
+ */
+const NUMBER_OR_DATE =
+  /^([-+]?_*0_*([bo]_*[-+]?|x)[\da-f_]+|[-+.\d][\d.e+-]*_[\d.e_+-]*|\d{4}-\d\d?-\d\d?([t ].*)?)$/i;
+
+/** Returns why a setting could be another one than the simulated one, which Pulumi deploys. */
+function problemOf(node: Node): string | undefined {
+  const { tag } = node as { tag?: string };
+  if (tag)
+    return `the tag ${tag.replace("tag:yaml.org,2002:", "!!")} is not supported. Quote the value instead.`;
+  if (!isScalar(node) || node.type !== "PLAIN") return undefined;
+
+  const { source = "", value } = node;
+  // Neither 0777, which is 511 in Pulumi, nor a number that JavaScript cannot represent.
+  const isChanged = typeof value === "number" ? String(value) !== source : NUMBER_OR_DATE.test(source);
+  return isChanged
+    ? `Pulumi could read ${source} as another value. Quote it, or write a plain decimal number.`
+    : undefined;
 }

@@ -1,15 +1,16 @@
-// `npm start`: creates the simulation's certificate authority, and runs the simulation in a process that trusts it.
+// `npm start`: runs the simulation, or checks the access of a deployed stack.
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { checkLiveAccess } from "./accessCheck/live";
 import { visible } from "./accessCheck/terminal";
-import { readOptions, USAGE } from "./commandLine";
+import { type Options, readOptions, USAGE } from "./commandLine";
 import { saveCertificateAuthority } from "./emulators/certificates";
+import { endPods } from "./emulators/pod";
 import { findStack } from "./stackFile";
+
+const PROJECT = join(__dirname, "..");
 
 async function start(args: string[]): Promise<number> {
   const options = readOptions(args);
@@ -18,51 +19,38 @@ async function start(args: string[]): Promise<number> {
     return 0;
   }
   if (options.live) return checkLiveAccess({ ...options, stack: options.stack ?? onlyStack() });
-  // Everything that the simulation writes is in this directory.
-  const directory = await mkdtemp(join(tmpdir(), "simulation-"));
-  try {
-    await saveCertificateAuthority(directory);
-    return await runSimulation(directory, args);
-  } finally {
-    await rm(directory, { recursive: true, force: true, maxRetries: 3 });
-  }
+  return runSimulation(options);
 }
 
 /** @throws Error if the project does not have exactly one stack. */
 function onlyStack(): string {
-  const found = findStack(join(__dirname, ".."), undefined);
+  const found = findStack(PROJECT, undefined);
   if (found) return found.name;
   throw new Error(
-    "This project has no stack file of its own. To check a stack that is deployed: npm start -- --live --stack NAME",
+    "This project does not have its own stack file. To check a stack that is deployed: npm start -- --live --stack NAME",
   );
 }
 
-async function runSimulation(directory: string, args: string[]): Promise<number> {
-  const preloaded = ["--require", join(__dirname, "emulators", "trust.cjs"), "--import", "tsx"];
-  const simulation = spawn(process.execPath, [...preloaded, join(__dirname, "simulate.ts"), ...args], {
-    stdio: "inherit",
-    // A process group, so that it ends with all of its pods.
-    detached: true,
-    // Node.js reads NODE_EXTRA_CA_CERTS only when it starts.
-    env: { ...process.env, NODE_EXTRA_CA_CERTS: join(directory, "ca.pem"), SIMULATOR_DIRECTORY: directory },
+/** Runs the simulation with what it needs of this process, in a directory that is gone when the process ends. */
+async function runSimulation(options: Options): Promise<number> {
+  const directory = mkdtempSync(join(tmpdir(), "simulation-"));
+  process.on("exit", () => {
+    endPods();
+    rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
   });
-  let interrupted: number | undefined;
-  const endGroup = () => {
-    try {
-      if (simulation.pid) process.kill(-simulation.pid, "SIGKILL");
-    } catch {
-      // It has ended already.
-    }
-  };
   for (const [signal, exitCode] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
-    process.on(signal, () => {
-      interrupted = exitCode;
-      endGroup();
-    });
+    process.on(signal, () => process.exit(exitCode));
   }
-  const [code] = await once(simulation, "exit");
-  endGroup();
-  return interrupted ?? code ?? 1;
+  // The reader may stop reading: `npm start | head`.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit());
+
+  await saveCertificateAuthority(directory);
+  process.env.SIMULATOR_DIRECTORY = directory;
+  process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
+  require("./emulators/trust.cjs");
+  // Only now: it loads the SDK, which takes a second.
+  const { simulateStack }: typeof import("./simulateStack") = require("./simulateStack");
+  return simulateStack(PROJECT, options);
 }
 
 start(process.argv.slice(2)).then(

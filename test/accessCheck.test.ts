@@ -15,9 +15,9 @@ import {
 } from "../simulator/accessCheck/questions";
 import { accessLines, accessMarkdown } from "../simulator/accessCheck/report";
 import { checkSimulatedAccess } from "../simulator/accessCheck/simulatedAccess";
+import { evaluatePodIdentityTrust } from "../simulator/emulators/iamPolicy";
 import type { PodIdentity, TokenOptions } from "../simulator/emulators/issuer";
 import type { Simulation } from "../simulator/emulators/simulation";
-import { evaluatePodIdentityTrust } from "../simulator/emulators/trustPolicy";
 import { runProgram } from "../simulator/mocks";
 import { changePolicies, startCluster } from "./stack";
 

@@ -2,12 +2,13 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { type TestContext, test } from "node:test";
+import { after, before, test } from "node:test";
 import { parse } from "yaml";
 
 const ROOT = join(__dirname, "..");
@@ -22,63 +23,62 @@ const COMPILE = `
   require("${ROOT}/userError.ts");
 `;
 
-interface Way {
-  /** Runs it without protection, so that the compiler fills its cache. */
-  unprotected: string[];
-  protected: string[];
-  directory?: string;
-}
-
 const TEST = 'require("node:test").test("does nothing", () => {});\n';
-const WAYS: Record<string, Way> = {
-  "npm start": {
-    unprotected: ["node", "--import", "tsx", "simulator/start.ts", "--help"],
-    protected: ["npm", "run", "--silent", "start", "--", "--help"],
-  },
-  "npm test": {
-    unprotected: ["node", "--import", "tsx", "test/run.ts", "TEST"],
-    protected: ["npm", "run", "--silent", "test", "--", "TEST"],
-  },
-  "the component": {
-    unprotected: ["node", "--eval", 'require("tsx/cjs"); require("./component/index.ts");'],
-    protected: ["node", "--eval", 'require("./component");'],
-  },
+
+const COMPONENT = ["node", "--eval", 'require("tsx/cjs"); require("./component/index.ts");'];
+
+/** Without protection, these fill the cache of a compiler with all that the ways below compile. */
+const UNPROTECTED: Record<string, string[]> = {
+  tsx: ["node", "--import", "tsx", "simulator/start.ts", "--help"],
+  "tsx in a test": ["node", "--import", "tsx", "test/run.ts", "TEST"],
+  "tsx in the component": COMPONENT,
+  "ts-node": ["node", "--eval", COMPILE],
+};
+
+const PIPELINE = join(ROOT, "pipeline");
+const WAYS: Record<string, { command: string[]; directory?: string }> = {
+  "npm start": { command: script("start", "--help") },
+  "npm test": { command: script("test", "TEST") },
+  "the component": { command: ["node", "--eval", 'require("./component");'] },
   "the component as a package": {
-    unprotected: ["node", "--eval", 'require("tsx/cjs"); require("./component/index.ts");'],
-    protected: ["node", join(SDK, "cmd", "run-plugin"), join(ROOT, "component")],
+    command: ["node", join(SDK, "cmd", "run-plugin"), join(ROOT, "component")],
   },
-  "the stack": {
-    unprotected: ["node", "--eval", COMPILE],
-    protected: ["node", ...nodeArguments("Pulumi.yaml"), "--eval", COMPILE],
-  },
+  "the stack": { command: ["node", ...nodeArguments("Pulumi.yaml"), "--eval", COMPILE] },
   "the pipeline's program": {
-    unprotected: ["node", "--eval", COMPILE],
-    protected: ["node", ...nodeArguments("pipeline/Pulumi.yaml"), "--eval", COMPILE],
-    directory: join(ROOT, "pipeline"),
+    command: ["node", ...nodeArguments("pipeline/Pulumi.yaml"), "--eval", COMPILE],
+    directory: PIPELINE,
   },
 };
 
-for (const [name, way] of Object.entries(WAYS)) {
-  test(`${name} executes no compiled code from the temporary directory`, async (t) => {
-    const temporary = await mkdtemp(join(tmpdir(), "shared-"));
-    t.after(() => rm(temporary, { recursive: true, maxRetries: 3 }));
-    const testFile = join(temporary, "empty.test.ts");
-    await writeFile(testFile, TEST);
-    const run = (command: string[]) => {
-      const inserted = command.map((argument) => (argument === "TEST" ? testFile : argument));
-      return screenOf(t, temporary, inserted, way.directory ?? ROOT);
-    };
+// What the other user has left there.
+let shared: string;
+before(async () => {
+  shared = await mkdtemp(join(tmpdir(), "shared-"));
+  await writeFile(join(shared, "empty.test.ts"), TEST);
+  for (const command of Object.values(UNPROTECTED)) {
+    const screen = await screenOf(shared, command, ROOT);
+    assert.ok(!screen.includes(MARK));
+  }
+  assert.ok((await replaceCompiledCode(shared)) > 0, "the compilers have no cache there");
+});
+after(() => rm(shared, { recursive: true, maxRetries: 3 }));
 
-    assert.ok(!(await run(way.unprotected)).includes(MARK));
-    assert.ok((await replaceCompiledCode(temporary)) > 0, "the compiler has no cache there");
-    assert.ok((await run(way.unprotected)).includes(MARK), "the cache is not used");
+for (const compiler of ["tsx", "ts-node"]) {
+  test(`${compiler} executes compiled code from the temporary directory without protection`, async () => {
+    const screen = await screenOf(shared, UNPROTECTED[compiler] ?? [], ROOT);
+    assert.ok(screen.includes(MARK));
+  });
+}
 
-    assert.ok(!(await run(way.protected)).includes(MARK));
+for (const [name, { command, directory = ROOT }] of Object.entries(WAYS)) {
+  test(`${name} executes no compiled code from the temporary directory`, async () => {
+    const screen = await screenOf(shared, command, directory);
+    assert.ok(!screen.includes(MARK));
   });
 }
 
 // TypeScript would otherwise reject the root that it infers: https://aka.ms/ts6 (TS5011).
-test("Pulumi compiles the pipeline's program with the tsconfig.json that its project file names", async (t) => {
+test("Pulumi compiles the pipeline's program with the tsconfig.json that its project file names", async () => {
   const { tsconfig } = parse(readFileSync(join(ROOT, "pipeline", "Pulumi.yaml"), "utf8")).runtime.options;
   const program = `
     const { tsnodeRequire } = require("${SDK}/tsutils").typeScriptRequireStrings();
@@ -86,11 +86,15 @@ test("Pulumi compiles the pipeline's program with the tsconfig.json that its pro
     require("./github.ts");
     console.log("compiled");
   `;
-  const temporary = await mkdtemp(join(tmpdir(), "shared-"));
-  t.after(() => rm(temporary, { recursive: true, maxRetries: 3 }));
-  const screen = await screenOf(t, temporary, ["node", "--eval", program], join(ROOT, "pipeline"));
+  const screen = await screenOf(shared, ["node", "--eval", program], PIPELINE);
   assert.equal(screen, "compiled\n");
 });
+
+/** Returns what `npm run` executes for a script of `package.json`. */
+function script(name: string, argument: string): string[] {
+  const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+  return [...scripts[name].split(" "), argument];
+}
 
 /** Returns the arguments of Node.js in a project file. */
 function nodeArguments(file: string): string[] {
@@ -117,9 +121,11 @@ async function replaceCompiledCode(temporary: string): Promise<number> {
   return files.length;
 }
 
-/** Runs a command, and returns what it has printed. */
-async function screenOf(t: TestContext, temporary: string, command: string[], cwd: string): Promise<string> {
-  const [program = "", ...args] = command;
+/** Runs a command with a temporary directory, and returns what it has printed. */
+async function screenOf(temporary: string, command: string[], cwd: string): Promise<string> {
+  const [program = "", ...args] = command.map((word) =>
+    word === "TEST" ? join(temporary, "empty.test.ts") : word,
+  );
   const { PATH, HOME } = process.env;
   const child = spawn(program, args, {
     cwd,
@@ -132,8 +138,11 @@ async function screenOf(t: TestContext, temporary: string, command: string[], cw
     },
     stdio: ["ignore", "pipe", "pipe"],
   });
-  t.after(() => child.kill());
   // A plugin prints its port, and waits for the engine.
   child.stdout.on("data", (data) => /^\d+\n$/.test(String(data)) && child.kill());
-  return (await Promise.all([text(child.stdout), text(child.stderr)])).join("");
+  const closed = once(child, "close");
+  const screen = (await Promise.all([text(child.stdout), text(child.stderr)])).join("");
+  const [code, signal] = await closed;
+  assert.ok(code === 0 || signal === "SIGTERM", screen);
+  return screen;
 }

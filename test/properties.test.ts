@@ -8,7 +8,7 @@ import { irsaTrustPolicy } from "../iam";
 import { allowPolicy } from "../oidcIssuer";
 import type { Account } from "../settings";
 import { decide } from "../simulator/emulators/authPolicy";
-import { evaluateTrustPolicy } from "../simulator/emulators/trustPolicy";
+import { evaluateTrustPolicy } from "../simulator/emulators/iamPolicy";
 import { accepted } from "./accounts";
 
 const ISSUER = "https://oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";

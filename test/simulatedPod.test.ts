@@ -113,6 +113,10 @@ test("runs no other command, container, or script of the pod spec, and sets no o
     { ...SPEC, volumes: [...SPEC.volumes, own] },
     { ...SPEC, volumes: [volume({ configMap: CONFIG_MAP }, other, { serviceAccountToken: TOKEN })] },
   ];
+  for (const helper of [program, "relative"]) {
+    const env = [...CONTAINER.env, { name: "PULUMI_CREDENTIAL_HELPER", value: helper }];
+    others.push({ ...SPEC, containers: [{ ...CONTAINER, env }] });
+  }
   for (const variable of ["BASH_ENV", "ENV", "LD_PRELOAD", "PATH", "PROMPT_COMMAND", "NODE_OPTIONS"]) {
     const env = [...CONTAINER.env, { name: variable, value: program }];
     others.push({ ...SPEC, containers: [{ ...CONTAINER, env }] });

@@ -1,125 +1,101 @@
-// `npm start` as its user runs it: what it prints and where, how it ends, and what it leaves behind.
+// The simulation: what it prints and where, and how it ends. Only what depends on the process of `npm start` is tested in one.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { text } from "node:stream/consumers";
-import { after, before, describe, test } from "node:test";
+import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { readOptions } from "../simulator/commandLine";
+import { jobLines } from "../simulator/runReport";
+import { simulateStack } from "../simulator/simulateStack";
 import { TEMPLATE_SETTINGS } from "../simulator/stackFile";
+import { ignoringRejections, type Settings, stackWith } from "./stack";
 
 const PROJECT = join(__dirname, "..");
-const BASE = { clusterName: "my-cluster", userLogin: "my-login" };
-const EXISTING = { createServiceAccount: false, audienceRule: true };
 const NOTHING = "Simulation: nothing was created in AWS, Kubernetes, or Pulumi Cloud.";
 const ESCAPE = "\u001b[";
 
-// Stack files are written to a copy of the project. It has a temporary directory, in which nothing may remain.
+/** Settings of a stack about which the simulation has nothing to note. */
+const REQUIRED = {
+  organization: "acme",
+  "aws:region": "us-west-2",
+  clusterName: "my-cluster",
+  userLogin: "my-login",
+};
+
+// What a user would copy, and what the simulation writes. Nothing may remain in the temporary directory.
 let project: string;
 let temporary: string;
 before(async () => {
   project = await mkdtemp(join(tmpdir(), "project-"));
-  // A copy of the template has its own stack, which is not what these tests expect.
-  const isExcluded = (path: string) => /^(\.git|node_modules|test|Pulumi\..+\.yaml)$/.test(path);
-  await cp(PROJECT, project, { recursive: true, filter: (path) => !isExcluded(relative(PROJECT, path)) });
-  await symlink(join(PROJECT, "node_modules"), join(project, "node_modules"));
   temporary = join(project, "temporary");
   await mkdir(temporary);
 });
 after(() => rm(project, { recursive: true }));
 
-/** The run without a stack file. */
-let sample: Awaited<ReturnType<typeof start>>;
-before(async () => {
-  sample = await start([]);
-});
-
-/** JSON is YAML. */
-async function writeStack(stack: string, config: unknown): Promise<void> {
-  await writeFile(join(project, `Pulumi.${stack}.yaml`), JSON.stringify({ config }));
-}
-
-/** Returns settings with one entry. */
-function withEntry(settings: object): object {
-  const token = { tokenType: "personal", userLogin: "my-login" };
-  return {
-    clusterName: "my-cluster",
-    serviceAccounts: [{ namespace: "default", name: "runner", ...token, ...settings }],
-  };
-}
-
-function spawnStart(args: string[], environment: Record<string, string> = {}) {
-  const { NO_COLOR, NODE_TEST_CONTEXT, NODE_EXTRA_CA_CERTS, SIMULATOR_DIRECTORY, ...inherited } = process.env;
-  return spawn(
-    process.execPath,
-    ["--require", "./compilerCache.cjs", "--import", "tsx", "simulator/start.ts", ...args],
-    {
-      cwd: project,
-      env: { ...inherited, ...environment, TMPDIR: temporary },
-      stdio: ["ignore", "pipe", "pipe"],
-    },
-  );
-}
-
-/** Runs it to its end. No run may print a token. */
-async function start(args: string[], environment: Record<string, string> = {}) {
-  const child = spawnStart(args, environment);
-  const exit = new Promise<number | null>((resolve) => child.once("close", resolve));
-  const [exitCode, stdout, stderr] = await Promise.all([exit, text(child.stdout), text(child.stderr)]);
+/** What was printed. No run may print a token or a stack trace. */
+function printed(exitCode: number | null, stdout: string, stderr: string) {
   assert.doesNotMatch(stdout + stderr, /eyJ[\w-]+\.[\w-]+|pul-[0-9a-f]{10}/, "a token");
   assert.doesNotMatch(stdout + stderr, /^\s+at .*:\d+|node:internal|\[object /m, "a stack trace");
-  return { exitCode, stdout, stderr, lines: stdout.trimEnd().split("\n") };
+  const lines = stdout.trimEnd().split("\n");
+  return { exitCode, stdout, stderr, lines, flow: stdout.replaceAll(/\s+/g, " ") };
 }
 
-describe("npm start", { concurrency: 2 }, () => {
-  test("prints for the sample stack the lines that the README shows, and exits 0", async () => {
-    const readme = await readFile(join(PROJECT, "README.md"), "utf8");
-    const [, shown = ""] = /```text\n(.*?)\n```/s.exec(readme) ?? [];
-    const { exitCode, stdout, stderr, lines } = sample;
-    const printed = lines.filter((line) => shown.split("\n").includes(line));
-    assert.deepEqual(printed, shown.split("\n"));
-    assert.match(lines[0] ?? "", /^Simulation of the sample stack: /);
-    assert.match(
-      lines[1] ?? "",
-      /^ {2}Its settings are in simulator\/sample\.yaml\. A changed Pulumi\.dev\.yaml,/,
-    );
-    assert.match(stdout, /^ {2}All \d+ answers are as the settings intend/m);
-    assert.deepEqual([exitCode, stderr, lines.at(-1)], [0, "", NOTHING]);
-    assert.ok(lines.every((line) => line.length <= 80));
-  });
+/** Simulates the only stack of a project, whose settings are on top of the required ones. */
+async function simulate(t: TestContext, settings: Settings, ...args: string[]) {
+  const { serviceAccounts } = settings;
+  const config = { ...REQUIRED, ...(serviceAccounts !== undefined && { userLogin: undefined }), ...settings };
+  return simulateStacks(t, { prod: { config } }, ...args);
+}
 
-  test("names what a stack dev has from the template, on standard output", async () => {
-    await writeStack("dev", { ...TEMPLATE_SETTINGS, organization: "acme" });
-    const { exitCode, stdout, stderr } = await start(["--stack", "dev"]);
+/** Simulates a project with these stack files. */
+async function simulateStacks(t: TestContext, stacks: Record<string, unknown>, ...args: string[]) {
+  const directory = await mkdtemp(join(tmpdir(), "stacks-"));
+  t.after(() => rm(directory, { recursive: true }));
+  await writeFile(join(directory, "Pulumi.yaml"), "name: eks-pulumi-oidc\nruntime: nodejs\n");
+  for (const [name, content] of Object.entries(stacks)) {
+    // JSON is YAML.
+    await writeFile(join(directory, `Pulumi.${name}.yaml`), JSON.stringify(content));
+  }
+  let [stdout, stderr] = ["", ""];
+  const output = {
+    log: (line: string) => {
+      stdout += `${line}\n`;
+    },
+    error: (line: string) => {
+      stderr += `${line}\n`;
+    },
+  };
+  const exitCode = await ignoringRejections(() => simulateStack(directory, readOptions(args), output));
+  return printed(exitCode, stdout, stderr);
+}
+
+describe("the simulation", () => {
+  test("names what a stack dev has from the template, on standard output", async (t) => {
+    const config = { ...TEMPLATE_SETTINGS, organization: "acme" };
+    const { exitCode, flow, stderr } = await simulateStacks(t, { dev: { config } }, "--stack", "dev");
     const note =
       "Pulumi.dev.yaml still has the template's clusterName (sample-cluster) and userLogin (sample-login).";
-    assert.ok(stdout.replaceAll(/\s+/g, " ").includes(note), stdout);
+    assert.ok(flow.includes(note), flow);
     assert.deepEqual([exitCode, stderr], [0, ""]);
   });
 
-  test("simulates several service accounts, some of which exist, and runs no command of the settings", async () => {
-    await writeStack("several", {
-      clusterName: "my-cluster",
-      organization: "acme",
-      createNamespaces: ["ci"],
-      serviceAccounts: [
-        { namespace: "ci", name: "a", tokenType: "team", teamName: "ops" },
-        {
-          namespace: "ci",
-          name: "b",
-          tokenType: "runner",
-          runnerId: "id",
-          runnerName: "eks",
-          awsRole: "pod-identity",
-        },
-        { ...EXISTING, namespace: "default", name: "default", tokenType: "personal", userLogin: "me" },
-        { ...EXISTING, namespace: "s", name: "c", tokenType: "organization", awsRole: "none" },
-      ].map((entry) => ({ ...entry, command: ["bash", "-c", "echo the configured command ran"] })),
-    });
-    const { exitCode, stdout, stderr } = await start(["--stack", "several", "--verbose"]);
+  test("covers several service accounts, some of which exist, and runs no command of the settings", async (t) => {
+    const runner = { tokenType: "runner", runnerId: "id", runnerName: "eks", awsRole: "pod-identity" };
+    const existing = { createServiceAccount: false, audienceRule: true };
+    const serviceAccounts = [
+      { namespace: "ci", name: "a", tokenType: "team", teamName: "ops" },
+      { namespace: "ci", name: "b", ...runner },
+      { ...existing, namespace: "default", name: "default", tokenType: "personal", userLogin: "me" },
+      { ...existing, namespace: "s", name: "c", tokenType: "organization", awsRole: "none" },
+    ].map((entry) => ({ ...entry, command: ["bash", "-c", "echo the configured command ran"] }));
+    const settings = { createNamespaces: ["ci"], serviceAccounts };
+    const { exitCode, stdout, stderr } = await simulate(t, settings, "--verbose");
     assert.equal(exitCode, 0, stderr);
     assert.doesNotMatch(stdout, /organization is not set|the configured command ran/);
     assert.match(stdout, /^ {2}Service account +ci\/a$/m);
@@ -132,9 +108,11 @@ describe("npm start", { concurrency: 2 }, () => {
     assert.match(stdout, /All 70 answers are as the settings intend \(4 service accounts, 40 callers\)/);
   });
 
-  test("runs nothing that a stack file says, and writes nothing to a path of it", async () => {
-    const [program, trace] = [join(temporary, "program"), join(project, "trace")];
+  test("runs nothing that a stack file says, and writes nothing to a path of it", async (t) => {
+    const [program, trace] = [join(project, "program"), join(project, "trace")];
     await writeFile(program, `touch '${trace}'\n`, { mode: 0o755 });
+    const withContainer = (container: object) =>
+      simulate(t, { jobPodSpec: { containers: [{ name: "token-exchange", ...container }] } });
     const variables = {
       BASH_ENV: program,
       ENV: program,
@@ -142,27 +120,24 @@ describe("npm start", { concurrency: 2 }, () => {
       BASH_FUNC_curl: `() { . ${program}; }`,
     };
     const env = Object.entries(variables).map(([name, value]) => ({ name, value }));
-    await writeStack("attack", { ...BASE, jobPodSpec: { containers: [{ name: "token-exchange", env }] } });
-    const { exitCode, stdout, stderr } = await start(["--stack", "attack"]);
-    assert.equal(stderr, "");
-    assert.match(stdout, /^ {4}my-login$/m);
+    const attack = await withContainer({ env });
+    assert.equal(attack.stderr, "");
+    assert.match(attack.stdout, /^ {4}my-login$/m);
 
     const mount = { name: "pulumi-token-exchange", mountPath: `/../../../../../..${trace}` };
-    const containers = [{ name: "token-exchange", volumeMounts: [mount] }];
-    await writeStack("outside", { ...BASE, jobPodSpec: { containers } });
-    const outside = await start(["--stack", "outside"]);
+    const outside = await withContainer({ volumeMounts: [mount] });
     assert.match(
       outside.stderr,
       /"\/\.\.\/.*" could leave the directory of the pod\. Remove "\.\." from it\.$/m,
     );
-    await rm(program);
     assert.ok(!existsSync(trace));
-    assert.deepEqual([exitCode, outside.exitCode], [0, 1]);
+    assert.deepEqual([attack.exitCode, outside.exitCode], [0, 1]);
   });
 
-  test("prints the policies as JSON, and all of it as Markdown", async () => {
-    await writeStack("policies", BASE);
-    const { stdout, stderr } = await start(["--stack", "policies", "--policies"]);
+  test("prints the policies as JSON, and all of it as Markdown", async (t) => {
+    // A note would be no part of either.
+    const settings = { organization: undefined };
+    const { exitCode, stdout, stderr } = await simulate(t, settings, "--policies");
     assert.ok(stderr.endsWith(`${NOTHING}\n`));
     const { trustPolicy, allowPolicy } = JSON.parse(stdout)["default/pulumi-service-account"];
     const subject =
@@ -170,8 +145,10 @@ describe("npm start", { concurrency: 2 }, () => {
     assert.match(JSON.stringify(trustPolicy), subject);
     assert.equal(allowPolicy.userLogin, "my-login");
 
-    const markdown = await start(["--stack", "policies", "--markdown"]);
-    assert.match(markdown.lines[0] ?? "", /^> Simulation of stack policies/);
+    const markdown = await simulate(t, settings, "--markdown");
+    assert.deepEqual([exitCode, markdown.exitCode], [0, 0]);
+    assert.doesNotMatch(markdown.stdout, /organization is not set/);
+    assert.match(markdown.lines[0] ?? "", /^> Simulation of stack prod/);
     assert.match(
       markdown.stdout,
       /^\| `default\/pulumi-service-account` \| user:my-login \| only itself \| only itself \|$/m,
@@ -180,96 +157,92 @@ describe("npm start", { concurrency: 2 }, () => {
     assert.deepEqual(JSON.parse(json), JSON.parse(stdout));
   });
 
-  test("a denied exchange fails with the reason in the Job's output", async () => {
-    const policyRules = { '"kubernetes.io".pod.name': "another-*" };
-    await writeStack("denied", withEntry({ policyRules }));
-    const { exitCode, stdout, stderr } = await start(["--stack", "denied"]);
+  const policyRules = { '"kubernetes.io".pod.name': "another-*" };
+
+  test("a denied exchange fails with the reason in the Job's output", async (t) => {
+    const settings = { organization: undefined, ...stackWith({ policyRules }) };
+    const { exitCode, stdout, stderr, flow } = await simulate(t, settings);
     assert.equal(exitCode, 1);
-    assert.match(stdout.replaceAll(/\s+/g, " "), /HTTP 400.*pod\.name is '[^']+', not 'another-\*'/);
-    assert.match(stdout, /organization is not set: .*`pulumi preview`.* asks for this setting/s);
+    assert.match(flow, /HTTP 400.*pod\.name is '[^']+', not 'another-\*'/);
+    assert.match(flow, /organization is not set: .*`pulumi preview`.* asks for this setting/);
     assert.match(stderr, /A Job failed, so `pulumi up` would fail/);
     assert.doesNotMatch(stdout, /Access check/);
     assert.ok(stdout.endsWith(`${NOTHING}\n`));
   });
 
-  test("exits 1 if an answer is unexpected, and says what to check", async () => {
-    const policyRules = { '"kubernetes.io".pod.name': "another-*" };
-    await writeStack("unexpected", withEntry({ policyRules, runJob: false }));
-    const { exitCode, stdout } = await start(["--stack", "unexpected"]);
+  test("exits 1 if an answer is unexpected, and says what to check", async (t) => {
+    const { exitCode, stdout } = await simulate(t, stackWith({ policyRules, runJob: false }));
     assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .* Check\s+policyRules, /ms);
     assert.match(stdout, /^ {2}2 of 14 answers are unexpected/m);
     assert.equal(exitCode, 1);
   });
 
-  for (const [what, args, message] of [
+  for (const [what, settings, message] of [
     [
       "an invalid configuration",
-      ["--stack", "bad"],
-      /Invalid configuration in Pulumi\.bad\.yaml \(2 problems\)/,
+      { rolePath: "Bad", typo: "x" },
+      /Invalid configuration in Pulumi\.prod\.yaml \(2 problems\)/,
     ],
     [
+      "the console of Pulumi Cloud",
+      { pulumiApiUrl: "https://app.pulumi.com/" },
+      /app\.pulumi\.com.* Its API is https:\/\/api\.pulumi\.com/,
+    ],
+    [
+      "an impossible region",
+      { "aws:region": "us-west-2.example.com" },
+      /"us-west-2\.example\.com" is not the name of an AWS region/,
+    ],
+    [
+      "an encrypted setting",
+      { issuerName: { secure: "A" } },
+      /^issuerName contains an encrypted value in Pulumi\.prod\.yaml, which .* write the value in plaintext\.$/m,
+    ],
+  ] satisfies [string, Settings, RegExp][]) {
+    test(`reports ${what} on standard error`, async (t) => {
+      assertFailed(await simulate(t, settings), message);
+    });
+  }
+
+  for (const [what, stacks, args, message] of [
+    ["an invalid stack file", { prod: { config: "hello" } }, [], /config must contain KEY: VALUE$/m],
+    [
       "a missing stack file",
+      { prod: {} },
       ["--stack", "no"],
       /no\.yaml does not exist. Stacks .*: npm start -- --stack NAME$/m,
     ],
     [
       "several stacks of which none is named",
+      { prod: {}, dev: {} },
       [],
       /has several stacks. Stacks .*: npm start -- --stack NAME$/m,
     ],
     [
-      "the console of Pulumi Cloud",
-      ["--stack", "console"],
-      /app\.pulumi\.com.* Its API is https:\/\/api\.pulumi\.com/,
+      "the control characters of file names",
+      { a: {}, [`b${ESCAPE}31mb`]: {} },
+      [],
+      /Stacks in this directory: a, b\\u\{1b\}\[31mb\. /,
     ],
-    [
-      "an impossible region",
-      ["--stack", "region"],
-      /"us-west-2\.example\.com" is not the name of an AWS region/,
-    ],
-    [
-      "an encrypted setting",
-      ["--stack", "secret"],
-      /^issuerName contains an encrypted value in Pulumi\.secret\.yaml, which .* write the value in plaintext\.$/m,
-    ],
-    ["an invalid stack file", ["--stack", "text"], /config must contain KEY: VALUE$/m],
-    ["an unknown option", ["--stak", "dev"], /Unknown option '--stak'. To list .*: npm start -- --help/],
-  ] satisfies [string, string[], RegExp][]) {
-    test(`reports ${what} on standard error`, async () => {
-      await writeStack("bad", { ...BASE, rolePath: "Bad", typo: "x" });
-      await writeStack("secret", { ...BASE, issuerName: { secure: "A" } });
-      await writeStack("text", "hello");
-      await writeStack("console", { ...BASE, pulumiApiUrl: "https://app.pulumi.com/" });
-      await writeStack("region", { ...BASE, "aws:region": "us-west-2.example.com" });
-      const { exitCode, stdout, stderr } = await start(args);
-      assert.equal(exitCode, 1);
-      assert.match(stderr, message);
-      assert.doesNotMatch(stdout, message);
+  ] satisfies [string, Record<string, unknown>, string[], RegExp][]) {
+    test(`reports ${what} on standard error`, async (t) => {
+      const run = await simulateStacks(t, stacks, ...args);
+      assertFailed(run, message);
+      assert.ok(!run.stderr.includes(ESCAPE));
     });
   }
 
-  test("shows the control characters of file names in its errors", async () => {
-    await writeStack(`a${ESCAPE}31mb`, BASE);
-    for (const [args, expected] of [
-      [["--live"], 2],
-      [[], 1],
-    ] satisfies [string[], number][]) {
-      const { exitCode, stderr } = await start(args);
-      assert.match(stderr, /Stacks in this directory: a\\u\{1b\}\[31mb, /);
-      assert.ok(!stderr.includes(ESCAPE));
-      assert.equal(exitCode, expected);
-    }
-  });
+  function assertFailed({ exitCode, stdout, stderr }: ReturnType<typeof printed>, message: RegExp): void {
+    assert.match(stderr, message);
+    assert.doesNotMatch(stdout, message);
+    assert.equal(exitCode, 1);
+  }
 
-  test("reports a missing and a misspelled region, with the one that is used or meant", async () => {
-    await writeStack("nowhere", { ...BASE, organization: "acme" });
-    const missing = await start(["--stack", "nowhere"]);
-    assert.match(
-      missing.stdout.replaceAll(/\s+/g, " "),
-      /aws:region is not set: the simulation uses us-west-2\. /,
-    );
-    await writeStack("typo", { ...BASE, organization: "acme", "aws:region": "us-wset-2" });
-    const misspelled = await start(["--stack", "typo"]);
+  test("reports a missing and a misspelled region, with the one that is used or meant", async (t) => {
+    const stack = stackWith({ runJob: false });
+    const missing = await simulate(t, { ...stack, "aws:region": undefined });
+    assert.match(missing.flow, /aws:region is not set: the simulation uses us-west-2\. /);
+    const misspelled = await simulate(t, { ...stack, "aws:region": "us-wset-2" });
     assert.match(
       misspelled.lines[1] ?? "",
       /^ {2}aws:region is us-wset-2, which is not a known region\. Did you mean us-west-2\?$/,
@@ -277,40 +250,143 @@ describe("npm start", { concurrency: 2 }, () => {
     assert.deepEqual([missing.exitCode, misspelled.exitCode], [0, 0]);
   });
 
-  test("prints help, and colors only for a terminal without NO_COLOR", async () => {
-    const { stdout } = await start(["--help"]);
+  test("prints the output of at most five Jobs, unless one fails or more is asked for", () => {
+    const jobs = new Map(["a", "b", "c", "d", "e"].map((name) => [`ci/${name}`, ["printed"]]));
+    const isShown = (showAll: boolean) => jobLines(jobs, showAll).some((line) => line.includes("printed"));
+    assert.ok(isShown(false));
+    jobs.set("ci/f", ["printed"]);
+    assert.deepEqual(jobLines(jobs, false), [
+      "  6 Jobs succeeded. To print their output: npm start -- --verbose",
+    ]);
+    assert.ok(isShown(true));
+  });
+
+  test("is colored only for a terminal without NO_COLOR", async (t) => {
+    const { isTTY } = process.stdout;
+    t.after(() => {
+      process.stdout.isTTY = isTTY;
+      delete process.env.NO_COLOR;
+    });
+    const isColored = async () =>
+      (await simulateStacks(t, {}, "--stack", "no")).stdout.includes(`${ESCAPE}1mSimulation`);
+    assert.ok(!(await isColored()));
+    process.stdout.isTTY = true;
+    assert.ok(await isColored());
+    process.env.NO_COLOR = "1";
+    assert.ok(!(await isColored()));
+  });
+});
+
+describe("npm start", () => {
+  before(async () => {
+    // A copy of the template has its own stack, which is not what these tests expect.
+    const isExcluded = (path: string) => /^(\.git|node_modules|test|docs|Pulumi\..+\.yaml)$/.test(path);
+    await cp(PROJECT, project, { recursive: true, filter: (path) => !isExcluded(relative(PROJECT, path)) });
+    await symlink(join(PROJECT, "node_modules"), join(project, "node_modules"));
+  });
+
+  function spawnStart(args: string[], environment: Record<string, string> = {}) {
+    const { NODE_TEST_CONTEXT, NODE_OPTIONS, NODE_EXTRA_CA_CERTS, SIMULATOR_DIRECTORY, ...inherited } =
+      process.env;
+    const options = ["--require", "./compilerCache.cjs", "--import", "tsx", "simulator/start.ts"];
+    return spawn(process.execPath, [...options, ...args], {
+      cwd: project,
+      env: { ...inherited, ...environment, TMPDIR: temporary },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+  }
+
+  async function start(...args: string[]) {
+    const child = spawnStart(args);
+    const closed = once(child, "close");
+    const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
+    return printed(code, stdout, stderr);
+  }
+
+  const writeStack = (config: Settings) =>
+    writeFile(join(project, "Pulumi.prod.yaml"), JSON.stringify({ config }));
+
+  test("prints for the sample stack the lines that the README shows, and exits 0", async () => {
+    const readme = await readFile(join(PROJECT, "README.md"), "utf8");
+    const [, shown = ""] = /```text\n(.*?)\n```/s.exec(readme) ?? [];
+    const { exitCode, stdout, stderr, lines } = await start();
+    assert.deepEqual(
+      lines.filter((line) => shown.split("\n").includes(line)),
+      shown.split("\n"),
+    );
+    assert.match(lines[0] ?? "", /^Simulation of the sample stack: /);
+    assert.match(
+      lines[1] ?? "",
+      /^ {2}Its settings are in simulator\/sample\.yaml\. A changed Pulumi\.dev\.yaml,/,
+    );
+    assert.match(stdout, /^ {2}All \d+ answers are as the settings intend/m);
+    assert.deepEqual([exitCode, stderr, lines.at(-1)], [0, "", NOTHING]);
+    assert.ok(lines.every((line) => line.length <= 80));
+  });
+
+  test("exits 1 with the reason on standard error if there is no result", async () => {
+    const { exitCode, stdout, stderr } = await start("--stack", "no");
+    assert.match(stderr, /^Pulumi\.no\.yaml does not exist\. /m);
+    assert.match(stdout, /^Simulation: nothing is created/);
+    assert.equal(exitCode, 1);
+  });
+
+  test("exits 1 for an unknown option, and --live exits 2, with control characters shown", async (t) => {
+    const unknown = await start(`--stak${ESCAPE}`);
+    assert.match(unknown.stderr, /^Unknown option '--stak\\u\{1b\}\['\. To list .*: npm start -- --help/);
+    assert.deepEqual([unknown.exitCode, unknown.stdout], [1, ""]);
+
+    const files = ["a", `b${ESCAPE}31m`].map((stack) => join(project, `Pulumi.${stack}.yaml`));
+    t.after(() => Promise.all(files.map((file) => rm(file))));
+    for (const file of files) await writeFile(file, "");
+    const live = await start("--live");
+    assert.match(live.stderr, /Stacks in this directory: a, b\\u\{1b\}\[31m\. /);
+    assert.deepEqual([live.exitCode, live.stdout], [2, ""]);
+  });
+
+  test("prints help", async () => {
+    const { exitCode, stdout } = await start("--help");
     assert.match(
       stdout,
       /^Usage: npm start.*--stack.*--policies.*--markdown.*\n\nExit code: 0 if every answer is as the settings intend; otherwise 1\./s,
     );
-    const terminal = { NODE_OPTIONS: "--import=data:text/javascript,process.stdout.isTTY=true" };
-    assert.ok((await start(["--stack", "no"], terminal)).stdout.includes(ESCAPE));
-    assert.ok(!(await start(["--stack", "no"], { ...terminal, NO_COLOR: "1" })).stdout.includes(ESCAPE));
+    assert.equal(exitCode, 0);
   });
 
-  for (const [what, exit, end] of [
-    ["when its reader stops reading", 0, (child: ReturnType<typeof spawnStart>) => child.stdout.destroy()],
-    ["on Ctrl-C", 130, (child: ReturnType<typeof spawnStart>) => child.kill("SIGINT")],
-  ] as const) {
-    test(`ends ${what}`, async () => {
-      await writeStack("ends", BASE);
-      const child = spawnStart(["--stack", "ends"]);
-      const stderr = text(child.stderr);
-      const closed = new Promise<number | null>((resolve) => child.once("exit", resolve));
-      const printed: string[] = [];
-      child.stdout.on("data", (chunk) => printed.push(String(chunk)));
-      await new Promise((resolve) => child.stdout.once("data", resolve));
-      // In the middle of the program or its pods.
-      await sleep(1000);
-      end(child);
-      assert.deepEqual([await closed, await stderr], [exit, ""]);
-      assert.doesNotMatch(printed.join(""), /Access check/);
-    });
-  }
-});
+  test("ends when its reader stops reading", async () => {
+    await writeStack(REQUIRED);
+    const child = spawnStart([]);
+    const closed = once(child, "close");
+    const stderr = text(child.stderr);
+    await once(child.stdout, "data");
+    child.stdout.destroy();
+    assert.deepEqual([(await closed)[0], await stderr], [0, ""]);
+  });
 
-test("leaves nothing in the temporary directory", async () => {
-  assert.deepEqual(await readdir(temporary), []);
+  test("ends on Ctrl-C with what its pods run", async () => {
+    await writeStack(REQUIRED);
+    // The exchange script of a pod then waits for ten seconds.
+    const [programs, ticks] = [join(project, "programs"), join(project, "ticks")];
+    await mkdir(programs);
+    const curl = `#!/usr/bin/env bash\nfor tick in {1..100}; do echo $tick >>'${ticks}'; sleep 0.1; done\n`;
+    await writeFile(join(programs, "curl"), curl, { mode: 0o755 });
+    const child = spawnStart([], { PATH: `${programs}:${process.env.PATH}` });
+    const closed = once(child, "close");
+    const printing = Promise.all([text(child.stdout), text(child.stderr)]);
+    while (!existsSync(ticks) && child.exitCode === null) await sleep(50);
+
+    child.kill("SIGINT");
+    const [stdout, stderr] = await printing;
+    assert.deepEqual([(await closed)[0], stderr], [130, ""]);
+    assert.doesNotMatch(stdout, /Access check/);
+    const last = await readFile(ticks, "utf8");
+    await sleep(500);
+    assert.equal(await readFile(ticks, "utf8"), last);
+  });
+
+  test("leaves nothing in the temporary directory", async () => {
+    assert.deepEqual(await readdir(temporary), []);
+  });
 });
 
 /** Returns `FILE imports PATH` for each import within the project of the TypeScript files in a directory. */

@@ -164,15 +164,25 @@ export function stackOf(settings: Settings) {
 
 /** Runs a program to its failure, and returns the error. */
 export async function failureOf(run: () => Promise<unknown>): Promise<unknown> {
-  // The SDK reports a failure once more in unhandled rejections, which the test runner would take for its own.
+  const error: unknown = await ignoringRejections(() =>
+    run().then(
+      () => undefined,
+      (error: unknown) => error,
+    ),
+  );
+  return error ?? assert.fail("the program succeeded");
+}
+
+/** Runs a program that may fail: the SDK reports a failure once more, which the test runner would take for its own. */
+export async function ignoringRejections<Result>(run: () => Promise<Result>): Promise<Result> {
   const listeners = process.rawListeners("unhandledRejection");
   process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
-  const error: unknown = await run().then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  await new Promise(setImmediate);
-  process.removeAllListeners("unhandledRejection");
-  for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
-  return error ?? assert.fail("the program succeeded");
+  try {
+    const result = await run();
+    await new Promise(setImmediate);
+    return result;
+  } finally {
+    process.removeAllListeners("unhandledRejection");
+    for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
+  }
 }

@@ -3,9 +3,8 @@
 import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from "jose";
 import { isRecord } from "./authPolicy";
 import { type Decision, type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
-import type { IamPolicy } from "./iamPolicy";
+import { evaluatePodIdentityTrust, evaluateTrustPolicy, type IamPolicy } from "./iamPolicy";
 import { DISCOVERY_PATH } from "./issuer";
-import { evaluatePodIdentityTrust, evaluateTrustPolicy } from "./trustPolicy";
 
 export interface AwsOptions {
   region: string;

@@ -10,7 +10,7 @@ import type { PodSpec } from "./pod";
 
 type Source = types.output.core.v1.VolumeProjection;
 
-// The names that the program gives what it adds.
+// The names of what the program adds.
 const CONTAINER = "token-exchange";
 const VOLUME = "pulumi-token-exchange";
 const SCRIPT_FILE = "exchange-token.sh";
@@ -33,7 +33,7 @@ export function configMapOf(serviceAccountName: string): string {
  * @param spec of the Job that the program created.
  * @param command runs after the exchange, instead of the one in the spec.
  * @returns a pod spec with one container. Its mount, its variable, its ConfigMap, and its ID token are those of `spec`, if
- *   they have the names that the program gives them.
+ *   they have the program's names.
  */
 export function exchangePod(spec: PodSpec, command: string[]): PodSpec {
   const container = spec.containers.find(({ name }) => name === CONTAINER);

@@ -1,7 +1,13 @@
 // The emulated OIDC issuer of an EKS cluster: its keys over HTTPS, and the ID tokens of its pods.
 
 import { randomBytes, randomUUID, X509Certificate } from "node:crypto";
-import { calculateJwkThumbprint, exportJWK, generateKeyPair, SignJWT } from "jose";
+import {
+  calculateJwkThumbprint,
+  exportJWK,
+  type GenerateKeyPairResult,
+  generateKeyPair,
+  SignJWT,
+} from "jose";
 import type { CertificateAuthority } from "./certificates";
 import { startServer } from "./server";
 
@@ -37,13 +43,17 @@ export interface ClusterIssuer {
  */
 export const DISCOVERY_PATH = "/.well-known/openid-configuration";
 
+/** Those of closed issuers: to generate a key pair takes a tenth of a second. No two issuers have the same at a time. */
+const unusedKeyPairs: GenerateKeyPairResult[] = [];
+
 /** Starts the issuer of one cluster on a free port of the loopback address. */
 export async function startIssuer(authority: CertificateAuthority): Promise<ClusterIssuer> {
   const hosts = ["127.0.0.1"];
-  const [{ privateKey, publicKey }, tls] = await Promise.all([
-    generateKeyPair("RS256"),
+  const [keyPair, tls] = await Promise.all([
+    unusedKeyPairs.pop() ?? generateKeyPair("RS256"),
     authority.issue({ hosts }),
   ]);
+  const { privateKey, publicKey } = keyPair;
   const key = await exportJWK(publicKey);
   const kid = await calculateJwkThumbprint(key);
   let { cert } = tls;
@@ -63,7 +73,10 @@ export async function startIssuer(authority: CertificateAuthority): Promise<Clus
 
   return {
     url,
-    close,
+    async close() {
+      await close();
+      unusedKeyPairs.push(keyPair);
+    },
     thumbprint: () => new X509Certificate(cert).fingerprint256.replaceAll(":", "").toLowerCase(),
     token(pod, { audience, expiresIn }) {
       const now = Math.floor(Date.now() / 1000);

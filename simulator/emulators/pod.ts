@@ -21,7 +21,7 @@ interface PodRun {
   log: string[];
 }
 
-export interface PodOptions {
+interface PodOptions {
   spec: PodSpec;
   /** Returns an ID token of the pod for an audience, with a lifetime in seconds. */
   idToken(audience: string, expiresIn: number): Promise<string>;
@@ -162,6 +162,20 @@ answer=$(printf 'Authorization: token %s' "$(value accessToken)" |
 value githubLogin
 `;
 
+/** The process groups of the pods that run. */
+const running = new Set<number>();
+
+/** Ends every pod that runs, at once. */
+export function endPods(): void {
+  for (const pid of running) {
+    try {
+      process.kill(-pid, "SIGKILL");
+    } catch {
+      // It has ended already.
+    }
+  }
+}
+
 async function run(
   [program = "", ...args]: string[],
   cwd: string,
@@ -169,7 +183,9 @@ async function run(
   env: Record<string, string>,
 ): Promise<PodRun> {
   const log: string[] = [];
-  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+  // A process group, so that it ends with all that it started.
+  const child = spawn(program, args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  if (child.pid) running.add(child.pid);
   for (const input of [child.stdout, child.stderr]) {
     createInterface({ input }).on("line", (line) => {
       log.push(line);
@@ -184,5 +200,7 @@ async function run(
       exitCode: 128,
       log: [`the container cannot start: ${error instanceof Error ? error.message : error}`],
     };
+  } finally {
+    if (child.pid) running.delete(child.pid);
   }
 }

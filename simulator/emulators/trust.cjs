@@ -1,5 +1,7 @@
-// Preloaded by the processes that run the program against emulators. It verifies the issuer's TLS certificate against the
-// authorities that Node.js ships; here, that of the simulation counts too, whose file is in NODE_EXTRA_CA_CERTS.
+// Makes a process that runs the program against emulators trust their certificate authority, in NODE_EXTRA_CA_CERTS.
+//
+// Node.js reads that file only when it starts, and `npm start` creates it later. A connection with its own authorities, such
+// as the program's to the issuer, does not use it in any case.
 
 const { readFileSync } = require("node:fs");
 const tls = require("node:tls");
@@ -9,6 +11,8 @@ const { connect } = tls;
 
 if (file) {
   const authority = readFileSync(file, "utf8");
-  tls.connect = (options, ...others) =>
-    connect(options?.ca ? { ...options, ca: [options.ca, authority].flat() } : options, ...others);
+  tls.connect = (options, ...others) => {
+    const isAdded = options?.ca !== undefined || options?.host === "127.0.0.1";
+    return connect(isAdded ? { ...options, ca: [options.ca ?? [], authority].flat() } : options, ...others);
+  };
 }

@@ -9,7 +9,7 @@ type Meaning = "any" | "optional" | "one";
  * It takes time in proportion to the length of the value and to that of the pattern: a regular expression would need hours
  * for a hostile pattern, such as `*a*a*a*b`.
  *
- * @param wildcards the meaning of each wildcard; every other character stands for itself.
+ * @param wildcards the meaning of each wildcard; every other character matches itself.
  */
 export function matchesWildcards(
   pattern: string,

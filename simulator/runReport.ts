@@ -1,7 +1,7 @@
-// What the program registered for a stack: printed as a list, and its policies as data.
+// How a simulated run is reported: the resources that the program registered, the output of its Jobs, and its policies.
 
 import { isAbout } from "./accessCheck/questions";
-import { tableRow } from "./accessCheck/terminal";
+import { paint, tableRow, wrap } from "./accessCheck/terminal";
 import type { Registration } from "./mocks";
 
 const LABELS: Record<string, string> = {
@@ -23,6 +23,9 @@ const LABELS: Record<string, string> = {
 /** Columns of a label, and of an ID. */
 const WIDTHS = [17, 59];
 
+/** Output of successful Jobs is left out beyond this many of them. */
+const SHOWN_JOBS = 5;
+
 /** Returns a line for each type, with the ID of its only resource or with their number; if verbose, for each resource. */
 export function resourceLines(registered: Registration[], verbose: boolean): string[] {
   return Object.entries(LABELS).flatMap(([type, label]) => {
@@ -37,6 +40,22 @@ export function resourceLines(registered: Registration[], verbose: boolean): str
 function shortened(id: string): string {
   const width = WIDTHS[1] ?? 0;
   return id.length > width ? `${id.slice(0, width - 1)}…` : id;
+}
+
+/**
+ * Returns the output of each Job as lines. If there are many, returns only their number.
+ *
+ * @param jobs the log of each Job, by `NAMESPACE/NAME` of its service account.
+ * @param showAll the output, however many Jobs there are.
+ */
+export function jobLines(jobs: Map<string, string[]>, showAll: boolean): string[] {
+  if (jobs.size > SHOWN_JOBS && !showAll) {
+    return [`  ${jobs.size} Jobs succeeded. To print their output: npm start -- --verbose`];
+  }
+  return [...jobs].flatMap(([account, lines]) => [
+    `  ${paint("bold", account)}`,
+    ...lines.flatMap((line) => wrap(line, 4)),
+  ]);
 }
 
 /**

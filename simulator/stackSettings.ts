@@ -1,6 +1,8 @@
-// Settings that the emulators accept as any others, and that the real services would not.
+// What the simulation reads of a stack's settings: what exists before the stack does, and what the emulators cannot know.
 
 import { similarRegion } from "./accessCheck/awsRegions";
+import { isRecord } from "./emulators/authPolicy";
+import type { SimulationOptions } from "./emulators/simulation";
 import type { StackFile } from "./stackFile";
 
 /** The region of the simulation if the stack does not set one. */
@@ -11,6 +13,35 @@ export const ORGANIZATION = "acme";
 
 /** Its browser application, which people copy instead of the URL of the API. */
 const CONSOLE_HOST = "app.pulumi.com";
+
+/** Returns the cluster, the service accounts, and the runner pools that the settings take for granted. */
+export function assumedToExist({
+  project,
+  config,
+}: StackFile): Pick<SimulationOptions, "cluster" | "serviceAccounts" | "runners"> {
+  const setting = (key: string) => config[`${project}:${key}`] ?? "";
+  const cluster = { name: setting("clusterName"), hasOidcProvider: setting("createOidcProvider") !== "true" };
+  const entries = entriesOf(setting("serviceAccounts"));
+  return {
+    cluster: setting("createCluster") === "true" ? undefined : cluster,
+    serviceAccounts: entries
+      .filter(({ createServiceAccount }) => createServiceAccount === false)
+      .map(({ namespace, name }) => `${namespace}/${name}`),
+    runners: entries
+      .filter(({ runnerId, runnerName }) => runnerId && runnerName)
+      .map(({ runnerId, runnerName }) => ({ id: String(runnerId), name: String(runnerName) })),
+  };
+}
+
+/** Returns the entries of `serviceAccounts`. Invalid settings are for the program to report. */
+function entriesOf(serviceAccounts: string): Record<string, unknown>[] {
+  try {
+    const entries: unknown = JSON.parse(serviceAccounts);
+    return Array.isArray(entries) ? entries.filter(isRecord) : [];
+  } catch {
+    return [];
+  }
+}
 
 /**
  * Returns what a reader should know about the settings of a stack.
