@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { checkLiveAccess } from "./accessCheck/live";
+import { startLiveCheck } from "./accessCheck/live";
 import { visible } from "./accessCheck/terminal";
 import { readOptions, USAGE } from "./commandLine";
 import { saveCertificateAuthority } from "./emulators/certificates";
@@ -17,7 +17,7 @@ async function start(args: string[]): Promise<number> {
     console.log(USAGE);
     return 0;
   }
-  if (options.live) return checkLiveAccess({ ...options, stack: options.stack ?? onlyStack() });
+  if (options.live) return startLiveCheck({ ...options, stack: options.stack ?? onlyStack() });
   // Everything that the simulation writes is in this directory.
   const directory = await mkdtemp(join(tmpdir(), "simulation-"));
   try {
