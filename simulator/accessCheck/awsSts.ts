@@ -62,7 +62,7 @@ function environmentOfSts(): Record<string, string | undefined> {
     ...Object.fromEntries(names.map((name) => [name, undefined])),
     AWS_CONFIG_FILE: "/dev/null",
     AWS_SHARED_CREDENTIALS_FILE: "/dev/null",
-    // Versions of 2025 and before ask the global endpoint otherwise.
+    // The default of older versions is the global endpoint.
     AWS_STS_REGIONAL_ENDPOINTS: "regional",
     AWS_MAX_ATTEMPTS: "1",
   };
