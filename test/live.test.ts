@@ -530,7 +530,7 @@ function hurry(t: TestContext): void {
   );
 }
 
-// What version 1 of the AWS CLI prints: test/liveStsCli.test.ts.
+// What the AWS CLI prints, versions 1 and 2: test/liveStsCli.test.ts.
 for (const [what, printed, reason] of [
   [
     "hangs",
@@ -539,7 +539,7 @@ for (const [what, printed, reason] of [
   ],
   [
     "is not reachable",
-    'error:\nCould not connect to the endpoint URL: "https://sts.us-west-2.amazonaws.com/"',
+    'error:\naws: [ERROR]: Could not connect to the endpoint URL: "https://sts.us-west-2.amazonaws.com/"',
     "Could not connect to the endpoint URL",
   ],
   ["returns HTTP 503", stsError("503", "Service Unavailable"), "503: Service Unavailable"],

@@ -131,13 +131,19 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
     assert.deepEqual([sts.requests.length, other.connections()], [1, 0]);
   });
 
-  test("sends no token to a server whose certificate cannot be verified, or that is not reachable", async () => {
+  test("sends no token to a server whose certificate cannot be verified", async (t) => {
     const authority = await createCertificateAuthority();
     const other = await startEndpoint(respond(200, GRANTED), await authority.issue({ hosts: ["127.0.0.1"] }));
+    t.after(other.close);
     await assert.rejects(ask(other.url), { message: /^SSL validation failed for / });
     assert.deepEqual(other.requests, []);
+  });
+
+  test("counts it neither as allowed nor as denied if AWS STS is not reachable", async () => {
+    const other = await startEndpoint(respond(200, GRANTED));
     await other.close();
-    await assert.rejects(ask(other.url), { message: /^Could not connect to the endpoint URL: / });
+    const message = `Could not connect to the endpoint URL: "${other.url}/"`;
+    await assert.rejects(ask(other.url), { message });
   });
 
   test("asks the endpoint of the region, in the domain of its partition", async (t) => {

@@ -68,7 +68,7 @@ function environmentOfSts(): Record<string, string | undefined> {
   };
 }
 
-/** What the command prints on standard error if AWS STS answers with an error; version 2 with `aws: [ERROR]: ` before it. */
+/** What the command prints on standard error if AWS STS answers with an error. */
 const STS_ERROR =
   /An error occurred \((\w+)\) when calling the AssumeRoleWithWebIdentity operation(?: \([^)]*\))?: (.*)/;
 
@@ -78,7 +78,8 @@ function denialOf({ stderr, message }: ToolError): Answer {
   if (code === undefined) {
     // An answer that is not XML follows below the first line, and can contain credentials.
     const [firstLine] = stderr.split("\n").filter(Boolean);
-    throw new Error(firstLine ?? message);
+    // Version 2 of the AWS CLI begins each error so.
+    throw new Error(firstLine?.replace("aws: [ERROR]: ", "") ?? message);
   }
   const reason = `${code}: ${text}`;
   // "Couldn't retrieve verification key from your identity provider": STS could not decide, and says InvalidIdentityToken.
