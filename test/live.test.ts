@@ -71,11 +71,7 @@ after(() => simulation.close());
 
 test("allows each of four service accounts only as itself, and answers the open questions", async () => {
   const before = exchanges();
-  const environment = { AWS_ENDPOINT_URL_STS: "" };
-  const { exitCode, lines, errors, calls, atOnce, sentToSts, left } = await checkLive(stack, {
-    accounts: 4,
-    environment,
-  });
+  const { exitCode, lines, errors, calls, atOnce, sentToSts, left } = await checkLive(stack, { accounts: 4 });
   assert.equal(errors, "");
   assert.match(lines.join(" "), /audit logs .* serviceaccounts\/token, .* pull request's workflow/);
   assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 24), [
@@ -122,7 +118,8 @@ test("allows each of four service accounts only as itself, and answers the open 
   assert.ok(kubectl.every(({ args }) => args.includes(kubeconfig) && args.includes("--request-timeout=20s")));
   const tokenRequests = kubectl.filter(({ args }) => args[1] === "token");
   assert.ok(tokenRequests.every(({ args }) => args.includes("--duration=600s")));
-  for (const { args } of sts) {
+  for (const { args, seconds } of sts) {
+    assert.equal(seconds, 30);
     assert.match(args[2] ?? "", /^--role-arn=arn:aws:iam::\d{12}:role\/pulumi-oidc-/);
     assert.deepEqual([...args.slice(0, 2), ...args.slice(3)], STS_COMMAND);
   }

@@ -13,7 +13,7 @@ import {
   openCertificateAuthority,
   simulationDirectory,
 } from "../simulator/emulators/certificates";
-import { type Answer, type Endpoint, respond, startEndpoint } from "./endpoint";
+import { type Answer, drip, type Endpoint, respond, startEndpoint } from "./endpoint";
 import { SECRET_ACCESS_KEY, setVariables } from "./liveTools";
 
 /** Why the tests are skipped, with the fix; false if the CLI is installed. */
@@ -162,6 +162,17 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
       assert.ok(head.startsWith(`CONNECT ${host}:443 HTTP/1.`), head);
     }
     assert.equal(proxy.requests.length, 3);
+  });
+
+  test("ends an endless answer after 30 seconds", async (t) => {
+    const { timeout } = AbortSignal;
+    t.mock.method(AbortSignal, "timeout", (milliseconds: number) =>
+      timeout.call(AbortSignal, milliseconds / 5),
+    );
+    answer = drip("HTTP/1.1 200 OK\r\n\r\n", "a".repeat(1000), 100);
+    await assert.rejects(ask(), {
+      message: "Failed to run aws sts assume-role-with-web-identity: no answer within 30 s",
+    });
   });
 
   test("ends the CLI when it is interrupted, before its own time limit", async () => {

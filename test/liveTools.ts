@@ -77,6 +77,8 @@ export interface Call {
   environment: string;
   /** What it reads from `/dev/stdin`. */
   input: string;
+  /** Its time limit, if the check has set one. */
+  seconds?: number | undefined;
 }
 
 /** Runs the check of stack prod as a function, with 1 of its service accounts unless the run says otherwise. */
@@ -85,18 +87,22 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}): Promise<Ou
   const tools = emulateTools(stack, run);
   const stop = new AbortController();
   const [printed, errors]: [string[], string[]] = [[], []];
-  const runTool: Run = async (tool, args, { environment: changes, input = "", advice = "" } = {}) => {
+  const runTool: Run = async (
+    tool,
+    args,
+    { environment: changes, input = "", advice = "", seconds } = {},
+  ) => {
     const variables = Object.entries({ ...process.env, ...changes }).filter(
       ([, value]) => value !== undefined,
     );
     const environment = variables.map(([name, value]) => `${name}='${value}'`).join("\n");
-    const stdout = await tools.answer({ tool, args, environment, input }, () => stop.abort());
+    const stdout = await tools.answer({ tool, args, environment, input, seconds }, () => stop.abort());
     if (stop.signal.aborted) throw new Error("aborted");
     if (!stdout.startsWith("error:")) return stdout;
     const stderr = stdout.slice("error:".length);
     throw new ToolError(`Failed to run ${tool}: ${stderr.trim()}${advice}`, stderr);
   };
-  const restore = setVariables({ ...run.environment, TMPDIR: temporary });
+  const restore = setVariables({ AWS_ENDPOINT_URL_STS: "", ...run.environment, TMPDIR: temporary });
   try {
     const { verbose = false, allPairs = false } = run;
     const exitCode = await checkLiveAccess(
