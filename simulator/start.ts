@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { checkLiveAccess } from "./accessCheck/live";
+import { startLiveCheck } from "./accessCheck/live";
 import { visible } from "./accessCheck/terminal";
 import { type Options, readOptions, USAGE } from "./commandLine";
 import { saveCertificateAuthority } from "./emulators/certificates";
@@ -18,7 +18,7 @@ async function start(args: string[]): Promise<number> {
     console.log(USAGE);
     return 0;
   }
-  if (options.live) return checkLiveAccess({ ...options, stack: options.stack ?? onlyStack() });
+  if (options.live) return startLiveCheck({ ...options, stack: options.stack ?? onlyStack() });
   return runSimulation(options);
 }
 

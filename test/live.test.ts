@@ -1,46 +1,41 @@
-// `npm start -- --live`: kubectl, aws, and pulumi are programs on PATH that answer from the emulators; STS and Pulumi Cloud
-// are the emulators' HTTPS endpoints.
+// The live check. Its programs (kubectl, aws, and pulumi) are functions that answer from the emulators, and Pulumi Cloud is the
+// emulator's HTTPS endpoint. What requires a new process is tested with `npm start -- --live` and programs on PATH.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createServer, type Server } from "node:https";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
-import { stsEndpoint } from "../simulator/accessCheck/awsRegions";
+import { checkRegion } from "../simulator/accessCheck/awsRegions";
 import { comparePolicies, differenceLines, type IssuerPolicy } from "../simulator/accessCheck/issuerPolicies";
 import type { ServiceAccount } from "../simulator/accessCheck/questions";
 import { redact, shown } from "../simulator/accessCheck/realServices";
+import { toolRunner } from "../simulator/accessCheck/tools";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
-import { openCertificateAuthority } from "../simulator/emulators/certificates";
+import { createCertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { runProgram } from "../simulator/mocks";
 import { type Answer, hang, respond, startEndpoint } from "./endpoint";
 import {
+  checkLive,
   type LiveRun,
   type LiveStack,
-  runLive,
   SECRET_ACCESS_KEY,
-  type StsRequest,
-  startSts,
+  setVariables,
+  startLive,
   stsError,
-  urlOf,
 } from "./liveTools";
 import { changePolicies, startCluster } from "./stack";
 
 const ROLE = "arn:aws:iam::123456789012:role/admin";
 const YELLOW = "\u001b[33m";
 
-// A quarter of each time limit.
-const HURRY = {
-  NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(
-    "const { timeout } = AbortSignal; AbortSignal.timeout = (milliseconds) => timeout.call(AbortSignal, milliseconds / 4);",
-  )}`,
-};
-
 // One stack that is up, for all tests.
 let simulation: Simulation;
 let stack: LiveStack;
-let server: Server;
-const stsRequests: StsRequest[] = [];
 
 before(async () => {
   simulation = await startCluster();
@@ -70,18 +65,13 @@ before(async () => {
   // Access tokens with a longer lifetime are denied: the check requests the shortest.
   const { id } = simulation.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
   await simulation.pulumiCloud.update(id, { maxExpirationSeconds: 60 });
-  server = await startSts(simulation.aws, stsRequests);
-  stack = { simulation, config, outputs, registered, stsUrl: urlOf(server) };
+  stack = { simulation, config, outputs, registered };
 });
-after(async () => {
-  server.close();
-  await simulation.close();
-});
+after(() => simulation.close());
 
 test("allows each of four service accounts only as itself, and answers the open questions", async () => {
-  stsRequests.length = 0;
-  const before = sent();
-  const { exitCode, lines, errors, calls, atOnce, left } = await runLive(stack, { accounts: 4 });
+  const before = exchanges();
+  const { exitCode, lines, errors, calls, atOnce, sentToSts, left } = await checkLive(stack, { accounts: 4 });
   assert.equal(errors, "");
   assert.match(lines.join(" "), /audit logs .* serviceaccounts\/token, .* pull request's workflow/);
   assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 24), [
@@ -113,7 +103,7 @@ test("allows each of four service accounts only as itself, and answers the open 
   assert.ok(lines.every((line) => line.length <= 80));
   assert.deepEqual([exitCode, atOnce, left], [0, 1, []]);
   // Nothing is asked twice.
-  assert.deepEqual([sent() - before, stsRequests.length], [32, 15]);
+  assert.deepEqual([exchanges() - before, sentToSts.length], [17, 15]);
 
   const kubeconfig = calls.flatMap(({ args }) => args).find((arg) => arg.startsWith("--kubeconfig=")) ?? "";
   const options = ["--region=us-west-2", "--profile=prod", `--role-arn=${ROLE}`, `--assume-role-arn=${ROLE}`];
@@ -122,21 +112,61 @@ test("allows each of four service accounts only as itself, and answers the open 
   for (const { environment } of api)
     assert.ok(environment.includes(`PULUMI_BACKEND_URL='${simulation.pulumiCloud.url}'`));
 
-  const aws = calls.filter(({ tool }) => tool === "aws").map(({ args }) => args);
-  assert.deepEqual(aws, [["eks", "update-kubeconfig", "--name=my-cluster", kubeconfig, ...options]]);
+  const [connect, ...sts] = calls.filter(({ tool }) => tool === "aws");
+  assert.deepEqual(connect?.args, ["eks", "update-kubeconfig", "--name=my-cluster", kubeconfig, ...options]);
   const kubectl = calls.filter(({ tool }) => tool === "kubectl");
   assert.ok(kubectl.every(({ args }) => args.includes(kubeconfig) && args.includes("--request-timeout=20s")));
   const tokenRequests = kubectl.filter(({ args }) => args[1] === "token");
   assert.ok(tokenRequests.every(({ args }) => args.includes("--duration=600s")));
-  for (const { authorization, form } of stsRequests) {
-    const { WebIdentityToken, RoleArn, RoleSessionName, ...request } = Object.fromEntries(form);
-    const expected = { Action: "AssumeRoleWithWebIdentity", Version: "2011-06-15", DurationSeconds: "900" };
-    assert.deepEqual([request, authorization], [expected, undefined]);
+  for (const { args, seconds } of sts) {
+    assert.equal(seconds, 30);
+    assert.match(args[2] ?? "", /^--role-arn=arn:aws:iam::\d{12}:role\/pulumi-oidc-/);
+    assert.deepEqual([...args.slice(0, 2), ...args.slice(3)], STS_COMMAND);
+  }
+});
+
+const STS_COMMAND = [
+  "sts",
+  "assume-role-with-web-identity",
+  "--role-session-name=live-access-check",
+  "--duration-seconds=900",
+  "--web-identity-token=file:///dev/stdin",
+  "--no-sign-request",
+  "--region=us-west-2",
+  "--cli-connect-timeout=10",
+  "--cli-read-timeout=10",
+  "--query=AssumedRoleUser.Arn",
+  "--output=text",
+];
+
+test("runs the AWS CLI for AWS STS without the user's configuration, except for its certificate authorities", async () => {
+  const environment = {
+    AWS_ENDPOINT_URL_STS: "https://vpce-1.sts.us-west-2.vpce.amazonaws.com",
+    AWS_ENDPOINT_URL: "https://example.com",
+    AWS_PROFILE: "other",
+    AWS_CONFIG_FILE: "/home/me/.aws/config",
+    AWS_STS_REGIONAL_ENDPOINTS: "legacy",
+    AWS_CA_BUNDLE: "/etc/ssl/private-ca.pem",
+  };
+  const { exitCode, calls } = await checkLive(stack, { environment });
+  assert.equal(exitCode, 0);
+  const [first, ...others] = calls.filter(({ args }) => args[0] === "sts");
+  assert.ok(first && others.length > 0);
+  for (const { args, environment } of [first, ...others]) {
+    const own = environment.match(/^AWS_.*/gm)?.sort();
+    assert.deepEqual(own, [
+      "AWS_CA_BUNDLE='/etc/ssl/private-ca.pem'",
+      "AWS_CONFIG_FILE='/dev/null'",
+      "AWS_MAX_ATTEMPTS='1'",
+      "AWS_SHARED_CREDENTIALS_FILE='/dev/null'",
+      "AWS_STS_REGIONAL_ENDPOINTS='regional'",
+    ]);
+    assert.ok(args.includes("--endpoint-url=https://vpce-1.sts.us-west-2.vpce.amazonaws.com"));
   }
 });
 
 test("asks as every other service account with --all-pairs", async () => {
-  const { exitCode, stdout } = await runLive(stack, { accounts: 4, arguments: ["--all-pairs"] });
+  const { exitCode, stdout } = await checkLive(stack, { accounts: 4, allPairs: true });
   assert.match(stdout, /All 46 answers are as the settings intend \(4 service accounts, 25\s+callers\)\./);
   assert.equal(exitCode, 0);
 });
@@ -146,8 +176,12 @@ test("exits 1 and marks the row if a policy is too wide", async (t) => {
   await changePolicies(t, simulation, ({ rules, ...policy }) =>
     rules[name] === "deployer" ? { ...policy, rules: { ...rules, [name]: "d*" } } : { ...policy, rules },
   );
-  const environment = { NODE_OPTIONS: "--import=data:text/javascript,process.stdout.isTTY=true" };
-  const { exitCode, lines, stdout } = await runLive(stack, { accounts: 2, environment });
+  const { isTTY } = process.stdout;
+  process.stdout.isTTY = true;
+  t.after(() => {
+    process.stdout.isTTY = isTTY;
+  });
+  const { exitCode, lines, stdout } = await checkLive(stack, { accounts: 2, environment: { NO_COLOR: "" } });
   assert.match(
     stdout,
     /^ {2}To see what was changed by hand: pulumi preview --refresh --diff --stack prod$/m,
@@ -207,7 +241,7 @@ for (const [what, change, findings] of [
 ] satisfies [string, (policies: AuthPolicy[]) => AuthPolicy[], string[]][]) {
   test(`exits 1 if ${what}, though no caller that it asks as is allowed`, async (t) => {
     await replacePolicies(t, change);
-    const { exitCode, stdout } = await runLive(stack, { accounts: 4 });
+    const { exitCode, stdout } = await checkLive(stack, { accounts: 4 });
     const [, printed = ""] =
       /^Policies of the OIDC issuer in Pulumi Cloud$(.*?)^ {2}To see what/ms.exec(stdout) ?? [];
     for (const finding of findings) assert.ok(printed.replaceAll(/\s+/g, " ").includes(finding), printed);
@@ -224,7 +258,7 @@ test("finds a policy that pulumi refresh has written to the state, and ignores t
   const registered = stack.registered.map((it) =>
     it.type === "pulumiservice:index:OidcIssuer" ? { ...it, inputs: { ...it.inputs, policies: actual } } : it,
   );
-  const { exitCode, stdout } = await runLive({ ...stack, registered }, { accounts: 4 });
+  const { exitCode, stdout } = await checkLive({ ...stack, registered }, { accounts: 4 });
   assert.match(stdout, /^ {2}A policy was added by hand:\n {4}\{ "authorizedPermissions": \[ "admin" \],/m);
   assert.equal(stdout.match(/by hand[:.]$/gm)?.length, 1);
   assert.equal(exitCode, 1);
@@ -234,7 +268,7 @@ test("redacts what could be a token in a policy that was added by hand", async (
   const token = `pul-${"0123456789".repeat(4)}`;
   const added: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: token, rules: EVERY_POD };
   await replacePolicies(t, (policies) => [...policies, added]);
-  const { exitCode, stdout } = await runLive(stack, { accounts: 1 });
+  const { exitCode, stdout } = await checkLive(stack, { accounts: 1 });
   assert.match(stdout.replaceAll(/\s+/g, " "), /A policy was added by hand: .*"userLogin": "\[redacted\]"/);
   assert.ok(!stdout.includes(token));
   assert.equal(exitCode, 1);
@@ -296,7 +330,7 @@ test("exits 1 if an intended caller is denied, and leaves the question about aud
     ...policy,
     rules: { ...policy.rules, aud: "someone-else" },
   }));
-  const { exitCode, stdout } = await runLive(stack, { accounts: 2 });
+  const { exitCode, stdout } = await checkLive(stack, { accounts: 2 });
   assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .*\bCheck\s+policyRules,/ms);
   assert.match(stdout, /answers are unexpected .* match an element of a list\? Unknown\./s);
   assert.equal(exitCode, 1);
@@ -308,11 +342,6 @@ const tokenOfOtherCluster = () =>
     { audience: ["urn:pulumi:org:acme"], expiresIn: 600 },
   );
 for (const [what, run, message] of [
-  [
-    "if a program is missing",
-    { tools: ["aws", "pulumi"] },
-    "kubectl is not on PATH. To install it: https://",
-  ],
   [
     "if the stack is not deployed",
     { answer: (stdout, { args }) => (args[1] === "output" ? "{}" : stdout) },
@@ -385,11 +414,6 @@ for (const [what, run, message] of [
     "AWS_ENDPOINT_URL_STS is http://127.0.0.1:9. Set it to an https URL",
   ],
   [
-    "if the certificate of a service cannot be verified, whatever the environment says",
-    { environment: { NODE_EXTRA_CA_CERTS: "", NODE_TLS_REJECT_UNAUTHORIZED: "0" } },
-    "SELF_SIGNED_CERT_IN_CHAIN",
-  ],
-  [
     "if the stack's output names a ConfigMap that kubectl would take for an option",
     {
       answer: (stdout, { args }) =>
@@ -429,38 +453,55 @@ for (const [what, run, message] of [
       audience.startsWith("sts") ? "which AWS accepts" : "which the cluster's API server accepts",
     ],
   ),
-  [
-    "after a minute if a program hangs",
-    {
-      environment: HURRY,
-      answer: (stdout, { args }) => (args[1] === "configmap" ? new Promise<string>(() => {}) : stdout),
-    },
-    "Failed to run kubectl get configmap deployer-pulumi-token-exchange: no answer within 60 s",
-  ],
+  ...["file:///etc/passwd", "https://example.com/", "arn:aws:iam::123456789012:user/me"].map(
+    (arn): [string, LiveRun, string] => [
+      `if the stack's output has the role ${arn}`,
+      {
+        answer: (stdout, { args }) =>
+          args[1] === "output"
+            ? stdout.replaceAll(/"roleArn": ?"[^"]+"/g, `"roleArn":${JSON.stringify(arn)}`)
+            : stdout,
+      },
+      `contain "${arn}", which is not the ARN of an IAM role`,
+    ],
+  ),
 ] satisfies [string, LiveRun, string][]) {
   test(`stops before any token is sent ${what}`, async () => {
-    const before = sent();
-    const { exitCode, errors } = await runLive(stack, run);
+    const before = exchanges();
+    const { exitCode, errors, sentToSts } = await checkLive(stack, run);
     assert.ok(errors.includes(message), errors);
-    assert.deepEqual([exitCode, sent() - before], [2, 0]);
+    assert.deepEqual([exitCode, exchanges() - before, sentToSts], [2, 0, []]);
   });
 }
 
-const throttled = stsError("Throttling", "Rate exceeded");
-const unverified = stsError(
-  "InvalidIdentityToken",
-  "Couldn't retrieve verification key from your identity provider",
-);
-for (const [what, answer, reason, services = ["Pulumi Cloud", "AWS STS"]] of [
+test("sends no token to a service whose certificate cannot be verified, whatever the environment says", async (t) => {
+  const authority = await createCertificateAuthority();
+  const endpoint = await startEndpoint(respond(200, {}), await authority.issue({ hosts: ["127.0.0.1"] }));
+  t.after(endpoint.close);
+  const { exitCode, errors } = await checkLive(stack, {
+    answer: pulumiCloudAt(endpoint.url),
+    environment: { NODE_TLS_REJECT_UNAUTHORIZED: "0" },
+  });
+  assert.match(
+    errors,
+    /^Failed to ask Pulumi Cloud at .*: UNABLE_TO_VERIFY_LEAF_SIGNATURE\. The check is incomplete/,
+  );
+  assert.deepEqual([exitCode, endpoint.requests], [2, []]);
+});
+
+/** Makes another Pulumi Cloud that of the stack. */
+function pulumiCloudAt(url: string): LiveRun["answer"] {
+  return (stdout) => stdout.replaceAll(simulation.pulumiCloud.url, url);
+}
+
+for (const [what, answer, reason] of [
   ["hangs", hang(), "no answer within 10 s"],
   ["redirects", "redirect", "unexpected redirect"],
   ["is not reachable", undefined, "ECONNREFUSED"],
   ["returns HTTP 503", respond(503, { message: "Service Unavailable" }), "HTTP 503"],
   ["returns a page", respond(200, "<html></html>"), "HTTP 200"],
-  ["limits the rate", respond(400, throttled), "HTTP 400 Throttling: Rate exceeded", ["AWS STS"]],
-  ["cannot read the keys", respond(400, unverified), "HTTP 400 InvalidIdentityToken: Couldn't", ["AWS STS"]],
-] satisfies [string, Answer | "redirect" | undefined, string, string[]?][]) {
-  test(`counts it neither as allowed nor as denied if ${services.join(" or ")} ${what}, and asks once`, async (t) => {
+] satisfies [string, Answer | "redirect" | undefined, string][]) {
+  test(`counts it neither as allowed nor as denied if Pulumi Cloud ${what}, and asks once`, async (t) => {
     const other = await startEndpoint(respond(200, {}));
     t.after(other.close);
     const redirect = respond(307, "", { Location: other.url });
@@ -471,19 +512,80 @@ for (const [what, answer, reason, services = ["Pulumi Cloud", "AWS STS"]] of [
     );
     if (answer) t.after(close);
     else await close();
-    const hurry = what === "hangs" ? HURRY : {};
-    for (const service of services) {
-      requests.length = 0;
-      const run: LiveRun =
-        service === "AWS STS"
-          ? { environment: { ...hurry, AWS_ENDPOINT_URL_STS: url } }
-          : { environment: hurry, answer: (stdout) => stdout.replaceAll(simulation.pulumiCloud.url, url) };
-      const { exitCode, errors } = await runLive(stack, run);
-      assert.ok(errors.startsWith(`Failed to ask ${service} at ${url}: ${reason}`), errors);
-      assert.deepEqual([exitCode, requests.length, other.connections()], [2, answer ? 1 : 0, 0]);
-    }
+    if (what === "hangs") hurry(t);
+    const { exitCode, errors } = await checkLive(stack, { answer: pulumiCloudAt(url) });
+    assert.ok(errors.startsWith(`Failed to ask Pulumi Cloud at ${url}: ${reason}`), errors);
+    assert.deepEqual([exitCode, requests.length, other.connections()], [2, answer ? 1 : 0, 0]);
   });
 }
+
+/** Makes each time limit a fiftieth of itself. */
+function hurry(t: TestContext): void {
+  const { timeout } = AbortSignal;
+  t.mock.method(AbortSignal, "timeout", (milliseconds: number) =>
+    timeout.call(AbortSignal, milliseconds / 50),
+  );
+}
+
+// What the AWS CLI prints, versions 1 and 2: test/liveStsCli.test.ts.
+for (const [what, printed, reason] of [
+  [
+    "hangs",
+    'error:\nRead timeout on endpoint URL: "https://sts.us-west-2.amazonaws.com/"',
+    'Read timeout on endpoint URL: "https://sts.us-west-2.amazonaws.com/"',
+  ],
+  [
+    "is not reachable",
+    'error:\naws: [ERROR]: Could not connect to the endpoint URL: "https://sts.us-west-2.amazonaws.com/"',
+    "Could not connect to the endpoint URL",
+  ],
+  ["returns HTTP 503", stsError("503", "Service Unavailable"), "503: Service Unavailable"],
+  ["returns a page", "None", "the answer contains no session of the role"],
+  [
+    "limits the rate",
+    stsError("Throttling", "Rate exceeded").replace(" operation:", " operation (reached max retries: 0):"),
+    "Throttling: Rate exceeded",
+  ],
+  [
+    "cannot read the keys",
+    stsError("InvalidIdentityToken", "Couldn't retrieve verification key from your identity provider"),
+    "InvalidIdentityToken: Couldn't retrieve verification key",
+  ],
+] satisfies [string, string, string][]) {
+  test(`counts it neither as allowed nor as denied if AWS STS ${what}, and asks once`, async () => {
+    const { exitCode, errors, sentToSts } = await checkLive(stack, { answer: stsPrints(printed) });
+    assert.ok(errors.startsWith(`Failed to ask AWS STS in us-west-2: ${reason}`), errors);
+    assert.match(errors, /The check is incomplete; run it again\.$/);
+    assert.deepEqual([exitCode, sentToSts.length], [2, 1]);
+  });
+}
+
+/** Changes what the AWS CLI prints of AWS STS. */
+function stsPrints(printed: string): LiveRun["answer"] {
+  return (stdout, { args }) => (args[0] === "sts" ? printed : stdout);
+}
+
+test("reads a denial of AWS STS as version 2 of the AWS CLI prints it, and shows its control characters", async () => {
+  const denial = stsError("AccessDenied", "Not authorized \u001b[2J").replace(
+    "error:\nAn error",
+    "error:\naws: [ERROR]: An error",
+  );
+  const { exitCode, stdout, errors } = await checkLive(stack, { answer: stsPrints(denial), verbose: true });
+  assert.equal(errors, "");
+  assert.match(
+    stdout.replaceAll(/\s+/g, " "),
+    /itself: denied by IAM role \(AccessDenied: Not authorized \\u\{1b\}\[2J\)\. Compare the trust policy/,
+  );
+  assert.equal(exitCode, 1);
+});
+
+test("shows nothing of an answer that the AWS CLI cannot read, which can contain credentials", async () => {
+  const unreadable = `error:\nUnable to parse response (unclosed token), invalid XML received.\nb'<SecretAccessKey>${SECRET_ACCESS_KEY}'`;
+  const { exitCode, stdout, errors } = await checkLive(stack, { answer: stsPrints(unreadable) });
+  assert.match(errors, /: Unable to parse response \(unclosed token\), invalid XML received\.\. The check/);
+  assert.ok(!`${stdout}${errors}`.includes(SECRET_ACCESS_KEY));
+  assert.equal(exitCode, 2);
+});
 
 test("requests what the stack's state says, and exits 1 if a ConfigMap in the cluster differs from it", async () => {
   for (const [what, change, finding] of [
@@ -506,7 +608,7 @@ test("requests what the stack's state says, and exits 1 if a ConfigMap in the cl
       if (args[1] !== "configmap") return stdout;
       return JSON.stringify({ data: { ...JSON.parse(stdout).data, ...change } });
     };
-    const { exitCode, stdout, errors } = await runLive(stack, { answer });
+    const { exitCode, stdout, errors } = await checkLive(stack, { answer });
     const text = stdout.replaceAll(/\s+/g, " ");
     assert.equal(errors, "");
     assert.equal(exitCode, 1, what);
@@ -516,7 +618,7 @@ test("requests what the stack's state says, and exits 1 if a ConfigMap in the cl
   }
 });
 
-test("ends an endless answer of Pulumi Cloud, or of AWS STS, at 64 KB", async (t) => {
+test("ends an endless answer of Pulumi Cloud at 64 KB", async (t) => {
   const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
   let sentBytes = 0;
   const endless = createServer(certificate, (_request, response) => {
@@ -531,18 +633,11 @@ test("ends an endless answer of Pulumi Cloud, or of AWS STS, at 64 KB", async (t
   await once(endless, "listening");
   t.after(() => endless.close().closeAllConnections());
 
-  for (const run of [
-    {
-      answer: (stdout: string) => stdout.replaceAll(simulation.pulumiCloud.url, urlOf(endless)),
-    },
-    { environment: { AWS_ENDPOINT_URL_STS: urlOf(endless) } },
-  ] satisfies LiveRun[]) {
-    sentBytes = 0;
-    const { exitCode, errors } = await runLive(stack, run);
-    assert.equal(exitCode, 2);
-    assert.match(errors, /HTTP 200: the answer is longer than 64 KB\. The check is incomplete/);
-    assert.ok(sentBytes < 8e6, String(sentBytes));
-  }
+  const { port } = endless.address() as AddressInfo;
+  const { exitCode, errors } = await checkLive(stack, { answer: pulumiCloudAt(`https://127.0.0.1:${port}`) });
+  assert.equal(exitCode, 2);
+  assert.match(errors, /HTTP 200: the answer is longer than 64 KB\. The check is incomplete/);
+  assert.ok(sentBytes < 8e6, String(sentBytes));
 });
 
 test("shows at most 200 characters of an answer, too few to put a token together that was cut into pieces", () => {
@@ -552,28 +647,54 @@ test("shows at most 200 characters of an answer, too few to put a token together
   assert.equal(shown("\u202e".repeat(100)).length, 200);
 });
 
-test("leaves no file behind when it is interrupted", async () => {
+test("leaves no file behind and exits 130 when it is interrupted", async () => {
   const answer: LiveRun["answer"] = (stdout, { args }, interrupt) => {
     if (args[1] === "token") interrupt();
     return stdout;
   };
-  const { exitCode, files, left } = await runLive(stack, { answer });
+  const { exitCode, files, left } = await startLive(stack, { answer });
   assert.match(files, /^kubeconfig$/m);
   assert.deepEqual([exitCode, left], [130, []]);
 });
 
 test("shows no token in its output, in arguments, in environments, or in files", async () => {
-  stsRequests.length = 0;
-  const run = await runLive(stack, { accounts: 2, arguments: ["--verbose"] });
+  const before = exchanges();
+  const run = await startLive(stack, { accounts: 2, verbose: true });
   assert.equal(run.exitCode, 0, run.errors);
   // The answer contained the token, and the files the kubeconfig.
   assert.match(run.stdout.replaceAll(/\s+/g, " "), /InvalidIdentityToken: Not authorized: \[redacted\]/);
   assert.match(run.files, /^kubeconfig$/m);
-  const tokens = stsRequests.flatMap(({ form }) => form.get("WebIdentityToken")?.split(".") ?? []);
-  const seen = [run.stdout, run.errors, run.files, JSON.stringify(run.calls)].join("\n");
-  assert.ok(tokens.length > 0);
+  assert.deepEqual([exchanges() - before, run.sentToSts.length, run.left], [9, 5, []]);
+  const tokens = run.sentToSts.flatMap((token) => token.split("."));
+  const calls = run.calls.map(({ input, ...call }) => call);
+  const seen = [run.stdout, run.errors, run.files, JSON.stringify(calls)].join("\n");
   for (const secret of [...run.tokens, ...tokens, SECRET_ACCESS_KEY]) assert.ok(!seen.includes(secret));
   assert.doesNotMatch(seen, /pul-[0-9a-f]{10}|eyJ[\w-]+/);
+});
+
+test("prints an error on standard error and exits 2, such as the program that is missing and where to get it", async () => {
+  const { exitCode, errors, stdout, tokens } = await startLive(stack, { tools: ["aws", "pulumi"] });
+  const message = "kubectl is not on PATH. To install it: https://kubernetes.io/docs/tasks/tools/";
+  assert.deepEqual([exitCode, errors, tokens], [2, message, []]);
+  assert.ok(!stdout.includes(message));
+});
+
+test("ends a program after a minute, and names it without its options", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), "live-test-"));
+  const program = `#!/bin/sh\nPATH='${process.env.PATH}'\nexec sleep 60\n`;
+  await writeFile(join(directory, "kubectl"), program, { mode: 0o755 });
+  const restore = setVariables({ PATH: directory });
+  t.after(async () => {
+    restore();
+    await rm(directory, { recursive: true });
+  });
+  hurry(t);
+  const run = toolRunner(new AbortController().signal);
+  const startedAt = Date.now();
+  await assert.rejects(run("kubectl", ["get", "configmap", "--kubeconfig=/tmp/x", "--", "settings"]), {
+    message: "Failed to run kubectl get configmap settings: no answer within 60 s",
+  });
+  assert.ok(Date.now() - startedAt < 20_000);
 });
 
 test("redacts access tokens, and shows characters that a terminal obeys", () => {
@@ -583,20 +704,18 @@ test("redacts access tokens, and shows characters that a terminal obeys", () => 
   assert.equal(redact("one\ntwo \u001b[2J\u202e\u00a0"), "one\ntwo \\u{1b}[2J\\u{202e}\\u{a0}");
 });
 
-test("asks AWS STS in the domain of the region's partition, and nowhere for any other name", () => {
-  for (const [region, host] of [
-    ["us-west-2", "sts.us-west-2.amazonaws.com"],
-    ["us-gov-east-1", "sts.us-gov-east-1.amazonaws.com"],
-    ["cn-north-1", "sts.cn-north-1.amazonaws.com.cn"],
-    ["eusc-de-east-1", "sts.eusc-de-east-1.amazonaws.eu"],
-    ["us-iso-east-1", "sts.us-iso-east-1.c2s.ic.gov"],
-    ["us-isob-east-1", "sts.us-isob-east-1.sc2s.sgov.gov"],
-    ["us-isof-south-1", "sts.us-isof-south-1.csp.hci.ic.gov"],
-    ["eu-isoe-west-1", "sts.eu-isoe-west-1.cloud.adc-e.uk"],
-    // Newer than the table.
-    ["eu-future-9", "sts.eu-future-9.amazonaws.com"],
-  ] as const) {
-    assert.equal(stsEndpoint(region), `https://${host}`);
+test("accepts the name of a region of any partition, and no name that could become another host", () => {
+  for (const region of [
+    "us-west-2",
+    "us-gov-east-1",
+    "cn-north-1",
+    "eusc-de-east-1",
+    "us-isob-east-1",
+    "eu-isoe-west-1",
+    // Newer than the provider.
+    "eu-future-9",
+  ]) {
+    checkRegion(region);
   }
   for (const region of [
     "",
@@ -607,12 +726,13 @@ test("asks AWS STS in the domain of the region's partition, and nowhere for any 
     "us-west-2\n",
     "US-WEST-2",
     "@a",
+    "aws-global",
   ]) {
-    assert.throws(() => stsEndpoint(region), /is not the name of an AWS region/, region);
+    assert.throws(() => checkRegion(region), /is not the name of an AWS region/, region);
   }
 });
 
-/** Returns how many tokens the services have received. */
-function sent(): number {
-  return simulation.pulumiCloud.exchanges.length + stsRequests.length;
+/** Returns how many ID tokens Pulumi Cloud has received. */
+function exchanges(): number {
+  return simulation.pulumiCloud.exchanges.length;
 }

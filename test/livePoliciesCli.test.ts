@@ -95,7 +95,8 @@ describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
       configMaps: new Map(),
       clusterName: "my-cluster",
       pulumiCloudUrl,
-      stsUrl: "https://sts.us-west-2.amazonaws.com",
+      region: "us-west-2",
+      stsUrl: undefined,
       awsOptions: [],
     };
     answers = {

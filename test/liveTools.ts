@@ -1,29 +1,27 @@
-// Runs `npm start -- --live` with a kubectl, an aws, and a pulumi on PATH that answer for a stack in the simulation, and an
-// emulated AWS STS.
+// Runs the live check of a stack in the simulation. `kubectl`, `aws`, and `pulumi` answer from there: as functions, or as
+// programs on the PATH of `npm start -- --live`.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import type { AddressInfo, Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { checkLiveAccess } from "../simulator/accessCheck/live";
 import type { AskedServices } from "../simulator/accessCheck/simulatedAccess";
+import { type Run, ToolError } from "../simulator/accessCheck/tools";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
-import type { Aws } from "../simulator/emulators/aws";
-import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Registration } from "../simulator/mocks";
 
 /** A stack that is up. */
 export interface LiveStack {
-  /** Where `pulumi api`, and a kubectl that is not real, read. */
-  simulation: Pick<AskedServices, "kubernetes" | "issuer" | "pulumiCloud">;
+  /** Where `pulumi api`, AWS STS, and a kubectl that is not real, read. */
+  simulation: Pick<AskedServices, "aws" | "kubernetes" | "issuer" | "pulumiCloud">;
   config: Record<string, string>;
   outputs: Record<string, unknown>;
   registered: Registration[];
-  stsUrl: string;
   /** What the AWS CLI provides for a real kubectl. */
   aws?: {
     /** What `aws eks update-kubeconfig` writes. */
@@ -33,25 +31,25 @@ export interface LiveStack {
   };
 }
 
-export interface StsRequest {
-  authorization: string | undefined;
-  form: URLSearchParams;
-}
-
-/** The worst that an answer of AWS STS could contain. */
+/** The worst that an answer of AWS STS contains. */
 export const SECRET_ACCESS_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
 export interface LiveRun {
-  arguments?: string[];
-  environment?: Record<string, string>;
+  verbose?: boolean;
+  allPairs?: boolean;
   /** How many of the stack's service accounts the check finds: 1 by default. */
   accounts?: number;
+  /** Variables besides those of this process; of `npm start -- --live`, the only ones. */
+  environment?: Record<string, string>;
+  /** Changes the standard output of a program. If it begins with `error:`, the rest is its standard error, and it fails. */
+  answer?(stdout: string, call: Call, interrupt: () => void): string | Promise<string>;
+}
+
+export interface LiveProcess extends LiveRun {
   /** The programs on PATH that answer from the simulation. */
   tools?: string[];
   /** The paths of real programs, by their names on PATH. */
   realTools?: Record<string, string>;
-  /** Changes the standard output of a program. If it begins with `error:`, it is printed on standard error. */
-  answer?(stdout: string, call: Call, interrupt: () => void): string | Promise<string>;
 }
 
 export interface Outcome {
@@ -65,44 +63,108 @@ export interface Outcome {
   atOnce: number;
   /** The ID tokens that the cluster issued. */
   tokens: string[];
-  /** Names and contents of the files in HOME and in TMPDIR, at each call of a program and at the end. */
-  files: string;
+  /** The ID tokens that AWS STS received. */
+  sentToSts: string[];
   /** The temporary files at the end. */
   left: string[];
 }
 
-/** A call of a program; `environment` is as the shell prints it. */
-type Call = Record<"tool" | "environment", string> & { args: string[] };
+/** A call of a program. */
+export interface Call {
+  tool: string;
+  args: string[];
+  /** The environment, with a line such as `NAME='value'` for each variable. */
+  environment: string;
+  /** What it reads from `/dev/stdin`. */
+  input: string;
+  /** Its time limit, if the check has set one. */
+  seconds?: number | undefined;
+}
 
-/** Runs the check of stack prod, with 1 of its service accounts unless the run says otherwise. */
-export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> {
+/** Runs the check of stack prod as a function, with 1 of its service accounts unless the run says otherwise. */
+export async function checkLive(stack: LiveStack, run: LiveRun = {}): Promise<Outcome> {
+  const temporary = await mkdtemp(join(tmpdir(), "live-test-"));
+  const tools = emulateTools(stack, run);
+  const stop = new AbortController();
+  const [printed, errors]: [string[], string[]] = [[], []];
+  const runTool: Run = async (
+    tool,
+    args,
+    { environment: changes, input = "", advice = "", seconds } = {},
+  ) => {
+    const variables = Object.entries({ ...process.env, ...changes }).filter(
+      ([, value]) => value !== undefined,
+    );
+    const environment = variables.map(([name, value]) => `${name}='${value}'`).join("\n");
+    const stdout = await tools.answer({ tool, args, environment, input, seconds }, () => stop.abort());
+    if (stop.signal.aborted) throw new Error("aborted");
+    if (!stdout.startsWith("error:")) return stdout;
+    const stderr = stdout.slice("error:".length);
+    throw new ToolError(`Failed to run ${tool}: ${stderr.trim()}${advice}`, stderr);
+  };
+  const restore = setVariables({ AWS_ENDPOINT_URL_STS: "", ...run.environment, TMPDIR: temporary });
+  try {
+    const { verbose = false, allPairs = false } = run;
+    const exitCode = await checkLiveAccess(
+      { stack: "prod", verbose, allPairs },
+      {
+        run: runTool,
+        stop: stop.signal,
+        print: (...lines) => printed.push(...lines),
+        printError: (line) => errors.push(line),
+      },
+    );
+    return {
+      exitCode,
+      stdout: printed.join("\n"),
+      lines: printed,
+      errors: errors.join(" ").replaceAll(/\s+/g, " "),
+      ...tools.seen,
+      left: await readdir(temporary),
+    };
+  } finally {
+    restore();
+    await rm(temporary, { recursive: true });
+  }
+}
+
+/** Sets variables of this process, and returns the function that restores all of them. */
+export function setVariables(variables: Record<string, string>): () => void {
+  const saved = { ...process.env };
+  Object.assign(process.env, variables);
+  return () => {
+    for (const name of Object.keys(process.env)) delete process.env[name];
+    Object.assign(process.env, saved);
+  };
+}
+
+/**
+ * Runs `npm start -- --live --stack=prod`, with programs on PATH.
+ *
+ * @returns with `files`: names and contents of the files in HOME and in TMPDIR, at each call of a program and at the end.
+ */
+export async function startLive(stack: LiveStack, run: LiveProcess): Promise<Outcome & { files: string }> {
   const home = await mkdtemp(join(tmpdir(), "live-test-"));
   const [bin, temporary] = [join(home, "bin"), join(home, "tmp")];
   await Promise.all([mkdir(bin), mkdir(temporary)]);
-  const [calls, tokens]: [Call[], string[]] = [[], []];
-  let [files, running, atOnce] = ["", 0, 0];
+  const tools = emulateTools(stack, run);
+  let files = "";
   const server = createServer(async (request, response) => {
-    const [args = "", environment = ""] = (await text(request)).split("\n\n", 2);
-    const call = { tool: request.url?.slice(1) ?? "", args: args.split("\n"), environment };
-    calls.push(call);
-    running += 1;
-    atOnce = Math.max(atOnce, running);
+    const [args = "", environment = "", input = ""] = (await text(request)).split("\n\n", 3);
     // Before the answer: an interrupted check removes its files.
     files += await filesIn(home);
-    const printed = await answerTool(stack, call, run.accounts ?? 1);
-    const stdout = (await run.answer?.(printed, call, () => child.kill("SIGINT"))) ?? printed;
-    if (call.args[1] === "token") tokens.push(stdout);
-    running -= 1;
-    response.end(stdout);
+    const call = { tool: request.url?.slice(1) ?? "", args: args.split("\n"), environment, input };
+    response.end(await tools.answer(call, () => child.kill("SIGINT")));
   });
   const url = `http://127.0.0.1:${await listen(server)}`;
-  for (const [tool, path] of Object.entries(run.realTools ?? {})) await symlink(path, join(bin, tool));
+  const realTools = { bash: "/bin/bash", ...run.realTools };
+  for (const [tool, path] of Object.entries(realTools)) await symlink(path, join(bin, tool));
   for (const tool of run.tools ?? ["aws", "kubectl", "pulumi"])
     await writeFile(join(bin, tool), program(tool, url), { mode: 0o755 });
 
   const start = ["--import", "tsx", join(__dirname, "..", "simulator", "start.ts"), "--live", "--stack=prod"];
   const { NODE_EXTRA_CA_CERTS } = process.env;
-  const child = spawn(process.execPath, [...start, ...(run.arguments ?? [])], {
+  const child = spawn(process.execPath, [...start, ...(run.verbose ? ["--verbose"] : [])], {
     // Nothing else of the environment: no program may be found elsewhere.
     env: {
       PATH: bin,
@@ -110,7 +172,6 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
       TMPDIR: temporary,
       TSX_DISABLE_CACHE: "1",
       NODE_EXTRA_CA_CERTS,
-      AWS_ENDPOINT_URL_STS: stack.stsUrl,
       ...run.environment,
     },
     stdio: ["ignore", "pipe", "pipe"],
@@ -127,40 +188,7 @@ export async function runLive(stack: LiveStack, run: LiveRun): Promise<Outcome> 
   server.close();
   server.closeAllConnections();
   await rm(home, { recursive: true });
-  return { exitCode, stdout, lines: stdout.split("\n"), errors, calls, atOnce, tokens, files, left };
-}
-
-/** Starts an AWS STS that decides as the emulated one. @param requests receives each request. */
-export async function startSts(
-  aws: Pick<Aws, "assumeRoleWithWebIdentity">,
-  requests: StsRequest[],
-): Promise<HttpsServer> {
-  const authority = await openCertificateAuthority();
-  const server = createHttpsServer(
-    await authority.issue({ hosts: ["127.0.0.1"] }),
-    async (request, response) => {
-      const form = new URLSearchParams(await text(request));
-      requests.push({ authorization: request.headers.authorization, form });
-      const [role = "", token = ""] = ["RoleArn", "WebIdentityToken"].map((name) => form.get(name) ?? "");
-      const { allowed, reason } = await aws.assumeRoleWithWebIdentity(role, token);
-      const denial = reason.includes("trust policy") ? "AccessDenied" : "InvalidIdentityToken";
-      response.writeHead(allowed ? 200 : 400, { "Content-Type": "text/xml" });
-      const result = `<AssumeRoleWithWebIdentityResult>${SECRET_ACCESS_KEY}</AssumeRoleWithWebIdentityResult>`;
-      response.end(allowed ? result : stsError(denial, `Not authorized: ${token}`));
-    },
-  );
-  await listen(server);
-  return server;
-}
-
-/** https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html */
-export function stsError(code: string, message: string): string {
-  return `<ErrorResponse><Error><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`;
-}
-
-/** Returns the URL of an HTTPS server on the loopback address. */
-export function urlOf(server: HttpsServer): string {
-  return `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return { exitCode, stdout, lines: stdout.split("\n"), errors, ...tools.seen, files, left };
 }
 
 /** Starts a server on a free port of the loopback address, and returns the port. */
@@ -170,26 +198,77 @@ export async function listen(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-/** Returns the code of a program that lets this process answer. An answer that begins with `error:` is a failure. */
+/** Returns the code of a program that lets this process answer. */
 function program(tool: string, url: string): string {
   return `#!/bin/sh
 environment=$(export -p)
 PATH='${process.env.PATH}'
-answer=$(printf '%s\\n' "$@" '' "$environment" | curl --silent --data-binary @- '${url}/${tool}')
+case "$*" in
+  *file:///dev/stdin*) input=$(cat /dev/stdin) ;;
+esac
+answer=$(printf '%s\\n' "$@" '' "$environment" '' "$input" | curl --silent --data-binary @- '${url}/${tool}')
 case $answer in
-  error:*) printf '%s\\n' "$answer" >&2 && exit 1 ;;
+  error:*) printf '%s\\n' "\${answer#error:}" >&2 && exit 1 ;;
   *) printf '%s\\n' "$answer" ;;
 esac
 `;
 }
 
-/** Returns what the real program prints. */
-async function answerTool(stack: LiveStack, { tool, args }: Call, accounts: number): Promise<string> {
+/** Returns the programs, as one function, and what was seen of them. */
+function emulateTools(stack: LiveStack, { accounts = 1, answer }: LiveRun) {
+  const seen = {
+    calls: [] as Call[],
+    atOnce: 0,
+    tokens: [] as string[],
+    sentToSts: [] as string[],
+  };
+  let running = 0;
+  return {
+    seen,
+    async answer(call: Call, interrupt: () => void): Promise<string> {
+      seen.calls.push(call);
+      running += 1;
+      seen.atOnce = Math.max(seen.atOnce, running);
+      const isSts = call.args[0] === "sts";
+      if (isSts) seen.sentToSts.push(call.input.trim());
+      const printed = await (isSts ? answerSts(stack, call) : answerTool(stack, call, accounts));
+      const stdout = (await answer?.(printed, call, interrupt)) ?? printed;
+      if (call.args[1] === "token") seen.tokens.push(stdout);
+      running -= 1;
+      return stdout;
+    },
+  };
+}
+
+/** Returns the value of an option in arguments, such as `--region=us-west-2`. */
+function optionOf({ args }: Call, name: string): string {
+  return args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3) ?? "";
+}
+
+/** Returns what `aws sts assume-role-with-web-identity` prints. */
+async function answerSts({ simulation }: LiveStack, call: Call): Promise<string> {
+  const role = optionOf(call, "role-arn");
+  const token = call.input.trim();
+  const { allowed, reason } = await simulation.aws.assumeRoleWithWebIdentity(role, token);
+  const denial = reason.includes("trust policy") ? "AccessDenied" : "InvalidIdentityToken";
+  if (!allowed) return stsError(denial, `Not authorized: ${token}`);
+  const Arn = `${role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")}/${optionOf(call, "role-session-name")}`;
+  const answer = { Credentials: { SecretAccessKey: SECRET_ACCESS_KEY }, AssumedRoleUser: { Arn } };
+  return optionOf(call, "query") === "AssumedRoleUser.Arn" ? Arn : JSON.stringify(answer);
+}
+
+/** Returns an error of AWS STS, as the AWS CLI prints it. */
+export function stsError(code: string, message: string): string {
+  return `error:\nAn error occurred (${code}) when calling the AssumeRoleWithWebIdentity operation: ${message}\n`;
+}
+
+/** Returns what another program prints. */
+async function answerTool(stack: LiveStack, call: Call, accounts: number): Promise<string> {
   const { simulation, config, outputs, registered } = stack;
+  const { tool, args } = call;
   const [command, kind] = args;
   const name = (kind === "token" ? args[2] : args[args.indexOf("--") + 1]) ?? "";
-  const option = (key: string) =>
-    args.find((arg) => arg.startsWith(`--${key}=`))?.slice(key.length + 3) ?? "";
+  const option = (key: string) => optionOf(call, key);
   if (tool === "aws") {
     if (kind === "get-token") return stack.aws?.token ?? "";
     await writeFile(option("kubeconfig"), stack.aws?.kubeconfig ?? "kubeconfig\n");

@@ -7,7 +7,7 @@ import { run } from "node:test";
 import { dot } from "node:test/reporters";
 import { saveCertificateAuthority } from "../simulator/emulators/certificates";
 
-/** These take minutes and require the Pulumi CLI: they run with `--engine`, or when named. */
+/** These take minutes and require the Pulumi CLI or the AWS CLI: they run with `--engine`, or when named. */
 const ENGINE = [
   "component.test.ts",
   "componentPackage.test.ts",
@@ -17,6 +17,7 @@ const ENGINE = [
   "examplesCli.test.ts",
   "import.test.ts",
   "livePoliciesCli.test.ts",
+  "liveStsCli.test.ts",
   "pipelineEngine.test.ts",
   "stackFileEngine.test.ts",
   "template.test.ts",

@@ -1,7 +1,7 @@
 // A stack that is up, as the Pulumi CLI and its cluster describe it.
 
 import { join } from "node:path";
-import { stsEndpoint } from "./awsRegions";
+import { checkRegion } from "./awsRegions";
 import type { IssuerPolicy } from "./issuerPolicies";
 import { idOf, readServiceAccounts, type ServiceAccount, type ServiceAccountOutput } from "./questions";
 import { shellQuoted } from "./terminal";
@@ -32,7 +32,9 @@ export interface DeployedStack {
   configMaps: Map<string, Data>;
   clusterName: string;
   pulumiCloudUrl: string;
-  stsUrl: string;
+  region: string;
+  /** AWS_ENDPOINT_URL_STS; undefined for the endpoint of the region. */
+  stsUrl: string | undefined;
   /** The AWS provider's region, profile, and role, as options of the AWS CLI. */
   awsOptions: string[];
 }
@@ -76,8 +78,10 @@ export async function readStack(name: string, run: Run): Promise<DeployedStack> 
   }
   for (const [id, output] of Object.entries<ServiceAccountOutput>(serviceAccounts)) {
     const names = id.split("/");
-    if (names.length !== 2 || names.some((it) => !ACCOUNT_NAME.test(it))) throw notAName(id);
-    if (!OBJECT_NAME.test(output.configMap)) throw notAName(output.configMap);
+    if (names.length !== 2 || names.some((it) => !ACCOUNT_NAME.test(it))) throw notA(NAME, id);
+    if (!OBJECT_NAME.test(output.configMap)) throw notA(NAME, output.configMap);
+    const { roleArn } = output;
+    if (roleArn && !ROLE_ARN.test(roleArn)) throw notA("the ARN of an IAM role", roleArn);
   }
   const [organization = "", issuerId = "", ...others] = issuer.id?.split("/") ?? [];
   if (!ORGANIZATION_NAME.test(organization) || !/^[\w-]+$/.test(issuerId) || others.length > 0) {
@@ -109,12 +113,15 @@ const ORGANIZATION_NAME = /^\w[\w.-]{0,99}$/;
 /** https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names */
 const OBJECT_NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/;
 
+// The AWS CLI reads an argument such as `file://PATH` from there.
+const ROLE_ARN = /^arn:[a-z-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
+
+const NAME = "a name in Kubernetes";
 const UNSENT = "No token was sent.";
 
-function notAName(name: string): Error {
-  return new Error(
-    `The outputs of the stack contain ${JSON.stringify(name)}, which is not a name in Kubernetes. ${UNSENT}`,
-  );
+function notA(kind: string, value: string): Error {
+  const found = JSON.stringify(value);
+  return new Error(`The outputs of the stack contain ${found}, which is not ${kind}. ${UNSENT}`);
 }
 
 function podIdentitiesOf(resources: StateResource[]): string[] {
@@ -128,7 +135,7 @@ function configMapsOf(resources: StateResource[]): Map<string, Data> {
   return new Map(configMaps.map(({ id = "", inputs }) => [id, (inputs?.data ?? {}) as Data]));
 }
 
-function readAws(name: string, config: Config): Pick<DeployedStack, "stsUrl" | "awsOptions"> {
+function readAws(name: string, config: Config): Pick<DeployedStack, "region" | "stsUrl" | "awsOptions"> {
   const aws = (key: string) => config[`aws:${key}`]?.value;
   const region = aws("region") ?? process.env.AWS_REGION ?? process.env.AWS_DEFAULT_REGION;
   if (!region) {
@@ -141,10 +148,9 @@ function readAws(name: string, config: Config): Pick<DeployedStack, "stsUrl" | "
     value ? [`--${option}=${value}`] : [],
   );
 
-  // Before the endpoint of the environment, too: the region is an argument of the AWS CLI.
-  const endpoint = stsEndpoint(region);
-  const stsUrl = process.env.AWS_ENDPOINT_URL_STS ?? endpoint;
-  if (stsUrl.startsWith("https://")) return { stsUrl, awsOptions };
+  checkRegion(region);
+  const stsUrl = process.env.AWS_ENDPOINT_URL_STS || undefined;
+  if (stsUrl === undefined || stsUrl.startsWith("https://")) return { region, stsUrl, awsOptions };
   throw new Error(`AWS_ENDPOINT_URL_STS is ${stsUrl}. Set it to an https URL: ID tokens are sent there.`);
 }
 

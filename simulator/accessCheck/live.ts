@@ -16,7 +16,7 @@ import { checkAccess, idOf, liveQuestions, type Row, type ServiceAccount, unexpe
 import { askServices, findChangedPolicies, redact, shown } from "./realServices";
 import { accessLines } from "./report";
 import { paint, print, shellQuoted, visible, wrap } from "./terminal";
-import { toolRunner } from "./tools";
+import { type Run, toolRunner } from "./tools";
 
 const NOTES = [
   "It requests ID tokens (10 minutes), access tokens (1 minute), and AWS credentials (15 minutes). They stay in memory and are never used.",
@@ -33,39 +33,62 @@ interface LiveCheckOptions {
   allPairs: boolean;
 }
 
+/** What the check uses of this machine. */
+export interface Surroundings {
+  /** Runs aws, kubectl, and pulumi. */
+  run: Run;
+  /** Ends the check. */
+  stop: AbortSignal;
+  /** Receive the lines of the report and those of an error. */
+  print(...lines: string[]): void;
+  printError(line: string): void;
+}
+
+/** Checks a stack for the command line: a signal, or a reader that stops reading, ends the check. */
+export function startLiveCheck(options: LiveCheckOptions): Promise<number> {
+  const stop = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop.abort());
+  // `npm start -- --live | head`.
+  process.stdout.on("error", () => stop.abort());
+  const run = toolRunner(stop.signal);
+  return checkLiveAccess(options, { run, stop: stop.signal, print, printError: console.error });
+}
+
 /**
  * Checks the access of every service account of a stack that is up, and prints the result.
  *
  * @returns the exit code: 0 if every answer, policy, and ConfigMap is the intended one, 1 if one is not, 2 if the services could
  *   not be asked.
  */
-export async function checkLiveAccess(options: LiveCheckOptions): Promise<number> {
-  const stop = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop.abort());
-  // The reader may stop reading: `npm start -- --live | head`.
-  process.stdout.on("error", () => stop.abort());
+export async function checkLiveAccess(
+  options: LiveCheckOptions,
+  surroundings: Surroundings,
+): Promise<number> {
   // Tokens are sent to verified services only.
   process.env.NODE_TLS_REJECT_UNAUTHORIZED = "1";
 
   const directory = await mkdtemp(join(tmpdir(), "live-check-"));
   try {
-    return await checkStack(options, directory, stop.signal);
+    return await checkStack(options, directory, surroundings);
   } catch (error) {
-    if (stop.signal.aborted) return 130;
-    printError(error);
+    if (surroundings.stop.aborted) return 130;
+    for (const line of errorLines(error)) surroundings.printError(line);
     return 2;
   } finally {
     await rm(directory, { recursive: true, force: true, maxRetries: 3 });
   }
 }
 
-async function checkStack(options: LiveCheckOptions, directory: string, stop: AbortSignal): Promise<number> {
+async function checkStack(
+  options: LiveCheckOptions,
+  directory: string,
+  { run, stop, print }: Surroundings,
+): Promise<number> {
   const title = `Live access check of stack ${visible(options.stack)}: nothing is created or changed.`;
   print(paint("bold", title), "");
   for (const note of NOTES) print(...wrap(note, 2, 2));
 
   // Whatever could stop the check comes first, so that no token is sent in vain.
-  const run = toolRunner(stop);
   const stack = await readStack(options.stack, run);
   const kubectl = await connect(stack, directory, run);
   const accounts = await readAccounts(stack);
@@ -75,7 +98,7 @@ async function checkStack(options: LiveCheckOptions, directory: string, stop: Ab
   const questions = liveQuestions(accounts, options.allPairs);
   const callers = questions.filter(({ service }) => service === "Pulumi Cloud").length;
   print("", `  Asking as ${callers} callers, one at a time.`);
-  const rows = await checkAccess(questions, askServices(stack, kubectl, stop));
+  const rows = await checkAccess(questions, askServices(stack, kubectl, run, stop));
 
   print("", paint("bold", "Access check"), ...accessLines(rows, options.verbose));
   print(
@@ -131,11 +154,12 @@ function valueText(value: string | undefined): string {
   return value === undefined ? "none" : shown(JSON.stringify(value));
 }
 
-function printError(error: unknown): void {
+function errorLines(error: unknown): string[] {
   const message = error instanceof Error ? error.message : String(error);
-  for (const text of redact(message).split("\n")) {
-    for (const line of wrap(text, 0)) console.error(paint("red", line, process.stderr));
-  }
+  return redact(message)
+    .split("\n")
+    .flatMap((text) => wrap(text, 0))
+    .map((line) => paint("red", line, process.stderr));
 }
 
 /** Answers what the documentation leaves open. */

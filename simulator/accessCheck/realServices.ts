@@ -1,6 +1,7 @@
 // Asks the real Pulumi Cloud and AWS STS, with ID tokens of the real cluster.
 
 import { decodeJwt } from "jose";
+import { assumeRole } from "./awsSts";
 import type { DeployedStack, Kubectl } from "./deployedStack";
 import { comparePolicies, type Difference, type IssuerPolicy } from "./issuerPolicies";
 import {
@@ -11,7 +12,7 @@ import {
   withInvalidSignature,
 } from "./questions";
 import { shellQuoted, visible } from "./terminal";
-import { assumeRole, requestAccessToken } from "./tokenExchange";
+import { requestAccessToken } from "./tokenExchange";
 import { type Run, ToolError } from "./tools";
 
 // In seconds. The first is the shortest that Kubernetes grants; Pulumi Cloud documents no lower bound.
@@ -26,11 +27,13 @@ const SHOWN_CHARACTERS = 200;
 /**
  * Returns the function that asks Pulumi Cloud and AWS STS.
  *
+ * @param run runs the AWS CLI, which asks AWS STS.
  * @param stop ends the request that runs.
  */
 export function askServices(
   stack: DeployedStack,
   kubectl: Kubectl,
+  run: Run,
   stop: AbortSignal,
 ): (question: Question) => Promise<Answer> {
   const idToken = idTokens(stack, kubectl);
@@ -38,33 +41,44 @@ export function askServices(
     const { account, service } = question;
     const token = await idToken(question);
     const isRole = service === "IAM role";
-    // Used below, too: Node.js collects a signal to which nothing refers, and it then never aborts.
-    const timeout = AbortSignal.timeout(REQUEST_SECONDS * 1000);
-    const signal = AbortSignal.any([stop, timeout]);
-    const shortest = { ...account.settings, tokenExpirationSeconds: String(ACCESS_TOKEN_SECONDS) };
     try {
       const answer = isRole
-        ? await assumeRole(stack.stsUrl, account.role?.arn ?? "", token, signal)
-        : await requestAccessToken(stack.pulumiCloudUrl, shortest, token, signal);
+        ? await assumeRole(stack, account.role?.arn ?? "", token, run)
+        : await exchange(stack, account, token, stop);
       return { ...answer, reason: shown(answer.reason) };
     } catch (error) {
-      const reason = failureReason(error as RequestError, timeout.aborted);
-      const asked = isRole ? `AWS STS at ${stack.stsUrl}` : `Pulumi Cloud at ${stack.pulumiCloudUrl}`;
+      const sts = `AWS STS ${stack.stsUrl ? `at ${stack.stsUrl}` : `in ${stack.region}`}`;
+      const asked = isRole ? sts : `Pulumi Cloud at ${stack.pulumiCloudUrl}`;
+      const reason = shown((error as Error).message);
       throw new Error(`Failed to ask ${asked}: ${reason}. The check is incomplete; run it again.`);
     }
   };
 }
 
+/** Requests the access token of a service account, with the shortest lifetime. */
+async function exchange(
+  { pulumiCloudUrl }: DeployedStack,
+  { settings }: ServiceAccount,
+  token: string,
+  stop: AbortSignal,
+): Promise<Answer> {
+  const shortest = { ...settings, tokenExpirationSeconds: String(ACCESS_TOKEN_SECONDS) };
+  // Used below, too: Node.js collects a signal to which nothing refers, and it then never aborts.
+  const timeout = AbortSignal.timeout(REQUEST_SECONDS * 1000);
+  try {
+    return await requestAccessToken(pulumiCloudUrl, shortest, token, AbortSignal.any([stop, timeout]));
+  } catch (error) {
+    const { message, cause } = error as RequestError;
+    // Node.js also limits the time for a connection to 10 seconds.
+    const isLate = timeout.aborted || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
+    throw new Error(
+      isLate ? `no answer within ${REQUEST_SECONDS} s` : (cause?.code ?? cause?.message ?? message),
+    );
+  }
+}
+
 /** An error of `fetch`. */
 type RequestError = Error & { cause?: Error & { code?: string } };
-
-/** Returns why a request failed. */
-function failureReason({ message, cause }: RequestError, isAborted: boolean): string {
-  // Node.js also limits the time for a connection to 10 seconds.
-  const isLate = isAborted || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
-  if (isLate) return `no answer within ${REQUEST_SECONDS} s`;
-  return shown(cause?.code ?? cause?.message ?? message);
-}
 
 /** Returns what may be shown of an answer: redacted, and too short for a signature that was cut into pieces. */
 export function shown(text: string): string {

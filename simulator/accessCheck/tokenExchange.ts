@@ -1,10 +1,6 @@
-// The requests of the access check, each sent once: the one of scripts/exchange-token.sh to Pulumi Cloud, and the one of the
-// AWS SDK in a pod to STS. What they are granted is dropped.
+// The request of the access check to Pulumi Cloud: that of scripts/exchange-token.sh, sent once. What it is granted is dropped.
 
 import type { Answer } from "./questions";
-
-// The shortest that AWS grants.
-const CREDENTIALS_SECONDS = 900;
 
 const MAX_BYTES = 64 * 1024;
 
@@ -47,43 +43,6 @@ export async function requestAccessToken(
   // What scripts/exchange-token.sh counts as a denial.
   if (![400, 401, 403].includes(status)) throw new Error(`HTTP ${status}: ${reason}`);
   return { allowed: false, reason, form: `HTTP ${status} with ${fields.join(" and ") || "no error field"}` };
-}
-
-/**
- * Requests credentials of a role, without a signature as a pod does.
- * https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
- *
- * @param url of STS.
- * @param signal ends the request.
- * @returns whether the role's trust policy allows it; for a denial the reason is the error code and its message.
- * @throws Error if STS does not decide, such as when it limits the rate.
- */
-export async function assumeRole(
-  url: string,
-  roleArn: string,
-  token: string,
-  signal: AbortSignal,
-): Promise<Answer> {
-  const body = new URLSearchParams({
-    Action: "AssumeRoleWithWebIdentity",
-    Version: "2011-06-15",
-    RoleArn: roleArn,
-    RoleSessionName: "live-access-check",
-    DurationSeconds: String(CREDENTIALS_SECONDS),
-    WebIdentityToken: token,
-  });
-  const response = await fetch(url, { method: "POST", redirect: "error", signal, body });
-  const xml = await textOf(response);
-  if (response.ok && xml.includes("<AssumeRoleWithWebIdentityResult>"))
-    return { allowed: true, reason: "granted" };
-  const element = (name: string) => xml.match(`<${name}>([^<]*)</${name}>`)?.[1] ?? "";
-  const [code, message] = [element("Code"), element("Message")];
-  const reason = [code, message].filter(Boolean).join(": ");
-  // "Couldn't retrieve verification key from your identity provider": STS could not decide, and says InvalidIdentityToken.
-  const isUndecided = message.includes("verification key");
-  const isDenial = ["AccessDenied", "IDPRejectedClaim", "InvalidIdentityToken"].includes(code);
-  if (!isDenial || isUndecided) throw new Error(`HTTP ${response.status} ${reason}`);
-  return { allowed: false, reason };
 }
 
 /** Returns the body of an answer. @throws Error if it is longer than 64 KB; the rest is not read. */

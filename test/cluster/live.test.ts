@@ -1,17 +1,14 @@
 // `npm start -- --live` with the real kubectl and a real API server. `aws` and `pulumi` are programs on PATH that answer for
-// the stack; STS and Pulumi Cloud are the emulators.
+// the stack, and Pulumi Cloud is the emulator.
 
 import assert from "node:assert/strict";
-import type { Server } from "node:https";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { type LiveRun, type LiveStack, runLive, type StsRequest, startSts, urlOf } from "../liveTools";
+import { type LiveStack, startLive } from "../liveTools";
 import { type ApiServer, assetPath, kubeconfigOf, missingApiServer, type User } from "./apiServer";
 import { type RealStack, startRealStack } from "./realStack";
 
 describe("npm start -- --live with the real kubectl", { skip: missingApiServer }, () => {
   let stack: RealStack;
-  let sts: Server;
-  const stsRequests: StsRequest[] = [];
 
   before(async () => {
     stack = await startRealStack({
@@ -31,19 +28,14 @@ describe("npm start -- --live with the real kubectl", { skip: missingApiServer }
       },
     });
     await allowReading(stack.server, "developer");
-    sts = await startSts(stack.services.aws, stsRequests);
   });
-  after(async () => {
-    sts?.close();
-    await stack?.close();
-  });
+  after(() => stack?.close());
   beforeEach(() => {
-    stsRequests.length = 0;
     stack.services.pulumiCloud.exchanges.length = 0;
   });
 
   /** Runs the check as a user of the API server. */
-  function runAs(user: User, run: LiveRun = {}) {
+  function runAs(user: User) {
     const { server, services, config, outputs, registered } = stack;
     const apiVersion = "client.authentication.k8s.io/v1beta1";
     // As `aws eks update-kubeconfig` writes it.
@@ -52,20 +44,13 @@ describe("npm start -- --live with the real kubectl", { skip: missingApiServer }
       kubeconfig: kubeconfigOf(server.url, { exec }),
       token: JSON.stringify({ apiVersion, kind: "ExecCredential", status: { token: server.tokenOf(user) } }),
     };
-    const liveStack: LiveStack = {
-      simulation: services,
-      config,
-      outputs,
-      registered,
-      stsUrl: urlOf(sts),
-      aws,
-    };
+    const liveStack: LiveStack = { simulation: services, config, outputs, registered, aws };
     const realTools = { kubectl: assetPath("kubectl") };
-    return runLive(liveStack, { accounts: 2, tools: ["aws", "pulumi"], realTools, ...run });
+    return startLive(liveStack, { accounts: 2, tools: ["aws", "pulumi"], realTools });
   }
 
   test("allows each service account only as itself", async () => {
-    const { exitCode, errors, lines, calls } = await runAs("admin");
+    const { exitCode, errors, lines, calls, sentToSts } = await runAs("admin");
     assert.equal(errors, "");
     assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 9), [
       "Access check",
@@ -79,13 +64,13 @@ describe("npm start -- --live with the real kubectl", { skip: missingApiServer }
       "  All 14 answers are as the settings intend (2 service accounts, 9 callers).",
     ]);
     assert.match(lines.join(" "), /a rule on aud match an element of a list\? Yes: ops\/drift was allowed/);
-    assert.deepEqual([exitCode, stsRequests.length], [0, 5]);
+    assert.deepEqual([exitCode, sentToSts.length], [0, 5]);
     // kubectl asks the AWS CLI for its credential.
     assert.ok(calls.some(({ tool, args }) => tool === "aws" && args[1] === "get-token"));
   });
 
   test("stops before any token is sent if the user must not create tokens of service accounts", async () => {
-    const { exitCode, errors } = await runAs("developer");
+    const { exitCode, errors, sentToSts } = await runAs("developer");
     assert.match(
       errors,
       /User "developer" cannot create resource "serviceaccounts\/token" in API group "" in the namespace "ci"/,
@@ -94,7 +79,7 @@ describe("npm start -- --live with the real kubectl", { skip: missingApiServer }
       errors,
       /To check your rights: kubectl auth can-i create serviceaccounts\/token --namespace ci$/,
     );
-    assert.deepEqual([exitCode, stsRequests, stack.services.pulumiCloud.exchanges], [2, [], []]);
+    assert.deepEqual([exitCode, sentToSts, stack.services.pulumiCloud.exchanges], [2, [], []]);
   });
 });
 
