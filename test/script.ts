@@ -8,6 +8,7 @@ import { watch, writeFileSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { SCRIPT_FILE } from "../tokenVolume";
 import { type Answer, type Endpoint, startEndpoint } from "./endpoint";
 import { createVolume, type Files, type Volume } from "./volume";
@@ -93,17 +94,82 @@ export async function exchange(
   return { ...(await run.finally(endpoint.close)), endpoint };
 }
 
+/** The files of a volume that are settings. */
+const SETTINGS = {
+  organization: "acme",
+  tokenType: "personal",
+  tokenScope: "user:alice",
+  tokenExpirationSeconds: "7200",
+  apiUrl: "https://api.pulumi.com",
+};
+
+/** Writes the settings, and runs the script until it would exchange. Nothing replaces the files meanwhile. */
+const CHECK_SETTINGS = `
+  cd "\${0%/*}"
+  for file in ${Object.keys(SETTINGS).join(" ")}; do
+    printf %s "$1" >"$file"
+    shift
+  done
+  from_one_version() { "$@"; }
+  exchange() { exit 0; }
+  main true`;
+
 /**
- * Returns whether the script accepts settings. Sends nothing: the ID token is missing.
+ * Returns for each volume whether the script accepts its settings. Nothing is sent.
  *
- * @param settings overrides files of the volume.
- * @throws Error if the script ends in any other way than for invalid settings or a missing ID token.
+ * @param volumes override files of a volume whose settings are valid.
+ * @throws AssertionError if the script ends in any other way than for invalid settings.
  */
-export async function scriptAccepts(settings: Files): Promise<boolean> {
-  const run = await runScript({ url: "https://api.pulumi.com", settings });
-  if (run.exitCode === 66) return true;
-  if (run.exitCode === 64) return false;
-  throw new Error(`Expected exit code 64 or 66, got ${run.exitCode}: ${run.stderr}`);
+export async function scriptAccepts(volumes: Partial<typeof SETTINGS>[]): Promise<boolean[]> {
+  const inputs = volumes.map((files) => Object.values({ ...SETTINGS, ...files }));
+  const results = await callScript(CHECK_SETTINGS, inputs);
+  return results.map(({ exitCode, output }) => {
+    assert.ok(exitCode === 0 || exitCode === 64, output);
+    return exitCode === 0;
+  });
+}
+
+/**
+ * Runs code with the functions of the script, once for each list of arguments, as a subshell of one process: a test of
+ * hundreds of strings would otherwise start as many processes.
+ *
+ * @param inputs none contains a null character.
+ */
+export async function callScript(
+  code: string,
+  inputs: string[][],
+): Promise<{ exitCode: number; output: string }[]> {
+  const source = await readFile(EXCHANGE_SCRIPT, "utf8");
+  const [functions, start] = source.split(/^\{\n(?= {2}main "\$@"$)/m);
+  assert.ok(start, "the script does not end in a call of main");
+
+  const directory = await mkdtemp(join(tmpdir(), "exchange-"));
+  try {
+    const loop = `
+      while IFS='' read -r -d '' count; do
+        arguments=()
+        while ((\${#arguments[@]} < count)); do
+          IFS='' read -r -d '' argument
+          arguments+=("$argument")
+        done
+        (set -- "\${arguments[@]}"; ${code}) 2>&1 </dev/null
+        printf '\\0%d\\0' $?
+      done`;
+    const child = spawn("bash", ["-c", functions + loop, join(directory, SCRIPT_FILE)], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    child.stdin.end(inputs.map((words) => [words.length, ...words, ""].join("\0")).join(""));
+    const printed = (await text(child.stdout)).split("\0");
+    return inputs.map((_, index) => {
+      const [output = "", exitCode = assert.fail("bash ended early")] = printed.slice(
+        2 * index,
+        2 * index + 2,
+      );
+      return { exitCode: Number(exitCode), output };
+    });
+  } finally {
+    await rm(directory, { recursive: true });
+  }
 }
 
 /**
@@ -122,10 +188,7 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     const script = join(path(name), SCRIPT_FILE);
     const volume = createVolume(path(name), {
       [SCRIPT_FILE]: options.script ?? (await readFile(EXCHANGE_SCRIPT)),
-      organization: "acme",
-      tokenType: "personal",
-      tokenScope: "user:alice",
-      tokenExpirationSeconds: "7200",
+      ...SETTINGS,
       apiUrl: options.url,
       token: options.idToken,
       ...options.settings,
