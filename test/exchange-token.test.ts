@@ -13,6 +13,7 @@ import { SCRIPT_FILE } from "../tokenVolume";
 import { type Answer, grant, hang, reset, respond, send, startEndpoint } from "./endpoint";
 import {
   ACCESS_TOKEN,
+  callScript,
   EXCHANGE_SCRIPT,
   exchange,
   findLeaks,
@@ -21,6 +22,7 @@ import {
   notRunning,
   runScript,
   type ScriptOptions,
+  SETTINGS,
 } from "./script";
 
 const AT_ONCE = { concurrency: 8 };
@@ -378,6 +380,15 @@ describe("a temporary failure", AT_ONCE, () => {
   });
 });
 
+/** Returns what messages show of each text. */
+async function excerpts(texts: string[]): Promise<string[]> {
+  const results = await callScript(
+    'LC_ALL=C; excerpt "$1"',
+    texts.map((text) => [text]),
+  );
+  return results.map(({ output }) => output);
+}
+
 describe("a denial", AT_ONCE, () => {
   test("shows answer, request, and claims in printable characters, and is not retried", async () => {
     // In base64url this differs from base64, and its length is not a multiple of three.
@@ -407,55 +418,48 @@ describe("a denial", AT_ONCE, () => {
   });
 
   test("redacts a token that is cut off, at every character", async () => {
-    for (let before = 156; before < 204; before += 3) {
-      // What precedes it takes little room when redacted.
-      const body = `${"b".repeat(before - 1)} ${ACCESS_TOKEN} end`;
-      const run = await exchange(respond(403, body));
-      assert.match(run.stderr, /HTTP 403: \[redacted\] ?(\[redacted\]|\[cut off\])?( \[cut off\]| )?\n/);
-      const shown = /HTTP 403: (.*)/.exec(run.stderr)?.[1] ?? "";
-      assert.doesNotMatch(shown, /pul|[0-9]/);
+    const positions = Array.from({ length: 48 }, (_, index) => 156 + index);
+    // What precedes it takes little room when redacted.
+    const shown = await excerpts(positions.map((before) => `${"b".repeat(before - 1)} ${ACCESS_TOKEN} end`));
+    for (const text of shown) {
+      assert.match(text, /^\[redacted\] ?(\[redacted\]|\[cut off\])?( \[cut off\]| )?$/);
+      assert.doesNotMatch(text, /pul|[0-9]/);
     }
   });
 
   test("redacts a password that is cut off", async () => {
-    const run = await exchange(respond(403, `${"text ".repeat(37)}a//ada:s3cr.et.word@host`));
-    assert.match(run.stderr, /HTTP 403: (text ){37}a\[cut off\]\n/);
+    const [shown] = await excerpts([`${"text ".repeat(37)}a//ada:s3cr.et.word@host`]);
+    assert.equal(shown, `${"text ".repeat(37)}a[cut off]`);
   });
 
   test("shows too little to put a token together that is echoed in pieces", async () => {
     const idToken = idTokenOf({ sub: "system:serviceaccount:team-a:deployer" }, 256);
     const signature = idToken.split(".")[2] ?? "";
     assert.equal(signature.length, 342);
-    for (const echoed of [signature, [...signature].toReversed().join("")]) {
-      for (const separator of [" ", ".", "/", '","', "\n"]) {
-        const pieces = echoed.match(/.{1,39}/g)?.join(separator) ?? "";
-        const run = await exchange(respond(403, pieces), { idToken });
-        const [, shown = ""] = /HTTP 403: (.*)\n/.exec(run.stderr) ?? [];
-        assert.ok(shown.length <= 200, shown);
-        assert.ok(run.stderr.includes('{"sub":"system:serviceaccount:team-a:deployer"}'), run.stderr);
-        const others = run.stderr.replace(shown, "");
-        assert.deepEqual(findLeaks({ ...run, stderr: others }, [idToken]), []);
-      }
-    }
+    const pieces = [signature, [...signature].toReversed().join("")].flatMap((echoed) =>
+      [" ", ".", "/", '","', "\n"].map((separator) => echoed.match(/.{1,39}/g)?.join(separator) ?? ""),
+    );
+    for (const shown of await excerpts(pieces)) assert.ok(shown.length <= 200, shown);
+
+    const run = await exchange(respond(403, pieces[0] ?? ""), { idToken });
+    const [, shown = ""] = /HTTP 403: (.*)\n/.exec(run.stderr) ?? [];
+    assert.deepEqual(await excerpts(pieces.slice(0, 1)), [shown]);
+    assert.ok(run.stderr.includes('{"sub":"system:serviceaccount:team-a:deployer"}'), run.stderr);
+    assert.deepEqual(findLeaks({ ...run, stderr: run.stderr.replace(shown, "") }, [idToken]), []);
   });
 
-  for (const part of [
-    "//a0@",
-    "//",
-    `${"a".repeat(39)}.`,
-    `${"a".repeat(40)}/`,
-    "a",
-    "\u001b",
-    "[*?",
-    "//b c",
-  ]) {
-    test(`with 64 KB of ${JSON.stringify(part)} is shown at once`, async () => {
-      const body = part.repeat(60_000 / part.length);
-      const run = await exchange(respond(403, body));
-      assert.equal(run.exitCode, 77, run.stderr);
-      assert.ok(run.milliseconds < 4000, `${run.milliseconds} ms`);
-    });
-  }
+  test("with 64 KB of any text is shown at once", async () => {
+    const word = "a".repeat(39);
+    const parts = ["//a0@", "//", `${word}.`, `${word}a/`, "a", "\u001b", "[*?", "//b c"];
+    const bodies = parts.map((part) => part.repeat(60_000 / part.length));
+    const startedAt = performance.now();
+    await excerpts(bodies);
+    assert.ok(performance.now() - startedAt < 4000);
+
+    const run = await exchange(respond(403, bodies[0] ?? ""));
+    assert.equal(run.exitCode, 77, run.stderr);
+    assert.ok(run.milliseconds < 4000, `${run.milliseconds} ms`);
+  });
 
   test("fits into a termination message of Kubernetes, and keeps its beginning", async () => {
     const long = "long words ".repeat(300);
@@ -630,6 +634,15 @@ describe("the credential helper", AT_ONCE, () => {
     return { ...run, answer: run.exitCode === 0 ? JSON.parse(run.stdout) : undefined };
   }
 
+  /** Runs the script for each request, with the URL of the default settings. It fails if it would exchange. */
+  function answersUntilExchange(requests: string[]) {
+    const code = 'exchange() { exit 1; }; main < <(printf %s "$1")';
+    return callScript(
+      code,
+      requests.map((request) => [request]),
+    );
+  }
+
   for (const reason of ["initial", "expired", "rejected"]) {
     test(`answers the reason ${reason} with a new token and its expiry, and prints nothing else`, async () => {
       const run = await ask({ reason, selectedBackendUrl: "URL/" });
@@ -639,19 +652,30 @@ describe("the credential helper", AT_ONCE, () => {
       assert.deepEqual([run.stderr, run.endpoint.requests.length], ["", 1]);
       assert.deepEqual(findLeaks({ ...run, stdout: "" }), []);
     });
-
-    test(`denies any other backend the reason ${reason}, before any request`, async () => {
-      const others = ["https://evil.example", "URL.evil.example", "URL//", "URL/api", "URLx", "", "file://~"];
-      for (const selectedBackendUrl of others) {
-        const run = await ask({ reason, selectedBackendUrl });
-        assert.match(
-          run.stderr,
-          /^exchange-token: Denied: the Pulumi CLI selected the backend '.*backend\.url/,
-        );
-        assert.deepEqual([run.exitCode, run.stdout, run.endpoint.connections()], [77, "", 0]);
-      }
-    });
   }
+
+  test("denies any other backend, whatever the reason, before any request", async () => {
+    const { apiUrl: url } = SETTINGS;
+    const backends = [
+      "https://evil.example",
+      `${url}.evil.example`,
+      `${url}//`,
+      `${url}/api`,
+      `${url}x`,
+      "",
+      "file://~",
+    ];
+    const requests = ["initial", "expired", "rejected"].flatMap((reason) =>
+      backends.map((selectedBackendUrl) => JSON.stringify({ version: 1, reason, selectedBackendUrl })),
+    );
+    for (const { exitCode, output } of await answersUntilExchange(requests)) {
+      assert.match(
+        output,
+        /^exchange-token: Denied: the Pulumi CLI selected the backend '.*backend\.url.*\n$/,
+      );
+      assert.equal(exitCode, 77);
+    }
+  });
 
   test("names the backend in the first answer if none is selected, and in no other", async () => {
     const { answer, endpoint } = await ask({ reason: "initial" });
@@ -674,29 +698,29 @@ describe("the credential helper", AT_ONCE, () => {
     assert.deepEqual(run.answer, { version: 1, accessToken: "pul-1" });
   });
 
-  for (const request of [
-    "",
-    "{}",
-    '{"version":2,"reason":"initial"}',
-    '{"version":1,"reason":"renewed"}',
-    '{"version":1,"reason":"initial","selectedBackendUrl":5}',
-    '{"version":1,"reason":"initial","selectedBackendUrl":"URL","selectedBackendUrl":"https://evil.example"}',
-    '{"version":1,"reason":"initial","selectedBackendUrl":"URL\\u002e\\"evil"}',
-    '{"version":1,"reason":"initial","selectedBackendUrl":"URL\\u002f"}',
-    '{"version":1,"reason":"initial","selected\\u0042ackendUrl":"https://evil.example"}',
-    '{"version":1,"reason":"initial", "selectedBackendUrl" : "https://evil.example"}',
-    '{"version":1,"reason":"initial"}\n{"selectedBackendUrl":"https://evil.example"}',
-    `{"version":1,"reason":"initial","selectedBackendUrl":"${"x".repeat(5000)}"}`,
-  ]) {
-    test(`rejects the request ${JSON.stringify(request.slice(0, 80))}`, async () => {
-      const run = await ask(request);
+  test("rejects every other request, before any exchange", async () => {
+    const requests = [
+      "",
+      "{}",
+      '{"version":2,"reason":"initial"}',
+      '{"version":1,"reason":"renewed"}',
+      '{"version":1,"reason":"initial","selectedBackendUrl":5}',
+      '{"version":1,"reason":"initial","selectedBackendUrl":"https://api.pulumi.com","selectedBackendUrl":"https://evil.example"}',
+      '{"version":1,"reason":"initial","selectedBackendUrl":"https://api.pulumi.com\\u002e\\"evil"}',
+      '{"version":1,"reason":"initial","selectedBackendUrl":"https://api.pulumi.com\\u002f"}',
+      '{"version":1,"reason":"initial","selected\\u0042ackendUrl":"https://evil.example"}',
+      '{"version":1,"reason":"initial", "selectedBackendUrl" : "https://evil.example"}',
+      '{"version":1,"reason":"initial"}\n{"selectedBackendUrl":"https://evil.example"}',
+      `{"version":1,"reason":"initial","selectedBackendUrl":"${"x".repeat(5000)}"}`,
+    ];
+    for (const { exitCode, output } of await answersUntilExchange(requests)) {
       assert.match(
-        run.stderr,
-        /^exchange-token: Unsupported request on standard input: '.*version 1 .*3\.274\.0 or later/s,
+        output,
+        /^exchange-token: Unsupported request on standard input: '.*version 1 .*3\.274\.0 or later.*\n$/s,
       );
-      assert.deepEqual([run.exitCode, run.stdout, run.endpoint.connections()], [64, "", 0]);
-    });
-  }
+      assert.equal(exitCode, 64, output);
+    }
+  });
 
   test("shows an unsupported request, escaped, redacted, and bounded", async () => {
     const token = `token ${ACCESS_TOKEN}`;

@@ -147,13 +147,7 @@ test("no run mixes settings of two versions, however often the volume is replace
 });
 
 describe("a bad volume", AT_ONCE, () => {
-  const FILES = {
-    organization: "organization",
-    tokenType: "tokenType with tokenScope",
-    tokenScope: "tokenType with tokenScope",
-    tokenExpirationSeconds: "tokenExpirationSeconds",
-    apiUrl: "apiUrl",
-  };
+  const SETTINGS = ["organization", "tokenType", "tokenScope", "tokenExpirationSeconds", "apiUrl"];
   const unreadable = `(no file that user ${process.getuid?.()} can read)`;
   const tooLong = "(256 bytes or more, or a null character)";
   /** What is wrong with a file, its content, and how an error shows it. */
@@ -166,19 +160,27 @@ describe("a bad volume", AT_ONCE, () => {
     ["of 1 MB", "a".repeat(1_000_000), tooLong],
     ["that is a directory", { link: "/etc" }, unreadable],
   ];
-  for (const [file, name] of Object.entries(FILES)) {
-    for (const [what, content, shown] of DAMAGES) {
-      test(`with a file ${file} ${what} ends with exit code 64, and what to set`, async () => {
-        const run = await exchange(granted, { settings: { [file]: content } });
-        assert.equal(run.exitCode, 64, run.stderr);
-        const [heading, problem = "", ...help] = run.stderr.split("\n");
-        assert.equal(heading, "exchange-token: Invalid settings:");
-        const [, value = ""] = RegExp(`^  ${name} is '(.*)'\\. Set it to `).exec(problem) ?? [];
-        assert.ok(value.includes(shown), problem);
-        assert.match(help.join("\n"), /The files are in \/.*\/pulumi\.com\/\. It must be the volume/);
-        assert.equal(run.endpoint.connections(), 0);
-      });
-    }
+  for (const [what, content, shown] of DAMAGES) {
+    test(`with a file ${what} ends with exit code 64, and what to set: each setting`, async () => {
+      const settings = Object.fromEntries(SETTINGS.map((file) => [file, content]));
+      const run = await exchange(granted, { settings });
+      assert.equal(run.exitCode, 64, run.stderr);
+      const values = [
+        ...run.stderr.matchAll(/^ {2}(\S+|tokenType with tokenScope) is '(.*)'\. Set it to /gm),
+      ];
+      assert.deepEqual(
+        values.map(([, name, value]) => [name, value]),
+        [
+          ["organization", shown],
+          ["tokenType with tokenScope", `${shown} ${shown}`],
+          ["tokenExpirationSeconds", shown],
+          ["apiUrl", shown],
+        ],
+      );
+      assert.match(run.stderr, /^exchange-token: Invalid settings:\n/);
+      assert.match(run.stderr, /\n {2}The files are in \/.*\/pulumi\.com\/\. It must be the volume/);
+      assert.equal(run.endpoint.connections(), 0);
+    });
   }
 
   test("may have an empty tokenScope for the token type organization, but not none", async () => {

@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { watch, writeFileSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -95,7 +95,7 @@ export async function exchange(
 }
 
 /** The files of a volume that are settings. */
-const SETTINGS = {
+export const SETTINGS = {
   organization: "acme",
   tokenType: "personal",
   tokenScope: "user:alice",
@@ -103,9 +103,8 @@ const SETTINGS = {
   apiUrl: "https://api.pulumi.com",
 };
 
-/** Writes the settings, and runs the script until it would exchange. Nothing replaces the files meanwhile. */
+/** Replaces the settings, and runs the script until it would exchange. Nothing replaces the files meanwhile. */
 const CHECK_SETTINGS = `
-  cd "\${0%/*}"
   for file in ${Object.keys(SETTINGS).join(" ")}; do
     printf %s "$1" >"$file"
     shift
@@ -131,7 +130,7 @@ export async function scriptAccepts(volumes: Partial<typeof SETTINGS>[]): Promis
 
 /**
  * Runs code with the functions of the script, once for each list of arguments, as a subshell of one process: a test of
- * hundreds of strings would otherwise start as many processes.
+ * hundreds of strings would otherwise start as many processes. The working directory is a volume without an ID token.
  *
  * @param inputs none contains a null character.
  */
@@ -155,7 +154,9 @@ export async function callScript(
         (set -- "\${arguments[@]}"; ${code}) 2>&1 </dev/null
         printf '\\0%d\\0' $?
       done`;
+    for (const [file, content] of Object.entries(SETTINGS)) await writeFile(join(directory, file), content);
     const child = spawn("bash", ["-c", functions + loop, join(directory, SCRIPT_FILE)], {
+      cwd: directory,
       stdio: ["pipe", "pipe", "inherit"],
     });
     child.stdin.end(inputs.map((words) => [words.length, ...words, ""].join("\0")).join(""));
