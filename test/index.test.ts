@@ -3,6 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import * as iam from "@pulumi/aws/iam";
+import * as pulumi from "@pulumi/pulumi";
+import { associateRole } from "../iam";
 import { ACCESS_TOKEN } from "./script";
 import { all, entry, known, labelsOf, messageOf, only, run, type Stack, stackWith, start, up } from "./stack";
 
@@ -241,6 +244,20 @@ test("a role of EKS Pod Identity trusts only this cluster, namespace, and servic
     ...POLICIES.map((arn) => `RolePolicyAttachment access.default.pulumi-service-account.${arn}`),
     "PodIdentityAssociation access.default.pulumi-service-account",
   ]);
+});
+
+test("an association is in the region of the cluster's ARN, whatever the AWS provider's region is", async () => {
+  const newResource = ({ inputs }: pulumi.runtime.MockResourceArgs) => ({ id: "id", state: inputs });
+  await pulumi.runtime.setMocks({ newResource, call: () => ({}) });
+  const role = new iam.Role("role", { assumeRolePolicy: "{}" });
+  const clusterArn = pulumi.output("arn:aws-cn:eks:cn-north-1:123456789012:cluster/own");
+  const { region, clusterName } = associateRole("a", {
+    clusterArn,
+    namespace: "ci",
+    serviceAccountName: "runner",
+    role,
+  });
+  assert.deepEqual(await known([region, clusterName]), ["cn-north-1", "own"]);
 });
 
 test("createOidcProvider creates the IAM OIDC provider, retained on destroy, and the role trusts it", async (t) => {
