@@ -2,20 +2,17 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Answer, grant, respond } from "./endpoint";
-import { ACCESS_TOKEN, exchange, ID_TOKEN, idTokenOf, notRunning } from "./script";
+import { type Answer, respond } from "./endpoint";
+import { exchange, granted, ID_TOKEN, INITIAL_REQUEST, idTokenOf, notRunning } from "./script";
 import type { Files } from "./volume";
 
 const AT_ONCE = { concurrency: 8 };
-const INPUT = '{"version":1,"reason":"initial","selectedBackendUrl":"URL"}';
 
 /** Arguments and input of the script for each way to run it. */
 const WAYS = {
   wrapper: { command: ["true"] },
-  "credential helper": { command: [], input: INPUT },
+  "credential helper": { command: [], input: INITIAL_REQUEST },
 };
-
-const granted = grant(ACCESS_TOKEN);
 
 /** Two versions of the settings of which no value is the same. */
 const BEFORE = { organization: "before", tokenType: "team", tokenScope: "team:before" };
@@ -43,7 +40,7 @@ describe("after the kubelet has replaced the volume", AT_ONCE, () => {
       const launcher = ["bash", "-c", twice, "bash"];
       const run = await exchange([replace, granted], {
         ...options,
-        input: `${INPUT}\n`,
+        input: `${INITIAL_REQUEST}\n`,
         settings: BEFORE,
         launcher,
         running,

@@ -6,7 +6,15 @@ import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import { type Answer, drip, grant, hang, reset, respond, send, startEndpoint } from "./endpoint";
-import { ACCESS_TOKEN, exchange, findLeaks, ID_TOKEN, idTokenOf, type ScriptOptions } from "./script";
+import {
+  ACCESS_TOKEN,
+  exchange,
+  findLeaks,
+  granted,
+  ID_TOKEN,
+  idTokenOf,
+  type ScriptOptions,
+} from "./script";
 
 interface Fault extends Partial<ScriptOptions> {
   name: string;
@@ -15,8 +23,6 @@ interface Fault extends Partial<ScriptOptions> {
   certificate?: { key: string; cert: string };
   stdout?: string;
 }
-
-const granted = grant(ACCESS_TOKEN);
 
 // If any part of the script evaluates this, a file appears in a watched directory.
 const INJECTION = "$(touch injected)`touch injected`";

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { type Answer, grant, respond, startEndpoint } from "./endpoint";
-import { ACCESS_TOKEN, exchange, findLeaks, idTokenOf, notRunning, runScript } from "./script";
+import { exchange, findLeaks, granted, idTokenOf, notRunning, runScript } from "./script";
 
 const PODS = 300;
 
@@ -64,7 +64,6 @@ test("no run mixes settings of two versions, however often the volume is replace
     tokenScope: `user:${name}`,
   }));
   const running = notRunning();
-  const granted = grant(ACCESS_TOKEN);
   let isStarted = false;
   const replaceAgainAndAgain = async () => {
     for (let count = 0; exists(running.pid); count += 1) {

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { SCRIPT_FILE } from "../tokenVolume";
-import { type Answer, type Endpoint, startEndpoint } from "./endpoint";
+import { type Answer, type Endpoint, grant, startEndpoint } from "./endpoint";
 import { createVolume, type Files, type Volume } from "./volume";
 
 export interface ScriptRun {
@@ -66,6 +66,12 @@ export const EXCHANGE_SCRIPT = join(__dirname, "../scripts/exchange-token.sh");
 
 /** An access token in the format of Pulumi Cloud, which must not appear anywhere. */
 export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
+
+/** The answer with this token. */
+export const granted = grant(ACCESS_TOKEN);
+
+/** The request of the CLI for its first token. */
+export const INITIAL_REQUEST = '{"version":1,"reason":"initial","selectedBackendUrl":"URL"}';
 
 /** An ID token as Kubernetes issues it, with a random signature. */
 export const ID_TOKEN = idTokenOf({
