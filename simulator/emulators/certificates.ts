@@ -14,11 +14,14 @@ export interface CertificateAuthority {
    * Issues a TLS certificate for DNS names and IP addresses, with a new key, both in PEM. By default it is valid from a day
    * before now (or before `notAfter`) for a year.
    */
-  issue(options: {
-    hosts: string[];
-    notBefore?: Date;
-    notAfter?: Date;
-  }): Promise<{ key: string; cert: string }>;
+  issue(options: { hosts: string[]; notBefore?: Date; notAfter?: Date }): Promise<ServerCertificate>;
+  /** Returns the certificate of the emulated services, which is the same for all of them in a process. */
+  emulatorCertificate(): Promise<ServerCertificate>;
+}
+
+export interface ServerCertificate {
+  key: string;
+  cert: string;
 }
 
 const DAY = 24 * 60 * 60 * 1000;
@@ -60,10 +63,18 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
   return certificateAuthority(key, cert);
 }
 
+/** By the authority that has issued it. */
+const emulatorCertificates = new Map<string, Promise<ServerCertificate>>();
+
 function certificateAuthority(key: string, certificate: string): CertificateAuthority {
-  return {
+  const authority: CertificateAuthority = {
     key,
     certificate,
+    emulatorCertificate() {
+      const issued = emulatorCertificates.get(certificate) ?? authority.issue({ hosts: ["127.0.0.1"] });
+      emulatorCertificates.set(certificate, issued);
+      return issued;
+    },
     async issue({ hosts, notBefore, notAfter = new Date(Date.now() + 364 * DAY) }) {
       const altNames = hosts.map((host) =>
         isIP(host) ? { type: 7 as const, ip: host } : { type: 2 as const, value: host },
@@ -83,4 +94,5 @@ function certificateAuthority(key: string, certificate: string): CertificateAuth
       return { key: issued.private, cert: issued.cert };
     },
   };
+  return authority;
 }

@@ -48,10 +48,9 @@ const unusedKeyPairs: GenerateKeyPairResult[] = [];
 
 /** Starts the issuer of one cluster on a free port of the loopback address. */
 export async function startIssuer(authority: CertificateAuthority): Promise<ClusterIssuer> {
-  const hosts = ["127.0.0.1"];
   const [keyPair, tls] = await Promise.all([
     unusedKeyPairs.pop() ?? generateKeyPair("RS256"),
-    authority.issue({ hosts }),
+    authority.emulatorCertificate(),
   ]);
   const { privateKey, publicKey } = keyPair;
   const key = await exportJWK(publicKey);
@@ -93,7 +92,7 @@ export async function startIssuer(authority: CertificateAuthority): Promise<Clus
         .sign(privateKey);
     },
     async rotateCertificate() {
-      const next = await authority.issue({ hosts });
+      const next = await authority.issue({ hosts: ["127.0.0.1"] });
       server.setSecureContext(next);
       // A connection that is kept alive would continue with the previous certificate.
       server.closeAllConnections();

@@ -167,7 +167,7 @@ export async function startPulumiCloud(
     return updated;
   }
 
-  const { origin, close } = await startServer(await authority.issue({ hosts: ["127.0.0.1"] }), reply);
+  const { origin, close } = await startServer(await authority.emulatorCertificate(), reply);
   return {
     url: origin,
     close,

@@ -11,8 +11,13 @@ const { connect } = tls;
 
 if (file) {
   const authority = readFileSync(file, "utf8");
+  // Made once: to read all authorities that Node.js bundles takes longer than a connection.
+  const secureContext = tls.createSecureContext({ ca: authority });
   tls.connect = (options, ...others) => {
-    const isAdded = options?.ca !== undefined || options?.host === "127.0.0.1";
-    return connect(isAdded ? { ...options, ca: [options.ca ?? [], authority].flat() } : options, ...others);
+    if (options?.host === "127.0.0.1") {
+      return connect({ ...options, ca: undefined, secureContext }, ...others);
+    }
+    const withAuthority = (ca) => ({ ...options, ca: [ca, authority].flat() });
+    return connect(options?.ca === undefined ? options : withAuthority(options.ca), ...others);
   };
 }
