@@ -89,7 +89,8 @@ const NAMED_CONTAINERS = `${HAS_SHORT_ANNOTATION}
 ? ${ANNOTATION}.split(',').map(name, name.trim()).filter(name, name != '')
 : []`;
 
-const isAtPath = `mount.mountPath == ${celString(VOLUME_MOUNT.mountPath)}`;
+const PATHS = [VOLUME_MOUNT.mountPath, `${VOLUME_MOUNT.mountPath}/`];
+const isAtPath = `mount.mountPath in [${PATHS.map(celString).join(", ")}]`;
 
 const hasMount = (container: string) => `${container}.?volumeMounts.orValue([]).exists(mount, ${isAtPath})`;
 

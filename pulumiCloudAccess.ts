@@ -141,7 +141,7 @@ function checkArguments(
     ...unknownAccessSettings(args, CLUSTER_KEYS),
     ...unknownEntrySettings(args.serviceAccounts),
     ...problems,
-    ...missingProvider(options),
+    ...providerProblems(options),
   ];
   if (!checked || all.length > 0) throw userError(messageOf(title, all));
   if (!late) return { checked };
@@ -177,17 +177,22 @@ function missingForRoles({
 }
 
 /**
- * Returns a problem if the component has no Kubernetes provider. Pulumi would use the current context of the kubeconfig,
+ * Returns the problems of the providers, such as that there is none for Kubernetes. Pulumi would use the current context of the kubeconfig,
  * which can be any cluster.
  */
-function missingProvider({
+function providerProblems({
   provider,
   providers = {},
   parent,
 }: pulumi.ComponentResourceOptions = {}): Problem[] {
-  const isGiven = Array.isArray(providers)
-    ? providers.some(Provider.isInstance)
-    : providers.kubernetes !== undefined;
+  // Without a check, the SDK ends with a TypeError.
+  const absent = Object.entries(providers).filter(([, given]) => !pulumi.Resource.isInstance(given));
+  if (absent.length > 0) {
+    const reason = "is not a provider. Leave it out to use the default one";
+    const keyOf = (key: string) => (Array.isArray(providers) ? Number(key) : key);
+    return absent.map(([key]) => ({ path: ["providers", keyOf(key)], reason }));
+  }
+  const isGiven = Array.isArray(providers) ? providers.some(Provider.isInstance) : "kubernetes" in providers;
   if (isGiven || Provider.isInstance(provider)) return [];
   if (parent?.getProvider("kubernetes:core/v1:ServiceAccount")) return [];
   const reason = "this resource option must contain the Kubernetes provider of the cluster";

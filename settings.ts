@@ -204,36 +204,36 @@ const image = v.pipe(
   v.regex(/@|:(?!latest$)\w[\w.-]*$/, 'must be pinned to a digest or to a tag other than "latest"'),
 );
 
-const OWN_ACCOUNT = v.optional(v.never("must not be set: each Job runs as its own service account"));
-const OWN_COMMAND = v.optional(
+const FIXED_ACCOUNT = v.optional(v.never("must not be set: each Job runs as its own service account"));
+const FIXED_COMMAND = v.optional(
   v.never("must not be set: the Job would not test the token exchange; use command of the service account"),
 );
 
-const OWN_EXCHANGE =
+const FIXED_EXCHANGE =
   "must not be set: the Job would test something other than the token exchange of workloads";
 
 /** Whether a path of a container is the directory of the volume, or in it. */
 function isInVolume(path: unknown): boolean {
-  return `${posix.normalize(String(path))}/`.startsWith(`${VOLUME_MOUNT.mountPath}/`);
+  return `${posix.resolve("/", String(path))}/`.startsWith(`${VOLUME_MOUNT.mountPath}/`);
 }
 
 // An element without a name would replace the Job's own container and its restrictions.
 const named = v.pipe(object, v.looseObject({ name: kubernetesName }, "required"));
 
-const ownVolume = v.pipe(
+const otherVolume = v.pipe(
   named,
-  v.check(({ name }) => name !== VOLUME_NAME, OWN_EXCHANGE),
+  v.check(({ name }) => name !== VOLUME_NAME, FIXED_EXCHANGE),
 );
 
 /** What the Job's own container must not have, since it would not test the exchange. */
 const exchangeContainer = v.looseObject({
-  command: OWN_COMMAND,
-  args: OWN_COMMAND,
+  command: FIXED_COMMAND,
+  args: FIXED_COMMAND,
   env: v.optional(
-    v.array(v.looseObject({ name: v.custom((name) => name !== CREDENTIAL_HELPER.name, OWN_EXCHANGE) })),
+    v.array(v.looseObject({ name: v.custom((name) => name !== CREDENTIAL_HELPER.name, FIXED_EXCHANGE) })),
   ),
   volumeMounts: v.optional(
-    v.array(v.looseObject({ mountPath: v.custom((path) => !isInVolume(path), OWN_EXCHANGE) })),
+    v.array(v.looseObject({ mountPath: v.custom((path) => !isInVolume(path), FIXED_EXCHANGE) })),
   ),
 });
 
@@ -249,10 +249,10 @@ const container = v.pipe(
 const jobPodSpec = v.pipe(
   object,
   v.looseObject({
-    serviceAccountName: OWN_ACCOUNT,
-    serviceAccount: OWN_ACCOUNT,
+    serviceAccountName: FIXED_ACCOUNT,
+    serviceAccount: FIXED_ACCOUNT,
     containers: v.optional(list(container)),
-    volumes: v.optional(list(ownVolume)),
+    volumes: v.optional(list(otherVolume)),
   }),
 );
 

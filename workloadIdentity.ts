@@ -29,14 +29,14 @@ export interface ServiceAccountAccess {
   /** Name of the ConfigMap with the exchange script and its settings. */
   configMap: string;
   /** Environment variables for each container of a pod that uses the token, a list. */
-  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
-  env: Record<string, any>[];
+  // biome-ignore lint/suspicious/noExplicitAny: a pod spec takes it as it is, in every language.
+  env: any[];
   /** Volume for the pod. */
-  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
-  volume: Record<string, any>;
+  // biome-ignore lint/suspicious/noExplicitAny: a pod spec takes it as it is, in every language.
+  volume: any;
   /** Mount of the volume for each of these containers. */
-  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
-  volumeMount: Record<string, any>;
+  // biome-ignore lint/suspicious/noExplicitAny: a pod spec takes it as it is, in every language.
+  volumeMount: any;
 }
 
 /** The cluster, as far as its issuer and the IAM roles need it. */
@@ -143,16 +143,29 @@ function requireOneOrganization(resource: pulumi.Resource, name: string, account
   if (!provider) return;
   const ownersOfCluster = owners.get(provider) ?? new Map<string, string>();
   owners.set(provider, ownersOfCluster);
+  recordOwner(ownersOfCluster, account, name);
+}
 
-  const id = `${account.namespace}/${account.name}`;
-  const owner = ownersOfCluster.get(id);
-  if (owner !== undefined) {
+/**
+ * Records which component configures a service account of a cluster.
+ *
+ * @param ownersOfCluster the names of the components, by `NAMESPACE/NAME`.
+ * @throws pulumi.RunError that names both components if another one does already.
+ */
+export function recordOwner(
+  ownersOfCluster: Map<string, string>,
+  { namespace, name }: { namespace: string; name: string },
+  component: string,
+): void {
+  const id = `${namespace}/${name}`;
+  const owner = ownersOfCluster.get(id) ?? component;
+  if (owner !== component) {
     throw userError(
-      `Two components configure service account ${id}: "${owner}" and "${name}". A service account can have the access ` +
-        "of one organization. Use another service account for the other organization.",
+      `Two components configure service account ${id}: "${owner}" and "${component}". A service account can have the ` +
+        "access of one organization. Use another service account for the other organization.",
     );
   }
-  ownersOfCluster.set(id, name);
+  ownersOfCluster.set(id, component);
 }
 
 /** The role of a service account, and what depends on how its pods receive it. */

@@ -1,14 +1,27 @@
 // Serves the package. The SDK's own host would construct the component before its outputs are checked: of an invalid one,
 // it prints the message up to three times.
 
-import type { ComponentResourceOptions, Inputs } from "@pulumi/pulumi";
+import type { ComponentResourceOptions, Inputs, ProviderResource } from "@pulumi/pulumi";
 import { main } from "@pulumi/pulumi/provider";
 import { ComponentProvider, getPulumiComponents } from "@pulumi/pulumi/provider/experimental/provider";
+import { knownOf } from "../inputs";
 import { checkOutputs, type PulumiCloudAccessArgs } from "../pulumiCloudAccess";
+import { recordOwner } from "../workloadIdentity";
+
+/** The components by service account, by the URN of the Kubernetes provider: each call has its own object for it. */
+const owners = new Map<string, Map<string, string>>();
 
 class Host extends ComponentProvider {
   override async construct(name: string, type: string, inputs: Inputs, options: ComponentResourceOptions) {
-    await checkOutputs(name, inputs as PulumiCloudAccessArgs, options);
+    const args = inputs as PulumiCloudAccessArgs;
+    await checkOutputs(name, args, options);
+
+    const { kubernetes } = options.providers as Record<string, ProviderResource>;
+    const cluster = kubernetes ? String((await knownOf(kubernetes.urn)).value) : "";
+    const ownersOfCluster = owners.get(cluster) ?? new Map<string, string>();
+    owners.set(cluster, ownersOfCluster);
+    for (const account of args.serviceAccounts) recordOwner(ownersOfCluster, account, name);
+
     return super.construct(name, type, inputs, options);
   }
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import { type Stack, stackOfProgram, succeeded } from "./engineStack";
+import { delayNamespaces, type Stack, stackOfProgram, succeeded } from "./engineStack";
 import { missingCli, type Outcome } from "./pulumiCli";
 
 const ROOT = join(__dirname, "..");
@@ -150,6 +150,28 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
     );
     succeeded(await up());
     succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  test("waits with everything for what the program names in dependsOn, such as its own namespace", async (t) => {
+    const stack = await stackOf(
+      t,
+      `
+      const metadata = { name: "team-a" };
+      const namespace = new kubernetes.core.v1.Namespace("team-a", { metadata }, { provider: kubernetesProvider });
+      const options = { providers: [kubernetesProvider], dependsOn: [namespace] };
+      new PulumiCloudAccess("access", { ...access, serviceAccounts: [deployer] }, options);
+      `,
+    );
+    delayNamespaces(t, stack.simulation);
+    succeeded(await stack.up());
+
+    // The state lists resources in the order in which they were created.
+    const urns = (await resourcesOf(stack.pulumi)).map(({ urn }) => urn);
+    const namespace = urns.findIndex((urn) => urn.endsWith("Namespace::team-a"));
+    const [first = 0, ...others] = urns.flatMap((urn, index) => {
+      return urn.includes("PulumiCloudAccess$") ? [index] : [];
+    });
+    assert.ok(namespace > 0 && namespace < first && others.length > 3);
   });
 
   test("says that a service account has one organization", async (t) => {

@@ -4,11 +4,10 @@ import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { parse } from "yaml";
 import { storedKind } from "../simulator/emulators/emulator";
 import { installSdk, startPackage } from "./componentPlugin";
-import { type Stack, stackOfProgram, startEngine, succeeded } from "./engineStack";
+import { delayNamespaces, type Stack, stackOfProgram, startEngine, succeeded } from "./engineStack";
 import { missingCli, type Outcome } from "./pulumiCli";
 import { cloneOf, createRepository } from "./repository";
 
@@ -153,6 +152,19 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.doesNotMatch(stdout, /eks-pulumi-oidc:index/);
   });
 
+  test("says that a service account has one organization", async (t) => {
+    const two = `
+      const options = { providers: [kubernetesProvider] };
+      const one = new PulumiCloudAccess("one", { ...base, serviceAccounts }, options);
+      new PulumiCloudAccess("two", { ...base, organization: "other", serviceAccounts }, { ...options, dependsOn: [one] });
+    `;
+    const { pulumi } = await stackOf(t, two, [DEPLOYER]);
+    await failsIn(
+      [() => pulumi("preview")],
+      [/'two' has a problem: Two components configure service account team-a\/deployer: "one" and "two"\./],
+    );
+  });
+
   test("requires a Kubernetes provider, and creates nothing without one", async (t) => {
     const { simulation, pulumi, up } = await stackOf(
       t,
@@ -206,12 +218,7 @@ describe("the package of the component", { skip: missingCli }, () => {
       new PulumiCloudAccess("access", { ...base, serviceAccounts }, { providers: [kubernetesProvider], dependsOn: [namespace] });
     `;
     const { simulation, pulumi, up } = await stackOf(t, program, [DEPLOYER]);
-    const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
-    const create = namespaces.create.bind(namespaces);
-    t.mock.method(namespaces, "create", async (name: string, inputs: object) => {
-      await sleep(3000);
-      return create(name, inputs);
-    });
+    delayNamespaces(t, simulation);
     succeeded(await up());
 
     // The state lists resources in the order in which they were created.

@@ -389,6 +389,7 @@ for (const [behavior, given, ...expected] of [
               { name: "b", mountPath: "/data" },
               { name: "c", mountPath: "/var/run//secrets/pulumi.com/organization" },
               { name: "d", mountPath: "/var/run/secrets/pulumi.com-2" },
+              { name: "e", mountPath: "var/run/secrets/pulumi.com" },
             ],
           },
         ],
@@ -398,6 +399,7 @@ for (const [behavior, given, ...expected] of [
     /^jobPodSpec\.containers\[0\]\.env\[1\]\.name = "PULUMI_CREDENTIAL_HELPER": must not be set/,
     /^jobPodSpec\.containers\[0\]\.volumeMounts\[0\]\.mountPath = "\/var\/run\/secrets\/pulumi\.com": must not be set/,
     /^jobPodSpec\.containers\[0\]\.volumeMounts\[2\]\.mountPath = .*: must not be set/,
+    /^jobPodSpec\.containers\[0\]\.volumeMounts\[4\]\.mountPath = .*: must not be set/,
     /^jobPodSpec\.volumes\[1\]: must not be set/,
   ],
   [

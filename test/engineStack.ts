@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
 import { serveProvider } from "./provider";
@@ -103,6 +104,16 @@ export async function createdStack(...options: Parameters<typeof emptyStack>): P
   const stack = await emptyStack(...options);
   succeeded(await stack.up());
   return stack;
+}
+
+/** Lets the creation of a namespace take longer than that of everything else. */
+export function delayNamespaces(t: TestContext, { resources }: Simulation): void {
+  const namespaces = resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
+  const create = namespaces.create.bind(namespaces);
+  t.mock.method(namespaces, "create", async (name: string, inputs: object) => {
+    await sleep(3000);
+    return create(name, inputs);
+  });
 }
 
 /** @throws AssertionError with all that a command has printed if it failed. */

@@ -4,12 +4,15 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import tls from "node:tls";
 import { Provider } from "@pulumi/kubernetes/provider";
+import type { input as kubernetes } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
 import * as v from "valibot";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../pulumiCloudAccess";
 import { type Registration, runProgram } from "../simulator/mocks";
+import { CREDENTIAL_HELPER, VOLUME_MOUNT } from "../tokenVolume";
 import { check, input, schemasOf, settings } from "../validation";
+import type { ServiceAccountAccess } from "../workloadIdentity";
 import { failureOf, known } from "./stack";
 
 const ENTRY = { namespace: "ci", name: "deployer", tokenType: "organization", awsRole: "none" } as const;
@@ -211,14 +214,43 @@ test("takes the Kubernetes provider from any option that passes it on", async (t
   }
 });
 
-test("is rejected without a Kubernetes provider, also if an option names one that is undefined", () => {
-  const none = { providers: { kubernetes: undefined } } as unknown as pulumi.ComponentResourceOptions;
-  for (const options of [{}, { providers: [] }, none]) {
+test("is rejected without a Kubernetes provider", () => {
+  for (const options of [{}, { providers: [] }, { providers: {} }]) {
     assert.match(
       rejected(ARGS, options),
       /\(1 problem\).*\n {2}providers: this resource option must contain the Kubernetes provider/s,
     );
   }
+});
+
+test("is rejected with a provider that is not there", () => {
+  const kubernetes = new Provider("cluster", { kubeconfig: "{}" });
+  const given = {
+    kubernetes: { kubernetes: undefined },
+    aws: { kubernetes, aws: undefined },
+    pulumiservice: { kubernetes, pulumiservice: null },
+    1: [kubernetes, undefined],
+  };
+  const pathOf = (key: string) => (key === "1" ? "providers[1]" : `providers.${key}`);
+  for (const [key, providers] of Object.entries(given)) {
+    const options = { providers } as unknown as pulumi.ComponentResourceOptions;
+    const reason = "is not a provider. Leave it out to use the default one";
+    assert.ok(
+      rejected(ARGS, options).endsWith(`(1 problem). Nothing was changed.\n\n  ${pathOf(key)}: ${reason}\n`),
+    );
+  }
+});
+
+test("returns what a pod takes as it is", () => {
+  const podOf = ({ env, volume, volumeMount }: ServiceAccountAccess): kubernetes.core.v1.PodSpec => ({
+    containers: [{ name: "app", image: "app:1", env, volumeMounts: [volumeMount] }],
+    volumes: [volume],
+  });
+  const { serviceAccounts } = new PulumiCloudAccess("access", ARGS, withProvider());
+  const { containers } = podOf(serviceAccounts["ci/deployer"] ?? assert.fail());
+  assert.deepEqual(containers, [
+    { name: "app", image: "app:1", env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] },
+  ]);
 });
 
 function withProvider(): pulumi.ComponentResourceOptions {
