@@ -76,12 +76,12 @@ test("allows each of four service accounts only as itself, and answers the open 
   assert.match(lines.join(" "), /audit logs .* serviceaccounts\/token, .* pull request's workflow/);
   assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 24), [
     "Access check",
-    "  Service account  Access token   Pulumi Cloud  IAM role",
-    "  ci/deployer      user:my-login  only itself   only itself",
-    "  ci/secrets       organization   only itself   no role",
-    "  ops/drift        team:ops       itself (+1)   only itself",
+    "  Service account  Access token   Gets the token  Gets the role",
+    "  ci/deployer      user:my-login  only itself     only itself",
+    "  ci/secrets       organization   only itself     no role",
+    "  ops/drift        team:ops       itself (+1)     only itself",
     "    (+1) granted the same access token: ops/operator",
-    "  ops/operator     team:ops       only itself   only itself",
+    "  ops/operator     team:ops       only itself     only itself",
     "",
     "  ci/secrets requests user:my-login: denied",
     "  ops/drift requests an organization token: denied",
@@ -189,7 +189,7 @@ test("exits 1 and marks the row if a policy is too wide", async (t) => {
   const marked = lines.filter((line) => line.startsWith(YELLOW)).map((line) => line.slice(YELLOW.length, -5));
   assert.ok(marked.every((line) => line.length <= 80));
   assert.deepEqual(marked.slice(0, 5), [
-    "  ci/deployer      user:my-login  1 unexpected  only itself",
+    "  ci/deployer      user:my-login  1 unexpected    only itself",
     "    ci/default: allowed by Pulumi Cloud. No setting allows this. Compare the",
     "      allow policy with npm start -- --policies.",
     "  1 of 14 answers is unexpected (2 service accounts, 9 callers).",

@@ -12,7 +12,7 @@ import {
 } from "./questions";
 import { paint, type Style, tableRow, visible, WIDTH, wrap } from "./terminal";
 
-const HEADER = ["Service account", "Access token", "Pulumi Cloud", "IAM role"];
+const HEADER = ["Service account", "Access token", "Gets the token", "Gets the role"];
 
 /** So many names of other service accounts are printed beside `(+N)`. */
 const SHOWN_SHARERS = 5;

@@ -54,9 +54,9 @@ describe("npm start -- --live with the real kubectl", { skip: missingApiServer }
     assert.equal(errors, "");
     assert.deepEqual(lines.slice(lines.indexOf("Access check")).slice(0, 9), [
       "Access check",
-      "  Service account  Access token   Pulumi Cloud  IAM role",
-      "  ci/deployer      user:my-login  only itself   only itself",
-      "  ops/drift        team:ops       only itself   no role",
+      "  Service account  Access token   Gets the token  Gets the role",
+      "  ci/deployer      user:my-login  only itself     only itself",
+      "  ops/drift        team:ops       only itself     no role",
       "",
       "  ops/drift requests user:my-login: denied",
       "  ci/deployer requests team:ops: denied",
