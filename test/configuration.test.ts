@@ -5,7 +5,6 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
-import { TOKEN_TYPES } from "../accessToken";
 import { parseConfig } from "../config";
 import { declarationsOf, meaningAndDefault } from "./declarations";
 
@@ -26,14 +25,6 @@ test("the defaults in the interfaces are those of the program", () => {
       tokenAudience: "urn:pulumi:org:ORGANIZATION",
     }[key];
     assert.equal(documented.split("; ")[0]?.replaceAll("`", ""), expected ?? text, key);
-  }
-});
-
-test("the README names the edition that each token type requires", () => {
-  const [, section = ""] = read("README.md").split("\n## Which token\n");
-  for (const [tokenType, { edition }] of Object.entries(TOKEN_TYPES)) {
-    const row = section.split("\n").find((line) => line.startsWith(`| \`${tokenType}\` |`));
-    assert.ok(row?.includes(` ${edition} `), tokenType);
   }
 });
 

@@ -90,10 +90,22 @@ describe("pulumi new", { skip: missingCli }, () => {
     });
     assert.ok(!existsSync(join(directory, ".git")));
 
+    const file = readFileSync(join(directory, "Pulumi.dev.yaml"), "utf8");
+    // The CLI moves a comment at the end of the file out of config:.
+    assert.match(file, /^config:\n(?: {2}#.*\n)* {2}# serviceAccounts:\n(?: {2}#.*\n)+ {2}aws:region:/m);
+
     succeeded(await cli.pulumi(directory, "preview"));
     const { stdout } = succeeded(await cli.run(directory, "npm", "start"));
     assert.match(stdout, /^Simulation of stack dev: .*carol\n/ms);
     assert.doesNotMatch(stdout, /sample|template's/);
+  });
+
+  test("the settings have the prefix that the README names, if the project keeps the template's name", async (t) => {
+    const { directory } = await newProject(t, "prod", ANSWERS, {}, []);
+    const readme = readFileSync(join(directory, "README.md"), "utf8");
+    const [, prefix] = /as in `([\w-]+):clusterName`/.exec(readme) ?? [];
+    const keys = Object.keys(savedSettings(directory, "prod"));
+    assert.ok(keys.includes(`${prefix}:clusterName`), keys.join(", "));
   });
 
   test("the README's clean-up leaves no unused file, script, dependency, or link", async (t) => {
@@ -159,15 +171,16 @@ async function newProject(
   stack: string,
   answers: string[],
   options: Parameters<typeof startEngine>[1] = {},
+  name = ["--name", "other"],
 ): Promise<{ cli: Cli; directory: string }> {
   const { cli } = await startEngine(t, options);
   const clone = await cloneOf(cli, await createRepository(cli));
   const directory = await mkdtemp(join(cli.directory, "new-"));
-  const flags = ["--name", "other", "--stack", stack, ...answers.flatMap((answer) => ["-c", answer])];
+  const flags = [...name, "--stack", stack, ...answers.flatMap((answer) => ["-c", answer])];
   succeeded(await cli.pulumi(directory, "new", clone, "--yes", ...flags));
   return { cli, directory };
 }
 
-function savedSettings(directory: string, stack: string): unknown {
+function savedSettings(directory: string, stack: string): Record<string, unknown> {
   return parse(readFileSync(join(directory, `Pulumi.${stack}.yaml`), "utf8")).config;
 }
