@@ -37,7 +37,7 @@ team = pulumiservice.Team(
     name="platform",
 )
 
-# What the roles of the service accounts may do at most.
+# The upper limit for the service accounts' roles.
 boundary = aws.iam.Policy(
     "boundary",
     policy=json.dumps(
@@ -73,7 +73,7 @@ access = eks_pulumi_oidc.PulumiCloudAccess(
     opts=pulumi.ResourceOptions(providers=[kubernetes_provider], depends_on=[namespace]),
 )
 
-# What the deployer may do in AWS, by a policy of this program.
+# Grants the deployer AWS permissions.
 policy = aws.iam.Policy(
     "read-reports",
     policy=json.dumps(

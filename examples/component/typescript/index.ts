@@ -32,11 +32,12 @@ const team = new pulumiservice.Team("platform", {
   name: "platform",
 });
 
-// What the roles of the service accounts may do at most.
+// The upper limit for the service accounts' roles.
 const boundary = new aws.iam.Policy("boundary", {
   policy: { Version: "2012-10-17", Statement: [{ Effect: "Allow", Action: "s3:*", Resource: "*" }] },
 });
 
+// In the SDKs' types, some outputs can be undefined. `interpolate` and the template string below turn them into strings.
 const access = new PulumiCloudAccess(
   "access",
   {
@@ -59,7 +60,7 @@ const access = new PulumiCloudAccess(
   { providers: [kubernetesProvider], dependsOn: [namespace] },
 );
 
-// What the deployer may do in AWS, by a policy of this program.
+// Grants the deployer AWS permissions.
 const policy = new aws.iam.Policy("read-reports", {
   policy: {
     Version: "2012-10-17",
