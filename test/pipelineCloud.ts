@@ -1,6 +1,5 @@
 // What the pipeline's program and scripts talk to: GitHub's REST API, an AWS account, and Pulumi Cloud's organizations.
 
-import assert from "node:assert/strict";
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import { createServer } from "node:https";
@@ -35,8 +34,6 @@ interface Github {
   tip: string;
   /** The rules of the branch main. */
   rules: Json[];
-  /** The runs of deploy.yml. */
-  runs: { id: number; created_at: string }[];
   environments: Environment[];
   branchPolicies: { id: number; name: string; type: string }[];
   /** Whether workflows can approve pull requests. */
@@ -63,7 +60,6 @@ export async function startPipelineCloud(t: TestContext) {
       { type: "deletion" },
       { type: "pull_request", parameters: { required_approving_review_count: 1 } },
     ],
-    runs: [],
     environments: [],
     branchPolicies: [],
     canApprove: false,
@@ -191,7 +187,6 @@ function resourceKind(
 // https://docs.github.com/en/rest/deployments and https://docs.github.com/en/rest/actions
 function answerGithub(github: Github, call: string, body: Json, parameters: URLSearchParams): Answer {
   const page = Number(parameters.get("page") ?? 1);
-  const created = parameters.get("created") ?? "";
   const { environments, branchPolicies } = github;
   const repository = `/repos/${REPOSITORY}`;
   const production = `${repository}/environments/production`;
@@ -224,19 +219,8 @@ function answerGithub(github: Github, call: string, body: Json, parameters: URLS
           ],
         },
       ];
-    case `GET ${repository}/actions/workflows/1/runs`: {
-      // https://docs.github.com/en/search-github/getting-started-with-searching-on-github/understanding-the-search-syntax
-      const before = created.startsWith("<") ? created.slice(1) : assert.fail(created);
-      const found = github.runs.filter(({ created_at }) => created_at < before);
-      return [200, { total_count: found.length, workflow_runs: found }];
-    }
     case `GET ${repository}/actions/workflows/2/runs`:
       return [200, { total_count: 1, workflow_runs: [{ id: 9, created_at: "2026-12-01T05:17:00Z" }] }];
-    case `GET ${repository}/actions/runs/${lastStep}`:
-      return [200, { ...github.runs.find(({ id }) => id === Number(lastStep)), workflow_id: 1 }];
-    case `DELETE ${repository}/actions/runs/${lastStep}`:
-      github.runs = github.runs.filter(({ id }) => id !== Number(lastStep));
-      return [204];
     case `GET ${repository}/rules/branches/main`:
       return [200, github.rules.slice(page - 1, page), next(github.rules)];
     case `GET ${repository}/environments`:

@@ -280,12 +280,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.deepEqual(workflow.jobs.deploy.permissions, { contents: "read", "id-token": "write" });
   });
 
-  test("the documented commands delete the runs before a time, and no other, and show whether drift.yml runs", async (t) => {
+  test("the documented commands show whether drift.yml runs", async (t) => {
     const { documented } = await newPipeline(t);
-    const [old, older, newer] = ["2026-12-01T08:59:59Z", "2026-11-20T10:00:00Z", "2026-12-01T09:00:01Z"];
-    cloud.github.runs = [old, older, newer].map((created_at, index) => ({ id: index + 1, created_at }));
-    await documented("Exclude old runs", "fresh");
-    assert.deepEqual(cloud.github.runs, [{ id: 3, created_at: newer }]);
     assert.equal(await documented("What you have to watch", "fresh"), "active\n2026-12-01T05:17:00Z\n");
   });
 
