@@ -19,6 +19,7 @@ const ENGINE = [
   "livePoliciesCli.test.ts",
   "liveStsCli.test.ts",
   "pipelineEngine.test.ts",
+  "road.test.ts",
   "stackFileEngine.test.ts",
   "template.test.ts",
   "tokenCheckCli.test.ts",

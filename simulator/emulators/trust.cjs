@@ -14,7 +14,8 @@ if (file) {
   // Made once: to read all authorities that Node.js bundles takes longer than a connection.
   const secureContext = tls.createSecureContext({ ca: authority });
   tls.connect = (options, ...others) => {
-    if (options?.host === "127.0.0.1") {
+    // Another copy of this file, of a simulation that a test starts, has set it already.
+    if (options?.host === "127.0.0.1" && !options.secureContext) {
       return connect({ ...options, ca: undefined, secureContext }, ...others);
     }
     const withAuthority = (ca) => ({ ...options, ca: [ca, authority].flat() });
