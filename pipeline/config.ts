@@ -14,7 +14,7 @@ interface StackSettings {
   clusterName: string;
   /** AWS region of the cluster. */
   region: string;
-  /** Namespaces of the stack's service accounts. Default: ["default"]. */
+  /** Namespaces of the stack's service accounts. Default: `["default"]`. */
   namespaces?: string[];
 }
 
@@ -26,11 +26,11 @@ interface PipelineSettings {
   subjectPrefix: string;
   /** Stacks that the workflows deploy. */
   stacks: StackSettings[];
-  /** IAM OIDC provider of GitHub in the account: create it, or use the existing one. Default: create. */
+  /** IAM OIDC provider of GitHub in the account: create it, or use the `existing` one. Default: `create`. */
   githubOidcProvider?: "create" | "existing";
-  /** OIDC issuer of GitHub in the organization: create it, or leave the existing one to policies.sh. Default: create. */
+  /** OIDC issuer of GitHub in the organization: create it, or leave the `existing` one to policies.sh. Default: `create`. */
   githubIssuer?: "create" | "existing";
-  /** The rolePolicyArns of all stacks. The deploy role can attach only these policies. Default: []. */
+  /** The rolePolicyArns of all stacks. The deploy role can attach only these policies. Default: `[]`. */
   rolePolicyArns?: string[];
   /** The permissionsBoundaryArn of the stacks. The deploy role cannot create a role without it. Default: none. */
   permissionsBoundaryArn?: string;
@@ -39,15 +39,15 @@ interface PipelineSettings {
    * Default: none.
    */
   ownPermissionsBoundaryArn?: string;
-  /** The rolePath of the stacks. Default: /. */
+  /** The rolePath of the stacks. Default: `/`. */
   rolePath?: string;
-  /** Keys of the stacks' aws:defaultTags. The deploy role can set only these tags. Default: []. */
+  /** Keys of the stacks' `aws:defaultTags`. The deploy role can set only these tags. Default: `[]`. */
   tagKeys?: string[];
-  /** Let the deploy role create the clusters' IAM OIDC providers. Default: false. */
+  /** Let the deploy role create the clusters' IAM OIDC providers. Default: `false`. */
   createOidcProvider?: boolean;
-  /** Let the deploy role associate roles with service accounts, for awsRole pod-identity in a stack. Default: false. */
+  /** Let the deploy role associate roles with service accounts, for awsRole `pod-identity` in a stack. Default: `false`. */
   podIdentity?: boolean;
-  /** URL of Pulumi Cloud. Change it if yours is self-hosted. Default: https://api.pulumi.com. */
+  /** URL of Pulumi Cloud. Change it if yours is self-hosted. Default: `https://api.pulumi.com`. */
   pulumiApiUrl?: string;
 }
 

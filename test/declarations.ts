@@ -1,4 +1,4 @@
-// Reads the documented interfaces of the program: its settings and its outputs.
+// Reads the documented interfaces of the program and of the pipeline: their settings and outputs.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -37,10 +37,11 @@ export function declarationsOf(interfaceName: string): Declaration[] {
 }
 
 function interfaces(): ts.InterfaceDeclaration[] {
-  return readdirSync(ROOT)
+  return [ROOT, join(ROOT, "pipeline")]
+    .flatMap((directory) => readdirSync(directory).map((file) => join(directory, file)))
     .filter((file) => file.endsWith(".ts"))
     .map((file) => {
-      const text = readFileSync(join(ROOT, file), "utf8");
+      const text = readFileSync(file, "utf8");
       return ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true);
     })
     .flatMap(({ statements }) => statements.filter(ts.isInterfaceDeclaration));

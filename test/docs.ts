@@ -6,12 +6,15 @@ import { join } from "node:path";
 import { TOKEN_TYPES } from "../accessToken";
 import { type Declaration, declarationsOf, meaningAndDefault } from "./declarations";
 
-const PAGES = ["configuration.md", "component.md"];
+const PAGES = ["configuration.md", "component.md", "pipeline.md"];
 
 /** How the page names the types that are not the same in YAML. */
 const TYPES: Record<string, string> = {
   number: "integer",
   ServiceAccount: "object",
+  StackSettings: "object",
+  any: "object",
+  '"create" | "existing"': "string",
   TokenType: "string",
   AwsRole: "string",
 };
