@@ -147,19 +147,19 @@ const issuerName = string(
 );
 
 // With one of these, the ID token that Pulumi Cloud receives could assume the service account's role.
-const AWS_AUDIENCES = ["sts.amazonaws.com", "pods.eks.amazonaws.com"];
+const AWS_AUDIENCE = /(^|[./])(sts|pods\.eks)\..*amazonaws\./i;
 
-// With this one, it could sign in to the cluster: https://docs.aws.amazon.com/eks/latest/userguide/service-accounts.html
-const API_SERVER_AUDIENCE = "https://kubernetes.default.svc";
+// With one of these, it could sign in to the cluster: https://docs.aws.amazon.com/eks/latest/userguide/service-accounts.html
+const API_SERVER_AUDIENCE = /^(https:\/\/)?kubernetes\.default(\.|$)/i;
 
 const audience = v.pipe(
   string(
     new RegExp(`^(?=.*[^.])[^\\s*?${INVISIBLE}]+$`, "u"),
     'must not contain spaces, invisible characters, "*", or "?", and must not consist only of dots',
   ),
-  v.check((name) => !AWS_AUDIENCES.includes(name), "must not be an audience that AWS accepts"),
+  v.check((name) => !AWS_AUDIENCE.test(name), "must not be an audience that AWS accepts"),
   v.check(
-    (name) => name !== API_SERVER_AUDIENCE,
+    (name) => !API_SERVER_AUDIENCE.test(name),
     "must not be an audience that the cluster's API server accepts",
   ),
 );

@@ -505,13 +505,18 @@ for (const [key, type, values, reason] of [
   [
     "tokenAudience",
     "personal",
-    ["sts.amazonaws.com", "pods.eks.amazonaws.com"],
+    [
+      "sts.amazonaws.com",
+      "pods.eks.amazonaws.com",
+      "sts.eu-west-1.amazonaws.com",
+      "https://sts.amazonaws.com.cn",
+    ],
     /an audience that AWS accepts/,
   ],
   [
     "tokenAudience",
     "personal",
-    ["https://kubernetes.default.svc"],
+    ["https://kubernetes.default.svc", "kubernetes.default.svc.cluster.local"],
     /an audience that the cluster's API server accepts/,
   ],
   ["audienceRule", "personal", ["true", 1], /must be true or false/],

@@ -15,7 +15,7 @@ cluster = eks.Cluster(
     create_oidc_provider=True,
 )
 
-# The ConfigMaps of the component keep their names when they change.
+# The ConfigMaps of the component are updated in place.
 kubernetes_provider = kubernetes.Provider(
     "prod",
     kubeconfig=cluster.kubeconfig_json,

@@ -12,7 +12,7 @@ const cluster = new eks.Cluster("prod", {
   createOidcProvider: true,
 });
 
-// The ConfigMaps of the component keep their names when they change.
+// The ConfigMaps of the component are updated in place.
 const kubernetesProvider = new kubernetes.Provider(
   "prod",
   { kubeconfig: cluster.kubeconfigJson, enableConfigMapMutable: true },
