@@ -35,7 +35,7 @@ export const AwsRole = {
 export type AwsRole = (typeof AwsRole)[keyof typeof AwsRole];
 
 /** The `awsRole` of an entry that does not set it. */
-export const DEFAULT_AWS_ROLE = AwsRole.Irsa;
+const DEFAULT_AWS_ROLE = AwsRole.Irsa;
 
 /** One service account, and the access token that it is granted. */
 export interface ServiceAccount extends TokenSettings {

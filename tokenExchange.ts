@@ -131,7 +131,7 @@ function changeList<Element>(
 }
 
 /** Returns those of the added elements whose name none of the given ones has. */
-export function notYetIn<Element extends { name: unknown }>(
+function notYetIn<Element extends { name: unknown }>(
   given: { name: unknown }[],
   added: Element[],
 ): Element[] {

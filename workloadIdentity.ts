@@ -141,22 +141,31 @@ const owners = new WeakMap<pulumi.ProviderResource, Map<string, string>>();
 function requireOneOrganization(resource: pulumi.Resource, name: string, account: Account): void {
   const provider = resource.getProvider("kubernetes:core/v1:ConfigMap");
   if (!provider) return;
-  const ownersOfCluster = owners.get(provider) ?? new Map<string, string>();
-  owners.set(provider, ownersOfCluster);
-  recordOwner(ownersOfCluster, account, name);
+  recordOwner(owners, provider, account, name);
+}
+
+/** The names of the components by `NAMESPACE/NAME` of their service account, for each cluster. */
+interface Owners<Cluster> {
+  get(cluster: Cluster): Map<string, string> | undefined;
+  set(cluster: Cluster, owners: Map<string, string>): unknown;
 }
 
 /**
  * Records which component configures a service account of a cluster.
  *
- * @param ownersOfCluster the names of the components, by `NAMESPACE/NAME`.
+ * @param owners are changed.
+ * @param cluster what the clusters of a program differ in, such as their provider.
  * @throws pulumi.RunError that names both components if another one does already.
  */
-export function recordOwner(
-  ownersOfCluster: Map<string, string>,
+export function recordOwner<Cluster>(
+  owners: Owners<Cluster>,
+  cluster: Cluster,
   { namespace, name }: { namespace: string; name: string },
   component: string,
 ): void {
+  const ownersOfCluster = owners.get(cluster) ?? new Map<string, string>();
+  owners.set(cluster, ownersOfCluster);
+
   const id = `${namespace}/${name}`;
   const owner = ownersOfCluster.get(id) ?? component;
   if (owner !== component) {

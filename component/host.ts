@@ -18,9 +18,7 @@ class Host extends ComponentProvider {
 
     const { kubernetes } = options.providers as Record<string, ProviderResource>;
     const cluster = kubernetes ? String((await knownOf(kubernetes.urn)).value) : "";
-    const ownersOfCluster = owners.get(cluster) ?? new Map<string, string>();
-    owners.set(cluster, ownersOfCluster);
-    for (const account of args.serviceAccounts) recordOwner(ownersOfCluster, account, name);
+    for (const account of args.serviceAccounts) recordOwner(owners, cluster, account, name);
 
     return super.construct(name, type, inputs, options);
   }

@@ -161,7 +161,7 @@ function openScreen(format: Format, output: Output) {
     title(title: string): void {
       print("", paint("bold", title));
     },
-    /** Prints what a reader should know, which is no part of JSON or Markdown. */
+    /** Prints what a reader should know, which JSON and Markdown do not contain. */
     notes(...notes: string[]): void {
       if (format === "text") for (const note of notes) print(...wrap(note, 2, 2));
     },
