@@ -1,19 +1,16 @@
-// Preloaded by the processes of the tests. Pulumi's SDK loads TypeScript and npm's Arborist to serialize functions, which
-// this project never does, and which takes longer than most test files: here it loads them when it uses them.
+// Preloaded by the processes of the tests, and by the programs that Pulumi starts in them. Pulumi's SDK loads TypeScript
+// and npm's Arborist to serialize functions, which this project never does, and which takes longer than most tests: here
+// it loads them when it uses them.
 
 const Module = require("node:module");
 
-const [, main = ""] = process.argv;
 const { _load: load } = Module;
 
-// Not in the programs that Pulumi starts, which the engine tests are about.
-if (main.endsWith(".ts")) {
-  Module._load = function (name, parent, ...others) {
-    const loadNow = () => load.call(this, name, parent, ...others);
-    const isUnused = name === "typescript" || name === "@npmcli/arborist";
-    return isUnused && parent?.filename.includes("/@pulumi/pulumi/") ? whenUsed(loadNow) : loadNow();
-  };
-}
+Module._load = function (name, parent, ...others) {
+  const loadNow = () => load.call(this, name, parent, ...others);
+  const isUnused = name === "typescript" || name === "@npmcli/arborist";
+  return isUnused && parent?.filename.includes("/@pulumi/pulumi/") ? whenUsed(loadNow) : loadNow();
+};
 
 /** Returns a module that is loaded when one of its properties is read. */
 function whenUsed(load) {

@@ -1,28 +1,31 @@
 // Runs the tests with Node's own runner: `node --import tsx test/run.ts [--engine | --cluster | FILE…]`.
 
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { basename, join, relative, resolve } from "node:path";
 import { run } from "node:test";
 import { dot } from "node:test/reporters";
 import { saveCertificateAuthority } from "../simulator/emulators/certificates";
 
-/** These take minutes and require the Pulumi CLI or the AWS CLI: they run with `--engine`, or when named. */
+/**
+ * These take minutes and require the Pulumi CLI or the AWS CLI: they run with `--engine`, or when named. Those that take the
+ * longest are the first, so that the others run beside them.
+ */
 const ENGINE = [
-  "component.test.ts",
+  "road.test.ts",
+  "engine.test.ts",
+  "template.test.ts",
   "componentPackage.test.ts",
   "credentialHelper.test.ts",
-  "engine.test.ts",
-  "escApplicationCli.test.ts",
-  "examplesCli.test.ts",
-  "import.test.ts",
-  "livePoliciesCli.test.ts",
-  "liveStsCli.test.ts",
   "pipelineEngine.test.ts",
-  "road.test.ts",
-  "stackFileEngine.test.ts",
-  "template.test.ts",
+  "component.test.ts",
+  "liveStsCli.test.ts",
+  "examplesCli.test.ts",
   "tokenCheckCli.test.ts",
+  "escApplicationCli.test.ts",
+  "livePoliciesCli.test.ts",
+  "import.test.ts",
+  "stackFileEngine.test.ts",
 ];
 
 /** The first makes the program accept the certificates of the emulators, the second lets a process start sooner. */
@@ -30,6 +33,9 @@ const PRELOADED = [
   join(__dirname, "..", "simulator", "emulators", "trust.cjs"),
   join(__dirname, "lazyModules.cjs"),
 ];
+
+/** One more than the processors: tests of retries and time limits mostly wait. */
+const PROCESSES = availableParallelism() + 1;
 
 main(process.argv.slice(2)).then((problems) => {
   for (const problem of problems) console.error(problem);
@@ -45,24 +51,37 @@ async function main(named: string[]): Promise<string[]> {
     process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
     process.env.SIMULATOR_DIRECTORY = directory;
     process.env.NODE_OPTIONS = PRELOADED.map((file) => `--require=${JSON.stringify(file)}`).join(" ");
-    return await runFiles(await filesOf(named), named.length > 0);
+    return await runGroups(directory, await groupsOf(named), named.length > 0);
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
 }
 
-async function filesOf(named: string[]): Promise<string[]> {
+/** Returns the files to run: those of a group run in one process. */
+async function groupsOf(named: string[]): Promise<string[][]> {
   switch (named[0]) {
     case undefined:
-      return (await testsIn(__dirname)).filter((file) => !ENGINE.includes(basename(file)));
+      return balanced((await testsIn(__dirname)).filter((file) => !ENGINE.includes(basename(file))));
     case "--engine":
-      return ENGINE.map((name) => join(__dirname, name));
+      return ENGINE.map((name) => [join(__dirname, name)]);
     // These require a Kubernetes API server.
     case "--cluster":
-      return testsIn(join(__dirname, "cluster"));
+      return (await testsIn(join(__dirname, "cluster"))).map((file) => [file]);
     default:
-      return named.map((file) => resolve(file));
+      return named.map((file) => [resolve(file)]);
   }
+}
+
+/** Puts files into few groups of about the same size: to load Pulumi's SDK takes longer than most files' tests. */
+async function balanced(files: string[]): Promise<string[][]> {
+  const sized = await Promise.all(files.map(async (file) => ({ file, bytes: (await stat(file)).size })));
+  const groups = Array.from({ length: 2 * PROCESSES }, () => ({ files: [] as string[], bytes: 0 }));
+  for (const { file, bytes } of sized.sort((a, b) => b.bytes - a.bytes)) {
+    const smallest = groups.reduce((least, group) => (group.bytes < least.bytes ? group : least));
+    smallest.files.push(file);
+    smallest.bytes += bytes;
+  }
+  return groups.map((group) => group.files);
 }
 
 async function testsIn(directory: string): Promise<string[]> {
@@ -70,17 +89,16 @@ async function testsIn(directory: string): Promise<string[]> {
   return names.filter((name) => name.endsWith(".test.ts")).map((name) => join(directory, name));
 }
 
-async function runFiles(files: string[], named: boolean): Promise<string[]> {
+async function runGroups(directory: string, groups: string[][], named: boolean): Promise<string[]> {
   let passed = 0;
   let failed = 0;
   const skipped: string[] = [];
-  const empty: string[] = [];
-  // One more than the processors: tests of retries and time limits mostly wait.
-  const events = run({ files, concurrency: availableParallelism() + 1 });
-  events.on("test:pass", ({ name, skip, details }) => {
-    // Node.js counts a file in which no test was executed as a passed test with the file's name.
-    if (files.includes(resolve(name))) empty.push(relative("", name));
-    else if (skip !== undefined) skipped.push(String(skip));
+  const empty = new Set(groups.flat());
+  const files = await Promise.all(groups.map((group, index) => writeGroup(directory, index, group)));
+  const events = run({ files, concurrency: PROCESSES });
+  events.on("test:pass", ({ file = "", skip, details }) => {
+    empty.delete(file);
+    if (skip !== undefined) skipped.push(String(skip));
     else if (details.type !== "suite") passed += 1;
   });
   events.on("test:fail", () => {
@@ -99,7 +117,10 @@ async function runFiles(files: string[], named: boolean): Promise<string[]> {
   for (const reason of new Set(skipped)) console.log(`Skipped: ${reason}`);
   const problems: [boolean, string][] = [
     [failed > 0, "Tests failed: their errors are above."],
-    [empty.length > 0, `No test in ${empty.join(", ")}: write one, or delete the file.`],
+    [
+      failed === 0 && empty.size > 0,
+      `No test in ${[...empty].map((file) => relative("", file)).join(", ")}: write one, or delete the file.`,
+    ],
     [
       skipped.length > 0 && Boolean(process.env.FAIL_ON_SKIP),
       "FAIL_ON_SKIP is set: install what is missing.",
@@ -108,4 +129,15 @@ async function runFiles(files: string[], named: boolean): Promise<string[]> {
     [passed === 0 && !(named && skipped.length > 0), "No test was executed."],
   ];
   return problems.flatMap(([applies, problem]) => (applies ? [problem] : []));
+}
+
+/** Writes a file that runs the tests of a group of files, and returns its path. */
+async function writeGroup(directory: string, index: number, files: string[]): Promise<string> {
+  const path = join(directory, `group-${index}.ts`);
+  const suites = files.map((file) => {
+    const name = JSON.stringify(relative("", file));
+    return `describe(${name}, () => void require(${JSON.stringify(file)}));\n`;
+  });
+  await writeFile(path, `import { describe } from "node:test";\n\n${suites.join("")}`);
+  return path;
 }
