@@ -8,7 +8,7 @@ import { describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import { startEngine, succeeded } from "./engineStack";
 import { type Cli, missingCli } from "./pulumiCli";
-import { createRepository } from "./repository";
+import { createRepository, LINK_PACKAGES } from "./repository";
 
 /** A block of code in the README. */
 interface Block {
@@ -18,12 +18,12 @@ interface Block {
 
 describe("the README's commands, from the clone to `pulumi destroy`", { skip: missingCli }, () => {
   test("work with a stack dev, and the tests pass in the copy", async (t) => {
-    const printed = await walk(t, "dev", true);
+    const printed = await walk(t, "dev", { everything: true });
     assert.match(printed, /^Simulation of the sample stack: .*^Simulation of stack dev: /ms);
   });
 
   test("work with a stack prod", async (t) => {
-    const printed = await walk(t, "prod", false);
+    const printed = await walk(t, "prod", { everything: false });
     assert.match(printed, /^Simulation of the sample stack: .*^Simulation of stack prod: /ms);
   });
 });
@@ -31,14 +31,17 @@ describe("the README's commands, from the clone to `pulumi destroy`", { skip: mi
 /**
  * Runs every command of the README, and writes its complete stack file where it says so.
  *
- * @param tests whether to run `npm test`, which takes minutes: in the copy, whose stack file is another one than the clone's.
+ * @param everything whether to run also what takes long: npm's own `ci`, `npm test`, and `npx tsc`. `npm test` runs in the
+ * copy, whose stack file is another one than the clone's.
  * @returns what the commands print.
  */
-async function walk(t: TestContext, stack: string, tests: boolean): Promise<string> {
+async function walk(t: TestContext, stack: string, { everything }: { everything: boolean }): Promise<string> {
   const { simulation, cli } = await startEngine(t);
   const repository = await createRepository(cli);
   await redirectClone(cli, repository);
+  await mkdir(join(cli.directory, "bin"));
   await answerQuestions(cli, stack);
+  if (!everything) await installAtOnce(cli);
 
   const blocks = blocksOf(await readFile(join(repository, "README.md"), "utf8"));
   const commands = blocks.filter(({ language }) => language === "bash").map(({ text }) => text);
@@ -59,16 +62,17 @@ async function walk(t: TestContext, stack: string, tests: boolean): Promise<stri
   );
   assert.ok(!found.includes(-1), "the README lacks a command");
 
+  const skipped = everything ? /^npm test\b.*$/m : /^(npm test|npx tsc)\b.*$/m;
   let directory = await mkdtemp(join(cli.directory, "road-"));
   let printed = "";
   for (const { language, text } of blocks) {
     if (language === "yaml" && text.startsWith("config:")) await editStack(directory, stack, text);
     if (language !== "bash") continue;
 
-    const outcome = await runBlock(cli, directory, text.replace(/^npm test\b.*$/m, ""));
+    const outcome = await runBlock(cli, directory, text.replace(skipped, ""));
     printed += outcome.printed;
     directory = outcome.directory;
-    if (tests && text.includes("pulumi up")) {
+    if (everything && text.includes("pulumi up")) {
       succeeded(await cli.run(directory, "npm", "test"));
     }
   }
@@ -109,7 +113,7 @@ async function redirectClone(cli: Cli, repository: string): Promise<void> {
 
 /** Puts a `pulumi` on PATH that answers what the CLI asks on a terminal. */
 async function answerQuestions(cli: Cli, stack: string): Promise<void> {
-  const pulumi = spawnSync("bash", ["-c", "command -v pulumi"], { encoding: "utf8" }).stdout.trim();
+  const pulumi = pathOf("pulumi");
   const answers = ["aws:region=us-west-2", "clusterName=my-cluster", "userLogin=carol"];
   const options = ["--yes", "--stack", stack, ...answers.flatMap((answer) => ["--config", answer])];
   const program = `#!/usr/bin/env bash
@@ -120,8 +124,25 @@ case $1 in
   *) exec '${pulumi}' "$@" ;;
 esac
 `;
-  await mkdir(join(cli.directory, "bin"));
   await writeFile(join(cli.directory, "bin", "pulumi"), program, { mode: 0o755 });
+}
+
+/** Puts an `npm` on PATH whose `npm ci` takes the packages of this checkout. */
+async function installAtOnce(cli: Cli): Promise<void> {
+  const program = `#!/usr/bin/env bash
+if [[ $1 == ci ]]; then
+  rm -rf node_modules
+  ${LINK_PACKAGES}
+else
+  exec '${pathOf("npm")}' "$@"
+fi
+`;
+  await writeFile(join(cli.directory, "bin", "npm"), program, { mode: 0o755 });
+}
+
+/** Returns the path of a program on PATH. */
+function pathOf(program: string): string {
+  return spawnSync("bash", ["-c", `command -v ${program}`], { encoding: "utf8" }).stdout.trim();
 }
 
 /** Replaces the settings of a stack, as a user does who edits the file. A file-backed stack has no organization. */

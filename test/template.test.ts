@@ -9,7 +9,7 @@ import { parse } from "yaml";
 import { TEMPLATE_SETTINGS } from "../simulator/stackFile";
 import { startEngine, succeeded } from "./engineStack";
 import { type Cli, missingCli } from "./pulumiCli";
-import { cloneOf, createRepository } from "./repository";
+import { cloneOf, createRepository, LINK_PACKAGES } from "./repository";
 
 const ANSWERS = ["aws:region=eu-central-1", "clusterName=my-cluster", "userLogin=carol", "organization=acme"];
 
@@ -165,7 +165,10 @@ async function filesOf(cli: Cli, directory: string): Promise<Map<string, string>
   return new Map(paths.map((path) => [path, readFileSync(join(directory, path), "utf8")]));
 }
 
-/** Creates a project as a user does: the template is a clone, which contains what git keeps. */
+/**
+ * Creates a project as a user does: the template is a clone, which contains what git keeps. The packages are there already;
+ * road.test.ts installs them.
+ */
 async function newProject(
   t: TestContext,
   stack: string,
@@ -176,7 +179,8 @@ async function newProject(
   const { cli } = await startEngine(t, options);
   const clone = await cloneOf(cli, await createRepository(cli));
   const directory = await mkdtemp(join(cli.directory, "new-"));
-  const flags = [...name, "--stack", stack, ...answers.flatMap((answer) => ["-c", answer])];
+  succeeded(await cli.run(directory, "bash", "-c", LINK_PACKAGES));
+  const flags = ["--force", ...name, "--stack", stack, ...answers.flatMap((answer) => ["-c", answer])];
   succeeded(await cli.pulumi(directory, "new", clone, "--yes", ...flags));
   return { cli, directory };
 }
