@@ -2,15 +2,13 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
-
-const ROOT = join(__dirname, "..");
+import { ROOT, read } from "./project";
+import { temporaryDirectory } from "./temporaryDirectory";
 
 const SDK = join(ROOT, "node_modules", "@pulumi", "pulumi");
 
@@ -60,29 +58,27 @@ for (const [compiler, command] of Object.entries(UNPROTECTED)) {
 
 // TypeScript would otherwise reject the root that it infers: https://aka.ms/ts6 (TS5011).
 test("Pulumi compiles the pipeline's program with the tsconfig.json that its project file names", async (t) => {
-  const { tsconfig } = parse(readFileSync(join(ROOT, "pipeline", "Pulumi.yaml"), "utf8")).runtime.options;
+  const { tsconfig } = parse(read("pipeline/Pulumi.yaml")).runtime.options;
   const program = `
     const { tsnodeRequire } = require("${SDK}/tsutils").typeScriptRequireStrings();
     require(tsnodeRequire).register({ project: "${tsconfig}", transpileOnly: true });
     require("./github.ts");
     console.log("compiled");
   `;
-  const temporary = await mkdtemp(join(tmpdir(), "shared-"));
-  t.after(() => rm(temporary, { recursive: true, maxRetries: 3 }));
+  const temporary = temporaryDirectory(t);
   const screen = await screenOf(t, temporary, ["node", "--eval", program], join(ROOT, "pipeline"));
   assert.equal(screen, "compiled\n");
 });
 
 /** Returns the arguments of Node.js in a project file. */
 function nodeArguments(file: string): string[] {
-  const { options } = parse(readFileSync(join(ROOT, file), "utf8")).runtime;
+  const { options } = parse(read(file)).runtime;
   return options?.nodeargs?.split(" ") ?? [];
 }
 
 /** Runs a command, and returns the files that a compiler has stored in the temporary directory: later, it would use them. */
 async function cachedBy(t: TestContext, command: string[], directory = ROOT): Promise<string[]> {
-  const temporary = await mkdtemp(join(tmpdir(), "shared-"));
-  t.after(() => rm(temporary, { recursive: true, maxRetries: 3 }));
+  const temporary = temporaryDirectory(t);
   const testFile = join(temporary, "empty.test.ts");
   await writeFile(testFile, TEST);
   const inserted = command.map((argument) => (argument === "TEST" ? testFile : argument));

@@ -5,9 +5,8 @@ import { symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { delayNamespaces, type Stack, stackOfProgram, succeeded } from "./engineStack";
+import { ROOT } from "./project";
 import { missingCli, type Outcome } from "./pulumiCli";
-
-const ROOT = join(__dirname, "..");
 
 /** What each program begins with. */
 const CLUSTER = `

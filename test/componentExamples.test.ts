@@ -3,13 +3,12 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { generatedSchema, type Property, type Schema } from "./componentPlugin";
+import { codeIn, ROOT, read } from "./project";
 
-const ROOT = join(__dirname, "..");
 const NAME = "eks-pulumi-oidc:index";
 
 /** An expression in the language of the program, such as an output. */
@@ -18,7 +17,7 @@ class Expression {
 }
 
 test("docs/component.md prints examples/component/typescript/index.ts", () => {
-  const [, block = assert.fail()] = /```typescript\n(.*?)```/s.exec(read("docs/component.md")) ?? [];
+  const [block] = codeIn(read("docs/component.md"), "typescript");
   assert.equal(block, read("examples/component/typescript/index.ts"));
 });
 
@@ -215,8 +214,4 @@ function valueFromPython(value: unknown, property: Property | undefined, schema:
 
 function snakeCase(name: string): string {
   return name.replaceAll(/(?<=[a-z])[A-Z]/g, (letter) => `_${letter}`).toLowerCase();
-}
-
-function read(file: string): string {
-  return readFileSync(join(ROOT, file), "utf8");
 }

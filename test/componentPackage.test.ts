@@ -8,10 +8,9 @@ import { parse } from "yaml";
 import { storedKind } from "../simulator/emulators/emulator";
 import { installSdk, startPackage } from "./componentPlugin";
 import { delayNamespaces, type Stack, stackOfProgram, startEngine, succeeded } from "./engineStack";
+import { read } from "./project";
 import { missingCli, type Outcome } from "./pulumiCli";
 import { cloneOf, createRepository } from "./repository";
-
-const ROOT = join(__dirname, "..");
 
 // The component would not compile with these options. The SDK passes those of the program that uses it to ts-node.
 const TSCONFIG = JSON.stringify({
@@ -232,8 +231,8 @@ describe("the package of the component", { skip: missingCli }, () => {
   });
 
   test("examples/component/typescript deploys as it is printed", async (t) => {
-    const program = await readFile(join(ROOT, "examples", "component", "typescript", "index.ts"), "utf8");
-    const { simulation, pulumi, up } = await stackOfFiles(t, { "index.ts": program });
+    const program = { "index.ts": read("examples/component/typescript/index.ts") };
+    const { simulation, pulumi, up } = await stackOfFiles(t, program);
     simulation.resources["aws:iam/policy:Policy"] = storedKind(
       new Map(),
       [],

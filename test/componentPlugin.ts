@@ -2,15 +2,14 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
 import { ComponentProvider, getPulumiComponents } from "@pulumi/pulumi/provider/experimental/provider";
+import { ROOT, read } from "./project";
 
-const ROOT = join(__dirname, "..");
 const COMPONENT = join(ROOT, "component");
 
 /** A property of the schema: https://www.pulumi.com/docs/iac/guides/building-extending/packages/schema/ */
@@ -48,7 +47,7 @@ export interface Schema {
 
 /** Returns the package.json of the package. */
 export function packageManifest(): { name: string; version: string } {
-  return JSON.parse(readFileSync(join(COMPONENT, "package.json"), "utf8"));
+  return JSON.parse(read("component/package.json"));
 }
 
 /** Returns the schema from which Pulumi generates the SDKs of the package. */

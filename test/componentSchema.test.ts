@@ -7,8 +7,8 @@ import { Analyzer } from "@pulumi/pulumi/provider/experimental/analyzer";
 import ts from "typescript";
 import { generatedSchema, type Property, packageManifest } from "./componentPlugin";
 import { type Declaration, declarationsOf } from "./declarations";
+import { ROOT } from "./project";
 
-const ROOT = join(__dirname, "..");
 const NAME = "eks-pulumi-oidc:index";
 
 test("the schema has every argument, with the description, the type, and the necessity of its interface", async () => {

@@ -1,12 +1,11 @@
 // The defaults in the comments of the interfaces are those of the program, and the README's samples are valid.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { parseConfig } from "../config";
 import { declarationsOf, meaningAndDefault } from "./declarations";
+import { codeIn, read } from "./project";
 
 const SETTINGS = ["ClusterSettings", "UserSettings", "AccessSettings", "ServiceAccount"];
 
@@ -29,8 +28,8 @@ test("the defaults in the interfaces are those of the program", () => {
 });
 
 test("the README's complete stack file is valid", () => {
-  const [, indented = ""] = /```yaml\n( +config:\n.*?)```/s.exec(read("README.md")) ?? [];
-  const { config }: { config: Record<string, unknown> } = parse(indented);
+  const [, file = ""] = codeIn(read("README.md"), "yaml");
+  const { config }: { config: Record<string, unknown> } = parse(file);
   const texts = Object.entries(config).map(([key, value]): [string, string] => [
     key.includes(":") ? key : `project:${key}`,
     typeof value === "string" ? value : JSON.stringify(value),
@@ -50,8 +49,4 @@ function configOf(values: Record<string, string>) {
   const own = Object.entries(values).map(([key, value]) => [`project:${key}`, value]);
   const raw = { values: Object.fromEntries(own), secretKeys: [], project: "project", organization: "acme" };
   return parseConfig(raw).config ?? assert.fail();
-}
-
-function read(file: string): string {
-  return readFileSync(join(__dirname, "..", file), "utf8");
 }

@@ -4,8 +4,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import ts from "typescript";
-
-const ROOT = join(__dirname, "..");
+import { ROOT } from "./project";
 
 export interface Declaration {
   name: string;

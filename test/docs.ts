@@ -1,12 +1,13 @@
 // Writes the tables of settings, outputs, and token types in docs/: `npm run docs`. A comment above each table names its
 // interfaces, or the list in accessToken.ts.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { TOKEN_TYPES } from "../accessToken";
 import { type Declaration, declarationsOf, meaningAndDefault } from "./declarations";
+import { ROOT, read } from "./project";
 
-const PAGES = ["configuration.md", "component.md", "pipeline.md"];
+const PAGES = ["docs/configuration.md", "docs/component.md", "docs/pipeline.md"];
 
 /** How the page names the types that are not the same in YAML. */
 const TYPES: Record<string, string> = {
@@ -20,15 +21,14 @@ const TYPES: Record<string, string> = {
 };
 
 for (const page of PAGES) {
-  const path = join(__dirname, "..", "docs", page);
-  const text = readFileSync(path, "utf8").replaceAll(
+  const text = read(page).replaceAll(
     /(<!-- generated from ([\w, ]+) -->\n).*?(<!-- end -->)/gs,
     (_, start: string, source: string, end: string) => {
       const rows = source === "TOKEN_TYPES" ? tokenTypes() : properties(source.split(", "));
       return `${start}\n${tableOf(rows)}\n${end}`;
     },
   );
-  writeFileSync(path, text);
+  writeFileSync(join(ROOT, page), text);
 }
 
 /** The cells of a row, by the names of their columns. */

@@ -1,12 +1,13 @@
 // The program on Pulumi's engine, with the simulation as its providers.
 
 import assert from "node:assert/strict";
-import { appendFile, readFile } from "node:fs/promises";
+import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { createdStack, emptyStack, type Stack, succeeded } from "./engineStack";
+import { codeIn, read } from "./project";
 import { missingCli, type Outcome } from "./pulumiCli";
 
 // No pod has such a name: the allow policy matches none.
@@ -193,8 +194,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.notEqual(exitCode, 0);
     assert.match(screen, /Namespace \(access\.team-a\):.*already exists/s);
 
-    const page = await readFile(join(__dirname, "..", "docs", "import.md"), "utf8");
-    const [, , commands = ""] = page.split("```bash\n").map((block) => block.split("```")[0]);
+    const [, commands = ""] = codeIn(read("docs/import.md"), "bash");
     succeeded(await cli.run(directory, "bash", "-ec", commands));
     succeeded(await up());
     assert.deepEqual(simulation.existing().kubernetes, kubernetes);

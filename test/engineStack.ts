@@ -1,8 +1,7 @@
 // A stack of the program on Pulumi's engine, with a simulation in place of the providers.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,6 +9,7 @@ import { stringify } from "yaml";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, type Outcome, openCli } from "./pulumiCli";
+import { temporaryDirectory } from "./temporaryDirectory";
 
 export interface Stack {
   simulation: Simulation;
@@ -77,8 +77,7 @@ export async function stackOfProgram(
   files: Record<string, string>,
   prepare: (directory: string) => Promise<string[]>,
 ): Promise<Stack> {
-  const directory = await mkdtemp(join(tmpdir(), "program-"));
-  t.after(() => rm(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory(t);
   const project = stringify({ name: "platform", runtime: "nodejs" });
   for (const [name, content] of Object.entries({ "Pulumi.yaml": project, ...files })) {
     await writeFile(join(directory, name), content);

@@ -2,8 +2,6 @@
 // their comments say what to edit, and what to delete with the label.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { isPair, isScalar, LineCounter, parseAllDocuments, visit } from "yaml";
 import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
@@ -23,6 +21,7 @@ import {
   startExamplesStack,
   withoutExchange,
 } from "./examples";
+import { codeIn, read } from "./project";
 
 /** Those whose pods the stack's namespaces admit. */
 const RESTRICTED = [
@@ -57,8 +56,7 @@ for (const file of EXAMPLES) {
   });
 
   test(`docs/workloads.md describes ${file}`, () => {
-    const docs = readFileSync(join(__dirname, "..", "docs", "workloads.md"), "utf8");
-    assert.ok(docs.includes(`(../examples/${file})`));
+    assert.ok(read("docs/workloads.md").includes(`(../examples/${file})`));
   });
 }
 
@@ -120,8 +118,7 @@ for (const file of WITH_CLI) {
 }
 
 test("docs/workloads.md shows what `pulumi stack output serviceAccounts` prints for deployment.yaml", () => {
-  const docs = readFileSync(join(__dirname, "..", "docs", "workloads.md"), "utf8");
-  const [, block = ""] = /```json\n(.*?)```/s.exec(docs) ?? [];
+  const [block = ""] = codeIn(read("docs/workloads.md"), "json");
   const { "apps/deployer": access } = stack.outputs.serviceAccounts as Record<string, object>;
   assert.deepEqual(JSON.parse(block), { "apps/deployer": access });
 });

@@ -1,7 +1,7 @@
 // The manifests in examples/, and a simulation in which the program has created what their settings ask for.
 
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { types } from "@pulumi/kubernetes";
 import { parse, parseAllDocuments } from "yaml";
@@ -10,6 +10,7 @@ import type { PodSpec } from "../simulator/emulators/pod";
 import type { PulumiCloudOptions } from "../simulator/emulators/pulumiCloud";
 import { type Simulation, startSimulation } from "../simulator/emulators/simulation";
 import { tokenExchangePod } from "../tokenExchange";
+import { ROOT, read } from "./project";
 import { all, only, run } from "./stack";
 
 export interface Manifest {
@@ -110,14 +111,12 @@ export interface ExamplesStack {
 }
 
 /** The manifests in examples/, beside which are programs. */
-export const EXAMPLES = readdirSync(join(__dirname, "..", "examples")).filter((file) =>
-  file.endsWith(".yaml"),
-);
+export const EXAMPLES = readdirSync(join(ROOT, "examples")).filter((file) => file.endsWith(".yaml"));
 
 const examples = new Map(EXAMPLES.map((file) => [file, readExample(file)]));
 
 function readExample(file: string): Example {
-  const source = readFileSync(join(__dirname, "..", "examples", file), "utf8");
+  const source = read(`examples/${file}`);
   const header = source.slice(source.indexOf("# config:"), source.indexOf("\napiVersion:"));
   const { config: settings }: { config: HeaderSettings } = parse(header.replaceAll(/^# ?/gm, ""));
   const [entry, ...others] = settings.serviceAccounts;

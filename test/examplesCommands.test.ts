@@ -3,12 +3,14 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { exampleOf, podOf } from "./examples";
+import { codeIn, read, sectionOf } from "./project";
+import { temporaryDirectory } from "./temporaryDirectory";
 
 test("scheduled-update.yaml lets a running operation end after its time limit", async (t) => {
   const update = await startUpdate(t, "1s");
@@ -49,10 +51,8 @@ test("scheduled-update.yaml has no deadline that kills an update, and never two 
   assert.ok(Number(spec.terminationGracePeriodSeconds) >= 3600, "the default is 30 seconds");
 });
 
-test("git reads the token as docs/workloads.md says, and only for its host", async () => {
-  const page = await readFile(join(__dirname, "..", "docs", "workloads.md"), "utf8");
-  const [, section = ""] = page.split("\n## Private repositories\n");
-  const [, block = ""] = /```yaml\n(.*?)```/s.exec(section) ?? [];
+test("git reads the token as docs/workloads.md says, and only for its host", () => {
+  const [block = ""] = codeIn(sectionOf(read("docs/workloads.md"), "## Private repositories"), "yaml");
   const variables: { name: string; value?: string }[] = parse(block);
   const settings = variables.map(({ name, value = "secret" }) => [name, value]);
   const ask = (host: string) =>
@@ -82,13 +82,11 @@ interface Update {
 
 /** Starts the container's command of scheduled-update.yaml. Its operation takes two seconds. */
 async function startUpdate(t: TestContext, timeLimit: string): Promise<Update> {
-  const directory = await mkdtemp(join(tmpdir(), "scheduled-update-"));
-  t.after(() => rm(directory, { recursive: true, force: true }));
+  const directory = temporaryDirectory(t);
   const logFile = join(directory, "log");
   await writeFile(logFile, "");
   for (const [program, script] of Object.entries(STAND_INS)) {
-    await writeFile(join(directory, program), `#!/usr/bin/env bash\n${script}`);
-    await chmod(join(directory, program), 0o755);
+    await writeFile(join(directory, program), `#!/usr/bin/env bash\n${script}`, { mode: 0o755 });
   }
 
   const { container } = podOf("scheduled-update.yaml");

@@ -1,11 +1,10 @@
 // The pages about workloads: they name only settings that the program has, and all exit codes of the exchange script.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { EXAMPLES, exampleOf } from "./examples";
+import { codeIn, read, sectionOf } from "./project";
 import { messageOf, start } from "./stack";
 
 const PAGES = [
@@ -33,8 +32,7 @@ const NO_SETTINGS = [
 
 test("the pages name only settings that exist", async (t) => {
   const named = PAGES.flatMap((page) => {
-    const text = readFileSync(join(__dirname, "..", page), "utf8");
-    return [...text.matchAll(/`([a-z]+(?:[A-Z][a-z]*)+)(?:: [^`]*)?`/g)].map(([, name = ""]) => name);
+    return [...read(page).matchAll(/`([a-z]+(?:[A-Z][a-z]*)+)(?:: [^`]*)?`/g)].map(([, name = ""]) => name);
   });
   assert.ok(named.includes("serviceAccounts"));
 
@@ -55,13 +53,11 @@ test("the pages name only settings that exist", async (t) => {
 });
 
 test("docs/troubleshooting.md lists the exit codes of the exchange script", () => {
-  const read = (...path: string[]) => readFileSync(join(__dirname, "..", ...path), "utf8");
-  const [, table = ""] = read("docs", "troubleshooting.md").split("\n### Exit codes\n");
-  const [section = ""] = table.split("\n### ");
+  const section = sectionOf(read("docs/troubleshooting.md"), "### Exit codes");
   const listed = [...section.matchAll(/^\| (\d+) \|/gm)].map(([, code]) => code);
 
   // Those of sysexits.h, in the comment at the beginning of the script.
-  const [, codes = ""] = read("scripts", "exchange-token.sh").split("Exit codes, before the command's own:");
+  const [, codes = ""] = read("scripts/exchange-token.sh").split("Exit codes, before the command's own:");
   const [comment = ""] = codes.split(/\n(?!#)/);
   const documented = [...comment.matchAll(/^# +(6[4-9]|7[0-8]) /gm)].map(([, code]) => code);
   assert.ok(documented.length >= 6);
@@ -97,9 +93,7 @@ test("the alert of token-check.yaml lasts until the next check, and no longer", 
 
 /** Returns the expressions of the alerts in docs/workloads.md. */
 function tokenCheckAlerts(): string[] {
-  const page = readFileSync(join(__dirname, "..", "docs", "workloads.md"), "utf8");
-  const [, section = ""] = page.split("\n## Token check\n");
-  const [, block = ""] = /```yaml\n(.*?)```/s.exec(section) ?? [];
+  const [block = ""] = codeIn(sectionOf(read("docs/workloads.md"), "## Token check"), "yaml");
   const rules: { expr: string }[] = parse(block).spec.groups[0].rules;
   return rules.map(({ expr }) => expr);
 }

@@ -2,9 +2,8 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { mkdtemp, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -26,9 +25,10 @@ import {
   type ScriptOptions,
   SETTINGS,
 } from "./script";
+import { temporaryDirectory } from "./temporaryDirectory";
 
 const AT_ONCE = { concurrency: 8 };
-const DIRECTORY = mkdtempSync(join(tmpdir(), "exchange-test-"));
+const DIRECTORY = temporaryDirectory({ after });
 const IS_ROOT = process.getuid?.() === 0;
 
 const SOURCE = readFileSync(EXCHANGE_SCRIPT, "utf8");
@@ -53,8 +53,6 @@ const EXPECTED_FORM = {
   expiration: "7200",
   subject_token: ID_TOKEN,
 };
-
-after(() => rmSync(DIRECTORY, { recursive: true }));
 
 const busy = respond(503, "");
 const retryAfter = (seconds: number) => respond(429, "", { "Retry-After": String(seconds) });

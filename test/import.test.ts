@@ -1,10 +1,9 @@
 // The commands of docs/import.md, on Pulumi's engine.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { test } from "node:test";
 import { emptyStack, succeeded } from "./engineStack";
+import { codeIn, read } from "./project";
 import { missingCli } from "./pulumiCli";
 
 test("docs/import.md imports an issuer and a service account", { skip: missingCli }, async (t) => {
@@ -13,8 +12,7 @@ test("docs/import.md imports an issuer and a service account", { skip: missingCl
   const { url } = simulation.issuer;
   const { id } = await simulation.pulumiCloud.register({ organization: "acme", name: "by hand", url });
 
-  const page = await readFile(join(__dirname, "..", "docs", "import.md"), "utf8");
-  const [, commands = ""] = /```bash\n(.*?)```/s.exec(page) ?? [];
+  const [commands = ""] = codeIn(read("docs/import.md"), "bash");
   succeeded(await cli.run(directory, "bash", "-ec", commands.replace("ORGANIZATION/ISSUER_ID", id)));
   succeeded(await up());
   assert.deepEqual(simulation.existing().pulumiCloud, [id]);

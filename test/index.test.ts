@@ -8,6 +8,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { associateRole } from "../iam";
 import { ACCESS_TOKEN } from "./script";
 import { all, entry, known, labelsOf, messageOf, only, run, type Stack, stackWith, start, up } from "./stack";
+import { setVariables } from "./variables";
 
 const ACCOUNT = "arn:aws:iam::123456789012";
 const POLICIES = ["arn:aws:iam::aws:policy/ReadOnlyAccess", `${ACCOUNT}:policy/b`];
@@ -339,9 +340,7 @@ function podParts(configMap: string) {
 }
 
 test("no token is in what is registered, or in the outputs, though Jobs have exchanged theirs", async (t) => {
-  const { PULUMI_ACCESS_TOKEN = "" } = process.env;
-  process.env.PULUMI_ACCESS_TOKEN = ACCESS_TOKEN;
-  t.after(() => Object.assign(process.env, { PULUMI_ACCESS_TOKEN }));
+  t.after(setVariables({ PULUMI_ACCESS_TOKEN: ACCESS_TOKEN }));
   const { simulation, registered, outputs } = await up(t, stackWith({ awsRole: "none" }), { runJobs: true });
   assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
   const everything = JSON.stringify([registered.map(({ options, ...it }) => it), outputs]);

@@ -3,8 +3,6 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { test } from "node:test";
 import { Deployment } from "@pulumi/kubernetes/apps/v1";
 import { CronJob } from "@pulumi/kubernetes/batch/v1";
@@ -12,7 +10,9 @@ import type { input, output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../tokenExchange";
 import { violations } from "./podSecurity";
+import { read } from "./project";
 import { known, messageOf, only, type Stack, stackWith, start, up } from "./stack";
+import { setVariables } from "./variables";
 
 type Job = output.batch.v1.Job;
 type PodSpec = output.core.v1.PodSpec;
@@ -50,7 +50,7 @@ test("the ConfigMap contains a file for each setting of the exchange, and the sc
     tokenScope: "team:ops",
     tokenExpirationSeconds: "600",
     apiUrl: "https://api.pulumi.com",
-    "exchange-token.sh": readFileSync(join(__dirname, "..", "scripts", "exchange-token.sh"), "utf8"),
+    "exchange-token.sh": read("scripts/exchange-token.sh"),
   });
 });
 
@@ -197,7 +197,7 @@ test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", 
   ];
   const log: string[] = [];
   const command = ["bash", "-c", 'printf "[%s]" "$CANARY" "$@"', "-", ...words];
-  process.env.CANARY = "a variable of this machine, which no pod has";
+  t.after(setVariables({ CANARY: "a variable of this machine, which no pod has" }));
   await up(t, stackWith({ command }), { runJobs: true, onLog: (line) => log.push(line) });
   const printed = log.slice(log.findIndex((line) => line.startsWith("[")));
   assert.equal(printed.join("\n"), ["", ...words].map((word) => `[${word}]`).join(""));

@@ -2,11 +2,8 @@
 // emulator's HTTPS endpoint. What requires a new process is tested with `npm start -- --live` and programs on PATH.
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import { checkRegion } from "../simulator/accessCheck/awsRegions";
@@ -19,16 +16,11 @@ import { createCertificateAuthority, openCertificateAuthority } from "../simulat
 import type { Simulation } from "../simulator/emulators/simulation";
 import { runProgram } from "../simulator/mocks";
 import { type Answer, hang, respond, startEndpoint } from "./endpoint";
-import {
-  checkLive,
-  type LiveRun,
-  type LiveStack,
-  SECRET_ACCESS_KEY,
-  setVariables,
-  startLive,
-  stsError,
-} from "./liveTools";
+import { checkLive, type LiveRun, type LiveStack, SECRET_ACCESS_KEY, startLive, stsError } from "./liveTools";
+import { listen } from "./loopback";
 import { changePolicies, startCluster } from "./stack";
+import { temporaryDirectory } from "./temporaryDirectory";
+import { setVariables } from "./variables";
 
 const ROLE = "arn:aws:iam::123456789012:role/admin";
 const YELLOW = "\u001b[33m";
@@ -629,11 +621,9 @@ test("ends an endless answer of Pulumi Cloud at 64 KB", async (t) => {
     }, 1);
     response.on("close", () => clearInterval(timer));
   });
-  endless.listen(0, "127.0.0.1");
-  await once(endless, "listening");
+  const port = await listen(endless);
   t.after(() => endless.close().closeAllConnections());
 
-  const { port } = endless.address() as AddressInfo;
   const { exitCode, errors } = await checkLive(stack, { answer: pulumiCloudAt(`https://127.0.0.1:${port}`) });
   assert.equal(exitCode, 2);
   assert.match(errors, /HTTP 200: the answer is longer than 64 KB\. The check is incomplete/);
@@ -680,14 +670,10 @@ test("prints an error on standard error and exits 2, such as the program that is
 });
 
 test("ends a program after a minute, and names it without its options", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "live-test-"));
+  const directory = temporaryDirectory(t);
   const program = `#!/bin/sh\nPATH='${process.env.PATH}'\nexec sleep 60\n`;
   await writeFile(join(directory, "kubectl"), program, { mode: 0o755 });
-  const restore = setVariables({ PATH: directory });
-  t.after(async () => {
-    restore();
-    await rm(directory, { recursive: true });
-  });
+  t.after(setVariables({ PATH: directory }));
   hurry(t);
   const run = toolRunner(new AbortController().signal);
   const startedAt = Date.now();

@@ -1,19 +1,18 @@
 // The live check reads the policies of an issuer with the real Pulumi CLI: `pulumi api`. Pulumi Cloud is a local server.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { DeployedStack } from "../simulator/accessCheck/deployedStack";
 import type { IssuerPolicy } from "../simulator/accessCheck/issuerPolicies";
 import type { ServiceAccount } from "../simulator/accessCheck/questions";
 import { findChangedPolicies } from "../simulator/accessCheck/realServices";
 import { toolRunner } from "../simulator/accessCheck/tools";
-import { listen } from "./liveTools";
+import { listen } from "./loopback";
 import { missingCli } from "./pulumiCli";
 import { ACCESS_TOKEN } from "./script";
+import { temporaryDirectory } from "./temporaryDirectory";
+import { setVariables } from "./variables";
 
 const ISSUERS = "/api/orgs/acme/oidc/issuers";
 const POLICIES = "/api/orgs/acme/auth/policies/oidcissuers/issuer-id";
@@ -59,8 +58,8 @@ const SPEC = {
 };
 
 describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
-  const saved = { ...process.env };
-  let home: string;
+  const home = temporaryDirectory({ after });
+  let restore: () => void;
   let stack: DeployedStack;
   /** What the server answers; a number is the status of an error. */
   let answers: Record<string, object | number>;
@@ -75,15 +74,14 @@ describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
   });
 
   before(async () => {
-    home = await mkdtemp(join(tmpdir(), "pulumi-home-"));
     const pulumiCloudUrl = `http://127.0.0.1:${await listen(server)}`;
-    const variables = {
+    restore = setVariables({
       PULUMI_HOME: home,
       PULUMI_ACCESS_TOKEN: ACCESS_TOKEN,
       PULUMI_SKIP_UPDATE_CHECK: "true",
-    };
-    // The current backend is another one.
-    Object.assign(process.env, variables, { PULUMI_BACKEND_URL: `file://${home}` });
+      // The current backend is another one.
+      PULUMI_BACKEND_URL: `file://${home}`,
+    });
     stack = {
       name: "prod",
       issuerUrl: ISSUER_URL,
@@ -106,11 +104,9 @@ describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
       [POLICIES]: { id: "policy", version: 1, policies: [{ ...POLICY, authorizedPermissions: [] }] },
     };
   });
-  after(async () => {
-    for (const name of Object.keys(process.env)) delete process.env[name];
-    Object.assign(process.env, saved);
+  after(() => {
+    restore();
     server.close();
-    await rm(home, { recursive: true });
   });
 
   const find = () => findChangedPolicies(stack, [ACCOUNT], toolRunner(new AbortController().signal));

@@ -2,8 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { assumeRole } from "../simulator/accessCheck/awsSts";
@@ -14,7 +13,9 @@ import {
   simulationDirectory,
 } from "../simulator/emulators/certificates";
 import { type Answer, drip, type Endpoint, respond, startEndpoint } from "./endpoint";
-import { SECRET_ACCESS_KEY, setVariables } from "./liveTools";
+import { SECRET_ACCESS_KEY } from "./liveTools";
+import { temporaryDirectory } from "./temporaryDirectory";
+import { setVariables } from "./variables";
 
 /** Why the tests are skipped, with the fix; false if the CLI is installed. */
 const missingAws =
@@ -39,7 +40,7 @@ function stsError(status: number, code: string, message: string): Answer {
 describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
   let sts: Endpoint;
   let answer: Answer;
-  let home: string;
+  const home = temporaryDirectory({ after });
   let restore: () => void;
   let stop: AbortController;
   const printed: string[] = [];
@@ -47,7 +48,6 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
   before(async () => {
     const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
     sts = await startEndpoint((socket, request) => answer(socket, request), certificate);
-    home = await mkdtemp(join(tmpdir(), "aws-home-"));
     // What the user's configuration says is not followed, and nothing is recorded.
     const config = "[profile other]\ncli_history = enabled\nendpoint_url = http://127.0.0.1:9\n";
     await writeFile(join(home, "config"), config);
@@ -62,7 +62,6 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
   after(async () => {
     restore();
     await sts.close();
-    await rm(home, { recursive: true });
   });
   beforeEach(() => {
     stop = new AbortController();

@@ -5,7 +5,6 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import type { AddressInfo, Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -14,6 +13,8 @@ import type { AskedServices } from "../simulator/accessCheck/simulatedAccess";
 import { type Run, ToolError } from "../simulator/accessCheck/tools";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import type { Registration } from "../simulator/mocks";
+import { listen } from "./loopback";
+import { setVariables } from "./variables";
 
 /** A stack that is up. */
 export interface LiveStack {
@@ -128,16 +129,6 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}): Promise<Ou
   }
 }
 
-/** Sets variables of this process, and returns the function that restores all of them. */
-export function setVariables(variables: Record<string, string>): () => void {
-  const saved = { ...process.env };
-  Object.assign(process.env, variables);
-  return () => {
-    for (const name of Object.keys(process.env)) delete process.env[name];
-    Object.assign(process.env, saved);
-  };
-}
-
 /**
  * Runs `npm start -- --live --stack=prod`, with programs on PATH.
  *
@@ -189,13 +180,6 @@ export async function startLive(stack: LiveStack, run: LiveProcess): Promise<Out
   server.closeAllConnections();
   await rm(home, { recursive: true });
   return { exitCode, stdout, lines: stdout.split("\n"), errors, ...tools.seen, files, left };
-}
-
-/** Starts a server on a free port of the loopback address, and returns the port. */
-export async function listen(server: Server): Promise<number> {
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return (server.address() as AddressInfo).port;
 }
 
 /** Returns the code of a program that lets this process answer. */

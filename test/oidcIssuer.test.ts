@@ -3,9 +3,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { X509Certificate } from "node:crypto";
-import { once } from "node:events";
-import { type AddressInfo, createServer, type Server } from "node:net";
-import { join } from "node:path";
+import { createServer, type Server } from "node:net";
 import { type TestContext, test } from "node:test";
 import tls, { createServer as createTlsServer } from "node:tls";
 import { promisify } from "node:util";
@@ -15,6 +13,9 @@ import type { Account } from "../settings";
 import { createCertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
 import { readThumbprints } from "../thumbprint";
 import { accepted } from "./accounts";
+import { listen } from "./loopback";
+import { ROOT } from "./project";
+import { setVariables } from "./variables";
 
 const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "runner" };
 
@@ -52,7 +53,7 @@ test("reads no certificate in a preview", async (t) => {
 
 test("reads the SHA-256 of the certificate, in lowercase hex", async (t) => {
   const certificate = await trusted(["127.0.0.1"]);
-  const url = await listen(t, createTlsServer(certificate));
+  const url = await serve(t, createTlsServer(certificate));
   const expected = new X509Certificate(certificate.cert).fingerprint256.replaceAll(":", "").toLowerCase();
   assert.deepEqual(await readThumbprints(url), [expected]);
 });
@@ -81,22 +82,21 @@ for (const [problem, server, reason] of [
   ["server without TLS", async () => createServer((it) => it.end("HTTP/1.1 400\r\n\r\n")), /SSL/],
 ] satisfies [string, () => Promise<Server>, RegExp][]) {
   test(`warns and registers no thumbprint: ${problem}`, async (t) => {
-    await assertUnverified(t, await listen(t, await server()), reason);
+    await assertUnverified(t, await serve(t, await server()), reason);
   });
 }
 
 test("NODE_TLS_REJECT_UNAUTHORIZED=0 does not disable verification", async (t) => {
-  process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
-  t.after(() => delete process.env.NODE_TLS_REJECT_UNAUTHORIZED);
-  await assertUnverified(t, await listen(t, createTlsServer(await stranger())), /unable to verify/);
+  t.after(setVariables({ NODE_TLS_REJECT_UNAUTHORIZED: "0" }));
+  await assertUnverified(t, await serve(t, createTlsServer(await stranger())), /unable to verify/);
 });
 
 test("registers no certificate that only NODE_EXTRA_CA_CERTS trusts, such as that of a proxy, and warns", async (t) => {
-  const url = await listen(t, createTlsServer(await trusted(["127.0.0.1"])));
+  const url = await serve(t, createTlsServer(await trusted(["127.0.0.1"])));
   const read = `require("./thumbprint.ts").readThumbprints("${url}").then((read) => console.log("read:", read))`;
   // Without the preloaded file that makes these tests accept the emulators' certificates.
   const { NODE_OPTIONS, NODE_TEST_CONTEXT, ...env } = process.env;
-  const options = { cwd: join(__dirname, ".."), env };
+  const options = { cwd: ROOT, env };
   const { stdout, stderr } = await promisify(execFile)(
     process.execPath,
     ["--import", "tsx", "--eval", read],
@@ -116,7 +116,7 @@ test("closes a connection that has no answer after ten seconds", async (t) => {
     limits.push(limit);
     return setTimeout(end, limit / 1000);
   });
-  await assertUnverified(t, await listen(t, createServer()), /no answer within 10 seconds/);
+  await assertUnverified(t, await serve(t, createServer()), /no answer within 10 seconds/);
   assert.ok(limits.includes(10_000), String(limits));
 });
 
@@ -144,12 +144,11 @@ function policyOf(token: object) {
 }
 
 /** Serves at a free port until the test ends, and returns the URL. */
-async function listen(t: TestContext, server: Server): Promise<string> {
+async function serve(t: TestContext, server: Server): Promise<string> {
   // A client that rejects the certificate ends the handshake.
   server.on("tlsClientError", () => {});
   server.on("connection", (socket) => t.after(() => socket.destroy()));
-  await once(server.listen(0, "127.0.0.1"), "listening");
+  const port = await listen(server);
   t.after(() => server.close());
-  const { port } = server.address() as AddressInfo;
   return `https://127.0.0.1:${port}/id/A`;
 }

@@ -1,10 +1,9 @@
 // What docs/operator.md contains: its commands, its settings, and a Stack before and after.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { parse } from "yaml";
 import type { PodSpec } from "../simulator/emulators/pod";
+import { codeIn, read } from "./project";
 
 export interface OperatorStack {
   metadata: { namespace: string; name: string };
@@ -15,9 +14,9 @@ export interface OperatorStack {
   };
 }
 
-const PAGE = readFileSync(join(__dirname, "..", "docs", "operator.md"), "utf8");
+const PAGE = read("docs/operator.md");
 
-const [settings = "", before = "", after = ""] = blocks("yaml");
+const [settings = "", before = "", after = ""] = codeIn(PAGE, "yaml");
 
 /** The settings of step 3. */
 export const SETTINGS: { serviceAccounts: { namespace: string; name: string }[] } = parse(settings).config;
@@ -33,11 +32,7 @@ function readStack(source: string): OperatorStack {
 
 /** Returns the one command of the page that contains a string. */
 export function commandWith(text: string): string {
-  const [command, ...others] = blocks("bash").filter((block) => block.includes(text));
+  const [command, ...others] = codeIn(PAGE, "bash").filter((block) => block.includes(text));
   assert.ok(command && others.length === 0, `one command must contain ${text}`);
   return command;
-}
-
-function blocks(language: string): string[] {
-  return [...PAGE.matchAll(RegExp(`\`\`\`${language}\n(.*?)\`\`\``, "gs"))].map(([, block = ""]) => block);
 }

@@ -2,9 +2,8 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { existsSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { PolicyDocument } from "@pulumi/aws/iam";
@@ -17,7 +16,10 @@ import { evaluateIamPolicy, type IamStatement } from "../simulator/emulators/iam
 import { type Program, runProgram } from "../simulator/mocks";
 import { declarationsOf, meaningAndDefault } from "./declarations";
 import { ACCOUNT, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./pipelineCloud";
+import { codeIn, ROOT, read } from "./project";
 import { failureOf } from "./stack";
+import { temporaryDirectory } from "./temporaryDirectory";
+import { setVariables } from "./variables";
 
 const program: Program = require("../pipeline");
 
@@ -356,8 +358,7 @@ test("an invalid configuration is reported as a whole, without the value of an e
     podIdentity: "yes",
     createOidcProvider: null,
   });
-  process.env.PULUMI_CONFIG_SECRET_KEYS = '["pipeline:permissionsBoundaryArn"]';
-  t.after(() => delete process.env.PULUMI_CONFIG_SECRET_KEYS);
+  t.after(setVariables({ PULUMI_CONFIG_SECRET_KEYS: '["pipeline:permissionsBoundaryArn"]' }));
   const lines = String(await failureOf(run)).split("\n");
   const [title = "", empty, ...problems] = lines;
   assert.match(
@@ -403,25 +404,23 @@ test("an empty value counts as not given, also in an entry of stacks", async (t)
 
 test("the credentials of the AWS provider can be encrypted", async (t) => {
   const { run } = await newPipeline(t);
-  process.env.PULUMI_CONFIG_SECRET_KEYS = '["aws:secretKey"]';
-  t.after(() => delete process.env.PULUMI_CONFIG_SECRET_KEYS);
+  t.after(setVariables({ PULUMI_CONFIG_SECRET_KEYS: '["aws:secretKey"]' }));
   await run();
   assert.equal(readSettings().stacks.length, 1);
 });
 
 test("docs/pipeline.md gives the code owners only paths that exist", () => {
-  const page = readFileSync(join(__dirname, "..", "docs", "pipeline.md"), "utf8");
-  const [, owners = ""] = /^Code owners .*?^```text\n(.*?)^```/ms.exec(page) ?? [];
+  const [owners = ""] = codeIn(read("docs/pipeline.md"), "text");
   const paths = owners
     .trim()
     .split("\n")
     .map((line) => line.split(/ +/)[0] ?? "");
   assert.ok(paths.includes("/pipeline/"));
-  for (const path of paths) assert.ok(existsSync(join(__dirname, "..", path.replace("*", ""))), path);
+  for (const path of paths) assert.ok(existsSync(join(ROOT, path.replace("*", ""))), path);
 });
 
 test("the example allows one AWS account only", () => {
-  const { config } = parse(readFileSync(join(__dirname, "..", "pipeline", "Pulumi.github.yaml"), "utf8"));
+  const { config } = parse(read("pipeline/Pulumi.github.yaml"));
   assert.deepEqual(config["aws:allowedAccountIds"], [ACCOUNT]);
 });
 
@@ -518,7 +517,7 @@ test("everything that is missing is reported at once", async (t) => {
 
 for (const args of [[], ["environment"], ["check", "acme/web"], ["visible", "acme/web"]]) {
   test(`github.sh shows its usage for: ${args.join(" ") || "no command"}`, () => {
-    const script = join(__dirname, "..", "pipeline", "github.sh");
+    const script = join(ROOT, "pipeline", "github.sh");
     const { status, stdout, stderr } = spawnSync("bash", [script, ...args], { encoding: "utf8" });
     assert.equal(status, 64);
     assert.equal(stdout, "");
@@ -550,19 +549,14 @@ async function newPipeline(
     connect({ ...options, host: "127.0.0.1", port: cloud.port }),
   );
 
-  const bin = await mkdtemp(join(tmpdir(), "gh-"));
-  const { PATH } = process.env;
-  t.after(async () => {
-    process.env.PATH = PATH;
-    await rm(bin, { recursive: true });
-  });
+  const bin = temporaryDirectory(t);
+  t.after(setVariables({ PATH: `${bin}${delimiter}${process.env.PATH}` }));
   const cases = Object.entries({ ...ANSWERS, ...changes }).map(
     ([path, answer]) => `*${path}) echo "${answer}" ;;`,
   );
   await writeFile(join(bin, "gh"), `#!/usr/bin/env bash\ncase $2 in\n${cases.join("\n")}\nesac\n`, {
     mode: 0o755,
   });
-  process.env.PATH = `${bin}${delimiter}${PATH}`;
 
   const stacks = [{ ...STACK, clusterName }];
   const settings = Object.entries({ ...SETTINGS, stacks, ...changes }).filter(([key]) => !(key in ANSWERS));

@@ -1,9 +1,7 @@
 // What the pipeline's program and scripts talk to: GitHub's REST API, an AWS account, and Pulumi Cloud's organizations.
 
-import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import type { TestContext } from "node:test";
 import { createGunzip } from "node:zlib";
@@ -11,6 +9,7 @@ import { ISSUER_URL } from "../pipeline/github";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Emulator, ResourceKind } from "../simulator/emulators/emulator";
+import { listen } from "./loopback";
 
 type Json = Record<string, unknown>;
 
@@ -119,11 +118,10 @@ export async function startPipelineCloud(t: TestContext) {
     });
     response.end(body === undefined ? undefined : JSON.stringify(body));
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  const port = await listen(server);
   t.after(() => new Promise((resolve) => server.close(resolve).closeAllConnections()));
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     github,
     clusters,
     issuers,

@@ -11,6 +11,7 @@ import { ISSUER_URL } from "../pipeline/github";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { succeeded } from "./engineStack";
 import * as cloudOf from "./pipelineCloud";
+import { type Block, blocksOf, ROOT, read, sectionOf } from "./project";
 import { serveProvider } from "./provider";
 import { copyProject, missingCli, openCli } from "./pulumiCli";
 import { ACCESS_TOKEN } from "./script";
@@ -23,7 +24,6 @@ const failing = TOOLS.find((command) => spawnSync("bash", ["-c", command]).statu
 const missingTool =
   missingCli || (failing && `\`${failing}\` fails: \`bash .ci/run\` installs what is missing`);
 
-const ROOT = join(__dirname, "..");
 const GITHUB_TOKEN = "ghp_0123456789";
 const OTHERS: AuthPolicy = {
   decision: "allow",
@@ -135,7 +135,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     }
     assert.match((await putPolicy("github-deploy", '{"Statement":[{}]}')).screen, /MalformedPolicyDocument/);
 
-    const workflow = parse(await readFile(join(ROOT, ".github", "workflows", "drift.yml"), "utf8"));
+    const workflow = parse(read(".github/workflows/drift.yml"));
     const steps: { run?: string }[] = workflow.jobs.drift.steps;
     const command = steps.find((step) => step.run?.startsWith("pulumi "))?.run ?? assert.fail();
     const drift = () => run("env", "STACK=github", "bash", "-euo", "pipefail", "-c", command);
@@ -193,10 +193,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
 
   test("the documented commands create the stacks in their organization and project", async (t) => {
     const { root, run } = await newPipeline(t);
-    const commands = (await blocksOf("Set it up"))
-      .map(({ text }) => text)
-      .filter((text) => /pulumi stack \w+ /.test(text));
-    const script = commands.map((text) => text.replace(/^pulumi stack output .*\n/gm, "")).join("");
+    const commands = commandsOf("Set it up").filter(({ text }) => /pulumi stack \w+ /.test(text));
+    const script = commands.map(({ text }) => text.replace(/^pulumi stack output .*\n/gm, "")).join("");
     const cloudUrl = `https://127.0.0.1:${cloud.port}`;
     const create = () =>
       run("env", `PULUMI_BACKEND_URL=${cloudUrl}`, "bash", "-euc", `cd ${root}\n${script}`);
@@ -332,8 +330,9 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       pulumi: (...args: string[]) => cli.pulumi(projectDirectory, ...args),
       /** Runs the commands of a section in one shell, from the directory that it names, and returns the screen. */
       async documented(section: string, scenario: "fresh" | "existing" | "once"): Promise<string> {
-        const blocks = await blocksOf(section);
-        const commands = blocks.filter(({ condition }) => !condition || condition === scenario);
+        const commands = commandsOf(section).filter(({ info }) =>
+          ["bash", `bash ${scenario}`].includes(info),
+        );
         assert.ok(commands.length > 0);
         const directory = /^cd pipeline$|^pulumi (cancel|refresh)/m.test(commands[0]?.text ?? "")
           ? root
@@ -346,12 +345,10 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   }
 });
 
-/** Returns the commands of a section of docs/pipeline.md, and the word behind `bash`. */
-async function blocksOf(section: string): Promise<{ condition: string; text: string }[]> {
-  const page = await readFile(join(ROOT, "docs", "pipeline.md"), "utf8");
-  const [, rest = ""] = page.split(`\n## ${section}\n`);
-  const blocks = (rest.split("\n## ")[0] ?? "").matchAll(/^```bash ?(\w*)\n(.*?)^```/gms);
-  return [...blocks].map(([, condition = "", text = ""]) => ({ condition, text }));
+/** Returns the commands of a section of docs/pipeline.md. The word behind `bash` says when they apply. */
+function commandsOf(section: string): Block[] {
+  const blocks = blocksOf(sectionOf(read("docs/pipeline.md"), `## ${section}`));
+  return blocks.filter(({ info }) => info.startsWith("bash"));
 }
 
 /** Renames the stacks of these commands: a state in files knows no organization. */

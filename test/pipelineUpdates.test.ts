@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { ROOT, read } from "./project";
 
 interface Manager {
   managerFilePatterns: string[];
@@ -17,8 +18,7 @@ interface Renovate {
   customManagers: Manager[];
 }
 
-const ROOT = join(__dirname, "..");
-const RENOVATE: Renovate = JSON.parse(readFileSync(join(ROOT, "renovate.json"), "utf8"));
+const RENOVATE: Renovate = JSON.parse(read("renovate.json"));
 
 /** Some of the files with the version; any other one is found by its content. */
 const PINNED = [

@@ -2,12 +2,13 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { runInNewContext } from "node:vm";
 import { parse } from "yaml";
+import { ROOT, read } from "./project";
+import { temporaryDirectory } from "./temporaryDirectory";
 
 interface Step {
   id?: string;
@@ -37,9 +38,9 @@ interface Workflow {
   jobs: Record<string, Job>;
 }
 
-const DIRECTORY = join(__dirname, "..", ".github", "workflows");
+const DIRECTORY = ".github/workflows";
 const TEXTS = Object.fromEntries(
-  readdirSync(DIRECTORY).map((file) => [file, readFileSync(join(DIRECTORY, file), "utf8")]),
+  readdirSync(join(ROOT, DIRECTORY)).map((file) => [file, read(`${DIRECTORY}/${file}`)]),
 );
 const STACK = { stack: "acme/eks-pulumi-oidc/dev", region: "us-west-2" };
 
@@ -263,7 +264,7 @@ function stepsUsing(job: Job, action: string): Step[] {
 
 /** Runs the script of stacks.yml, with the content of .github/pipeline.json. */
 function readStacks(t: TestContext, content: string | undefined) {
-  const directory = newDirectory(t);
+  const directory = temporaryDirectory(t);
   mkdirSync(join(directory, ".github"));
   if (content !== undefined) writeFileSync(join(directory, ".github", "pipeline.json"), content);
   return runScript(directory, workflow("stacks").jobs.read ?? {}, { GITHUB_REPOSITORY_ID: "42" });
@@ -271,18 +272,12 @@ function readStacks(t: TestContext, content: string | undefined) {
 
 /** Runs the script of deploy.yml for a commit, with this command as `gh`. */
 function findTip(t: TestContext, commit: string, gh: string) {
-  const directory = newDirectory(t);
+  const directory = temporaryDirectory(t);
   writeFileSync(join(directory, "gh"), `#!/bin/sh\n${gh}\n`, { mode: 0o755 });
   const env = { GITHUB_SHA: commit, PATH: `${directory}${delimiter}${process.env.PATH}` };
   const { stderr, ...ran } = runScript(directory, privileged("deploy").job, env);
   assert.equal(stderr, "");
   return ran;
-}
-
-function newDirectory(t: TestContext): string {
-  const directory = mkdtempSync(join(tmpdir(), "workflow-"));
-  t.after(() => rmSync(directory, { recursive: true }));
-  return directory;
 }
 
 /** Runs the first script of a job in a directory, and returns what it has printed, and its outputs. */

@@ -7,6 +7,7 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { stringify } from "yaml";
+import { ROOT } from "./project";
 import { ACCESS_TOKEN } from "./script";
 
 export interface Outcome {
@@ -95,7 +96,7 @@ export async function execute(
  */
 export async function createProject(cli: Cli, config: Record<string, unknown>): Promise<string> {
   const directory = await copyProject(cli, ["simulator", "test", ".ci", ".github", "pipeline"]);
-  await symlink(join(PROJECT, "node_modules"), join(directory, "node_modules"));
+  await symlink(join(ROOT, "node_modules"), join(directory, "node_modules"));
   await writeFile(join(directory, "Pulumi.dev.yaml"), stringify({ config }));
   await cli.pulumi(directory, "stack", "init", "dev");
   return directory;
@@ -104,9 +105,7 @@ export async function createProject(cli: Cli, config: Record<string, unknown>): 
 /** Copies what a clone of the project contains, except the paths that are left out. */
 export async function copyProject(cli: Cli, leftOut: string[]): Promise<string> {
   const directory = await mkdtemp(join(cli.directory, "project-"));
-  const paths = ["node_modules", ".git", ...leftOut].map((name) => join(PROJECT, name));
-  await cp(PROJECT, directory, { recursive: true, filter: (path) => !paths.includes(path) });
+  const paths = ["node_modules", ".git", ...leftOut].map((name) => join(ROOT, name));
+  await cp(ROOT, directory, { recursive: true, filter: (path) => !paths.includes(path) });
   return directory;
 }
-
-const PROJECT = join(__dirname, "..");

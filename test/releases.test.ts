@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { ROOT, read } from "./project";
 
-const ROOT = join(__dirname, "..");
 const CHANGELOG = read("CHANGELOG.md");
 
 test("the newest version of the changelog is that of the package", () => {
@@ -51,8 +51,4 @@ function filesIn(directory: string): string[] {
   return entries
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(ROOT.length + 1));
-}
-
-function read(file: string): string {
-  return readFileSync(join(ROOT, file), "utf8");
 }

@@ -7,14 +7,9 @@ import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import { startEngine, succeeded } from "./engineStack";
+import { blocksOf } from "./project";
 import { type Cli, missingCli } from "./pulumiCli";
 import { createRepository, LINK_PACKAGES } from "./repository";
-
-/** A block of code in the README. */
-interface Block {
-  language: string;
-  text: string;
-}
 
 describe("the README's commands, from the clone to `pulumi destroy`", { skip: missingCli }, () => {
   test("work with a stack dev, and the tests pass in the copy", async (t) => {
@@ -44,7 +39,7 @@ async function walk(t: TestContext, stack: string, { everything }: { everything:
   if (!everything) await installAtOnce(cli);
 
   const blocks = blocksOf(await readFile(join(repository, "README.md"), "utf8"));
-  const commands = blocks.filter(({ language }) => language === "bash").map(({ text }) => text);
+  const commands = blocks.filter(({ info }) => info === "bash").map(({ text }) => text);
   const order = [
     "git clone",
     "npm ci && npm start",
@@ -65,9 +60,9 @@ async function walk(t: TestContext, stack: string, { everything }: { everything:
   const skipped = everything ? /^npm test\b.*$/m : /^(npm test|npx tsc)\b.*$/m;
   let directory = await mkdtemp(join(cli.directory, "road-"));
   let printed = "";
-  for (const { language, text } of blocks) {
-    if (language === "yaml" && text.startsWith("config:")) await editStack(directory, stack, text);
-    if (language !== "bash") continue;
+  for (const { info, text } of blocks) {
+    if (info === "yaml" && text.startsWith("config:")) await editStack(directory, stack, text);
+    if (info !== "bash") continue;
 
     const outcome = await runBlock(cli, directory, text.replace(skipped, ""));
     printed += outcome.printed;
@@ -83,14 +78,6 @@ async function walk(t: TestContext, stack: string, { everything }: { everything:
     "more is left than namespaces",
   );
   return printed;
-}
-
-/** Returns the blocks of code of a page, in its order, without their indentation. */
-function blocksOf(page: string): Block[] {
-  const blocks = page.matchAll(/^( *)```(\w+)\n(.*?)^ *```$/gms);
-  return [...blocks].map(([, indentation = "", language = "", text = ""]) => {
-    return { language, text: text.replaceAll(RegExp(`^${indentation}`, "gm"), "") };
-  });
 }
 
 /** Runs commands in a directory, and returns in which one they end. */

@@ -2,21 +2,20 @@
 
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { decodeJwt } from "jose";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { startCluster } from "./stack";
+import { temporaryDirectory } from "./temporaryDirectory";
 
 type Spec = Record<string, unknown>;
 
 let simulation: Simulation;
-let directory: string;
+const directory = temporaryDirectory({ after });
 const log: string[] = [];
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "pod-test-"));
   simulation = await startCluster({
     runsPodSpecs: false,
     serviceAccounts: ["ci/runner"],
@@ -36,10 +35,7 @@ before(async () => {
   const { url } = simulation.issuer;
   await simulation.pulumiCloud.register({ organization: "acme", name: "eks", url, policies: [policy] });
 });
-after(async () => {
-  await simulation.close();
-  await rm(directory, { recursive: true });
-});
+after(() => simulation.close());
 
 async function create(kind: string, name: string, data: object): Promise<void> {
   const object = { metadata: { namespace: "ci", name }, data };

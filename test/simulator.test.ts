@@ -4,8 +4,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, type TestContext, test } from "node:test";
@@ -14,9 +13,11 @@ import { readOptions } from "../simulator/commandLine";
 import { jobLines } from "../simulator/runReport";
 import { simulateStack } from "../simulator/simulateStack";
 import { TEMPLATE_SETTINGS } from "../simulator/stackFile";
+import { codeIn, ROOT, read } from "./project";
 import { ignoringRejections, type Settings, stackWith } from "./stack";
+import { temporaryDirectory } from "./temporaryDirectory";
+import { setVariables } from "./variables";
 
-const PROJECT = join(__dirname, "..");
 const NOTHING = "Simulation: nothing was created in AWS, Kubernetes, or Pulumi Cloud.";
 const ESCAPE = "\u001b[";
 
@@ -29,14 +30,8 @@ const REQUIRED = {
 };
 
 // What a user would copy, and what the simulation writes. Nothing may remain in the temporary directory.
-let project: string;
-let temporary: string;
-before(async () => {
-  project = await mkdtemp(join(tmpdir(), "project-"));
-  temporary = join(project, "temporary");
-  await mkdir(temporary);
-});
-after(() => rm(project, { recursive: true }));
+const project = temporaryDirectory({ after });
+const temporary = temporaryDirectory({ after });
 
 /** What was printed. No run may print a token or a stack trace. */
 function printed(exitCode: number | null, stdout: string, stderr: string) {
@@ -55,8 +50,7 @@ async function simulate(t: TestContext, settings: Settings, ...args: string[]) {
 
 /** Simulates a project with these stack files. */
 async function simulateStacks(t: TestContext, stacks: Record<string, unknown>, ...args: string[]) {
-  const directory = await mkdtemp(join(tmpdir(), "stacks-"));
-  t.after(() => rm(directory, { recursive: true }));
+  const directory = temporaryDirectory(t);
   await writeFile(join(directory, "Pulumi.yaml"), "name: eks-pulumi-oidc\nruntime: nodejs\n");
   for (const [name, content] of Object.entries(stacks)) {
     // JSON is YAML.
@@ -153,7 +147,7 @@ describe("the simulation", () => {
       markdown.stdout,
       /^\| `default\/pulumi-service-account` \| user:my-login \| only itself \| only itself \|$/m,
     );
-    const [, json = ""] = /```json\n(.*?)```/s.exec(markdown.stdout) ?? [];
+    const [json = ""] = codeIn(markdown.stdout, "json");
     assert.deepEqual(JSON.parse(json), JSON.parse(stdout));
   });
 
@@ -265,14 +259,13 @@ describe("the simulation", () => {
     const { isTTY } = process.stdout;
     t.after(() => {
       process.stdout.isTTY = isTTY;
-      delete process.env.NO_COLOR;
     });
     const isColored = async () =>
       (await simulateStacks(t, {}, "--stack", "no")).stdout.includes(`${ESCAPE}1mSimulation`);
     assert.ok(!(await isColored()));
     process.stdout.isTTY = true;
     assert.ok(await isColored());
-    process.env.NO_COLOR = "1";
+    t.after(setVariables({ NO_COLOR: "1" }));
     assert.ok(!(await isColored()));
   });
 });
@@ -281,8 +274,8 @@ describe("npm start", () => {
   before(async () => {
     // A copy of the template has its own stack, which is not what these tests expect.
     const isExcluded = (path: string) => /^(\.git|node_modules|test|docs|Pulumi\..+\.yaml)$/.test(path);
-    await cp(PROJECT, project, { recursive: true, filter: (path) => !isExcluded(relative(PROJECT, path)) });
-    await symlink(join(PROJECT, "node_modules"), join(project, "node_modules"));
+    await cp(ROOT, project, { recursive: true, filter: (path) => !isExcluded(relative(ROOT, path)) });
+    await symlink(join(ROOT, "node_modules"), join(project, "node_modules"));
   });
 
   function spawnStart(args: string[], environment: Record<string, string> = {}) {
@@ -307,8 +300,7 @@ describe("npm start", () => {
     writeFile(join(project, "Pulumi.prod.yaml"), JSON.stringify({ config }));
 
   test("prints for the sample stack the lines that the README shows, and exits 0", async () => {
-    const readme = await readFile(join(PROJECT, "README.md"), "utf8");
-    const [, shown = ""] = /```text\n(.*?)\n```/s.exec(readme) ?? [];
+    const shown = (codeIn(read("README.md"), "text")[0] ?? "").trimEnd();
     const { exitCode, stdout, stderr, lines } = await start();
     assert.deepEqual(
       lines.filter((line) => shown.split("\n").includes(line)),
@@ -392,10 +384,10 @@ describe("npm start", () => {
 /** Returns `FILE imports PATH` for each import within the project of the TypeScript files in a directory. */
 async function importsIn(directory: string): Promise<{ file: string; target: string }[]> {
   const imports: { file: string; target: string }[] = [];
-  const names = await readdir(join(PROJECT, directory));
+  const names = await readdir(join(ROOT, directory));
   for (const name of names.filter((it) => it.endsWith(".ts"))) {
     const file = join(directory, name);
-    const code = await readFile(join(PROJECT, file), "utf8");
+    const code = read(file);
     for (const [, path = ""] of code.matchAll(/(?:from|require\(|import\(|import) ?"(\.[^"]*)"/g)) {
       imports.push({ file, target: join(directory, path) });
     }

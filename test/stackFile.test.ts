@@ -1,13 +1,13 @@
 // The settings of a stack file arrive as from the engine. test/stackFileEngine.test.ts asks the engine.
 
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { parse } from "yaml";
 import { findStack, readStackFile, SAMPLE, TEMPLATE_SETTINGS } from "../simulator/stackFile";
 import { exampleOf } from "./examples";
+import { temporaryDirectory } from "./temporaryDirectory";
 
 /** Scalars that Pulumi's engine passes as another value than the `yaml` package reads, or as another than JavaScript has. */
 const QUOTED = [
@@ -32,12 +32,8 @@ const QUOTED = [
   ...["9007199254740993", "18446744073709551616", "2001-01-01", "2001-1-1", "2001-12-14t21:59:43.10-05:00"],
 ];
 
-let directory: string;
-before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "stack-file-"));
-  await writeFile(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
-});
-after(() => rm(directory, { recursive: true }));
+const directory = temporaryDirectory({ after });
+before(() => writeFile(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n"));
 
 /** Returns the configuration of a stack file with these lines. */
 async function settings(...lines: string[]): Promise<Record<string, string>> {
@@ -139,8 +135,7 @@ for (const [what, line] of [
 }
 
 test("without --stack, finds the only stack, no stack, or asks which one", async (t) => {
-  const project = await mkdtemp(join(tmpdir(), "stacks-"));
-  t.after(() => rm(project, { recursive: true }));
+  const project = temporaryDirectory(t);
   const find = (name?: string) => findStack(project, name)?.name;
   assert.equal(find(), undefined);
   assert.throws(
@@ -158,8 +153,7 @@ test("without --stack, finds the only stack, no stack, or asks which one", async
 });
 
 test("without --stack, passes over a Pulumi.dev.yaml that has the settings of the template only", async (t) => {
-  const project = await mkdtemp(join(tmpdir(), "stacks-"));
-  t.after(() => rm(project, { recursive: true }));
+  const project = temporaryDirectory(t);
   await writeFile(join(project, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
   const write = (stack: string, config: object) =>
     writeFile(join(project, `Pulumi.${stack}.yaml`), JSON.stringify({ config }));

@@ -8,6 +8,7 @@ import { describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { TEMPLATE_SETTINGS } from "../simulator/stackFile";
 import { startEngine, succeeded } from "./engineStack";
+import { codeIn, read } from "./project";
 import { type Cli, missingCli } from "./pulumiCli";
 import { cloneOf, createRepository, LINK_PACKAGES } from "./repository";
 
@@ -25,7 +26,7 @@ const USES: Record<string, [file: string, use: string]> = {
 
 describe("pulumi new", { skip: missingCli }, () => {
   test("asks for region, cluster, and login, and for nothing else", async (t) => {
-    const { template } = parse(readFileSync(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
+    const { template } = parse(read("Pulumi.yaml"));
     assert.deepEqual(Object.keys(template.config), ["aws:region", "clusterName", "userLogin"]);
 
     // Without an answer the default is saved.
@@ -37,8 +38,8 @@ describe("pulumi new", { skip: missingCli }, () => {
   });
 
   test("Pulumi.dev.yaml has exactly the settings that the template asks for, and the simulator knows them", () => {
-    const shipped = parse(readFileSync(join(__dirname, "..", "Pulumi.dev.yaml"), "utf8")).config;
-    const { template } = parse(readFileSync(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
+    const shipped = parse(read("Pulumi.dev.yaml")).config;
+    const { template } = parse(read("Pulumi.yaml"));
     assert.deepEqual(Object.keys(shipped), Object.keys(template.config));
     assert.deepEqual(shipped, TEMPLATE_SETTINGS);
   });
@@ -111,9 +112,8 @@ describe("pulumi new", { skip: missingCli }, () => {
   test("the README's clean-up leaves no unused file, script, dependency, or link", async (t) => {
     const { cli, directory } = await newProject(t, "dev", ANSWERS);
     const readme = readFileSync(join(directory, "README.md"), "utf8");
-    const [template = "", component = ""] = [...readme.matchAll(/```bash\n(rm -rf [^`]*)```/g)].map(
-      ([, block]) => block,
-    );
+    const cleanUps = codeIn(readme, "bash").filter((block) => block.startsWith("rm -rf "));
+    const [template = "", component = ""] = cleanUps;
     const before = await filesOf(cli, directory);
 
     for (const [cleanUp, file] of [

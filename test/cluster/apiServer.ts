@@ -13,7 +13,7 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { openCertificateAuthority, simulationDirectory } from "../../simulator/emulators/certificates";
-import { listen } from "../liveTools";
+import { listen } from "../loopback";
 
 const START_SECONDS = 120;
 

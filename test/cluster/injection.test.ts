@@ -11,7 +11,7 @@ import { openCertificateAuthority } from "../../simulator/emulators/certificates
 import { runProgram } from "../../simulator/mocks";
 import { tokenExchangePod } from "../../tokenExchange";
 import { tokenVolume } from "../../tokenVolume";
-import { listen } from "../liveTools";
+import { listen } from "../loopback";
 import { type ApiServer, type KubernetesObject, missingApiServer, startApiServer } from "./apiServer";
 import { eventually, type Pod, podObject, policiesTakeEffect, restrictedContainer } from "./pods";
 import { realKubernetes } from "./realKubernetes";

@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { commandWith, STACK_AFTER, STACK_BEFORE } from "../operatorPage";
+import { temporaryDirectory } from "../temporaryDirectory";
 import {
   type ApiServer,
   assetPath,
@@ -43,11 +43,10 @@ const OTHER_STACKS = {
 };
 
 describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
+  const directory = temporaryDirectory({ after });
   let server: ApiServer;
-  let directory: string;
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "operator-page-"));
     server = await startApiServer();
     const kubeconfig = kubeconfigOf(server.url, { token: server.tokenOf("admin") });
     await writeFile(join(directory, "kubeconfig"), kubeconfig, { mode: 0o600 });
@@ -59,10 +58,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
     await apply(secret("default", "pulumi-api-secret", { accessToken: TOKEN }));
     await apply(STACK_BEFORE);
   });
-  after(async () => {
-    await server?.close();
-    await rm(directory, { recursive: true, force: true });
-  });
+  after(() => server?.close());
 
   const apply = (object: object) => server.kubectl(["apply", "--filename=-"], object);
 

@@ -1,0 +1,11 @@
+// Variables of the environment of this process.
+
+/** Sets variables, and returns the function that restores all of them. */
+export function setVariables(variables: Record<string, string>): () => void {
+  const saved = { ...process.env };
+  Object.assign(process.env, variables);
+  return () => {
+    for (const name of Object.keys(process.env)) delete process.env[name];
+    Object.assign(process.env, saved);
+  };
+}
