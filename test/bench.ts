@@ -6,7 +6,8 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { emptyStack, type Stack, succeeded } from "./engineStack";
+import { succeeded } from "./engineOutcome";
+import { emptyStack, type Stack } from "./engineStack";
 import { missingCli, type Outcome } from "./pulumiCli";
 
 const ROUNDS = 5;

@@ -6,12 +6,10 @@ import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
 import type { Simulation } from "../simulator/emulators/simulation";
-import { createdStack, emptyStack, type Stack, succeeded } from "./engineStack";
+import { changes, DENY, EXCHANGED, failed, resourcesOf, statuses, succeeded } from "./engineOutcome";
+import { createdStack, emptyStack, type Stack } from "./engineStack";
 import { codeIn, read } from "./project";
-import { missingCli, type Outcome } from "./pulumiCli";
-
-// No pod has such a name: the allow policy matches none.
-const DENY = { policyRules: { '"kubernetes.io".pod.name': "other-*" } };
+import { missingCli } from "./pulumiCli";
 
 const ACCOUNT = "access.default.pulumi-service-account";
 const ISSUER = "access.oidc-issuer";
@@ -29,8 +27,6 @@ const SETTINGS_OF_FOUR = {
   createNamespaces: ["team-a", "team-b", "runners"],
 };
 const RUNNERS = { runners: [{ id: "pool-1", name: "builders" }] };
-/** What a Job that runs the Pulumi CLI exchanges: the script before it, and the script as its credential helper. */
-const EXCHANGED = [200, 200];
 
 const FIFTH = { namespace: "team-b", name: "extra", tokenType: "team", teamName: "extra" };
 
@@ -125,13 +121,14 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const serviceAccounts = FOUR.map((account, index) => (index === 1 ? { ...account, ...DENY } : account));
     const { simulation, pulumi, up } = await emptyStack(t, { ...SETTINGS_OF_FOUR, serviceAccounts }, RUNNERS);
 
-    const { exitCode, screen } = await up("--continue-on-error");
-    assert.notEqual(exitCode, 0);
-    assert.match(screen, /Job \(access\.team-a\.drift\):.*HTTP 400.*no allow policy of the issuer matches/s);
+    failed(
+      await up("--continue-on-error"),
+      /Job \(access\.team-a\.drift\):.*HTTP 400.*no allow policy of the issuer matches/s,
+    );
     assert.deepEqual(statuses(simulation).sort(), [...EXCHANGED, ...EXCHANGED, 200, 400]);
 
     // A plain `up` runs the failed Job again, and no other.
-    assert.notEqual((await up()).exitCode, 0);
+    failed(await up());
     assert.deepEqual(statuses(simulation).sort(), [...EXCHANGED, ...EXCHANGED, 200, 400, 400]);
 
     await setAccounts(pulumi, FOUR);
@@ -147,10 +144,8 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const [, drift = {}, ...others] = FOUR;
 
     await setAccounts(pulumi, [{ ...drift, ...DENY }, ...others]);
-    const { exitCode, screen } = await up("--continue-on-error");
-    assert.notEqual(exitCode, 0);
-    assert.match(
-      screen,
+    failed(
+      await up("--continue-on-error"),
       /Job \(access\.team-a\.drift\):.*This update has deleted nothing that was removed.*set runJob to false/s,
     );
     assert.equal(rolesOf("deployer").length, 1);
@@ -190,9 +185,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--refresh", "--expect-no-changes"));
 
     succeeded(await pulumi("config", "set", "createNamespaces", '["team-a","team-b","runners"]'));
-    const { exitCode, screen } = await up();
-    assert.notEqual(exitCode, 0);
-    assert.match(screen, /Namespace \(access\.team-a\):.*already exists/s);
+    failed(await up(), /Namespace \(access\.team-a\):.*already exists/s);
 
     const [, commands = ""] = codeIn(read("docs/import.md"), "bash");
     succeeded(await cli.run(directory, "bash", "-ec", commands));
@@ -236,7 +229,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       t.mock.method(console, "error", () => {});
 
       succeeded(await pulumi("config", "set", "organization", "other"));
-      assert.notEqual((await up("--continue-on-error")).exitCode, 0);
+      failed(await up("--continue-on-error"));
       assert.deepEqual(simulation.existing().pulumiCloud, before.pulumiCloud);
       const settings = simulation.resources["kubernetes:core/v1:ConfigMap"]?.read(
         "default/pulumi-service-account-pulumi-token-exchange",
@@ -249,9 +242,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     t.mock.method(console, "error", () => {});
     const { simulation, up } = await createdStack(t);
     const { pulumiCloud } = simulation.existing();
-    const { exitCode, screen } = await up("--target-replace", `**OidcIssuer::${ISSUER}`);
-    assert.notEqual(exitCode, 0);
-    assert.match(screen, /409 API error/);
+    failed(await up("--target-replace", `**OidcIssuer::${ISSUER}`), /409 API error/);
     assert.deepEqual(simulation.existing().pulumiCloud, pulumiCloud);
   });
 
@@ -304,26 +295,26 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
   test("rejects invalid configuration in preview and up with one message, and registers nothing", async (t) => {
     const stack = await emptyStack(t, { organization: "", userLogin: "", maxExpirationSeconds: -5 });
-    await stopsCleanly(t, stack, [
+    await stopsCleanly(
+      t,
+      stack,
       /Invalid configuration in Pulumi\.dev\.yaml \(3 problems\)\. Nothing was changed\./,
       /organization: required, because the stack has no organization/,
       /userLogin: required without serviceAccounts/,
       /maxExpirationSeconds = -5: must be at least 1 second/,
-    ]);
+    );
   });
 
   test("rejects a cluster that does not exist with one message, and registers nothing", async (t) => {
     const stack = await emptyStack(t, { clusterName: "nowhere" });
-    await stopsCleanly(t, stack, [/Failed to look up EKS cluster "nowhere" in us-west-2: reading EKS/]);
+    await stopsCleanly(t, stack, /Failed to look up EKS cluster "nowhere" in us-west-2: reading EKS/);
   });
 
   test("rejects an encrypted setting, which would be in plaintext in the state", async (t) => {
     const { pulumi } = await emptyStack(t, { serviceAccounts: FOUR, userLogin: "" });
     await pulumi("config", "set", "--secret", "--path", "serviceAccounts[1].teamName", "hunter2");
-    const { exitCode, screen } = await pulumi("preview");
-    assert.notEqual(exitCode, 0);
-    assert.match(
-      screen,
+    const screen = failed(
+      await pulumi("preview"),
       /\(1 problem\).*serviceAccounts: contains an encrypted value, which would be stored in plaintext/s,
     );
     assert.doesNotMatch(screen, /hunter2/);
@@ -336,9 +327,8 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const names = { namespace: "default", name: "drift", tokenType: "team" };
     const entry = { ...names, teamName: "777", runJob: "false", tokenExpirationSeconds: "900" };
     for (const [key, value] of Object.entries(entry)) await set(key, value);
-    const { screen } = await pulumi("preview");
-    assert.match(
-      screen,
+    failed(
+      await pulumi("preview"),
       /\(1 problem\).*teamName = 777: must be a string, but YAML reads it as a number; .*--type string/s,
     );
 
@@ -439,31 +429,19 @@ async function setAccounts(pulumi: Stack["pulumi"], accounts: object[]): Promise
 async function stopsCleanly(
   t: TestContext,
   { simulation, pulumi, up }: Stack,
-  messages: RegExp[],
+  ...messages: RegExp[]
 ): Promise<void> {
   // The SDK prints what a provider throws, and the engine reports it as well.
   t.mock.method(console, "error", () => {});
   const before = simulation.existing();
-  for (const command of [() => pulumi("preview"), () => up()]) {
-    const { exitCode, screen } = await command();
-    assert.notEqual(exitCode, 0);
-    for (const message of messages) assert.match(screen, message);
+  for (const outcome of [await pulumi("preview"), await up()]) {
+    const screen = failed(outcome, ...messages);
     assert.equal(screen.split("Diagnostics:")[1]?.match(/error:/g)?.length, 1, screen);
     assert.doesNotMatch(screen, /^\s+at /m);
   }
   assert.deepEqual(simulation.existing(), before);
-  const { stdout } = await pulumi("stack", "export");
-  const resources: { type: string }[] = JSON.parse(stdout).deployment.resources ?? [];
   // The engine's own remain: the stack and, once something was read, the default provider of AWS.
-  assert.ok(resources.every(({ type }) => type.startsWith("pulumi:")));
-}
-
-/** Returns what a successful update did, sorted, such as `runner replaced`. */
-function changes(outcome: Outcome): string[] {
-  const lines = succeeded(outcome).screen.matchAll(
-    /^ \S+ +\S+ (\S+) (created|updated|replaced|deleted) \(/gm,
-  );
-  return [...lines].map(([, name, change]) => `${name} ${change}`).sort();
+  assert.ok((await resourcesOf(pulumi)).every(({ type }) => type.startsWith("pulumi:")));
 }
 
 /** Records in which order objects of these kinds are created and deleted in Kubernetes. */
@@ -483,10 +461,6 @@ function recordedOrder(t: TestContext, simulation: Simulation, types: string[]) 
     });
   }
   return { types, events };
-}
-
-function statuses(simulation: Simulation): number[] {
-  return simulation.pulumiCloud.exchanges.map(({ status }) => status);
 }
 
 /** Returns every string in the value, including the keys of its objects. */

@@ -7,6 +7,7 @@ import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
+import { succeeded } from "./engineOutcome";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, type Outcome, openCli } from "./pulumiCli";
 import { temporaryDirectory } from "./temporaryDirectory";
@@ -113,10 +114,4 @@ export function delayNamespaces(t: TestContext, { resources }: Simulation): void
     await sleep(3000);
     return create(name, inputs);
   });
-}
-
-/** @throws AssertionError with all that a command has printed if it failed. */
-export function succeeded(outcome: Outcome): Outcome {
-  assert.equal(outcome.exitCode, 0, outcome.screen);
-  return outcome;
 }

@@ -5,7 +5,8 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
-import { emptyStack, succeeded } from "./engineStack";
+import { succeeded } from "./engineOutcome";
+import { emptyStack } from "./engineStack";
 import { type ExamplesStack, podOf, startExamplesStack } from "./examples";
 import { missingCli } from "./pulumiCli";
 

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { emptyStack, succeeded } from "./engineStack";
+import { succeeded } from "./engineOutcome";
+import { emptyStack } from "./engineStack";
 import { codeIn, read } from "./project";
 import { missingCli } from "./pulumiCli";
 

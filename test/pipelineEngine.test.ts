@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "yaml";
 import { ISSUER_URL } from "../pipeline/github";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
-import { succeeded } from "./engineStack";
+import { succeeded } from "./engineOutcome";
 import * as cloudOf from "./pipelineCloud";
 import { type Block, blocksOf, ROOT, read, sectionOf } from "./project";
 import { serveProvider } from "./provider";

@@ -241,6 +241,20 @@ test("is rejected with a provider that is not there", () => {
   }
 });
 
+test("is rejected with a service account that another component configures in the same cluster", async (t) => {
+  t.mock.method(pulumi.log, "warn", () => {});
+  const besideAnother = (isSameCluster: boolean) => () => {
+    const options = withProvider();
+    new PulumiCloudAccess("one", ARGS, options);
+    return isSameCluster ? options : withProvider();
+  };
+  assert.match(
+    await rejectedLate({ ...ARGS, organization: "other" }, besideAnother(true)),
+    /^Two components configure service account ci\/deployer: "one\.ci\.deployer" and "access\.ci\.deployer"\. .*one organization/,
+  );
+  await registeredBy(ARGS, besideAnother(false));
+});
+
 test("returns what a pod takes as it is", () => {
   const podOf = ({ env, volume, volumeMount }: ServiceAccountAccess): kubernetes.core.v1.PodSpec => ({
     containers: [{ name: "app", image: "app:1", env, volumeMounts: [volumeMount] }],
@@ -257,9 +271,9 @@ function withProvider(): pulumi.ComponentResourceOptions {
   return { providers: [new Provider("cluster", { kubeconfig: "{}" })] };
 }
 
-/** Returns the message with which the component fails once its outputs are known. */
-async function rejectedLate(args: object): Promise<string> {
-  const error = await failureOf(() => registeredBy(args as PulumiCloudAccessArgs));
+/** Returns the message with which a program with the component fails. */
+async function rejectedLate(args: object, optionsOf = withProvider): Promise<string> {
+  const error = await failureOf(() => registeredBy(args as PulumiCloudAccessArgs, optionsOf));
   assert.ok(pulumi.RunError.isInstance(error));
   return error.message;
 }

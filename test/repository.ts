@@ -1,7 +1,7 @@
 // The repository of this project, as a user clones it.
 
 import { join } from "node:path";
-import { succeeded } from "./engineStack";
+import { succeeded } from "./engineOutcome";
 import { type Cli, copyProject } from "./pulumiCli";
 
 const PACKAGES = join(__dirname, "..", "node_modules");
