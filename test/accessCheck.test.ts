@@ -143,9 +143,9 @@ describe("in the simulation", () => {
 
   test("finds a policy that also matches another service account of the stack", async (t) => {
     const rules = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".pod.name': "*er-?????" };
-    await changePolicies(t, simulation, (policy) =>
-      policy.tokenType === "team" ? { ...policy, rules } : policy,
-    );
+    await changePolicies(t, simulation, (policies) => {
+      return policies.map((policy) => (policy.tokenType === "team" ? { ...policy, rules } : policy));
+    });
     assert.deepEqual(await allowed("Pulumi Cloud"), ["itself", "other audience", PLANNER]);
   });
 

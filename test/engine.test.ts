@@ -10,6 +10,7 @@ import { changes, DENY, EXCHANGED, failed, resourcesOf, statuses, succeeded } fr
 import { createdStack, emptyStack, type Stack } from "./engineStack";
 import { codeIn, read } from "./project";
 import { missingCli } from "./pulumiCli";
+import { CLUSTER } from "./stack";
 
 const ACCOUNT = "access.default.pulumi-service-account";
 const ISSUER = "access.oidc-issuer";
@@ -282,7 +283,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("retains only the IAM OIDC provider of createOidcProvider on destroy", async (t) => {
-    const cluster = { name: "my-cluster", hasOidcProvider: false };
+    const cluster = { ...CLUSTER, hasOidcProvider: false };
     const { simulation, pulumi } = await createdStack(t, { createOidcProvider: true }, { cluster });
     assert.deepEqual(statuses(simulation), EXCHANGED);
 

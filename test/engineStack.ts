@@ -10,6 +10,7 @@ import { type Simulation, type SimulationOptions, startSimulation } from "../sim
 import { succeeded } from "./engineOutcome";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, type Outcome, openCli } from "./pulumiCli";
+import { CLUSTER } from "./stack";
 import { temporaryDirectory } from "./temporaryDirectory";
 
 export interface Stack {
@@ -45,8 +46,12 @@ export async function startEngine(
   options: Partial<SimulationOptions> = {},
   plugins: string[] = [],
 ) {
-  const cluster = { name: "my-cluster", hasOidcProvider: true };
-  const simulation = await startSimulation({ region: "us-west-2", cluster, runsPodSpecs: true, ...options });
+  const simulation = await startSimulation({
+    region: "us-west-2",
+    cluster: CLUSTER,
+    runsPodSpecs: true,
+    ...options,
+  });
   t.after(simulation.close);
   currentSimulation = simulation;
   debugProviders ??= serveProvider(() => currentSimulation ?? assert.fail("no simulation is running"));

@@ -8,10 +8,10 @@ import { parse, parseAllDocuments } from "yaml";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import type { PodSpec } from "../simulator/emulators/pod";
 import type { PulumiCloudOptions } from "../simulator/emulators/pulumiCloud";
-import { type Simulation, startSimulation } from "../simulator/emulators/simulation";
+import type { Simulation } from "../simulator/emulators/simulation";
 import { tokenExchangePod } from "../tokenExchange";
 import { ROOT, read } from "./project";
-import { all, only, run } from "./stack";
+import { all, only, run, startCluster } from "./stack";
 
 export interface Manifest {
   kind: string;
@@ -55,7 +55,6 @@ export interface Entry {
 /** The settings in a manifest's header. */
 interface HeaderSettings {
   createNamespaces?: string[];
-  injectToken?: boolean;
   serviceAccounts: Entry[];
 }
 
@@ -202,34 +201,29 @@ function injected(file: string, spec: PodSpec): PodSpec {
   }) as PodSpec;
 }
 
+/** Returns the settings of a stack with the entries of all examples, which therefore must not collide, and their runners. */
+export function settingsOfExamples() {
+  const headers = [...examples.values()].map(({ settings }) => settings);
+  const serviceAccounts = headers.flatMap((settings) => settings.serviceAccounts);
+  const createNamespaces = headers.flatMap((settings) => settings.createNamespaces ?? []);
+  const runners = serviceAccounts.flatMap(({ runnerId: id, runnerName: name }) =>
+    id && name ? [{ id, name }] : [],
+  );
+  return { settings: { serviceAccounts, createNamespaces, injectToken: true }, runners };
+}
+
 /**
- * Runs the program once with the entries of all examples, which therefore must not collide.
+ * Runs the program once with the entries of all examples.
  *
  * @param environments the Pulumi ESC environments that exist.
  */
 export async function startExamplesStack(
   environments: PulumiCloudOptions["environments"] = {},
 ): Promise<ExamplesStack> {
-  const headers = [...examples.values()].map(({ settings }) => settings);
-  const entries = headers.flatMap(({ serviceAccounts }) => serviceAccounts);
-  const createNamespaces = headers.flatMap((settings) => settings.createNamespaces ?? []);
-  const injectToken = headers.some((settings) => settings.injectToken);
+  const { settings, runners } = settingsOfExamples();
   const log: string[] = [];
-  const simulation = await startSimulation({
-    region: "us-west-2",
-    cluster: { name: "my-cluster", hasOidcProvider: true },
-    runners: entries.flatMap(({ runnerId: id, runnerName: name }) => (id && name ? [{ id, name }] : [])),
-    environments,
-    registrationMilliseconds: 0,
-    runsPodSpecs: true,
-    onLog: (line) => log.push(line),
-  });
-  const stack = await run(simulation, {
-    userLogin: undefined,
-    createNamespaces,
-    injectToken,
-    serviceAccounts: entries,
-  }).catch(async (error: unknown) => {
+  const simulation = await startCluster({ runners, environments, onLog: (line) => log.push(line) });
+  const stack = await run(simulation, settings).catch(async (error: unknown) => {
     // Its servers would keep the process running.
     await simulation.close();
     throw error;

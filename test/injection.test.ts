@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { all, entry, labelsOf, messageOf, only, type Stack, start, up } from "./stack";
+import { all, CLUSTER, entry, labelsOf, messageOf, only, type Stack, start, up } from "./stack";
 
 const POLICY_TYPES = [
   "MutatingAdmissionPolicy",
@@ -74,7 +74,7 @@ test("writes every service account into the policy, whatever their order in the 
 
 test("stops before anything is registered if the cluster is older than Kubernetes 1.36", async (t) => {
   for (const version of ["1.35", "1.9", "0.99"]) {
-    const simulation = await start(t, { cluster: { name: "my-cluster", hasOidcProvider: true, version } });
+    const simulation = await start(t, { cluster: { ...CLUSTER, version } });
     assert.equal(
       await messageOf(simulation, { injectToken: true }),
       `EKS cluster "my-cluster" has Kubernetes ${version}, but injectToken requires 1.36 or later.\n\n` +
@@ -83,15 +83,10 @@ test("stops before anything is registered if the cluster is older than Kubernete
     );
   }
   for (const version of ["1.36", "1.100", "2.0"]) {
-    const stack = await up(
-      t,
-      { injectToken: true },
-      { cluster: { name: "my-cluster", hasOidcProvider: true, version } },
-    );
+    const stack = await up(t, { injectToken: true }, { cluster: { ...CLUSTER, version } });
     assert.equal(policiesOf(stack).length, 4);
   }
-  const old = { name: "my-cluster", hasOidcProvider: true, version: "1.35" };
-  assert.ok(await up(t, {}, { cluster: old }));
+  assert.ok(await up(t, {}, { cluster: { ...CLUSTER, version: "1.35" } }));
 });
 
 test("createCluster requests Kubernetes 1.36, so that injectToken changes no version", async (t) => {

@@ -9,6 +9,7 @@ import { CronJob } from "@pulumi/kubernetes/batch/v1";
 import type { input, output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../tokenExchange";
+import { CREDENTIAL_HELPER, DIRECTORY, tokenVolume, VOLUME_MOUNT, VOLUME_NAME } from "../tokenVolume";
 import { violations } from "./podSecurity";
 import { read } from "./project";
 import { known, messageOf, only, type Stack, stackWith, start, up } from "./stack";
@@ -27,17 +28,7 @@ const ARGS = {
 };
 const APP = { name: "app", image: "app:1", command: ["app"] };
 
-// What a container of the service account `runner` needs.
-const NAME = "pulumi-token-exchange";
-const DIRECTORY = "/var/run/secrets/pulumi.com";
-const MOUNT = { name: NAME, mountPath: DIRECTORY, readOnly: true };
-const HELPER = { name: "PULUMI_CREDENTIAL_HELPER", value: `${DIRECTORY}/exchange-token.sh` };
-
-function volume(audience: string) {
-  const serviceAccountToken = { audience, expirationSeconds: 600, path: "token" };
-  const sources = [{ configMap: { name: CONFIG_MAP } }, { serviceAccountToken }];
-  return { name: NAME, projected: { defaultMode: 0o555, sources } };
-}
+const VOLUME = tokenVolume(CONFIG_MAP, AUDIENCE);
 
 test("the ConfigMap contains a file for each setting of the exchange, and the script as it is", async (t) => {
   const team = { name: "runner", tokenType: "team", teamName: "ops", tokenExpirationSeconds: 600 };
@@ -54,19 +45,14 @@ test("the ConfigMap contains a file for each setting of the exchange, and the sc
   });
 });
 
-for (const [settings, audience] of [
-  [{}, AUDIENCE],
-  [{ awsRole: "none" }, AUDIENCE],
-  [{ tokenAudience: "https://api.pulumi.com" }, "https://api.pulumi.com"],
-] as const) {
-  test(`with ${JSON.stringify(settings)} the Job mounts what other workloads use`, async (t) => {
-    const { volumes, containers } = podOf(await up(t, stackWith({ name: "runner", ...settings })));
-    const { env, volumeMounts } = containers[0] ?? assert.fail();
-    assert.deepEqual(env.at(-1), HELPER);
-    assert.deepEqual(volumeMounts.slice(1), [MOUNT]);
-    assert.deepEqual(volumes.slice(1), [volume(audience)]);
-  });
-}
+test("the Job mounts what other workloads use, with the audience of its service account", async (t) => {
+  const tokenAudience = "https://api.pulumi.com";
+  const { volumes, containers } = podOf(await up(t, stackWith({ name: "runner", tokenAudience })));
+  const { env, volumeMounts } = containers[0] ?? assert.fail();
+  assert.deepEqual(env.at(-1), CREDENTIAL_HELPER);
+  assert.deepEqual(volumeMounts.slice(1), [VOLUME_MOUNT]);
+  assert.deepEqual(volumes.slice(1), [tokenVolume(CONFIG_MAP, tokenAudience)]);
+});
 
 test("the Job's pod is as restricted as Pod Security requires, and more", async (t) => {
   const pod = podOf(await up(t));
@@ -153,7 +139,7 @@ test("jobPodSpec is merged over the Job's pod spec: containers by name, everythi
   const [home, ...environment] = plain.containers[0]?.env ?? [];
   const env = [{ ...home, value: "/home" }, ...environment];
   assert.deepEqual(main, { ...plain.containers[0], image: "mirror/base:1", env });
-  assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [MOUNT]]);
+  assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [VOLUME_MOUNT]]);
   assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange");
 });
 
@@ -206,8 +192,8 @@ test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", 
 test("a Deployment and a CronJob take the pod spec, with plain lists and with outputs", async () => {
   const newResource = ({ inputs }: pulumi.runtime.MockResourceArgs) => ({ id: "id", state: inputs });
   await pulumi.runtime.setMocks({ newResource, call: () => ({}) });
-  const container = { ...APP, env: [HELPER], volumeMounts: [MOUNT] };
-  const volumes = [volume(AUDIENCE)];
+  const container = { ...APP, env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] };
+  const volumes = [VOLUME];
   const expected = { serviceAccountName: "runner", containers: [container], volumes };
   for (const given of [
     { containers: [APP] },
@@ -234,8 +220,8 @@ test("only the named containers are changed, init containers and the given spec 
   assert.deepEqual(pod, {
     ...given,
     serviceAccountName: "runner",
-    containers: [{ ...APP, env: [HELPER], volumeMounts: [MOUNT] }, proxy],
-    volumes: [volume(AUDIENCE)],
+    containers: [{ ...APP, env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] }, proxy],
+    volumes: [VOLUME],
   });
   const unknown = { ...ARGS, containers: ["app", "apps"] };
   assert.throws(() => tokenExchangePod(given, unknown), { message: 'The pod has no container "apps".' });
@@ -244,7 +230,7 @@ test("only the named containers are changed, init containers and the given spec 
 test("the user's variable, volume, and mount win, by name and by path", async () => {
   const env = [{ name: "PULUMI_CREDENTIAL_HELPER", value: "none" }];
   const volumeMounts = [{ name: "mine", mountPath: DIRECTORY }];
-  const own = { name: NAME, configMap: { name: "mine" } };
+  const own = { name: VOLUME_NAME, configMap: { name: "mine" } };
   const containers = [{ ...APP, env, volumeMounts }];
   const pod = await known<PodSpec>(tokenExchangePod({ containers, volumes: [own] }, ARGS));
   assert.deepEqual(pod.containers, containers);
@@ -252,10 +238,10 @@ test("the user's variable, volume, and mount win, by name and by path", async ()
 });
 
 test("a mount of the volume at another path does not replace the one that the exchange needs", async () => {
-  const elsewhere = { name: NAME, mountPath: "/elsewhere" };
+  const elsewhere = { name: VOLUME_NAME, mountPath: "/elsewhere" };
   const containers = [{ ...APP, volumeMounts: [elsewhere] }];
   const pod = await known<PodSpec>(tokenExchangePod({ containers }, ARGS));
-  assert.deepEqual(pod.containers[0]?.volumeMounts, [elsewhere, MOUNT]);
+  assert.deepEqual(pod.containers[0]?.volumeMounts, [elsewhere, VOLUME_MOUNT]);
 });
 
 function jobOf(stack: Stack): Job {

@@ -165,9 +165,11 @@ test("asks as every other service account with --all-pairs", async () => {
 
 test("exits 1 and marks the row if a policy is too wide", async (t) => {
   const name = '"kubernetes.io".serviceaccount.name';
-  await changePolicies(t, simulation, ({ rules, ...policy }) =>
-    rules[name] === "deployer" ? { ...policy, rules: { ...rules, [name]: "d*" } } : { ...policy, rules },
-  );
+  await changePolicies(t, simulation, (policies) => {
+    return policies.map((policy) =>
+      policy.rules[name] === "deployer" ? { ...policy, rules: { ...policy.rules, [name]: "d*" } } : policy,
+    );
+  });
   const { isTTY } = process.stdout;
   process.stdout.isTTY = true;
   t.after(() => {
@@ -232,7 +234,7 @@ for (const [what, change, findings] of [
   ],
 ] satisfies [string, (policies: AuthPolicy[]) => AuthPolicy[], string[]][]) {
   test(`exits 1 if ${what}, though no caller that it asks as is allowed`, async (t) => {
-    await replacePolicies(t, change);
+    await changePolicies(t, simulation, change);
     const { exitCode, stdout } = await checkLive(stack, { accounts: 4 });
     const [, printed = ""] =
       /^Policies of the OIDC issuer in Pulumi Cloud$(.*?)^ {2}To see what/ms.exec(stdout) ?? [];
@@ -242,7 +244,7 @@ for (const [what, change, findings] of [
 }
 
 test("finds a policy that pulumi refresh has written to the state, and ignores the order", async (t) => {
-  await replacePolicies(t, (policies) => [
+  await changePolicies(t, simulation, (policies) => [
     { decision: "allow", tokenType: "organization", authorizedPermissions: ["admin"], rules: EVERY_POD },
     ...policies.toReversed(),
   ]);
@@ -259,7 +261,7 @@ test("finds a policy that pulumi refresh has written to the state, and ignores t
 test("redacts what could be a token in a policy that was added by hand", async (t) => {
   const token = `pul-${"0123456789".repeat(4)}`;
   const added: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: token, rules: EVERY_POD };
-  await replacePolicies(t, (policies) => [...policies, added]);
+  await changePolicies(t, simulation, (policies) => [...policies, added]);
   const { exitCode, stdout } = await checkLive(stack, { accounts: 1 });
   assert.match(stdout.replaceAll(/\s+/g, " "), /A policy was added by hand: .*"userLogin": "\[redacted\]"/);
   assert.ok(!stdout.includes(token));
@@ -301,16 +303,6 @@ test("ignores the ID of a policy, but no rule on a claim named id", () => {
   assert.match(cloud?.text ?? "", /^Pulumi Cloud: .*"id": "\*"/);
 });
 
-async function replacePolicies(
-  t: TestContext,
-  change: (policies: AuthPolicy[]) => AuthPolicy[],
-): Promise<void> {
-  const { id, registration } = simulation.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
-  const { policies = [] } = registration;
-  await simulation.pulumiCloud.update(id, { policies: change(policies) });
-  t.after(() => simulation.pulumiCloud.update(id, { policies }));
-}
-
 /** The line that `pulumi api` prints on standard error. Programs of this test fail with what begins with `error:`. */
 function apiError(code: string, httpStatus: number, message: string): string {
   const error = { code: `pulumi.cloud_api.${code}`, severity: "error", message, httpStatus };
@@ -318,10 +310,9 @@ function apiError(code: string, httpStatus: number, message: string): string {
 }
 
 test("exits 1 if an intended caller is denied, and leaves the question about aud open", async (t) => {
-  await changePolicies(t, simulation, (policy) => ({
-    ...policy,
-    rules: { ...policy.rules, aud: "someone-else" },
-  }));
+  await changePolicies(t, simulation, (policies) => {
+    return policies.map((policy) => ({ ...policy, rules: { ...policy.rules, aud: "someone-else" } }));
+  });
   const { exitCode, stdout } = await checkLive(stack, { accounts: 2 });
   assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .*\bCheck\s+policyRules,/ms);
   assert.match(stdout, /answers are unexpected .* match an element of a list\? Unknown\./s);

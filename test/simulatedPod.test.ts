@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { decodeJwt } from "jose";
 import type { Simulation } from "../simulator/emulators/simulation";
+import { CREDENTIAL_HELPER, SCRIPT_PATH, VOLUME_MOUNT, VOLUME_NAME } from "../tokenVolume";
 import { startCluster } from "./stack";
 import { temporaryDirectory } from "./temporaryDirectory";
 
@@ -45,10 +46,10 @@ async function create(kind: string, name: string, data: object): Promise<void> {
 /** What the program adds to the container `token-exchange`. */
 const CONTAINER = {
   name: "token-exchange",
-  command: ["/var/run/secrets/pulumi.com/exchange-token.sh"],
+  command: [SCRIPT_PATH],
   args: ["pulumi", "whoami"],
-  env: [{ name: "PULUMI_CREDENTIAL_HELPER", value: "/var/run/secrets/pulumi.com/exchange-token.sh" }],
-  volumeMounts: [{ name: "pulumi-token-exchange", mountPath: "/var/run/secrets/pulumi.com", readOnly: true }],
+  env: [CREDENTIAL_HELPER],
+  volumeMounts: [VOLUME_MOUNT],
 };
 const CONFIG_MAP = { name: "runner-pulumi-token-exchange" };
 const TOKEN = { audience: "urn:pulumi:org:acme", expirationSeconds: 600, path: "token" };
@@ -59,7 +60,7 @@ const SPEC = {
 };
 
 function volume(...sources: object[]) {
-  return { name: "pulumi-token-exchange", projected: { defaultMode: 0o555, sources } };
+  return { name: VOLUME_NAME, projected: { defaultMode: 0o555, sources } };
 }
 
 /** Runs the pod of a Job, and returns its log. */

@@ -29,12 +29,14 @@ interface StartOptions extends Partial<SimulationOptions> {
   runJobs?: boolean;
 }
 
+/** The cluster of a stack in these tests. */
+export const CLUSTER = { name: "my-cluster", hasOidcProvider: true };
+
 /** Starts a simulation with a cluster. */
 export function startCluster(options: Partial<SimulationOptions> = {}): Promise<Simulation> {
-  const cluster = { name: "my-cluster", hasOidcProvider: true };
   return startSimulation({
     region: "us-west-2",
-    cluster,
+    cluster: CLUSTER,
     registrationMilliseconds: 0,
     // The settings of a test are its own.
     runsPodSpecs: true,
@@ -58,15 +60,15 @@ export async function start(
   return simulation;
 }
 
-/** Changes the allow policies in Pulumi Cloud behind the stack's back, until the test ends. */
+/** Changes the policies in Pulumi Cloud behind the stack's back, until the test ends. */
 export async function changePolicies(
   t: TestContext,
   { pulumiCloud }: Simulation,
-  change: (policy: AuthPolicy) => AuthPolicy,
+  change: (policies: AuthPolicy[]) => AuthPolicy[],
 ): Promise<void> {
   const { id, registration } = pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
   const { policies = [] } = registration;
-  const changed = policies.map(change);
+  const changed = change(policies);
   assert.notDeepEqual(changed, policies);
   await pulumiCloud.update(id, { policies: changed });
   t.after(() => pulumiCloud.update(id, { policies }));

@@ -10,7 +10,7 @@ import { createInjection, type InjectionArgs } from "../../injection";
 import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { runProgram } from "../../simulator/mocks";
 import { tokenExchangePod } from "../../tokenExchange";
-import { tokenVolume } from "../../tokenVolume";
+import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "../../tokenVolume";
 import { listen } from "../loopback";
 import { type ApiServer, type KubernetesObject, missingApiServer, startApiServer } from "./apiServer";
 import { eventually, type Pod, podObject, policiesTakeEffect, restrictedContainer } from "./pods";
@@ -56,19 +56,12 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
   /** Creates the policies as the program does, and returns a function that deletes them in the engine's order. */
   async function inject(name: string, accounts: InjectionArgs["accounts"]): Promise<() => Promise<void>> {
     const resources = realKubernetes(server);
-    const { registered } = await runProgram(
-      { resources, calls: {} },
-      {
-        project: "project",
-        stack: "dev",
-        organization: "acme",
-        config: {},
-        program: async () => {
-          createInjection(name, { accounts });
-          return {};
-        },
-      },
-    );
+    const program = async () => {
+      createInjection(name, { accounts });
+      return {};
+    };
+    const stack = { project: "project", stack: "dev", organization: "acme", config: {} };
+    const { registered } = await runProgram({ resources, calls: {} }, { ...stack, program });
     return async () => {
       for (const { type, id } of registered.toReversed()) await resources[type]?.delete(id);
     };
@@ -110,37 +103,9 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     const { containers: ownContainers, volumes: ownVolumes, ...ownOthers } = without;
     assert.deepEqual(others, ownOthers);
     assert.equal(ownVolumes, undefined);
-    assert.deepEqual(volumes, [
-      {
-        name: "pulumi-token-exchange",
-        projected: {
-          defaultMode: 0o555,
-          sources: [
-            { configMap: { name: "deployer-pulumi-token-exchange" } },
-            {
-              serviceAccountToken: {
-                audience: "urn:pulumi:org:acme",
-                expirationSeconds: 600,
-                path: "token",
-              },
-            },
-          ],
-        },
-      },
-    ]);
+    assert.deepEqual(volumes, [volumeOf("deployer", "urn:pulumi:org:acme")]);
     assert.deepEqual(containers, [
-      {
-        ...ownContainers[0],
-        env: [
-          {
-            name: "PULUMI_CREDENTIAL_HELPER",
-            value: "/var/run/secrets/pulumi.com/exchange-token.sh",
-          },
-        ],
-        volumeMounts: [
-          { name: "pulumi-token-exchange", mountPath: "/var/run/secrets/pulumi.com", readOnly: true },
-        ],
-      },
+      { ...ownContainers[0], env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] },
     ]);
   });
 

@@ -2,7 +2,14 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { EXAMPLES, exampleOf, readManifests, saysWhatToDelete, withoutExchange } from "../examples";
+import {
+  EXAMPLES,
+  exampleOf,
+  readManifests,
+  saysWhatToDelete,
+  settingsOfExamples,
+  withoutExchange,
+} from "../examples";
 import { type ApiServer, type KubernetesObject, missingApiServer } from "./apiServer";
 import { policiesTakeEffect } from "./pods";
 import { type RealStack, startRealStack } from "./realStack";
@@ -24,16 +31,13 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
   let stack: RealStack;
 
   before(async () => {
-    const headers = EXAMPLES.map((file) => exampleOf(file).settings);
-    const serviceAccounts = headers.flatMap((settings) => settings.serviceAccounts);
-    const createNamespaces = headers.flatMap((settings) => settings.createNamespaces ?? []);
+    const { settings, runners } = settingsOfExamples();
+    const { serviceAccounts, createNamespaces } = settings;
     const namespaces = new Set(serviceAccounts.map(({ namespace }) => namespace));
     stack = await startRealStack({
       namespaces: [...namespaces].filter((namespace) => !createNamespaces.includes(namespace)),
-      runners: serviceAccounts.flatMap(({ runnerId: id, runnerName: name }) =>
-        id && name ? [{ id, name }] : [],
-      ),
-      settings: { serviceAccounts, createNamespaces, injectToken: true },
+      runners,
+      settings,
     });
     for (const { namespace, name } of serviceAccounts)
       await policiesTakeEffect(stack.server, namespace, name);

@@ -11,7 +11,7 @@ import {
   startPulumiCloud,
 } from "../../simulator/emulators/pulumiCloud";
 import { type Registration, runProgram } from "../../simulator/mocks";
-import { stackOf } from "../stack";
+import { CLUSTER, stackOf } from "../stack";
 import { type ApiServer, startApiServer } from "./apiServer";
 import { realIssuer } from "./realIssuer";
 import { realKubernetes } from "./realKubernetes";
@@ -48,8 +48,7 @@ export async function startRealStack({
 
   try {
     for (const namespace of namespaces) await server.createNamespace(namespace);
-    const cluster = { name: "my-cluster", hasOidcProvider: true };
-    const aws = startAws({ region: "us-west-2", cluster, issuerUrl: server.url });
+    const aws = startAws({ region: "us-west-2", cluster: CLUSTER, issuerUrl: server.url });
     const resources = { ...aws.resources, ...pulumiCloud.resources, ...realKubernetes(server) };
     const stack = stackOf({ pulumiApiUrl: pulumiCloud.url, ...settings });
     const { outputs, registered } = await runProgram({ resources, calls: aws.calls }, stack);
