@@ -15,7 +15,6 @@ import {
 } from "../simulator/accessCheck/questions";
 import { accessLines, accessMarkdown } from "../simulator/accessCheck/report";
 import { checkSimulatedAccess } from "../simulator/accessCheck/simulatedAccess";
-import { evaluatePodIdentityTrust } from "../simulator/emulators/iamPolicy";
 import type { PodIdentity, TokenOptions } from "../simulator/emulators/issuer";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { runProgram } from "../simulator/mocks";
@@ -318,30 +317,4 @@ test("asks the real services for no role of EKS Pod Identity, and says why", () 
     report.join(" ").replaceAll(/\s+/g, " "),
     /not asked: EKS Pod Identity issues the credentials of a role/,
   );
-});
-
-test("a trust policy for EKS Pod Identity must allow both actions, for this service, with every tag", () => {
-  const tags = { "eks-cluster-arn": "arn", "kubernetes-namespace": "ci" };
-  const statement = {
-    Effect: "Allow",
-    Principal: { Service: "pods.eks.amazonaws.com" },
-    Action: ["sts:AssumeRole", "sts:TagSession"],
-    Condition: {
-      StringEquals: { "aws:RequestTag/eks-cluster-arn": "arn", "aws:RequestTag/kubernetes-namespace": "ci" },
-    },
-  };
-  const isAllowed = (changes: object) =>
-    evaluatePodIdentityTrust({ Statement: [{ ...statement, ...changes }] }, tags).allowed;
-  assert.ok(isAllowed({}));
-  for (const changes of [
-    { Effect: "Deny" },
-    { Action: ["sts:AssumeRole"] },
-    { Action: ["sts:TagSession"] },
-    { Principal: { Service: "ec2.amazonaws.com" } },
-    { Condition: { StringEquals: { "aws:RequestTag/eks-cluster-arn": "another" } } },
-    { Condition: { StringEquals: { "aws:PrincipalTag/eks-cluster-arn": "arn" } } },
-    { Condition: { StringEquals: { "aws:RequestTag/unknown": "arn" } } },
-  ]) {
-    assert.ok(!isAllowed(changes), JSON.stringify(changes));
-  }
 });

@@ -234,14 +234,6 @@ for (const file of EXAMPLES.filter(saysWhatToDelete)) {
   });
 }
 
-test("a pod mounts an ID token in each manifest, or has the label that adds it", () => {
-  for (const file of EXAMPLES) {
-    if (file === "external-secrets.yaml") continue; // no pod
-    const { source, labeled } = exampleOf(file);
-    assert.notEqual(/^ +- serviceAccountToken:$/m.test(source), labeled, file);
-  }
-});
-
 /** What the CLI does first, in a pod. The token does not enter the log. */
 const ASK_HELPER = [
   "bash",

@@ -112,7 +112,7 @@ test("a role has a path, a boundary, policies, and a name of at most 64 characte
   assert.ok(long.id.length <= 64);
 });
 
-for (const flags of ["", "R", "J", "RJ", "S", "SR", "SJ", "SRJ"]) {
+for (const flags of ["", "RJ", "SR", "SJ", "SRJ"]) {
   const [createServiceAccount, hasRole, runJob] = [..."SRJ"].map((flag) => flags.includes(flag));
   const settings = { createServiceAccount, awsRole: hasRole ? "irsa" : "none", runJob };
   test(`${JSON.stringify(settings)} work together`, async (t) => {

@@ -131,11 +131,6 @@ describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
       403,
       /HTTP 403\..* requires oidc_issuers:read in organization acme, which the role Admin contains\.$/s,
     ],
-    [
-      POLICIES,
-      403,
-      /HTTP 403\..* requires auth_policies:read in organization acme, which the role Admin contains\.$/s,
-    ],
     [POLICIES, 401, /the Pulumi CLI is not signed in\. No token was sent\.\nTo sign in: pulumi login http:/],
     [ISSUERS, 500, /: server returned HTTP 500\. No token was sent\.$/],
   ] satisfies [string, number, RegExp][]) {

@@ -38,7 +38,9 @@ const URLS = [
     http://10.0.0.1 http://128.0.0.1 http://[::2] http://127.1 http://localhost@a https://ada@example.com
     https://ada:pw@example.com https:// https:/// https://. https://a..b https://.a https://a. https://example.com//
     https://example.com/path https://example.com?x https://example.com#x https://example.com\\x https://{a,b}.example
-    ftp://localhost file:///etc/passwd HTTPS://api.pulumi.com api.pulumi.com https://é.example
+    ftp://localhost file:///etc/passwd HTTPS://api.pulumi.com api.pulumi.com https://é.example http://2130706433
+    https://example.com/%2e https://example.com/.. http://localhost@example.com http://0177.0.0.1 http://0x7f000001
+    http://[::ffff:127.0.0.1] https://example.com\\@example.org
   `
     .trim()
     .split(/\s+/),

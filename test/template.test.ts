@@ -75,13 +75,6 @@ describe("pulumi new", { skip: missingCli }, () => {
     assert.doesNotMatch(stdout + screen, /sample|template's/);
   });
 
-  test("a stack with another name and without answers is rejected by preview and simulation", async (t) => {
-    const { cli, directory } = await newProject(t, "prod", ["organization=acme"]);
-    const missing = /Pulumi\.prod\.yaml \(2 problems\).*clusterName: required.*userLogin: required/s;
-    assert.match((await cli.pulumi(directory, "preview")).screen, missing);
-    assert.match((await cli.run(directory, "npm", "start")).screen, missing);
-  });
-
   test("creates a project that previews and simulates at once, with nothing left of the example", async (t) => {
     const { cli, directory } = await newProject(t, "dev", ANSWERS);
     assert.deepEqual(savedSettings(directory, "dev"), {
