@@ -51,7 +51,7 @@ const DRIFT = { namespace: "team-b", name: "drift", tokenType: "team", teamName:
 
 describe("the package of the component", { skip: missingCli }, () => {
   test("creates, keeps, changes, and destroys two service accounts, whatever tsconfig.json the program has", async (t) => {
-    const { simulation, pulumi, up } = await stackOf(t, ONE, [DEPLOYER, DRIFT]);
+    const { simulation, pulumi, set, up } = await stackOf(t, ONE, [DEPLOYER, DRIFT]);
     succeeded(await pulumi("preview"));
 
     succeeded(await up());
@@ -63,7 +63,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.match(outputs.serviceAccounts["team-b/drift"].roleName, /^pulumi-oidc-team-b-drift-/);
     assert.equal(outputs.oidcIssuerId, simulation.existing().pulumiCloud[0]);
 
-    await setAccounts(pulumi, [DEPLOYER, { ...DRIFT, teamName: "security" }]);
+    await set("accounts", [DEPLOYER, { ...DRIFT, teamName: "security" }]);
     assert.deepEqual(changes(await up()), [
       "access.oidc-issuer updated",
       "access.team-b.drift replaced",
@@ -223,7 +223,7 @@ async function stackOf(t: TestContext, program: string, accounts: object[]): Pro
     "package.json": main,
     "tsconfig.json": TSCONFIG,
   });
-  await setAccounts(stack.pulumi, accounts);
+  await stack.set("accounts", accounts);
   return stack;
 }
 
@@ -232,8 +232,4 @@ function stackOfFiles(t: TestContext, files: Record<string, string>): Promise<St
     await installSdk(directory);
     return [await startPackage(t, directory)];
   });
-}
-
-async function setAccounts(pulumi: Stack["pulumi"], accounts: object[]): Promise<void> {
-  succeeded(await pulumi("config", "set", "accounts", JSON.stringify(accounts)));
 }

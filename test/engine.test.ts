@@ -43,7 +43,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("manages four service accounts of four token types in three namespaces", async (t) => {
-    const { simulation, log, pulumi, up } = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
+    const { simulation, log, pulumi, set, up } = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
     const policies = () => simulation.pulumiCloud.list()[0]?.registration.policies ?? [];
     assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED, ...EXCHANGED, 200]);
     assert.deepEqual([policies().length, simulation.existing().pulumiCloud.length], [4, 1]);
@@ -51,7 +51,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
     await t.test("creates a fifth one without touching the others", async () => {
-      await setAccounts(pulumi, [FIFTH, ...FOUR]);
+      await set("serviceAccounts", [FIFTH, ...FOUR]);
       const created = ["", "", "", ".pulumi-token-exchange"];
       assert.deepEqual(changes(await up()), [
         `${ISSUER} updated`,
@@ -63,7 +63,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     await t.test(
       "updates the issuer in place, and runs only the Job of the one whose team changes",
       async () => {
-        await setAccounts(pulumi, [{ ...FIFTH, teamName: "security" }, ...FOUR]);
+        await set("serviceAccounts", [{ ...FIFTH, teamName: "security" }, ...FOUR]);
         assert.deepEqual(changes(await up()), [
           `${ISSUER} updated`,
           "access.team-b.extra replaced",
@@ -86,7 +86,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       const answer = () => requestAccessToken(pulumiCloud.url, request, idToken);
       assert.equal((await answer()).allowed, true);
 
-      await setAccounts(pulumi, FOUR);
+      await set("serviceAccounts", FOUR);
       const [issuer, ...others] = changes(await up());
       assert.equal(issuer, `${ISSUER} updated`);
       assert.equal(others.length, 4);
@@ -112,7 +112,11 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
   test("fails the update for a denied service account by name and reason, and completes it later", async (t) => {
     const serviceAccounts = FOUR.map((account, index) => (index === 1 ? { ...account, ...DENY } : account));
-    const { simulation, pulumi, up } = await emptyStack(t, { ...SETTINGS_OF_FOUR, serviceAccounts }, RUNNERS);
+    const { simulation, pulumi, set, up } = await emptyStack(
+      t,
+      { ...SETTINGS_OF_FOUR, serviceAccounts },
+      RUNNERS,
+    );
 
     failed(
       await up("--continue-on-error"),
@@ -124,32 +128,32 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     failed(await up());
     assert.deepEqual(statuses(simulation).sort(), [...EXCHANGED, ...EXCHANGED, 200, 400, 400]);
 
-    await setAccounts(pulumi, FOUR);
+    await set("serviceAccounts", FOUR);
     assert.deepEqual(changes(await up()), [`${ISSUER} updated`, "access.team-a.drift replaced"]);
     assert.equal(statuses(simulation).at(-1), 200);
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
   test("says with a failed Job that a removed entry keeps its role, and deletes it without the Job", async (t) => {
-    const { simulation, pulumi, up } = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
+    const { simulation, set, up } = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
     const rolesOf = (name: string) =>
       simulation.existing().aws.filter((it) => it.includes(`-team-a-${name}-`));
     const [, drift = {}, ...others] = FOUR;
 
-    await setAccounts(pulumi, [{ ...drift, ...DENY }, ...others]);
+    await set("serviceAccounts", [{ ...drift, ...DENY }, ...others]);
     failed(
       await up("--continue-on-error"),
       /Job \(access\.team-a\.drift\):.*This update has deleted nothing that was removed.*set runJob to false/s,
     );
     assert.equal(rolesOf("deployer").length, 1);
 
-    await setAccounts(pulumi, [{ ...drift, ...DENY, runJob: false }, ...others]);
+    await set("serviceAccounts", [{ ...drift, ...DENY, runJob: false }, ...others]);
     succeeded(await up());
     assert.deepEqual([rolesOf("deployer").length, rolesOf("drift").length], [0, 1]);
   });
 
   test("keeps a live service account that is no longer the stack's: first with its Job, then without", async (t) => {
-    const { simulation, pulumi, up } = await createdStack(t);
+    const { simulation, pulumi, set, up } = await createdStack(t);
     const id = "default/pulumi-service-account";
     const entry = {
       namespace: "default",
@@ -159,7 +163,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     };
     succeeded(await pulumi("config", "rm", "userLogin"));
     for (const step of [{ createServiceAccount: false }, { createServiceAccount: false, runJob: false }]) {
-      await setAccounts(pulumi, [{ ...entry, ...step }]);
+      await set("serviceAccounts", [{ ...entry, ...step }]);
       succeeded(await up());
       assert.ok(simulation.existing().kubernetes.includes(id));
     }
@@ -169,15 +173,15 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
   test("keeps a namespace that leaves createNamespaces, with what is in it, and takes it back by import", async (t) => {
     const stack = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
-    const { simulation, cli, directory, pulumi, up } = stack;
+    const { simulation, cli, directory, pulumi, set, up } = stack;
     const { kubernetes } = simulation.existing();
 
-    succeeded(await pulumi("config", "set", "createNamespaces", '["team-b","runners"]'));
+    await set("createNamespaces", ["team-b", "runners"]);
     assert.match(succeeded(await up()).screen, /Namespace access\.team-a deleted .*retain/);
     assert.deepEqual(simulation.existing().kubernetes, kubernetes);
     succeeded(await pulumi("preview", "--refresh", "--expect-no-changes"));
 
-    succeeded(await pulumi("config", "set", "createNamespaces", '["team-a","team-b","runners"]'));
+    await set("createNamespaces", ["team-a", "team-b", "runners"]);
     failed(await up(), /Namespace \(access\.team-a\):.*already exists/s);
 
     const [, commands = ""] = codeIn(read("docs/import.md"), "bash");
@@ -188,7 +192,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("deletes a replaced role to which another program has attached a policy", async (t) => {
-    const { simulation, pulumi, up } = await createdStack(t);
+    const { simulation, set, up } = await createdStack(t);
     const roles = () => simulation.existing().aws.filter((name) => /^pulumi-oidc-[^/]*$/.test(name));
     const [role = assert.fail()] = roles();
     const attachments = simulation.resources["aws:iam/rolePolicyAttachment:RolePolicyAttachment"];
@@ -197,7 +201,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       policyArn: "arn:aws:iam::aws:policy/ReadOnlyAccess",
     });
 
-    succeeded(await pulumi("config", "set", "rolePath", "/pulumi/"));
+    await set("rolePath", "/pulumi/");
     succeeded(await up());
     assert.equal(roles().length, 1);
     assert.notEqual(roles()[0], role);
@@ -205,15 +209,15 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
   describe("another organization", () => {
     test("replaces the old one, and the Job tests it", async (t) => {
-      const { simulation, pulumi, up } = await createdStack(t);
-      succeeded(await pulumi("config", "set", "organization", "other"));
+      const { simulation, set, up } = await createdStack(t);
+      await set("organization", "other");
       succeeded(await up());
       assert.match(simulation.existing().pulumiCloud.join(), /^other\/[^,]*$/);
       assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);
     });
 
     test("that denies the issuer leaves the old one in force, with the settings of its workloads", async (t) => {
-      const { simulation, pulumi, up } = await createdStack(t);
+      const { simulation, set, up } = await createdStack(t);
       const before = simulation.existing();
       const issuers = simulation.resources["pulumiservice:index:OidcIssuer"] ?? assert.fail();
       t.mock.method(issuers, "create", async () => {
@@ -221,7 +225,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       });
       t.mock.method(console, "error", () => {});
 
-      succeeded(await pulumi("config", "set", "organization", "other"));
+      await set("organization", "other");
       failed(await up("--continue-on-error"));
       assert.deepEqual(simulation.existing().pulumiCloud, before.pulumiCloud);
       const settings = simulation.resources["kubernetes:core/v1:ConfigMap"]?.read(
@@ -347,7 +351,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   test("creates the policies of injectToken in an order that denies no pod, and deletes them when it is off", async (t) => {
     const accounts = [FIFTH, { ...FIFTH, namespace: "team-a" }];
     const settings = { serviceAccounts: accounts, userLogin: "", injectToken: true };
-    const { simulation, pulumi, up } = await emptyStack(t, settings);
+    const { simulation, pulumi, set, up } = await emptyStack(t, settings);
     const order = recordedOrder(t, simulation, [
       "MutatingAdmissionPolicy",
       "MutatingAdmissionPolicyBinding",
@@ -367,17 +371,17 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("refresh", "--yes", "--expect-no-changes"));
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
-    await setAccounts(pulumi, accounts.toReversed());
+    await set("serviceAccounts", accounts.toReversed());
     assert.doesNotMatch(succeeded(await up()).screen, /access\.inject-token +updated/);
-    await setAccounts(pulumi, accounts.slice(1));
+    await set("serviceAccounts", accounts.slice(1));
     assert.ok(changes(await up()).includes("access.inject-token updated"));
 
-    succeeded(await pulumi("config", "set", "injectToken", "false"));
+    await set("injectToken", "false");
     succeeded(await up());
     assert.deepEqual(order.events.splice(0), deleted);
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
-    succeeded(await pulumi("config", "set", "injectToken", "true"));
+    await set("injectToken", "true");
     succeeded(await up());
     order.events.length = 0;
     succeeded(await pulumi("destroy", "--yes"));
@@ -390,10 +394,6 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 
 const CONTAINS_UNKNOWN = new RegExp(`${UNKNOWN}|Output<|\\[object |\\bundefined\\b`);
-
-async function setAccounts(pulumi: Stack["pulumi"], accounts: object[]): Promise<void> {
-  succeeded(await pulumi("config", "set", "serviceAccounts", JSON.stringify(accounts)));
-}
 
 async function stopsCleanly(
   t: TestContext,

@@ -21,6 +21,8 @@ export interface Stack {
   pulumi(...args: string[]): Promise<Outcome>;
   /** Runs `pulumi up` without the preview in front of it. */
   up(...args: string[]): Promise<Outcome>;
+  /** Changes a setting of the stack. */
+  set(key: string, value: unknown): Promise<void>;
   cli: Cli;
 }
 
@@ -99,9 +101,16 @@ export async function stackOfProgram(
 }
 
 /** Returns the commands of a stack. */
-function commandsIn(directory: string, cli: Cli): Pick<Stack, "pulumi" | "up"> {
+function commandsIn(directory: string, cli: Cli): Pick<Stack, "pulumi" | "up" | "set"> {
   const pulumi: Stack["pulumi"] = (...args) => cli.pulumi(directory, ...args);
-  return { pulumi, up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args) };
+  return {
+    pulumi,
+    up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args),
+    async set(key, value) {
+      const text = typeof value === "string" ? value : JSON.stringify(value);
+      succeeded(await pulumi("config", "set", key, text));
+    },
+  };
 }
 
 /** Creates a stack with its resources. */

@@ -7,20 +7,7 @@ import * as iam from "@pulumi/aws/iam";
 import * as pulumi from "@pulumi/pulumi";
 import { associateRole } from "../iam";
 import { ACCESS_TOKEN } from "./script";
-import {
-  all,
-  CLUSTER,
-  entry,
-  known,
-  labelsOf,
-  messageOf,
-  only,
-  run,
-  type Stack,
-  stackWith,
-  start,
-  up,
-} from "./stack";
+import { all, entry, known, labelsOf, messageOf, only, run, type Stack, stackWith, start, up } from "./stack";
 import { setVariables } from "./variables";
 
 const ACCOUNT = "arn:aws:iam::123456789012";
@@ -28,7 +15,7 @@ const POLICIES = ["arn:aws:iam::aws:policy/ReadOnlyAccess", `${ACCOUNT}:policy/b
 const LONG = "n".repeat(63);
 const TEAM = { tokenType: "team", teamName: "ops" };
 const CLUSTER_ARN = "arn:aws:eks:us-west-2:123456789012:cluster/my-cluster";
-const NO_PROVIDER = { ...CLUSTER, hasOidcProvider: false };
+const NO_PROVIDER = { name: "my-cluster", hasOidcProvider: false };
 const GET_TOKEN = ["eks", "get-token", "--cluster-name", "my-cluster", "--output", "json"];
 
 test("a stack with a login registers one service account with its role, ConfigMap, and Job", async (t) => {

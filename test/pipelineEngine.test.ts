@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "yaml";
 import { ISSUER_URL } from "../pipeline/github";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
-import { succeeded } from "./engineOutcome";
+import { failed, succeeded } from "./engineOutcome";
 import * as cloudOf from "./pipelineCloud";
 import { type Block, blocksOf, ROOT, read, sectionOf } from "./project";
 import { serveProvider } from "./provider";
@@ -42,43 +42,37 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   const deployableFrom = () => cloud.github.branchPolicies.map(({ name, type }) => `${type} ${name}`);
 
   test("without the branch rule, an approval for main, or a cluster's access entries, or if workflows can approve, nothing is created; the printed commands work", async (t) => {
-    const { pulumi, run } = await newPipeline(t);
+    const { up, run } = await newPipeline(t);
     for (const rule of [undefined, null, { protected_branches: true, custom_branch_policies: false }]) {
       const environment = { name: "production", can_admins_bypass: true, protection_rules: [] };
       cloud.github.environments =
         rule === undefined ? [] : [{ ...environment, deployment_branch_policy: rule }];
-      const { exitCode, screen } = await pulumi("up", "--yes", "--skip-preview");
-      assert.notEqual(exitCode, 0);
-      assert.match(screen, /production environment of acme\/eks-pulumi-oidc must allow only the main branch/);
-      assert.match(screen, /\n +bash github\.sh environment acme\/eks-pulumi-oidc\n/);
+      failed(
+        await up(),
+        /production environment of acme\/eks-pulumi-oidc must allow only the main branch/,
+        /\n +bash github\.sh environment acme\/eks-pulumi-oidc\n/,
+      );
     }
     assert.deepEqual(cloud.writes, []);
     succeeded(await run("bash", "github.sh", "environment", REPOSITORY));
 
     cloud.github.canApprove = true;
-    const approving = await pulumi("up", "--yes", "--skip-preview");
-    assert.notEqual(approving.exitCode, 0);
-    assert.match(approving.screen, /The workflows of acme\/eks-pulumi-oidc can approve pull requests/);
-    const fix = /gh api -X PUT repos\/.*\/actions\/permissions\/workflow .*/.exec(approving.screen)?.[0];
-    succeeded(await run("bash", "-c", fix ?? assert.fail(approving.screen)));
+    const approving = failed(await up(), /The workflows of acme\/eks-pulumi-oidc can approve pull requests/);
+    const fix = /gh api -X PUT repos\/.*\/actions\/permissions\/workflow .*/.exec(approving)?.[0];
+    succeeded(await run("bash", "-c", fix ?? assert.fail(approving)));
     assert.equal(cloud.github.canApprove, false);
 
     const { rules } = cloud.github;
     const approvals = { required_approving_review_count: 0 };
     for (const open of [[], [{ type: "deletion" }], [{ type: "pull_request", parameters: approvals }]]) {
       cloud.github.rules = open;
-      const unreviewed = await pulumi("up", "--yes", "--skip-preview");
-      assert.notEqual(unreviewed.exitCode, 0);
-      assert.match(unreviewed.screen, /The main branch of acme\/eks-pulumi-oidc can be changed without/);
+      failed(await up(), /The main branch of acme\/eks-pulumi-oidc can be changed without/);
     }
     cloud.github.rules = rules;
 
     cloud.clusters.set("us-west-2 my-cluster", "CONFIG_MAP");
-    const { exitCode, screen } = await pulumi("up", "--yes", "--skip-preview");
-    assert.notEqual(exitCode, 0);
-    succeeded(
-      await run("bash", "-c", /aws eks update-cluster-config .*/.exec(screen)?.[0] ?? assert.fail(screen)),
-    );
+    const [update] = /aws eks update-cluster-config .*/.exec(failed(await up())) ?? [];
+    succeeded(await run("bash", "-c", update ?? assert.fail()));
     assert.deepEqual(cloud.existing(), []);
   });
 
@@ -141,9 +135,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const drift = () => run("env", "STACK=github", "bash", "-euo", "pipefail", "-c", command);
     succeeded(await drift());
     for (const issuer of cloud.issuers.values()) issuer.policies = issuer.policies.map(() => OTHERS);
-    const { exitCode, screen } = await drift();
-    assert.notEqual(exitCode, 0);
-    assert.match(screen, /~ sub +: "repo:acme\/web:\*" => "repo:acme@11/);
+    failed(await drift(), /~ sub +: "repo:acme\/web:\*" => "repo:acme@11/);
 
     await documented("Remove it", "fresh");
     assert.deepEqual(cloud.existing(), []);
@@ -246,10 +238,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
 
     cloud.github.hasReviewers = false;
     const writes = cloud.writes.length;
-    const rejected = await environment("octocat");
-    assert.notEqual(rejected.exitCode, 0);
-    assert.match(rejected.screen, /HTTP 422/);
-    assert.doesNotMatch(rejected.screen, /Only the main branch/);
+    const rejected = failed(await environment("octocat"), /HTTP 422/);
+    assert.doesNotMatch(rejected, /Only the main branch/);
     assert.equal(cloud.writes.length, writes + 1);
   });
 
@@ -313,13 +303,15 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const file = join(projectDirectory, "Pulumi.github.yaml");
     const { config: example } = parse(await readFile(file, "utf8"));
     await writeFile(file, stringify({ config: { ...example, ...cloudOf.SETTINGS, ...config } }));
-    succeeded(await cli.pulumi(projectDirectory, "stack", "init", "github"));
+    const pulumi = (...args: string[]) => cli.pulumi(projectDirectory, ...args);
+    succeeded(await pulumi("stack", "init", "github"));
     const run = (program: string, ...args: string[]) => cli.run(projectDirectory, program, ...args);
     return {
       root,
       state: join(cli.directory, "state"),
       run,
-      pulumi: (...args: string[]) => cli.pulumi(projectDirectory, ...args),
+      pulumi,
+      up: () => pulumi("up", "--yes", "--skip-preview"),
       /** Runs the commands of a section in one shell, from the directory that it names, and returns the screen. */
       async documented(section: string, scenario: "fresh" | "existing" | "once"): Promise<string> {
         const commands = commandsOf(section).filter(({ info }) =>
