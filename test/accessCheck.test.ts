@@ -18,7 +18,7 @@ import { checkSimulatedAccess } from "../simulator/accessCheck/simulatedAccess";
 import type { PodIdentity, TokenOptions } from "../simulator/emulators/issuer";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { runProgram } from "../simulator/mocks";
-import { changePolicies, startCluster } from "./stack";
+import { changePolicies, stackOf, startCluster } from "./stack";
 
 const DEPLOYER = "ci/deployer";
 const PLANNER = "ci/planner";
@@ -41,13 +41,7 @@ describe("in the simulation", () => {
   let outputs: Record<string, unknown>;
   before(async () => {
     simulation = await startCluster();
-    const config = { "p:clusterName": "my-cluster", "p:serviceAccounts": JSON.stringify(ENTRIES) };
-    ({ outputs } = await runProgram(simulation, {
-      project: "p",
-      stack: "dev",
-      organization: "acme",
-      config,
-    }));
+    ({ outputs } = await runProgram(simulation, stackOf({ serviceAccounts: ENTRIES })));
   });
   after(() => simulation.close());
 

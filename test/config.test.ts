@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { parseConfig, templateSettings } from "../config";
 import type { RawConfig } from "../rawConfig";
 import { messageOf } from "../validation";
+import { rawConfigOf } from "./rawSettings";
 
 const SHA256 = "ab".repeat(32);
 const POLICY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
@@ -24,19 +25,11 @@ const OWNERS: Record<string, Given> = {
 type Given = Record<string, unknown>;
 
 test("names the template's values in a stack dev, and in no other", () => {
-  const values = {
-    "p:clusterName": "sample-cluster",
-    "p:userLogin": "sample-login",
-    "q:userLogin": "sample-login",
-  };
-  const raw = { values, secretKeys: [], project: "p", organization: "acme" };
-  assert.deepEqual(templateSettings(raw, "dev"), [
-    "clusterName (sample-cluster)",
-    "userLogin (sample-login)",
-  ]);
-  assert.deepEqual(templateSettings(raw, "prod"), []);
-  const changed = { ...raw, values: { ...values, "p:clusterName": "own" } };
-  assert.deepEqual(templateSettings(changed, "dev"), ["userLogin (sample-login)"]);
+  const kept = { clusterName: "sample-cluster", userLogin: "sample-login", "q:userLogin": "sample-login" };
+  const named = (settings: object, stack: string) => templateSettings(rawConfigOf(settings), stack);
+  assert.deepEqual(named(kept, "dev"), ["clusterName (sample-cluster)", "userLogin (sample-login)"]);
+  assert.deepEqual(named(kept, "prod"), []);
+  assert.deepEqual(named({ ...kept, clusterName: "own" }, "dev"), ["userLogin (sample-login)"]);
 });
 
 test("a cluster and a login are enough: the stack has one service account with a personal token", () => {
@@ -643,19 +636,7 @@ function stackOf(...serviceAccounts: unknown[]): Given {
 }
 
 function parse(given: Given, raw: Partial<RawConfig> = {}) {
-  const entries = Object.entries({ ...REQUIRED, ...given }).filter(([, value]) => value !== undefined);
-  const values = entries.map(([key, value]): [string, string] => [
-    key.includes(":") ? key : `project:${key}`,
-    typeof value === "string" ? value : JSON.stringify(value),
-  ]);
-  const organization = "acme";
-  return parseConfig({
-    values: Object.fromEntries(values),
-    secretKeys: [],
-    project: "project",
-    organization,
-    ...raw,
-  });
+  return parseConfig(rawConfigOf({ ...REQUIRED, ...given }, raw));
 }
 
 function accepted(given: Given = {}) {

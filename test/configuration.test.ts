@@ -6,11 +6,13 @@ import { parse } from "yaml";
 import { parseConfig } from "../config";
 import { declarationsOf, meaningAndDefault } from "./declarations";
 import { codeIn, read } from "./project";
+import { rawConfigOf } from "./rawSettings";
 
 const SETTINGS = ["ClusterSettings", "UserSettings", "AccessSettings", "ServiceAccount"];
 
 test("the defaults in the interfaces are those of the program", () => {
-  const { cluster, access } = configOf({ clusterName: "CLUSTER_NAME", userLogin: "a" });
+  const { config } = parseConfig(rawConfigOf({ clusterName: "CLUSTER_NAME", userLogin: "a" }));
+  const { cluster, access } = config ?? assert.fail();
   const [{ namespace, name, tokenType, userLogin, ...account } = assert.fail()] = access.serviceAccounts;
   const { serviceAccounts, organization, ...shared } = access;
   const { clusterName, aws, ...created } = cluster;
@@ -29,24 +31,7 @@ test("the defaults in the interfaces are those of the program", () => {
 
 test("the README's complete stack file is valid", () => {
   const [, file = ""] = codeIn(read("README.md"), "yaml");
-  const { config }: { config: Record<string, unknown> } = parse(file);
-  const texts = Object.entries(config).map(([key, value]): [string, string] => [
-    key.includes(":") ? key : `project:${key}`,
-    typeof value === "string" ? value : JSON.stringify(value),
-  ]);
-  const values = Object.fromEntries(texts);
-  const { config: parsed, problems } = parseConfig({
-    values,
-    secretKeys: [],
-    project: "project",
-    organization: "acme",
-  });
+  const { config, problems } = parseConfig(rawConfigOf(parse(file).config));
   assert.deepEqual(problems, []);
-  assert.equal(parsed?.access.serviceAccounts.length, 2);
+  assert.equal(config?.access.serviceAccounts.length, 2);
 });
-
-function configOf(values: Record<string, string>) {
-  const own = Object.entries(values).map(([key, value]) => [`project:${key}`, value]);
-  const raw = { values: Object.fromEntries(own), secretKeys: [], project: "project", organization: "acme" };
-  return parseConfig(raw).config ?? assert.fail();
-}

@@ -89,14 +89,6 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     assert.deepEqual([curlCalls.length, failures], [1 + renewals.length, []]);
   });
 
-  test(`renews a token of ${TOKEN_SECONDS} seconds across commands of two minutes`, async () => {
-    const loop = "for i in {1..9}; do pulumi whoami || exit; sleep 15; done";
-    const { screen, curlCalls, failures } = await run(["bash", "-c", loop]);
-    assert.equal(screen.match(/^alice$/gm)?.length, 9);
-    assert.ok(curlCalls.length >= 3, `${curlCalls.length} exchanges`);
-    assert.deepEqual(failures, []);
-  });
-
   test("renews a token that is revoked in the middle of a command", async () => {
     const settings = { tokenExpirationSeconds: "7200" };
     const { reasons, failures } = await run(LIST, { settings, revokeAfterPage: 2, secondsPerPage: 0 });

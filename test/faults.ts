@@ -313,19 +313,14 @@ function tokenFiles(): Fault[] {
 }
 
 function settings(): Fault[] {
-  const urls = `
-    http://example.com http://127.0.0.1.example.com http://127.0.0.1@example.com http://localhost.example.com
-    http://[::2] https://[::1] https://1.2.3 https://256.0.0.1 https://example.com:65536 https://ada@example.com https://ada:${ACCESS_TOKEN}@example.com https:// ftp://127.0.0.1
-    file:///etc/passwd 127.0.0.1 https://example.com/path https://example.com?x=1
-    https://127.1 https://0x7f.1 https://0x7f000001 https://2130706433 http://127.1 https://ada@127.0.0.1
-    https://example.com\\@evil.example https://{a,b}.example.com
-  `.match(/\S+/g);
+  // Which strings the script accepts is tested in settings.test.ts.
+  const urls = ["http://example.com", "file:///etc/passwd", `https://ada:${ACCESS_TOKEN}@example.com`];
   const invalid: Record<string, (string | undefined)[]> = {
     organization: [...ODD, "n".repeat(101)],
     tokenType: [...ODD, ..."Personal admin team runner organization".split(" ")],
     tokenScope: [...ODD, "user:", "user: ", "user:a b", "user:a\nb", "team:a", "User:a", "user:é", "user:a*"],
     tokenExpirationSeconds: [...ODD, "0", "-1", "1.5", "2h", "1e3", "0x10", "9".repeat(30)],
-    apiUrl: [...ODD, ...(urls ?? []), "https://example.com\nhttps://evil.example"],
+    apiUrl: [...ODD, ...urls, "https://example.com\nhttps://evil.example"],
   };
   // What can go wrong with any file, whatever its setting.
   const damages = ["acme\0", "acme\nacme", "acme\n", "a".repeat(1_000_000), "\0".repeat(1_000_000)];

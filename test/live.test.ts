@@ -18,7 +18,7 @@ import { runProgram } from "../simulator/mocks";
 import { type Answer, hang, respond, startEndpoint } from "./endpoint";
 import { checkLive, type LiveRun, type LiveStack, SECRET_ACCESS_KEY, startLive, stsError } from "./liveTools";
 import { listen } from "./loopback";
-import { changePolicies, startCluster } from "./stack";
+import { changePolicies, stackOf, startCluster } from "./stack";
 import { temporaryDirectory } from "./temporaryDirectory";
 import { setVariables } from "./variables";
 
@@ -44,20 +44,17 @@ before(async () => {
     { namespace: "ops", name: "drift", tokenType: "team", teamName: "ops" },
     { namespace: "ops", name: "operator", tokenType: "team", teamName: "ops" },
   ].map((entry) => ({ ...entry, runJob: false }));
-  const config = {
-    "aws:region": "us-west-2",
+  const program = stackOf({
     "aws:profile": "prod",
-    "aws:assumeRoles": JSON.stringify([{ roleArn: ROLE }]),
-    "project:clusterName": "my-cluster",
-    "project:pulumiApiUrl": simulation.pulumiCloud.url,
-    "project:serviceAccounts": JSON.stringify(serviceAccounts),
-  };
-  const program = { project: "project", stack: "prod", organization: "acme", config };
-  const { outputs, registered } = await runProgram(simulation, program);
+    "aws:assumeRoles": [{ roleArn: ROLE }],
+    pulumiApiUrl: simulation.pulumiCloud.url,
+    serviceAccounts,
+  });
+  const { outputs, registered } = await runProgram(simulation, { ...program, stack: "prod" });
   // Access tokens with a longer lifetime are denied: the check requests the shortest.
   const { id } = simulation.pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
   await simulation.pulumiCloud.update(id, { maxExpirationSeconds: 60 });
-  stack = { simulation, config, outputs, registered };
+  stack = { simulation, config: program.config, outputs, registered };
 });
 after(() => simulation.close());
 

@@ -70,12 +70,9 @@ test("connects to port 443 with the issuer's name, which the certificate must ha
 
 // What cannot be read or verified: a server, and the reason in the warning.
 const stranger = async () => (await createCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
-const trusted = async (hosts: string[], notAfter?: Date) =>
-  (await openCertificateAuthority()).issue({ hosts, ...(notAfter && { notAfter }) });
+const trusted = async (hosts: string[]) => (await openCertificateAuthority()).issue({ hosts });
 for (const [problem, server, reason] of [
-  ["unknown authority", async () => createTlsServer(await stranger()), /unable to verify/],
   ["other host", async () => createTlsServer(await trusted(["a.example"])), /does not match certificate's/],
-  ["past expiry", async () => createTlsServer(await trusted(["127.0.0.1"], new Date(1e12))), /has expired/],
   ["server without TLS", async () => createServer((it) => it.end("HTTP/1.1 400\r\n\r\n")), /SSL/],
 ] satisfies [string, () => Promise<Server>, RegExp][]) {
   test(`warns and registers no thumbprint: ${problem}`, async (t) => {

@@ -17,6 +17,7 @@ import { type Program, runProgram } from "../simulator/mocks";
 import { declarationsOf, meaningAndDefault } from "./declarations";
 import { ACCOUNT, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./pipelineCloud";
 import { codeIn, ROOT, read } from "./project";
+import { configOf } from "./rawSettings";
 import { failureOf } from "./stack";
 import { temporaryDirectory } from "./temporaryDirectory";
 import { setVariables } from "./variables";
@@ -545,8 +546,7 @@ async function newPipeline(
 
   const stacks = [{ ...STACK, clusterName }];
   const settings = Object.entries({ ...SETTINGS, stacks, ...changes }).filter(([key]) => !(key in ANSWERS));
-  const toText = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
-  const config = Object.fromEntries(settings.map(([key, value]) => [`pipeline:${key}`, toText(value)]));
+  const config = configOf("pipeline", Object.fromEntries(settings));
   const stack = { project: "pipeline", stack: "github", organization: "acme" };
   return {
     cloud,

@@ -6,6 +6,7 @@ import * as pulumi from "@pulumi/pulumi";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
 import { type Registration, runProgram } from "../simulator/mocks";
+import { configOf } from "./rawSettings";
 
 export type Settings = Record<string, unknown>;
 
@@ -153,15 +154,15 @@ export function stackWith(settings: Settings): Settings {
 
 /** Returns the stack of a test, whose settings are on top of the required ones. */
 export function stackOf(settings: Settings) {
-  const config: Record<string, string> = {};
   const owner = "serviceAccounts" in settings ? {} : { userLogin: "my-login" };
   const required = { clusterName: "my-cluster", ...owner, "aws:region": "us-west-2" };
-  for (const [key, value] of Object.entries({ ...required, ...settings })) {
-    if (value === undefined) continue;
-    const text = typeof value === "string" ? value : JSON.stringify(value);
-    config[key.includes(":") ? key : `eks-pulumi-oidc:${key}`] = text;
-  }
-  return { project: "eks-pulumi-oidc", stack: "dev", organization: "acme", config };
+  const project = "eks-pulumi-oidc";
+  return {
+    project,
+    stack: "dev",
+    organization: "acme",
+    config: configOf(project, { ...required, ...settings }),
+  };
 }
 
 /** Runs a program to its failure, and returns the error. */

@@ -10,7 +10,7 @@ import { createInjection, type InjectionArgs } from "../../injection";
 import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { runProgram } from "../../simulator/mocks";
 import { tokenExchangePod } from "../../tokenExchange";
-import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "../../tokenVolume";
+import { tokenVolume } from "../../tokenVolume";
 import { listen } from "../loopback";
 import { type ApiServer, type KubernetesObject, missingApiServer, startApiServer } from "./apiServer";
 import { eventually, type Pod, podObject, policiesTakeEffect, restrictedContainer } from "./pods";
@@ -102,21 +102,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
 
   const volumeOf = (name: string, audience: string) => tokenVolume(`${name}-pulumi-token-exchange`, audience);
 
-  test("add the volume, its mount, and the variable to a labeled pod, and change nothing else", async () => {
-    const pod = { serviceAccountName: "deployer", containers: [{ name: "app" }] };
-    const without = await admitted(pod);
-    const { containers, volumes, ...others } = await admitted({ ...pod, labels: INJECT });
-
-    const { containers: ownContainers, volumes: ownVolumes, ...ownOthers } = without;
-    assert.deepEqual(others, ownOthers);
-    assert.equal(ownVolumes, undefined);
-    assert.deepEqual(volumes, [volumeOf("deployer", "urn:pulumi:org:acme")]);
-    assert.deepEqual(containers, [
-      { ...ownContainers[0], env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] },
-    ]);
-  });
-
-  test("add what tokenExchangePod adds, for the containers that it is given", async () => {
+  test("add to a labeled pod exactly what tokenExchangePod adds, for the containers that it is given", async () => {
     const pod = {
       serviceAccountName: "reader",
       containers: [
@@ -201,18 +187,7 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     assert.ok(await admitted({ ...pod, labels: { [LABEL]: "false" } }));
   });
 
-  test("change all containers and no init container", async () => {
-    const { containers, initContainers } = await admitted({
-      labels: INJECT,
-      serviceAccountName: "deployer",
-      containers: [{ name: "app" }, { name: "sidecar" }],
-      initContainers: [{ name: "init" }],
-    });
-    assert.deepEqual(changed(containers), ["app", "sidecar"]);
-    assert.deepEqual(changed(initContainers), []);
-  });
-
-  test("change the containers that the annotation names instead, which can be init containers", async () => {
+  test("change all containers and no init container, or those that the annotation names", async () => {
     const pod = {
       labels: INJECT,
       serviceAccountName: "deployer",
@@ -220,13 +195,14 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
       initContainers: [{ name: "init" }, { name: "other" }],
     };
     for (const [names, expected] of [
+      [undefined, [["app", "sidecar"], []]],
       ["app", [["app"], []]],
       [" sidecar ,init,", [["sidecar"], ["init"]]],
       ["init", [[], ["init"]]],
       ["", [["app", "sidecar"], []]],
     ] as const) {
-      const annotations = { "eks-pulumi-oidc/containers": names };
-      const { containers, initContainers, volumes } = await admitted({ ...pod, annotations });
+      const annotations = names !== undefined && { annotations: { "eks-pulumi-oidc/containers": names } };
+      const { containers, initContainers, volumes } = await admitted({ ...pod, ...annotations });
       assert.deepEqual([changed(containers), changed(initContainers)], expected, names);
       assert.equal(volumes.length, 1);
     }
