@@ -4,9 +4,9 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
+import { ended } from "./childProcess";
 import { ROOT, read } from "./project";
 import { temporaryDirectory } from "./temporaryDirectory";
 
@@ -109,5 +109,6 @@ async function screenOf(t: TestContext, temporary: string, command: string[], cw
   t.after(() => child.kill());
   // A plugin prints its port, and waits for the engine.
   child.stdout.on("data", (data) => /^\d+\n$/.test(String(data)) && child.kill());
-  return (await Promise.all([text(child.stdout), text(child.stderr)])).join("");
+  const { stdout, stderr } = await ended(child);
+  return stdout + stderr;
 }

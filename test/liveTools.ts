@@ -2,7 +2,6 @@
 // programs on the PATH of `npm start -- --live`.
 
 import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
@@ -13,6 +12,7 @@ import type { AskedServices } from "../simulator/accessCheck/simulatedAccess";
 import { type Run, ToolError } from "../simulator/accessCheck/tools";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import type { Registration } from "../simulator/mocks";
+import { ended } from "./childProcess";
 import { listen } from "./loopback";
 import { setVariables } from "./variables";
 
@@ -54,7 +54,7 @@ export interface LiveProcess extends LiveRun {
 }
 
 export interface Outcome {
-  exitCode: number;
+  exitCode: number | null;
   stdout: string;
   lines: string[];
   /** Standard error, in one line. */
@@ -168,11 +168,7 @@ export async function startLive(stack: LiveStack, run: LiveProcess): Promise<Out
     stdio: ["ignore", "pipe", "pipe"],
     timeout: 60_000,
   });
-  const [stdout, stderr, [exitCode]] = await Promise.all([
-    text(child.stdout),
-    text(child.stderr),
-    once(child, "close"),
-  ]);
+  const { exitCode, stdout, stderr } = await ended(child);
   const errors = stderr.trim().replaceAll(/\s+/g, " ");
   const left = await readdir(temporary);
   files += await filesIn(home);

@@ -1,12 +1,11 @@
 // Drives the Pulumi CLI, with a separate state and home in a temporary directory.
 
 import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
 import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { stringify } from "yaml";
+import { ended } from "./childProcess";
 import { ROOT } from "./project";
 import { ACCESS_TOKEN } from "./script";
 
@@ -83,8 +82,7 @@ export async function execute(
   ...args: string[]
 ): Promise<Outcome> {
   const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
-  const closed = once(child, "close");
-  const [stdout, stderr, [exitCode]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
+  const { exitCode, stdout, stderr } = await ended(child);
   return { exitCode, stdout, screen: stdout + stderr };
 }
 

@@ -3,23 +3,19 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { watch, writeFileSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { SCRIPT_FILE } from "../tokenVolume";
+import { type Ended, ended } from "./childProcess";
 import { type Answer, type Endpoint, grant, startEndpoint } from "./endpoint";
 import { createVolume, type Files, type Volume } from "./volume";
 
-export interface ScriptRun {
+export interface ScriptRun extends Ended {
   /** Where the script was, in a directory that is gone. */
   path: string;
-  exitCode: number | null;
-  signal: NodeJS.Signals | null;
-  stdout: string;
-  stderr: string;
   milliseconds: number;
   /** The arguments and the environment of each `curl` process, as a wrapper on PATH received them. */
   curlCalls: string[];
@@ -228,11 +224,8 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     // A script that fails at once does not read its input.
     child.stdin.on("error", () => {});
     child.stdin.end(options.input?.replaceAll("URL", options.url));
-    const stdout = child.stdout.setEncoding("utf8").toArray();
-    const stderr = child.stderr.setEncoding("utf8").toArray();
-    const closed = once(child, "close");
     Object.assign(options.running ?? {}, { pid: child.pid, volume });
-    const [exitCode, signal] = await closed;
+    const result = await ended(child);
     const milliseconds = performance.now() - startedAt;
 
     // File events arrive in the next turns of the event loop.
@@ -240,10 +233,7 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     for (const watcher of watchers) watcher.close();
     return {
       path: script,
-      exitCode,
-      signal,
-      stdout: (await stdout).join(""),
-      stderr: (await stderr).join(""),
+      ...result,
       milliseconds,
       curlCalls: await Promise.all(
         (await readdir(path("log"))).map((name) => readFile(join(path("log"), name), "utf8")),

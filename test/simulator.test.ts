@@ -13,6 +13,7 @@ import { readOptions } from "../simulator/commandLine";
 import { jobLines } from "../simulator/runReport";
 import { simulateStack } from "../simulator/simulateStack";
 import { TEMPLATE_SETTINGS } from "../simulator/stackFile";
+import { ended } from "./childProcess";
 import { codeIn, ROOT, read } from "./project";
 import { ignoringRejections, type Settings, stackWith } from "./stack";
 import { temporaryDirectory } from "./temporaryDirectory";
@@ -290,10 +291,8 @@ describe("npm start", () => {
   }
 
   async function start(...args: string[]) {
-    const child = spawnStart(args);
-    const closed = once(child, "close");
-    const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
-    return printed(code, stdout, stderr);
+    const { exitCode, stdout, stderr } = await ended(spawnStart(args));
+    return printed(exitCode, stdout, stderr);
   }
 
   const writeStack = (config: Settings) =>
@@ -363,13 +362,12 @@ describe("npm start", () => {
     const curl = `#!/usr/bin/env bash\nfor tick in {1..100}; do echo $tick >>'${ticks}'; sleep 0.1; done\n`;
     await writeFile(join(programs, "curl"), curl, { mode: 0o755 });
     const child = spawnStart([], { PATH: `${programs}:${process.env.PATH}` });
-    const closed = once(child, "close");
-    const printing = Promise.all([text(child.stdout), text(child.stderr)]);
+    const ending = ended(child);
     while (!existsSync(ticks) && child.exitCode === null) await sleep(50);
 
     child.kill("SIGINT");
-    const [stdout, stderr] = await printing;
-    assert.deepEqual([(await closed)[0], stderr], [130, ""]);
+    const { exitCode, stdout, stderr } = await ending;
+    assert.deepEqual([exitCode, stderr], [130, ""]);
     assert.doesNotMatch(stdout, /Access check/);
     const last = await readFile(ticks, "utf8");
     await sleep(500);
