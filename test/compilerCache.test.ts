@@ -1,4 +1,5 @@
-// Another local user can leave compiled code in the temporary directory: no way to run this project uses any from there.
+// No way to run this project uses compiled code from the temporary directory, where another local user can leave some, and
+// Pulumi compiles the pipeline's program.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

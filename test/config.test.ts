@@ -139,9 +139,9 @@ test("null and an empty string count as not given, in the stack and in an entry"
     accepted({ issuerName: "", maxExpirationSeconds: "", serviceAccounts: "null" }),
     accepted(),
   );
-  assert.deepEqual(accepted(stackOf({ ...ENTRY, ...empty })), accepted(stackOf(ENTRY)));
+  assert.deepEqual(accepted(withEntry({ ...empty })), accepted(stackOf(ENTRY)));
   assert.deepEqual(rejected({ clusterName: "" }), ["clusterName: required"]);
-  assert.deepEqual(rejected(stackOf({ ...ENTRY, name: "" })), ["serviceAccounts[0].name: required"]);
+  assert.deepEqual(rejected(withEntry({ name: "" })), ["serviceAccounts[0].name: required"]);
 });
 
 test("the AWS provider's region, profile, and role are options of the AWS CLI", () => {
@@ -196,143 +196,114 @@ test("accepts in a new cluster what it has, or what the stack creates in it", ()
 });
 
 const ADVICE = "quote it, or set it with --type string";
-for (const [behavior, given, ...expected] of [
-  [
-    "an unknown setting of the stack",
+const REJECTED: Record<string, [Given, ...(string | RegExp)[]]> = {
+  "an unknown setting of the stack": [
     { clusterNmae: "x" },
     'clusterNmae: unknown setting; did you mean "clusterName"?',
   ],
-  ["a setting that resembles no other", { zone: "x" }, "zone: unknown setting"],
-  [
-    "a setting of the stack in an entry",
-    stackOf({ ...ENTRY, maxExpirationSeconds: 900, clusterName: "a" }),
+  "a setting that resembles no other": [{ zone: "x" }, "zone: unknown setting"],
+  "a setting of the stack in an entry": [
+    withEntry({ maxExpirationSeconds: 900, clusterName: "a" }),
     "serviceAccounts[0].maxExpirationSeconds: is a setting of the stack, not of an entry",
     "serviceAccounts[0].clusterName: is a setting of the stack, not of an entry",
   ],
-  [
-    "a setting of an entry in the stack",
+  "a setting of an entry in the stack": [
     { tokenType: "team" },
     "tokenType: is a setting of an entry of serviceAccounts",
   ],
-  [
-    "the name of a method",
-    stackOf({ ...ENTRY, toString: "x" }),
-    /^serviceAccounts\[0\]\.toString: unknown setting/,
-  ],
-  [
-    "a list that is a string",
+  "the name of a method": [withEntry({ toString: "x" }), /^serviceAccounts\[0\]\.toString: unknown setting/],
+  "a list that is a string": [
     { ...stackOf(), serviceAccounts: "a/b" },
     'serviceAccounts = "a/b": must be a list',
   ],
-  ["a list without entries", stackOf(), "serviceAccounts: must not be empty"],
-  [
-    "an entry that is not an object",
+  "a list without entries": [stackOf(), "serviceAccounts: must not be empty"],
+  "an entry that is not an object": [
     stackOf("a", []),
     'serviceAccounts[0] = "a": must be an object',
     /\[1\]: must be an o/,
   ],
-  [
-    "0777 in an entry, which YAML reads as a number",
+  "0777 in an entry, which YAML reads as a number": [
     stackOf({ ...entryOf("team"), teamName: 511 }),
     `serviceAccounts[0].teamName = 511: must be a string, but YAML reads it as a number; ${ADVICE}`,
   ],
-  [
-    "an element that was set without --path",
+  "an element that was set without --path": [
     { "serviceAccounts[0].name": "x" },
     '"serviceAccounts[0].name": is a path: remove it, and set it with --path',
   ],
-  [
-    "a setting of ours under another project's name",
+  "a setting of ours under another project's name": [
     { "eks-pulumi-oidc:issuerName": "a" },
     'eks-pulumi-oidc:issuerName: belongs to project "eks-pulumi-oidc", but this project is "project"',
   ],
-  ["no user and no entries", { userLogin: undefined }, "userLogin: required without serviceAccounts"],
-  [
-    "an invalid user without entries",
+  "no user and no entries": [{ userLogin: undefined }, "userLogin: required without serviceAccounts"],
+  "an invalid user without entries": [
     { userLogin: "a b" },
     'userLogin = "a b": must be the login of a Pulumi user',
   ],
-  [
-    "a user beside entries",
+  "a user beside entries": [
     { ...stackOf(ENTRY), userLogin: "bob" },
     'userLogin = "bob": is not valid with serviceAccounts. Move it into an entry. If the stack is deployed, keep its ' +
       "first service account as an entry, or it is deleted: namespace default, name pulumi-service-account, " +
       "tokenType personal",
   ],
-  [
-    "createOidcProvider with createCluster",
+  "createOidcProvider with createCluster": [
     { createCluster: true, createOidcProvider: true },
     "createOidcProvider = true: must be false with createCluster, which creates what its roles need",
   ],
-  [
-    "an entry of a new cluster in a namespace that no one creates",
-    { ...stackOf({ ...ENTRY, namespace: "ci" }), createCluster: true },
+  "an entry of a new cluster in a namespace that no one creates": [
+    { ...withEntry({ namespace: "ci" }), createCluster: true },
     'serviceAccounts[0].namespace = "ci": must be in createNamespaces: the cluster that createCluster creates does not ' +
       "have it",
   ],
-  [
-    "a Job of a new cluster for a service account that no one creates",
-    { ...stackOf({ ...ENTRY, namespace: "default", createServiceAccount: false }), createCluster: true },
+  "a Job of a new cluster for a service account that no one creates": [
+    { ...withEntry({ namespace: "default", createServiceAccount: false }), createCluster: true },
     "serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its cluster",
   ],
-  [
-    "policies without a role",
-    stackOf({ ...ENTRY, awsRole: "none", rolePolicyArns: [POLICY] }),
+  "policies without a role": [
+    withEntry({ awsRole: "none", rolePolicyArns: [POLICY] }),
     "serviceAccounts[0].rolePolicyArns: requires an IAM role, but awsRole is none",
   ],
-  [
-    "a policy that is listed twice",
-    stackOf({ ...ENTRY, rolePolicyArns: [POLICY, POLICY] }),
+  "a policy that is listed twice": [
+    withEntry({ rolePolicyArns: [POLICY, POLICY] }),
     `serviceAccounts[0].rolePolicyArns[1] = "${POLICY}": must not be listed twice`,
   ],
-  [
-    "the creation of a service account that every namespace has",
-    stackOf({ ...ENTRY, name: "default" }),
+  "the creation of a service account that every namespace has": [
+    withEntry({ name: "default" }),
     "serviceAccounts[0].createServiceAccount = true: must be false: every namespace has the service account default",
   ],
-  [
-    "a Job of an existing service account in a new namespace",
-    { ...stackOf({ ...ENTRY, createServiceAccount: false }), createNamespaces: ["ci"] },
+  "a Job of an existing service account in a new namespace": [
+    { ...withEntry({ createServiceAccount: false }), createNamespaces: ["ci"] },
     "serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its namespace",
   ],
-  [
-    "a new namespace that no entry uses",
+  "a new namespace that no entry uses": [
     { ...stackOf(ENTRY), createNamespaces: ["ci", "web"] },
     'createNamespaces[1] = "web": is not the namespace of an entry',
   ],
-  [
-    "an invalid list, but no new namespace beside it, which it may use",
+  "an invalid list, but no new namespace beside it, which it may use": [
     { userLogin: undefined, serviceAccounts: "a/b", createNamespaces: ["ci"] },
     'serviceAccounts = "a/b": must be a list',
   ],
-  [
-    "a new namespace of a stack that lists no entry",
+  "a new namespace of a stack that lists no entry": [
     { createNamespaces: ["ci"] },
     'createNamespaces[0] = "ci": is not the namespace of an entry',
   ],
-  [
-    "a new namespace that is listed twice",
+  "a new namespace that is listed twice": [
     { ...stackOf(ENTRY), createNamespaces: ["ci", "ci"] },
     'createNamespaces[1] = "ci": must not be listed twice',
   ],
-  [
-    "a new namespace that every cluster has",
-    { ...stackOf({ ...ENTRY, namespace: "kube-system" }), createNamespaces: ["kube-system"] },
+  "a new namespace that every cluster has": [
+    { ...withEntry({ namespace: "kube-system" }), createNamespaces: ["kube-system"] },
     'createNamespaces[0] = "kube-system": exists on every cluster',
   ],
-  [
-    "more than 40 entries",
+  "more than 40 entries": [
     stackOf(...Array.from({ length: 41 }, (_, index) => ({ ...ENTRY, name: `a${index}` }))),
     "serviceAccounts: must have at most 40 entries: an issuer has at most 40 policies",
   ],
-  [
-    "a Job that runs as another service account",
+  "a Job that runs as another service account": [
     { jobPodSpec: { serviceAccountName: "a", serviceAccount: "b" } },
     /^jobPodSpec\.serviceAccountName = "a": must not be set: each Job runs as its own service account$/,
     /^jobPodSpec\.serviceAccount = "b": must not be set/,
   ],
-  [
-    "a Job that does not test the exchange",
+  "a Job that does not test the exchange": [
     {
       jobPodSpec: {
         containers: [
@@ -344,8 +315,7 @@ for (const [behavior, given, ...expected] of [
     /^jobPodSpec\.containers\[1\]\.command: must not be set: the Job would not test the token exchange/,
     /^jobPodSpec\.containers\[1\]\.args: must not be set: the Job would not test the token exchange/,
   ],
-  [
-    "a Job that runs another script, or exchanges another ID token",
+  "a Job that runs another script, or exchanges another ID token": [
     {
       jobPodSpec: {
         containers: [
@@ -370,29 +340,24 @@ for (const [behavior, given, ...expected] of [
     /^jobPodSpec\.containers\[0\]\.volumeMounts\[4\]\.mountPath = .*: must not be set/,
     /^jobPodSpec\.volumes\[1\]: must not be set/,
   ],
-  [
-    "a container or a volume without a name, which would replace the Job's own",
+  "a container or a volume without a name, which would replace the Job's own": [
     { jobPodSpec: { containers: [{ image: "x" }], volumes: [{ name: "a" }, {}] } },
     "jobPodSpec.containers[0].name: required",
     "jobPodSpec.volumes[1].name: required",
   ],
-  [
-    "rules that are a list",
-    stackOf({ ...ENTRY, policyRules: [] }),
+  "rules that are a list": [
+    withEntry({ policyRules: [] }),
     "serviceAccounts[0].policyRules: must be an object",
   ],
-  [
-    "an empty command",
-    stackOf({ ...ENTRY, command: [] }),
+  "an empty command": [
+    withEntry({ command: [] }),
     /command: must name a program, such as \["pulumi","whoami"\]$/,
   ],
-  ["a command without a program", stackOf({ ...ENTRY, command: ["", "a"] }), /command: must name a program/],
-  [
-    "a null character",
-    stackOf({ ...ENTRY, command: ["a\0"] }),
-    /command\[0\] = "a\\u0000": must not contain a null/,
-  ],
-] satisfies [string, Given, ...(string | RegExp)[]][]) {
+  "a command without a program": [withEntry({ command: ["", "a"] }), /command: must name a program/],
+  "a null character": [withEntry({ command: ["a\0"] }), /command\[0\] = "a\\u0000": must not contain a null/],
+};
+
+for (const [behavior, [given, ...expected]] of Object.entries(REJECTED)) {
   test(`rejects ${behavior}`, () => {
     const problems = rejected(given);
     assert.equal(problems.length, expected.length, problems.join("\n"));
@@ -509,7 +474,7 @@ test("policyRules must not replace a built-in rule, in any spelling, and must be
     ...['"kubernetes"."io"."namespace"', '"kubernetes".io.serviceaccount."name"'],
   ];
   for (const claim of [...builtIn, ...quoted]) {
-    const [problem = ""] = rejected(stackOf({ ...ENTRY, policyRules: { [claim]: "a" } }));
+    const [problem = ""] = rejected(withEntry({ policyRules: { [claim]: "a" } }));
     assert.match(problem, /must not replace a rule that every policy has/, claim);
   }
   const malformed = [
@@ -524,7 +489,7 @@ test("policyRules must not replace a built-in rule, in any spelling, and must be
     '"kubernetes.io" .namespace',
   ];
   for (const claim of ["", '"sub', "a..b", "a b", "kubernetes.io.pod.name", ...malformed]) {
-    const [problem = ""] = rejected(stackOf({ ...ENTRY, policyRules: { [claim]: "a" } }));
+    const [problem = ""] = rejected(withEntry({ policyRules: { [claim]: "a" } }));
     assert.match(problem, /must be the path of a claim/, claim);
   }
 });
@@ -536,7 +501,7 @@ test("policyRules must not contain invisible characters, which a terminal obeys 
       [`a${character}ud`, "a"],
       [`"a${character}ud"`, "a"],
     ] as const) {
-      const [problem = "", ...others] = rejected(stackOf({ ...ENTRY, policyRules: { [claim]: pattern } }));
+      const [problem = "", ...others] = rejected(withEntry({ policyRules: { [claim]: pattern } }));
       assert.deepEqual(others, []);
       assert.match(problem, /must (not contain invisible characters|be the path of a claim)/);
       assert.ok(!problem.includes(character), JSON.stringify(problem));
@@ -582,7 +547,7 @@ test("requires an organization in a stack that has none", () => {
 
 test("rejects encrypted values wherever they are, and prints no value beside one", () => {
   const secretKeys = ["project:serviceAccounts", "aws:profile", "pulumiservice:accessToken", "other:a"];
-  const given = { ...stackOf({ ...ENTRY, name: "Hunter2" }), "aws:profile": "hunter2" };
+  const given = { ...withEntry({ name: "Hunter2" }), "aws:profile": "hunter2" };
   const lines = linesOf(parse(given, { secretKeys }).problems);
   const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
   const [first, name, ...others] = lines;
@@ -617,7 +582,7 @@ test("escapes them in the name of another project, too", () => {
 
 test("escapes control, bidirectional, and invisible characters in values and names", () => {
   const lines = rejected({
-    ...stackOf({ ...ENTRY, userLogin: "a\u202eb\u200b\u00a0\u3164\n" }),
+    ...withEntry({ userLogin: "a\u202eb\u200b\u00a0\u3164\n" }),
     "a\u202e": "x",
   });
   assert.deepEqual(
@@ -628,6 +593,11 @@ test("escapes control, bidirectional, and invisible characters in values and nam
 
 function entryOf(tokenType: string): Given {
   return { namespace: "ci", name: tokenType, tokenType, ...OWNERS[tokenType] };
+}
+
+/** Returns the settings of a stack with one entry. */
+function withEntry(settings: Given): Given {
+  return stackOf({ ...ENTRY, ...settings });
 }
 
 /** Returns the settings of a stack that lists its service accounts. */

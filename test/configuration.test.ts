@@ -1,4 +1,4 @@
-// The defaults in the comments of the interfaces are those of the program, and the README's samples are valid.
+// The defaults in the comments of the interfaces are those of the program, and the README's stack file is valid.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

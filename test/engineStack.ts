@@ -1,4 +1,4 @@
-// A stack of the program on Pulumi's engine, with a simulation in place of the providers.
+// A stack on Pulumi's engine, of the program or of another one, with a simulation in place of the providers.
 
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";

@@ -1,4 +1,4 @@
-// The pages about workloads: they name only settings that the program has, and all exit codes of the exchange script.
+// The pages about workloads name only settings that exist, all exit codes of the exchange script, and alerts that fit.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-// What the stack registers, with the resource options, and what stops it before it registers anything.
+// What the stack registers, with the resource options, what its outputs are, and what stops it before it registers anything.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -8,6 +8,7 @@ import type { IssuerPolicy } from "../simulator/accessCheck/issuerPolicies";
 import type { ServiceAccount } from "../simulator/accessCheck/questions";
 import { findChangedPolicies } from "../simulator/accessCheck/realServices";
 import { toolRunner } from "../simulator/accessCheck/tools";
+import { specificationOf } from "./cloudApi";
 import { listen } from "./loopback";
 import { missingCli } from "./pulumiCli";
 import { ACCESS_TOKEN } from "./script";
@@ -30,32 +31,10 @@ const ACCOUNT: ServiceAccount = {
   role: undefined,
 };
 
-/** The part of Pulumi Cloud's API that the CLI looks up before it sends a request. */
-function operation(operationId: string, ...parameters: string[]): object {
-  const schema = { type: "string" };
-  return {
-    get: {
-      operationId,
-      parameters: parameters.map((name) => ({ name, in: "path", required: true, schema })),
-      responses: {
-        200: { description: "OK", content: { "application/json": { schema: { type: "object" } } } },
-      },
-    },
-  };
-}
-const SPEC = {
-  openapi: "3.0.3",
-  info: { title: "Pulumi Cloud", version: "1" },
-  components: { schemas: {} },
-  paths: {
-    "/api/orgs/{orgName}/oidc/issuers": operation("ListOrgsOidcIssuers", "orgName"),
-    "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": operation(
-      "GetAuthPolicy",
-      "orgName",
-      "issuerId",
-    ),
-  },
-};
+const SPECIFICATION = specificationOf({
+  "/api/orgs/{orgName}/oidc/issuers": { get: "ListOrgsOidcIssuers" },
+  "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: "GetAuthPolicy" },
+});
 
 describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
   const home = temporaryDirectory({ after });
@@ -98,7 +77,7 @@ describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
       awsOptions: [],
     };
     answers = {
-      "/api/openapi/pulumi-spec.json": SPEC,
+      "/api/openapi/pulumi-spec.json": SPECIFICATION,
       "/api/user": { githubLogin: "alice", organizations: [{ githubLogin: "acme" }] },
       [ISSUERS]: { oidcIssuers: [{ id: "issuer-id", url: ISSUER_URL }] },
       [POLICIES]: { id: "policy", version: 1, policies: [{ ...POLICY, authorizedPermissions: [] }] },

@@ -1,4 +1,4 @@
-// Pulumi Cloud's side: the allow policy, and the thumbprint of the issuer's TLS certificate.
+// The allow policy of a service account, and the thumbprint of the issuer's TLS certificate.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";

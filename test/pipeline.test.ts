@@ -1,4 +1,4 @@
-// The pipeline's identities: which ID tokens they trust, and what they can do, by an evaluation of the generated policies.
+// The pipeline's program: which ID tokens its identities trust, what they can do, and what stops it before it creates anything.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -439,51 +439,45 @@ test("the defaults in the interfaces are those of the pipeline", async (t) => {
   }
 });
 
-for (const [problem, changes, message] of [
-  [
-    "an environment without a list of branches",
+const STOPPING: Record<string, [changes: Record<string, unknown>, message: RegExp]> = {
+  "an environment without a list of branches": [
     { environments: "" },
     /only the main branch, but allows every branch/,
   ],
-  ["an environment with a tag named main", { policies: "tag main" }, /bash github\.sh environment acme\/eks/],
-  [
-    "a branch whose name would change what the terminal shows",
+  "an environment with a tag named main": [{ policies: "tag main" }, /bash github\.sh environment acme\/eks/],
+  "a branch whose name would change what the terminal shows": [
     { policies: "branch main\u001b[8m\u202e" },
     /but allows branch main\\x1b\[8m\\xe2\\x80\\xae\. Identities/,
   ],
-  [
-    "a subject prefix that would change what the terminal shows",
+  "a subject prefix that would change what the terminal shows": [
     { sub: "true repo:acme\u009b\u202e" },
     /begin with 'repo:acme\\xc2\\x9b\\xe2\\x80\\xae', not.*config set subjectPrefix \$'repo:acme\\302\\233\\342\\200\\256'/s,
   ],
-  ["an environment with no branch", { policies: "" }, /only the main branch, but allows no branch/],
-  [
-    "a repository whose workflows can approve pull requests",
+  "an environment with no branch": [{ policies: "" }, /only the main branch, but allows no branch/],
+  "a repository whose workflows can approve pull requests": [
     { workflow: "true" },
     /gh api -X PUT repos\/acme\/eks-pulumi-oidc\/actions\/permissions\/workflow -F can_approve_pull_request_reviews=false\n/,
   ],
-  [
-    "a main branch whose rules require no approval",
+  "a main branch whose rules require no approval": [
     { main: "" },
     /main branch of acme\/eks-pulumi-oidc can be changed without an approval.*\n\n {2}https:\/\/github\.com\/acme\/eks-pulumi-oidc\/settings\/rules\n/,
   ],
-  ["a renamed repository", { "eks-pulumi-oidc": "" }, /gh api repos\/acme\/eks-pulumi-oidc --jq \.html_url/],
-  [
-    "another subject prefix",
+  "a renamed repository": [{ "eks-pulumi-oidc": "" }, /gh api repos\/acme\/eks-pulumi-oidc --jq \.html_url/],
+  "another subject prefix": [
     { subjectPrefix: "repo:acme/eks-pulumi-oidc" },
     /config set subjectPrefix 'repo:acme@11/,
   ],
-  [
-    "a customized subject",
+  "a customized subject": [
     { sub: `false ${SUBJECT_PREFIX}` },
     /gh api -X PUT repos\/acme\/eks-pulumi-oidc\/actions\/oidc\/customization\/sub/,
   ],
-  [
-    "a cluster in mode CONFIG_MAP",
+  "a cluster in mode CONFIG_MAP": [
     { clusterName: "old-cluster" },
     /aws eks update-cluster-config --region us-west-2/,
   ],
-] as const) {
+};
+
+for (const [problem, [changes, message]] of Object.entries(STOPPING)) {
   test(`${problem} stops the program before anything is created`, async (t) => {
     const { run, cloud } = await newPipeline(t, changes);
     assert.match(String(await failureOf(run)), message);

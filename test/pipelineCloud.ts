@@ -9,6 +9,7 @@ import { ISSUER_URL } from "../pipeline/github";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Emulator, ResourceKind } from "../simulator/emulators/emulator";
+import { specificationOf } from "./cloudApi";
 import { listen } from "./loopback";
 
 type Json = Record<string, unknown>;
@@ -328,20 +329,8 @@ function answerPulumi(issuers: Map<string, Issuer>, call: string, body: Json): A
   return [200, { id: `policy-${uuid}`, version: 1, policies: issuer.policies }];
 }
 
-const operation = (operationId: string, ...parameters: string[]) => ({
-  operationId,
-  parameters: parameters.map((name) => ({ name, in: "path", required: true, schema: { type: "string" } })),
-  responses: { 200: { description: "OK", content: { "application/json": { schema: { type: "object" } } } } },
+const SPECIFICATION = specificationOf({
+  "/api/orgs/{orgName}/oidc/issuers": { get: "List_orgs_oidc_issuers" },
+  "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: "GetAuthPolicy" },
+  "/api/orgs/{orgName}/auth/policies/{policyId}": { patch: "UpdateAuthPolicy" },
 });
-const POLICIES = "/api/orgs/{orgName}/auth/policies";
-const SPECIFICATION = {
-  openapi: "3.0.3",
-  info: { title: "Pulumi Cloud", version: "1" },
-  // Without schemas `pulumi api` panics.
-  components: { schemas: {} },
-  paths: {
-    "/api/orgs/{orgName}/oidc/issuers": { get: operation("List_orgs_oidc_issuers", "orgName") },
-    [`${POLICIES}/oidcissuers/{issuerId}`]: { get: operation("GetAuthPolicy", "orgName", "issuerId") },
-    [`${POLICIES}/{policyId}`]: { patch: operation("UpdateAuthPolicy", "orgName", "policyId") },
-  },
-};

@@ -1,4 +1,4 @@
-// The pipeline's program on Pulumi's own engine, and the commands of docs/pipeline.md with the real gh, aws and pulumi.
+// The pipeline's program on Pulumi's own engine, and the commands of docs/pipeline.md with the real gh, aws, and pulumi.
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";

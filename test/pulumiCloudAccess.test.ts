@@ -1,4 +1,4 @@
-// The component's arguments: all problems at once, before anything is registered.
+// The component's arguments and options: all problems at once, before anything is registered, and outputs for plain values.
 
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";

@@ -1,4 +1,5 @@
-// The simulation: what it prints and where, and how it ends. Only what depends on the process of `npm start` is tested in one.
+// The simulation: what it prints and where, how it ends, and what it imports. Only what depends on the process of `npm start`
+// is tested in one.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -1,4 +1,4 @@
-// The settings of a stack file arrive as from the engine. test/stackFileEngine.test.ts asks the engine.
+// Which stack file the simulator reads, and that its settings arrive as from the engine, which stackFileEngine.test.ts asks.
 
 import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
