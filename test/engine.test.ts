@@ -10,23 +10,14 @@ import { changes, DENY, EXCHANGED, failed, resourcesOf, statuses, succeeded } fr
 import { createdStack, emptyStack, type Stack } from "./engineStack";
 import { codeIn, read } from "./project";
 import { missingCli } from "./pulumiCli";
+import { FOUR_ACCOUNTS } from "./stack";
 
 const ACCOUNT = "access.default.pulumi-service-account";
 const ISSUER = "access.oidc-issuer";
 
-/** Four service accounts of four token types in three namespaces. */
-const FOUR = [
-  { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" },
-  { namespace: "team-a", name: "drift", tokenType: "team", teamName: "platform" },
-  { namespace: "team-b", name: "secrets", tokenType: "organization", awsRole: "none" },
-  { namespace: "runners", name: "runner", tokenType: "runner", runnerId: "pool-1", runnerName: "builders" },
-];
-const SETTINGS_OF_FOUR = {
-  serviceAccounts: FOUR,
-  userLogin: "",
-  createNamespaces: ["team-a", "team-b", "runners"],
-};
-const RUNNERS = { runners: [{ id: "pool-1", name: "builders" }] };
+const SETTINGS_OF_FOUR = { ...FOUR_ACCOUNTS.settings, userLogin: "" };
+const FOUR = FOUR_ACCOUNTS.settings.serviceAccounts;
+const RUNNERS = { runners: FOUR_ACCOUNTS.runners };
 
 const FIFTH = { namespace: "team-b", name: "extra", tokenType: "team", teamName: "extra" };
 

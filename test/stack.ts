@@ -33,6 +33,26 @@ interface StartOptions extends Partial<SimulationOptions> {
 /** The cluster of a stack in these tests. */
 export const CLUSTER = { name: "my-cluster", hasOidcProvider: true };
 
+/** Four service accounts of four token types in three namespaces, and the runner pool of one of them. */
+export const FOUR_ACCOUNTS = {
+  settings: {
+    serviceAccounts: [
+      { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" },
+      { namespace: "team-a", name: "drift", tokenType: "team", teamName: "platform" },
+      { namespace: "team-b", name: "secrets", tokenType: "organization", awsRole: "none" },
+      {
+        namespace: "runners",
+        name: "runner",
+        tokenType: "runner",
+        runnerId: "pool-1",
+        runnerName: "builders",
+      },
+    ],
+    createNamespaces: ["team-a", "team-b", "runners"],
+  },
+  runners: [{ id: "pool-1", name: "builders" }],
+};
+
 /** Starts a simulation with a cluster. */
 export function startCluster(options: Partial<SimulationOptions> = {}): Promise<Simulation> {
   return startSimulation({

@@ -7,6 +7,7 @@ import { type Row, unexpected } from "../../simulator/accessCheck/questions";
 import { checkSimulatedAccess } from "../../simulator/accessCheck/simulatedAccess";
 import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { startIssuer } from "../../simulator/emulators/issuer";
+import { FOUR_ACCOUNTS } from "../stack";
 import { type ApiServer, missingApiServer, startApiServer } from "./apiServer";
 import { requestToken } from "./realIssuer";
 import { type RealStack, startRealStack } from "./realStack";
@@ -61,30 +62,9 @@ describe("the access check with ID tokens of a real API server", { skip: missing
   let rows: Row[];
 
   before(async () => {
-    stack = await startRealStack({
-      runners: [{ id: "pool-1", name: "builders" }],
-      settings: {
-        serviceAccounts: [
-          { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" },
-          {
-            namespace: "team-a",
-            name: "drift",
-            tokenType: "team",
-            teamName: "platform",
-            tokenAudience: "drift",
-          },
-          { namespace: "team-b", name: "secrets", tokenType: "organization", awsRole: "none" },
-          {
-            namespace: "runners",
-            name: "runner",
-            tokenType: "runner",
-            runnerId: "pool-1",
-            runnerName: "builders",
-          },
-        ].map((account) => ({ audienceRule: true, ...account })),
-        createNamespaces: ["team-a", "team-b", "runners"],
-      },
-    });
+    const { settings, runners } = FOUR_ACCOUNTS;
+    const serviceAccounts = settings.serviceAccounts.map((account) => ({ ...account, audienceRule: true }));
+    stack = await startRealStack({ runners, settings: { ...settings, serviceAccounts } });
     rows = await checkSimulatedAccess(stack.services, stack.outputs);
   });
   after(() => stack?.close());
