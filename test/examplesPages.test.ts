@@ -15,20 +15,12 @@ const PAGES = [
 ];
 
 /** Names of other programs, in the form of a setting. */
-const NO_SETTINGS = [
-  "accessTokenSecret",
-  "activeDeadlineSeconds",
-  "apiUrl",
-  "destroyOnFinalize",
-  "envFrom",
-  "envRefs",
-  "envSecrets",
-  "environmentVariables",
-  "honorLabels",
-  "securityProfile",
-  "tokenExchangePod",
-  "volumeMount",
-];
+const NO_SETTINGS = `
+  accessTokenSecret activeDeadlineSeconds apiUrl destroyOnFinalize envFrom envRefs envSecrets environmentVariables
+  honorLabels securityProfile tokenExchangePod volumeMount
+`
+  .trim()
+  .split(/\s+/);
 
 test("the pages name only settings that exist", async (t) => {
   const named = PAGES.flatMap((page) => {

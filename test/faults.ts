@@ -53,7 +53,6 @@ test("attacks on the exchange script", { concurrency: 8 }, async (t) => {
     "Retry-After": retryAfter(),
     "token file": tokenFiles(),
     setting: settings(),
-    variable: variables(),
   };
   await Promise.all(
     Object.entries(families).flatMap(([family, faults]) =>
@@ -139,7 +138,7 @@ function connections(): Fault[] {
       name: "no address",
       exitCode: 69,
       answers: [],
-      environment: { PULUMI_BACKEND_URL: "https://pulumi.invalid" },
+      settings: { apiUrl: "https://pulumi.invalid" },
     },
     ...each(notHttp, (bytes) => ({ exitCode: 69, answers: send(bytes) })),
     ...all(69, {
@@ -337,31 +336,4 @@ function settings(): Fault[] {
     return { name: JSON.stringify(environment).slice(0, 80), environment };
   });
   return [...files, ...variables].map((fault) => ({ ...fault, exitCode: 64, answers: granted }));
-}
-
-/** What were settings once, and what others could take for one: none of it changes anything. */
-function variables(): Fault[] {
-  const values = [
-    ...ODD.filter((value) => value !== ID_TOKEN),
-    "/etc",
-    "/nonexistent",
-    "https://example.com",
-    "ftp://127.0.0.1",
-    "organization",
-  ];
-  const names = [
-    "PULUMI_ORG",
-    "PULUMI_TOKEN_TYPE",
-    "PULUMI_TOKEN_SCOPE",
-    "PULUMI_TOKEN_EXPIRATION",
-    "PULUMI_OIDC_TOKEN_FILE",
-    "PULUMI_BACKEND_URL",
-    "PULUMI_ACCESS_TOKEN",
-    "PULUMI_ACCESS_TOKEN_EXPIRES_AT",
-    "PULUMI_CREDENTIAL_HELPER_ARGS",
-  ];
-  return each(values, (value) => {
-    const environment = Object.fromEntries(names.map((name) => [name, value]));
-    return { exitCode: 0, answers: granted, environment };
-  });
 }

@@ -10,27 +10,13 @@ import { exampleOf } from "./examples";
 import { temporaryDirectory } from "./temporaryDirectory";
 
 /** Scalars that Pulumi's engine passes as another value than the `yaml` package reads, or as another than JavaScript has. */
-const QUOTED = [
-  ...[
-    "0777",
-    "007",
-    "08",
-    "+12",
-    "-0",
-    "1_000",
-    "0_7",
-    "-_7",
-    "._5",
-    "0b101",
-    "0B1",
-    "0o7",
-    "+0o7",
-    "0x1F",
-    "0X1F",
-  ],
-  ...["1.50", "1.0", ".5", "1.", "1e3", "1_e3", "1e_3", "1e400", ".inf", "-.INF", ".nan"],
-  ...["9007199254740993", "18446744073709551616", "2001-01-01", "2001-1-1", "2001-12-14t21:59:43.10-05:00"],
-];
+const QUOTED = `
+  0777 007 08 +12 -0 1_000 0_7 -_7 ._5 0b101 0B1 0o7 +0o7 0x1F 0X1F
+  1.50 1.0 .5 1. 1e3 1_e3 1e_3 1e400 .inf -.INF .nan
+  9007199254740993 18446744073709551616 2001-01-01 2001-1-1 2001-12-14t21:59:43.10-05:00
+`
+  .trim()
+  .split(/\s+/);
 
 const directory = temporaryDirectory({ after });
 before(() => writeFile(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n"));
@@ -43,33 +29,19 @@ async function settings(...lines: string[]): Promise<Record<string, string>> {
 }
 
 test("passes the other scalars as the engine does", async () => {
-  for (const scalar of [
-    "yes",
-    "off",
-    "y",
-    "tRue",
-    "1:30",
-    "1.2.3",
-    "_1",
-    "0xg",
-    "0b1-2",
-    "12ab",
-    "e3",
-    "<<",
-    "inf",
-  ]) {
+  for (const scalar of "yes off y tRue 1:30 1.2.3 _1 0xg 0b1-2 12ab e3 << inf".split(" ")) {
     assert.deepEqual(await settings(`  key: ${scalar}`), { "p:key": scalar });
   }
   for (const number of ["0", "-12", "20010101", "1.5", "-0.1", "9007199254740991", "1e-7"]) {
     assert.deepEqual(await settings(`  key: ${number}`), { "p:key": number });
   }
-  for (const [scalar, setting] of [
-    ["True", "true"],
-    ["FALSE", "false"],
-    ["null", ""],
-    ["~", ""],
-    ["", ""],
-  ]) {
+  for (const [scalar, setting] of Object.entries({
+    True: "true",
+    FALSE: "false",
+    null: "",
+    "~": "",
+    "": "",
+  })) {
     assert.deepEqual(await settings(`  key: ${scalar}`), { "p:key": setting });
   }
 });

@@ -10,23 +10,7 @@ import { missingCli, openCli } from "./pulumiCli";
 
 /** Scalars that other versions of YAML read as something else, and those that look like a number or a date. */
 const SCALARS = [
-  ...[
-    "yes",
-    "off",
-    "y",
-    "True",
-    "tRue",
-    "null",
-    "~",
-    "",
-    "<<",
-    "inf",
-    "1:30",
-    "1.2.3",
-    "1e-7",
-    "1e21",
-    "'0777'",
-  ],
+  ...["", ..."yes off y True tRue null ~ << inf 1:30 1.2.3 1e-7 1e21 '0777'".split(" ")],
   ...sample(stringMatching(/^[-+.]?[0-9][-+.0-9_abefnoxBEOX]{0,6}$/), 1000),
   ...sample(stringMatching(/^[-+.]?_?[0-9]{1,3}([-+._eE][0-9]{1,2}){0,3}$/), 1000),
 ];
