@@ -1,4 +1,4 @@
-// The README's own commands work, in its order, in an empty directory.
+// The README's commands work in their order, in an empty directory.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
