@@ -74,25 +74,17 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.deepEqual(Object.fromEntries(added), { ...given, ...expected });
   });
 
-  test("receives no backend if a credential helper names it", async () => {
-    for (const given of [undefined, "https://pulumi.example"]) {
-      const environment = { PULUMI_CREDENTIAL_HELPER: "/helper", PULUMI_BACKEND_URL: given };
-      const command = [
-        "bash",
-        "-c",
-        "printenv PULUMI_CREDENTIAL_HELPER; printenv PULUMI_BACKEND_URL || echo none",
-      ];
-      const { stdout } = await exchange(granted, { environment, command });
-      assert.equal(stdout, `/helper\n${given ?? "none"}\n`);
-    }
-  });
-
-  for (const none of ["none", ""]) {
-    test(`receives the backend with PULUMI_CREDENTIAL_HELPER=${none}, which is no helper`, async () => {
-      const environment = { PULUMI_CREDENTIAL_HELPER: none, PULUMI_BACKEND_URL: "https://pulumi.example" };
+  for (const [helper, ownBackend, receives] of [
+    ["/helper", undefined, "no backend, which the helper names"],
+    ["none", "https://pulumi.example", "the backend"],
+    ["", "https://pulumi.example", "the backend"],
+  ] as const) {
+    test(`receives ${receives}, with PULUMI_CREDENTIAL_HELPER=${helper}`, async () => {
+      const environment = { PULUMI_CREDENTIAL_HELPER: helper, PULUMI_BACKEND_URL: ownBackend };
       const command = ["printenv", "PULUMI_CREDENTIAL_HELPER", "PULUMI_BACKEND_URL"];
       const run = await exchange(granted, { environment, command });
-      assert.equal(run.stdout, `${none}\n${run.endpoint.url}\n`);
+      const backend = receives === "the backend" ? `${run.endpoint.url}\n` : "";
+      assert.equal(run.stdout, `${helper}\n${backend}`);
     });
   }
 
