@@ -8,6 +8,7 @@ import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
+import { runPodSpec } from "./podSpec";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, type Outcome, openCli } from "./pulumiCli";
 
@@ -45,7 +46,7 @@ export async function startEngine(
   plugins: string[] = [],
 ) {
   const cluster = { name: "my-cluster", hasOidcProvider: true };
-  const simulation = await startSimulation({ region: "us-west-2", cluster, runsPodSpecs: true, ...options });
+  const simulation = await startSimulation({ region: "us-west-2", cluster, runPod: runPodSpec, ...options });
   t.after(simulation.close);
   currentSimulation = simulation;
   debugProviders ??= serveProvider(() => currentSimulation ?? assert.fail("no simulation is running"));

@@ -10,6 +10,7 @@ import type { PodSpec } from "../simulator/emulators/pod";
 import type { PulumiCloudOptions } from "../simulator/emulators/pulumiCloud";
 import { type Simulation, startSimulation } from "../simulator/emulators/simulation";
 import { tokenExchangePod } from "../tokenExchange";
+import { runPodSpec } from "./podSpec";
 import { all, only, run } from "./stack";
 
 export interface Manifest {
@@ -222,7 +223,7 @@ export async function startExamplesStack(
     runners: entries.flatMap(({ runnerId: id, runnerName: name }) => (id && name ? [{ id, name }] : [])),
     environments,
     registrationMilliseconds: 0,
-    runsPodSpecs: true,
+    runPod: runPodSpec,
     onLog: (line) => log.push(line),
   });
   const stack = await run(simulation, {

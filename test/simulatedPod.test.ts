@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { decodeJwt } from "jose";
+import { runExchange } from "../simulator/emulators/pod";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { startCluster } from "./stack";
 
@@ -18,7 +19,7 @@ const log: string[] = [];
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), "pod-test-"));
   simulation = await startCluster({
-    runsPodSpecs: false,
+    runPod: runExchange,
     serviceAccounts: ["ci/runner"],
     command: ["bash", "-c", 'env; cd "$(dirname "$PULUMI_CREDENTIAL_HELPER")"; cat token organization'],
     onLog: (line) => log.push(line),
@@ -46,13 +47,15 @@ async function create(kind: string, name: string, data: object): Promise<void> {
   await simulation.resources[`kubernetes:core/v1:${kind}`]?.create(name, object);
 }
 
+const MOUNT = { name: "pulumi-token-exchange", mountPath: "/var/run/secrets/pulumi.com", readOnly: true };
+
 /** What the program adds to the container `token-exchange`. */
 const CONTAINER = {
   name: "token-exchange",
   command: ["/var/run/secrets/pulumi.com/exchange-token.sh"],
   args: ["pulumi", "whoami"],
   env: [{ name: "PULUMI_CREDENTIAL_HELPER", value: "/var/run/secrets/pulumi.com/exchange-token.sh" }],
-  volumeMounts: [{ name: "pulumi-token-exchange", mountPath: "/var/run/secrets/pulumi.com", readOnly: true }],
+  volumeMounts: [MOUNT],
 };
 const CONFIG_MAP = { name: "runner-pulumi-token-exchange" };
 const TOKEN = { audience: "urn:pulumi:org:acme", expirationSeconds: 600, path: "token" };
@@ -132,35 +135,34 @@ test("runs no other command, container, or script of the pod spec, and sets no o
   assert.ok(!ran());
 });
 
-test("rejects a path that could leave the directory of the pod, whatever is mounted there", async () => {
-  const names = ["pulumi-token-exchange", "other"];
-  const paths = [`/../../../../../../..${directory}/written`, "..", "/tmp/../../outside"];
-  for (const mountPath of paths) {
-    for (const name of names) {
-      const mount = { name, mountPath };
-      const volumeMounts = [...CONTAINER.volumeMounts, mount];
+test("writes nothing to a path of the pod spec, whatever is mounted there", async () => {
+  const outside = join(directory, "written");
+  for (const mountPath of [
+    `/../../../../../../..${outside}`,
+    outside,
+    "..",
+    "/tmp/../../outside",
+    5,
+    undefined,
+  ]) {
+    for (const name of ["pulumi-token-exchange", "other"]) {
+      const volumeMounts = [...CONTAINER.volumeMounts, { name, mountPath }];
       for (const containers of [
         [{ ...CONTAINER, volumeMounts }],
         [CONTAINER, { name: "sidecar", volumeMounts }],
       ]) {
-        await assert.rejects(runPod({ ...SPEC, containers }), /could leave the directory of the pod/);
+        assert.match(await runPod({ ...SPEC, containers }), /^PULUMI_ACCESS_TOKEN=pul-/m);
       }
     }
   }
-  assert.ok(!existsSync(join(directory, "written")));
-});
-
-test("rejects a mount path that is not a string", async () => {
-  for (const mountPath of [5, undefined]) {
-    const volumeMounts = [...CONTAINER.volumeMounts, { name: "other", mountPath }];
-    const message = `The mountPath of every volume mount must be a string, but one is ${mountPath}.`;
-    await assert.rejects(runPod({ ...SPEC, containers: [{ ...CONTAINER, volumeMounts }] }), { message });
-  }
+  assert.ok(!existsSync(outside));
 });
 
 test("fails as the cluster would if the pod does not mount what the exchange requires", async () => {
-  const withoutMount = [{ ...CONTAINER, volumeMounts: [] }];
-  await assert.rejects(runPod({ ...SPEC, containers: withoutMount }), /ENOENT/);
+  for (const volumeMounts of [[], [{ ...MOUNT, mountPath: "/elsewhere" }]]) {
+    const containers = [{ ...CONTAINER, volumeMounts }];
+    await assert.rejects(runPod({ ...SPEC, containers }), /ENOENT/);
+  }
   const withoutConfigMap = [volume({ serviceAccountToken: TOKEN })];
   await assert.rejects(runPod({ ...SPEC, volumes: withoutConfigMap }), /ENOENT/);
   const withoutToken = [volume({ configMap: CONFIG_MAP })];

@@ -1,18 +1,16 @@
-// The emulated Kubernetes cluster: its objects, the EKS webhook, and the pods of its Jobs.
+// The emulated Kubernetes cluster: its objects, and the pods of its Jobs.
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
 import { type Emulator, type Resource, randomSuffix, storedKind, Unready } from "./emulator";
-import { configMapOf, exchangePod, SCRIPT } from "./exchangePod";
 import type { ClusterIssuer, PodIdentity } from "./issuer";
-import { checkMountPaths, type PodSpec, runPod } from "./pod";
+import { type PodOptions, type PodRun, type PodSpec, runExchange } from "./pod";
 
 type Job = types.output.batch.v1.Job;
-type ServiceAccount = types.output.core.v1.ServiceAccount;
 type ConfigMap = types.output.core.v1.ConfigMap;
 
 interface KubernetesObject {
-  metadata?: { name?: string; namespace?: string; annotations?: Record<string, string> };
+  metadata?: { name?: string; namespace?: string };
 }
 
 export interface KubernetesOptions {
@@ -25,11 +23,8 @@ export interface KubernetesOptions {
   serviceAccounts: string[];
   /** What each Job runs after the token exchange, instead of its own command. */
   command?: string[];
-  /**
-   * Runs the pod of a Job as its spec says, on this machine: only for specs that can be trusted, such as a test's. By
-   * default, a pod runs the exchange script and `command`, and nothing else of its spec.
-   */
-  runsPodSpecs?: boolean;
+  /** Runs the pod of a Job. By default, it runs the exchange script and `command`, and nothing else of its spec. */
+  runPod?: (options: PodOptions) => Promise<PodRun>;
   /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
   onLog(line: string, account: string): void;
 }
@@ -88,24 +83,23 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     return pods.get(`${namespace}/${serviceAccount}`) ?? { namespace, serviceAccount, pod, node };
   }
 
-  /** Runs a pod as a service account. Its name is that of the Job with a suffix. */
-  async function runPodOf(jobName: string, spec: PodSpec, { metadata: account }: ServiceAccount) {
-    const { command = ["pulumi", "whoami"], runsPodSpecs = false } = options;
-    const { namespace, name: accountName } = account;
+  /** Runs a pod. Its name is that of the Job with a suffix. */
+  async function runPodOf(namespace: string, jobName: string, spec: PodSpec) {
+    const { command = ["pulumi", "whoami"], runPod = runExchange } = options;
+    const account = `${namespace}/${spec.serviceAccountName}`;
     const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
-    const pod = { ...podOf(namespace, accountName), pod: name };
-    pods.set(`${namespace}/${accountName}`, pod);
+    const pod = { ...podOf(namespace, spec.serviceAccountName), pod: name };
+    pods.set(account, pod);
 
-    const trusted = runsPodSpecs ? spec : exchangePod(spec, command);
     const run = await runPod({
-      spec: withIrsaRole(trusted, account.annotations ?? {}, options.region),
+      spec,
+      command,
       idToken: (audience, expiresIn) => options.issuer.token(pod, { audience: [audience], expiresIn }),
       configMap(configMapName) {
         const data = configMap(namespace, configMapName);
-        if (configMapName !== configMapOf(accountName)) return data;
-        return { ...data, ...(!runsPodSpecs && SCRIPT), apiUrl: options.pulumiCloudUrl };
+        return data.apiUrl ? { ...data, apiUrl: options.pulumiCloudUrl } : data;
       },
-      onLog: (line) => options.onLog(line, `${namespace}/${accountName}`),
+      onLog: (line) => options.onLog(line, account),
     });
     return { name, ...run };
   }
@@ -121,12 +115,10 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const { spec } = template;
     const [namespace = "", jobName = ""] = resource.id.split("/");
     const account = `${namespace}/${spec.serviceAccountName}`;
-    const serviceAccount = serviceAccounts.get(account);
-    if (!serviceAccount) return fail(`error looking up service account ${account}: not found`);
+    if (!serviceAccounts.has(account)) return fail(`error looking up service account ${account}: not found`);
 
-    checkMountPaths(spec);
-    const { name, exitCode, log } = await runPodOf(jobName, spec, serviceAccount as ServiceAccount);
-    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${terminationMessage(log)}`);
+    const { name, exitCode, log } = await runPodOf(namespace, jobName, spec);
+    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${log.join("\n")}`);
   }
 
   const jobKind = objects("Job", jobs, ["spec.template"]);
@@ -164,35 +156,4 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       },
     },
   };
-}
-
-/** FallbackToLogsOnError: the end of the log, at most 80 lines and 2048 bytes. */
-function terminationMessage(log: string[]): string {
-  return log.slice(-80).join("\n").slice(-2048);
-}
-
-/**
- * Returns a pod as the EKS webhook changes it, once, when it is created: aws/amazon-eks-pod-identity-webhook,
- * pkg/handler/handler.go.
- *
- * @param annotations of its service account, which name the role.
- */
-function withIrsaRole(spec: PodSpec, annotations: Record<string, string>, region: string): PodSpec {
-  const roleArn = annotations["eks.amazonaws.com/role-arn"];
-  if (!roleArn) return structuredClone(spec);
-  const directory = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
-  const env = [
-    { name: "AWS_REGION", value: region },
-    { name: "AWS_ROLE_ARN", value: roleArn },
-    { name: "AWS_WEB_IDENTITY_TOKEN_FILE", value: `${directory}/token` },
-  ];
-  const serviceAccountToken = { audience: "sts.amazonaws.com", expirationSeconds: 86400, path: "token" };
-  const volume = { name: "aws-iam-token", projected: { sources: [{ serviceAccountToken }] } };
-  const mount = { name: volume.name, mountPath: directory, readOnly: true };
-  const containers = spec.containers.map((container) => ({
-    ...container,
-    env: [...(container.env ?? []), ...env],
-    volumeMounts: [...(container.volumeMounts ?? []), mount],
-  }));
-  return structuredClone({ ...spec, containers, volumes: [...(spec.volumes ?? []), volume] }) as PodSpec;
 }

@@ -10,7 +10,7 @@ import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./p
 export interface SimulationOptions
   extends Omit<AwsOptions, "issuerUrl" | "otherIssuerUrl">,
     PulumiCloudOptions,
-    Partial<Pick<KubernetesOptions, "serviceAccounts" | "command" | "runsPodSpecs" | "onLog">> {}
+    Partial<Pick<KubernetesOptions, "serviceAccounts" | "command" | "runPod" | "onLog">> {}
 
 export interface Simulation {
   aws: Aws;
