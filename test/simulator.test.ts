@@ -186,11 +186,6 @@ describe("the simulation", () => {
       /app\.pulumi\.com.* Its API is https:\/\/api\.pulumi\.com/,
     ],
     [
-      "an impossible region",
-      { "aws:region": "us-west-2.example.com" },
-      /"us-west-2\.example\.com" is not the name of an AWS region/,
-    ],
-    [
       "an encrypted setting",
       { issuerName: { secure: "A" } },
       /^issuerName contains an encrypted value in Pulumi\.prod\.yaml, which .* write the value in plaintext\.$/m,
