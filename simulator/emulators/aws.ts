@@ -1,10 +1,10 @@
 // The emulated AWS account: its EKS cluster, IAM, and how a pod receives the credentials of a role.
 
-import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from "jose";
+import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
 import { isRecord } from "./authPolicy";
 import { type Decision, type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
 import { evaluatePodIdentityTrust, evaluateTrustPolicy, type IamPolicy } from "./iamPolicy";
-import { DISCOVERY_PATH } from "./issuer";
+import { keysOf } from "./issuer";
 
 export interface AwsOptions {
   region: string;
@@ -70,8 +70,7 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
   if (cluster?.hasOidcProvider) {
     oidcProviders.set(providerArn(issuerUrl), { url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] });
   }
-  // jose keeps the keys of an issuer, as STS does.
-  const keySets = new Map<string, ReturnType<typeof discoverKeys>>();
+  const keySets = new Map<string, JWTVerifyGetKey>();
 
   const roleKind = storedKind(
     roles,
@@ -178,10 +177,10 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
     if (issuer !== issuerUrl && issuer !== otherIssuerUrl) {
       return { allowed: false, reason: "the ID token is of no cluster in this account" };
     }
-    const keys = keySets.get(issuer) ?? discoverKeys(issuer);
+    const keys = keySets.get(issuer) ?? (await keysOf(issuer));
     keySets.set(issuer, keys);
     try {
-      const { payload } = await jwtVerify(idToken, await keys, { issuer, audience });
+      const { payload } = await jwtVerify(idToken, keys, { issuer, audience });
       return decide(payload);
     } catch (error) {
       if (!(error instanceof errors.JOSEError)) throw error;
@@ -228,12 +227,6 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
       });
     },
   };
-}
-
-async function discoverKeys(issuerUrl: string): Promise<ReturnType<typeof createRemoteJWKSet>> {
-  const response = await fetch(`${issuerUrl}${DISCOVERY_PATH}`);
-  const { jwks_uri } = (await response.json()) as { jwks_uri: string };
-  return createRemoteJWKSet(new URL(jwks_uri));
 }
 
 function serviceAccountOf(claims: JWTPayload): { namespace: string; serviceAccount: string } {
