@@ -207,11 +207,9 @@ function injected(file: string, spec: PodSpec): PodSpec {
 /**
  * Runs the program once with the entries of all examples, which therefore must not collide.
  *
- * @param environments the Pulumi ESC environments that exist.
+ * @param options of Pulumi Cloud.
  */
-export async function startExamplesStack(
-  environments: PulumiCloudOptions["environments"] = {},
-): Promise<ExamplesStack> {
+export async function startExamplesStack(options: PulumiCloudOptions = {}): Promise<ExamplesStack> {
   const headers = [...examples.values()].map(({ settings }) => settings);
   const entries = headers.flatMap(({ serviceAccounts }) => serviceAccounts);
   const createNamespaces = headers.flatMap((settings) => settings.createNamespaces ?? []);
@@ -221,10 +219,10 @@ export async function startExamplesStack(
     region: "us-west-2",
     cluster: { name: "my-cluster", hasOidcProvider: true },
     runners: entries.flatMap(({ runnerId: id, runnerName: name }) => (id && name ? [{ id, name }] : [])),
-    environments,
     registrationMilliseconds: 0,
     runPod: runPodSpec,
     onLog: (line) => log.push(line),
+    ...options,
   });
   const stack = await run(simulation, {
     userLogin: undefined,

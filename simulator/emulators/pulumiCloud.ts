@@ -16,8 +16,8 @@ import { type Reply, startServer } from "./server";
 export interface PulumiCloudOptions {
   /** The runner pools that exist. */
   runners?: Runner[];
-  /** The Pulumi ESC environments that exist, by `ORGANIZATION/PROJECT/NAME`: their variables, all of them secret. */
-  environments?: Record<string, Record<string, string>>;
+  /** Returns what a further endpoint, such as `GET /PATH`, answers to any access token; undefined if it does not exist. */
+  answer?: (endpoint: string) => object | undefined;
   /** How long the registration of an issuer takes; by default a second. */
   registrationMilliseconds?: number;
 }
@@ -60,7 +60,7 @@ class Denied extends Error {}
 /** Starts Pulumi Cloud. It trusts the issuers that this process trusts. */
 export async function startPulumiCloud({
   runners = [],
-  environments = {},
+  answer = () => undefined,
   registrationMilliseconds = 1000,
 }: PulumiCloudOptions = {}): Promise<PulumiCloud> {
   const issuers = new Map<string, IssuerRegistration>();
@@ -110,24 +110,13 @@ export async function startPulumiCloud({
   async function reply(request: IncomingMessage): Promise<Reply> {
     const endpoint = `${request.method} ${request.url}`;
     if (endpoint === "POST /api/oauth/token") return exchange(new URLSearchParams(await text(request)));
-    const answer = answerTo(endpoint);
-    if (!answer) return { status: 404, body: { code: 404, message: "Not Found" } };
+    const further = answer(endpoint);
+    if (endpoint !== "GET /api/user" && !further) {
+      return { status: 404, body: { code: 404, message: "Not Found" } };
+    }
     const token = accessTokens.get(request.headers.authorization?.replace(/^token /, "") ?? "");
-    if (token && token.expiresAt > Date.now()) return { status: 200, body: answer(token) };
+    if (token && token.expiresAt > Date.now()) return { status: 200, body: further ?? userOf(token) };
     return { status: 401, body: { code: 401, message: "Unauthorized" } };
-  }
-
-  /** Returns what an endpoint answers to the owner of an access token. */
-  function answerTo(endpoint: string): ((token: TokenRequest) => object) | undefined {
-    if (endpoint === "GET /api/user") return userOf;
-
-    // https://www.pulumi.com/docs/reference/cloud-rest-api/environments/. Any token may open an environment.
-    const [, method, path = "", id] =
-      /^(POST|GET) \/api\/esc\/environments\/(.+)\/open(?:\?.*|\/(\w+))$/.exec(endpoint) ?? [];
-    const variables = environments[path];
-    if (!variables) return undefined;
-    if (method === "POST") return () => ({ id: SESSION });
-    return id === SESSION ? () => environmentOf(variables) : undefined;
   }
 
   async function register(registration: IssuerRegistration): Promise<RegisteredIssuer> {
@@ -175,14 +164,6 @@ export async function startPulumiCloud({
       },
     },
   };
-}
-
-const SESSION = "session";
-
-/** Returns an environment as ESC evaluates it: pulumi/pulumi, sdk/go/common/esc/environment.go and value.go. */
-function environmentOf(variables: Record<string, string>) {
-  const values = Object.entries(variables).map(([name, value]) => [name, { value, secret: true, trace: {} }]);
-  return { properties: { environmentVariables: { value: Object.fromEntries(values), trace: {} } } };
 }
 
 function tokenRequest(form: URLSearchParams) {
