@@ -74,7 +74,6 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
 
   const roleKind = storedKind(
     roles,
-    ["namePrefix", "path"],
     // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
     ({ namePrefix }) => `${namePrefix}${String(Date.now()).padEnd(26, randomSuffix())}`,
     (id, inputs) => ({
@@ -101,18 +100,15 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
     },
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": storedKind(
       attachments,
-      ["role", "policyArn"],
       ({ role, policyArn }) => `${role}/${policyArn}`,
     ),
     "aws:iam/openIdConnectProvider:OpenIdConnectProvider": storedKind(
       oidcProviders,
-      ["url"],
       ({ url }) => providerArn(url),
       (id, inputs) => ({ ...inputs, arn: id }),
     ),
     "aws:eks/podIdentityAssociation:PodIdentityAssociation": storedKind(
       associations,
-      ["clusterName", "namespace", "serviceAccount"],
       ({ clusterName, namespace, serviceAccount }) => {
         const id = `${clusterName},${namespace}/${serviceAccount}`;
         if (!associations.has(id)) return id;
@@ -122,15 +118,10 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
       },
       (id, inputs) => ({ ...inputs, associationId: id }),
     ),
-    "aws:eks/addon:Addon": storedKind(
-      addons,
-      ["clusterName", "addonName"],
-      ({ clusterName, addonName }) => `${clusterName}:${addonName}`,
-    ),
+    "aws:eks/addon:Addon": storedKind(addons, ({ clusterName, addonName }) => `${clusterName}:${addonName}`),
     // The component of @pulumi/eks has some thirty resources. This is only what the program uses of it.
     "eks:index:Cluster": storedKind(
       clusters,
-      ["name"],
       ({ name }) => name,
       (name) => ({
         eksCluster: { name, arn: clusterArn(name), endpoint, certificateAuthority },

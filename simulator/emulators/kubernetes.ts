@@ -59,10 +59,9 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     serviceAccounts.set(id, { metadata: { namespace, name } });
   }
 
-  const objects = (kind: string, store: Map<string, KubernetesObject>, replaceOn: string[] = []) =>
+  const objects = (kind: string, store: Map<string, KubernetesObject>) =>
     storedKind(
       store,
-      ["metadata.name", "metadata.namespace", ...replaceOn],
       ({ metadata: { namespace, name = "" } = {} }) => {
         const id = namespace ? `${namespace}/${name}` : name;
         if (!store.has(id)) return id;
@@ -121,7 +120,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${log.join("\n")}`);
   }
 
-  const jobKind = objects("Job", jobs, ["spec.template"]);
+  const jobKind = objects("Job", jobs);
   const stores = [
     namespaces,
     serviceAccounts,

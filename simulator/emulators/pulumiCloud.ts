@@ -153,7 +153,6 @@ export async function startPulumiCloud({
     resources: {
       // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
       "pulumiservice:index:OidcIssuer": {
-        replaceOn: ["organization", "url"],
         async create(_name, inputs: IssuerRegistration) {
           const { id, registration } = await register(inputs);
           return { id, outputs: registration };
