@@ -4,18 +4,29 @@ import { unexpected } from "./accessCheck/questions";
 import { accessLines, accessMarkdown } from "./accessCheck/report";
 import { checkSimulatedAccess } from "./accessCheck/simulatedAccess";
 import { paint, visible, wrap } from "./accessCheck/terminal";
-import type { Options } from "./commandLine";
+import { assumedToExist, DEFAULT_REGION, ORGANIZATION, settingNotes } from "./assumptions";
 import { Unready } from "./emulators/emulator";
 import { type Simulation, startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./mocks";
 import { generatedPolicies, jobLines, resourceLines } from "./runReport";
 import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } from "./stackFile";
-import { assumedToExist, DEFAULT_REGION, ORGANIZATION, settingNotes } from "./stackSettings";
 
 // What each Job runs after the token exchange.
 const COMMAND = ["bash", "-c", "echo '$ pulumi whoami' && pulumi whoami"];
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. A changed Pulumi.${TEMPLATE_STACK}.yaml, or another stack, takes its place.`;
+
+/** Of `npm start`. */
+export interface Options {
+  /** The name of the stack; by default, the only one of the project. */
+  stack?: string;
+  /** Prints every resource, the output of every Job, and every answer. */
+  verbose?: boolean;
+  /** Prints the policies as JSON, and nothing else. */
+  policies?: boolean;
+  /** Prints the access check and the policies as Markdown. */
+  markdown?: boolean;
+}
 
 /** What the program did, up to its end or to its first failure. */
 interface Run {
@@ -48,7 +59,7 @@ export async function simulateStack(
   const screen = openScreen(format, output);
   try {
     const source = chooseStack(directory, options.stack, screen);
-    return await simulate(directory, source, { format, verbose: options.verbose }, screen);
+    return await simulate(directory, source, { format, verbose: options.verbose ?? false }, screen);
   } catch (error) {
     screen.error(error);
     return 1;
