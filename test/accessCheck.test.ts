@@ -226,7 +226,7 @@ function intendedRows(accounts: ServiceAccount[]): Row[] {
   }));
 }
 
-test("reads the service accounts in the order of the settings, whatever the order of the outputs", async () => {
+test("reads the service accounts in the order of the settings, whatever the order of the outputs", () => {
   const ids = ["b/b", "c/c", "a/a"];
   const policies = ids.map((id) => {
     const [namespace = "", name = ""] = id.split("/");
@@ -235,7 +235,7 @@ test("reads the service accounts in the order of the settings, whatever the orde
   const volume = { projected: { sources: [{ serviceAccountToken: { audience: "urn:pulumi:org:acme" } }] } };
   const output = { tokenType: "organization", configMap: "", volume };
   const outputs = Object.fromEntries(ids.toSorted().map((id) => [id, output]));
-  const accounts = await readServiceAccounts(outputs, async () => ({}), policies, []);
+  const accounts = readServiceAccounts(outputs, () => ({}), policies, []);
   assert.deepEqual(accounts.map(idOf), ids);
 });
 

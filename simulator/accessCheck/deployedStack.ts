@@ -172,11 +172,10 @@ export async function connect(
  * @throws Error if the state names another Pulumi Cloud than the configuration, or an audience that Pulumi Cloud must not
  *   receive.
  */
-export async function readAccounts(stack: DeployedStack): Promise<ServiceAccount[]> {
-  const configMap = async (namespace: string, name: string) =>
-    createdConfigMap(stack, `${namespace}/${name}`);
+export function readAccounts(stack: DeployedStack): ServiceAccount[] {
+  const configMap = (namespace: string, name: string) => createdConfigMap(stack, `${namespace}/${name}`);
   const policies = stack.policies.map(({ rules = {} }) => ({ rules }));
-  const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, policies, stack.podIdentities);
+  const accounts = readServiceAccounts(stack.serviceAccounts, configMap, policies, stack.podIdentities);
   for (const account of accounts) {
     checkAudience(stack, account);
     const url = account.settings.apiUrl ?? "";

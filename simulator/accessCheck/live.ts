@@ -9,7 +9,7 @@ import { connect, readAccounts, readStack } from "./deployedStack";
 import { checkAccess, idOf, liveQuestions, type Row, type ServiceAccount, unexpected } from "./questions";
 import { askServices } from "./realServices";
 import { accessLines } from "./report";
-import { paint, print, redact, shellQuoted, visible, wrap } from "./terminal";
+import { paint, redact, shellQuoted, visible, wrap } from "./terminal";
 import { type Run, toolRunner } from "./tools";
 
 const NOTES = [
@@ -45,6 +45,7 @@ export function startLiveCheck(options: LiveCheckOptions): Promise<number> {
   // `npm start -- --live | head`.
   process.stdout.on("error", () => stop.abort());
   const run = toolRunner(stop.signal);
+  const print = (...lines: string[]) => console.log(lines.join("\n"));
   return checkLiveAccess(options, { run, stop: stop.signal, print, printError: console.error });
 }
 
@@ -85,7 +86,7 @@ async function checkStack(
   // Whatever could stop the check comes first, so that no token is sent in vain.
   const stack = await readStack(options.stack, run);
   const kubectl = await connect(stack, directory, run);
-  const accounts = await readAccounts(stack);
+  const accounts = readAccounts(stack);
   const configMapChanges = await findChangedConfigMaps(stack, kubectl);
   const policyChanges = await findChangedPolicies(stack, accounts, run);
 
@@ -126,9 +127,13 @@ function errorLines(error: unknown): string[] {
 
 /** Answers what the documentation leaves open. */
 function openAnswers(rows: Row[]): string[] {
+  // The first denial of each form.
+  const denials = rows.toReversed().flatMap(({ form, reason }) => (form ? [[form, reason] as const] : []));
   return [
     `Does a rule on aud match an element of a list? ${audienceAnswer(rows)}`,
-    ...denialForms(rows).map(([form, example]) => `How does Pulumi Cloud deny? ${form}, such as: ${example}`),
+    ...[...new Map(denials)].map(
+      ([form, example]) => `How does Pulumi Cloud deny? ${form}, such as: ${example}`,
+    ),
   ];
 }
 
@@ -142,13 +147,4 @@ function audienceAnswer(rows: Row[]): string {
   );
   if (match) return `Yes: ${idOf(match.account)} was allowed, and denied with another audience.`;
   return "Unknown. If only service accounts with such a rule were denied, the answer is probably no. To verify, set audienceRule to false, run `pulumi up`, and check again.";
-}
-
-/** Returns each form of a denial with its first example. */
-function denialForms(rows: Row[]): [form: string, example: string][] {
-  const examples = new Map<string, string>();
-  for (const { form, reason } of rows) {
-    if (form && !examples.has(form)) examples.set(form, reason);
-  }
-  return [...examples];
 }

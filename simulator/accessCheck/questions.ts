@@ -81,25 +81,24 @@ export interface ServiceAccountOutput {
  * @param policies the allow policies of the stack's issuer.
  * @param podIdentities `NAMESPACE/NAME` of the service accounts that receive their role by EKS Pod Identity.
  */
-export async function readServiceAccounts(
+export function readServiceAccounts(
   outputs: Record<string, ServiceAccountOutput>,
-  configMap: (namespace: string, name: string) => Promise<Record<string, string>>,
+  configMap: (namespace: string, name: string) => Record<string, string>,
   policies: { rules: Record<string, string> }[],
   podIdentities: string[],
-): Promise<ServiceAccount[]> {
-  const accounts: ServiceAccount[] = [];
+): ServiceAccount[] {
   const positionOf = (id: string) => {
     const [namespace = "", name = ""] = id.split("/");
     return policies.findIndex(({ rules }) => isAbout(rules, namespace, name));
   };
   // The policies have the order of the settings. The SDK adds the outputs as they become known.
   const ordered = Object.entries(outputs).sort(([one], [other]) => positionOf(one) - positionOf(other));
-  for (const [id, output] of ordered) {
+  return ordered.map(([id, output]) => {
     const [namespace = "", name = ""] = id.split("/");
     const policy = policies[positionOf(id)];
-    const settings = await configMap(namespace, output.configMap);
+    const settings = configMap(namespace, output.configMap);
     const kind = podIdentities.includes(id) ? "pod-identity" : "irsa";
-    accounts.push({
+    return {
       namespace,
       name,
       tokenType: output.tokenType,
@@ -108,9 +107,8 @@ export async function readServiceAccounts(
       audienceRule: policy?.rules.aud !== undefined,
       settings,
       role: output.roleArn ? { arn: output.roleArn, kind } : undefined,
-    });
-  }
-  return accounts;
+    };
+  });
 }
 
 /** Returns the audience of the ID token in the volume of an output. */

@@ -32,10 +32,9 @@ export function askServices(
   run: Run,
   stop: AbortSignal,
 ): (question: Question) => Promise<Answer> {
-  const idToken = idTokens(stack, kubectl);
   return async (question) => {
     const { account, service } = question;
-    const token = await idToken(question);
+    const token = await requestIdToken(stack, question, kubectl);
     const isRole = service === "IAM role";
     try {
       const answer = isRole
@@ -76,31 +75,26 @@ async function exchange(
 /** An error of `fetch`. */
 type RequestError = Error & { cause?: Error & { code?: string } };
 
-/** Returns the function that requests the ID token of a question from the cluster. */
-function idTokens({ issuerUrl }: DeployedStack, kubectl: Kubectl): (question: Question) => Promise<string> {
-  // Questions that follow each other often require the same token.
-  let last = { key: "", token: "" };
-  return async (question) => {
-    const { namespace, name, defect } = question.caller;
-    const audience = audienceOf(question);
-    const key = `${namespace}/${name} ${audience}`;
-    if (last.key !== key) {
-      const options = [
-        `--namespace=${namespace}`,
-        `--audience=${audience}`,
-        `--duration=${ID_TOKEN_SECONDS}s`,
-      ];
-      const advice = `\nTo check your rights: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
-      // This command counts only the names before `--`. `readStack` has checked that this one is a name.
-      const token = (await kubectl(["create", "token", name], options, [], { advice })).trim();
-      const { iss } = decodeJwt(token);
-      if (iss !== issuerUrl) {
-        throw new Error(
-          `The kubeconfig points to a different cluster: its issuer is ${iss}, but the stack's is ${issuerUrl}. No token was sent.\nCheck clusterName, aws:region, and the AWS account: aws sts get-caller-identity`,
-        );
-      }
-      last = { key, token };
-    }
-    return defect === "invalid signature" ? withInvalidSignature(last.token) : last.token;
-  };
+/** Requests the ID token of a question from the cluster. */
+async function requestIdToken(
+  { issuerUrl }: DeployedStack,
+  question: Question,
+  kubectl: Kubectl,
+): Promise<string> {
+  const { namespace, name, defect } = question.caller;
+  const options = [
+    `--namespace=${namespace}`,
+    `--audience=${audienceOf(question)}`,
+    `--duration=${ID_TOKEN_SECONDS}s`,
+  ];
+  const advice = `\nTo check your rights: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
+  // This command counts only the names before `--`. `readStack` has checked that this one is a name.
+  const token = (await kubectl(["create", "token", name], options, [], { advice })).trim();
+  const { iss } = decodeJwt(token);
+  if (iss !== issuerUrl) {
+    throw new Error(
+      `The kubeconfig points to a different cluster: its issuer is ${iss}, but the stack's is ${issuerUrl}. No token was sent.\nCheck clusterName, aws:region, and the AWS account: aws sts get-caller-identity`,
+    );
+  }
+  return defect === "invalid signature" ? withInvalidSignature(token) : token;
 }

@@ -39,9 +39,9 @@ export async function checkSimulatedAccess(
   outputs: Record<string, unknown>,
 ): Promise<Row[]> {
   const { aws, kubernetes, pulumiCloud, issuer, otherIssuer } = services;
-  const accounts = await readServiceAccounts(
+  const accounts = readServiceAccounts(
     outputs.serviceAccounts as Parameters<typeof readServiceAccounts>[0],
-    async (namespace, name) => kubernetes.configMap(namespace, name),
+    kubernetes.configMap,
     pulumiCloud.list().flatMap(({ registration }) => registration.policies ?? []),
     aws.podIdentities(),
   );

@@ -7,11 +7,6 @@ export const WIDTH = 80;
 
 export type Style = "bold" | "dim" | "green" | "red" | "yellow";
 
-/** Prints lines on standard output. */
-export function print(...lines: string[]): void {
-  for (const line of lines) console.log(line);
-}
-
 /** Returns text with a color, if the stream is a terminal and NO_COLOR is not set. */
 export function paint(style: Style, text: string, stream: { isTTY?: boolean } = process.stdout): string {
   return stream.isTTY && !process.env.NO_COLOR ? styleText(style, text) : text;

@@ -43,7 +43,6 @@ export interface PulumiCloud {
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
   /** Changes an issuer. What is missing stays, since the provider does not send it; assumed for thumbprints. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
-  remove(id: string): void;
   list(): RegisteredIssuer[];
   /** `OidcIssuer`, which the provider maps to the API. */
   resources: Record<string, ResourceKind>;
@@ -148,7 +147,6 @@ export async function startPulumiCloud({
     exchanges,
     register,
     update,
-    remove: (id) => void issuers.delete(id),
     list: () => [...issuers].map(([id, registration]) => ({ id, registration })),
     resources: {
       // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.

@@ -7,7 +7,7 @@ import { type Kubernetes, type KubernetesOptions, startKubernetes } from "./kube
 import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./pulumiCloud";
 
 export interface SimulationOptions
-  extends Omit<AwsOptions, "issuerUrl" | "otherIssuerUrl">,
+  extends Omit<AwsOptions, "issuerUrl">,
     PulumiCloudOptions,
     Partial<Pick<KubernetesOptions, "serviceAccounts" | "command" | "runPod" | "onLog">> {}
 
@@ -33,7 +33,7 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
     startIssuer(),
     startPulumiCloud(options),
   ]);
-  const aws = startAws({ ...options, issuerUrl: issuer.url, otherIssuerUrl: otherIssuer.url });
+  const aws = startAws({ ...options, issuerUrl: issuer.url });
   const kubernetes = startKubernetes({
     serviceAccounts: [],
     onLog: () => {},
