@@ -2,7 +2,14 @@
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
-import { type Emulator, type Resource, randomSuffix, storedKind, Unready } from "./emulator";
+import {
+  type Emulator,
+  type Resource,
+  type ResourceKind,
+  randomSuffix,
+  storedKind,
+  Unready,
+} from "./emulator";
 import type { ClusterIssuer, PodIdentity } from "./issuer";
 import { type PodOptions, type PodRun, type PodSpec, runExchange } from "./pod";
 
@@ -36,42 +43,32 @@ export interface Kubernetes extends Emulator {
   configMap(namespace: string, name: string): Record<string, string>;
 }
 
-const POLICY_KINDS = [
-  "MutatingAdmissionPolicy",
-  "MutatingAdmissionPolicyBinding",
-  "ValidatingAdmissionPolicy",
-  "ValidatingAdmissionPolicyBinding",
+const SERVICE_ACCOUNT = "core/v1:ServiceAccount";
+const CONFIG_MAP = "core/v1:ConfigMap";
+const JOB = "batch/v1:Job";
+const KINDS = [
+  "core/v1:Namespace",
+  SERVICE_ACCOUNT,
+  CONFIG_MAP,
+  JOB,
+  // Only stored: no pod of the simulation has the label.
+  "admissionregistration.k8s.io/v1:MutatingAdmissionPolicy",
+  "admissionregistration.k8s.io/v1:MutatingAdmissionPolicyBinding",
+  "admissionregistration.k8s.io/v1:ValidatingAdmissionPolicy",
+  "admissionregistration.k8s.io/v1:ValidatingAdmissionPolicyBinding",
 ];
 
 /** Returns a cluster with the given service accounts. Namespaces that the stack does not create exist. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
-  const namespaces = new Map<string, KubernetesObject>();
-  const serviceAccounts = new Map<string, KubernetesObject>();
-  const configMaps = new Map<string, KubernetesObject>();
-  const jobs = new Map<string, KubernetesObject>();
-  const admissionPolicies = POLICY_KINDS.map((kind) => ({
-    kind,
-    store: new Map<string, KubernetesObject>(),
-  }));
+  const stores = new Map(KINDS.map((kind) => [kind, new Map<string, KubernetesObject>()]));
   const pods = new Map<string, PodIdentity>();
   for (const id of options.serviceAccounts) {
     const [namespace = "", name = ""] = id.split("/");
-    serviceAccounts.set(id, { metadata: { namespace, name } });
+    stores.get(SERVICE_ACCOUNT)?.set(id, { metadata: { namespace, name } });
   }
 
-  const objects = (kind: string, store: Map<string, KubernetesObject>) =>
-    storedKind(
-      store,
-      ({ metadata: { namespace, name = "" } = {} }) => {
-        const id = namespace ? `${namespace}/${name}` : name;
-        if (!store.has(id)) return id;
-        throw new Error(`resource ${id} was not successfully created: it already exists`);
-      },
-      (_id, inputs) => ({ kind, ...inputs, metadata: { ...inputs.metadata, uid: randomUUID() } }),
-    );
-
   function configMap(namespace: string, name: string): Record<string, string> {
-    const found = configMaps.get(`${namespace}/${name}`) as ConfigMap | undefined;
+    const found = stores.get(CONFIG_MAP)?.get(`${namespace}/${name}`) as ConfigMap | undefined;
     if (!found) throw new Error(`configmap "${name}" not found`);
     return found.data;
   }
@@ -114,45 +111,41 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const { spec } = template;
     const [namespace = "", jobName = ""] = resource.id.split("/");
     const account = `${namespace}/${spec.serviceAccountName}`;
-    if (!serviceAccounts.has(account)) return fail(`error looking up service account ${account}: not found`);
+    const exists = stores.get(SERVICE_ACCOUNT)?.has(account);
+    if (!exists) return fail(`error looking up service account ${account}: not found`);
 
     const { name, exitCode, log } = await runPodOf(namespace, jobName, spec);
     if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${log.join("\n")}`);
   }
 
-  const jobKind = objects("Job", jobs);
-  const stores = [
-    namespaces,
-    serviceAccounts,
-    configMaps,
-    jobs,
-    ...admissionPolicies.map(({ store }) => store),
-  ];
+  function kindOf(kind: string, store: Map<string, KubernetesObject>): ResourceKind {
+    const stored = storedKind(
+      store,
+      ({ metadata: { namespace, name = "" } = {} }) => {
+        const id = namespace ? `${namespace}/${name}` : name;
+        if (!store.has(id)) return id;
+        throw new Error(`resource ${id} was not successfully created: it already exists`);
+      },
+      (_id, inputs) => ({ ...inputs, metadata: { ...inputs.metadata, uid: randomUUID() } }),
+    );
+    if (kind !== JOB) return stored;
+    return {
+      ...stored,
+      async create(name, inputs) {
+        const resource = await stored.create(name, inputs);
+        await runJob(inputs as Job, resource);
+        return resource;
+      },
+    };
+  }
+
   return {
     podOf,
     configMap,
     calls: {},
-    existing: () =>
-      stores.flatMap((store) => [...store.keys()]).filter((id) => !options.serviceAccounts.includes(id)),
-    resources: {
-      "kubernetes:core/v1:Namespace": objects("Namespace", namespaces),
-      "kubernetes:core/v1:ServiceAccount": objects("ServiceAccount", serviceAccounts),
-      "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps),
-      // Only stored: no pod of the simulation has the label.
-      ...Object.fromEntries(
-        admissionPolicies.map(({ kind, store }) => [
-          `kubernetes:admissionregistration.k8s.io/v1:${kind}`,
-          objects(kind, store),
-        ]),
-      ),
-      "kubernetes:batch/v1:Job": {
-        ...jobKind,
-        async create(name, inputs) {
-          const resource = await jobKind.create(name, inputs);
-          await runJob(inputs as Job, resource);
-          return resource;
-        },
-      },
-    },
+    existing: () => [...stores.values()].flatMap((store) => [...store.keys()]),
+    resources: Object.fromEntries(
+      [...stores].map(([kind, store]) => [`kubernetes:${kind}`, kindOf(kind, store)]),
+    ),
   };
 }
