@@ -5,15 +5,17 @@ import { after, before, describe, test } from "node:test";
 import {
   accessQuestions,
   audienceOf,
-  idOf,
   liveQuestions,
-  type Role,
   type Row,
-  readServiceAccounts,
-  type ServiceAccount,
   unexpected,
 } from "../simulator/accessCheck/questions";
 import { accessLines, accessMarkdown } from "../simulator/accessCheck/report";
+import {
+  idOf,
+  type Role,
+  readServiceAccounts,
+  type ServiceAccount,
+} from "../simulator/accessCheck/serviceAccounts";
 import { checkSimulatedAccess } from "../simulator/accessCheck/simulatedAccess";
 import { evaluatePodIdentityTrust } from "../simulator/emulators/iamPolicy";
 import type { PodIdentity, TokenOptions } from "../simulator/emulators/issuer";

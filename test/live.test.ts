@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import { comparePolicies } from "../simulator/accessCheck/changedByHand";
 import type { IssuerPolicy } from "../simulator/accessCheck/deployedStack";
-import type { ServiceAccount } from "../simulator/accessCheck/questions";
+import type { ServiceAccount } from "../simulator/accessCheck/serviceAccounts";
 import { redact, shown } from "../simulator/accessCheck/terminal";
 import { toolRunner } from "../simulator/accessCheck/tools";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { findChangedPolicies } from "../simulator/accessCheck/changedByHand";
 import type { DeployedStack, IssuerPolicy } from "../simulator/accessCheck/deployedStack";
-import type { ServiceAccount } from "../simulator/accessCheck/questions";
+import type { ServiceAccount } from "../simulator/accessCheck/serviceAccounts";
 import { toolRunner } from "../simulator/accessCheck/tools";
 import { listen } from "./liveTools";
 import { missingCli } from "./pulumiCli";

@@ -9,7 +9,7 @@ import {
   type IssuerPolicy,
   type Kubectl,
 } from "./deployedStack";
-import { idOf, isAbout, type ServiceAccount } from "./questions";
+import { idOf, isAbout, type ServiceAccount } from "./serviceAccounts";
 import { redact, shellQuoted, shown } from "./terminal";
 import type { Run } from "./tools";
 

@@ -1,7 +1,7 @@
 // A stack that is up, as the Pulumi CLI and its cluster describe it.
 
 import { join } from "node:path";
-import { idOf, readServiceAccounts, type ServiceAccount, type ServiceAccountOutput } from "./questions";
+import { idOf, readServiceAccounts, type ServiceAccount, type ServiceAccountOutput } from "./serviceAccounts";
 import { shellQuoted } from "./terminal";
 import type { Run, RunOptions } from "./tools";
 

@@ -6,9 +6,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Change, findChangedConfigMaps, findChangedPolicies } from "./changedByHand";
 import { connect, readAccounts, readStack } from "./deployedStack";
-import { checkAccess, idOf, liveQuestions, type Row, type ServiceAccount, unexpected } from "./questions";
+import { checkAccess, liveQuestions, type Row, unexpected } from "./questions";
 import { askServices } from "./realServices";
 import { accessLines } from "./report";
+import { idOf, type ServiceAccount } from "./serviceAccounts";
 import { paint, redact, shellQuoted, visible, wrap } from "./terminal";
 import { type Run, toolRunner } from "./tools";
 

@@ -3,13 +3,8 @@
 import { decodeJwt } from "jose";
 import { assumeRole } from "./awsSts";
 import type { DeployedStack, Kubectl } from "./deployedStack";
-import {
-  type Answer,
-  audienceOf,
-  type Question,
-  type ServiceAccount,
-  withInvalidSignature,
-} from "./questions";
+import { type Answer, audienceOf, type Question, withInvalidSignature } from "./questions";
+import type { ServiceAccount } from "./serviceAccounts";
 import { shown } from "./terminal";
 import { requestAccessToken } from "./tokenExchange";
 import type { Run } from "./tools";

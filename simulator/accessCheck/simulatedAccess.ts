@@ -10,9 +10,9 @@ import {
   checkAccess,
   type Question,
   type Row,
-  readServiceAccounts,
   withInvalidSignature,
 } from "./questions";
+import { readServiceAccounts } from "./serviceAccounts";
 import { requestAccessToken } from "./tokenExchange";
 
 /** The shortest lifetime that Kubernetes grants. */
