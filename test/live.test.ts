@@ -616,6 +616,7 @@ test("requests what the stack's state says, and exits 1 if a ConfigMap in the cl
     assert.equal(exitCode, 1, what);
     assert.ok(text.includes(`In the ConfigMap of ci/deployer, `), text);
     assert.ok(text.includes(finding), text);
+    assert.ok(!text.includes("curl example.com"), "the script, which is longer than what is shown");
     assert.match(text, /All \d+ answers are as the settings intend/, what);
   }
 });

@@ -1,5 +1,5 @@
-// `npm start -- --live`: asks the questions of the access check of the real cluster, AWS, and Pulumi Cloud, and compares the
-// policies of the stack's OIDC issuer. It shares nothing with the emulators.
+// `npm start -- --live`: asks the questions of the access check of the real cluster, AWS, and Pulumi Cloud, and reports what
+// was changed by hand. It shares nothing with the emulators.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

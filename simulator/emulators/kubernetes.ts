@@ -58,6 +58,8 @@ const KINDS = [
   "admissionregistration.k8s.io/v1:ValidatingAdmissionPolicyBinding",
 ];
 
+const WHOAMI = ["bash", "-c", "echo '$ pulumi whoami' && pulumi whoami"];
+
 /** Returns a cluster with the given service accounts. Namespaces that the stack does not create exist. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
   const stores = new Map(KINDS.map((kind) => [kind, new Map<string, KubernetesObject>()]));
@@ -81,7 +83,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
 
   /** Runs a pod. Its name is that of the Job with a suffix. */
   async function runPodOf(namespace: string, jobName: string, spec: PodSpec) {
-    const { command = ["pulumi", "whoami"], runPod = runExchange } = options;
+    const { command = WHOAMI, runPod = runExchange } = options;
     const account = `${namespace}/${spec.serviceAccountName}`;
     const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
     const pod = { ...podOf(namespace, spec.serviceAccountName), pod: name };

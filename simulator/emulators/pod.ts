@@ -47,9 +47,7 @@ export async function runExchange(options: PodOptions): Promise<PodRun> {
   const isMounted = container?.volumeMounts?.some(
     ({ name, mountPath }) => name === VOLUME && mountPath === DIRECTORY,
   );
-  const isHelper = container?.env?.some(
-    ({ name, value }) => name === CREDENTIAL_HELPER && value === `${DIRECTORY}/${SCRIPT_FILE}`,
-  );
+  const isHelper = container?.env?.some(({ name }) => name === CREDENTIAL_HELPER);
 
   return inDirectory(async (root) => {
     const script = join(root, DIRECTORY, SCRIPT_FILE);
