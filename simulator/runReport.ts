@@ -1,6 +1,6 @@
 // How a simulated run is reported: the resources that the program registered, the output of its Jobs, and its policies.
 
-import { isAbout } from "./accessCheck/questions";
+import { isAbout } from "./accessCheck/serviceAccounts";
 import { paint, tableRow, wrap } from "./accessCheck/terminal";
 import type { Registration } from "./mocks";
 

@@ -4,26 +4,33 @@ import { unexpected } from "./accessCheck/questions";
 import { accessLines, accessMarkdown } from "./accessCheck/report";
 import { checkSimulatedAccess } from "./accessCheck/simulatedAccess";
 import { paint, visible, wrap } from "./accessCheck/terminal";
-import type { Options } from "./commandLine";
+import { assumedToExist, DEFAULT_REGION, ORGANIZATION, settingNotes } from "./assumptions";
 import { Unready } from "./emulators/emulator";
-import { type Simulation, startSimulation } from "./emulators/simulation";
+import { startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./mocks";
 import { generatedPolicies, jobLines, resourceLines } from "./runReport";
 import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } from "./stackFile";
-import { assumedToExist, DEFAULT_REGION, ORGANIZATION, settingNotes } from "./stackSettings";
-
-// What each Job runs after the token exchange.
-const COMMAND = ["bash", "-c", "echo '$ pulumi whoami' && pulumi whoami"];
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. A changed Pulumi.${TEMPLATE_STACK}.yaml, or another stack, takes its place.`;
+
+/** Of `npm start`. */
+export interface Options {
+  /** The name of the stack; by default, the only one of the project. */
+  stack?: string;
+  /** Prints every resource, the output of every Job, and every answer. */
+  verbose?: boolean;
+  /** Prints the policies as JSON, and nothing else. */
+  policies?: boolean;
+  /** Prints the access check and the policies as Markdown. */
+  markdown?: boolean;
+}
 
 /** What the program did, up to its end or to its first failure. */
 interface Run {
   registered: Registration[];
   /** The log of each Job, by `NAMESPACE/NAME` of its service account. */
   jobs: Map<string, string[]>;
-  outputs?: Record<string, unknown>;
-  failure?: unknown;
+  failed: boolean;
 }
 
 type Format = "text" | "json" | "markdown";
@@ -48,7 +55,7 @@ export async function simulateStack(
   const screen = openScreen(format, output);
   try {
     const source = chooseStack(directory, options.stack, screen);
-    return await simulate(directory, source, { format, verbose: options.verbose }, screen);
+    return await simulate(directory, source, { format, verbose: options.verbose ?? false }, screen);
   } catch (error) {
     screen.error(error);
     return 1;
@@ -92,20 +99,21 @@ async function simulate(
   const simulation = await startSimulation({
     region,
     ...assumedToExist(stackFile),
-    command: COMMAND,
     onLog: (line, account) => jobs.set(account, [...(jobs.get(account) ?? []), line]),
   });
   try {
     const stack = { ...stackFile, stack: source.name, organization: ORGANIZATION };
-    const run = await runStack(simulation, stack, jobs, screen);
-    const { registered, outputs } = run;
+    const registered: Registration[] = [];
+    const program = runProgram(simulation, { ...stack, registered, onWarning: screen.notes });
+    const [result] = await Promise.allSettled([program]);
     const policies = JSON.stringify(generatedPolicies(registered, simulation.issuer.url, region), null, 2);
     if (format === "json" && registered.length > 0) screen.print(policies);
-    if (format === "text") printRun(run, verbose, screen);
-    if (outputs === undefined) throw failureOf(run, format);
+    const failed = result.status === "rejected";
+    if (format === "text") printRun({ registered, jobs, failed }, verbose, screen);
+    if (failed) throw failureOf(result.reason, format === "text" && jobs.size > 0);
     if (format === "json") return 0;
 
-    const rows = await checkSimulatedAccess(simulation, outputs);
+    const rows = await checkSimulatedAccess(simulation, result.value.outputs);
     if (format === "markdown") {
       screen.print(accessMarkdown(rows), "", "<details><summary>Policies</summary>", "", "```json");
       screen.print(policies, "```", "", "</details>", "");
@@ -119,28 +127,13 @@ async function simulate(
   }
 }
 
-async function runStack(
-  simulation: Simulation,
-  stack: Parameters<typeof runProgram>[1],
-  jobs: Run["jobs"],
-  screen: Screen,
-): Promise<Run> {
-  const registered: Registration[] = [];
-  try {
-    const { outputs } = await runProgram(simulation, { ...stack, registered, onWarning: screen.notes });
-    return { registered, jobs, outputs };
-  } catch (failure) {
-    return { registered, jobs, failure };
-  }
-}
-
-/** Returns the error to print if the program failed. The output of a failed Job has been printed. */
-function failureOf({ failure, jobs }: Run, format: Format): unknown {
-  const isPrinted = failure instanceof Unready && format === "text" && jobs.size > 0;
+/** Returns the error to print if the program failed. */
+function failureOf(failure: unknown, logsArePrinted: boolean): unknown {
+  const isPrinted = failure instanceof Unready && logsArePrinted;
   return isPrinted ? new Error("A Job failed, so `pulumi up` would fail. See its output above.") : failure;
 }
 
-function printRun({ registered, jobs, failure }: Run, verbose: boolean, screen: Screen): void {
+function printRun({ registered, jobs, failed }: Run, verbose: boolean, screen: Screen): void {
   const resources = resourceLines(registered, verbose);
   if (resources.length > 0) {
     screen.title("Resources (simulated)");
@@ -148,7 +141,7 @@ function printRun({ registered, jobs, failure }: Run, verbose: boolean, screen: 
   }
   if (jobs.size > 0) {
     screen.title("Job output (the simulation runs only pulumi whoami)");
-    screen.print(...jobLines(jobs, verbose || failure !== undefined));
+    screen.print(...jobLines(jobs, verbose || failed));
   }
 }
 

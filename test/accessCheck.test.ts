@@ -5,15 +5,17 @@ import { after, before, describe, test } from "node:test";
 import {
   accessQuestions,
   audienceOf,
-  idOf,
   liveQuestions,
-  type Role,
   type Row,
-  readServiceAccounts,
-  type ServiceAccount,
   unexpected,
 } from "../simulator/accessCheck/questions";
 import { accessLines, accessMarkdown } from "../simulator/accessCheck/report";
+import {
+  idOf,
+  type Role,
+  readServiceAccounts,
+  type ServiceAccount,
+} from "../simulator/accessCheck/serviceAccounts";
 import { checkSimulatedAccess } from "../simulator/accessCheck/simulatedAccess";
 import type { PodIdentity, TokenOptions } from "../simulator/emulators/issuer";
 import type { Simulation } from "../simulator/emulators/simulation";
@@ -219,7 +221,7 @@ function intendedRows(accounts: ServiceAccount[]): Row[] {
   }));
 }
 
-test("reads the service accounts in the order of the settings, whatever the order of the outputs", async () => {
+test("reads the service accounts in the order of the settings, whatever the order of the outputs", () => {
   const ids = ["b/b", "c/c", "a/a"];
   const policies = ids.map((id) => {
     const [namespace = "", name = ""] = id.split("/");
@@ -228,7 +230,7 @@ test("reads the service accounts in the order of the settings, whatever the orde
   const volume = { projected: { sources: [{ serviceAccountToken: { audience: "urn:pulumi:org:acme" } }] } };
   const output = { tokenType: "organization", configMap: "", volume };
   const outputs = Object.fromEntries(ids.toSorted().map((id) => [id, output]));
-  const accounts = await readServiceAccounts(outputs, async () => ({}), policies, []);
+  const accounts = readServiceAccounts(outputs, () => ({}), policies, []);
   assert.deepEqual(accounts.map(idOf), ids);
 });
 

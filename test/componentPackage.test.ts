@@ -197,11 +197,10 @@ describe("the package of the component", { skip: missingCli }, () => {
     const { simulation, pulumi, up } = await stackOfFiles(t, program);
     simulation.resources["aws:iam/policy:Policy"] = storedKind(
       new Map(),
-      [],
       (_, name) => `arn:aws:iam::123456789012:policy/${name}`,
       (arn, inputs) => ({ ...inputs, arn }),
     );
-    simulation.resources["pulumiservice:index:Team"] = storedKind(new Map(), [], (_, name) => name);
+    simulation.resources["pulumiservice:index:Team"] = storedKind(new Map(), (_, name) => name);
     succeeded(await pulumi("preview"));
     succeeded(await up());
     assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);

@@ -42,8 +42,8 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
   let cloud: PulumiCloud;
   before(async () => {
     authority = await openCertificateAuthority();
-    issuer = await startIssuer(authority);
-    cloud = await startPulumiCloud(authority, { registrationMilliseconds: 0 });
+    issuer = await startIssuer();
+    cloud = await startPulumiCloud({ registrationMilliseconds: 0 });
     const rules = { sub: `system:serviceaccount:${POD.namespace}:${POD.serviceAccount}` };
     const policy: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: "alice", rules };
     await cloud.register({ organization: "acme", name: "eks", url: issuer.url, policies: [policy] });

@@ -251,7 +251,8 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
   test("registers an issuer again that was deleted elsewhere, and the Job tests it", async (t) => {
     const { simulation, up } = await createdStack(t);
-    for (const id of simulation.existing().pulumiCloud) simulation.pulumiCloud.remove(id);
+    for (const id of simulation.existing().pulumiCloud)
+      simulation.resources["pulumiservice:index:OidcIssuer"]?.delete(id);
 
     assert.ok(changes(await up("--refresh")).includes(`${ACCOUNT} replaced`));
     assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);

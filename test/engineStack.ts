@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
 import { succeeded } from "./engineOutcome";
+import { runPodSpec } from "./podSpec";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, type Outcome, openCli } from "./pulumiCli";
 import { CLUSTER } from "./stack";
@@ -51,7 +52,7 @@ export async function startEngine(
   const simulation = await startSimulation({
     region: "us-west-2",
     cluster: CLUSTER,
-    runsPodSpecs: true,
+    runPod: runPodSpec,
     ...options,
   });
   t.after(simulation.close);

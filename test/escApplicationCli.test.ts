@@ -8,6 +8,19 @@ import { missingCli } from "./pulumiCli";
 const FILE = "esc-application.yaml";
 const SECRET = "correct horse";
 
+/**
+ * Returns what Pulumi ESC answers if it has one environment, `acme/shop/production`, with one variable.
+ * https://www.pulumi.com/docs/reference/cloud-rest-api/environments/
+ */
+function answerOfEsc(endpoint: string): object | undefined {
+  const path = "/api/esc/environments/acme/shop/production/open";
+  if (endpoint.split("?")[0] === `POST ${path}`) return { id: "session" };
+  if (endpoint !== `GET ${path}/session`) return undefined;
+  // As ESC evaluates it: pulumi/pulumi, sdk/go/common/esc/environment.go and value.go.
+  const variables = { DATABASE_PASSWORD: { value: SECRET, secret: true, trace: {} } };
+  return { properties: { environmentVariables: { value: variables, trace: {} } } };
+}
+
 /** Starts a command, and stops it as the kubelet does: first with the preStop hook, `$1`, and then with SIGTERM. */
 const STOP = `
   hook=$1
@@ -25,7 +38,7 @@ const STOP = `
 describe("the Pulumi CLI in the pod of esc-application.yaml", { skip: missingCli }, () => {
   let stack: ExamplesStack;
   before(async () => {
-    stack = await startExamplesStack({ "acme/shop/production": { DATABASE_PASSWORD: SECRET } });
+    stack = await startExamplesStack({ answer: answerOfEsc });
   });
   after(() => stack.simulation.close());
 

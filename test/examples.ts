@@ -215,14 +215,12 @@ export function settingsOfExamples() {
 /**
  * Runs the program once with the entries of all examples.
  *
- * @param environments the Pulumi ESC environments that exist.
+ * @param options of Pulumi Cloud.
  */
-export async function startExamplesStack(
-  environments: PulumiCloudOptions["environments"] = {},
-): Promise<ExamplesStack> {
+export async function startExamplesStack(options: PulumiCloudOptions = {}): Promise<ExamplesStack> {
   const { settings, runners } = settingsOfExamples();
   const log: string[] = [];
-  const simulation = await startCluster({ runners, environments, onLog: (line) => log.push(line) });
+  const simulation = await startCluster({ runners, onLog: (line) => log.push(line), ...options });
   const stack = await run(simulation, settings).catch(async (error: unknown) => {
     // Its servers would keep the process running.
     await simulation.close();

@@ -3,10 +3,9 @@
 import assert from "node:assert/strict";
 import { createServer, type IncomingMessage } from "node:http";
 import { after, before, describe, test } from "node:test";
-import type { DeployedStack } from "../simulator/accessCheck/deployedStack";
-import type { IssuerPolicy } from "../simulator/accessCheck/issuerPolicies";
-import type { ServiceAccount } from "../simulator/accessCheck/questions";
-import { findChangedPolicies } from "../simulator/accessCheck/realServices";
+import { findChangedPolicies } from "../simulator/accessCheck/changedByHand";
+import type { DeployedStack, IssuerPolicy } from "../simulator/accessCheck/deployedStack";
+import type { ServiceAccount } from "../simulator/accessCheck/serviceAccounts";
 import { toolRunner } from "../simulator/accessCheck/tools";
 import { specificationOf } from "./cloudApi";
 import { listen } from "./loopback";
@@ -101,17 +100,19 @@ describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
 
     const added = { decision: "allow", tokenType: "personal", userLogin: "admin", rules: { sub: "*" } };
     answers[POLICIES] = { policies: [added, POLICY] };
-    assert.deepEqual(await find(), [{ added }]);
+    const [change, ...others] = await find();
+    assert.deepEqual([change?.heading, others], ["A policy was added or changed by hand:", []]);
+    assert.deepEqual(JSON.parse(change?.details[0] ?? ""), added);
   });
 
   for (const [path, status, message] of [
     [
       ISSUERS,
       403,
-      /HTTP 403\..* requires oidc_issuers:read in organization acme, which the role Admin contains\.$/s,
+      /HTTP 403.*\nNo token was sent\. The check requires oidc_issuers:read in organization acme, which the role Admin/,
     ],
-    [POLICIES, 401, /the Pulumi CLI is not signed in\. No token was sent\.\nTo sign in: pulumi login http:/],
-    [ISSUERS, 500, /: server returned HTTP 500\. No token was sent\.$/],
+    [POLICIES, 401, /\nNo token was sent\. .* To sign in: pulumi login http:/],
+    [ISSUERS, 500, /server returned HTTP 500.*\nNo token was sent\./],
   ] satisfies [string, number, RegExp][]) {
     test(`says what it requires if ${path} returns HTTP ${status}`, async (t) => {
       const before = answers[path] ?? 404;

@@ -163,6 +163,17 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
     assert.equal(proxy.requests.length, 3);
   });
 
+  test("connects to nothing for a region that could become another host", async (t) => {
+    const proxy = await startEndpoint(respond(403, ""));
+    t.after(proxy.close);
+    t.after(setVariables({ HTTPS_PROXY: proxy.url, NO_PROXY: "" }));
+    for (const region of ["us-west-2.example.com", "x/", "x.example.com/", "us-west-2\n", "@a", "a@b"]) {
+      const asked = assumeRole({ region, stsUrl: undefined }, ROLE, ID_TOKEN, toolRunner(stop.signal));
+      await assert.rejects(asked, /doesn't match a supported format|Invalid endpoint/, region);
+    }
+    assert.equal(proxy.connections(), 0);
+  });
+
   test("ends an endless answer after 30 seconds", async (t) => {
     const { timeout } = AbortSignal;
     t.mock.method(AbortSignal, "timeout", (milliseconds: number) =>

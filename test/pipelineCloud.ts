@@ -150,7 +150,6 @@ function resourceKind(
   const type = token.replace(/^.*:/, "");
   const store: Map<string, object> = type === "OidcIssuer" ? issuers : stored;
   return {
-    replaceOn: [],
     async create(name, inputs) {
       const { organization, organizationName } = inputs as Record<string, string>;
       const ids: Record<string, string> = {

@@ -25,6 +25,24 @@ type Emulated = Pick<Emulator, "resources" | "calls">;
 // checkpointObject): the SDK passes only the previous outputs to a provider.
 type State = Record<string, unknown> & { __inputs: object; __unready?: string };
 
+/** The paths of the inputs that the providers do not change in place, by type. Of a Kubernetes object, also its names. */
+const REPLACE_ON: Record<string, string[]> = {
+  "aws:iam/role:Role": ["namePrefix", "path"],
+  "aws:iam/rolePolicyAttachment:RolePolicyAttachment": ["role", "policyArn"],
+  "aws:iam/openIdConnectProvider:OpenIdConnectProvider": ["url"],
+  "aws:eks/podIdentityAssociation:PodIdentityAssociation": ["clusterName", "namespace", "serviceAccount"],
+  "aws:eks/addon:Addon": ["clusterName", "addonName"],
+  "eks:index:Cluster": ["name"],
+  "kubernetes:batch/v1:Job": ["spec.template"],
+  // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
+  "pulumiservice:index:OidcIssuer": ["organization", "url"],
+};
+
+function replaceOn(type: string): string[] {
+  const names = type.startsWith("kubernetes:") ? ["metadata.name", "metadata.namespace"] : [];
+  return [...names, ...(REPLACE_ON[type] ?? [])];
+}
+
 /** https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations */
 const REPLACE_UNREADY = { "pulumi.com/replaceUnready": "true" };
 
@@ -43,8 +61,7 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
     check: async (_urn, _olds, news) => ({ inputs: news }),
 
     async diff(_id, urn, { __inputs: olds, __unready }: State, news: object) {
-      const { replaceOn } = kindOf(urn);
-      const replaces = replaceOn.filter(
+      const replaces = replaceOn(parse(urn).type).filter(
         (path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)),
       );
       if (__unready && isDeepStrictEqual(valueAt(news, "metadata.annotations"), REPLACE_UNREADY)) {

@@ -6,6 +6,7 @@ import * as pulumi from "@pulumi/pulumi";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
 import { type Registration, runProgram } from "../simulator/mocks";
+import { runPodSpec } from "./podSpec";
 import { configOf } from "./rawSettings";
 
 export type Settings = Record<string, unknown>;
@@ -60,7 +61,7 @@ export function startCluster(options: Partial<SimulationOptions> = {}): Promise<
     cluster: CLUSTER,
     registrationMilliseconds: 0,
     // The settings of a test are its own.
-    runsPodSpecs: true,
+    runPod: runPodSpec,
     ...options,
   });
 }

@@ -1,9 +1,7 @@
 // A stack that is up, as the Pulumi CLI and its cluster describe it.
 
 import { join } from "node:path";
-import { checkRegion } from "./awsRegions";
-import type { IssuerPolicy } from "./issuerPolicies";
-import { idOf, readServiceAccounts, type ServiceAccount, type ServiceAccountOutput } from "./questions";
+import { idOf, readServiceAccounts, type ServiceAccount, type ServiceAccountOutput } from "./serviceAccounts";
 import { shellQuoted } from "./terminal";
 import type { Run, RunOptions } from "./tools";
 
@@ -39,19 +37,19 @@ export interface DeployedStack {
   awsOptions: string[];
 }
 
-/** The data of a ConfigMap. */
-type Data = Record<string, string>;
-
-/** A key of a service account's ConfigMap that has another value in the cluster than in the stack's state. */
-export interface ConfigMapChange {
-  /** `NAMESPACE/NAME` of the service account. */
-  account: string;
-  key: string;
-  /** The value in the state; undefined if the key was added in the cluster. */
-  created: string | undefined;
-  /** The value in the cluster; undefined if the key was removed there. */
-  found: string | undefined;
+/** A policy of an OIDC issuer, as the state of a stack and the API of Pulumi Cloud contain it. */
+export interface IssuerPolicy {
+  decision?: string;
+  tokenType?: string;
+  userLogin?: string;
+  teamName?: string;
+  runnerID?: string;
+  authorizedPermissions?: string[];
+  rules?: Record<string, string>;
 }
+
+/** The data of a ConfigMap. */
+export type Data = Record<string, string>;
 
 /** A resource in the state of a stack, as far as it is read here. */
 interface StateResource {
@@ -63,7 +61,7 @@ interface StateResource {
 
 type Config = Record<string, { value?: string }>;
 
-/** Reads a stack from the Pulumi CLI. @throws Error if it is not deployed, or if its region is not valid. */
+/** Reads a stack from the Pulumi CLI. @throws Error if it is not deployed, or if the check must not use a name in its state. */
 export async function readStack(name: string, run: Run): Promise<DeployedStack> {
   const pulumi = async (...args: string[]) =>
     JSON.parse(await run("pulumi", [...args, "--stack", name, "--non-interactive"]));
@@ -148,7 +146,6 @@ function readAws(name: string, config: Config): Pick<DeployedStack, "region" | "
     value ? [`--${option}=${value}`] : [],
   );
 
-  checkRegion(region);
   const stsUrl = process.env.AWS_ENDPOINT_URL_STS || undefined;
   if (stsUrl === undefined || stsUrl.startsWith("https://")) return { region, stsUrl, awsOptions };
   throw new Error(`AWS_ENDPOINT_URL_STS is ${stsUrl}. Set it to an https URL: ID tokens are sent there.`);
@@ -175,11 +172,10 @@ export async function connect(
  * @throws Error if the state names another Pulumi Cloud than the configuration, or an audience that Pulumi Cloud must not
  *   receive.
  */
-export async function readAccounts(stack: DeployedStack): Promise<ServiceAccount[]> {
-  const configMap = async (namespace: string, name: string) =>
-    createdConfigMap(stack, `${namespace}/${name}`);
+export function readAccounts(stack: DeployedStack): ServiceAccount[] {
+  const configMap = (namespace: string, name: string) => createdConfigMap(stack, `${namespace}/${name}`);
   const policies = stack.policies.map(({ rules = {} }) => ({ rules }));
-  const accounts = await readServiceAccounts(stack.serviceAccounts, configMap, policies, stack.podIdentities);
+  const accounts = readServiceAccounts(stack.serviceAccounts, configMap, policies, stack.podIdentities);
   for (const account of accounts) {
     checkAudience(stack, account);
     const url = account.settings.apiUrl ?? "";
@@ -188,34 +184,11 @@ export async function readAccounts(stack: DeployedStack): Promise<ServiceAccount
   return accounts;
 }
 
-function createdConfigMap({ name, configMaps }: DeployedStack, id: string): Data {
+/** Returns the data of a ConfigMap in the stack's state. @throws Error if the state has no such ConfigMap. */
+export function createdConfigMap({ name, configMaps }: DeployedStack, id: string): Data {
   const data = configMaps.get(id);
   if (data) return data;
   throw new Error(`The state of stack "${name}" has no ConfigMap ${JSON.stringify(id)}. ${UNSENT}`);
-}
-
-/** Compares the ConfigMap of each service account in the cluster with the stack's state, key by key. */
-export async function findChangedConfigMaps(
-  stack: DeployedStack,
-  kubectl: Kubectl,
-): Promise<ConfigMapChange[]> {
-  const changes: ConfigMapChange[] = [];
-  for (const [account, { configMap }] of Object.entries(stack.serviceAccounts)) {
-    const [namespace = ""] = account.split("/");
-    const options = [`--namespace=${namespace}`, "--output=json"];
-    const printed = await kubectl(["get", "configmap"], options, [configMap]);
-    const { data = {}, binaryData = {} }: Record<string, Data | undefined> = JSON.parse(printed);
-    const created = createdConfigMap(stack, `${namespace}/${configMap}`);
-    changes.push(...changesOf(account, created, { ...binaryData, ...data }));
-  }
-  return changes;
-}
-
-function changesOf(account: string, created: Data, found: Data): ConfigMapChange[] {
-  const keys = [...new Set([...Object.keys(created), ...Object.keys(found)])];
-  return keys
-    .map((key) => ({ account, key, created: created[key], found: found[key] }))
-    .filter((change) => change.created !== change.found);
 }
 
 /** @throws Error if Pulumi Cloud must not receive an ID token with the audience of a service account. */

@@ -1,21 +1,16 @@
-// `npm start -- --live`: asks the questions of the access check of the real cluster, AWS, and Pulumi Cloud, and compares the
-// policies of the stack's OIDC issuer. It shares nothing with the emulators.
+// `npm start -- --live`: asks the questions of the access check of the real cluster, AWS, and Pulumi Cloud, and reports what
+// was changed by hand. It shares nothing with the emulators.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import {
-  type ConfigMapChange,
-  connect,
-  findChangedConfigMaps,
-  readAccounts,
-  readStack,
-} from "./deployedStack";
-import { type Difference, differenceLines } from "./issuerPolicies";
-import { checkAccess, idOf, liveQuestions, type Row, type ServiceAccount, unexpected } from "./questions";
-import { askServices, findChangedPolicies, redact, shown } from "./realServices";
+import { type Change, findChangedConfigMaps, findChangedPolicies } from "./changedByHand";
+import { connect, readAccounts, readStack } from "./deployedStack";
+import { checkAccess, liveQuestions, type Row, unexpected } from "./questions";
+import { askServices } from "./realServices";
 import { accessLines } from "./report";
-import { paint, print, shellQuoted, visible, wrap } from "./terminal";
+import { idOf, type ServiceAccount } from "./serviceAccounts";
+import { paint, redact, shellQuoted, visible, wrap } from "./terminal";
 import { type Run, toolRunner } from "./tools";
 
 const NOTES = [
@@ -51,6 +46,7 @@ export function startLiveCheck(options: LiveCheckOptions): Promise<number> {
   // `npm start -- --live | head`.
   process.stdout.on("error", () => stop.abort());
   const run = toolRunner(stop.signal);
+  const print = (...lines: string[]) => console.log(lines.join("\n"));
   return checkLiveAccess(options, { run, stop: stop.signal, print, printError: console.error });
 }
 
@@ -91,9 +87,9 @@ async function checkStack(
   // Whatever could stop the check comes first, so that no token is sent in vain.
   const stack = await readStack(options.stack, run);
   const kubectl = await connect(stack, directory, run);
-  const accounts = await readAccounts(stack);
+  const accounts = readAccounts(stack);
   const configMapChanges = await findChangedConfigMaps(stack, kubectl);
-  const differences = await findChangedPolicies(stack, accounts, run);
+  const policyChanges = await findChangedPolicies(stack, accounts, run);
 
   const questions = liveQuestions(accounts, options.allPairs);
   const callers = questions.filter(({ service }) => service === "Pulumi Cloud").length;
@@ -101,14 +97,11 @@ async function checkStack(
   const rows = await checkAccess(questions, askServices(stack, kubectl, run, stop));
 
   print("", paint("bold", "Access check"), ...accessLines(rows, options.verbose));
-  print(
-    "",
-    paint("bold", "Policies of the OIDC issuer in Pulumi Cloud"),
-    ...policyLines(differences, accounts),
-  );
-  print("", paint("bold", "ConfigMaps in the cluster"), ...configMapLines(configMapChanges));
-  const changes = differences.length + configMapChanges.length;
-  const isExpected = unexpected(rows).length === 0 && changes === 0;
+  print("", paint("bold", "Policies of the OIDC issuer in Pulumi Cloud"));
+  print(...changeLines(policyChanges, "They are those that the program has generated."));
+  print("", paint("bold", "ConfigMaps in the cluster"));
+  print(...changeLines(configMapChanges, "They are those that the program has created."));
+  const isExpected = [...unexpected(rows), ...policyChanges, ...configMapChanges].length === 0;
   const stackOption = `--stack ${shellQuoted(options.stack)}`;
   if (!isExpected) {
     print(...wrap(`To see what was changed by hand: pulumi preview --refresh --diff ${stackOption}`, 2));
@@ -118,40 +111,11 @@ async function checkStack(
   return isExpected ? 0 : 1;
 }
 
-function policyLines(differences: Difference[], accounts: ServiceAccount[]): string[] {
-  if (differences.length === 0) {
-    return wrap("They are those that the program has generated.", 2).map((line) => paint("green", line));
-  }
-  return differences
-    .flatMap((difference) => differenceLines(difference, accounts))
-    .flatMap(({ text, indent }) => wrap(redact(text), indent))
-    .map((line) => paint("yellow", line));
-}
-
-function configMapLines(changes: ConfigMapChange[]): string[] {
-  if (changes.length === 0) {
-    return wrap("They are those that the program has created.", 2).map((line) => paint("green", line));
-  }
+function changeLines(changes: Change[], unchanged: string): string[] {
+  if (changes.length === 0) return wrap(unchanged, 2).map((line) => paint("green", line));
   return changes
-    .flatMap(({ account, key, created, found }) => {
-      const change = changeOf(created, found);
-      const heading = `In the ConfigMap of ${account}, ${shown(key)} was ${change} by hand.`;
-      // The script is longer than what is shown of a value.
-      const values = key.endsWith(".sh")
-        ? []
-        : [`Stack: ${valueText(created)}`, `Cluster: ${valueText(found)}`];
-      return [...wrap(heading, 2), ...values.flatMap((text) => wrap(text, 4))];
-    })
+    .flatMap(({ heading, details }) => [wrap(heading, 2), ...details.map((text) => wrap(text, 4))].flat())
     .map((line) => paint("yellow", line));
-}
-
-function changeOf(created: string | undefined, found: string | undefined): string {
-  if (created === undefined) return "added";
-  return found === undefined ? "removed" : "changed";
-}
-
-function valueText(value: string | undefined): string {
-  return value === undefined ? "none" : shown(JSON.stringify(value));
 }
 
 function errorLines(error: unknown): string[] {
@@ -164,9 +128,13 @@ function errorLines(error: unknown): string[] {
 
 /** Answers what the documentation leaves open. */
 function openAnswers(rows: Row[]): string[] {
+  // The first denial of each form.
+  const denials = rows.toReversed().flatMap(({ form, reason }) => (form ? [[form, reason] as const] : []));
   return [
     `Does a rule on aud match an element of a list? ${audienceAnswer(rows)}`,
-    ...denialForms(rows).map(([form, example]) => `How does Pulumi Cloud deny? ${form}, such as: ${example}`),
+    ...[...new Map(denials)].map(
+      ([form, example]) => `How does Pulumi Cloud deny? ${form}, such as: ${example}`,
+    ),
   ];
 }
 
@@ -180,13 +148,4 @@ function audienceAnswer(rows: Row[]): string {
   );
   if (match) return `Yes: ${idOf(match.account)} was allowed, and denied with another audience.`;
   return "Unknown. If only service accounts with such a rule were denied, the answer is probably no. To verify, set audienceRule to false, run `pulumi up`, and check again.";
-}
-
-/** Returns each form of a denial with its first example. */
-function denialForms(rows: Row[]): [form: string, example: string][] {
-  const examples = new Map<string, string>();
-  for (const { form, reason } of rows) {
-    if (form && !examples.has(form)) examples.set(form, reason);
-  }
-  return [...examples];
 }

@@ -1,28 +1,7 @@
 // The access check: which callers ask for the access of each service account, and which of them should be allowed. How
 // they ask, and whom, is up to the caller: the emulators, or the real services.
 
-/** A service account of the stack, from the stack's outputs and its ConfigMap. */
-export interface ServiceAccount {
-  namespace: string;
-  name: string;
-  tokenType: string;
-  /** Such as `user:LOGIN`; empty for an organization token. */
-  tokenScope: string;
-  /** The audience of the ID token that its workloads exchange. */
-  audience: string;
-  /** Whether its allow policy has a rule on `aud`. */
-  audienceRule: boolean;
-  /** What its workloads request from Pulumi Cloud: the data of its ConfigMap. */
-  settings: Record<string, string>;
-  /** Undefined without an IAM role. */
-  role: Role | undefined;
-}
-
-export interface Role {
-  arn: string;
-  /** How pods receive it: `awsRole` of the settings. */
-  kind: "irsa" | "pod-identity";
-}
+import { idOf, type Role, type ServiceAccount } from "./serviceAccounts";
 
 /** Anyone who asks for the access of a service account with an ID token. It differs from that account in one thing. */
 export interface Caller {
@@ -56,80 +35,11 @@ export interface Answer {
 
 export type Row = Question & Answer;
 
-/** The label of a service account that asks for its own access. */
-const ITSELF = "itself";
-
 /** The audience of the ID token with which a pod receives its role, by the kind of the role. */
 const ROLE_AUDIENCES = {
   irsa: "sts.amazonaws.com",
   "pod-identity": "pods.eks.amazonaws.com",
 } satisfies Record<Role["kind"], string>;
-
-/** What the stack's output says about a service account, as far as it is read here. */
-export interface ServiceAccountOutput {
-  tokenType: string;
-  configMap: string;
-  volume: { projected: { sources: { serviceAccountToken?: { audience: string } }[] } };
-  roleArn?: string;
-}
-
-/**
- * Returns the service accounts that a stack's output describes.
- *
- * @param outputs the stack's output `serviceAccounts`.
- * @param configMap reads the data of a ConfigMap.
- * @param policies the allow policies of the stack's issuer.
- * @param podIdentities `NAMESPACE/NAME` of the service accounts that receive their role by EKS Pod Identity.
- */
-export async function readServiceAccounts(
-  outputs: Record<string, ServiceAccountOutput>,
-  configMap: (namespace: string, name: string) => Promise<Record<string, string>>,
-  policies: { rules: Record<string, string> }[],
-  podIdentities: string[],
-): Promise<ServiceAccount[]> {
-  const accounts: ServiceAccount[] = [];
-  const positionOf = (id: string) => {
-    const [namespace = "", name = ""] = id.split("/");
-    return policies.findIndex(({ rules }) => isAbout(rules, namespace, name));
-  };
-  // The policies have the order of the settings. The SDK adds the outputs as they become known.
-  const ordered = Object.entries(outputs).sort(([one], [other]) => positionOf(one) - positionOf(other));
-  for (const [id, output] of ordered) {
-    const [namespace = "", name = ""] = id.split("/");
-    const policy = policies[positionOf(id)];
-    const settings = await configMap(namespace, output.configMap);
-    const kind = podIdentities.includes(id) ? "pod-identity" : "irsa";
-    accounts.push({
-      namespace,
-      name,
-      tokenType: output.tokenType,
-      tokenScope: settings.tokenScope ?? "",
-      audience: audienceIn(output),
-      audienceRule: policy?.rules.aud !== undefined,
-      settings,
-      role: output.roleArn ? { arn: output.roleArn, kind } : undefined,
-    });
-  }
-  return accounts;
-}
-
-/** Returns the audience of the ID token in the volume of an output. */
-function audienceIn({ volume }: ServiceAccountOutput): string {
-  const audiences = volume.projected.sources.map(({ serviceAccountToken }) => serviceAccountToken?.audience);
-  return audiences.find((audience) => audience !== undefined) ?? "";
-}
-
-/** Returns whether the rules of an allow policy name a service account. */
-export function isAbout(rules: Record<string, string>, namespace: string, name: string): boolean {
-  return (
-    rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name
-  );
-}
-
-/** Returns `NAMESPACE/NAME`. */
-export function idOf({ namespace, name }: { namespace: string; name: string }): string {
-  return `${namespace}/${name}`;
-}
 
 /**
  * Returns the questions that the emulators are asked: for each service account, as itself, as callers that differ from it
@@ -189,7 +99,7 @@ function asItself({ namespace, name }: { namespace: string; name: string }): Cal
 
 // Each caller asks Pulumi Cloud and, if the service account has one, for the role.
 function questionsFor(account: ServiceAccount, accounts: ServiceAccount[], callers: Caller[]): Question[] {
-  return [{ ...asItself(account), label: ITSELF }, ...callers].flatMap((caller) => {
+  return [{ ...asItself(account), label: "itself" }, ...callers].flatMap((caller) => {
     const known = caller.defect ? undefined : accounts.find((it) => idOf(it) === idOf(caller));
     // Settings may grant the same access token to several service accounts; a role belongs to one.
     const granted = (known !== undefined && isGranted(known, account)) || isOfAnyAudience(account, caller);
@@ -250,25 +160,4 @@ export async function checkAccess(
 /** Returns the rows whose answer is not the intended one. */
 export function unexpected(rows: Row[]): Row[] {
   return rows.filter(({ allowed, intended }) => allowed !== intended);
-}
-
-/** Returns whether the settings intend that a service account is allowed with another audience. */
-export function isAsConfigured({ caller, allowed, intended }: Row): boolean {
-  return allowed && intended && caller.defect === "other audience";
-}
-
-/** Returns the other service accounts that are granted the access token of this one, as intended. */
-export function sharers(rows: Row[], account: ServiceAccount, service: Question["service"]): string[] {
-  return rows
-    .filter((row) => row.account === account && row.service === service && row.allowed && row.intended)
-    .filter(({ caller }) => caller.label !== ITSELF && caller.defect === undefined)
-    .map(({ caller }) => idOf(caller));
-}
-
-/** Returns what to do about an unexpected answer. */
-export function adviceFor({ service, allowed }: Row): string {
-  const compare = `Compare the ${service === "IAM role" ? "trust" : "allow"} policy with npm start -- --policies.`;
-  if (allowed) return `No setting allows this. ${compare}`;
-  if (service === "IAM role") return compare;
-  return "Check policyRules, tokenType, and the settings of the token.";
 }

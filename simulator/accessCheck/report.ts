@@ -1,15 +1,7 @@
 // How the access check is reported: in a terminal of 80 columns, and as Markdown.
 
-import {
-  adviceFor,
-  idOf,
-  isAsConfigured,
-  type Question,
-  type Row,
-  type ServiceAccount,
-  sharers,
-  unexpected,
-} from "./questions";
+import { type Question, type Row, unexpected } from "./questions";
+import { idOf, type ServiceAccount } from "./serviceAccounts";
 import { paint, type Style, tableRow, visible, WIDTH, wrap } from "./terminal";
 
 const HEADER = ["Service account", "Access token", "Gets the token", "Gets the role"];
@@ -193,4 +185,26 @@ function outcome({ allowed }: Row): string {
 
 function plural(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** Returns whether the settings intend that a service account is allowed with another audience. */
+function isAsConfigured({ caller, allowed, intended }: Row): boolean {
+  return allowed && intended && caller.defect === "other audience";
+}
+
+/** Returns the other service accounts that are granted the access token of this one, as intended. */
+function sharers(rows: Row[], account: ServiceAccount, service: Question["service"]): string[] {
+  return rows
+    .filter((row) => row.account === account && row.service === service && row.allowed && row.intended)
+    .filter(({ caller }) => caller.defect === undefined)
+    .map(({ caller }) => idOf(caller))
+    .filter((id) => id !== idOf(account));
+}
+
+/** Returns what to do about an unexpected answer. */
+function adviceFor({ service, allowed }: Row): string {
+  const compare = `Compare the ${service === "IAM role" ? "trust" : "allow"} policy with npm start -- --policies.`;
+  if (allowed) return `No setting allows this. ${compare}`;
+  if (service === "IAM role") return compare;
+  return "Check policyRules, tokenType, and the settings of the token.";
 }

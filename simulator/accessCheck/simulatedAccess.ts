@@ -10,9 +10,9 @@ import {
   checkAccess,
   type Question,
   type Row,
-  readServiceAccounts,
   withInvalidSignature,
 } from "./questions";
+import { readServiceAccounts } from "./serviceAccounts";
 import { requestAccessToken } from "./tokenExchange";
 
 /** The shortest lifetime that Kubernetes grants. */
@@ -39,9 +39,9 @@ export async function checkSimulatedAccess(
   outputs: Record<string, unknown>,
 ): Promise<Row[]> {
   const { aws, kubernetes, pulumiCloud, issuer, otherIssuer } = services;
-  const accounts = await readServiceAccounts(
+  const accounts = readServiceAccounts(
     outputs.serviceAccounts as Parameters<typeof readServiceAccounts>[0],
-    async (namespace, name) => kubernetes.configMap(namespace, name),
+    kubernetes.configMap,
     pulumiCloud.list().flatMap(({ registration }) => registration.policies ?? []),
     aws.podIdentities(),
   );

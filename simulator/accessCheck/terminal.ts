@@ -1,4 +1,4 @@
-// Lines for a terminal of 80 columns.
+// Lines for a terminal of 80 columns, in which every character is visible and nothing could be a token.
 
 import { styleText } from "node:util";
 
@@ -6,11 +6,6 @@ import { styleText } from "node:util";
 export const WIDTH = 80;
 
 export type Style = "bold" | "dim" | "green" | "red" | "yellow";
-
-/** Prints lines on standard output. */
-export function print(...lines: string[]): void {
-  for (const line of lines) console.log(line);
-}
 
 /** Returns text with a color, if the stream is a terminal and NO_COLOR is not set. */
 export function paint(style: Style, text: string, stream: { isTTY?: boolean } = process.stdout): string {
@@ -25,6 +20,24 @@ export function visible(text: string): string {
   return text.replace(/(?! )[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/gu, (character) => {
     return `\\u{${character.codePointAt(0)?.toString(16)}}`;
   });
+}
+
+/**
+ * Returns text without what could be a token: `pul-` and 40 characters, or any word that is longer than the name of an IAM
+ * role, which has at most 64 characters. Every character but line breaks is visible.
+ */
+export function redact(text: string): string {
+  const redacted = text.replace(/pul-[\w-]{16,}|[\w-]{65,}/g, "[redacted]");
+  return redacted.split("\n").map(visible).join("\n");
+}
+
+/** An RS256 signature with 2,048 bits has 342 characters. */
+const SHOWN_CHARACTERS = 200;
+
+/** Returns what may be shown of an answer: redacted, and too short for a signature that was cut into pieces. */
+export function shown(text: string): string {
+  const printable = redact(text).replaceAll("\n", " ");
+  return printable.length > SHOWN_CHARACTERS ? `${printable.slice(0, SHOWN_CHARACTERS - 1)}…` : printable;
 }
 
 /** Returns a word for a command that the reader can copy: quoted for a shell if it has to be. */

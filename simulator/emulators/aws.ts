@@ -1,17 +1,14 @@
 // The emulated AWS account: its EKS cluster, IAM, and how a pod receives the credentials of a role.
 
-import { createRemoteJWKSet, decodeJwt, errors, type JWTPayload, jwtVerify } from "jose";
-import { isRecord } from "./authPolicy";
+import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
 import { type Decision, type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
 import { evaluatePodIdentityTrust, evaluateTrustPolicy, type IamPolicy } from "./iamPolicy";
-import { DISCOVERY_PATH } from "./issuer";
+import { keysOf } from "./issuer";
 
 export interface AwsOptions {
   region: string;
-  /** The issuer of the cluster of the stack. */
+  /** The issuer of the cluster of the stack. Any other one is that of another cluster, without an IAM OIDC provider. */
   issuerUrl: string;
-  /** The issuer of another cluster in the account, which has no IAM OIDC provider. */
-  otherIssuerUrl?: string;
   /** The cluster that exists already; undefined if the stack creates it. */
   cluster: { name: string; hasOidcProvider: boolean; version?: string } | undefined;
 }
@@ -51,7 +48,7 @@ const POD_IDENTITY_AUDIENCE = "pods.eks.amazonaws.com";
 const KUBERNETES_VERSION = "1.36";
 
 /** Returns an account without roles. */
-export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOptions): Aws {
+export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
   const account = "123456789012";
   const arn = (resource: string) => `arn:aws:iam::${account}:${resource}`;
   const clusterArn = (name: string) => `arn:aws:eks:${region}:${account}:cluster/${name}`;
@@ -70,12 +67,10 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
   if (cluster?.hasOidcProvider) {
     oidcProviders.set(providerArn(issuerUrl), { url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] });
   }
-  // jose keeps the keys of an issuer, as STS does.
-  const keySets = new Map<string, ReturnType<typeof discoverKeys>>();
+  const keySets = new Map<string, JWTVerifyGetKey>();
 
   const roleKind = storedKind(
     roles,
-    ["namePrefix", "path"],
     // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
     ({ namePrefix }) => `${namePrefix}${String(Date.now()).padEnd(26, randomSuffix())}`,
     (id, inputs) => ({
@@ -102,18 +97,15 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
     },
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": storedKind(
       attachments,
-      ["role", "policyArn"],
       ({ role, policyArn }) => `${role}/${policyArn}`,
     ),
     "aws:iam/openIdConnectProvider:OpenIdConnectProvider": storedKind(
       oidcProviders,
-      ["url"],
       ({ url }) => providerArn(url),
       (id, inputs) => ({ ...inputs, arn: id }),
     ),
     "aws:eks/podIdentityAssociation:PodIdentityAssociation": storedKind(
       associations,
-      ["clusterName", "namespace", "serviceAccount"],
       ({ clusterName, namespace, serviceAccount }) => {
         const id = `${clusterName},${namespace}/${serviceAccount}`;
         if (!associations.has(id)) return id;
@@ -123,15 +115,10 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
       },
       (id, inputs) => ({ ...inputs, associationId: id }),
     ),
-    "aws:eks/addon:Addon": storedKind(
-      addons,
-      ["clusterName", "addonName"],
-      ({ clusterName, addonName }) => `${clusterName}:${addonName}`,
-    ),
+    "aws:eks/addon:Addon": storedKind(addons, ({ clusterName, addonName }) => `${clusterName}:${addonName}`),
     // The component of @pulumi/eks has some thirty resources. This is only what the program uses of it.
     "eks:index:Cluster": storedKind(
       clusters,
-      ["name"],
       ({ name }) => name,
       (name) => ({
         eksCluster: { name, arn: clusterArn(name), endpoint, certificateAuthority },
@@ -175,13 +162,10 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
     decide: (claims: JWTPayload) => Decision,
   ): Promise<Decision> {
     const issuer = String(decodeJwt(idToken).iss);
-    if (issuer !== issuerUrl && issuer !== otherIssuerUrl) {
-      return { allowed: false, reason: "the ID token is of no cluster in this account" };
-    }
-    const keys = keySets.get(issuer) ?? discoverKeys(issuer);
+    const keys = keySets.get(issuer) ?? (await keysOf(issuer));
     keySets.set(issuer, keys);
     try {
-      const { payload } = await jwtVerify(idToken, await keys, { issuer, audience });
+      const { payload } = await jwtVerify(idToken, keys, { issuer, audience });
       return decide(payload);
     } catch (error) {
       if (!(error instanceof errors.JOSEError)) throw error;
@@ -211,7 +195,7 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
       const role = roleOf(roleArn);
       if (!role) return { allowed: false, reason: "no such role" };
       return decideBy(idToken, [POD_IDENTITY_AUDIENCE], (claims) => {
-        const { namespace, serviceAccount } = serviceAccountOf(claims);
+        const [, , namespace = "", serviceAccount = ""] = String(claims.sub).split(":");
         const [ownName = ""] = clusters.keys();
         const clusterName = claims.iss === issuerUrl ? ownName : `${ownName}-2`;
         const decision = evaluatePodIdentityTrust(role.assumeRolePolicy, {
@@ -228,17 +212,4 @@ export function startAws({ region, issuerUrl, otherIssuerUrl, cluster }: AwsOpti
       });
     },
   };
-}
-
-async function discoverKeys(issuerUrl: string): Promise<ReturnType<typeof createRemoteJWKSet>> {
-  const response = await fetch(`${issuerUrl}${DISCOVERY_PATH}`);
-  const { jwks_uri } = (await response.json()) as { jwks_uri: string };
-  return createRemoteJWKSet(new URL(jwks_uri));
-}
-
-function serviceAccountOf(claims: JWTPayload): { namespace: string; serviceAccount: string } {
-  const kubernetes = claims["kubernetes.io"];
-  if (!isRecord(kubernetes) || !isRecord(kubernetes.serviceaccount))
-    return { namespace: "", serviceAccount: "" };
-  return { namespace: String(kubernetes.namespace), serviceAccount: String(kubernetes.serviceaccount.name) };
 }

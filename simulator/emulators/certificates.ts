@@ -15,8 +15,6 @@ export interface CertificateAuthority {
    * before now (or before `notAfter`) for a year.
    */
   issue(options: { hosts: string[]; notBefore?: Date; notAfter?: Date }): Promise<ServerCertificate>;
-  /** Returns the certificate of the emulated services, which is the same for all of them in a process. */
-  emulatorCertificate(): Promise<ServerCertificate>;
 }
 
 export interface ServerCertificate {
@@ -27,11 +25,19 @@ export interface ServerCertificate {
 const DAY = 24 * 60 * 60 * 1000;
 const ALGORITHM = { keyType: "ec", algorithm: "sha256" } as const;
 
-/** Creates an authority and writes it to a directory: `ca.pem` and, readable only by its owner, `ca-key.pem`. */
+/** Creates an authority, and writes it and a certificate of the emulators to a directory that only its owner can read. */
 export async function saveCertificateAuthority(directory: string): Promise<void> {
-  const { key, certificate } = await createCertificateAuthority();
-  await writeFile(join(directory, "ca-key.pem"), key, { mode: 0o600 });
-  await writeFile(join(directory, "ca.pem"), certificate);
+  const { key, certificate, issue } = await createCertificateAuthority();
+  const server = await issue({ hosts: ["127.0.0.1"] });
+  const files = {
+    "ca.pem": certificate,
+    "ca-key.pem": key,
+    "server.pem": server.cert,
+    "server-key.pem": server.key,
+  };
+  for (const [name, content] of Object.entries(files)) {
+    await writeFile(join(directory, name), content, { mode: 0o600 });
+  }
 }
 
 /** Returns the directory of the running simulation. @throws Error if there is none. */
@@ -41,10 +47,18 @@ export function simulationDirectory(): string {
   return directory;
 }
 
-/** Opens the authority that `saveCertificateAuthority` wrote to the directory of the simulation. */
+function read(file: string): Promise<string> {
+  return readFile(join(simulationDirectory(), file), "utf8");
+}
+
+/** Returns the authority of the running simulation. */
 export async function openCertificateAuthority(): Promise<CertificateAuthority> {
-  const read = (file: string) => readFile(join(simulationDirectory(), file), "utf8");
   return certificateAuthority(await read("ca-key.pem"), await read("ca.pem"));
+}
+
+/** Returns the certificate of the emulated services, which is the same for all of them. */
+export async function emulatorCertificate(): Promise<ServerCertificate> {
+  return { key: await read("server-key.pem"), cert: await read("server.pem") };
 }
 
 /** Creates an authority in memory. */
@@ -63,18 +77,10 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
   return certificateAuthority(key, cert);
 }
 
-/** By the authority that has issued it. */
-const emulatorCertificates = new Map<string, Promise<ServerCertificate>>();
-
 function certificateAuthority(key: string, certificate: string): CertificateAuthority {
-  const authority: CertificateAuthority = {
+  return {
     key,
     certificate,
-    emulatorCertificate() {
-      const issued = emulatorCertificates.get(certificate) ?? authority.issue({ hosts: ["127.0.0.1"] });
-      emulatorCertificates.set(certificate, issued);
-      return issued;
-    },
     async issue({ hosts, notBefore, notAfter = new Date(Date.now() + 364 * DAY) }) {
       const altNames = hosts.map((host) =>
         isIP(host) ? { type: 7 as const, ip: host } : { type: 2 as const, value: host },
@@ -94,5 +100,4 @@ function certificateAuthority(key: string, certificate: string): CertificateAuth
       return { key: issued.private, cert: issued.cert };
     },
   };
-  return authority;
 }

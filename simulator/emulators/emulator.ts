@@ -10,8 +10,6 @@ export interface Emulator {
 }
 
 export interface ResourceKind {
-  /** The paths of the inputs that cannot be changed in place. */
-  replaceOn: string[];
   /** @throws Error in the words of the provider; Unready if the resource exists but failed. */
   create(name: string, inputs: object): Promise<Resource>;
   update(id: string, inputs: object): Promise<object>;
@@ -49,7 +47,6 @@ export class Unready extends Error {
  */
 export function storedKind<Inputs extends object>(
   store: Map<string, Inputs>,
-  replaceOn: string[],
   identify: (inputs: Inputs, name: string) => string,
   outputs: (id: string, inputs: Inputs) => object = (_id, inputs) => inputs,
 ): ResourceKind {
@@ -58,7 +55,6 @@ export function storedKind<Inputs extends object>(
     return outputs(id, inputs);
   };
   return {
-    replaceOn,
     async create(name, inputs: Inputs) {
       const id = identify(inputs, name);
       return { id, outputs: put(id, inputs) };

@@ -3,12 +3,14 @@
 import { randomBytes, randomUUID, X509Certificate } from "node:crypto";
 import {
   calculateJwkThumbprint,
+  createRemoteJWKSet,
   exportJWK,
   type GenerateKeyPairResult,
   generateKeyPair,
+  type JWTVerifyGetKey,
   SignJWT,
 } from "jose";
-import type { CertificateAuthority } from "./certificates";
+import { emulatorCertificate, openCertificateAuthority } from "./certificates";
 import { startServer } from "./server";
 
 /** The pod that an ID token is for. */
@@ -41,20 +43,26 @@ export interface ClusterIssuer {
  * Where an issuer says which URL has its keys, below the issuer's own URL:
  * https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
  */
-export const DISCOVERY_PATH = "/.well-known/openid-configuration";
+const DISCOVERY_PATH = "/.well-known/openid-configuration";
+
+/** Finds the keys of an issuer, as every service that trusts it does. They are read when a token is verified, and kept. */
+export async function keysOf(url: string): Promise<JWTVerifyGetKey> {
+  const response = await fetch(`${url}${DISCOVERY_PATH}`);
+  const { issuer, jwks_uri } = (await response.json()) as { issuer: string; jwks_uri: string };
+  if (issuer !== url) throw new Error(`the OIDC issuer ${url} calls itself ${issuer}`);
+  return createRemoteJWKSet(new URL(jwks_uri));
+}
 
 /** Those of closed issuers: to generate a key pair takes a tenth of a second. No two issuers have the same at a time. */
 const unusedKeyPairs: GenerateKeyPairResult[] = [];
 
 /** Starts the issuer of one cluster on a free port of the loopback address. */
-export async function startIssuer(authority: CertificateAuthority): Promise<ClusterIssuer> {
-  const [keyPair, tls] = await Promise.all([
-    unusedKeyPairs.pop() ?? generateKeyPair("RS256"),
-    authority.emulatorCertificate(),
-  ]);
+export async function startIssuer(): Promise<ClusterIssuer> {
+  const keyPair = unusedKeyPairs.pop() ?? (await generateKeyPair("RS256"));
   const { privateKey, publicKey } = keyPair;
   const key = await exportJWK(publicKey);
   const kid = await calculateJwkThumbprint(key);
+  const tls = await emulatorCertificate();
   let { cert } = tls;
 
   const path = `/id/${randomBytes(16).toString("hex").toUpperCase()}`;
@@ -92,7 +100,7 @@ export async function startIssuer(authority: CertificateAuthority): Promise<Clus
         .sign(privateKey);
     },
     async rotateCertificate() {
-      const next = await authority.issue({ hosts: ["127.0.0.1"] });
+      const next = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
       server.setSecureContext(next);
       // A connection that is kept alive would continue with the previous certificate.
       server.closeAllConnections();

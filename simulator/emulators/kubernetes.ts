@@ -1,18 +1,23 @@
-// The emulated Kubernetes cluster: its objects, the EKS webhook, and the pods of its Jobs.
+// The emulated Kubernetes cluster: its objects, and the pods of its Jobs.
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
-import { type Emulator, type Resource, randomSuffix, storedKind, Unready } from "./emulator";
-import { configMapOf, exchangePod, SCRIPT } from "./exchangePod";
+import {
+  type Emulator,
+  type Resource,
+  type ResourceKind,
+  randomSuffix,
+  storedKind,
+  Unready,
+} from "./emulator";
 import type { ClusterIssuer, PodIdentity } from "./issuer";
-import { checkMountPaths, type PodSpec, runPod } from "./pod";
+import { type PodOptions, type PodRun, type PodSpec, runExchange } from "./pod";
 
 type Job = types.output.batch.v1.Job;
-type ServiceAccount = types.output.core.v1.ServiceAccount;
 type ConfigMap = types.output.core.v1.ConfigMap;
 
 interface KubernetesObject {
-  metadata?: { name?: string; namespace?: string; annotations?: Record<string, string> };
+  metadata?: { name?: string; namespace?: string };
 }
 
 export interface KubernetesOptions {
@@ -25,11 +30,8 @@ export interface KubernetesOptions {
   serviceAccounts: string[];
   /** What each Job runs after the token exchange, instead of its own command. */
   command?: string[];
-  /**
-   * Runs the pod of a Job as its spec says, on this machine: only for specs that can be trusted, such as a test's. By
-   * default, a pod runs the exchange script and `command`, and nothing else of its spec.
-   */
-  runsPodSpecs?: boolean;
+  /** Runs the pod of a Job. By default, it runs the exchange script and `command`, and nothing else of its spec. */
+  runPod?: (options: PodOptions) => Promise<PodRun>;
   /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
   onLog(line: string, account: string): void;
 }
@@ -41,43 +43,34 @@ export interface Kubernetes extends Emulator {
   configMap(namespace: string, name: string): Record<string, string>;
 }
 
-const POLICY_KINDS = [
-  "MutatingAdmissionPolicy",
-  "MutatingAdmissionPolicyBinding",
-  "ValidatingAdmissionPolicy",
-  "ValidatingAdmissionPolicyBinding",
+const SERVICE_ACCOUNT = "core/v1:ServiceAccount";
+const CONFIG_MAP = "core/v1:ConfigMap";
+const JOB = "batch/v1:Job";
+const KINDS = [
+  "core/v1:Namespace",
+  SERVICE_ACCOUNT,
+  CONFIG_MAP,
+  JOB,
+  // Only stored: no pod of the simulation has the label.
+  "admissionregistration.k8s.io/v1:MutatingAdmissionPolicy",
+  "admissionregistration.k8s.io/v1:MutatingAdmissionPolicyBinding",
+  "admissionregistration.k8s.io/v1:ValidatingAdmissionPolicy",
+  "admissionregistration.k8s.io/v1:ValidatingAdmissionPolicyBinding",
 ];
+
+const WHOAMI = ["bash", "-c", "echo '$ pulumi whoami' && pulumi whoami"];
 
 /** Returns a cluster with the given service accounts. Namespaces that the stack does not create exist. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
-  const namespaces = new Map<string, KubernetesObject>();
-  const serviceAccounts = new Map<string, KubernetesObject>();
-  const configMaps = new Map<string, KubernetesObject>();
-  const jobs = new Map<string, KubernetesObject>();
-  const admissionPolicies = POLICY_KINDS.map((kind) => ({
-    kind,
-    store: new Map<string, KubernetesObject>(),
-  }));
+  const stores = new Map(KINDS.map((kind) => [kind, new Map<string, KubernetesObject>()]));
   const pods = new Map<string, PodIdentity>();
   for (const id of options.serviceAccounts) {
     const [namespace = "", name = ""] = id.split("/");
-    serviceAccounts.set(id, { metadata: { namespace, name } });
+    stores.get(SERVICE_ACCOUNT)?.set(id, { metadata: { namespace, name } });
   }
 
-  const objects = (kind: string, store: Map<string, KubernetesObject>, replaceOn: string[] = []) =>
-    storedKind(
-      store,
-      ["metadata.name", "metadata.namespace", ...replaceOn],
-      ({ metadata: { namespace, name = "" } = {} }) => {
-        const id = namespace ? `${namespace}/${name}` : name;
-        if (!store.has(id)) return id;
-        throw new Error(`resource ${id} was not successfully created: it already exists`);
-      },
-      (_id, inputs) => ({ kind, ...inputs, metadata: { ...inputs.metadata, uid: randomUUID() } }),
-    );
-
   function configMap(namespace: string, name: string): Record<string, string> {
-    const found = configMaps.get(`${namespace}/${name}`) as ConfigMap | undefined;
+    const found = stores.get(CONFIG_MAP)?.get(`${namespace}/${name}`) as ConfigMap | undefined;
     if (!found) throw new Error(`configmap "${name}" not found`);
     return found.data;
   }
@@ -88,24 +81,23 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     return pods.get(`${namespace}/${serviceAccount}`) ?? { namespace, serviceAccount, pod, node };
   }
 
-  /** Runs a pod as a service account. Its name is that of the Job with a suffix. */
-  async function runPodOf(jobName: string, spec: PodSpec, { metadata: account }: ServiceAccount) {
-    const { command = ["pulumi", "whoami"], runsPodSpecs = false } = options;
-    const { namespace, name: accountName } = account;
+  /** Runs a pod. Its name is that of the Job with a suffix. */
+  async function runPodOf(namespace: string, jobName: string, spec: PodSpec) {
+    const { command = WHOAMI, runPod = runExchange } = options;
+    const account = `${namespace}/${spec.serviceAccountName}`;
     const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
-    const pod = { ...podOf(namespace, accountName), pod: name };
-    pods.set(`${namespace}/${accountName}`, pod);
+    const pod = { ...podOf(namespace, spec.serviceAccountName), pod: name };
+    pods.set(account, pod);
 
-    const trusted = runsPodSpecs ? spec : exchangePod(spec, command);
     const run = await runPod({
-      spec: withIrsaRole(trusted, account.annotations ?? {}, options.region),
+      spec,
+      command,
       idToken: (audience, expiresIn) => options.issuer.token(pod, { audience: [audience], expiresIn }),
       configMap(configMapName) {
         const data = configMap(namespace, configMapName);
-        if (configMapName !== configMapOf(accountName)) return data;
-        return { ...data, ...(!runsPodSpecs && SCRIPT), apiUrl: options.pulumiCloudUrl };
+        return data.apiUrl ? { ...data, apiUrl: options.pulumiCloudUrl } : data;
       },
-      onLog: (line) => options.onLog(line, `${namespace}/${accountName}`),
+      onLog: (line) => options.onLog(line, account),
     });
     return { name, ...run };
   }
@@ -121,78 +113,41 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const { spec } = template;
     const [namespace = "", jobName = ""] = resource.id.split("/");
     const account = `${namespace}/${spec.serviceAccountName}`;
-    const serviceAccount = serviceAccounts.get(account);
-    if (!serviceAccount) return fail(`error looking up service account ${account}: not found`);
+    const exists = stores.get(SERVICE_ACCOUNT)?.has(account);
+    if (!exists) return fail(`error looking up service account ${account}: not found`);
 
-    checkMountPaths(spec);
-    const { name, exitCode, log } = await runPodOf(jobName, spec, serviceAccount as ServiceAccount);
-    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${terminationMessage(log)}`);
+    const { name, exitCode, log } = await runPodOf(namespace, jobName, spec);
+    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${log.join("\n")}`);
   }
 
-  const jobKind = objects("Job", jobs, ["spec.template"]);
-  const stores = [
-    namespaces,
-    serviceAccounts,
-    configMaps,
-    jobs,
-    ...admissionPolicies.map(({ store }) => store),
-  ];
+  function kindOf(kind: string, store: Map<string, KubernetesObject>): ResourceKind {
+    const stored = storedKind(
+      store,
+      ({ metadata: { namespace, name = "" } = {} }) => {
+        const id = namespace ? `${namespace}/${name}` : name;
+        if (!store.has(id)) return id;
+        throw new Error(`resource ${id} was not successfully created: it already exists`);
+      },
+      (_id, inputs) => ({ ...inputs, metadata: { ...inputs.metadata, uid: randomUUID() } }),
+    );
+    if (kind !== JOB) return stored;
+    return {
+      ...stored,
+      async create(name, inputs) {
+        const resource = await stored.create(name, inputs);
+        await runJob(inputs as Job, resource);
+        return resource;
+      },
+    };
+  }
+
   return {
     podOf,
     configMap,
     calls: {},
-    existing: () =>
-      stores.flatMap((store) => [...store.keys()]).filter((id) => !options.serviceAccounts.includes(id)),
-    resources: {
-      "kubernetes:core/v1:Namespace": objects("Namespace", namespaces),
-      "kubernetes:core/v1:ServiceAccount": objects("ServiceAccount", serviceAccounts),
-      "kubernetes:core/v1:ConfigMap": objects("ConfigMap", configMaps),
-      // Only stored: no pod of the simulation has the label.
-      ...Object.fromEntries(
-        admissionPolicies.map(({ kind, store }) => [
-          `kubernetes:admissionregistration.k8s.io/v1:${kind}`,
-          objects(kind, store),
-        ]),
-      ),
-      "kubernetes:batch/v1:Job": {
-        ...jobKind,
-        async create(name, inputs) {
-          const resource = await jobKind.create(name, inputs);
-          await runJob(inputs as Job, resource);
-          return resource;
-        },
-      },
-    },
+    existing: () => [...stores.values()].flatMap((store) => [...store.keys()]),
+    resources: Object.fromEntries(
+      [...stores].map(([kind, store]) => [`kubernetes:${kind}`, kindOf(kind, store)]),
+    ),
   };
-}
-
-/** FallbackToLogsOnError: the end of the log, at most 80 lines and 2048 bytes. */
-function terminationMessage(log: string[]): string {
-  return log.slice(-80).join("\n").slice(-2048);
-}
-
-/**
- * Returns a pod as the EKS webhook changes it, once, when it is created: aws/amazon-eks-pod-identity-webhook,
- * pkg/handler/handler.go.
- *
- * @param annotations of its service account, which name the role.
- */
-function withIrsaRole(spec: PodSpec, annotations: Record<string, string>, region: string): PodSpec {
-  const roleArn = annotations["eks.amazonaws.com/role-arn"];
-  if (!roleArn) return structuredClone(spec);
-  const directory = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
-  const env = [
-    { name: "AWS_REGION", value: region },
-    { name: "AWS_ROLE_ARN", value: roleArn },
-    { name: "AWS_WEB_IDENTITY_TOKEN_FILE", value: `${directory}/token` },
-  ];
-  const serviceAccountToken = { audience: "sts.amazonaws.com", expirationSeconds: 86400, path: "token" };
-  const volume = { name: "aws-iam-token", projected: { sources: [{ serviceAccountToken }] } };
-  const mount = { name: volume.name, mountPath: directory, readOnly: true };
-  const containers = spec.containers.map((container) => ({
-    ...container,
-    env: [...(container.env ?? []), ...env],
-    volumeMounts: [...(container.volumeMounts ?? []), mount],
-  }));
-  return structuredClone({ ...spec, containers, volumes: [...(spec.volumes ?? []), volume] }) as PodSpec;
 }

@@ -3,24 +3,21 @@
 // Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed".
 
 import { randomBytes, randomUUID } from "node:crypto";
-import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
-import { get } from "node:https";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { TLSSocket } from "node:tls";
-import { createLocalJWKSet, decodeJwt, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from "jose";
+import { decodeJwt, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
 import { type AuthPolicy, decide, type Runner } from "./authPolicy";
-import type { CertificateAuthority } from "./certificates";
+import { emulatorCertificate } from "./certificates";
 import type { ResourceKind } from "./emulator";
-import { DISCOVERY_PATH } from "./issuer";
+import { keysOf } from "./issuer";
 import { type Reply, startServer } from "./server";
 
 export interface PulumiCloudOptions {
   /** The runner pools that exist. */
   runners?: Runner[];
-  /** The Pulumi ESC environments that exist, by `ORGANIZATION/PROJECT/NAME`: their variables, all of them secret. */
-  environments?: Record<string, Record<string, string>>;
+  /** Returns what a further endpoint, such as `GET /PATH`, answers to any access token; undefined if it does not exist. */
+  answer?: (endpoint: string) => object | undefined;
   /** How long the registration of an issuer takes; by default a second. */
   registrationMilliseconds?: number;
 }
@@ -46,7 +43,6 @@ export interface PulumiCloud {
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
   /** Changes an issuer. What is missing stays, since the provider does not send it; assumed for thumbprints. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
-  remove(id: string): void;
   list(): RegisteredIssuer[];
   /** `OidcIssuer`, which the provider maps to the API. */
   resources: Record<string, ResourceKind>;
@@ -60,42 +56,30 @@ type TokenRequest = ReturnType<typeof tokenRequest>;
 /** A denied token exchange. */
 class Denied extends Error {}
 
-/**
- * Starts Pulumi Cloud.
- *
- * @param authority issues its TLS certificate, and is the only one whose issuers it trusts.
- */
-export async function startPulumiCloud(
-  authority: CertificateAuthority,
-  { runners = [], environments = {}, registrationMilliseconds = 1000 }: PulumiCloudOptions = {},
-): Promise<PulumiCloud> {
+/** Starts Pulumi Cloud. It trusts the issuers that this process trusts. */
+export async function startPulumiCloud({
+  runners = [],
+  answer = () => undefined,
+  registrationMilliseconds = 1000,
+}: PulumiCloudOptions = {}): Promise<PulumiCloud> {
   const issuers = new Map<string, IssuerRegistration>();
-  // Read at the first exchange, and again after an update.
-  const keySets = new Map<IssuerRegistration, ReturnType<typeof readKeys>>();
+  /** The keys of each registered issuer, by its ID. */
+  const keySets = new Map<string, JWTVerifyGetKey>();
   const accessTokens = new Map<string, TokenRequest & { expiresAt: number }>();
   const exchanges: PulumiCloud["exchanges"] = [];
   const find = (organization: string, url: string | undefined) =>
-    [...issuers.values()].find((issuer) => issuer.organization === organization && issuer.url === url);
-
-  async function verify(idToken: string, issuer: IssuerRegistration): Promise<JWTPayload> {
-    const keys = keySets.get(issuer) ?? readKeys(issuer, authority);
-    keySets.set(issuer, keys);
-    const { keySet } = await keys.catch((error: Error) => {
-      keySets.delete(issuer);
-      throw new Denied(`the OIDC issuer could not be read: ${error.message}`);
-    });
-    const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
-    return (await jwtVerify(idToken, createLocalJWKSet(keySet), verification)).payload;
-  }
+    [...issuers].find(([, issuer]) => issuer.organization === organization && issuer.url === url);
 
   async function exchange(form: URLSearchParams): Promise<Reply> {
     try {
       const asked = tokenRequest(form);
       const { organization, tokenType, scope, expiration, idToken } = asked;
       const { iss } = decodeJwt(idToken);
-      const issuer = find(organization, iss);
-      if (!issuer) throw new Denied(`organization ${organization} has no OIDC issuer ${iss}`);
-      const claims = await verify(idToken, issuer);
+      const [id = "", issuer] = find(organization, iss) ?? [];
+      const keys = keySets.get(id);
+      if (!issuer || !keys) throw new Denied(`organization ${organization} has no OIDC issuer ${iss}`);
+      const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
+      const { payload: claims } = await jwtVerify(idToken, keys, verification);
       const { policies = [], maxExpirationSeconds: limit = 25 * 60 * 60 } = issuer;
       // Assumed: the service denies it, where it could also shorten it.
       if (expiration > limit) {
@@ -125,38 +109,27 @@ export async function startPulumiCloud(
   async function reply(request: IncomingMessage): Promise<Reply> {
     const endpoint = `${request.method} ${request.url}`;
     if (endpoint === "POST /api/oauth/token") return exchange(new URLSearchParams(await text(request)));
-    const answer = answerTo(endpoint);
-    if (!answer) return { status: 404, body: { code: 404, message: "Not Found" } };
+    const further = answer(endpoint);
+    if (endpoint !== "GET /api/user" && !further) {
+      return { status: 404, body: { code: 404, message: "Not Found" } };
+    }
     const token = accessTokens.get(request.headers.authorization?.replace(/^token /, "") ?? "");
-    if (token && token.expiresAt > Date.now()) return { status: 200, body: answer(token) };
+    if (token && token.expiresAt > Date.now()) return { status: 200, body: further ?? userOf(token) };
     return { status: 401, body: { code: 401, message: "Unauthorized" } };
-  }
-
-  /** Returns what an endpoint answers to the owner of an access token. */
-  function answerTo(endpoint: string): ((token: TokenRequest) => object) | undefined {
-    if (endpoint === "GET /api/user") return userOf;
-
-    // https://www.pulumi.com/docs/reference/cloud-rest-api/environments/. Any token may open an environment.
-    const [, method, path = "", id] =
-      /^(POST|GET) \/api\/esc\/environments\/(.+)\/open(?:\?.*|\/(\w+))$/.exec(endpoint) ?? [];
-    const variables = environments[path];
-    if (!variables) return undefined;
-    if (method === "POST") return () => ({ id: SESSION });
-    return id === SESSION ? () => environmentOf(variables) : undefined;
   }
 
   async function register(registration: IssuerRegistration): Promise<RegisteredIssuer> {
     await sleep(registrationMilliseconds);
     const { organization, url } = registration;
-    const { thumbprint } = await readKeys(registration, authority);
+    const keys = await keysOf(url);
     // Assumed: the service rejects the same URL twice in one organization.
     if (find(organization, url)) {
       throw new Error(`409 API error: Conflict: an OIDC issuer with the URL ${url} exists already`);
     }
     const id = `${organization}/${randomUUID()}`;
-    const stored = { thumbprints: [thumbprint], ...registration };
-    issuers.set(id, stored);
-    return { id, registration: stored };
+    issuers.set(id, registration);
+    keySets.set(id, keys);
+    return { id, registration };
   }
 
   async function update(id: string, changes: Partial<IssuerRegistration>): Promise<IssuerRegistration> {
@@ -167,19 +140,17 @@ export async function startPulumiCloud(
     return updated;
   }
 
-  const { origin, close } = await startServer(await authority.emulatorCertificate(), reply);
+  const { origin, close } = await startServer(await emulatorCertificate(), reply);
   return {
     url: origin,
     close,
     exchanges,
     register,
     update,
-    remove: (id) => void issuers.delete(id),
     list: () => [...issuers].map(([id, registration]) => ({ id, registration })),
     resources: {
       // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
       "pulumiservice:index:OidcIssuer": {
-        replaceOn: ["organization", "url"],
         async create(_name, inputs: IssuerRegistration) {
           const { id, registration } = await register(inputs);
           return { id, outputs: registration };
@@ -190,14 +161,6 @@ export async function startPulumiCloud(
       },
     },
   };
-}
-
-const SESSION = "session";
-
-/** Returns an environment as ESC evaluates it: pulumi/pulumi, sdk/go/common/esc/environment.go and value.go. */
-function environmentOf(variables: Record<string, string>) {
-  const values = Object.entries(variables).map(([name, value]) => [name, { value, secret: true, trace: {} }]);
-  return { properties: { environmentVariables: { value: Object.fromEntries(values), trace: {} } } };
 }
 
 function tokenRequest(form: URLSearchParams) {
@@ -215,36 +178,6 @@ function tokenRequest(form: URLSearchParams) {
     expiration: Number(field("expiration", /^([1-9][0-9]{0,9})$/)),
     idToken: form.get("subject_token") ?? "",
   };
-}
-
-async function readKeys(
-  { url, thumbprints = [] }: IssuerRegistration,
-  { certificate: ca }: CertificateAuthority,
-): Promise<{ keySet: JSONWebKeySet; thumbprint: string }> {
-  const { body, thumbprint } = await getVerified(`${url}${DISCOVERY_PATH}`, thumbprints, ca);
-  const discovery: { issuer: string; jwks_uri: string } = JSON.parse(body);
-  if (discovery.issuer !== url) throw new Error(`it calls itself ${discovery.issuer}`);
-  const keys = await getVerified(discovery.jwks_uri, thumbprints, ca);
-  return { keySet: JSON.parse(keys.body), thumbprint };
-}
-
-// The certificate is verified; thumbprints are a fallback if that fails:
-// https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
-async function getVerified(
-  url: string,
-  thumbprints: string[],
-  ca: string,
-): Promise<{ body: string; thumbprint: string }> {
-  // A separate connection for each request, since one that is kept alive would hide a rotated certificate.
-  const request = get(url, { ca, agent: false, rejectUnauthorized: false });
-  const [response]: IncomingMessage[] = await once(request, "response");
-  if (!(response?.socket instanceof TLSSocket)) throw new Error(`${url} has no certificate`);
-  const thumbprint = response.socket.getPeerCertificate().fingerprint256.replaceAll(":", "").toLowerCase();
-  if (!response.socket.authorized && !thumbprints.includes(thumbprint)) {
-    throw new Error(`its certificate could not be verified: ${response.socket.authorizationError}`);
-  }
-  if (response.statusCode !== 200) throw new Error(`${url} returned HTTP ${response.statusCode}`);
-  return { body: await text(response), thumbprint };
 }
 
 // What the CLI reads of an account: pulumi/pulumi, pkg/backend/httpstate/client/client.go (serviceUser). A personal token

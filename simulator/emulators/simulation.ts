@@ -1,16 +1,15 @@
 // The simulation: the emulated AWS account, its EKS cluster and issuer, another cluster's issuer, and Pulumi Cloud.
 
 import { type Aws, type AwsOptions, startAws } from "./aws";
-import { openCertificateAuthority } from "./certificates";
 import type { Emulator } from "./emulator";
 import { type ClusterIssuer, startIssuer } from "./issuer";
 import { type Kubernetes, type KubernetesOptions, startKubernetes } from "./kubernetes";
 import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./pulumiCloud";
 
 export interface SimulationOptions
-  extends Omit<AwsOptions, "issuerUrl" | "otherIssuerUrl">,
+  extends Omit<AwsOptions, "issuerUrl">,
     PulumiCloudOptions,
-    Partial<Pick<KubernetesOptions, "serviceAccounts" | "command" | "runsPodSpecs" | "onLog">> {}
+    Partial<Pick<KubernetesOptions, "serviceAccounts" | "command" | "runPod" | "onLog">> {}
 
 export interface Simulation {
   aws: Aws;
@@ -29,13 +28,12 @@ export interface Simulation {
 
 /** Starts a simulation in which nothing of the stack exists. Its servers listen only on the loopback address. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
-  const authority = await openCertificateAuthority();
   const [issuer, otherIssuer, pulumiCloud] = await Promise.all([
-    startIssuer(authority),
-    startIssuer(authority),
-    startPulumiCloud(authority, options),
+    startIssuer(),
+    startIssuer(),
+    startPulumiCloud(options),
   ]);
-  const aws = startAws({ ...options, issuerUrl: issuer.url, otherIssuerUrl: otherIssuer.url });
+  const aws = startAws({ ...options, issuerUrl: issuer.url });
   const kubernetes = startKubernetes({
     serviceAccounts: [],
     onLog: () => {},

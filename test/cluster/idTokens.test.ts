@@ -5,7 +5,6 @@ import { after, before, describe, test } from "node:test";
 import { decodeJwt } from "jose";
 import { type Row, unexpected } from "../../simulator/accessCheck/questions";
 import { checkSimulatedAccess } from "../../simulator/accessCheck/simulatedAccess";
-import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { startIssuer } from "../../simulator/emulators/issuer";
 import { FOUR_ACCOUNTS } from "../stack";
 import { type ApiServer, missingApiServer, startApiServer } from "./apiServer";
@@ -25,7 +24,7 @@ describe("ID tokens of a real API server", { skip: missingApiServer }, () => {
   after(() => server?.close());
 
   test("have the claims that the simulation's have", async (t) => {
-    const emulated = await startIssuer(await openCertificateAuthority());
+    const emulated = await startIssuer();
     t.after(emulated.close);
     const pod = await createPod(server);
 

@@ -47,7 +47,6 @@ function kindOf(server: ApiServer, type: string, collection: string) {
   }
 
   return {
-    replaceOn: [],
     async create(name: string, inputs: KubernetesObject) {
       // The provider names an object that has no name.
       const metadata = { ...inputs.metadata, name: inputs.metadata?.name ?? `${name}-${randomSuffix()}` };

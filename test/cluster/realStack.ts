@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import type { AskedServices } from "../../simulator/accessCheck/simulatedAccess";
 import { type Aws, startAws } from "../../simulator/emulators/aws";
-import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { startIssuer } from "../../simulator/emulators/issuer";
 import {
   type PulumiCloud,
@@ -39,9 +38,8 @@ export async function startRealStack({
   ...options
 }: RealStackOptions): Promise<RealStack> {
   const server = await startApiServer();
-  const authority = await openCertificateAuthority();
-  const pulumiCloud = await startPulumiCloud(authority, { registrationMilliseconds: 0, ...options });
-  const otherIssuer = await startIssuer(authority);
+  const pulumiCloud = await startPulumiCloud({ registrationMilliseconds: 0, ...options });
+  const otherIssuer = await startIssuer();
   async function close() {
     await Promise.all([server.close(), pulumiCloud.close(), otherIssuer.close()]);
   }

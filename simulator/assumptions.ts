@@ -1,6 +1,7 @@
 // What the simulation reads of a stack's settings: what exists before the stack does, and what the emulators cannot know.
 
-import { similarRegion } from "./accessCheck/awsRegions";
+import { Region } from "@pulumi/aws/types/enums";
+import { closest } from "fastest-levenshtein";
 import { isRecord } from "./emulators/authPolicy";
 import type { SimulationOptions } from "./emulators/simulation";
 import type { StackFile } from "./stackFile";
@@ -74,6 +75,7 @@ function regionNotes(region: string): string[] {
       `aws:region is not set: the simulation uses ${DEFAULT_REGION}. \`pulumi preview\` uses the region of the environment or of the AWS profile, and fails if there is none.`,
     ];
   }
-  const similar = similarRegion(region);
-  return similar ? [`aws:region is ${region}, which is not a known region. Did you mean ${similar}?`] : [];
+  const known: string[] = Object.values(Region);
+  if (known.includes(region)) return [];
+  return [`aws:region is ${region}, which is not a known region. Did you mean ${closest(region, known)}?`];
 }

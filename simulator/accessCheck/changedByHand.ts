@@ -1,0 +1,155 @@
+// What was changed by hand in a deployed stack: the policies of its OIDC issuer in Pulumi Cloud, and the ConfigMaps of its
+// service accounts in the cluster, compared with the stack's state.
+
+import { isDeepStrictEqual } from "node:util";
+import {
+  createdConfigMap,
+  type Data,
+  type DeployedStack,
+  type IssuerPolicy,
+  type Kubectl,
+} from "./deployedStack";
+import { idOf, isAbout, type ServiceAccount } from "./serviceAccounts";
+import { redact, shellQuoted, shown } from "./terminal";
+import type { Run } from "./tools";
+
+/** One difference, with what to show of both sides. Nothing in it can be a token. */
+export interface Change {
+  heading: string;
+  details: string[];
+}
+
+/**
+ * Compares the policies of a stack's issuer in Pulumi Cloud with those of the stack.
+ *
+ * https://www.pulumi.com/docs/reference/cloud-rest-api/oidc-issuers/
+ *
+ * @throws Error that names the required right if the policies could not be read.
+ */
+export async function findChangedPolicies(
+  stack: DeployedStack,
+  accounts: ServiceAccount[],
+  run: Run,
+): Promise<Change[]> {
+  const { organization, pulumiCloudUrl, issuerUrl, issuerId } = stack;
+  async function get(right: string, ...segments: string[]) {
+    const endpoint = ["/api/orgs", organization, ...segments].join("/");
+    const login = `pulumi login ${shellQuoted(pulumiCloudUrl)}`;
+    const advice = `\nNo token was sent. The check requires ${right} in organization ${organization}, which the role Admin contains. To sign in: ${login}`;
+    // The CLI otherwise asks the backend of its current login, which can be another Pulumi Cloud.
+    const options = { environment: { PULUMI_BACKEND_URL: pulumiCloudUrl }, advice };
+    return JSON.parse(await run("pulumi", ["api", endpoint, "--non-interactive"], options));
+  }
+
+  const { oidcIssuers = [] } = await get("oidc_issuers:read", "oidc", "issuers");
+  const registered: { id: string; url: string }[] = oidcIssuers;
+  const ids = registered.filter(({ url }) => url === issuerUrl).map(({ id }) => id);
+  const other = ids.find((id) => id !== issuerId);
+  if (other !== undefined) {
+    const up = `pulumi up --refresh --stack ${shellQuoted(stack.name)}`;
+    throw new Error(
+      `Organization ${organization} has the OIDC issuer ${issuerUrl} under the ID ${other}, and the stack has ${issuerId}: it was registered by hand. No token was sent.\nDelete it in Pulumi Cloud. To register the stack's: ${up}`,
+    );
+  }
+  if (ids.length === 0) return comparePolicies([], stack.policies, accounts);
+  const { policies = [] } = await get("auth_policies:read", "auth", "policies", "oidcissuers", issuerId);
+  return comparePolicies(policies, stack.policies, accounts);
+}
+
+/**
+ * Compares the policies in Pulumi Cloud with those of a stack, as sets.
+ *
+ * @param actual those in Pulumi Cloud.
+ * @param inState those of the issuer in the stack's state. `pulumi refresh` writes there what it finds, so that only those
+ *   count that the program could have generated.
+ * @param accounts all service accounts of the stack.
+ */
+export function comparePolicies(
+  actual: IssuerPolicy[],
+  inState: IssuerPolicy[],
+  accounts: ServiceAccount[],
+): Change[] {
+  const accountOf = (policy: IssuerPolicy) => accounts.find((account) => isGeneratedFor(policy, account));
+  const found = actual.map(essenceOf);
+  const generated = inState.filter(accountOf).map(essenceOf);
+  const without = (policies: IssuerPolicy[], others: IssuerPolicy[]) =>
+    policies.filter((policy) => !others.some((other) => isDeepStrictEqual(policy, other)));
+
+  const missing = without(generated, found).map((policy) => {
+    const { namespace = "", name = "" } = accountOf(policy) ?? {};
+    return { heading: `The policy of ${idOf({ namespace, name })} was changed or removed by hand:`, policy };
+  });
+  const added = without(found, generated).map((policy) => {
+    return { heading: "A policy was added or changed by hand:", policy };
+  });
+  return [...missing, ...added].map(({ heading, policy }) => ({ heading, details: [readable(policy)] }));
+}
+
+/**
+ * Returns whether a policy allows one service account, by its name, to be granted the token of its settings.
+ *
+ * It says again what a token type means, and shares nothing with accessToken.ts, whose errors it is to find.
+ */
+function isGeneratedFor({ rules = {}, ...policy }: IssuerPolicy, account: ServiceAccount): boolean {
+  if (policy.decision !== "allow" || policy.tokenType !== account.tokenType) return false;
+  if (!isAbout(rules, account.namespace, account.name)) return false;
+
+  const isAdmin = policy.authorizedPermissions?.includes("admin") ?? false;
+  switch (account.tokenType) {
+    case "personal":
+      return account.tokenScope === `user:${policy.userLogin}`;
+    case "team":
+      return account.tokenScope === `team:${policy.teamName}`;
+    case "organization":
+      return isAdmin === (account.tokenScope === "admin");
+    default:
+      // The policy has the ID of the runner pool, the scope its name.
+      return policy.runnerID !== undefined;
+  }
+}
+
+/** Returns what a policy decides: without its ID, nulls, and empty lists. A claim named `id`, in its rules, stays. */
+function essenceOf(policy: IssuerPolicy): IssuerPolicy {
+  const entries = Object.entries(policy).filter(([key, value]) => {
+    return key !== "id" && value !== null && !(Array.isArray(value) && value.length === 0);
+  });
+  return Object.fromEntries(entries.sort());
+}
+
+/** Returns a policy as JSON with spaces, at which a line can break. */
+function readable(policy: IssuerPolicy): string {
+  return redact(JSON.stringify(policy, null, 1).replaceAll(/\n\s*/g, " "));
+}
+
+/** Compares the ConfigMap of each service account in the cluster with the stack's state, key by key. */
+export async function findChangedConfigMaps(stack: DeployedStack, kubectl: Kubectl): Promise<Change[]> {
+  const changes: Change[] = [];
+  for (const [account, { configMap }] of Object.entries(stack.serviceAccounts)) {
+    const [namespace = ""] = account.split("/");
+    const options = [`--namespace=${namespace}`, "--output=json"];
+    const printed = await kubectl(["get", "configmap"], options, [configMap]);
+    const { data = {}, binaryData = {} }: Record<string, Data | undefined> = JSON.parse(printed);
+    const found = { ...binaryData, ...data };
+    const created = createdConfigMap(stack, `${namespace}/${configMap}`);
+    for (const key of Object.keys({ ...created, ...found })) {
+      if (created[key] === found[key]) continue;
+      changes.push({
+        heading: `In the ConfigMap of ${account}, ${shown(key)} was ${changeOf(created[key], found[key])} by hand.`,
+        // The script is longer than what is shown of a value.
+        details: key.endsWith(".sh")
+          ? []
+          : [`Stack: ${valueText(created[key])}`, `Cluster: ${valueText(found[key])}`],
+      });
+    }
+  }
+  return changes;
+}
+
+function changeOf(created: string | undefined, found: string | undefined): string {
+  if (created === undefined) return "added";
+  return found === undefined ? "removed" : "changed";
+}
+
+function valueText(value: string | undefined): string {
+  return value === undefined ? "none" : shown(JSON.stringify(value));
+}
