@@ -41,6 +41,12 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.ok(log.includes("alice"));
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
+    await t.test("stores no token in the state", async () => {
+      const state = JSON.stringify(await resourcesOf(pulumi));
+      assert.ok(state.includes("exchange-token.sh"));
+      assert.doesNotMatch(state, /pul-[0-9a-f]{40}|eyJ[\w-]+\.[\w-]+\./);
+    });
+
     await t.test("creates a fifth one without touching the others", async () => {
       await set("serviceAccounts", [FIFTH, ...FOUR]);
       const created = ["", "", "", ".pulumi-token-exchange"];

@@ -297,7 +297,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const wrapper = `if [ "$1" = api ]; then export PULUMI_BACKEND_URL=https://127.0.0.1:${cloud.port}; fi; exec ${real} "$@"`;
     await writeFile(join(bin, "pulumi"), `#!/bin/sh\n${wrapper}\n`, { mode: 0o755 });
 
-    const root = await copyProject(cli, ["simulator", "test", ".ci"]);
+    const root = await copyProject(cli, "project", ["simulator", "test", ".ci"]);
     await symlink(join(ROOT, "node_modules"), join(root, "node_modules"));
     const projectDirectory = join(root, "pipeline");
     const file = join(projectDirectory, "Pulumi.github.yaml");

@@ -1,7 +1,7 @@
 // Drives the Pulumi CLI, with a separate state and home in a temporary directory.
 
 import { spawn, spawnSync } from "node:child_process";
-import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
@@ -31,14 +31,20 @@ export const missingCli =
   spawnSync("pulumi", ["version"]).error !== undefined &&
   "pulumi is not on PATH; to install it, see https://www.pulumi.com/docs/install/";
 
+/** How many CLIs are open in this process. */
+let open = 0;
+
 /**
- * Creates a file-backed state without a stack.
+ * Creates a file-backed state without a stack, in a directory that the CLI of the process's next test has again: ts-node
+ * caches what it compiles by its path.
  *
  * @param debugProviders PULUMI_DEBUG_PROVIDERS: the providers that run already.
  * @param further variables for the environment of the CLI.
  */
 export async function openCli(debugProviders: string, further: Record<string, string> = {}): Promise<Cli> {
-  const directory = await mkdtemp(join(tmpdir(), "pulumi-"));
+  const directory = join(process.env.SIMULATOR_DIRECTORY ?? tmpdir(), `pulumi-${process.pid}-${open}`);
+  await mkdir(directory);
+  open += 1;
   const state = join(directory, "state");
   await mkdir(state);
   // Nothing else of the environment: a profile or a backend of the user's would change the results.
@@ -70,7 +76,10 @@ export async function openCli(debugProviders: string, further: Record<string, st
     directory,
     run,
     pulumi: (cwd, ...args) => run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
-    remove: () => rm(directory, { recursive: true, force: true }),
+    async remove() {
+      await rm(directory, { recursive: true, force: true });
+      open -= 1;
+    },
   };
 }
 
@@ -93,16 +102,16 @@ export async function execute(
  * @returns the project's directory.
  */
 export async function createProject(cli: Cli, config: Record<string, unknown>): Promise<string> {
-  const directory = await copyProject(cli, ["simulator", "test", ".ci", ".github", "pipeline"]);
+  const directory = await copyProject(cli, "project", ["simulator", "test", ".ci", ".github", "pipeline"]);
   await symlink(join(ROOT, "node_modules"), join(directory, "node_modules"));
   await writeFile(join(directory, "Pulumi.dev.yaml"), stringify({ config }));
   await cli.pulumi(directory, "stack", "init", "dev");
   return directory;
 }
 
-/** Copies what a clone of the project contains, except the paths that are left out. */
-export async function copyProject(cli: Cli, leftOut: string[]): Promise<string> {
-  const directory = await mkdtemp(join(cli.directory, "project-"));
+/** Copies what a clone of the project contains, except the paths that are left out, to a directory with this name. */
+export async function copyProject(cli: Cli, name: string, leftOut: string[]): Promise<string> {
+  const directory = join(cli.directory, name);
   const paths = ["node_modules", ".git", ...leftOut].map((name) => join(ROOT, name));
   await cp(ROOT, directory, { recursive: true, filter: (path) => !paths.includes(path) });
   return directory;

@@ -11,7 +11,7 @@ export const LINK_PACKAGES = `cp -al '${PACKAGES}' . 2>/dev/null || cp -a '${PAC
 
 /** Commits what a clone contains to a new repository, and returns its directory. */
 export async function createRepository(cli: Cli): Promise<string> {
-  const repository = await copyProject(cli, []);
+  const repository = await copyProject(cli, "repository", []);
   const author = ["-c", "user.name=author", "-c", "user.email=author@example.com"];
   succeeded(await cli.run(repository, "git", "init", "--quiet"));
   succeeded(await cli.run(repository, "git", "add", "--all"));

@@ -50,6 +50,7 @@ async function main(named: string[]): Promise<string[]> {
     // Node.js reads NODE_EXTRA_CA_CERTS only when it starts: this is for the processes of the test files.
     process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
     process.env.SIMULATOR_DIRECTORY = directory;
+    process.env.TS_NODE_CACHE_DIRECTORY = join(directory, "ts-node");
     process.env.NODE_OPTIONS = PRELOADED.map((file) => `--require=${JSON.stringify(file)}`).join(" ");
     return await runGroups(directory, await groupsOf(named), named.length > 0);
   } finally {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
@@ -155,7 +155,8 @@ async function newProject(
 ): Promise<{ cli: Cli; directory: string }> {
   const { cli } = await startEngine(t, options);
   const clone = await cloneOf(cli, await createRepository(cli));
-  const directory = await mkdtemp(join(cli.directory, "new-"));
+  const directory = join(cli.directory, "new");
+  await mkdir(directory);
   succeeded(await cli.run(directory, "bash", "-c", LINK_PACKAGES));
   const flags = ["--force", ...name, "--stack", stack, ...answers.flatMap((answer) => ["-c", answer])];
   succeeded(await cli.pulumi(directory, "new", clone, "--yes", ...flags));
