@@ -27,8 +27,8 @@ describe("the README's commands, from the clone to `pulumi destroy`", { skip: mi
 /**
  * Runs every command of the README, and writes its complete stack file where it says so.
  *
- * @param everything whether to run also what takes long: npm's own `ci`, `npm test`, and `npx tsc`. `npm test` runs in the
- * copy, whose stack file is another one than the clone's.
+ * @param everything whether to run in the copy also what takes long: npm's own `ci`, `npm test` (its stack file is another
+ * one than the clone's), and `npx tsc`.
  * @returns what the commands print.
  */
 async function walk(t: TestContext, stack: string, { everything }: { everything: boolean }): Promise<string> {
@@ -37,7 +37,7 @@ async function walk(t: TestContext, stack: string, { everything }: { everything:
   await redirectClone(cli, repository);
   await mkdir(join(cli.directory, "bin"));
   await answerQuestions(cli, stack);
-  if (!everything) await installAtOnce(cli);
+  await installAtOnce(cli, everything ? "! -e node_modules" : "true");
 
   const blocks = blocksOf(await readFile(join(repository, "README.md"), "utf8"));
   const commands = blocks.filter(({ info }) => info === "bash").map(({ text }) => text);
@@ -115,10 +115,10 @@ esac
   await writeFile(join(cli.directory, "bin", "pulumi"), program, { mode: 0o755 });
 }
 
-/** Puts an `npm` on PATH whose `npm ci` takes the packages of this checkout. */
-async function installAtOnce(cli: Cli): Promise<void> {
+/** Puts an `npm` on PATH whose `npm ci` takes the packages of this checkout if a condition of bash is true. */
+async function installAtOnce(cli: Cli, condition: string): Promise<void> {
   const program = `#!/usr/bin/env bash
-if [[ $1 == ci ]]; then
+if [[ $1 == ci && ${condition} ]]; then
   rm -rf node_modules
   ${LINK_PACKAGES}
 else
