@@ -6,8 +6,14 @@ import { type Cli, copyProject } from "./pulumiCli";
 
 const PACKAGES = join(__dirname, "..", "node_modules");
 
-/** A command that installs the packages of this checkout in the current directory, which npm takes half a minute for. */
-export const LINK_PACKAGES = `cp -al '${PACKAGES}' . 2>/dev/null || cp -a '${PACKAGES}' .`;
+/**
+ * A command that installs the packages of this checkout in the current directory, which npm takes half a minute for. npm
+ * writes its list of them in place: it must not be the same file.
+ */
+export const LINK_PACKAGES = `
+  cp -al '${PACKAGES}' . 2>/dev/null || cp -a '${PACKAGES}' .
+  cp --remove-destination '${PACKAGES}/.package-lock.json' node_modules/
+`;
 
 /** Commits what a clone contains to a new repository, and returns its directory. */
 export async function createRepository(cli: Cli): Promise<string> {
