@@ -32,8 +32,8 @@ describe("the README's commands, from the clone to `pulumi destroy`", { skip: mi
 /**
  * Runs every command of the README, and writes its complete stack file where it says so.
  *
- * @param everything whether to run in the copy also what takes long: npm's own `ci`, `npm test` (its stack file is another
- * one than the clone's), and `npx tsc`.
+ * @param everything whether to run in the copy also what takes long: a real `npm ci`, `npm test` with the copy's stack file,
+ * and `npx tsc`.
  * @returns what the commands print.
  */
 async function walk(t: TestContext, stack: string, { everything }: { everything: boolean }): Promise<string> {
