@@ -1,4 +1,5 @@
-// What the simulation reads of a stack's settings: what exists before the stack does, and what the emulators cannot know.
+// What the simulation assumes: the cluster, service accounts, and runner pools that must exist; and notes on settings that it
+// cannot check.
 
 import { Region } from "@pulumi/aws/types/enums";
 import { closest } from "fastest-levenshtein";
@@ -15,7 +16,7 @@ export const ORGANIZATION = "acme";
 /** Its browser application, which people copy instead of the URL of the API. */
 const CONSOLE_HOST = "app.pulumi.com";
 
-/** Returns the cluster, the service accounts, and the runner pools that the settings take for granted. */
+/** Returns the cluster, the service accounts, and the runner pools that must exist for the settings. */
 export function assumedToExist({
   project,
   config,

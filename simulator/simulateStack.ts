@@ -13,7 +13,7 @@ import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } fr
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. A changed Pulumi.${TEMPLATE_STACK}.yaml, or another stack, takes its place.`;
 
-/** Of `npm start`. */
+/** The options of `npm start` that the simulation uses. */
 export interface Options {
   /** The name of the stack; by default, the only one of the project. */
   stack?: string;

@@ -135,11 +135,7 @@ test("AWS denies the ID token that a pod sends to Pulumi Cloud", async () => {
     return aws.assumeRoleWithWebIdentity(annotations["eks.amazonaws.com/role-arn"] ?? "", token);
   };
 
-  assert.equal(
-    (await assumeRole("sts.amazonaws.com")).allowed,
-    true,
-    "the token that the EKS webhook mounts",
-  );
+  assert.equal((await assumeRole("sts.amazonaws.com")).allowed, true, "a token with the audience of IRSA");
   assert.equal((await assumeRole(audience)).allowed, false);
 });
 

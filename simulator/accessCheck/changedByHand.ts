@@ -13,7 +13,7 @@ import { idOf, isAbout, type ServiceAccount } from "./serviceAccounts";
 import { redact, shellQuoted, shown } from "./terminal";
 import type { Run } from "./tools";
 
-/** One difference, with what to show of both sides. Nothing in it can be a token. */
+/** One difference, with what to show of it. Nothing in it can be a token. */
 export interface Change {
   heading: string;
   details: string[];

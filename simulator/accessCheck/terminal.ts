@@ -1,4 +1,4 @@
-// Lines for a terminal of 80 columns, in which every character is visible and nothing could be a token.
+// Lines for a terminal of 80 columns. `redact` and `shown` also remove what could be a token.
 
 import { styleText } from "node:util";
 

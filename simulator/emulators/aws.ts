@@ -1,4 +1,4 @@
-// The emulated AWS account: its EKS cluster, IAM, and how a pod receives the credentials of a role.
+// The emulated AWS account: its EKS cluster, IAM, and who receives the credentials of a role.
 
 import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
 import { type Decision, type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
@@ -195,6 +195,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
       const role = roleOf(roleArn);
       if (!role) return { allowed: false, reason: "no such role" };
       return decideBy(idToken, [POD_IDENTITY_AUDIENCE], (claims) => {
+        // system:serviceaccount:NAMESPACE:NAME
         const [, , namespace = "", serviceAccount = ""] = String(claims.sub).split(":");
         const [ownName = ""] = clusters.keys();
         const clusterName = claims.iss === issuerUrl ? ownName : `${ownName}-2`;

@@ -45,7 +45,7 @@ export interface ClusterIssuer {
  */
 const DISCOVERY_PATH = "/.well-known/openid-configuration";
 
-/** Finds the keys of an issuer, as every service that trusts it does. They are read when a token is verified, and kept. */
+/** Returns the keys of an issuer. They are fetched at the first verification and cached. */
 export async function keysOf(url: string): Promise<JWTVerifyGetKey> {
   const response = await fetch(`${url}${DISCOVERY_PATH}`);
   const { issuer, jwks_uri } = (await response.json()) as { issuer: string; jwks_uri: string };

@@ -95,6 +95,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       idToken: (audience, expiresIn) => options.issuer.token(pod, { audience: [audience], expiresIn }),
       configMap(configMapName) {
         const data = configMap(namespace, configMapName);
+        // The emulated Pulumi Cloud replaces the stack's.
         return data.apiUrl ? { ...data, apiUrl: options.pulumiCloudUrl } : data;
       },
       onLog: (line) => options.onLog(line, account),

@@ -97,7 +97,8 @@ export async function inDirectory(run: (root: string) => Promise<PodRun>): Promi
 const running = new Set<number>();
 
 /**
- * Runs a container as a process in the directory of its pod. Only the emulators can be reached from there.
+ * Runs a container as a process in the directory of its pod. curl and the Pulumi CLI reach nothing but the emulators from
+ * there.
  *
  * @returns the exit code and the log; 128 with the reason if the container could not start.
  */
