@@ -143,3 +143,20 @@ test("fails as the cluster would if the pod does not mount what the exchange req
   const withoutToken = [volume({ configMap: CONFIG_MAP })];
   await assert.rejects(runPod({ ...SPEC, volumes: withoutToken }), /No ID token/);
 });
+
+for (const [what, log, message] of [
+  [
+    "80 lines",
+    Array.from({ length: 81 }, (_, index) => `line ${index}`),
+    /\[Error\] line 1\n(.*\n)*line 80$/,
+  ],
+  ["2,048 bytes", ["é".repeat(2000)], /\[Error\] é{1024}$/],
+] satisfies [string, string[], RegExp][]) {
+  test(`a failed Job reports at most the last ${what} of its log, as Kubernetes does`, async (t) => {
+    const runPod = async () => ({ exitCode: 1, log });
+    const { resources, close } = await startCluster({ runPod, serviceAccounts: ["ci/runner"] });
+    t.after(close);
+    const job = { metadata: { namespace: "ci", name: "job" }, spec: { template: { spec: SPEC } } };
+    await assert.rejects(async () => resources["kubernetes:batch/v1:Job"]?.create("job", job), { message });
+  });
+}
