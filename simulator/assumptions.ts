@@ -3,6 +3,7 @@
 
 import { Region } from "@pulumi/aws/types/enums";
 import { closest } from "fastest-levenshtein";
+import { checkRegion } from "./accessCheck/region";
 import { isRecord } from "./emulators/authPolicy";
 import type { SimulationOptions } from "./emulators/simulation";
 import type { StackFile } from "./stackFile";
@@ -76,6 +77,7 @@ function regionNotes(region: string): string[] {
       `aws:region is not set: the simulation uses ${DEFAULT_REGION}. \`pulumi preview\` uses the region of the environment or of the AWS profile, and fails if there is none.`,
     ];
   }
+  checkRegion(region);
   const known: string[] = Object.values(Region);
   if (known.includes(region)) return [];
   return [`aws:region is ${region}, which is not a known region. Did you mean ${closest(region, known)}?`];

@@ -396,6 +396,14 @@ for (const [what, run, message] of [
     "AWS_ENDPOINT_URL_STS is http://127.0.0.1:9. Set it to an https URL",
   ],
   [
+    "if the region would be another host",
+    {
+      answer: (stdout, { args }) =>
+        args[0] === "config" ? stdout.replace('"us-west-2"', '"x.example.com/"') : stdout,
+    },
+    'The region is "x.example.com/", which is not the name of an AWS region.',
+  ],
+  [
     "if the stack's output names a ConfigMap that kubectl would take for an option",
     {
       answer: (stdout, { args }) =>

@@ -181,6 +181,11 @@ describe("the simulation", () => {
       /app\.pulumi\.com.* Its API is https:\/\/api\.pulumi\.com/,
     ],
     [
+      "a region that would be another host, and its control characters",
+      { "aws:region": `$&.example.com${ESCAPE}31m` },
+      /^The region is "\$&\.example\.com\\u001b\[31m", which is not the name of an AWS region\. Set aws:region /m,
+    ],
+    [
       "an encrypted setting",
       { issuerName: { secure: "A" } },
       /^issuerName contains an encrypted value in Pulumi\.prod\.yaml, which .* write the value in plaintext\.$/m,

@@ -1,6 +1,7 @@
 // A stack that is up, as the Pulumi CLI and its cluster describe it.
 
 import { join } from "node:path";
+import { checkRegion } from "./region";
 import { idOf, readServiceAccounts, type ServiceAccount, type ServiceAccountOutput } from "./serviceAccounts";
 import { shellQuoted } from "./terminal";
 import type { Run, RunOptions } from "./tools";
@@ -61,7 +62,12 @@ interface StateResource {
 
 type Config = Record<string, { value?: string }>;
 
-/** Reads a stack from the Pulumi CLI. @throws Error if it is not deployed, or if the check must not use a name in its state. */
+/**
+ * Reads a stack from the Pulumi CLI.
+ *
+ * @throws Error if it is not deployed, if its state contains an invalid name, or if the region or the STS endpoint is not
+ *   usable.
+ */
 export async function readStack(name: string, run: Run): Promise<DeployedStack> {
   const pulumi = async (...args: string[]) =>
     JSON.parse(await run("pulumi", [...args, "--stack", name, "--non-interactive"]));
@@ -140,6 +146,7 @@ function readAws(name: string, config: Config): Pick<DeployedStack, "region" | "
     const stack = `--stack ${shellQuoted(name)}`;
     throw new Error(`The region is not set. To set it: pulumi config set aws:region REGION ${stack}`);
   }
+  checkRegion(region);
   const role = JSON.parse(aws("assumeRoles") ?? "[]")[0]?.roleArn;
   const options = { region, profile: aws("profile"), "role-arn": role, "assume-role-arn": role };
   const awsOptions = Object.entries(options).flatMap(([option, value]) =>
