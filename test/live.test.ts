@@ -6,11 +6,11 @@ import { writeFile } from "node:fs/promises";
 import { createServer } from "node:https";
 import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
-import { comparePolicies } from "../simulator/accessCheck/changedByHand";
-import type { IssuerPolicy } from "../simulator/accessCheck/deployedStack";
+import { comparePolicies, findChangedPolicies } from "../simulator/accessCheck/changedByHand";
+import type { DeployedStack, IssuerPolicy } from "../simulator/accessCheck/deployedStack";
 import type { ServiceAccount } from "../simulator/accessCheck/serviceAccounts";
 import { redact, shown } from "../simulator/accessCheck/terminal";
-import { toolRunner } from "../simulator/accessCheck/tools";
+import { ToolError, toolRunner } from "../simulator/accessCheck/tools";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { createCertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Simulation } from "../simulator/emulators/simulation";
@@ -310,6 +310,38 @@ test("ignores the ID of a policy, but no rule on a claim named id", () => {
   assert.match(added?.details.join() ?? "", /"id": "\*"/);
 });
 
+test("ignores the order of lists, null values, and empty lists of a policy, also in its rules", () => {
+  const policy = { ...policyOf(), authorizedPermissions: ["a", "b"] };
+  const rules = { ...policy.rules, sub: null, aud: [] };
+  const completed = { ...policy, rules, authorizedPermissions: ["b", "a"], roleID: null, scopes: [] };
+  assert.deepEqual(comparePolicies([completed as unknown as IssuerPolicy], [policy], [DEPLOYER]), []);
+});
+
+test("reports a policy once that was added twice by hand", () => {
+  const added = policyOf({ sub: "*" });
+  const changes = comparePolicies([policyOf(), added, { ...added }], [policyOf()], [DEPLOYER]);
+  assert.equal(changes.length, 1);
+});
+
+test("reports a failure of pulumi api by its message, and the command that signs in on its own line", async () => {
+  const issuer = { organization: "acme", pulumiCloudUrl: "https://api.pulumi.com" } as DeployedStack;
+  const failure = (stderr: string) =>
+    findChangedPolicies(issuer, [], async () => {
+      throw new ToolError(`Failed to run pulumi: ${stderr}`, stderr);
+    });
+  const advice =
+    "No token was sent. This needs the right oidc_issuers:read in organization acme, which the role Admin contains, and a login.\nTo sign in: pulumi login https://api.pulumi.com";
+  await assert.rejects(
+    failure(`warning\n${JSON.stringify({ error: { code: "x", message: "no route" } })}\n`),
+    {
+      message: `Failed to run pulumi api /api/orgs/acme/oidc/issuers: no route\n${advice}`,
+    },
+  );
+  await assert.rejects(failure("unknown command"), {
+    message: `Failed to run pulumi: unknown command\n${advice}`,
+  });
+});
+
 /** The line that `pulumi api` prints on standard error. Programs of this test fail with what begins with `error:`. */
 function apiError(code: string, httpStatus: number, message: string): string {
   const error = { code: `pulumi.cloud_api.${code}`, severity: "error", message, httpStatus };
@@ -356,7 +388,7 @@ for (const [what, run, message] of [
       answer: (stdout, { args }) =>
         args[1]?.endsWith("/oidc/issuers") ? apiError("http_4xx", 403, "server returned HTTP 403") : stdout,
     },
-    "No token was sent. The check requires oidc_issuers:read in organization acme, which the role Admin contains.",
+    "server returned HTTP 403 No token was sent. This needs the right oidc_issuers:read in organization acme, which the role Admin contains, and a login.",
   ],
   [
     "if the policies cannot be read, naming the right",
@@ -364,7 +396,7 @@ for (const [what, run, message] of [
       answer: (stdout, { args }) =>
         args[1]?.includes("/auth/policies/") ? apiError("http_4xx", 403, "server returned HTTP 403") : stdout,
     },
-    "No token was sent. The check requires auth_policies:read in organization acme, which the role Admin contains.",
+    "server returned HTTP 403 No token was sent. This needs the right auth_policies:read in organization acme, which the role Admin contains, and a login.",
   ],
   [
     "if the CLI is not signed in to the Pulumi Cloud of the stack",
@@ -372,7 +404,7 @@ for (const [what, run, message] of [
       answer: (stdout, { args }) =>
         args[0] === "api" ? apiError("not_logged_in", 0, "not logged in to Pulumi Cloud") : stdout,
     },
-    'not logged in to Pulumi Cloud","httpStatus":0}} No token was sent. The check requires oidc_issuers:read in organization acme, which the role Admin contains. To sign in: pulumi login https://127.0.0.1:',
+    "Failed to run pulumi api /api/orgs/acme/oidc/issuers: not logged in to Pulumi Cloud No token was sent. ",
   ],
   [
     "if the CLI cannot call the API",

@@ -109,10 +109,10 @@ describe("with the Pulumi CLI, the live check", { skip: missingCli }, () => {
     [
       ISSUERS,
       403,
-      /HTTP 403.*\nNo token was sent\. The check requires oidc_issuers:read in organization acme, which the role Admin/,
+      /\/oidc\/issuers: server returned HTTP 403\nNo token was sent\. This needs the right oidc_issuers:read in organization acme, /,
     ],
-    [POLICIES, 401, /\nNo token was sent\. .* To sign in: pulumi login http:/],
-    [ISSUERS, 500, /server returned HTTP 500.*\nNo token was sent\./],
+    [POLICIES, 401, /\nNo token was sent\. .*\nTo sign in: pulumi login http:/],
+    [ISSUERS, 500, /: server returned HTTP 500\nNo token was sent\./],
   ] satisfies [string, number, RegExp][]) {
     test(`says what it requires if ${path} returns HTTP ${status}`, async (t) => {
       const before = answers[path] ?? 404;

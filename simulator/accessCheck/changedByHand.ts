@@ -11,7 +11,7 @@ import {
 } from "./deployedStack";
 import { idOf, isAbout, type ServiceAccount } from "./serviceAccounts";
 import { redact, shellQuoted, shown } from "./terminal";
-import type { Run } from "./tools";
+import { type Run, ToolError } from "./tools";
 
 /** One difference, with what to show of it. Nothing in it can be a token. */
 export interface Change {
@@ -34,11 +34,19 @@ export async function findChangedPolicies(
   const { organization, pulumiCloudUrl, issuerUrl, issuerId } = stack;
   async function get(right: string, ...segments: string[]) {
     const endpoint = ["/api/orgs", organization, ...segments].join("/");
-    const login = `pulumi login ${shellQuoted(pulumiCloudUrl)}`;
-    const advice = `\nNo token was sent. The check requires ${right} in organization ${organization}, which the role Admin contains. To sign in: ${login}`;
     // The CLI otherwise asks the backend of its current login, which can be another Pulumi Cloud.
-    const options = { environment: { PULUMI_BACKEND_URL: pulumiCloudUrl }, advice };
-    return JSON.parse(await run("pulumi", ["api", endpoint, "--non-interactive"], options));
+    const environment = { PULUMI_BACKEND_URL: pulumiCloudUrl };
+    try {
+      return JSON.parse(await run("pulumi", ["api", endpoint, "--non-interactive"], { environment }));
+    } catch (error) {
+      if (!(error instanceof ToolError)) throw error;
+      const reported = reportedError(error);
+      const failure =
+        reported === undefined ? error.message : `Failed to run pulumi api ${endpoint}: ${reported}`;
+      const needs = `This needs the right ${right} in organization ${organization}, which the role Admin contains, and a login.`;
+      const login = `pulumi login ${shellQuoted(pulumiCloudUrl)}`;
+      throw new Error(`${failure}\nNo token was sent. ${needs}\nTo sign in: ${login}`);
+    }
   }
 
   const { oidcIssuers = [] } = await get("oidc_issuers:read", "oidc", "issuers");
@@ -57,6 +65,20 @@ export async function findChangedPolicies(
 }
 
 /**
+ * Returns the message of the error that `pulumi api` prints as JSON, on the last line of standard error: undefined if it
+ * has printed none. See pkg/cmd/pulumi/cloud/envelope.go in pulumi/pulumi.
+ */
+function reportedError({ stderr }: ToolError): string | undefined {
+  const lastLine = stderr.trimEnd().split("\n").at(-1) ?? "";
+  try {
+    const { error }: { error?: { message?: string } } = JSON.parse(lastLine);
+    return error?.message;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
  * Compares the policies in Pulumi Cloud with those of a stack, as sets.
  *
  * @param actual those in Pulumi Cloud.
@@ -69,20 +91,31 @@ export function comparePolicies(
   inState: IssuerPolicy[],
   accounts: ServiceAccount[],
 ): Change[] {
-  const accountOf = (policy: IssuerPolicy) => accounts.find((account) => isGeneratedFor(policy, account));
-  const found = actual.map(essenceOf);
-  const generated = inState.filter(accountOf).map(essenceOf);
-  const without = (policies: IssuerPolicy[], others: IssuerPolicy[]) =>
-    policies.filter((policy) => !others.some((other) => isDeepStrictEqual(policy, other)));
+  const found = distinct(actual.map(essenceOf));
+  const generated = distinct(inState.map(essenceOf)).flatMap((policy) => {
+    const account = accounts.find((candidate) => isGeneratedFor(policy, candidate));
+    return account ? [{ account, policy }] : [];
+  });
 
-  const missing = without(generated, found).map((policy) => {
-    const { namespace = "", name = "" } = accountOf(policy) ?? {};
-    return { heading: `The policy of ${idOf({ namespace, name })} was changed or removed by hand:`, policy };
-  });
-  const added = without(found, generated).map((policy) => {
-    return { heading: "A policy was added or changed by hand:", policy };
-  });
+  const missing = generated
+    .filter(({ policy }) => !contains(found, policy))
+    .map(({ account, policy }) => {
+      return { heading: `The policy of ${idOf(account)} was changed or removed by hand:`, policy };
+    });
+  const intended = generated.map(({ policy }) => policy);
+  const added = found
+    .filter((policy) => !contains(intended, policy))
+    .map((policy) => ({ heading: "A policy was added or changed by hand:", policy }));
   return [...missing, ...added].map(({ heading, policy }) => ({ heading, details: [readable(policy)] }));
+}
+
+function contains(policies: IssuerPolicy[], policy: IssuerPolicy): boolean {
+  return policies.some((other) => isDeepStrictEqual(other, policy));
+}
+
+/** Returns each policy once. */
+function distinct(policies: IssuerPolicy[]): IssuerPolicy[] {
+  return policies.filter((policy, index) => !contains(policies.slice(0, index), policy));
 }
 
 /**
@@ -108,11 +141,23 @@ function isGeneratedFor({ rules = {}, ...policy }: IssuerPolicy, account: Servic
   }
 }
 
-/** Returns what a policy decides: without its ID, nulls, and empty lists. A claim named `id`, in its rules, stays. */
+/**
+ * Returns what a policy decides: without its ID, nulls, and empty lists, and with its lists in one order. A claim named `id`,
+ * in its rules, stays.
+ */
 function essenceOf(policy: IssuerPolicy): IssuerPolicy {
-  const entries = Object.entries(policy).filter(([key, value]) => {
-    return key !== "id" && value !== null && !(Array.isArray(value) && value.length === 0);
-  });
+  const entries = Object.entries(policy).filter(([key]) => key !== "id");
+  return normalized(Object.fromEntries(entries)) as IssuerPolicy;
+}
+
+/** Returns a value of JSON without nulls and empty lists, and with sorted lists. */
+function normalized(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(normalized).sort();
+  if (typeof value !== "object" || value === null) return value;
+  const entries = Object.entries(value)
+    .filter(([, item]) => item !== null && !(Array.isArray(item) && item.length === 0))
+    .map(([key, item]) => [key, normalized(item)] as const);
+  // Two objects are equal in any order: this one is for the report.
   return Object.fromEntries(entries.sort());
 }
 
