@@ -358,6 +358,25 @@ test("exits 1 if an intended caller is denied, and leaves the question about aud
   assert.equal(exitCode, 1);
 });
 
+test("shows an example of each form of a denial, in the order of the answers", async (t) => {
+  const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+  const denials = [
+    respond(400, { error: "first" }),
+    respond(403, { message: "second" }),
+    respond(403, { message: "third" }),
+  ];
+  const { url, close } = await startEndpoint(denials, certificate);
+  t.after(close);
+  const { lines } = await checkLive(stack, { answer: pulumiCloudAt(url) });
+  assert.deepEqual(
+    lines.filter((line) => line.includes("How does Pulumi Cloud deny?")),
+    [
+      "  How does Pulumi Cloud deny? HTTP 400 with error, such as: first",
+      "  How does Pulumi Cloud deny? HTTP 403 with message, such as: second",
+    ],
+  );
+});
+
 const tokenOfOtherCluster = () =>
   simulation.otherIssuer.token(
     { namespace: "ci", serviceAccount: "deployer" },

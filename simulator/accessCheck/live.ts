@@ -128,13 +128,12 @@ function errorLines(error: unknown): string[] {
 
 /** Answers what the documentation leaves open. */
 function openAnswers(rows: Row[]): string[] {
-  // The first denial of each form.
-  const denials = rows.toReversed().flatMap(({ form, reason }) => (form ? [[form, reason] as const] : []));
+  // The reason of the first denial of each form.
+  const examples = new Map<string, string>();
+  for (const { form, reason } of rows) if (form && !examples.has(form)) examples.set(form, reason);
   return [
     `Does a rule on aud match an element of a list? ${audienceAnswer(rows)}`,
-    ...[...new Map(denials)].map(
-      ([form, example]) => `How does Pulumi Cloud deny? ${form}, such as: ${example}`,
-    ),
+    ...[...examples].map(([form, reason]) => `How does Pulumi Cloud deny? ${form}, such as: ${reason}`),
   ];
 }
 
