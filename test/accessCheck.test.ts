@@ -17,6 +17,7 @@ import {
   type ServiceAccount,
 } from "../simulator/accessCheck/serviceAccounts";
 import { checkSimulatedAccess } from "../simulator/accessCheck/simulatedAccess";
+import { evaluatePodIdentityTrust } from "../simulator/emulators/iamPolicy";
 import type { PodIdentity, TokenOptions } from "../simulator/emulators/issuer";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { runProgram } from "../simulator/mocks";
@@ -313,4 +314,40 @@ test("asks the real services for no role of EKS Pod Identity, and says why", () 
     report.join(" ").replaceAll(/\s+/g, " "),
     /not asked: EKS Pod Identity issues the credentials of a role/,
   );
+});
+
+describe("a trust policy for EKS Pod Identity", () => {
+  const tags = { "eks-cluster-arn": "arn", "kubernetes-namespace": "ci" };
+  const statement = {
+    Effect: "Allow",
+    Principal: { Service: "pods.eks.amazonaws.com" },
+    Action: ["sts:AssumeRole", "sts:TagSession"],
+    Condition: {
+      StringEquals: { "aws:RequestTag/eks-cluster-arn": "arn", "aws:RequestTag/kubernetes-namespace": "ci" },
+    },
+  };
+  const isAllowed = (...statements: object[]) =>
+    evaluatePodIdentityTrust({ Statement: statements.map((it) => ({ ...statement, ...it })) }, tags).allowed;
+
+  test("allows both actions to this service, with every tag", () => {
+    assert.ok(isAllowed({}));
+  });
+
+  for (const changes of [
+    { Effect: "Deny" },
+    { Action: ["sts:AssumeRole"] },
+    { Action: ["sts:TagSession"] },
+    { Principal: { Service: "ec2.amazonaws.com" } },
+    { Condition: { StringEquals: { "aws:RequestTag/eks-cluster-arn": "another" } } },
+    { Condition: { StringEquals: { "aws:PrincipalTag/eks-cluster-arn": "arn" } } },
+    { Condition: { StringEquals: { "aws:RequestTag/unknown": "arn" } } },
+  ]) {
+    test(`denies with ${JSON.stringify(changes)}`, () => {
+      assert.ok(!isAllowed(changes));
+    });
+  }
+
+  test("denies what another statement allows", () => {
+    assert.ok(!isAllowed({}, { Effect: "Deny" }));
+  });
 });
