@@ -31,20 +31,15 @@ export const missingCli =
   spawnSync("pulumi", ["version"]).error !== undefined &&
   "pulumi is not on PATH; to install it, see https://www.pulumi.com/docs/install/";
 
-/** How many CLIs are open in this process. */
-let open = 0;
-
 /**
- * Creates a file-backed state without a stack, in a directory that the CLI of the process's next test has again: ts-node
- * caches what it compiles by its path.
+ * Creates a file-backed state without a stack, in a directory that the CLI of the process's next test has again once this
+ * one is removed: ts-node caches what it compiles by its path.
  *
  * @param debugProviders PULUMI_DEBUG_PROVIDERS: the providers that run already.
  * @param further variables for the environment of the CLI.
  */
 export async function openCli(debugProviders: string, further: Record<string, string> = {}): Promise<Cli> {
-  const directory = join(process.env.SIMULATOR_DIRECTORY ?? tmpdir(), `pulumi-${process.pid}-${open}`);
-  await mkdir(directory);
-  open += 1;
+  const directory = await createDirectory();
   const state = join(directory, "state");
   await mkdir(state);
   // Nothing else of the environment: a profile or a backend of the user's would change the results.
@@ -76,15 +71,26 @@ export async function openCli(debugProviders: string, further: Record<string, st
     directory,
     run,
     pulumi: (cwd, ...args) => run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
-    async remove() {
-      await rm(directory, { recursive: true, force: true });
-      open -= 1;
-    },
+    remove: () => rm(directory, { recursive: true, force: true }),
   };
 }
 
+/** Creates the directory with the lowest number that no other open CLI of this process has, and returns its path. */
+async function createDirectory(): Promise<string> {
+  const path = join(process.env.SIMULATOR_DIRECTORY ?? tmpdir(), `pulumi-${process.pid}-`);
+  for (let number = 0; ; number += 1) {
+    const directory = `${path}${number}`;
+    try {
+      await mkdir(directory);
+      return directory;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    }
+  }
+}
+
 /** Runs a program to its end, with no standard input and no other environment. */
-export async function execute(
+async function execute(
   cwd: string,
   env: NodeJS.ProcessEnv,
   program: string,
