@@ -10,6 +10,7 @@ import { join, relative } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { readOptions } from "../simulator/options";
 import { jobLines } from "../simulator/runReport";
 import { type Options, simulateStack } from "../simulator/simulateStack";
 import { TEMPLATE_SETTINGS } from "../simulator/stackFile";
@@ -268,6 +269,36 @@ describe("the simulation", () => {
   });
 });
 
+describe("the options of npm start", () => {
+  const optionsOf = (line: string) => readOptions(line === "" ? [] : line.split(" "));
+
+  for (const [line, changes] of [
+    ["", {}],
+    ["--stack prod --verbose", { stack: "prod", verbose: true }],
+    ["-s prod --policies", { stack: "prod", policies: true }],
+    ["--markdown", { markdown: true }],
+    ["--live --verbose --all-pairs", { live: true, verbose: true, "all-pairs": true }],
+    ["-h", { help: true }],
+  ] satisfies [string, object][]) {
+    test(`are read: ${line || "none"}`, () => {
+      const flags = { verbose: false, policies: false, markdown: false, live: false, help: false };
+      assert.deepEqual({ ...optionsOf(line) }, { ...flags, "all-pairs": false, ...changes });
+    });
+  }
+
+  for (const [line, reason] of [
+    ["--live --policies", "--live is not valid with --policies or --markdown"],
+    ["--live --markdown", "--live is not valid with --policies or --markdown"],
+    ["--all-pairs", "--all-pairs is only valid with --live"],
+    ["prod", "Unexpected argument 'prod'"],
+  ] as const) {
+    test(`are rejected with the reason: ${line}`, () => {
+      const message = `${reason}. To list the options: npm start -- --help`;
+      assert.throws(() => optionsOf(line), { message });
+    });
+  }
+});
+
 describe("npm start", () => {
   before(async () => {
     // A copy of the template has its own stack, which is not what these tests expect.
@@ -312,11 +343,10 @@ describe("npm start", () => {
     assert.ok(lines.every((line) => line.length <= 80));
   });
 
-  test("exits 1 with the reason on standard error if there is no result", async () => {
-    const { exitCode, stdout, stderr } = await start("--stack", "no");
-    assert.match(stderr, /^Pulumi\.no\.yaml does not exist\. /m);
-    assert.match(stdout, /^Simulation: nothing is created/);
-    assert.equal(exitCode, 1);
+  test("exits 1 with the reason on standard error if there is no result, and prints no JSON for --policies", async () => {
+    const { exitCode, stdout, stderr } = await start("--stack", "no", "--policies");
+    assert.match(stderr, /^Simulation: nothing is created.*\n+Pulumi\.no\.yaml does not exist\. /m);
+    assert.deepEqual([exitCode, stdout], [1, ""]);
   });
 
   test("exits 1 for an unknown option, and --live exits 2, with control characters shown", async (t) => {
