@@ -103,6 +103,12 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
   test("sends nothing to a foreign backend that `pulumi login` selects", () =>
     assertDenied('pulumi login "$0"'));
 
+  test("sends nothing to a foreign backend of an earlier login, in a home that is kept", () =>
+    assertDenied(`${STORE_LOGIN}; pulumi whoami`));
+
+  test("sends nothing to a foreign backend that a variable of the pod selects", () =>
+    assertDenied('PULUMI_BACKEND_URL="$0" pulumi whoami'));
+
   /** Runs a command of Bash in which `$0` is the URL of a foreign backend. */
   async function assertDenied(command: string): Promise<void> {
     const foreign = await startApi();
