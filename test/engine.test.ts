@@ -40,6 +40,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.deepEqual([policies().length, simulation.existing().pulumiCloud.length], [4, 1]);
     assert.ok(log.includes("alice"));
     succeeded(await pulumi("preview", "--expect-no-changes"));
+    succeeded(await pulumi("refresh", "--yes", "--expect-no-changes"));
 
     await t.test("stores no token in the state", async () => {
       const state = JSON.stringify(await resourcesOf(pulumi));
@@ -257,8 +258,9 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
   test("registers an issuer again that was deleted elsewhere, and the Job tests it", async (t) => {
     const { simulation, up } = await createdStack(t);
-    for (const id of simulation.existing().pulumiCloud)
+    for (const id of simulation.existing().pulumiCloud) {
       simulation.resources["pulumiservice:index:OidcIssuer"]?.delete(id);
+    }
 
     assert.ok(changes(await up("--refresh")).includes(`${ACCOUNT} replaced`));
     assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);
