@@ -172,8 +172,9 @@ describe("the request", AT_ONCE, () => {
     });
   }
 
-  test("is the same whatever the environment of the pod says", async () => {
+  test("is the same whatever the environment of the pod says", async (t) => {
     const elsewhere = await startEndpoint(granted);
+    t.after(elsewhere.close);
     const variables = {
       PULUMI_BACKEND_URL: elsewhere.url,
       PULUMI_API: elsewhere.url,
@@ -184,6 +185,8 @@ describe("the request", AT_ONCE, () => {
       PULUMI_TOKEN_SCOPE: "admin",
       PULUMI_TOKEN_EXPIRATION: "999",
       PULUMI_OIDC_TOKEN_FILE: "/nonexistent",
+      PULUMI_ACCESS_TOKEN: "pul-of-the-pod",
+      PULUMI_ACCESS_TOKEN_EXPIRES_AT: "9999999999",
       PULUMI_CREDENTIAL_HELPER_ARGS: '["--credential-helper"]',
       AWS_WEB_IDENTITY_TOKEN_FILE: "/nonexistent",
       CDPATH: "/:/tmp:.",
@@ -198,14 +201,14 @@ describe("the request", AT_ONCE, () => {
       directory: "/tmp",
     };
     for (const launcher of [[], IN_ITS_DIRECTORY]) {
-      for (const command of [["true"], []]) {
+      for (const command of [["printenv", "PULUMI_ACCESS_TOKEN"], []]) {
         const input = INITIAL_REQUEST;
         const run = await exchange(granted, { environment: variables, launcher, command, input });
         assert.equal(run.exitCode, 0, run.stderr);
+        assert.deepEqual(run.stdout.match(/pul-[\w-]+/g), [ACCESS_TOKEN]);
         assert.deepEqual(Object.fromEntries(run.endpoint.requests[0]?.form ?? []), EXPECTED_FORM);
       }
     }
-    await elsewhere.close();
     assert.equal(elsewhere.connections(), 0);
   });
 });
