@@ -43,7 +43,7 @@ for (const [name, [command, directory]] of Object.entries(WAYS)) {
 
 /** Without protection: otherwise, the tests above would show nothing. */
 const UNPROTECTED = {
-  tsx: ["node", "--import", "tsx", "test/run.ts", "TEST"],
+  tsx: ["node", "--import", "tsx", "userError.ts"],
   "ts-node": ["node", "--eval", COMPILE],
 };
 

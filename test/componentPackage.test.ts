@@ -11,7 +11,7 @@ import { changes, EXCHANGED, failed, resourcesOf, statuses, succeeded } from "./
 import { type Stack, stackOfProgram, startEngine } from "./engineStack";
 import { read } from "./project";
 import { missingCli } from "./pulumiCli";
-import { cloneOf, createRepository } from "./repository";
+import { cloneOf, createRepository, LINK_PACKAGES } from "./repository";
 
 // The component would not compile with these options. The SDK passes those of the program that uses it to ts-node.
 const TSCONFIG = JSON.stringify({
@@ -179,6 +179,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     // The root of the workspace, with what Pulumi passes to npm for a plugin with `production: true`.
     const { packages } = parse(await readFile(join(clone, "pnpm-workspace.yaml"), "utf8"));
     assert.deepEqual(packages, ["component"]);
+    succeeded(await cli.run(clone, "bash", "-c", LINK_PACKAGES));
     succeeded(await cli.run(clone, "npm", "install", "--loglevel=error", "--production"));
 
     assert.match(await startPackage(t, cli.directory, clone), /^eks-pulumi-oidc:\d+$/);

@@ -1,4 +1,4 @@
-// What only a large number shows: 200 pods whose token endpoint is too busy for half of all requests, and a volume that is
+// What only a large number shows: 100 pods whose token endpoint is too busy for half of all requests, and a volume that is
 // replaced all the time. `npm run test:load`.
 
 import assert from "node:assert/strict";
@@ -8,7 +8,7 @@ import { setImmediate } from "node:timers/promises";
 import { type Answer, grant, respond, startEndpoint } from "./endpoint";
 import { exchange, findLeaks, granted, idTokenOf, notRunning, runScript } from "./script";
 
-const PODS = 200;
+const PODS = 100;
 
 test(`${PODS} pods at once spread their retries, and each receives its own token`, async () => {
   const endpoint = await startEndpoint(halfBusy);
