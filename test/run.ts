@@ -83,7 +83,8 @@ async function balanced(files: string[]): Promise<string[][]> {
     smallest.files.push(file);
     smallest.bytes += bytes;
   }
-  return groups.map((group) => group.files);
+  // With many processors, there are more groups than files: Node.js counts an empty one as a passed test.
+  return groups.map((group) => group.files).filter((group) => group.length > 0);
 }
 
 async function testsIn(directory: string): Promise<string[]> {
