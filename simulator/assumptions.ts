@@ -58,10 +58,9 @@ export function settingNotes({ project, config }: StackFile): string[] {
       `pulumiApiUrl is ${JSON.stringify(apiUrl)}, which is the console of Pulumi Cloud. Its API is https://api.pulumi.com, which is the default.`,
     );
   }
-  return [
-    ...organizationNotes(config[`${project}:organization`] ?? ""),
-    ...regionNotes(config["aws:region"] ?? ""),
-  ];
+  const region = config["aws:region"] ?? "";
+  if (region) checkRegion(region);
+  return [...organizationNotes(config[`${project}:organization`] ?? ""), ...regionNotes(region)];
 }
 
 function organizationNotes(organization: string): string[] {
@@ -77,7 +76,6 @@ function regionNotes(region: string): string[] {
       `aws:region is not set: the simulation uses ${DEFAULT_REGION}. \`pulumi preview\` uses the region of the environment or of the AWS profile, and fails if there is none.`,
     ];
   }
-  checkRegion(region);
   const known: string[] = Object.values(Region);
   if (known.includes(region)) return [];
   return [`aws:region is ${region}, which is not a known region. Did you mean ${closest(region, known)}?`];

@@ -8,7 +8,11 @@ import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
-import { type CertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
+import {
+  type CertificateAuthority,
+  openCertificateAuthority,
+  simulationDirectory,
+} from "../simulator/emulators/certificates";
 import { type ClusterIssuer, startIssuer } from "../simulator/emulators/issuer";
 import { type PulumiCloud, startPulumiCloud } from "../simulator/emulators/pulumiCloud";
 import { startServer } from "../simulator/emulators/server";
@@ -121,7 +125,7 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
   /** Runs a command of the script, with an API in front of the emulated Pulumi Cloud. */
   async function run(command: string[], options: RunOptions = {}) {
     const api = await startApi(options);
-    const directory = process.env.SIMULATOR_DIRECTORY ?? "";
+    const directory = simulationDirectory();
     const log = join(directory, randomUUID());
     // One more line records the requests of the CLI.
     const record = `(($# > 0)) || exec < <(tee -a '${log}')`;

@@ -264,7 +264,7 @@ describe("the ID token", AT_ONCE, () => {
   });
 
   test("that is missing is an error that names the file, and what to add to the pod", async () => {
-    // That of the EKS webhook is no other source: its audience is AWS.
+    // The script doesn't use the ID token of the EKS webhook, whose audience is AWS.
     const webhook = join(DIRECTORY, "aws");
     await writeFile(webhook, ID_TOKEN);
     const environment = { AWS_WEB_IDENTITY_TOKEN_FILE: webhook };

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { openCertificateAuthority } from "../simulator/emulators/certificates";
+import { openCertificateAuthority, simulationDirectory } from "../simulator/emulators/certificates";
 import { type Answer, drip, grant, hang, reset, respond, send, startEndpoint } from "./endpoint";
 import {
   ACCESS_TOKEN,
@@ -223,7 +223,7 @@ function accessTokens(): Fault[] {
 
 async function certificates(): Promise<Fault[]> {
   const { issue } = await openCertificateAuthority();
-  const file = join(process.env.SIMULATOR_DIRECTORY ?? "", "ca.pem");
+  const file = join(simulationDirectory(), "ca.pem");
   const hosts = ["127.0.0.1"];
   const inAnHour = (hours: number) => new Date(Date.now() + hours * 3_600_000);
   const https = async (

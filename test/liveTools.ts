@@ -14,6 +14,7 @@ import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import type { Registration } from "../simulator/mocks";
 import { ended } from "./childProcess";
 import { listen } from "./loopback";
+import { ROOT } from "./project";
 import { setVariables } from "./variables";
 
 /** A stack that is up. */
@@ -153,7 +154,7 @@ export async function startLive(stack: LiveStack, run: LiveProcess): Promise<Out
   for (const tool of run.tools ?? ["aws", "kubectl", "pulumi"])
     await writeFile(join(bin, tool), program(tool, url), { mode: 0o755 });
 
-  const start = ["--import", "tsx", join(__dirname, "..", "simulator", "start.ts"), "--live", "--stack=prod"];
+  const start = ["--import", "tsx", join(ROOT, "simulator", "start.ts"), "--live", "--stack=prod"];
   const { NODE_EXTRA_CA_CERTS } = process.env;
   const child = spawn(process.execPath, [...start, ...(run.verbose ? ["--verbose"] : [])], {
     // Nothing else of the environment: no program may be found elsewhere.

@@ -9,11 +9,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "yaml";
 import { ISSUER_URL } from "../pipeline/github";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
+import { simulationDirectory } from "../simulator/emulators/certificates";
 import { failed, succeeded } from "./engineOutcome";
 import * as cloudOf from "./pipelineCloud";
 import { type Block, blocksOf, ROOT, read, sectionOf } from "./project";
 import { serveProvider } from "./provider";
-import { copyProject, missingCli, openCli } from "./pulumiCli";
+import { copyProject, missingCli, openCli, pathOf } from "./pulumiCli";
 import { ACCESS_TOKEN } from "./script";
 
 const { ACCOUNT, DEFAULT_DENY, GITHUB_PROVIDER, REPOSITORY, SUBJECT_PREFIX } = cloudOf;
@@ -266,7 +267,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   });
 
   async function newPipeline(t: TestContext, config: object = {}) {
-    const directory = process.env.SIMULATOR_DIRECTORY ?? "";
+    const directory = simulationDirectory();
     cloud = await cloudOf.startPipelineCloud(t);
     // The SDK prints what a provider throws; the engine reports it too.
     t.mock.method(console, "error", () => {});
@@ -293,8 +294,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     });
     t.after(cli.remove);
     // The state is in a file, but `pulumi api` needs the service.
-    const real = spawnSync("which", ["pulumi"], { encoding: "utf8" }).stdout.trim();
-    const wrapper = `if [ "$1" = api ]; then export PULUMI_BACKEND_URL=https://127.0.0.1:${cloud.port}; fi; exec ${real} "$@"`;
+    const wrapper = `if [ "$1" = api ]; then export PULUMI_BACKEND_URL=https://127.0.0.1:${cloud.port}; fi; exec ${pathOf("pulumi")} "$@"`;
     await writeFile(join(bin, "pulumi"), `#!/bin/sh\n${wrapper}\n`, { mode: 0o755 });
 
     const root = await copyProject(cli, "project", ["simulator", "test", ".ci"]);

@@ -20,7 +20,9 @@ export function read(path: string): string {
 
 /** Returns the section of a page below a heading, such as `## Threats`, up to the next heading of the same level. */
 export function sectionOf(page: string, heading: string): string {
-  const [, below = assert.fail(`there is no section ${heading}`)] = page.split(`\n${heading}\n`);
+  const [, below = assert.fail(`the page does not contain the section ${heading}`)] = page.split(
+    `\n${heading}\n`,
+  );
   return below.split(`\n${heading.split(" ")[0]} `)[0] ?? "";
 }
 

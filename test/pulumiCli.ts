@@ -5,6 +5,7 @@ import { cp, mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
+import { simulationDirectory } from "../simulator/emulators/certificates";
 import { ended } from "./childProcess";
 import { ROOT } from "./project";
 import { ACCESS_TOKEN } from "./script";
@@ -30,6 +31,11 @@ export interface Cli {
 export const missingCli =
   spawnSync("pulumi", ["version"]).error !== undefined &&
   "pulumi is not on PATH; to install it, see https://www.pulumi.com/docs/install/";
+
+/** Returns the path of a program on PATH. */
+export function pathOf(program: string): string {
+  return spawnSync("bash", ["-c", `command -v ${program}`], { encoding: "utf8" }).stdout.trim();
+}
 
 /**
  * Creates a file-backed state without a stack, in a directory that the CLI of the process's next test has again once this
@@ -77,7 +83,7 @@ export async function openCli(debugProviders: string, further: Record<string, st
 
 /** Creates the directory with the lowest number that no other open CLI of this process has, and returns its path. */
 async function createDirectory(): Promise<string> {
-  const path = join(process.env.SIMULATOR_DIRECTORY ?? tmpdir(), `pulumi-${process.pid}-`);
+  const path = join(simulationDirectory(), `pulumi-${process.pid}-`);
   for (let number = 0; ; number += 1) {
     const directory = `${path}${number}`;
     try {

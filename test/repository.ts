@@ -2,9 +2,10 @@
 
 import { join } from "node:path";
 import { succeeded } from "./engineOutcome";
+import { ROOT } from "./project";
 import { type Cli, copyProject } from "./pulumiCli";
 
-const PACKAGES = join(__dirname, "..", "node_modules");
+const PACKAGES = join(ROOT, "node_modules");
 
 /**
  * A command that installs the packages of this checkout in the current directory, which npm takes half a minute for. npm
@@ -12,7 +13,8 @@ const PACKAGES = join(__dirname, "..", "node_modules");
  */
 export const LINK_PACKAGES = `
   cp -al '${PACKAGES}' . 2>/dev/null || cp -a '${PACKAGES}' .
-  cp --remove-destination '${PACKAGES}/.package-lock.json' node_modules/
+  rm node_modules/.package-lock.json
+  cp '${PACKAGES}/.package-lock.json' node_modules/
 `;
 
 /** Commits what a clone contains to a new repository, and returns its directory. */

@@ -1,7 +1,6 @@
 // The README's commands work in their order, in an empty directory.
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
@@ -9,7 +8,7 @@ import { parse, stringify } from "yaml";
 import { succeeded } from "./engineOutcome";
 import { startEngine } from "./engineStack";
 import { blocksOf } from "./project";
-import { type Cli, missingCli } from "./pulumiCli";
+import { type Cli, missingCli, pathOf } from "./pulumiCli";
 import { createRepository, LINK_PACKAGES } from "./repository";
 
 /** With the version of Node.js that CI does not test elsewhere. */
@@ -131,11 +130,6 @@ else
 fi
 `;
   await writeFile(join(cli.directory, "bin", "npm"), program, { mode: 0o755 });
-}
-
-/** Returns the path of a program on PATH. */
-function pathOf(program: string): string {
-  return spawnSync("bash", ["-c", `command -v ${program}`], { encoding: "utf8" }).stdout.trim();
 }
 
 /** Replaces the settings of a stack, as a user does who edits the file. A file-backed stack has no organization. */

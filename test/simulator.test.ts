@@ -343,7 +343,7 @@ describe("npm start", () => {
     assert.ok(lines.every((line) => line.length <= 80));
   });
 
-  test("exits 1 with the reason on standard error if there is no result, and prints no JSON for --policies", async () => {
+  test("exits 1 with the reason on standard error if the simulation fails, and leaves standard output empty for --policies", async () => {
     const { exitCode, stdout, stderr } = await start("--stack", "no", "--policies");
     assert.match(stderr, /^Simulation: nothing is created.*\n+Pulumi\.no\.yaml does not exist\. /m);
     assert.deepEqual([exitCode, stdout], [1, ""]);
