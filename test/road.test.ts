@@ -11,11 +11,6 @@ import { blocksOf } from "./project";
 import { type Cli, missingCli, pathOf } from "./pulumiCli";
 import { createRepository, LINK_PACKAGES } from "./repository";
 
-/** With the version of Node.js that CI does not test elsewhere. */
-const NPM_TEST = process.env.NODE_VERSION_IN_COPY
-  ? `npx --yes --package=node@${process.env.NODE_VERSION_IN_COPY} -- npm test`
-  : "npm test";
-
 describe("the README's commands, from the clone to `pulumi destroy`", { skip: missingCli }, () => {
   test("work with a stack dev, and the tests pass in the copy", async (t) => {
     const printed = await walk(t, "dev", { everything: true });
@@ -73,7 +68,7 @@ async function walk(t: TestContext, stack: string, { everything }: { everything:
     printed += outcome.printed;
     directory = outcome.directory;
     if (everything && text.includes("pulumi up")) {
-      succeeded(await cli.run(directory, "bash", "-c", NPM_TEST));
+      succeeded(await cli.run(directory, "npm", "test"));
     }
   }
   const { kubernetes, pulumiCloud } = simulation.existing();

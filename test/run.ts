@@ -31,7 +31,7 @@ const ENGINE = [
 /** The first makes the program accept the certificates of the emulators, the second lets a process start sooner. */
 const PRELOADED = [
   join(__dirname, "..", "simulator", "emulators", "trust.cjs"),
-  join(__dirname, "lazyModules.cjs"),
+  join(__dirname, "lightSdk.cjs"),
 ];
 
 /** One more than the processors: tests of retries and time limits mostly wait. */

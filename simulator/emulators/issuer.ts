@@ -53,13 +53,13 @@ export async function keysOf(url: string): Promise<JWTVerifyGetKey> {
   return createRemoteJWKSet(new URL(jwks_uri));
 }
 
-/** Those of closed issuers: to generate a key pair takes a tenth of a second. No two issuers have the same at a time. */
-const unusedKeyPairs: GenerateKeyPairResult[] = [];
+/** That of all issuers of this process, since to generate one takes up to a second. Their URLs tell them apart. */
+let keyPair: Promise<GenerateKeyPairResult> | undefined;
 
 /** Starts the issuer of one cluster on a free port of the loopback address. */
 export async function startIssuer(): Promise<ClusterIssuer> {
-  const keyPair = unusedKeyPairs.pop() ?? (await generateKeyPair("RS256"));
-  const { privateKey, publicKey } = keyPair;
+  keyPair ??= generateKeyPair("RS256");
+  const { privateKey, publicKey } = await keyPair;
   const key = await exportJWK(publicKey);
   const kid = await calculateJwkThumbprint(key);
   const tls = await emulatorCertificate();
@@ -80,10 +80,7 @@ export async function startIssuer(): Promise<ClusterIssuer> {
 
   return {
     url,
-    async close() {
-      await close();
-      unusedKeyPairs.push(keyPair);
-    },
+    close,
     thumbprint: () => new X509Certificate(cert).fingerprint256.replaceAll(":", "").toLowerCase(),
     token(pod, { audience, expiresIn }) {
       const now = Math.floor(Date.now() / 1000);
