@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { before, describe, type TestContext, test } from "node:test";
+import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "yaml";
 import { ISSUER_URL } from "../pipeline/github";
@@ -16,6 +16,7 @@ import { type Block, blocksOf, ROOT, read, sectionOf } from "./project";
 import { serveProvider } from "./provider";
 import { copyProject, missingCli, openCli, pathOf } from "./pulumiCli";
 import { ACCESS_TOKEN } from "./script";
+import { temporaryDirectory } from "./temporaryDirectory";
 
 const { ACCOUNT, DEFAULT_DENY, GITHUB_PROVIDER, REPOSITORY, SUBJECT_PREFIX } = cloudOf;
 
@@ -36,9 +37,12 @@ const OTHERS: AuthPolicy = {
 describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   let cloud: cloudOf.PipelineCloud;
   let debugProviders: string;
+  let moto: Moto;
   before(async () => {
     debugProviders = await serveProvider(() => cloud);
+    moto = await startMoto();
   });
+  after(() => moto.stop());
 
   const deployableFrom = () => cloud.github.branchPolicies.map(({ name, type }) => `${type} ${name}`);
 
@@ -271,9 +275,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     cloud = await cloudOf.startPipelineCloud(t);
     // The SDK prints what a provider throws; the engine reports it too.
     t.mock.method(console, "error", () => {});
-    const port = await startMoto(t);
-    const bin = join(directory, `bin-${port}`);
-    await mkdir(bin);
+    await createCluster(moto.url);
+    const bin = temporaryDirectory(t);
     // The program reads the certificate of GitHub's issuer.
     const redirect = `tls.connect = (options) => connect({ ...options, host: "127.0.0.1", port: ${cloud.port} });`;
     await writeFile(
@@ -287,7 +290,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       SSL_CERT_FILE: join(directory, "ca.pem"),
       NODE_OPTIONS: `${process.env.NODE_OPTIONS} --require=${join(bin, "tls.cjs")}`,
       PULUMI_SKIP_CONFIRMATIONS: "true",
-      AWS_ENDPOINT_URL: `http://127.0.0.1:${port}`,
+      AWS_ENDPOINT_URL: moto.url,
       AWS_DEFAULT_REGION: "us-west-2",
       AWS_ACCESS_KEY_ID: "test",
       AWS_SECRET_ACCESS_KEY: "test",
@@ -347,16 +350,26 @@ function documentOf(stdout: string, type: string, name: string, key: string): st
   return JSON.stringify(resources.find(({ urn }) => urn.endsWith(`:${type}::${name}`))?.inputs[key]);
 }
 
-/** Starts moto with the cluster in it, and returns its port. */
-async function startMoto(t: TestContext): Promise<number> {
+interface Moto {
+  url: string;
+  stop(): void;
+}
+
+/** Starts moto, an AWS account without a cluster. */
+async function startMoto(): Promise<Moto> {
   const port = 20_000 + Math.floor(Math.random() * 10_000);
   const moto = spawn("moto_server", ["-H", "127.0.0.1", "-p", String(port)], { stdio: "ignore" });
-  t.after(() => moto.kill());
   const url = `http://127.0.0.1:${port}`;
   for (let tries = 0; tries < 100; tries++) {
     if (await fetch(`${url}/moto-api/`).catch(() => undefined)) break;
     await sleep(100);
   }
+  return { url, stop: () => void moto.kill() };
+}
+
+/** Removes everything from moto, and creates the cluster. */
+async function createCluster(motoUrl: string): Promise<void> {
+  await fetch(`${motoUrl}/moto-api/reset`, { method: "POST" });
   const cluster = {
     name: "my-cluster",
     roleArn: `arn:aws:iam::${ACCOUNT}:role/cluster`,
@@ -364,7 +377,10 @@ async function startMoto(t: TestContext): Promise<number> {
   };
   const Authorization = "AWS4-HMAC-SHA256 Credential=test/20260101/us-west-2/eks/aws4_request";
   const headers = { "Content-Type": "application/json", Authorization };
-  const response = await fetch(`${url}/clusters`, { method: "POST", body: JSON.stringify(cluster), headers });
+  const response = await fetch(`${motoUrl}/clusters`, {
+    method: "POST",
+    body: JSON.stringify(cluster),
+    headers,
+  });
   assert.equal(response.status, 200, await response.text());
-  return port;
 }
