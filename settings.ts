@@ -270,6 +270,10 @@ export const apiUrl = v.pipe(
   // An internationalized name can be invalid.
   v.check((url) => URL.canParse(url), "must be a URL"),
   v.transform((url) => new URL(url).origin),
+  v.check(
+    (origin) => origin !== "https://app.pulumi.com",
+    "must be the URL of the API, such as https://api.pulumi.com, not of the console",
+  ),
 );
 
 const accountEntries = schemasOf<ServiceAccount>()({

@@ -14,9 +14,6 @@ export const DEFAULT_REGION = "us-west-2";
 /** The organization of the simulation, which has no Pulumi Cloud to ask for the stack's. */
 export const ORGANIZATION = "acme";
 
-/** Its browser application, which people copy instead of the URL of the API. */
-const CONSOLE_HOST = "app.pulumi.com";
-
 /** Returns the cluster, the service accounts, and the runner pools that must exist for the settings. */
 export function assumedToExist({
   project,
@@ -49,15 +46,9 @@ function entriesOf(serviceAccounts: string): Record<string, unknown>[] {
 /**
  * Returns what a reader should know about the settings of a stack.
  *
- * @throws Error for a setting with which no real service could work.
+ * @throws Error if the region cannot be the name of one.
  */
 export function settingNotes({ project, config }: StackFile): string[] {
-  const apiUrl = config[`${project}:pulumiApiUrl`] ?? "";
-  if (URL.canParse(apiUrl) && new URL(apiUrl).hostname === CONSOLE_HOST) {
-    throw new Error(
-      `pulumiApiUrl is ${JSON.stringify(apiUrl)}, which is the console of Pulumi Cloud. Its API is https://api.pulumi.com, which is the default.`,
-    );
-  }
   const region = config["aws:region"] ?? "";
   if (region) checkRegion(region);
   return [...organizationNotes(config[`${project}:organization`] ?? ""), ...regionNotes(region)];

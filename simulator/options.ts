@@ -7,19 +7,19 @@ export const USAGE = `Usage: npm start -- [OPTION...]
 Simulates the first \`pulumi up\` of a stack on this machine and checks access.
 Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
 
-  --stack NAME  Stack to simulate, from Pulumi.NAME.yaml (default: the only stack
-                that has such a file, or a sample while Pulumi.dev.yaml is the
-                template's and there is no other)
-  --verbose     Print every answer of the access check with its reason
+  --stack NAME  Stack to simulate or check, from Pulumi.NAME.yaml (default: the
+                only one; an unchanged Pulumi.dev.yaml does not count, and
+                without any other stack, a sample is simulated)
+  --verbose     Print every check of the access check with its reason
   --policies    Print the generated trust policies and allow policies as JSON
   --markdown    Print the access check and the policies as Markdown
   --live        After \`pulumi up\`, check access to the real AWS and Pulumi Cloud
   --all-pairs   With --live, test each service account against every other one
   --help        Print this help
 
-Exit code: 0 if every answer is as the settings intend; otherwise 1.
-With --live: 0 if every answer and policy is as expected, 1 if one is not, 2 if
-the check could not be completed.`;
+Exit code: 0 if every check passes; otherwise 1. --policies checks nothing.
+With --live: 0 if every check passes and nothing was changed by hand, otherwise
+1; 2 if the services could not be asked, 130 if it was interrupted.`;
 
 /**
  * Reads the command line.

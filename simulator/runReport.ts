@@ -1,8 +1,8 @@
 // How a simulated run is reported: the resources that the program registered, the output of its Jobs, and its policies.
 
-import { isAbout } from "./accessCheck/serviceAccounts";
+import { namesServiceAccount } from "./accessCheck/serviceAccounts";
 import { paint, tableRow, wrap } from "./accessCheck/terminal";
-import type { Registration } from "./mocks";
+import type { Registration } from "./runProgram";
 
 const LABELS: Record<string, string> = {
   "eks:index:Cluster": "EKS cluster",
@@ -76,7 +76,7 @@ export function generatedPolicies(registered: Registration[], issuerUrl: string,
       `${namespace}/${name}`,
       {
         trustPolicy: JSON.parse(trustPolicy.replaceAll(issuerUrl.replace("https://", ""), placeholder)),
-        allowPolicy: allowPolicies.find(({ rules }) => isAbout(rules, namespace, name)) ?? null,
+        allowPolicy: allowPolicies.find(({ rules }) => namesServiceAccount(rules, namespace, name)) ?? null,
       },
     ];
   });

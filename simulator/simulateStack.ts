@@ -7,11 +7,11 @@ import { paint, visible, wrap } from "./accessCheck/terminal";
 import { assumedToExist, DEFAULT_REGION, ORGANIZATION, settingNotes } from "./assumptions";
 import { Unready } from "./emulators/emulator";
 import { startSimulation } from "./emulators/simulation";
-import { type Registration, runProgram } from "./mocks";
+import { type Registration, runProgram } from "./runProgram";
 import { generatedPolicies, jobLines, resourceLines } from "./runReport";
 import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } from "./stackFile";
 
-const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. A changed Pulumi.${TEMPLATE_STACK}.yaml, or another stack, takes its place.`;
+const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK}.yaml or add another stack file.`;
 
 /** The options of `npm start` that the simulation uses. */
 export interface Options {

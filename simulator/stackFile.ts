@@ -170,7 +170,7 @@ function parseYaml(text: string): unknown {
 const NUMBER_OR_DATE =
   /^([-+]?_*0_*([bo]_*[-+]?|x)[\da-f_]+|[-+.\d][\d.e+-]*_[\d.e_+-]*|\d{4}-\d\d?-\d\d?([t ].*)?)$/i;
 
-/** Returns why a setting could be another one than the simulated one, which Pulumi deploys. */
+/** Returns why Pulumi could read a scalar as another value than the simulation does. */
 function problemOf(node: Node): string | undefined {
   const { tag } = node as { tag?: string };
   if (tag)

@@ -29,7 +29,7 @@ function onlyStack(): string {
   const found = findStack(PROJECT, undefined);
   if (found) return found.name;
   throw new Error(
-    "This project does not have its own stack file. To check a stack that is deployed: npm start -- --live --stack NAME",
+    "There is no stack to check: Pulumi.dev.yaml is unchanged. To check a stack that is deployed: npm start -- --live --stack NAME",
   );
 }
 

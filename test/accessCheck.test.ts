@@ -20,7 +20,7 @@ import { checkSimulatedAccess } from "../simulator/accessCheck/simulatedAccess";
 import { evaluatePodIdentityTrust } from "../simulator/emulators/iamPolicy";
 import type { PodIdentity, TokenOptions } from "../simulator/emulators/issuer";
 import type { Simulation } from "../simulator/emulators/simulation";
-import { runProgram } from "../simulator/mocks";
+import { runProgram } from "../simulator/runProgram";
 import { changePolicies, stackOf, startCluster } from "./stack";
 
 const DEPLOYER = "ci/deployer";
@@ -250,7 +250,7 @@ test("allows another audience as configured without audienceRule, and says so on
   );
   const report = accessLines(rows, false).join("\n");
   assert.deepEqual(report.match(/^.*audienceRule.*$/gm), [
-    "  With audienceRule false, any audience is allowed: docs/how-it-works.md",
+    "  audienceRule is false: any audience is accepted. See docs/how-it-works.md",
   ]);
   assert.match(
     accessLines(rows, true).join("\n"),

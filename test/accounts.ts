@@ -1,4 +1,4 @@
-// Service accounts of a test, checked as the stack and the component check them.
+// Checks the settings of service accounts as the stack and the component do, and returns the problems or the accounts.
 
 import assert from "node:assert/strict";
 import { type Account, accessEntries, accessRules, withDefaults } from "../settings";

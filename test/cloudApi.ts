@@ -1,4 +1,4 @@
-// The specification of Pulumi Cloud's API, which `pulumi api` reads before it sends a request.
+// Builds the specification of an emulated Pulumi Cloud's API, which `pulumi api` reads before it sends a request.
 
 /** Returns a specification of paths such as `/api/orgs/{orgName}`, with the ID of the operation for each method. */
 export function specificationOf(paths: Record<string, Record<string, string>>): object {

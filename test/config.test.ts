@@ -380,6 +380,11 @@ for (const [key, values, reason] of [
   ["image", ["base", "base:latest", "registry:5000/base"], /pinned to a digest or to a tag other than/],
   ["image", [":1", "a b:1", "a@sha256:12", "A:1"], /must be the name of an image/],
   ["pulumiApiUrl", ["http://a.example"], /must be https:\/\/HOST.* a loopback host/],
+  [
+    "pulumiApiUrl",
+    ["https://app.pulumi.com", "https://APP.pulumi.com:443/"],
+    /of the API.*not of the console/,
+  ],
   ["createNamespaces", ["a", "{}"], /must be a list/],
 ] satisfies [string, string[], RegExp][]) {
   test(`rejects ${values.map((value) => JSON.stringify(value.slice(0, 20))).join(", ")} for ${key}`, () => {

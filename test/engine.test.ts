@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
+import { requestAccessToken } from "../simulator/accessCheck/requestAccessToken";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { changes, DENY, EXCHANGED, failed, resourcesOf, statuses, succeeded } from "./engineOutcome";
 import { createdStack, emptyStack, type Stack } from "./engineStack";

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { isPair, isScalar, LineCounter, parseAllDocuments, visit } from "yaml";
-import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
+import { requestAccessToken } from "../simulator/accessCheck/requestAccessToken";
 import type { PodSpec } from "../simulator/emulators/pod";
 import { tokenExchangePod } from "../tokenExchange";
 import {

@@ -1,4 +1,4 @@
-// The pages about workloads name only settings that exist, all exit codes of the exchange script, and alerts that fit.
+// The pages name only settings that exist, every exit code of the exchange script, and alert rules that match its Jobs.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -312,7 +312,7 @@ function tokenFiles(): Fault[] {
 }
 
 function settings(): Fault[] {
-  // Which strings the script accepts is tested in settings.test.ts.
+  // Which strings the script accepts is tested in scriptRules.test.ts.
   const urls = ["http://example.com", "file:///etc/passwd", `https://ada:${ACCESS_TOKEN}@example.com`];
   const invalid: Record<string, (string | undefined)[]> = {
     organization: [...ODD, "n".repeat(101)],

@@ -14,7 +14,7 @@ import { ToolError, toolRunner } from "../simulator/accessCheck/tools";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { createCertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
 import type { Simulation } from "../simulator/emulators/simulation";
-import { runProgram } from "../simulator/mocks";
+import { runProgram } from "../simulator/runProgram";
 import { type Answer, hang, respond, startEndpoint } from "./endpoint";
 import { checkLive, type LiveRun, type LiveStack, SECRET_ACCESS_KEY, startLive, stsError } from "./liveTools";
 import { listen } from "./loopback";
@@ -76,7 +76,7 @@ test("allows each of four service accounts only as itself, and answers the open 
     "  ops/drift requests an organization token: denied",
     "  ops/default requests team:ops: denied",
     "",
-    "  All 32 answers are as the settings intend (4 service accounts, 17 callers).",
+    "  32 of 32 checks passed (4 service accounts, 17 callers).",
     "",
     "Policies of the OIDC issuer in Pulumi Cloud",
     "  They are those that the program has generated.",
@@ -156,7 +156,7 @@ test("runs the AWS CLI for AWS STS without the user's configuration, except for 
 
 test("asks as every other service account with --all-pairs", async () => {
   const { exitCode, stdout } = await checkLive(stack, { accounts: 4, allPairs: true });
-  assert.match(stdout, /All 46 answers are as the settings intend \(4 service accounts, 25\s+callers\)\./);
+  assert.match(stdout, /46 of 46 checks passed \(4 service accounts, 25 callers\)\./);
   assert.equal(exitCode, 0);
 });
 
@@ -183,7 +183,7 @@ test("exits 1 and marks the row if a policy is too wide", async (t) => {
     "  ci/deployer      user:my-login  1 unexpected    only itself",
     "    ci/default: allowed by Pulumi Cloud. No setting allows this. Compare the",
     "      allow policy with npm start -- --policies.",
-    "  1 of 14 answers is unexpected (2 service accounts, 9 callers).",
+    "  13 of 14 checks passed (2 service accounts, 9 callers).",
     "  The policy of ci/deployer was changed or removed by hand:",
   ]);
   const policies = `${ofDeployer("deployer")} A policy was added or changed by hand: ${ofDeployer("d*")}`;
@@ -354,7 +354,7 @@ test("exits 1 if an intended caller is denied, and leaves the question about aud
   });
   const { exitCode, stdout } = await checkLive(stack, { accounts: 2 });
   assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .*\bCheck\s+policyRules,/ms);
-  assert.match(stdout, /answers are unexpected .* match an element of a list\? Unknown\./s);
+  assert.match(stdout, /\d+ of \d+ checks passed .* match an element of a list\? Unknown\./s);
   assert.equal(exitCode, 1);
 });
 
@@ -656,7 +656,7 @@ test("requests what the stack's state says, and exits 1 if a ConfigMap in the cl
     assert.ok(text.includes(`In the ConfigMap of ci/deployer, `), text);
     assert.ok(text.includes(finding), text);
     assert.ok(!text.includes("curl example.com"), "the script, which is longer than what is shown");
-    assert.match(text, /All \d+ answers are as the settings intend/, what);
+    assert.match(text, /(\d+) of \1 checks passed/, what);
   }
 });
 

@@ -11,7 +11,7 @@ import { checkLiveAccess } from "../simulator/accessCheck/live";
 import type { AskedServices } from "../simulator/accessCheck/simulatedAccess";
 import { type Run, ToolError } from "../simulator/accessCheck/tools";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
-import type { Registration } from "../simulator/mocks";
+import type { Registration } from "../simulator/runProgram";
 import { ended } from "./childProcess";
 import { listen } from "./loopback";
 import { ROOT } from "./project";

@@ -1,4 +1,4 @@
-// Servers of the tests, on the loopback address.
+// Where the servers of the tests listen: on the loopback address.
 
 import { once } from "node:events";
 import type { AddressInfo, Server } from "node:net";

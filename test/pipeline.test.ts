@@ -13,7 +13,7 @@ import { readSettings } from "../pipeline/config";
 import { teamName } from "../pipeline/pulumiCloud";
 import { type AuthPolicy, decide } from "../simulator/emulators/authPolicy";
 import { evaluateIamPolicy, type IamStatement } from "../simulator/emulators/iamPolicy";
-import { type Program, runProgram } from "../simulator/mocks";
+import { type Program, runProgram } from "../simulator/runProgram";
 import { declarationsOf, meaningAndDefault } from "./declarations";
 import { ACCOUNT, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./pipelineCloud";
 import { codeIn, ROOT, read } from "./project";

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { requestAccessToken } from "../simulator/accessCheck/tokenExchange";
+import { requestAccessToken } from "../simulator/accessCheck/requestAccessToken";
 import { type AuthPolicy, decide, matchesPattern } from "../simulator/emulators/authPolicy";
 import { startCluster } from "./stack";
 

@@ -9,7 +9,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
 import * as v from "valibot";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../pulumiCloudAccess";
-import { type Registration, runProgram } from "../simulator/mocks";
+import { type Registration, runProgram } from "../simulator/runProgram";
 import { CREDENTIAL_HELPER, VOLUME_MOUNT } from "../tokenVolume";
 import { check, input, schemasOf, settings } from "../validation";
 import type { ServiceAccountAccess } from "../workloadIdentity";

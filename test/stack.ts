@@ -5,7 +5,7 @@ import { mock, type TestContext } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
-import { type Registration, runProgram } from "../simulator/mocks";
+import { type Registration, runProgram } from "../simulator/runProgram";
 import { runPodSpec } from "./podSpec";
 import { configOf } from "./rawSettings";
 

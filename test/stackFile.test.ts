@@ -1,4 +1,4 @@
-// Which stack file the simulator reads, and that its settings arrive as from the engine, which stackFileEngine.test.ts asks.
+// Which stack file the simulator reads, and how. stackFileEngine.test.ts compares the values with those of the engine.
 
 import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";

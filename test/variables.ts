@@ -1,4 +1,4 @@
-// Variables of the environment of this process.
+// Sets variables of the environment of this process for the time of a test.
 
 /** Sets variables, and returns the function that restores all of them. */
 export function setVariables(variables: Record<string, string>): () => void {

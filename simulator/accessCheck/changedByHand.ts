@@ -9,7 +9,7 @@ import {
   type IssuerPolicy,
   type Kubectl,
 } from "./deployedStack";
-import { idOf, isAbout, type ServiceAccount } from "./serviceAccounts";
+import { idOf, namesServiceAccount, type ServiceAccount } from "./serviceAccounts";
 import { redact, shellQuoted, shown } from "./terminal";
 import { type Run, ToolError } from "./tools";
 
@@ -125,7 +125,7 @@ function distinct(policies: IssuerPolicy[]): IssuerPolicy[] {
  */
 function isGeneratedFor({ rules = {}, ...policy }: IssuerPolicy, account: ServiceAccount): boolean {
   if (policy.decision !== "allow" || policy.tokenType !== account.tokenType) return false;
-  if (!isAbout(rules, account.namespace, account.name)) return false;
+  if (!namesServiceAccount(rules, account.namespace, account.name)) return false;
 
   const isAdmin = policy.authorizedPermissions?.includes("admin") ?? false;
   switch (account.tokenType) {

@@ -117,7 +117,7 @@ const ORGANIZATION_NAME = /^\w[\w.-]{0,99}$/;
 /** https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names */
 const OBJECT_NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/;
 
-// The AWS CLI reads an argument such as `file://PATH` from there.
+// With an argument such as `file://PATH`, the AWS CLI would read that file.
 const ROLE_ARN = /^arn:[a-z-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
 
 const NAME = "a name in Kubernetes";

@@ -4,9 +4,9 @@ import { decodeJwt } from "jose";
 import { assumeRole } from "./awsSts";
 import type { DeployedStack, Kubectl } from "./deployedStack";
 import { type Answer, audienceOf, type Question, withInvalidSignature } from "./questions";
+import { requestAccessToken } from "./requestAccessToken";
 import type { ServiceAccount } from "./serviceAccounts";
 import { shown } from "./terminal";
-import { requestAccessToken } from "./tokenExchange";
 import type { Run } from "./tools";
 
 // In seconds. The first is the shortest that Kubernetes grants; Pulumi Cloud documents no lower bound.

@@ -6,13 +6,13 @@ import { paint, type Style, tableRow, visible, WIDTH, wrap } from "./terminal";
 
 const HEADER = ["Service account", "Access token", "Gets the token", "Gets the role"];
 
-/** So many names of other service accounts are printed beside `(+N)`. */
+/** At most this many names of other service accounts are printed beside `(+N)`. */
 const SHOWN_SHARERS = 5;
 
-/** So many denials are printed as examples. */
+/** At most this many denials are printed as examples. */
 const SHOWN_DENIALS = 3;
 
-const AUDIENCE_NOTE = "With audienceRule false, any audience is allowed: docs/how-it-works.md";
+const AUDIENCE_NOTE = "audienceRule is false: any audience is accepted. See docs/how-it-works.md";
 
 const NOT_ASKED = "not asked";
 
@@ -130,11 +130,10 @@ function markdownCell(text: string): string {
 
 /** Returns the sentence that sums up the access check. */
 function verdict(rows: Row[]): string {
-  const count = unexpected(rows).length;
+  const passed = rows.length - unexpected(rows).length;
   const callers = rows.filter(({ service }) => service === "Pulumi Cloud").length;
-  const checked = `(${plural(accountsOf(rows).length, "service account")}, ${plural(callers, "caller")})`;
-  if (count === 0) return `All ${rows.length} answers are as the settings intend ${checked}.`;
-  return `${count} of ${rows.length} answers ${count === 1 ? "is" : "are"} unexpected ${checked}.`;
+  const asked = `${plural(accountsOf(rows).length, "service account")}, ${plural(callers, "caller")}`;
+  return `${passed} of ${rows.length} checks passed (${asked}).`;
 }
 
 /** Explains what the settings intend, if a reader may not expect it. */

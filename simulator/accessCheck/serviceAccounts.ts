@@ -47,7 +47,7 @@ export function readServiceAccounts(
 ): ServiceAccount[] {
   const positionOf = (id: string) => {
     const [namespace = "", name = ""] = id.split("/");
-    return policies.findIndex(({ rules }) => isAbout(rules, namespace, name));
+    return policies.findIndex(({ rules }) => namesServiceAccount(rules, namespace, name));
   };
   // The policies have the order of the settings. The SDK adds the outputs as they become known.
   const ordered = Object.entries(outputs).sort(([one], [other]) => positionOf(one) - positionOf(other));
@@ -76,7 +76,7 @@ function audienceIn({ volume }: ServiceAccountOutput): string {
 }
 
 /** Returns whether the rules of an allow policy name a service account. */
-export function isAbout(rules: Record<string, string>, namespace: string, name: string): boolean {
+export function namesServiceAccount(rules: Record<string, string>, namespace: string, name: string): boolean {
   return (
     rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name
   );

@@ -12,13 +12,13 @@ import {
   type Row,
   withInvalidSignature,
 } from "./questions";
+import { requestAccessToken } from "./requestAccessToken";
 import { readServiceAccounts } from "./serviceAccounts";
-import { requestAccessToken } from "./tokenExchange";
 
 /** The shortest lifetime that Kubernetes grants. */
 const ID_TOKEN_SECONDS = 600;
 
-/** What is asked, and where the ID tokens come from: a simulation, or a part of one. */
+/** The services that are asked, and what issues the ID tokens: a simulation, or a part of one. */
 export interface AskedServices {
   aws: Pick<Aws, "assumeRoleWithWebIdentity" | "assumeRoleForPodIdentity" | "podIdentities">;
   pulumiCloud: Pick<PulumiCloud, "url" | "list">;

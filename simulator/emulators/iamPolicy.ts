@@ -38,7 +38,7 @@ interface IamDecision {
 
 /** Evaluates a policy. A Deny wins over an Allow, and what no statement allows is denied. @throws Error for what it does not know. */
 export function evaluateIamPolicy({ Statement }: IamPolicy, request: IamRequest): IamDecision {
-  const matching = Statement.filter((statement) => isAbout(statement, request)).map((statement) => ({
+  const matching = Statement.filter((statement) => appliesTo(statement, request)).map((statement) => ({
     effect: statement.Effect,
     failedKeys: failedKeys(statement, request),
   }));
@@ -50,7 +50,7 @@ export function evaluateIamPolicy({ Statement }: IamPolicy, request: IamRequest)
   return { allowed: false, ...(closest && { failedKeys: closest.failedKeys }) };
 }
 
-function isAbout({ Principal, Action, Resource }: IamStatement, request: IamRequest): boolean {
+function appliesTo({ Principal, Action, Resource }: IamStatement, request: IamRequest): boolean {
   const { action, resource, principal = {} } = request;
   const namesPrincipal = Object.entries(principal).every(([kind, name]) =>
     listOf(Principal?.[kind]).includes(name),

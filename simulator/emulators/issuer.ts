@@ -53,7 +53,7 @@ export async function keysOf(url: string): Promise<JWTVerifyGetKey> {
   return createRemoteJWKSet(new URL(jwks_uri));
 }
 
-/** That of all issuers of this process, since to generate one takes up to a second. Their URLs tell them apart. */
+/** One for all issuers of this process, since it takes up to a second to generate. Their URLs tell the issuers apart. */
 let keyPair: Promise<GenerateKeyPairResult> | undefined;
 
 /** Starts the issuer of one cluster on a free port of the loopback address. */

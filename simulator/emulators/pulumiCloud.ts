@@ -41,7 +41,7 @@ export interface PulumiCloud {
   url: string;
   /** Registers an issuer. @throws Error in the words of the provider: `STATUS API error: MESSAGE`. */
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
-  /** Changes an issuer. What is missing stays, since the provider does not send it; assumed for thumbprints. */
+  /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed: also thumbprints. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
   list(): RegisteredIssuer[];
   /** `OidcIssuer`, which the provider maps to the API. */

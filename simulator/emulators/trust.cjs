@@ -11,7 +11,7 @@ const { connect } = tls;
 
 if (file) {
   const authority = readFileSync(file, "utf8");
-  // Made once: to read all authorities that Node.js bundles takes longer than a connection.
+  // Created once: to read all authorities that Node.js bundles takes longer than a connection.
   const secureContext = tls.createSecureContext({ ca: authority });
   tls.connect = (options, ...others) => {
     // Another copy of this file, of a simulation that a test starts, has set it already.

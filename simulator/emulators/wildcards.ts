@@ -6,8 +6,8 @@ type Meaning = "any" | "optional" | "one";
 /**
  * Returns whether a pattern matches a whole value. There is no escape.
  *
- * It takes time in proportion to the length of the value and to that of the pattern: a regular expression would need hours
- * for a hostile pattern, such as `*a*a*a*b`.
+ * It takes time in proportion to the length of the value and to that of the pattern. A regular expression would take hours
+ * for a hostile pattern with thirty wildcards.
  *
  * @param wildcards the meaning of each wildcard; every other character matches itself.
  */

@@ -8,7 +8,7 @@ import { after, before, describe, type TestContext, test } from "node:test";
 import type { types } from "@pulumi/kubernetes";
 import { createInjection, type InjectionArgs } from "../../injection";
 import { openCertificateAuthority } from "../../simulator/emulators/certificates";
-import { runProgram } from "../../simulator/mocks";
+import { runProgram } from "../../simulator/runProgram";
 import { tokenExchangePod } from "../../tokenExchange";
 import { tokenVolume } from "../../tokenVolume";
 import { listen } from "../loopback";

@@ -61,7 +61,7 @@ describe("npm start -- --live with the real kubectl", { skip: missingApiServer }
       "  ops/drift requests user:my-login: denied",
       "  ci/deployer requests team:ops: denied",
       "",
-      "  All 14 answers are as the settings intend (2 service accounts, 9 callers).",
+      "  14 of 14 checks passed (2 service accounts, 9 callers).",
     ]);
     assert.match(lines.join(" "), /a rule on aud match an element of a list\? Yes: ops\/drift was allowed/);
     assert.deepEqual([exitCode, sentToSts.length], [0, 5]);

@@ -9,7 +9,7 @@ import {
   type PulumiCloudOptions,
   startPulumiCloud,
 } from "../../simulator/emulators/pulumiCloud";
-import { type Registration, runProgram } from "../../simulator/mocks";
+import { type Registration, runProgram } from "../../simulator/runProgram";
 import { CLUSTER, stackOf } from "../stack";
 import { type ApiServer, startApiServer } from "./apiServer";
 import { realIssuer } from "./realIssuer";

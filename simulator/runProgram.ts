@@ -23,7 +23,7 @@ interface StackOptions {
   organization: string;
   /** The configuration, as the engine passes it: a string for each `project:key`. */
   config: Record<string, string>;
-  /** The stack's when left out. */
+  /** By default, the one in index.ts. */
   program?: Program;
   /** Receives what the program registers, even if it fails. */
   registered?: Registration[];
