@@ -6,7 +6,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import {
   type CertificateAuthority,
@@ -187,7 +187,7 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
       if (!isList || status !== 200) return { status, body: (await forwarded.json()) as object };
 
       const page = Number(searchParams.get("continuationToken") ?? 1);
-      await delay(secondsPerPage * 1000);
+      await sleep(secondsPerPage * 1000);
       if (page === revokeAfterPage) revoked = authorization;
       const stacks = [{ orgName: "acme", projectName: "project", stackName: `page-${page}` }];
       return { status, body: { stacks, ...(page < PAGES && { continuationToken: String(page + 1) }) } };

@@ -2,7 +2,7 @@
 
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
-import { setTimeout as delay } from "node:timers/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createServer as createTlsServer } from "node:tls";
 
 export interface TokenRequest {
@@ -126,7 +126,7 @@ export function drip(beginning: string, repeated: string | Buffer, milliseconds:
     socket.write(beginning);
     while (!socket.destroyed) {
       if (!socket.writableNeedDrain) socket.write(repeated);
-      await delay(milliseconds);
+      await sleep(milliseconds);
     }
   };
 }

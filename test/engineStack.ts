@@ -6,12 +6,11 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
-import { type Simulation, type SimulationOptions, startSimulation } from "../simulator/emulators/simulation";
+import type { Simulation, SimulationOptions } from "../simulator/emulators/simulation";
 import { succeeded } from "./engineOutcome";
-import { runPodSpec } from "./podSpec";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, type Outcome, openCli } from "./pulumiCli";
-import { CLUSTER } from "./stack";
+import { startCluster } from "./stack";
 import { temporaryDirectory } from "./temporaryDirectory";
 
 export interface Stack {
@@ -49,12 +48,8 @@ export async function startEngine(
   options: Partial<SimulationOptions> = {},
   plugins: string[] = [],
 ) {
-  const simulation = await startSimulation({
-    region: "us-west-2",
-    cluster: CLUSTER,
-    runPod: runPodSpec,
-    ...options,
-  });
+  // As slow as Pulumi Cloud, so that an order of resources that is wrong fails.
+  const simulation = await startCluster({ registrationMilliseconds: 1000, ...options });
   t.after(simulation.close);
   currentSimulation = simulation;
   debugProviders ??= serveProvider(() => currentSimulation ?? assert.fail("no simulation is running"));

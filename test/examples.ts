@@ -5,6 +5,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { types } from "@pulumi/kubernetes";
 import { parse, parseAllDocuments } from "yaml";
+import { namesServiceAccount } from "../simulator/accessCheck/serviceAccounts";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import type { PodSpec } from "../simulator/emulators/pod";
 import type { PulumiCloudOptions } from "../simulator/emulators/pulumiCloud";
@@ -239,11 +240,9 @@ export async function startExamplesStack(options: PulumiCloudOptions = {}): Prom
     createdFor(file) {
       const { namespace, name } = exampleOf(file).entry;
       const { policies } = only<{ policies: AuthPolicy[] }>(stack, "OidcIssuer").inputs;
-      const isOfAccount = ({ rules }: AuthPolicy) =>
-        rules['"kubernetes.io".namespace'] === namespace &&
-        rules['"kubernetes.io".serviceaccount.name'] === name;
+      const policy = policies.find(({ rules }) => namesServiceAccount(rules, namespace, name));
       return {
-        policy: policies.find(isOfAccount) ?? assert.fail(`no allow policy for ${namespace}/${name}`),
+        policy: policy ?? assert.fail(`no allow policy for ${namespace}/${name}`),
         job: created<Job>("Job", namespace, `${name}-token-exchange`).spec.template.spec,
         serviceAccount: created<ServiceAccount>("ServiceAccount", namespace, name),
         settings: created<ConfigMap>("ConfigMap", namespace, `${name}-pulumi-token-exchange`).data,

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { mkdtemp, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createCertificateAuthority } from "../simulator/emulators/certificates";
 import { SCRIPT_FILE } from "../tokenVolume";
 import { type Answer, grant, hang, reset, respond, send, startEndpoint } from "./endpoint";
@@ -346,7 +346,7 @@ describe("a temporary failure", AT_ONCE, () => {
     const running = notRunning();
     const suspend: Answer = async (socket, request) => {
       await busy(socket, request);
-      await delay(300);
+      await sleep(300);
       process.kill(running.pid, "SIGSTOP");
       setTimeout(() => process.kill(running.pid, "SIGCONT"), 6000);
     };
@@ -595,7 +595,7 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
         const running = notRunning();
         const stop: Answer = async (socket, request) => {
           await answer(socket, request);
-          await delay(200);
+          await sleep(200);
           const children = readFileSync(`/proc/${running.pid}/task/${running.pid}/children`, "utf8");
           process.kill(launcher.length > 0 ? Number.parseInt(children, 10) : running.pid, signal);
         };
@@ -809,7 +809,7 @@ describe("tokens", AT_ONCE, () => {
         join(DIRECTORY, ".curlrc"),
         "verbose\ntrace-ascii = /dev/stderr\nproxy = 127.0.0.1:9\n",
       );
-      const late: Answer = (...request) => delay(1200).then(() => granted(...request));
+      const late: Answer = (...request) => sleep(1200).then(() => granted(...request));
       const given = { ...environment, PULUMI_TOKEN_RETRY_SECONDS: "9" };
       const command = ["bash", "+x", "-c", "declare -F"];
       const run = await exchange([busy, late], { environment: given, command });
