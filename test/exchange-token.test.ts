@@ -641,6 +641,11 @@ describe("the credential helper", AT_ONCE, () => {
     });
   }
 
+  test("answers with an expiry in UTC, whatever the time zone of the environment", async () => {
+    const { answer } = await ask({ reason: "initial", selectedBackendUrl: "URL" }, { TZ: "JST-9" });
+    const difference = Date.parse(answer.expiresAt) - Date.now() - 7_200_000;
+    assert.ok(Math.abs(difference) < 10_000, answer.expiresAt);
+  });
   test("denies any other backend, whatever the reason, before any request", async () => {
     const { apiUrl: url } = SETTINGS;
     const backends = [
