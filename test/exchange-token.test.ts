@@ -646,6 +646,11 @@ describe("the credential helper", AT_ONCE, () => {
     const difference = Date.parse(answer.expiresAt) - Date.now() - 7_200_000;
     assert.ok(Math.abs(difference) < 10_000, answer.expiresAt);
   });
+  test("answers with the lifetime that Pulumi Cloud granted, not with the requested one", async () => {
+    const shorter = grant(ACCESS_TOKEN, { expires_in: 60 });
+    const { answer } = await ask({ reason: "initial", selectedBackendUrl: "URL" }, {}, shorter);
+    assert.ok(Date.parse(answer.expiresAt) <= Date.now() + 60_000, answer.expiresAt);
+  });
   test("denies any other backend, whatever the reason, before any request", async () => {
     const { apiUrl: url } = SETTINGS;
     const backends = [
