@@ -651,6 +651,12 @@ describe("the credential helper", AT_ONCE, () => {
     const { answer } = await ask({ reason: "initial", selectedBackendUrl: "URL" }, {}, shorter);
     assert.ok(Date.parse(answer.expiresAt) <= Date.now() + 60_000, answer.expiresAt);
   });
+  test("counts the lifetime from before the request", async () => {
+    const late: Answer = (...request) => delay(1500).then(() => granted(...request));
+    const { answer, endpoint } = await ask({ reason: "initial", selectedBackendUrl: "URL" }, {}, late);
+    const [request = assert.fail("no request")] = endpoint.requests;
+    assert.ok(Date.parse(answer.expiresAt) <= request.arrivedAt + 7_200_000, answer.expiresAt);
+  });
   test("denies any other backend, whatever the reason, before any request", async () => {
     const { apiUrl: url } = SETTINGS;
     const backends = [
