@@ -620,6 +620,15 @@ test("reads a denial of AWS STS as version 2 of the AWS CLI prints it, and shows
   assert.equal(exitCode, 1);
 });
 
+test("counts an ID token that AWS STS rejects as denied", async () => {
+  for (const code of ["IDPRejectedClaim", "InvalidIdentityToken"]) {
+    const answer = stsPrints(stsError(code, "No"));
+    const { exitCode, errors, stdout } = await checkLive(stack, { answer, verbose: true });
+    assert.equal(errors, "");
+    assert.ok(stdout.includes(`denied by IAM role (${code}: No)`), stdout);
+    assert.equal(exitCode, 1);
+  }
+});
 test("shows nothing of an answer that the AWS CLI cannot read, which can contain credentials", async () => {
   const unreadable = `error:\nUnable to parse response (unclosed token), invalid XML received.\nb'<SecretAccessKey>${SECRET_ACCESS_KEY}'`;
   const { exitCode, stdout, errors } = await checkLive(stack, { answer: stsPrints(unreadable) });
