@@ -258,6 +258,14 @@ test("finds a policy that pulumi refresh has written to the state, and ignores t
   assert.equal(exitCode, 1);
 });
 
+test("exits 1 if the issuer was deleted by hand, with the policies that are gone", async () => {
+  const { exitCode, stdout } = await checkLive(stack, {
+    answer: (printed, { args }) =>
+      args[1]?.endsWith("/oidc/issuers") ? JSON.stringify({ oidcIssuers: [] }) : printed,
+  });
+  assert.match(stdout, /^ {2}The policy of ci\/deployer was changed or removed by hand:$/m);
+  assert.equal(exitCode, 1);
+});
 test("redacts what could be a token in a policy that was added by hand", async (t) => {
   const token = `pul-${"0123456789".repeat(4)}`;
   const added: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: token, rules: EVERY_POD };
