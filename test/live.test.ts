@@ -309,6 +309,23 @@ test("finds a policy that denies the token of a service account, also if the sta
   assert.deepEqual(others, []);
 });
 
+for (const [tokenType, tokenScope, changes] of [
+  ["personal", "user:my-login", { userLogin: "admin" }],
+  ["team", "team:ops", { teamName: "admins" }],
+  ["organization", "", { authorizedPermissions: ["admin"] }],
+  ["organization", "admin", {}],
+  ["runner", "runner:pool", {}],
+] satisfies [string, string, IssuerPolicy][]) {
+  test(`finds a policy with any token other than ${tokenScope || tokenType}, also if the state contains it`, () => {
+    const { userLogin, ...policy } = policyOf();
+    const policies = [{ ...policy, tokenType, ...changes }];
+    const found = comparePolicies(policies, policies, [{ ...DEPLOYER, tokenType, tokenScope }]);
+    assert.deepEqual(
+      found.map(({ heading }) => heading),
+      ["A policy was added or changed by hand:"],
+    );
+  });
+}
 test("ignores the ID of a policy, but no rule on a claim named id", () => {
   const policy = policyOf({ id: "a" });
   assert.deepEqual(comparePolicies([{ ...policy, id: "1" } as IssuerPolicy], [policy], [DEPLOYER]), []);
