@@ -505,20 +505,24 @@ for (const [what, run, message] of [
     },
     "has an invalid ID of the OIDC issuer",
   ],
-  ...(["sts.amazonaws.com", "https://kubernetes.default.svc", "ISSUER"] as const).map(
-    (audience): [string, LiveRun, string] => [
-      `if the stack's output has the audience ${audience}`,
-      {
-        answer: (stdout, { args }) => {
-          const aud = audience === "ISSUER" ? simulation.issuer.url : audience;
-          return args[1] === "output"
-            ? stdout.replaceAll(/"audience": ?"[^"]+"/g, `"audience":"${aud}"`)
-            : stdout;
-        },
+  ...Object.entries({
+    "sts.amazonaws.com": "which AWS accepts",
+    "pods.eks.amazonaws.com": "which AWS accepts",
+    "https://kubernetes.default.svc": "which the cluster's API server accepts",
+    ISSUER: "which the cluster's API server accepts",
+    "*": "which is not valid",
+  }).map(([audience, message]): [string, LiveRun, string] => [
+    `if the stack's output has the audience ${audience}`,
+    {
+      answer: (stdout, { args }) => {
+        const aud = audience === "ISSUER" ? simulation.issuer.url : audience;
+        return args[1] === "output"
+          ? stdout.replaceAll(/"audience": ?"[^"]+"/g, `"audience":"${aud}"`)
+          : stdout;
       },
-      audience.startsWith("sts") ? "which AWS accepts" : "which the cluster's API server accepts",
-    ],
-  ),
+    },
+    message,
+  ]),
   ...["file:///etc/passwd", "https://example.com/", "arn:aws:iam::123456789012:user/me"].map(
     (arn): [string, LiveRun, string] => [
       `if the stack's output has the role ${arn}`,
