@@ -725,15 +725,17 @@ test("shows at most 200 characters of an answer, too few to put a token together
   assert.equal(shown("\u202e".repeat(100)).length, 200);
 });
 
-test("leaves no file behind and exits 130 when it is interrupted", async () => {
-  const answer: LiveRun["answer"] = (stdout, { args }, interrupt) => {
-    if (args[1] === "token") interrupt();
-    return stdout;
-  };
-  const { exitCode, files, left } = await startLive(stack, { answer });
-  assert.match(files, /^kubeconfig$/m);
-  assert.deepEqual([exitCode, left], [130, []]);
-});
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  test(`leaves no file behind and exits 130 after ${signal}`, async () => {
+    const answer: LiveRun["answer"] = (stdout, { args }, interrupt) => {
+      if (args[1] === "token") interrupt();
+      return stdout;
+    };
+    const { exitCode, files, left } = await startLive(stack, { answer, signal });
+    assert.match(files, /^kubeconfig$/m);
+    assert.deepEqual([exitCode, left], [130, []]);
+  });
+}
 
 test("shows no token in its output, in arguments, in environments, or in files", async () => {
   const before = exchanges();

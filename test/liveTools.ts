@@ -52,6 +52,8 @@ export interface LiveProcess extends LiveRun {
   tools?: string[];
   /** The paths of real programs, by their names on PATH. */
   realTools?: Record<string, string>;
+  /** What interrupts it: by default Ctrl-C. */
+  signal?: NodeJS.Signals;
 }
 
 export interface Outcome {
@@ -146,7 +148,7 @@ export async function startLive(stack: LiveStack, run: LiveProcess): Promise<Out
     // Before the answer: an interrupted check removes its files.
     files += await filesIn(home);
     const call = { tool: request.url?.slice(1) ?? "", args: args.split("\n"), environment, input };
-    response.end(await tools.answer(call, () => child.kill("SIGINT")));
+    response.end(await tools.answer(call, () => child.kill(run.signal ?? "SIGINT")));
   });
   const url = `http://127.0.0.1:${await listen(server)}`;
   const realTools = { bash: "/bin/bash", ...run.realTools };
