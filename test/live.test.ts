@@ -737,6 +737,10 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   });
 }
 
+test("leaves no file behind when its reader stops reading", async () => {
+  const { errors, left } = await startLive(stack, { stopsReading: true });
+  assert.deepEqual([errors, left], ["", []]);
+});
 test("shows no token in its output, in arguments, in environments, or in files", async () => {
   const before = exchanges();
   const run = await startLive(stack, { accounts: 2, verbose: true });

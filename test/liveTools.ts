@@ -54,6 +54,8 @@ export interface LiveProcess extends LiveRun {
   realTools?: Record<string, string>;
   /** What interrupts it: by default Ctrl-C. */
   signal?: NodeJS.Signals;
+  /** Whether its reader stops reading after the first line. */
+  stopsReading?: boolean;
 }
 
 export interface Outcome {
@@ -158,7 +160,10 @@ export async function startLive(stack: LiveStack, run: LiveProcess): Promise<Out
 
   const start = ["--import", "tsx", join(ROOT, "simulator", "start.ts"), "--live", "--stack=prod"];
   const { NODE_EXTRA_CA_CERTS } = process.env;
-  const child = spawn(process.execPath, [...start, ...(run.verbose ? ["--verbose"] : [])], {
+  const command = [process.execPath, ...start, ...(run.verbose ? ["--verbose"] : [])];
+  const head = ["/bin/bash", "-c", `"$@" | PATH='${process.env.PATH}' head -n 1`, "bash"];
+  const [executable = "", ...args] = run.stopsReading ? [...head, ...command] : command;
+  const child = spawn(executable, args, {
     // Nothing else of the environment: no program may be found elsewhere.
     env: {
       PATH: bin,
