@@ -154,6 +154,29 @@ test("runs the AWS CLI for AWS STS without the user's configuration, except for 
   }
 });
 
+test("uses the region of the stack, whatever the environment says", async () => {
+  const environment = { AWS_REGION: "eu-west-1", AWS_DEFAULT_REGION: "eu-west-1" };
+  const { exitCode, calls } = await checkLive(stack, { environment });
+  assert.equal(exitCode, 0);
+  for (const { args } of calls.filter(({ tool }) => tool === "aws")) {
+    assert.ok(args.includes("--region=us-west-2"), args.join(" "));
+  }
+});
+
+test("uses the region of the environment if the stack does not set one, or names the command that sets it", async () => {
+  const { "aws:region": _, ...config } = stack.config;
+  const withoutRegion = { ...stack, config };
+  for (const [environment, region] of [
+    [{ AWS_REGION: "eu-west-1", AWS_DEFAULT_REGION: "eu-west-2" }, "eu-west-1"],
+    [{ AWS_DEFAULT_REGION: "eu-west-2" }, "eu-west-2"],
+  ] as const) {
+    const { calls } = await checkLive(withoutRegion, { environment });
+    assert.ok(calls.find(({ tool }) => tool === "aws")?.args.includes(`--region=${region}`));
+  }
+  const { exitCode, errors } = await checkLive(withoutRegion);
+  assert.equal(errors, "The region is not set. To set it: pulumi config set aws:region REGION --stack prod");
+  assert.equal(exitCode, 2);
+});
 test("asks as every other service account with --all-pairs", async () => {
   const { exitCode, stdout } = await checkLive(stack, { accounts: 4, allPairs: true });
   assert.match(stdout, /46 of 46 checks passed \(4 service accounts, 25 callers\)\./);
