@@ -779,6 +779,15 @@ test("shows no token in its output, in arguments, in environments, or in files",
   assert.doesNotMatch(seen, /pul-[0-9a-f]{10}|eyJ[\w-]+/);
 });
 
+test("redacts what could be a token in the error of a program", async () => {
+  const token = `pul-${"0123456789".repeat(4)}`;
+  const { exitCode, errors } = await checkLive(stack, {
+    answer: (stdout, { tool }) => (tool === "kubectl" ? `error:\nUnauthorized: ${token}` : stdout),
+  });
+  assert.match(errors, /Unauthorized: \[redacted\]/);
+  assert.ok(!errors.includes(token));
+  assert.equal(exitCode, 2);
+});
 test("prints an error on standard error and exits 2, such as the program that is missing and where to get it", async () => {
   const { exitCode, errors, stdout, tokens } = await startLive(stack, { tools: ["aws", "pulumi"] });
   const message = "kubectl is not on PATH. To install it: https://kubernetes.io/docs/tasks/tools/";
