@@ -127,7 +127,7 @@ function isOfAnyAudience({ audienceRule }: ServiceAccount, { defect }: Caller): 
 function unlike(name: string, isTaken: (name: string) => boolean): string {
   let number = 2;
   const other = () => `${name.slice(0, 60)}-${number}`;
-  while (other() === name || isTaken(other())) number += 1;
+  while (isTaken(other())) number += 1;
   return other();
 }
 
