@@ -135,10 +135,8 @@ function unlike(name: string, isTaken: (name: string) => boolean): string {
 export function audienceOf({ account, caller, service }: Question): string {
   const isOther = caller.defect === "other audience";
   if (service === "Pulumi Cloud") return isOther ? `${account.audience}-2` : account.audience;
-  const expected = ROLE_AUDIENCES[account.role?.kind ?? "irsa"];
-  if (!isOther) return expected;
   // What Pulumi Cloud receives must not be accepted by AWS.
-  return account.audience === expected ? `${expected}-2` : account.audience;
+  return isOther ? account.audience : ROLE_AUDIENCES[account.role?.kind ?? "irsa"];
 }
 
 /** Returns an ID token with its claims, and with a signature that no key verifies. */
