@@ -310,6 +310,12 @@ describe("a temporary failure", AT_ONCE, () => {
     assert.ok(first && second && second - first >= 2000);
   });
 
+  test("is retried after a random time also with Retry-After", async () => {
+    const runs = await Promise.all(Array.from({ length: 8 }, () => exchange([retryAfter(1), granted])));
+    const pauses = runs.map(({ stderr }) => Number(/Retrying in (\S+) s/.exec(stderr)?.[1]));
+    for (const pause of pauses) assert.ok(pause >= 1 && pause < 2, String(pauses));
+    assert.ok(new Set(pauses).size > 2, String(pauses));
+  });
   test("is retried after a random time that doubles with each attempt, up to 8 seconds", async () => {
     const attempt = () =>
       exchange([busy, busy, busy, busy, granted], { environment: { PULUMI_TOKEN_RETRY_SECONDS: "40" } });
