@@ -362,6 +362,12 @@ describe("a temporary failure", AT_ONCE, () => {
     assert.match(run.curlCalls.join(), /--max-time\n1\n/);
   });
 
+  test("is not retried if the attempts and the next pause together exceed the time to retry", async () => {
+    const late: Answer = (...request) => delay(3000).then(() => busy(...request));
+    const environment = { PULUMI_TOKEN_RETRY_SECONDS: "4" };
+    const run = await exchange([late, granted], { environment });
+    assert.deepEqual([run.exitCode, run.endpoint.requests.length], [75, 1], run.stderr);
+  });
   test("includes an attempt without an answer, which ends after 10 seconds", async () => {
     const run = await exchange([hang(), granted], { environment: { PULUMI_TOKEN_RETRY_SECONDS: "30" } });
     assert.equal(run.exitCode, 0, run.stderr);
