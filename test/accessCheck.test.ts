@@ -298,6 +298,21 @@ test("shows characters that a terminal obeys or hides, and nothing of a value be
   assert.doesNotMatch(accessMarkdown(rows).split("\n")[2] ?? "", /\p{Cc}|\p{Cf}|[<>*]|ps\|/u);
 });
 
+test("lists unexpected answers in Markdown, with what to compare", () => {
+  const rows = intendedRows([account("a/a", "team", "team:a")]).map((row) => {
+    const isChanged = ["itself", "expired token"].includes(row.caller.label);
+    return { ...row, allowed: row.allowed !== isChanged };
+  });
+  assert.deepEqual(
+    accessMarkdown(rows)
+      .split("\n")
+      .filter((line) => line.startsWith("- ")),
+    [
+      "- `a/a`, itself: **denied** by Pulumi Cloud. Check policyRules, tokenType, and the settings of the token.",
+      "- `a/a`, expired token: **allowed** by Pulumi Cloud. No setting allows this. Compare the allow policy with npm start -- --policies.",
+    ],
+  );
+});
 test("asks the real services for no role of EKS Pod Identity, and says why", () => {
   const accounts = [
     account("a/a", "team", "team:a", "pod-identity"),
