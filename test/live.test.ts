@@ -2,6 +2,7 @@
 // emulator's HTTPS endpoint. What requires a new process is tested with `npm start -- --live` and programs on PATH.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { createServer } from "node:https";
 import { join } from "node:path";
@@ -9,7 +10,7 @@ import { after, before, type TestContext, test } from "node:test";
 import { comparePolicies, findChangedPolicies } from "../simulator/accessCheck/changedByHand";
 import type { DeployedStack, IssuerPolicy } from "../simulator/accessCheck/deployedStack";
 import type { ServiceAccount } from "../simulator/accessCheck/serviceAccounts";
-import { redact, shown } from "../simulator/accessCheck/terminal";
+import { redact, shellQuoted, shown } from "../simulator/accessCheck/terminal";
 import { ToolError, toolRunner } from "../simulator/accessCheck/tools";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import { createCertificateAuthority, openCertificateAuthority } from "../simulator/emulators/certificates";
@@ -809,6 +810,12 @@ test("ends a program after a minute, and names it without its options", async (t
   assert.ok(Date.now() - startedAt < 20_000);
 });
 
+test("quotes a word in a command for the shell, so that a name cannot run another command", () => {
+  for (const word of ["prod", "a b", "it's", "'; id '", "$(id)", "-", ""]) {
+    const { stdout } = spawnSync("bash", ["-c", `printf %s ${shellQuoted(word)}`], { encoding: "utf8" });
+    assert.equal(stdout, word);
+  }
+});
 test("redacts access tokens, and shows characters that a terminal obeys", () => {
   const role = `pulumi-oidc-${"r".repeat(52)}`;
   assert.equal(redact(`a pul-${"0123456789".repeat(4)} b`), "a [redacted] b");
