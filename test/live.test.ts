@@ -722,6 +722,16 @@ test("requests what the stack's state says, and exits 1 if a ConfigMap in the cl
   }
 });
 
+test("exits 1 if binary data was added to a ConfigMap by hand", async () => {
+  const { exitCode, stdout } = await checkLive(stack, {
+    answer: (printed, { args }) =>
+      args[1] === "configmap"
+        ? JSON.stringify({ ...JSON.parse(printed), binaryData: { token: "YQ==" } })
+        : printed,
+  });
+  assert.match(stdout, /^ {2}In the ConfigMap of ci\/deployer, token was added by hand\.$/m);
+  assert.equal(exitCode, 1);
+});
 test("ends an endless answer of Pulumi Cloud at 64 KB", async (t) => {
   const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
   let sentBytes = 0;
