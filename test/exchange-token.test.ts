@@ -692,6 +692,12 @@ describe("the credential helper", AT_ONCE, () => {
     }
   });
 
+  test("shows a denied backend escaped and without its password", async () => {
+    const selected = "https://ada:hunter2@evil.example/\u001b[2J";
+    const request = `{"version":1,"reason":"initial","selectedBackendUrl":"${selected}"}`;
+    const [answer] = await answersUntilExchange([request]);
+    assert.match(answer?.output ?? "", /selected the backend 'https:\[redacted\]evil\.example\/\\x1b\[2J', /);
+  });
   test("names the backend in the first answer if none is selected, and in no other", async () => {
     const { answer, endpoint } = await ask({ reason: "initial" });
     assert.equal(answer.backendUrl, endpoint.url);
