@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { cp, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, type TestContext, test } from "node:test";
@@ -376,25 +376,31 @@ describe("npm start", () => {
     assert.deepEqual([(await closed)[0], await stderr], [0, ""]);
   });
 
-  test("ends on Ctrl-C with what its pods run", async () => {
-    await writeStack(REQUIRED);
-    // The exchange script of a pod then waits for ten seconds.
-    const [programs, ticks] = [join(project, "programs"), join(project, "ticks")];
-    await mkdir(programs);
-    const curl = `#!/usr/bin/env bash\nfor tick in {1..100}; do echo $tick >>'${ticks}'; sleep 0.1; done\n`;
-    await writeFile(join(programs, "curl"), curl, { mode: 0o755 });
-    const child = spawnStart([], { PATH: `${programs}:${process.env.PATH}` });
-    const ending = ended(child);
-    while (!existsSync(ticks) && child.exitCode === null) await sleep(50);
+  for (const [signal, status] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+    ["SIGHUP", 129],
+  ] as const) {
+    test(`ends on ${signal} with what its pods run`, async (t) => {
+      await writeStack(REQUIRED);
+      // The exchange script of a pod then waits for ten seconds.
+      const programs = temporaryDirectory(t);
+      const ticks = join(programs, "ticks");
+      const curl = `#!/usr/bin/env bash\nfor tick in {1..100}; do echo $tick >>'${ticks}'; sleep 0.1; done\n`;
+      await writeFile(join(programs, "curl"), curl, { mode: 0o755 });
+      const child = spawnStart([], { PATH: `${programs}:${process.env.PATH}` });
+      const ending = ended(child);
+      while (!existsSync(ticks) && child.exitCode === null) await sleep(50);
 
-    child.kill("SIGINT");
-    const { exitCode, stdout, stderr } = await ending;
-    assert.deepEqual([exitCode, stderr], [130, ""]);
-    assert.doesNotMatch(stdout, /Access check/);
-    const last = await readFile(ticks, "utf8");
-    await sleep(500);
-    assert.equal(await readFile(ticks, "utf8"), last);
-  });
+      child.kill(signal);
+      const { exitCode, stdout, stderr } = await ending;
+      assert.deepEqual([exitCode, stderr], [status, ""]);
+      assert.doesNotMatch(stdout, /Access check/);
+      const last = await readFile(ticks, "utf8");
+      await sleep(500);
+      assert.equal(await readFile(ticks, "utf8"), last);
+    });
+  }
 
   test("leaves nothing in the temporary directory", async () => {
     assert.deepEqual(await readdir(temporary), []);
