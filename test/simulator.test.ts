@@ -163,6 +163,14 @@ describe("the simulation", () => {
     assert.ok(stdout.endsWith(`${NOTHING}\n`));
   });
 
+  test("a denied exchange is reported with the reason if the Job's output is not printed", async (t) => {
+    for (const options of [{ markdown: true }, { policies: true }]) {
+      const { exitCode, stderr } = await simulate(t, stackWith({ policyRules }), options);
+      assert.match(stderr, /pod\.name is '[^']+', not 'another-\*'/);
+      assert.equal(exitCode, 1);
+    }
+  });
+
   test("exits 1 if an answer is unexpected, and says what to check", async (t) => {
     const { exitCode, stdout } = await simulate(t, stackWith({ policyRules, runJob: false }));
     assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .* Check\s+policyRules, /ms);
