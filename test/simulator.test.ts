@@ -11,12 +11,12 @@ import { text } from "node:stream/consumers";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { readOptions } from "../simulator/options";
-import { jobLines } from "../simulator/runReport";
+import { jobLines, resourceLines } from "../simulator/runReport";
 import { type Options, simulateStack } from "../simulator/simulateStack";
 import { TEMPLATE_SETTINGS } from "../simulator/stackFile";
 import { ended } from "./childProcess";
 import { codeIn, ROOT, read } from "./project";
-import { ignoringRejections, type Settings, stackWith } from "./stack";
+import { entry, ignoringRejections, type Settings, stackWith, up } from "./stack";
 import { temporaryDirectory } from "./temporaryDirectory";
 import { setVariables } from "./variables";
 
@@ -246,6 +246,23 @@ describe("the simulation", () => {
     assert.deepEqual([missing.exitCode, misspelled.exitCode], [0, 0]);
   });
 
+  test("lists every resource but components, providers, and bindings", async (t) => {
+    const serviceAccounts = [
+      entry({ namespace: "ci", rolePolicyArns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"] }),
+      entry({ name: "other", awsRole: "pod-identity" }),
+    ];
+    const settings = { createCluster: true, createNamespaces: ["ci"], injectToken: true, serviceAccounts };
+    const { registered } = await up(t, settings, { cluster: undefined });
+    const missing = registered.filter((resource) => resourceLines([resource], true).length === 0);
+    assert.deepEqual([...new Set(missing.map(({ type }) => type))].sort(), [
+      "eks-pulumi-oidc:index:PulumiCloudAccess",
+      "eks-pulumi-oidc:index:WorkloadIdentity",
+      "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicyBinding",
+      "kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicyBinding",
+      "pulumi:providers:kubernetes",
+      "pulumi:providers:pulumiservice",
+    ]);
+  });
   test("prints the output of at most five Jobs, unless one fails or more is asked for", () => {
     const jobs = new Map(["a", "b", "c", "d", "e"].map((name) => [`ci/${name}`, ["printed"]]));
     const isShown = (showAll: boolean) => jobLines(jobs, showAll).some((line) => line.includes("printed"));
