@@ -39,6 +39,14 @@ test("denies if a deny policy matches, or if the token does not have a claim", (
   assert.equal(decide([ALICE], {}, asked).allowed, false);
 });
 
+test("grants an administrator's token only with the permission admin, and denies it without", () => {
+  const asked = { tokenType: "organization", scope: "admin" };
+  const organization: AuthPolicy = { decision: "allow", tokenType: "organization", rules: RULES };
+  const admin = { ...organization, authorizedPermissions: ["admin"] };
+  assert.equal(decide([organization], CLAIMS, asked).allowed, false);
+  assert.equal(decide([admin], CLAIMS, asked).allowed, true);
+  assert.equal(decide([admin, { ...organization, decision: "deny" }], CLAIMS, asked).allowed, false);
+});
 test("denies a lifetime beyond the issuer's limit", async (t) => {
   const { issuer, pulumiCloud, close } = await startCluster();
   t.after(close);
