@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { runExchange } from "../simulator/emulators/pod";
+import { inDirectory, runContainer, runExchange } from "../simulator/emulators/pod";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { CREDENTIAL_HELPER, SCRIPT_PATH, VOLUME_MOUNT, VOLUME_NAME } from "../tokenVolume";
 import { startCluster } from "./stack";
@@ -110,6 +110,13 @@ test("runs no other command, container, or script of the pod spec, and sets no o
   assert.ok(!ran());
 });
 
+test("reaches no host but the emulators", async () => {
+  // A documentation address, at which nothing answers.
+  const command = ["curl", "--disable", "--silent", "--show-error", "--max-time", "2", "https://192.0.2.1"];
+  const { exitCode, log } = await inDirectory((root) => runContainer(command, root, {}, () => {}));
+  assert.match(log.join("\n"), /127\.0\.0\.1 port 9\b/);
+  assert.notEqual(exitCode, 0);
+});
 test("writes nothing to a path of the pod spec, whatever is mounted there", async () => {
   const outside = join(directory, "written");
   for (const mountPath of [
