@@ -47,6 +47,31 @@ test("grants an administrator's token only with the permission admin, and denies
   assert.equal(decide([admin], CLAIMS, asked).allowed, true);
   assert.equal(decide([admin, { ...organization, decision: "deny" }], CLAIMS, asked).allowed, false);
 });
+test("accepts an access token only during its lifetime", async (t) => {
+  const { issuer, pulumiCloud, close } = await startCluster();
+  t.after(close);
+  await pulumiCloud.register({ organization: "acme", name: "eks", url: issuer.url, policies: [ALICE] });
+  const audience = "urn:pulumi:org:acme";
+  const runner = { namespace: "default", serviceAccount: "runner" };
+  const exchange = await fetch(`${pulumiCloud.url}/api/oauth/token`, {
+    method: "POST",
+    body: new URLSearchParams({
+      audience,
+      grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+      subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
+      requested_token_type: "urn:pulumi:token-type:access_token:personal",
+      expiration: "60",
+      scope: "user:alice",
+      subject_token: await issuer.token(runner, { audience: [audience], expiresIn: 600 }),
+    }),
+  });
+  const { access_token } = (await exchange.json()) as { access_token: string };
+  const headers = { authorization: `token ${access_token}` };
+  const status = async () => (await fetch(`${pulumiCloud.url}/api/user`, { headers })).status;
+  assert.equal(await status(), 200);
+  t.mock.timers.enable({ apis: ["Date"], now: Date.now() + 61_000 });
+  assert.equal(await status(), 401);
+});
 test("denies a lifetime beyond the issuer's limit", async (t) => {
   const { issuer, pulumiCloud, close } = await startCluster();
   t.after(close);
