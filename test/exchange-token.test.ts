@@ -235,6 +235,13 @@ describe("settings", AT_ONCE, () => {
     assert.deepEqual([endpoint.connections(), run.curlCalls], [0, []]);
   });
 
+  test("that are invalid are reported with their directory, escaped", async () => {
+    const settings = { organization: "" };
+    const { exitCode, stderr } = await exchange(granted, { settings, directory: "\u202edir\u001b[2J" });
+    assert.match(stderr, /The files are in \S+\/\\xe2\\x80\\xaedir\\x1b\[2J\/\. /);
+    assert.equal(exitCode, 64);
+  });
+
   test("include one variable, the time to retry, which is 50 seconds by default", async () => {
     const environment = { PULUMI_TOKEN_RETRY_SECONDS: "" };
     const { stderr } = await exchange(retryAfter(100), { environment });
