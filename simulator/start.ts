@@ -19,8 +19,7 @@ async function start(args: string[]): Promise<number> {
     console.log(USAGE);
     return 0;
   }
-  const { "all-pairs": allPairs } = options;
-  if (options.live) return startLiveCheck({ ...options, allPairs, stack: options.stack ?? onlyStack() });
+  if (options.live) return startLiveCheck({ ...options, stack: options.stack ?? onlyStack() });
   return runSimulation(options);
 }
 

@@ -154,6 +154,7 @@ describe("in the simulation", () => {
     t.mock.method(Uint8Array.prototype, "reverse", function (this: Uint8Array) {
       return this;
     });
+
     for (const service of ["Pulumi Cloud", "IAM role"] as const) {
       assert.deepEqual(await allowed(service), ["itself", "expired token", "invalid signature"]);
     }
@@ -313,6 +314,7 @@ test("lists unexpected answers in Markdown, with what to compare", () => {
     ],
   );
 });
+
 test("asks the real services for no role of EKS Pod Identity, and says why", () => {
   const accounts = [
     account("a/a", "team", "team:a", "pod-identity"),

@@ -10,7 +10,7 @@ import { changes, DENY, EXCHANGED, failed, resourcesOf, statuses, succeeded } fr
 import { createdStack, emptyStack, type Stack } from "./engineStack";
 import { codeIn, read } from "./project";
 import { missingCli } from "./pulumiCli";
-import { FOUR_ACCOUNTS } from "./stack";
+import { CLUSTER, FOUR_ACCOUNTS } from "./stack";
 
 const ACCOUNT = "access.default.pulumi-service-account";
 const ISSUER = "access.oidc-issuer";
@@ -34,7 +34,11 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("manages four service accounts of four token types in three namespaces", async (t) => {
-    const { simulation, log, pulumi, set, up } = await createdStack(t, SETTINGS_OF_FOUR, RUNNERS);
+    const { simulation, log, pulumi, set, up } = await createdStack(
+      t,
+      { ...SETTINGS_OF_FOUR, createOidcProvider: true },
+      { ...RUNNERS, cluster: { ...CLUSTER, hasOidcProvider: false } },
+    );
     const policies = () => simulation.pulumiCloud.list()[0]?.registration.policies ?? [];
     assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED, ...EXCHANGED, 200]);
     assert.deepEqual([policies().length, simulation.existing().pulumiCloud.length], [4, 1]);
@@ -97,13 +101,16 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     });
 
     await t.test(
-      "leaves only the namespaces in AWS, Kubernetes, and Pulumi Cloud after destroy",
+      "leaves only the namespaces, the cluster, and its IAM OIDC provider after destroy",
       async () => {
         succeeded(await pulumi("destroy", "--yes"));
         const { aws, kubernetes, pulumiCloud } = simulation.existing();
         assert.deepEqual(kubernetes.toSorted(), SETTINGS_OF_FOUR.createNamespaces.toSorted());
         assert.deepEqual(pulumiCloud, []);
-        assert.equal(aws.length, 2, "the cluster and its IAM OIDC provider");
+        assert.deepEqual(
+          aws.map((name) => name.replace(/^.*:(oidc-provider)\/.*$/, "$1")),
+          ["my-cluster", "oidc-provider"],
+        );
       },
     );
   });
@@ -288,6 +295,11 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       /userLogin: required without serviceAccounts/,
       /maxExpirationSeconds = -5: must be at least 1 second/,
     );
+  });
+
+  test("rejects a cluster that does not exist with one message, and registers nothing", async (t) => {
+    const stack = await emptyStack(t, { clusterName: "nowhere" });
+    await stopsCleanly(t, stack, /Failed to look up EKS cluster "nowhere" in us-west-2: reading EKS/);
   });
 
   test("rejects an encrypted setting, which would be in plaintext in the state", async (t) => {

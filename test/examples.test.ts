@@ -23,15 +23,9 @@ import {
 } from "./examples";
 import { codeIn, read } from "./project";
 
-/** Those whose pods the stack's namespaces admit. */
-const RESTRICTED = [
-  "deployment.yaml",
-  "deployment-with-label.yaml",
-  "drift-detection.yaml",
-  "esc-application.yaml",
-  "scheduled-update.yaml",
-  "token-check.yaml",
-];
+/** All but those whose pods another program creates or completes: the stack's namespaces admit them. */
+const OTHERS = ["external-secrets.yaml", "pulumi-operator.yaml", "workflow-runner.yaml"];
+const RESTRICTED = EXAMPLES.filter((file) => !OTHERS.includes(file));
 
 /** Those whose pods run the Pulumi CLI. */
 const WITH_CLI = [...RESTRICTED, "pulumi-operator.yaml"];

@@ -323,6 +323,7 @@ describe("a temporary failure", AT_ONCE, () => {
     for (const pause of pauses) assert.ok(pause >= 1 && pause < 2, String(pauses));
     assert.ok(new Set(pauses).size > 2, String(pauses));
   });
+
   test("is retried after a random time that doubles with each attempt, up to 8 seconds", async () => {
     const attempt = () =>
       exchange([busy, busy, busy, busy, granted], { environment: { PULUMI_TOKEN_RETRY_SECONDS: "40" } });
@@ -370,11 +371,12 @@ describe("a temporary failure", AT_ONCE, () => {
   });
 
   test("is not retried if the attempts and the next pause together exceed the time to retry", async () => {
-    const late: Answer = (...request) => delay(3000).then(() => busy(...request));
+    const late: Answer = (...request) => sleep(3000).then(() => busy(...request));
     const environment = { PULUMI_TOKEN_RETRY_SECONDS: "4" };
     const run = await exchange([late, granted], { environment });
     assert.deepEqual([run.exitCode, run.endpoint.requests.length], [75, 1], run.stderr);
   });
+
   test("includes an attempt without an answer, which ends after 10 seconds", async () => {
     const run = await exchange([hang(), granted], { environment: { PULUMI_TOKEN_RETRY_SECONDS: "30" } });
     assert.equal(run.exitCode, 0, run.stderr);
@@ -665,17 +667,20 @@ describe("the credential helper", AT_ONCE, () => {
     const difference = Date.parse(answer.expiresAt) - Date.now() - 7_200_000;
     assert.ok(Math.abs(difference) < 10_000, answer.expiresAt);
   });
+
   test("answers with the lifetime that Pulumi Cloud granted, not with the requested one", async () => {
     const shorter = grant(ACCESS_TOKEN, { expires_in: 60 });
     const { answer } = await ask({ reason: "initial", selectedBackendUrl: "URL" }, {}, shorter);
     assert.ok(Date.parse(answer.expiresAt) <= Date.now() + 60_000, answer.expiresAt);
   });
+
   test("counts the lifetime from before the request", async () => {
-    const late: Answer = (...request) => delay(1500).then(() => granted(...request));
+    const late: Answer = (...request) => sleep(1500).then(() => granted(...request));
     const { answer, endpoint } = await ask({ reason: "initial", selectedBackendUrl: "URL" }, {}, late);
     const [request = assert.fail("no request")] = endpoint.requests;
     assert.ok(Date.parse(answer.expiresAt) <= request.arrivedAt + 7_200_000, answer.expiresAt);
   });
+
   test("denies any other backend, whatever the reason, before any request", async () => {
     const { apiUrl: url } = SETTINGS;
     const backends = [
@@ -705,6 +710,7 @@ describe("the credential helper", AT_ONCE, () => {
     const [answer] = await answersUntilExchange([request]);
     assert.match(answer?.output ?? "", /selected the backend 'https:\[redacted\]evil\.example\/\\x1b\[2J', /);
   });
+
   test("names the backend in the first answer if none is selected, and in no other", async () => {
     const { answer, endpoint } = await ask({ reason: "initial" });
     assert.equal(answer.backendUrl, endpoint.url);

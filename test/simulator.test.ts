@@ -263,6 +263,14 @@ describe("the simulation", () => {
       "pulumi:providers:pulumiservice",
     ]);
   });
+
+  test("shortens the ID of a resource to one line, unless it is verbose", () => {
+    const id = "a".repeat(70);
+    const role = { type: "aws:iam/role:Role", name: "role", id, inputs: {}, outputs: {}, provider: "" };
+    assert.deepEqual(resourceLines([role], false), [`  IAM role           ${"a".repeat(58)}…`]);
+    assert.ok(resourceLines([role], true).join().includes(id));
+  });
+
   test("prints the output of at most five Jobs, unless one fails or more is asked for", () => {
     const jobs = new Map(["a", "b", "c", "d", "e"].map((name) => [`ci/${name}`, ["printed"]]));
     const isShown = (showAll: boolean) => jobLines(jobs, showAll).some((line) => line.includes("printed"));
@@ -358,8 +366,22 @@ describe("npm start", () => {
       lines[1] ?? "",
       /^ {2}Its settings are in simulator\/sample\.yaml\. To simulate your own stack,/,
     );
+    assert.deepEqual(
+      lines.slice(1).filter((line) => /^\S/.test(line)),
+      [
+        "Resources (simulated)",
+        "Job output (the simulation runs only pulumi whoami)",
+        "Access check",
+        NOTHING,
+      ],
+    );
+    const [resources = ""] = /^ {2}Namespace .*?\n\n/ms.exec(stdout) ?? [];
+    assert.deepEqual(resources.trim().split(/\s{2,}|\n/), [
+      ...["Namespace", "3", "OIDC issuer", /acme\/[\w-]+/.exec(resources)?.[0], "IAM role", "2"],
+      ...["Policy attachment", "2", "Service account", "3", "ConfigMap", "3", "Job", "3"],
+    ]);
     assert.match(stdout, /^ {2}(\d+) of \1 checks passed/m);
-    assert.deepEqual([exitCode, stderr, lines.at(-1)], [0, "", NOTHING]);
+    assert.deepEqual([exitCode, stderr], [0, ""]);
     assert.ok(lines.every((line) => line.length <= 80));
   });
 
@@ -404,7 +426,6 @@ describe("npm start", () => {
   for (const [signal, status] of [
     ["SIGINT", 130],
     ["SIGTERM", 143],
-    ["SIGHUP", 129],
   ] as const) {
     test(`ends on ${signal} with what its pods run`, async (t) => {
       await writeStack(REQUIRED);

@@ -25,7 +25,7 @@ interface LiveCheckOptions {
   /** Prints every answer with its reason. */
   verbose: boolean;
   /** Asks as every other service account of the stack, not only as the next one. */
-  allPairs: boolean;
+  "all-pairs": boolean;
 }
 
 /** What the check uses of this machine. */
@@ -91,7 +91,7 @@ async function checkStack(
   const configMapChanges = await findChangedConfigMaps(stack, kubectl);
   const policyChanges = await findChangedPolicies(stack, accounts, run);
 
-  const questions = liveQuestions(accounts, options.allPairs);
+  const questions = liveQuestions(accounts, options["all-pairs"]);
   const callers = questions.filter(({ service }) => service === "Pulumi Cloud").length;
   print("", `  Asking as ${callers} callers, one at a time.`);
   const rows = await checkAccess(questions, askServices(stack, kubectl, run, stop));

@@ -53,12 +53,17 @@ export async function keysOf(url: string): Promise<JWTVerifyGetKey> {
   return createRemoteJWKSet(new URL(jwks_uri));
 }
 
-/** One for all issuers of this process, since it takes up to a second to generate. Their URLs tell the issuers apart. */
-let keyPair: Promise<GenerateKeyPairResult> | undefined;
+/** One key pair for all clusters of a name in this process, since it takes up to a second to generate. */
+const keyPairs = new Map<string, Promise<GenerateKeyPairResult>>();
 
-/** Starts the issuer of one cluster on a free port of the loopback address. */
-export async function startIssuer(): Promise<ClusterIssuer> {
-  keyPair ??= generateKeyPair("RS256");
+/**
+ * Starts the issuer of one cluster on a free port of the loopback address.
+ *
+ * @param cluster a name. Clusters of different names have different keys.
+ */
+export async function startIssuer(cluster = "own"): Promise<ClusterIssuer> {
+  const keyPair = keyPairs.get(cluster) ?? generateKeyPair("RS256");
+  keyPairs.set(cluster, keyPair);
   const { privateKey, publicKey } = await keyPair;
   const key = await exportJWK(publicKey);
   const kid = await calculateJwkThumbprint(key);

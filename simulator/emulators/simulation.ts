@@ -30,7 +30,7 @@ export interface Simulation {
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
   const [issuer, otherIssuer, pulumiCloud] = await Promise.all([
     startIssuer(),
-    startIssuer(),
+    startIssuer("other"),
     startPulumiCloud(options),
   ]);
   const aws = startAws({ ...options, issuerUrl: issuer.url });

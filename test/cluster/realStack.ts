@@ -39,7 +39,7 @@ export async function startRealStack({
 }: RealStackOptions): Promise<RealStack> {
   const server = await startApiServer();
   const pulumiCloud = await startPulumiCloud({ registrationMilliseconds: 0, ...options });
-  const otherIssuer = await startIssuer();
+  const otherIssuer = await startIssuer("other");
   async function close() {
     await Promise.all([server.close(), pulumiCloud.close(), otherIssuer.close()]);
   }
