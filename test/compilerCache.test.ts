@@ -26,8 +26,8 @@ const TEST = 'require("node:test").test("does nothing", () => {});\n';
 const WAYS: Record<string, [command: string[], directory?: string]> = {
   "npm start": [["npm", "run", "--silent", "start", "--", "--help"]],
   "npm test": [["npm", "run", "--silent", "test", "--", "TEST"]],
-  "the component": [["node", "--eval", 'require("./component");']],
-  "the component as a package": [["node", join(SDK, "cmd", "run-plugin"), join(ROOT, "component")]],
+  // A program that imports it loads the same file.
+  "the component": [["node", join(SDK, "cmd", "run-plugin"), join(ROOT, "component")]],
   "the stack": [["node", ...nodeArguments("Pulumi.yaml"), "--eval", COMPILE]],
   "the pipeline's program": [
     ["node", ...nodeArguments("pipeline/Pulumi.yaml"), "--eval", COMPILE],

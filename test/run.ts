@@ -74,10 +74,10 @@ async function groupsOf(named: string[]): Promise<string[][]> {
   }
 }
 
-/** Puts files into few groups of about the same size: to load Pulumi's SDK takes longer than most files' tests. */
+/** Puts files into a few groups of about the same size: to load Pulumi's SDK takes longer than most files' tests. */
 async function balanced(files: string[]): Promise<string[][]> {
   const sized = await Promise.all(files.map(async (file) => ({ file, bytes: (await stat(file)).size })));
-  const groups = Array.from({ length: 2 * PROCESSES }, () => ({ files: [] as string[], bytes: 0 }));
+  const groups = Array.from({ length: PROCESSES + 1 }, () => ({ files: [] as string[], bytes: 0 }));
   for (const { file, bytes } of sized.sort((a, b) => b.bytes - a.bytes)) {
     const smallest = groups.reduce((least, group) => (group.bytes < least.bytes ? group : least));
     smallest.files.push(file);
