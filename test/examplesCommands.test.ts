@@ -113,7 +113,8 @@ async function startUpdate(t: TestContext, timeLimit: string): Promise<Update> {
   return { process: child, log, logged };
 }
 
-// Like the CLI, the stand-in cancels at the first SIGTERM and waits for the running operation.
+// Like the CLI, the stand-in cancels at the first SIGTERM and waits for the running operation, and takes a moment to start:
+// `timeout` does not wait for a program if a signal arrives at the instant in which it starts it.
 const STAND_INS = {
   git: 'echo cloned >>"$LOG"; sleep 0.5',
   pulumi: `
@@ -122,6 +123,7 @@ const STAND_INS = {
       exit
     fi
     trap 'echo canceling >>"$LOG"' TERM
+    sleep 0.2
     echo updating >>"$LOG"
     sleep 2 || echo 'a provider plugin was killed' >>"$LOG"
     echo saved >>"$LOG"`,
