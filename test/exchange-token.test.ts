@@ -318,10 +318,12 @@ describe("a temporary failure", AT_ONCE, () => {
   });
 
   test("is retried after a random time also with Retry-After", async () => {
-    const runs = await Promise.all(Array.from({ length: 8 }, () => exchange([retryAfter(1), granted])));
+    const attempt = () =>
+      exchange([retryAfter(1), granted], { environment: { PULUMI_TOKEN_RETRY_SECONDS: "40" } });
+    const runs = await Promise.all([attempt(), attempt(), attempt(), attempt()]);
     const pauses = runs.map(({ stderr }) => Number(/Retrying in (\S+) s/.exec(stderr)?.[1]));
     for (const pause of pauses) assert.ok(pause >= 1 && pause < 2, String(pauses));
-    assert.ok(new Set(pauses).size > 2, String(pauses));
+    assert.ok(new Set(pauses).size > 1, String(pauses));
   });
 
   test("is retried after a random time that doubles with each attempt, up to 8 seconds", async () => {
@@ -349,6 +351,7 @@ describe("a temporary failure", AT_ONCE, () => {
 
   test("ends the script if bash cannot wait", async () => {
     const cannotWait = {
+      PULUMI_TOKEN_RETRY_SECONDS: "40",
       "BASH_FUNC_read%%": '() { case "$*" in *-t*) return 1 ;; esac; builtin read "$@"; }',
     };
     const run = await exchange(busy, { environment: cannotWait });
