@@ -10,7 +10,7 @@ Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
   --stack NAME  Stack to simulate or check, from Pulumi.NAME.yaml (default: the
                 only one; an unchanged Pulumi.dev.yaml does not count, and
                 without any other stack, a sample is simulated)
-  --verbose     Print every check of the access check with its reason
+  --verbose     Print every check with its reason
   --policies    Print the generated trust policies and allow policies as JSON
   --markdown    Print the access check and the policies as Markdown
   --live        After \`pulumi up\`, check access to the real AWS and Pulumi Cloud

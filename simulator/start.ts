@@ -28,7 +28,7 @@ function onlyStack(): string {
   const found = findStack(PROJECT, undefined);
   if (found) return found.name;
   throw new Error(
-    "There is no stack to check: Pulumi.dev.yaml is unchanged. To check a stack that is deployed: npm start -- --live --stack NAME",
+    "This project does not have a stack file with your own settings. To check a deployed stack: npm start -- --live --stack NAME",
   );
 }
 

@@ -23,8 +23,10 @@ import {
 } from "./examples";
 import { codeIn, read } from "./project";
 
-/** All but those whose pods another program creates or completes: the stack's namespaces admit them. */
+/** Those whose pods other programs create or complete. */
 const OTHERS = ["external-secrets.yaml", "pulumi-operator.yaml", "workflow-runner.yaml"];
+
+/** Those whose pods the stack's namespaces admit. */
 const RESTRICTED = EXAMPLES.filter((file) => !OTHERS.includes(file));
 
 /** Those whose pods run the Pulumi CLI. */

@@ -41,7 +41,7 @@ export interface PulumiCloud {
   url: string;
   /** Registers an issuer. @throws Error in the words of the provider: `STATUS API error: MESSAGE`. */
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
-  /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed: also thumbprints. */
+  /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed for thumbprints. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
   list(): RegisteredIssuer[];
   /** `OidcIssuer`, which the provider maps to the API. */
@@ -135,6 +135,7 @@ export async function startPulumiCloud({
   async function update(id: string, changes: Partial<IssuerRegistration>): Promise<IssuerRegistration> {
     const stored = issuers.get(id);
     if (!stored) throw new Error(`404 API error: Not Found: no OIDC issuer ${id}`);
+    // Assumed: the policies of an update replace all policies.
     const updated = { ...stored, ...changes };
     issuers.set(id, updated);
     return updated;
