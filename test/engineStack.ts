@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
 import type { Simulation, SimulationOptions } from "../simulator/emulators/simulation";
 import { succeeded } from "./engineOutcome";
+import { runPodSpecWithCli } from "./podSpec";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, type Outcome, openCli } from "./pulumiCli";
 import { startCluster } from "./stack";
@@ -49,7 +50,8 @@ export async function startEngine(
   plugins: string[] = [],
 ) {
   // As slow as Pulumi Cloud, so that an order of resources that is wrong fails.
-  const simulation = await startCluster({ registrationMilliseconds: 1000, ...options });
+  const engine = { registrationMilliseconds: 1000, runPod: runPodSpecWithCli };
+  const simulation = await startCluster({ ...engine, ...options });
   t.after(simulation.close);
   currentSimulation = simulation;
   debugProviders ??= serveProvider(() => currentSimulation ?? assert.fail("no simulation is running"));

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type ExamplesStack, podOf, startExamplesStack } from "./examples";
+import { runPodSpecWithCli } from "./podSpec";
 import { missingCli } from "./pulumiCli";
 
 const FILE = "esc-application.yaml";
@@ -38,7 +39,7 @@ const STOP = `
 describe("the Pulumi CLI in the pod of esc-application.yaml", { skip: missingCli }, () => {
   let stack: ExamplesStack;
   before(async () => {
-    stack = await startExamplesStack({ answer: answerOfEsc });
+    stack = await startExamplesStack({ answer: answerOfEsc, runPod: runPodSpecWithCli });
   });
   after(() => stack.simulation.close());
 

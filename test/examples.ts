@@ -8,8 +8,7 @@ import { parse, parseAllDocuments } from "yaml";
 import { namesServiceAccount } from "../simulator/accessCheck/serviceAccounts";
 import type { AuthPolicy } from "../simulator/emulators/authPolicy";
 import type { PodSpec } from "../simulator/emulators/pod";
-import type { PulumiCloudOptions } from "../simulator/emulators/pulumiCloud";
-import type { Simulation } from "../simulator/emulators/simulation";
+import type { Simulation, SimulationOptions } from "../simulator/emulators/simulation";
 import { tokenExchangePod } from "../tokenExchange";
 import { ROOT, read } from "./project";
 import { all, only, run, startCluster } from "./stack";
@@ -216,9 +215,9 @@ export function settingsOfExamples() {
 /**
  * Runs the program once with the entries of all examples.
  *
- * @param options of Pulumi Cloud.
+ * @param options override those of the simulation.
  */
-export async function startExamplesStack(options: PulumiCloudOptions = {}): Promise<ExamplesStack> {
+export async function startExamplesStack(options: Partial<SimulationOptions> = {}): Promise<ExamplesStack> {
   const { settings, runners } = settingsOfExamples();
   const log: string[] = [];
   const simulation = await startCluster({ runners, onLog: (line) => log.push(line), ...options });

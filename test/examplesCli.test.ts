@@ -8,6 +8,7 @@ import { setTimeout } from "node:timers/promises";
 import { succeeded } from "./engineOutcome";
 import { emptyStack } from "./engineStack";
 import { type ExamplesStack, podOf, startExamplesStack } from "./examples";
+import { runPodSpecWithCli } from "./podSpec";
 import { missingCli } from "./pulumiCli";
 
 const FILE = "deployment.yaml";
@@ -18,7 +19,7 @@ const WHOAMI = ["bash", "-c", 'pulumi whoami || true; ! grep -rlE "pul-[0-9a-f]{
 describe("the Pulumi CLI in the pod of deployment.yaml", { skip: missingCli }, () => {
   let stack: ExamplesStack;
   before(async () => {
-    stack = await startExamplesStack();
+    stack = await startExamplesStack({ runPod: runPodSpecWithCli });
   });
   after(() => stack.simulation.close());
 

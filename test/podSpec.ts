@@ -8,13 +8,28 @@ import {
   type PodOptions,
   type PodRun,
   type PodSpec,
+  pathWithStandIn,
   runContainer,
 } from "../simulator/emulators/pod";
 
 type Container = PodSpec["containers"][number];
 
-/** Runs the first container of a pod. Mount paths in the environment and the command are mapped to the pod's directory. */
-export async function runPodSpec(options: PodOptions): Promise<PodRun> {
+/** Runs the first container of a pod, with the simulation's stand-in for the Pulumi CLI. */
+export function runPodSpec(options: PodOptions): Promise<PodRun> {
+  return runFirstContainer(options, pathWithStandIn);
+}
+
+/** Runs the first container of a pod, with the Pulumi CLI of this machine. */
+export function runPodSpecWithCli(options: PodOptions): Promise<PodRun> {
+  return runFirstContainer(options, () => process.env.PATH ?? "");
+}
+
+/**
+ * Mount paths in the environment and the command are mapped to the pod's directory.
+ *
+ * @param imagePath returns PATH, for the pod's directory.
+ */
+async function runFirstContainer(options: PodOptions, imagePath: (root: string) => string): Promise<PodRun> {
   const [container] = options.spec.containers;
   if (!container) throw new Error("the pod has no container");
   return inDirectory(async (root) => {
@@ -30,7 +45,7 @@ export async function runPodSpec(options: PodOptions): Promise<PodRun> {
     const environment = Object.fromEntries(
       Object.entries(variables).map(([name, value]) => [name, inRoot(value)]),
     );
-    return runContainer(words, root, environment, options.onLog);
+    return runContainer(words, root, { PATH: imagePath(root), ...environment }, options.onLog);
   });
 }
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { decodeJwt } from "jose";
 import { inDirectory, runContainer, runExchange } from "../simulator/emulators/pod";
@@ -11,6 +11,7 @@ import type { Simulation } from "../simulator/emulators/simulation";
 import { CREDENTIAL_HELPER, SCRIPT_PATH, VOLUME_MOUNT, VOLUME_NAME } from "../tokenVolume";
 import { startCluster } from "./stack";
 import { temporaryDirectory } from "./temporaryDirectory";
+import { setVariables } from "./variables";
 
 type Spec = Record<string, unknown>;
 
@@ -21,7 +22,11 @@ before(async () => {
   simulation = await startCluster({
     runPod: runExchange,
     serviceAccounts: ["ci/runner"],
-    command: ["bash", "-c", 'env; cd "$(dirname "$PULUMI_CREDENTIAL_HELPER")"; cat token organization'],
+    command: [
+      "bash",
+      "-c",
+      'env; pulumi whoami; cd "$(dirname "$PULUMI_CREDENTIAL_HELPER")"; cat token organization',
+    ],
     onLog: (line) => log.push(line),
   });
   await create("ConfigMap", "runner-pulumi-token-exchange", {
@@ -108,6 +113,13 @@ test("runs no other command, container, or script of the pod spec, and sets no o
     assert.match(printed, /^PULUMI_ACCESS_TOKEN=pul-/m, JSON.stringify(spec));
     assert.doesNotMatch(printed, RegExp(`${program}|OF_ANOTHER_CONFIG_MAP`));
   }
+  assert.ok(!ran());
+});
+
+test("runs a stand-in for the Pulumi CLI, whatever `pulumi` is on PATH", async (t) => {
+  const { program, ran } = await trap("pulumi");
+  t.after(setVariables({ PATH: `${dirname(program)}${delimiter}${process.env.PATH}` }));
+  assert.match(await runPod(SPEC), /^acme$/m);
   assert.ok(!ran());
 });
 

@@ -3,12 +3,13 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type ExamplesStack, podOf, startExamplesStack } from "./examples";
+import { runPodSpecWithCli } from "./podSpec";
 import { missingCli } from "./pulumiCli";
 
 describe("the Pulumi CLI in the pod of token-check.yaml", { skip: missingCli }, () => {
   let stack: ExamplesStack;
   before(async () => {
-    stack = await startExamplesStack();
+    stack = await startExamplesStack({ runPod: runPodSpecWithCli });
   });
   after(() => stack.simulation.close());
 

@@ -6,7 +6,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -59,6 +59,7 @@ export async function runExchange(options: PodOptions): Promise<PodRun> {
       writeFileSync(join(root, DIRECTORY, name), content, { mode: 0o555 });
     }
     const environment = {
+      PATH: pathWithStandIn(root),
       HOME: home,
       PULUMI_HOME: join(home, ".pulumi"),
       PULUMI_SKIP_UPDATE_CHECK: "true",
@@ -109,7 +110,7 @@ export async function runContainer(
   onLog: PodOptions["onLog"],
 ): Promise<PodRun> {
   const env = {
-    PATH: pathWithPulumi(join(root, "image")),
+    PATH: process.env.PATH,
     ...environment,
     // The only certificate authority that curl and the Pulumi CLI trust.
     SSL_CERT_FILE: join(simulationDirectory(), "ca.pem"),
@@ -148,16 +149,20 @@ export function endPods(): void {
   }
 }
 
-// Without the Pulumi CLI on this machine, a script asks the credential helper as the CLI does, and prints the owner of the
-// access token.
-function pathWithPulumi(directory: string): string {
-  const path = process.env.PATH ?? "";
-  if (path.split(delimiter).some((candidate) => existsSync(join(candidate, "pulumi")))) return path;
-  mkdirSync(directory, { recursive: true });
+/**
+ * Puts a stand-in for the Pulumi CLI into the directory of a pod, for `pulumi whoami`: which CLI this machine has, if any,
+ * decides nothing.
+ *
+ * @returns a PATH on which the stand-in is the first `pulumi`.
+ */
+export function pathWithStandIn(root: string): string {
+  const directory = join(root, "image");
+  mkdirSync(directory);
   writeFileSync(join(directory, "pulumi"), WHOAMI, { mode: 0o755 });
-  return `${directory}${delimiter}${path}`;
+  return `${directory}${delimiter}${process.env.PATH ?? ""}`;
 }
 
+// Asks the credential helper as the CLI does, and prints the owner of the access token.
 const WHOAMI = `#!/usr/bin/env bash
 set -euo pipefail
 value() { [[ $answer =~ \\"$1\\":\\"([^\\"]*)\\" ]] && echo "\${BASH_REMATCH[1]}"; }
