@@ -5,8 +5,8 @@ import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
-import { userError } from "./userError";
-import { flag, schemasOf, string, visible } from "./validation";
+import { userError } from "./settings/userError";
+import { flag, schemasOf, string, visible } from "./settings/validation";
 
 /** The settings of the cluster in the stack's configuration. */
 export interface ClusterSettings {

@@ -2,16 +2,7 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
-import { userLogin } from "./accessToken";
 import { AWS_KEYS, awsSchema, type ClusterConfig, type ClusterSettings, clusterEntries } from "./cluster";
-import {
-  invalidConfiguration,
-  projectValues,
-  type RawConfig,
-  readRawConfig,
-  withEncrypted,
-  withoutValue,
-} from "./rawConfig";
 import {
   ACCESS_KEYS,
   type Access,
@@ -22,8 +13,17 @@ import {
   unknownAccessSettings,
   unknownEntrySettings,
   withDefaults,
-} from "./settings";
-import { check, type Incomplete, type Problem, settings } from "./validation";
+} from "./settings/access";
+import {
+  invalidConfiguration,
+  projectValues,
+  type RawConfig,
+  readRawConfig,
+  withEncrypted,
+  withoutValue,
+} from "./settings/raw";
+import { userLogin } from "./settings/tokenTypes";
+import { check, type Incomplete, type Problem, settings } from "./settings/validation";
 
 /** What a stack has besides the settings of the cluster and of the access. */
 export interface UserSettings {

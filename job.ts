@@ -2,9 +2,9 @@
 
 import { Job } from "@pulumi/kubernetes/batch/v1";
 import * as pulumi from "@pulumi/pulumi";
+import { isObject } from "./settings/validation";
 import { type PodSpec, sha256, type TokenExchange, tokenExchangePod } from "./tokenExchange";
 import { SCRIPT_PATH } from "./tokenVolume";
-import { isObject } from "./validation";
 
 export interface JobArgs {
   namespace: pulumi.Input<string>;

@@ -4,7 +4,6 @@ import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { createInjection } from "./injection";
-import { afterwards } from "./inputs";
 import { allowPolicy, createOidcIssuer } from "./oidcIssuer";
 import { createNamespaces } from "./serviceAccount";
 import {
@@ -15,8 +14,9 @@ import {
   unknownAccessSettings,
   unknownEntrySettings,
   withDefaults,
-} from "./settings";
-import { userError } from "./userError";
+} from "./settings/access";
+import { afterwards } from "./settings/outputs";
+import { userError } from "./settings/userError";
 import {
   check,
   type Incomplete,
@@ -26,7 +26,7 @@ import {
   schemasOf,
   settings,
   string,
-} from "./validation";
+} from "./settings/validation";
 import { type RoleCluster, type ServiceAccountAccess, WorkloadIdentity } from "./workloadIdentity";
 
 /**

@@ -4,14 +4,14 @@
 import type * as iam from "@pulumi/aws/iam";
 import { ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
-import { scopeOf, type TokenType } from "./accessToken";
 import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy, type RoleArgs } from "./iam";
 import { createJob, jobName } from "./job";
 import { createServiceAccount } from "./serviceAccount";
-import type { Access, Account } from "./settings";
+import type { Access, Account } from "./settings/access";
+import { scopeOf, type TokenType } from "./settings/tokenTypes";
+import { userError } from "./settings/userError";
 import { createTokenExchange } from "./tokenExchange";
 import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
-import { userError } from "./userError";
 
 // The names are plain, so that what a program attaches to a role does not depend on the Job. Through a package, it would
 // depend on everything in its output: Pulumi would delete the attachment whenever it replaces the Job.

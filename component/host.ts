@@ -4,8 +4,8 @@
 import type { ComponentResourceOptions, Inputs, ProviderResource } from "@pulumi/pulumi";
 import { main } from "@pulumi/pulumi/provider";
 import { ComponentProvider, getPulumiComponents } from "@pulumi/pulumi/provider/experimental/provider";
-import { knownOf } from "../inputs";
 import { checkOutputs, type PulumiCloudAccessArgs } from "../pulumiCloudAccess";
+import { knownOf } from "../settings/outputs";
 import { recordOwner } from "../workloadIdentity";
 
 /** The components by service account, by the URN of the Kubernetes provider: each call has its own object for it. */

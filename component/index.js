@@ -1,4 +1,4 @@
 // Compiles the component here: the SDK would do it with the tsconfig.json of the program that uses the component.
-require("../compilerCache.cjs");
+require("../scripts/compilerCache.cjs");
 require("tsx/cjs");
 require("./host.ts");

@@ -1,7 +1,7 @@
 // The face of the package, from which `pulumi package add` generates SDKs.
 
-export { TokenType } from "../accessToken";
-export { AwsRole, type ServiceAccount } from "../settings";
+export { AwsRole, type ServiceAccount } from "../settings/access";
+export { TokenType } from "../settings/tokenTypes";
 export type { ServiceAccountAccess } from "../workloadIdentity";
 
 // The component is the last: Pulumi reads the descriptions of types only until it has found the component.

@@ -2,9 +2,18 @@
 
 import * as v from "valibot";
 import { clusterEntries } from "../cluster";
-import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../rawConfig";
-import { apiUrl, kubernetesName, policyArn, policyArns, rolePath } from "../settings";
-import { check, flag, list, type Problem, schemasOf, settings, string, unknownSettings } from "../validation";
+import { apiUrl, kubernetesName, policyArn, policyArns, rolePath } from "../settings/access";
+import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../settings/raw";
+import {
+  check,
+  flag,
+  list,
+  type Problem,
+  schemasOf,
+  settings,
+  string,
+  unknownSettings,
+} from "../settings/validation";
 
 /** A stack that the workflows deploy. */
 interface StackSettings {

@@ -1,7 +1,7 @@
 // Runs the lookups that must succeed before anything is created.
 
 import { reason } from "../cluster";
-import { userError } from "../userError";
+import { userError } from "../settings/userError";
 
 /**
  * Waits for lookups that run at the same time.

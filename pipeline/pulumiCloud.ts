@@ -2,7 +2,7 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
-import { readThumbprints } from "../thumbprint";
+import { readThumbprints } from "../oidcIssuer";
 import type { Settings } from "./config";
 import { ISSUER_URL, subjects } from "./github";
 

@@ -1,7 +1,7 @@
 // How a simulated run is reported: the resources that the program registered, the output of its Jobs, and its policies.
 
-import { namesServiceAccount } from "./accessCheck/serviceAccounts";
-import { paint, tableRow, wrap } from "./accessCheck/terminal";
+import { namesServiceAccount } from "../accessCheck/serviceAccounts";
+import { paint, tableRow, wrap } from "../accessCheck/terminal";
 import type { Registration } from "./runProgram";
 
 const LABELS: Record<string, string> = {

@@ -1,14 +1,14 @@
 // The simulation of one stack: runs the program against the emulators, checks access, and prints the result.
 
-import { unexpected } from "./accessCheck/questions";
-import { accessLines, accessMarkdown } from "./accessCheck/report";
-import { checkSimulatedAccess } from "./accessCheck/simulatedAccess";
-import { paint, visible, wrap } from "./accessCheck/terminal";
+import { unexpected } from "../accessCheck/questions";
+import { accessLines, accessMarkdown } from "../accessCheck/report";
+import { paint, visible, wrap } from "../accessCheck/terminal";
 import { assumedToExist, DEFAULT_REGION, ORGANIZATION, settingNotes } from "./assumptions";
 import { Unready } from "./emulators/emulator";
 import { startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./runProgram";
 import { generatedPolicies, jobLines, resourceLines } from "./runReport";
+import { checkSimulatedAccess } from "./simulatedAccess";
 import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } from "./stackFile";
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK}.yaml or add another stack file.`;

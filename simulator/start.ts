@@ -3,8 +3,8 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startLiveCheck } from "./accessCheck/live";
-import { visible } from "./accessCheck/terminal";
+import { startLiveCheck } from "../accessCheck/live";
+import { visible } from "../accessCheck/terminal";
 import { saveCertificateAuthority } from "./emulators/certificates";
 import { endPods } from "./emulators/pod";
 import { readOptions, USAGE } from "./options";

@@ -6,9 +6,9 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { succeeded } from "./engineOutcome";
-import { emptyStack, type Stack } from "./engineStack";
-import { missingCli, type Outcome, useWholeSdk } from "./pulumiCli";
+import { succeeded } from "./support/engineOutcome";
+import { emptyStack, type Stack } from "./support/engineStack";
+import { missingCli, type Outcome, useWholeSdk } from "./support/pulumiCli";
 
 const ROUNDS = 5;
 

@@ -1,11 +1,11 @@
 // Writes the tables of settings, outputs, and token types in docs/: `npm run docs`. A comment above each table names its
-// interfaces, or the list in accessToken.ts.
+// interfaces, or the list in settings/tokenTypes.ts.
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { TOKEN_TYPES } from "../accessToken";
-import { type Declaration, declarationsOf, meaningAndDefault } from "./declarations";
-import { ROOT, read } from "./project";
+import { TOKEN_TYPES } from "../settings/tokenTypes";
+import { type Declaration, declarationsOf, meaningAndDefault } from "./support/declarations";
+import { ROOT, read } from "./support/project";
 
 const PAGES = ["docs/configuration.md", "docs/component.md", "docs/pipeline.md"];
 

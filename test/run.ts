@@ -2,36 +2,15 @@
 
 import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
-import { basename, join, relative, resolve } from "node:path";
+import { join, relative, resolve, sep } from "node:path";
 import { run } from "node:test";
 import { dot } from "node:test/reporters";
 import { saveCertificateAuthority } from "../simulator/emulators/certificates";
 
-/**
- * These take minutes and require the Pulumi CLI or the AWS CLI: they run with `--engine`, or when named. Those that take the
- * longest are the first, so that the others run beside them.
- */
-const ENGINE = [
-  "road.test.ts",
-  "engine.test.ts",
-  "template.test.ts",
-  "componentPackage.test.ts",
-  "credentialHelper.test.ts",
-  "pipelineEngine.test.ts",
-  "component.test.ts",
-  "liveStsCli.test.ts",
-  "examplesCli.test.ts",
-  "tokenCheckCli.test.ts",
-  "escApplicationCli.test.ts",
-  "livePoliciesCli.test.ts",
-  "import.test.ts",
-  "stackFileEngine.test.ts",
-];
-
 /** The first makes the program accept the certificates of the emulators, the second lets a process start sooner. */
 const PRELOADED = [
   join(__dirname, "..", "simulator", "emulators", "trust.cjs"),
-  join(__dirname, "lightSdk.cjs"),
+  join(__dirname, "support", "lightSdk.cjs"),
 ];
 
 /** One more than the processors: tests of retries and time limits mostly wait. */
@@ -62,13 +41,16 @@ async function main(named: string[]): Promise<string[]> {
 /** Returns the files to run: those of a group run in one process. */
 async function groupsOf(named: string[]): Promise<string[][]> {
   switch (named[0]) {
-    case undefined:
-      return balanced((await testsIn(__dirname)).filter((file) => !ENGINE.includes(basename(file))));
+    case undefined: {
+      const files = await filesWith(".test.ts");
+      return balanced(files.filter((file) => !/\.(engine|cluster)\.test\.ts$/.test(file)));
+    }
+    // These require the Pulumi CLI or the AWS CLI.
     case "--engine":
-      return ENGINE.map((name) => [join(__dirname, name)]);
+      return (await filesWith(".engine.test.ts")).map((file) => [file]);
     // These require a Kubernetes API server.
     case "--cluster":
-      return (await testsIn(join(__dirname, "cluster"))).map((file) => [file]);
+      return (await filesWith(".cluster.test.ts")).map((file) => [file]);
     default:
       return named.map((file) => [resolve(file)]);
   }
@@ -87,9 +69,12 @@ async function balanced(files: string[]): Promise<string[][]> {
   return groups.map((group) => group.files).filter((group) => group.length > 0);
 }
 
-async function testsIn(directory: string): Promise<string[]> {
-  const names = await readdir(directory);
-  return names.filter((name) => name.endsWith(".test.ts")).map((name) => join(directory, name));
+/** Returns the files below this directory that end so. Those of the whole stack take the longest, and are the first. */
+async function filesWith(end: string): Promise<string[]> {
+  const names = await readdir(__dirname, { recursive: true });
+  const files = names.filter((name) => name.endsWith(end)).sort();
+  const ofStack = files.filter((name) => name.startsWith(`engine${sep}`));
+  return [...new Set([...ofStack, ...files])].map((name) => join(__dirname, name));
 }
 
 async function runGroups(directory: string, groups: string[][], named: boolean): Promise<string[]> {

@@ -88,7 +88,7 @@ function mismatchesOf({ rules }: AuthPolicy, claims: JWTPayload): string[] {
     .map(({ path, pattern, claim }) => `${path} is ${JSON.stringify(claim) ?? "absent"}, not "${pattern}"`);
 }
 
-// Says again what a token type means, and shares nothing with accessToken.ts: an error there would otherwise be emulated.
+// Says again what a token type means, and shares nothing with settings/tokenTypes.ts: an error there would otherwise be emulated.
 function isFor(policy: AuthPolicy, asked: { tokenType: string; scope: string }, runners: Runner[]): boolean {
   const { decision, tokenType, userLogin, teamName, runnerID, authorizedPermissions = [] } = policy;
   const { scope } = asked;

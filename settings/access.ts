@@ -1,0 +1,477 @@
+// Declares each setting twice. An interface has its type and description, from which the SDKs of the component are
+// generated. A schema checks its value and fills in its default. The compiler compares the two.
+
+import { posix } from "node:path";
+import type * as pulumi from "@pulumi/pulumi";
+import * as v from "valibot";
+import { CREDENTIAL_HELPER, VOLUME_MOUNT, VOLUME_NAME } from "../tokenVolume";
+import { mapInput } from "./outputs";
+import { defaultCommand, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
+import {
+  distinctList,
+  flag,
+  type Incomplete,
+  input,
+  isObject,
+  list,
+  object,
+  type Path,
+  type Problem,
+  schemasOf,
+  settings,
+  string,
+  unknownSettings,
+} from "./validation";
+
+/** How the pods of a service account receive an IAM role. */
+export const AwsRole = {
+  /** IAM roles for service accounts. Requires the cluster's IAM OIDC provider. */
+  Irsa: "irsa",
+  /** EKS Pod Identity. Requires its agent on the cluster. */
+  PodIdentity: "pod-identity",
+  /** No role, for workloads that do not use AWS. */
+  None: "none",
+} as const;
+export type AwsRole = (typeof AwsRole)[keyof typeof AwsRole];
+
+/** The `awsRole` of an entry that does not set it. */
+const DEFAULT_AWS_ROLE = AwsRole.Irsa;
+
+/** One service account, and the access token that it is granted. */
+export interface ServiceAccount extends TokenSettings {
+  /** Namespace of the service account. */
+  namespace: string;
+  /** Name of the service account. */
+  name: string;
+  /** Lifetime of the access token in seconds, at most `maxExpirationSeconds`. Default: `maxExpirationSeconds`. */
+  tokenExpirationSeconds?: number;
+  /** Audience of the ID token. Default: `urn:pulumi:org:ORGANIZATION`. */
+  tokenAudience?: pulumi.Input<string>;
+  /** Require `tokenAudience` in the allow policy. Default: `false`. */
+  audienceRule?: boolean;
+  /** Additional claims that the allow policy requires, with their patterns. Default: `{}`. */
+  policyRules?: Record<string, pulumi.Input<string>>;
+  /** Create the service account. Set it to `false` for one that exists, such as a Helm chart's. Default: `true`. */
+  createServiceAccount?: boolean;
+  /** How its pods receive an IAM role: `irsa`, `pod-identity`, or `none`. Default: `irsa`. */
+  awsRole?: AwsRole;
+  /** IAM policies to attach to the role. Default: `[]`. */
+  rolePolicyArns?: string[];
+  /** Run the Job that tests the token exchange. Default: `true`. */
+  runJob?: boolean;
+  /** Command of the Job. Default: `["pulumi","whoami"]`; with a runner token, `["true"]`. */
+  command?: string[];
+}
+
+/** The service accounts of one cluster, and what they have in common. */
+export interface AccessSettings {
+  /**
+   * Service accounts of the cluster, at most 40. Default of a stack: `default/pulumi-service-account`, if `userLogin`
+   * is set.
+   */
+  serviceAccounts: ServiceAccount[];
+  /** Pulumi organization. Default of a stack: the organization of the stack. */
+  organization: pulumi.Input<string>;
+  /** Name of the OIDC issuer in Pulumi Cloud. Default of a stack: `eks-CLUSTER_NAME`. */
+  issuerName: pulumi.Input<string>;
+  /**
+   * Namespaces to create, with Pod Security level `restricted`. Each is the namespace of an entry. They are never deleted.
+   * Default: `[]`.
+   */
+  createNamespaces?: string[];
+  /**
+   * Create admission policies that add the token exchange to pods with the label `eks-pulumi-oidc/inject-token`.
+   * Requires Kubernetes 1.36 and the right to manage admission policies in the whole cluster. Default: `false`.
+   */
+  injectToken?: boolean;
+  /** Upper bound for the lifetime of every access token from this issuer, in seconds. Default: `7200`. */
+  maxExpirationSeconds?: number;
+  /** ARN of the permissions boundary of every IAM role. Default: none. */
+  permissionsBoundaryArn?: pulumi.Input<string>;
+  /** Path of every IAM role. Default: `/`. */
+  rolePath?: pulumi.Input<string>;
+  /** Image of the Jobs. Requires bash 4.4, curl 7.84, and CA certificates. Default: `pulumi/pulumi-base:3.274.1`. */
+  image?: pulumi.Input<string>;
+  /** Overrides for the Jobs' pod spec, such as tolerations. The container is named `token-exchange`. Default: `{}`. */
+  // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
+  jobPodSpec?: Record<string, any>;
+  /** URL of Pulumi Cloud. Change it if yours is self-hosted. Default: `https://api.pulumi.com`. */
+  pulumiApiUrl?: string;
+}
+
+const seconds = v.pipe(
+  v.number("must be a whole number of seconds"),
+  v.integer("must be a whole number of seconds"),
+  v.minValue(1, "must be at least 1 second"),
+  v.maxValue(999_999_999, "must be at most 999999999 seconds"),
+);
+
+/** https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names */
+export const kubernetesName = string(
+  /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
+  "must be 1 to 63 lowercase letters, digits, or hyphens, and must not begin or end with a hyphen",
+);
+
+/** Every cluster has these: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ */
+export const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+const newNamespace = v.pipe(
+  kubernetesName,
+  v.check((name) => !INITIAL_NAMESPACES.includes(name), "exists on every cluster"),
+);
+
+export const policyArn = string(
+  /^arn:aws(-[a-z]+)*:iam::([0-9]{12}|aws):policy\/([\w+=,.@-]+\/)*[\w+=,.@-]+$/,
+  "must be the ARN of an IAM policy",
+);
+
+export const policyArns = distinctList(policyArn);
+
+// https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html
+// "*", "?", and "$" would be wildcards and variables in the pipeline's policies.
+export const rolePath = string(
+  /^\/([\w+=,.@-]+\/)*$/,
+  'must be "/", or begin and end with "/", such as "/pulumi/"',
+);
+
+// The exchange script checks names and URLs by the same rules: scripts/exchange-token.sh says where they come from.
+
+const organizationName = string(/^\w[\w.-]{0,99}$/, "must be the name of a Pulumi organization");
+
+/** Characters that no one sees, such as control characters and zero-width spaces. */
+const INVISIBLE = "\\p{C}\\p{Default_Ignorable_Code_Point}";
+
+const issuerName = string(
+  new RegExp(`^(?! )[^${INVISIBLE}]+(?<! )$`, "u"),
+  "must not begin or end with a space, or contain invisible characters",
+);
+
+// With one of these, the ID token that Pulumi Cloud receives could assume the service account's role.
+const AWS_AUDIENCE = /(^|[./])(sts|pods\.eks)\..*amazonaws\./i;
+
+// With one of these, it could sign in to the cluster: https://docs.aws.amazon.com/eks/latest/userguide/service-accounts.html
+const API_SERVER_AUDIENCE = /^(https:\/\/)?kubernetes\.default(\.|$)/i;
+
+const audience = v.pipe(
+  string(
+    new RegExp(`^(?=.*[^.])[^\\s*?${INVISIBLE}]+$`, "u"),
+    'must not contain spaces, invisible characters, "*", or "?", and must not consist only of dots',
+  ),
+  v.check((name) => !AWS_AUDIENCE.test(name), "must not be an audience that AWS accepts"),
+  v.check(
+    (name) => !API_SERVER_AUDIENCE.test(name),
+    "must not be an audience that the cluster's API server accepts",
+  ),
+);
+
+// Terminals and job summaries show what is in a policy.
+const visible = v.regex(new RegExp(`^[^${INVISIBLE}]*$`, "u"), "must not contain invisible characters");
+
+const pattern = v.pipe(string(/[^*?.]/, "must not consist only of wildcards"), visible);
+
+// A name that contains a dot is quoted; without the quotes it would be the path of another claim.
+const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
+const BUILT_IN_RULES = ["kubernetes.io.namespace", "kubernetes.io.serviceaccount.name", "aud"];
+
+const claim = v.pipe(
+  string(CLAIM_PATH, 'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes'),
+  visible,
+  v.check(
+    (path) => !BUILT_IN_RULES.includes(path.replaceAll('"', "")),
+    "must not replace a rule that every policy has",
+  ),
+);
+
+// v.record drops these names, and the allow policy would then require less.
+const RESERVED = ["__proto__", "prototype", "constructor"];
+
+const policyRules = v.pipe(
+  v.custom<Record<string, pulumi.Input<string>>>(isObject, "must be an object"),
+  v.check(
+    (rules) => !RESERVED.some((name) => Object.hasOwn(rules, name)),
+    `must not contain ${RESERVED.join(", ")}`,
+  ),
+  v.record(claim, input(pattern)),
+);
+
+const command = v.pipe(
+  list(string(/^[^\0]*$/, "must not contain a null character")),
+  v.check(([program]) => Boolean(program), 'must name a program, such as ["pulumi","whoami"]'),
+);
+
+const image = v.pipe(
+  string(/^[a-z0-9][^\s@]*(@sha256:[0-9a-f]{64})?$/, "must be the name of an image"),
+  v.regex(/@|:(?!latest$)\w[\w.-]*$/, 'must be pinned to a digest or to a tag other than "latest"'),
+);
+
+const FIXED_ACCOUNT = v.optional(v.never("must not be set: each Job runs as its own service account"));
+const FIXED_COMMAND = v.optional(
+  v.never("must not be set: the Job would not test the token exchange; use command of the service account"),
+);
+
+const FIXED_EXCHANGE =
+  "must not be set: the Job would test something other than the token exchange of workloads";
+
+/** Whether a path of a container is the directory of the volume, or in it. */
+function isInVolume(path: unknown): boolean {
+  return `${posix.resolve("/", String(path))}/`.startsWith(`${VOLUME_MOUNT.mountPath}/`);
+}
+
+// An element without a name would replace the Job's own container and its restrictions.
+const named = v.pipe(object, v.looseObject({ name: kubernetesName }, "required"));
+
+const otherVolume = v.pipe(
+  named,
+  v.check(({ name }) => name !== VOLUME_NAME, FIXED_EXCHANGE),
+);
+
+/** What the Job's own container must not have, since it would not test the exchange. */
+const exchangeContainer = v.looseObject({
+  command: FIXED_COMMAND,
+  args: FIXED_COMMAND,
+  env: v.optional(
+    v.array(v.looseObject({ name: v.custom((name) => name !== CREDENTIAL_HELPER.name, FIXED_EXCHANGE) })),
+  ),
+  volumeMounts: v.optional(
+    v.array(v.looseObject({ mountPath: v.custom((path) => !isInVolume(path), FIXED_EXCHANGE) })),
+  ),
+});
+
+const container = v.pipe(
+  named,
+  v.rawCheck(({ dataset: { value }, addIssue }) => {
+    if (!isObject(value) || value.name !== "token-exchange") return;
+    const { issues = [] } = v.safeParse(exchangeContainer, value);
+    for (const { message, path } of issues) addIssue({ message, path: path as [v.IssuePathItem] });
+  }),
+);
+
+const jobPodSpec = v.pipe(
+  object,
+  v.looseObject({
+    serviceAccountName: FIXED_ACCOUNT,
+    serviceAccount: FIXED_ACCOUNT,
+    containers: v.optional(list(container)),
+    volumes: v.optional(list(otherVolume)),
+  }),
+);
+
+const OCTET = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
+// The last label begins with a letter, or the host would be an IP address in disguise, such as 127.1.
+const HOST = `([\\w-]{1,63}\\.)*[A-Za-z][\\w-]{0,62}|${OCTET}(\\.${OCTET}){3}`;
+const LOOPBACK_HOST = `localhost|127(\\.${OCTET}){3}|\\[::1\\]`;
+const PORT = "(6553[0-5]|655[0-2]\\d|65[0-4]\\d{2}|6[0-4]\\d{3}|[1-5]\\d{4}|[1-9]\\d{0,3})";
+
+export const apiUrl = v.pipe(
+  string(
+    new RegExp(`^(?=.{1,255}$)(https://(${HOST})|http://(${LOOPBACK_HOST}))(:${PORT})?/?$`),
+    "must be https://HOST without a path; http:// is allowed only for a loopback host",
+  ),
+  // An internationalized name can be invalid.
+  v.check((url) => URL.canParse(url), "must be a URL"),
+  v.transform((url) => new URL(url).origin),
+  v.check(
+    (origin) => origin !== "https://app.pulumi.com",
+    "must be the URL of the API, such as https://api.pulumi.com, not of the console",
+  ),
+);
+
+const accountEntries = schemasOf<ServiceAccount>()({
+  namespace: kubernetesName,
+  // Kubernetes allows dots in it; the allow policy would read them as wildcards.
+  name: kubernetesName,
+  ...tokenEntries,
+  tokenExpirationSeconds: v.optional(seconds),
+  tokenAudience: v.optional(input(audience)),
+  audienceRule: v.optional(flag, false),
+  policyRules: v.optional(policyRules, {}),
+  createServiceAccount: v.optional(flag, true),
+  awsRole: v.optional(
+    v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none"),
+    DEFAULT_AWS_ROLE,
+  ),
+  rolePolicyArns: v.optional(policyArns, []),
+  runJob: v.optional(flag, true),
+  command: v.optional(command),
+});
+
+/** A schema for an entry of `serviceAccounts`. It fills in the defaults that do not depend on other settings. */
+export const accountSchema = settings(accountEntries);
+
+export const accessEntries = schemasOf<AccessSettings>()({
+  organization: input(organizationName),
+  issuerName: input(issuerName),
+  maxExpirationSeconds: v.optional(seconds, 7200),
+  permissionsBoundaryArn: v.optional(input(policyArn)),
+  rolePath: v.optional(input(rolePath), "/"),
+  image: v.optional(input(image), "pulumi/pulumi-base:3.274.1"),
+  jobPodSpec: v.optional(jobPodSpec, {}),
+  pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
+  injectToken: v.optional(flag, false),
+  createNamespaces: v.optional(distinctList(newNamespace), []),
+  serviceAccounts: v.pipe(
+    list(accountSchema),
+    v.minLength(1, "must not be empty"),
+    // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
+    v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
+  ),
+});
+
+const accessSchema = settings(accessEntries);
+
+const ACCOUNT_KEYS = Object.keys(accountEntries);
+
+/** The names of the settings in `AccessSettings`. */
+export const ACCESS_KEYS = Object.keys(accessEntries);
+
+type CheckedSettings = v.InferOutput<typeof accessSchema>;
+type CheckedAccount = CheckedSettings["serviceAccounts"][number];
+
+/** The settings with every default filled in; durations are in seconds. */
+export interface Access extends Omit<CheckedSettings, "serviceAccounts"> {
+  serviceAccounts: Account[];
+}
+
+/** One service account with every default filled in; durations are in seconds. */
+export type Account = ReturnType<typeof accountWithDefaults>;
+
+/** What to write instead of an output, for settings that name resources or decide which exist. */
+export const INSTEAD_OF_OUTPUTS = {
+  namespace:
+    "Write the name as a string. If the program creates the namespace, add it to dependsOn of this component",
+  name: "Write the name as a string. If the program creates the service account, add it to dependsOn of this component",
+  policyRules: "Only its values can be outputs",
+  rolePolicyArns:
+    "If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment",
+};
+
+/** Returns a problem for each name at the top that is neither a setting of `AccessSettings` nor one of the others. */
+export function unknownAccessSettings(given: object, others: string[]): Problem[] {
+  const ofEntry = {
+    names: ACCOUNT_KEYS,
+    reason: "is a setting of an entry of serviceAccounts",
+  };
+  return unknownSettings(given, [], [...ACCESS_KEYS, ...others], ofEntry);
+}
+
+/**
+ * Returns a problem for each name in an entry that is not a setting of an entry.
+ *
+ * @param entries the list of service accounts, which can be anything.
+ * @param stackKeys settings of the stack besides those of `AccessSettings`.
+ */
+export function unknownEntrySettings(entries: unknown, stackKeys: string[] = []): Problem[] {
+  if (!Array.isArray(entries)) return [];
+  const ofStack = {
+    names: [...ACCESS_KEYS, ...stackKeys],
+    reason: "is a setting of the stack, not of an entry",
+  };
+  return entries.flatMap((entry, index) => {
+    return unknownSettings(entry, ["serviceAccounts", index], ACCOUNT_KEYS, ofStack);
+  });
+}
+
+/** Returns the settings with the defaults that depend on other settings. */
+export function withDefaults<Settings extends CheckedSettings>(
+  access: Settings,
+): Omit<Settings, "serviceAccounts"> & Access {
+  return { ...access, serviceAccounts: access.serviceAccounts.map((it) => accountWithDefaults(it, access)) };
+}
+
+function accountWithDefaults(
+  account: CheckedAccount,
+  { organization, maxExpirationSeconds }: CheckedSettings,
+) {
+  return {
+    ...account,
+    tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
+    tokenAudience: account.tokenAudience ?? mapInput(organization, (name) => `urn:pulumi:org:${name}`),
+    command: account.command ?? defaultCommand(account.tokenType),
+  };
+}
+
+/** Returns the problems of settings that are valid by themselves, but not together. */
+export function accessRules(access: Incomplete<CheckedSettings>): Problem[] {
+  const { serviceAccounts = [] } = access;
+  const problems = serviceAccounts.flatMap((account, index) => {
+    if (!account) return [];
+    const path: Path = ["serviceAccounts", index];
+    const found = [
+      ...tokenProblems(account),
+      ...roleProblems(account),
+      ...lifetimeProblems(account, access),
+      ...existenceProblems(account, access),
+      ...duplicateProblems(index, serviceAccounts),
+    ];
+    return found.map((problem) => ({ ...problem, path: [...path, ...problem.path] }));
+  });
+
+  return [...problems, ...unusedNamespaces(access)];
+}
+
+/** Returns a problem for each new namespace that no entry uses. */
+function unusedNamespaces(access: Incomplete<CheckedSettings>): Problem[] {
+  const { serviceAccounts, createNamespaces = [] } = access;
+  const used = serviceAccounts?.map((account) => account?.namespace);
+  // With an invalid entry, it is not known which namespaces are used.
+  if (!used || used.includes(undefined)) return [];
+  return createNamespaces.flatMap((namespace, index): Problem[] => {
+    if (!namespace || used.includes(namespace)) return [];
+    return [
+      { path: ["createNamespaces", index], value: namespace, reason: "is not the namespace of an entry" },
+    ];
+  });
+}
+
+function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<CheckedAccount>): Problem[] {
+  if (awsRole !== "none" || rolePolicyArns.length === 0) return [];
+  return [{ path: ["rolePolicyArns"], reason: "requires an IAM role, but awsRole is none" }];
+}
+
+function lifetimeProblems(
+  account: Incomplete<CheckedAccount>,
+  access: Incomplete<CheckedSettings>,
+): Problem[] {
+  const { tokenExpirationSeconds: value } = account;
+  const { maxExpirationSeconds: limit } = access;
+  if (value === undefined || limit === undefined || value <= limit) return [];
+  const reason = "must be at most maxExpirationSeconds, whose default is 7200";
+  return [{ path: ["tokenExpirationSeconds"], value, reason }];
+}
+
+/** Returns the problems with objects that must already exist, or cannot exist yet. */
+function existenceProblems(
+  account: Incomplete<CheckedAccount>,
+  access: Incomplete<CheckedSettings>,
+): Problem[] {
+  const { createNamespaces = [] } = access;
+  if (account.createServiceAccount && account.name === "default") {
+    const reason = "must be false: every namespace has the service account default";
+    return [{ path: ["createServiceAccount"], value: true, reason }];
+  }
+  const isInNewNamespace = createNamespaces.includes(account.namespace);
+  if (account.createServiceAccount === false && account.runJob && account.namespace && isInNewNamespace) {
+    const reason = "must be false: the service account cannot exist before the stack creates its namespace";
+    return [{ path: ["runJob"], value: true, reason }];
+  }
+  return [];
+}
+
+function duplicateProblems(
+  index: number,
+  accounts: Incomplete<CheckedSettings>["serviceAccounts"] = [],
+): Problem[] {
+  const idOf = (account: Incomplete<CheckedAccount> | undefined) => {
+    return account?.namespace && account.name && `${account.namespace}/${account.name}`;
+  };
+  const id = idOf(accounts[index]);
+  const first = accounts.findIndex((account) => idOf(account) === id);
+  if (!id || first === index) return [];
+  return [
+    {
+      path: ["name"],
+      value: accounts[index]?.name,
+      reason: `is the same service account as serviceAccounts[${first}]`,
+    },
+  ];
+}

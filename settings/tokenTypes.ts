@@ -1,0 +1,189 @@
+// The types of access token: for each, its settings, its owner in the allow policy, its scope in the token exchange, the
+// default command of the Job, and the edition of Pulumi Cloud that it requires. scripts/exchange-token.sh has its own rules
+// for the scopes. The emulated Pulumi Cloud and the live check have their own copies on purpose.
+
+import type * as pulumi from "@pulumi/pulumi";
+import * as v from "valibot";
+import { mapInput } from "./outputs";
+import { flag, type Incomplete, input, type Problem, schemasOf, string } from "./validation";
+
+/** The type of the access token that a service account is granted. */
+export const TokenType = {
+  /** A token of one user. */
+  Personal: "personal",
+  /** A token of the organization. */
+  Organization: "organization",
+  /** A token of a team. */
+  Team: "team",
+  /** A token of a runner pool. */
+  Runner: "runner",
+} as const;
+export type TokenType = (typeof TokenType)[keyof typeof TokenType];
+
+/** The settings of the access token. Each is valid only with its token type. */
+export interface TokenSettings {
+  /** Type of the access token: `personal`, `organization`, `team`, or `runner`. */
+  tokenType: TokenType;
+  /** User of a personal token. */
+  userLogin?: pulumi.Input<string>;
+  /** Team of a team token. */
+  teamName?: pulumi.Input<string>;
+  /** ID of the runner pool of a runner token. The allow policy contains the ID. */
+  runnerId?: pulumi.Input<string>;
+  /** Name of the runner pool of a runner token. The token exchange requests the pool by this name. */
+  runnerName?: pulumi.Input<string>;
+  /** Grant an organization token admin permissions. Default: `false`. */
+  organizationAdmin?: boolean;
+}
+
+// The exchange script checks names by the same rules.
+
+export const userLogin = string(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
+
+// In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
+// escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
+const teamName = string(
+  /^[\w!#%&',/;<=>@~-]{1,100}$/,
+  "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the " +
+    'wildcards of patterns such as "*", "?", and ".", which also match other teams',
+);
+
+const runnerId = string(/^[\w-]{1,100}$/, "must be the ID of a runner pool");
+
+const runnerName = string(
+  /^[\]!#-9;-[^-~]{1,100}$/,
+  "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, and backslashes",
+);
+
+const typeNames = new Intl.ListFormat("en-US", { type: "disjunction" }).format(Object.values(TokenType));
+
+export const tokenEntries = schemasOf<TokenSettings>()({
+  tokenType: v.picklist(Object.values(TokenType), `must be ${typeNames}`),
+  userLogin: v.optional(input(userLogin)),
+  teamName: v.optional(input(teamName)),
+  runnerId: v.optional(input(runnerId)),
+  runnerName: v.optional(input(runnerName)),
+  organizationAdmin: v.optional(flag),
+});
+
+/** The settings that are valid only with one type. */
+type TypeSetting = Exclude<keyof TokenSettings, "tokenType">;
+
+/** Whom an allow policy names as the owner of the token, and the permissions that it grants. */
+interface PolicyOwner {
+  userLogin?: pulumi.Input<string>;
+  teamName?: pulumi.Input<string>;
+  runnerID?: pulumi.Input<string>;
+  authorizedPermissions?: "admin"[];
+}
+
+/** What distinguishes one type of access token from the others. */
+interface Definition<Required extends TypeSetting, Accepted extends TypeSetting> {
+  requires: Required[];
+  /** The settings that it accepts besides those that it requires. */
+  accepts: Accepted[];
+  /** https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ */
+  owner(settings: SettingsOf<Required, Accepted>): PolicyOwner;
+  /** https://www.pulumi.com/docs/reference/cloud-rest-api/oauth-token-exchange/ */
+  scope(settings: SettingsOf<Required, Accepted>): pulumi.Input<string>;
+  defaultCommand: string[];
+  /** The lowest edition of Pulumi Cloud that has it, and the name of that edition before September 2026. */
+  edition: string;
+}
+
+type SettingsOf<Required extends TypeSetting, Accepted extends TypeSetting> = {
+  [Key in Required]: NonNullable<TokenSettings[Key]>;
+} & { [Key in Accepted]?: TokenSettings[Key] };
+
+const WHOAMI = ["pulumi", "whoami"];
+
+/** The types, by the value of `tokenType`. docs/configuration.md prints them as a table. */
+export const TOKEN_TYPES = {
+  personal: define({
+    requires: ["userLogin"],
+    accepts: [],
+    owner: ({ userLogin }) => ({ userLogin }),
+    scope: ({ userLogin }) => mapInput(userLogin, (login) => `user:${login}`),
+    defaultCommand: WHOAMI,
+    edition: "every edition",
+  }),
+  organization: define({
+    requires: [],
+    accepts: ["organizationAdmin"],
+    // An empty list of permissions would read back as absent, and show as drift.
+    owner: ({ organizationAdmin }) => (organizationAdmin ? { authorizedPermissions: ["admin"] } : {}),
+    scope: ({ organizationAdmin }) => (organizationAdmin ? "admin" : ""),
+    defaultCommand: WHOAMI,
+    edition: "Essentials (Team)",
+  }),
+  team: define({
+    requires: ["teamName"],
+    accepts: [],
+    owner: ({ teamName }) => ({ teamName }),
+    scope: ({ teamName }) => mapInput(teamName, (team) => `team:${team}`),
+    defaultCommand: WHOAMI,
+    edition: "Pro (Enterprise)",
+  }),
+  runner: define({
+    requires: ["runnerId", "runnerName"],
+    accepts: [],
+    owner: ({ runnerId }) => ({ runnerID: runnerId }),
+    scope: ({ runnerName }) => mapInput(runnerName, (pool) => `runner:${pool}`),
+    // The CLI does not accept this token, so the Job only exchanges.
+    defaultCommand: ["true"],
+    edition: "Enterprise (Business Critical)",
+  }),
+} satisfies Record<TokenType, unknown>;
+
+/** Returns the definition for any settings: `tokenProblems` has checked that they contain those of their type. */
+function define<Required extends TypeSetting, Accepted extends TypeSetting>(
+  definition: Definition<Required, Accepted>,
+) {
+  const typed = (settings: TokenSettings) => settings as unknown as SettingsOf<Required, Accepted>;
+  return {
+    requires: definition.requires as TypeSetting[],
+    accepts: definition.accepts as TypeSetting[],
+    owner: (settings: TokenSettings) => definition.owner(typed(settings)),
+    scope: (settings: TokenSettings) => definition.scope(typed(settings)),
+    defaultCommand: definition.defaultCommand,
+    edition: definition.edition,
+  };
+}
+
+/** Returns the part of an allow policy that says which access token it grants. */
+export function grantOf(settings: TokenSettings): PolicyOwner & { tokenType: TokenType } {
+  const { tokenType } = settings;
+  return { tokenType, ...TOKEN_TYPES[tokenType].owner(settings) };
+}
+
+/** Returns the scope that the token exchange requests, such as `user:LOGIN`; empty for the whole organization. */
+export function scopeOf(settings: TokenSettings): pulumi.Input<string> {
+  return TOKEN_TYPES[settings.tokenType].scope(settings);
+}
+
+/** Returns the command of a Job that does not set one. */
+export function defaultCommand(tokenType: TokenType): string[] {
+  return TOKEN_TYPES[tokenType].defaultCommand;
+}
+
+/** Returns a problem for each setting that the token type requires, and for each of another token type. */
+export function tokenProblems(settings: Incomplete<TokenSettings>): Problem[] {
+  const { tokenType } = settings;
+  if (!tokenType) return [];
+
+  const { requires, accepts } = TOKEN_TYPES[tokenType];
+  const missing = requires.filter((key) => settings[key] === undefined);
+
+  const known = Object.values(TOKEN_TYPES).flatMap((it) => [...it.requires, ...it.accepts]);
+  const foreign = known.filter((key) => !requires.includes(key) && !accepts.includes(key));
+  const given = foreign.filter((key) => settings[key] !== undefined);
+
+  return [
+    ...missing.map((key) => ({ path: [key], reason: `required with tokenType ${tokenType}` })),
+    ...given.map((key) => ({
+      path: [key],
+      value: settings[key],
+      reason: `is not valid with tokenType ${tokenType}`,
+    })),
+  ];
+}

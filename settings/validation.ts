@@ -1,0 +1,358 @@
+// How settings are checked with Valibot: all problems at once, each with the path of the setting, its value, and the reason.
+
+import { type Input, Output, output } from "@pulumi/pulumi";
+import { closest, distance } from "fastest-levenshtein";
+import * as v from "valibot";
+import { isLater, knownOf } from "./outputs";
+
+/** Requires a schema for each setting of an interface. */
+export type Schemas<Settings> = {
+  [Key in keyof Settings]-?: v.GenericSchema<Settings[Key], unknown>;
+};
+
+/** Requires that each schema accepts every value that its setting can have, and that there is no other schema. */
+type Accepting<Settings, Entries extends v.ObjectEntries> = {
+  [Key in keyof Entries]: Key extends keyof Settings
+    ? Settings[Key] extends v.InferInput<Entries[Key]>
+      ? Entries[Key]
+      : "accepts fewer values than the interface allows, such as no output"
+    : "is not a setting of the interface";
+};
+
+/**
+ * Returns the schemas of an interface. They compile only if they accept the values of the interface, and no others: a
+ * setting that can be an output needs a schema that accepts one.
+ */
+export function schemasOf<Settings>() {
+  return <Entries extends Schemas<Settings> & v.ObjectEntries>(
+    entries: Entries & Accepting<Settings, Entries>,
+  ): Entries => entries;
+}
+
+/** The keys and indexes that lead to a setting, such as `["serviceAccounts", 0, "teamName"]`. */
+export type Path = (string | number)[];
+
+/** One problem of a setting. */
+export interface Problem {
+  path: Path;
+  /** What the setting must be, or what to do. */
+  reason: string;
+  /** The value, if it may be shown. */
+  value?: unknown;
+}
+
+/** Settings, of which those that are invalid by themselves can be missing. */
+export type Incomplete<Settings> = {
+  [Key in keyof Settings]?: Settings[Key] extends (infer Element)[]
+    ? ((Element extends object ? Incomplete<Element> : Element) | undefined)[]
+    : Settings[Key];
+};
+
+/** Returns a schema for strings that match a pattern. */
+export function string(pattern: RegExp, expected: string) {
+  const schema = v.string(({ input }) => {
+    if (input === undefined) return "required";
+    // YAML has changed the value already: 0777 arrives as 511.
+    const isChanged = typeof input === "number" || typeof input === "boolean";
+    if (!isChanged) return "must be a string";
+    return `must be a string, but YAML reads it as a ${typeof input}; quote it, or set it with --type string`;
+  });
+  return v.pipe(schema, v.regex(pattern, expected));
+}
+
+/** Returns a schema for lists whose elements match a schema. */
+export function list<Element extends v.GenericSchema>(element: Element) {
+  return v.array(element, "must be a list");
+}
+
+/** Returns a schema for lists of strings that match a schema, each of them once. */
+export function distinctList<Element extends v.GenericSchema<string, string>>(element: Element) {
+  return v.pipe(
+    list(element),
+    v.checkItems((value, index, values) => values.indexOf(value) === index, "must not be listed twice"),
+  );
+}
+
+/** A schema for true and false. */
+export const flag = v.boolean("must be true or false");
+
+/** A schema for objects: those of Valibot accept lists too. */
+export const object = v.custom<Record<string, unknown>>(isObject, "must be an object");
+
+/** Returns whether a value is an object with keys, as opposed to a list, a scalar, or an output. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !isLater(value);
+}
+
+/** An output at a place where a schema accepts one. */
+class AcceptedOutput {
+  constructor(readonly output: Output<unknown>) {}
+}
+
+const acceptedOutput = v.pipe(
+  v.custom<Output<unknown>>(isLater),
+  v.transform((later) => new AcceptedOutput(output(later))),
+);
+
+/**
+ * Returns a schema that also accepts an output. `check` checks its value by the same schema once it is known.
+ *
+ * @param schema for values that are not undefined.
+ */
+export function input<Given, Checked>(schema: v.GenericSchema<Given, Checked>) {
+  const either = v.lazy((given) => (isLater(given) ? acceptedOutput : schema));
+  // `check` replaces what the schema returns for an output by the output.
+  return either as v.GenericSchema<Input<Given>, Checked | Output<Checked>>;
+}
+
+/**
+ * Returns a schema for objects with these settings. It ignores unknown ones: `unknownSettings` reports them.
+ *
+ * @param reasons why settings are required, where "required" does not say enough.
+ */
+export function settings<Entries extends v.ObjectEntries>(
+  entries: Entries,
+  reasons: Record<string, string> = {},
+) {
+  const schema = v.object(entries, ({ path }) => reasons[String(path?.[0]?.key)] ?? "required");
+  // Valibot's schema accepts lists too.
+  const isSettings = v.custom<v.InferInput<typeof schema>>(isObject, "must be an object");
+  return v.pipe(isSettings, schema);
+}
+
+/** What `check` returns. */
+export interface Checked<Settings> {
+  /** The settings with the defaults of the schema filled in; missing if they have a problem. */
+  settings?: Settings;
+  /** The problems that are known immediately. */
+  problems: Problem[];
+  /** The problems of outputs, once these are known; missing if no output is accepted. */
+  late?: Promise<Problem[]>;
+}
+
+/** Returns the problems between settings. Those that are invalid by themselves are missing, and not reported twice. */
+type Rules<Settings> = (valid: Incomplete<Settings>) => Problem[];
+
+/** What to write instead of an output, by the name of a setting that must be a plain value. */
+type InsteadOfOutputs = Record<string, string>;
+
+/**
+ * Checks settings against a schema.
+ *
+ * @param schema of the settings by themselves. Only an `input` accepts an output.
+ * @param given the settings, which can be anything.
+ * @returns the settings, or every problem that they have. Does not throw.
+ */
+export function check<Schema extends v.GenericSchema>(
+  schema: Schema,
+  given: unknown,
+  rules: Rules<v.InferOutput<Schema>> = () => [],
+  insteadOfOutputs: InsteadOfOutputs = {},
+): Checked<v.InferOutput<Schema>> {
+  const checkGiven = (values: unknown) => checkKnown(schema, values, rules, insteadOfOutputs);
+  const { value, accepted, problems } = checkGiven(given);
+  if (problems.length > 0) return { problems };
+
+  const settings = replaced(value, (it) => (it instanceof AcceptedOutput ? it.output : undefined));
+  if (accepted.length === 0) return { settings, problems };
+  return { settings, problems, late: checkOutputs(given, accepted, (values) => checkGiven(values).problems) };
+}
+
+/** Checks everything again once the outputs are known that a schema has accepted. In a preview, some never are. */
+async function checkOutputs(
+  given: unknown,
+  accepted: { path: Path; output: Output<unknown> }[],
+  problemsOf: (values: unknown) => Problem[],
+): Promise<Problem[]> {
+  const outputs = await Promise.all(
+    accepted.map(async ({ path, output }) => ({ path, ...(await knownOf(output)) })),
+  );
+  const unusable = outputs.flatMap(({ path, isSecret, isKnown, value }): Problem[] => {
+    if (isSecret) return [{ path, reason: SECRET }];
+    return isKnown && (value === undefined || value === null) ? [{ path, reason: WITHOUT_VALUE }] : [];
+  });
+
+  const known = outputs.filter(({ isKnown, path }) => isKnown && !unusable.some((it) => it.path === path));
+  const values = replaced(given, (_, path) => known.find((it) => isSame(it.path, path))?.value);
+  return [...unusable, ...problemsOf(values)];
+}
+
+const SECRET =
+  "must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, " +
+  "remove the mark with pulumi.unsecret";
+
+const WITHOUT_VALUE = "is an output without a value. Leave the setting out, or set a value";
+
+/** Checks the values that are known. */
+function checkKnown<Schema extends v.GenericSchema>(
+  schema: Schema,
+  given: unknown,
+  rules: Rules<v.InferOutput<Schema>>,
+  insteadOfOutputs: InsteadOfOutputs,
+) {
+  const { output: value, issues = [] } = v.safeParse(schema, given, { abortPipeEarly: true });
+  const accepted = acceptedIn(value, []);
+  const isAccepted = ({ path }: Problem) => accepted.some((it) => isSame(it.path, path));
+  const outputs = outputsIn(given, [], insteadOfOutputs).filter((problem) => !isAccepted(problem));
+  const isInOutput = ({ path }: Problem) => outputs.some((it) => isAtOrBelow(path, it.path));
+  const invalid = [...outputs, ...issues.map(problemOf).filter((problem) => !isInOutput(problem))];
+
+  const valid = without(
+    value,
+    invalid.map(({ path }) => path),
+  );
+  const isReported = ({ path }: Problem) => invalid.some((it) => isAtOrBelow(it.path, path));
+  const conflicts = rules(valid as Incomplete<v.InferOutput<Schema>>).filter((it) => !isReported(it));
+  return { value, accepted, problems: [...invalid, ...conflicts] };
+}
+
+/** Returns the outputs in what a schema returns, which it has accepted. */
+function acceptedIn(value: unknown, path: Path): { path: Path; output: Output<unknown> }[] {
+  if (value instanceof AcceptedOutput) return [{ path, output: value.output }];
+  if (Array.isArray(value)) return value.flatMap((element, index) => acceptedIn(element, [...path, index]));
+  if (!isObject(value)) return [];
+  return Object.entries(value).flatMap(([key, element]) => acceptedIn(element, [...path, key]));
+}
+
+/**
+ * Returns a problem for each key of an object that is not the name of a setting; none if it is not an object.
+ *
+ * @param path of the object.
+ * @param known the names of its settings.
+ * @param elsewhere settings of other places, with what to say of them.
+ */
+export function unknownSettings(
+  given: unknown,
+  path: Path,
+  known: string[],
+  elsewhere: { names: string[]; reason: string } = { names: [], reason: "" },
+): Problem[] {
+  if (!isObject(given)) return [];
+  const unknown = Object.keys(given).filter((key) => !known.includes(key));
+  return unknown.map((key) => {
+    const reason = elsewhere.names.includes(key) ? elsewhere.reason : unknownSetting(key, known);
+    return { path: [...path, key], reason };
+  });
+}
+
+/** Returns the reason for an unknown setting, with the known one that was probably meant. */
+function unknownSetting(key: string, known: string[]): string {
+  const similar = closest(key, known);
+  const isTypo = distance(key, similar) <= Math.max(2, key.length / 3);
+  return isTypo ? `unknown setting; did you mean "${similar}"?` : "unknown setting";
+}
+
+/**
+ * Returns the message that lists problems, one on each line, below a title.
+ *
+ * @param consequence a sentence about what has been changed.
+ */
+export function messageOf(title: string, problems: Problem[], consequence = "Nothing was changed."): string {
+  const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
+  const lines = inOrder(problems).map(
+    ({ path, value, reason }) => `  ${pathOf(path)}${shown(value)}: ${visible(reason)}\n`,
+  );
+  return `${title} (${count}). ${consequence}\n\n${lines.join("")}`;
+}
+
+/** Returns a string with every character escaped that is invisible, or changes the order of the others. */
+export function visible(text: string): string {
+  return text.replace(/(?! )[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/gu, (character) => {
+    return `\\u{${character.codePointAt(0)?.toString(16)}}`;
+  });
+}
+
+/** Returns problems setting by setting, and those of a list element by element. */
+function inOrder(problems: Problem[]): Problem[] {
+  const bySetting = new Map<unknown, Problem[]>();
+  for (const problem of problems) {
+    const [setting] = problem.path;
+    bySetting.set(setting, [...(bySetting.get(setting) ?? []), problem]);
+  }
+  const indexOf = ({ path: [, index] }: Problem) => (typeof index === "number" ? index : -1);
+  return [...bySetting.values()].flatMap((group) => group.toSorted((a, b) => indexOf(a) - indexOf(b)));
+}
+
+/** Returns a path as users write it, such as `serviceAccounts[0].teamName`. */
+function pathOf([first, ...others]: Path): string {
+  const quoted = (key: string) => visible(JSON.stringify(key));
+  const isName = (key: string) => /^[\w:-]+$/.test(key);
+  const setting = String(first);
+  const steps = others.map((step) => {
+    if (typeof step === "number") return `[${step}]`;
+    return isName(step) ? `.${step}` : `[${quoted(step)}]`;
+  });
+  return [isName(setting) ? setting : quoted(setting), ...steps].join("");
+}
+
+// What the exchange script would not print either: a token, or the password of a URL.
+const LIKE_A_SECRET = /[\w+=-]{40,}|\/\/[^/@ ]+@/;
+
+/** Returns a scalar as ` = VALUE`. Lists and objects are not shown. */
+function shown(value: unknown): string {
+  if (value === undefined || typeof value === "object" || typeof value === "function") return "";
+  const text = JSON.stringify(value) ?? String(value);
+  return LIKE_A_SECRET.test(text) ? "" : ` = ${visible(text)}`;
+}
+
+function problemOf({ path, message, received }: v.BaseIssue<unknown>): Problem {
+  const items: v.IssuePathItem[] = path ?? [];
+  const last = items.at(-1);
+  const keys = items.map(({ key }) => key as string | number);
+  return { path: keys, reason: message, value: received === "undefined" ? undefined : last?.value };
+}
+
+/** Returns a problem for each output, resource, or promise that a value contains. */
+function outputsIn(value: unknown, path: Path, insteadOfOutputs: InsteadOfOutputs): Problem[] {
+  const inside = (element: unknown, step: string | number) => {
+    return outputsIn(element, [...path, step], insteadOfOutputs);
+  };
+  if (Array.isArray(value)) return value.flatMap(inside);
+  if (typeof value !== "object" || value === null) return [];
+  if (isPlain(value)) return Object.entries(value).flatMap(([key, element]) => inside(element, key));
+
+  const setting = path.findLast((step) => typeof step === "string") ?? "";
+  const instead = Object.hasOwn(insteadOfOutputs, setting) ? `. ${insteadOfOutputs[setting]}` : "";
+  return [{ path, reason: `must be a plain value, not an output or a secret${instead}` }];
+}
+
+function isPlain(value: object): value is Record<string, unknown> {
+  if (Output.isInstance(value)) return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+/** Returns a copy of settings without those at these paths. An element of a list becomes undefined, and stays. */
+function without(value: unknown, paths: Path[], at: Path = []): unknown {
+  if (paths.some((path) => isSame(at, path))) return undefined;
+  if (Array.isArray(value)) return value.map((element, index) => without(element, paths, [...at, index]));
+  if (!isObject(value) || !isPlain(value)) return value;
+  const entries = Object.entries(value).map(([key, element]) => [key, without(element, paths, [...at, key])]);
+  return Object.fromEntries(entries);
+}
+
+/** Returns a copy of a value with replacements; undefined replaces nothing. */
+function replaced(
+  value: unknown,
+  replacementOf: (value: unknown, path: Path) => unknown,
+  path: Path = [],
+): unknown {
+  const replacement = replacementOf(value, path);
+  if (replacement !== undefined) return replacement;
+  if (Array.isArray(value)) {
+    return value.map((element, index) => replaced(element, replacementOf, [...path, index]));
+  }
+  if (!isObject(value) || !isPlain(value)) return value;
+  const entries = Object.entries(value).map(([key, element]) => {
+    return [key, replaced(element, replacementOf, [...path, key])];
+  });
+  return Object.fromEntries(entries);
+}
+
+function isSame(path: Path, other: Path): boolean {
+  return path.length === other.length && isAtOrBelow(path, other);
+}
+
+function isAtOrBelow(path: Path, ancestor: Path): boolean {
+  return ancestor.every((step, depth) => path[depth] === step);
+}

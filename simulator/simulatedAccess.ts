@@ -1,0 +1,74 @@
+// The access check of the simulation: asks the emulated Pulumi Cloud and the emulated STS with real ID tokens.
+
+import {
+  accessQuestions,
+  audienceOf,
+  checkAccess,
+  type Question,
+  type Row,
+  withInvalidSignature,
+} from "../accessCheck/questions";
+import { requestAccessToken } from "../accessCheck/requestAccessToken";
+import { readServiceAccounts } from "../accessCheck/serviceAccounts";
+import type { Aws } from "./emulators/aws";
+import type { ClusterIssuer } from "./emulators/issuer";
+import type { Kubernetes } from "./emulators/kubernetes";
+import type { PulumiCloud } from "./emulators/pulumiCloud";
+
+/** The shortest lifetime that Kubernetes grants. */
+const ID_TOKEN_SECONDS = 600;
+
+/** The services that are asked, and what issues the ID tokens: a simulation, or a part of one. */
+export interface AskedServices {
+  aws: Pick<Aws, "assumeRoleWithWebIdentity" | "assumeRoleForPodIdentity" | "podIdentities">;
+  pulumiCloud: Pick<PulumiCloud, "url" | "list">;
+  kubernetes: Pick<Kubernetes, "podOf" | "configMap">;
+  issuer: Pick<ClusterIssuer, "token">;
+  /** The issuer of a cluster that is not registered. */
+  otherIssuer: Pick<ClusterIssuer, "token">;
+}
+
+/**
+ * Checks the access of every service account of a stack.
+ *
+ * @param services with which the stack is up.
+ * @param outputs the stack's outputs.
+ */
+export async function checkSimulatedAccess(
+  services: AskedServices,
+  outputs: Record<string, unknown>,
+): Promise<Row[]> {
+  const { aws, kubernetes, pulumiCloud, issuer, otherIssuer } = services;
+  const accounts = readServiceAccounts(
+    outputs.serviceAccounts as Parameters<typeof readServiceAccounts>[0],
+    kubernetes.configMap,
+    pulumiCloud.list().flatMap(({ registration }) => registration.policies ?? []),
+    aws.podIdentities(),
+  );
+
+  // To sign each ID token once takes a third off the time with 40 service accounts.
+  const tokens = new Map<string, string>();
+  async function idToken(question: Question): Promise<string> {
+    const { namespace, name, defect } = question.caller;
+    const audience = audienceOf(question);
+    const key = [namespace, name, defect, audience].join(" ");
+    const token =
+      tokens.get(key) ??
+      (await (defect === "other cluster" ? otherIssuer : issuer).token(kubernetes.podOf(namespace, name), {
+        audience: [audience],
+        expiresIn: defect === "expired token" ? -60 : ID_TOKEN_SECONDS,
+      }));
+    tokens.set(key, token);
+    return defect === "invalid signature" ? withInvalidSignature(token) : token;
+  }
+
+  return checkAccess(accessQuestions(accounts), async (question) => {
+    const { service, account } = question;
+    const token = await idToken(question);
+    if (service === "Pulumi Cloud") return requestAccessToken(pulumiCloud.url, account.settings, token);
+    const { arn = "", kind } = account.role ?? {};
+    return kind === "pod-identity"
+      ? aws.assumeRoleForPodIdentity(arn, token)
+      : aws.assumeRoleWithWebIdentity(arn, token);
+  });
+}

@@ -1,0 +1,199 @@
+// The live check asks AWS STS with the real AWS CLI. AWS STS is a local HTTPS server.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, beforeEach, describe, test } from "node:test";
+import { assumeRole } from "../../accessCheck/awsSts";
+import { type Run, toolRunner } from "../../accessCheck/tools";
+import {
+  createCertificateAuthority,
+  openCertificateAuthority,
+  simulationDirectory,
+} from "../../simulator/emulators/certificates";
+import { type Answer, drip, type Endpoint, respond, startEndpoint } from "../script/endpoint";
+import { temporaryDirectory } from "../support/temporaryDirectory";
+import { setVariables } from "../support/variables";
+import { SECRET_ACCESS_KEY } from "./liveTools";
+
+/** Why the tests are skipped, with the fix; false if the CLI is installed. */
+const missingAws =
+  spawnSync("aws", ["--version"]).status !== 0 &&
+  "aws is not on PATH; to install it, see https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html";
+
+const ROLE = "arn:aws:iam::123456789012:role/pulumi-oidc-deployer";
+const ID_TOKEN = `${"eyJhbGciOiJSUzI1NiJ9"}.${"payload".repeat(100)}.signature`;
+
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+const GRANTED = `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult>
+<AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/pulumi-oidc-deployer/live-access-check</Arn></AssumedRoleUser>
+<Credentials><SecretAccessKey>${SECRET_ACCESS_KEY}</SecretAccessKey><SessionToken>SESSION</SessionToken></Credentials>
+</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`;
+
+/** https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html */
+function stsError(status: number, code: string, message: string): Answer {
+  const error = `<Error><Type>Sender</Type><Code>${code}</Code><Message>${message}</Message></Error>`;
+  return respond(status, `<ErrorResponse>${error}</ErrorResponse>`, { "Content-Type": "text/xml" });
+}
+
+describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
+  let sts: Endpoint;
+  let answer: Answer;
+  const home = temporaryDirectory({ after });
+  let restore: () => void;
+  let stop: AbortController;
+  const printed: string[] = [];
+
+  before(async () => {
+    const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+    sts = await startEndpoint((socket, request) => answer(socket, request), certificate);
+    // What the user's configuration says is not followed, and nothing is recorded.
+    const config = "[profile other]\ncli_history = enabled\nendpoint_url = http://127.0.0.1:9\n";
+    await writeFile(join(home, "config"), config);
+    restore = setVariables({
+      AWS_CA_BUNDLE: join(simulationDirectory(), "ca.pem"),
+      AWS_CLI_HISTORY_FILE: join(home, "history.db"),
+      AWS_CONFIG_FILE: join(home, "config"),
+      AWS_PROFILE: "other",
+      AWS_ENDPOINT_URL: "http://127.0.0.1:9",
+    });
+  });
+  after(async () => {
+    restore();
+    await sts.close();
+  });
+  beforeEach(() => {
+    stop = new AbortController();
+    sts.requests.length = 0;
+    printed.length = 0;
+  });
+
+  const ask = (stsUrl = sts.url) => {
+    const run: Run = async (...args) => {
+      const stdout = await toolRunner(stop.signal)(...args);
+      printed.push(stdout);
+      return stdout;
+    };
+    return assumeRole({ region: "us-west-2", stsUrl }, ROLE, ID_TOKEN, run);
+  };
+
+  test("requests the role once, without a signature, and reads no credentials", async () => {
+    answer = respond(200, GRANTED, { "Content-Type": "text/xml" });
+    assert.deepEqual(await ask(), { allowed: true, reason: "granted" });
+    assert.deepEqual(printed, [
+      "arn:aws:sts::123456789012:assumed-role/pulumi-oidc-deployer/live-access-check\n",
+    ]);
+    const [{ head, form } = assert.fail("no request"), ...others] = sts.requests;
+    assert.deepEqual(others, []);
+    assert.doesNotMatch(head, /^authorization:/im);
+    assert.deepEqual(Object.fromEntries(form), {
+      Action: "AssumeRoleWithWebIdentity",
+      Version: "2011-06-15",
+      RoleArn: ROLE,
+      RoleSessionName: "live-access-check",
+      DurationSeconds: "900",
+      WebIdentityToken: ID_TOKEN,
+    });
+    assert.deepEqual(await readdir(home), ["config"]);
+  });
+
+  test("reads a denial, with its code and its message", async () => {
+    answer = stsError(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity");
+    const reason = "AccessDenied: Not authorized to perform sts:AssumeRoleWithWebIdentity";
+    assert.deepEqual(await ask(), { allowed: false, reason });
+  });
+
+  for (const [what, response, message] of [
+    ["limits the rate", stsError(400, "Throttling", "Rate exceeded"), "Throttling: Rate exceeded"],
+    ["returns HTTP 503", respond(503, ""), "503: Service Unavailable"],
+    ["returns a page", respond(200, "<html></html>"), "'AssumeRoleWithWebIdentityResult'"],
+    [
+      "returns a part of an answer, without showing its credentials",
+      respond(200, GRANTED.slice(0, -9)),
+      /^Unable to parse response \([\w :,]+\), invalid XML received\. Further retries may succeed:$/,
+    ],
+  ] satisfies [string, Answer, string | RegExp][]) {
+    test(`counts it neither as allowed nor as denied if AWS STS ${what}, and asks once`, async () => {
+      answer = response;
+      await assert.rejects(ask(), { message });
+      assert.equal(sts.requests.length, 1);
+    });
+  }
+
+  test("follows no redirect", async (t) => {
+    const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+    const other = await startEndpoint(respond(200, GRANTED), certificate);
+    t.after(other.close);
+    answer = respond(307, "", { Location: other.url });
+    await assert.rejects(ask());
+    assert.deepEqual([sts.requests.length, other.connections()], [1, 0]);
+  });
+
+  test("sends no token to a server whose certificate cannot be verified", async (t) => {
+    const authority = await createCertificateAuthority();
+    const other = await startEndpoint(respond(200, GRANTED), await authority.issue({ hosts: ["127.0.0.1"] }));
+    t.after(other.close);
+    await assert.rejects(ask(other.url), { message: /^SSL validation failed for / });
+    assert.deepEqual(other.requests, []);
+  });
+
+  test("counts it neither as allowed nor as denied if AWS STS is not reachable", async () => {
+    const other = await startEndpoint(respond(200, GRANTED));
+    await other.close();
+    const message = `Could not connect to the endpoint URL: "${other.url}/"`;
+    await assert.rejects(ask(other.url), { message });
+  });
+
+  test("asks the endpoint of the region, in the domain of its partition", async (t) => {
+    const proxy = await startEndpoint(respond(403, ""));
+    t.after(proxy.close);
+    t.after(setVariables({ HTTPS_PROXY: proxy.url, NO_PROXY: "" }));
+    for (const [region, host] of [
+      ["us-east-1", "sts.us-east-1.amazonaws.com"],
+      ["cn-north-1", "sts.cn-north-1.amazonaws.com.cn"],
+      ["us-isob-east-1", "sts.us-isob-east-1.sc2s.sgov.gov"],
+    ] as const) {
+      await assert.rejects(
+        assumeRole({ region, stsUrl: undefined }, ROLE, ID_TOKEN, toolRunner(stop.signal)),
+      );
+      const { head = "" } = proxy.requests.at(-1) ?? {};
+      assert.ok(head.startsWith(`CONNECT ${host}:443 HTTP/1.`), head);
+    }
+    assert.equal(proxy.requests.length, 3);
+  });
+
+  test("connects to nothing for a region that could become another host", async (t) => {
+    const proxy = await startEndpoint(respond(403, ""));
+    t.after(proxy.close);
+    t.after(setVariables({ HTTPS_PROXY: proxy.url, NO_PROXY: "" }));
+    for (const region of ["us-west-2.example.com", "x/", "x.example.com/", "us-west-2\n", "@a", "a@b"]) {
+      const asked = assumeRole({ region, stsUrl: undefined }, ROLE, ID_TOKEN, toolRunner(stop.signal));
+      await assert.rejects(asked, /doesn't match a supported format|Invalid endpoint/, region);
+    }
+    assert.equal(proxy.connections(), 0);
+  });
+
+  test("ends an endless answer after 30 seconds", async (t) => {
+    const { timeout } = AbortSignal;
+    t.mock.method(AbortSignal, "timeout", (milliseconds: number) =>
+      timeout.call(AbortSignal, milliseconds / 5),
+    );
+    answer = drip("HTTP/1.1 200 OK\r\n\r\n", "a".repeat(1000), 100);
+    await assert.rejects(ask(), {
+      message: "Failed to run aws sts assume-role-with-web-identity: no answer within 30 s",
+    });
+  });
+
+  test("ends the CLI when it is interrupted, before its own time limit", async () => {
+    const startedAt = Date.now();
+    let closed: Promise<unknown> | undefined;
+    answer = (socket) => {
+      closed = new Promise((resolve) => socket.on("close", resolve));
+      stop.abort();
+    };
+    await assert.rejects(ask());
+    await closed;
+    assert.ok(closed && Date.now() - startedAt < 9000);
+  });
+});

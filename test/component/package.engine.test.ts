@@ -1,0 +1,235 @@
+// The package of component/ on Pulumi's engine: programs in other processes use it through an SDK.
+
+import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { parse } from "yaml";
+import { storedKind } from "../../simulator/emulators/emulator";
+import { changes, EXCHANGED, failed, resourcesOf, statuses, succeeded } from "../support/engineOutcome";
+import { type Stack, stackOfProgram, startEngine } from "../support/engineStack";
+import { read } from "../support/project";
+import { missingCli } from "../support/pulumiCli";
+import { cloneOf, createRepository, LINK_PACKAGES } from "../support/repository";
+import { installSdk, startPackage } from "./plugin";
+
+// The component would not compile with these options. The SDK passes those of the program that uses it to ts-node.
+const TSCONFIG = JSON.stringify({
+  compilerOptions: { target: "es5", lib: ["es5"], module: "commonjs", strict: true },
+});
+
+/** A program in JavaScript, whose component has the arguments and options of the stack's configuration. */
+const PROGRAM = `
+const aws = require("@pulumi/aws");
+const eks = require("@pulumi/eks");
+const kubernetes = require("@pulumi/kubernetes");
+const pulumi = require("@pulumi/pulumi");
+const { PulumiCloudAccess } = require("@OWNER/eks-pulumi-oidc");
+
+const cluster = new eks.Cluster("own", { name: "own", createOidcProvider: true });
+const kubernetesProvider = new kubernetes.Provider("own", { kubeconfig: cluster.kubeconfigJson });
+const base = {
+  organization: "acme",
+  issuerName: "own",
+  issuerUrl: cluster.oidcProviderUrl,
+  oidcProviderArn: cluster.oidcProviderArn,
+};
+const serviceAccounts = new pulumi.Config().getObject("accounts");
+`;
+const ONE = `
+const access = new PulumiCloudAccess("access", { ...base, serviceAccounts }, { providers: [kubernetesProvider] });
+new aws.iam.RolePolicyAttachment("own", {
+  role: access.serviceAccounts.apply((accounts) => accounts["team-a/deployer"].roleName),
+  policyArn: "arn:aws:iam::aws:policy/ReadOnlyAccess",
+});
+exports.oidcIssuerId = access.oidcIssuerId;
+exports.serviceAccounts = access.serviceAccounts;
+`;
+
+const DEPLOYER = { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" };
+const DRIFT = { namespace: "team-b", name: "drift", tokenType: "team", teamName: "platform" };
+
+describe("the package of the component", { skip: missingCli }, () => {
+  test("creates, keeps, changes, and destroys two service accounts, whatever tsconfig.json the program has", async (t) => {
+    const { simulation, pulumi, set, up } = await stackOf(t, ONE, [DEPLOYER, DRIFT]);
+    succeeded(await pulumi("preview"));
+
+    succeeded(await up());
+    assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+    const { stdout } = succeeded(await pulumi("stack", "output", "--json"));
+    const outputs = JSON.parse(stdout);
+    assert.deepEqual(Object.keys(outputs.serviceAccounts).sort(), ["team-a/deployer", "team-b/drift"]);
+    assert.match(outputs.serviceAccounts["team-b/drift"].roleName, /^pulumi-oidc-team-b-drift-/);
+    assert.equal(outputs.oidcIssuerId, simulation.existing().pulumiCloud[0]);
+
+    await set("accounts", [DEPLOYER, { ...DRIFT, teamName: "security" }]);
+    assert.deepEqual(changes(await up()), [
+      "access.oidc-issuer updated",
+      "access.team-b.drift replaced",
+      "access.team-b.drift.pulumi-token-exchange updated",
+    ]);
+    assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:security");
+
+    succeeded(await pulumi("destroy", "--yes"));
+    assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: [] });
+  });
+
+  test("serves two components of one program, and passes on the provider of the caller", async (t) => {
+    const two = `
+      new PulumiCloudAccess("one", { ...base, serviceAccounts: serviceAccounts.slice(0, 1) }, { providers: [kubernetesProvider] });
+      const args = { ...base, organization: "other", serviceAccounts: serviceAccounts.slice(1) };
+      new PulumiCloudAccess("two", args, { providers: { kubernetes: kubernetesProvider }, protect: true });
+    `;
+    const { simulation, pulumi, up } = await stackOf(t, two, [DEPLOYER, DRIFT]);
+    succeeded(await up());
+    assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+
+    const resources = await resourcesOf(pulumi);
+    const objects = resources.filter(({ type }) => /^kubernetes:(?!.*Provider)/.test(type));
+    assert.equal(objects.length, 6);
+    for (const { provider } of objects) assert.match(String(provider), /pulumi:providers:kubernetes::own::/);
+    for (const { urn, protect } of resources) assert.equal(protect ?? false, /::two\b[^:]*$/.test(urn), urn);
+  });
+
+  test("is rejected with every problem at once, also when a value is unknown in the preview", async (t) => {
+    const program = `
+      const args = {
+        ...base,
+        issuerUrl: undefined,
+        maxExpirationSeconds: 0,
+        serviceAccounts: [{ ...serviceAccounts[0], namespace: cluster.oidcProviderUrl, tokenTyp: "team" }, serviceAccounts[1]],
+      };
+      new PulumiCloudAccess("access", args, { providers: [kubernetesProvider] });
+    `;
+    const stack = await stackOf(t, program, [DEPLOYER, { ...DRIFT, teamName: undefined }]);
+    const screen = failed(
+      await stack.pulumi("preview"),
+      /'access' has a problem: Invalid arguments of PulumiCloudAccess "access" \(5 problems\)\. Nothing was changed\./,
+      /issuerUrl: required/,
+      /maxExpirationSeconds = 0: must be at least 1 second/,
+      /serviceAccounts\[0\]\.tokenTyp: unknown setting; did you mean "tokenType"\?/,
+      /serviceAccounts\[0\]\.namespace: must be a plain value, not an output or a secret\. Write the name as a string/,
+      /serviceAccounts\[1\]\.teamName: required with tokenType team/,
+    );
+    assert.doesNotMatch(screen, /panic|goroutine/);
+  });
+
+  test("rejects secrets and invalid outputs with one message, before any of its resources exists", async (t) => {
+    const program = `
+      const args = {
+        ...base,
+        issuerUrl: pulumi.secret(base.issuerUrl),
+        image: cluster.oidcProviderUrl,
+        serviceAccounts: [{ ...serviceAccounts[0], userLogin: pulumi.secret("hunter2") }],
+      };
+      new PulumiCloudAccess("access", args, { providers: [kubernetesProvider] });
+    `;
+    const { simulation, pulumi, up } = await stackOf(t, program, [DEPLOYER]);
+    const screen = failed(
+      await up(),
+      /Invalid arguments of PulumiCloudAccess "access" \(3 problems\)\. None of its resources was changed\./,
+      /serviceAccounts\[0\]\.userLogin: must not be a secret/,
+      /issuerUrl: must not be a secret/,
+      /image = "https:.*": must be /,
+    );
+    const [, diagnostics = ""] = screen.split("\nDiagnostics:");
+    assert.equal(diagnostics.match(/Invalid arguments of/g)?.length, 1, screen);
+    const { kubernetes, pulumiCloud } = simulation.existing();
+    assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
+
+    const state = JSON.stringify(await resourcesOf(pulumi));
+    assert.doesNotMatch(screen + state, /hunter2/);
+    assert.doesNotMatch(state, /eks-pulumi-oidc:index/);
+  });
+
+  test("says that a service account has one organization", async (t) => {
+    const two = `
+      const options = { providers: [kubernetesProvider] };
+      const one = new PulumiCloudAccess("one", { ...base, serviceAccounts }, options);
+      new PulumiCloudAccess("two", { ...base, organization: "other", serviceAccounts }, { ...options, dependsOn: [one] });
+    `;
+    const { pulumi } = await stackOf(t, two, [DEPLOYER]);
+    failed(
+      await pulumi("preview"),
+      /'two' has a problem: Two components configure service account team-a\/deployer: "one" and "two"\./,
+    );
+  });
+
+  test("requires a Kubernetes provider, and creates nothing without one", async (t) => {
+    const { simulation, pulumi, up } = await stackOf(
+      t,
+      ONE.replace("{ providers: [kubernetesProvider] }", "{}"),
+      [DEPLOYER],
+    );
+    for (const outcome of [await pulumi("preview"), await up()]) {
+      failed(
+        outcome,
+        /'access' has a problem: .*\(1 problem\).*providers: this resource option must contain the Kubernetes provider/s,
+      );
+    }
+    const { kubernetes, pulumiCloud } = simulation.existing();
+    assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
+  });
+
+  test("has its dependencies where `pulumi package add` installs them, and no directory of node_modules is a link", async (t) => {
+    const { cli } = await startEngine(t);
+    const clone = await cloneOf(cli, await createRepository(cli));
+    // The root of the workspace, with what Pulumi passes to npm for a plugin with `production: true`.
+    const { packages } = parse(await readFile(join(clone, "pnpm-workspace.yaml"), "utf8"));
+    assert.deepEqual(packages, ["component"]);
+    succeeded(await cli.run(clone, "bash", "-c", LINK_PACKAGES));
+    succeeded(await cli.run(clone, "npm", "install", "--loglevel=error", "--production"));
+
+    assert.match(await startPackage(t, cli.directory, clone), /^eks-pulumi-oidc:\d+$/);
+    // `pulumi new` of a directory stops at such a link.
+    const entries = await readdir(join(clone, "node_modules"), { withFileTypes: true });
+    assert.deepEqual(
+      entries.filter((entry) => entry.isSymbolicLink()).map(({ name }) => name),
+      [],
+    );
+    const { stdout } = succeeded(await cli.run(clone, "git", "status", "--short"));
+    assert.equal(stdout, "");
+  });
+
+  test("examples/component/typescript deploys as it is printed", async (t) => {
+    const program = { "index.ts": read("examples/component/typescript/index.ts") };
+    const { simulation, pulumi, up } = await stackOfFiles(t, program);
+    simulation.resources["aws:iam/policy:Policy"] = storedKind(
+      new Map(),
+      (_, name) => `arn:aws:iam::123456789012:policy/${name}`,
+      (arn, inputs) => ({ ...inputs, arn }),
+    );
+    simulation.resources["pulumiservice:index:Team"] = storedKind(new Map(), (_, name) => name);
+    succeeded(await pulumi("preview"));
+    succeeded(await up());
+    assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+    const attached = simulation
+      .existing()
+      .aws.filter((name) => name.endsWith("/arn:aws:iam::123456789012:policy/read-reports"));
+    assert.match(attached.join(), /^pulumi-oidc-team-a-deployer-/);
+    const granted = simulation.pulumiCloud.exchanges.map(({ reason }) => reason);
+    assert.ok(granted.includes("team token, scope team:platform"), granted.join());
+  });
+});
+
+/** Creates a stack of a program that continues after its cluster. */
+async function stackOf(t: TestContext, program: string, accounts: object[]): Promise<Stack> {
+  const main = JSON.stringify({ main: "index.js" });
+  const stack = await stackOfFiles(t, {
+    "index.js": PROGRAM + program,
+    "package.json": main,
+    "tsconfig.json": TSCONFIG,
+  });
+  await stack.set("accounts", accounts);
+  return stack;
+}
+
+function stackOfFiles(t: TestContext, files: Record<string, string>): Promise<Stack> {
+  return stackOfProgram(t, files, async (directory) => {
+    await installSdk(directory);
+    return [await startPackage(t, directory)];
+  });
+}

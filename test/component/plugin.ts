@@ -1,0 +1,106 @@
+// The package of component/ as programs in other processes use it: served by Pulumi's SDK, and called through an SDK.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { TestContext } from "node:test";
+import { ComponentProvider, getPulumiComponents } from "@pulumi/pulumi/provider/experimental/provider";
+import { ROOT, read } from "../support/project";
+
+const COMPONENT = join(ROOT, "component");
+
+/** A property of the schema: https://www.pulumi.com/docs/iac/guides/building-extending/packages/schema/ */
+export interface Property {
+  type?: string;
+  description?: string;
+  optional?: boolean;
+  plain?: boolean;
+  $ref?: string;
+  items?: Property;
+  additionalProperties?: Property;
+}
+
+export interface Schema {
+  name: string;
+  version: string;
+  resources: Record<
+    string,
+    {
+      inputProperties: Record<string, Property>;
+      requiredInputs: string[];
+      properties: Record<string, Property>;
+      description?: string;
+    }
+  >;
+  types: Record<
+    string,
+    {
+      properties?: Record<string, Property>;
+      required?: string[];
+      enum?: { name: string; value: string; description?: string }[];
+    }
+  >;
+}
+
+/** Returns the package.json of the package. */
+export function packageManifest(): { name: string; version: string } {
+  return JSON.parse(read("component/package.json"));
+}
+
+/** Returns the schema from which Pulumi generates the SDKs of the package. */
+export async function generatedSchema(): Promise<Schema> {
+  const components = getPulumiComponents(require("../../component/index.ts"));
+  const provider = new ComponentProvider({ name: "eks-pulumi-oidc", dirname: COMPONENT, components });
+  return JSON.parse(await provider.getSchema());
+}
+
+/**
+ * Starts the package as the Pulumi CLI's language host does: in the directory of the program that uses it, whose
+ * tsconfig.json counts. The language host that `.ci/pulumi-cli` builds cannot do so.
+ *
+ * @param directory of the program.
+ * @param root of the repository that contains the package.
+ * @returns the package for `PULUMI_DEBUG_PROVIDERS`.
+ */
+export async function startPackage(t: TestContext, directory: string, root = ROOT): Promise<string> {
+  const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS } = process.env;
+  const program = join(root, "node_modules", "@pulumi", "pulumi", "cmd", "run-plugin");
+  const plugin = spawn(process.execPath, [program, join(root, "component")], {
+    cwd: directory,
+    env: { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, HOME: homedir() },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  t.after(async () => {
+    plugin.kill();
+    if (plugin.exitCode === null && plugin.signalCode === null) await once(plugin, "exit");
+  });
+  const [port] = await once(createInterface(plugin.stdout), "line");
+  return `eks-pulumi-oidc:${port}`;
+}
+
+// What Pulumi generates for TypeScript, reduced to what every SDK does: it registers a remote component.
+const SDK = `
+const pulumi = require("@pulumi/pulumi");
+
+exports.PulumiCloudAccess = class extends pulumi.ComponentResource {
+  constructor(name, args, options) {
+    const inputs = { ...args, oidcIssuerId: undefined };
+    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, inputs, { version: "0.0.0", ...options }, true);
+  }
+};
+`;
+
+/** Gives a program the packages of this project, and the SDK of the component. */
+export async function installSdk(directory: string): Promise<void> {
+  const modules = join(directory, "node_modules");
+  const sdk = join(modules, "@OWNER", "eks-pulumi-oidc");
+  await mkdir(sdk, { recursive: true });
+  await mkdir(join(modules, "@pulumi"));
+  await writeFile(join(sdk, "index.js"), SDK);
+  for (const name of await readdir(join(ROOT, "node_modules", "@pulumi"))) {
+    await symlink(join(ROOT, "node_modules", "@pulumi", name), join(modules, "@pulumi", name));
+  }
+}

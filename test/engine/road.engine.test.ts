@@ -1,0 +1,138 @@
+// The README's commands work in their order, in an empty directory.
+
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { parse, stringify } from "yaml";
+import { succeeded } from "../support/engineOutcome";
+import { startEngine } from "../support/engineStack";
+import { blocksOf } from "../support/project";
+import { type Cli, missingCli, pathOf, useWholeSdk } from "../support/pulumiCli";
+import { createRepository, LINK_PACKAGES } from "../support/repository";
+
+useWholeSdk();
+
+describe("the README's commands, from the clone to `pulumi destroy`", { skip: missingCli }, () => {
+  test("work with a stack dev, and the tests pass in the copy", async (t) => {
+    const printed = await walk(t, "dev", { everything: true });
+    assert.match(printed, /^Simulation of the sample stack: .*^Simulation of stack dev: /ms);
+  });
+
+  test("work with a stack prod", async (t) => {
+    const printed = await walk(t, "prod", { everything: false });
+    assert.match(printed, /^Simulation of the sample stack: .*^Simulation of stack prod: /ms);
+  });
+});
+
+/**
+ * Runs every command of the README, and writes its complete stack file where it says so.
+ *
+ * @param everything whether to run in the copy also what takes long: a real `npm ci`, `npm test` with the copy's stack file,
+ * and `npx tsc`.
+ * @returns what the commands print.
+ */
+async function walk(t: TestContext, stack: string, { everything }: { everything: boolean }): Promise<string> {
+  const { simulation, cli } = await startEngine(t);
+  const repository = await createRepository(cli);
+  await redirectClone(cli, repository);
+  await mkdir(join(cli.directory, "bin"));
+  await answerQuestions(cli, stack);
+  await installAtOnce(cli, everything ? "! -e node_modules" : "true");
+
+  const blocks = blocksOf(await readFile(join(repository, "README.md"), "utf8"));
+  const commands = blocks.filter(({ info }) => info === "bash").map(({ text }) => text);
+  const order = [
+    "git clone",
+    "npm ci && npm start",
+    "npm test",
+    "pulumi new",
+    "pulumi up",
+    "rm -rf simulator",
+  ];
+  const further = ["rm -rf component", "npx tsc", "pulumi preview", "pulumi destroy"];
+  const found = [...order, ...further].map((command) => commands.join("\n").indexOf(command));
+  assert.deepEqual(
+    found,
+    found.toSorted((a, b) => a - b),
+    "the README has other commands",
+  );
+  assert.ok(!found.includes(-1), "the README lacks a command");
+
+  const skipped = everything ? /^npm test\b.*$/m : /^(npm test|npx tsc)\b.*$/m;
+  let directory = await mkdtemp(join(cli.directory, "road-"));
+  let printed = "";
+  for (const { info, text } of blocks) {
+    if (info === "yaml" && text.startsWith("config:")) await editStack(directory, stack, text);
+    if (info !== "bash") continue;
+
+    const outcome = await runBlock(cli, directory, text.replace(skipped, ""));
+    printed += outcome.printed;
+    directory = outcome.directory;
+    if (everything && text.includes("pulumi up")) {
+      succeeded(await cli.run(directory, "npm", "test"));
+    }
+  }
+  const { kubernetes, pulumiCloud } = simulation.existing();
+  assert.deepEqual(
+    [kubernetes.toSorted(), pulumiCloud],
+    [["team-a", "web"], []],
+    "more is left than namespaces",
+  );
+  return printed;
+}
+
+/** Runs commands in a directory, and returns in which one they end. */
+async function runBlock(
+  cli: Cli,
+  directory: string,
+  commands: string,
+): Promise<{ printed: string; directory: string }> {
+  const end = join(cli.directory, "end");
+  const script = ["set -e", `PATH=${join(cli.directory, "bin")}:$PATH`, commands, `pwd >${end}`].join("\n");
+  const { screen } = succeeded(await cli.run(directory, "bash", "-c", script));
+  return { printed: screen, directory: (await readFile(end, "utf8")).trim() };
+}
+
+/** Lets git find the repository at the URL of the README. */
+async function redirectClone(cli: Cli, repository: string): Promise<void> {
+  const url = "https://github.com/OWNER/eks-pulumi-oidc.git";
+  await writeFile(join(cli.directory, ".gitconfig"), `[url "${repository}"]\n\tinsteadOf = ${url}\n`);
+}
+
+/** Puts a `pulumi` on PATH that answers what the CLI asks on a terminal. */
+async function answerQuestions(cli: Cli, stack: string): Promise<void> {
+  const pulumi = pathOf("pulumi");
+  const answers = ["aws:region=us-west-2", "clusterName=my-cluster", "userLogin=carol"];
+  const options = ["--yes", "--stack", stack, ...answers.flatMap((answer) => ["--config", answer])];
+  const program = `#!/usr/bin/env bash
+export PULUMI_OPTION_NON_INTERACTIVE=true
+case $1 in
+  new) exec '${pulumi}' new ${options.join(" ")} "\${@:2}" ;;
+  up | destroy) exec '${pulumi}' "$@" --yes ;;
+  *) exec '${pulumi}' "$@" ;;
+esac
+`;
+  await writeFile(join(cli.directory, "bin", "pulumi"), program, { mode: 0o755 });
+}
+
+/** Puts an `npm` on PATH whose `npm ci` takes the packages of this checkout if a condition of bash is true. */
+async function installAtOnce(cli: Cli, condition: string): Promise<void> {
+  const program = `#!/usr/bin/env bash
+if [[ $1 == ci && ${condition} ]]; then
+  rm -rf node_modules
+  ${LINK_PACKAGES}
+else
+  exec '${pathOf("npm")}' "$@"
+fi
+`;
+  await writeFile(join(cli.directory, "bin", "npm"), program, { mode: 0o755 });
+}
+
+/** Replaces the settings of a stack, as a user does who edits the file. A file-backed stack has no organization. */
+async function editStack(directory: string, stack: string, text: string): Promise<void> {
+  const file = join(directory, `Pulumi.${stack}.yaml`);
+  const { config } = parse(text);
+  const edited = { ...parse(await readFile(file, "utf8")), config: { organization: "acme", ...config } };
+  await writeFile(file, stringify(edited));
+}

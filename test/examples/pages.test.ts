@@ -1,0 +1,98 @@
+// The pages name only settings that exist, every exit code of the exchange script, and alert rules that match its Jobs.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parse } from "yaml";
+import { EXAMPLES, exampleOf } from "../support/examples";
+import { codeIn, read, sectionOf } from "../support/project";
+import { messageOf, start } from "../support/stack";
+
+const PAGES = [
+  "docs/SECURITY.md",
+  ...["alternatives", "how-it-works", "import", "operator", "troubleshooting", "workloads"].map(
+    (name) => `docs/${name}.md`,
+  ),
+];
+
+/** Names of other programs, in the form of a setting. */
+const NO_SETTINGS = `
+  accessTokenSecret activeDeadlineSeconds apiUrl destroyOnFinalize envFrom envRefs envSecrets environmentVariables
+  honorLabels securityProfile tokenExchangePod volumeMount
+`
+  .trim()
+  .split(/\s+/);
+
+test("the pages name only settings that exist", async (t) => {
+  const named = PAGES.flatMap((page) => {
+    return [...read(page).matchAll(/`([a-z]+(?:[A-Z][a-z]*)+)(?:: [^`]*)?`/g)].map(([, name = ""]) => name);
+  });
+  assert.ok(named.includes("serviceAccounts"));
+
+  const ofManifests = EXAMPLES.flatMap((file) => keysOf(exampleOf(file).manifests));
+  const others = [...NO_SETTINGS, ...ofManifests];
+  const settings = [...new Set(named)].filter((name) => !others.includes(name));
+  assert.ok(settings.length >= 10);
+
+  // The program reports every key that it does not know.
+  const message = await messageOf(await start(t), Object.fromEntries(settings.map((name) => [name, "x"])));
+  const unknown = [...message.matchAll(/^ *(\w+).*: unknown setting/gm)].map(([, name]) => name);
+  assert.match(
+    message,
+    /audienceRule.*is a setting of an entry/,
+    "the program reports the keys of an entry otherwise",
+  );
+  assert.deepEqual(unknown, []);
+});
+
+test("docs/troubleshooting.md lists the exit codes of the exchange script", () => {
+  const section = sectionOf(read("docs/troubleshooting.md"), "### Exit codes");
+  const listed = [...section.matchAll(/^\| (\d+) \|/gm)].map(([, code]) => code);
+
+  // Those of sysexits.h, in the comment at the beginning of the script.
+  const [, codes = ""] = read("scripts/exchange-token.sh").split("Exit codes, before the command's own:");
+  const [comment = ""] = codes.split(/\n(?!#)/);
+  const documented = [...comment.matchAll(/^# +(6[4-9]|7[0-8]) /gm)].map(([, code]) => code);
+  assert.ok(documented.length >= 6);
+  assert.deepEqual(listed, documented);
+});
+
+test("the alert of docs/workloads.md is about the CronJob in token-check.yaml", () => {
+  const [cronJob = assert.fail()] = exampleOf("token-check.yaml").manifests;
+  const { namespace, name } = cronJob.metadata;
+  const [failed = "", missing = ""] = tokenCheckAlerts();
+
+  // A CronJob's Jobs have its name and the minute of their schedule.
+  const [, jobName = ""] = /job_name=~"([^"]*)"/.exec(failed) ?? [];
+  assert.match(`${name}-29402815`, RegExp(`^${jobName}$`));
+  assert.doesNotMatch(`${name}-first-run`, RegExp(`^${jobName}$`));
+  assert.match(failed, /^kube_job_failed\{.*condition="true"\} == 1$/);
+  assert.ok(failed.includes(`namespace="${namespace}"`));
+  const lastSuccess = `kube_cronjob_status_last_successful_time{namespace="${namespace}", cronjob="${name}"}`;
+  assert.equal(missing, `time() - ${lastSuccess} > 3600 or absent(${lastSuccess})`);
+});
+
+test("the alert of token-check.yaml lasts until the next check, and no longer", () => {
+  const [cronJob = assert.fail()] = exampleOf("token-check.yaml").manifests;
+  const { schedule = "", jobTemplate } = cronJob.spec ?? {};
+  const { activeDeadlineSeconds = 0, ttlSecondsAfterFinished = 0 } = jobTemplate?.spec ?? {};
+  const [, minutes = ""] = /^\*\/(\d+) \* \* \* \*$/.exec(schedule) ?? [];
+  const interval = Number(minutes) * 60;
+
+  // A failed Job is there until the next one can have failed, and gone before the second next one starts.
+  assert.ok(ttlSecondsAfterFinished >= interval + activeDeadlineSeconds);
+  assert.ok(ttlSecondsAfterFinished + activeDeadlineSeconds < 2 * interval);
+});
+
+/** Returns the expressions of the alerts in docs/workloads.md. */
+function tokenCheckAlerts(): string[] {
+  const [block = ""] = codeIn(sectionOf(read("docs/workloads.md"), "## Token check"), "yaml");
+  const rules: { expr: string }[] = parse(block).spec.groups[0].rules;
+  return rules.map(({ expr }) => expr);
+}
+
+/** Returns the keys at every level of a value. */
+function keysOf(value: unknown): string[] {
+  if (Array.isArray(value)) return value.flatMap(keysOf);
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([key, nested]) => [key, ...keysOf(nested)]);
+}

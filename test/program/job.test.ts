@@ -1,0 +1,243 @@
+// The token exchange in pods: the ConfigMap, the Job, and the pods of other workloads.
+
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { test } from "node:test";
+import { Deployment } from "@pulumi/kubernetes/apps/v1";
+import { CronJob } from "@pulumi/kubernetes/batch/v1";
+import type { input, output } from "@pulumi/kubernetes/types";
+import * as pulumi from "@pulumi/pulumi";
+import { tokenExchangePod } from "../../tokenExchange";
+import { CREDENTIAL_HELPER, DIRECTORY, tokenVolume, VOLUME_MOUNT, VOLUME_NAME } from "../../tokenVolume";
+import { violations } from "../support/podSecurity";
+import { read } from "../support/project";
+import { known, only, type Stack, stackWith, up } from "../support/stack";
+import { setVariables } from "../support/variables";
+
+type Job = output.batch.v1.Job;
+type PodSpec = output.core.v1.PodSpec;
+
+const LONG = "n".repeat(63);
+const CONFIG_MAP = "runner-pulumi-token-exchange";
+const AUDIENCE = "urn:pulumi:org:acme";
+const ARGS = {
+  serviceAccountName: "runner",
+  configMap: CONFIG_MAP,
+  tokenAudience: AUDIENCE,
+};
+const APP = { name: "app", image: "app:1", command: ["app"] };
+
+const VOLUME = tokenVolume(CONFIG_MAP, AUDIENCE);
+
+test("the ConfigMap contains a file for each setting of the exchange, and the script as it is", async (t) => {
+  const team = { name: "runner", tokenType: "team", teamName: "ops", tokenExpirationSeconds: 600 };
+  const stack = await up(t, { ...stackWith(team), organization: "other" });
+  const { inputs, name } = only<output.core.v1.ConfigMap>(stack, "ConfigMap");
+  assert.deepEqual([name, inputs.metadata.name], ["access.default.runner.pulumi-token-exchange", CONFIG_MAP]);
+  assert.deepEqual(inputs.data, {
+    organization: "other",
+    tokenType: "team",
+    tokenScope: "team:ops",
+    tokenExpirationSeconds: "600",
+    apiUrl: "https://api.pulumi.com",
+    "exchange-token.sh": read("scripts/exchange-token.sh"),
+  });
+});
+
+test("the Job mounts what other workloads use, with the audience of its service account", async (t) => {
+  const tokenAudience = "https://api.pulumi.com";
+  const { volumes, containers } = podOf(await up(t, stackWith({ name: "runner", tokenAudience })));
+  const { env, volumeMounts } = containers[0] ?? assert.fail();
+  assert.deepEqual(env.at(-1), CREDENTIAL_HELPER);
+  assert.deepEqual(volumeMounts.slice(1), [VOLUME_MOUNT]);
+  assert.deepEqual(volumes.slice(1), [tokenVolume(CONFIG_MAP, tokenAudience)]);
+});
+
+test("the Job's pod is as restricted as Pod Security requires, and more", async (t) => {
+  const pod = podOf(await up(t));
+  assert.deepEqual(violations(pod), []);
+  const [container = assert.fail()] = pod.containers;
+  assert.equal(pod.automountServiceAccountToken, false);
+  assert.deepEqual([pod.securityContext.runAsUser, pod.securityContext.runAsGroup], [1000, 1000]);
+  assert.equal(container.securityContext.readOnlyRootFilesystem, true);
+  assert.equal(container.terminationMessagePolicy, "FallbackToLogsOnError");
+  for (const amounts of Object.values(container.resources)) {
+    assert.deepEqual(Object.keys(amounts), ["cpu", "memory"]);
+  }
+  // All that is writable is in memory, and is where the CLI and the user have their home directories.
+  const writable = container.volumeMounts.filter(({ readOnly }) => !readOnly);
+  assert.deepEqual(writable, [{ name: "tmp", mountPath: "/tmp" }]);
+  assert.deepEqual(pod.volumes[0], { name: "tmp", emptyDir: { medium: "Memory", sizeLimit: "128Mi" } });
+  const environment = container.env.slice(0, -1).map(({ name, value }) => `${name}=${value}`);
+  assert.deepEqual(environment, ["HOME=/tmp", "PULUMI_HOME=/tmp/.pulumi", "PULUMI_SKIP_UPDATE_CHECK=true"]);
+});
+
+test("the Job runs one pod once, is replaced if it failed, and has a name that fits into a label", async (t) => {
+  const { metadata, spec } = jobOf(await up(t, stackWith({ name: LONG })));
+  assert.deepEqual([spec.backoffLimit, spec.template.spec.restartPolicy], [0, "Never"]);
+  assert.deepEqual([spec.activeDeadlineSeconds, spec.ttlSecondsAfterFinished], [300, undefined]);
+  assert.equal(metadata.annotations["pulumi.com/replaceUnready"], "true");
+  assert.match(metadata.name, /^[0-9a-f]{16}-token-exchange$/);
+  const { metadata: longest } = jobOf(await up(t, stackWith({ name: "n".repeat(48) })));
+  assert.equal(longest.name, `${"n".repeat(48)}-token-exchange`);
+});
+
+test("the Job's container says after a failure how to go on, and passes on exit codes and signals", async (t) => {
+  const [bash = "", ...options] = podOf(await up(t)).containers[0]?.command.slice(0, 3) ?? [];
+  const failing = spawnSync(bash, [...options, "bash", "-c", 'exit "$1"', "-", "3"], { encoding: "utf8" });
+  assert.equal(failing.status, 3);
+  assert.match(failing.stderr, /^This update has deleted nothing .*set runJob to false in this entry/);
+  const succeeding = spawnSync(bash, [...options, "true"], { encoding: "utf8" });
+  assert.deepEqual([succeeding.status, succeeding.stdout, succeeding.stderr], [0, "", ""]);
+
+  const child = spawn(bash, [...options, "bash", "-c", "echo started; exec sleep 60"]);
+  await once(child.stdout, "data");
+  child.kill("SIGTERM");
+  // Both processes have ended once no one writes to the output.
+  const [status] = await once(child, "close", { signal: AbortSignal.timeout(20_000) });
+  assert.equal(status, 128 + 15);
+});
+
+test("the Job runs again if the script's settings change", async (t) => {
+  const checksums: unknown[] = [];
+  for (const tokenExpirationSeconds of [60, 60, 61]) {
+    const { metadata } = jobOf(await up(t, stackWith({ tokenExpirationSeconds }))).spec.template;
+    checksums.push(metadata.annotations["pulumi.com/token-exchange-checksum"]);
+  }
+  assert.equal(checksums[0], checksums[1]);
+  assert.notEqual(checksums[1], checksums[2]);
+});
+
+test("jobPodSpec is merged over the Job's pod spec: containers by name, everything else replaced", async (t) => {
+  const jobPodSpec = {
+    nodeSelector: { pool: "ci" },
+    tolerations: [{ key: "ci" }],
+    hostname: null,
+    securityContext: { runAsUser: 2000, runAsGroup: null },
+    containers: [
+      { name: "token-exchange", env: [{ name: "HOME", value: "/home" }] },
+      { name: "proxy", image: "proxy:1" },
+    ],
+    volumes: [{ name: "cache", emptyDir: {} }],
+  };
+  const plain = podOf(await up(t));
+  const pod = podOf(await up(t, { jobPodSpec, image: "mirror/base:1" }));
+  assert.deepEqual([pod.nodeSelector, pod.tolerations], [jobPodSpec.nodeSelector, jobPodSpec.tolerations]);
+  assert.deepEqual(pod.securityContext, { ...plain.securityContext, runAsUser: 2000 });
+  const [main, proxy] = pod.containers;
+  const [home, ...environment] = plain.containers[0]?.env ?? [];
+  const env = [{ ...home, value: "/home" }, ...environment];
+  assert.deepEqual(main, { ...plain.containers[0], image: "mirror/base:1", env });
+  assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [VOLUME_MOUNT]]);
+  assert.equal(pod.volumes.map(({ name }) => name).join(), "tmp,cache,pulumi-token-exchange");
+});
+
+test("jobPodSpec adds a second mount of a volume, and replaces the mount at the same path", async (t) => {
+  const mountsWith = async (volumeMounts: object[]) => {
+    const containers = [{ name: "token-exchange", volumeMounts }];
+    const [container = assert.fail()] = podOf(await up(t, { jobPodSpec: { containers } })).containers;
+    return container.volumeMounts.filter(({ name }) => !name.startsWith("pulumi-"));
+  };
+  const cache = { name: "tmp", mountPath: "/cache", subPath: "cache" };
+  assert.deepEqual(await mountsWith([cache]), [{ name: "tmp", mountPath: "/tmp" }, cache]);
+  const other = { name: "scratch", mountPath: "/tmp" };
+  assert.deepEqual(await mountsWith([other]), [other]);
+});
+
+test("jobPodSpec replaces a volume and a variable as a whole, since each has one source", async (t) => {
+  const claim = { spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } } };
+  const tmp = { name: "tmp", ephemeral: { volumeClaimTemplate: claim } };
+  const home = { name: "HOME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } };
+  const jobPodSpec = { containers: [{ name: "token-exchange", env: [home] }], volumes: [tmp] };
+  const { containers, volumes } = podOf(await up(t, { jobPodSpec }));
+  assert.deepEqual(volumes[0], tmp);
+  assert.deepEqual(containers[0]?.env[0], home);
+});
+
+test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", async (t) => {
+  const words = [
+    "$(HOME)",
+    "$$(HOME)",
+    "$HOME",
+    "$$",
+    "$$$",
+    "'",
+    '"',
+    "\\",
+    "`id`",
+    "$(id)",
+    "a b",
+    "",
+    "\u00fc\n*",
+  ];
+  const log: string[] = [];
+  const command = ["bash", "-c", 'printf "[%s]" "$CANARY" "$@"', "-", ...words];
+  t.after(setVariables({ CANARY: "a variable of this machine, which no pod has" }));
+  await up(t, stackWith({ command }), { runJobs: true, onLog: (line) => log.push(line) });
+  const printed = log.slice(log.findIndex((line) => line.startsWith("[")));
+  assert.equal(printed.join("\n"), ["", ...words].map((word) => `[${word}]`).join(""));
+});
+
+test("a Deployment and a CronJob take the pod spec, with plain lists and with outputs", async () => {
+  const newResource = ({ inputs }: pulumi.runtime.MockResourceArgs) => ({ id: "id", state: inputs });
+  await pulumi.runtime.setMocks({ newResource, call: () => ({}) });
+  const container = { ...APP, env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] };
+  const volumes = [VOLUME];
+  const expected = { serviceAccountName: "runner", containers: [container], volumes };
+  for (const given of [
+    { containers: [APP] },
+    { containers: [pulumi.output(APP)], volumes: pulumi.output([]) },
+    { containers: pulumi.output([{ ...APP, env: pulumi.output([]), volumeMounts: [] }]) },
+  ] satisfies input.core.v1.PodSpec[]) {
+    const template = { metadata: { labels: { app: "a" } }, spec: tokenExchangePod(given, ARGS) };
+    const selector = { matchLabels: { app: "a" } };
+    const { spec } = new Deployment("a", { spec: { selector, template } });
+    assert.deepEqual(await known(spec.template.spec), expected);
+    const { spec: cron } = new CronJob("a", {
+      spec: { schedule: "0 6 * * *", jobTemplate: { spec: { template } } },
+    });
+    assert.deepEqual(await known(cron.jobTemplate.spec.template.spec), expected);
+  }
+});
+
+test("only the named containers are changed, init containers and the given spec never", async () => {
+  const proxy = { name: "proxy", image: "proxy:1" };
+  const given = { containers: [APP, proxy], initContainers: [proxy], hostname: "a" };
+  const before = structuredClone(given);
+  const pod = await known<PodSpec>(tokenExchangePod(given, { ...ARGS, containers: ["app"] }));
+  assert.deepEqual(given, before);
+  assert.deepEqual(pod, {
+    ...given,
+    serviceAccountName: "runner",
+    containers: [{ ...APP, env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] }, proxy],
+    volumes: [VOLUME],
+  });
+  const unknown = { ...ARGS, containers: ["app", "apps"] };
+  assert.throws(() => tokenExchangePod(given, unknown), { message: 'The pod has no container "apps".' });
+});
+
+test("the user's variable, volume, and mount win, by name and by path", async () => {
+  const env = [{ name: "PULUMI_CREDENTIAL_HELPER", value: "none" }];
+  const volumeMounts = [{ name: "mine", mountPath: DIRECTORY }];
+  const own = { name: VOLUME_NAME, configMap: { name: "mine" } };
+  const containers = [{ ...APP, env, volumeMounts }];
+  const pod = await known<PodSpec>(tokenExchangePod({ containers, volumes: [own] }, ARGS));
+  assert.deepEqual(pod.containers, containers);
+  assert.deepEqual(pod.volumes, [own]);
+});
+
+test("a mount of the volume at another path does not replace the one that the exchange needs", async () => {
+  const elsewhere = { name: VOLUME_NAME, mountPath: "/elsewhere" };
+  const containers = [{ ...APP, volumeMounts: [elsewhere] }];
+  const pod = await known<PodSpec>(tokenExchangePod({ containers }, ARGS));
+  assert.deepEqual(pod.containers[0]?.volumeMounts, [elsewhere, VOLUME_MOUNT]);
+});
+
+function jobOf(stack: Stack): Job {
+  return only<Job>(stack, "Job").inputs;
+}
+
+function podOf(stack: Stack): PodSpec {
+  return jobOf(stack).spec.template.spec;
+}

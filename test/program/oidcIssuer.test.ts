@@ -1,0 +1,147 @@
+// The allow policy of a service account, and the thumbprint of the issuer's TLS certificate.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { X509Certificate } from "node:crypto";
+import { createServer, type Server } from "node:net";
+import { type TestContext, test } from "node:test";
+import tls, { createServer as createTlsServer } from "node:tls";
+import { promisify } from "node:util";
+import * as pulumi from "@pulumi/pulumi";
+import { allowPolicy, readThumbprints } from "../../oidcIssuer";
+import type { Account } from "../../settings/access";
+import { createCertificateAuthority, openCertificateAuthority } from "../../simulator/emulators/certificates";
+import { accepted } from "../support/accounts";
+import { listen } from "../support/loopback";
+import { ROOT } from "../support/project";
+import { setVariables } from "../support/variables";
+
+const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "runner" };
+
+test("the policy names the owner of the token, and an administrator's permission only on request", () => {
+  for (const [settings, expected] of [
+    [{ tokenType: "personal", userLogin: "alice" }, { userLogin: "alice" }],
+    [{ tokenType: "team", teamName: "ops" }, { teamName: "ops" }],
+    [{ tokenType: "runner", runnerId: "id-1", runnerName: "pool" }, { runnerID: "id-1" }],
+    [{ tokenType: "organization", organizationAdmin: true }, { authorizedPermissions: ["admin"] }],
+    // An empty list of permissions would show as drift.
+    [{ tokenType: "organization" }, {}],
+  ] as const) {
+    const { tokenType } = settings;
+    assert.deepEqual(policyOf(settings), { decision: "allow", tokenType, ...expected, rules: RULES });
+  }
+});
+
+test("more rules and the rule on the audience are added, and replace no built-in rule", () => {
+  const weaker = { '"kubernetes.io".namespace': "*", '"kubernetes.io".serviceaccount.name': "*", aud: "*" };
+  const added = { '"kubernetes.io".pod.name': "runner-*" };
+  const account = { ...accountOf({ tokenType: "organization" }), audienceRule: true };
+  const { rules } = allowPolicy({ ...account, policyRules: { ...weaker, ...added } });
+  assert.deepEqual(rules, { ...added, ...RULES, aud: "urn:pulumi:org:acme" });
+});
+
+test("reads no certificate in a preview", async (t) => {
+  t.mock.method(pulumi.runtime, "isDryRun", () => true);
+  const connect = t.mock.method(tls, "connect");
+  assert.equal(await readThumbprints("https://127.0.0.1:9/id/A"), undefined);
+  assert.equal(connect.mock.callCount(), 0);
+});
+
+test("reads the SHA-256 of the certificate, in lowercase hex", async (t) => {
+  const certificate = await trusted(["127.0.0.1"]);
+  const url = await serve(t, createTlsServer(certificate));
+  const expected = new X509Certificate(certificate.cert).fingerprint256.replaceAll(":", "").toLowerCase();
+  assert.deepEqual(await readThumbprints(url), [expected]);
+});
+
+test("connects to port 443 with the issuer's name, which the certificate must have", async (t) => {
+  t.mock.method(pulumi.log, "warn", () => {});
+  const connections: tls.ConnectionOptions[] = [];
+  t.mock.method(tls, "connect", (options: tls.ConnectionOptions) => {
+    connections.push(options);
+    throw new Error("not connected");
+  });
+  await readThumbprints("https://issuer.example/id/A");
+  const host = "issuer.example";
+  const ca = [...tls.rootCertificates];
+  assert.deepEqual(connections, [{ host, port: 443, servername: host, rejectUnauthorized: true, ca }]);
+});
+
+// What cannot be read or verified: a server, and the reason in the warning.
+const stranger = async () => (await createCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+const trusted = async (hosts: string[]) => (await openCertificateAuthority()).issue({ hosts });
+for (const [problem, server, reason] of [
+  ["other host", async () => createTlsServer(await trusted(["a.example"])), /does not match certificate's/],
+  ["server without TLS", async () => createServer((it) => it.end("HTTP/1.1 400\r\n\r\n")), /SSL/],
+] satisfies [string, () => Promise<Server>, RegExp][]) {
+  test(`warns and registers no thumbprint: ${problem}`, async (t) => {
+    await assertUnverified(t, await serve(t, await server()), reason);
+  });
+}
+
+test("NODE_TLS_REJECT_UNAUTHORIZED=0 does not disable verification", async (t) => {
+  t.after(setVariables({ NODE_TLS_REJECT_UNAUTHORIZED: "0" }));
+  await assertUnverified(t, await serve(t, createTlsServer(await stranger())), /unable to verify/);
+});
+
+test("registers no certificate that only NODE_EXTRA_CA_CERTS trusts, such as that of a proxy, and warns", async (t) => {
+  const url = await serve(t, createTlsServer(await trusted(["127.0.0.1"])));
+  const read = `require("./oidcIssuer.ts").readThumbprints("${url}").then((read) => console.log("read:", read))`;
+  // Without the preloaded file that makes these tests accept the emulators' certificates.
+  const { NODE_OPTIONS, NODE_TEST_CONTEXT, ...env } = process.env;
+  const options = { cwd: ROOT, env };
+  const { stdout, stderr } = await promisify(execFile)(
+    process.execPath,
+    ["--import", "tsx", "--eval", read],
+    options,
+  );
+  assert.match(stdout, /^read: undefined$/m);
+  assert.match(
+    stderr,
+    /self-signed certificate in certificate chain\. The authorities in NODE_EXTRA_CA_CERTS do not count here\./,
+  );
+});
+
+test("closes a connection that has no answer after ten seconds", async (t) => {
+  const { setTimeout } = globalThis;
+  const limits: unknown[] = [];
+  t.mock.method(globalThis, "setTimeout", (end: () => void, limit: number) => {
+    limits.push(limit);
+    return setTimeout(end, limit / 1000);
+  });
+  await assertUnverified(t, await serve(t, createServer()), /no answer within 10 seconds/);
+  assert.ok(limits.includes(10_000), String(limits));
+});
+
+/** Nothing is registered, and a warning says why. */
+async function assertUnverified(t: TestContext, url: string, reason: RegExp): Promise<void> {
+  const warn = t.mock.method(pulumi.log, "warn", () => {});
+  assert.equal(await readThumbprints(url), undefined);
+  const message = String(warn.mock.calls[0]?.arguments[0]);
+  assert.ok(message.startsWith(`Failed to read the TLS certificate of ${url}: `), message);
+  assert.match(message, reason);
+  assert.match(
+    message,
+    /left to Pulumi Cloud, which verifies the certificate itself\..*`pulumi refresh` once/,
+  );
+}
+
+function accountOf(token: object): Account {
+  const [account] = accepted([{ namespace: "ci", name: "runner", ...token }]);
+  return account ?? assert.fail();
+}
+
+function policyOf(token: object) {
+  const account = accountOf(token);
+  return JSON.parse(JSON.stringify(allowPolicy(account)));
+}
+
+/** Serves at a free port until the test ends, and returns the URL. */
+async function serve(t: TestContext, server: Server): Promise<string> {
+  // A client that rejects the certificate ends the handshake.
+  server.on("tlsClientError", () => {});
+  server.on("connection", (socket) => t.after(() => socket.destroy()));
+  const port = await listen(server);
+  t.after(() => server.close());
+  return `https://127.0.0.1:${port}/id/A`;
+}

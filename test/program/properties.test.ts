@@ -1,0 +1,129 @@
+// Over arbitrary names and callers: only the configured service account is allowed, by Pulumi Cloud and by the role, and
+// only for the configured token.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { irsaTrustPolicy } from "../../iam";
+import { allowPolicy } from "../../oidcIssuer";
+import type { Account } from "../../settings/access";
+import { decide } from "../../simulator/emulators/authPolicy";
+import { evaluateTrustPolicy } from "../../simulator/emulators/iamPolicy";
+import { accepted } from "../support/accounts";
+
+const ISSUER = "https://oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
+const STS = "sts.amazonaws.com";
+const AUDIENCE = "urn:pulumi:org:acme";
+
+/** A valid name, often one of the shortest. */
+const name = fc.stringMatching(/^[ab0z]([ab0-]{0,18}[ab0])?$/);
+
+/** This string half of the time, or one that looks like it. */
+function nearly(value: string): fc.Arbitrary<string> {
+  const odd = fc.constantFrom(".", "*", "?", "-", "a", "A", "\u0430", "\uff41", "\u0000", " ", "\n", ":", "");
+  const changed = fc.record({ at: fc.nat(value.length), removed: fc.nat(1), odd }).map((change) => {
+    return value.slice(0, change.at) + change.odd + value.slice(change.at + change.removed);
+  });
+  const others = fc.constantFrom(value.toUpperCase(), "", "*", "?", ".", `${value}.${value}`);
+  return fc.oneof({ weight: 3, arbitrary: fc.constant(value) }, changed, others, name);
+}
+
+const token = fc.oneof(
+  fc.record({ tokenType: fc.constant("personal"), userLogin: fc.constantFrom("alice", "a.b", "a_b") }),
+  fc.record({ tokenType: fc.constant("team"), teamName: fc.constantFrom("ops", "ops-eu") }),
+  fc.constant({ tokenType: "runner", runnerId: "id-1", runnerName: "pool" }),
+  fc.record({ tokenType: fc.constant("organization"), organizationAdmin: fc.boolean() }),
+);
+const RUNNERS = [
+  { id: "id-1", name: "pool" },
+  { id: "id-2", name: "pool-2" },
+];
+
+/** Several service accounts of one stack, with and without the rule on the audience. */
+const accounts = fc
+  .uniqueArray(fc.record({ namespace: name, name, audienceRule: fc.boolean(), token }), {
+    minLength: 1,
+    maxLength: 4,
+    selector: ({ namespace, name }) => `${namespace}/${name}`,
+  })
+  .map((entries) => accepted(entries.map(({ token, ...own }) => ({ ...own, ...token }))));
+
+/** A caller that is one of the service accounts, or looks like one. */
+const caller = accounts.chain((configured) =>
+  fc.constantFrom(...configured).chain((account) =>
+    fc.record({
+      configured: fc.constant(configured),
+      account: fc.constant(account),
+      namespace: nearly(account.namespace),
+      name: nearly(account.name),
+      audience: fc.constantFrom(AUDIENCE, STS, "https://kubernetes.default.svc", `${AUDIENCE}.example`),
+    }),
+  ),
+);
+
+test("Pulumi Cloud allows only the configured service account with its audience, and only for its own token", () => {
+  const scopes = [
+    "user:alice",
+    "user:a-b",
+    "team:ops",
+    "team:ops-eu",
+    "runner:pool",
+    "runner:pool-2",
+    "",
+    "admin",
+  ];
+  const types = ["personal", "team", "runner", "organization"];
+  const other = fc.record({ tokenType: fc.constantFrom(...types), scope: fc.constantFrom(...scopes) });
+  const property = fc.property(caller, fc.option(other), ({ configured, account, ...pod }, other) => {
+    const requested = other ?? { tokenType: account.tokenType, scope: scopeOf(account) };
+    const policies = JSON.parse(JSON.stringify(configured.map(allowPolicy)));
+    const { allowed } = decide(policies, claims(pod), requested, RUNNERS);
+    const granted = configured.some(
+      (it) =>
+        it.namespace === pod.namespace &&
+        it.name === pod.name &&
+        (pod.audience === AUDIENCE || !it.audienceRule) &&
+        it.tokenType === requested.tokenType &&
+        // An administrator may request less.
+        (scopeOf(it) === requested.scope || (scopeOf(it) === "admin" && requested.scope === "")),
+    );
+    assert.equal(allowed, granted);
+  });
+  fc.assert(property, { numRuns: 2000 });
+});
+
+test("the role allows only the configured issuer, service account, and audience, in every partition", () => {
+  const change = fc.record({
+    issuer: fc.oneof(fc.constant(ISSUER), nearly(ISSUER)),
+    partition: fc.constantFrom("aws", "aws-cn", "aws-us-gov"),
+    missing: fc.option(fc.constantFrom("sub", "aud")),
+  });
+  const property = fc.property(caller, change, ({ account, ...pod }, { issuer, partition, missing }) => {
+    const presented: Record<string, unknown> & { iss: string } = { ...claims(pod), iss: issuer };
+    if (missing) delete presented[missing];
+    // Its issuer has an IAM OIDC provider.
+    const arn = (url: string) =>
+      `arn:${partition}:iam::123456789012:oidc-provider/${url.replace("https://", "")}`;
+    const subject = `system:serviceaccount:${account.namespace}:${account.name}`;
+    const policy = irsaTrustPolicy({ issuerUrl: ISSUER, oidcProviderArn: arn(ISSUER), subject });
+    const { allowed } = evaluateTrustPolicy(JSON.parse(JSON.stringify(policy)), arn(issuer), presented);
+    const itself = pod.namespace === account.namespace && pod.name === account.name && pod.audience === STS;
+    assert.equal(allowed, issuer === ISSUER && itself && !missing);
+  });
+  fc.assert(property, { numRuns: 1000 });
+});
+
+function claims({ namespace, name, audience }: { namespace: string; name: string; audience: string }) {
+  return {
+    sub: `system:serviceaccount:${namespace}:${name}`,
+    aud: [audience],
+    "kubernetes.io": { namespace, serviceaccount: { name } },
+  };
+}
+
+/** Returns the scope that the service account's own exchange requests. */
+function scopeOf({ tokenType, userLogin, teamName, runnerName, organizationAdmin }: Account): string {
+  if (tokenType === "organization") return organizationAdmin ? "admin" : "";
+  const prefix = tokenType === "personal" ? "user" : tokenType;
+  return `${prefix}:${userLogin ?? teamName ?? runnerName}`;
+}

@@ -1,0 +1,307 @@
+// The component's arguments and options: all problems at once, before anything is registered, and outputs for plain values.
+
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+import tls from "node:tls";
+import { Provider } from "@pulumi/kubernetes/provider";
+import type { input as kubernetes } from "@pulumi/kubernetes/types";
+import * as pulumi from "@pulumi/pulumi";
+import { unknown } from "@pulumi/pulumi/output";
+import * as v from "valibot";
+import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloudAccess";
+import { check, input, schemasOf, settings } from "../../settings/validation";
+import { type Registration, runProgram } from "../../simulator/runProgram";
+import { CREDENTIAL_HELPER, VOLUME_MOUNT } from "../../tokenVolume";
+import type { ServiceAccountAccess } from "../../workloadIdentity";
+import { failureOf, known } from "../support/stack";
+
+const ENTRY = { namespace: "ci", name: "deployer", tokenType: "organization", awsRole: "none" } as const;
+const ARGS: PulumiCloudAccessArgs = {
+  organization: "acme",
+  issuerName: "eks-prod",
+  issuerUrl: pulumi.output("https://oidc.example/id/A"),
+  serviceAccounts: [ENTRY],
+};
+
+let registered: string[] = [];
+
+beforeEach(async () => {
+  registered = [];
+  await pulumi.runtime.setMocks({
+    newResource({ type, name, inputs }) {
+      registered.push(type);
+      return { id: `${name}-id`, state: inputs };
+    },
+    call: () => ({}),
+  });
+});
+
+test("reports every problem of the arguments at once, and registers nothing", async () => {
+  const args = {
+    ...ARGS,
+    issuerUrl: undefined,
+    issuerNmae: "a",
+    maxExpirationSeconds: 0,
+    serviceAccounts: [
+      { ...ENTRY, awsRole: undefined, tokenExpirationSeconds: "a" },
+      { ...ENTRY, name: "other", awsRole: "pod-identity", clusterName: "b" },
+    ],
+  };
+  assert.equal(
+    rejected(args, {}),
+    `Invalid arguments of PulumiCloudAccess "access" (8 problems). Nothing was changed.
+
+  issuerNmae: unknown setting; did you mean "issuerName"?
+  serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds
+  serviceAccounts[1].clusterName: unknown setting
+  maxExpirationSeconds = 0: must be at least 1 second
+  issuerUrl: required
+  oidcProviderArn: required, because an awsRole is irsa, which is the default
+  clusterArn: required, because an awsRole is pod-identity
+  providers: this resource option must contain the Kubernetes provider of the cluster
+`,
+  );
+  await new Promise(setImmediate);
+  assert.deepEqual(registered, []);
+});
+
+test("accepts no output where a plain value is needed, and says what to write instead", () => {
+  const later = pulumi.output("a");
+  const args = {
+    ...ARGS,
+    serviceAccounts: [
+      {
+        ...ENTRY,
+        namespace: later,
+        awsRole: "irsa",
+        rolePolicyArns: [later],
+        policyRules: pulumi.output({ sub: "a*" }),
+        command: later,
+      },
+    ],
+    jobPodSpec: { nodeSelector: later },
+  };
+  const reason = "must be a plain value, not an output or a secret";
+  assert.equal(
+    rejected({ ...args, oidcProviderArn: later }, withProvider()),
+    `Invalid arguments of PulumiCloudAccess "access" (5 problems). Nothing was changed.
+
+  serviceAccounts[0].namespace: ${reason}. Write the name as a string. If the program creates the namespace, add it to dependsOn of this component
+  serviceAccounts[0].rolePolicyArns[0]: ${reason}. If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment
+  serviceAccounts[0].policyRules: ${reason}. Only its values can be outputs
+  serviceAccounts[0].command: ${reason}
+  jobPodSpec.nodeSelector: ${reason}
+`,
+  );
+  assert.match(
+    rejected({ ...ARGS, serviceAccounts: pulumi.output([ENTRY]) }, withProvider()),
+    /\(1 problem\)/,
+  );
+});
+
+test("registers nothing and connects to no issuer while an output is invalid, and lists every problem in one message", async (t) => {
+  const connect = t.mock.method(tls, "connect");
+  const token = `pul-${"0f".repeat(20)}`;
+  const args = {
+    ...ARGS,
+    organization: pulumi.output("a b"),
+    issuerUrl: Promise.resolve("oidc.example/id/A"),
+    permissionsBoundaryArn: pulumi.output(undefined),
+    image: pulumi.output("base:latest"),
+    serviceAccounts: [
+      { ...ENTRY, policyRules: { sub: pulumi.output("*") }, tokenAudience: pulumi.secret(token) },
+      { ...ENTRY, name: "other", tokenType: "team", teamName: pulumi.output("ops-*") },
+    ],
+  };
+  const message = await rejectedLate(args);
+  assert.equal(
+    message,
+    `Invalid arguments of PulumiCloudAccess "access" (7 problems). None of its resources was changed.
+
+  permissionsBoundaryArn: is an output without a value. Leave the setting out, or set a value
+  serviceAccounts[0].tokenAudience: must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, remove the mark with pulumi.unsecret
+  serviceAccounts[0].policyRules.sub = "*": must not consist only of wildcards
+  serviceAccounts[1].teamName = "ops-*": must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the wildcards of patterns such as "*", "?", and ".", which also match other teams
+  organization = "a b": must be the name of a Pulumi organization
+  image = "base:latest": must be pinned to a digest or to a tag other than "latest"
+  issuerUrl = "oidc.example/id/A": must begin with https://, as oidcProviderUrl of @pulumi/eks does
+`,
+  );
+  assert.deepEqual(registered, ["pulumi:providers:kubernetes"]);
+  assert.equal(connect.mock.callCount(), 0);
+});
+
+test("applies a rule between two outputs once both are known", async () => {
+  const schema = settings({ first: input(v.string()), second: input(v.string()) });
+  const given = { first: pulumi.output("a"), second: Promise.resolve("a") };
+  const { problems, late } = check(schema, given, ({ first, second }) => {
+    return first === second ? [{ path: ["second"], value: second, reason: "must differ from first" }] : [];
+  });
+  assert.deepEqual(problems, []);
+  assert.deepEqual(await late, [{ path: ["second"], value: "a", reason: "must differ from first" }]);
+});
+
+test("accepts an output that a preview does not know, and still checks the others", async () => {
+  const isUnknown = pulumi.output(unknown);
+  const image = v.pipe(v.string(), v.minLength(1, "empty"));
+  const schema = settings({ teamName: input(v.string()), image: input(image) });
+  const late = async (given: object) => check(schema, given).late;
+  assert.deepEqual(await late({ teamName: isUnknown, image: pulumi.output("base:1") }), []);
+  assert.deepEqual(await late({ teamName: isUnknown, image: pulumi.output("") }), [
+    { path: ["image"], value: "", reason: "empty" },
+  ]);
+});
+
+test("does not compile if a setting can be an output, and its schema accepts none", () => {
+  interface Settings {
+    team?: pulumi.Input<string>;
+  }
+  schemasOf<Settings>()({ team: v.optional(input(v.string())) });
+  // @ts-expect-error: without input(), an output would be rejected although the interface allows it.
+  schemasOf<Settings>()({ team: v.optional(v.string()) });
+  // @ts-expect-error: the interface has no such setting.
+  schemasOf<Settings>()({ team: v.optional(input(v.string())), other: v.string() });
+});
+
+test("uses outputs wherever the plain values would be", async (t) => {
+  t.mock.method(pulumi.log, "warn", () => {});
+  const later = (value: string) => pulumi.output(Promise.resolve(value));
+  const args: PulumiCloudAccessArgs = {
+    ...ARGS,
+    organization: later("acme"),
+    issuerName: later("eks-prod"),
+    oidcProviderArn: later("arn:aws:iam::123456789012:oidc-provider/oidc.example"),
+    permissionsBoundaryArn: later("arn:aws:iam::123456789012:policy/boundary"),
+    rolePath: later("/ci/"),
+    image: later("base:1"),
+    injectToken: true,
+    serviceAccounts: [
+      { ...ENTRY, awsRole: "irsa", policyRules: { sub: later("a*") } },
+      { ...ENTRY, name: "person", tokenType: "personal", userLogin: later("alice") },
+      { ...ENTRY, name: "team", tokenType: "team", teamName: later("ops"), audienceRule: true },
+      { ...ENTRY, name: "pool", tokenType: "runner", runnerId: later("id-1"), runnerName: later("pool-1") },
+      { ...ENTRY, name: "audience", tokenAudience: later("urn:other") },
+    ],
+  };
+  const plain = await known<PulumiCloudAccessArgs>(args);
+  assert.equal(plain.organization, "acme");
+
+  const withOutputs = await registeredBy(args);
+  const withPlainValues = await registeredBy(plain);
+  assert.ok(Object.keys(withOutputs).length > 15);
+  assert.deepEqual(withOutputs, withPlainValues);
+});
+
+test("takes the Kubernetes provider from any option that passes it on", async (t) => {
+  t.mock.method(pulumi.log, "warn", () => {});
+  const provider = () => new Provider("cluster", { kubeconfig: "{}" });
+  const parent = () => {
+    return new pulumi.ComponentResource("test:index:Parent", "parent", {}, { providers: [provider()] });
+  };
+  const passingOn: (() => pulumi.ComponentResourceOptions)[] = [
+    () => ({ providers: [provider()] }),
+    () => ({ providers: { kubernetes: provider() } }),
+    () => ({ provider: provider() }),
+    () => ({ parent: parent() }),
+  ];
+  for (const options of passingOn) {
+    const names = Object.keys(await registeredBy(ARGS, options));
+    assert.ok(names.includes("kubernetes:core/v1:ServiceAccount access.ci.deployer"), names.join());
+  }
+});
+
+test("is rejected without a Kubernetes provider", () => {
+  for (const options of [{}, { providers: [] }, { providers: {} }]) {
+    assert.match(
+      rejected(ARGS, options),
+      /\(1 problem\).*\n {2}providers: this resource option must contain the Kubernetes provider/s,
+    );
+  }
+});
+
+test("is rejected with a provider that is not there", () => {
+  const kubernetes = new Provider("cluster", { kubeconfig: "{}" });
+  const given = {
+    kubernetes: { kubernetes: undefined },
+    aws: { kubernetes, aws: undefined },
+    pulumiservice: { kubernetes, pulumiservice: null },
+    1: [kubernetes, undefined],
+  };
+  const pathOf = (key: string) => (key === "1" ? "providers[1]" : `providers.${key}`);
+  for (const [key, providers] of Object.entries(given)) {
+    const options = { providers } as unknown as pulumi.ComponentResourceOptions;
+    const reason = "is not a provider. Leave it out to use the default one";
+    assert.ok(
+      rejected(ARGS, options).endsWith(`(1 problem). Nothing was changed.\n\n  ${pathOf(key)}: ${reason}\n`),
+    );
+  }
+});
+
+test("is rejected with a service account that another component configures in the same cluster", async (t) => {
+  t.mock.method(pulumi.log, "warn", () => {});
+  const besideAnother = (isSameCluster: boolean) => () => {
+    const options = withProvider();
+    new PulumiCloudAccess("one", ARGS, options);
+    return isSameCluster ? options : withProvider();
+  };
+  assert.match(
+    await rejectedLate({ ...ARGS, organization: "other" }, besideAnother(true)),
+    /^Two components configure service account ci\/deployer: "one\.ci\.deployer" and "access\.ci\.deployer"\. .*one organization/,
+  );
+  await registeredBy(ARGS, besideAnother(false));
+});
+
+test("returns what a pod takes as it is", () => {
+  const podOf = ({ env, volume, volumeMount }: ServiceAccountAccess): kubernetes.core.v1.PodSpec => ({
+    containers: [{ name: "app", image: "app:1", env, volumeMounts: [volumeMount] }],
+    volumes: [volume],
+  });
+  const { serviceAccounts } = new PulumiCloudAccess("access", ARGS, withProvider());
+  const { containers } = podOf(serviceAccounts["ci/deployer"] ?? assert.fail());
+  assert.deepEqual(containers, [
+    { name: "app", image: "app:1", env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] },
+  ]);
+});
+
+function withProvider(): pulumi.ComponentResourceOptions {
+  return { providers: [new Provider("cluster", { kubeconfig: "{}" })] };
+}
+
+/** Returns the message with which a program with the component fails. */
+async function rejectedLate(args: object, optionsOf = withProvider): Promise<string> {
+  const error = await failureOf(() => registeredBy(args as PulumiCloudAccessArgs, optionsOf));
+  assert.ok(pulumi.RunError.isInstance(error));
+  return error.message;
+}
+
+/** Returns the inputs of everything that a program with the component registers, by the names of the resources. */
+async function registeredBy(
+  args: PulumiCloudAccessArgs,
+  optionsOf = withProvider,
+): Promise<Record<string, unknown>> {
+  const all: Registration[] = [];
+  const program = async () => {
+    new PulumiCloudAccess("access", args, optionsOf());
+    return {};
+  };
+  const stack = { project: "test", stack: "dev", organization: "acme", config: {} };
+  try {
+    await runProgram({ resources: {}, calls: {} }, { ...stack, program, registered: all });
+  } finally {
+    registered = all.map(({ type }) => type);
+  }
+  return Object.fromEntries(all.map(({ type, name, inputs }) => [`${type} ${name}`, inputs]));
+}
+
+/** Returns the message with which the component is rejected. The engine prints only the message of such an error. */
+function rejected(args: object, options: pulumi.ComponentResourceOptions): string {
+  try {
+    new PulumiCloudAccess("access", args as PulumiCloudAccessArgs, options);
+  } catch (error) {
+    assert.ok(pulumi.RunError.isInstance(error));
+    // The SDK formats a stack even if it does not print it, which can take half a minute.
+    assert.equal(error.stack, undefined);
+    return error.message;
+  }
+  return assert.fail("the component accepts the arguments");
+}

@@ -1,0 +1,487 @@
+// The simulation: what it prints and where, how it ends, and what it imports. Only what depends on the process of `npm start`
+// is tested in one.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { cp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { text } from "node:stream/consumers";
+import { after, before, describe, type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { readOptions } from "../../simulator/options";
+import { jobLines, resourceLines } from "../../simulator/runReport";
+import { type Options, simulateStack } from "../../simulator/simulateStack";
+import { TEMPLATE_SETTINGS } from "../../simulator/stackFile";
+import { ended } from "../support/childProcess";
+import { codeIn, ROOT, read } from "../support/project";
+import { entry, ignoringRejections, type Settings, stackWith, up } from "../support/stack";
+import { temporaryDirectory } from "../support/temporaryDirectory";
+import { setVariables } from "../support/variables";
+
+const NOTHING = "Simulation: nothing was created in AWS, Kubernetes, or Pulumi Cloud.";
+const ESCAPE = "\u001b[";
+
+/** Settings of a stack about which the simulation has nothing to note. */
+const REQUIRED = {
+  organization: "acme",
+  "aws:region": "us-west-2",
+  clusterName: "my-cluster",
+  userLogin: "my-login",
+};
+
+// What a user would copy, and what the simulation writes. Nothing may remain in the temporary directory.
+const project = temporaryDirectory({ after });
+const temporary = temporaryDirectory({ after });
+
+/** What was printed. No run may print a token or a stack trace. */
+function printed(exitCode: number | null, stdout: string, stderr: string) {
+  assert.doesNotMatch(stdout + stderr, /eyJ[\w-]+\.[\w-]+|pul-[0-9a-f]{10}/, "a token");
+  assert.doesNotMatch(stdout + stderr, /^\s+at .*:\d+|node:internal|\[object /m, "a stack trace");
+  const lines = stdout.trimEnd().split("\n");
+  return { exitCode, stdout, stderr, lines, flow: stdout.replaceAll(/\s+/g, " ") };
+}
+
+/** Simulates the only stack of a project, whose settings are on top of the required ones. */
+async function simulate(t: TestContext, settings: Settings, options: Options = {}) {
+  const { serviceAccounts } = settings;
+  const config = { ...REQUIRED, ...(serviceAccounts !== undefined && { userLogin: undefined }), ...settings };
+  return simulateStacks(t, { prod: { config } }, options);
+}
+
+/** Simulates a project with these stack files. */
+async function simulateStacks(t: TestContext, stacks: Record<string, unknown>, options: Options = {}) {
+  const directory = temporaryDirectory(t);
+  await writeFile(join(directory, "Pulumi.yaml"), "name: eks-pulumi-oidc\nruntime: nodejs\n");
+  for (const [name, content] of Object.entries(stacks)) {
+    // JSON is YAML.
+    await writeFile(join(directory, `Pulumi.${name}.yaml`), JSON.stringify(content));
+  }
+  let [stdout, stderr] = ["", ""];
+  const output = {
+    log: (line: string) => {
+      stdout += `${line}\n`;
+    },
+    error: (line: string) => {
+      stderr += `${line}\n`;
+    },
+  };
+  const exitCode = await ignoringRejections(() => simulateStack(directory, options, output));
+  return printed(exitCode, stdout, stderr);
+}
+
+describe("the simulation", () => {
+  test("names what a stack dev has from the template, on standard output", async (t) => {
+    const config = { ...TEMPLATE_SETTINGS, organization: "acme" };
+    const { exitCode, flow, stderr } = await simulateStacks(t, { dev: { config } }, { stack: "dev" });
+    const note =
+      "Pulumi.dev.yaml still has the template's clusterName (sample-cluster) and userLogin (sample-login).";
+    assert.ok(flow.includes(note), flow);
+    assert.deepEqual([exitCode, stderr], [0, ""]);
+  });
+
+  test("covers several service accounts, some of which exist, and runs no command of the settings", async (t) => {
+    const runner = { tokenType: "runner", runnerId: "id", runnerName: "eks", awsRole: "pod-identity" };
+    const existing = { createServiceAccount: false, audienceRule: true };
+    const serviceAccounts = [
+      { namespace: "ci", name: "a", tokenType: "team", teamName: "ops" },
+      { namespace: "ci", name: "b", ...runner },
+      { ...existing, namespace: "default", name: "default", tokenType: "personal", userLogin: "me" },
+      { ...existing, namespace: "s", name: "c", tokenType: "organization", awsRole: "none" },
+    ].map((entry) => ({ ...entry, command: ["bash", "-c", "echo the configured command ran"] }));
+    const settings = { createNamespaces: ["ci"], serviceAccounts };
+    const { exitCode, stdout, stderr } = await simulate(t, settings, { verbose: true });
+    assert.equal(exitCode, 0, stderr);
+    assert.doesNotMatch(stdout, /organization is not set|the configured command ran/);
+    assert.match(stdout, /^ {2}Service account +ci\/a$/m);
+    assert.match(stdout, /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}me$/m);
+    assert.match(
+      stdout,
+      /^ {2}ci\/b +runner:eks +only itself +only itself\n {4}itself: allowed by Pulumi Cloud\.$/m,
+    );
+    assert.match(stdout, /^ {4}s\/c: denied by Pulumi Cloud \(no allow policy/m);
+    assert.match(stdout, /70 of 70 checks passed \(4 service accounts, 40 callers\)/);
+  });
+
+  test("runs nothing that a stack file says, and writes nothing to a path of it", async (t) => {
+    const [program, trace] = [join(project, "program"), join(project, "trace")];
+    await writeFile(program, `touch '${trace}'\n`, { mode: 0o755 });
+    const withContainer = (container: object) =>
+      simulate(t, { jobPodSpec: { containers: [{ name: "token-exchange", ...container }] } });
+    const variables = {
+      BASH_ENV: program,
+      ENV: program,
+      PATH: "/nowhere",
+      BASH_FUNC_curl: `() { . ${program}; }`,
+    };
+    const env = Object.entries(variables).map(([name, value]) => ({ name, value }));
+    const attack = await withContainer({ env });
+    assert.equal(attack.stderr, "");
+    assert.match(attack.stdout, /^ {4}my-login$/m);
+
+    const mount = { name: "pulumi-token-exchange", mountPath: `/../../../../../..${trace}` };
+    const outside = await withContainer({ volumeMounts: [mount] });
+    assert.equal(outside.stderr, "");
+    assert.ok(!existsSync(trace));
+    assert.deepEqual([attack.exitCode, outside.exitCode], [0, 0]);
+  });
+
+  test("prints the policies as JSON, and all of it as Markdown", async (t) => {
+    // A note would be no part of either.
+    const settings = { organization: undefined };
+    const { exitCode, stdout, stderr } = await simulate(t, settings, { policies: true });
+    assert.ok(stderr.endsWith(`${NOTHING}\n`));
+    const { trustPolicy, allowPolicy } = JSON.parse(stdout)["default/pulumi-service-account"];
+    const subject =
+      /"oidc\.eks\.us-west-2\.amazonaws\.com\/id\/\w+:sub":"system:serviceaccount:default:pulumi-/;
+    assert.match(JSON.stringify(trustPolicy), subject);
+    assert.equal(allowPolicy.userLogin, "my-login");
+
+    const markdown = await simulate(t, settings, { markdown: true });
+    assert.deepEqual([exitCode, markdown.exitCode], [0, 0]);
+    assert.doesNotMatch(markdown.stdout, /organization is not set/);
+    assert.match(markdown.lines[0] ?? "", /^> Simulation of stack prod/);
+    assert.match(
+      markdown.stdout,
+      /^\| `default\/pulumi-service-account` \| user:my-login \| only itself \| only itself \|$/m,
+    );
+    const [json = ""] = codeIn(markdown.stdout, "json");
+    assert.deepEqual(JSON.parse(json), JSON.parse(stdout));
+  });
+
+  const policyRules = { '"kubernetes.io".pod.name': "another-*" };
+
+  test("a denied exchange fails with the reason in the Job's output", async (t) => {
+    const settings = { organization: undefined, ...stackWith({ policyRules }) };
+    const { exitCode, stdout, stderr, flow } = await simulate(t, settings);
+    assert.equal(exitCode, 1);
+    assert.match(flow, /HTTP 400.*pod\.name is '[^']+', not 'another-\*'/);
+    assert.match(flow, /organization is not set: .*`pulumi preview`.* asks for this setting/);
+    assert.match(stderr, /A Job failed, so `pulumi up` would fail/);
+    assert.doesNotMatch(stdout, /Access check/);
+    assert.ok(stdout.endsWith(`${NOTHING}\n`));
+  });
+
+  test("a denied exchange is reported with the reason if the Job's output is not printed", async (t) => {
+    for (const options of [{ markdown: true }, { policies: true }]) {
+      const { exitCode, stderr } = await simulate(t, stackWith({ policyRules }), options);
+      assert.match(stderr, /pod\.name is '[^']+', not 'another-\*'/);
+      assert.equal(exitCode, 1);
+    }
+  });
+
+  test("exits 1 if an answer is unexpected, and says what to check", async (t) => {
+    const { exitCode, stdout } = await simulate(t, stackWith({ policyRules, runJob: false }));
+    assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .* Check\s+policyRules, /ms);
+    assert.match(stdout, /^ {2}12 of 14 checks passed/m);
+    assert.equal(exitCode, 1);
+  });
+
+  for (const [what, settings, message] of [
+    [
+      "an invalid configuration",
+      { rolePath: "Bad", typo: "x" },
+      /Invalid configuration in Pulumi\.prod\.yaml \(2 problems\)/,
+    ],
+    [
+      "a region that would be another host, and its control characters",
+      { "aws:region": `$&.example.com${ESCAPE}31m` },
+      /^The region is "\$&\.example\.com\\u001b\[31m", which is not the name of an AWS region\. Set aws:region /m,
+    ],
+    [
+      "an encrypted setting",
+      { issuerName: { secure: "A" } },
+      /^issuerName contains an encrypted value in Pulumi\.prod\.yaml, which .* write the value in plaintext\.$/m,
+    ],
+  ] satisfies [string, Settings, RegExp][]) {
+    test(`reports ${what} on standard error`, async (t) => {
+      assertFailed(await simulate(t, settings), message);
+    });
+  }
+
+  for (const [what, stacks, options, message] of [
+    ["an invalid stack file", { prod: { config: "hello" } }, {}, /config must contain KEY: VALUE$/m],
+    [
+      "a missing stack file",
+      { prod: {} },
+      { stack: "no" },
+      /no\.yaml does not exist. Stacks .*: npm start -- --stack NAME$/m,
+    ],
+    [
+      "several stacks of which none is named",
+      { prod: {}, dev: {} },
+      {},
+      /has several stacks. Stacks .*: npm start -- --stack NAME$/m,
+    ],
+    [
+      "the control characters of file names",
+      { a: {}, [`b${ESCAPE}31mb`]: {} },
+      {},
+      /Stacks in this directory: a, b\\u\{1b\}\[31mb\. /,
+    ],
+  ] satisfies [string, Record<string, unknown>, Options, RegExp][]) {
+    test(`reports ${what} on standard error`, async (t) => {
+      const run = await simulateStacks(t, stacks, options);
+      assertFailed(run, message);
+      assert.ok(!run.stderr.includes(ESCAPE));
+    });
+  }
+
+  function assertFailed({ exitCode, stdout, stderr }: ReturnType<typeof printed>, message: RegExp): void {
+    assert.match(stderr, message);
+    assert.doesNotMatch(stdout, message);
+    assert.equal(exitCode, 1);
+  }
+
+  test("reports a missing and a misspelled region, with the one that is used or meant", async (t) => {
+    const stack = stackWith({ runJob: false });
+    const missing = await simulate(t, { ...stack, "aws:region": undefined });
+    assert.match(missing.flow, /aws:region is not set: the simulation uses us-west-2\. /);
+    const misspelled = await simulate(t, { ...stack, "aws:region": "us-wset-2" });
+    assert.match(
+      misspelled.lines[1] ?? "",
+      /^ {2}aws:region is us-wset-2, which is not a known region\. Did you mean us-west-2\?$/,
+    );
+    assert.deepEqual([missing.exitCode, misspelled.exitCode], [0, 0]);
+  });
+
+  test("lists every resource but components, providers, and bindings", async (t) => {
+    const serviceAccounts = [
+      entry({ namespace: "ci", rolePolicyArns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"] }),
+      entry({ name: "other", awsRole: "pod-identity" }),
+    ];
+    const settings = { createCluster: true, createNamespaces: ["ci"], injectToken: true, serviceAccounts };
+    const { registered } = await up(t, settings, { cluster: undefined });
+    const missing = registered.filter((resource) => resourceLines([resource], true).length === 0);
+    assert.deepEqual([...new Set(missing.map(({ type }) => type))].sort(), [
+      "eks-pulumi-oidc:index:PulumiCloudAccess",
+      "eks-pulumi-oidc:index:WorkloadIdentity",
+      "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicyBinding",
+      "kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicyBinding",
+      "pulumi:providers:kubernetes",
+      "pulumi:providers:pulumiservice",
+    ]);
+  });
+
+  test("shortens the ID of a resource to one line, unless it is verbose", () => {
+    const id = "a".repeat(70);
+    const role = { type: "aws:iam/role:Role", name: "role", id, inputs: {}, outputs: {}, provider: "" };
+    assert.deepEqual(resourceLines([role], false), [`  IAM role           ${"a".repeat(58)}…`]);
+    assert.ok(resourceLines([role], true).join().includes(id));
+  });
+
+  test("prints the output of at most five Jobs, unless one fails or more is asked for", () => {
+    const jobs = new Map(["a", "b", "c", "d", "e"].map((name) => [`ci/${name}`, ["printed"]]));
+    const isShown = (showAll: boolean) => jobLines(jobs, showAll).some((line) => line.includes("printed"));
+    assert.ok(isShown(false));
+    jobs.set("ci/f", ["printed"]);
+    assert.deepEqual(jobLines(jobs, false), [
+      "  6 Jobs succeeded. To print their output: npm start -- --verbose",
+    ]);
+    assert.ok(isShown(true));
+  });
+
+  test("is colored only for a terminal without NO_COLOR", async (t) => {
+    const { isTTY } = process.stdout;
+    t.after(() => {
+      process.stdout.isTTY = isTTY;
+    });
+    const isColored = async () =>
+      (await simulateStacks(t, {}, { stack: "no" })).stdout.includes(`${ESCAPE}1mSimulation`);
+    assert.ok(!(await isColored()));
+    process.stdout.isTTY = true;
+    assert.ok(await isColored());
+    t.after(setVariables({ NO_COLOR: "1" }));
+    assert.ok(!(await isColored()));
+  });
+});
+
+describe("the options of npm start", () => {
+  const optionsOf = (line: string) => readOptions(line === "" ? [] : line.split(" "));
+
+  for (const [line, changes] of [
+    ["", {}],
+    ["--stack prod --verbose", { stack: "prod", verbose: true }],
+    ["-s prod --policies", { stack: "prod", policies: true }],
+    ["--markdown", { markdown: true }],
+    ["--live --verbose --all-pairs", { live: true, verbose: true, "all-pairs": true }],
+    ["-h", { help: true }],
+  ] satisfies [string, object][]) {
+    test(`are read: ${line || "none"}`, () => {
+      const flags = { verbose: false, policies: false, markdown: false, live: false, help: false };
+      assert.deepEqual({ ...optionsOf(line) }, { ...flags, "all-pairs": false, ...changes });
+    });
+  }
+
+  for (const [line, reason] of [
+    ["--live --policies", "--live is not valid with --policies or --markdown"],
+    ["--live --markdown", "--live is not valid with --policies or --markdown"],
+    ["--all-pairs", "--all-pairs is only valid with --live"],
+    ["prod", "Unexpected argument 'prod'"],
+  ] as const) {
+    test(`are rejected with the reason: ${line}`, () => {
+      const message = `${reason}. To list the options: npm start -- --help`;
+      assert.throws(() => optionsOf(line), { message });
+    });
+  }
+});
+
+describe("npm start", () => {
+  before(async () => {
+    // A copy of the template has its own stack, which is not what these tests expect.
+    const isExcluded = (path: string) => /^(\.git|node_modules|test|docs|Pulumi\..+\.yaml)$/.test(path);
+    await cp(ROOT, project, { recursive: true, filter: (path) => !isExcluded(relative(ROOT, path)) });
+    await symlink(join(ROOT, "node_modules"), join(project, "node_modules"));
+  });
+
+  function spawnStart(args: string[], environment: Record<string, string> = {}) {
+    const { NODE_TEST_CONTEXT, NODE_OPTIONS, NODE_EXTRA_CA_CERTS, SIMULATOR_DIRECTORY, ...inherited } =
+      process.env;
+    const options = ["--require", "./scripts/compilerCache.cjs", "--import", "tsx", "simulator/start.ts"];
+    return spawn(process.execPath, [...options, ...args], {
+      cwd: project,
+      env: { ...inherited, ...environment, TMPDIR: temporary },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+  }
+
+  async function start(...args: string[]) {
+    const { exitCode, stdout, stderr } = await ended(spawnStart(args));
+    return printed(exitCode, stdout, stderr);
+  }
+
+  const writeStack = (config: Settings) =>
+    writeFile(join(project, "Pulumi.prod.yaml"), JSON.stringify({ config }));
+
+  test("prints for the sample stack the lines that the README shows, and exits 0", async () => {
+    const shown = (codeIn(read("README.md"), "text")[0] ?? "").trimEnd();
+    const { exitCode, stdout, stderr, lines } = await start();
+    assert.deepEqual(
+      lines.filter((line) => shown.split("\n").includes(line)),
+      shown.split("\n"),
+    );
+    assert.match(lines[0] ?? "", /^Simulation of the sample stack: /);
+    assert.match(
+      lines[1] ?? "",
+      /^ {2}Its settings are in simulator\/sample\.yaml\. To simulate your own stack,/,
+    );
+    assert.deepEqual(
+      lines.slice(1).filter((line) => /^\S/.test(line)),
+      [
+        "Resources (simulated)",
+        "Job output (the simulation runs only pulumi whoami)",
+        "Access check",
+        NOTHING,
+      ],
+    );
+    const [resources = ""] = /^ {2}Namespace .*?\n\n/ms.exec(stdout) ?? [];
+    assert.deepEqual(resources.trim().split(/\s{2,}|\n/), [
+      ...["Namespace", "3", "OIDC issuer", /acme\/[\w-]+/.exec(resources)?.[0], "IAM role", "2"],
+      ...["Policy attachment", "2", "Service account", "3", "ConfigMap", "3", "Job", "3"],
+    ]);
+    assert.match(stdout, /^ {2}(\d+) of \1 checks passed/m);
+    assert.deepEqual([exitCode, stderr], [0, ""]);
+    assert.ok(lines.every((line) => line.length <= 80));
+  });
+
+  test("exits 1 with the reason on standard error if the simulation fails, and leaves standard output empty for --policies", async () => {
+    const { exitCode, stdout, stderr } = await start("--stack", "no", "--policies");
+    assert.match(stderr, /^Simulation: nothing is created.*\n+Pulumi\.no\.yaml does not exist\. /m);
+    assert.deepEqual([exitCode, stdout], [1, ""]);
+  });
+
+  test("exits 1 for an unknown option, and --live exits 2, with control characters shown", async (t) => {
+    const unknown = await start(`--stak${ESCAPE}`);
+    assert.match(unknown.stderr, /^Unknown option '--stak\\u\{1b\}\['\. To list .*: npm start -- --help/);
+    assert.deepEqual([unknown.exitCode, unknown.stdout], [1, ""]);
+
+    const files = ["a", `b${ESCAPE}31m`].map((stack) => join(project, `Pulumi.${stack}.yaml`));
+    t.after(() => Promise.all(files.map((file) => rm(file))));
+    for (const file of files) await writeFile(file, "");
+    const live = await start("--live");
+    assert.match(live.stderr, /Stacks in this directory: a, b\\u\{1b\}\[31m\. /);
+    assert.deepEqual([live.exitCode, live.stdout], [2, ""]);
+  });
+
+  test("prints help", async () => {
+    const { exitCode, stdout } = await start("--help");
+    assert.match(
+      stdout,
+      /^Usage: npm start.*--stack.*--policies.*--markdown.*\n\nExit code: 0 if every check passes; otherwise 1\./s,
+    );
+    assert.equal(exitCode, 0);
+  });
+
+  test("ends when its reader stops reading", async () => {
+    await writeStack(REQUIRED);
+    const child = spawnStart([]);
+    const closed = once(child, "close");
+    const stderr = text(child.stderr);
+    await once(child.stdout, "data");
+    child.stdout.destroy();
+    assert.deepEqual([(await closed)[0], await stderr], [0, ""]);
+  });
+
+  for (const [signal, status] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const) {
+    test(`ends on ${signal} with what its pods run`, async (t) => {
+      await writeStack(REQUIRED);
+      // The exchange script of a pod then waits for ten seconds.
+      const programs = temporaryDirectory(t);
+      const ticks = join(programs, "ticks");
+      const curl = `#!/usr/bin/env bash\nfor tick in {1..100}; do echo $tick >>'${ticks}'; sleep 0.1; done\n`;
+      await writeFile(join(programs, "curl"), curl, { mode: 0o755 });
+      const child = spawnStart([], { PATH: `${programs}:${process.env.PATH}` });
+      const ending = ended(child);
+      while (!existsSync(ticks) && child.exitCode === null) await sleep(50);
+
+      child.kill(signal);
+      const { exitCode, stdout, stderr } = await ending;
+      assert.deepEqual([exitCode, stderr], [status, ""]);
+      assert.doesNotMatch(stdout, /Access check/);
+      const last = await readFile(ticks, "utf8");
+      await sleep(500);
+      assert.equal(await readFile(ticks, "utf8"), last);
+    });
+  }
+
+  test("leaves nothing in the temporary directory", async () => {
+    assert.deepEqual(await readdir(temporary), []);
+  });
+});
+
+/** Returns `FILE imports PATH` for each import within the project of the TypeScript files in a directory. */
+async function importsIn(directory: string): Promise<{ file: string; target: string }[]> {
+  const imports: { file: string; target: string }[] = [];
+  const names = await readdir(join(ROOT, directory));
+  for (const name of names.filter((it) => it.endsWith(".ts"))) {
+    const file = join(directory, name);
+    const code = read(file);
+    for (const [, path = ""] of code.matchAll(/(?:from|require\(|import\(|import) ?"(\.[^"]*)"/g)) {
+      imports.push({ file, target: join(directory, path) });
+    }
+  }
+  return imports;
+}
+
+test("imports go down only: simulator, access check, program", async () => {
+  const rooms = [".", "settings", "accessCheck", "simulator", "simulator/emulators"];
+  const imports = (await Promise.all(rooms.map(importsIn))).flat();
+  const arrows = new Set(imports.map(({ file, target }) => `${dirname(file)} -> ${dirname(target)}`));
+  assert.deepEqual([...arrows].filter((arrow) => /simulator|accessCheck|test/.test(arrow)).toSorted(), [
+    "accessCheck -> accessCheck",
+    // Its entry point, index.ts.
+    "simulator -> .",
+    "simulator -> accessCheck",
+    "simulator -> simulator",
+    "simulator -> simulator/emulators",
+    "simulator/emulators -> simulator/emulators",
+  ]);
+  const ofProgram = imports.filter(
+    ({ file, target }) => file.startsWith("simulator/") && dirname(target) === ".",
+  );
+  assert.deepEqual(ofProgram, [{ file: "simulator/runProgram.ts", target: "index" }]);
+});

@@ -1,0 +1,51 @@
+// The simulator reads the scalars of a stack file as Pulumi's engine does, or asks for quotes.
+
+import assert from "node:assert/strict";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { sample, stringMatching } from "fast-check";
+import { readStackFile } from "../../simulator/stackFile";
+import { missingCli, openCli } from "../support/pulumiCli";
+
+/** Scalars that other versions of YAML read as something else, and those that look like a number or a date. */
+const SCALARS = [
+  ...["", ..."yes off y True tRue null ~ << inf 1:30 1.2.3 1e-7 1e21 '0777'".split(" ")],
+  ...sample(stringMatching(/^[-+.]?[0-9][-+.0-9_abefnoxBEOX]{0,6}$/), 1000),
+  ...sample(stringMatching(/^[-+.]?_?[0-9]{1,3}([-+._eE][0-9]{1,2}){0,3}$/), 1000),
+];
+
+describe("the engine", { skip: missingCli }, () => {
+  test("passes the scalars of a stack file as the simulator does", async (t) => {
+    const cli = await openCli("");
+    t.after(cli.remove);
+    const directory = join(cli.directory, "scalars");
+    await mkdir(directory);
+    await writeFile(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
+    await cli.pulumi(directory, "stack", "init", "dev");
+    const source = { name: "dev", file: join(directory, "Pulumi.dev.yaml") };
+    const encryption = await readFile(source.file, "utf8");
+
+    const simulated = async (scalars: string[]) => {
+      const lines = scalars.map((scalar, index) => `  key${index}: ${scalar}`);
+      await writeFile(source.file, [encryption, "config:", ...lines, ""].join("\n"));
+      return readStackFile(directory, source).config;
+    };
+    const read: string[] = [];
+    for (const scalar of SCALARS) {
+      // An error asks for quotes.
+      await simulated([scalar]).then(
+        () => read.push(scalar),
+        () => {},
+      );
+    }
+    assert.ok(read.length > 100);
+
+    const expected = await simulated(read);
+    const { exitCode, stdout, screen } = await cli.pulumi(directory, "config", "--json");
+    assert.equal(exitCode, 0, screen);
+    const passed: Record<string, { value: string }> = JSON.parse(stdout);
+    const values = Object.entries(passed).map(([key, { value }]) => [key, value]);
+    assert.deepEqual(Object.fromEntries(values), expected);
+  });
+});

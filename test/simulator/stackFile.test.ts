@@ -1,0 +1,176 @@
+// Which stack file the simulator reads, and how. stackFile.engine.test.ts compares the values with those of the engine.
+
+import assert from "node:assert/strict";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { parse } from "yaml";
+import { findStack, readStackFile, SAMPLE, TEMPLATE_SETTINGS } from "../../simulator/stackFile";
+import { exampleOf } from "../support/examples";
+import { temporaryDirectory } from "../support/temporaryDirectory";
+
+/** Scalars that Pulumi's engine passes as another value than the `yaml` package reads, or as another than JavaScript has. */
+const QUOTED = `
+  0777 007 08 +12 -0 1_000 0_7 -_7 ._5 0b101 0B1 0o7 +0o7 0x1F 0X1F
+  1.50 1.0 .5 1. 1e3 1_e3 1e_3 1e400 .inf -.INF .nan
+  9007199254740993 18446744073709551616 2001-01-01 2001-1-1 2001-12-14t21:59:43.10-05:00
+`
+  .trim()
+  .split(/\s+/);
+
+const directory = temporaryDirectory({ after });
+before(() => writeFile(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n"));
+
+/** Returns the configuration of a stack file with these lines. */
+async function settings(...lines: string[]): Promise<Record<string, string>> {
+  await writeFile(join(directory, "Pulumi.dev.yaml"), ["config:", ...lines, ""].join("\n"));
+  const stack = findStack(directory, "dev") ?? assert.fail();
+  return readStackFile(directory, stack).config;
+}
+
+test("passes the other scalars as the engine does", async () => {
+  for (const scalar of "yes off y tRue 1:30 1.2.3 _1 0xg 0b1-2 12ab e3 << inf".split(" ")) {
+    assert.deepEqual(await settings(`  key: ${scalar}`), { "p:key": scalar });
+  }
+  for (const number of ["0", "-12", "20010101", "1.5", "-0.1", "9007199254740991", "1e-7"]) {
+    assert.deepEqual(await settings(`  key: ${number}`), { "p:key": number });
+  }
+  for (const [scalar, setting] of Object.entries({
+    True: "true",
+    FALSE: "false",
+    null: "",
+    "~": "",
+    "": "",
+  })) {
+    assert.deepEqual(await settings(`  key: ${scalar}`), { "p:key": setting });
+  }
+});
+
+test("passes lists and objects as JSON", async () => {
+  const given = await settings(
+    "  list: [777, '0777', yes, ~, 1.5]",
+    '  object: {8: 10, quoted: "010", text: 1:30}',
+    "  shared: &shared {a: 1}",
+    "  merged: {<<: *shared, b: 3}",
+    "  aws:assumeRoles: [{roleArn: 8}]",
+  );
+  assert.deepEqual(given, {
+    "p:list": '[777,"0777","yes",null,1.5]',
+    "p:object": '{"8":10,"quoted":"010","text":"1:30"}',
+    "p:shared": '{"a":1}',
+    "p:merged": '{"a":1,"b":3}',
+    "aws:assumeRoles": '[{"roleArn":8}]',
+  });
+});
+
+test("asks for quotes around what the engine could pass as another value, with the line", async () => {
+  for (const scalar of QUOTED) {
+    const message = (line: number) =>
+      `Failed to read Pulumi.dev.yaml: line ${line}: Pulumi could read ${scalar} as another value. Quote it, or write a plain decimal number.`;
+    await assert.rejects(settings(`  key: ${scalar}`), { message: message(2) });
+    await assert.rejects(settings("  list:", `    - ${scalar}`), { message: message(3) });
+    await assert.rejects(settings("  object:", `    ${scalar}: a`), { message: message(3) });
+    assert.deepEqual(await settings(`  key: "${scalar}"`), { "p:key": scalar });
+  }
+});
+
+test("reports an encrypted setting of the project, also inside a list, without a command that replaces the list", async () => {
+  const message =
+    "serviceAccounts contains an encrypted value in Pulumi.dev.yaml, which the simulation cannot read. Settings are not secret: write the value in plaintext.";
+  await assert.rejects(settings("  serviceAccounts: [{name: a, teamName: {secure: AAA}}]"), { message });
+  await assert.rejects(
+    settings("  p:issuerName: {secure: AAA}"),
+    /^Error: p:issuerName contains .* Settings/,
+  );
+});
+
+test("reports an encrypted setting of the AWS provider, and ignores those of other providers", async () => {
+  for (const key of ["region", "secretKey", "assumeRoles"]) {
+    const message = `aws:${key} contains an encrypted value in Pulumi.dev.yaml, which the simulation cannot read. Write it in plaintext, or use aws:profile instead of credentials.`;
+    await assert.rejects(settings(`  aws:${key}: {secure: AAA}`), { message });
+  }
+  assert.deepEqual(await settings("  kubernetes:kubeconfig: {secure: AAA}"), {});
+});
+
+for (const [what, line] of [
+  ["a key twice", "  a: 1\n  a: 2"],
+  ["a tag that is not known", "  a: !mine 1"],
+  ["a tag that the engine ignores", "  a: ! 0777"],
+  ["a tag that changes a string", "  a: !!binary aGk="],
+  ["a tag that changes a list", "  a: !!omap [b: 1]"],
+  ["a tag that changes an object", "  a: !!set {b}"],
+  ["a list that does not end", "  a: [1"],
+] as const) {
+  test(`rejects ${what}`, async () => {
+    await assert.rejects(settings(line), /Failed to read Pulumi\.dev\.yaml: line \d: /);
+  });
+}
+
+test("without --stack, finds the only stack, no stack, or asks which one", async (t) => {
+  const project = temporaryDirectory(t);
+  const find = (name?: string) => findStack(project, name)?.name;
+  assert.equal(find(), undefined);
+  assert.throws(
+    () => find("prod"),
+    /Pulumi\.prod\.yaml does not exist\. To add it: pulumi config set KEY VALUE$/,
+  );
+
+  await writeFile(join(project, "Pulumi.prod.yaml"), "");
+  assert.deepEqual([find(), find("prod")], ["prod", "prod"]);
+  await writeFile(join(project, "Pulumi.dev.yaml"), "");
+  const list = "Stacks in this directory: dev, prod. To choose one: npm start -- --stack NAME";
+  assert.throws(() => find(), { message: `This project has several stacks. ${list}` });
+  assert.throws(() => find("staging"), { message: `Pulumi.staging.yaml does not exist. ${list}` });
+  assert.equal(find("dev"), "dev");
+});
+
+test("without --stack, passes over a Pulumi.dev.yaml that has the settings of the template only", async (t) => {
+  const project = temporaryDirectory(t);
+  await writeFile(join(project, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
+  const write = (stack: string, config: object) =>
+    writeFile(join(project, `Pulumi.${stack}.yaml`), JSON.stringify({ config }));
+  const find = (name?: string) => findStack(project, name)?.name;
+
+  await write("dev", TEMPLATE_SETTINGS);
+  assert.deepEqual([find(), find("dev")], [undefined, "dev"]);
+  // `pulumi new` writes the name of the project in front of the keys, and keeps what has no answer.
+  const { clusterName, userLogin, ...aws } = TEMPLATE_SETTINGS;
+  await write("dev", { ...aws, "p:clusterName": clusterName, "p:userLogin": userLogin });
+  assert.equal(find(), undefined);
+  await write("prod", {});
+  assert.equal(find(), "prod");
+  await rm(join(project, "Pulumi.prod.yaml"));
+
+  for (const changed of [
+    { clusterName: "own" },
+    { organization: "acme" },
+    { "aws:region": { secure: "A" } },
+  ]) {
+    await write("dev", { ...TEMPLATE_SETTINGS, ...changed });
+    assert.equal(find(), "dev", JSON.stringify(changed));
+  }
+  await write("dev", TEMPLATE_SETTINGS);
+  await writeFile(join(project, "Pulumi.staging.yaml"), "");
+  assert.equal(find(), "staging");
+  await writeFile(join(project, "Pulumi.prod.yaml"), "");
+  assert.throws(() => find(), /several stacks\. Stacks in this directory: dev, prod, staging\./);
+});
+
+test("the sample has two teams, an organization token, and roles, and is not a stack of a copy", async () => {
+  const { config } = parse(await readFile(SAMPLE.file, "utf8"));
+  const accounts: Record<string, unknown>[] = config.serviceAccounts;
+  assert.deepEqual(
+    accounts.map(({ tokenType, teamName }) => teamName ?? tokenType),
+    ["team-a", "apps", "organization"],
+  );
+  assert.deepEqual(
+    accounts.map(({ awsRole, rolePolicyArns }) => Boolean(rolePolicyArns) || awsRole),
+    [true, true, "none"],
+  );
+  assert.doesNotMatch(SAMPLE.file, /Pulumi\.[^/]+\.yaml$/);
+});
+
+test("the sample's first entry is that of the Pulumi Kubernetes Operator's manifest", async () => {
+  const { config } = parse(await readFile(SAMPLE.file, "utf8"));
+  assert.deepEqual(config.serviceAccounts[0], exampleOf("pulumi-operator.yaml").entry);
+});

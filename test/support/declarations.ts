@@ -1,0 +1,65 @@
+// Reads the documented interfaces of the program and of the pipeline: their settings and outputs.
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import ts from "typescript";
+import { ROOT } from "./project";
+
+export interface Declaration {
+  name: string;
+  /** The type as declared, without `pulumi.Input` and `pulumi.Output`. */
+  type: string;
+  required: boolean;
+  comment: string;
+}
+
+/**
+ * Returns the properties of an interface: the required ones, those of the interface that it extends, and the optional
+ * ones.
+ *
+ * @throws AssertionError if no file of the program declares the interface, or if a property has no comment.
+ */
+export function declarationsOf(interfaceName: string): Declaration[] {
+  const declared = interfaces().find(({ name }) => name.text === interfaceName);
+  const { members, heritageClauses = [] } = declared ?? assert.fail(`no interface ${interfaceName}`);
+  const own = members.filter(ts.isPropertySignature).map(declarationOf);
+  const inherited = heritageClauses
+    .flatMap(({ types }) => types)
+    .flatMap((type) => declarationsOf(type.getText()));
+
+  return [
+    ...own.filter(({ required }) => required),
+    ...inherited,
+    ...own.filter(({ required }) => !required),
+  ];
+}
+
+function interfaces(): ts.InterfaceDeclaration[] {
+  return [ROOT, join(ROOT, "settings"), join(ROOT, "pipeline")]
+    .flatMap((directory) => readdirSync(directory).map((file) => join(directory, file)))
+    .filter((file) => file.endsWith(".ts"))
+    .map((file) => {
+      const text = readFileSync(file, "utf8");
+      return ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true);
+    })
+    .flatMap(({ statements }) => statements.filter(ts.isInterfaceDeclaration));
+}
+
+function declarationOf(property: ts.PropertySignature): Declaration {
+  const name = property.name.getText();
+  const type = property.type?.getText() ?? assert.fail(`${name} has no type`);
+  const [documentation] = ts.getJSDocCommentsAndTags(property).filter(ts.isJSDoc);
+  return {
+    name,
+    type: type.replaceAll(/pulumi\.(?:Input|Output)<(\w+)>/g, "$1"),
+    required: property.questionToken === undefined,
+    comment: String(documentation?.comment ?? assert.fail(`${name} has no comment`)),
+  };
+}
+
+/** Returns what a comment says of a property, and the default at its end, which is empty if there is none. */
+export function meaningAndDefault(comment: string): [meaning: string, defaultValue: string] {
+  const [meaning = "", value = ""] = comment.replaceAll(/\s+/g, " ").split(/ Default(?: of a stack)?: /);
+  return [meaning, value.replace(/\.$/, "")];
+}

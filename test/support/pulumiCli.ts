@@ -1,0 +1,142 @@
+// Drives the Pulumi CLI, with a separate state and home in a temporary directory.
+
+import { spawn, spawnSync } from "node:child_process";
+import { cp, mkdir, rm, symlink, writeFile } from "node:fs/promises";
+import { homedir, tmpdir } from "node:os";
+import { join } from "node:path";
+import { stringify } from "yaml";
+import { simulationDirectory } from "../../simulator/emulators/certificates";
+import { ended } from "./childProcess";
+import { ROOT } from "./project";
+import { ACCESS_TOKEN } from "./script";
+
+export interface Outcome {
+  exitCode: number | null;
+  stdout: string;
+  /** Standard output, then standard error. */
+  screen: string;
+}
+
+export interface Cli {
+  /** Temporary: state, home and projects are in it. */
+  directory: string;
+  /** Runs a program in the environment of the CLI. */
+  run(cwd: string, program: string, ...args: string[]): Promise<Outcome>;
+  /** Runs `pulumi` in the directory of a project, such as `pulumi(directory, "up", "--yes")`. */
+  pulumi(cwd: string, ...args: string[]): Promise<Outcome>;
+  remove(): Promise<void>;
+}
+
+/** Why the tests are skipped, with the fix; false if the CLI is installed. */
+export const missingCli =
+  spawnSync("pulumi", ["version"]).error !== undefined &&
+  "pulumi is not on PATH; to install it, see https://www.pulumi.com/docs/install/";
+
+/** Lets the CLIs of this process load Pulumi's SDK as users have it, without lightSdk.cjs. */
+export function useWholeSdk(): void {
+  process.env.NODE_OPTIONS = process.env.NODE_OPTIONS?.replace(/--require="[^"]*\/lightSdk\.cjs"/, "");
+}
+
+/** Returns the path of a program on PATH. */
+export function pathOf(program: string): string {
+  return spawnSync("bash", ["-c", `command -v ${program}`], { encoding: "utf8" }).stdout.trim();
+}
+
+/**
+ * Creates a file-backed state without a stack, in a directory that the CLI of the process's next test has again once this
+ * one is removed: ts-node caches what it compiles by its path.
+ *
+ * @param debugProviders PULUMI_DEBUG_PROVIDERS: the providers that run already.
+ * @param further variables for the environment of the CLI.
+ */
+export async function openCli(debugProviders: string, further: Record<string, string> = {}): Promise<Cli> {
+  const directory = await createDirectory();
+  const state = join(directory, "state");
+  await mkdir(state);
+  // Nothing else of the environment: a profile or a backend of the user's would change the results.
+  const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, npm_config_cache = join(homedir(), ".npm") } = process.env;
+  // The old language host of .ci/pulumi-cli does not receive the `nodeargs` of Pulumi.yaml, which would set it.
+  const { TS_NODE_CACHE_DIRECTORY } = process.env;
+  const env = {
+    PATH,
+    NODE_EXTRA_CA_CERTS,
+    NODE_OPTIONS,
+    TS_NODE_CACHE_DIRECTORY,
+    npm_config_cache,
+    npm_config_prefer_offline: "true",
+    npm_config_audit: "false",
+    HOME: directory,
+    TMPDIR: tmpdir(),
+    PULUMI_HOME: join(directory, "home"),
+    PULUMI_ACCESS_TOKEN: ACCESS_TOKEN,
+    PULUMI_BACKEND_URL: `file://${state}`,
+    PULUMI_CONFIG_PASSPHRASE: "passphrase",
+    PULUMI_DEBUG_PROVIDERS: debugProviders,
+    PULUMI_NODEJS_TRANSPILE_ONLY: "true",
+    PULUMI_SKIP_UPDATE_CHECK: "true",
+    ...further,
+  };
+
+  const run: Cli["run"] = (cwd, program, ...args) => execute(cwd, env, program, ...args);
+  return {
+    directory,
+    run,
+    pulumi: (cwd, ...args) => run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
+    remove: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+/** Creates the directory with the lowest number that no other open CLI of this process has, and returns its path. */
+async function createDirectory(): Promise<string> {
+  const path = join(simulationDirectory(), `pulumi-${process.pid}-`);
+  for (let number = 0; ; number += 1) {
+    const directory = `${path}${number}`;
+    try {
+      await mkdir(directory);
+      return directory;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    }
+  }
+}
+
+/** Runs a program to its end, with no standard input and no other environment. */
+async function execute(
+  cwd: string,
+  env: NodeJS.ProcessEnv,
+  program: string,
+  ...args: string[]
+): Promise<Outcome> {
+  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+  const { exitCode, stdout, stderr } = await ended(child);
+  return { exitCode, stdout, screen: stdout + stderr };
+}
+
+/**
+ * Copies the program without what it must not need, and creates a stack.
+ *
+ * @param config the settings of the stack; bare keys are the project's.
+ * @returns the project's directory.
+ */
+export async function createProject(cli: Cli, config: Record<string, unknown>): Promise<string> {
+  const directory = await copyProject(cli, "project", [
+    "simulator",
+    "accessCheck",
+    "test",
+    ".ci",
+    ".github",
+    "pipeline",
+  ]);
+  await symlink(join(ROOT, "node_modules"), join(directory, "node_modules"));
+  await writeFile(join(directory, "Pulumi.dev.yaml"), stringify({ config }));
+  await cli.pulumi(directory, "stack", "init", "dev");
+  return directory;
+}
+
+/** Copies what a clone of the project contains, except the paths that are left out, to a directory with this name. */
+export async function copyProject(cli: Cli, name: string, leftOut: string[]): Promise<string> {
+  const directory = join(cli.directory, name);
+  const paths = ["node_modules", ".git", ...leftOut].map((name) => join(ROOT, name));
+  await cp(ROOT, directory, { recursive: true, filter: (path) => !paths.includes(path) });
+  return directory;
+}

@@ -1,0 +1,216 @@
+// Runs the program under the SDK's mocks, and records what it registers, with the resource options.
+
+import assert from "node:assert/strict";
+import { mock, type TestContext } from "node:test";
+import * as pulumi from "@pulumi/pulumi";
+import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
+import {
+  type Simulation,
+  type SimulationOptions,
+  startSimulation,
+} from "../../simulator/emulators/simulation";
+import { type Registration, runProgram } from "../../simulator/runProgram";
+import { runPodSpec } from "./podSpec";
+import { configOf } from "./rawSettings";
+
+export type Settings = Record<string, unknown>;
+
+/** A resource as the mocks receive it: `Inputs` is what the test looks at. */
+type Registered<Inputs = Record<string, unknown>> = Omit<Registration, "inputs" | "outputs"> & {
+  inputs: Inputs;
+  outputs: { arn?: string };
+  options: pulumi.CustomResourceOptions;
+};
+
+export interface Stack {
+  simulation: Simulation;
+  registered: Registered[];
+  outputs: Record<string, unknown> & {
+    serviceAccounts: Record<string, { roleArn?: string; jobName?: string }>;
+  };
+}
+
+interface StartOptions extends Partial<SimulationOptions> {
+  /** Runs the Jobs' script as a process; by default, every Job succeeds at once. */
+  runJobs?: boolean;
+}
+
+/** The cluster of a stack in these tests. */
+export const CLUSTER = { name: "my-cluster", hasOidcProvider: true };
+
+/** Four service accounts of four token types in three namespaces, and the runner pool of one of them. */
+export const FOUR_ACCOUNTS = {
+  settings: {
+    serviceAccounts: [
+      { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" },
+      { namespace: "team-a", name: "drift", tokenType: "team", teamName: "platform" },
+      { namespace: "team-b", name: "secrets", tokenType: "organization", awsRole: "none" },
+      {
+        namespace: "runners",
+        name: "runner",
+        tokenType: "runner",
+        runnerId: "pool-1",
+        runnerName: "builders",
+      },
+    ],
+    createNamespaces: ["team-a", "team-b", "runners"],
+  },
+  runners: [{ id: "pool-1", name: "builders" }],
+};
+
+/** Starts a simulation with a cluster. */
+export function startCluster(options: Partial<SimulationOptions> = {}): Promise<Simulation> {
+  return startSimulation({
+    region: "us-west-2",
+    cluster: CLUSTER,
+    registrationMilliseconds: 0,
+    // The settings of a test are its own.
+    runPod: runPodSpec,
+    ...options,
+  });
+}
+
+/** Starts a simulation for one test. */
+export async function start(
+  t: TestContext,
+  { runJobs = false, ...options }: StartOptions = {},
+): Promise<Simulation> {
+  const simulation = await startCluster(options);
+  t.after(() => simulation.close());
+  if (!runJobs) {
+    const jobs = simulation.resources["kubernetes:batch/v1:Job"] ?? assert.fail();
+    t.mock.method(jobs, "create", async (_: string, job: { metadata: { name: string } }) => {
+      return { id: job.metadata.name, outputs: job };
+    });
+  }
+  return simulation;
+}
+
+/** Changes the policies in Pulumi Cloud behind the stack's back, until the test ends. */
+export async function changePolicies(
+  t: TestContext,
+  { pulumiCloud }: Simulation,
+  change: (policies: AuthPolicy[]) => AuthPolicy[],
+): Promise<void> {
+  const { id, registration } = pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
+  const { policies = [] } = registration;
+  const changed = change(policies);
+  assert.notDeepEqual(changed, policies);
+  await pulumiCloud.update(id, { policies: changed });
+  t.after(() => pulumiCloud.update(id, { policies }));
+}
+
+/** Runs the program in a new simulation. */
+export async function up(t: TestContext, settings: Settings = {}, options?: StartOptions): Promise<Stack> {
+  return run(await start(t, options), settings);
+}
+
+/** Runs the program with these settings on top of the required ones. */
+export async function run(simulation: Simulation, settings: Settings = {}): Promise<Stack> {
+  const options = new Map<string, pulumi.CustomResourceOptions>();
+  // The SDK's mocks see no resource options; a transformation of the stack does.
+  const { runInPulumiStack } = pulumi.runtime;
+  const spy = mock.method(pulumi.runtime, "runInPulumiStack", (program: () => Promise<unknown>) =>
+    runInPulumiStack(async () => {
+      pulumi.runtime.registerStackTransformation(({ type, name, opts }) => {
+        options.set(`${type} ${name}`, opts);
+        return undefined;
+      });
+      return program();
+    }),
+  );
+  const { registered, outputs } = await runProgram(simulation, stackOf(settings)).finally(() =>
+    spy.mock.restore(),
+  );
+  const withOptions = registered.map((it) => ({ ...it, options: options.get(`${it.type} ${it.name}`) }));
+  return { simulation, outputs, registered: withOptions } as Stack;
+}
+
+/**
+ * Returns the message that the program stops with: nothing is registered, and the engine prints only the message. A
+ * resource that fails later is reported as `Error: MESSAGE`.
+ */
+export async function messageOf(simulation: Simulation, settings: Settings, organization = "acme") {
+  const before = simulation.existing();
+  const error = await failureOf(() => runProgram(simulation, { ...stackOf(settings), organization }));
+  if (!pulumi.RunError.isInstance(error)) return String(error);
+  assert.deepEqual(simulation.existing(), before);
+  return error.message;
+}
+
+/** Returns all resources whose type ends in this name. */
+export function all<Inputs = Record<string, unknown>>({ registered }: Stack, type: string) {
+  return registered.filter((it) => it.type.endsWith(`:${type}`)) as Registered<Inputs>[];
+}
+
+/** Returns the one resource whose type ends in this name, and whose own name is the given one. */
+export function only<Inputs = Record<string, unknown>>(stack: Stack, type: string, name?: string) {
+  const [found, ...others] = all<Inputs>(stack, type).filter((it) => name === undefined || it.name === name);
+  assert.deepEqual(others, []);
+  return found ?? assert.fail(`no ${type} ${name ?? ""} was registered`);
+}
+
+/** Returns `TYPE NAME` of each resource that an option refers to. */
+export async function labelsOf(option: unknown): Promise<string[]> {
+  const resources = [option].flat().filter((it) => pulumi.Resource.isInstance(it));
+  const urns = await Promise.all(resources.map(({ urn }) => known<string>(urn)));
+  return urns.map((urn) => {
+    const [, , types = "", ...name] = urn.split("::");
+    return `${types.split(/[:$]/).at(-1)} ${name.join("::")}`;
+  });
+}
+
+/** Returns the plain value of an input. */
+export function known<Value>(value: unknown): Promise<Value> {
+  return new Promise((resolve) => pulumi.all([value]).apply(([plain]) => resolve(plain as Value)));
+}
+
+/** Returns an entry of `serviceAccounts` with a personal token, or with the token that the settings describe. */
+export function entry(settings: Settings = {}): Settings {
+  const personal = { tokenType: "personal", userLogin: "my-login" };
+  const token = "tokenType" in settings ? {} : personal;
+  return { namespace: "default", name: "pulumi-service-account", ...token, ...settings };
+}
+
+/** Returns settings of a stack with one entry. */
+export function stackWith(settings: Settings): Settings {
+  return { serviceAccounts: [entry(settings)] };
+}
+
+/** Returns the stack of a test, whose settings are on top of the required ones. */
+export function stackOf(settings: Settings) {
+  const owner = "serviceAccounts" in settings ? {} : { userLogin: "my-login" };
+  const required = { clusterName: "my-cluster", ...owner, "aws:region": "us-west-2" };
+  const project = "eks-pulumi-oidc";
+  return {
+    project,
+    stack: "dev",
+    organization: "acme",
+    config: configOf(project, { ...required, ...settings }),
+  };
+}
+
+/** Runs a program to its failure, and returns the error. */
+export async function failureOf(run: () => Promise<unknown>): Promise<unknown> {
+  const error: unknown = await ignoringRejections(() =>
+    run().then(
+      () => undefined,
+      (error: unknown) => error,
+    ),
+  );
+  return error ?? assert.fail("the program succeeded");
+}
+
+/** Runs a program that may fail: the SDK reports a failure once more, which the test runner would take for its own. */
+export async function ignoringRejections<Result>(run: () => Promise<Result>): Promise<Result> {
+  const listeners = process.rawListeners("unhandledRejection");
+  process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
+  try {
+    const result = await run();
+    await new Promise(setImmediate);
+    return result;
+  } finally {
+    process.removeAllListeners("unhandledRejection");
+    for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
+  }
+}
