@@ -2,7 +2,7 @@
 # Exchanges a workload's OIDC ID token for a short-lived Pulumi Cloud access token (RFC 8693). Two ways to run it:
 #
 #   exchange-token.sh                   answers one request of the Pulumi CLI, as its credential helper
-#   exchange-token.sh COMMAND [ARG...]  exports PULUMI_ACCESS_TOKEN, then becomes the command
+#   exchange-token.sh COMMAND [ARG...]  exports PULUMI_ACCESS_TOKEN and PULUMI_BACKEND_URL, then becomes the command
 #
 # It reads only files in its own directory, which is one volume of the pod:
 #
@@ -71,10 +71,8 @@ main() {
   exchange log
   log "$organization granted an access token ($requested), valid until ${granted_until:-an unknown time}"
   export PULUMI_ACCESS_TOKEN=$granted_token
-  # A CLI with a credential helper asks this script, which names the URL. Older CLIs and `esc` do not.
-  if [[ ${PULUMI_CREDENTIAL_HELPER:-none} == none ]]; then
-    export PULUMI_BACKEND_URL=$url
-  fi
+  # A CLI before 3.274.0, or `esc`, ignores PULUMI_CREDENTIAL_HELPER, and would send the token to its default backend.
+  export PULUMI_BACKEND_URL=$url
 }
 
 # read_settings: sets the caller's settings, or exits.
@@ -168,7 +166,8 @@ check() {
 # answer_cli: answers one request of the CLI (pkg/auth/credentialhelper in pulumi/pulumi). It prints nothing else, since
 # the CLI shows it to the user.
 answer_cli() {
-  local backend='(,"selectedBackendUrl":"([^"\]*)")?'
+  # In a JSON string, a backslash escapes the next character. The CLI escapes "&", for example, as \u0026.
+  local backend='(,"selectedBackendUrl":"(([^"\]|\\.)*)")?'
   local pattern="^\{\"version\":1,\"reason\":\"(initial|expired|rejected)\"$backend\}[[:space:]]*\$"
   local request=''
   # Fails at the end of the input, which is shorter.
@@ -185,7 +184,8 @@ answer_cli() {
     # Without a selected backend, the first answer names it.
     backend_field=",\"backendUrl\":\"$url\""
   elif [[ ${selected_url%/} != "$url" ]]; then
-    # A Pulumi.yaml or `pulumi login` can select any server, and the CLI sends the token there.
+    # A Pulumi.yaml or `pulumi login` can select any server, and the CLI sends the token there. This script's own URL
+    # contains nothing that is escaped, so one with an escape is another one.
     fail 77 "Denied: the Pulumi CLI selected the backend '$(excerpt "$selected_url")', and tokens are only for $url." \
       "Check 'backend.url' in Pulumi.yaml, and the URL of 'pulumi login'."
   fi

@@ -162,13 +162,13 @@ export function pathWithStandIn(root: string): string {
   return `${directory}${delimiter}${process.env.PATH ?? ""}`;
 }
 
-// Asks the credential helper as the CLI does, and prints the owner of the access token.
+// Asks the credential helper as the CLI does in a wrapped command, and prints the owner of the access token.
 const WHOAMI = `#!/usr/bin/env bash
 set -euo pipefail
 value() { [[ $answer =~ \\"$1\\":\\"([^\\"]*)\\" ]] && echo "\${BASH_REMATCH[1]}"; }
-answer=$("$PULUMI_CREDENTIAL_HELPER" <<<'{"version":1,"reason":"initial"}')
-backend=$(value backendUrl)
+request='{"version":1,"reason":"initial","selectedBackendUrl":"%s"}'
+answer=$(printf "$request" "$PULUMI_BACKEND_URL" | "$PULUMI_CREDENTIAL_HELPER")
 answer=$(printf 'Authorization: token %s' "$(value accessToken)" |
-  curl --disable --silent --fail --header @- "$backend/api/user")
+  curl --disable --silent --fail --header @- "$PULUMI_BACKEND_URL/api/user")
 value githubLogin
 `;

@@ -63,6 +63,8 @@ describe("the wrapped command", AT_ONCE, () => {
       ...Object.fromEntries(INTERNAL_NAMES.map((name) => [name, `own ${name}`])),
       "name.with-dots": "1",
       LC_ALL: "C.UTF-8",
+      PULUMI_BACKEND_URL: "https://pulumi.example",
+      PULUMI_CREDENTIAL_HELPER: "/helper",
       TZ: "Asia/Tokyo",
       SHELLOPTS: "braceexpand:hashall:interactive-comments:xtrace",
     };
@@ -73,20 +75,6 @@ describe("the wrapped command", AT_ONCE, () => {
     const expected = { PULUMI_ACCESS_TOKEN: ACCESS_TOKEN, PULUMI_BACKEND_URL: run.endpoint.url };
     assert.deepEqual(Object.fromEntries(added), { ...given, ...expected });
   });
-
-  for (const [helper, ownBackend, receives] of [
-    ["/helper", undefined, "no backend, which the helper names"],
-    ["none", "https://pulumi.example", "the backend"],
-    ["", "https://pulumi.example", "the backend"],
-  ] as const) {
-    test(`receives ${receives}, with PULUMI_CREDENTIAL_HELPER=${helper}`, async () => {
-      const environment = { PULUMI_CREDENTIAL_HELPER: helper, PULUMI_BACKEND_URL: ownBackend };
-      const command = ["printenv", "PULUMI_CREDENTIAL_HELPER", "PULUMI_BACKEND_URL"];
-      const run = await exchange(granted, { environment, command });
-      const backend = receives === "the backend" ? `${run.endpoint.url}\n` : "";
-      assert.equal(run.stdout, `${helper}\n${backend}`);
-    });
-  }
 
   for (const expires_in of [undefined, "7200", 0, 1.5, "a[$(id)]", 1e30]) {
     test(`starts without a known expiry when expires_in is ${JSON.stringify(expires_in)}`, async () => {
@@ -694,9 +682,14 @@ describe("the credential helper", AT_ONCE, () => {
       `${url}x`,
       "",
       "file://~",
+      // As the CLI writes "&".
+      "s3://state?region=us-west-2\\u0026awssdk=v2",
+      `${url}\\u002f`,
+      `${url}\\"}`,
+      `${url}\\\\`,
     ];
     const requests = ["initial", "expired", "rejected"].flatMap((reason) =>
-      backends.map((selectedBackendUrl) => JSON.stringify({ version: 1, reason, selectedBackendUrl })),
+      backends.map((backend) => `{"version":1,"reason":"${reason}","selectedBackendUrl":"${backend}"}`),
     );
     for (const { exitCode, output } of await answersUntilExchange(requests)) {
       assert.match(
@@ -743,8 +736,7 @@ describe("the credential helper", AT_ONCE, () => {
       '{"version":1,"reason":"renewed"}',
       '{"version":1,"reason":"initial","selectedBackendUrl":5}',
       '{"version":1,"reason":"initial","selectedBackendUrl":"https://api.pulumi.com","selectedBackendUrl":"https://evil.example"}',
-      '{"version":1,"reason":"initial","selectedBackendUrl":"https://api.pulumi.com\\u002e\\"evil"}',
-      '{"version":1,"reason":"initial","selectedBackendUrl":"https://api.pulumi.com\\u002f"}',
+      '{"version":1,"reason":"initial","selectedBackendUrl":"https://api.pulumi.com\\"}',
       '{"version":1,"reason":"initial","selected\\u0042ackendUrl":"https://evil.example"}',
       '{"version":1,"reason":"initial", "selectedBackendUrl" : "https://evil.example"}',
       '{"version":1,"reason":"initial"}\n{"selectedBackendUrl":"https://evil.example"}',
