@@ -40,6 +40,12 @@ export interface TokenExchange {
 const SCRIPT = readFileSync(join(__dirname, "scripts", SCRIPT_FILE), "utf8");
 
 /**
+ * Lets `pulumi up --refresh` restore what another field manager has changed. Kubernetes would report a conflict otherwise.
+ * https://www.pulumi.com/registry/packages/kubernetes/how-to-guides/managing-resources-with-server-side-apply/
+ */
+const RESTORED = { "pulumi.com/patchForce": "true" };
+
+/**
  * Creates the ConfigMap that the workloads of one service account mount: `NAME-pulumi-token-exchange`, with the exchange
  * script and a file for each of its settings.
  *
@@ -64,7 +70,7 @@ export function createTokenExchange(
   const configMapName = `${args.serviceAccountName}${CONFIG_MAP_SUFFIX}`;
   const configMap = new ConfigMap(
     `${name}.${VOLUME_NAME}`,
-    { metadata: { namespace: args.namespace, name: configMapName }, data },
+    { metadata: { namespace: args.namespace, name: configMapName, annotations: RESTORED }, data },
     options,
   );
   return { configMap, configMapName, checksum: pulumi.jsonStringify(data).apply(sha256) };

@@ -11,7 +11,9 @@ import {
   settingsOfExamples,
   withoutExchange,
 } from "../support/examples";
+
 import { policiesTakeEffect } from "../support/pods";
+import { realKubernetes } from "../support/realKubernetes";
 import { type RealStack, startRealStack } from "../support/realStack";
 import { workspacePod } from "../support/workspacePod";
 
@@ -56,6 +58,26 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
     const metadata = { name: "pod", namespace, labels, annotations };
     return JSON.parse(await create({ apiVersion: "v1", kind: "Pod", metadata, spec: template.spec }));
   }
+
+  test("the update restores a ConfigMap whose script another field manager has changed", async () => {
+    const type = "kubernetes:core/v1:ConfigMap";
+    const created = stack.registered.find((it) => it.type === type) ?? assert.fail();
+    const { metadata, data } = created.inputs as { metadata: object; data: Record<string, string> };
+    const changed = { apiVersion: "v1", kind: "ConfigMap", metadata, data: { "exchange-token.sh": "exit" } };
+    const options = ["--server-side", "--field-manager=other", "--force-conflicts"];
+    await stack.server.kubectl(["apply", ...options, "--filename=-"], changed);
+
+    await realKubernetes(stack.server)[type]?.update?.(created.id, created.inputs);
+    const [namespace = "", name = ""] = created.id.split("/");
+    const found = await stack.server.kubectl([
+      "get",
+      "configmap",
+      name,
+      `--namespace=${namespace}`,
+      "--output=json",
+    ]);
+    assert.deepEqual(JSON.parse(found).data, data);
+  });
 
   assert.ok(KNOWN.length > 5);
   for (const file of KNOWN) {

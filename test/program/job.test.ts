@@ -35,6 +35,8 @@ test("the ConfigMap contains a file for each setting of the exchange, and the sc
   const stack = await up(t, { ...stackWith(team), organization: "other" });
   const { inputs, name } = only<output.core.v1.ConfigMap>(stack, "ConfigMap");
   assert.deepEqual([name, inputs.metadata.name], ["access.default.runner.pulumi-token-exchange", CONFIG_MAP]);
+  // `pulumi up --refresh` restores what another field manager has changed.
+  assert.deepEqual(inputs.metadata.annotations, { "pulumi.com/patchForce": "true" });
   assert.deepEqual(inputs.data, {
     organization: "other",
     tokenType: "team",

@@ -35,11 +35,12 @@ export function realKubernetes(server: ApiServer): Emulator["resources"] {
 function kindOf(server: ApiServer, type: string, collection: string) {
   const [, apiVersion, kind] = type.split(":");
 
-  // Server-side apply with strict validation, as pulumi/pulumi-kubernetes (provider/pkg/await/await.go).
+  // Server-side apply, as pulumi/pulumi-kubernetes (provider/pkg/await/await.go), but with strict validation.
   async function apply(object: KubernetesObject): Promise<KubernetesObject> {
     const { namespace = "", name } = object.metadata ?? {};
     const path = `${collection.replace("NAMESPACE", namespace)}/${name}`;
-    const query = "fieldManager=pulumi&force=true&fieldValidation=Strict";
+    const force = object.metadata?.annotations?.["pulumi.com/patchForce"] === "true";
+    const query = `fieldManager=pulumi&force=${force}&fieldValidation=Strict`;
     const body = { ...object, apiVersion: apiVersion?.replace(/^core\//, ""), kind };
     const { status, body: applied } = await server.request("PATCH", `${path}?${query}`, body, APPLY);
     assert.ok(status < 300, `${kind} ${namespace}/${name}: ${applied.message}`);
