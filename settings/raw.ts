@@ -18,10 +18,13 @@ export interface RawConfig {
 /** Returns the raw configuration of the current stack, as the SDK has it from the engine. */
 export function readRawConfig(): RawConfig {
   const organization = pulumi.getOrganization();
+  const values = pulumi.runtime.allConfig();
+  // The SDK has this function, but does not declare it. The variable that it reads is not set in an inline program of the
+  // Automation API.
+  const { isConfigSecret } = pulumi.runtime as unknown as { isConfigSecret(key: string): boolean };
   return {
-    values: pulumi.runtime.allConfig(),
-    // The SDK reads this variable too, but does not expose it.
-    secretKeys: JSON.parse(process.env.PULUMI_CONFIG_SECRET_KEYS || "[]"),
+    values,
+    secretKeys: Object.keys(values).filter(isConfigSecret),
     project: pulumi.getProject(),
     // A stack in a self-managed backend has no organization, and the engine passes this word.
     organization: organization === "organization" ? undefined : organization,

@@ -48,8 +48,9 @@ function entriesOf(serviceAccounts: string): Record<string, unknown>[] {
  *
  * @throws Error if the region cannot be the name of one.
  */
-export function settingNotes({ project, config }: StackFile): string[] {
-  const region = config["aws:region"] ?? "";
+export function settingNotes({ project, config, secretKeys }: StackFile): string[] {
+  // The program rejects an encrypted region.
+  const region = secretKeys.includes("aws:region") ? DEFAULT_REGION : (config["aws:region"] ?? "");
   if (region) checkRegion(region);
   return [...organizationNotes(config[`${project}:organization`] ?? ""), ...regionNotes(region)];
 }

@@ -23,6 +23,8 @@ interface StackOptions {
   organization: string;
   /** The configuration, as the engine passes it: a string for each `project:key`. */
   config: Record<string, string>;
+  /** The keys of its encrypted values. */
+  secretKeys?: string[];
   /** By default, the one in index.ts. */
   program?: Program;
   /** Receives what the program registers, even if it fails. */
@@ -39,7 +41,7 @@ interface StackOptions {
  */
 export async function runProgram(
   simulation: Pick<Emulator, "resources" | "calls">,
-  { project, stack, organization, config, program, registered = [], onWarning }: StackOptions,
+  { project, stack, organization, config, secretKeys, program, registered = [], onWarning }: StackOptions,
 ): Promise<{ outputs: Record<string, unknown>; registered: Registration[] }> {
   const pending = new Set<Promise<unknown>>();
   // One failure comes back as many: every resource that depends on it fails too.
@@ -85,7 +87,7 @@ export async function runProgram(
     },
   };
   await pulumi.runtime.setMocks(mocks, project, stack, false, organization);
-  pulumi.runtime.setAllConfig(config);
+  pulumi.runtime.setAllConfig(config, secretKeys);
 
   const { warn } = console;
   if (onWarning) console.warn = (text) => onWarning(String(text).replace(SDK_PREFIX, ""));

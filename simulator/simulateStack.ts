@@ -13,6 +13,8 @@ import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } fr
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK}.yaml or add another stack file.`;
 
+const LAST_LINE = "Simulation only: it cannot know whether the cluster, teams, and users exist.";
+
 /** The options of `npm start` that the simulation uses. */
 export interface Options {
   /** The name of the stack; by default, the only one of the project. */
@@ -61,7 +63,7 @@ export async function simulateStack(
     return 1;
   } finally {
     if (format === "text") screen.print("");
-    screen.banner("Simulation: nothing was created in AWS, Kubernetes, or Pulumi Cloud.");
+    screen.banner(LAST_LINE);
   }
 }
 

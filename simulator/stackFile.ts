@@ -17,6 +17,8 @@ export interface StackFile {
   project: string;
   /** A string for each `project:key`, JSON for lists and objects. */
   config: Record<string, string>;
+  /** The keys of encrypted values, and of lists and objects that contain one. The program rejects those that it reads. */
+  secretKeys: string[];
 }
 
 /**
@@ -66,7 +68,8 @@ function sourceOf(directory: string, name: string): StackSource {
 function isAsInTemplate(directory: string, name: string): boolean {
   if (name !== TEMPLATE_STACK) return false;
   try {
-    const { project, config } = readStackFile(directory, sourceOf(directory, name));
+    const project = readProject(directory).name;
+    const { config } = readSettings(sourceOf(directory, name).file, project);
     const template = Object.entries(TEMPLATE_SETTINGS).map(([key, value]) => [qualify(key, project), value]);
     return isDeepStrictEqual(config, Object.fromEntries(template));
   } catch {
@@ -83,34 +86,72 @@ function stacksIn(directory: string): string[] {
 }
 
 /**
- * Reads `Pulumi.yaml` and a stack file.
+ * Reads a stack file, and the settings that `Pulumi.yaml` has for every stack.
  *
- * @throws Error that says what to do if a file is missing or invalid, or if a setting of the project or of
- *   the AWS provider is encrypted.
+ * @returns the settings as the engine passes them. Those of the stack file win, and the sample has no others.
+ * @throws Error that says what to do if a file is missing or invalid, or if a setting that `Pulumi.yaml` requires is missing.
  */
-export function readStackFile(directory: string, { file }: StackSource): StackFile {
-  const { name: project } = readYaml(join(directory, "Pulumi.yaml")) as { name: string };
-  const settings = readYaml(file) ?? {};
-  const given = isRecord(settings) ? (settings.config ?? {}) : undefined;
-  if (!isRecord(given)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
+export function readStackFile(directory: string, source: StackSource): StackFile {
+  const project = readProject(directory);
+  const ofStack = readSettings(source.file, project.name);
+  if (source === SAMPLE) return { project: project.name, ...ofStack };
 
-  const config: Record<string, string> = {};
-  for (const [key, value] of Object.entries(given)) {
-    const qualified = qualify(key, project);
-    const [namespace = ""] = qualified.split(":");
-    if (!isEncrypted(value)) config[qualified] = asSetting(value);
-    else if ([project, "aws"].includes(namespace)) throw new Error(encryptedMessage(key, file, namespace));
-  }
-  return { project, config };
+  const missing = project.required.find((key) => ofStack.config[key] === undefined);
+  if (missing)
+    throw new Error(`Pulumi.yaml requires ${missing}, which is not set in ${basename(source.file)}.`);
+  return { project: project.name, ...ofStack, config: { ...project.config, ...ofStack.config } };
 }
 
-/** Returns the message for an encrypted value. Of the AWS provider's settings, only credentials are secret. */
-function encryptedMessage(key: string, file: string, namespace: string): string {
-  const advice =
-    namespace === "aws"
-      ? "Write it in plaintext, or use aws:profile instead of credentials."
-      : "Settings are not secret: write the value in plaintext.";
-  return `${key} contains an encrypted value in ${basename(file)}, which the simulation cannot read. ${advice}`;
+/** The content of `Pulumi.yaml` that the settings of a stack depend on. */
+interface Project {
+  name: string;
+  /** The settings of every stack that does not have its own. */
+  config: Record<string, string>;
+  /** The settings that each stack must have. */
+  required: string[];
+}
+
+/**
+ * Reads `Pulumi.yaml`. Its `config:` contains values, and declarations such as `{ type: string, default: a }`:
+ * https://www.pulumi.com/docs/concepts/config/#project-level-configuration
+ */
+function readProject(directory: string): Project {
+  const { name, config = {} } = readYaml(join(directory, "Pulumi.yaml")) as {
+    name: string;
+    config?: unknown;
+  };
+  const project: Project = { name, config: {}, required: [] };
+  // A string is the directory of the stack files, in the old form of `stackConfigDir`.
+  for (const [key, declared] of Object.entries(isRecord(config) ? config : {})) {
+    const qualified = qualify(key, name);
+    const { value, default: byDefault } = isRecord(declared) ? declared : { value: declared };
+    const given = byDefault ?? value;
+    if (given !== undefined && given !== null) project.config[qualified] = asSetting(given);
+    else if (qualified.startsWith(`${name}:`)) project.required.push(qualified);
+  }
+  return project;
+}
+
+/** The keys of a stack file. Pulumi ignores every other one. */
+const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedkey", "encryptionsalt"];
+
+/** Reads the settings of a stack file. */
+function readSettings(file: string, project: string): Pick<StackFile, "config" | "secretKeys"> {
+  const content = readYaml(file) ?? {};
+  const given = isRecord(content) ? (content.config ?? {}) : undefined;
+  if (!isRecord(given)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
+  const ignored = Object.keys(content).find((key) => !STACK_FILE_KEYS.includes(key));
+  if (ignored !== undefined) {
+    throw new Error(
+      `${basename(file)} is invalid: Pulumi ignores ${ignored} here. Settings belong under "config:".`,
+    );
+  }
+
+  const qualified = Object.entries(given).map(([key, value]) => [qualify(key, project), value] as const);
+  return {
+    config: Object.fromEntries(qualified.map(([key, value]) => [key, asSetting(withoutSecrets(value))])),
+    secretKeys: qualified.filter(([, value]) => isEncrypted(value)).map(([key]) => key),
+  };
 }
 
 /** Returns `NAMESPACE:KEY`. A key without a namespace is the project's. */
@@ -120,7 +161,19 @@ function qualify(key: string, project: string): string {
 
 function isEncrypted(value: unknown): boolean {
   if (typeof value !== "object" || value === null) return false;
-  return "secure" in value || Object.values(value).some(isEncrypted);
+  return isSecret(value) || Object.values(value).some(isEncrypted);
+}
+
+function isSecret(value: unknown): boolean {
+  return isRecord(value) && "secure" in value;
+}
+
+/** Returns a copy of a value in which a word replaces each encrypted one, which the simulation cannot read. */
+function withoutSecrets(value: unknown): unknown {
+  if (isSecret(value)) return "secret";
+  if (Array.isArray(value)) return value.map(withoutSecrets);
+  if (!isRecord(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, element]) => [key, withoutSecrets(element)]));
 }
 
 /** Returns a value as the engine passes it. */

@@ -20,7 +20,7 @@ import { entry, ignoringRejections, type Settings, stackWith, up } from "../supp
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 
-const NOTHING = "Simulation: nothing was created in AWS, Kubernetes, or Pulumi Cloud.";
+const NOTHING = "Simulation only: it cannot know whether the cluster, teams, and users exist.";
 const ESCAPE = "\u001b[";
 
 /** Settings of a stack about which the simulation has nothing to note. */
@@ -191,8 +191,8 @@ describe("the simulation", () => {
     ],
     [
       "an encrypted setting",
-      { issuerName: { secure: "A" } },
-      /^issuerName contains an encrypted value in Pulumi\.prod\.yaml, which .* write the value in plaintext\.$/m,
+      { "aws:region": { secure: "A" }, "aws:secretKey": { secure: "A" } },
+      /\(2 problems\)\. .*^ {2}aws:region: contains an encrypted value.*^ {2}aws:secretKey: is not supported/ms,
     ],
   ] satisfies [string, Settings, RegExp][]) {
     test(`reports ${what} on standard error`, async (t) => {

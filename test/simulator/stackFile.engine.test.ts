@@ -1,12 +1,14 @@
-// The simulator reads the scalars of a stack file as Pulumi's engine does, or asks for quotes.
+// The simulator reads Pulumi.yaml and a stack file as Pulumi's engine does, or asks for quotes.
 
 import assert from "node:assert/strict";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { sample, stringMatching } from "fast-check";
+import { stringify } from "yaml";
+
 import { readStackFile } from "../../simulator/stackFile";
-import { missingCli, openCli } from "../support/pulumiCli";
+import { type Cli, missingCli, openCli } from "../support/pulumiCli";
 
 /** Scalars that other versions of YAML read as something else, and those that look like a number or a date. */
 const SCALARS = [
@@ -15,8 +17,34 @@ const SCALARS = [
   ...sample(stringMatching(/^[-+.]?_?[0-9]{1,3}([-+._eE][0-9]{1,2}){0,3}$/), 1000),
 ];
 
+/** What `config:` in Pulumi.yaml can contain. */
+const DECLARED = {
+  string: "a",
+  integer: 12,
+  boolean: true,
+  list: [1, "b", { c: null }],
+  "p:qualified": "d",
+  "aws:region": "us-east-1",
+  "aws:profile": { value: "e" },
+  typed: { type: "string", default: "f" },
+  number: { default: 1.5 },
+  object: { type: "object", default: { g: [true] }, description: "h" },
+  value: { value: "i" },
+  own: "project",
+  empty: { type: "string", default: "project" },
+  absent: "project",
+};
+
+/** Returns the settings that the engine passes to a program. */
+async function passedBy(cli: Cli, directory: string): Promise<Record<string, string>> {
+  const { exitCode, stdout, screen } = await cli.pulumi(directory, "config", "--json");
+  assert.equal(exitCode, 0, screen);
+  const passed: Record<string, { value: string }> = JSON.parse(stdout);
+  return Object.fromEntries(Object.entries(passed).map(([key, { value }]) => [key, value]));
+}
+
 describe("the engine", { skip: missingCli }, () => {
-  test("passes the scalars of a stack file as the simulator does", async (t) => {
+  test("passes the settings of a project and of a stack as the simulator does", async (t) => {
     const cli = await openCli("");
     t.after(cli.remove);
     const directory = join(cli.directory, "scalars");
@@ -42,10 +70,17 @@ describe("the engine", { skip: missingCli }, () => {
     assert.ok(read.length > 100);
 
     const expected = await simulated(read);
-    const { exitCode, stdout, screen } = await cli.pulumi(directory, "config", "--json");
-    assert.equal(exitCode, 0, screen);
-    const passed: Record<string, { value: string }> = JSON.parse(stdout);
-    const values = Object.entries(passed).map(([key, { value }]) => [key, value]);
-    assert.deepEqual(Object.fromEntries(values), expected);
+    assert.deepEqual(await passedBy(cli, directory), expected);
+
+    // The settings of the project, in every form, below those of the stack.
+    await writeFile(
+      join(directory, "Pulumi.yaml"),
+      stringify({ name: "p", runtime: "nodejs", config: DECLARED }),
+    );
+    const lines = ["config:", "  own: stack", "  empty: ''", "  absent: ~", ""];
+    await writeFile(source.file, [encryption, ...lines].join("\n"));
+    const { config } = readStackFile(directory, source);
+    assert.ok(Object.keys(config).length > 10);
+    assert.deepEqual(await passedBy(cli, directory), config);
   });
 });

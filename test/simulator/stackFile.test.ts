@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { parse } from "yaml";
 import { findStack, readStackFile, SAMPLE, TEMPLATE_SETTINGS } from "../../simulator/stackFile";
 import { exampleOf } from "../support/examples";
@@ -74,22 +74,58 @@ test("asks for quotes around what the engine could pass as another value, with t
   }
 });
 
-test("reports an encrypted setting of the project, also inside a list, without a command that replaces the list", async () => {
-  const message =
-    "serviceAccounts contains an encrypted value in Pulumi.dev.yaml, which the simulation cannot read. Settings are not secret: write the value in plaintext.";
-  await assert.rejects(settings("  serviceAccounts: [{name: a, teamName: {secure: AAA}}]"), { message });
-  await assert.rejects(
-    settings("  p:issuerName: {secure: AAA}"),
-    /^Error: p:issuerName contains .* Settings/,
+test("passes a word instead of an encrypted value, and the keys of settings that contain one, as the engine does", async () => {
+  await writeFile(
+    join(directory, "Pulumi.dev.yaml"),
+    "config: {p:issuerName: {secure: AAA}, list: [{name: a, teamName: {secure: AAA}}], aws:region: b}",
   );
+  assert.deepEqual(readStackFile(directory, findStack(directory, "dev") ?? assert.fail()), {
+    project: "p",
+    config: { "p:issuerName": "secret", "p:list": '[{"name":"a","teamName":"secret"}]', "aws:region": "b" },
+    secretKeys: ["p:issuerName", "p:list"],
+  });
 });
 
-test("reports an encrypted setting of the AWS provider, and ignores those of other providers", async () => {
-  for (const key of ["region", "secretKey", "assumeRoles"]) {
-    const message = `aws:${key} contains an encrypted value in Pulumi.dev.yaml, which the simulation cannot read. Write it in plaintext, or use aws:profile instead of credentials.`;
-    await assert.rejects(settings(`  aws:${key}: {secure: AAA}`), { message });
-  }
-  assert.deepEqual(await settings("  kubernetes:kubeconfig: {secure: AAA}"), {});
+describe("config in Pulumi.yaml", () => {
+  const withProject = async (project: string, ...lines: string[]) => {
+    await writeFile(join(directory, "Pulumi.yaml"), `name: p\nruntime: nodejs\n${project}\n`);
+    return settings(...lines);
+  };
+  after(() => writeFile(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n"));
+
+  test("is below the stack file, as values and as declarations", async () => {
+    const project =
+      "config: {a: 1, p:b: {default: x}, c: {type: object, default: {d: [true]}}, aws:region: {value: us-east-1}, e: 2}";
+    assert.deepEqual(await withProject(project, "  e: 3", "  p:b: ''"), {
+      "p:a": "1",
+      "p:b": "",
+      "p:c": '{"d":[true]}',
+      "aws:region": "us-east-1",
+      "p:e": "3",
+    });
+  });
+
+  test("requires a setting that it declares without a value", async () => {
+    const project = "config: {userLogin: {description: yours}}";
+    await assert.rejects(withProject(project, "  a: 1"), {
+      message: "Pulumi.yaml requires p:userLogin, which is not set in Pulumi.dev.yaml.",
+    });
+    assert.deepEqual(await withProject(project, "  userLogin: alice"), { "p:userLogin": "alice" });
+  });
+
+  test("does not change the sample, or what counts as an unchanged Pulumi.dev.yaml", async () => {
+    await withProject("config: {userLogin: alice, organization: acme}");
+    await writeFile(join(directory, "Pulumi.dev.yaml"), JSON.stringify({ config: TEMPLATE_SETTINGS }));
+    assert.equal(findStack(directory, undefined), undefined);
+    assert.equal(readStackFile(directory, SAMPLE).config["p:userLogin"], undefined);
+  });
+});
+
+test("rejects a setting at the top level, which the engine ignores", async () => {
+  await writeFile(join(directory, "Pulumi.dev.yaml"), "serviceAccounts: []\n");
+  const message =
+    'Pulumi.dev.yaml is invalid: Pulumi ignores serviceAccounts here. Settings belong under "config:".';
+  assert.throws(() => readStackFile(directory, findStack(directory, "dev") ?? assert.fail()), { message });
 });
 
 for (const [what, line] of [
