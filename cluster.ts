@@ -41,7 +41,7 @@ const unsupportedFiles = (variable: string) =>
 /** The one role to assume. `externalId` is what `aws eks get-token` cannot pass on. */
 const assumedRole = v.object({ roleArn: v.string(UNSUPPORTED), externalId: unsupported }, UNSUPPORTED);
 
-const awsEntries = {
+const acceptedAwsEntries = {
   "aws:region": v.optional(v.string()),
   "aws:profile": v.optional(v.string()),
   "aws:assumeRoles": v.optional(
@@ -53,6 +53,10 @@ const awsEntries = {
     ),
     "[]",
   ),
+};
+
+const awsEntries = {
+  ...acceptedAwsEntries,
   "aws:assumeRoleWithWebIdentity": unsupported,
   "aws:accessKey": unsupported,
   "aws:secretKey": unsupported,
@@ -61,8 +65,8 @@ const awsEntries = {
   "aws:sharedConfigFiles": unsupportedFiles("AWS_CONFIG_FILE"),
 };
 
-/** The keys of the AWS provider's configuration that this program reads. */
-export const AWS_KEYS = Object.keys(awsEntries);
+/** The keys of the AWS provider's configuration whose values become part of the kubeconfig. */
+export const AWS_KEYS = Object.keys(acceptedAwsEntries);
 
 /**
  * Converts the AWS provider's configuration, a string for each `aws:KEY`, to options of the AWS CLI. An option that
@@ -92,6 +96,8 @@ export interface ClusterNeeds {
   podIdentityAgent: boolean;
   /** `injectToken`: a version of Kubernetes that has mutating admission policies. */
   admissionPolicies: boolean;
+  /** Settings that are valid with the cluster's issuer. Throws if they are not. */
+  checkIssuer(issuerUrl: string): void;
 }
 
 /** The first version with MutatingAdmissionPolicy v1, and that of a created cluster: https://github.com/kubernetes/enhancements/issues/3962 */
@@ -120,6 +126,7 @@ export async function getCluster(name: string, config: ClusterConfig, needs: Clu
 
   const { arn, issuerUrl, kubeconfig, version } = await lookUpCluster(config);
   if (needs.admissionPolicies) requireAdmissionPolicies(config, version);
+  needs.checkIssuer(issuerUrl);
   const mustExist = needs.oidcProvider && !config.createOidcProvider;
   const existing = mustExist ? await lookUpOidcProvider(config, issuerUrl) : undefined;
 

@@ -10,6 +10,7 @@ import {
   accessRules,
   accountSchema,
   INITIAL_NAMESPACES,
+  issuerAudiences,
   unknownAccessSettings,
   unknownEntrySettings,
   withDefaults,
@@ -62,7 +63,7 @@ const sharedEntries = {
 
 const REASONS = {
   organization: "required, because the stack has no organization",
-  userLogin: "required without serviceAccounts",
+  userLogin: 'required without serviceAccounts; both belong under "config:" in the stack file',
 };
 
 /** The access of a stack that lists its service accounts. */
@@ -129,6 +130,17 @@ export function readConfig(): StackConfig {
     void pulumi.log.warn(`Pulumi.dev.yaml still has the template's ${settings}. Replace what is not yours.`);
   }
   return config;
+}
+
+/**
+ * Checks the settings that depend on the cluster's issuer, once an existing cluster has been looked up. The component
+ * checks them for a new cluster.
+ *
+ * @throws pulumi.RunError that lists every problem.
+ */
+export function checkIssuer({ serviceAccounts }: Access, issuerUrl: string): void {
+  const problems = issuerAudiences(serviceAccounts, issuerUrl);
+  if (problems.length > 0) throw invalidConfiguration(problems);
 }
 
 /** Returns each setting that a stack has from the template, such as `clusterName (sample-cluster)`. */

@@ -2,7 +2,7 @@
 
 import type * as pulumi from "@pulumi/pulumi";
 import { getCluster } from "./cluster";
-import { readConfig } from "./config";
+import { checkIssuer, readConfig } from "./config";
 import { PulumiCloudAccess } from "./pulumiCloudAccess";
 import type { ServiceAccountAccess } from "./workloadIdentity";
 
@@ -25,6 +25,7 @@ export = async (): Promise<StackOutputs> => {
     oidcProvider: awsRoles.includes("irsa"),
     podIdentityAgent: awsRoles.includes("pod-identity"),
     admissionPolicies: config.access.injectToken,
+    checkIssuer: (issuerUrl) => checkIssuer(config.access, issuerUrl),
   });
 
   // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMap, and the Job that tests the exchange.

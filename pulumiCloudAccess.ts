@@ -10,7 +10,9 @@ import {
   type AccessSettings,
   accessEntries,
   accessRules,
+  defaultAccountWarnings,
   INSTEAD_OF_OUTPUTS,
+  issuerAudiences,
   unknownAccessSettings,
   unknownEntrySettings,
   withDefaults,
@@ -52,6 +54,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     const access = withDefaults(isValid ? afterwards(checked, isValid) : checked);
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
     const inComponent = { parent: this };
+    for (const warning of defaultAccountWarnings(access.serviceAccounts)) void pulumi.log.warn(warning, this);
 
     const namespaces = createNamespaces(name, access.createNamespaces, inComponent);
 
@@ -155,7 +158,11 @@ function checkArguments(
 
 /** Returns the problems of arguments that are valid by themselves, but not together. */
 function argumentRules(args: Incomplete<CheckedArgs>): Problem[] {
-  return [...accessRules(args), ...missingForRoles(args)];
+  return [
+    ...accessRules(args),
+    ...issuerAudiences(args.serviceAccounts, args.issuerUrl),
+    ...missingForRoles(args),
+  ];
 }
 
 /** Returns a problem for each missing argument that an IAM role requires. */

@@ -225,16 +225,17 @@ const otherVolume = v.pipe(
   v.check(({ name }) => name !== VOLUME_NAME, FIXED_EXCHANGE),
 );
 
+/** Returns a schema for lists of objects, of which it checks these keys. */
+function listOf(entries: v.ObjectEntries) {
+  return list(v.pipe(object, v.looseObject(entries)));
+}
+
 /** What the Job's own container must not have, since it would not test the exchange. */
 const exchangeContainer = v.looseObject({
   command: FIXED_COMMAND,
   args: FIXED_COMMAND,
-  env: v.optional(
-    v.array(v.looseObject({ name: v.custom((name) => name !== CREDENTIAL_HELPER.name, FIXED_EXCHANGE) })),
-  ),
-  volumeMounts: v.optional(
-    v.array(v.looseObject({ mountPath: v.custom((path) => !isInVolume(path), FIXED_EXCHANGE) })),
-  ),
+  env: v.optional(listOf({ name: v.custom((name) => name !== CREDENTIAL_HELPER.name, FIXED_EXCHANGE) })),
+  volumeMounts: v.optional(listOf({ mountPath: v.custom((path) => !isInVolume(path), FIXED_EXCHANGE) })),
 });
 
 const container = v.pipe(
@@ -407,6 +408,40 @@ export function accessRules(access: Incomplete<CheckedSettings>): Problem[] {
   });
 
   return [...problems, ...unusedNamespaces(access)];
+}
+
+/**
+ * Returns a problem for each ID token that could also sign in to the cluster: an API server without `--api-audiences`
+ * accepts its issuer as the audience.
+ * https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
+ *
+ * @param issuerUrl of the cluster, if it is known.
+ */
+export function issuerAudiences(
+  serviceAccounts: ({ tokenAudience?: unknown } | undefined)[] = [],
+  issuerUrl: unknown,
+): Problem[] {
+  return serviceAccounts.flatMap((account, index): Problem[] => {
+    const value = account?.tokenAudience;
+    if (typeof value !== "string" || value !== issuerUrl) return [];
+    const reason = "must not be the cluster's OIDC issuer, an audience that its API server can accept";
+    return [{ path: ["serviceAccounts", index, "tokenAudience"], value, reason }];
+  });
+}
+
+/**
+ * Returns a warning for each service account that a pod has unless it names another one.
+ *
+ * @param accounts with every default filled in.
+ */
+export function defaultAccountWarnings(accounts: Account[]): string[] {
+  return accounts
+    .filter(({ name }) => name === "default")
+    .map(({ namespace, audienceRule }) => {
+      const given = `Every pod of namespace ${namespace} that names no service account can get the access token of ${namespace}/default.`;
+      const withoutRule = "Its Kubernetes API token can be enough, because audienceRule is false.";
+      return [given, ...(audienceRule ? [] : [withoutRule]), "Use another service account."].join(" ");
+    });
 }
 
 /** Returns a problem for each new namespace that no entry uses. */

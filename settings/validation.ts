@@ -239,7 +239,15 @@ export function unknownSettings(
 function unknownSetting(key: string, known: string[]): string {
   const similar = closest(key, known);
   const isTypo = distance(key, similar) <= Math.max(2, key.length / 3);
-  return isTypo ? `unknown setting; did you mean "${similar}"?` : "unknown setting";
+  const meant = longerName(key, known) ?? (isTypo ? similar : undefined);
+  return meant ? `unknown setting; did you mean "${meant}"?` : "unknown setting";
+}
+
+/** Returns the only name that contains a key of at least four characters, such as `teamName` for `team`. */
+function longerName(key: string, known: string[]): string | undefined {
+  if (key.length < 4) return undefined;
+  const [name, ...others] = known.filter((it) => it.toLowerCase().includes(key.toLowerCase()));
+  return others.length === 0 ? name : undefined;
 }
 
 /**

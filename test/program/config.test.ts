@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import * as pulumi from "@pulumi/pulumi";
 import { parseConfig, templateSettings } from "../../config";
-import type { RawConfig } from "../../settings/raw";
+import { type RawConfig, readRawConfig } from "../../settings/raw";
 import { messageOf } from "../../settings/validation";
 import { rawConfigOf } from "../support/rawSettings";
 
@@ -202,6 +203,12 @@ const REJECTED: Record<string, [Given, ...(string | RegExp)[]]> = {
     'clusterNmae: unknown setting; did you mean "clusterName"?',
   ],
   "a setting that resembles no other": [{ zone: "x" }, "zone: unknown setting"],
+  "a setting whose name is part of another": [
+    { ...stackOf({ ...entryOf("team"), team: "payments", role: "a" }), name: "ci" },
+    "name: is a setting of an entry of serviceAccounts",
+    'serviceAccounts[0].team: unknown setting; did you mean "teamName"?',
+    "serviceAccounts[0].role: unknown setting",
+  ],
   "a setting of the stack in an entry": [
     withEntry({ maxExpirationSeconds: 900, clusterName: "a" }),
     "serviceAccounts[0].maxExpirationSeconds: is a setting of the stack, not of an entry",
@@ -234,7 +241,10 @@ const REJECTED: Record<string, [Given, ...(string | RegExp)[]]> = {
     { "eks-pulumi-oidc:issuerName": "a" },
     'eks-pulumi-oidc:issuerName: belongs to project "eks-pulumi-oidc", but this project is "project"',
   ],
-  "no user and no entries": [{ userLogin: undefined }, "userLogin: required without serviceAccounts"],
+  "no user and no entries": [
+    { userLogin: undefined },
+    'userLogin: required without serviceAccounts; both belong under "config:" in the stack file',
+  ],
   "an invalid user without entries": [
     { userLogin: "a b" },
     'userLogin = "a b": must be the login of a Pulumi user',
@@ -339,6 +349,12 @@ const REJECTED: Record<string, [Given, ...(string | RegExp)[]]> = {
     /^jobPodSpec\.containers\[0\]\.volumeMounts\[2\]\.mountPath = .*: must not be set/,
     /^jobPodSpec\.containers\[0\]\.volumeMounts\[4\]\.mountPath = .*: must not be set/,
     /^jobPodSpec\.volumes\[1\]: must not be set/,
+  ],
+  "variables and mounts of a Job that are not lists of objects": [
+    { jobPodSpec: { containers: [{ name: "token-exchange", env: { A: "b" }, volumeMounts: ["a", null] }] } },
+    "jobPodSpec.containers[0].env: must be a list",
+    'jobPodSpec.containers[0].volumeMounts[0] = "a": must be an object',
+    "jobPodSpec.containers[0].volumeMounts[1]: must be an object",
   ],
   "a container or a volume without a name, which would replace the Job's own": [
     { jobPodSpec: { containers: [{ image: "x" }], volumes: [{ name: "a" }, {}] } },
@@ -567,6 +583,28 @@ test("rejects encrypted values wherever they are, and prints no value beside one
   assert.equal(all.length, 4);
   assert.doesNotMatch(all.join(), /hunter2|4321/);
   assert.doesNotMatch(lines.join(), /hunter2/i);
+});
+
+test("reports an encrypted credential of the AWS provider once, as what the program does not support", () => {
+  const { problems } = parse({ "aws:secretKey": "s3cret" }, { secretKeys: ["aws:secretKey"] });
+  const [line = "", ...others] = linesOf(problems);
+  assert.match(line, /^aws:secretKey: is not supported by `aws eks get-token`/);
+  assert.deepEqual(others, []);
+});
+
+test("knows the encrypted settings of an inline program of the Automation API, which has no variable for them", async () => {
+  await pulumi.runtime.setMocks(
+    { newResource: () => assert.fail(), call: () => ({}) },
+    "project",
+    "dev",
+    false,
+    "acme",
+  );
+  // As the SDK's automation/server.ts does.
+  const key = "project:userLogin";
+  pulumi.runtime.setAllConfig({ [key]: "alice", "project:clusterName": "a" }, [key]);
+  assert.equal(process.env.PULUMI_CONFIG_SECRET_KEYS, undefined);
+  assert.deepEqual(readRawConfig().secretKeys, [key]);
 });
 
 test("does not print the values of unknown settings, nor what looks like a token or contains a password", () => {

@@ -373,6 +373,13 @@ test("an invalid configuration stops the program with every problem, before anyt
   );
 });
 
+test("an audience that is the issuer of the existing cluster stops the program before anything is registered", async (t) => {
+  const simulation = await start(t);
+  const message = await messageOf(simulation, stackWith({ tokenAudience: simulation.issuer.url }));
+  assert.match(message, /^Invalid configuration in Pulumi\.dev\.yaml \(1 problem\)\. Nothing was changed\./);
+  assert.match(message, /serviceAccounts\[0\]\.tokenAudience = .*: must not be the cluster's OIDC issuer/);
+});
+
 test("a cluster that does not exist stops the program with what to set", async (t) => {
   const message = await messageOf(await start(t), { clusterName: "nowhere" });
   assert.match(message, /^Failed to look up EKS cluster "nowhere" in us-west-2: reading EKS Cluster/);

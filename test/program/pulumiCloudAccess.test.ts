@@ -99,6 +99,32 @@ test("accepts no output where a plain value is needed, and says what to write in
   );
 });
 
+test("accepts no audience that is the cluster's issuer, as soon as that is known", async () => {
+  const issuerUrl = "https://oidc.example/id/A";
+  const args = { ...ARGS, issuerUrl, serviceAccounts: [{ ...ENTRY, tokenAudience: issuerUrl }] };
+  const problem = `serviceAccounts[0].tokenAudience = "${issuerUrl}": must not be the cluster's OIDC issuer, an audience that its API server can accept`;
+  assert.ok(rejected(args, withProvider()).endsWith(`(1 problem). Nothing was changed.\n\n  ${problem}\n`));
+  const later = await rejectedLate({ ...args, issuerUrl: pulumi.output(issuerUrl) });
+  assert.ok(later.endsWith(`(1 problem). None of its resources was changed.\n\n  ${problem}\n`), later);
+});
+
+test("warns of a token for the service account that pods have by default", async (t) => {
+  const warn = t.mock.method(pulumi.log, "warn", () => {});
+  const entry = { ...ENTRY, name: "default", createServiceAccount: false, runJob: false };
+  const serviceAccounts = [ENTRY, entry, { ...entry, namespace: "web", audienceRule: true }];
+  await registeredBy({ ...ARGS, issuerUrl: "https://oidc.example/id/A", serviceAccounts });
+  const warnings = warn.mock.calls.map(({ arguments: [text] }) => String(text));
+  const everyPod = (namespace: string) =>
+    `Every pod of namespace ${namespace} that names no service account can get the access token of ${namespace}/default.`;
+  assert.deepEqual(
+    warnings.filter((text) => text.startsWith("Every pod")),
+    [
+      `${everyPod("ci")} Its Kubernetes API token can be enough, because audienceRule is false. Use another service account.`,
+      `${everyPod("web")} Use another service account.`,
+    ],
+  );
+});
+
 test("registers nothing and connects to no issuer while an output is invalid, and lists every problem in one message", async (t) => {
   const connect = t.mock.method(tls, "connect");
   const token = `pul-${"0f".repeat(20)}`;
