@@ -86,6 +86,8 @@ test("a namespace exists before anything is created in it", async (t) => {
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
   assert.deepEqual(namespace?.inputs.metadata, { name: "ci", labels });
   assert.equal(others.length, 3);
+  // To delete it would delete the workloads in it.
+  assert.equal(namespace?.options.retainOnDelete, true);
 });
 
 test("a namespace can have the name of a method", async (t) => {
@@ -104,6 +106,8 @@ test("a role has a path, a boundary, policies, and a name of at most 64 characte
   const { id, inputs } = only(stack, "Role", "access.default.b");
   assert.deepEqual([inputs.path, inputs.permissionsBoundary], ["/pulumi/", POLICIES[1]]);
   assert.equal(inputs.namePrefix, "pulumi-oidc-default-b-");
+  // Other programs attach policies, too. With one, AWS would not delete the role of a removed entry.
+  assert.equal(inputs.forceDetachPolicies, true);
   const attached = all(stack, "RolePolicyAttachment").map((it) => [it.inputs.role, it.inputs.policyArn]);
   assert.equal(attached.join(), [id, POLICIES[0], id, POLICIES[1]].join());
   const long = only(stack, "Role", `access.${LONG}.${LONG}`);
@@ -155,6 +159,9 @@ test("a Job waits for what its exchange needs, and runs again for a new issuer o
   assert.deepEqual(options.customTimeouts, { create: "360s", update: "360s" });
   // A new Job cannot have the name of the one that it replaces.
   assert.equal(options.deleteBeforeReplace, true);
+  // Workloads keep their settings until those can be granted.
+  const configMap = only(stack, "ConfigMap", "access.default.a.pulumi-token-exchange");
+  assert.deepEqual(await labelsOf(configMap.options.dependsOn), ["OidcIssuer access.oidc-issuer"]);
 });
 
 test("the issuer is registered with its thumbprint, through a provider for the configured Pulumi Cloud", async (t) => {

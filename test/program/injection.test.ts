@@ -19,7 +19,14 @@ const ACCOUNTS = [
 
 interface Policy {
   metadata: { name: string };
-  spec: { failurePolicy: string; variables: { name: string; expression: string }[]; policyName: string };
+  spec: {
+    failurePolicy: string;
+    matchConstraints: { resourceRules: object[] };
+    matchConditions?: { expression: string }[];
+    variables: { name: string; expression: string }[];
+    validations?: { expression: string }[];
+    policyName: string;
+  };
 }
 
 function policiesOf(stack: Stack) {
@@ -55,6 +62,28 @@ test("denies a pod if the API server cannot evaluate a policy", async (t) => {
   for (const type of ["MutatingAdmissionPolicy", "ValidatingAdmissionPolicy"]) {
     assert.equal(only<Policy>(stack, type).inputs.spec.failurePolicy, "Fail", type);
   }
+});
+
+test("compares only new pods, and no annotation of more than 1,024 characters", async (t) => {
+  const stack = await up(t, { injectToken: true });
+  for (const type of ["MutatingAdmissionPolicy", "ValidatingAdmissionPolicy"]) {
+    const { matchConstraints, matchConditions, variables, validations } = only<Policy>(stack, type).inputs
+      .spec;
+    const pods = { apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] };
+    assert.deepEqual(matchConstraints.resourceRules, [pods], type);
+
+    const isShort = /annotations\["eks-pulumi-oidc\/containers"\]\.orValue\(''\)\.size\(\) <= 1024/;
+    const named = variables.find(({ name }) => name === "named")?.expression ?? "";
+    assert.match(named, RegExp(`^.*${isShort.source}\\n\\?`), type);
+    assert.match((matchConditions ?? validations ?? []).map((it) => it.expression).join(), isShort, type);
+  }
+});
+
+test("changes no pod of a service account that another stack has", async (t) => {
+  const stack = await up(t, { injectToken: true });
+  const { variables } = only<Policy>(stack, "MutatingAdmissionPolicy").inputs.spec;
+  const targets = variables.find(({ name }) => name === "targets")?.expression ?? "";
+  assert.match(targets, /^variables\.account in variables\.audiences\n\?.*\n: \[\]$/s);
 });
 
 test("writes every service account into the policy, whatever their order in the list", async (t) => {

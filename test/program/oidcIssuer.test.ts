@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
 import { allowPolicy, readThumbprints } from "../../oidcIssuer";
 import type { Account } from "../../settings/access";
+import { scopeOf } from "../../settings/tokenTypes";
 import { createCertificateAuthority, openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { accepted } from "../support/accounts";
 import { listen } from "../support/loopback";
@@ -18,17 +19,18 @@ import { setVariables } from "../support/variables";
 
 const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "runner" };
 
-test("the policy names the owner of the token, and an administrator's permission only on request", () => {
-  for (const [settings, expected] of [
-    [{ tokenType: "personal", userLogin: "alice" }, { userLogin: "alice" }],
-    [{ tokenType: "team", teamName: "ops" }, { teamName: "ops" }],
-    [{ tokenType: "runner", runnerId: "id-1", runnerName: "pool" }, { runnerID: "id-1" }],
-    [{ tokenType: "organization", organizationAdmin: true }, { authorizedPermissions: ["admin"] }],
+test("the policy names the owner of the token that the exchange requests, and admin only on request", () => {
+  for (const [settings, scope, expected] of [
+    [{ tokenType: "personal", userLogin: "alice" }, "user:alice", { userLogin: "alice" }],
+    [{ tokenType: "team", teamName: "ops" }, "team:ops", { teamName: "ops" }],
+    [{ tokenType: "runner", runnerId: "id-1", runnerName: "pool" }, "runner:pool", { runnerID: "id-1" }],
+    [{ tokenType: "organization", organizationAdmin: true }, "admin", { authorizedPermissions: ["admin"] }],
     // An empty list of permissions would show as drift.
-    [{ tokenType: "organization" }, {}],
+    [{ tokenType: "organization" }, "", {}],
   ] as const) {
     const { tokenType } = settings;
     assert.deepEqual(policyOf(settings), { decision: "allow", tokenType, ...expected, rules: RULES });
+    assert.equal(scopeOf(settings), scope);
   }
 });
 
