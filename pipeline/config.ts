@@ -35,6 +35,8 @@ interface PipelineSettings {
   subjectPrefix: string;
   /** Stacks that the workflows deploy. */
   stacks: StackSettings[];
+  /** Reviewers of each deployment, as in step 1: logins, or teams as ORGANIZATION/TEAM. With none, they are not checked. Default: `[]`. */
+  reviewers?: string[];
   /** IAM OIDC provider of GitHub in the account: create it, or use the `existing` one. Default: `create`. */
   githubOidcProvider?: "create" | "existing";
   /** OIDC issuer of GitHub in the organization: create it, or leave the `existing` one to policies.sh. Default: `create`. */
@@ -68,6 +70,8 @@ const createOrExisting = v.picklist(["create", "existing"], "must be create or e
 // Letters, digits, and these characters are what AWS allows. "*", "?", and "$" would be wildcards and variables.
 const tagKey = string(/^[\p{L}\p{N} _.:/=+@-]{1,128}$/u, "must be the key of a tag in AWS");
 
+const reviewer = string(/^[\w-]+(\/[\w.-]+)?$/, "must be a login, or a team as ORGANIZATION/TEAM");
+
 const stackEntries = schemasOf<StackSettings>()({
   stack: string(/^[\w-]+\/[\w.-]+\/[\w.-]+$/, "must be ORGANIZATION/PROJECT/STACK"),
   clusterName: clusterEntries.clusterName,
@@ -79,6 +83,7 @@ const entries = schemasOf<PipelineSettings>()({
   repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
   subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
   stacks: v.pipe(list(settings(stackEntries)), v.nonEmpty("must not be empty")),
+  reviewers: v.optional(list(reviewer), []),
   githubOidcProvider: v.optional(createOrExisting, "create"),
   githubIssuer: v.optional(createOrExisting, "create"),
   rolePolicyArns: v.optional(policyArns, []),
@@ -95,7 +100,7 @@ const schema = settings(entries);
 type CheckedSettings = v.InferOutput<typeof schema>;
 
 /** The settings that are not strings. */
-const JSON_KEYS = ["stacks", "rolePolicyArns", "tagKeys", "createOidcProvider", "podIdentity"];
+const JSON_KEYS = ["stacks", "reviewers", "rolePolicyArns", "tagKeys", "createOidcProvider", "podIdentity"];
 
 /**
  * Reads the configuration of the current stack.

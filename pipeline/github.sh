@@ -2,25 +2,50 @@
 # Sets up this repository on GitHub for the pipeline. Requires jq, and gh, logged in as an admin of the repository.
 #
 #   bash github.sh environment OWNER/NAME [REVIEWER…]   a reviewer is a login, or a team as ORGANIZATION/TEAM
-#   bash github.sh check OWNER/NAME PREFIX              changes nothing; `pulumi up` runs it
+#   bash github.sh protect OWNER/NAME
+#   bash github.sh check OWNER/NAME PREFIX [REVIEWER…]  changes nothing; `pulumi up` runs it
 #
 # Stops at the first error. Each command can be run again.
 set -euo pipefail
+shopt -s inherit_errexit
 
 # The name of an environment is not case-sensitive.
 readonly production='.environments[] | select(.name | ascii_downcase == "production")'
 
+# The rules of main, in GitHub's own words. App 15368 is GitHub Actions: no other one can report the check.
+# https://docs.github.com/en/rest/repos/rules
+readonly rules='[
+  { "type": "deletion" },
+  { "type": "non_fast_forward" },
+  { "type": "pull_request", "parameters": {
+    "required_approving_review_count": 1,
+    "require_code_owner_review": true,
+    "require_last_push_approval": true,
+    "dismiss_stale_reviews_on_push": true,
+    "required_review_thread_resolution": false
+  } },
+  { "type": "required_status_checks", "parameters": {
+    "required_status_checks": [{ "context": "checks", "integration_id": 15368 }],
+    "strict_required_status_checks_policy": false
+  } }
+]'
+
 main() {
   case ${1:-} in
     environment) (($# >= 2)) || usage ;;
-    check) (($# == 3)) || usage ;;
+    protect) (($# == 2)) || usage ;;
+    check) (($# >= 3)) || usage ;;
     *) usage ;;
   esac
   "$@"
 }
 
 usage() {
-  echo "usage: bash github.sh environment OWNER/NAME [REVIEWER...] | check OWNER/NAME PREFIX" >&2
+  cat >&2 <<'END'
+usage: bash github.sh environment OWNER/NAME [REVIEWER...]
+       bash github.sh protect OWNER/NAME
+       bash github.sh check OWNER/NAME PREFIX [REVIEWER...]
+END
   exit 64
 }
 
@@ -34,15 +59,8 @@ environment() {
   local prefix
   prefix=$(subject_prefix "$repository")
 
-  local reviewers=() reviewer
-  for reviewer in "$@"; do
-    if [[ $reviewer == */* ]]; then
-      reviewer=$(gh api "orgs/${reviewer%/*}/teams/${reviewer#*/}" --jq '{ type: "Team", id }')
-    else
-      reviewer=$(gh api "users/$reviewer" --jq '{ type: "User", id }')
-    fi
-    reviewers+=("$reviewer")
-  done
+  local reviewers
+  reviewers=$(reviewers_of "$@")
 
   # A PUT replaces all of an environment's rules: those that exist are sent again.
   local existing body
@@ -52,10 +70,11 @@ environment() {
       prevent_self_review: .protection_rules | map(.prevent_self_review // empty)[0],
       reviewers: .protection_rules | map(.reviewers // empty | map({ type, id: .reviewer.id }))[0]
     }')
-  body=$(printf '%s\n' "${reviewers[@]}" | jq --slurp --argjson existing "${existing:-null}" '
+  body=$(jq --argjson existing "${existing:-null}" '
     ($existing // {}) + if . == [] then {} else { reviewers: . } end
     | del(.[] | nulls)
-    | .deployment_branch_policy = { protected_branches: false, custom_branch_policies: true }')
+    | .deployment_branch_policy = { protected_branches: false, custom_branch_policies: true }
+  ' <<<"$reviewers")
   gh api -X PUT "$path" --input - --silent <<<"$body"
 
   local allowed
@@ -74,17 +93,60 @@ environment() {
   done <<<"$allowed"
 
   echo "Only the main branch can deploy to the production environment of $repository. Next:"
+  echo "  bash github.sh protect $repository"
   echo "  pulumi config set repository $repository"
   echo "  pulumi config set subjectPrefix $(quoted "$prefix")"
+  if (($# > 0)); then
+    echo "  pulumi config set reviewers $(quoted "$(jq --null-input --compact-output '$ARGS.positional' --args "$@")")"
+  fi
+}
+
+# Prints reviewers as GitHub's API has them: the list of their types and IDs.
+reviewers_of() {
+  local reviewer
+  for reviewer in "$@"; do
+    if [[ $reviewer == */* ]]; then
+      gh api "orgs/${reviewer%/*}/teams/${reviewer#*/}" --jq '{ type: "Team", id }'
+    else
+      gh api "users/$reviewer" --jq '{ type: "User", id }'
+    fi
+  done | jq --slurp --sort-keys unique
+}
+
+# Creates the ruleset `pipeline`, or resets it, so that main changes only by a pull request that passed its checks and that
+# another person has approved. Then turns off that workflows approve, since a pull request could approve itself.
+protect() {
+  local repository=$1
+  local path=repos/$repository
+
+  local ruleset id
+  ruleset=$(jq '{
+    name: "pipeline",
+    target: "branch",
+    enforcement: "active",
+    bypass_actors: [],
+    conditions: { ref_name: { include: ["refs/heads/main"], exclude: [] } },
+    rules: .
+  }' <<<"$rules")
+  id=$(gh api "$path/rulesets?includes_parents=false" --paginate --jq '.[] | select(.name == "pipeline").id')
+  if [[ -n $id ]]; then
+    gh api -X PUT "$path/rulesets/$id" --input - --silent <<<"$ruleset"
+  else
+    gh api "$path/rulesets" --input - --silent <<<"$ruleset"
+  fi
+
+  gh api -X PUT "$path/actions/permissions/workflow" -F can_approve_pull_request_reviews=false --silent
+  echo "The main branch of $repository changes only by pull requests that code owners have approved. No one can bypass it."
 }
 
 # Prints the repository's ID, or everything that is wrong. Without the branch rule, any branch could use the identity that
-# deploys. Without an approval, everyone with write access can change main. If workflows can approve pull requests, a pull
-# request can approve itself.
+# deploys. Without the rules of main, everyone with write access can change it. If workflows can approve pull requests, a
+# pull request can approve itself.
 check() {
   local repository=$1 expected=$2
   local path=repos/$repository
   local failed=0
+  shift 2
 
   local id
   # gh follows redirects of renamed repositories, and GH_HOST. Another repository could have the name in AWS's trust policy.
@@ -102,11 +164,10 @@ check() {
     failed=1
   fi
 
-  local has_branch_list allowed="every branch"
+  local environment allowed="every branch"
   # https://docs.github.com/en/rest/deployments/environments and /branch-policies
-  has_branch_list=$(gh api "$path/environments" --paginate \
-    --jq "$production | .deployment_branch_policy.custom_branch_policies")
-  if [[ $has_branch_list == true ]]; then
+  environment=$(gh api "$path/environments" --paginate --jq "$production")
+  if [[ $(jq .deployment_branch_policy.custom_branch_policies <<<"$environment") == true ]]; then
     allowed=$(gh api "$path/environments/production/deployment-branch-policies" --paginate \
       --jq '.branch_policies[] | "\(.type // "branch") \(.name)"')
     allowed=${allowed//$'\n'/, }
@@ -118,13 +179,21 @@ $(visible "${allowed:-no branch}"). Identities that exist already still trust it
     failed=1
   fi
 
-  local approvals
-  # https://docs.github.com/en/rest/repos/rules: those of rulesets that are enforced, the organization's included.
-  approvals=$(gh api "$path/rules/branches/main" --paginate \
-    --jq '.[] | select(.type == "pull_request") | .parameters.required_approving_review_count | select(. > 0)')
-  if [[ -z $approvals ]]; then
-    problem "The main branch of $repository can be changed without an approval: no ruleset requires a pull request with \
-one. Create a ruleset for main as in docs/pipeline.md, \"Protect main\":" "https://github.com/$repository/settings/rules"
+  local reviewers configured
+  reviewers=$(jq '.protection_rules[].reviewers // empty | .[] | { type, id: .reviewer.id }' <<<"$environment" |
+    jq --slurp --sort-keys unique)
+  configured=$(reviewers_of "$@")
+  if (($# > 0)) && [[ $reviewers != "$configured" ]]; then
+    problem "The reviewers of the production environment of $repository are not those of the configuration. To change them:" \
+      "bash github.sh environment $repository $*"
+    failed=1
+  fi
+
+  local missing
+  missing=$(missing_rules "$path")
+  if [[ -n $missing ]]; then
+    problem "The main branch of $repository is not protected: no ruleset that is enforced for it, and that no one can bypass, \
+has ${missing//$'\n'/, }. To create one:" "bash github.sh protect $repository"
     failed=1
   fi
 
@@ -133,12 +202,42 @@ one. Create a ruleset for main as in docs/pipeline.md, \"Protect main\":" "https
   can_approve=$(gh api "$path/actions/permissions/workflow" --jq .can_approve_pull_request_reviews)
   if [[ $can_approve != false ]]; then
     problem "The workflows of $repository can approve pull requests, such as the one that changes the workflow. \
-To turn it off:" "gh api -X PUT $path/actions/permissions/workflow -F can_approve_pull_request_reviews=false"
+To turn it off:" "bash github.sh protect $repository"
     failed=1
   fi
 
   ((failed)) || echo "$id"
   return "$failed"
+}
+
+# Prints what the effective rules of main lack, one rule or parameter a line. The organization's count too. Those that
+# someone can bypass do not count, and neither do those whose bypass list GitHub shows only to people who can edit it.
+missing_rules() {
+  local path=$1
+
+  local effective rulesets strict
+  effective=$(gh api "$path/rules/branches/main" --paginate --jq '.[]')
+  rulesets=$(jq .ruleset_id <<<"$effective" | sort --unique)
+  strict=$(for id in $rulesets; do
+    gh api "$path/rulesets/$id" --jq 'select(.bypass_actors == []).id'
+  done | jq --slurp .)
+
+  # In jq, null is less than false, and false is less than true.
+  jq --slurp --raw-output --argjson required "$rules" --argjson strict "$strict" '
+    def satisfies($required):
+      if $required | type == "array" then $required - map({ context, integration_id }) == [] else . >= $required end;
+    map(select(.ruleset_id | IN($strict[])))
+    | group_by(.type)
+    | map({ key: .[0].type, value: map(.parameters // {}) })
+    | from_entries as $effective
+    | $required[]
+    | $effective[.type] as $alternatives
+    | if $alternatives == null then .type
+      else
+        (.parameters // {}) | to_entries[] | . as { $key, $value }
+        | select(any($alternatives[]; .[$key] | satisfies($value)) | not).key
+      end
+  ' <<<"$effective"
 }
 
 # problem SENTENCE COMMAND

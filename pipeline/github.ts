@@ -19,13 +19,14 @@ export function subjects(prefix: string): { preview: string[]; deploy: string } 
 
 /**
  * Checks the repository with `github.sh check`, which changes nothing: only the main branch can deploy to the environment
- * `production`, and the `sub` claims of its ID tokens begin with the configured prefix.
+ * `production`, which has the configured reviewers; no one can change `main` alone; and the `sub` claims of the
+ * repository's ID tokens begin with the configured prefix.
  *
  * @returns the ID of the repository.
  * @throws Error that lists what is wrong, with the commands that fix it.
  */
-export async function checkRepository({ repository, subjectPrefix }: Settings): Promise<string> {
-  const args = [join(__dirname, "github.sh"), "check", repository, subjectPrefix];
+export async function checkRepository({ repository, subjectPrefix, reviewers }: Settings): Promise<string> {
+  const args = [join(__dirname, "github.sh"), "check", repository, subjectPrefix, ...reviewers];
   const { stdout } = await promisify(execFile)("bash", args).catch(({ stderr, message }) => {
     throw new Error(`Failed to check the repository ${repository} with gh:\n${stderr || message}`);
   });

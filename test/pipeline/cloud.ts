@@ -29,11 +29,27 @@ type Issuer = { name: string; url: string; maxExpirationSeconds?: number; polici
 /** It serves GitHub's API, Pulumi Cloud's API, and the TLS certificate of GitHub's issuer. */
 export type PipelineCloud = Awaited<ReturnType<typeof startPipelineCloud>>;
 
+export interface Ruleset {
+  id: number;
+  name: string;
+  enforcement: string;
+  rules: { type: string; parameters?: Json }[];
+  /** Left out in an answer to someone who cannot edit it. */
+  bypass_actors?: Json[];
+  conditions?: Json;
+}
+
 interface Github {
   /** The commit of the branch main. */
   tip: string;
-  /** The rules of the branch main. */
-  rules: Json[];
+  /** The commits for which deploy.yml has run. */
+  deployed: string[];
+  /** The rulesets of the repository and of its organization, all of them for the branch main. */
+  rulesets: Ruleset[];
+  /** Where a browser shows the repository. */
+  url: string;
+  /** How the sub claims of its ID tokens are formed. */
+  subject: { use_default: boolean; sub_claim_prefix: string };
   environments: Environment[];
   branchPolicies: { id: number; name: string; type: string }[];
   /** Whether workflows can approve pull requests. */
@@ -56,10 +72,10 @@ export async function startPipelineCloud(t: TestContext) {
   const authority = await openCertificateAuthority();
   const github: Github = {
     tip: "a".repeat(40),
-    rules: [
-      { type: "deletion" },
-      { type: "pull_request", parameters: { required_approving_review_count: 1 } },
-    ],
+    deployed: [],
+    rulesets: [],
+    url: `https://github.com/${REPOSITORY}`,
+    subject: { use_default: true, sub_claim_prefix: SUBJECT_PREFIX },
     environments: [],
     branchPolicies: [],
     canApprove: false,
@@ -197,9 +213,9 @@ function answerGithub(github: Github, call: string, body: Json, parameters: URLS
   };
   switch (call) {
     case `GET ${repository}`:
-      return [200, { id: 42, html_url: `https://github.com/${REPOSITORY}` }];
+      return [200, { id: 42, html_url: github.url }];
     case `GET ${repository}/actions/oidc/customization/sub`:
-      return [200, { use_default: true, sub_claim_prefix: SUBJECT_PREFIX }];
+      return [200, github.subject];
     case `GET ${repository}/git/ref/heads/main`:
       return [200, { ref: "refs/heads/main", object: { type: "commit", sha: github.tip } }];
     case `GET ${repository}/actions/workflows/1`:
@@ -217,10 +233,40 @@ function answerGithub(github: Github, call: string, body: Json, parameters: URLS
           ],
         },
       ];
-    case `GET ${repository}/actions/workflows/2/runs`:
-      return [200, { total_count: 1, workflow_runs: [{ id: 9, created_at: "2026-12-01T05:17:00Z" }] }];
-    case `GET ${repository}/rules/branches/main`:
-      return [200, github.rules.slice(page - 1, page), next(github.rules)];
+    // https://docs.github.com/en/rest/actions/workflow-runs
+    case `GET ${repository}/actions/workflows/2/runs`: {
+      const runs = [
+        { status: "queued", head_branch: "main", created_at: "2026-12-03T05:17:00Z" },
+        { status: "completed", head_branch: "feature", created_at: "2026-12-02T11:00:00Z" },
+        { status: "completed", head_branch: "main", created_at: "2026-12-01T05:17:00Z" },
+      ];
+      const workflow_runs = runs.filter(
+        ({ status, head_branch }) =>
+          [null, status].includes(parameters.get("status")) &&
+          [null, head_branch].includes(parameters.get("branch")),
+      );
+      return [200, { total_count: workflow_runs.length, workflow_runs }];
+    }
+    case `GET ${repository}/actions/workflows/deploy.yml/runs`: {
+      const ofMain = parameters.get("branch") === "main" ? github.deployed : [];
+      return [200, { total_count: ofMain.filter((commit) => commit === parameters.get("head_sha")).length }];
+    }
+    // https://docs.github.com/en/rest/repos/rules
+    case `GET ${repository}/rules/branches/main`: {
+      const active = github.rulesets.filter(({ enforcement }) => enforcement === "active");
+      const rules = active.flatMap(({ id, rules }) => rules.map((rule) => ({ ...rule, ruleset_id: id })));
+      return [200, rules.slice(page - 1, page), next(rules)];
+    }
+    case `GET ${repository}/rulesets`:
+      return [200, github.rulesets.slice(page - 1, page), next(github.rulesets)];
+    case `POST ${repository}/rulesets`:
+      github.rulesets.push({ ...(body as unknown as Ruleset), id: github.rulesets.length + 1 });
+      return [201, {}];
+    case `PUT ${repository}/rulesets/${lastStep}`:
+      github.rulesets = github.rulesets.map((it) => (it.id === Number(lastStep) ? { ...it, ...body } : it));
+      return [200, {}];
+    case `GET ${repository}/rulesets/${lastStep}`:
+      return [200, github.rulesets.find(({ id }) => id === Number(lastStep))];
     case `GET ${repository}/environments`:
       return pageOf("environments", environments);
     case `PUT ${production}`: {

@@ -18,7 +18,7 @@ import { ACCESS_TOKEN } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import * as cloudOf from "./cloud";
 
-const { ACCOUNT, DEFAULT_DENY, GITHUB_PROVIDER, REPOSITORY, SUBJECT_PREFIX } = cloudOf;
+const { ACCOUNT, DEFAULT_DENY, GITHUB_PROVIDER, SUBJECT_PREFIX } = cloudOf;
 
 const TOOLS = ["gh api --help", "jq --version", "aws --version", "moto_server --help"];
 const failing = TOOLS.find((command) => spawnSync("bash", ["-c", command]).status !== 0);
@@ -44,40 +44,15 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   });
   after(() => moto.stop());
 
-  const deployableFrom = () => cloud.github.branchPolicies.map(({ name, type }) => `${type} ${name}`);
-
-  test("without the branch rule, an approval for main, or a cluster's access entries, or if workflows can approve, nothing is created; the printed commands work", async (t) => {
-    const { up, run } = await newPipeline(t);
-    for (const rule of [undefined, null, { protected_branches: true, custom_branch_policies: false }]) {
-      const environment = { name: "production", can_admins_bypass: true, protection_rules: [] };
-      cloud.github.environments =
-        rule === undefined ? [] : [{ ...environment, deployment_branch_policy: rule }];
-      failed(
-        await up(),
-        /production environment of acme\/eks-pulumi-oidc must allow only the main branch/,
-        /\n +bash github\.sh environment acme\/eks-pulumi-oidc\n/,
-      );
-    }
-    assert.deepEqual(cloud.writes, []);
-    succeeded(await run("bash", "github.sh", "environment", REPOSITORY));
-
-    cloud.github.canApprove = true;
-    const approving = failed(await up(), /The workflows of acme\/eks-pulumi-oidc can approve pull requests/);
-    const fix = /gh api -X PUT repos\/.*\/actions\/permissions\/workflow .*/.exec(approving)?.[0];
-    succeeded(await run("bash", "-c", fix ?? assert.fail(approving)));
-    assert.equal(cloud.github.canApprove, false);
-
-    const { rules } = cloud.github;
-    const approvals = { required_approving_review_count: 0 };
-    for (const open of [[], [{ type: "deletion" }], [{ type: "pull_request", parameters: approvals }]]) {
-      cloud.github.rules = open;
-      failed(await up(), /The main branch of acme\/eks-pulumi-oidc can be changed without/);
-    }
-    cloud.github.rules = rules;
-
+  test("if the repository or a cluster is not ready, nothing is created, and the printed commands work", async (t) => {
+    const { up, run } = await newPipeline(t, { reviewers: ["octocat"] });
     cloud.clusters.set("us-west-2 my-cluster", "CONFIG_MAP");
-    const [update] = /aws eks update-cluster-config .*/.exec(failed(await up())) ?? [];
-    succeeded(await run("bash", "-c", update ?? assert.fail()));
+    const screen = failed(await up(), /only the main branch/, /reviewers/, /is not protected/, /CONFIG_MAP/);
+    assert.deepEqual(cloud.writes, []);
+    const commands = screen.match(/(?<=\n {2}| )(bash github\.sh|aws eks) .*/g) ?? [];
+    assert.equal(new Set(commands).size, 4, screen);
+    for (const command of new Set(commands)) succeeded(await run("bash", "-c", command));
+    failed(await up(), /CONFIG_MAP/);
     assert.deepEqual(cloud.existing(), []);
   });
 
@@ -93,7 +68,6 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const created = cloud.existing();
     assert.equal(created.length, 14);
     assert.match(JSON.stringify(cloud.issuers.get("acme/1")), /"thumbprints":\["[0-9a-f]{64}"\]/);
-    assert.deepEqual(deployableFrom(), ["branch main"]);
     const file = await readFile(join(root, ".github", "pipeline.json"), "utf8");
     assert.deepEqual(JSON.parse(file), {
       repositoryId: "42",
@@ -210,64 +184,6 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const locked = await run("pulumi", "--cwd", root, "refresh", "--yes", "--stack", "dev");
     assert.match(locked.screen, /the stack is currently locked by/);
     await documented("An update was stopped halfway", "once");
-  });
-
-  test("github.sh keeps the rules of an environment, and leaves main as its only branch", async (t) => {
-    const { pulumi, run } = await newPipeline(t);
-    const rules: cloudOf.Environment["protection_rules"] = [
-      { type: "wait_timer", wait_timer: 30 },
-      {
-        type: "required_reviewers",
-        prevent_self_review: true,
-        reviewers: [{ type: "Team", reviewer: { id: 9 } }],
-      },
-    ];
-    const existing = { can_admins_bypass: false, protection_rules: rules, deployment_branch_policy: null };
-    cloud.github.environments.push({ ...existing, name: "staging" }, { ...existing, name: "Production" });
-    const release = { id: 90, name: "release/*\u202e", type: "branch" };
-    cloud.github.branchPolicies.push(release, { id: 91, name: "main", type: "tag" });
-    const environment = (...reviewers: string[]) =>
-      run("bash", "github.sh", "environment", REPOSITORY, ...reviewers);
-
-    const { screen } = succeeded(await environment());
-    assert.match(screen, /Removed the branch release\/\*\\xe2\\x80\\xae from.*Removed the tag main/s);
-    const { protection_rules, can_admins_bypass } = cloud.github.environments.at(-1) ?? assert.fail();
-    assert.deepEqual([protection_rules, can_admins_bypass], [rules, false]);
-    assert.deepEqual(deployableFrom(), ["branch main"]);
-    succeeded(await pulumi("preview"));
-
-    succeeded(await environment("octocat", "acme/platform"));
-    const replaced = cloud.github.environments.at(-1)?.protection_rules[1]?.reviewers;
-    const expected = [{ type: "User", reviewer: { id: 7 } }].concat({ type: "Team", reviewer: { id: 8 } });
-    assert.deepEqual(replaced, expected);
-
-    cloud.github.hasReviewers = false;
-    const writes = cloud.writes.length;
-    const rejected = failed(await environment("octocat"), /HTTP 422/);
-    assert.doesNotMatch(rejected, /Only the main branch/);
-    assert.equal(cloud.writes.length, writes + 1);
-  });
-
-  test("with the real gh, deploy.yml finds the tip of main, and the token of its job is enough", async (t) => {
-    const { run, root } = await newPipeline(t);
-    const workflow = parse(await readFile(join(root, ".github", "workflows", "deploy.yml"), "utf8"));
-    const [{ run: script }] = workflow.jobs.deploy.steps;
-    const output = join(root, "output");
-    const findTip = async (commit: string, repository = REPOSITORY) => {
-      await writeFile(output, "");
-      const variables = { GITHUB_SHA: commit, GITHUB_REPOSITORY: repository, GITHUB_OUTPUT: output };
-      const assignments = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
-      return run("env", ...assignments, "bash", "-e", "-c", script);
-    };
-    assert.equal(succeeded(await findTip(cloud.github.tip)).screen, "");
-    assert.equal(await readFile(output, "utf8"), "deploys=true\n");
-    assert.notEqual((await findTip(cloud.github.tip, "acme/other")).exitCode, 0, "no answer");
-    assert.deepEqual(workflow.jobs.deploy.permissions, { contents: "read", "id-token": "write" });
-  });
-
-  test("the documented commands show whether drift.yml runs", async (t) => {
-    const { documented } = await newPipeline(t);
-    assert.equal(await documented("What you have to watch", "fresh"), "active\n2026-12-01T05:17:00Z\n");
   });
 
   async function newPipeline(t: TestContext, config: object = {}) {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { runInNewContext } from "node:vm";
 import { parse } from "yaml";
@@ -153,23 +153,6 @@ test("only a commit of main whose checks passed is deployed, and the checks have
   }
 });
 
-test("a commit deploys only while it is the tip of main; otherwise, the job ends with success and a notice", (t) => {
-  const [merged, newer] = ["a".repeat(40), "b".repeat(40)];
-  assert.deepEqual(
-    findTip(t, merged, `echo ${merged}`),
-    { status: 0, stdout: "", output: "deploys=true\n" },
-    "the tip",
-  );
-  const { status, stdout, output } = findTip(t, merged, `echo ${newer}`);
-  assert.equal(status, 0);
-  assert.equal(output, "");
-  assert.match(stdout, /^::notice title=Not deployed::Commit a{40} is not the tip of main, which is b{40}\./);
-
-  const unanswered = findTip(t, merged, "exit 1");
-  assert.notEqual(unanswered.status, 0, "the tip is unknown");
-  assert.equal(unanswered.output, "");
-});
-
 test("the deploy job first asks for the tip of main, and does nothing else unless it is the run's own commit", () => {
   const [first, ...others] = privileged("deploy").job.steps ?? [];
   assert.equal(first?.id, "tip");
@@ -268,16 +251,6 @@ function readStacks(t: TestContext, content: string | undefined) {
   mkdirSync(join(directory, ".github"));
   if (content !== undefined) writeFileSync(join(directory, ".github", "pipeline.json"), content);
   return runScript(directory, workflow("stacks").jobs.read ?? {}, { GITHUB_REPOSITORY_ID: "42" });
-}
-
-/** Runs the script of deploy.yml for a commit, with this command as `gh`. */
-function findTip(t: TestContext, commit: string, gh: string) {
-  const directory = temporaryDirectory(t);
-  writeFileSync(join(directory, "gh"), `#!/bin/sh\n${gh}\n`, { mode: 0o755 });
-  const env = { GITHUB_SHA: commit, PATH: `${directory}${delimiter}${process.env.PATH}` };
-  const { stderr, ...ran } = runScript(directory, privileged("deploy").job, env);
-  assert.equal(stderr, "");
-  return ran;
 }
 
 /** Runs the first script of a job in a directory, and returns what it has printed, and its outputs. */
