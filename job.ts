@@ -22,10 +22,10 @@ export interface JobArgs {
 
 const DEADLINE_SECONDS = 300;
 
-/** What `pulumi up` shows last of a failed pod. Pulumi deletes at the end of an update, if nothing has failed before. */
+/** What `pulumi up` shows last of a failed pod. Pulumi deletes at the end of an update, if the program has got that far. */
 const FAILED =
-  "This update has deleted nothing that was removed from the configuration, such as IAM roles: Pulumi deletes last. " +
-  "To go on without this test, set runJob to false in this entry, and run pulumi up.";
+  "Without --continue-on-error, this update has deleted nothing that was removed from the configuration, such as IAM " +
+  "roles. To go on without this test, set runJob to false in this entry, and run pulumi up.";
 
 /** Runs its arguments as they are, ends when they are told to, and explains a failure. */
 const EXPLAINED = `trap 'kill -s TERM "$!"' TERM

@@ -71,7 +71,7 @@ main() {
   exchange log
   log "$organization granted an access token ($requested), valid until ${granted_until:-an unknown time}"
   export PULUMI_ACCESS_TOKEN=$granted_token
-  # A CLI before 3.274.0, or `esc`, ignores PULUMI_CREDENTIAL_HELPER, and would send the token to its default backend.
+  # A CLI before 3.274.0 ignores PULUMI_CREDENTIAL_HELPER, and would send the token to its default backend.
   export PULUMI_BACKEND_URL=$url
 }
 

@@ -89,7 +89,10 @@ test("the Job's container says after a failure how to go on, and passes on exit 
   const [bash = "", ...options] = podOf(await up(t)).containers[0]?.command.slice(0, 3) ?? [];
   const failing = spawnSync(bash, [...options, "bash", "-c", 'exit "$1"', "-", "3"], { encoding: "utf8" });
   assert.equal(failing.status, 3);
-  assert.match(failing.stderr, /^This update has deleted nothing .*set runJob to false in this entry/);
+  assert.match(
+    failing.stderr,
+    /^Without --continue-on-error, this update has deleted nothing .*set runJob to false in this entry/,
+  );
   const succeeding = spawnSync(bash, [...options, "true"], { encoding: "utf8" });
   assert.deepEqual([succeeding.status, succeeding.stdout, succeeding.stderr], [0, "", ""]);
 
