@@ -17,7 +17,7 @@ const PAGES = [
 /** Names of other programs, in the form of a setting. */
 const NO_SETTINGS = `
   accessTokenSecret activeDeadlineSeconds apiUrl destroyOnFinalize envFrom envRefs envSecrets environmentVariables
-  honorLabels securityProfile tokenExchangePod volumeMount
+  gitAuth honorLabels securityProfile tokenExchangePod volumeMount workspaceReclaimPolicy
 `
   .trim()
   .split(/\s+/);
@@ -59,7 +59,8 @@ test("docs/troubleshooting.md lists the exit codes of the exchange script", () =
 test("the alert of docs/workloads.md is about the CronJob in token-check.yaml", () => {
   const [cronJob = assert.fail()] = exampleOf("token-check.yaml").manifests;
   const { namespace, name } = cronJob.metadata;
-  const [failed = "", missing = ""] = tokenCheckAlerts();
+  const rules: { expr: string }[] = parse(alertOfPage()).spec.groups[0].rules;
+  const [failed = "", missing = ""] = rules.map(({ expr }) => expr);
 
   // A CronJob's Jobs have its name and the minute of their schedule.
   const [, jobName = ""] = /job_name=~"([^"]*)"/.exec(failed) ?? [];
@@ -69,6 +70,12 @@ test("the alert of docs/workloads.md is about the CronJob in token-check.yaml", 
   assert.ok(failed.includes(`namespace="${namespace}"`));
   const lastSuccess = `kube_cronjob_status_last_successful_time{namespace="${namespace}", cronjob="${name}"}`;
   assert.equal(missing, `time() - ${lastSuccess} > 3600 or absent(${lastSuccess})`);
+});
+
+test("the alert has the label by which kube-prometheus-stack selects rules, for the reader to edit", () => {
+  const block = alertOfPage();
+  assert.ok(parse(block).metadata.labels.release);
+  assert.match(block, /^ +release: .* # EDIT/m);
 });
 
 test("the alert of token-check.yaml lasts until the next check, and no longer", () => {
@@ -83,11 +90,10 @@ test("the alert of token-check.yaml lasts until the next check, and no longer", 
   assert.ok(ttlSecondsAfterFinished + activeDeadlineSeconds < 2 * interval);
 });
 
-/** Returns the expressions of the alerts in docs/workloads.md. */
-function tokenCheckAlerts(): string[] {
+/** Returns the PrometheusRule in docs/workloads.md. */
+function alertOfPage(): string {
   const [block = ""] = codeIn(sectionOf(read("docs/workloads.md"), "## Token check"), "yaml");
-  const rules: { expr: string }[] = parse(block).spec.groups[0].rules;
-  return rules.map(({ expr }) => expr);
+  return block;
 }
 
 /** Returns the keys at every level of a value. */
