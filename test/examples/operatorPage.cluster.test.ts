@@ -7,6 +7,7 @@ import { writeFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
+import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "../../tokenVolume";
 import {
   type ApiServer,
   assetPath,
@@ -15,17 +16,28 @@ import {
   missingApiServer,
   startApiServer,
 } from "../support/apiServer";
-import { commandWith, STACK_AFTER, STACK_BEFORE } from "../support/operatorPage";
+import { commandWith, SPEC_AFTER, SPEC_BEFORE } from "../support/operatorPage";
 import { eventually } from "../support/pods";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const TOKEN = `pul-${randomBytes(20).toString("hex")}`;
-const STACK_PATH = "/apis/pulumi.com/v1/namespaces/default/stacks/app";
+const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/default/stacks";
+const SECRETS_PATH = "/api/v1/namespaces/default/secrets";
+
+/** The Stack before its image is changed. */
+const { workspaceTemplate: _, ...SPEC_AT_FIRST } = SPEC_BEFORE;
+
+/** What `pulumi stack output serviceAccounts --json` prints of the service account. */
+const ACCESS = {
+  env: [CREDENTIAL_HELPER],
+  volume: tokenVolume("pulumi-pulumi-token-exchange", "urn:pulumi:org:acme"),
+  volumeMount: VOLUME_MOUNT,
+};
 
 /** Where else a Stack can have a token, by the name of the Stack. */
 const OTHER_STACKS = {
   older: { accessTokenSecret: "pulumi-token" },
-  oldest: { envSecrets: ["environment"] },
+  oldest: { envSecrets: ["environment"], envs: ["variables"] },
   literal: { envRefs: { PULUMI_ACCESS_TOKEN: { type: "Literal", literal: { value: "token" } } } },
   workspace: {
     serviceAccountName: "deployer",
@@ -50,13 +62,17 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
     server = await startApiServer();
     const kubeconfig = kubeconfigOf(server.url, { token: server.tokenOf("admin") });
     await writeFile(join(directory, "kubeconfig"), kubeconfig, { mode: 0o600 });
+    const outputs = JSON.stringify({ "default/pulumi": ACCESS });
+    const standIn = `#!/bin/sh\ncat <<'END'\n${outputs}\nEND\n`;
+    await writeFile(join(directory, "pulumi"), standIn, { mode: 0o755 });
     await apply(STACKS);
     await eventually("Stacks exist", async () => {
       return (await server.request("GET", "/apis/pulumi.com/v1/stacks")).status === 200;
     });
     await server.createNamespace("team-a");
     await apply(secret("default", "pulumi-api-secret", { accessToken: TOKEN }));
-    await apply(STACK_BEFORE);
+    await apply(secret("default", "shared", { PULUMI_ACCESS_TOKEN: TOKEN, AWS_REGION: "us-west-2" }));
+    await apply(stack("app", SPEC_AT_FIRST, "default"));
   });
   after(() => server?.close());
 
@@ -65,8 +81,9 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
   /** Runs the command of the page that contains a string, and returns what it prints. */
   async function run(text: string, input = ""): Promise<string> {
     const running = promisify(execFile)("bash", ["-euo", "pipefail", "-c", commandWith(text)], {
+      cwd: directory,
       env: {
-        PATH: `${dirname(assetPath("kubectl"))}${delimiter}${process.env.PATH}`,
+        PATH: [directory, dirname(assetPath("kubectl")), process.env.PATH].join(delimiter),
         // kubectl keeps its cache there.
         HOME: directory,
         KUBECONFIG: join(directory, "kubeconfig"),
@@ -80,31 +97,40 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
     return (await run(text)).split("\n").filter(Boolean).sort();
   }
 
-  test("list the Stacks with a token, their service accounts, and where each token comes from", async () => {
-    for (const [name, spec] of Object.entries(OTHER_STACKS)) await apply(stack(name, spec));
+  const specOf = async (name: string) => (await server.request("GET", `${STACKS_PATH}/${name}`)).body.spec;
 
-    assert.deepEqual(await linesOf("get stacks.pulumi.com --all-namespaces"), [
-      "default\tapp\tpulumi\tpulumi-api-secret",
-      "team-a\tliteral\tdefault\t(in the Stack)",
-      "team-a\tolder\tdefault\tpulumi-token",
-      "team-a\toldest\tdefault\tenvironment",
-      "team-a\tworkspace\tdeployer\tfirst",
-      "team-a\tworkspace\tdeployer\tsecond",
-      "team-a\tworkspace\tdeployer\tthird",
-    ]);
-  });
-
-  test("list the Secrets that contain a token, in a file too, without the token", async () => {
+  test("list what contains a token, in a file too, without the token", async () => {
     const credentials = JSON.stringify({ accounts: { "https://api.pulumi.com": { accessToken: TOKEN } } });
     await apply(secret("team-a", "file", { "credentials.json": credentials }));
     await apply(secret("team-a", "other", { password: "pull-request", empty: "" }));
     await apply({ ...secret("team-a", "binary", {}), data: { key: randomBytes(300).toString("base64") } });
     await apply(secret("team-a", "nothing", {}));
+    const metadata = { namespace: "team-a", name: "variables" };
+    await apply({ apiVersion: "v1", kind: "ConfigMap", metadata, data: { PULUMI_ACCESS_TOKEN: TOKEN } });
 
-    assert.deepEqual(await linesOf("get secrets --all-namespaces"), [
-      "default\tpulumi-api-secret\taccessToken",
-      "team-a\tfile\tcredentials.json",
+    assert.deepEqual(await linesOf("get secrets,configmaps"), [
+      "ConfigMap\tteam-a\tvariables\tPULUMI_ACCESS_TOKEN",
+      "Secret\tdefault\tpulumi-api-secret\taccessToken",
+      "Secret\tdefault\tshared\tPULUMI_ACCESS_TOKEN",
+      "Secret\tteam-a\tfile\tcredentials.json",
     ]);
+  });
+
+  test("list where the Stacks read variables from, by field, and their service accounts", async () => {
+    for (const [name, spec] of Object.entries(OTHER_STACKS)) await apply(stack(name, spec));
+
+    assert.deepEqual(await linesOf("get stacks.pulumi.com --all-namespaces"), [
+      "default\tapp\tpulumi\tenvRefs\tpulumi-api-secret",
+      "team-a\tliteral\tdefault\tenvRefs\t(in the Stack)",
+      "team-a\tolder\tdefault\taccessTokenSecret\tpulumi-token",
+      "team-a\toldest\tdefault\tenvSecrets\tenvironment",
+      "team-a\toldest\tdefault\tenvs\tvariables",
+      "team-a\tworkspace\tdeployer\tenv\tfirst",
+      "team-a\tworkspace\tdeployer\tenvFrom\tsecond",
+      "team-a\tworkspace\tdeployer\tenvFrom\tsettings",
+      "team-a\tworkspace\tdeployer\tenvFrom\tthird",
+    ]);
+    await server.kubectl(["delete", "stacks.pulumi.com", "--all", "--namespace=team-a"]);
   });
 
   test("list what names the Secret", async () => {
@@ -112,71 +138,106 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
     await apply(cronJob("mounts", mounted));
     await apply(cronJob("imports", {}, { envFrom: [{ secretRef: { name: "pulumi-api-secret" } }] }));
     await apply(cronJob("unrelated", {}, { envFrom: [{ secretRef: { name: "another-secret" } }] }));
+    await apply(stack("clones", { gitAuthSecret: "pulumi-api-secret" }, "default"));
 
-    assert.deepEqual(await linesOf("--arg secret"), ["CronJob/imports", "CronJob/mounts", "Stack/app"]);
+    const names = ["CronJob/imports", "CronJob/mounts", "Stack/app", "Stack/clones"];
+    assert.deepEqual(await linesOf("--arg secret"), names);
     await server.kubectl(["delete", "cronjobs", "--all", "--namespace=default"]);
+    await server.kubectl(["delete", "stacks.pulumi.com", "clones", "--namespace=default"]);
+  });
+
+  test("save the Stack, change its image, and then what the diff shows", async () => {
+    await run("> stacks-before.json");
+    await run('--patch \'{"spec"');
+    assert.deepEqual(await specOf("app"), SPEC_BEFORE);
+
+    await run("> exchange.json");
+    assert.deepEqual(await specOf("app"), { ...SPEC_AFTER, envRefs: {} });
   });
 
   test("report an update as successful only if it is that of the changed Stack", async () => {
-    const { body } = await server.request("GET", STACK_PATH);
+    const { body } = await server.request("GET", `${STACKS_PATH}/app`);
     const { generation = assert.fail() } = body.metadata ?? {};
     const states = { succeeded: [generation - 1, generation], failed: [generation] };
     const reports: string[] = [];
     for (const [state, generations] of Object.entries(states)) {
       for (const generation of generations) {
-        await updateStatus({ lastUpdate: { state, generation } });
+        const status = { lastUpdate: { state, generation } };
+        const path = `${STACKS_PATH}/app/status`;
+        await server.request("PATCH", path, { status }, "application/merge-patch+json");
         reports.push((await run("$generation")).trim());
       }
     }
     assert.deepEqual(reports, ["false", "true", "false"]);
   });
 
-  test("print the address of the update", async () => {
-    const permalink = "https://app.pulumi.com/acme/app/prod/updates/7";
-    await updateStatus({ lastUpdate: { permalink } });
-    assert.equal(await run("permalink"), `${permalink}\n`);
-  });
-
   test("request another update", async () => {
     await run("kubectl annotate");
-    const { body } = await server.request("GET", STACK_PATH);
+    const { body } = await server.request("GET", `${STACKS_PATH}/app`);
     assert.ok(body.metadata?.annotations?.["pulumi.com/reconciliation-request"]);
   });
 
-  test("find neither a token nor a use of the Secret once the Stack is changed, and delete it", async () => {
-    await server.kubectl(["delete", "stacks.pulumi.com", "--all", "--namespace=team-a"]);
-    await apply(STACK_AFTER);
-    assert.deepEqual(await linesOf("get stacks.pulumi.com --all-namespaces"), []);
+  test("change the others of the service account, but none whose lists the patch would replace", async () => {
+    const serviceAccountName = "pulumi";
+    const own = { spec: { env: [{ name: "AWS_REGION", value: "us-west-2" }] } };
+    const specs = {
+      web: { serviceAccountName, accessTokenSecret: "pulumi-api-secret" },
+      worker: { serviceAccountName, envSecrets: ["shared"] },
+      listed: { serviceAccountName, workspaceTemplate: own },
+      another: { serviceAccountName: "deployer" },
+    };
+    for (const [name, spec] of Object.entries(specs)) await apply(stack(name, spec, "default"));
+    const saved = Object.fromEntries(
+      await Promise.all(Object.keys(specs).map(async (name) => [name, await specOf(name)] as const)),
+    );
+
+    await run("xargs kubectl patch");
+    const { workspaceTemplate } = SPEC_AFTER;
+    const exchange = { envRefs: {}, workspaceTemplate };
+    const { accessTokenSecret: _, ...web } = saved.web;
+    assert.deepEqual(await specOf("web"), { ...web, ...exchange });
+    assert.deepEqual(await specOf("worker"), { ...saved.worker, ...exchange });
+    assert.deepEqual(await specOf("listed"), saved.listed);
+    assert.deepEqual(await specOf("another"), saved.another);
+  });
+
+  test("find no token in the changed Stacks, and delete the Secret, but of a shared one only the key", async () => {
+    assert.deepEqual(await linesOf("get stacks.pulumi.com --all-namespaces"), [
+      "default\tworker\tpulumi\tenvSecrets\tshared",
+    ]);
     assert.deepEqual(await linesOf("--arg secret"), []);
 
     await run("kubectl delete secret");
-    const { status } = await server.request("GET", "/api/v1/namespaces/default/secrets/pulumi-api-secret");
-    assert.equal(status, 404);
+    assert.equal((await server.request("GET", `${SECRETS_PATH}/pulumi-api-secret`)).status, 404);
+    const { body } = await server.request("GET", `${SECRETS_PATH}/shared`);
+    assert.deepEqual(Object.keys(body.data), ["AWS_REGION"]);
   });
 
-  test("go back: the Stack of before replaces that of after, and the Secret has the pasted token", async () => {
-    await apply(STACK_BEFORE);
-    const { body } = await server.request("GET", STACK_PATH);
-    assert.deepEqual(body.spec, STACK_BEFORE.spec);
+  test("go back: the saved Stack replaces the changed one, and the Secret has the pasted token", async () => {
+    // As someone might try instead.
+    await apply(stack("app", SPEC_AT_FIRST, "default"));
+    assert.notDeepEqual(await specOf("app"), SPEC_AT_FIRST);
+
+    await run("kubectl replace");
+    assert.deepEqual(await specOf("app"), SPEC_AT_FIRST);
 
     await run("read -rs token", `${TOKEN}\n`);
-    const created = await server.request("GET", "/api/v1/namespaces/default/secrets/pulumi-api-secret");
-    assert.equal(Buffer.from(created.body.data.accessToken, "base64").toString(), TOKEN);
+    const { body } = await server.request("GET", `${SECRETS_PATH}/pulumi-api-secret`);
+    assert.equal(Buffer.from(body.data.accessToken, "base64").toString(), TOKEN);
   });
 
-  async function updateStatus(status: object): Promise<void> {
-    const path = `${STACK_PATH}/status`;
-    const answer = await server.request("PATCH", path, { status }, "application/merge-patch+json");
-    assert.equal(answer.status, 200, answer.body.message);
-  }
+  test("go back with every saved Stack", async () => {
+    await run("> exchange.json");
+    await server.kubectl(["replace", "--filename", join(directory, "stacks-before.json")]);
+    assert.deepEqual(await specOf("app"), SPEC_AT_FIRST);
+  });
 });
 
-function stack(name: string, spec: object): KubernetesObject {
-  const metadata = { namespace: "team-a", name };
+function stack(name: string, spec: object, namespace = "team-a"): KubernetesObject {
   return {
     apiVersion: "pulumi.com/v1",
     kind: "Stack",
-    metadata,
+    metadata: { namespace, name },
     spec: { stack: `acme/${name}/prod`, ...spec },
   };
 }

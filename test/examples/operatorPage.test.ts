@@ -1,35 +1,32 @@
-// The settings and the Stacks of docs/operator.md. Its commands are tested in operatorPage.cluster.test.ts.
+// The settings and the Stack of docs/operator.md. Its commands are tested in operatorPage.cluster.test.ts.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "../../tokenVolume";
-import { SETTINGS, STACK_AFTER, STACK_BEFORE } from "../support/operatorPage";
+import { CREDENTIAL_HELPER, VOLUME_MOUNT } from "../../tokenVolume";
+import { SETTINGS, SPEC_AFTER, SPEC_BEFORE } from "../support/operatorPage";
 import { all, up } from "../support/stack";
 
-const WORKSPACE =
-  STACK_AFTER.spec.workspaceTemplate?.spec ?? assert.fail("the Stack has no workspaceTemplate");
+const { env, podTemplate = assert.fail("no podTemplate") } = SPEC_AFTER.workspaceTemplate.spec;
 
 test("the settings keep the service account, and create what the changed Stack mounts", async (t) => {
-  const { metadata, spec } = STACK_AFTER;
-  const serviceAccounts = [`${metadata.namespace}/${spec.serviceAccountName}`];
-  const stack = await up(t, { userLogin: undefined, ...SETTINGS }, { serviceAccounts });
-  const created = (type: string) =>
-    all<{ metadata: { namespace: string; name: string } }>(stack, type).map(({ inputs }) => inputs.metadata);
+  const serviceAccount = `default/${SPEC_AFTER.serviceAccountName}`;
+  const stack = await up(t, { userLogin: undefined, ...SETTINGS }, { serviceAccounts: [serviceAccount] });
 
-  assert.deepEqual([created("ServiceAccount"), created("Namespace"), all(stack, "Role")], [[], [], []]);
-  const [configMap = assert.fail("no ConfigMap"), ...others] = created("ConfigMap");
-  assert.deepEqual([configMap.namespace, others], [metadata.namespace, []]);
-  const volume = tokenVolume(configMap.name, "urn:pulumi:org:acme");
-  assert.deepEqual(WORKSPACE.podTemplate.spec.volumes, [volume]);
+  assert.deepEqual([all(stack, "ServiceAccount"), all(stack, "Namespace"), all(stack, "Role")], [[], [], []]);
+  const { [serviceAccount]: access = assert.fail("no access") } = stack.outputs.serviceAccounts as Record<
+    string,
+    { volume: object }
+  >;
+  assert.deepEqual(podTemplate.spec.volumes, [access.volume]);
 });
 
 test("the changed Stack has no token, and otherwise only what the exchange needs", () => {
-  const { envRefs, ...before } = STACK_BEFORE.spec;
-  const { workspaceTemplate: _, ...after } = STACK_AFTER.spec;
+  const { envRefs, ...before } = SPEC_BEFORE;
+  const { image } = SPEC_AFTER.workspaceTemplate.spec;
   assert.ok(envRefs);
-  assert.deepEqual([STACK_AFTER.metadata, after], [STACK_BEFORE.metadata, before]);
+  assert.deepEqual({ ...SPEC_AFTER, workspaceTemplate: { spec: { image } } }, before);
 
-  const [container = assert.fail("no container")] = WORKSPACE.podTemplate.spec.containers;
-  assert.deepEqual(WORKSPACE.env, [CREDENTIAL_HELPER]);
+  const [container = assert.fail("no container")] = podTemplate.spec.containers;
+  assert.deepEqual(env, [CREDENTIAL_HELPER]);
   assert.deepEqual(container, { name: "pulumi", volumeMounts: [VOLUME_MOUNT] });
 });

@@ -5,29 +5,28 @@ import { parse } from "yaml";
 import type { PodSpec } from "../../simulator/emulators/pod";
 import { codeIn, read } from "./project";
 
-export interface OperatorStack {
-  metadata: { namespace: string; name: string };
-  spec: {
-    serviceAccountName: string;
-    envRefs?: object;
-    workspaceTemplate?: { spec: { env: object[]; podTemplate: { spec: PodSpec } } };
-  };
+interface StackSpec {
+  serviceAccountName: string;
+  envRefs?: object;
+  workspaceTemplate: { spec: { image: string; env?: object[]; podTemplate?: { spec: PodSpec } } };
 }
 
 const PAGE = read("docs/operator.md");
 
-const [settings = "", before = "", after = ""] = codeIn(PAGE, "yaml");
+const [settings = ""] = codeIn(PAGE, "yaml");
+const [diff = ""] = codeIn(PAGE, "diff");
 
 /** The settings of step 3. */
 export const SETTINGS: { serviceAccounts: { namespace: string; name: string }[] } = parse(settings).config;
 
-/** The Stack of step 4. */
-export const STACK_BEFORE = readStack(before);
-export const STACK_AFTER = readStack(after);
+/** What the diff of step 4 changes. The image is that of both, since it is the first change. */
+export const SPEC_BEFORE = sideOfDiff("-");
+export const SPEC_AFTER = sideOfDiff("+");
 
-/** Returns the Stack as kubectl reads it: YAML 1.1, in which 0555 is octal. */
-function readStack(source: string): OperatorStack {
-  return parse(source, { version: "1.1" });
+/** Returns one side of the diff as kubectl reads it: YAML 1.1, in which 0555 is octal. */
+function sideOfDiff(sign: "-" | "+"): StackSpec {
+  const lines = diff.split("\n").filter((line) => [" ", sign].includes(line.charAt(0)));
+  return parse(lines.map((line) => line.slice(1)).join("\n"), { version: "1.1" }).spec;
 }
 
 /** Returns the one command of the page that contains a string. */

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { test } from "node:test";
-import { ROOT, read } from "./project";
+import { ROOT, read } from "../support/project";
 
 /** Where pages outside of this project's files, such as a package's, link to. */
 const REPOSITORY = "https://github.com/OWNER/eks-pulumi-oidc";
