@@ -1,15 +1,13 @@
 // The manifests in examples/: they refer to what the program creates for their settings, their pods receive a token, and
-// their comments say what to edit, and what to delete with the label.
+// their comments say what to delete with the label.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { isPair, isScalar, LineCounter, parseAllDocuments, visit } from "yaml";
 import { requestAccessToken } from "../../accessCheck/requestAccessToken";
 import type { PodSpec } from "../../simulator/emulators/pod";
 import { tokenExchangePod } from "../../tokenExchange";
 import {
   type Container,
-  type Entry,
   EXAMPLES,
   type ExamplesStack,
   exampleOf,
@@ -81,16 +79,6 @@ for (const file of WITH_CLI) {
 
     const granted = { status: 200, reason: `${tokenType} token, scope ${tokenScope}` };
     assert.deepEqual(stack.simulation.pulumiCloud.exchanges.at(-1), granted);
-  });
-}
-
-for (const file of [...WITH_CLI, "workflow-runner.yaml"]) {
-  test(`${file} mounts the ID token of the Job`, () => {
-    const { spec, container } = podOf(file);
-    const { job } = stack.createdFor(file);
-    const mounted = idToken(spec, container);
-    assert.deepEqual(mounted, idToken(job, job.containers[0]));
-    assert.equal(mounted?.expirationSeconds, 600);
   });
 }
 
@@ -201,18 +189,6 @@ test("external-secrets.yaml names the organization and lifetime of its settings,
   assert.equal((await exchange("default")).allowed, false);
 });
 
-for (const file of EXAMPLES) {
-  test(`${file} marks every line that depends on its settings with EDIT`, () => {
-    const { entry, source } = exampleOf(file);
-    const lines = source.split("\n");
-    const unmarked = scalarsOf(source)
-      .filter((scalar) => dependsOn(scalar, entry))
-      .map(({ line }) => lines[line - 1] ?? "")
-      .filter((line) => !line.includes("# EDIT"));
-    assert.deepEqual(unmarked, []);
-  });
-}
-
 for (const file of EXAMPLES.filter(saysWhatToDelete)) {
   const { entry, source } = exampleOf(file);
 
@@ -277,35 +253,4 @@ function idToken({ volumes }: PodSpec, container: Container | undefined) {
     }
   }
   return undefined;
-}
-
-interface Scalar {
-  value: string;
-  line: number;
-  /** The keys that lead to the value. */
-  path: string[];
-}
-
-/** Returns the values of all documents. */
-function scalarsOf(source: string): Scalar[] {
-  const lineCounter = new LineCounter();
-  const found: Scalar[] = [];
-  for (const document of parseAllDocuments(source, { lineCounter })) {
-    visit(document, {
-      Scalar(key, node, ancestors) {
-        if (key === "key" || !isScalar(node) || !node.range) return;
-        const path = ancestors.filter(isPair).map((pair) => String(pair.key));
-        found.push({ value: String(node.value), line: lineCounter.linePos(node.range[0]).line, path });
-      },
-    });
-  }
-  return found;
-}
-
-/** Returns whether a value of a manifest follows from the settings: a reader who changes those has to change it too. */
-function dependsOn({ value, path }: Scalar, { namespace, name, runnerId, tokenAudience }: Entry): boolean {
-  const parents = ["serviceAccountName", "serviceAccountRef", "subjects"];
-  if (value === name) return parents.some((parent) => path.includes(parent));
-  const names = [namespace, `${name}-pulumi-token-exchange`, runnerId, tokenAudience];
-  return names.includes(value) || RegExp(`(^|[:/])${ORGANIZATION}(/|$)`).test(value);
 }

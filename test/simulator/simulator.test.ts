@@ -11,7 +11,7 @@ import { text } from "node:stream/consumers";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { readOptions } from "../../simulator/options";
-import { jobLines, resourceLines } from "../../simulator/runReport";
+import { resourceLines } from "../../simulator/runReport";
 import { type Options, simulateStack } from "../../simulator/simulateStack";
 import { TEMPLATE_SETTINGS } from "../../simulator/stackFile";
 import { ended } from "../support/childProcess";
@@ -264,24 +264,6 @@ describe("the simulation", () => {
     ]);
   });
 
-  test("shortens the ID of a resource to one line, unless it is verbose", () => {
-    const id = "a".repeat(70);
-    const role = { type: "aws:iam/role:Role", name: "role", id, inputs: {}, outputs: {}, provider: "" };
-    assert.deepEqual(resourceLines([role], false), [`  IAM role           ${"a".repeat(58)}…`]);
-    assert.ok(resourceLines([role], true).join().includes(id));
-  });
-
-  test("prints the output of at most five Jobs, unless one fails or more is asked for", () => {
-    const jobs = new Map(["a", "b", "c", "d", "e"].map((name) => [`ci/${name}`, ["printed"]]));
-    const isShown = (showAll: boolean) => jobLines(jobs, showAll).some((line) => line.includes("printed"));
-    assert.ok(isShown(false));
-    jobs.set("ci/f", ["printed"]);
-    assert.deepEqual(jobLines(jobs, false), [
-      "  6 Jobs succeeded. To print their output: npm start -- --verbose",
-    ]);
-    assert.ok(isShown(true));
-  });
-
   test("is colored only for a terminal without NO_COLOR", async (t) => {
     const { isTTY } = process.stdout;
     t.after(() => {
@@ -298,22 +280,6 @@ describe("the simulation", () => {
 });
 
 describe("the options of npm start", () => {
-  const optionsOf = (line: string) => readOptions(line === "" ? [] : line.split(" "));
-
-  for (const [line, changes] of [
-    ["", {}],
-    ["--stack prod --verbose", { stack: "prod", verbose: true }],
-    ["-s prod --policies", { stack: "prod", policies: true }],
-    ["--markdown", { markdown: true }],
-    ["--live --verbose --all-pairs", { live: true, verbose: true, "all-pairs": true }],
-    ["-h", { help: true }],
-  ] satisfies [string, object][]) {
-    test(`are read: ${line || "none"}`, () => {
-      const flags = { verbose: false, policies: false, markdown: false, live: false, help: false };
-      assert.deepEqual({ ...optionsOf(line) }, { ...flags, "all-pairs": false, ...changes });
-    });
-  }
-
   for (const [line, reason] of [
     ["--live --policies", "--live is not valid with --policies or --markdown"],
     ["--live --markdown", "--live is not valid with --policies or --markdown"],
@@ -322,7 +288,7 @@ describe("the options of npm start", () => {
   ] as const) {
     test(`are rejected with the reason: ${line}`, () => {
       const message = `${reason}. To list the options: npm start -- --help`;
-      assert.throws(() => optionsOf(line), { message });
+      assert.throws(() => readOptions(line.split(" ")), { message });
     });
   }
 });
@@ -402,15 +368,6 @@ describe("npm start", () => {
     const live = await start("--live");
     assert.match(live.stderr, /Stacks in this directory: a, b\\u\{1b\}\[31m\. /);
     assert.deepEqual([live.exitCode, live.stdout], [2, ""]);
-  });
-
-  test("prints help", async () => {
-    const { exitCode, stdout } = await start("--help");
-    assert.match(
-      stdout,
-      /^Usage: npm start.*--stack.*--policies.*--markdown.*\n\nExit code: 0 if every check passes; otherwise 1\./s,
-    );
-    assert.equal(exitCode, 0);
   });
 
   test("ends when its reader stops reading", async () => {

@@ -1,12 +1,10 @@
 // Which stack file the simulator reads, and how. stackFile.engine.test.ts compares the values with those of the engine.
 
 import assert from "node:assert/strict";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { parse } from "yaml";
 import { findStack, readStackFile, SAMPLE, TEMPLATE_SETTINGS } from "../../simulator/stackFile";
-import { exampleOf } from "../support/examples";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 /** Scalars that Pulumi's engine passes as another value than the `yaml` package reads, or as another than JavaScript has. */
@@ -190,23 +188,4 @@ test("without --stack, passes over a Pulumi.dev.yaml that has the settings of th
   assert.equal(find(), "staging");
   await writeFile(join(project, "Pulumi.prod.yaml"), "");
   assert.throws(() => find(), /several stacks\. Stacks in this directory: dev, prod, staging\./);
-});
-
-test("the sample has two teams, an organization token, and roles, and is not a stack of a copy", async () => {
-  const { config } = parse(await readFile(SAMPLE.file, "utf8"));
-  const accounts: Record<string, unknown>[] = config.serviceAccounts;
-  assert.deepEqual(
-    accounts.map(({ tokenType, teamName }) => teamName ?? tokenType),
-    ["team-a", "apps", "organization"],
-  );
-  assert.deepEqual(
-    accounts.map(({ awsRole, rolePolicyArns }) => Boolean(rolePolicyArns) || awsRole),
-    [true, true, "none"],
-  );
-  assert.doesNotMatch(SAMPLE.file, /Pulumi\.[^/]+\.yaml$/);
-});
-
-test("the sample's first entry is that of the Pulumi Kubernetes Operator's manifest", async () => {
-  const { config } = parse(await readFile(SAMPLE.file, "utf8"));
-  assert.deepEqual(config.serviceAccounts[0], exampleOf("pulumi-operator.yaml").entry);
 });
