@@ -27,10 +27,16 @@ const FAILED =
   "Without --continue-on-error, this update has deleted nothing that was removed from the configuration, such as IAM " +
   "roles. To go on without this test, set runJob to false in this entry, and run pulumi up.";
 
-/** Runs its arguments as they are, ends when they are told to, and explains a failure. */
-const EXPLAINED = `trap 'kill -s TERM "$!"' TERM
-"$0" "$@" &
-wait "$!" || { status=$?; echo "${FAILED}" >&2; exit "$status"; }`;
+/**
+ * Runs its arguments as they are, and explains a failure. It passes on the first SIGTERM only, since the Pulumi CLI ends at
+ * once at a second one, and waits on: a signal ends `wait`, but not the command.
+ */
+const EXPLAINED = `"$0" "$@" &
+trap 'trap "" TERM; kill -s TERM "$!"' TERM
+until wait "$!"; do
+  status=$?
+  kill -0 "$!" 2>/dev/null || { echo "${FAILED}" >&2; exit "$status"; }
+done`;
 
 /**
  * Creates the Job that exchanges an ID token once. The update waits for its pod: a denied exchange fails the update, and

@@ -12,21 +12,24 @@ import { exampleOf, podOf } from "../support/examples";
 import { codeIn, read, sectionOf } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
-test("scheduled-update.yaml lets a running operation end after its time limit", async (t) => {
+test("scheduled-update.yaml lets a running operation end after its time limit, also when its pod is then deleted", async (t) => {
   const update = await startUpdate(t, "1s");
+  await update.logged("canceling");
+  update.process.kill("SIGTERM");
   const code = await exitCodeOf(update);
 
   assert.deepEqual(await update.log(), ["cloned", "installed", "updating", "canceling", "saved"]);
-  assert.equal(code, 124, "of timeout, so that the Job fails");
+  assert.equal(code, 255, "of the CLI, so that the Job fails");
 });
 
-test("scheduled-update.yaml lets a running operation end when its pod is deleted", async (t) => {
-  const update = await startUpdate(t, "1h");
+test("scheduled-update.yaml lets a running operation end when its pod is deleted, also beyond its time limit", async (t) => {
+  const update = await startUpdate(t, "1s");
   await update.logged("updating");
   update.process.kill("SIGTERM");
-  await exitCodeOf(update);
+  const code = await exitCodeOf(update);
 
   assert.deepEqual(await update.log(), ["cloned", "installed", "updating", "canceling", "saved"]);
+  assert.equal(code, 255);
 });
 
 test("scheduled-update.yaml starts no update when its pod is deleted before", async (t) => {
@@ -108,13 +111,16 @@ async function startUpdate(t: TestContext, timeLimit: string): Promise<Update> {
 
   const log = async () => (await readFile(logFile, "utf8")).split("\n").filter(Boolean);
   const logged = async (entry: string) => {
-    while (!(await log()).includes(entry)) await new Promise((resolve) => setTimeout(resolve, 20));
+    while (!(await log()).includes(entry)) {
+      assert.equal(child.exitCode, null, `ended before: ${entry}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   };
   return { process: child, log, logged };
 }
 
-// Like the CLI, the stand-in cancels at the first SIGTERM and waits for the running operation, and takes a moment to start:
-// `timeout` does not wait for a program if a signal arrives at the instant in which it starts it.
+// Like the CLI, the stand-in waits for the running operation after the first SIGTERM, and not after a second one:
+// pkg/backend/cancellation_scope.go in pulumi/pulumi.
 const STAND_INS = {
   git: 'echo cloned >>"$LOG"; sleep 0.5',
   pulumi: `
@@ -122,11 +128,13 @@ const STAND_INS = {
       echo installed >>"$LOG"
       exit
     fi
-    trap 'echo canceling >>"$LOG"' TERM
-    sleep 0.2
+    trap 'echo canceling >>"$LOG"; trap "exit 1" TERM' TERM
+    sleep 2 &
     echo updating >>"$LOG"
-    sleep 2 || echo 'a provider plugin was killed' >>"$LOG"
-    echo saved >>"$LOG"`,
+    wait
+    wait
+    echo saved >>"$LOG"
+    exit 255`,
 };
 
 async function exitCodeOf({ process: child }: Update): Promise<number | null> {
