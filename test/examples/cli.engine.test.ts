@@ -55,13 +55,14 @@ test("the CLI in scheduled-update.yaml finishes what it is creating when its pod
   });
 
   const script = podOf("scheduled-update.yaml").container.command.at(-1) ?? "";
-  const [update = assert.fail("no update")] = /^exec timeout .*/ms.exec(script) ?? [];
-  const deletePod = "while [[ ! -e creating ]]; do sleep 0.1; done; kill -TERM $$";
+  const [update = assert.fail("no update")] = /^pulumi up .*/ms.exec(script) ?? [];
+  // Twice: at a second SIGTERM, the CLI ends at once.
+  const deletePod = `while [[ ! -e creating ]]; do sleep 0.1; done; kill -s TERM $$; sleep 1; kill -s TERM $$`;
   const outcome = await cli.run(
     directory,
     "bash",
-    "-ec",
-    `STACK=dev TIME_LIMIT=1h; (${deletePod}) & ${update}`,
+    "-euc",
+    `STACK=dev TIME_LIMIT=30; (${deletePod}) & ${update}`,
   );
 
   assert.match(outcome.screen, /SIGTERM received; cancelling/);
