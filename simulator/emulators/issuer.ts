@@ -28,7 +28,7 @@ export interface TokenOptions {
 }
 
 export interface ClusterIssuer {
-  /** `https://127.0.0.1:PORT/id/<32 uppercase hexadecimal digits>`, in the form of EKS. */
+  /** `https://127.0.0.1:PORT/PATH` */
   url: string;
   /** Returns the SHA-256 of the TLS certificate in use, in lowercase hex. */
   thumbprint(): string;
@@ -45,9 +45,12 @@ export interface ClusterIssuer {
  */
 const DISCOVERY_PATH = "/.well-known/openid-configuration";
 
+/** Returns the URL of an issuer without a slash at its end, which the specification removes before it appends a path. */
+const base = (url: string) => url.replace(/\/$/, "");
+
 /** Returns the keys of an issuer. They are fetched at the first verification and cached. */
 export async function keysOf(url: string): Promise<JWTVerifyGetKey> {
-  const response = await fetch(`${url}${DISCOVERY_PATH}`);
+  const response = await fetch(`${base(url)}${DISCOVERY_PATH}`);
   const { issuer, jwks_uri } = (await response.json()) as { issuer: string; jwks_uri: string };
   if (issuer !== url) throw new Error(`the OIDC issuer ${url} calls itself ${issuer}`);
   return createRemoteJWKSet(new URL(jwks_uri));
@@ -60,8 +63,12 @@ const keyPairs = new Map<string, Promise<GenerateKeyPairResult>>();
  * Starts the issuer of one cluster on a free port of the loopback address.
  *
  * @param cluster a name. Clusters of different names have different keys.
+ * @param path of its URL, by default in the form of EKS: `/id/<32 uppercase hexadecimal digits>`.
  */
-export async function startIssuer(cluster = "own"): Promise<ClusterIssuer> {
+export async function startIssuer(
+  cluster = "own",
+  path = `/id/${randomBytes(16).toString("hex").toUpperCase()}`,
+): Promise<ClusterIssuer> {
   const keyPair = keyPairs.get(cluster) ?? generateKeyPair("RS256");
   keyPairs.set(cluster, keyPair);
   const { privateKey, publicKey } = await keyPair;
@@ -70,12 +77,11 @@ export async function startIssuer(cluster = "own"): Promise<ClusterIssuer> {
   const tls = await emulatorCertificate();
   let { cert } = tls;
 
-  const path = `/id/${randomBytes(16).toString("hex").toUpperCase()}`;
   const { server, origin, close } = await startServer(tls, (request) => {
     switch (request.url) {
-      case `${path}${DISCOVERY_PATH}`:
-        return { status: 200, body: { issuer: url, jwks_uri: `${url}/keys` } };
-      case `${path}/keys`:
+      case `${base(path)}${DISCOVERY_PATH}`:
+        return { status: 200, body: { issuer: url, jwks_uri: `${base(url)}/keys` } };
+      case `${base(path)}/keys`:
         return { status: 200, body: { keys: [{ ...key, kid, use: "sig", alg: "RS256" }] } };
       default:
         return { status: 404, body: { message: "Not Found" } };

@@ -9,7 +9,10 @@ import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./p
 export interface SimulationOptions
   extends Omit<AwsOptions, "issuerUrl">,
     PulumiCloudOptions,
-    Partial<Pick<KubernetesOptions, "serviceAccounts" | "command" | "runPod" | "onLog">> {}
+    Partial<Pick<KubernetesOptions, "serviceAccounts" | "command" | "runPod" | "onLog">> {
+  /** The path of the cluster's issuer, by default in the form of EKS. */
+  issuerPath?: string;
+}
 
 export interface Simulation {
   aws: Aws;
@@ -29,7 +32,7 @@ export interface Simulation {
 /** Starts a simulation in which nothing of the stack exists. Its servers listen only on the loopback address. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
   const [issuer, otherIssuer, pulumiCloud] = await Promise.all([
-    startIssuer(),
+    startIssuer("own", options.issuerPath),
     startIssuer("other"),
     startPulumiCloud(options),
   ]);

@@ -1,0 +1,49 @@
+import { PulumiCloudAccess } from "@OWNER/eks-pulumi-oidc";
+import * as aws from "@pulumi/aws";
+import * as kubernetes from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+
+const app = { namespace: "team-a", name: "app", tokenType: "team", teamName: "team-a" } as const;
+const secrets = { namespace: "web", name: "secrets", tokenType: "organization", awsRole: "none" } as const;
+
+// The service accounts of each cluster.
+const clusters = {
+  blue: [app, secrets],
+  green: [app],
+};
+
+for (const [name, serviceAccounts] of Object.entries(clusters)) {
+  const cluster = aws.eks.getClusterOutput({ name });
+  const issuerUrl = cluster.identities.apply(([identity]) => `${identity?.oidcs[0]?.issuer}`);
+
+  new PulumiCloudAccess(
+    name,
+    {
+      organization: pulumi.getOrganization(),
+      issuerName: `eks-${name}`,
+      issuerUrl,
+      oidcProviderArn: aws.iam.getOpenIdConnectProviderOutput({ url: issuerUrl }).arn,
+      serviceAccounts,
+    },
+    { providers: [kubernetesProvider(name, cluster)] },
+  );
+}
+
+/** Returns a provider that connects to the cluster, as `aws eks update-kubeconfig` does. */
+function kubernetesProvider(
+  name: string,
+  { endpoint, region, certificateAuthorities }: pulumi.Output<aws.eks.GetClusterResult>,
+): kubernetes.Provider {
+  const authority = certificateAuthorities.apply(([first]) => `${first?.data}`);
+  const args = ["eks", "get-token", "--output", "json", "--cluster-name", name, "--region", region];
+  const exec = { apiVersion: "client.authentication.k8s.io/v1beta1", command: "aws", args };
+  const kubeconfig = pulumi.jsonStringify({
+    apiVersion: "v1",
+    kind: "Config",
+    clusters: [{ name, cluster: { server: endpoint, "certificate-authority-data": authority } }],
+    users: [{ name, user: { exec } }],
+    contexts: [{ name, context: { cluster: name, user: name } }],
+    "current-context": name,
+  });
+  return new kubernetes.Provider(name, { kubeconfig, enableConfigMapMutable: true });
+}
