@@ -1,5 +1,5 @@
-// The programs in examples/component/ have the arguments that the schema describes. docs/component.md prints one of them.
-// The one in TypeScript is deployed in package.engine.test.ts.
+// The programs in examples/component/ have the arguments that the schema describes. Those in TypeScript are deployed in
+// package.engine.test.ts.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -16,53 +16,65 @@ class Expression {
   constructor(readonly code: string) {}
 }
 
-test("docs/component.md prints examples/component/typescript/index.ts", () => {
-  const [block] = codeIn(read("docs/component.md"), "typescript");
-  assert.equal(block, read("examples/component/typescript/index.ts"));
+test("the pages print lines of the programs in TypeScript", () => {
+  const printed = { "docs/component.md": "typescript", "docs/many-clusters.md": "many-clusters" };
+  for (const [page, directory] of Object.entries(printed)) {
+    const [block = assert.fail(page)] = codeIn(read(page), "typescript");
+    assert.ok(read(`examples/component/${directory}/index.ts`).includes(block), page);
+  }
 });
 
-test("the program in YAML has valid arguments, and reads an output that exists", async () => {
+test("the program in YAML has valid arguments, and reads outputs that exist", async () => {
   const schema = await generatedSchema();
-  const program = parse(read("examples/component/yaml/Pulumi.yaml"));
-  const { type, properties, options } = program.resources.access;
-  assert.equal(type, "eks-pulumi-oidc:PulumiCloudAccess");
-  assert.deepEqual(
-    problemsOf(argumentsOf(schema), expressionsIn(properties) as object, schema, "access"),
-    [],
-  );
-  assert.deepEqual(options, {
-    providers: [reference("kubernetes-provider")],
-    dependsOn: [reference("namespace")],
-  });
+  const { access } = programInYaml("yaml").resources;
+  assert.equal(access.type, "eks-pulumi-oidc:PulumiCloudAccess");
+  assert.deepEqual(problemsOfArguments(access.properties, schema), []);
+  assert.deepEqual(access.options.dependsOn, [reference("namespace")]);
   assert.deepEqual(
     unknownOutputs(read("examples/component/yaml/Pulumi.yaml"), schema, (name) => name),
     [],
   );
 });
 
-const python = pythonMissing();
-test("the program in Python has valid arguments, those of the one in YAML", { skip: python }, async () => {
-  const schema = await generatedSchema();
-  const call = pythonArguments("examples/component/python/__main__.py");
-  const args = fromPython(call, argumentsOf(schema), schema) as Record<string, unknown>;
-  assert.deepEqual(problemsOf(argumentsOf(schema), args, schema, "access"), []);
-  assert.deepEqual(unknownOutputs(read("examples/component/python/__main__.py"), schema, snakeCase), []);
+test("the program for an existing cluster has valid arguments, with the list of its stack file", async () => {
+  const { config, resources, variables } = programInYaml("existing-cluster");
+  // The engine rejects any other list, and the component the entries that are not valid.
+  assert.deepEqual(config.serviceAccounts, { type: "array", items: { type: "object" } });
+  const stackFile = parse(read("examples/component/existing-cluster/Pulumi.dev.yaml"));
+  assert.deepEqual(Object.keys(stackFile.config).sort(), ["aws:region", ...Object.keys(config)]);
 
-  const { properties } = parse(read("examples/component/yaml/Pulumi.yaml")).resources.access;
-  assert.deepEqual(Object.keys(args).sort(), Object.keys(properties).sort());
-  assert.deepEqual(withoutCode(args.serviceAccounts), withoutCode(expressionsIn(properties.serviceAccounts)));
+  const { properties, options } = resources.access;
+  assert.equal(properties.serviceAccounts, reference("serviceAccounts"));
+  const { serviceAccounts } = stackFile.config;
+  assert.deepEqual(problemsOfArguments({ ...properties, serviceAccounts }, await generatedSchema()), []);
+  assert.deepEqual(options, { providers: [reference("kubernetes")] });
+
+  const known = ["pulumi", ...Object.keys({ ...config, ...resources, ...variables })];
+  const text = read("examples/component/existing-cluster/Pulumi.yaml");
+  const used = [...text.matchAll(/\$\{(\w+)/g)].map(([, name = ""]) => name);
+  assert.deepEqual(
+    used.filter((name) => !known.includes(name)),
+    [],
+  );
+});
+
+const python = pythonMissing();
+test("the program in Python has the arguments of the one in YAML", { skip: python }, async () => {
+  const file = "examples/component/python/__main__.py";
+  const { properties } = programInYaml("yaml").resources.access;
+  assert.deepEqual(pythonArguments(file), [asInPython(properties)]);
+  assert.deepEqual(unknownOutputs(read(file), await generatedSchema(), snakeCase), []);
 });
 
 test("an argument that the schema does not have is a problem, as are a missing one, an unknown value, and an output", async () => {
-  const schema = await generatedSchema();
   const entry = { namespace: "a", name: "b", tokenType: "teams", team_name: "c" };
   const args = {
     issuerUrl: "https://a",
-    issuerName: new Expression(reference("cluster.name")),
-    maxExpirationSeconds: new Expression(reference("cluster.seconds")),
+    issuerName: reference("cluster.name"),
+    maxExpirationSeconds: reference("cluster.seconds"),
     serviceAccounts: [entry],
   };
-  assert.deepEqual(problemsOf(argumentsOf(schema), args, schema, "access"), [
+  assert.deepEqual(problemsOfArguments(args, await generatedSchema()), [
     "access.organization is missing",
     "access.maxExpirationSeconds must be a plain value",
     "access.serviceAccounts[0].team_name is unknown",
@@ -70,19 +82,24 @@ test("an argument that the schema does not have is a problem, as are a missing o
   ]);
 });
 
-interface Properties {
-  properties: Record<string, Property>;
-  required: string[];
+function programInYaml(directory: string) {
+  return parse(read(`examples/component/${directory}/Pulumi.yaml`));
 }
 
-function argumentsOf({ resources }: Schema): Properties {
-  const { inputProperties, requiredInputs } = resources[`${NAME}:PulumiCloudAccess`] ?? assert.fail();
-  return { properties: inputProperties, required: requiredInputs };
+/** Returns a reference as YAML programs write it. */
+function reference(code: string): string {
+  return `\${${code}}`;
 }
 
-/** Returns what is wrong with an object. */
+/** Returns what is wrong with the arguments of a program in YAML. */
+function problemsOfArguments(args: object, schema: Schema): string[] {
+  const { inputProperties, requiredInputs } = schema.resources[`${NAME}:PulumiCloudAccess`] ?? assert.fail();
+  return problemsOf(inputProperties, requiredInputs, expressionsIn(args) as object, schema, "access");
+}
+
 function problemsOf(
-  { properties, required }: Properties,
+  properties: Record<string, Property>,
+  required: string[],
   values: object,
   schema: Schema,
   path: string,
@@ -103,35 +120,20 @@ function problemsOfValue(property: Property, value: unknown, schema: Schema, pat
   if (value instanceof Expression) {
     return property.plain ? [`${path} must be a plain value`] : [];
   }
-  const { items } = property;
+  const { items, $ref = "" } = property;
   if (items) {
     if (!Array.isArray(value)) return [`${path} must be a list`];
     return value.flatMap((element, index) => problemsOfValue(items, element, schema, `${path}[${index}]`));
   }
-  const type = typeOf(property, schema);
+  const type = schema.types[$ref.replace("#/types/", "")];
   if (type?.enum) {
     const values = type.enum.map((member) => member.value);
     return values.includes(String(value)) ? [] : [`${path}: ${value} is not one of ${values.join(", ")}`];
   }
   if (type?.properties) {
-    const { properties, required = [] } = type;
-    return problemsOf({ properties, required }, Object(value), schema, path);
+    return problemsOf(type.properties, type.required ?? [], Object(value), schema, path);
   }
   return typeof value === property.type ? [] : [`${path} must be a ${property.type}`];
-}
-
-/** Returns a reference as YAML programs write it. */
-function reference(code: string): string {
-  return `\${${code}}`;
-}
-
-function typeOf({ $ref = "" }: Property, { types }: Schema) {
-  return types[$ref.replace("#/types/", "")];
-}
-
-/** Returns a copy in which all expressions are the same, in every language. */
-function withoutCode(value: unknown): unknown {
-  return JSON.parse(JSON.stringify(value, (key, element) => (key === "code" ? "" : element)));
 }
 
 /** Returns a copy in which strings of YAML that refer to something are expressions. */
@@ -152,8 +154,8 @@ function unknownOutputs(program: string, { types }: Schema, nameOf: (name: strin
   return read.filter((found) => !isKnown(found)).map(([text]) => text);
 }
 
-// Prints the keywords of the call of PulumiCloudAccess: literals, lists, and calls with keywords; any other expression as
-// {"code": …}.
+// Prints the keywords of each call of PulumiCloudAccess: literals, lists, calls with keywords, members of enumerations as
+// "Type.MEMBER", and any other expression as "…".
 const READ_ARGUMENTS = `
 import ast, json, sys
 
@@ -164,7 +166,9 @@ def value(node):
         return [value(element) for element in node.elts]
     if isinstance(node, ast.Call) and node.keywords:
         return {keyword.arg: value(keyword.value) for keyword in node.keywords if keyword.arg != "opts"}
-    return {"code": ast.unparse(node)}
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute):
+        return f"{node.value.attr}.{node.attr}"
+    return "…"
 
 program = ast.parse(open(sys.argv[1]).read())
 calls = [node for node in ast.walk(program) if isinstance(node, ast.Call)]
@@ -180,36 +184,20 @@ function pythonMissing(): string | false {
   }
 }
 
-function pythonArguments(file: string): object {
-  const calls = JSON.parse(
-    execFileSync("python3", ["-c", READ_ARGUMENTS, join(ROOT, file)], { encoding: "utf8" }),
-  );
-  assert.equal(calls.length, 1);
-  return calls[0];
+function pythonArguments(file: string): unknown {
+  return JSON.parse(execFileSync("python3", ["-c", READ_ARGUMENTS, join(ROOT, file)], { encoding: "utf8" }));
 }
 
-/** Returns arguments by the names and with the values of the schema. */
-function fromPython(value: unknown, { properties }: Properties, schema: Schema): unknown {
-  const entries = Object.entries(Object(value)).map(([snake, element]) => {
-    const name = Object.keys(properties).find((key) => snakeCase(key) === snake) ?? snake;
-    return [name, valueFromPython(element, properties[name], schema)];
-  });
-  return Object.fromEntries(entries);
-}
-
-function valueFromPython(value: unknown, property: Property | undefined, schema: Schema): unknown {
-  if (!property || typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return value.map((element) => valueFromPython(element, property.items, schema));
-
-  const type = typeOf(property, schema);
-  const code = "code" in value ? String(value.code) : undefined;
-  if (code && type?.enum) {
-    const [, typeName, member] = /\.(\w+)\.(\w+)$/.exec(code) ?? [];
-    const found = type.enum.find(({ name }) => snakeCase(name).toUpperCase() === member);
-    return property.$ref?.endsWith(`:${typeName}`) ? (found?.value ?? code) : code;
+/** Returns arguments of YAML as `READ_ARGUMENTS` prints those of Python. */
+function asInPython(value: unknown, name = ""): unknown {
+  if (typeof value === "string" && value.startsWith("${")) return "…";
+  if (name === "tokenType" || name === "awsRole") {
+    return `${name.replace(/^./, (first) => first.toUpperCase())}.${String(value).toUpperCase()}`;
   }
-  if (code) return new Expression(code);
-  return fromPython(value, { properties: type?.properties ?? {}, required: [] }, schema);
+  if (Array.isArray(value)) return value.map((element) => asInPython(element));
+  if (typeof value !== "object" || value === null) return value;
+  const entries = Object.entries(value);
+  return Object.fromEntries(entries.map(([key, element]) => [snakeCase(key), asInPython(element, key)]));
 }
 
 function snakeCase(name: string): string {

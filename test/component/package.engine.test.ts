@@ -1,16 +1,18 @@
 // The package of component/ on Pulumi's engine: programs in other processes use it through an SDK.
 
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { storedKind } from "../../simulator/emulators/emulator";
+import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
 import { changes, EXCHANGED, failed, resourcesOf, statuses, succeeded } from "../support/engineOutcome";
 import { type Stack, stackOfProgram, startEngine } from "../support/engineStack";
-import { read } from "../support/project";
+import { codeIn, read } from "../support/project";
 import { missingCli } from "../support/pulumiCli";
 import { cloneOf, createRepository, LINK_PACKAGES } from "../support/repository";
+import { startCluster } from "../support/stack";
 import { installSdk, startPackage } from "./plugin";
 
 // The component would not compile with these options. The SDK passes those of the program that uses it to ts-node.
@@ -213,6 +215,87 @@ describe("the package of the component", { skip: missingCli }, () => {
     const granted = simulation.pulumiCloud.exchanges.map(({ reason }) => reason);
     assert.ok(granted.includes("team token, scope team:platform"), granted.join());
   });
+
+  test("examples/component/many-clusters removes one cluster, and touches nothing of the other", async (t) => {
+    const program = read("examples/component/many-clusters/index.ts");
+    const cluster = (name: string) => ({ cluster: { name, hasOidcProvider: true } });
+    const { simulation, directory, pulumi, up } = await stackOfFiles(
+      t,
+      { "index.ts": program },
+      cluster("blue"),
+    );
+    const other = await startCluster(cluster("green"));
+    t.after(other.close);
+    const blue = { ...simulation, resources: { ...simulation.resources }, calls: { ...simulation.calls } };
+    divide(simulation, { blue, green: other });
+
+    succeeded(await up());
+    assert.deepEqual(statuses(blue), [...EXCHANGED, ...EXCHANGED]);
+    assert.deepEqual(statuses(other), EXCHANGED);
+    assert.deepEqual(other.existing().kubernetes.sort(), [
+      "team-a/app",
+      "team-a/app-pulumi-token-exchange",
+      "team-a/app-token-exchange",
+    ]);
+    for (const { kubernetes } of [blue, other]) assert.ok(kubernetes.existing().includes("team-a/app"));
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+
+    const kept = other.existing();
+    await writeFile(join(directory, "index.ts"), program.replace("  blue: [app, secrets],\n", ""));
+    assert.deepEqual(
+      changes(await up()).filter((change) => !/^blue\b.* deleted$/.test(change)),
+      [],
+    );
+    assert.deepEqual(blue.existing().kubernetes, []);
+    assert.deepEqual(blue.existing().pulumiCloud, []);
+    assert.deepEqual(other.existing(), kept);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
+  // Each program of the page, the path of its issuer, and the stand-in for the package that looks up the cluster.
+  const [GKE = "", AKS = ""] = codeIn(read("docs/other-clusters.md"), "typescript");
+  const OTHER_CLUSTERS = {
+    "GKE, whose issuer has a path": {
+      program: GKE,
+      issuerPath: "/v1/projects/acme/locations/us-central1/clusters/prod",
+      sdk: "gcp",
+      lookups: () => `exports.container = {
+        getClusterOutput: () => pulumi.output({ endpoint: "127.0.0.1", masterAuths: [{ clusterCaCertificate: "a" }] }),
+      };`,
+    },
+    "AKS, whose issuer ends in a slash": {
+      program: AKS,
+      issuerPath: "/11111111-1111-1111-1111-111111111111/22222222-2222-2222-2222-222222222222/",
+      sdk: "azure-native",
+      lookups: (issuerURL: string) => `exports.containerservice = {
+        getManagedClusterOutput: () => pulumi.output({ oidcIssuerProfile: { issuerURL: "${issuerURL}" } }),
+        listManagedClusterUserCredentialsOutput: () => pulumi.output({ kubeconfigs: [{ value: "e30=" }] }),
+      };`,
+    },
+  };
+  for (const [name, { program, issuerPath, sdk, lookups }] of Object.entries(OTHER_CLUSTERS)) {
+    test(`grants a token on ${name}, and needs nothing of AWS`, async (t) => {
+      const { simulation, directory, pulumi, up } = await stackOfFiles(t, {}, { issuerPath });
+      const { url } = simulation.issuer;
+      const index = program.replace("https://container.googleapis.com", new URL(url).origin);
+      await writeFile(join(directory, "index.ts"), index);
+      const modules = join(directory, "node_modules", "@pulumi", sdk);
+      await mkdir(modules);
+      await writeFile(
+        join(modules, "index.js"),
+        `const pulumi = require("@pulumi/pulumi");\n${lookups(url)}`,
+      );
+
+      succeeded(await up());
+      assert.deepEqual(statuses(simulation), EXCHANGED);
+      const [{ registration } = assert.fail()] = simulation.pulumiCloud.list();
+      assert.equal(registration.url, `${new URL(url).origin}${issuerPath}`);
+      succeeded(await pulumi("preview", "--expect-no-changes"));
+      // A call of a function registers its provider, too.
+      const used = (await resourcesOf(pulumi)).filter(({ type }) => /^(pulumi:providers:)?aws\b/.test(type));
+      assert.deepEqual(used, []);
+    });
+  }
 });
 
 /** Creates a stack of a program that continues after its cluster. */
@@ -227,9 +310,47 @@ async function stackOf(t: TestContext, program: string, accounts: object[]): Pro
   return stack;
 }
 
-function stackOfFiles(t: TestContext, files: Record<string, string>): Promise<Stack> {
-  return stackOfProgram(t, files, async (directory) => {
+function stackOfFiles(
+  t: TestContext,
+  files: Record<string, string>,
+  options?: Partial<SimulationOptions>,
+): Promise<Stack> {
+  const prepare = async (directory: string) => {
     await installSdk(directory);
     return [await startPackage(t, directory)];
-  });
+  };
+  return stackOfProgram(t, files, prepare, options);
+}
+
+/** Lets one simulation pass on each resource to that of the cluster with which its name begins, and each call to all. */
+function divide({ resources, calls }: Simulation, clusters: Record<string, Simulation>): void {
+  // The ID of a resource begins with the cluster, too.
+  const kindOf = (name: string, type: string) => {
+    return clusters[name.split(/[.:]/)[0] ?? ""]?.resources[type] ?? assert.fail(`${type} ${name}`);
+  };
+  const ownId = (id: string) => id.slice(id.indexOf(":") + 1);
+  for (const type of Object.keys(resources)) {
+    resources[type] = {
+      async create(name, inputs) {
+        const { id, outputs } = await kindOf(name, type).create(name, inputs);
+        return { id: `${name.split(".")[0]}:${id}`, outputs };
+      },
+      update: (id, inputs) => kindOf(id, type).update(ownId(id), inputs),
+      read: (id) => kindOf(id, type).read(ownId(id)),
+      delete: (id) => kindOf(id, type).delete(ownId(id)),
+    };
+  }
+  for (const token of Object.keys(calls)) {
+    const answers = Object.values(clusters).map((cluster) => cluster.calls[token] ?? assert.fail(token));
+    calls[token] = { answer: (inputs) => firstAnswer(answers, inputs) };
+  }
+}
+
+function firstAnswer([call, ...others]: Simulation["calls"][string][], inputs: object): object {
+  try {
+    return call?.answer(inputs) ?? assert.fail();
+  } catch (error) {
+    if (others.length === 0) throw error;
+    return firstAnswer(others, inputs);
+  }
 }

@@ -82,6 +82,7 @@ export async function stackOfProgram(
   t: TestContext,
   files: Record<string, string>,
   prepare: (directory: string) => Promise<string[]>,
+  further: Partial<SimulationOptions> = {},
 ): Promise<Stack> {
   const directory = temporaryDirectory(t);
   const project = stringify({ name: "platform", runtime: "nodejs" });
@@ -91,7 +92,7 @@ export async function stackOfProgram(
   const plugins = await prepare(directory);
 
   const log: string[] = [];
-  const options = { cluster: undefined, onLog: (line: string) => log.push(line) };
+  const options = { cluster: undefined, onLog: (line: string) => log.push(line), ...further };
   const { simulation, cli } = await startEngine(t, options, plugins);
   const commands = commandsIn(directory, cli);
   succeeded(await commands.pulumi("stack", "init", "dev"));
