@@ -48,11 +48,22 @@ function entriesOf(serviceAccounts: string): Record<string, unknown>[] {
  *
  * @throws Error if the region cannot be the name of one.
  */
-export function settingNotes({ project, config, secretKeys }: StackFile): string[] {
+export function settingNotes({ project, config, secretKeys, environments }: StackFile): string[] {
   // The program rejects an encrypted region.
   const region = secretKeys.includes("aws:region") ? DEFAULT_REGION : (config["aws:region"] ?? "");
   if (region) checkRegion(region);
-  return [...organizationNotes(config[`${project}:organization`] ?? ""), ...regionNotes(region)];
+  return [
+    ...environmentNotes(environments),
+    ...organizationNotes(config[`${project}:organization`] ?? ""),
+    ...regionNotes(region),
+  ];
+}
+
+function environmentNotes(environments: string[]): string[] {
+  if (environments.length === 0) return [];
+  return [
+    `environment is ignored: the simulation does not open ${environments.join(", ")}. The settings in pulumiConfig there are missing here. \`pulumi preview\` uses them.`,
+  ];
 }
 
 function organizationNotes(organization: string): string[] {

@@ -19,6 +19,8 @@ export interface StackFile {
   config: Record<string, string>;
   /** The keys of encrypted values, and of lists and objects that contain one. The program rejects those that it reads. */
   secretKeys: string[];
+  /** The names of the ESC environments that it imports, which the simulation does not open. */
+  environments: string[];
 }
 
 /**
@@ -136,7 +138,7 @@ function readProject(directory: string): Project {
 const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedkey", "encryptionsalt"];
 
 /** Reads the settings of a stack file. */
-function readSettings(file: string, project: string): Pick<StackFile, "config" | "secretKeys"> {
+function readSettings(file: string, project: string): Omit<StackFile, "project"> {
   const content = readYaml(file) ?? {};
   const given = isRecord(content) ? (content.config ?? {}) : undefined;
   if (!isRecord(given)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
@@ -151,7 +153,15 @@ function readSettings(file: string, project: string): Pick<StackFile, "config" |
   return {
     config: Object.fromEntries(qualified.map(([key, value]) => [key, asSetting(withoutSecrets(value))])),
     secretKeys: qualified.filter(([, value]) => isEncrypted(value)).map(([key]) => key),
+    environments: environmentsIn(isRecord(content) ? content.environment : undefined),
   };
+}
+
+/** Returns the names in `environment`: a list of them, also as keys with options, or an environment with `imports`. */
+function environmentsIn(environment: unknown): string[] {
+  const imports = isRecord(environment) ? environment.imports : environment;
+  if (!Array.isArray(imports)) return [];
+  return imports.flatMap((imported) => (isRecord(imported) ? Object.keys(imported) : String(imported)));
 }
 
 /** Returns `NAMESPACE:KEY`. A key without a namespace is the project's. */

@@ -246,6 +246,14 @@ describe("the simulation", () => {
     assert.deepEqual([missing.exitCode, misspelled.exitCode], [0, 0]);
   });
 
+  test("says which environments it does not open, so that the settings from there are missing", async (t) => {
+    const environment = ["clusters/shared@3", "clusters/blue"];
+    const config = { clusterName: "blue", "aws:region": "us-west-2" };
+    const run = await simulateStacks(t, { prod: { environment, config } });
+    assert.match(run.flow, /environment is ignored: .* does not open clusters\/shared@3, clusters\/blue\. /);
+    assertFailed(run, /serviceAccounts: required|userLogin: required/);
+  });
+
   test("lists every resource but components, providers, and bindings", async (t) => {
     const serviceAccounts = [
       entry({ namespace: "ci", rolePolicyArns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"] }),

@@ -81,7 +81,17 @@ test("passes a word instead of an encrypted value, and the keys of settings that
     project: "p",
     config: { "p:issuerName": "secret", "p:list": '[{"name":"a","teamName":"secret"}]', "aws:region": "b" },
     secretKeys: ["p:issuerName", "p:list"],
+    environments: [],
   });
+});
+
+test("names the environments that the stack file imports, in every form", async () => {
+  const forms = ["[a/b@3, {c/d: {merge: false}}]", "{imports: [a/b@3, c/d], values: {e: f}}"];
+  for (const form of forms) {
+    await writeFile(join(directory, "Pulumi.dev.yaml"), `environment: ${form}\nconfig: {a: b}`);
+    const { environments } = readStackFile(directory, findStack(directory, "dev") ?? assert.fail());
+    assert.equal(environments.map((name) => name.split("@")[0]).join(), "a/b,c/d", form);
+  }
 });
 
 describe("config in Pulumi.yaml", () => {
