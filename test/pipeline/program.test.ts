@@ -358,8 +358,7 @@ test("an invalid configuration is reported as a whole, without the value of an e
     podIdentity: "yes",
     createOidcProvider: null,
   });
-  t.after(setVariables({ PULUMI_CONFIG_SECRET_KEYS: '["pipeline:permissionsBoundaryArn"]' }));
-  const lines = String(await failureOf(run)).split("\n");
+  const lines = String(await failureOf(() => run(["pipeline:permissionsBoundaryArn"]))).split("\n");
   const [title = "", empty, ...problems] = lines;
   assert.match(
     title,
@@ -404,8 +403,7 @@ test("an empty value counts as not given, also in an entry of stacks", async (t)
 
 test("the credentials of the AWS provider can be encrypted", async (t) => {
   const { run } = await newPipeline(t);
-  t.after(setVariables({ PULUMI_CONFIG_SECRET_KEYS: '["aws:secretKey"]' }));
-  await run();
+  await run(["aws:secretKey"]);
   assert.equal(readSettings().stacks.length, 1);
 });
 
@@ -489,9 +487,13 @@ async function newPipeline(
     cloud,
     /** Returns the arguments of `bash`. */
     checked: () => readFile(checked, "utf8"),
-    /** Runs the program, and returns what each resource was registered with, as JSON, by `Type name`. */
-    async run() {
-      const { registered, outputs } = await runProgram(cloud, { ...stack, config, program });
+    /**
+     * Runs the program, and returns what each resource was registered with, as JSON, by `Type name`.
+     *
+     * @param secretKeys of the encrypted settings.
+     */
+    async run(secretKeys: string[] = []) {
+      const { registered, outputs } = await runProgram(cloud, { ...stack, config, secretKeys, program });
       const inputs = new Map<string, string>();
       for (const it of registered)
         inputs.set(`${it.type.split(":").pop()} ${it.name}`, JSON.stringify(it.inputs));
