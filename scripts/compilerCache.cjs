@@ -10,5 +10,5 @@ const { join } = require("node:path");
 process.env.TSX_DISABLE_CACHE = "1";
 
 // ts-node, with which Pulumi runs programs, takes seconds to check the types. Anyone who can write here can change the
-// program itself, too.
-process.env.TS_NODE_CACHE_DIRECTORY = join(__dirname, "..", "node_modules", ".cache", "ts-node");
+// program itself, too. A directory that the environment names wins, such as in an image whose node_modules is read-only.
+process.env.TS_NODE_CACHE_DIRECTORY ||= join(__dirname, "..", "node_modules", ".cache", "ts-node");

@@ -41,6 +41,13 @@ for (const [name, [command, directory]] of Object.entries(WAYS)) {
   });
 }
 
+test("the stack stores compiled code in the directory that the environment names", async (t) => {
+  const [command] = WAYS["the stack"] ?? assert.fail();
+  const directory = temporaryDirectory(t);
+  await screenOf(t, temporaryDirectory(t), command, ROOT, { TS_NODE_CACHE_DIRECTORY: directory });
+  assert.notDeepEqual(await readdir(directory), []);
+});
+
 /** Without protection: otherwise, the tests above would show nothing. */
 const UNPROTECTED = {
   tsx: ["node", "--import", "tsx", "settings/userError.ts"],
@@ -93,7 +100,13 @@ async function cachedBy(t: TestContext, command: string[], directory = ROOT): Pr
 }
 
 /** Runs a command, and returns what it has printed. */
-async function screenOf(t: TestContext, temporary: string, command: string[], cwd: string): Promise<string> {
+async function screenOf(
+  t: TestContext,
+  temporary: string,
+  command: string[],
+  cwd: string,
+  environment: Record<string, string> = {},
+): Promise<string> {
   const [program = "", ...args] = command;
   const { PATH, HOME } = process.env;
   const child = spawn(program, args, {
@@ -104,6 +117,7 @@ async function screenOf(t: TestContext, temporary: string, command: string[], cw
       TMPDIR: temporary,
       PULUMI_NODEJS_TYPESCRIPT: "true",
       PULUMI_NODEJS_TRANSPILE_ONLY: "true",
+      ...environment,
     },
     stdio: ["ignore", "pipe", "pipe"],
   });
