@@ -94,6 +94,8 @@ function restrictedPod(image: pulumi.Input<string>, command: string[]): PodSpec 
   return {
     automountServiceAccountToken: false,
     restartPolicy: "Never",
+    // A cluster can have Windows nodes too.
+    nodeSelector: { "kubernetes.io/os": "linux" },
     securityContext: {
       runAsNonRoot: true,
       runAsUser: 1000,

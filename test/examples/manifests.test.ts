@@ -54,6 +54,12 @@ for (const file of EXAMPLES) {
   });
 }
 
+for (const file of [...WITH_CLI, "workflow-runner.yaml"]) {
+  test(`${file} runs on Linux nodes only`, () => {
+    assert.deepEqual(podOf(file).spec.nodeSelector, { "kubernetes.io/os": "linux" });
+  });
+}
+
 for (const file of RESTRICTED) {
   // `npm run test:cluster` tests that such a namespace admits the pod.
   test(`${file} is in a namespace that enforces Pod Security restricted`, () => {

@@ -143,7 +143,8 @@ test("jobPodSpec is merged over the Job's pod spec: containers by name, everythi
   };
   const plain = podOf(await up(t));
   const pod = podOf(await up(t, { jobPodSpec, image: "mirror/base:1" }));
-  assert.deepEqual([pod.nodeSelector, pod.tolerations], [jobPodSpec.nodeSelector, jobPodSpec.tolerations]);
+  assert.deepEqual(pod.nodeSelector, { "kubernetes.io/os": "linux", pool: "ci" });
+  assert.deepEqual(pod.tolerations, jobPodSpec.tolerations);
   assert.deepEqual(pod.securityContext, { ...plain.securityContext, runAsUser: 2000 });
   const [main, proxy] = pod.containers;
   const [home, ...environment] = plain.containers[0]?.env ?? [];
