@@ -9,6 +9,7 @@ import {
   accessEntries,
   accessRules,
   accountSchema,
+  asChecked,
   INITIAL_NAMESPACES,
   issuerAudiences,
   unknownAccessSettings,
@@ -83,14 +84,14 @@ const listSchema = settings(
 /** The access of a stack that sets only a user, for one service account. */
 const userSchema = v.pipe(
   settings({ ...sharedEntries, serviceAccounts: v.optional(v.never()), userLogin }, REASONS),
-  v.transform((given) => ({
-    ...given,
+  v.transform(({ userLogin, ...shared }) => ({
+    ...shared,
     serviceAccounts: [
       v.parse(accountSchema, {
         namespace: "default",
         name: "pulumi-service-account",
         tokenType: "personal",
-        userLogin: given.userLogin,
+        userLogin,
       }),
     ],
   })),
@@ -124,10 +125,9 @@ export function readConfig(): StackConfig {
   const { config, problems } = parseConfig(raw);
   if (!config) throw invalidConfiguration(problems);
 
-  const kept = templateSettings(raw, pulumi.getStack());
-  if (kept.length > 0) {
-    const settings = kept.join(" and ");
-    void pulumi.log.warn(`Pulumi.dev.yaml still has the template's ${settings}. Replace what is not yours.`);
+  const unchanged = templateSettings(raw, pulumi.getStack()).join(" and ");
+  if (unchanged) {
+    void pulumi.log.warn(`Pulumi.dev.yaml still has the template's ${unchanged}. Replace what is not yours.`);
   }
   return config;
 }
@@ -154,34 +154,34 @@ export function templateSettings({ values, project }: RawConfig, stack: string):
 
 /** Returns the configuration of a stack, or every problem that it has. Does not throw. */
 export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
-  const given = projectValues(raw, JSON_KEYS);
+  const values = projectValues(raw, JSON_KEYS);
   const ofStack = raw.organization ? { organization: raw.organization } : {};
 
-  const cluster = check(settings(clusterEntries), given, clusterRules);
-  const accessSchema = "serviceAccounts" in given ? listSchema : userSchema;
-  const access = check(accessSchema, { ...ofStack, ...given }, (valid) => [
-    ...accessRules(valid),
-    ...(given.createCluster === true ? newClusterRules(valid) : []),
+  const cluster = check(settings(clusterEntries), values, clusterRules);
+  const accessSchema = "serviceAccounts" in values ? listSchema : userSchema;
+  const access = check(accessSchema, { ...ofStack, ...values }, (validSettings) => [
+    ...accessRules(validSettings),
+    ...(values.createCluster === true ? newClusterRules(validSettings) : []),
   ]);
   const aws = check(awsSchema, raw.values);
   const pulumiCloud = check(pulumiCloudSchema, raw.values);
 
-  const found = [
-    ...unknownSettingsOf(given, raw),
+  const inPlaintext = [
+    ...unknownSettingsOf(values, raw),
     ...cluster.problems,
-    ...unknownEntrySettings(given.serviceAccounts, OTHER_KEYS),
+    ...unknownEntrySettings(values.serviceAccounts, OTHER_KEYS),
     ...access.problems,
     // A value of a provider can be a credential.
     ...aws.problems.map(withoutValue),
     ...pulumiCloud.problems.map(withoutValue),
   ];
-  const problems = withEncrypted(found, raw, AWS_KEYS);
+  const problems = withEncrypted(inPlaintext, raw, AWS_KEYS);
   if (problems.length > 0 || !cluster.settings || !access.settings || !aws.settings) return { problems };
 
-  const { userLogin, issuerName = `eks-${cluster.settings.clusterName}`, ...shared } = access.settings;
+  const { issuerName = `eks-${cluster.settings.clusterName}`, ...shared } = access.settings;
   const config = {
     cluster: { ...cluster.settings, aws: aws.settings },
-    access: withDefaults({ ...shared, issuerName }),
+    access: asChecked(withDefaults({ ...shared, issuerName })),
   };
   return { config, problems };
 }
@@ -194,18 +194,21 @@ function clusterRules({ createCluster, createOidcProvider }: Incomplete<ClusterS
 }
 
 /** Returns a problem for each key that is not a setting of the stack. */
-function unknownSettingsOf(given: Record<string, unknown>, { values, project }: RawConfig): Problem[] {
-  const unknown = unknownAccessSettings(given, OTHER_KEYS).map((problem) => {
+function unknownSettingsOf(values: Record<string, unknown>, raw: RawConfig): Problem[] {
+  const unknown = unknownAccessSettings(values, OTHER_KEYS).map((problem) => {
     const isPath = /[.[]/.test(String(problem.path[0]));
     return isPath ? { ...problem, reason: "is a path: remove it, and set it with --path" } : problem;
   });
 
   const known = [...ACCESS_KEYS, ...OTHER_KEYS];
-  const misplaced = Object.keys(values).flatMap((qualified): Problem[] => {
+  const misplaced = Object.keys(raw.values).flatMap((qualified): Problem[] => {
     const [namespace = "", key = ""] = qualified.split(":");
-    if (namespace === project || PACKAGES.includes(namespace) || !known.includes(key)) return [];
+    if (namespace === raw.project || PACKAGES.includes(namespace) || !known.includes(key)) return [];
     return [
-      { path: [qualified], reason: `belongs to project "${namespace}", but this project is "${project}"` },
+      {
+        path: [qualified],
+        reason: `belongs to project "${namespace}", but this project is "${raw.project}"`,
+      },
     ];
   });
   return [...unknown, ...misplaced];

@@ -3,7 +3,7 @@
 import type * as pulumi from "@pulumi/pulumi";
 import { getCluster } from "./cluster";
 import { checkIssuer, readConfig } from "./config";
-import { PulumiCloudAccess } from "./pulumiCloudAccess";
+import { PulumiCloudAccess, withCluster } from "./pulumiCloudAccess";
 import type { ServiceAccountAccess } from "./workloadIdentity";
 
 interface StackOutputs {
@@ -31,12 +31,11 @@ export = async (): Promise<StackOutputs> => {
   // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMap, and the Job that tests the exchange.
   const access = new PulumiCloudAccess(
     "access",
-    {
-      ...config.access,
+    withCluster(config.access, {
       issuerUrl: cluster.issuerUrl,
       oidcProviderArn: cluster.oidcProviderArn,
       clusterArn: cluster.arn,
-    },
+    }),
     { providers: [cluster.kubernetesProvider] },
   );
 

@@ -1,4 +1,10 @@
 // The access of one cluster's service accounts to Pulumi Cloud, as one component. `pulumi package add` generates SDKs from it.
+//
+// 1. serviceAccount.ts    the namespaces
+// 2. oidcIssuer.ts        the OIDC issuer in Pulumi Cloud, with the allow policies of all service accounts
+// 3. workloadIdentity.ts  for each service account: its role (iam.ts), its service account, and its ConfigMap
+// 4. job.ts               for each service account, last: the Job that tests the token exchange
+// 5. injection.ts         the admission policies, with injectToken
 
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
@@ -7,11 +13,15 @@ import { createInjection } from "./injection";
 import { allowPolicy, createOidcIssuer } from "./oidcIssuer";
 import { createNamespaces } from "./serviceAccount";
 import {
+  type Access,
   type AccessSettings,
+  type Account,
   accessEntries,
   accessRules,
+  asChecked,
   defaultAccountWarnings,
   INSTEAD_OF_OUTPUTS,
+  isChecked,
   issuerAudiences,
   unknownAccessSettings,
   unknownEntrySettings,
@@ -20,6 +30,7 @@ import {
 import { afterwards } from "./settings/outputs";
 import { userError } from "./settings/userError";
 import {
+  type Checked,
   check,
   type Incomplete,
   input,
@@ -50,8 +61,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
    * @throws pulumi.RunError that lists every problem of the arguments, and says if the Kubernetes provider is missing.
    */
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
-    const { checked, isValid } = checkArguments(name, args, options);
-    const access = withDefaults(isValid ? afterwards(checked, isValid) : checked);
+    const { access } = checkArguments(name, args, options);
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
     const inComponent = { parent: this };
     for (const warning of defaultAccountWarnings(access.serviceAccounts)) void pulumi.log.warn(warning, this);
@@ -100,18 +110,26 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
   }
 }
 
-const clusterEntries = {
-  issuerUrl: input(
-    string(/^https:\/\/./, "must begin with https://, as oidcProviderUrl of @pulumi/eks does"),
-  ),
+/**
+ * Returns the arguments of the component for settings and their cluster. Of settings that the stack has checked, the
+ * component checks only what the cluster adds.
+ */
+export function withCluster(access: Access, cluster: RoleCluster): PulumiCloudAccessArgs {
+  const args = { ...access, ...cluster };
+  return isChecked(access) ? asChecked(args) : args;
+}
+
+const clusterEntries = schemasOf<RoleCluster>()({
+  issuerUrl: input(string(/^https:\/\//, "must begin with https://, as oidcProviderUrl of @pulumi/eks does")),
   oidcProviderArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
   clusterArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
-};
+});
 
 const CLUSTER_KEYS = Object.keys(clusterEntries);
 
-const argsSchema = settings(schemasOf<PulumiCloudAccessArgs>()({ ...accessEntries, ...clusterEntries }));
-type CheckedArgs = v.InferOutput<typeof argsSchema>;
+const clusterSchema = settings(clusterEntries);
+const argsSchema = settings({ ...accessEntries, ...clusterEntries });
+type ValidArgs = v.InferOutput<typeof argsSchema>;
 
 /**
  * Checks arguments and waits for the outputs among them, as the component does before it is registered.
@@ -130,47 +148,72 @@ export async function checkOutputs(
  * Checks the arguments before the component is registered, so that the state never contains a rejected argument. Outputs
  * are checked once they are known, which the registration waits for.
  *
- * @returns the arguments with the defaults of their schemas, and a promise that is rejected if an output is invalid.
+ * @returns the arguments with every default filled in, and a promise that is rejected if an output is invalid.
  * @throws pulumi.RunError that lists every problem that is known immediately.
  */
 function checkArguments(
   name: string,
   args: PulumiCloudAccessArgs,
   options: pulumi.ComponentResourceOptions | undefined,
-) {
+): { access: Access & RoleCluster; isValid?: Promise<boolean> } {
   const title = `Invalid arguments of PulumiCloudAccess "${name}"`;
-  const { settings: checked, problems, late } = check(argsSchema, args, argumentRules, INSTEAD_OF_OUTPUTS);
-  const all = [
-    ...unknownAccessSettings(args, CLUSTER_KEYS),
-    ...unknownEntrySettings(args.serviceAccounts),
-    ...problems,
-    ...providerProblems(options),
-  ];
-  if (!checked || all.length > 0) throw userError(messageOf(title, all));
-  if (!late) return { checked };
+  const {
+    settings: access,
+    problems,
+    outputProblems,
+  } = isChecked(args) ? checkCluster(args) : checkAll(args);
+  const all = [...problems, ...providerProblems(options)];
+  if (!access || all.length > 0) throw userError(messageOf(title, all));
+  if (!outputProblems) return { access };
 
-  const isValid = late.then((found) => {
-    if (found.length === 0) return true;
-    throw userError(messageOf(title, found, "None of its resources was changed."));
+  const isValid = outputProblems.then((invalid) => {
+    if (invalid.length === 0) return true;
+    throw userError(messageOf(title, invalid, "None of its resources was changed."));
   });
-  return { checked, isValid };
+  return { access: afterwards(access, isValid), isValid };
 }
 
-/** Returns the problems of arguments that are valid by themselves, but not together. */
-function argumentRules(args: Incomplete<CheckedArgs>): Problem[] {
+/** Checks everything that a program passes to the component, and fills in every default. */
+function checkAll(args: PulumiCloudAccessArgs): Checked<Access & RoleCluster> {
+  const rules = (settings: Incomplete<ValidArgs>) => [
+    ...accessRules(settings),
+    ...clusterRules(settings, settings.serviceAccounts),
+  ];
+  const { settings: validArgs, ...checked } = check(argsSchema, args, rules, INSTEAD_OF_OUTPUTS);
+  const unknown = [
+    ...unknownAccessSettings(args, CLUSTER_KEYS),
+    ...unknownEntrySettings(args.serviceAccounts),
+  ];
+  return {
+    ...checked,
+    problems: [...unknown, ...checked.problems],
+    ...(validArgs && { settings: withDefaults(validArgs) }),
+  };
+}
+
+/** Checks the cluster of settings that are checked already. */
+function checkCluster(args: Access & RoleCluster): Checked<Access & RoleCluster> {
+  const rules = (cluster: Incomplete<RoleCluster>) => clusterRules(cluster, args.serviceAccounts);
+  const { settings: cluster, ...checked } = check(clusterSchema, args, rules);
+  return { ...checked, ...(cluster && { settings: { ...args, ...cluster } }) };
+}
+
+/** The service accounts, as far as the cluster has to fit them. */
+type Accounts = (Incomplete<Pick<Account, "awsRole" | "tokenAudience">> | undefined)[];
+
+/** Returns the problems of service accounts and their cluster, each of which is valid by itself. */
+function clusterRules(cluster: Incomplete<RoleCluster>, serviceAccounts: Accounts = []): Problem[] {
   return [
-    ...accessRules(args),
-    ...issuerAudiences(args.serviceAccounts, args.issuerUrl),
-    ...missingForRoles(args),
+    ...issuerAudiences(serviceAccounts, cluster.issuerUrl),
+    ...missingForRoles(serviceAccounts, cluster),
   ];
 }
 
 /** Returns a problem for each missing argument that an IAM role requires. */
-function missingForRoles({
-  serviceAccounts = [],
-  oidcProviderArn,
-  clusterArn,
-}: Incomplete<CheckedArgs>): Problem[] {
+function missingForRoles(
+  serviceAccounts: Accounts,
+  { oidcProviderArn, clusterArn }: Incomplete<RoleCluster>,
+): Problem[] {
   const roles = serviceAccounts.map((account) => account?.awsRole);
   const problems: Problem[] = [];
   if (roles.includes("irsa") && oidcProviderArn === undefined) {
@@ -193,7 +236,7 @@ function providerProblems({
   parent,
 }: pulumi.ComponentResourceOptions = {}): Problem[] {
   // Without a check, the SDK ends with a TypeError.
-  const absent = Object.entries(providers).filter(([, given]) => !pulumi.Resource.isInstance(given));
+  const absent = Object.entries(providers).filter(([, value]) => !pulumi.Resource.isInstance(value));
   if (absent.length > 0) {
     const reason = "is not a provider. Leave it out to use the default one";
     const keyOf = (key: string) => (Array.isArray(providers) ? Number(key) : key);

@@ -100,12 +100,12 @@ export function tokenExchangePod(
 
   const withExchange = (container: Container): Container => ({
     ...container,
-    env: changeList<input.core.v1.EnvVar>(container.env, (given) => {
-      return [...given, ...notYetIn(given, [CREDENTIAL_HELPER])];
+    env: changeList<input.core.v1.EnvVar>(container.env, (variables) => {
+      return [...variables, ...notYetIn(variables, [CREDENTIAL_HELPER])];
     }),
-    volumeMounts: changeList<input.core.v1.VolumeMount>(container.volumeMounts, (given) => {
-      const isTaken = given.some(({ mountPath }) => mountPath === VOLUME_MOUNT.mountPath);
-      return isTaken ? given : [...given, VOLUME_MOUNT];
+    volumeMounts: changeList<input.core.v1.VolumeMount>(container.volumeMounts, (mounts) => {
+      const isTaken = mounts.some(({ mountPath }) => mountPath === VOLUME_MOUNT.mountPath);
+      return isTaken ? mounts : [...mounts, VOLUME_MOUNT];
     }),
   });
 
@@ -120,8 +120,8 @@ export function tokenExchangePod(
       const isNamed = ({ name }: Container) => !args.containers || args.containers.includes(String(name));
       return containers.map((container) => (isNamed(container) ? withExchange(container) : container));
     }),
-    volumes: changeList<input.core.v1.Volume>(spec.volumes, (given) => {
-      return [...given, ...notYetIn(given, [volume])];
+    volumes: changeList<input.core.v1.Volume>(spec.volumes, (volumes) => {
+      return [...volumes, ...notYetIn(volumes, [volume])];
     }),
   };
 }
@@ -136,12 +136,9 @@ function changeList<Element>(
   return pulumi.output(list).apply((elements = []) => change(elements as Element[]));
 }
 
-/** Returns those of the added elements whose name none of the given ones has. */
-function notYetIn<Element extends { name: unknown }>(
-  given: { name: unknown }[],
-  added: Element[],
-): Element[] {
-  return added.filter(({ name }) => !given.some((element) => element.name === name));
+/** Returns those of the added elements whose name no element of the list has. */
+function notYetIn<Element extends { name: unknown }>(list: { name: unknown }[], added: Element[]): Element[] {
+  return added.filter(({ name }) => !list.some((element) => element.name === name));
 }
 
 /** Returns the SHA-256 of a string, in lowercase hex. */

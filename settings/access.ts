@@ -165,9 +165,9 @@ const audience = v.pipe(
 );
 
 // Terminals and job summaries show what is in a policy.
-const visible = v.regex(new RegExp(`^[^${INVISIBLE}]*$`, "u"), "must not contain invisible characters");
+const noInvisible = v.regex(new RegExp(`^[^${INVISIBLE}]*$`, "u"), "must not contain invisible characters");
 
-const pattern = v.pipe(string(/[^*?.]/, "must not consist only of wildcards"), visible);
+const pattern = v.pipe(string(/[^*?.]/, "must not consist only of wildcards"), noInvisible);
 
 // A name that contains a dot is quoted; without the quotes it would be the path of another claim.
 const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
@@ -175,7 +175,7 @@ const BUILT_IN_RULES = ["kubernetes.io.namespace", "kubernetes.io.serviceaccount
 
 const claim = v.pipe(
   string(CLAIM_PATH, 'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes'),
-  visible,
+  noInvisible,
   v.check(
     (path) => !BUILT_IN_RULES.includes(path.replaceAll('"', "")),
     "must not replace a rule that every policy has",
@@ -333,6 +333,19 @@ export interface Access extends Omit<CheckedSettings, "serviceAccounts"> {
   serviceAccounts: Account[];
 }
 
+const checkedSettings = new WeakSet<object>();
+
+/** Records that settings are valid and complete, so that the component does not check them again. A copy is not recorded. */
+export function asChecked<Settings extends Access>(access: Settings): Settings {
+  checkedSettings.add(access);
+  return access;
+}
+
+/** Returns whether settings are recorded as valid and complete. */
+export function isChecked<Settings extends object>(values: Settings): values is Settings & Access {
+  return checkedSettings.has(values);
+}
+
 /** One service account with every default filled in; durations are in seconds. */
 export type Account = ReturnType<typeof accountWithDefaults>;
 
@@ -347,12 +360,12 @@ export const INSTEAD_OF_OUTPUTS = {
 };
 
 /** Returns a problem for each name at the top that is neither a setting of `AccessSettings` nor one of the others. */
-export function unknownAccessSettings(given: object, others: string[]): Problem[] {
+export function unknownAccessSettings(values: object, others: string[]): Problem[] {
   const ofEntry = {
     names: ACCOUNT_KEYS,
     reason: "is a setting of an entry of serviceAccounts",
   };
-  return unknownSettings(given, [], [...ACCESS_KEYS, ...others], ofEntry);
+  return unknownSettings(values, [], [...ACCESS_KEYS, ...others], ofEntry);
 }
 
 /**
@@ -397,14 +410,14 @@ export function accessRules(access: Incomplete<CheckedSettings>): Problem[] {
   const problems = serviceAccounts.flatMap((account, index) => {
     if (!account) return [];
     const path: Path = ["serviceAccounts", index];
-    const found = [
+    const ofEntry = [
       ...tokenProblems(account),
       ...roleProblems(account),
       ...lifetimeProblems(account, access),
       ...existenceProblems(account, access),
       ...duplicateProblems(index, serviceAccounts),
     ];
-    return found.map((problem) => ({ ...problem, path: [...path, ...problem.path] }));
+    return ofEntry.map((problem) => ({ ...problem, path: [...path, ...problem.path] }));
   });
 
   return [...problems, ...unusedNamespaces(access)];
@@ -438,9 +451,9 @@ export function defaultAccountWarnings(accounts: Account[]): string[] {
   return accounts
     .filter(({ name }) => name === "default")
     .map(({ namespace, audienceRule }) => {
-      const given = `Every pod of namespace ${namespace} that names no service account can get the access token of ${namespace}/default.`;
+      const warning = `Every pod of namespace ${namespace} that names no service account can get the access token of ${namespace}/default.`;
       const withoutRule = "Its Kubernetes API token can be enough, because audienceRule is false.";
-      return [given, ...(audienceRule ? [] : [withoutRule]), "Use another service account."].join(" ");
+      return [warning, ...(audienceRule ? [] : [withoutRule]), "Use another service account."].join(" ");
     });
 }
 

@@ -21,22 +21,22 @@ export function mapInput(value: Input<string>, change: (value: string) => string
 }
 
 /** Waits for an output, and returns its value. */
-export async function knownOf(later: Output<unknown>): Promise<Known> {
+export async function knownOf(value: Output<unknown>): Promise<Known> {
   // The SDK has these members, but does not declare them.
-  const internals = later as unknown as { isKnown: Promise<boolean>; promise(): Promise<unknown> };
+  const internals = value as unknown as { isKnown: Promise<boolean>; promise(): Promise<unknown> };
   return {
     isKnown: await internals.isKnown,
-    isSecret: await isSecret(later),
+    isSecret: await isSecret(value),
     value: await internals.promise(),
   };
 }
 
 /** Returns a copy of a value whose outputs are not known before a promise is fulfilled, and fail if it is rejected. */
 export function afterwards<Value>(value: Value, isValid: Promise<boolean>): Value {
-  return mapOutputs(value, (later) => output(isValid).apply(() => later)) as Value;
+  return mapOutputs(value, (original) => output(isValid).apply(() => original)) as Value;
 }
 
-function mapOutputs(value: unknown, change: (later: Output<unknown>) => unknown): unknown {
+function mapOutputs(value: unknown, change: (value: Output<unknown>) => unknown): unknown {
   if (Output.isInstance(value)) return change(value);
   if (Array.isArray(value)) return value.map((element) => mapOutputs(element, change));
   if (typeof value !== "object" || value === null) return value;

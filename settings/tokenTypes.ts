@@ -174,13 +174,13 @@ export function tokenProblems(settings: Incomplete<TokenSettings>): Problem[] {
   const { requires, accepts } = TOKEN_TYPES[tokenType];
   const missing = requires.filter((key) => settings[key] === undefined);
 
-  const known = Object.values(TOKEN_TYPES).flatMap((it) => [...it.requires, ...it.accepts]);
+  const known = Object.values(TOKEN_TYPES).flatMap((type) => [...type.requires, ...type.accepts]);
   const foreign = known.filter((key) => !requires.includes(key) && !accepts.includes(key));
-  const given = foreign.filter((key) => settings[key] !== undefined);
+  const misplaced = foreign.filter((key) => settings[key] !== undefined);
 
   return [
     ...missing.map((key) => ({ path: [key], reason: `required with tokenType ${tokenType}` })),
-    ...given.map((key) => ({
+    ...misplaced.map((key) => ({
       path: [key],
       value: settings[key],
       reason: `is not valid with tokenType ${tokenType}`,

@@ -91,7 +91,7 @@ class AcceptedOutput {
 
 const acceptedOutput = v.pipe(
   v.custom<Output<unknown>>(isLater),
-  v.transform((later) => new AcceptedOutput(output(later))),
+  v.transform((value) => new AcceptedOutput(output(value))),
 );
 
 /**
@@ -99,10 +99,10 @@ const acceptedOutput = v.pipe(
  *
  * @param schema for values that are not undefined.
  */
-export function input<Given, Checked>(schema: v.GenericSchema<Given, Checked>) {
-  const either = v.lazy((given) => (isLater(given) ? acceptedOutput : schema));
+export function input<Value, CheckedValue>(schema: v.GenericSchema<Value, CheckedValue>) {
+  const either = v.lazy((value) => (isLater(value) ? acceptedOutput : schema));
   // `check` replaces what the schema returns for an output by the output.
-  return either as v.GenericSchema<Input<Given>, Checked | Output<Checked>>;
+  return either as v.GenericSchema<Input<Value>, CheckedValue | Output<CheckedValue>>;
 }
 
 /**
@@ -127,11 +127,11 @@ export interface Checked<Settings> {
   /** The problems that are known immediately. */
   problems: Problem[];
   /** The problems of outputs, once these are known; missing if no output is accepted. */
-  late?: Promise<Problem[]>;
+  outputProblems?: Promise<Problem[]>;
 }
 
 /** Returns the problems between settings. Those that are invalid by themselves are missing, and not reported twice. */
-type Rules<Settings> = (valid: Incomplete<Settings>) => Problem[];
+type Rules<Settings> = (validSettings: Incomplete<Settings>) => Problem[];
 
 /** What to write instead of an output, by the name of a setting that must be a plain value. */
 type InsteadOfOutputs = Record<string, string>;
@@ -140,41 +140,45 @@ type InsteadOfOutputs = Record<string, string>;
  * Checks settings against a schema.
  *
  * @param schema of the settings by themselves. Only an `input` accepts an output.
- * @param given the settings, which can be anything.
+ * @param values of the settings, which can be anything.
  * @returns the settings, or every problem that they have. Does not throw.
  */
 export function check<Schema extends v.GenericSchema>(
   schema: Schema,
-  given: unknown,
+  values: unknown,
   rules: Rules<v.InferOutput<Schema>> = () => [],
   insteadOfOutputs: InsteadOfOutputs = {},
 ): Checked<v.InferOutput<Schema>> {
-  const checkGiven = (values: unknown) => checkKnown(schema, values, rules, insteadOfOutputs);
-  const { value, accepted, problems } = checkGiven(given);
+  const { settings, acceptedOutputs, problems } = checkKnown(schema, values, rules, insteadOfOutputs);
   if (problems.length > 0) return { problems };
+  if (acceptedOutputs.length === 0) return { settings, problems };
 
-  const settings = replaced(value, (it) => (it instanceof AcceptedOutput ? it.output : undefined));
-  if (accepted.length === 0) return { settings, problems };
-  return { settings, problems, late: checkOutputs(given, accepted, (values) => checkGiven(values).problems) };
+  const problemsOf = (known: unknown) => checkKnown(schema, known, rules, insteadOfOutputs).problems;
+  return {
+    settings: replaced(settings, (value) => (value instanceof AcceptedOutput ? value.output : undefined)),
+    problems,
+    outputProblems: checkOutputs(values, acceptedOutputs, problemsOf),
+  };
 }
 
 /** Checks everything again once the outputs are known that a schema has accepted. In a preview, some never are. */
 async function checkOutputs(
-  given: unknown,
-  accepted: { path: Path; output: Output<unknown> }[],
-  problemsOf: (values: unknown) => Problem[],
+  values: unknown,
+  acceptedOutputs: { path: Path; output: Output<unknown> }[],
+  problemsOf: (known: unknown) => Problem[],
 ): Promise<Problem[]> {
   const outputs = await Promise.all(
-    accepted.map(async ({ path, output }) => ({ path, ...(await knownOf(output)) })),
+    acceptedOutputs.map(async ({ path, output }) => ({ path, ...(await knownOf(output)) })),
   );
   const unusable = outputs.flatMap(({ path, isSecret, isKnown, value }): Problem[] => {
     if (isSecret) return [{ path, reason: SECRET }];
     return isKnown && (value === undefined || value === null) ? [{ path, reason: WITHOUT_VALUE }] : [];
   });
 
-  const known = outputs.filter(({ isKnown, path }) => isKnown && !unusable.some((it) => it.path === path));
-  const values = replaced(given, (_, path) => known.find((it) => isSame(it.path, path))?.value);
-  return [...unusable, ...problemsOf(values)];
+  const isUsable = ({ path }: { path: Path }) => !unusable.some((problem) => problem.path === path);
+  const usable = outputs.filter((output) => output.isKnown && isUsable(output));
+  const known = replaced(values, (_, path) => usable.find((output) => isSame(output.path, path))?.value);
+  return [...unusable, ...problemsOf(known)];
 }
 
 const SECRET =
@@ -186,24 +190,23 @@ const WITHOUT_VALUE = "is an output without a value. Leave the setting out, or s
 /** Checks the values that are known. */
 function checkKnown<Schema extends v.GenericSchema>(
   schema: Schema,
-  given: unknown,
+  values: unknown,
   rules: Rules<v.InferOutput<Schema>>,
   insteadOfOutputs: InsteadOfOutputs,
 ) {
-  const { output: value, issues = [] } = v.safeParse(schema, given, { abortPipeEarly: true });
-  const accepted = acceptedIn(value, []);
-  const isAccepted = ({ path }: Problem) => accepted.some((it) => isSame(it.path, path));
-  const outputs = outputsIn(given, [], insteadOfOutputs).filter((problem) => !isAccepted(problem));
-  const isInOutput = ({ path }: Problem) => outputs.some((it) => isAtOrBelow(path, it.path));
-  const invalid = [...outputs, ...issues.map(problemOf).filter((problem) => !isInOutput(problem))];
+  const { output: settings, issues = [] } = v.safeParse(schema, values, { abortPipeEarly: true });
+  const acceptedOutputs = acceptedIn(settings, []);
+  const isAccepted = ({ path }: Problem) => acceptedOutputs.some((output) => isSame(output.path, path));
+  const rejectedOutputs = outputsIn(values, [], insteadOfOutputs).filter((problem) => !isAccepted(problem));
+  const isInOutput = ({ path }: Problem) => rejectedOutputs.some((output) => isAtOrBelow(path, output.path));
+  const invalid = [...rejectedOutputs, ...issues.map(problemOf).filter((problem) => !isInOutput(problem))];
 
-  const valid = without(
-    value,
-    invalid.map(({ path }) => path),
-  );
-  const isReported = ({ path }: Problem) => invalid.some((it) => isAtOrBelow(it.path, path));
-  const conflicts = rules(valid as Incomplete<v.InferOutput<Schema>>).filter((it) => !isReported(it));
-  return { value, accepted, problems: [...invalid, ...conflicts] };
+  const invalidPaths = invalid.map(({ path }) => path);
+  const validSettings = without(settings, invalidPaths) as Incomplete<v.InferOutput<Schema>>;
+  const isReported = ({ path }: Problem) =>
+    invalidPaths.some((invalidPath) => isAtOrBelow(invalidPath, path));
+  const conflicts = rules(validSettings).filter((problem) => !isReported(problem));
+  return { settings, acceptedOutputs, problems: [...invalid, ...conflicts] };
 }
 
 /** Returns the outputs in what a schema returns, which it has accepted. */
@@ -222,13 +225,13 @@ function acceptedIn(value: unknown, path: Path): { path: Path; output: Output<un
  * @param elsewhere settings of other places, with what to say of them.
  */
 export function unknownSettings(
-  given: unknown,
+  values: unknown,
   path: Path,
   known: string[],
   elsewhere: { names: string[]; reason: string } = { names: [], reason: "" },
 ): Problem[] {
-  if (!isObject(given)) return [];
-  const unknown = Object.keys(given).filter((key) => !known.includes(key));
+  if (!isObject(values)) return [];
+  const unknown = Object.keys(values).filter((key) => !known.includes(key));
   return unknown.map((key) => {
     const reason = elsewhere.names.includes(key) ? elsewhere.reason : unknownSetting(key, known);
     return { path: [...path, key], reason };
@@ -246,7 +249,7 @@ function unknownSetting(key: string, known: string[]): string {
 /** Returns the only name that contains a key of at least four characters, such as `teamName` for `team`. */
 function longerName(key: string, known: string[]): string | undefined {
   if (key.length < 4) return undefined;
-  const [name, ...others] = known.filter((it) => it.toLowerCase().includes(key.toLowerCase()));
+  const [name, ...others] = known.filter((setting) => setting.toLowerCase().includes(key.toLowerCase()));
   return others.length === 0 ? name : undefined;
 }
 

@@ -8,11 +8,14 @@ import type { input as kubernetes } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
 import * as v from "valibot";
-import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloudAccess";
+import { parseConfig } from "../../config";
+import { PulumiCloudAccess, type PulumiCloudAccessArgs, withCluster } from "../../pulumiCloudAccess";
+import { type Access, asChecked } from "../../settings/access";
 import { check, input, schemasOf, settings } from "../../settings/validation";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import { CREDENTIAL_HELPER, VOLUME_MOUNT } from "../../tokenVolume";
 import type { ServiceAccountAccess } from "../../workloadIdentity";
+import { rawConfigOf } from "../support/rawSettings";
 import { failureOf, known } from "../support/stack";
 
 const ENTRY = { namespace: "ci", name: "deployer", tokenType: "organization", awsRole: "none" } as const;
@@ -108,6 +111,29 @@ test("accepts no audience that is the cluster's issuer, as soon as that is known
   assert.ok(later.endsWith(`(1 problem). None of its resources was changed.\n\n  ${problem}\n`), later);
 });
 
+test("checks settings that the stack has checked only once, but a changed copy of them, and the cluster", () => {
+  const userLogin = "alice";
+  const { config = assert.fail() } = parseConfig(rawConfigOf({ clusterName: "a", userLogin }));
+  const { access } = config;
+  const cluster = { issuerUrl: "https://oidc.example/id/A", oidcProviderArn: "arn:aws:a" };
+  const problemsOf = (settings: Access, changes: object) =>
+    rejected(withCluster(settings, { ...cluster, ...changes }), {})
+      .split("\n")
+      .slice(2, -2);
+
+  assert.deepEqual(problemsOf(access, { issuerUrl: "oidc.example" }), [
+    '  issuerUrl = "oidc.example": must begin with https://, as oidcProviderUrl of @pulumi/eks does',
+  ]);
+  assert.deepEqual(problemsOf(access, { oidcProviderArn: undefined }), [
+    "  oidcProviderArn: required, because an awsRole is irsa, which is the default",
+  ]);
+  const changed = { ...access, organization: "a b" };
+  assert.deepEqual(problemsOf(changed, {}), [
+    '  organization = "a b": must be the name of a Pulumi organization',
+  ]);
+  assert.deepEqual(problemsOf(asChecked(changed), {}), []);
+});
+
 test("warns of a token for the service account that pods have by default", async (t) => {
   const warn = t.mock.method(pulumi.log, "warn", () => {});
   const entry = { ...ENTRY, name: "default", createServiceAccount: false, runJob: false };
@@ -160,20 +186,22 @@ test("registers nothing and connects to no issuer while an output is invalid, an
 test("applies a rule between two outputs once both are known", async () => {
   const schema = settings({ first: input(v.string()), second: input(v.string()) });
   const given = { first: pulumi.output("a"), second: Promise.resolve("a") };
-  const { problems, late } = check(schema, given, ({ first, second }) => {
+  const { problems, outputProblems } = check(schema, given, ({ first, second }) => {
     return first === second ? [{ path: ["second"], value: second, reason: "must differ from first" }] : [];
   });
   assert.deepEqual(problems, []);
-  assert.deepEqual(await late, [{ path: ["second"], value: "a", reason: "must differ from first" }]);
+  assert.deepEqual(await outputProblems, [
+    { path: ["second"], value: "a", reason: "must differ from first" },
+  ]);
 });
 
 test("accepts an output that a preview does not know, and still checks the others", async () => {
   const isUnknown = pulumi.output(unknown);
   const image = v.pipe(v.string(), v.minLength(1, "empty"));
   const schema = settings({ teamName: input(v.string()), image: input(image) });
-  const late = async (given: object) => check(schema, given).late;
-  assert.deepEqual(await late({ teamName: isUnknown, image: pulumi.output("base:1") }), []);
-  assert.deepEqual(await late({ teamName: isUnknown, image: pulumi.output("") }), [
+  const outputProblems = async (given: object) => check(schema, given).outputProblems;
+  assert.deepEqual(await outputProblems({ teamName: isUnknown, image: pulumi.output("base:1") }), []);
+  assert.deepEqual(await outputProblems({ teamName: isUnknown, image: pulumi.output("") }), [
     { path: ["image"], value: "", reason: "empty" },
   ]);
 });
