@@ -1,4 +1,4 @@
-// The commands in examples/ and in docs/workloads.md, with stand-ins for the Pulumi CLI and the network.
+// The commands in examples/ and in docs/workloads/, with stand-ins for the Pulumi CLI and the network.
 
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
@@ -54,8 +54,11 @@ test("scheduled-update.yaml has no deadline that kills an update, and never two 
   assert.ok(Number(spec.terminationGracePeriodSeconds) >= 3600, "the default is 30 seconds");
 });
 
-test("git reads the token as docs/workloads.md says, and only for its host", () => {
-  const [block = ""] = codeIn(sectionOf(read("docs/workloads.md"), "## Private repositories"), "yaml");
+test("git reads the token as docs/workloads/scheduled-jobs.md says, and only for its host", () => {
+  const [block = ""] = codeIn(
+    sectionOf(read("docs/workloads/scheduled-jobs.md"), "## Private repositories"),
+    "yaml",
+  );
   const variables: { name: string; value?: string }[] = parse(block);
   const settings = variables.map(({ name, value = "secret" }) => [name, value]);
   const ask = (host: string) =>

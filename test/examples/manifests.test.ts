@@ -2,6 +2,8 @@
 // their comments say what to delete with the label.
 
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { requestAccessToken } from "../../accessCheck/requestAccessToken";
 import type { PodSpec } from "../../simulator/emulators/pod";
@@ -19,7 +21,7 @@ import {
   startExamplesStack,
   withoutExchange,
 } from "../support/examples";
-import { codeIn, read } from "../support/project";
+import { codeIn, ROOT, read } from "../support/project";
 
 /** Those whose pods other programs create or complete. */
 const OTHERS = ["external-secrets.yaml", "pulumi-operator.yaml", "workflow-runner.yaml"];
@@ -49,8 +51,10 @@ for (const file of EXAMPLES) {
     }
   });
 
-  test(`docs/workloads.md describes ${file}`, () => {
-    assert.ok(read("docs/workloads.md").includes(`(../examples/${file})`));
+  test(`a page in docs/workloads/ is about ${file}`, () => {
+    const pages = readdirSync(join(ROOT, "docs/workloads")).filter((page) => page !== "index.md");
+    const links = pages.map((page) => read(`docs/workloads/${page}`)).join("");
+    assert.ok(links.includes(`(../../examples/${file})`));
   });
 }
 
@@ -107,8 +111,8 @@ for (const file of WITH_CLI) {
   });
 }
 
-test("docs/workloads.md shows what `pulumi stack output serviceAccounts` prints for deployment.yaml", () => {
-  const [block = ""] = codeIn(read("docs/workloads.md"), "json");
+test("docs/workloads/pods.md shows what `pulumi stack output serviceAccounts` prints for deployment.yaml", () => {
+  const [block = ""] = codeIn(read("docs/workloads/pods.md"), "json");
   const { "apps/deployer": access } = stack.outputs.serviceAccounts as Record<string, object>;
   assert.deepEqual(JSON.parse(block), { "apps/deployer": access });
 });

@@ -1,18 +1,20 @@
 // The pages name only settings that exist, every exit code of the exchange script, and alert rules that match its Jobs.
 
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { EXAMPLES, exampleOf } from "../support/examples";
-import { codeIn, read, sectionOf } from "../support/project";
+import { codeIn, ROOT, read, sectionOf } from "../support/project";
 import { messageOf, start } from "../support/stack";
 
 const PAGES = [
-  "docs/SECURITY.md",
-  ...["alternatives", "how-it-works", "import", "operator", "troubleshooting", "workloads"].map(
-    (name) => `docs/${name}.md`,
+  ...["SECURITY", "alternatives", "how-it-works", "import", "operator", "troubleshooting"].map(
+    (it) => `${it}.md`,
   ),
-];
+  ...readdirSync(join(ROOT, "docs/workloads")).map((page) => `workloads/${page}`),
+].map((page) => `docs/${page}`);
 
 /** Names of other programs, in the form of a setting. */
 const NO_SETTINGS = `
@@ -56,7 +58,7 @@ test("docs/troubleshooting.md lists the exit codes of the exchange script", () =
   assert.deepEqual(listed, documented);
 });
 
-test("the alert of docs/workloads.md is about the CronJob in token-check.yaml", () => {
+test("the alert of docs/workloads/token-check.md is about the CronJob in token-check.yaml", () => {
   const [cronJob = assert.fail()] = exampleOf("token-check.yaml").manifests;
   const { namespace, name } = cronJob.metadata;
   const rules: { expr: string }[] = parse(alertOfPage()).spec.groups[0].rules;
@@ -90,9 +92,9 @@ test("the alert of token-check.yaml lasts until the next check, and no longer", 
   assert.ok(ttlSecondsAfterFinished + activeDeadlineSeconds < 2 * interval);
 });
 
-/** Returns the PrometheusRule in docs/workloads.md. */
+/** Returns the PrometheusRule in docs/workloads/token-check.md. */
 function alertOfPage(): string {
-  const [block = ""] = codeIn(sectionOf(read("docs/workloads.md"), "## Token check"), "yaml");
+  const [block = ""] = codeIn(read("docs/workloads/token-check.md"), "yaml");
   return block;
 }
 

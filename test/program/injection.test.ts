@@ -108,7 +108,7 @@ test("stops before anything is registered if the cluster is older than Kubernete
       await messageOf(simulation, { injectToken: true }),
       `EKS cluster "my-cluster" has Kubernetes ${version}, but injectToken requires 1.36 or later.\n\n` +
         "  To use injectToken, upgrade the cluster.\n" +
-        "  To use the cluster as it is, set injectToken to false, and use the manifests in docs/workloads.md.\n",
+        "  To use the cluster as it is, set injectToken to false, and use the manifests in docs/workloads/index.md.\n",
     );
   }
   for (const version of ["1.36", "1.100", "2.0"]) {
