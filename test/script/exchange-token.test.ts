@@ -1,4 +1,4 @@
-// The contract of scripts/exchange-token.sh; faults.ts attacks it with malformed input of every kind.
+// The contract of scripts/exchange-token.sh; faults.test.ts attacks it with malformed input of every kind.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -7,7 +7,6 @@ import { mkdtemp, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createCertificateAuthority } from "../../simulator/emulators/certificates";
 import { SCRIPT_FILE } from "../../tokenVolume";
 import {
   ACCESS_TOKEN,
@@ -25,7 +24,7 @@ import {
   SETTINGS,
 } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { type Answer, grant, hang, reset, respond, send, startEndpoint } from "./endpoint";
+import { type Answer, grant, hang, respond, send, startEndpoint } from "./endpoint";
 
 const AT_ONCE = { concurrency: 8 };
 const DIRECTORY = temporaryDirectory({ after });
@@ -467,39 +466,6 @@ describe("a denial", AT_ONCE, () => {
     const { stderr } = await exchange(respond(400, { message: `${long}é` }), { settings, idToken });
     assert.match(stderr, /^exchange-token: http:\S+ denied .*\n.*\n.*\{"sub":"long words/);
     assert.equal(stderr.length, 1800);
-  });
-});
-
-describe("the exit code", AT_ONCE, () => {
-  for (const [exitCode, what, answers, options] of [
-    [64, "http to another host", granted, { settings: { apiUrl: "http://pulumi.example" } }],
-    [66, "no ID token", granted, { idToken: undefined }],
-    [69, "a connection that is reset", reset(), { environment: { PULUMI_TOKEN_RETRY_SECONDS: "1" } }],
-    [75, "a Retry-After beyond the time to retry", retryAfter(3600), {}],
-    [76, "a redirect", respond(307, "", { Location: "/api/oauth/token/" }), {}],
-    [76, "a status that is neither temporary nor a denial", respond(404, "404 page not found"), {}],
-    [76, "a response without an access token", respond(200, "{}"), {}],
-    [76, "a response of more than 65,536 bytes", grant(ACCESS_TOKEN, { padding: "a ".repeat(32_768) }), {}],
-    [77, "HTTP 400", respond(400, ""), {}],
-    [77, "HTTP 403", respond(403, ""), {}],
-  ] as const) {
-    test(`is ${exitCode} for ${what}, without a second request`, async () => {
-      const run = await exchange(answers, options);
-      assert.equal(run.exitCode, exitCode, run.stderr);
-      assert.equal(/allow policy|claims/.test(run.stderr), exitCode === 77, run.stderr);
-      assert.ok(run.endpoint.connections() <= 1);
-    });
-  }
-
-  test("is 69 for a TLS certificate that could not be verified, even with a .curlrc, and nothing is sent", async () => {
-    const certificate = await (await createCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
-    await writeFile(join(DIRECTORY, ".curlrc"), "insecure\n");
-    const run = await exchange(granted, {
-      environment: { CURL_HOME: DIRECTORY, HOME: DIRECTORY },
-      certificate,
-    });
-    assert.match(run.stderr, /^exchange-token: The TLS certificate could not be verified\. /);
-    assert.deepEqual([run.exitCode, run.endpoint.requests], [69, []]);
   });
 });
 

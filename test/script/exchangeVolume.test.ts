@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { exchange, granted, ID_TOKEN, INITIAL_REQUEST, idTokenOf, notRunning } from "../support/script";
-import type { Files } from "../support/volume";
 import { type Answer, respond } from "./endpoint";
 
 const AT_ONCE = { concurrency: 8 };
@@ -120,42 +119,6 @@ describe("after the kubelet has replaced the volume", AT_ONCE, () => {
 });
 
 describe("a bad volume", AT_ONCE, () => {
-  const SETTINGS = ["organization", "tokenType", "tokenScope", "tokenExpirationSeconds", "apiUrl"];
-  const unreadable = `(no file that user ${process.getuid?.()} can read)`;
-  const tooLong = "(256 bytes or more, or a null character)";
-  /** What is wrong with a file, its content, and how an error shows it. */
-  const DAMAGES: [string, Files[string], string][] = [
-    ["that is missing", undefined, unreadable],
-    ["that is empty", "", ""],
-    ["with two lines", "acme\nacme", String.raw`acme\x0aacme`],
-    ["with a line break", "acme\n", String.raw`acme\x0a`],
-    ["with a null character", "acme\0", tooLong],
-    ["of 1 MB", "a".repeat(1_000_000), tooLong],
-    ["that is a directory", { link: "/etc" }, unreadable],
-  ];
-  for (const [what, content, shown] of DAMAGES) {
-    test(`with a file ${what} ends with exit code 64, and what to set: each setting`, async () => {
-      const settings = Object.fromEntries(SETTINGS.map((file) => [file, content]));
-      const run = await exchange(granted, { settings });
-      assert.equal(run.exitCode, 64, run.stderr);
-      const values = [
-        ...run.stderr.matchAll(/^ {2}(\S+|tokenType with tokenScope) is '(.*)'\. Set it to /gm),
-      ];
-      assert.deepEqual(
-        values.map(([, name, value]) => [name, value]),
-        [
-          ["organization", shown],
-          ["tokenType with tokenScope", `${shown} ${shown}`],
-          ["tokenExpirationSeconds", shown],
-          ["apiUrl", shown],
-        ],
-      );
-      assert.match(run.stderr, /^exchange-token: Invalid settings:\n/);
-      assert.match(run.stderr, /\n {2}The files are in \/.*\/pulumi\.com\/\. It must be the volume/);
-      assert.equal(run.endpoint.connections(), 0);
-    });
-  }
-
   test("may have an empty tokenScope for the token type organization, but not none", async () => {
     const empty = await exchange(granted, { settings: { tokenType: "organization", tokenScope: "" } });
     assert.equal(empty.exitCode, 0, empty.stderr);
@@ -163,21 +126,6 @@ describe("a bad volume", AT_ONCE, () => {
     const none = await exchange(granted, { settings });
     assert.deepEqual([none.exitCode, none.endpoint.connections()], [64, 0]);
   });
-
-  for (const [what, content] of DAMAGES) {
-    // A token may end with a line break.
-    if (what === "with a line break") continue;
-    test(`with an ID token ${what} ends with exit code 66, and what to add`, async () => {
-      const token = typeof content === "string" ? content.replaceAll("acme", ID_TOKEN) : content;
-      const run = await exchange(granted, { settings: { token } });
-      assert.equal(run.exitCode, 66, run.stderr);
-      assert.match(
-        run.stderr,
-        /^exchange-token: No ID token: \/.*\/token .* a serviceAccountToken as a source/,
-      );
-      assert.equal(run.endpoint.connections(), 0);
-    });
-  }
 
   test("is the directory of a copied script, which does not find its files", async () => {
     for (const copy of ["cp", "ln -s"]) {

@@ -1,11 +1,9 @@
-// What only a large number shows: 100 pods whose token endpoint is too busy for half of all requests, and a volume that is
-// replaced all the time. `npm run test:load`.
+// What only a large number shows: 100 pods whose token endpoint is too busy for half of all requests. `npm run test:load`.
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import { setImmediate } from "node:timers/promises";
-import { exchange, findLeaks, granted, idTokenOf, notRunning, runScript } from "../support/script";
+import { findLeaks, idTokenOf, runScript } from "../support/script";
 import { type Answer, grant, respond, startEndpoint } from "./endpoint";
 
 const PODS = 100;
@@ -56,47 +54,4 @@ const halfBusy: Answer = (socket, request) => {
 
 function accessTokenFor(idToken: string): string {
   return `pul-${createHash("sha1").update(idToken).digest("hex")}`;
-}
-
-test("no run mixes settings of two versions, however often the volume is replaced", async () => {
-  const [before, after] = ["before", "after"].map((name) => ({
-    organization: name,
-    tokenScope: `user:${name}`,
-  }));
-  const running = notRunning();
-  let isStarted = false;
-  const replaceAgainAndAgain = async () => {
-    for (let count = 0; exists(running.pid); count += 1) {
-      running.volume.replace((count % 2 === 0 ? after : before) ?? {});
-      // Requests are answered in between.
-      if (count % 10 === 9) await setImmediate();
-    }
-  };
-  const answer: Answer = (...request) => {
-    if (!isStarted) replaceAgainAndAgain();
-    isStarted = true;
-    return granted(...request);
-  };
-  // 127: bash does not find the script itself if its directory is removed just then.
-  const loop = 'for ((i = 0; i < 100; i++)); do "$@" || (($? == 127)) || exit; done';
-  const launcher = ["bash", "-c", loop, "bash"];
-  const run = await exchange(answer, { settings: before, running, launcher });
-  assert.equal(run.exitCode, 0, run.stderr);
-  assert.doesNotMatch(run.stderr.replaceAll(/^.*exchange-token\.sh: No such file.*$/gm, ""), /No such file/);
-  const { requests } = run.endpoint;
-  const versions = requests.map(({ form }) => `${form.get("audience")} ${form.get("scope")}`);
-  assert.deepEqual([...new Set(versions)].toSorted(), [
-    "urn:pulumi:org:after user:after",
-    "urn:pulumi:org:before user:before",
-  ]);
-  assert.ok(requests.length > 70);
-});
-
-/** Returns whether a process exists. */
-function exists(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
 }
