@@ -47,7 +47,7 @@ import { type RoleCluster, type ServiceAccountAccess, WorkloadIdentity } from ".
  */
 export interface PulumiCloudAccessArgs extends AccessSettings, RoleCluster {}
 
-/** Lets the service accounts of one EKS cluster exchange their own ID tokens for Pulumi Cloud access tokens. */
+/** Lets the service accounts of one Kubernetes cluster exchange their own ID tokens for Pulumi Cloud access tokens. */
 export class PulumiCloudAccess extends pulumi.ComponentResource {
   /** ID of the OIDC issuer in Pulumi Cloud. */
   readonly oidcIssuerId: pulumi.Output<string>;

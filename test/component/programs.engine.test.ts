@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import { EXCHANGED, failed, type Resource, resourcesOf, statuses, succeeded } from "../support/engineOutcome";
+import { EXCHANGED, type Resource, resourcesOf, statuses, succeeded } from "../support/engineOutcome";
 import { delayNamespaces, type Stack, stackOfProgram } from "../support/engineStack";
 import { ROOT } from "../support/project";
 import { missingCli } from "../support/pulumiCli";
@@ -73,30 +73,6 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
     assert.equal(component?.inputs?.issuerName, "own");
     assert.deepEqual(Object.keys(component?.outputs ?? {}).sort(), ["oidcIssuerId", "serviceAccounts"]);
     assert.deepEqual(Object.keys(component?.outputs?.serviceAccounts ?? {}), ["team-a/deployer"]);
-  });
-
-  test("is rejected with one message before any of its resources exists, if outputs are invalid", async (t) => {
-    const { simulation, up } = await stackOf(
-      t,
-      `
-      const issuerUrl = cluster.oidcProviderUrl.apply((url) => url.replace("https://", ""));
-      const serviceAccounts = [{ ...deployer, userLogin: pulumi.secret("hunter2") }, { ...drift, teamName: cluster.oidcProviderUrl }];
-      new PulumiCloudAccess("access", { ...access, issuerUrl, serviceAccounts }, { providers: [kubernetesProvider] });
-      `,
-    );
-    const screen = failed(
-      await up(),
-      /issuerUrl = "[^"]+": must begin with https:/,
-      /serviceAccounts\[0\]\.userLogin: must not be a secret/,
-      /serviceAccounts\[1\]\.teamName = "https:.*": must have at most 100/,
-    );
-    const title =
-      'Invalid arguments of PulumiCloudAccess "access" (3 problems). None of its resources was changed.';
-    const [, diagnostics = ""] = screen.split("Diagnostics:");
-    assert.equal(diagnostics.split(title).length, 2, screen);
-    assert.doesNotMatch(screen, /hunter2|error serializing/);
-    const { kubernetes, pulumiCloud } = simulation.existing();
-    assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
   });
 
   test("can have names that differ in one character, and a new name with an alias replaces nothing", async (t) => {
