@@ -18,8 +18,8 @@ const PAGES = [
 
 /** Names of other programs, in the form of a setting. */
 const NO_SETTINGS = `
-  accessTokenSecret activeDeadlineSeconds actorName actorUrn apiUrl destroyOnFinalize envFrom envRefs envSecrets environmentVariables
-  gitAuth honorLabels securityProfile tokenExchangePod tokenName volumeMount workspaceReclaimPolicy
+  accessTokenSecret activeDeadlineSeconds actorName actorUrn apiUrl destroyOnFinalize envFrom envRefs envSecrets
+  environmentVariables gitAuth honorLabels securityProfile tokenExchangePod tokenName volumeMount workspaceReclaimPolicy
 `
   .trim()
   .split(/\s+/);
