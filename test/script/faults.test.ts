@@ -69,8 +69,8 @@ async function attack({ exitCode, answers, stdout = "", ...options }: Fault): Pr
   assert.deepEqual(findLeaks(run), []);
   assert.equal(run.stdout, stdout);
   assert.match(stderr, MESSAGES[exitCode] ?? assert.fail(`exit code ${exitCode}`));
-  // A TLS failure is not retried: its message is the first line.
-  if (options.certificate && exitCode === 69) assert.match(stderr, /^exchange-token: The TLS/);
+  // A TLS failure is not retried: its message is the only one.
+  if (options.certificate && exitCode === 69) assert.match(stderr, /^exchange-token: The TLS.*\n$/);
   // Printable, and of no other program.
   assert.match(stderr, /^((exchange-token:| ) [\x20-\x7e]*\n)+$/);
   const lastMessage = stderr.slice(stderr.lastIndexOf("exchange-token: "));
