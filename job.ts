@@ -31,8 +31,8 @@ const FAILED =
  * Runs its arguments as they are, and explains a failure. It passes on the first SIGTERM only, since the Pulumi CLI ends at
  * once at a second one, and waits on: a signal ends `wait`, but not the command.
  */
-const EXPLAINED = `"$0" "$@" &
-trap 'trap "" TERM; kill -s TERM "$!"' TERM
+const EXPLAINED = `trap 'trap "" TERM; [[ -n $! ]] || exit 143; kill -s TERM "$!"' TERM
+"$0" "$@" &
 until wait "$!"; do
   status=$?
   kill -0 "$!" 2>/dev/null || { echo "${FAILED}" >&2; exit "$status"; }

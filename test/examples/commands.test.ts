@@ -132,6 +132,7 @@ const STAND_INS = {
       exit
     fi
     trap 'echo canceling >>"$LOG"; trap "exit 1" TERM' TERM
+    sleep 0.2
     sleep 2 &
     echo updating >>"$LOG"
     wait
