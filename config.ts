@@ -98,7 +98,7 @@ const userSchema = v.pipe(
 );
 
 /** The program creates the provider of Pulumi Cloud itself, so it would ignore these. */
-const pulumiCloudSchema = v.object({
+export const pulumiCloudSchema = v.object({
   "pulumiservice:accessToken": v.optional(
     v.never("is not used: remove it, and run `pulumi login` or set PULUMI_ACCESS_TOKEN in the environment"),
   ),

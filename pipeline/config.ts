@@ -79,7 +79,7 @@ const stackEntries = schemasOf<StackSettings>()({
   namespaces: v.optional(v.pipe(list(kubernetesName), v.nonEmpty("must not be empty")), ["default"]),
 });
 
-const entries = schemasOf<PipelineSettings>()({
+export const pipelineEntries = schemasOf<PipelineSettings>()({
   repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
   subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
   stacks: v.pipe(list(settings(stackEntries)), v.nonEmpty("must not be empty")),
@@ -96,7 +96,7 @@ const entries = schemasOf<PipelineSettings>()({
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
 });
 
-const schema = settings(entries);
+const schema = settings(pipelineEntries);
 type CheckedSettings = v.InferOutput<typeof schema>;
 
 /** The settings that are not strings. */
@@ -117,7 +117,7 @@ export function readSettings(): Settings {
   });
 
   const found = [
-    ...unknownSettings(given, [], Object.keys(entries)),
+    ...unknownSettings(given, [], Object.keys(pipelineEntries)),
     ...stacks.flatMap((stack, index) => unknownSettings(stack, ["stacks", index], Object.keys(stackEntries))),
     ...problems,
   ];

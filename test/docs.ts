@@ -1,11 +1,12 @@
-// Writes the tables of settings, outputs, and token types in docs/: `npm run docs`. A comment above each table names its
-// interfaces, or the list in settings/tokenTypes.ts.
+// Writes what is generated from the code: `npm run docs`. In docs/, these are the tables of settings, outputs, and token types;
+// a comment above each names its interfaces, or the list in settings/tokenTypes.ts. Editors read the schemas of stack files.
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { TOKEN_TYPES } from "../settings/tokenTypes";
 import { type Declaration, declarationsOf, meaningAndDefault } from "./support/declarations";
 import { ROOT, read } from "./support/project";
+import { stackFileSchemas } from "./support/stackFileSchema";
 
 const PAGES = ["docs/configuration.md", "docs/component.md", "docs/pipeline.md"];
 
@@ -30,6 +31,8 @@ for (const page of PAGES) {
   );
   writeFileSync(join(ROOT, page), text);
 }
+
+for (const [path, schema] of Object.entries(stackFileSchemas())) writeFileSync(join(ROOT, path), schema);
 
 /** The cells of a row, by the names of their columns. */
 type Row = Record<string, string>;

@@ -74,6 +74,9 @@ describe("pulumi new", { skip: missingCli }, () => {
       "other:organization": "acme",
     });
     const file = readFileSync(join(directory, "Pulumi.dev.yaml"), "utf8");
+    // Editors find the schema in the copy.
+    const [, schema = ""] = /^# yaml-language-server: \$schema=(.*)\n/.exec(file) ?? [];
+    assert.deepEqual(readFileSync(join(directory, schema), "utf8"), read("settings/stack.schema.json"));
     // The CLI moves a comment at the end of the file out of config:.
     assert.match(file, /^config:\n(?: {2}#.*\n)* {2}# serviceAccounts:\n(?: {2}#.*\n)+ {2}aws:region:/m);
   });

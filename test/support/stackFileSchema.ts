@@ -1,0 +1,195 @@
+// JSON Schemas of stack files, for editors: what the program's schemas check of each setting, with the descriptions of the
+// interfaces. They do not check rules between settings, what a function checks, JSON in a string, and names with another
+// project in front.
+
+import assert from "node:assert/strict";
+import { isDeepStrictEqual } from "node:util";
+import { toJsonSchema } from "@valibot/to-json-schema";
+import * as v from "valibot";
+import { awsSchema, clusterEntries } from "../../cluster";
+import { pulumiCloudSchema } from "../../config";
+import { pipelineEntries } from "../../pipeline/config";
+import { accessEntries } from "../../settings/access";
+import { TOKEN_TYPES, userLogin } from "../../settings/tokenTypes";
+import { declarationsOf, meaningAndDefault } from "./declarations";
+
+/** A JSON Schema, as far as this module reads it. */
+interface Schema {
+  type?: string | string[];
+  pattern?: string;
+  enum?: unknown[];
+  properties?: Record<string, Schema>;
+  items?: Schema;
+  allOf?: Schema[];
+  [keyword: string]: unknown;
+}
+
+/** Returns the schemas as JSON, by the paths of their files. */
+export function stackFileSchemas(): Record<string, string> {
+  return {
+    "settings/stack.schema.json": textOf(stackSchema()),
+    "pipeline/stack.schema.json": textOf(pipelineSchema()),
+  };
+}
+
+function stackSchema(): object {
+  const entries = { ...clusterEntries, userLogin: v.optional(userLogin), ...accessEntries };
+  const interfaces = ["ClusterSettings", "UserSettings", "AccessSettings"];
+  const settings = propertiesOf(convert(v.object(entries)), interfaces, asText);
+
+  const account = settings.serviceAccounts?.items ?? assert.fail();
+  const types = Object.entries(TOKEN_TYPES).filter(([, { requires }]) => requires.length > 0);
+  account.allOf = types.map(([tokenType, { requires }]) => ({
+    if: { properties: { tokenType: { const: tokenType } }, required: ["tokenType"] },
+    // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema.
+    then: { required: requires },
+  }));
+
+  const providers = { ...convert(awsSchema).properties, ...convert(pulumiCloudSchema).properties };
+  for (const [key, setting] of Object.entries(providers)) {
+    settings[key] = setting.type ? asText(setting) : setting;
+  }
+  return fileSchema("eks-pulumi-oidc", settings);
+}
+
+function pipelineSchema(): object {
+  const settings = propertiesOf(convert(v.object(pipelineEntries)), ["PipelineSettings"], asText);
+  return fileSchema("eks-pulumi-oidc-pipeline", settings);
+}
+
+/** What Valibot's `never` is converted to. */
+const NEVER = { not: {} };
+
+/** Editors do not offer a key whose schema is false. */
+function textOf(schema: object): string {
+  const withFalse = (_: string, value: unknown) => (isDeepStrictEqual(value, NEVER) ? false : value);
+  return `${JSON.stringify(schema, withFalse, 2)}\n`;
+}
+
+/** Returns the schema of a stack file, in which the name of the project can be in front of each of its settings. */
+function fileSchema(project: string, properties: Record<string, Schema>): object {
+  const names = Object.keys(properties).filter((name) => !name.includes(":"));
+  const withProject = names.map((name) => [
+    `^[^:]+:${name}$`,
+    { $ref: `#/properties/config/properties/${name}` },
+  ]);
+  return {
+    $schema: "http://json-schema.org/draft-07/schema#",
+    type: "object",
+    properties: {
+      config: {
+        description:
+          "The settings of the stack. The name of the project can be in front, as in `PROJECT:KEY`.",
+        type: "object",
+        properties,
+        patternProperties: {
+          ...Object.fromEntries(withProject),
+          [`^${project}:(?!(${names.join("|")})$)`]: NEVER,
+          // Of another provider, or of a project with another name.
+          ":": {},
+        },
+        additionalProperties: NEVER,
+      },
+    },
+    definitions: {
+      plaintext: {
+        properties: { secure: NEVER },
+        additionalProperties: PLAINTEXT,
+        items: PLAINTEXT,
+      },
+    },
+  };
+}
+
+/** An object without an encrypted value at any depth. */
+const PLAINTEXT = { $ref: "#/definitions/plaintext" };
+
+/**
+ * Returns the schemas of settings by their names, with their descriptions.
+ *
+ * @param schema of an object with these settings.
+ * @param interfaces that declare them.
+ * @param place what else is valid where they are.
+ */
+function propertiesOf(
+  schema: Schema,
+  interfaces: string[],
+  place = (setting: Schema) => setting,
+): Record<string, Schema> {
+  const declarations = interfaces.flatMap(declarationsOf);
+  const properties = declarations.map(({ name, type, required, comment }): [string, Schema] => {
+    const setting = schema.properties?.[name] ?? assert.fail(`no schema of ${name}`);
+    const element = /^([A-Z]\w+)\[\]$/.exec(type)?.[1];
+    if (element && setting.items) {
+      const elements = propertiesOf(setting.items, [element]);
+      setting.items = { ...setting.items, properties: elements, additionalProperties: NEVER };
+    }
+    if (setting.type === "object") setting.allOf = [PLAINTEXT];
+    if (setting.type !== "string") setting.patternErrorMessage = `must have the type ${setting.type}`;
+
+    const [, defaultValue] = meaningAndDefault(comment);
+    const isRequired = required && defaultValue === "";
+    const placed = place(setting);
+    return [
+      name,
+      { description: comment.replaceAll(/\s+/g, " "), ...(isRequired ? placed : orEmpty(placed)) },
+    ];
+  });
+  return Object.fromEntries(properties);
+}
+
+/** How a string begins that the program reads as JSON. */
+const JSON_TEXT: Record<string, string> = {
+  boolean: "^(true|false)$",
+  integer: "^[1-9]\\d*$",
+  array: "^\\s*\\[",
+  object: "^\\s*\\{",
+};
+
+/** The engine passes each value of `config` as a string. The program reads those that are not strings as JSON. */
+function asText(setting: Schema): Schema {
+  const type = String(setting.type);
+  if (type === "string") return { ...setting, type: ["string", "number", "boolean"] };
+  return { ...setting, type: [type, "string"], pattern: JSON_TEXT[type] ?? assert.fail(type) };
+}
+
+/** In YAML, `null` and `""` count as not given. */
+function orEmpty({ type = [], enum: values, allOf, ...setting }: Schema): Schema {
+  const withEmpty = ({ pattern, ...others }: Schema) => ({
+    ...others,
+    pattern: pattern ? `^$|${pattern}` : "^$",
+  });
+  return {
+    type: [...new Set([...[type].flat(), "string", "null"])],
+    ...(values ? { ...setting, enum: [...values, null, ""] } : withEmpty(setting)),
+    ...(allOf ? { allOf: allOf.map((it) => (it.pattern ? withEmpty(it) : it)) } : {}),
+  };
+}
+
+/** Returns the JSON Schema of what a schema of Valibot checks last, such as the list in a string of JSON. */
+function convert(schema: v.GenericSchema): Schema {
+  const {
+    $schema,
+    $defs = {},
+    ...converted
+  } = toJsonSchema(schema, {
+    typeMode: "output",
+    // What JSON Schema does not have, such as v.check, is left out.
+    errorMode: "ignore",
+    overrideAction: ({ valibotAction, jsonSchema }) => {
+      if (valibotAction.type !== "regex") return undefined;
+      const { requirement, message } = valibotAction as v.RegexAction<string, string>;
+      const check = { pattern: requirement.source, patternErrorMessage: message };
+      const isFirst = jsonSchema.pattern === check.pattern;
+      return isFirst ? { ...jsonSchema, ...check } : { ...jsonSchema, allOf: [check] };
+    },
+  });
+  // Only a definition can have its own description.
+  return JSON.parse(JSON.stringify(converted), (keyword, value) => {
+    // Editors would insert every default. The descriptions have them.
+    if (keyword === "default") return undefined;
+    if (!value?.$ref) return value;
+    const { $ref, ...others } = value;
+    return { ...($defs[$ref.replace("#/$defs/", "")] as object), ...others };
+  });
+}
