@@ -96,8 +96,6 @@ export interface ClusterNeeds {
   podIdentityAgent: boolean;
   /** `injectToken`: a version of Kubernetes that has mutating admission policies. */
   admissionPolicies: boolean;
-  /** Settings that are valid with the cluster's issuer. Throws if they are not. */
-  checkIssuer(issuerUrl: string): void;
 }
 
 /** The first version with MutatingAdmissionPolicy v1, and that of a created cluster: https://github.com/kubernetes/enhancements/issues/3962 */
@@ -113,33 +111,48 @@ export interface Cluster {
   kubernetesProvider: Provider;
 }
 
+type ExistingCluster = Awaited<ReturnType<typeof lookUpExisting>>;
+
 /**
- * Looks up the existing cluster, or creates the new one, and registers the Kubernetes provider that connects to it.
+ * Looks up the cluster, unless the stack creates it. Creates nothing.
  *
- * @param name the name of the resources.
- * @param needs what else to look up or create.
- * @returns the cluster. Every lookup precedes the first resource.
+ * @param needs what else to look up.
+ * @returns what `getCluster` needs.
  * @throws pulumi.RunError if the cluster or its IAM OIDC provider does not exist, or the cluster is too old.
  */
-export async function getCluster(name: string, config: ClusterConfig, needs: ClusterNeeds): Promise<Cluster> {
-  if (config.createCluster) return createCluster(name, config, needs);
+export async function lookUpCluster(
+  config: ClusterConfig,
+  needs: ClusterNeeds,
+): Promise<ExistingCluster | undefined> {
+  return config.createCluster ? undefined : lookUpExisting(config, needs);
+}
 
-  const { arn, issuerUrl, kubeconfig, version } = await lookUpCluster(config);
-  if (needs.admissionPolicies) requireAdmissionPolicies(config, version);
-  needs.checkIssuer(issuerUrl);
-  const mustExist = needs.oidcProvider && !config.createOidcProvider;
-  const existing = mustExist ? await lookUpOidcProvider(config, issuerUrl) : undefined;
+/**
+ * Returns the cluster, and registers the Kubernetes provider that connects to it. Creates what does not exist.
+ *
+ * @param name the name of the resources.
+ * @param needs what else to create.
+ * @param existing the result of `lookUpCluster`.
+ */
+export async function getCluster(
+  name: string,
+  config: ClusterConfig,
+  needs: ClusterNeeds,
+  existing: ExistingCluster | undefined,
+): Promise<Cluster> {
+  if (!existing) return createCluster(name, config, needs);
 
-  const kubernetesProvider = createKubernetesProvider(name, kubeconfig);
+  const { arn, issuerUrl, kubeconfig } = existing;
+  const kubernetesProvider = createKubernetesProvider(name, issuerUrl, kubeconfig);
   // Other stacks can create roles that depend on the provider of an existing cluster.
   const retained = { retainOnDelete: true };
   const oidcProviderArn = config.createOidcProvider
     ? createOidcProvider(name, issuerUrl, retained)
-    : existing;
+    : existing.oidcProviderArn;
   return { arn, issuerUrl, oidcProviderArn, kubernetesProvider };
 }
 
-async function lookUpCluster(config: ClusterConfig) {
+async function lookUpExisting(config: ClusterConfig, needs: ClusterNeeds) {
   const { clusterName: name, aws } = config;
   const where = aws.region ? ` in ${visible(aws.region)}` : "";
   const cluster = await awsEks.getCluster({ name }).catch((error: Error) => {
@@ -158,10 +171,12 @@ async function lookUpCluster(config: ClusterConfig) {
         `  ${awsCommand(["eks", "wait", "cluster-active", "--name", name], aws)}\n`,
     );
   }
+  if (needs.admissionPolicies) requireAdmissionPolicies(config, cluster.version);
+  const mustExist = needs.oidcProvider && !config.createOidcProvider;
   return {
     arn: cluster.arn,
-    version: cluster.version,
     issuerUrl,
+    oidcProviderArn: mustExist ? await lookUpOidcProvider(config, issuerUrl) : undefined,
     kubeconfig: kubeconfig(config, cluster.endpoint, certificateAuthority),
   };
 }
@@ -231,6 +246,7 @@ async function createCluster(name: string, config: ClusterConfig, needs: Cluster
   const connection = pulumi.all([endpoint, certificateAuthority.data]);
   const kubernetesProvider = createKubernetesProvider(
     name,
+    issuerUrl,
     connection.apply(([server, authority]) => kubeconfig(config, server, authority)),
     complete,
   );
@@ -240,11 +256,22 @@ async function createCluster(name: string, config: ClusterConfig, needs: Cluster
 
 function createKubernetesProvider(
   name: string,
+  issuerUrl: pulumi.Input<string>,
   kubeconfig: pulumi.Input<string>,
   dependsOn: pulumi.Resource[] = [],
 ) {
-  // ConfigMaps keep their names, which the manifests of other workloads contain.
-  return new Provider(name, { kubeconfig, enableConfigMapMutable: true }, { dependsOn });
+  return new Provider(
+    name,
+    {
+      kubeconfig,
+      // Only another cluster has another issuer, and replaces what is on it. A renewed endpoint or authority does not:
+      // https://www.pulumi.com/registry/packages/kubernetes/api-docs/provider/
+      clusterIdentifier: issuerUrl,
+      // ConfigMaps keep their names, which the manifests of other workloads contain.
+      enableConfigMapMutable: true,
+    },
+    { dependsOn },
+  );
 }
 
 // As `aws eks update-kubeconfig` writes it, with the region, the profile, and the role of the AWS provider.

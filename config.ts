@@ -16,6 +16,7 @@ import {
   unknownEntrySettings,
   withDefaults,
 } from "./settings/access";
+import { loginProblems } from "./settings/login";
 import {
   invalidConfiguration,
   projectValues,
@@ -124,6 +125,9 @@ export function readConfig(): StackConfig {
   const raw = readRawConfig();
   const { config, problems } = parseConfig(raw);
   if (!config) throw invalidConfiguration(problems);
+
+  const ofLogin = loginProblems(config.access.pulumiApiUrl);
+  if (ofLogin.length > 0) throw invalidConfiguration(ofLogin);
 
   const unchanged = templateSettings(raw, pulumi.getStack()).join(" and ");
   if (unchanged) {

@@ -1,9 +1,11 @@
 // Lets the service accounts of an EKS cluster exchange their own ID tokens for short-lived Pulumi Cloud access tokens.
 
 import type * as pulumi from "@pulumi/pulumi";
-import { getCluster } from "./cluster";
+import { getCluster, lookUpCluster } from "./cluster";
 import { checkIssuer, readConfig } from "./config";
+import { createPulumiCloudProvider } from "./oidcIssuer";
 import { PulumiCloudAccess, withCluster } from "./pulumiCloudAccess";
+import { knownOf } from "./settings/outputs";
 import type { ServiceAccountAccess } from "./workloadIdentity";
 
 interface StackOutputs {
@@ -16,17 +18,25 @@ interface StackOutputs {
 }
 
 export = async (): Promise<StackOutputs> => {
-  // Fail fast: everything is validated before a resource is registered.
+  // Fail fast: everything is validated and looked up before a resource is registered.
   const config = readConfig();
 
-  // The cluster: an existing one, or a new one. Its IAM OIDC provider is looked up only for IRSA roles.
   const awsRoles = config.access.serviceAccounts.map(({ awsRole }) => awsRole);
-  const cluster = await getCluster("cluster", config.cluster, {
+  const needs = {
+    // Only for IRSA roles.
     oidcProvider: awsRoles.includes("irsa"),
     podIdentityAgent: awsRoles.includes("pod-identity"),
     admissionPolicies: config.access.injectToken,
-    checkIssuer: (issuerUrl) => checkIssuer(config.access, issuerUrl),
-  });
+  };
+  const existing = await lookUpCluster(config.cluster, needs);
+  if (existing) checkIssuer(config.access, existing.issuerUrl);
+
+  // Pulumi Cloud: a stack stays where it was deployed, or the issuer that is registered there would remain in force.
+  const pulumiCloudProvider = createPulumiCloudProvider("pulumi-cloud", config.access.pulumiApiUrl);
+  await knownOf(pulumiCloudProvider.urn);
+
+  // The cluster: the existing one, or a new one.
+  const cluster = await getCluster("cluster", config.cluster, needs, existing);
 
   // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMap, and the Job that tests the exchange.
   const access = new PulumiCloudAccess(
@@ -36,7 +46,7 @@ export = async (): Promise<StackOutputs> => {
       oidcProviderArn: cluster.oidcProviderArn,
       clusterArn: cluster.arn,
     }),
-    { providers: [cluster.kubernetesProvider] },
+    { providers: [cluster.kubernetesProvider, pulumiCloudProvider] },
   );
 
   return {

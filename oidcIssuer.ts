@@ -8,6 +8,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 import type { Account } from "./settings/access";
 import { grantOf } from "./settings/tokenTypes";
+import { userError } from "./settings/userError";
 
 /** How long the TLS certificate may take to arrive. */
 const THUMBPRINT_TIMEOUT_SECONDS = 10;
@@ -22,8 +23,6 @@ export interface OidcIssuerArgs {
   maxExpirationSeconds: number;
   /** At least one: an empty list would leave the previous policies in force. */
   policies: AllowPolicy[];
-  /** The URL of Pulumi Cloud, for the provider that is created if the parent has none. */
-  apiUrl: string;
 }
 
 export type AllowPolicy = ReturnType<typeof allowPolicy>;
@@ -35,15 +34,12 @@ export type AllowPolicy = ReturnType<typeof allowPolicy>;
  * in force if the new one is denied. The two do not collide: an organization rejects only a URL that it has already. Only a
  * replacement that someone forces, such as with `--target-replace`, has the same URL and fails, which changes nothing.
  *
- * The access token that this requires comes from the environment or from `pulumi login`, and is not stored.
- *
- * @param options the parent, whose `pulumiservice` provider is used if it has one.
  * @returns the issuer, whose policies are in force once it exists.
  */
 export function createOidcIssuer(
   name: string,
   args: OidcIssuerArgs,
-  options: { parent: pulumi.Resource },
+  options: pulumi.CustomResourceOptions,
 ): pulumiservice.OidcIssuer {
   return new pulumiservice.OidcIssuer(
     name,
@@ -57,17 +53,42 @@ export function createOidcIssuer(
     },
     {
       ...options,
-      provider: providerOf(name, args.apiUrl, options.parent),
       // What is registered stays: a rotated certificate changes nothing, and a refresh shows no drift.
       ignoreChanges: ["thumbprints"],
     },
   );
 }
 
-function providerOf(name: string, apiUrl: string, parent: pulumi.Resource): pulumi.ProviderResource {
-  const given = parent.getProvider("pulumiservice:index:OidcIssuer");
+/**
+ * Creates the provider of Pulumi Cloud, which sends the access token of the current login to `apiUrl`. The URL remains that
+ * of the first update: the engine would send the requests for what exists to another one, and the issuer that is registered
+ * at the old URL would remain in force, with its allow policies.
+ *
+ * @param apiUrl the origin that the login is for, as `loginProblems` checks.
+ * @returns the provider. It, and what depends on it, fails with what to do if the URL has changed.
+ */
+export function createPulumiCloudProvider(
+  name: string,
+  apiUrl: string,
+  options?: pulumi.ResourceOptions,
+): pulumiservice.Provider {
+  // The output of a Stash remains its first input. A changed one would only be an update in every preview.
+  const deployed = new pulumi.Stash(
+    `${name}.url`,
+    { input: apiUrl },
+    { ...options, ignoreChanges: ["input"] },
+  );
+  const sameUrl = deployed.output.apply((previous: string | undefined) => {
+    if (previous === undefined || previous === apiUrl) return apiUrl;
+    throw userError(
+      `pulumiApiUrl is ${apiUrl}, but this stack was deployed with ${previous}, which would continue to grant access ` +
+        "tokens.\n\n" +
+        `  To move, set pulumiApiUrl to ${previous} again, log in to it, and run \`pulumi destroy\`. Then deploy to ` +
+        `${apiUrl}.\n`,
+    );
+  });
   // Without an explicit URL, the provider uses the state backend as its API URL, such as file:// or s3://.
-  return given ?? new pulumiservice.Provider(name, { apiUrl }, { parent });
+  return new pulumiservice.Provider(name, { apiUrl: sameUrl }, options);
 }
 
 /**

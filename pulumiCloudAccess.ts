@@ -8,9 +8,10 @@
 
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
+import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
 import * as v from "valibot";
 import { createInjection } from "./injection";
-import { allowPolicy, createOidcIssuer } from "./oidcIssuer";
+import { allowPolicy, createOidcIssuer, createPulumiCloudProvider } from "./oidcIssuer";
 import { createNamespaces } from "./serviceAccount";
 import {
   type Access,
@@ -27,6 +28,7 @@ import {
   unknownEntrySettings,
   withDefaults,
 } from "./settings/access";
+import { loginProblems } from "./settings/login";
 import { afterwards } from "./settings/outputs";
 import { userError } from "./settings/userError";
 import {
@@ -63,8 +65,13 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
     const { access } = checkArguments(name, args, options);
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
-    const inComponent = { parent: this };
     for (const warning of defaultAccountWarnings(access.serviceAccounts)) void pulumi.log.warn(warning, this);
+
+    // Everything else waits for the provider, so that nothing is created or changed if its URL has changed.
+    const pulumiCloud =
+      this.getProvider(OIDC_ISSUER) ??
+      createPulumiCloudProvider(`${name}.oidc-issuer`, access.pulumiApiUrl, { parent: this });
+    const inComponent = { parent: this, dependsOn: pulumiCloud };
 
     const namespaces = createNamespaces(name, access.createNamespaces, inComponent);
 
@@ -78,9 +85,8 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
         url: access.issuerUrl,
         maxExpirationSeconds: access.maxExpirationSeconds,
         policies: accounts.map(({ policy }) => policy),
-        apiUrl: access.pulumiApiUrl,
       },
-      inComponent,
+      { ...inComponent, provider: pulumiCloud },
     );
 
     // Each service account: its role, its ConfigMap, and the Job that tests the token exchange.
@@ -119,6 +125,9 @@ export function withCluster(access: Access, cluster: RoleCluster): PulumiCloudAc
   return isChecked(access) ? asChecked(args) : args;
 }
 
+/** The resource of the package pulumiservice whose provider the component uses. */
+const OIDC_ISSUER = "pulumiservice:index:OidcIssuer";
+
 const clusterEntries = schemasOf<RoleCluster>()({
   issuerUrl: input(string(/^https:\/\//, "must begin with https://, as oidcProviderUrl of @pulumi/eks does")),
   oidcProviderArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
@@ -154,7 +163,7 @@ export async function checkOutputs(
 function checkArguments(
   name: string,
   args: PulumiCloudAccessArgs,
-  options: pulumi.ComponentResourceOptions | undefined,
+  options: pulumi.ComponentResourceOptions = {},
 ): { access: Access & RoleCluster; isValid?: Promise<boolean> } {
   const title = `Invalid arguments of PulumiCloudAccess "${name}"`;
   const {
@@ -162,7 +171,11 @@ function checkArguments(
     problems,
     outputProblems,
   } = isChecked(args) ? checkCluster(args) : checkAll(args);
-  const all = [...problems, ...providerProblems(options)];
+  const all = [
+    ...problems,
+    ...providerProblems(options),
+    ...(access ? pulumiCloudProblems(access, options) : []),
+  ];
   if (!access || all.length > 0) throw userError(messageOf(title, all));
   if (!outputProblems) return { access };
 
@@ -230,11 +243,8 @@ function missingForRoles(
  * Returns the problems of the providers, such as that there is none for Kubernetes. Pulumi would use the current context of the kubeconfig,
  * which can be any cluster.
  */
-function providerProblems({
-  provider,
-  providers = {},
-  parent,
-}: pulumi.ComponentResourceOptions = {}): Problem[] {
+function providerProblems(options: pulumi.ComponentResourceOptions): Problem[] {
+  const { providers = {} } = options;
   // Without a check, the SDK ends with a TypeError.
   const absent = Object.entries(providers).filter(([, value]) => !pulumi.Resource.isInstance(value));
   if (absent.length > 0) {
@@ -242,9 +252,27 @@ function providerProblems({
     const keyOf = (key: string) => (Array.isArray(providers) ? Number(key) : key);
     return absent.map(([key]) => ({ path: ["providers", keyOf(key)], reason }));
   }
-  const isGiven = Array.isArray(providers) ? providers.some(Provider.isInstance) : "kubernetes" in providers;
-  if (isGiven || Provider.isInstance(provider)) return [];
-  if (parent?.getProvider("kubernetes:core/v1:ServiceAccount")) return [];
+  if (hasProvider(options, "kubernetes", Provider, "kubernetes:core/v1:ServiceAccount")) return [];
   const reason = "this resource option must contain the Kubernetes provider of the cluster";
   return [{ path: ["providers"], reason }];
+}
+
+/** Returns the problems of the login, if the component creates the provider of Pulumi Cloud. */
+function pulumiCloudProblems(
+  { pulumiApiUrl }: Pick<Access, "pulumiApiUrl">,
+  options: pulumi.ComponentResourceOptions,
+): Problem[] {
+  const isGiven = hasProvider(options, "pulumiservice", PulumiCloudProvider, OIDC_ISSUER);
+  return isGiven ? [] : loginProblems(pulumiApiUrl);
+}
+
+/** Returns whether the caller passes the provider of a package, of which `type` is a resource. */
+function hasProvider(
+  { provider, providers = {}, parent }: pulumi.ComponentResourceOptions,
+  packageName: string,
+  { isInstance }: Pick<typeof Provider, "isInstance">,
+  type: string,
+): boolean {
+  const isGiven = Array.isArray(providers) ? providers.some(isInstance) : packageName in providers;
+  return isGiven || isInstance(provider) || parent?.getProvider(type) !== undefined;
 }

@@ -3,6 +3,7 @@
 import * as v from "valibot";
 import { clusterEntries } from "../cluster";
 import { apiUrl, kubernetesName, policyArn, policyArns, rolePath } from "../settings/access";
+import { loginProblems } from "../settings/login";
 import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../settings/raw";
 import {
   check,
@@ -58,7 +59,10 @@ interface PipelineSettings {
   createOidcProvider?: boolean;
   /** Let the deploy role associate roles with service accounts, for awsRole `pod-identity` in a stack. Default: `false`. */
   podIdentity?: boolean;
-  /** URL of Pulumi Cloud. Change it if yours is self-hosted. Default: `https://api.pulumi.com`. */
+  /**
+   * URL of Pulumi Cloud. Change it if yours is self-hosted. Your login must be for it, and a deployed stack keeps it.
+   * Default: `https://api.pulumi.com`.
+   */
   pulumiApiUrl?: string;
 }
 
@@ -121,7 +125,7 @@ export function readSettings(): Settings {
     ...stacks.flatMap((stack, index) => unknownSettings(stack, ["stacks", index], Object.keys(stackEntries))),
     ...problems,
   ];
-  const all = withEncrypted(found, raw);
+  const all = [...withEncrypted(found, raw), ...(checked ? loginProblems(checked.pulumiApiUrl) : [])];
   if (checked && all.length === 0) return withOrganizations(checked);
   throw invalidConfiguration(all);
 }

@@ -1,6 +1,7 @@
 // Creates the identities of this repository's GitHub workflows: one that can read, for previews, and one that can deploy.
 
-import * as pulumiservice from "@pulumi/pulumiservice";
+import { createPulumiCloudProvider } from "../oidcIssuer";
+import { knownOf } from "../settings/outputs";
 import { createRoles, readClusters, readOidcProvider } from "./aws";
 import { readSettings } from "./config";
 import { checkRepository, ISSUER_URL } from "./github";
@@ -17,13 +18,15 @@ export = async () => {
     readOidcProvider(settings.githubOidcProvider),
   );
 
+  // Pulumi Cloud: a stack stays where it was deployed, or the issuers that are registered there would remain in force.
+  const provider = createPulumiCloudProvider("pulumi-cloud", settings.pulumiApiUrl);
+  await knownOf(provider.urn);
+
   // AWS: a role for previews and one for deployments, with access to the clusters.
   const roles = createRoles(settings, repositoryId, clusters, oidcProviderArn);
 
-  // Pulumi Cloud: in each organization, the team that previews act as, and the allow policies.
+  // In each organization, the team that previews act as, and the allow policies.
   const policies: Record<string, AuthPolicy[]> = {};
-  // Without an explicit URL the provider uses the state backend as its API URL, such as file:// or s3://.
-  const provider = new pulumiservice.Provider("pulumi-cloud", { apiUrl: settings.pulumiApiUrl });
   for (const organization of new Set(stacks.map((stack) => stack.organization))) {
     createTeam(organization, settings, provider);
     policies[organization] = allowPolicies(organization, repositoryId, settings);

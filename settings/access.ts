@@ -95,7 +95,10 @@ export interface AccessSettings {
   /** Overrides for the Jobs' pod spec, such as tolerations. The container is named `token-exchange`. Default: `{}`. */
   // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
   jobPodSpec?: Record<string, any>;
-  /** URL of Pulumi Cloud. Change it if yours is self-hosted. Default: `https://api.pulumi.com`. */
+  /**
+   * URL of Pulumi Cloud. Change it if yours is self-hosted. Your login must be for it, and a deployed stack keeps it.
+   * Default: `https://api.pulumi.com`.
+   */
   pulumiApiUrl?: string;
 }
 

@@ -17,7 +17,6 @@ export interface RawConfig {
 
 /** Returns the raw configuration of the current stack, as the SDK has it from the engine. */
 export function readRawConfig(): RawConfig {
-  const organization = pulumi.getOrganization();
   const values = pulumi.runtime.allConfig();
   // The SDK has this function, but does not declare it. The variable that it reads is not set in an inline program of the
   // Automation API.
@@ -26,9 +25,15 @@ export function readRawConfig(): RawConfig {
     values,
     secretKeys: Object.keys(values).filter(isConfigSecret),
     project: pulumi.getProject(),
-    // A stack in a self-managed backend has no organization, and the engine passes this word.
-    organization: organization === "organization" ? undefined : organization,
+    organization: stackOrganization(),
   };
+}
+
+/** Returns the organization of the current stack; undefined if its state is in a self-managed backend. */
+export function stackOrganization(): string | undefined {
+  const organization = pulumi.getOrganization();
+  // The engine passes this word if there is none.
+  return organization === "organization" ? undefined : organization;
 }
 
 /**

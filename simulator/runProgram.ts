@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
-import type { Emulator } from "./emulators/emulator";
+import { type Emulator, storedKind } from "./emulators/emulator";
 
 export interface Registration {
   type: string;
@@ -57,7 +57,7 @@ export async function runProgram(
     provider = "",
     id: existing,
   }: pulumi.runtime.MockResourceArgs) => {
-    const kind = simulation.resources[type];
+    const kind = simulation.resources[type] ?? ENGINE[type];
     if (existing) {
       const state = kind?.read(existing);
       if (state) return { id: existing, state };
@@ -115,6 +115,15 @@ export async function runProgram(
   if (failure !== undefined) throw failure;
   return { outputs, registered };
 }
+
+/** The engine's own resources. */
+const ENGINE: Emulator["resources"] = {
+  "pulumi:index:Stash": storedKind(
+    new Map<string, { input: unknown }>(),
+    (_inputs, name) => name,
+    (_id, inputs) => ({ ...inputs, output: inputs.input }),
+  ),
+};
 
 /** What the SDK writes in front of a warning if there is no engine. */
 const SDK_PREFIX = /^warning: (\[runtime\] )?/;

@@ -47,6 +47,9 @@ async function runSimulation(options: Options): Promise<number> {
 
   await saveCertificateAuthority(directory);
   process.env.SIMULATOR_DIRECTORY = directory;
+  // No login of this machine: the emulated Pulumi Cloud needs none.
+  for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
+  process.env.PULUMI_CREDENTIALS_PATH = directory;
   process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
   require("./emulators/trust.cjs");
   // Only now: it loads the SDK, which takes a second.

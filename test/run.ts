@@ -29,6 +29,9 @@ async function main(named: string[]): Promise<string[]> {
     // Node.js reads NODE_EXTRA_CA_CERTS only when it starts: this is for the processes of the test files.
     process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
     process.env.SIMULATOR_DIRECTORY = directory;
+    // No login of this machine: the emulated Pulumi Cloud needs none.
+    for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
+    process.env.PULUMI_CREDENTIALS_PATH = directory;
     // Pulumi compiles programs with ts-node, which would fill the checkout's own cache.
     process.env.TS_NODE_CACHE_DIRECTORY = join(directory, "ts-node");
     process.env.NODE_OPTIONS = PRELOADED.map((file) => `--require=${JSON.stringify(file)}`).join(" ");

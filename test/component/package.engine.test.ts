@@ -77,6 +77,27 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: [] });
   });
 
+  test("stops before its first resource if pulumiApiUrl has changed since it was deployed", async (t) => {
+    const program = `
+      const args = { ...base, serviceAccounts, pulumiApiUrl: new pulumi.Config().get("url") };
+      new PulumiCloudAccess("access", { ...args, createNamespaces: ["team-a"] }, { providers: [kubernetesProvider] });
+    `;
+    const { simulation, pulumi, set, up } = await stackOf(t, program, [DEPLOYER]);
+    succeeded(await up());
+    const deployed = simulation.existing();
+
+    await set("url", "https://pulumi.example.com");
+    await set("accounts", [{ ...DEPLOYER, name: "other" }]);
+    for (const outcome of [await pulumi("preview"), await up()]) {
+      const screen = failed(
+        outcome,
+        /pulumiApiUrl is https:\/\/pulumi\.example\.com, but .* https:\/\/api\.pulumi\.com/,
+      );
+      assert.doesNotMatch(screen, /access\.team-a/);
+    }
+    assert.deepEqual(simulation.existing(), deployed);
+  });
+
   test("is rejected with every problem at once, also when a value is unknown in the preview or a provider missing", async (t) => {
     const program = `
       const args = {

@@ -66,11 +66,11 @@ export async function generatedSchema(): Promise<Schema> {
  * @returns the package for `PULUMI_DEBUG_PROVIDERS`.
  */
 export async function startPackage(t: TestContext, directory: string, root = ROOT): Promise<string> {
-  const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS } = process.env;
+  const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, PULUMI_CREDENTIALS_PATH } = process.env;
   const program = join(root, "node_modules", "@pulumi", "pulumi", "cmd", "run-plugin");
   const plugin = spawn(process.execPath, [program, join(root, "component")], {
     cwd: directory,
-    env: { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, HOME: homedir() },
+    env: { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, PULUMI_CREDENTIALS_PATH, HOME: homedir() },
     stdio: ["ignore", "pipe", "inherit"],
   });
   t.after(async () => {

@@ -54,7 +54,12 @@ describe("PulumiCloudAccess in a program with its own cluster", { skip: missingC
     const one = resources.filter(({ urn }) => /::one[.:]?[^:]*$/.test(urn));
     const two = resources.filter(({ urn }) => /::two[.:]?[^:]*$/.test(urn));
     assert.deepEqual(providersOf(one), ["aws own", "kubernetes own", "pulumiservice own"]);
-    assert.deepEqual(providersOf(two), ["aws default", "kubernetes own", "pulumiservice two.oidc-issuer"]);
+    assert.deepEqual(providersOf(two), [
+      "aws default",
+      "kubernetes own",
+      "pulumi default",
+      "pulumiservice two.oidc-issuer",
+    ]);
     assert.ok(two.every(({ protect }) => protect === true));
     assert.ok(one.every(({ protect }) => !protect));
     // Everything is in one of the two components, or is what the program has created itself.

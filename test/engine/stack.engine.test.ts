@@ -299,6 +299,39 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     );
   });
 
+  test("rejects a login that is not for pulumiApiUrl, and registers nothing", async (t) => {
+    const { cli, directory, ...stack } = await emptyStack(t);
+    const withLogin = (...args: string[]) =>
+      cli.run(directory, "env", "PULUMI_API=https://other.example.com", "pulumi", "--color=never", ...args);
+    await stopsCleanly(
+      t,
+      { ...stack, cli, directory, pulumi: withLogin, up: () => withLogin("up", "--yes", "--skip-preview") },
+      /pulumiApiUrl = "https:\/\/api\.pulumi\.com": .* \(PULUMI_API\) is https:\/\/other\.example\.com/,
+    );
+  });
+
+  test("stops before a changed pulumiApiUrl changes anything, and can be destroyed then", async (t) => {
+    const { simulation, pulumi, set, up } = await createdStack(t);
+    const deployed = simulation.existing();
+    const state = await resourcesOf(pulumi);
+
+    await set("pulumiApiUrl", "https://pulumi.example.com");
+    await set("createOidcProvider", true);
+    for (const outcome of [await pulumi("preview"), await up()]) {
+      const screen = failed(
+        outcome,
+        /deployed with https:\/\/api\.pulumi\.com, which would continue to grant access tokens.*`pulumi destroy`/s,
+      );
+      assert.equal(screen.split("Diagnostics:")[1]?.match(/error:/g)?.length, 1, screen);
+    }
+    assert.deepEqual(simulation.existing(), deployed);
+    assert.deepEqual(await resourcesOf(pulumi), state);
+
+    succeeded(await pulumi("destroy", "--yes"));
+    assert.deepEqual(simulation.existing().pulumiCloud, []);
+    succeeded(await up());
+  });
+
   test("rejects a cluster that does not exist with one message, and registers nothing", async (t) => {
     const stack = await emptyStack(t, { clusterName: "nowhere" });
     await stopsCleanly(t, stack, /Failed to look up EKS cluster "nowhere" in us-west-2: reading EKS/);

@@ -39,8 +39,9 @@ test("a stack with a login registers one service account with its role, ConfigMa
     "kubernetes:batch/v1:Job access.default.pulumi-service-account",
     "kubernetes:core/v1:ConfigMap access.default.pulumi-service-account.pulumi-token-exchange",
     "kubernetes:core/v1:ServiceAccount access.default.pulumi-service-account",
+    "pulumi:index:Stash pulumi-cloud.url",
     "pulumi:providers:kubernetes cluster",
-    "pulumi:providers:pulumiservice access.oidc-issuer",
+    "pulumi:providers:pulumiservice pulumi-cloud",
     "pulumiservice:index:OidcIssuer access.oidc-issuer",
   ]);
   const isEks = (path: string) => path.includes("/node_modules/@pulumi/eks/");

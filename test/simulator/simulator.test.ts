@@ -267,6 +267,7 @@ describe("the simulation", () => {
       "eks-pulumi-oidc:index:WorkloadIdentity",
       "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicyBinding",
       "kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicyBinding",
+      "pulumi:index:Stash",
       "pulumi:providers:kubernetes",
       "pulumi:providers:pulumiservice",
     ]);
@@ -315,7 +316,13 @@ describe("npm start", () => {
     const options = ["--require", "./scripts/compilerCache.cjs", "--import", "tsx", "simulator/start.ts"];
     return spawn(process.execPath, [...options, ...args], {
       cwd: project,
-      env: { ...inherited, ...environment, TMPDIR: temporary },
+      // The login of the machine must not count.
+      env: {
+        ...inherited,
+        PULUMI_BACKEND_URL: "https://other.example.com",
+        ...environment,
+        TMPDIR: temporary,
+      },
       stdio: ["ignore", "pipe", "pipe"],
     });
   }

@@ -1,0 +1,79 @@
+// The login of Pulumi Cloud, whose access token the provider sends to `pulumiApiUrl`.
+
+import { readFileSync } from "node:fs";
+import { homedir, userInfo } from "node:os";
+import { join } from "node:path";
+import { stackOrganization } from "./raw";
+import type { Problem } from "./validation";
+
+/** The Pulumi Cloud of an access token, as far as the environment or the CLI says. */
+interface Login {
+  /** What says so, such as a variable. */
+  source: string;
+  /** Undefined if it cannot be read. */
+  url: string | undefined;
+}
+
+/**
+ * Returns a problem if the provider of Pulumi Cloud would send the access token of one Pulumi Cloud to another. It takes the
+ * token of the current login, whatever its own URL is:
+ * https://github.com/pulumi/pulumi-pulumiservice/blob/v1.3.0/provider/pkg/config/config.go
+ *
+ * @param apiUrl the origin that the provider sends requests to.
+ */
+export function loginProblems(apiUrl: string): Problem[] {
+  const other = logins().find(
+    ({ url }) => url === undefined || (isPulumiCloud(url) && originOf(url) !== apiUrl),
+  );
+  if (!other) return [];
+  const reason =
+    other.url === undefined
+      ? `requires a login for it, but ${other.source}. Set PULUMI_ACCESS_TOKEN to a token of ${apiUrl}`
+      : `is not the Pulumi Cloud of your access token: ${other.source} is ${originOf(other.url)}. Log in to ${apiUrl}, ` +
+        "or correct pulumiApiUrl";
+  return [{ path: ["pulumiApiUrl"], value: apiUrl, reason }];
+}
+
+function logins(): Login[] {
+  const { PULUMI_BACKEND_URL, PULUMI_ACCESS_TOKEN, PULUMI_API } = process.env;
+  const selected = { source: "PULUMI_BACKEND_URL", url: PULUMI_BACKEND_URL ?? "" };
+  if (!PULUMI_ACCESS_TOKEN) return [selected, storedLogin()];
+
+  // Since 3.247, the CLI passes both the token and the URL of the current login to programs and providers.
+  if (PULUMI_API) return [selected, { source: "the current login (PULUMI_API)", url: PULUMI_API }];
+  // An earlier CLI sends the token to the selected backend, which no variable names after `pulumi login URL`.
+  const isSelectedByLogin = !PULUMI_BACKEND_URL && stackOrganization() !== undefined;
+  return isSelectedByLogin ? [storedLogin()] : [selected];
+}
+
+/** https://github.com/pulumi/pulumi/blob/v3.274.1/sdk/go/common/workspace/creds.go */
+function storedLogin(): Login {
+  const { PULUMI_CREDENTIALS_PATH, PULUMI_HOME } = process.env;
+  const path = join(PULUMI_CREDENTIALS_PATH || PULUMI_HOME || join(home(), ".pulumi"), "credentials.json");
+  try {
+    const stored = JSON.parse(readFileSync(path, "utf8"));
+    if ("$pulumiSecureStore" in stored) return { source: `${path} is encrypted`, url: undefined };
+    return { source: `current in ${path}`, url: String(stored.current ?? "") };
+  } catch {
+    // The provider finds no token in it either.
+    return { source: path, url: "" };
+  }
+}
+
+/** Returns the home directory of the CLI, which is that of the user, and not always HOME. */
+function home(): string {
+  try {
+    return userInfo().homedir;
+  } catch {
+    return homedir();
+  }
+}
+
+/** Returns whether a backend is a Pulumi Cloud, as opposed to `file://` or `s3://`. */
+function isPulumiCloud(url: string): boolean {
+  return /^https?:/i.test(url) && URL.canParse(url);
+}
+
+function originOf(url: string): string {
+  return new URL(url).origin;
+}
