@@ -1,13 +1,15 @@
-// `npm start -- --live`: asks the questions of the access check of the real cluster, AWS, and Pulumi Cloud, and reports what
-// was changed by hand. It shares nothing with the emulators.
+// `npm start -- --live`: compares a deployed stack with its program, and asks the real Pulumi Cloud and AWS STS the questions of
+// the access check. It shares nothing with the emulators.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Change, findChangedConfigMaps, findChangedPolicies } from "./changedByHand";
-import { connect, readAccounts, readStack } from "./deployedStack";
-import { checkAccess, liveQuestions, type Row, unexpected } from "./questions";
-import { askServices } from "./realServices";
+import { findAddedKeys, findIssuerAdditions } from "./additions";
+import { mapEightAtOnce } from "./concurrency";
+import { connect, type DeployedStack, deployedStack, type Kubectl } from "./deployedStack";
+import { previewStack } from "./preview";
+import { liveQuestions, type Row, unexpected } from "./questions";
+import { askServices, requestIdTokens } from "./realServices";
 import { accessLines } from "./report";
 import { idOf, type ServiceAccount } from "./serviceAccounts";
 import { paint, redact, shellQuoted, visible, wrap } from "./terminal";
@@ -32,8 +34,8 @@ interface LiveCheckOptions {
 export interface Surroundings {
   /** Runs aws, kubectl, and pulumi. */
   run: Run;
-  /** Ends the check. */
-  stop: AbortSignal;
+  /** Ends the check, and everything that it runs. */
+  stop: AbortController;
   /** Receive the lines of the report and those of an error. */
   print(...lines: string[]): void;
   printError(line: string): void;
@@ -47,14 +49,14 @@ export function startLiveCheck(options: LiveCheckOptions): Promise<number> {
   process.stdout.on("error", () => stop.abort());
   const run = toolRunner(stop.signal);
   const print = (...lines: string[]) => console.log(lines.join("\n"));
-  return checkLiveAccess(options, { run, stop: stop.signal, print, printError: console.error });
+  return checkLiveAccess(options, { run, stop, print, printError: console.error });
 }
 
 /**
  * Checks the access of every service account of a stack that is up, and prints the result.
  *
- * @returns the exit code: 0 if every answer, policy, and ConfigMap is the intended one, 1 if one is not, 2 if the services could
- *   not be asked.
+ * @returns the exit code: 0 if every answer is the intended one and nothing differs from the program, 1 if something does, 2 if
+ *   the services could not be asked, 130 if it was interrupted.
  */
 export async function checkLiveAccess(
   options: LiveCheckOptions,
@@ -67,7 +69,8 @@ export async function checkLiveAccess(
   try {
     return await checkStack(options, directory, surroundings);
   } catch (error) {
-    if (surroundings.stop.aborted) return 130;
+    if (surroundings.stop.signal.aborted) return 130;
+    surroundings.stop.abort();
     for (const line of errorLines(error)) surroundings.printError(line);
     return 2;
   } finally {
@@ -85,37 +88,76 @@ async function checkStack(
   for (const note of NOTES) print(...wrap(note, 2, 2));
 
   // Whatever could stop the check comes first, so that no token is sent in vain.
-  const stack = await readStack(options.stack, run);
+  print("", paint("bold", "Differences from the program"));
+  showProgress("pulumi preview --refresh reads what exists");
+  const preview = await previewStack(options.stack, directory, run);
+  showProgress("");
+  print(...(preview.hasChanges ? diffLines(preview.diff) : unchanged("pulumi preview --refresh shows none.")));
+  const stack = deployedStack(options.stack, preview);
   const kubectl = await connect(stack, directory, run);
-  const accounts = readAccounts(stack);
-  const configMapChanges = await findChangedConfigMaps(stack, kubectl);
-  const policyChanges = await findChangedPolicies(stack, accounts, run);
+  const additions = [
+    ...(await findIssuerAdditions(stack, run)),
+    ...(await findAddedKeys(stack.accounts, kubectl)),
+  ];
+  print("", paint("bold", "Additions that no preview shows"));
+  print(...(additions.length > 0 ? additionLines(additions) : unchanged("There are none.")));
 
-  const questions = liveQuestions(accounts, options["all-pairs"]);
-  const callers = questions.filter(({ service }) => service === "Pulumi Cloud").length;
-  print("", `  Asking as ${callers} callers, one at a time.`);
-  const rows = await checkAccess(questions, askServices(stack, kubectl, run, stop));
-
+  const rows = await askAll(stack, options["all-pairs"], kubectl, { run, stop, print });
   print("", paint("bold", "Access check"), ...accessLines(rows, options.verbose));
-  print("", paint("bold", "Policies of the OIDC issuer in Pulumi Cloud"));
-  print(...changeLines(policyChanges, "They are those that the program has generated."));
-  print("", paint("bold", "ConfigMaps in the cluster"));
-  print(...changeLines(configMapChanges, "They are those that the program has created."));
-  const isExpected = [...unexpected(rows), ...policyChanges, ...configMapChanges].length === 0;
-  const stackOption = `--stack ${shellQuoted(options.stack)}`;
-  if (!isExpected) {
-    print(...wrap(`To see what was changed by hand: pulumi preview --refresh --diff ${stackOption}`, 2));
+  const isExpected = !preview.hasChanges && additions.length === 0 && unexpected(rows).length === 0;
+  if (preview.hasChanges) {
+    const up = `pulumi up --refresh --stack ${shellQuoted(options.stack)}`;
+    print(...wrap(`To apply the program again: ${up}`, 2));
   }
   print("", paint("bold", "Answers that the documentation leaves open"));
   for (const line of openAnswers(rows)) print(...wrap(line, 2));
   return isExpected ? 0 : 1;
 }
 
-function changeLines(changes: Change[], unchanged: string): string[] {
-  if (changes.length === 0) return wrap(unchanged, 2).map((line) => paint("green", line));
-  return changes
-    .flatMap(({ heading, details }) => [wrap(heading, 2), ...details.map((text) => wrap(text, 4))].flat())
-    .map((line) => paint("yellow", line));
+/** Asks the questions, and returns them with their answers. */
+async function askAll(
+  stack: DeployedStack,
+  allPairs: boolean,
+  kubectl: Kubectl,
+  { run, stop, print }: Pick<Surroundings, "run" | "stop" | "print">,
+): Promise<Row[]> {
+  const questions = liveQuestions(stack.accounts, allPairs);
+  const callers = questions.filter(({ service }) => service === "Pulumi Cloud").length;
+  print("", `  Asking as ${callers} callers.`);
+  showProgress("requesting ID tokens from the cluster");
+  const tokenOf = await requestIdTokens(stack, questions, kubectl);
+  const ask = askServices(stack, tokenOf, run, stop.signal);
+  let answers = 0;
+  const rows = await mapEightAtOnce(questions, async (question) => {
+    showProgress(`${answers} of ${questions.length} answers`);
+    const answer = await ask(question);
+    answers += 1;
+    return { ...question, ...answer };
+  });
+  showProgress("");
+  return rows;
+}
+
+/** Shows what the check does, in place of what it did before, if standard error is a terminal. */
+function showProgress(text: string): void {
+  // The code erases the line.
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text && `  … ${text}`}`);
+}
+
+function unchanged(text: string): string[] {
+  return wrap(text, 2).map((line) => paint("green", line));
+}
+
+/** Returns what the CLI printed, without what could be a token, and without characters that a terminal obeys. */
+function diffLines(diff: string): string[] {
+  return redact(diff)
+    .trimEnd()
+    .split("\n")
+    .map((line) => paint("yellow", `  ${line}`.trimEnd()));
+}
+
+function additionLines(additions: string[]): string[] {
+  return additions.flatMap((text) => wrap(text, 2)).map((line) => paint("yellow", line));
 }
 
 function errorLines(error: unknown): string[] {

@@ -2,10 +2,11 @@
 
 import { decodeJwt } from "jose";
 import { assumeRole } from "./awsSts";
+import { mapEightAtOnce } from "./concurrency";
 import type { DeployedStack, Kubectl } from "./deployedStack";
 import { type Answer, audienceOf, type Question, withInvalidSignature } from "./questions";
 import { requestAccessToken } from "./requestAccessToken";
-import type { ServiceAccount } from "./serviceAccounts";
+import { idOf, type ServiceAccount } from "./serviceAccounts";
 import { shown } from "./terminal";
 import type { Run } from "./tools";
 
@@ -16,20 +17,44 @@ const ACCESS_TOKEN_SECONDS = 60;
 const REQUEST_SECONDS = 10;
 
 /**
+ * Requests the ID tokens of all questions from the cluster, each once.
+ *
+ * @returns the function that returns the ID token of a question.
+ * @throws Error if one of them cannot be issued, or if they are not of the stack's issuer.
+ */
+export async function requestIdTokens(
+  stack: DeployedStack,
+  questions: Question[],
+  kubectl: Kubectl,
+): Promise<(question: Question) => string> {
+  const identity = (question: Question) => `${idOf(question.caller)} ${audienceOf(question)}`;
+  const distinct = new Map(questions.map((question) => [identity(question), question]));
+  const issued = await mapEightAtOnce([...distinct], async ([key, question]) => {
+    return [key, await requestIdToken(stack, question, kubectl)] as const;
+  });
+  const tokens = new Map(issued);
+  return (question) => {
+    const token = tokens.get(identity(question)) ?? "";
+    return question.caller.defect === "invalid signature" ? withInvalidSignature(token) : token;
+  };
+}
+
+/**
  * Returns the function that asks Pulumi Cloud and AWS STS.
  *
+ * @param tokenOf returns the ID token of a question.
  * @param run runs the AWS CLI, which asks AWS STS.
- * @param stop ends the request that runs.
+ * @param stop ends the requests that run.
  */
 export function askServices(
   stack: DeployedStack,
-  kubectl: Kubectl,
+  tokenOf: (question: Question) => string,
   run: Run,
   stop: AbortSignal,
 ): (question: Question) => Promise<Answer> {
   return async (question) => {
     const { account, service } = question;
-    const token = await requestIdToken(stack, question, kubectl);
+    const token = tokenOf(question);
     const isRole = service === "IAM role";
     try {
       const answer = isRole
@@ -72,24 +97,24 @@ type RequestError = Error & { cause?: Error & { code?: string } };
 
 /** Requests the ID token of a question from the cluster. */
 async function requestIdToken(
-  { issuerUrl }: DeployedStack,
+  { issuer }: DeployedStack,
   question: Question,
   kubectl: Kubectl,
 ): Promise<string> {
-  const { namespace, name, defect } = question.caller;
+  const { namespace, name } = question.caller;
   const options = [
     `--namespace=${namespace}`,
     `--audience=${audienceOf(question)}`,
     `--duration=${ID_TOKEN_SECONDS}s`,
   ];
   const advice = `\nTo check your rights: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
-  // This command counts only the names before `--`. `readStack` has checked that this one is a name.
+  // This command counts only the names before `--`. The program has checked that this one is a name.
   const token = (await kubectl(["create", "token", name], options, [], { advice })).trim();
   const { iss } = decodeJwt(token);
-  if (iss !== issuerUrl) {
+  if (iss !== issuer.url) {
     throw new Error(
-      `The kubeconfig points to a different cluster: its issuer is ${iss}, but the stack's is ${issuerUrl}. No token was sent.\nCheck clusterName, aws:region, and the AWS account: aws sts get-caller-identity`,
+      `The kubeconfig points to a different cluster: its issuer is ${iss}, but the stack's is ${issuer.url}. No token was sent.\nCheck clusterName, aws:region, and the AWS account: aws sts get-caller-identity`,
     );
   }
-  return defect === "invalid signature" ? withInvalidSignature(token) : token;
+  return token;
 }

@@ -43,8 +43,9 @@ export type Run = (
 export class ToolError extends Error {
   constructor(
     message: string,
-    /** What the program has printed on standard error. */
+    /** What the program has printed on standard error, and on standard output. */
     readonly stderr: string,
+    readonly stdout = "",
   ) {
     super(message);
   }
@@ -71,14 +72,15 @@ export function toolRunner(stop: AbortSignal): Run {
     try {
       return (await running).stdout;
     } catch (error) {
-      const { stderr = "", code, message } = error as Error & { stderr?: string; code?: unknown };
+      const failure = error as Error & { stdout?: string; stderr?: string; code?: unknown };
+      const { stdout = "", stderr = "", code, message } = failure;
       if (code === "ENOENT") throw new Error(`${program} is not on PATH. To install it: ${TOOLS[program]}`);
       const firstOption = args.findIndex((arg) => arg.startsWith("--"));
       const end = args.indexOf("--");
       const names = end < 0 ? [] : args.slice(end + 1);
       const command = [tool, ...args.slice(0, firstOption), ...names].join(" ");
       const reason = timeout.aborted ? `no answer within ${seconds} s` : stderr.trim() || message;
-      throw new ToolError(`Failed to run ${command}: ${reason}${advice}`, stderr);
+      throw new ToolError(`Failed to run ${command}: ${reason}${advice}`, stderr, stdout);
     }
   };
 }

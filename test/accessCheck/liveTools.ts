@@ -1,6 +1,7 @@
 // Runs the live check of a stack in the simulation. `kubectl`, `aws`, and `pulumi` answer from there: as functions, or as
 // programs on the PATH of `npm start -- --live`.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -8,11 +9,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { checkLiveAccess } from "../../accessCheck/live";
-import { type Run, ToolError } from "../../accessCheck/tools";
-import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
-import type { Registration } from "../../simulator/runProgram";
 import type { AskedServices } from "../../simulator/simulatedAccess";
+import { type Run, ToolError } from "../../accessCheck/tools";
+import type { Registration } from "../../simulator/runProgram";
 import { ended } from "../support/childProcess";
+import { issuersApi } from "../support/cloudApi";
 import { listen } from "../support/loopback";
 import { ROOT } from "../support/project";
 import { setVariables } from "../support/variables";
@@ -22,7 +23,6 @@ export interface LiveStack {
   /** Where `pulumi api`, AWS STS, and a kubectl that is not real, read. */
   simulation: Pick<AskedServices, "aws" | "kubernetes" | "issuer" | "pulumiCloud">;
   config: Record<string, string>;
-  outputs: Record<string, unknown>;
   registered: Registration[];
   /** What the AWS CLI provides for a real kubectl. */
   aws?: {
@@ -36,18 +36,25 @@ export interface LiveStack {
 /** The worst that an answer of AWS STS contains. */
 export const SECRET_ACCESS_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
+/**
+ * Changes the answer of a program: its standard output, or of `pulumi preview` the engine's events. If it begins with `error:`,
+ * the rest is its standard error, and it fails.
+ */
+export type Edit = (stdout: string, call: Call, interrupt: () => void) => string | Promise<string>;
+
 export interface LiveRun {
   verbose?: boolean;
   allPairs?: boolean;
-  /** How many of the stack's service accounts the check finds: 1 by default. */
-  accounts?: number;
   /** Variables besides those of this process; of `npm start -- --live`, the only ones. */
-  environment?: Record<string, string>;
-  /** Changes the standard output of a program. If it begins with `error:`, the rest is its standard error, and it fails. */
-  answer?(stdout: string, call: Call, interrupt: () => void): string | Promise<string>;
+  environment?: Record<string, string | undefined>;
+  answer?: Edit;
 }
 
 export interface LiveProcess extends LiveRun {
+  /** The project whose `npm start` runs, by default this one. */
+  directory?: string;
+  /** By default, prod. */
+  stack?: string;
   /** The programs on PATH that answer from the simulation. */
   tools?: string[];
   /** The paths of real programs, by their names on PATH. */
@@ -65,7 +72,7 @@ export interface Outcome {
   /** Standard error, in one line. */
   errors: string;
   calls: Call[];
-  /** How many programs ran at a time. */
+  /** How many programs ran at a time, at most. */
   atOnce: number;
   /** The ID tokens that the cluster issued. */
   tokens: string[];
@@ -87,7 +94,28 @@ export interface Call {
   seconds?: number | undefined;
 }
 
-/** Runs the check of stack prod as a function, with 1 of its service accounts unless the run says otherwise. */
+// The calls whose answer a test edits: the beginning of the command, or a part of it.
+export const PREVIEW = "pulumi preview ";
+export const ISSUERS = "/oidc/issuers ";
+export const POLICIES = "/auth/policies/oidcissuers/";
+export const CONFIG_MAP = "kubectl get configmap ";
+export const ID_TOKEN = "kubectl create token ";
+export const STS = "aws sts ";
+
+/** Returns an edit of the answers to some calls, in which the pattern must be. A replacement can be a whole answer. */
+export function edit(calls: string, pattern: RegExp | string, replacement: string): Edit {
+  return (stdout, { tool, args }) => {
+    if (!`${tool} ${args.join(" ")} `.includes(calls)) return stdout;
+    const edited = stdout.replaceAll(pattern, () => replacement);
+    assert.notEqual(edited, stdout, `${pattern} changes nothing in ${stdout}`);
+    return edited;
+  };
+}
+
+/** The pattern of a whole answer. */
+export const ALL = /^.*$/gs;
+
+/** Runs the check of stack prod as a function. */
 export async function checkLive(stack: LiveStack, run: LiveRun = {}): Promise<Outcome> {
   const temporary = await mkdtemp(join(tmpdir(), "live-test-"));
   const tools = emulateTools(stack, run);
@@ -115,7 +143,7 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}): Promise<Ou
       { stack: "prod", verbose, "all-pairs": allPairs },
       {
         run: runTool,
-        stop: stop.signal,
+        stop,
         print: (...lines) => printed.push(...lines),
         printError: (line) => errors.push(line),
       },
@@ -139,16 +167,19 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}): Promise<Ou
  *
  * @returns with `files`: names and contents of the files in HOME and in TMPDIR, at each call of a program and at the end.
  */
-export async function startLive(stack: LiveStack, run: LiveProcess): Promise<Outcome & { files: string }> {
+export async function startLive(
+  stack: LiveStack,
+  run: LiveProcess = {},
+): Promise<Outcome & { files: string }> {
   const home = await mkdtemp(join(tmpdir(), "live-test-"));
   const [bin, temporary] = [join(home, "bin"), join(home, "tmp")];
   await Promise.all([mkdir(bin), mkdir(temporary)]);
   const tools = emulateTools(stack, run);
-  let files = "";
+  const files = new Set<string>();
   const server = createServer(async (request, response) => {
     const [args = "", environment = "", input = ""] = (await text(request)).split("\n\n", 3);
     // Before the answer: an interrupted check removes its files.
-    files += await filesIn(home);
+    for (const file of await filesIn(home)) files.add(file);
     const call = { tool: request.url?.slice(1) ?? "", args: args.split("\n"), environment, input };
     response.end(await tools.answer(call, () => child.kill(run.signal ?? "SIGINT")));
   });
@@ -158,32 +189,34 @@ export async function startLive(stack: LiveStack, run: LiveProcess): Promise<Out
   for (const tool of run.tools ?? ["aws", "kubectl", "pulumi"])
     await writeFile(join(bin, tool), program(tool, url), { mode: 0o755 });
 
-  const start = ["--import", "tsx", join(ROOT, "simulator", "start.ts"), "--live", "--stack=prod"];
+  const { directory = ROOT, stack: name = "prod" } = run;
+  const start = ["--import", "tsx", join(directory, "simulator", "start.ts"), "--live", `--stack=${name}`];
   const { NODE_EXTRA_CA_CERTS } = process.env;
   const command = [process.execPath, ...start, ...(run.verbose ? ["--verbose"] : [])];
   const head = ["/bin/bash", "-c", `"$@" | PATH='${process.env.PATH}' head -n 1`, "bash"];
   const [executable = "", ...args] = run.stopsReading ? [...head, ...command] : command;
   const child = spawn(executable, args, {
+    cwd: directory,
     // Nothing else of the environment: no program may be found elsewhere.
     env: {
       PATH: bin,
       HOME: home,
-      TMPDIR: temporary,
       TSX_DISABLE_CACHE: "1",
       NODE_EXTRA_CA_CERTS,
       ...run.environment,
+      TMPDIR: temporary,
     },
     stdio: ["ignore", "pipe", "pipe"],
-    timeout: 60_000,
+    timeout: 120_000,
   });
   const { exitCode, stdout, stderr } = await ended(child);
   const errors = stderr.trim().replaceAll(/\s+/g, " ");
   const left = await readdir(temporary);
-  files += await filesIn(home);
+  for (const file of await filesIn(home)) files.add(file);
   server.close();
   server.closeAllConnections();
   await rm(home, { recursive: true });
-  return { exitCode, stdout, lines: stdout.split("\n"), errors, ...tools.seen, files, left };
+  return { exitCode, stdout, lines: stdout.split("\n"), errors, ...tools.seen, files: [...files].join("\n"), left };
 }
 
 /** Returns the code of a program that lets this process answer. */
@@ -203,7 +236,7 @@ esac
 }
 
 /** Returns the programs, as one function, and what was seen of them. */
-function emulateTools(stack: LiveStack, { accounts = 1, answer }: LiveRun) {
+function emulateTools(stack: LiveStack, { answer }: LiveRun) {
   const seen = {
     calls: [] as Call[],
     atOnce: 0,
@@ -219,11 +252,13 @@ function emulateTools(stack: LiveStack, { accounts = 1, answer }: LiveRun) {
       seen.atOnce = Math.max(seen.atOnce, running);
       const isSts = call.args[0] === "sts";
       if (isSts) seen.sentToSts.push(call.input.trim());
-      const printed = await (isSts ? answerSts(stack, call) : answerTool(stack, call, accounts));
+      const printed = await (isSts ? answerSts(stack, call) : answerTool(stack, call));
       const stdout = (await answer?.(printed, call, interrupt)) ?? printed;
       if (call.args[1] === "token") seen.tokens.push(stdout);
       running -= 1;
-      return stdout;
+      if (call.args[0] !== "preview" || stdout.startsWith("error:")) return stdout;
+      await writeFile(optionOf(call, "event-log"), stdout);
+      return "Previewing update (prod):";
     },
   };
 }
@@ -251,85 +286,48 @@ export function stsError(code: string, message: string): string {
 }
 
 /** Returns what another program prints. */
-async function answerTool(stack: LiveStack, call: Call, accounts: number): Promise<string> {
-  const { simulation, config, outputs, registered } = stack;
+async function answerTool(stack: LiveStack, call: Call): Promise<string> {
+  const { simulation } = stack;
   const { tool, args } = call;
-  const [command, kind] = args;
-  const name = (kind === "token" ? args[2] : args[args.indexOf("--") + 1]) ?? "";
+  const [command, kind = ""] = args;
   const option = (key: string) => optionOf(call, key);
   if (tool === "aws") {
     if (kind === "get-token") return stack.aws?.token ?? "";
     await writeFile(option("kubeconfig"), stack.aws?.kubeconfig ?? "kubeconfig\n");
     return "Added new context";
   }
-  if (command === "api") return answerApi(stack, kind ?? "", accounts);
+  if (command === "preview") return eventsOf(stack);
+  if (command === "api") return JSON.stringify(issuersApi(simulation.pulumiCloud, kind), null, 2);
   const namespace = option("namespace");
-  if (kind === "configmap") return JSON.stringify({ data: simulation.kubernetes.configMap(namespace, name) });
-  if (kind === "token") {
-    const options = { audience: [option("audience")], expiresIn: Number.parseInt(option("duration"), 10) };
-    return simulation.issuer.token({ namespace, serviceAccount: name }, options);
+  if (kind === "configmap") {
+    const name = args[args.indexOf("--") + 1] ?? "";
+    return JSON.stringify({ data: simulation.kubernetes.configMap(namespace, name) });
   }
-  if (command === "config") {
-    const values = Object.entries(config).map(([key, value]) => [key, { value, secret: false }]);
-    return JSON.stringify(Object.fromEntries(values));
-  }
-  if (kind === "output") {
-    const entries = Object.entries(outputs.serviceAccounts ?? {}).slice(0, accounts);
-    return JSON.stringify({ ...outputs, serviceAccounts: Object.fromEntries(entries) });
-  }
-  const [project] =
-    Object.keys(config)
-      .find((key) => key.endsWith(":clusterName"))
-      ?.split(":") ?? [];
-  const urn = ({ type, name }: Registration) => `urn:pulumi:prod::${project}::${type}::${name}`;
-  const resources = registered.map(({ inputs, ...resource }) => {
-    const isIssuer = resource.type === "pulumiservice:index:OidcIssuer";
-    const policies = isIssuer && { policies: firstPolicies(stack, inputs.policies, accounts) };
-    return { urn: urn({ inputs, ...resource }), ...resource, inputs: { ...inputs, ...policies } };
-  });
-  return JSON.stringify({ version: 3, deployment: { resources } });
+  const identity = { namespace, serviceAccount: args[2] ?? "" };
+  const expiresIn = Number.parseInt(option("duration"), 10);
+  return simulation.issuer.token(identity, { audience: [option("audience")], expiresIn });
 }
 
-/** Returns what `pulumi api` prints for an endpoint of Pulumi Cloud. */
-function answerApi(stack: LiveStack, endpoint: string, accounts: number): string {
-  const issuers = stack.simulation.pulumiCloud.list().map(({ id, registration }) => {
-    const [organization = "", uuid = ""] = id.split("/");
-    return { organization, uuid, registration };
-  });
-  for (const { organization, uuid, registration } of issuers) {
-    if (endpoint === `/api/orgs/${organization}/auth/policies/oidcissuers/${uuid}`) {
-      const policies = firstPolicies(stack, registration.policies, accounts);
-      // As the service completes them.
-      const completed = policies.map((policy, index) => ({
-        id: `policy-${index}`,
-        authorizedPermissions: [],
-        ...policy,
-      }));
-      return JSON.stringify({ id: "policy", version: 2, policies: completed.reverse() }, null, 2);
-    }
-  }
-  const oidcIssuers = issuers
-    .filter(({ organization }) => endpoint === `/api/orgs/${organization}/oidc/issuers`)
-    .map(({ uuid: id, registration: { name, url } }) => ({ id, name, url, issuer: url }));
-  return JSON.stringify({ oidcIssuers });
+/** Returns the events of the engine in a preview without changes: first a refresh, then the program. */
+function eventsOf({ config, registered }: LiveStack): string {
+  const [, project] = /^(.*):clusterName$/m.exec(Object.keys(config).join("\n")) ?? [];
+  const steps = ["refresh", "same"].flatMap((op) =>
+    registered.map(({ type, name, id, inputs, outputs }) => {
+      const state = { id, outputs, inputs: op === "refresh" ? { refreshed: "by whoever changed it" } : inputs };
+      const urn = `urn:pulumi:prod::${project}::${type}::${name}`;
+      return { resourcePreEvent: { metadata: { op, urn, type, old: state, new: state } } };
+    }),
+  );
+  const events = [{ preludeEvent: { config } }, ...steps, { summaryEvent: {} }];
+  return events.map((event) => `${JSON.stringify(event)}\n`).join("");
 }
 
-/** Returns the policies of a list, without those of the service accounts that the run does not find. */
-function firstPolicies({ outputs }: LiveStack, policies: unknown, accounts: number): AuthPolicy[] {
-  const hidden = Object.keys(outputs.serviceAccounts ?? {}).slice(accounts);
-  return ((policies ?? []) as AuthPolicy[]).filter(({ rules }) => {
-    return !hidden.includes(
-      `${rules['"kubernetes.io".namespace']}/${rules['"kubernetes.io".serviceaccount.name']}`,
-    );
-  });
-}
-
-async function filesIn(directory: string): Promise<string> {
+/** Returns the name and the content of each file. */
+async function filesIn(directory: string): Promise<string[]> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
   const files = entries
     .filter((entry) => entry.isFile())
     .map(({ parentPath, name }) => join(parentPath, name));
-  return (await Promise.all(files.map(async (file) => `${file}\n${await readFile(file, "utf8")}`))).join(
-    "\n",
-  );
+  // A program may remove a file meanwhile.
+  return Promise.all(files.map(async (file) => `${file}\n${await readFile(file, "utf8").catch(() => "")}`));
 }

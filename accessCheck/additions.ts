@@ -1,0 +1,143 @@
+// What no preview sees: what someone added to the OIDC issuer in Pulumi Cloud, or to the ConfigMaps in the cluster.
+
+import { isDeepStrictEqual } from "node:util";
+import { mapEightAtOnce } from "./concurrency";
+import type { DeployedAccount, DeployedStack, IssuerSettings, Kubectl } from "./deployedStack";
+import { idOf } from "./serviceAccounts";
+import { redact, shellQuoted, shown } from "./terminal";
+import { type Run, ToolError } from "./tools";
+
+/** A registered OIDC issuer: `OidcIssuerRegistrationResponse` of the API. */
+interface Registration {
+  id: string;
+  url: string;
+  issuer?: string;
+  maxExpiration?: number | null;
+  jwks?: { keys?: unknown[] } | null;
+}
+
+/**
+ * Compares what Pulumi Cloud has registered for the cluster's issuer with the program.
+ *
+ * https://www.pulumi.com/docs/reference/cloud-rest-api/oidc-issuers/
+ *
+ * @returns a sentence for each difference. Nothing in it can be a token.
+ * @throws Error that names the required right if the registration could not be read.
+ */
+export async function findIssuerAdditions(
+  { issuer, pulumiCloudUrl }: Pick<DeployedStack, "issuer" | "pulumiCloudUrl">,
+  run: Run,
+): Promise<string[]> {
+  const { organization, id, url } = issuer;
+  const get = (right: string, ...path: string[]) =>
+    callApi(`/api/orgs/${[organization, ...path].join("/")}`, right, { organization, pulumiCloudUrl }, run);
+
+  const { oidcIssuers = [] } = await get("oidc_issuers:read", "oidc", "issuers");
+  const registrations: Registration[] = oidcIssuers;
+  const isSame = (other: string | undefined) => other?.replace(/\/$/, "") === url;
+  const findings = registrations
+    .filter((it) => it.id !== id && (isSame(it.url) || isSame(it.issuer)))
+    .map((it) => `The issuer URL is registered a second time, with the ID ${shown(it.id)}.`);
+  const registration = registrations.find((it) => it.id === id);
+  if (!registration) return [...findings, `The issuer with the ID ${id} is not registered.`];
+
+  const { policies = [] } = await get("auth_policies:read", "auth", "policies", "oidcissuers", id);
+  return [...findings, ...registrationFindings(registration, issuer), ...policyFindings(policies, issuer)];
+}
+
+function registrationFindings(
+  { jwks, maxExpiration, issuer, url }: Registration,
+  program: IssuerSettings,
+): string[] {
+  const findings: string[] = [];
+  // The program registers none, so that Pulumi Cloud reads the keys from the cluster.
+  if (jwks && jwks.keys?.length !== 0) {
+    findings.push("The issuer has its own keys in jwks. Their owner can act as every service account.");
+  }
+  for (const [name, found, expected] of [
+    ["maxExpiration", maxExpiration, program.maxExpirationSeconds],
+    ["issuer", issuer ?? url, program.url],
+    ["url", url, program.url],
+  ] as const) {
+    if (found === expected) continue;
+    findings.push(`The issuer's ${name} is ${shown(String(found))}. The program says ${expected}.`);
+  }
+  return findings;
+}
+
+/** Returns a sentence for each policy that the program does not have as it is. A provider may not read all of it. */
+function policyFindings(policies: object[], program: IssuerSettings): string[] {
+  const expected = program.policies.map(essenceOf);
+  return policies
+    .map(essenceOf)
+    .filter((policy) => !expected.some((other) => isDeepStrictEqual(policy, other)))
+    .map((policy) => `A policy is not the program's: ${readable(policy)}`);
+}
+
+/** Returns what a policy decides: without its ID, and without what is empty. */
+function essenceOf(policy: object): object {
+  const entries = Object.entries(policy).filter(([key, value]) => {
+    return key !== "id" && value !== null && value !== "" && !(Array.isArray(value) && value.length === 0);
+  });
+  return Object.fromEntries(entries);
+}
+
+/** Returns a policy as JSON with spaces, at which a line can break. */
+function readable(policy: object): string {
+  return redact(JSON.stringify(policy, null, 1).replaceAll(/\n\s*/g, " "));
+}
+
+/** Returns what an endpoint of Pulumi Cloud answers. @param right that the request requires. */
+async function callApi(
+  endpoint: string,
+  right: string,
+  { organization, pulumiCloudUrl }: { organization: string; pulumiCloudUrl: string },
+  run: Run,
+) {
+  // The CLI otherwise asks the backend of its current login, which can be another Pulumi Cloud.
+  const environment = { PULUMI_BACKEND_URL: pulumiCloudUrl };
+  try {
+    return JSON.parse(await run("pulumi", ["api", endpoint, "--non-interactive"], { environment }));
+  } catch (error) {
+    if (!(error instanceof ToolError)) throw error;
+    const reason = reportedError(error) ?? error.message;
+    const needs = `This needs the right ${right} in organization ${organization}, which the role Admin contains, and a login.`;
+    const login = `pulumi login ${shellQuoted(pulumiCloudUrl)}`;
+    throw new Error(
+      `Failed to run pulumi api ${endpoint}: ${reason}\nNo token was sent. ${needs}\nTo sign in: ${login}`,
+    );
+  }
+}
+
+/**
+ * Returns the message of the error that `pulumi api` prints as JSON, on the last line of standard error: undefined if it
+ * has printed none. See pkg/cmd/pulumi/cloud/envelope.go in pulumi/pulumi.
+ */
+function reportedError({ stderr }: ToolError): string | undefined {
+  const lastLine = stderr.trimEnd().split("\n").at(-1) ?? "";
+  try {
+    const { error }: { error?: { message?: string } } = JSON.parse(lastLine);
+    return error?.message;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Finds the keys of ConfigMaps that the program does not name. Each becomes a file in pods, and `pulumi up --refresh` keeps it.
+ *
+ * @returns a sentence for each key.
+ */
+export async function findAddedKeys(accounts: DeployedAccount[], kubectl: Kubectl): Promise<string[]> {
+  const findings = await mapEightAtOnce(accounts, async (account) => {
+    const options = [`--namespace=${account.namespace}`, "--output=json", "--ignore-not-found"];
+    const printed = await kubectl(["get", "configmap"], options, [account.configMap]);
+    const { data = {}, binaryData = {} }: { data?: object; binaryData?: object } = JSON.parse(
+      printed || "{}",
+    );
+    return Object.keys({ ...data, ...binaryData })
+      .filter((key) => !Object.hasOwn(account.settings, key))
+      .map((key) => `The ConfigMap of ${idOf(account)} has the key ${shown(key)}, which becomes a file.`);
+  });
+  return findings.flat();
+}
