@@ -131,7 +131,9 @@ const ROLE_ARN = /^arn:[a-z-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
 
 function roleArnOf({ outputs: { arn } }: { outputs: Record<string, unknown> }): string {
   if (typeof arn === "string" && ROLE_ARN.test(arn)) return arn;
-  throw new Error(`The ARN of an IAM role in the state is invalid: ${JSON.stringify(arn)}. No token was sent.`);
+  throw new Error(
+    `The ARN of an IAM role in the state is invalid: ${JSON.stringify(arn)}. No token was sent.`,
+  );
 }
 
 function readAws(

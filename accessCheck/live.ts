@@ -69,6 +69,7 @@ export async function checkLiveAccess(
   try {
     return await checkStack(options, directory, surroundings);
   } catch (error) {
+    showProgress("");
     if (surroundings.stop.signal.aborted) return 130;
     surroundings.stop.abort();
     for (const line of errorLines(error)) surroundings.printError(line);
@@ -92,7 +93,9 @@ async function checkStack(
   showProgress("pulumi preview --refresh reads what exists");
   const preview = await previewStack(options.stack, directory, run);
   showProgress("");
-  print(...(preview.hasChanges ? diffLines(preview.diff) : unchanged("pulumi preview --refresh shows none.")));
+  print(
+    ...(preview.hasChanges ? diffLines(preview.diff) : unchanged("pulumi preview --refresh shows none.")),
+  );
   const stack = deployedStack(options.stack, preview);
   const kubectl = await connect(stack, directory, run);
   const additions = [
@@ -129,9 +132,9 @@ async function askAll(
   const ask = askServices(stack, tokenOf, run, stop.signal);
   let answers = 0;
   const rows = await mapEightAtOnce(questions, async (question) => {
-    showProgress(`${answers} of ${questions.length} answers`);
     const answer = await ask(question);
     answers += 1;
+    showProgress(`${answers} of ${questions.length} answers`);
     return { ...question, ...answer };
   });
   showProgress("");

@@ -18,8 +18,8 @@ Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
   --help        Print this help
 
 Exit code: 0 if every check passes; otherwise 1. --policies checks nothing.
-With --live: 0 if every check passes and nothing was changed by hand, otherwise
-1; 2 if the services could not be asked, 130 if it was interrupted.`;
+With --live: 0 if every check passes and nothing differs from the program,
+otherwise 1; 2 if the services could not be asked, 130 if it was interrupted.`;
 
 /**
  * Reads the command line.

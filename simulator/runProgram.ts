@@ -59,7 +59,7 @@ export async function runProgram(
   }: pulumi.runtime.MockResourceArgs) => {
     const kind = simulation.resources[type] ?? ENGINE[type];
     if (existing) {
-      const state = kind?.read(existing);
+      const state = await kind?.read(existing);
       if (state) return { id: existing, state };
       throw new Error(`resource '${existing}' does not exist`);
     }

@@ -14,7 +14,7 @@ export interface ResourceKind {
   create(name: string, inputs: object): Promise<Resource>;
   update(id: string, inputs: object): Promise<object>;
   /** Returns the inputs as the emulator has them now; undefined if the resource does not exist. */
-  read(id: string): object | undefined;
+  read(id: string): object | undefined | Promise<object | undefined>;
   delete(id: string): void;
 }
 

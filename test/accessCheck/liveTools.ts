@@ -9,9 +9,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { checkLiveAccess } from "../../accessCheck/live";
-import type { AskedServices } from "../../simulator/simulatedAccess";
 import { type Run, ToolError } from "../../accessCheck/tools";
 import type { Registration } from "../../simulator/runProgram";
+import type { AskedServices } from "../../simulator/simulatedAccess";
 import { ended } from "../support/childProcess";
 import { issuersApi } from "../support/cloudApi";
 import { listen } from "../support/loopback";
@@ -181,7 +181,8 @@ export async function startLive(
     // Before the answer: an interrupted check removes its files.
     for (const file of await filesIn(home)) files.add(file);
     const call = { tool: request.url?.slice(1) ?? "", args: args.split("\n"), environment, input };
-    response.end(await tools.answer(call, () => child.kill(run.signal ?? "SIGINT")));
+    const answer = tools.answer(call, () => child.kill(run.signal ?? "SIGINT"));
+    response.end(await answer.catch(ignoreMissingFile));
   });
   const url = `http://127.0.0.1:${await listen(server)}`;
   const realTools = { bash: "/bin/bash", ...run.realTools };
@@ -199,11 +200,11 @@ export async function startLive(
     cwd: directory,
     // Nothing else of the environment: no program may be found elsewhere.
     env: {
-      PATH: bin,
       HOME: home,
       TSX_DISABLE_CACHE: "1",
       NODE_EXTRA_CA_CERTS,
       ...run.environment,
+      PATH: [bin, run.environment?.PATH].filter(Boolean).join(":"),
       TMPDIR: temporary,
     },
     stdio: ["ignore", "pipe", "pipe"],
@@ -216,7 +217,15 @@ export async function startLive(
   server.close();
   server.closeAllConnections();
   await rm(home, { recursive: true });
-  return { exitCode, stdout, lines: stdout.split("\n"), errors, ...tools.seen, files: [...files].join("\n"), left };
+  return {
+    exitCode,
+    stdout,
+    lines: stdout.split("\n"),
+    errors,
+    ...tools.seen,
+    files: [...files].join("\n"),
+    left,
+  };
 }
 
 /** Returns the code of a program that lets this process answer. */
@@ -313,7 +322,11 @@ function eventsOf({ config, registered }: LiveStack): string {
   const [, project] = /^(.*):clusterName$/m.exec(Object.keys(config).join("\n")) ?? [];
   const steps = ["refresh", "same"].flatMap((op) =>
     registered.map(({ type, name, id, inputs, outputs }) => {
-      const state = { id, outputs, inputs: op === "refresh" ? { refreshed: "by whoever changed it" } : inputs };
+      const state = {
+        id,
+        outputs,
+        inputs: op === "refresh" ? { refreshed: "by whoever changed it" } : inputs,
+      };
       const urn = `urn:pulumi:prod::${project}::${type}::${name}`;
       return { resourcePreEvent: { metadata: { op, urn, type, old: state, new: state } } };
     }),
@@ -324,10 +337,17 @@ function eventsOf({ config, registered }: LiveStack): string {
 
 /** Returns the name and the content of each file. */
 async function filesIn(directory: string): Promise<string[]> {
-  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-  const files = entries
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true }).catch(ignoreMissingFile);
+  const files = (entries || [])
     .filter((entry) => entry.isFile())
     .map(({ parentPath, name }) => join(parentPath, name));
-  // A program may remove a file meanwhile.
-  return Promise.all(files.map(async (file) => `${file}\n${await readFile(file, "utf8").catch(() => "")}`));
+  return Promise.all(
+    files.map(async (file) => `${file}\n${await readFile(file, "utf8").catch(ignoreMissingFile)}`),
+  );
+}
+
+/** An interrupted check removes its files while its programs still run. */
+function ignoreMissingFile(error: NodeJS.ErrnoException): "" {
+  if (error.code === "ENOENT") return "";
+  throw error;
 }

@@ -40,8 +40,8 @@ function operationOf(operationId: string, path: string): object {
  */
 export function issuersApi({ list }: Pick<PulumiCloud, "list">, path: string): object | undefined {
   const issuers = list().map(({ id, registration }) => {
-    const [organization = "", uuid = ""] = id.split("/");
-    return { organization, uuid, ...registration };
+    const [, uuid] = id.split("/");
+    return { ...registration, uuid };
   });
   const [, organization, further] = /^\/api\/orgs\/([^/]+)\/(.*)$/.exec(path) ?? [];
   const own = issuers.filter((issuer) => issuer.organization === organization);

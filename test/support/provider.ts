@@ -87,10 +87,12 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
     },
 
     async read(id, urn, state: State) {
-      const inputs = kindOf(urn).read(id);
+      const found = await kindOf(urn).read(id);
       // A refresh passes the previous state; reading an object of others does not.
-      if (!inputs && !state.__inputs) throw new Error(`resource ${id} does not exist`);
-      if (!inputs) return { id: "", props: {} };
+      if (!found && !state.__inputs) throw new Error(`resource ${id} does not exist`);
+      if (!found) return { id: "", props: {} };
+      const isKubernetes = parse(urn).type.startsWith("kubernetes:");
+      const inputs = isKubernetes && state.__inputs ? pruned(found, state.__inputs) : found;
       return { id, inputs, props: { ...inputs, ...state, __inputs: inputs } };
     },
 
@@ -147,6 +149,21 @@ class OidcProvider extends pulumi.CustomResource {
       options,
     );
   }
+}
+
+/**
+ * Returns an object without what its previous inputs do not name: a refresh does not show what someone added.
+ * See pulumi/pulumi-kubernetes, provider/pkg/provider/provider.go (pruneLiveState).
+ */
+function pruned(found: object, inputs: object): object {
+  const isPlain = (value: unknown) => Object(value) === value && !Array.isArray(value);
+  const entries = Object.entries(found).filter(([key]) => Object.hasOwn(inputs, key));
+  return Object.fromEntries(
+    entries.map(([key, value]) => {
+      const input = (inputs as Record<string, unknown>)[key];
+      return [key, isPlain(value) && isPlain(input) ? pruned(value, Object(input)) : value];
+    }),
+  );
 }
 
 /** Reports a resource that exists but failed as the engine expects it. */

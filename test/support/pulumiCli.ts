@@ -20,6 +20,7 @@ export interface Outcome {
 export interface Cli {
   /** Temporary: state, home and projects are in it. */
   directory: string;
+  environment: NodeJS.ProcessEnv;
   /** Runs a program in the environment of the CLI. */
   run(cwd: string, program: string, ...args: string[]): Promise<Outcome>;
   /** Runs `pulumi` in the directory of a project, such as `pulumi(directory, "up", "--yes")`. */
@@ -80,6 +81,7 @@ export async function openCli(debugProviders: string, further: Record<string, st
   const run: Cli["run"] = (cwd, program, ...args) => execute(cwd, env, program, ...args);
   return {
     directory,
+    environment: env,
     run,
     pulumi: (cwd, ...args) => run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
     remove: () => rm(directory, { recursive: true, force: true }),
@@ -116,17 +118,15 @@ async function execute(
  * Copies the program without what it must not need, and creates a stack.
  *
  * @param config the settings of the stack; bare keys are the project's.
+ * @param leftOut the paths that it must not need.
  * @returns the project's directory.
  */
-export async function createProject(cli: Cli, config: Record<string, unknown>): Promise<string> {
-  const directory = await copyProject(cli, "project", [
-    "simulator",
-    "accessCheck",
-    "test",
-    ".ci",
-    ".github",
-    "pipeline",
-  ]);
+export async function createProject(
+  cli: Cli,
+  config: Record<string, unknown>,
+  leftOut = ["simulator", "accessCheck", "test", ".ci", ".github", "pipeline"],
+): Promise<string> {
+  const directory = await copyProject(cli, "project", leftOut);
   await symlink(join(ROOT, "node_modules"), join(directory, "node_modules"));
   await writeFile(join(directory, "Pulumi.dev.yaml"), stringify({ config }));
   await cli.pulumi(directory, "stack", "init", "dev");

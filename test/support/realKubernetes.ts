@@ -55,10 +55,11 @@ function kindOf(server: ApiServer, type: string, collection: string) {
       return { id: [metadata.namespace, metadata.name].filter(Boolean).join("/"), outputs };
     },
     update: (_id: string, inputs: KubernetesObject) => apply(inputs),
-    // The program reads only the names of objects.
-    read(id: string) {
-      const [name, namespace] = id.split("/").reverse();
-      return { metadata: { name, namespace } };
+    async read(id: string) {
+      const [name, namespace = ""] = id.split("/").reverse();
+      const path = `${collection.replace("NAMESPACE", namespace)}/${name}`;
+      const { status, body } = await server.request("GET", path);
+      return status === 404 ? undefined : body;
     },
     async delete(id: string) {
       const [name, namespace = ""] = id.split("/").reverse();
