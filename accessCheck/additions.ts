@@ -2,8 +2,8 @@
 
 import { isDeepStrictEqual } from "node:util";
 import { mapEightAtOnce } from "./concurrency";
-import type { DeployedAccount, DeployedStack, IssuerSettings, Kubectl } from "./deployedStack";
-import { idOf } from "./serviceAccounts";
+import type { DeployedStack, IssuerSettings, Kubectl } from "./deployedStack";
+import { idOf, type ServiceAccount } from "./serviceAccounts";
 import { redact, shellQuoted, shown } from "./terminal";
 import { type Run, ToolError } from "./tools";
 
@@ -49,20 +49,21 @@ function registrationFindings(
   { jwks, maxExpiration, issuer, url }: Registration,
   program: IssuerSettings,
 ): string[] {
-  const findings: string[] = [];
-  // The program registers none, so that Pulumi Cloud reads the keys from the cluster.
-  if (jwks && jwks.keys?.length !== 0) {
-    findings.push("The issuer has its own keys in jwks. Their owner can act as every service account.");
-  }
-  for (const [name, found, expected] of [
+  const compared = [
     ["maxExpiration", maxExpiration, program.maxExpirationSeconds],
     ["issuer", issuer ?? url, program.url],
     ["url", url, program.url],
-  ] as const) {
-    if (found === expected) continue;
-    findings.push(`The issuer's ${name} is ${shown(String(found))}. The program says ${expected}.`);
-  }
-  return findings;
+  ] as const;
+  const differing = compared.filter(([, found, expected]) => found !== expected);
+  return [
+    // The program registers none, so that Pulumi Cloud reads the keys from the cluster.
+    ...(jwks && jwks.keys?.length !== 0
+      ? ["The issuer has its own keys in jwks. Their owner can act as every service account."]
+      : []),
+    ...differing.map(([name, found, expected]) => {
+      return `The issuer's ${name} is ${shown(String(found))}. The program says ${expected}.`;
+    }),
+  ];
 }
 
 /** Returns a sentence for each policy that the program does not have as it is. A provider may not read all of it. */
@@ -71,20 +72,19 @@ function policyFindings(policies: object[], program: IssuerSettings): string[] {
   return policies
     .map(essenceOf)
     .filter((policy) => !expected.some((other) => isDeepStrictEqual(policy, other)))
-    .map((policy) => `A policy is not the program's: ${readable(policy)}`);
+    .map((policy) => {
+      // With spaces, at which a line can break.
+      const text = JSON.stringify(policy, null, 1).replaceAll(/\n\s*/g, " ");
+      return `A policy is not the program's: ${redact(text)}`;
+    });
 }
 
 /** Returns what a policy decides: without its ID, and without what is empty. */
 function essenceOf(policy: object): object {
-  const entries = Object.entries(policy).filter(([key, value]) => {
-    return key !== "id" && value !== null && value !== "" && !(Array.isArray(value) && value.length === 0);
-  });
+  const isEmpty = (value: unknown) =>
+    [undefined, null, ""].includes(value as null) || isDeepStrictEqual(value, []);
+  const entries = Object.entries(policy).filter(([key, value]) => key !== "id" && !isEmpty(value));
   return Object.fromEntries(entries);
-}
-
-/** Returns a policy as JSON with spaces, at which a line can break. */
-function readable(policy: object): string {
-  return redact(JSON.stringify(policy, null, 1).replaceAll(/\n\s*/g, " "));
 }
 
 /** Returns what an endpoint of Pulumi Cloud answers. @param right that the request requires. */
@@ -100,26 +100,13 @@ async function callApi(
     return JSON.parse(await run("pulumi", ["api", endpoint, "--non-interactive"], { environment }));
   } catch (error) {
     if (!(error instanceof ToolError)) throw error;
-    const reason = reportedError(error) ?? error.message;
+    // It prints an error as JSON: pkg/cmd/pulumi/cloud/envelope.go in pulumi/pulumi.
+    const [, reported] = /"message": *"([^"]*)"/.exec(error.stderr) ?? [];
     const needs = `This needs the right ${right} in organization ${organization}, which the role Admin contains, and a login.`;
     const login = `pulumi login ${shellQuoted(pulumiCloudUrl)}`;
     throw new Error(
-      `Failed to run pulumi api ${endpoint}: ${reason}\nNo token was sent. ${needs}\nTo sign in: ${login}`,
+      `Failed to run pulumi api ${endpoint}: ${reported ?? error.message}\nNo token was sent. ${needs}\nTo sign in: ${login}`,
     );
-  }
-}
-
-/**
- * Returns the message of the error that `pulumi api` prints as JSON, on the last line of standard error: undefined if it
- * has printed none. See pkg/cmd/pulumi/cloud/envelope.go in pulumi/pulumi.
- */
-function reportedError({ stderr }: ToolError): string | undefined {
-  const lastLine = stderr.trimEnd().split("\n").at(-1) ?? "";
-  try {
-    const { error }: { error?: { message?: string } } = JSON.parse(lastLine);
-    return error?.message;
-  } catch {
-    return undefined;
   }
 }
 
@@ -128,10 +115,10 @@ function reportedError({ stderr }: ToolError): string | undefined {
  *
  * @returns a sentence for each key.
  */
-export async function findAddedKeys(accounts: DeployedAccount[], kubectl: Kubectl): Promise<string[]> {
+export async function findAddedKeys(accounts: ServiceAccount[], kubectl: Kubectl): Promise<string[]> {
   const findings = await mapEightAtOnce(accounts, async (account) => {
     const options = [`--namespace=${account.namespace}`, "--output=json", "--ignore-not-found"];
-    const printed = await kubectl(["get", "configmap"], options, [account.configMap]);
+    const printed = await kubectl(["get", "configmap"], options, [`${account.name}-pulumi-token-exchange`]);
     const { data = {}, binaryData = {} }: { data?: object; binaryData?: object } = JSON.parse(
       printed || "{}",
     );

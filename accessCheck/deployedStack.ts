@@ -18,7 +18,7 @@ export type Kubectl = (
 export interface DeployedStack {
   issuer: IssuerSettings;
   /** Those that have been deployed. */
-  accounts: DeployedAccount[];
+  accounts: ServiceAccount[];
   clusterName: string;
   pulumiCloudUrl: string;
   region: string;
@@ -38,11 +38,6 @@ export interface IssuerSettings {
   policies: object[];
 }
 
-export interface DeployedAccount extends ServiceAccount {
-  /** The name of its ConfigMap, whose data is `settings`. */
-  configMap: string;
-}
-
 /** The arguments of the component that the program has checked: `PulumiCloudAccessArgs`, as far as they are read here. */
 interface Access {
   organization: string;
@@ -59,41 +54,36 @@ interface Access {
   }[];
 }
 
-/** What the program says of a ConfigMap. */
-interface ConfigMap {
-  metadata: { name: string };
-  data: Record<string, string>;
-}
-
 /**
  * Returns a stack as its program describes it. Of the state it takes only the ID of the issuer and the ARNs of the roles: anyone
  * who can change the cluster or the state could otherwise choose which organization is asked for which token.
  *
  * @throws Error if the stack is not deployed, if one of these IDs is invalid, or if the region or the STS endpoint is not usable.
  */
-export function deployedStack(name: string, { project, config, resources }: Preview): DeployedStack {
-  const find = (type: string, resource?: string) =>
-    resources.find((it) => it.type === type && (resource === undefined || it.name === resource));
-  const component = find("eks-pulumi-oidc:index:PulumiCloudAccess");
-  const issuer = find("pulumiservice:index:OidcIssuer");
+export function deployedStack(name: string, { config, resources }: Preview): DeployedStack {
+  const find = (type: string, resource = "") =>
+    resources.find((it) => it.type === type && it.urn.endsWith(`::${resource}`));
+  const component = resources.find(({ type }) => type === "eks-pulumi-oidc:index:PulumiCloudAccess");
+  const issuer = resources.find(({ type }) => type === "pulumiservice:index:OidcIssuer");
   if (!component || !issuer?.deployed) {
     throw new Error(`Stack "${name}" is not deployed. To deploy it: pulumi up --stack ${shellQuoted(name)}`);
   }
+  const [, project, , componentName] = component.urn.split("::");
   const access = component.inputs as unknown as Access;
   return {
     issuer: {
       organization: access.organization,
-      id: issuerIdOf(issuer.deployed.id),
+      id: issuerIdOf(issuer.deployed),
       url: access.issuerUrl,
       maxExpirationSeconds: access.maxExpirationSeconds,
       policies: issuer.inputs.policies as object[],
     },
     accounts: access.serviceAccounts.flatMap((entry) => {
-      const identity = `${component.name}.${entry.namespace}.${entry.name}`;
+      const identity = `${componentName}.${entry.namespace}.${entry.name}`;
       const configMap = find("kubernetes:core/v1:ConfigMap", `${identity}.pulumi-token-exchange`);
       // A service account that is not deployed yet is a difference that the preview shows.
       if (!configMap?.deployed) return [];
-      return accountOf(entry, configMap.inputs as unknown as ConfigMap, find("aws:iam/role:Role", identity));
+      return accountOf(entry, configMap, find("aws:iam/role:Role", identity));
     }),
     clusterName: config[`${project}:clusterName`] ?? "",
     pulumiCloudUrl: new URL(access.pulumiApiUrl).origin,
@@ -102,25 +92,25 @@ export function deployedStack(name: string, { project, config, resources }: Prev
 }
 
 function accountOf(
-  { namespace, name, tokenType, tokenAudience, audienceRule, awsRole }: Access["serviceAccounts"][number],
-  { metadata, data }: ConfigMap,
+  { awsRole, tokenAudience, ...entry }: Access["serviceAccounts"][number],
+  { inputs }: PreviewedResource,
   role: PreviewedResource | undefined,
-): DeployedAccount {
+): ServiceAccount {
+  const data = inputs.data as Record<string, string>;
   return {
-    namespace,
-    name,
-    tokenType,
+    namespace: entry.namespace,
+    name: entry.name,
+    tokenType: entry.tokenType,
     tokenScope: data.tokenScope ?? "",
     audience: tokenAudience,
-    audienceRule,
+    audienceRule: entry.audienceRule,
     settings: data,
-    configMap: metadata.name,
     role: role?.deployed && awsRole !== "none" ? { arn: roleArnOf(role.deployed), kind: awsRole } : undefined,
   };
 }
 
 /** Returns the ID of the issuer in its organization: the state has `ORGANIZATION/ID`. */
-function issuerIdOf(id: string): string {
+function issuerIdOf({ id = "" }: { id?: string }): string {
   const [, issuerId] = /^\w[\w.-]{0,99}\/([\w-]+)$/.exec(id) ?? [];
   if (issuerId !== undefined) return issuerId;
   throw new Error(`The ID of the OIDC issuer in the state is invalid: ${id}. No token was sent.`);
@@ -129,7 +119,8 @@ function issuerIdOf(id: string): string {
 // With an argument such as `file://PATH`, the AWS CLI would read that file.
 const ROLE_ARN = /^arn:[a-z-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
 
-function roleArnOf({ outputs: { arn } }: { outputs: Record<string, unknown> }): string {
+function roleArnOf({ outputs }: { outputs?: Record<string, unknown> }): string {
+  const arn = outputs?.arn;
   if (typeof arn === "string" && ROLE_ARN.test(arn)) return arn;
   throw new Error(
     `The ARN of an IAM role in the state is invalid: ${JSON.stringify(arn)}. No token was sent.`,

@@ -93,9 +93,8 @@ async function checkStack(
   showProgress("pulumi preview --refresh reads what exists");
   const preview = await previewStack(options.stack, directory, run);
   showProgress("");
-  print(
-    ...(preview.hasChanges ? diffLines(preview.diff) : unchanged("pulumi preview --refresh shows none.")),
-  );
+  if (preview.hasChanges) print(...diffLines(preview.diff));
+  else print(paint("green", "  pulumi preview --refresh shows none."));
   const stack = deployedStack(options.stack, preview);
   const kubectl = await connect(stack, directory, run);
   const additions = [
@@ -103,7 +102,8 @@ async function checkStack(
     ...(await findAddedKeys(stack.accounts, kubectl)),
   ];
   print("", paint("bold", "Additions that no preview shows"));
-  print(...(additions.length > 0 ? additionLines(additions) : unchanged("There are none.")));
+  for (const addition of additions) print(...wrap(addition, 2).map((line) => paint("yellow", line)));
+  if (additions.length === 0) print(paint("green", "  There are none."));
 
   const rows = await askAll(stack, options["all-pairs"], kubectl, { run, stop, print });
   print("", paint("bold", "Access check"), ...accessLines(rows, options.verbose));
@@ -147,20 +147,10 @@ function showProgress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text && `  … ${text}`}`);
 }
 
-function unchanged(text: string): string[] {
-  return wrap(text, 2).map((line) => paint("green", line));
-}
-
 /** Returns what the CLI printed, without what could be a token, and without characters that a terminal obeys. */
 function diffLines(diff: string): string[] {
-  return redact(diff)
-    .trimEnd()
-    .split("\n")
-    .map((line) => paint("yellow", `  ${line}`.trimEnd()));
-}
-
-function additionLines(additions: string[]): string[] {
-  return additions.flatMap((text) => wrap(text, 2)).map((line) => paint("yellow", line));
+  const lines = redact(diff).trimEnd().split("\n");
+  return lines.map((line) => paint("yellow", `  ${line}`));
 }
 
 function errorLines(error: unknown): string[] {

@@ -5,26 +5,40 @@ import { join } from "node:path";
 import { shellQuoted, shown } from "./terminal";
 import { type Run, ToolError } from "./tools";
 
-/** A resource of the program. */
-export interface PreviewedResource {
-  /** Such as `aws:iam/role:Role`. */
-  type: string;
-  name: string;
-  /** What the program says, never what the state says. */
-  inputs: Record<string, unknown>;
-  /** What the state says, read again by the preview. Undefined if it contains no such resource. */
-  deployed: { id: string; outputs: Record<string, unknown> } | undefined;
-}
-
 export interface Preview {
   /** Whether the program and what exists differ, by Pulumi's own comparison. */
   hasChanges: boolean;
   /** What the CLI printed. */
   diff: string;
-  project: string;
   /** A string for each `NAMESPACE:KEY`. */
   config: Record<string, string>;
+  /** The resources of the program. */
   resources: PreviewedResource[];
+}
+
+export interface PreviewedResource {
+  /** `urn:pulumi:STACK::PROJECT::TYPES::NAME` */
+  urn: string;
+  /** Such as `aws:iam/role:Role`. */
+  type: string;
+  /** What the program says, never what the state says. */
+  inputs: Record<string, unknown>;
+  /** What the state says, read again by the preview. Undefined if it contains no such resource. */
+  deployed: State | undefined;
+}
+
+interface State {
+  id?: string;
+  inputs?: Record<string, unknown>;
+  outputs?: Record<string, unknown>;
+}
+
+/** An event of the engine, as far as it is read here: sdk/go/common/apitype/events.go in pulumi/pulumi. */
+interface Event {
+  preludeEvent?: { config: Record<string, string> };
+  diagnosticEvent?: { severity: string; message: string };
+  /** In a refresh, the new state is what exists; otherwise, what the program says. */
+  resourcePreEvent?: { metadata: { op: string; urn: string; type: string; old?: State; new?: State } };
 }
 
 /** In seconds. A preview reads every resource of the stack. */
@@ -41,77 +55,34 @@ const PREVIEW_SECONDS = 900;
  */
 export async function previewStack(name: string, directory: string, run: Run): Promise<Preview> {
   const log = join(directory, "events");
-  const stack = `--stack=${name}`;
   const options = ["--refresh", "--diff", "--expect-no-changes", "--non-interactive", "--color=never"];
+  const args = ["preview", ...options, `--stack=${name}`, `--event-log=${log}`];
   const environment = { PULUMI_DEBUG_COMMANDS: "true" };
-  let failure: ToolError | undefined;
-  const diff = await run("pulumi", ["preview", ...options, stack, `--event-log=${log}`], {
-    environment,
-    seconds: PREVIEW_SECONDS,
-  }).catch((error: unknown) => {
-    if (!(error instanceof ToolError)) throw error;
-    failure = error;
-    return error.stdout;
-  });
-
-  const events = await readEvents(log);
-  const hasChanges = failure?.stderr.includes("no changes were expected") ?? false;
-  if (failure && !hasChanges) throw failed(name, reasonOf(events, failure));
-  return { hasChanges, diff, ...programOf(events) };
-}
-
-function failed(name: string, reason: string): Error {
-  const command = `pulumi preview --refresh --diff --stack ${shellQuoted(name)}`;
-  return new Error(`The preview failed, so no token was sent: ${reason}\nTo see all of it: ${command}`);
-}
-
-/** Returns why a preview failed: the first error of the engine, or the CLI's own. */
-function reasonOf(events: Event[], { stderr, message }: ToolError): string {
-  const error = events.find(({ diagnosticEvent }) => diagnosticEvent?.severity === "error");
-  const [, reason] = /^error: (.+)/m.exec(stderr) ?? [];
-  return shown((error?.diagnosticEvent?.message ?? reason ?? message).trim());
-}
-
-/** An event of the engine, as far as it is read here: sdk/go/common/apitype/events.go in pulumi/pulumi. */
-interface Event {
-  preludeEvent?: { config?: Record<string, string> };
-  diagnosticEvent?: { severity: string; message: string };
-  resourcePreEvent?: { metadata: Step };
-}
-
-interface Step {
-  op: string;
-  urn: string;
-  type: string;
-  /** What the state says. */
-  old?: { id?: string; outputs?: Record<string, unknown> };
-  /** In a refresh, what the state says; else what the program says. */
-  new?: { inputs?: Record<string, unknown> };
-}
-
-/** Returns the events that the CLI has logged, one a line: none if it ended before. */
-async function readEvents(log: string): Promise<Event[]> {
+  const result = await run("pulumi", args, { environment, seconds: PREVIEW_SECONDS }).catch(
+    (error: unknown) => (error instanceof ToolError ? error : Promise.reject(error)),
+  );
+  // There is no log if the CLI ended before the engine started.
   const lines = await readFile(log, "utf8").catch(() => "");
-  return lines
-    .split("\n")
-    .filter(Boolean)
-    .map((line) => JSON.parse(line));
+  const events: Event[] = lines.split("\n").flatMap((line) => (line ? JSON.parse(line) : []));
+  if (typeof result === "string") return { hasChanges: false, diff: result, ...programOf(events) };
+  if (result.stderr.includes("no changes were expected")) {
+    return { hasChanges: true, diff: result.stdout, ...programOf(events) };
+  }
+  const error = events.find(({ diagnosticEvent }) => diagnosticEvent?.severity === "error");
+  const [, reported] = /^error: (.+)/m.exec(result.stderr) ?? [];
+  const reason = shown((error?.diagnosticEvent?.message ?? reported ?? result.message).trim());
+  const command = `pulumi preview --refresh --diff --stack ${shellQuoted(name)}`;
+  throw new Error(`The preview failed, so no token was sent: ${reason}\nTo see all of it: ${command}`);
 }
 
-function programOf(events: Event[]): Pick<Preview, "project" | "config" | "resources"> {
+function programOf(events: Event[]): Pick<Preview, "config" | "resources"> {
   const steps = events.flatMap(({ resourcePreEvent }) => resourcePreEvent?.metadata ?? []);
-  const existing = new Map<string, PreviewedResource["deployed"]>();
-  for (const { urn, old } of steps) {
-    if (old) existing.set(urn, { id: old.id ?? "", outputs: old.outputs ?? {} });
-  }
-  const registered = steps.filter((step) => step.op !== "refresh" && step.new);
-  const resources = registered.map(({ urn, type, new: state }) => ({
-    type,
-    name: urn.split("::")[3] ?? "",
-    inputs: state?.inputs ?? {},
-    deployed: existing.get(urn),
-  }));
-  const [, project = ""] = registered[0]?.urn.split("::") ?? [];
-  const prelude = events.find(({ preludeEvent }) => preludeEvent)?.preludeEvent;
-  return { project, config: prelude?.config ?? {}, resources };
+  const states = new Map(steps.flatMap(({ urn, old }) => (old ? [[urn, old]] : [])));
+  const resources = steps.flatMap(({ op, urn, type, new: said }) => {
+    return op === "refresh" || !said
+      ? []
+      : [{ urn, type, inputs: said.inputs ?? {}, deployed: states.get(urn) }];
+  });
+  const config = events.find(({ preludeEvent }) => preludeEvent)?.preludeEvent?.config ?? {};
+  return { config, resources };
 }
