@@ -63,7 +63,7 @@ async function walk(t: TestContext, stack: string, { everything }: { everything:
   let directory = await mkdtemp(join(cli.directory, "road-"));
   let printed = "";
   for (const { info, text } of blocks) {
-    if (info === "yaml" && text.startsWith("config:")) await editStack(directory, stack, text);
+    if (info === "yaml" && /^config:/m.test(text)) await editStack(directory, stack, text);
     if (info !== "bash") continue;
 
     const outcome = await runBlock(cli, directory, text.replace(skipped, ""));
