@@ -55,7 +55,7 @@ main() {
   local directory=${script%/*}
 
   # Set by `read_settings`.
-  local organization='' token_type='' token_scope='' expiration='' url=''
+  local organization='' token_type='' token_scope='' expiration='' api_url=''
   local retry_seconds=${PULUMI_TOKEN_RETRY_SECONDS:-50}
   read_settings
   local requested="$token_type${token_scope:+, scope $token_scope}"
@@ -72,14 +72,14 @@ main() {
   log "$organization granted an access token ($requested), valid until ${granted_until:-an unknown time}"
   export PULUMI_ACCESS_TOKEN=$granted_token
   # A CLI before 3.274.0 ignores PULUMI_CREDENTIAL_HELPER, and would send the token to its default backend.
-  export PULUMI_BACKEND_URL=$url
+  export PULUMI_BACKEND_URL=$api_url
 }
 
 # read_settings: sets the caller's settings, or exits.
 read_settings() {
   from_one_version read_setting_files
   check_settings
-  url=${url%/}
+  api_url=${api_url%/}
 }
 
 read_setting_files() {
@@ -87,7 +87,7 @@ read_setting_files() {
   read_file token_type tokenType 256
   read_file token_scope tokenScope 256
   read_file expiration tokenExpirationSeconds 256
-  read_file url apiUrl 256
+  read_file api_url apiUrl 256
 }
 
 # from_one_version COMMAND...: runs a command that reads files, and again if they were replaced meanwhile.
@@ -137,7 +137,7 @@ check_settings() {
   local loopback="(localhost|127(\.$octet){3}|\[::1\])"
   # 1 to 65535.
   local port='(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})'
-  local backend="(https://($host_name|$octet(\.$octet){3})|http://$loopback)(:$port)?/?"
+  local api_url_pattern="(https://($host_name|$octet(\.$octet){3})|http://$loopback)(:$port)?/?"
 
   # Filled in by `check`.
   local problems=''
@@ -147,7 +147,7 @@ check_settings() {
     A name has at most 100 printable ASCII characters, without spaces, ", \, or :. The name of a team also has none of
     the special characters of patterns, which are .*?+|^()[]{}$'
   check tokenExpirationSeconds "$expiration" '[1-9][0-9]{0,8}' 'a number of seconds from 1 to 999999999'
-  check apiUrl "$url" "$backend" 'https://HOST, or http://HOST with a loopback host'
+  check apiUrl "$api_url" "$api_url_pattern" 'https://HOST, or http://HOST with a loopback host'
   check 'The variable PULUMI_TOKEN_RETRY_SECONDS' "$retry_seconds" '[1-9][0-9]{0,5}' 'a number from 1 to 999999'
 
   if [[ -n $problems ]]; then
@@ -167,8 +167,8 @@ check() {
 # the CLI shows it to the user.
 answer_cli() {
   # In a JSON string, a backslash escapes the next character. The CLI escapes "&", for example, as \u0026.
-  local backend='(,"selectedBackendUrl":"(([^"\]|\\.)*)")?'
-  local pattern="^\{\"version\":1,\"reason\":\"(initial|expired|rejected)\"$backend\}[[:space:]]*\$"
+  local selection_pattern='(,"selectedBackendUrl":"(([^"\]|\\.)*)")?'
+  local pattern="^\{\"version\":1,\"reason\":\"(initial|expired|rejected)\"$selection_pattern\}[[:space:]]*\$"
   local request=''
   # Fails at the end of the input, which is shorter.
   read -r -N 4096 request || true
@@ -182,11 +182,11 @@ answer_cli() {
   local backend_field=''
   if [[ $reason == initial && -z $selection ]]; then
     # Without a selected backend, the first answer names it.
-    backend_field=",\"backendUrl\":\"$url\""
-  elif [[ ${selected_url%/} != "$url" ]]; then
+    backend_field=",\"backendUrl\":\"$api_url\""
+  elif [[ ${selected_url%/} != "$api_url" ]]; then
     # A Pulumi.yaml or `pulumi login` can select any server, and the CLI sends the token there. This script's own URL
     # contains nothing that is escaped, so one with an escape is another one.
-    fail 77 "Denied: the Pulumi CLI selected the backend '$(excerpt "$selected_url")', and tokens are only for $url." \
+    fail 77 "Denied: the Pulumi CLI selected the backend '$(excerpt "$selected_url")', and tokens are only for $api_url." \
       "Check 'backend.url' in Pulumi.yaml, and the URL of 'pulumi login'."
   fi
 
@@ -218,13 +218,13 @@ exchange() {
     case $answer_curl_code/$answer_status in
       0/2??) break ;;
       */400 | */401 | */403)
-        fail 77 "$url denied the token exchange: HTTP $answer_status: $(excerpt "$answer_body")
+        fail 77 "$api_url denied the token exchange: HTTP $answer_status: $(excerpt "$answer_body")
   Requested from organization $organization: $requested, $expiration seconds.
   An allow policy of its OIDC issuer must match the request and the claims of this ID token: $(claims)"
         ;;
-      */408 | */429 | */5??) wait_to_retry 75 "$url returned HTTP $answer_status" ;;
+      */408 | */429 | */5??) wait_to_retry 75 "$api_url returned HTTP $answer_status" ;;
       0/* | */[34]??)
-        fail 76 "$url returned HTTP $answer_status, not a token: $(excerpt "$answer_body")"$'\n' \
+        fail 76 "$api_url returned HTTP $answer_status, not a token: $(excerpt "$answer_body")"$'\n' \
           ' Set pulumiApiUrl to the Pulumi Cloud API. Redirects are not followed.'
         ;;
       # 77: curl found no certificates of authorities.
@@ -235,7 +235,7 @@ exchange() {
 
   local token_pattern='"access_token": ?"([A-Za-z0-9._~+/=-]+)"'
   if [[ ! $answer_body =~ $token_pattern ]]; then
-    fail 76 "$url returned no valid access token."
+    fail 76 "$api_url returned no valid access token."
   fi
   granted_token=${BASH_REMATCH[1]}
   local expiry_pattern='"expires_in": ?([1-9][0-9]{0,8})[,}]'
@@ -260,7 +260,7 @@ read_id_token() {
 
 # request SECONDS: sends one request, which ends after these seconds. Sets the `answer_` variables of `exchange`.
 request() {
-  local scheme=${url%%:*}
+  local scheme=${api_url%%:*}
   local seconds=$(($1 < 10 ? $1 : 10))
   seconds=$((seconds > 1 ? seconds : 1))
   local -a options=(
@@ -290,9 +290,9 @@ request() {
   # answer that is shorter. A here-string would write the ID token to a file. `exec` leaves no shell that would keep the
   # script's standard error open after a signal.
   if read -r -N 65536 answer < <(
-    exec curl "${options[@]}" "${fields[@]}" "$url/api/oauth/token" 2>/dev/null < <(printf %s "$id_token")
+    exec curl "${options[@]}" "${fields[@]}" "$api_url/api/oauth/token" 2>/dev/null < <(printf %s "$id_token")
   ); then
-    fail 76 "$url returned more than 65536 bytes, not a token."
+    fail 76 "$api_url returned more than 65536 bytes, not a token."
   fi
 
   local pattern=$'\n([0-9]+) ([0-9]+) ([^|\n]*)\\|([^\n]*)$'
@@ -303,7 +303,7 @@ request() {
   answer_curl_code=${BASH_REMATCH[1]}
   answer_status=${BASH_REMATCH[2]}
   answer_retry_after=${BASH_REMATCH[3]}
-  answer_failure="Failed to reach $url: $(excerpt "${BASH_REMATCH[4]}") (curl exit code $answer_curl_code)"
+  answer_failure="Failed to reach $api_url: $(excerpt "${BASH_REMATCH[4]}") (curl exit code $answer_curl_code)"
   # It can also be a date, which is ignored.
   if [[ ! $answer_retry_after =~ ^[1-9][0-9]{0,4}$ ]]; then
     answer_retry_after=0

@@ -22,7 +22,7 @@ interface KubernetesObject {
 
 export interface KubernetesOptions {
   /** Replaces the `apiUrl` that pods mount. */
-  pulumiCloudUrl: string;
+  apiUrl: string;
   /** Signs the ID tokens of the pods. */
   issuer: ClusterIssuer;
   region: string;
@@ -96,7 +96,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       configMap(configMapName) {
         const data = configMap(namespace, configMapName);
         // The emulated Pulumi Cloud replaces the stack's.
-        return data.apiUrl ? { ...data, apiUrl: options.pulumiCloudUrl } : data;
+        return data.apiUrl ? { ...data, apiUrl: options.apiUrl } : data;
       },
       onLog: (line) => options.onLog(line, account),
     });

@@ -42,7 +42,7 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
     onLog: () => {},
     ...options,
     issuer,
-    pulumiCloudUrl: pulumiCloud.url,
+    apiUrl: pulumiCloud.url,
   });
   return {
     aws,
