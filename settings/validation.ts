@@ -176,7 +176,7 @@ async function checkOutputs(
   });
 
   const isUsable = ({ path }: { path: Path }) => !unusable.some((problem) => problem.path === path);
-  const usable = outputs.filter((output) => output.isKnown && isUsable(output));
+  const usable = outputs.filter(isUsable);
   const known = replaced(values, (_, path) => usable.find((output) => isSame(output.path, path))?.value);
   return [...unusable, ...problemsOf(known)];
 }
