@@ -547,7 +547,7 @@ test("reports all problems at once, setting by setting and entry by entry, and e
     maxExpirationSeconds: "600",
     serviceAccounts: [
       { ...ENTRY, tokenExpirationSeconds: "a", nmae: "b" },
-      { ...ENTRY, tokenExpirationSeconds: 900, teamName: "*" },
+      { ...ENTRY, tokenExpirationSeconds: 601, teamName: "*" },
     ],
   };
   assert.deepEqual(rejected(given), [
@@ -555,7 +555,7 @@ test("reports all problems at once, setting by setting and entry by entry, and e
     'serviceAccounts[0].nmae: unknown setting; did you mean "name"?',
     'serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds',
     'serviceAccounts[1].teamName = "*": must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the wildcards of patterns such as "*", "?", and ".", which also match other teams',
-    "serviceAccounts[1].tokenExpirationSeconds = 900: must be at most maxExpirationSeconds, whose default is 7200",
+    "serviceAccounts[1].tokenExpirationSeconds = 601: must be at most maxExpirationSeconds, whose default is 7200",
     'serviceAccounts[1].name = "deployer": is the same service account as serviceAccounts[0]',
   ]);
 });

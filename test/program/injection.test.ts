@@ -25,6 +25,7 @@ interface Policy {
     matchConditions?: { expression: string }[];
     variables: { name: string; expression: string }[];
     validations?: { expression: string }[];
+    validationActions?: string[];
     policyName: string;
   };
 }
@@ -52,6 +53,7 @@ test("registers the policies and their bindings as children of the component", a
   const [mutating, mutatingBinding, validating, validatingBinding] = policies;
   assert.equal(mutatingBinding?.inputs.spec.policyName, mutating?.id);
   assert.equal(validatingBinding?.inputs.spec.policyName, validating?.id);
+  assert.deepEqual(validatingBinding?.inputs.spec.validationActions, ["Deny"]);
   // Without the other policy, it would deny every labeled pod.
   const dependencies = await labelsOf(validating?.options.dependsOn);
   assert.deepEqual(dependencies, ["MutatingAdmissionPolicyBinding access.inject-token"]);
