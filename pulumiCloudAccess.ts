@@ -63,7 +63,8 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
    * @throws pulumi.RunError that lists every problem of the arguments, and says if the Kubernetes provider is missing.
    */
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
-    const { access } = checkArguments(name, args, options);
+    const { checked, isValid } = checkArguments(name, args, options);
+    const access = isValid ? afterwards(checked, isValid) : checked;
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
     for (const warning of defaultAccountWarnings(access.serviceAccounts)) void pulumi.log.warn(warning, this);
 
@@ -164,26 +165,26 @@ function checkArguments(
   name: string,
   args: PulumiCloudAccessArgs,
   options: pulumi.ComponentResourceOptions = {},
-): { access: Access & RoleCluster; isValid?: Promise<boolean> } {
+): { checked: Access & RoleCluster; isValid?: Promise<boolean> } {
   const title = `Invalid arguments of PulumiCloudAccess "${name}"`;
   const {
-    settings: access,
+    settings: checked,
     problems,
     outputProblems,
   } = isChecked(args) ? checkCluster(args) : checkAll(args);
   const all = [
     ...problems,
     ...providerProblems(options),
-    ...(access ? pulumiCloudProblems(access, options) : []),
+    ...(checked ? pulumiCloudProblems(checked, options) : []),
   ];
-  if (!access || all.length > 0) throw userError(messageOf(title, all));
-  if (!outputProblems) return { access };
+  if (!checked || all.length > 0) throw userError(messageOf(title, all));
+  if (!outputProblems) return { checked };
 
   const isValid = outputProblems.then((invalid) => {
     if (invalid.length === 0) return true;
     throw userError(messageOf(title, invalid, "None of its resources was changed."));
   });
-  return { access: afterwards(access, isValid), isValid };
+  return { checked, isValid };
 }
 
 /** Checks everything that a program passes to the component, and fills in every default. */

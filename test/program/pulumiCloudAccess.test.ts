@@ -157,7 +157,7 @@ test("registers nothing and connects to no issuer while an output is invalid, an
   const args = {
     ...ARGS,
     organization: pulumi.output("a b"),
-    issuerUrl: Promise.resolve("oidc.example/id/A"),
+    issuerUrl: Promise.resolve("http://oidc.example/id/A"),
     permissionsBoundaryArn: pulumi.output(undefined),
     image: pulumi.output("base:latest"),
     serviceAccounts: [
@@ -176,7 +176,7 @@ test("registers nothing and connects to no issuer while an output is invalid, an
   serviceAccounts[1].teamName = "ops-*": must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the wildcards of patterns such as "*", "?", and ".", which also match other teams
   organization = "a b": must be the name of a Pulumi organization
   image = "base:latest": must be pinned to a digest or to a tag other than "latest"
-  issuerUrl = "oidc.example/id/A": must begin with https://, as oidcProviderUrl of @pulumi/eks does
+  issuerUrl = "http://oidc.example/id/A": must begin with https://, as oidcProviderUrl of @pulumi/eks does
 `,
   );
   assert.deepEqual(registered, ["pulumi:providers:kubernetes"]);
