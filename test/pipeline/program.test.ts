@@ -281,6 +281,13 @@ for (const [name, settings, expected] of [
   });
 }
 
+test("a login that is not for pulumiApiUrl creates nothing", async (t) => {
+  const { run } = await newPipeline(t);
+  const restore = setVariables({ PULUMI_BACKEND_URL: "https://other.example.com" });
+  const error = await failureOf(run).finally(restore);
+  assert.match(String(error), /pulumiApiUrl = .*PULUMI_BACKEND_URL is https:\/\/other\.example\.com/);
+});
+
 test("the workflows' file says for each stack what is deployed, where, and as whom", async (t) => {
   const pulumiApiUrl = "https://pulumi.example.com";
   const stacks = [STACK, { ...STACK, stack: "acme/eks-pulumi-oidc/prod", region: "eusc-de-east-1" }];

@@ -188,7 +188,12 @@ test("every Kubernetes object goes through a provider with the AWS provider's cl
   const stack = await up(t, { ...aws, createNamespaces: ["ci"], ...stackWith({ namespace: "ci" }) });
   const credentials = ["--region", "us-west-2", "--profile", "dev", "--role-arn", roleArn];
   assert.deepEqual(connectionOf(stack), [stack.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
-  assert.equal(String(only(stack, "kubernetes").inputs.enableConfigMapMutable), "true");
+  const { enableConfigMapMutable, clusterIdentifier } = only(stack, "kubernetes").inputs;
+  // Another endpoint of the same cluster replaces nothing.
+  assert.deepEqual(
+    [String(enableConfigMapMutable), clusterIdentifier],
+    ["true", stack.simulation.issuer.url],
+  );
   const objects = stack.registered.filter(({ type }) => type.startsWith("kubernetes:"));
   assert.equal(objects.length, 4);
   for (const { provider } of objects) assert.match(provider, /pulumi:providers:kubernetes::cluster::/);
