@@ -1,9 +1,9 @@
 // The access of one cluster's service accounts to Pulumi Cloud, as one component. `pulumi package add` generates SDKs from it.
 //
-// 1. serviceAccount.ts    the namespaces
-// 2. oidcIssuer.ts        the OIDC issuer in Pulumi Cloud, with the allow policies of all service accounts
-// 3. workloadIdentity.ts  for each service account: its role (iam.ts), its service account, and its ConfigMap
-// 4. job.ts               for each service account, last: the Job that tests the token exchange
+// 1. oidcIssuer.ts        the provider of Pulumi Cloud, unless the program passes one; everything else waits for it
+// 2. serviceAccount.ts    the namespaces
+// 3. oidcIssuer.ts        the OIDC issuer in Pulumi Cloud, with the allow policies of all service accounts
+// 4. workloadIdentity.ts  for each service account: its role, itself, its ConfigMap, and last its Job
 // 5. injection.ts         the admission policies, with injectToken
 
 import { Provider } from "@pulumi/kubernetes/provider";

@@ -25,12 +25,12 @@ interface Registration {
  * @throws Error that names the required right if the registration could not be read.
  */
 export async function findIssuerAdditions(
-  { issuer, pulumiCloudUrl }: Pick<DeployedStack, "issuer" | "pulumiCloudUrl">,
+  { issuer, apiUrl }: Pick<DeployedStack, "issuer" | "apiUrl">,
   run: Run,
 ): Promise<string[]> {
   const { organization, id, url } = issuer;
   const get = (right: string, ...path: string[]) =>
-    callApi(`/api/orgs/${[organization, ...path].join("/")}`, right, { organization, pulumiCloudUrl }, run);
+    callApi(`/api/orgs/${[organization, ...path].join("/")}`, right, { organization, apiUrl }, run);
 
   const { oidcIssuers = [] } = await get("oidc_issuers:read", "oidc", "issuers");
   const registrations: Registration[] = oidcIssuers;
@@ -91,11 +91,11 @@ function essenceOf(policy: object): object {
 async function callApi(
   endpoint: string,
   right: string,
-  { organization, pulumiCloudUrl }: { organization: string; pulumiCloudUrl: string },
+  { organization, apiUrl }: { organization: string; apiUrl: string },
   run: Run,
 ) {
   // The CLI otherwise asks the backend of its current login, which can be another Pulumi Cloud.
-  const environment = { PULUMI_BACKEND_URL: pulumiCloudUrl };
+  const environment = { PULUMI_BACKEND_URL: apiUrl };
   try {
     return JSON.parse(await run("pulumi", ["api", endpoint, "--non-interactive"], { environment }));
   } catch (error) {
@@ -103,7 +103,7 @@ async function callApi(
     // It prints an error as JSON: pkg/cmd/pulumi/cloud/envelope.go in pulumi/pulumi.
     const [, reported] = /"message": *"([^"]*)"/.exec(error.stderr) ?? [];
     const needs = `This needs the right ${right} in organization ${organization}, which the role Admin contains, and a login.`;
-    const login = `pulumi login ${shellQuoted(pulumiCloudUrl)}`;
+    const login = `pulumi login ${shellQuoted(apiUrl)}`;
     throw new Error(
       `Failed to run pulumi api ${endpoint}: ${reported ?? error.message}\nNo token was sent. ${needs}\nTo sign in: ${login}`,
     );

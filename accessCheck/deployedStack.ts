@@ -20,7 +20,7 @@ export interface DeployedStack {
   /** Those that have been deployed. */
   accounts: ServiceAccount[];
   clusterName: string;
-  pulumiCloudUrl: string;
+  apiUrl: string;
   region: string;
   /** AWS_ENDPOINT_URL_STS; undefined for the endpoint of the region. */
   stsUrl: string | undefined;
@@ -86,7 +86,7 @@ export function deployedStack(name: string, { config, resources }: Preview): Dep
       return accountOf(entry, configMap, find("aws:iam/role:Role", identity));
     }),
     clusterName: config[`${project}:clusterName`] ?? "",
-    pulumiCloudUrl: new URL(access.pulumiApiUrl).origin,
+    apiUrl: new URL(access.pulumiApiUrl).origin,
     ...readAws(name, config),
   };
 }

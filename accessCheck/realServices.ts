@@ -63,7 +63,7 @@ export function askServices(
       return { ...answer, reason: shown(answer.reason) };
     } catch (error) {
       const sts = `AWS STS ${stack.stsUrl ? `at ${stack.stsUrl}` : `in ${stack.region}`}`;
-      const asked = isRole ? sts : `Pulumi Cloud at ${stack.pulumiCloudUrl}`;
+      const asked = isRole ? sts : `Pulumi Cloud at ${stack.apiUrl}`;
       const reason = shown((error as Error).message);
       throw new Error(`Failed to ask ${asked}: ${reason}. The check is incomplete; run it again.`);
     }
@@ -72,7 +72,7 @@ export function askServices(
 
 /** Requests the access token of a service account, with the shortest lifetime. */
 async function exchange(
-  { pulumiCloudUrl }: DeployedStack,
+  { apiUrl }: DeployedStack,
   { settings }: ServiceAccount,
   token: string,
   stop: AbortSignal,
@@ -81,7 +81,7 @@ async function exchange(
   // Used below, too: Node.js collects a signal to which nothing refers, and it then never aborts.
   const timeout = AbortSignal.timeout(REQUEST_SECONDS * 1000);
   try {
-    return await requestAccessToken(pulumiCloudUrl, shortest, token, AbortSignal.any([stop, timeout]));
+    return await requestAccessToken(apiUrl, shortest, token, AbortSignal.any([stop, timeout]));
   } catch (error) {
     const { message, cause } = error as RequestError;
     // Node.js also limits the time for a connection to 10 seconds.

@@ -7,7 +7,7 @@ const MAX_BYTES = 64 * 1024;
 /**
  * Exchanges an ID token for an access token.
  *
- * @param url of Pulumi Cloud.
+ * @param apiUrl the URL of Pulumi Cloud.
  * @param settings the data of the service account's ConfigMap.
  * @param signal ends the request.
  * @returns whether Pulumi Cloud grants the token; for a denial the reason is its own, and `form` says which fields of OAuth
@@ -15,13 +15,13 @@ const MAX_BYTES = 64 * 1024;
  * @throws Error if Pulumi Cloud does not decide, such as when it is not available.
  */
 export async function requestAccessToken(
-  url: string,
+  apiUrl: string,
   settings: Record<string, string>,
   idToken: string,
   signal: AbortSignal | null = null,
 ): Promise<Answer> {
   const setting = (name: string) => settings[name] ?? "";
-  const response = await fetch(`${url}/api/oauth/token`, {
+  const response = await fetch(`${apiUrl}/api/oauth/token`, {
     method: "POST",
     redirect: "error",
     signal,

@@ -166,9 +166,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const { root, run } = await newPipeline(t);
     const commands = commandsOf("Set it up").filter(({ text }) => /pulumi stack \w+ /.test(text));
     const script = commands.map(({ text }) => text.replace(/^pulumi stack output .*\n/gm, "")).join("");
-    const cloudUrl = `https://127.0.0.1:${cloud.port}`;
-    const create = () =>
-      run("env", `PULUMI_BACKEND_URL=${cloudUrl}`, "bash", "-euc", `cd ${root}\n${script}`);
+    const apiUrl = `https://127.0.0.1:${cloud.port}`;
+    const create = () => run("env", `PULUMI_BACKEND_URL=${apiUrl}`, "bash", "-euc", `cd ${root}\n${script}`);
     succeeded(await create());
     assert.deepEqual([...cloud.stacks], ["acme/eks-pulumi-oidc/dev", "acme/eks-pulumi-oidc-pipeline/github"]);
     assert.match((await create()).screen, /already exists/);
