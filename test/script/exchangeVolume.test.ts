@@ -106,7 +106,7 @@ describe("after the kubelet has replaced the volume", AT_ONCE, () => {
     return run.endpoint.requests[0]?.form ?? assert.fail("the script requested nothing");
   }
 
-  for (const variable of ["organization", "token_type", "token_scope", "expiration", "url"]) {
+  for (const variable of ["organization", "token_type", "token_scope", "expiration", "api_url"]) {
     test(`a run that has just read ${variable} reads all settings again`, async () => {
       assert.equal(versionOf(await exchangeWithRead(variable, ":")), IS_AFTER);
     });
