@@ -46,7 +46,7 @@ function logins(): Login[] {
   return isSelectedByLogin ? [storedLogin()] : [selected];
 }
 
-/** https://github.com/pulumi/pulumi/blob/v3.274.1/sdk/go/common/workspace/creds.go */
+/** https://github.com/pulumi/pulumi/blob/master/sdk/go/common/workspace/creds.go */
 function storedLogin(): Login {
   const { PULUMI_CREDENTIALS_PATH, PULUMI_HOME } = process.env;
   const path = join(PULUMI_CREDENTIALS_PATH || PULUMI_HOME || join(home(), ".pulumi"), "credentials.json");
