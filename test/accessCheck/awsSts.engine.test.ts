@@ -138,13 +138,6 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
     assert.deepEqual(other.requests, []);
   });
 
-  test("counts it neither as allowed nor as denied if AWS STS is not reachable", async () => {
-    const other = await startEndpoint(respond(200, GRANTED));
-    await other.close();
-    const message = `Could not connect to the endpoint URL: "${other.url}/"`;
-    await assert.rejects(ask(other.url), { message });
-  });
-
   test("asks the endpoint of the region, in the domain of its partition", async (t) => {
     const proxy = await startEndpoint(respond(403, ""));
     t.after(proxy.close);
@@ -161,17 +154,6 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
       assert.ok(head.startsWith(`CONNECT ${host}:443 HTTP/1.`), head);
     }
     assert.equal(proxy.requests.length, 3);
-  });
-
-  test("connects to nothing for a region that could become another host", async (t) => {
-    const proxy = await startEndpoint(respond(403, ""));
-    t.after(proxy.close);
-    t.after(setVariables({ HTTPS_PROXY: proxy.url, NO_PROXY: "" }));
-    for (const region of ["us-west-2.example.com", "x/", "x.example.com/", "us-west-2\n", "@a", "a@b"]) {
-      const asked = assumeRole({ region, stsUrl: undefined }, ROLE, ID_TOKEN, toolRunner(stop.signal));
-      await assert.rejects(asked, /doesn't match a supported format|Invalid endpoint/, region);
-    }
-    assert.equal(proxy.connections(), 0);
   });
 
   test("ends an endless answer after 30 seconds", async (t) => {

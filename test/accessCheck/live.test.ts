@@ -263,65 +263,64 @@ test("exits 1 and marks the row and the policy if a policy is too wide", async (
   assert.equal(exitCode, 1);
 });
 
-// No preview shows them, so that every question is answered as intended.
-const KEYS = '"jwks": { "keys": [{ "kty": "RSA", "n": "…", "e": "AQAB" }] },';
-for (const [what, answer, finding] of [
+// No preview shows them: every question is answered as intended.
+const KEYS = '"jwks": { "keys": [{ "kty": "RSA", "n": "…", "e": "AQAB" }] }, "name":';
+const SECOND = '"oidcIssuers": [{ "id": "another", "name": "x", "url": "ISSUER/" },';
+const EVERY_POD = '"policies": [{ "decision": "allow", "rules": { "sub": "*" } },';
+const ADDED = 'A policy is not the program\'s: { "decision": "allow", "rules": { "sub": "*" } }';
+for (const [what, calls, pattern, replacement, finding] of [
+  ["the issuer has keys", ISSUERS, '"name":', KEYS, "The issuer has its own keys in jwks. Their owner can"],
   [
-    "the issuer has keys",
-    edit(ISSUERS, '"name":', `${KEYS} "name":`),
-    "The issuer has its own keys in jwks. Their owner can act as every service account.",
-  ],
-  ...([
-    ["maxExpiration", /(?<="maxExpiration": )60/, "90000", "90000. The program says 60."],
-    ["issuer", /(?<="issuer": )".*"/, '"https://example.com/\\u202e"', "https://example.com/\\u{202e}. The"],
-    ["url", /(?<="url": )".*"/, '"https://example.com"', "https://example.com. The program says https://"],
-  ].map(([name, pattern, value, finding]) => [
-    `the issuer has another ${name}`,
-    edit(ISSUERS, new RegExp(pattern ?? "", "g"), String(value)),
-    `The issuer's ${name} is ${finding}`,
-  ]) as [string, Edit, string][]),
-  [
-    "the URL is registered a second time",
-    (stdout, call, interrupt) => {
-      const url = `"url": "${simulation.issuer.url}/"`;
-      const second = `"oidcIssuers": [{ "id": "another", "name": "x", ${url} },`;
-      return edit(ISSUERS, '"oidcIssuers": [', second)(stdout, call, interrupt);
-    },
-    "The issuer URL is registered a second time, with the ID another.",
+    "its limit differs",
+    ISSUERS,
+    /(?<="maxExpiration": )60/g,
+    "90",
+    "maxExpiration is 90. The program says 60.",
   ],
   [
-    "the issuer is registered under another ID",
-    edit(ISSUERS, /(?<="id": )"[^"]+"/g, '"another"'),
-    "with the ID another. The issuer with the ID ",
+    "its issuer differs",
+    ISSUERS,
+    /(?<="issuer": )".*"/g,
+    '"https://x/\\u202e"',
+    "issuer is https://x/\\u{202e}. The",
   ],
   [
-    "another policy allows every pod another token",
-    edit(POLICIES, '"policies": [', '"policies": [{ "decision": "allow", "rules": { "sub": "*" } },'),
-    'A policy is not the program\'s: { "decision": "allow", "rules": { "sub": "*" } }',
+    "its URL differs",
+    ISSUERS,
+    /(?<="url": )".*"/g,
+    '"https://x"',
+    "issuer's url is https://x. The program says",
   ],
+  ["its URL is registered again", ISSUERS, '"oidcIssuers": [', SECOND, "a second time, with the ID another."],
   [
-    "a policy grants a role, which the provider does not read",
-    edit(POLICIES, '"tokenType": "personal"', '"tokenType": "personal", "roleID": "admin"'),
-    '"roleID": "admin"',
+    "it has another ID",
+    ISSUERS,
+    /(?<="id": )"[^"]+"/g,
+    '"another"',
+    "the ID another. The issuer with the ID ",
   ],
+  ["a policy was added", POLICIES, '"policies": [', EVERY_POD, ADDED],
+  // The provider does not read a role.
+  ["a policy grants a role", POLICIES, '"userLogin"', '"roleID": "admin", "userLogin"', '"roleID": "admin"'],
+  ["a policy contains a token", POLICIES, '"my-login"', `"${ACCESS_TOKEN}"`, '"userLogin": "[redacted]"'],
   [
-    "a policy contains what could be a token",
-    edit(POLICIES, '"my-login"', `"${ACCESS_TOKEN}"`),
-    '"userLogin": "[redacted]"',
+    "a ConfigMap has a key",
+    CONFIG_MAP,
+    '{"data":{',
+    '{"data":{"constructor":"x",',
+    "has the key constructor,",
   ],
-  ...["constructor", "extra"].map((key): [string, Edit, string] => [
-    `a ConfigMap has the key ${key}`,
-    edit(CONFIG_MAP, '{"data":{', `{"data":{"${key}":"x",`),
-    `The ConfigMap of ci/deployer has the key ${key}, which becomes a file.`,
-  ]),
   [
     "a ConfigMap has binary data",
-    edit(CONFIG_MAP, '{"data":', '{"binaryData":{"\u202e":"YQ=="},"data":'),
-    "The ConfigMap of ci/deployer has the key \\u{202e}, which becomes a file.",
+    CONFIG_MAP,
+    '{"data"',
+    '{"binaryData":{"\u202e":""},"data"',
+    "key \\u{202e},",
   ],
-] satisfies [string, Edit, string][]) {
+] as const) {
   test(`exits 1 if ${what}, though every answer is the intended one`, async () => {
-    const { exitCode, stdout, errors } = await checkLive(stack, { answer });
+    const replaced = replacement.replace("ISSUER", simulation.issuer.url);
+    const { exitCode, stdout, errors } = await checkLive(stack, { answer: edit(calls, pattern, replaced) });
     assert.equal(errors, "");
     const [, additions = ""] = /^Additions that no preview shows$(.*?)^ {2}Asking as/ms.exec(stdout) ?? [];
     assert.ok(inOneLine(additions).includes(finding), stdout);
@@ -389,89 +388,70 @@ function pulumiCloudAt(url: string): Edit {
   return (stdout) => stdout.replaceAll(simulation.pulumiCloud.url, url);
 }
 
-/** The answer of `pulumi api` with an error, which it prints as JSON. */
-function apiError(message: string): string {
-  return `error:warning\n${JSON.stringify({ error: { code: "x", severity: "error", message } })}`;
-}
-
 const RIGHT =
   "in organization acme, which the role Admin contains, and a login. To sign in: pulumi login https:";
-for (const [what, run, message] of [
+const FORBIDDEN = "error:error: reading IAM Role (x): AccessDenied: \u001b[2J";
+const CONFIG = '"aws:region":"us-west-2"';
+for (const [what, calls, pattern, replacement, message] of [
   [
-    "if the preview fails, such as without the right to read roles",
-    {
-      answer: (events, { args }) =>
-        args[0] === "preview" ? "error:error: reading IAM Role (x): AccessDenied: \u001b[2J" : events,
-    },
+    "the preview fails, such as without the right to read roles",
+    ...[PREVIEW, ALL, FORBIDDEN],
     "The preview failed, so no token was sent: reading IAM Role (x): AccessDenied: \\u{1b}[2J To see all of it: pulumi preview --refresh --diff --stack prod",
   ],
+  ["the preview takes too long", PREVIEW, ALL, "error:", "so no token was sent: Failed to run pulumi"],
   [
-    "if the preview takes too long",
-    { answer: edit(PREVIEW, ALL, "error:") },
-    "The preview failed, so no token was sent: Failed to run pulumi",
-  ],
-  [
-    "if the stack is not deployed",
-    { answer: edit(PREVIEW, /"old":\{[^\n]*?"new":/g, '"new":') },
+    "the stack is not deployed",
+    ...[PREVIEW, /"old":\{[^\n]*?"new":/g, '"new":'],
     'Stack "prod" is not deployed. To deploy it: pulumi up --stack prod',
   ],
   [
-    "if the kubeconfig points to a different cluster",
-    {
-      answer: (stdout, { args }) =>
-        args[1] === "token"
-          ? simulation.otherIssuer.token(
-              { namespace: "ci", serviceAccount: "deployer" },
-              { audience: ["urn:pulumi:org:acme"], expiresIn: 600 },
-            )
-          : stdout,
-    },
-    "points to a different cluster: its issuer is https://",
+    "one ID token cannot be issued, naming the command that checks the right",
+    ...[`${ID_TOKEN}operator`, ALL, "error:Error from server (Forbidden)"],
+    "(Forbidden) To check your rights: kubectl auth can-i create serviceaccounts/token --namespace ops",
   ],
   [
-    "if one ID token cannot be issued, naming the command that checks the right",
-    { answer: edit(`${ID_TOKEN}operator`, ALL, "error:Error from server (Forbidden)") },
-    "Error from server (Forbidden) To check your rights: kubectl auth can-i create serviceaccounts/token --namespace ops",
+    "the issuers cannot be read, naming the right",
+    ...[ISSUERS, ALL, 'error:warning\n{ "error": { "code": "x", "message": "HTTP 403" } }'],
+    `Failed to run pulumi api /api/orgs/acme/oidc/issuers: HTTP 403 No token was sent. This needs the right oidc_issuers:read ${RIGHT}`,
   ],
   [
-    "if the issuers cannot be read, naming the right",
-    { answer: edit(ISSUERS, ALL, apiError("server returned HTTP 403")) },
-    `Failed to run pulumi api /api/orgs/acme/oidc/issuers: server returned HTTP 403 No token was sent. This needs the right oidc_issuers:read ${RIGHT}`,
-  ],
-  [
-    "if the policies cannot be read, naming the right",
-    { answer: edit(POLICIES, ALL, "error:unknown command") },
+    "the policies cannot be read, naming the right",
+    ...[POLICIES, ALL, "error:unknown command"],
     `: Failed to run pulumi: unknown command No token was sent. This needs the right auth_policies:read ${RIGHT}`,
   ],
   [
-    "if the AWS STS endpoint has no TLS",
-    { environment: { AWS_ENDPOINT_URL_STS: "http://127.0.0.1:9" } },
-    "AWS_ENDPOINT_URL_STS is http://127.0.0.1:9. Set it to an https URL",
-  ],
-  [
-    "if the region would be another host",
-    { answer: edit(PREVIEW, '"aws:region":"us-west-2"', '"aws:region":"x.example.com/"') },
+    "the region would be another host",
+    ...[PREVIEW, CONFIG, CONFIG.replace("us-west-2", "x.example.com/")],
     'The region is "x.example.com/", which is not the name of an AWS region.',
   ],
   [
-    "if the ID of the issuer in the state is a path",
-    { answer: edit(PREVIEW, /"id":"acme\/(?=[\w-]+")/g, '"id":"acme/../') },
+    "the ID of the issuer in the state is a path",
+    ...[PREVIEW, /"id":"acme\/(?=[\w-]+")/g, '"id":"acme/../'],
     "The ID of the OIDC issuer in the state is invalid: acme/../",
   ],
-  ...["file:///etc/passwd", "https://example.com/", "arn:aws:iam::123456789012:user/me"].map(
-    (arn): [string, LiveRun, string] => [
-      `if the state has the role ${arn}`,
-      { answer: edit(PREVIEW, /(?<="arn":)"[^"]+"/g, JSON.stringify(arn)) },
-      `The ARN of an IAM role in the state is invalid: "${arn}". No token was sent.`,
-    ],
-  ),
-] satisfies [string, LiveRun, string][]) {
-  test(`stops before any token is sent ${what}`, async () => {
-    const before = exchanges();
-    const { exitCode, errors, sentToSts } = await checkLive(stack, run);
-    assert.ok(errors.includes(message), errors);
-    assert.deepEqual([exitCode, exchanges() - before, sentToSts], [2, 0, []]);
-  });
+  ...["file:///etc/passwd", "https://example.com/", "arn:aws:iam::123456789012:user/me"].map((arn) => [
+    `the state has the role ${arn}`,
+    ...[PREVIEW, /(?<="arn":)"[^"]+"/g, JSON.stringify(arn)],
+    `The ARN of an IAM role in the state is invalid: "${arn}". No token was sent.`,
+  ]),
+] as [string, string, RegExp | string, string, string][]) {
+  test(`stops before any token is sent if ${what}`, () =>
+    assertUnsent({ answer: edit(calls, pattern, replacement) }, message));
+}
+
+test("stops before any token is sent if the kubeconfig points to a different cluster, or AWS STS has no TLS", async () => {
+  const identity = { namespace: "ci", serviceAccount: "deployer" };
+  const token = await simulation.otherIssuer.token(identity, { audience: ["x"], expiresIn: 600 });
+  await assertUnsent({ answer: edit(ID_TOKEN, ALL, token) }, "a different cluster: its issuer is https://");
+  const environment = { AWS_ENDPOINT_URL_STS: "http://127.0.0.1:9" };
+  await assertUnsent({ environment }, "AWS_ENDPOINT_URL_STS is http://127.0.0.1:9. Set it to an https URL");
+});
+
+async function assertUnsent(run: LiveRun, message: string): Promise<void> {
+  const before = exchanges();
+  const { exitCode, errors, sentToSts } = await checkLive(stack, run);
+  assert.ok(errors.includes(message), errors);
+  assert.deepEqual([exitCode, exchanges() - before, sentToSts], [2, 0, []]);
 }
 
 test("sends no token to a service whose certificate cannot be verified, whatever the environment says", async (t) => {
@@ -520,28 +500,16 @@ function hurry(t: TestContext): void {
 }
 
 // What the AWS CLI prints, versions 1 and 2: awsSts.engine.test.ts.
+const UNREACHABLE = 'Could not connect to the endpoint URL: "https://sts.us-west-2.amazonaws.com/"';
+const KEY = "Couldn't retrieve verification key from your identity provider";
 for (const [what, printed, reason] of [
-  [
-    "hangs",
-    'error:\nRead timeout on endpoint URL: "https://sts.us-west-2.amazonaws.com/"',
-    'Read timeout on endpoint URL: "https://sts.us-west-2.amazonaws.com/"',
-  ],
-  [
-    "is not reachable",
-    'error:\naws: [ERROR]: Could not connect to the endpoint URL: "https://sts.us-west-2.amazonaws.com/"',
-    "Could not connect to the endpoint URL",
-  ],
-  ["returns HTTP 503", stsError("503", "Service Unavailable"), "503: Service Unavailable"],
+  ["is not reachable", `error:\naws: [ERROR]: ${UNREACHABLE}`, UNREACHABLE],
   ["returns a page", "None", "the answer contains no session of the role"],
+  ["cannot read the keys", stsError("InvalidIdentityToken", KEY), `InvalidIdentityToken: ${KEY}`],
   [
     "limits the rate",
     stsError("Throttling", "Rate exceeded").replace(" operation:", " operation (reached max retries: 0):"),
     "Throttling: Rate exceeded",
-  ],
-  [
-    "cannot read the keys",
-    stsError("InvalidIdentityToken", "Couldn't retrieve verification key from your identity provider"),
-    "InvalidIdentityToken: Couldn't retrieve verification key",
   ],
   [
     "returns what the AWS CLI cannot read, without showing its credentials",
