@@ -8,15 +8,13 @@ import { type Declaration, declarationsOf, meaningAndDefault } from "./support/d
 import { ROOT, read } from "./support/project";
 import { stackFileSchemas } from "./support/stackFileSchema";
 
-const PAGES = ["docs/configuration.md", "docs/component.md", "docs/pipeline.md"];
+const PAGES = ["docs/configuration.md", "docs/component.md"];
 
 /** How the page names the types that are not the same in YAML. */
 const TYPES: Record<string, string> = {
   number: "integer",
   ServiceAccount: "object",
-  StackSettings: "object",
   any: "object",
-  '"create" | "existing"': "string",
   TokenType: "string",
   AwsRole: "string",
 };

@@ -1,17 +1,15 @@
-// IAM policies, the trust policies of roles among them, and what they decide. It knows what the policies of this project
-// contain. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
+// The trust policies of IAM roles, and what they decide. It knows what those of this project contain.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 
 import type { JWTPayload } from "jose";
 import type { Decision } from "./emulator";
-import { matchesWildcards } from "./wildcards";
 
 type Strings = string | string[];
 
-export interface IamStatement {
+interface IamStatement {
   Effect: string;
-  Principal?: Record<string, Strings>;
+  Principal: Record<string, Strings>;
   Action: Strings;
-  Resource?: Strings;
   /** What each operator expects of each condition key. */
   Condition?: Record<string, Record<string, Strings>>;
 }
@@ -22,10 +20,7 @@ export interface IamPolicy {
 
 interface IamRequest {
   action: string;
-  /** Left out in a trust policy, which has no resources. */
-  resource?: string;
-  /** Left out in a policy of an identity, which has no principals. */
-  principal?: Record<string, string>;
+  principal: AssumeRequest["principal"];
   /** Returns the values of a condition key in the request: none if the request does not have the key. */
   values(key: string): string[];
 }
@@ -37,7 +32,7 @@ interface IamDecision {
 }
 
 /** Evaluates a policy. A Deny wins over an Allow, and what no statement allows is denied. @throws Error for what it does not know. */
-export function evaluateIamPolicy({ Statement }: IamPolicy, request: IamRequest): IamDecision {
+function evaluateIamPolicy({ Statement }: IamPolicy, request: IamRequest): IamDecision {
   const matching = Statement.filter((statement) => appliesTo(statement, request)).map((statement) => ({
     effect: statement.Effect,
     failedKeys: failedKeys(statement, request),
@@ -50,13 +45,9 @@ export function evaluateIamPolicy({ Statement }: IamPolicy, request: IamRequest)
   return { allowed: false, ...(closest && { failedKeys: closest.failedKeys }) };
 }
 
-function appliesTo({ Principal, Action, Resource }: IamStatement, request: IamRequest): boolean {
-  const { action, resource, principal = {} } = request;
-  const namesPrincipal = Object.entries(principal).every(([kind, name]) =>
-    listOf(Principal?.[kind]).includes(name),
-  );
-  const namesResource = Resource === undefined || matches(Resource, resource ?? "");
-  return namesPrincipal && namesResource && matches(Action, action);
+function appliesTo({ Principal, Action }: IamStatement, { action, principal }: IamRequest): boolean {
+  const isNamed = Object.entries(principal).every(([kind, name]) => listOf(Principal[kind]).includes(name));
+  return isNamed && listOf(Action).includes(action);
 }
 
 function failedKeys({ Condition = {} }: IamStatement, { values }: IamRequest): string[] {
@@ -70,33 +61,9 @@ function failedKeys({ Condition = {} }: IamStatement, { values }: IamRequest): s
 
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
 function isTrue(operator: string, expected: Strings, actual: string[]): boolean {
-  const isExpected = (value: string) => listOf(expected).includes(value);
-  switch (operator) {
-    // A missing key matches nothing.
-    case "StringEquals":
-      return actual.some(isExpected);
-    case "StringEqualsIfExists":
-      return actual.length === 0 || actual.some(isExpected);
-    // Unlike StringEquals, it knows wildcards.
-    case "ArnEquals":
-      return actual.some((value) => matches(expected, value));
-    case "ArnEqualsIfExists":
-      return actual.length === 0 || actual.some((value) => matches(expected, value));
-    // True without any value, too.
-    case "ForAllValues:StringEquals":
-      return actual.every(isExpected);
-    case "Null":
-      return String(actual.length === 0) === expected;
-    default:
-      throw new Error(`the emulated IAM does not know the condition operator ${operator}`);
-  }
-}
-
-function matches(patterns: Strings, value: string): boolean {
-  return listOf(patterns).some((pattern) => {
-    if (pattern.includes("$")) throw new Error(`the emulated IAM does not know the variable in ${pattern}`);
-    return matchesWildcards(pattern, value, { "*": "any", "?": "one" });
-  });
+  if (operator !== "StringEquals") throw new Error(`the emulated IAM does not know the operator ${operator}`);
+  // A missing key matches nothing.
+  return actual.some((value) => listOf(expected).includes(value));
 }
 
 /** Returns a value or a list of them as a list, which is empty if there is none. */

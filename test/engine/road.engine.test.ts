@@ -50,7 +50,7 @@ async function walk(t: TestContext, stack: string, { everything }: { everything:
     "pulumi up",
     "rm -rf simulator",
   ];
-  const further = ["rm -rf component", "npx tsc", "pulumi preview", "pulumi destroy"];
+  const further = ["rm -rf component", "rm -rf pipeline", "npx tsc", "pulumi preview", "pulumi destroy"];
   const found = [...order, ...further].map((command) => commands.join("\n").indexOf(command));
   assert.deepEqual(
     found,

@@ -93,19 +93,20 @@ describe("pulumi new", { skip: missingCli }, () => {
     const { cli, directory } = await newProject(t, "dev", ANSWERS);
     const readme = readFileSync(join(directory, "README.md"), "utf8");
     const cleanUps = codeIn(readme, "bash").filter((block) => block.startsWith("rm -rf "));
-    const [template = "", component = ""] = cleanUps;
+    const [template = "", component = "", pipeline = ""] = cleanUps;
     const before = await filesOf(cli, directory);
 
     for (const [cleanUp, file] of [
       [template, "simulator/start.ts"],
       [component, "component/index.ts"],
+      [pipeline, "pipeline/index.ts"],
     ] as const) {
       succeeded(await cli.run(directory, "bash", "-ec", cleanUp));
       const after = await filesOf(cli, directory);
       const removed = [...before.keys()].filter((path) => !after.has(path));
       assert.ok(removed.includes(file), "the README has no such clean-up");
       assert.deepEqual(deadReferences(directory, after, removed), []);
-      // road.engine.test.ts compiles what is left of both.
+      // road.engine.test.ts compiles what is left of all.
       succeeded(await cli.run(directory, "npx", "biome", "check", "--error-on-warnings"));
       succeeded(await cli.pulumi(directory, "preview"));
     }

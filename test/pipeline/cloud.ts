@@ -24,7 +24,13 @@ export interface Environment {
   deployment_branch_policy: unknown;
 }
 
-type Issuer = { name: string; url: string; maxExpirationSeconds?: number; policies: AuthPolicy[] };
+/** An OIDC issuer of an organization. */
+interface Issuer {
+  name: string;
+  url: string;
+  maxExpirationSeconds?: number;
+  policies: AuthPolicy[];
+}
 
 /** It serves GitHub's API, Pulumi Cloud's API, and the TLS certificate of GitHub's issuer. */
 export type PipelineCloud = Awaited<ReturnType<typeof startPipelineCloud>>;
@@ -123,7 +129,7 @@ export async function startPipelineCloud(t: TestContext) {
     const call = `${request.method} ${pathname}`;
     return call.includes(" /api/v3/")
       ? answerGithub(github, call.replace("/api/v3", ""), body, searchParams)
-      : (answerStacks(stacks, call, body) ?? answerPulumi(issuers, call, body));
+      : (answerStacks(stacks, call, body) ?? answerPulumiCloud(issuers, call, body));
   }
 
   const issue = () => authority.issue({ hosts: ["127.0.0.1", new URL(ISSUER_URL).hostname] });
@@ -218,21 +224,9 @@ function answerGithub(github: Github, call: string, body: Json, parameters: URLS
       return [200, github.subject];
     case `GET ${repository}/git/ref/heads/main`:
       return [200, { ref: "refs/heads/main", object: { type: "commit", sha: github.tip } }];
-    case `GET ${repository}/actions/workflows/1`:
-    case `GET ${repository}/actions/workflows/deploy.yml`:
+    case `GET ${repository}/actions/workflows/2`:
     case `GET ${repository}/actions/workflows/drift.yml`:
-      return [200, { id: lastStep === "drift.yml" ? 2 : 1, name: lastStep, state: "active" }];
-    case `GET ${repository}/actions/workflows`:
-      return [
-        200,
-        {
-          total_count: 2,
-          workflows: [
-            { id: 1, name: "deploy" },
-            { id: 2, name: "drift" },
-          ],
-        },
-      ];
+      return [200, { id: 2, name: "drift", state: "active" }];
     // https://docs.github.com/en/rest/actions/workflow-runs
     case `GET ${repository}/actions/workflows/2/runs`: {
       const runs = [
@@ -343,8 +337,19 @@ function answerStacks(stacks: Set<string>, call: string, body: Json): Answer | u
   return undefined;
 }
 
-// provider/pkg/pulumiapi/oidc_issuer.go of pulumi/pulumi-pulumiservice; `pulumi api` reads the specification first.
-function answerPulumi(issuers: Map<string, Issuer>, call: string, body: Json): Answer {
+/**
+ * Answers what an admin of the organization acme asks about OIDC issuers and their policies:
+ * provider/pkg/pulumiapi/oidc_issuer.go of pulumi/pulumi-pulumiservice.
+ *
+ * @param issuers the issuers by `ORGANIZATION/ID`. A `PATCH` changes their policies.
+ * @param call such as `GET /api/user`.
+ * @returns the status and the body.
+ */
+function answerPulumiCloud(
+  issuers: Map<string, Issuer>,
+  call: string,
+  body: { policies?: AuthPolicy[] },
+): [status: number, body: object] {
   switch (call) {
     case "GET /api/openapi/pulumi-spec.json":
       return [200, SPECIFICATION];
@@ -355,23 +360,23 @@ function answerPulumi(issuers: Map<string, Issuer>, call: string, body: Json): A
   }
   const pattern =
     /^(\w+) \/api\/orgs\/(\w+)\/(?:oidc\/issuers|auth\/policies\/(?:oidcissuers\/|policy-)(\w+))$/;
-  const [, method, organization, uuid] = pattern.exec(call) ?? [];
-  if (organization && !uuid) {
-    const own = [...issuers].filter(([id]) => id.startsWith(`${organization}/`));
-    return [200, { oidcIssuers: own.map(([id, { name, url }]) => ({ id: id.split("/")[1], name, url })) }];
+  const [, method, organization, id] = pattern.exec(call) ?? [];
+  if (organization && !id) {
+    const own = [...issuers].filter(([key]) => key.startsWith(`${organization}/`));
+    return [200, { oidcIssuers: own.map(([key, { name, url }]) => ({ id: key.split("/")[1], name, url })) }];
   }
-  const issuer = issuers.get(`${organization}/${uuid}`);
+  const issuer = issuers.get(`${organization}/${id}`);
   if (!issuer) return [404, { code: 404, message: `Not Found: ${call}` }];
   if (method === "PATCH") {
-    const policies = body.policies as AuthPolicy[];
-    const isWeak = policies
-      .flatMap(({ rules }) => Object.values(rules))
-      .some((value) => !/[^*?.]/.test(value));
-    if (isWeak) return [400, { code: 400, message: "key should at least have a strict matching portion" }];
+    const { policies = [] } = body;
+    const values = policies.flatMap(({ rules }) => Object.values(rules));
+    if (values.some((value) => !/[^*?.]/.test(value))) {
+      return [400, { code: 400, message: "key should at least have a strict matching portion" }];
+    }
     if (policies.length === 0) return [400, { code: 400, message: "policy definition can not be empty" }];
     issuer.policies = policies;
   }
-  return [200, { id: `policy-${uuid}`, version: 1, policies: issuer.policies }];
+  return [200, { id: `policy-${id}`, version: 1, policies: issuer.policies }];
 }
 
 const SPECIFICATION = specificationOf({

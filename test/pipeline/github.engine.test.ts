@@ -316,7 +316,7 @@ test("docs/pipeline.md shows whether drift.yml runs, by its last completed run f
   skip: missingTool,
 }, async (t) => {
   const { environment: env } = await newRepository(t);
-  const commands = blocksOf(sectionOf(read("docs/pipeline.md"), "## What you have to watch"))
+  const commands = blocksOf(sectionOf(read("docs/pipeline.md"), "## What to watch"))
     .filter(({ info }) => info === "bash")
     .map(({ text }) => text);
   const { stdout, stderr } = await ended(spawn("bash", ["-euc", commands.join("")], { env }));

@@ -5,21 +5,19 @@ import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { type TestContext, test } from "node:test";
-import type { PolicyDocument } from "@pulumi/aws/iam";
 import { parse } from "yaml";
 import { rolePolicies } from "../../pipeline/aws";
 import { readSettings } from "../../pipeline/config";
 import { teamName } from "../../pipeline/pulumiCloud";
 import { type AuthPolicy, decide } from "../../simulator/emulators/authPolicy";
-import { evaluateIamPolicy, type IamStatement } from "../../simulator/emulators/iamPolicy";
 import { type Program, runProgram } from "../../simulator/runProgram";
-import { declarationsOf, meaningAndDefault } from "../support/declarations";
-import { codeIn, ROOT, read } from "../support/project";
+import { ROOT, read } from "../support/project";
 import { configOf } from "../support/rawSettings";
 import { failureOf } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 import { ACCOUNT, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./cloud";
+import { actionsOf, allows, type Context } from "./iamPolicy";
 
 const program: Program = require("../../pipeline");
 
@@ -27,15 +25,16 @@ const arn = (resource: string) => `arn:aws:iam::${ACCOUNT}:${resource}`;
 const CLUSTER = `arn:aws:eks:us-west-2:${ACCOUNT}:cluster/my-cluster`;
 const ASSOCIATION = `arn:aws:eks:us-west-2:${ACCOUNT}:podidentityassociation/my-cluster/a-1`;
 const CLUSTERS = [{ arn: CLUSTER, identities: [{ oidcs: [{ issuer: "https://oidc.example.com/id/A" }] }] }];
+const OIDC_PROVIDER = arn("oidc-provider/oidc.example.com/id/A");
 const ISSUER = "token.actions.githubusercontent.com";
 const NAMED = arn("policy/ci-cache");
 const ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess";
 const BOUNDARY = arn("policy/boundary");
-const MINIMUM = {
+const NOTHING: Parameters<typeof rolePolicies>[0] = {
   rolePath: "/",
-  rolePolicyArns: [] as string[],
+  rolePolicyArns: [],
   permissionsBoundaryArn: undefined,
-  tagKeys: [] as string[],
+  tagKeys: [],
   createOidcProvider: false,
   podIdentity: false,
 };
@@ -47,158 +46,120 @@ const EVERYTHING = {
   createOidcProvider: true,
   podIdentity: true,
 };
+const ROLE = arn("role/ci/pulumi-oidc-default-runner-1");
 
-const READS = [
-  ...["eks:DescribeCluster", "iam:GetOpenIDConnectProvider", "iam:GetRole", "iam:GetRolePolicy"],
-  ...["iam:ListAttachedRolePolicies", "iam:ListOpenIDConnectProviders", "iam:ListRolePolicies"],
-];
-// What a stack does with a role: terraform-provider-aws, internal/service/iam/role.go.
-const CHANGES = [
-  ...["iam:CreateRole", "iam:UpdateRole", "iam:UpdateRoleDescription", "iam:UpdateAssumeRolePolicy"],
-  ...["iam:ListInstanceProfilesForRole", "iam:DeleteRole"],
-];
+/** What a stack does with a role: terraform-provider-aws, internal/service/iam/role.go. */
+const ROLE_CHANGES = ["Create", "Update", "Delete"]
+  .map((change) => `iam:${change}Role`)
+  .concat("iam:UpdateRoleDescription", "iam:UpdateAssumeRolePolicy", "iam:ListInstanceProfilesForRole");
 const ATTACHMENTS = ["iam:AttachRolePolicy", "iam:DetachRolePolicy"];
-const ROLE_TAGS = ["iam:TagRole", "iam:UntagRole"];
-const PROVIDERS = ["iam:CreateOpenIDConnectProvider", "iam:TagOpenIDConnectProvider"];
-// terraform-provider-aws, internal/service/eks/pod_identity_association.go
+const TAGGING = ["iam:TagRole", "iam:UntagRole", "eks:TagResource", "eks:UntagResource"].concat(
+  "iam:TagOpenIDConnectProvider",
+);
+/** terraform-provider-aws, internal/service/eks/pod_identity_association.go */
 const ASSOCIATION_CHANGES = ["eks:UpdatePodIdentityAssociation", "eks:DeletePodIdentityAssociation"];
-const ASSOCIATION_TAGS = ["eks:TagResource", "eks:UntagResource"];
-const ASSOCIATIONS = [
-  ...["eks:CreatePodIdentityAssociation", "iam:PassRole"],
-  ...[...ASSOCIATION_CHANGES, ...ASSOCIATION_TAGS],
-];
-/** What a request contains that sets no tag, and one that sets this tag. */
-const NO_TAG = {};
-const TAG = { "aws:TagKeys": ["team"] };
+const CREATING = ["iam:CreateRole", "iam:CreateOpenIDConnectProvider", "eks:CreatePodIdentityAssociation"];
 
-test("the preview role only reads, and only these clusters, their providers, and the stacks' roles", () => {
-  const { preview } = rolePolicies(EVERYTHING, CLUSTERS);
-  assert.deepEqual(actionsOf(rolePolicies(MINIMUM, CLUSTERS).preview), READS);
-  assert.deepEqual(actionsOf(preview), [...READS, "eks:DescribePodIdentityAssociation"].sort());
-  for (const [action, resource, expected] of [
-    ["eks:DescribeCluster", CLUSTER, true],
-    ["eks:DescribeCluster", `${CLUSTER}-2`, false],
-    ["iam:GetOpenIDConnectProvider", arn("oidc-provider/oidc.example.com/id/A"), true],
-    ["iam:GetOpenIDConnectProvider", arn(`oidc-provider/${ISSUER}`), false],
-    ["iam:GetRole", arn("role/ci/pulumi-oidc-default-runner-1"), true],
-    ["iam:GetRole", arn("role/pulumi-oidc-default-runner-1"), false],
-    ["eks:DescribePodIdentityAssociation", ASSOCIATION, true],
-    ["eks:DescribePodIdentityAssociation", ASSOCIATION.replace("my-cluster", "my-cluster-2"), false],
-  ] as const) {
-    assert.equal(allows(preview, action, resource), expected, `${action} ${resource}`);
-  }
+/** Returns the policies with every setting, except for these. */
+const policiesWith = (changes: object = {}) => rolePolicies({ ...EVERYTHING, ...changes }, CLUSTERS);
+
+test("the roles can do what a stack needs, and no action more", () => {
+  const reads = ["eks:DescribeCluster", "iam:GetOpenIDConnectProvider", "iam:GetRole", "iam:GetRolePolicy"];
+  reads.push("iam:ListAttachedRolePolicies", "iam:ListOpenIDConnectProviders", "iam:ListRolePolicies");
+  const minimum = rolePolicies(NOTHING, CLUSTERS);
+  assert.deepEqual(actionsOf(minimum.preview), reads);
+  assert.deepEqual(actionsOf(minimum.deploy), [...reads, ...ROLE_CHANGES].sort());
+
+  const { preview, deploy } = policiesWith();
+  assert.deepEqual(actionsOf(preview), [...reads, "eks:DescribePodIdentityAssociation"].sort());
+  const further = [...ATTACHMENTS, ...TAGGING, ...ASSOCIATION_CHANGES, "iam:PassRole"];
+  further.push("iam:PutRolePermissionsBoundary", ...CREATING.slice(1));
+  assert.deepEqual(actionsOf(deploy), [...actionsOf(preview), ...ROLE_CHANGES, ...further].sort());
 });
 
-for (const [name, settings, further] of [
-  ["with the defaults", MINIMUM, []],
-  ["with every setting", EVERYTHING, [...ATTACHMENTS, ...ROLE_TAGS, "iam:PutRolePermissionsBoundary"]],
+for (const [action, resource, others] of [
+  ["eks:DescribeCluster", CLUSTER, [`${CLUSTER}-2`]],
+  ["iam:GetOpenIDConnectProvider", OIDC_PROVIDER, [arn(`oidc-provider/${ISSUER}`)]],
+  ["iam:GetRole", ROLE, [arn("role/pulumi-oidc-default-runner-1")]],
+  ["eks:DescribePodIdentityAssociation", ASSOCIATION, [ASSOCIATION.replace("my-", "other-")]],
+  ["eks:CreatePodIdentityAssociation", CLUSTER, [`${CLUSTER}-2`]],
+  ["eks:UpdatePodIdentityAssociation", ASSOCIATION, [ASSOCIATION.replace("my-", "other-"), CLUSTER]],
+  ["eks:DeletePodIdentityAssociation", ASSOCIATION, [ASSOCIATION.replace("my-", "other-"), CLUSTER]],
+  ["iam:CreateOpenIDConnectProvider", OIDC_PROVIDER, [arn(`oidc-provider/${ISSUER}`)]],
 ] as const) {
-  test(`${name}, the deploy role can make a stack's calls, none of which exceeds the named policies`, () => {
-    const { preview, deploy } = rolePolicies(settings, CLUSTERS);
-    const providers = settings.createOidcProvider ? PROVIDERS : [];
-    const associations = settings.podIdentity ? ASSOCIATIONS : [];
-    const expected = [...actionsOf(preview), ...CHANGES, ...further, ...providers, ...associations].sort();
-    assert.deepEqual(actionsOf(deploy), expected);
-    for (const action of providers) {
-      assert.ok(allows(deploy, action, arn("oidc-provider/oidc.example.com/id/A"), TAG), action);
-      assert.ok(!allows(deploy, action, arn(`oidc-provider/${ISSUER}`), TAG), action);
-    }
-    const path = `role${settings.rolePath}`;
-    const own = arn(`${path}pulumi-oidc-default-runner-1`);
-    const others = [
-      `${path}github-deploy-1`,
-      `${path}x-pulumi-oidc-1`,
-      `${path}pulumi-oidc-team/admin`,
-      "role/other/x",
-    ]
-      .concat("user/me", "group/all", "policy/ci-cache", "instance-profile/node", "role/x/pulumi-oidc-1")
-      .concat(`oidc-provider/${ISSUER}`, "oidc-provider/oidc.example.com/id/A")
-      .map(arn);
-    for (const action of [...CHANGES, ...further]) {
-      for (const policy of [NAMED, `${NAMED}-2`, ADMINISTRATOR, BOUNDARY]) {
-        for (const boundary of [BOUNDARY, ADMINISTRATOR, undefined]) {
-          const tags = ROLE_TAGS.includes(action) ? TAG : NO_TAG;
-          const context = {
-            "iam:PolicyARN": policy,
-            ...(boundary && { "iam:PermissionsBoundary": boundary }),
-            ...tags,
-          };
-          const isBounded = settings === EVERYTHING && /CreateRole|Boundary/.test(action);
-          const expected =
-            (!ATTACHMENTS.includes(action) || policy === NAMED) && (!isBounded || boundary === BOUNDARY);
-          assert.equal(
-            allows(deploy, action, own, context),
-            expected,
-            `${action} ${JSON.stringify(context)}`,
-          );
-          for (const other of others)
-            assert.ok(!allows(deploy, action, other, context), `${action} ${other}`);
-        }
-      }
+  test(`${action} is limited to what belongs to the stacks`, () => {
+    const { preview, deploy } = policiesWith();
+    const isRead = /:(Get|Describe)/.test(action);
+    for (const policy of isRead ? [preview, deploy] : [deploy]) {
+      assert.ok(allows(policy, action, resource));
+      for (const other of others) assert.ok(!allows(policy, action, other), other);
     }
   });
 }
 
-test("the deploy role can set only the named tags, and none by default", () => {
-  const role = arn("role/ci/pulumi-oidc-default-runner-1");
-  const provider = arn("oidc-provider/oidc.example.com/id/A");
-  const withoutTags = rolePolicies({ ...EVERYTHING, tagKeys: [] }, CLUSTERS).deploy;
-  const withTags = rolePolicies(EVERYTHING, CLUSTERS).deploy;
-  const tagging = [...ROLE_TAGS, ...ASSOCIATION_TAGS, "iam:TagOpenIDConnectProvider"];
-  const creating = ["iam:CreateRole", "iam:CreateOpenIDConnectProvider", "eks:CreatePodIdentityAssociation"];
-  const resourceOf = (action: string) => {
-    if (action.startsWith("eks:")) return action.includes("Create") ? CLUSTER : ASSOCIATION;
-    return action.includes("Role") ? role : provider;
-  };
+test("the deploy role changes only the stacks' roles, which never exceed the named policies and the boundary", () => {
+  const { deploy } = policiesWith();
+  const others = ["github-deploy-1", "x-pulumi-oidc-1", "pulumi-oidc-team/admin"]
+    .map((name) => `role/ci/${name}`)
+    .concat("role/other/x", "role/x/pulumi-oidc-1", "user/me", "group/all", "policy/ci-cache")
+    .map(arn);
+  for (const action of [...ROLE_CHANGES, ...ATTACHMENTS, "iam:PutRolePermissionsBoundary"]) {
+    for (const policy of [NAMED, `${NAMED}-2`, ADMINISTRATOR, BOUNDARY]) {
+      for (const boundary of [BOUNDARY, ADMINISTRATOR, undefined]) {
+        const set = boundary && { "iam:PermissionsBoundary": boundary };
+        const context: Context = { "iam:PolicyARN": policy, ...set };
+        const isNamed = policy === NAMED || !ATTACHMENTS.includes(action);
+        const isBounded = boundary === BOUNDARY || !/CreateRole|Boundary/.test(action);
+        const message = `${action} ${JSON.stringify(context)}`;
+        assert.equal(allows(deploy, action, ROLE, context), isNamed && isBounded, message);
+        for (const other of others) assert.ok(!allows(deploy, action, other, context), `${action} ${other}`);
+      }
+    }
+  }
+});
 
-  for (const action of [...tagging, ...creating]) {
+test("the deploy role can set only the named tags, and none by default", () => {
+  const withTags = policiesWith().deploy;
+  const withoutTags = policiesWith({ tagKeys: [] }).deploy;
+  for (const action of [...TAGGING, ...CREATING]) {
+    const ofAssociation = action.includes("Create") ? CLUSTER : ASSOCIATION;
+    const ofIam = action.includes("Role") ? ROLE : OIDC_PROVIDER;
+    const resource = action.startsWith("eks:") ? ofAssociation : ofIam;
     for (const [keys, isNamed] of [
-      [undefined, true],
+      [[], CREATING.includes(action)],
       [["team"], true],
       [["team", "cost-center"], true],
       [["admin"], false],
       [["team", "admin"], false],
       [["Team"], false],
-    ] as const) {
-      const tags = keys && { "aws:TagKeys": [...keys] };
-      const context = { "iam:PermissionsBoundary": BOUNDARY, ...tags };
-      const isCreation = creating.includes(action);
-      const message = `${action} ${keys}`;
-      assert.equal(allows(withoutTags, action, resourceOf(action), context), isCreation && !keys, message);
-      assert.equal(
-        allows(withTags, action, resourceOf(action), context),
-        isNamed && (isCreation || !!keys),
-        message,
-      );
+    ] as [string[], boolean][]) {
+      const context = {
+        "iam:PermissionsBoundary": BOUNDARY,
+        ...(keys.length > 0 && { "aws:TagKeys": keys }),
+      };
+      assert.equal(allows(withTags, action, resource, context), isNamed, `${action} ${keys}`);
+      const isUntagged = isNamed && keys.length === 0;
+      assert.equal(allows(withoutTags, action, resource, context), isUntagged, `${action} ${keys}`);
     }
   }
 });
 
-test("for EKS Pod Identity, the deploy role can associate the stacks' roles with these clusters, and nothing else", () => {
-  const { deploy } = rolePolicies(EVERYTHING, CLUSTERS);
-  const role = arn("role/ci/pulumi-oidc-default-runner-1");
-  const otherCluster = `${CLUSTER}-2`;
-  assert.ok(allows(deploy, "eks:CreatePodIdentityAssociation", CLUSTER));
-  assert.ok(!allows(deploy, "eks:CreatePodIdentityAssociation", otherCluster));
-  for (const action of ASSOCIATION_CHANGES) {
-    assert.ok(allows(deploy, action, ASSOCIATION), action);
-    assert.ok(!allows(deploy, action, ASSOCIATION.replace("my-cluster", "my-cluster-2")), action);
-    assert.ok(!allows(deploy, action, CLUSTER), action);
-  }
-
-  const passes = (resource: string, service: string, associated?: string) =>
-    allows(deploy, "iam:PassRole", resource, {
-      "iam:PassedToService": service,
-      ...(associated && { "iam:AssociatedResourceARN": associated }),
-    });
+test("the deploy role passes the stacks' roles to EKS Pod Identity, for these clusters, and nothing else", () => {
+  const { deploy } = policiesWith();
   const service = "pods.eks.amazonaws.com";
-  assert.ok(passes(role, service, CLUSTER));
-  assert.ok(passes(role, service), "no page says that EKS sends the cluster");
-  assert.ok(!passes(role, service, otherCluster));
-  assert.ok(!passes(role, "ec2.amazonaws.com", CLUSTER));
-  assert.ok(!passes(role, "eks.amazonaws.com", CLUSTER));
-  for (const other of ["role/ci/github-deploy-1", "role/ci/pulumi-oidc-x/admin", "role/admin"]) {
-    assert.ok(!passes(arn(other), service, CLUSTER), other);
+  for (const [resource, passedTo, associated, expected] of [
+    [ROLE, service, CLUSTER, true],
+    // No page says whether EKS sends the cluster.
+    [ROLE, service, undefined, true],
+    [ROLE, service, `${CLUSTER}-2`, false],
+    [ROLE, "ec2.amazonaws.com", CLUSTER, false],
+    [ROLE, "eks.amazonaws.com", CLUSTER, false],
+    [arn("role/ci/github-deploy-1"), service, CLUSTER, false],
+    [arn("role/ci/pulumi-oidc-x/admin"), service, CLUSTER, false],
+  ] as const) {
+    const to = { "iam:PassedToService": passedTo };
+    const context = { ...to, ...(associated && { "iam:AssociatedResourceARN": associated }) };
+    assert.equal(allows(deploy, "iam:PassRole", resource, context), expected, `${resource} ${passedTo}`);
   }
 });
 
@@ -269,10 +230,10 @@ test("previews can view the namespaces and the stacks, deployments can edit the 
 });
 
 for (const [name, settings, expected] of [
-  ["have no permissions boundary by default", { permissionsBoundaryArn: BOUNDARY }, undefined],
-  ["accept the same permissions boundary as the stacks'", { ownPermissionsBoundaryArn: BOUNDARY }, BOUNDARY],
+  ["no permissions boundary by default", { permissionsBoundaryArn: BOUNDARY }, undefined],
+  ["their own permissions boundary", { ownPermissionsBoundaryArn: BOUNDARY }, BOUNDARY],
 ] as const) {
-  test(`the workflows' own roles ${name}`, async (t) => {
+  test(`the workflows' roles have ${name}`, async (t) => {
     const { run } = await newPipeline(t, settings);
     const { inputs } = await run();
     for (const role of ["github-preview", "github-deploy"]) {
@@ -350,6 +311,7 @@ test("clusters of the same name in two regions have separate access entries, in 
 
 test("an invalid configuration is reported as a whole, without the value of an encrypted setting", async (t) => {
   const { run, cloud } = await newPipeline(t, {
+    secretKeys: ["pipeline:permissionsBoundaryArn"],
     repository: "",
     permissionsBoundaryArn: "s3cret",
     subjectPrefix: "repo:acme/*",
@@ -365,7 +327,7 @@ test("an invalid configuration is reported as a whole, without the value of an e
     podIdentity: "yes",
     createOidcProvider: null,
   });
-  const lines = String(await failureOf(() => run(["pipeline:permissionsBoundaryArn"]))).split("\n");
+  const lines = String(await failureOf(run)).split("\n");
   const [title = "", empty, ...problems] = lines;
   assert.match(
     title,
@@ -393,54 +355,22 @@ test("an invalid configuration is reported as a whole, without the value of an e
 });
 
 test("an empty value counts as not given, also in an entry of stacks", async (t) => {
-  const stacks = [
-    { ...STACK, namespaces: null },
-    { ...STACK, stack: "acme/eks-pulumi-oidc/prod", namespaces: "" },
-  ];
+  const stacks = [{ ...STACK, namespaces: null }];
   const { run } = await newPipeline(t, { stacks, rolePath: "", tagKeys: null });
   await run();
   const settings = readSettings();
   assert.deepEqual(
-    settings.stacks.map(({ namespaces }) => namespaces),
-    [["default"], ["default"]],
+    [settings.stacks[0]?.namespaces, settings.rolePath, settings.tagKeys],
+    [["default"], "/", []],
   );
-  assert.equal(settings.rolePath, "/");
-  assert.deepEqual(settings.tagKeys, []);
 });
 
-test("the credentials of the AWS provider can be encrypted", async (t) => {
-  const { run } = await newPipeline(t);
-  await run(["aws:secretKey"]);
-  assert.equal(readSettings().stacks.length, 1);
-});
-
-test("docs/pipeline.md gives the code owners only paths that exist", () => {
-  const [owners = ""] = codeIn(read("docs/pipeline.md"), "text");
-  const paths = owners
-    .trim()
-    .split("\n")
-    .map((line) => line.split(/ +/)[0] ?? "");
-  assert.ok(paths.includes("/pipeline/"));
-  for (const path of paths) assert.ok(existsSync(join(ROOT, path.replace("*", ""))), path);
-});
-
-test("the example allows one AWS account only", () => {
-  const { config } = parse(read("pipeline/Pulumi.github.yaml"));
-  assert.deepEqual(config["aws:allowedAccountIds"], [ACCOUNT]);
-});
-
-test("the defaults in the interfaces are those of the pipeline", async (t) => {
-  const declared = ["PipelineSettings", "StackSettings"].flatMap(declarationsOf);
-  const { run } = await newPipeline(t);
-  await run();
-  const { stacks, ...settings } = readSettings();
-  for (const [key, value] of Object.entries({ ...settings, namespaces: stacks[0]?.namespaces })) {
-    const { comment } = declared.find(({ name }) => name === key) ?? assert.fail(key);
-    const [, documented] = meaningAndDefault(comment);
-    const text = typeof value === "string" ? value : JSON.stringify(value);
-    // Without a default, the value is the test's.
-    if (documented) assert.equal(text, documented.replaceAll("`", ""), key);
-  }
+test("Pulumi compiles the program as it compiles the stack's, in a directory of the project", () => {
+  const [own, stack] = ["pipeline/Pulumi.yaml", "Pulumi.yaml"].map(
+    (path) => parse(read(path)).runtime.options,
+  );
+  assert.equal(own.nodeargs, stack.nodeargs.replace("./", "../"));
+  assert.ok(existsSync(join(ROOT, "pipeline", own.tsconfig)));
 });
 
 test("everything that is missing is reported at once, and nothing is created", async (t) => {
@@ -468,7 +398,7 @@ test("github.sh checks the configured repository, prefix, and reviewers", async 
 /** Starts a pipeline, with changes to its settings or its cluster, and to what replaces `github.sh check`. */
 async function newPipeline(
   t: TestContext,
-  { clusterName = "my-cluster", check = "echo 42", ...changes }: Record<string, unknown> = {},
+  { clusterName = "my-cluster", check = "echo 42", secretKeys, ...changes }: Record<string, unknown> = {},
 ) {
   const cloud = await startPipelineCloud(t);
   cloud.clusters.set("us-west-2 old-cluster", "CONFIG_MAP");
@@ -489,40 +419,23 @@ async function newPipeline(
 
   const stacks = [{ ...STACK, clusterName }];
   const config = configOf("pipeline", { ...SETTINGS, stacks, ...changes });
-  const stack = { project: "pipeline", stack: "github", organization: "acme" };
+  const stack = {
+    project: "pipeline",
+    stack: "github",
+    organization: "acme",
+    secretKeys: secretKeys as string[],
+  };
   return {
     cloud,
     /** Returns the arguments of `bash`. */
     checked: () => readFile(checked, "utf8"),
-    /**
-     * Runs the program, and returns what each resource was registered with, as JSON, by `Type name`.
-     *
-     * @param secretKeys of the encrypted settings.
-     */
-    async run(secretKeys: string[] = []) {
-      const { registered, outputs } = await runProgram(cloud, { ...stack, config, secretKeys, program });
+    /** Runs the program, and returns what each resource was registered with, as JSON, by `Type name`. */
+    async run() {
+      const { registered, outputs } = await runProgram(cloud, { ...stack, config, program });
       const inputs = new Map<string, string>();
       for (const it of registered)
         inputs.set(`${it.type.split(":").pop()} ${it.name}`, JSON.stringify(it.inputs));
       return { inputs, outputs };
     },
   };
-}
-
-type Context = Record<string, string | string[]>;
-
-function statementsOf(policy: PolicyDocument): IamStatement[] {
-  return JSON.parse(JSON.stringify(policy)).Statement;
-}
-
-/** Returns the actions that a policy allows. */
-function actionsOf(policy: PolicyDocument): string[] {
-  const allowing = statementsOf(policy).filter(({ Effect }) => Effect === "Allow");
-  return allowing.flatMap(({ Action }) => Action).sort();
-}
-
-/** Returns whether a policy allows a request. */
-function allows(policy: PolicyDocument, action: string, resource: string, context: Context = {}): boolean {
-  const values = (key: string) => [context[key] ?? []].flat();
-  return evaluateIamPolicy({ Statement: statementsOf(policy) }, { action, resource, values }).allowed;
 }

@@ -1,5 +1,4 @@
-// No way to run this project uses compiled code from the temporary directory, where another local user can leave some, and
-// Pulumi compiles the pipeline's program.
+// No way to run this project uses compiled code from the temporary directory, where another local user can leave some.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -23,28 +22,24 @@ const COMPILE = `
 const TEST = 'require("node:test").test("does nothing", () => {});\n';
 
 /** Every way to run this project, as a command and its directory. */
-const WAYS: Record<string, [command: string[], directory?: string]> = {
-  "npm start": [["npm", "run", "--silent", "start", "--", "--help"]],
-  "npm test": [["npm", "run", "--silent", "test", "--", "TEST"]],
+const WAYS: Record<string, string[]> = {
+  "npm start": ["npm", "run", "--silent", "start", "--", "--help"],
+  "npm test": ["npm", "run", "--silent", "test", "--", "TEST"],
   // A program that imports it loads the same file.
-  "the component": [["node", join(SDK, "cmd", "run-plugin"), join(ROOT, "component")]],
-  "the stack": [["node", ...nodeArguments("Pulumi.yaml"), "--eval", COMPILE]],
-  "the pipeline's program": [
-    ["node", ...nodeArguments("pipeline/Pulumi.yaml"), "--eval", COMPILE],
-    join(ROOT, "pipeline"),
-  ],
+  "the component": ["node", join(SDK, "cmd", "run-plugin"), join(ROOT, "component")],
+  "the stack": ["node", ...nodeArguments("Pulumi.yaml"), "--eval", COMPILE],
 };
 
-for (const [name, [command, directory]] of Object.entries(WAYS)) {
+for (const [name, command] of Object.entries(WAYS)) {
   test(`${name} uses no compiled code from the temporary directory`, async (t) => {
-    assert.deepEqual(await cachedBy(t, command, directory), []);
+    assert.deepEqual(await cachedBy(t, command), []);
   });
 }
 
 test("the stack stores compiled code in the directory that the environment names", async (t) => {
-  const [command] = WAYS["the stack"] ?? assert.fail();
+  const { "the stack": command = assert.fail() } = WAYS;
   const directory = temporaryDirectory(t);
-  await screenOf(t, temporaryDirectory(t), command, ROOT, { TS_NODE_CACHE_DIRECTORY: directory });
+  await screenOf(t, temporaryDirectory(t), command, { TS_NODE_CACHE_DIRECTORY: directory });
   assert.notDeepEqual(await readdir(directory), []);
 });
 
@@ -64,20 +59,6 @@ for (const [compiler, command] of Object.entries(UNPROTECTED)) {
   });
 }
 
-// TypeScript would otherwise reject the root that it infers: https://aka.ms/ts6 (TS5011).
-test("Pulumi compiles the pipeline's program with the tsconfig.json that its project file names", async (t) => {
-  const { tsconfig } = parse(read("pipeline/Pulumi.yaml")).runtime.options;
-  const program = `
-    const { tsnodeRequire } = require("${SDK}/tsutils").typeScriptRequireStrings();
-    require(tsnodeRequire).register({ project: "${tsconfig}", transpileOnly: true });
-    require("./github.ts");
-    console.log("compiled");
-  `;
-  const temporary = temporaryDirectory(t);
-  const screen = await screenOf(t, temporary, ["node", "--eval", program], join(ROOT, "pipeline"));
-  assert.equal(screen, "compiled\n");
-});
-
 /** Returns the arguments of Node.js in a project file. */
 function nodeArguments(file: string): string[] {
   const { options } = parse(read(file)).runtime;
@@ -85,12 +66,12 @@ function nodeArguments(file: string): string[] {
 }
 
 /** Runs a command, and returns the files that a compiler has stored in the temporary directory: later, it would use them. */
-async function cachedBy(t: TestContext, command: string[], directory = ROOT): Promise<string[]> {
+async function cachedBy(t: TestContext, command: string[]): Promise<string[]> {
   const temporary = temporaryDirectory(t);
   const testFile = join(temporary, "empty.test.ts");
   await writeFile(testFile, TEST);
   const inserted = command.map((argument) => (argument === "TEST" ? testFile : argument));
-  await screenOf(t, temporary, inserted, directory);
+  await screenOf(t, temporary, inserted);
 
   const entries = await readdir(temporary, { recursive: true, withFileTypes: true });
   return entries
@@ -104,13 +85,12 @@ async function screenOf(
   t: TestContext,
   temporary: string,
   command: string[],
-  cwd: string,
   environment: Record<string, string> = {},
 ): Promise<string> {
   const [program = "", ...args] = command;
   const { PATH, HOME } = process.env;
   const child = spawn(program, args, {
-    cwd,
+    cwd: ROOT,
     env: {
       PATH,
       HOME,

@@ -1,7 +1,7 @@
 // Reads the documented interfaces of the program and of the pipeline: their settings and outputs.
 
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import ts from "typescript";
 import { ROOT } from "./project";
@@ -36,7 +36,9 @@ export function declarationsOf(interfaceName: string): Declaration[] {
 }
 
 function interfaces(): ts.InterfaceDeclaration[] {
-  return [ROOT, join(ROOT, "settings"), join(ROOT, "pipeline")]
+  return ["", "settings", "pipeline"]
+    .map((name) => join(ROOT, name))
+    .filter(existsSync)
     .flatMap((directory) => readdirSync(directory).map((file) => join(directory, file)))
     .filter((file) => file.endsWith(".ts"))
     .map((file) => {
