@@ -1,12 +1,12 @@
 // Writes what is generated from the code: `npm run docs`. In docs/, these are the tables of settings, outputs, and token types;
 // a comment above each names its interfaces, or the list in settings/tokenTypes.ts. Editors read the schemas of stack files.
 
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { TOKEN_TYPES } from "../settings/tokenTypes";
 import { type Declaration, declarationsOf, meaningAndDefault } from "./support/declarations";
 import { ROOT, read } from "./support/project";
-import { stackFileSchemas } from "./support/stackFileSchema";
+import { stackSchema } from "./support/stackFileSchema";
 
 const PAGES = ["docs/configuration.md", "docs/component.md"];
 
@@ -30,7 +30,9 @@ for (const page of PAGES) {
   writeFileSync(join(ROOT, page), text);
 }
 
-for (const [path, schema] of Object.entries(stackFileSchemas())) writeFileSync(join(ROOT, path), schema);
+writeFileSync(join(ROOT, "settings", "stack.schema.json"), stackSchema());
+// A copy can be without the pipeline.
+if (existsSync(join(__dirname, "pipeline"))) require("./pipeline/docs");
 
 /** The cells of a row, by the names of their columns. */
 type Row = Record<string, string>;

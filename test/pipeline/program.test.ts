@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { type TestContext, test } from "node:test";
+import Ajv from "ajv";
 import { parse } from "yaml";
 import { rolePolicies } from "../../pipeline/aws";
 import { readSettings } from "../../pipeline/config";
@@ -363,6 +364,31 @@ test("an empty value counts as not given, also in an entry of stacks", async (t)
     [settings.stacks[0]?.namespaces, settings.rolePath, settings.tagKeys],
     [["default"], "/", []],
   );
+});
+
+test("editors find the schema from the stack's file, which it accepts; it rejects other names and types", () => {
+  const text = read("pipeline/Pulumi.github.yaml");
+  assert.match(text, /^# yaml-language-server: \$schema=stack\.schema\.json\n/);
+  const ajv = new Ajv({ strictTypes: false, allowMatchingProperties: true });
+  const isValid = ajv
+    .addKeyword("patternErrorMessage")
+    .compile(JSON.parse(read("pipeline/stack.schema.json")));
+  const { config } = parse(text);
+  assert.equal(isValid({ config }), true, ajv.errorsText(isValid.errors));
+  const [stack] = config.stacks;
+  for (const change of [
+    { repositories: "a/b" },
+    { githubIssuer: "exists" },
+    { podIdentity: "yes" },
+    { rolePath: { secure: "AAA" } },
+    { stacks: [{ ...stack, regions: "a" }] },
+    { stacks: [{ ...stack, region: undefined }] },
+    { "eks-pulumi-oidc-pipeline:repositories": "a/b" },
+  ]) {
+    // As in a file: without a key that is undefined.
+    const file = JSON.parse(JSON.stringify({ config: { ...config, ...change } }));
+    assert.equal(isValid(file), false, JSON.stringify(change));
+  }
 });
 
 test("Pulumi compiles the program as it compiles the stack's, in a directory of the project", () => {

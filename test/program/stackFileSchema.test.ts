@@ -17,7 +17,6 @@ type Settings = Record<string, unknown>;
 
 const ajv = new Ajv({ strictTypes: false, allowMatchingProperties: true }).addKeyword("patternErrorMessage");
 const isStackFile = ajv.compile(JSON.parse(read("settings/stack.schema.json")));
-const isPipelineFile = ajv.compile(JSON.parse(read("pipeline/stack.schema.json")));
 
 const directory = temporaryDirectory({ after });
 
@@ -169,32 +168,6 @@ test("editors find the schema from each stack file, and from the one in the READ
   const [, complete = ""] = codeIn(read("README.md"), "yaml");
   for (const file of [read("Pulumi.dev.yaml"), complete]) {
     assert.equal(file.split("\n")[0], "# yaml-language-server: $schema=settings/stack.schema.json");
-  }
-  assert.equal(
-    read("pipeline/Pulumi.github.yaml").split("\n")[0],
-    "# yaml-language-server: $schema=stack.schema.json",
-  );
-});
-
-test("the pipeline's schema accepts its stack file, and rejects other names and types", () => {
-  const file = parse(read("pipeline/Pulumi.github.yaml"));
-  assert.equal(isPipelineFile(file), true, ajv.errorsText(isPipelineFile.errors));
-  const [stack] = file.config.stacks;
-  for (const change of [
-    { repositories: "a/b" },
-    { githubIssuer: "exists" },
-    { podIdentity: "yes" },
-    { rolePath: { secure: "AAA" } },
-    { stacks: [{ ...stack, regions: "a" }] },
-    { stacks: [{ ...stack, region: undefined }] },
-  ]) {
-    for (const project of ["", "eks-pulumi-oidc-pipeline"]) {
-      assert.equal(
-        isPipelineFile(parse(stringify({ config: withProject({ ...file.config, ...change }, project) }))),
-        false,
-        JSON.stringify(change),
-      );
-    }
   }
 });
 

@@ -8,7 +8,6 @@ import { toJsonSchema } from "@valibot/to-json-schema";
 import * as v from "valibot";
 import { awsSchema, clusterEntries } from "../../cluster";
 import { pulumiCloudSchema } from "../../config";
-import { pipelineEntries } from "../../pipeline/config";
 import { accessEntries } from "../../settings/access";
 import { TOKEN_TYPES, userLogin } from "../../settings/tokenTypes";
 import { declarationsOf, meaningAndDefault } from "./declarations";
@@ -24,18 +23,11 @@ interface Schema {
   [keyword: string]: unknown;
 }
 
-/** Returns the schemas as JSON, by the paths of their files. */
-export function stackFileSchemas(): Record<string, string> {
-  return {
-    "settings/stack.schema.json": textOf(stackSchema()),
-    "pipeline/stack.schema.json": textOf(pipelineSchema()),
-  };
-}
-
-function stackSchema(): object {
+/** Returns the schema of the stack's file as JSON. */
+export function stackSchema(): string {
   const entries = { ...clusterEntries, userLogin: v.optional(userLogin), ...accessEntries };
   const interfaces = ["ClusterSettings", "UserSettings", "AccessSettings"];
-  const settings = propertiesOf(convert(v.object(entries)), interfaces, asText);
+  const settings = settingsOf(v.object(entries), interfaces);
 
   const account = settings.serviceAccounts?.items ?? assert.fail();
   const types = Object.entries(TOKEN_TYPES).filter(([, { requires }]) => requires.length > 0);
@@ -52,28 +44,28 @@ function stackSchema(): object {
   return fileSchema("eks-pulumi-oidc", settings);
 }
 
-function pipelineSchema(): object {
-  const settings = propertiesOf(convert(v.object(pipelineEntries)), ["PipelineSettings"], asText);
-  return fileSchema("eks-pulumi-oidc-pipeline", settings);
+/** Returns the schemas of a project's settings, which these interfaces declare, by their names. */
+export function settingsOf(schema: v.GenericSchema, interfaces: string[]): Record<string, Schema> {
+  return propertiesOf(convert(schema), interfaces, asText);
 }
 
 /** What Valibot's `never` is converted to. */
 const NEVER = { not: {} };
 
-/** Editors do not offer a key whose schema is false. */
 function textOf(schema: object): string {
+  // Editors do not offer a key whose schema is false.
   const withFalse = (_: string, value: unknown) => (isDeepStrictEqual(value, NEVER) ? false : value);
   return `${JSON.stringify(schema, withFalse, 2)}\n`;
 }
 
-/** Returns the schema of a stack file, in which the name of the project can be in front of each of its settings. */
-function fileSchema(project: string, properties: Record<string, Schema>): object {
+/** Returns the schema of a stack file as JSON. The name of the project can be in front of each of its settings. */
+export function fileSchema(project: string, properties: Record<string, Schema>): string {
   const names = Object.keys(properties).filter((name) => !name.includes(":"));
   const withProject = names.map((name) => [
     `^[^:]+:${name}$`,
     { $ref: `#/properties/config/properties/${name}` },
   ]);
-  return {
+  return textOf({
     $schema: "http://json-schema.org/draft-07/schema#",
     type: "object",
     properties: {
@@ -98,7 +90,7 @@ function fileSchema(project: string, properties: Record<string, Schema>): object
         items: PLAINTEXT,
       },
     },
-  };
+  });
 }
 
 /** An object without an encrypted value at any depth. */
