@@ -32,7 +32,10 @@ for (const page of PAGES) {
 
 writeFileSync(join(ROOT, "settings", "stack.schema.json"), stackSchema());
 // A copy can be without the pipeline.
-if (existsSync(join(__dirname, "pipeline"))) require("./pipeline/docs");
+if (existsSync(join(ROOT, "pipeline"))) {
+  const { pipelineSchema } = require("./pipeline/stackFileSchema");
+  writeFileSync(join(ROOT, "pipeline", "stack.schema.json"), pipelineSchema());
+}
 
 /** The cells of a row, by the names of their columns. */
 type Row = Record<string, string>;

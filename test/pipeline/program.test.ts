@@ -19,6 +19,7 @@ import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 import { ACCOUNT, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./cloud";
 import { actionsOf, allows, type Context } from "./iamPolicy";
+import { pipelineSchema } from "./stackFileSchema";
 
 const program: Program = require("../../pipeline");
 
@@ -373,6 +374,7 @@ test("editors find the schema from the stack's file, which it accepts; it reject
   const isValid = ajv
     .addKeyword("patternErrorMessage")
     .compile(JSON.parse(read("pipeline/stack.schema.json")));
+  assert.deepEqual(JSON.parse(read("pipeline/stack.schema.json")), JSON.parse(pipelineSchema()));
   const { config } = parse(text);
   assert.equal(isValid({ config }), true, ajv.errorsText(isValid.errors));
   const [stack] = config.stacks;
