@@ -3,9 +3,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import * as iam from "@pulumi/aws/iam";
-import * as pulumi from "@pulumi/pulumi";
-import { associateRole } from "../../iam";
 import { ACCESS_TOKEN } from "../support/script";
 import {
   all,
@@ -272,18 +269,10 @@ test("a role of EKS Pod Identity trusts only this cluster, namespace, and servic
   ]);
 });
 
-test("an association is in the region of the cluster's ARN, whatever the AWS provider's region is", async () => {
-  const newResource = ({ inputs }: pulumi.runtime.MockResourceArgs) => ({ id: "id", state: inputs });
-  await pulumi.runtime.setMocks({ newResource, call: () => ({}) });
-  const role = new iam.Role("role", { assumeRolePolicy: "{}" });
-  const clusterArn = pulumi.output("arn:aws-cn:eks:cn-north-1:123456789012:cluster/own");
-  const { region, clusterName } = associateRole("a", {
-    clusterArn,
-    namespace: "ci",
-    serviceAccountName: "runner",
-    role,
-  });
-  assert.deepEqual(await known([region, clusterName]), ["cn-north-1", "own"]);
+test("an association is in the region of the cluster's ARN, whatever the AWS provider's region is", async (t) => {
+  const settings = { "aws:region": "eu-central-1", ...stackWith({ awsRole: "pod-identity" }) };
+  const { region, clusterName } = only(await up(t, settings), "PodIdentityAssociation").inputs;
+  assert.deepEqual([region, clusterName], ["us-west-2", "my-cluster"]);
 });
 
 test("createOidcProvider creates the IAM OIDC provider, retained on destroy, and the role trusts it", async (t) => {
