@@ -2,18 +2,19 @@
 
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
-import { delimiter, dirname, join } from "node:path";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { decodeJwt } from "jose";
 import { inDirectory, runContainer, runExchange } from "../../simulator/emulators/pod";
 import type { Simulation } from "../../simulator/emulators/simulation";
 import { CREDENTIAL_HELPER, SCRIPT_PATH, VOLUME_MOUNT, VOLUME_NAME } from "../../tokenVolume";
+import { writePrograms } from "../support/programs";
 import { startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 
-type Spec = Record<string, unknown>;
+const AUDIENCE = "urn:pulumi:org:acme";
+const COMMAND = 'env; pulumi whoami; cd "$(dirname "$PULUMI_CREDENTIAL_HELPER")"; cat token organization';
 
 let simulation: Simulation;
 const directory = temporaryDirectory({ after });
@@ -22,14 +23,10 @@ before(async () => {
   simulation = await startCluster({
     runPod: runExchange,
     serviceAccounts: ["ci/runner"],
-    command: [
-      "bash",
-      "-c",
-      'env; pulumi whoami; cd "$(dirname "$PULUMI_CREDENTIAL_HELPER")"; cat token organization',
-    ],
+    command: ["bash", "-c", COMMAND],
     onLog: (line) => log.push(line),
   });
-  await create("ConfigMap", "runner-pulumi-token-exchange", {
+  await createConfigMap("runner-pulumi-token-exchange", {
     organization: "acme",
     tokenType: "organization",
     tokenScope: "",
@@ -37,16 +34,16 @@ before(async () => {
     apiUrl: "https://api.pulumi.com",
     "exchange-token.sh": "#!/bin/sh\necho another script",
   });
-  await create("ConfigMap", "other", { OF_ANOTHER_CONFIG_MAP: "1" });
+  await createConfigMap("other", { OF_ANOTHER_CONFIG_MAP: "1" });
   const policy = { decision: "allow", tokenType: "organization", rules: { sub: "*:ci:runner" } };
   const { url } = simulation.issuer;
   await simulation.pulumiCloud.register({ organization: "acme", name: "eks", url, policies: [policy] });
 });
 after(() => simulation.close());
 
-async function create(kind: string, name: string, data: object): Promise<void> {
+async function createConfigMap(name: string, data: object): Promise<void> {
   const object = { metadata: { namespace: "ci", name }, data };
-  await simulation.resources[`kubernetes:core/v1:${kind}`]?.create(name, object);
+  await simulation.resources["kubernetes:core/v1:ConfigMap"]?.create(name, object);
 }
 
 /** What the program adds to the container `token-exchange`. */
@@ -57,81 +54,76 @@ const CONTAINER = {
   env: [CREDENTIAL_HELPER],
   volumeMounts: [VOLUME_MOUNT],
 };
-const CONFIG_MAP = { name: "runner-pulumi-token-exchange" };
-const TOKEN = { audience: "urn:pulumi:org:acme", expirationSeconds: 600, path: "token" };
+const CONFIG_MAP = { configMap: { name: "runner-pulumi-token-exchange" } };
+const OTHER = { configMap: { name: "other" } };
+const TOKEN = { serviceAccountToken: { audience: AUDIENCE, expirationSeconds: 600, path: "token" } };
 const SPEC = {
   serviceAccountName: "runner",
   containers: [CONTAINER],
-  volumes: [volume({ configMap: CONFIG_MAP }, { serviceAccountToken: TOKEN })],
+  volumes: [volume(CONFIG_MAP, TOKEN)],
 };
 
 function volume(...sources: object[]) {
   return { name: VOLUME_NAME, projected: { defaultMode: 0o555, sources } };
 }
 
-/** Runs the pod of a Job, and returns its log. */
-async function runPod(spec: Spec): Promise<string> {
+/** Runs the pod of a Job with these changes, and returns its log. */
+async function runPod(changes: object = {}): Promise<string> {
   log.length = 0;
-  const job = { metadata: { namespace: "ci", name: `job-${Math.random()}` }, spec: { template: { spec } } };
+  const spec = { template: { spec: { ...SPEC, ...changes } } };
+  const job = { metadata: { namespace: "ci", name: `job-${Math.random()}` }, spec };
   await simulation.resources["kubernetes:batch/v1:Job"]?.create("job", job);
   return log.join("\n");
 }
 
-/** A program that leaves a file behind when it runs. */
-async function trap(name: string): Promise<{ program: string; ran(): boolean }> {
-  const [program, trace] = [join(directory, name), join(directory, `${name}.ran`)];
-  await writeFile(program, `#!/bin/bash\ntouch '${trace}'\n`, { mode: 0o755 });
-  return { program, ran: () => existsSync(trace) };
-}
+/** Runs the pod with these changes of its container. */
+const runContainerWith = (changes: object) => runPod({ containers: [{ ...CONTAINER, ...changes }] });
 
 test("runs no other command, container, or script of the pod spec, and sets no other variable", async () => {
-  const { program, ran } = await trap("command");
-  const own = { name: "mine", configMap: { name: "other", defaultMode: 0o555 } };
-  const other = { configMap: { name: "other" } };
-  const others: Spec[] = [
-    { ...SPEC, containers: [{ ...CONTAINER, command: [program], args: [program] }] },
-    { ...SPEC, containers: [{ name: "first", command: [program] }, CONTAINER] },
-    { ...SPEC, containers: [CONTAINER, { name: "sidecar", command: [program] }] },
-    { ...SPEC, initContainers: [{ name: "init", command: [program] }] },
-    { ...SPEC, containers: [{ ...CONTAINER, lifecycle: { postStart: { exec: { command: [program] } } } }] },
-    { ...SPEC, volumes: [...SPEC.volumes, own] },
-    { ...SPEC, volumes: [volume({ configMap: CONFIG_MAP }, other, { serviceAccountToken: TOKEN })] },
+  const trace = join(directory, "trace");
+  writePrograms(directory, { program: `touch '${trace}'` });
+  const program = join(directory, "program");
+  const postStart = { exec: { command: [program] } };
+  const runs = [
+    () => runContainerWith({ command: [program], args: [program] }),
+    () => runContainerWith({ lifecycle: { postStart } }),
+    () => runContainerWith({ envFrom: [{ configMapRef: { name: "other" } }] }),
+    () => runPod({ containers: [{ name: "first", command: [program] }, CONTAINER] }),
+    () => runPod({ containers: [CONTAINER, { name: "sidecar", command: [program] }] }),
+    () => runPod({ initContainers: [{ name: "init", command: [program] }] }),
+    () => runPod({ volumes: [...SPEC.volumes, { name: "mine", ...OTHER }] }),
+    () => runPod({ volumes: [volume(CONFIG_MAP, OTHER, TOKEN)] }),
   ];
-  for (const helper of [program, "relative"]) {
-    const env = [...CONTAINER.env, { name: "PULUMI_CREDENTIAL_HELPER", value: helper }];
-    others.push({ ...SPEC, containers: [{ ...CONTAINER, env }] });
+  for (const name of "BASH_ENV ENV LD_PRELOAD PATH PROMPT_COMMAND NODE_OPTIONS BASH_FUNC_curl%%".split(" ")) {
+    const value = name.startsWith("BASH_FUNC") ? `() { . ${program}; }` : program;
+    runs.push(() => runContainerWith({ env: [...CONTAINER.env, { name, value }] }));
   }
-  for (const variable of ["BASH_ENV", "ENV", "LD_PRELOAD", "PATH", "PROMPT_COMMAND", "NODE_OPTIONS"]) {
-    const env = [...CONTAINER.env, { name: variable, value: program }];
-    others.push({ ...SPEC, containers: [{ ...CONTAINER, env }] });
+  for (const value of [program, "relative"]) {
+    const helper = { name: CREDENTIAL_HELPER.name, value };
+    runs.push(() => runContainerWith({ env: [...CONTAINER.env, helper] }));
   }
-  const envFrom = [{ configMapRef: { name: "other" } }];
-  others.push({ ...SPEC, containers: [{ ...CONTAINER, envFrom }] });
 
-  for (const spec of others) {
-    const printed = await runPod(spec);
-    assert.match(printed, /^PULUMI_ACCESS_TOKEN=pul-/m, JSON.stringify(spec));
+  for (const run of runs) {
+    const printed = await run();
+    assert.match(printed, /^PULUMI_ACCESS_TOKEN=pul-/m, String(run));
     assert.doesNotMatch(printed, RegExp(`${program}|OF_ANOTHER_CONFIG_MAP`));
   }
-  assert.ok(!ran());
+  assert.ok(!existsSync(trace));
 });
 
 test("runs a stand-in for the Pulumi CLI, whatever `pulumi` is on PATH", async (t) => {
-  const { program, ran } = await trap("pulumi");
-  t.after(setVariables({ PATH: `${dirname(program)}${delimiter}${process.env.PATH}` }));
-  assert.match(await runPod(SPEC), /^acme$/m);
-  assert.ok(!ran());
+  const trace = join(directory, "pulumi.trace");
+  t.after(setVariables({ PATH: writePrograms(directory, { pulumi: `touch '${trace}'` }) }));
+  assert.match(await runPod(), /^acme$/m);
+  assert.ok(!existsSync(trace));
 });
 
 test("has an ID token with the audience and the lifetime of its volume", async () => {
-  const serviceAccountToken = { audience: "urn:pulumi:org:acme", expirationSeconds: 1234, path: "token" };
-  const printed = await runPod({
-    ...SPEC,
-    volumes: [volume({ configMap: CONFIG_MAP }, { serviceAccountToken })],
-  });
+  const serviceAccountToken = { ...TOKEN.serviceAccountToken, expirationSeconds: 1234 };
+  const printed = await runPod({ volumes: [volume(CONFIG_MAP, { serviceAccountToken })] });
   const [token = assert.fail(printed)] = /^eyJ\S+/m.exec(printed) ?? [];
   const { aud, iat = 0, exp = 0 } = decodeJwt(token);
-  assert.deepEqual([aud, exp - iat], [["urn:pulumi:org:acme"], 1234]);
+  assert.deepEqual([aud, exp - iat], [[AUDIENCE], 1234]);
 });
 
 test("reaches no host but the emulators", async () => {
@@ -144,19 +136,15 @@ test("reaches no host but the emulators", async () => {
 
 test("writes nothing to a path of the pod spec, whatever is mounted there", async () => {
   const outside = join(directory, "written");
-  for (const mountPath of [
-    `/../../../../../../..${outside}`,
-    outside,
-    "..",
-    "/tmp/../../outside",
-    5,
-    undefined,
-  ]) {
+  const paths = [`/../../../../../../..${outside}`, outside, "..", "/tmp/../../outside", 5, undefined];
+  for (const mountPath of paths) {
     for (const name of [VOLUME_NAME, "other"]) {
       const volumeMounts = [...CONTAINER.volumeMounts, { name, mountPath }];
-      const sidecar = { name: "sidecar", volumeMounts };
-      const containers = [{ ...CONTAINER, volumeMounts }, sidecar];
-      assert.match(await runPod({ ...SPEC, containers }), /^PULUMI_ACCESS_TOKEN=pul-/m);
+      const containers = [
+        { ...CONTAINER, volumeMounts },
+        { name: "sidecar", volumeMounts },
+      ];
+      assert.match(await runPod({ containers }), /^PULUMI_ACCESS_TOKEN=pul-/m);
     }
   }
   assert.ok(!existsSync(outside));
@@ -164,28 +152,23 @@ test("writes nothing to a path of the pod spec, whatever is mounted there", asyn
 
 test("fails as the cluster would if the pod does not mount what the exchange requires", async () => {
   for (const volumeMounts of [[], [{ ...VOLUME_MOUNT, mountPath: "/elsewhere" }]]) {
-    const containers = [{ ...CONTAINER, volumeMounts }];
-    await assert.rejects(runPod({ ...SPEC, containers }), /ENOENT/);
+    await assert.rejects(runContainerWith({ volumeMounts }), /ENOENT/);
   }
-  const withoutConfigMap = [volume({ serviceAccountToken: TOKEN })];
-  await assert.rejects(runPod({ ...SPEC, volumes: withoutConfigMap }), /ENOENT/);
-  const withoutToken = [volume({ configMap: CONFIG_MAP })];
-  await assert.rejects(runPod({ ...SPEC, volumes: withoutToken }), /No ID token/);
+  await assert.rejects(runPod({ volumes: [volume(TOKEN)] }), /ENOENT/);
+  await assert.rejects(runPod({ volumes: [volume(CONFIG_MAP)] }), /No ID token/);
+  await assert.rejects(runContainerWith({ env: [] }), /token: No such file/);
 });
 
-for (const [what, log, message] of [
-  [
-    "80 lines",
-    Array.from({ length: 81 }, (_, index) => `line ${index}`),
-    /\[Error\] line 1\n(.*\n)*line 80$/,
-  ],
-  ["2,048 bytes", ["é".repeat(2000)], /\[Error\] é{1024}$/],
-] satisfies [string, string[], RegExp][]) {
-  test(`a failed Job reports at most the last ${what} of its log, as Kubernetes does`, async (t) => {
+test("a failed Job reports at most the last 80 lines and 2,048 bytes of its log, as Kubernetes does", async (t) => {
+  const lines = Array.from({ length: 81 }, (_, index) => `line ${index}`);
+  for (const [log, message] of [
+    [lines, /\[Error\] line 1\n(.*\n)*line 80$/],
+    [["é".repeat(2000)], /\[Error\] é{1024}$/],
+  ] satisfies [string[], RegExp][]) {
     const runPod = async () => ({ exitCode: 1, log });
     const { resources, close } = await startCluster({ runPod, serviceAccounts: ["ci/runner"] });
     t.after(close);
     const job = { metadata: { namespace: "ci", name: "job" }, spec: { template: { spec: SPEC } } };
     await assert.rejects(async () => resources["kubernetes:batch/v1:Job"]?.create("job", job), { message });
-  });
-}
+  }
+});

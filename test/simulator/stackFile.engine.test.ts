@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, test } from "node:test";
+import { test } from "node:test";
 import { sample, stringMatching } from "fast-check";
 import { stringify } from "yaml";
-
 import { readStackFile } from "../../simulator/stackFile";
-import { type Cli, missingCli, openCli } from "../support/pulumiCli";
+import { succeeded } from "../support/engineOutcome";
+import { missingCli, openCli } from "../support/pulumiCli";
 
 /** Scalars that other versions of YAML read as something else, and those that look like a number or a date. */
 const SCALARS = [
@@ -35,52 +35,43 @@ const DECLARED = {
   absent: "project",
 };
 
-/** Returns the settings that the engine passes to a program. */
-async function passedBy(cli: Cli, directory: string): Promise<Record<string, string>> {
-  const { exitCode, stdout, screen } = await cli.pulumi(directory, "config", "--json");
-  assert.equal(exitCode, 0, screen);
-  const passed: Record<string, { value: string }> = JSON.parse(stdout);
-  return Object.fromEntries(Object.entries(passed).map(([key, { value }]) => [key, value]));
-}
+test("the engine passes the settings of a project and of a stack as the simulator does", {
+  skip: missingCli,
+}, async (t) => {
+  const cli = await openCli("");
+  t.after(cli.remove);
+  const directory = join(cli.directory, "scalars");
+  await mkdir(directory);
+  const source = { name: "dev", file: join(directory, "Pulumi.dev.yaml") };
+  const writeProject = (config = {}) =>
+    writeFile(join(directory, "Pulumi.yaml"), stringify({ name: "p", runtime: "nodejs", config }));
+  await writeProject();
+  await cli.pulumi(directory, "stack", "init", "dev");
+  const encryption = await readFile(source.file, "utf8");
 
-describe("the engine", { skip: missingCli }, () => {
-  test("passes the settings of a project and of a stack as the simulator does", async (t) => {
-    const cli = await openCli("");
-    t.after(cli.remove);
-    const directory = join(cli.directory, "scalars");
-    await mkdir(directory);
-    await writeFile(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
-    await cli.pulumi(directory, "stack", "init", "dev");
-    const source = { name: "dev", file: join(directory, "Pulumi.dev.yaml") };
-    const encryption = await readFile(source.file, "utf8");
+  async function simulated(settings: string[]): Promise<Record<string, string>> {
+    await writeFile(source.file, [encryption, "config:", ...settings.map((it) => `  ${it}`), ""].join("\n"));
+    return readStackFile(directory, source).config;
+  }
+  async function passed(): Promise<Record<string, string>> {
+    const { stdout } = succeeded(await cli.pulumi(directory, "config", "--json"));
+    const settings: Record<string, { value: string }> = JSON.parse(stdout);
+    return Object.fromEntries(Object.entries(settings).map(([key, { value }]) => [key, value]));
+  }
 
-    const simulated = async (scalars: string[]) => {
-      const lines = scalars.map((scalar, index) => `  key${index}: ${scalar}`);
-      await writeFile(source.file, [encryption, "config:", ...lines, ""].join("\n"));
-      return readStackFile(directory, source).config;
-    };
-    const read: string[] = [];
-    for (const scalar of SCALARS) {
-      // An error asks for quotes.
-      await simulated([scalar]).then(
-        () => read.push(scalar),
-        () => {},
-      );
-    }
-    assert.ok(read.length > 100);
+  const read: string[] = [];
+  for (const scalar of SCALARS) {
+    // An error asks for quotes.
+    const isRead = await simulated([`key: ${scalar}`]).then(Boolean, () => false);
+    if (isRead) read.push(`key${read.length}: ${scalar}`);
+  }
+  assert.ok(read.length > 100);
+  const expected = await simulated(read);
+  assert.deepEqual(await passed(), expected);
 
-    const expected = await simulated(read);
-    assert.deepEqual(await passedBy(cli, directory), expected);
-
-    // The settings of the project, in every form, below those of the stack.
-    await writeFile(
-      join(directory, "Pulumi.yaml"),
-      stringify({ name: "p", runtime: "nodejs", config: DECLARED }),
-    );
-    const lines = ["config:", "  own: stack", "  empty: ''", "  absent: ~", ""];
-    await writeFile(source.file, [encryption, ...lines].join("\n"));
-    const { config } = readStackFile(directory, source);
-    assert.ok(Object.keys(config).length > 10);
-    assert.deepEqual(await passedBy(cli, directory), config);
-  });
+  // The settings of the project, in every form, below those of the stack.
+  await writeProject(DECLARED);
+  const config = await simulated(["own: stack", "empty: ''", "absent: ~"]);
+  assert.ok(Object.keys(config).length > 10);
+  assert.deepEqual(await passed(), config);
 });

@@ -1,0 +1,17 @@
+// Programs that a test puts on PATH.
+
+import { writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+
+/**
+ * Writes Bash scripts to a directory, by the names of their programs.
+ *
+ * @returns a PATH on which they are the first of their names.
+ */
+export function writePrograms(directory: string, scripts: Record<string, string>): string {
+  for (const [name, script] of Object.entries(scripts)) {
+    // Not asynchronously: a process that starts meanwhile would inherit the open file ("text file busy").
+    writeFileSync(join(directory, name), `#!/usr/bin/env bash\n${script}\n`, { mode: 0o755 });
+  }
+  return `${directory}${delimiter}${process.env.PATH}`;
+}
