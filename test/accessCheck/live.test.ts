@@ -20,6 +20,7 @@ import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 import {
   ALL,
+  CHANGED,
   CONFIG_MAP,
   checkLive,
   type Edit,
@@ -234,6 +235,13 @@ test("uses the region of the stack, then that of the environment, or names the c
   const { exitCode, errors } = await checkLive(withoutRegion);
   assert.equal(errors, "The region is not set. To set it: pulumi config set aws:region REGION --stack prod");
   assert.equal(exitCode, 2);
+});
+
+test("exits 1 if only the preview found a difference", async () => {
+  const { exitCode, stdout } = await checkLive(stack, { answer: edit(PREVIEW, /^/g, CHANGED) });
+  assert.match(stdout, /32 of 32 checks passed/);
+  assert.match(stdout, /^ {2}To apply the program again: pulumi up --refresh --stack prod$/m);
+  assert.equal(exitCode, 1);
 });
 
 test("exits 1 and marks the row and the policy if a policy is too wide", async (t) => {

@@ -112,6 +112,9 @@ export function edit(calls: string, pattern: RegExp | string, replacement: strin
   };
 }
 
+/** Begins the events of a preview that found a difference. */
+export const CHANGED = "changed:";
+
 /** The pattern of a whole answer. */
 export const ALL = /^.*$/gs;
 
@@ -266,8 +269,8 @@ function emulateTools(stack: LiveStack, { answer }: LiveRun) {
       if (call.args[1] === "token") seen.tokens.push(stdout);
       running -= 1;
       if (call.args[0] !== "preview" || stdout.startsWith("error:")) return stdout;
-      await writeFile(optionOf(call, "event-log"), stdout);
-      return "Previewing update (prod):";
+      await writeFile(optionOf(call, "event-log"), stdout.replace(CHANGED, ""));
+      return stdout.startsWith(CHANGED) ? "error:error: no changes were expected" : "Previewing";
     },
   };
 }
