@@ -1,11 +1,13 @@
 // The package of component/ as programs in other processes use it: served by Pulumi's SDK, and called through an SDK.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
 import type { TestContext } from "node:test";
 import { ComponentProvider, getPulumiComponents } from "@pulumi/pulumi/provider/experimental/provider";
 import { ROOT, read } from "../support/project";
@@ -59,7 +61,8 @@ export async function generatedSchema(): Promise<Schema> {
 
 /**
  * Starts the package as the Pulumi CLI's language host does: in the directory of the program that uses it, whose
- * tsconfig.json counts. The language host that `.ci/pulumi-cli` builds cannot do so.
+ * tsconfig.json counts. The language host that `.ci/pulumi-cli` builds cannot do so. The test fails if the package writes
+ * to its standard error.
  *
  * @param directory of the program.
  * @param root of the repository that contains the package.
@@ -71,11 +74,13 @@ export async function startPackage(t: TestContext, directory: string, root = ROO
   const plugin = spawn(process.execPath, [program, join(root, "component")], {
     cwd: directory,
     env: { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, PULUMI_CREDENTIALS_PATH, HOME: homedir() },
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["ignore", "pipe", "pipe"],
   });
+  const stderr = text(plugin.stderr);
   t.after(async () => {
     plugin.kill();
-    if (plugin.exitCode === null && plugin.signalCode === null) await once(plugin, "exit");
+    // An error that the package does not return is here, and only sometimes on the screen.
+    assert.equal(await stderr, "");
   });
   const [port] = await once(createInterface(plugin.stdout), "line");
   return `eks-pulumi-oidc:${port}`;
