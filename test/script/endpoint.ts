@@ -1,9 +1,9 @@
 // A token endpoint on loopback that sends exactly the bytes of a test, however wrong they are.
 
-import { once } from "node:events";
-import { type AddressInfo, createServer, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createServer as createTlsServer } from "node:tls";
+import { listen } from "../support/loopback";
 
 export interface TokenRequest {
   /** Request line and headers, as received. */
@@ -58,18 +58,14 @@ export async function startEndpoint(
   const server = certificate ? createTlsServer(certificate, serve) : createServer(serve);
   server.on("connection", (socket: Socket) => sockets.push(socket));
   server.on("tlsClientError", () => {});
-  server.listen(0, "127.0.0.1", 1024);
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-
+  const port = await listen(server);
   return {
     url: `${certificate ? "https" : "http"}://127.0.0.1:${port}`,
     requests,
     connections: () => sockets.length,
-    async close() {
+    close() {
       for (const socket of sockets) socket.destroy();
-      server.close();
-      await once(server, "close");
+      return new Promise((closed) => server.close(() => closed()));
     },
   };
 }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { exchange, granted, ID_TOKEN, INITIAL_REQUEST, idTokenOf, notRunning } from "../support/script";
-import { type Answer, respond } from "./endpoint";
+import { type Answer, respond, startEndpoint } from "./endpoint";
 
 const AT_ONCE = { concurrency: 8 };
 
@@ -17,41 +17,15 @@ const WAYS = {
 const BEFORE = { organization: "before", tokenType: "team", tokenScope: "team:before" };
 const AFTER = { organization: "after", tokenType: "runner", tokenScope: "runner:after" };
 
-/** Returns what a request says about the version of its settings. */
-function versionOf(form: URLSearchParams): string {
-  const fields = ["audience", "requested_token_type", "scope"].map((name) => form.get(name));
-  return fields.join(" ");
-}
+const FORM_BEFORE = ["urn:pulumi:org:before", "urn:pulumi:token-type:access_token:team", "team:before"];
+const FORM_AFTER = ["urn:pulumi:org:after", "urn:pulumi:token-type:access_token:runner", "runner:after"];
 
-const IS_BEFORE = "urn:pulumi:org:before urn:pulumi:token-type:access_token:team team:before";
-const IS_AFTER = "urn:pulumi:org:after urn:pulumi:token-type:access_token:runner runner:after";
+/** Returns the settings of a request, and the ID token. */
+const sent = (form?: URLSearchParams) =>
+  ["audience", "requested_token_type", "scope", "subject_token"].map((name) => form?.get(name));
 
 describe("after the kubelet has replaced the volume", AT_ONCE, () => {
   for (const [way, options] of Object.entries(WAYS)) {
-    test(`the next run uses the new settings: ${way}`, async () => {
-      const running = notRunning();
-      const renewed = idTokenOf({ sub: "renewed" });
-      const replace: Answer = (...request) => {
-        running.volume.replace({ ...AFTER, token: renewed });
-        return granted(...request);
-      };
-      const twice = 'read -r input; "$@" <<<"$input" && "$@" <<<"$input"';
-      const launcher = ["bash", "-c", twice, "bash"];
-      const run = await exchange([replace, granted], {
-        ...options,
-        input: `${INITIAL_REQUEST}\n`,
-        settings: BEFORE,
-        launcher,
-        running,
-      });
-      assert.equal(run.exitCode, 0, run.stderr);
-      const sent = run.endpoint.requests.map(({ form }) => [versionOf(form), form.get("subject_token")]);
-      assert.deepEqual(sent, [
-        [IS_BEFORE, ID_TOKEN],
-        [IS_AFTER, renewed],
-      ]);
-    });
-
     test(`a run that waits to retry ends undisturbed, with its own settings: ${way}`, async () => {
       const running = notRunning();
       const renewed = idTokenOf({ sub: "renewed" });
@@ -62,15 +36,15 @@ describe("after the kubelet has replaced the volume", AT_ONCE, () => {
         running.volume.replace({ ...changes, "exchange-token.sh": script });
         return respond(503, "")(...request);
       };
-      const environment = { PULUMI_TOKEN_RETRY_SECONDS: "30" };
-      const inVolume = { settings: BEFORE, environment, running };
-      const run = await exchange([replace, granted], { ...options, ...inVolume });
+      const run = await exchange([replace, granted], { ...options, settings: BEFORE, running });
       assert.equal(run.exitCode, 0, run.stderr);
-      const sent = run.endpoint.requests.map(({ form }) => [versionOf(form), form.get("subject_token")]);
-      assert.deepEqual(sent, [
-        [IS_BEFORE, ID_TOKEN],
-        [IS_BEFORE, renewed],
-      ]);
+      assert.deepEqual(
+        run.endpoint.requests.map(({ form }) => sent(form)),
+        [
+          [...FORM_BEFORE, ID_TOKEN],
+          [...FORM_BEFORE, renewed],
+        ],
+      );
     });
   }
 
@@ -103,57 +77,55 @@ describe("after the kubelet has replaced the volume", AT_ONCE, () => {
     });
     assert.ok(run.files.some((file) => file.endsWith("/work/replaced")));
     assert.equal(run.exitCode, 0, run.stderr);
-    return run.endpoint.requests[0]?.form ?? assert.fail("the script requested nothing");
+    return sent(run.endpoint.requests[0]?.form);
   }
 
   for (const variable of ["organization", "token_type", "token_scope", "expiration", "api_url"]) {
     test(`a run that has just read ${variable} reads all settings again`, async () => {
-      assert.equal(versionOf(await exchangeWithRead(variable, ":")), IS_AFTER);
+      assert.deepEqual(await exchangeWithRead(variable, ":"), [...FORM_AFTER, ID_TOKEN]);
     });
   }
 
   test("a run that finds no ID token meanwhile reads it again", async () => {
-    const form = await exchangeWithRead("id_token", "id_token='' outcome=1");
-    assert.equal(form.get("subject_token"), ID_TOKEN);
+    const [, , , idToken] = await exchangeWithRead("id_token", "id_token='' outcome=1");
+    assert.equal(idToken, ID_TOKEN);
   });
 });
 
-describe("a bad volume", AT_ONCE, () => {
-  test("may have an empty tokenScope for the token type organization, but not none", async () => {
-    const empty = await exchange(granted, { settings: { tokenType: "organization", tokenScope: "" } });
-    assert.equal(empty.exitCode, 0, empty.stderr);
-    const settings = { tokenType: "organization", tokenScope: undefined };
-    const none = await exchange(granted, { settings });
-    assert.deepEqual([none.exitCode, none.endpoint.connections()], [64, 0]);
-  });
-
-  test("is the directory of a copied script, which does not find its files", async () => {
-    for (const copy of ["cp", "ln -s"]) {
-      const launcher = ["bash", "-c", `${copy} "$1" copy.sh && shift && exec ./copy.sh "$@"`, "bash"];
-      const run = await exchange(granted, { launcher });
-      assert.equal(run.exitCode, 64, run.stderr);
-      assert.match(run.stderr, /The files are in \S+\/work\/\. It must be the volume pulumi-token-exchange/);
-      assert.equal(run.endpoint.connections(), 0);
-    }
-  });
-});
-
-describe("the script finds its files", AT_ONCE, () => {
+describe("whatever the environment says, the script finds its files", AT_ONCE, () => {
   const start: Record<string, string> = {
-    "as `bash exchange-token.sh` in its own directory":
-      'cd "$(dirname "$1")"; exec bash exchange-token.sh true',
-    "as ./exchange-token.sh": 'cd "$(dirname "$1")"; exec ./exchange-token.sh true',
-    "from the directory above": 'cd "$(dirname "$1")/.."; exec pulumi.com/exchange-token.sh true',
+    "as `bash exchange-token.sh` in its own directory": "cd $volume; exec bash exchange-token.sh true",
+    "as ./exchange-token.sh": "cd $volume; exec ./exchange-token.sh true",
     "from the directory above, with CDPATH":
-      'cd "$(dirname "$1")/.."; mkdir -p tmp/pulumi.com; CDPATH=tmp exec pulumi.com/exchange-token.sh true',
-    "found on PATH": 'PATH=$(dirname "$1"):$PATH exec exchange-token.sh true',
-    "in the directory that ..data leads to": 'exec "$(dirname "$1")/..data/exchange-token.sh" true',
-    "in a plain directory": 'cp -rL "$(dirname "$1")" plain; exec plain/exchange-token.sh true',
+      "cd $volume/..; mkdir -p tmp/pulumi.com; CDPATH=tmp exec pulumi.com/exchange-token.sh true",
+    "found on PATH": "PATH=$volume:$PATH exec exchange-token.sh true",
+    "in the directory that ..data leads to": "exec $volume/..data/exchange-token.sh true",
+    "in a plain directory": "cp -rL $volume plain; exec plain/exchange-token.sh true",
+    "but not if it is copied": "cp $1 copy.sh; ./copy.sh true; (($? == 64))",
+    "nor if it is linked": "ln -s $1 copy.sh; ./copy.sh true; (($? == 64))",
   };
   for (const [how, command] of Object.entries(start)) {
-    test(how, async () => {
-      const run = await exchange(granted, { launcher: ["bash", "-c", command, "bash"] });
-      assert.deepEqual([run.exitCode, run.endpoint.requests.length], [0, 1], run.stderr);
+    test(how, async (t) => {
+      const elsewhere = await startEndpoint(granted);
+      t.after(elsewhere.close);
+      const { url } = elsewhere;
+      const variables = {
+        ...{ PULUMI_BACKEND_URL: url, PULUMI_API: url, PULUMI_API_URL: url, PULUMI_CLOUD_URL: url },
+        ...{ PULUMI_ORG: "evil", PULUMI_TOKEN_TYPE: "organization", PULUMI_TOKEN_SCOPE: "admin" },
+        ...{ PULUMI_OIDC_TOKEN_FILE: "/nonexistent", AWS_WEB_IDENTITY_TOKEN_FILE: "/nonexistent" },
+        ...{ CDPATH: "/:/tmp:.", OLDPWD: "/tmp", PWD: "/tmp", BASH_REMATCH: "evil", directory: "/tmp" },
+        ...{ BASH_SOURCE: "/tmp/exchange-token.sh", BASH_ARGV0: "/tmp/exchange-token.sh" },
+        ...{ apiUrl: url, api_url: url, organization: "evil" },
+      };
+      const launcher = ["bash", "-c", `volume=$(dirname $1); ${command}`, "bash"];
+      const { exitCode, stderr, endpoint } = await exchange(granted, { environment: variables, launcher });
+      assert.deepEqual([exitCode, elsewhere.connections()], [0, 0], stderr);
+      if (/64/.test(command)) return assert.match(stderr, /The files are in \S+\/work\/(\.\/)?\. /);
+      const expected = ["urn:pulumi:org:acme", "urn:pulumi:token-type:access_token:personal", "user:alice"];
+      assert.deepEqual(
+        endpoint.requests.map(({ form }) => sent(form)),
+        [[...expected, ID_TOKEN]],
+      );
     });
   }
 });

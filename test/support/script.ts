@@ -1,16 +1,17 @@
 // Runs the exchange script as a pod does, and records every place where a token could become visible.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { watch, writeFileSync } from "node:fs";
+import { symlinkSync, watch, writeFileSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
+import { promisify } from "node:util";
 import { SCRIPT_FILE } from "../../tokenVolume";
 import { type Answer, type Endpoint, grant, startEndpoint } from "../script/endpoint";
 import { type Ended, ended } from "./childProcess";
+import { temporaryDirectory } from "./temporaryDirectory";
 import { createVolume, type Files, type Volume } from "./volume";
 
 export interface ScriptRun extends Ended {
@@ -79,21 +80,11 @@ export const ID_TOKEN = idTokenOf({
 });
 
 /** Returns a JWT with these claims, or with this payload as it is, and a random signature. */
-export function idTokenOf(claims: object | string, signatureBytes = 60): string {
+export function idTokenOf(claims: object | string): string {
   const header = { alg: "RS256", kid: "0123456789abcdef0123456789abcdef01234567" };
   const payload = typeof claims === "string" ? claims : JSON.stringify(claims);
-  const parts = [JSON.stringify(header), payload, randomBytes(signatureBytes)];
+  const parts = [JSON.stringify(header), payload, randomBytes(60)];
   return parts.map((part) => Buffer.from(part).toString("base64url")).join(".");
-}
-
-/** Runs the script with `ID_TOKEN` against a separate endpoint with these answers. */
-export async function exchange(
-  answers: Answer | Answer[],
-  options: Partial<ScriptOptions> & { certificate?: { key: string; cert: string } | undefined } = {},
-): Promise<ScriptRun & { endpoint: Endpoint }> {
-  const endpoint = await startEndpoint(answers, options.certificate);
-  const run = runScript({ url: endpoint.url, idToken: ID_TOKEN, ...options });
-  return { ...(await run.finally(endpoint.close)), endpoint };
 }
 
 /** The files of a volume that are settings. */
@@ -105,74 +96,24 @@ export const SETTINGS = {
   apiUrl: "https://api.pulumi.com",
 };
 
-/** Replaces the settings, and runs the script until it would exchange. Nothing replaces the files meanwhile. */
-const CHECK_SETTINGS = `
-  for file in ${Object.keys(SETTINGS).join(" ")}; do
-    printf %s "$1" >"$file"
-    shift
-  done
-  from_one_version() { "$@"; }
-  exchange() { exit 0; }
-  main true`;
-
-/**
- * Returns for each volume whether the script accepts its settings. Nothing is sent.
- *
- * @param volumes override files of a volume whose settings are valid.
- * @throws AssertionError if the script ends in any other way than for invalid settings.
- */
-export async function scriptAccepts(volumes: Partial<typeof SETTINGS>[]): Promise<boolean[]> {
-  const inputs = volumes.map((files) => Object.values({ ...SETTINGS, ...files }));
-  const results = await callScript(CHECK_SETTINGS, inputs);
-  return results.map(({ exitCode, output }) => {
-    assert.ok(exitCode === 0 || exitCode === 64, output);
-    return exitCode === 0;
-  });
+/** Returns the PATH of an image that contains only these programs. Its owner is a test, or `{ after }` of node:test. */
+export function imageWith(owner: Parameters<typeof temporaryDirectory>[0], programs: string[]): string {
+  const directory = temporaryDirectory(owner);
+  for (const program of programs) {
+    const found = execFileSync("bash", ["-c", 'type -P "$0"', program], { encoding: "utf8" });
+    symlinkSync(found.trim(), join(directory, program));
+  }
+  return directory;
 }
 
-/**
- * Runs code with the functions of the script, once for each list of arguments, as a subshell of one process: a test of
- * hundreds of strings would otherwise start as many processes. The working directory is a volume without an ID token.
- *
- * @param inputs none contains a null character.
- */
-export async function callScript(
-  code: string,
-  inputs: string[][],
-): Promise<{ exitCode: number; output: string }[]> {
-  const source = await readFile(EXCHANGE_SCRIPT, "utf8");
-  const [functions, start] = source.split(/^\{\n(?= {2}main "\$@"$)/m);
-  assert.ok(start, "the script does not end in a call of main");
-
-  const directory = await mkdtemp(join(tmpdir(), "exchange-"));
-  try {
-    const loop = `
-      while IFS='' read -r -d '' count; do
-        arguments=()
-        while ((\${#arguments[@]} < count)); do
-          IFS='' read -r -d '' argument
-          arguments+=("$argument")
-        done
-        (set -- "\${arguments[@]}"; ${code}) 2>&1 </dev/null
-        printf '\\0%d\\0' $?
-      done`;
-    for (const [file, content] of Object.entries(SETTINGS)) await writeFile(join(directory, file), content);
-    const child = spawn("bash", ["-c", functions + loop, join(directory, SCRIPT_FILE)], {
-      cwd: directory,
-      stdio: ["pipe", "pipe", "inherit"],
-    });
-    child.stdin.end(inputs.map((words) => [words.length, ...words, ""].join("\0")).join(""));
-    const printed = (await text(child.stdout)).split("\0");
-    return inputs.map((_, index) => {
-      const [output = "", exitCode = assert.fail("bash ended early")] = printed.slice(
-        2 * index,
-        2 * index + 2,
-      );
-      return { exitCode: Number(exitCode), output };
-    });
-  } finally {
-    await rm(directory, { recursive: true });
-  }
+/** Runs the script with `ID_TOKEN` against a separate endpoint with these answers. */
+export async function exchange(
+  answers: Answer | Answer[],
+  options: Partial<ScriptOptions> & { certificate?: { key: string; cert: string } | undefined } = {},
+): Promise<ScriptRun & { endpoint: Endpoint }> {
+  const endpoint = await startEndpoint(answers, options.certificate);
+  const run = runScript({ url: endpoint.url, idToken: ID_TOKEN, ...options });
+  return { ...(await run.finally(endpoint.close)), endpoint };
 }
 
 /**
@@ -187,7 +128,7 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     for (const name of [...watched, path("bin"), path("log")]) await mkdir(name);
     await chmod(path("log"), 0o777);
     await chmod(directory, 0o755);
-    const { launcher = [], command = ["true"], directory: name = "pulumi.com" } = options;
+    const { launcher = [], command = ["true"], directory: name = "pulumi.com", environment } = options;
     const script = join(path(name), SCRIPT_FILE);
     const volume = createVolume(path(name), {
       [SCRIPT_FILE]: options.script ?? (await readFile(EXCHANGE_SCRIPT)),
@@ -197,9 +138,9 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
       ...options.settings,
     });
     const record = `{ printf '%s\\n' "$@"; env; } >"${path("log")}/$$"`;
-    writeFileSync(path("bin/curl"), `#!/bin/sh\n${record}\nPATH=\${PATH#*:} exec curl "$@"\n`, {
-      mode: 0o755,
-    });
+    const curl = `#!/bin/sh\n${record}\nPATH=\${PATH#*:} exec curl "$@"\n`;
+    // Synchronous, as in `createVolume`.
+    writeFileSync(path("bin/curl"), curl, { mode: 0o755 });
 
     const files: string[] = [];
     // Not persistent: after a failure, nothing closes them.
@@ -211,11 +152,11 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     const child = spawn(program, args, {
       cwd: path("work"),
       env: {
-        PATH: `${path("bin")}:${process.env.PATH}`,
         HOME: path("home"),
         TMPDIR: path("tmp"),
-        PULUMI_TOKEN_RETRY_SECONDS: "3",
-        ...options.environment,
+        PULUMI_TOKEN_RETRY_SECONDS: "60",
+        ...environment,
+        PATH: `${path("bin")}:${environment?.PATH ?? process.env.PATH}`,
       },
       stdio: "pipe",
       timeout: 200_000,
@@ -231,36 +172,19 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     // File events arrive in the next turns of the event loop.
     await new Promise((settled) => setTimeout(settled, 20));
     for (const watcher of watchers) watcher.close();
-    return {
-      path: script,
-      ...result,
-      milliseconds,
-      curlCalls: await Promise.all(
-        (await readdir(path("log"))).map((name) => readFile(join(path("log"), name), "utf8")),
-      ),
-      files,
-    };
+    const calls = (await readdir(path("log"))).map((name) => readFile(join(path("log"), name), "utf8"));
+    return { path: script, ...result, milliseconds, curlCalls: await Promise.all(calls), files };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
 }
 
-/**
- * Returns the names of the places where a secret was visible.
- *
- * @param run a run whose command prints no secret.
- * @param elsewhere everything that hosts other than the token endpoint received.
- */
-export function findLeaks(
-  run: ScriptRun,
-  secrets = [ID_TOKEN, ACCESS_TOKEN],
-  elsewhere: string[] = [],
-): string[] {
+/** Returns the names of the places where a secret was visible, in a run whose command prints none. */
+export function findLeaks(run: ScriptRun, secrets = [ID_TOKEN, ACCESS_TOKEN]): string[] {
   const places = {
     "a call of curl": run.curlCalls.join("\n"),
     "standard output": run.stdout,
     "standard error": run.stderr,
-    "another host": elsewhere.join("\n"),
   };
   // A part of a token that is long enough to be of use is a leak as well.
   const parts = secrets.flatMap((secret) =>
@@ -269,4 +193,40 @@ export function findLeaks(
   const leaks = Object.entries(places).filter(([, text]) => parts.some((part) => text.includes(part)));
   // The script writes no files: any file could contain a token.
   return [...leaks.map(([place]) => place), ...(run.files.length > 0 ? ["file"] : [])];
+}
+
+/**
+ * Runs code with the functions of the script, once for each list of arguments, as a subshell of one process: a test of
+ * hundreds of strings would otherwise start as many processes. The working directory is a volume without an ID token.
+ *
+ * @param inputs are of the same length, and contain no null character.
+ */
+export async function callScript(
+  code: string,
+  inputs: string[][],
+): Promise<{ exitCode: number; output: string }[]> {
+  const source = await readFile(EXCHANGE_SCRIPT, "utf8");
+  const [functions, start] = source.split(/^\{\n(?= {2}main "\$@"$)/m);
+  assert.ok(start, "the script does not end in a call of main");
+
+  const directory = await mkdtemp(join(tmpdir(), "exchange-"));
+  try {
+    for (const [file, content] of Object.entries(SETTINGS)) await writeFile(join(directory, file), content);
+    const count = inputs[0]?.length ?? 0;
+    const loop = `
+      while (($# > 0)); do
+        (set -- "\${@:1:${count}}"; ${code}) 2>&1 </dev/null
+        printf '\\0%d\\0' $?
+        shift ${count}
+      done`;
+    const args = ["-c", functions + loop, join(directory, SCRIPT_FILE), ...inputs.flat()];
+    const { stdout } = await promisify(execFile)("bash", args, { cwd: directory });
+    const printed = stdout.split("\0");
+    return inputs.map((_, index) => {
+      const [output = "", exitCode = assert.fail("bash ended early")] = printed.slice(2 * index);
+      return { exitCode: Number(exitCode), output };
+    });
+  } finally {
+    await rm(directory, { recursive: true });
+  }
 }

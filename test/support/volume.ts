@@ -36,10 +36,6 @@ export function createVolume(directory: string, files: Files): Volume {
     }
     symlinkSync(basename(version), path("..data_tmp"));
     renameSync(path("..data_tmp"), path("..data"));
-
-    for (const name of Object.keys(current)) {
-      if (next[name] === undefined) rmSync(path(name), { force: true });
-    }
     if (currentVersion) rmSync(currentVersion, { recursive: true });
     current = next;
     currentVersion = version;
