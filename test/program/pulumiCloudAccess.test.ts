@@ -139,7 +139,6 @@ test("warns of a token for the service account that pods have by default", async
 
 test("registers nothing and connects to no issuer while an output is invalid, and lists every problem in one message", async (t) => {
   const connect = t.mock.method(tls, "connect");
-  const token = `pul-${"0f".repeat(20)}`;
   const args = {
     ...ARGS,
     organization: pulumi.output("a b"),
@@ -147,7 +146,7 @@ test("registers nothing and connects to no issuer while an output is invalid, an
     permissionsBoundaryArn: pulumi.output(undefined),
     image: pulumi.output("base:latest"),
     serviceAccounts: [
-      { ...ENTRY, policyRules: { sub: pulumi.output("*") }, tokenAudience: pulumi.secret(token) },
+      { ...ENTRY, policyRules: { sub: pulumi.output("*") }, tokenAudience: pulumi.secret("hunter 2") },
       { ...ENTRY, name: "other", tokenType: "team", teamName: pulumi.output("ops-*") },
     ],
   };
