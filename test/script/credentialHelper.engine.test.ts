@@ -104,25 +104,20 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     assert.deepEqual([reasons, failures], [["initial, no backend", "rejected"], [401]]);
   });
 
-  test("sends nothing to a foreign backend that a Pulumi.yaml selects", () =>
-    assertDenied(`${SELECT}; pulumi stack ls`));
-
-  test("sends nothing to a foreign backend that `pulumi login` selects", () =>
-    assertDenied('pulumi login "$0"'));
-
-  test("sends nothing to a foreign backend of an earlier login, in a home that is kept", () =>
-    assertDenied(`${STORE_LOGIN}; pulumi whoami`));
-
-  test("sends nothing to a foreign backend that a variable of the pod selects", () =>
-    assertDenied('PULUMI_BACKEND_URL="$0" pulumi whoami'));
-
-  /** Runs a command of Bash in which `$0` is the URL of a foreign backend. */
-  async function assertDenied(command: string): Promise<void> {
-    const foreign = await startApi();
-    const denied = run(["bash", "-c", command, foreign.url], { exitCode: 1 });
-    const { screen, reasons } = await denied.finally(foreign.close);
-    assert.match(screen, /Denied: the Pulumi CLI selected the backend '.*exit status 77/s);
-    assert.deepEqual([foreign.statuses, reasons], [[], ["initial"]]);
+  // In each command, `$0` is the URL of the foreign backend.
+  for (const [what, command] of Object.entries({
+    "a Pulumi.yaml selects": `${SELECT}; pulumi stack ls`,
+    "`pulumi login` selects": 'pulumi login "$0"',
+    "an earlier login selected, in a home that is kept": `${STORE_LOGIN}; pulumi whoami`,
+    "a variable of the pod selects": 'PULUMI_BACKEND_URL="$0" pulumi whoami',
+  })) {
+    test(`sends nothing to a foreign backend that ${what}`, async () => {
+      const foreign = await startApi();
+      const denied = run(["bash", "-c", command, foreign.url], { exitCode: 1 });
+      const { screen, reasons } = await denied.finally(foreign.close);
+      assert.match(screen, /Denied: the Pulumi CLI selected the backend '.*exit status 77/s);
+      assert.deepEqual([foreign.statuses, reasons], [[], ["initial"]]);
+    });
   }
 
   /** Runs a command of the script, with an API in front of the emulated Pulumi Cloud. */
