@@ -74,7 +74,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     await cloud.rotateCertificate();
     succeeded(await pulumi("preview", "--expect-no-changes"));
     succeeded(await pulumi("refresh", "--yes"));
-    assert.match(await documented("Set it up", "fresh"), /Resources:\n +16 unchanged/);
+    assert.match(await documented("Set it up", "fresh"), /Resources:\n +17 unchanged/);
     assert.deepEqual(cloud.existing(), created);
 
     const { stdout } = await pulumi("stack", "export", "--show-secrets");
