@@ -208,7 +208,7 @@ describe("an ID token", AT_ONCE, () => {
 });
 
 describe("a temporary failure", AT_ONCE, () => {
-  test("is retried after a random time that doubles, or after one that is longer than Retry-After", async () => {
+  test("is retried after a random time that doubles with each attempt, and not before Retry-After", async () => {
     const attempt = () => exchange([busy, busy, busy, retryAfter(6), granted]);
     const runs = await Promise.all(Array.from({ length: 8 }, attempt));
     const pauses = runs.map(({ stderr }) =>

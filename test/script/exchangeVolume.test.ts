@@ -3,26 +3,26 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { exchange, granted, ID_TOKEN, INITIAL_REQUEST, idTokenOf, notRunning } from "../support/script";
-import { type Answer, respond, startEndpoint } from "./endpoint";
+import { type Answer, type Endpoint, respond, startEndpoint } from "./endpoint";
 
 const AT_ONCE = { concurrency: 8 };
 
-/** Arguments and input of the script for each way to run it. */
 const WAYS = {
   wrapper: { command: ["true"] },
   "credential helper": { command: [], input: INITIAL_REQUEST },
 };
 
-/** Two versions of the settings of which no value is the same. */
 const BEFORE = { organization: "before", tokenType: "team", tokenScope: "team:before" };
 const AFTER = { organization: "after", tokenType: "runner", tokenScope: "runner:after" };
 
 const FORM_BEFORE = ["urn:pulumi:org:before", "urn:pulumi:token-type:access_token:team", "team:before"];
 const FORM_AFTER = ["urn:pulumi:org:after", "urn:pulumi:token-type:access_token:runner", "runner:after"];
 
-/** Returns the settings of a request, and the ID token. */
-const sent = (form?: URLSearchParams) =>
-  ["audience", "requested_token_type", "scope", "subject_token"].map((name) => form?.get(name));
+/** Returns the settings of each request, and the ID token. */
+const sent = ({ requests }: Endpoint) =>
+  requests.map(({ form }) =>
+    ["audience", "requested_token_type", "scope", "subject_token"].map((name) => form.get(name)),
+  );
 
 describe("after the kubelet has replaced the volume", AT_ONCE, () => {
   for (const [way, options] of Object.entries(WAYS)) {
@@ -38,13 +38,8 @@ describe("after the kubelet has replaced the volume", AT_ONCE, () => {
       };
       const run = await exchange([replace, granted], { ...options, settings: BEFORE, running });
       assert.equal(run.exitCode, 0, run.stderr);
-      assert.deepEqual(
-        run.endpoint.requests.map(({ form }) => sent(form)),
-        [
-          [...FORM_BEFORE, ID_TOKEN],
-          [...FORM_BEFORE, renewed],
-        ],
-      );
+      const expected = [ID_TOKEN, renewed].map((idToken) => [...FORM_BEFORE, idToken]);
+      assert.deepEqual(sent(run.endpoint), expected);
     });
   }
 
@@ -77,18 +72,18 @@ describe("after the kubelet has replaced the volume", AT_ONCE, () => {
     });
     assert.ok(run.files.some((file) => file.endsWith("/work/replaced")));
     assert.equal(run.exitCode, 0, run.stderr);
-    return sent(run.endpoint.requests[0]?.form);
+    return sent(run.endpoint);
   }
 
   for (const variable of ["organization", "token_type", "token_scope", "expiration", "api_url"]) {
     test(`a run that has just read ${variable} reads all settings again`, async () => {
-      assert.deepEqual(await exchangeWithRead(variable, ":"), [...FORM_AFTER, ID_TOKEN]);
+      assert.deepEqual(await exchangeWithRead(variable, ":"), [[...FORM_AFTER, ID_TOKEN]]);
     });
   }
 
   test("a run that finds no ID token meanwhile reads it again", async () => {
-    const [, , , idToken] = await exchangeWithRead("id_token", "id_token='' outcome=1");
-    assert.equal(idToken, ID_TOKEN);
+    const requests = await exchangeWithRead("id_token", "id_token='' outcome=1");
+    assert.equal(requests[0]?.at(-1), ID_TOKEN);
   });
 });
 
@@ -122,10 +117,7 @@ describe("whatever the environment says, the script finds its files", AT_ONCE, (
       assert.deepEqual([exitCode, elsewhere.connections()], [0, 0], stderr);
       if (/64/.test(command)) return assert.match(stderr, /The files are in \S+\/work\/(\.\/)?\. /);
       const expected = ["urn:pulumi:org:acme", "urn:pulumi:token-type:access_token:personal", "user:alice"];
-      assert.deepEqual(
-        endpoint.requests.map(({ form }) => sent(form)),
-        [[...expected, ID_TOKEN]],
-      );
+      assert.deepEqual(sent(endpoint), [[...expected, ID_TOKEN]]);
     });
   }
 });

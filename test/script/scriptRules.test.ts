@@ -5,13 +5,12 @@ import { test } from "node:test";
 import { problemsOf } from "../support/accounts";
 import { callScript, SETTINGS } from "../support/script";
 
-const ASCII = Array.from({ length: 127 }, (_, index) => String.fromCharCode(index + 1));
+const SPECIAL_CHARACTERS = [..."\t\n !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\u007f"];
 
-/** What is accepted for some of the names, and for none: each character of ASCII as the first, and as a later one. */
+/** What is accepted for some of the names, and for none. */
 const NAMES = [
-  ...ASCII,
-  ...ASCII.map((character) => `a${character}`),
-  ..."acme A-z_0.9 a.b@c+d R&D a/b,c=d~e! [b-z]+ a|b a{2} $(id) user: team:a équipe ａ \u0430 a\u200bb \u202ea \u{1f600}".split(
+  ...SPECIAL_CHARACTERS.flatMap((character) => [character, `${character}a`, `a${character}`]),
+  ..."acme A-z_0.9 7 a.b@c+d R&D a/b,c=d~e! [b-z]+ $(id) user: équipe ａ \u0430 a\u200bb \u202ea \u{1f600}".split(
     " ",
   ),
   ...["", "a b", "a\nb"],
