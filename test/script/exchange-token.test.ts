@@ -237,24 +237,19 @@ describe("a temporary failure", AT_ONCE, () => {
     }
   });
 
+  /** Replaces the pause between two attempts by a command. */
+  const pauseWith = (command: string) => ({
+    "BASH_FUNC_read%%": `() { case "$*" in *-t*) ${command} ;; esac; builtin read "$@"; }`,
+  });
+
   test("ends the script if bash cannot wait", async () => {
-    const cannotWait = {
-      "BASH_FUNC_read%%": '() { case "$*" in *-t*) return 1 ;; esac; builtin read "$@"; }',
-    };
-    const run = await exchange(busy, { environment: cannotWait });
+    const run = await exchange(busy, { environment: pauseWith("return 1") });
     assert.deepEqual([run.exitCode, run.endpoint.requests.length], [75, 1]);
     assert.match(run.stderr, /Giving up: bash could not wait\.\n$/);
   });
 
   test("ends with a last attempt of one second, even when the machine was suspended meanwhile", async () => {
-    const running = notRunning();
-    const suspend: Answer = async (socket, request) => {
-      await busy(socket, request);
-      await sleep(300);
-      process.kill(running.pid, "SIGSTOP");
-      setTimeout(() => process.kill(running.pid, "SIGCONT"), 6000);
-    };
-    const run = await exchange([suspend, granted], { environment: within(5), running });
+    const run = await exchange([busy, granted], { environment: pauseWith("SECONDS=1000; return 142") });
     assert.equal(run.exitCode, 0, run.stderr);
     assert.match(run.curlCalls.join(), /--max-time\n1\n/);
   });
