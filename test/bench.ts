@@ -57,11 +57,9 @@ async function emptyProgram(t: TestContext): Promise<Measured> {
 }
 
 async function programWith(t: TestContext, count: number): Promise<Measured> {
-  const personal = { namespace: "default", tokenType: "personal", userLogin: "alice" };
-  const serviceAccounts = Array.from({ length: count }, (_, index) => {
-    // The Jobs only exchange a token: the default command belongs to its image.
-    return { ...personal, name: `account-${index}`, command: ["true"] };
-  });
+  // The Jobs only exchange a token: the default command belongs to its image.
+  const personal = { namespace: "default", tokenType: "personal", userLogin: "alice", command: ["true"] };
+  const serviceAccounts = Array.from({ length: count }, (_, index) => ({ ...personal, name: `sa-${index}` }));
   const stack = await emptyStack(t, { userLogin: "", serviceAccounts });
   return { ...stack, program: `${count} service account${count === 1 ? "" : "s"}`, previews: [] };
 }

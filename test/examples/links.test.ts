@@ -17,11 +17,10 @@ const PAGES = FILES.filter((path) => path.endsWith(".md"));
 
 test("every link leads to a file, and to a heading in it", () => {
   const links = PAGES.flatMap((page) => {
-    const found = withoutCode(read(page)).matchAll(/\]\(([^)\s]+)\)/g);
-    return [...found].map(([, target = ""]) => ({
-      page,
-      target: target.replace(`${REPOSITORY}#`, "/README.md#"),
-    }));
+    const targets = withoutCode(read(page)).matchAll(/\]\(([^)\s]+)\)/g);
+    return [...targets].map(([, target = ""]) => {
+      return { page, target: target.replace(`${REPOSITORY}#`, "/README.md#") };
+    });
   }).filter(({ target }) => !/^https?:/.test(target));
   assert.ok(links.length >= 100);
 
@@ -55,12 +54,12 @@ function filesIn(directory: string): string[] {
 
 /** Returns the anchors of a page's headings, as GitHub derives them. */
 function headingsOf(page: string): string[] {
-  return [...withoutCode(read(page)).matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) => {
-    return heading
+  return [...withoutCode(read(page)).matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) =>
+    heading
       .toLowerCase()
       .replaceAll(/[^\p{Letter}\p{Number} _-]/gu, "")
-      .replaceAll(" ", "-");
-  });
+      .replaceAll(" ", "-"),
+  );
 }
 
 function withoutCode(text: string): string {

@@ -6,18 +6,17 @@ import { type ApiServer, type KubernetesObject, missingApiServer } from "../supp
 import {
   EXAMPLES,
   exampleOf,
+  LABEL,
+  podTemplateIn,
   readManifests,
   saysWhatToDelete,
   settingsOfExamples,
   withoutExchange,
 } from "../support/examples";
-
 import { policiesTakeEffect } from "../support/pods";
 import { realKubernetes } from "../support/realKubernetes";
 import { type RealStack, startRealStack } from "../support/realStack";
 import { workspacePod } from "../support/workspacePod";
-
-const LABEL = "eks-pulumi-oidc/inject-token";
 
 /** The API groups of custom resources, which the API server does not know. */
 const CUSTOM = ["pulumi.com", "external-secrets.io"];
@@ -46,11 +45,10 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
   });
   after(() => stack?.close());
 
-  const create = (object: object) =>
-    stack.server.kubectl(
-      ["create", "--dry-run=server", "--validate=strict", "--output=json", "--filename=-"],
-      object,
-    );
+  const kubectl = (object: object, command: string) =>
+    stack.server.kubectl([...command.split(" "), "--output=json", "--filename=-"], object);
+
+  const create = (object: object) => kubectl(object, "create --dry-run=server --validate=strict");
 
   /** Returns the pod as the API server would store it. @throws Error with the message of a denial. */
   async function admitted(template: KubernetesObject, namespace: string): Promise<KubernetesObject> {
@@ -64,26 +62,19 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
     const created = stack.registered.find((it) => it.type === type) ?? assert.fail();
     const { metadata, data } = created.inputs as { metadata: object; data: Record<string, string> };
     const changed = { apiVersion: "v1", kind: "ConfigMap", metadata, data: { "exchange-token.sh": "exit" } };
-    const options = ["--server-side", "--field-manager=other", "--force-conflicts"];
-    await stack.server.kubectl(["apply", ...options, "--filename=-"], changed);
+    await kubectl(changed, "apply --server-side --field-manager=other --force-conflicts");
 
-    await realKubernetes(stack.server)[type]?.update?.(created.id, created.inputs);
-    const [namespace = "", name = ""] = created.id.split("/");
-    const found = await stack.server.kubectl([
-      "get",
-      "configmap",
-      name,
-      `--namespace=${namespace}`,
-      "--output=json",
-    ]);
-    assert.deepEqual(JSON.parse(found).data, data);
+    const kind = realKubernetes(stack.server)[type];
+    await kind?.update?.(created.id, created.inputs);
+    const found = (await kind?.read?.(created.id)) as KubernetesObject;
+    assert.deepEqual(found.data, data);
   });
 
   assert.ok(KNOWN.length > 5);
   for (const file of KNOWN) {
     test(`admits what ${file} contains, and its pods`, async () => {
       const { manifests, settings } = exampleOf(file);
-      for (const manifest of manifests as KubernetesObject[]) {
+      for (const manifest of manifests) {
         if (!isCustom(manifest)) await create(manifest);
 
         const template = await podTemplateOf(stack.server, manifest);
@@ -103,9 +94,9 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
     test(`adds to the pod of ${file} with the label what its header says to delete`, async () => {
       const { source, manifests } = exampleOf(file);
       const shorter = readManifests(withoutExchange(source));
-      for (const [index, manifest] of (manifests as KubernetesObject[]).entries()) {
+      for (const [index, manifest] of manifests.entries()) {
         const template = await podTemplateOf(stack.server, manifest);
-        const labeled = await podTemplateOf(stack.server, withLabel(shorter[index] as KubernetesObject));
+        const labeled = await podTemplateOf(stack.server, withLabel(shorter[index] ?? {}));
         if (!template || !labeled) continue;
         const namespace = manifest.metadata?.namespace ?? assert.fail();
         assert.doesNotMatch(JSON.stringify(labeled), /pulumi-token/);
@@ -135,15 +126,13 @@ async function podTemplateOf(
   server: ApiServer,
   manifest: KubernetesObject,
 ): Promise<KubernetesObject | undefined> {
-  if (manifest.kind === "Stack") return workspacePod(server, manifest);
-  return manifest.spec?.jobTemplate?.spec.template ?? manifest.spec?.template;
+  return manifest.kind === "Stack" ? workspacePod(server, manifest) : podTemplateIn(manifest.spec);
 }
 
 /** Adds the label to the pods of a manifest. */
 function withLabel(manifest: KubernetesObject): KubernetesObject {
   const labeled = structuredClone(manifest);
-  const { workspaceTemplate, jobTemplate, template } = labeled.spec ?? {};
-  const pod = workspaceTemplate?.spec.podTemplate ?? jobTemplate?.spec.template ?? template;
+  const pod = podTemplateIn(labeled.spec);
   if (pod) pod.metadata = { ...pod.metadata, labels: { ...pod.metadata?.labels, [LABEL]: "true" } };
   return labeled;
 }

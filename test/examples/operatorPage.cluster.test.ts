@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
-import { delimiter, dirname, join } from "node:path";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "../../tokenVolume";
@@ -18,6 +18,7 @@ import {
 } from "../support/apiServer";
 import { commandWith, SPEC_AFTER, SPEC_BEFORE } from "../support/operatorPage";
 import { eventually } from "../support/pods";
+import { writePrograms } from "../support/programs";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const TOKEN = `pul-${randomBytes(20).toString("hex")}`;
@@ -57,14 +58,16 @@ const OTHER_STACKS = {
 describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
   const directory = temporaryDirectory({ after });
   let server: ApiServer;
+  let path: string;
 
   before(async () => {
     server = await startApiServer();
     const kubeconfig = kubeconfigOf(server.url, { token: server.tokenOf("admin") });
     await writeFile(join(directory, "kubeconfig"), kubeconfig, { mode: 0o600 });
-    const outputs = JSON.stringify({ "default/pulumi": ACCESS });
-    const standIn = `#!/bin/sh\ncat <<'END'\n${outputs}\nEND\n`;
-    await writeFile(join(directory, "pulumi"), standIn, { mode: 0o755 });
+    path = writePrograms(directory, {
+      kubectl: `exec '${assetPath("kubectl")}' "$@"`,
+      pulumi: `cat <<'END'\n${JSON.stringify({ "default/pulumi": ACCESS })}\nEND`,
+    });
     await apply(STACKS);
     await eventually("Stacks exist", async () => {
       return (await server.request("GET", "/apis/pulumi.com/v1/stacks")).status === 200;
@@ -82,12 +85,8 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
   async function run(text: string, input = ""): Promise<string> {
     const running = promisify(execFile)("bash", ["-euo", "pipefail", "-c", commandWith(text)], {
       cwd: directory,
-      env: {
-        PATH: [directory, dirname(assetPath("kubectl")), process.env.PATH].join(delimiter),
-        // kubectl keeps its cache there.
-        HOME: directory,
-        KUBECONFIG: join(directory, "kubeconfig"),
-      },
+      // kubectl keeps its cache in HOME.
+      env: { PATH: path, HOME: directory, KUBECONFIG: join(directory, "kubeconfig") },
     });
     running.child.stdin?.end(input);
     return (await running).stdout;
@@ -163,8 +162,8 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
     for (const [state, generations] of Object.entries(states)) {
       for (const generation of generations) {
         const status = { lastUpdate: { state, generation } };
-        const path = `${STACKS_PATH}/app/status`;
-        await server.request("PATCH", path, { status }, "application/merge-patch+json");
+        const url = `${STACKS_PATH}/app/status`;
+        await server.request("PATCH", url, { status }, "application/merge-patch+json");
         reports.push((await run("$generation")).trim());
       }
     }

@@ -58,10 +58,11 @@ test("docs/troubleshooting.md lists the exit codes of the exchange script", () =
   assert.deepEqual(listed, documented);
 });
 
-test("the alert of docs/workloads/token-check.md is about the CronJob in token-check.yaml", () => {
-  const [cronJob = assert.fail()] = exampleOf("token-check.yaml").manifests;
-  const { namespace, name } = cronJob.metadata;
-  const rules: { expr: string }[] = parse(alertOfPage()).spec.groups[0].rules;
+test("the alert of docs/workloads/token-check.md is about the Jobs of token-check.yaml, and lasts until the next check", () => {
+  const [{ metadata, spec } = assert.fail()] = exampleOf("token-check.yaml").manifests;
+  const { namespace, name } = metadata ?? {};
+  const [alert = ""] = codeIn(read("docs/workloads/token-check.md"), "yaml");
+  const rules: { expr: string }[] = parse(alert).spec.groups[0].rules;
   const [failed = "", missing = ""] = rules.map(({ expr }) => expr);
 
   // A CronJob's Jobs have its name and the minute of their schedule.
@@ -72,31 +73,13 @@ test("the alert of docs/workloads/token-check.md is about the CronJob in token-c
   assert.ok(failed.includes(`namespace="${namespace}"`));
   const lastSuccess = `kube_cronjob_status_last_successful_time{namespace="${namespace}", cronjob="${name}"}`;
   assert.equal(missing, `time() - ${lastSuccess} > 3600 or absent(${lastSuccess})`);
-});
-
-test("the alert has the label by which kube-prometheus-stack selects rules, for the reader to edit", () => {
-  const block = alertOfPage();
-  assert.ok(parse(block).metadata.labels.release);
-  assert.match(block, /^ +release: .* # EDIT/m);
-});
-
-test("the alert of token-check.yaml lasts until the next check, and no longer", () => {
-  const [cronJob = assert.fail()] = exampleOf("token-check.yaml").manifests;
-  const { schedule = "", jobTemplate } = cronJob.spec ?? {};
-  const { activeDeadlineSeconds = 0, ttlSecondsAfterFinished = 0 } = jobTemplate?.spec ?? {};
-  const [, minutes = ""] = /^\*\/(\d+) \* \* \* \*$/.exec(schedule) ?? [];
-  const interval = Number(minutes) * 60;
 
   // A failed Job is there until the next one can have failed, and gone before the second next one starts.
+  const { activeDeadlineSeconds, ttlSecondsAfterFinished } = spec.jobTemplate.spec;
+  const interval = Number(/^\*\/(\d+) \* \* \* \*$/.exec(spec.schedule)?.[1]) * 60;
   assert.ok(ttlSecondsAfterFinished >= interval + activeDeadlineSeconds);
   assert.ok(ttlSecondsAfterFinished + activeDeadlineSeconds < 2 * interval);
 });
-
-/** Returns the PrometheusRule in docs/workloads/token-check.md. */
-function alertOfPage(): string {
-  const [block = ""] = codeIn(read("docs/workloads/token-check.md"), "yaml");
-  return block;
-}
 
 /** Returns the keys at every level of a value. */
 function keysOf(value: unknown): string[] {

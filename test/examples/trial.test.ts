@@ -1,9 +1,8 @@
-// The trial in docs/trial.md creates only what the page lists, and the form for its report names what exists.
+// The trial in docs/trial.md creates only what the page lists, and the form for its report names the Job.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parse } from "yaml";
-import { TOKEN_TYPES } from "../../settings/tokenTypes";
 import { codeIn, read } from "../support/project";
 import { only, type Settings, up } from "../support/stack";
 
@@ -25,12 +24,4 @@ test("the trial exchanges a token without an IAM OIDC provider, and creates one 
   assert.equal(only<{ policies: object[] }>(stack, "OidcIssuer").inputs.policies.length, 1);
   const job = only<{ metadata: { namespace: string; name: string } }>(stack, "Job").inputs.metadata;
   assert.ok(FORM.includes(`kubectl logs --namespace ${job.namespace} job/${job.name}`));
-});
-
-test("the form has the editions of every token type", () => {
-  const { body }: { body: { id?: string; attributes: { options?: string[] } }[] } = parse(FORM);
-  const { options = [] } = body.find(({ id }) => id === "edition")?.attributes ?? {};
-  for (const { edition } of Object.values(TOKEN_TYPES)) {
-    assert.ok(edition === "every edition" || options.includes(edition), edition);
-  }
 });

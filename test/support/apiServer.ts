@@ -87,12 +87,56 @@ export async function startApiServer(): Promise<ApiServer> {
     const [etcdPort, peerPort, port] = [await freePort(), await freePort(), await freePort()];
     const url = `https://127.0.0.1:${port}`;
     const tokens = { admin: randomBytes(16).toString("hex"), developer: randomBytes(16).toString("hex") };
-    const kubeconfig = await writeKubeconfig(directory, url, tokens.admin);
-
     const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
-    processes.push(startEtcd(directory, etcdPort, peerPort));
-    processes.push(await startKubeApiserver(directory, port, etcdPort, tokens, { publicKey, privateKey }));
-    const server: ApiServer = { ...client(url, tokens, kubeconfig), serviceAccountKey: privateKey, close };
+    const tls = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+    const write = async (name: string, content: string | Buffer) => {
+      const path = join(directory, name);
+      await writeFile(path, content, { mode: 0o600 });
+      return path;
+    };
+    const users = [`${tokens.admin},admin,admin,system:masters`, `${tokens.developer},developer,developer`];
+    const files = {
+      kubeconfig: await write("kubeconfig", kubeconfigOf(url, { token: tokens.admin })),
+      users: await write("users.csv", users.join("\n")),
+      cert: await write("tls.pem", tls.cert),
+      key: await write("tls-key.pem", tls.key),
+      signingKey: await write("key.pem", privateKey.export({ type: "pkcs8", format: "pem" })),
+      verifyingKey: await write("public.pem", publicKey.export({ type: "spki", format: "pem" })),
+    };
+    const [etcd, peer] = [`http://127.0.0.1:${etcdPort}`, `http://127.0.0.1:${peerPort}`];
+    processes.push(
+      start("etcd", {
+        "data-dir": join(directory, "etcd"),
+        "listen-client-urls": etcd,
+        "advertise-client-urls": etcd,
+        "listen-peer-urls": peer,
+        "initial-advertise-peer-urls": peer,
+        "initial-cluster": `default=${peer}`,
+        "log-level": "error",
+        // Nothing has to survive.
+        "unsafe-no-fsync": "true",
+      }),
+      start("kube-apiserver", {
+        "etcd-servers": etcd,
+        "bind-address": "127.0.0.1",
+        "secure-port": String(port),
+        "tls-cert-file": files.cert,
+        "tls-private-key-file": files.key,
+        "token-auth-file": files.users,
+        "authorization-mode": "RBAC",
+        "enable-admission-plugins": "PodSecurity",
+        // Left to Pod Security, as in EKS.
+        "allow-privileged": "true",
+        "service-account-issuer": url,
+        "service-account-jwks-uri": `${url}/openid/v1/jwks`,
+        "service-account-signing-key-file": files.signingKey,
+        "service-account-key-file": files.verifyingKey,
+        "service-cluster-ip-range": "10.96.0.0/16",
+        // The service "kubernetes" cannot have an endpoint on the loopback address.
+        "endpoint-reconciler-type": "none",
+      }),
+    );
+    const server = { ...client(url, tokens, files.kubeconfig), serviceAccountKey: privateKey, close };
     await ready(server, processes);
     await allowDiscovery(server);
     return server;
@@ -121,65 +165,6 @@ async function stop({ child }: Program): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   child.kill("SIGKILL");
   await once(child, "exit");
-}
-
-function startEtcd(directory: string, port: number, peerPort: number): Program {
-  const url = `http://127.0.0.1:${port}`;
-  const peerUrl = `http://127.0.0.1:${peerPort}`;
-  return start("etcd", {
-    "data-dir": join(directory, "etcd"),
-    "listen-client-urls": url,
-    "advertise-client-urls": url,
-    "listen-peer-urls": peerUrl,
-    "initial-advertise-peer-urls": peerUrl,
-    "initial-cluster": `default=${peerUrl}`,
-    "log-level": "error",
-    // Nothing has to survive.
-    "unsafe-no-fsync": "true",
-  });
-}
-
-async function startKubeApiserver(
-  directory: string,
-  port: number,
-  etcdPort: number,
-  tokens: Record<User, string>,
-  serviceAccountKey: { publicKey: KeyObject; privateKey: KeyObject },
-): Promise<Program> {
-  const file = async (name: string, content: string) => {
-    const path = join(directory, name);
-    await writeFile(path, content, { mode: 0o600 });
-    return path;
-  };
-  const authority = await openCertificateAuthority();
-  const tls = await authority.issue({ hosts: ["127.0.0.1"] });
-  const users = [`${tokens.admin},admin,admin,system:masters`, `${tokens.developer},developer,developer`];
-  const url = `https://127.0.0.1:${port}`;
-  return start("kube-apiserver", {
-    "etcd-servers": `http://127.0.0.1:${etcdPort}`,
-    "bind-address": "127.0.0.1",
-    "secure-port": String(port),
-    "tls-cert-file": await file("tls.pem", tls.cert),
-    "tls-private-key-file": await file("tls-key.pem", tls.key),
-    "token-auth-file": await file("users.csv", users.join("\n")),
-    "authorization-mode": "RBAC",
-    "enable-admission-plugins": "PodSecurity",
-    // Left to Pod Security, as in EKS.
-    "allow-privileged": "true",
-    "service-account-issuer": url,
-    "service-account-jwks-uri": `${url}/openid/v1/jwks`,
-    "service-account-signing-key-file": await file(
-      "service-account-key.pem",
-      serviceAccountKey.privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
-    ),
-    "service-account-key-file": await file(
-      "service-account.pem",
-      serviceAccountKey.publicKey.export({ type: "spki", format: "pem" }).toString(),
-    ),
-    "service-cluster-ip-range": "10.96.0.0/16",
-    // The service "kubernetes" cannot have an endpoint on the loopback address.
-    "endpoint-reconciler-type": "none",
-  });
 }
 
 function client(
@@ -258,13 +243,6 @@ async function allowDiscovery({ create }: ApiServer): Promise<void> {
     },
     subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: "system:unauthenticated" }],
   });
-}
-
-/** Writes a kubeconfig to a directory, and returns its path. */
-async function writeKubeconfig(directory: string, url: string, token: string): Promise<string> {
-  const path = join(directory, "kubeconfig");
-  await writeFile(path, kubeconfigOf(url, { token }), { mode: 0o600 });
-  return path;
 }
 
 /** Returns a kubeconfig for an API server, as JSON. @param user such as `{ token }` or `{ exec }`. */

@@ -2,9 +2,17 @@
 
 import type { ApiServer, KubernetesObject } from "./apiServer";
 
-const IMAGE = "pulumi/pulumi-kubernetes-operator:v2.9.0";
-const SHARE = [{ name: "share", mountPath: "/share" }];
 const FIELDS = { POD_NAMESPACE: "metadata.namespace", POD_SA_NAME: "spec.serviceAccountName" };
+
+/** What each of its containers has. */
+const CONTAINER = {
+  image: "pulumi/pulumi-kubernetes-operator:v2.9.0",
+  volumeMounts: [{ name: "share", mountPath: "/share" }],
+  securityContext: {
+    allowPrivilegeEscalation: false,
+    capabilities: { drop: ["ALL"], add: ["NET_BIND_SERVICE"] },
+  },
+};
 
 /**
  * Returns the pod template of a Stack's workspace, as the operator builds it with its profile `restricted`: its own pod, into
@@ -14,10 +22,6 @@ const FIELDS = { POD_NAMESPACE: "metadata.namespace", POD_SA_NAME: "spec.service
 export async function workspacePod(server: ApiServer, stack: KubernetesObject): Promise<KubernetesObject> {
   const { serviceAccountName, workspaceTemplate } = stack.spec;
   const { image, env: ownEnv = [], podTemplate } = workspaceTemplate.spec;
-  const securityContext = {
-    allowPrivilegeEscalation: false,
-    capabilities: { drop: ["ALL"], add: ["NET_BIND_SERVICE"] },
-  };
   const env = Object.entries(FIELDS).map(([name, fieldPath]) => ({
     name,
     valueFrom: { fieldRef: { fieldPath } },
@@ -26,54 +30,33 @@ export async function workspacePod(server: ApiServer, stack: KubernetesObject): 
     "auto.pulumi.com/component": "workspace",
     "auto.pulumi.com/workspace-name": stack.metadata?.name,
   };
-  const template = {
-    metadata: { labels },
-    spec: {
-      serviceAccountName,
-      securityContext: {
-        seccompProfile: { type: "RuntimeDefault" },
-        runAsNonRoot: true,
-        runAsUser: 1000,
-        runAsGroup: 1000,
-      },
-      terminationGracePeriodSeconds: 600,
-      initContainers: [
-        {
-          name: "bootstrap",
-          image: IMAGE,
-          args: ["cp", "/agent", "/tini", "/share/"],
-          volumeMounts: SHARE,
-          securityContext,
-        },
-        {
-          name: "fetch",
-          image: IMAGE,
-          args: ["sh", "-c", "/share/agent init"],
-          volumeMounts: SHARE,
-          securityContext,
-        },
-      ],
-      containers: [
-        {
-          name: "pulumi",
-          image,
-          command: ["/share/tini", "/share/agent", "--", "serve", "--workspace", "/share/workspace"],
-          workingDir: "/share/workspace",
-          env: [...env, ...ownEnv],
-          ports: [{ name: "grpc", containerPort: 50051 }],
-          volumeMounts: SHARE,
-          securityContext,
-        },
-      ],
-      volumes: [{ name: "share", emptyDir: {} }],
-    },
+  const pulumi = {
+    ...CONTAINER,
+    name: "pulumi",
+    image,
+    command: ["/share/tini", "/share/agent", "--", "serve", "--workspace", "/share/workspace"],
+    workingDir: "/share/workspace",
+    env: [...env, ...ownEnv],
+    ports: [{ name: "grpc", containerPort: 50051 }],
+  };
+  const user = { runAsNonRoot: true, runAsUser: 1000, runAsGroup: 1000 };
+  const spec = {
+    serviceAccountName,
+    securityContext: { ...user, seccompProfile: { type: "RuntimeDefault" } },
+    terminationGracePeriodSeconds: 600,
+    initContainers: [
+      { ...CONTAINER, name: "bootstrap", args: ["cp", "/agent", "/tini", "/share/"] },
+      { ...CONTAINER, name: "fetch", args: ["sh", "-c", "/share/agent init"] },
+    ],
+    containers: [pulumi],
+    volumes: [{ name: "share", emptyDir: {} }],
   };
   // The operator merges with the same library as kubectl.
   const statefulSet = {
     apiVersion: "apps/v1",
     kind: "StatefulSet",
     metadata: { name: "workspace" },
-    spec: { template },
+    spec: { template: { metadata: { labels }, spec } },
   };
   const patch = JSON.stringify({ spec: { template: podTemplate } });
   const options = ["--local", "--type=strategic", `--patch=${patch}`, "--output=json", "--filename=-"];
