@@ -11,9 +11,9 @@ import { ISSUER_URL } from "../../pipeline/github";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { simulationDirectory } from "../../simulator/emulators/certificates";
 import { failed, succeeded } from "../support/engineOutcome";
-import { type Block, blocksOf, ROOT, read, sectionOf } from "../support/project";
+import { type Block, blocksOf, copyProject, ROOT, read, sectionOf } from "../support/project";
 import { serveProvider } from "../support/provider";
-import { copyProject, missingCli, openCli, pathOf } from "../support/pulumiCli";
+import { missingCli, openCli, pathOf } from "../support/pulumiCli";
 import { ACCESS_TOKEN } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import * as cloudOf from "./cloud";
@@ -199,7 +199,12 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const wrapper = `if [ "$1" = api ]; then export PULUMI_BACKEND_URL=https://127.0.0.1:${cloud.port}; fi; exec ${pathOf("pulumi")} "$@"`;
     await writeFile(join(bin, "pulumi"), `#!/bin/sh\n${wrapper}\n`, { mode: 0o755 });
 
-    const root = await copyProject(cli, "project", ["simulator", "accessCheck", "test", ".ci"]);
+    const root = await copyProject(join(cli.directory, "project"), [
+      "simulator",
+      "accessCheck",
+      "test",
+      ".ci",
+    ]);
     await symlink(join(ROOT, "node_modules"), join(root, "node_modules"));
     const projectDirectory = join(root, "pipeline");
     const file = join(projectDirectory, "Pulumi.github.yaml");

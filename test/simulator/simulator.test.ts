@@ -5,8 +5,8 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { cp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -16,7 +16,7 @@ import { type Options, simulateStack } from "../../simulator/simulateStack";
 import { TEMPLATE_SETTINGS } from "../../simulator/stackFile";
 import { ended } from "../support/childProcess";
 import { writePrograms } from "../support/programs";
-import { codeIn, ROOT, read } from "../support/project";
+import { codeIn, copyProject, linkPackages, ROOT, read } from "../support/project";
 import { entry, ignoringRejections, type Settings, stackWith, up } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
@@ -254,9 +254,9 @@ test("rejects options that are unknown or not valid together, with the reason", 
 describe("npm start", () => {
   before(async () => {
     // A copy of the template has its own stack, which is not what these tests expect.
-    const isExcluded = (path: string) => /^(\.git|node_modules|test|docs|Pulumi\..+\.yaml)$/.test(path);
-    await cp(ROOT, project, { recursive: true, filter: (path) => !isExcluded(relative(ROOT, path)) });
-    await symlink(join(ROOT, "node_modules"), join(project, "node_modules"));
+    const stackFiles = (await readdir(ROOT)).filter((name) => /^Pulumi\..+\.yaml$/.test(name));
+    await copyProject(project, ["test", "docs", ...stackFiles]);
+    await linkPackages(project);
   });
 
   function spawnStart(args: string[], environment: Record<string, string> = {}) {

@@ -1,7 +1,8 @@
-// The files of this project, and what its pages print.
+// The files of this project, copies of them, and what its pages print.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { cp, symlink } from "node:fs/promises";
 import { join } from "node:path";
 
 export const ROOT = join(__dirname, "..", "..");
@@ -16,6 +17,18 @@ export interface Block {
 /** Returns a text file of the project, such as `docs/import.md`. */
 export function read(path: string): string {
   return readFileSync(join(ROOT, path), "utf8");
+}
+
+/** Copies what a clone of the project contains, except the paths that are left out, and returns the directory of the copy. */
+export async function copyProject(directory: string, leftOut: string[] = []): Promise<string> {
+  const paths = ["node_modules", ".git", ...leftOut].map((name) => join(ROOT, name));
+  await cp(ROOT, directory, { recursive: true, filter: (path) => !paths.includes(path) });
+  return directory;
+}
+
+/** Lets a copy use the packages of this checkout. */
+export function linkPackages(directory: string): Promise<void> {
+  return symlink(join(ROOT, "node_modules"), join(directory, "node_modules"));
 }
 
 /** Returns the section of a page below a heading, such as `## Threats`, up to the next heading of the same level. */

@@ -1,13 +1,13 @@
 // Drives the Pulumi CLI, with a separate state and home in a temporary directory.
 
 import { spawn, spawnSync } from "node:child_process";
-import { cp, mkdir, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { simulationDirectory } from "../../simulator/emulators/certificates";
 import { ended } from "./childProcess";
-import { ROOT } from "./project";
+import { copyProject, linkPackages } from "./project";
 import { ACCESS_TOKEN } from "./script";
 
 export interface Outcome {
@@ -55,15 +55,14 @@ export async function openCli(debugProviders: string, further: Record<string, st
   const state = join(directory, "state");
   await mkdir(state);
   // Nothing else of the environment: a profile or a backend of the user's would change the results.
-  const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, npm_config_cache = join(homedir(), ".npm") } = process.env;
-  // The old language host of .ci/pulumi-cli does not receive the `nodeargs` of Pulumi.yaml, which would set it.
-  const { TS_NODE_CACHE_DIRECTORY } = process.env;
+  // The old language host of .ci/pulumi-cli does not receive the `nodeargs` of Pulumi.yaml, which would set TS_NODE_CACHE_DIRECTORY.
+  const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, TS_NODE_CACHE_DIRECTORY } = process.env;
   const env = {
     PATH,
     NODE_EXTRA_CA_CERTS,
     NODE_OPTIONS,
     TS_NODE_CACHE_DIRECTORY,
-    npm_config_cache,
+    npm_config_cache: process.env.npm_config_cache ?? join(homedir(), ".npm"),
     npm_config_prefer_offline: "true",
     npm_config_audit: "false",
     HOME: directory,
@@ -78,7 +77,11 @@ export async function openCli(debugProviders: string, further: Record<string, st
     ...further,
   };
 
-  const run: Cli["run"] = (cwd, program, ...args) => execute(cwd, env, program, ...args);
+  const run: Cli["run"] = async (cwd, program, ...args) => {
+    const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+    const { exitCode, stdout, stderr } = await ended(child);
+    return { exitCode, stdout, screen: stdout + stderr };
+  };
   return {
     directory,
     environment: env,
@@ -102,18 +105,6 @@ async function createDirectory(): Promise<string> {
   }
 }
 
-/** Runs a program to its end, with no standard input and no other environment. */
-async function execute(
-  cwd: string,
-  env: NodeJS.ProcessEnv,
-  program: string,
-  ...args: string[]
-): Promise<Outcome> {
-  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
-  const { exitCode, stdout, stderr } = await ended(child);
-  return { exitCode, stdout, screen: stdout + stderr };
-}
-
 /**
  * Copies the program without what it must not need, and creates a stack.
  *
@@ -126,17 +117,9 @@ export async function createProject(
   config: Record<string, unknown>,
   leftOut = ["simulator", "accessCheck", "test", ".ci", ".github", "pipeline"],
 ): Promise<string> {
-  const directory = await copyProject(cli, "project", leftOut);
-  await symlink(join(ROOT, "node_modules"), join(directory, "node_modules"));
+  const directory = await copyProject(join(cli.directory, "project"), leftOut);
+  await linkPackages(directory);
   await writeFile(join(directory, "Pulumi.dev.yaml"), stringify({ config }));
   await cli.pulumi(directory, "stack", "init", "dev");
-  return directory;
-}
-
-/** Copies what a clone of the project contains, except the paths that are left out, to a directory with this name. */
-export async function copyProject(cli: Cli, name: string, leftOut: string[]): Promise<string> {
-  const directory = join(cli.directory, name);
-  const paths = ["node_modules", ".git", ...leftOut].map((name) => join(ROOT, name));
-  await cp(ROOT, directory, { recursive: true, filter: (path) => !paths.includes(path) });
   return directory;
 }

@@ -2,8 +2,8 @@
 
 import { join } from "node:path";
 import { succeeded } from "./engineOutcome";
-import { ROOT } from "./project";
-import { type Cli, copyProject } from "./pulumiCli";
+import { copyProject, ROOT } from "./project";
+import type { Cli } from "./pulumiCli";
 
 const PACKAGES = join(ROOT, "node_modules");
 
@@ -19,7 +19,7 @@ export const LINK_PACKAGES = `
 
 /** Commits what a clone contains to a new repository, and returns its directory. */
 export async function createRepository(cli: Cli): Promise<string> {
-  const repository = await copyProject(cli, "repository", []);
+  const repository = await copyProject(join(cli.directory, "repository"));
   const author = ["-c", "user.name=author", "-c", "user.email=author@example.com"];
   succeeded(await cli.run(repository, "git", "init", "--quiet"));
   succeeded(await cli.run(repository, "git", "add", "--all"));
