@@ -135,7 +135,7 @@ function readProject(directory: string): Project {
 }
 
 /** The keys of a stack file. Pulumi ignores every other one. */
-const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedkey", "encryptionsalt"];
+export const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedkey", "encryptionsalt"];
 
 /** Reads the settings of a stack file. */
 function readSettings(file: string, project: string): Omit<StackFile, "project"> {

@@ -141,6 +141,17 @@ test("rejects, as the program does, an unknown name, and a setting of an entry, 
   }
 });
 
+test("rejects, as `npm start` does, a setting that is not below config:, and accepts the other keys of Pulumi", () => {
+  const config = { clusterName: "prod", serviceAccounts: [TEAM] };
+  const keys = { environment: ["shared"], secretsprovider: "a", encryptedkey: "b", encryptionsalt: "c" };
+  for (const [file, isValid] of [
+    [{ ...keys, config }, true],
+    [{ ...config, config }, false],
+  ] as const) {
+    assert.deepEqual([isAccepted(stringify(file), ""), isStackFile(file)], [isValid, isValid]);
+  }
+});
+
 test("accepts every stack file of the project, and the entry of every manifest", () => {
   const pages = ["README.md", ...readdirSync(join(ROOT, "docs")).map((page) => `docs/${page}`)].filter(
     (path) => path.endsWith(".md"),

@@ -10,6 +10,7 @@ import { awsSchema, clusterEntries } from "../../cluster";
 import { pulumiCloudSchema } from "../../config";
 import { accessEntries } from "../../settings/access";
 import { TOKEN_TYPES, userLogin } from "../../settings/tokenTypes";
+import { STACK_FILE_KEYS } from "../../simulator/stackFile";
 import { declarationsOf, meaningAndDefault } from "./declarations";
 
 /** A JSON Schema, as far as this module reads it. */
@@ -69,6 +70,7 @@ export function fileSchema(project: string, properties: Record<string, Schema>):
     $schema: "http://json-schema.org/draft-07/schema#",
     type: "object",
     properties: {
+      ...Object.fromEntries(STACK_FILE_KEYS.map((key) => [key, {}])),
       config: {
         description:
           "The settings of the stack. The name of the project can be in front, as in `PROJECT:KEY`.",
@@ -83,6 +85,7 @@ export function fileSchema(project: string, properties: Record<string, Schema>):
         additionalProperties: NEVER,
       },
     },
+    additionalProperties: NEVER,
     definitions: {
       plaintext: {
         properties: { secure: NEVER },
