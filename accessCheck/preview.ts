@@ -71,6 +71,13 @@ export async function previewStack(name: string, directory: string, run: Run): P
   const error = events.find(({ diagnosticEvent }) => diagnosticEvent?.severity === "error");
   const [, reported] = /^error: (.+)/m.exec(result.stderr) ?? [];
   const reason = shown((error?.diagnosticEvent?.message ?? reported ?? result.message).trim());
+  // The CLI adds the default organization to a name, whichever organization the selected stack has.
+  if (reason.startsWith("no stack named") && !name.includes("/")) {
+    const qualified = `npm start -- --live --stack ORGANIZATION/${shellQuoted(name)}`;
+    throw new Error(
+      `The preview failed, so no token was sent: ${reason}\nIs it in another organization than your default one? ${qualified}`,
+    );
+  }
   const command = `pulumi preview --refresh --diff --stack ${shellQuoted(name)}`;
   throw new Error(`The preview failed, so no token was sent: ${reason}\nTo see all of it: ${command}`);
 }

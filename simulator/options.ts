@@ -9,7 +9,8 @@ Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
 
   --stack NAME  Stack to simulate or check, from Pulumi.NAME.yaml (default: the
                 only one; an unchanged Pulumi.dev.yaml does not count, and
-                without any other stack, a sample is simulated)
+                without any other stack, a sample is simulated). With --live,
+                ORGANIZATION/NAME if it is not in your default organization
   --verbose     Print every check with its reason
   --policies    Print the generated trust policies and allow policies as JSON
   --markdown    Print the access check and the policies as Markdown

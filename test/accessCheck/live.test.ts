@@ -406,6 +406,11 @@ for (const [what, calls, pattern, replacement, message] of [
     ...[PREVIEW, ALL, FORBIDDEN],
     "The preview failed, so no token was sent: reading IAM Role (x): AccessDenied: \\u{1b}[2J To see all of it: pulumi preview --refresh --diff --stack prod",
   ],
+  [
+    "the stack is not in the default organization, naming the option",
+    ...[PREVIEW, ALL, "error:error: no stack named 'prod' found"],
+    "no token was sent: no stack named 'prod' found Is it in another organization than your default one? npm start -- --live --stack ORGANIZATION/prod",
+  ],
   ["the preview takes too long", PREVIEW, ALL, "error:", "so no token was sent: Failed to run pulumi"],
   [
     "the stack is not deployed",
