@@ -20,6 +20,21 @@ test("the pages print lines of the programs in TypeScript", () => {
   }
 });
 
+test("in every program, only another cluster replaces what is on it", () => {
+  const programs = [
+    "typescript/index.ts",
+    "many-clusters/index.ts",
+    "python/__main__.py",
+    "yaml/Pulumi.yaml",
+  ];
+  const files = [...programs, "existing-cluster/Pulumi.yaml"].map((file) =>
+    read(`examples/component/${file}`),
+  );
+  for (const program of [...files, ...codeIn(read("docs/other-clusters.md"), "typescript")]) {
+    assert.match(program, /\bcluster_?identifier\b/i);
+  }
+});
+
 test("the program in YAML has valid arguments, and reads outputs that exist", async () => {
   const { type, properties, options } = programInYaml("yaml").resources.access;
   assert.equal(type, "eks-pulumi-oidc:PulumiCloudAccess");

@@ -25,7 +25,7 @@ for (const [name, serviceAccounts] of Object.entries(clusters)) {
       oidcProviderArn: aws.iam.getOpenIdConnectProviderOutput({ url: issuerUrl }).arn,
       serviceAccounts,
     },
-    { providers: [kubernetesProvider(name, cluster)] },
+    { providers: [kubernetesProvider(name, cluster, issuerUrl)] },
   );
 }
 
@@ -33,6 +33,7 @@ for (const [name, serviceAccounts] of Object.entries(clusters)) {
 function kubernetesProvider(
   name: string,
   { endpoint, region, certificateAuthorities }: pulumi.Output<aws.eks.GetClusterResult>,
+  clusterIdentifier: pulumi.Output<string>,
 ): kubernetes.Provider {
   const authority = certificateAuthorities.apply(([first]) => `${first?.data}`);
   const args = ["eks", "get-token", "--output", "json", "--cluster-name", name, "--region", region];
@@ -45,5 +46,6 @@ function kubernetesProvider(
     contexts: [{ name, context: { cluster: name, user: name } }],
     "current-context": name,
   });
-  return new kubernetes.Provider(name, { kubeconfig, enableConfigMapMutable: true });
+  // Only another cluster replaces what is on it: not a renewed endpoint or certificate authority.
+  return new kubernetes.Provider(name, { kubeconfig, clusterIdentifier, enableConfigMapMutable: true });
 }

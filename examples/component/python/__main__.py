@@ -19,6 +19,7 @@ cluster = eks.Cluster(
 kubernetes_provider = kubernetes.Provider(
     "prod",
     kubeconfig=cluster.kubeconfig_json,
+    cluster_identifier=cluster.oidc_provider_url,
     enable_config_map_mutable=True,
     opts=pulumi.ResourceOptions(depends_on=[cluster]),
 )

@@ -12,10 +12,14 @@ const cluster = new eks.Cluster("prod", {
   createOidcProvider: true,
 });
 
-// The ConfigMaps of the component are updated in place.
+// The ConfigMaps of the component are updated in place, and only another cluster replaces what is on it.
 const kubernetesProvider = new kubernetes.Provider(
   "prod",
-  { kubeconfig: cluster.kubeconfigJson, enableConfigMapMutable: true },
+  {
+    kubeconfig: cluster.kubeconfigJson,
+    clusterIdentifier: cluster.oidcProviderUrl,
+    enableConfigMapMutable: true,
+  },
   { dependsOn: cluster },
 );
 
