@@ -36,6 +36,10 @@ const REQUIRED = {
 const project = temporaryDirectory({ after });
 const temporary = temporaryDirectory({ after });
 
+/** Where the machine of the simulation is logged in. */
+const OTHER_CLOUD = "https://other.example.com";
+const credentials = temporaryDirectory({ after });
+
 /** What was printed. No run may print a token or a stack trace. */
 function printed(exitCode: number | null, stdout: string, stderr: string) {
   assert.doesNotMatch(stdout + stderr, /eyJ[\w-]+\.[\w-]+|pul-[0-9a-f]{10}/, "a token");
@@ -257,6 +261,7 @@ describe("npm start", () => {
     const stackFiles = (await readdir(ROOT)).filter((name) => /^Pulumi\..+\.yaml$/.test(name));
     await copyProject(project, ["test", "docs", ...stackFiles]);
     await linkPackages(project);
+    await writeFile(join(credentials, "credentials.json"), JSON.stringify({ current: OTHER_CLOUD }));
   });
 
   function spawnStart(args: string[], environment: Record<string, string> = {}) {
@@ -264,7 +269,7 @@ describe("npm start", () => {
       process.env;
     const options = ["--require", "./scripts/compilerCache.cjs", "--import", "tsx", "simulator/start.ts"];
     // The login of the machine must not count.
-    const login = { PULUMI_BACKEND_URL: "https://other.example.com" };
+    const login = { PULUMI_BACKEND_URL: OTHER_CLOUD, PULUMI_CREDENTIALS_PATH: credentials };
     const env = { ...inherited, ...login, ...environment, TMPDIR: temporary };
     return spawn(process.execPath, [...options, ...args], {
       cwd: project,
