@@ -14,7 +14,7 @@ import {
   type User,
 } from "../support/apiServer";
 import { type CloudApi, serveCloudApi } from "../support/cloudApi";
-import { succeeded } from "../support/engineOutcome";
+import { failed, succeeded } from "../support/engineOutcome";
 import { serveProvider } from "../support/provider";
 import { type Cli, createProject, missingCli, openCli } from "../support/pulumiCli";
 import { realIssuer } from "../support/realIssuer";
@@ -207,6 +207,23 @@ describe("npm start -- --live of a deployed stack", { skip: missingApiServer || 
         assert.match(stdout, /^ {2}To apply the program again: pulumi up --refresh --stack dev$/m);
       });
     }
+
+    test("are undone by `pulumi up --refresh`, once the ConfigMaps with an added key or `immutable` are deleted", async () => {
+      const up = () => cli.pulumi(directory, "up", "--yes", "--skip-preview", "--refresh");
+      const configMaps = { ci: "deployer", ops: "drift" };
+      const immutable = ["--namespace=ops", "--type=merge", '--patch={"immutable":true}'];
+      await server.kubectl(["patch", "configmap", "drift-pulumi-token-exchange", ...immutable]);
+      failed(await up(), /field is immutable/);
+
+      for (const [namespace, name] of Object.entries(configMaps)) {
+        const named = [`${name}-pulumi-token-exchange`, `--namespace=${namespace}`];
+        await server.kubectl(["delete", "configmap", ...named]);
+      }
+      await applyAsOther("ops", "reader", { organization: "mallory" });
+      succeeded(await up());
+      const { exitCode, errors, stdout } = await runAs("admin");
+      assert.deepEqual([exitCode, errors], [0, ""], stdout);
+    });
   });
 
   /** Changes a ConfigMap as `kubectl edit` does. */
