@@ -29,7 +29,6 @@ export interface Aws extends Emulator {
 
 interface Role {
   namePrefix: string;
-  forceDetachPolicies?: boolean;
   path?: string;
   assumeRolePolicy: IamPolicy;
 }
@@ -69,32 +68,18 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
   }
   const keySets = new Map<string, JWTVerifyGetKey>();
 
-  const roleKind = storedKind(
-    roles,
-    // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
-    ({ namePrefix }) => `${namePrefix}${String(Date.now()).padEnd(26, randomSuffix())}`,
-    (id, inputs) => ({
-      ...inputs,
-      assumeRolePolicy: JSON.stringify(inputs.assumeRolePolicy),
-      name: id,
-      arn: arn(`role${inputs.path ?? "/"}${id}`),
-    }),
-  );
-
   const resources: Record<string, ResourceKind> = {
-    "aws:iam/role:Role": {
-      ...roleKind,
-      // hashicorp/terraform-provider-aws, internal/service/iam/role.go.
-      delete(id) {
-        const attached = [...attachments].filter(([, { role }]) => role === id);
-        if (attached.length > 0 && !roles.get(id)?.forceDetachPolicies) {
-          const conflict = "DeleteConflict: Cannot delete entity, must detach all policies first.";
-          throw new Error(`deleting IAM Role (${id}): ${conflict}`);
-        }
-        for (const [attachment] of attached) attachments.delete(attachment);
-        roleKind.delete(id);
-      },
-    },
+    "aws:iam/role:Role": storedKind(
+      roles,
+      // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
+      ({ namePrefix }) => `${namePrefix}${String(Date.now()).padEnd(26, randomSuffix())}`,
+      (id, inputs) => ({
+        ...inputs,
+        assumeRolePolicy: JSON.stringify(inputs.assumeRolePolicy),
+        name: id,
+        arn: arn(`role${inputs.path ?? "/"}${id}`),
+      }),
+    ),
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": storedKind(
       attachments,
       ({ role, policyArn }) => `${role}/${policyArn}`,

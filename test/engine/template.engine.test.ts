@@ -26,11 +26,15 @@ const USES: Record<string, [file: string, use: string]> = {
 };
 
 describe("pulumi new", { skip: missingCli }, () => {
-  test("asks for region, cluster, and login, and for nothing else", async (t) => {
+  test("asks for what Pulumi.dev.yaml has, which the simulator knows: region, cluster, and login", () => {
     const { template } = parse(read("Pulumi.yaml"));
     assert.deepEqual(Object.keys(template.config), ["aws:region", "clusterName", "userLogin"]);
+    const shipped = parse(read("Pulumi.dev.yaml")).config;
+    assert.deepEqual(Object.keys(shipped), Object.keys(template.config));
+    assert.deepEqual(shipped, TEMPLATE_SETTINGS);
+  });
 
-    // Without an answer the default is saved.
+  test("saves for a new stack the default of a question without an answer", async (t) => {
     const { directory } = await newProject(t, "prod", ["organization=acme"]);
     assert.deepEqual(savedSettings(directory, "prod"), {
       "aws:region": "us-west-2",
@@ -38,40 +42,34 @@ describe("pulumi new", { skip: missingCli }, () => {
     });
   });
 
-  test("Pulumi.dev.yaml has exactly the settings that the template asks for, and the simulator knows them", () => {
-    const shipped = parse(read("Pulumi.dev.yaml")).config;
-    const { template } = parse(read("Pulumi.yaml"));
-    assert.deepEqual(Object.keys(shipped), Object.keys(template.config));
-    assert.deepEqual(shipped, TEMPLATE_SETTINGS);
-  });
-
-  test("a stack dev without answers names in every preview what it has from the template", async (t) => {
-    const { cli, directory } = await newProject(t, "dev", ["organization=acme"], SAMPLE_CLUSTER);
-    const note =
-      "Pulumi.dev.yaml still has the template's clusterName (sample-cluster) and userLogin (sample-login).";
-    assert.ok(succeeded(await cli.pulumi(directory, "preview")).screen.includes(`warning: ${note}`));
-
-    succeeded(await cli.pulumi(directory, "config", "set", "userLogin", "carol"));
-    const { screen } = succeeded(await cli.pulumi(directory, "preview"));
-    assert.match(screen, /template's clusterName \(sample-cluster\)\. Replace/);
-  });
-
-  test("a stack dev without any setting of its own leaves the simulation with its sample, and says so", async (t) => {
-    const { cli, directory } = await newProject(t, "dev", []);
+  test("a stack dev without answers has a sample in the simulation, and every preview names what it has from the template", async (t) => {
+    const { cli, directory } = await newProject(t, "dev", [], SAMPLE_CLUSTER);
     const { stdout } = succeeded(await cli.run(directory, "npm", "start"));
     assert.match(
       stdout,
       /^Simulation of the sample stack: .*\n {2}Its settings are in simulator\/sample\.yaml\./m,
     );
+
+    const set = async (...setting: string[]) =>
+      succeeded(await cli.pulumi(directory, "config", "set", ...setting));
+    await set("organization", "acme");
+    const note =
+      "Pulumi.dev.yaml still has the template's clusterName (sample-cluster) and userLogin (sample-login).";
+    assert.ok(succeeded(await cli.pulumi(directory, "preview")).screen.includes(`warning: ${note}`));
+
+    await set("userLogin", "carol");
+    const { screen } = succeeded(await cli.pulumi(directory, "preview"));
+    assert.match(screen, /template's clusterName \(sample-cluster\)\. Replace/);
   });
 
-  test("saves the answers in the stack's file, and keeps the sample entry below config:", async (t) => {
-    const { directory } = await newProject(t, "dev", ANSWERS);
+  test("saves the answers with the prefix that the README names, and keeps the sample entry below config:", async (t) => {
+    const { directory } = await newProject(t, "dev", ANSWERS, {}, []);
+    const [, prefix] = /as in `([\w-]+):clusterName`/.exec(read("README.md")) ?? [];
     assert.deepEqual(savedSettings(directory, "dev"), {
       "aws:region": "eu-central-1",
-      "other:clusterName": "my-cluster",
-      "other:userLogin": "carol",
-      "other:organization": "acme",
+      [`${prefix}:clusterName`]: "my-cluster",
+      [`${prefix}:userLogin`]: "carol",
+      [`${prefix}:organization`]: "acme",
     });
     const file = readFileSync(join(directory, "Pulumi.dev.yaml"), "utf8");
     // Editors find the schema in the copy.
@@ -79,14 +77,6 @@ describe("pulumi new", { skip: missingCli }, () => {
     assert.deepEqual(readFileSync(join(directory, schema), "utf8"), read("settings/stack.schema.json"));
     // The CLI moves a comment at the end of the file out of config:.
     assert.match(file, /^config:\n(?: {2}#.*\n)* {2}# serviceAccounts:\n(?: {2}#.*\n)+ {2}aws:region:/m);
-  });
-
-  test("the settings have the prefix that the README names, if the project keeps the template's name", async (t) => {
-    const { directory } = await newProject(t, "prod", ANSWERS, {}, []);
-    const readme = readFileSync(join(directory, "README.md"), "utf8");
-    const [, prefix] = /as in `([\w-]+):clusterName`/.exec(readme) ?? [];
-    const keys = Object.keys(savedSettings(directory, "prod"));
-    assert.ok(keys.includes(`${prefix}:clusterName`), keys.join(", "));
   });
 
   test("the README's clean-up leaves no unused file, script, dependency, or link", async (t) => {
