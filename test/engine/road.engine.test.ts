@@ -7,6 +7,7 @@ import { describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import { succeeded } from "../support/engineOutcome";
 import { startEngine } from "../support/engineStack";
+import { writePrograms } from "../support/programs";
 import { blocksOf } from "../support/project";
 import { type Cli, missingCli, pathOf, useWholeSdk } from "../support/pulumiCli";
 import { createRepository, LINK_PACKAGES } from "../support/repository";
@@ -35,10 +36,15 @@ describe("the README's commands, from the clone to `pulumi destroy`", { skip: mi
 async function walk(t: TestContext, stack: string, { everything }: { everything: boolean }): Promise<string> {
   const { simulation, cli } = await startEngine(t);
   const repository = await createRepository(cli);
-  await redirectClone(cli, repository);
-  await mkdir(join(cli.directory, "bin"));
-  await answerQuestions(cli, stack, repository);
-  await installAtOnce(cli, everything ? "-n ''" : "! -e node_modules");
+  // git finds the repository at the URL of the README.
+  const url = "https://github.com/OWNER/eks-pulumi-oidc.git";
+  await writeFile(join(cli.directory, ".gitconfig"), `[url "${repository}"]\n\tinsteadOf = ${url}\n`);
+  const bin = join(cli.directory, "bin");
+  await mkdir(bin);
+  const path = writePrograms(bin, {
+    pulumi: answeringPulumi(stack, repository),
+    npm: installingAtOnce(everything ? "-n ''" : "! -e node_modules"),
+  });
 
   const blocks = blocksOf(await readFile(join(repository, "README.md"), "utf8"));
   const commands = blocks.filter(({ info }) => info === "bash").map(({ text }) => text);
@@ -66,7 +72,7 @@ async function walk(t: TestContext, stack: string, { everything }: { everything:
     if (info === "yaml" && /^config:/m.test(text)) await editStack(directory, stack, text);
     if (info !== "bash") continue;
 
-    const outcome = await runBlock(cli, directory, text.replace(skipped, ""));
+    const outcome = await runBlock(cli, path, directory, text.replace(skipped, ""));
     printed += outcome.printed;
     directory = outcome.directory;
   }
@@ -82,48 +88,36 @@ async function walk(t: TestContext, stack: string, { everything }: { everything:
 /** Runs commands in a directory, and returns in which one they end. */
 async function runBlock(
   cli: Cli,
+  path: string,
   directory: string,
   commands: string,
 ): Promise<{ printed: string; directory: string }> {
   const end = join(cli.directory, "end");
-  const script = ["set -e", `PATH=${join(cli.directory, "bin")}:$PATH`, commands, `pwd >${end}`].join("\n");
+  const script = ["set -e", `PATH=${path}`, commands, `pwd >${end}`].join("\n");
   const { screen } = succeeded(await cli.run(directory, "bash", "-c", script));
   return { printed: screen, directory: (await readFile(end, "utf8")).trim() };
 }
 
-/** Lets git find the repository at the URL of the README. */
-async function redirectClone(cli: Cli, repository: string): Promise<void> {
-  const url = "https://github.com/OWNER/eks-pulumi-oidc.git";
-  await writeFile(join(cli.directory, ".gitconfig"), `[url "${repository}"]\n\tinsteadOf = ${url}\n`);
-}
-
-/** Puts a `pulumi` on PATH that answers what the CLI asks on a terminal, and finds the template at the URL of the README. */
-async function answerQuestions(cli: Cli, stack: string, repository: string): Promise<void> {
+/** Returns a `pulumi` that answers what the CLI asks on a terminal, and finds the template at the URL of the README. */
+function answeringPulumi(stack: string, repository: string): string {
   const pulumi = pathOf("pulumi");
   const answers = ["aws:region=us-west-2", "clusterName=my-cluster", "userLogin=carol"];
   const options = ["--yes", "--stack", stack, ...answers.flatMap((answer) => ["--config", answer])];
-  const program = `#!/usr/bin/env bash
-export PULUMI_OPTION_NON_INTERACTIVE=true
-case $1 in
-  new) shift; exec '${pulumi}' new ${options.join(" ")} "\${@/*eks-pulumi-oidc*/${repository}}" ;;
-  up | destroy) exec '${pulumi}' "$@" --yes ;;
-  *) exec '${pulumi}' "$@" ;;
-esac
-`;
-  await writeFile(join(cli.directory, "bin", "pulumi"), program, { mode: 0o755 });
+  return `
+    export PULUMI_OPTION_NON_INTERACTIVE=true
+    case $1 in
+      new) shift; exec '${pulumi}' new ${options.join(" ")} "\${@/*eks-pulumi-oidc*/${repository}}" ;;
+      up | destroy) exec '${pulumi}' "$@" --yes ;;
+      *) exec '${pulumi}' "$@" ;;
+    esac`;
 }
 
-/** Puts an `npm` on PATH that installs the packages of this checkout, for `npm ci` and under a condition of bash. */
-async function installAtOnce(cli: Cli, condition: string): Promise<void> {
-  const program = `#!/usr/bin/env bash
-if [[ $1 == ci || ($1 == install && ${condition}) ]]; then
-  rm -rf node_modules
-  ${LINK_PACKAGES}
-else
-  exec '${pathOf("npm")}' "$@"
-fi
-`;
-  await writeFile(join(cli.directory, "bin", "npm"), program, { mode: 0o755 });
+/** Returns an `npm` that installs the packages of this checkout, for `npm ci` and under a condition of bash. */
+function installingAtOnce(condition: string): string {
+  return `
+    [[ $1 == ci || ($1 == install && ${condition}) ]] || exec '${pathOf("npm")}' "$@"
+    rm -rf node_modules
+    ${LINK_PACKAGES}`;
 }
 
 /** Replaces the settings of a stack, as a user does who edits the file. A file-backed stack has no organization. */
