@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { requestAccessToken } from "../../accessCheck/requestAccessToken";
+import { CREDENTIAL_HELPER } from "../../tokenVolume";
 import type { KubernetesObject } from "../support/apiServer";
 import {
   EXAMPLES,
@@ -54,7 +55,7 @@ for (const file of EXAMPLES.filter((it) => it !== "external-secrets.yaml")) {
 
 for (const file of RESTRICTED) {
   // `npm run test:cluster` tests that such a namespace admits the pod.
-  test(`${file} has a namespace that enforces Pod Security restricted, and a writable home`, () => {
+  test(`${file} has a namespace that enforces Pod Security restricted, a writable home, and the credential helper`, () => {
     const { settings, entry } = exampleOf(file);
     assert.deepEqual(settings.createNamespaces, [entry.namespace]);
 
@@ -63,6 +64,8 @@ for (const file of RESTRICTED) {
     const home = container.volumeMounts.find(({ mountPath }) => mountPath === variables.HOME);
     assert.ok(spec.volumes.find(({ name }) => name === home?.name)?.emptyDir);
     assert.ok(variables.PULUMI_HOME?.startsWith(`${variables.HOME}/`));
+    // Of a labeled pod, what the label adds.
+    assert.equal(variables.PULUMI_CREDENTIAL_HELPER, CREDENTIAL_HELPER.value);
   });
 }
 
