@@ -69,7 +69,7 @@ function environmentNotes(environments: string[]): string[] {
 function organizationNotes(organization: string): string[] {
   if (organization) return [];
   return [
-    `organization is not set: the simulation uses "${ORGANIZATION}". \`pulumi preview\` uses the stack's organization, and asks for this setting if there is none.`,
+    `organization is not set: the simulation uses "${ORGANIZATION}", and \`pulumi preview\` the organization of the stack.`,
   ];
 }
 

@@ -8,11 +8,12 @@ Simulates the first \`pulumi up\` of a stack on this machine and checks access.
 Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
 
   --stack NAME  Stack to simulate or check, from Pulumi.NAME.yaml (default: the
-                only one; an unchanged Pulumi.dev.yaml does not count, and
-                without any other stack, a sample is simulated). With --live,
+                only one besides an unchanged Pulumi.dev.yaml; without
+                one, a sample is simulated). With --live,
                 ORGANIZATION/NAME if it is not in your default organization
   --verbose     Print every check with its reason
   --policies    Print the generated trust policies and allow policies as JSON
+                (for a file: npm start --silent -- --policies >FILE)
   --markdown    Print the access check and the policies as Markdown
   --live        After \`pulumi up\`, check access to the real AWS and Pulumi Cloud
   --all-pairs   With --live, test each service account against every other one

@@ -8,6 +8,7 @@ import { visible } from "../accessCheck/terminal";
 import { saveCertificateAuthority } from "./emulators/certificates";
 import { endPods } from "./emulators/pod";
 import { readOptions, USAGE } from "./options";
+import { requirePrograms } from "./requiredPrograms";
 import type { Options } from "./simulateStack";
 import { findStack } from "./stackFile";
 
@@ -34,6 +35,7 @@ function onlyStack(): string {
 
 /** Runs the simulation with what it needs of this process, in a directory that is gone when the process ends. */
 async function runSimulation(options: Options): Promise<number> {
+  requirePrograms();
   const directory = mkdtempSync(join(tmpdir(), "simulation-"));
   process.on("exit", () => {
     endPods();

@@ -136,7 +136,7 @@ describe("the simulation", () => {
     const { exitCode, stdout, stderr, flow } = await simulate(t, settings);
     assert.equal(exitCode, 1);
     assert.match(flow, /HTTP 400.*pod\.name is '[^']+', not 'another-\*'/);
-    assert.match(flow, /organization is not set: .*`pulumi preview`.* asks for this setting/);
+    assert.match(flow, /organization is not set: .*`pulumi preview` the organization of the stack/);
     assert.match(stderr, /A Job failed, so `pulumi up` would fail/);
     assert.doesNotMatch(stdout, /Access check/);
 
@@ -318,6 +318,19 @@ describe("npm start", () => {
     assert.deepEqual([live.exitCode, live.stdout], [2, ""]);
   });
 
+  test("says which program of this machine is missing or too old, and runs no Job", async (t) => {
+    const programs = temporaryDirectory(t);
+    const bash = "#!/bin/sh\necho 'GNU bash, version 3.2.57(1)-release (arm64-apple-darwin23)'\n";
+    await writeFile(join(programs, "bash"), bash, { mode: 0o755 });
+    const { exitCode, stdout, stderr } = await ended(spawnStart([], { PATH: programs }));
+    assert.equal(
+      stderr,
+      "The simulation requires bash 4.4 or later, but found 3.2. On macOS: brew install bash\n" +
+        "The simulation requires curl 7.84 or later, but it is not on PATH. To install it: https://curl.se/download.html\n",
+    );
+    assert.deepEqual([exitCode, stdout], [1, ""]);
+  });
+
   test("ends when its reader stops reading", async () => {
     await writeStack(REQUIRED);
     const child = spawnStart([]);
@@ -334,7 +347,8 @@ describe("npm start", () => {
       // The exchange script of a pod then waits for ten seconds.
       const programs = temporaryDirectory(t);
       const ticks = join(programs, "ticks");
-      const curl = `for tick in {1..100}; do echo $tick >>'${ticks}'; sleep 0.1; done`;
+      const curl = `[[ $1 != --version ]] || exec echo curl 8.0
+for tick in {1..100}; do echo $tick >>'${ticks}'; sleep 0.1; done`;
       const child = spawnStart([], { PATH: writePrograms(programs, { curl }) });
       const ending = ended(child);
       while (!existsSync(ticks) && child.exitCode === null) await sleep(50);
