@@ -62,7 +62,10 @@ test("the alert of docs/workloads/token-check.md is about the Jobs of token-chec
   const [{ metadata, spec } = assert.fail()] = exampleOf("token-check.yaml").manifests;
   const { namespace, name } = metadata ?? {};
   const [alert = ""] = codeIn(read("docs/workloads/token-check.md"), "yaml");
-  const rules: { expr: string }[] = parse(alert).spec.groups[0].rules;
+  const rule = parse(alert);
+  // By default, kube-prometheus-stack selects rules by this label.
+  assert.ok(rule.metadata.labels.release);
+  const rules: { expr: string }[] = rule.spec.groups[0].rules;
   const [failed = "", missing = ""] = rules.map(({ expr }) => expr);
 
   // A CronJob's Jobs have its name and the minute of their schedule.
