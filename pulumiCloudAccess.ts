@@ -241,8 +241,8 @@ function missingForRoles(
 }
 
 /**
- * Returns the problems of the providers, such as that there is none for Kubernetes. Pulumi would use the current context of the kubeconfig,
- * which can be any cluster.
+ * Returns the problems of the providers, such as that there is none for Kubernetes. Pulumi would use the current context of the
+ * kubeconfig, which can be any cluster.
  */
 function providerProblems(options: pulumi.ComponentResourceOptions): Problem[] {
   const { providers = {} } = options;

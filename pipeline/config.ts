@@ -36,7 +36,10 @@ interface PipelineSettings {
   subjectPrefix: string;
   /** Stacks that the workflows deploy. */
   stacks: StackSettings[];
-  /** Reviewers of each deployment, as in step 1: logins, or teams as ORGANIZATION/TEAM. With none, they are not checked. Default: `[]`. */
+  /**
+   * Reviewers of each deployment, as in step 1: logins, or teams as ORGANIZATION/TEAM. With none, they are not checked.
+   * Default: `[]`.
+   */
   reviewers?: string[];
   /** IAM OIDC provider of GitHub in the account: create it, or use the `existing` one. Default: `create`. */
   githubOidcProvider?: "create" | "existing";

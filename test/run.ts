@@ -118,7 +118,7 @@ async function runGroups(directory: string, groups: string[][], named: boolean):
       skipped.length > 0 && Boolean(process.env.FAIL_ON_SKIP),
       "FAIL_ON_SKIP is set: install what is missing.",
     ],
-    // A named file may skip all of its tests, as the engine tests do without the Pulumi CLI, and those of a cluster without an API server.
+    // A named file may skip all of its tests: engine tests need the Pulumi CLI, and those of a cluster an API server.
     [passed === 0 && !(named && skipped.length > 0), "No test was executed."],
   ];
   return problems.flatMap(([applies, problem]) => (applies ? [problem] : []));

@@ -31,7 +31,11 @@ interface IamDecision {
   failedKeys?: string[];
 }
 
-/** Evaluates a policy. A Deny wins over an Allow, and what no statement allows is denied. @throws Error for what it does not know. */
+/**
+ * Evaluates a policy. A Deny wins over an Allow, and what no statement allows is denied.
+ *
+ * @throws Error for what it does not know.
+ */
 function evaluateIamPolicy({ Statement }: IamPolicy, request: IamRequest): IamDecision {
   const matching = Statement.filter((statement) => appliesTo(statement, request)).map((statement) => ({
     effect: statement.Effect,
