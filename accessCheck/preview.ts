@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { shellQuoted, shown } from "./terminal";
+import { redact, shellQuoted } from "./terminal";
 import { type Run, ToolError } from "./tools";
 
 export interface Preview {
@@ -70,7 +70,9 @@ export async function previewStack(name: string, directory: string, run: Run): P
   }
   const error = events.find(({ diagnosticEvent }) => diagnosticEvent?.severity === "error");
   const [, reported] = /^error: (.+)/m.exec(result.stderr) ?? [];
-  const reason = shown((error?.diagnosticEvent?.message ?? reported ?? result.message).trim());
+  const message = (error?.diagnosticEvent?.message ?? reported ?? result.message).trim();
+  // Not shortened: no token exists yet, and an error of AWS begins with its request and ends with the reason.
+  const reason = redact(message).replaceAll("\n", " ");
   // The CLI adds the default organization to a name, whichever organization the selected stack has.
   if (reason.startsWith("no stack named") && !name.includes("/")) {
     const qualified = `npm start -- --live --stack ORGANIZATION/${shellQuoted(name)}`;

@@ -12,7 +12,8 @@ const SHOWN_SHARERS = 5;
 /** At most this many denials are printed as examples. */
 const SHOWN_DENIALS = 3;
 
-const AUDIENCE_NOTE = "audienceRule is false: any audience is accepted. See docs/how-it-works.md";
+const AUDIENCE_NOTE =
+  "audienceRule is false, because Pulumi does not document how a rule matches a list: any audience is accepted. See docs/how-it-works.md";
 
 const NOT_ASKED = "not asked";
 

@@ -1,4 +1,4 @@
-// The service accounts of a stack, as its outputs, its ConfigMaps, and its allow policies describe them.
+// The service accounts of a stack: for the simulation from its outputs, for the live check from the program.
 
 /** A service account of the stack, from the stack's outputs and its ConfigMap. */
 export interface ServiceAccount {

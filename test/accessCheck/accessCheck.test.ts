@@ -246,7 +246,7 @@ test("allows another audience as configured without audienceRule, and says so on
   );
   const report = accessLines(rows, false).join("\n");
   assert.deepEqual(report.match(/^.*audienceRule.*$/gm), [
-    "  audienceRule is false: any audience is accepted. See docs/how-it-works.md",
+    "  audienceRule is false, because Pulumi does not document how a rule matches a",
   ]);
   assert.match(
     accessLines(rows, true).join("\n"),

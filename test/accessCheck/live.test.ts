@@ -398,13 +398,16 @@ function pulumiCloudAt(url: string): Edit {
 
 const RIGHT =
   "in organization acme, which the role Admin contains, and a login. To sign in: pulumi login https:";
-const FORBIDDEN = "error:error: reading IAM Role (x): AccessDenied: \u001b[2J";
+// As the AWS provider reports it, behind the URN of the resource.
+const REQUEST = `operation error IAM: GetRole, https response error StatusCode: 403, RequestID: ${"0".repeat(36)}`;
+const READING = `refreshing urn:pulumi:prod::${"p".repeat(60)}::aws:iam/role:Role::access.ci.deployer: reading IAM Role (x): ${REQUEST}`;
+const FORBIDDEN = `error:error: ${READING}, api error AccessDenied: \u001b[2J`;
 const CONFIG = '"aws:region":"us-west-2"';
 for (const [what, calls, pattern, replacement, message] of [
   [
     "the preview fails, such as without the right to read roles",
     ...[PREVIEW, ALL, FORBIDDEN],
-    "The preview failed, so no token was sent: reading IAM Role (x): AccessDenied: \\u{1b}[2J To see all of it: pulumi preview --refresh --diff --stack prod",
+    `The preview failed, so no token was sent: ${READING}, api error AccessDenied: \\u{1b}[2J To see all of it: pulumi preview --refresh --diff --stack prod`,
   ],
   [
     "the stack is not in the default organization, naming the option",
