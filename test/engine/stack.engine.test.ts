@@ -295,6 +295,22 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await up());
   });
 
+  test("replaces what is on the cluster only for another cluster, not for a renewed endpoint", async (t) => {
+    const { simulation, pulumi, set, up } = await createdStack(t);
+    const getCluster = simulation.calls["aws:eks/getCluster:getCluster"] ?? assert.fail();
+    const { answer } = getCluster;
+    const found = { endpoint: "https://renewed.example" };
+    t.mock.method(getCluster, "answer", (inputs: object) => ({ ...answer(inputs), ...found }));
+    assert.deepEqual(changes(await up()), ["cluster updated"]);
+
+    Object.assign(found, { identities: [{ oidcs: [{ issuer: simulation.otherIssuer.url }] }] });
+    await set("createOidcProvider", true);
+    const { screen } = succeeded(await pulumi("preview"));
+    for (const type of ["providers:kubernetes", "ServiceAccount", "ConfigMap", "Job", "OidcIssuer"]) {
+      assert.match(screen, new RegExp(`:${type} .*replace`));
+    }
+  });
+
   test("rejects an encrypted setting, which would be in plaintext in the state", async (t) => {
     const { pulumi } = await emptyStack(t, { serviceAccounts: FOUR, userLogin: "" });
     await pulumi("config", "set", "--secret", "--path", "serviceAccounts[1].teamName", "hunter2");

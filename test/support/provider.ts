@@ -3,7 +3,9 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { AddressInfo, Server } from "node:net";
 import { isDeepStrictEqual } from "node:util";
+import { Server as GrpcServer } from "@grpc/grpc-js";
 import * as pulumi from "@pulumi/pulumi";
+import { type DiffRequest, DiffResponse } from "@pulumi/pulumi/proto/provider_pb";
 import { type Emulator, type ResourceKind, Unready } from "../../simulator/emulators/emulator";
 
 /**
@@ -215,6 +217,12 @@ function valueAt(properties: unknown, path: string): unknown {
 // The SDK prints the port, for an engine that starts the provider itself, and its server would keep the process alive.
 // https://nodejs.org/api/diagnostics_channel.html#event-tracingnetserverlistenasyncend
 async function listen(provider: pulumi.provider.Provider): Promise<number> {
+  // The SDK answers DiffConfig itself, and has no member for it.
+  const { addService } = GrpcServer.prototype;
+  GrpcServer.prototype.addService = function (definition, implementation) {
+    Object.assign(implementation, { diffConfig });
+    addService.call(this, definition, implementation);
+  };
   let server: Server | undefined;
   const onListening = (message: unknown) => {
     server = (message as { server: Server }).server;
@@ -227,9 +235,29 @@ async function listen(provider: pulumi.provider.Provider): Promise<number> {
   } finally {
     unsubscribe(LISTENING, onListening);
     console.log = log;
+    GrpcServer.prototype.addService = addService;
   }
   if (!server) throw new Error("this process serves a provider already");
   return (server.unref().address() as AddressInfo).port;
 }
 
 const LISTENING = "tracing:net.server.listen:asyncEnd";
+
+/**
+ * Compares two configurations of a provider, which a provider of the SDK cannot. Only another `clusterIdentifier` of
+ * Kubernetes replaces the provider, and with it what it has created: pulumi/pulumi-kubernetes, provider/pkg/provider/provider.go.
+ */
+function diffConfig(
+  { request }: { request: DiffRequest },
+  callback: (error: undefined, response: DiffResponse) => void,
+): void {
+  const olds = request.getOlds()?.toJavaScript() ?? {};
+  const news = request.getNews()?.toJavaScript() ?? {};
+  const identifier = "clusterIdentifier";
+  const response = new DiffResponse();
+  const isSame = isDeepStrictEqual(olds, news);
+  response.setChanges(isSame ? DiffResponse.DiffChanges.DIFF_NONE : DiffResponse.DiffChanges.DIFF_SOME);
+  if (olds[identifier] !== undefined && olds[identifier] !== news[identifier])
+    response.setReplacesList([identifier]);
+  callback(undefined, response);
+}
