@@ -74,14 +74,11 @@ export async function previewStack(name: string, directory: string, run: Run): P
   // Not shortened: no token exists yet, and an error of AWS begins with its request and ends with the reason.
   const reason = redact(message).replaceAll("\n", " ");
   // The CLI adds the default organization to a name, whichever organization the selected stack has.
-  if (reason.startsWith("no stack named") && !name.includes("/")) {
-    const qualified = `npm start -- --live --stack ORGANIZATION/${shellQuoted(name)}`;
-    throw new Error(
-      `The preview failed, so no token was sent: ${reason}\nIs it in another organization than your default one? ${qualified}`,
-    );
-  }
-  const command = `pulumi preview --refresh --diff --stack ${shellQuoted(name)}`;
-  throw new Error(`The preview failed, so no token was sent: ${reason}\nTo see all of it: ${command}`);
+  const isPerhapsElsewhere = reason.startsWith("no stack named") && !name.includes("/");
+  const advice = isPerhapsElsewhere
+    ? `Is it in another organization than your default one? npm start -- --live --stack ORGANIZATION/${shellQuoted(name)}`
+    : `To see all of it: pulumi preview --refresh --diff --stack ${shellQuoted(name)}`;
+  throw new Error(`The preview failed, so no token was sent: ${reason}\n${advice}`);
 }
 
 function programOf(events: Event[]): Pick<Preview, "config" | "resources"> {

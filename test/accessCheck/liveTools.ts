@@ -328,7 +328,7 @@ function eventsOf({ config, registered }: LiveStack): string {
       const state = {
         id,
         outputs,
-        inputs: op === "refresh" ? { refreshed: "by whoever changed it" } : inputs,
+        inputs: op === "refresh" ? { refreshed: "by someone else" } : inputs,
       };
       const urn = `urn:pulumi:prod::${project}::${type}::${name}`;
       return { resourcePreEvent: { metadata: { op, urn, type, old: state, new: state } } };

@@ -192,7 +192,7 @@ describe("github.sh", { skip: missingTool }, () => {
     assert.equal(succeeded(await run("check", ...CHECKED)), "42\n");
   });
 
-  test("resets a weakened ruleset of its own, and keeps those of others", async (t) => {
+  test("resets its own weakened ruleset, and keeps those of others", async (t) => {
     const { run, cloud } = await newRepository(t, "set up");
     const others = { id: 9, name: "acme", enforcement: "active", bypass_actors: [], rules: [] };
     const [own] = cloud.github.rulesets;
