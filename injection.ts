@@ -31,8 +31,8 @@ const MAX_ANNOTATION_CHARACTERS = 1024;
 
 /**
  * Creates a policy that adds the volume, its mount, and the variable to labeled pods of the service accounts, and a policy
- * that denies labeled pods that lack them afterwards. Requires Kubernetes 1.36 and the right to manage
- * admission policies in the whole cluster. The API server applies a change after about a second.
+ * that denies labeled pods that lack them afterwards. Requires Kubernetes 1.36 and permission to manage admission policies in
+ * the whole cluster. The API server applies a change after about a second.
  *
  * The accounts are part of the policy. With a ConfigMap as the policy's parameter, anyone who can create ConfigMaps could
  * add accounts, and the API server would not see new ones after the last binding was deleted:

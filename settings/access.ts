@@ -81,7 +81,7 @@ export interface AccessSettings {
   createNamespaces?: string[];
   /**
    * Create admission policies that add the token exchange to pods with the label `eks-pulumi-oidc/inject-token`.
-   * Requires Kubernetes 1.36 and the right to manage admission policies in the whole cluster. Default: `false`.
+   * Requires Kubernetes 1.36 and permission to manage admission policies in the whole cluster. Default: `false`.
    */
   injectToken?: boolean;
   /** Upper bound for the lifetime of every access token from this issuer, in seconds. Default: `7200`. */
