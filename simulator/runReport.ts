@@ -52,7 +52,9 @@ export function jobLines(jobs: Map<string, string[]>, showAll: boolean): string[
   if (jobs.size > SHOWN_JOBS && !showAll) {
     return [`  ${jobs.size} Jobs succeeded. To print their output: npm start -- --verbose`];
   }
-  return [...jobs].flatMap(([account, lines]) => [
+  // They end in any order.
+  const sorted = [...jobs].sort(([one], [other]) => one.localeCompare(other));
+  return sorted.flatMap(([account, lines]) => [
     `  ${paint("bold", account)}`,
     ...lines.flatMap((line) => wrap(line, 4)),
   ]);
