@@ -6,11 +6,10 @@ import { createServer as createTlsServer } from "node:tls";
 import { listen } from "../support/loopback";
 
 export interface TokenRequest {
-  /** Request line and headers, as received. */
+  /** Request line and headers. */
   head: string;
-  /** The fields of the form. */
   form: URLSearchParams;
-  /** When the request was complete, in milliseconds since 1970. */
+  /** In milliseconds since 1970. */
   arrivedAt: number;
 }
 
@@ -21,7 +20,7 @@ export interface Endpoint {
   url: string;
   /** Every request that arrived complete. */
   requests: TokenRequest[];
-  /** How many connections were opened. */
+  /** Returns how many connections were opened. */
   connections(): number;
   /** Closes it together with its open connections. */
   close(): Promise<void>;
@@ -71,11 +70,7 @@ export async function startEndpoint(
 }
 
 /** Returns an answer with a status, a body, and headers; `Content-Length` and `Connection: close` are added. */
-export function respond(
-  status: number,
-  body: string | Record<string, unknown>,
-  headers: Record<string, string> = {},
-): Answer {
+export function respond(status: number, body: string | object, headers: Record<string, string> = {}): Answer {
   const content = typeof body === "string" ? body : JSON.stringify(body);
   const lines = Object.entries({
     "Content-Type": "application/json",
@@ -87,15 +82,9 @@ export function respond(
 }
 
 /** Returns an answer with an access token, in the form of sdk/go/common/apitype/oauth.go in pulumi/pulumi. */
-export function grant(accessToken: unknown, further: Record<string, unknown> = {}): Answer {
-  return respond(200, {
-    access_token: accessToken,
-    issued_token_type: "urn:pulumi:token-type:access_token:personal",
-    token_type: "token",
-    expires_in: 7200,
-    scope: "",
-    ...further,
-  });
+export function grant(accessToken: unknown, further: object = {}): Answer {
+  const answer = { access_token: accessToken, token_type: "token", expires_in: 7200, scope: "", ...further };
+  return respond(200, answer);
 }
 
 /** Sends these bytes and closes the connection. */
@@ -108,13 +97,8 @@ export function hang(bytes = ""): Answer {
   return (socket) => bytes && socket.write(bytes);
 }
 
-/** Sends these bytes, if any, and resets the connection. */
-export function reset(bytes = ""): Answer {
-  return (socket) => {
-    if (!bytes) socket.resetAndDestroy();
-    else socket.write(bytes, () => setTimeout(() => socket.resetAndDestroy(), 20));
-  };
-}
+/** Resets the connection. */
+export const reset: Answer = (socket) => socket.resetAndDestroy();
 
 /** Sends the beginning, then the repeated bytes again and again with `milliseconds` between. */
 export function drip(beginning: string, repeated: string | Buffer, milliseconds: number): Answer {

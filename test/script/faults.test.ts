@@ -1,284 +1,199 @@
-// Attacks on the exchange script, each with its expected exit code and no leak.
+// Attacks on the exchange script, each with its expected outcome and no leak.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { after, test } from "node:test";
-import { gzipSync } from "node:zlib";
-import { openCertificateAuthority, simulationDirectory } from "../../simulator/emulators/certificates";
+import { after, before, describe, test } from "node:test";
+import {
+  type CertificateAuthority,
+  openCertificateAuthority,
+  simulationDirectory,
+} from "../../simulator/emulators/certificates";
 import {
   ACCESS_TOKEN,
+  type Call,
+  callMain,
+  callScript,
+  containsToken,
+  curlOutput,
   exchange,
   findLeaks,
   granted,
   ID_TOKEN,
   idTokenOf,
-  imageWith,
   type ScriptOptions,
-  SETTINGS,
 } from "../support/script";
-import type { Files } from "../support/volume";
-import { type Answer, drip, grant, hang, reset, respond, send, startEndpoint } from "./endpoint";
+import { type Answer, drip, type Endpoint, hang, reset, respond, send, startEndpoint } from "./endpoint";
 
-interface Attack extends Partial<ScriptOptions> {
-  /** By default, a token. */
-  answers?: Answer | Answer[];
-  certificate?: { key: string; cert: string };
-  stdout?: string;
-}
+/** How the script can end: its exit code, and its last message. */
+const OUTCOMES = {
+  granted: [0, /^exchange-token: acme granted an access token \(\w+(, scope \S+)?\), valid until \d\S+Z\n$/],
+  "granted without an expiry": [0, /^exchange-token: acme granted .*, valid until an unknown time\n$/],
+  "invalid settings": [64, /^exchange-token: Invalid settings:\n {2}/],
+  "no ID token": [66, /^exchange-token: No ID token: \/\S+\/token (is not a file|does not contain a JWT)/],
+  unreachable: [69, /^exchange-token: Failed to reach http.* \(curl exit code \d+\)\. Giving up: another/],
+  "not verified": [69, /^exchange-token: The TLS certificate could not be .* \(curl exit code \d+\)\.\n$/],
+  "no result": [69, /^exchange-token: curl reported no result\. Use an image that contains curl 7\.84/],
+  "temporary failure": [75, /^exchange-token: http\S+ returned HTTP \d+\. Giving up: another attempt/],
+  "no token": [76, /^exchange-token: http\S+ returned (HTTP \d+, not a token: .*\n.*pulumiApiUrl|no valid)/],
+  "too much": [76, /^exchange-token: http\S+ returned more than 65536 bytes, not a token\.\n$/],
+  denied: [77, /^exchange-token: http\S+ denied the token exchange: HTTP 4\d\d: .*\n.*\n.* ID token: .*\n$/],
+} as const;
+type Outcome = keyof typeof OUTCOMES;
 
-interface Fault extends Attack {
-  name: string;
-  exitCode: number;
-}
-
-// If any part of the script evaluates this, a file appears in a watched directory.
+// If any part of the script evaluates this, a file appears.
 const INJECTION = "$(: >injected)`: >injected`";
-const SUBSCRIPT = "a[$(: >injected)]";
-const FORMAT = "%s%n%d";
-const TERMINAL = "\u001b]0;title\u0007\u001b[2J";
+const HOSTILE = [INJECTION, "a[$(: >injected)]", "%s%n%d", "\u001b]0;title\u0007\u202e", "\n0 200 |\n"];
 
-const LINKS = ["/etc", "/dev/zero", "/dev/null", "/nonexistent", "organization", "token"].map((link) => ({
-  link,
-}));
+const AT_ONCE = { concurrency: 8 };
 
-/** The script requires bash and curl only: the others are for the tests. */
-const IMAGE = imageWith({ after }, ["bash", "curl", "env", "true", "printenv"]);
+function assertOutcome(outcome: Outcome, exitCode: number | null, output: string, attack: string): void {
+  const [expected, message] = OUTCOMES[outcome];
+  assert.equal(exitCode, expected, `${attack}: ${output}`);
+  const isRetried = ["granted", "unreachable", "temporary failure"].includes(outcome);
+  const start = isRetried ? output.lastIndexOf("exchange-token: ") : 0;
+  assert.match(output.slice(start), message, attack);
+  assert.ok(isRetried || !/Retrying|Giving up/.test(output), attack);
+  // Printable, and of no other program.
+  assert.match(output, /^((exchange-token:| ) [\x20-\x7e]*\n)+$/, attack);
+  assert.ok(!containsToken(output), attack);
+}
 
-const MESSAGES: Record<number, RegExp> = {
-  0: /^exchange-token: acme granted an access token \(.*\), valid until \S+/m,
-  64: /^exchange-token: Invalid settings:\n {2}/,
-  66: /exchange-token: No ID token: \/.*\/token (is not a file that user \d+ can read|does not contain a JWT)\. The volume/,
-  69: /exchange-token: (The TLS certificate could not be verified\. )?Failed to reach http.* \(curl exit code \d+\)\./,
-  75: /exchange-token: http\S+ returned HTTP \d+\. Giving up: another attempt would exceed the 3 s/,
-  76: /exchange-token: http\S+ returned (HTTP \d+, not a token: .*\n.*pulumiApiUrl|no valid access token|more than)/,
-  77: /^exchange-token: http\S+ denied the token exchange: HTTP 4\d\d: /m,
+const status = (code: number) => curlOutput(code);
+const grant = (token: unknown, expiresIn?: unknown) =>
+  curlOutput(200, { access_token: token, expires_in: expiresIn });
+/** With a token, which must not be used. */
+const failure = (code: number, http = 200) => curlOutput(http, { access_token: ACCESS_TOKEN }, { code });
+const answers = (...printed: string[]): Call[] => printed.map((text) => ({ curlPrints: [text] }));
+const each = (key: "idToken" | "retrySeconds", ...values: string[]): Call[] =>
+  values.map((value) => ({ [key]: value }));
+const scopes = (...pairs: string[]): Call[] =>
+  pairs.map((pair) => {
+    const [tokenType = "", tokenScope = ""] = pair.split(" ");
+    return { settings: { tokenType, tokenScope } };
+  });
+
+const CALLS: Partial<Record<Outcome, Call[]>> = {
+  granted: [
+    ...answers(curlOutput(201, { access_token: ACCESS_TOKEN, expires_in: 600 })),
+    ...scopes("organization ", "organization admin", "runner runner:a"),
+    { retrySeconds: "999999" },
+  ],
+  "granted without an expiry": answers(
+    curlOutput(200, `{"access_token": "${ACCESS_TOKEN}"} }{ ${INJECTION}`),
+    ...["-n", "~root", "=", "a/b+c==", "x".repeat(8000)].map((token) => grant(token)),
+    ...["7200", 0, 1.5, "a[$(: >injected)]", 1e12].map((expiresIn) => grant("pul-1", expiresIn)),
+  ),
+  "invalid settings": [
+    ...[...HOSTILE, ID_TOKEN].flatMap((text) => [
+      { settings: { organization: text, tokenType: text, tokenScope: text } },
+      { settings: { tokenExpirationSeconds: text, apiUrl: text } },
+    ]),
+    ...scopes("personal team:a", "personal ", "organization Admin", "organization user:a", "team admin", " "),
+    ...each("retrySeconds", "0", "007", "0x10", "1e3", "1.5", "-1", " 1", "1000000", ...HOSTILE),
+  ],
+  "no ID token": each(
+    "idToken",
+    ...["", " \n\t", "two.parts", "a..c", "a.+/=.c", `"${ID_TOKEN}"`, `\n${ID_TOKEN}`, ...HOSTILE],
+    ...[".four", "&scope=admin", "a".repeat(16_384)].map((end) => ID_TOKEN + end),
+  ),
+  unreachable: answers(failure(6), failure(18), "\n18 099 |octal"),
+  "not verified": answers(failure(60), failure(77)),
+  "no result": answers("", `{"access_token":"${ACCESS_TOKEN}"}`),
+  "temporary failure": answers(...[408, 429, 500, 503, 599].map(status), failure(28, 503)),
+  "no token": answers(
+    ...[204, 300, 302, 304, 308, 402, 404, 407, 428, 499, 600, 999].map(status),
+    ...[failure(0, 302), failure(56, 302)],
+    ...[5, null, "", "a b", "é", 'a"b', "a\\b", INJECTION].map((token) => grant(token)),
+    ...["", "<title>access_token</title>", '{"access_token":"pul-'].map((body) => curlOutput(200, body)),
+    curlOutput(200, { Access_Token: ACCESS_TOKEN, data: `"access_token":"${ACCESS_TOKEN}"` }),
+  ),
+  denied: [
+    ...answers(...[400, 401, 403].map(status), failure(28, 400)),
+    ...answers(...[...HOSTILE, `${ID_TOKEN} `.repeat(60)].map((body) => curlOutput(400, body))),
+    ...["a.a.a", ...[...HOSTILE, "x".repeat(5000)].map((sub) => idTokenOf({ sub }))].map((idToken) => ({
+      ...{ idToken, curlPrints: [status(403)] },
+    })),
+  ],
 };
 
-test("attacks on the exchange script", { concurrency: 8 }, async (t) => {
-  const elsewhere = await startEndpoint(granted);
-  t.after(elsewhere.close);
-  const families = {
-    status: statuses(elsewhere.url.replace("127.0.0.1", "localhost")),
-    connection: connections(),
-    answer: answers(),
-    certificate: await certificates(),
-    "Retry-After": retryAfter(),
-    "token file": tokenFiles(),
-    setting: settings(),
-  };
-  await Promise.all(
-    Object.entries(families).flatMap(([family, faults]) =>
-      faults.map((fault) => t.test(`${family}: ${fault.name}`, () => attack(fault))),
-    ),
-  );
-  assert.equal(elsewhere.connections(), 0, "a redirect was followed");
+for (const [outcome, calls] of Object.entries(CALLS)) {
+  test(`ends with the outcome: ${outcome}`, async () => {
+    const results = await callMain(calls.map((call) => ({ retrySeconds: "1", ...call })));
+    for (const [index, { exitCode, output }] of results.entries()) {
+      assertOutcome(outcome as Outcome, exitCode, output, JSON.stringify(calls[index]));
+    }
+  });
+}
+
+test("heeds a Retry-After of seconds, and ignores any other", async () => {
+  const date = new Date(Date.now() + 3_600_000).toUTCString();
+  const ignored = ["0", "-1", "1.5", "08", "18446744073709555216", date, ...HOSTILE.slice(0, 3)];
+  const values = ["3", "99999", ...ignored];
+  const busy = values.map((retryAfter) => curlOutput(503, "", { retryAfter }));
+  const results = await callMain(busy.map((output) => ({ curlPrints: [output, grant("pul-1")] })));
+  const shown = results.map(({ output }) => /Retrying in \d|Giving up/.exec(output)?.[0]);
+  assert.deepEqual(shown, ["Retrying in 3", "Giving up", ...ignored.map(() => "Retrying in 1")]);
 });
 
-async function attack({ exitCode, answers = granted, stdout = "", ...options }: Fault): Promise<void> {
-  // Little time to retry if all attempts fail, and much if one succeeds: the machine may be busy with other cases.
-  const seconds = exitCode === 0 ? "60" : "3";
-  const environment = { PATH: IMAGE, PULUMI_TOKEN_RETRY_SECONDS: seconds, ...options.environment };
-  const { endpoint, ...run } = await exchange(answers, { ...options, environment });
-  const { stderr } = run;
-  assert.equal(run.exitCode, exitCode, stderr);
-  assert.deepEqual(findLeaks(run), []);
-  assert.equal(run.stdout, stdout);
-  assert.match(stderr, MESSAGES[exitCode] ?? assert.fail(`exit code ${exitCode}`));
-  // A TLS failure is not retried: its message is the only one.
-  if (options.certificate && exitCode === 69) assert.match(stderr, /^exchange-token: The TLS.*\n$/);
-  // Printable, and of no other program.
-  assert.match(stderr, /^((exchange-token:| ) [\x20-\x7e]*\n)+$/);
-  const lastMessage = stderr.slice(stderr.lastIndexOf("exchange-token: "));
-  assert.ok(lastMessage.length <= 2048, "does not fit into a termination message of Kubernetes");
-  assert.ok(run.milliseconds < 9000, `takes ${run.milliseconds} ms`);
+test("reads a file that is shorter than its limit, and nothing else", async () => {
+  const tooLong = "(5 bytes or more, or a null character)";
+  const missing = `(no file that user ${process.getuid?.()} can read)`;
+  const files = {
+    "printf acme >file": "acme",
+    ": >file": "",
+    "printf acme1 >file": tooLong,
+    "printf 'a\\0' >file": tooLong,
+    "ln -s /etc file": missing,
+    "ln -s /dev/zero file": missing,
+    "ln -s file file": missing,
+  };
+  const code = `directory=.; eval "$1"; read_file value file 5; rm file; printf %s "$value"`;
+  const commands = Object.keys(files).map((command) => [command]);
+  const values = (await callScript(code, commands)).map(({ output }) => output);
+  assert.deepEqual(values, Object.values(files));
+});
 
-  const isRetried = stderr.includes("Retrying") || [69, 75].includes(exitCode);
-  const expected = [64, 66].includes(exitCode) ? 0 : 1;
-  assert.ok(isRetried || endpoint.requests.length <= expected, `${endpoint.requests.length} requests`);
-}
-
-/** Returns one fault per answer, with the same exit code. */
-function all(exitCode: number, answers: Record<string, Answer | Answer[]>): Fault[] {
-  return Object.entries(answers).map(([name, answer]) => ({ name, exitCode, answers: answer }));
-}
-
-/** Returns one fault per value, under the name of the value, with the same exit code. */
-function each<Value>(exitCode: number, values: Value[], attackWith: (value: Value) => Attack): Fault[] {
-  return values.map((value) => {
-    const name = JSON.stringify(value, (_, it) => (it === undefined ? "(missing)" : it)).slice(0, 80);
-    return { name, exitCode, ...attackWith(value) };
-  });
-}
-
-/** @param elsewhere URL of another host. */
-function statuses(elsewhere: string): Fault[] {
-  const body = `no ${INJECTION} ${FORMAT} ${ACCESS_TOKEN}`;
-  const status = (code: number) => ({
-    answers: respond(code, code < 300 ? "" : body, { Location: elsewhere }),
-  });
-  return [
-    ...each(77, [400, 401, 403], status),
-    ...each(75, [408, 429, 500, 503, 599], status),
-    ...each(76, [200, 204, 300, 301, 302, 303, 304, 307, 308], status),
-    ...each(76, [402, 404, 407, 409, 410, 428, 431, 451, 499, 600, 999], status),
-    ...all(76, {
-      "302 with a token": respond(302, { access_token: ACCESS_TOKEN }, { Location: elsewhere }),
-      "302 to file:": respond(302, "", { Location: "file:///etc/passwd" }),
-    }),
-    ...all(0, {
-      "201 with a token": respond(201, { access_token: ACCESS_TOKEN }),
-      "100, 103, then 200": (socket, request) => {
-        socket.write("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
-        return granted(socket, request);
-      },
-    }),
-  ];
-}
-
-function connections(): Fault[] {
-  const head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+describe("a real request", AT_ONCE, () => {
+  const head = "HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n";
   const token = `{"access_token":"${ACCESS_TOKEN}"`;
-  const part = `${head}Content-Length: 900\r\n\r\n${token}`;
-  return [
-    ...each(69, ["https://pulumi.invalid"], (apiUrl) => ({ settings: { apiUrl } })),
-    ...each(69, ["", "SSH-2.0-OpenSSH_9.2\r\n", `${token}}`, "HTTP/1.1 2x0 OK\r\n\r\n"], (bytes) => ({
-      answers: send(bytes),
-    })),
-    ...all(69, {
-      "reset within the body": reset(part),
-      "closed within the body": send(part),
-      "closed within a chunk": send(`${head}Transfer-Encoding: chunked\r\n\r\nff\r\n{`),
-      "hangs before the answer": hang(),
-      "hangs after a token, without length": hang(`${head}\r\n${token}}`),
-      "slow body": drip(`${head}\r\n`, " ", 100),
-      "endless headers": drip(head, `X-Endless: ${"a".repeat(1000)}\r\n`, 1),
-      "endless null characters": drip(`${head}\r\n`, Buffer.alloc(65_536), 10),
-    }),
-    ...all(0, { "reset once, then a token": [reset(), granted] }),
-    ...all(77, { "slow body of a denial": drip("HTTP/1.1 400 Bad\r\n\r\n", " ", 100) }),
-    ...all(75, { "slow body of a 503": drip("HTTP/1.1 503 Busy\r\n\r\n", " ", 100) }),
-  ];
-}
-
-function answers(): Fault[] {
-  const ok = "HTTP/1.1 200 OK\r\n";
-  const token = JSON.stringify(ACCESS_TOKEN);
-  const space = " ".repeat(0x4000);
-  const bodies = [
-    "<!doctype html><title>access_token</title>",
-    "{'access_token':'pul-1'}",
-    '{"access_token":"pul-',
-    `{"Access_Token":${token}}`,
-    `{"access\\u005ftoken":${token}}`,
-    JSON.stringify({ data: `"access_token":${token}`, [INJECTION]: 1, [SUBSCRIPT]: { "@": [INJECTION] } }),
-    "\0".repeat(5000),
-  ];
-  const denials = [
-    INJECTION,
-    SUBSCRIPT,
-    FORMAT,
-    TERMINAL,
-    "\u202e",
-    "\n0 200 |\n",
-    `${ID_TOKEN} `.repeat(60),
-  ];
-  const [invalid, valid] = [
-    [5, null, {}, ["a"], "", "a b", "a\nb", "a\0b", "é", 'a"b', "a\\b", INJECTION],
-    ["-n", "~root", "=", "a/b+c==", "x".repeat(8000)],
-  ];
-  const command = ["printenv", "PULUMI_ACCESS_TOKEN"];
-  return [
-    ...each(76, bodies, (body) => ({ answers: respond(200, body) })),
-    ...each(77, denials, (body) => ({ answers: respond(400, body, { "Retry-After": "0 200 |" }) })),
-    ...each<unknown>(76, invalid, (value) => ({ answers: grant(value) })),
-    ...each(0, valid, (value) => ({ answers: grant(value), command, stdout: `${value}\n` })),
-    ...all(76, {
-      "huge denial": respond(400, `a ${ACCESS_TOKEN}`.repeat(100_000)),
-      "endless, in chunks": drip(`${ok}Transfer-Encoding: chunked\r\n\r\n`, `4000\r\n${space}\r\n`, 1),
-      "a token, then endless space": drip(`${ok}\r\n{"access_token":${token}}`, space, 1),
-      "compressed without being asked": (socket) => {
-        socket.write(`${ok}Content-Encoding: gzip\r\n\r\n`);
-        socket.end(gzipSync(`{"access_token":${token}}`));
-      },
-    }),
-    ...all(0, { "a token, then garbage": send(`${ok}\r\n{"access_token": ${token}} }{ ${INJECTION}`) }),
-  ];
-}
-
-async function certificates(): Promise<Fault[]> {
-  const { issue } = await openCertificateAuthority();
-  const hosts = ["127.0.0.1"];
-  const inAnHour = (hours: number) => new Date(Date.now() + hours * 3_600_000);
-  const https = async (name: string, exitCode: number, changes: object, file = "ca.pem") => ({
-    name,
-    exitCode,
-    environment: { CURL_CA_BUNDLE: join(simulationDirectory(), file) },
-    certificate: await issue({ hosts, ...changes }),
+  const tls = (host: string, authorities = "ca.pem") => ({
+    host,
+    environment: { CURL_CA_BUNDLE: join(simulationDirectory(), authorities) },
   });
-  return Promise.all([
-    https("valid", 0, {}),
-    https("of another host", 69, { hosts: ["api.pulumi.com"] }),
-    https("expired", 69, { notAfter: inAnHour(-1) }),
-    https("not yet valid", 69, { notBefore: inAnHour(1) }),
-    https("without the file of authorities", 69, {}, "missing.pem"),
-  ]);
-}
 
-function retryAfter(): Fault[] {
-  const busy = (value: string) => respond(503, "", { "Retry-After": value });
-  const date = new Date(Date.now() + 3_600_000).toUTCString();
-  const ignored = [
-    "",
-    "0",
-    "-1",
-    "1.5",
-    "0x10",
-    "08",
-    "1|2",
-    "18446744073709555216",
-    date,
-    INJECTION,
-    SUBSCRIPT,
-  ];
-  return [
-    ...each(0, [...ignored, " \t1 \t"], (value) => ({ answers: [busy(value), granted] })),
-    ...each(75, ["3", "99999"], (value) => ({ answers: busy(value) })),
-  ];
-}
+  let authority: CertificateAuthority;
+  let elsewhere: Endpoint;
+  before(async () => {
+    authority = await openCertificateAuthority();
+    elsewhere = await startEndpoint(granted);
+  });
+  after(() => elsewhere.close());
+  const redirect: Answer = (...request) =>
+    respond(307, `${token}}`, { Location: elsewhere.url.replace("127.0.0.1", "localhost") })(...request);
 
-function tokenFiles(): Fault[] {
-  const [header, payload, signature] = ID_TOKEN.split(".");
-  const contents = [
-    ...[undefined, "", " \n\t", "two.parts", `${header}..${signature}`, `${header}.a+/=.${signature}`],
-    ...[`${header}. ${payload}.${signature}`, "\u0001\u00ff.\u0003.\u0004", `"${ID_TOKEN}"`, INJECTION],
-    ...[".four", "&scope=admin", `\n${ID_TOKEN}`, "\0", "a".repeat(1_000_000)].map((end) => ID_TOKEN + end),
+  const cases: [Outcome, string, Answer | Answer[], (Partial<ScriptOptions> & { host?: string })?][] = [
+    ["unreachable", "to a host without an address", granted, { settings: { apiUrl: "https://a.invalid" } }],
+    ["unreachable", "to a port that is closed", granted, { settings: { apiUrl: "http://[::1]:9/" } }],
+    ["unreachable", "that is not answered", send("")],
+    ["unreachable", "that is answered by SSH", send("SSH-2.0-OpenSSH_9.2\r\n")],
+    ["unreachable", "whose answer ends after the token", send(head + token)],
+    ["unreachable", "whose answer hangs after the token", hang(`${head}${token}}`)],
+    ["too much", "whose answer has 90,000 bytes", drip(`${head}${token}}`, " ".repeat(4096), 1)],
+    ["no token", "that is redirected", redirect],
+    ["granted", "after a connection that is reset", [reset, granted]],
+    ["granted", "of a script in any directory", granted, { directory: `-e * ${HOSTILE.join(" ")}` }],
+    ["granted", "with a valid certificate", granted, tls("127.0.0.1")],
+    ["not verified", "with a certificate of another host", granted, tls("api.pulumi.com")],
+    ["not verified", "without the certificates of authorities", granted, tls("127.0.0.1", "missing.pem")],
   ];
-  const claims = [{ iss: INJECTION, sub: SUBSCRIPT, aud: [FORMAT] }, [], "x".repeat(5000), `\0\n${TERMINAL}`];
-  const directories = [INJECTION, FORMAT, TERMINAL, SUBSCRIPT, "-e", "a\nb", "a b", "*"];
-  return [
-    ...each(66, contents, (idToken) => ({ idToken })),
-    ...each(66, LINKS, (link) => ({ settings: { token: link } })),
-    ...each(0, directories, (directory) => ({ directory })),
-    ...each(66, directories.slice(0, 3), (directory) => ({ directory, idToken: undefined })),
-    ...each(77, [...claims.map(idTokenOf), "a.a.a"], (idToken) => ({ answers: respond(403, ""), idToken })),
-  ];
-}
-
-function settings(): Fault[] {
-  // Which strings the script accepts is tested in scriptRules.test.ts.
-  const hostile = [INJECTION, SUBSCRIPT, TERMINAL, ID_TOKEN];
-  const contents = ["", "acme\0", "acme\nacme", "acme\n", "a".repeat(1_000_000), "\0".repeat(1_000_000)];
-  const volumes: Files[] = [
-    ...Object.keys(SETTINGS).flatMap((file) =>
-      [...hostile, undefined].map((content) => ({ [file]: content })),
-    ),
-    ...[...contents, ...LINKS].map((organization) => ({ organization })),
-    // It can be empty, but not missing.
-    { tokenType: "organization", tokenScope: undefined },
-  ];
-  const retrySeconds = [...hostile, " ", "0", "-1", "1.5", "1e3", "9".repeat(30), "1".repeat(100_000)];
-  return [
-    ...each(64, volumes, (files) => ({ settings: files })),
-    ...each(64, retrySeconds, (seconds) => ({ environment: { PULUMI_TOKEN_RETRY_SECONDS: seconds } })),
-  ];
-}
+  for (const [outcome, name, answer, { host, ...options } = {}] of cases) {
+    test(`${name}: ${outcome}`, async () => {
+      const certificate = host ? await authority.issue({ hosts: [host] }) : undefined;
+      const PULUMI_TOKEN_RETRY_SECONDS = outcome === "unreachable" ? "1" : "60";
+      const environment = { PULUMI_TOKEN_RETRY_SECONDS, ...options.environment };
+      const run = await exchange(answer, { ...options, certificate, environment });
+      assertOutcome(outcome, run.exitCode, run.stderr, "");
+      assert.deepEqual([run.stdout, findLeaks(run), elsewhere.connections()], ["", [], 0]);
+    });
+  }
+});

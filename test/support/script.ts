@@ -1,18 +1,16 @@
 // Runs the exchange script as a pod does, and records every place where a token could become visible.
 
 import assert from "node:assert/strict";
-import { execFile, execFileSync, spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { symlinkSync, watch, writeFileSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import * as fs from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { SCRIPT_FILE } from "../../tokenVolume";
 import { type Answer, type Endpoint, grant, startEndpoint } from "../script/endpoint";
 import { type Ended, ended } from "./childProcess";
-import { temporaryDirectory } from "./temporaryDirectory";
-import { createVolume, type Files, type Volume } from "./volume";
 
 export interface ScriptRun extends Ended {
   /** Where the script was, in a directory that is gone. */
@@ -24,18 +22,20 @@ export interface ScriptRun extends Ended {
   files: string[];
 }
 
+/** Contents by file name; undefined: the file does not exist. */
+type Files = Record<string, string | undefined>;
+
 export interface ScriptOptions {
   /** URL of Pulumi Cloud. */
   url: string;
-  /** Content of the file `token`; undefined: the file does not exist. */
   idToken?: string | undefined;
-  /** Overrides files of the volume beside the script and the ID token. */
+  /** Overrides files of the volume. */
   settings?: Files;
   /** Overrides the environment of the pod; undefined removes a variable. */
   environment?: Record<string, string | undefined>;
   /** Arguments of the script; by default the command `true`. Without any, it answers the CLI. */
   command?: string[];
-  /** Standard input of the script; `URL` is replaced by the option `url`. */
+  /** Standard input of the script. */
   input?: string;
   /** Source of another script to run in its place. */
   script?: string;
@@ -43,19 +43,14 @@ export interface ScriptOptions {
   directory?: string;
   /** Program and arguments that start the script, such as `setpriv …`. */
   launcher?: string[];
-  /** Receives the process ID of the script, and its volume. */
+  /** Receives the running script. */
   running?: Running;
 }
 
-/** A script that runs. */
 export interface Running {
-  pid: number;
-  volume: Volume;
-}
-
-/** Returns an object for the option `running`. */
-export function notRunning(): Running {
-  return { pid: 0, volume: { replace: () => assert.fail("The script is not running.") } };
+  pid?: number;
+  /** Replaces all files of the volume at once: those of the beginning, with these changes. */
+  replaceFiles?(changes: Files): void;
 }
 
 /** The path of the script. */
@@ -66,9 +61,6 @@ export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
 
 /** The answer with this token. */
 export const granted = grant(ACCESS_TOKEN);
-
-/** The request of the CLI for its first token. */
-export const INITIAL_REQUEST = '{"version":1,"reason":"initial","selectedBackendUrl":"URL"}';
 
 /** An ID token as Kubernetes issues it, with a random signature. */
 export const ID_TOKEN = idTokenOf({
@@ -96,16 +88,6 @@ export const SETTINGS = {
   apiUrl: "https://api.pulumi.com",
 };
 
-/** Returns the PATH of an image that contains only these programs. Its owner is a test, or `{ after }` of node:test. */
-export function imageWith(owner: Parameters<typeof temporaryDirectory>[0], programs: string[]): string {
-  const directory = temporaryDirectory(owner);
-  for (const program of programs) {
-    const found = execFileSync("bash", ["-c", 'type -P "$0"', program], { encoding: "utf8" });
-    symlinkSync(found.trim(), join(directory, program));
-  }
-  return directory;
-}
-
 /** Runs the script with `ID_TOKEN` against a separate endpoint with these answers. */
 export async function exchange(
   answers: Answer | Answer[],
@@ -121,31 +103,33 @@ export async function exchange(
  * a directory that only root can enter.
  */
 export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
-  const directory = await mkdtemp(join(tmpdir(), "exchange-"));
+  const { launcher = [], command = ["true"], environment, running = {} } = options;
+  const directory = fs.mkdtempSync(join(tmpdir(), "exchange-"));
   const path = (name: string) => join(directory, name);
+  const volume = path(options.directory ?? "pulumi.com");
+  const script = join(volume, SCRIPT_FILE);
+  // Synchronous: a process that starts meanwhile would inherit an open file, and the script could not be executed.
   try {
     const watched = ["home", "tmp", "work"].map(path);
-    for (const name of [...watched, path("bin"), path("log")]) await mkdir(name);
-    await chmod(path("log"), 0o777);
-    await chmod(directory, 0o755);
-    const { launcher = [], command = ["true"], directory: name = "pulumi.com", environment } = options;
-    const script = join(path(name), SCRIPT_FILE);
-    const volume = createVolume(path(name), {
-      [SCRIPT_FILE]: options.script ?? (await readFile(EXCHANGE_SCRIPT)),
+    for (const created of [...watched, path("bin"), path("log"), volume]) fs.mkdirSync(created);
+    fs.chmodSync(path("log"), 0o777);
+    fs.chmodSync(directory, 0o755);
+    const files: Files = {
+      [SCRIPT_FILE]: options.script ?? fs.readFileSync(EXCHANGE_SCRIPT, "utf8"),
       ...SETTINGS,
       apiUrl: options.url,
       token: options.idToken,
       ...options.settings,
-    });
-    const record = `{ printf '%s\\n' "$@"; env; } >"${path("log")}/$$"`;
+    };
+    writeVolume(volume, files);
+    const record = `{ printf '%s\\n' "$@"; export -p; } >"${path("log")}/$$"`;
     const curl = `#!/bin/sh\n${record}\nPATH=\${PATH#*:} exec curl "$@"\n`;
-    // Synchronous, as in `createVolume`.
-    writeFileSync(path("bin/curl"), curl, { mode: 0o755 });
+    fs.writeFileSync(path("bin/curl"), curl, { mode: 0o755 });
 
-    const files: string[] = [];
+    const appeared: string[] = [];
     // Not persistent: after a failure, nothing closes them.
-    const watchers = watched.map((name) =>
-      watch(name, { persistent: false }, (_, file) => files.push(join(name, file ?? ""))),
+    const watchers = watched.map((place) =>
+      fs.watch(place, { persistent: false }, (_, file) => appeared.push(join(place, file ?? ""))),
     );
     const startedAt = performance.now();
     const [program = "", ...args] = [...launcher, script, ...command];
@@ -164,69 +148,136 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     });
     // A script that fails at once does not read its input.
     child.stdin.on("error", () => {});
-    child.stdin.end(options.input?.replaceAll("URL", options.url));
-    Object.assign(options.running ?? {}, { pid: child.pid, volume });
+    child.stdin.end(options.input);
+    if (child.pid) running.pid = child.pid;
+    running.replaceFiles = (changes) => writeVolume(volume, { ...files, ...changes });
     const result = await ended(child);
     const milliseconds = performance.now() - startedAt;
 
     // File events arrive in the next turns of the event loop.
-    await new Promise((settled) => setTimeout(settled, 20));
+    await sleep(20);
     for (const watcher of watchers) watcher.close();
-    const calls = (await readdir(path("log"))).map((name) => readFile(join(path("log"), name), "utf8"));
-    return { path: script, ...result, milliseconds, curlCalls: await Promise.all(calls), files };
+    const calls = fs.readdirSync(path("log")).map((name) => fs.readFileSync(join(path("log"), name), "utf8"));
+    return { path: script, ...result, milliseconds, curlCalls: calls, files: appeared };
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    fs.rmSync(directory, { recursive: true, force: true });
   }
 }
 
-/** Returns the names of the places where a secret was visible, in a run whose command prints none. */
-export function findLeaks(run: ScriptRun, secrets = [ID_TOKEN, ACCESS_TOKEN]): string[] {
-  const places = {
-    "a call of curl": run.curlCalls.join("\n"),
-    "standard output": run.stdout,
-    "standard error": run.stderr,
-  };
-  // A part of a token that is long enough to be of use is a leak as well.
-  const parts = secrets.flatMap((secret) =>
-    Array.from(secret.slice(23), (_, at) => secret.slice(at, at + 24)),
-  );
-  const leaks = Object.entries(places).filter(([, text]) => parts.some((part) => text.includes(part)));
+/**
+ * Writes a volume in the layout of the kubelet: every file is a link into the directory `..data`, which is a link too.
+ * https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/volume/util/atomic_writer.go
+ */
+function writeVolume(directory: string, files: Files): void {
+  const path = (name: string) => join(directory, name);
+  const outdated = fs.existsSync(path("..data")) && fs.realpathSync(path("..data"));
+  const version = fs.mkdtempSync(path("..2030_01_31_"));
+  fs.chmodSync(version, 0o755);
+  for (const [name, content] of Object.entries(files)) {
+    if (content === undefined) continue;
+    fs.writeFileSync(join(version, name), content, { mode: 0o555 });
+    if (!outdated) fs.symlinkSync(`..data/${name}`, path(name));
+  }
+  fs.symlinkSync(basename(version), path("..data_tmp"));
+  fs.renameSync(path("..data_tmp"), path("..data"));
+  if (outdated) fs.rmSync(outdated, { recursive: true });
+}
+
+/** Returns what contains a token, in a run whose command prints none, and the files. */
+export function findLeaks({ curlCalls, stdout, stderr, files }: ScriptRun, tokens?: string[]): string[] {
+  const leaks = [...curlCalls, stdout, stderr].filter((text) => containsToken(text, tokens));
   // The script writes no files: any file could contain a token.
-  return [...leaks.map(([place]) => place), ...(run.files.length > 0 ? ["file"] : [])];
+  return [...leaks, ...files];
+}
+
+/** Whether a text contains a part of a token that is long enough to be of use. */
+export function containsToken(text: string, tokens = [ID_TOKEN, ACCESS_TOKEN]): boolean {
+  return tokens.some((token) =>
+    Array.from(token.slice(23), (_, at) => token.slice(at, at + 24)).some((part) => text.includes(part)),
+  );
 }
 
 /**
- * Runs code with the functions of the script, once for each list of arguments, as a subshell of one process: a test of
- * hundreds of strings would otherwise start as many processes. The working directory is a volume without an ID token.
+ * Runs code with the functions of the script, once for each list of arguments, as a subshell of one process: hundreds of
+ * cases would otherwise start as many processes. The working directory contains the script's files.
  *
- * @param inputs are of the same length, and contain no null character.
+ * @param inputs contain no null character.
+ * @returns for each, the exit code, and what was printed to standard output and standard error.
  */
 export async function callScript(
   code: string,
   inputs: string[][],
 ): Promise<{ exitCode: number; output: string }[]> {
-  const source = await readFile(EXCHANGE_SCRIPT, "utf8");
+  const source = fs.readFileSync(EXCHANGE_SCRIPT, "utf8");
   const [functions, start] = source.split(/^\{\n(?= {2}main "\$@"$)/m);
   assert.ok(start, "the script does not end in a call of main");
 
-  const directory = await mkdtemp(join(tmpdir(), "exchange-"));
+  const directory = fs.mkdtempSync(join(tmpdir(), "exchange-"));
   try {
-    for (const [file, content] of Object.entries(SETTINGS)) await writeFile(join(directory, file), content);
-    const count = inputs[0]?.length ?? 0;
+    const files = { ...SETTINGS, token: ID_TOKEN };
+    for (const [file, content] of Object.entries(files)) fs.writeFileSync(join(directory, file), content);
     const loop = `
       while (($# > 0)); do
-        (set -- "\${@:1:${count}}"; ${code}) 2>&1 </dev/null
+        (set -- "\${@:2:$1}"; ${code}) 2>&1 </dev/null
         printf '\\0%d\\0' $?
-        shift ${count}
+        shift $(($1 + 1))
       done`;
-    const args = ["-c", functions + loop, join(directory, SCRIPT_FILE), ...inputs.flat()];
-    const { stdout } = await promisify(execFile)("bash", args, { cwd: directory });
+    const counted = inputs.flatMap((input) => [String(input.length), ...input]);
+    // Bash would read .bashrc: its standard input is a socket.
+    const args = ["--norc", "-c", functions + loop, join(directory, SCRIPT_FILE), ...counted];
+    const { stdout } = await promisify(execFile)("bash", args, { cwd: directory, timeout: 60_000 });
+    assert.deepEqual(fs.readdirSync(directory).sort(), Object.keys(files).sort());
     const printed = stdout.split("\0");
     return inputs.map((_, index) => {
       const [output = "", exitCode = assert.fail("bash ended early")] = printed.slice(2 * index);
       return { exitCode: Number(exitCode), output };
     });
   } finally {
-    await rm(directory, { recursive: true });
+    fs.rmSync(directory, { recursive: true });
   }
+}
+
+/** Differences from a run of the wrapper that is granted a token at once. */
+export interface Call {
+  settings?: Partial<typeof SETTINGS>;
+  idToken?: string;
+  retrySeconds?: string;
+  /** Of the CLI; without one, the script wraps a command. */
+  request?: string;
+  /** What curl prints for the first attempt, the second, and so on; the last one serves all further attempts. */
+  curlPrints?: string[];
+}
+
+/** Runs the script up to its command, for all calls in one process. Instead of a pause, the clock is advanced. */
+export function callMain(calls: Call[]): ReturnType<typeof callScript> {
+  const code = `
+    for file in token ${Object.keys(SETTINGS).join(" ")}; do
+      printf %s "$1" >"$file"
+      shift
+    done
+    PULUMI_TOKEN_RETRY_SECONDS=$1 cli_request=$2 printed=("\${@:3}") pauses=0
+    # Saves processes: nothing replaces the files.
+    from_one_version() { "$@"; }
+    exec() { printf %s "\${printed[pauses < \${#printed[@]} ? pauses : -1]}"; }
+    read() {
+      if [[ $2 != -t ]]; then
+        builtin read "$@"
+      else
+        ((SECONDS += \${3%.*}, pauses += 1))
+        return 142
+      fi
+    }
+    if [[ $cli_request ]]; then main < <(printf %s "$cli_request"); else main true; fi`;
+  const inputs = calls.map(
+    ({ settings, idToken = ID_TOKEN, retrySeconds = "", request = "", curlPrints }) => [
+      ...[idToken, ...Object.values({ ...SETTINGS, ...settings }), retrySeconds, request],
+      ...(curlPrints ?? [curlOutput(200, { access_token: ACCESS_TOKEN, expires_in: 7200 })]),
+    ],
+  );
+  return callScript(code, inputs);
+}
+
+/** Returns what curl prints for an answer, with the options of the script. */
+export function curlOutput(status: number, body: string | object = "", { code = 0, retryAfter = "" } = {}) {
+  return `${typeof body === "string" ? body : JSON.stringify(body)}\n${code} ${status} ${retryAfter}|`;
 }
