@@ -1,8 +1,8 @@
 // A stack that is up: what its program says, and the two IDs that only the services choose.
 
 import { join } from "node:path";
-import type { Preview, PreviewedResource } from "./preview";
-import type { Role, ServiceAccount } from "./serviceAccounts";
+import type { Preview } from "./preview";
+import { findComponent, readServiceAccounts, type ServiceAccount } from "./serviceAccounts";
 import { shellQuoted } from "./terminal";
 import type { Run, RunOptions } from "./tools";
 
@@ -38,93 +38,38 @@ export interface IssuerSettings {
   policies: object[];
 }
 
-/** The arguments of the component that the program has checked: `PulumiCloudAccessArgs`, as far as they are read here. */
-interface Access {
-  organization: string;
-  issuerUrl: string;
-  maxExpirationSeconds: number;
-  pulumiApiUrl: string;
-  serviceAccounts: {
-    namespace: string;
-    name: string;
-    tokenType: string;
-    tokenAudience: string;
-    audienceRule: boolean;
-    awsRole: Role["kind"] | "none";
-  }[];
-}
-
 /**
- * Returns a stack as its program describes it. Of the state it takes only the ID of the issuer and the ARNs of the roles: anyone
- * who can change the cluster or the state could otherwise choose which organization is asked for which token.
+ * Returns a stack as its program describes it. Of the state it takes only the ID of the issuer and the ARNs of the roles.
  *
  * @throws Error if the stack is not deployed, if one of these IDs is invalid, or if the region or the STS endpoint is not usable.
  */
-export function deployedStack(name: string, { config, resources }: Preview): DeployedStack {
-  const find = (type: string, resource = "") =>
-    resources.find((it) => it.type === type && it.urn.endsWith(`::${resource}`));
-  const component = resources.find(({ type }) => type === "eks-pulumi-oidc:index:PulumiCloudAccess");
+export function deployedStack(name: string, { project, config, resources }: Preview): DeployedStack {
+  const component = findComponent(resources);
   const issuer = resources.find(({ type }) => type === "pulumiservice:index:OidcIssuer");
-  if (!component || !issuer?.deployed) {
+  if (!component || !issuer?.id) {
     throw new Error(`Stack "${name}" is not deployed. To deploy it: pulumi up --stack ${shellQuoted(name)}`);
   }
-  const [, project, , componentName] = component.urn.split("::");
-  const access = component.inputs as unknown as Access;
+  const { access } = component;
   return {
     issuer: {
       organization: access.organization,
-      id: issuerIdOf(issuer.deployed),
+      id: issuerIdOf(issuer.id),
       url: access.issuerUrl,
       maxExpirationSeconds: access.maxExpirationSeconds,
       policies: issuer.inputs.policies as object[],
     },
-    accounts: access.serviceAccounts.flatMap((entry) => {
-      const identity = `${componentName}.${entry.namespace}.${entry.name}`;
-      const configMap = find("kubernetes:core/v1:ConfigMap", `${identity}.pulumi-token-exchange`);
-      // A service account that is not deployed yet is a difference that the preview shows.
-      if (!configMap?.deployed) return [];
-      return accountOf(entry, configMap, find("aws:iam/role:Role", identity));
-    }),
+    accounts: readServiceAccounts(resources),
     clusterName: config[`${project}:clusterName`] ?? "",
     apiUrl: new URL(access.pulumiApiUrl).origin,
     ...readAws(name, config),
   };
 }
 
-function accountOf(
-  { awsRole, tokenAudience, ...entry }: Access["serviceAccounts"][number],
-  { inputs }: PreviewedResource,
-  role: PreviewedResource | undefined,
-): ServiceAccount {
-  const data = inputs.data as Record<string, string>;
-  return {
-    namespace: entry.namespace,
-    name: entry.name,
-    tokenType: entry.tokenType,
-    tokenScope: data.tokenScope ?? "",
-    audience: tokenAudience,
-    audienceRule: entry.audienceRule,
-    settings: data,
-    role: role?.deployed && awsRole !== "none" ? { arn: roleArnOf(role.deployed), kind: awsRole } : undefined,
-  };
-}
-
 /** Returns the ID of the issuer in its organization: the state has `ORGANIZATION/ID`. */
-function issuerIdOf({ id = "" }: { id?: string }): string {
+function issuerIdOf(id: string): string {
   const [, issuerId] = /^\w[\w.-]{0,99}\/([\w-]+)$/.exec(id) ?? [];
   if (issuerId !== undefined) return issuerId;
   throw new Error(`The ID of the OIDC issuer in the state is invalid: ${id}. No token was sent.`);
-}
-
-// With an argument such as `file://PATH`, the AWS CLI would read that file.
-const ROLE_ARN = /^arn:[a-z-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
-
-function roleArnOf({ outputs }: { outputs?: Record<string, unknown> }): string {
-  const arn = outputs?.arn;
-  if (typeof arn === "string" && ROLE_ARN.test(arn)) return arn;
-  throw new Error(
-    `The ARN of an IAM role in the state is invalid: ${JSON.stringify(arn)}. No token was sent.`,
-  );
 }
 
 function readAws(

@@ -2,6 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { Resource } from "./serviceAccounts";
 import { redact, shellQuoted } from "./terminal";
 import { type Run, ToolError } from "./tools";
 
@@ -12,25 +13,16 @@ export interface Preview {
   diff: string;
   /** A string for each `NAMESPACE:KEY`. */
   config: Record<string, string>;
-  /** The resources of the program. */
-  resources: PreviewedResource[];
-}
-
-export interface PreviewedResource {
-  /** `urn:pulumi:STACK::PROJECT::TYPES::NAME` */
-  urn: string;
-  /** Such as `aws:iam/role:Role`. */
-  type: string;
-  /** What the program says, never what the state says. */
-  inputs: Record<string, unknown>;
-  /** What the state says, read again by the preview. Undefined if it contains no such resource. */
-  deployed: State | undefined;
+  /** The name of the project. */
+  project: string;
+  /** The resources of the program, with the IDs and outputs of the state, which the preview has read again. */
+  resources: Resource[];
 }
 
 interface State {
   id?: string;
   inputs?: Record<string, unknown>;
-  outputs?: Record<string, unknown>;
+  outputs?: object;
 }
 
 /** An event of the engine, as far as it is read here: sdk/go/common/apitype/events.go in pulumi/pulumi. */
@@ -81,14 +73,20 @@ export async function previewStack(name: string, directory: string, run: Run): P
   throw new Error(`The preview failed, so no token was sent: ${reason}\n${advice}`);
 }
 
-function programOf(events: Event[]): Pick<Preview, "config" | "resources"> {
+function programOf(events: Event[]): Pick<Preview, "config" | "project" | "resources"> {
   const steps = events.flatMap(({ resourcePreEvent }) => resourcePreEvent?.metadata ?? []);
   const states = new Map(steps.flatMap(({ urn, old }) => (old ? [[urn, old]] : [])));
   const resources = steps.flatMap(({ op, urn, type, new: said }) => {
-    return op === "refresh" || !said
-      ? []
-      : [{ urn, type, inputs: said.inputs ?? {}, deployed: states.get(urn) }];
+    if (op === "refresh" || !said) return [];
+    const { id, outputs } = states.get(urn) ?? {};
+    return [{ type, name: partsOf(urn).name, inputs: said.inputs ?? {}, id, outputs }];
   });
   const config = events.find(({ preludeEvent }) => preludeEvent)?.preludeEvent?.config ?? {};
-  return { config, resources };
+  return { config, project: partsOf(steps[0]?.urn ?? "").project, resources };
+}
+
+// urn:pulumi:STACK::PROJECT::TYPES::NAME
+function partsOf(urn: string): { project: string; name: string } {
+  const [, project = "", , ...name] = urn.split("::");
+  return { project, name: name.join("::") };
 }

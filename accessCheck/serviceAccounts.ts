@@ -1,6 +1,6 @@
-// The service accounts of a stack: for the simulation from its outputs, for the live check from the program.
+// The service accounts of a stack, as its program registers them.
 
-/** A service account of the stack, from the stack's outputs and its ConfigMap. */
+/** A service account of the stack. */
 export interface ServiceAccount {
   namespace: string;
   name: string;
@@ -23,62 +23,80 @@ export interface Role {
   kind: "irsa" | "pod-identity";
 }
 
-/** What the stack's output says about a service account, as far as it is read here. */
-export interface ServiceAccountOutput {
-  tokenType: string;
-  configMap: string;
-  volume: { projected: { sources: { serviceAccountToken?: { audience: string } }[] } };
-  roleArn?: string;
+/** A resource that the program registers. */
+export interface Resource {
+  /** Such as `aws:iam/role:Role`. */
+  type: string;
+  name: string;
+  /** What the program says, never what exists. */
+  inputs: Record<string, unknown>;
+  /** Undefined if it does not exist yet. */
+  id?: string | undefined;
+  outputs?: object | undefined;
+}
+
+/** The arguments of the component that the program has checked: `PulumiCloudAccessArgs`, as far as they are read here. */
+interface Access {
+  organization: string;
+  issuerUrl: string;
+  maxExpirationSeconds: number;
+  pulumiApiUrl: string;
+  serviceAccounts: {
+    namespace: string;
+    name: string;
+    tokenType: string;
+    tokenAudience: string;
+    audienceRule: boolean;
+    awsRole: Role["kind"] | "none";
+  }[];
+}
+
+/** Returns the name and the arguments of the component in a program. */
+export function findComponent(resources: Resource[]): { name: string; access: Access } | undefined {
+  const found = resources.find(({ type }) => type === "eks-pulumi-oidc:index:PulumiCloudAccess");
+  return found && { name: found.name, access: found.inputs as unknown as Access };
 }
 
 /**
- * Returns the service accounts that a stack's output describes.
+ * Returns the service accounts of a program that exist, in the order of its settings. Of what exists it reads only the ARNs of
+ * the roles: anyone who can change the cluster or the state could otherwise choose who is asked for which token.
  *
- * @param outputs the stack's output `serviceAccounts`.
- * @param configMap reads the data of a ConfigMap.
- * @param policies the allow policies of the stack's issuer.
- * @param podIdentities `NAMESPACE/NAME` of the service accounts that receive their role by EKS Pod Identity.
+ * @throws Error if one of these ARNs is invalid.
  */
-export function readServiceAccounts(
-  outputs: Record<string, ServiceAccountOutput>,
-  configMap: (namespace: string, name: string) => Record<string, string>,
-  policies: { rules: Record<string, string> }[],
-  podIdentities: string[],
-): ServiceAccount[] {
-  const positionOf = (id: string) => {
-    const [namespace = "", name = ""] = id.split("/");
-    return policies.findIndex(({ rules }) => namesServiceAccount(rules, namespace, name));
-  };
-  // The policies have the order of the settings. The SDK adds the outputs as they become known.
-  const ordered = Object.entries(outputs).sort(([one], [other]) => positionOf(one) - positionOf(other));
-  return ordered.map(([id, output]) => {
-    const [namespace = "", name = ""] = id.split("/");
-    const policy = policies[positionOf(id)];
-    const settings = configMap(namespace, output.configMap);
-    const kind = podIdentities.includes(id) ? "pod-identity" : "irsa";
+export function readServiceAccounts(resources: Resource[]): ServiceAccount[] {
+  const component = findComponent(resources);
+  const accounts = component?.access.serviceAccounts ?? [];
+  return accounts.flatMap(({ namespace, name, tokenType, tokenAudience, audienceRule, awsRole }) => {
+    const find = (type: string, suffix = "") => {
+      const resource = `${component?.name}.${namespace}.${name}${suffix}`;
+      return resources.find((it) => it.type === type && it.name === resource);
+    };
+    const configMap = find("kubernetes:core/v1:ConfigMap", ".pulumi-token-exchange");
+    // A service account that is not deployed yet is a difference that the preview shows.
+    if (!configMap?.id) return [];
+    const settings = configMap.inputs.data as Record<string, string>;
+    const role = find("aws:iam/role:Role");
     return {
       namespace,
       name,
-      tokenType: output.tokenType,
+      tokenType,
       tokenScope: settings.tokenScope ?? "",
-      audience: audienceIn(output),
-      audienceRule: policy?.rules.aud !== undefined,
+      audience: tokenAudience,
+      audienceRule,
       settings,
-      role: output.roleArn ? { arn: output.roleArn, kind } : undefined,
+      role: role?.id && awsRole !== "none" ? { arn: roleArnOf(role), kind: awsRole } : undefined,
     };
   });
 }
 
-/** Returns the audience of the ID token in the volume of an output. */
-function audienceIn({ volume }: ServiceAccountOutput): string {
-  const audiences = volume.projected.sources.map(({ serviceAccountToken }) => serviceAccountToken?.audience);
-  return audiences.find((audience) => audience !== undefined) ?? "";
-}
+// With an argument such as `file://PATH`, the AWS CLI would read that file.
+const ROLE_ARN = /^arn:[a-z-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
 
-/** Returns whether the rules of an allow policy name a service account. */
-export function namesServiceAccount(rules: Record<string, string>, namespace: string, name: string): boolean {
-  return (
-    rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name
+function roleArnOf({ outputs }: Resource): string {
+  const { arn } = Object(outputs) as { arn?: unknown };
+  if (typeof arn === "string" && ROLE_ARN.test(arn)) return arn;
+  throw new Error(
+    `The ARN of an IAM role in the state is invalid: ${JSON.stringify(arn)}. No token was sent.`,
   );
 }
 

@@ -1,6 +1,5 @@
 // How a simulated run is reported: the resources that the program registered, the output of its Jobs, and its policies.
 
-import { namesServiceAccount } from "../accessCheck/serviceAccounts";
 import { paint, tableRow, wrap } from "../accessCheck/terminal";
 import type { Registration } from "./runProgram";
 
@@ -83,4 +82,11 @@ export function generatedPolicies(registered: Registration[], issuerUrl: string,
     ];
   });
   return Object.fromEntries(entries);
+}
+
+/** Returns whether the rules of an allow policy name a service account. */
+function namesServiceAccount(rules: Record<string, string>, namespace: string, name: string): boolean {
+  return (
+    rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name
+  );
 }

@@ -115,7 +115,7 @@ async function simulate(
     if (failed) throw failureOf(result.reason, format === "text" && jobs.size > 0);
     if (format === "json") return 0;
 
-    const rows = await checkSimulatedAccess(simulation, result.value.outputs);
+    const rows = await checkSimulatedAccess(simulation, registered);
     if (format === "markdown") {
       screen.print(accessMarkdown(rows), "", "<details><summary>Policies</summary>", "", "```json");
       screen.print(policies, "```", "", "</details>", "");

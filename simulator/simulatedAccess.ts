@@ -14,15 +14,16 @@ import type { Aws } from "./emulators/aws";
 import type { ClusterIssuer } from "./emulators/issuer";
 import type { Kubernetes } from "./emulators/kubernetes";
 import type { PulumiCloud } from "./emulators/pulumiCloud";
+import type { Registration } from "./runProgram";
 
 /** The shortest lifetime that Kubernetes grants. */
 const ID_TOKEN_SECONDS = 600;
 
 /** The services that are asked, and what issues the ID tokens: a simulation, or a part of one. */
 export interface AskedServices {
-  aws: Pick<Aws, "assumeRoleWithWebIdentity" | "assumeRoleForPodIdentity" | "podIdentities">;
-  pulumiCloud: Pick<PulumiCloud, "url" | "list">;
-  kubernetes: Pick<Kubernetes, "podOf" | "configMap">;
+  aws: Pick<Aws, "assumeRoleWithWebIdentity" | "assumeRoleForPodIdentity">;
+  pulumiCloud: Pick<PulumiCloud, "url">;
+  kubernetes: Pick<Kubernetes, "podOf">;
   issuer: Pick<ClusterIssuer, "token">;
   /** The issuer of a cluster that is not registered. */
   otherIssuer: Pick<ClusterIssuer, "token">;
@@ -32,20 +33,13 @@ export interface AskedServices {
  * Checks the access of every service account of a stack.
  *
  * @param services with which the stack is up.
- * @param outputs the stack's outputs.
+ * @param registered what its program has registered.
  */
 export async function checkSimulatedAccess(
   services: AskedServices,
-  outputs: Record<string, unknown>,
+  registered: Registration[],
 ): Promise<Row[]> {
   const { aws, kubernetes, pulumiCloud, issuer, otherIssuer } = services;
-  const accounts = readServiceAccounts(
-    outputs.serviceAccounts as Parameters<typeof readServiceAccounts>[0],
-    kubernetes.configMap,
-    pulumiCloud.list().flatMap(({ registration }) => registration.policies ?? []),
-    aws.podIdentities(),
-  );
-
   // To sign each ID token once takes a third off the time with 40 service accounts.
   const tokens = new Map<string, string>();
   async function idToken(question: Question): Promise<string> {
@@ -62,7 +56,7 @@ export async function checkSimulatedAccess(
     return defect === "invalid signature" ? withInvalidSignature(token) : token;
   }
 
-  return checkAccess(accessQuestions(accounts), async (question) => {
+  return checkAccess(accessQuestions(readServiceAccounts(registered)), async (question) => {
     const { service, account } = question;
     const token = await idToken(question);
     if (service === "Pulumi Cloud") return requestAccessToken(pulumiCloud.url, account.settings, token);

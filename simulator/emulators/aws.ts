@@ -23,8 +23,6 @@ export interface Aws extends Emulator {
    * could associate the role with a service account.
    */
   assumeRoleForPodIdentity(roleArn: string, idToken: string): Promise<Decision>;
-  /** Returns `NAMESPACE/NAME` of the service accounts that are associated with a role. */
-  podIdentities(): string[];
 }
 
 interface Role {
@@ -163,7 +161,6 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
     resources,
     calls,
     existing: () => stores.flatMap((store) => [...store.keys()]),
-    podIdentities: () => [...associations.values()].map((it) => `${it.namespace}/${it.serviceAccount}`),
 
     async assumeRoleWithWebIdentity(roleArn, idToken) {
       const role = roleOf(roleArn);

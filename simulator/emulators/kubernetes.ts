@@ -39,8 +39,6 @@ export interface KubernetesOptions {
 export interface Kubernetes extends Emulator {
   /** Returns the last pod of a service account, or one that could run as it. */
   podOf(namespace: string, serviceAccount: string): PodIdentity;
-  /** Returns the data of a ConfigMap. */
-  configMap(namespace: string, name: string): Record<string, string>;
 }
 
 const SERVICE_ACCOUNT = "core/v1:ServiceAccount";
@@ -144,7 +142,6 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
 
   return {
     podOf,
-    configMap,
     calls: {},
     existing: () => [...stores.values()].flatMap((store) => [...store.keys()]),
     resources: Object.fromEntries(
