@@ -96,11 +96,12 @@ async function checkStack(
   if (preview.hasChanges) print(...diffLines(preview.diff));
   else print(paint("green", "  pulumi preview --refresh shows none."));
   const stack = deployedStack(options.stack, preview);
+  showProgress("reading the OIDC issuer and its policies");
+  const additions = await findIssuerAdditions(stack, run);
+  showProgress("reading the ConfigMaps");
   const kubectl = await connect(stack, directory, run);
-  const additions = [
-    ...(await findIssuerAdditions(stack, run)),
-    ...(await findAddedKeys(stack.accounts, kubectl)),
-  ];
+  additions.push(...(await findAddedKeys(stack.accounts, kubectl)));
+  showProgress("");
   print("", paint("bold", "Additions that no preview shows"));
   for (const addition of additions) print(...wrap(addition, 2).map((line) => paint("yellow", line)));
   if (additions.length === 0) print(paint("green", "  There are none."));
