@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, beforeEach, describe, test } from "node:test";
+import { after, before, beforeEach, describe, type TestContext, test } from "node:test";
 import { assumeRole } from "../../accessCheck/awsSts";
 import { type Run, toolRunner } from "../../accessCheck/tools";
 import {
@@ -12,7 +12,7 @@ import {
   openCertificateAuthority,
   simulationDirectory,
 } from "../../simulator/emulators/certificates";
-import { type Answer, drip, type Endpoint, respond, startEndpoint } from "../script/endpoint";
+import { type Answer, type Endpoint, respond, startEndpoint } from "../script/endpoint";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 import { SECRET_ACCESS_KEY } from "./liveTools";
@@ -23,11 +23,12 @@ const missingAws =
   "aws is not on PATH; to install it, see https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html";
 
 const ROLE = "arn:aws:iam::123456789012:role/pulumi-oidc-deployer";
+const SESSION = "arn:aws:sts::123456789012:assumed-role/pulumi-oidc-deployer/live-access-check";
 const ID_TOKEN = `${"eyJhbGciOiJSUzI1NiJ9"}.${"payload".repeat(100)}.signature`;
 
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 const GRANTED = `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult>
-<AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/pulumi-oidc-deployer/live-access-check</Arn></AssumedRoleUser>
+<AssumedRoleUser><Arn>${SESSION}</Arn></AssumedRoleUser>
 <Credentials><SecretAccessKey>${SECRET_ACCESS_KEY}</SecretAccessKey><SessionToken>SESSION</SessionToken></Credentials>
 </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`;
 
@@ -42,8 +43,6 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
   let answer: Answer;
   const home = temporaryDirectory({ after });
   let restore: () => void;
-  let stop: AbortController;
-  const printed: string[] = [];
 
   before(async () => {
     const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
@@ -64,26 +63,31 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
     await sts.close();
   });
   beforeEach(() => {
-    stop = new AbortController();
     sts.requests.length = 0;
-    printed.length = 0;
   });
 
-  const ask = (stsUrl = sts.url) => {
-    const run: Run = async (...args) => {
-      const stdout = await toolRunner(stop.signal)(...args);
-      printed.push(stdout);
-      return stdout;
-    };
+  const runTool = toolRunner(new AbortController().signal);
+
+  function ask(stsUrl = sts.url, run = runTool) {
     return assumeRole({ region: "us-west-2", stsUrl }, ROLE, ID_TOKEN, run);
-  };
+  }
+
+  /** Starts a server at which no token may arrive. */
+  async function otherServer(t: TestContext, certificate?: { key: string; cert: string }): Promise<Endpoint> {
+    const other = await startEndpoint(respond(200, GRANTED), certificate);
+    t.after(other.close);
+    return other;
+  }
 
   test("requests the role once, without a signature, and reads no credentials", async () => {
     answer = respond(200, GRANTED, { "Content-Type": "text/xml" });
-    assert.deepEqual(await ask(), { allowed: true, reason: "granted" });
-    assert.deepEqual(printed, [
-      "arn:aws:sts::123456789012:assumed-role/pulumi-oidc-deployer/live-access-check\n",
-    ]);
+    let printed = "";
+    const run: Run = async (...args) => {
+      printed += await runTool(...args);
+      return printed;
+    };
+    assert.deepEqual(await ask(sts.url, run), { allowed: true, reason: "granted" });
+    assert.equal(printed, `${SESSION}\n`);
     const [{ head, form } = assert.fail("no request"), ...others] = sts.requests;
     assert.deepEqual(others, []);
     assert.doesNotMatch(head, /^authorization:/im);
@@ -99,19 +103,20 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
   });
 
   test("reads a denial, with its code and its message", async () => {
-    answer = stsError(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity");
-    const reason = "AccessDenied: Not authorized to perform sts:AssumeRoleWithWebIdentity";
-    assert.deepEqual(await ask(), { allowed: false, reason });
+    answer = stsError(403, "AccessDenied", "Not authorized");
+    assert.deepEqual(await ask(), { allowed: false, reason: "AccessDenied: Not authorized" });
   });
 
+  const UNPARSED =
+    /^Unable to parse response \([\w :,]+\), invalid XML received\. Further retries may succeed:$/;
   for (const [what, response, message] of [
     ["limits the rate", stsError(400, "Throttling", "Rate exceeded"), "Throttling: Rate exceeded"],
     ["returns HTTP 503", respond(503, ""), "503: Service Unavailable"],
     ["returns a page", respond(200, "<html></html>"), "'AssumeRoleWithWebIdentityResult'"],
     [
-      "returns a part of an answer, without showing its credentials",
+      "returns a part of its credentials, which it does not show",
       respond(200, GRANTED.slice(0, -9)),
-      /^Unable to parse response \([\w :,]+\), invalid XML received\. Further retries may succeed:$/,
+      UNPARSED,
     ],
   ] satisfies [string, Answer, string | RegExp][]) {
     test(`counts it neither as allowed nor as denied if AWS STS ${what}, and asks once`, async () => {
@@ -122,9 +127,7 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
   }
 
   test("follows no redirect", async (t) => {
-    const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
-    const other = await startEndpoint(respond(200, GRANTED), certificate);
-    t.after(other.close);
+    const other = await otherServer(t);
     answer = respond(307, "", { Location: other.url });
     await assert.rejects(ask());
     assert.deepEqual([sts.requests.length, other.connections()], [1, 0]);
@@ -132,8 +135,7 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
 
   test("sends no token to a server whose certificate cannot be verified", async (t) => {
     const authority = await createCertificateAuthority();
-    const other = await startEndpoint(respond(200, GRANTED), await authority.issue({ hosts: ["127.0.0.1"] }));
-    t.after(other.close);
+    const other = await otherServer(t, await authority.issue({ hosts: ["127.0.0.1"] }));
     await assert.rejects(ask(other.url), { message: /^SSL validation failed for / });
     assert.deepEqual(other.requests, []);
   });
@@ -144,38 +146,12 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
     t.after(setVariables({ HTTPS_PROXY: proxy.url, NO_PROXY: "" }));
     for (const [region, host] of [
       ["us-east-1", "sts.us-east-1.amazonaws.com"],
-      ["cn-north-1", "sts.cn-north-1.amazonaws.com.cn"],
       ["us-isob-east-1", "sts.us-isob-east-1.sc2s.sgov.gov"],
     ] as const) {
-      await assert.rejects(
-        assumeRole({ region, stsUrl: undefined }, ROLE, ID_TOKEN, toolRunner(stop.signal)),
-      );
+      await assert.rejects(assumeRole({ region, stsUrl: undefined }, ROLE, ID_TOKEN, runTool));
       const { head = "" } = proxy.requests.at(-1) ?? {};
       assert.ok(head.startsWith(`CONNECT ${host}:443 HTTP/1.`), head);
     }
-    assert.equal(proxy.requests.length, 3);
-  });
-
-  test("ends an endless answer after 30 seconds", async (t) => {
-    const { timeout } = AbortSignal;
-    t.mock.method(AbortSignal, "timeout", (milliseconds: number) =>
-      timeout.call(AbortSignal, milliseconds / 5),
-    );
-    answer = drip("HTTP/1.1 200 OK\r\n\r\n", "a".repeat(1000), 100);
-    await assert.rejects(ask(), {
-      message: "Failed to run aws sts assume-role-with-web-identity: no answer within 30 s",
-    });
-  });
-
-  test("ends the CLI when it is interrupted, before its own time limit", async () => {
-    const startedAt = Date.now();
-    let closed: Promise<unknown> | undefined;
-    answer = (socket) => {
-      closed = new Promise((resolve) => socket.on("close", resolve));
-      stop.abort();
-    };
-    await assert.rejects(ask());
-    await closed;
-    assert.ok(closed && Date.now() - startedAt < 9000);
+    assert.equal(proxy.requests.length, 2);
   });
 });

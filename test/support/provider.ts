@@ -94,7 +94,7 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
       if (!found && !state.__inputs) throw new Error(`resource ${id} does not exist`);
       if (!found) return { id: "", props: {} };
       const isKubernetes = parse(urn).type.startsWith("kubernetes:");
-      const inputs = isKubernetes && state.__inputs ? pruned(found, state.__inputs) : found;
+      const inputs = isKubernetes && state.__inputs ? Object(pruned(found, state.__inputs)) : found;
       return { id, inputs, props: { ...inputs, ...state, __inputs: inputs } };
     },
 
@@ -154,18 +154,17 @@ class OidcProvider extends pulumi.CustomResource {
 }
 
 /**
- * Returns an object without what its previous inputs do not name: a refresh does not show what someone added.
+ * Returns what exists without what its previous inputs do not name: a refresh does not show what someone added.
  * See pulumi/pulumi-kubernetes, provider/pkg/provider/provider.go (pruneLiveState).
  */
-function pruned(found: object, inputs: object): object {
-  const isPlain = (value: unknown) => Object(value) === value && !Array.isArray(value);
+function pruned(found: unknown, inputs: unknown): unknown {
+  if (Array.isArray(found) && Array.isArray(inputs)) {
+    return found.map((element, index) => pruned(element, inputs[index]));
+  }
+  const isObject = (value: unknown): value is Record<string, unknown> => Object(value) === value;
+  if (!isObject(found) || !isObject(inputs)) return found;
   const entries = Object.entries(found).filter(([key]) => Object.hasOwn(inputs, key));
-  return Object.fromEntries(
-    entries.map(([key, value]) => {
-      const input = (inputs as Record<string, unknown>)[key];
-      return [key, isPlain(value) && isPlain(input) ? pruned(value, Object(input)) : value];
-    }),
-  );
+  return Object.fromEntries(entries.map(([key, value]) => [key, pruned(value, inputs[key])]));
 }
 
 /** Reports a resource that exists but failed as the engine expects it. */
