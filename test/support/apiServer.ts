@@ -20,13 +20,6 @@ const START_SECONDS = 120;
 /** A user of the API server. Only the administrator has rights from the start. */
 export type User = "admin" | "developer";
 
-/** What the API server answers. */
-export interface Response {
-  status: number;
-  /** An object; a Status with a `message` for an error. */
-  body: KubernetesObject;
-}
-
 export interface KubernetesObject {
   apiVersion?: string;
   kind?: string;
@@ -51,8 +44,13 @@ export interface ApiServer {
   serviceAccountKey: KeyObject;
   /** The bearer token of a user. */
   tokenOf(user: User): string;
-  /** Sends a request as the administrator. */
-  request(method: string, path: string, body?: object, contentType?: string): Promise<Response>;
+  /** Sends a request as the administrator. @returns an object; for an error, a Status with a `message`. */
+  request(
+    method: string,
+    path: string,
+    body?: object,
+    contentType?: string,
+  ): Promise<{ status: number; body: KubernetesObject }>;
   /** Creates an object. @throws AssertionError with the message of a denial. */
   create(path: string, object: KubernetesObject): Promise<KubernetesObject>;
   /** Creates a namespace with its service account `default`, which a controller creates in a cluster. */
@@ -78,8 +76,8 @@ export async function startApiServer(): Promise<ApiServer> {
   const directory = await mkdtemp(join(tmpdir(), "api-server-"));
   const processes: Program[] = [];
   async function close() {
-    // The API server first: without etcd, it would not end.
-    for (const program of processes.reverse()) await stop(program);
+    for (const { child } of processes) child.kill("SIGKILL");
+    await Promise.all(processes.map(({ ended }) => ended));
     await rm(directory, { recursive: true, force: true });
   }
 
@@ -95,14 +93,6 @@ export async function startApiServer(): Promise<ApiServer> {
       return path;
     };
     const users = [`${tokens.admin},admin,admin,system:masters`, `${tokens.developer},developer,developer`];
-    const files = {
-      kubeconfig: await write("kubeconfig", kubeconfigOf(url, { token: tokens.admin })),
-      users: await write("users.csv", users.join("\n")),
-      cert: await write("tls.pem", tls.cert),
-      key: await write("tls-key.pem", tls.key),
-      signingKey: await write("key.pem", privateKey.export({ type: "pkcs8", format: "pem" })),
-      verifyingKey: await write("public.pem", publicKey.export({ type: "spki", format: "pem" })),
-    };
     const [etcd, peer] = [`http://127.0.0.1:${etcdPort}`, `http://127.0.0.1:${peerPort}`];
     processes.push(
       start("etcd", {
@@ -120,25 +110,35 @@ export async function startApiServer(): Promise<ApiServer> {
         "etcd-servers": etcd,
         "bind-address": "127.0.0.1",
         "secure-port": String(port),
-        "tls-cert-file": files.cert,
-        "tls-private-key-file": files.key,
-        "token-auth-file": files.users,
+        "tls-cert-file": await write("tls.pem", tls.cert),
+        "tls-private-key-file": await write("tls-key.pem", tls.key),
+        "token-auth-file": await write("users.csv", users.join("\n")),
         "authorization-mode": "RBAC",
         "enable-admission-plugins": "PodSecurity",
         // Left to Pod Security, as in EKS.
         "allow-privileged": "true",
         "service-account-issuer": url,
         "service-account-jwks-uri": `${url}/openid/v1/jwks`,
-        "service-account-signing-key-file": files.signingKey,
-        "service-account-key-file": files.verifyingKey,
+        "service-account-signing-key-file": await write(
+          "key.pem",
+          privateKey.export({ type: "pkcs8", format: "pem" }),
+        ),
+        "service-account-key-file": await write(
+          "public.pem",
+          publicKey.export({ type: "spki", format: "pem" }),
+        ),
         "service-cluster-ip-range": "10.96.0.0/16",
         // The service "kubernetes" cannot have an endpoint on the loopback address.
         "endpoint-reconciler-type": "none",
       }),
     );
-    const server = { ...client(url, tokens, files.kubeconfig), serviceAccountKey: privateKey, close };
+    const kubeconfig = await write("kubeconfig", kubeconfigOf(url, { token: tokens.admin }));
+    const server = { ...client(url, tokens, kubeconfig), serviceAccountKey: privateKey, close };
     await ready(server, processes);
-    await allowDiscovery(server);
+    // As in EKS, whose issuers are public.
+    const role = "--clusterrole=system:service-account-issuer-discovery";
+    const binding = ["create", "clusterrolebinding", "anyone", "--group=system:unauthenticated", role];
+    await server.kubectl(binding);
     return server;
   } catch (error) {
     await close();
@@ -147,10 +147,9 @@ export async function startApiServer(): Promise<ApiServer> {
 }
 
 interface Program {
-  name: string;
   child: ChildProcess;
-  /** What it has printed. */
-  log: Promise<string>;
+  /** What it has printed, once it has ended. */
+  ended: Promise<string>;
 }
 
 function start(name: "etcd" | "kube-apiserver", options: Record<string, string>): Program {
@@ -158,13 +157,7 @@ function start(name: "etcd" | "kube-apiserver", options: Record<string, string>)
   const child = spawn(assetPath(name), args, { stdio: ["ignore", "ignore", "pipe"] });
   // Also if a test ends this process.
   process.on("exit", () => child.kill("SIGKILL"));
-  return { name, child, log: text(child.stderr) };
-}
-
-async function stop({ child }: Program): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  child.kill("SIGKILL");
-  await once(child, "exit");
+  return { child, ended: text(child.stderr) };
 }
 
 function client(
@@ -178,7 +171,9 @@ function client(
       headers: { Authorization: `Bearer ${tokens.admin}`, "Content-Type": contentType },
       body: body ? JSON.stringify(body) : null,
     });
-    return { status: response.status, body: parse(await response.text()) };
+    const content = await response.text();
+    // Not every answer is JSON, such as that of /readyz.
+    return { status: response.status, body: content.startsWith("{") ? JSON.parse(content) : {} };
   };
 
   async function create(path: string, object: KubernetesObject) {
@@ -209,40 +204,18 @@ function client(
   };
 }
 
-// Not every answer is JSON, such as that of /readyz.
-function parse(content: string): KubernetesObject {
-  try {
-    return JSON.parse(content);
-  } catch {
-    return { message: content };
-  }
-}
-
 /** Waits until the API server is ready. @throws Error with what a program has printed if it ends before. */
 async function ready({ request }: ApiServer, processes: Program[]): Promise<void> {
   const deadline = Date.now() + START_SECONDS * 1000;
   while (Date.now() < deadline) {
-    for (const { name, child, log } of processes) {
-      if (child.exitCode !== null) throw new Error(`${name} has ended:\n${await log}`);
+    for (const { child, ended } of processes) {
+      if (child.exitCode !== null) throw new Error(`${child.spawnfile} has ended:\n${await ended}`);
     }
     const { status } = await request("GET", "/readyz").catch(() => ({ status: 0 }));
     if (status === 200) return;
     await sleep(100);
   }
   throw new Error(`The API server is not ready after ${START_SECONDS} s.`);
-}
-
-// As in EKS, whose issuers are public.
-async function allowDiscovery({ create }: ApiServer): Promise<void> {
-  await create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", {
-    metadata: { name: "anyone:system:service-account-issuer-discovery" },
-    roleRef: {
-      apiGroup: "rbac.authorization.k8s.io",
-      kind: "ClusterRole",
-      name: "system:service-account-issuer-discovery",
-    },
-    subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: "system:unauthenticated" }],
-  });
 }
 
 /** Returns a kubeconfig for an API server, as JSON. @param user such as `{ token }` or `{ exec }`. */

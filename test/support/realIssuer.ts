@@ -44,18 +44,12 @@ export function realIssuer(server: ApiServer): Pick<ClusterIssuer, "url" | "toke
 }
 
 /** Creates the namespace and the service account of a caller that is not one of the stack's, if they do not exist. */
-async function createCaller(
-  { request }: ApiServer,
-  { namespace, serviceAccount }: PodIdentity,
-): Promise<void> {
-  const objects = {
-    "/api/v1/namespaces": namespace,
-    [`/api/v1/namespaces/${namespace}/serviceaccounts`]: serviceAccount,
-  };
-  for (const [path, name] of Object.entries(objects)) {
-    const { status, body } = await request("POST", path, { metadata: { name } });
-    assert.ok([201, 409].includes(status), body.message);
-  }
+async function createCaller(server: ApiServer, { namespace, serviceAccount }: PodIdentity): Promise<void> {
+  const path = "/api/v1/namespaces";
+  await server.request("POST", path, { metadata: { name: namespace } });
+  await server.request("POST", `${path}/${namespace}/serviceaccounts`, {
+    metadata: { name: serviceAccount },
+  });
 }
 
 /** Returns a token of the API server with another expiry, such as -60 for a minute ago, signed with its own key. */

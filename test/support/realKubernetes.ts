@@ -10,18 +10,16 @@ const COLLECTIONS: Record<string, string> = {
   "kubernetes:core/v1:ServiceAccount": "/api/v1/namespaces/NAMESPACE/serviceaccounts",
   "kubernetes:core/v1:ConfigMap": "/api/v1/namespaces/NAMESPACE/configmaps",
   "kubernetes:batch/v1:Job": "/apis/batch/v1/namespaces/NAMESPACE/jobs",
-  ...Object.fromEntries(
-    [
-      ["MutatingAdmissionPolicy", "mutatingadmissionpolicies"],
-      ["MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings"],
-      ["ValidatingAdmissionPolicy", "validatingadmissionpolicies"],
-      ["ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"],
-    ].map(([kind, plural]) => [
-      `kubernetes:admissionregistration.k8s.io/v1:${kind}`,
-      `/apis/admissionregistration.k8s.io/v1/${plural}`,
-    ]),
-  ),
+  ...admission("MutatingAdmissionPolicy", "mutatingadmissionpolicies"),
+  ...admission("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings"),
+  ...admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
+  ...admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
 };
+
+function admission(kind: string, plural: string): Record<string, string> {
+  const group = "admissionregistration.k8s.io/v1";
+  return { [`kubernetes:${group}:${kind}`]: `/apis/${group}/${plural}` };
+}
 
 /** Returns the kinds of resources that exist on the API server. Nothing waits for a Job, which no controller runs. */
 export function realKubernetes(server: ApiServer): Emulator["resources"] {
@@ -35,15 +33,24 @@ export function realKubernetes(server: ApiServer): Emulator["resources"] {
 function kindOf(server: ApiServer, type: string, collection: string) {
   const [, apiVersion, kind] = type.split(":");
 
+  function pathOf(id: string): string {
+    const [name, namespace = ""] = id.split("/").reverse();
+    return `${collection.replace("NAMESPACE", namespace)}/${name}`;
+  }
+
   // Server-side apply, as pulumi/pulumi-kubernetes (provider/pkg/await/await.go), but with strict validation.
-  async function apply(object: KubernetesObject): Promise<KubernetesObject> {
-    const { namespace = "", name } = object.metadata ?? {};
-    const path = `${collection.replace("NAMESPACE", namespace)}/${name}`;
+  async function apply(id: string, object: KubernetesObject): Promise<KubernetesObject> {
     const force = object.metadata?.annotations?.["pulumi.com/patchForce"] === "true";
     const query = `fieldManager=pulumi&force=${force}&fieldValidation=Strict`;
     const body = { ...object, apiVersion: apiVersion?.replace(/^core\//, ""), kind };
-    const { status, body: applied } = await server.request("PATCH", `${path}?${query}`, body, APPLY);
-    assert.ok(status < 300, `${kind} ${namespace}/${name}: ${applied.message}`);
+    const contentType = "application/apply-patch+yaml";
+    const { status, body: applied } = await server.request(
+      "PATCH",
+      `${pathOf(id)}?${query}`,
+      body,
+      contentType,
+    );
+    assert.ok(status < 300, `${kind} ${id}: ${applied.message}`);
     return applied;
   }
 
@@ -51,21 +58,16 @@ function kindOf(server: ApiServer, type: string, collection: string) {
     async create(name: string, inputs: KubernetesObject) {
       // The provider names an object that has no name.
       const metadata = { ...inputs.metadata, name: inputs.metadata?.name ?? `${name}-${randomSuffix()}` };
-      const outputs = await apply({ ...inputs, metadata });
-      return { id: [metadata.namespace, metadata.name].filter(Boolean).join("/"), outputs };
+      const id = [metadata.namespace, metadata.name].filter(Boolean).join("/");
+      return { id, outputs: await apply(id, { ...inputs, metadata }) };
     },
-    update: (_id: string, inputs: KubernetesObject) => apply(inputs),
+    update: apply,
     async read(id: string) {
-      const [name, namespace = ""] = id.split("/").reverse();
-      const path = `${collection.replace("NAMESPACE", namespace)}/${name}`;
-      const { status, body } = await server.request("GET", path);
+      const { status, body } = await server.request("GET", pathOf(id));
       return status === 404 ? undefined : body;
     },
     async delete(id: string) {
-      const [name, namespace = ""] = id.split("/").reverse();
-      await server.request("DELETE", `${collection.replace("NAMESPACE", namespace)}/${name}`);
+      await server.request("DELETE", pathOf(id));
     },
   };
 }
-
-const APPLY = "application/apply-patch+yaml";
