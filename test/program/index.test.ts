@@ -1,7 +1,7 @@
 // What the stack registers, with the resource options, what its outputs are, and what stops it before it registers anything.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ACCESS_TOKEN } from "../support/script";
 import {
@@ -15,6 +15,7 @@ import {
   type Stack,
   stackWith,
   start,
+  startCluster,
   up,
 } from "../support/stack";
 import { setVariables } from "../support/variables";
@@ -26,10 +27,56 @@ const TEAM = { tokenType: "team", teamName: "ops" };
 const CLUSTER_ARN = "arn:aws:eks:us-west-2:123456789012:cluster/my-cluster";
 const NO_PROVIDER = { name: "my-cluster", hasOidcProvider: false };
 const GET_TOKEN = ["eks", "get-token", "--cluster-name", "my-cluster", "--output", "json"];
+const API_URL = "https://pulumi.example";
+const DEPLOYER = `${ACCOUNT}:role/deploy`;
 
-test("a stack with a login registers one service account with its role, ConfigMap, and Job", async (t) => {
-  const stack = await up(t);
-  assert.deepEqual(stack.registered.map(({ type, name }) => `${type} ${name}`).sort(), [
+/** Settings of the stack, each with a value other than its default. */
+const SETTINGS = {
+  // Not the region of the cluster.
+  "aws:region": "eu-central-1",
+  "aws:profile": "dev",
+  "aws:assumeRoles": [{ roleArn: DEPLOYER, sessionName: "ci" }],
+  organization: "other",
+  issuerName: "mine",
+  maxExpirationSeconds: 9000,
+  pulumiApiUrl: API_URL,
+  permissionsBoundaryArn: POLICIES[1],
+  rolePath: "/pulumi/",
+  createNamespaces: ["ci"],
+};
+const EXISTING = { createServiceAccount: false };
+const SERVICE_ACCOUNTS = [
+  entry({ namespace: "ci", name: "a", rolePolicyArns: POLICIES }),
+  entry({ namespace: "ci", name: "b", ...TEAM, runJob: false }),
+  entry({ name: "pod", awsRole: "pod-identity", rolePolicyArns: POLICIES }),
+  // The name of a method.
+  entry({ namespace: "constructor", name: "no-role", awsRole: "none" }),
+  entry({ name: "existing", ...EXISTING }),
+  // It does not exist.
+  entry({ name: "not-read", ...EXISTING, awsRole: "none", runJob: false }),
+  entry({ namespace: LONG, name: LONG }),
+];
+
+/** A stack with a login, and one with the settings above. */
+let plain: Stack;
+let stack: Stack;
+
+before(async () => {
+  const restore = setVariables({ PULUMI_ACCESS_TOKEN: ACCESS_TOKEN });
+  const runPod = async () => ({ exitCode: 0, log: [] });
+  plain = await run(await startCluster({ runPod }));
+  const simulation = await startCluster({ runPod, serviceAccounts: ["default/existing"] });
+  const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
+  const { create } = namespaces;
+  // It takes longer than what does not wait for it.
+  namespaces.create = (name, inputs) => sleep(200).then(() => create(name, inputs));
+  stack = await run(simulation, { ...SETTINGS, serviceAccounts: SERVICE_ACCOUNTS });
+  restore();
+});
+after(() => Promise.all([plain.simulation.close(), stack.simulation.close()]));
+
+test("a stack with a login registers one service account with its role, ConfigMap, and Job", () => {
+  assert.deepEqual(plain.registered.map(({ type, name }) => `${type} ${name}`).sort(), [
     "aws:iam/role:Role access.default.pulumi-service-account",
     "eks-pulumi-oidc:index:PulumiCloudAccess access",
     "eks-pulumi-oidc:index:WorkloadIdentity access.default.pulumi-service-account",
@@ -45,112 +92,93 @@ test("a stack with a login registers one service account with its role, ConfigMa
   assert.equal(Object.keys(require.cache).some(isEks), false, "@pulumi/eks loads all of @pulumi/aws");
 });
 
-test("several service accounts share the issuer, their namespace, and nothing else", async (t) => {
-  const a = entry({ name: "a", namespace: "ci" });
-  const serviceAccounts = [
-    a,
-    entry({ name: "b", namespace: "ci", ...TEAM }),
-    entry({ name: "a", namespace: LONG }),
-  ];
-  const stack = await up(t, { serviceAccounts, createNamespaces: ["ci"] });
+test("several service accounts share the issuer, their namespace, and nothing else", async () => {
   const issuer = only<{ policies: { rules: object; teamName?: string }[] }>(stack, "OidcIssuer");
   const granted = issuer.inputs.policies.map(({ rules, teamName }) => [...Object.values(rules), teamName]);
-  assert.equal(granted.join("; "), `ci,a,; ci,b,ops; ${LONG},a,`);
+  const expected = SERVICE_ACCOUNTS.map(({ namespace, name, teamName }) => [namespace, name, teamName]);
+  assert.deepEqual(granted, expected);
   assert.equal(all(stack, "Namespace").length, 1);
-  for (const name of ["access.ci.a", "access.ci.b", `access.${LONG}.a`]) {
-    const own = stack.registered.filter((it) => it.name === name || it.name.startsWith(`${name}.`));
-    const parents = await Promise.all(own.map(({ options }) => labelsOf(options.parent)));
-    // The component, and below it the role, the service account, the ConfigMap, and the Job.
-    const expected = ["PulumiCloudAccess access", ...Array(4).fill(`WorkloadIdentity ${name}`)];
-    assert.deepEqual(parents.flat().sort(), expected);
+
+  const identities = all(stack, "WorkloadIdentity").map(({ name }) => name);
+  for (const { type, name, options } of stack.registered) {
+    const owner = identities.find((identity) => name === identity || name.startsWith(`${identity}.`));
+    const isOwner = type.endsWith(":WorkloadIdentity");
+    const parent = owner && !isOwner ? `WorkloadIdentity ${owner}` : "PulumiCloudAccess access";
+    if (name.startsWith("access.")) assert.deepEqual(await labelsOf(options.parent), [parent], name);
   }
 });
 
-test("a second stack of the cluster, for another organization, deploys beside the first", async (t) => {
-  const { simulation } = await up(t);
-  const { outputs } = await run(simulation, { organization: "other", ...stackWith({ name: "b" }) });
-  assert.match(String(outputs.oidcIssuerId), /^other\//);
-});
-
-test("a namespace exists before anything is created in it", async (t) => {
-  const simulation = await start(t);
-  const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
-  const { create } = namespaces;
-  // It takes longer than what does not wait for it.
-  const slowly = (name: string, inputs: object) => sleep(200).then(() => create(name, inputs));
-  t.mock.method(namespaces, "create", slowly);
-  const stack = await run(simulation, { createNamespaces: ["ci"], ...stackWith({ namespace: "ci" }) });
-  const [namespace, ...others] = stack.registered.filter(({ type }) => type.startsWith("kubernetes:"));
+test("a namespace exists before anything is created in it, and is retained", () => {
+  const inNamespace = stack.registered.filter(({ inputs: { metadata } }) => {
+    return /"(name|namespace)":"ci"/.test(JSON.stringify(metadata ?? {}));
+  });
+  assert.deepEqual(inNamespace.map(({ type }) => type.split(":").at(-1)).toSorted(), [
+    "ConfigMap",
+    "ConfigMap",
+    "Job",
+    "Namespace",
+    "ServiceAccount",
+    "ServiceAccount",
+  ]);
+  const [namespace = assert.fail()] = inNamespace;
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
-  assert.deepEqual(namespace?.inputs.metadata, { name: "ci", labels });
-  assert.equal(others.length, 3);
+  assert.deepEqual(namespace.inputs.metadata, { name: "ci", labels });
   // To delete it would delete the workloads in it.
-  assert.equal(namespace?.options.retainOnDelete, true);
+  assert.equal(namespace.options.retainOnDelete, true);
 });
 
-test("a namespace can have the name of a method", async (t) => {
-  const stack = await up(t, stackWith({ namespace: "constructor" }));
-  const { metadata } = only<{ metadata: { namespace: string } }>(stack, "ServiceAccount").inputs;
-  assert.equal(metadata.namespace, "constructor");
-});
-
-test("a role has a path, a boundary, policies, and a name of at most 64 characters", async (t) => {
-  const settings = { permissionsBoundaryArn: POLICIES[1], rolePath: "/pulumi/" };
-  const serviceAccounts = [
-    entry({ name: "b", rolePolicyArns: POLICIES }),
-    entry({ name: LONG, namespace: LONG, rolePolicyArns: [] }),
-  ];
-  const stack = await up(t, { ...settings, serviceAccounts });
-  const { id, inputs } = only(stack, "Role", "access.default.b");
+test("a role has a path, a boundary, policies, and a name of at most 64 characters", () => {
+  const { id, inputs } = only(stack, "Role", "access.ci.a");
   assert.deepEqual([inputs.path, inputs.permissionsBoundary], ["/pulumi/", POLICIES[1]]);
-  assert.equal(inputs.namePrefix, "pulumi-oidc-default-b-");
+  assert.equal(inputs.namePrefix, "pulumi-oidc-ci-a-");
   // Other programs attach policies, too. With one, AWS would not delete the role of a removed entry.
   assert.equal(inputs.forceDetachPolicies, true);
-  const attached = all(stack, "RolePolicyAttachment").map((it) => [it.inputs.role, it.inputs.policyArn]);
-  assert.equal(attached.join(), [id, POLICIES[0], id, POLICIES[1]].join());
+  const attached = all(stack, "RolePolicyAttachment").filter(({ name }) => name.startsWith("access.ci.a."));
+  assert.deepEqual(
+    attached.map((it) => [it.inputs.role, it.inputs.policyArn]),
+    POLICIES.map((arn) => [id, arn]),
+  );
   const long = only(stack, "Role", `access.${LONG}.${LONG}`);
   assert.match(String(long.inputs.namePrefix), /^pulumi-oidc-n{25}-$/);
   assert.ok(long.id.length <= 64);
 });
 
-for (const flags of ["", "RJ", "SR", "SJ", "SRJ"]) {
-  const [createServiceAccount, hasRole, runJob] = [..."SRJ"].map((flag) => flags.includes(flag));
-  const settings = { createServiceAccount, awsRole: hasRole ? "irsa" : "none", runJob };
-  test(`${JSON.stringify(settings)} work together`, async (t) => {
-    const serviceAccounts = createServiceAccount ? [] : ["default/pulumi-service-account"];
-    const stack = await up(t, stackWith(settings), { serviceAccounts });
-    const counts = ["ServiceAccount", "Role", "Job"].map((type) => all(stack, type).length);
-    assert.deepEqual(counts, [createServiceAccount, hasRole, runJob].map(Number));
+for (const [account, ...parts] of [
+  ["ci/a", "ServiceAccount", "Role", "Job"],
+  ["ci/b", "ServiceAccount", "Role"],
+  ["constructor/no-role", "ServiceAccount", "Job"],
+  ["default/existing", "Role", "Job"],
+  ["default/not-read"],
+] as const) {
+  test(`${account} has ${parts.join(", ") || "nothing but a ConfigMap"}`, () => {
+    const [namespace, name] = account.split("/");
+    const own = stack.registered.filter((it) => it.name === `access.${namespace}.${name}`);
+    const types = own.map(({ type }) => type.split(":").at(-1) ?? "");
+    assert.deepEqual(types.toSorted(), ["WorkloadIdentity", ...parts].toSorted());
 
-    const roleArn = all(stack, "Role")[0]?.outputs.arn;
-    const annotations = hasRole && { annotations: { "eks.amazonaws.com/role-arn": roleArn } };
-    for (const { inputs } of all(stack, "ServiceAccount")) {
-      assert.deepEqual(inputs.metadata, {
-        name: "pulumi-service-account",
-        namespace: "default",
-        ...annotations,
-      });
+    const role = own.find(({ type }) => type.endsWith(":Role"));
+    const annotations = role && { annotations: { "eks.amazonaws.com/role-arn": role.outputs.arn } };
+    for (const { inputs } of own.filter(({ type }) => type.endsWith(":ServiceAccount"))) {
+      assert.deepEqual(inputs.metadata, { name, namespace, ...annotations });
       assert.equal(inputs.automountServiceAccountToken, false);
     }
-    const [output] = Object.values(stack.outputs.serviceAccounts);
-    assert.deepEqual([output?.roleArn, output?.jobName !== undefined], [roleArn, runJob]);
+    const output = stack.outputs.serviceAccounts[account];
+    const jobName = parts.some((part) => part === "Job") ? `${name}-token-exchange` : undefined;
+    assert.deepEqual([output?.roleArn, output?.jobName], [role?.outputs.arn, jobName]);
   });
 }
 
-test("an existing service account is read only for a Job, and must exist", async (t) => {
-  const message = await messageOf(await start(t), stackWith({ createServiceAccount: false }));
+test("an existing service account must exist if it has a Job", async (t) => {
+  const message = await messageOf(await start(t), stackWith(EXISTING));
   assert.match(message, /'default\/pulumi-service-account' does not exist/);
-  await up(t, stackWith({ createServiceAccount: false, runJob: false }));
 });
 
-test("a Job waits for what its exchange needs, and runs again for a new issuer or its own policy", async (t) => {
-  const a = entry({ name: "a", rolePolicyArns: POLICIES });
-  const stack = await up(t, { serviceAccounts: [a, entry({ name: "b", ...TEAM })] });
-  const { options } = only(stack, "Job", "access.default.a");
+test("a Job waits for what its exchange needs, and runs again for a new issuer or its own policy", async () => {
+  const { options } = only(stack, "Job", "access.ci.a");
   assert.deepEqual(await labelsOf(options.dependsOn), [
     "OidcIssuer access.oidc-issuer",
-    "ServiceAccount access.default.a",
-    ...POLICIES.map((arn) => `RolePolicyAttachment access.default.a.${arn}`),
+    "ServiceAccount access.ci.a",
+    ...POLICIES.map((arn) => `RolePolicyAttachment access.ci.a.${arn}`),
   ]);
   const issuer = only<{ policies: object[] }>(stack, "OidcIssuer");
   assert.deepEqual(await known(options.replacementTrigger), [issuer.id, issuer.inputs.policies[0]]);
@@ -158,214 +186,164 @@ test("a Job waits for what its exchange needs, and runs again for a new issuer o
   // A new Job cannot have the name of the one that it replaces.
   assert.equal(options.deleteBeforeReplace, true);
   // Workloads keep their settings until those can be granted.
-  const configMap = only(stack, "ConfigMap", "access.default.a.pulumi-token-exchange");
+  const configMap = only(stack, "ConfigMap", "access.ci.a.pulumi-token-exchange");
   assert.deepEqual(await labelsOf(configMap.options.dependsOn), ["OidcIssuer access.oidc-issuer"]);
 });
 
-test("the issuer is registered with its thumbprint, through a provider for the configured Pulumi Cloud", async (t) => {
-  const apiUrl = "https://pulumi.example";
-  const limit = { maxExpirationSeconds: "9000", pulumiApiUrl: apiUrl };
-  const stack = await up(t, { organization: "other", issuerName: "mine", ...limit });
+test("the issuer is registered with its thumbprint, through a provider for the configured Pulumi Cloud", () => {
   const { inputs, provider, options } = only(stack, "OidcIssuer");
   const { policies, ...others } = inputs;
   const { url, thumbprint } = stack.simulation.issuer;
   const named = { organization: "other", name: "mine", url, maxExpirationSeconds: 9000 };
   assert.deepEqual(others, { ...named, thumbprints: [thumbprint()] });
   assert.match(provider, /pulumi:providers:pulumiservice::/);
-  assert.deepEqual(only(stack, "pulumiservice").inputs, { apiUrl });
+  assert.deepEqual(only(stack, "pulumiservice").inputs, { apiUrl: API_URL });
   // The old one stays in force until the new one exists.
   assert.equal(options.deleteBeforeReplace, undefined);
   // A rotated certificate changes nothing, and a refresh shows no drift.
   assert.deepEqual(options.ignoreChanges, ["thumbprints"]);
 });
 
-test("every Kubernetes object goes through a provider with the AWS provider's cluster and credentials", async (t) => {
-  const roleArn = `${ACCOUNT}:role/deploy`;
-  const aws = { "aws:profile": "dev", "aws:assumeRoles": [{ roleArn, sessionName: "ci" }] };
-  const stack = await up(t, { ...aws, createNamespaces: ["ci"], ...stackWith({ namespace: "ci" }) });
-  const credentials = ["--region", "us-west-2", "--profile", "dev", "--role-arn", roleArn];
+test("every Kubernetes object goes through a provider with the AWS provider's cluster and credentials", () => {
+  const credentials = ["--region", "eu-central-1", "--profile", "dev", "--role-arn", DEPLOYER];
   assert.deepEqual(connectionOf(stack), [stack.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
+  assert.deepEqual(connectionOf(plain)[1], [...GET_TOKEN, "--region", "us-west-2"]);
   const { enableConfigMapMutable, clusterIdentifier } = only(stack, "kubernetes").inputs;
+  assert.equal(String(enableConfigMapMutable), "true");
   // Another endpoint of the same cluster replaces nothing.
-  assert.deepEqual(
-    [String(enableConfigMapMutable), clusterIdentifier],
-    ["true", stack.simulation.issuer.url],
-  );
+  assert.equal(clusterIdentifier, stack.simulation.issuer.url);
   const objects = stack.registered.filter(({ type }) => type.startsWith("kubernetes:"));
-  assert.equal(objects.length, 4);
+  assert.ok(objects.length > SERVICE_ACCOUNTS.length);
   for (const { provider } of objects) assert.match(provider, /pulumi:providers:kubernetes::cluster::/);
+});
 
-  const [, args] = connectionOf(await up(t, { "aws:region": undefined }));
-  assert.deepEqual(args, GET_TOKEN);
+test("an IRSA role trusts only this issuer, and the service account with the audience of AWS STS", () => {
+  const issuer = stack.simulation.issuer.url.replace("https://", "");
+  assert.deepEqual(trustOf(stack, "access.ci.a"), {
+    Effect: "Allow",
+    Principal: { Federated: `${ACCOUNT}:oidc-provider/${issuer}` },
+    Action: "sts:AssumeRoleWithWebIdentity",
+    Condition: {
+      StringEquals: {
+        [`${issuer}:sub`]: "system:serviceaccount:ci:a",
+        [`${issuer}:aud`]: "sts.amazonaws.com",
+      },
+    },
+  });
+});
+
+test("a role of EKS Pod Identity trusts only this cluster, namespace, and service account", async () => {
+  const name = "access.default.pod";
+  assert.deepEqual(trustOf(stack, name), {
+    Effect: "Allow",
+    Principal: { Service: "pods.eks.amazonaws.com" },
+    Action: ["sts:AssumeRole", "sts:TagSession"],
+    Condition: {
+      StringEquals: {
+        "aws:RequestTag/eks-cluster-arn": CLUSTER_ARN,
+        "aws:RequestTag/kubernetes-namespace": "default",
+        "aws:RequestTag/kubernetes-service-account": "pod",
+      },
+    },
+  });
+  // In the region of the cluster's ARN, whatever the AWS provider's region is.
+  assert.deepEqual(only(stack, "PodIdentityAssociation").inputs, {
+    region: "us-west-2",
+    clusterName: "my-cluster",
+    namespace: "default",
+    serviceAccount: "pod",
+    roleArn: only(stack, "Role", name).outputs.arn,
+  });
+  // The EKS webhook would add the credentials of IRSA, too.
+  const { inputs } = only(stack, "ServiceAccount", name);
+  assert.deepEqual(inputs.metadata, { name: "pod", namespace: "default" });
+  const { dependsOn } = only(stack, "Job", name).options;
+  assert.deepEqual((await labelsOf(dependsOn)).slice(2), [
+    ...POLICIES.map((arn) => `RolePolicyAttachment ${name}.${arn}`),
+    `PodIdentityAssociation ${name}`,
+  ]);
 });
 
 test("a stack without IRSA roles works on a cluster without an IAM OIDC provider", async (t) => {
   const serviceAccounts = [entry({ awsRole: "none" }), entry({ name: "b", awsRole: "pod-identity" })];
-  const stack = await up(t, { serviceAccounts }, { cluster: NO_PROVIDER });
-  assert.deepEqual(all(stack, "OpenIdConnectProvider"), []);
-  assert.equal(all(stack, "Job").length, 2);
-});
-
-test("an IRSA role trusts only this issuer, and the service account with the audience of AWS STS", async (t) => {
-  const stack = await up(t);
-  const { assumeRolePolicy: policy } = only<{ assumeRolePolicy: string | object }>(stack, "Role").inputs;
-  const issuer = stack.simulation.issuer.url.replace("https://", "");
-  assert.deepEqual(typeof policy === "string" ? JSON.parse(policy) : policy, {
-    Version: "2012-10-17",
-    Statement: [
-      {
-        Effect: "Allow",
-        Principal: { Federated: `${ACCOUNT}:oidc-provider/${issuer}` },
-        Action: "sts:AssumeRoleWithWebIdentity",
-        Condition: {
-          StringEquals: {
-            [`${issuer}:sub`]: "system:serviceaccount:default:pulumi-service-account",
-            [`${issuer}:aud`]: "sts.amazonaws.com",
-          },
-        },
-      },
-    ],
-  });
-});
-
-test("a role of EKS Pod Identity trusts only this cluster, namespace, and service account", async (t) => {
-  const stack = await up(t, stackWith({ awsRole: "pod-identity", rolePolicyArns: POLICIES }));
-  const role = only<{ assumeRolePolicy: string | object }>(stack, "Role");
-  const { assumeRolePolicy: policy } = role.inputs;
-  assert.deepEqual(typeof policy === "string" ? JSON.parse(policy) : policy, {
-    Version: "2012-10-17",
-    Statement: [
-      {
-        Effect: "Allow",
-        Principal: { Service: "pods.eks.amazonaws.com" },
-        Action: ["sts:AssumeRole", "sts:TagSession"],
-        Condition: {
-          StringEquals: {
-            "aws:RequestTag/eks-cluster-arn": CLUSTER_ARN,
-            "aws:RequestTag/kubernetes-namespace": "default",
-            "aws:RequestTag/kubernetes-service-account": "pulumi-service-account",
-          },
-        },
-      },
-    ],
-  });
-  const association = only(stack, "PodIdentityAssociation");
-  assert.deepEqual(association.inputs, {
-    region: "us-west-2",
-    clusterName: "my-cluster",
-    namespace: "default",
-    serviceAccount: "pulumi-service-account",
-    roleArn: role.outputs.arn,
-  });
-  // The EKS webhook would add the credentials of IRSA, too.
-  assert.deepEqual(only<{ metadata: object }>(stack, "ServiceAccount").inputs.metadata, {
-    name: "pulumi-service-account",
-    namespace: "default",
-  });
-  const { dependsOn } = only(stack, "Job").options;
-  assert.deepEqual((await labelsOf(dependsOn)).slice(2), [
-    ...POLICIES.map((arn) => `RolePolicyAttachment access.default.pulumi-service-account.${arn}`),
-    "PodIdentityAssociation access.default.pulumi-service-account",
-  ]);
-});
-
-test("an association is in the region of the cluster's ARN, whatever the AWS provider's region is", async (t) => {
-  const settings = { "aws:region": "eu-central-1", ...stackWith({ awsRole: "pod-identity" }) };
-  const { region, clusterName } = only(await up(t, settings), "PodIdentityAssociation").inputs;
-  assert.deepEqual([region, clusterName], ["us-west-2", "my-cluster"]);
+  const withoutProvider = await up(t, { serviceAccounts }, { cluster: NO_PROVIDER });
+  assert.deepEqual(all(withoutProvider, "OpenIdConnectProvider"), []);
 });
 
 test("createOidcProvider creates the IAM OIDC provider, retained on destroy, and the role trusts it", async (t) => {
-  const stack = await up(t, { createOidcProvider: true }, { cluster: NO_PROVIDER });
-  const { id, inputs, options } = only(stack, "OpenIdConnectProvider");
-  assert.deepEqual(inputs, { url: stack.simulation.issuer.url, clientIdLists: ["sts.amazonaws.com"] });
+  const created = await up(t, { createOidcProvider: true }, { cluster: NO_PROVIDER });
+  const { id, inputs, options } = only(created, "OpenIdConnectProvider");
+  assert.deepEqual(inputs, { url: created.simulation.issuer.url, clientIdLists: ["sts.amazonaws.com"] });
   assert.equal(options.retainOnDelete, true);
-  assert.ok(JSON.stringify(only(stack, "Role").inputs).includes(`"Federated":"${id}"`));
+  assert.deepEqual(trustOf(created).Principal, { Federated: id });
 });
 
 test("createCluster creates a cluster without passing credentials, and an IAM OIDC provider that is not retained", async (t) => {
   const settings = { createCluster: true, "aws:profile": "dev" };
-  const stack = await up(t, settings, { cluster: undefined });
-  const { name, authenticationMode, instanceType, ...others } = only(stack, "Cluster").inputs;
+  const created = await up(t, settings, { cluster: undefined });
+  const { name, authenticationMode, instanceType, version, ...others } = only(created, "Cluster").inputs;
   assert.deepEqual([name, authenticationMode, instanceType], ["my-cluster", "API", "t3.medium"]);
+  // What injectToken requires, which therefore changes no version.
+  assert.equal(version, "1.36");
   assert.deepEqual([others.providerCredentialOpts, others.createOidcProvider], [undefined, undefined]);
-  const provider = only(stack, "OpenIdConnectProvider");
+  assert.deepEqual(all(created, "Addon"), []);
+  const provider = only(created, "OpenIdConnectProvider");
   assert.notEqual(provider.options.retainOnDelete, true);
-  assert.ok(JSON.stringify(only(stack, "Role").inputs).includes(`"Federated":"${provider.id}"`));
+  assert.deepEqual(trustOf(created).Principal, { Federated: provider.id });
 
   const credentials = ["--region", "us-west-2", "--profile", "dev"];
-  assert.deepEqual(connectionOf(stack), [stack.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
-  const kubernetes = only(stack, "kubernetes");
-  assert.deepEqual(await labelsOf(kubernetes.options.dependsOn), ["Cluster eks-cluster"]);
-  assert.deepEqual(only(stack, "OidcIssuer").inputs.thumbprints, [stack.simulation.issuer.thumbprint()]);
+  assert.deepEqual(connectionOf(created), [created.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
+  const { dependsOn } = only(created, "kubernetes").options;
+  assert.deepEqual(await labelsOf(dependsOn), ["Cluster eks-cluster"]);
+  assert.deepEqual(only(created, "OidcIssuer").inputs.thumbprints, [created.simulation.issuer.thumbprint()]);
 });
 
-test("createCluster creates the agent of EKS Pod Identity, and an IAM OIDC provider, only if a role needs it", async (t) => {
+test("createCluster creates the agent of EKS Pod Identity, and no IAM OIDC provider, if only that is needed", async (t) => {
   const settings = { createCluster: true, ...stackWith({ awsRole: "pod-identity" }) };
-  const stack = await up(t, settings, { cluster: undefined });
-  const { inputs, options } = only(stack, "Addon");
+  const created = await up(t, settings, { cluster: undefined });
+  const { inputs, options } = only(created, "Addon");
   assert.deepEqual(inputs, { clusterName: "my-cluster", addonName: "eks-pod-identity-agent" });
   assert.deepEqual(await labelsOf(options.dependsOn), ["Cluster eks-cluster"]);
-  assert.deepEqual(all(stack, "OpenIdConnectProvider"), []);
+  assert.deepEqual(all(created, "OpenIdConnectProvider"), []);
   // A pod that is created before the agent runs has no role.
-  const kubernetes = only(stack, "kubernetes");
-  assert.deepEqual(await labelsOf(kubernetes.options.dependsOn), [
-    "Cluster eks-cluster",
-    "Addon eks-pod-identity-agent",
-  ]);
-
-  const irsa = await up(t, { createCluster: true }, { cluster: undefined });
-  assert.deepEqual([all(irsa, "Addon").length, all(irsa, "OpenIdConnectProvider").length], [0, 1]);
+  const { dependsOn } = only(created, "kubernetes").options;
+  assert.deepEqual(await labelsOf(dependsOn), ["Cluster eks-cluster", "Addon eks-pod-identity-agent"]);
 });
 
-test("the outputs name what each service account has", async (t) => {
-  const a = entry({ name: "a", runJob: false, awsRole: "none" });
-  const stack = await up(t, { serviceAccounts: [a, entry({ name: "b", ...TEAM })] });
+test("the outputs name what each service account has, and what a pod mounts", () => {
   const { serviceAccounts, ...others } = stack.outputs;
-  assert.deepEqual(Object.keys(serviceAccounts), ["default/a", "default/b"]);
-  assert.deepEqual(serviceAccounts["default/a"], {
-    tokenType: "personal",
-    ...podParts("a-pulumi-token-exchange"),
-  });
-  const role = only(stack, "Role");
-  assert.deepEqual(serviceAccounts["default/b"], {
-    roleArn: role.outputs.arn,
-    roleName: role.id,
-    jobName: "b-token-exchange",
-    tokenType: "team",
-    ...podParts("b-pulumi-token-exchange"),
-  });
   const oidcIssuerId = stack.simulation.pulumiCloud.list()[0]?.id;
-  const issuerUrl = stack.simulation.issuer.url;
-  assert.deepEqual(others, { issuerUrl, oidcIssuerId });
-});
+  assert.deepEqual(others, { issuerUrl: stack.simulation.issuer.url, oidcIssuerId });
+  const names = SERVICE_ACCOUNTS.map(({ namespace, name }) => `${namespace}/${name}`);
+  assert.deepEqual(Object.keys(serviceAccounts), names);
 
-/** What the outputs have for a pod, with Kubernetes' own keys. */
-function podParts(configMap: string) {
-  const serviceAccountToken = { audience: "urn:pulumi:org:acme", expirationSeconds: 600, path: "token" };
+  const role = only(stack, "Role", "access.ci.b");
+  const configMap = "b-pulumi-token-exchange";
+  const serviceAccountToken = { audience: "urn:pulumi:org:other", expirationSeconds: 600, path: "token" };
   const sources = [{ configMap: { name: configMap } }, { serviceAccountToken }];
   const directory = "/var/run/secrets/pulumi.com";
-  return {
+  assert.deepEqual(serviceAccounts["ci/b"], {
+    roleArn: role.outputs.arn,
+    roleName: role.id,
+    tokenType: "team",
     configMap,
     env: [{ name: "PULUMI_CREDENTIAL_HELPER", value: `${directory}/exchange-token.sh` }],
     volume: { name: "pulumi-token-exchange", projected: { defaultMode: 0o555, sources } },
     volumeMount: { name: "pulumi-token-exchange", mountPath: directory, readOnly: true },
-  };
-}
+  });
+});
 
-test("no token is in what is registered, or in the outputs, though Jobs have exchanged theirs", async (t) => {
-  t.after(setVariables({ PULUMI_ACCESS_TOKEN: ACCESS_TOKEN }));
-  const { simulation, registered, outputs } = await up(t, stackWith({ awsRole: "none" }), { runJobs: true });
-  assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.status, 200);
-  const everything = JSON.stringify([registered.map(({ options, ...it }) => it), outputs]);
-  // A JSON Web Token, an access token such as the deployer's, or the mark of a secret.
-  assert.doesNotMatch(everything, /eyJ[\w-]+\.[\w-]+|pul-[0-9a-f]{20}|4dabf18193072939515e22adb298388d/);
+test("no token is in what is registered, or in the outputs", () => {
+  for (const { registered, outputs } of [plain, stack]) {
+    const everything = JSON.stringify([registered.map(({ options, ...it }) => it), outputs]);
+    // A JSON Web Token, an access token such as the deployer's, or the mark of a secret.
+    assert.doesNotMatch(everything, /eyJ[\w-]+\.[\w-]+|pul-[0-9a-f]{20}|4dabf18193072939515e22adb298388d/);
+  }
 });
 
 test("an invalid configuration stops the program with every problem, before anything is registered", async (t) => {
-  const serviceAccounts = [entry({ nmae: "a", command: [] })];
   assert.equal(
-    await messageOf(await start(t), { serviceAccounts }, "organization"),
+    await messageOf(await start(t), stackWith({ nmae: "a", command: [] }), "organization"),
     `Invalid configuration in Pulumi.dev.yaml (3 problems). Nothing was changed.
 
   serviceAccounts[0].nmae: unknown setting; did you mean "name"?
@@ -416,4 +394,17 @@ test("a cluster without an IAM OIDC provider stops a stack with IRSA roles, with
 function connectionOf(stack: Stack): [server: unknown, args: unknown] {
   const { clusters, users } = JSON.parse(String(only(stack, "kubernetes").inputs.kubeconfig));
   return [clusters[0].cluster.server, users[0].user.exec.args];
+}
+
+/** Returns the one statement of a role's trust policy. */
+function trustOf(stack: Stack, name?: string) {
+  const { assumeRolePolicy: policy } = only<{ assumeRolePolicy: string | object }>(
+    stack,
+    "Role",
+    name,
+  ).inputs;
+  const { Version, Statement } = typeof policy === "string" ? JSON.parse(policy) : policy;
+  const [statement, ...others] = Statement;
+  assert.deepEqual([Version, others], ["2012-10-17", []]);
+  return statement;
 }

@@ -4,17 +4,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import tls from "node:tls";
 import { Provider } from "@pulumi/kubernetes/provider";
-import type { input as kubernetes } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
 import * as v from "valibot";
 import { parseConfig } from "../../config";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs, withCluster } from "../../pulumiCloudAccess";
-import { type Access, asChecked } from "../../settings/access";
+import { asChecked } from "../../settings/access";
 import { check, input, schemasOf, settings } from "../../settings/validation";
 import { type Registration, runProgram } from "../../simulator/runProgram";
-import { CREDENTIAL_HELPER, VOLUME_MOUNT } from "../../tokenVolume";
-import type { ServiceAccountAccess } from "../../workloadIdentity";
 import { rawConfigOf } from "../support/rawSettings";
 import { failureOf, known } from "../support/stack";
 
@@ -59,23 +56,13 @@ test("reports every problem of the arguments at once, and registers nothing", as
 
 test("accepts no output where a plain value is needed, and says what to write instead", async () => {
   const later = pulumi.output("a");
-  const args = {
-    ...ARGS,
-    serviceAccounts: [
-      {
-        ...ENTRY,
-        namespace: later,
-        awsRole: "irsa",
-        rolePolicyArns: [later],
-        policyRules: pulumi.output({ sub: "a*" }),
-        command: later,
-      },
-    ],
-    jobPodSpec: { nodeSelector: later },
-  };
+  const policyRules = pulumi.output({ sub: "a*" });
+  const roles = { awsRole: "irsa", rolePolicyArns: [later] };
+  const serviceAccounts = [{ ...ENTRY, ...roles, namespace: later, policyRules, command: later }];
+  const args = { ...ARGS, oidcProviderArn: later, serviceAccounts, jobPodSpec: { nodeSelector: later } };
   const reason = "must be a plain value, not an output or a secret";
   assert.equal(
-    await rejected({ ...args, oidcProviderArn: later }),
+    await rejected(args),
     `Invalid arguments of PulumiCloudAccess "access" (5 problems). Nothing was changed.
 
   serviceAccounts[0].namespace: ${reason}. Write the name as a string. If the program creates the namespace, add it to dependsOn of this component
@@ -88,36 +75,35 @@ test("accepts no output where a plain value is needed, and says what to write in
   assert.match(await rejected({ ...ARGS, serviceAccounts: pulumi.output([ENTRY]) }), /\(1 problem\)/);
 });
 
-test("accepts no audience that is the cluster's issuer, as soon as that is known", async () => {
-  const issuerUrl = "https://oidc.example/id/A";
-  const args = { ...ARGS, issuerUrl, serviceAccounts: [{ ...ENTRY, tokenAudience: issuerUrl }] };
-  const problem = `serviceAccounts[0].tokenAudience = "${issuerUrl}": must not be the cluster's OIDC issuer, an audience that its API server can accept`;
-  assert.ok((await rejected(args)).endsWith(`(1 problem). Nothing was changed.\n\n  ${problem}\n`));
-  const later = await rejected({ ...args, issuerUrl: pulumi.output(issuerUrl) });
+test("accepts no audience that is the cluster's issuer, as soon as both are known", async () => {
+  const url = "https://oidc.example/id/A";
+  const rejectedWith = (issuerUrl: pulumi.Input<string>, tokenAudience: pulumi.Input<string>) =>
+    rejected({ ...ARGS, issuerUrl, serviceAccounts: [{ ...ENTRY, tokenAudience }] });
+  const problem = `serviceAccounts[0].tokenAudience = "${url}": must not be the cluster's OIDC issuer, an audience that its API server can accept`;
+  assert.ok((await rejectedWith(url, url)).endsWith(`(1 problem). Nothing was changed.\n\n  ${problem}\n`));
+  const later = await rejectedWith(pulumi.output(url), Promise.resolve(url));
   assert.ok(later.endsWith(`(1 problem). None of its resources was changed.\n\n  ${problem}\n`), later);
 });
 
 test("checks settings that the stack has checked only once, but a changed copy of them, and the cluster", async () => {
-  const userLogin = "alice";
-  const { config = assert.fail() } = parseConfig(rawConfigOf({ clusterName: "a", userLogin }));
+  const { config = assert.fail() } = parseConfig(rawConfigOf({ clusterName: "a", userLogin: "alice" }));
   const { access } = config;
-  const cluster = { issuerUrl: "https://oidc.example/id/A", oidcProviderArn: "arn:aws:a" };
-  const problemsOf = async (settings: Access, changes: object) => {
-    const message = await rejected(withCluster(settings, { ...cluster, ...changes }), () => ({}));
-    return message.split("\n").slice(2, -2);
-  };
-
-  assert.deepEqual(await problemsOf(access, { issuerUrl: "oidc.example" }), [
-    '  issuerUrl = "oidc.example": must begin with https://, as oidcProviderUrl of @pulumi/eks does',
-  ]);
-  assert.deepEqual(await problemsOf(access, { oidcProviderArn: undefined }), [
-    "  oidcProviderArn: required, because an awsRole is irsa, which is the default",
-  ]);
   const changed = { ...access, organization: "a b" };
-  assert.deepEqual(await problemsOf(changed, {}), [
-    '  organization = "a b": must be the name of a Pulumi organization',
-  ]);
-  assert.deepEqual(await problemsOf(asChecked(changed), {}), []);
+  const required = "oidcProviderArn: required, because an awsRole is irsa, which is the default";
+  const url = "must begin with https://, as oidcProviderUrl of @pulumi/eks does";
+  for (const [settings, changes, ...problems] of [
+    [access, { issuerUrl: "oidc.example" }, `issuerUrl = "oidc.example": ${url}`],
+    [access, { oidcProviderArn: undefined }, required],
+    [changed, {}, 'organization = "a b": must be the name of a Pulumi organization'],
+    [asChecked({ ...changed }), {}],
+  ] as const) {
+    const cluster = { issuerUrl: "https://oidc.example/id/A", oidcProviderArn: "arn:aws:a", ...changes };
+    const message = await rejected(withCluster(settings, cluster), () => ({}));
+    assert.deepEqual(
+      message.split("\n").slice(2, -2),
+      problems.map((problem) => `  ${problem}`),
+    );
+  }
 });
 
 test("warns of a token for the service account that pods have by default", async (t) => {
@@ -166,18 +152,6 @@ test("registers nothing and connects to no issuer while an output is invalid, an
   );
   assert.deepEqual(registered, ["pulumi:providers:kubernetes"]);
   assert.equal(connect.mock.callCount(), 0);
-});
-
-test("applies a rule between two outputs once both are known", async () => {
-  const schema = settings({ first: input(v.string()), second: input(v.string()) });
-  const given = { first: pulumi.output("a"), second: Promise.resolve("a") };
-  const { problems, outputProblems } = check(schema, given, ({ first, second }) => {
-    return first === second ? [{ path: ["second"], value: second, reason: "must differ from first" }] : [];
-  });
-  assert.deepEqual(problems, []);
-  assert.deepEqual(await outputProblems, [
-    { path: ["second"], value: "a", reason: "must differ from first" },
-  ]);
 });
 
 test("accepts an output that a preview does not know, and still checks the others", async () => {
@@ -231,16 +205,16 @@ test("uses outputs wherever the plain values would be", async (t) => {
   assert.deepEqual(withOutputs, withPlainValues);
 });
 
+const kubernetes = () => new Provider("cluster", { kubeconfig: "{}" });
+
 test("takes the Kubernetes provider from any option that passes it on", async (t) => {
   t.mock.method(pulumi.log, "warn", () => {});
-  const provider = () => new Provider("cluster", { kubeconfig: "{}" });
-  const parent = () => {
-    return new pulumi.ComponentResource("test:index:Parent", "parent", {}, { providers: [provider()] });
-  };
+  const parent = () =>
+    new pulumi.ComponentResource("test:index:Parent", "parent", {}, { providers: [kubernetes()] });
   const passingOn: (() => pulumi.ComponentResourceOptions)[] = [
-    () => ({ providers: [provider()] }),
-    () => ({ providers: { kubernetes: provider() } }),
-    () => ({ provider: provider() }),
+    () => ({ providers: [kubernetes()] }),
+    () => ({ providers: { kubernetes: kubernetes() } }),
+    () => ({ provider: kubernetes() }),
     () => ({ parent: parent() }),
   ];
   for (const options of passingOn) {
@@ -249,31 +223,23 @@ test("takes the Kubernetes provider from any option that passes it on", async (t
   }
 });
 
-test("is rejected without a Kubernetes provider", async () => {
-  for (const options of [{}, { providers: [] }, { providers: {} }]) {
-    assert.match(
-      await rejected(ARGS, () => options),
-      /\(1 problem\).*\n {2}providers: this resource option must contain the Kubernetes provider/s,
-    );
-  }
-});
+const MISSING = "this resource option must contain the Kubernetes provider of the cluster";
+const ABSENT = "is not a provider. Leave it out to use the default one";
 
-test("is rejected with a provider that is not there", async () => {
-  const kubernetes = () => new Provider("cluster", { kubeconfig: "{}" });
-  for (const [path, providers] of [
-    ["providers.kubernetes", () => ({ kubernetes: undefined })],
-    ["providers.aws", () => ({ kubernetes: kubernetes(), aws: undefined })],
-    ["providers.pulumiservice", () => ({ kubernetes: kubernetes(), pulumiservice: null })],
-    ["providers[1]", () => [kubernetes(), undefined]],
-  ] as const) {
-    const message = await rejected(
-      ARGS,
-      () => ({ providers: providers() }) as pulumi.ComponentResourceOptions,
-    );
-    const reason = "is not a provider. Leave it out to use the default one";
-    assert.ok(message.endsWith(`(1 problem). Nothing was changed.\n\n  ${path}: ${reason}\n`), message);
-  }
-});
+for (const [what, problem, providers] of [
+  ["no provider", `providers: ${MISSING}`, () => undefined],
+  ["an empty list of providers", `providers: ${MISSING}`, () => []],
+  ["an empty record of providers", `providers: ${MISSING}`, () => ({})],
+  ["no Kubernetes provider", `providers.kubernetes: ${ABSENT}`, () => ({ kubernetes: undefined })],
+  ["a provider that is null", `providers.aws: ${ABSENT}`, () => ({ kubernetes: kubernetes(), aws: null })],
+  ["a list with a provider that is undefined", `providers[1]: ${ABSENT}`, () => [kubernetes(), undefined]],
+] as const) {
+  test(`is rejected with ${what}`, async () => {
+    const options = () => ({ providers: providers() }) as pulumi.ComponentResourceOptions;
+    const message = await rejected(ARGS, options);
+    assert.ok(message.endsWith(`(1 problem). Nothing was changed.\n\n  ${problem}\n`), message);
+  });
+}
 
 test("is rejected with a service account that another component configures in the same cluster", async (t) => {
   t.mock.method(pulumi.log, "warn", () => {});
@@ -289,23 +255,8 @@ test("is rejected with a service account that another component configures in th
   await registeredBy(ARGS, besideAnother(false));
 });
 
-test("returns what a pod takes as it is", async (t) => {
-  t.mock.method(pulumi.log, "warn", () => {});
-  const podOf = ({ env, volume, volumeMount }: ServiceAccountAccess): kubernetes.core.v1.PodSpec => ({
-    containers: [{ name: "app", image: "app:1", env, volumeMounts: [volumeMount] }],
-    volumes: [volume],
-  });
-  let pod: kubernetes.core.v1.PodSpec | undefined;
-  await registeredBy(ARGS, withProvider, ({ serviceAccounts }) => {
-    pod = podOf(serviceAccounts["ci/deployer"] ?? assert.fail());
-  });
-  assert.deepEqual(pod?.containers, [
-    { name: "app", image: "app:1", env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] },
-  ]);
-});
-
 function withProvider(): pulumi.ComponentResourceOptions {
-  return { providers: [new Provider("cluster", { kubeconfig: "{}" })] };
+  return { providers: [kubernetes()] };
 }
 
 /** Returns the message with which a program with the component fails. The engine prints only the message of such an error. */
@@ -321,11 +272,10 @@ async function rejected(args: object, optionsOf = withProvider): Promise<string>
 async function registeredBy(
   args: PulumiCloudAccessArgs,
   optionsOf = withProvider,
-  use: (access: PulumiCloudAccess) => void = () => {},
 ): Promise<Record<string, unknown>> {
   const all: Registration[] = [];
   const program = async () => {
-    use(new PulumiCloudAccess("access", args, optionsOf()));
+    new PulumiCloudAccess("access", args, optionsOf());
     return {};
   };
   const stack = { project: "test", stack: "dev", organization: "acme", config: {} };
