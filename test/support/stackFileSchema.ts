@@ -3,7 +3,6 @@
 // project in front.
 
 import assert from "node:assert/strict";
-import { isDeepStrictEqual } from "node:util";
 import { toJsonSchema } from "@valibot/to-json-schema";
 import * as v from "valibot";
 import { awsSchema, clusterEntries } from "../../cluster";
@@ -27,9 +26,7 @@ interface Schema {
 /** Returns the schema of the stack's file as JSON. */
 export function stackSchema(): string {
   const entries = { ...clusterEntries, userLogin: v.optional(userLogin), ...accessEntries };
-  const interfaces = ["ClusterSettings", "UserSettings", "AccessSettings"];
-  const settings = settingsOf(v.object(entries), interfaces);
-
+  const settings = settingsOf(v.object(entries), ["ClusterSettings", "UserSettings", "AccessSettings"]);
   const account = settings.serviceAccounts?.items ?? assert.fail();
   const types = Object.entries(TOKEN_TYPES).filter(([, { requires }]) => requires.length > 0);
   account.allOf = types.map(([tokenType, { requires }]) => ({
@@ -38,8 +35,8 @@ export function stackSchema(): string {
     then: { required: requires },
   }));
 
-  const providers = { ...convert(awsSchema).properties, ...convert(pulumiCloudSchema).properties };
-  for (const [key, setting] of Object.entries(providers)) {
+  const ofProviders = { ...convert(awsSchema).properties, ...convert(pulumiCloudSchema).properties };
+  for (const [key, setting] of Object.entries(ofProviders)) {
     settings[key] = setting.type ? asText(setting) : setting;
   }
   return fileSchema("eks-pulumi-oidc", settings);
@@ -50,54 +47,38 @@ export function settingsOf(schema: v.GenericSchema, interfaces: string[]): Recor
   return propertiesOf(convert(schema), interfaces, asText);
 }
 
-/** What Valibot's `never` is converted to. */
+/** Valibot's `never`. */
 const NEVER = { not: {} };
 
-function textOf(schema: object): string {
-  // Editors do not offer a key whose schema is false.
-  const withFalse = (_: string, value: unknown) => (isDeepStrictEqual(value, NEVER) ? false : value);
-  return `${JSON.stringify(schema, withFalse, 2)}\n`;
-}
+/** An object without an encrypted value at any depth. */
+const PLAINTEXT = { $ref: "#/definitions/plaintext" };
 
 /** Returns the schema of a stack file as JSON. The name of the project can be in front of each of its settings. */
 export function fileSchema(project: string, properties: Record<string, Schema>): string {
   const names = Object.keys(properties).filter((name) => !name.includes(":"));
-  const withProject = names.map((name) => [
-    `^[^:]+:${name}$`,
-    { $ref: `#/properties/config/properties/${name}` },
-  ]);
-  return textOf({
+  const patternProperties: Record<string, Schema> = {};
+  for (const name of names) {
+    patternProperties[`^[^:]+:${name}$`] = { $ref: `#/properties/config/properties/${name}` };
+  }
+  patternProperties[`^${project}:(?!(${names.join("|")})$)`] = NEVER;
+  // Of another provider, or of a project with another name.
+  patternProperties[":"] = {};
+
+  const description =
+    "The settings of the stack. The name of the project can be in front, as in `PROJECT:KEY`.";
+  const config = { description, type: "object", properties, patternProperties, additionalProperties: NEVER };
+  const schema = {
     $schema: "http://json-schema.org/draft-07/schema#",
     type: "object",
-    properties: {
-      ...Object.fromEntries(STACK_FILE_KEYS.map((key) => [key, {}])),
-      config: {
-        description:
-          "The settings of the stack. The name of the project can be in front, as in `PROJECT:KEY`.",
-        type: "object",
-        properties,
-        patternProperties: {
-          ...Object.fromEntries(withProject),
-          [`^${project}:(?!(${names.join("|")})$)`]: NEVER,
-          // Of another provider, or of a project with another name.
-          ":": {},
-        },
-        additionalProperties: NEVER,
-      },
-    },
+    properties: { ...Object.fromEntries(STACK_FILE_KEYS.map((key) => [key, {}])), config },
     additionalProperties: NEVER,
     definitions: {
-      plaintext: {
-        properties: { secure: NEVER },
-        additionalProperties: PLAINTEXT,
-        items: PLAINTEXT,
-      },
+      plaintext: { properties: { secure: NEVER }, additionalProperties: PLAINTEXT, items: PLAINTEXT },
     },
-  });
+  };
+  // Editors do not offer a key whose schema is false.
+  return `${JSON.stringify(schema, (_, value) => (value?.not ? false : value), 2)}\n`;
 }
-
-/** An object without an encrypted value at any depth. */
-const PLAINTEXT = { $ref: "#/definitions/plaintext" };
 
 /**
  * Returns the schemas of settings by their names, with their descriptions.
@@ -112,7 +93,7 @@ function propertiesOf(
   place = (setting: Schema) => setting,
 ): Record<string, Schema> {
   const declarations = interfaces.flatMap(declarationsOf);
-  const properties = declarations.map(({ name, type, required, comment }): [string, Schema] => {
+  const properties = declarations.map(({ name, type, required, comment }) => {
     const setting = schema.properties?.[name] ?? assert.fail(`no schema of ${name}`);
     const element = /^([A-Z]\w+)\[\]$/.exec(type)?.[1];
     if (element && setting.items) {
@@ -122,13 +103,9 @@ function propertiesOf(
     if (setting.type === "object") setting.allOf = [PLAINTEXT];
     if (setting.type !== "string") setting.patternErrorMessage = `must have the type ${setting.type}`;
 
-    const [, defaultValue] = meaningAndDefault(comment);
-    const isRequired = required && defaultValue === "";
-    const placed = place(setting);
-    return [
-      name,
-      { description: comment.replaceAll(/\s+/g, " "), ...(isRequired ? placed : orEmpty(placed)) },
-    ];
+    const isRequired = required && meaningAndDefault(comment)[1] === "";
+    const placed = isRequired ? place(setting) : orEmpty(place(setting));
+    return [name, { description: comment.replaceAll(/\s+/g, " "), ...placed }];
   });
   return Object.fromEntries(properties);
 }
@@ -149,25 +126,23 @@ function asText(setting: Schema): Schema {
 }
 
 /** In YAML, `null` and `""` count as not given. */
-function orEmpty({ type = [], enum: values, allOf, ...setting }: Schema): Schema {
-  const withEmpty = ({ pattern, ...others }: Schema) => ({
-    ...others,
-    pattern: pattern ? `^$|${pattern}` : "^$",
-  });
+function orEmpty({ type = [], allOf, ...setting }: Schema): Schema {
+  const checks = allOf?.map((check) =>
+    check.pattern ? { ...check, pattern: `^$|${check.pattern}` } : check,
+  );
+  const values = setting.enum && { enum: [...setting.enum, null, ""] };
+  const pattern = setting.pattern ? `^$|${setting.pattern}` : "^$";
   return {
     type: [...new Set([...[type].flat(), "string", "null"])],
-    ...(values ? { ...setting, enum: [...values, null, ""] } : withEmpty(setting)),
-    ...(allOf ? { allOf: allOf.map((it) => (it.pattern ? withEmpty(it) : it)) } : {}),
+    ...setting,
+    ...(values ?? { pattern }),
+    ...(checks && { allOf: checks }),
   };
 }
 
 /** Returns the JSON Schema of what a schema of Valibot checks last, such as the list in a string of JSON. */
 function convert(schema: v.GenericSchema): Schema {
-  const {
-    $schema,
-    $defs = {},
-    ...converted
-  } = toJsonSchema(schema, {
+  const { $schema, $defs, ...converted } = toJsonSchema(schema, {
     typeMode: "output",
     // What JSON Schema does not have, such as v.check, is left out.
     errorMode: "ignore",
@@ -179,12 +154,13 @@ function convert(schema: v.GenericSchema): Schema {
       return isFirst ? { ...jsonSchema, ...check } : { ...jsonSchema, allOf: [check] };
     },
   });
-  // Only a definition can have its own description.
+  const definitions = JSON.parse(JSON.stringify({ ...$defs }));
   return JSON.parse(JSON.stringify(converted), (keyword, value) => {
     // Editors would insert every default. The descriptions have them.
     if (keyword === "default") return undefined;
-    if (!value?.$ref) return value;
-    const { $ref, ...others } = value;
-    return { ...($defs[$ref.replace("#/$defs/", "")] as object), ...others };
+    // Only a definition could have its own description.
+    return value?.$ref
+      ? { ...value, ...definitions[value.$ref.replace("#/$defs/", "")], $ref: undefined }
+      : value;
   });
 }
