@@ -1,9 +1,9 @@
 // The login: the access token of one Pulumi Cloud is never sent to another.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, test } from "node:test";
+import { describe, type TestContext, test } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
 import { loginProblems } from "../../settings/login";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -11,111 +11,94 @@ import { setVariables } from "../support/variables";
 
 const API = "https://api.pulumi.com";
 const OTHER = "https://pulumi.example.com";
-/** Where no test has a login. */
-const HIDDEN = { PULUMI_ACCESS_TOKEN: "", PULUMI_API: "", PULUMI_BACKEND_URL: "" };
 const TOKEN = { PULUMI_ACCESS_TOKEN: "pul-hunter2" };
+/** What the CLI passes, and an earlier one does not. */
+const PASSED = (PULUMI_API: string) => ({ ...TOKEN, PULUMI_API });
 /** A state that is not in a Pulumi Cloud. */
 const S3 = { PULUMI_BACKEND_URL: "s3://bucket" };
 
-/** Which organization a program has is known only with an engine, or with mocks. */
-const NO_ENGINE = { newResource: () => assert.fail(), call: () => assert.fail() };
+/** The CLI's credentials.json after `pulumi login URL`. */
+const loginOf = (url: string) => JSON.stringify({ current: url, accessTokens: { [url]: "pul-hunter2" } });
 
-interface Case {
-  name: string;
-  variables?: Record<string, string>;
-  /** The content of the CLI's credentials.json. */
-  stored?: object | string;
-  /** Of the stack; without one, its state is in a self-managed backend. */
-  organization?: string;
-  /** What the reason names; the login is valid without it. */
-  reason?: string;
-}
-
-const stored = (current: string) => ({ current, accessTokens: { [current]: "pul-hunter2" } });
-
-const CASES: Case[] = [
-  { name: "no login, of which the provider complains itself" },
-  { name: "a login for pulumiApiUrl", stored: stored(`${API}/`) },
-  {
-    name: "a login for another Pulumi Cloud",
-    stored: stored(OTHER),
-    reason: `credentials.json is ${OTHER}. `,
-  },
-  {
-    name: "the same over http",
-    stored: stored("http://api.pulumi.com"),
-    reason: "is http://api.pulumi.com. ",
-  },
-  {
-    name: "a login for another one, with a self-managed state",
-    variables: S3,
-    stored: stored(OTHER),
-    reason: OTHER,
-  },
-  { name: "a login for pulumiApiUrl, with a self-managed state", variables: S3, stored: stored(API) },
-  {
-    name: "a login that only the CLI can decrypt",
-    stored: { $pulumiSecureStore: 1 },
-    reason: "is encrypted",
-  },
-  { name: "credentials that no one can read", stored: '{"current": "pul-hunter2' },
-  { name: "a token, with a self-managed state", variables: { ...TOKEN, ...S3 }, stored: stored(OTHER) },
-  { name: "a token, with a self-managed state of Pulumi.yaml", variables: TOKEN, stored: stored(OTHER) },
-  {
-    name: "a token, with the login for another one of an older CLI",
-    variables: TOKEN,
-    stored: stored(OTHER),
-    organization: "acme",
-    reason: OTHER,
-  },
-  {
-    name: "a token that the CLI passes for pulumiApiUrl",
-    variables: { ...TOKEN, PULUMI_API: API },
-    stored: stored(OTHER),
-    organization: "acme",
-  },
-  {
-    name: "a token that the CLI passes for another one",
-    variables: { ...TOKEN, PULUMI_API: OTHER },
-    stored: stored(API),
-    reason: `(PULUMI_API) is ${OTHER}. `,
-  },
-  {
-    name: "a token beside another backend",
-    variables: { ...TOKEN, PULUMI_BACKEND_URL: `${OTHER}/` },
-    reason: `PULUMI_BACKEND_URL is ${OTHER}. Log in to ${API}, or correct pulumiApiUrl`,
-  },
-  {
-    name: "a backend that is not the current login",
-    variables: { PULUMI_BACKEND_URL: API },
-    stored: stored(OTHER),
-    reason: `credentials.json is ${OTHER}. `,
-  },
+/**
+ * A login: the variables, credentials.json, and the organization of the stack. Without one, its state is in a self-managed
+ * backend. If the login is not valid for pulumiApiUrl, the reason contains the last string.
+ */
+const LOGINS: [
+  what: string,
+  variables: object,
+  credentials: string,
+  organization: string,
+  reason?: string,
+][] = [
+  ["no login, of which the provider complains itself", {}, "", ""],
+  ["a login for pulumiApiUrl", {}, loginOf(`${API}/`), ""],
+  ["a login for another Pulumi Cloud", {}, loginOf(OTHER), "", `credentials.json is ${OTHER}. `],
+  ["the same over http", {}, loginOf("http://api.pulumi.com"), "", "is http://api.pulumi.com. "],
+  ["a login for another one, with a self-managed state", S3, loginOf(OTHER), "", OTHER],
+  ["a login for pulumiApiUrl, with a self-managed state", S3, loginOf(API), ""],
+  ["a login that only the CLI can decrypt", {}, '{"$pulumiSecureStore":1}', "", "is encrypted"],
+  ["credentials that no one can read", {}, '{"current": "pul-hunter2', ""],
+  ["a token, with a self-managed state", { ...TOKEN, ...S3 }, loginOf(OTHER), "acme"],
+  ["a token, with a self-managed state of Pulumi.yaml", TOKEN, loginOf(OTHER), ""],
+  ["a token, with the login for another one of an older CLI", TOKEN, loginOf(OTHER), "acme", OTHER],
+  ["a token that the CLI passes for pulumiApiUrl", PASSED(API), loginOf(OTHER), "acme"],
+  [
+    "a token that the CLI passes for another one",
+    PASSED(OTHER),
+    loginOf(API),
+    "",
+    `(PULUMI_API) is ${OTHER}. `,
+  ],
+  [
+    "a backend that is not the current login",
+    { PULUMI_BACKEND_URL: API },
+    loginOf(OTHER),
+    "",
+    `is ${OTHER}. `,
+  ],
+  [
+    "a token beside another backend",
+    { ...TOKEN, PULUMI_BACKEND_URL: `${OTHER}/` },
+    "",
+    "",
+    `PULUMI_BACKEND_URL is ${OTHER}. Log in to ${API}, or correct pulumiApiUrl`,
+  ],
 ];
 
 describe("a login is valid for pulumiApiUrl, or not, without a token in the message", () => {
-  for (const { name, variables, stored, organization = "organization", reason } of CASES) {
-    test(`${reason ? "not " : ""}${name}`, async (t) => {
-      const directory = temporaryDirectory(t);
-      const content = typeof stored === "string" ? stored : JSON.stringify(stored);
-      if (content) await writeFile(join(directory, "credentials.json"), content);
-      t.after(setVariables({ ...HIDDEN, PULUMI_CREDENTIALS_PATH: directory, ...variables }));
-      await pulumi.runtime.setMocks(NO_ENGINE, "eks-pulumi-oidc", "dev", false, organization);
+  for (const [what, variables, credentials, organization, reason] of LOGINS) {
+    test(`${reason ? "not " : ""}${what}`, async (t) => {
+      setLogin(t, { PULUMI_CREDENTIALS_PATH: credentialsIn(t, credentials), ...variables });
+      // Which organization a program has is known only with an engine, or with mocks.
+      const noEngine = { newResource: () => assert.fail(), call: () => assert.fail() };
+      const ofStack = organization || "organization";
+      await pulumi.runtime.setMocks(noEngine, "eks-pulumi-oidc", "dev", false, ofStack);
 
-      const [problem, ...others] = loginProblems(API);
-      assert.deepEqual(others, []);
-      assert.equal(problem !== undefined, reason !== undefined, problem?.reason);
-      assert.ok(problem?.reason.includes(reason ?? "") ?? true, problem?.reason);
-      assert.doesNotMatch(JSON.stringify(problem ?? ""), /hunter2/);
+      const reasons = loginProblems(API).map((problem) => problem.reason);
+      assert.equal(reasons.length, reason === undefined ? 0 : 1, reasons.join());
+      assert.ok(reasons.join().includes(reason ?? ""), reasons.join());
+      assert.doesNotMatch(reasons.join(), /hunter2/);
     });
   }
 });
 
-test("reads the credentials of PULUMI_HOME, unless PULUMI_CREDENTIALS_PATH is set", async (t) => {
-  const [home, path] = [temporaryDirectory(t), temporaryDirectory(t)];
-  await writeFile(join(home, "credentials.json"), JSON.stringify(stored(OTHER)));
-  t.after(setVariables({ ...HIDDEN, PULUMI_HOME: home, PULUMI_CREDENTIALS_PATH: "" }));
+test("reads the credentials of PULUMI_HOME, unless PULUMI_CREDENTIALS_PATH is set", (t) => {
+  setLogin(t, { PULUMI_HOME: credentialsIn(t, loginOf(OTHER)), PULUMI_CREDENTIALS_PATH: "" });
   assert.equal(loginProblems(API).length, 1);
-  process.env.PULUMI_CREDENTIALS_PATH = path;
+  process.env.PULUMI_CREDENTIALS_PATH = temporaryDirectory(t);
   assert.equal(loginProblems(API).length, 0);
 });
+
+/** Returns a directory with a credentials.json, or without one if it is empty. */
+function credentialsIn(t: TestContext, credentials: string): string {
+  const directory = temporaryDirectory(t);
+  if (credentials) writeFileSync(join(directory, "credentials.json"), credentials);
+  return directory;
+}
+
+/** Sets these variables, and no others that a login has, until the test ends. */
+function setLogin(t: TestContext, variables: object): void {
+  const others = { PULUMI_ACCESS_TOKEN: "", PULUMI_API: "", PULUMI_BACKEND_URL: "" };
+  t.after(setVariables({ ...others, ...variables }));
+}
