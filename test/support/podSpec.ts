@@ -1,15 +1,10 @@
 // Runs a pod as its spec says: its first container as a process of this machine, with the files that it mounts. Only for specs
 // that can be trusted. A simulated pod runs nothing of its spec but the token exchange.
 
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-import {
-  inDirectory,
-  type PodOptions,
-  type PodRun,
-  pathWithStandIn,
-  runContainer,
-} from "../../simulator/emulators/pod";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { PodOptions, PodRun } from "../../simulator/emulators/pod";
+import { inDirectory, pathWithStandIn, runContainer } from "../../simulator/emulators/pod";
 
 /** Runs the first container of a pod, with the simulation's stand-in for the Pulumi CLI. */
 export function runPodSpec(options: PodOptions): Promise<PodRun> {
@@ -34,11 +29,8 @@ async function runFirstContainer(options: PodOptions, imagePath: (root: string) 
     for (const { name, mountPath } of volumeMounts) {
       mkdirSync(join(root, mountPath), { recursive: true });
       for (const { path, content, mode } of await filesIn(options, name)) {
-        const file = join(root, mountPath, path);
-        mkdirSync(dirname(file), { recursive: true });
         // Not asynchronously: a process that starts meanwhile would inherit the open file ("text file busy").
-        writeFileSync(file, content);
-        chmodSync(file, mode);
+        writeFileSync(join(root, mountPath, path), content, { mode });
       }
     }
 
@@ -62,9 +54,9 @@ async function filesIn({ spec, configMap, idToken }: PodOptions, name: string) {
   for (const { configMap: source, serviceAccountToken: token } of sources) {
     const data = source ? Object.entries(configMap(source.name)) : [];
     files.push(...data.map(([path, content]) => ({ path, content, mode })));
+    // The mode for a pod that runs as one user: pkg/volume/projected/projected.go of kubernetes/kubernetes.
     if (!token) continue;
     const content = await idToken(token.audience, token.expirationSeconds);
-    // The mode for a pod that runs as one user: pkg/volume/projected/projected.go of kubernetes/kubernetes.
     files.push({ path: token.path, content, mode: 0o600 });
   }
   return files;
