@@ -65,46 +65,22 @@ test("a runner's Job runs only the exchange, since the CLI accepts no runner tok
   assert.deepEqual(account?.command, ["true"]);
 });
 
-test("accepts every setting, as the strings that the engine passes", () => {
-  const entry = {
-    ...entryOf("organization"),
-    organizationAdmin: true,
-    tokenExpirationSeconds: 900,
-    tokenAudience: "https://api.pulumi.com",
-    audienceRule: true,
-    policyRules: { '"kubernetes.io".pod.name': "deployer-*" },
-    createServiceAccount: false,
-    awsRole: "pod-identity",
-    rolePolicyArns: [POLICY],
-    runJob: false,
-    command: ["sh", "-c", "echo $(A)"],
-  };
+// index, job, and injection tests use the others.
+test("accepts names with every part that they can have, and ignores a trailing slash of pulumiApiUrl", () => {
   const settings = {
-    createCluster: true,
-    createOidcProvider: false,
-    organization: "other",
     issuerName: "my issuer",
-    maxExpirationSeconds: 9000,
     permissionsBoundaryArn: "arn:aws-us-gov:iam::123456789012:policy/path/a",
     rolePath: "/pulumi/ci/",
     image: `registry.example:5000/base@sha256:${"ab".repeat(32)}`,
-    jobPodSpec: {
-      nodeSelector: { a: "b" },
-      containers: [{ name: "token-exchange", env: [] }],
-      volumes: [{ name: "a" }],
-    },
     pulumiApiUrl: "https://a.example:8443",
-    createNamespaces: ["ci"],
-    injectToken: true,
-    serviceAccounts: [entry],
   };
-  const { cluster, access } = accepted({
-    ...stackOf(),
-    ...settings,
-    pulumiApiUrl: `${settings.pulumiApiUrl}/`,
-  });
-  const { aws, clusterName, ...created } = cluster;
-  assert.deepEqual({ ...created, ...access }, settings);
+  const { access } = accepted({ ...settings, pulumiApiUrl: `${settings.pulumiApiUrl}/` });
+  assert.deepEqual(access, { ...access, ...settings });
+
+  const policyRules = { '"kubernetes.io".pod.name': "deployer-*", sub: "a" };
+  const entry = { policyRules, organizationAdmin: true, tokenAudience: "https://api.pulumi.com" };
+  const [account] = accepted(stackOf({ ...entryOf("organization"), ...entry })).access.serviceAccounts;
+  assert.deepEqual(account, { ...account, ...entry });
 });
 
 test("null and an empty string count as not given, in the stack and in an entry", () => {
@@ -118,37 +94,30 @@ test("null and an empty string count as not given, in the stack and in an entry"
   assert.deepEqual(rejected(withEntry({ name: "" })), ["serviceAccounts[0].name: required"]);
 });
 
-test("the AWS provider's region, profile, and role are options of the AWS CLI", () => {
-  const roleArn = "arn:aws:iam::123456789012:role/a";
-  const options = { region: "eu-central-1", profile: "dev", "role-arn": roleArn };
-  const aws = { "aws:region": "eu-central-1", "aws:profile": "dev" };
-  const roles = [{ roleArn, sessionName: "ci" }];
-  assert.deepEqual(accepted({ ...aws, "aws:assumeRoles": roles }).cluster.aws, options);
-});
-
 test("rejects settings of providers that are not passed on, with what to set instead, and prints no value", () => {
-  const roles = [{ roleArn: "a" }, { roleArn: "s3cret" }];
-  const settings = {
-    "aws:assumeRoles":
-      "is not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile…",
-    "aws:assumeRoleWithWebIdentity": "is not supported by `aws eks get-token`…",
-    "aws:accessKey": "is not supported by `aws eks get-token`…",
-    "aws:secretKey": "is not supported by `aws eks get-token`…",
-    "aws:token": "is not supported by `aws eks get-token`…",
-    "aws:sharedCredentialsFiles":
-      "is not supported by `aws eks get-token`, which signs in to the cluster; set AWS_SHARED_CREDENTIALS_FILE in…",
-    "aws:sharedConfigFiles":
-      "is not supported by `aws eks get-token`, which signs in to the cluster; set AWS_CONFIG_FILE in…",
-    "pulumiservice:accessToken":
-      "is not used: remove it, and run `pulumi login` or set PULUMI_ACCESS_TOKEN in the environment",
+  const unsupported = "is not supported by `aws eks get-token`, which signs in to the cluster;";
+  const profile = `${unsupported} use aws:profile, or one role without an external ID in aws:assumeRoles`;
+  const reasons = {
+    "aws:assumeRoleWithWebIdentity": profile,
+    "aws:accessKey": profile,
+    "aws:secretKey": profile,
+    "aws:token": profile,
+    "aws:sharedCredentialsFiles": `${unsupported} set AWS_SHARED_CREDENTIALS_FILE in the environment…`,
+    "aws:sharedConfigFiles": `${unsupported} set AWS_CONFIG_FILE in the environment…`,
+    "pulumiservice:accessToken": "is not used: remove it, and run `pulumi login` or set PULUMI_ACCESS_TOKEN…",
     "pulumiservice:apiUrl": "is not used: remove it, and set pulumiApiUrl",
   };
-  const given = Object.fromEntries(Object.keys(settings).map((key) => [key, "s3cret"]));
-  const expected = Object.entries(settings).map(([key, reason]) => `${key}: ${reason}`);
-  assertProblems(rejected({ ...given, "aws:assumeRoles": roles }), expected);
-
-  const withExternalId = rejected({ "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret" }] });
-  assertProblems(withExternalId, ["aws:assumeRoles[0].externalId: is not supported…"]);
+  const given = Object.fromEntries(Object.keys(reasons).map((key) => [key, "s3cret"]));
+  assertProblems(
+    rejected(given),
+    Object.entries(reasons).map(([key, reason]) => `${key}: ${reason}`),
+  );
+  for (const [roles, path] of [
+    [[{ roleArn: "s3cret" }, { roleArn: "s3cret" }], ""],
+    [[{ roleArn: "a", externalId: "s3cret" }], "[0].externalId"],
+  ] as const) {
+    assertProblems(rejected({ "aws:assumeRoles": roles }), [`aws:assumeRoles${path}: ${profile}`]);
+  }
 });
 
 test("accepts in a new cluster what it has, or what the stack creates in it", () => {
@@ -193,11 +162,16 @@ for (const [behavior, given, ...problems] of [
       "first service account as an entry, or it is deleted: namespace default, name pulumi-service-account, " +
       "tokenType personal",
   ],
-  // Of an invalid list, it is not known which namespaces it uses.
+  // Of what is invalid, it is not known which namespaces it uses.
   [
     "a list that is a string",
     { ...stackOf(), serviceAccounts: "a/b", createNamespaces: ["ci"] },
     'serviceAccounts = "a/b": must be a list',
+  ],
+  [
+    "an invalid namespace",
+    { ...withEntry({ namespace: "CI" }), createNamespaces: ["ci"] },
+    'serviceAccounts[0].namespace = "CI": must be 1 to 63 lowercase letters…',
   ],
   ["a list without entries", stackOf(), "serviceAccounts: must not be empty"],
   [
@@ -386,7 +360,7 @@ test("each token type requires its own settings, and rejects those of the others
 });
 
 const BUILT_IN_RULES = ["aud", '"kubernetes.io".namespace', '"kubernetes"."io".serviceaccount."name"'];
-const NO_CLAIMS = ["", '"sub', "a..b", 'a"u"d', "aud ", '""aud', "kubernetes.io.pod.name"];
+const NO_CLAIMS = ["", '"sub', "a..b", 'a"u"d', "aud ", '""', "kubernetes.io.pod.name"];
 
 for (const [what, claims, reason] of [
   [

@@ -49,8 +49,8 @@ const SERVICE_ACCOUNTS = [
   entry({ namespace: "ci", name: "a", rolePolicyArns: POLICIES }),
   entry({ namespace: "ci", name: "b", ...TEAM, runJob: false }),
   entry({ name: "pod", awsRole: "pod-identity", rolePolicyArns: POLICIES }),
-  // The name of a method.
-  entry({ namespace: "constructor", name: "no-role", awsRole: "none" }),
+  // The name of a method, and a name that is in another namespace, too.
+  entry({ namespace: "constructor", name: "a", awsRole: "none" }),
   entry({ name: "existing", ...EXISTING }),
   // It does not exist.
   entry({ name: "not-read", ...EXISTING, awsRole: "none", runJob: false }),
@@ -146,7 +146,7 @@ test("a role has a path, a boundary, policies, and a name of at most 64 characte
 for (const [account, ...parts] of [
   ["ci/a", "ServiceAccount", "Role", "Job"],
   ["ci/b", "ServiceAccount", "Role"],
-  ["constructor/no-role", "ServiceAccount", "Job"],
+  ["constructor/a", "ServiceAccount", "Job"],
   ["default/existing", "Role", "Job"],
   ["default/not-read"],
 ] as const) {

@@ -6,6 +6,7 @@ import tls from "node:tls";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
+import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
 import * as v from "valibot";
 import { parseConfig } from "../../config";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs, withCluster } from "../../pulumiCloudAccess";
@@ -23,8 +24,8 @@ const ARGS: PulumiCloudAccessArgs = {
   serviceAccounts: [ENTRY],
 };
 
-/** The types of what the last program registered. */
-let registered: string[] = [];
+/** What the last program registered. */
+let registered: Registration[] = [];
 
 test("reports every problem of the arguments at once, and registers nothing", async () => {
   const args = {
@@ -150,7 +151,10 @@ test("registers nothing and connects to no issuer while an output is invalid, an
   issuerUrl = "http://oidc.example/id/A": must begin with https://, as oidcProviderUrl of @pulumi/eks does
 `,
   );
-  assert.deepEqual(registered, ["pulumi:providers:kubernetes"]);
+  assert.deepEqual(
+    registered.map(({ type }) => type),
+    ["pulumi:providers:kubernetes"],
+  );
   assert.equal(connect.mock.callCount(), 0);
 });
 
@@ -223,12 +227,21 @@ test("takes the Kubernetes provider from any option that passes it on", async (t
   }
 });
 
+test("registers the issuer through the provider of Pulumi Cloud that it creates, without one of the caller", async (t) => {
+  t.mock.method(pulumi.log, "warn", () => {});
+  await registeredBy({ ...ARGS, pulumiApiUrl: "https://pulumi.example" });
+  const own = registered.filter(({ name }) => name === "access.oidc-issuer");
+  const [provider, issuer] = own.sort((a, b) => (a.type < b.type ? -1 : 1));
+  assert.deepEqual(provider?.inputs, { apiUrl: "https://pulumi.example" });
+  assert.match(issuer?.provider ?? "", /pulumi:providers:pulumiservice::access\.oidc-issuer::/);
+});
+
 const MISSING = "this resource option must contain the Kubernetes provider of the cluster";
 const ABSENT = "is not a provider. Leave it out to use the default one";
 
 for (const [what, problem, providers] of [
   ["no provider", `providers: ${MISSING}`, () => undefined],
-  ["an empty list of providers", `providers: ${MISSING}`, () => []],
+  ["only another provider", `providers: ${MISSING}`, () => [new PulumiCloudProvider("cloud")]],
   ["an empty record of providers", `providers: ${MISSING}`, () => ({})],
   ["no Kubernetes provider", `providers.kubernetes: ${ABSENT}`, () => ({ kubernetes: undefined })],
   ["a provider that is null", `providers.aws: ${ABSENT}`, () => ({ kubernetes: kubernetes(), aws: null })],
@@ -273,16 +286,12 @@ async function registeredBy(
   args: PulumiCloudAccessArgs,
   optionsOf = withProvider,
 ): Promise<Record<string, unknown>> {
-  const all: Registration[] = [];
+  registered = [];
   const program = async () => {
     new PulumiCloudAccess("access", args, optionsOf());
     return {};
   };
   const stack = { project: "test", stack: "dev", organization: "acme", config: {} };
-  try {
-    await runProgram({ resources: {}, calls: {} }, { ...stack, program, registered: all });
-  } finally {
-    registered = all.map(({ type }) => type);
-  }
-  return Object.fromEntries(all.map(({ type, name, inputs }) => [`${type} ${name}`, inputs]));
+  await runProgram({ resources: {}, calls: {} }, { ...stack, program, registered });
+  return Object.fromEntries(registered.map(({ type, name, inputs }) => [`${type} ${name}`, inputs]));
 }
