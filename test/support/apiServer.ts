@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
+import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -40,8 +40,6 @@ export interface KubernetesObject {
 export interface ApiServer {
   /** `https://127.0.0.1:PORT`, which is also its service account issuer. */
   url: string;
-  /** Signs the ID tokens of service accounts. */
-  serviceAccountKey: KeyObject;
   /** The bearer token of a user. */
   tokenOf(user: User): string;
   /** Sends a request as the administrator. @returns an object; for an error, a Status with a `message`. */
@@ -85,9 +83,13 @@ export async function startApiServer(): Promise<ApiServer> {
     const [etcdPort, peerPort, port] = [await freePort(), await freePort(), await freePort()];
     const url = `https://127.0.0.1:${port}`;
     const tokens = { admin: randomBytes(16).toString("hex"), developer: randomBytes(16).toString("hex") };
-    const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+    const { publicKey, privateKey } = generateKeyPairSync("rsa", {
+      modulusLength: 2048,
+      publicKeyEncoding: { type: "spki", format: "pem" },
+      privateKeyEncoding: { type: "pkcs8", format: "pem" },
+    });
     const tls = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
-    const write = async (name: string, content: string | Buffer) => {
+    const write = async (name: string, content: string) => {
       const path = join(directory, name);
       await writeFile(path, content, { mode: 0o600 });
       return path;
@@ -119,21 +121,15 @@ export async function startApiServer(): Promise<ApiServer> {
         "allow-privileged": "true",
         "service-account-issuer": url,
         "service-account-jwks-uri": `${url}/openid/v1/jwks`,
-        "service-account-signing-key-file": await write(
-          "key.pem",
-          privateKey.export({ type: "pkcs8", format: "pem" }),
-        ),
-        "service-account-key-file": await write(
-          "public.pem",
-          publicKey.export({ type: "spki", format: "pem" }),
-        ),
+        "service-account-signing-key-file": await write("key.pem", privateKey),
+        "service-account-key-file": await write("public.pem", publicKey),
         "service-cluster-ip-range": "10.96.0.0/16",
         // The service "kubernetes" cannot have an endpoint on the loopback address.
         "endpoint-reconciler-type": "none",
       }),
     );
     const kubeconfig = await write("kubeconfig", kubeconfigOf(url, { token: tokens.admin }));
-    const server = { ...client(url, tokens, kubeconfig), serviceAccountKey: privateKey, close };
+    const server = { ...client(url, tokens, kubeconfig), close };
     await ready(server, processes);
     // As in EKS, whose issuers are public.
     const role = "--clusterrole=system:service-account-issuer-discovery";
@@ -160,11 +156,7 @@ function start(name: "etcd" | "kube-apiserver", options: Record<string, string>)
   return { child, ended: text(child.stderr) };
 }
 
-function client(
-  url: string,
-  tokens: Record<User, string>,
-  kubeconfig: string,
-): Omit<ApiServer, "close" | "serviceAccountKey"> {
+function client(url: string, tokens: Record<User, string>, kubeconfig: string): Omit<ApiServer, "close"> {
   const request: ApiServer["request"] = async (method, path, body, contentType = "application/json") => {
     const response = await fetch(`${url}${path}`, {
       method,

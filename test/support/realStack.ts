@@ -1,24 +1,20 @@
 // A stack of the program on a real API server, with the emulated AWS and Pulumi Cloud.
 
 import { startAws } from "../../simulator/emulators/aws";
-import { startIssuer } from "../../simulator/emulators/issuer";
 import { type PulumiCloudOptions, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Registration, runProgram } from "../../simulator/runProgram";
-import type { AskedServices } from "../../simulator/simulatedAccess";
 import { type ApiServer, startApiServer } from "./apiServer";
-import { realIssuer } from "./realIssuer";
 import { realKubernetes } from "./realKubernetes";
 import { CLUSTER, stackOf } from "./stack";
 
 interface RealStackOptions extends PulumiCloudOptions {
   settings: Record<string, unknown>;
   /** Namespaces that exist before the stack. */
-  namespaces?: string[];
+  namespaces: string[];
 }
 
 export interface RealStack {
   server: ApiServer;
-  services: AskedServices;
   registered: Registration[];
   close(): Promise<void>;
 }
@@ -26,14 +22,13 @@ export interface RealStack {
 /** Starts an API server, and creates a stack on it. Its Jobs count as succeeded, since no controller runs them. */
 export async function startRealStack({
   settings,
-  namespaces = [],
+  namespaces,
   ...options
 }: RealStackOptions): Promise<RealStack> {
   const server = await startApiServer();
   const pulumiCloud = await startPulumiCloud({ registrationMilliseconds: 0, ...options });
-  const otherIssuer = await startIssuer("other");
   async function close() {
-    await Promise.all([server.close(), pulumiCloud.close(), otherIssuer.close()]);
+    await Promise.all([server.close(), pulumiCloud.close()]);
   }
 
   try {
@@ -46,12 +41,7 @@ export async function startRealStack({
     for (const { type, id } of registered) {
       if (type.endsWith(":Namespace")) await server.createServiceAccount(id, "default");
     }
-
-    const kubernetes = {
-      podOf: (namespace: string, serviceAccount: string) => ({ namespace, serviceAccount }),
-    };
-    const services = { aws, pulumiCloud, kubernetes, issuer: realIssuer(server), otherIssuer };
-    return { server, services, registered, close };
+    return { server, registered, close };
   } catch (error) {
     await close();
     throw error;

@@ -183,21 +183,16 @@ export function stackOf(settings: Settings) {
   const owner = "serviceAccounts" in settings ? {} : { userLogin: "my-login" };
   const required = { clusterName: "my-cluster", ...owner, "aws:region": "us-west-2" };
   const project = "eks-pulumi-oidc";
-  return {
-    project,
-    stack: "dev",
-    organization: "acme",
-    config: configOf(project, { ...required, ...settings }),
-  };
+  const config = configOf(project, { ...required, ...settings });
+  return { project, stack: "dev", organization: "acme", config };
 }
 
 /** Runs a program to its failure, and returns the error. */
 export async function failureOf(run: () => Promise<unknown>): Promise<unknown> {
   const error: unknown = await ignoringRejections(() =>
-    run().then(
-      () => undefined,
-      (error: unknown) => error,
-    ),
+    run()
+      .then(() => undefined)
+      .catch((reason) => reason),
   );
   return error ?? assert.fail("the program succeeded");
 }
