@@ -190,30 +190,21 @@ test("asks at most eight questions at a time, reports them in their order, and s
 });
 
 test("runs the AWS CLI for AWS STS without a signature, and only with the certificate authorities of the user", async (t) => {
-  const restore = setVariables({
-    AWS_ENDPOINT_URL: "https://example.com",
-    AWS_PROFILE: "other",
-    AWS_CONFIG_FILE: "/home/me/.aws/config",
-    AWS_STS_REGIONAL_ENDPOINTS: "legacy",
-    AWS_CA_BUNDLE: "/etc/ssl/private-ca.pem",
-  });
-  t.after(restore);
+  const user = { AWS_PROFILE: "other", AWS_CONFIG_FILE: "/home/me/.aws/config" };
+  const other = { AWS_ENDPOINT_URL: "https://example.com", AWS_STS_REGIONAL_ENDPOINTS: "legacy" };
+  t.after(setVariables({ ...user, ...other, AWS_CA_BUNDLE: "/etc/ssl/private-ca.pem" }));
   const run = t.mock.fn<Run>(async () => "arn:aws:sts::123456789012:assumed-role/admin/live-access-check\n");
   const services = { region: "us-west-2", stsUrl: STS_URL };
   assert.deepEqual(await assumeRole(services, ROLE, "TOKEN", run), { allowed: true, reason: "granted" });
 
   const [tool, args, { environment, ...options } = {}] = run.mock.calls[0]?.arguments ?? assert.fail();
-  assert.deepEqual(
-    [tool, ...args],
-    [
-      ...["aws", "sts", "assume-role-with-web-identity"],
-      ...[`--role-arn=${ROLE}`, "--role-session-name=live-access-check", "--duration-seconds=900"],
-      ...["--web-identity-token=file:///dev/stdin", "--no-sign-request"],
-      ...["--region=us-west-2", `--endpoint-url=${STS_URL}`],
-      ...["--cli-connect-timeout=10", "--cli-read-timeout=10"],
-      ...["--query=AssumedRoleUser.Arn", "--output=text"],
-    ],
-  );
+  const command = [
+    `aws sts assume-role-with-web-identity --role-arn=${ROLE} --role-session-name=live-access-check`,
+    "--duration-seconds=900 --web-identity-token=file:///dev/stdin --no-sign-request --region=us-west-2",
+    `--endpoint-url=${STS_URL} --cli-connect-timeout=10 --cli-read-timeout=10`,
+    "--query=AssumedRoleUser.Arn --output=text",
+  ];
+  assert.equal([tool, ...args].join(" "), command.join(" "));
   assert.deepEqual(options, { input: "TOKEN", seconds: 30 });
   const variables = Object.entries({ ...process.env, ...environment });
   assert.deepEqual(Object.fromEntries(variables.filter(([name, value]) => /^AWS_/.test(name) && value)), {
@@ -329,17 +320,20 @@ test("exits 1 if the issuer is registered with another ID, though every answer i
 });
 
 test("ignores a service account that is not deployed yet, whose Kubernetes objects do not exist", async () => {
-  const states = /(?<=::access\.ops\.operator\.pulumi[^,]*,"type":"[^"]*",)"old":.*?(?="new")/g;
+  const states = /(?<=::access\.ci\.secrets\.pulumi[^,]*,"type":"[^"]*",)"old":.*?(?="new")/g;
   const { exitCode, stdout, calls } = await checkLive(stack, { answer: edit(PREVIEW, states, "") });
   assert.match(stdout, /\(3 service accounts, \d+ callers\)/);
-  assert.ok(!calls.some(({ args }) => args.includes("operator")));
+  assert.match(stdout, /list\? Not asked: no service account$/m);
+  assert.ok(!calls.some(({ args }) => args.includes("secrets")));
   assert.equal(exitCode, 0);
 });
 
-test("exits 1 if an intended caller is denied, and leaves the question about aud open", async (t) => {
-  await changePolicies(t, simulation, (policies) => {
-    return policies.map((policy) => ({ ...policy, rules: { ...policy.rules, aud: "someone-else" } }));
-  });
+test("exits 1 if an intended caller is denied, and leaves the question about aud open if any is accepted", async (t) => {
+  await changePolicies(t, simulation, (policies) =>
+    policies.map(({ rules: { aud, ...rules }, ...policy }) => {
+      return { ...policy, rules: aud ? rules : { ...rules, aud: "someone-else" } };
+    }),
+  );
   const { exitCode, stdout } = await checkLive(stack);
   assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .*\bCheck\s+policyRules,/ms);
   assert.match(stdout, /\d+ of \d+ checks passed .* match an element of a list\? Unknown\./s);

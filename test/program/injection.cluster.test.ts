@@ -180,6 +180,8 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     assert.deepEqual(changed((await admitted(podWithElements(1997))).containers), ["app"]);
   });
 
+  const unknown = { serviceAccountName: "unknown" };
+  const unnamed = { serviceAccountName: undefined };
   const init = { initContainers: [{ name: "init" }] };
   const mountAt = (mountPath: string) => ({ volumeMounts: [{ name: "own", mountPath }] });
   const mountingAnother = {
@@ -190,19 +192,10 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
   for (const [what, pod, reason, namespace] of [
     ["another value of the label", { labels: { [LABEL]: "True" } }, OTHER_VALUE("True")],
     ["no value of the label", { labels: { [LABEL]: "" } }, OTHER_VALUE("")],
-    [
-      "a service account that no stack provides",
-      { serviceAccountName: "unknown" },
-      NO_STACK("team-a", "unknown"),
-    ],
-    ["no service account", { serviceAccountName: undefined }, NO_STACK("team-a", "default")],
+    ["a service account that no stack provides", unknown, NO_STACK("team-a", "unknown")],
+    ["no service account", unnamed, NO_STACK("team-a", "default")],
     ["one of this name in another namespace", {}, NO_STACK("team-b", "deployer"), "team-b"],
-    [
-      "a pod of kube-system",
-      { serviceAccountName: undefined },
-      NO_STACK("kube-system", "default"),
-      "kube-system",
-    ],
+    ["a pod of kube-system", unnamed, NO_STACK("kube-system", "default"), "kube-system"],
     ["another volume at the path", mountingAnother, OTHER_VOLUME],
     ["names of unknown containers", { ...init, ...annotated("app, ap, initt") }, UNKNOWN('"ap", "initt"')],
     ["a name with a line break", { ...init, ...annotated("a\nb") }, UNKNOWN('"a\\nb"')],
@@ -222,10 +215,10 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     assert.doesNotMatch(JSON.stringify(plain), /pulumi/);
     assert.deepEqual(await stored(disabled), plain);
     // Also those that would be denied with the label.
-    for (const pod of [mountingAnother, { serviceAccountName: "unknown" }]) {
+    for (const pod of [mountingAnother, unknown]) {
       assert.deepEqual(await stored({ ...pod, ...disabled }), await stored(pod));
     }
-    assert.ok(await stored({ serviceAccountName: undefined }, "kube-system"));
+    assert.ok(await stored(unnamed, "kube-system"));
   });
 
   // What a tenant can send to keep the API server busy, and the largest pod that is changed.
@@ -291,13 +284,13 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     const account = { namespace: "team-a", name: "unknown", tokenAudience: "other" };
     const remove = await inject("Other_Access", [account]);
     await policiesTakeEffect(server, "team-a", "unknown");
-    const unknown = { labels: INJECT, serviceAccountName: "unknown" };
     assert.deepEqual((await admitted(unknown)).volumes, [volumeOf("unknown", "other")]);
     assert.deepEqual((await admitted()).volumes, [volumeOf("deployer", "urn:pulumi:org:acme")]);
 
     await remove();
-    await eventually("the policy has no effect", async () => typeof (await submit(unknown)) === "string");
-    assert.equal(reasonOf(await submit(unknown)), NO_STACK("team-a", "unknown"));
+    const labeled = { ...unknown, labels: INJECT };
+    await eventually("the policy has no effect", async () => typeof (await submit(labeled)) === "string");
+    assert.equal(reasonOf(await submit(labeled)), NO_STACK("team-a", "unknown"));
     assert.ok(await admitted());
   });
 });
