@@ -8,6 +8,8 @@ import { startCluster } from "../support/stack";
 const CLAIMS = { "kubernetes.io": { namespace: "default" } };
 const RULES = { '"kubernetes.io".namespace': "default" };
 const ALICE: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: "alice", rules: RULES };
+const MEMBER: AuthPolicy = { decision: "allow", tokenType: "organization", rules: RULES };
+const ADMIN = { ...MEMBER, authorizedPermissions: ["admin"] };
 
 test("a pattern matches a whole value: * is any characters, ? zero or one, and . exactly one", () => {
   for (const [pattern, matching, others] of [
@@ -15,52 +17,45 @@ test("a pattern matches a whole value: * is any characters, ? zero or one, and .
     ["runner?", ["runner", "runners"], ["runnerss", "Runner"]],
     ["a.b", ["a.b", "a\u{1f511}b"], ["ab", "a--b"]],
     ["(a|b)+[c]^$\\", ["(a|b)+[c]^$\\"], ["ac", "a"]],
+    // A regular expression would need hours.
+    [`${"*?a".repeat(30)}b`, [`${"a".repeat(60)}b`], ["a".repeat(253)]],
   ] satisfies [string, string[], string[]][]) {
     for (const value of matching) assert.ok(matchesPattern(pattern, value), value);
     for (const value of others) assert.ok(!matchesPattern(pattern, value), value);
   }
 });
 
-test("a hostile pattern, for which a regular expression would need hours, is matched at once", () => {
-  for (const wildcard of ["*", "?", "*?", ".*"]) {
-    const pattern = `${`${wildcard}a`.repeat(30)}b`;
-    const start = process.cpuUsage();
-    assert.ok(!matchesPattern(pattern, "a".repeat(253)));
-    assert.ok(matchesPattern(pattern, `${"a".repeat(60)}b`), wildcard);
-    assert.ok(process.cpuUsage(start).user < 1e6, `${wildcard}: more than a second`);
+test("allows what an allow policy and no deny policy matches, and an administrator only with the permission", () => {
+  const deny = { decision: "deny" };
+  for (const [policies, claims, allowed] of [
+    [[ALICE], CLAIMS, true],
+    [[ALICE], {}, false],
+    [[ALICE, { ...ALICE, ...deny }], CLAIMS, false],
+    [[MEMBER], CLAIMS, false],
+    [[ADMIN], CLAIMS, true],
+    [[ADMIN, { ...MEMBER, ...deny }], CLAIMS, false],
+  ] satisfies [AuthPolicy[], object, boolean][]) {
+    const { tokenType = "" } = policies[0] ?? {};
+    const asked = { tokenType, scope: tokenType === "personal" ? "user:alice" : "admin" };
+    assert.equal(decide(policies, claims, asked).allowed, allowed, JSON.stringify(policies));
   }
-});
-
-test("denies if a deny policy matches, or if the token does not have a claim", () => {
-  const asked = { tokenType: "personal", scope: "user:alice" };
-  assert.equal(decide([ALICE], CLAIMS, asked).allowed, true);
-  assert.equal(decide([ALICE, { ...ALICE, decision: "deny" }], CLAIMS, asked).allowed, false);
-  assert.equal(decide([ALICE], {}, asked).allowed, false);
-});
-
-test("grants an administrator's token only with the permission admin, and denies it without", () => {
-  const asked = { tokenType: "organization", scope: "admin" };
-  const organization: AuthPolicy = { decision: "allow", tokenType: "organization", rules: RULES };
-  const admin = { ...organization, authorizedPermissions: ["admin"] };
-  assert.equal(decide([organization], CLAIMS, asked).allowed, false);
-  assert.equal(decide([admin], CLAIMS, asked).allowed, true);
-  assert.equal(decide([admin, { ...organization, decision: "deny" }], CLAIMS, asked).allowed, false);
 });
 
 test("denies a lifetime beyond the issuer's limit, and accepts an access token only during its lifetime", async (t) => {
   const { issuer, pulumiCloud, close } = await startCluster();
   t.after(close);
-  const registration = { organization: "acme", name: "eks", url: issuer.url, policies: [ALICE] };
-  await pulumiCloud.register({ ...registration, maxExpirationSeconds: 60 });
+  const { url } = issuer;
+  const policies = [ALICE];
+  await pulumiCloud.register({ organization: "acme", name: "eks", url, policies, maxExpirationSeconds: 60 });
   const audience = "urn:pulumi:org:acme";
-  const runner = { namespace: "default", serviceAccount: "runner" };
+  const pod = { namespace: "default", serviceAccount: "runner" };
   const form = {
     audience,
     grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
     subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
     requested_token_type: "urn:pulumi:token-type:access_token:personal",
     scope: "user:alice",
-    subject_token: await issuer.token(runner, { audience: [audience], expiresIn: 600 }),
+    subject_token: await issuer.token(pod, { audience: [audience], expiresIn: 600 }),
   };
   const exchange = async (expiration: string) => {
     const body = new URLSearchParams({ ...form, expiration });
@@ -69,8 +64,7 @@ test("denies a lifetime beyond the issuer's limit, and accepts an access token o
   };
 
   assert.match((await exchange("61")).error_description ?? "", /61 exceeds .* 60 seconds/);
-  const { access_token } = await exchange("60");
-  const headers = { authorization: `token ${access_token}` };
+  const headers = { authorization: `token ${(await exchange("60")).access_token}` };
   const status = async () => (await fetch(`${pulumiCloud.url}/api/user`, { headers })).status;
   assert.equal(await status(), 200);
   t.mock.timers.enable({ apis: ["Date"], now: Date.now() + 61_000 });
