@@ -14,22 +14,19 @@ import { writePrograms } from "../support/programs";
 import { codeIn, read, sectionOf } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
-for (const [when, entry] of [
-  ["after its time limit, also when its pod is then deleted", "canceling"],
-  ["when its pod is deleted, also beyond its time limit", "updating"],
+// The exit code of the CLI, so that the Job fails.
+const FINISHED = { log: ["cloned", "installed", "updating", "canceling", "saved"], exitCode: 255 };
+const NOT_STARTED = { log: ["cloned"], exitCode: 143 };
+
+for (const [what, entry, timeLimit, outcome] of [
+  ["lets an operation end after its time limit, also when its pod is deleted", "canceling", "1s", FINISHED],
+  ["lets an operation end when its pod is deleted, also after its time limit", "updating", "1s", FINISHED],
+  ["starts no update when its pod is deleted before", "cloned", "1h", NOT_STARTED],
 ] as const) {
-  test(`scheduled-update.yaml lets a running operation end ${when}`, async (t) => {
-    const { log, exitCode } = await deletedAt(t, entry, "1s");
-    assert.deepEqual(log, ["cloned", "installed", "updating", "canceling", "saved"]);
-    assert.equal(exitCode, 255, "of the CLI, so that the Job fails");
+  test(`scheduled-update.yaml ${what}`, async (t) => {
+    assert.deepEqual(await deletedAt(t, entry, timeLimit), outcome);
   });
 }
-
-test("scheduled-update.yaml starts no update when its pod is deleted before", async (t) => {
-  const { log, exitCode } = await deletedAt(t, "cloned", "1h");
-  assert.equal(exitCode, 143);
-  assert.ok(!log.includes("updating"));
-});
 
 test("scheduled-update.yaml has no deadline that kills an update, and never two updates at once", () => {
   const cronJob = JSON.stringify(exampleOf("scheduled-update.yaml").manifests);

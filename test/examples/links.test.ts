@@ -2,26 +2,30 @@
 
 import assert from "node:assert/strict";
 import { existsSync, readdirSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { ROOT, read } from "../support/project";
 
 /** Where pages outside of this project's files, such as a package's, link to. */
 const REPOSITORY = "https://github.com/OWNER/eks-pulumi-oidc";
 
-const FILES = readdirSync(ROOT, { withFileTypes: true })
-  .filter(({ name }) => name !== "node_modules" && name !== ".git")
-  .flatMap((entry) => (entry.isFile() ? [entry.name] : filesIn(entry.name)));
-
-const PAGES = FILES.filter((path) => path.endsWith(".md"));
+/** The paths of the files with one of these ends, without those of packages. */
+function filesWith(end: RegExp): string[] {
+  const entries = readdirSync(ROOT, { withFileTypes: true });
+  const paths = entries.flatMap((entry) => {
+    if (entry.isFile()) return [entry.name];
+    if (entry.name === "node_modules" || entry.name === ".git") return [];
+    const below = readdirSync(join(ROOT, entry.name), { encoding: "utf8", recursive: true });
+    return below.map((path) => join(entry.name, path));
+  });
+  return paths.filter((path) => end.test(path) && !path.includes("node_modules"));
+}
 
 test("every link leads to a file, and to a heading in it", () => {
-  const links = PAGES.flatMap((page) => {
-    const targets = withoutCode(read(page)).matchAll(/\]\(([^)\s]+)\)/g);
-    return [...targets].map(([, target = ""]) => {
-      return { page, target: target.replace(`${REPOSITORY}#`, "/README.md#") };
-    });
-  }).filter(({ target }) => !/^https?:/.test(target));
+  const links = filesWith(/\.md$/).flatMap((page) => {
+    const targets = withoutCode(read(page)).replaceAll(`${REPOSITORY}#`, "/README.md#");
+    return [...targets.matchAll(/\]\((?!https?:)([^)\s]+)\)/g)].map(([, target = ""]) => ({ page, target }));
+  });
   assert.ok(links.length >= 100);
 
   const dead = links.filter(({ page, target }) => {
@@ -35,22 +39,13 @@ test("every link leads to a file, and to a heading in it", () => {
 });
 
 test("comments and messages name pages that exist", () => {
-  const named = FILES.filter((path) => /\.(ts|cjs|sh|ya?ml)$/.test(path)).flatMap((path) => {
-    return [...read(path).matchAll(/\bdocs\/[\w/-]+\.md\b/g)].map(([page]) => `${page} in ${path}`);
+  const named = filesWith(/\.(ts|cjs|sh|ya?ml)$/).flatMap((path) => {
+    return [...read(path).matchAll(/\bdocs\/[\w/-]+\.md\b/g)].map(([page]) => ({ page, path }));
   });
   assert.ok(named.length >= 10);
-  assert.deepEqual(
-    named.filter((it) => !existsSync(join(ROOT, it.split(" ")[0] ?? ""))),
-    [],
-  );
+  const missing = named.filter(({ page }) => !existsSync(join(ROOT, page)));
+  assert.deepEqual(missing, []);
 });
-
-/** Returns the paths of the files in a directory, without those of packages. */
-function filesIn(directory: string): string[] {
-  return readdirSync(join(ROOT, directory), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && !entry.parentPath.includes("node_modules"))
-    .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)));
-}
 
 /** Returns the anchors of a page's headings, as GitHub derives them. */
 function headingsOf(page: string): string[] {

@@ -21,9 +21,8 @@ import { eventually } from "../support/pods";
 import { writePrograms } from "../support/programs";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
-const TOKEN = `pul-${randomBytes(20).toString("hex")}`;
 const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/default/stacks";
-const SECRETS_PATH = "/api/v1/namespaces/default/secrets";
+const TOKEN = `pul-${randomBytes(20).toString("hex")}`;
 
 /** The Stack before its image is changed. */
 const { workspaceTemplate: _, ...SPEC_AT_FIRST } = SPEC_BEFORE;
@@ -35,24 +34,21 @@ const ACCESS = {
   volumeMount: VOLUME_MOUNT,
 };
 
+const LITERAL = { type: "Literal", literal: { value: "token" } };
+
+const WORKSPACE = {
+  env: [{ name: "PULUMI_ACCESS_TOKEN", valueFrom: { secretKeyRef: { name: "first", key: "token" } } }],
+  envFrom: [{ configMapRef: { name: "settings" } }, { secretRef: { name: "second" } }],
+  podTemplate: { spec: { containers: [{ name: "pulumi", envFrom: [{ secretRef: { name: "third" } }] }] } },
+};
+
 /** Where else a Stack can have a token, by the name of the Stack. */
 const OTHER_STACKS = {
   older: { accessTokenSecret: "pulumi-token" },
   oldest: { envSecrets: ["environment"], envs: ["variables"] },
-  literal: { envRefs: { PULUMI_ACCESS_TOKEN: { type: "Literal", literal: { value: "token" } } } },
-  workspace: {
-    serviceAccountName: "deployer",
-    workspaceTemplate: {
-      spec: {
-        env: [{ name: "PULUMI_ACCESS_TOKEN", valueFrom: { secretKeyRef: { name: "first", key: "token" } } }],
-        envFrom: [{ configMapRef: { name: "settings" } }, { secretRef: { name: "second" } }],
-        podTemplate: {
-          spec: { containers: [{ name: "pulumi", envFrom: [{ secretRef: { name: "third" } }] }] },
-        },
-      },
-    },
-  },
-  none: { envRefs: { AWS_REGION: { type: "Literal", literal: { value: "us-west-2" } } } },
+  literal: { envRefs: { PULUMI_ACCESS_TOKEN: LITERAL } },
+  workspace: { serviceAccountName: "deployer", workspaceTemplate: { spec: WORKSPACE } },
+  none: { envRefs: { AWS_REGION: LITERAL } },
 };
 
 describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
@@ -96,7 +92,9 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
     return (await run(text)).split("\n").filter(Boolean).sort();
   }
 
-  const specOf = async (name: string) => (await server.request("GET", `${STACKS_PATH}/${name}`)).body.spec;
+  const stackOf = async (name: string) => (await server.request("GET", `${STACKS_PATH}/${name}`)).body;
+  const specOf = async (name: string) => (await stackOf(name)).spec;
+  const secretOf = (name: string) => server.request("GET", `/api/v1/namespaces/default/secrets/${name}`);
 
   test("list what contains a token, in a file too, without the token", async () => {
     const credentials = JSON.stringify({ accounts: { "https://api.pulumi.com": { accessToken: TOKEN } } });
@@ -154,26 +152,21 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
     assert.deepEqual(await specOf("app"), { ...SPEC_AFTER, envRefs: {} });
   });
 
-  test("report an update as successful only if it is that of the changed Stack", async () => {
-    const { body } = await server.request("GET", `${STACKS_PATH}/app`);
-    const { generation = assert.fail() } = body.metadata ?? {};
-    const states = { succeeded: [generation - 1, generation], failed: [generation] };
-    const reports: string[] = [];
-    for (const [state, generations] of Object.entries(states)) {
-      for (const generation of generations) {
-        const status = { lastUpdate: { state, generation } };
-        const url = `${STACKS_PATH}/app/status`;
-        await server.request("PATCH", url, { status }, "application/merge-patch+json");
-        reports.push((await run("$generation")).trim());
-      }
-    }
-    assert.deepEqual(reports, ["false", "true", "false"]);
-  });
-
-  test("request another update", async () => {
+  test("request another update, and report one as successful only if it is that of the changed Stack", async () => {
     await run("kubectl annotate");
-    const { body } = await server.request("GET", `${STACKS_PATH}/app`);
-    assert.ok(body.metadata?.annotations?.["pulumi.com/reconciliation-request"]);
+    const { annotations, generation = assert.fail() } = (await stackOf("app")).metadata ?? {};
+    assert.ok(annotations?.["pulumi.com/reconciliation-request"]);
+
+    for (const [lastUpdate, isReported] of [
+      [{ state: "succeeded", generation: generation - 1 }, "false"],
+      [{ state: "succeeded", generation }, "true"],
+      [{ state: "failed", generation }, "false"],
+    ] as const) {
+      const status = { status: { lastUpdate } };
+      const url = `${STACKS_PATH}/app/status`;
+      await server.request("PATCH", url, status, "application/merge-patch+json");
+      assert.deepEqual(await linesOf("$generation"), [isReported]);
+    }
   });
 
   test("change the others of the service account, but none whose lists the patch would replace", async () => {
@@ -186,18 +179,16 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
       another: { serviceAccountName: "deployer" },
     };
     for (const [name, spec] of Object.entries(specs)) await apply(stack(name, spec, "default"));
-    const saved = Object.fromEntries(
-      await Promise.all(Object.keys(specs).map(async (name) => [name, await specOf(name)] as const)),
-    );
 
     await run("xargs kubectl patch");
-    const { workspaceTemplate } = SPEC_AFTER;
-    const exchange = { envRefs: {}, workspaceTemplate };
-    const { accessTokenSecret: _, ...web } = saved.web;
-    assert.deepEqual(await specOf("web"), { ...web, ...exchange });
-    assert.deepEqual(await specOf("worker"), { ...saved.worker, ...exchange });
-    assert.deepEqual(await specOf("listed"), saved.listed);
-    assert.deepEqual(await specOf("another"), saved.another);
+    const exchange = { envRefs: {}, workspaceTemplate: SPEC_AFTER.workspaceTemplate };
+    const changed = {
+      ...specs,
+      web: { serviceAccountName, ...exchange },
+      worker: { ...specs.worker, ...exchange },
+    };
+    for (const [name, spec] of Object.entries(changed))
+      assert.deepEqual(await specOf(name), stack(name, spec).spec);
   });
 
   test("find no token in the changed Stacks, and delete the Secret, but of a shared one only the key", async () => {
@@ -207,28 +198,24 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
     assert.deepEqual(await linesOf("--arg secret"), []);
 
     await run("kubectl delete secret");
-    assert.equal((await server.request("GET", `${SECRETS_PATH}/pulumi-api-secret`)).status, 404);
-    const { body } = await server.request("GET", `${SECRETS_PATH}/shared`);
-    assert.deepEqual(Object.keys(body.data), ["AWS_REGION"]);
+    assert.equal((await secretOf("pulumi-api-secret")).status, 404);
+    assert.deepEqual(Object.keys((await secretOf("shared")).body.data), ["AWS_REGION"]);
   });
 
-  test("go back: the saved Stack replaces the changed one, and the Secret has the pasted token", async () => {
+  test("go back: the saved Stacks replace the changed ones, and the Secret has the pasted token", async () => {
     // As someone might try instead.
     await apply(stack("app", SPEC_AT_FIRST, "default"));
     assert.notDeepEqual(await specOf("app"), SPEC_AT_FIRST);
 
     await run("kubectl replace");
     assert.deepEqual(await specOf("app"), SPEC_AT_FIRST);
-
-    await run("read -rs token", `${TOKEN}\n`);
-    const { body } = await server.request("GET", `${SECRETS_PATH}/pulumi-api-secret`);
-    assert.equal(Buffer.from(body.data.accessToken, "base64").toString(), TOKEN);
-  });
-
-  test("go back with every saved Stack", async () => {
     await run("> exchange.json");
     await server.kubectl(["replace", "--filename", join(directory, "stacks-before.json")]);
     assert.deepEqual(await specOf("app"), SPEC_AT_FIRST);
+
+    await run("read -rs token", `${TOKEN}\n`);
+    const { accessToken } = (await secretOf("pulumi-api-secret")).body.data;
+    assert.equal(Buffer.from(accessToken, "base64").toString(), TOKEN);
   });
 });
 
@@ -256,6 +243,14 @@ function cronJob(name: string, pod: object, container: object = {}): KubernetesO
   };
 }
 
+const VERSION = {
+  name: "v1",
+  served: true,
+  storage: true,
+  subresources: { status: {} },
+  schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } },
+};
+
 /** The definition of Stacks, without the operator's schema. */
 const STACKS = {
   apiVersion: "apiextensions.k8s.io/v1",
@@ -265,14 +260,6 @@ const STACKS = {
     group: "pulumi.com",
     names: { kind: "Stack", plural: "stacks" },
     scope: "Namespaced",
-    versions: [
-      {
-        name: "v1",
-        served: true,
-        storage: true,
-        subresources: { status: {} },
-        schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } },
-      },
-    ],
+    versions: [VERSION],
   },
 };

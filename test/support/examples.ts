@@ -5,11 +5,11 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
 import type { PodSpec } from "../../simulator/emulators/pod";
-import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
+import type { SimulationOptions } from "../../simulator/emulators/simulation";
 import { tokenExchangePod } from "../../tokenExchange";
 import type { KubernetesObject } from "./apiServer";
 import { ROOT, read } from "./project";
-import { all, run, type Stack, startCluster } from "./stack";
+import { all, run, startCluster } from "./stack";
 
 /** The one entry of `serviceAccounts` in a manifest's header. */
 export interface Entry {
@@ -30,10 +30,7 @@ interface Example {
 
 export type Container = PodSpec["containers"][number];
 
-/** The organization in the examples, which is also that of the stack in these tests. */
-const ORGANIZATION = "acme";
-
-export const LABEL = "eks-pulumi-oidc/inject-token";
+const LABEL = "eks-pulumi-oidc/inject-token";
 
 /** The manifests in examples/, beside which are programs. */
 export const EXAMPLES = readdirSync(join(ROOT, "examples")).filter((file) => file.endsWith(".yaml"));
@@ -56,17 +53,6 @@ export function readManifests(source: string): KubernetesObject[] {
 
 export function exampleOf(file: string): Example {
   return examples.get(file) ?? assert.fail(`there is no ${file}`);
-}
-
-/** Whether the header of a manifest says what the label replaces. */
-export function saysWhatToDelete(file: string): boolean {
-  const header = exampleOf(file).source.replaceAll(/\n# ?/g, " ");
-  return header.includes("delete each line marked (3) with the lines indented below it");
-}
-
-/** Deletes each line that is marked (3), and the lines that are indented below it, as the headers say. */
-export function withoutExchange(source: string): string {
-  return source.replaceAll(/^( +)(?! ).*# \(3\).*\n(\1 .*\n)*/gm, "");
 }
 
 /**
@@ -98,7 +84,7 @@ export function podTemplateIn(spec: KubernetesObject["spec"] = {}): KubernetesOb
 
 /** Returns a pod spec with the exchange, as `tokenExchangePod` and the admission policies of `injectToken` complete it. */
 export function withExchange(file: string, spec: PodSpec): PodSpec {
-  const { name, tokenAudience = `urn:pulumi:org:${ORGANIZATION}` } = exampleOf(file).entry;
+  const { name, tokenAudience = "urn:pulumi:org:acme" } = exampleOf(file).entry;
   const configMap = `${name}-pulumi-token-exchange`;
   return tokenExchangePod(spec, { serviceAccountName: name, configMap, tokenAudience }) as PodSpec;
 }
@@ -114,57 +100,22 @@ export function settingsOfExamples() {
   return { settings: { serviceAccounts, createNamespaces, injectToken: true }, runners };
 }
 
-export interface ExamplesStack {
-  simulation: Simulation;
-  outputs: Stack["outputs"];
-  /** @throws AssertionError if the program did not create this object. */
-  created(kind: string, namespace: string, name: string): KubernetesObject;
-  /** Returns the settings that the pods of an example mount. */
-  mountedBy(file: string): Record<string, string>;
-  /**
-   * Runs the pod of an example, as the pod of a Job, and returns its log.
-   *
-   * @param changes replace fields of its container, such as `command`.
-   */
-  runPodOf(file: string, changes: Partial<Container>): Promise<string>;
-}
+export type ExamplesStack = Awaited<ReturnType<typeof startExamplesStack>>;
 
-/**
- * Runs the program once with the entries of all examples. Their Jobs exchange a token.
- *
- * @param options override those of the simulation.
- */
-export async function startExamplesStack(options: Partial<SimulationOptions> = {}): Promise<ExamplesStack> {
+/** Runs the program once with the entries of all examples. Their Jobs exchange a token. */
+export async function startExamplesStack(options: Partial<SimulationOptions> = {}) {
   const { settings, runners } = settingsOfExamples();
-  const log: string[] = [];
-  const simulation = await startCluster({ runners, onLog: (line) => log.push(line), ...options });
+  const simulation = await startCluster({ runners, ...options });
   const stack = await run(simulation, settings).catch(async (error: unknown) => {
     // Its servers would keep the process running.
     await simulation.close();
     throw error;
   });
+  /** @throws AssertionError if the program did not create this object. */
   function created(kind: string, namespace: string, name: string): KubernetesObject {
     const objects = all<KubernetesObject>(stack, kind).map(({ inputs }) => inputs);
     const found = objects.find(({ metadata }) => metadata?.namespace === namespace && metadata.name === name);
     return found ?? assert.fail(`the program created no ${kind} ${namespace}/${name}`);
   }
-
-  return {
-    simulation,
-    outputs: stack.outputs,
-    created,
-    mountedBy(file) {
-      const { namespace, name } = exampleOf(file).entry;
-      return created("ConfigMap", namespace, `${name}-pulumi-token-exchange`).data;
-    },
-    async runPodOf(file, changes) {
-      const { spec, container } = podOf(file);
-      const pod = { ...spec, restartPolicy: "Never", containers: [{ ...container, ...changes }] };
-      const before = log.length;
-      const metadata = { namespace: exampleOf(file).entry.namespace, name: `example-${before}` };
-      const job = { metadata, spec: { activeDeadlineSeconds: 60, template: { spec: pod } } };
-      await simulation.resources["kubernetes:batch/v1:Job"]?.create("example", job);
-      return log.slice(before).join("\n");
-    },
-  };
+  return { simulation, outputs: stack.outputs, created };
 }
