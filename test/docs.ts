@@ -8,8 +8,6 @@ import { type Declaration, declarationsOf, meaningAndDefault } from "./support/d
 import { ROOT, read } from "./support/project";
 import { stackSchema } from "./support/stackFileSchema";
 
-const PAGES = ["docs/configuration.md", "docs/component.md"];
-
 /** How the page names the types that are not the same in YAML. */
 const TYPES: Record<string, string> = {
   number: "integer",
@@ -19,7 +17,7 @@ const TYPES: Record<string, string> = {
   AwsRole: "string",
 };
 
-for (const page of PAGES) {
+for (const page of ["docs/configuration.md", "docs/component.md"]) {
   const text = read(page).replaceAll(
     /(<!-- generated from ([\w, ]+) -->\n).*?(<!-- end -->)/gs,
     (_, start: string, source: string, end: string) => {

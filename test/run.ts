@@ -1,6 +1,6 @@
 // Runs the tests with Node's own runner: `node --import tsx test/run.ts [--engine | --cluster | FILE…]`.
 
-import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, relative, resolve, sep } from "node:path";
 import { run } from "node:test";
@@ -23,7 +23,7 @@ main(process.argv.slice(2)).then((problems) => {
 
 /** Runs the named files, and returns what is wrong with the outcome. */
 async function main(named: string[]): Promise<string[]> {
-  const directory = await mkdtemp(join(tmpdir(), "simulation-"));
+  const directory = mkdtempSync(join(tmpdir(), "simulation-"));
   try {
     await saveCertificateAuthority(directory);
     // Node.js reads NODE_EXTRA_CA_CERTS only when it starts: this is for the processes of the test files.
@@ -35,49 +35,43 @@ async function main(named: string[]): Promise<string[]> {
     // Pulumi compiles programs with ts-node, which would fill the checkout's own cache.
     process.env.TS_NODE_CACHE_DIRECTORY = join(directory, "ts-node");
     process.env.NODE_OPTIONS = PRELOADED.map((file) => `--require=${JSON.stringify(file)}`).join(" ");
-    return await runGroups(directory, await groupsOf(named), named.length > 0);
+    return await runGroups(directory, groupsOf(named), named.length > 0);
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   }
 }
 
 /** Returns the files to run: those of a group run in one process. */
-async function groupsOf(named: string[]): Promise<string[][]> {
+function groupsOf(named: string[]): string[][] {
   switch (named[0]) {
-    case undefined: {
-      const files = await filesWith(".test.ts");
-      return balanced(files.filter((file) => !/\.(engine|cluster)\.test\.ts$/.test(file)));
-    }
+    case undefined:
+      return balanced(filesWith(".test.ts").filter((file) => !/\.(engine|cluster)\.test\.ts$/.test(file)));
     // These require the Pulumi CLI or the AWS CLI.
     case "--engine":
-      return (await filesWith(".engine.test.ts")).map((file) => [file]);
+      return filesWith(".engine.test.ts").map((file) => [file]);
     // These require a Kubernetes API server.
     case "--cluster":
-      return (await filesWith(".cluster.test.ts")).map((file) => [file]);
+      return filesWith(".cluster.test.ts").map((file) => [file]);
     default:
       return named.map((file) => [resolve(file)]);
   }
 }
 
-/** Puts files into a few groups of about the same size: to load Pulumi's SDK takes longer than most files' tests. */
-async function balanced(files: string[]): Promise<string[][]> {
-  const sized = await Promise.all(files.map(async (file) => ({ file, bytes: (await stat(file)).size })));
-  const groups = Array.from({ length: PROCESSES + 1 }, () => ({ files: [] as string[], bytes: 0 }));
-  for (const { file, bytes } of sized.sort((a, b) => b.bytes - a.bytes)) {
-    const smallest = groups.reduce((least, group) => (group.bytes < least.bytes ? group : least));
-    smallest.files.push(file);
-    smallest.bytes += bytes;
-  }
-  // With many processors, there are more groups than files: Node.js counts an empty one as a passed test.
-  return groups.map((group) => group.files).filter((group) => group.length > 0);
+/** Deals files into a few groups, the largest first: to load Pulumi's SDK takes longer than most files' tests. */
+function balanced(files: string[]): string[][] {
+  const sizes = new Map(files.map((file) => [file, statSync(file).size]));
+  const sorted = files.toSorted((a, b) => (sizes.get(b) ?? 0) - (sizes.get(a) ?? 0));
+  const numbers = Array.from({ length: Math.min(PROCESSES + 1, files.length) }, (_, number) => number);
+  return numbers.map((number) => sorted.filter((_, index) => index % numbers.length === number));
 }
 
 /** Returns the files below this directory that end so. Those of the whole stack take the longest, and are the first. */
-async function filesWith(end: string): Promise<string[]> {
-  const names = await readdir(__dirname, { recursive: true });
-  const files = names.filter((name) => name.endsWith(end)).sort();
+function filesWith(end: string): string[] {
+  const files = readdirSync(__dirname, { encoding: "utf8", recursive: true }).filter((name) =>
+    name.endsWith(end),
+  );
   const ofStack = files.filter((name) => name.startsWith(`engine${sep}`));
-  return [...new Set([...ofStack, ...files])].map((name) => join(__dirname, name));
+  return [...new Set([...ofStack, ...files.toSorted()])].map((name) => join(__dirname, name));
 }
 
 async function runGroups(directory: string, groups: string[][], named: boolean): Promise<string[]> {
@@ -85,7 +79,7 @@ async function runGroups(directory: string, groups: string[][], named: boolean):
   let failed = 0;
   const skipped: string[] = [];
   const empty = new Set(groups.flat());
-  const files = await Promise.all(groups.map((group, index) => writeGroup(directory, index, group)));
+  const files = groups.map((group, index) => writeGroup(join(directory, `group-${index}.ts`), group));
   const events = run({ files, concurrency: PROCESSES });
   events.on("test:pass", ({ file = "", skip, details }) => {
     empty.delete(file);
@@ -108,29 +102,23 @@ async function runGroups(directory: string, groups: string[][], named: boolean):
 
   console.log(`\n${passed} passed, ${failed} failed, ${skipped.length} skipped`);
   for (const reason of new Set(skipped)) console.log(`Skipped: ${reason}`);
-  const problems: [boolean, string][] = [
-    [failed > 0, "Tests failed: their errors are above."],
-    [
-      failed === 0 && empty.size > 0,
-      `No test in ${[...empty].map((file) => relative("", file)).join(", ")}: write one, or delete the file.`,
-    ],
-    [
-      skipped.length > 0 && Boolean(process.env.FAIL_ON_SKIP),
-      "FAIL_ON_SKIP is set: install what is missing.",
-    ],
-    // A named file may skip all of its tests: engine tests need the Pulumi CLI, and those of a cluster an API server.
-    [passed === 0 && !(named && skipped.length > 0), "No test was executed."],
-  ];
-  return problems.flatMap(([applies, problem]) => (applies ? [problem] : []));
+  if (failed > 0) return ["Tests failed: their errors are above."];
+  const problems = [...empty].map(
+    (file) => `No test in ${relative("", file)}: write one, or delete the file.`,
+  );
+  if (skipped.length > 0 && process.env.FAIL_ON_SKIP)
+    problems.push("FAIL_ON_SKIP is set: install what is missing.");
+  // A named file may skip all of its tests: engine tests need the Pulumi CLI, and those of a cluster an API server.
+  if (passed === 0 && !(named && skipped.length > 0)) problems.push("No test was executed.");
+  return problems;
 }
 
 /** Writes a file that runs the tests of a group of files, and returns its path. */
-async function writeGroup(directory: string, index: number, files: string[]): Promise<string> {
-  const path = join(directory, `group-${index}.ts`);
+function writeGroup(path: string, files: string[]): string {
   const suites = files.map((file) => {
     const name = JSON.stringify(relative("", file));
     return `describe(${name}, () => void require(${JSON.stringify(file)}));\n`;
   });
-  await writeFile(path, `import { describe } from "node:test";\n\n${suites.join("")}`);
+  writeFileSync(path, `import { describe } from "node:test";\n\n${suites.join("")}`);
   return path;
 }
