@@ -47,6 +47,7 @@ const ISSUERS = "/oidc/issuers ";
 const POLICIES = "/auth/policies/oidcissuers/";
 const CONFIG_MAP = "kubectl get configmap ";
 const ID_TOKEN = "kubectl create token ";
+const STS = "aws sts ";
 
 /** The pattern of a whole answer. */
 const ALL = /^.*$/gs;
@@ -237,6 +238,14 @@ test("exits 1 if only the preview found a difference", async () => {
   const { exitCode, stdout } = await checkLive(stack, { answer: edit(PREVIEW, /^/g, CHANGED) });
   assert.match(stdout, /32 of 32 checks passed/);
   assert.match(stdout, /^ {2}To apply the program again: pulumi up --refresh --stack prod$/m);
+  assert.equal(exitCode, 1);
+});
+
+test("exits 1 if only AWS STS denies an intended caller, with what to compare", async () => {
+  const denial = `error:${stsError("AccessDenied", "Not authorized")}`;
+  const { exitCode, stdout } = await checkLive(stack, { answer: edit(STS, ALL, denial) });
+  const row = "itself: denied by IAM role (AccessDenied: Not authorized). Compare the trust policy";
+  assert.ok(inOneLine(stdout).includes(row), stdout);
   assert.equal(exitCode, 1);
 });
 

@@ -225,18 +225,24 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
   const variables = { env: Array.from({ length: 17 }, (_, index) => ({ name: `V${index}` })) };
   const largest = containersOf(100).map((container) => ({ ...container, ...variables }));
   const names = largest.map(({ name }) => name).join(",");
-  for (const [what, pod] of Object.entries<Pod>({
-    "an annotation of 60 KB": annotated(",".repeat(60 * 1024)),
-    "512 names and 100 containers": { ...annotated("x,".repeat(512)), containers: containersOf(100) },
-    "512 names and 10,000 containers": { ...annotated("x,".repeat(512)), containers: containersOf(10_000) },
-    "512 names and 2,000 invalid containers": {
-      ...annotated("x,".repeat(512)),
-      containers: Array.from({ length: 2000 }, () => ({ name: "Not valid" })),
-    },
-    "the largest pod": { ...annotated(names.padEnd(1024, ",")), containers: largest },
-  })) {
+  const manyNames = annotated("x,".repeat(512));
+  const invalid = Array.from({ length: 2000 }, () => ({ name: "Not valid" }));
+  for (const [what, pod, denial] of [
+    ["an annotation of 60 KB", annotated(",".repeat(60 * 1024)), TOO_LONG],
+    [
+      "512 names and 100 containers",
+      { ...manyNames, containers: containersOf(100) },
+      'does not have: "x", "x"',
+    ],
+    ["512 names and 10,000 containers", { ...manyNames, containers: containersOf(10_000) }, TOO_LARGE],
+    ["512 names and 2,000 invalid containers", { ...manyNames, containers: invalid }, 'Pod "app" is invalid'],
+    ["the largest pod", { ...annotated(names.padEnd(1024, ",")), containers: largest }, undefined],
+  ] satisfies [string, Pod, string | undefined][]) {
     test(`answer to ${what} in about the time of the same pod without the label`, async () => {
       const unlabeled = { serviceAccountName: "deployer", ...pod };
+      const answer = await submit({ ...unlabeled, labels: INJECT });
+      if (denial) assert.ok(String(answer).includes(denial), JSON.stringify(answer));
+      else assert.equal(typeof answer, "object", String(answer));
       for (const namespace of ["team-a", "team-b"]) {
         const without = await shorter(() => submit(unlabeled, namespace));
         const withLabel = await shorter(() => submit({ ...unlabeled, labels: INJECT }, namespace));
