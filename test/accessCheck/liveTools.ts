@@ -14,7 +14,7 @@ import type { ClusterIssuer } from "../../simulator/emulators/issuer";
 import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import type { Registration } from "../../simulator/runProgram";
 import { ended } from "../support/childProcess";
-import { issuersApi } from "../support/cloudApi";
+import { answerAdmin } from "../support/cloudApi";
 import { listen } from "../support/loopback";
 import { ROOT } from "../support/project";
 import { setVariables } from "../support/variables";
@@ -253,7 +253,7 @@ async function answerTool(stack: LiveStack, call: Call): Promise<string> {
     return "Added new context";
   }
   if (command === "preview") return eventsOf(stack);
-  if (command === "api") return JSON.stringify(issuersApi(pulumiCloud, kind), null, 2);
+  if (command === "api") return JSON.stringify(answerAdmin(pulumiCloud, `GET ${kind}`)?.body, null, 2);
   const namespace = option("namespace");
   if (kind === "configmap") {
     const id = `${namespace}/${args[args.indexOf("--") + 1]}`;

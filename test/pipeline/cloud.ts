@@ -1,68 +1,31 @@
 // What the pipeline's program and scripts talk to: GitHub's REST API, an AWS account, and Pulumi Cloud's organizations.
 
 import type { IncomingMessage } from "node:http";
-import { createServer } from "node:https";
 import { text } from "node:stream/consumers";
 import type { TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createGunzip } from "node:zlib";
 import { ISSUER_URL } from "../../pipeline/github";
-import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { openCertificateAuthority } from "../../simulator/emulators/certificates";
-import type { Emulator, ResourceKind } from "../../simulator/emulators/emulator";
-import { specificationOf } from "../support/cloudApi";
-import { listen } from "../support/loopback";
+import { type Emulator, type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
+import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
+import { type Reply, startServer } from "../../simulator/emulators/server";
+import { answerAdmin } from "../support/cloudApi";
 
 type Json = Record<string, unknown>;
 
-/** With the path of the next page of a list. */
-type Answer = [status: number, body?: unknown, next?: string | undefined];
+type Issuer = ReturnType<PulumiCloud["list"]>[number]["registration"];
 
-export interface Environment {
-  name: string;
-  can_admins_bypass: boolean;
-  protection_rules: Json[];
-  deployment_branch_policy: unknown;
-}
-
-/** An OIDC issuer of an organization. */
-interface Issuer {
-  name: string;
-  url: string;
-  maxExpirationSeconds?: number;
-  policies: AuthPolicy[];
+interface Ruleset extends Json {
+  id: number;
+  enforcement: string;
+  rules: { type: string; parameters?: Json }[];
 }
 
 /** It serves GitHub's API, Pulumi Cloud's API, and the TLS certificate of GitHub's issuer. */
 export type PipelineCloud = Awaited<ReturnType<typeof startPipelineCloud>>;
 
-export interface Ruleset {
-  id: number;
-  name: string;
-  enforcement: string;
-  rules: { type: string; parameters?: Json }[];
-  /** Left out in an answer to someone who cannot edit it. */
-  bypass_actors?: Json[];
-  conditions?: Json;
-}
-
-interface Github {
-  /** The commit of the branch main. */
-  tip: string;
-  /** The commits for which deploy.yml has run. */
-  deployed: string[];
-  /** The rulesets of the repository and of its organization, all of them for the branch main. */
-  rulesets: Ruleset[];
-  /** Where a browser shows the repository. */
-  url: string;
-  /** How the sub claims of its ID tokens are formed. */
-  subject: { use_default: boolean; sub_claim_prefix: string };
-  environments: Environment[];
-  branchPolicies: { id: number; name: string; type: string }[];
-  /** Whether workflows can approve pull requests. */
-  canApprove: boolean;
-  /** Whether the plan has required reviewers for this repository. */
-  hasReviewers: boolean;
-}
+export type Github = ReturnType<typeof newRepository>;
 
 export const REPOSITORY = "acme/eks-pulumi-oidc";
 export const SUBJECT_PREFIX = "repo:acme@11/eks-pulumi-oidc@42";
@@ -70,30 +33,35 @@ export const STACK = { stack: `${REPOSITORY}/dev`, clusterName: "my-cluster", re
 export const SETTINGS = { repository: REPOSITORY, subjectPrefix: SUBJECT_PREFIX, stacks: [STACK] };
 export const ACCOUNT = "123456789012";
 export const GITHUB_PROVIDER = `arn:aws:iam::${ACCOUNT}:oidc-provider/${new URL(ISSUER_URL).hostname}`;
-/** What a new issuer has: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ */
-export const DEFAULT_DENY: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "" } };
+
+/** Returns a repository that `github.sh` has not set up. */
+function newRepository() {
+  return {
+    /** The commit of the branch main. */
+    tip: "a".repeat(40),
+    /** The commits for which deploy.yml has run. */
+    deployed: [] as string[],
+    /** The rulesets of the repository and of its organization, all of them for the branch main. */
+    rulesets: [] as Ruleset[],
+    /** Where a browser shows the repository. */
+    url: `https://github.com/${REPOSITORY}`,
+    /** How the sub claims of its ID tokens are formed. */
+    subject: { use_default: true, sub_claim_prefix: SUBJECT_PREFIX },
+    environments: [] as { name: string; protection_rules: Json[] }[],
+    branchPolicies: [] as { id: number; name: string; type: string }[],
+    /** Whether workflows can approve pull requests. */
+    canApprove: true,
+  };
+}
 
 /** Starts services that know nothing of the repository's pipeline, on a free loopback port, until the test ends. */
 export async function startPipelineCloud(t: TestContext) {
-  const authority = await openCertificateAuthority();
-  const github: Github = {
-    tip: "a".repeat(40),
-    deployed: [],
-    rulesets: [],
-    url: `https://github.com/${REPOSITORY}`,
-    subject: { use_default: true, sub_claim_prefix: SUBJECT_PREFIX },
-    environments: [],
-    branchPolicies: [],
-    canApprove: false,
-    hasReviewers: true,
-  };
+  const github = newRepository();
   // The authentication mode, by region and name.
   const clusters = new Map([["us-west-2 my-cluster", "API"]]);
   // OIDC issuers of Pulumi Cloud, and everything else that exists, by ID.
   const issuers = new Map<string, Issuer>();
   const stored = new Map<string, object>();
-  // Stacks of Pulumi Cloud, as ORGANIZATION/PROJECT/STACK.
-  const stacks = new Set<string>();
   // The requests that change something, in order.
   const writes: string[] = [];
 
@@ -117,39 +85,31 @@ export async function startPipelineCloud(t: TestContext) {
     },
   };
 
-  async function answer(request: IncomingMessage): Promise<Answer> {
+  async function reply(request: IncomingMessage): Promise<Reply> {
     const { pathname, searchParams } = new URL(request.url ?? "", "https://127.0.0.1");
-    const gzip = request.headers["content-encoding"] === "gzip";
-    const content = await text(gzip ? request.pipe(createGunzip()) : request);
-    const body: Json = content ? JSON.parse(content) : {};
-    if (!/^token .+/.test(request.headers.authorization ?? "") && !pathname.endsWith("spec.json")) {
-      return [401, { message: "Bad credentials" }];
-    }
-    if (request.method !== "GET") writes.push(`${request.method} ${pathname}`);
     const call = `${request.method} ${pathname}`;
-    return call.includes(" /api/v3/")
+    const isCompressed = request.headers["content-encoding"] === "gzip";
+    const content = await text(isCompressed ? request.pipe(createGunzip()) : request);
+    const body: Json = content ? JSON.parse(content) : {};
+    if (request.method !== "GET") writes.push(call);
+    const list = () => [...issuers].map(([id, registration]) => ({ id, registration }));
+    const answer = call.includes(" /api/v3/")
       ? answerGithub(github, call.replace("/api/v3", ""), body, searchParams)
-      : (answerStacks(stacks, call, body) ?? answerPulumiCloud(issuers, call, body));
+      : answerAdmin({ list }, call, body);
+    return answer ?? { status: 404, body: { code: 404, message: "Not Found" } };
   }
 
+  const authority = await openCertificateAuthority();
   const issue = () => authority.issue({ hosts: ["127.0.0.1", new URL(ISSUER_URL).hostname] });
-  const server = createServer(await issue(), async (request, response) => {
-    const [status, body, next] = await answer(request).catch(({ message }): Answer => [500, { message }]);
-    response.writeHead(status, {
-      "Content-Type": "application/json",
-      ...(next && { Link: `<https://${request.headers.host}/api/v3${next}>; rel="next"` }),
-    });
-    response.end(body === undefined ? undefined : JSON.stringify(body));
-  });
-  const port = await listen(server);
-  t.after(() => new Promise((resolve) => server.close(resolve).closeAllConnections()));
+  const { server, origin, close } = await startServer(await issue(), reply);
+  t.after(close);
   return {
-    port,
+    origin,
+    port: Number(new URL(origin).port),
     github,
     clusters,
     issuers,
     stored,
-    stacks,
     writes,
     // Every type of the providers is a kind, but the stack itself is not.
     resources: new Proxy<Emulator["resources"]>(
@@ -171,216 +131,131 @@ function resourceKind(
 ): ResourceKind {
   const type = token.replace(/^.*:/, "");
   const store: Map<string, object> = type === "OidcIssuer" ? issuers : stored;
+  const identify = (inputs: object, name: string): string => {
+    const { organization, organizationName } = inputs as Record<string, string>;
+    const parents: Record<string, string> = {
+      AccessPolicyAssociation: `AccessEntry ${name}`,
+      TeamRoleAssignment: `Team ${organizationName}`,
+      TeamStackPermission: `Team ${organization}`,
+    };
+    const parent = parents[type];
+    if (parent && !stored.has(parent)) throw new Error(`404 API error: Not Found: ${parent}`);
+    if (type === "OidcIssuer") return `${organization}/1`;
+    return type === "OpenIdConnectProvider" ? GITHUB_PROVIDER : `${type} ${name}`;
+  };
+  const outputs = (id: string, inputs: object) => {
+    const name = id.replace(`${type} `, "");
+    const arn = type === "Role" ? `arn:aws:iam::${ACCOUNT}:role/${name}-1a2b3c4` : id;
+    return { arn, name, roleId: "role-1", ...inputs };
+  };
+  const kind = storedKind(store, identify, outputs);
   return {
+    ...kind,
     async create(name, inputs) {
-      const { organization, organizationName } = inputs as Record<string, string>;
-      const ids: Record<string, string> = {
-        OidcIssuer: `${organization}/1`,
-        OpenIdConnectProvider: GITHUB_PROVIDER,
-      };
-      const parents: Record<string, string> = {
-        AccessPolicyAssociation: `AccessEntry ${name}`,
-        TeamRoleAssignment: `Team ${organizationName}`,
-        TeamStackPermission: `Team ${organization}`,
-      };
-      const { [type]: id = `${type} ${name}` } = ids;
-      const { [type]: parent } = parents;
-      if (store.has(id)) throw new Error(`409 API error: Conflict: ${id} already exists`);
-      if (parent && !store.has(parent)) throw new Error(`404 API error: Not Found: ${parent}`);
-      store.set(id, inputs);
-      const arn = type === "Role" ? `arn:aws:iam::${ACCOUNT}:role/${name}-1a2b3c4` : id;
-      return { id, outputs: { arn, name, roleId: "role-1", ...inputs } };
+      // Whatever does not wait for its parent is too early.
+      if (["Team", "AccessEntry"].includes(type)) await sleep(20);
+      return kind.create(name, inputs);
     },
-    async update(id, inputs) {
-      store.set(id, inputs);
-      return inputs;
-    },
-    read(id) {
-      const inputs = store.get(id);
-      // A team's creator is a member: https://github.com/pulumi/pulumi-pulumiservice/issues/278
+    // A team's creator is a member: https://github.com/pulumi/pulumi-pulumiservice/issues/278
+    async read(id) {
+      const inputs = await kind.read(id);
       return inputs && type === "Team" ? { ...inputs, members: ["admin"] } : inputs;
     },
-    delete: (id) => void store.delete(id),
   };
-}
-
-// https://docs.github.com/en/rest/deployments and https://docs.github.com/en/rest/actions
-function answerGithub(github: Github, call: string, body: Json, parameters: URLSearchParams): Answer {
-  const page = Number(parameters.get("page") ?? 1);
-  const { environments, branchPolicies } = github;
-  const repository = `/repos/${REPOSITORY}`;
-  const production = `${repository}/environments/production`;
-  const lastStep = call.split("/").pop() ?? "";
-  // One element on each page, so that a test needs only two of them.
-  const next = (elements: object[]) =>
-    page < elements.length ? `${call.replace("GET ", "")}?page=${page + 1}` : undefined;
-  const pageOf = (key: string, elements: object[]): Answer => {
-    return [200, { total_count: elements.length, [key]: elements.slice(page - 1, page) }, next(elements)];
-  };
-  switch (call) {
-    case `GET ${repository}`:
-      return [200, { id: 42, html_url: github.url }];
-    case `GET ${repository}/actions/oidc/customization/sub`:
-      return [200, github.subject];
-    case `GET ${repository}/git/ref/heads/main`:
-      return [200, { ref: "refs/heads/main", object: { type: "commit", sha: github.tip } }];
-    case `GET ${repository}/actions/workflows/2`:
-    case `GET ${repository}/actions/workflows/drift.yml`:
-      return [200, { id: 2, name: "drift", state: "active" }];
-    // https://docs.github.com/en/rest/actions/workflow-runs
-    case `GET ${repository}/actions/workflows/2/runs`: {
-      const runs = [
-        { status: "queued", head_branch: "main", created_at: "2026-12-03T05:17:00Z" },
-        { status: "completed", head_branch: "feature", created_at: "2026-12-02T11:00:00Z" },
-        { status: "completed", head_branch: "main", created_at: "2026-12-01T05:17:00Z" },
-      ];
-      const workflow_runs = runs.filter(
-        ({ status, head_branch }) =>
-          [null, status].includes(parameters.get("status")) &&
-          [null, head_branch].includes(parameters.get("branch")),
-      );
-      return [200, { total_count: workflow_runs.length, workflow_runs }];
-    }
-    case `GET ${repository}/actions/workflows/deploy.yml/runs`: {
-      const ofMain = parameters.get("branch") === "main" ? github.deployed : [];
-      return [200, { total_count: ofMain.filter((commit) => commit === parameters.get("head_sha")).length }];
-    }
-    // https://docs.github.com/en/rest/repos/rules
-    case `GET ${repository}/rules/branches/main`: {
-      const active = github.rulesets.filter(({ enforcement }) => enforcement === "active");
-      const rules = active.flatMap(({ id, rules }) => rules.map((rule) => ({ ...rule, ruleset_id: id })));
-      return [200, rules.slice(page - 1, page), next(rules)];
-    }
-    case `GET ${repository}/rulesets`:
-      return [200, github.rulesets.slice(page - 1, page), next(github.rulesets)];
-    case `POST ${repository}/rulesets`:
-      github.rulesets.push({ ...(body as unknown as Ruleset), id: github.rulesets.length + 1 });
-      return [201, {}];
-    case `PUT ${repository}/rulesets/${lastStep}`:
-      github.rulesets = github.rulesets.map((it) => (it.id === Number(lastStep) ? { ...it, ...body } : it));
-      return [200, {}];
-    case `GET ${repository}/rulesets/${lastStep}`:
-      return [200, github.rulesets.find(({ id }) => id === Number(lastStep))];
-    case `GET ${repository}/environments`:
-      return pageOf("environments", environments);
-    case `PUT ${production}`: {
-      const { reviewers = [], wait_timer, prevent_self_review = false } = body;
-      const { can_admins_bypass = true, deployment_branch_policy } = body as Partial<Environment>;
-      const people = (reviewers as { type: string; id: number }[]).map(({ type, id }) => ({
-        type,
-        reviewer: { id },
-      }));
-      if (people.length > 0 && !github.hasReviewers) return [422, { message: "Failed to create it" }];
-      // A PUT replaces the rules: what it leaves out is gone.
-      const environment = {
-        name: "production",
-        can_admins_bypass,
-        deployment_branch_policy,
-        protection_rules: [
-          ...(wait_timer ? [{ type: "wait_timer", wait_timer }] : []),
-          ...(people.length > 0
-            ? [{ type: "required_reviewers", prevent_self_review, reviewers: people }]
-            : []),
-        ],
-      };
-      github.environments = [
-        ...environments.filter(({ name }) => name.toLowerCase() !== "production"),
-        environment,
-      ];
-      return [200, environment];
-    }
-    case `GET ${production}/deployment-branch-policies`:
-      return pageOf("branch_policies", branchPolicies);
-    case `POST ${production}/deployment-branch-policies`:
-      branchPolicies.push({
-        id: branchPolicies.length + 1,
-        name: String(body.name),
-        type: String(body.type),
-      });
-      return [200, {}];
-    case `DELETE ${production}/deployment-branch-policies/${lastStep}`:
-      github.branchPolicies = branchPolicies.filter(({ id }) => id !== Number(lastStep));
-      return [204];
-    case "GET /users/octocat":
-      return [200, { id: 7 }];
-    case "GET /orgs/acme/teams/platform":
-      return [200, { id: 8 }];
-    case `GET ${repository}/actions/permissions/workflow`:
-      return [
-        200,
-        { default_workflow_permissions: "read", can_approve_pull_request_reviews: github.canApprove },
-      ];
-    case `PUT ${repository}/actions/permissions/workflow`:
-      // Only JSON's own true and false.
-      if (typeof body.can_approve_pull_request_reviews !== "boolean")
-        return [422, { message: "Validation Failed" }];
-      github.canApprove = body.can_approve_pull_request_reviews;
-      return [204];
-  }
-  return [404, { message: "Not Found" }];
-}
-
-// What `pulumi stack init` and `pulumi stack select --create` call: pkg/backend/httpstate/client of pulumi/pulumi.
-function answerStacks(stacks: Set<string>, call: string, body: Json): Answer | undefined {
-  const [, method, project, name] = /^(\w+) \/api\/stacks\/([\w-]+\/[\w-]+)(?:\/([\w-]+))?$/.exec(call) ?? [];
-  if (method === "POST" && !name) {
-    const stack = `${project}/${body.stackName}`;
-    if (stacks.has(stack)) return [409, { code: 409, message: "Conflict: Stack already exists" }];
-    stacks.add(stack);
-    return [200, {}];
-  }
-  if (method === "GET" && name) {
-    const [orgName, projectName] = (project ?? "").split("/");
-    if (!stacks.has(`${project}/${name}`)) return [404, { code: 404, message: "Not Found: Stack not found" }];
-    return [200, { id: "1", orgName, projectName, stackName: name, version: 1, activeUpdate: "", tags: {} }];
-  }
-  return undefined;
 }
 
 /**
- * Answers what an admin of the organization acme asks about OIDC issuers and their policies:
- * provider/pkg/pulumiapi/oidc_issuer.go of pulumi/pulumi-pulumiservice.
+ * Answers what an admin of the repository asks: https://docs.github.com/en/rest
  *
- * @param issuers the issuers by `ORGANIZATION/ID`. A `PATCH` changes their policies.
- * @param call such as `GET /api/user`.
- * @returns the status and the body.
+ * @returns undefined if there is no such endpoint.
  */
-function answerPulumiCloud(
-  issuers: Map<string, Issuer>,
-  call: string,
-  body: { policies?: AuthPolicy[] },
-): [status: number, body: object] {
-  switch (call) {
-    case "GET /api/openapi/pulumi-spec.json":
-      return [200, SPECIFICATION];
-    case "GET /api/user":
-      return [200, { githubLogin: "admin", organizations: [{ githubLogin: "acme", name: "acme" }] }];
-    case "GET /api/user/organizations/default":
-      return [200, { GitHubLogin: "acme", Messages: [] }];
-  }
-  const pattern =
-    /^(\w+) \/api\/orgs\/(\w+)\/(?:oidc\/issuers|auth\/policies\/(?:oidcissuers\/|policy-)(\w+))$/;
-  const [, method, organization, id] = pattern.exec(call) ?? [];
-  if (organization && !id) {
-    const own = [...issuers].filter(([key]) => key.startsWith(`${organization}/`));
-    return [200, { oidcIssuers: own.map(([key, { name, url }]) => ({ id: key.split("/")[1], name, url })) }];
-  }
-  const issuer = issuers.get(`${organization}/${id}`);
-  if (!issuer) return [404, { code: 404, message: `Not Found: ${call}` }];
-  if (method === "PATCH") {
-    const { policies = [] } = body;
-    const values = policies.flatMap(({ rules }) => Object.values(rules));
-    if (values.some((value) => !/[^*?.]/.test(value))) {
-      return [400, { code: 400, message: "key should at least have a strict matching portion" }];
-    }
-    if (policies.length === 0) return [400, { code: 400, message: "policy definition can not be empty" }];
-    issuer.policies = policies;
-  }
-  return [200, { id: `policy-${id}`, version: 1, policies: issuer.policies }];
+function answerGithub(github: Github, call: string, body: Json, parameters: URLSearchParams) {
+  const [method, path = ""] = call.split(" ");
+  const last = path.replace(/^.*\//, "");
+  const page = Number(parameters.get("page") ?? 1);
+  const ok = (content?: object): Reply => ({ status: 200, ...(content && { body: content }) });
+  // One element on each page, so that a test needs only two of them.
+  const paged = (elements: object[], key?: string): Reply => {
+    const shown = elements.slice(page - 1, page);
+    const next = page < elements.length && { Link: `<${path.slice(1)}?page=${page + 1}>; rel="next"` };
+    return { status: 200, body: key ? { [key]: shown } : shown, headers: { ...next } };
+  };
+  // The endpoints of a list and of its elements.
+  const collection = (
+    path: string,
+    elements: { id: number }[],
+    key?: string,
+  ): Record<string, () => Reply> => {
+    const index = elements.findIndex(({ id }) => id === Number(last));
+    return {
+      [`GET ${path}`]: () => paged(elements, key),
+      [`POST ${path}`]: () => ok(void elements.push({ ...body, id: elements.length + 1 })),
+      [`GET ${path}/${last}`]: () => ok(elements[index]),
+      [`PUT ${path}/${last}`]: () => ok(Object.assign(elements[index] ?? {}, body)),
+      [`DELETE ${path}/${last}`]: () => ok(void elements.splice(index, 1)),
+    };
+  };
+
+  const endpoints: Record<string, () => Reply> = {
+    "GET ": () => ok({ id: 42, html_url: github.url }),
+    "GET /git/ref/heads/main": () => ok({ object: { type: "commit", sha: github.tip } }),
+    "GET /actions/oidc/customization/sub": () => ok(github.subject),
+
+    // https://docs.github.com/en/rest/actions/workflow-runs
+    "GET /actions/workflows/2": () => ok({ id: 2, name: "drift" }),
+    "GET /actions/workflows/drift.yml": () => ok({ id: 2, name: "drift", state: "active" }),
+    "GET /actions/workflows/2/runs": () => {
+      const isOfMain = parameters.get("branch") === "main" && parameters.get("status") === "completed";
+      return ok({ workflow_runs: [{ created_at: `2026-12-0${isOfMain ? 1 : 2}T05:17:00Z` }] });
+    },
+    "GET /actions/workflows/deploy.yml/runs": () => {
+      const ofMain = parameters.get("branch") === "main" ? github.deployed : [];
+      return ok({ total_count: ofMain.filter((commit) => commit === parameters.get("head_sha")).length });
+    },
+
+    // https://docs.github.com/en/rest/repos/rules
+    "GET /rules/branches/main": () => {
+      const active = github.rulesets.filter(({ enforcement }) => enforcement === "active");
+      return paged(active.flatMap(({ id, rules }) => rules.map((rule) => ({ ...rule, ruleset_id: id }))));
+    },
+    ...collection("/rulesets", github.rulesets),
+
+    // https://docs.github.com/en/rest/deployments
+    "GET /environments": () => paged(github.environments, "environments"),
+    "PUT /environments/production": () => {
+      const others = github.environments.filter(({ name }) => name.toLowerCase() !== "production");
+      github.environments = [...others, environmentOf(body)];
+      return ok();
+    },
+    ...collection(
+      "/environments/production/deployment-branch-policies",
+      github.branchPolicies,
+      "branch_policies",
+    ),
+    "GET /users/octocat": () => ok({ id: 7 }),
+    "GET /orgs/acme/teams/platform": () => ok({ id: 8 }),
+
+    // https://docs.github.com/en/rest/actions/permissions
+    "GET /actions/permissions/workflow": () => ok({ can_approve_pull_request_reviews: github.canApprove }),
+    "PUT /actions/permissions/workflow": () => {
+      const { can_approve_pull_request_reviews: canApprove } = body;
+      // Only JSON's own true and false.
+      if (typeof canApprove !== "boolean") return { status: 422, body: { message: "Validation Failed" } };
+      github.canApprove = canApprove;
+      return ok();
+    },
+  };
+  return endpoints[`${method} ${path.replace(`/repos/${REPOSITORY}`, "")}`]?.();
 }
 
-const SPECIFICATION = specificationOf({
-  "/api/orgs/{orgName}/oidc/issuers": { get: "List_orgs_oidc_issuers" },
-  "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: "GetAuthPolicy" },
-  "/api/orgs/{orgName}/auth/policies/{policyId}": { patch: "UpdateAuthPolicy" },
-});
+/** Returns the environment after a PUT, which replaces the rules: what it leaves out is gone. */
+function environmentOf({ reviewers, wait_timer, prevent_self_review = false, ...rest }: Json) {
+  const required = ((reviewers ?? []) as Json[]).map(({ type, id }) => ({ type, reviewer: { id } }));
+  const protection_rules = [
+    ...(wait_timer ? [{ type: "wait_timer", wait_timer }] : []),
+    ...(required.length > 0
+      ? [{ type: "required_reviewers", prevent_self_review, reviewers: required }]
+      : []),
+  ];
+  return { name: "production", can_admins_bypass: true, ...rest, protection_rules };
+}

@@ -1,65 +1,12 @@
 // The REST API of an emulated Pulumi Cloud, as the Pulumi CLI calls it.
 
 import type { IncomingMessage } from "node:http";
-import { createServer } from "node:https";
-import { buffer } from "node:stream/consumers";
+import { text } from "node:stream/consumers";
+import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
-import { listen } from "./loopback";
+import { type Reply, startServer } from "../../simulator/emulators/server";
 import { ACCESS_TOKEN } from "./script";
-
-/** Returns a specification of paths such as `/api/orgs/{orgName}`, with the ID of the operation for each method. */
-export function specificationOf(paths: Record<string, Record<string, string>>): object {
-  const described = Object.entries(paths).map(([path, operations]) => {
-    const methods = Object.entries(operations).map(([method, id]) => [method, operationOf(id, path)]);
-    return [path, Object.fromEntries(methods)];
-  });
-  return {
-    openapi: "3.0.3",
-    info: { title: "Pulumi Cloud", version: "1" },
-    // Without schemas `pulumi api` panics.
-    components: { schemas: {} },
-    paths: Object.fromEntries(described),
-  };
-}
-
-function operationOf(operationId: string, path: string): object {
-  const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name);
-  const content = { "application/json": { schema: { type: "object" } } };
-  return {
-    operationId,
-    parameters: names.map((name) => ({ name, in: "path", required: true, schema: { type: "string" } })),
-    responses: { 200: { description: "OK", content } },
-  };
-}
-
-/**
- * Returns what the API answers about the registered issuers, such as to `/api/orgs/acme/oidc/issuers`.
- *
- * @returns undefined if there is no such endpoint or issuer.
- */
-export function issuersApi({ list }: Pick<PulumiCloud, "list">, path: string): object | undefined {
-  const issuers = list().map(({ id, registration }) => {
-    const [, uuid] = id.split("/");
-    return { ...registration, uuid };
-  });
-  const [, organization, further] = /^\/api\/orgs\/([^/]+)\/(.*)$/.exec(path) ?? [];
-  const own = issuers.filter((issuer) => issuer.organization === organization);
-  if (further === "oidc/issuers") {
-    return {
-      oidcIssuers: own.map(({ uuid, name, url, maxExpirationSeconds }) => {
-        return { id: uuid, name, url, issuer: url, maxExpiration: maxExpirationSeconds };
-      }),
-    };
-  }
-  const found = own.find(({ uuid }) => further === `auth/policies/oidcissuers/${uuid}`);
-  if (!found) return undefined;
-  // As the service completes them, and in another order.
-  const policies = (found.policies ?? []).map((policy, index) => {
-    return { id: `policy-${index}`, authorizedPermissions: [], ...policy };
-  });
-  return { id: "policy", version: 2, policies: policies.reverse() };
-}
 
 /** An API whose requests were authorized with ACCESS_TOKEN. */
 export interface CloudApi {
@@ -68,44 +15,100 @@ export interface CloudApi {
   requests: string[];
   /** Answers a path with the status of an error instead. */
   errors: Map<string, number>;
-  close(): void;
+  close(): Promise<void>;
 }
 
-/** Serves the API of an emulated Pulumi Cloud, together with its token exchange, on a free loopback port. */
+/** Serves an emulated Pulumi Cloud together with what it answers an admin, on a free loopback port. */
 export async function serveCloudApi(cloud: PulumiCloud): Promise<CloudApi> {
   const requests: string[] = [];
   const errors: CloudApi["errors"] = new Map();
 
-  async function answer(request: IncomingMessage): Promise<[status: number, body: unknown]> {
+  async function reply(request: IncomingMessage): Promise<Reply> {
     const path = request.url ?? "";
-    if (path === "/api/oauth/token") return exchange(request);
-    if (path === "/api/openapi/pulumi-spec.json") return [200, SPECIFICATION];
-    if (request.headers.authorization !== `token ${ACCESS_TOKEN}`) return [401, { message: "Unauthorized" }];
+    const isAdmin = request.headers.authorization === `token ${ACCESS_TOKEN}`;
+    const answer = isAdmin || path === SPECIFICATION_PATH ? answerAdmin(cloud, `GET ${path}`) : undefined;
+    if (!answer) return forward(request, cloud);
     const error = errors.get(path);
-    const body = path === "/api/user" ? USER : issuersApi(cloud, path);
-    if (error || !body) return [error ?? 404, { code: error ?? 404, message: "an error" }];
+    if (error) return errorOf(error, "an error");
     requests.push(path);
-    return [200, body];
+    return answer;
   }
 
-  async function exchange(request: IncomingMessage): Promise<[status: number, body: unknown]> {
-    const headers = { "Content-Type": String(request.headers["content-type"]) };
-    const body = await buffer(request);
-    const response = await fetch(`${cloud.url}/api/oauth/token`, { method: "POST", headers, body });
-    return [response.status, await response.json()];
-  }
-
-  const server = createServer(await emulatorCertificate(), async (request, response) => {
-    const [status, body] = await answer(request);
-    response.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(body));
-  });
-  const url = `https://127.0.0.1:${await listen(server)}`;
-  return { url, requests, errors, close: () => server.close().closeAllConnections() };
+  const { origin, close } = await startServer(await emulatorCertificate(), reply);
+  return { url: origin, requests, errors, close };
 }
 
-const USER = { githubLogin: "alice", organizations: [{ githubLogin: "acme" }] };
+/** Lets an emulated Pulumi Cloud answer a request. */
+export async function forward(request: IncomingMessage, { url }: PulumiCloud): Promise<Reply> {
+  const { method = "GET", headers } = request;
+  const response = await fetch(`${url}${request.url}`, {
+    method,
+    headers: { authorization: headers.authorization ?? "", "content-type": headers["content-type"] ?? "" },
+    ...(method === "POST" && { body: await text(request) }),
+  });
+  return { status: response.status, body: (await response.json()) as object };
+}
 
-const SPECIFICATION = specificationOf({
-  "/api/orgs/{orgName}/oidc/issuers": { get: "List_orgs_oidc_issuers" },
-  "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: "GetAuthPolicy" },
-});
+/**
+ * Answers what an admin of the organization acme asks about registered issuers: provider/pkg/pulumiapi/oidc_issuer.go of
+ * pulumi/pulumi-pulumiservice.
+ *
+ * @param cloud whose registrations a `PATCH` changes.
+ * @param call such as `GET /api/orgs/acme/oidc/issuers`.
+ * @returns undefined if there is no such endpoint or issuer.
+ */
+export function answerAdmin(
+  cloud: Pick<PulumiCloud, "list">,
+  call: string,
+  body: { policies?: AuthPolicy[] } = {},
+): Reply | undefined {
+  if (call === `GET ${SPECIFICATION_PATH}`) return { status: 200, body: SPECIFICATION };
+  if (call === "GET /api/user") return { status: 200, body: USER };
+
+  const pattern = /^(\w+) \/api\/orgs\/([^/]+)\/(?:oidc\/issuers|auth\/policies\/(?:oidcissuers\/|of-)(.+))$/;
+  const [, method, organization, uuid] = pattern.exec(call) ?? [];
+  const own = cloud.list().filter(({ registration }) => registration.organization === organization);
+  if (organization && !uuid) {
+    const oidcIssuers = own.map(({ id, registration: { name, url, maxExpirationSeconds } }) => {
+      return { id: id.split("/")[1], name, url, issuer: url, maxExpiration: maxExpirationSeconds };
+    });
+    return { status: 200, body: { oidcIssuers } };
+  }
+
+  const issuer = own.find(({ id }) => id === `${organization}/${uuid}`)?.registration;
+  if (!issuer) return undefined;
+  if (method === "PATCH") {
+    const { policies = [] } = body;
+    const values = policies.flatMap(({ rules }) => Object.values(rules));
+    if (values.some((value) => !/[^*?.]/.test(value))) {
+      return errorOf(400, "key should at least have a strict matching portion");
+    }
+    if (policies.length === 0) return errorOf(400, "policy definition can not be empty");
+    issuer.policies = policies;
+  }
+  // As the service completes them, and in another order.
+  const policies = (issuer.policies ?? []).map((policy, index) => {
+    return { authorizedPermissions: [], ...policy, id: `policy-${index}` };
+  });
+  return { status: 200, body: { id: `of-${uuid}`, version: 2, policies: policies.reverse() } };
+}
+
+function errorOf(status: number, message: string): Reply {
+  return { status, body: { code: status, message } };
+}
+
+const SPECIFICATION_PATH = "/api/openapi/pulumi-spec.json";
+const JSON_CONTENT = { "application/json": { schema: { type: "object" } } };
+const operation = (operationId: string) => ({ operationId, responses: { 200: { content: JSON_CONTENT } } });
+const SPECIFICATION = {
+  openapi: "3.0.3",
+  // Without schemas `pulumi api` panics.
+  components: { schemas: {} },
+  paths: {
+    "/api/orgs/{orgName}/oidc/issuers": { get: operation("List_orgs_oidc_issuers") },
+    "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: operation("GetAuthPolicy") },
+    "/api/orgs/{orgName}/auth/policies/{policyId}": { patch: operation("UpdateAuthPolicy") },
+  },
+};
+
+const USER = { githubLogin: "alice", organizations: [{ githubLogin: "acme" }] };
