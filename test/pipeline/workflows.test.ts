@@ -10,25 +10,18 @@ import { parse } from "yaml";
 import { ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
-interface Step {
-  id?: string;
-  if?: string;
-  uses?: string;
-  run?: string;
-  with?: Record<string, string | boolean>;
+type Step = Partial<Record<"id" | "if" | "uses" | "run", string>> & {
+  with?: Record<string, unknown>;
   env?: Record<string, string>;
-}
+};
 
-interface Job {
-  if?: string;
-  uses?: string;
+type Job = Partial<Record<"if" | "uses" | "environment", string>> & {
   needs?: string | string[];
-  environment?: string;
   permissions?: Record<string, string>;
   concurrency?: object;
   strategy?: { matrix: { include: string } };
   steps?: Step[];
-}
+};
 
 interface Workflow {
   on: Record<string, unknown>;
@@ -38,29 +31,39 @@ interface Workflow {
 
 const DIRECTORY = ".github/workflows";
 const WORKFLOWS = readdirSync(join(ROOT, DIRECTORY)).map((file) => file.replace(".yml", ""));
-const STACK = { stack: "acme/eks-pulumi-oidc/dev", region: "us-west-2" };
-const LIST = JSON.stringify([STACK]);
+const LIST = '[{"stack":"acme/eks-pulumi-oidc/dev","region":"us-west-2"}]';
 
-/** The jobs that exchange an ID token, by workflow. */
-const PRIVILEGED = ["deploy", "drift", "preview"];
+const READER = { role: "previewRoleArn", scope: `team:${expression("matrix.previewTeam")}`, seconds: 900 };
+
+/** The jobs that exchange an ID token, by the names of their workflows, and whom they act as. */
+const PRIVILEGED = {
+  deploy: { command: "up", role: "deployRoleArn", scope: "admin", seconds: 3600 },
+  drift: { command: undefined, ...READER },
+  preview: { command: "preview", ...READER },
+};
+const NAMES = ["deploy", "drift", "preview"] as const;
+
+/** What these jobs can do in the repository. All others can only read. */
+const PERMISSIONS: Record<string, object> = {
+  deploy: { actions: "read", contents: "read", "id-token": "write" },
+  drift: { contents: "read", "id-token": "write" },
+  preview: { contents: "read", "id-token": "write", "pull-requests": "write" },
+};
 
 for (const [file, expected] of [
   [undefined, "list=[]\n"],
-  [{ repositoryId: "42", stacks: [STACK] }, `list=${LIST}\n`],
+  [`{"repositoryId":"42","stacks":${LIST}}`, `list=${LIST}\n`],
   // In a fork, which has a copy of the file.
-  [{ repositoryId: "43", stacks: [STACK] }, "list=[]\n"],
+  [`{"repositoryId":"43","stacks":${LIST}}`, "list=[]\n"],
   ["", undefined],
-  [{ repositoryId: "42" }, undefined],
-  [{ repositoryId: "42", stacks: "dev" }, undefined],
+  ['{"repositoryId":"42","stacks":"dev"}', undefined],
 ] as const) {
-  test(`stacks.yml reads ${JSON.stringify(file) ?? "no file"}: ${expected?.trim() ?? "an error"}`, (t) => {
+  test(`stacks.yml reads ${file ?? "no file"}: ${expected?.trim() ?? "an error"}`, (t) => {
     const directory = temporaryDirectory(t);
     const output = join(directory, "output");
     writeFileSync(output, "");
     mkdirSync(join(directory, ".github"));
-    if (file !== undefined) {
-      writeFileSync(join(directory, ".github", "pipeline.json"), file && JSON.stringify(file));
-    }
+    if (file !== undefined) writeFileSync(join(directory, ".github", "pipeline.json"), file);
     const [script = ""] = (workflow("stacks").jobs.read?.steps ?? []).flatMap(({ run }) => run ?? []);
     // https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
     const { status, stderr } = spawnSync("bash", ["-e", "-c", script], {
@@ -77,96 +80,75 @@ test("the file decides what is deployed, where, and as whom, and no variable or 
   for (const name of WORKFLOWS) {
     assert.doesNotMatch(read(`${DIRECTORY}/${name}.yml`), /\b(vars|secrets|inputs)\b *[.[]/, name);
   }
-  for (const name of PRIVILEGED) {
+  const [url, stack] = [expression("matrix.pulumiApiUrl"), expression("matrix.stack")];
+  for (const name of NAMES) {
     const { stacks, job } = privileged(name);
     assert.equal(stacks.uses, "./.github/workflows/stacks.yml");
     assert.ok([job.needs].flat().includes("stacks"), name);
     assert.equal(job.strategy?.matrix.include, expression("fromJSON(needs.stacks.outputs.list)"), name);
 
-    const team = `team:${expression("matrix.previewTeam")}`;
-    const expected: Record<string, Record<string, string>> = {
-      "pulumi/auth-actions": {
-        organization: expression("matrix.organization"),
-        "cloud-url": expression("matrix.pulumiApiUrl"),
-        scope: name === "deploy" ? "admin" : team,
-      },
-      "aws-actions/configure-aws-credentials": {
-        "role-to-assume": expression(name === "deploy" ? "matrix.deployRoleArn" : "matrix.previewRoleArn"),
-        "aws-region": expression("matrix.region"),
-      },
-      ...(name !== "drift" && {
-        "pulumi/actions": {
-          command: name === "deploy" ? "up" : "preview",
-          "stack-name": expression("matrix.stack"),
-          "cloud-url": expression("matrix.pulumiApiUrl"),
-        },
-      }),
-    };
-    for (const [action, inputs] of Object.entries(expected)) {
-      const step = job.steps?.find(({ uses }) => uses?.startsWith(`${action}@`)) ?? assert.fail(action);
-      assert.deepEqual({ ...step.with, ...inputs }, step.with, `${name} ${action}`);
-    }
-    for (const { env } of (job.steps ?? []).filter(({ run }) => run?.startsWith("pulumi "))) {
-      assert.equal(env?.STACK, expression("matrix.stack"), name);
-      assert.equal(env?.PULUMI_BACKEND_URL, expression("matrix.pulumiApiUrl"), name);
+    const { command, role, scope, seconds } = PRIVILEGED[name];
+    const inputsOf = (action: string) =>
+      job.steps?.find(({ uses }) => uses?.startsWith(`${action}@`))?.with ?? assert.fail(`${name} ${action}`);
+    assert.deepEqual(inputsOf("pulumi/auth-actions"), {
+      "cloud-url": url,
+      organization: expression("matrix.organization"),
+      "requested-token-type": `urn:pulumi:token-type:access_token:${scope === "admin" ? "organization" : "team"}`,
+      scope,
+      "token-expiration": seconds,
+    });
+    assert.deepEqual(inputsOf("aws-actions/configure-aws-credentials"), {
+      "role-to-assume": expression(`matrix.${role}`),
+      "role-duration-seconds": seconds,
+      "aws-region": expression("matrix.region"),
+    });
+    const run = inputsOf("pulumi/actions");
+    const expected = command ? [command, stack, url] : Array(3).fill(undefined);
+    assert.deepEqual([run.command, run["stack-name"], run["cloud-url"]], expected, name);
+    for (const { env } of (job.steps ?? []).filter((step) => step.run?.startsWith("pulumi "))) {
+      assert.deepEqual(env, { STACK: stack, PULUMI_BACKEND_URL: url });
     }
   }
 });
 
-const PERSON = { type: "User" };
-const BOT = { type: "Bot" };
-
 for (const [name, run, expected] of [
   // A matrix without an element would be an error.
-  ...PRIVILEGED.map((name) => [name, { list: "[]" }, false] as const),
-  ...PRIVILEGED.map((name) => [name, {}, true] as const),
+  ...NAMES.map((name) => [name, { list: "[]" }, false] as const),
+  ...NAMES.map((name) => [name, {}, true] as const),
   ["preview", { head: "mallory/eks-pulumi-oidc" }, false],
-  ["preview", { author: BOT, actor: BOT }, false],
-  // Someone has pushed to the bot's branch.
-  ["preview", { author: BOT, actor: PERSON }, false],
+  // Even if a person has pushed to the bot's branch, and is the actor.
+  ["preview", { author: "Bot" }, false],
   ["drift", { ref: "refs/heads/feature" }, false],
 ] as const) {
   test(`${name} ${expected ? "starts" : "does not start"} with ${JSON.stringify(run)}`, () => {
-    const {
-      list = LIST,
-      author = PERSON,
-      actor = author,
-      ref = "refs/heads/main",
-      head = "acme/eks-pulumi-oidc",
-    }: { list?: string; author?: object; actor?: object; ref?: string; head?: string } = run;
-    const pull_request = { user: author, head: { repo: { full_name: head } } };
-    const event = { pull_request, sender: actor };
-    const { job } = privileged(name);
-    const context = {
-      needs: { stacks: { outputs: { list } } },
-      github: { repository: "acme/eks-pulumi-oidc", ref, actor, event },
-    };
-    assert.equal(isTrue(job.if, context), expected);
+    const usual = { list: LIST, author: "User", ref: "refs/heads/main", head: "acme/eks-pulumi-oidc" };
+    const { list, author, ref, head } = { ...usual, ...run };
+    const pull_request = { user: { type: author }, head: { repo: { full_name: head } } };
+    const event = { pull_request, sender: { type: "User" } };
+    const github = { repository: "acme/eks-pulumi-oidc", ref, event };
+    const context = { needs: { stacks: { outputs: { list } } }, github };
+    assert.equal(isTrue(privileged(name).job.if, context), expected);
   });
 }
 
-test("only a commit of main whose checks passed is deployed, and the checks have no ID token", () => {
+test("only a commit of main whose checks passed is deployed, and no other job has an ID token", () => {
   const { on, permissions, jobs } = workflow("deploy");
-  assert.deepEqual(on, { push: { branches: ["main"] } });
-  assert.deepEqual(permissions, {});
+  assert.deepEqual([on, permissions], [{ push: { branches: ["main"] } }, {}]);
   assert.deepEqual(jobs.deploy?.needs, ["checks", "stacks"]);
   assert.equal(jobs.deploy?.environment, "production");
-  // A workflow at a path is the one of the same commit.
   assert.equal(jobs.checks?.uses, "./.github/workflows/checks.yml");
   for (const name of WORKFLOWS) {
     for (const [id, job] of Object.entries(workflow(name).jobs)) {
-      const { "id-token": idToken } = job.permissions ?? workflow(name).permissions;
-      assert.equal(idToken, PRIVILEGED.includes(id) ? "write" : undefined, `${name} ${id}`);
+      const { permissions = workflow(name).permissions } = job;
+      assert.deepEqual(permissions, PERMISSIONS[id] ?? { contents: "read" }, `${name} ${id}`);
     }
   }
 });
 
 test("the deploy job first asks for the tip of main, and does nothing else unless it is the run's own commit", () => {
   const [first, ...others] = privileged("deploy").job.steps ?? [];
-  assert.deepEqual(
-    [first?.id, first?.if, first?.env],
-    ["tip", undefined, { GH_TOKEN: expression("github.token") }],
-  );
+  const { run: _, ...rest } = first ?? {};
+  assert.deepEqual(rest, { id: "tip", env: { GH_TOKEN: expression("github.token") } });
   assert.ok(others.length > 0);
   for (const step of others) {
     const deploys = (outputs: object) => isTrue(step.if, { steps: { tip: { outputs } } });
@@ -175,24 +157,23 @@ test("the deploy job first asks for the tip of main, and does nothing else unles
 });
 
 test("every step uses the commit that started the workflow, and actions at a fixed commit", () => {
-  for (const name of WORKFLOWS) {
-    const jobs = Object.values(workflow(name).jobs);
-    for (const { uses, with: inputs } of jobs.flatMap(({ steps = [] }) => steps)) {
-      if (uses) assert.match(uses, /^[\w-]+\/[\w-]+@[0-9a-f]{40}$/, name);
-      if (!uses?.startsWith("actions/checkout@")) continue;
-      assert.equal(inputs?.ref ?? inputs?.repository, undefined, name);
-      assert.equal(inputs?.["persist-credentials"], false, name);
-    }
-    for (const { uses } of jobs.filter((job) => !job.steps))
-      assert.match(uses ?? "", /^\.\/\.github\/workflows\//, name);
+  const jobs = WORKFLOWS.flatMap((name) => Object.values(workflow(name).jobs));
+  const steps = jobs.flatMap((job) => job.steps ?? []);
+  for (const { uses } of [...jobs, ...steps]) {
+    // A workflow at a path is the one of the same commit.
+    if (uses) assert.match(uses, /^(\.\/\.github\/workflows\/|[\w-]+\/[\w-]+@[0-9a-f]{40}$)/);
+  }
+  for (const { with: inputs } of steps.filter(({ uses }) => uses?.startsWith("actions/checkout@"))) {
+    const { ref, repository, "persist-credentials": persists } = inputs ?? {};
+    assert.deepEqual([ref, repository, persists], [undefined, undefined, false]);
   }
 });
 
 test("updates of a stack wait for each other, and none that waits is canceled", () => {
   const group = `pulumi-${expression("matrix.stack")}`;
-  for (const name of PRIVILEGED) {
-    const expected = { group, "cancel-in-progress": false, queue: "max" };
-    assert.deepEqual(privileged(name).job.concurrency, expected, name);
+  for (const name of NAMES) {
+    const { concurrency } = privileged(name).job;
+    assert.deepEqual(concurrency, { group, "cancel-in-progress": false, queue: "max" }, name);
   }
 });
 
@@ -205,10 +186,10 @@ function workflow(name: string): Workflow {
   return parse(read(`${DIRECTORY}/${name}.yml`));
 }
 
-/** Returns the job that exchanges an ID token, whose name is the workflow's, and the one that reads the stacks. */
+/** Returns the job that exchanges an ID token, and the one that reads the stacks. */
 function privileged(name: string): { stacks: Job; job: Job } {
-  const { stacks, [name]: job } = workflow(name).jobs;
-  return { stacks: stacks ?? assert.fail(name), job: job ?? assert.fail(name) };
+  const { stacks = assert.fail(name), [name]: job = assert.fail(name) } = workflow(name).jobs;
+  return { stacks, job };
 }
 
 /** Evaluates the `if` of a job or a step, whose expressions are also those of JavaScript. */
