@@ -466,7 +466,9 @@ for (const [what, answer, reason] of [
   ["returns a page", respond(200, "<html></html>"), "HTTP 200"],
   ["never ends its answer", ENDLESS, "HTTP 200: the answer is longer than 64 KB."],
 ] satisfies [string, Answer, string][]) {
-  test(`counts it neither as allowed nor as denied if Pulumi Cloud ${what}`, async (t) => {
+  test(`counts it neither as allowed nor as denied if Pulumi Cloud ${what}`, {
+    timeout: 60_000,
+  }, async (t) => {
     const url = await pulumiCloud(t, answer);
     if (what === "hangs") hurry(t);
     await assert.rejects(ask("Pulumi Cloud", url), (error: Error) =>
@@ -487,12 +489,12 @@ const NO_KEYS = "Couldn't retrieve verification key from your identity provider"
 const UNPARSED = "Unable to parse response (unclosed token).";
 const CREDENTIALS = `<SecretAccessKey>${SECRET_ACCESS_KEY}`;
 const RETRIES = " operation (reached max retries: 0):";
-const THROTTLED = stsError("Throttling", "Rate exceeded").replace(" operation:", RETRIES);
+const THROTTLED = stsError("Throttling", "Rate exceeded\u202e").replace(" operation:", RETRIES);
 for (const [what, run, reason] of [
   ["is not reachable", failing(`\naws: [ERROR]: ${UNREACHABLE}`), UNREACHABLE],
   ["returns a page", async () => "None", "the answer contains no session of the role"],
   ["cannot read the keys", failing(stsError(INVALID, NO_KEYS)), `${INVALID}: ${NO_KEYS}`],
-  ["limits the rate", failing(THROTTLED), "Throttling: Rate exceeded"],
+  ["limits the rate", failing(THROTTLED), "Throttling: Rate exceeded\\u{202e}"],
   ["returns credentials that the CLI cannot read", failing(`\n${UNPARSED}\nb'${CREDENTIALS}'`), UNPARSED],
 ] satisfies [string, Run, string][]) {
   test(`counts it neither as allowed nor as denied if AWS STS ${what}`, async () => {
