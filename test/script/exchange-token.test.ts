@@ -305,8 +305,9 @@ describe("the credential helper", AT_ONCE, () => {
 
   test("names no backend if one is selected, omits an unknown expiry, and retries silently", async () => {
     const curlPrints = [curlOutput(503), curlOutput(200, { access_token: "pul-1", expires_in: null })];
-    const requests = ["initial", "expired", "rejected"].map((reason) => selecting(`${apiUrl}/`, reason));
-    const answers = await callMain(requests.map((request) => ({ request, curlPrints })));
+    const settings = { apiUrl: `${apiUrl}/` };
+    const requests = ["initial", "expired", "rejected"].map((reason) => selecting(settings.apiUrl, reason));
+    const answers = await callMain(requests.map((request) => ({ request, settings, curlPrints })));
     for (const { output } of answers) assert.equal(output, '{"version":1,"accessToken":"pul-1"}');
   });
 
