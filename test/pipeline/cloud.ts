@@ -47,7 +47,7 @@ function newRepository() {
     url: `https://github.com/${REPOSITORY}`,
     /** How the sub claims of its ID tokens are formed. */
     subject: { use_default: true, sub_claim_prefix: SUBJECT_PREFIX },
-    environments: [] as { name: string; protection_rules: Json[] }[],
+    environments: [{ name: "staging", protection_rules: [] as Json[] }],
     branchPolicies: [] as { id: number; name: string; type: string }[],
     /** Whether workflows can approve pull requests. */
     canApprove: true,

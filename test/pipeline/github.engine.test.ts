@@ -270,7 +270,7 @@ function prefix(sub_claim_prefix: string, use_default = true) {
 
 /** Returns a change of its environment. */
 function environment(changes: object) {
-  return ({ environments: [it] }: Github) => Object.assign(it ?? assert.fail(), changes);
+  return ({ environments }: Github) => Object.assign(environments.at(-1) ?? assert.fail(), changes);
 }
 
 /** Returns a change that lets one more branch or tag deploy to its environment. */
