@@ -105,7 +105,7 @@ test("the Job's container passes on the first SIGTERM only, and ends with its co
   // As the Pulumi CLI, which saves the state after the first signal, and not after a second one.
   const command = `
     trap 'echo canceling; trap "exit 9" TERM' TERM
-    sleep 0.5 &
+    sleep 1 &
     echo started
     wait
     wait
