@@ -1,9 +1,9 @@
 // The token exchange in pods: the ConfigMap, the Job, and the pods of other workloads.
 
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import type { input, output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../../tokenExchange";
@@ -89,19 +89,17 @@ test("the Job runs one pod once, is replaced if it failed, and has a name that f
 });
 
 test("the Job's container says after a failure how to go on, and passes on exit codes", async (t) => {
-  const [bash = "", ...options] = podOf(await up(t)).containers[0]?.command.slice(0, 3) ?? [];
-  const failing = spawnSync(bash, [...options, "bash", "-c", 'exit "$1"', "-", "3"], { encoding: "utf8" });
-  assert.equal(failing.status, 3);
+  const failing = await ended(await startContainer(t, "bash", "-c", 'exit "$1"', "-", "3"));
+  assert.equal(failing.exitCode, 3);
   assert.match(
     failing.stderr,
     /^Without --continue-on-error, this update has deleted nothing .*set runJob to false in this entry/,
   );
-  const succeeding = spawnSync(bash, [...options, "true"], { encoding: "utf8" });
-  assert.deepEqual([succeeding.status, succeeding.stdout, succeeding.stderr], [0, "", ""]);
+  const { exitCode, stdout, stderr } = await ended(await startContainer(t, "true"));
+  assert.deepEqual([exitCode, stdout, stderr], [0, "", ""]);
 });
 
 test("the Job's container passes on the first SIGTERM only, and ends with its command", async (t) => {
-  const [bash = "", ...options] = podOf(await up(t)).containers[0]?.command.slice(0, 3) ?? [];
   // As the Pulumi CLI, which saves the state after the first signal, and not after a second one.
   const command = `
     trap 'echo canceling; trap "exit 9" TERM' TERM
@@ -111,7 +109,7 @@ test("the Job's container passes on the first SIGTERM only, and ends with its co
     wait
     echo saved
     exit 5`;
-  const child = spawn(bash, [...options, "bash", "-c", command]);
+  const child = await startContainer(t, "bash", "-c", command);
   const ending = ended(child);
   for (let signals = 0; signals < 2; signals += 1) {
     await once(child.stdout, "data");
@@ -120,6 +118,13 @@ test("the Job's container passes on the first SIGTERM only, and ends with its co
   const { stdout, exitCode } = await ending;
   assert.deepEqual([stdout, exitCode], ["started\ncanceling\nsaved\n", 5]);
 });
+
+/** Starts the command of the Job's container, with these words instead of the exchange script and its arguments. */
+async function startContainer(t: TestContext, ...words: string[]) {
+  const [bash = "", ...options] = podOf(await up(t)).containers[0]?.command.slice(0, 3) ?? [];
+  // Not with a socket as its standard input: bash would read .bashrc.
+  return spawn(bash, [...options, ...words], { stdio: ["ignore", "pipe", "pipe"] });
+}
 
 test("the Job runs again if the script's settings change", async (t) => {
   const checksums = new Set<unknown>();
