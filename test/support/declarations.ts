@@ -21,8 +21,8 @@ export interface Declaration {
  * @throws AssertionError if no file of the program declares the interface, or if a property has no comment.
  */
 export function declarationsOf(interfaceName: string): Declaration[] {
-  const declared = interfaces().find(({ name }) => name.text === interfaceName);
-  const { members, heritageClauses = [] } = declared ?? assert.fail(`no interface ${interfaceName}`);
+  const found = interfaces().find(({ name }) => name.text === interfaceName);
+  const { members, heritageClauses = [] } = found ?? assert.fail(`no interface ${interfaceName}`);
   const own = members.filter(ts.isPropertySignature).map(declarationOf);
   const inherited = heritageClauses
     .flatMap(({ types }) => types)
@@ -35,17 +35,18 @@ export function declarationsOf(interfaceName: string): Declaration[] {
   ];
 }
 
+/** Those of the program and of the pipeline, which are parsed once. */
+let declared: ts.InterfaceDeclaration[] | undefined;
+
 function interfaces(): ts.InterfaceDeclaration[] {
-  return ["", "settings", "pipeline"]
+  declared ??= ["", "settings", "pipeline"]
     .map((name) => join(ROOT, name))
     .filter(existsSync)
     .flatMap((directory) => readdirSync(directory).map((file) => join(directory, file)))
     .filter((file) => file.endsWith(".ts"))
-    .map((file) => {
-      const text = readFileSync(file, "utf8");
-      return ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true);
-    })
+    .map((file) => ts.createSourceFile(file, readFileSync(file, "utf8"), ts.ScriptTarget.Latest, true))
     .flatMap(({ statements }) => statements.filter(ts.isInterfaceDeclaration));
+  return declared;
 }
 
 function declarationOf(property: ts.PropertySignature): Declaration {
