@@ -319,17 +319,14 @@ const RULES: [setting: string, values: unknown[], reason: string, tokenType?: st
 ];
 
 for (const [setting, values, reason, tokenType] of RULES) {
-  const given = values.map((value) => JSON.stringify(value).slice(0, 40)).join(", ");
-  test(`rejects ${given} for ${setting}: ${reason}`, () => {
+  const shown = values.map((value) => JSON.stringify(value).slice(0, 40)).join(", ");
+  test(`rejects ${shown} for ${setting}: ${reason}`, () => {
     for (const value of values) {
       const settings = { [setting]: value };
-      const [problem = "", ...others] = rejected(
-        tokenType ? stackOf({ ...entryOf(tokenType), ...settings }) : settings,
-      );
-      assert.deepEqual(others, []);
-      const [path = "", ...message] = problem.split(": ");
-      assert.equal(path.split(" = ")[0], tokenType ? `serviceAccounts[0].${setting}` : setting);
-      assert.ok(message.join(": ").startsWith(reason), problem);
+      const problems = rejected(tokenType ? stackOf({ ...entryOf(tokenType), ...settings }) : settings);
+      const withoutValues = problems.map((problem) => problem.replace(/ = (".*?"|\S+): /, ": "));
+      const path = tokenType ? `serviceAccounts[0].${setting}` : setting;
+      assertProblems(withoutValues, [`${path}: ${reason}…`]);
     }
   });
 }
@@ -359,26 +356,22 @@ test("each token type requires its own settings, and rejects those of the others
   }
 });
 
-const BUILT_IN_RULES = ["aud", '"kubernetes.io".namespace', '"kubernetes"."io".serviceaccount."name"'];
-const NO_CLAIMS = ["", '"sub', "a..b", 'a"u"d', "aud ", '""', "kubernetes.io.pod.name"];
+const CLAIMS: Record<string, string[]> = {
+  // In any spelling.
+  "must not replace a rule that every policy has": [
+    ...["aud", '"kubernetes.io".namespace', '"kubernetes"."io".serviceaccount."name"'],
+  ],
+  'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes': [
+    ...["", '""', '"sub', "a..b", 'a"u"d', "aud ", "kubernetes.io.pod.name"],
+  ],
+};
 
-for (const [what, claims, reason] of [
-  [
-    "replaces a built-in rule, in any spelling",
-    BUILT_IN_RULES,
-    "must not replace a rule that every policy has",
-  ],
-  [
-    "is not the path of a claim",
-    NO_CLAIMS,
-    'must be the path of a claim, such as "kubernetes.io".pod.name with',
-  ],
-] as const) {
-  test(`rejects a policy rule that ${what}`, () => {
+for (const [reason, claims] of Object.entries(CLAIMS)) {
+  test(`rejects a policy rule: ${reason}`, () => {
     for (const claim of claims) {
       const [problem = "", ...others] = rejected(withEntry({ policyRules: { [claim]: "a" } }));
       assert.deepEqual(others, []);
-      assert.ok(problem.includes(`: ${reason}`), `${claim}: ${problem}`);
+      assert.ok(problem.endsWith(`: ${reason}`), `${claim}: ${problem}`);
     }
   });
 }
@@ -400,12 +393,7 @@ test("reports all problems at once, setting by setting and entry by entry, and e
     { ...ENTRY, tokenExpirationSeconds: "a", nmae: "b" },
     { ...ENTRY, tokenExpirationSeconds: 601, teamName: "*" },
   ];
-  const given = {
-    clusterName: undefined,
-    userLogin: undefined,
-    maxExpirationSeconds: "600",
-    serviceAccounts,
-  };
+  const given = { ...stackOf(...serviceAccounts), clusterName: undefined, maxExpirationSeconds: "600" };
   assertProblems(rejected(given), [
     "clusterName: required",
     'serviceAccounts[0].nmae: unknown setting; did you mean "name"?',
