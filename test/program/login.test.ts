@@ -17,6 +17,8 @@ const PASSED = (PULUMI_API: string) => ({ ...TOKEN, PULUMI_API });
 /** A state that is not in a Pulumi Cloud. */
 const S3 = { PULUMI_BACKEND_URL: "s3://bucket" };
 
+const BACKEND = { PULUMI_BACKEND_URL: `${OTHER}/` };
+
 /** The CLI's credentials.json after `pulumi login URL`. */
 const loginOf = (url: string) => JSON.stringify({ current: url, accessTokens: { [url]: "pul-hunter2" } });
 
@@ -57,9 +59,11 @@ const LOGINS: [
     "",
     `is ${OTHER}. `,
   ],
+  ["another backend than the current login", BACKEND, loginOf(API), "", `PULUMI_BACKEND_URL is ${OTHER}. `],
+  ["another backend beside a token that the CLI passes", { ...PASSED(API), ...BACKEND }, "", "", OTHER],
   [
     "a token beside another backend",
-    { ...TOKEN, PULUMI_BACKEND_URL: `${OTHER}/` },
+    { ...TOKEN, ...BACKEND },
     "",
     "",
     `PULUMI_BACKEND_URL is ${OTHER}. Log in to ${API}, or correct pulumiApiUrl`,
