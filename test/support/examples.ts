@@ -12,7 +12,7 @@ import { ROOT, read } from "./project";
 import { all, run, startCluster } from "./stack";
 
 /** The one entry of `serviceAccounts` in a manifest's header. */
-export interface Entry {
+interface Entry {
   namespace: string;
   name: string;
   runnerId?: string;
@@ -20,15 +20,11 @@ export interface Entry {
   tokenAudience?: string;
 }
 
-interface Example {
-  source: string;
-  /** Those in its header. */
-  settings: { createNamespaces?: string[]; serviceAccounts: Entry[] };
-  entry: Entry;
-  manifests: KubernetesObject[];
+/** The settings in a manifest's header. */
+interface Settings {
+  createNamespaces?: string[];
+  serviceAccounts: Entry[];
 }
-
-export type Container = PodSpec["containers"][number];
 
 const LABEL = "eks-pulumi-oidc/inject-token";
 
@@ -37,10 +33,10 @@ export const EXAMPLES = readdirSync(join(ROOT, "examples")).filter((file) => fil
 
 const examples = new Map(EXAMPLES.map((file) => [file, readExample(file)]));
 
-function readExample(file: string): Example {
+function readExample(file: string) {
   const source = read(`examples/${file}`);
   const header = source.slice(source.indexOf("# config:"), source.indexOf("\napiVersion:"));
-  const settings: Example["settings"] = parse(header.replaceAll(/^# ?/gm, "")).config;
+  const settings: Settings = parse(header.replaceAll(/^# ?/gm, "")).config;
   const [entry, ...others] = settings.serviceAccounts;
   assert.ok(entry && others.length === 0, `${file} must name one service account`);
   return { source, settings, entry, manifests: readManifests(source) };
@@ -51,7 +47,7 @@ export function readManifests(source: string): KubernetesObject[] {
   return parseAllDocuments(source, { version: "1.1" }).map((document) => document.toJS());
 }
 
-export function exampleOf(file: string): Example {
+export function exampleOf(file: string) {
   return examples.get(file) ?? assert.fail(`there is no ${file}`);
 }
 
@@ -64,7 +60,7 @@ export function exampleOf(file: string): Example {
 export function podOf(
   file: string,
   manifests = exampleOf(file).manifests,
-): { spec: PodSpec; container: Container } {
+): { spec: PodSpec; container: PodSpec["containers"][number] } {
   const owner = manifests.map(({ spec }) => spec).find(podTemplateIn) ?? {};
   const template = podTemplateIn(owner) ?? assert.fail(`${file} has no pod`);
   const isLabeled = template.metadata?.labels?.[LABEL] === "true";
