@@ -18,7 +18,7 @@ import { TEMPLATE_SETTINGS } from "../../simulator/stackFile";
 import { ended } from "../support/childProcess";
 import { writePrograms } from "../support/programs";
 import { codeIn, copyProject, linkPackages, ROOT, read } from "../support/project";
-import { entry, ignoringRejections, type Settings, stackWith, start } from "../support/stack";
+import { ignoringRejections, type Settings, stackWith, start } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 
@@ -62,17 +62,6 @@ async function simulate(t: TestContext, stacks: Record<string, unknown>, options
 }
 
 describe("the simulation", () => {
-  test("prints for the sample stack the lines that the README shows, and returns 0", async (t) => {
-    const [shown = ""] = codeIn(read("README.md"), "text");
-    const { exitCode, stdout, stderr, flow } = await simulate(t, {});
-    const lines = stdout.split("\n").filter((line) => line && shown.includes(`${line}\n`));
-    assert.equal(`${lines.join("\n")}\n`, shown);
-    assert.match(flow, /^Simulation of the sample stack: .* Its settings are in simulator\/sample\.yaml\. /);
-    assert.match(stdout, /^ {2}(\d+) of \1 checks passed/m);
-    assert.ok(stdout.endsWith(`\n${NOTHING}\n`));
-    assert.deepEqual([exitCode, stderr], [0, ""]);
-  });
-
   test("notes on standard output what a stack file leaves open, has from the template, or imports", async (t) => {
     const { "aws:region": _, ...config } = TEMPLATE_SETTINGS;
     const environment = ["clusters/shared@3", "clusters/blue"];
@@ -149,6 +138,16 @@ describe("the simulation", () => {
     assert.deepEqual([exitCode, markdown.exitCode], [1, 1]);
   });
 
+  test("returns 1 if an answer is unexpected, says what to check, and notes a misspelled region", async (t) => {
+    const settings = { "aws:region": "us-wset-2", ...stackWith({ ...UNMATCHED, runJob: false }) };
+    const { exitCode, stdout, stderr } = await simulate(t, { prod: stackFile(settings) });
+    const note = "aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?";
+    assert.equal(stdout.split("\n")[1], `  ${note}`);
+    assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .* Check\s+policyRules, /ms);
+    assert.match(stdout, /^ {2}12 of 14 checks passed/m);
+    assert.deepEqual([exitCode, stderr], [1, ""]);
+  });
+
   test("reports what is invalid on standard error, with control characters shown", async (t) => {
     const region = `$&.example.com${ESCAPE}31m`;
     const secure = { secure: "A" };
@@ -212,16 +211,12 @@ describe("npm start", () => {
   // What a user would copy, and what the simulation writes. Nothing may remain in the temporary directory.
   const project = temporaryDirectory({ after });
   const temporary = temporaryDirectory({ after });
-  const stackFileOf = (stack: string) => join(project, `Pulumi.${stack}.yaml`);
 
   before(async () => {
     // A copy of the template has its own stack, which is not what these tests expect.
     const stackFiles = readdirSync(ROOT).filter((name) => /^Pulumi\..+\.yaml$/.test(name));
     await copyProject(project, ["test", "docs", ...stackFiles]);
     await linkPackages(project);
-    const denied = entry({ ...UNMATCHED, runJob: false });
-    const settings = { "aws:region": "us-wset-2", serviceAccounts: [denied, entry({ name: "other" })] };
-    await writeFile(stackFileOf("prod"), JSON.stringify(stackFile(settings)));
     await writeFile(join(project, "credentials.json"), JSON.stringify({ current: OTHER_CLOUD }));
   });
 
@@ -238,23 +233,24 @@ describe("npm start", () => {
     });
   }
 
-  test("exits 1 if an answer is unexpected, says what to check, and notes a misspelled region", async () => {
+  test("prints for the sample stack the lines that the README shows, and exits 0", async () => {
+    const [shown = ""] = codeIn(read("README.md"), "text");
     const run = await ended(spawnStart([]));
-    const { exitCode, stdout, stderr } = printed(run.exitCode, run.stdout, run.stderr);
-    const region = "aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?";
-    assert.equal(stdout.split("\n")[1], `  ${region}`);
-    assert.match(stdout, /^ {2}default\/other\n(?: {4}.*\n)+ {4}my-login$/m);
-    assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .* Check\s+policyRules, /ms);
-    assert.match(stdout, /^ {2}\d+ of \d+ checks passed/m);
-    assert.deepEqual([exitCode, stderr], [1, ""]);
+    const { exitCode, stdout, stderr, flow } = printed(run.exitCode, run.stdout, run.stderr);
+    const lines = stdout.split("\n").filter((line) => line && shown.includes(`${line}\n`));
+    assert.equal(`${lines.join("\n")}\n`, shown);
+    assert.match(flow, /^Simulation of the sample stack: .* Its settings are in simulator\/sample\.yaml\. /);
+    assert.match(stdout, /^ {2}(\d+) of \1 checks passed/m);
+    assert.ok(stdout.endsWith(`\n${NOTHING}\n`));
+    assert.deepEqual([exitCode, stderr], [0, ""]);
   });
 
   test("exits 2 for an error with --live, with control characters shown", async (t) => {
-    const other = stackFileOf(`b${ESCAPE}31m`);
-    t.after(() => rm(other));
-    await writeFile(other, "");
+    const files = ["a", `b${ESCAPE}31m`].map((stack) => join(project, `Pulumi.${stack}.yaml`));
+    t.after(() => Promise.all(files.map((file) => rm(file))));
+    for (const file of files) await writeFile(file, "");
     const { exitCode, stdout, stderr } = await ended(spawnStart(["--live"]));
-    assert.match(stderr, /Stacks in this directory: b\\u\{1b\}\[31m, prod\. /);
+    assert.match(stderr, /Stacks in this directory: a, b\\u\{1b\}\[31m\. /);
     assert.deepEqual([exitCode, stdout], [2, ""]);
   });
 
@@ -271,13 +267,15 @@ describe("npm start", () => {
     assert.deepEqual([exitCode, stdout], [1, ""]);
   });
 
-  test("ends when its reader stops reading", async () => {
-    const child = spawnStart([]);
-    const closed = once(child, "close");
-    const stderr = text(child.stderr);
-    await once(child.stdout, "data");
+  test("exits 1 for another error, also without a reader of its output", async () => {
+    const child = spawnStart(["--stack", "no"]);
     child.stdout.destroy();
-    assert.deepEqual([(await closed)[0], await stderr], [0, ""]);
+    const closed = once(child, "close");
+    assert.equal(
+      await text(child.stderr),
+      "\nPulumi.no.yaml does not exist. To add it: pulumi config set KEY VALUE\n",
+    );
+    assert.equal((await closed)[0], 1);
   });
 
   test("ends on SIGINT with what its pods run", async (t) => {
