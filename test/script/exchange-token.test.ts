@@ -380,7 +380,9 @@ describe("tokens", AT_ONCE, () => {
       writeFileSync(join(DIRECTORY, ".curlrc"), curlrc);
       const late: Answer = (...request) => sleep(1200).then(() => granted(...request));
       const command = ["bash", "+x", "-c", "declare -F"];
-      const run = await exchange([busy, late], { environment, command });
+      // With histexpand, "!#" is part of another pattern.
+      const settings = { tokenType: "team", tokenScope: "team:a!#b" };
+      const run = await exchange([busy, late], { environment, command, settings });
       assert.deepEqual([run.exitCode, run.stdout, run.curlCalls.length], [0, "", 2], run.stderr);
       assert.deepEqual(findLeaks(run), []);
     });
