@@ -27,7 +27,7 @@ const WEAK = {
   required_approving_review_count: 0,
   require_code_owner_review: false,
   require_last_push_approval: false,
-  dismiss_stale_reviews_on_push: null,
+  dismiss_stale_reviews_on_push: false,
   required_status_checks: [{ context: "checks", integration_id: 1 }],
 };
 
