@@ -9,55 +9,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import type { TestContext } from "node:test";
-import { ComponentProvider, getPulumiComponents } from "@pulumi/pulumi/provider/experimental/provider";
-import { ROOT, read } from "../support/project";
-
-const COMPONENT = join(ROOT, "component");
-
-/** A property of the schema: https://www.pulumi.com/docs/iac/guides/building-extending/packages/schema/ */
-export interface Property {
-  type?: string;
-  description?: string;
-  optional?: boolean;
-  plain?: boolean;
-  $ref?: string;
-  items?: Property;
-  additionalProperties?: Property;
-}
-
-export interface Schema {
-  name: string;
-  version: string;
-  resources: Record<
-    string,
-    {
-      inputProperties: Record<string, Property>;
-      requiredInputs: string[];
-      properties: Record<string, Property>;
-      description?: string;
-    }
-  >;
-  types: Record<
-    string,
-    {
-      properties?: Record<string, Property>;
-      required?: string[];
-      enum?: { name: string; value: string; description?: string }[];
-    }
-  >;
-}
-
-/** Returns the package.json of the package. */
-export function packageManifest(): { name: string; version: string } {
-  return JSON.parse(read("component/package.json"));
-}
-
-/** Returns the schema from which Pulumi generates the SDKs of the package. */
-export async function generatedSchema(): Promise<Schema> {
-  const components = getPulumiComponents(require("../../component/index.ts"));
-  const provider = new ComponentProvider({ name: "eks-pulumi-oidc", dirname: COMPONENT, components });
-  return JSON.parse(await provider.getSchema());
-}
+import { ROOT } from "../support/project";
 
 /**
  * Starts the package as the Pulumi CLI's language host does: in the directory of the program that uses it, whose
@@ -98,13 +50,16 @@ exports.PulumiCloudAccess = class extends pulumi.ComponentResource {
 };
 `;
 
-/** Gives a program the packages of this project, and the SDK of the component. */
-export async function installSdk(directory: string): Promise<void> {
+/** Gives a program the packages of this project, the SDK of the component, and further packages of @pulumi with their code. */
+export async function installSdks(directory: string, further: Record<string, string>): Promise<void> {
   const modules = join(directory, "node_modules");
-  const sdk = join(modules, "@OWNER", "eks-pulumi-oidc");
-  await mkdir(sdk, { recursive: true });
-  await mkdir(join(modules, "@pulumi"));
-  await writeFile(join(sdk, "index.js"), SDK);
+  const install = async (name: string, code: string) => {
+    await mkdir(join(modules, name), { recursive: true });
+    await writeFile(join(modules, name, "index.js"), code);
+  };
+  await install("@OWNER/eks-pulumi-oidc", SDK);
+  for (const [name, code] of Object.entries(further)) await install(`@pulumi/${name}`, code);
+  await mkdir(join(modules, "@pulumi"), { recursive: true });
   for (const name of await readdir(join(ROOT, "node_modules", "@pulumi"))) {
     await symlink(join(ROOT, "node_modules", "@pulumi", name), join(modules, "@pulumi", name));
   }

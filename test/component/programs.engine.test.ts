@@ -1,16 +1,19 @@
-// The component PulumiCloudAccess in programs that have their own cluster, on Pulumi's engine.
+// The component PulumiCloudAccess in a program that has its own cluster, on Pulumi's engine.
 
 import assert from "node:assert/strict";
 import { symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, type TestContext, test } from "node:test";
-import { EXCHANGED, type Resource, resourcesOf, statuses, succeeded } from "../support/engineOutcome";
-import { delayNamespaces, type Stack, stackOfProgram } from "../support/engineStack";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { EXCHANGED, newStatuses, type Resource, resourcesOf, succeeded } from "../support/engineOutcome";
+import { stackOfProgram } from "../support/engineStack";
 import { ROOT } from "../support/project";
 import { missingCli } from "../support/pulumiCli";
 
-/** What each program begins with. */
-const CLUSTER = `
+const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
+
+/** Returns a program with two components, whose names differ in one character. */
+const programOf = (one: string, aliases = "[]") => `
 import * as aws from "@pulumi/aws";
 import * as eks from "@pulumi/eks";
 import * as kubernetes from "@pulumi/kubernetes";
@@ -19,126 +22,95 @@ import * as pulumiservice from "@pulumi/pulumiservice";
 import { PulumiCloudAccess } from "${ROOT}/pulumiCloudAccess";
 
 const cluster = new eks.Cluster("own", { name: "own", createOidcProvider: true });
-const kubernetesProvider = new kubernetes.Provider("own", { kubeconfig: cluster.kubeconfigJson });
+const provider = new kubernetes.Provider("own", { kubeconfig: cluster.kubeconfigJson });
+const namespace = new kubernetes.core.v1.Namespace("team-a", { metadata: { name: "team-a" } }, { provider });
 const access = {
   organization: "acme",
   issuerName: "own",
   issuerUrl: cluster.oidcProviderUrl,
   oidcProviderArn: cluster.oidcProviderArn.apply(String),
+  injectToken: true,
 };
 const deployer = { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" } as const;
 const drift = { namespace: "team-b", name: "drift", tokenType: "team", teamName: "platform" } as const;
+
+const providers = [
+  provider,
+  new aws.Provider("own", { region: "eu-central-1" }),
+  new pulumiservice.Provider("own", { apiUrl: "https://pulumi.example.com" }),
+];
+const ofOne = { providers, dependsOn: [namespace], aliases: ${aliases} };
+new PulumiCloudAccess("${one}", { ...access, serviceAccounts: [deployer] }, ofOne);
+const other = { ...access, organization: "other", serviceAccounts: [drift], createNamespaces: ["team-b"] };
+new PulumiCloudAccess("two-a", other, { provider, protect: true });
 `;
 
-describe("PulumiCloudAccess in a program with its own cluster", { skip: missingCli }, () => {
-  test("exists twice in one program, with the providers of the caller", async (t) => {
-    const { simulation, pulumi, up } = await stackOf(
-      t,
-      `
-      const providers = [
-        kubernetesProvider,
-        new aws.Provider("own", { region: "eu-central-1" }),
-        new pulumiservice.Provider("own", { apiUrl: "https://pulumi.example.com" }),
-      ];
-      new PulumiCloudAccess("one", { ...access, serviceAccounts: [deployer] }, { providers });
-      const serviceAccounts = [drift];
-      const other = { ...access, organization: "other", serviceAccounts, createNamespaces: ["team-b"] };
-      new PulumiCloudAccess("two", other, { provider: kubernetesProvider, protect: true });
-      `,
-    );
-    succeeded(await up());
-    assert.deepEqual(statuses(simulation), [...EXCHANGED, ...EXCHANGED]);
-    succeeded(await pulumi("preview", "--expect-no-changes"));
+test("PulumiCloudAccess exists twice in a program with its own cluster", { skip: missingCli }, async (t) => {
+  const { simulation, directory, pulumi, up } = await stackOfProgram(t, { "index.ts": programOf("TwoA") });
+  await symlink(join(ROOT, "node_modules"), join(directory, "node_modules"));
+  const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
+  const { create } = namespaces;
+  // It takes longer than what does not wait for it.
+  t.mock.method(namespaces, "create", (name: string, inputs: object) =>
+    sleep(3000).then(() => create(name, inputs)),
+  );
+  succeeded(await up());
+  assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
+  succeeded(await pulumi("preview", "--expect-no-changes"));
 
-    const resources = await resourcesOf(pulumi);
-    const one = resources.filter(({ urn }) => /::one[.:]?[^:]*$/.test(urn));
-    const two = resources.filter(({ urn }) => /::two[.:]?[^:]*$/.test(urn));
+  // In the order in which they were created.
+  const resources = await resourcesOf(pulumi);
+  const one = resources.filter(({ urn }) => /::TwoA[.:]?[^:]*$/.test(urn));
+  const two = resources.filter(({ urn }) => /::two-a[.:]?[^:]*$/.test(urn));
+
+  await t.test("with the providers of the caller, and protected on request", () => {
     assert.deepEqual(providersOf(one), ["aws own", "kubernetes own", "pulumiservice own"]);
     assert.deepEqual(providersOf(two), [
       "aws default",
       "kubernetes own",
       "pulumi default",
-      "pulumiservice two.oidc-issuer",
+      "pulumiservice two-a.oidc-issuer",
     ]);
     assert.ok(two.every(({ protect }) => protect === true));
     assert.ok(one.every(({ protect }) => !protect));
-    // Everything is in one of the two components, or is what the program has created itself.
-    const own = ["pulumi:", "eks:"];
-    const others = resources.filter((it) => !one.includes(it) && !two.includes(it));
+  });
+
+  await t.test("with everything in one of the two, or created by the program itself", () => {
+    const others = resources.filter((resource) => !one.includes(resource) && !two.includes(resource));
     assert.deepEqual(
-      others.map(({ type }) => type).filter((type) => !own.some((prefix) => type.startsWith(prefix))),
-      ["aws:iam/openIdConnectProvider:OpenIdConnectProvider"],
+      others
+        .map(({ type }) => type)
+        .filter((type) => !/^(pulumi|eks):/.test(type))
+        .sort(),
+      ["aws:iam/openIdConnectProvider:OpenIdConnectProvider", "kubernetes:core/v1:Namespace"],
     );
     for (const { urn, type, parent = "" } of [...one, ...two]) {
-      const isComponent = type === "eks-pulumi-oidc:index:PulumiCloudAccess";
-      assert.match(parent, isComponent ? /:pulumi:Stack::/ : /\beks-pulumi-oidc:index:\w+::(one|two)\b/, urn);
+      const expected = type === COMPONENT ? /:pulumi:Stack::/ : /\beks-pulumi-oidc:index:\w+::(TwoA|two-a)\b/;
+      assert.match(parent, expected, urn);
     }
-
-    const [component] = one.filter(({ type }) => type === "eks-pulumi-oidc:index:PulumiCloudAccess");
-    assert.equal(component?.inputs?.issuerName, "own");
-    assert.deepEqual(Object.keys(component?.outputs ?? {}).sort(), ["oidcIssuerId", "serviceAccounts"]);
-    assert.deepEqual(Object.keys(component?.outputs?.serviceAccounts ?? {}), ["team-a/deployer"]);
   });
 
-  test("can have names that differ in one character, and a new name with an alias replaces nothing", async (t) => {
-    const program = (name: string, aliases: string) => `
-      const [one, two] = ["a", "b"].map((name) => ({ ...drift, namespace: "default", name }));
-      const options = { providers: [kubernetesProvider] };
-      const args = { ...access, injectToken: true };
-      new PulumiCloudAccess("${name}", { ...args, serviceAccounts: [one] }, { ...options, aliases: ${aliases} });
-      new PulumiCloudAccess("team-a", { ...args, organization: "other", serviceAccounts: [two] }, options);
-    `;
-    const { pulumi, up, directory } = await stackOf(t, program("TeamAccess", "[]"));
-    succeeded(await up());
+  await t.test("with its arguments and outputs in the state", () => {
+    const { inputs, outputs } = one.find(({ type }) => type === COMPONENT) ?? {};
+    assert.equal(inputs?.issuerName, "own");
+    assert.deepEqual(Object.keys(outputs ?? {}).sort(), ["oidcIssuerId", "serviceAccounts"]);
+    assert.deepEqual(Object.keys(outputs?.serviceAccounts ?? {}), ["team-a/deployer"]);
+  });
 
-    await writeFile(join(directory, "index.ts"), CLUSTER + program("team.a", '[{ name: "TeamAccess" }]'));
-    const { stdout } = succeeded(await pulumi("preview", "--json"));
-    const { steps }: { steps: { op: string; urn: string }[] } = JSON.parse(stdout);
-    assert.deepEqual(
-      steps.filter(({ op }) => op !== "same" && op !== "update"),
-      [],
-    );
-    succeeded(await up());
+  await t.test("of which one waits with everything for the namespace that it depends on", () => {
+    const namespace = resources.findIndex(({ urn }) => urn.endsWith("Namespace::team-a"));
+    const inOne = one.filter(({ type }) => type !== COMPONENT).map((resource) => resources.indexOf(resource));
+    assert.ok(inOne.length > 3 && Math.min(...inOne) > namespace);
+  });
+
+  await t.test("and a new name with an alias replaces nothing", async () => {
+    await writeFile(join(directory, "index.ts"), programOf("one", '[{ name: "TwoA" }]'));
     succeeded(await pulumi("preview", "--expect-no-changes"));
-  });
-
-  test("waits with everything for what the program names in dependsOn, such as its own namespace", async (t) => {
-    const stack = await stackOf(
-      t,
-      `
-      const metadata = { name: "team-a" };
-      const namespace = new kubernetes.core.v1.Namespace("team-a", { metadata }, { provider: kubernetesProvider });
-      const options = { providers: [kubernetesProvider], dependsOn: [namespace] };
-      new PulumiCloudAccess("access", { ...access, serviceAccounts: [deployer] }, options);
-      `,
-    );
-    delayNamespaces(t, stack.simulation);
-    succeeded(await stack.up());
-
-    // The state lists resources in the order in which they were created.
-    const urns = (await resourcesOf(stack.pulumi)).map(({ urn }) => urn);
-    const namespace = urns.findIndex((urn) => urn.endsWith("Namespace::team-a"));
-    const [first = 0, ...others] = urns.flatMap((urn, index) => {
-      return urn.includes("PulumiCloudAccess$") ? [index] : [];
-    });
-    assert.ok(namespace > 0 && namespace < first && others.length > 3);
   });
 });
 
-/** Creates a stack of a program that continues after its cluster. */
-function stackOf(t: TestContext, program: string): Promise<Stack> {
-  return stackOfProgram(t, { "index.ts": CLUSTER + program }, async (directory) => {
-    await symlink(join(ROOT, "node_modules"), join(directory, "node_modules"));
-    return [];
-  });
-}
-
 /** Returns `PACKAGE NAME` of each provider that resources use. */
 function providersOf(resources: Resource[]): string[] {
-  const used = resources.flatMap(({ provider }) => (provider ? [provider] : []));
-  const names = used.map((provider) => {
-    const [, packageName, name] = /pulumi:providers:(\w+)::(.*?)(?:_[\d_]+)?::/.exec(provider) ?? [];
-    return `${packageName} ${name}`;
-  });
-  return [...new Set(names)].sort();
+  const used = resources.flatMap(({ provider }) => provider?.match(/pulumi:providers:(.*)::/)?.[1] ?? []);
+  return [...new Set(used.map((name) => name.replace("::", " ").replace(/_[\d_]+$/, "")))].sort();
 }

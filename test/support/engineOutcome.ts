@@ -46,9 +46,9 @@ export function changes(outcome: Outcome): string[] {
   return [...lines].map(([, name, change]) => `${name} ${change}`).sort();
 }
 
-/** Returns the HTTP status of each token exchange, in order. */
-export function statuses({ pulumiCloud }: Simulation): number[] {
-  return pulumiCloud.exchanges.map(({ status }) => status);
+/** Returns the HTTP status of each token exchange since the last call, in order. */
+export function newStatuses({ pulumiCloud }: Simulation): number[] {
+  return pulumiCloud.exchanges.splice(0).map(({ status }) => status);
 }
 
 /** Returns the resources in the state, in the order in which they were created. */

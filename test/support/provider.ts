@@ -25,25 +25,17 @@ type Emulated = Pick<Emulator, "resources" | "calls">;
 
 // The state contains the inputs beside the outputs, as in pulumi/pulumi-kubernetes (provider/pkg/provider/provider.go,
 // checkpointObject): the SDK passes only the previous outputs to a provider.
-type State = Record<string, unknown> & { __inputs: object; __unready?: string };
+type State = Record<string, unknown> & { __inputs: object; __unready?: boolean };
 
-/** The paths of the inputs that the providers do not change in place, by type. Of a Kubernetes object, also its names. */
+/** The paths of the inputs that the providers do not change in place and that tests change, by type. */
 const REPLACE_ON: Record<string, string[]> = {
-  "aws:iam/role:Role": ["namePrefix", "path"],
-  "aws:iam/rolePolicyAttachment:RolePolicyAttachment": ["role", "policyArn"],
-  "aws:iam/openIdConnectProvider:OpenIdConnectProvider": ["url"],
-  "aws:eks/podIdentityAssociation:PodIdentityAssociation": ["clusterName", "namespace", "serviceAccount"],
-  "aws:eks/addon:Addon": ["clusterName", "addonName"],
-  "eks:index:Cluster": ["name"],
   "kubernetes:batch/v1:Job": ["spec.template"],
   // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
   "pulumiservice:index:OidcIssuer": ["organization", "url"],
 };
 
-function replaceOn(type: string): string[] {
-  const names = type.startsWith("kubernetes:") ? ["metadata.name", "metadata.namespace"] : [];
-  return [...names, ...(REPLACE_ON[type] ?? [])];
-}
+/** Those of a Kubernetes object. */
+const NAMES = ["metadata.name", "metadata.namespace"];
 
 /** https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations */
 const REPLACE_UNREADY = { "pulumi.com/replaceUnready": "true" };
@@ -60,10 +52,8 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
     // The engine warns about a provider that is older than its package.
     version: "1000.0.0",
 
-    check: async (_urn, _olds, news) => ({ inputs: news }),
-
     async diff(_id, urn, { __inputs: olds, __unready }: State, news: object) {
-      const replaces = replaceOn(parse(urn).type).filter(
+      const replaces = [...NAMES, ...(REPLACE_ON[parse(urn).type] ?? [])].filter(
         (path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)),
       );
       if (__unready && isDeepStrictEqual(valueAt(news, "metadata.annotations"), REPLACE_UNREADY)) {
@@ -73,26 +63,25 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
     },
 
     async create(urn, inputs: object) {
-      return settled(inputs, async () => {
-        const { id, outputs } = await kindOf(urn).create(parse(urn).name, revealed(inputs));
-        return { id, outs: { ...withSecrets(outputs, inputs), __inputs: inputs } };
-      });
+      try {
+        const { id, outputs } = await kindOf(urn).create(parse(urn).name, inputs);
+        return { id, outs: { ...outputs, __inputs: inputs } };
+      } catch (error) {
+        if (!(error instanceof Unready)) throw error;
+        const { message, resource } = error;
+        const properties = { ...resource.outputs, __inputs: inputs, __unready: true };
+        throw Object.assign(new Error(message), { id: resource.id, properties, reasons: [message] });
+      }
     },
 
-    async update(id, urn, { __unready }: State, inputs: object) {
-      return settled(inputs, async () => {
-        const outputs = await kindOf(urn).update(id, revealed(inputs));
-        // A Job that has failed stays failed.
-        if (__unready) throw new Unready(__unready, { id, outputs });
-        return { outs: { ...withSecrets(outputs, inputs), __inputs: inputs } };
-      });
+    async update(id, urn, _olds, inputs: object) {
+      return { outs: { ...(await kindOf(urn).update(id, inputs)), __inputs: inputs } };
     },
 
     async read(id, urn, state: State) {
       const found = await kindOf(urn).read(id);
-      // A refresh passes the previous state; reading an object of others does not.
-      if (!found && !state.__inputs) throw new Error(`resource ${id} does not exist`);
       if (!found) return { id: "", props: {} };
+      // A refresh passes the previous state; reading an object of others does not.
       const isKubernetes = parse(urn).type.startsWith("kubernetes:");
       const inputs = isKubernetes && state.__inputs ? Object(pruned(found, state.__inputs)) : found;
       return { id, inputs, props: { ...inputs, ...state, __inputs: inputs } };
@@ -104,12 +93,20 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
 
     async construct(name, type, inputs, options) {
       const parent = new pulumi.ComponentResource(type, name, inputs, options);
-      const { eksCluster, oidcProviderUrl } = new Cluster(name, inputs, { parent });
+      const { eksCluster, oidcProviderUrl } = registered(parent, "eks:index:Cluster", name, {
+        ...inputs,
+        eksCluster: undefined,
+        oidcProviderUrl: undefined,
+      });
       const { arn: oidcProviderArn } = inputs.createOidcProvider
-        ? new OidcProvider(name, oidcProviderUrl, { parent })
-        : { arn: undefined };
+        ? registered(parent, "aws:iam/openIdConnectProvider:OpenIdConnectProvider", name, {
+            url: oidcProviderUrl,
+            clientIdLists: ["sts.amazonaws.com"],
+            arn: undefined,
+          })
+        : {};
       // No one connects with it.
-      const kubeconfigJson = eksCluster.apply(JSON.stringify);
+      const kubeconfigJson = eksCluster?.apply(JSON.stringify);
       return { urn: parent.urn, state: { eksCluster, oidcProviderUrl, oidcProviderArn, kubeconfigJson } };
     },
 
@@ -127,30 +124,10 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
   };
 }
 
-/** The main resource of the emulated component of @pulumi/eks. */
-class Cluster extends pulumi.CustomResource {
-  declare readonly eksCluster: pulumi.Output<object>;
-  declare readonly oidcProviderUrl: pulumi.Output<string>;
-
-  constructor(name: string, inputs: pulumi.Inputs, options: pulumi.CustomResourceOptions) {
-    const outputs = { eksCluster: undefined, oidcProviderUrl: undefined };
-    super("eks:index:Cluster", name, { ...inputs, ...outputs }, options);
-  }
-}
-
-/** The resource of the component's `createOidcProvider`. */
-class OidcProvider extends pulumi.CustomResource {
-  declare readonly arn: pulumi.Output<string>;
-
-  constructor(name: string, url: pulumi.Input<string>, options: pulumi.CustomResourceOptions) {
-    const inputs = { url, clientIdLists: ["sts.amazonaws.com"] };
-    super(
-      "aws:iam/openIdConnectProvider:OpenIdConnectProvider",
-      name,
-      { ...inputs, arn: undefined },
-      options,
-    );
-  }
+/** Registers a resource of the emulated component of @pulumi/eks, and returns its outputs: the undefined inputs. */
+function registered(parent: pulumi.Resource, type: string, name: string, inputs: pulumi.Inputs) {
+  const resource: object = new (class extends pulumi.CustomResource {})(type, name, inputs, { parent });
+  return resource as Record<string, pulumi.Output<unknown>>;
 }
 
 /**
@@ -165,42 +142,6 @@ function pruned(found: unknown, inputs: unknown): unknown {
   if (!isObject(found) || !isObject(inputs)) return found;
   const entries = Object.entries(found).filter(([key]) => Object.hasOwn(inputs, key));
   return Object.fromEntries(entries.map(([key, value]) => [key, pruned(value, inputs[key])]));
-}
-
-/** Reports a resource that exists but failed as the engine expects it. */
-async function settled<Result>(inputs: object, change: () => Promise<Result>): Promise<Result> {
-  try {
-    return await change();
-  } catch (error) {
-    if (!(error instanceof Unready)) throw error;
-    const { message, resource } = error;
-    const properties = { ...resource.outputs, __inputs: inputs, __unready: message };
-    throw Object.assign(new Error(message), { id: resource.id, properties, reasons: [message] });
-  }
-}
-
-// How the engine passes a secret: https://www.pulumi.com/docs/iac/guides/building-extending/providers/implementers/
-const SECRET = { "4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270" };
-
-function isSecret(value: unknown): value is { value: unknown } {
-  return Object.entries(SECRET).every(([key, signature]) => Object(value)[key] === signature);
-}
-
-/** Returns inputs with their secrets in plaintext, as a service receives them. */
-function revealed<Value>(value: Value): Value {
-  if (isSecret(value)) return revealed(value.value) as Value;
-  if (Array.isArray(value)) return value.map(revealed) as Value;
-  if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, element]) => [key, revealed(element)])) as Value;
-}
-
-/** Returns outputs in which those are secret whose input of the same name contains a secret, as providers do. */
-function withSecrets(outputs: object, inputs: object): object {
-  const entries = Object.entries(outputs).map(([key, value]) => {
-    const input = (inputs as Record<string, unknown>)[key];
-    return [key, isDeepStrictEqual(input, revealed(input)) ? value : { ...SECRET, value: revealed(value) }];
-  });
-  return Object.fromEntries(entries);
 }
 
 // urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME
@@ -250,13 +191,10 @@ function diffConfig(
   { request }: { request: DiffRequest },
   callback: (error: undefined, response: DiffResponse) => void,
 ): void {
-  const olds = request.getOlds()?.toJavaScript() ?? {};
-  const news = request.getNews()?.toJavaScript() ?? {};
-  const identifier = "clusterIdentifier";
+  const [olds, news] = [request.getOlds()?.toJavaScript(), request.getNews()?.toJavaScript()];
   const response = new DiffResponse();
-  const isSame = isDeepStrictEqual(olds, news);
-  response.setChanges(isSame ? DiffResponse.DiffChanges.DIFF_NONE : DiffResponse.DiffChanges.DIFF_SOME);
-  if (olds[identifier] !== undefined && olds[identifier] !== news[identifier])
-    response.setReplacesList([identifier]);
+  const { DIFF_NONE, DIFF_SOME } = DiffResponse.DiffChanges;
+  response.setChanges(isDeepStrictEqual(olds, news) ? DIFF_NONE : DIFF_SOME);
+  if (olds?.clusterIdentifier !== news?.clusterIdentifier) response.setReplacesList(["clusterIdentifier"]);
   callback(undefined, response);
 }
