@@ -183,7 +183,7 @@ export function inOneLine(text: string): string {
   return text.replaceAll(/\s+/g, " ");
 }
 
-/** Returns the code of a program that lets this process answer. It reports the files in HOME and in TMPDIR, too. */
+/** Returns the code of a program that lets this process answer, and reports the files that the check has written. */
 function program(url: string, home: string): string {
   return `#!/bin/sh
 environment=$(export -p)
@@ -191,7 +191,7 @@ PATH='${process.env.PATH}'
 case "$*" in
   *file:///dev/stdin*) input=$(cat /dev/stdin) ;;
 esac
-files=$(find '${home}' -path '${home}/bin' -prune -o -type f -exec cat {} + 2>/dev/null)
+files=$(find '${home}' -path '${home}/bin' -prune -o -type f ! -name events -exec cat {} + 2>/dev/null)
 answer=$(printf '%s\\n' "$@" '' "$environment" '' "$input" '' "$files" | curl --silent --data-binary @- '${url}')
 case $answer in
   error:*) printf '%s\\n' "\${answer#error:}" >&2 && exit 1 ;;
