@@ -299,7 +299,7 @@ test("exits 1 if anything was added or changed that no preview shows, though eve
   const found = await additionsIn(
     edit(ISSUERS, '"name":', '"jwks": { "keys": [{ "kty": "RSA", "n": "…", "e": "AQAB" }] }, "name":'),
     edit(ISSUERS, /(?<="maxExpiration": )60/g, "90"),
-    edit(ISSUERS, /(?<="issuer": )".*"/g, '"https://x/\\u202e"'),
+    edit(ISSUERS, /(?<="issuer": )".*"/g, `"https://x/\\u202e${ACCESS_TOKEN}"`),
     edit(ISSUERS, /(?<="url": )".*"/g, '"https://x"'),
     edit(ISSUERS, '"oidcIssuers": [', again),
     // The provider does not read a role.
@@ -313,7 +313,7 @@ test("exits 1 if anything was added or changed that no preview shows, though eve
     "The issuer URL is registered a second time, with the ID another.",
     "The issuer has its own keys in jwks. Their owner can act as every service account.",
     "The issuer's maxExpiration is 90. The program says 60.",
-    `The issuer's issuer is https://x/\\u{202e}. The program says ${url}.`,
+    `The issuer's issuer is https://x/\\u{202e}[redacted]. The program says ${url}.`,
     `The issuer's url is https://x. The program says ${url}.`,
     policy('"userLogin": "[redacted]"'),
     policy(`${rules}"deployer" }, "tokenType": "personal", "roleID": "admin", "userLogin": "my-login"`),
