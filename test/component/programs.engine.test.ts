@@ -12,7 +12,7 @@ import { missingCli } from "../support/pulumiCli";
 
 const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
 
-/** Returns a program with two components, whose names differ in one character. */
+/** Returns a program with two components, whose names differ only in case. */
 const programOf = (one: string, aliases = "[]") => `
 import * as aws from "@pulumi/aws";
 import * as eks from "@pulumi/eks";
@@ -46,7 +46,7 @@ new PulumiCloudAccess("two-a", other, { provider, protect: true });
 `;
 
 test("PulumiCloudAccess exists twice in a program with its own cluster", { skip: missingCli }, async (t) => {
-  const { simulation, directory, pulumi, up } = await stackOfProgram(t, { "index.ts": programOf("TwoA") });
+  const { simulation, directory, pulumi, up } = await stackOfProgram(t, { "index.ts": programOf("Two-A") });
   await symlink(join(ROOT, "node_modules"), join(directory, "node_modules"));
   const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
   const { create } = namespaces;
@@ -60,7 +60,7 @@ test("PulumiCloudAccess exists twice in a program with its own cluster", { skip:
 
   // In the order in which they were created.
   const resources = await resourcesOf(pulumi);
-  const one = resources.filter(({ urn }) => /::TwoA[.:]?[^:]*$/.test(urn));
+  const one = resources.filter(({ urn }) => /::Two-A[.:]?[^:]*$/.test(urn));
   const two = resources.filter(({ urn }) => /::two-a[.:]?[^:]*$/.test(urn));
 
   await t.test("with the providers of the caller, and protected on request", () => {
@@ -85,7 +85,8 @@ test("PulumiCloudAccess exists twice in a program with its own cluster", { skip:
       ["aws:iam/openIdConnectProvider:OpenIdConnectProvider", "kubernetes:core/v1:Namespace"],
     );
     for (const { urn, type, parent = "" } of [...one, ...two]) {
-      const expected = type === COMPONENT ? /:pulumi:Stack::/ : /\beks-pulumi-oidc:index:\w+::(TwoA|two-a)\b/;
+      const expected =
+        type === COMPONENT ? /:pulumi:Stack::/ : /\beks-pulumi-oidc:index:\w+::(Two-A|two-a)\b/;
       assert.match(parent, expected, urn);
     }
   });
@@ -104,7 +105,7 @@ test("PulumiCloudAccess exists twice in a program with its own cluster", { skip:
   });
 
   await t.test("and a new name with an alias replaces nothing", async () => {
-    await writeFile(join(directory, "index.ts"), programOf("one", '[{ name: "TwoA" }]'));
+    await writeFile(join(directory, "index.ts"), programOf("one", '[{ name: "Two-A" }]'));
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 });
