@@ -36,14 +36,15 @@ function onlyStack(): string {
 /** Runs the simulation with what it needs of this process, in a directory that is gone when the process ends. */
 async function runSimulation(options: Options): Promise<number> {
   requirePrograms();
+  // Before the directory exists, which would stay otherwise.
+  for (const [signal, exitCode] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
+    process.on(signal, () => process.exit(exitCode));
+  }
   const directory = mkdtempSync(join(tmpdir(), "simulation-"));
   process.on("exit", () => {
     endPods();
     rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
   });
-  for (const [signal, exitCode] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
-    process.on(signal, () => process.exit(exitCode));
-  }
   // The reader may stop reading: `npm start | head`.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit());
 
