@@ -7,13 +7,13 @@ import { after, test } from "node:test";
 import { findStack, readStackFile, SAMPLE, TEMPLATE_SETTINGS } from "../../simulator/stackFile";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
-const PROJECT = "name: p\nruntime: nodejs\n";
+const MINIMAL = "name: p\nruntime: nodejs\n";
 
 const directory = temporaryDirectory({ after });
 
 /** Reads a project with this stack file. */
 async function readFiles(stackFile: string, project = "") {
-  await writeFile(join(directory, "Pulumi.yaml"), PROJECT + project);
+  await writeFile(join(directory, "Pulumi.yaml"), MINIMAL + project);
   await writeFile(join(directory, "Pulumi.dev.yaml"), stackFile);
   return readStackFile(directory, findStack(directory, "dev") ?? assert.fail());
 }
@@ -118,7 +118,7 @@ test("without --stack, finds the only stack, no stack, or asks which one", async
 test("without --stack, passes over a Pulumi.dev.yaml that has the settings of the template only", async (t) => {
   const project = temporaryDirectory(t);
   // Which neither counts as a change of the template, nor belongs to the sample.
-  await writeFile(join(project, "Pulumi.yaml"), `${PROJECT}config: {userLogin: alice, organization: acme}`);
+  await writeFile(join(project, "Pulumi.yaml"), `${MINIMAL}config: {userLogin: alice, organization: acme}`);
   const find = async (config: object, name?: string) => {
     await writeFile(join(project, "Pulumi.dev.yaml"), JSON.stringify({ config }));
     return findStack(project, name)?.name;
