@@ -56,7 +56,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   after(() => moto?.stop());
 
   test("if the repository or a cluster is not ready, nothing is created, and the printed commands work", async (t) => {
-    const { up, run } = await newPipeline(t, { reviewers: ["octocat"] });
+    const { pulumi, up, run } = await newPipeline(t, { reviewers: ["octocat"] });
+    succeeded(await pulumi("stack", "init", "github"));
     cloud.clusters.set("us-west-2 my-cluster", "CONFIG_MAP");
     const cluster = "--name my-cluster --role-arn arn:aws:iam::123456789012:role/a --resources-vpc-config {}";
     succeeded(await run("aws", "eks", "create-cluster", ...cluster.split(" ")));
@@ -208,7 +209,6 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const { config: example } = parse(await readFile(file, "utf8"));
     await writeFile(file, stringify({ config: { ...example, ...SETTINGS, ...config } }));
     const pulumi = (...args: string[]) => cli.pulumi(pipeline, ...args);
-    succeeded(await pulumi("stack", "init", "github"));
     return {
       root,
       state: join(cli.directory, "state"),
