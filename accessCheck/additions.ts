@@ -22,15 +22,15 @@ interface Registration {
  * https://www.pulumi.com/docs/reference/cloud-rest-api/oidc-issuers/
  *
  * @returns a sentence for each difference. Nothing in it can be a token.
- * @throws Error that names the required right if the registration could not be read.
+ * @throws Error that names the required permission if the registration could not be read.
  */
 export async function findIssuerAdditions(
   { issuer, apiUrl }: Pick<DeployedStack, "issuer" | "apiUrl">,
   run: Run,
 ): Promise<string[]> {
   const { organization, id, url } = issuer;
-  const get = (right: string, ...path: string[]) =>
-    callApi(`/api/orgs/${[organization, ...path].join("/")}`, right, { organization, apiUrl }, run);
+  const get = (permission: string, ...path: string[]) =>
+    callApi(`/api/orgs/${[organization, ...path].join("/")}`, permission, { organization, apiUrl }, run);
 
   const { oidcIssuers = [] } = await get("oidc_issuers:read", "oidc", "issuers");
   const registrations: Registration[] = oidcIssuers;
@@ -87,10 +87,10 @@ function essenceOf(policy: object): object {
   return Object.fromEntries(entries);
 }
 
-/** Returns what an endpoint of Pulumi Cloud answers. @param right that the request requires. */
+/** Returns what an endpoint of Pulumi Cloud answers. @param permission that the request requires. */
 async function callApi(
   endpoint: string,
-  right: string,
+  permission: string,
   { organization, apiUrl }: { organization: string; apiUrl: string },
   run: Run,
 ) {
@@ -102,7 +102,7 @@ async function callApi(
     if (!(error instanceof ToolError)) throw error;
     // It prints an error as JSON: pkg/cmd/pulumi/cloud/envelope.go in pulumi/pulumi.
     const [, reported] = /"message": *"([^"]*)"/.exec(error.stderr) ?? [];
-    const needs = `This needs the right ${right} in organization ${organization}, which the role Admin contains, and a login.`;
+    const needs = `This needs the permission ${permission} in organization ${organization}, which the role Admin contains, and a login.`;
     const login = `pulumi login ${shellQuoted(apiUrl)}`;
     throw new Error(
       `Failed to run pulumi api ${endpoint}: ${reported ?? error.message}\nNo token was sent. ${needs}\nTo sign in: ${login}`,

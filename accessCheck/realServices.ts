@@ -107,7 +107,7 @@ async function requestIdToken(
     `--audience=${audienceOf(question)}`,
     `--duration=${ID_TOKEN_SECONDS}s`,
   ];
-  const advice = `\nTo check your rights: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
+  const advice = `\nTo check your permission: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
   // This command counts only the names before `--`. The program has checked that this one is a name.
   const token = (await kubectl(["create", "token", name], options, [], { advice })).trim();
   const { iss } = decodeJwt(token);

@@ -36,7 +36,7 @@ describe("npm start -- --live of a deployed stack", { skip: missingApiServer || 
   before(async () => {
     server = await startApiServer();
     for (const namespace of ["ci", "ops"]) await server.createNamespace(namespace);
-    // What the check requires, except the right to create tokens of service accounts.
+    // What the check requires, except permission to create tokens of service accounts.
     const rules = ["--verb=get,list", "--resource=configmaps,serviceaccounts"];
     await server.kubectl(["create", "clusterrole", "reader", ...rules]);
     await server.kubectl([
@@ -126,7 +126,7 @@ describe("npm start -- --live of a deployed stack", { skip: missingApiServer || 
     ],
     [
       "the issuers cannot be read",
-      /\/oidc\/issuers: server returned HTTP 403 No token was sent\. This needs the right oidc_issuers:read /,
+      /\/oidc\/issuers: server returned HTTP 403 No token was sent\. This needs the permission oidc_issuers:read /,
       (t) => {
         api.errors.set(ISSUERS, 403);
         t.after(() => api.errors.delete(ISSUERS));

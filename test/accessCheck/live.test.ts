@@ -388,6 +388,7 @@ async function assertUnsent(run: LiveRun, message: string): Promise<void> {
 const REQUEST = `operation error IAM: GetRole, https response error StatusCode: 403, RequestID: ${"0".repeat(36)}`;
 const READING = `refreshing urn:pulumi:prod::${"p".repeat(60)}::aws:iam/role:Role::access.ci.deployer: reading IAM Role (x): ${REQUEST}`;
 const ADVICE = "To see all of it: pulumi preview --refresh --diff --stack prod";
+const UNSENT = "No token was sent. This needs the permission";
 const ADMIN =
   "in organization acme, which the role Admin contains, and a login. To sign in: pulumi login https:";
 const CLOUD_ERROR = 'error:warning\n{ "error": { "code": "x", "message": "HTTP 403" } }';
@@ -404,8 +405,8 @@ for (const [calls, pattern, replacement, message] of [
   [PREVIEW, ARN, '"file:///etc/passwd"', 'in the state is invalid: "file:///etc/passwd". No token was sent.'],
   [PREVIEW, ARN, '"https://x/arn:aws:iam::123456789012:role/x"', "The ARN of an IAM role in the state is"],
   [PREVIEW, ARN, '"arn:aws:iam::123456789012:user/me"', "The ARN of an IAM role in the state is invalid"],
-  [ISSUERS, ALL, CLOUD_ERROR, `HTTP 403 No token was sent. This needs the right oidc_issuers:read ${ADMIN}`],
-  [POLICIES, ALL, "error:unknown", "unknown No token was sent. This needs the right auth_policies:read"],
+  [ISSUERS, ALL, CLOUD_ERROR, `HTTP 403 ${UNSENT} oidc_issuers:read ${ADMIN}`],
+  [POLICIES, ALL, "error:unknown", `unknown ${UNSENT} auth_policies:read`],
   [CONFIG_MAP, ALL, `error:\nUnauthorized: ${ACCESS_TOKEN}`, "Unauthorized: [redacted]"],
   [`${ID_TOKEN}operator`, ALL, "error:", "kubectl auth can-i create serviceaccounts/token --namespace ops"],
 ] as const) {

@@ -97,11 +97,11 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     // moto checks the grammar of IAM's documents.
     for (const name of ["github-preview", "github-deploy"]) {
       const [role, policy] = resources.filter(({ urn }) => urn.endsWith(`::${name}`)).map((it) => it.inputs);
-      const [trust, rights] = [role?.assumeRolePolicy, policy?.policy].map((it) => JSON.stringify(it));
+      const [trust, permissions] = [role?.assumeRolePolicy, policy?.policy].map((it) => JSON.stringify(it));
       const create = ["create-role", "--role-name", name, "--assume-role-policy-document", trust ?? ""];
       succeeded(await run("aws", "iam", ...create));
       const put = ["put-role-policy", "--role-name", name, "--policy-name", "a", "--policy-document"];
-      succeeded(await run("aws", "iam", ...put, rights ?? ""));
+      succeeded(await run("aws", "iam", ...put, permissions ?? ""));
     }
 
     const { steps } = parse(read(".github/workflows/drift.yml")).jobs.drift;

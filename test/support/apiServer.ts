@@ -17,7 +17,7 @@ import { listen } from "./loopback";
 
 const START_SECONDS = 120;
 
-/** A user of the API server. Only the administrator has rights from the start. */
+/** A user of the API server. Only the administrator has permissions from the start. */
 export type User = "admin" | "developer";
 
 export interface KubernetesObject {
