@@ -34,7 +34,9 @@ export async function startPackage(t: TestContext, directory: string, root = ROO
     // A message that the package prints once more is here, and only sometimes on the screen.
     assert.doesNotMatch(await stderr, /Invalid arguments/);
   });
-  const [port] = await once(createInterface(plugin.stdout), "line");
+  const lines = createInterface(plugin.stdout);
+  const [port] = await Promise.race([once(lines, "line"), once(lines, "close")]);
+  if (!port) assert.fail(`The package has ended: ${await stderr}`);
   return `eks-pulumi-oidc:${port}`;
 }
 
