@@ -50,7 +50,7 @@ for (const file of EXAMPLES) {
 }
 
 for (const file of EXAMPLES.filter((it) => it !== ESO)) {
-  test(`${file} runs on Linux nodes only, and a CLI of its own with a writable home and the credential helper`, () => {
+  test(`${file} runs on Linux nodes only, with a writable home and the credential helper for its CLI`, () => {
     const { spec, container } = podOf(file);
     assert.deepEqual(spec.nodeSelector, { "kubernetes.io/os": "linux" });
     // Other programs create or complete their pods.

@@ -167,7 +167,7 @@ function resourceKind(
 /**
  * Answers what an admin of the repository asks: https://docs.github.com/en/rest
  *
- * @returns undefined if there is no such endpoint.
+ * @returns undefined for an unknown endpoint.
  */
 function answerGithub(github: Github, call: string, body: Json, parameters: URLSearchParams) {
   const [method, path = ""] = call.split(" ");

@@ -55,7 +55,7 @@ export async function forward(request: IncomingMessage, { url }: PulumiCloud): P
  *
  * @param cloud whose registrations a `PATCH` changes.
  * @param call such as `GET /api/orgs/acme/oidc/issuers`.
- * @returns undefined if there is no such endpoint or issuer.
+ * @returns undefined for an unknown endpoint or issuer.
  */
 export function answerAdmin(
   cloud: Pick<PulumiCloud, "list">,
