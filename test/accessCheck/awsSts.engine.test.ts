@@ -9,7 +9,7 @@ import { assumeRole } from "../../accessCheck/awsSts";
 import { type Run, toolRunner } from "../../accessCheck/tools";
 import {
   createCertificateAuthority,
-  openCertificateAuthority,
+  emulatorCertificate,
   simulationDirectory,
 } from "../../simulator/emulators/certificates";
 import { type Answer, type Endpoint, respond, startEndpoint } from "../script/endpoint";
@@ -45,7 +45,7 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
   let restore: () => void;
 
   before(async () => {
-    const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+    const certificate = await emulatorCertificate();
     sts = await startEndpoint((socket, request) => answer(socket, request), certificate);
     // What the user's configuration says is not followed, and nothing is recorded.
     const config = "[profile other]\ncli_history = enabled\nendpoint_url = http://127.0.0.1:9\n";

@@ -6,15 +6,7 @@ import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { stringify } from "yaml";
 import { requestAccessToken } from "../../accessCheck/requestAccessToken";
-import {
-  changes,
-  DENY,
-  EXCHANGED,
-  failed,
-  newStatuses,
-  resourcesOf,
-  succeeded,
-} from "../support/engineOutcome";
+import { changes, EXCHANGED, failed, newStatuses, resourcesOf, succeeded } from "../support/engineOutcome";
 import { createdStack, emptyStack, SETTINGS, type Stack } from "../support/engineStack";
 import { codeIn, read } from "../support/project";
 import { missingCli, type Outcome } from "../support/pulumiCli";
@@ -29,6 +21,10 @@ const ONE = {
   tokenType: "personal",
   userLogin: "alice",
 };
+
+/** With these settings, a service account is denied: no pod has such a name. */
+const DENY = { policyRules: { '"kubernetes.io".pod.name': "other-*" } };
+
 const FOUR = FOUR_ACCOUNTS.settings.serviceAccounts;
 const NAMESPACES = FOUR_ACCOUNTS.settings.createNamespaces;
 const FIFTH = { namespace: "team-b", name: "extra", tokenType: "team", teamName: "extra" };

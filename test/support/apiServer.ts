@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { openCertificateAuthority, simulationDirectory } from "../../simulator/emulators/certificates";
+import { emulatorCertificate, simulationDirectory } from "../../simulator/emulators/certificates";
 import { listen } from "./loopback";
 
 const START_SECONDS = 120;
@@ -88,7 +88,7 @@ export async function startApiServer(): Promise<ApiServer> {
       publicKeyEncoding: { type: "spki", format: "pem" },
       privateKeyEncoding: { type: "pkcs8", format: "pem" },
     });
-    const tls = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+    const tls = await emulatorCertificate();
     const write = async (name: string, content: string) => {
       const path = join(directory, name);
       await writeFile(path, content, { mode: 0o600 });

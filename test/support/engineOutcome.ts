@@ -7,9 +7,6 @@ import type { Outcome } from "./pulumiCli";
 /** What a Job that runs the Pulumi CLI exchanges: the script before it, and the script as its credential helper. */
 export const EXCHANGED = [200, 200];
 
-/** Settings with which a service account is denied: no pod has such a name. */
-export const DENY = { policyRules: { '"kubernetes.io".pod.name': "other-*" } };
-
 /** A resource in the state of a stack. */
 export interface Resource {
   urn: string;

@@ -8,7 +8,7 @@ import { join } from "node:path";
 export const ROOT = join(__dirname, "..", "..");
 
 /** A block of code in a page. */
-export interface Block {
+interface Block {
   /** What follows the backticks, such as `bash`. */
   info: string;
   text: string;

@@ -12,7 +12,7 @@ import { SCRIPT_FILE } from "../../tokenVolume";
 import { type Answer, type Endpoint, grant, startEndpoint } from "../script/endpoint";
 import { type Ended, ended } from "./childProcess";
 
-export interface ScriptRun extends Ended {
+interface ScriptRun extends Ended {
   /** Where the script was, in a directory that is gone. */
   path: string;
   milliseconds: number;
