@@ -4,8 +4,6 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { styleText } from "node:util";
@@ -17,10 +15,11 @@ import type { ServiceAccount } from "../../accessCheck/serviceAccounts";
 import { redact, shellQuoted, shown } from "../../accessCheck/terminal";
 import { type Run, ToolError, toolRunner } from "../../accessCheck/tools";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
-import { createCertificateAuthority, openCertificateAuthority } from "../../simulator/emulators/certificates";
+import { createCertificateAuthority, emulatorCertificate } from "../../simulator/emulators/certificates";
 import type { Simulation } from "../../simulator/emulators/simulation";
 import { runProgram } from "../../simulator/runProgram";
 import { type Answer, drip, hang, respond, startEndpoint } from "../script/endpoint";
+import { writePrograms } from "../support/programs";
 import { changePolicies, stackOf, startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
@@ -351,7 +350,7 @@ test("exits 1 if an intended caller is denied, and leaves the question about aud
 
 /** Starts a Pulumi Cloud that answers so, and returns its URL. */
 async function pulumiCloud(t: TestContext, answers: Answer | Answer[]): Promise<string> {
-  const certificate = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+  const certificate = await emulatorCertificate();
   const { url, close } = await startEndpoint(answers, certificate);
   t.after(close);
   return url;
@@ -546,8 +545,7 @@ test("shows no token in its output, in arguments, in environments, or in files, 
 
 test("ends a program after a minute or when it is interrupted, and says where to get one that is missing", async (t) => {
   const directory = temporaryDirectory(t);
-  const program = `#!/bin/sh\nPATH='${process.env.PATH}'\nexec sleep 60\n`;
-  await writeFile(join(directory, "kubectl"), program, { mode: 0o755 });
+  writePrograms(directory, { kubectl: `PATH='${process.env.PATH}'\nexec sleep 60` }, "/bin/sh");
   t.after(setVariables({ PATH: directory }));
   const stop = new AbortController();
   const run = toolRunner(stop.signal);

@@ -16,6 +16,7 @@ import type { Registration } from "../../simulator/runProgram";
 import { ended } from "../support/childProcess";
 import { answerAdmin } from "../support/cloudApi";
 import { listen } from "../support/loopback";
+import { writePrograms } from "../support/programs";
 import { ROOT } from "../support/project";
 import { setVariables } from "../support/variables";
 
@@ -148,8 +149,9 @@ export async function startLive(
   });
   const url = `http://127.0.0.1:${await listen(server)}`;
   await symlink("/bin/bash", join(bin, "bash"));
-  for (const tool of run.tools ?? ["aws", "kubectl", "pulumi"])
-    await writeFile(join(bin, tool), program(`${url}/${tool}`, home), { mode: 0o755 });
+  for (const tool of run.tools ?? ["aws", "kubectl", "pulumi"]) {
+    writePrograms(bin, { [tool]: program(`${url}/${tool}`, home) }, "/bin/sh");
+  }
 
   const { directory = ROOT, stack: name = "prod" } = run;
   const start = ["--import", "tsx", join(directory, "simulator", "start.ts"), "--live", `--stack=${name}`];
@@ -185,8 +187,7 @@ export function inOneLine(text: string): string {
 
 /** Returns the code of a program that lets this process answer, and reports the files that the check has written. */
 function program(url: string, home: string): string {
-  return `#!/bin/sh
-environment=$(export -p)
+  return `environment=$(export -p)
 PATH='${process.env.PATH}'
 case "$*" in
   *file:///dev/stdin*) input=$(cat /dev/stdin) ;;

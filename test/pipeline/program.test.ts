@@ -1,8 +1,8 @@
 // The pipeline's program: which ID tokens its identities trust, what they can do, and what stops it before it creates anything.
 
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { PolicyDocument } from "@pulumi/aws/iam";
 import Ajv from "ajv";
@@ -11,6 +11,7 @@ import { rolePolicies } from "../../pipeline/aws";
 import { teamName } from "../../pipeline/pulumiCloud";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { type Program, runProgram } from "../../simulator/runProgram";
+import { writePrograms } from "../support/programs";
 import { ROOT, read } from "../support/project";
 import { configOf } from "../support/rawSettings";
 import { failureOf } from "../support/stack";
@@ -316,11 +317,10 @@ async function newPipeline(
   );
 
   const bin = temporaryDirectory(t);
-  t.after(setVariables({ PATH: `${bin}${delimiter}${process.env.PATH}` }));
   // github.engine.test.ts runs the real one.
   const checked = join(bin, "checked");
-  const bash = `#!/bin/sh\nprintf '%s\\n' "$@" >'${checked}'\n${check}\n`;
-  await writeFile(join(bin, "bash"), bash, { mode: 0o755 });
+  const bash = `printf '%s\\n' "$@" >'${checked}'\n${check}`;
+  t.after(setVariables({ PATH: writePrograms(bin, { bash }, "/bin/sh") }));
 
   const config = configOf("pipeline", { ...SETTINGS, ...settings });
   const stack = { project: "pipeline", stack: "github", organization: "acme", config, program };

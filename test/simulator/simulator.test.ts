@@ -256,8 +256,8 @@ describe("npm start", () => {
 
   test("says which program of this machine is missing or too old, and runs no Job", async (t) => {
     const programs = temporaryDirectory(t);
-    const bash = "#!/bin/sh\necho 'GNU bash, version 3.2.57(1)-release (arm64-apple-darwin23)'\n";
-    await writeFile(join(programs, "bash"), bash, { mode: 0o755 });
+    const bash = "echo 'GNU bash, version 3.2.57(1)-release (arm64-apple-darwin23)'";
+    writePrograms(programs, { bash }, "/bin/sh");
     const { exitCode, stdout, stderr } = await ended(spawnStart([], { PATH: programs }));
     assert.equal(
       stderr,

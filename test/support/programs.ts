@@ -4,14 +4,19 @@ import { writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
 /**
- * Writes Bash scripts to a directory, by the names of their programs.
+ * Writes scripts to a directory, by the names of their programs.
  *
+ * @param interpreter of the scripts: `/bin/sh` where PATH has no Bash, or another one.
  * @returns a PATH on which they are the first of their names.
  */
-export function writePrograms(directory: string, scripts: Record<string, string>): string {
+export function writePrograms(
+  directory: string,
+  scripts: Record<string, string>,
+  interpreter = "/usr/bin/env bash",
+): string {
   for (const [name, script] of Object.entries(scripts)) {
     // Not asynchronously: a process that starts meanwhile would inherit the open file ("text file busy").
-    writeFileSync(join(directory, name), `#!/usr/bin/env bash\n${script}\n`, { mode: 0o755 });
+    writeFileSync(join(directory, name), `#!${interpreter}\n${script}\n`, { mode: 0o755 });
   }
   return `${directory}${delimiter}${process.env.PATH}`;
 }
