@@ -1,17 +1,13 @@
 // The admission policies of injectToken on a real API server, by server-side dry run.
 
 import assert from "node:assert/strict";
-import { createServer } from "node:https";
-import { text } from "node:stream/consumers";
-import { after, before, describe, type TestContext, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import type { types } from "@pulumi/kubernetes";
 import { createInjection, type InjectionArgs } from "../../injection";
-import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { runProgram } from "../../simulator/runProgram";
 import { tokenExchangePod } from "../../tokenExchange";
 import { tokenVolume } from "../../tokenVolume";
 import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
-import { listen } from "../support/loopback";
 import { eventually, type Pod, podObject, policiesTakeEffect, restrictedContainer } from "../support/pods";
 import { realKubernetes } from "../support/realKubernetes";
 
@@ -279,13 +275,6 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     assert.deepEqual(changed(debugged.ephemeralContainers as Container[]), []);
   });
 
-  test("do not change a sidecar that a webhook adds later", async (t) => {
-    await startSidecarWebhook(t, server);
-    const pod = { labels: { ...INJECT, sidecar: "true" } };
-    await eventually("the webhook is called", async () => (await admitted(pod)).containers.length === 2);
-    assert.deepEqual(changed((await admitted(pod)).containers), ["app"]);
-  });
-
   test("let two stacks use the same cluster, each for its own service accounts", async () => {
     const account = { namespace: "team-a", name: "unknown", tokenAudience: "other" };
     const remove = await inject("Other_Access", [account]);
@@ -360,34 +349,4 @@ const DENIAL =
 /** Returns the message of the policy, from the one of the API server. */
 function reasonOf(denial: unknown): string {
   return DENIAL.exec(String(denial))?.[1] ?? assert.fail(JSON.stringify(denial));
-}
-
-/** Registers a webhook that adds a sidecar to pods with the label `sidecar`, as service meshes do. */
-async function startSidecarWebhook(t: TestContext, server: ApiServer): Promise<void> {
-  const authority = await openCertificateAuthority();
-  const sidecar = restrictedContainer({ name: "webhook-sidecar" });
-  const patch = Buffer.from(JSON.stringify([{ op: "add", path: "/spec/containers/-", value: sidecar }]));
-  const tls = await authority.issue({ hosts: ["127.0.0.1"] });
-  const webhook = createServer(tls, async (request, response) => {
-    const { apiVersion, kind, request: review } = JSON.parse(await text(request));
-    const changes = { allowed: true, patchType: "JSONPatch", patch: patch.toString("base64") };
-    response.setHeader("Content-Type", "application/json");
-    response.end(JSON.stringify({ apiVersion, kind, response: { uid: review.uid, ...changes } }));
-  });
-  const url = `https://127.0.0.1:${await listen(webhook)}/`;
-  t.after(() => webhook.close().closeAllConnections());
-  const caBundle = Buffer.from(authority.certificate).toString("base64");
-  await server.create("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", {
-    metadata: { name: "sidecar" },
-    webhooks: [
-      {
-        name: "sidecar.example.com",
-        admissionReviewVersions: ["v1"],
-        sideEffects: "None",
-        clientConfig: { url, caBundle },
-        objectSelector: { matchLabels: { sidecar: "true" } },
-        rules: [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] }],
-      },
-    ],
-  });
 }

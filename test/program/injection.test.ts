@@ -52,10 +52,12 @@ test("the policies of injectToken", async (t) => {
   );
 
   await t.test(
-    "see new pods only, deny what fails, and compare no annotation of more than 1,024 characters",
+    "see new pods only, and once, deny what fails, and compare no annotation of more than 1,024 characters",
     () => {
       const pods = { apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] };
       const isShort = /annotations\["eks-pulumi-oidc\/containers"\]\.orValue\(''\)\.size\(\) <= 1024/;
+      // Not once more after a webhook, whose containers stay as they are.
+      assert.equal(mutating?.reinvocationPolicy, "Never");
       for (const spec of [mutating, validating]) {
         assert.equal(spec?.failurePolicy, "Fail");
         assert.deepEqual(spec.matchConstraints.resourceRules, [pods]);
