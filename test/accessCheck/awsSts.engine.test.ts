@@ -15,7 +15,6 @@ import {
 import { type Answer, type Endpoint, respond, startEndpoint } from "../script/endpoint";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
-import { SECRET_ACCESS_KEY } from "./liveTools";
 
 /** Why the tests are skipped, with the fix; false if the CLI is installed. */
 const missingAws =
@@ -29,7 +28,7 @@ const ID_TOKEN = `${"eyJhbGciOiJSUzI1NiJ9"}.${"payload".repeat(100)}.signature`;
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 const GRANTED = `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult>
 <AssumedRoleUser><Arn>${SESSION}</Arn></AssumedRoleUser>
-<Credentials><SecretAccessKey>${SECRET_ACCESS_KEY}</SecretAccessKey><SessionToken>SESSION</SessionToken></Credentials>
+<Credentials><SecretAccessKey>wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY</SecretAccessKey><SessionToken>SESSION</SessionToken></Credentials>
 </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`;
 
 /** https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html */

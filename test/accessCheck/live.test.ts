@@ -1,9 +1,10 @@
 // The live check. Its programs (kubectl, aws, and pulumi) are functions that answer from the emulators, and Pulumi Cloud is the
-// emulator's HTTPS endpoint. What requires a new process is tested with `npm start -- --live` and programs on PATH; what Pulumi
-// compares, in live.cluster.test.ts.
+// emulator's HTTPS endpoint. Only how the check ends is tested with a process; what Pulumi compares, in live.cluster.test.ts.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { styleText } from "node:util";
@@ -19,7 +20,9 @@ import { createCertificateAuthority, emulatorCertificate } from "../../simulator
 import type { Simulation } from "../../simulator/emulators/simulation";
 import { runProgram } from "../../simulator/runProgram";
 import { type Answer, drip, hang, respond, startEndpoint } from "../script/endpoint";
+import { ended } from "../support/childProcess";
 import { writePrograms } from "../support/programs";
+import { ROOT } from "../support/project";
 import { changePolicies, stackOf, startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
@@ -27,11 +30,10 @@ import {
   CHANGED,
   checkLive,
   type Edit,
+  eventsOf,
   inOneLine,
   type LiveRun,
   type LiveStack,
-  SECRET_ACCESS_KEY,
-  startLive,
   stsError,
 } from "./liveTools";
 
@@ -83,7 +85,7 @@ before(async () => {
     serviceAccounts,
   });
   const { registered } = await runProgram(simulation, { ...program, stack: "prod" });
-  stack = { simulation, config: program.config, registered };
+  stack = { name: "prod", simulation, config: program.config, registered };
 });
 after(() => simulation.close());
 
@@ -487,7 +489,7 @@ const UNREACHABLE = 'Could not connect to the endpoint URL: "https://sts.us-west
 const INVALID = "InvalidIdentityToken";
 const NO_KEYS = "Couldn't retrieve verification key from your identity provider";
 const UNPARSED = "Unable to parse response (unclosed token).";
-const CREDENTIALS = `<SecretAccessKey>${SECRET_ACCESS_KEY}`;
+const CREDENTIALS = "<SecretAccessKey>wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const RETRIES = " operation (reached max retries: 0):";
 const THROTTLED = stsError("Throttling", "Rate exceeded\u202e").replace(" operation:", RETRIES);
 for (const [what, run, reason] of [
@@ -515,33 +517,61 @@ test("reads a denial of AWS STS as both versions of the AWS CLI print it, and sh
   }
 });
 
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  test(`ends everything, leaves no file behind, and exits 130 after ${signal}`, async () => {
-    const { exitCode, files, left } = await startLive(stack, { signal });
-    assert.match(files, /^kubeconfig$/m);
-    assert.deepEqual([exitCode, left], [130, []]);
+test("shows no token in its output, in arguments, in environments, or in files, and no progress in a file", async (t) => {
+  const progress = t.mock.method(process.stderr, "write", () => true);
+  const { exitCode, stdout, errors, files, calls, tokens, sentToSts } = await checkLive(stack, {
+    verbose: true,
   });
-}
-
-test("leaves no file behind when its reader stops reading", async () => {
-  const { errors, left } = await startLive(stack, { stopsReading: true });
-  assert.deepEqual([errors, left], ["", []]);
-});
-
-test("shows no token in its output, in arguments, in environments, or in files, and no progress in a file", async () => {
-  const before = exchanges();
-  const run = await startLive(stack, { verbose: true });
-  assert.deepEqual([run.exitCode, run.errors], [0, ""]);
+  assert.deepEqual([exitCode, errors, progress.mock.callCount()], [0, "", 0]);
   // The answer contained the token, and the files the kubeconfig.
-  assert.match(inOneLine(run.stdout), /InvalidIdentityToken: Not authorized: \[redacted\]/);
-  assert.match(run.files, /^kubeconfig$/m);
-  assert.deepEqual([exchanges() - before, run.sentToSts.length, run.left], [17, 15, []]);
-  const tokens = run.sentToSts.flatMap((token) => token.split("."));
-  const calls = run.calls.map(({ input, ...call }) => call);
-  const seen = [run.stdout, run.errors, run.files, JSON.stringify(calls)].join("\n");
-  for (const secret of [...run.tokens, ...tokens, SECRET_ACCESS_KEY]) assert.ok(!seen.includes(secret));
+  assert.match(inOneLine(stdout), /InvalidIdentityToken: Not authorized: \[redacted\]/);
+  assert.ok(files.includes("kubeconfig"));
+  const seen = JSON.stringify([stdout, errors, files, calls.map(({ input, ...call }) => call)]);
+  const parts = sentToSts.flatMap((token) => token.split("."));
+  for (const secret of [...tokens, ...parts]) assert.ok(!seen.includes(secret));
   assert.doesNotMatch(seen, /pul-[0-9a-f]{10}|eyJ[\w-]+/);
 });
+
+/**
+ * Runs `npm start -- --live` in front of a reader, with a Pulumi CLI that previews the stack.
+ *
+ * @param next what the CLI runs when it is called again.
+ * @returns with `left`: the temporary files at the end.
+ */
+async function startLive(t: TestContext, next: string, reader: string) {
+  const directory = temporaryDirectory(t);
+  const [events, TMPDIR] = [join(directory, "events"), join(directory, "tmp")];
+  await Promise.all([writeFile(events, eventsOf(stack)), mkdir(TMPDIR)]);
+  const pulumi = `if [ "$1" = preview ]; then
+  sleep 0.5 # until the reader has ended
+  for log; do :; done
+  exec cp '${events}' "\${log#--event-log=}"
+fi
+${next}`;
+  const PATH = writePrograms(directory, { pulumi }, "/bin/sh");
+  const start = [process.execPath, "--import", "tsx", "simulator/start.ts", "--live", "--stack=prod"];
+  const child = spawn("bash", ["-c", `"$@" | ${reader}; exit "\${PIPESTATUS[0]}"`, "bash", ...start], {
+    cwd: ROOT,
+    env: { ...process.env, PATH, TMPDIR },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  return { ...(await ended(child)), left: await readdir(TMPDIR) };
+}
+
+const HANG = "exec sleep 60";
+for (const [what, next, code, error, reader = "cat"] of [
+  ["SIGINT", `kill -INT $PPID\n${HANG}`, 130, /^$/],
+  ["SIGTERM", `kill -TERM $PPID\n${HANG}`, 130, /^$/],
+  ["an error", "exit 1", 2, /^Failed to run pulumi api /],
+  ["its reader stops reading", HANG, 130, /^$/, "head -n 1"],
+] satisfies [string, string, number, RegExp, string?][]) {
+  test(`ends everything, leaves no file behind, and exits ${code} after ${what}`, async (t) => {
+    const { exitCode, stdout, stderr, left } = await startLive(t, next, reader);
+    assert.match(stdout, /^Live access check of stack prod: /);
+    assert.match(stderr, error);
+    assert.deepEqual([exitCode, left], [code, []]);
+  });
+}
 
 test("ends a program after a minute or when it is interrupted, and says where to get one that is missing", async (t) => {
   const directory = temporaryDirectory(t);
@@ -563,6 +593,15 @@ test("ends a program after a minute or when it is interrupted, and says where to
 
   const missing = "pulumi is not on PATH. To install it: https://www.pulumi.com/docs/install/";
   await assert.rejects(toolRunner(new AbortController().signal)("pulumi", []), { message: missing });
+});
+
+test("passes a program its input on /dev/stdin only", async (t) => {
+  const directory = temporaryDirectory(t);
+  const aws = 'printf \'%s\\n\' "$0" "$@"; export -p; cat /dev/stdin';
+  t.after(setVariables({ PATH: writePrograms(directory, { aws }) }));
+  const run = toolRunner(new AbortController().signal);
+  const printed = await run("aws", ["sts"], { input: "INPUT" });
+  assert.deepEqual(printed.match(/.*INPUT.*/g), ["INPUT"]);
 });
 
 test("quotes a word in a command for the shell, so that a name cannot run another command", () => {

@@ -1,28 +1,21 @@
-// Runs the live check of a stack in the simulation. `kubectl`, `aws`, and `pulumi` answer from there: as functions, or as
-// programs on the PATH of `npm start -- --live`.
+// Runs the live check of a stack in the simulation. `kubectl`, `aws`, and `pulumi` are functions that answer from there.
 
-import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { checkLiveAccess } from "../../accessCheck/live";
 import { type Run, ToolError } from "../../accessCheck/tools";
 import type { Aws } from "../../simulator/emulators/aws";
 import type { ClusterIssuer } from "../../simulator/emulators/issuer";
 import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import type { Registration } from "../../simulator/runProgram";
-import { ended } from "../support/childProcess";
 import { answerAdmin } from "../support/cloudApi";
-import { listen } from "../support/loopback";
-import { writePrograms } from "../support/programs";
-import { ROOT } from "../support/project";
 import { setVariables } from "../support/variables";
 
 /** A stack that is up. */
 export interface LiveStack {
-  /** Where `pulumi api`, AWS STS, and a kubectl that is not real, read. */
+  name: string;
+  /** Where AWS STS reads and, if they are not real, kubectl and `pulumi api`. */
   simulation: {
     aws: Pick<Aws, "assumeRoleWithWebIdentity">;
     issuer: Pick<ClusterIssuer, "token">;
@@ -30,12 +23,9 @@ export interface LiveStack {
   };
   config: Record<string, string>;
   registered: Registration[];
-  /** For a real kubectl: what `aws eks update-kubeconfig` writes, and what `aws eks get-token` prints. */
-  aws?: { kubeconfig: string; token: string };
+  /** The real kubectl and Pulumi CLI, and what `aws eks update-kubeconfig` writes. */
+  real?: { run: Run; kubeconfig: string };
 }
-
-/** The worst that an answer of AWS STS contains. */
-export const SECRET_ACCESS_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
 /**
  * Changes the answer of a program: its standard output, or of `pulumi preview` the engine's events. If it begins with `error:`,
@@ -46,43 +36,16 @@ export type Edit = (stdout: string, call: Call) => string | Promise<string>;
 export interface LiveRun {
   verbose?: boolean;
   allPairs?: boolean;
-  /** Variables besides those of this process; of `npm start -- --live`, the only ones. */
+  /** Variables besides those of this process. */
   environment?: NodeJS.ProcessEnv;
   answer?: Edit;
 }
 
-interface LiveProcess extends LiveRun {
-  /** The project whose `npm start` runs, by default this one. */
-  directory?: string;
-  /** By default, prod. */
-  stack?: string;
-  /** The programs that answer from the simulation. Others are on the PATH of the environment. */
-  tools?: string[];
-  /** Interrupts the check when it requests the first ID token. */
-  signal?: NodeJS.Signals;
-  /** Whether its reader stops reading after the first line. */
-  stopsReading?: boolean;
-}
-
-export interface Outcome {
-  exitCode: number | null;
-  stdout: string;
-  /** Standard error, in one line. */
-  errors: string;
-  calls: Call[];
-  /** The ID tokens that the cluster issued. */
-  tokens: string[];
-  /** The ID tokens that AWS STS received. */
-  sentToSts: string[];
-  /** The temporary files at the end. */
-  left: string[];
-}
-
-/** A call of a program. */
-export interface Call {
+/** A call of a program that answers from the simulation. */
+interface Call {
   tool: string;
   args: string[];
-  /** The variables that the check sets, as JSON; of a process all of them, as `export` prints them. */
+  /** The variables that the check sets, as JSON. */
   environment: string;
   /** What it reads from `/dev/stdin`. */
   input: string;
@@ -91,15 +54,27 @@ export interface Call {
 /** Begins the events of a preview that found a difference. */
 export const CHANGED = "changed:";
 
-/** Runs the check of stack prod as a function. */
-export async function checkLive(stack: LiveStack, run: LiveRun = {}): Promise<Outcome> {
+/**
+ * Runs the check of a stack.
+ *
+ * @returns with `errors`: standard error, in one line; `tokens`: the ID tokens that the cluster issued; `files`: the contents of
+ *   the temporary files at each call; `left`: the temporary files at the end.
+ */
+export async function checkLive(stack: LiveStack, run: LiveRun = {}) {
   const { verbose = false, allPairs = false } = run;
   const temporary = await mkdtemp(join(tmpdir(), "live-test-"));
-  const tools = emulateTools(stack, run);
   const stop = new AbortController();
-  const [printed, errors]: [string[], string[]] = [[], []];
-  const runTool: Run = async (tool, args, { environment = {}, input = "", advice = "" } = {}) => {
-    const stdout = await tools.answer({ tool, args, environment: JSON.stringify(environment), input });
+  const calls: Call[] = [];
+  const [tokens, files, printed, errors]: [string[], string[], string[], string[]] = [[], [], [], []];
+  const runTool: Run = async (tool, args, options = {}) => {
+    if (stack.real && tool !== "aws") return stack.real.run(tool, args, options);
+    const { environment = {}, input = "", advice = "" } = options;
+    const call = { tool, args, environment: JSON.stringify(environment), input };
+    calls.push(call);
+    files.push(...(await contentsOf(temporary)));
+    const said = await answerTool(stack, call);
+    const stdout = await answerPreview(call, (await run.answer?.(said, call)) ?? said);
+    if (args[1] === "token") tokens.push(stdout);
     if (stop.signal.aborted) throw new Error("aborted");
     if (!stdout.startsWith("error:")) return stdout;
     const stderr = stdout.slice("error:".length);
@@ -113,71 +88,15 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}): Promise<Ou
   };
   const restore = setVariables({ AWS_ENDPOINT_URL_STS: "", ...run.environment, TMPDIR: temporary });
   try {
-    const options = { stack: "prod", verbose, "all-pairs": allPairs };
+    const options = { stack: stack.name, verbose, "all-pairs": allPairs };
     const exitCode = await checkLiveAccess(options, surroundings);
-    const left = await readdir(temporary);
-    return { exitCode, stdout: printed.join("\n"), errors: inOneLine(errors.join(" ")), ...tools.seen, left };
+    const sentToSts = calls.filter(({ args }) => args[0] === "sts").map(({ input }) => input);
+    const output = { stdout: printed.join("\n"), errors: inOneLine(errors.join(" ")) };
+    return { exitCode, ...output, calls, tokens, sentToSts, files, left: await readdir(temporary) };
   } finally {
     restore();
     await rm(temporary, { recursive: true });
   }
-}
-
-/**
- * Runs `npm start -- --live`, with programs on PATH.
- *
- * @returns with `files`: the contents of the files in HOME and in TMPDIR at each call of a program.
- */
-export async function startLive(
-  stack: LiveStack,
-  run: LiveProcess = {},
-): Promise<Outcome & { files: string }> {
-  const home = await mkdtemp(join(tmpdir(), "live-test-"));
-  const [bin, temporary] = [join(home, "bin"), join(home, "tmp")];
-  await Promise.all([mkdir(bin), mkdir(temporary)]);
-  const tools = emulateTools(stack, run);
-  let files = "";
-  const server = createServer(async (request, response) => {
-    // An interrupted program does not always end its request.
-    const sent = await text(request).catch(() => "");
-    const [args = "", environment = "", input = "", ...found] = sent.split("\n\n");
-    files += found.join("\n\n");
-    if (run.signal && !child.killed && args.startsWith("create\ntoken")) child.kill(run.signal);
-    const call = { tool: request.url?.slice(1) ?? "", args: args.split("\n"), environment, input };
-    // A check that has ended has removed its directory.
-    response.end(await tools.answer(call).catch(String));
-  });
-  const url = `http://127.0.0.1:${await listen(server)}`;
-  await symlink("/bin/bash", join(bin, "bash"));
-  for (const tool of run.tools ?? ["aws", "kubectl", "pulumi"]) {
-    writePrograms(bin, { [tool]: program(`${url}/${tool}`, home) }, "/bin/sh");
-  }
-
-  const { directory = ROOT, stack: name = "prod" } = run;
-  const start = ["--import", "tsx", join(directory, "simulator", "start.ts"), "--live", `--stack=${name}`];
-  const command = [process.execPath, ...start, ...(run.verbose ? ["--verbose"] : [])];
-  const head = ["/bin/bash", "-c", `"$@" | PATH='${process.env.PATH}' head -n 1`, "bash"];
-  const [executable = "", ...args] = run.stopsReading ? [...head, ...command] : command;
-  const child = spawn(executable, args, {
-    cwd: directory,
-    // Nothing else of the environment: no program may be found elsewhere.
-    env: {
-      HOME: home,
-      TSX_DISABLE_CACHE: "1",
-      NODE_EXTRA_CA_CERTS: process.env.NODE_EXTRA_CA_CERTS,
-      ...run.environment,
-      PATH: [bin, run.environment?.PATH].filter(Boolean).join(":"),
-      TMPDIR: temporary,
-    },
-    stdio: ["ignore", "pipe", "pipe"],
-    timeout: 120_000,
-  });
-  const { exitCode, stdout, stderr } = await ended(child);
-  const left = await readdir(temporary);
-  server.close();
-  server.closeAllConnections();
-  await rm(home, { recursive: true });
-  return { exitCode, stdout, errors: inOneLine(stderr.trim()), ...tools.seen, files, left };
 }
 
 /** Returns text with single spaces between its words. */
@@ -185,39 +104,10 @@ export function inOneLine(text: string): string {
   return text.replaceAll(/\s+/g, " ");
 }
 
-/** Returns the code of a program that lets this process answer, and reports the files that the check has written. */
-function program(url: string, home: string): string {
-  return `environment=$(export -p)
-PATH='${process.env.PATH}'
-case "$*" in
-  *file:///dev/stdin*) input=$(cat /dev/stdin) ;;
-esac
-files=$(find '${home}' -path '${home}/bin' -prune -o -type f ! -name events -exec cat {} + 2>/dev/null)
-answer=$(printf '%s\\n' "$@" '' "$environment" '' "$input" '' "$files" | curl --silent --data-binary @- '${url}')
-case $answer in
-  error:*) printf '%s\\n' "\${answer#error:}" >&2 && exit 1 ;;
-  *) printf '%s\\n' "$answer" ;;
-esac
-`;
-}
-
-/** Returns the programs, as one function, and what was seen of them. */
-function emulateTools(stack: LiveStack, { answer }: LiveRun) {
-  const seen: Pick<Outcome, "calls" | "tokens" | "sentToSts"> = { calls: [], tokens: [], sentToSts: [] };
-  return {
-    seen,
-    async answer(call: Call): Promise<string> {
-      seen.calls.push(call);
-      const isSts = call.args[0] === "sts";
-      if (isSts) seen.sentToSts.push(call.input.trim());
-      const printed = await (isSts ? answerSts(stack, call) : answerTool(stack, call));
-      const stdout = (await answer?.(printed, call)) ?? printed;
-      if (call.args[1] === "token") seen.tokens.push(stdout);
-      if (call.args[0] !== "preview" || stdout.startsWith("error:")) return stdout;
-      await writeFile(optionOf(call, "event-log"), stdout.replace(CHANGED, ""));
-      return stdout.startsWith(CHANGED) ? "error:error: no changes were expected" : "Previewing";
-    },
-  };
+async function contentsOf(directory: string): Promise<string[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile());
+  return Promise.all(files.map(({ parentPath, name }) => readFile(join(parentPath, name), "utf8")));
 }
 
 /** Returns the value of an option in arguments, such as `--region=us-west-2`. */
@@ -225,16 +115,36 @@ function optionOf({ args }: Call, name: string): string {
   return args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3) ?? "";
 }
 
+/** Returns what a program prints. */
+async function answerTool(stack: LiveStack, call: Call): Promise<string> {
+  const { issuer, pulumiCloud } = stack.simulation;
+  const [command, kind = "", name = ""] = call.args;
+  const option = (key: string) => optionOf(call, key);
+  if (command === "sts") return answerSts(stack, call);
+  if (command === "eks") {
+    await writeFile(option("kubeconfig"), stack.real?.kubeconfig ?? "kubeconfig");
+    return "Added new context";
+  }
+  if (command === "preview") return eventsOf(stack);
+  if (command === "api") return JSON.stringify(answerAdmin(pulumiCloud, `GET ${kind}`)?.body, null, 2);
+  const namespace = option("namespace");
+  if (kind === "configmap") {
+    const id = `${namespace}/${call.args.at(-1)}`;
+    return JSON.stringify(
+      stack.registered.find((it) => it.type.endsWith(":ConfigMap") && it.id === id)?.outputs,
+    );
+  }
+  const expiresIn = Number.parseInt(option("duration"), 10);
+  return issuer.token({ namespace, serviceAccount: name }, { audience: [option("audience")], expiresIn });
+}
+
 /** Returns what `aws sts assume-role-with-web-identity` prints. */
 async function answerSts({ simulation }: LiveStack, call: Call): Promise<string> {
   const role = optionOf(call, "role-arn");
-  const token = call.input.trim();
-  const { allowed, reason } = await simulation.aws.assumeRoleWithWebIdentity(role, token);
+  const { allowed, reason } = await simulation.aws.assumeRoleWithWebIdentity(role, call.input);
+  if (allowed) return `${role.replace(":role/", ":assumed-role/")}/${optionOf(call, "role-session-name")}`;
   const denial = reason.includes("trust policy") ? "AccessDenied" : "InvalidIdentityToken";
-  if (!allowed) return `error:${stsError(denial, `Not authorized: ${token}`)}`;
-  const Arn = `${role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")}/${optionOf(call, "role-session-name")}`;
-  const answer = { Credentials: { SecretAccessKey: SECRET_ACCESS_KEY }, AssumedRoleUser: { Arn } };
-  return optionOf(call, "query") === "AssumedRoleUser.Arn" ? Arn : JSON.stringify(answer);
+  return `error:${stsError(denial, `Not authorized: ${call.input}`)}`;
 }
 
 /** Returns an error of AWS STS, as the AWS CLI prints it. */
@@ -242,39 +152,21 @@ export function stsError(code: string, message: string): string {
   return `\nAn error occurred (${code}) when calling the AssumeRoleWithWebIdentity operation: ${message}\n`;
 }
 
-/** Returns what another program prints. */
-async function answerTool(stack: LiveStack, call: Call): Promise<string> {
-  const { issuer, pulumiCloud } = stack.simulation;
-  const { tool, args } = call;
-  const [command, kind = ""] = args;
-  const option = (key: string) => optionOf(call, key);
-  if (tool === "aws") {
-    if (kind === "get-token") return stack.aws?.token ?? "";
-    await writeFile(option("kubeconfig"), stack.aws?.kubeconfig ?? "kubeconfig\n");
-    return "Added new context";
-  }
-  if (command === "preview") return eventsOf(stack);
-  if (command === "api") return JSON.stringify(answerAdmin(pulumiCloud, `GET ${kind}`)?.body, null, 2);
-  const namespace = option("namespace");
-  if (kind === "configmap") {
-    const id = `${namespace}/${args[args.indexOf("--") + 1]}`;
-    return JSON.stringify(
-      stack.registered.find((it) => it.type.endsWith(":ConfigMap") && it.id === id)?.outputs,
-    );
-  }
-  const identity = { namespace, serviceAccount: args[2] ?? "" };
-  const expiresIn = Number.parseInt(option("duration"), 10);
-  return issuer.token(identity, { audience: [option("audience")], expiresIn });
+/** Logs the events of a preview, and returns what it prints instead; of other calls, returns the answer. */
+async function answerPreview(call: Call, answer: string): Promise<string> {
+  if (call.args[0] !== "preview" || answer.startsWith("error:")) return answer;
+  await writeFile(optionOf(call, "event-log"), answer.replace(CHANGED, ""));
+  return answer.startsWith(CHANGED) ? "error:error: no changes were expected" : "Previewing";
 }
 
 /** Returns the events of the engine in a preview without changes: first a refresh, then the program. */
-function eventsOf({ config, registered }: LiveStack): string {
+export function eventsOf({ name: stack, config, registered }: LiveStack): string {
   const [, project] = /^(.*):clusterName$/m.exec(Object.keys(config).join("\n")) ?? [];
   const steps = ["refresh", "same"].flatMap((op) =>
     registered.map(({ type, name, id, inputs, outputs }) => {
       const said = op === "refresh" ? { refreshed: "by someone else" } : inputs;
-      const state = { id, outputs, inputs: said };
-      const urn = `urn:pulumi:prod::${project}::${type}::${name}`;
+      const state = { id, outputs: { ...outputs, data: "of someone else" }, inputs: said };
+      const urn = `urn:pulumi:${stack}::${project}::${type}::${name}`;
       return { resourcePreEvent: { metadata: { op, urn, type, old: state, new: state } } };
     }),
   );

@@ -8,34 +8,14 @@ import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import { ACCESS_TOKEN } from "./script";
 
-/** An API whose requests were authorized with ACCESS_TOKEN. */
-export interface CloudApi {
-  url: string;
-  /** The paths of the requests that were answered. */
-  requests: string[];
-  /** Answers a path with the status of an error instead. */
-  errors: Map<string, number>;
-  close(): Promise<void>;
-}
-
-/** Serves an emulated Pulumi Cloud together with what it answers an admin, on a free loopback port. */
-export async function serveCloudApi(cloud: PulumiCloud): Promise<CloudApi> {
-  const requests: string[] = [];
-  const errors: CloudApi["errors"] = new Map();
-
-  async function reply(request: IncomingMessage): Promise<Reply> {
+/** Serves an emulated Pulumi Cloud, together with what it answers an admin: requests with ACCESS_TOKEN. */
+export async function serveCloudApi(cloud: PulumiCloud) {
+  return startServer(await emulatorCertificate(), (request) => {
     const path = request.url ?? "";
     const isAdmin = request.headers.authorization === `token ${ACCESS_TOKEN}`;
     const answer = isAdmin || path === SPECIFICATION_PATH ? answerAdmin(cloud, `GET ${path}`) : undefined;
-    if (!answer) return forward(request, cloud);
-    const error = errors.get(path);
-    if (error) return errorOf(error, "an error");
-    requests.push(path);
-    return answer;
-  }
-
-  const { origin, close } = await startServer(await emulatorCertificate(), reply);
-  return { url: origin, requests, errors, close };
+    return answer ?? forward(request, cloud);
+  });
 }
 
 /** Lets an emulated Pulumi Cloud answer a request. */
