@@ -11,7 +11,7 @@ import { changes, EXCHANGED, failed, newStatuses, resourcesOf, succeeded } from 
 import { type Stack, stackOfProgram, startEngine } from "../support/engineStack";
 import { codeIn, read } from "../support/project";
 import { missingCli } from "../support/pulumiCli";
-import { cloneOf, createRepository, LINK_PACKAGES } from "../support/repository";
+import { createRepository, LINK_PACKAGES } from "../support/repository";
 import { startCluster } from "../support/stack";
 import { installSdks, startPackage } from "./plugin";
 
@@ -184,7 +184,8 @@ describe("the package of the component", { skip: missingCli }, () => {
 
   test("has its dependencies where `pulumi package add` installs them, and no directory of node_modules is a link", async (t) => {
     const { cli } = await startEngine(t);
-    const clone = await cloneOf(cli, await createRepository(cli));
+    const clone = join(cli.directory, "clone");
+    succeeded(await cli.run(cli.directory, "git", "clone", "--quiet", await createRepository(cli), clone));
     // The root of the workspace, with what Pulumi passes to npm for a plugin with `production: true`.
     const { packages } = parse(await readFile(join(clone, "pnpm-workspace.yaml"), "utf8"));
     assert.deepEqual(packages, ["component"]);

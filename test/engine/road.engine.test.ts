@@ -5,10 +5,12 @@ import { existsSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
+import { parse } from "yaml";
+import { TEMPLATE_SETTINGS } from "../../simulator/stackFile";
 import { succeeded } from "../support/engineOutcome";
 import { startEngine } from "../support/engineStack";
 import { writePrograms } from "../support/programs";
-import { blocksOf } from "../support/project";
+import { blocksOf, read } from "../support/project";
 import { type Cli, missingCli, pathOf, useWholeSdk } from "../support/pulumiCli";
 import { createRepository, LINK_PACKAGES } from "../support/repository";
 
@@ -26,6 +28,16 @@ const USES: Record<string, [file: string, use: string]> = {
   typescript: ["package.json", '"tsc'],
 };
 
+/** What a user answers who runs `pulumi new`. None is the template's. */
+const ANSWERS = { "aws:region": "eu-central-1", clusterName: "my-cluster", userLogin: "carol" };
+
+test("`pulumi new` asks for what Pulumi.dev.yaml has, which the simulator knows: region, cluster, and login", () => {
+  const { config } = parse(read("Pulumi.yaml")).template;
+  assert.deepEqual(parse(read("Pulumi.dev.yaml")).config, TEMPLATE_SETTINGS);
+  assert.deepEqual(Object.keys(config), Object.keys(TEMPLATE_SETTINGS));
+  assert.equal(config["aws:region"].default, TEMPLATE_SETTINGS["aws:region"]);
+});
+
 test("the README's commands work from the clone to `pulumi destroy`", { skip: missingCli }, async (t) => {
   const { simulation, cli } = await startEngine(t);
   const repository = await createRepository(cli);
@@ -34,7 +46,7 @@ test("the README's commands work from the clone to `pulumi destroy`", { skip: mi
   await writeFile(join(cli.directory, ".gitconfig"), `[url "${repository}"]\n\tinsteadOf = ${url}\n`);
   const bin = join(cli.directory, "bin");
   await mkdir(bin);
-  const path = writePrograms(bin, { pulumi: answeringPulumi("dev", repository), npm: INSTALLING_AT_ONCE });
+  const path = writePrograms(bin, { pulumi: answeringPulumi(repository), npm: INSTALLING_AT_ONCE });
 
   const blocks = blocksOf(await readFile(join(repository, "README.md"), "utf8"));
   const commands = blocks.filter(({ info }) => info === "bash").map(({ text }) => text);
@@ -43,7 +55,12 @@ test("the README's commands work from the clone to `pulumi destroy`", { skip: mi
   let directory = await mkdtemp(join(cli.directory, "road-"));
   let printed = "";
   for (const { info, text } of blocks) {
-    if (info === "yaml" && /^config:/m.test(text)) await editStack(directory, "dev", text);
+    if (info === "yaml" && /^config:/m.test(text)) {
+      const file = join(directory, "Pulumi.dev.yaml");
+      const created = await readFile(file, "utf8");
+      assertAnswered(directory, created);
+      await writeFile(file, edited(created, text));
+    }
     if (info !== "bash") continue;
 
     const isCleanUp = text.startsWith("rm -rf ");
@@ -77,10 +94,10 @@ async function runBlock(
 }
 
 /** Returns a `pulumi` that answers what the CLI asks on a terminal, and finds the template at the URL of the README. */
-function answeringPulumi(stack: string, repository: string): string {
+function answeringPulumi(repository: string): string {
   const pulumi = pathOf("pulumi");
-  const answers = ["aws:region=us-west-2", "clusterName=my-cluster", "userLogin=carol"];
-  const options = ["--yes", "--stack", stack, ...answers.flatMap((answer) => ["--config", answer])];
+  const answers = Object.entries(ANSWERS).map(([key, answer]) => `--config=${key}=${answer}`);
+  const options = ["--yes", "--stack=dev", ...answers];
   return `
     export PULUMI_OPTION_NON_INTERACTIVE=true
     case $1 in
@@ -96,11 +113,23 @@ const INSTALLING_AT_ONCE = `
   rm -rf node_modules
   ${LINK_PACKAGES}`;
 
-/** Replaces the settings of a stack, as a user does who edits the file. A file-backed stack has no organization. */
-async function editStack(directory: string, stack: string, text: string): Promise<void> {
-  const file = join(directory, `Pulumi.${stack}.yaml`);
-  const [salt = ""] = /^encryptionsalt: .*$/m.exec(await readFile(file, "utf8")) ?? [];
-  await writeFile(file, `${text.replace(/^config:$/m, "config:\n  organization: acme")}${salt}\n`);
+/** Asserts that the file of the new stack has the answers below the README's prefix, and keeps what the template says. */
+function assertAnswered(directory: string, created: string): void {
+  const [, prefix] = /as in `([\w-]+):clusterName`/.exec(read("README.md")) ?? [];
+  const { "aws:region": region, ...answers } = ANSWERS;
+  const qualified = Object.entries(answers).map(([key, answer]) => [`${prefix}:${key}`, answer]);
+  assert.deepEqual(parse(created).config, { "aws:region": region, ...Object.fromEntries(qualified) });
+  // Editors find the schema in the copy.
+  const [, schema = ""] = /^# yaml-language-server: \$schema=(.*)\n/.exec(created) ?? [];
+  assert.equal(readFileSync(join(directory, schema), "utf8"), read("settings/stack.schema.json"));
+  // The CLI moves a comment at the end of the file out of config:.
+  assert.match(created, /^config:\n(?: {2}#.*\n)* {2}# serviceAccounts:\n(?: {2}#.*\n)+ {2}aws:region:/m);
+}
+
+/** Replaces the settings of a stack, as a user does who edits its file. A file-backed stack has no organization. */
+function edited(created: string, settings: string): string {
+  const [salt = ""] = /^encryptionsalt: .*$/m.exec(created) ?? [];
+  return `${settings.replace(/^config:$/m, "config:\n  organization: acme")}${salt}\n`;
 }
 
 /** Lists what refers to a removed file, a missing script, or a missing page, and packages that nothing uses. */

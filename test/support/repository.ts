@@ -26,10 +26,3 @@ export async function createRepository(cli: Cli): Promise<string> {
   succeeded(await cli.run(repository, "git", ...author, "commit", "--quiet", "--message", "template"));
   return repository;
 }
-
-/** Clones a repository, and returns the directory of the clone, which contains what git keeps. */
-export async function cloneOf(cli: Cli, repository: string): Promise<string> {
-  const clone = join(cli.directory, "clone");
-  succeeded(await cli.run(cli.directory, "git", "clone", "--quiet", repository, clone));
-  return clone;
-}
