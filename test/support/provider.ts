@@ -3,15 +3,14 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { AddressInfo, Server } from "node:net";
 import { isDeepStrictEqual } from "node:util";
-import { Server as GrpcServer } from "@grpc/grpc-js";
 import * as pulumi from "@pulumi/pulumi";
-import { type DiffRequest, DiffResponse } from "@pulumi/pulumi/proto/provider_pb";
 import { type Emulator, type ResourceKind, Unready } from "../../simulator/emulators/emulator";
 
 /**
  * Serves the packages on a free port of the loopback address until the process ends. A process can do so once.
  *
- * Not emulated: the checks of the real providers, their configuration, and that a refresh waits for a Job again.
+ * Not emulated: the checks of the real providers, that another cluster replaces what is on the old one, and that a refresh
+ * waits for a Job again.
  *
  * @param currentSimulation is called for every request, so that each stack can have its own simulation.
  * @returns the value of PULUMI_DEBUG_PROVIDERS with which the CLI uses this provider instead of the packages' own.
@@ -157,12 +156,6 @@ function valueAt(properties: unknown, path: string): unknown {
 // The SDK prints the port, for an engine that starts the provider itself, and its server would keep the process alive.
 // https://nodejs.org/api/diagnostics_channel.html#event-tracingnetserverlistenasyncend
 async function listen(provider: pulumi.provider.Provider): Promise<number> {
-  // The SDK answers DiffConfig itself, and has no member for it.
-  const { addService } = GrpcServer.prototype;
-  GrpcServer.prototype.addService = function (definition, implementation) {
-    Object.assign(implementation, { diffConfig });
-    addService.call(this, definition, implementation);
-  };
   let server: Server | undefined;
   const onListening = (message: unknown) => {
     server = (message as { server: Server }).server;
@@ -175,26 +168,9 @@ async function listen(provider: pulumi.provider.Provider): Promise<number> {
   } finally {
     unsubscribe(LISTENING, onListening);
     console.log = log;
-    GrpcServer.prototype.addService = addService;
   }
   if (!server) throw new Error("this process serves a provider already");
   return (server.unref().address() as AddressInfo).port;
 }
 
 const LISTENING = "tracing:net.server.listen:asyncEnd";
-
-/**
- * Compares two configurations of a provider, which a provider of the SDK cannot. Only another `clusterIdentifier` of
- * Kubernetes replaces the provider, and with it what it has created: pulumi/pulumi-kubernetes, provider/pkg/provider/provider.go.
- */
-function diffConfig(
-  { request }: { request: DiffRequest },
-  callback: (error: undefined, response: DiffResponse) => void,
-): void {
-  const [olds, news] = [request.getOlds()?.toJavaScript(), request.getNews()?.toJavaScript()];
-  const response = new DiffResponse();
-  const { DIFF_NONE, DIFF_SOME } = DiffResponse.DiffChanges;
-  response.setChanges(isDeepStrictEqual(olds, news) ? DIFF_NONE : DIFF_SOME);
-  if (olds?.clusterIdentifier !== news?.clusterIdentifier) response.setReplacesList(["clusterIdentifier"]);
-  callback(undefined, response);
-}
