@@ -48,7 +48,7 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
     const resources = { ...aws.resources, ...pulumiCloud.resources, ...realKubernetes(server) };
     // Go knows the emulators' authority by this variable.
     const { NODE_EXTRA_CA_CERTS: SSL_CERT_FILE = "" } = process.env;
-    cli = await openCli(await serveProvider(() => ({ resources, calls: aws.calls })), { SSL_CERT_FILE });
+    cli = openCli(await serveProvider(() => ({ resources, calls: aws.calls })), { SSL_CERT_FILE });
     const readers = { tokenType: "team", teamName: "readers", awsRole: "none", runJob: false };
     const serviceAccounts = [
       { namespace: "ci", name: "deployer", tokenType: "personal", userLogin: "my-login", runJob: false },

@@ -24,13 +24,10 @@ test("ID tokens of a real API server have the claims of the simulation's", {
   await server.create("/api/v1/nodes", { metadata: { name: "node-1" } });
   const pod = podObject({ serviceAccountName: "deployer" });
   pod.spec.nodeName = "node-1";
-  const { metadata } = await server.create("/api/v1/namespaces/ci/pods", pod);
+  await server.create("/api/v1/namespaces/ci/pods", pod);
   // As the kubelet requests it for a pod that mounts it.
-  const boundObjectRef = { apiVersion: "v1", kind: "Pod", name: "app", uid: metadata?.uid };
-  const { status } = await server.create("/api/v1/namespaces/ci/serviceaccounts/deployer/token", {
-    spec: { audiences: [AUDIENCE], expirationSeconds: 600, boundObjectRef },
-  });
-  const real = decodeJwt(status.token);
+  const options = ["--bound-object-kind=Pod", "--bound-object-name=app", `--audience=${AUDIENCE}`];
+  const real = decodeJwt(await server.kubectl(["create", "token", "deployer", "--namespace=ci", ...options]));
 
   assert.deepEqual(shapeOf(real), shapeOf(simulated));
   assert.deepEqual(real.aud, [AUDIENCE]);

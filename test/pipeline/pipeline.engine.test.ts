@@ -187,7 +187,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const redirect = `tls.connect = (options) => connect({ ...options, host: "127.0.0.1", port: ${cloud.port} });`;
     const preloaded = join(bin, "tls.cjs");
     await writeFile(preloaded, `const tls = require("node:tls");\nconst { connect } = tls;\n${redirect}\n`);
-    const cli = await openCli(debugProviders, {
+    const cli = openCli(debugProviders, {
       PATH,
       GH_HOST: `127.0.0.1:${cloud.port}`,
       GH_ENTERPRISE_TOKEN: GITHUB_TOKEN,

@@ -253,24 +253,13 @@ test("an invalid configuration is reported as a whole, without the value of an e
   assert.deepEqual(cloud.existing(), []);
 });
 
-test("editors find the schema from the stack's file, which it accepts; it rejects other names and types", () => {
+test("editors find the schema, which accepts the stack's file, and is that of the settings", () => {
   const text = read("pipeline/Pulumi.github.yaml");
   assert.match(text, /^# yaml-language-server: \$schema=stack\.schema\.json\n/);
   const schema = JSON.parse(read("pipeline/stack.schema.json"));
   assert.deepEqual(schema, JSON.parse(pipelineSchema()));
-
   const ajv = new Ajv({ strictTypes: false, allowMatchingProperties: true });
-  const isValid = ajv.addKeyword("patternErrorMessage").compile(schema);
-  const { config } = parse(text);
-  const [{ region: _, ...stack }] = config.stacks;
-  for (const [change, expected] of [
-    [{}, true],
-    [{ repositories: "a/b" }, false],
-    [{ podIdentity: "yes" }, false],
-    [{ stacks: [stack] }, false],
-  ] as const) {
-    assert.equal(isValid({ config: { ...config, ...change } }), expected, JSON.stringify(change));
-  }
+  assert.ok(ajv.addKeyword("patternErrorMessage").validate(schema, parse(text)), ajv.errorsText());
 });
 
 test("Pulumi compiles the program as it compiles the stack's", () => {

@@ -15,19 +15,7 @@ type Step = Partial<Record<"id" | "if" | "uses" | "run", string>> & {
   env?: Record<string, string>;
 };
 
-type Job = Partial<Record<"if" | "uses" | "environment", string>> & {
-  needs?: string | string[];
-  permissions?: Record<string, string>;
-  concurrency?: object;
-  strategy?: { matrix: { include: string } };
-  steps?: Step[];
-};
-
-interface Workflow {
-  on: Record<string, unknown>;
-  permissions: Record<string, string>;
-  jobs: Record<string, Job>;
-}
+type Job = { uses?: string; steps?: Step[] };
 
 const DIRECTORY = ".github/workflows";
 const WORKFLOWS = readdirSync(join(ROOT, DIRECTORY)).map((file) => file.replace(".yml", ""));
@@ -64,7 +52,7 @@ for (const [file, expected] of [
     writeFileSync(output, "");
     mkdirSync(join(directory, ".github"));
     if (file !== undefined) writeFileSync(join(directory, ".github", "pipeline.json"), file);
-    const [script = ""] = (workflow("stacks").jobs.read?.steps ?? []).flatMap(({ run }) => run ?? []);
+    const { run: script } = workflow("stacks").jobs.read.steps.find((step: Step) => step.run);
     // https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
     const { status, stderr } = spawnSync("bash", ["-e", "-c", script], {
       cwd: directory,
@@ -82,14 +70,15 @@ test("the file decides what is deployed, where, and as whom, and no variable or 
   }
   const [url, stack] = [expression("matrix.pulumiApiUrl"), expression("matrix.stack")];
   for (const name of NAMES) {
-    const { stacks, job } = privileged(name);
+    const { stacks, [name]: job } = workflow(name).jobs;
+    const steps: Step[] = job.steps;
     assert.equal(stacks.uses, "./.github/workflows/stacks.yml");
     assert.ok([job.needs].flat().includes("stacks"), name);
-    assert.equal(job.strategy?.matrix.include, expression("fromJSON(needs.stacks.outputs.list)"), name);
+    assert.equal(job.strategy.matrix.include, expression("fromJSON(needs.stacks.outputs.list)"), name);
 
     const { command, role, scope, seconds } = PRIVILEGED[name];
     const inputsOf = (action: string) =>
-      job.steps?.find(({ uses }) => uses?.startsWith(`${action}@`))?.with ?? assert.fail(`${name} ${action}`);
+      steps.find(({ uses }) => uses?.startsWith(`${action}@`))?.with ?? assert.fail(`${name} ${action}`);
     assert.deepEqual(inputsOf("pulumi/auth-actions"), {
       "cloud-url": url,
       organization: expression("matrix.organization"),
@@ -105,7 +94,7 @@ test("the file decides what is deployed, where, and as whom, and no variable or 
     const run = inputsOf("pulumi/actions");
     const expected = command ? [command, stack, url] : Array(3).fill(undefined);
     assert.deepEqual([run.command, run["stack-name"], run["cloud-url"]], expected, name);
-    for (const { env } of (job.steps ?? []).filter((step) => step.run?.startsWith("pulumi "))) {
+    for (const { env } of steps.filter((step) => step.run?.startsWith("pulumi "))) {
       assert.deepEqual(env, { STACK: stack, PULUMI_BACKEND_URL: url });
     }
   }
@@ -127,27 +116,27 @@ for (const [name, run, expected] of [
     const event = { pull_request, sender: { type: "User" } };
     const github = { repository: "acme/eks-pulumi-oidc", ref, event };
     const context = { needs: { stacks: { outputs: { list } } }, github };
-    assert.equal(isTrue(privileged(name).job.if, context), expected);
+    assert.equal(isTrue(workflow(name).jobs[name].if, context), expected);
   });
 }
 
 test("only a commit of main whose checks passed is deployed, and no other job has an ID token", () => {
   const { on, permissions, jobs } = workflow("deploy");
   assert.deepEqual([on, permissions], [{ push: { branches: ["main"] } }, {}]);
-  assert.deepEqual(jobs.deploy?.needs, ["checks", "stacks"]);
-  assert.equal(jobs.deploy?.environment, "production");
-  assert.equal(jobs.checks?.uses, "./.github/workflows/checks.yml");
+  assert.deepEqual(jobs.deploy.needs, ["checks", "stacks"]);
+  assert.equal(jobs.deploy.environment, "production");
+  assert.equal(jobs.checks.uses, "./.github/workflows/checks.yml");
   for (const name of WORKFLOWS) {
-    for (const [id, job] of Object.entries(workflow(name).jobs)) {
-      const { permissions = workflow(name).permissions } = job;
+    const { permissions: ofAll, jobs } = workflow(name);
+    for (const id of Object.keys(jobs)) {
+      const { permissions = ofAll } = jobs[id];
       assert.deepEqual(permissions, PERMISSIONS[id] ?? { contents: "read" }, `${name} ${id}`);
     }
   }
 });
 
 test("the deploy job first asks for the tip of main, and does nothing else unless it is the run's own commit", () => {
-  const [first, ...others] = privileged("deploy").job.steps ?? [];
-  const { run: _, ...rest } = first ?? {};
+  const [{ run: _, ...rest }, ...others] = workflow("deploy").jobs.deploy.steps;
   assert.deepEqual(rest, { id: "tip", env: { GH_TOKEN: expression("github.token") } });
   assert.ok(others.length > 0);
   for (const step of others) {
@@ -157,7 +146,7 @@ test("the deploy job first asks for the tip of main, and does nothing else unles
 });
 
 test("every step uses the commit that started the workflow, and actions at a fixed commit", () => {
-  const jobs = WORKFLOWS.flatMap((name) => Object.values(workflow(name).jobs));
+  const jobs = WORKFLOWS.flatMap((name) => Object.values<Job>(workflow(name).jobs));
   const steps = jobs.flatMap((job) => job.steps ?? []);
   for (const { uses } of [...jobs, ...steps]) {
     // A workflow at a path is the one of the same commit.
@@ -172,7 +161,7 @@ test("every step uses the commit that started the workflow, and actions at a fix
 test("updates of a stack wait for each other, and none that waits is canceled", () => {
   const group = `pulumi-${expression("matrix.stack")}`;
   for (const name of NAMES) {
-    const { concurrency } = privileged(name).job;
+    const { concurrency } = workflow(name).jobs[name];
     assert.deepEqual(concurrency, { group, "cancel-in-progress": false, queue: "max" }, name);
   }
 });
@@ -182,14 +171,8 @@ function expression(text: string): string {
   return `\${{ ${text} }}`;
 }
 
-function workflow(name: string): Workflow {
+function workflow(name: string) {
   return parse(read(`${DIRECTORY}/${name}.yml`));
-}
-
-/** Returns the job that exchanges an ID token, and the one that reads the stacks. */
-function privileged(name: string): { stacks: Job; job: Job } {
-  const { stacks = assert.fail(name), [name]: job = assert.fail(name) } = workflow(name).jobs;
-  return { stacks, job };
 }
 
 /** Evaluates the `if` of a job or a step, whose expressions are also those of JavaScript. */

@@ -38,7 +38,7 @@ const DECLARED = {
 test("the engine passes the settings of a project and of a stack as the simulator does", {
   skip: missingCli,
 }, async (t) => {
-  const cli = await openCli("");
+  const cli = openCli("");
   t.after(cli.remove);
   const directory = join(cli.directory, "scalars");
   await mkdir(directory);

@@ -1,7 +1,7 @@
 // A real Kubernetes API server for the tests: kube-apiserver and etcd on the loopback address, without controllers or nodes.
 
 import assert from "node:assert/strict";
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
@@ -37,27 +37,7 @@ export interface KubernetesObject {
   [field: string]: any;
 }
 
-export interface ApiServer {
-  /** `https://127.0.0.1:PORT`, which is also its service account issuer. */
-  url: string;
-  /** The bearer token of a user. */
-  tokenOf(user: User): string;
-  /** Sends a request as the administrator. @returns an object; for an error, a Status with a `message`. */
-  request(
-    method: string,
-    path: string,
-    body?: object,
-    contentType?: string,
-  ): Promise<{ status: number; body: KubernetesObject }>;
-  /** Creates an object. @throws AssertionError with the message of a denial. */
-  create(path: string, object: KubernetesObject): Promise<KubernetesObject>;
-  /** Creates a namespace with its service account `default`, which a controller creates in a cluster. */
-  createNamespace(name: string, labels?: Record<string, string>): Promise<void>;
-  createServiceAccount(namespace: string, name: string): Promise<void>;
-  /** Runs kubectl as the administrator. @returns its standard output. @throws Error with its standard error. */
-  kubectl(args: string[], input?: object): Promise<string>;
-  close(): Promise<void>;
-}
+export type ApiServer = Awaited<ReturnType<typeof startApiServer>>;
 
 /** Returns the path of a program that KUBEBUILDER_ASSETS contains. */
 export function assetPath(program: "etcd" | "kube-apiserver" | "kubectl"): string {
@@ -70,9 +50,9 @@ export const missingApiServer =
   "KUBEBUILDER_ASSETS is not a directory with etcd, kube-apiserver, and kubectl; to build them: .ci/kubernetes DIRECTORY, or to download them: setup-envtest use 1.36.x -p path";
 
 /** Starts an API server with RBAC, Pod Security, and its own service account issuer, whose keys anyone can read. */
-export async function startApiServer(): Promise<ApiServer> {
+export async function startApiServer() {
   const directory = await mkdtemp(join(tmpdir(), "api-server-"));
-  const processes: Program[] = [];
+  const processes: ReturnType<typeof start>[] = [];
   async function close() {
     for (const { child } of processes) child.kill("SIGKILL");
     await Promise.all(processes.map(({ ended }) => ended));
@@ -142,13 +122,8 @@ export async function startApiServer(): Promise<ApiServer> {
   }
 }
 
-interface Program {
-  child: ChildProcess;
-  /** What it has printed, once it has ended. */
-  ended: Promise<string>;
-}
-
-function start(name: "etcd" | "kube-apiserver", options: Record<string, string>): Program {
+/** Starts a program. `ended` is what it has printed, once it has ended. */
+function start(name: "etcd" | "kube-apiserver", options: Record<string, string>) {
   const args = Object.entries(options).map(([option, value]) => `--${option}=${value}`);
   const child = spawn(assetPath(name), args, { stdio: ["ignore", "ignore", "pipe"] });
   // Also if a test ends this process.
@@ -156,18 +131,21 @@ function start(name: "etcd" | "kube-apiserver", options: Record<string, string>)
   return { child, ended: text(child.stderr) };
 }
 
-function client(url: string, tokens: Record<User, string>, kubeconfig: string): Omit<ApiServer, "close"> {
-  const request: ApiServer["request"] = async (method, path, body, contentType = "application/json") => {
+function client(url: string, tokens: Record<User, string>, kubeconfig: string) {
+  /** Sends a request as the administrator. @returns an object; for an error, a Status with a `message`. */
+  async function request(method: string, path: string, object?: object, contentType = "application/json") {
     const response = await fetch(`${url}${path}`, {
       method,
       headers: { Authorization: `Bearer ${tokens.admin}`, "Content-Type": contentType },
-      body: body ? JSON.stringify(body) : null,
+      body: object ? JSON.stringify(object) : null,
     });
     const content = await response.text();
     // Not every answer is JSON, such as that of /readyz.
-    return { status: response.status, body: content.startsWith("{") ? JSON.parse(content) : {} };
-  };
+    const body: KubernetesObject = content.startsWith("{") ? JSON.parse(content) : {};
+    return { status: response.status, body };
+  }
 
+  /** Creates an object. @throws AssertionError with the message of a denial. */
   async function create(path: string, object: KubernetesObject) {
     const { status, body } = await request("POST", path, object);
     assert.ok(status < 300, `POST ${path}: ${body.message}`);
@@ -179,16 +157,19 @@ function client(url: string, tokens: Record<User, string>, kubeconfig: string): 
   }
 
   return {
+    /** `https://127.0.0.1:PORT`, which is also its service account issuer. */
     url,
-    tokenOf: (user) => tokens[user],
+    tokenOf: (user: User) => tokens[user],
     request,
     create,
     createServiceAccount,
-    async createNamespace(name, labels = {}) {
+    /** Creates a namespace with its service account `default`, which a controller creates in a cluster. */
+    async createNamespace(name: string, labels: Record<string, string> = {}) {
       await create("/api/v1/namespaces", { metadata: { name, labels } });
       await createServiceAccount(name, "default");
     },
-    async kubectl(args, input) {
+    /** Runs kubectl as the administrator. @returns its standard output. @throws Error with its standard error. */
+    async kubectl(args: string[], input?: object) {
       const run = promisify(execFile)(assetPath("kubectl"), [...args, `--kubeconfig=${kubeconfig}`]);
       run.child.stdin?.end(input && JSON.stringify(input));
       return (await run).stdout;
@@ -197,7 +178,7 @@ function client(url: string, tokens: Record<User, string>, kubeconfig: string): 
 }
 
 /** Waits until the API server is ready. @throws Error with what a program has printed if it ends before. */
-async function ready({ request }: ApiServer, processes: Program[]): Promise<void> {
+async function ready({ request }: ApiServer, processes: ReturnType<typeof start>[]): Promise<void> {
   const deadline = Date.now() + START_SECONDS * 1000;
   while (Date.now() < deadline) {
     for (const { child, ended } of processes) {

@@ -9,20 +9,11 @@ import type { Simulation, SimulationOptions } from "../../simulator/emulators/si
 import { succeeded } from "./engineOutcome";
 import { runPodSpecWithCli } from "./podSpec";
 import { serveProvider } from "./provider";
-import { type Cli, createProject, type Outcome, openCli } from "./pulumiCli";
+import { type Cli, createProject, openCli } from "./pulumiCli";
 import { startCluster } from "./stack";
 import { temporaryDirectory } from "./temporaryDirectory";
 
-export interface Stack {
-  simulation: Simulation;
-  directory: string;
-  cli: Cli;
-  pulumi(...args: string[]): Promise<Outcome>;
-  /** Runs `pulumi up` without the preview in front of it. */
-  up(...args: string[]): Promise<Outcome>;
-  /** Changes a setting of the stack. */
-  set(key: string, value: unknown): Promise<void>;
-}
+export type Stack = Awaited<ReturnType<typeof emptyStack>>;
 
 /** The settings of a stack with one service account. A file-backed stack has no organization. */
 export const SETTINGS = {
@@ -44,7 +35,7 @@ export async function startEngine(t: TestContext, options: Partial<SimulationOpt
   t.after(simulation.close);
   currentSimulation = simulation;
   debugProviders ??= serveProvider(() => currentSimulation ?? assert.fail("no simulation is running"));
-  const cli = await openCli(await debugProviders);
+  const cli = openCli(await debugProviders);
   t.after(cli.remove);
   return { simulation, cli };
 }
@@ -54,17 +45,9 @@ export async function emptyStack(
   t: TestContext,
   settings: object = {},
   options?: Partial<SimulationOptions>,
-): Promise<Stack> {
+) {
   const { simulation, cli } = await startEngine(t, options);
-  const directory = await createProject(cli, { ...SETTINGS, ...settings });
-  return { simulation, directory, cli, ...commandsIn(directory, cli) };
-}
-
-/** Creates a stack with its resources. */
-export async function createdStack(...options: Parameters<typeof emptyStack>): Promise<Stack> {
-  const stack = await emptyStack(...options);
-  succeeded(await stack.up());
-  return stack;
+  return { simulation, ...stackIn(cli, await createProject(cli, { ...SETTINGS, ...settings })) };
 }
 
 /** Creates a stack of another program, in an AWS account without a cluster, and no resources. */
@@ -79,17 +62,21 @@ export async function stackOfProgram(
   for (const [name, content] of Object.entries({ "Pulumi.yaml": project, ...files })) {
     await writeFile(join(directory, name), content);
   }
-  const commands = commandsIn(directory, cli);
-  succeeded(await commands.pulumi("stack", "init", "dev"));
-  return { simulation, directory, cli, ...commands };
+  const stack = stackIn(cli, directory);
+  succeeded(await stack.pulumi("stack", "init", "dev"));
+  return { simulation, ...stack };
 }
 
-function commandsIn(directory: string, cli: Cli): Pick<Stack, "pulumi" | "up" | "set"> {
-  const pulumi: Stack["pulumi"] = (...args) => cli.pulumi(directory, ...args);
+function stackIn(cli: Cli, directory: string) {
+  const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
   return {
+    cli,
+    directory,
     pulumi,
-    up: (...args) => pulumi("up", "--yes", "--skip-preview", ...args),
-    async set(key, value) {
+    /** Runs `pulumi up` without the preview in front of it. */
+    up: (...args: string[]) => pulumi("up", "--yes", "--skip-preview", ...args),
+    /** Changes a setting of the stack. */
+    async set(key: string, value: unknown) {
       const text = typeof value === "string" ? value : JSON.stringify(value);
       succeeded(await pulumi("config", "set", key, text));
     },

@@ -7,13 +7,6 @@ import { join } from "node:path";
 
 export const ROOT = join(__dirname, "..", "..");
 
-/** A block of code in a page. */
-interface Block {
-  /** What follows the backticks, such as `bash`. */
-  info: string;
-  text: string;
-}
-
 /** Returns a text file of the project, such as `docs/import.md`. */
 export function read(path: string): string {
   return readFileSync(join(ROOT, path), "utf8");
@@ -39,8 +32,8 @@ export function sectionOf(page: string, heading: string): string {
   return below.split(`\n${heading.split(" ")[0]} `)[0] ?? "";
 }
 
-/** Returns the blocks of code of a page in its order, without their indentation. */
-export function blocksOf(page: string): Block[] {
+/** Returns the blocks of code of a page without their indentation. `info` follows the backticks, such as `bash`. */
+export function blocksOf(page: string): { info: string; text: string }[] {
   return [...page.matchAll(/^( *)```(\w.*?)\n(.*?)^ *```$/gms)].map(
     ([, indentation = "", info = "", text = ""]) => {
       return { info, text: text.replaceAll(RegExp(`^${indentation}`, "gm"), "") };

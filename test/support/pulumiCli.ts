@@ -1,7 +1,8 @@
 // Drives the Pulumi CLI, with a separate state and home in a temporary directory.
 
 import { spawn, spawnSync } from "node:child_process";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { existsSync, mkdirSync } from "node:fs";
+import { rm, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
@@ -17,16 +18,7 @@ export interface Outcome {
   screen: string;
 }
 
-export interface Cli {
-  /** Temporary: state, home and projects are in it. */
-  directory: string;
-  environment: NodeJS.ProcessEnv;
-  /** Runs a program in the environment of the CLI. */
-  run(cwd: string, program: string, ...args: string[]): Promise<Outcome>;
-  /** Runs `pulumi` in the directory of a project, such as `pulumi(directory, "up", "--yes")`. */
-  pulumi(cwd: string, ...args: string[]): Promise<Outcome>;
-  remove(): Promise<void>;
-}
+export type Cli = ReturnType<typeof openCli>;
 
 /** Why the tests are skipped, with the fix; false if the CLI is installed. */
 export const missingCli =
@@ -50,14 +42,17 @@ export function pathOf(program: string): string {
  * @param debugProviders PULUMI_DEBUG_PROVIDERS: the providers that run already.
  * @param further variables for the environment of the CLI.
  */
-export async function openCli(debugProviders: string, further: Record<string, string> = {}): Promise<Cli> {
-  const directory = await createDirectory();
+export function openCli(debugProviders: string, further: Record<string, string> = {}) {
+  const path = join(simulationDirectory(), `pulumi-${process.pid}-`);
+  let number = 0;
+  while (existsSync(`${path}${number}`)) number += 1;
+  const directory = `${path}${number}`;
   const state = join(directory, "state");
-  await mkdir(state);
+  mkdirSync(state, { recursive: true });
   // Nothing else of the environment: a profile or a backend of the user's would change the results.
   // The old language host of .ci/pulumi-cli does not receive the `nodeargs` of Pulumi.yaml, which would set TS_NODE_CACHE_DIRECTORY.
   const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, TS_NODE_CACHE_DIRECTORY } = process.env;
-  const env = {
+  const environment: NodeJS.ProcessEnv = {
     PATH,
     NODE_EXTRA_CA_CERTS,
     NODE_OPTIONS,
@@ -77,32 +72,22 @@ export async function openCli(debugProviders: string, further: Record<string, st
     ...further,
   };
 
-  const run: Cli["run"] = async (cwd, program, ...args) => {
-    const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+  /** Runs a program in the environment of the CLI. */
+  async function run(cwd: string, program: string, ...args: string[]): Promise<Outcome> {
+    const child = spawn(program, args, { cwd, env: environment, stdio: ["ignore", "pipe", "pipe"] });
     const { exitCode, stdout, stderr } = await ended(child);
     return { exitCode, stdout, screen: stdout + stderr };
-  };
+  }
   return {
+    /** Temporary: state, home and projects are in it. */
     directory,
-    environment: env,
+    environment,
     run,
-    pulumi: (cwd, ...args) => run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
+    /** Runs `pulumi` in the directory of a project, such as `pulumi(directory, "up", "--yes")`. */
+    pulumi: (cwd: string, ...args: string[]) =>
+      run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
     remove: () => rm(directory, { recursive: true, force: true }),
   };
-}
-
-/** Creates the directory with the lowest number that no other open CLI of this process has, and returns its path. */
-async function createDirectory(): Promise<string> {
-  const path = join(simulationDirectory(), `pulumi-${process.pid}-`);
-  for (let number = 0; ; number += 1) {
-    const directory = `${path}${number}`;
-    try {
-      await mkdir(directory);
-      return directory;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    }
-  }
 }
 
 /**
