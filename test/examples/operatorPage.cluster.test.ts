@@ -1,4 +1,4 @@
-// The commands of docs/operator.md on a real API server. Its Stacks have a schema that accepts every field.
+// The settings of docs/operator.md, and its commands on a real API server. Its Stacks have a schema that accepts every field.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -7,32 +7,31 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
-import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "../../tokenVolume";
+import { parse } from "yaml";
 import {
   type ApiServer,
   assetPath,
-  type KubernetesObject,
   kubeconfigOf,
   missingApiServer,
   startApiServer,
 } from "../support/apiServer";
-import { commandWith, SPEC_AFTER, SPEC_BEFORE } from "../support/operatorPage";
 import { eventually } from "../support/pods";
 import { writePrograms } from "../support/programs";
+import { codeIn, read } from "../support/project";
+import { all, up } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/default/stacks";
 const TOKEN = `pul-${randomBytes(20).toString("hex")}`;
 
+const PAGE = read("docs/operator.md");
+
+/** What the diff of step 4 changes. The image is that of both, since it is the first change. */
+const SPEC_BEFORE = sideOfDiff("-");
+const SPEC_AFTER = sideOfDiff("+");
+
 /** The Stack before its image is changed. */
 const { workspaceTemplate: _, ...SPEC_AT_FIRST } = SPEC_BEFORE;
-
-/** What `pulumi stack output serviceAccounts --json` prints of the service account. */
-const ACCESS = {
-  env: [CREDENTIAL_HELPER],
-  volume: tokenVolume("pulumi-pulumi-token-exchange", "urn:pulumi:org:acme"),
-  volumeMount: VOLUME_MOUNT,
-};
 
 const LITERAL = { type: "Literal", literal: { value: "token" } };
 
@@ -62,7 +61,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
     await writeFile(join(directory, "kubeconfig"), kubeconfig, { mode: 0o600 });
     path = writePrograms(directory, {
       kubectl: `exec '${assetPath("kubectl")}' "$@"`,
-      pulumi: `cat <<'END'\n${JSON.stringify({ "default/pulumi": ACCESS })}\nEND`,
+      pulumi: "cat outputs.json",
     });
     await apply(STACKS);
     await eventually("Stacks exist", async () => {
@@ -96,14 +95,23 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
   const specOf = async (name: string) => (await stackOf(name)).spec;
   const secretOf = (name: string) => server.request("GET", `/api/v1/namespaces/default/secrets/${name}`);
 
+  test("use what the settings create, which keep the service account", async (t) => {
+    const [settings = ""] = codeIn(PAGE, "yaml");
+    const { config } = parse(settings);
+    const serviceAccounts = [`default/${SPEC_AFTER.serviceAccountName}`];
+    const program = await up(t, { userLogin: undefined, ...config }, { serviceAccounts });
+    const created = ["ServiceAccount", "Namespace", "Role"].flatMap((type) => all(program, type));
+    assert.deepEqual(created, []);
+    await writeFile(join(directory, "outputs.json"), JSON.stringify(program.outputs.serviceAccounts));
+  });
+
   test("list what contains a token, in a file too, without the token", async () => {
     const credentials = JSON.stringify({ accounts: { "https://api.pulumi.com": { accessToken: TOKEN } } });
     await apply(secret("team-a", "file", { "credentials.json": credentials }));
     await apply(secret("team-a", "other", { password: "pull-request", empty: "" }));
     await apply({ ...secret("team-a", "binary", {}), data: { key: randomBytes(300).toString("base64") } });
     await apply(secret("team-a", "nothing", {}));
-    const metadata = { namespace: "team-a", name: "variables" };
-    await apply({ apiVersion: "v1", kind: "ConfigMap", metadata, data: { PULUMI_ACCESS_TOKEN: TOKEN } });
+    await apply(object("v1", "ConfigMap", "team-a", "variables", { data: { PULUMI_ACCESS_TOKEN: TOKEN } }));
 
     assert.deepEqual(await linesOf("get secrets,configmaps"), [
       "ConfigMap\tteam-a\tvariables\tPULUMI_ACCESS_TOKEN",
@@ -188,7 +196,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
       worker: { ...specs.worker, ...exchange },
     };
     for (const [name, spec] of Object.entries(changed))
-      assert.deepEqual(await specOf(name), stack(name, spec).spec);
+      assert.deepEqual(await specOf(name), { stack: `acme/${name}/prod`, ...spec });
   });
 
   test("find no token in the changed Stacks, and delete the Secret, but of a shared one only the key", async () => {
@@ -219,28 +227,37 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
   });
 });
 
-function stack(name: string, spec: object, namespace = "team-a"): KubernetesObject {
-  return {
-    apiVersion: "pulumi.com/v1",
-    kind: "Stack",
-    metadata: { namespace, name },
-    spec: { stack: `acme/${name}/prod`, ...spec },
-  };
+/** Returns one side of the diff as kubectl reads it: YAML 1.1, in which 0555 is octal. */
+function sideOfDiff(sign: "-" | "+") {
+  const [diff = ""] = codeIn(PAGE, "diff");
+  const lines = diff.split("\n").filter((line) => [" ", sign].includes(line.charAt(0)));
+  return parse(lines.map((line) => line.slice(1)).join("\n"), { version: "1.1" }).spec;
 }
 
-function secret(namespace: string, name: string, stringData: Record<string, string>): KubernetesObject {
-  return { apiVersion: "v1", kind: "Secret", metadata: { namespace, name }, stringData };
+/** Returns the one command of the page that contains a string. */
+function commandWith(text: string): string {
+  const [command, ...others] = codeIn(PAGE, "bash").filter((block) => block.includes(text));
+  assert.ok(command && others.length === 0, `one command must contain ${text}`);
+  return command;
 }
 
-function cronJob(name: string, pod: object, container: object = {}): KubernetesObject {
+function object(apiVersion: string, kind: string, namespace: string, name: string, content: object) {
+  return { apiVersion, kind, metadata: { namespace, name }, ...content };
+}
+
+function stack(name: string, spec: object, namespace = "team-a") {
+  return object("pulumi.com/v1", "Stack", namespace, name, { spec: { stack: `acme/${name}/prod`, ...spec } });
+}
+
+function secret(namespace: string, name: string, stringData: Record<string, string>) {
+  return object("v1", "Secret", namespace, name, { stringData });
+}
+
+function cronJob(name: string, pod: object, container: object = {}) {
   const containers = [{ name: "job", image: "example.com/image:1", ...container }];
   const template = { spec: { restartPolicy: "Never", containers, ...pod } };
-  return {
-    apiVersion: "batch/v1",
-    kind: "CronJob",
-    metadata: { namespace: "default", name },
-    spec: { schedule: "0 6 * * *", jobTemplate: { spec: { template } } },
-  };
+  const spec = { schedule: "0 6 * * *", jobTemplate: { spec: { template } } };
+  return object("batch/v1", "CronJob", "default", name, { spec });
 }
 
 const VERSION = {
