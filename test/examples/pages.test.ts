@@ -1,4 +1,5 @@
-// The pages name only settings that exist, every exit code of the exchange script, and alert rules that match its Jobs.
+// The pages name only settings that exist, every exit code of the exchange script, alert rules that match its Jobs, and
+// everything that a trial creates.
 
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
@@ -7,6 +8,7 @@ import { test } from "node:test";
 import { parse } from "yaml";
 import { EXAMPLES, exampleOf } from "../support/examples";
 import { codeIn, ROOT, read, sectionOf } from "../support/project";
+import { only, up } from "../support/stack";
 
 const PAGES = [
   ...["SECURITY", "alternatives", "how-it-works", "import", "operator", "troubleshooting"].map(
@@ -69,6 +71,23 @@ test("the alert of docs/workloads/token-check.md is about the Jobs of token-chec
   const interval = Number(/^\*\/(\d+) \* \* \* \*$/.exec(spec.schedule)?.[1]) * 60;
   assert.ok(ttlSecondsAfterFinished >= interval + activeDeadlineSeconds);
   assert.ok(ttlSecondsAfterFinished + activeDeadlineSeconds < 2 * interval);
+});
+
+test("docs/trial.md lists what a trial creates, which needs no IAM OIDC provider, and its report names the Job", async (t) => {
+  const [file = ""] = codeIn(read("docs/trial.md"), "yaml");
+  const cluster = { name: "my-cluster", hasOidcProvider: false };
+  const stack = await up(t, parse(file).config, { runJobs: true, cluster });
+
+  const types = stack.registered.map(({ type }) => type);
+  assert.deepEqual(types.filter((type) => /^(aws|kubernetes|pulumiservice):/.test(type)).sort(), [
+    "kubernetes:batch/v1:Job",
+    "kubernetes:core/v1:ConfigMap",
+    "kubernetes:core/v1:ServiceAccount",
+    "pulumiservice:index:OidcIssuer",
+  ]);
+  const { namespace, name } = only<{ metadata: Record<string, string> }>(stack, "Job").inputs.metadata;
+  const report = read(".github/ISSUE_TEMPLATE/trial.yml");
+  assert.ok(report.includes(`kubectl logs --namespace ${namespace} job/${name}`));
 });
 
 /** Returns the keys at every level of a value. */
