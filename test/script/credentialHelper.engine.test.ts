@@ -14,7 +14,7 @@ import { type PulumiCloud, startPulumiCloud } from "../../simulator/emulators/pu
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import { forward } from "../support/cloudApi";
 import { missingCli } from "../support/pulumiCli";
-import { EXCHANGE_SCRIPT, runScript } from "../support/script";
+import { EXCHANGE_SCRIPT, exchange, granted } from "../support/script";
 
 type Server = Awaited<ReturnType<typeof startServer>>;
 
@@ -126,13 +126,12 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     await writeFile(log, "");
     const script = await readFile(EXCHANGE_SCRIPT, "utf8");
     const ca = join(directory, "ca.pem");
-    const { stdout, stderr, exitCode, curlCalls } = await runScript({
-      url: api.origin,
+    const { stdout, stderr, exitCode, curlCalls } = await exchange(granted, {
       idToken: await issuer.token(POD, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 }),
       command: ["bash", "-c", command],
       launcher,
       script: script.replace("\n", `\n${record}\n`),
-      settings: { tokenExpirationSeconds: String(TOKEN_SECONDS) },
+      settings: { apiUrl: api.origin, tokenExpirationSeconds: String(TOKEN_SECONDS) },
       environment: {
         BACKEND: api.origin,
         FOREIGN: foreign.origin,

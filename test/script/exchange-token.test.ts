@@ -18,7 +18,6 @@ import {
   ID_TOKEN,
   idTokenOf,
   type Running,
-  runScript,
   SETTINGS,
 } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -73,7 +72,7 @@ describe("the wrapped command", AT_ONCE, () => {
     const options = { command: ["bash", "-c", print, ...words], input: "a\nb\n" };
     const running: Running = {};
     const run = await exchange([busy, granted], { ...options, running });
-    const direct = await runScript({ url: "", script: '#!/bin/bash\nexec "$@"', ...options });
+    const direct = await exchange(granted, { script: '#!/bin/bash\nexec "$@"', ...options });
     assert.equal(run.stdout, direct.stdout.replace(/^\d+/, String(running.pid)));
     assert.equal(run.signal, "SIGTERM");
   });
@@ -88,20 +87,15 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.equal(run.exitCode, 0);
   });
 
-  const noCurl = imageWith("bash");
+  const noCurl = { PATH: imageWith("bash") };
   const noTime = '() { case "$*" in *"%("*) return 1 ;; esac; builtin printf "$@"; }';
   const noPause = '() { case "$*" in *-t*) return 1 ;; esac; builtin read "$@"; }';
   // After an arithmetic error, bash continues with the next command of the script.
   const broken = SOURCE.replace(/ granted_token=.*BASH_REMATCH.*\n/, ": $((08))\n");
   for (const [when, options, exitCode, message] of [
-    ["curl is missing", { environment: { PATH: noCurl } }, 69, /curl reported no result/],
+    ["curl is missing", { environment: noCurl }, 69, /curl reported no result/],
     ["the time is unknown", { environment: { "BASH_FUNC_printf%%": noTime } }, 1, /^$/],
-    [
-      "bash cannot wait",
-      { environment: { "BASH_FUNC_read%%": noPause } },
-      75,
-      /Giving up: bash could not wait/,
-    ],
+    ["bash cannot wait", { environment: { "BASH_FUNC_read%%": noPause } }, 75, /bash could not wait/],
     ["the script fails", { script: broken }, 1, /08/],
   ] as const) {
     test(`does not run when ${when}`, async () => {
@@ -144,41 +138,35 @@ describe("the request", AT_ONCE, () => {
   });
 });
 
-test("settings are all checked before anything is sent", async () => {
+test("settings are all checked at once, before the ID token, and shown without a password", async () => {
   const settings = {
-    organization: undefined,
+    organization: "a b",
     tokenType: "admin",
     tokenScope: "x".repeat(256),
     tokenExpirationSeconds: "2h",
     apiUrl: "https://ada:secret@example.com",
-    token: undefined,
   };
-  const environment = { PULUMI_TOKEN_RETRY_SECONDS: "0" };
-  const options = { settings, environment, command: [], directory: "\u202edir\u001b[2J" };
-  const { endpoint, ...run } = await exchange(granted, options);
-  assert.equal(run.exitCode, 64);
-  assert.deepEqual(run.stderr.match(/^ {2}\S.* is '.*?'(?=\. )/gm), [
-    `  organization is '(no file that user ${process.getuid?.()} can read)'`,
+  const [result] = await callMain([{ settings, idToken: "", retrySeconds: "0" }]);
+  assert.equal(result?.exitCode, 64);
+  assert.deepEqual(result.output.match(/^ {2}\S.* is '.*?'(?=\. )/gm), [
+    "  organization is 'a b'",
     "  tokenType with tokenScope is 'admin (256 bytes or more, or a null character)'",
     "  tokenExpirationSeconds is '2h'",
     "  apiUrl is 'https:[redacted]example.com'",
     "  The variable PULUMI_TOKEN_RETRY_SECONDS is '0'",
   ]);
-  assert.match(run.stderr, /The files are in \S+\/\\xe2\\x80\\xaedir\\x1b\[2J\/\. /);
-  assert.deepEqual([endpoint.connections(), run.curlCalls], [0, []]);
 });
 
 test("an ID token that cannot be read is an error that names the file, and what to add to the pod", async () => {
   // Root can read every file.
   const [drop, user] = IS_ROOT ? ["setpriv --reuid=65534 --clear-groups", 65534] : ["", process.getuid?.()];
   const launcher = ["bash", "-c", `chmod 0 "\${1%/*}/token"; exec ${drop} "$@"`, "bash"];
-  const run = await exchange(granted, { directory: "\u202edir", launcher });
-  const path = run.path.replace("\u202e", String.raw`\xe2\x80\xae`).replace(/[^/]+$/, "token");
+  const { exitCode, stderr } = await exchange(granted, { launcher });
   const expected =
-    `exchange-token: No ID token: ${path} is not a file that user ${user} can read. ` +
+    `exchange-token: No ID token: DIRECTORY/token is not a file that user ${user} can read. ` +
     "The volume pulumi-token-exchange must have a serviceAccountToken as a source, with the path token. " +
     "If all containers run as one user, only it can read this.\n";
-  assert.deepEqual([run.exitCode, run.stderr], [66, expected]);
+  assert.deepEqual([exitCode, stderr.replace(/\/\S+(?=\/token)/, "DIRECTORY")], [66, expected]);
 });
 
 test("a temporary failure is retried for 50 s, after a random time that doubles, or after Retry-After", async () => {
@@ -271,9 +259,10 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
         const children = readFileSync(`/proc/${running.pid}/task/${running.pid}/children`, "utf8");
         process.kill(Number(IS_ROOT ? children : running.pid), signal);
       };
-      const run = await exchange(stop, { launcher, running });
-      assert.equal(run.exitCode, 143);
-      assert.ok(run.milliseconds < 8000, `${run.milliseconds} ms`);
+      const startedAt = performance.now();
+      const { exitCode } = await exchange(stop, { launcher, running });
+      assert.equal(exitCode, 143);
+      assert.ok(performance.now() - startedAt < 8000);
     });
   }
 });
@@ -293,11 +282,11 @@ describe("the credential helper", AT_ONCE, () => {
       PULUMI_ACCESS_TOKEN: otherToken,
       TZ: "JST-9",
     };
-    const { endpoint, ...run } = await exchange(late, { environment, command: [], input: INITIAL });
+    const run = await exchange(late, { environment, command: [], input: INITIAL });
     const { expiresAt, ...others } = JSON.parse(run.stdout);
-    assert.deepEqual(others, { version: 1, accessToken: ACCESS_TOKEN, backendUrl: endpoint.url });
+    assert.deepEqual(others, { version: 1, accessToken: ACCESS_TOKEN, backendUrl: run.endpoint.url });
     // Counted from before the request.
-    const lifetime = Date.parse(expiresAt) - (endpoint.requests[0]?.arrivedAt ?? 0);
+    const lifetime = Date.parse(expiresAt) - (run.endpoint.requests[0]?.arrivedAt ?? 0);
     assert.ok(lifetime > 540_000 && lifetime <= 600_000, expiresAt);
     assert.deepEqual([run.exitCode, run.stderr, run.curlCalls.length], [0, "", 1]);
     assert.deepEqual(findLeaks({ ...run, stdout: "" }, [ACCESS_TOKEN, ID_TOKEN, otherToken]), []);
@@ -359,13 +348,6 @@ describe("the credential helper", AT_ONCE, () => {
       }
     });
   }
-
-  test("does not wait for the end of a request that is too long", async () => {
-    const startedAt = performance.now();
-    const [result] = await callScript("main < <(exec 2>/dev/null; printf %5000s; sleep 30)", [[]]);
-    assert.equal(result?.exitCode, 64);
-    assert.ok(performance.now() - startedAt < 20_000);
-  });
 });
 
 describe("tokens", AT_ONCE, () => {

@@ -169,7 +169,7 @@ describe("a real request", AT_ONCE, () => {
   const redirect: Answer = (...request) =>
     respond(307, `${token}}`, { Location: elsewhere.url.replace("127.0.0.1", "localhost") })(...request);
 
-  const cases: [Outcome, string, Answer | Answer[], (Partial<ScriptOptions> & { host?: string })?][] = [
+  const cases: [Outcome, string, Answer | Answer[], (ScriptOptions & { host?: string })?][] = [
     ["unreachable", "to a host without an address", granted, { settings: { apiUrl: "https://a.invalid" } }],
     ["unreachable", "to a port that is closed", granted, { settings: { apiUrl: "http://[::1]:9/" } }],
     ["unreachable", "that is not answered", send("")],

@@ -13,9 +13,7 @@ import { type Answer, type Endpoint, grant, startEndpoint } from "../script/endp
 import { type Ended, ended } from "./childProcess";
 
 interface ScriptRun extends Ended {
-  /** Where the script was, in a directory that is gone. */
-  path: string;
-  milliseconds: number;
+  endpoint: Endpoint;
   /** The arguments and the environment of each `curl` process, as a wrapper on PATH received them. */
   curlCalls: string[];
   /** The files that appeared in HOME, in TMPDIR, or in the working directory, if only for a moment. */
@@ -26,9 +24,7 @@ interface ScriptRun extends Ended {
 type Files = Record<string, string | undefined>;
 
 export interface ScriptOptions {
-  /** URL of Pulumi Cloud. */
-  url: string;
-  idToken?: string | undefined;
+  idToken?: string;
   /** Overrides files of the volume. */
   settings?: Files;
   /** Overrides the environment of the pod; undefined removes a variable. */
@@ -45,6 +41,8 @@ export interface ScriptOptions {
   launcher?: string[];
   /** Receives the running script. */
   running?: Running;
+  /** Of the endpoint, for HTTPS. */
+  certificate?: { key: string; cert: string } | undefined;
 }
 
 export interface Running {
@@ -88,26 +86,16 @@ export const SETTINGS = {
   apiUrl: "https://api.pulumi.com",
 };
 
-/** Runs the script with `ID_TOKEN` against a separate endpoint with these answers. */
-export async function exchange(
-  answers: Answer | Answer[],
-  options: Partial<ScriptOptions> & { certificate?: { key: string; cert: string } | undefined } = {},
-): Promise<ScriptRun & { endpoint: Endpoint }> {
-  const endpoint = await startEndpoint(answers, options.certificate);
-  const run = runScript({ url: endpoint.url, idToken: ID_TOKEN, ...options });
-  return { ...(await run.finally(endpoint.close)), endpoint };
-}
-
 /**
- * Runs the script to its end, in a volume in a temporary directory that every user can enter: the checkout may be below
- * a directory that only root can enter.
+ * Runs the script to its end, against a separate endpoint with these answers, in a volume in a temporary directory that every
+ * user can enter: the checkout may be below a directory that only root can enter.
  */
-export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
+export async function exchange(answers: Answer | Answer[], options: ScriptOptions = {}): Promise<ScriptRun> {
   const { launcher = [], command = ["true"], environment, running = {} } = options;
+  const endpoint = await startEndpoint(answers, options.certificate);
   const directory = fs.mkdtempSync(join(tmpdir(), "exchange-"));
   const path = (name: string) => join(directory, name);
   const volume = path(options.directory ?? "pulumi.com");
-  const script = join(volume, SCRIPT_FILE);
   // Synchronous: a process that starts meanwhile would inherit an open file, and the script could not be executed.
   try {
     const watched = ["home", "tmp", "work"].map(path);
@@ -117,8 +105,8 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     const files: Files = {
       [SCRIPT_FILE]: options.script ?? fs.readFileSync(EXCHANGE_SCRIPT, "utf8"),
       ...SETTINGS,
-      apiUrl: options.url,
-      token: options.idToken,
+      apiUrl: endpoint.url,
+      token: options.idToken ?? ID_TOKEN,
       ...options.settings,
     };
     writeVolume(volume, files);
@@ -131,8 +119,7 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     const watchers = watched.map((place) =>
       fs.watch(place, { persistent: false }, (_, file) => appeared.push(join(place, file ?? ""))),
     );
-    const startedAt = performance.now();
-    const [program = "", ...args] = [...launcher, script, ...command];
+    const [program = "", ...args] = [...launcher, join(volume, SCRIPT_FILE), ...command];
     const child = spawn(program, args, {
       cwd: path("work"),
       env: {
@@ -152,14 +139,14 @@ export async function runScript(options: ScriptOptions): Promise<ScriptRun> {
     if (child.pid) running.pid = child.pid;
     running.replaceFiles = (changes) => writeVolume(volume, { ...files, ...changes });
     const result = await ended(child);
-    const milliseconds = performance.now() - startedAt;
 
     // File events arrive in the next turns of the event loop.
     await sleep(20);
     for (const watcher of watchers) watcher.close();
     const calls = fs.readdirSync(path("log")).map((name) => fs.readFileSync(join(path("log"), name), "utf8"));
-    return { path: script, ...result, milliseconds, curlCalls: calls, files: appeared };
+    return { ...result, endpoint, curlCalls: calls, files: appeared };
   } finally {
+    await endpoint.close();
     fs.rmSync(directory, { recursive: true, force: true });
   }
 }
@@ -212,7 +199,7 @@ export async function callScript(
   const [functions, start] = source.split(/^\{\n(?= {2}main "\$@"$)/m);
   assert.ok(start, "the script does not end in a call of main");
 
-  const directory = fs.mkdtempSync(join(tmpdir(), "exchange-"));
+  const directory = fs.mkdtempSync(join(tmpdir(), "exchange-\u202e"));
   try {
     const files = { ...SETTINGS, token: ID_TOKEN };
     for (const [file, content] of Object.entries(files)) fs.writeFileSync(join(directory, file), content);
