@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { callScript, exchange, granted, ID_TOKEN, idTokenOf, type Running } from "../support/script";
-import { type Answer, type Endpoint, respond, startEndpoint } from "./endpoint";
+import { type Answer, type Endpoint, respond } from "./endpoint";
 
 const AT_ONCE = { concurrency: 8 };
 
@@ -53,9 +53,8 @@ describe("whatever the environment says, the script finds its files", AT_ONCE, (
     "in a plain directory": "cp -rL $volume plain; exec plain/exchange-token.sh true",
     "but not if it is copied": "cp $1 copy.sh; ./copy.sh true; (($? == 64)); exit 9",
   })) {
-    test(how, async (t) => {
-      const { url, connections, close } = await startEndpoint(granted);
-      t.after(close);
+    test(how, async () => {
+      const url = "http://127.0.0.1:9";
       const environment = {
         ...{ PULUMI_BACKEND_URL: url, PULUMI_API: url, PULUMI_API_URL: url, PULUMI_CLOUD_URL: url },
         ...{ PULUMI_ORG: "evil", PULUMI_TOKEN_TYPE: "organization", PULUMI_TOKEN_SCOPE: "admin" },
@@ -65,7 +64,6 @@ describe("whatever the environment says, the script finds its files", AT_ONCE, (
       };
       const launcher = ["bash", "-c", `volume=$(dirname $1); ${command}`, "bash"];
       const { exitCode, stderr, endpoint } = await exchange(granted, { environment, launcher });
-      assert.equal(connections(), 0);
       if (/copy/.test(command)) return assert.match(stderr, /The files are in \S+\/work\/\.\/\. /);
       assert.deepEqual(
         [exitCode, sent(endpoint)],

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 import {
   type CertificateAuthority,
   openCertificateAuthority,
@@ -22,7 +22,7 @@ import {
   idTokenOf,
   type ScriptOptions,
 } from "../support/script";
-import { type Answer, drip, type Endpoint, hang, reset, respond, send, startEndpoint } from "./endpoint";
+import { type Answer, drip, hang, reset, respond, send } from "./endpoint";
 
 /** How the script can end: its exit code, and its last message. */
 const OUTCOMES = {
@@ -160,14 +160,10 @@ describe("a real request", AT_ONCE, () => {
   });
 
   let authority: CertificateAuthority;
-  let elsewhere: Endpoint;
   before(async () => {
     authority = await openCertificateAuthority();
-    elsewhere = await startEndpoint(granted);
   });
-  after(() => elsewhere.close());
-  const redirect: Answer = (...request) =>
-    respond(307, `${token}}`, { Location: elsewhere.url.replace("127.0.0.1", "localhost") })(...request);
+  const redirect = respond(307, `${token}}`, { Location: "/other" });
 
   const cases: [Outcome, string, Answer | Answer[], (ScriptOptions & { host?: string })?][] = [
     ["unreachable", "to a host without an address", granted, { settings: { apiUrl: "https://a.invalid" } }],
@@ -177,7 +173,7 @@ describe("a real request", AT_ONCE, () => {
     ["unreachable", "whose answer ends after the token", send(head + token)],
     ["unreachable", "whose answer hangs after the token", hang(`${head}${token}}`)],
     ["too much", "whose answer has 90,000 bytes", drip(`${head}${token}}`, " ".repeat(4096), 1)],
-    ["no token", "that is redirected", redirect],
+    ["no token", "that is redirected", [redirect, granted]],
     ["granted", "after a connection that is reset", [reset, granted]],
     ["granted", "of a script in any directory", granted, { directory: `-e * ${HOSTILE.join(" ")}` }],
     ["granted", "with a valid certificate", granted, tls("127.0.0.1")],
@@ -191,7 +187,7 @@ describe("a real request", AT_ONCE, () => {
       const environment = { PULUMI_TOKEN_RETRY_SECONDS, ...options.environment };
       const run = await exchange(answer, { ...options, certificate, environment });
       assertOutcome(outcome, run.exitCode, run.stderr, "");
-      assert.deepEqual([run.stdout, findLeaks(run), elsewhere.connections()], ["", [], 0]);
+      assert.deepEqual([run.stdout, findLeaks(run)], ["", []]);
     });
   }
 });
