@@ -33,21 +33,17 @@ const SPEC_AFTER = sideOfDiff("+");
 /** The Stack before its image is changed. */
 const { workspaceTemplate: _, ...SPEC_AT_FIRST } = SPEC_BEFORE;
 
-const LITERAL = { type: "Literal", literal: { value: "token" } };
-
 const WORKSPACE = {
   env: [{ name: "PULUMI_ACCESS_TOKEN", valueFrom: { secretKeyRef: { name: "first", key: "token" } } }],
   envFrom: [{ configMapRef: { name: "settings" } }, { secretRef: { name: "second" } }],
   podTemplate: { spec: { containers: [{ name: "pulumi", envFrom: [{ secretRef: { name: "third" } }] }] } },
 };
 
-/** Where else a Stack can have a token, by the name of the Stack. */
+/** Where else a Stack can have a token. */
 const OTHER_STACKS = {
-  older: { accessTokenSecret: "pulumi-token" },
-  oldest: { envSecrets: ["environment"], envs: ["variables"] },
-  literal: { envRefs: { PULUMI_ACCESS_TOKEN: LITERAL } },
+  literals: { envRefs: { PULUMI_ACCESS_TOKEN: { type: "Literal" }, AWS_REGION: { type: "Literal" } } },
+  older: { accessTokenSecret: "pulumi-token", envSecrets: ["environment"], envs: ["variables"] },
   workspace: { serviceAccountName: "deployer", workspaceTemplate: { spec: WORKSPACE } },
-  none: { envRefs: { AWS_REGION: LITERAL } },
 };
 
 describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
@@ -126,10 +122,10 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
 
     assert.deepEqual(await linesOf("get stacks.pulumi.com --all-namespaces"), [
       "default\tapp\tpulumi\tenvRefs\tpulumi-api-secret",
-      "team-a\tliteral\tdefault\tenvRefs\t(in the Stack)",
+      "team-a\tliterals\tdefault\tenvRefs\t(in the Stack)",
       "team-a\tolder\tdefault\taccessTokenSecret\tpulumi-token",
-      "team-a\toldest\tdefault\tenvSecrets\tenvironment",
-      "team-a\toldest\tdefault\tenvs\tvariables",
+      "team-a\tolder\tdefault\tenvSecrets\tenvironment",
+      "team-a\tolder\tdefault\tenvs\tvariables",
       "team-a\tworkspace\tdeployer\tenv\tfirst",
       "team-a\tworkspace\tdeployer\tenvFrom\tsecond",
       "team-a\tworkspace\tdeployer\tenvFrom\tsettings",

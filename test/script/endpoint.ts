@@ -81,12 +81,6 @@ export function respond(status: number, body: string | object, headers: Record<s
   return send(`HTTP/1.1 ${status} Status\r\n${lines.join("")}\r\n${content}`);
 }
 
-/** Returns an answer with an access token, in the form of sdk/go/common/apitype/oauth.go in pulumi/pulumi. */
-export function grant(accessToken: unknown, further: object = {}): Answer {
-  const answer = { access_token: accessToken, token_type: "token", expires_in: 7200, scope: "", ...further };
-  return respond(200, answer);
-}
-
 /** Sends these bytes and closes the connection. */
 export function send(bytes: string | Buffer): Answer {
   return (socket) => socket.end(bytes);

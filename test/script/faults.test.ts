@@ -135,6 +135,11 @@ test("heeds a Retry-After of seconds, and ignores any other", async () => {
   assert.deepEqual(shown, ["Retrying in 3", "Giving up", ...ignored.map(() => "Retrying in 1")]);
 });
 
+test("runs no program but curl, and reports that it is missing", async () => {
+  const [result] = await callScript("PATH=/nonexistent; main true", [[]]);
+  assertOutcome("no result", result?.exitCode ?? null, result?.output ?? "", "");
+});
+
 test("reads a file that is shorter than its limit, and nothing else", async () => {
   const tooLong = "(5 bytes or more, or a null character)";
   const missing = `(no file that user ${process.getuid?.()} can read)`;

@@ -9,7 +9,7 @@ import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { SCRIPT_FILE } from "../../tokenVolume";
-import { type Answer, type Endpoint, grant, startEndpoint } from "../script/endpoint";
+import { type Answer, type Endpoint, respond, startEndpoint } from "../script/endpoint";
 import { type Ended, ended } from "./childProcess";
 
 interface ScriptRun extends Ended {
@@ -57,8 +57,8 @@ export const EXCHANGE_SCRIPT = join(__dirname, "../../scripts/exchange-token.sh"
 /** An access token in the format of Pulumi Cloud, which must not appear anywhere. */
 export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
 
-/** The answer with this token. */
-export const granted = grant(ACCESS_TOKEN);
+/** The answer with this token, in the form of sdk/go/common/apitype/oauth.go in pulumi/pulumi. */
+export const granted = respond(200, { access_token: ACCESS_TOKEN, token_type: "token", expires_in: 7200 });
 
 /** An ID token as Kubernetes issues it, with a random signature. */
 export const ID_TOKEN = idTokenOf({
@@ -171,15 +171,15 @@ function writeVolume(directory: string, files: Files): void {
 }
 
 /** Returns what contains a token, in a run whose command prints none, and the files. */
-export function findLeaks({ curlCalls, stdout, stderr, files }: ScriptRun, tokens?: string[]): string[] {
-  const leaks = [...curlCalls, stdout, stderr].filter((text) => containsToken(text, tokens));
+export function findLeaks({ curlCalls, stdout, stderr, files }: ScriptRun): string[] {
+  const leaks = [...curlCalls, stdout, stderr].filter(containsToken);
   // The script writes no files: any file could contain a token.
   return [...leaks, ...files];
 }
 
 /** Whether a text contains a part of a token that is long enough to be of use. */
-export function containsToken(text: string, tokens = [ID_TOKEN, ACCESS_TOKEN]): boolean {
-  return tokens.some((token) =>
+export function containsToken(text: string): boolean {
+  return [ID_TOKEN, ACCESS_TOKEN].some((token) =>
     Array.from(token.slice(23), (_, at) => token.slice(at, at + 24)).some((part) => text.includes(part)),
   );
 }
@@ -243,6 +243,8 @@ export function callMain(calls: Call[]): ReturnType<typeof callScript> {
       shift
     done
     PULUMI_TOKEN_RETRY_SECONDS=$1 cli_request=$2 printed=("\${@:3}") pauses=0
+    # It runs no program but curl.
+    PATH=/nonexistent
     # Saves processes: nothing replaces the files.
     from_one_version() { "$@"; }
     exec() { printf %s "\${printed[pauses < \${#printed[@]} ? pauses : -1]}"; }
