@@ -1,15 +1,23 @@
-// The pages name only settings that exist, every exit code of the exchange script, alert rules that match its Jobs, and
-// everything that a trial creates.
+// The pages name only files, headings, and settings that exist, every exit code of the exchange script, alert rules that match
+// its Jobs, and everything that a trial creates.
 
 import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { EXAMPLES, exampleOf } from "../support/examples";
 import { codeIn, ROOT, read, sectionOf } from "../support/project";
 import { only, up } from "../support/stack";
 
+/** Where pages outside of this project's files, such as a package's, link to. */
+const REPOSITORY = "https://github.com/OWNER/eks-pulumi-oidc";
+
+/** The README's commands remove these parts with their pages, but not what names those. */
+const removed = ["component", "pipeline"].filter((part) => !existsSync(join(ROOT, part)));
+const skip = removed.length > 0 && `pages of the removed ${removed.join(" and ")} are still named`;
+
+/** The pages that name settings of the stack. */
 const PAGES = [
   ...["SECURITY", "alternatives", "how-it-works", "import", "operator", "troubleshooting"].map(
     (it) => `${it}.md`,
@@ -24,6 +32,32 @@ const OTHER_NAMES = `
 `
   .trim()
   .split(/\s+/);
+
+test("every link leads to a file, and to a heading in it", { skip }, () => {
+  const links = filesWith(/\.md$/).flatMap((page) => {
+    const targets = withoutCode(read(page)).replaceAll(`${REPOSITORY}#`, "/README.md#");
+    return [...targets.matchAll(/\]\((?!https?:)([^)\s]+)\)/g)].map(([, target = ""]) => ({ page, target }));
+  });
+  assert.ok(links.length >= 100);
+
+  const dead = links.filter(({ page, target }) => {
+    const [path = "", heading] = target.split("#");
+    const file = path.startsWith("/") ? path.slice(1) : join(dirname(page), path);
+    const linked = path === "" ? page : file;
+    if (!existsSync(join(ROOT, linked))) return true;
+    return heading !== undefined && !headingsOf(linked).includes(heading);
+  });
+  assert.deepEqual(dead, []);
+});
+
+test("comments and messages name pages that exist", { skip }, () => {
+  const named = filesWith(/\.(ts|cjs|sh|ya?ml)$/).flatMap((path) => {
+    return [...read(path).matchAll(/\bdocs\/[\w/-]+\.md\b/g)].map(([page]) => ({ page, path }));
+  });
+  assert.ok(named.length >= 10);
+  const missing = named.filter(({ page }) => !existsSync(join(ROOT, page)));
+  assert.deepEqual(missing, []);
+});
 
 test("the pages name only settings that exist", () => {
   const named = PAGES.flatMap((page) => {
@@ -41,12 +75,10 @@ test("the pages name only settings that exist", () => {
 
 test("docs/troubleshooting.md lists the exit codes of the exchange script", () => {
   const section = sectionOf(read("docs/troubleshooting.md"), "### Exit codes");
-  const listed = [...section.matchAll(/^\| (\d+) \|/gm)].map(([, code]) => code);
+  const listed = section.match(/(?<=^\| )\d+(?= \|)/gm);
 
-  // Those of sysexits.h, in the comment at the beginning of the script.
-  const [, codes = ""] = read("scripts/exchange-token.sh").split("Exit codes, before the command's own:");
-  const [comment = ""] = codes.split(/\n(?!#)/);
-  const documented = [...comment.matchAll(/^# +(6[4-9]|7[0-8]) /gm)].map(([, code]) => code);
+  // In the comment at the beginning of the script.
+  const documented = read("scripts/exchange-token.sh").match(/(?<=^# {3})\d\d(?= {2})/gm) ?? [];
   assert.ok(documented.length >= 6);
   assert.deepEqual(listed, documented);
 });
@@ -95,4 +127,30 @@ function keysOf(value: unknown): string[] {
   if (Array.isArray(value)) return value.flatMap(keysOf);
   if (typeof value !== "object" || value === null) return [];
   return Object.entries(value).flatMap(([key, nested]) => [key, ...keysOf(nested)]);
+}
+
+/** The paths of the files with one of these ends, without those of packages. */
+function filesWith(end: RegExp): string[] {
+  const entries = readdirSync(ROOT, { withFileTypes: true });
+  const paths = entries.flatMap((entry) => {
+    if (entry.isFile()) return [entry.name];
+    if (entry.name === "node_modules" || entry.name === ".git") return [];
+    const below = readdirSync(join(ROOT, entry.name), { encoding: "utf8", recursive: true });
+    return below.map((path) => join(entry.name, path));
+  });
+  return paths.filter((path) => end.test(path) && !path.includes("node_modules"));
+}
+
+/** Returns the anchors of a page's headings, as GitHub derives them. */
+function headingsOf(page: string): string[] {
+  return [...withoutCode(read(page)).matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{Letter}\p{Number} _-]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+}
+
+function withoutCode(text: string): string {
+  return text.replaceAll(/^ *```.*?^ *```$/gms, "");
 }

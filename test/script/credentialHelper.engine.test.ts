@@ -15,8 +15,7 @@ import { type Reply, startServer } from "../../simulator/emulators/server";
 import { forward } from "../support/cloudApi";
 import { missingCli } from "../support/pulumiCli";
 import { EXCHANGE_SCRIPT, exchange, granted } from "../support/script";
-
-type Server = Awaited<ReturnType<typeof startServer>>;
+import { type Endpoint, respond, startEndpoint } from "./endpoint";
 
 const POD = { namespace: "default", serviceAccount: "deployer" };
 
@@ -40,10 +39,9 @@ const SELECT = `printf 'name: foreign\nruntime: nodejs\nbackend:\n  url: %s\n' "
 describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
   let issuer: ClusterIssuer;
   let cloud: PulumiCloud;
-  let api: Server;
-  let foreign: Server;
+  let api: Awaited<ReturnType<typeof startServer>>;
+  let foreign: Endpoint;
   let isRevoked = false;
-  const sentToForeign: string[] = [];
 
   before(async () => {
     issuer = await startIssuer();
@@ -52,10 +50,7 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     const policy: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: "alice", rules };
     await cloud.register({ organization: "acme", name: "eks", url: issuer.url, policies: [policy] });
     api = await startServer(await emulatorCertificate(), answer);
-    foreign = await startServer(await emulatorCertificate(), ({ url = "" }) => {
-      sentToForeign.push(url);
-      return { status: 404 };
-    });
+    foreign = await startEndpoint(respond(404, ""), await emulatorCertificate());
   });
   after(() => Promise.all([issuer, cloud, api, foreign].map((server) => server?.close())));
 
@@ -134,7 +129,7 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
       settings: { apiUrl: api.origin, tokenExpirationSeconds: String(TOKEN_SECONDS) },
       environment: {
         BACKEND: api.origin,
-        FOREIGN: foreign.origin,
+        FOREIGN: foreign.url,
         // The CLI does not look for its home in HOME.
         PULUMI_HOME: `${log}.home`,
         PULUMI_SKIP_UPDATE_CHECK: "true",
@@ -151,7 +146,7 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
       const { reason, selectedBackendUrl } = JSON.parse(request);
       return selectedBackendUrl ? reason : `${reason}, no backend`;
     });
-    assert.deepEqual(sentToForeign, []);
+    assert.deepEqual(foreign.requests, []);
     return { screen, curlCalls, reasons };
   }
 });

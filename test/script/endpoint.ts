@@ -20,8 +20,6 @@ export interface Endpoint {
   url: string;
   /** Every request that arrived complete. */
   requests: TokenRequest[];
-  /** Returns how many connections were opened. */
-  connections(): number;
   /** Closes it together with its open connections. */
   close(): Promise<void>;
 }
@@ -61,7 +59,6 @@ export async function startEndpoint(
   return {
     url: `${certificate ? "https" : "http"}://127.0.0.1:${port}`,
     requests,
-    connections: () => sockets.length,
     close() {
       for (const socket of sockets) socket.destroy();
       return new Promise((closed) => server.close(() => closed()));

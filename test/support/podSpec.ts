@@ -7,14 +7,11 @@ import type { PodOptions, PodRun } from "../../simulator/emulators/pod";
 import { inDirectory, pathWithStandIn, runContainer } from "../../simulator/emulators/pod";
 
 /** Runs the first container of a pod, with the simulation's stand-in for the Pulumi CLI. */
-export function runPodSpec(options: PodOptions): Promise<PodRun> {
-  return runFirstContainer(options, pathWithStandIn);
-}
+export const runPodSpec = (options: PodOptions) => runFirstContainer(options, pathWithStandIn);
 
 /** Runs the first container of a pod, with the Pulumi CLI of this machine. */
-export function runPodSpecWithCli(options: PodOptions): Promise<PodRun> {
-  return runFirstContainer(options, () => process.env.PATH ?? "");
-}
+export const runPodSpecWithCli = (options: PodOptions) =>
+  runFirstContainer(options, () => process.env.PATH ?? "");
 
 /**
  * Mount paths in the environment and the command are mapped to the pod's directory.
