@@ -9,7 +9,9 @@ export type Style = "bold" | "dim" | "green" | "red" | "yellow";
 
 /** Returns text with a color, if the stream is a terminal and NO_COLOR is not set. */
 export function paint(style: Style, text: string, stream: { isTTY?: boolean } = process.stdout): string {
-  return stream.isTTY && !process.env.NO_COLOR ? styleText(style, text) : text;
+  // Not validated again: it would be standard output, whichever stream this is.
+  const styled = styleText(style, text, { validateStream: false });
+  return stream.isTTY && !process.env.NO_COLOR ? styled : text;
 }
 
 /**

@@ -95,6 +95,8 @@ describe("the simulation", () => {
       /^ {2}Service account +ci\/a$/m,
       /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}me$/m,
       /^ {2}ci\/b +runner:eks +only itself +only itself\n {4}itself: allowed by Pulumi Cloud\.$/m,
+      /^ {4}other audience: allowed by Pulumi Cloud, as configured\.$/m,
+      /^ {2}audienceRule is false, because Pulumi does not document how a rule matches a$/m,
       /^ {4}s\/c: denied by Pulumi Cloud \(no allow policy/m,
       /70 of 70 checks passed \(4 service accounts, 40 callers\)/,
     ]) {
@@ -181,16 +183,11 @@ describe("the simulation", () => {
   });
 
   test("is colored only for a terminal without NO_COLOR", (t) => {
-    const { isTTY } = process.stdout;
-    t.after(() => {
-      process.stdout.isTTY = isTTY;
-    });
-    const isColored = () => paint("bold", "text") !== "text";
-    assert.ok(!isColored());
-    process.stdout.isTTY = true;
-    assert.ok(isColored());
-    t.after(setVariables({ NO_COLOR: "1" }));
-    assert.ok(!isColored());
+    const isColored = (isTTY: boolean) => paint("bold", "text", { isTTY }) !== "text";
+    t.after(setVariables({ NO_COLOR: "" }));
+    assert.deepEqual([isColored(true), isColored(false)], [true, false]);
+    process.env.NO_COLOR = "1";
+    assert.ok(!isColored(true));
   });
 });
 
@@ -278,34 +275,28 @@ describe("npm start", () => {
     assert.equal((await closed)[0], 1);
   });
 
-  test("ends on SIGINT with what its pods run", async (t) => {
-    // The exchange script of a pod then waits for ten seconds.
-    const programs = temporaryDirectory(t);
-    const ticks = join(programs, "ticks");
-    const curl = `[[ $1 != --version ]] || exec echo curl 8.0
+  const ticks = join(project, "ticks");
+  for (const [signal, code, when, isReached] of [
+    ["SIGINT", 130, "a pod runs", () => existsSync(ticks)],
+    ["SIGTERM", 143, "it starts", () => readdirSync(temporary).length > 0],
+  ] as const) {
+    test(`ends on ${signal} while ${when}, with all that it has started`, async (t) => {
+      // The exchange script of a pod then waits for ten seconds.
+      const curl = `[[ $1 != --version ]] || exec echo curl 8.0
 for tick in {1..100}; do echo $tick >>'${ticks}'; sleep 0.1; done`;
-    const child = spawnStart([], { PATH: writePrograms(programs, { curl }) });
-    const ending = ended(child);
-    while (!existsSync(ticks) && child.exitCode === null) await sleep(50);
+      const child = spawnStart([], { PATH: writePrograms(temporaryDirectory(t), { curl }) });
+      const ending = ended(child);
+      while (!isReached() && child.exitCode === null) await sleep(20);
 
-    child.kill("SIGINT");
-    const { exitCode, stdout, stderr } = await ending;
-    assert.deepEqual([exitCode, stderr], [130, ""]);
-    assert.doesNotMatch(stdout, /Access check/);
-    const last = readFileSync(ticks, "utf8");
-    await sleep(500);
-    assert.equal(readFileSync(ticks, "utf8"), last);
-  });
-
-  test("ends on SIGTERM while it starts", async () => {
-    const child = spawnStart([]);
-    const ending = ended(child);
-    while (readdirSync(temporary).length === 0 && child.exitCode === null) await sleep(10);
-
-    child.kill("SIGTERM");
-    const { exitCode, stderr } = await ending;
-    assert.deepEqual([exitCode, stderr], [143, ""]);
-  });
+      child.kill(signal);
+      const { exitCode, stdout, stderr } = await ending;
+      assert.deepEqual([exitCode, stderr], [code, ""]);
+      assert.doesNotMatch(stdout, /Access check/);
+      const last = readFileSync(ticks, "utf8");
+      await sleep(500);
+      assert.equal(readFileSync(ticks, "utf8"), last);
+    });
+  }
 
   test("leaves nothing in the temporary directory", () => {
     assert.deepEqual(readdirSync(temporary), []);
