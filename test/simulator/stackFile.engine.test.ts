@@ -5,7 +5,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { sample, stringMatching } from "fast-check";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import { readStackFile } from "../../simulator/stackFile";
 import { succeeded } from "../support/engineOutcome";
 import { missingCli, openCli } from "../support/pulumiCli";
@@ -18,22 +18,13 @@ const SCALARS = [
 ];
 
 /** What `config:` in Pulumi.yaml can contain. */
-const DECLARED = {
-  string: "a",
-  integer: 12,
-  boolean: true,
-  list: [1, "b", { c: null }],
-  "p:qualified": "d",
-  "aws:region": "us-east-1",
-  "aws:profile": { value: "e" },
-  typed: { type: "string", default: "f" },
-  number: { default: 1.5 },
-  object: { type: "object", default: { g: [true] }, description: "h" },
-  value: { value: "i" },
-  own: "project",
-  empty: { type: "string", default: "project" },
-  absent: "project",
-};
+const DECLARED = parse(`{
+  string: a, integer: 12, boolean: true, list: [1, b, { c: null }],
+  "p:qualified": d, "aws:region": us-east-1, "aws:profile": { value: e },
+  typed: { type: string, default: f }, number: { default: 1.5 }, value: { value: i },
+  object: { type: object, default: { g: [true] }, description: h },
+  own: project, empty: { type: string, default: project }, absent: project
+}`);
 
 test("the engine passes the settings of a project and of a stack as the simulator does", {
   skip: missingCli,
