@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
+import { parse } from "yaml";
 import { parseConfig, templateSettings } from "../../config";
 import { type RawConfig, readRawConfig } from "../../settings/raw";
 import { messageOf } from "../../settings/validation";
@@ -25,12 +26,14 @@ const OWNERS: Record<string, Given> = {
 type Given = Record<string, unknown>;
 
 /** With one of these, the ID token could assume a role, or sign in to the cluster. */
-const AUDIENCES_OF_AWS = [
-  "sts.amazonaws.com",
-  "pods.eks.amazonaws.com",
-  "https://sts.eu-west-1.amazonaws.com.cn",
-];
-const AUDIENCES_OF_CLUSTERS = ["https://kubernetes.default.svc", "kubernetes.default"];
+const OF_AWS = ["sts.amazonaws.com", "pods.eks.amazonaws.com", "https://sts.eu-west-1.amazonaws.com.cn"];
+const OF_CLUSTERS = ["https://kubernetes.default.svc", "kubernetes.default"];
+
+const policyRules = (...claims: string[]) => claims.map((claim) => ({ [claim]: "a" }));
+// In any spelling.
+const BUILT_IN = policyRules("aud", '"kubernetes.io".namespace', '"kubernetes"."io".serviceaccount."name"');
+const NO_CLAIMS = policyRules("", '""', '"sub', "a..b", 'a"u"d', "aud ", "kubernetes.io.pod.name");
+const INVISIBLE = [{ sub: "a\u202e" }, ...policyRules("a\u3164", '"a\u0007"')];
 
 test("names the template's values in a stack dev, and in no other", () => {
   const kept = { clusterName: "sample-cluster", userLogin: "sample-login", "q:userLogin": "sample-login" };
@@ -94,32 +97,6 @@ test("null and an empty string count as not given, in the stack and in an entry"
   assert.deepEqual(rejected(withEntry({ name: "" })), ["serviceAccounts[0].name: required"]);
 });
 
-test("rejects settings of providers that are not passed on, with what to set instead, and prints no value", () => {
-  const unsupported = "is not supported by `aws eks get-token`, which signs in to the cluster;";
-  const profile = `${unsupported} use aws:profile, or one role without an external ID in aws:assumeRoles`;
-  const reasons = {
-    "aws:assumeRoleWithWebIdentity": profile,
-    "aws:accessKey": profile,
-    "aws:secretKey": profile,
-    "aws:token": profile,
-    "aws:sharedCredentialsFiles": `${unsupported} set AWS_SHARED_CREDENTIALS_FILE in the environment…`,
-    "aws:sharedConfigFiles": `${unsupported} set AWS_CONFIG_FILE in the environment…`,
-    "pulumiservice:accessToken": "is not used: remove it, and run `pulumi login` or set PULUMI_ACCESS_TOKEN…",
-    "pulumiservice:apiUrl": "is not used: remove it, and set pulumiApiUrl",
-  };
-  const given = Object.fromEntries(Object.keys(reasons).map((key) => [key, "s3cret"]));
-  assertProblems(
-    rejected(given),
-    Object.entries(reasons).map(([key, reason]) => `${key}: ${reason}`),
-  );
-  for (const [roles, path] of [
-    [[{ roleArn: "s3cret" }, { roleArn: "s3cret" }], ""],
-    [[{ roleArn: "a", externalId: "s3cret" }], "[0].externalId"],
-  ] as const) {
-    assertProblems(rejected({ "aws:assumeRoles": roles }), [`aws:assumeRoles${path}: ${profile}`]);
-  }
-});
-
 test("accepts in a new cluster what it has, or what the stack creates in it", () => {
   const entries = [
     { ...ENTRY, namespace: "default" },
@@ -130,153 +107,125 @@ test("accepts in a new cluster what it has, or what the stack creates in it", ()
   accepted({ ...stackOf(...entries), createCluster: true, createNamespaces: ["ci"] });
 });
 
-test("rejects names that are not settings, or not where they are, with what was meant", () => {
-  const entry = { image: "a:1", clusterName: "a", toString: "x", team: "payments", role: "a" };
-  const given = { clusterNmae: "x", zone: "x", tokenType: "team", "serviceAccounts[0].name": "x" };
-  assertProblems(rejected({ ...withEntry(entry), ...given, "eks-pulumi-oidc:issuerName": "a" }), [
-    'clusterNmae: unknown setting; did you mean "clusterName"?',
-    "zone: unknown setting",
-    "tokenType: is a setting of an entry of serviceAccounts",
-    '"serviceAccounts[0].name": is a path: remove it, and set it with --path',
-    'eks-pulumi-oidc:issuerName: belongs to project "eks-pulumi-oidc", but this project is "project"',
-    "serviceAccounts[0].image: is a setting of the stack, not of an entry",
-    "serviceAccounts[0].clusterName: is a setting of the stack, not of an entry",
-    "serviceAccounts[0].toString: unknown setting",
-    'serviceAccounts[0].team: unknown setting; did you mean "teamName"?',
-    // Two settings contain it.
-    "serviceAccounts[0].role: unknown setting",
-  ]);
-});
+/**
+ * Changes of the least configuration, each with its problems below it. Those of `entry` are changes of its one entry. In a
+ * problem, … stands for any text.
+ */
+const REJECTED = `
+  # Names that are not settings, or not where they are. Two settings contain "role", and toString is the name of a method.
+  { clusterNmae: x, zone: x, tokenType: team, "serviceAccounts[0].name": x, eks-pulumi-oidc:issuerName: a }
+    clusterNmae: unknown setting; did you mean "clusterName"?
+    zone: unknown setting
+    tokenType: is a setting of an entry of serviceAccounts
+    "serviceAccounts[0].name": is a path: remove it, and set it with --path
+    eks-pulumi-oidc:issuerName: belongs to project "eks-pulumi-oidc", but this project is "project"
+  entry: { image: "a:1", clusterName: a, toString: x, team: payments, role: a }
+    serviceAccounts[0].image: is a setting of the stack, not of an entry
+    serviceAccounts[0].clusterName: is a setting of the stack, not of an entry
+    serviceAccounts[0].toString: unknown setting
+    serviceAccounts[0].team: unknown setting; did you mean "teamName"?
+    serviceAccounts[0].role: unknown setting
 
-for (const [behavior, given, ...problems] of [
-  [
-    "no user and no entries",
-    { userLogin: undefined },
-    'userLogin: required without serviceAccounts; both belong under "config:" in the stack file',
-  ],
-  ["an invalid user", { userLogin: "a b" }, 'userLogin = "a b": must be the login of a Pulumi user'],
-  [
-    "a user beside entries",
-    { ...stackOf(ENTRY), userLogin: "bob" },
-    'userLogin = "bob": is not valid with serviceAccounts. Move it into an entry. If the stack is deployed, keep its ' +
-      "first service account as an entry, or it is deleted: namespace default, name pulumi-service-account, " +
-      "tokenType personal",
-  ],
-  // Of what is invalid, it is not known which namespaces it uses.
-  [
-    "a list that is a string",
-    { ...stackOf(), serviceAccounts: "a/b", createNamespaces: ["ci"] },
-    'serviceAccounts = "a/b": must be a list',
-  ],
-  [
-    "an invalid namespace",
-    { ...withEntry({ namespace: "CI" }), createNamespaces: ["ci"] },
-    'serviceAccounts[0].namespace = "CI": must be 1 to 63 lowercase letters…',
-  ],
-  ["a list without entries", stackOf(), "serviceAccounts: must not be empty"],
-  [
-    "more than 40 entries",
-    stackOf(...Array.from({ length: 41 }, (_, index) => ({ ...ENTRY, name: `a${index}` }))),
-    "serviceAccounts: must have at most 40 entries: an issuer has at most 40 policies",
-  ],
-] satisfies [string, Given, ...string[]][]) {
-  test(`rejects ${behavior}`, () => assertProblems(rejected(given), problems));
+  # Settings of providers that are not passed on, with what to set instead. Their values can be credentials.
+  { aws:assumeRoleWithWebIdentity: s3cret, aws:accessKey: s3cret, aws:secretKey: s3cret, aws:token: s3cret }
+    aws:assumeRoleWithWebIdentity: is not supported by … use aws:profile, or one role without an external ID in aws:assumeRoles
+    aws:accessKey: is not supported by … use aws:profile, or one role without an external ID in aws:assumeRoles
+    aws:secretKey: is not supported by … use aws:profile, or one role without an external ID in aws:assumeRoles
+    aws:token: is not supported by … use aws:profile, or one role without an external ID in aws:assumeRoles
+  { aws:sharedCredentialsFiles: s3cret, aws:sharedConfigFiles: s3cret }
+    aws:sharedCredentialsFiles: is not supported by … set AWS_SHARED_CREDENTIALS_FILE in the environment, which both read
+    aws:sharedConfigFiles: is not supported by … set AWS_CONFIG_FILE in the environment, which both read
+  aws:assumeRoles: [{ roleArn: s3cret }, { roleArn: s3cret }]
+    aws:assumeRoles: is not supported by … use aws:profile, or one role without an external ID in aws:assumeRoles
+  aws:assumeRoles: [{ roleArn: a, externalId: s3cret }]
+    aws:assumeRoles[0].externalId: is not supported by …
+  { pulumiservice:accessToken: s3cret, pulumiservice:apiUrl: s3cret }
+    pulumiservice:accessToken: is not used: remove it, and run … or set PULUMI_ACCESS_TOKEN in the environment
+    pulumiservice:apiUrl: is not used: remove it, and set pulumiApiUrl
+
+  # A user, entries, or neither.
+  userLogin: ""
+    userLogin: required without serviceAccounts; both belong under "config:" in the stack file
+  userLogin: a b
+    userLogin = "a b": must be the login of a Pulumi user
+  { userLogin: bob, entry: {} }
+    userLogin = "bob": is not valid with serviceAccounts. Move it into an entry. … or it is deleted: namespace default, name pulumi-service-account, tokenType personal
+  { userLogin: "", serviceAccounts: [] }
+    serviceAccounts: must not be empty
+  # Of what is invalid, it is not known which namespaces it uses.
+  { userLogin: "", serviceAccounts: a/b, createNamespaces: [ci] }
+    serviceAccounts = "a/b": must be a list
+  { entry: { namespace: CI }, createNamespaces: [ci] }
+    serviceAccounts[0].namespace = "CI": must be 1 to 63 lowercase letters…
+
+  # An entry that is invalid by itself. Valibot drops __proto__, and the policy would require less.
+  { userLogin: "", serviceAccounts: [a, []] }
+    serviceAccounts[0] = "a": must be an object
+    serviceAccounts[1]: must be an object
+  entry: { userLogin: 511 }
+    serviceAccounts[0].userLogin = 511: must be a string, but YAML reads it as a number; quote it, or set it with --type string
+  entry: { awsRole: none, rolePolicyArns: ["${POLICY}"] }
+    serviceAccounts[0].rolePolicyArns: requires an IAM role, but awsRole is none
+  entry: { rolePolicyArns: ["${POLICY}", "${POLICY}"] }
+    serviceAccounts[0].rolePolicyArns[1] = "${POLICY}": must not be listed twice
+  entry: { name: default }
+    serviceAccounts[0].createServiceAccount = true: must be false: every namespace has the service account default
+  entry: { policyRules: [] }
+    serviceAccounts[0].policyRules: must be an object
+  entry: { policyRules: { __proto__: a } }
+    serviceAccounts[0].policyRules: must not contain __proto__, prototype, constructor
+  entry: { command: [] }
+    serviceAccounts[0].command: must name a program, such as ["pulumi","whoami"]
+  entry: { command: ["", a] }
+    serviceAccounts[0].command: must name a program…
+  entry: { command: ["a\\0"] }
+    serviceAccounts[0].command[0] = "a\\u0000": must not contain a null character
+
+  # What a new cluster does not have, and what cannot exist before its namespace.
+  { createCluster: true, createOidcProvider: true, entry: { namespace: web } }
+    createOidcProvider = true: must be false with createCluster, which creates what its roles need
+    serviceAccounts[0].namespace = "web": must be in createNamespaces: the cluster that createCluster creates does not have it
+  { createCluster: true, entry: { namespace: default, createServiceAccount: false } }
+    serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its cluster
+  { createNamespaces: [web, ci, ci], entry: { createServiceAccount: false } }
+    createNamespaces[0] = "web": is not the namespace of an entry
+    createNamespaces[2] = "ci": must not be listed twice
+    serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its namespace
+  createNamespaces: [kube-system]
+    createNamespaces[0] = "kube-system": exists on every cluster
+
+  # A Job that would test something else, and what would replace its own container.
+  jobPodSpec: { serviceAccountName: a, serviceAccount: b, volumes: [{ name: a }, {}, { name: pulumi-token-exchange }] }
+    jobPodSpec.serviceAccountName = "a": must not be set: each Job runs as its own service account
+    jobPodSpec.serviceAccount = "b": must not be set: each Job runs as its own service account
+    jobPodSpec.volumes[1].name: required
+    jobPodSpec.volumes[2]: must not be set: the Job would test something other than the token exchange of workloads
+  jobPodSpec: { containers: [{ name: other, command: [], args: [] }, { image: x }, { name: token-exchange, env: { A: b } }] }
+    jobPodSpec.containers[1].name: required
+    jobPodSpec.containers[2].env: must be a list
+  jobPodSpec: { containers: [{ name: token-exchange, command: [], args: [], env: [{ name: PULUMI_CREDENTIAL_HELPER }] }] }
+    jobPodSpec.containers[0].command: must not be set: … use command of the service account
+    jobPodSpec.containers[0].args: must not be set: … use command of the service account
+    jobPodSpec.containers[0].env[0].name = "PULUMI_CREDENTIAL_HELPER": must not be set…
+  # The path of the last mount only begins as the volume's does.
+  jobPodSpec: { containers: [{ name: token-exchange, volumeMounts: [a, { mountPath: /var/run//secrets/pulumi.com }, { mountPath: var/run/secrets/pulumi.com/a }, { mountPath: /var/run/secrets/pulumi.com-2 }] }] }
+    jobPodSpec.containers[0].volumeMounts[0] = "a": must be an object
+    jobPodSpec.containers[0].volumeMounts[1].mountPath = "/var/run//secrets/pulumi.com": must not be set…
+    jobPodSpec.containers[0].volumeMounts[2].mountPath = "var/run/secrets/pulumi.com/a": must not be set…
+`;
+
+for (const [, change = "", problems = ""] of REJECTED.matchAll(/^ {2}([^# ].*)\n((?: {4}.*\n)+)/gm)) {
+  test(`rejects ${change}`, () => {
+    const { entry, ...settings } = parse(change);
+    const given = { ...(entry && withEntry(entry)), ...settings };
+    assertProblems(rejected(given), problems.trim().split(/\n */));
+  });
 }
 
-test("rejects entries that are invalid by themselves, each with its reason", () => {
-  const entries = [
-    { userLogin: 511 },
-    { awsRole: "none", rolePolicyArns: [POLICY] },
-    { rolePolicyArns: [POLICY, POLICY] },
-    { name: "default" },
-    { policyRules: [] },
-    // Valibot drops it, and the policy would require less.
-    { policyRules: JSON.parse('{"__proto__":"a"}') },
-    { command: [] },
-    { command: ["", "a"] },
-    { command: ["a\0"] },
-  ].map((settings, index) => ({ ...ENTRY, namespace: `n${index}`, ...settings }));
-  assertProblems(rejected(stackOf(...entries, "a", [])), [
-    "serviceAccounts[0].userLogin = 511: must be a string, but YAML reads it as a number; quote it, or set it with " +
-      "--type string",
-    "serviceAccounts[1].rolePolicyArns: requires an IAM role, but awsRole is none",
-    `serviceAccounts[2].rolePolicyArns[1] = "${POLICY}": must not be listed twice`,
-    "serviceAccounts[3].createServiceAccount = true: must be false: every namespace has the service account default",
-    "serviceAccounts[4].policyRules: must be an object",
-    "serviceAccounts[5].policyRules: must not contain __proto__, prototype, constructor",
-    'serviceAccounts[6].command: must name a program, such as ["pulumi","whoami"]',
-    "serviceAccounts[7].command: must name a program…",
-    'serviceAccounts[8].command[0] = "a\\u0000": must not contain a null character',
-    'serviceAccounts[9] = "a": must be an object',
-    "serviceAccounts[10]: must be an object",
-  ]);
-});
-
-test("rejects in a new cluster what it does not have, and what the stack does not create in it", () => {
-  const entries = [
-    { ...ENTRY, namespace: "web" },
-    { ...ENTRY, namespace: "default", createServiceAccount: false },
-  ];
-  assertProblems(rejected({ ...stackOf(...entries), createCluster: true, createOidcProvider: true }), [
-    "createOidcProvider = true: must be false with createCluster, which creates what its roles need",
-    'serviceAccounts[0].namespace = "web": must be in createNamespaces: the cluster that createCluster creates does ' +
-      "not have it",
-    "serviceAccounts[1].runJob = true: must be false: the service account cannot exist before the stack creates its " +
-      "cluster",
-  ]);
-});
-
-test("rejects new namespaces that exist or that no entry uses, and a Job of what cannot exist yet", () => {
-  const entry = { ...ENTRY, createServiceAccount: false };
-  assertProblems(rejected({ ...stackOf(entry), createNamespaces: ["web", "ci", "ci"] }), [
-    'createNamespaces[0] = "web": is not the namespace of an entry',
-    'createNamespaces[2] = "ci": must not be listed twice',
-    "serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its " +
-      "namespace",
-  ]);
-  assertProblems(rejected({ ...stackOf(entry), createNamespaces: ["kube-system"] }), [
-    'createNamespaces[0] = "kube-system": exists on every cluster',
-  ]);
-});
-
-test("rejects in jobPodSpec what would test something else, and what would replace the Job's own container", () => {
-  const paths = [
-    "/var/run//secrets/pulumi.com",
-    "var/run/secrets/pulumi.com/a",
-    "/var/run/secrets/pulumi.com-2",
-  ];
-  const volumeMounts = [...paths.map((mountPath) => ({ mountPath })), "a"];
-  const jobPodSpec = {
-    serviceAccountName: "a",
-    serviceAccount: "b",
-    containers: [
-      { name: "other", command: [], args: [] },
-      { image: "x" },
-      {
-        name: "token-exchange",
-        command: [],
-        args: [],
-        volumeMounts,
-        env: [{ name: "PULUMI_CREDENTIAL_HELPER" }],
-      },
-      { name: "token-exchange", env: { A: "b" } },
-    ],
-    volumes: [{ name: "a" }, {}, { name: "pulumi-token-exchange" }],
-  };
-  assertProblems(rejected({ jobPodSpec }), [
-    'jobPodSpec.serviceAccountName = "a": must not be set: each Job runs as its own service account',
-    'jobPodSpec.serviceAccount = "b": must not be set: each Job runs as its own service account',
-    "jobPodSpec.containers[1].name: required",
-    "jobPodSpec.containers[2].command: must not be set: the Job would not test the token exchange…",
-    "jobPodSpec.containers[2].args: must not be set: the Job would not test the token exchange…",
-    'jobPodSpec.containers[2].env[0].name = "PULUMI_CREDENTIAL_HELPER": must not be set…',
-    'jobPodSpec.containers[2].volumeMounts[0].mountPath = "/var/run//secrets/pulumi.com": must not be set…',
-    'jobPodSpec.containers[2].volumeMounts[1].mountPath = "var/run/secrets/pulumi.com/a": must not be set…',
-    'jobPodSpec.containers[2].volumeMounts[3] = "a": must be an object',
-    "jobPodSpec.containers[3].env: must be a list",
-    "jobPodSpec.volumes[1].name: required",
-    "jobPodSpec.volumes[2]: must not be set…",
-  ]);
+test("rejects more than 40 entries, which is the limit of an issuer", () => {
+  const entries = Array.from({ length: 41 }, (_, index) => ({ ...ENTRY, name: `a${index}` }));
+  const problem = "serviceAccounts: must have at most 40 entries: an issuer has at most 40 policies";
+  assertProblems(rejected(stackOf(...entries)), [problem]);
 });
 
 /** Values that a rule rejects, and the beginning of the reason. The last column is the token type of an entry that has it. */
@@ -290,11 +239,7 @@ const RULES: [setting: string, values: unknown[], reason: string, tokenType?: st
   ["maxExpirationSeconds", ["1000000000"], "must be at most 999999999 seconds"],
   ["permissionsBoundaryArn", ["arn:aws:iam::123456789012:role/a"], "must be the ARN of an IAM policy"],
   ["rolePath", ["a/", "/a", "//", "/a*/"], 'must be "/", or begin and end with "/"'],
-  [
-    "image",
-    ["base", "base:latest", "registry:5000/base"],
-    "must be pinned to a digest or to a tag other than",
-  ],
+  ["image", ["base", "base:latest", "registry:5000/base"], "must be pinned to a digest or to a tag"],
   ["image", ["A:1", "a b:1", "a@sha256:12"], "must be the name of an image"],
   ["pulumiApiUrl", ["http://a.example"], "must be https://HOST without a path"],
   ["pulumiApiUrl", ["https://APP.pulumi.com:443/"], "must be the URL of the API"],
@@ -307,13 +252,11 @@ const RULES: [setting: string, values: unknown[], reason: string, tokenType?: st
   ["runnerName", ["a b"], "must have at most 100 printable ASCII characters", "runner"],
   ["tokenExpirationSeconds", ["900"], "must be a whole number of seconds", "personal"],
   ["tokenAudience", ["a b", "*", "sts?", "...", "a\u200bb"], "must not contain spaces", "personal"],
-  ["tokenAudience", AUDIENCES_OF_AWS, "must not be an audience that AWS accepts", "personal"],
-  [
-    "tokenAudience",
-    AUDIENCES_OF_CLUSTERS,
-    "must not be an audience that the cluster's API server",
-    "personal",
-  ],
+  ["tokenAudience", OF_AWS, "must not be an audience that AWS accepts", "personal"],
+  ["tokenAudience", OF_CLUSTERS, "must not be an audience that the cluster's API server", "personal"],
+  ["policyRules", BUILT_IN, "must not replace a rule that every policy has", "personal"],
+  ["policyRules", NO_CLAIMS, 'must be the path of a claim, such as "kubernetes.io".pod.name', "personal"],
+  ["policyRules", INVISIBLE, "must not contain invisible characters", "personal"],
   ["audienceRule", ["true", 1], "must be true or false", "personal"],
   ["awsRole", ["IRSA"], "must be irsa, pod-identity, or none", "personal"],
 ];
@@ -324,9 +267,9 @@ for (const [setting, values, reason, tokenType] of RULES) {
     for (const value of values) {
       const settings = { [setting]: value };
       const problems = rejected(tokenType ? stackOf({ ...entryOf(tokenType), ...settings }) : settings);
-      const withoutValues = problems.map((problem) => problem.replace(/ = (".*?"|\S+): /, ": "));
       const path = tokenType ? `serviceAccounts[0].${setting}` : setting;
-      assertProblems(withoutValues, [`${path}: ${reason}…`]);
+      const [problem = "", ...others] = problems;
+      assert.ok(others.length === 0 && problem.startsWith(path) && problem.includes(`: ${reason}`), problem);
     }
   });
 }
@@ -356,38 +299,6 @@ test("each token type requires its own settings, and rejects those of the others
   }
 });
 
-const CLAIMS: Record<string, string[]> = {
-  // In any spelling.
-  "must not replace a rule that every policy has": [
-    ...["aud", '"kubernetes.io".namespace', '"kubernetes"."io".serviceaccount."name"'],
-  ],
-  'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes': [
-    ...["", '""', '"sub', "a..b", 'a"u"d', "aud ", "kubernetes.io.pod.name"],
-  ],
-};
-
-for (const [reason, claims] of Object.entries(CLAIMS)) {
-  test(`rejects a policy rule: ${reason}`, () => {
-    for (const claim of claims) {
-      const [problem = "", ...others] = rejected(withEntry({ policyRules: { [claim]: "a" } }));
-      assert.deepEqual(others, []);
-      assert.ok(problem.endsWith(`: ${reason}`), `${claim}: ${problem}`);
-    }
-  });
-}
-
-test("policyRules must not contain invisible characters, which a terminal obeys or does not show", () => {
-  for (const character of ["\u0007", "\u202e", "\u3164"]) {
-    const odd = `a${character}b`;
-    for (const policyRules of [{ sub: odd }, { [odd]: "a" }, { [`"${odd}"`]: "a" }]) {
-      const [problem = "", ...others] = rejected(withEntry({ policyRules }));
-      assert.deepEqual(others, []);
-      assert.match(problem, /must not contain invisible characters/);
-      assert.ok(!problem.includes(character), JSON.stringify(problem));
-    }
-  }
-});
-
 test("reports all problems at once, setting by setting and entry by entry, and each setting once", () => {
   const serviceAccounts = [
     { ...ENTRY, tokenExpirationSeconds: "a", nmae: "b" },
@@ -398,17 +309,16 @@ test("reports all problems at once, setting by setting and entry by entry, and e
     "clusterName: required",
     'serviceAccounts[0].nmae: unknown setting; did you mean "name"?',
     'serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds',
-    'serviceAccounts[1].teamName = "*": must have at most 100 printable ASCII characters, without spaces, quotation ' +
-      'marks, colons, backslashes, and the wildcards of patterns such as "*", "?", and ".", which also match other teams',
+    'serviceAccounts[1].teamName = "*": must have at most 100 printable ASCII characters…',
     "serviceAccounts[1].tokenExpirationSeconds = 601: must be at most maxExpirationSeconds, whose default is 7200",
     'serviceAccounts[1].name = "deployer": is the same service account as serviceAccounts[0]',
   ]);
 });
 
 test("requires an organization in a stack that has none", () => {
-  const { problems } = parse({}, { organization: undefined });
+  const { problems } = resultOf({}, { organization: undefined });
   assert.deepEqual(linesOf(problems), ["organization: required, because the stack has no organization"]);
-  assert.deepEqual(parse({ organization: "b" }, { organization: undefined }).problems, []);
+  assert.deepEqual(resultOf({ organization: "b" }, { organization: undefined }).problems, []);
 });
 
 test("rejects encrypted values wherever they are, each once, and prints no value beside one", () => {
@@ -417,7 +327,10 @@ test("rejects encrypted values wherever they are, each once, and prints no value
   const entry = { ...ENTRY, name: "hunter2" };
   const entries = [entry, { ...entry, tokenExpirationSeconds: 43210 }, { ...ENTRY, namespace: "Hunter2" }];
   const aws = { "aws:profile": "hunter2", "aws:secretKey": "hunter2" };
-  const { problems } = parse({ ...stackOf(...entries), maxExpirationSeconds: 4321, ...aws }, { secretKeys });
+  const { problems } = resultOf(
+    { ...stackOf(...entries), maxExpirationSeconds: 4321, ...aws },
+    { secretKeys },
+  );
   const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
   assertProblems(linesOf(problems), [
     `serviceAccounts: ${reason}`,
@@ -449,11 +362,13 @@ test("does not print the values of unknown settings, nor what looks like a token
 });
 
 test("escapes control, bidirectional, and invisible characters in values and names", () => {
-  const odd = { ...withEntry({ userLogin: "a\u202eb\u200b\u00a0\u3164\n" }), "a\u202e": "x" };
+  const entry = { userLogin: "a\u202eb\u200b\u00a0\u3164\n", policyRules: { "a\u202e": "x" } };
+  const odd = { ...withEntry(entry), "a\u202e": "x" };
   assertProblems(rejected({ ...odd, "ev\u202eil:clusterName": "a" }), [
     '"a\\u{202e}": unknown setting',
     '"ev\\u{202e}il:clusterName": belongs to project "ev\\u{202e}il"…',
     'serviceAccounts[0].userLogin = "a\\u{202e}b\\u{200b}\\u{a0}\\u{3164}\\n": must be the login of a Pulumi user',
+    'serviceAccounts[0].policyRules["a\\u{202e}"] = "x": must not contain invisible characters',
   ]);
 });
 
@@ -471,18 +386,18 @@ function stackOf(...serviceAccounts: unknown[]): Given {
   return { userLogin: undefined, serviceAccounts };
 }
 
-function parse(given: Given, raw: Partial<RawConfig> = {}) {
+function resultOf(given: Given, raw: Partial<RawConfig> = {}) {
   return parseConfig(rawConfigOf({ ...REQUIRED, ...given }, raw));
 }
 
 function accepted(given: Given = {}) {
-  const { config, problems } = parse(given);
+  const { config, problems } = resultOf(given);
   return config ?? assert.fail(linesOf(problems).join("\n"));
 }
 
 /** Returns a line for each problem. */
 function rejected(given: Given): string[] {
-  return linesOf(parse(given).problems);
+  return linesOf(resultOf(given).problems);
 }
 
 function linesOf(problems: Parameters<typeof messageOf>[1]): string[] {
@@ -492,11 +407,12 @@ function linesOf(problems: Parameters<typeof messageOf>[1]): string[] {
     .map((line) => line.slice(2));
 }
 
-/** Asserts that these are the problems. An expected one that ends in … is the beginning of a problem. */
+/** Asserts that these are the problems. In an expected one, … stands for any text. */
 function assertProblems(problems: string[], expected: string[]): void {
   const shown = problems.map((problem, index) => {
-    const beginning = /^(.*)…$/.exec(expected[index] ?? "")?.[1];
-    return beginning && problem.startsWith(beginning) ? `${beginning}…` : problem;
+    const [beginning = "", end] = expected[index]?.split("…") ?? [];
+    const isExpected = end !== undefined && problem.startsWith(beginning) && problem.endsWith(end);
+    return isExpected ? expected[index] : problem;
   });
   assert.deepEqual(shown, expected);
 }
