@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, type TestContext, test } from "node:test";
+import { type TestContext, test } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
 import { loginProblems } from "../../settings/login";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -18,86 +18,60 @@ const PASSED = (PULUMI_API: string) => ({ ...TOKEN, PULUMI_API });
 const S3 = { PULUMI_BACKEND_URL: "s3://bucket" };
 
 const BACKEND = { PULUMI_BACKEND_URL: `${OTHER}/` };
-
-/** The CLI's credentials.json after `pulumi login URL`. */
-const loginOf = (url: string) => JSON.stringify({ current: url, accessTokens: { [url]: "pul-hunter2" } });
+const WAYS_OUT = `Log in to ${API}, or correct pulumiApiUrl`;
 
 /**
- * A login: the variables, credentials.json, and the organization of the stack. Without one, its state is in a self-managed
- * backend. If the login is not valid for pulumiApiUrl, the reason contains the last string.
+ * The variables, the URL of `pulumi login` or what else credentials.json contains, and the organization of the stack. Without
+ * one, its state is in a self-managed backend. If the login is not valid for pulumiApiUrl, the reason contains the last string.
  */
-const LOGINS: [
-  what: string,
-  variables: object,
-  credentials: string,
-  organization: string,
-  reason?: string,
-][] = [
+const LOGINS: [what: string, variables: object, stored: string, organization: string, reason?: string][] = [
   ["no login, of which the provider complains itself", {}, "", ""],
-  ["a login for pulumiApiUrl", {}, loginOf(`${API}/`), ""],
-  ["a login for another Pulumi Cloud", {}, loginOf(OTHER), "", `credentials.json is ${OTHER}. `],
-  ["the same over http", {}, loginOf("http://api.pulumi.com"), "", "is http://api.pulumi.com. "],
-  ["a login for another one, with a self-managed state", S3, loginOf(OTHER), "", OTHER],
-  ["a login for pulumiApiUrl, with a self-managed state", S3, loginOf(API), ""],
+  ["a login for pulumiApiUrl", {}, `${API}/`, ""],
+  ["a login for another Pulumi Cloud", {}, OTHER, "", `credentials.json is ${OTHER}. `],
+  ["the same over http", {}, "http://api.pulumi.com", "", "is http://api.pulumi.com. "],
+  ["a login for another one, with a self-managed state", S3, OTHER, "", OTHER],
+  ["a login for pulumiApiUrl, with a self-managed state", S3, API, ""],
   ["a login that only the CLI can decrypt", {}, '{"$pulumiSecureStore":1}', "", "is encrypted"],
   ["credentials that no one can read", {}, '{"current": "pul-hunter2', ""],
-  ["a token, with a self-managed state", { ...TOKEN, ...S3 }, loginOf(OTHER), "acme"],
-  ["a token, with a self-managed state of Pulumi.yaml", TOKEN, loginOf(OTHER), ""],
-  ["a token, with the login for another one of an older CLI", TOKEN, loginOf(OTHER), "acme", OTHER],
-  ["a token that the CLI passes for pulumiApiUrl", PASSED(API), loginOf(OTHER), "acme"],
-  [
-    "a token that the CLI passes for another one",
-    PASSED(OTHER),
-    loginOf(API),
-    "",
-    `(PULUMI_API) is ${OTHER}. `,
-  ],
-  [
-    "a backend that is not the current login",
-    { PULUMI_BACKEND_URL: API },
-    loginOf(OTHER),
-    "",
-    `is ${OTHER}. `,
-  ],
-  ["another backend than the current login", BACKEND, loginOf(API), "", `PULUMI_BACKEND_URL is ${OTHER}. `],
+  ["a token, with a self-managed state", { ...TOKEN, ...S3 }, OTHER, "acme"],
+  ["a token, with a self-managed state of Pulumi.yaml", TOKEN, OTHER, ""],
+  ["a token, with the login for another one of an older CLI", TOKEN, OTHER, "acme", OTHER],
+  ["a token that the CLI passes for pulumiApiUrl", PASSED(API), OTHER, "acme"],
+  ["a token that the CLI passes for another one", PASSED(OTHER), API, "", `(PULUMI_API) is ${OTHER}. `],
+  ["a backend that is not the current login", { PULUMI_BACKEND_URL: API }, OTHER, "", `is ${OTHER}. `],
+  ["another backend than the current login", BACKEND, API, "", `PULUMI_BACKEND_URL is ${OTHER}. `],
   ["another backend beside a token that the CLI passes", { ...PASSED(API), ...BACKEND }, "", "", OTHER],
-  [
-    "a token beside another backend",
-    { ...TOKEN, ...BACKEND },
-    "",
-    "",
-    `PULUMI_BACKEND_URL is ${OTHER}. Log in to ${API}, or correct pulumiApiUrl`,
-  ],
+  ["a token beside another backend", { ...TOKEN, ...BACKEND }, "", "", `is ${OTHER}. ${WAYS_OUT}`],
 ];
 
-describe("a login is valid for pulumiApiUrl, or not, without a token in the message", () => {
-  for (const [what, variables, credentials, organization, reason] of LOGINS) {
-    test(`${reason ? "not " : ""}${what}`, async (t) => {
-      setLogin(t, { PULUMI_CREDENTIALS_PATH: credentialsIn(t, credentials), ...variables });
-      // Which organization a program has is known only with an engine, or with mocks.
-      const noEngine = { newResource: () => assert.fail(), call: () => assert.fail() };
-      const ofStack = organization || "organization";
-      await pulumi.runtime.setMocks(noEngine, "eks-pulumi-oidc", "dev", false, ofStack);
+for (const [what, variables, stored, organization, reason] of LOGINS) {
+  test(`${reason ? "rejects" : "accepts"} ${what}, without a token in a message`, async (t) => {
+    setLogin(t, { PULUMI_CREDENTIALS_PATH: credentialsIn(t, stored), ...variables });
+    // Which organization a program has is known only with an engine, or with mocks.
+    const noEngine = { newResource: () => assert.fail(), call: () => assert.fail() };
+    const ofStack = organization || "organization";
+    await pulumi.runtime.setMocks(noEngine, "eks-pulumi-oidc", "dev", false, ofStack);
 
-      const reasons = loginProblems(API).map((problem) => problem.reason);
-      assert.equal(reasons.length, reason === undefined ? 0 : 1, reasons.join());
-      assert.ok(reasons.join().includes(reason ?? ""), reasons.join());
-      assert.doesNotMatch(reasons.join(), /hunter2/);
-    });
-  }
-});
+    const reasons = loginProblems(API).map((problem) => problem.reason);
+    assert.equal(reasons.length, reason === undefined ? 0 : 1, reasons.join());
+    assert.ok(reasons.join().includes(reason ?? ""), reasons.join());
+    assert.doesNotMatch(reasons.join(), /hunter2/);
+  });
+}
 
 test("reads the credentials of PULUMI_HOME, unless PULUMI_CREDENTIALS_PATH is set", (t) => {
-  setLogin(t, { PULUMI_HOME: credentialsIn(t, loginOf(OTHER)), PULUMI_CREDENTIALS_PATH: "" });
+  setLogin(t, { PULUMI_HOME: credentialsIn(t, OTHER), PULUMI_CREDENTIALS_PATH: "" });
   assert.equal(loginProblems(API).length, 1);
   process.env.PULUMI_CREDENTIALS_PATH = temporaryDirectory(t);
   assert.equal(loginProblems(API).length, 0);
 });
 
-/** Returns a directory with a credentials.json, or without one if it is empty. */
-function credentialsIn(t: TestContext, credentials: string): string {
+/** Returns a directory with the credentials.json of a login, or without one. */
+function credentialsIn(t: TestContext, stored: string): string {
   const directory = temporaryDirectory(t);
-  if (credentials) writeFileSync(join(directory, "credentials.json"), credentials);
+  const login = { current: stored, accessTokens: { [stored]: "pul-hunter2" } };
+  const credentials = stored.startsWith("{") ? stored : JSON.stringify(login);
+  if (stored) writeFileSync(join(directory, "credentials.json"), credentials);
   return directory;
 }
 

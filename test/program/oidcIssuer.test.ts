@@ -6,44 +6,87 @@ import { createServer, type Server } from "node:net";
 import { type TestContext, test } from "node:test";
 import tls, { createServer as createTlsServer } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
+import { parseConfig } from "../../config";
 import { allowPolicy, readThumbprints } from "../../oidcIssuer";
-import type { Account } from "../../settings/access";
 import { scopeOf } from "../../settings/tokenTypes";
+import { decide } from "../../simulator/emulators/authPolicy";
 import { createCertificateAuthority, openCertificateAuthority } from "../../simulator/emulators/certificates";
-import { accepted } from "../support/accounts";
 import { listen } from "../support/loopback";
+import { rawConfigOf } from "../support/rawSettings";
 import { setVariables } from "../support/variables";
 
-const RULES = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".serviceaccount.name': "runner" };
+const AUDIENCE = "urn:pulumi:org:acme";
 
-test("the policy names the owner of the token that the exchange requests, and admin only on request", () => {
-  for (const [token, scope, expected] of [
-    [{ tokenType: "personal", userLogin: "alice" }, "user:alice", { userLogin: "alice" }],
-    [{ tokenType: "team", teamName: "ops" }, "team:ops", { teamName: "ops" }],
-    [{ tokenType: "runner", runnerId: "id-1", runnerName: "pool" }, "runner:pool", { runnerID: "id-1" }],
-    [{ tokenType: "organization", organizationAdmin: true }, "admin", { authorizedPermissions: ["admin"] }],
+/** Service accounts with every kind of token. Their names repeat, and begin alike. */
+const serviceAccounts = [
+  { namespace: "ci", name: "app", tokenType: "personal", userLogin: "a.b" },
+  { namespace: "ci", name: "ci", tokenType: "team", teamName: "ops", audienceRule: true },
+  { namespace: "app", name: "ci", tokenType: "runner", runnerId: "id-1", runnerName: "pool" },
+  { namespace: "app", name: "app-2", tokenType: "organization", audienceRule: true },
+  { namespace: "web", name: "app", tokenType: "organization", organizationAdmin: true },
+];
+const { config = assert.fail() } = parseConfig(rawConfigOf({ clusterName: "my-cluster", serviceAccounts }));
+const ACCOUNTS = config.access.serviceAccounts;
+const SCOPES = ["user:a.b", "team:ops", "runner:pool", "", "admin"];
+
+const POLICIES = JSON.parse(JSON.stringify(ACCOUNTS.map(allowPolicy)));
+
+test("a policy names the service account and the owner of the token that its exchange requests, and admin only on request", () => {
+  const decision = "allow";
+  const rules = (namespace: string, name: string, audience = {}) => ({
+    rules: {
+      '"kubernetes.io".namespace': namespace,
+      '"kubernetes.io".serviceaccount.name': name,
+      ...audience,
+    },
+  });
+  assert.deepEqual(POLICIES, [
+    { decision, tokenType: "personal", userLogin: "a.b", ...rules("ci", "app") },
+    { decision, tokenType: "team", teamName: "ops", ...rules("ci", "ci", { aud: AUDIENCE }) },
+    { decision, tokenType: "runner", runnerID: "id-1", ...rules("app", "ci") },
     // An empty list of permissions would show as drift.
-    [{ tokenType: "organization" }, "", {}],
-  ] as const) {
-    const { tokenType } = token;
-    const policy = JSON.parse(JSON.stringify(allowPolicy(accountWith(token))));
-    assert.deepEqual(policy, { decision: "allow", tokenType, ...expected, rules: RULES });
-    assert.equal(scopeOf(token), scope);
+    { decision, tokenType: "organization", ...rules("app", "app-2", { aud: AUDIENCE }) },
+    { decision, tokenType: "organization", authorizedPermissions: ["admin"], ...rules("web", "app") },
+  ]);
+  assert.deepEqual(ACCOUNTS.map(scopeOf), SCOPES);
+});
+
+test("more rules are added, and replace no built-in rule", () => {
+  const added = { '"kubernetes.io".pod.name': "runner-*" };
+  for (const account of ACCOUNTS) {
+    const { rules } = allowPolicy(account);
+    const weaker = Object.fromEntries(Object.keys(rules).map((claim) => [claim, "*"]));
+    const policy = allowPolicy({ ...account, policyRules: { ...weaker, ...added } });
+    assert.deepEqual(policy.rules, { ...rules, ...added });
   }
 });
 
-test("more rules and the rule on the audience are added, and replace no built-in rule", () => {
-  const weaker = { '"kubernetes.io".namespace': "*", '"kubernetes.io".serviceaccount.name': "*", aud: "*" };
-  const added = { '"kubernetes.io".pod.name': "runner-*" };
-  const account = accountWith({ tokenType: "organization", audienceRule: true });
-  const { rules } = allowPolicy({ ...account, policyRules: { ...weaker, ...added } });
-  assert.deepEqual(rules, { ...added, ...RULES, aud: "urn:pulumi:org:acme" });
-});
+/** The names of the service accounts, what looks like them, and wildcards of patterns. */
+const NAMES = [..."ci app app-2 web CI ap c c? * . ci. \uff43i".split(" "), "", "ci\0", "ci\n"];
+const PODS = NAMES.flatMap((namespace) => NAMES.map((name) => ({ namespace, name })));
+const AUDIENCES = [AUDIENCE, ["sts.amazonaws.com", AUDIENCE], [`${AUDIENCE}.example`], undefined];
+const REQUESTS = ["personal", "team", "runner", "organization"].flatMap((tokenType) =>
+  [...SCOPES, "user:a-b", "team:ops-eu", "runner:pool-2"].map((scope) => ({ tokenType, scope })),
+);
+const RUNNERS = ["pool", "pool-2"].map((name, index) => ({ id: `id-${index + 1}`, name }));
 
-function accountWith(settings: object): Account {
-  const [account] = accepted([{ namespace: "ci", name: "runner", ...settings }]);
-  return account ?? assert.fail();
-}
+test("Pulumi Cloud allows only the configured service account with its audience, and only for its own token", () => {
+  for (const { namespace, name } of PODS) {
+    const index = ACCOUNTS.findIndex((account) => account.namespace === namespace && account.name === name);
+    const { tokenType, audienceRule } = ACCOUNTS[index] ?? {};
+    // An administrator may request less.
+    const scopes = SCOPES[index] === "admin" ? ["admin", ""] : [SCOPES[index]];
+    for (const aud of AUDIENCES) {
+      const claims = { ...(aud && { aud }), "kubernetes.io": { namespace, serviceaccount: { name } } };
+      const isConfigured = index >= 0 && ([aud].flat().includes(AUDIENCE) || !audienceRule);
+      for (const asked of REQUESTS) {
+        const expected = isConfigured && asked.tokenType === tokenType && scopes.includes(asked.scope);
+        const { allowed } = decide(POLICIES, claims, asked, RUNNERS);
+        assert.equal(allowed, expected, JSON.stringify([claims, asked]));
+      }
+    }
+  }
+});
 
 test("reads no certificate in a preview", async (t) => {
   t.mock.method(pulumi.runtime, "isDryRun", () => true);
@@ -53,7 +96,7 @@ test("reads no certificate in a preview", async (t) => {
 });
 
 test("reads the SHA-256 of the certificate, in lowercase hex", async (t) => {
-  const certificate = await trusted(["127.0.0.1"]);
+  const certificate = await trusted("127.0.0.1");
   const url = await serve(t, createTlsServer(certificate));
   const expected = new X509Certificate(certificate.cert).fingerprint256.replaceAll(":", "").toLowerCase();
   assert.deepEqual(await readThumbprints(url), [expected]);
@@ -72,25 +115,16 @@ test("connects to port 443 with the issuer's name, which the certificate must ha
   assert.deepEqual(connections, [{ host, port: 443, servername: host, rejectUnauthorized: true, ca }]);
 });
 
-const trusted = async (hosts: string[]) => (await openCertificateAuthority()).issue({ hosts });
-const stranger = async () => (await createCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+const trusted = async (host: string) => (await openCertificateAuthority()).issue({ hosts: [host] });
+const untrusted = async () => (await createCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
 
-for (const [problem, server, reason] of [
-  [
-    "a certificate of another host",
-    async () => createTlsServer(await trusted(["a.example"])),
-    /does not match/,
-  ],
-  [
-    "a certificate of an unknown authority",
-    async () => createTlsServer(await stranger()),
-    /unable to verify/,
-  ],
-  ["a server without TLS", async () => createServer((it) => it.end("HTTP/1.1 400\r\n\r\n")), /SSL/],
-] satisfies [string, () => Promise<Server>, RegExp][]) {
-  test(`warns and registers no thumbprint, although NODE_TLS_REJECT_UNAUTHORIZED is 0: ${problem}`, async (t) => {
+for (const [problem, certificate, reason] of [
+  ["of another host", () => trusted("a.example"), /does not match/],
+  ["of an unknown authority", untrusted, /unable to verify/],
+] as const) {
+  test(`warns and registers no thumbprint of a certificate ${problem}, although NODE_TLS_REJECT_UNAUTHORIZED is 0`, async (t) => {
     t.after(setVariables({ NODE_TLS_REJECT_UNAUTHORIZED: "0" }));
-    await assertUnverified(t, await serve(t, await server()), reason);
+    await assertUnverified(t, await serve(t, createTlsServer(await certificate())), reason);
   });
 }
 

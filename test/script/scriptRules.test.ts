@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { problemsOf } from "../support/accounts";
+import { accessEntries, accessRules } from "../../settings/access";
+import { check, settings } from "../../settings/validation";
 import { callMain, type SETTINGS } from "../support/script";
 
 /** What is accepted for some of the names, and for none. */
@@ -29,6 +30,9 @@ const INVALID_URLS = wordsOf(`
   https://example.com#x https://example.com\\x https://{a,b}.example ftp://localhost HTTPS://api.pulumi.com
   api.pulumi.com https://é.example https://${"a".repeat(64)}.example https://${"a.".repeat(123)}com`);
 
+/** The least that settings have. */
+const REQUIRED = { organization: "acme", issuerName: "eks", ...accountWith({ tokenType: "organization" }) };
+
 function wordsOf(text: string): string[] {
   return text.trim().split(/\s+/);
 }
@@ -44,10 +48,10 @@ function compare(
     const inScript = await callMain(values.map((value) => ({ settings: uses(value)[1], curlPrints: [""] })));
     const different = values.filter((value, index) => {
       const isValid = Array.isArray(rule) ? rule.includes(value) : rule.test(value);
-      const settings = { ...accountWith({ tokenType: "organization" }), ...uses(value)[0] };
+      const { problems } = check(settings(accessEntries), { ...REQUIRED, ...uses(value)[0] }, accessRules);
       // 64: invalid settings; 69: they are valid, and curl prints nothing.
       const exitCode = isValid ? 69 : 64;
-      return (problemsOf(settings).length === 0) !== isValid || inScript[index]?.exitCode !== exitCode;
+      return (problems.length === 0) !== isValid || inScript[index]?.exitCode !== exitCode;
     });
     assert.deepEqual(different, []);
   });
