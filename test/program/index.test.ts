@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { output } from "@pulumi/kubernetes/types";
+import { read } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";
 import {
   all,
@@ -19,6 +21,9 @@ import {
   up,
 } from "../support/stack";
 import { setVariables } from "../support/variables";
+
+type Job = output.batch.v1.Job;
+type ConfigMap = output.core.v1.ConfigMap;
 
 const ACCOUNT = "arn:aws:iam::123456789012";
 const POLICIES = ["arn:aws:iam::aws:policy/ReadOnlyAccess", `${ACCOUNT}:policy/b`];
@@ -298,26 +303,45 @@ test("createCluster creates the agent of EKS Pod Identity, and no IAM OIDC provi
   assert.deepEqual(await labelsOf(dependsOn), ["Cluster eks-cluster", "Addon eks-pod-identity-agent"]);
 });
 
-test("the outputs name what each service account has, and what a pod mounts", () => {
+test("the outputs name what each service account has, and what its Job mounts as other pods do", () => {
   const { serviceAccounts, ...others } = stack.outputs;
   const oidcIssuerId = stack.simulation.pulumiCloud.list()[0]?.id;
   assert.deepEqual(others, { issuerUrl: stack.simulation.issuer.url, oidcIssuerId });
   const names = SERVICE_ACCOUNTS.map(({ namespace, name }) => `${namespace}/${name}`);
   assert.deepEqual(Object.keys(serviceAccounts), names);
 
-  const role = only(stack, "Role", "access.ci.b");
-  const configMap = "b-pulumi-token-exchange";
+  const role = only(stack, "Role", "access.ci.a");
+  const configMap = "a-pulumi-token-exchange";
   const serviceAccountToken = { audience: "urn:pulumi:org:other", expirationSeconds: 600, path: "token" };
   const sources = [{ configMap: { name: configMap } }, { serviceAccountToken }];
   const directory = "/var/run/secrets/pulumi.com";
-  assert.deepEqual(serviceAccounts["ci/b"], {
-    roleArn: role.outputs.arn,
-    roleName: role.id,
+  const env = [{ name: "PULUMI_CREDENTIAL_HELPER", value: `${directory}/exchange-token.sh` }];
+  const volume = { name: "pulumi-token-exchange", projected: { defaultMode: 0o555, sources } };
+  const volumeMount = { name: "pulumi-token-exchange", mountPath: directory, readOnly: true };
+  const ofRole = { roleArn: role.outputs.arn, roleName: role.id };
+  const ofPod = { configMap, env, volume, volumeMount };
+  const jobName = "a-token-exchange";
+  assert.deepEqual(serviceAccounts["ci/a"], { ...ofRole, ...ofPod, tokenType: "personal", jobName });
+
+  const { volumes, containers } = only<Job>(stack, "Job", "access.ci.a").inputs.spec.template.spec;
+  assert.deepEqual(volumes.slice(1), [volume]);
+  assert.deepEqual(containers[0]?.env.slice(-1), env);
+  assert.deepEqual(containers[0]?.volumeMounts.slice(1), [volumeMount]);
+});
+
+test("a ConfigMap contains a file for each setting of the exchange, and the script as it is", () => {
+  const { inputs } = only<ConfigMap>(stack, "ConfigMap", "access.ci.b.pulumi-token-exchange");
+  const { namespace, name, annotations } = inputs.metadata;
+  assert.deepEqual([namespace, name], ["ci", "b-pulumi-token-exchange"]);
+  // `pulumi up --refresh` restores what another field manager has changed.
+  assert.deepEqual(annotations, { "pulumi.com/patchForce": "true" });
+  assert.deepEqual(inputs.data, {
+    organization: "other",
     tokenType: "team",
-    configMap,
-    env: [{ name: "PULUMI_CREDENTIAL_HELPER", value: `${directory}/exchange-token.sh` }],
-    volume: { name: "pulumi-token-exchange", projected: { defaultMode: 0o555, sources } },
-    volumeMount: { name: "pulumi-token-exchange", mountPath: directory, readOnly: true },
+    tokenScope: "team:ops",
+    tokenExpirationSeconds: "9000",
+    apiUrl: API_URL,
+    "exchange-token.sh": read("scripts/exchange-token.sh"),
   });
 });
 

@@ -41,6 +41,8 @@ test("the policies of injectToken", async (t) => {
       for (const { inputs, options } of policies) {
         assert.match(inputs.metadata.name, /^access-inject-token-[0-9a-f]{8}$/);
         assert.deepEqual(await labelsOf(options.parent), ["PulumiCloudAccess access"]);
+        // A renamed component keeps its objects.
+        assert.deepEqual(options.ignoreChanges, ["metadata.name"]);
       }
       const names = [mutatingBinding?.policyName, validatingBinding?.policyName];
       assert.deepEqual(names, [policies[0]?.id, policies[2]?.id]);

@@ -1,4 +1,4 @@
-// The token exchange in pods: the ConfigMap, the Job, and the pods of other workloads.
+// The token exchange in pods: the Job, and the pods of other workloads.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -9,7 +9,6 @@ import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../../tokenExchange";
 import { CREDENTIAL_HELPER, DIRECTORY, tokenVolume, VOLUME_MOUNT, VOLUME_NAME } from "../../tokenVolume";
 import { ended } from "../support/childProcess";
-import { read } from "../support/project";
 import { all, entry, known, only, type Stack, stackWith, up } from "../support/stack";
 import { setVariables } from "../support/variables";
 
@@ -24,32 +23,6 @@ const APP = { name: "app", image: "app:1", command: ["app"] };
 /** The container as it exchanges a token, and the volume that it mounts. */
 const CHANGED = { ...APP, env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] };
 const VOLUME = tokenVolume(CONFIG_MAP, AUDIENCE);
-
-test("the ConfigMap contains a file for each setting of the exchange, and the script as it is", async (t) => {
-  const team = { name: "runner", tokenType: "team", teamName: "ops", tokenExpirationSeconds: 600 };
-  const stack = await up(t, { ...stackWith(team), organization: "other" });
-  const { inputs, name } = only<output.core.v1.ConfigMap>(stack, "ConfigMap");
-  assert.deepEqual([name, inputs.metadata.name], ["access.default.runner.pulumi-token-exchange", CONFIG_MAP]);
-  // `pulumi up --refresh` restores what another field manager has changed.
-  assert.deepEqual(inputs.metadata.annotations, { "pulumi.com/patchForce": "true" });
-  assert.deepEqual(inputs.data, {
-    organization: "other",
-    tokenType: "team",
-    tokenScope: "team:ops",
-    tokenExpirationSeconds: "600",
-    apiUrl: "https://api.pulumi.com",
-    "exchange-token.sh": read("scripts/exchange-token.sh"),
-  });
-});
-
-test("the Job mounts what other workloads use, with the audience of its service account", async (t) => {
-  const tokenAudience = "https://api.pulumi.com";
-  const { volumes, containers } = podOf(await up(t, stackWith({ name: "runner", tokenAudience })));
-  const { env, volumeMounts } = containers[0] ?? assert.fail();
-  assert.deepEqual(env.at(-1), CREDENTIAL_HELPER);
-  assert.deepEqual(volumeMounts.slice(1), [VOLUME_MOUNT]);
-  assert.deepEqual(volumes.slice(1), [tokenVolume(CONFIG_MAP, tokenAudience)]);
-});
 
 test("the Job's pod is as restricted as Pod Security requires, and more", async (t) => {
   const pod = podOf(await up(t));

@@ -1,8 +1,11 @@
 // The component's arguments and options: all problems at once, before anything is registered, and outputs for plain values.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
+import { Provider as AwsProvider } from "@pulumi/aws/provider";
+import { Namespace } from "@pulumi/kubernetes/core/v1";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
@@ -12,6 +15,7 @@ import { parseConfig } from "../../config";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs, withCluster } from "../../pulumiCloudAccess";
 import { asChecked } from "../../settings/access";
 import { check, input, schemasOf, settings } from "../../settings/validation";
+import { type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import { rawConfigOf } from "../support/rawSettings";
 import { failureOf, known } from "../support/stack";
@@ -23,6 +27,9 @@ const ARGS: PulumiCloudAccessArgs = {
   issuerUrl: pulumi.output("https://oidc.example/id/A"),
   serviceAccounts: [ENTRY],
 };
+
+// Of issuers that do not exist.
+mock.method(pulumi.log, "warn", () => {});
 
 /** What the last program registered. */
 let registered: Registration[] = [];
@@ -180,8 +187,7 @@ test("does not compile if a setting can be an output, and its schema accepts non
   schemasOf<Settings>()({ team: v.optional(input(v.string())), other: v.string() });
 });
 
-test("uses outputs wherever the plain values would be", async (t) => {
-  t.mock.method(pulumi.log, "warn", () => {});
+test("uses outputs wherever the plain values would be", async () => {
   const later = (value: string) => pulumi.output(Promise.resolve(value));
   const args: PulumiCloudAccessArgs = {
     ...ARGS,
@@ -211,8 +217,7 @@ test("uses outputs wherever the plain values would be", async (t) => {
 
 const kubernetes = () => new Provider("cluster", { kubeconfig: "{}" });
 
-test("takes the Kubernetes provider from any option that passes it on", async (t) => {
-  t.mock.method(pulumi.log, "warn", () => {});
+test("takes the Kubernetes provider from any option that passes it on", async () => {
   const parent = () =>
     new pulumi.ComponentResource("test:index:Parent", "parent", {}, { providers: [kubernetes()] });
   const passingOn: (() => pulumi.ComponentResourceOptions)[] = [
@@ -227,13 +232,56 @@ test("takes the Kubernetes provider from any option that passes it on", async (t
   }
 });
 
-test("registers the issuer through the provider of Pulumi Cloud that it creates, without one of the caller", async (t) => {
-  t.mock.method(pulumi.log, "warn", () => {});
+test("registers the issuer through the provider of Pulumi Cloud that it creates, without one of the caller", async () => {
   await registeredBy({ ...ARGS, pulumiApiUrl: "https://pulumi.example" });
   const own = registered.filter(({ name }) => name === "access.oidc-issuer");
   const [provider, issuer] = own.sort((a, b) => (a.type < b.type ? -1 : 1));
   assert.deepEqual(provider?.inputs, { apiUrl: "https://pulumi.example" });
   assert.match(issuer?.provider ?? "", /pulumi:providers:pulumiservice::access\.oidc-issuer::/);
+});
+
+test("uses the providers of the caller, and waits with everything for what it depends on", async () => {
+  const namespaces = storedKind(new Map(), (_, name) => name);
+  const { create } = namespaces;
+  namespaces.create = (name, inputs) => sleep(100).then(() => create(name, inputs));
+  const serviceAccounts = [{ ...ENTRY, awsRole: "irsa" } as const];
+  const options = () => {
+    const provider = kubernetes();
+    const others = [
+      new AwsProvider("own"),
+      new PulumiCloudProvider("cloud", { apiUrl: "https://a.example" }),
+    ];
+    return { providers: [provider, ...others], dependsOn: new Namespace("ci", {}, { provider }) };
+  };
+  const resources = { "kubernetes:core/v1:Namespace": namespaces };
+  await registeredBy({ ...ARGS, oidcProviderArn: "arn:aws:a", serviceAccounts }, options, resources);
+  const used = registered.flatMap(({ provider }) => provider.match(/pulumi:providers:(.*)::/)?.[1] ?? []);
+  assert.deepEqual([...new Set(used)], ["kubernetes::cluster", "pulumiservice::cloud", "aws::own"]);
+  const names = registered.map(({ name }) => name);
+  assert.ok(names.indexOf("ci") < names.indexOf("access"), names.join());
+});
+
+test("stores its outputs", async (t) => {
+  type Component = { registerOutputs(outputs?: object): void };
+  const { prototype } = pulumi.ComponentResource;
+  const { mock } = t.mock.method(prototype as unknown as Component, "registerOutputs");
+  await registeredBy(ARGS);
+  const outputs = mock.calls.map((call) => Object.keys(call.arguments[0] ?? {}).join());
+  assert.ok(outputs.includes("oidcIssuerId,serviceAccounts"), outputs.join(" "));
+});
+
+test("stops before its first resource if pulumiApiUrl has changed", async () => {
+  const deployed = storedKind(
+    new Map(),
+    (_, name) => name,
+    () => ({ output: "https://old.example" }),
+  );
+  const message = await rejected(ARGS, withProvider, { "pulumi:index:Stash": deployed });
+  assert.match(message, /^pulumiApiUrl is https:\/\/api\.pulumi\.com, but .* https:\/\/old\.example/);
+  assert.deepEqual(
+    registered.map(({ name }) => name),
+    ["cluster", "access", "access.oidc-issuer.url"],
+  );
 });
 
 const MISSING = "this resource option must contain the Kubernetes provider of the cluster";
@@ -254,8 +302,7 @@ for (const [what, problem, providers] of [
   });
 }
 
-test("is rejected with a service account that another component configures in the same cluster", async (t) => {
-  t.mock.method(pulumi.log, "warn", () => {});
+test("is rejected with a service account that another component configures in the same cluster", async () => {
   const besideAnother = (isSameCluster: boolean) => () => {
     const options = withProvider();
     new PulumiCloudAccess("one", ARGS, options);
@@ -273,8 +320,8 @@ function withProvider(): pulumi.ComponentResourceOptions {
 }
 
 /** Returns the message with which a program with the component fails. The engine prints only the message of such an error. */
-async function rejected(args: object, optionsOf = withProvider): Promise<string> {
-  const error = await failureOf(() => registeredBy(args as PulumiCloudAccessArgs, optionsOf));
+async function rejected(args: object, optionsOf = withProvider, resources = {}): Promise<string> {
+  const error = await failureOf(() => registeredBy(args as PulumiCloudAccessArgs, optionsOf, resources));
   assert.ok(pulumi.RunError.isInstance(error));
   // The SDK formats a stack even if it does not print it, which can take half a minute.
   assert.equal(error.stack, undefined);
@@ -285,6 +332,7 @@ async function rejected(args: object, optionsOf = withProvider): Promise<string>
 async function registeredBy(
   args: PulumiCloudAccessArgs,
   optionsOf = withProvider,
+  resources: Record<string, ResourceKind> = {},
 ): Promise<Record<string, unknown>> {
   registered = [];
   const program = async () => {
@@ -292,6 +340,6 @@ async function registeredBy(
     return {};
   };
   const stack = { project: "test", stack: "dev", organization: "acme", config: {} };
-  await runProgram({ resources: {}, calls: {} }, { ...stack, program, registered });
+  await runProgram({ resources, calls: {} }, { ...stack, program, registered });
   return Object.fromEntries(registered.map(({ type, name, inputs }) => [`${type} ${name}`, inputs]));
 }

@@ -1,7 +1,7 @@
 // Runs the program under the SDK's mocks, and records what it registers, with the resource options.
 
 import assert from "node:assert/strict";
-import { mock, type TestContext } from "node:test";
+import type { TestContext } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import {
@@ -108,20 +108,15 @@ export async function up(t: TestContext, settings: Settings = {}, options?: Star
 /** Runs the program with these settings on top of the required ones. */
 export async function run(simulation: Simulation, settings: Settings = {}): Promise<Stack> {
   const options = new Map<string, pulumi.CustomResourceOptions>();
-  // The SDK's mocks see no resource options; a transformation of the stack does.
-  const { runInPulumiStack } = pulumi.runtime;
-  const spy = mock.method(pulumi.runtime, "runInPulumiStack", (program: () => Promise<unknown>) =>
-    runInPulumiStack(async () => {
-      pulumi.runtime.registerStackTransformation(({ type, name, opts }) => {
-        options.set(`${type} ${name}`, opts);
-        return undefined;
-      });
-      return program();
-    }),
-  );
-  const { registered, outputs } = await runProgram(simulation, stackOf(settings)).finally(() =>
-    spy.mock.restore(),
-  );
+  const program = async () => {
+    // The SDK's mocks see no resource options; a transformation of the stack does.
+    pulumi.runtime.registerStackTransformation(({ type, name, opts }) => {
+      options.set(`${type} ${name}`, opts);
+      return undefined;
+    });
+    return require("../../index")();
+  };
+  const { registered, outputs } = await runProgram(simulation, { ...stackOf(settings), program });
   const withOptions = registered.map((it) => ({ ...it, options: options.get(`${it.type} ${it.name}`) }));
   return { simulation, outputs, registered: withOptions } as Stack;
 }
