@@ -25,64 +25,53 @@ const policiesOf = (stack: Stack) => TYPES.flatMap((type) => all<Policy>(stack, 
 
 test("the policies of injectToken", async (t) => {
   const policies = policiesOf(await up(t, { serviceAccounts: SERVICE_ACCOUNTS, injectToken: true }));
-  const [mutating, mutatingBinding, validating, validatingBinding] = policies.map(
-    ({ inputs }) => inputs.spec,
-  );
+  const [mutating, mutatingBinding, validating, validatingBinding] = policies.map((it) => it.inputs.spec);
   const variable = (spec: Spec | undefined, name: string) =>
     spec?.variables.find((it) => it.name === name)?.expression ?? assert.fail(name);
 
-  await t.test(
-    "are children of the component, and so are their bindings, of which the last denies",
-    async () => {
-      assert.deepEqual(
-        policies.map(({ type, name }) => `${type.split(":").at(-1)} ${name}`),
-        TYPES.map((type) => `${type} access.inject-token`),
-      );
-      for (const { inputs, options } of policies) {
-        assert.match(inputs.metadata.name, /^access-inject-token-[0-9a-f]{8}$/);
-        assert.deepEqual(await labelsOf(options.parent), ["PulumiCloudAccess access"]);
-        // A renamed component keeps its objects.
-        assert.deepEqual(options.ignoreChanges, ["metadata.name"]);
-      }
-      const names = [mutatingBinding?.policyName, validatingBinding?.policyName];
-      assert.deepEqual(names, [policies[0]?.id, policies[2]?.id]);
-      assert.deepEqual(validatingBinding?.validationActions, ["Deny"]);
-      // Without the other policy, it would deny every labeled pod.
-      const dependencies = await labelsOf(policies[2]?.options.dependsOn);
-      assert.deepEqual(dependencies, ["MutatingAdmissionPolicyBinding access.inject-token"]);
-    },
-  );
+  await t.test("are children of the component with their bindings, of which the last denies", async () => {
+    assert.deepEqual(
+      policies.map(({ type, name }) => `${type.split(":").at(-1)} ${name}`),
+      TYPES.map((type) => `${type} access.inject-token`),
+    );
+    for (const { inputs, options } of policies) {
+      assert.match(inputs.metadata.name, /^access-inject-token-[0-9a-f]{8}$/);
+      assert.deepEqual(await labelsOf(options.parent), ["PulumiCloudAccess access"]);
+      // A renamed component keeps its objects.
+      assert.deepEqual(options.ignoreChanges, ["metadata.name"]);
+    }
+    const names = [mutatingBinding?.policyName, validatingBinding?.policyName];
+    assert.deepEqual(names, [policies[0]?.id, policies[2]?.id]);
+    assert.deepEqual(validatingBinding?.validationActions, ["Deny"]);
+    // Without the other policy, it would deny every labeled pod.
+    const dependencies = await labelsOf(policies[2]?.options.dependsOn);
+    assert.deepEqual(dependencies, ["MutatingAdmissionPolicyBinding access.inject-token"]);
+  });
 
-  await t.test(
-    "see new pods only, and once, deny what fails, and compare no annotation of more than 1,024 characters",
-    () => {
-      const pods = { apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] };
-      const isShort = /annotations\["eks-pulumi-oidc\/containers"\]\.orValue\(''\)\.size\(\) <= 1024/;
-      // Not once more after a webhook, whose containers stay as they are.
-      assert.equal(mutating?.reinvocationPolicy, "Never");
-      for (const spec of [mutating, validating]) {
-        assert.equal(spec?.failurePolicy, "Fail");
-        assert.deepEqual(spec.matchConstraints.resourceRules, [pods]);
-        assert.match(variable(spec, "named"), RegExp(`^.*${isShort.source}\\n\\?`));
-        const conditions = spec.matchConditions ?? spec.validations;
-        assert.match(conditions.map(({ expression }) => expression).join(), isShort);
-      }
-    },
-  );
+  await t.test("see new pods once, deny what fails, and compare no annotation over 1,024 characters", () => {
+    const pods = { apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] };
+    const isShort = /annotations\["eks-pulumi-oidc\/containers"\]\.orValue\(''\)\.size\(\) <= 1024/;
+    // Not once more after a webhook, whose containers stay as they are.
+    assert.equal(mutating?.reinvocationPolicy, "Never");
+    for (const spec of [mutating, validating]) {
+      assert.equal(spec?.failurePolicy, "Fail");
+      assert.deepEqual(spec.matchConstraints.resourceRules, [pods]);
+      assert.match(variable(spec, "named"), RegExp(`^.*${isShort.source}\\n\\?`));
+      const conditions = spec.matchConditions ?? spec.validations;
+      assert.match(conditions.map(({ expression }) => expression).join(), isShort);
+    }
+  });
 
-  await t.test(
-    "contain every service account, in an order of their own, and change no pod of another stack",
-    () => {
-      const audiences = `{
+  await t.test("contain all accounts in an order of their own, and change no pod of another stack", () => {
+    const audiences = `{
 "team-a/deployer": "urn:pulumi:org:acme",
 "team-a/drift": "api",
 "team-b/deployer": "urn:pulumi:org:acme"
 }`;
-      assert.equal(variable(mutating, "audiences"), audiences);
-      const targets = /^variables\.account in variables\.audiences\n\?.*\n: \[\]$/s;
-      assert.match(variable(mutating, "targets"), targets);
-    },
-  );
+    assert.equal(variable(mutating, "audiences"), audiences);
+    const targets = /^variables\.account in variables\.audiences\n\?.*\n: \[\]$/s;
+    assert.match(variable(mutating, "targets"), targets);
+  });
 });
 
 test("stops before anything is registered if the cluster is older than Kubernetes 1.36", async (t) => {
