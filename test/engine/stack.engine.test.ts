@@ -10,7 +10,7 @@ import { changes, EXCHANGED, failed, newStatuses, resourcesOf, succeeded } from 
 import { emptyStack, SETTINGS, type Stack } from "../support/engineStack";
 import { codeIn, read } from "../support/project";
 import { missingCli, type Outcome } from "../support/pulumiCli";
-import { CLUSTER, FOUR_ACCOUNTS } from "../support/stack";
+import { CLUSTER } from "../support/stack";
 
 const ISSUER = "access.oidc-issuer";
 const [IMPORT, IMPORT_NAMESPACE] = codeIn(read("docs/import.md"), "bash");
@@ -25,8 +25,13 @@ const ONE = {
 /** With these settings, a service account is denied: no pod has such a name. */
 const DENY = { policyRules: { '"kubernetes.io".pod.name': "other-*" } };
 
-const FOUR = FOUR_ACCOUNTS.settings.serviceAccounts;
-const NAMESPACES = FOUR_ACCOUNTS.settings.createNamespaces;
+const FOUR = [
+  { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" },
+  { namespace: "team-a", name: "drift", tokenType: "team", teamName: "platform" },
+  { namespace: "team-b", name: "secrets", tokenType: "organization", awsRole: "none" },
+  { namespace: "runners", name: "runner", tokenType: "runner", runnerId: "pool-1", runnerName: "builders" },
+];
+const NAMESPACES = ["team-a", "team-b", "runners"];
 const FIFTH = { namespace: "team-b", name: "extra", tokenType: "team", teamName: "extra" };
 
 const POLICIES = ["Mutating", "Validating"].flatMap((kind) => [
@@ -93,8 +98,8 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   test("manages four service accounts of four token types in three namespaces", async (t) => {
     const { simulation, cli, directory, pulumi, set, up } = await emptyStack(
       t,
-      { ...FOUR_ACCOUNTS.settings, userLogin: "", createOidcProvider: true },
-      { runners: FOUR_ACCOUNTS.runners, cluster: { ...CLUSTER, hasOidcProvider: false } },
+      { userLogin: "", serviceAccounts: FOUR, createNamespaces: NAMESPACES, createOidcProvider: true },
+      { runners: [{ id: "pool-1", name: "builders" }], cluster: { ...CLUSTER, hasOidcProvider: false } },
     );
     succeeded(await up());
     const policies = () => simulation.pulumiCloud.list()[0]?.registration.policies ?? [];

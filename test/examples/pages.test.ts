@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { EXAMPLES, exampleOf } from "../support/examples";
+import { runPodSpec } from "../support/podSpec";
 import { codeIn, ROOT, read, sectionOf } from "../support/project";
 import { only, up } from "../support/stack";
 
@@ -108,7 +109,7 @@ test("the alert of docs/workloads/token-check.md is about the Jobs of token-chec
 test("docs/trial.md lists what a trial creates, which needs no IAM OIDC provider, and its report names the Job", async (t) => {
   const [file = ""] = codeIn(read("docs/trial.md"), "yaml");
   const cluster = { name: "my-cluster", hasOidcProvider: false };
-  const stack = await up(t, parse(file).config, { runJobs: true, cluster });
+  const stack = await up(t, parse(file).config, { runPod: runPodSpec, cluster });
 
   const types = stack.registered.map(({ type }) => type);
   assert.deepEqual(types.filter((type) => /^(aws|kubernetes|pulumiservice):/.test(type)).sort(), [

@@ -212,7 +212,7 @@ const REJECTED = `
     jobPodSpec.containers[0].volumeMounts[0].mountPath = "var/run/secrets/pulumi.com/a": must not be set…
 `;
 
-for (const [, change = "", problems = ""] of REJECTED.matchAll(/^ {2}([^# ].*)\n((?: {4}.*\n)+)/gm)) {
+for (const [, change = "", problems = ""] of REJECTED.matchAll(/^ {2}([^# ].*)\n((?: {4}.*\n)*)/gm)) {
   test(`rejects ${change}`, () => {
     const { entry, ...settings } = parse(change);
     const given = { ...(entry && withEntry(entry)), ...settings };

@@ -8,6 +8,7 @@ import { read } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";
 import {
   all,
+  endAtOnce,
   entry,
   known,
   labelsOf,
@@ -66,8 +67,7 @@ let stack: Stack;
 
 before(async () => {
   const restore = setVariables({ PULUMI_ACCESS_TOKEN: ACCESS_TOKEN });
-  const runPod = async () => ({ exitCode: 0, log: [] });
-  const simulation = await startCluster({ runPod, serviceAccounts: ["default/existing"] });
+  const simulation = await startCluster({ runPod: endAtOnce, serviceAccounts: ["default/existing"] });
   const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
   const { create } = namespaces;
   // It takes longer than what does not wait for it.

@@ -9,6 +9,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../../tokenExchange";
 import { CREDENTIAL_HELPER, DIRECTORY, tokenVolume, VOLUME_MOUNT, VOLUME_NAME } from "../../tokenVolume";
 import { ended } from "../support/childProcess";
+import { runPodSpec } from "../support/podSpec";
 import { all, entry, known, only, type Stack, stackWith, up } from "../support/stack";
 import { setVariables } from "../support/variables";
 
@@ -154,7 +155,7 @@ test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", 
   const log: string[] = [];
   const command = ["bash", "-c", 'printf "[%s]" "$CANARY" "$@"', "-", ...words];
   t.after(setVariables({ CANARY: "a variable of this machine, which no pod has" }));
-  await up(t, stackWith({ command }), { runJobs: true, onLog: (line) => log.push(line) });
+  await up(t, stackWith({ command }), { runPod: runPodSpec, onLog: (line) => log.push(line) });
   const printed = log.slice(log.findIndex((line) => line.startsWith("[")));
   assert.equal(printed.join("\n"), ["", ...words].map((word) => `[${word}]`).join(""));
 });

@@ -30,33 +30,8 @@ export interface Stack {
   };
 }
 
-interface StartOptions extends Partial<SimulationOptions> {
-  /** Runs the Jobs' script as a process; by default, every Job succeeds at once. */
-  runJobs?: boolean;
-}
-
 /** The cluster of a stack in these tests. */
 export const CLUSTER = { name: "my-cluster", hasOidcProvider: true };
-
-/** Four service accounts of four token types in three namespaces, and the runner pool of one of them. */
-export const FOUR_ACCOUNTS = {
-  settings: {
-    serviceAccounts: [
-      { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" },
-      { namespace: "team-a", name: "drift", tokenType: "team", teamName: "platform" },
-      { namespace: "team-b", name: "secrets", tokenType: "organization", awsRole: "none" },
-      {
-        namespace: "runners",
-        name: "runner",
-        tokenType: "runner",
-        runnerId: "pool-1",
-        runnerName: "builders",
-      },
-    ],
-    createNamespaces: ["team-a", "team-b", "runners"],
-  },
-  runners: [{ id: "pool-1", name: "builders" }],
-};
 
 /** Starts a simulation with a cluster. */
 export function startCluster(options: Partial<SimulationOptions> = {}): Promise<Simulation> {
@@ -70,19 +45,13 @@ export function startCluster(options: Partial<SimulationOptions> = {}): Promise<
   });
 }
 
-/** Starts a simulation for one test. */
-export async function start(
-  t: TestContext,
-  { runJobs = false, ...options }: StartOptions = {},
-): Promise<Simulation> {
-  const simulation = await startCluster(options);
+/** Ends every pod at once, without an error. */
+export const endAtOnce = async () => ({ exitCode: 0, log: [] });
+
+/** Starts a simulation for one test. By default, every Job succeeds at once. */
+export async function start(t: TestContext, options: Partial<SimulationOptions> = {}): Promise<Simulation> {
+  const simulation = await startCluster({ runPod: endAtOnce, ...options });
   t.after(() => simulation.close());
-  if (!runJobs) {
-    const jobs = simulation.resources["kubernetes:batch/v1:Job"] ?? assert.fail();
-    t.mock.method(jobs, "create", async (_: string, job: { metadata: { name: string } }) => {
-      return { id: job.metadata.name, outputs: job };
-    });
-  }
   return simulation;
 }
 
@@ -101,7 +70,7 @@ export async function changePolicies(
 }
 
 /** Runs the program in a new simulation. */
-export async function up(t: TestContext, settings: Settings = {}, options?: StartOptions): Promise<Stack> {
+export async function up(t: TestContext, settings: Settings = {}, options?: Partial<SimulationOptions>) {
   return run(await start(t, options), settings);
 }
 
