@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { assumeRole } from "../../accessCheck/awsSts";
@@ -13,7 +12,6 @@ import {
   simulationDirectory,
 } from "../../simulator/emulators/certificates";
 import { type Answer, type Endpoint, respond, startEndpoint } from "../script/endpoint";
-import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 
 /** Why the tests are skipped, with the fix; false if the CLI is installed. */
@@ -40,20 +38,14 @@ function stsError(status: number, code: string, message: string): Answer {
 describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
   let sts: Endpoint;
   let answer: Answer;
-  const home = temporaryDirectory({ after });
   let restore: () => void;
 
   before(async () => {
     const certificate = await emulatorCertificate();
     sts = await startEndpoint((socket, request) => answer(socket, request), certificate);
-    // What the user's configuration says is not followed, and nothing is recorded.
-    const config = "[profile other]\ncli_history = enabled\nendpoint_url = http://127.0.0.1:9\n";
-    await writeFile(join(home, "config"), config);
+    // The user's endpoint is not the one of AWS STS.
     restore = setVariables({
       AWS_CA_BUNDLE: join(simulationDirectory(), "ca.pem"),
-      AWS_CLI_HISTORY_FILE: join(home, "history.db"),
-      AWS_CONFIG_FILE: join(home, "config"),
-      AWS_PROFILE: "other",
       AWS_ENDPOINT_URL: "http://127.0.0.1:9",
     });
   });
@@ -83,7 +75,6 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
     const [{ head, form } = assert.fail("no request"), ...others] = sts.requests;
     assert.deepEqual([form.get("WebIdentityToken"), others], [ID_TOKEN, []]);
     assert.doesNotMatch(head, /^authorization:/im);
-    assert.deepEqual(await readdir(home), ["config"]);
   });
 
   test("reads a denial, with its code and its message", async () => {

@@ -72,11 +72,16 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
       return runTool(tool, tool === "pulumi" ? [...args, `--cwd=${directory}`] : args, options);
     };
     const kubeconfig = kubeconfigOf(server.url, { token: server.tokenOf("developer") });
-    const simulation = { aws, pulumiCloud, issuer: { token: () => assert.fail("kubectl is real") } };
     const PATH = `${dirname(assetPath("kubectl"))}:${cli.environment.PATH}`;
     pulumiCloud.exchanges.length = 0;
     return checkLive(
-      { name: "dev", simulation, config: {}, registered: [], real: { run, kubeconfig } },
+      {
+        name: "dev",
+        simulation: { aws, pulumiCloud },
+        config: {},
+        registered: [],
+        real: { run, kubeconfig },
+      },
       { environment: { ...cli.environment, ...environment, PATH } },
     );
   }

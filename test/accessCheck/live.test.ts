@@ -278,18 +278,15 @@ test("exits 1 and marks the row and the policy if a policy is too wide", async (
   assert.equal(exitCode, 1);
 });
 
-/** Returns an edit that changes an answer by several edits. */
-function edits(...all: Edit[]): Edit {
-  return async (stdout, call) => {
-    let edited = stdout;
-    for (const one of all) edited = await one(edited, call);
-    return edited;
-  };
-}
-
 /** Returns the additions that a check finds, each in one line. Every question is answered as intended. */
 async function additionsIn(...changes: Edit[]): Promise<string[]> {
-  const { exitCode, stdout, errors } = await checkLive(stack, { answer: edits(...changes) });
+  const { exitCode, stdout, errors } = await checkLive(stack, {
+    async answer(stdout, call) {
+      let edited = stdout;
+      for (const change of changes) edited = await change(edited, call);
+      return edited;
+    },
+  });
   assert.deepEqual([exitCode, errors], [1, ""]);
   assert.match(stdout, /27 of 27 checks passed/);
   const [, found = ""] = /^Additions that no preview shows\n {2}(.*?)\n\n/ms.exec(stdout) ?? [];
@@ -523,9 +520,8 @@ test("reads a denial of AWS STS as both versions of the AWS CLI print it, and sh
 
 test("shows no token in its output, in arguments, in environments, or in files, and no progress in a file", async (t) => {
   const progress = t.mock.method(process.stderr, "write", () => true);
-  const { exitCode, stdout, errors, files, calls, tokens, sentToSts } = await checkLive(stack, {
-    verbose: true,
-  });
+  const check = await checkLive(stack, { verbose: true });
+  const { exitCode, stdout, errors, files, calls, tokens, sentToSts } = check;
   assert.deepEqual([exitCode, errors, progress.mock.callCount()], [0, "", 0]);
   // The answer contained the token, and the files the kubeconfig.
   assert.match(inOneLine(stdout), /InvalidIdentityToken: Not authorized: \[redacted\]/);

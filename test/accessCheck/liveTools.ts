@@ -1,13 +1,12 @@
 // Runs the live check of a stack in the simulation. `kubectl`, `aws`, and `pulumi` are functions that answer from there.
 
+import assert from "node:assert/strict";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { checkLiveAccess } from "../../accessCheck/live";
 import { type Run, ToolError } from "../../accessCheck/tools";
-import type { Aws } from "../../simulator/emulators/aws";
-import type { ClusterIssuer } from "../../simulator/emulators/issuer";
-import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
+import type { Simulation } from "../../simulator/emulators/simulation";
 import type { Registration } from "../../simulator/runProgram";
 import { answerAdmin } from "../support/cloudApi";
 import { setVariables } from "../support/variables";
@@ -15,12 +14,8 @@ import { setVariables } from "../support/variables";
 /** A stack that is up. */
 export interface LiveStack {
   name: string;
-  /** Where AWS STS reads and, if they are not real, kubectl and `pulumi api`. */
-  simulation: {
-    aws: Pick<Aws, "assumeRoleWithWebIdentity">;
-    issuer: Pick<ClusterIssuer, "token">;
-    pulumiCloud: Pick<PulumiCloud, "list">;
-  };
+  /** Where AWS STS reads and, if they are not real, kubectl and `pulumi api`. A real kubectl needs no issuer. */
+  simulation: Pick<Simulation, "aws" | "pulumiCloud"> & Partial<Pick<Simulation, "issuer">>;
   config: Record<string, string>;
   registered: Registration[];
   /** The real kubectl and Pulumi CLI, and what `aws eks update-kubeconfig` writes. */
@@ -134,8 +129,8 @@ async function answerTool(stack: LiveStack, call: Call): Promise<string> {
       stack.registered.find((it) => it.type.endsWith(":ConfigMap") && it.id === id)?.outputs,
     );
   }
-  const expiresIn = Number.parseInt(option("duration"), 10);
-  return issuer.token({ namespace, serviceAccount: name }, { audience: [option("audience")], expiresIn });
+  const options = { audience: [option("audience")], expiresIn: Number.parseInt(option("duration"), 10) };
+  return issuer?.token({ namespace, serviceAccount: name }, options) ?? assert.fail("kubectl is real");
 }
 
 /** Returns what `aws sts assume-role-with-web-identity` prints. */
@@ -164,10 +159,11 @@ export function eventsOf({ name: stack, config, registered }: LiveStack): string
   const [, project] = /^(.*):clusterName$/m.exec(Object.keys(config).join("\n")) ?? [];
   const steps = ["refresh", "same"].flatMap((op) =>
     registered.map(({ type, name, id, inputs, outputs }) => {
-      const said = op === "refresh" ? { refreshed: "by someone else" } : inputs;
-      const state = { id, outputs: { ...outputs, data: "of someone else" }, inputs: said };
+      const data = "of someone else";
+      const found = { id, outputs: { ...outputs, data }, inputs: { data } };
+      const said = op === "refresh" ? found : { ...found, inputs };
       const urn = `urn:pulumi:${stack}::${project}::${type}::${name}`;
-      return { resourcePreEvent: { metadata: { op, urn, type, old: state, new: state } } };
+      return { resourcePreEvent: { metadata: { op, urn, type, old: found, new: said } } };
     }),
   );
   const events = [{ preludeEvent: { config } }, ...steps, { summaryEvent: {} }];

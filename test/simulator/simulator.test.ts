@@ -151,18 +151,18 @@ describe("the simulation", () => {
   });
 
   test("reports what is invalid on standard error, with control characters shown", async (t) => {
-    const region = `$&.example.com${ESCAPE}31m`;
     const secure = { secure: "A" };
+    const encrypted = stackFile({ "aws:region": secure, "aws:secretKey": secure });
     for (const [stacks, message] of [
       [{ prod: stackFile({ rolePath: "Bad", typo: "x" }) }, /in Pulumi\.prod\.yaml \(2 problems\)/],
       // It would be another host.
       [
-        { prod: stackFile({ "aws:region": region }) },
-        /^The region is "\$&\.example\.com\\u001b\[31m", which is not the name of an AWS region\. Set aws:region /m,
+        { prod: stackFile({ "aws:region": "$&.example.com" }) },
+        /^The region is "\$&\.example\.com", which /m,
       ],
       [
-        { prod: stackFile({ "aws:region": secure, "aws:secretKey": secure }) },
-        /\(2 problems\)\. .*^ {2}aws:region: contains an encrypted value.*^ {2}aws:secretKey: is not supported/ms,
+        { prod: encrypted },
+        /^ {2}aws:region: contains an encrypted .*^ {2}aws:secretKey: is not supported/ms,
       ],
       [{ prod: { config: "hello" } }, /config must contain KEY: VALUE$/m],
       [{ a: {}, [`b${ESCAPE}31mb`]: {} }, /Stacks in this directory: a, b\\u\{1b\}\[31mb\. /],

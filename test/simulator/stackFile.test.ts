@@ -130,11 +130,8 @@ test("without --stack, passes over a Pulumi.dev.yaml that has the settings of th
   // `pulumi new` writes the name of the project in front of the keys, and keeps what has no answer.
   const { clusterName, userLogin, ...aws } = TEMPLATE_SETTINGS;
   assert.equal(await find({ ...aws, "p:clusterName": clusterName, "p:userLogin": userLogin }), undefined);
-  for (const changed of [
-    { clusterName: "own" },
-    { organization: "acme" },
-    { "aws:region": { secure: "A" } },
-  ]) {
+  const secure = "A";
+  for (const changed of [{ clusterName: "own" }, { organization: "acme" }, { "aws:region": { secure } }]) {
     assert.equal(await find({ ...TEMPLATE_SETTINGS, ...changed }), "dev", JSON.stringify(changed));
   }
 
