@@ -89,11 +89,7 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
   test("allows each service account only as itself, and finds no difference", async () => {
     const { exitCode, errors, stdout, sentToSts } = await runCheck();
     assert.equal(errors, "");
-    assert.match(stdout, /^Differences from the program\n {2}pulumi preview --refresh shows none\.$/m);
-    assert.match(stdout, /^Additions that no preview shows\n {2}There are none\.$/m);
-    assert.match(stdout, /^ {2}ci\/deployer +user:my-login +only itself +only itself$/m);
-    assert.match(stdout, /^ {2}ops\/drift +team:ops +only itself +only itself$/m);
-    assert.match(stdout, /^ {2}ops\/reader +team:readers +only itself +no role$/m);
+    assert.match(stdout, /^ {2}(\d+) of \1 checks passed \(3 service accounts, 13 callers\)\.$/m);
     assert.match(stdout, /a rule on aud match an element of a list\? Yes: ops\/drift was allowed/);
     assert.deepEqual([exitCode, sentToSts.length], [0, 10]);
   });

@@ -100,6 +100,15 @@ test("runs the exchange script with a stand-in for the Pulumi CLI, and nothing e
   assert.deepEqual([aud, exp - iat], [["urn:pulumi:org:acme"], 600]);
 });
 
+test("the access token is valid for its lifetime", async (t) => {
+  const [token] = /(?<=^PULUMI_ACCESS_TOKEN=).+$/m.exec(await runJob()) ?? [];
+  const headers = { authorization: `token ${token}` };
+  const status = async () => (await fetch(`${simulation.pulumiCloud.url}/api/user`, { headers })).status;
+  assert.equal(await status(), 200);
+  t.mock.timers.enable({ apis: ["Date"], now: Date.now() + 2 * 60 * 60 * 1000 });
+  assert.equal(await status(), 401);
+});
+
 test("reaches no host but the emulators", async () => {
   // A documentation address, at which nothing answers.
   const command = ["curl", "--disable", "--silent", "--show-error", "--max-time", "2", "https://192.0.2.1"];
