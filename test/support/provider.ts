@@ -33,9 +33,6 @@ const REPLACE_ON: Record<string, string[]> = {
   "pulumiservice:index:OidcIssuer": ["organization", "url"],
 };
 
-/** Those of a Kubernetes object. */
-const NAMES = ["metadata.name", "metadata.namespace"];
-
 /** https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations */
 const REPLACE_UNREADY = { "pulumi.com/replaceUnready": "true" };
 
@@ -52,7 +49,8 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
     version: "1000.0.0",
 
     async diff(_id, urn, { __inputs: olds, __unready }: State, news: object) {
-      const replaces = [...NAMES, ...(REPLACE_ON[parse(urn).type] ?? [])].filter(
+      const names = ["metadata.name", "metadata.namespace"];
+      const replaces = [...names, ...(REPLACE_ON[parse(urn).type] ?? [])].filter(
         (path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)),
       );
       if (__unready && isDeepStrictEqual(valueAt(news, "metadata.annotations"), REPLACE_UNREADY)) {
