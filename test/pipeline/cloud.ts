@@ -16,11 +16,7 @@ type Json = Record<string, unknown>;
 
 type Issuer = ReturnType<PulumiCloud["list"]>[number]["registration"];
 
-interface Ruleset extends Json {
-  id: number;
-  enforcement: string;
-  rules: { type: string; parameters?: Json }[];
-}
+type Ruleset = Json & { id: number; enforcement: string; rules: { type: string; parameters?: Json }[] };
 
 /** It serves GitHub's API, Pulumi Cloud's API, and the TLS certificate of GitHub's issuer. */
 export type PipelineCloud = Awaited<ReturnType<typeof startPipelineCloud>>;
@@ -39,8 +35,8 @@ function newRepository() {
   return {
     /** The commit of the branch main. */
     tip: "a".repeat(40),
-    /** The commits for which deploy.yml has run. */
-    deployed: [] as string[],
+    /** How often one asks until deploy.yml runs for the tip of main. */
+    deploysAfter: 0,
     /** The rulesets of the repository and of its organization, all of them for the branch main. */
     rulesets: [] as Ruleset[],
     /** Where a browser shows the repository. */
@@ -181,11 +177,7 @@ function answerGithub(github: Github, call: string, body: Json, parameters: URLS
     return { status: 200, body: key ? { [key]: shown } : shown, headers: { ...next } };
   };
   // The endpoints of a list and of its elements.
-  const collection = (
-    path: string,
-    elements: { id: number }[],
-    key?: string,
-  ): Record<string, () => Reply> => {
+  const collection = (path: string, elements: { id: number }[], key?: string) => {
     const index = elements.findIndex(({ id }) => id === Number(last));
     return {
       [`GET ${path}`]: () => paged(elements, key),
@@ -196,6 +188,7 @@ function answerGithub(github: Github, call: string, body: Json, parameters: URLS
     };
   };
 
+  const branchPolicies = "/environments/production/deployment-branch-policies";
   const endpoints: Record<string, () => Reply> = {
     "GET ": () => ok({ id: 42, html_url: github.url }),
     "GET /git/ref/heads/main": () => ok({ object: { type: "commit", sha: github.tip } }),
@@ -209,8 +202,8 @@ function answerGithub(github: Github, call: string, body: Json, parameters: URLS
       return ok({ workflow_runs: [{ created_at: `2026-12-0${isOfMain ? 1 : 2}T05:17:00Z` }] });
     },
     "GET /actions/workflows/deploy.yml/runs": () => {
-      const ofMain = parameters.get("branch") === "main" ? github.deployed : [];
-      return ok({ total_count: ofMain.filter((commit) => commit === parameters.get("head_sha")).length });
+      const isOfTip = parameters.get("branch") === "main" && parameters.get("head_sha") === github.tip;
+      return ok({ total_count: isOfTip && github.deploysAfter-- <= 0 ? 1 : 0 });
     },
 
     // https://docs.github.com/en/rest/repos/rules
@@ -227,11 +220,7 @@ function answerGithub(github: Github, call: string, body: Json, parameters: URLS
       github.environments = [...others, environmentOf(body)];
       return ok();
     },
-    ...collection(
-      "/environments/production/deployment-branch-policies",
-      github.branchPolicies,
-      "branch_policies",
-    ),
+    ...collection(branchPolicies, github.branchPolicies, "branch_policies"),
     "GET /users/octocat": () => ok({ id: 7 }),
     "GET /orgs/acme/teams/platform": () => ok({ id: 8 }),
 

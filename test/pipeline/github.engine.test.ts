@@ -201,11 +201,7 @@ describe("deploy.yml, when it asks GitHub", { skip: missingTool }, () => {
       github,
       /** @param startsAfter after how many questions the tip of main has a run: never by default. */
       async ask(startsAfter = Number.POSITIVE_INFINITY, repository = REPOSITORY) {
-        let questions = 0;
-        Object.defineProperty(github, "deployed", {
-          configurable: true,
-          get: () => (questions++ >= startsAfter ? [github.tip] : []),
-        });
+        github.deploysAfter = startsAfter;
         await Promise.all([writeFile(output, ""), writeFile(slept, "")]);
         const variables = { GITHUB_SHA: commit, GITHUB_REPOSITORY: repository, GITHUB_OUTPUT: output };
         const env = { ...environment, ...variables, PATH };
