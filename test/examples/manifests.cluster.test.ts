@@ -2,9 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { startAws } from "../../simulator/emulators/aws";
-import { type PulumiCloud, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
-import { type Registration, runProgram } from "../../simulator/runProgram";
+import type { Simulation } from "../../simulator/emulators/simulation";
 import {
   type ApiServer,
   type KubernetesObject,
@@ -14,35 +12,30 @@ import {
 import { EXAMPLES, exampleOf, podTemplateIn, settingsOfExamples } from "../support/examples";
 import { policiesTakeEffect } from "../support/pods";
 import { realKubernetes } from "../support/realKubernetes";
-import { CLUSTER, stackOf } from "../support/stack";
-
-/** The API groups of custom resources, which the API server does not know. */
-const CUSTOM = ["pulumi.com", "external-secrets.io"];
+import { all, run, type Stack, startCluster } from "../support/stack";
 
 describe("pods of this project on a real API server", { skip: missingApiServer }, () => {
   let server: ApiServer;
-  let pulumiCloud: PulumiCloud;
-  let registered: Registration[];
+  let simulation: Simulation;
+  let stack: Stack;
 
   before(async () => {
     const { settings, runners } = settingsOfExamples();
     server = await startApiServer();
-    pulumiCloud = await startPulumiCloud({ registrationMilliseconds: 0, runners });
+    simulation = await startCluster({ runners });
     const { serviceAccounts, createNamespaces } = settings;
     const namespaces = new Set(serviceAccounts.map(({ namespace }) => namespace));
     for (const namespace of namespaces) {
       if (!createNamespaces.includes(namespace)) await server.createNamespace(namespace);
     }
-    const aws = startAws({ region: "us-west-2", cluster: CLUSTER, issuerUrl: server.url });
     // No controller runs the Jobs, which count as succeeded.
-    const resources = { ...aws.resources, ...pulumiCloud.resources, ...realKubernetes(server) };
-    const stack = stackOf({ pulumiApiUrl: pulumiCloud.url, ...settings });
-    ({ registered } = await runProgram({ resources, calls: aws.calls }, stack));
+    const resources = { ...simulation.resources, ...realKubernetes(server) };
+    stack = await run({ ...simulation, resources }, settings);
     // A controller does so in a cluster.
     for (const namespace of createNamespaces) await server.createServiceAccount(namespace, "default");
     await policiesTakeEffect(server, "reports", "reporter");
   });
-  after(() => Promise.all([server?.close(), pulumiCloud?.close()]));
+  after(() => Promise.all([server?.close(), simulation?.close()]));
 
   const create = (object: object) => {
     const options = ["--dry-run=server", "--validate=strict", "--output=json", "--filename=-"];
@@ -56,7 +49,8 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
   for (const file of EXAMPLES) {
     test(`admits what ${file} contains, and its pods`, async () => {
       for (const manifest of exampleOf(file).manifests) {
-        if (!CUSTOM.includes(manifest.apiVersion?.split("/")[0] ?? "")) await create(manifest);
+        // The API server does not know custom resources.
+        if (!/^(pulumi\.com|external-secrets\.io)\//.test(manifest.apiVersion ?? "")) await create(manifest);
 
         const template = podTemplateOf(manifest);
         if (!template) continue;
@@ -68,11 +62,10 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
   }
 
   test("admits the pod of each Job of the stack", async () => {
-    const jobs = registered.filter(({ type }) => type.endsWith(":Job"));
+    const jobs = all<KubernetesObject>(stack, "Job");
     assert.equal(jobs.length, EXAMPLES.length);
     for (const { inputs } of jobs) {
-      const { spec, metadata } = inputs as KubernetesObject;
-      await createPod(spec.template, metadata?.namespace ?? assert.fail());
+      await createPod(inputs.spec.template, inputs.metadata?.namespace ?? assert.fail());
     }
   });
 });

@@ -14,7 +14,7 @@ import { type PulumiCloud, startPulumiCloud } from "../../simulator/emulators/pu
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import { forward } from "../support/cloudApi";
 import { missingCli } from "../support/pulumiCli";
-import { EXCHANGE_SCRIPT, exchange, granted } from "../support/script";
+import { exchange, granted, SCRIPT } from "../support/script";
 import { type Endpoint, respond, startEndpoint } from "./endpoint";
 
 const POD = { namespace: "default", serviceAccount: "deployer" };
@@ -119,13 +119,12 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     // One more line records the requests of the CLI.
     const record = `(($# > 0)) || exec < <(tee -a '${log}')`;
     await writeFile(log, "");
-    const script = await readFile(EXCHANGE_SCRIPT, "utf8");
     const ca = join(directory, "ca.pem");
     const { stdout, stderr, exitCode, curlCalls } = await exchange(granted, {
       idToken: await issuer.token(POD, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 }),
       command: ["bash", "-c", command],
       launcher,
-      script: script.replace("\n", `\n${record}\n`),
+      script: SCRIPT.replace("\n", `\n${record}\n`),
       settings: { apiUrl: api.origin, tokenExpirationSeconds: String(TOKEN_SECONDS) },
       environment: {
         BACKEND: api.origin,

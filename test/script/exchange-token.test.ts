@@ -1,7 +1,7 @@
 // The contract of scripts/exchange-token.sh; faults.test.ts attacks it with malformed input of every kind.
 
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,13 +10,13 @@ import {
   callMain,
   callScript,
   curlOutput,
-  EXCHANGE_SCRIPT,
   exchange,
   findLeaks,
   granted,
   ID_TOKEN,
   idTokenOf,
   type Running,
+  SCRIPT,
   SETTINGS,
 } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -25,13 +25,10 @@ import { type Answer, hang, respond, send } from "./endpoint";
 const AT_ONCE = { concurrency: 8 };
 const DIRECTORY = temporaryDirectory({ after });
 
-const SOURCE = readFileSync(EXCHANGE_SCRIPT, "utf8");
-
 /** Every lowercase word of the script: all names of its variables are among them. */
-const INTERNAL_NAMES = [...new Set(SOURCE.match(/\b[a-z][a-z0-9_]*\b/g))];
+const INTERNAL_NAMES = [...new Set(SCRIPT.match(/\b[a-z][a-z0-9_]*\b/g))];
 
 const busy = respond(503, "");
-const retryAfter = (seconds: number) => respond(429, "", { "Retry-After": String(seconds) });
 
 describe("the wrapped command", AT_ONCE, () => {
   test("receives the token, the backend, and otherwise the environment as given", async () => {
@@ -80,7 +77,7 @@ describe("the wrapped command", AT_ONCE, () => {
   const noTime = '() { case "$*" in *"%("*) return 1 ;; esac; builtin printf "$@"; }';
   const noPause = '() { case "$*" in *-t*) return 1 ;; esac; builtin read "$@"; }';
   // After an arithmetic error, bash continues with the next command of the script.
-  const broken = SOURCE.replace(/ granted_token=.*BASH_REMATCH.*\n/, ": $((08))\n");
+  const broken = SCRIPT.replace(/ granted_token=.*BASH_REMATCH.*\n/, ": $((08))\n");
   for (const [when, options, exitCode, message] of [
     ["the time is unknown", { environment: { "BASH_FUNC_printf%%": noTime } }, 1, /^$/],
     ["bash cannot wait", { environment: { "BASH_FUNC_read%%": noPause } }, 75, /bash could not wait/],
@@ -167,14 +164,8 @@ test("a temporary failure is retried for 50 s, after a random time that doubles,
     assert.equal(exitCode, 75);
     return [...output.matchAll(/Retrying in (\S+) s/g)].map(([, seconds]) => Number(seconds));
   });
-  const steps = [
-    [1, 1],
-    [2, 2],
-    [4, 4],
-    [6, 4],
-    [4, 4],
-  ] as const;
-  for (const [index, [wait, jitter]] of steps.entries()) {
+  for (const [index, wait] of [1, 2, 4, 6, 4].entries()) {
+    const jitter = Math.min(wait, 4);
     const random = pauses.map((sequence) => (sequence[index] ?? 0) - wait);
     assert.ok(Math.min(...random) >= 0 && Math.max(...random) < jitter, String(random));
     // Two of 1,000 milliseconds are equal now and then; six of eight are not in a lifetime. Nor are all that small.
@@ -239,7 +230,7 @@ describe("a denial", AT_ONCE, () => {
 describe("a signal during the exchange ends the script at once", AT_ONCE, () => {
   for (const [signal, moment, answer] of [
     ["SIGTERM", "in a request", hang()],
-    ["SIGINT", "between attempts", retryAfter(30)],
+    ["SIGINT", "between attempts", respond(429, "", { "Retry-After": "30" })],
   ] as const) {
     test(`${signal} ${moment}`, async () => {
       const running: Running = {};

@@ -11,6 +11,7 @@ import { promisify } from "node:util";
 import { SCRIPT_FILE } from "../../tokenVolume";
 import { type Answer, type Endpoint, respond, startEndpoint } from "../script/endpoint";
 import { type Ended, ended } from "./childProcess";
+import { read } from "./project";
 
 interface ScriptRun extends Ended {
   endpoint: Endpoint;
@@ -51,8 +52,7 @@ export interface Running {
   replaceFiles?(changes: Files): void;
 }
 
-/** The path of the script. */
-export const EXCHANGE_SCRIPT = join(__dirname, "../../scripts/exchange-token.sh");
+export const SCRIPT = read("scripts/exchange-token.sh");
 
 /** An access token in the format of Pulumi Cloud, which must not appear anywhere. */
 export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
@@ -103,7 +103,7 @@ export async function exchange(answers: Answer | Answer[], options: ScriptOption
     fs.chmodSync(path("log"), 0o777);
     fs.chmodSync(directory, 0o755);
     const files: Files = {
-      [SCRIPT_FILE]: options.script ?? fs.readFileSync(EXCHANGE_SCRIPT, "utf8"),
+      [SCRIPT_FILE]: options.script ?? SCRIPT,
       ...SETTINGS,
       apiUrl: endpoint.url,
       token: options.idToken ?? ID_TOKEN,
@@ -195,8 +195,7 @@ export async function callScript(
   code: string,
   inputs: string[][],
 ): Promise<{ exitCode: number; output: string }[]> {
-  const source = fs.readFileSync(EXCHANGE_SCRIPT, "utf8");
-  const [functions, start] = source.split(/^\{\n(?= {2}main "\$@"$)/m);
+  const [functions, start] = SCRIPT.split(/^\{\n(?= {2}main "\$@"$)/m);
   assert.ok(start, "the script does not end in a call of main");
 
   const directory = fs.mkdtempSync(join(tmpdir(), "exchange-\u202e"));
