@@ -171,10 +171,8 @@ describe("a real request", AT_ONCE, () => {
   const redirect = respond(307, `${token}}`, { Location: "/other" });
 
   const cases: [Outcome, string, Answer | Answer[], (ScriptOptions & { host?: string })?][] = [
-    ["unreachable", "to a host without an address", granted, { settings: { apiUrl: "https://a.invalid" } }],
     ["unreachable", "to a port that is closed", granted, { settings: { apiUrl: "http://[::1]:9/" } }],
     ["unreachable", "that is not answered", send("")],
-    ["unreachable", "that is answered by SSH", send("SSH-2.0-OpenSSH_9.2\r\n")],
     ["unreachable", "whose answer ends after the token", send(head + token)],
     ["unreachable", "whose answer hangs after the token", hang(`${head}${token}}`)],
     ["too much", "whose answer has 90,000 bytes", drip(`${head}${token}}`, " ".repeat(4096), 1)],
