@@ -81,12 +81,7 @@ test("the README's commands work from the clone to `pulumi destroy`", { skip: mi
 });
 
 /** Runs commands in a directory, and returns in which one they end. */
-async function runBlock(
-  cli: Cli,
-  path: string,
-  directory: string,
-  commands: string,
-): Promise<{ printed: string; directory: string }> {
+async function runBlock(cli: Cli, path: string, directory: string, commands: string) {
   const end = join(cli.directory, "end");
   const script = ["set -e", `PATH=${path}`, commands, `pwd >${end}`].join("\n");
   const { screen } = succeeded(await cli.run(directory, "bash", "-c", script));

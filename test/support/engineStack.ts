@@ -41,11 +41,7 @@ export async function startEngine(t: TestContext, options: Partial<SimulationOpt
 }
 
 /** Creates a stack with these settings, and no resources. */
-export async function emptyStack(
-  t: TestContext,
-  settings: object = {},
-  options?: Partial<SimulationOptions>,
-) {
+export async function emptyStack(t: TestContext, settings = {}, options?: Partial<SimulationOptions>) {
   const { simulation, cli } = await startEngine(t, options);
   return { simulation, ...stackIn(cli, await createProject(cli, { ...SETTINGS, ...settings })) };
 }
