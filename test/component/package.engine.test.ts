@@ -65,11 +65,8 @@ describe("the package of the component", { skip: missingCli }, () => {
     const program = read("examples/component/typescript/index.ts");
     const stack = await stackOf(t, { "index.ts": program, "tsconfig.json": TSCONFIG });
     const { simulation, directory, pulumi, up } = stack;
-    simulation.resources["aws:iam/policy:Policy"] = storedKind(
-      new Map(),
-      (_, name) => `arn:aws:iam::123456789012:policy/${name}`,
-      (arn, inputs) => ({ ...inputs, arn }),
-    );
+    const arnOf = (_: object, name: string) => `arn:aws:iam::123456789012:policy/${name}`;
+    simulation.resources["aws:iam/policy:Policy"] = storedKind(new Map(), arnOf, (arn) => ({ arn }));
     simulation.resources["pulumiservice:index:Team"] = storedKind(new Map(), (_, name) => name);
 
     succeeded(await pulumi("preview"));

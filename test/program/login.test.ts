@@ -22,7 +22,8 @@ const WAYS_OUT = `Log in to ${API}, or correct pulumiApiUrl`;
 
 /**
  * The variables, the URL of `pulumi login` or what else credentials.json contains, and the organization of the stack. Without
- * one, its state is in a self-managed backend. If the login is not valid for pulumiApiUrl, the reason contains the last string.
+ * one, its state is in a self-managed backend. The reason of a login that is not valid for pulumiApiUrl contains the last
+ * string.
  */
 const LOGINS: [what: string, variables: object, stored: string, organization: string, reason?: string][] = [
   ["no login, of which the provider complains itself", {}, "", ""],

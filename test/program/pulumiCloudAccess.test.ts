@@ -216,13 +216,12 @@ const kubernetes = () => new Provider("cluster", { kubeconfig: "{}" });
 test("takes the Kubernetes provider from any option that passes it on", async () => {
   const parent = () =>
     new pulumi.ComponentResource("test:index:Parent", "parent", {}, { providers: [kubernetes()] });
-  const passingOn: (() => pulumi.ComponentResourceOptions)[] = [
+  for (const options of [
     () => ({ providers: [kubernetes()] }),
     () => ({ providers: { kubernetes: kubernetes() } }),
     () => ({ provider: kubernetes() }),
     () => ({ parent: parent() }),
-  ];
-  for (const options of passingOn) {
+  ]) {
     const names = Object.keys(await registeredBy(ARGS, options));
     assert.ok(names.includes("kubernetes:core/v1:ServiceAccount access.ci.deployer"), names.join());
   }
