@@ -71,9 +71,6 @@ describe("the package of the component", { skip: missingCli }, () => {
 
     succeeded(await pulumi("preview"));
     succeeded(await up());
-    assert.ok(
-      simulation.pulumiCloud.exchanges.some(({ reason }) => reason === "team token, scope team:platform"),
-    );
     assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
