@@ -94,13 +94,10 @@ function exchanges(): number {
   return simulation.pulumiCloud.exchanges.length;
 }
 
-/** Lets a stream of this process be a terminal, until the test ends. */
+/** Lets a stream of this process be a terminal instead of a pipe, until the test ends. */
 function useTerminal(t: TestContext, stream: { isTTY: boolean }): void {
-  const { isTTY } = stream;
-  stream.isTTY = true;
-  t.after(() => {
-    stream.isTTY = isTTY;
-  });
+  Object.assign(stream, { isTTY: true });
+  t.after(() => Object.assign(stream, { isTTY: false }));
 }
 
 test("allows each of four service accounts only as itself, and answers the open questions", async () => {
