@@ -36,8 +36,6 @@ export interface ScriptOptions {
   input?: string;
   /** Source of another script to run in its place. */
   script?: string;
-  /** The directory of the volume; by default `pulumi.com`. */
-  directory?: string;
   /** Program and arguments that start the script, such as `setpriv …`. */
   launcher?: string[];
   /** Receives the running script. */
@@ -95,7 +93,7 @@ export async function exchange(answers: Answer | Answer[], options: ScriptOption
   const endpoint = await startEndpoint(answers, options.certificate);
   const directory = fs.mkdtempSync(join(tmpdir(), "exchange-"));
   const path = (name: string) => join(directory, name);
-  const volume = path(options.directory ?? "pulumi.com");
+  const volume = path("pulumi.com");
   // Synchronous: a process that starts meanwhile would inherit an open file, and the script could not be executed.
   try {
     const watched = ["home", "tmp", "work"].map(path);
@@ -186,7 +184,7 @@ export function containsToken(text: string): boolean {
 
 /**
  * Runs code with the functions of the script, once for each list of arguments, as a subshell of one process: hundreds of
- * cases would otherwise start as many processes. The working directory contains the script's files.
+ * cases would otherwise start as many processes. The working directory contains the script's files, and has a hostile name.
  *
  * @param inputs contain no null character.
  * @returns for each, the exit code, and what was printed to standard output and standard error.
@@ -198,7 +196,7 @@ export async function callScript(
   const [functions, start] = SCRIPT.split(/^\{\n(?= {2}main "\$@"$)/m);
   assert.ok(start, "the script does not end in a call of main");
 
-  const directory = fs.mkdtempSync(join(tmpdir(), "exchange-\u202e"));
+  const directory = fs.mkdtempSync(join(tmpdir(), 'exchange-* $(: >injected) `: >injected` "\u202e\n'));
   try {
     const files = { ...SETTINGS, token: ID_TOKEN };
     for (const [file, content] of Object.entries(files)) fs.writeFileSync(join(directory, file), content);
