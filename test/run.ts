@@ -1,15 +1,16 @@
 // Runs the tests with Node's own runner: `node --import tsx test/run.ts [--engine | --cluster | FILE…]`.
 
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, relative, resolve, sep } from "node:path";
 import { run } from "node:test";
 import { dot } from "node:test/reporters";
 import { saveCertificateAuthority } from "../simulator/emulators/certificates";
 
-/** The first makes the program accept the certificates of the emulators, the second lets a process start sooner. */
 const PRELOADED = [
+  // Makes the program accept the certificates of the emulators.
   join(__dirname, "..", "simulator", "emulators", "trust.cjs"),
+  // Lets a process start sooner.
   join(__dirname, "support", "lightSdk.cjs"),
 ];
 
@@ -23,6 +24,9 @@ main(process.argv.slice(2)).then((problems) => {
 
 /** Runs the named files, and returns what is wrong with the outcome. */
 async function main(named: string[]): Promise<string[]> {
+  const missing = named.filter((name) => !/^--(engine|cluster)$/.test(name) && !existsSync(name));
+  if (missing.length > 0) return missing.map((name) => `No such test file: ${name}`);
+
   const directory = mkdtempSync(join(tmpdir(), "simulation-"));
   try {
     await saveCertificateAuthority(directory);
@@ -41,7 +45,7 @@ async function main(named: string[]): Promise<string[]> {
   }
 }
 
-/** Returns the files to run: those of a group run in one process. */
+/** Returns the files to run, in groups. Each group runs in one process. */
 function groupsOf(named: string[]): string[][] {
   switch (named[0]) {
     case undefined:
@@ -57,7 +61,7 @@ function groupsOf(named: string[]): string[][] {
   }
 }
 
-/** Deals files into a few groups, the largest first: to load Pulumi's SDK takes longer than most files' tests. */
+/** Distributes files over a few processes, the largest first: loading Pulumi's SDK takes longer than most files' tests. */
 function balanced(files: string[]): string[][] {
   const sizes = new Map(files.map((file) => [file, statSync(file).size]));
   const sorted = files.toSorted((a, b) => (sizes.get(b) ?? 0) - (sizes.get(a) ?? 0));
@@ -65,7 +69,7 @@ function balanced(files: string[]): string[][] {
   return numbers.map((number) => sorted.filter((_, index) => index % numbers.length === number));
 }
 
-/** Returns the files below this directory that end so. Those of the whole stack take the longest, and are the first. */
+/** Returns the files below this directory with this end. Those of the whole stack take the longest, and are the first. */
 function filesWith(end: string): string[] {
   const files = readdirSync(__dirname, { encoding: "utf8", recursive: true }).filter((name) =>
     name.endsWith(end),

@@ -259,9 +259,9 @@ test("exits 1 and marks the row and the policy if a policy is too wide", async (
   ]);
   useTerminal(t, process.stdout);
   const { exitCode, stdout } = await checkLive(stack, { environment: { NO_COLOR: "" } });
-  const yellow = styleText("yellow", "|").split("|");
-  const lines = stdout.split("\n").filter((line) => line.startsWith(yellow[0] ?? ""));
-  const marked = lines.map((line) => line.replace(yellow[0] ?? "", "").replace(yellow[1] ?? "", ""));
+  const [yellow = "", reset = ""] = styleText("yellow", "|").split("|");
+  const lines = stdout.split("\n").filter((line) => line.startsWith(yellow));
+  const marked = lines.map((line) => line.replace(yellow, "").replace(reset, ""));
   assert.deepEqual(marked, [
     '  A policy is not the program\'s: { "decision": "allow", "rules": {',
     '    "\\"kubernetes.io\\".namespace": "ci",',
@@ -374,7 +374,7 @@ test("shows an example of each form of a denial, in the order of the answers", a
   ]);
 });
 
-/** Checks that a check stops, with a message in which nothing is a token. */
+/** Asserts that the check stops before it sends a token, and that its message contains none. */
 async function assertUnsent(run: LiveRun, message: string): Promise<void> {
   const before = exchanges();
   const { exitCode, errors, sentToSts } = await checkLive(stack, run);
@@ -383,7 +383,7 @@ async function assertUnsent(run: LiveRun, message: string): Promise<void> {
   assert.deepEqual([exitCode, exchanges() - before, sentToSts], [2, 0, []]);
 }
 
-// As the AWS provider reports it, behind the URN of the resource.
+// As the AWS provider reports it, after the URN of the resource.
 const REQUEST = `operation error IAM: GetRole, https response error StatusCode: 403, RequestID: ${"0".repeat(36)}`;
 const READING = `refreshing urn:pulumi:prod::${"p".repeat(60)}::aws:iam/role:Role::access.ci.deployer: reading IAM Role (x): ${REQUEST}`;
 const ADVICE = "To see all of it: pulumi preview --refresh --diff --stack prod";
@@ -449,7 +449,7 @@ function ask(service: Question["service"], apiUrl: string, run: Run = async () =
   return askServices(services, () => "TOKEN", run, stop)({ account, caller, service, intended: true });
 }
 
-/** Makes each time limit a fiftieth of itself. */
+/** Divides every time limit by 50. */
 function hurry(t: TestContext): void {
   const { timeout } = AbortSignal;
   t.mock.method(AbortSignal, "timeout", (milliseconds: number) =>
@@ -466,7 +466,7 @@ for (const [what, answer, reason] of [
   ["returns a page", respond(200, "<html></html>"), "HTTP 200"],
   ["never ends its answer", ENDLESS, "HTTP 200: the answer is longer than 64 KB."],
 ] satisfies [string, Answer, string][]) {
-  test(`counts it neither as allowed nor as denied if Pulumi Cloud ${what}`, {
+  test(`counts a question neither as allowed nor as denied if Pulumi Cloud ${what}`, {
     timeout: 60_000,
   }, async (t) => {
     const url = await pulumiCloud(t, answer);
@@ -482,7 +482,7 @@ function failing(stderr: string): Run {
   return () => Promise.reject(new ToolError("Failed to run aws", stderr));
 }
 
-// What the AWS CLI prints, versions 1 and 2: awsSts.engine.test.ts.
+// What the AWS CLI prints, versions 1 and 2. awsSts.engine.test.ts runs the one that is installed.
 const UNREACHABLE = 'Could not connect to the endpoint URL: "https://sts.us-west-2.amazonaws.com/"';
 const INVALID = "InvalidIdentityToken";
 const NO_KEYS = "Couldn't retrieve verification key from your identity provider";
@@ -497,7 +497,7 @@ for (const [what, run, reason] of [
   ["limits the rate", failing(THROTTLED), "Throttling: Rate exceeded\\u{202e}"],
   ["returns credentials that the CLI cannot read", failing(`\n${UNPARSED}\nb'${CREDENTIALS}'`), UNPARSED],
 ] satisfies [string, Run, string][]) {
-  test(`counts it neither as allowed nor as denied if AWS STS ${what}`, async () => {
+  test(`counts a question neither as allowed nor as denied if AWS STS ${what}`, async () => {
     const message = `Failed to ask AWS STS in us-west-2: ${reason}. The check is incomplete; run it again.`;
     await assert.rejects(ask("IAM role", "", run), { message });
   });
@@ -515,7 +515,7 @@ test("reads a denial of AWS STS as both versions of the AWS CLI print it, and sh
   }
 });
 
-test("shows no token in its output, in arguments, in environments, or in files, and no progress in a file", async (t) => {
+test("shows no token in its output, in arguments, in environments, or in files, and no progress without a terminal", async (t) => {
   const progress = t.mock.method(process.stderr, "write", () => true);
   const check = await checkLive(stack, { verbose: true });
   const { exitCode, stdout, errors, files, calls, tokens, sentToSts } = check;
@@ -530,9 +530,9 @@ test("shows no token in its output, in arguments, in environments, or in files, 
 });
 
 /**
- * Runs `npm start -- --live` in front of a reader, with a Pulumi CLI that previews the stack.
+ * Pipes `npm start -- --live` into a reader, with a Pulumi CLI that previews the stack.
  *
- * @param next what the CLI runs when it is called again.
+ * @param next what the CLI runs for every other command.
  * @returns with `left`: the temporary files at the end.
  */
 async function startLive(t: TestContext, next: string, reader: string) {
@@ -541,7 +541,7 @@ async function startLive(t: TestContext, next: string, reader: string) {
   await Promise.all([writeFile(events, eventsOf(stack)), mkdir(TMPDIR)]);
   const pulumi = `if [ "$1" = preview ]; then
   sleep 0.5 # until the reader has ended
-  for log; do :; done
+  for log; do :; done # the last argument
   exec cp '${events}' "\${log#--event-log=}"
 fi
 ${next}`;
@@ -578,6 +578,7 @@ test("ends a program after a minute or when it is interrupted, and says where to
   const run = toolRunner(stop.signal);
   const startedAt = Date.now();
 
+  // With the real time limit.
   const interrupted = run("kubectl", []);
   hurry(t);
   // Without its options, which name temporary files.

@@ -14,7 +14,7 @@ import { setVariables } from "../support/variables";
 /** A stack that is up. */
 export interface LiveStack {
   name: string;
-  /** Where AWS STS reads and, if they are not real, kubectl and `pulumi api`. A real kubectl needs no issuer. */
+  /** The emulators behind AWS STS and, unless `real` is set, kubectl and `pulumi api`. A real kubectl needs no issuer. */
   simulation: Pick<Simulation, "aws" | "pulumiCloud"> & Partial<Pick<Simulation, "issuer">>;
   config: Record<string, string>;
   registered: Registration[];
@@ -67,8 +67,8 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}) {
     const call = { tool, args, environment: JSON.stringify(environment), input };
     calls.push(call);
     files.push(...(await contentsOf(temporary)));
-    const said = await answerTool(stack, call);
-    const stdout = await answerPreview(call, (await run.answer?.(said, call)) ?? said);
+    const answer = await answerTool(stack, call);
+    const stdout = await answerPreview(call, (await run.answer?.(answer, call)) ?? answer);
     if (args[1] === "token") tokens.push(stdout);
     if (stop.signal.aborted) throw new Error("aborted");
     if (!stdout.startsWith("error:")) return stdout;
@@ -159,6 +159,7 @@ export function eventsOf({ name: stack, config, registered }: LiveStack): string
   const [, project] = /^(.*):clusterName$/m.exec(Object.keys(config).join("\n")) ?? [];
   const steps = ["refresh", "same"].flatMap((op) =>
     registered.map(({ type, name, id, inputs, outputs }) => {
+      // What exists and what the state contains decide nothing: only what the program says.
       const data = "of someone else";
       const found = { id, outputs: { ...outputs, data }, inputs: { data } };
       const said = op === "refresh" ? found : { ...found, inputs };

@@ -19,7 +19,7 @@ import { missingCli } from "../support/pulumiCli";
 import { createRepository, LINK_PACKAGES } from "../support/repository";
 import { startCluster } from "../support/stack";
 
-// The component would not compile with these options. The SDK passes those of the program that uses it to ts-node.
+// The SDK passes the options of the program that uses the component to ts-node. With these, it would not compile.
 const TSCONFIG = JSON.stringify({ compilerOptions: { module: "nodenext", lib: ["es5"], types: [] } });
 
 /** What a program in JavaScript with invalid components begins with. */
@@ -102,7 +102,7 @@ describe("the package of the component", { skip: missingCli }, () => {
   });
 
   // pulumiCloudAccess.test.ts has the messages.
-  test("is rejected with one message", async (t) => {
+  test("an invalid component is rejected with one message", async (t) => {
     const stack = await stackOf(t, { "package.json": JSON.stringify({ main: "index.js" }) });
     const { simulation, directory, pulumi, up } = stack;
     const write = (program: string) => writeFile(join(directory, "index.js"), PROGRAM + program);
@@ -280,7 +280,7 @@ async function startPackage(t: TestContext, directory: string, root = ROOT): Pro
   return `eks-pulumi-oidc:${port}`;
 }
 
-/** Lets what begins with another cluster's name exist there, and answers what is asked about it. */
+/** Sends resources whose names begin with another cluster's name, and lookups of that cluster, to its simulation. */
 function passOnTo(other: Simulation, cluster: string, { resources, calls }: Simulation): void {
   const prefix = `${cluster}:`;
   for (const [type, kind] of Object.entries(resources)) {

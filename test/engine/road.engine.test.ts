@@ -20,7 +20,7 @@ useWholeSdk();
 const COMMANDS =
   /git clone.*npm ci && npm start.*pulumi new.*npm start.*pulumi up.*npm test.*rm -rf simulator.*rm -rf component.*rm -rf pipeline.*npx tsc.*pulumi preview.*pulumi destroy/s;
 
-/** Where a dependency is used that no file imports, and how. */
+/** Dependencies that no file imports, and what shows that they are used. */
 const USES: Record<string, [file: string, use: string]> = {
   "@biomejs/biome": ["package.json", "biome check"],
   "@types/node": ["tsconfig.json", '"types": \\["node"\\]'],
@@ -28,7 +28,7 @@ const USES: Record<string, [file: string, use: string]> = {
   typescript: ["package.json", '"tsc'],
 };
 
-/** What a user answers who runs `pulumi new`. None is the template's. */
+/** The answers to `pulumi new`. All differ from the template's. */
 const ANSWERS = { "aws:region": "eu-central-1", clusterName: "my-cluster", userLogin: "carol" };
 
 test("`pulumi new` asks for what Pulumi.dev.yaml has, which the simulator knows: region, cluster, and login", () => {

@@ -39,8 +39,9 @@ const POLICIES = ["Mutating", "Validating"].flatMap((kind) => [
   `${kind}AdmissionPolicyBinding`,
 ]);
 
+// The parts of a test depend on those before them.
 describe("the program on Pulumi's engine", { skip: missingCli }, () => {
-  test("keeps one service account through changes, and moves it to another organization and Pulumi Cloud", async (t) => {
+  test("keeps one service account through changes, and moves it to another organization", async (t) => {
     const stack = await emptyStack(t, { userLogin: "", serviceAccounts: [ONE] });
     const { simulation, cli, directory, pulumi, set, up } = stack;
     succeeded(await up());
@@ -54,7 +55,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
     });
 
-    await t.test("keeps a service account that leaves the stack, with a Job and without", async () => {
+    await t.test("keeps a service account that gets createServiceAccount: false", async () => {
       for (const step of [{}, { runJob: false }]) {
         await set("serviceAccounts", [{ ...ONE, createServiceAccount: false, ...step }]);
         succeeded(await up());
@@ -86,6 +87,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       const { url } = simulation.issuer;
       const issuer = await simulation.pulumiCloud.register({ organization: "other", name: "by hand", url });
       await set("serviceAccounts", [ONE]);
+      await set("pulumiApiUrl", "");
       await set("createOidcProvider", false);
       const commands = IMPORT?.replace("ORGANIZATION/ISSUER_ID", issuer.id) ?? assert.fail();
       succeeded(await cli.run(directory, "bash", "-ec", commands));
@@ -104,6 +106,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await up());
     const policies = () => simulation.pulumiCloud.list()[0]?.registration.policies ?? [];
     const [deployer, drift, ...others] = FOUR;
+    // The Job of the runner runs no CLI.
     assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED, ...EXCHANGED, 200]);
     assert.deepEqual([policies().length, simulation.existing().pulumiCloud.length], [4, 1]);
     succeeded(await pulumi("refresh", "--yes", "--expect-no-changes"));
@@ -115,8 +118,9 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.doesNotMatch(state, /pul-[0-9a-f]{40}|eyJ[\w-]+\.[\w-]+\./);
     });
 
-    await t.test("creates a fifth one without touching the others", async () => {
+    await t.test("creates a fifth service account without touching the others", async () => {
       await set("serviceAccounts", [FIFTH, ...FOUR]);
+      // The component, the service account, the Job, and the ConfigMap.
       const created = ["", "", "", ".pulumi-token-exchange"];
       assert.deepEqual(changes(await up()), [
         `${ISSUER} updated`,
@@ -125,7 +129,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
     });
 
-    await t.test("denies a removed one at once, and deletes only its resources", async () => {
+    await t.test("denies a removed service account at once, and deletes only its resources", async () => {
       const { issuer: cluster, pulumiCloud } = simulation;
       const removed = { namespace: FIFTH.namespace, serviceAccount: FIFTH.name };
       const idToken = await cluster.token(removed, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 });
@@ -145,7 +149,8 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.match(reason, /^no allow policy of the issuer matches/);
     });
 
-    await t.test("fails for a denied one with the reason, and completes once it is allowed", async () => {
+    await t.test("fails with the reason while a service account is denied", async () => {
+      // From here on.
       newStatuses(simulation);
       const roles = () => simulation.existing().aws.flatMap((name) => name.match(/-team-a-\w+/) ?? []);
       await set("serviceAccounts", [{ ...drift, ...DENY }, ...others]);
@@ -200,7 +205,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     });
   });
 
-  test("creates a new cluster's issuer once, keeps its thumbprint, and destroys the cluster", async (t) => {
+  test("creates a new cluster's issuer once, keeps its thumbprint after the certificate rotates, and destroys the cluster", async (t) => {
     const { simulation, pulumi, up } = await emptyStack(t, { createCluster: true }, { cluster: undefined });
     succeeded(await pulumi("preview"));
     succeeded(await up());

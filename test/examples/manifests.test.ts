@@ -65,7 +65,7 @@ for (const file of EXAMPLES.filter((it) => it !== ESO)) {
 
 assert.ok(WITH_MARKS.length > 5);
 for (const file of WITH_MARKS) {
-  test(`${file} exchanges a token as tokenExchangePod adds it, in the lines that the label replaces`, () => {
+  test(`${file} has in the lines that the label replaces exactly what tokenExchangePod adds`, () => {
     const { spec, container } = podOf(file);
     const { source, entry } = exampleOf(file);
     const shorter = readManifests(source.replaceAll(/^( +)(?! ).*# \(3\).*\n(\1 .*\n)*/gm, ""));

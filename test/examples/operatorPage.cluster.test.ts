@@ -1,7 +1,7 @@
 // The settings of docs/operator.md, and its commands on a real API server. Its Stacks have a schema that accepts every field.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -26,7 +26,7 @@ const TOKEN = `pul-${randomBytes(20).toString("hex")}`;
 
 const PAGE = read("docs/operator.md");
 
-/** What the diff of step 4 changes. The image is that of both, since it is the first change. */
+/** The Stack before and after the diff of step 4. Both have the new image, which is changed first. */
 const SPEC_BEFORE = sideOfDiff("-");
 const SPEC_AFTER = sideOfDiff("+");
 
@@ -39,14 +39,19 @@ const WORKSPACE = {
   podTemplate: { spec: { containers: [{ name: "pulumi", envFrom: [{ secretRef: { name: "third" } }] }] } },
 };
 
-/** Where else a Stack can have a token. */
+/** Other places where a Stack can have a token. */
 const OTHER_STACKS = {
   literals: { envRefs: { PULUMI_ACCESS_TOKEN: { type: "Literal" }, AWS_REGION: { type: "Literal" } } },
   older: { accessTokenSecret: "pulumi-token", envSecrets: ["environment"], envs: ["variables"] },
   workspace: { serviceAccountName: "deployer", workspaceTemplate: { spec: WORKSPACE } },
 };
 
-describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
+const missingJq =
+  spawnSync("jq", ["--version"]).error !== undefined &&
+  "jq is not on PATH; to install it, see https://jqlang.org/download/";
+
+// Each test continues where the one before it has ended.
+describe("the commands of docs/operator.md", { skip: missingApiServer || missingJq }, () => {
   const directory = temporaryDirectory({ after });
   let server: ApiServer;
   let path: string;
@@ -153,6 +158,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
     assert.deepEqual(await specOf("app"), SPEC_BEFORE);
 
     await run("> exchange.json");
+    // The patch removes what is in it, not the object.
     assert.deepEqual(await specOf("app"), { ...SPEC_AFTER, envRefs: {} });
   });
 
@@ -173,7 +179,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
     }
   });
 
-  test("change the others of the service account, but none whose lists the patch would replace", async () => {
+  test("change the other Stacks of the service account, except those with their own lists", async () => {
     const serviceAccountName = "pulumi";
     const own = { spec: { env: [{ name: "AWS_REGION", value: "us-west-2" }] } };
     const specs = {
@@ -195,7 +201,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer }, () => {
       assert.deepEqual(await specOf(name), { stack: `acme/${name}/prod`, ...spec });
   });
 
-  test("find no token in the changed Stacks, and delete the Secret, but of a shared one only the key", async () => {
+  test("find no token in the changed Stacks, and delete the Secret, or only the key of a shared one", async () => {
     assert.deepEqual(await linesOf("get stacks.pulumi.com --all-namespaces"), [
       "default\tworker\tpulumi\tenvSecrets\tshared",
     ]);

@@ -11,14 +11,14 @@ import { runPodSpec } from "../support/podSpec";
 import { codeIn, ROOT, read, sectionOf } from "../support/project";
 import { only, up } from "../support/stack";
 
-/** Where pages outside of this project's files, such as a package's, link to. */
+/** What links begin with in files that are published elsewhere, such as those of the package. */
 const REPOSITORY = "https://github.com/OWNER/eks-pulumi-oidc";
 
-/** The README's commands remove these parts with their pages, but not what names those. */
+/** The README's commands remove these parts with their pages, which other pages still name. */
 const removed = ["component", "pipeline"].filter((part) => !existsSync(join(ROOT, part)));
 const skip = removed.length > 0 && `pages of the removed ${removed.join(" and ")} are still named`;
 
-/** The pages that name settings of the stack. */
+/** Pages about the stack, in which a word in code such as `teamName` is a setting or one of the other names. */
 const PAGES = [
   ...["SECURITY", "alternatives", "how-it-works", "import", "operator", "troubleshooting"].map(
     (it) => `${it}.md`,
@@ -60,7 +60,7 @@ test("comments and messages name pages that exist", { skip }, () => {
   assert.deepEqual(missing, []);
 });
 
-test("the pages name only settings that exist", () => {
+test("the pages about the stack name only settings that exist", () => {
   const named = PAGES.flatMap((page) => {
     return [...read(page).matchAll(/`([a-z]+(?:[A-Z][a-z]*)+)(?:: [^`]*)?`/g)].map(([, name = ""]) => name);
   });
@@ -99,7 +99,7 @@ test("the alert of docs/workloads/token-check.md is about the Jobs of token-chec
   const lastSuccess = `kube_cronjob_status_last_successful_time{namespace="${namespace}", cronjob="${name}"}`;
   assert.equal(missing, `time() - ${lastSuccess} > 3600 or absent(${lastSuccess})`);
 
-  // A failed Job is there until the next one can have failed, and gone before the second next one starts.
+  // A failed Job is there until the next one can have failed, and gone before the one after that starts.
   const { activeDeadlineSeconds, ttlSecondsAfterFinished } = spec.jobTemplate.spec;
   const interval = Number(/^\*\/(\d+) \* \* \* \*$/.exec(spec.schedule)?.[1]) * 60;
   assert.ok(ttlSecondsAfterFinished >= interval + activeDeadlineSeconds);

@@ -53,7 +53,7 @@ const READ = [
 const CHANGE_ROLES = [
   allow(ROLES, ["iam:UpdateRole", "iam:UpdateRoleDescription", "iam:UpdateAssumeRolePolicy"]),
   allow(ROLES, ["iam:ListInstanceProfilesForRole", "iam:DeleteRole"]),
-  // A role below a path that begins with pulumi-oidc- is not a stack's.
+  // Roles below a path that begins with pulumi-oidc- belong to no stack.
   allow(`${ROLES}/*`, ["Deny iam:*"]),
 ];
 const READ_ASSOCIATIONS = allow(ASSOCIATIONS, ["eks:DescribePodIdentityAssociation"]);
@@ -155,10 +155,11 @@ test("the workflows' roles can have their own permissions boundary", async (t) =
 });
 
 test("a login that is not for pulumiApiUrl creates nothing", async (t) => {
-  const { run } = await newPipeline(t);
+  const { run, cloud } = await newPipeline(t);
   const restore = setVariables({ PULUMI_BACKEND_URL: "https://other.example.com" });
   const error = await failureOf(run).finally(restore);
   assert.match(String(error), /pulumiApiUrl = .*PULUMI_BACKEND_URL is https:\/\/other\.example\.com/);
+  assert.deepEqual(cloud.existing(), []);
 });
 
 test("the workflows' file says for each stack what is deployed, where, and as whom", async (t) => {
@@ -261,7 +262,7 @@ test("editors find the schema, which accepts the stack's file, and is that of th
   assert.ok(ajv.addKeyword("patternErrorMessage").validate(schema, parse(text)), ajv.errorsText());
 });
 
-test("Pulumi compiles the program as it compiles the stack's", () => {
+test("both Pulumi.yaml pass the same nodeargs", () => {
   const [own, stack] = ["pipeline/", ""].map((path) => parse(read(`${path}Pulumi.yaml`)).runtime.options);
   assert.equal(own.nodeargs, stack.nodeargs.replace("./", "../"));
 });

@@ -11,11 +11,11 @@ import { rawConfigOf } from "../support/rawSettings";
 
 const POLICY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 
-/** The least that a stack and an entry set. */
+/** The minimal settings of a stack and of an entry. */
 const REQUIRED = { clusterName: "my-cluster", userLogin: "alice" };
 const ENTRY = { namespace: "ci", name: "deployer", tokenType: "personal", userLogin: "alice" };
 
-/** The least that an entry of each token type sets about its token. */
+/** The minimal settings of an entry of each token type about its token. */
 const OWNERS: Record<string, Given> = {
   personal: { userLogin: "alice" },
   organization: {},
@@ -30,7 +30,7 @@ const OF_AWS = ["sts.amazonaws.com", "pods.eks.amazonaws.com", "https://sts.eu-w
 const OF_CLUSTERS = ["https://kubernetes.default.svc", "kubernetes.default"];
 
 const policyRules = (...claims: string[]) => claims.map((claim) => ({ [claim]: "a" }));
-// In any spelling.
+// The last one is spelled differently.
 const BUILT_IN = policyRules("aud", '"kubernetes.io".namespace', '"kubernetes"."io".serviceaccount."name"');
 const NO_CLAIMS = policyRules("", '""', '"sub', "a..b", 'a"u"d', "aud ", "kubernetes.io.pod.name");
 const INVISIBLE = [{ sub: "a\u202e" }, ...policyRules("a\u3164", '"a\u0007"')];
@@ -55,7 +55,7 @@ test("a cluster and a login are enough: the stack has one service account with a
   assert.deepEqual([tokenExpirationSeconds, tokenAudience], [7200, "urn:pulumi:org:acme"]);
 });
 
-test("an entry inherits nothing but the upper bound, and the organization in its audience", () => {
+test("an entry inherits only maxExpirationSeconds, and the organization in its audience", () => {
   const entries = [ENTRY, { ...entryOf("team"), namespace: "a" }];
   const shared = { organization: "b", maxExpirationSeconds: "600" };
   const [first, second] = accepted({ ...stackOf(...entries), ...shared }).access.serviceAccounts;
@@ -68,8 +68,8 @@ test("a runner's Job runs only the exchange, since the CLI accepts no runner tok
   assert.deepEqual(account?.command, ["true"]);
 });
 
-// index, job, and injection tests use the others.
-test("accepts names with every part that they can have, and ignores a trailing slash of pulumiApiUrl", () => {
+// The tests of index, job, and injection use the other settings.
+test("accepts names that use every allowed part, and ignores a trailing slash of pulumiApiUrl", () => {
   const settings = {
     issuerName: "my issuer",
     permissionsBoundaryArn: "arn:aws-us-gov:iam::123456789012:policy/path/a",
@@ -94,7 +94,7 @@ test("null and an empty string count as not given, in the stack and in an entry"
   assert.deepEqual(rejected(withEntry({ name: "" })), ["serviceAccounts[0].name: required"]);
 });
 
-test("accepts in a new cluster what it has, or what the stack creates in it", () => {
+test("accepts with createCluster the namespaces that every cluster has, and those that the stack creates", () => {
   const entries = [
     { ...ENTRY, namespace: "default" },
     { ...ENTRY, namespace: "default", name: "default", createServiceAccount: false },
@@ -105,7 +105,7 @@ test("accepts in a new cluster what it has, or what the stack creates in it", ()
 });
 
 /**
- * Changes of the least configuration, each with its problems below it. Those of `entry` are changes of its one entry. In a
+ * Changes of the minimal configuration, each with its problems below it. Those of `entry` are changes of its one entry. In a
  * problem, … stands for any text.
  */
 const REJECTED = `
@@ -149,13 +149,13 @@ const REJECTED = `
     userLogin = "bob": is not valid with serviceAccounts. Move it into an entry. … or it is deleted: namespace default, name pulumi-service-account, tokenType personal
   { userLogin: "", serviceAccounts: [] }
     serviceAccounts: must not be empty
-  # Of what is invalid, it is not known which namespaces it uses.
+  # The namespaces of an invalid entry are not known, so createNamespaces is not compared with them.
   { userLogin: "", serviceAccounts: a/b, createNamespaces: [ci] }
     serviceAccounts = "a/b": must be a list
   { entry: { namespace: CI }, createNamespaces: [ci] }
     serviceAccounts[0].namespace = "CI": must be 1 to 63 lowercase letters…
 
-  # An entry that is invalid by itself. Valibot drops __proto__, and the policy would require less.
+  # An entry that is invalid by itself. Valibot would drop __proto__, and the policy would require less.
   { userLogin: "", serviceAccounts: [a, []] }
     serviceAccounts[0] = "a": must be an object
     serviceAccounts[1]: must be an object
@@ -191,7 +191,7 @@ const REJECTED = `
   createNamespaces: [kube-system]
     createNamespaces[0] = "kube-system": exists on every cluster
 
-  # A Job that would test something else, and what would replace its own container.
+  # Settings with which the Job would test something else.
   jobPodSpec: { serviceAccountName: a, serviceAccount: b, volumes: [{ name: a }, {}, { name: pulumi-token-exchange }] }
     jobPodSpec.serviceAccountName = "a": must not be set: each Job runs as its own service account
     jobPodSpec.serviceAccount = "b": must not be set: each Job runs as its own service account
@@ -207,12 +207,14 @@ const REJECTED = `
   jobPodSpec: { containers: [{ name: token-exchange, volumeMounts: [a, { mountPath: /var/run//secrets/pulumi.com }] }] }
     jobPodSpec.containers[0].volumeMounts[0] = "a": must be an object
     jobPodSpec.containers[0].volumeMounts[1].mountPath = "/var/run//secrets/pulumi.com": must not be set…
-  # The second path only begins as that of the volume does.
+  # Only the first path is inside the volume's mount.
   jobPodSpec: { containers: [{ name: token-exchange, volumeMounts: [{ mountPath: var/run/secrets/pulumi.com/a }, { mountPath: /var/run/secrets/pulumi.com-2 }] }] }
     jobPodSpec.containers[0].volumeMounts[0].mountPath = "var/run/secrets/pulumi.com/a": must not be set…
 `;
 
-for (const [, change = "", problems = ""] of REJECTED.matchAll(/^ {2}([^# ].*)\n((?: {4}.*\n)*)/gm)) {
+const CASE = /^ {2}([^# ].*)\n((?: {4}.*\n)+)/gm;
+assert.doesNotMatch(REJECTED.replaceAll(CASE, ""), /^ *[^ #\n]/m, "a line belongs to no case");
+for (const [, change = "", problems = ""] of REJECTED.matchAll(CASE)) {
   test(`rejects ${change}`, () => {
     const { entry, ...settings } = parse(change);
     const given = { ...(entry && withEntry(entry)), ...settings };
@@ -320,7 +322,7 @@ test("requires an organization in a stack that has none", () => {
   assert.deepEqual(resultOf({ organization: "b" }, { organization: undefined }).problems, []);
 });
 
-test("rejects encrypted values wherever they are, each once, and prints no value beside one", () => {
+test("rejects encrypted values wherever they are, each once, and prints no value of a file that has one", () => {
   const settings = ["serviceAccounts", "maxExpirationSeconds"].map((key) => `project:${key}`);
   const secretKeys = [...settings, "aws:profile", "aws:secretKey", "other:a"];
   const entry = { ...ENTRY, name: "hunter2" };

@@ -55,7 +55,7 @@ const SERVICE_ACCOUNTS = [
   entry({ namespace: "ci", name: "a", rolePolicyArns: POLICIES }),
   entry({ namespace: "ci", name: "b", ...TEAM, runJob: false }),
   entry({ name: "pod", awsRole: "pod-identity", rolePolicyArns: POLICIES }),
-  // The name of a method, and a name that is in another namespace, too.
+  // `constructor` is the name of a method, and `a` is in another namespace, too.
   entry({ namespace: "constructor", name: "a", awsRole: "none" }),
   entry({ name: "existing", ...EXISTING }),
   // It does not exist.
@@ -70,7 +70,7 @@ before(async () => {
   const simulation = await startCluster({ runPod: endAtOnce, serviceAccounts: ["default/existing"] });
   const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
   const { create } = namespaces;
-  // It takes longer than what does not wait for it.
+  // Slow, so that what does not wait for a namespace is registered first.
   namespaces.create = (name, inputs) => sleep(200).then(() => create(name, inputs));
   stack = await run(simulation, { ...SETTINGS, serviceAccounts: SERVICE_ACCOUNTS });
   restore();
@@ -121,7 +121,7 @@ test("a role has a path, a boundary, policies, and a name of at most 64 characte
   const { id, inputs } = only(stack, "Role", "access.ci.a");
   assert.deepEqual([inputs.path, inputs.permissionsBoundary], ["/pulumi/", POLICIES[1]]);
   assert.equal(inputs.namePrefix, "pulumi-oidc-ci-a-");
-  // Other programs attach policies, too. With one, AWS would not delete the role of a removed entry.
+  // AWS deletes no role to which another program has attached a policy.
   assert.equal(inputs.forceDetachPolicies, true);
   const attached = all(stack, "RolePolicyAttachment").filter(({ name }) => name.startsWith("access.ci.a."));
   assert.deepEqual(

@@ -51,7 +51,7 @@ test("a policy names the service account and the owner of the token that its exc
   assert.deepEqual(ACCOUNTS.map(scopeOf), SCOPES);
 });
 
-test("more rules are added, and replace no built-in rule", () => {
+test("policyRules adds rules, and replaces no built-in one", () => {
   const added = { '"kubernetes.io".pod.name': "runner-*" };
   for (const account of ACCOUNTS) {
     const { rules } = allowPolicy(account);
@@ -70,7 +70,7 @@ const REQUESTS = ["personal", "team", "runner", "organization"].flatMap((tokenTy
 );
 const RUNNERS = ["pool", "pool-2"].map((name, index) => ({ id: `id-${index + 1}`, name }));
 
-test("Pulumi Cloud allows only the configured service account with its audience, and only for its own token", () => {
+test("the emulated Pulumi Cloud allows only the configured service account with its audience, and only for its own token", () => {
   for (const { namespace, name } of PODS) {
     const index = ACCOUNTS.findIndex((account) => account.namespace === namespace && account.name === name);
     const { tokenType, audienceRule } = ACCOUNTS[index] ?? {};
@@ -128,14 +128,19 @@ for (const [problem, certificate, reason] of [
   });
 }
 
-test("closes a connection that has no answer after ten seconds", async (t) => {
+test("closes a connection that has no answer after ten seconds", { timeout: 10_000 }, async (t) => {
   const { setTimeout } = globalThis;
   const limits: unknown[] = [];
   t.mock.method(globalThis, "setTimeout", (end: () => void, limit: number) => {
     limits.push(limit);
     return setTimeout(end, limit / 1000);
   });
-  await assertUnverified(t, await serve(t, createServer()), /no answer within 10 seconds/);
+  const server = createServer();
+  const closed = new Promise((close) => {
+    server.on("connection", (socket) => socket.resume().once("close", close));
+  });
+  await assertUnverified(t, await serve(t, server), /no answer within 10 seconds/);
+  await closed;
   assert.ok(limits.includes(10_000), String(limits));
 });
 

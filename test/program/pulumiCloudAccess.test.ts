@@ -91,7 +91,7 @@ test("accepts no audience that is the cluster's issuer, as soon as both are know
   assert.ok(later.endsWith(`(1 problem). None of its resources was changed.\n\n  ${problem}\n`), later);
 });
 
-test("checks settings that the stack has checked only once, but a changed copy of them, and the cluster", async () => {
+test("skips settings that the stack has checked, but checks a changed copy of them, and the cluster's arguments", async () => {
   const { config = assert.fail() } = parseConfig(rawConfigOf({ clusterName: "a", userLogin: "alice" }));
   const { access } = config;
   const changed = { ...access, organization: "a b" };
@@ -101,6 +101,7 @@ test("checks settings that the stack has checked only once, but a changed copy o
     [access, { issuerUrl: "oidc.example" }, `issuerUrl = "oidc.example": ${url}`],
     [access, { oidcProviderArn: undefined }, required],
     [changed, {}, 'organization = "a b": must be the name of a Pulumi organization'],
+    // Marked as checked, which only the stack does.
     [asChecked({ ...changed }), {}],
   ] as const) {
     const cluster = { issuerUrl: "https://oidc.example/id/A", oidcProviderArn: "arn:aws:a", ...changes };
@@ -172,6 +173,7 @@ test("accepts an output that a preview does not know, and still checks the other
   ]);
 });
 
+// `npm run check` checks this one: tsx compiles whatever the types say.
 test("does not compile if a setting can be an output, and its schema accepts none", () => {
   interface Settings {
     team?: pulumi.Input<string>;
@@ -256,7 +258,7 @@ test("uses the providers of the caller, and waits with everything for what it de
   assert.ok(names.indexOf("ci") < names.indexOf("access"), names.join());
 });
 
-test("stores its outputs", async (t) => {
+test("registers oidcIssuerId and serviceAccounts as its outputs", async (t) => {
   type Component = { registerOutputs(outputs?: object): void };
   const { prototype } = pulumi.ComponentResource;
   const { mock } = t.mock.method(prototype as unknown as Component, "registerOutputs");
@@ -290,14 +292,14 @@ for (const [what, problem, providers] of [
   ["a provider that is null", `providers.aws: ${ABSENT}`, () => ({ kubernetes: kubernetes(), aws: null })],
   ["a list with a provider that is undefined", `providers[1]: ${ABSENT}`, () => [kubernetes(), undefined]],
 ] as const) {
-  test(`is rejected with ${what}`, async () => {
+  test(`a component is rejected with ${what}`, async () => {
     const options = () => ({ providers: providers() }) as pulumi.ComponentResourceOptions;
     const message = await rejected(ARGS, options);
     assert.ok(message.endsWith(`(1 problem). Nothing was changed.\n\n  ${problem}\n`), message);
   });
 }
 
-test("is rejected with a service account that another component configures in the same cluster", async () => {
+test("a component is rejected with a service account that another component configures in the same cluster", async () => {
   const besideAnother = (isSameCluster: boolean) => () => {
     const options = withProvider();
     new PulumiCloudAccess("one", ARGS, options);

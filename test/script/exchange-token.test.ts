@@ -44,12 +44,13 @@ describe("the wrapped command", AT_ONCE, () => {
     const truncated = send(`${head}{"access_token":"${ACCESS_TOKEN}"`);
     const run = await exchange([truncated, granted], { environment: given, command: ["env", "-0"] });
     const seen = run.stdout.split("\0").map((entry) => entry.split(/=(.*)/s, 2));
+    // Those of bash and of this test.
     const isExpected = /^(|_|PWD|OLDPWD|SHLVL|PATH|HOME|TMPDIR|PULUMI_TOKEN_RETRY_SECONDS)$/;
     const added = seen.filter(([name = ""]) => !isExpected.test(name));
     const expected = { PULUMI_ACCESS_TOKEN: ACCESS_TOKEN, PULUMI_BACKEND_URL: run.endpoint.url };
     assert.deepEqual(Object.fromEntries(added), { ...given, ...expected });
-    // Nor does curl receive a token in a variable that the environment exports.
     assert.equal(run.curlCalls.length, 2);
+    // Nor does curl receive a token in a variable that the environment exports.
     assert.deepEqual(findLeaks({ ...run, stdout: "" }), []);
   });
 
@@ -74,6 +75,7 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.equal(run.exitCode, 0);
   });
 
+  // As bash exports functions, in place of its own commands.
   const noTime = '() { case "$*" in *"%("*) return 1 ;; esac; builtin printf "$@"; }';
   const noPause = '() { case "$*" in *-t*) return 1 ;; esac; builtin read "$@"; }';
   // After an arithmetic error, bash continues with the next command of the script.
@@ -113,11 +115,11 @@ describe("the request", AT_ONCE, () => {
     assert.match(curlCalls[0] ?? "", /^--disable\n.*\n--proto\n=http\n/s);
   });
 
-  test("ends after 10 seconds, or the time that is left, but not before one", async () => {
+  test("times out after 10 seconds, or the time that is left, but not before 1 second", async () => {
     const showOptions = `exec() { printf '%s ' "$@"; printf '\n0 200 |'; }; request "$1"; echo "$answer_body"`;
     const code = `api_url=https://api.pulumi.com; ${showOptions}`;
     const options = await callScript(code, [["50"], ["7"], ["0"], ["-940"]]);
-    // With HTTPS, a proxy sees only what is encrypted.
+    // Without --noproxy: with HTTPS, a proxy sees only what is encrypted.
     const seconds = options.map(({ output }) => /^(?!.*noproxy).*--max-time (\d+) /.exec(output)?.[1]);
     assert.deepEqual(seconds, ["10", "7", "1", "1"]);
   });
@@ -155,7 +157,7 @@ test("an ID token that cannot be read is an error that names the file, and what 
   assert.deepEqual([exitCode, stderr.replace(/\/\S+(?=\/token)/, "DIRECTORY")], [66, expected]);
 });
 
-test("a temporary failure is retried for 50 s, after a random time that doubles, or after Retry-After", async () => {
+test("a temporary failure is retried for 50 s, after a random time that doubles up to 4 s, or after Retry-After", async () => {
   const [unavailable, limited] = [curlOutput(503), curlOutput(429, "", { retryAfter: "6" })];
   const curlPrints = [unavailable, unavailable, unavailable, limited, unavailable];
   const runs = await callMain(Array.from({ length: 8 }, () => ({ curlPrints })));
@@ -168,7 +170,7 @@ test("a temporary failure is retried for 50 s, after a random time that doubles,
     const jitter = Math.min(wait, 4);
     const random = pauses.map((sequence) => (sequence[index] ?? 0) - wait);
     assert.ok(Math.min(...random) >= 0 && Math.max(...random) < jitter, String(random));
-    // Two of 1,000 milliseconds are equal now and then; six of eight are not in a lifetime. Nor are all that small.
+    // Three of eight random times differ, and one is in the upper part: a false alarm is practically impossible.
     assert.ok(new Set(random).size > 2 && Math.max(...random) > jitter / 4, String(random));
   }
   for (const sequence of pauses) {
@@ -196,7 +198,7 @@ describe("a denial", AT_ONCE, () => {
     assert.deepEqual([exitCode, endpoint.requests.length, stderr], [77, 1, expected]);
   });
 
-  test("redacts a token that is cut off at any character, a password, and 64 KB of any text at once", async () => {
+  test("redacts a token that is cut off at any character, a password, and 60 KB of any text within seconds", async () => {
     const positions = Array.from({ length: 48 }, (_, index) => 156 + index);
     // What precedes it takes little room when redacted.
     const tokens = positions.map((before) => `${"b".repeat(before - 1)} ${ACCESS_TOKEN} end`);
@@ -241,7 +243,7 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
       };
       const startedAt = performance.now();
       const { exitCode } = await exchange(stop, { running });
-      // Not of the signal itself, which the first process of a container would ignore.
+      // The script's own: the first process of a container ignores a signal that it does not handle.
       assert.equal(exitCode, 143);
       assert.ok(performance.now() - startedAt < 8000);
     });
@@ -276,7 +278,7 @@ describe("the credential helper", AT_ONCE, () => {
     for (const { output } of answers) assert.equal(output, '{"version":1,"accessToken":"pul-1"}');
   });
 
-  test("retries for at most 50 seconds", async () => {
+  test("retries for at most 50 seconds, or PULUMI_TOKEN_RETRY_SECONDS if that is less", async () => {
     const curlPrints = [curlOutput(429, "", { retryAfter: "52" })];
     const calls = ["600", "7"].map((retrySeconds) => ({ request: INITIAL, retrySeconds, curlPrints }));
     const results = await callMain(calls);
@@ -315,7 +317,7 @@ describe("the credential helper", AT_ONCE, () => {
     ["denies any other backend", 77, foreign, denied],
     ["rejects any other request", 64, unknown, unsupported],
   ] as const) {
-    test(`${what}, before any exchange, and shows the beginning of it`, async () => {
+    test(`${what}, before any exchange, and quotes the beginning of the request`, async () => {
       const calls = requests.map((request) => ({ request, curlPrints: [curlOutput(400)] }));
       for (const { exitCode, output } of await callMain(calls)) {
         assert.match(output, message);

@@ -53,15 +53,16 @@ function assertOutcome(outcome: Outcome, exitCode: number | null, output: string
   const start = isRetried ? output.lastIndexOf("exchange-token: ") : 0;
   assert.match(output.slice(start), message, attack);
   assert.ok(isRetried || !/Retrying|Giving up/.test(output), attack);
-  // Printable, and of no other program.
+  // Every line is printable, and the script's own.
   assert.match(output, /^((exchange-token:| ) [\x20-\x7e]*\n)+$/, attack);
   assert.ok(!containsToken(output), attack);
 }
 
+// What curl prints, and calls of the script.
 const status = (code: number) => curlOutput(code);
 const grant = (token: unknown, expiresIn?: unknown) =>
   curlOutput(200, { access_token: token, expires_in: expiresIn });
-/** With a token, which must not be used. */
+/** The body contains a token, which must not be used. */
 const failure = (code: number, http = 200) => curlOutput(http, { access_token: ACCESS_TOKEN }, { code });
 const answers = (...printed: string[]): Call[] => printed.map((text) => ({ curlPrints: [text] }));
 const each = (key: "idToken" | "retrySeconds", ...values: string[]): Call[] =>
@@ -110,9 +111,9 @@ const CALLS: Partial<Record<Outcome, Call[]>> = {
   denied: [
     ...answers(...[400, 401, 403].map(status), failure(28, 400)),
     ...answers(...[...HOSTILE, `${ID_TOKEN} `.repeat(60)].map((body) => curlOutput(400, body))),
-    ...["a.a.a", ...[...HOSTILE, "x".repeat(5000)].map((sub) => idTokenOf({ sub }))].map((idToken) => ({
-      ...{ idToken, curlPrints: [status(403)] },
-    })),
+    ...["a.a.a", ...[...HOSTILE, "x".repeat(5000)].map((sub) => idTokenOf({ sub }))].map((idToken) => {
+      return { idToken, curlPrints: [status(403)] };
+    }),
   ],
 };
 
@@ -135,7 +136,7 @@ test("heeds a Retry-After of seconds, and ignores any other", async () => {
   assert.deepEqual(shown, ["Retrying in 3", "Giving up", ...ignored.map(() => "Retrying in 1")]);
 });
 
-test("runs no program but curl, and reports that it is missing", async () => {
+test("reports a missing curl, and needs no other program", async () => {
   const [result] = await callScript("PATH=/nonexistent; main true", [[]]);
   assertOutcome("no result", result?.exitCode ?? null, result?.output ?? "", "");
 });
@@ -180,7 +181,7 @@ describe("a real request", AT_ONCE, () => {
     ["granted", "after a connection that is reset", [reset, granted]],
     ["granted", "with a valid certificate", granted, tls("127.0.0.1")],
     ["not verified", "with a certificate of another host", granted, tls("api.pulumi.com")],
-    ["not verified", "without the certificates of authorities", granted, tls("127.0.0.1", "missing.pem")],
+    ["not verified", "without a CA bundle", granted, tls("127.0.0.1", "missing.pem")],
   ];
   for (const [outcome, name, answer, { host, ...options } = {}] of cases) {
     test(`${name}: ${outcome}`, async () => {

@@ -168,14 +168,14 @@ function writeVolume(directory: string, files: Files): void {
   if (outdated) fs.rmSync(outdated, { recursive: true });
 }
 
-/** Returns what contains a token, in a run whose command prints none, and the files. */
+/** Returns every output that contains a token, in a run whose command prints none, and every file that was created. */
 export function findLeaks({ curlCalls, stdout, stderr, files }: ScriptRun): string[] {
   const leaks = [...curlCalls, stdout, stderr].filter(containsToken);
   // The script writes no files: any file could contain a token.
   return [...leaks, ...files];
 }
 
-/** Whether a text contains a part of a token that is long enough to be of use. */
+/** Whether a text contains a part of a token that is long enough to be of use: 24 characters. */
 export function containsToken(text: string): boolean {
   return [ID_TOKEN, ACCESS_TOKEN].some((token) =>
     Array.from(token.slice(23), (_, at) => token.slice(at, at + 24)).some((part) => text.includes(part)),
@@ -232,7 +232,11 @@ export interface Call {
   curlPrints?: string[];
 }
 
-/** Runs the script up to its command, for all calls in one process. Instead of a pause, the clock is advanced. */
+/**
+ * Runs the script up to its command, for all calls in one process. Pauses advance the clock instead of waiting.
+ *
+ * In the script, only `exec curl …` runs a program, and only `read -t SECONDS` waits.
+ */
 export function callMain(calls: Call[]): ReturnType<typeof callScript> {
   const code = `
     for file in token ${Object.keys(SETTINGS).join(" ")}; do
