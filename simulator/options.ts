@@ -8,8 +8,8 @@ Simulates the first \`pulumi up\` of a stack on this machine and checks access.
 Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
 
   --stack NAME  Stack to simulate or check, from Pulumi.NAME.yaml (default: the
-                only one besides an unchanged Pulumi.dev.yaml; without
-                one, a sample is simulated). With --live,
+                only stack file. An unchanged Pulumi.dev.yaml does not count;
+                without another one, a sample is simulated). With --live,
                 ORGANIZATION/NAME if it is not in your default organization
   --verbose     Print every check with its reason
   --policies    Print the generated trust policies and allow policies as JSON

@@ -13,7 +13,7 @@ import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } fr
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK}.yaml or add another stack file.`;
 
-const LAST_LINE = "Simulation only: it cannot know whether the cluster, teams, and users exist.";
+const LAST_LINE = "Simulation only: it cannot tell whether the cluster, teams, and users exist.";
 
 /** The options of `npm start` that the simulation uses. */
 export interface Options {

@@ -22,7 +22,7 @@ import { ignoringRejections, type Settings, stackWith, start } from "../support/
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 
-const NOTHING = "Simulation only: it cannot know whether the cluster, teams, and users exist.";
+const NOTHING = "Simulation only: it cannot tell whether the cluster, teams, and users exist.";
 const ESCAPE = "\u001b[";
 
 /** Settings of a stack about which the simulation has nothing to note. */
