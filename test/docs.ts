@@ -17,7 +17,10 @@ const TYPES: Record<string, string> = {
   AwsRole: "string",
 };
 
-for (const page of ["docs/configuration.md", "docs/component.md"]) {
+// A copy can be without the component, and without the pipeline.
+for (const page of ["docs/configuration.md", "docs/component.md"].filter((it) =>
+  existsSync(join(ROOT, it)),
+)) {
   const text = read(page).replaceAll(
     /(<!-- generated from ([\w, ]+) -->\n).*?(<!-- end -->)/gs,
     (_, start: string, source: string, end: string) => {
@@ -29,7 +32,6 @@ for (const page of ["docs/configuration.md", "docs/component.md"]) {
 }
 
 writeFileSync(join(ROOT, "settings", "stack.schema.json"), stackSchema());
-// A copy can be without the pipeline.
 if (existsSync(join(ROOT, "pipeline"))) {
   const { pipelineSchema } = require("./pipeline/stackFileSchema");
   writeFileSync(join(ROOT, "pipeline", "stack.schema.json"), pipelineSchema());

@@ -11,7 +11,7 @@ import {
   emulatorCertificate,
   simulationDirectory,
 } from "../../simulator/emulators/certificates";
-import { type Answer, type Endpoint, respond, startEndpoint } from "../script/endpoint";
+import { type Answer, type Endpoint, respond, startEndpoint } from "../support/endpoint";
 import { setVariables } from "../support/variables";
 
 /** Why the tests are skipped, with the fix; false if the CLI is installed. */

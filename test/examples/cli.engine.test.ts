@@ -87,7 +87,7 @@ describe("the Pulumi CLI in the pod of", { skip: missingCli }, () => {
     "$@" &
     export PID=$!
     until [[ -s started ]]; do sleep 0.1; done
-    bash -c "$hook"
+    timeout 20 bash -c "$hook"
     kill -TERM "$PID" 2>/dev/null
     wait "$PID"
     # What Kubernetes does to the rest of the container.

@@ -52,7 +52,7 @@ const SETTINGS = {
 };
 const EXISTING = { createServiceAccount: false };
 const SERVICE_ACCOUNTS = [
-  entry({ namespace: "ci", name: "a", rolePolicyArns: POLICIES }),
+  entry({ namespace: "ci", name: "a", rolePolicyArns: POLICIES, tokenAudience: "api" }),
   entry({ namespace: "ci", name: "b", ...TEAM, runJob: false }),
   entry({ name: "pod", awsRole: "pod-identity", rolePolicyArns: POLICIES }),
   // `constructor` is the name of a method, and `a` is in another namespace, too.
@@ -310,7 +310,7 @@ test("the outputs name what each service account has, and what its Job mounts as
 
   const role = only(stack, "Role", "access.ci.a");
   const configMap = "a-pulumi-token-exchange";
-  const serviceAccountToken = { audience: "urn:pulumi:org:other", expirationSeconds: 600, path: "token" };
+  const serviceAccountToken = { audience: "api", expirationSeconds: 600, path: "token" };
   const sources = [{ configMap: { name: configMap } }, { serviceAccountToken }];
   const directory = "/var/run/secrets/pulumi.com";
   const env = [{ name: "PULUMI_CREDENTIAL_HELPER", value: `${directory}/exchange-token.sh` }];

@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { output } from "@pulumi/kubernetes/types";
+import { createInjection } from "../../injection";
+import { runProgram } from "../../simulator/runProgram";
 import { all, CLUSTER, entry, labelsOf, messageOf, type Stack, start, up } from "../support/stack";
 
 type Spec = output.admissionregistration.v1.MutatingAdmissionPolicySpec &
@@ -89,4 +91,15 @@ test("stops before anything is registered if the cluster is older than Kubernete
     assert.equal(length, 4);
   }
   assert.deepEqual(policiesOf(await up(t, {}, { cluster: { ...CLUSTER, version: "1.35" } })), []);
+});
+
+test("two components whose names differ only in case have separate policies", async () => {
+  const program = async () => {
+    for (const name of ["Access", "access"]) createInjection(name, { accounts: [] });
+    return {};
+  };
+  const stack = { project: "project", stack: "dev", organization: "acme", config: {} };
+  const { registered } = await runProgram({ resources: {}, calls: {} }, { ...stack, program });
+  const names = registered.map(({ inputs }) => JSON.stringify(inputs.metadata));
+  assert.equal(new Set(names).size, 2);
 });

@@ -13,9 +13,9 @@ import { type ClusterIssuer, startIssuer } from "../../simulator/emulators/issue
 import { type PulumiCloud, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import { forward } from "../support/cloudApi";
+import { type Endpoint, respond, startEndpoint } from "../support/endpoint";
 import { missingCli } from "../support/pulumiCli";
 import { exchange, granted, SCRIPT } from "../support/script";
-import { type Endpoint, respond, startEndpoint } from "./endpoint";
 
 const POD = { namespace: "default", serviceAccount: "deployer" };
 

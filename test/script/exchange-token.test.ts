@@ -5,6 +5,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { type Answer, hang, respond, send } from "../support/endpoint";
 import {
   ACCESS_TOKEN,
   callMain,
@@ -20,7 +21,6 @@ import {
   SETTINGS,
 } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { type Answer, hang, respond, send } from "./endpoint";
 
 const AT_ONCE = { concurrency: 8 };
 const DIRECTORY = temporaryDirectory({ after });

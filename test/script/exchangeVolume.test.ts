@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { type Answer, type Endpoint, respond } from "../support/endpoint";
 import { callScript, exchange, granted, ID_TOKEN, idTokenOf, type Running } from "../support/script";
-import { type Answer, type Endpoint, respond } from "./endpoint";
 
 const AT_ONCE = { concurrency: 8 };
 

@@ -8,6 +8,7 @@ import {
   openCertificateAuthority,
   simulationDirectory,
 } from "../../simulator/emulators/certificates";
+import { type Answer, drip, hang, reset, respond, send } from "../support/endpoint";
 import {
   ACCESS_TOKEN,
   type Call,
@@ -22,7 +23,6 @@ import {
   idTokenOf,
   type ScriptOptions,
 } from "../support/script";
-import { type Answer, drip, hang, reset, respond, send } from "./endpoint";
 
 /** How the script can end: its exit code, and its last message. */
 const OUTCOMES = {

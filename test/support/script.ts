@@ -9,8 +9,9 @@ import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { SCRIPT_FILE } from "../../tokenVolume";
-import { type Answer, type Endpoint, respond, startEndpoint } from "../script/endpoint";
 import { type Ended, ended } from "./childProcess";
+import { type Answer, type Endpoint, respond, startEndpoint } from "./endpoint";
+import { writePrograms } from "./programs";
 import { read } from "./project";
 
 interface ScriptRun extends Ended {
@@ -109,8 +110,7 @@ export async function exchange(answers: Answer | Answer[], options: ScriptOption
     };
     writeVolume(volume, files);
     const record = `{ printf '%s\\n' "$@"; export -p; } >"${path("log")}/$$"`;
-    const curl = `#!/bin/sh\n${record}\nPATH=\${PATH#*:} exec curl "$@"\n`;
-    fs.writeFileSync(path("bin/curl"), curl, { mode: 0o755 });
+    writePrograms(path("bin"), { curl: `${record}\nPATH=\${PATH#*:} exec curl "$@"` }, "/bin/sh");
 
     const appeared: string[] = [];
     // Not persistent: after a failure, nothing closes them.

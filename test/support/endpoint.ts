@@ -3,7 +3,7 @@
 import { createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createServer as createTlsServer } from "node:tls";
-import { listen } from "../support/loopback";
+import { listen } from "./loopback";
 
 export interface TokenRequest {
   /** Request line and headers. */
