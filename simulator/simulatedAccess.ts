@@ -22,7 +22,7 @@ const ID_TOKEN_SECONDS = 600;
 /** The services that are asked, and what issues the ID tokens: a simulation, or a part of one. */
 export interface AskedServices {
   aws: Pick<Aws, "assumeRoleWithWebIdentity" | "assumeRoleForPodIdentity">;
-  pulumiCloud: Pick<PulumiCloud, "url">;
+  pulumiCloud: Pick<PulumiCloud, "apiUrl">;
   kubernetes: Pick<Kubernetes, "podOf">;
   issuer: Pick<ClusterIssuer, "token">;
   /** The issuer of a cluster that is not registered. */
@@ -59,7 +59,7 @@ export async function checkSimulatedAccess(
   return checkAccess(accessQuestions(readServiceAccounts(registered)), async (question) => {
     const { service, account } = question;
     const token = await idToken(question);
-    if (service === "Pulumi Cloud") return requestAccessToken(pulumiCloud.url, account.settings, token);
+    if (service === "Pulumi Cloud") return requestAccessToken(pulumiCloud.apiUrl, account.settings, token);
     const { arn = "", kind } = account.role ?? {};
     return kind === "pod-identity"
       ? aws.assumeRoleForPodIdentity(arn, token)

@@ -38,7 +38,7 @@ type RegisteredIssuer = { id: string; registration: IssuerRegistration };
 
 export interface PulumiCloud {
   /** `https://127.0.0.1:PORT` */
-  url: string;
+  apiUrl: string;
   /** Registers an issuer. @throws Error in the words of the provider: `STATUS API error: MESSAGE`. */
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
   /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed for thumbprints. */
@@ -143,7 +143,7 @@ export async function startPulumiCloud({
 
   const { origin, close } = await startServer(await emulatorCertificate(), reply);
   return {
-    url: origin,
+    apiUrl: origin,
     close,
     exchanges,
     register,

@@ -42,7 +42,7 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
     onLog: () => {},
     ...options,
     issuer,
-    apiUrl: pulumiCloud.url,
+    apiUrl: pulumiCloud.apiUrl,
   });
   return {
     aws,

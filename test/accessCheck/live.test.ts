@@ -79,7 +79,7 @@ before(async () => {
   const program = stackOf({
     "aws:profile": "prod",
     "aws:assumeRoles": [{ roleArn: ROLE }],
-    pulumiApiUrl: simulation.pulumiCloud.url,
+    pulumiApiUrl: simulation.pulumiCloud.apiUrl,
     // Access tokens with a longer lifetime are denied: the check requests the shortest.
     maxExpirationSeconds: 60,
     serviceAccounts,
@@ -150,7 +150,7 @@ test("allows each of four service accounts only as itself, and answers the open 
   assert.deepEqual(connect, ["eks", "update-kubeconfig", "--name=my-cluster", kubeconfig, ...options]);
   for (const { tool, args, environment } of calls) {
     // Otherwise the CLI would ask the Pulumi Cloud of its login.
-    const backend = JSON.stringify({ PULUMI_BACKEND_URL: simulation.pulumiCloud.url });
+    const backend = JSON.stringify({ PULUMI_BACKEND_URL: simulation.pulumiCloud.apiUrl });
     if (args[0] === "api") assert.equal(environment, backend);
     if (args[1] === "token") assert.ok(args.includes("--duration=600s"));
     if (tool === "kubectl") assert.ok(args.includes(kubeconfig) && args.includes("--request-timeout=20s"));
@@ -358,7 +358,7 @@ async function pulumiCloud(t: TestContext, answers: Answer | Answer[]): Promise<
 
 /** Makes another Pulumi Cloud that of the stack. */
 function pulumiCloudAt(url: string): Edit {
-  return (stdout) => stdout.replaceAll(simulation.pulumiCloud.url, url);
+  return (stdout) => stdout.replaceAll(simulation.pulumiCloud.apiUrl, url);
 }
 
 test("shows an example of each form of a denial, in the order of the answers", async (t) => {

@@ -135,7 +135,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       const idToken = await cluster.token(removed, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 });
       const team = { tokenType: "team", tokenScope: "team:extra" };
       const request = { organization: "acme", ...team, tokenExpirationSeconds: "7200" };
-      const answer = () => requestAccessToken(pulumiCloud.url, request, idToken);
+      const answer = () => requestAccessToken(pulumiCloud.apiUrl, request, idToken);
       assert.equal((await answer()).allowed, true);
 
       await set("serviceAccounts", FOUR);

@@ -51,7 +51,7 @@ test("denies a lifetime beyond the issuer's limit", async (t) => {
   const idToken = await issuer.token(pod, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 });
   const settings = { organization: "acme", tokenType: "personal", tokenScope: "user:alice" };
   const exchange = (tokenExpirationSeconds: string) =>
-    requestAccessToken(pulumiCloud.url, { ...settings, tokenExpirationSeconds }, idToken);
+    requestAccessToken(pulumiCloud.apiUrl, { ...settings, tokenExpirationSeconds }, idToken);
 
   assert.match((await exchange("61")).reason, /61 exceeds .* 60 seconds/);
   assert.ok((await exchange("60")).allowed);

@@ -103,7 +103,7 @@ test("runs the exchange script with a stand-in for the Pulumi CLI, and nothing e
 test("the access token is valid for its lifetime", async (t) => {
   const [token] = /(?<=^PULUMI_ACCESS_TOKEN=).+$/m.exec(await runJob()) ?? [];
   const headers = { authorization: `token ${token}` };
-  const status = async () => (await fetch(`${simulation.pulumiCloud.url}/api/user`, { headers })).status;
+  const status = async () => (await fetch(`${simulation.pulumiCloud.apiUrl}/api/user`, { headers })).status;
   assert.equal(await status(), 200);
   t.mock.timers.enable({ apis: ["Date"], now: Date.now() + 2 * 60 * 60 * 1000 });
   assert.equal(await status(), 401);

@@ -19,9 +19,9 @@ export async function serveCloudApi(cloud: PulumiCloud) {
 }
 
 /** Lets an emulated Pulumi Cloud answer a request. */
-export async function forward(request: IncomingMessage, { url }: PulumiCloud): Promise<Reply> {
+export async function forward(request: IncomingMessage, { apiUrl }: PulumiCloud): Promise<Reply> {
   const { method = "GET", headers } = request;
-  const response = await fetch(`${url}${request.url}`, {
+  const response = await fetch(`${apiUrl}${request.url}`, {
     method,
     headers: { authorization: headers.authorization ?? "", "content-type": headers["content-type"] ?? "" },
     ...(method === "POST" && { body: await text(request) }),
