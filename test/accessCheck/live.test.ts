@@ -153,7 +153,10 @@ test("allows each of four service accounts only as itself, and answers the open 
     const backend = JSON.stringify({ PULUMI_BACKEND_URL: simulation.pulumiCloud.apiUrl });
     if (args[0] === "api") assert.equal(environment, backend);
     if (args[1] === "token") assert.ok(args.includes("--duration=600s"));
-    if (tool === "kubectl") assert.ok(args.includes(kubeconfig) && args.includes("--request-timeout=20s"));
+    if (tool !== "kubectl") continue;
+    assert.ok(args.includes(kubeconfig) && args.includes("--request-timeout=20s"));
+    // In the temporary directory, too, not in the home directory.
+    assert.ok(args.includes(kubeconfig.replace(/^--kubeconfig=(.*)\/.*$/, "--cache-dir=$1/cache")));
   }
 });
 
