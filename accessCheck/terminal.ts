@@ -9,9 +9,9 @@ export type Style = "bold" | "dim" | "green" | "red" | "yellow";
 
 /** Returns text with a color, if the stream is a terminal and NO_COLOR is not set. */
 export function paint(style: Style, text: string, stream: { isTTY?: boolean } = process.stdout): string {
-  // Not validated again: it would be standard output, whichever stream this is.
-  const styled = styleText(style, text, { validateStream: false });
-  return stream.isTTY && !process.env.NO_COLOR ? styled : text;
+  if (!stream.isTTY || process.env.NO_COLOR) return text;
+  // Otherwise, Node.js asks standard output whether it is a terminal, whichever stream this is.
+  return styleText(style, text, { validateStream: false });
 }
 
 /**

@@ -30,9 +30,12 @@ test("a preview and an update beside those of an empty program", { skip: missing
       name: `sa-${index}`,
     }));
     const stack = await emptyStack(t, count > 0 ? { userLogin: "", serviceAccounts } : {});
-    if (count === 0) await writeFile(join(stack.directory, "index.ts"), "export {};\n");
-    // As compilerCache.cjs does, which the old language host of .ci/pulumi-cli does not load.
-    else stack.cli.environment.NODE_COMPILE_CACHE = join(stack.directory, ".cache");
+    if (count === 0) {
+      await writeFile(join(stack.directory, "index.ts"), "export {};\n");
+    } else {
+      // As compilerCache.cjs does, which the old language host of .ci/pulumi-cli does not load.
+      stack.cli.environment.NODE_COMPILE_CACHE = join(stack.directory, ".cache");
+    }
     stacks.push({ ...stack, count, previews: [] as number[] });
   }
 

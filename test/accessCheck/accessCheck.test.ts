@@ -149,7 +149,7 @@ test("the callers of other names are not service accounts of the stack", () => {
   assert.deepEqual([name, namespace], ["a/b-3", "a-3/b"]);
 });
 
-test("puts a name that is too long for its column on a line of its own", () => {
+test("puts a name that is too long for its column on a separate line", () => {
   const id = `${"n".repeat(30)}/${"a".repeat(40)}`;
   const lines = report([account(id, "team:a", "irsa")]);
   assert.doesNotMatch(lines, /.{81}/);

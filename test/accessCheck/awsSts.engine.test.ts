@@ -1,7 +1,6 @@
 // The live check asks AWS STS with the real AWS CLI. AWS STS is a local HTTPS server.
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { assumeRole } from "../../accessCheck/awsSts";
@@ -12,12 +11,13 @@ import {
   simulationDirectory,
 } from "../../simulator/emulators/certificates";
 import { type Answer, type Endpoint, respond, startEndpoint } from "../support/endpoint";
+import { missingProgram } from "../support/programs";
 import { setVariables } from "../support/variables";
 
-/** Why the tests are skipped, with the fix; false if the CLI is installed. */
-const missingAws =
-  spawnSync("aws", ["--version"]).status !== 0 &&
-  "aws is not on PATH; to install it, see https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html";
+const missingAws = missingProgram(
+  "aws",
+  "https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html",
+);
 
 const ROLE = "arn:aws:iam::123456789012:role/pulumi-oidc-deployer";
 const SESSION = "arn:aws:sts::123456789012:assumed-role/pulumi-oidc-deployer/live-access-check";
@@ -88,7 +88,7 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
     ["limits the rate", stsError(400, "Throttling", "Rate exceeded"), "Throttling: Rate exceeded"],
     ["returns a part of its credentials, which it does not show", PART, UNPARSED],
   ] satisfies [string, Answer, string | RegExp][]) {
-    test(`counts it neither as allowed nor as denied if AWS STS ${what}, and asks once`, async () => {
+    test(`counts a question neither as allowed nor as denied if AWS STS ${what}, and asks once`, async () => {
       answer = response;
       await assert.rejects(ask(), { message });
       assert.equal(sts.requests.length, 1);

@@ -150,7 +150,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     });
 
     await t.test("fails with the reason while a service account is denied", async () => {
-      // From here on.
+      // Only those of the following updates count.
       newStatuses(simulation);
       const roles = () => simulation.existing().aws.flatMap((name) => name.match(/-team-a-\w+/) ?? []);
       await set("serviceAccounts", [{ ...drift, ...DENY }, ...others]);

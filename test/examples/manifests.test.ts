@@ -1,5 +1,5 @@
-// The manifests in examples/: they refer to what the program creates for their settings, their pods exchange a token, and
-// their comments say what to delete with the label.
+// The manifests in examples/: they refer to what the program creates for their settings, their pods have what the exchange
+// requires, and their comments say what to delete with the label.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -15,6 +15,7 @@ import {
   withExchange,
 } from "../support/examples";
 import { codeIn, read } from "../support/project";
+import { endAtOnce } from "../support/stack";
 
 const ESO = "external-secrets.yaml";
 const OPERATOR = "pulumi-operator.yaml";
@@ -25,7 +26,7 @@ const WITH_MARKS = EXAMPLES.filter((file) => file !== RUNNER && exampleOf(file).
 
 let stack: ExamplesStack;
 before(async () => {
-  stack = await startExamplesStack({ runPod: async () => ({ exitCode: 0, log: [] }) });
+  stack = await startExamplesStack({ runPod: endAtOnce });
 });
 after(() => stack.simulation.close());
 

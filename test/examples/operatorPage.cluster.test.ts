@@ -1,7 +1,7 @@
 // The settings of docs/operator.md, and its commands on a real API server. Its Stacks have a schema that accepts every field.
 
 import assert from "node:assert/strict";
-import { execFile, spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ import {
   startApiServer,
 } from "../support/apiServer";
 import { eventually } from "../support/pods";
-import { writePrograms } from "../support/programs";
+import { missingProgram, writePrograms } from "../support/programs";
 import { codeIn, read } from "../support/project";
 import { all, up } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -46,9 +46,7 @@ const OTHER_STACKS = {
   workspace: { serviceAccountName: "deployer", workspaceTemplate: { spec: WORKSPACE } },
 };
 
-const missingJq =
-  spawnSync("jq", ["--version"]).error !== undefined &&
-  "jq is not on PATH; to install it, see https://jqlang.org/download/";
+const missingJq = missingProgram("jq", "https://jqlang.org/download/");
 
 // Each test continues where the one before it has ended.
 describe("the commands of docs/operator.md", { skip: missingApiServer || missingJq }, () => {

@@ -44,26 +44,31 @@ const PASSED_TO_EKS = {
 };
 
 const READ = [
-  allow(CLUSTER, ["eks:DescribeCluster"]),
-  allow("*", ["iam:ListOpenIDConnectProviders"]),
-  allow(PROVIDER, ["iam:GetOpenIDConnectProvider"]),
-  allow(ROLES, ["iam:GetRole", "iam:ListRolePolicies", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies"]),
+  statement(CLUSTER, ["eks:DescribeCluster"]),
+  statement("*", ["iam:ListOpenIDConnectProviders"]),
+  statement(PROVIDER, ["iam:GetOpenIDConnectProvider"]),
+  statement(ROLES, [
+    "iam:GetRole",
+    "iam:ListRolePolicies",
+    "iam:GetRolePolicy",
+    "iam:ListAttachedRolePolicies",
+  ]),
 ];
 // terraform-provider-aws, internal/service/iam/role.go
 const CHANGE_ROLES = [
-  allow(ROLES, ["iam:UpdateRole", "iam:UpdateRoleDescription", "iam:UpdateAssumeRolePolicy"]),
-  allow(ROLES, ["iam:ListInstanceProfilesForRole", "iam:DeleteRole"]),
+  statement(ROLES, ["iam:UpdateRole", "iam:UpdateRoleDescription", "iam:UpdateAssumeRolePolicy"]),
+  statement(ROLES, ["iam:ListInstanceProfilesForRole", "iam:DeleteRole"]),
   // Roles below a path that begins with pulumi-oidc- belong to no stack.
-  allow(`${ROLES}/*`, ["Deny iam:*"]),
+  statement(`${ROLES}/*`, ["Deny iam:*"]),
 ];
-const READ_ASSOCIATIONS = allow(ASSOCIATIONS, ["eks:DescribePodIdentityAssociation"]);
+const READ_ASSOCIATIONS = statement(ASSOCIATIONS, ["eks:DescribePodIdentityAssociation"]);
 // terraform-provider-aws, internal/service/eks/pod_identity_association.go
 const CHANGE_ASSOCIATIONS = [
   READ_ASSOCIATIONS,
-  allow(CLUSTER, ["eks:CreatePodIdentityAssociation"], TAGGED_OR_NOT),
-  allow(ASSOCIATIONS, ["eks:UpdatePodIdentityAssociation", "eks:DeletePodIdentityAssociation"]),
-  allow(ASSOCIATIONS, ["eks:TagResource", "eks:UntagResource"], TAGGED),
-  allow(ROLES, ["iam:PassRole"], PASSED_TO_EKS),
+  statement(CLUSTER, ["eks:CreatePodIdentityAssociation"], TAGGED_OR_NOT),
+  statement(ASSOCIATIONS, ["eks:UpdatePodIdentityAssociation", "eks:DeletePodIdentityAssociation"]),
+  statement(ASSOCIATIONS, ["eks:TagResource", "eks:UntagResource"], TAGGED),
+  statement(ROLES, ["iam:PassRole"], PASSED_TO_EKS),
 ];
 
 test("by default, the roles can do what a stack needs with what belongs to the stacks, and nothing else", () => {
@@ -72,7 +77,7 @@ test("by default, the roles can do what a stack needs with what belongs to the s
   assert.deepEqual(preview, READ.flat().sort());
   assert.deepEqual(
     deploy,
-    [...READ, ...CHANGE_ROLES, allow(ROLES, ["iam:CreateRole"], UNTAGGED)].flat().sort(),
+    [...READ, ...CHANGE_ROLES, statement(ROLES, ["iam:CreateRole"], UNTAGGED)].flat().sort(),
   );
 });
 
@@ -83,12 +88,12 @@ test("with every setting, the deploy role is limited to the named policies, tags
   const expected = [
     ...READ,
     ...CHANGE_ROLES,
-    allow(ROLES, ["iam:CreateRole"], { ...BOUNDED, ...TAGGED_OR_NOT }),
-    allow(ROLES, ["iam:PutRolePermissionsBoundary"], BOUNDED),
-    allow(ROLES, ["iam:TagRole", "iam:UntagRole"], TAGGED),
-    allow(ROLES, ["iam:AttachRolePolicy", "iam:DetachRolePolicy"], IS_NAMED),
-    allow(PROVIDER, ["iam:CreateOpenIDConnectProvider"], TAGGED_OR_NOT),
-    allow(PROVIDER, ["iam:TagOpenIDConnectProvider"], TAGGED),
+    statement(ROLES, ["iam:CreateRole"], { ...BOUNDED, ...TAGGED_OR_NOT }),
+    statement(ROLES, ["iam:PutRolePermissionsBoundary"], BOUNDED),
+    statement(ROLES, ["iam:TagRole", "iam:UntagRole"], TAGGED),
+    statement(ROLES, ["iam:AttachRolePolicy", "iam:DetachRolePolicy"], IS_NAMED),
+    statement(PROVIDER, ["iam:CreateOpenIDConnectProvider"], TAGGED_OR_NOT),
+    statement(PROVIDER, ["iam:TagOpenIDConnectProvider"], TAGGED),
     ...CHANGE_ASSOCIATIONS,
   ];
   assert.deepEqual(deploy, expected.flat().sort());
@@ -302,7 +307,7 @@ async function newPipeline(
     connect({ ...options, host: "127.0.0.1", port: cloud.port }),
   );
 
-  // github.engine.test.ts runs the real one.
+  // It runs `bash github.sh check`. github.engine.test.ts runs the real one.
   t.after(setVariables({ PATH: writePrograms(temporaryDirectory(t), { bash: check }, "/bin/sh") }));
 
   const config = configOf("pipeline", { ...SETTINGS, ...settings });
@@ -331,20 +336,20 @@ async function newPipeline(
 function policiesOf(settings: Omit<Parameters<typeof rolePolicies>[0], "rolePath">) {
   const cluster = { arn: CLUSTER, identities: [{ oidcs: [{ issuer: "https://oidc.example.com/id/A" }] }] };
   const { preview, deploy } = rolePolicies({ rolePath: "/ci/", ...settings }, [cluster]);
-  return { preview: allowedBy(preview), deploy: allowedBy(deploy) };
+  return { preview: statementsOf(preview), deploy: statementsOf(deploy) };
 }
 
 /** Returns what a policy says, one line for each action, in alphabetical order. */
-function allowedBy(policy: PolicyDocument): string[] {
+function statementsOf(policy: PolicyDocument): string[] {
   const lines: string[] = [];
   for (const { Effect, Action, Resource, Condition } of JSON.parse(JSON.stringify(policy.Statement))) {
     const actions = [Action].flat().map((action) => (Effect === "Allow" ? action : `${Effect} ${action}`));
-    lines.push(...allow(Resource, actions, Condition));
+    lines.push(...statement(Resource, actions, Condition));
   }
   return lines.sort();
 }
 
-/** Returns a line for each action that a statement allows. */
-function allow(resource: string, actions: string[], condition: object = {}): string[] {
+/** Returns a line for each action of a statement. */
+function statement(resource: string, actions: string[], condition: object = {}): string[] {
   return actions.map((action) => `${action} ${resource} ${JSON.stringify(condition)}`);
 }

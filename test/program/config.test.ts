@@ -106,7 +106,7 @@ test("accepts with createCluster the namespaces that every cluster has, and thos
 
 /**
  * Changes of the minimal configuration, each with its problems below it. Those of `entry` are changes of its one entry. In a
- * problem, … stands for any text.
+ * problem, … is a placeholder for any string.
  */
 const REJECTED = `
   # Names that are not settings, or not where they are. Two settings contain "role", and toString is the name of a method.
@@ -408,7 +408,7 @@ function linesOf(problems: Parameters<typeof messageOf>[1]): string[] {
     .map((line) => line.slice(2));
 }
 
-/** Asserts that these are the problems. In an expected one, … stands for any text. */
+/** Asserts that these are the problems. In an expected one, … is a placeholder for any string. */
 function assertProblems(problems: string[], expected: string[]): void {
   const shown = problems.map((problem, index) => {
     const [beginning = "", end] = expected[index]?.split("…") ?? [];

@@ -64,7 +64,7 @@ test("the policies of injectToken", async (t) => {
     }
   });
 
-  await t.test("contain all accounts in an order of their own, and change no pod of another stack", () => {
+  await t.test("contain all accounts in alphabetical order, and change no pod of another stack", () => {
     const audiences = `{
 "team-a/deployer": "urn:pulumi:org:acme",
 "team-a/drift": "api",

@@ -75,7 +75,7 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.equal(run.exitCode, 0);
   });
 
-  // As bash exports functions, in place of its own commands.
+  // Functions as bash exports them, which replace its builtins.
   const noTime = '() { case "$*" in *"%("*) return 1 ;; esac; builtin printf "$@"; }';
   const noPause = '() { case "$*" in *-t*) return 1 ;; esac; builtin read "$@"; }';
   // After an arithmetic error, bash continues with the next command of the script.

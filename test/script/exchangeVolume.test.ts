@@ -56,8 +56,14 @@ describe("whatever the environment says, the script finds its files", AT_ONCE, (
     test(how, async () => {
       const url = "http://127.0.0.1:9";
       const environment = {
-        ...{ PULUMI_BACKEND_URL: url, PULUMI_API: url, PULUMI_ORG: "evil", OLDPWD: "/tmp", PWD: "/tmp" },
-        ...{ CDPATH: "/:/tmp:.", BASH_SOURCE: "/tmp/a.sh", BASH_ARGV0: "/tmp/a.sh" },
+        PULUMI_BACKEND_URL: url,
+        PULUMI_API: url,
+        PULUMI_ORG: "evil",
+        PWD: "/tmp",
+        OLDPWD: "/tmp",
+        CDPATH: "/:/tmp:.",
+        BASH_SOURCE: "/tmp/a.sh",
+        BASH_ARGV0: "/tmp/a.sh",
       };
       const launcher = ["bash", "-c", `volume=$(dirname $1); ${command}`, "bash"];
       const { exitCode, stderr, endpoint } = await exchange(granted, { environment, launcher });

@@ -1,5 +1,6 @@
-// Programs that a test puts on PATH.
+// Programs that a test requires, or puts on PATH.
 
+import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
@@ -19,4 +20,10 @@ export function writePrograms(
     writeFileSync(join(directory, name), `#!${interpreter}\n${script}\n`, { mode: 0o755 });
   }
   return `${directory}${delimiter}${process.env.PATH}`;
+}
+
+/** Returns why tests that require a program are skipped, with the page that says how to install it; false if it runs. */
+export function missingProgram(program: string, page: string): string | false {
+  const isMissing = spawnSync(program, ["--version"]).status !== 0;
+  return isMissing && `${program} is not on PATH; to install it, see ${page}`;
 }

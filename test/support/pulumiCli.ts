@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { stringify } from "yaml";
 import { simulationDirectory } from "../../simulator/emulators/certificates";
 import { ended } from "./childProcess";
+import { missingProgram } from "./programs";
 import { copyProject, linkPackages } from "./project";
 import { ACCESS_TOKEN } from "./script";
 
@@ -20,10 +21,7 @@ export interface Outcome {
 
 export type Cli = ReturnType<typeof openCli>;
 
-/** Why the tests are skipped, with the fix; false if the CLI is installed. */
-export const missingCli =
-  spawnSync("pulumi", ["version"]).error !== undefined &&
-  "pulumi is not on PATH; to install it, see https://www.pulumi.com/docs/install/";
+export const missingCli = missingProgram("pulumi", "https://www.pulumi.com/docs/install/");
 
 /** Lets the CLIs of this process load Pulumi's SDK as users have it, without lightSdk.cjs. */
 export function useWholeSdk(): void {

@@ -8,9 +8,14 @@ const ADMISSION = "admissionregistration.k8s.io/v1";
 
 /** The types of the objects that the program creates. */
 const TYPES = [
-  ...["core/v1:Namespace", "core/v1:ServiceAccount", "core/v1:ConfigMap", "batch/v1:Job"],
-  ...[`${ADMISSION}:MutatingAdmissionPolicy`, `${ADMISSION}:MutatingAdmissionPolicyBinding`],
-  ...[`${ADMISSION}:ValidatingAdmissionPolicy`, `${ADMISSION}:ValidatingAdmissionPolicyBinding`],
+  "core/v1:Namespace",
+  "core/v1:ServiceAccount",
+  "core/v1:ConfigMap",
+  "batch/v1:Job",
+  `${ADMISSION}:MutatingAdmissionPolicy`,
+  `${ADMISSION}:MutatingAdmissionPolicyBinding`,
+  `${ADMISSION}:ValidatingAdmissionPolicy`,
+  `${ADMISSION}:ValidatingAdmissionPolicyBinding`,
 ];
 
 /** Returns the kinds of resources that exist on the API server. Nothing waits for a Job, which no controller runs. */

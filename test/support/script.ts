@@ -175,7 +175,7 @@ export function findLeaks({ curlCalls, stdout, stderr, files }: ScriptRun): stri
   return [...leaks, ...files];
 }
 
-/** Whether a text contains a part of a token that is long enough to be of use: 24 characters. */
+/** Whether a string contains a part of a token that is long enough to be of use: 24 characters. */
 export function containsToken(text: string): boolean {
   return [ID_TOKEN, ACCESS_TOKEN].some((token) =>
     Array.from(token.slice(23), (_, at) => token.slice(at, at + 24)).some((part) => text.includes(part)),
