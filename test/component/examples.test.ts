@@ -22,7 +22,7 @@ const [TYPESCRIPT, MANY, PYTHON, YAML, EXISTING] = [
 test("the pages print lines of the programs in TypeScript", () => {
   for (const [page, program] of [
     ["docs/component.md", TYPESCRIPT],
-    ["docs/many-clusters.md", MANY],
+    ["docs/clusters.md", MANY],
   ] as const) {
     const [block = assert.fail(page)] = codeIn(read(page), "typescript");
     assert.ok(program.includes(block), page);
@@ -30,7 +30,8 @@ test("the pages print lines of the programs in TypeScript", () => {
 });
 
 test("in every program, only another cluster replaces what is on it", () => {
-  const others = codeIn(read("docs/other-clusters.md"), "typescript");
+  // The first is an excerpt of the program for several clusters.
+  const [, ...others] = codeIn(read("docs/clusters.md"), "typescript");
   for (const program of [TYPESCRIPT, MANY, PYTHON, YAML, EXISTING, ...others]) {
     assert.match(program, /\bcluster_?identifier\b/i);
   }

@@ -54,7 +54,7 @@ exports.containerservice = {
   listManagedClusterUserCredentialsOutput: () => pulumi.output({ kubeconfigs: [{ value: "e30=" }] }),
 };`;
 
-/** The programs of docs/other-clusters.md, with the path of their issuers. */
+/** The programs of docs/clusters.md for GKE and AKS, with the path of their issuers. */
 const OTHER_CLUSTERS = [
   ["GKE, whose issuer has a path", "/v1/projects/acme/locations/us-central1/clusters/prod", { gcp: GCP }],
   ["AKS, whose issuer ends in a slash", "/11111111/22222222/", { "azure-native": AZURE }],
@@ -192,7 +192,8 @@ describe("the package of the component", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
-  const programs = codeIn(read("docs/other-clusters.md"), "typescript");
+  // The first is an excerpt of the program for several clusters.
+  const [, ...programs] = codeIn(read("docs/clusters.md"), "typescript");
   for (const [index, [name, issuerPath, packages]] of OTHER_CLUSTERS.entries()) {
     test(`grants a token on ${name}, and needs nothing of AWS`, async (t) => {
       const stack = await stackOf(t, {}, { issuerPath }, packages);
