@@ -1,15 +1,17 @@
 // The pages name only files, headings, and settings that exist, every exit code of the exchange script, alert rules that match
-// its Jobs, and everything that a trial creates.
+// its Jobs, what the Pulumi Kubernetes Operator's Stacks need, and everything that a trial creates.
 
 import assert from "node:assert/strict";
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
+import { CREDENTIAL_HELPER, VOLUME_MOUNT, VOLUME_NAME } from "../../tokenVolume";
+import type { KubernetesObject } from "../support/apiServer";
 import { EXAMPLES, exampleOf } from "../support/examples";
 import { runPodSpec } from "../support/podSpec";
 import { codeIn, ROOT, read, sectionOf } from "../support/project";
-import { only, up } from "../support/stack";
+import { all, only, up } from "../support/stack";
 
 /** What links begin with in files that are published elsewhere, such as those of the package. */
 const REPOSITORY = "https://github.com/OWNER/eks-pulumi-oidc";
@@ -104,6 +106,24 @@ test("the alert of docs/workloads/token-check.md is about the Jobs of token-chec
   const interval = Number(/^\*\/(\d+) \* \* \* \*$/.exec(spec.schedule)?.[1]) * 60;
   assert.ok(ttlSecondsAfterFinished >= interval + activeDeadlineSeconds);
   assert.ok(ttlSecondsAfterFinished + activeDeadlineSeconds < 2 * interval);
+});
+
+test("docs/operator.md mounts in a Stack what the Job of its settings mounts, and the settings keep the service account", async (t) => {
+  const [settings = "", patch = ""] = codeIn(read("docs/operator.md"), "yaml");
+  const { config } = parse(settings);
+  const { namespace, name } = config.serviceAccounts[0];
+  const options = { serviceAccounts: [`${namespace}/${name}`] };
+  const stack = await up(t, { userLogin: undefined, ...config }, options);
+  const created = ["ServiceAccount", "Namespace", "Role"].flatMap((type) => all(stack, type));
+  assert.deepEqual(created, []);
+
+  const job = only<KubernetesObject>(stack, "Job").inputs.spec.template.spec;
+  const volumes = job.volumes.filter((volume: { name: string }) => volume.name === VOLUME_NAME);
+  // As kubectl reads it: YAML 1.1, in which 0555 is octal.
+  const { env, podTemplate } = parse(patch, { version: "1.1" }).spec.workspaceTemplate.spec;
+  assert.deepEqual(env, [CREDENTIAL_HELPER]);
+  const containers = [{ name: "pulumi", volumeMounts: [VOLUME_MOUNT] }];
+  assert.deepEqual(podTemplate.spec, { containers, volumes });
 });
 
 test("docs/trial.md lists what a trial creates, which needs no IAM OIDC provider, and its report names the Job", async (t) => {
