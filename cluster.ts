@@ -111,49 +111,23 @@ export interface Cluster {
   kubernetesProvider: Provider;
 }
 
-type ExistingCluster = Awaited<ReturnType<typeof lookUpExisting>>;
+/** The cluster before anything of it is registered. */
+export interface PlannedCluster {
+  /** The OIDC issuer, if the cluster exists already. */
+  issuerUrl?: string;
+  /** Creates what does not exist, and registers the Kubernetes provider, all of which wait for `dependsOn`. */
+  register(name: string, options: { dependsOn: pulumi.Resource[] }): Cluster;
+}
 
 /**
- * Looks up the cluster, unless the stack creates it. Creates nothing.
+ * Looks up a cluster that exists. Creates nothing.
  *
  * @param needs what else to look up.
- * @returns what `getCluster` needs.
+ * @returns the cluster, to be registered. The IAM OIDC provider that it creates with `createOidcProvider` is retained.
  * @throws pulumi.RunError if the cluster or its IAM OIDC provider does not exist, or the cluster is too old.
  */
-export async function lookUpCluster(
-  config: ClusterConfig,
-  needs: ClusterNeeds,
-): Promise<ExistingCluster | undefined> {
-  return config.createCluster ? undefined : lookUpExisting(config, needs);
-}
-
-/**
- * Returns the cluster, and registers the Kubernetes provider that connects to it. Creates what does not exist.
- *
- * @param name the name of the resources.
- * @param needs what else to create.
- * @param existing the result of `lookUpCluster`.
- */
-export async function getCluster(
-  name: string,
-  config: ClusterConfig,
-  needs: ClusterNeeds,
-  existing: ExistingCluster | undefined,
-): Promise<Cluster> {
-  if (!existing) return createCluster(name, config, needs);
-
-  const { arn, issuerUrl, kubeconfig } = existing;
-  const kubernetesProvider = createKubernetesProvider(name, issuerUrl, kubeconfig);
-  // Other stacks can create roles that depend on the provider of an existing cluster.
-  const retained = { retainOnDelete: true };
-  const oidcProviderArn = config.createOidcProvider
-    ? createOidcProvider(name, issuerUrl, retained)
-    : existing.oidcProviderArn;
-  return { arn, issuerUrl, oidcProviderArn, kubernetesProvider };
-}
-
-async function lookUpExisting(config: ClusterConfig, needs: ClusterNeeds) {
-  const { clusterName: name, aws } = config;
+export async function existingCluster(config: ClusterConfig, needs: ClusterNeeds): Promise<PlannedCluster> {
+  const { clusterName: name, aws, createOidcProvider } = config;
   const where = aws.region ? ` in ${visible(aws.region)}` : "";
   const cluster = await awsEks.getCluster({ name }).catch((error: Error) => {
     throw userError(
@@ -172,12 +146,82 @@ async function lookUpExisting(config: ClusterConfig, needs: ClusterNeeds) {
     );
   }
   if (needs.admissionPolicies) requireAdmissionPolicies(config, cluster.version);
-  const mustExist = needs.oidcProvider && !config.createOidcProvider;
+  const mustExist = needs.oidcProvider && !createOidcProvider;
+  const existingProviderArn = mustExist ? await lookUpOidcProvider(config, issuerUrl) : undefined;
+
   return {
-    arn: cluster.arn,
     issuerUrl,
-    oidcProviderArn: mustExist ? await lookUpOidcProvider(config, issuerUrl) : undefined,
-    kubeconfig: kubeconfig(config, cluster.endpoint, certificateAuthority),
+    register(name, options) {
+      const kubernetesProvider = createKubernetesProvider(
+        name,
+        { issuerUrl, kubeconfig: kubeconfig(config, cluster.endpoint, certificateAuthority) },
+        options,
+      );
+      // Other stacks can create roles that depend on the provider of an existing cluster.
+      const retained = { ...options, retainOnDelete: true };
+      const oidcProviderArn = createOidcProvider
+        ? registerOidcProvider(name, issuerUrl, retained)
+        : existingProviderArn;
+      return { arn: cluster.arn, issuerUrl, oidcProviderArn, kubernetesProvider };
+    },
+  };
+}
+
+/**
+ * Prepares a small cluster. Creates nothing.
+ *
+ * @param needs what else to create.
+ * @returns the cluster, to be registered.
+ */
+export async function newCluster(config: ClusterConfig, needs: ClusterNeeds): Promise<PlannedCluster> {
+  // Loaded here only: it loads all of @pulumi/aws.
+  const eks = await import("@pulumi/eks");
+
+  return {
+    register(name, options) {
+      const cluster = new eks.Cluster(
+        `eks-${name}`,
+        {
+          name: config.clusterName,
+          // Access entries instead of the ConfigMap aws-auth, which would need the creator's credentials again.
+          authenticationMode: "API",
+          // Always, or injectToken would change the version of a cluster that exists.
+          version: VERSION_WITH_ADMISSION_POLICIES,
+          instanceType: "t3.medium",
+          desiredCapacity: 1,
+          minSize: 1,
+          maxSize: 2,
+        },
+        options,
+      );
+      const { arn, endpoint, certificateAuthority } = cluster.eksCluster;
+      const issuerUrl = cluster.oidcProviderUrl;
+
+      // A pod can run once the whole cluster exists, and receives its role once the agent runs.
+      const complete: pulumi.Resource[] = [cluster];
+      if (needs.podIdentityAgent) {
+        const addonName = "eks-pod-identity-agent";
+        complete.push(
+          new awsEks.Addon(
+            addonName,
+            { clusterName: cluster.eksCluster.name, addonName },
+            { dependsOn: cluster },
+          ),
+        );
+      }
+
+      const connection = pulumi.all([endpoint, certificateAuthority.data]);
+      const kubernetesProvider = createKubernetesProvider(
+        name,
+        {
+          issuerUrl,
+          kubeconfig: connection.apply(([server, authority]) => kubeconfig(config, server, authority)),
+        },
+        { dependsOn: [...options.dependsOn, ...complete] },
+      );
+      const oidcProviderArn = needs.oidcProvider ? registerOidcProvider(name, issuerUrl, options) : undefined;
+      return { arn, issuerUrl, oidcProviderArn, kubernetesProvider };
+    },
   };
 }
 
@@ -205,61 +249,19 @@ async function lookUpOidcProvider({ clusterName }: ClusterConfig, issuerUrl: str
   return provider.arn;
 }
 
-function createOidcProvider(
+function registerOidcProvider(
   name: string,
   url: pulumi.Input<string>,
-  options?: pulumi.CustomResourceOptions,
+  options: pulumi.CustomResourceOptions,
 ): pulumi.Output<string> {
   return new iam.OpenIdConnectProvider(name, { url, clientIdLists: ["sts.amazonaws.com"] }, options).arn;
 }
 
-async function createCluster(name: string, config: ClusterConfig, needs: ClusterNeeds): Promise<Cluster> {
-  // Loaded here only: it loads all of @pulumi/aws.
-  const eks = await import("@pulumi/eks");
-  const cluster = new eks.Cluster(`eks-${name}`, {
-    name: config.clusterName,
-    // Access entries instead of the ConfigMap aws-auth, which would need the creator's credentials again.
-    authenticationMode: "API",
-    // Always, or injectToken would change the version of a cluster that exists.
-    version: VERSION_WITH_ADMISSION_POLICIES,
-    instanceType: "t3.medium",
-    desiredCapacity: 1,
-    minSize: 1,
-    maxSize: 2,
-  });
-  const { arn, endpoint, certificateAuthority } = cluster.eksCluster;
-  const issuerUrl = cluster.oidcProviderUrl;
-
-  // A pod can run once the whole cluster exists, and receives its role once the agent runs.
-  const complete: pulumi.Resource[] = [cluster];
-  if (needs.podIdentityAgent) {
-    const addonName = "eks-pod-identity-agent";
-    complete.push(
-      new awsEks.Addon(
-        addonName,
-        { clusterName: cluster.eksCluster.name, addonName },
-        { dependsOn: cluster },
-      ),
-    );
-  }
-
-  const connection = pulumi.all([endpoint, certificateAuthority.data]);
-  const kubernetesProvider = createKubernetesProvider(
-    name,
-    issuerUrl,
-    connection.apply(([server, authority]) => kubeconfig(config, server, authority)),
-    complete,
-  );
-  const oidcProviderArn = needs.oidcProvider ? createOidcProvider(name, issuerUrl) : undefined;
-  return { arn, issuerUrl, oidcProviderArn, kubernetesProvider };
-}
-
 function createKubernetesProvider(
   name: string,
-  issuerUrl: pulumi.Input<string>,
-  kubeconfig: pulumi.Input<string>,
-  dependsOn: pulumi.Resource[] = [],
-) {
+  { issuerUrl, kubeconfig }: { issuerUrl: pulumi.Input<string>; kubeconfig: pulumi.Input<string> },
+  options: pulumi.ResourceOptions,
+): Provider {
   return new Provider(
     name,
     {
@@ -270,7 +272,7 @@ function createKubernetesProvider(
       // ConfigMaps keep their names, which the manifests of other workloads contain.
       enableConfigMapMutable: true,
     },
-    { dependsOn },
+    options,
   );
 }
 

@@ -1,38 +1,100 @@
-// The IAM role of a service account: what it may do in AWS, and the trust policy that names the service account.
+// The IAM role of a service account: what it may do in AWS, the trust policy that names the service account, and how its pods
+// receive it.
 
 import { PodIdentityAssociation } from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import * as pulumi from "@pulumi/pulumi";
+import type { Access, Account, RoleCluster } from "./settings/access";
 
-export interface RoleArgs {
-  namespace: string;
-  serviceAccountName: string;
-  trustPolicy: pulumi.Input<iam.PolicyDocument>;
-  policyArns: string[];
-  permissionsBoundaryArn?: pulumi.Input<string> | undefined;
-  /** `/`, or a path that begins and ends with `/`. */
-  path: pulumi.Input<string>;
+export interface AwsRoleArgs {
+  account: Account;
+  /** The name of the account's namespace, known once that exists. */
+  namespace: pulumi.Input<string>;
+  access: Pick<Access, "permissionsBoundaryArn" | "rolePath"> & RoleCluster;
+}
+
+/** The role of a service account, and what depends on how its pods receive it. */
+export interface AwsRoleResources {
+  /** Missing if the pods have no role. */
+  role?: iam.Role;
+  /** The role that the service account is annotated with. Only IRSA requires it. */
+  irsaRoleArn?: pulumi.Output<string>;
+  /** What a pod has to wait for to receive the role. */
+  prerequisites: pulumi.Resource[];
 }
 
 /**
- * Creates the role of one service account, and attaches its policies.
+ * Creates the role of one service account, attaches its policies, and lets the pods of the service account assume it: by
+ * IRSA, by EKS Pod Identity, or not at all, as `awsRole` says.
  *
- * @returns the role, and the attachments that a pod has to wait for.
+ * @returns the role, and what the service account and its pods require to use it.
  */
-export function createRole(
+export function createAwsRole(
   name: string,
-  args: RoleArgs,
-  options?: pulumi.CustomResourceOptions,
+  { account, namespace, access }: AwsRoleArgs,
+  options: pulumi.CustomResourceOptions,
+): AwsRoleResources {
+  switch (account.awsRole) {
+    case "none":
+      return { prerequisites: [] };
+
+    case "irsa": {
+      const subject = `system:serviceaccount:${account.namespace}:${account.name}`;
+      const trustPolicy = pulumi
+        .all([access.issuerUrl, required(access.oidcProviderArn, "oidcProviderArn")])
+        .apply(([issuerUrl, oidcProviderArn]) => irsaTrustPolicy({ issuerUrl, oidcProviderArn, subject }));
+      const { role, attachments } = createRole(name, { account, trustPolicy, access }, options);
+      return { role, irsaRoleArn: role.arn, prerequisites: attachments };
+    }
+
+    case "pod-identity": {
+      const clusterArn = pulumi.output(required(access.clusterArn, "clusterArn"));
+      const trustPolicy = clusterArn.apply((arn) => podIdentityTrustPolicy(arn, account));
+      const { role, attachments } = createRole(name, { account, trustPolicy, access }, options);
+      const association = new PodIdentityAssociation(
+        name,
+        {
+          // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME. The AWS provider's own region can be another one.
+          region: clusterArn.apply((arn) => `${arn.split(":")[3]}`),
+          clusterName: clusterArn.apply((arn) => arn.slice(arn.indexOf("/") + 1)),
+          namespace,
+          serviceAccount: account.name,
+          roleArn: role.arn,
+        },
+        options,
+      );
+      // It takes seconds to become effective, and changes no pod that exists:
+      // https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html
+      return { role, prerequisites: [...attachments, association] };
+    }
+  }
+}
+
+/** Returns what `PulumiCloudAccess` has checked to be there. */
+function required(value: pulumi.Input<string> | undefined, name: string): pulumi.Input<string> {
+  if (value === undefined) throw new Error(`${name} is missing`);
+  return value;
+}
+
+/** Creates a role, and attaches its policies, which a pod has to wait for. */
+function createRole(
+  name: string,
+  args: {
+    account: Account;
+    trustPolicy: pulumi.Input<iam.PolicyDocument>;
+    access: AwsRoleArgs["access"];
+  },
+  options: pulumi.CustomResourceOptions,
 ): { role: iam.Role; attachments: iam.RolePolicyAttachment[] } {
-  const { namespace, serviceAccountName } = args;
+  const { account, trustPolicy, access } = args;
   const role = new iam.Role(
     name,
     {
-      namePrefix: roleNamePrefix(namespace, serviceAccountName),
-      path: args.path,
-      description: `Role of the Kubernetes service account ${namespace}/${serviceAccountName}`,
-      assumeRolePolicy: args.trustPolicy,
-      permissionsBoundary: args.permissionsBoundaryArn,
+      namePrefix: roleNamePrefix(account),
+      path: access.rolePath,
+      description: `Role of the Kubernetes service account ${account.namespace}/${account.name}`,
+      assumeRolePolicy: trustPolicy,
+      permissionsBoundary: access.permissionsBoundaryArn,
       // Other programs attach policies by the role's name. AWS does not delete a role that has some, and the role of a
       // removed entry would still trust its service account.
       forceDetachPolicies: true,
@@ -40,15 +102,15 @@ export function createRole(
     options,
   );
 
-  const attachments = args.policyArns.map((policyArn) => {
+  const attachments = account.rolePolicyArns.map((policyArn) => {
     return new iam.RolePolicyAttachment(`${name}.${policyArn}`, { role: role.name, policyArn }, options);
   });
   return { role, attachments };
 }
 
 // A role's name has at most 64 characters, 26 of which the AWS provider adds to a prefix.
-function roleNamePrefix(namespace: string, serviceAccountName: string): string {
-  return `${`pulumi-oidc-${namespace}-${serviceAccountName}`.slice(0, 37)}-`;
+function roleNamePrefix({ namespace, name }: Account): string {
+  return `${`pulumi-oidc-${namespace}-${name}`.slice(0, 37)}-`;
 }
 
 /**
@@ -93,11 +155,7 @@ export function irsaTrustPolicy(args: {
  *
  * @returns the policy document, which requires all three tags that EKS adds to the session.
  */
-export function podIdentityTrustPolicy(args: {
-  clusterArn: string;
-  namespace: string;
-  serviceAccountName: string;
-}): iam.PolicyDocument {
+function podIdentityTrustPolicy(clusterArn: string, { namespace, name }: Account): iam.PolicyDocument {
   return {
     Version: "2012-10-17",
     Statement: [
@@ -107,44 +165,12 @@ export function podIdentityTrustPolicy(args: {
         Action: ["sts:AssumeRole", "sts:TagSession"],
         Condition: {
           StringEquals: {
-            "aws:RequestTag/eks-cluster-arn": args.clusterArn,
-            "aws:RequestTag/kubernetes-namespace": args.namespace,
-            "aws:RequestTag/kubernetes-service-account": args.serviceAccountName,
+            "aws:RequestTag/eks-cluster-arn": clusterArn,
+            "aws:RequestTag/kubernetes-namespace": namespace,
+            "aws:RequestTag/kubernetes-service-account": name,
           },
         },
       },
     ],
   };
-}
-
-/**
- * Associates a role with a service account. Pods that are created from now on receive it from the EKS Pod Identity agent;
- * an association takes seconds to become effective: https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html
- *
- * @returns the association, which a pod has to wait for.
- */
-export function associateRole(
-  name: string,
-  args: {
-    clusterArn: pulumi.Input<string>;
-    namespace: pulumi.Input<string>;
-    serviceAccountName: string;
-    role: iam.Role;
-  },
-  options?: pulumi.CustomResourceOptions,
-): PodIdentityAssociation {
-  // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
-  const clusterArn = pulumi.output(args.clusterArn);
-  return new PodIdentityAssociation(
-    name,
-    {
-      // The AWS provider's own region can be another one.
-      region: clusterArn.apply((arn) => `${arn.split(":")[3]}`),
-      clusterName: clusterArn.apply((arn) => arn.slice(arn.indexOf("/") + 1)),
-      namespace: args.namespace,
-      serviceAccount: args.serviceAccountName,
-      roleArn: args.role.arn,
-    },
-    options,
-  );
 }

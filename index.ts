@@ -1,20 +1,22 @@
 // Lets the service accounts of an EKS cluster exchange their own ID tokens for short-lived Pulumi Cloud access tokens.
 
 import type * as pulumi from "@pulumi/pulumi";
-import { getCluster, lookUpCluster } from "./cluster";
+import { existingCluster, newCluster } from "./cluster";
 import { checkIssuer, readConfig } from "./config";
 import { createPulumiCloudProvider } from "./oidcIssuer";
 import { PulumiCloudAccess, withCluster } from "./pulumiCloudAccess";
-import { knownOf } from "./settings/outputs";
-import type { ServiceAccountAccess } from "./workloadIdentity";
+import type { ServiceAccountOutputs } from "./workloadIdentity";
+
+/** What a service account has, by name: forty of them leave room for the reason of a failure above. */
+type ServiceAccountNames = Omit<ServiceAccountOutputs, "env" | "volume" | "volumeMount">;
 
 interface StackOutputs {
   /** OIDC issuer of the cluster, with `https://`. */
   issuerUrl: pulumi.Input<string>;
   /** ID of the OIDC issuer in Pulumi Cloud. */
   oidcIssuerId: pulumi.Output<string>;
-  /** The access of each service account, by `NAMESPACE/NAME`. */
-  serviceAccounts: Record<string, ServiceAccountAccess>;
+  /** The names of what each service account has, by `NAMESPACE/NAME`. */
+  serviceAccounts: Record<string, ServiceAccountNames>;
 }
 
 export = async (): Promise<StackOutputs> => {
@@ -28,15 +30,14 @@ export = async (): Promise<StackOutputs> => {
     podIdentityAgent: awsRoles.includes("pod-identity"),
     admissionPolicies: config.access.injectToken,
   };
-  const existing = await lookUpCluster(config.cluster, needs);
-  if (existing) checkIssuer(config.access, existing.issuerUrl);
+  const planned = config.cluster.createCluster
+    ? await newCluster(config.cluster, needs)
+    : await existingCluster(config.cluster, needs);
+  if (planned.issuerUrl) checkIssuer(config.access, planned.issuerUrl);
 
   // Pulumi Cloud: a stack stays where it was deployed, or the issuer that is registered there would remain in force.
   const pulumiCloudProvider = createPulumiCloudProvider("pulumi-cloud", config.access.pulumiApiUrl);
-  await knownOf(pulumiCloudProvider.urn);
-
-  // The cluster: the existing one, or a new one.
-  const cluster = await getCluster("cluster", config.cluster, needs, existing);
+  const cluster = planned.register("cluster", { dependsOn: [pulumiCloudProvider] });
 
   // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMap, and the Job that tests the exchange.
   const access = new PulumiCloudAccess(
@@ -52,6 +53,13 @@ export = async (): Promise<StackOutputs> => {
   return {
     issuerUrl: cluster.issuerUrl,
     oidcIssuerId: access.oidcIssuerId,
-    serviceAccounts: access.serviceAccounts,
+    serviceAccounts: namesOf(access.serviceAccounts),
   };
 };
+
+function namesOf(serviceAccounts: PulumiCloudAccess["serviceAccounts"]): StackOutputs["serviceAccounts"] {
+  const entries = Object.entries(serviceAccounts).map(([id, { env, volume, volumeMount, ...names }]) => {
+    return [id, names];
+  });
+  return Object.fromEntries(entries);
+}

@@ -22,22 +22,6 @@ export interface JobArgs {
 
 const DEADLINE_SECONDS = 300;
 
-/** What `pulumi up` shows last of a failed pod. Pulumi deletes at the end of an update, if the program has got that far. */
-const FAILED =
-  "Without --continue-on-error, this update has deleted nothing that was removed from the configuration, such as IAM " +
-  "roles. To go on without this test, set runJob to false in this entry, and run pulumi up.";
-
-/**
- * Runs its arguments as they are, and explains a failure. It passes on the first SIGTERM only, since the Pulumi CLI ends at
- * once at a second one, and waits on: a signal ends `wait`, but not the command.
- */
-const EXPLAINED = `trap 'trap "" TERM; [[ -n $! ]] || exit 143; kill -s TERM "$!"' TERM
-"$0" "$@" &
-until wait "$!"; do
-  status=$?
-  kill -0 "$!" 2>/dev/null || { echo "${FAILED}" >&2; exit "$status"; }
-done`;
-
 /**
  * Creates the Job that exchanges an ID token once. The update waits for its pod: a denied exchange fails the update, and
  * the script's last lines are the message.
@@ -106,7 +90,7 @@ function restrictedPod(image: pulumi.Input<string>, command: string[]): PodSpec 
       {
         name: "token-exchange",
         image,
-        command: ["bash", "-c", EXPLAINED, SCRIPT_PATH],
+        command: [SCRIPT_PATH],
         // Kubernetes expands $(NAME) in arguments, and reads $$ as $:
         // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
         args: command.map((word) => word.replaceAll("$", "$$$$")),

@@ -24,6 +24,7 @@ import {
   INSTEAD_OF_OUTPUTS,
   isChecked,
   issuerAudiences,
+  type RoleCluster,
   unknownAccessSettings,
   unknownEntrySettings,
   withDefaults,
@@ -42,7 +43,7 @@ import {
   settings,
   string,
 } from "./settings/validation";
-import { type RoleCluster, type ServiceAccountAccess, WorkloadIdentity } from "./workloadIdentity";
+import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 
 /**
  * The cluster and the settings of its service accounts. What names resources or decides which exist is a plain value.
@@ -53,8 +54,8 @@ export interface PulumiCloudAccessArgs extends AccessSettings, RoleCluster {}
 export class PulumiCloudAccess extends pulumi.ComponentResource {
   /** ID of the OIDC issuer in Pulumi Cloud. */
   readonly oidcIssuerId: pulumi.Output<string>;
-  /** The access of each service account, by `NAMESPACE/NAME`. */
-  readonly serviceAccounts: Record<string, ServiceAccountAccess>;
+  /** What each service account has, by `NAMESPACE/NAME`. */
+  readonly serviceAccounts: Record<string, ServiceAccountOutputs>;
 
   /**
    * @param args are checked before anything is registered.
@@ -98,13 +99,12 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
           account,
           policy,
           oidcIssuer,
-          cluster: access,
           namespace: namespaces.get(account.namespace) ?? account.namespace,
-          shared: access,
+          access,
         },
         inComponent,
       );
-      return [`${account.namespace}/${account.name}`, identity.access] as const;
+      return [`${account.namespace}/${account.name}`, identity.outputs] as const;
     });
 
     if (access.injectToken) {

@@ -15,8 +15,16 @@ import {
   VOLUME_NAME,
 } from "./tokenVolume";
 
-export type PodSpec = input.core.v1.PodSpec;
-type Container = input.core.v1.Container;
+/** A pod spec with plain lists. Every other value can be an output. */
+export interface PodSpec extends input.core.v1.PodSpec {
+  containers: Container[];
+  volumes?: input.core.v1.Volume[];
+}
+
+interface Container extends input.core.v1.Container {
+  env?: input.core.v1.EnvVar[];
+  volumeMounts?: input.core.v1.VolumeMount[];
+}
 
 /** The settings of the exchange script. Each is a file of the volume. */
 export interface ExchangeSettings {
@@ -77,15 +85,14 @@ export function createTokenExchange(
 }
 
 /**
- * Adds to a pod spec what a container needs to exchange the pod's ID token: the service account, the volume, its mount, and
- * the variable that makes the exchange script the Pulumi CLI's credential helper. Commands stay as they are.
+ * Adds to a pod spec what its containers need to exchange the pod's ID token: the service account, the volume, its mount, and
+ * the variable that makes the exchange script the Pulumi CLI's credential helper. Commands stay as they are, and so do init
+ * containers.
  *
  * @param spec is not changed. What it has already wins: its variables, and its volumes and mounts of the same name or
  *   path.
- * @param args the names of the service account and of its ConfigMap; the audience of the ID token; `containers`, the
- *   names of those to change: by default all, without the init containers.
+ * @param args the names of the service account and of its ConfigMap, and the audience of the ID token.
  * @returns the new pod spec.
- * @throws Error if the pod has no container of such a name.
  */
 export function tokenExchangePod(
   spec: PodSpec,
@@ -93,52 +100,28 @@ export function tokenExchangePod(
     serviceAccountName: pulumi.Input<string>;
     configMap: pulumi.Input<string>;
     tokenAudience: pulumi.Input<string>;
-    containers?: string[];
   },
 ): PodSpec {
-  const volume = tokenVolume(args.configMap, args.tokenAudience);
-
-  const withExchange = (container: Container): Container => ({
-    ...container,
-    env: changeList<input.core.v1.EnvVar>(container.env, (variables) => {
-      return [...variables, ...notYetIn(variables, [CREDENTIAL_HELPER])];
-    }),
-    volumeMounts: changeList<input.core.v1.VolumeMount>(container.volumeMounts, (mounts) => {
-      const isTaken = mounts.some(({ mountPath }) => mountPath === VOLUME_MOUNT.mountPath);
-      return isTaken ? mounts : [...mounts, VOLUME_MOUNT];
-    }),
-  });
-
   return {
     ...spec,
     serviceAccountName: args.serviceAccountName,
-    containers: changeList<Container>(spec.containers, (containers) => {
-      const names = containers.map(({ name }) => name);
-      const unknown = args.containers?.find((name) => !names.includes(name));
-      if (unknown) throw new Error(`The pod has no container "${unknown}".`);
-
-      const isNamed = ({ name }: Container) => !args.containers || args.containers.includes(String(name));
-      return containers.map((container) => (isNamed(container) ? withExchange(container) : container));
-    }),
-    volumes: changeList<input.core.v1.Volume>(spec.volumes, (volumes) => {
-      return [...volumes, ...notYetIn(volumes, [volume])];
-    }),
+    containers: spec.containers.map(withExchange),
+    volumes: withDefault(spec.volumes, "name", tokenVolume(args.configMap, args.tokenAudience)),
   };
 }
 
-/** Changes a plain list immediately, so that a preview shows it, and an output once it is known. */
-function changeList<Element>(
-  list: pulumi.Input<pulumi.Input<Element>[] | undefined> = [],
-  change: (list: Element[]) => Element[],
-): pulumi.Input<pulumi.Input<Element>[]> {
-  const isPlain = Array.isArray(list) && !list.some(pulumi.Output.isInstance);
-  if (isPlain) return change(list as Element[]);
-  return pulumi.output(list).apply((elements = []) => change(elements as Element[]));
+function withExchange(container: Container): Container {
+  return {
+    ...container,
+    env: withDefault(container.env, "name", CREDENTIAL_HELPER),
+    volumeMounts: withDefault(container.volumeMounts, "mountPath", VOLUME_MOUNT),
+  };
 }
 
-/** Returns those of the added elements whose name no element of the list has. */
-function notYetIn<Element extends { name: unknown }>(list: { name: unknown }[], added: Element[]): Element[] {
-  return added.filter(({ name }) => !list.some((element) => element.name === name));
+/** Adds an element to a list, unless the list has one with the same key. */
+function withDefault<Element>(list: Element[] = [], key: keyof Element, added: Element): Element[] {
+  const isTaken = list.some((element) => element[key] === added[key]);
+  return isTaken ? list : [...list, added];
 }
 
 /** Returns the SHA-256 of a string, in lowercase hex. */

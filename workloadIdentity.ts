@@ -1,13 +1,12 @@
 // One service account with its access: the role, the service account, what its workloads mount, and the Job that tests
 // the token exchange.
 
-import type * as iam from "@pulumi/aws/iam";
 import { ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
-import { associateRole, createRole, irsaTrustPolicy, podIdentityTrustPolicy, type RoleArgs } from "./iam";
+import { createAwsRole } from "./iam";
 import { createJob, jobName } from "./job";
 import { createServiceAccount } from "./serviceAccount";
-import type { Access, Account } from "./settings/access";
+import type { Access, Account, RoleCluster } from "./settings/access";
 import { scopeOf, type TokenType } from "./settings/tokenTypes";
 import { userError } from "./settings/userError";
 import { createTokenExchange } from "./tokenExchange";
@@ -16,8 +15,8 @@ import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 // The names are plain, so that what a program attaches to a role does not depend on the Job. Through a package, it would
 // depend on everything in its output: Pulumi would delete the attachment whenever it replaces the Job.
 
-/** What workloads and other programs need to know about one service account. */
-export interface ServiceAccountAccess {
+/** What one service account has: the names of its resources, and what a pod needs to exchange a token. */
+export interface ServiceAccountOutputs {
   /** ARN of its IAM role, if it has one. */
   roleArn?: pulumi.Output<string>;
   /** Name of its IAM role, if it has one, to attach other policies. */
@@ -39,26 +38,16 @@ export interface ServiceAccountAccess {
   volumeMount: any;
 }
 
-/** The cluster, as far as its issuer and the IAM roles need it. */
-export interface RoleCluster {
-  /** OIDC issuer of the cluster, with `https://`. */
-  issuerUrl: pulumi.Input<string>;
-  /** ARN of the cluster's IAM OIDC provider in this AWS account. Required if an `awsRole` is `irsa`. */
-  oidcProviderArn?: pulumi.Input<string>;
-  /** ARN of the cluster. Required if an `awsRole` is `pod-identity`. */
-  clusterArn?: pulumi.Input<string>;
-}
-
 export interface WorkloadIdentityArgs {
   account: Account;
   /** The name of the account's namespace, known once that exists. */
   namespace: pulumi.Input<string>;
-  cluster: RoleCluster;
   /** What all service accounts have in common. */
-  shared: Pick<
+  access: Pick<
     Access,
     "organization" | "pulumiApiUrl" | "permissionsBoundaryArn" | "rolePath" | "image" | "jobPodSpec"
-  >;
+  > &
+    RoleCluster;
   /** The issuer that grants the access token, and the policy in it that allows this service account. */
   oidcIssuer: pulumi.CustomResource;
   policy: object;
@@ -66,15 +55,19 @@ export interface WorkloadIdentityArgs {
 
 /** Creates the access of one service account. Its children have its own name. */
 export class WorkloadIdentity extends pulumi.ComponentResource {
-  readonly access: ServiceAccountAccess;
+  readonly outputs: ServiceAccountOutputs;
 
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
-    const { account, namespace, shared } = args;
+    const { account, namespace, access } = args;
     requireOneOrganization(this, name, account);
     const inComponent = { parent: this };
 
-    const { role, irsaRoleArn, prerequisites } = createAwsRole(name, args, inComponent);
+    const { role, irsaRoleArn, prerequisites } = createAwsRole(
+      name,
+      { account, namespace, access },
+      inComponent,
+    );
     const created = account.createServiceAccount
       ? createServiceAccount(name, { name: account.name, namespace, irsaRoleArn }, inComponent)
       : undefined;
@@ -84,18 +77,18 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         namespace,
         serviceAccountName: account.name,
         settings: {
-          organization: shared.organization,
+          organization: access.organization,
           tokenType: account.tokenType,
           tokenScope: scopeOf(account),
           tokenExpirationSeconds: account.tokenExpirationSeconds,
-          apiUrl: shared.pulumiApiUrl,
+          apiUrl: access.pulumiApiUrl,
         },
       },
       // Workloads keep their settings, such as the organization, until those can be granted.
       { ...inComponent, dependsOn: args.oidcIssuer },
     );
 
-    this.access = {
+    this.outputs = {
       ...(role && { roleArn: role.arn, roleName: role.name }),
       tokenType: account.tokenType,
       configMap: tokenExchange.configMapName,
@@ -112,9 +105,9 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
           serviceAccountName: serviceAccount.metadata.name,
           tokenExchange,
           tokenAudience: account.tokenAudience,
-          image: shared.image,
+          image: access.image,
           command: account.command,
-          podSpec: shared.jobPodSpec,
+          podSpec: access.jobPodSpec,
         },
         {
           ...inComponent,
@@ -123,9 +116,9 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
           replacementTrigger: [args.oidcIssuer.id, args.policy],
         },
       );
-      this.access.jobName = jobName(account.name);
+      this.outputs.jobName = jobName(account.name);
     }
-    this.registerOutputs({ access: this.access });
+    this.registerOutputs({ ...this.outputs });
   }
 }
 
@@ -175,88 +168,6 @@ export function recordOwner<Cluster>(
     );
   }
   ownersOfCluster.set(id, component);
-}
-
-/** The role of a service account, and what depends on how its pods receive it. */
-interface AwsRoleResources {
-  /** Missing if the pods have no role. */
-  role?: iam.Role;
-  /** The role that the service account is annotated with. Only IRSA requires it. */
-  irsaRoleArn?: pulumi.Output<string>;
-  /** What a pod has to wait for to receive the role. */
-  prerequisites: pulumi.Resource[];
-}
-
-function createAwsRole(
-  name: string,
-  args: WorkloadIdentityArgs,
-  options: pulumi.CustomResourceOptions,
-): AwsRoleResources {
-  const { account, cluster, namespace } = args;
-  switch (account.awsRole) {
-    case "none":
-      return { prerequisites: [] };
-
-    case "irsa": {
-      const { role, attachments } = createRoleWith(irsaTrust(account, cluster), name, args, options);
-      return { role, irsaRoleArn: role.arn, prerequisites: attachments };
-    }
-
-    case "pod-identity": {
-      const { role, attachments } = createRoleWith(podIdentityTrust(account, cluster), name, args, options);
-      const association = associateRole(
-        name,
-        {
-          clusterArn: required(cluster.clusterArn, "clusterArn"),
-          namespace,
-          serviceAccountName: account.name,
-          role,
-        },
-        options,
-      );
-      return { role, prerequisites: [...attachments, association] };
-    }
-  }
-}
-
-function createRoleWith(
-  trustPolicy: RoleArgs["trustPolicy"],
-  name: string,
-  { account, shared }: WorkloadIdentityArgs,
-  options: pulumi.CustomResourceOptions,
-) {
-  return createRole(
-    name,
-    {
-      namespace: account.namespace,
-      serviceAccountName: account.name,
-      trustPolicy,
-      policyArns: account.rolePolicyArns,
-      permissionsBoundaryArn: shared.permissionsBoundaryArn,
-      path: shared.rolePath,
-    },
-    options,
-  );
-}
-
-function irsaTrust({ namespace, name }: Account, cluster: RoleCluster) {
-  const subject = `system:serviceaccount:${namespace}:${name}`;
-  const provider = required(cluster.oidcProviderArn, "oidcProviderArn");
-  return pulumi.all([cluster.issuerUrl, provider]).apply(([issuerUrl, oidcProviderArn]) => {
-    return irsaTrustPolicy({ issuerUrl, oidcProviderArn, subject });
-  });
-}
-
-function podIdentityTrust({ namespace, name }: Account, cluster: RoleCluster) {
-  return pulumi.output(required(cluster.clusterArn, "clusterArn")).apply((clusterArn) => {
-    return podIdentityTrustPolicy({ clusterArn, namespace, serviceAccountName: name });
-  });
-}
-
-/** Returns what `PulumiCloudAccess` has checked to be there. */
-function required(value: pulumi.Input<string> | undefined, name: string): pulumi.Input<string> {
-  if (value === undefined) throw new Error(`${name} is missing`);
-  return value;
 }
 
 function existingServiceAccount(

@@ -2,7 +2,7 @@
 
 export { AwsRole, type ServiceAccount } from "../settings/access";
 export { TokenType } from "../settings/tokenTypes";
-export type { ServiceAccountAccess } from "../workloadIdentity";
+export type { ServiceAccountOutputs } from "../workloadIdentity";
 
 // The component is the last: Pulumi reads the descriptions of types only until it has found the component.
 

@@ -102,6 +102,16 @@ export interface AccessSettings {
   pulumiApiUrl?: string;
 }
 
+/** The cluster, as far as its issuer and the IAM roles need it. */
+export interface RoleCluster {
+  /** OIDC issuer of the cluster, with `https://`. */
+  issuerUrl: pulumi.Input<string>;
+  /** ARN of the cluster's IAM OIDC provider in this AWS account. Required if an `awsRole` is `irsa`. */
+  oidcProviderArn?: pulumi.Input<string>;
+  /** ARN of the cluster. Required if an `awsRole` is `pod-identity`. */
+  clusterArn?: pulumi.Input<string>;
+}
+
 const seconds = v.pipe(
   v.number("must be a whole number of seconds"),
   v.integer("must be a whole number of seconds"),

@@ -46,7 +46,7 @@ test("the program in YAML has valid arguments, and reads an output that exists",
   assert.match(String(options.dependsOn), /^\$\{namespace\}$/);
   const [, output, name] = OUTPUT.exec(YAML) ?? [];
   assert.equal(output, "serviceAccounts");
-  assert.ok(declarationsOf("ServiceAccountAccess").some((declaration) => declaration.name === name));
+  assert.ok(declarationsOf("ServiceAccountOutputs").some((declaration) => declaration.name === name));
 });
 
 test("the program for an existing cluster has valid arguments, with the list of its stack file", async () => {

@@ -76,13 +76,10 @@ describe("the package of the component", { skip: missingCli }, () => {
 
     await t.test("has outputs, by which the program has attached a policy to a role", async () => {
       const { stdout } = succeeded(await pulumi("stack", "output", "--json"));
-      const { oidcIssuerId, serviceAccounts } = JSON.parse(stdout);
       const { aws, pulumiCloud } = simulation.existing();
-      assert.equal(oidcIssuerId, pulumiCloud[0]);
-      assert.deepEqual(Object.keys(serviceAccounts).sort(), ["team-a/deployer", "team-a/drift"]);
-      const { roleName } = serviceAccounts["team-a/deployer"];
-      assert.match(roleName, /^pulumi-oidc-team-a-deployer-/);
-      assert.ok(aws.includes(`${roleName}/arn:aws:iam::123456789012:policy/read-reports`));
+      assert.deepEqual(JSON.parse(stdout), { oidcIssuerId: pulumiCloud[0] });
+      const attached = aws.find((name) => name.endsWith("/arn:aws:iam::123456789012:policy/read-reports"));
+      assert.match(attached ?? "", /^pulumi-oidc-team-a-deployer-/);
     });
 
     await t.test("runs only the Job of the one whose team changes", async () => {

@@ -27,7 +27,7 @@ test("the schema has every argument, with the description, the type, and the nec
   const { resources, types } = await schema;
   const { inputProperties, requiredInputs } = resources[`${NAME}:PulumiCloudAccess`] ?? {};
   assert.deepEqual(shapeOf(inputProperties, requiredInputs), byName(declarationsOf("PulumiCloudAccessArgs")));
-  for (const name of ["ServiceAccount", "ServiceAccountAccess"]) {
+  for (const name of ["ServiceAccount", "ServiceAccountOutputs"]) {
     const { properties, required } = types[`${NAME}:${name}`] ?? {};
     assert.deepEqual(shapeOf(properties, required), byName(declarationsOf(name)), name);
   }
@@ -38,7 +38,7 @@ test("the schema has the outputs of the component, and no other property of it",
   assert.deepEqual(Object.keys(properties).sort(), ["oidcIssuerId", "serviceAccounts"]);
   for (const { description } of Object.values(properties)) assert.match(description ?? "", /^\w.*\.$/);
   assert.match(description ?? "", /^Lets the service accounts/);
-  const access = { $ref: `#/types/${NAME}:ServiceAccountAccess` };
+  const access = { $ref: `#/types/${NAME}:ServiceAccountOutputs` };
   assert.deepEqual(properties.serviceAccounts?.additionalProperties, access);
 });
 

@@ -3,7 +3,8 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { CREDENTIAL_HELPER } from "../../tokenVolume";
+import { parse } from "yaml";
+import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "../../tokenVolume";
 import type { KubernetesObject } from "../support/apiServer";
 import {
   EXAMPLES,
@@ -79,10 +80,14 @@ for (const file of WITH_MARKS) {
   });
 }
 
-test("docs/workloads/pods.md shows what `pulumi stack output serviceAccounts` prints for deployment.yaml", () => {
-  const [block = ""] = codeIn(read("docs/workloads/pods.md"), "json");
-  const { "apps/deployer": access } = stack.outputs.serviceAccounts;
-  assert.deepEqual(JSON.parse(block), { "apps/deployer": access });
+test("docs/workloads/pods.md shows what a pod needs, as the component's outputs have it", () => {
+  const [block = ""] = codeIn(read("docs/workloads/pods.md"), "yaml");
+  // As kubectl reads it: YAML 1.1, in which 0555 is octal.
+  assert.deepEqual(parse(block, { version: "1.1" }), {
+    env: [CREDENTIAL_HELPER],
+    volumeMounts: [VOLUME_MOUNT],
+    volumes: [tokenVolume("deployer-pulumi-token-exchange", "urn:pulumi:org:acme")],
+  });
 });
 
 test(`${OPERATOR} mounts the API token and may review tokens, as the operator's agent requires`, () => {

@@ -23,7 +23,6 @@ import {
 } from "../support/stack";
 import { setVariables } from "../support/variables";
 
-type Job = output.batch.v1.Job;
 type ConfigMap = output.core.v1.ConfigMap;
 
 const ACCOUNT = "arn:aws:iam::123456789012";
@@ -285,7 +284,7 @@ test("createCluster creates a cluster without passing credentials, and an IAM OI
   const credentials = ["--region", "us-west-2", "--profile", "dev"];
   assert.deepEqual(connectionOf(created), [created.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
   const { dependsOn } = only(created, "kubernetes").options;
-  assert.deepEqual(await labelsOf(dependsOn), ["Cluster eks-cluster"]);
+  assert.deepEqual(await labelsOf(dependsOn), ["pulumiservice pulumi-cloud", "Cluster eks-cluster"]);
   assert.deepEqual(only(created, "OidcIssuer").inputs.thumbprints, [created.simulation.issuer.thumbprint()]);
 });
 
@@ -298,33 +297,24 @@ test("createCluster creates the agent of EKS Pod Identity, and no IAM OIDC provi
   assert.deepEqual(all(created, "OpenIdConnectProvider"), []);
   // A pod that is created before the agent runs has no role.
   const { dependsOn } = only(created, "kubernetes").options;
-  assert.deepEqual(await labelsOf(dependsOn), ["Cluster eks-cluster", "Addon eks-pod-identity-agent"]);
+  assert.deepEqual(await labelsOf(dependsOn), [
+    "pulumiservice pulumi-cloud",
+    "Cluster eks-cluster",
+    "Addon eks-pod-identity-agent",
+  ]);
 });
 
-test("the outputs name what each service account has, and what its Job mounts as other pods do", () => {
+test("the outputs only name what each service account has", () => {
   const { serviceAccounts, ...others } = stack.outputs;
   const oidcIssuerId = stack.simulation.pulumiCloud.list()[0]?.id;
   assert.deepEqual(others, { issuerUrl: stack.simulation.issuer.url, oidcIssuerId });
-  const names = SERVICE_ACCOUNTS.map(({ namespace, name }) => `${namespace}/${name}`);
-  assert.deepEqual(Object.keys(serviceAccounts), names);
+  const ids = SERVICE_ACCOUNTS.map(({ namespace, name }) => `${namespace}/${name}`);
+  assert.deepEqual(Object.keys(serviceAccounts), ids);
 
   const role = only(stack, "Role", "access.ci.a");
-  const configMap = "a-pulumi-token-exchange";
-  const serviceAccountToken = { audience: "api", expirationSeconds: 600, path: "token" };
-  const sources = [{ configMap: { name: configMap } }, { serviceAccountToken }];
-  const directory = "/var/run/secrets/pulumi.com";
-  const env = [{ name: "PULUMI_CREDENTIAL_HELPER", value: `${directory}/exchange-token.sh` }];
-  const volume = { name: "pulumi-token-exchange", projected: { defaultMode: 0o555, sources } };
-  const volumeMount = { name: "pulumi-token-exchange", mountPath: directory, readOnly: true };
+  const names = { configMap: "a-pulumi-token-exchange", jobName: "a-token-exchange" };
   const ofRole = { roleArn: role.outputs.arn, roleName: role.id };
-  const ofPod = { configMap, env, volume, volumeMount };
-  const jobName = "a-token-exchange";
-  assert.deepEqual(serviceAccounts["ci/a"], { ...ofRole, ...ofPod, tokenType: "personal", jobName });
-
-  const { volumes, containers } = only<Job>(stack, "Job", "access.ci.a").inputs.spec.template.spec;
-  assert.deepEqual(volumes.slice(1), [volume]);
-  assert.deepEqual(containers[0]?.env.slice(-1), env);
-  assert.deepEqual(containers[0]?.volumeMounts.slice(1), [volumeMount]);
+  assert.deepEqual(serviceAccounts["ci/a"], { ...ofRole, ...names, tokenType: "personal" });
 });
 
 test("a ConfigMap contains a file for each setting of the exchange, and the script as it is", () => {

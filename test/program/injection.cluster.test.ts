@@ -112,7 +112,12 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
       tokenAudience: "https://api.pulumi.com",
     };
     for (const containers of [undefined, ["sidecar"], ["app", "sidecar"]]) {
-      const byHand = tokenExchangePod(pod, containers ? { ...args, containers } : args);
+      const { containers: changed, ...others } = tokenExchangePod(pod, args);
+      const isGiven = (name: string) => !containers || containers.includes(name);
+      const byHand = {
+        ...others,
+        containers: pod.containers.map((it, index) => (isGiven(it.name) ? changed[index] : it)),
+      };
       const labeled = { ...pod, ...(containers && annotated(containers.join(", "))) };
       assert.deepEqual(await admitted(labeled), await stored(byHand as Pod));
     }

@@ -1,15 +1,12 @@
 // The token exchange in pods: the Job, and the pods of other workloads.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
-import { type TestContext, test } from "node:test";
-import type { input, output } from "@pulumi/kubernetes/types";
+import { test } from "node:test";
+import type { output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../../tokenExchange";
 import { CREDENTIAL_HELPER, DIRECTORY, tokenVolume, VOLUME_MOUNT, VOLUME_NAME } from "../../tokenVolume";
-import { ended } from "../support/childProcess";
 import { runPodSpec } from "../support/podSpec";
 import { all, entry, known, only, type Stack, stackWith, up } from "../support/stack";
 import { setVariables } from "../support/variables";
@@ -22,8 +19,8 @@ const AUDIENCE = "urn:pulumi:org:acme";
 const ARGS = { serviceAccountName: "runner", configMap: CONFIG_MAP, tokenAudience: AUDIENCE };
 const APP = { name: "app", image: "app:1", command: ["app"] };
 
-/** The container as it exchanges a token, and the volume that it mounts. */
-const CHANGED = { ...APP, env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] };
+/** What a container has to exchange a token, and the volume that it mounts. */
+const EXCHANGE = { env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] };
 const VOLUME = tokenVolume(CONFIG_MAP, AUDIENCE);
 
 test("the Job's pod is as restricted as Pod Security requires, and more", async (t) => {
@@ -38,6 +35,8 @@ test("the Job's pod is as restricted as Pod Security requires, and more", async 
     readOnlyRootFilesystem: true,
     capabilities: { drop: ["ALL"] },
   });
+  // Its process is the exchange script, which becomes the command and so receives its signals.
+  assert.deepEqual(container.command, ["/var/run/secrets/pulumi.com/exchange-token.sh"]);
   assert.equal(container.terminationMessagePolicy, "FallbackToLogsOnError");
   for (const amounts of Object.values(container.resources)) {
     assert.deepEqual(Object.keys(amounts), ["cpu", "memory"]);
@@ -62,44 +61,6 @@ test("the Job runs one pod once, is replaced if it failed, and has a name that f
   assert.equal(longest, `${"n".repeat(48)}-token-exchange`);
   assert.match(shortened ?? "", /^[0-9a-f]{16}-token-exchange$/);
 });
-
-test("the Job's container says after a failure how to go on, and passes on exit codes", async (t) => {
-  const failing = await ended(await startContainer(t, "bash", "-c", 'exit "$1"', "-", "3"));
-  assert.equal(failing.exitCode, 3);
-  assert.match(
-    failing.stderr,
-    /^Without --continue-on-error, this update has deleted nothing .*set runJob to false in this entry/,
-  );
-  const { exitCode, stdout, stderr } = await ended(await startContainer(t, "true"));
-  assert.deepEqual([exitCode, stdout, stderr], [0, "", ""]);
-});
-
-test("the Job's container passes on the first SIGTERM only, and ends with its command", async (t) => {
-  // As the Pulumi CLI, which saves the state after the first signal, and not after a second one.
-  const command = `
-    trap 'echo canceling; trap "exit 9" TERM' TERM
-    sleep 1 &
-    echo started
-    wait
-    wait
-    echo saved
-    exit 5`;
-  const child = await startContainer(t, "bash", "-c", command);
-  const ending = ended(child);
-  for (let signals = 0; signals < 2; signals += 1) {
-    await once(child.stdout, "data");
-    child.kill("SIGTERM");
-  }
-  const { stdout, exitCode } = await ending;
-  assert.deepEqual([stdout, exitCode], ["started\ncanceling\nsaved\n", 5]);
-});
-
-/** Starts the command of the Job's container, with these words instead of the exchange script and its arguments. */
-async function startContainer(t: TestContext, ...words: string[]) {
-  const [bash = "", ...options] = podOf(await up(t)).containers[0]?.command.slice(0, 3) ?? [];
-  // Not with a socket as its standard input: bash would read .bashrc.
-  return spawn(bash, [...options, ...words], { stdio: ["ignore", "pipe", "pipe"] });
-}
 
 test("the Job runs again if the script or one of its settings changes", async (t) => {
   const stack = await up(t);
@@ -163,27 +124,14 @@ test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", 
   assert.equal(printed.join("\n"), ["", ...words].map((word) => `[${word}]`).join(""));
 });
 
-test("a pod spec can have plain lists and outputs", async () => {
-  for (const spec of [
-    { containers: [APP] },
-    { containers: [pulumi.output(APP)], volumes: pulumi.output([]) },
-    { containers: pulumi.output([{ ...APP, env: pulumi.output([]), volumeMounts: [] }]) },
-  ] satisfies input.core.v1.PodSpec[]) {
-    const pod = await known(tokenExchangePod(spec, ARGS));
-    assert.deepEqual(pod, { serviceAccountName: "runner", containers: [CHANGED], volumes: [VOLUME] });
-  }
-});
-
-test("only the named containers are changed, init containers and the given spec never", async () => {
+test("every container of a pod is changed, init containers and the given spec never", async () => {
   const proxy = { name: "proxy", image: "proxy:1" };
-  const given = { containers: [APP, proxy], initContainers: [proxy], hostname: "a" };
-  const before = structuredClone(given);
-  const pod = await known<PodSpec>(tokenExchangePod(given, { ...ARGS, containers: ["app"] }));
-  assert.deepEqual(given, before);
-  const changed = { serviceAccountName: "runner", containers: [CHANGED, proxy], volumes: [VOLUME] };
-  assert.deepEqual(pod, { ...given, ...changed });
-  const unknown = { ...ARGS, containers: ["app", "apps"] };
-  assert.throws(() => tokenExchangePod(given, unknown), { message: 'The pod has no container "apps".' });
+  const given = { containers: [APP, proxy], initContainers: [proxy], hostname: pulumi.output("a") };
+  const pod = await known<PodSpec>(tokenExchangePod(given, ARGS));
+  assert.deepEqual(given.containers, [APP, { name: "proxy", image: "proxy:1" }]);
+  const changed = [APP, proxy].map((container) => ({ ...container, ...EXCHANGE }));
+  const others = { serviceAccountName: "runner", initContainers: [proxy], hostname: "a" };
+  assert.deepEqual(pod, { ...others, containers: changed, volumes: [VOLUME] });
 });
 
 test("the user's variable, volume, and mount win, by name and by path", async () => {
@@ -194,7 +142,7 @@ test("the user's variable, volume, and mount win, by name and by path", async ()
   const volumes = [{ name: VOLUME_NAME, configMap: { name: "mine" } }];
   const containers = [mine, { ...APP, volumeMounts: [elsewhere] }];
   const pod = await known<PodSpec>(tokenExchangePod({ containers, volumes }, ARGS));
-  assert.deepEqual(pod.containers, [mine, { ...CHANGED, volumeMounts: [elsewhere, VOLUME_MOUNT] }]);
+  assert.deepEqual(pod.containers, [mine, { ...APP, ...EXCHANGE, volumeMounts: [elsewhere, VOLUME_MOUNT] }]);
   assert.deepEqual(pod.volumes, volumes);
 });
 

@@ -7,6 +7,7 @@ import tls from "node:tls";
 import { Provider as AwsProvider } from "@pulumi/aws/provider";
 import { Namespace } from "@pulumi/kubernetes/core/v1";
 import { Provider } from "@pulumi/kubernetes/provider";
+import type { output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
 import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
@@ -17,8 +18,11 @@ import { asChecked } from "../../settings/access";
 import { check, input, schemasOf, settings } from "../../settings/validation";
 import { type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
 import { type Registration, runProgram } from "../../simulator/runProgram";
+import type { ServiceAccountOutputs } from "../../workloadIdentity";
 import { rawConfigOf } from "../support/rawSettings";
 import { failureOf, known } from "../support/stack";
+
+type Job = output.batch.v1.Job;
 
 const ENTRY = { namespace: "ci", name: "deployer", tokenType: "organization", awsRole: "none" } as const;
 const ARGS: PulumiCloudAccessArgs = {
@@ -258,13 +262,32 @@ test("uses the providers of the caller, and waits with everything for what it de
   assert.ok(names.indexOf("ci") < names.indexOf("access"), names.join());
 });
 
-test("registers oidcIssuerId and serviceAccounts as its outputs", async (t) => {
+test("its outputs have what its Job mounts as other pods do", async (t) => {
+  type Outputs = { oidcIssuerId: string; serviceAccounts: Record<string, ServiceAccountOutputs> };
   type Component = { registerOutputs(outputs?: object): void };
   const { prototype } = pulumi.ComponentResource;
   const { mock } = t.mock.method(prototype as unknown as Component, "registerOutputs");
-  await registeredBy(ARGS);
-  const outputs = mock.calls.map((call) => Object.keys(call.arguments[0] ?? {}).join());
-  assert.ok(outputs.includes("oidcIssuerId,serviceAccounts"), outputs.join(" "));
+  const inputs = await registeredBy(ARGS);
+  const outputs = mock.calls.map((call) => call.arguments[0] ?? {}).find((it) => "oidcIssuerId" in it);
+  const { oidcIssuerId, serviceAccounts } = await known<Outputs>(outputs);
+  assert.equal(oidcIssuerId, "access.oidc-issuer-id");
+
+  const { env, volume, volumeMount, ...names } = serviceAccounts["ci/deployer"] ?? assert.fail();
+  const configMap = "deployer-pulumi-token-exchange";
+  assert.deepEqual(names, { jobName: "deployer-token-exchange", tokenType: "organization", configMap });
+
+  const directory = "/var/run/secrets/pulumi.com";
+  const serviceAccountToken = { audience: "urn:pulumi:org:acme", expirationSeconds: 600, path: "token" };
+  const sources = [{ configMap: { name: configMap } }, { serviceAccountToken }];
+  assert.deepEqual(volume, { name: "pulumi-token-exchange", projected: { defaultMode: 0o555, sources } });
+  assert.deepEqual(volumeMount, { name: "pulumi-token-exchange", mountPath: directory, readOnly: true });
+  assert.deepEqual(env, [{ name: "PULUMI_CREDENTIAL_HELPER", value: `${directory}/exchange-token.sh` }]);
+
+  const { spec } = inputs["kubernetes:batch/v1:Job access.ci.deployer"] as Job;
+  const { volumes, containers } = spec.template.spec;
+  assert.deepEqual(volumes.slice(1), [volume]);
+  assert.deepEqual(containers[0]?.env.slice(-1), env);
+  assert.deepEqual(containers[0]?.volumeMounts.slice(1), [volumeMount]);
 });
 
 test("stops before its first resource if pulumiApiUrl has changed", async () => {

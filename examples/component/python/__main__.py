@@ -93,4 +93,3 @@ aws.iam.RolePolicyAttachment(
 )
 
 pulumi.export("oidcIssuerId", access.oidc_issuer_id)
-pulumi.export("serviceAccounts", access.service_accounts)

@@ -77,4 +77,3 @@ new aws.iam.RolePolicyAttachment("deployer-read-reports", {
 });
 
 export const oidcIssuerId = access.oidcIssuerId;
-export const serviceAccounts = access.serviceAccounts;
