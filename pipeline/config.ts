@@ -2,12 +2,11 @@
 
 import * as v from "valibot";
 import { clusterEntries } from "../cluster";
-import { apiUrl, kubernetesName, policyArn, policyArns, rolePath } from "../settings/access";
+import { apiUrl, kubernetesName, policyArn, rolePath } from "../settings/access";
 import { loginProblems } from "../settings/login";
 import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../settings/raw";
 import {
   check,
-  flag,
   list,
   type Problem,
   schemasOf,
@@ -16,7 +15,7 @@ import {
   unknownSettings,
 } from "../settings/validation";
 
-/** A stack that the workflows deploy. */
+/** A stack that the workflows preview. */
 interface StackSettings {
   /** The stack, as ORGANIZATION/PROJECT/STACK. */
   stack: string;
@@ -32,36 +31,23 @@ interface StackSettings {
 interface PipelineSettings {
   /** GitHub repository, as OWNER/NAME. */
   repository: string;
-  /** Start of the sub claim of the repository's ID tokens, as step 1 prints it. */
-  subjectPrefix: string;
-  /** Stacks that the workflows deploy. */
-  stacks: StackSettings[];
+  /** ID of the repository: `gh api repos/OWNER/NAME --jq .id`. A repository that takes over the name has another one. */
+  repositoryId: string;
   /**
-   * Reviewers of each deployment, as in step 1: logins, or teams as ORGANIZATION/TEAM. With none, they are not checked.
-   * Default: `[]`.
+   * Start of the sub claim of the repository's ID tokens:
+   * `gh api repos/OWNER/NAME/actions/oidc/customization/sub --jq .sub_claim_prefix`.
    */
-  reviewers?: string[];
+  subjectPrefix: string;
+  /** Stacks that the workflows preview. */
+  stacks: StackSettings[];
   /** IAM OIDC provider of GitHub in the account: create it, or use the `existing` one. Default: `create`. */
   githubOidcProvider?: "create" | "existing";
   /** OIDC issuer of GitHub in the organization: create it, or leave the `existing` one to policies.sh. Default: `create`. */
   githubIssuer?: "create" | "existing";
-  /** The rolePolicyArns of all stacks. The deploy role can attach only these policies. Default: `[]`. */
-  rolePolicyArns?: string[];
-  /** The permissionsBoundaryArn of the stacks. The deploy role cannot create a role without it. Default: none. */
-  permissionsBoundaryArn?: string;
-  /**
-   * Permissions boundary of the two roles of the workflows. It can be the same policy, if it allows what they do.
-   * Default: none.
-   */
+  /** Permissions boundary of the workflows' role. Default: none. */
   ownPermissionsBoundaryArn?: string;
   /** The rolePath of the stacks. Default: `/`. */
   rolePath?: string;
-  /** Keys of the stacks' `aws:defaultTags`. The deploy role can set only these tags. Default: `[]`. */
-  tagKeys?: string[];
-  /** Let the deploy role create the clusters' IAM OIDC providers. Default: `false`. */
-  createOidcProvider?: boolean;
-  /** Let the deploy role associate roles with service accounts, for awsRole `pod-identity` in a stack. Default: `false`. */
-  podIdentity?: boolean;
   /**
    * URL of Pulumi Cloud. Change it if yours is self-hosted. Your login must be for it, and a deployed stack keeps it.
    * Default: `https://api.pulumi.com`.
@@ -74,11 +60,6 @@ export type Settings = ReturnType<typeof withOrganizations>;
 
 const createOrExisting = v.picklist(["create", "existing"], "must be create or existing");
 
-// Letters, digits, and these characters are what AWS allows. "*", "?", and "$" would be wildcards and variables.
-const tagKey = string(/^[\p{L}\p{N} _.:/=+@-]{1,128}$/u, "must be the key of a tag in AWS");
-
-const reviewer = string(/^[\w-]+(\/[\w.-]+)?$/, "must be a login, or a team as ORGANIZATION/TEAM");
-
 const stackEntries = schemasOf<StackSettings>()({
   stack: string(/^[\w-]+\/[\w.-]+\/[\w.-]+$/, "must be ORGANIZATION/PROJECT/STACK"),
   clusterName: clusterEntries.clusterName,
@@ -88,18 +69,13 @@ const stackEntries = schemasOf<StackSettings>()({
 
 export const pipelineEntries = schemasOf<PipelineSettings>()({
   repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
+  repositoryId: string(/^[1-9]\d*$/, "must be the number that GitHub reports"),
   subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
   stacks: v.pipe(list(settings(stackEntries)), v.nonEmpty("must not be empty")),
-  reviewers: v.optional(list(reviewer), []),
   githubOidcProvider: v.optional(createOrExisting, "create"),
   githubIssuer: v.optional(createOrExisting, "create"),
-  rolePolicyArns: v.optional(policyArns, []),
-  permissionsBoundaryArn: v.optional(policyArn),
   ownPermissionsBoundaryArn: v.optional(policyArn),
   rolePath: v.optional(rolePath, "/"),
-  tagKeys: v.optional(list(tagKey), []),
-  createOidcProvider: v.optional(flag, false),
-  podIdentity: v.optional(flag, false),
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
 });
 
@@ -107,7 +83,7 @@ const schema = settings(pipelineEntries);
 type CheckedSettings = v.InferOutput<typeof schema>;
 
 /** The settings that are not strings. */
-const JSON_KEYS = ["stacks", "reviewers", "rolePolicyArns", "tagKeys", "createOidcProvider", "podIdentity"];
+const JSON_KEYS = ["stacks"];
 
 /**
  * Reads the configuration of the current stack.

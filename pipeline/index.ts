@@ -1,35 +1,32 @@
-// Creates the identities of this repository's GitHub workflows: one that can read, for previews, and one that can deploy.
+// Creates the identity of this repository's GitHub workflows, which can read what a preview needs and change nothing.
 
 import { createPulumiCloudProvider } from "../oidcIssuer";
-import { knownOf } from "../settings/outputs";
-import { createRoles, readClusters, readOidcProvider } from "./aws";
+import { createPreviewRole, readClusters, readOidcProvider } from "./aws";
 import { readSettings } from "./config";
-import { checkRepository, ISSUER_URL } from "./github";
+import { ISSUER_URL } from "./idTokens";
 import { lookUp } from "./lookups";
 import { type AuthPolicy, allowPolicies, createIssuer, createTeam, teamName } from "./pulumiCloud";
 
 export = async () => {
-  // Fail fast: the environment's branch rule has to exist before anything trusts the environment.
+  // Fail fast: check everything before registering a resource.
   const settings = readSettings();
   const { stacks } = settings;
-  const [repositoryId, clusters, oidcProviderArn] = await lookUp(
-    checkRepository(settings),
+  const [clusters, oidcProviderArn] = await lookUp(
     readClusters(stacks),
     readOidcProvider(settings.githubOidcProvider),
   );
 
   // Pulumi Cloud: a stack stays where it was deployed, or the issuers that are registered there would remain in force.
   const provider = createPulumiCloudProvider("pulumi-cloud", settings.pulumiApiUrl);
-  await knownOf(provider.urn);
 
-  // AWS: a role for previews and one for deployments, with access to the clusters.
-  const roles = createRoles(settings, repositoryId, clusters, oidcProviderArn);
+  // AWS: a role with access to the clusters. It waits for the provider: if pulumiApiUrl has changed, nothing changes here.
+  const role = createPreviewRole(settings, clusters, oidcProviderArn, { dependsOn: provider });
 
-  // In each organization, the team that previews act as, and the allow policies.
+  // In each organization, the team that the workflows act as, and the allow policies.
   const policies: Record<string, AuthPolicy[]> = {};
   for (const organization of new Set(stacks.map((stack) => stack.organization))) {
     createTeam(organization, settings, provider);
-    policies[organization] = allowPolicies(organization, repositoryId, settings);
+    policies[organization] = allowPolicies(organization, settings);
     if (settings.githubIssuer === "create") createIssuer(organization, policies[organization], provider);
   }
 
@@ -39,15 +36,14 @@ export = async () => {
     policies,
     // The content of .github/pipeline.json, which the workflows read.
     workflows: {
-      repositoryId,
+      repositoryId: settings.repositoryId,
       stacks: stacks.map(({ stack, organization, region }) => ({
         stack,
         organization,
         region,
         pulumiApiUrl: settings.pulumiApiUrl,
         previewTeam: teamName(settings.repository),
-        previewRoleArn: roles.preview.arn,
-        deployRoleArn: roles.deploy.arn,
+        previewRoleArn: role.arn,
       })),
     },
   };

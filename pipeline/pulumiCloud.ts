@@ -1,40 +1,41 @@
-// The Pulumi Cloud side: GitHub as an OIDC issuer, its allow policies, and the team that previews act as.
+// The Pulumi Cloud side: GitHub as an OIDC issuer, its allow policies, and the team that the workflows act as.
 
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 import { readThumbprints } from "../oidcIssuer";
 import type { Settings } from "./config";
-import { ISSUER_URL, subjects } from "./github";
+import { ISSUER_URL, subjects } from "./idTokens";
 
 export type AuthPolicy = pulumiservice.types.input.AuthPolicyDefinitionArgs;
 
-/** Returns the name of the team that previews act as. */
+/** Returns the name of the team that the workflows act as. */
 export function teamName(repository: string): string {
   // In an allow policy "." is a wildcard.
   return `${repository.replace(/^.*\//, "").replaceAll(".", "-")}-preview`;
 }
 
 /**
- * Builds the allow policies of an organization: previews are granted a token of the team, deployments one that can
- * administer the organization, since only its admins can register the clusters' issuers.
+ * Builds the allow policies of an organization: the workflows are granted a token of the team. A rule has one value, so
+ * each subject needs a policy.
  *
  * @returns the policies. Each requires the repository's ID, since "." in the repository's name would be a wildcard.
  */
-export function allowPolicies(organization: string, repositoryId: string, settings: Settings): AuthPolicy[] {
-  const { preview, deploy } = subjects(settings.subjectPrefix);
-  const team = { tokenType: "team", teamName: teamName(settings.repository) } as const;
-  const rules = (sub: string) => ({
-    aud: `urn:pulumi:org:${organization}`,
-    repository_id: repositoryId,
-    sub,
-  });
-  return [
-    ...preview.map((sub): AuthPolicy => ({ decision: "allow", ...team, rules: rules(sub) })),
-    { decision: "allow", tokenType: "organization", authorizedPermissions: ["admin"], rules: rules(deploy) },
-  ];
+export function allowPolicies(
+  organization: string,
+  { repository, repositoryId, subjectPrefix }: Settings,
+): AuthPolicy[] {
+  return subjects(subjectPrefix).map((sub) => ({
+    decision: "allow",
+    tokenType: "team",
+    teamName: teamName(repository),
+    rules: { aud: `urn:pulumi:org:${organization}`, repository_id: repositoryId, sub },
+  }));
 }
 
-/** Creates the team that previews act as. It can read these stacks and, for a refresh, the organization's OIDC issuers. */
+/**
+ * Creates the team that the workflows act as. It can read these stacks and, for a refresh, the organization's OIDC issuers and
+ * teams: https://www.pulumi.com/docs/administration/reference/rbac-scopes/org-settings/
+ */
 export function createTeam(
   organization: string,
   { repository, stacks }: Settings,
@@ -51,10 +52,10 @@ export function createTeam(
     organization,
     {
       organizationName: organization,
-      name: `${name}-issuers`,
+      name,
       permissions: {
         __type: "PermissionDescriptorAllow",
-        permissions: ["auth_policies:read", "oidc_issuers:read"],
+        permissions: ["auth_policies:read", "oidc_issuers:read", "team:read"],
       },
     },
     { provider },
@@ -79,7 +80,7 @@ export function createIssuer(
   const thumbprints = pulumi.output(ISSUER_URL).apply(readThumbprints);
   new pulumiservice.OidcIssuer(
     organization,
-    { organization, name: "github", url: ISSUER_URL, maxExpirationSeconds: 3600, policies, thumbprints },
+    { organization, name: "github", url: ISSUER_URL, maxExpirationSeconds: 900, policies, thumbprints },
     // Only a fallback, and GitHub's certificate rotates: the value is used only at creation.
     { provider, ignoreChanges: ["thumbprints"] },
   );

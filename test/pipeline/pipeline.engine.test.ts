@@ -1,13 +1,13 @@
-// The pipeline's program on Pulumi's own engine, and the commands of docs/pipeline.md with the real gh, aws, and pulumi.
+// The pipeline's program on Pulumi's own engine, and the commands of docs/pipeline.md with the real aws and pulumi.
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "yaml";
-import { ISSUER_URL } from "../../pipeline/github";
+import { ISSUER_URL } from "../../pipeline/idTokens";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { simulationDirectory } from "../../simulator/emulators/certificates";
 import { failed, resourcesOf, succeeded } from "../support/engineOutcome";
@@ -26,13 +26,11 @@ import {
   startPipelineCloud,
 } from "./cloud";
 
-const TOOLS = ["gh api --help", "jq --version", "aws --version", "moto_server --help"];
+const TOOLS = ["jq --version", "aws --version", "moto_server --help"];
 const failing = TOOLS.find((command) => spawnSync("bash", ["-c", command]).status !== 0);
 /** Why nothing here can run, and what to do about it; false if all tools are there. */
 const missingTool =
   missingCli || (failing && `\`${failing}\` fails: \`bash .ci/run\` installs what is missing`);
-
-const GITHUB_TOKEN = "ghp_0123456789";
 
 /** What a new issuer has: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ */
 const DEFAULT_DENY: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "" } };
@@ -55,61 +53,61 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   });
   after(() => moto?.stop());
 
-  test("if the repository or a cluster is not ready, nothing is created, and the printed commands work", async (t) => {
-    const { pulumi, up, run } = await newPipeline(t, { reviewers: ["octocat"] });
+  test("if a cluster has no access entries, nothing is created, and the printed command adds them", async (t) => {
+    const { pulumi, run } = await newPipeline(t);
     succeeded(await pulumi("stack", "init", "github"));
     cloud.clusters.set("us-west-2 my-cluster", "CONFIG_MAP");
     const cluster = "--name my-cluster --role-arn arn:aws:iam::123456789012:role/a --resources-vpc-config {}";
     succeeded(await run("aws", "eks", "create-cluster", ...cluster.split(" ")));
-    const screen = failed(await up(), /only the main branch/, /reviewers/, /is not protected/, /CONFIG_MAP/);
-    assert.deepEqual(cloud.writes, []);
-    const commands = new Set(screen.match(/(?<=\n {2}| )(bash github\.sh|aws eks) .*/g));
-    assert.equal(commands.size, 4, screen);
-    for (const command of commands) succeeded(await run("bash", "-c", command));
-    assert.doesNotMatch(failed(await up(), /CONFIG_MAP/), /github\.sh/);
+    const screen = failed(await pulumi("up", "--yes", "--skip-preview"), /CONFIG_MAP/);
     assert.deepEqual(cloud.existing(), []);
+    const [command = "", ...others] = screen.match(/(?<=\n {2})aws eks .*/g) ?? [];
+    assert.deepEqual(others, []);
+    succeeded(await run("bash", "-c", command));
   });
 
   test("in a fresh account, the documented commands set it up, change nothing when rerun, show drift, and remove it", async (t) => {
     const { pulumi, run, documented, root } = await newPipeline(t, {
-      rolePolicyArns: ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
-      permissionsBoundaryArn: `arn:aws:iam::${ACCOUNT}:policy/boundary`,
-      tagKeys: ["team"],
-      createOidcProvider: true,
-      podIdentity: true,
+      ownPermissionsBoundaryArn: `arn:aws:iam::${ACCOUNT}:policy/boundary`,
     });
     await documented("Set it up", "bash");
     const created = cloud.existing();
-    assert.equal(created.length, 14);
+    assert.equal(created.length, 10);
     assert.match(JSON.stringify(cloud.issuers.get("acme/1")), /"thumbprints":\["[0-9a-f]{64}"\]/);
     const file = join(root, ".github", "pipeline.json");
     const { stacks } = JSON.parse(await readFile(file, "utf8"));
-    assert.match(stacks[0].deployRoleArn, /:role\/github-deploy-1a2b3c4$/);
+    assert.match(stacks[0].previewRoleArn, /:role\/github-preview-1a2b3c4$/);
 
     await cloud.rotateCertificate();
     succeeded(await pulumi("preview", "--expect-no-changes"));
     succeeded(await pulumi("refresh", "--yes"));
-    assert.match(await documented("Set it up", "bash"), /Resources:\n +17 unchanged/);
+    assert.match(await documented("Set it up", "bash"), /Resources:\n +13 unchanged/);
     assert.deepEqual(cloud.existing(), created);
 
     const resources = await resourcesOf(pulumi);
-    assert.doesNotMatch(JSON.stringify(resources), RegExp(`${ACCESS_TOKEN}|${GITHUB_TOKEN}`));
+    assert.doesNotMatch(JSON.stringify(resources), RegExp(ACCESS_TOKEN));
     // moto checks the grammar of IAM's documents.
-    for (const name of ["github-preview", "github-deploy"]) {
-      const [role, policy] = resources.filter(({ urn }) => urn.endsWith(`::${name}`)).map((it) => it.inputs);
-      const [trust, permissions] = [role?.assumeRolePolicy, policy?.policy].map((it) => JSON.stringify(it));
-      const create = ["create-role", "--role-name", name, "--assume-role-policy-document", trust ?? ""];
-      succeeded(await run("aws", "iam", ...create));
-      const put = ["put-role-policy", "--role-name", name, "--policy-name", "a", "--policy-document"];
-      succeeded(await run("aws", "iam", ...put, permissions ?? ""));
-    }
+    const name = "github-preview";
+    const [role, policy] = resources.filter(({ urn }) => urn.endsWith(`::${name}`)).map((it) => it.inputs);
+    const [trust, permissions] = [role?.assumeRolePolicy, policy?.policy].map((it) => JSON.stringify(it));
+    const create = ["create-role", "--role-name", name, "--assume-role-policy-document", trust ?? ""];
+    succeeded(await run("aws", "iam", ...create));
+    const put = ["put-role-policy", "--role-name", name, "--policy-name", "a", "--policy-document"];
+    succeeded(await run("aws", "iam", ...put, permissions ?? ""));
 
     const { steps } = parse(read(".github/workflows/drift.yml")).jobs.drift;
     const { run: command } = steps.find((step: { run?: string }) => step.run?.startsWith("pulumi "));
     const drift = () => run("env", "STACK=github", "bash", "-euo", "pipefail", "-c", command);
     succeeded(await drift());
-    for (const issuer of cloud.issuers.values()) issuer.policies = Array(3).fill(OTHERS);
+    for (const issuer of cloud.issuers.values()) issuer.policies = Array(2).fill(OTHERS);
     failed(await drift(), /~ sub +: "repo:acme\/web:.*" => "repo:acme@11/);
+
+    for (const [key, value] of Object.entries({ pulumiApiUrl: "https://example.com", rolePath: "/ci/" })) {
+      succeeded(await pulumi("config", "set", key, value));
+    }
+    const moved = await pulumi("up", "--yes", "--skip-preview");
+    failed(moved, /pulumiApiUrl is https:\/\/example\.com, but this stack was deployed with https:\/\/api/);
+    assert.deepEqual(await resourcesOf(pulumi), resources);
 
     await documented("Remove it", "bash");
     assert.deepEqual(cloud.existing(), []);
@@ -136,7 +134,6 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     for (const _ of ["once", "again"]) {
       await documented("Set it up", "bash", "bash existing");
       assert.deepEqual(policies(), [
-        "allow organization - :environment:production",
         "allow team eks-pulumi-oidc-preview :pull_request",
         "allow team eks-pulumi-oidc-preview :ref:refs/heads/main",
         others,
@@ -162,18 +159,6 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.deepEqual(policies(), [others]);
   });
 
-  test("after an update that was stopped halfway, the documented commands unlock the stack", async (t) => {
-    const { root, state, run, documented } = await newPipeline(t);
-    await documented("Set it up", "bash once");
-    const locks = join(state, ".pulumi", "locks", "organization", "eks-pulumi-oidc", "dev");
-    await mkdir(locks, { recursive: true });
-    const lock = { pid: 1, username: "runner", hostname: "gone", timestamp: "2026-01-01T00:00:00Z" };
-    await writeFile(join(locks, "0a1b2c3d-0000-4000-8000-000000000000.json"), JSON.stringify(lock));
-    const locked = await run("pulumi", "--cwd", root, "refresh", "--yes", "--stack", "dev");
-    assert.match(locked.screen, /the stack is currently locked by/);
-    await documented("An update was stopped halfway", "bash");
-  });
-
   async function newPipeline(t: TestContext, config: object = {}) {
     cloud = await startPipelineCloud(t);
     // The SDK prints what a provider throws; the engine reports it too.
@@ -189,8 +174,6 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     await writeFile(preloaded, `const tls = require("node:tls");\nconst { connect } = tls;\n${redirect}\n`);
     const cli = openCli(debugProviders, {
       PATH,
-      GH_HOST: `127.0.0.1:${cloud.port}`,
-      GH_ENTERPRISE_TOKEN: GITHUB_TOKEN,
       SSL_CERT_FILE: join(simulationDirectory(), "ca.pem"),
       NODE_OPTIONS: `${process.env.NODE_OPTIONS} --require=${preloaded}`,
       PULUMI_SKIP_CONFIRMATIONS: "true",
@@ -211,10 +194,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const pulumi = (...args: string[]) => cli.pulumi(pipeline, ...args);
     return {
       root,
-      state: join(cli.directory, "state"),
       run: (program: string, ...args: string[]) => cli.run(pipeline, program, ...args),
       pulumi,
-      up: () => pulumi("up", "--yes", "--skip-preview"),
       /** Runs the commands of a section of docs/pipeline.md that are marked so, in one shell, and returns what they print. */
       async documented(section: string, ...marks: string[]): Promise<string> {
         const blocks = blocksOf(sectionOf(read("docs/pipeline.md"), `## ${section}`));

@@ -1,4 +1,4 @@
-// The workflows: what decides what they deploy, where, and as whom, when they run, and what they wait for.
+// The workflows: what decides what they preview, where, and as whom, when they run, and what they can do.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -21,19 +21,9 @@ const DIRECTORY = ".github/workflows";
 const WORKFLOWS = readdirSync(join(ROOT, DIRECTORY)).map((file) => file.replace(".yml", ""));
 const LIST = '[{"stack":"acme/eks-pulumi-oidc/dev","region":"us-west-2"}]';
 
-const READER = { role: "previewRoleArn", scope: `team:${expression("matrix.previewTeam")}`, seconds: 900 };
-
-/** The jobs that exchange an ID token, by the names of their workflows, and whom they act as. */
-const PRIVILEGED = {
-  deploy: { command: "up", role: "deployRoleArn", scope: "admin", seconds: 3600 },
-  drift: { command: undefined, ...READER },
-  preview: { command: "preview", ...READER },
-};
-const NAMES = ["deploy", "drift", "preview"] as const;
-
-/** What these jobs can do in the repository. All others can only read. */
+/** The jobs that exchange an ID token, by the names of their workflows. All others can only read the repository. */
+const PRIVILEGED = ["drift", "preview"] as const;
 const PERMISSIONS: Record<string, object> = {
-  deploy: { actions: "read", contents: "read", "id-token": "write" },
   drift: { contents: "read", "id-token": "write" },
   preview: { contents: "read", "id-token": "write", "pull-requests": "write" },
 };
@@ -64,35 +54,34 @@ for (const [file, expected] of [
   });
 }
 
-test("the file decides what is deployed, where, and as whom, and no variable or secret of the repository does", () => {
+test("the file decides what is previewed, where, and as whom, and no variable or secret of the repository does", () => {
   for (const name of WORKFLOWS) {
     assert.doesNotMatch(read(`${DIRECTORY}/${name}.yml`), /\b(vars|secrets|inputs)\b *[.[]/, name);
   }
   const [url, stack] = [expression("matrix.pulumiApiUrl"), expression("matrix.stack")];
-  for (const name of NAMES) {
+  for (const name of PRIVILEGED) {
     const { stacks, [name]: job } = workflow(name).jobs;
     const steps: Step[] = job.steps;
     assert.equal(stacks.uses, "./.github/workflows/stacks.yml");
-    assert.ok([job.needs].flat().includes("stacks"), name);
+    assert.equal(job.needs, "stacks");
     assert.equal(job.strategy.matrix.include, expression("fromJSON(needs.stacks.outputs.list)"), name);
 
-    const { command, role, scope, seconds } = PRIVILEGED[name];
     const inputsOf = (action: string) =>
       steps.find(({ uses }) => uses?.startsWith(`${action}@`))?.with ?? assert.fail(`${name} ${action}`);
     assert.deepEqual(inputsOf("pulumi/auth-actions"), {
       "cloud-url": url,
       organization: expression("matrix.organization"),
-      "requested-token-type": `urn:pulumi:token-type:access_token:${scope === "admin" ? "organization" : "team"}`,
-      scope,
-      "token-expiration": seconds,
+      "requested-token-type": "urn:pulumi:token-type:access_token:team",
+      scope: `team:${expression("matrix.previewTeam")}`,
+      "token-expiration": 900,
     });
     assert.deepEqual(inputsOf("aws-actions/configure-aws-credentials"), {
-      "role-to-assume": expression(`matrix.${role}`),
-      "role-duration-seconds": seconds,
+      "role-to-assume": expression("matrix.previewRoleArn"),
+      "role-duration-seconds": 900,
       "aws-region": expression("matrix.region"),
     });
     const run = inputsOf("pulumi/actions");
-    const expected = command ? [command, stack, url] : Array(3).fill(undefined);
+    const expected = name === "preview" ? ["preview", stack, url] : Array(3).fill(undefined);
     assert.deepEqual([run.command, run["stack-name"], run["cloud-url"]], expected, name);
     for (const { env } of steps.filter((step) => step.run?.startsWith("pulumi "))) {
       assert.deepEqual(env, { STACK: stack, PULUMI_BACKEND_URL: url });
@@ -100,10 +89,18 @@ test("the file decides what is deployed, where, and as whom, and no variable or 
   }
 });
 
+test("no workflow changes a stack", () => {
+  const jobs = WORKFLOWS.flatMap((name) => Object.values<Job>(workflow(name).jobs));
+  for (const { run = "", with: inputs } of jobs.flatMap(({ steps }) => steps ?? [])) {
+    assert.doesNotMatch(run, /\bpulumi\b(?! preview )/);
+    assert.ok([undefined, "preview"].includes(inputs?.command as string));
+  }
+});
+
 for (const [name, run, expected] of [
   // A matrix without an element would be an error.
-  ...NAMES.map((name) => [name, { list: "[]" }, false] as const),
-  ...NAMES.map((name) => [name, {}, true] as const),
+  ...PRIVILEGED.map((name) => [name, { list: "[]" }, false] as const),
+  ...PRIVILEGED.map((name) => [name, {}, true] as const),
   ["preview", { head: "mallory/eks-pulumi-oidc" }, false],
   // Even if a person has pushed to the bot's branch, and is the actor.
   ["preview", { author: "Bot" }, false],
@@ -120,28 +117,13 @@ for (const [name, run, expected] of [
   });
 }
 
-test("only a commit of main whose checks passed is deployed, and no other job has an ID token", () => {
-  const { on, permissions, jobs } = workflow("deploy");
-  assert.deepEqual([on, permissions], [{ push: { branches: ["main"] } }, {}]);
-  assert.deepEqual(jobs.deploy.needs, ["checks", "stacks"]);
-  assert.equal(jobs.deploy.environment, "production");
-  assert.equal(jobs.checks.uses, "./.github/workflows/checks.yml");
+test("only the jobs that preview have an ID token", () => {
   for (const name of WORKFLOWS) {
     const { permissions: ofAll, jobs } = workflow(name);
     for (const id of Object.keys(jobs)) {
       const { permissions = ofAll } = jobs[id];
       assert.deepEqual(permissions, PERMISSIONS[id] ?? { contents: "read" }, `${name} ${id}`);
     }
-  }
-});
-
-test("the deploy job first asks for the tip of main, and does nothing else unless it is the run's own commit", () => {
-  const [{ run: _, ...rest }, ...others] = workflow("deploy").jobs.deploy.steps;
-  assert.deepEqual(rest, { id: "tip", env: { GH_TOKEN: expression("github.token") } });
-  assert.ok(others.length > 0);
-  for (const step of others) {
-    const deploys = (outputs: object) => isTrue(step.if, { steps: { tip: { outputs } } });
-    assert.deepEqual([deploys({}), deploys({ deploys: "true" })], [false, true], step.uses ?? step.run);
   }
 });
 
@@ -155,14 +137,6 @@ test("every step uses the commit that started the workflow, and actions at a fix
   for (const { with: inputs } of steps.filter(({ uses }) => uses?.startsWith("actions/checkout@"))) {
     const { ref, repository, "persist-credentials": persists } = inputs ?? {};
     assert.deepEqual([ref, repository, persists], [undefined, undefined, false]);
-  }
-});
-
-test("updates of a stack wait for each other, and none that waits is canceled", () => {
-  const group = `pulumi-${expression("matrix.stack")}`;
-  for (const name of NAMES) {
-    const { concurrency } = workflow(name).jobs[name];
-    assert.deepEqual(concurrency, { group, "cancel-in-progress": false, queue: "max" }, name);
   }
 });
 
