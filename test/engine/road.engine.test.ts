@@ -1,4 +1,4 @@
-// The README's commands work in their order, in an empty directory.
+// The README's commands work in their order, in an empty directory, and those of docs/copy.md in a copy.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
@@ -8,17 +8,17 @@ import { test } from "node:test";
 import { parse } from "yaml";
 import { TEMPLATE_SETTINGS } from "../../simulator/stackFile";
 import { succeeded } from "../support/engineOutcome";
-import { startEngine } from "../support/engineStack";
+import { SETTINGS, startEngine } from "../support/engineStack";
 import { writePrograms } from "../support/programs";
-import { blocksOf, read } from "../support/project";
-import { type Cli, missingCli, pathOf, useWholeSdk } from "../support/pulumiCli";
+import { blocksOf, codeIn, read } from "../support/project";
+import { type Cli, createProject, missingCli, pathOf, useWholeSdk } from "../support/pulumiCli";
 import { createRepository, LINK_PACKAGES } from "../support/repository";
 
 useWholeSdk();
 
 /** What the README has to contain, in this order. */
 const COMMANDS =
-  /git clone.*npm ci && npm start.*pulumi new.*npm start.*pulumi up.*npm test.*rm -rf simulator.*rm -rf component.*rm -rf pipeline.*npx tsc.*pulumi preview.*pulumi destroy/s;
+  /git clone.*npm ci && npm start.*pulumi new.*npm start.*pulumi up.*npm test.*pulumi destroy/s;
 
 /** Dependencies that no file imports, and what shows that they are used. */
 const USES: Record<string, [file: string, use: string]> = {
@@ -27,6 +27,9 @@ const USES: Record<string, [file: string, use: string]> = {
   tsx: ["component/index.js", 'require\\("tsx/'],
   typescript: ["package.json", '"tsc'],
 };
+
+/** The complete file of a stack in the README. */
+const STACK_FILE = codeIn(read("README.md"), "yaml").find((text) => /^config:/m.test(text)) ?? assert.fail();
 
 /** The answers to `pulumi new`. All differ from the template's. */
 const ANSWERS = { "aws:region": "eu-central-1", clusterName: "my-cluster", userLogin: "carol" };
@@ -55,7 +58,7 @@ test("the README's commands work from the clone to `pulumi destroy`", { skip: mi
   let directory = await mkdtemp(join(cli.directory, "road-"));
   let printed = "";
   for (const { info, text } of blocks) {
-    if (info === "yaml" && /^config:/m.test(text)) {
+    if (text === STACK_FILE) {
       const file = join(directory, "Pulumi.dev.yaml");
       const created = await readFile(file, "utf8");
       assertAnswered(directory, created);
@@ -63,22 +66,50 @@ test("the README's commands work from the clone to `pulumi destroy`", { skip: mi
     }
     if (info !== "bash") continue;
 
-    const isCleanUp = text.startsWith("rm -rf ");
-    const before = isCleanUp ? await filesOf(cli, directory) : new Map();
     const outcome = await runBlock(cli, path, directory, text);
     printed += outcome.printed;
     directory = outcome.directory;
-    if (!isCleanUp) continue;
-
-    const after = await filesOf(cli, directory);
-    const removed = [...before.keys()].filter((file) => !after.has(file));
-    assert.deepEqual(deadReferences(directory, after, removed), [], text);
-    succeeded(await cli.run(directory, "npx", "biome", "check", "--error-on-warnings"));
   }
   assert.match(printed, /^Simulation of the sample stack: .*^Simulation of stack dev: /ms);
   const { kubernetes, pulumiCloud } = simulation.existing();
   assert.deepEqual([kubernetes.toSorted(), pulumiCloud], [["team-a", "web"], []], "only namespaces stay");
 });
+
+/** The blocks of commands of docs/copy.md, by the part that each removes. */
+const [SIMULATOR = "", COMPONENT = "", TSX = "", PIPELINE = "", CHECK = ""] = codeIn(
+  read("docs/copy.md"),
+  "bash",
+);
+
+const REMOVALS: { part: string; commands: string[] }[] = [
+  { part: "the simulator and the tests", commands: [SIMULATOR] },
+  { part: "the component", commands: [COMPONENT] },
+  { part: "the pipeline", commands: [PIPELINE] },
+  { part: "all three parts", commands: [SIMULATOR, COMPONENT, TSX, PIPELINE] },
+];
+
+for (const { part, commands } of REMOVALS) {
+  const name = `without ${part} and without Git, a copy compiles, previews, and passes the tests that it still has`;
+  test(name, { skip: missingCli }, async (t) => {
+    const { cli } = await startEngine(t);
+    const directory = await createProject(cli, SETTINGS, []);
+    succeeded(await cli.run(directory, "bash", "-c", LINK_PACKAGES));
+    const stackFile = join(directory, "Pulumi.dev.yaml");
+    await writeFile(stackFile, edited(await readFile(stackFile, "utf8"), STACK_FILE));
+    const before = await filesOf(cli, directory);
+
+    await runBlock(cli, process.env.PATH ?? "", directory, [...commands, CHECK].join(""));
+    succeeded(await cli.run(directory, "npx", "biome", "check", "--error-on-warnings"));
+    const hasTests = existsSync(join(directory, "test"));
+    if (hasTests) succeeded(await cli.run(directory, "npm", "test"));
+
+    const after = await filesOf(cli, directory);
+    const removed = [...before.keys()].filter((file) => !after.has(file));
+    assert.ok(removed.length > 0);
+    // Where the README stays, some of its links lead to what was removed.
+    if (!after.has("README.md")) assert.deepEqual(deadReferences(directory, after, removed), []);
+  });
+}
 
 /** Runs commands in a directory, and returns in which one they end. */
 async function runBlock(cli: Cli, path: string, directory: string, commands: string) {
@@ -105,7 +136,6 @@ function answeringPulumi(repository: string): string {
 /** An `npm` that installs the packages of this checkout for `npm ci`. */
 const INSTALLING_AT_ONCE = `
   [[ $1 == ci ]] || exec '${pathOf("npm")}' "$@"
-  rm -rf node_modules
   ${LINK_PACKAGES}`;
 
 /** Asserts that the file of the new stack has the answers below the README's prefix, and keeps what the template says. */

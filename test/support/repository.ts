@@ -12,6 +12,7 @@ const PACKAGES = join(ROOT, "node_modules");
  * writes its list of them in place: it must not be the same file.
  */
 export const LINK_PACKAGES = `
+  rm -rf node_modules
   cp -al '${PACKAGES}' . 2>/dev/null || cp -a '${PACKAGES}' .
   rm node_modules/.package-lock.json
   cp '${PACKAGES}/.package-lock.json' node_modules/
