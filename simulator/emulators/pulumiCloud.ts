@@ -181,10 +181,21 @@ function tokenRequest(form: URLSearchParams) {
   };
 }
 
-// What the CLI reads of an account: pulumi/pulumi, pkg/backend/httpstate/client/client.go (serviceUser). A personal token
-// belongs to its user, any other to the organization.
-function userOf({ organization, tokenType, scope }: TokenRequest): object {
-  const [, owner] = scope.split(":");
-  const login = tokenType === "personal" ? owner : organization;
-  return { githubLogin: login, organizations: [{ githubLogin: organization }] };
+// What the CLI reads of an account: pulumi/pulumi, pkg/backend/httpstate/client/client.go (serviceUser).
+function userOf(token: TokenRequest): object {
+  return { githubLogin: loginOf(token), organizations: [{ githubLogin: token.organization }] };
+}
+
+/** Returns what `pulumi whoami` prints for a token, as its help documents: pkg/cmd/pulumi/whoami/whoami.go in pulumi/pulumi. */
+function loginOf({ organization, tokenType, scope }: TokenRequest): string {
+  const [, owner = ""] = scope.split(":");
+  switch (tokenType) {
+    case "personal":
+      return owner;
+    // Assumed: the documented form has the ID of the team, and the emulator only knows its name.
+    case "team":
+      return `team-account:${owner}`;
+    default:
+      return organization;
+  }
 }
