@@ -9,7 +9,7 @@ import { unknown } from "@pulumi/pulumi/output";
 import { parse } from "yaml";
 import { checkOutputs, type PulumiCloudAccessArgs } from "../../pulumiCloudAccess";
 import { declarationsOf } from "../support/declarations";
-import { codeIn, read } from "../support/project";
+import { codeIn, ROOT, read } from "../support/project";
 
 const [TYPESCRIPT, MANY, PYTHON, YAML, EXISTING] = [
   "typescript/index.ts",
@@ -35,6 +35,16 @@ test("in every program, only another cluster replaces what is on it", () => {
   for (const program of [TYPESCRIPT, MANY, PYTHON, YAML, EXISTING, ...others]) {
     assert.match(program, /\bcluster_?identifier\b/i);
   }
+});
+
+test("the package, every page, and every program name the newest version of the changelog", () => {
+  const [, newest = assert.fail()] = /^## (\d+\.\d+\.\d+)\b/m.exec(read("CHANGELOG.md")) ?? [];
+  assert.equal(JSON.parse(read("component/package.json")).version, newest);
+  const args = ["-rhoE", "/component@v[0-9A-Za-z.-]+", "README.md", "docs", "examples"];
+  const { stdout } = spawnSync("grep", args, { cwd: ROOT, encoding: "utf8" });
+  const named = stdout.trim().split("\n");
+  assert.ok(named.length > 1);
+  assert.deepEqual([...new Set(named)], [`/component@v${newest}`]);
 });
 
 const OUTPUT = /access\.(\w+)\["team-a\/deployer"\]\.(\w+)/;

@@ -275,10 +275,10 @@ for (const [setting, values, reason, tokenType] of RULES) {
   });
 }
 
-test("reports an internationalized host name that this version of Node.js cannot parse", () => {
-  const pulumiApiUrl = "https://xn--a.com";
-  const expected = URL.canParse(pulumiApiUrl) ? [] : [`pulumiApiUrl = "${pulumiApiUrl}": must be a URL`];
-  assert.deepEqual(rejected({ pulumiApiUrl }), expected);
+test("reports an internationalized host name that Node.js before version 24 cannot parse", () => {
+  const isParsed = Number(process.versions.node.split(".")[0]) >= 24;
+  const expected = isParsed ? [] : ['pulumiApiUrl = "https://xn--a.com": must be a URL'];
+  assert.deepEqual(rejected({ pulumiApiUrl: "https://xn--a.com" }), expected);
 });
 
 test("each token type requires its own settings, and rejects those of the others", () => {
