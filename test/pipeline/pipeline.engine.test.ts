@@ -95,9 +95,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const put = ["put-role-policy", "--role-name", name, "--policy-name", "a", "--policy-document"];
     succeeded(await run("aws", "iam", ...put, permissions ?? ""));
 
-    const { steps } = parse(read(".github/workflows/drift.yml")).jobs.drift;
-    const { run: command } = steps.find((step: { run?: string }) => step.run?.startsWith("pulumi "));
-    const drift = () => run("env", "STACK=github", "bash", "-euo", "pipefail", "-c", command);
+    const drift = () => run(...commandOf("drift"));
     succeeded(await drift());
     for (const issuer of cloud.issuers.values()) issuer.policies = Array(2).fill(OTHERS);
     failed(await drift(), /~ sub +: "repo:acme\/web:.*" => "repo:acme@11/);
@@ -108,6 +106,10 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const moved = await pulumi("up", "--yes", "--skip-preview");
     failed(moved, /pulumiApiUrl is https:\/\/example\.com, but this stack was deployed with https:\/\/api/);
     assert.deepEqual(await resourcesOf(pulumi), resources);
+    failed(
+      await run(...commandOf("preview")),
+      /^"error: pulumiApiUrl is .*"\n" +To move, set pulumiApiUrl to .*"\n$/,
+    );
 
     await documented("Remove it", "bash");
     assert.deepEqual(cloud.existing(), []);
@@ -209,6 +211,13 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     };
   }
 });
+
+/** Returns how GitHub runs the preview of a workflow, for this stack. */
+function commandOf(workflow: "drift" | "preview"): [program: string, ...args: string[]] {
+  const { steps } = parse(read(`.github/workflows/${workflow}.yml`)).jobs[workflow];
+  const { run } = steps.find((step: { run?: string }) => step.run?.includes("pulumi preview"));
+  return ["env", "STACK=github", "bash", "-e", "-c", run];
+}
 
 /** Renames the organization of the stacks of commands: a state in files knows only one. */
 function inStateFile(commands: string): string {

@@ -7,10 +7,12 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { runInNewContext } from "node:vm";
 import { parse } from "yaml";
+import { writePrograms } from "../support/programs";
 import { ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 type Step = Partial<Record<"id" | "if" | "uses" | "run", string>> & {
+  "continue-on-error"?: boolean;
   with?: Record<string, unknown>;
   env?: Record<string, string>;
 };
@@ -43,12 +45,8 @@ for (const [file, expected] of [
     mkdirSync(join(directory, ".github"));
     if (file !== undefined) writeFileSync(join(directory, ".github", "pipeline.json"), file);
     const { run: script } = workflow("stacks").jobs.read.steps.find((step: Step) => step.run);
-    // https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
-    const { status, stderr } = spawnSync("bash", ["-e", "-c", script], {
-      cwd: directory,
-      env: { ...process.env, GITHUB_OUTPUT: output, GITHUB_REPOSITORY_ID: "42" },
-      encoding: "utf8",
-    });
+    const variables = { GITHUB_OUTPUT: output, GITHUB_REPOSITORY_ID: "42" };
+    const { status, stderr } = runStep(script, directory, variables);
     assert.equal(status === 0, expected !== undefined, stderr);
     assert.equal(readFileSync(output, "utf8"), expected ?? "");
   });
@@ -67,33 +65,101 @@ test("the file decides what is previewed, where, and as whom, and no variable or
     assert.equal(job.strategy.matrix.include, expression("fromJSON(needs.stacks.outputs.list)"), name);
 
     const inputsOf = (action: string) =>
-      steps.find(({ uses }) => uses?.startsWith(`${action}@`))?.with ?? assert.fail(`${name} ${action}`);
-    assert.deepEqual(inputsOf("pulumi/auth-actions"), {
+      steps.flatMap(({ uses, with: inputs }) => (uses?.startsWith(`${action}@`) ? [inputs] : []));
+    const signIn = {
       "cloud-url": url,
       organization: expression("matrix.organization"),
       "requested-token-type": "urn:pulumi:token-type:access_token:team",
       scope: `team:${expression("matrix.previewTeam")}`,
       "token-expiration": 900,
-    });
-    assert.deepEqual(inputsOf("aws-actions/configure-aws-credentials"), {
+    };
+    assert.deepEqual(inputsOf("pulumi/auth-actions"), [signIn]);
+    const assumeRole = {
       "role-to-assume": expression("matrix.previewRoleArn"),
       "role-duration-seconds": 900,
       "aws-region": expression("matrix.region"),
+    };
+    assert.deepEqual(inputsOf("aws-actions/configure-aws-credentials"), [assumeRole]);
+    const install = { "pulumi-version": "3.276.0" };
+    const comment = { command: "preview", "cloud-url": url, "stack-name": stack, "comment-on-pr": true };
+    assert.deepEqual(inputsOf("pulumi/actions"), name === "preview" ? [install, comment] : [install]);
+    const [{ STACK, PULUMI_BACKEND_URL } = {}, ...others] = steps.flatMap(({ env, run }) => {
+      return run?.includes("pulumi preview") ? [env] : [];
     });
-    const run = inputsOf("pulumi/actions");
-    const expected = name === "preview" ? ["preview", stack, url] : Array(3).fill(undefined);
-    assert.deepEqual([run.command, run["stack-name"], run["cloud-url"]], expected, name);
-    for (const { env } of steps.filter((step) => step.run?.startsWith("pulumi "))) {
-      assert.deepEqual(env, { STACK: stack, PULUMI_BACKEND_URL: url });
-    }
+    assert.deepEqual([STACK, PULUMI_BACKEND_URL, others], [stack, url, []], name);
   }
 });
 
 test("no workflow changes a stack", () => {
   const jobs = WORKFLOWS.flatMap((name) => Object.values<Job>(workflow(name).jobs));
   for (const { run = "", with: inputs } of jobs.flatMap(({ steps }) => steps ?? [])) {
-    assert.doesNotMatch(run, /\bpulumi\b(?! preview )/);
+    assert.doesNotMatch(run, /\bpulumi (?!preview )/);
     assert.ok([undefined, "preview"].includes(inputs?.command as string));
+  }
+});
+
+const HOSTILE = { severity: "error", message: "error: \u001b[8m\n\n::stop-commands::\u202e\n" };
+
+/** What the programs of the step do, and what it then has done. */
+const PLANS: [
+  what: string,
+  pulumi: string,
+  npm: string,
+  expected: Record<"status" | "log" | "summary", unknown>,
+][] = [
+  [
+    "reports an intended plan",
+    'echo "$@"',
+    'echo "$@"; cat "$5"',
+    {
+      status: 0,
+      log: "",
+      summary:
+        "start --silent -- --plan plan.json --markdown\n" +
+        "preview --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev\n",
+    },
+  ],
+  [
+    "fails with the report if something is not as intended",
+    "echo {}",
+    "echo not intended; exit 1",
+    { status: 1, log: "", summary: "not intended\n" },
+  ],
+  [
+    "prints why a preview has failed, which cannot change the log",
+    `echo '${JSON.stringify({ diagnostics: [HOSTILE] })}'; exit 1`,
+    "echo asked",
+    { status: 1, log: '"error: \\u001b[8m"\n"::stop-commands::\\u202e"\n', summary: "" },
+  ],
+  ["fails if a preview does not start", "exit 1", "echo asked", { status: 1, log: "", summary: "" }],
+];
+
+for (const [what, pulumi, npm, expected] of PLANS) {
+  test(`the step of preview.yml ${what}`, (t) => {
+    const directory = temporaryDirectory(t);
+    const summary = join(directory, "summary");
+    writeFileSync(summary, "");
+    const env = {
+      PATH: writePrograms(directory, { pulumi, npm }),
+      STACK: "acme/eks-pulumi-oidc/dev",
+      GITHUB_STEP_SUMMARY: summary,
+    };
+    const { run } = workflow("preview").jobs.preview.steps.find(({ id }: Step) => id === "plan");
+    const { status, stdout } = runStep(run, directory, env);
+    assert.deepEqual({ status, log: stdout, summary: readFileSync(summary, "utf8") }, expected);
+  });
+}
+
+test("preview.yml posts the comment, and then fails if the preview or the access check has", () => {
+  const steps: Step[] = workflow("preview").jobs.preview.steps;
+  const index = steps.findIndex(({ id }) => id === "plan");
+  const [plan, comment, last = {}, ...others] = steps.slice(index);
+  assert.deepEqual(others, []);
+  assert.equal(plan?.["continue-on-error"], true);
+  assert.equal(comment?.with?.["comment-on-pr"], true);
+  assert.equal(runStep(last.run ?? "", ROOT, {}).status, 1);
+  for (const [outcome, expected] of Object.entries({ success: false, failure: true, skipped: false })) {
+    assert.equal(isTrue(last.if, { steps: { plan: { outcome } } }), expected, outcome);
   }
 });
 
@@ -139,6 +205,16 @@ test("every step uses the commit that started the workflow, and actions at a fix
     assert.deepEqual([ref, repository, persists], [undefined, undefined, false]);
   }
 });
+
+/** Runs the script of a step, as GitHub does. */
+function runStep(script: string, cwd: string, variables: Record<string, string>) {
+  // https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
+  return spawnSync("bash", ["-e", "-c", script], {
+    cwd,
+    env: { ...process.env, ...variables },
+    encoding: "utf8",
+  });
+}
 
 /** Returns an expression as it stands in a workflow. */
 function expression(text: string): string {
