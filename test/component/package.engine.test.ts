@@ -51,13 +51,25 @@ const AZURE = `
 const pulumi = require("@pulumi/pulumi");
 exports.containerservice = {
   getManagedClusterOutput: () => pulumi.output({ oidcIssuerProfile: { issuerURL: process.env.ISSUER_URL } }),
-  listManagedClusterUserCredentialsOutput: () => pulumi.output({ kubeconfigs: [{ value: "e30=" }] }),
+  listManagedClusterUserCredentialsOutput: () => {
+    return pulumi.output({ kubeconfigs: [{ value: Buffer.from("key of an administrator").toString("base64") }] });
+  },
 };`;
 
-/** The programs of docs/clusters.md for GKE and AKS, with the path of their issuers. */
+const GKE_PATH = "/v1/projects/acme/locations/us-central1/clusters/prod";
+
+/** The namespace whose UID the program for GKE takes for the cluster's. */
+const KUBE_SYSTEM = { metadata: { name: "kube-system", uid: "7d1f8c0e-5a43-4b8e-9f6d-2c1b0a9e8d7c" } };
+
+/** The programs of docs/clusters.md for GKE and AKS, with the path of their issuers, and what identifies their clusters. */
 const OTHER_CLUSTERS = [
-  ["GKE, whose issuer has a path", "/v1/projects/acme/locations/us-central1/clusters/prod", { gcp: GCP }],
-  ["AKS, whose issuer ends in a slash", "/11111111/22222222/", { "azure-native": AZURE }],
+  ["GKE, whose issuer has a path", GKE_PATH, { gcp: GCP }, () => KUBE_SYSTEM.metadata.uid],
+  [
+    "AKS, whose issuer ends in a slash",
+    "/11111111/22222222/",
+    { "azure-native": AZURE },
+    (url: string) => url,
+  ],
 ] as const;
 
 describe("the package of the component", { skip: missingCli }, () => {
@@ -191,12 +203,14 @@ describe("the package of the component", { skip: missingCli }, () => {
 
   // The first is an excerpt of the program for several clusters.
   const [, ...programs] = codeIn(read("docs/clusters.md"), "typescript");
-  for (const [index, [name, issuerPath, packages]] of OTHER_CLUSTERS.entries()) {
+  for (const [index, [name, issuerPath, packages, identifierOf]] of OTHER_CLUSTERS.entries()) {
     test(`grants a token on ${name}, and needs nothing of AWS`, async (t) => {
       const stack = await stackOf(t, {}, { issuerPath }, packages);
       const { simulation, cli, directory, pulumi, up } = stack;
       const { url } = simulation.issuer;
       cli.environment.ISSUER_URL = url;
+      const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
+      simulation.resources["kubernetes:core/v1:Namespace"] = { ...namespaces, read: () => KUBE_SYSTEM };
       const program = programs[index]?.replace("https://container.googleapis.com", new URL(url).origin);
       await writeFile(join(directory, "index.ts"), program ?? assert.fail());
 
@@ -204,9 +218,14 @@ describe("the package of the component", { skip: missingCli }, () => {
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
       assert.equal(simulation.pulumiCloud.list()[0]?.registration.url, `${new URL(url).origin}${issuerPath}`);
       succeeded(await pulumi("preview", "--expect-no-changes"));
+      const { stdout: state } = succeeded(await pulumi("stack", "export"));
+      assert.ok(!state.includes("key of an administrator"), "the kubeconfig must be encrypted");
+      const resources = await resourcesOf(pulumi);
       // A call of a function registers its provider, too.
-      const types = (await resourcesOf(pulumi)).map(({ type }) => type);
+      const types = resources.map(({ type }) => type);
       assert.doesNotMatch(types.join(" "), /(^| )(pulumi:providers:)?aws\b/);
+      const provider = resources.find(({ inputs }) => inputs?.enableConfigMapMutable);
+      assert.equal(provider?.inputs?.clusterIdentifier, identifierOf(url));
     });
   }
 });
