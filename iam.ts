@@ -114,7 +114,7 @@ function roleNamePrefix({ namespace, name }: Account): string {
 }
 
 /**
- * Builds the trust policy of a role for IRSA: this issuer, these subjects, and only tokens for AWS STS.
+ * Builds the trust policy of a role for IRSA: this issuer, this subject, and only tokens for AWS STS.
  * https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
  *
  * @returns the policy document, which requires both the subject and the audience.
@@ -124,8 +124,8 @@ export function irsaTrustPolicy(args: {
   issuerUrl: string;
   /** The ARN of the issuer's IAM OIDC provider in this AWS account. */
   oidcProviderArn: pulumi.Input<string>;
-  /** The `sub` claim of the ID tokens; each of a list is allowed. */
-  subject: string | string[];
+  /** The `sub` claim of the ID tokens. */
+  subject: string;
 }): iam.PolicyDocument {
   const issuer = args.issuerUrl.replace("https://", "");
   return {
