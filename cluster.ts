@@ -115,8 +115,8 @@ export interface Cluster {
 export interface PlannedCluster {
   /** The OIDC issuer, if the cluster exists already. */
   issuerUrl?: string;
-  /** Creates what does not exist, and registers the Kubernetes provider, all of which wait for `dependsOn`. */
-  register(name: string, options: { dependsOn: pulumi.Resource[] }): Cluster;
+  /** Creates what does not exist, and registers the Kubernetes provider. */
+  register(name: string, options: pulumi.ResourceOptions): Cluster;
 }
 
 /**
@@ -217,7 +217,7 @@ export async function newCluster(config: ClusterConfig, needs: ClusterNeeds): Pr
           issuerUrl,
           kubeconfig: connection.apply(([server, authority]) => kubeconfig(config, server, authority)),
         },
-        { dependsOn: [...options.dependsOn, ...complete] },
+        { ...options, dependsOn: complete },
       );
       const oidcProviderArn = needs.oidcProvider ? registerOidcProvider(name, issuerUrl, options) : undefined;
       return { arn, issuerUrl, oidcProviderArn, kubernetesProvider };
@@ -271,6 +271,8 @@ function createKubernetesProvider(
       clusterIdentifier: issuerUrl,
       // ConfigMaps keep their names, which the manifests of other workloads contain.
       enableConfigMapMutable: true,
+      // Explicit, so that PULUMI_K8S_UPSERT_EXISTING_OBJECTS cannot let the stack adopt, and later delete, what exists.
+      upsertExistingObjects: false,
     },
     options,
   );

@@ -3,7 +3,7 @@
 import type * as pulumi from "@pulumi/pulumi";
 import { existingCluster, newCluster } from "./cluster";
 import { checkIssuer, readConfig } from "./config";
-import { createPulumiCloudProvider } from "./oidcIssuer";
+import { createPulumiCloudProvider, stayWhereDeployed } from "./oidcIssuer";
 import { PulumiCloudAccess, withCluster } from "./pulumiCloudAccess";
 import type { ServiceAccountOutputs } from "./workloadIdentity";
 
@@ -35,9 +35,14 @@ export = async (): Promise<StackOutputs> => {
     : await existingCluster(config.cluster, needs);
   if (planned.issuerUrl) checkIssuer(config.access, planned.issuerUrl);
 
-  // Pulumi Cloud: a stack stays where it was deployed, or the issuer that is registered there would remain in force.
-  const pulumiCloudProvider = createPulumiCloudProvider("pulumi-cloud", config.access.pulumiApiUrl);
-  const cluster = planned.register("cluster", { dependsOn: [pulumiCloudProvider] });
+  // A stack stays where it was deployed. Even the cluster waits for that: what is on it depends on its provider.
+  const { pulumiApiUrl, organization } = config.access;
+  const { clusterName } = config.cluster;
+  const place = { pulumiApiUrl, organization, clusterName, issuerUrl: planned.issuerUrl };
+  const dependsOn = stayWhereDeployed("pulumi-cloud", place);
+
+  const pulumiCloudProvider = createPulumiCloudProvider("pulumi-cloud", pulumiApiUrl, { dependsOn });
+  const cluster = planned.register("cluster", { dependsOn });
 
   // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMap, and the Job that tests the exchange.
   const access = new PulumiCloudAccess(

@@ -30,10 +30,6 @@ export type AllowPolicy = ReturnType<typeof allowPolicy>;
 /**
  * Registers the cluster's OIDC issuer in a Pulumi organization, with its allow policies. Everything else stays denied.
  *
- * Another organization or URL replaces it. The new one is registered before the old one is deleted, so that the old one stays
- * in force if the new one is denied. The two do not collide: an organization rejects only a URL that it has already. Only a
- * replacement that someone forces, such as with `--target-replace`, has the same URL and fails, which changes nothing.
- *
  * @returns the issuer, whose policies are in force once it exists.
  */
 export function createOidcIssuer(
@@ -59,36 +55,115 @@ export function createOidcIssuer(
   );
 }
 
+/** Where a stack or a component is deployed. */
+export interface Place {
+  pulumiApiUrl: string;
+  organization?: pulumi.Input<string>;
+  clusterName?: string;
+  /** The cluster's OIDC issuer, `https://…`. */
+  issuerUrl?: pulumi.Input<string> | undefined;
+}
+
+/** What the Stash of each value is named after. */
+const STASH_NAMES: Record<string, string> = {
+  pulumiApiUrl: "url",
+  organization: "organization",
+  clusterName: "cluster-name",
+  issuerUrl: "issuer-url",
+};
+
 /**
- * Creates the provider of Pulumi Cloud, which sends the access token of the current login to `apiUrl`. The URL remains that
- * of the first update: the engine would send the requests for what exists to another one, and the issuer that is registered
- * at the old URL would remain in force, with its allow policies.
+ * Keeps the place where a stack or a component was first deployed, and requires that it is still there. Everything that must
+ * not change at another place depends on the result.
+ *
+ * A move cannot be undone: if one resource fails at the new place, both places have an issuer with the same policies, and
+ * the way back deletes what both have, such as a live service account.
+ *
+ * @param name of the resources, such as that of the provider of Pulumi Cloud.
+ * @param place its values are known in a preview, except outputs of resources that are still to be created.
+ * @param component the name of the component. Without it, the whole stack stays.
+ * @returns what to pass as `dependsOn`. It fails, with what to do, if a value differs from the first one.
+ */
+export function stayWhereDeployed(
+  name: string,
+  place: Place,
+  component?: string,
+  options?: pulumi.CustomResourceOptions,
+): pulumi.Output<pulumi.Resource[]> {
+  const settings = Object.entries(place).filter(([, current]) => current !== undefined);
+  const values = settings.map(([setting, current]) => {
+    // The output of a Stash remains its first input. A changed one would only be an update in every preview.
+    const stash = new pulumi.Stash(
+      `${name}.${STASH_NAMES[setting]}`,
+      { input: current },
+      { ...options, ignoreChanges: ["input"] },
+    );
+    return { setting, current, stash };
+  });
+
+  // One comparison for all plain values, and one for each output: an unknown one must not hide that another has changed.
+  const plain = values.filter(({ current }) => typeof current === "string");
+  const outputs = values.filter(({ current }) => typeof current !== "string");
+  const comparisons = [plain, ...outputs.map((value) => [value])].map((compared) => {
+    const deployed = compared.map(({ setting, current, stash }) => ({
+      setting,
+      current,
+      first: stash.output,
+    }));
+    return pulumi.output(deployed).apply((known) => {
+      // A Stash that this update does not create, such as with --target, has no output.
+      const moved = known.filter(({ current, first }) => first !== undefined && first !== current);
+      if (moved.length > 0) throw userError(moveMessage(moved, component));
+      return compared.map(({ stash }) => stash);
+    });
+  });
+  return pulumi.all(comparisons).apply((stashes) => stashes.flat());
+}
+
+interface Move {
+  setting: string;
+  current: string;
+  first: string;
+}
+
+function moveMessage(moved: Move[], component: string | undefined): string {
+  const differences = moved.map(({ setting, current, first }) => {
+    return `  ${setting} = "${current}": deployed with "${first}"`;
+  });
+  // `pulumi destroy` does not run the program, which would stop a token of another Pulumi Cloud.
+  const url = moved.find(({ setting }) => setting === "pulumiApiUrl")?.first;
+  const restored = url ? `restore them, log in to ${url}` : "restore them";
+
+  const [title, ...ways] = component
+    ? [
+        `PulumiCloudAccess "${component}" stays where it was deployed. None of its resources was changed.`,
+        "  To stay, restore the previous values.",
+        `  To move, ${restored}, remove the component from the program, and run \`pulumi up\`. Then add it again with the ` +
+          "new values. For a whole stack, run `pulumi destroy` instead.",
+      ]
+    : [
+        "This stack stays where it was deployed. Nothing was changed.",
+        "  To stay, restore the previous values.",
+        `  To move, ${restored}, and run \`pulumi destroy\`. Then deploy the stack with the new values.`,
+        "  To have both, restore them, and create another stack with the new values.",
+      ];
+  return [title, "", ...differences, "", ...ways, ""].join("\n");
+}
+
+/**
+ * Creates the provider of Pulumi Cloud, which sends the access token of the current login to `apiUrl`.
  *
  * @param apiUrl the origin that the login is for, as `loginProblems` checks.
- * @returns the provider. It, and what depends on it, fails with what to do if the URL has changed.
+ * @param options `dependsOn` the result of `stayWhereDeployed`: with a changed URL, the engine would send the requests for
+ *   what exists to another Pulumi Cloud.
  */
 export function createPulumiCloudProvider(
   name: string,
   apiUrl: string,
-  options?: pulumi.ResourceOptions,
+  options: pulumi.ResourceOptions,
 ): pulumiservice.Provider {
-  // The output of a Stash remains its first input. A changed one would only be an update in every preview.
-  const deployed = new pulumi.Stash(
-    `${name}.url`,
-    { input: apiUrl },
-    { ...options, ignoreChanges: ["input"] },
-  );
-  const sameUrl = deployed.output.apply((previous: string | undefined) => {
-    if (previous === undefined || previous === apiUrl) return apiUrl;
-    throw userError(
-      `pulumiApiUrl is ${apiUrl}, but this stack was deployed with ${previous}, which would continue to grant access ` +
-        "tokens.\n\n" +
-        `  To move, set pulumiApiUrl to ${previous} again, log in to it, and run \`pulumi destroy\`. Then deploy to ` +
-        `${apiUrl}.\n`,
-    );
-  });
   // Without an explicit URL, the provider uses the state backend as its API URL, such as file:// or s3://.
-  return new pulumiservice.Provider(name, { apiUrl: sameUrl }, options);
+  return new pulumiservice.Provider(name, { apiUrl }, options);
 }
 
 /**

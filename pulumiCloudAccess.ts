@@ -1,17 +1,18 @@
 // The access of one cluster's service accounts to Pulumi Cloud, as one component. `pulumi package add` generates SDKs from it.
 //
-// 1. oidcIssuer.ts        the provider of Pulumi Cloud, unless the program passes one; everything else waits for it
-// 2. serviceAccount.ts    the namespaces
-// 3. oidcIssuer.ts        the OIDC issuer in Pulumi Cloud, with the allow policies of all service accounts
-// 4. workloadIdentity.ts  for each service account: its role, itself, its ConfigMap, and last its Job
-// 5. injection.ts         the admission policies, with injectToken
+// 1. oidcIssuer.ts        where the component is deployed, for which everything else waits
+// 2. oidcIssuer.ts        the provider of Pulumi Cloud, unless the program passes one
+// 3. serviceAccount.ts    the namespaces
+// 4. oidcIssuer.ts        the OIDC issuer in Pulumi Cloud, with the allow policies of all service accounts
+// 5. workloadIdentity.ts  for each service account: its role, itself, its ConfigMap, and last its Job
+// 6. injection.ts         the admission policies, with injectToken
 
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
 import * as v from "valibot";
 import { createInjection } from "./injection";
-import { allowPolicy, createOidcIssuer, createPulumiCloudProvider } from "./oidcIssuer";
+import { allowPolicy, createOidcIssuer, createPulumiCloudProvider, stayWhereDeployed } from "./oidcIssuer";
 import { createNamespaces } from "./serviceAccount";
 import {
   type Access,
@@ -69,11 +70,15 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
     for (const warning of defaultAccountWarnings(access.serviceAccounts)) void pulumi.log.warn(warning, this);
 
-    // Everything else waits for the provider, so that nothing is created or changed if its URL has changed.
+    // The component stays where it was deployed, for which everything else waits.
+    const { pulumiApiUrl, organization, issuerUrl } = access;
+    const place = { pulumiApiUrl, organization, issuerUrl };
+    const dependsOn = stayWhereDeployed(`${name}.oidc-issuer`, place, name, { parent: this });
+    const inComponent = { parent: this, dependsOn };
+
     const pulumiCloud =
       this.getProvider(OIDC_ISSUER) ??
-      createPulumiCloudProvider(`${name}.oidc-issuer`, access.pulumiApiUrl, { parent: this });
-    const inComponent = { parent: this, dependsOn: pulumiCloud };
+      createPulumiCloudProvider(`${name}.oidc-issuer`, pulumiApiUrl, inComponent);
 
     const namespaces = createNamespaces(name, access.createNamespaces, inComponent);
 
@@ -82,9 +87,9 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     const oidcIssuer = createOidcIssuer(
       `${name}.oidc-issuer`,
       {
-        organization: access.organization,
+        organization,
         name: access.issuerName,
-        url: access.issuerUrl,
+        url: issuerUrl,
         maxExpirationSeconds: access.maxExpirationSeconds,
         policies: accounts.map(({ policy }) => policy),
       },

@@ -1,6 +1,6 @@
 // Creates the identity of this repository's GitHub workflows, which can read what a preview needs and change nothing.
 
-import { createPulumiCloudProvider } from "../oidcIssuer";
+import { createPulumiCloudProvider, stayWhereDeployed } from "../oidcIssuer";
 import { createPreviewRole, readClusters, readOidcProvider } from "./aws";
 import { readSettings } from "./config";
 import { ISSUER_URL } from "./idTokens";
@@ -17,7 +17,8 @@ export = async () => {
   );
 
   // Pulumi Cloud: a stack stays where it was deployed, or the issuers that are registered there would remain in force.
-  const provider = createPulumiCloudProvider("pulumi-cloud", settings.pulumiApiUrl);
+  const dependsOn = stayWhereDeployed("pulumi-cloud", { pulumiApiUrl: settings.pulumiApiUrl });
+  const provider = createPulumiCloudProvider("pulumi-cloud", settings.pulumiApiUrl, { dependsOn });
 
   // AWS: a role with access to the clusters. It waits for the provider: if pulumiApiUrl has changed, nothing changes here.
   const role = createPreviewRole(settings, clusters, oidcProviderArn, { dependsOn: provider });

@@ -89,6 +89,12 @@ test("several service accounts share the issuer, their namespace, and nothing el
   assert.deepEqual(shared.sort(), [
     "eks-pulumi-oidc:index:PulumiCloudAccess access",
     "kubernetes:core/v1:Namespace access.ci",
+    "pulumi:index:Stash access.oidc-issuer.issuer-url",
+    "pulumi:index:Stash access.oidc-issuer.organization",
+    "pulumi:index:Stash access.oidc-issuer.url",
+    "pulumi:index:Stash pulumi-cloud.cluster-name",
+    "pulumi:index:Stash pulumi-cloud.issuer-url",
+    "pulumi:index:Stash pulumi-cloud.organization",
     "pulumi:index:Stash pulumi-cloud.url",
     "pulumi:providers:kubernetes cluster",
     "pulumi:providers:pulumiservice pulumi-cloud",
@@ -191,8 +197,6 @@ test("the issuer is registered with its thumbprint, through a provider for the c
   assert.deepEqual(others, { ...named, thumbprints: [thumbprint()] });
   assert.match(provider, /pulumi:providers:pulumiservice::/);
   assert.deepEqual(only(stack, "pulumiservice").inputs, { apiUrl: API_URL });
-  // The old one stays in force until the new one exists.
-  assert.equal(options.deleteBeforeReplace, undefined);
   // A rotated certificate changes nothing, and a refresh shows no drift.
   assert.deepEqual(options.ignoreChanges, ["thumbprints"]);
 });
@@ -200,8 +204,13 @@ test("the issuer is registered with its thumbprint, through a provider for the c
 test("every Kubernetes object goes through a provider with the AWS provider's cluster and credentials", () => {
   const credentials = ["--region", "eu-central-1", "--profile", "dev", "--role-arn", DEPLOYER];
   assert.deepEqual(connectionOf(stack), [stack.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
-  const { enableConfigMapMutable, clusterIdentifier } = only(stack, "kubernetes").inputs;
+  const { enableConfigMapMutable, upsertExistingObjects, clusterIdentifier } = only(
+    stack,
+    "kubernetes",
+  ).inputs;
   assert.equal(String(enableConfigMapMutable), "true");
+  // Whatever the environment says, nothing that exists is adopted, and deleted later.
+  assert.equal(String(upsertExistingObjects), "false");
   // Another endpoint of the same cluster replaces nothing.
   assert.equal(clusterIdentifier, stack.simulation.issuer.url);
   const objects = stack.registered.filter(({ type }) => type.startsWith("kubernetes:"));
@@ -284,7 +293,7 @@ test("createCluster creates a cluster without passing credentials, and an IAM OI
   const credentials = ["--region", "us-west-2", "--profile", "dev"];
   assert.deepEqual(connectionOf(created), [created.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
   const { dependsOn } = only(created, "kubernetes").options;
-  assert.deepEqual(await labelsOf(dependsOn), ["pulumiservice pulumi-cloud", "Cluster eks-cluster"]);
+  assert.deepEqual(await labelsOf(dependsOn), ["Cluster eks-cluster"]);
   assert.deepEqual(only(created, "OidcIssuer").inputs.thumbprints, [created.simulation.issuer.thumbprint()]);
 });
 
@@ -297,11 +306,7 @@ test("createCluster creates the agent of EKS Pod Identity, and no IAM OIDC provi
   assert.deepEqual(all(created, "OpenIdConnectProvider"), []);
   // A pod that is created before the agent runs has no role.
   const { dependsOn } = only(created, "kubernetes").options;
-  assert.deepEqual(await labelsOf(dependsOn), [
-    "pulumiservice pulumi-cloud",
-    "Cluster eks-cluster",
-    "Addon eks-pod-identity-agent",
-  ]);
+  assert.deepEqual(await labelsOf(dependsOn), ["Cluster eks-cluster", "Addon eks-pod-identity-agent"]);
 });
 
 test("the outputs only name what each service account has", () => {

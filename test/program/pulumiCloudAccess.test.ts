@@ -290,20 +290,6 @@ test("its outputs have what its Job mounts as other pods do", async (t) => {
   assert.deepEqual(containers[0]?.volumeMounts.slice(1), [volumeMount]);
 });
 
-test("stops before its first resource if pulumiApiUrl has changed", async () => {
-  const deployed = storedKind(
-    new Map(),
-    (_, name) => name,
-    () => ({ output: "https://old.example" }),
-  );
-  const message = await rejected(ARGS, withProvider, { "pulumi:index:Stash": deployed });
-  assert.match(message, /^pulumiApiUrl is https:\/\/api\.pulumi\.com, but .* https:\/\/old\.example/);
-  assert.deepEqual(
-    registered.map(({ name }) => name),
-    ["cluster", "access", "access.oidc-issuer.url"],
-  );
-});
-
 const MISSING = "this resource option must contain the Kubernetes provider of the cluster";
 const ABSENT = "is not a provider. Leave it out to use the default one";
 
