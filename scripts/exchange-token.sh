@@ -17,7 +17,7 @@
 #
 # Exit codes, before the command's own:
 #
-#   64  invalid settings, or an unsupported request on standard input
+#   64  invalid settings, an unsupported request, or a terminal instead of a request
 #   66  no ID token
 #   69  Pulumi Cloud is unreachable, or its TLS certificate could not be verified
 #   75  temporary failure
@@ -47,6 +47,12 @@ main() {
 
   # Within a wrapped command, this is a token: curl must not receive it.
   export -n PULUMI_ACCESS_TOKEN
+
+  if (($# == 0)) && [[ -t 0 ]]; then
+    fail 64 'This is a credential helper: the Pulumi CLI sends it a request on standard input, here a terminal.'$'\n' \
+      ' Set PULUMI_CREDENTIAL_HELPER to its path, and run the CLI.'$'\n' \
+      ' To run another program with an access token, pass it as arguments: exchange-token.sh COMMAND [ARG...]'
+  fi
 
   local script=$0
   if [[ $script != /* ]]; then

@@ -1,6 +1,7 @@
 // The contract of scripts/exchange-token.sh; faults.test.ts attacks it with malformed input of every kind.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -251,6 +252,16 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
 });
 
 describe("the credential helper", AT_ONCE, () => {
+  test("says what it is for on a terminal, where no request arrives", async (t) => {
+    // A terminal as the standard input of the script.
+    const spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+    if (spawnSync("python3", ["--version"]).status !== 0) return t.skip("python3 is not on PATH");
+    const launcher = ["timeout", "10", "python3", "-c", spawn];
+    const run = await exchange(granted, { launcher, command: [] });
+    assert.match(run.stdout, /credential helper.*PULUMI_CREDENTIAL_HELPER.* exchange-token\.sh COMMAND/s);
+    assert.deepEqual([run.exitCode, run.endpoint.requests], [64, []]);
+  });
+
   const { apiUrl } = SETTINGS;
   const INITIAL = '{"version":1,"reason":"initial"}';
   const selecting = (backend: string, reason = "initial") =>
