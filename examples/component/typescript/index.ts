@@ -72,8 +72,17 @@ const policy = new aws.iam.Policy("read-reports", {
   },
 });
 new aws.iam.RolePolicyAttachment("deployer-read-reports", {
-  role: access.serviceAccounts.apply((accounts) => `${accounts["team-a/deployer"]?.roleName}`),
+  role: roleNameOf("team-a/deployer"),
   policyArn: policy.arn,
 });
+
+/** Returns the name of a service account's role, and fails if there is none. */
+function roleNameOf(serviceAccount: string): pulumi.Output<string> {
+  return access.serviceAccounts.apply((accounts) => {
+    const roleName = accounts[serviceAccount]?.roleName;
+    if (roleName === undefined) throw new Error(`The component has no role for ${serviceAccount}.`);
+    return roleName;
+  });
+}
 
 export const oidcIssuerId = access.oidcIssuerId;
