@@ -47,6 +47,27 @@ test("the package, every page, and every program name the newest version of the 
   assert.deepEqual([...new Set(named)], [`/component@v${newest}`]);
 });
 
+test("each program names the packages that it imports, in TypeScript with the versions of this project", () => {
+  const { dependencies: tested } = JSON.parse(read("package.json"));
+  for (const [directory, program] of [
+    ["typescript", TYPESCRIPT],
+    ["many-clusters", MANY],
+  ] as const) {
+    const { dependencies } = JSON.parse(read(`examples/component/${directory}/package.json`));
+    const imported = [...program.matchAll(/from "(@pulumi\/\w+)"/g)].map(([, name = ""]) => [
+      name,
+      tested[name],
+    ]);
+    assert.deepEqual(dependencies, Object.fromEntries(imported));
+  }
+  const required = [...read("examples/component/python/requirements.txt").matchAll(/^[\w-]+/gm)];
+  const imported = PYTHON.matchAll(/^import (pulumi\w*)/gm);
+  assert.deepEqual(
+    required.map(([name]) => name),
+    [...imported].map(([, name = ""]) => name.replaceAll("_", "-")),
+  );
+});
+
 const OUTPUT = /access\.(\w+)\["team-a\/deployer"\]\.(\w+)/;
 
 test("the program in YAML has valid arguments, and reads an output that exists", async () => {
