@@ -224,12 +224,9 @@ describe("npm start", () => {
     });
   }
 
-  test("prints for the sample stack the lines that the README shows, and exits 0", async () => {
-    const [shown = ""] = codeIn(read("README.md"), "text");
+  test("simulates the sample stack, and exits 0", async () => {
     const run = await ended(spawnStart([]));
     const { exitCode, stdout, stderr, flow } = printed(run.exitCode, run.stdout, run.stderr);
-    const lines = stdout.split("\n").filter((line) => line && shown.includes(`${line}\n`));
-    assert.equal(`${lines.join("\n")}\n`, shown);
     assert.match(flow, /^Simulation of the sample stack: .* Its settings are in simulator\/sample\.yaml\. /);
     assert.match(stdout, /^ {2}(\d+) of \1 checks passed/m);
     assert.ok(stdout.endsWith(`\n${NOTHING}\n`));
