@@ -1,8 +1,9 @@
 // A stack that is up: what its program says, and the two IDs that only the services choose.
 
 import { join } from "node:path";
+import { findComponent } from "./component";
 import type { Preview } from "./preview";
-import { findComponent, readServiceAccounts, type ServiceAccount } from "./serviceAccounts";
+import { readServiceAccounts, type ServiceAccount } from "./serviceAccounts";
 import { shellQuoted } from "./terminal";
 import type { Run, RunOptions } from "./tools";
 
@@ -49,7 +50,7 @@ export function deployedStack(name: string, { project, config, resources }: Prev
   if (!component || !issuer?.id) {
     throw new Error(`Stack "${name}" is not deployed. To deploy it: pulumi up --stack ${shellQuoted(name)}`);
   }
-  const { access } = component;
+  const { settings: access } = component;
   return {
     issuer: {
       organization: access.organization,
@@ -58,7 +59,7 @@ export function deployedStack(name: string, { project, config, resources }: Prev
       maxExpirationSeconds: access.maxExpirationSeconds,
       policies: issuer.inputs.policies as object[],
     },
-    accounts: readServiceAccounts(resources),
+    accounts: readServiceAccounts(component),
     clusterName: config[`${project}:clusterName`] ?? "",
     apiUrl: new URL(access.pulumiApiUrl).origin,
     ...readAws(name, config),

@@ -107,7 +107,11 @@ async function checkStack(
   if (additions.length === 0) print(paint("green", "  There are none."));
 
   const rows = await askAll(stack, options["all-pairs"], kubectl, { run, stop, print });
-  print("", paint("bold", "Access check"), ...accessLines(rows, options.verbose));
+  print(
+    "",
+    paint("bold", "Access check"),
+    ...accessLines({ accounts: stack.accounts, rows, foreign: [], isLive: true }, options.verbose),
+  );
   const isExpected = !preview.hasChanges && additions.length === 0 && unexpected(rows).length === 0;
   if (preview.hasChanges) {
     const up = `pulumi up --refresh --stack ${shellQuoted(options.stack)}`;

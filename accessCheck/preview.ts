@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Resource } from "./serviceAccounts";
+import type { State as Resource } from "./plan";
 import { redact, shellQuoted } from "./terminal";
 import { type Run, ToolError } from "./tools";
 
@@ -22,7 +22,7 @@ export interface Preview {
 interface State {
   id?: string;
   inputs?: Record<string, unknown>;
-  outputs?: object;
+  outputs?: Record<string, unknown>;
 }
 
 /** An event of the engine, as far as it is read here: sdk/go/common/apitype/events.go in pulumi/pulumi. */

@@ -1,7 +1,7 @@
 // The access check: which callers ask for the access of each service account, and which of them should be allowed. How
 // they ask, and whom, is up to the caller: the emulators, or the real services.
 
-import { idOf, type Role, type ServiceAccount } from "./serviceAccounts";
+import { idOf, type Role, type Service, type ServiceAccount } from "./serviceAccounts";
 
 /** Anyone who asks for the access of a service account with an ID token. It differs from that account in one thing. */
 export interface Caller {
@@ -20,7 +20,7 @@ type Defect = "other audience" | "expired token" | "invalid signature" | "other 
 export interface Question {
   account: ServiceAccount;
   caller: Caller;
-  service: "Pulumi Cloud" | "IAM role";
+  service: Service;
   /** Whether the settings intend that it is allowed. */
   intended: boolean;
 }
@@ -105,7 +105,8 @@ function questionsFor(account: ServiceAccount, accounts: ServiceAccount[], calle
     const granted = (known !== undefined && isGranted(known, account)) || isOfAnyAudience(account, caller);
     const pulumiCloud = { account, caller, service: "Pulumi Cloud", intended: granted } as const;
     const role = { account, caller, service: "IAM role", intended: known === account } as const;
-    return account.role ? [pulumiCloud, role] : [pulumiCloud];
+    const all = account.role ? [pulumiCloud, role] : [pulumiCloud];
+    return all.filter(({ service }) => !account.unknown.includes(service));
   });
 }
 

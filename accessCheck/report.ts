@@ -1,8 +1,27 @@
-// How the access check is reported: in a terminal of 80 columns, and as Markdown.
+// How the access check is reported: in a terminal, and as Markdown.
 
-import { type Question, type Row, unexpected } from "./questions";
-import { idOf, type ServiceAccount } from "./serviceAccounts";
-import { paint, type Style, tableRow, visible, WIDTH, wrap } from "./terminal";
+import { isClaimOfCluster, policyText } from "./allowPolicies";
+import type { Change } from "./changes";
+import type { Policy } from "./component";
+import { readable } from "./plan";
+import { type Row, unexpected } from "./questions";
+import { idOf, type Service, type ServiceAccount, tokenOf } from "./serviceAccounts";
+import { paint, type Style, tableRow, visible, width, wrap } from "./terminal";
+
+/** What is reported about one component. */
+export interface Result {
+  accounts: ServiceAccount[];
+  rows: Row[];
+  /** The allow policies that are of no service account. */
+  foreign: Policy[];
+  /** Whether the real services were asked. */
+  isLive: boolean;
+}
+
+/** Returns whether everything is as the settings intend. */
+export function isAsIntended({ rows, foreign }: Result): boolean {
+  return unexpected(rows).length === 0 && foreign.length === 0;
+}
 
 const HEADER = ["Service account", "Access token", "Gets the token", "Gets the role"];
 
@@ -18,7 +37,19 @@ const AUDIENCE_NOTE =
 const NOT_ASKED = "not asked";
 
 const POD_IDENTITY_NOTE =
-  "not asked: EKS Pod Identity issues the credentials of a role only to its agent on a node of the cluster. To see its trust policy: npm start -- --policies. The simulation evaluates it.";
+  "not asked for the role: EKS Pod Identity issues the credentials of a role only to its agent on a node of the cluster. To see its trust policy: npm start -- --policies. The simulation evaluates it.";
+
+const POD_CLAIM_NOTE =
+  "not asked for the token: a rule of the allow policy is on a pod or a node, and the ID tokens of this check are of none.";
+
+const NOT_KNOWN = "not known yet";
+
+const NOT_KNOWN_NOTE = "not known yet: it depends on a value that is known after the update only.";
+
+const ONCE_ANNOTATED = "once annotated";
+
+const ANNOTATION_NOTE =
+  "once annotated: createServiceAccount is false. Annotate the service account yourself, with eks.amazonaws.com/role-arn and the roleArn of the stack's output.";
 
 /**
  * Returns the access check as lines: one for each service account with its token, one for each unexpected answer, and
@@ -26,8 +57,8 @@ const POD_IDENTITY_NOTE =
  *
  * @param verbose one for each answer, too.
  */
-export function accessLines(rows: Row[], verbose: boolean): string[] {
-  const accounts = accountsOf(rows);
+export function accessLines(result: Result, verbose: boolean): string[] {
+  const { accounts, rows } = result;
   const table = accounts.map((account) => cellsOf(rows, account));
   const widths = columnWidths([HEADER, ...table]);
   const lines = accounts.flatMap((account, index) => {
@@ -36,34 +67,62 @@ export function accessLines(rows: Row[], verbose: boolean): string[] {
     const color = found.length > 0 ? "yellow" : "green";
     return [
       ...tableRow(table[index] ?? [], widths).map((line) => paint(color, line)),
-      ...shared(rows, account).flatMap((text) => wrap(text, 4)),
+      ...details(result, account).flatMap((text) => wrap(text, 4)),
       ...(verbose ? answers : found).flatMap(answerLines),
     ];
   });
-  const verdictColor = unexpected(rows).length > 0 ? "yellow" : "green";
+  const verdictColor = isAsIntended(result) ? "green" : "yellow";
   return [
     ...tableRow(HEADER, widths).map((line) => paint("bold", line)),
     ...lines,
-    ...(verbose ? [] : denialLines(rows)),
-    ...notes(rows).flatMap((text) => ["", ...wrap(text, 2, 2)]),
+    ...(verbose ? [] : denialLines(result)),
+    ...foreignTexts(result).flatMap((text) => ["", ...wrap(text, 2).map((line) => paint("yellow", line))]),
+    ...notes(result).flatMap((text) => ["", ...wrap(text, 2, 2)]),
     "",
-    ...wrap(verdict(rows), 2).map((line) => paint(verdictColor, line)),
+    ...wrap(verdict(result), 2).map((line) => paint(verdictColor, line)),
   ];
+}
+
+const NO_CHANGE = "Nothing changes who is granted what.";
+
+/** Returns what a plan changes as lines. */
+export function changeLines(changes: Change[]): string[] {
+  if (changes.length === 0) return [paint("green", `  ${NO_CHANGE}`)];
+  const subjectWidth = Math.min(40, Math.max(...changes.map(({ subject }) => visible(subject).length)));
+  const column = 2 + "changed".length + 2 + subjectWidth + 2;
+  return changes.flatMap(({ subject, kind, details }) => {
+    const head = wrap(`${kind.padEnd("changed".length)}  ${subject}`, 2, 11);
+    const [first = "", ...others] = details.flatMap((detail) => wrap(detail, column));
+    const isBeside = visible(subject).length <= subjectWidth && first !== "";
+    const lines = isBeside ? [head.join("").padEnd(column) + first.trimStart()] : [...head, first];
+    return [...lines, ...others]
+      .filter(Boolean)
+      .map((line) => paint(kind === "removed" ? "dim" : "yellow", line));
+  });
+}
+
+/** Returns what a plan changes as Markdown. */
+export function changeMarkdown(changes: Change[]): string {
+  if (changes.length === 0) return NO_CHANGE;
+  const rows = changes.map(({ subject, kind, details }) => {
+    return `| ${markdownText(subject)} | ${kind} | ${details.map(markdownText).join("<br>")} |`;
+  });
+  return ["| Subject | Change | Details |", "| --- | --- | --- |", ...rows].join("\n");
 }
 
 /** Returns the widths of the columns of a table, which together fit into a line. */
 function columnWidths(table: string[][]): number[] {
-  const width = (column: number) => Math.max(...table.map((cells) => visible(cells[column] ?? "").length));
-  const [account, token, pulumiCloud, role] = [width(0), width(1), width(2), width(3)];
-  const left = WIDTH - 2 - 3 * 2 - pulumiCloud - role;
+  const widest = (column: number) => Math.max(...table.map((cells) => visible(cells[column] ?? "").length));
+  const [account, token, pulumiCloud, role] = [widest(0), widest(1), widest(2), widest(3)];
+  const left = width() - 2 - 3 * 2 - pulumiCloud - role;
   const tokenWidth = Math.min(token, Math.max(HEADER[1]?.length ?? 0, left - account));
   return [Math.min(account, left - tokenWidth), tokenWidth, pulumiCloud, role];
 }
 
 /** Returns a denial for each service account, up to a limit. Other service accounts of the stack come first. */
-function denialLines(rows: Row[]): string[] {
-  const ids = accountsOf(rows).map(idOf);
-  const denials = accountsOf(rows).flatMap((account) => {
+function denialLines({ accounts, rows }: Result): string[] {
+  const ids = accounts.map(idOf);
+  const denials = accounts.flatMap((account) => {
     const denied = rows.filter((row) => row.account === account && isDenied(row));
     return denied.find(({ caller }) => ids.includes(caller.label)) ?? denied[0] ?? [];
   });
@@ -101,46 +160,71 @@ function answerText(row: Row): string {
 }
 
 /** Returns the access check as Markdown. */
-export function accessMarkdown(rows: Row[]): string {
-  const table = accountsOf(rows).map((account) => {
+export function accessMarkdown(result: Result): string {
+  const { accounts, rows } = result;
+  const table = accounts.map((account) => {
     const [id, ...cells] = cellsOf(rows, account);
-    return `| ${[`\`${id}\``, ...cells.map(markdownCell)].join(" | ")} |`;
+    return `| ${[`\`${id}\``, ...cells.map(markdownText)].join(" | ")} |`;
   });
   const found = unexpected(rows).map((row) => {
     const answer = `\`${idOf(row.account)}\`, ${row.caller.label}: **${outcome(row)}** by ${row.service}.`;
     return `- ${answer} ${adviceFor(row)}`;
   });
-  const sharing = accountsOf(rows).flatMap((account) => {
-    return shared(rows, account).map((text) => `- \`${idOf(account)}\` ${text}`);
+  const further = accounts.flatMap((account) => {
+    return details(result, account).map((text) => `- \`${idOf(account)}\` ${markdownText(text)}`);
   });
+  const foreign = foreignTexts(result).map((text) => `- **${markdownText(text)}**`);
   return [
     `| ${HEADER.join(" | ")} |`,
     "| --- | --- | --- | --- |",
     ...table,
     "",
-    [verdict(rows), ...notes(rows)].join(" "),
-    ...(found.length > 0 ? ["", ...found] : []),
-    ...(sharing.length > 0 ? ["", ...sharing] : []),
+    [verdict(result), ...notes(result)].join(" "),
+    ...[found, foreign, further].flatMap((lines) => (lines.length > 0 ? ["", ...lines] : [])),
   ].join("\n");
 }
 
-/** Returns text for a cell of a Markdown table, in which nothing of it is Markdown or HTML. */
-function markdownCell(text: string): string {
+/** Returns text for Markdown, such as a cell of a table, in which nothing of it is Markdown or HTML. */
+export function markdownText(text: string): string {
   return visible(text).replace(/[\\`*_[\]<>|&#~]/g, (symbol) => `&#${symbol.charCodeAt(0)};`);
 }
 
 /** Returns the sentence that sums up the access check. */
-function verdict(rows: Row[]): string {
+function verdict({ accounts, rows }: Result): string {
   const passed = rows.length - unexpected(rows).length;
   const callers = rows.filter(({ service }) => service === "Pulumi Cloud").length;
-  const asked = `${plural(accountsOf(rows).length, "service account")}, ${plural(callers, "caller")}`;
+  const asked = `${plural(accounts.length, "service account")}, ${plural(callers, "caller")}`;
   return `${passed} of ${rows.length} checks passed (${asked}).`;
 }
 
 /** Explains what the settings intend, if a reader may not expect it. */
-function notes(rows: Row[]): string[] {
-  const isNotAsked = accountsOf(rows).some((account) => summaryOf(rows, account, "IAM role") === NOT_ASKED);
-  return [...(rows.some(isAsConfigured) ? [AUDIENCE_NOTE] : []), ...(isNotAsked ? [POD_IDENTITY_NOTE] : [])];
+function notes({ accounts, rows }: Result): string[] {
+  const tokens = accounts.map((account) => summaryOf(rows, account, "Pulumi Cloud"));
+  const roles = accounts.map((account) => summaryOf(rows, account, "IAM role"));
+  const cells = [...tokens, ...roles];
+  return [
+    ...(rows.some(isAsConfigured) ? [AUDIENCE_NOTE] : []),
+    ...(tokens.includes(NOT_ASKED) ? [POD_CLAIM_NOTE] : []),
+    ...(roles.includes(NOT_ASKED) ? [POD_IDENTITY_NOTE] : []),
+    ...(cells.includes(NOT_KNOWN) ? [NOT_KNOWN_NOTE] : []),
+    ...(cells.includes(ONCE_ANNOTATED) ? [ANNOTATION_NOTE] : []),
+  ];
+}
+
+/** Returns a sentence for each policy that no setting intends. */
+function foreignTexts({ foreign }: Result): string[] {
+  return foreign.map((policy) => {
+    return `A policy is of no service account, or grants another token: ${readable(policyText(policy))}`;
+  });
+}
+
+/** Returns what belongs to a service account's line. */
+function details({ rows, isLive }: Result, account: ServiceAccount): string[] {
+  const assumed = Object.entries(account.rules).filter(([path]) => !isLive && isClaimOfCluster(path));
+  return [
+    ...shared(rows, account),
+    ...assumed.map(([path, pattern]) => `assumed to match its pods: ${path} = ${readable(pattern)}`),
+  ];
 }
 
 /** Says whom `(+N)` counts. */
@@ -154,29 +238,22 @@ function shared(rows: Row[], account: ServiceAccount): string[] {
   ];
 }
 
-function accountsOf(rows: Row[]): ServiceAccount[] {
-  return [...new Set(rows.map(({ account }) => account))];
-}
-
 function cellsOf(rows: Row[], account: ServiceAccount): string[] {
-  const services = ["Pulumi Cloud", "IAM role"] satisfies Question["service"][];
+  const services = ["Pulumi Cloud", "IAM role"] satisfies Service[];
   return [idOf(account), tokenOf(account), ...services.map((service) => summaryOf(rows, account, service))];
 }
 
 /** Sums up who is allowed by one service as one service account. */
-function summaryOf(rows: Row[], account: ServiceAccount, service: Question["service"]): string {
+function summaryOf(rows: Row[], account: ServiceAccount, service: Service): string {
+  if (service === "IAM role" && !account.role) return "no role";
+  if (account.unknown.includes(service)) return NOT_KNOWN;
   const answers = rows.filter((row) => row.account === account && row.service === service);
-  if (answers.length === 0) return account.role ? NOT_ASKED : "no role";
   const count = unexpected(answers).length;
   if (count > 0) return `${count} unexpected`;
+  if (!answers.some(({ caller }) => caller.label === "itself")) return NOT_ASKED;
+  if (service === "IAM role" && account.role?.isAnnotatedByUser) return ONCE_ANNOTATED;
   const others = sharers(rows, account, service).length;
   return others > 0 ? `itself (+${others})` : "only itself";
-}
-
-/** Returns whose access token a service account is granted, such as `team:platform`. */
-function tokenOf({ tokenType, tokenScope }: ServiceAccount): string {
-  if (tokenType !== "organization") return tokenScope;
-  return tokenScope === "admin" ? "organization (admin)" : "organization";
 }
 
 function outcome({ allowed }: Row): string {
@@ -193,7 +270,7 @@ function isAsConfigured({ caller, allowed, intended }: Row): boolean {
 }
 
 /** Returns the other service accounts that are granted the access token of this one, as intended. */
-function sharers(rows: Row[], account: ServiceAccount, service: Question["service"]): string[] {
+function sharers(rows: Row[], account: ServiceAccount, service: Service): string[] {
   return rows
     .filter((row) => row.account === account && row.service === service && row.allowed && row.intended)
     .filter(({ caller }) => caller.defect === undefined)

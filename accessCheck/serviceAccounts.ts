@@ -1,6 +1,20 @@
-// The service accounts of a stack, as its program registers them.
+// The service accounts of a component, as its program registers them.
 
-/** A service account of the stack. */
+import {
+  type Component,
+  configMapOf,
+  furtherRules,
+  names,
+  policiesOf,
+  roleOf,
+  trustPolicyOf,
+} from "./component";
+import { isKnown, readable, type State } from "./plan";
+
+/** What grants access: Pulumi Cloud a token, and AWS a role. */
+export type Service = "Pulumi Cloud" | "IAM role";
+
+/** A service account of the component. */
 export interface ServiceAccount {
   namespace: string;
   name: string;
@@ -11,71 +25,43 @@ export interface ServiceAccount {
   audience: string;
   /** Whether its allow policy has a rule on `aud`. */
   audienceRule: boolean;
+  /** The ID of the runner pool of a runner token. */
+  runnerId?: string | undefined;
   /** What its workloads request from Pulumi Cloud: the data of its ConfigMap. */
   settings: Record<string, string>;
+  /** The rules of its allow policy besides those that name it. */
+  rules: Record<string, string>;
   /** Undefined without an IAM role. */
   role: Role | undefined;
+  /** What cannot be asked for, since a value of it is known after the update only. */
+  unknown: Service[];
 }
 
 export interface Role {
-  arn: string;
+  /** Undefined if it does not exist yet. */
+  arn: string | undefined;
   /** How pods receive it: `awsRole` of the settings. */
   kind: "irsa" | "pod-identity";
-}
-
-/** A resource that the program registers. */
-export interface Resource {
-  /** Such as `aws:iam/role:Role`. */
-  type: string;
-  name: string;
-  /** What the program says, never what exists. */
-  inputs: Record<string, unknown>;
-  /** Undefined if it does not exist yet. */
-  id?: string | undefined;
-  outputs?: object | undefined;
-}
-
-/** The arguments of the component that the program has checked: `PulumiCloudAccessArgs`, as far as they are read here. */
-interface Access {
-  organization: string;
-  issuerUrl: string;
-  maxExpirationSeconds: number;
-  pulumiApiUrl: string;
-  serviceAccounts: {
-    namespace: string;
-    name: string;
-    tokenType: string;
-    tokenAudience: string;
-    audienceRule: boolean;
-    awsRole: Role["kind"] | "none";
-  }[];
-}
-
-/** Returns the name and the arguments of the component in a program. */
-export function findComponent(resources: Resource[]): { name: string; access: Access } | undefined {
-  const found = resources.find(({ type }) => type === "eks-pulumi-oidc:index:PulumiCloudAccess");
-  return found && { name: found.name, access: found.inputs as unknown as Access };
+  /** Whether the user, and not the program, tells the cluster that pods have this role. */
+  isAnnotatedByUser: boolean;
 }
 
 /**
- * Returns the service accounts of a program that exist, in the order of its settings. Of what exists it reads only the ARNs of
- * the roles: anyone who can change the cluster or the state could otherwise choose who is asked for which token.
+ * Returns the service accounts of a component, in the order of its settings. Of what exists it reads only the ARNs of the roles:
+ * anyone who can change the cluster or the state could otherwise choose who is asked for which token.
  *
  * @throws Error if one of these ARNs is invalid.
  */
-export function readServiceAccounts(resources: Resource[]): ServiceAccount[] {
-  const component = findComponent(resources);
-  const accounts = component?.access.serviceAccounts ?? [];
-  return accounts.flatMap(({ namespace, name, tokenType, tokenAudience, audienceRule, awsRole }) => {
-    const find = (type: string, suffix = "") => {
-      const resource = `${component?.name}.${namespace}.${name}${suffix}`;
-      return resources.find((it) => it.type === type && it.name === resource);
-    };
-    const configMap = find("kubernetes:core/v1:ConfigMap", ".pulumi-token-exchange");
-    // A service account that is not deployed yet is a difference that the preview shows.
-    if (!configMap?.id) return [];
-    const settings = configMap.inputs.data as Record<string, string>;
-    const role = find("aws:iam/role:Role");
+export function readServiceAccounts(component: Component): ServiceAccount[] {
+  const { organization, oidcProviderArn, clusterArn, serviceAccounts } = component.settings;
+  const policies = policiesOf(component);
+  return serviceAccounts.map((account) => {
+    const { namespace, name, tokenType, tokenAudience, audienceRule, runnerId } = account;
+    const settings = stringsIn(configMapOf(component, account)?.inputs.data);
+    const own = policies?.filter((policy) => names(account, policy));
+    const role = roleOf(component, account);
+    const isTokenKnown = own !== undefined && isKnown([organization, tokenAudience, settings, own]);
+    const isRoleKnown = role && isKnown([oidcProviderArn, clusterArn, trustPolicyOf(role)]);
     return {
       namespace,
       name,
@@ -83,21 +69,50 @@ export function readServiceAccounts(resources: Resource[]): ServiceAccount[] {
       tokenScope: settings.tokenScope ?? "",
       audience: tokenAudience,
       audienceRule,
+      runnerId,
       settings,
-      role: role?.id && awsRole !== "none" ? { arn: roleArnOf(role), kind: awsRole } : undefined,
+      rules: Object.fromEntries((own ?? []).flatMap((policy) => Object.entries(furtherRules(policy)))),
+      role: role && readRole(role, account),
+      unknown: [
+        ...(isTokenKnown ? [] : (["Pulumi Cloud"] as const)),
+        ...(isRoleKnown ? [] : (["IAM role"] as const)),
+      ],
     };
   });
+}
+
+function readRole(
+  role: State,
+  { awsRole, createServiceAccount }: Component["settings"]["serviceAccounts"][number],
+): Role | undefined {
+  if (awsRole === "none") return undefined;
+  const isAnnotatedByUser = awsRole === "irsa" && !createServiceAccount;
+  return { arn: roleArnOf(role), kind: awsRole, isAnnotatedByUser };
+}
+
+/** Returns the strings in an object. */
+function stringsIn(object: unknown): Record<string, string> {
+  const entries = Object.entries(Object(object)).filter(([, value]) => typeof value === "string");
+  return Object.fromEntries(entries) as Record<string, string>;
 }
 
 // With an argument such as `file://PATH`, the AWS CLI would read that file.
 const ROLE_ARN = /^arn:[a-z-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
 
-function roleArnOf({ outputs }: Resource): string {
+function roleArnOf({ id, outputs }: State): string | undefined {
+  if (!id) return undefined;
   const { arn } = Object(outputs) as { arn?: unknown };
   if (typeof arn === "string" && ROLE_ARN.test(arn)) return arn;
   throw new Error(
     `The ARN of an IAM role in the state is invalid: ${JSON.stringify(arn)}. No token was sent.`,
   );
+}
+
+/** Returns whose access token a service account requests, such as `team:platform`. */
+export function tokenOf({ tokenType, tokenScope }: ServiceAccount): string {
+  if (!isKnown(tokenScope)) return `${tokenType}:${readable(tokenScope)}`;
+  if (tokenType !== "organization") return tokenScope;
+  return tokenScope === "admin" ? "organization (admin)" : "organization";
 }
 
 /** Returns `NAMESPACE/NAME`. */

@@ -1,15 +1,17 @@
-// Lines for a terminal of 80 columns. `redact` and `shown` also remove what could be a token.
+// Lines for a terminal. `redact` and `shown` also remove what could be a token.
 
 import { styleText } from "node:util";
 
-/** Columns of a line. */
-export const WIDTH = 80;
+/** Returns the columns of a line: those of the terminal, but at least 80 and at most 120. */
+export function width(): number {
+  return Math.min(120, Math.max(80, process.stdout.columns ?? 80));
+}
 
 export type Style = "bold" | "dim" | "green" | "red" | "yellow";
 
-/** Returns text with a color, if the stream is a terminal and NO_COLOR is not set. */
+/** Returns text with a color, if the stream is a terminal that has colors and NO_COLOR is not set. */
 export function paint(style: Style, text: string, stream: { isTTY?: boolean } = process.stdout): string {
-  if (!stream.isTTY || process.env.NO_COLOR) return text;
+  if (!stream.isTTY || process.env.NO_COLOR || process.env.TERM === "dumb") return text;
   // Otherwise, Node.js asks standard output whether it is a terminal, whichever stream this is.
   return styleText(style, text, { validateStream: false });
 }
@@ -47,12 +49,12 @@ export function shellQuoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
 }
 
-/** Returns text in lines of at most 80 columns. Words that are longer stay whole. Every character is visible. */
+/** Returns text in lines that fit into the terminal. Words that are longer stay whole. Every character is visible. */
 export function wrap(text: string, indent: number, hang = indent + 2): string[] {
   const lines: string[] = [];
   let line = " ".repeat(indent);
   for (const word of visible(text).split(" ")) {
-    if (line.trim() && line.length + 1 + word.length > WIDTH) {
+    if (line.trim() && line.length + 1 + word.length > width()) {
       lines.push(line);
       line = " ".repeat(hang);
     }
@@ -71,10 +73,10 @@ export function tableRow(cells: string[], widths: number[], indent = 2, gap = 2)
   let line = " ".repeat(indent);
   let column = indent;
   for (const [index, cell] of cells.entries()) {
-    const width = widths[index] ?? 0;
+    const cellWidth = widths[index] ?? 0;
     line += visible(cell);
-    column += width + gap;
-    if (visible(cell).length > width) {
+    column += cellWidth + gap;
+    if (visible(cell).length > cellWidth) {
       lines.push(line);
       line = " ".repeat(column);
     } else {

@@ -4,13 +4,17 @@ import { parseArgs } from "node:util";
 
 export const USAGE = `Usage: npm start -- [OPTION...]
 
-Simulates the first \`pulumi up\` of a stack on this machine and checks access.
-Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
+Checks which service account is granted which access token: of the first
+\`pulumi up\` of a stack, which it simulates on this machine, of a plan, or with
+--live of what exists. Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
 
   --stack NAME  Stack to simulate or check, from Pulumi.NAME.yaml (default: the
                 only stack file. An unchanged Pulumi.dev.yaml does not count;
                 without another one, a sample is simulated). With --live,
                 ORGANIZATION/NAME if it is not in your default organization
+  --plan FILE   Check what \`pulumi preview --json --show-sames\` has printed for
+                any program with a PulumiCloudAccess, and what its update would
+                change. - reads standard input
   --verbose     Print every check with its reason
   --policies    Print the generated trust policies and allow policies as JSON
                 (for a file: npm start --silent -- --policies >FILE)
@@ -19,9 +23,10 @@ Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
   --all-pairs   With --live, test each service account against every other one
   --help        Print this help
 
-Exit code: 0 if every check passes; otherwise 1. --policies checks nothing.
-With --live: 0 if every check passes and nothing differs from the program,
-otherwise 1; 2 if the services could not be asked, 130 if it was interrupted.`;
+Exit code: 0 if every answer is as intended; 1 if one is not, if a Job failed,
+or if --live finds a difference from the program; 2 if nothing could be asked,
+such as for an invalid file; 130 if --live was interrupted. --policies checks
+nothing.`;
 
 /**
  * Reads the command line.
@@ -33,6 +38,7 @@ export function readOptions(args: string[]) {
   const flag = { type: "boolean", default: false } as const;
   const options = {
     stack: { type: "string", short: "s" },
+    plan: { type: "string" },
     verbose: flag,
     policies: flag,
     markdown: flag,
@@ -44,6 +50,9 @@ export function readOptions(args: string[]) {
     const { values } = parseArgs({ args, options });
     if (values.live && (values.policies || values.markdown)) {
       throw new Error("--live is not valid with --policies or --markdown");
+    }
+    if (values.plan && (values.live || values.stack)) {
+      throw new Error("--plan is not valid with --live or --stack");
     }
     if (values["all-pairs"] && !values.live) throw new Error("--all-pairs is only valid with --live");
     return values;

@@ -1,6 +1,8 @@
 // How a simulated run is reported: the resources that the program registered, the output of its Jobs, and its policies.
 
-import { paint, tableRow, wrap } from "../accessCheck/terminal";
+import { type Component, names, policiesOf, roleOf, trustPolicyOf } from "../accessCheck/component";
+import { idOf } from "../accessCheck/serviceAccounts";
+import { paint, tableRow, width, wrap } from "../accessCheck/terminal";
 import type { Registration } from "./runProgram";
 
 const LABELS: Record<string, string> = {
@@ -19,8 +21,8 @@ const LABELS: Record<string, string> = {
   "kubernetes:batch/v1:Job": "Job",
 };
 
-/** Columns of a label, and of an ID. */
-const WIDTHS = [17, 59];
+/** Columns of a label. */
+const LABEL_WIDTH = 17;
 
 /** Output of successful Jobs is left out beyond this many of them. */
 const SHOWN_JOBS = 5;
@@ -29,16 +31,16 @@ const SHOWN_JOBS = 5;
 export function resourceLines(registered: Registration[], verbose: boolean): string[] {
   return Object.entries(LABELS).flatMap(([type, label]) => {
     const ids = registered.filter((resource) => resource.type === type).map(({ id }) => id);
-    if (verbose) return ids.flatMap((id) => tableRow([label, id], WIDTHS));
+    if (verbose) return ids.flatMap((id) => tableRow([label, id], [LABEL_WIDTH]));
     const [id, ...others] = ids;
     if (id === undefined) return [];
-    return tableRow([label, others.length > 0 ? String(ids.length) : shortened(id)], WIDTHS);
+    return tableRow([label, others.length > 0 ? String(ids.length) : shortened(id)], [LABEL_WIDTH]);
   });
 }
 
 function shortened(id: string): string {
-  const width = WIDTHS[1] ?? 0;
-  return id.length > width ? `${id.slice(0, width - 1)}…` : id;
+  const left = width() - LABEL_WIDTH - 4;
+  return id.length > left ? `${id.slice(0, left - 1)}…` : id;
 }
 
 /**
@@ -59,34 +61,18 @@ export function jobLines(jobs: Map<string, string[]>, showAll: boolean): string[
   ]);
 }
 
-/**
- * Returns the generated trust policy (null without an IAM role) and allow policy of each service account, by
- * `NAMESPACE/NAME`, with a placeholder in the form of EKS for the emulated issuer.
- */
-export function generatedPolicies(registered: Registration[], issuerUrl: string, region: string): object {
-  const placeholder = `oidc.eks.${region}.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE`;
-  const ofType = (type: string) => registered.filter((resource) => resource.type === type);
-  const allowPolicies = ofType("pulumiservice:index:OidcIssuer").flatMap(
-    ({ inputs }) => inputs.policies as { rules: Record<string, string> }[],
-  );
-  const entries = ofType("eks-pulumi-oidc:index:WorkloadIdentity").map(({ name: component }) => {
-    const [, namespace = "", name = ""] = component.split(".");
-    const role = ofType("aws:iam/role:Role").find((resource) => resource.name === component);
-    const trustPolicy = JSON.stringify(role?.inputs.assumeRolePolicy ?? null);
+/** Returns the trust policy (null without an IAM role) and the allow policy of each service account, by `NAMESPACE/NAME`. */
+export function generatedPolicies(component: Component): object {
+  const policies = policiesOf(component) ?? [];
+  const entries = component.settings.serviceAccounts.map((account) => {
+    const role = roleOf(component, account);
     return [
-      `${namespace}/${name}`,
+      idOf(account),
       {
-        trustPolicy: JSON.parse(trustPolicy.replaceAll(issuerUrl.replace("https://", ""), placeholder)),
-        allowPolicy: allowPolicies.find(({ rules }) => namesServiceAccount(rules, namespace, name)) ?? null,
+        trustPolicy: role ? trustPolicyOf(role) : null,
+        allowPolicy: policies.find((policy) => names(account, policy)) ?? null,
       },
     ];
   });
   return Object.fromEntries(entries);
-}
-
-/** Returns whether the rules of an allow policy name a service account. */
-function namesServiceAccount(rules: Record<string, string>, namespace: string, name: string): boolean {
-  return (
-    rules['"kubernetes.io".namespace'] === namespace && rules['"kubernetes.io".serviceaccount.name'] === name
-  );
 }

@@ -1,30 +1,26 @@
 // The simulation of one stack: runs the program against the emulators, checks access, and prints the result.
 
-import { unexpected } from "../accessCheck/questions";
-import { accessLines, accessMarkdown } from "../accessCheck/report";
-import { paint, visible, wrap } from "../accessCheck/terminal";
+import { isClaimOfCluster } from "../accessCheck/allowPolicies";
+import { type Component, findComponent } from "../accessCheck/component";
+import { isAsIntended } from "../accessCheck/report";
+import { visible } from "../accessCheck/terminal";
 import { assumedToExist, DEFAULT_REGION, ORGANIZATION, settingNotes } from "./assumptions";
 import { Unready } from "./emulators/emulator";
 import { startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./runProgram";
 import { generatedPolicies, jobLines, resourceLines } from "./runReport";
+import { type Format, formatOf, type Output, openScreen, type ReportOptions, type Screen } from "./screen";
 import { checkSimulatedAccess } from "./simulatedAccess";
 import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } from "./stackFile";
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK}.yaml or add another stack file.`;
 
-const LAST_LINE = "Simulation only: it cannot tell whether the cluster, teams, and users exist.";
+const LAST_LINE = "Simulation only: it cannot tell whether the cluster, teams, users, and runner pools exist.";
 
 /** The options of `npm start` that the simulation uses. */
-export interface Options {
+export interface Options extends ReportOptions {
   /** The name of the stack; by default, the only one of the project. */
   stack?: string;
-  /** Prints every resource, the output of every Job, and every answer. */
-  verbose?: boolean;
-  /** Prints the policies as JSON, and nothing else. */
-  policies?: boolean;
-  /** Prints the access check and the policies as Markdown. */
-  markdown?: boolean;
 }
 
 /** What the program did, up to its end or to its first failure. */
@@ -35,18 +31,12 @@ interface Run {
   failed: boolean;
 }
 
-type Format = "text" | "json" | "markdown";
-
-/** Where the result and the errors are printed: on standard output and standard error, or on other streams. */
-type Output = Pick<Console, "log" | "error">;
-
-type Screen = ReturnType<typeof openScreen>;
-
 /**
  * Simulates a stack, and prints the result, or why there is none. Does not throw.
  *
  * @param directory of the project, with its stack files. The simulated program is always the one of this repository.
- * @returns the exit code: 0 if every answer of the access check is the intended one, otherwise 1.
+ * @returns the exit code: 0 if every answer of the access check is the intended one, 1 if one is not or if a Job failed, 2 if the
+ *   stack cannot be simulated.
  */
 export async function simulateStack(
   directory: string,
@@ -60,16 +50,10 @@ export async function simulateStack(
     return await simulate(directory, source, { format, verbose: options.verbose ?? false }, screen);
   } catch (error) {
     screen.error(error);
-    return 1;
+    return error instanceof Unready || error instanceof FailedJob ? 1 : 2;
   } finally {
-    if (format === "text") screen.print("");
-    screen.banner(LAST_LINE);
+    screen.lastLine(LAST_LINE);
   }
-}
-
-function formatOf({ policies, markdown }: Options): Format {
-  if (markdown) return "markdown";
-  return policies ? "json" : "text";
 }
 
 /** Returns the stack to simulate, and prints the first line. */
@@ -101,38 +85,46 @@ async function simulate(
   const simulation = await startSimulation({
     region,
     ...assumedToExist(stackFile),
+    isAssumed: isClaimOfCluster,
     onLog: (line, account) => jobs.set(account, [...(jobs.get(account) ?? []), line]),
   });
   try {
     const stack = { ...stackFile, stack: source.name, organization: ORGANIZATION };
     const registered: Registration[] = [];
     const program = runProgram(simulation, { ...stack, registered, onWarning: screen.notes });
-    const [result] = await Promise.allSettled([program]);
-    const policies = JSON.stringify(generatedPolicies(registered, simulation.issuer.url, region), null, 2);
-    if (format === "json" && registered.length > 0) screen.print(policies);
-    const failed = result.status === "rejected";
+    const [outcome] = await Promise.allSettled([program]);
+    const component = findComponent(registered);
+    const policies = component ? shownPolicies(component, simulation.issuer.url, region) : {};
+    if (format === "json" && component) screen.json(policies);
+    const failed = outcome.status === "rejected";
     if (format === "text") printRun({ registered, jobs, failed }, verbose, screen);
-    if (failed) throw failureOf(result.reason, format === "text" && jobs.size > 0);
+    if (failed) throw failureOf(outcome.reason, format === "text" && jobs.size > 0);
     if (format === "json") return 0;
 
-    const rows = await checkSimulatedAccess(simulation, registered);
-    if (format === "markdown") {
-      screen.print(accessMarkdown(rows), "", "<details><summary>Policies</summary>", "", "```json");
-      screen.print(policies, "```", "", "</details>", "");
-    } else {
-      screen.title("Access check");
-      screen.print(...accessLines(rows, verbose));
-    }
-    return unexpected(rows).length > 0 ? 1 : 0;
+    if (!component) throw new Error("The program registers no PulumiCloudAccess.");
+    const result = await checkSimulatedAccess(simulation, component);
+    screen.access(result, policies, verbose);
+    return isAsIntended(result) ? 0 : 1;
   } finally {
     await simulation.close();
   }
 }
 
+class FailedJob extends Error {}
+
+/** Returns the policies with a placeholder in the form of EKS for the emulated issuer. */
+function shownPolicies(component: Component, issuerUrl: string, region: string): object {
+  const placeholder = `oidc.eks.${region}.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE`;
+  const policies = JSON.stringify(generatedPolicies(component));
+  return JSON.parse(policies.replaceAll(issuerUrl.replace("https://", ""), placeholder));
+}
+
 /** Returns the error to print if the program failed. */
 function failureOf(failure: unknown, logsArePrinted: boolean): unknown {
   const isPrinted = failure instanceof Unready && logsArePrinted;
-  return isPrinted ? new Error("A Job failed, so `pulumi up` would fail. See its output above.") : failure;
+  return isPrinted
+    ? new FailedJob("A Job failed, so `pulumi up` would fail. See its output above.")
+    : failure;
 }
 
 function printRun({ registered, jobs, failed }: Run, verbose: boolean, screen: Screen): void {
@@ -145,31 +137,4 @@ function printRun({ registered, jobs, failed }: Run, verbose: boolean, screen: S
     screen.title("Job output (the simulation runs only pulumi whoami)");
     screen.print(...jobLines(jobs, verbose || failed));
   }
-}
-
-function openScreen(format: Format, output: Output) {
-  function print(...lines: string[]): void {
-    for (const line of lines) output.log(line);
-  }
-  return {
-    print,
-    title(title: string): void {
-      print("", paint("bold", title));
-    },
-    /** Prints what a reader should know, which JSON and Markdown do not contain. */
-    notes(...notes: string[]): void {
-      if (format === "text") for (const note of notes) print(...wrap(note, 2, 2));
-    },
-    /** Prints the first or the last line, on standard error if standard output is JSON. */
-    banner(text: string): void {
-      if (format === "markdown") print(`> ${text}`, "");
-      else if (format === "json") output.error(text);
-      else print(paint("bold", text));
-    },
-    error(error: unknown): void {
-      const message = error instanceof Error ? error.message : String(error);
-      const lines = message.trimEnd().split("\n").map(visible);
-      output.error(`\n${paint("red", lines.join("\n"), process.stderr)}`);
-    },
-  };
 }

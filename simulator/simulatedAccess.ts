@@ -1,20 +1,21 @@
 // The access check of the simulation: asks the emulated Pulumi Cloud and the emulated STS with real ID tokens.
 
+import { foreignPolicies } from "../accessCheck/allowPolicies";
+import { type Component, policiesOf } from "../accessCheck/component";
 import {
   accessQuestions,
   audienceOf,
   checkAccess,
   type Question,
-  type Row,
   withInvalidSignature,
 } from "../accessCheck/questions";
+import type { Result } from "../accessCheck/report";
 import { requestAccessToken } from "../accessCheck/requestAccessToken";
 import { readServiceAccounts } from "../accessCheck/serviceAccounts";
 import type { Aws } from "./emulators/aws";
 import type { ClusterIssuer } from "./emulators/issuer";
 import type { Kubernetes } from "./emulators/kubernetes";
 import type { PulumiCloud } from "./emulators/pulumiCloud";
-import type { Registration } from "./runProgram";
 
 /** The shortest lifetime that Kubernetes grants. */
 const ID_TOKEN_SECONDS = 600;
@@ -30,15 +31,16 @@ export interface AskedServices {
 }
 
 /**
- * Checks the access of every service account of a stack.
+ * Checks the access of every service account of a component.
  *
- * @param services with which the stack is up.
- * @param registered what its program has registered.
+ * @param services in which it exists.
+ * @param accounts of the component, with the ARNs that their roles have there.
  */
 export async function checkSimulatedAccess(
   services: AskedServices,
-  registered: Registration[],
-): Promise<Row[]> {
+  component: Component,
+  accounts = readServiceAccounts(component),
+): Promise<Result> {
   const { aws, kubernetes, pulumiCloud, issuer, otherIssuer } = services;
   // To sign each ID token once takes a third off the time with 40 service accounts.
   const tokens = new Map<string, string>();
@@ -56,7 +58,7 @@ export async function checkSimulatedAccess(
     return defect === "invalid signature" ? withInvalidSignature(token) : token;
   }
 
-  return checkAccess(accessQuestions(readServiceAccounts(registered)), async (question) => {
+  const rows = await checkAccess(accessQuestions(accounts), async (question) => {
     const { service, account } = question;
     const token = await idToken(question);
     if (service === "Pulumi Cloud") return requestAccessToken(pulumiCloud.apiUrl, account.settings, token);
@@ -65,4 +67,5 @@ export async function checkSimulatedAccess(
       ? aws.assumeRoleForPodIdentity(arn, token)
       : aws.assumeRoleWithWebIdentity(arn, token);
   });
+  return { accounts, rows, foreign: foreignPolicies(policiesOf(component), accounts), isLive: false };
 }

@@ -9,7 +9,6 @@ import { saveCertificateAuthority } from "./emulators/certificates";
 import { endPods } from "./emulators/pod";
 import { readOptions, USAGE } from "./options";
 import { requirePrograms } from "./requiredPrograms";
-import type { Options } from "./simulateStack";
 import { findStack } from "./stackFile";
 
 const PROJECT = join(__dirname, "..");
@@ -21,7 +20,16 @@ async function start(args: string[]): Promise<number> {
     return 0;
   }
   if (options.live) return startLiveCheck({ ...options, stack: options.stack ?? onlyStack() });
-  return runSimulation(options);
+  const { plan } = options;
+  await prepareEmulators();
+  if (plan !== undefined) {
+    const { checkPlan }: typeof import("./checkPlan") = require("./checkPlan");
+    return checkPlan(plan, options);
+  }
+  requirePrograms();
+  // Only now: it loads the SDK, which takes a second.
+  const { simulateStack }: typeof import("./simulateStack") = require("./simulateStack");
+  return simulateStack(PROJECT, options);
 }
 
 /** @throws Error if the project does not have exactly one stack. */
@@ -33,9 +41,8 @@ function onlyStack(): string {
   );
 }
 
-/** Runs the simulation with what it needs of this process, in a directory that is gone when the process ends. */
-async function runSimulation(options: Options): Promise<number> {
-  requirePrograms();
+/** Prepares this process for emulators, with a directory that is gone when the process ends. */
+async function prepareEmulators(): Promise<void> {
   // Before the directory exists, which would stay otherwise.
   for (const [signal, exitCode] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
     process.on(signal, () => process.exit(exitCode));
@@ -55,9 +62,6 @@ async function runSimulation(options: Options): Promise<number> {
   process.env.PULUMI_CREDENTIALS_PATH = directory;
   process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
   require("./emulators/trust.cjs");
-  // Only now: it loads the SDK, which takes a second.
-  const { simulateStack }: typeof import("./simulateStack") = require("./simulateStack");
-  return simulateStack(PROJECT, options);
 }
 
 start(process.argv.slice(2)).then(
@@ -67,6 +71,6 @@ start(process.argv.slice(2)).then(
   (error: Error) => {
     // It can contain the name of a file.
     for (const line of error.message.split("\n")) console.error(visible(line));
-    process.exitCode = process.argv.includes("--live") ? 2 : 1;
+    process.exitCode = 2;
   },
 );

@@ -29,15 +29,20 @@ export interface Runner {
  * @param claims of the verified ID token.
  * @param asked the type and the scope of the access token.
  * @param runners the runner pools that exist.
+ * @param isAssumed returns whether a rule on a claim is assumed to match every ID token.
  */
 export function decide(
   policies: AuthPolicy[],
   claims: JWTPayload,
   asked: { tokenType: string; scope: string },
   runners: Runner[] = [],
+  isAssumed: (claim: string) => boolean = () => false,
 ): Decision {
   const granting = policies.filter((policy) => isFor(policy, asked, runners));
-  const found = granting.map((policy) => ({ ...policy, mismatches: mismatchesOf(policy, claims) }));
+  const found = granting.map((policy) => ({
+    ...policy,
+    mismatches: mismatchesOf(policy, claims, isAssumed),
+  }));
   const matching = found.filter(({ mismatches }) => mismatches.length === 0);
   const token = `${asked.tokenType} token${asked.scope && `, scope ${asked.scope}`}`;
   if (matching.some(({ decision }) => decision === "deny"))
@@ -81,8 +86,13 @@ function matchesClaim(pattern: string, claim: unknown): boolean {
   return ["string", "number", "boolean"].includes(typeof claim) && matchesPattern(pattern, String(claim));
 }
 
-function mismatchesOf({ rules }: AuthPolicy, claims: JWTPayload): string[] {
+function mismatchesOf(
+  { rules }: AuthPolicy,
+  claims: JWTPayload,
+  isAssumed: (claim: string) => boolean,
+): string[] {
   return Object.entries(rules)
+    .filter(([path]) => !isAssumed(path))
     .map(([path, pattern]) => ({ path, pattern, claim: claimAt(claims, path) }))
     .filter(({ pattern, claim }) => !matchesClaim(pattern, claim))
     .map(({ path, pattern, claim }) => `${path} is ${JSON.stringify(claim) ?? "absent"}, not "${pattern}"`);

@@ -18,7 +18,9 @@ export interface PulumiCloudOptions {
   runners?: Runner[];
   /** Returns what a further endpoint, such as `GET /PATH`, answers to any access token; undefined if it does not exist. */
   answer?: (endpoint: string) => object | undefined;
-  /** How long the registration of an issuer takes; by default a second. */
+  /** Returns whether a rule on a claim, such as the path `iss`, is assumed to match every ID token. */
+  isAssumed?: (claim: string) => boolean;
+  /** How long the registration of an issuer takes; by default 50. */
   registrationMilliseconds?: number;
 }
 
@@ -60,7 +62,8 @@ class Denied extends Error {}
 export async function startPulumiCloud({
   runners = [],
   answer = () => undefined,
-  registrationMilliseconds = 1000,
+  isAssumed = () => false,
+  registrationMilliseconds = 50,
 }: PulumiCloudOptions = {}): Promise<PulumiCloud> {
   const issuers = new Map<string, IssuerRegistration>();
   /** The keys of each registered issuer, by its ID. */
@@ -85,7 +88,7 @@ export async function startPulumiCloud({
       if (expiration > limit) {
         throw new Denied(`expiration ${expiration} exceeds the issuer's limit of ${limit} seconds`);
       }
-      const { allowed, reason } = decide(policies, claims, asked, runners);
+      const { allowed, reason } = decide(policies, claims, asked, runners, isAssumed);
       if (!allowed) throw new Denied(reason);
 
       const access_token = `pul-${randomBytes(20).toString("hex")}`;

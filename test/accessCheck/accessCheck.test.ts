@@ -2,12 +2,13 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { type Component, findComponent } from "../../accessCheck/component";
 import { accessQuestions, audienceOf, type Row, unexpected } from "../../accessCheck/questions";
-import { accessLines, accessMarkdown } from "../../accessCheck/report";
+import { accessLines, accessMarkdown, type Result } from "../../accessCheck/report";
 import { idOf, type Role, type ServiceAccount } from "../../accessCheck/serviceAccounts";
 import { evaluatePodIdentityTrust } from "../../simulator/emulators/iamPolicy";
 import type { Simulation } from "../../simulator/emulators/simulation";
-import { type Registration, runProgram } from "../../simulator/runProgram";
+import { runProgram } from "../../simulator/runProgram";
 import { checkSimulatedAccess } from "../../simulator/simulatedAccess";
 import { changePolicies, stackOf, startCluster } from "../support/stack";
 
@@ -23,12 +24,13 @@ const ENTRIES = [
 describe("in the simulation", () => {
   // One stack for all tests; some change it and put it back.
   let simulation: Simulation;
-  let registered: Registration[];
+  let component: Component;
   let rows: Row[];
   before(async () => {
     simulation = await startCluster();
-    ({ registered } = await runProgram(simulation, stackOf({ serviceAccounts: ENTRIES })));
-    rows = await checkSimulatedAccess(simulation, registered);
+    const { registered } = await runProgram(simulation, stackOf({ serviceAccounts: ENTRIES }));
+    component = findComponent(registered) ?? assert.fail();
+    ({ rows } = await checkSimulatedAccess(simulation, component));
   });
   after(() => simulation.close());
 
@@ -86,7 +88,7 @@ describe("in the simulation", () => {
     // The trust policy still names the service account.
     await associations.update(id, { ...inputs, roleArn: "arn:aws:iam::123456789012:role/another" });
     t.after(() => associations.update(id, inputs));
-    const [found, ...others] = unexpected(await checkSimulatedAccess(simulation, registered));
+    const [found, ...others] = unexpected((await checkSimulatedAccess(simulation, component)).rows);
     assert.deepEqual([found?.caller.label, found?.service, others], ["itself", "IAM role", []]);
     assert.equal(found?.reason, "the service account is not associated with the role");
   });
@@ -96,7 +98,7 @@ describe("in the simulation", () => {
     await changePolicies(t, simulation, (policies) => {
       return policies.map((policy) => (policy.tokenType === "team" ? { ...policy, rules } : policy));
     });
-    const found = unexpected(await checkSimulatedAccess(simulation, registered));
+    const found = unexpected((await checkSimulatedAccess(simulation, component)).rows);
     const callers = found.map(({ account, caller }) => `${idOf(account)}: ${caller.label}`);
     assert.deepEqual(callers, [`${DEPLOYER}: other audience`, `${DEPLOYER}: ${PLANNER}`]);
   });
@@ -107,18 +109,20 @@ function account(id: string, token: string, kind?: Role["kind"]): ServiceAccount
   const [namespace = "", name = ""] = id.split("/");
   const [tokenType = "", scope = ""] = token.split(/[: ]/);
   const tokenScope = tokenType === "organization" ? scope : token;
-  const role: Role | undefined = kind && { arn: "arn", kind };
-  return { namespace, name, tokenType, tokenScope, audience: "a", audienceRule: false, settings: {}, role };
+  const role: Role | undefined = kind && { arn: "arn", kind, isAnnotatedByUser: false };
+  const request = { tokenType, tokenScope, audience: "a", audienceRule: false, settings: {}, rules: {} };
+  return { namespace, name, ...request, role, unknown: [] };
 }
 
-/** Returns a row for each question, in which the service answers as intended. */
-function intendedRows(accounts: ServiceAccount[]): Row[] {
-  return accessQuestions(accounts).map((it) => ({ ...it, allowed: it.intended, reason: "" }));
+/** Returns the result if each service answers as intended. */
+function intended(accounts: ServiceAccount[]): Result {
+  const rows = accessQuestions(accounts).map((it) => ({ ...it, allowed: it.intended, reason: "" }));
+  return { accounts, rows, foreign: [], isLive: false };
 }
 
 /** Returns the report of intended answers. */
 function report(accounts: ServiceAccount[]): string {
-  return accessLines(intendedRows(accounts), false).join("\n");
+  return accessLines(intended(accounts), false).join("\n");
 }
 
 test("a service account that is granted the same token is allowed as intended, but never to the role", () => {
@@ -168,17 +172,18 @@ test("shows the token of each service account, and who else is granted it", () =
 test("shows characters that a terminal obeys or hides, and nothing of a value becomes Markdown", () => {
   const accounts = [account("a/a", "team:\u202Eo\u001b[2J\u200bps|<img>*")];
   assert.ok(report(accounts).includes("team:\\u{202e}o\\u{1b}[2J\\u{200b}ps|<img>*"));
-  const [, , row = ""] = accessMarkdown(intendedRows(accounts)).split("\n");
+  const [, , row = ""] = accessMarkdown(intended(accounts)).split("\n");
   assert.doesNotMatch(row, /\p{Cc}|\p{Cf}|[<>*]|ps\|/u);
 });
 
 test("lists unexpected answers in Markdown, with what to check", () => {
-  const rows = intendedRows([account("a/a", "team:a")]).map((row) => {
+  const result = intended([account("a/a", "team:a")]);
+  const rows = result.rows.map((row) => {
     return row.caller.label === "itself" ? { ...row, allowed: false } : row;
   });
   const advice = "Check policyRules, tokenType, and the settings of the token.";
   const answer = `- \`a/a\`, itself: **denied** by Pulumi Cloud. ${advice}`;
-  assert.deepEqual(accessMarkdown(rows).match(/^- .*$/gm), [answer]);
+  assert.deepEqual(accessMarkdown({ ...result, rows }).match(/^- .*$/gm), [answer]);
 });
 
 test("a trust policy for EKS Pod Identity allows both actions to this service, with every tag, unless it denies", () => {

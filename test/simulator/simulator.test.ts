@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { paint } from "../../accessCheck/terminal";
+import { paint, wrap } from "../../accessCheck/terminal";
 import { readOptions } from "../../simulator/options";
 import { resourceLines } from "../../simulator/runReport";
 import { type Options, simulateStack } from "../../simulator/simulateStack";
@@ -22,7 +22,7 @@ import { ignoringRejections, type Settings, stackWith, start } from "../support/
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 
-const NOTHING = "Simulation only: it cannot tell whether the cluster, teams, and users exist.";
+const NOTHING = "Simulation only: it cannot tell whether the cluster, teams, users, and runner pools exist.";
 const ESCAPE = "\u001b[";
 
 /** Settings of a stack about which the simulation has nothing to note. */
@@ -31,8 +31,8 @@ const REQUIRED = { organization: "acme", "aws:region": "us-west-2", clusterName:
 /** Where the machine of the simulation is logged in. */
 const OTHER_CLOUD = "https://other.example.com";
 
-/** The rule of an allow policy that no pod matches. */
-const UNMATCHED = { policyRules: { '"kubernetes.io".pod.name': "another-*" } };
+/** The rule of an allow policy that no service account matches. */
+const UNMATCHED = { policyRules: { sub: "another-*" } };
 
 /** A stack file with an entry of `serviceAccounts`, and with these settings on top of the required ones. */
 const stackFile = (settings: Settings) => ({ config: { ...REQUIRED, ...stackWith({}), ...settings } });
@@ -124,12 +124,12 @@ describe("the simulation", () => {
     assert.deepEqual(JSON.parse(json), JSON.parse(stdout));
 
     const failed = await simulate(t, stacks, { policies: true, stack: "no" });
-    assert.deepEqual([failed.exitCode, failed.stdout], [1, ""]);
+    assert.deepEqual([failed.exitCode, failed.stdout], [2, ""]);
   });
 
   test("reports a denied exchange with its reason, in the Job's output or on standard error", async (t) => {
     const stacks = { prod: stackFile(stackWith(UNMATCHED)) };
-    const reason = /HTTP 400.*pod\.name is '[^']+', not 'another-\*'/;
+    const reason = /HTTP 400.*sub is '[^']+', not 'another-\*'/;
     const { exitCode, stdout, stderr, flow } = await simulate(t, stacks);
     assert.match(flow, reason);
     assert.match(stderr, /A Job failed, so `pulumi up` would fail/);
@@ -150,6 +150,16 @@ describe("the simulation", () => {
     assert.deepEqual([exitCode, stderr], [1, ""]);
   });
 
+  test("assumes that a rule on a claim of a real cluster matches, and says so", async (t) => {
+    const uid = '"kubernetes.io".serviceaccount.uid';
+    const policyRules = { [uid]: "0f1e", '"kubernetes.io".pod.name': "app-*", iss: "https://oidc.eks.*" };
+    const { exitCode, stdout, stderr } = await simulate(t, { prod: stackFile(stackWith({ policyRules })) });
+    assert.match(stdout, /^ {2}default\/pulumi-service-account +user:my-login +only itself +only itself$/m);
+    assert.match(stdout, /^ {4}assumed to match its pods: "kubernetes\.io"\.serviceaccount\.uid = 0f1e$/m);
+    assert.match(stdout, /^ {4}assumed to match its pods: iss = https:\/\/oidc\.eks\.\*$/m);
+    assert.deepEqual([exitCode, stderr], [0, ""]);
+  });
+
   test("reports what is invalid on standard error, with control characters shown", async (t) => {
     const secure = { secure: "A" };
     const encrypted = stackFile({ "aws:region": secure, "aws:secretKey": secure });
@@ -165,7 +175,7 @@ describe("the simulation", () => {
       assert.match(stderr, message);
       assert.ok(!stderr.includes(ESCAPE));
       assert.doesNotMatch(stdout, message);
-      assert.equal(exitCode, 1);
+      assert.equal(exitCode, 2);
     }
   });
 
@@ -176,12 +186,28 @@ describe("the simulation", () => {
     for (const type of types) assert.equal(resourceLines([{ ...resource, type }], true).length, 1, type);
   });
 
-  test("is colored only for a terminal without NO_COLOR", (t) => {
+  test("is colored only for a terminal that has colors, without NO_COLOR", (t) => {
     const isColored = (isTTY: boolean) => paint("bold", "text", { isTTY }) !== "text";
-    t.after(setVariables({ NO_COLOR: "" }));
+    t.after(setVariables({ NO_COLOR: "", TERM: "xterm" }));
     assert.deepEqual([isColored(true), isColored(false)], [true, false]);
-    process.env.NO_COLOR = "1";
+    process.env.TERM = "dumb";
     assert.ok(!isColored(true));
+    Object.assign(process.env, { NO_COLOR: "1", TERM: "xterm" });
+    assert.ok(!isColored(true));
+  });
+
+  test("uses the width of the terminal, between 80 and 120 columns", (t) => {
+    const { columns } = process.stdout;
+    t.after(() => Object.assign(process.stdout, { columns }));
+    for (const [terminal, lines] of [
+      [undefined, 80],
+      [40, 80],
+      [100, 100],
+      [300, 120],
+    ]) {
+      Object.assign(process.stdout, { columns: terminal });
+      assert.equal(Math.max(...wrap("a ".repeat(200).trim(), 0, 0).map((line) => line.length)) + 1, lines);
+    }
   });
 });
 
@@ -190,6 +216,8 @@ test("rejects options that are unknown or not valid together, with the reason", 
     ["--stak", "Unknown option '--stak'"],
     ["--live --policies", "--live is not valid with --policies or --markdown"],
     ["--live --markdown", "--live is not valid with --policies or --markdown"],
+    ["--plan a --live", "--plan is not valid with --live or --stack"],
+    ["--plan a --stack b", "--plan is not valid with --live or --stack"],
     ["--all-pairs", "--all-pairs is only valid with --live"],
     ["prod", "Unexpected argument 'prod'"],
   ] as const) {
@@ -252,10 +280,10 @@ describe("npm start", () => {
       "The simulation requires bash 4.4 or later, but found 3.2. On macOS: brew install bash\n" +
         "The simulation requires curl 7.84 or later, but it is not on PATH. To install it: https://curl.se/download.html\n",
     );
-    assert.deepEqual([exitCode, stdout], [1, ""]);
+    assert.deepEqual([exitCode, stdout], [2, ""]);
   });
 
-  test("exits 1 for another error, also without a reader of its output", async () => {
+  test("exits 2 for another error, also without a reader of its output", async () => {
     const child = spawnStart(["--stack", "no"]);
     child.stdout.destroy();
     const closed = once(child, "close");
@@ -263,7 +291,7 @@ describe("npm start", () => {
       await text(child.stderr),
       "\nPulumi.no.yaml does not exist. To add it: pulumi config set KEY VALUE\n",
     );
-    assert.equal((await closed)[0], 1);
+    assert.equal((await closed)[0], 2);
   });
 
   const ticks = join(project, "ticks");

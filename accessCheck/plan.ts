@@ -1,0 +1,176 @@
+// Reads what `pulumi preview --json --show-sames` prints: what is deployed of a program, and what it would become. The format is
+// that of sdk/go/common/display/json.go in pulumi/pulumi.
+
+import * as v from "valibot";
+
+/** What the engine writes in place of a value that is known after the update only, and in place of a secret. */
+const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
+const SECRET = "[secret]";
+
+/** A resource as it is deployed, or as the program says. */
+export interface State {
+  /** Such as `aws:iam/role:Role`. */
+  type: string;
+  name: string;
+  inputs: Record<string, unknown>;
+  /** Undefined if it does not exist yet. */
+  id?: string | undefined;
+  outputs?: object | undefined;
+}
+
+/** What the update would do to a resource. */
+export interface PlannedResource {
+  urn: string;
+  type: string;
+  name: string;
+  /** Such as `same` or `update`. */
+  op: string;
+  /** As the state has it. */
+  recorded: State | undefined;
+  /** As the preview compares it with the program: with `--refresh`, as it exists. */
+  deployed: State | undefined;
+  /** As the program says, with the ID and the outputs of what is deployed. Undefined if the update deletes it. */
+  planned: State | undefined;
+  parent: string | undefined;
+  /** The URN of its provider. */
+  provider: string | undefined;
+  /** The URNs of the resources that its inputs come from, and of those that it waits for. */
+  dependencies: string[];
+}
+
+/** A program, and what its update would do. */
+export interface Plan {
+  stack: string;
+  /** A string for each `NAMESPACE:KEY`. */
+  config: Record<string, string>;
+  /** In the order of the preview. */
+  resources: PlannedResource[];
+}
+
+// What is read as it is, and not copied: a copy would lose keys such as `__proto__`.
+const record = v.custom<Record<string, unknown>>(isRecord, "must be an object");
+
+const stateSchema = v.nullish(
+  v.looseObject({
+    id: v.optional(v.string()),
+    inputs: v.optional(record, {}),
+    outputs: v.optional(record),
+    parent: v.optional(v.string()),
+    provider: v.optional(v.string()),
+    dependencies: v.nullish(v.array(v.string())),
+    propertyDependencies: v.optional(record, {}),
+  }),
+);
+
+const stepSchema = v.looseObject({
+  op: v.string(),
+  urn: v.string(),
+  oldState: stateSchema,
+  newState: stateSchema,
+});
+
+type Step = v.InferOutput<typeof stepSchema>;
+
+const planSchema = v.pipe(
+  v.looseObject({
+    config: v.optional(v.record(v.string(), v.string()), {}),
+    steps: v.optional(v.array(stepSchema)),
+    diagnostics: v.optional(v.array(v.looseObject({ severity: v.string(), message: v.string() }))),
+    changeSummary: v.optional(record),
+  }),
+  v.check(({ steps, diagnostics }) => steps !== undefined || diagnostics !== undefined),
+);
+
+/** A preview that failed. */
+export class FailedPreview extends Error {
+  constructor(reason: string) {
+    super(`The preview failed: ${reason}`);
+  }
+}
+
+/**
+ * Reads the result of `pulumi preview --json --show-sames`.
+ *
+ * @param text what the command has printed on standard output.
+ * @throws FailedPreview with its first error; Error if the text is in another format.
+ */
+export function parsePlan(text: string): Plan {
+  const { output, success } = v.safeParse(v.pipe(v.string(), v.parseJson(), planSchema), text);
+  if (!success) throw new Error("This is not what `pulumi preview --json --show-sames` prints.");
+
+  const { config, steps = [], diagnostics = [], changeSummary } = output;
+  const error = diagnostics.find(({ severity }) => severity === "error");
+  if (error) throw new FailedPreview(error.message.replace(/^error: /, "").trim());
+  if (!changeSummary) throw new FailedPreview("it was interrupted");
+
+  const resources = new Map<string, PlannedResource>();
+  for (const step of steps) resources.set(step.urn, afterStep(resources.get(step.urn), step));
+  const [, stack = ""] = /^urn:pulumi:([^:]*)::/.exec(steps[0]?.urn ?? "") ?? [];
+  return { stack, config, resources: [...resources.values()] };
+}
+
+/**
+ * Returns a resource after one of its steps. A refresh precedes the others: as `refresh`, or, if it found a difference, as
+ * `update` or `delete`. A replacement can have three steps, of which `replace` has the program's inputs.
+ */
+function afterStep(before: PlannedResource | undefined, step: Step): PlannedResource {
+  const { op, urn, oldState, newState } = step;
+  const [type, name] = typeAndName(urn);
+  const stateOf = (state: Step["oldState"]): State | undefined =>
+    state ? { type, name, inputs: state.inputs, id: state.id, outputs: state.outputs } : undefined;
+
+  const old = stateOf(oldState);
+  const recorded = before ? before.recorded : old;
+  const unchanged = {
+    urn,
+    type,
+    name,
+    op,
+    recorded,
+    parent: before?.parent,
+    provider: before?.provider,
+    dependencies: [],
+  };
+  if (op === "refresh" || op === "delete-replaced") {
+    return before ?? { ...unchanged, deployed: old, planned: undefined };
+  }
+  const said = stateOf(newState);
+  const planned = said && { ...said, id: old?.id, outputs: old?.outputs };
+  const state = newState ?? oldState;
+  return {
+    ...unchanged,
+    deployed: old,
+    planned: op === "delete" ? undefined : planned,
+    parent: state?.parent,
+    // URN::ID
+    provider: state?.provider?.replace(/::[^:]*$/, ""),
+    dependencies: [
+      ...(state?.dependencies ?? []),
+      ...Object.values(state?.propertyDependencies ?? {})
+        .flat()
+        .map(String),
+    ],
+  };
+}
+
+/** Returns the type and the name in `urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME`. */
+function typeAndName(urn: string): [type: string, name: string] {
+  const [, , types = "", ...name] = urn.split("::");
+  return [types.split("$").at(-1) ?? "", name.join("::")];
+}
+
+/** Returns whether all of a value is known before the update, and nothing of it is secret. */
+export function isKnown(value: unknown): boolean {
+  if (typeof value === "object" && value !== null) return Object.values(value).every(isKnown);
+  return value !== SECRET && !(typeof value === "string" && value.includes(UNKNOWN));
+}
+
+/** Returns text for people, in which words replace what is known after the update only. */
+export function readable(text: string): string {
+  return text.replaceAll(UNKNOWN, "known after the update");
+}
+
+/** Returns whether a value is a JSON object. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,84 @@
+// Where `npm start` prints a report, and in which form.
+
+import type { Change } from "../accessCheck/changes";
+import {
+  accessLines,
+  accessMarkdown,
+  changeLines,
+  changeMarkdown,
+  markdownText,
+  type Result,
+} from "../accessCheck/report";
+import { paint, visible, wrap } from "../accessCheck/terminal";
+
+/** The options of `npm start` about its report. */
+export interface ReportOptions {
+  /** Prints every resource, the output of every Job, and every answer. */
+  verbose?: boolean;
+  /** Prints the policies as JSON, and nothing else. */
+  policies?: boolean;
+  /** Prints the access check and the policies as Markdown. */
+  markdown?: boolean;
+}
+
+export type Format = "text" | "json" | "markdown";
+
+/** Where the result and the errors are printed: on standard output and standard error, or on other streams. */
+export type Output = Pick<Console, "log" | "error">;
+
+export type Screen = ReturnType<typeof openScreen>;
+
+export function formatOf({ policies, markdown }: ReportOptions): Format {
+  if (markdown) return "markdown";
+  return policies ? "json" : "text";
+}
+
+export function openScreen(format: Format, output: Output) {
+  function print(...lines: string[]): void {
+    for (const line of lines) output.log(line);
+  }
+  function title(text: string): void {
+    print("", format === "markdown" ? `## ${markdownText(text)}` : paint("bold", text));
+  }
+  /** Prints the first or the last line, on standard error if standard output is JSON. */
+  function banner(text: string): void {
+    if (format === "markdown") print(`> ${markdownText(text)}`, "");
+    else if (format === "json") output.error(text);
+    else print(paint("bold", text));
+  }
+  return {
+    print,
+    title,
+    banner,
+    lastLine(text: string): void {
+      if (format === "text") print("");
+      banner(text);
+    },
+    json(value: object): void {
+      print(JSON.stringify(value, null, 2));
+    },
+    /** Prints what a plan changes. */
+    changes(changes: Change[]): void {
+      if (format === "markdown") print("", changeMarkdown(changes), "");
+      else print("", paint("bold", "What the plan changes"), ...changeLines(changes));
+    },
+    /** Prints the access check, in Markdown with the policies. */
+    access(result: Result, policies: object, verbose: boolean): void {
+      if (format === "markdown") {
+        print(accessMarkdown(result), "", "<details><summary>Policies</summary>", "", "```json");
+        print(JSON.stringify(policies, null, 2), "```", "", "</details>", "");
+      } else {
+        print("", paint("bold", "Access check"), ...accessLines(result, verbose));
+      }
+    },
+    /** Prints what a reader should know, which JSON and Markdown do not contain. */
+    notes(...notes: string[]): void {
+      if (format === "text") for (const note of notes) print(...wrap(note, 2, 2));
+    },
+    error(error: unknown): void {
+      const message = error instanceof Error ? error.message : String(error);
+      const lines = message.trimEnd().split("\n").map(visible);
+      output.error(`\n${paint("red", lines.join("\n"), process.stderr)}`);
+    },
+  };
+}

@@ -1,0 +1,327 @@
+// `npm start -- --plan`: what a plan changes, and who would be granted what. plan.engine.test.ts has plans of the real engine.
+
+import assert from "node:assert/strict";
+import { truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { checkPlan } from "../../simulator/checkPlan";
+import { type Registration, runProgram } from "../../simulator/runProgram";
+import type { ReportOptions } from "../../simulator/screen";
+import { type Settings, stackOf, startCluster } from "../support/stack";
+import { temporaryDirectory } from "../support/temporaryDirectory";
+import { inOneLine } from "./liveTools";
+import { type PlanStep, planOf, stepsOf, UNKNOWN } from "./plans";
+
+const directory = temporaryDirectory({ after });
+
+const ISSUER = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
+const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+const DEPLOYER = { namespace: "ci", name: "deployer", tokenType: "team", teamName: "a", awsRole: "irsa" };
+const DRIFT = { namespace: "ci", name: "drift", tokenType: "team", teamName: "ops", awsRole: "pod-identity" };
+const SECRETS = { namespace: "web", name: "secrets", tokenType: "organization", awsRole: "none" };
+const RUNNER = {
+  namespace: "ci",
+  name: "runner",
+  tokenType: "runner",
+  runnerId: "id",
+  runnerName: "eks",
+  awsRole: "none",
+};
+
+let deployed: Registration[];
+before(async () => {
+  deployed = await programWith([DEPLOYER, DRIFT, SECRETS]);
+});
+
+/** Returns what the program registers with these entries, on a cluster with this issuer and with the same names of roles. */
+async function programWith(entries: Settings[], settings: Settings = {}): Promise<Registration[]> {
+  const simulation = await startCluster();
+  const serviceAccounts = entries.map((entry) => ({ ...entry, runJob: false }));
+  const program = stackOf({ ...settings, serviceAccounts });
+  const { registered } = await runProgram(simulation, program).finally(simulation.close);
+  const json = JSON.stringify(registered).replaceAll(simulation.issuer.url.replace("https://", ""), ISSUER);
+  return JSON.parse(json.replaceAll(/(?<=pulumi-oidc-[\w-]+-)[0-9a-f]{26}/g, "0".repeat(26)));
+}
+
+/** Checks a plan with these steps, or with this content. */
+async function check(plan: PlanStep[] | string, options: ReportOptions = {}) {
+  const file = join(directory, "plan.json");
+  await writeFile(file, typeof plan === "string" ? plan : planOf(plan));
+  const [stdout, stderr]: [string[], string[]] = [[], []];
+  const output = { log: (line: string) => stdout.push(line), error: (line: string) => stderr.push(line) };
+  const exitCode = await checkPlan(file, options, output);
+  const [, changes = ""] = /^What the plan changes\n(.*?)\n\nAccess check$/ms.exec(stdout.join("\n")) ?? [];
+  return { exitCode, stdout: stdout.join("\n"), stderr: stderr.join("\n").trim(), changes };
+}
+
+/** Returns the steps in which the JSON of some states is edited. */
+function edited(steps: PlanStep[], key: "oldState" | "newState", edit: (json: string) => string): PlanStep[] {
+  const all = steps.map((step) => ({
+    ...step,
+    [key]: step[key] && JSON.parse(edit(JSON.stringify(step[key]))),
+  }));
+  assert.notDeepEqual(all, steps);
+  return all;
+}
+
+test("shows a new component, and grants each of its service accounts its own token", async () => {
+  const { exitCode, stdout, stderr, changes } = await check(stepsOf(deployed, []));
+  assert.deepEqual(changes.split("\n"), [
+    "  new      OIDC issuer  URL:",
+    `                          https://${ISSUER}`,
+    "                        organization: acme",
+    "                        Pulumi Cloud: https://api.pulumi.com",
+    "                        maximum lifetime: 7200 s",
+    "  new      ci/deployer  token: team:a",
+    "                        lifetime: 7200 s",
+    "                        role: irsa",
+    "  new      ci/drift     token: team:ops",
+    "                        lifetime: 7200 s",
+    "                        role: pod-identity",
+    "  new      web/secrets  token: organization",
+    "                        lifetime: 7200 s",
+  ]);
+  assert.match(stdout, /^ {2}ci\/deployer +team:a +only itself +only itself$/m);
+  assert.match(stdout, /^ {2}(\d+) of \1 checks passed \(3 service accounts, 27 callers\)\.$/m);
+  assert.deepEqual([exitCode, stderr], [0, ""]);
+});
+
+test("says that nothing changes, also if the steps are in another order", async () => {
+  const { exitCode, changes } = await check(stepsOf(deployed).toReversed());
+  assert.deepEqual([exitCode, changes], [0, "  Nothing changes who is granted what."]);
+});
+
+for (const [what, entries, settings, expected] of [
+  ["another team", [{ ...DEPLOYER, teamName: "b" }, DRIFT, SECRETS], {}, "token: team:a → team:b"],
+  [
+    "a lifetime",
+    [{ ...DEPLOYER, tokenExpirationSeconds: 60 }, DRIFT, SECRETS],
+    {},
+    "lifetime: 7200 s → 60 s",
+  ],
+  ["a role", [{ ...DEPLOYER, awsRole: "none" }, DRIFT, SECRETS], {}, "role: irsa → none"],
+  [
+    "its policies",
+    [{ ...DEPLOYER, rolePolicyArns: [READ_ONLY] }, DRIFT, SECRETS],
+    {},
+    `role policies: none → ${READ_ONLY}`,
+  ],
+  [
+    "a claim",
+    [{ ...DEPLOYER, policyRules: { sub: "*:deployer" } }, DRIFT, SECRETS],
+    {},
+    "further rules: none → sub = *:deployer",
+  ],
+  [
+    "an audience rule",
+    [{ ...DEPLOYER, audienceRule: true }, DRIFT, SECRETS],
+    {},
+    "required audience: none → urn:pulumi:org:acme",
+  ],
+  [
+    "an audience",
+    [{ ...DEPLOYER, tokenAudience: "b" }, DRIFT, SECRETS],
+    {},
+    "audience of its ID token: urn:pulumi:org:acme → b",
+  ],
+  [
+    "an administrator",
+    [DEPLOYER, DRIFT, { ...SECRETS, organizationAdmin: true }],
+    {},
+    "token: organization → organization (admin)",
+  ],
+  [
+    "the limit",
+    [DEPLOYER, DRIFT, SECRETS],
+    { maxExpirationSeconds: 7201 },
+    "maximum lifetime: 7200 s → 7201 s",
+  ],
+  ["a new entry", [DEPLOYER, DRIFT, SECRETS, RUNNER], {}, "new ci/runner token: runner:eks"],
+  ["a removed entry", [DRIFT, SECRETS], {}, "removed ci/deployer token: team:a"],
+  ["a removed list", [DRIFT], {}, "removed web/secrets token: organization"],
+] satisfies [string, Settings[], Settings, string][]) {
+  test(`shows the change of ${what}, and finds nothing wrong`, async () => {
+    const { exitCode, stdout, changes } = await check(
+      stepsOf(await programWith(entries, settings), deployed),
+    );
+    assert.ok(inOneLine(changes).includes(expected), changes);
+    assert.match(stdout, /^ {2}(\d+) of \1 checks passed/m);
+    assert.equal(exitCode, 0);
+  });
+}
+
+test("shows a component that the update deletes, and asks nothing about it", async () => {
+  const { exitCode, stdout } = await check(stepsOf([], deployed));
+  assert.match(stdout, /^ {2}removed {2}OIDC issuer .*^ {2}removed {2}web\/secrets +token: organization$/ms);
+  assert.doesNotMatch(stdout, /Access check$/m);
+  assert.equal(exitCode, 0);
+});
+
+const NAME = '\\"kubernetes.io\\".serviceaccount.name';
+for (const [what, edit, found] of [
+  [
+    "of a service account that no entry names",
+    (it) => it.replace(`${NAME}":"drift"`, `${NAME}":"other"`),
+    /of no service account.*"other"/,
+  ],
+  [
+    "with a wildcard",
+    (it) => it.replace(`${NAME}":"drift"`, `${NAME}":"d*"`),
+    /ci\/deployer: allowed by Pulumi Cloud.*of no service account.*"d\*"/,
+  ],
+  [
+    "of another type",
+    (it) =>
+      it.replace(
+        '"teamName":"ops","tokenType":"team"}',
+        '"tokenType":"organization","authorizedPermissions":["admin"]}',
+      ),
+    /grants another token: .*"admin"/,
+  ],
+  [
+    "with a rule on __proto__",
+    (it) => it.replace(`"rules":{`, `"rules":{"__proto__":"x",`),
+    /itself: denied by Pulumi Cloud \(.*__proto__ is absent, not 'x'/,
+  ],
+  [
+    "with escape codes",
+    (it) => it.replace('"teamName":"a"', '"teamName":"\\u001b[2Ja"'),
+    /"teamName": "\\u001b\[2Ja"/,
+  ],
+] satisfies [string, (json: string) => string, RegExp][]) {
+  test(`finds an allow policy ${what}`, async () => {
+    const { exitCode, stdout } = await check(edited(stepsOf(deployed), "newState", edit));
+    assert.match(inOneLine(stdout), found, stdout);
+    assert.doesNotMatch(stdout, /Nothing changes/);
+    assert.ok(!stdout.includes("\u001b"));
+    assert.equal(exitCode, 1);
+  });
+}
+
+for (const [what, edit, found] of [
+  [
+    "subject",
+    (it) => it.replace(':sub":"system:serviceaccount:ci:deployer', ':sub":"system:serviceaccount:ci:other'),
+    "itself: denied by IAM role",
+  ],
+  [
+    "provider",
+    (it) => it.replace(/(?<="Federated":"[^"]*)EXAMPLE/g, "OTHER"),
+    "does not name the IAM OIDC provider",
+  ],
+  [
+    "cluster",
+    (it) => it.replace(/(?<=cluster-arn\\?":\\?"[^"]*)my-cluster/, "another"),
+    "itself: denied by IAM role",
+  ],
+  [
+    "association",
+    (it) => it.replace(/("roleArn":"[^"]*)"(?=,"s|})/, '$1x"'),
+    "is not associated with the role",
+  ],
+] satisfies [string, (json: string) => string, string][]) {
+  test(`finds a role with another ${what}`, async () => {
+    const { exitCode, stdout } = await check(edited(stepsOf(deployed), "newState", edit));
+    assert.ok(inOneLine(stdout).includes(found), stdout);
+    assert.equal(exitCode, 1);
+  });
+}
+
+test("asks only about what is known before the update", async () => {
+  const steps = edited(stepsOf(deployed, []), "newState", (it) => {
+    // The name of a new team, and the trust policy for a new IAM OIDC provider.
+    const known = it.replaceAll(/"(team:)?a"/g, `"${UNKNOWN}"`);
+    return known.includes(":deployer")
+      ? known.replace(/"assumeRolePolicy":\{.*?"Version":"2012-10-17"\}/, `"assumeRolePolicy":"${UNKNOWN}"`)
+      : known;
+  });
+  const { exitCode, stdout, stderr } = await check(steps);
+  assert.match(
+    stdout,
+    /^ {2}ci\/deployer +team:known after the update +not known yet +not known yet$/m,
+    stderr,
+  );
+  assert.match(stdout, /^ {2}ci\/drift +team:ops +only itself +only itself$/m);
+  assert.ok(!stdout.includes(UNKNOWN));
+  assert.equal(exitCode, 0);
+});
+
+test("compares what a refresh found with the program, and not what it read", async () => {
+  const [urn, widened] = ["oidc-issuer", `${NAME}":"d*"`];
+  const steps = edited(stepsOf(deployed), "oldState", (it) => it.replace(`${NAME}":"drift"`, widened));
+  const refreshes = stepsOf(deployed).map(({ urn, oldState }) => ({
+    op: "refresh",
+    urn,
+    oldState,
+    newState: oldState,
+  }));
+  const found = steps
+    .filter((step) => step.urn.includes(urn))
+    .map(({ oldState, ...step }) => ({ ...step, op: "update", newState: oldState }));
+  const { exitCode, changes } = await check([...refreshes, ...found, ...steps]);
+  assert.match(inOneLine(changes), /^ removed policy .*"d\*".*$/);
+  assert.equal(exitCode, 0);
+});
+
+test("prints everything as Markdown, or the policies as JSON", async () => {
+  const plan = stepsOf(await programWith([{ ...DEPLOYER, teamName: "b<c>" }]), deployed);
+  const { stdout } = await check(plan, { markdown: true });
+  assert.match(stdout, /^\| ci\/deployer \| changed \| token: team:a → team:b&#60;c&#62; \|$/m);
+  assert.match(stdout, /^\| `ci\/deployer` \| team:b&#60;c&#62; \| only itself \| only itself \|$/m);
+  const policies = JSON.parse((await check(plan, { policies: true })).stdout);
+  assert.equal(policies.access["ci/deployer"].allowPolicy.teamName, "b<c>");
+});
+
+for (const [what, plan, message] of [
+  [
+    "another format",
+    () => '{"version":3,"deployment":{}}',
+    "This is not what `pulumi preview --json --show-sames` prints.",
+  ],
+  ["text", () => "Previewing update", "This is not what `pulumi preview --json --show-sames` prints."],
+  [
+    "a failed preview",
+    () => JSON.stringify({ diagnostics: [{ severity: "error", message: "error: no \u001b[2J\n" }] }),
+    "The preview failed: no \\u{1b}[2J",
+  ],
+  ["an interrupted preview", () => JSON.stringify({ steps: [] }), "The preview failed: it was interrupted"],
+  [
+    "another program",
+    () => planOf([]),
+    "This plan has no PulumiCloudAccess. Preview all of the program: with --show-sames, and without --target.",
+  ],
+  [
+    "a part of the component",
+    () => planOf(stepsOf(deployed).filter(({ urn }) => !urn.includes("ConfigMap"))),
+    'This plan has only a part of PulumiCloudAccess "access".',
+  ],
+  [
+    "no inputs",
+    () =>
+      planOf(
+        edited(stepsOf(deployed), "newState", (it) =>
+          it.includes('index:PulumiCloudAccess",') ? it.replace(/"inputs":\{.*\}(?=,"p)/, '"inputs":{}') : it,
+        ),
+      ),
+    'PulumiCloudAccess "access" has no inputs. Unset PULUMI_NODEJS_SKIP_COMPONENT_INPUTS',
+  ],
+] satisfies [string, () => string, string][]) {
+  test(`exits 2 for ${what}, with what to do`, async () => {
+    const { exitCode, stdout, stderr } = await check(plan());
+    assert.ok(stderr.startsWith(message), stderr);
+    assert.doesNotMatch(stdout, /Access check$/m);
+    assert.equal(exitCode, 2);
+  });
+}
+
+test("reads 50 MB, and rejects more than 200 MB", async () => {
+  const padding = "x".repeat(50_000_000);
+  const { exitCode } = await check(planOf(stepsOf(deployed), { "p:padding": padding }));
+  assert.equal(exitCode, 0);
+  const file = join(directory, "large.json");
+  await writeFile(file, "");
+  await truncate(file, 201_000_000);
+  const errors: string[] = [];
+  assert.equal(await checkPlan(file, {}, { log() {}, error: (line: string) => errors.push(line) }), 2);
+  assert.match(errors.join(), /large\.json: it has more than 200 MB/);
+});

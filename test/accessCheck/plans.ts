@@ -1,0 +1,79 @@
+// Plans of programs that ran in the simulation, as `pulumi preview --json --show-sames` prints them. plan.engine.test.ts has real
+// ones.
+
+import type { Registration } from "../../simulator/runProgram";
+
+export const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
+
+export interface PlanStep {
+  op: string;
+  urn: string;
+  oldState?: object;
+  newState?: object;
+}
+
+/** Returns the steps from what is deployed to what the program says. */
+export function stepsOf(planned: Registration[], deployed: Registration[] = planned): PlanStep[] {
+  const oldOf = (resource: Registration) => deployed.find((it) => urnOf(it) === urnOf(resource));
+  // What no one knows before the update.
+  const newArns = planned.flatMap((it) => (it.type.endsWith(":Role") && !oldOf(it) ? [arnOf(it)] : []));
+  const withoutArns = (state: object) =>
+    JSON.parse(newArns.reduce((json, arn) => json.replaceAll(arn, UNKNOWN), JSON.stringify(state)));
+  const isRemoved = (resource: Registration) => !planned.some((it) => urnOf(it) === urnOf(resource));
+  return [
+    ...planned.map((resource) => {
+      const old = oldOf(resource);
+      const isSame = JSON.stringify(old?.inputs) === JSON.stringify(resource.inputs);
+      const op = old ? (isSame ? "same" : "update") : "create";
+      return {
+        op,
+        urn: urnOf(resource),
+        ...(old && { oldState: stateOf(old) }),
+        newState: withoutArns(newStateOf(resource)),
+      };
+    }),
+    ...deployed.filter(isRemoved).map((old) => {
+      return { op: "delete", urn: urnOf(old), oldState: stateOf(old) };
+    }),
+  ];
+}
+
+/** Returns what the preview prints. */
+export function planOf(steps: PlanStep[], config: Record<string, string> = {}): string {
+  return JSON.stringify({ config, steps, duration: 1, changeSummary: { same: steps.length } }, null, 4);
+}
+
+function stateOf({ id, outputs, ...resource }: Registration): object {
+  return { ...newStateOf({ id, outputs, ...resource }), id, outputs };
+}
+
+function arnOf({ outputs }: Registration): string {
+  return (outputs as { arn: string }).arn;
+}
+
+/** The program's inputs. What is new has no provider yet whose ID is known. */
+function newStateOf(resource: Registration): object {
+  const { type, inputs, provider } = resource;
+  const parent = parentOf(resource);
+  return {
+    urn: urnOf(resource),
+    type,
+    inputs,
+    ...(parent && { parent }),
+    provider: provider || `urn::${UNKNOWN}`,
+  };
+}
+
+const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
+
+/** The mocks pass no parents: everything whose name begins with that of the component is in it. */
+function parentOf({ type, name }: Registration): string | undefined {
+  return type !== COMPONENT && name.startsWith("access.")
+    ? urnOf({ type: COMPONENT, name: "access" })
+    : undefined;
+}
+
+function urnOf({ type, name }: Pick<Registration, "type" | "name">): string {
+  const parent = type !== COMPONENT && name.startsWith("access.") ? `${COMPONENT}$` : "";
+  return `urn:pulumi:prod::eks-pulumi-oidc::${parent}${type}::${name}`;
+}
