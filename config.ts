@@ -8,8 +8,6 @@ import {
   type Access,
   accessEntries,
   accessRules,
-  accountSchema,
-  asChecked,
   INITIAL_NAMESPACES,
   issuerAudiences,
   unknownAccessSettings,
@@ -25,7 +23,6 @@ import {
   withEncrypted,
   withoutValue,
 } from "./settings/raw";
-import { userLogin } from "./settings/tokenTypes";
 import { check, type Incomplete, type Problem, settings } from "./settings/validation";
 
 /** What a stack has besides the settings of the cluster and of the access. */
@@ -58,44 +55,21 @@ const JSON_KEYS = [
 const OTHER_KEYS = [...Object.keys(clusterEntries), "userLogin"];
 
 /** The access, as a stack configures it. What is optional here has a default that follows from other settings. */
-const sharedEntries = {
-  ...accessEntries,
-  issuerName: v.optional(accessEntries.issuerName),
-};
-
-const REASONS = {
-  organization: "required, because the stack has no organization",
-  userLogin: 'required without serviceAccounts; both belong under "config:" in the stack file',
-};
-
-/** The access of a stack that lists its service accounts. */
-const listSchema = settings(
+const accessSchema = settings(
   {
-    ...sharedEntries,
+    ...accessEntries,
+    issuerName: v.optional(accessEntries.issuerName),
     userLogin: v.optional(
       v.never(
-        "is not valid with serviceAccounts. Move it into an entry. If the stack is deployed, keep its first service " +
-          "account as an entry, or it is deleted: namespace default, name pulumi-service-account, tokenType personal",
+        "is not valid with serviceAccounts: move it into an entry, and if the stack is deployed, keep " +
+          "default/pulumi-service-account as one",
       ),
     ),
   },
-  REASONS,
-);
-
-/** The access of a stack that sets only a user, for one service account. */
-const userSchema = v.pipe(
-  settings({ ...sharedEntries, serviceAccounts: v.optional(v.never()), userLogin }, REASONS),
-  v.transform(({ userLogin, ...shared }) => ({
-    ...shared,
-    serviceAccounts: [
-      v.parse(accountSchema, {
-        namespace: "default",
-        name: "pulumi-service-account",
-        tokenType: "personal",
-        userLogin,
-      }),
-    ],
-  })),
+  {
+    organization: "required, because the stack has no organization",
+    serviceAccounts: 'required without serviceAccounts; both belong under "config:" in the stack file',
+  },
 );
 
 /** The program creates the provider of Pulumi Cloud itself, so it would ignore these. */
@@ -162,11 +136,11 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const ofStack = raw.organization ? { organization: raw.organization } : {};
 
   const cluster = check(settings(clusterEntries), values, clusterRules);
-  const accessSchema = "serviceAccounts" in values ? listSchema : userSchema;
-  const access = check(accessSchema, { ...ofStack, ...values }, (validSettings) => [
+  const access = check(accessSchema, { ...ofStack, ...withUserEntry(values) }, (validSettings) => [
     ...accessRules(validSettings),
     ...(values.createCluster === true ? newClusterRules(validSettings) : []),
   ]);
+  const hasEntries = "serviceAccounts" in values;
   const aws = check(awsSchema, raw.values);
   const pulumiCloud = check(pulumiCloudSchema, raw.values);
 
@@ -174,7 +148,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
     ...unknownSettingsOf(values, raw),
     ...cluster.problems,
     ...unknownEntrySettings(values.serviceAccounts, OTHER_KEYS),
-    ...access.problems,
+    ...access.problems.map((problem) => (hasEntries ? problem : ofUser(problem))),
     // A value of a provider can be a credential.
     ...aws.problems.map(withoutValue),
     ...pulumiCloud.problems.map(withoutValue),
@@ -185,9 +159,22 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const { issuerName = `eks-${cluster.settings.clusterName}`, ...shared } = access.settings;
   const config = {
     cluster: { ...cluster.settings, aws: aws.settings },
-    access: asChecked(withDefaults({ ...shared, issuerName })),
+    access: withDefaults({ ...shared, issuerName }),
   };
   return { config, problems };
+}
+
+/** Returns the settings of a stack, of one that sets only a user with the entry for that user. */
+function withUserEntry(values: Record<string, unknown>): Record<string, unknown> {
+  if ("serviceAccounts" in values || !("userLogin" in values)) return values;
+  const { userLogin, ...others } = values;
+  const entry = { namespace: "default", name: "pulumi-service-account", tokenType: "personal", userLogin };
+  return { ...others, serviceAccounts: [entry] };
+}
+
+/** Returns a problem of that entry, or of a missing one, as one of `userLogin`. */
+function ofUser(problem: Problem): Problem {
+  return problem.path[0] === "serviceAccounts" ? { ...problem, path: ["userLogin"] } : problem;
 }
 
 /** Returns the problems of settings of the cluster that are valid by themselves, but not together. */

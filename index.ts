@@ -4,7 +4,7 @@ import type * as pulumi from "@pulumi/pulumi";
 import { existingCluster, newCluster } from "./cluster";
 import { checkIssuer, readConfig } from "./config";
 import { createPulumiCloudProvider, stayWhereDeployed } from "./oidcIssuer";
-import { PulumiCloudAccess, withCluster } from "./pulumiCloudAccess";
+import { PulumiCloudAccess } from "./pulumiCloudAccess";
 import type { ServiceAccountOutputs } from "./workloadIdentity";
 
 /** What a service account has, by name: forty of them leave room for the reason of a failure above. */
@@ -47,11 +47,12 @@ export = async (): Promise<StackOutputs> => {
   // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMap, and the Job that tests the exchange.
   const access = new PulumiCloudAccess(
     "access",
-    withCluster(config.access, {
+    {
+      ...config.access,
       issuerUrl: cluster.issuerUrl,
       oidcProviderArn: cluster.oidcProviderArn,
       clusterArn: cluster.arn,
-    }),
+    },
     { providers: [cluster.kubernetesProvider, pulumiCloudProvider] },
   );
 

@@ -10,40 +10,27 @@
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
-import * as v from "valibot";
 import { createInjection } from "./injection";
 import { allowPolicy, createOidcIssuer, createPulumiCloudProvider, stayWhereDeployed } from "./oidcIssuer";
 import { createNamespaces } from "./serviceAccount";
 import {
   type Access,
   type AccessSettings,
-  type Account,
   accessEntries,
   accessRules,
-  asChecked,
   defaultAccountWarnings,
   INSTEAD_OF_OUTPUTS,
-  isChecked,
   issuerAudiences,
   type RoleCluster,
+  roleClusterEntries,
   unknownAccessSettings,
   unknownEntrySettings,
+  withCheckedOutputs,
   withDefaults,
 } from "./settings/access";
 import { loginProblems } from "./settings/login";
-import { afterwards } from "./settings/outputs";
 import { userError } from "./settings/userError";
-import {
-  type Checked,
-  check,
-  type Incomplete,
-  input,
-  messageOf,
-  type Problem,
-  schemasOf,
-  settings,
-  string,
-} from "./settings/validation";
+import { check, type Incomplete, messageOf, type Problem, settings } from "./settings/validation";
 import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 
 /**
@@ -65,8 +52,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
    * @throws pulumi.RunError that lists every problem of the arguments, and says if the Kubernetes provider is missing.
    */
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
-    const { checked, isValid } = checkArguments(name, args, options);
-    const access = isValid ? afterwards(checked, isValid) : checked;
+    const access = checkArguments(name, args, options);
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
     for (const warning of defaultAccountWarnings(access.serviceAccounts)) void pulumi.log.warn(warning, this);
 
@@ -122,119 +108,45 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
   }
 }
 
-/**
- * Returns the arguments of the component for settings and their cluster. Of settings that the stack has checked, the
- * component checks only what the cluster adds.
- */
-export function withCluster(access: Access, cluster: RoleCluster): PulumiCloudAccessArgs {
-  const args = { ...access, ...cluster };
-  return isChecked(access) ? asChecked(args) : args;
-}
-
 /** The resource of the package pulumiservice whose provider the component uses. */
 const OIDC_ISSUER = "pulumiservice:index:OidcIssuer";
 
-const clusterEntries = schemasOf<RoleCluster>()({
-  issuerUrl: input(string(/^https:\/\//, "must begin with https://, as oidcProviderUrl of @pulumi/eks does")),
-  oidcProviderArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
-  clusterArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
-});
-
-const CLUSTER_KEYS = Object.keys(clusterEntries);
-
-const clusterSchema = settings(clusterEntries);
-const argsSchema = settings({ ...accessEntries, ...clusterEntries });
-type ValidArgs = v.InferOutput<typeof argsSchema>;
+const argsSchema = settings({ ...accessEntries, ...roleClusterEntries });
 
 /**
- * Checks arguments and waits for the outputs among them, as the component does before it is registered.
+ * Checks the arguments before the component is registered, so that the state never contains a rejected argument.
  *
- * @throws pulumi.RunError that lists every problem.
- */
-export async function checkOutputs(
-  name: string,
-  args: PulumiCloudAccessArgs,
-  options?: pulumi.ComponentResourceOptions,
-): Promise<void> {
-  await checkArguments(name, args, options).isValid;
-}
-
-/**
- * Checks the arguments before the component is registered, so that the state never contains a rejected argument. Outputs
- * are checked once they are known, which the registration waits for.
- *
- * @returns the arguments with every default filled in, and a promise that is rejected if an output is invalid.
+ * @returns the arguments with every default filled in. Their outputs fail if they are invalid, once they are known, which
+ *   the registration waits for.
  * @throws pulumi.RunError that lists every problem that is known immediately.
  */
 function checkArguments(
   name: string,
   args: PulumiCloudAccessArgs,
   options: pulumi.ComponentResourceOptions = {},
-): { checked: Access & RoleCluster; isValid?: Promise<boolean> } {
+): Access & RoleCluster {
   const title = `Invalid arguments of PulumiCloudAccess "${name}"`;
-  const {
-    settings: checked,
-    problems,
-    outputProblems,
-  } = isChecked(args) ? checkCluster(args) : checkAll(args);
+  const { settings: valid, problems } = check(argsSchema, args, argsRules, INSTEAD_OF_OUTPUTS);
   const all = [
+    ...unknownAccessSettings(args, Object.keys(roleClusterEntries)),
+    ...unknownEntrySettings(args.serviceAccounts),
     ...problems,
     ...providerProblems(options),
-    ...(checked ? pulumiCloudProblems(checked, options) : []),
+    ...(valid ? pulumiCloudProblems(valid, options) : []),
   ];
-  if (!checked || all.length > 0) throw userError(messageOf(title, all));
-  if (!outputProblems) return { checked };
+  if (!valid || all.length > 0) throw userError(messageOf(title, all));
 
-  const isValid = outputProblems.then((invalid) => {
-    if (invalid.length === 0) return true;
-    throw userError(messageOf(title, invalid, "None of its resources was changed."));
+  const checked = withCheckedOutputs(valid, (problem) => {
+    return userError(messageOf(title, [problem], "None of its resources was changed."));
   });
-  return { checked, isValid };
+  return { ...checked, ...withDefaults(checked) };
 }
 
-/** Checks everything that a program passes to the component, and fills in every default. */
-function checkAll(args: PulumiCloudAccessArgs): Checked<Access & RoleCluster> {
-  const rules = (settings: Incomplete<ValidArgs>) => [
-    ...accessRules(settings),
-    ...clusterRules(settings, settings.serviceAccounts),
-  ];
-  const { settings: validArgs, ...checked } = check(argsSchema, args, rules, INSTEAD_OF_OUTPUTS);
-  const unknown = [
-    ...unknownAccessSettings(args, CLUSTER_KEYS),
-    ...unknownEntrySettings(args.serviceAccounts),
-  ];
-  return {
-    ...checked,
-    problems: [...unknown, ...checked.problems],
-    ...(validArgs && { settings: withDefaults(validArgs) }),
-  };
-}
-
-/** Checks the cluster of settings that are checked already. */
-function checkCluster(args: Access & RoleCluster): Checked<Access & RoleCluster> {
-  const rules = (cluster: Incomplete<RoleCluster>) => clusterRules(cluster, args.serviceAccounts);
-  const { settings: cluster, ...checked } = check(clusterSchema, args, rules);
-  return { ...checked, ...(cluster && { settings: { ...args, ...cluster } }) };
-}
-
-/** The service accounts, as far as the cluster has to fit them. */
-type Accounts = (Incomplete<Pick<Account, "awsRole" | "tokenAudience">> | undefined)[];
-
-/** Returns the problems of service accounts and their cluster, each of which is valid by itself. */
-function clusterRules(cluster: Incomplete<RoleCluster>, serviceAccounts: Accounts = []): Problem[] {
-  return [
-    ...issuerAudiences(serviceAccounts, cluster.issuerUrl),
-    ...missingForRoles(serviceAccounts, cluster),
-  ];
-}
-
-/** Returns a problem for each missing argument that an IAM role requires. */
-function missingForRoles(
-  serviceAccounts: Accounts,
-  { oidcProviderArn, clusterArn }: Incomplete<RoleCluster>,
-): Problem[] {
+/** Returns the problems of arguments that are valid by themselves, but not together. */
+function argsRules(args: Incomplete<Access & RoleCluster>): Problem[] {
+  const { serviceAccounts = [], issuerUrl, oidcProviderArn, clusterArn } = args;
   const roles = serviceAccounts.map((account) => account?.awsRole);
-  const problems: Problem[] = [];
+  const problems = [...accessRules(args), ...issuerAudiences(serviceAccounts, issuerUrl)];
   if (roles.includes("irsa") && oidcProviderArn === undefined) {
     const reason = "required, because an awsRole is irsa, which is the default";
     problems.push({ path: ["oidcProviderArn"], reason });

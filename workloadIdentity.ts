@@ -8,7 +8,6 @@ import { createJob, jobName } from "./job";
 import { createServiceAccount } from "./serviceAccount";
 import type { Access, Account, RoleCluster } from "./settings/access";
 import { scopeOf, type TokenType } from "./settings/tokenTypes";
-import { userError } from "./settings/userError";
 import { createTokenExchange } from "./tokenExchange";
 import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 
@@ -60,7 +59,6 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
     const { account, namespace, access } = args;
-    requireOneOrganization(this, name, account);
     const inComponent = { parent: this };
 
     const { role, irsaRoleArn, prerequisites } = createAwsRole(
@@ -120,54 +118,6 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     }
     this.registerOutputs({ ...this.outputs });
   }
-}
-
-/** The service accounts of this program by their Kubernetes provider, each with the name of its component. */
-const owners = new WeakMap<pulumi.ProviderResource, Map<string, string>>();
-
-/**
- * Requires that no other component of the program has the service account on the same cluster. Its ConfigMap, which pods
- * name, has room for one organization. Kubernetes only says that it exists already.
- *
- * @throws pulumi.RunError that names both components.
- */
-function requireOneOrganization(resource: pulumi.Resource, name: string, account: Account): void {
-  const provider = resource.getProvider("kubernetes:core/v1:ConfigMap");
-  if (!provider) return;
-  recordOwner(owners, provider, account, name);
-}
-
-/** The names of the components by `NAMESPACE/NAME` of their service account, for each cluster. */
-interface Owners<Cluster> {
-  get(cluster: Cluster): Map<string, string> | undefined;
-  set(cluster: Cluster, owners: Map<string, string>): unknown;
-}
-
-/**
- * Records which component configures a service account of a cluster.
- *
- * @param owners are changed.
- * @param cluster what the clusters of a program differ in, such as their provider.
- * @throws pulumi.RunError that names both components if another one does already.
- */
-export function recordOwner<Cluster>(
-  owners: Owners<Cluster>,
-  cluster: Cluster,
-  { namespace, name }: { namespace: string; name: string },
-  component: string,
-): void {
-  const ownersOfCluster = owners.get(cluster) ?? new Map<string, string>();
-  owners.set(cluster, ownersOfCluster);
-
-  const id = `${namespace}/${name}`;
-  const owner = ownersOfCluster.get(id) ?? component;
-  if (owner !== component) {
-    throw userError(
-      `Two components configure service account ${id}: "${owner}" and "${component}". A service account can have the ` +
-        "access of one organization. Use another service account for the other organization.",
-    );
-  }
-  ownersOfCluster.set(id, component);
 }
 
 function existingServiceAccount(

@@ -2,12 +2,13 @@
 // generated. A schema checks its value and fills in its default. The compiler compares the two.
 
 import { posix } from "node:path";
-import type * as pulumi from "@pulumi/pulumi";
+import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { CREDENTIAL_HELPER, VOLUME_MOUNT, VOLUME_NAME } from "../tokenVolume";
-import { mapInput } from "./outputs";
-import { defaultCommand, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
+import { isLater, mapInput } from "./outputs";
+import { TOKEN_TYPES, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
 import {
+  checkOutputs,
   distinctList,
   flag,
   type Incomplete,
@@ -17,6 +18,7 @@ import {
   object,
   type Path,
   type Problem,
+  plain,
   schemasOf,
   settings,
   string,
@@ -262,6 +264,7 @@ const container = v.pipe(
 
 const jobPodSpec = v.pipe(
   object,
+  v.record(v.string(), plain),
   v.looseObject({
     serviceAccountName: FIXED_ACCOUNT,
     serviceAccount: FIXED_ACCOUNT,
@@ -309,9 +312,6 @@ const accountEntries = schemasOf<ServiceAccount>()({
   command: v.optional(command),
 });
 
-/** A schema for an entry of `serviceAccounts`. It fills in the defaults that do not depend on other settings. */
-export const accountSchema = settings(accountEntries);
-
 export const accessEntries = schemasOf<AccessSettings>()({
   organization: input(organizationName),
   issuerName: input(issuerName),
@@ -324,43 +324,85 @@ export const accessEntries = schemasOf<AccessSettings>()({
   injectToken: v.optional(flag, false),
   createNamespaces: v.optional(distinctList(newNamespace), []),
   serviceAccounts: v.pipe(
-    list(accountSchema),
+    list(settings(accountEntries)),
     v.minLength(1, "must not be empty"),
     // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
     v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
   ),
 });
 
-const accessSchema = settings(accessEntries);
+export const roleClusterEntries = schemasOf<RoleCluster>()({
+  issuerUrl: input(string(/^https:\/\//, "must begin with https://, as oidcProviderUrl of @pulumi/eks does")),
+  oidcProviderArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
+  clusterArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
+});
 
 const ACCOUNT_KEYS = Object.keys(accountEntries);
 
 /** The names of the settings in `AccessSettings`. */
 export const ACCESS_KEYS = Object.keys(accessEntries);
 
-type CheckedSettings = v.InferOutput<typeof accessSchema>;
-type CheckedAccount = CheckedSettings["serviceAccounts"][number];
+type ValidSettings = v.InferOutput<ReturnType<typeof settings<typeof accessEntries>>>;
 
 /** The settings with every default filled in; durations are in seconds. */
-export interface Access extends Omit<CheckedSettings, "serviceAccounts"> {
-  serviceAccounts: Account[];
-}
-
-const checkedSettings = new WeakSet<object>();
-
-/** Records that settings are valid and complete, so that the component does not check them again. A copy is not recorded. */
-export function asChecked<Settings extends Access>(access: Settings): Settings {
-  checkedSettings.add(access);
-  return access;
-}
-
-/** Returns whether settings are recorded as valid and complete. */
-export function isChecked<Settings extends object>(values: Settings): values is Settings & Access {
-  return checkedSettings.has(values);
-}
+export type Access = ReturnType<typeof withDefaults>;
 
 /** One service account with every default filled in; durations are in seconds. */
-export type Account = ReturnType<typeof accountWithDefaults>;
+export type Account = Access["serviceAccounts"][number];
+
+/** Returns valid settings with the defaults that depend on other settings. */
+export function withDefaults(settings: ValidSettings) {
+  const { organization, maxExpirationSeconds } = settings;
+  const serviceAccounts = settings.serviceAccounts.map((account) => ({
+    ...account,
+    tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
+    tokenAudience: account.tokenAudience ?? mapInput(organization, (name) => `urn:pulumi:org:${name}`),
+    command: account.command ?? TOKEN_TYPES[account.tokenType].defaultCommand,
+  }));
+  return { ...settings, serviceAccounts };
+}
+
+/**
+ * Returns valid settings whose outputs fail if they are invalid, once they are known.
+ *
+ * @param errorOf returns the error to fail with.
+ */
+export function withCheckedOutputs<Settings extends ValidSettings & RoleCluster>(
+  settings: Settings,
+  errorOf: (problem: Problem) => Error,
+): Settings {
+  const entries: v.ObjectEntries = { ...accessEntries, ...roleClusterEntries };
+  const ofAccount: v.ObjectEntries = accountEntries;
+  const serviceAccounts = settings.serviceAccounts.map((account, index) => {
+    const path: Path = ["serviceAccounts", index];
+    const policyRules = checkOutputs(
+      account.policyRules,
+      () => input(pattern),
+      [...path, "policyRules"],
+      errorOf,
+    );
+    return { ...checkOutputs(account, (key) => ofAccount[key], path, errorOf), policyRules };
+  });
+  const checked = checkOutputs({ ...settings, serviceAccounts }, (key) => entries[key], [], errorOf);
+  return { ...checked, issuerUrl: otherThanAudiences(checked, errorOf) };
+}
+
+/** Returns the issuer, which fails if an audience is the same. Plain audiences stay plain, so that a preview shows them. */
+function otherThanAudiences(
+  { issuerUrl, serviceAccounts }: ValidSettings & RoleCluster,
+  errorOf: (problem: Problem) => Error,
+): pulumi.Input<string> {
+  const audiences = serviceAccounts.map(({ tokenAudience }) => tokenAudience);
+  if (![issuerUrl, ...audiences].some(isLater)) return issuerUrl;
+  return pulumi.all([issuerUrl, pulumi.all(audiences)]).apply(([url, known]) => {
+    const [problem] = issuerAudiences(
+      known.map((tokenAudience) => ({ tokenAudience })),
+      url,
+    );
+    if (problem) throw errorOf(problem);
+    return url;
+  });
+}
 
 /** What to write instead of an output, for settings that name resources or decide which exist. */
 export const INSTEAD_OF_OUTPUTS = {
@@ -398,27 +440,8 @@ export function unknownEntrySettings(entries: unknown, stackKeys: string[] = [])
   });
 }
 
-/** Returns the settings with the defaults that depend on other settings. */
-export function withDefaults<Settings extends CheckedSettings>(
-  access: Settings,
-): Omit<Settings, "serviceAccounts"> & Access {
-  return { ...access, serviceAccounts: access.serviceAccounts.map((it) => accountWithDefaults(it, access)) };
-}
-
-function accountWithDefaults(
-  account: CheckedAccount,
-  { organization, maxExpirationSeconds }: CheckedSettings,
-) {
-  return {
-    ...account,
-    tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
-    tokenAudience: account.tokenAudience ?? mapInput(organization, (name) => `urn:pulumi:org:${name}`),
-    command: account.command ?? defaultCommand(account.tokenType),
-  };
-}
-
 /** Returns the problems of settings that are valid by themselves, but not together. */
-export function accessRules(access: Incomplete<CheckedSettings>): Problem[] {
+export function accessRules(access: Incomplete<Access>): Problem[] {
   const { serviceAccounts = [] } = access;
   const problems = serviceAccounts.flatMap((account, index) => {
     if (!account) return [];
@@ -471,7 +494,7 @@ export function defaultAccountWarnings(accounts: Account[]): string[] {
 }
 
 /** Returns a problem for each new namespace that no entry uses. */
-function unusedNamespaces(access: Incomplete<CheckedSettings>): Problem[] {
+function unusedNamespaces(access: Incomplete<Access>): Problem[] {
   const { serviceAccounts, createNamespaces = [] } = access;
   const used = serviceAccounts?.map((account) => account?.namespace);
   // With an invalid entry, it is not known which namespaces are used.
@@ -484,15 +507,12 @@ function unusedNamespaces(access: Incomplete<CheckedSettings>): Problem[] {
   });
 }
 
-function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<CheckedAccount>): Problem[] {
+function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<Account>): Problem[] {
   if (awsRole !== "none" || rolePolicyArns.length === 0) return [];
   return [{ path: ["rolePolicyArns"], reason: "requires an IAM role, but awsRole is none" }];
 }
 
-function lifetimeProblems(
-  account: Incomplete<CheckedAccount>,
-  access: Incomplete<CheckedSettings>,
-): Problem[] {
+function lifetimeProblems(account: Incomplete<Account>, access: Incomplete<Access>): Problem[] {
   const { tokenExpirationSeconds: value } = account;
   const { maxExpirationSeconds: limit } = access;
   if (value === undefined || limit === undefined || value <= limit) return [];
@@ -501,10 +521,7 @@ function lifetimeProblems(
 }
 
 /** Returns the problems with objects that must already exist, or cannot exist yet. */
-function existenceProblems(
-  account: Incomplete<CheckedAccount>,
-  access: Incomplete<CheckedSettings>,
-): Problem[] {
+function existenceProblems(account: Incomplete<Account>, access: Incomplete<Access>): Problem[] {
   const { createNamespaces = [] } = access;
   if (account.createServiceAccount && account.name === "default") {
     const reason = "must be false: every namespace has the service account default";
@@ -518,11 +535,8 @@ function existenceProblems(
   return [];
 }
 
-function duplicateProblems(
-  index: number,
-  accounts: Incomplete<CheckedSettings>["serviceAccounts"] = [],
-): Problem[] {
-  const idOf = (account: Incomplete<CheckedAccount> | undefined) => {
+function duplicateProblems(index: number, accounts: Incomplete<Access>["serviceAccounts"] = []): Problem[] {
+  const idOf = (account: Incomplete<Account> | undefined) => {
     return account?.namespace && account.name && `${account.namespace}/${account.name}`;
   };
   const id = idOf(accounts[index]);

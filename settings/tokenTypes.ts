@@ -69,101 +69,98 @@ export const tokenEntries = schemasOf<TokenSettings>()({
 /** The settings that are valid only with one type. */
 type TypeSetting = Exclude<keyof TokenSettings, "tokenType">;
 
-/** Whom an allow policy names as the owner of the token, and the permissions that it grants. */
-interface PolicyOwner {
-  userLogin?: pulumi.Input<string>;
-  teamName?: pulumi.Input<string>;
-  runnerID?: pulumi.Input<string>;
-  authorizedPermissions?: "admin"[];
-}
-
 /** What distinguishes one type of access token from the others. */
-interface Definition<Required extends TypeSetting, Accepted extends TypeSetting> {
-  requires: Required[];
+interface TypeRules {
+  requires: TypeSetting[];
   /** The settings that it accepts besides those that it requires. */
-  accepts: Accepted[];
-  /** https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ */
-  owner(settings: SettingsOf<Required, Accepted>): PolicyOwner;
-  /** https://www.pulumi.com/docs/reference/cloud-rest-api/oauth-token-exchange/ */
-  scope(settings: SettingsOf<Required, Accepted>): pulumi.Input<string>;
+  accepts: TypeSetting[];
   defaultCommand: string[];
   /** The lowest edition of Pulumi Cloud that has it, and the name of that edition before September 2026. */
   edition: string;
 }
 
-type SettingsOf<Required extends TypeSetting, Accepted extends TypeSetting> = {
-  [Key in Required]: NonNullable<TokenSettings[Key]>;
-} & { [Key in Accepted]?: TokenSettings[Key] };
-
 const WHOAMI = ["pulumi", "whoami"];
 
 /** The types, by the value of `tokenType`. docs/configuration.md prints them as a table. */
-export const TOKEN_TYPES = {
-  personal: define({
+export const TOKEN_TYPES: Record<TokenType, TypeRules> = {
+  personal: {
     requires: ["userLogin"],
     accepts: [],
-    owner: ({ userLogin }) => ({ userLogin }),
-    scope: ({ userLogin }) => mapInput(userLogin, (login) => `user:${login}`),
     defaultCommand: WHOAMI,
     edition: "every edition",
-  }),
-  organization: define({
+  },
+  organization: {
     requires: [],
     accepts: ["organizationAdmin"],
-    // An empty list of permissions would read back as absent, and show as drift.
-    owner: ({ organizationAdmin }) => (organizationAdmin ? { authorizedPermissions: ["admin"] } : {}),
-    scope: ({ organizationAdmin }) => (organizationAdmin ? "admin" : ""),
     defaultCommand: WHOAMI,
     edition: "Essentials (Team)",
-  }),
-  team: define({
+  },
+  team: {
     requires: ["teamName"],
     accepts: [],
-    owner: ({ teamName }) => ({ teamName }),
-    scope: ({ teamName }) => mapInput(teamName, (team) => `team:${team}`),
     defaultCommand: WHOAMI,
     edition: "Pro (Enterprise)",
-  }),
-  runner: define({
+  },
+  runner: {
     requires: ["runnerId", "runnerName"],
     accepts: [],
-    owner: ({ runnerId }) => ({ runnerID: runnerId }),
-    scope: ({ runnerName }) => mapInput(runnerName, (pool) => `runner:${pool}`),
     // The CLI does not accept this token, so the Job only exchanges.
     defaultCommand: ["true"],
     edition: "Enterprise (Business Critical)",
-  }),
-} satisfies Record<TokenType, unknown>;
+  },
+};
 
-/** Returns the definition for any settings: `tokenProblems` has checked that they contain those of their type. */
-function define<Required extends TypeSetting, Accepted extends TypeSetting>(
-  definition: Definition<Required, Accepted>,
-) {
-  const typed = (settings: TokenSettings) => settings as unknown as SettingsOf<Required, Accepted>;
-  return {
-    requires: definition.requires as TypeSetting[],
-    accepts: definition.accepts as TypeSetting[],
-    owner: (settings: TokenSettings) => definition.owner(typed(settings)),
-    scope: (settings: TokenSettings) => definition.scope(typed(settings)),
-    defaultCommand: definition.defaultCommand,
-    edition: definition.edition,
-  };
+/** The part of an allow policy that says which access token it grants, and to which owner. */
+interface Grant {
+  tokenType: TokenType;
+  userLogin?: pulumi.Input<string> | undefined;
+  teamName?: pulumi.Input<string> | undefined;
+  runnerID?: pulumi.Input<string> | undefined;
+  authorizedPermissions?: "admin"[];
 }
 
-/** Returns the part of an allow policy that says which access token it grants. */
-export function grantOf(settings: TokenSettings): PolicyOwner & { tokenType: TokenType } {
-  const { tokenType } = settings;
-  return { tokenType, ...TOKEN_TYPES[tokenType].owner(settings) };
+/**
+ * Returns the part of an allow policy that says which access token it grants.
+ * https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
+ */
+export function grantOf({
+  tokenType,
+  userLogin,
+  teamName,
+  runnerId,
+  organizationAdmin,
+}: TokenSettings): Grant {
+  switch (tokenType) {
+    case "personal":
+      return { tokenType, userLogin };
+    case "organization":
+      // An empty list of permissions would read back as absent, and show as drift.
+      return organizationAdmin ? { tokenType, authorizedPermissions: ["admin"] } : { tokenType };
+    case "team":
+      return { tokenType, teamName };
+    case "runner":
+      return { tokenType, runnerID: runnerId };
+  }
 }
 
-/** Returns the scope that the token exchange requests, such as `user:LOGIN`; empty for the whole organization. */
+/**
+ * Returns the scope that the token exchange requests, such as `user:LOGIN`; empty for the whole organization.
+ * https://www.pulumi.com/docs/reference/cloud-rest-api/oauth-token-exchange/
+ *
+ * @param settings with those that their type requires, as `tokenProblems` checks.
+ */
 export function scopeOf(settings: TokenSettings): pulumi.Input<string> {
-  return TOKEN_TYPES[settings.tokenType].scope(settings);
-}
-
-/** Returns the command of a Job that does not set one. */
-export function defaultCommand(tokenType: TokenType): string[] {
-  return TOKEN_TYPES[tokenType].defaultCommand;
+  const { userLogin = "", teamName = "", runnerName = "" } = settings;
+  switch (settings.tokenType) {
+    case "personal":
+      return mapInput(userLogin, (login) => `user:${login}`);
+    case "organization":
+      return settings.organizationAdmin ? "admin" : "";
+    case "team":
+      return mapInput(teamName, (team) => `team:${team}`);
+    case "runner":
+      return mapInput(runnerName, (pool) => `runner:${pool}`);
+  }
 }
 
 /** Returns a problem for each setting that the token type requires, and for each of another token type. */

@@ -1,9 +1,9 @@
 // How settings are checked with Valibot: all problems at once, each with the path of the setting, its value, and the reason.
 
-import { type Input, Output, output } from "@pulumi/pulumi";
+import { type Input, isSecret, output } from "@pulumi/pulumi";
 import { closest, distance } from "fastest-levenshtein";
 import * as v from "valibot";
-import { isLater, knownOf } from "./outputs";
+import { isLater } from "./outputs";
 
 /** Requires a schema for each setting of an interface. */
 export type Schemas<Settings> = {
@@ -79,30 +79,24 @@ export const flag = v.boolean("must be true or false");
 /** A schema for objects: those of Valibot accept lists too. */
 export const object = v.custom<Record<string, unknown>>(isObject, "must be an object");
 
-/** Returns whether a value is an object with keys, as opposed to a list, a scalar, or an output. */
+/** Returns whether a value is a plain object, as opposed to a list, a scalar, an output, or a resource. */
 export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !isLater(value);
+  if (typeof value !== "object" || value === null) return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
 }
 
-/** An output at a place where a schema accepts one. */
-class AcceptedOutput {
-  constructor(readonly output: Output<unknown>) {}
-}
+/** A schema for values that contain no output, promise, or resource at any depth. */
+export const plain: v.GenericSchema = v.lazy((value) => {
+  if (Array.isArray(value)) return v.array(plain);
+  if (isObject(value)) return v.record(v.string(), plain);
+  return v.custom((scalar) => typeof scalar !== "object" || scalar === null);
+});
 
-const acceptedOutput = v.pipe(
-  v.custom<Output<unknown>>(isLater),
-  v.transform((value) => new AcceptedOutput(output(value))),
-);
-
-/**
- * Returns a schema that also accepts an output. `check` checks its value by the same schema once it is known.
- *
- * @param schema for values that are not undefined.
- */
-export function input<Value, CheckedValue>(schema: v.GenericSchema<Value, CheckedValue>) {
-  const either = v.lazy((value) => (isLater(value) ? acceptedOutput : schema));
-  // `check` replaces what the schema returns for an output by the output.
-  return either as v.GenericSchema<Input<Value>, CheckedValue | Output<CheckedValue>>;
+/** Returns a schema that also accepts an output or a promise, whose value `checkOutputs` checks by the same schema. */
+export function input<Value>(schema: v.GenericSchema<Value>) {
+  const later = v.custom<Input<Value>>(isLater);
+  return v.lazy((value) => (isLater(value) ? later : schema));
 }
 
 /**
@@ -124,14 +118,8 @@ export function settings<Entries extends v.ObjectEntries>(
 export interface Checked<Settings> {
   /** The settings with the defaults of the schema filled in; missing if they have a problem. */
   settings?: Settings;
-  /** The problems that are known immediately. */
   problems: Problem[];
-  /** The problems of outputs, once these are known; missing if no output is accepted. */
-  outputProblems?: Promise<Problem[]>;
 }
-
-/** Returns the problems between settings. Those that are invalid by themselves are missing, and not reported twice. */
-type Rules<Settings> = (validSettings: Incomplete<Settings>) => Problem[];
 
 /** What to write instead of an output, by the name of a setting that must be a plain value. */
 type InsteadOfOutputs = Record<string, string>;
@@ -141,44 +129,27 @@ type InsteadOfOutputs = Record<string, string>;
  *
  * @param schema of the settings by themselves. Only an `input` accepts an output.
  * @param values of the settings, which can be anything.
+ * @param rules returns the problems between settings. Those that are invalid by themselves are missing, and not reported
+ *   twice.
  * @returns the settings, or every problem that they have. Does not throw.
  */
 export function check<Schema extends v.GenericSchema>(
   schema: Schema,
   values: unknown,
-  rules: Rules<v.InferOutput<Schema>> = () => [],
+  rules: (validSettings: Incomplete<v.InferOutput<Schema>>) => Problem[] = () => [],
   insteadOfOutputs: InsteadOfOutputs = {},
 ): Checked<v.InferOutput<Schema>> {
-  const { settings, acceptedOutputs, problems } = checkKnown(schema, values, rules, insteadOfOutputs);
-  if (problems.length > 0) return { problems };
-  if (acceptedOutputs.length === 0) return { settings, problems };
+  const result = v.safeParse(schema, values, { abortPipeEarly: true });
+  const invalid = (result.issues ?? []).map((issue) => problemOf(issue, insteadOfOutputs));
 
-  const problemsOf = (known: unknown) => checkKnown(schema, known, rules, insteadOfOutputs).problems;
-  return {
-    settings: replaced(settings, (value) => (value instanceof AcceptedOutput ? value.output : undefined)),
-    problems,
-    outputProblems: checkOutputs(values, acceptedOutputs, problemsOf),
-  };
-}
+  const invalidPaths = invalid.map(({ path }) => path);
+  const validSettings = without(result.output, invalidPaths) as Incomplete<v.InferOutput<Schema>>;
+  const isReported = ({ path }: Problem) =>
+    invalidPaths.some((invalidPath) => isAtOrBelow(invalidPath, path));
+  const conflicts = rules(validSettings).filter((problem) => !isReported(problem));
 
-/** Checks everything again once the outputs are known that a schema has accepted. In a preview, some never are. */
-async function checkOutputs(
-  values: unknown,
-  acceptedOutputs: { path: Path; output: Output<unknown> }[],
-  problemsOf: (known: unknown) => Problem[],
-): Promise<Problem[]> {
-  const outputs = await Promise.all(
-    acceptedOutputs.map(async ({ path, output }) => ({ path, ...(await knownOf(output)) })),
-  );
-  const unusable = outputs.flatMap(({ path, isSecret, isKnown, value }): Problem[] => {
-    if (isSecret) return [{ path, reason: SECRET }];
-    return isKnown && (value === undefined || value === null) ? [{ path, reason: WITHOUT_VALUE }] : [];
-  });
-
-  const isUsable = ({ path }: { path: Path }) => !unusable.some((problem) => problem.path === path);
-  const usable = outputs.filter(isUsable);
-  const known = replaced(values, (_, path) => usable.find((output) => isSame(output.path, path))?.value);
-  return [...unusable, ...problemsOf(known)];
+  const problems = [...invalid, ...conflicts];
+  return result.success && problems.length === 0 ? { settings: result.output, problems } : { problems };
 }
 
 const SECRET =
@@ -187,34 +158,39 @@ const SECRET =
 
 const WITHOUT_VALUE = "is an output without a value. Leave the setting out, or set a value";
 
-/** Checks the values that are known. */
-function checkKnown<Schema extends v.GenericSchema>(
-  schema: Schema,
-  values: unknown,
-  rules: Rules<v.InferOutput<Schema>>,
-  insteadOfOutputs: InsteadOfOutputs,
-) {
-  const { output: settings, issues = [] } = v.safeParse(schema, values, { abortPipeEarly: true });
-  const acceptedOutputs = acceptedIn(settings, []);
-  const isAccepted = ({ path }: Problem) => acceptedOutputs.some((output) => isSame(output.path, path));
-  const rejectedOutputs = outputsIn(values, [], insteadOfOutputs).filter((problem) => !isAccepted(problem));
-  const isInOutput = ({ path }: Problem) => rejectedOutputs.some((output) => isAtOrBelow(path, output.path));
-  const invalid = [...rejectedOutputs, ...issues.map(problemOf).filter((problem) => !isInOutput(problem))];
+/**
+ * Returns settings whose outputs fail if they are invalid. Each is checked by its own schema, once it is known.
+ *
+ * @param settings of one object, as `check` returns them.
+ * @param schemaOf returns the schema of a setting.
+ * @param path of the object.
+ * @param errorOf returns the error to fail with.
+ */
+export function checkOutputs<Settings extends object>(
+  settings: Settings,
+  schemaOf: (key: string) => v.GenericSchema | undefined,
+  path: Path,
+  errorOf: (problem: Problem) => Error,
+): Settings {
+  const checkOutput = (key: string, value: unknown) => {
+    const schema = schemaOf(key);
+    if (!schema || !isLater(value)) return value;
 
-  const invalidPaths = invalid.map(({ path }) => path);
-  const validSettings = without(settings, invalidPaths) as Incomplete<v.InferOutput<Schema>>;
-  const isReported = ({ path }: Problem) =>
-    invalidPaths.some((invalidPath) => isAtOrBelow(invalidPath, path));
-  const conflicts = rules(validSettings).filter((problem) => !isReported(problem));
-  return { settings, acceptedOutputs, problems: [...invalid, ...conflicts] };
-}
-
-/** Returns the outputs in what a schema returns, which it has accepted. */
-function acceptedIn(value: unknown, path: Path): { path: Path; output: Output<unknown> }[] {
-  if (value instanceof AcceptedOutput) return [{ path, output: value.output }];
-  if (Array.isArray(value)) return value.flatMap((element, index) => acceptedIn(element, [...path, index]));
-  if (!isObject(value)) return [];
-  return Object.entries(value).flatMap(([key, element]) => acceptedIn(element, [...path, key]));
+    const reject = (problem: Problem) => {
+      throw errorOf({ ...problem, path: [...path, key, ...problem.path] });
+    };
+    // A preview knows whether a value is secret, even if it does not know the value.
+    const inPlaintext = output(isSecret(output(value))).apply((secret) => {
+      return secret ? reject({ path: [], reason: SECRET }) : value;
+    });
+    return inPlaintext.apply((known) => {
+      if (known === undefined || known === null) return reject({ path: [], reason: WITHOUT_VALUE });
+      const { problems } = check(schema, known);
+      return problems[0] ? reject({ ...problems[0], value: known }) : known;
+    });
+  };
+  const checked = Object.entries(settings).map(([key, value]) => [key, checkOutput(key, value)]);
+  return Object.fromEntries(checked) as Settings;
 }
 
 /**
@@ -306,57 +282,25 @@ function shown(value: unknown): string {
   return LIKE_A_SECRET.test(text) ? "" : ` = ${visible(text)}`;
 }
 
-function problemOf({ path, message, received }: v.BaseIssue<unknown>): Problem {
-  const items: v.IssuePathItem[] = path ?? [];
-  const last = items.at(-1);
-  const keys = items.map(({ key }) => key as string | number);
-  return { path: keys, reason: message, value: received === "undefined" ? undefined : last?.value };
-}
-
-/** Returns a problem for each output, resource, or promise that a value contains. */
-function outputsIn(value: unknown, path: Path, insteadOfOutputs: InsteadOfOutputs): Problem[] {
-  const inside = (element: unknown, step: string | number) => {
-    return outputsIn(element, [...path, step], insteadOfOutputs);
-  };
-  if (Array.isArray(value)) return value.flatMap(inside);
-  if (typeof value !== "object" || value === null) return [];
-  if (isPlain(value)) return Object.entries(value).flatMap(([key, element]) => inside(element, key));
-
-  const setting = path.findLast((step) => typeof step === "string") ?? "";
-  const instead = Object.hasOwn(insteadOfOutputs, setting) ? `. ${insteadOfOutputs[setting]}` : "";
-  return [{ path, reason: `must be a plain value, not an output or a secret${instead}` }];
-}
-
-function isPlain(value: object): value is Record<string, unknown> {
-  if (Output.isInstance(value)) return false;
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
+function problemOf(
+  { path: items, message, input, received }: v.BaseIssue<unknown>,
+  insteadOfOutputs: InsteadOfOutputs,
+): Problem {
+  const path = (items ?? []).map(({ key }) => key as string | number);
+  if (typeof input === "object" && input !== null && !Array.isArray(input) && !isObject(input)) {
+    const setting = path.findLast((step) => typeof step === "string") ?? "";
+    const instead = Object.hasOwn(insteadOfOutputs, setting) ? `. ${insteadOfOutputs[setting]}` : "";
+    return { path, reason: `must be a plain value, not an output or a secret${instead}` };
+  }
+  return { path, reason: message, value: received === "undefined" ? undefined : items?.at(-1)?.value };
 }
 
 /** Returns a copy of settings without those at these paths. An element of a list becomes undefined, and stays. */
 function without(value: unknown, paths: Path[], at: Path = []): unknown {
   if (paths.some((path) => isSame(at, path))) return undefined;
   if (Array.isArray(value)) return value.map((element, index) => without(element, paths, [...at, index]));
-  if (!isObject(value) || !isPlain(value)) return value;
+  if (!isObject(value)) return value;
   const entries = Object.entries(value).map(([key, element]) => [key, without(element, paths, [...at, key])]);
-  return Object.fromEntries(entries);
-}
-
-/** Returns a copy of a value with replacements; undefined replaces nothing. */
-function replaced(
-  value: unknown,
-  replacementOf: (value: unknown, path: Path) => unknown,
-  path: Path = [],
-): unknown {
-  const replacement = replacementOf(value, path);
-  if (replacement !== undefined) return replacement;
-  if (Array.isArray(value)) {
-    return value.map((element, index) => replaced(element, replacementOf, [...path, index]));
-  }
-  if (!isObject(value) || !isPlain(value)) return value;
-  const entries = Object.entries(value).map(([key, element]) => {
-    return [key, replaced(element, replacementOf, [...path, key])];
-  });
   return Object.fromEntries(entries);
 }
 

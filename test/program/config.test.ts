@@ -146,7 +146,7 @@ const REJECTED = `
   userLogin: a b
     userLogin = "a b": must be the login of a Pulumi user
   { userLogin: bob, entry: {} }
-    userLogin = "bob": is not valid with serviceAccounts. Move it into an entry. … or it is deleted: namespace default, name pulumi-service-account, tokenType personal
+    userLogin = "bob": is not valid with serviceAccounts: move it into an entry, and if the stack is deployed, keep default/pulumi-service-account as one
   { userLogin: "", serviceAccounts: [] }
     serviceAccounts: must not be empty
   # The namespaces of an invalid entry are not known, so createNamespaces is not compared with them.

@@ -9,17 +9,13 @@ import { Namespace } from "@pulumi/kubernetes/core/v1";
 import { Provider } from "@pulumi/kubernetes/provider";
 import type { output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
-import { unknown } from "@pulumi/pulumi/output";
 import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
 import * as v from "valibot";
-import { parseConfig } from "../../config";
-import { PulumiCloudAccess, type PulumiCloudAccessArgs, withCluster } from "../../pulumiCloudAccess";
-import { asChecked } from "../../settings/access";
-import { check, input, schemasOf, settings } from "../../settings/validation";
+import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloudAccess";
+import { input, schemasOf } from "../../settings/validation";
 import { type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import type { ServiceAccountOutputs } from "../../workloadIdentity";
-import { rawConfigOf } from "../support/rawSettings";
 import { failureOf, known } from "../support/stack";
 
 type Job = output.batch.v1.Job;
@@ -75,11 +71,11 @@ test("accepts no output where a plain value is needed, and says what to write in
     await rejected(args),
     `Invalid arguments of PulumiCloudAccess "access" (5 problems). Nothing was changed.
 
-  serviceAccounts[0].namespace: ${reason}. Write the name as a string. If the program creates the namespace, add it to dependsOn of this component
-  serviceAccounts[0].rolePolicyArns[0]: ${reason}. If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment
-  serviceAccounts[0].policyRules: ${reason}. Only its values can be outputs
-  serviceAccounts[0].command: ${reason}
   jobPodSpec.nodeSelector: ${reason}
+  serviceAccounts[0].namespace: ${reason}. Write the name as a string. If the program creates the namespace, add it to dependsOn of this component
+  serviceAccounts[0].policyRules: ${reason}. Only its values can be outputs
+  serviceAccounts[0].rolePolicyArns[0]: ${reason}. If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment
+  serviceAccounts[0].command: ${reason}
 `,
   );
   assert.match(await rejected({ ...ARGS, serviceAccounts: pulumi.output([ENTRY]) }), /\(1 problem\)/);
@@ -93,28 +89,6 @@ test("accepts no audience that is the cluster's issuer, as soon as both are know
   assert.ok((await rejectedWith(url, url)).endsWith(`(1 problem). Nothing was changed.\n\n  ${problem}\n`));
   const later = await rejectedWith(pulumi.output(url), Promise.resolve(url));
   assert.ok(later.endsWith(`(1 problem). None of its resources was changed.\n\n  ${problem}\n`), later);
-});
-
-test("skips settings that the stack has checked, but checks a changed copy of them, and the cluster's arguments", async () => {
-  const { config = assert.fail() } = parseConfig(rawConfigOf({ clusterName: "a", userLogin: "alice" }));
-  const { access } = config;
-  const changed = { ...access, organization: "a b" };
-  const required = "oidcProviderArn: required, because an awsRole is irsa, which is the default";
-  const url = "must begin with https://, as oidcProviderUrl of @pulumi/eks does";
-  for (const [settings, changes, ...problems] of [
-    [access, { issuerUrl: "oidc.example" }, `issuerUrl = "oidc.example": ${url}`],
-    [access, { oidcProviderArn: undefined }, required],
-    [changed, {}, 'organization = "a b": must be the name of a Pulumi organization'],
-    // Marked as checked, which only the stack does.
-    [asChecked({ ...changed }), {}],
-  ] as const) {
-    const cluster = { issuerUrl: "https://oidc.example/id/A", oidcProviderArn: "arn:aws:a", ...changes };
-    const message = await rejected(withCluster(settings, cluster), () => ({}));
-    assert.deepEqual(
-      message.split("\n").slice(2, -2),
-      problems.map((problem) => `  ${problem}`),
-    );
-  }
 });
 
 test("warns of a token for the service account that pods have by default", async () => {
@@ -132,50 +106,45 @@ test("warns of a token for the service account that pods have by default", async
   );
 });
 
-test("registers nothing and connects to no issuer while an output is invalid, and lists every problem in one message", async (t) => {
-  const connect = t.mock.method(tls, "connect");
-  const args = {
-    ...ARGS,
-    organization: pulumi.output("a b"),
-    issuerUrl: Promise.resolve("http://oidc.example/id/A"),
-    permissionsBoundaryArn: pulumi.output(undefined),
-    image: pulumi.output("base:latest"),
-    serviceAccounts: [
-      { ...ENTRY, policyRules: { sub: pulumi.output("*") }, tokenAudience: pulumi.secret("hunter 2") },
-      { ...ENTRY, name: "other", tokenType: "team", teamName: pulumi.output("ops-*") },
-    ],
-  };
-  const message = await rejected(args);
-  assert.equal(
-    message,
-    `Invalid arguments of PulumiCloudAccess "access" (7 problems). None of its resources was changed.
+/** Outputs that are invalid, each with the problem. */
+const INVALID_OUTPUTS: [changes: object, problem: string][] = [
+  [{ organization: pulumi.output("a b") }, 'organization = "a b": must be the name of a Pulumi organization'],
+  [
+    { issuerUrl: Promise.resolve("http://oidc.example/id/A") },
+    'issuerUrl = "http://oidc.example/id/A": must begin with https://, as oidcProviderUrl of @pulumi/eks does',
+  ],
+  [
+    { permissionsBoundaryArn: pulumi.output(undefined) },
+    "permissionsBoundaryArn: is an output without a value. Leave the setting out, or set a value",
+  ],
+  [
+    { serviceAccounts: [{ ...ENTRY, tokenAudience: pulumi.secret("hunter 2") }] },
+    "serviceAccounts[0].tokenAudience: must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, remove the mark with pulumi.unsecret",
+  ],
+  [
+    { serviceAccounts: [{ ...ENTRY, policyRules: { sub: pulumi.output("*") } }] },
+    'serviceAccounts[0].policyRules.sub = "*": must not consist only of wildcards',
+  ],
+  [
+    { serviceAccounts: [ENTRY, { ...ENTRY, name: "b", tokenType: "team", teamName: pulumi.output("") }] },
+    'serviceAccounts[1].teamName = "": must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the wildcards of patterns such as "*", "?", and ".", which also match other teams',
+  ],
+];
 
-  permissionsBoundaryArn: is an output without a value. Leave the setting out, or set a value
-  serviceAccounts[0].tokenAudience: must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, remove the mark with pulumi.unsecret
-  serviceAccounts[0].policyRules.sub = "*": must not consist only of wildcards
-  serviceAccounts[1].teamName = "ops-*": must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the wildcards of patterns such as "*", "?", and ".", which also match other teams
-  organization = "a b": must be the name of a Pulumi organization
-  image = "base:latest": must be pinned to a digest or to a tag other than "latest"
-  issuerUrl = "http://oidc.example/id/A": must begin with https://, as oidcProviderUrl of @pulumi/eks does
-`,
-  );
-  assert.deepEqual(
-    registered.map(({ type }) => type),
-    ["pulumi:providers:kubernetes"],
-  );
-  assert.equal(connect.mock.callCount(), 0);
-});
-
-test("accepts an output that a preview does not know, and still checks the others", async () => {
-  const isUnknown = pulumi.output(unknown);
-  const image = v.pipe(v.string(), v.minLength(1, "empty"));
-  const schema = settings({ teamName: input(v.string()), image: input(image) });
-  const outputProblems = async (given: object) => check(schema, given).outputProblems;
-  assert.deepEqual(await outputProblems({ teamName: isUnknown, image: pulumi.output("base:1") }), []);
-  assert.deepEqual(await outputProblems({ teamName: isUnknown, image: pulumi.output("") }), [
-    { path: ["image"], value: "", reason: "empty" },
-  ]);
-});
+for (const [changes, problem] of INVALID_OUTPUTS) {
+  test(`registers nothing with an invalid output: ${problem.slice(0, 60)}`, async (t) => {
+    const connect = t.mock.method(tls, "connect");
+    assert.equal(
+      await rejected({ ...ARGS, issuerUrl: "https://127.0.0.1:1", ...changes }),
+      `Invalid arguments of PulumiCloudAccess "access" (1 problem). None of its resources was changed.\n\n  ${problem}\n`,
+    );
+    assert.deepEqual(
+      registered.map(({ type }) => type),
+      ["pulumi:providers:kubernetes"],
+    );
+    if ("issuerUrl" in changes) assert.equal(connect.mock.callCount(), 0);
+  });
+}
 
 // `npm run check` checks this one: tsx compiles whatever the types say.
 test("does not compile if a setting can be an output, and its schema accepts none", () => {
@@ -307,19 +276,6 @@ for (const [what, problem, providers] of [
     assert.ok(message.endsWith(`(1 problem). Nothing was changed.\n\n  ${problem}\n`), message);
   });
 }
-
-test("a component is rejected with a service account that another component configures in the same cluster", async () => {
-  const besideAnother = (isSameCluster: boolean) => () => {
-    const options = withProvider();
-    new PulumiCloudAccess("one", ARGS, options);
-    return isSameCluster ? options : withProvider();
-  };
-  assert.match(
-    await rejected({ ...ARGS, organization: "other" }, besideAnother(true)),
-    /^Two components configure service account ci\/deployer: "one\.ci\.deployer" and "access\.ci\.deployer"\. .*one organization/,
-  );
-  await registeredBy(ARGS, besideAnother(false));
-});
 
 function withProvider(): pulumi.ComponentResourceOptions {
   return { providers: [kubernetes()] };
