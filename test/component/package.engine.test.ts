@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -14,13 +14,21 @@ import { storedKind } from "../../simulator/emulators/emulator";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
 import { changes, EXCHANGED, failed, newStatuses, resourcesOf, succeeded } from "../support/engineOutcome";
 import { type Stack, stackOfProgram, startEngine } from "../support/engineStack";
-import { codeIn, ROOT, read } from "../support/project";
+import { codeIn, copyProject, ROOT, read } from "../support/project";
 import { missingCli } from "../support/pulumiCli";
 import { createRepository, LINK_PACKAGES } from "../support/repository";
 import { startCluster } from "../support/stack";
 
 // The SDK passes the options of the program that uses the component to ts-node. With these, it would not compile.
 const TSCONFIG = JSON.stringify({ compilerOptions: { module: "nodenext", lib: ["es5"], types: [] } });
+
+/** What an upgrade never replaces. With another type or name, deployed stacks would create it anew, and delete the first. */
+const KEPT = [
+  "aws:iam/role:Role access.team-a.deployer",
+  "kubernetes:core/v1:ServiceAccount access.team-a.deployer",
+  "kubernetes:core/v1:ServiceAccount access.team-a.drift",
+  "pulumiservice:index:OidcIssuer access.oidc-issuer",
+];
 
 /** What a program in JavaScript with invalid components begins with. */
 const PROGRAM = `
@@ -76,7 +84,7 @@ describe("the package of the component", { skip: missingCli }, () => {
   test("examples/component/typescript deploys as it is printed, whatever tsconfig.json the program has", async (t) => {
     const program = read("examples/component/typescript/index.ts");
     const stack = await stackOf(t, { "index.ts": program, "tsconfig.json": TSCONFIG });
-    const { simulation, directory, pulumi, up } = stack;
+    const { simulation, cli, directory, pulumi, up } = stack;
     const arnOf = (_: object, name: string) => `arn:aws:iam::123456789012:policy/${name}`;
     simulation.resources["aws:iam/policy:Policy"] = storedKind(new Map(), arnOf, (arn) => ({ arn }));
     simulation.resources["pulumiservice:index:Team"] = storedKind(new Map(), (_, name) => name);
@@ -110,6 +118,27 @@ describe("the package of the component", { skip: missingCli }, () => {
         "platform updated",
       ]);
       assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:security");
+    });
+
+    await t.test("replaces only Jobs in an upgrade, with another script and another image", async (t) => {
+      const later = await copyProject(join(cli.directory, "later"), ["docs", "test"]);
+      succeeded(await cli.run(later, "bash", "-c", LINK_PACKAGES));
+      const settings = read("settings/access.ts").replaceAll("pulumi-base:3.274.1", "pulumi-base:3.280.0");
+      await writeFile(join(later, "settings", "access.ts"), settings);
+      await appendFile(join(later, "scripts", "exchange-token.sh"), "# Later.\n");
+      const upgraded = await startPackage(t, directory, later);
+      const { environment } = cli;
+      environment.PULUMI_DEBUG_PROVIDERS = environment.PULUMI_DEBUG_PROVIDERS?.replace(PACKAGE, upgraded);
+
+      assert.deepEqual(changes(await up()), [
+        "access.team-a.deployer replaced",
+        "access.team-a.deployer.pulumi-token-exchange updated",
+        "access.team-a.drift replaced",
+        "access.team-a.drift.pulumi-token-exchange updated",
+      ]);
+      const existing = await resourcesOf(pulumi);
+      const names = existing.map(({ type, urn }) => `${type} ${urn.split("::").at(-1)}`);
+      for (const name of KEPT) assert.ok(names.includes(name), name);
     });
 
     succeeded(await pulumi("destroy", "--yes"));
@@ -163,7 +192,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     succeeded(await cli.run(clone, "bash", "-c", LINK_PACKAGES));
     succeeded(await cli.run(clone, "npm", "install", "--loglevel=error", "--production"));
 
-    assert.match(await startPackage(t, cli.directory, clone), /^eks-pulumi-oidc:\d+$/);
+    assert.match(await startPackage(t, cli.directory, clone), PACKAGE);
     // `pulumi new` of a directory stops at such a link.
     const entries = await readdir(join(clone, "node_modules"), { withFileTypes: true });
     assert.ok(entries.every((entry) => !entry.isSymbolicLink()));
@@ -223,6 +252,9 @@ describe("the package of the component", { skip: missingCli }, () => {
     });
   }
 });
+
+/** The package in `PULUMI_DEBUG_PROVIDERS`. */
+const PACKAGE = /eks-pulumi-oidc:\d+/;
 
 /** Creates a stack of a program that uses the package, and further packages of @pulumi with their code. */
 async function stackOf(
