@@ -104,11 +104,11 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       succeeded(await pulumi("config", "set", key, value));
     }
     const moved = await pulumi("up", "--yes", "--skip-preview");
-    failed(moved, /pulumiApiUrl is https:\/\/example\.com, but this stack was deployed with https:\/\/api/);
+    failed(moved, /pulumiApiUrl = "https:\/\/example\.com": deployed with/);
     assert.deepEqual(await resourcesOf(pulumi), resources);
     failed(
       await run(...commandOf("preview")),
-      /^"error: pulumiApiUrl is .*"\n" +To move, set pulumiApiUrl to .*"\n$/,
+      /^"error: This stack stays .*"\n" +pulumiApiUrl = \\"https:\/\/example\.com\\": .*"\n" +To stay, /,
     );
 
     await documented("Remove it", "bash");

@@ -22,7 +22,13 @@ const serviceAccounts = [
   { namespace: "ci", name: "app", tokenType: "personal", userLogin: "a.b" },
   { namespace: "ci", name: "ci", tokenType: "team", teamName: "ops", audienceRule: true },
   { namespace: "app", name: "ci", tokenType: "runner", runnerId: "id-1", runnerName: "pool" },
-  { namespace: "app", name: "app-2", tokenType: "organization", audienceRule: true },
+  {
+    namespace: "app",
+    name: "app-2",
+    tokenType: "organization",
+    organizationAdmin: false,
+    audienceRule: true,
+  },
   { namespace: "web", name: "app", tokenType: "organization", organizationAdmin: true },
 ];
 const { config = assert.fail() } = parseConfig(rawConfigOf({ clusterName: "my-cluster", serviceAccounts }));
