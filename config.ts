@@ -47,6 +47,7 @@ const JSON_KEYS = [
   "maxExpirationSeconds",
   "jobPodSpec",
   "createNamespaces",
+  "createTeams",
   "injectToken",
   "serviceAccounts",
 ];

@@ -89,7 +89,7 @@ export function stayWhereDeployed(
   place: Place,
   component?: string,
   options?: pulumi.CustomResourceOptions,
-): pulumi.Output<pulumi.Resource[]> {
+): pulumi.Input<pulumi.Resource>[] {
   const settings = Object.entries(place).filter(([, current]) => current !== undefined);
   const values = settings.map(([setting, current]) => {
     // The output of a Stash remains its first input. A changed one would only be an update in every preview.
@@ -104,20 +104,19 @@ export function stayWhereDeployed(
   // One comparison for all plain values, and one for each output: an unknown one must not hide that another has changed.
   const plain = values.filter(({ current }) => typeof current === "string");
   const outputs = values.filter(({ current }) => typeof current !== "string");
-  const comparisons = [plain, ...outputs.map((value) => [value])].map((compared) => {
+  return [plain, ...outputs.map((value) => [value])].flatMap((compared) => {
     const deployed = compared.map(({ setting, current, stash }) => ({
       setting,
       current,
       first: stash.output,
     }));
-    return pulumi.output(deployed).apply((known) => {
+    const unmoved = pulumi.output(deployed).apply((known) => {
       // A Stash that this update does not create, such as with --target, has no output.
       const moved = known.filter(({ current, first }) => first !== undefined && first !== current);
       if (moved.length > 0) throw userError(moveMessage(moved, component));
-      return compared.map(({ stash }) => stash);
     });
+    return compared.map(({ stash }) => unmoved.apply(() => stash));
   });
-  return pulumi.all(comparisons).apply((stashes) => stashes.flat());
 }
 
 interface Move {

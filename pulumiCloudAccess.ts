@@ -3,9 +3,10 @@
 // 1. oidcIssuer.ts        where the component is deployed, for which everything else waits
 // 2. oidcIssuer.ts        the provider of Pulumi Cloud, unless the program passes one
 // 3. serviceAccount.ts    the namespaces
-// 4. oidcIssuer.ts        the OIDC issuer in Pulumi Cloud, with the allow policies of all service accounts
-// 5. workloadIdentity.ts  for each service account: its role, itself, its ConfigMap, and last its Job
-// 6. injection.ts         the admission policies, with injectToken
+// 4. team.ts              the teams in Pulumi Cloud, with what they may do
+// 5. oidcIssuer.ts        the OIDC issuer in Pulumi Cloud, with the allow policies of all service accounts
+// 6. workloadIdentity.ts  for each service account: its role, itself, its ConfigMap, and last its Job
+// 7. injection.ts         the admission policies, with injectToken
 
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
@@ -16,6 +17,7 @@ import { createNamespaces } from "./serviceAccount";
 import {
   type Access,
   type AccessSettings,
+  type Account,
   accessEntries,
   accessRules,
   defaultAccountWarnings,
@@ -31,6 +33,7 @@ import {
 import { loginProblems } from "./settings/login";
 import { userError } from "./settings/userError";
 import { check, type Incomplete, messageOf, type Problem, settings } from "./settings/validation";
+import { type CreatedTeam, createTeams } from "./team";
 import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 
 /**
@@ -69,6 +72,8 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     const namespaces = createNamespaces(name, access.createNamespaces, inComponent);
 
     // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
+    const inPulumiCloud = { ...inComponent, provider: pulumiCloud };
+    const teams = createTeams(name, { organization, teams: access.createTeams }, inPulumiCloud);
     const accounts = access.serviceAccounts.map((account) => ({ account, policy: allowPolicy(account) }));
     const oidcIssuer = createOidcIssuer(
       `${name}.oidc-issuer`,
@@ -79,7 +84,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
         maxExpirationSeconds: access.maxExpirationSeconds,
         policies: accounts.map(({ policy }) => policy),
       },
-      { ...inComponent, provider: pulumiCloud },
+      { ...inPulumiCloud, dependsOn: [...dependsOn, ...teams.map(({ team }) => team)] },
     );
 
     // Each service account: its role, its ConfigMap, and the Job that tests the token exchange.
@@ -90,6 +95,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
           account,
           policy,
           oidcIssuer,
+          teamPermissions: permissionsOf(account, teams),
           namespace: namespaces.get(account.namespace) ?? account.namespace,
           access,
         },
@@ -106,6 +112,13 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     this.serviceAccounts = Object.fromEntries(identities);
     this.registerOutputs({ oidcIssuerId: this.oidcIssuerId, serviceAccounts: this.serviceAccounts });
   }
+}
+
+/** Returns the permissions that a token of the service account has. Those of every team if the name of its own is an output. */
+function permissionsOf({ tokenType, teamName }: Account, teams: CreatedTeam[]): pulumi.Resource[] {
+  if (tokenType !== "team") return [];
+  const isOwn = ({ name }: CreatedTeam) => typeof teamName !== "string" || name === teamName;
+  return teams.filter(isOwn).flatMap(({ permissions }) => permissions);
 }
 
 /** The resource of the package pulumiservice whose provider the component uses. */

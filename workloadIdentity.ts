@@ -50,6 +50,8 @@ export interface WorkloadIdentityArgs {
   /** The issuer that grants the access token, and the policy in it that allows this service account. */
   oidcIssuer: pulumi.CustomResource;
   policy: object;
+  /** What the program permits the team that the service account acts as. */
+  teamPermissions: pulumi.Resource[];
 }
 
 /** Creates the access of one service account. Its children have its own name. */
@@ -82,8 +84,8 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
           apiUrl: access.pulumiApiUrl,
         },
       },
-      // Workloads keep their settings, such as the organization, until those can be granted.
-      { ...inComponent, dependsOn: args.oidcIssuer },
+      // Workloads keep their settings, such as the team, until those can be granted.
+      { ...inComponent, dependsOn: [args.oidcIssuer, ...args.teamPermissions] },
     );
 
     this.outputs = {
@@ -109,7 +111,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         },
         {
           ...inComponent,
-          dependsOn: [args.oidcIssuer, serviceAccount, ...prerequisites],
+          dependsOn: [args.oidcIssuer, ...args.teamPermissions, serviceAccount, ...prerequisites],
           // The pod's spec does not contain the policy, so a changed one would not run the exchange again.
           replacementTrigger: [args.oidcIssuer.id, args.policy],
         },

@@ -1,6 +1,14 @@
 // The face of the package, from which `pulumi package add` generates SDKs.
 
-export { AwsRole, type ServiceAccount } from "../settings/access";
+export {
+  AwsRole,
+  EnvironmentPermission,
+  type ServiceAccount,
+  StackPermission,
+  type Team,
+  type TeamEnvironment,
+  type TeamStack,
+} from "../settings/access";
 export { TokenType } from "../settings/tokenTypes";
 export type { ServiceAccountOutputs } from "../workloadIdentity";
 

@@ -6,7 +6,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { CREDENTIAL_HELPER, VOLUME_MOUNT, VOLUME_NAME } from "../tokenVolume";
 import { isLater, mapInput } from "./outputs";
-import { TOKEN_TYPES, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
+import { TOKEN_TYPES, type TokenSettings, teamName, tokenEntries, tokenProblems } from "./tokenTypes";
 import {
   checkOutputs,
   distinctList,
@@ -65,6 +65,56 @@ export interface ServiceAccount extends TokenSettings {
   command?: string[];
 }
 
+/** What a team may do with a stack. */
+export const StackPermission = {
+  /** Read the stack. */
+  Read: "read",
+  /** Read and update the stack. */
+  Edit: "edit",
+  /** Read, update, and delete the stack, and manage its access. */
+  Admin: "admin",
+} as const;
+export type StackPermission = (typeof StackPermission)[keyof typeof StackPermission];
+
+/** What a team may do with an environment of Pulumi ESC. */
+export const EnvironmentPermission = {
+  /** Read the definition of the environment. */
+  Read: "read",
+  /** Open and read the environment. */
+  Open: "open",
+  /** Open, read, and update the environment. */
+  Write: "write",
+  /** Do everything with the environment. */
+  Admin: "admin",
+} as const;
+export type EnvironmentPermission = (typeof EnvironmentPermission)[keyof typeof EnvironmentPermission];
+
+/** A stack, and what a team may do with it. */
+export interface TeamStack {
+  /** The stack, `PROJECT/STACK`. */
+  stack: string;
+  /** What the team may do with it: `read`, `edit`, or `admin`. */
+  permission: StackPermission;
+}
+
+/** An environment of Pulumi ESC, and what a team may do with it. */
+export interface TeamEnvironment {
+  /** The environment, `PROJECT/NAME`. */
+  environment: string;
+  /** What the team may do with it: `read`, `open`, `write`, or `admin`. */
+  permission: EnvironmentPermission;
+}
+
+/** A team in Pulumi Cloud, and what it may do. */
+export interface Team {
+  /** Name of the team, which is the `teamName` of an entry. */
+  name: string;
+  /** Stacks that the team has access to. Default: `[]`. */
+  stacks?: TeamStack[];
+  /** Environments that the team has access to. Default: `[]`. */
+  environments?: TeamEnvironment[];
+}
+
 /** The service accounts of one cluster, and what they have in common. */
 export interface AccessSettings {
   /**
@@ -81,6 +131,11 @@ export interface AccessSettings {
    * Default: `[]`.
    */
   createNamespaces?: string[];
+  /**
+   * Teams to create in Pulumi Cloud, each of which is the `teamName` of an entry. Leave out those that exist. A team that
+   * leaves the list is deleted. Default: `[]`.
+   */
+  createTeams?: Team[];
   /**
    * Create admission policies that add the token exchange to pods with the label `eks-pulumi-oidc/inject-token`.
    * Requires Kubernetes 1.36 and permission to manage admission policies in the whole cluster. Default: `false`.
@@ -293,6 +348,39 @@ export const apiUrl = v.pipe(
   ),
 );
 
+const PATH = /^[\w.-]{1,100}\/[\w.-]{1,100}$/;
+
+const teamSchema = settings(
+  schemasOf<Team>()({
+    name: teamName,
+    stacks: v.optional(
+      list(
+        settings(
+          schemasOf<TeamStack>()({
+            stack: string(PATH, "must be PROJECT/STACK"),
+            permission: v.picklist(Object.values(StackPermission), "must be read, edit, or admin"),
+          }),
+        ),
+      ),
+      [],
+    ),
+    environments: v.optional(
+      list(
+        settings(
+          schemasOf<TeamEnvironment>()({
+            environment: string(PATH, "must be PROJECT/NAME"),
+            permission: v.picklist(
+              Object.values(EnvironmentPermission),
+              "must be read, open, write, or admin",
+            ),
+          }),
+        ),
+      ),
+      [],
+    ),
+  }),
+);
+
 const accountEntries = schemasOf<ServiceAccount>()({
   namespace: kubernetesName,
   // Kubernetes allows dots in it; the allow policy would read them as wildcards.
@@ -323,6 +411,7 @@ export const accessEntries = schemasOf<AccessSettings>()({
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
   injectToken: v.optional(flag, false),
   createNamespaces: v.optional(distinctList(newNamespace), []),
+  createTeams: v.optional(list(teamSchema), []),
   serviceAccounts: v.pipe(
     list(settings(accountEntries)),
     v.minLength(1, "must not be empty"),

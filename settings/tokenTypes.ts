@@ -42,7 +42,7 @@ export const userLogin = string(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pu
 
 // In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
 // escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
-const teamName = string(
+export const teamName = string(
   /^[\w!#%&',/;<=>@~-]{1,100}$/,
   "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the " +
     'wildcards of patterns such as "*", "?", and ".", which also match other teams',

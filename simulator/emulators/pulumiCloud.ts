@@ -12,6 +12,7 @@ import { emulatorCertificate } from "./certificates";
 import type { ResourceKind } from "./emulator";
 import { keysOf } from "./issuer";
 import { type Reply, startServer } from "./server";
+import { startTeams } from "./teams";
 
 export interface PulumiCloudOptions {
   /** The runner pools that exist. */
@@ -46,7 +47,9 @@ export interface PulumiCloud {
   /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed for thumbprints. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
   list(): RegisteredIssuer[];
-  /** `OidcIssuer`, which the provider maps to the API. */
+  /** Returns a name for each issuer, team, and permission of a team. */
+  existing(): string[];
+  /** `OidcIssuer`, `Team`, and its permissions, which the provider maps to the API. */
   resources: Record<string, ResourceKind>;
   /** The token exchanges, the first one first. Contains no token. */
   exchanges: { status: number; reason: string }[];
@@ -70,6 +73,7 @@ export async function startPulumiCloud({
   const keySets = new Map<string, JWTVerifyGetKey>();
   const accessTokens = new Map<string, TokenRequest & { expiresAt: number }>();
   const exchanges: PulumiCloud["exchanges"] = [];
+  const teams = startTeams();
   const find = (organization: string, url: string | undefined) =>
     [...issuers].find(([, issuer]) => issuer.organization === organization && issuer.url === url);
 
@@ -152,7 +156,9 @@ export async function startPulumiCloud({
     register,
     update,
     list: () => [...issuers].map(([id, registration]) => ({ id, registration })),
+    existing: () => [...issuers.keys(), ...teams.existing()],
     resources: {
+      ...teams.resources,
       // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
       "pulumiservice:index:OidcIssuer": {
         async create(_name, inputs: IssuerRegistration) {

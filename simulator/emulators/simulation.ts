@@ -55,7 +55,7 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
     existing: () => ({
       aws: aws.existing(),
       kubernetes: kubernetes.existing(),
-      pulumiCloud: pulumiCloud.list().map(({ id }) => id),
+      pulumiCloud: pulumiCloud.existing(),
     }),
     async close() {
       await Promise.all([issuer.close(), otherIssuer.close(), pulumiCloud.close()]);

@@ -99,7 +99,9 @@ test("the program in Python has the arguments of the one in YAML, and reads the 
   const [, inYaml = assert.fail()] = /:PulumiCloudAccess\n.*?properties:(.*?)options:/s.exec(YAML) ?? [];
   const expected = inYaml.matchAll(/(\w+): *(?:\$\{)?(?:pulumi\.)?([\w.-]*)/g);
   const [, inPython = assert.fail()] = /\.PulumiCloudAccess\((.*?)^ {4}#/ms.exec(PYTHON) ?? [];
-  const given = inPython.matchAll(/(\w+)="?(?:eks_pulumi_oidc\.(?:TokenType|AwsRole)\.)?([\w.-]*)/g);
+  const given = inPython.matchAll(
+    /(\w+)="?(?:eks_pulumi_oidc\.(?:TokenType|AwsRole|StackPermission)\.)?([\w.-]*)/g,
+  );
   assert.deepEqual(
     [...given].map(([, key, value = ""]) => `${key}=${value.toLowerCase()}`),
     [...expected].map(([, key, value]) => snakeCase(`${key}=${value}`)),

@@ -87,7 +87,6 @@ describe("the package of the component", { skip: missingCli }, () => {
     const { simulation, cli, directory, pulumi, up } = stack;
     const arnOf = (_: object, name: string) => `arn:aws:iam::123456789012:policy/${name}`;
     simulation.resources["aws:iam/policy:Policy"] = storedKind(new Map(), arnOf, (arn) => ({ arn }));
-    simulation.resources["pulumiservice:index:Team"] = storedKind(new Map(), (_, name) => name);
 
     succeeded(await pulumi("preview"));
     succeeded(await up());
@@ -109,13 +108,16 @@ describe("the package of the component", { skip: missingCli }, () => {
     });
 
     await t.test("runs only the Job of the one whose team changes", async () => {
-      const changed = program.replace('  name: "platform"', '  name: "security"');
+      const changed = program.replaceAll('"platform"', '"security"');
       await writeFile(join(directory, "index.ts"), changed);
       assert.deepEqual(changes(await up()), [
         "access.oidc-issuer updated",
+        "access.platform deleted",
+        "access.platform.app/prod deleted",
+        "access.security created",
+        "access.security.app/prod created",
         "access.team-a.deployer replaced",
         "access.team-a.deployer.pulumi-token-exchange updated",
-        "platform updated",
       ]);
       assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:security");
     });

@@ -27,7 +27,7 @@ test("the schema has every argument, with the description, the type, and the nec
   const { resources, types } = await schema;
   const { inputProperties, requiredInputs } = resources[`${NAME}:PulumiCloudAccess`] ?? {};
   assert.deepEqual(shapeOf(inputProperties, requiredInputs), byName(declarationsOf("PulumiCloudAccessArgs")));
-  for (const name of ["ServiceAccount", "ServiceAccountOutputs"]) {
+  for (const name of ["ServiceAccount", "Team", "TeamStack", "TeamEnvironment", "ServiceAccountOutputs"]) {
     const { properties, required } = types[`${NAME}:${name}`] ?? {};
     assert.deepEqual(shapeOf(properties, required), byName(declarationsOf(name)), name);
   }
@@ -42,11 +42,13 @@ test("the schema has the outputs of the component, and no other property of it",
   assert.deepEqual(properties.serviceAccounts?.additionalProperties, access);
 });
 
-test("the schema has an enumeration for each type of token and of role, with a description for each value", async () => {
+test("the schema has an enumeration for each type of token, role, and permission, with a description for each value", async () => {
   const { types } = await schema;
-  const values = (name: string) => types[`${NAME}:${name}`]?.enum?.map(({ value }) => value);
-  assert.deepEqual(values("TokenType"), ["personal", "organization", "team", "runner"]);
-  assert.deepEqual(values("AwsRole"), ["irsa", "pod-identity", "none"]);
+  const values = (name: string) => types[`${NAME}:${name}`]?.enum?.map(({ value }) => value).sort();
+  assert.deepEqual(values("TokenType"), ["organization", "personal", "runner", "team"]);
+  assert.deepEqual(values("AwsRole"), ["irsa", "none", "pod-identity"]);
+  assert.deepEqual(values("StackPermission"), ["admin", "edit", "read"]);
+  assert.deepEqual(values("EnvironmentPermission"), ["admin", "open", "read", "write"]);
   for (const { description = "" } of Object.values(types).flatMap((type) => type.enum ?? [])) {
     assert.match(description, /\.$/);
   }

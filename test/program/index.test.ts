@@ -48,6 +48,13 @@ const SETTINGS = {
   permissionsBoundaryArn: POLICIES[1],
   rolePath: "/pulumi/",
   createNamespaces: ["ci"],
+  createTeams: [
+    {
+      name: "ops",
+      stacks: [{ stack: "app/prod", permission: "edit" }],
+      environments: [{ environment: "app/prod", permission: "open" }],
+    },
+  ],
 };
 const EXISTING = { createServiceAccount: false };
 const SERVICE_ACCOUNTS = [
@@ -99,6 +106,9 @@ test("several service accounts share the issuer, their namespace, and nothing el
     "pulumi:providers:kubernetes cluster",
     "pulumi:providers:pulumiservice pulumi-cloud",
     "pulumiservice:index:OidcIssuer access.oidc-issuer",
+    "pulumiservice:index:Team access.ops",
+    "pulumiservice:index:TeamEnvironmentPermission access.ops.app/prod",
+    "pulumiservice:index:TeamStackPermission access.ops.app/prod",
   ]);
 
   const issuer = only<{ policies: { rules: object; teamName?: string }[] }>(stack, "OidcIssuer");
@@ -187,6 +197,38 @@ test("a Job waits for what its exchange needs, and runs again for a new issuer o
   // Workloads keep their settings until those can be granted.
   const configMap = only(stack, "ConfigMap", "access.ci.a.pulumi-token-exchange");
   assert.deepEqual(await labelsOf(configMap.options.dependsOn), ["OidcIssuer access.oidc-issuer"]);
+});
+
+test("a team exists before the issuer, and has its permissions before the ConfigMap of its service account", async () => {
+  const { inputs, options } = only(stack, "Team");
+  assert.deepEqual(inputs, { organizationName: "other", teamType: "pulumi", name: "ops" });
+  // The service adds who creates it.
+  assert.deepEqual(options.ignoreChanges, ["members"]);
+  assert.deepEqual(await labelsOf(only(stack, "OidcIssuer").options.dependsOn), ["Team access.ops"]);
+
+  const granted = { organization: "other", team: "ops", project: "app" };
+  const onStack = only(stack, "TeamStackPermission");
+  assert.deepEqual(onStack.inputs, { ...granted, stack: "prod", permission: 102 });
+  const onEnvironment = only(stack, "TeamEnvironmentPermission");
+  assert.deepEqual(onEnvironment.inputs, { ...granted, environment: "prod", permission: "open" });
+  for (const { options, provider } of [onStack, onEnvironment]) {
+    assert.equal(options.deleteBeforeReplace, true);
+    for (const option of [options.deletedWith, options.dependsOn]) {
+      assert.deepEqual(await labelsOf(option), ["Team access.ops"]);
+    }
+    assert.match(provider, /pulumi:providers:pulumiservice::/);
+  }
+
+  const configMapOf = (name: string) => only(stack, "ConfigMap", `access.ci.${name}.pulumi-token-exchange`);
+  const permissions = [
+    "TeamStackPermission access.ops.app/prod",
+    "TeamEnvironmentPermission access.ops.app/prod",
+  ];
+  assert.deepEqual(await labelsOf(configMapOf("b").options.dependsOn), [
+    "OidcIssuer access.oidc-issuer",
+    ...permissions,
+  ]);
+  assert.deepEqual(await labelsOf(configMapOf("a").options.dependsOn), ["OidcIssuer access.oidc-issuer"]);
 });
 
 test("the issuer is registered with its thumbprint, through a provider for the configured Pulumi Cloud", () => {

@@ -31,6 +31,9 @@ const REPLACE_ON: Record<string, string[]> = {
   "kubernetes:batch/v1:Job": ["spec.template"],
   // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
   "pulumiservice:index:OidcIssuer": ["organization", "url"],
+  // team_stack_perm.go and team_environment_perm.go.
+  "pulumiservice:index:TeamStackPermission": ["permission"],
+  "pulumiservice:index:TeamEnvironmentPermission": ["permission"],
 };
 
 /** https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations */

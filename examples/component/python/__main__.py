@@ -5,7 +5,6 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_eks as eks
 import pulumi_kubernetes as kubernetes
-import pulumi_pulumiservice as pulumiservice
 
 # The program's own cluster, with its IAM OIDC provider.
 cluster = eks.Cluster(
@@ -31,12 +30,6 @@ namespace = kubernetes.core.v1.Namespace(
 )
 
 organization = pulumi.get_organization()
-team = pulumiservice.Team(
-    "platform",
-    organization_name=organization,
-    team_type="pulumi",
-    name="platform",
-)
 
 # The upper limit for the service accounts' roles.
 boundary = aws.iam.Policy(
@@ -56,12 +49,23 @@ access = eks_pulumi_oidc.PulumiCloudAccess(
     issuer_url=cluster.oidc_provider_url,
     oidc_provider_arn=cluster.oidc_provider_arn,
     permissions_boundary_arn=boundary.arn,
+    create_teams=[
+        eks_pulumi_oidc.TeamArgs(
+            name="platform",
+            stacks=[
+                eks_pulumi_oidc.TeamStackArgs(
+                    stack="app/prod",
+                    permission=eks_pulumi_oidc.StackPermission.EDIT,
+                ),
+            ],
+        ),
+    ],
     service_accounts=[
         eks_pulumi_oidc.ServiceAccountArgs(
             namespace="team-a",
             name="deployer",
             token_type=eks_pulumi_oidc.TokenType.TEAM,
-            team_name=team.name,
+            team_name="platform",
         ),
         eks_pulumi_oidc.ServiceAccountArgs(
             namespace="team-a",

@@ -3,7 +3,6 @@ import * as aws from "@pulumi/aws";
 import * as eks from "@pulumi/eks";
 import * as kubernetes from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import * as pulumiservice from "@pulumi/pulumiservice";
 
 // The program's own cluster, with its IAM OIDC provider.
 const cluster = new eks.Cluster("prod", {
@@ -29,13 +28,6 @@ const namespace = new kubernetes.core.v1.Namespace(
   { provider: kubernetesProvider },
 );
 
-const organization = pulumi.getOrganization();
-const team = new pulumiservice.Team("platform", {
-  organizationName: organization,
-  teamType: "pulumi",
-  name: "platform",
-});
-
 // The upper limit for the service accounts' roles.
 const boundary = new aws.iam.Policy("boundary", {
   policy: { Version: "2012-10-17", Statement: [{ Effect: "Allow", Action: "s3:*", Resource: "*" }] },
@@ -45,17 +37,18 @@ const boundary = new aws.iam.Policy("boundary", {
 const access = new PulumiCloudAccess(
   "access",
   {
-    organization,
+    organization: pulumi.getOrganization(),
     issuerName: "eks-prod",
     issuerUrl: cluster.oidcProviderUrl,
     oidcProviderArn: pulumi.interpolate`${cluster.oidcProviderArn}`,
     permissionsBoundaryArn: boundary.arn,
+    createTeams: [{ name: "platform", stacks: [{ stack: "app/prod", permission: "edit" }] }],
     serviceAccounts: [
       {
         namespace: "team-a",
         name: "deployer",
         tokenType: "team",
-        teamName: pulumi.interpolate`${team.name}`,
+        teamName: "platform",
       },
       { namespace: "team-a", name: "drift", tokenType: "organization", awsRole: "none" },
     ],
