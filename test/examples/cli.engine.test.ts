@@ -54,7 +54,7 @@ describe("the Pulumi CLI in the pod of", { skip: missingCli }, () => {
     const check = '"$@" || echo failed; ! grep -rlE "pul-[0-9a-f]{8}" "$HOME"';
     const command = ["bash", "-c", check, "bash", ...podOf("token-check.yaml").container.command];
     const granted = ["team token, scope team:token-check"];
-    assert.deepEqual(await run("token-check.yaml", command), { log: "acme", granted });
+    assert.deepEqual(await run("token-check.yaml", command), { log: "team-account:token-check", granted });
 
     const { pulumiCloud } = stack.simulation;
     const [{ id, registration } = assert.fail()] = pulumiCloud.list();
