@@ -164,7 +164,8 @@ function deadReferences(directory: string, files: Map<string, string>, removed: 
   );
   const references = [...files].flatMap(([path, content]) => {
     // A workflow checks for the simulator and for .ci/run before it runs them.
-    const text = content.replace(/- if: hashFiles\('.+?'\).*?(?=\n +- |$(?!\n))/gs, "");
+    const steps = content.split(/^(?= {6}- )/m).filter((step) => !/\bif: hashFiles\('/.test(step));
+    const text = path.endsWith(".yml") ? steps.join("") : content;
     const commands = text.match(/\bnpm (run \w[\w:]*|start|test)\b/g) ?? [];
     const links = (path.endsWith(".md") && text.match(/(?<=\]\()(?!https?:)[^)#]+/g)) || [];
     return [
