@@ -1,8 +1,9 @@
 // What no preview sees: what someone added to the OIDC issuer in Pulumi Cloud, or to the ConfigMaps in the cluster.
 
 import { isDeepStrictEqual } from "node:util";
+import { essenceOf, policyText } from "./allowPolicies";
 import { mapEightAtOnce } from "./concurrency";
-import type { DeployedStack, IssuerSettings, Kubectl } from "./deployedStack";
+import type { DeployedComponent, IssuerSettings, Kubectl } from "./deployedComponent";
 import { idOf, type ServiceAccount } from "./serviceAccounts";
 import { redact, shellQuoted, shown } from "./terminal";
 import { type Run, ToolError } from "./tools";
@@ -14,6 +15,8 @@ interface Registration {
   issuer?: string;
   maxExpiration?: number | null;
   jwks?: { keys?: unknown[] } | null;
+  /** SHA-256 of TLS certificates of the issuer. */
+  thumbprints?: string[] | null;
 }
 
 /**
@@ -25,7 +28,7 @@ interface Registration {
  * @throws Error that names the required permission if the registration could not be read.
  */
 export async function findIssuerAdditions(
-  { issuer, apiUrl }: Pick<DeployedStack, "issuer" | "apiUrl">,
+  { issuer, apiUrl }: Pick<DeployedComponent, "issuer" | "apiUrl">,
   run: Run,
 ): Promise<string[]> {
   const { organization, id, url } = issuer;
@@ -34,7 +37,7 @@ export async function findIssuerAdditions(
 
   const { oidcIssuers = [] } = await get("oidc_issuers:read", "oidc", "issuers");
   const registrations: Registration[] = oidcIssuers;
-  const isSame = (other: string | undefined) => other?.replace(/\/$/, "") === url;
+  const isSame = (other: string | undefined) => other !== undefined && normalized(other) === normalized(url);
   const findings = registrations
     .filter((it) => it.id !== id && (isSame(it.url) || isSame(it.issuer)))
     .map((it) => `The issuer URL is registered a second time, with the ID ${shown(it.id)}.`);
@@ -45,8 +48,14 @@ export async function findIssuerAdditions(
   return [...findings, ...registrationFindings(registration, issuer), ...policyFindings(policies, issuer)];
 }
 
+/** Returns the form of a URL that all of its spellings have: without the default port and needless slashes, in lower case. */
+function normalized(url: string): string {
+  const { host, pathname } = URL.canParse(url) ? new URL(url) : { host: url, pathname: "" };
+  return (host + pathname.replaceAll(/\/+/g, "/").replace(/\/$/, "")).toLowerCase();
+}
+
 function registrationFindings(
-  { jwks, maxExpiration, issuer, url }: Registration,
+  { jwks, maxExpiration, issuer, url, thumbprints }: Registration,
   program: IssuerSettings,
 ): string[] {
   const compared = [
@@ -57,13 +66,24 @@ function registrationFindings(
   const differing = compared.filter(([, found, expected]) => found !== expected);
   return [
     // The program registers none, so that Pulumi Cloud reads the keys from the cluster.
-    ...(jwks && jwks.keys?.length !== 0
+    ...(jwks?.keys?.length
       ? ["The issuer has its own keys in jwks. Their owner can act as every service account."]
       : []),
+    ...thumbprintFindings(thumbprints ?? [], program.thumbprints),
     ...differing.map(([name, found, expected]) => {
       return `The issuer's ${name} is ${shown(String(found))}. The program says ${expected}.`;
     }),
   ];
+}
+
+/**
+ * Pulumi Cloud trusts a certificate of which it has the thumbprint, even if no authority has issued it. The program registers one.
+ * A preview ignores others, so that a rotated certificate changes nothing.
+ */
+function thumbprintFindings(found: string[], recorded: unknown): string[] {
+  const isOfProgram = (thumbprint: string) => !Array.isArray(recorded) || recorded.includes(thumbprint);
+  if (found.length <= 1 && found.every(isOfProgram)) return [];
+  return [`The issuer has thumbprints that the last update did not register: ${shown(found.join(", "))}`];
 }
 
 /** Returns a sentence for each policy that the program does not have as it is. A provider may not read all of it. */
@@ -72,19 +92,7 @@ function policyFindings(policies: object[], program: IssuerSettings): string[] {
   return policies
     .map(essenceOf)
     .filter((policy) => !expected.some((other) => isDeepStrictEqual(policy, other)))
-    .map((policy) => {
-      // With spaces, at which a line can break.
-      const text = JSON.stringify(policy, null, 1).replaceAll(/\n\s*/g, " ");
-      return `A policy is not the program's: ${redact(text)}`;
-    });
-}
-
-/** Returns what a policy decides: without its ID, and without what is empty. */
-function essenceOf(policy: object): object {
-  const isEmpty = (value: unknown) =>
-    [undefined, null, ""].includes(value as null) || isDeepStrictEqual(value, []);
-  const entries = Object.entries(policy).filter(([key, value]) => key !== "id" && !isEmpty(value));
-  return Object.fromEntries(entries);
+    .map((policy) => `A policy is not the program's: ${redact(policyText(policy))}`);
 }
 
 /** Returns what an endpoint of Pulumi Cloud answers. @param permission that the request requires. */

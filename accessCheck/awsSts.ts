@@ -1,6 +1,6 @@
 // Asks AWS STS for a role, with the AWS CLI. It knows the endpoint of every region, and verifies its certificate.
 
-import type { DeployedStack } from "./deployedStack";
+import type { AwsSettings } from "./deployedComponent";
 import type { Answer } from "./questions";
 import { type Run, ToolError } from "./tools";
 
@@ -23,7 +23,7 @@ const SESSION_NAME = "live-access-check";
  * @throws Error with the reason if STS does not decide, such as when it limits the rate.
  */
 export async function assumeRole(
-  { region, stsUrl }: Pick<DeployedStack, "region" | "stsUrl">,
+  { region, stsUrl }: AwsSettings,
   roleArn: string,
   idToken: string,
   run: Run,

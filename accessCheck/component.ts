@@ -16,8 +16,9 @@ export interface Component {
 /** A component, and what the update would do to it. */
 export interface PlannedComponent {
   name: string;
-  /** Undefined if it does not exist yet. */
-  deployed: Component | undefined;
+  isDeployed: boolean;
+  /** Returns the component as it is deployed; undefined if it does not exist yet. @throws Error if its inputs are unexpected. */
+  deployed(): Component | undefined;
   /** Undefined if the update deletes it. */
   planned: Component | undefined;
   /** The component, the resources in it, their providers, and the resources that it takes inputs from. */
@@ -83,7 +84,8 @@ export function componentsIn({ resources }: Plan): PlannedComponent[] {
     if (planned) requireAll(planned);
     return {
       name: component.name,
-      deployed: view("deployed"),
+      isDeployed: component.deployed !== undefined,
+      deployed: () => view("deployed"),
       planned,
       resources: [component, ...inside, ...new Set(used.flatMap((urn) => byUrn.get(urn) ?? []))],
     };

@@ -1,16 +1,19 @@
-// `npm start -- --live`: compares a deployed stack with its program, and asks the real Pulumi Cloud and AWS STS the questions of
-// the access check. It shares nothing with the emulators.
+// `npm start -- --live`: compares what is deployed with its program, and asks the real Pulumi Cloud and AWS STS the questions of the
+// access check. It shares nothing with the emulators.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findAddedKeys, findIssuerAdditions } from "./additions";
+import { foreignPolicies } from "./allowPolicies";
+import { componentsIn } from "./component";
 import { mapEightAtOnce } from "./concurrency";
-import { connect, type DeployedStack, deployedStack, type Kubectl } from "./deployedStack";
+import { connect, type DeployedComponent, deployedComponent, type Kubectl } from "./deployedComponent";
+import { type Difference, differencesIn } from "./differences";
 import { previewStack } from "./preview";
-import { liveQuestions, type Row, unexpected } from "./questions";
+import { liveQuestions, type Row } from "./questions";
 import { askServices, requestIdTokens } from "./realServices";
-import { accessLines } from "./report";
+import { accessLines, isAsIntended, type Result } from "./report";
 import { idOf, type ServiceAccount } from "./serviceAccounts";
 import { paint, redact, shellQuoted, visible, wrap } from "./terminal";
 import { type Run, toolRunner } from "./tools";
@@ -26,8 +29,12 @@ interface LiveCheckOptions {
   stack: string;
   /** Prints every answer with its reason. */
   verbose: boolean;
-  /** Asks as every other service account of the stack, not only as the next one. */
+  /** Asks as every other service account of a component, not only as the next one. */
   "all-pairs": boolean;
+  /** The directory of the program. */
+  cwd: string;
+  /** `FILE`, or `COMPONENT=FILE`: kubeconfigs, where a component's own is secret or absent. */
+  kubeconfig: string[];
 }
 
 /** What the check uses of this machine. */
@@ -47,13 +54,13 @@ export function startLiveCheck(options: LiveCheckOptions): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop.abort());
   // `npm start -- --live | head`.
   process.stdout.on("error", () => stop.abort());
-  const run = toolRunner(stop.signal);
+  const run = toolRunner(stop.signal, options.cwd);
   const print = (...lines: string[]) => console.log(lines.join("\n"));
   return checkLiveAccess(options, { run, stop, print, printError: console.error });
 }
 
 /**
- * Checks the access of every service account of a stack that is up, and prints the result.
+ * Checks the access of every service account of a deployed stack, and prints the result.
  *
  * @returns the exit code: 0 if every answer is the intended one and nothing differs from the program, 1 if something does, 2 if
  *   the services could not be asked, 130 if it was interrupted.
@@ -82,8 +89,9 @@ export async function checkLiveAccess(
 async function checkStack(
   options: LiveCheckOptions,
   directory: string,
-  { run, stop, print }: Surroundings,
+  surroundings: Surroundings,
 ): Promise<number> {
+  const { run, print } = surroundings;
   const title = `Live access check of stack ${visible(options.stack)}: nothing is created or changed.`;
   print(paint("bold", title), "");
   for (const note of NOTES) print(...wrap(note, 2, 2));
@@ -91,50 +99,94 @@ async function checkStack(
   // Whatever could stop the check comes first, so that no token is sent in vain.
   print("", paint("bold", "Differences from the program"));
   showProgress("pulumi preview --refresh reads what exists");
-  const preview = await previewStack(options.stack, directory, run);
+  const plan = await previewStack(options.stack, run);
   showProgress("");
-  if (preview.hasChanges) print(...diffLines(preview.diff));
-  else print(paint("green", "  pulumi preview --refresh shows none."));
-  const stack = deployedStack(options.stack, preview);
-  showProgress("reading the OIDC issuer and its policies");
-  const additions = await findIssuerAdditions(stack, run);
-  showProgress("reading the ConfigMaps");
-  const kubectl = await connect(stack, directory, run);
-  additions.push(...(await findAddedKeys(stack.accounts, kubectl)));
-  showProgress("");
-  print("", paint("bold", "Additions that no preview shows"));
-  for (const addition of additions) print(...wrap(addition, 2).map((line) => paint("yellow", line)));
-  if (additions.length === 0) print(paint("green", "  There are none."));
+  const components = componentsIn(plan);
+  const stack = shellQuoted(options.stack);
+  if (!components.some(({ isDeployed }) => isDeployed)) {
+    throw new Error(`Stack "${options.stack}" is not deployed. To deploy it: pulumi up --stack ${stack}`);
+  }
+  const { own, elsewhere } = differencesIn(plan, components);
+  print(...differenceLines(own, elsewhere));
+  if (own.length > 0) {
+    print("", ...wrap("No token was requested: the program and what exists must be the same.", 2, 2));
+    print(...wrap(`To see all of it: pulumi preview --refresh --diff --stack ${stack}`, 2));
+    print(...wrap(`To apply the program again: pulumi up --refresh --stack ${stack}`, 2));
+    return 1;
+  }
 
-  const rows = await askAll(stack, options["all-pairs"], kubectl, { run, stop, print });
-  print(
-    "",
-    paint("bold", "Access check"),
-    ...accessLines({ accounts: stack.accounts, rows, foreign: [], isLive: true }, options.verbose),
-  );
-  const isExpected = !preview.hasChanges && additions.length === 0 && unexpected(rows).length === 0;
-  if (preview.hasChanges) {
-    const up = `pulumi up --refresh --stack ${shellQuoted(options.stack)}`;
-    print(...wrap(`To apply the program again: ${up}`, 2));
+  const rows: Row[] = [];
+  let isExpected = true;
+  for (const component of components) {
+    if (components.length > 1) print("", paint("bold", `Component ${visible(component.name)}`));
+    const checked = await checkComponent(
+      deployedComponent(component, plan),
+      options,
+      directory,
+      surroundings,
+    );
+    rows.push(...checked.rows);
+    isExpected &&= checked.isExpected;
   }
   print("", paint("bold", "Answers that the documentation leaves open"));
   for (const line of openAnswers(rows)) print(...wrap(line, 2));
   return isExpected ? 0 : 1;
 }
 
+function differenceLines(own: Difference[], elsewhere: number): string[] {
+  const others = `Elsewhere in the program, ${elsewhere === 1 ? "1 resource differs" : `${elsewhere} resources differ`}.`;
+  return [
+    ...own.flatMap(({ op, resource, properties }) => [
+      ...wrap(`${op}: ${resource}`, 2),
+      ...properties.flatMap((property) => wrap(property, 4)),
+    ]),
+    ...(own.length === 0 ? ["  pulumi preview --refresh shows none."] : []),
+    ...(elsewhere > 0 ? wrap(others, 2) : []),
+  ].map((line) => paint(own.length > 0 ? "yellow" : "green", line));
+}
+
+async function checkComponent(
+  component: DeployedComponent,
+  options: LiveCheckOptions,
+  directory: string,
+  surroundings: Surroundings,
+): Promise<{ rows: Row[]; isExpected: boolean }> {
+  const { run, print } = surroundings;
+  showProgress("reading the OIDC issuer and its policies");
+  const additions = await findIssuerAdditions(component, run);
+  showProgress("reading the ConfigMaps");
+  const kubectl = await connect(component, options, directory, run);
+  additions.push(...(await findAddedKeys(component.accounts, kubectl)));
+  showProgress("");
+  print("", paint("bold", "Additions that no preview shows"));
+  for (const addition of additions) print(...wrap(addition, 2).map((line) => paint("yellow", line)));
+  if (additions.length === 0) print(paint("green", "  There are none."));
+
+  const { accounts, issuer } = component;
+  const rows = await askAll(component, options["all-pairs"], kubectl, surroundings);
+  const result: Result = {
+    accounts,
+    rows,
+    foreign: foreignPolicies(issuer.policies, accounts),
+    isLive: true,
+  };
+  print("", paint("bold", "Access check"), ...accessLines(result, options.verbose));
+  return { rows, isExpected: additions.length === 0 && isAsIntended(result) };
+}
+
 /** Asks the questions, and returns them with their answers. */
 async function askAll(
-  stack: DeployedStack,
+  component: DeployedComponent,
   allPairs: boolean,
   kubectl: Kubectl,
   { run, stop, print }: Pick<Surroundings, "run" | "stop" | "print">,
 ): Promise<Row[]> {
-  const questions = liveQuestions(stack.accounts, allPairs);
+  const questions = liveQuestions(component.accounts, allPairs);
   const callers = questions.filter(({ service }) => service === "Pulumi Cloud").length;
   print("", `  Asking as ${callers} callers.`);
   showProgress("requesting ID tokens from the cluster");
-  const tokenOf = await requestIdTokens(stack, questions, kubectl);
-  const ask = askServices(stack, tokenOf, run, stop.signal);
+  const tokenOf = await requestIdTokens(component, questions, kubectl);
+  const ask = askServices(component, tokenOf, run, stop.signal);
   let answers = 0;
   const rows = await mapEightAtOnce(questions, async (question) => {
     const answer = await ask(question);
@@ -150,12 +202,6 @@ async function askAll(
 function showProgress(text: string): void {
   // The code erases the line.
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text && `  … ${text}`}`);
-}
-
-/** Returns what the CLI printed, without what could be a token, and without characters that a terminal obeys. */
-function diffLines(diff: string): string[] {
-  const lines = redact(diff).trimEnd().split("\n");
-  return lines.map((line) => paint("yellow", `  ${line}`));
 }
 
 function errorLines(error: unknown): string[] {

@@ -36,6 +36,8 @@ export interface PlannedResource {
   provider: string | undefined;
   /** The URNs of the resources that its inputs come from, and of those that it waits for. */
   dependencies: string[];
+  /** The paths of the properties that differ, if the provider reports them. */
+  differing: string[];
 }
 
 /** A program, and what its update would do. */
@@ -67,6 +69,7 @@ const stepSchema = v.looseObject({
   urn: v.string(),
   oldState: stateSchema,
   newState: stateSchema,
+  detailedDiff: v.nullish(record),
 });
 
 type Step = v.InferOutput<typeof stepSchema>;
@@ -83,7 +86,7 @@ const planSchema = v.pipe(
 
 /** A preview that failed. */
 export class FailedPreview extends Error {
-  constructor(reason: string) {
+  constructor(readonly reason: string) {
     super(`The preview failed: ${reason}`);
   }
 }
@@ -119,28 +122,19 @@ function afterStep(before: PlannedResource | undefined, step: Step): PlannedReso
   const stateOf = (state: Step["oldState"]): State | undefined =>
     state ? { type, name, inputs: state.inputs, id: state.id, outputs: state.outputs } : undefined;
 
+  const isProgram = !["refresh", "delete", "delete-replaced"].includes(op);
+  if (before && !isProgram && op !== "delete") return before;
   const old = stateOf(oldState);
-  const recorded = before ? before.recorded : old;
-  const unchanged = {
+  const said = isProgram ? stateOf(newState) : undefined;
+  const state = newState ?? oldState;
+  return {
     urn,
     type,
     name,
     op,
-    recorded,
-    parent: before?.parent,
-    provider: before?.provider,
-    dependencies: [],
-  };
-  if (op === "refresh" || op === "delete-replaced") {
-    return before ?? { ...unchanged, deployed: old, planned: undefined };
-  }
-  const said = stateOf(newState);
-  const planned = said && { ...said, id: old?.id, outputs: old?.outputs };
-  const state = newState ?? oldState;
-  return {
-    ...unchanged,
+    recorded: before ? before.recorded : old,
     deployed: old,
-    planned: op === "delete" ? undefined : planned,
+    planned: said && { ...said, id: old?.id, outputs: old?.outputs },
     parent: state?.parent,
     // URN::ID
     provider: state?.provider?.replace(/::[^:]*$/, ""),
@@ -150,6 +144,7 @@ function afterStep(before: PlannedResource | undefined, step: Step): PlannedReso
         .flat()
         .map(String),
     ],
+    differing: Object.keys(step.detailedDiff ?? {}),
   };
 }
 

@@ -1,6 +1,7 @@
 // The access check: which callers ask for the access of each service account, and which of them should be allowed. How
 // they ask, and whom, is up to the caller: the emulators, or the real services.
 
+import { isClaimOfPod } from "./allowPolicies";
 import { idOf, type Role, type Service, type ServiceAccount } from "./serviceAccounts";
 
 /** Anyone who asks for the access of a service account with an ID token. It differs from that account in one thing. */
@@ -85,10 +86,12 @@ export function liveQuestions(accounts: ServiceAccount[], allPairs: boolean): Qu
       ...defects.map((defect) => ({ label: defect, namespace, name, defect })),
       ...byId.values(),
     ]);
-    return questions.filter(({ service, caller }) => {
+    return questions.filter(({ service, caller, intended }) => {
       // Only the agent on a node of the cluster can ask EKS Pod Identity for credentials.
       if (service === "IAM role") return account.role?.kind === "irsa";
-      return !isOfAnyAudience(account, caller);
+      // The ID tokens of this check are of no pod.
+      const isOnPod = Object.keys(account.rules).some(isClaimOfPod);
+      return !isOfAnyAudience(account, caller) && !(intended && isOnPod);
     });
   });
 }

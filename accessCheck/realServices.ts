@@ -3,7 +3,7 @@
 import { decodeJwt } from "jose";
 import { assumeRole } from "./awsSts";
 import { mapEightAtOnce } from "./concurrency";
-import type { DeployedStack, Kubectl } from "./deployedStack";
+import type { DeployedComponent, Kubectl } from "./deployedComponent";
 import { type Answer, audienceOf, type Question, withInvalidSignature } from "./questions";
 import { requestAccessToken } from "./requestAccessToken";
 import { idOf, type ServiceAccount } from "./serviceAccounts";
@@ -16,21 +16,24 @@ const ACCESS_TOKEN_SECONDS = 60;
 
 const REQUEST_SECONDS = 10;
 
+/** No role is asked for. */
+const NO_REGION = { region: "", stsUrl: undefined };
+
 /**
  * Requests the ID tokens of all questions from the cluster, each once.
  *
  * @returns the function that returns the ID token of a question.
- * @throws Error if one of them cannot be issued, or if they are not of the stack's issuer.
+ * @throws Error if one of them cannot be issued, or if they are not of the component's issuer.
  */
 export async function requestIdTokens(
-  stack: DeployedStack,
+  component: DeployedComponent,
   questions: Question[],
   kubectl: Kubectl,
 ): Promise<(question: Question) => string> {
   const identity = (question: Question) => `${idOf(question.caller)} ${audienceOf(question)}`;
   const distinct = new Map(questions.map((question) => [identity(question), question]));
   const issued = await mapEightAtOnce([...distinct], async ([key, question]) => {
-    return [key, await requestIdToken(stack, question, kubectl)] as const;
+    return [key, await requestIdToken(component, question, kubectl)] as const;
   });
   const tokens = new Map(issued);
   return (question) => {
@@ -47,7 +50,7 @@ export async function requestIdTokens(
  * @param stop ends the requests that run.
  */
 export function askServices(
-  stack: DeployedStack,
+  { apiUrl, aws = NO_REGION }: Pick<DeployedComponent, "apiUrl" | "aws">,
   tokenOf: (question: Question) => string,
   run: Run,
   stop: AbortSignal,
@@ -58,12 +61,12 @@ export function askServices(
     const isRole = service === "IAM role";
     try {
       const answer = isRole
-        ? await assumeRole(stack, account.role?.arn ?? "", token, run)
-        : await exchange(stack, account, token, stop);
+        ? await assumeRole(aws, account.role?.arn ?? "", token, run)
+        : await exchange(apiUrl, account, token, stop);
       return { ...answer, reason: shown(answer.reason) };
     } catch (error) {
-      const sts = `AWS STS ${stack.stsUrl ? `at ${stack.stsUrl}` : `in ${stack.region}`}`;
-      const asked = isRole ? sts : `Pulumi Cloud at ${stack.apiUrl}`;
+      const sts = `AWS STS ${aws.stsUrl ? `at ${aws.stsUrl}` : `in ${aws.region}`}`;
+      const asked = isRole ? sts : `Pulumi Cloud at ${apiUrl}`;
       const reason = shown((error as Error).message);
       throw new Error(`Failed to ask ${asked}: ${reason}. The check is incomplete; run it again.`);
     }
@@ -72,7 +75,7 @@ export function askServices(
 
 /** Requests the access token of a service account, with the shortest lifetime. */
 async function exchange(
-  { apiUrl }: DeployedStack,
+  apiUrl: string,
   { settings }: ServiceAccount,
   token: string,
   stop: AbortSignal,
@@ -97,7 +100,7 @@ type RequestError = Error & { cause?: Error & { code?: string } };
 
 /** Requests the ID token of a question from the cluster. */
 async function requestIdToken(
-  { issuer }: DeployedStack,
+  { issuer }: DeployedComponent,
   question: Question,
   kubectl: Kubectl,
 ): Promise<string> {
@@ -113,7 +116,7 @@ async function requestIdToken(
   const { iss } = decodeJwt(token);
   if (iss !== issuer.url) {
     throw new Error(
-      `The kubeconfig points to a different cluster: its issuer is ${iss}, but the stack's is ${issuer.url}. No token was sent.\nCheck clusterName, aws:region, and the AWS account: aws sts get-caller-identity`,
+      `The kubeconfig points to a different cluster: its issuer is ${iss}, but the component's is ${issuer.url}. No token was sent.`,
     );
   }
   return token;

@@ -1,7 +1,6 @@
 // The programs that the live check runs: aws, kubectl, and pulumi.
 
 import { execFile } from "node:child_process";
-import { join } from "node:path";
 import { promisify } from "node:util";
 
 const TOOLS = {
@@ -29,7 +28,7 @@ export interface RunOptions {
 }
 
 /**
- * Runs a program in the directory of the project, and returns its standard output.
+ * Runs a program, and returns its standard output.
  *
  * @throws ToolError if the program fails, or if it takes longer than its time limit; Error if it is not installed.
  */
@@ -51,12 +50,15 @@ export class ToolError extends Error {
   }
 }
 
-/** @param stop ends the program that runs. */
-export function toolRunner(stop: AbortSignal): Run {
+/**
+ * @param stop ends the program that runs.
+ * @param cwd the directory of each program.
+ */
+export function toolRunner(stop: AbortSignal, cwd: string): Run {
   return async (tool, args, { advice = "", environment = {}, input, seconds = 60 } = {}) => {
     const timeout = AbortSignal.timeout(seconds * 1000);
     const options = {
-      cwd: join(__dirname, ".."),
+      cwd,
       env: { ...process.env, ...environment },
       signal: AbortSignal.any([stop, timeout]),
       maxBuffer: 2 ** 28,

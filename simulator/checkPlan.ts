@@ -75,7 +75,7 @@ async function checkComponents(
   let allAsIntended = true;
   for (const { name, deployed, planned } of components) {
     if (components.length > 1) screen.title(`Component ${visible(name)}`);
-    screen.changes(changesOf(deployed, planned));
+    screen.changes(changesOf(deployed(), planned));
     if (!planned) continue;
     const { simulation, accounts } = await startReplay(planned);
     try {

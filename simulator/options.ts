@@ -19,6 +19,10 @@ Checks which service account is granted which access token: of the first
   --policies    Print the generated trust policies and allow policies as JSON
                 (for a file: npm start --silent -- --policies >FILE)
   --markdown    Print the access check and the policies as Markdown
+  --cwd DIR     With --live, the directory of another program (default: this one)
+  --kubeconfig [COMPONENT=]FILE
+                With --live, the kubeconfig for a component whose own is secret
+                or absent
   --live        After \`pulumi up\`, check access to the real AWS and Pulumi Cloud
   --all-pairs   With --live, test each service account against every other one
   --help        Print this help
@@ -39,6 +43,8 @@ export function readOptions(args: string[]) {
   const options = {
     stack: { type: "string", short: "s" },
     plan: { type: "string" },
+    cwd: { type: "string" },
+    kubeconfig: { type: "string", multiple: true },
     verbose: flag,
     policies: flag,
     markdown: flag,
@@ -54,7 +60,9 @@ export function readOptions(args: string[]) {
     if (values.plan && (values.live || values.stack)) {
       throw new Error("--plan is not valid with --live or --stack");
     }
-    if (values["all-pairs"] && !values.live) throw new Error("--all-pairs is only valid with --live");
+    for (const name of ["all-pairs", "cwd", "kubeconfig"] as const) {
+      if (values[name] && !values.live) throw new Error(`--${name} is only valid with --live`);
+    }
     return values;
   } catch (error) {
     const [reason] = (error as Error).message.split(". ");

@@ -19,7 +19,10 @@ async function start(args: string[]): Promise<number> {
     console.log(USAGE);
     return 0;
   }
-  if (options.live) return startLiveCheck({ ...options, stack: options.stack ?? onlyStack() });
+  if (options.live) {
+    const { stack, cwd = PROJECT, kubeconfig = [], ...others } = options;
+    return startLiveCheck({ ...others, cwd, kubeconfig, stack: stack ?? onlyStack(cwd) });
+  }
   const { plan } = options;
   await prepareEmulators();
   if (plan !== undefined) {
@@ -32,9 +35,9 @@ async function start(args: string[]): Promise<number> {
   return simulateStack(PROJECT, options);
 }
 
-/** @throws Error if the project does not have exactly one stack. */
-function onlyStack(): string {
-  const found = findStack(PROJECT, undefined);
+/** @throws Error if the project in a directory does not have exactly one stack. */
+function onlyStack(directory: string): string {
+  const found = findStack(directory, undefined);
   if (found) return found.name;
   throw new Error(
     "This project does not have a stack file with your own settings. To check a deployed stack: npm start -- --live --stack NAME",

@@ -12,6 +12,7 @@ import {
 } from "../../simulator/emulators/certificates";
 import { type Answer, type Endpoint, respond, startEndpoint } from "../support/endpoint";
 import { missingProgram } from "../support/programs";
+import { ROOT } from "../support/project";
 import { setVariables } from "../support/variables";
 
 const missingAws = missingProgram(
@@ -57,7 +58,7 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
     sts.requests.length = 0;
   });
 
-  const runTool = toolRunner(new AbortController().signal);
+  const runTool = toolRunner(new AbortController().signal, ROOT);
 
   function ask(stsUrl = sts.url, run = runTool) {
     return assumeRole({ region: "us-west-2", stsUrl }, ROLE, ID_TOKEN, run);

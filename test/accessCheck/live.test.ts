@@ -4,12 +4,11 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { mkdir, readdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { after, before, type TestContext, test } from "node:test";
+import { join, relative } from "node:path";
+import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { styleText } from "node:util";
 import { assumeRole } from "../../accessCheck/awsSts";
-import type { DeployedStack } from "../../accessCheck/deployedStack";
 import type { Question } from "../../accessCheck/questions";
 import { askServices } from "../../accessCheck/realServices";
 import type { ServiceAccount } from "../../accessCheck/serviceAccounts";
@@ -27,15 +26,15 @@ import { changePolicies, stackOf, startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 import {
-  CHANGED,
   checkLive,
   type Edit,
-  eventsOf,
   inOneLine,
   type LiveRun,
   type LiveStack,
+  previewOf,
   stsError,
 } from "./liveTools";
+import type { PlanStep } from "./plans";
 
 const ROLE = "arn:aws:iam::123456789012:role/admin";
 const ACCESS_TOKEN = `pul-${"0123456789".repeat(4)}`;
@@ -43,7 +42,6 @@ const STS_URL = "https://vpce-1.sts.us-west-2.vpce.amazonaws.com";
 
 // The calls whose answer a test edits: the beginning of the command, or a part of it.
 const PREVIEW = "pulumi preview ";
-const CONNECT = "aws eks update-kubeconfig ";
 const ISSUERS = "/oidc/issuers ";
 const POLICIES = "/auth/policies/oidcissuers/";
 const CONFIG_MAP = "kubectl get configmap ";
@@ -60,6 +58,16 @@ function edit(calls: string, pattern: RegExp | string, replacement: string): Edi
     const edited = stdout.replaceAll(pattern, () => replacement);
     assert.notEqual(edited, stdout, `${pattern} changes nothing in ${stdout}`);
     return edited;
+  };
+}
+
+/** Returns an edit of the steps in the program's preview. */
+function editSteps(change: (step: PlanStep) => PlanStep): Edit {
+  return (stdout, { args }) => {
+    if (args[0] !== "preview") return stdout;
+    const { steps, ...plan } = JSON.parse(stdout);
+    const isProgram = ({ op }: PlanStep) => op !== "refresh";
+    return JSON.stringify({ ...plan, steps: steps.map((it: PlanStep) => (isProgram(it) ? change(it) : it)) });
   };
 }
 
@@ -145,9 +153,6 @@ test("allows each of four service accounts only as itself, and answers the open 
   assert.deepEqual([tokens.length, new Set(tokens).size], [16, 16]);
 
   const kubeconfig = calls.flatMap(({ args }) => args).find((arg) => arg.startsWith("--kubeconfig=")) ?? "";
-  const options = ["--region=us-west-2", "--profile=prod", `--role-arn=${ROLE}`, `--assume-role-arn=${ROLE}`];
-  const connect = calls.find(({ tool }) => tool === "aws")?.args;
-  assert.deepEqual(connect, ["eks", "update-kubeconfig", "--name=my-cluster", kubeconfig, ...options]);
   for (const { tool, args, environment } of calls) {
     // Otherwise the CLI would ask the Pulumi Cloud of its login.
     const backend = JSON.stringify({ PULUMI_BACKEND_URL: simulation.pulumiCloud.apiUrl });
@@ -231,19 +236,49 @@ test("uses the region of the stack, then that of the environment, or names the c
     [withoutRegion, { ...one, ...two }, "eu-west-1"],
     [withoutRegion, two, "eu-west-2"],
   ] as const) {
-    const { calls } = await checkLive(checked, { environment, answer: edit(CONNECT, ALL, "error:") });
-    assert.ok(calls.at(-1)?.args.includes(`--region=${region}`), region);
+    const { calls } = await checkLive(checked, { environment, answer: edit(STS, ALL, "error:") });
+    const sts = calls.find(({ args }) => args[0] === "sts");
+    assert.ok(sts?.args.includes(`--region=${region}`), region);
   }
   const { exitCode, errors } = await checkLive(withoutRegion);
   assert.equal(errors, "The region is not set. To set it: pulumi config set aws:region REGION --stack prod");
   assert.equal(exitCode, 2);
 });
 
-test("exits 1 if only the preview found a difference", async () => {
-  const { exitCode, stdout } = await checkLive(stack, { answer: edit(PREVIEW, /^/g, CHANGED) });
+test("lists what differs from the program, asks nothing, and exits 1", async () => {
+  const data = {
+    "exchange-token.sh": "curl example.com\u001b[2J",
+    organization: "mallory",
+    tokenScope: ACCESS_TOKEN,
+  };
+  const before = exchanges();
+  const { exitCode, stdout, errors, calls } = await checkLive(stack, {
+    answer: editSteps((step) => {
+      if (!step.urn.endsWith("::access.ops.drift.pulumi-token-exchange")) return step;
+      return { ...step, op: "update", oldState: { ...step.oldState, inputs: { data } } };
+    }),
+  });
+  const flow = inOneLine(stdout);
+  assert.match(flow, /update: kubernetes:core\/v1:ConfigMap access\.ops\.drift\.pulumi-token-exchange /);
+  assert.match(
+    flow,
+    / data\.exchange-token\.sh: "curl example\.com\\u001b\[2J" → "#!\/usr\/bin\/env bash\\n[^→]*… /,
+  );
+  assert.match(flow, / data\.organization: "mallory" → "acme" /);
+  assert.match(flow, / data\.tokenScope: "\[redacted\]" → "team:ops" /);
+  assert.match(flow, / data\.tokenType: none → "team" /);
+  assert.match(flow, /To see all of it: pulumi preview --refresh --diff --stack prod/);
+  assert.deepEqual([exitCode, errors, exchanges() - before, calls.length], [1, "", 0, 1]);
+});
+
+test("counts what differs elsewhere in the program, and asks", async () => {
+  const answer = editSteps((step) =>
+    step.urn.endsWith("::pulumi-cloud.url") ? { ...step, op: "update" } : step,
+  );
+  const { exitCode, stdout } = await checkLive(stack, { answer });
+  assert.match(stdout, /^ {2}Elsewhere in the program, 1 resource differs\.$/m);
   assert.match(stdout, /27 of 27 checks passed/);
-  assert.match(stdout, /^ {2}To apply the program again: pulumi up --refresh --stack prod$/m);
-  assert.equal(exitCode, 1);
+  assert.equal(exitCode, 0);
 });
 
 test("exits 1 if only AWS STS denies an intended caller, with what to compare", async () => {
@@ -295,11 +330,12 @@ async function additionsIn(...changes: Edit[]): Promise<string[]> {
 
 test("exits 1 if anything was added or changed that no preview shows, though every answer is the intended one", async () => {
   const { url } = simulation.issuer;
-  const again = `"oidcIssuers": [{ "id": "another", "name": "x", "url": "${url}/" },`;
+  const again = `"oidcIssuers": [{ "id": "another", "name": "x", "url": "${url.replace("/id/", "//ID/")}/" },`;
   const added = `"policies": [{ "decision": "allow", "userLogin": "${ACCESS_TOKEN}" },`;
   const policy = (rest: string) => `A policy is not the program's: { "decision": "allow", ${rest} }`;
   const found = await additionsIn(
     edit(ISSUERS, '"name":', '"jwks": { "keys": [{ "kty": "RSA", "n": "…", "e": "AQAB" }] }, "name":'),
+    edit(ISSUERS, '"name":', '"thumbprints": ["0a", "0b"], "name":'),
     edit(ISSUERS, /(?<="maxExpiration": )60/g, "90"),
     edit(ISSUERS, /(?<="issuer": )".*"/g, `"https://x/\\u202e${ACCESS_TOKEN}"`),
     edit(ISSUERS, /(?<="url": )".*"/g, '"https://x"'),
@@ -314,6 +350,7 @@ test("exits 1 if anything was added or changed that no preview shows, though eve
   assert.deepEqual(found, [
     "The issuer URL is registered a second time, with the ID another.",
     "The issuer has its own keys in jwks. Their owner can act as every service account.",
+    "The issuer has thumbprints that the last update did not register: 0a, 0b",
     "The issuer's maxExpiration is 90. The program says 60.",
     `The issuer's issuer is https://x/\\u{202e}[redacted]. The program says ${url}.`,
     `The issuer's url is https://x. The program says ${url}.`,
@@ -324,10 +361,93 @@ test("exits 1 if anything was added or changed that no preview shows, though eve
   ]);
 });
 
+test("ignores a registration without keys, and with the thumbprint that the last update registered", async () => {
+  const [first = assert.fail()] = simulation.pulumiCloud.list()[0]?.registration.thumbprints ?? [];
+  const { exitCode } = await checkLive(stack, {
+    answer(stdout, call) {
+      if (call.args[1]?.endsWith("/oidc/issuers"))
+        return stdout.replace('"name":', `"jwks": {}, "thumbprints": ["${first}"], "name":`);
+      return call.args[0] === "preview" ? withRecordedThumbprint(stdout, first) : stdout;
+    },
+  });
+  assert.equal(exitCode, 0);
+});
+
+/** Returns a preview in whose state the issuer has a thumbprint. */
+function withRecordedThumbprint(preview: string, thumbprint: string): string {
+  const { steps, ...plan } = JSON.parse(preview);
+  for (const { urn, oldState } of steps)
+    if (urn.endsWith("::access.oidc-issuer")) oldState.inputs = { thumbprints: [thumbprint] };
+  return JSON.stringify({ ...plan, steps });
+}
+
 test("exits 1 if the issuer is registered with another ID, though every answer is the intended one", async () => {
   const [registered, missing] = await additionsIn(edit(ISSUERS, /(?<="id": )"[^"]+"/g, '"another"'));
   assert.equal(registered, "The issuer URL is registered a second time, with the ID another.");
   assert.match(missing ?? "", /^The issuer with the ID [\w-]+ is not registered\.$/);
+});
+
+test("does not ask for a token whose allow policy has a rule on a pod", async () => {
+  const onPod = { '"kubernetes.io".pod.name': "drift-*" };
+  const { exitCode, stdout } = await checkLive(stack, {
+    answer: editSteps((step) => {
+      const state = JSON.stringify(step.newState).replace(
+        '"rules":{',
+        `"rules":{${JSON.stringify(onPod).slice(1, -1)},`,
+      );
+      return step.urn.endsWith("::access.oidc-issuer") ? { ...step, newState: JSON.parse(state) } : step;
+    }),
+  });
+  assert.match(stdout, /^ {2}ci\/deployer +user:my-login +not asked +only itself$/m);
+  assert.match(stdout, /not asked for the token: a rule of the allow policy is on a pod/);
+  assert.match(stdout, /26 of 26 checks passed/);
+  // The policy in Pulumi Cloud does not have it.
+  assert.equal(exitCode, 1);
+});
+
+describe("the cluster of a component", () => {
+  const kubeconfigs = temporaryDirectory({ after });
+  const own = /"kubeconfig":"(?:[^"\\]|\\.)*"/g;
+  const kubectlOf = async (run: LiveRun) => {
+    const { exitCode, errors, calls, files } = await checkLive(stack, run);
+    const options = calls.find(({ tool }) => tool === "kubectl")?.args ?? [];
+    return { exitCode, errors, options, files };
+  };
+
+  test("is that of its own Kubernetes provider, with its context and cluster", async () => {
+    const provider = '"kubeconfig":"~/a","context":"b","cluster":"c"';
+    for (const [answer, expected] of [
+      [edit(PREVIEW, own, provider), /--kubeconfig=\S+\/kubeconfig --context=b --cluster=c /],
+      [
+        edit(PREVIEW, own, `"kubeconfig":"${relative(ROOT, kubeconfigs)}"`),
+        RegExp(`--kubeconfig=${kubeconfigs} `),
+      ],
+    ] as const) {
+      const { exitCode, options } = await kubectlOf({ answer });
+      assert.match(options.join(" "), expected);
+      assert.equal(exitCode, 0);
+    }
+  });
+
+  test("is the one that the user names, for a kubeconfig that is secret or absent", async () => {
+    for (const value of ['"kubeconfig":"[secret]"', '"other":"a"']) {
+      const answer = edit(PREVIEW, own, value);
+      for (const kubeconfig of [
+        ["access=a", "other"],
+        ["b=c", "a"],
+      ]) {
+        const { exitCode, options } = await kubectlOf({ answer, kubeconfig });
+        assert.ok(options.includes(`--kubeconfig=${join(process.cwd(), "a")}`), options.join(" "));
+        assert.equal(exitCode, 0);
+      }
+      const { exitCode, errors, options } = await kubectlOf({ answer, kubeconfig: ["b=c"] });
+      assert.match(
+        errors,
+        /"access" is secret or absent\. No token was sent\. To name it: --kubeconfig access=FILE$/,
+      );
+      assert.deepEqual([exitCode, options], [2, []]);
+    }
+  });
 });
 
 test("exits 1 if an intended caller is denied, and leaves the question about aud open if any is accepted", async (t) => {
@@ -392,7 +512,7 @@ for (const [calls, pattern, replacement, message] of [
   [PREVIEW, ALL, `error:error: ${READING}: \u001b[2J`, `no token was sent: ${READING}: \\u{1b}[2J ${ADVICE}`],
   [PREVIEW, ALL, "error:error: no stack named 'x'", "one? npm start -- --live --stack ORGANIZATION/prod"],
   [PREVIEW, ALL, "error:", "so no token was sent: Failed to run pulumi"],
-  [PREVIEW, /"old":\{[^\n]*?(?="new":)/g, "", "not deployed. To deploy it: pulumi up --stack prod"],
+  [PREVIEW, /"oldState":/g, '"x":', "not deployed. To deploy it: pulumi up --stack prod"],
   [PREVIEW, REGION, '"x.y/"', 'The region is "x.y/", which is not the name of an AWS region.'],
   [PREVIEW, ID, '"id":"acme/../', "The ID of the OIDC issuer in the state is invalid: acme/../"],
   [PREVIEW, ARN, '"file:///etc/passwd"', 'in the state is invalid: "file:///etc/passwd". No token was sent.'],
@@ -438,7 +558,7 @@ test("ends the other questions once one cannot be answered", async () => {
 function ask(service: Question["service"], apiUrl: string, run: Run = async () => assert.fail()) {
   const account = { settings: {}, role: { arn: ROLE, kind: "irsa" } } as ServiceAccount;
   const caller = { label: "itself", namespace: "ci", name: "deployer" };
-  const services = { apiUrl, region: "us-west-2" } as DeployedStack;
+  const services = { apiUrl, aws: { region: "us-west-2", stsUrl: undefined } };
   const stop = new AbortController().signal;
   return askServices(services, () => "TOKEN", run, stop)({ account, caller, service, intended: true });
 }
@@ -516,7 +636,7 @@ test("shows no token in its output, in arguments, in environments, or in files, 
   assert.deepEqual([exitCode, errors, progress.mock.callCount()], [0, "", 0]);
   // The answer contained the token, and the files the kubeconfig.
   assert.match(inOneLine(stdout), /InvalidIdentityToken: Not authorized: \[redacted\]/);
-  assert.ok(files.includes("kubeconfig"));
+  assert.ok(files.some((content) => content.includes('"kind":"Config"')));
   const seen = JSON.stringify([stdout, errors, files, calls.map(({ input, ...call }) => call)]);
   const parts = sentToSts.flatMap((token) => token.split("."));
   for (const secret of [...tokens, ...parts]) assert.ok(!seen.includes(secret));
@@ -531,12 +651,11 @@ test("shows no token in its output, in arguments, in environments, or in files, 
  */
 async function startLive(t: TestContext, next: string, reader: string) {
   const directory = temporaryDirectory(t);
-  const [events, TMPDIR] = [join(directory, "events"), join(directory, "tmp")];
-  await Promise.all([writeFile(events, eventsOf(stack)), mkdir(TMPDIR)]);
+  const [plan, TMPDIR] = [join(directory, "plan"), join(directory, "tmp")];
+  await Promise.all([writeFile(plan, previewOf(stack)), mkdir(TMPDIR)]);
   const pulumi = `if [ "$1" = preview ]; then
   sleep 0.5 # until the reader has ended
-  for log; do :; done # the last argument
-  exec cp '${events}' "\${log#--event-log=}"
+  exec cat '${plan}'
 fi
 ${next}`;
   const PATH = writePrograms(directory, { pulumi }, "/bin/sh");
@@ -569,7 +688,7 @@ test("ends a program after a minute or when it is interrupted, and says where to
   writePrograms(directory, { kubectl: `PATH='${process.env.PATH}'\nexec sleep 60` }, "/bin/sh");
   t.after(setVariables({ PATH: directory }));
   const stop = new AbortController();
-  const run = toolRunner(stop.signal);
+  const run = toolRunner(stop.signal, ROOT);
   const startedAt = Date.now();
 
   // With the real time limit.
@@ -584,14 +703,14 @@ test("ends a program after a minute or when it is interrupted, and says where to
   assert.ok(Date.now() - startedAt < 20_000);
 
   const missing = "pulumi is not on PATH. To install it: https://www.pulumi.com/docs/install/";
-  await assert.rejects(toolRunner(new AbortController().signal)("pulumi", []), { message: missing });
+  await assert.rejects(toolRunner(new AbortController().signal, ROOT)("pulumi", []), { message: missing });
 });
 
 test("passes a program its input on /dev/stdin only", async (t) => {
   const directory = temporaryDirectory(t);
   const aws = 'printf \'%s\\n\' "$0" "$@"; export -p; cat /dev/stdin';
   t.after(setVariables({ PATH: writePrograms(directory, { aws }) }));
-  const run = toolRunner(new AbortController().signal);
+  const run = toolRunner(new AbortController().signal, ROOT);
   const printed = await run("aws", ["sts"], { input: "INPUT" });
   assert.deepEqual(printed.match(/.*INPUT.*/g), ["INPUT"]);
 });

@@ -1,7 +1,7 @@
 // Runs the live check of a stack in the simulation. `kubectl`, `aws`, and `pulumi` are functions that answer from there.
 
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { checkLiveAccess } from "../../accessCheck/live";
@@ -9,7 +9,9 @@ import { type Run, ToolError } from "../../accessCheck/tools";
 import type { Simulation } from "../../simulator/emulators/simulation";
 import type { Registration } from "../../simulator/runProgram";
 import { answerAdmin } from "../support/cloudApi";
+import { ROOT } from "../support/project";
 import { setVariables } from "../support/variables";
+import { planOf, stepsOf } from "./plans";
 
 /** A stack that is up. */
 export interface LiveStack {
@@ -18,19 +20,17 @@ export interface LiveStack {
   simulation: Pick<Simulation, "aws" | "pulumiCloud"> & Partial<Pick<Simulation, "issuer">>;
   config: Record<string, string>;
   registered: Registration[];
-  /** The real kubectl and Pulumi CLI, and what `aws eks update-kubeconfig` writes. */
-  real?: { run: Run; kubeconfig: string };
+  /** The real kubectl and Pulumi CLI. */
+  real?: { run: Run; cwd: string };
 }
 
-/**
- * Changes the answer of a program: its standard output, or of `pulumi preview` the engine's events. If it begins with `error:`,
- * the rest is its standard error, and it fails.
- */
+/** Changes the answer of a program, its standard output. If it begins with `error:`, the rest is its standard error, and it fails. */
 export type Edit = (stdout: string, call: Call) => string | Promise<string>;
 
 export interface LiveRun {
   verbose?: boolean;
   allPairs?: boolean;
+  kubeconfig?: string[];
   /** Variables besides those of this process. */
   environment?: NodeJS.ProcessEnv;
   answer?: Edit;
@@ -46,9 +46,6 @@ interface Call {
   input: string;
 }
 
-/** Begins the events of a preview that found a difference. */
-export const CHANGED = "changed:";
-
 /**
  * Runs the check of a stack.
  *
@@ -56,7 +53,7 @@ export const CHANGED = "changed:";
  *   the temporary files at each call; `left`: the temporary files at the end.
  */
 export async function checkLive(stack: LiveStack, run: LiveRun = {}) {
-  const { verbose = false, allPairs = false } = run;
+  const { verbose = false, allPairs = false, kubeconfig = [] } = run;
   const temporary = await mkdtemp(join(tmpdir(), "live-test-"));
   const stop = new AbortController();
   const calls: Call[] = [];
@@ -68,7 +65,7 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}) {
     calls.push(call);
     files.push(...(await contentsOf(temporary)));
     const answer = await answerTool(stack, call);
-    const stdout = await answerPreview(call, (await run.answer?.(answer, call)) ?? answer);
+    const stdout = (await run.answer?.(answer, call)) ?? answer;
     if (args[1] === "token") tokens.push(stdout);
     if (stop.signal.aborted) throw new Error("aborted");
     if (!stdout.startsWith("error:")) return stdout;
@@ -83,7 +80,8 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}) {
   };
   const restore = setVariables({ AWS_ENDPOINT_URL_STS: "", ...run.environment, TMPDIR: temporary });
   try {
-    const options = { stack: stack.name, verbose, "all-pairs": allPairs };
+    const where = { cwd: stack.real?.cwd ?? ROOT, kubeconfig };
+    const options = { stack: stack.name, verbose, "all-pairs": allPairs, ...where };
     const exitCode = await checkLiveAccess(options, surroundings);
     const sentToSts = calls.filter(({ args }) => args[0] === "sts").map(({ input }) => input);
     const output = { stdout: printed.join("\n"), errors: inOneLine(errors.join(" ")) };
@@ -116,11 +114,7 @@ async function answerTool(stack: LiveStack, call: Call): Promise<string> {
   const [command, kind = "", name = ""] = call.args;
   const option = (key: string) => optionOf(call, key);
   if (command === "sts") return answerSts(stack, call);
-  if (command === "eks") {
-    await writeFile(option("kubeconfig"), stack.real?.kubeconfig ?? "kubeconfig");
-    return "Added new context";
-  }
-  if (command === "preview") return eventsOf(stack);
+  if (command === "preview") return previewOf(stack);
   if (command === "api") return JSON.stringify(answerAdmin(pulumiCloud, `GET ${kind}`)?.body, null, 2);
   const namespace = option("namespace");
   if (kind === "configmap") {
@@ -147,26 +141,12 @@ export function stsError(code: string, message: string): string {
   return `\nAn error occurred (${code}) when calling the AssumeRoleWithWebIdentity operation: ${message}\n`;
 }
 
-/** Logs the events of a preview, and returns what it prints instead; of other calls, returns the answer. */
-async function answerPreview(call: Call, answer: string): Promise<string> {
-  if (call.args[0] !== "preview" || answer.startsWith("error:")) return answer;
-  await writeFile(optionOf(call, "event-log"), answer.replace(CHANGED, ""));
-  return answer.startsWith(CHANGED) ? "error:error: no changes were expected" : "Previewing";
-}
-
-/** Returns the events of the engine in a preview without changes: first a refresh, then the program. */
-export function eventsOf({ name: stack, config, registered }: LiveStack): string {
-  const [, project] = /^(.*):clusterName$/m.exec(Object.keys(config).join("\n")) ?? [];
-  const steps = ["refresh", "same"].flatMap((op) =>
-    registered.map(({ type, name, id, inputs, outputs }) => {
-      // What exists and what the state contains decide nothing: only what the program says.
-      const data = "of someone else";
-      const found = { id, outputs: { ...outputs, data }, inputs: { data } };
-      const said = op === "refresh" ? found : { ...found, inputs };
-      const urn = `urn:pulumi:${stack}::${project}::${type}::${name}`;
-      return { resourcePreEvent: { metadata: { op, urn, type, old: found, new: said } } };
-    }),
-  );
-  const events = [{ preludeEvent: { config } }, ...steps, { summaryEvent: {} }];
-  return events.map((event) => `${JSON.stringify(event)}\n`).join("");
+/** Returns what a preview without changes prints: first a refresh, then the program. */
+export function previewOf({ registered, config }: LiveStack): string {
+  const steps = stepsOf(registered).map((step) => {
+    // What exists and what the state contains decide nothing: only what the program says.
+    return { ...step, oldState: { ...step.oldState, inputs: { data: "of someone else" } } };
+  });
+  const refreshes = steps.map(({ urn, oldState }) => ({ op: "refresh", urn, oldState, newState: oldState }));
+  return planOf([...refreshes, ...steps], config);
 }

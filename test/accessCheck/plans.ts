@@ -40,7 +40,7 @@ export function stepsOf(planned: Registration[], deployed: Registration[] = plan
 
 /** Returns what the preview prints. */
 export function planOf(steps: PlanStep[], config: Record<string, string> = {}): string {
-  return JSON.stringify({ config, steps, duration: 1, changeSummary: { same: steps.length } }, null, 4);
+  return JSON.stringify({ config, steps, duration: 1, changeSummary: { same: steps.length } });
 }
 
 function stateOf({ id, outputs, ...resource }: Registration): object {
@@ -60,8 +60,14 @@ function newStateOf(resource: Registration): object {
     type,
     inputs,
     ...(parent && { parent }),
-    provider: provider || `urn::${UNKNOWN}`,
+    provider: inEngine(provider),
   };
+}
+
+/** The mocks put providers below the stack. That of a resource without one is not in the plan. */
+function inEngine(provider: string): string {
+  const [, inStack] = provider.split("pulumi:pulumi:Stack$");
+  return inStack ? `urn:pulumi:prod::eks-pulumi-oidc::${inStack}` : `urn::${UNKNOWN}`;
 }
 
 const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
