@@ -80,7 +80,9 @@ test("the file decides what is previewed, where, and as whom, and no variable or
       "aws-region": expression("matrix.region"),
     };
     assert.deepEqual(inputsOf("aws-actions/configure-aws-credentials"), [assumeRole]);
-    const install = { "pulumi-version": "3.276.0" };
+    // The version that the tests run with.
+    const [, version] = /^readonly version=v(.+)$/m.exec(read(".ci/pulumi-cli")) ?? [];
+    const install = { "pulumi-version": version };
     const comment = { command: "preview", "cloud-url": url, "stack-name": stack, "comment-on-pr": true };
     assert.deepEqual(inputsOf("pulumi/actions"), name === "preview" ? [install, comment] : [install]);
     const [{ STACK, PULUMI_BACKEND_URL } = {}, ...others] = steps.flatMap(({ env, run }) => {
