@@ -11,7 +11,6 @@ import {
   INITIAL_NAMESPACES,
   issuerAudiences,
   unknownAccessSettings,
-  unknownEntrySettings,
   withDefaults,
 } from "./settings/access";
 import { loginProblems } from "./settings/login";
@@ -146,9 +145,8 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const pulumiCloud = check(pulumiCloudSchema, raw.values);
 
   const inPlaintext = [
-    ...unknownSettingsOf(values, raw),
     ...cluster.problems,
-    ...unknownEntrySettings(values.serviceAccounts, OTHER_KEYS),
+    ...unknownSettingsOf(values, raw),
     ...access.problems.map((problem) => (hasEntries ? problem : ofUser(problem))),
     // A value of a provider can be a credential.
     ...aws.problems.map(withoutValue),

@@ -26,7 +26,6 @@ import {
   type RoleCluster,
   roleClusterEntries,
   unknownAccessSettings,
-  unknownEntrySettings,
   withCheckedOutputs,
   withDefaults,
 } from "./settings/access";
@@ -141,8 +140,7 @@ function checkArguments(
   const title = `Invalid arguments of PulumiCloudAccess "${name}"`;
   const { settings: valid, problems } = check(argsSchema, args, argsRules, INSTEAD_OF_OUTPUTS);
   const all = [
-    ...unknownAccessSettings(args, Object.keys(roleClusterEntries)),
-    ...unknownEntrySettings(args.serviceAccounts),
+    ...unknownAccessSettings({ ...args }, Object.keys(roleClusterEntries)),
     ...problems,
     ...providerProblems(options),
     ...(valid ? pulumiCloudProblems(valid, options) : []),

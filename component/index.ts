@@ -1,14 +1,13 @@
 // The face of the package, from which `pulumi package add` generates SDKs.
 
+export { AwsRole, type ServiceAccount } from "../settings/access";
 export {
-  AwsRole,
   EnvironmentPermission,
-  type ServiceAccount,
   StackPermission,
   type Team,
   type TeamEnvironment,
   type TeamStack,
-} from "../settings/access";
+} from "../settings/teams";
 export { TokenType } from "../settings/tokenTypes";
 export type { ServiceAccountOutputs } from "../workloadIdentity";
 

@@ -6,7 +6,8 @@ import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { CREDENTIAL_HELPER, VOLUME_MOUNT, VOLUME_NAME } from "../tokenVolume";
 import { isLater, mapInput } from "./outputs";
-import { TOKEN_TYPES, type TokenSettings, teamName, tokenEntries, tokenProblems } from "./tokenTypes";
+import { type Team, teamProblems, teams, unknownTeamSettings } from "./teams";
+import { TOKEN_TYPES, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
 import {
   checkOutputs,
   distinctList,
@@ -22,6 +23,7 @@ import {
   schemasOf,
   settings,
   string,
+  unknownInEach,
   unknownSettings,
 } from "./validation";
 
@@ -65,56 +67,6 @@ export interface ServiceAccount extends TokenSettings {
   command?: string[];
 }
 
-/** What a team may do with a stack. */
-export const StackPermission = {
-  /** Read the stack. */
-  Read: "read",
-  /** Read and update the stack. */
-  Edit: "edit",
-  /** Read, update, and delete the stack, and manage its access. */
-  Admin: "admin",
-} as const;
-export type StackPermission = (typeof StackPermission)[keyof typeof StackPermission];
-
-/** What a team may do with an environment of Pulumi ESC. */
-export const EnvironmentPermission = {
-  /** Read the definition of the environment. */
-  Read: "read",
-  /** Open and read the environment. */
-  Open: "open",
-  /** Open, read, and update the environment. */
-  Write: "write",
-  /** Do everything with the environment. */
-  Admin: "admin",
-} as const;
-export type EnvironmentPermission = (typeof EnvironmentPermission)[keyof typeof EnvironmentPermission];
-
-/** A stack, and what a team may do with it. */
-export interface TeamStack {
-  /** The stack, `PROJECT/STACK`. */
-  stack: string;
-  /** What the team may do with it: `read`, `edit`, or `admin`. */
-  permission: StackPermission;
-}
-
-/** An environment of Pulumi ESC, and what a team may do with it. */
-export interface TeamEnvironment {
-  /** The environment, `PROJECT/NAME`. */
-  environment: string;
-  /** What the team may do with it: `read`, `open`, `write`, or `admin`. */
-  permission: EnvironmentPermission;
-}
-
-/** A team in Pulumi Cloud, and what it may do. */
-export interface Team {
-  /** Name of the team, which is the `teamName` of an entry. */
-  name: string;
-  /** Stacks that the team has access to. Default: `[]`. */
-  stacks?: TeamStack[];
-  /** Environments that the team has access to. Default: `[]`. */
-  environments?: TeamEnvironment[];
-}
-
 /** The service accounts of one cluster, and what they have in common. */
 export interface AccessSettings {
   /**
@@ -132,8 +84,8 @@ export interface AccessSettings {
    */
   createNamespaces?: string[];
   /**
-   * Teams to create in Pulumi Cloud, each of which is the `teamName` of an entry. Leave out those that exist. A team that
-   * leaves the list is deleted. Default: `[]`.
+   * Teams in Pulumi Cloud to create, with what they may do. Leave out those that exist. A team that leaves the list is
+   * deleted. Default: `[]`.
    */
   createTeams?: Team[];
   /**
@@ -348,39 +300,6 @@ export const apiUrl = v.pipe(
   ),
 );
 
-const PATH = /^[\w.-]{1,100}\/[\w.-]{1,100}$/;
-
-const teamSchema = settings(
-  schemasOf<Team>()({
-    name: teamName,
-    stacks: v.optional(
-      list(
-        settings(
-          schemasOf<TeamStack>()({
-            stack: string(PATH, "must be PROJECT/STACK"),
-            permission: v.picklist(Object.values(StackPermission), "must be read, edit, or admin"),
-          }),
-        ),
-      ),
-      [],
-    ),
-    environments: v.optional(
-      list(
-        settings(
-          schemasOf<TeamEnvironment>()({
-            environment: string(PATH, "must be PROJECT/NAME"),
-            permission: v.picklist(
-              Object.values(EnvironmentPermission),
-              "must be read, open, write, or admin",
-            ),
-          }),
-        ),
-      ),
-      [],
-    ),
-  }),
-);
-
 const accountEntries = schemasOf<ServiceAccount>()({
   namespace: kubernetesName,
   // Kubernetes allows dots in it; the allow policy would read them as wildcards.
@@ -411,7 +330,7 @@ export const accessEntries = schemasOf<AccessSettings>()({
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
   injectToken: v.optional(flag, false),
   createNamespaces: v.optional(distinctList(newNamespace), []),
-  createTeams: v.optional(list(teamSchema), []),
+  createTeams: v.optional(teams, []),
   serviceAccounts: v.pipe(
     list(settings(accountEntries)),
     v.minLength(1, "must not be empty"),
@@ -503,30 +422,21 @@ export const INSTEAD_OF_OUTPUTS = {
     "If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment",
 };
 
-/** Returns a problem for each name at the top that is neither a setting of `AccessSettings` nor one of the others. */
-export function unknownAccessSettings(values: object, others: string[]): Problem[] {
-  const ofEntry = {
-    names: ACCOUNT_KEYS,
-    reason: "is a setting of an entry of serviceAccounts",
-  };
-  return unknownSettings(values, [], [...ACCESS_KEYS, ...others], ofEntry);
-}
-
 /**
- * Returns a problem for each name in an entry that is not a setting of an entry.
+ * Returns a problem for each name that is not a setting of its place: at the top, in an entry, or in a team.
  *
- * @param entries the list of service accounts, which can be anything.
- * @param stackKeys settings of the stack besides those of `AccessSettings`.
+ * @param others the names of the settings at the top besides those of `AccessSettings`.
  */
-export function unknownEntrySettings(entries: unknown, stackKeys: string[] = []): Problem[] {
-  if (!Array.isArray(entries)) return [];
-  const ofStack = {
-    names: [...ACCESS_KEYS, ...stackKeys],
-    reason: "is a setting of the stack, not of an entry",
-  };
-  return entries.flatMap((entry, index) => {
-    return unknownSettings(entry, ["serviceAccounts", index], ACCOUNT_KEYS, ofStack);
-  });
+export function unknownAccessSettings(values: Record<string, unknown>, others: string[]): Problem[] {
+  const { serviceAccounts, createTeams } = values;
+  const names = [...ACCESS_KEYS, ...others];
+  const ofEntry = { names: ACCOUNT_KEYS, reason: "is a setting of an entry of serviceAccounts" };
+  const ofStack = { names, reason: "is a setting of the stack, not of an entry" };
+  return [
+    ...unknownSettings(values, [], names, ofEntry),
+    ...unknownInEach(serviceAccounts, ["serviceAccounts"], ACCOUNT_KEYS, ofStack),
+    ...unknownTeamSettings(createTeams),
+  ];
 }
 
 /** Returns the problems of settings that are valid by themselves, but not together. */
@@ -545,7 +455,7 @@ export function accessRules(access: Incomplete<Access>): Problem[] {
     return ofEntry.map((problem) => ({ ...problem, path: [...path, ...problem.path] }));
   });
 
-  return [...problems, ...unusedNamespaces(access)];
+  return [...problems, ...unusedNamespaces(access), ...teamProblems(access.createTeams, teamNamesOf(access))];
 }
 
 /**
@@ -580,6 +490,14 @@ export function defaultAccountWarnings(accounts: Account[]): string[] {
       const withoutRule = "Its Kubernetes API token can be enough, because audienceRule is false.";
       return [warning, ...(audienceRule ? [] : [withoutRule]), "Use another service account."].join(" ");
     });
+}
+
+/** Returns the team of each entry; undefined if an entry is invalid, or its team is an output. */
+function teamNamesOf({ serviceAccounts }: Incomplete<Access>): unknown[] | undefined {
+  const isKnown = serviceAccounts?.every((account) => {
+    return account?.tokenType && (account.tokenType !== "team" || typeof account.teamName === "string");
+  });
+  return isKnown ? serviceAccounts?.map((account) => account?.teamName) : undefined;
 }
 
 /** Returns a problem for each new namespace that no entry uses. */

@@ -1,6 +1,6 @@
-// The types of access token: for each, its settings, its owner in the allow policy, its scope in the token exchange, the
-// default command of the Job, and the edition of Pulumi Cloud that it requires. scripts/exchange-token.sh has its own rules
-// for the scopes. The emulated Pulumi Cloud and the live check have their own copies on purpose.
+// The types of access token: for each, its settings, the default command of the Job, its owner in the allow policy, and its
+// scope in the token exchange. scripts/exchange-token.sh has its own rules for the scopes. The emulated Pulumi Cloud and the
+// live check have their own copies on purpose.
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
@@ -75,38 +75,32 @@ interface TypeRules {
   /** The settings that it accepts besides those that it requires. */
   accepts: TypeSetting[];
   defaultCommand: string[];
-  /** The lowest edition of Pulumi Cloud that has it, and the name of that edition before September 2026. */
-  edition: string;
 }
 
 const WHOAMI = ["pulumi", "whoami"];
 
-/** The types, by the value of `tokenType`. docs/configuration.md prints them as a table. */
+/** The types, by the value of `tokenType`. docs/configuration.md has them as a table. */
 export const TOKEN_TYPES: Record<TokenType, TypeRules> = {
   personal: {
     requires: ["userLogin"],
     accepts: [],
     defaultCommand: WHOAMI,
-    edition: "every edition",
   },
   organization: {
     requires: [],
     accepts: ["organizationAdmin"],
     defaultCommand: WHOAMI,
-    edition: "Essentials (Team)",
   },
   team: {
     requires: ["teamName"],
     accepts: [],
     defaultCommand: WHOAMI,
-    edition: "Pro (Enterprise)",
   },
   runner: {
     requires: ["runnerId", "runnerName"],
     accepts: [],
     // The CLI does not accept this token, so the Job only exchanges.
     defaultCommand: ["true"],
-    edition: "Enterprise (Business Critical)",
   },
 };
 

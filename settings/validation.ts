@@ -193,18 +193,23 @@ export function checkOutputs<Settings extends object>(
   return Object.fromEntries(checked) as Settings;
 }
 
+/** The names of settings that belong to another place, and what to say of them. */
+interface Elsewhere {
+  names: string[];
+  reason: string;
+}
+
 /**
  * Returns a problem for each key of an object that is not the name of a setting; none if it is not an object.
  *
  * @param path of the object.
  * @param known the names of its settings.
- * @param elsewhere settings of other places, with what to say of them.
  */
 export function unknownSettings(
   values: unknown,
   path: Path,
   known: string[],
-  elsewhere: { names: string[]; reason: string } = { names: [], reason: "" },
+  elsewhere: Elsewhere = { names: [], reason: "" },
 ): Problem[] {
   if (!isObject(values)) return [];
   const unknown = Object.keys(values).filter((key) => !known.includes(key));
@@ -212,6 +217,12 @@ export function unknownSettings(
     const reason = elsewhere.names.includes(key) ? elsewhere.reason : unknownSetting(key, known);
     return { path: [...path, key], reason };
   });
+}
+
+/** Returns what `unknownSettings` returns for each element of a list; nothing if it is not a list. */
+export function unknownInEach(list: unknown, path: Path, known: string[], elsewhere?: Elsewhere): Problem[] {
+  if (!Array.isArray(list)) return [];
+  return list.flatMap((element, index) => unknownSettings(element, [...path, index], known, elsewhere));
 }
 
 /** Returns the reason for an unknown setting, with the known one that was probably meant. */

@@ -7,6 +7,7 @@ import { parse } from "yaml";
 import { parseConfig, templateSettings } from "../../config";
 import { type RawConfig, readRawConfig } from "../../settings/raw";
 import { messageOf } from "../../settings/validation";
+import { declarationsOf, meaningAndDefault } from "../support/declarations";
 import { rawConfigOf } from "../support/rawSettings";
 
 const POLICY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
@@ -43,7 +44,6 @@ test("names the template's values in a stack dev, and in no other", () => {
   assert.deepEqual(named({ ...kept, clusterName: "own" }, "dev"), ["userLogin (sample-login)"]);
 });
 
-// The other defaults are in the descriptions of the settings: stackFileSchema.test.ts compares them.
 test("a cluster and a login are enough: the stack has one service account with a personal token", () => {
   const { cluster, access } = accepted();
   assert.deepEqual(cluster.aws, { region: undefined, profile: undefined, "role-arn": undefined });
@@ -53,6 +53,27 @@ test("a cluster and a login are enough: the stack has one service account with a
   assert.deepEqual([namespace, name], ["default", "pulumi-service-account"]);
   assert.deepEqual([tokenType, userLogin], ["personal", "alice"]);
   assert.deepEqual([tokenExpirationSeconds, tokenAudience], [7200, "urn:pulumi:org:acme"]);
+});
+
+test("the defaults in the descriptions are those of the program", () => {
+  const { cluster, access } = accepted({ clusterName: "CLUSTER_NAME" });
+  const values: Given = { ...cluster, ...access, ...access.serviceAccounts[0] };
+  const inWords: Given = {
+    serviceAccounts: "default/pulumi-service-account, if userLogin is set",
+    organization: "the organization of the stack",
+    tokenExpirationSeconds: "maxExpirationSeconds",
+    tokenAudience: "urn:pulumi:org:ORGANIZATION",
+    permissionsBoundaryArn: "none",
+  };
+  const interfaces = ["ClusterSettings", "AccessSettings", "ServiceAccount"];
+  for (const { name, comment } of interfaces.flatMap(declarationsOf)) {
+    const [, documented] = meaningAndDefault(comment);
+    // The defaults of one token type belong to that.
+    if (documented === "" || name === "organizationAdmin") continue;
+    const value = inWords[name] ?? values[name];
+    const expected = typeof value === "string" ? value : JSON.stringify(value);
+    assert.equal(documented.split("; ")[0]?.replaceAll("`", ""), expected, name);
+  }
 });
 
 test("an entry inherits only maxExpirationSeconds, and the organization in its audience", () => {
@@ -190,6 +211,25 @@ const REJECTED = `
     serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its namespace
   createNamespaces: [kube-system]
     createNamespaces[0] = "kube-system": exists on every cluster
+
+  # Teams, each of which is the team of an entry.
+  { createTeams: [{ name: ops }, { name: "a*", stakcs: [] }, { name: ops, stacks: a }] }
+    createTeams[0].name = "ops": is not the teamName of an entry
+    createTeams[1].stakcs: unknown setting; did you mean "stacks"?
+    createTeams[1].name = "a*": must have at most 100 printable ASCII characters…
+    createTeams[2].stacks = "a": must be a list
+    createTeams[2].name = "ops": is not the teamName of an entry
+    createTeams[2].name = "ops": must not be listed twice
+  { entry: { tokenType: team, teamName: ops, userLogin: "" }, createTeams: [{ name: ops, stacks: [{ stack: a, permission: write }] }] }
+    createTeams[0].stacks[0].stack = "a": must be PROJECT/STACK
+    createTeams[0].stacks[0].permission = "write": must be read, edit, or admin
+  { entry: { tokenType: team, teamName: ops, userLogin: "" }, createTeams: [{ name: ops, stacks: [{ stack: a/b, permission: read }, { stack: a/b, permission: edit, team: a }] }] }
+    createTeams[0].stacks[1].team: unknown setting
+    createTeams[0].stacks[1].stack = "a/b": must not be listed twice
+  { entry: { tokenType: team, teamName: ops, userLogin: "" }, createTeams: [{ name: ops, environments: [{ environment: a/b, permission: edit }, { environment: a/b, permission: open, stack: a }] }] }
+    createTeams[0].environments[1].stack: unknown setting
+    createTeams[0].environments[0].permission = "edit": must be read, open, write, or admin
+    createTeams[0].environments[1].environment = "a/b": must not be listed twice
 
   # Settings with which the Job would test something else.
   jobPodSpec: { serviceAccountName: a, serviceAccount: b, volumes: [{ name: a }, {}, { name: pulumi-token-exchange }] }

@@ -91,6 +91,20 @@ test("accepts no audience that is the cluster's issuer, as soon as both are know
   assert.ok(later.endsWith(`(1 problem). None of its resources was changed.\n\n  ${problem}\n`), later);
 });
 
+test("accepts plain teams, and any name if the team of an entry is an output", async () => {
+  const entryOf = (teamName: pulumi.Input<string>) => ({ ...ENTRY, tokenType: "team", teamName }) as const;
+  const createTeams = [{ name: "ops", stacks: [{ stack: "app/prod", permission: "read" }] }] as const;
+  const problems = (teamName: pulumi.Input<string>, teams: object[]) =>
+    rejected({ ...ARGS, serviceAccounts: [entryOf(teamName)], createTeams: teams }, () => ({}));
+  assert.match(await problems(pulumi.output("dev"), [...createTeams]), /\(1 problem\).*\n\n {2}providers:/);
+  assert.match(
+    await problems("dev", [...createTeams]),
+    /createTeams\[0\]\.name = "ops": is not the teamName/,
+  );
+  const later = [{ name: "ops", stacks: [{ stack: pulumi.output("app/prod"), permission: "read" }] }];
+  assert.match(await problems("ops", later), /createTeams\[0\]\.stacks\[0\]\.stack: must be a plain value/);
+});
+
 test("warns of a token for the service account that pods have by default", async () => {
   const entry = { ...ENTRY, name: "default", createServiceAccount: false, runJob: false };
   const serviceAccounts = [ENTRY, entry, { ...entry, namespace: "web", audienceRule: true }];

@@ -14,51 +14,31 @@ export interface Declaration {
   comment: string;
 }
 
-/**
- * Returns the properties of an interface: the required ones, those of the interface that it extends, and the optional
- * ones.
- *
- * @throws AssertionError if no file of the program declares the interface, or if a property has no comment.
- */
+const INTERFACES = ["", "settings", "pipeline"]
+  .map((directory) => join(ROOT, directory))
+  .filter(existsSync)
+  .flatMap((directory) => readdirSync(directory).map((file) => join(directory, file)))
+  .filter((file) => file.endsWith(".ts"))
+  .map((file) => ts.createSourceFile(file, readFileSync(file, "utf8"), ts.ScriptTarget.Latest, true))
+  .flatMap(({ statements }) => statements.filter(ts.isInterfaceDeclaration));
+
+/** Returns the properties of an interface: the required ones, those of the interface that it extends, and the others. */
 export function declarationsOf(interfaceName: string): Declaration[] {
-  const found = interfaces().find(({ name }) => name.text === interfaceName);
+  const found = INTERFACES.find(({ name }) => name.text === interfaceName);
   const { members, heritageClauses = [] } = found ?? assert.fail(`no interface ${interfaceName}`);
   const own = members.filter(ts.isPropertySignature).map(declarationOf);
-  const inherited = heritageClauses
-    .flatMap(({ types }) => types)
-    .flatMap((type) => declarationsOf(type.getText()));
-
-  return [
-    ...own.filter(({ required }) => required),
-    ...inherited,
-    ...own.filter(({ required }) => !required),
-  ];
-}
-
-/** Those of the program and of the pipeline, which are parsed once. */
-let declared: ts.InterfaceDeclaration[] | undefined;
-
-function interfaces(): ts.InterfaceDeclaration[] {
-  declared ??= ["", "settings", "pipeline"]
-    .map((name) => join(ROOT, name))
-    .filter(existsSync)
-    .flatMap((directory) => readdirSync(directory).map((file) => join(directory, file)))
-    .filter((file) => file.endsWith(".ts"))
-    .map((file) => ts.createSourceFile(file, readFileSync(file, "utf8"), ts.ScriptTarget.Latest, true))
-    .flatMap(({ statements }) => statements.filter(ts.isInterfaceDeclaration));
-  return declared;
+  const parents = heritageClauses.flatMap(({ types }) => types);
+  const inherited = parents.flatMap((type) => declarationsOf(type.getText()));
+  const isRequired = ({ required }: Declaration) => required;
+  return [...own.filter(isRequired), ...inherited, ...own.filter((it) => !isRequired(it))];
 }
 
 function declarationOf(property: ts.PropertySignature): Declaration {
   const name = property.name.getText();
-  const type = property.type?.getText() ?? assert.fail(`${name} has no type`);
+  const type = property.type?.getText().replaceAll(/pulumi\.(?:Input|Output)<(\w+)>/g, "$1") ?? "";
   const [documentation] = ts.getJSDocCommentsAndTags(property).filter(ts.isJSDoc);
-  return {
-    name,
-    type: type.replaceAll(/pulumi\.(?:Input|Output)<(\w+)>/g, "$1"),
-    required: property.questionToken === undefined,
-    comment: String(documentation?.comment ?? assert.fail(`${name} has no comment`)),
-  };
+  const comment = String(documentation?.comment ?? assert.fail(`${name} has no comment`));
+  return { name, type, required: !property.questionToken, comment };
 }
 
 /** Returns what a comment says of a property, and the default at its end, which is empty if there is none. */

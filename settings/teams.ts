@@ -1,0 +1,131 @@
+// The teams in Pulumi Cloud that a stack creates, and what they may do.
+
+import * as v from "valibot";
+import { teamName } from "./tokenTypes";
+import {
+  type Incomplete,
+  isObject,
+  list,
+  type Path,
+  type Problem,
+  schemasOf,
+  settings,
+  string,
+  unknownInEach,
+} from "./validation";
+
+/** What a team may do with a stack. */
+export const StackPermission = {
+  /** Read the stack. */
+  Read: "read",
+  /** Read and update the stack. */
+  Edit: "edit",
+  /** Read, update, and delete the stack, and manage who has access to it. */
+  Admin: "admin",
+} as const;
+export type StackPermission = (typeof StackPermission)[keyof typeof StackPermission];
+
+/** What a team may do with an environment of Pulumi ESC. */
+export const EnvironmentPermission = {
+  /** Read the definition of the environment. */
+  Read: "read",
+  /** Open the environment, which shows its values. */
+  Open: "open",
+  /** Open and change the environment. */
+  Write: "write",
+  /** Open, change, and delete the environment, and manage who has access to it. */
+  Admin: "admin",
+} as const;
+export type EnvironmentPermission = (typeof EnvironmentPermission)[keyof typeof EnvironmentPermission];
+
+/** The permission of a team for one stack. */
+export interface TeamStack {
+  /** Stack of the organization, as PROJECT/STACK. */
+  stack: string;
+  /** What the team may do: `read`, `edit`, or `admin`. */
+  permission: StackPermission;
+}
+
+/** The permission of a team for one environment. */
+export interface TeamEnvironment {
+  /** Environment of Pulumi ESC, as PROJECT/NAME. */
+  environment: string;
+  /** What the team may do: `read`, `open`, `write`, or `admin`. */
+  permission: EnvironmentPermission;
+}
+
+/** A team in Pulumi Cloud, and what it may do. */
+export interface Team {
+  /** Name of the team, which is the `teamName` of an entry. */
+  name: string;
+  /** Stacks that the team may use. Each must exist. Default: `[]`. */
+  stacks?: TeamStack[];
+  /** Environments that the team may use. Each must exist. Default: `[]`. */
+  environments?: TeamEnvironment[];
+}
+
+// https://www.pulumi.com/docs/iac/concepts/projects/project-file/ and https://www.pulumi.com/docs/iac/concepts/stacks/
+const PATH = /^[\w.-]{1,100}\/[\w.-]{1,100}$/;
+
+const stackEntries = schemasOf<TeamStack>()({
+  stack: string(PATH, "must be PROJECT/STACK"),
+  permission: v.picklist(Object.values(StackPermission), "must be read, edit, or admin"),
+});
+
+const environmentEntries = schemasOf<TeamEnvironment>()({
+  environment: string(PATH, "must be PROJECT/NAME"),
+  permission: v.picklist(Object.values(EnvironmentPermission), "must be read, open, write, or admin"),
+});
+
+const teamEntries = schemasOf<Team>()({
+  name: teamName,
+  stacks: v.optional(list(settings(stackEntries)), []),
+  environments: v.optional(list(settings(environmentEntries)), []),
+});
+
+/** A schema for the list of teams. */
+export const teams = list(settings(teamEntries));
+
+/** Returns a problem for each name in a list of teams, which can be anything, that is not a setting of its place. */
+export function unknownTeamSettings(values: unknown): Problem[] {
+  const elements = Array.isArray(values) ? values : [];
+  const inTeams = elements.flatMap((team, index) => {
+    const { stacks = [], environments = [] } = isObject(team) ? team : {};
+    const path: Path = ["createTeams", index];
+    return [
+      ...unknownInEach(stacks, [...path, "stacks"], Object.keys(stackEntries)),
+      ...unknownInEach(environments, [...path, "environments"], Object.keys(environmentEntries)),
+    ];
+  });
+  return [...unknownInEach(values, ["createTeams"], Object.keys(teamEntries)), ...inTeams];
+}
+
+/**
+ * Returns the problems of teams that are valid by themselves, but not together.
+ *
+ * @param teamNames of the entries; undefined if not all of them are known.
+ */
+export function teamProblems(teams: (Incomplete<Team> | undefined)[] = [], teamNames?: unknown[]): Problem[] {
+  const names = teams.map((team) => team?.name);
+  return teams.flatMap((team, index): Problem[] => {
+    const path: Path = ["createTeams", index];
+    const isUnused = team?.name !== undefined && teamNames && !teamNames.includes(team.name);
+    const unused = { path: [...path, "name"], value: team?.name, reason: "is not the teamName of an entry" };
+    const stacks = team?.stacks?.map((it) => it?.stack) ?? [];
+    const environments = team?.environments?.map((it) => it?.environment) ?? [];
+    return [
+      ...(isUnused ? [unused] : []),
+      ...listedBefore(names, index, [...path, "name"]),
+      ...stacks.flatMap((_, at) => listedBefore(stacks, at, [...path, "stacks", at, "stack"])),
+      ...environments.flatMap((_, at) => {
+        return listedBefore(environments, at, [...path, "environments", at, "environment"]);
+      }),
+    ];
+  });
+}
+
+function listedBefore(names: (string | undefined)[], index: number, path: Path): Problem[] {
+  const value = names[index];
+  if (value === undefined || names.indexOf(value) === index) return [];
+  return [{ path, value, reason: "must not be listed twice" }];
+}
