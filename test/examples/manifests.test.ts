@@ -3,8 +3,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { parse } from "yaml";
-import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "../../tokenVolume";
+import { CREDENTIAL_HELPER } from "../../tokenVolume";
 import type { KubernetesObject } from "../support/apiServer";
 import {
   EXAMPLES,
@@ -15,7 +14,6 @@ import {
   startExamplesStack,
   withExchange,
 } from "../support/examples";
-import { codeIn, read } from "../support/project";
 import { endAtOnce } from "../support/stack";
 
 const ESO = "external-secrets.yaml";
@@ -79,16 +77,6 @@ for (const file of WITH_MARKS) {
     assert.deepEqual(completed, { ...spec, containers: [container] });
   });
 }
-
-test("docs/workloads/pods.md shows what a pod needs, as the component's outputs have it", () => {
-  const [block = ""] = codeIn(read("docs/workloads/pods.md"), "yaml");
-  // As kubectl reads it: YAML 1.1, in which 0555 is octal.
-  assert.deepEqual(parse(block, { version: "1.1" }), {
-    env: [CREDENTIAL_HELPER],
-    volumeMounts: [VOLUME_MOUNT],
-    volumes: [tokenVolume("deployer-pulumi-token-exchange", "urn:pulumi:org:acme")],
-  });
-});
 
 test(`${OPERATOR} mounts the API token and may review tokens, as the operator's agent requires`, () => {
   const { spec, container } = podOf(OPERATOR);
