@@ -9,15 +9,26 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { describe, type TestContext, test } from "node:test";
-import { parse } from "yaml";
+import { parse, stringify } from "yaml";
 import { storedKind } from "../../simulator/emulators/emulator";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
-import { changes, EXCHANGED, failed, newStatuses, resourcesOf, succeeded } from "../support/engineOutcome";
+import {
+  changes,
+  EXCHANGED,
+  errorsIn,
+  failed,
+  newStatuses,
+  resourcesOf,
+  succeeded,
+} from "../support/engineOutcome";
 import { type Stack, stackOfProgram, startEngine } from "../support/engineStack";
 import { codeIn, copyProject, ROOT, read } from "../support/project";
-import { missingCli } from "../support/pulumiCli";
+import { missingCli, pathOf } from "../support/pulumiCli";
 import { createRepository, LINK_PACKAGES } from "../support/repository";
 import { startCluster } from "../support/stack";
+
+const missingYaml =
+  pathOf("pulumi-language-yaml") === "" && "pulumi-language-yaml, a part of the Pulumi CLI, is not on PATH";
 
 // The SDK passes the options of the program that uses the component to ts-node. With these, it would not compile.
 const TSCONFIG = JSON.stringify({ compilerOptions: { module: "nodenext", lib: ["es5"], types: [] } });
@@ -147,6 +158,32 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: [] });
   });
 
+  test("a program in YAML creates a team, changes its permission, and stays in its organization", {
+    skip: missingYaml,
+  }, async (t) => {
+    const stack = await stackOf(t, { "Pulumi.yaml": programInYaml("", "edit") });
+    const { simulation, directory, pulumi, up } = stack;
+    const write = (permission: string, organization?: string) => {
+      const program = programInYaml(simulation.issuer.url, permission, organization);
+      return writeFile(join(directory, "Pulumi.yaml"), program);
+    };
+    const permissions = () => simulation.existing().pulumiCloud.filter((name) => name.includes(": "));
+
+    await write("edit");
+    succeeded(await up());
+    assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
+    assert.deepEqual(permissions(), ["acme/platform: stack app/prod 102"]);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+
+    await write("read");
+    assert.deepEqual(changes(await up()), ["access.platform.app/prod replaced"]);
+    assert.deepEqual(permissions(), ["acme/platform: stack app/prod 101"]);
+
+    await write("read", "other");
+    const message = /'access' has a problem: PulumiCloudAccess "access" stays where it was deployed/;
+    assert.equal(errorsIn(failed(await up(), message)), 1);
+  });
+
   // pulumiCloudAccess.test.ts has the messages.
   test("an invalid component is rejected with one message", async (t) => {
     const stack = await stackOf(t, { "package.json": JSON.stringify({ main: "index.js" }) });
@@ -257,6 +294,22 @@ describe("the package of the component", { skip: missingCli }, () => {
 
 /** The package in `PULUMI_DEBUG_PROVIDERS`. */
 const PACKAGE = /eks-pulumi-oidc:\d+/;
+
+/** Returns the program of examples/component/yaml without AWS, and with another permission of its team. */
+function programInYaml(issuerUrl: string, permission: string, organization = "acme"): string {
+  const { type, options, properties } = parse(read("examples/component/yaml/Pulumi.yaml")).resources.access;
+  const { issuerName, createTeams, serviceAccounts } = properties;
+  createTeams[0].stacks[0].permission = permission;
+  serviceAccounts[0].awsRole = "none";
+  const ofProgram = { organization, issuerName, issuerUrl, createTeams, serviceAccounts };
+  const access = { type, properties: ofProgram, options: { providers: options.providers } };
+  const provider = { type: "pulumi:providers:kubernetes", properties: { kubeconfig: "{}" } };
+  return stringify({
+    name: "platform",
+    runtime: "yaml",
+    resources: { "kubernetes-provider": provider, access },
+  });
+}
 
 /** Creates a stack of a program that uses the package, and further packages of @pulumi with their code. */
 async function stackOf(

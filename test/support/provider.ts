@@ -51,6 +51,13 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
     // The engine warns about a provider that is older than its package.
     version: "1000.0.0",
 
+    // A program in YAML reads the schema of each package that it names: of these, only the Kubernetes provider.
+    schema: JSON.stringify({
+      name: "kubernetes",
+      version: "1000.0.0",
+      provider: { inputProperties: { kubeconfig: { type: "string" } } },
+    }),
+
     async diff(_id, urn, { __inputs: olds, __unready }: State, news: object) {
       const names = ["metadata.name", "metadata.namespace"];
       const replaces = [...names, ...(REPLACE_ON[parse(urn).type] ?? [])].filter(
