@@ -100,6 +100,8 @@ test("docs/trial.md lists what a trial creates, which needs no IAM OIDC provider
     "kubernetes:core/v1:ConfigMap",
     "kubernetes:core/v1:ServiceAccount",
     "pulumiservice:index:OidcIssuer",
+    "pulumiservice:index:Team",
+    "pulumiservice:index:TeamStackPermission",
   ]);
   const { namespace, name } = only<{ metadata: Record<string, string> }>(stack, "Job").inputs.metadata;
   const report = read(".github/ISSUE_TEMPLATE/trial.yml");
