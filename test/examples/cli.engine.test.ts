@@ -1,12 +1,7 @@
 // The Pulumi CLI in the pods of examples/, with an emulated Pulumi Cloud and Pulumi ESC.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout } from "node:timers/promises";
-import { succeeded } from "../support/engineOutcome";
-import { emptyStack } from "../support/engineStack";
 import { type ExamplesStack, exampleOf, podOf, startExamplesStack } from "../support/examples";
 import { runPodSpecWithCli } from "../support/podSpec";
 import { missingCli } from "../support/pulumiCli";
@@ -105,28 +100,5 @@ describe("the Pulumi CLI in the pod of", { skip: missingCli }, () => {
       "trap 'sleep 1; echo ended; exit' TERM; echo $$ >started; while true; do sleep 0.1; done";
     const command = ["bash", "-c", STOP, "bash", hook, ...applicationCommand(application)];
     assert.equal((await run("esc-application.yaml", command)).log, "ended");
-  });
-
-  test("scheduled-update.yaml finishes what it is creating when its pod is deleted", async (t) => {
-    const { simulation, cli, directory, pulumi } = await emptyStack(t);
-    const roles = simulation.resources["aws:iam/role:Role"] ?? assert.fail("no roles");
-    const create = roles.create.bind(roles);
-    const creation = t.mock.method(roles, "create", async (...args: Parameters<typeof create>) => {
-      await writeFile(join(directory, "creating"), "");
-      await setTimeout(3000);
-      return create(...args);
-    });
-
-    const script = podOf("scheduled-update.yaml").container.command.at(-1) ?? "";
-    const update = script.replace(/^git clone .*^pulumi install$/ms, "");
-    assert.notEqual(update, script);
-    // Twice: at a second SIGTERM, the CLI ends at once.
-    const deletePod = `while [[ ! -e creating ]]; do sleep 0.1; done; kill -s TERM $$; sleep 1; kill -s TERM $$`;
-    const command = `STACK=dev TIME_LIMIT=30; (${deletePod}) & ${update}`;
-    const { screen } = await cli.run(directory, "bash", "-euc", command);
-    assert.match(screen, /SIGTERM received; cancelling/);
-    // The state contains what it has created.
-    succeeded(await pulumi("up", "--yes", "--skip-preview"));
-    assert.equal(creation.mock.callCount(), 1);
   });
 });

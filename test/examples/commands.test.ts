@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { ended } from "../support/childProcess";
-import { exampleOf, podOf } from "../support/examples";
+import { podOf } from "../support/examples";
 import { writePrograms } from "../support/programs";
 import { codeIn, read, sectionOf } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -45,16 +45,6 @@ test("scheduled-update.yaml starts no update when its pod is deleted before", as
   const programs = { git: "kill -s TERM $PPID", pulumi: "echo started" };
   const { stdout, exitCode } = await runUpdate(t, programs);
   assert.deepEqual([stdout, exitCode], ["", 143]);
-});
-
-test("scheduled-update.yaml has no deadline that kills an update, and never two updates at once", () => {
-  const cronJob = JSON.stringify(exampleOf("scheduled-update.yaml").manifests);
-  assert.doesNotMatch(cronJob, /activeDeadlineSeconds/);
-  assert.match(cronJob, /"concurrencyPolicy":"Forbid"/);
-  assert.match(cronJob, /"backoffLimit":0/);
-  const { spec } = podOf("scheduled-update.yaml");
-  assert.equal(spec.restartPolicy, "Never");
-  assert.ok(Number(spec.terminationGracePeriodSeconds) >= 3600, "the default is 30 seconds");
 });
 
 test("git reads the token as docs/workloads/scheduled-jobs.md says, and only for its host", () => {
