@@ -97,7 +97,7 @@ async function checkStack(
   for (const note of NOTES) print(...wrap(note, 2, 2));
 
   // Whatever could stop the check comes first, so that no token is sent in vain.
-  print("", paint("bold", "Differences from the program"));
+  print("", paint("bold", "Differences from the program (what exists → what the program says)"));
   showProgress("pulumi preview --refresh reads what exists");
   const plan = await previewStack(options.stack, run);
   showProgress("");

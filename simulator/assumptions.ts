@@ -56,6 +56,31 @@ export function settingNotes({ project, config, secretKeys, environments }: Stac
     ...environmentNotes(environments),
     ...organizationNotes(config[`${project}:organization`] ?? ""),
     ...regionNotes(region),
+    ...runnerNotes(
+      entriesOf(config[`${project}:serviceAccounts`] ?? ""),
+      config[`${project}:createNamespaces`] ?? "",
+    ),
+  ];
+}
+
+/** Says what to do if the settings of a stack are incomplete without its environments. */
+export function missingEnvironments(environments: string[]): string {
+  return `The simulation does not open ${environments.join(", ")}, whose settings are missing here. To check with them: pulumi preview --json --show-sames >plan.json && npm start -- --plan plan.json`;
+}
+
+/** The program cannot know either of them, and Pulumi Cloud and the cluster deny what is wrong. */
+function runnerNotes(entries: Record<string, unknown>[], createNamespaces: string): string[] {
+  const runners = entries.filter(({ tokenType }) => tokenType === "runner");
+  const isName = ({ runnerId, runnerName }: Record<string, unknown>) => runnerId && runnerId === runnerName;
+  const isRestricted = ({ namespace }: Record<string, unknown>) =>
+    createNamespaces.includes(`"${namespace}"`);
+  return [
+    ...runners.filter(isName).map(({ runnerId }) => {
+      return `runnerId is "${runnerId}", which is also the runnerName: it must be the pool's ID, which Pulumi Cloud shows.`;
+    }),
+    ...runners.filter(isRestricted).map(({ namespace }) => {
+      return `${namespace} is in createNamespaces, whose namespaces require Pod Security "restricted": the pods of a workflow runner do not meet it. See docs/workloads/runners.md`;
+    }),
   ];
 }
 

@@ -4,14 +4,27 @@ import { isClaimOfCluster } from "../accessCheck/allowPolicies";
 import { type Component, findComponent } from "../accessCheck/component";
 import { isAsIntended } from "../accessCheck/report";
 import { visible } from "../accessCheck/terminal";
-import { assumedToExist, DEFAULT_REGION, ORGANIZATION, settingNotes } from "./assumptions";
+import {
+  assumedToExist,
+  DEFAULT_REGION,
+  missingEnvironments,
+  ORGANIZATION,
+  settingNotes,
+} from "./assumptions";
 import { Unready } from "./emulators/emulator";
 import { startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./runProgram";
 import { generatedPolicies, jobLines, resourceLines } from "./runReport";
 import { type Format, formatOf, type Output, openScreen, type ReportOptions, type Screen } from "./screen";
 import { checkSimulatedAccess } from "./simulatedAccess";
-import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } from "./stackFile";
+import {
+  findStack,
+  readStackFile,
+  SAMPLE,
+  type StackFile,
+  type StackSource,
+  TEMPLATE_STACK,
+} from "./stackFile";
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK}.yaml or add another stack file.`;
 
@@ -99,7 +112,7 @@ async function simulate(
     if (format === "json" && component) screen.json(policies);
     const failed = outcome.status === "rejected";
     if (format === "text") printRun({ registered, jobs, failed }, verbose, screen);
-    if (failed) throw failureOf(outcome.reason, format === "text" && jobs.size > 0);
+    if (failed) throw failureOf(outcome.reason, stackFile, format === "text" && jobs.size > 0);
     if (format === "json") return 0;
 
     if (!component) throw new Error("The program registers no PulumiCloudAccess.");
@@ -113,19 +126,22 @@ async function simulate(
 
 class FailedJob extends Error {}
 
+/** Returns the error to print if the program failed. */
+function failureOf(failure: unknown, { environments }: StackFile, logsArePrinted: boolean): unknown {
+  if (failure instanceof Unready) {
+    const printed = "A Job failed, so `pulumi up` would fail. See its output above.";
+    return logsArePrinted ? new FailedJob(printed) : failure;
+  }
+  if (environments.length === 0) return failure;
+  const reason = failure instanceof Error ? failure.message : String(failure);
+  return new Error(`${reason.trimEnd()}\n\n${missingEnvironments(environments)}`);
+}
+
 /** Returns the policies with a placeholder in the form of EKS for the emulated issuer. */
 function shownPolicies(component: Component, issuerUrl: string, region: string): object {
   const placeholder = `oidc.eks.${region}.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE`;
   const policies = JSON.stringify(generatedPolicies(component));
   return JSON.parse(policies.replaceAll(issuerUrl.replace("https://", ""), placeholder));
-}
-
-/** Returns the error to print if the program failed. */
-function failureOf(failure: unknown, logsArePrinted: boolean): unknown {
-  const isPrinted = failure instanceof Unready && logsArePrinted;
-  return isPrinted
-    ? new FailedJob("A Job failed, so `pulumi up` would fail. See its output above.")
-    : failure;
 }
 
 function printRun({ registered, jobs, failed }: Run, verbose: boolean, screen: Screen): void {

@@ -1,6 +1,6 @@
 // The stack to simulate, and its configuration as the engine passes it to the program.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { isNode, isScalar, LineCounter, type Node, parseDocument, visit } from "yaml";
@@ -63,7 +63,16 @@ export function findStack(directory: string, name: string | undefined): StackSou
 }
 
 function sourceOf(directory: string, name: string): StackSource {
-  return { name, file: join(directory, `Pulumi.${name}.yaml`) };
+  return { name, file: join(stackDirectory(directory), `Pulumi.${name}.yaml`) };
+}
+
+/** Returns where the stack files of a project are: `stackConfigDir` or, in its old form, a string in `config`. */
+function stackDirectory(directory: string): string {
+  // Without `Pulumi.yaml`, reading the stack fails.
+  if (!existsSync(join(directory, "Pulumi.yaml"))) return directory;
+  const { stackConfigDir, config } = readProjectFile(directory);
+  const name = stackConfigDir ?? config;
+  return typeof name === "string" ? join(directory, name) : directory;
 }
 
 /** Returns whether a stack file still has the settings of the template, and no other. */
@@ -82,7 +91,9 @@ function isAsInTemplate(directory: string, name: string): boolean {
 
 /** Returns the names of the stacks that have a file. */
 function stacksIn(directory: string): string[] {
-  return readdirSync(directory)
+  const stackFiles = stackDirectory(directory);
+  if (!existsSync(stackFiles)) return [];
+  return readdirSync(stackFiles)
     .flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? [])
     .sort();
 }
@@ -118,12 +129,8 @@ interface Project {
  * https://www.pulumi.com/docs/concepts/config/#project-level-configuration
  */
 function readProject(directory: string): Project {
-  const { name, config = {} } = readYaml(join(directory, "Pulumi.yaml")) as {
-    name: string;
-    config?: unknown;
-  };
+  const { name, config = {} } = readProjectFile(directory);
   const project: Project = { name, config: {}, required: [] };
-  // A string is the directory of the stack files, in the old form of `stackConfigDir`.
   for (const [key, declared] of Object.entries(isRecord(config) ? config : {})) {
     const qualified = qualify(key, name);
     const { value, default: byDefault } = isRecord(declared) ? declared : { value: declared };
@@ -132,6 +139,14 @@ function readProject(directory: string): Project {
     else if (qualified.startsWith(`${name}:`)) project.required.push(qualified);
   }
   return project;
+}
+
+function readProjectFile(directory: string) {
+  return readYaml(join(directory, "Pulumi.yaml")) as {
+    name: string;
+    config?: unknown;
+    stackConfigDir?: string;
+  };
 }
 
 /** The keys of a stack file. Pulumi ignores every other one. */

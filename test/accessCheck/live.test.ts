@@ -114,8 +114,8 @@ test("allows each of four service accounts only as itself, and answers the open 
   assert.equal(errors, "");
   const lines = stdout.split("\n");
   assert.match(lines.join(" "), /audit logs .* serviceaccounts\/token, .* pull request's workflow/);
-  assert.deepEqual(lines.slice(lines.indexOf("Differences from the program")).slice(0, 30), [
-    "Differences from the program",
+  assert.deepEqual(lines.slice(lines.indexOf("Differences from the program (what exists → what the program says)")).slice(0, 30), [
+    "Differences from the program (what exists → what the program says)",
     "  pulumi preview --refresh shows none.",
     "",
     "Additions that no preview shows",

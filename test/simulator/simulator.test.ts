@@ -77,6 +77,46 @@ describe("the simulation", () => {
     assert.deepEqual([exitCode, stderr], [0, ""]);
   });
 
+  test("names the environments whose settings it lacks, and another way, and exits 2", async (t) => {
+    const stack = { environment: ["clusters/blue"], config: { "aws:region": "us-west-2", clusterName: "a" } };
+    const { exitCode, stderr } = await simulate(t, { prod: stack });
+    assert.match(
+      stderr,
+      /userLogin: required without serviceAccounts.*does not open clusters\/blue, whose settings/s,
+    );
+    assert.match(
+      stderr,
+      /pulumi preview --json --show-sames >plan\.json && npm start -- --plan plan\.json$/m,
+    );
+    assert.equal(exitCode, 2);
+  });
+
+  test("says what it cannot know about a runner pool, and about a service account that it does not create", async (t) => {
+    const names = { tokenType: "runner", runnerId: "eks", runnerName: "eks" };
+    const serviceAccounts = [
+      {
+        namespace: "runners",
+        name: "runner",
+        ...names,
+        createServiceAccount: false,
+        rolePolicyArns: [],
+        awsRole: "irsa",
+        runJob: false,
+      },
+    ];
+    const { exitCode, stdout, flow } = await simulate(t, {
+      prod: stackFile({ createNamespaces: ["runners"], serviceAccounts }),
+    });
+    assert.match(flow, /runnerId is "eks", which is also the runnerName: it must be the pool's ID/);
+    assert.match(flow, /runners is in createNamespaces, .* See docs\/workloads\/runners\.md/);
+    assert.match(stdout, /^ {2}runners\/runner +runner:eks +only itself +once annotated$/m);
+    assert.match(
+      flow,
+      /Annotate the service account yourself, with eks\.amazonaws\.com\/role-arn and the roleArn/,
+    );
+    assert.equal(exitCode, 0);
+  });
+
   test("covers several service accounts, some of which exist, and runs no command of the settings", async (t) => {
     const runner = { tokenType: "runner", runnerId: "id", runnerName: "eks", awsRole: "pod-identity" };
     const existing = { createServiceAccount: false, audienceRule: true };

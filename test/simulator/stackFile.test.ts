@@ -1,7 +1,7 @@
 // Which stack file the simulator reads, and how. stackFile.engine.test.ts compares the values with those of the engine.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { findStack, readStackFile, SAMPLE, TEMPLATE_SETTINGS } from "../../simulator/stackFile";
@@ -113,6 +113,17 @@ test("without --stack, finds the only stack, no stack, or asks which one", async
   assert.throws(() => find(), { message: `This project has several stacks. ${list}` });
   assert.throws(() => find("staging"), { message: `Pulumi.staging.yaml does not exist. ${list}` });
   assert.equal(find("dev"), "dev");
+});
+
+test("finds the stack files in stackConfigDir, also in its old form", async (t) => {
+  for (const form of ["stackConfigDir: stacks", "config: stacks"]) {
+    const project = temporaryDirectory(t);
+    await writeFile(join(project, "Pulumi.yaml"), MINIMAL + form);
+    await mkdir(join(project, "stacks"));
+    await writeFile(join(project, "stacks", "Pulumi.prod.yaml"), "config: {a: 1}");
+    const found = findStack(project, undefined) ?? assert.fail("the sample would be simulated");
+    assert.deepEqual(readStackFile(project, found).config, { "p:a": "1" });
+  }
 });
 
 test("without --stack, passes over a Pulumi.dev.yaml that has the settings of the template only", async (t) => {
