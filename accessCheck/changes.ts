@@ -1,7 +1,15 @@
 // What the update of a plan changes: who is granted what.
 
 import { foreignPolicies, policyText } from "./allowPolicies";
-import { attachedPolicies, type Component, issuerOf, policiesOf, roleOf, trustPolicyOf } from "./component";
+import {
+  attachedPolicies,
+  type Component,
+  issuerOf,
+  policiesOf,
+  roleOf,
+  teamsOf,
+  trustPolicyOf,
+} from "./component";
 import { isRecord, readable } from "./plan";
 import { idOf, readServiceAccounts, type ServiceAccount, tokenOf } from "./serviceAccounts";
 
@@ -47,8 +55,8 @@ function listed(facts: Facts = {}): string[] {
 }
 
 function differences(old: Facts, now: Facts): string[] {
-  return Object.entries(now).flatMap(([name, value]) => {
-    const from = old[name] ?? "";
+  return [...new Set([...Object.keys(now), ...Object.keys(old)])].flatMap((name) => {
+    const [from, value] = [old[name] ?? "", now[name] ?? ""];
     if (from === value) return [];
     // Too long for a line. It comes and goes with the role.
     if (name === TRUST_POLICY) return from && value ? `${name}: changed` : [];
@@ -64,6 +72,9 @@ function factsOf(component: Component | undefined): Map<string, Facts> {
   const accounts = readServiceAccounts(component);
   subjects.set("OIDC issuer", issuerFacts(component));
   for (const account of accounts) subjects.set(idOf(account), accountFacts(component, account));
+  for (const [team, permissions] of teamsOf(component)) {
+    subjects.set(`team ${readable(team)}`, permissions);
+  }
   for (const policy of foreignPolicies(policiesOf(component), accounts)) {
     subjects.set(`policy ${readable(policyText(policy))}`, {});
   }

@@ -169,6 +169,35 @@ export function attachedPolicies(component: Component, account: Named): string[]
     .sort();
 }
 
+/** The values of `TeamStackPermission`: provider/pkg/resources/team_stack_permission.go of pulumi/pulumi-pulumiservice. */
+const STACK_PERMISSIONS: Record<string, string> = { 101: "read", 102: "edit", 103: "admin" };
+
+/**
+ * Returns the teams that the program creates or grants permissions, each with its permissions by `stack PROJECT/STACK` and
+ * `environment PROJECT/NAME`.
+ */
+export function teamsOf({ resources, others }: Component): Map<string, Record<string, string>> {
+  const teams = new Map<string, Record<string, string>>();
+  const add = (team: unknown, permissions: Record<string, string>) => {
+    teams.set(String(team), { ...teams.get(String(team)), ...permissions });
+  };
+  for (const { type, inputs } of [...resources, ...others]) {
+    const { project, stack, environment } = inputs;
+    const permission = String(inputs.permission);
+    switch (type) {
+      case "pulumiservice:index:Team":
+        add(inputs.name, {});
+        break;
+      case "pulumiservice:index:TeamStackPermission":
+        add(inputs.team, { [`stack ${project}/${stack}`]: STACK_PERMISSIONS[permission] ?? permission });
+        break;
+      case "pulumiservice:index:TeamEnvironmentPermission":
+        add(inputs.team, { [`environment ${project}/${environment}`]: permission });
+    }
+  }
+  return teams;
+}
+
 /** Returns the name that the resources of a service account have behind that of the component. */
 function childName({ namespace, name }: Named): string {
   return `${namespace}.${name}`;

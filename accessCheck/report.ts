@@ -3,7 +3,7 @@
 import { isClaimOfCluster, policyText } from "./allowPolicies";
 import type { Change } from "./changes";
 import type { Policy } from "./component";
-import { readable } from "./plan";
+import { isKnown, readable } from "./plan";
 import { type Row, unexpected } from "./questions";
 import { idOf, type Service, type ServiceAccount, tokenOf } from "./serviceAccounts";
 import { paint, type Style, tableRow, visible, width, wrap } from "./terminal";
@@ -222,9 +222,19 @@ function foreignTexts({ foreign }: Result): string[] {
 function details({ rows, isLive }: Result, account: ServiceAccount): string[] {
   const assumed = Object.entries(account.rules).filter(([path]) => !isLive && isClaimOfCluster(path));
   return [
+    ...teamText(account),
     ...shared(rows, account),
     ...assumed.map(([path, pattern]) => `assumed to match its pods: ${path} = ${readable(pattern)}`),
   ];
+}
+
+/** Says what the team of a service account may do, as far as the program says it. */
+function teamText({ tokenType, tokenScope, permissions }: ServiceAccount): string[] {
+  if (tokenType !== "team" || !isKnown(tokenScope)) return [];
+  const team = tokenScope.slice("team:".length);
+  if (!permissions) return [`${team} (exists already)`];
+  const allowed = Object.entries(permissions).map(([subject, permission]) => `${permission} on ${subject}`);
+  return [`${team}: ${allowed.join(", ") || "no permissions"}`];
 }
 
 /** Says whom `(+N)` counts. */

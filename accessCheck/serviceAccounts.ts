@@ -7,6 +7,7 @@ import {
   names,
   policiesOf,
   roleOf,
+  teamsOf,
   trustPolicyOf,
 } from "./component";
 import { isKnown, readable, type State } from "./plan";
@@ -27,6 +28,8 @@ export interface ServiceAccount {
   audienceRule: boolean;
   /** The ID of the runner pool of a runner token. */
   runnerId?: string | undefined;
+  /** What its team may do, as far as the program says it. Undefined without a team, or if the program does not create it. */
+  permissions?: Record<string, string> | undefined;
   /** What its workloads request from Pulumi Cloud: the data of its ConfigMap. */
   settings: Record<string, string>;
   /** The rules of its allow policy besides those that name it. */
@@ -55,11 +58,13 @@ export interface Role {
 export function readServiceAccounts(component: Component): ServiceAccount[] {
   const { organization, oidcProviderArn, clusterArn, serviceAccounts } = component.settings;
   const policies = policiesOf(component);
+  const teams = teamsOf(component);
   return serviceAccounts.map((account) => {
     const { namespace, name, tokenType, tokenAudience, audienceRule, runnerId } = account;
     const settings = stringsIn(configMapOf(component, account)?.inputs.data);
     const own = policies?.filter((policy) => names(account, policy));
     const role = roleOf(component, account);
+    const [, team = ""] = /^team:(.*)$/.exec(settings.tokenScope ?? "") ?? [];
     const isTokenKnown = own !== undefined && isKnown([organization, tokenAudience, settings, own]);
     const isRoleKnown = role && isKnown([oidcProviderArn, clusterArn, trustPolicyOf(role)]);
     return {
@@ -70,6 +75,7 @@ export function readServiceAccounts(component: Component): ServiceAccount[] {
       audience: tokenAudience,
       audienceRule,
       runnerId,
+      permissions: teams.get(team),
       settings,
       rules: Object.fromEntries((own ?? []).flatMap((policy) => Object.entries(furtherRules(policy)))),
       role: role && readRole(role, account),

@@ -177,7 +177,7 @@ test("shows characters that a terminal obeys or hides, and nothing of a value be
 });
 
 test("lists unexpected answers in Markdown, with what to check", () => {
-  const result = intended([account("a/a", "team:a")]);
+  const result = intended([account("a/a", "organization")]);
   const rows = result.rows.map((row) => {
     return row.caller.label === "itself" ? { ...row, allowed: false } : row;
   });

@@ -48,6 +48,8 @@ const CONFIG_MAP = "kubectl get configmap ";
 const ID_TOKEN = "kubectl create token ";
 const STS = "aws sts ";
 
+const DIFFERENCES = "Differences from the program (what exists → what the program says)";
+
 /** The pattern of a whole answer. */
 const ALL = /^.*$/gs;
 
@@ -114,8 +116,8 @@ test("allows each of four service accounts only as itself, and answers the open 
   assert.equal(errors, "");
   const lines = stdout.split("\n");
   assert.match(lines.join(" "), /audit logs .* serviceaccounts\/token, .* pull request's workflow/);
-  assert.deepEqual(lines.slice(lines.indexOf("Differences from the program (what exists → what the program says)")).slice(0, 30), [
-    "Differences from the program (what exists → what the program says)",
+  assert.deepEqual(lines.slice(lines.indexOf(DIFFERENCES)).slice(0, 32), [
+    DIFFERENCES,
     "  pulumi preview --refresh shows none.",
     "",
     "Additions that no preview shows",
@@ -128,8 +130,10 @@ test("allows each of four service accounts only as itself, and answers the open 
     "  ci/deployer      user:my-login  only itself     only itself",
     "  ci/secrets       organization   only itself     no role",
     "  ops/drift        team:ops       itself (+1)     only itself",
+    "    ops (exists already)",
     "    (+1) granted the same access token: ops/operator",
     "  ops/operator     team:ops       only itself     not asked",
+    "    ops (exists already)",
     "",
     "  ci/secrets requests user:my-login: denied",
     "  ops/drift requests an organization token: denied",

@@ -150,6 +150,29 @@ for (const [what, entries, settings, expected] of [
   });
 }
 
+test("shows the teams that the program creates, with what each may do, and whose they are", async () => {
+  const entries = [DEPLOYER, DRIFT];
+  const stack = { stack: "app/prod", permission: "read" };
+  const environments = [{ environment: "app/prod", permission: "open" }];
+  const before = await programWith(entries, { createTeams: [{ name: "a", stacks: [stack] }] });
+  const stacks = [{ ...stack, permission: "admin" }];
+  const after = await programWith(entries, { createTeams: [{ name: "a", stacks, environments }] });
+
+  const { exitCode, stdout, changes } = await check(stepsOf(after, before));
+  assert.deepEqual(changes.split("\n"), [
+    "  changed  team a  stack app/prod: read → admin",
+    "                   environment app/prod: none → open",
+  ]);
+  assert.match(
+    stdout,
+    /^ {2}ci\/deployer .*\n {4}a: admin on stack app\/prod, open on environment app\/prod$/m,
+  );
+  assert.match(stdout, /^ {2}ci\/drift .*\n {4}ops \(exists already\)$/m);
+  assert.equal(exitCode, 0);
+  const removed = (await check(stepsOf(await programWith(entries), after))).changes;
+  assert.match(inOneLine(removed), /^ removed team a stack app\/prod: admin environment app\/prod: open$/);
+});
+
 test("shows a component that the update deletes, and asks nothing about it", async () => {
   const { exitCode, stdout } = await check(stepsOf([], deployed));
   assert.match(stdout, /^ {2}removed {2}OIDC issuer .*^ {2}removed {2}web\/secrets +token: organization$/ms);
