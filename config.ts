@@ -4,13 +4,13 @@ import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { AWS_KEYS, awsSchema, type ClusterConfig, type ClusterSettings, clusterEntries } from "./cluster";
 import {
-  ACCESS_KEYS,
   type Access,
   accessEntries,
   accessRules,
   INITIAL_NAMESPACES,
   issuerAudiences,
   unknownAccessSettings,
+  withAccountNames,
   withDefaults,
 } from "./settings/access";
 import { loginProblems } from "./settings/login";
@@ -80,9 +80,6 @@ export const pulumiCloudSchema = v.object({
   "pulumiservice:apiUrl": v.optional(v.never("is not used: remove it, and set pulumiApiUrl")),
 });
 
-/** The packages of the program, whose settings have names of their own. */
-const PACKAGES = ["aws", "eks", "kubernetes", "pulumi", "pulumiservice"];
-
 /** What the template's Pulumi.dev.yaml sets, which `pulumi new` keeps where it gets no answer. */
 const TEMPLATE_SETTINGS: Record<string, string> = {
   clusterName: "sample-cluster",
@@ -117,7 +114,7 @@ export function readConfig(): StackConfig {
  * @throws pulumi.RunError that lists every problem.
  */
 export function checkIssuer({ serviceAccounts }: Access, issuerUrl: string): void {
-  const problems = issuerAudiences(serviceAccounts, issuerUrl);
+  const problems = withAccountNames(issuerAudiences(serviceAccounts, issuerUrl), serviceAccounts);
   if (problems.length > 0) throw invalidConfiguration(problems);
 }
 
@@ -136,9 +133,15 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const ofStack = raw.organization ? { organization: raw.organization } : {};
 
   const cluster = check(settings(clusterEntries), values, clusterRules);
+  const createsCluster = values.createCluster === true;
+  // An encrypted value is not printed, so nothing is compared with it.
+  const isEncrypted = raw.secretKeys.includes(`${raw.project}:maxExpirationSeconds`);
   const access = check(accessSchema, { ...ofStack, ...withUserEntry(values) }, (validSettings) => [
-    ...accessRules(validSettings),
-    ...(values.createCluster === true ? newClusterRules(validSettings) : []),
+    ...accessRules(
+      { ...validSettings, ...(isEncrypted && { maxExpirationSeconds: undefined }) },
+      createsCluster,
+    ),
+    ...(createsCluster ? newClusterRules(validSettings) : []),
   ]);
   const hasEntries = "serviceAccounts" in values;
   const aws = check(awsSchema, raw.values);
@@ -146,13 +149,16 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
 
   const inPlaintext = [
     ...cluster.problems,
-    ...unknownSettingsOf(values, raw),
+    ...unknownSettingsOf(values),
     ...access.problems.map((problem) => (hasEntries ? problem : ofUser(problem))),
     // A value of a provider can be a credential.
     ...aws.problems.map(withoutValue),
     ...pulumiCloud.problems.map(withoutValue),
   ];
-  const problems = withEncrypted(inPlaintext, raw, AWS_KEYS);
+  const named = withAccountNames(inPlaintext, values.serviceAccounts);
+  const problems = withEncrypted(named, raw, AWS_KEYS).map((problem) => {
+    return withOtherProjects(problem, values, raw);
+  });
   if (problems.length > 0 || !cluster.settings || !access.settings || !aws.settings) return { problems };
 
   const { issuerName = `eks-${cluster.settings.clusterName}`, ...shared } = access.settings;
@@ -167,7 +173,8 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
 function withUserEntry(values: Record<string, unknown>): Record<string, unknown> {
   if ("serviceAccounts" in values || !("userLogin" in values)) return values;
   const { userLogin, ...others } = values;
-  const entry = { namespace: "default", name: "pulumi-service-account", tokenType: "personal", userLogin };
+  const token = { tokenType: "personal", userLogin };
+  const entry = { namespace: "default", name: "pulumi-service-account", ...token, awsRole: "irsa" };
   return { ...others, serviceAccounts: [entry] };
 }
 
@@ -184,24 +191,24 @@ function clusterRules({ createCluster, createOidcProvider }: Incomplete<ClusterS
 }
 
 /** Returns a problem for each key that is not a setting of the stack. */
-function unknownSettingsOf(values: Record<string, unknown>, raw: RawConfig): Problem[] {
-  const unknown = unknownAccessSettings(values, OTHER_KEYS).map((problem) => {
+function unknownSettingsOf(values: Record<string, unknown>): Problem[] {
+  return unknownAccessSettings(values, OTHER_KEYS).map((problem) => {
     const isPath = /[.[]/.test(String(problem.path[0]));
     return isPath ? { ...problem, reason: "is a path: remove it, and set it with --path" } : problem;
   });
+}
 
-  const known = [...ACCESS_KEYS, ...OTHER_KEYS];
-  const misplaced = Object.keys(raw.values).flatMap((qualified): Problem[] => {
-    const [namespace = "", key = ""] = qualified.split(":");
-    if (namespace === raw.project || PACKAGES.includes(namespace) || !known.includes(key)) return [];
-    return [
-      {
-        path: [qualified],
-        reason: `belongs to project "${namespace}", but this project is "${raw.project}"`,
-      },
-    ];
-  });
-  return [...unknown, ...misplaced];
+/**
+ * Returns the problem of a missing setting with what other projects have under its name, since the name of the project may be
+ * wrong. Pulumi ignores the settings of other projects otherwise.
+ */
+function withOtherProjects(problem: Problem, values: Record<string, unknown>, raw: RawConfig): Problem {
+  const key = problem.path.join(".");
+  const ofProjects = Object.keys(raw.values).filter((qualified) => qualified.endsWith(`:${key}`));
+  const others = ofProjects.filter((qualified) => qualified !== `${raw.project}:${key}`);
+  if (key in values || others.length === 0) return problem;
+  const ignored = `Pulumi ignores ${others.join(" and ")}, because the name of this project is ${raw.project}`;
+  return { ...problem, reason: `${problem.reason}. ${ignored}` };
 }
 
 /** Returns the problems of entries that a cluster cannot have when it is created. */

@@ -20,12 +20,14 @@ import {
   type Account,
   accessEntries,
   accessRules,
+  awsRoleOf,
   defaultAccountWarnings,
   INSTEAD_OF_OUTPUTS,
   issuerAudiences,
   type RoleCluster,
   roleClusterEntries,
   unknownAccessSettings,
+  withAccountNames,
   withCheckedOutputs,
   withDefaults,
 } from "./settings/access";
@@ -137,7 +139,10 @@ function checkArguments(
   args: PulumiCloudAccessArgs,
   options: pulumi.ComponentResourceOptions = {},
 ): Access & RoleCluster {
-  const title = `Invalid arguments of PulumiCloudAccess "${name}"`;
+  const errorOf = (problems: Problem[], consequence?: string) => {
+    const title = `Invalid arguments of PulumiCloudAccess "${name}"`;
+    return userError(messageOf(title, withAccountNames(problems, args.serviceAccounts), consequence));
+  };
   const { settings: valid, problems } = check(argsSchema, args, argsRules, INSTEAD_OF_OUTPUTS);
   const all = [
     ...unknownAccessSettings({ ...args }, Object.keys(roleClusterEntries)),
@@ -145,10 +150,10 @@ function checkArguments(
     ...providerProblems(options),
     ...(valid ? pulumiCloudProblems(valid, options) : []),
   ];
-  if (!valid || all.length > 0) throw userError(messageOf(title, all));
+  if (!valid || all.length > 0) throw errorOf(all);
 
   const checked = withCheckedOutputs(valid, (problem) => {
-    return userError(messageOf(title, [problem], "None of its resources was changed."));
+    return errorOf([problem], "None of its resources was changed.");
   });
   return { ...checked, ...withDefaults(checked) };
 }
@@ -156,10 +161,10 @@ function checkArguments(
 /** Returns the problems of arguments that are valid by themselves, but not together. */
 function argsRules(args: Incomplete<Access & RoleCluster>): Problem[] {
   const { serviceAccounts = [], issuerUrl, oidcProviderArn, clusterArn } = args;
-  const roles = serviceAccounts.map((account) => account?.awsRole);
+  const roles = serviceAccounts.map((account) => account && awsRoleOf(account));
   const problems = [...accessRules(args), ...issuerAudiences(serviceAccounts, issuerUrl)];
   if (roles.includes("irsa") && oidcProviderArn === undefined) {
-    const reason = "required, because an awsRole is irsa, which is the default";
+    const reason = "required, because an awsRole is irsa, the default with rolePolicyArns";
     problems.push({ path: ["oidcProviderArn"], reason });
   }
   if (roles.includes("pod-identity") && clusterArn === undefined) {

@@ -1,13 +1,7 @@
 // The face of the package, from which `pulumi package add` generates SDKs.
 
 export { AwsRole, type ServiceAccount } from "../settings/access";
-export {
-  EnvironmentPermission,
-  StackPermission,
-  type Team,
-  type TeamEnvironment,
-  type TeamStack,
-} from "../settings/teams";
+export { EnvironmentPermission, StackPermission, type Team } from "../settings/teams";
 export { TokenType } from "../settings/tokenTypes";
 export type { ServiceAccountOutputs } from "../workloadIdentity";
 

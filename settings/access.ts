@@ -38,9 +38,6 @@ export const AwsRole = {
 } as const;
 export type AwsRole = (typeof AwsRole)[keyof typeof AwsRole];
 
-/** The `awsRole` of an entry that does not set it. */
-const DEFAULT_AWS_ROLE = AwsRole.Irsa;
-
 /** One service account, and the access token that it is granted. */
 export interface ServiceAccount extends TokenSettings {
   /** Namespace of the service account. */
@@ -55,9 +52,15 @@ export interface ServiceAccount extends TokenSettings {
   audienceRule?: boolean;
   /** Additional claims that the allow policy requires, with their patterns. Default: `{}`. */
   policyRules?: Record<string, pulumi.Input<string>>;
-  /** Create the service account. Set it to `false` for one that exists, such as a Helm chart's. Default: `true`. */
+  /**
+   * Create the service account. Set it to `false` for one that exists, such as a Helm chart's. To give up one that was
+   * created, set it to `false` and leave `runJob` on: an update with both off deletes the service account. Default: `true`.
+   */
   createServiceAccount?: boolean;
-  /** How its pods receive an IAM role: `irsa`, `pod-identity`, or `none`. Default: `irsa`. */
+  /**
+   * How its pods receive an IAM role: `irsa`, `pod-identity`, or `none`. Default: `none`; with `rolePolicyArns`, even an
+   * empty list, `irsa`.
+   */
   awsRole?: AwsRole;
   /** IAM policies to attach to the role. Default: `[]`. */
   rolePolicyArns?: string[];
@@ -168,21 +171,32 @@ const issuerName = string(
   "must not begin or end with a space, or contain invisible characters",
 );
 
-// With one of these, the ID token that Pulumi Cloud receives could assume the service account's role.
-const AWS_AUDIENCE = /(^|[./])(sts|pods\.eks)\..*amazonaws\./i;
+/** Audiences by which an ID token that Pulumi Cloud receives could sign in elsewhere, and who accepts them. */
+const FOREIGN_AUDIENCES: [pattern: RegExp, owner: string][] = [
+  [/(^|[./])(sts|pods\.eks)\..*amazonaws\./i, "AWS"],
+  // https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust
+  [/^api:\/\/AzureADTokenExchange/i, "Azure"],
+  // https://cloud.google.com/kubernetes-engine/docs/concepts/workload-identity
+  // https://cloud.google.com/iam/docs/workload-identity-federation-with-kubernetes
+  [/\.svc\.id\.goog$|^(https:)?\/\/iam\.googleapis\.com\//i, "Google Cloud"],
+  // https://docs.aws.amazon.com/eks/latest/userguide/service-accounts.html
+  // AKS: https://learn.microsoft.com/azure/aks/outbound-rules-control-egress
+  [/^(https:\/\/)?kubernetes\.default(\.|$)|\.azmk8s\.io(["/:]|$)/i, "the cluster's API server"],
+];
 
-// With one of these, it could sign in to the cluster: https://docs.aws.amazon.com/eks/latest/userguide/service-accounts.html
-const API_SERVER_AUDIENCE = /^(https:\/\/)?kubernetes\.default(\.|$)/i;
+/** Returns who else accepts ID tokens of an audience; undefined if no one is known to. */
+function ownerOf(audience: string): string | undefined {
+  return FOREIGN_AUDIENCES.find(([pattern]) => pattern.test(audience))?.[1];
+}
 
 const audience = v.pipe(
   string(
     new RegExp(`^(?=.*[^.])[^\\s*?${INVISIBLE}]+$`, "u"),
     'must not contain spaces, invisible characters, "*", or "?", and must not consist only of dots',
   ),
-  v.check((name) => !AWS_AUDIENCE.test(name), "must not be an audience that AWS accepts"),
   v.check(
-    (name) => !API_SERVER_AUDIENCE.test(name),
-    "must not be an audience that the cluster's API server accepts",
+    (name) => ownerOf(name) === undefined,
+    ({ input }) => `must not be an audience that ${ownerOf(input)} accepts`,
   ),
 );
 
@@ -310,11 +324,8 @@ const accountEntries = schemasOf<ServiceAccount>()({
   audienceRule: v.optional(flag, false),
   policyRules: v.optional(policyRules, {}),
   createServiceAccount: v.optional(flag, true),
-  awsRole: v.optional(
-    v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none"),
-    DEFAULT_AWS_ROLE,
-  ),
-  rolePolicyArns: v.optional(policyArns, []),
+  awsRole: v.optional(v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none")),
+  rolePolicyArns: v.optional(policyArns),
   runJob: v.optional(flag, true),
   command: v.optional(command),
 });
@@ -365,9 +376,16 @@ export function withDefaults(settings: ValidSettings) {
     ...account,
     tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
     tokenAudience: account.tokenAudience ?? mapInput(organization, (name) => `urn:pulumi:org:${name}`),
+    awsRole: awsRoleOf(account),
+    rolePolicyArns: account.rolePolicyArns ?? [],
     command: account.command ?? TOKEN_TYPES[account.tokenType].defaultCommand,
   }));
   return { ...settings, serviceAccounts };
+}
+
+/** Returns how the pods of an entry receive a role. To empty the list of policies does not delete the role. */
+export function awsRoleOf({ awsRole, rolePolicyArns }: Incomplete<ServiceAccount>): AwsRole {
+  return awsRole ?? (rolePolicyArns ? AwsRole.Irsa : AwsRole.None);
 }
 
 /**
@@ -439,8 +457,12 @@ export function unknownAccessSettings(values: Record<string, unknown>, others: s
   ];
 }
 
-/** Returns the problems of settings that are valid by themselves, but not together. */
-export function accessRules(access: Incomplete<Access>): Problem[] {
+/**
+ * Returns the problems of settings that are valid by themselves, but not together.
+ *
+ * @param createsCluster whether the cluster is new, and has no service account yet.
+ */
+export function accessRules(access: Incomplete<Access>, createsCluster = false): Problem[] {
   const { serviceAccounts = [] } = access;
   const problems = serviceAccounts.flatMap((account, index) => {
     if (!account) return [];
@@ -449,13 +471,28 @@ export function accessRules(access: Incomplete<Access>): Problem[] {
       ...tokenProblems(account),
       ...roleProblems(account),
       ...lifetimeProblems(account, access),
-      ...existenceProblems(account, access),
+      ...existenceProblems(account, access, createsCluster),
       ...duplicateProblems(index, serviceAccounts),
     ];
     return ofEntry.map((problem) => ({ ...problem, path: [...path, ...problem.path] }));
   });
 
   return [...problems, ...unusedNamespaces(access), ...teamProblems(access.createTeams, teamNamesOf(access))];
+}
+
+/**
+ * Returns problems with the service account of the entry that each is about, if the entry says which.
+ *
+ * @param entries the list of service accounts, which can be anything.
+ */
+export function withAccountNames(problems: Problem[], entries: unknown): Problem[] {
+  return problems.map((problem) => {
+    const [list, index] = problem.path;
+    if (list !== "serviceAccounts" || !Array.isArray(entries)) return problem;
+    const { namespace, name } = { ...entries[Number(index)] };
+    const isNamed = v.is(kubernetesName, namespace) && v.is(kubernetesName, name);
+    return isNamed ? { ...problem, element: `${namespace}/${name}` } : problem;
+  });
 }
 
 /**
@@ -523,23 +560,29 @@ function lifetimeProblems(account: Incomplete<Account>, access: Incomplete<Acces
   const { tokenExpirationSeconds: value } = account;
   const { maxExpirationSeconds: limit } = access;
   if (value === undefined || limit === undefined || value <= limit) return [];
-  const reason = "must be at most maxExpirationSeconds, whose default is 7200";
+  const reason = `must be at most maxExpirationSeconds, which is ${limit}`;
   return [{ path: ["tokenExpirationSeconds"], value, reason }];
 }
 
 /** Returns the problems with objects that must already exist, or cannot exist yet. */
-function existenceProblems(account: Incomplete<Account>, access: Incomplete<Access>): Problem[] {
-  const { createNamespaces = [] } = access;
-  if (account.createServiceAccount && account.name === "default") {
+function existenceProblems(
+  { namespace, name, createServiceAccount, runJob }: Incomplete<Account>,
+  { createNamespaces = [] }: Incomplete<Access>,
+  createsCluster: boolean,
+): Problem[] {
+  if (createServiceAccount && name === "default") {
     const reason = "must be false: every namespace has the service account default";
     return [{ path: ["createServiceAccount"], value: true, reason }];
   }
-  const isInNewNamespace = createNamespaces.includes(account.namespace);
-  if (account.createServiceAccount === false && account.runJob && account.namespace && isInNewNamespace) {
+  const isInNewNamespace = namespace !== undefined && createNamespaces.includes(namespace);
+  if (createServiceAccount !== false || !runJob || !isInNewNamespace) return [];
+
+  if (name === "default" || createsCluster) {
     const reason = "must be false: the service account cannot exist before the stack creates its namespace";
     return [{ path: ["runJob"], value: true, reason }];
   }
-  return [];
+  const reason = `says that the service account exists, so its namespace does: remove ${namespace} from createNamespaces`;
+  return [{ path: ["createServiceAccount"], value: false, reason }];
 }
 
 function duplicateProblems(index: number, accounts: Incomplete<Access>["serviceAccounts"] = []): Problem[] {

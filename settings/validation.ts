@@ -35,6 +35,8 @@ export type Path = (string | number)[];
 /** One problem of a setting. */
 export interface Problem {
   path: Path;
+  /** The name of the list's element that it is about, such as `team-a/app`. */
+  element?: string;
   /** What the setting must be, or what to do. */
   reason: string;
   /** The value, if it may be shown. */
@@ -248,7 +250,7 @@ function longerName(key: string, known: string[]): string | undefined {
 export function messageOf(title: string, problems: Problem[], consequence = "Nothing was changed."): string {
   const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
   const lines = inOrder(problems).map(
-    ({ path, value, reason }) => `  ${pathOf(path)}${shown(value)}: ${visible(reason)}\n`,
+    (problem) => `  ${pathOf(problem)}${shown(problem.value)}: ${visible(problem.reason)}\n`,
   );
   return `${title} (${count}). ${consequence}\n\n${lines.join("")}`;
 }
@@ -271,13 +273,14 @@ function inOrder(problems: Problem[]): Problem[] {
   return [...bySetting.values()].flatMap((group) => group.toSorted((a, b) => indexOf(a) - indexOf(b)));
 }
 
-/** Returns a path as users write it, such as `serviceAccounts[0].teamName`. */
-function pathOf([first, ...others]: Path): string {
+/** Returns a path as users write it, such as `serviceAccounts[0].teamName`, with the name of the list's element. */
+function pathOf({ path: [first, ...others], element }: Problem): string {
   const quoted = (key: string) => visible(JSON.stringify(key));
   const isName = (key: string) => /^[\w:-]+$/.test(key);
   const setting = String(first);
-  const steps = others.map((step) => {
-    if (typeof step === "number") return `[${step}]`;
+  const elementName = element && !LIKE_A_SECRET.test(element) ? ` (${element})` : "";
+  const steps = others.map((step, depth) => {
+    if (typeof step === "number") return depth === 0 ? `[${step}]${elementName}` : `[${step}]`;
     return isName(step) ? `.${step}` : `[${quoted(step)}]`;
   });
   return [isName(setting) ? setting : quoted(setting), ...steps].join("");

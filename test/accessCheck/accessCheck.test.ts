@@ -16,9 +16,16 @@ const DEPLOYER = "ci/deployer";
 const PLANNER = "ci/planner";
 const SECRETS = "secrets/external";
 const ENTRIES = [
-  { namespace: "ci", name: "deployer", tokenType: "team", teamName: "ops", audienceRule: true },
+  {
+    namespace: "ci",
+    name: "deployer",
+    tokenType: "team",
+    teamName: "ops",
+    audienceRule: true,
+    awsRole: "irsa",
+  },
   { namespace: "ci", name: "planner", tokenType: "personal", userLogin: "a", awsRole: "pod-identity" },
-  { namespace: "secrets", name: "external", tokenType: "organization", audienceRule: true, awsRole: "none" },
+  { namespace: "secrets", name: "external", tokenType: "organization", audienceRule: true },
 ].map((entry) => ({ ...entry, runJob: false }));
 
 describe("in the simulation", () => {

@@ -79,11 +79,11 @@ let stack: LiveStack;
 
 before(async () => {
   simulation = await startCluster();
-  const secrets = { tokenType: "organization", tokenAudience: "api", audienceRule: true, awsRole: "none" };
+  const secrets = { tokenType: "organization", tokenAudience: "api", audienceRule: true };
   const serviceAccounts = [
-    { namespace: "ci", name: "deployer", tokenType: "personal", userLogin: "my-login" },
+    { namespace: "ci", name: "deployer", tokenType: "personal", userLogin: "my-login", awsRole: "irsa" },
     { namespace: "ci", name: "secrets", ...secrets },
-    { namespace: "ops", name: "drift", tokenType: "team", teamName: "ops" },
+    { namespace: "ops", name: "drift", tokenType: "team", teamName: "ops", awsRole: "irsa" },
     { namespace: "ops", name: "operator", tokenType: "team", teamName: "ops", awsRole: "pod-identity" },
   ].map((entry) => ({ ...entry, runJob: false }));
   const program = stackOf({

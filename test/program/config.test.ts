@@ -28,7 +28,17 @@ type Given = Record<string, unknown>;
 
 /** With one of these, the ID token could assume a role, or sign in to the cluster. */
 const OF_AWS = ["sts.amazonaws.com", "pods.eks.amazonaws.com", "https://sts.eu-west-1.amazonaws.com.cn"];
-const OF_CLUSTERS = ["https://kubernetes.default.svc", "kubernetes.default"];
+const OF_AZURE = ["api://AzureADTokenExchange", "api://AzureADTokenExchangeUSGov"];
+const OF_GOOGLE = [
+  "acme.svc.id.goog",
+  "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a",
+];
+const OF_CLUSTERS = [
+  "https://kubernetes.default.svc",
+  "kubernetes.default",
+  "https://prod-dns-1a2b3c4d.hcp.westeurope.azmk8s.io",
+  '"prod-dns-1a2b3c4d.hcp.westeurope.azmk8s.io"',
+];
 
 const policyRules = (...claims: string[]) => claims.map((claim) => ({ [claim]: "a" }));
 // The last one is spelled differently.
@@ -57,7 +67,8 @@ test("a cluster and a login are enough: the stack has one service account with a
 
 test("the defaults in the descriptions are those of the program", () => {
   const { cluster, access } = accepted({ clusterName: "CLUSTER_NAME" });
-  const values: Given = { ...cluster, ...access, ...access.serviceAccounts[0] };
+  const [account] = accepted(stackOf(ENTRY)).access.serviceAccounts;
+  const values: Given = { ...cluster, ...access, ...account };
   const inWords: Given = {
     serviceAccounts: "default/pulumi-service-account, if userLogin is set",
     organization: "the organization of the stack",
@@ -74,6 +85,26 @@ test("the defaults in the descriptions are those of the program", () => {
     const expected = typeof value === "string" ? value : JSON.stringify(value);
     assert.equal(documented.split("; ")[0]?.replaceAll("`", ""), expected, name);
   }
+});
+
+test("an entry has an IAM role if it lists policies, even none, and so has the one of a user", () => {
+  const roleOf = (settings: Given) => accepted(settings).access.serviceAccounts[0]?.awsRole;
+  assert.equal(roleOf(stackOf(ENTRY)), "none");
+  assert.equal(roleOf(withEntry({ rolePolicyArns: [] })), "irsa");
+  assert.equal(roleOf(withEntry({ rolePolicyArns: [POLICY], awsRole: "pod-identity" })), "pod-identity");
+  assert.equal(roleOf(REQUIRED), "irsa");
+});
+
+test("names the service account of the entry that a problem is about, unless it looks like a token", () => {
+  const entries = [
+    { ...entryOf("team"), namespace: "search", name: "app", teamName: "*" },
+    { ...entryOf("team"), namespace: "search", name: "b".repeat(40), teamName: "*" },
+    { ...ENTRY, name: "A" },
+  ];
+  const message = messageOf("", resultOf(stackOf(...entries)).problems);
+  assert.match(message, /^ {2}serviceAccounts\[0\] \(search\/app\)\.teamName = /m);
+  assert.match(message, /^ {2}serviceAccounts\[1\]\.teamName = /m);
+  assert.match(message, /^ {2}serviceAccounts\[2\]\.name = "A": /m);
 });
 
 test("an entry inherits only maxExpirationSeconds, and the organization in its audience", () => {
@@ -131,18 +162,21 @@ test("accepts with createCluster the namespaces that every cluster has, and thos
  */
 const REJECTED = `
   # Names that are not settings, or not where they are. Two settings contain "role", and toString is the name of a method.
-  { clusterNmae: x, zone: x, tokenType: team, "serviceAccounts[0].name": x, eks-pulumi-oidc:issuerName: a }
+  { clusterNmae: x, zone: x, tokenType: team, "serviceAccounts[0].name": x }
     clusterNmae: unknown setting; did you mean "clusterName"?
     zone: unknown setting
     tokenType: is a setting of an entry of serviceAccounts
     "serviceAccounts[0].name": is a path: remove it, and set it with --path
-    eks-pulumi-oidc:issuerName: belongs to project "eks-pulumi-oidc", but this project is "project"
   entry: { image: "a:1", clusterName: a, toString: x, team: payments, role: a }
     serviceAccounts[0].image: is a setting of the stack, not of an entry
     serviceAccounts[0].clusterName: is a setting of the stack, not of an entry
     serviceAccounts[0].toString: unknown setting
     serviceAccounts[0].team: unknown setting; did you mean "teamName"?
     serviceAccounts[0].role: unknown setting
+
+  # Settings of other projects matter only beside one that is missing.
+  { clusterName: "", eks-pulumi-oidc:clusterName: a, eks-platform:userLogin: a }
+    clusterName: required. Pulumi ignores eks-pulumi-oidc:clusterName, because the name of this project is project
 
   # Settings of providers that are not passed on, with what to set instead. Their values can be credentials.
   { aws:assumeRoleWithWebIdentity: s3cret, aws:accessKey: s3cret, aws:secretKey: s3cret, aws:token: s3cret }
@@ -208,6 +242,10 @@ const REJECTED = `
   { createNamespaces: [web, ci, ci], entry: { createServiceAccount: false } }
     createNamespaces[0] = "web": is not the namespace of an entry
     createNamespaces[2] = "ci": must not be listed twice
+    serviceAccounts[0].createServiceAccount = false: says that the service account exists, so its namespace does: remove ci from createNamespaces
+  { createNamespaces: [ci], entry: { name: default, createServiceAccount: false } }
+    serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its namespace
+  { createCluster: true, createNamespaces: [ci], entry: { createServiceAccount: false } }
     serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its namespace
   createNamespaces: [kube-system]
     createNamespaces[0] = "kube-system": exists on every cluster
@@ -294,6 +332,8 @@ const RULES: [setting: string, values: unknown[], reason: string, tokenType?: st
   ["tokenExpirationSeconds", ["900"], "must be a whole number of seconds", "personal"],
   ["tokenAudience", ["a b", "*", "sts?", "...", "a\u200bb"], "must not contain spaces", "personal"],
   ["tokenAudience", OF_AWS, "must not be an audience that AWS accepts", "personal"],
+  ["tokenAudience", OF_AZURE, "must not be an audience that Azure accepts", "personal"],
+  ["tokenAudience", OF_GOOGLE, "must not be an audience that Google Cloud accepts", "personal"],
   ["tokenAudience", OF_CLUSTERS, "must not be an audience that the cluster's API server", "personal"],
   ["policyRules", BUILT_IN, "must not replace a rule that every policy has", "personal"],
   ["policyRules", NO_CLAIMS, 'must be the path of a claim, such as "kubernetes.io".pod.name', "personal"],
@@ -351,7 +391,7 @@ test("reports all problems at once, setting by setting and entry by entry, and e
     'serviceAccounts[0].nmae: unknown setting; did you mean "name"?',
     'serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds',
     'serviceAccounts[1].teamName = "*": must have at most 100 printable ASCII characters…',
-    "serviceAccounts[1].tokenExpirationSeconds = 601: must be at most maxExpirationSeconds, whose default is 7200",
+    "serviceAccounts[1].tokenExpirationSeconds = 601: must be at most maxExpirationSeconds, which is 600",
     'serviceAccounts[1].name = "deployer": is the same service account as serviceAccounts[0]',
   ]);
 });
@@ -375,7 +415,6 @@ test("rejects encrypted values wherever they are, each once, and prints no value
   const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
   assertProblems(linesOf(problems), [
     `serviceAccounts: ${reason}`,
-    "serviceAccounts[1].tokenExpirationSeconds: must be at most maxExpirationSeconds…",
     "serviceAccounts[1].name: is the same service account as serviceAccounts[0]",
     "serviceAccounts[2].namespace: must be 1 to 63…",
     `maxExpirationSeconds: ${reason}`,
@@ -405,9 +444,10 @@ test("does not print the values of unknown settings, nor what looks like a token
 test("escapes control, bidirectional, and invisible characters in values and names", () => {
   const entry = { userLogin: "a\u202eb\u200b\u00a0\u3164\n", policyRules: { "a\u202e": "x" } };
   const odd = { ...withEntry(entry), "a\u202e": "x" };
-  assertProblems(rejected({ ...odd, "ev\u202eil:clusterName": "a" }), [
+  const other = { clusterName: undefined, "ev\u202eil:clusterName": "a" };
+  assertProblems(rejected({ ...odd, ...other }), [
+    "clusterName: required. Pulumi ignores ev\\u{202e}il:clusterName…",
     '"a\\u{202e}": unknown setting',
-    '"ev\\u{202e}il:clusterName": belongs to project "ev\\u{202e}il"…',
     'serviceAccounts[0].userLogin = "a\\u{202e}b\\u{200b}\\u{a0}\\u{3164}\\n": must be the login of a Pulumi user',
     'serviceAccounts[0].policyRules["a\\u{202e}"] = "x": must not contain invisible characters',
   ]);
@@ -436,7 +476,7 @@ function accepted(given: Given = {}) {
   return config ?? assert.fail(linesOf(problems).join("\n"));
 }
 
-/** Returns a line for each problem. */
+/** Returns a line for each problem, without the name of the entry that it is about. */
 function rejected(given: Given): string[] {
   return linesOf(resultOf(given).problems);
 }
@@ -445,7 +485,7 @@ function linesOf(problems: Parameters<typeof messageOf>[1]): string[] {
   return messageOf("", problems)
     .split("\n")
     .slice(2, -1)
-    .map((line) => line.slice(2));
+    .map((line) => line.slice(2).replace(/^(serviceAccounts\[\d+\]) \([^)]*\)/, "$1"));
 }
 
 /** Asserts that these are the problems. In an expected one, … is a placeholder for any string. */

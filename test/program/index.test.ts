@@ -59,14 +59,14 @@ const SETTINGS = {
 const EXISTING = { createServiceAccount: false };
 const SERVICE_ACCOUNTS = [
   entry({ namespace: "ci", name: "a", rolePolicyArns: POLICIES, tokenAudience: "api" }),
-  entry({ namespace: "ci", name: "b", ...TEAM, runJob: false }),
+  entry({ namespace: "ci", name: "b", ...TEAM, runJob: false, rolePolicyArns: [] }),
   entry({ name: "pod", awsRole: "pod-identity", rolePolicyArns: POLICIES }),
   // `constructor` is the name of a method, and `a` is in another namespace, too.
-  entry({ namespace: "constructor", name: "a", awsRole: "none" }),
-  entry({ name: "existing", ...EXISTING }),
+  entry({ namespace: "constructor", name: "a" }),
+  entry({ name: "existing", ...EXISTING, awsRole: "irsa" }),
   // It does not exist.
-  entry({ name: "not-read", ...EXISTING, awsRole: "none", runJob: false }),
-  entry({ namespace: LONG, name: LONG }),
+  entry({ name: "not-read", ...EXISTING, runJob: false }),
+  entry({ namespace: LONG, name: LONG, awsRole: "irsa" }),
 ];
 
 let stack: Stack;
@@ -391,8 +391,8 @@ test("an invalid configuration stops the program with every problem, before anyt
     await messageOf(await start(t), stackWith({ nmae: "a", command: [] }), "organization"),
     `Invalid configuration in Pulumi.dev.yaml (3 problems). Nothing was changed.
 
-  serviceAccounts[0].nmae: unknown setting; did you mean "name"?
-  serviceAccounts[0].command: must name a program, such as ["pulumi","whoami"]
+  serviceAccounts[0] (default/pulumi-service-account).nmae: unknown setting; did you mean "name"?
+  serviceAccounts[0] (default/pulumi-service-account).command: must name a program, such as ["pulumi","whoami"]
   organization: required, because the stack has no organization
 `,
   );
@@ -402,7 +402,10 @@ test("an audience that is the issuer of the existing cluster stops the program b
   const simulation = await start(t);
   const message = await messageOf(simulation, stackWith({ tokenAudience: simulation.issuer.url }));
   assert.match(message, /^Invalid configuration in Pulumi\.dev\.yaml \(1 problem\)\. Nothing was changed\./);
-  assert.match(message, /serviceAccounts\[0\]\.tokenAudience = .*: must not be the cluster's OIDC issuer/);
+  assert.match(
+    message,
+    /\(default\/pulumi-service-account\)\.tokenAudience = .*: must not be the cluster's OIDC issuer/,
+  );
 });
 
 test("a cluster that does not exist stops the program with what to set", async (t) => {

@@ -39,7 +39,7 @@ test("reports every problem of the arguments at once, and registers nothing", as
     issuerNmae: "a",
     maxExpirationSeconds: 0,
     serviceAccounts: [
-      { ...ENTRY, awsRole: undefined, tokenExpirationSeconds: "a" },
+      { ...ENTRY, awsRole: undefined, rolePolicyArns: [], tokenExpirationSeconds: "a" },
       { ...ENTRY, name: "other", awsRole: "pod-identity", clusterName: "b" },
     ],
   };
@@ -48,11 +48,11 @@ test("reports every problem of the arguments at once, and registers nothing", as
     `Invalid arguments of PulumiCloudAccess "access" (8 problems). Nothing was changed.
 
   issuerNmae: unknown setting; did you mean "issuerName"?
-  serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds
-  serviceAccounts[1].clusterName: unknown setting
+  serviceAccounts[0] (ci/deployer).tokenExpirationSeconds = "a": must be a whole number of seconds
+  serviceAccounts[1] (ci/other).clusterName: unknown setting
   maxExpirationSeconds = 0: must be at least 1 second
   issuerUrl: required
-  oidcProviderArn: required, because an awsRole is irsa, which is the default
+  oidcProviderArn: required, because an awsRole is irsa, the default with rolePolicyArns
   clusterArn: required, because an awsRole is pod-identity
   providers: this resource option must contain the Kubernetes provider of the cluster
 `,
@@ -85,7 +85,7 @@ test("accepts no audience that is the cluster's issuer, as soon as both are know
   const url = "https://oidc.example/id/A";
   const rejectedWith = (issuerUrl: pulumi.Input<string>, tokenAudience: pulumi.Input<string>) =>
     rejected({ ...ARGS, issuerUrl, serviceAccounts: [{ ...ENTRY, tokenAudience }] });
-  const problem = `serviceAccounts[0].tokenAudience = "${url}": must not be the cluster's OIDC issuer, an audience that its API server can accept`;
+  const problem = `serviceAccounts[0] (ci/deployer).tokenAudience = "${url}": must not be the cluster's OIDC issuer, an audience that its API server can accept`;
   assert.ok((await rejectedWith(url, url)).endsWith(`(1 problem). Nothing was changed.\n\n  ${problem}\n`));
   const later = await rejectedWith(pulumi.output(url), Promise.resolve(url));
   assert.ok(later.endsWith(`(1 problem). None of its resources was changed.\n\n  ${problem}\n`), later);
@@ -133,15 +133,15 @@ const INVALID_OUTPUTS: [changes: object, problem: string][] = [
   ],
   [
     { serviceAccounts: [{ ...ENTRY, tokenAudience: pulumi.secret("hunter 2") }] },
-    "serviceAccounts[0].tokenAudience: must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, remove the mark with pulumi.unsecret",
+    "serviceAccounts[0] (ci/deployer).tokenAudience: must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, remove the mark with pulumi.unsecret",
   ],
   [
     { serviceAccounts: [{ ...ENTRY, policyRules: { sub: pulumi.output("*") } }] },
-    'serviceAccounts[0].policyRules.sub = "*": must not consist only of wildcards',
+    'serviceAccounts[0] (ci/deployer).policyRules.sub = "*": must not consist only of wildcards',
   ],
   [
     { serviceAccounts: [ENTRY, { ...ENTRY, name: "b", tokenType: "team", teamName: pulumi.output("") }] },
-    'serviceAccounts[1].teamName = "": must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the wildcards of patterns such as "*", "?", and ".", which also match other teams',
+    'serviceAccounts[1] (ci/b).teamName = "": must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the wildcards of patterns such as "*", "?", and ".", which also match other teams',
   ],
 ];
 

@@ -121,10 +121,17 @@ describe("the simulation", () => {
     const runner = { tokenType: "runner", runnerId: "id", runnerName: "eks", awsRole: "pod-identity" };
     const existing = { createServiceAccount: false, audienceRule: true };
     const serviceAccounts = [
-      { namespace: "ci", name: "a", tokenType: "team", teamName: "ops", runJob: false },
+      { namespace: "ci", name: "a", tokenType: "team", teamName: "ops", awsRole: "irsa", runJob: false },
       { namespace: "ci", name: "b", ...runner },
-      { ...existing, namespace: "default", name: "default", tokenType: "personal", userLogin: "me" },
-      { ...existing, namespace: "s", name: "c", tokenType: "organization", awsRole: "none", runJob: false },
+      {
+        ...existing,
+        namespace: "default",
+        name: "default",
+        tokenType: "personal",
+        userLogin: "me",
+        awsRole: "irsa",
+      },
+      { ...existing, namespace: "s", name: "c", tokenType: "organization", runJob: false },
     ].map((account) => ({ ...account, command: ["bash", "-c", "echo the configured command ran"] }));
     const stack = stackFile({ createNamespaces: ["ci"], serviceAccounts });
     const { exitCode, stdout, stderr } = await simulate(t, { prod: stack }, { verbose: true });
@@ -145,7 +152,9 @@ describe("the simulation", () => {
   });
 
   test("prints the policies as JSON, and all of it as Markdown, without a note", async (t) => {
-    const stacks = { prod: stackFile({ organization: undefined, ...stackWith({ runJob: false }) }) };
+    const stacks = {
+      prod: stackFile({ organization: undefined, ...stackWith({ runJob: false, awsRole: "irsa" }) }),
+    };
     const { exitCode, stdout, stderr } = await simulate(t, stacks, { policies: true });
     assert.ok(stderr.endsWith(`${NOTHING}\n`));
     const { trustPolicy, allowPolicy } = JSON.parse(stdout)["default/pulumi-service-account"];
@@ -181,7 +190,10 @@ describe("the simulation", () => {
   });
 
   test("returns 1 if an answer is unexpected, says what to check, and notes a misspelled region", async (t) => {
-    const settings = { "aws:region": "us-wset-2", ...stackWith({ ...UNMATCHED, runJob: false }) };
+    const settings = {
+      "aws:region": "us-wset-2",
+      ...stackWith({ ...UNMATCHED, awsRole: "irsa", runJob: false }),
+    };
     const { exitCode, stdout, stderr } = await simulate(t, { prod: stackFile(settings) });
     const note = "aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?";
     assert.equal(stdout.split("\n")[1], `  ${note}`);
@@ -193,7 +205,9 @@ describe("the simulation", () => {
   test("assumes that a rule on a claim of a real cluster matches, and says so", async (t) => {
     const uid = '"kubernetes.io".serviceaccount.uid';
     const policyRules = { [uid]: "0f1e", '"kubernetes.io".pod.name': "app-*", iss: "https://oidc.eks.*" };
-    const { exitCode, stdout, stderr } = await simulate(t, { prod: stackFile(stackWith({ policyRules })) });
+    const { exitCode, stdout, stderr } = await simulate(t, {
+      prod: stackFile(stackWith({ policyRules, awsRole: "irsa" })),
+    });
     assert.match(stdout, /^ {2}default\/pulumi-service-account +user:my-login +only itself +only itself$/m);
     assert.match(stdout, /^ {4}assumed to match its pods: "kubernetes\.io"\.serviceaccount\.uid = 0f1e$/m);
     assert.match(stdout, /^ {4}assumed to match its pods: iss = https:\/\/oidc\.eks\.\*$/m);

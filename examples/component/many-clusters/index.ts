@@ -3,8 +3,14 @@ import * as aws from "@pulumi/aws";
 import * as kubernetes from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 
-const app = { namespace: "team-a", name: "app", tokenType: "team", teamName: "team-a" } as const;
-const secrets = { namespace: "web", name: "secrets", tokenType: "organization", awsRole: "none" } as const;
+const app = {
+  namespace: "team-a",
+  name: "app",
+  tokenType: "team",
+  teamName: "team-a",
+  awsRole: "irsa",
+} as const;
+const secrets = { namespace: "web", name: "secrets", tokenType: "organization" } as const;
 
 // The service accounts of each cluster.
 const clusters = {

@@ -66,12 +66,12 @@ access = eks_pulumi_oidc.PulumiCloudAccess(
             name="deployer",
             token_type=eks_pulumi_oidc.TokenType.TEAM,
             team_name="platform",
+            aws_role=eks_pulumi_oidc.AwsRole.IRSA,
         ),
         eks_pulumi_oidc.ServiceAccountArgs(
             namespace="team-a",
             name="drift",
             token_type=eks_pulumi_oidc.TokenType.ORGANIZATION,
-            aws_role=eks_pulumi_oidc.AwsRole.NONE,
         ),
     ],
     # Names are plain strings, so the component depends on the namespace as a whole.

@@ -49,8 +49,9 @@ const access = new PulumiCloudAccess(
         name: "deployer",
         tokenType: "team",
         teamName: "platform",
+        awsRole: "irsa",
       },
-      { namespace: "team-a", name: "drift", tokenType: "organization", awsRole: "none" },
+      { namespace: "team-a", name: "drift", tokenType: "organization" },
     ],
   },
   // Names are plain strings, so the component depends on the namespace as a whole.
