@@ -99,7 +99,7 @@ test("a login that is not for pulumiApiUrl creates nothing", async (t) => {
   assert.deepEqual(cloud.existing(), []);
 });
 
-test("the workflows' file says for each stack what is deployed, where, and as whom", async (t) => {
+test("the workflows' file says for each stack what is previewed, where, and as whom, in the names that they read", async (t) => {
   const pulumiApiUrl = "https://pulumi.example.com";
   const prod = { ...STACK, stack: "acme/eks-pulumi-oidc/prod", region: "us-gov-east-1" };
   const { run } = await newPipeline(t, { pulumiApiUrl, stacks: [STACK, prod] });
@@ -112,6 +112,10 @@ test("the workflows' file says for each stack what is deployed, where, and as wh
   };
   const stacks = [STACK, prod].map(({ stack, region }) => ({ ...common, stack, region }));
   assert.deepEqual(outputs.workflows, { repositoryId: "42", stacks });
+  for (const name of ["drift", "preview"]) {
+    const names = read(`.github/workflows/${name}.yml`).match(/(?<=\bmatrix\.)\w+/g);
+    assert.deepEqual([...new Set(names)].sort(), Object.keys(stacks[0] ?? {}).sort(), name);
+  }
   assert.equal(inputs("pulumiservice pulumi-cloud").apiUrl, pulumiApiUrl);
 });
 
@@ -195,11 +199,6 @@ test("editors find the schema, which accepts the stack's file, and is that of th
   assert.deepEqual(schema, JSON.parse(stackFileSchema(pipelineEntries, ["PipelineSettings"])));
   const ajv = new Ajv({ strictTypes: false });
   assert.ok(ajv.validate(schema, parse(text)), ajv.errorsText());
-});
-
-test("both Pulumi.yaml pass the same nodeargs", () => {
-  const [own, stack] = ["pipeline/", ""].map((path) => parse(read(`${path}Pulumi.yaml`)).runtime.options);
-  assert.equal(own.nodeargs, stack.nodeargs.replace("./", "../"));
 });
 
 test("everything that is missing is reported at once, and nothing is created", async (t) => {

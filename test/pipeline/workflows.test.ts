@@ -52,43 +52,20 @@ for (const [file, expected] of [
   });
 }
 
-test("the file decides what is previewed, where, and as whom, and no variable or secret of the repository does", () => {
+test("the file decides what is previewed, and no variable or secret of the repository does", () => {
   for (const name of WORKFLOWS) {
     assert.doesNotMatch(read(`${DIRECTORY}/${name}.yml`), /\b(vars|secrets|inputs)\b *[.[]/, name);
   }
-  const [url, stack] = [expression("matrix.pulumiApiUrl"), expression("matrix.stack")];
   for (const name of PRIVILEGED) {
-    const { stacks, [name]: job } = workflow(name).jobs;
-    const steps: Step[] = job.steps;
-    assert.equal(stacks.uses, "./.github/workflows/stacks.yml");
-    assert.equal(job.needs, "stacks");
-    assert.equal(job.strategy.matrix.include, expression("fromJSON(needs.stacks.outputs.list)"), name);
+    assert.equal(workflow(name).jobs.stacks.uses, "./.github/workflows/stacks.yml");
+  }
+});
 
-    const inputsOf = (action: string) =>
-      steps.flatMap(({ uses, with: inputs }) => (uses?.startsWith(`${action}@`) ? [inputs] : []));
-    const signIn = {
-      "cloud-url": url,
-      organization: expression("matrix.organization"),
-      "requested-token-type": "urn:pulumi:token-type:access_token:team",
-      scope: `team:${expression("matrix.previewTeam")}`,
-      "token-expiration": 900,
-    };
-    assert.deepEqual(inputsOf("pulumi/auth-actions"), [signIn]);
-    const assumeRole = {
-      "role-to-assume": expression("matrix.previewRoleArn"),
-      "role-duration-seconds": 900,
-      "aws-region": expression("matrix.region"),
-    };
-    assert.deepEqual(inputsOf("aws-actions/configure-aws-credentials"), [assumeRole]);
-    // The version that the tests run with.
-    const [, version] = /^readonly version=v(.+)$/m.exec(read(".ci/pulumi-cli")) ?? [];
-    const install = { "pulumi-version": version };
-    const comment = { command: "preview", "cloud-url": url, "stack-name": stack, "comment-on-pr": true };
-    assert.deepEqual(inputsOf("pulumi/actions"), name === "preview" ? [install, comment] : [install]);
-    const [{ STACK, PULUMI_BACKEND_URL } = {}, ...others] = steps.flatMap(({ env, run }) => {
-      return run?.includes("pulumi preview") ? [env] : [];
-    });
-    assert.deepEqual([STACK, PULUMI_BACKEND_URL, others], [stack, url, []], name);
+test("the workflows install the version of the CLI that the tests run with", () => {
+  const [, version = assert.fail()] = /^readonly version=v(.+)$/m.exec(read(".ci/pulumi-cli")) ?? [];
+  for (const name of PRIVILEGED) {
+    const installed = read(`${DIRECTORY}/${name}.yml`).match(/(?<=pulumi-version: ).*/g);
+    assert.deepEqual(installed, [version], name);
   }
 });
 
@@ -216,11 +193,6 @@ function runStep(script: string, cwd: string, variables: Record<string, string>)
     env: { ...process.env, ...variables },
     encoding: "utf8",
   });
-}
-
-/** Returns an expression as it stands in a workflow. */
-function expression(text: string): string {
-  return `\${{ ${text} }}`;
 }
 
 function workflow(name: string) {
