@@ -116,7 +116,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     if (!exists) return fail(`error looking up service account ${account}: not found`);
 
     const { name, exitCode, log } = await runPodOf(namespace, jobName, spec);
-    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${terminationMessage(log)}`);
+    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${log.join("\n")}`);
   }
 
   function kindOf(kind: string, store: Map<string, KubernetesObject>): ResourceKind {
@@ -148,9 +148,4 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       [...stores].map(([kind, store]) => [`kubernetes:${kind}`, kindOf(kind, store)]),
     ),
   };
-}
-
-/** Returns what Kubernetes keeps of a log by `FallbackToLogsOnError`: its end, at most 80 lines and 2,048 bytes. */
-function terminationMessage(log: string[]): string {
-  return Buffer.from(log.slice(-80).join("\n")).subarray(-2048).toString();
 }

@@ -33,28 +33,20 @@ export interface PodRun {
 }
 
 // The names of what the program adds.
-const CONTAINER = "token-exchange";
 const VOLUME = "pulumi-token-exchange";
 const DIRECTORY = "/var/run/secrets/pulumi.com";
 const SCRIPT_FILE = "exchange-token.sh";
-const CREDENTIAL_HELPER = "PULUMI_CREDENTIAL_HELPER";
 
 const SCRIPT = readFileSync(join(__dirname, "..", "..", "scripts", SCRIPT_FILE), "utf8");
 
-/** Runs the exchange script with the files and the variable that the spec has under the program's names. */
+/** Runs the exchange script with the files that the spec has under the program's names. */
 export async function runExchange(options: PodOptions): Promise<PodRun> {
-  const container = options.spec.containers.find(({ name }) => name === CONTAINER);
-  const isMounted = container?.volumeMounts?.some(
-    ({ name, mountPath }) => name === VOLUME && mountPath === DIRECTORY,
-  );
-  const isHelper = container?.env?.some(({ name }) => name === CREDENTIAL_HELPER);
-
   return inDirectory(async (root) => {
     const script = join(root, DIRECTORY, SCRIPT_FILE);
     const home = join(root, "tmp");
     mkdirSync(home);
     mkdirSync(join(root, DIRECTORY), { recursive: true });
-    for (const [name, content] of Object.entries(isMounted ? await filesOf(options) : {})) {
+    for (const [name, content] of Object.entries(await filesOf(options))) {
       // Not asynchronously: a process that starts meanwhile would inherit the open file ("text file busy").
       writeFileSync(join(root, DIRECTORY, name), content, { mode: 0o555 });
     }
@@ -63,7 +55,7 @@ export async function runExchange(options: PodOptions): Promise<PodRun> {
       HOME: home,
       PULUMI_HOME: join(home, ".pulumi"),
       PULUMI_SKIP_UPDATE_CHECK: "true",
-      ...(isHelper && { [CREDENTIAL_HELPER]: script }),
+      PULUMI_CREDENTIAL_HELPER: script,
     };
     return runContainer([script, ...options.command], root, environment, options.onLog);
   });

@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { decodeJwt } from "jose";
 import { inDirectory, type PodSpec, runContainer, runExchange } from "../../simulator/emulators/pod";
 import type { Simulation } from "../../simulator/emulators/simulation";
-import { CREDENTIAL_HELPER, VOLUME_MOUNT, VOLUME_NAME } from "../../tokenVolume";
+import { CREDENTIAL_HELPER, VOLUME_NAME } from "../../tokenVolume";
 import { writePrograms } from "../support/programs";
 import { only, run, stackWith, startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -17,7 +17,6 @@ const COMMAND = 'env; pulumi whoami; cd "$(dirname "$PULUMI_CREDENTIAL_HELPER")"
 const OTHER = { configMap: { name: "other" } };
 
 let simulation: Simulation;
-let runPod = runExchange;
 /** The pod that the program creates, and its parts. */
 let spec: PodSpec;
 let container: PodSpec["containers"][number];
@@ -28,7 +27,7 @@ const log: string[] = [];
 
 before(async () => {
   simulation = await startCluster({
-    runPod: (options) => runPod(options),
+    runPod: runExchange,
     command: ["bash", "-c", COMMAND],
     onLog: (line) => log.push(line),
   });
@@ -115,28 +114,4 @@ test("reaches no host but the emulators", async () => {
   const { exitCode, log } = await inDirectory((root) => runContainer(command, root, {}, () => {}));
   assert.match(log.join("\n"), /127\.0\.0\.1 port 9\b/);
   assert.notEqual(exitCode, 0);
-});
-
-test("fails as the cluster would if the pod does not mount what the exchange requires", async () => {
-  const elsewhere = [{ ...VOLUME_MOUNT, mountPath: "/elsewhere" }];
-  for (const [changes, reason] of [
-    [{ containers: [{ ...container, volumeMounts: [] }] }, /ENOENT/],
-    [{ containers: [{ ...container, volumeMounts: elsewhere }] }, /ENOENT/],
-    [{ containers: [{ ...container, env: [] }] }, /token: No such file/],
-    [{ volumes: [volume(token)] }, /ENOENT/],
-    [{ volumes: [volume(configMap)] }, /No ID token/],
-  ] as const) {
-    await assert.rejects(runJob(changes), reason);
-  }
-});
-
-test("a failed Job reports at most the last 80 lines and 2,048 bytes of its log, as Kubernetes does", async () => {
-  const lines = Array.from({ length: 81 }, (_, index) => `line ${index}`);
-  for (const [log, message] of [
-    [lines, /\[Error\] line 1\n(.*\n)*line 80$/],
-    [["é".repeat(2000)], /\[Error\] é{1024}$/],
-  ] satisfies [string[], RegExp][]) {
-    runPod = async () => ({ exitCode: 1, log });
-    await assert.rejects(runJob(), { message });
-  }
 });
