@@ -266,7 +266,7 @@ function createKubernetesProvider(
     name,
     {
       kubeconfig,
-      // Only another cluster has another issuer, and replaces what is on it. A renewed endpoint or authority does not:
+      // The issuer identifies the cluster: a renewed endpoint or authority replaces nothing.
       // https://www.pulumi.com/registry/packages/kubernetes/api-docs/provider/
       clusterIdentifier: issuerUrl,
       // ConfigMaps keep their names, which the manifests of other workloads contain.

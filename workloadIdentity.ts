@@ -26,7 +26,7 @@ export interface ServiceAccountOutputs {
   tokenType: TokenType;
   /** Name of the ConfigMap with the exchange script and its settings. */
   configMap: string;
-  /** Environment variables for each container of a pod that uses the token, a list. */
+  /** Environment variables for each container that uses the token. */
   // biome-ignore lint/suspicious/noExplicitAny: a pod spec takes it as it is, in every language.
   env: any[];
   /** Volume for the pod. */

@@ -82,7 +82,7 @@ export interface AccessSettings {
   /** Name of the OIDC issuer in Pulumi Cloud. Default of a stack: `eks-CLUSTER_NAME`. */
   issuerName: pulumi.Input<string>;
   /**
-   * Namespaces to create, with Pod Security level `restricted`. Each is the namespace of an entry. They are never deleted.
+   * Namespaces to create, with Pod Security level `restricted`. List only namespaces that an entry uses. They are never deleted.
    * Default: `[]`.
    */
   createNamespaces?: string[];
