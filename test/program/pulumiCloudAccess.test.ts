@@ -9,6 +9,7 @@ import { Namespace } from "@pulumi/kubernetes/core/v1";
 import { Provider } from "@pulumi/kubernetes/provider";
 import type { output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
+import { unknown } from "@pulumi/pulumi/output";
 import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
 import * as v from "valibot";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloudAccess";
@@ -271,6 +272,23 @@ test("its outputs have what its Job mounts as other pods do", async (t) => {
   assert.deepEqual(volumes.slice(1), [volume]);
   assert.deepEqual(containers[0]?.env.slice(-1), env);
   assert.deepEqual(containers[0]?.volumeMounts.slice(1), [volumeMount]);
+});
+
+test("stops in another organization, although a preview does not know the issuer of the cluster", async () => {
+  const kept = (name: string) => (name.endsWith(".organization") ? "other" : undefined);
+  const stash = storedKind(
+    new Map(),
+    (_, name) => name,
+    (name) => ({ output: kept(name) }),
+  );
+  const args = { ...ARGS, issuerUrl: pulumi.output(unknown) };
+  const message = await rejected(args, withProvider, { "pulumi:index:Stash": stash });
+  assert.match(message, /organization = "acme": deployed with "other"/);
+  const created = registered.filter(({ type }) => type !== "pulumi:index:Stash");
+  assert.deepEqual(
+    created.map(({ name }) => name),
+    ["cluster", "access"],
+  );
 });
 
 const MISSING = "this resource option must contain the Kubernetes provider of the cluster";
