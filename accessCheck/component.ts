@@ -61,13 +61,15 @@ export function findComponent(resources: State[]): Component | undefined {
 const ALL = "Preview all of the program: with --show-sames, and without --target.";
 
 /**
- * Returns the components of a plan, in the order of the preview.
+ * Returns the components of a plan, by their names: a preview has them in any order.
  *
  * @throws Error if there is none, or if the plan does not contain all of it.
  */
 export function componentsIn({ resources }: Plan): PlannedComponent[] {
   const byUrn = new Map(resources.map((resource) => [resource.urn, resource]));
-  const components = resources.filter(({ type }) => type === COMPONENT);
+  const components = resources
+    .filter(({ type }) => type === COMPONENT)
+    .sort((one, other) => one.name.localeCompare(other.name));
   if (components.length === 0) {
     throw new Error(`This plan has no PulumiCloudAccess. ${ALL}`);
   }

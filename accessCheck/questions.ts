@@ -149,16 +149,6 @@ export function withInvalidSignature(idToken: string): string {
   return [header, payload, Buffer.from(signature, "base64url").reverse().toString("base64url")].join(".");
 }
 
-/** Asks the questions, one at a time, and returns them with their answers. */
-export async function checkAccess(
-  questions: Question[],
-  ask: (question: Question) => Promise<Answer>,
-): Promise<Row[]> {
-  const rows: Row[] = [];
-  for (const question of questions) rows.push({ ...question, ...(await ask(question)) });
-  return rows;
-}
-
 /** Returns the rows whose answer is not the intended one. */
 export function unexpected(rows: Row[]): Row[] {
   return rows.filter(({ allowed, intended }) => allowed !== intended);

@@ -10,7 +10,7 @@ import type { ReportOptions } from "../../simulator/screen";
 import { type Settings, stackOf, startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { inOneLine } from "./liveTools";
-import { type PlanStep, planOf, stepsOf, UNKNOWN } from "./plans";
+import { check as checkText, type PlanStep, planOf, stepsOf, UNKNOWN } from "./plans";
 
 const directory = temporaryDirectory({ after });
 
@@ -44,14 +44,8 @@ async function programWith(entries: Settings[], settings: Settings = {}): Promis
 }
 
 /** Checks a plan with these steps, or with this content. */
-async function check(plan: PlanStep[] | string, options: ReportOptions = {}) {
-  const file = join(directory, "plan.json");
-  await writeFile(file, typeof plan === "string" ? plan : planOf(plan));
-  const [stdout, stderr]: [string[], string[]] = [[], []];
-  const output = { log: (line: string) => stdout.push(line), error: (line: string) => stderr.push(line) };
-  const exitCode = await checkPlan(file, options, output);
-  const [, changes = ""] = /^What the plan changes\n(.*?)\n\nAccess check$/ms.exec(stdout.join("\n")) ?? [];
-  return { exitCode, stdout: stdout.join("\n"), stderr: stderr.join("\n").trim(), changes };
+function check(plan: PlanStep[] | string, options: ReportOptions = {}) {
+  return checkText(directory, typeof plan === "string" ? plan : planOf(plan), options);
 }
 
 /** Returns the steps in which the JSON of some states is edited. */

@@ -1,7 +1,15 @@
 // Plans of programs that ran in the simulation, as `pulumi preview --json --show-sames` prints them. plan.engine.test.ts has real
 // ones.
 
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { checkPlan } from "../../simulator/checkPlan";
 import type { Registration } from "../../simulator/runProgram";
+import type { ReportOptions } from "../../simulator/screen";
+import { succeeded } from "../support/engineOutcome";
+import type { Outcome } from "../support/pulumiCli";
+import { temporaryDirectory } from "../support/temporaryDirectory";
 
 export const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 
@@ -82,4 +90,33 @@ function parentOf({ type, name }: Registration): string | undefined {
 function urnOf({ type, name }: Pick<Registration, "type" | "name">): string {
   const parent = type !== COMPONENT && name.startsWith("access.") ? `${COMPONENT}$` : "";
   return `urn:pulumi:prod::eks-pulumi-oidc::${parent}${type}::${name}`;
+}
+
+/**
+ * Checks a plan.
+ *
+ * @returns with `changes`: the table of them.
+ */
+export async function check(directory: string, plan: string, options: ReportOptions = {}) {
+  const file = join(directory, "plan.json");
+  await writeFile(file, plan);
+  const [printed, errors]: [string[], string[]] = [[], []];
+  const output = {
+    log: (line: string) => void printed.push(line),
+    error: (line: string) => void errors.push(line),
+  };
+  const exitCode = await checkPlan(file, options, output);
+  const stdout = printed.join("\n");
+  const [, changes = ""] = /^What the plan changes\n(.*?)\n\n/ms.exec(stdout) ?? [];
+  return { exitCode, stdout, stderr: errors.join("\n").trim(), changes };
+}
+
+/** Previews a stack on the engine, and checks the plan. */
+export async function checkedPlan(
+  t: TestContext,
+  pulumi: (...args: string[]) => Promise<Outcome>,
+  ...options: string[]
+) {
+  const { stdout } = succeeded(await pulumi("preview", "--json", "--show-sames", ...options));
+  return check(temporaryDirectory(t), stdout);
 }

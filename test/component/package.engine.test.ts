@@ -12,6 +12,7 @@ import { describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import { storedKind } from "../../simulator/emulators/emulator";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
+import { checkedPlan } from "../accessCheck/plans";
 import {
   changes,
   EXCHANGED,
@@ -99,10 +100,19 @@ describe("the package of the component", { skip: missingCli }, () => {
     const arnOf = (_: object, name: string) => `arn:aws:iam::123456789012:policy/${name}`;
     simulation.resources["aws:iam/policy:Policy"] = storedKind(new Map(), arnOf, (arn) => ({ arn }));
 
-    succeeded(await pulumi("preview"));
+    // Of a cluster that does not exist yet, the preview knows neither the issuer nor the trust policy.
+    const first = await checkedPlan(t, pulumi);
+    assert.match(first.changes, /^ {2}new +OIDC issuer +URL: known after the update$/m);
+    assert.match(first.stdout, /^ {2}team-a\/deployer +team:platform +only itself +not known yet$/m);
+    assert.equal(first.exitCode, 0);
     succeeded(await up());
     assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
     succeeded(await pulumi("preview", "--expect-no-changes"));
+    const unchanged = await checkedPlan(t, pulumi);
+    assert.equal(unchanged.changes, "  Nothing changes who is granted what.");
+    assert.match(unchanged.stdout, /^ {2}team-a\/deployer +team:platform +only itself +only itself$/m);
+    assert.match(unchanged.stdout, /^ {4}platform: edit on stack app\/prod$/m);
+    assert.equal(unchanged.exitCode, 0);
 
     await t.test("has outputs, by which the program has attached a policy to a role", async () => {
       const { stdout } = succeeded(await pulumi("stack", "output", "--json"));
@@ -253,6 +263,10 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.deepEqual(newStatuses(green), EXCHANGED);
     for (const { kubernetes } of [blue, green]) assert.ok(kubernetes.existing().includes("team-a/app"));
     succeeded(await pulumi("preview", "--expect-no-changes"));
+
+    const plan = await checkedPlan(t, pulumi);
+    assert.match(plan.stdout, /^Component blue$.*^ {2}team-a\/app .*^Component green$.*^ {2}team-a\/app /ms);
+    assert.equal(plan.exitCode, 0);
 
     const kept = green.existing();
     assert.equal(kept.kubernetes.length, 3);

@@ -1,0 +1,80 @@
+// Plans of the stack on Pulumi's engine: what each change of its settings shows. package.engine.test.ts has those of other programs.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { succeeded } from "../support/engineOutcome";
+import { emptyStack } from "../support/engineStack";
+import { missingCli } from "../support/pulumiCli";
+import { checkedPlan } from "./plans";
+
+const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+const DEPLOYER = { namespace: "ci", name: "deployer", tokenType: "team", teamName: "a", awsRole: "irsa" };
+const DRIFT = {
+  namespace: "ops",
+  name: "drift",
+  tokenType: "team",
+  teamName: "ops",
+  awsRole: "pod-identity",
+};
+const SECRETS = { namespace: "web", name: "secrets", tokenType: "organization", awsRole: "none" };
+const TEAMS = [{ name: "a", stacks: [{ stack: "app/prod", permission: "edit" }] }];
+
+// The parts of the test depend on those before them.
+test("a plan of the real engine shows what it changes, and grants each token to its service account only", {
+  skip: missingCli,
+}, async (t) => {
+  const settings = { userLogin: "", serviceAccounts: [DEPLOYER, DRIFT, SECRETS], createTeams: TEAMS };
+  const { pulumi, set, up } = await emptyStack(t, settings);
+
+  const created = await checkedPlan(t, pulumi);
+  assert.match(created.changes, /^ {2}new {6}OIDC issuer .* {2}new {6}ci\/deployer .* {2}new {6}team a {2}/s);
+  assert.match(created.stdout, /^ {2}(\d+) of \1 checks passed \(3 service accounts, 27 callers\)\.$/m);
+  assert.equal(created.exitCode, 0);
+  succeeded(await up());
+
+  const MOVED = { ...DEPLOYER, teamName: "b" };
+  for (const [what, serviceAccounts, changed] of [
+    ["nothing", [DEPLOYER, DRIFT, SECRETS], ["Nothing changes who is granted what."]],
+    [
+      "a role's policy",
+      [{ ...DEPLOYER, rolePolicyArns: [READ_ONLY] }, DRIFT, SECRETS],
+      ["changed ci/deployer", `role policies: none → ${READ_ONLY}`],
+    ],
+    [
+      "a claim rule",
+      [{ ...DEPLOYER, policyRules: { '"kubernetes.io".pod.name': "app-*" } }, DRIFT, SECRETS],
+      ["changed ci/deployer", 'further rules: none → "kubernetes.io".pod.name = app-*'],
+    ],
+    [
+      "an admin",
+      [DEPLOYER, DRIFT, { ...SECRETS, organizationAdmin: true }],
+      ["changed web/secrets", "token: organization → organization (admin)"],
+    ],
+    [
+      "a new entry",
+      [DEPLOYER, DRIFT, SECRETS, { ...DRIFT, name: "more" }],
+      ["new ops/more", "token: team:ops", "lifetime: 7200 s", "role: pod-identity"],
+    ],
+    [
+      "a removed entry",
+      [DEPLOYER, SECRETS],
+      ["removed ops/drift", "token: team:ops", "lifetime: 7200 s", "role: pod-identity"],
+    ],
+    [
+      "another team",
+      [MOVED, DRIFT, SECRETS],
+      ["changed ci/deployer", "token: team:a → team:b", "removed team a", "stack app/prod: edit"],
+    ],
+  ] as const) {
+    await t.test(`of ${what}`, async () => {
+      await set("createTeams", serviceAccounts.some((it) => it === MOVED) ? [] : TEAMS);
+      await set("serviceAccounts", serviceAccounts);
+      for (const options of [[], ["--refresh"]]) {
+        const { exitCode, stdout, changes } = await checkedPlan(t, pulumi, ...options);
+        assert.equal(changes.replaceAll(/\s+/g, " ").trim(), changed.join(" "));
+        assert.match(stdout, /^ {2}(\d+) of \1 checks passed/m);
+        assert.equal(exitCode, 0);
+      }
+    });
+  }
+});
