@@ -138,7 +138,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const isEncrypted = raw.secretKeys.includes(`${raw.project}:maxExpirationSeconds`);
   const access = check(accessSchema, { ...ofStack, ...withUserEntry(values) }, (validSettings) => [
     ...accessRules(
-      { ...validSettings, ...(isEncrypted && { maxExpirationSeconds: undefined }) },
+      isEncrypted ? { ...validSettings, maxExpirationSeconds: undefined } : validSettings,
       createsCluster,
     ),
     ...(createsCluster ? newClusterRules(validSettings) : []),

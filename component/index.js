@@ -2,7 +2,7 @@
 require("../scripts/compilerCache.cjs");
 require("tsx/cjs");
 
-// With these, the SDK prints the error of an invalid output once for each resource. Those of its provider remain to be added.
+// With those that are there now, the SDK prints the error of an invalid output once for each resource. It adds others later.
 process.removeAllListeners("unhandledRejection");
 
 module.exports = require("./index.ts");

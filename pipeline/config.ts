@@ -12,6 +12,7 @@ import {
   schemasOf,
   settings,
   string,
+  unknownInEach,
   unknownSettings,
 } from "../settings/validation";
 
@@ -94,14 +95,13 @@ const JSON_KEYS = ["stacks"];
 export function readSettings(): Settings {
   const raw = readRawConfig();
   const given = projectValues(raw, JSON_KEYS);
-  const stacks = Array.isArray(given.stacks) ? given.stacks : [];
   const { settings: checked, problems } = check(schema, given, ({ stacks: valid = [] }) => {
     return duplicates(valid.map((it) => it?.stack));
   });
 
   const found = [
     ...unknownSettings(given, [], Object.keys(pipelineEntries)),
-    ...stacks.flatMap((stack, index) => unknownSettings(stack, ["stacks", index], Object.keys(stackEntries))),
+    ...unknownInEach(given.stacks, ["stacks"], Object.keys(stackEntries)),
     ...problems,
   ];
   const all = [...withEncrypted(found, raw), ...(checked ? loginProblems(checked.pulumiApiUrl) : [])];

@@ -356,11 +356,6 @@ export const roleClusterEntries = schemasOf<RoleCluster>()({
   clusterArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
 });
 
-const ACCOUNT_KEYS = Object.keys(accountEntries);
-
-/** The names of the settings in `AccessSettings`. */
-export const ACCESS_KEYS = Object.keys(accessEntries);
-
 type ValidSettings = v.InferOutput<ReturnType<typeof settings<typeof accessEntries>>>;
 
 /** The settings with every default filled in; durations are in seconds. */
@@ -447,12 +442,13 @@ export const INSTEAD_OF_OUTPUTS = {
  */
 export function unknownAccessSettings(values: Record<string, unknown>, others: string[]): Problem[] {
   const { serviceAccounts, createTeams } = values;
-  const names = [...ACCESS_KEYS, ...others];
-  const ofEntry = { names: ACCOUNT_KEYS, reason: "is a setting of an entry of serviceAccounts" };
+  const names = [...Object.keys(accessEntries), ...others];
+  const entryNames = Object.keys(accountEntries);
+  const ofEntry = { names: entryNames, reason: "is a setting of an entry of serviceAccounts" };
   const ofStack = { names, reason: "is a setting of the stack, not of an entry" };
   return [
     ...unknownSettings(values, [], names, ofEntry),
-    ...unknownInEach(serviceAccounts, ["serviceAccounts"], ACCOUNT_KEYS, ofStack),
+    ...unknownInEach(serviceAccounts, ["serviceAccounts"], entryNames, ofStack),
     ...unknownTeamSettings(createTeams),
   ];
 }

@@ -116,8 +116,7 @@ export function settings<Entries extends v.ObjectEntries>(
   return v.pipe(isSettings, schema);
 }
 
-/** What `check` returns. */
-export interface Checked<Settings> {
+interface Checked<Settings> {
   /** The settings with the defaults of the schema filled in; missing if they have a problem. */
   settings?: Settings;
   problems: Problem[];

@@ -51,10 +51,12 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
     const answer = (inputs: object) => ({ ...aws.calls[getCluster]?.answer(inputs), ...connection });
     const calls = { ...aws.calls, [getCluster]: { answer } };
     cli = openCli(await serveProvider(() => ({ resources, calls })), { SSL_CERT_FILE });
-    const readers = { tokenType: "team", teamName: "readers", awsRole: "none", runJob: false };
+    const readers = { tokenType: "team", teamName: "readers", runJob: false };
+    const deployer = { tokenType: "personal", userLogin: "my-login", runJob: false };
+    const drift = { tokenType: "team", teamName: "ops", audienceRule: true };
     const serviceAccounts = [
-      { namespace: "ci", name: "deployer", tokenType: "personal", userLogin: "my-login", runJob: false },
-      { namespace: "ops", name: "drift", tokenType: "team", teamName: "ops", audienceRule: true },
+      { namespace: "ci", name: "deployer", ...deployer, awsRole: "irsa" },
+      { namespace: "ops", name: "drift", ...drift, awsRole: "irsa" },
       { namespace: "ops", name: "reader", ...readers },
     ];
     const required = { "aws:region": "us-west-2", clusterName: CLUSTER.name, organization: "acme" };

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
+// What the SDK's host runs. Experimental, until the SDK exports how it generates a package's schema.
 import { Analyzer } from "@pulumi/pulumi/provider/experimental/analyzer";
 import { ComponentProvider, getPulumiComponents } from "@pulumi/pulumi/provider/experimental/provider";
 import type { PackageSpec, Property } from "@pulumi/pulumi/provider/experimental/schema";

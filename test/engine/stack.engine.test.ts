@@ -28,19 +28,20 @@ const ONE = {
   name: "pulumi-service-account",
   tokenType: "personal",
   userLogin: "alice",
+  awsRole: "irsa",
 };
 
 /** With these settings, a service account is denied: no pod has such a name. */
 const DENY = { policyRules: { '"kubernetes.io".pod.name': "other-*" } };
 
 const FOUR = [
-  { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" },
-  { namespace: "team-a", name: "drift", tokenType: "team", teamName: "platform" },
-  { namespace: "team-b", name: "secrets", tokenType: "organization", awsRole: "none" },
+  { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice", awsRole: "irsa" },
+  { namespace: "team-a", name: "drift", tokenType: "team", teamName: "platform", rolePolicyArns: [] },
+  { namespace: "team-b", name: "secrets", tokenType: "organization" },
   { namespace: "runners", name: "runner", tokenType: "runner", runnerId: "pool-1", runnerName: "builders" },
 ];
 const NAMESPACES = ["team-a", "team-b", "runners"];
-const FIFTH = { namespace: "team-b", name: "extra", tokenType: "team", teamName: "extra" };
+const FIFTH = { namespace: "team-b", name: "extra", tokenType: "team", teamName: "extra", awsRole: "irsa" };
 
 const POLICIES = ["Mutating", "Validating"].flatMap((kind) => [
   `${kind}AdmissionPolicy`,
