@@ -1,6 +1,7 @@
 // The live check asks AWS STS with the real AWS CLI. AWS STS is a local HTTPS server.
 
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { assumeRole } from "../../accessCheck/awsSts";
@@ -13,6 +14,7 @@ import {
 import { type Answer, type Endpoint, respond, startEndpoint } from "../support/endpoint";
 import { missingProgram } from "../support/programs";
 import { ROOT } from "../support/project";
+import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 
 const missingAws = missingProgram(
@@ -42,12 +44,20 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
   let restore: () => void;
 
   before(async () => {
+    const directory = temporaryDirectory({ after });
+    const [config, credentials] = [join(directory, "config"), join(directory, "credentials")];
+    await writeFile(config, "[default]\nendpoint_url = http://127.0.0.1:9\n");
+    await writeFile(credentials, "invalid");
     const certificate = await emulatorCertificate();
     sts = await startEndpoint((socket, request) => answer(socket, request), certificate);
-    // The user's endpoint is not the one of AWS STS.
+    // What the user has for other commands does not count, except for the certificate authorities.
     restore = setVariables({
       AWS_CA_BUNDLE: join(simulationDirectory(), "ca.pem"),
       AWS_ENDPOINT_URL: "http://127.0.0.1:9",
+      AWS_STS_REGIONAL_ENDPOINTS: "legacy",
+      AWS_PROFILE: "other",
+      AWS_CONFIG_FILE: config,
+      AWS_SHARED_CREDENTIALS_FILE: credentials,
     });
   });
   after(async () => {
