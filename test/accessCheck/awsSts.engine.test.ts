@@ -1,7 +1,7 @@
 // The live check asks AWS STS with the real AWS CLI. AWS STS is a local HTTPS server.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { assumeRole } from "../../accessCheck/awsSts";
@@ -39,15 +39,14 @@ function stsError(status: number, code: string, message: string): Answer {
 }
 
 describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
+  const home = temporaryDirectory({ after });
   let sts: Endpoint;
   let answer: Answer;
   let restore: () => void;
 
   before(async () => {
-    const directory = temporaryDirectory({ after });
-    const [config, credentials] = [join(directory, "config"), join(directory, "credentials")];
-    await writeFile(config, "[default]\nendpoint_url = http://127.0.0.1:9\n");
-    await writeFile(credentials, "invalid");
+    await mkdir(join(home, ".aws"));
+    for (const file of ["config", "credentials"]) await writeFile(join(home, ".aws", file), "invalid");
     const certificate = await emulatorCertificate();
     sts = await startEndpoint((socket, request) => answer(socket, request), certificate);
     // What the user has for other commands does not count, except for the certificate authorities.
@@ -56,8 +55,7 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
       AWS_ENDPOINT_URL: "http://127.0.0.1:9",
       AWS_STS_REGIONAL_ENDPOINTS: "legacy",
       AWS_PROFILE: "other",
-      AWS_CONFIG_FILE: config,
-      AWS_SHARED_CREDENTIALS_FILE: credentials,
+      HOME: home,
     });
   });
   after(async () => {

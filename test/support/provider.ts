@@ -29,9 +29,7 @@ type State = Record<string, unknown> & { __inputs: object; __unready?: boolean }
 /** The paths of the inputs that the providers do not change in place and that tests change, by type. */
 const REPLACE_ON: Record<string, string[]> = {
   "kubernetes:batch/v1:Job": ["spec.template"],
-  // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
-  "pulumiservice:index:OidcIssuer": ["organization", "url"],
-  // team_stack_perm.go and team_environment_perm.go.
+  // pulumi/pulumi-pulumiservice, provider/pkg/resources/team_stack_perm.go and team_environment_perm.go.
   "pulumiservice:index:TeamStackPermission": ["permission"],
   "pulumiservice:index:TeamEnvironmentPermission": ["permission"],
 };
