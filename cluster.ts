@@ -242,7 +242,7 @@ async function lookUpOidcProvider({ clusterName }: ClusterConfig, issuerUrl: str
     throw userError(
       `Failed to look up the IAM OIDC provider of EKS cluster "${clusterName}": ${reason(error)}\n\n` +
         "  To create it with this stack, set createOidcProvider to true.\n" +
-        "  If no workload uses AWS, set awsRole to none in every entry of serviceAccounts.\n" +
+        "  If no workload uses AWS, remove awsRole and rolePolicyArns from every entry of serviceAccounts.\n" +
         "  If the cluster uses EKS Pod Identity, set awsRole to pod-identity.\n",
     );
   });
