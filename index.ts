@@ -5,10 +5,12 @@ import { existingCluster, newCluster } from "./cluster";
 import { checkIssuer, readConfig } from "./config";
 import { createPulumiCloudProvider, stayWhereDeployed } from "./oidcIssuer";
 import { PulumiCloudAccess } from "./pulumiCloudAccess";
-import type { ServiceAccountOutputs } from "./workloadIdentity";
 
 /** What a service account has, by name: forty of them leave room for the reason of a failure above. */
-type ServiceAccountNames = Omit<ServiceAccountOutputs, "env" | "volume" | "volumeMount">;
+type ServiceAccountNames = Omit<
+  PulumiCloudAccess["serviceAccounts"][string],
+  "env" | "volume" | "volumeMount"
+>;
 
 interface StackOutputs {
   /** OIDC issuer of the cluster, with `https://`. */
