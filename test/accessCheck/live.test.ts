@@ -272,7 +272,7 @@ test("exits 1 and marks the row and the policy if a policy is too wide", async (
     ...others,
   ]);
   useTerminal(t, process.stdout);
-  const { exitCode, stdout } = await checkLive(stack, { environment: { NO_COLOR: "" } });
+  const { exitCode, stdout } = await checkLive(stack, { environment: { NO_COLOR: "", TERM: "xterm" } });
   const [yellow = "", reset = ""] = styleText("yellow", "|").split("|");
   const lines = stdout.split("\n").filter((line) => line.startsWith(yellow));
   const marked = lines.map((line) => line.replace(yellow, "").replace(reset, ""));
