@@ -38,8 +38,11 @@ const COMPARED_ONLY = [AUDIENCE, TRUST_POLICY];
  * @param planned undefined if the update deletes the component.
  */
 export function changesOf(deployed: Component | undefined, planned: Component | undefined): Change[] {
-  const before = factsOf(deployed);
-  const after = factsOf(planned);
+  // The rest of the program can have its teams already before a component comes, and still after one is removed.
+  const compared = (component: Component | undefined) =>
+    component && deployed && planned ? component : component && { ...component, others: [] };
+  const before = factsOf(compared(deployed));
+  const after = factsOf(compared(planned));
   return [...new Set([...after.keys(), ...before.keys()])].flatMap((subject): Change[] => {
     const [old, now] = [before.get(subject), after.get(subject)];
     if (!now) return [{ subject, kind: "removed", details: listed(old) }];

@@ -9,7 +9,7 @@ export interface Component {
   settings: Settings;
   /** The resources in it. */
   resources: State[];
-  /** The other resources of the program. */
+  /** The resources of the program that are in no component. */
   others: State[];
 }
 
@@ -73,13 +73,14 @@ export function componentsIn({ resources }: Plan): PlannedComponent[] {
   if (components.length === 0) {
     throw new Error(`This plan has no PulumiCloudAccess. ${ALL}`);
   }
+  const isInAny = (resource: PlannedResource) => components.some(({ urn }) => isIn(urn, resource, byUrn));
+  const outside = resources.filter((resource) => !isInAny(resource));
   return components.map((component) => {
     const inside = resources.filter((resource) => isIn(component.urn, resource, byUrn));
     const used = [...inside.flatMap(({ provider }) => provider ?? []), ...component.dependencies];
     const view = (when: "deployed" | "planned") => {
       const state = component[when];
       const statesOf = (some: PlannedResource[]) => some.flatMap((resource) => resource[when] ?? []);
-      const outside = resources.filter((resource) => !inside.includes(resource));
       return state && componentOf(state, statesOf(inside), statesOf(outside));
     };
     const planned = view("planned");
@@ -175,16 +176,18 @@ export function attachedPolicies(component: Component, account: Named): string[]
 const STACK_PERMISSIONS: Record<string, string> = { 101: "read", 102: "edit", 103: "admin" };
 
 /**
- * Returns the teams that the program creates or grants permissions, each with its permissions by `stack PROJECT/STACK` and
- * `environment PROJECT/NAME`.
+ * Returns the teams of the component's organization that it, or the rest of the program, creates or grants permissions, each with
+ * its permissions by `stack PROJECT/STACK` and `environment PROJECT/NAME`.
  */
-export function teamsOf({ resources, others }: Component): Map<string, Record<string, string>> {
+export function teamsOf({ settings, resources, others }: Component): Map<string, Record<string, string>> {
   const teams = new Map<string, Record<string, string>>();
   const add = (team: unknown, permissions: Record<string, string>) => {
     teams.set(String(team), { ...teams.get(String(team)), ...permissions });
   };
   for (const { type, inputs } of [...resources, ...others]) {
-    const { project, stack, environment } = inputs;
+    const { project, stack, environment, organizationName, organization = organizationName } = inputs;
+    if (organization !== settings.organization) continue;
+
     const permission = String(inputs.permission);
     switch (type) {
       case "pulumiservice:index:Team":

@@ -163,15 +163,14 @@ function answerText(row: Row): string {
 export function accessMarkdown(result: Result): string {
   const { accounts, rows } = result;
   const table = accounts.map((account) => {
-    const [id, ...cells] = cellsOf(rows, account);
-    return `| ${[`\`${id}\``, ...cells.map(markdownText)].join(" | ")} |`;
+    return `| ${cellsOf(rows, account).map(markdownText).join(" | ")} |`;
   });
   const found = unexpected(rows).map((row) => {
-    const answer = `\`${idOf(row.account)}\`, ${row.caller.label}: **${outcome(row)}** by ${row.service}.`;
-    return `- ${answer} ${adviceFor(row)}`;
+    const caller = markdownText(`${idOf(row.account)}, ${row.caller.label}`);
+    return `- ${caller}: **${outcome(row)}** by ${row.service}. ${adviceFor(row)}`;
   });
   const further = accounts.flatMap((account) => {
-    return details(result, account).map((text) => `- \`${idOf(account)}\` ${markdownText(text)}`);
+    return details(result, account).map((text) => `- ${markdownText(`${idOf(account)} ${text}`)}`);
   });
   const foreign = foreignTexts(result).map((text) => `- **${markdownText(text)}**`);
   return [

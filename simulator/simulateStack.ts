@@ -132,8 +132,9 @@ function failureOf(failure: unknown, { environments }: StackFile, logsArePrinted
     const printed = "A Job failed, so `pulumi up` would fail. See its output above.";
     return logsArePrinted ? new FailedJob(printed) : failure;
   }
-  if (environments.length === 0) return failure;
   const reason = failure instanceof Error ? failure.message : String(failure);
+  const isMissing = reason.includes(": required");
+  if (environments.length === 0 || !isMissing) return failure;
   return new Error(`${reason.trimEnd()}\n\n${missingEnvironments(environments)}`);
 }
 

@@ -167,6 +167,28 @@ test("shows the teams that the program creates, with what each may do, and whose
   assert.match(inOneLine(removed), /^ removed team a stack app\/prod: admin environment app\/prod: open$/);
 });
 
+test("shows a team only with the component that creates it, and with its organization", async () => {
+  const team = (name: string) => ({ createTeams: [{ name }] });
+  const blue = stepsOf(await programWith([DEPLOYER], team("a")));
+  const greenEntry = { ...DEPLOYER, name: "green", teamName: "g" };
+  const green = stepsOf(await programWith([greenEntry], { ...team("g"), organization: "other" }), []);
+  const renamed: PlanStep[] = JSON.parse(JSON.stringify(green).replaceAll("::access", "::green"));
+
+  const { stdout } = await check([...blue, ...renamed]);
+  const [, ofBlue = "", ofGreen = ""] = stdout.split(/^Component /m);
+  assert.match(ofBlue, /^access\n.*Nothing changes who is granted what/s);
+  assert.deepEqual(ofGreen.match(/team [ag]$/gm), ["team g"]);
+});
+
+test("lets no name in a plan write Markdown", async () => {
+  const hostile = edited(stepsOf(deployed, []), "newState", (it) =>
+    it.replaceAll('"namespace":"web"', '"namespace":"`|<img>"'),
+  ).map((step) => JSON.parse(JSON.stringify(step).replaceAll("access.web.", "access.`|<img>.")));
+  const { stdout } = await check(hostile, { markdown: true });
+  assert.match(stdout, /^\| &#96;&#124;&#60;img&#62;\/secrets \|/m);
+  assert.doesNotMatch(stdout.replaceAll(/```json.*?```/gs, ""), /<img>/);
+});
+
 test("shows a component that the update deletes, and asks nothing about it", async () => {
   const { exitCode, stdout } = await check(stepsOf([], deployed));
   assert.match(stdout, /^ {2}removed {2}OIDC issuer .*^ {2}removed {2}web\/secrets +token: organization$/ms);
@@ -284,7 +306,7 @@ test("prints everything as Markdown, or the policies as JSON", async () => {
   const plan = stepsOf(await programWith([{ ...DEPLOYER, teamName: "b<c>" }]), deployed);
   const { stdout } = await check(plan, { markdown: true });
   assert.match(stdout, /^\| ci\/deployer \| changed \| token: team:a → team:b&#60;c&#62; \|$/m);
-  assert.match(stdout, /^\| `ci\/deployer` \| team:b&#60;c&#62; \| only itself \| only itself \|$/m);
+  assert.match(stdout, /^\| ci\/deployer \| team:b&#60;c&#62; \| only itself \| only itself \|$/m);
   const policies = JSON.parse((await check(plan, { policies: true })).stdout);
   assert.equal(policies.access["ci/deployer"].allowPolicy.teamName, "b<c>");
 });

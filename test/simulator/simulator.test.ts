@@ -167,7 +167,7 @@ describe("the simulation", () => {
     assert.deepEqual([exitCode, markdown.exitCode], [0, 0]);
     assert.match(markdown.stdout, /^> Simulation of stack prod/);
     assert.doesNotMatch(markdown.stdout, /organization is not set/);
-    const row = "| `default/pulumi-service-account` | user:my-login | only itself | only itself |\n";
+    const row = "| default/pulumi-service-account | user:my-login | only itself | only itself |\n";
     assert.ok(markdown.stdout.includes(row), markdown.stdout);
     const [json = ""] = codeIn(markdown.stdout, "json");
     assert.deepEqual(JSON.parse(json), JSON.parse(stdout));
