@@ -189,7 +189,7 @@ test("lists unexpected answers in Markdown, with what to check", () => {
     return row.caller.label === "itself" ? { ...row, allowed: false } : row;
   });
   const advice = "Check policyRules, tokenType, and the settings of the token.";
-  const answer = `- \`a/a\`, itself: **denied** by Pulumi Cloud. ${advice}`;
+  const answer = `- a/a, itself: **denied** by Pulumi Cloud. ${advice}`;
   assert.deepEqual(accessMarkdown({ ...result, rows }).match(/^- .*$/gm), [answer]);
 });
 
