@@ -337,20 +337,31 @@ test("exits 1 if anything was added or changed that no preview shows, though eve
   ]);
 });
 
-test("ignores a registration without keys, and with the thumbprint that the last update registered", async () => {
-  const [first = assert.fail()] = simulation.pulumiCloud.list()[0]?.registration.thumbprints ?? [];
-  const registration = edit(ISSUERS, '"name":', `"jwks": {}, "thumbprints": ["${first}"], "name":`);
-  const state = editSteps((step) => {
-    const inputs = { thumbprints: [first] };
-    return step.urn.endsWith("::access.oidc-issuer")
-      ? { ...step, oldState: { ...step.oldState, inputs } }
-      : step;
-  });
-  const { exitCode } = await checkLive(stack, {
-    answer: async (stdout, call) => state(await registration(stdout, call), call),
-  });
-  assert.equal(exitCode, 0);
+test("compares the thumbprints with those of the last update, and counts no keys as none", async () => {
+  for (const [registered, code] of [
+    ["0a", 0],
+    ["0b", 1],
+  ] as const) {
+    const { exitCode } = await checkLive(stack, {
+      answer(stdout, call) {
+        if (call.args[0] === "preview") return withThumbprints(stdout, { recorded: "0a", found: registered });
+        if (!call.args[1]?.endsWith("/oidc/issuers")) return stdout;
+        return stdout.replace('"name":', `"jwks": {}, "thumbprints": ["${registered}"], "name":`);
+      },
+    });
+    assert.equal(exitCode, code);
+  }
 });
+
+/** Returns a preview in which the issuer's thumbprint in the state, and the one that the refresh finds, are these. */
+function withThumbprints(preview: string, { recorded, found }: { recorded: string; found: string }): string {
+  const { steps, ...plan } = JSON.parse(preview);
+  for (const { op, urn, oldState } of steps) {
+    const thumbprints = [op === "refresh" ? recorded : found];
+    if (urn.endsWith("::access.oidc-issuer")) oldState.inputs = { thumbprints };
+  }
+  return JSON.stringify({ ...plan, steps });
+}
 
 test("exits 1 if the issuer is registered with another ID, though every answer is the intended one", async () => {
   const [registered, missing] = await additionsIn(edit(ISSUERS, /(?<="id": )"[^"]+"/g, '"another"'));

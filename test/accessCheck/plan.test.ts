@@ -58,6 +58,16 @@ function edited(steps: PlanStep[], key: "oldState" | "newState", edit: (json: st
   return all;
 }
 
+/** Returns the steps of a refresh that finds what is deployed. */
+function refreshesOf(registered: Registration[]): PlanStep[] {
+  return stepsOf(registered).map(({ urn, oldState }) => ({
+    op: "refresh",
+    urn,
+    oldState,
+    newState: oldState,
+  }));
+}
+
 test("shows a new component, and grants each of its service accounts its own token", async () => {
   const { exitCode, stdout, stderr, changes } = await check(stepsOf(deployed, []));
   assert.deepEqual(changes.split("\n"), [
@@ -80,9 +90,11 @@ test("shows a new component, and grants each of its service accounts its own tok
   assert.deepEqual([exitCode, stderr], [0, ""]);
 });
 
-test("says that nothing changes, also if the steps are in another order", async () => {
+test("reads the steps in any order", async () => {
   const { exitCode, changes } = await check(stepsOf(deployed).toReversed());
   assert.deepEqual([exitCode, changes], [0, "  Nothing changes who is granted what."]);
+  const steps = stepsOf(await programWith([{ ...DEPLOYER, teamName: "b" }, DRIFT, SECRETS]), deployed);
+  assert.match((await check([...steps, ...refreshesOf(deployed)])).changes, /token: team:a → team:b/);
 });
 
 for (const [what, entries, settings, expected] of [
@@ -196,6 +208,7 @@ test("shows a component that the update deletes, and asks nothing about it", asy
   assert.equal(exitCode, 0);
 });
 
+const OTHER_POLICY = { decision: "allow", tokenType: "personal", userLogin: "mallory", rules: { sub: "x" } };
 const NAME = '\\"kubernetes.io\\".serviceaccount.name';
 for (const [what, edit, found] of [
   [
@@ -218,6 +231,11 @@ for (const [what, edit, found] of [
     /grants another token: .*"admin"/,
   ],
   [
+    "of no service account, beside theirs",
+    (it) => it.replace('"policies":[{', `"policies":[${JSON.stringify(OTHER_POLICY)},{`),
+    /of no service account.*"mallory"/,
+  ],
+  [
     "with a rule on __proto__",
     (it) => it.replace(`"rules":{`, `"rules":{"__proto__":"x",`),
     /itself: denied by Pulumi Cloud \(.*__proto__ is absent, not 'x'/,
@@ -238,6 +256,11 @@ for (const [what, edit, found] of [
 }
 
 for (const [what, edit, found] of [
+  [
+    "issuer's provider",
+    (it) => it.replace(/(?<=oidc-provider\/[^"]*)EXAMPLE(?=")/g, "OTHER"),
+    "does not name the IAM OIDC provider",
+  ],
   [
     "subject",
     (it) => it.replace(':sub":"system:serviceaccount:ci:deployer', ':sub":"system:serviceaccount:ci:other'),
@@ -266,6 +289,18 @@ for (const [what, edit, found] of [
   });
 }
 
+test("is not misled by a resource elsewhere that has the name of the component's issuer", async () => {
+  const own = "eks-pulumi-oidc:index:PulumiCloudAccess$";
+  const issuers = stepsOf(deployed).filter(({ urn }) => urn.endsWith(":OidcIssuer::access.oidc-issuer"));
+  const decoys = issuers.map((step) => {
+    return { ...step, urn: step.urn.replace(own, ""), newState: { ...step.newState, parent: "other" } };
+  });
+  const steps = edited(stepsOf(deployed), "newState", (it) =>
+    it.replace(`${NAME}":"drift"`, `${NAME}":"d*"`),
+  );
+  assert.match((await check([...decoys, ...steps])).stdout, /of no service account.*"d\*"/s);
+});
+
 test("asks only about what is known before the update", async () => {
   const steps = edited(stepsOf(deployed, []), "newState", (it) => {
     // The name of a new team, and the trust policy for a new IAM OIDC provider.
@@ -288,16 +323,10 @@ test("asks only about what is known before the update", async () => {
 test("compares what a refresh found with the program, and not what it read", async () => {
   const [urn, widened] = ["oidc-issuer", `${NAME}":"d*"`];
   const steps = edited(stepsOf(deployed), "oldState", (it) => it.replace(`${NAME}":"drift"`, widened));
-  const refreshes = stepsOf(deployed).map(({ urn, oldState }) => ({
-    op: "refresh",
-    urn,
-    oldState,
-    newState: oldState,
-  }));
   const found = steps
     .filter((step) => step.urn.includes(urn))
     .map(({ oldState, ...step }) => ({ ...step, op: "update", newState: oldState }));
-  const { exitCode, changes } = await check([...refreshes, ...found, ...steps]);
+  const { exitCode, changes } = await check([...refreshesOf(deployed), ...found, ...steps]);
   assert.match(inOneLine(changes), /^ removed policy .*"d\*".*$/);
   assert.equal(exitCode, 0);
 });
