@@ -60,6 +60,8 @@ export interface Place {
   pulumiApiUrl: string;
   organization?: pulumi.Input<string>;
   clusterName?: string;
+  /** `true` or `false`: a created cluster has another issuer, or is deleted. */
+  createCluster?: string;
   /** The cluster's OIDC issuer, `https://…`. */
   issuerUrl?: pulumi.Input<string> | undefined;
 }
@@ -69,6 +71,7 @@ const STASH_NAMES: Record<string, string> = {
   pulumiApiUrl: "url",
   organization: "organization",
   clusterName: "cluster-name",
+  createCluster: "create-cluster",
   issuerUrl: "issuer-url",
 };
 

@@ -78,6 +78,11 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
       await assertStops(settings, message, [preview, up]);
     });
 
+    await t.test("on its cluster, before one of the same name is created", async () => {
+      const message = /createCluster = "true": deployed with "false"/;
+      await assertStops({ createCluster: "true" }, message, [preview, up]);
+    });
+
     await t.test(
       "on its cluster, whatever options an update has and whatever the AWS account has",
       async () => {
@@ -122,7 +127,7 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
         [],
         screen,
       );
-      assert.equal(afterFirst.filter((type) => type === "pulumi:index:Stash").length, 7, screen);
+      assert.equal(afterFirst.filter((type) => type === "pulumi:index:Stash").length, 8, screen);
     });
   });
 
@@ -145,7 +150,10 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("a stack that was deployed before it kept its place keeps it, and changes nothing", async (t) => {
-    const stack = await emptyStack(t, { userLogin: "", serviceAccounts: [DEPLOYER] });
+    const withRole = { ...DEPLOYER, name: "irsa", awsRole: "irsa" };
+    const withAssociation = { ...DEPLOYER, name: "pod-identity", awsRole: "pod-identity" };
+    const serviceAccounts = [DEPLOYER, withRole, withAssociation];
+    const stack = await emptyStack(t, { userLogin: "", serviceAccounts });
     const { cli, pulumi, up } = stack;
     succeeded(await up());
     // As c525bbe left it: the only Stash is that of the URL.
@@ -159,7 +167,15 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
     const created = changes(await up()).map((change) =>
       change.replace(/^(access\.oidc-issuer|pulumi-cloud)\./, ""),
     );
-    const names = ["cluster-name", "issuer-url", "issuer-url", "organization", "organization", "url"];
+    const names = [
+      "cluster-name",
+      "create-cluster",
+      "issuer-url",
+      "issuer-url",
+      "organization",
+      "organization",
+      "url",
+    ];
     assert.deepEqual(
       created.sort(),
       names.map((name) => `${name} created`),
@@ -202,7 +218,16 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
     const state = await stateOf(stack);
 
     cli.environment.ISSUER_URL = otherIssuer.url;
-    for (const command of [() => pulumi("preview"), up]) {
+    const created = "**:ConfigMap::access.default.deployer.pulumi-token-exchange";
+    const commands = [
+      () => pulumi("preview"),
+      up,
+      () => up("--continue-on-error"),
+      () => up("--refresh"),
+      () => up("--target", created),
+      () => up("--exclude", created),
+    ];
+    for (const command of commands) {
       const screen = failed(
         await command(),
         /error: PulumiCloudAccess "access" stays where it was deployed\. None of its resources was changed\./,

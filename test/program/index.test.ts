@@ -100,6 +100,7 @@ test("several service accounts share the issuer, their namespace, and nothing el
     "pulumi:index:Stash access.oidc-issuer.organization",
     "pulumi:index:Stash access.oidc-issuer.url",
     "pulumi:index:Stash pulumi-cloud.cluster-name",
+    "pulumi:index:Stash pulumi-cloud.create-cluster",
     "pulumi:index:Stash pulumi-cloud.issuer-url",
     "pulumi:index:Stash pulumi-cloud.organization",
     "pulumi:index:Stash pulumi-cloud.url",
