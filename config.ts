@@ -7,7 +7,6 @@ import {
   type Access,
   accessEntries,
   accessRules,
-  INITIAL_NAMESPACES,
   issuerAudiences,
   unknownAccessSettings,
   withAccountNames,
@@ -136,13 +135,10 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const createsCluster = values.createCluster === true;
   // An encrypted value is not printed, so nothing is compared with it.
   const isEncrypted = raw.secretKeys.includes(`${raw.project}:maxExpirationSeconds`);
-  const access = check(accessSchema, { ...ofStack, ...withUserEntry(values) }, (validSettings) => [
-    ...accessRules(
-      isEncrypted ? { ...validSettings, maxExpirationSeconds: undefined } : validSettings,
-      createsCluster,
-    ),
-    ...(createsCluster ? newClusterRules(validSettings) : []),
-  ]);
+  const access = check(accessSchema, { ...ofStack, ...withUserEntry(values) }, (validSettings) => {
+    const comparable = isEncrypted ? { ...validSettings, maxExpirationSeconds: undefined } : validSettings;
+    return accessRules(comparable, createsCluster);
+  });
   const hasEntries = "serviceAccounts" in values;
   const aws = check(awsSchema, raw.values);
   const pulumiCloud = check(pulumiCloudSchema, raw.values);
@@ -209,21 +205,4 @@ function withOtherProjects(problem: Problem, values: Record<string, unknown>, ra
   if (key in values || others.length === 0) return problem;
   const ignored = `Pulumi ignores ${others.join(" and ")}, because the name of this project is ${raw.project}`;
   return { ...problem, reason: `${problem.reason}. ${ignored}` };
-}
-
-/** Returns the problems of entries that a cluster cannot have when it is created. */
-function newClusterRules({ serviceAccounts = [], createNamespaces = [] }: Incomplete<Access>): Problem[] {
-  return serviceAccounts.flatMap((account, index): Problem[] => {
-    if (!account?.namespace || createNamespaces.includes(account.namespace)) return [];
-
-    const { namespace, name, createServiceAccount, runJob } = account;
-    if (!INITIAL_NAMESPACES.includes(namespace)) {
-      const reason = "must be in createNamespaces: the cluster that createCluster creates does not have it";
-      return [{ path: ["serviceAccounts", index, "namespace"], value: namespace, reason }];
-    }
-    const isMissing = createServiceAccount === false && name !== "default";
-    if (!isMissing || !runJob) return [];
-    const reason = "must be false: the service account cannot exist before the stack creates its cluster";
-    return [{ path: ["serviceAccounts", index, "runJob"], value: true, reason }];
-  });
 }

@@ -138,7 +138,7 @@ export const kubernetesName = string(
 );
 
 /** Every cluster has these: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ */
-export const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 const newNamespace = v.pipe(
   kubernetesName,
@@ -467,6 +467,7 @@ export function accessRules(access: Incomplete<Access>, createsCluster = false):
       ...tokenProblems(account),
       ...roleProblems(account),
       ...lifetimeProblems(account, access),
+      ...namespaceProblems(account, access, createsCluster),
       ...existenceProblems(account, access, createsCluster),
       ...duplicateProblems(index, serviceAccounts),
     ];
@@ -560,25 +561,50 @@ function lifetimeProblems(account: Incomplete<Account>, access: Incomplete<Acces
   return [{ path: ["tokenExpirationSeconds"], value, reason }];
 }
 
-/** Returns the problems with objects that must already exist, or cannot exist yet. */
+/** Returns a problem for a namespace that a new cluster does not have. */
+function namespaceProblems(
+  { namespace }: Incomplete<Account>,
+  { createNamespaces = [] }: Incomplete<Access>,
+  createsCluster: boolean,
+): Problem[] {
+  if (!createsCluster || !namespace) return [];
+  if ([...INITIAL_NAMESPACES, ...createNamespaces].includes(namespace)) return [];
+  const reason = "must be in createNamespaces: the cluster that createCluster creates does not have it";
+  return [{ path: ["namespace"], value: namespace, reason }];
+}
+
+/** Returns a problem for a service account that exists always, or that does not exist yet when its Job needs it. */
 function existenceProblems(
   { namespace, name, createServiceAccount, runJob }: Incomplete<Account>,
   { createNamespaces = [] }: Incomplete<Access>,
   createsCluster: boolean,
 ): Problem[] {
-  if (createServiceAccount && name === "default") {
+  const isDefault = name === "default";
+  if (createServiceAccount && isDefault) {
     const reason = "must be false: every namespace has the service account default";
     return [{ path: ["createServiceAccount"], value: true, reason }];
   }
-  const isInNewNamespace = namespace !== undefined && createNamespaces.includes(namespace);
-  if (createServiceAccount !== false || !runJob || !isInNewNamespace) return [];
+  if (createServiceAccount !== false || !runJob) return [];
 
-  if (name === "default" || createsCluster) {
-    const reason = "must be false: the service account cannot exist before the stack creates its namespace";
-    return [{ path: ["runJob"], value: true, reason }];
+  const isInNewNamespace = namespace !== undefined && createNamespaces.includes(namespace);
+  if (isDefault && isInNewNamespace) {
+    const another = `does not exist before the stack creates namespace ${namespace}: use another service account`;
+    const reason = createsCluster
+      ? another
+      : `${another}, or remove ${namespace} from createNamespaces if it exists`;
+    return [{ path: ["name"], value: name, reason }];
   }
-  const reason = `says that the service account exists, so its namespace does: remove ${namespace} from createNamespaces`;
-  return [{ path: ["createServiceAccount"], value: false, reason }];
+  if (!isDefault && createsCluster) {
+    const reason =
+      "must be true, because the cluster that createCluster creates does not have the service account. If something " +
+      "else creates it later, set runJob to false";
+    return [{ path: ["createServiceAccount"], value: false, reason }];
+  }
+  if (isInNewNamespace) {
+    const reason = `says that the service account exists, so its namespace does: remove ${namespace} from createNamespaces`;
+    return [{ path: ["createServiceAccount"], value: false, reason }];
+  }
+  return [];
 }
 
 function duplicateProblems(index: number, accounts: Incomplete<Access>["serviceAccounts"] = []): Problem[] {

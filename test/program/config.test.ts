@@ -238,15 +238,17 @@ const REJECTED = `
     createOidcProvider = true: must be false with createCluster, which creates what its roles need
     serviceAccounts[0].namespace = "web": must be in createNamespaces: the cluster that createCluster creates does not have it
   { createCluster: true, entry: { namespace: default, createServiceAccount: false } }
-    serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its cluster
+    serviceAccounts[0].createServiceAccount = false: must be true, because the cluster that createCluster creates does not have the service account. If something else creates it later, set runJob to false
   { createNamespaces: [web, ci, ci], entry: { createServiceAccount: false } }
     createNamespaces[0] = "web": is not the namespace of an entry
     createNamespaces[2] = "ci": must not be listed twice
     serviceAccounts[0].createServiceAccount = false: says that the service account exists, so its namespace does: remove ci from createNamespaces
   { createNamespaces: [ci], entry: { name: default, createServiceAccount: false } }
-    serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its namespace
+    serviceAccounts[0].name = "default": does not exist before the stack creates namespace ci: use another service account, or remove ci from createNamespaces if it exists
+  { createCluster: true, createNamespaces: [ci], entry: { name: default, createServiceAccount: false } }
+    serviceAccounts[0].name = "default": does not exist before the stack creates namespace ci: use another service account
   { createCluster: true, createNamespaces: [ci], entry: { createServiceAccount: false } }
-    serviceAccounts[0].runJob = true: must be false: the service account cannot exist before the stack creates its namespace
+    serviceAccounts[0].createServiceAccount = false: must be true, because the cluster that createCluster creates does not have the service account. If something else creates it later, set runJob to false
   createNamespaces: [kube-system]
     createNamespaces[0] = "kube-system": exists on every cluster
 
