@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { runInNewContext } from "node:vm";
 import { parse } from "yaml";
 import { writePrograms } from "../support/programs";
@@ -77,57 +77,31 @@ test("no workflow changes a stack", () => {
   }
 });
 
-const HOSTILE = { severity: "error", message: "error: \u001b[8m\n\n::stop-commands::\u202e\n" };
+test("the step of preview.yml adds the report of the plan to the job summary", (t) => {
+  const { status, log, summary } = runPlan(t, { pulumi: 'echo "$@"', npm: 'echo "$@"; cat "$5"' });
+  assert.deepEqual([status, log], [0, ""]);
+  assert.deepEqual(summary.split("\n"), [
+    "start --silent -- --plan plan.json --markdown",
+    "preview --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev",
+    "",
+  ]);
+});
 
-/** What the programs of the step do, and what it then has done. */
-const PLANS: [
-  what: string,
-  pulumi: string,
-  npm: string,
-  expected: Record<"status" | "log" | "summary", unknown>,
-][] = [
-  [
-    "reports an intended plan",
-    'echo "$@"',
-    'echo "$@"; cat "$5"',
-    {
-      status: 0,
-      log: "",
-      summary:
-        "start --silent -- --plan plan.json --markdown\n" +
-        "preview --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev\n",
-    },
-  ],
-  [
-    "fails with the report if something is not as intended",
-    "echo {}",
-    "echo not intended; exit 1",
-    { status: 1, log: "", summary: "not intended\n" },
-  ],
-  [
-    "prints why a preview has failed, which cannot change the log",
-    `echo '${JSON.stringify({ diagnostics: [HOSTILE] })}'; exit 1`,
-    "echo asked",
-    { status: 1, log: '"error: \\u001b[8m"\n"::stop-commands::\\u202e"\n', summary: "" },
-  ],
-  ["fails if a preview does not start", "exit 1", "echo asked", { status: 1, log: "", summary: "" }],
-];
+test("the step of preview.yml fails with the report if something is not as intended", (t) => {
+  const run = runPlan(t, { pulumi: "echo {}", npm: "echo not intended; exit 1" });
+  assert.deepEqual(run, { status: 1, log: "", summary: "not intended\n" });
+});
 
-for (const [what, pulumi, npm, expected] of PLANS) {
-  test(`the step of preview.yml ${what}`, (t) => {
-    const directory = temporaryDirectory(t);
-    const summary = join(directory, "summary");
-    writeFileSync(summary, "");
-    const env = {
-      PATH: writePrograms(directory, { pulumi, npm }),
-      STACK: "acme/eks-pulumi-oidc/dev",
-      GITHUB_STEP_SUMMARY: summary,
-    };
-    const { run } = workflow("preview").jobs.preview.steps.find(({ id }: Step) => id === "plan");
-    const { status, stdout } = runStep(run, directory, env);
-    assert.deepEqual({ status, log: stdout, summary: readFileSync(summary, "utf8") }, expected);
+test("the step of preview.yml prints why a preview has failed, which cannot change the log", (t) => {
+  const diagnostics = [{ severity: "error", message: "error: \u001b[8m\n\n::stop-commands::\u202e\n" }];
+  const pulumi = `echo '${JSON.stringify({ diagnostics })}'; exit 1`;
+  const run = runPlan(t, { pulumi, npm: "echo asked" });
+  assert.deepEqual(run, {
+    status: 1,
+    log: '"error: \\u001b[8m"\n"::stop-commands::\\u202e"\n',
+    summary: "",
   });
-}
+});
 
 test("preview.yml posts the comment, and then fails if the preview or the access check has", () => {
   const steps: Step[] = workflow("preview").jobs.preview.steps;
@@ -184,6 +158,19 @@ test("every step uses the commit that started the workflow, and actions at a fix
     assert.deepEqual([ref, repository, persists], [undefined, undefined, false]);
   }
 });
+
+/** Runs the step of preview.yml that checks the plan, with stand-ins for the programs. */
+function runPlan(t: TestContext, programs: { pulumi: string; npm: string }) {
+  const directory = temporaryDirectory(t);
+  const file = join(directory, "summary");
+  const { run } = workflow("preview").jobs.preview.steps.find(({ id }: Step) => id === "plan");
+  const { status, stdout } = runStep(run, directory, {
+    PATH: writePrograms(directory, programs),
+    STACK: "acme/eks-pulumi-oidc/dev",
+    GITHUB_STEP_SUMMARY: file,
+  });
+  return { status, log: stdout, summary: existsSync(file) ? readFileSync(file, "utf8") : "" };
+}
 
 /** Runs the script of a step, as GitHub does. */
 function runStep(script: string, cwd: string, variables: Record<string, string>) {
