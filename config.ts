@@ -7,8 +7,8 @@ import {
   type Access,
   accessEntries,
   accessRules,
+  accessSchema,
   issuerAudiences,
-  unknownAccessSettings,
   withAccountNames,
   withDefaults,
 } from "./settings/access";
@@ -21,7 +21,7 @@ import {
   withEncrypted,
   withoutValue,
 } from "./settings/raw";
-import { check, type Incomplete, type Problem, settings } from "./settings/validation";
+import { check, type Incomplete, type Problem } from "./settings/validation";
 
 /** What a stack has besides the settings of the cluster and of the access. */
 export interface UserSettings {
@@ -50,12 +50,10 @@ const JSON_KEYS = [
   "serviceAccounts",
 ];
 
-/** The settings of the stack that an entry of `serviceAccounts` must not have. */
-const OTHER_KEYS = [...Object.keys(clusterEntries), "userLogin"];
-
-/** The access, as a stack configures it. What is optional here has a default that follows from other settings. */
-const accessSchema = settings(
+/** The settings of a stack. What is optional here has a default that follows from other settings. */
+const stackSchema = accessSchema(
   {
+    ...clusterEntries,
     ...accessEntries,
     issuerName: v.optional(accessEntries.issuerName),
     userLogin: v.optional(
@@ -131,22 +129,18 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const values = projectValues(raw, JSON_KEYS);
   const ofStack = raw.organization ? { organization: raw.organization } : {};
 
-  const cluster = check(settings(clusterEntries), values, clusterRules);
-  const createsCluster = values.createCluster === true;
   // An encrypted value is not printed, so nothing is compared with it.
   const isEncrypted = raw.secretKeys.includes(`${raw.project}:maxExpirationSeconds`);
-  const access = check(accessSchema, { ...ofStack, ...withUserEntry(values) }, (validSettings) => {
+  const stack = check(stackSchema, { ...ofStack, ...withUserEntry(values) }, (validSettings) => {
     const comparable = isEncrypted ? { ...validSettings, maxExpirationSeconds: undefined } : validSettings;
-    return accessRules(comparable, createsCluster);
+    return [...clusterRules(comparable), ...accessRules(comparable, comparable.createCluster)];
   });
   const hasEntries = "serviceAccounts" in values;
   const aws = check(awsSchema, raw.values);
   const pulumiCloud = check(pulumiCloudSchema, raw.values);
 
   const inPlaintext = [
-    ...cluster.problems,
-    ...unknownSettingsOf(values),
-    ...access.problems.map((problem) => (hasEntries ? problem : ofUser(problem))),
+    ...stack.problems.map(withPathAdvice).map((problem) => (hasEntries ? problem : ofUser(problem))),
     // A value of a provider can be a credential.
     ...aws.problems.map(withoutValue),
     ...pulumiCloud.problems.map(withoutValue),
@@ -155,12 +149,13 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const problems = withEncrypted(named, raw, AWS_KEYS).map((problem) => {
     return withOtherProjects(problem, values, raw);
   });
-  if (problems.length > 0 || !cluster.settings || !access.settings || !aws.settings) return { problems };
+  if (problems.length > 0 || !stack.settings || !aws.settings) return { problems };
 
-  const { issuerName = `eks-${cluster.settings.clusterName}`, ...shared } = access.settings;
+  const { clusterName, createCluster, createOidcProvider, ...access } = stack.settings;
+  const { issuerName = `eks-${clusterName}` } = access;
   const config = {
-    cluster: { ...cluster.settings, aws: aws.settings },
-    access: withDefaults({ ...shared, issuerName }),
+    cluster: { clusterName, createCluster, createOidcProvider, aws: aws.settings },
+    access: withDefaults({ ...access, issuerName }),
   };
   return { config, problems };
 }
@@ -186,12 +181,10 @@ function clusterRules({ createCluster, createOidcProvider }: Incomplete<ClusterS
   return [{ path: ["createOidcProvider"], value: true, reason }];
 }
 
-/** Returns a problem for each key that is not a setting of the stack. */
-function unknownSettingsOf(values: Record<string, unknown>): Problem[] {
-  return unknownAccessSettings(values, OTHER_KEYS).map((problem) => {
-    const isPath = /[.[]/.test(String(problem.path[0]));
-    return isPath ? { ...problem, reason: "is a path: remove it, and set it with --path" } : problem;
-  });
+/** Returns the problem of an unknown setting whose name is a path, with what to do. */
+function withPathAdvice(problem: Problem): Problem {
+  const isPath = /[.[]/.test(String(problem.path[0]));
+  return isPath ? { ...problem, reason: "is a path: remove it, and set it with --path" } : problem;
 }
 
 /**

@@ -20,20 +20,20 @@ import {
   type Account,
   accessEntries,
   accessRules,
+  accessSchema,
   awsRoleOf,
   defaultAccountWarnings,
   INSTEAD_OF_OUTPUTS,
   issuerAudiences,
   type RoleCluster,
   roleClusterEntries,
-  unknownAccessSettings,
   withAccountNames,
   withCheckedOutputs,
   withDefaults,
 } from "./settings/access";
 import { loginProblems } from "./settings/login";
 import { userError } from "./settings/userError";
-import { check, type Incomplete, messageOf, type Problem, settings } from "./settings/validation";
+import { check, type Incomplete, messageOf, type Problem } from "./settings/validation";
 import { type CreatedTeam, createTeams } from "./team";
 import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 
@@ -125,7 +125,7 @@ function permissionsOf({ tokenType, teamName }: Account, teams: CreatedTeam[]): 
 /** The resource of the package pulumiservice whose provider the component uses. */
 const OIDC_ISSUER = "pulumiservice:index:OidcIssuer";
 
-const argsSchema = settings({ ...accessEntries, ...roleClusterEntries });
+const argsSchema = accessSchema({ ...accessEntries, ...roleClusterEntries });
 
 /**
  * Checks the arguments before the component is registered, so that the state never contains a rejected argument.
@@ -145,7 +145,6 @@ function checkArguments(
   };
   const { settings: valid, problems } = check(argsSchema, args, argsRules, INSTEAD_OF_OUTPUTS);
   const all = [
-    ...unknownAccessSettings({ ...args }, Object.keys(roleClusterEntries)),
     ...problems,
     ...providerProblems(options),
     ...(valid ? pulumiCloudProblems(valid, options) : []),

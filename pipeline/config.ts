@@ -5,16 +5,7 @@ import { clusterEntries } from "../cluster";
 import { apiUrl, kubernetesName, policyArn, rolePath } from "../settings/access";
 import { loginProblems } from "../settings/login";
 import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../settings/raw";
-import {
-  check,
-  list,
-  type Problem,
-  schemasOf,
-  settings,
-  string,
-  unknownInEach,
-  unknownSettings,
-} from "../settings/validation";
+import { check, list, type Problem, schemasOf, settings, string } from "../settings/validation";
 
 /** A stack that the workflows preview. */
 interface StackSettings {
@@ -99,12 +90,7 @@ export function readSettings(): Settings {
     return duplicates(valid.map((it) => it?.stack));
   });
 
-  const found = [
-    ...unknownSettings(given, [], Object.keys(pipelineEntries)),
-    ...unknownInEach(given.stacks, ["stacks"], Object.keys(stackEntries)),
-    ...problems,
-  ];
-  const all = [...withEncrypted(found, raw), ...(checked ? loginProblems(checked.pulumiApiUrl) : [])];
+  const all = [...withEncrypted(problems, raw), ...(checked ? loginProblems(checked.pulumiApiUrl) : [])];
   if (checked && all.length === 0) return withOrganizations(checked);
   throw invalidConfiguration(all);
 }

@@ -6,7 +6,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { CREDENTIAL_HELPER, VOLUME_MOUNT, VOLUME_NAME } from "../tokenVolume";
 import { isLater, mapInput } from "./outputs";
-import { type Team, teamProblems, teams, unknownTeamSettings } from "./teams";
+import { type Team, teamProblems, teams } from "./teams";
 import { TOKEN_TYPES, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
 import {
   checkOutputs,
@@ -23,8 +23,6 @@ import {
   schemasOf,
   settings,
   string,
-  unknownInEach,
-  unknownSettings,
 } from "./validation";
 
 /** How the pods of a service account receive an IAM role. */
@@ -330,6 +328,17 @@ const accountEntries = schemasOf<ServiceAccount>()({
   command: v.optional(command),
 });
 
+/** @param settingsOfStack the names of the settings beside the list. */
+function accountList(settingsOfStack: string[] = []) {
+  const reason = "is a setting of the stack, not of an entry";
+  return v.pipe(
+    list(settings(accountEntries, { elsewhere: { names: settingsOfStack, reason } })),
+    v.minLength(1, "must not be empty"),
+    // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
+    v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
+  );
+}
+
 export const accessEntries = schemasOf<AccessSettings>()({
   organization: input(organizationName),
   issuerName: input(issuerName),
@@ -342,12 +351,7 @@ export const accessEntries = schemasOf<AccessSettings>()({
   injectToken: v.optional(flag, false),
   createNamespaces: v.optional(distinctList(newNamespace), []),
   createTeams: v.optional(teams, []),
-  serviceAccounts: v.pipe(
-    list(settings(accountEntries)),
-    v.minLength(1, "must not be empty"),
-    // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
-    v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
-  ),
+  serviceAccounts: accountList(),
 });
 
 export const roleClusterEntries = schemasOf<RoleCluster>()({
@@ -355,6 +359,22 @@ export const roleClusterEntries = schemasOf<RoleCluster>()({
   oidcProviderArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
   clusterArn: v.optional(input(string(/^arn:/, "must be an ARN"))),
 });
+
+/**
+ * Returns the schema of all settings beside the list of service accounts, and of that list.
+ *
+ * @param entries those of `AccessSettings`, and others.
+ * @param required why settings are required, by their names.
+ */
+export function accessSchema<Entries extends Record<keyof AccessSettings, v.GenericSchema>>(
+  entries: Entries,
+  required: Record<string, string> = {},
+) {
+  const serviceAccounts = accountList(Object.keys(entries));
+  const reason = "is a setting of an entry of serviceAccounts";
+  const elsewhere = { names: Object.keys(accountEntries), reason };
+  return settings({ ...entries, serviceAccounts }, { required, elsewhere });
+}
 
 type ValidSettings = v.InferOutput<ReturnType<typeof settings<typeof accessEntries>>>;
 
@@ -434,24 +454,6 @@ export const INSTEAD_OF_OUTPUTS = {
   rolePolicyArns:
     "If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment",
 };
-
-/**
- * Returns a problem for each name that is not a setting of its place: at the top, in an entry, or in a team.
- *
- * @param others the names of the settings at the top besides those of `AccessSettings`.
- */
-export function unknownAccessSettings(values: Record<string, unknown>, others: string[]): Problem[] {
-  const { serviceAccounts, createTeams } = values;
-  const names = [...Object.keys(accessEntries), ...others];
-  const entryNames = Object.keys(accountEntries);
-  const ofEntry = { names: entryNames, reason: "is a setting of an entry of serviceAccounts" };
-  const ofStack = { names, reason: "is a setting of the stack, not of an entry" };
-  return [
-    ...unknownSettings(values, [], names, ofEntry),
-    ...unknownInEach(serviceAccounts, ["serviceAccounts"], entryNames, ofStack),
-    ...unknownTeamSettings(createTeams),
-  ];
-}
 
 /**
  * Returns the problems of settings that are valid by themselves, but not together.

@@ -2,17 +2,7 @@
 
 import * as v from "valibot";
 import { teamName } from "./tokenTypes";
-import {
-  type Incomplete,
-  isObject,
-  list,
-  type Path,
-  type Problem,
-  schemasOf,
-  settings,
-  string,
-  unknownInEach,
-} from "./validation";
+import { type Incomplete, list, type Path, type Problem, schemasOf, settings, string } from "./validation";
 
 /** What a team may do with a stack. */
 export const StackPermission = {
@@ -85,20 +75,6 @@ const teamEntries = schemasOf<Team>()({
 
 /** A schema for the list of teams. */
 export const teams = list(settings(teamEntries));
-
-/** Returns a problem for each name in a list of teams, which can be anything, that is not a setting of its place. */
-export function unknownTeamSettings(values: unknown): Problem[] {
-  const elements = Array.isArray(values) ? values : [];
-  const inTeams = elements.flatMap((team, index) => {
-    const { stacks = [], environments = [] } = isObject(team) ? team : {};
-    const path: Path = ["createTeams", index];
-    return [
-      ...unknownInEach(stacks, [...path, "stacks"], Object.keys(stackEntries)),
-      ...unknownInEach(environments, [...path, "environments"], Object.keys(environmentEntries)),
-    ];
-  });
-  return [...unknownInEach(values, ["createTeams"], Object.keys(teamEntries)), ...inTeams];
-}
 
 /**
  * Returns the problems of teams that are valid by themselves, but not together.

@@ -101,19 +101,45 @@ export function input<Value>(schema: v.GenericSchema<Value>) {
   return v.lazy((value) => (isLater(value) ? later : schema));
 }
 
-/**
- * Returns a schema for objects with these settings. It ignores unknown ones: `unknownSettings` reports them.
- *
- * @param reasons why settings are required, where "required" does not say enough.
- */
+/** What to say of a setting where "required" or "unknown setting" does not say enough. */
+interface Reasons {
+  /** Why settings are required, by their names. */
+  required?: Record<string, string>;
+  /** The names of settings that belong to another place, and what to say of them. */
+  elsewhere?: { names: string[]; reason: string };
+}
+
+/** Returns a schema for objects with these settings, and no others. */
 export function settings<Entries extends v.ObjectEntries>(
   entries: Entries,
-  reasons: Record<string, string> = {},
+  { required = {}, elsewhere }: Reasons = {},
 ) {
-  const schema = v.object(entries, ({ path }) => reasons[String(path?.[0]?.key)] ?? "required");
+  const names = Object.keys(entries);
+  const reasonFor = (key: string) =>
+    elsewhere?.names.includes(key) ? elsewhere.reason : unknownSetting(key, names);
+
   // Valibot's schema accepts lists too.
-  const isSettings = v.custom<v.InferInput<typeof schema>>(isObject, "must be an object");
+  const isSettings = v.custom<v.InferInput<v.ObjectSchema<Entries, undefined>>>(
+    isObject,
+    "must be an object",
+  );
+  const schema = v.lazy((values) => {
+    const unknown = isObject(values) ? Object.keys(values).filter((key) => !names.includes(key)) : [];
+    // Valibot's own strict schema reports only the first one.
+    const rejected = unknown.map((key) => [key, rejectedFor(reasonFor(key))]);
+    const all: Entries = { ...Object.fromEntries(rejected), ...entries };
+    return v.object(all, ({ path }) => required[String(path?.[0]?.key)] ?? "required");
+  });
   return v.pipe(isSettings, schema);
+}
+
+/** Returns a schema that rejects every value, and drops it: the value of an unknown setting is not shown. */
+function rejectedFor(reason: string) {
+  return v.pipe(
+    v.unknown(),
+    v.transform(() => undefined),
+    v.check(() => false, reason),
+  );
 }
 
 interface Checked<Settings> {
@@ -192,38 +218,6 @@ export function checkOutputs<Settings extends object>(
   };
   const checked = Object.entries(settings).map(([key, value]) => [key, checkOutput(key, value)]);
   return Object.fromEntries(checked) as Settings;
-}
-
-/** The names of settings that belong to another place, and what to say of them. */
-interface Elsewhere {
-  names: string[];
-  reason: string;
-}
-
-/**
- * Returns a problem for each key of an object that is not the name of a setting; none if it is not an object.
- *
- * @param path of the object.
- * @param known the names of its settings.
- */
-export function unknownSettings(
-  values: unknown,
-  path: Path,
-  known: string[],
-  elsewhere: Elsewhere = { names: [], reason: "" },
-): Problem[] {
-  if (!isObject(values)) return [];
-  const unknown = Object.keys(values).filter((key) => !known.includes(key));
-  return unknown.map((key) => {
-    const reason = elsewhere.names.includes(key) ? elsewhere.reason : unknownSetting(key, known);
-    return { path: [...path, key], reason };
-  });
-}
-
-/** Returns what `unknownSettings` returns for each element of a list; nothing if it is not a list. */
-export function unknownInEach(list: unknown, path: Path, known: string[], elsewhere?: Elsewhere): Problem[] {
-  if (!Array.isArray(list)) return [];
-  return list.flatMap((element, index) => unknownSettings(element, [...path, index], known, elsewhere));
 }
 
 /** Returns the reason for an unknown setting, with the known one that was probably meant. */

@@ -267,8 +267,8 @@ const REJECTED = `
     createTeams[0].stacks[1].team: unknown setting
     createTeams[0].stacks[1].stack = "a/b": must not be listed twice
   { entry: { tokenType: team, teamName: ops, userLogin: "" }, createTeams: [{ name: ops, environments: [{ environment: a/b, permission: edit }, { environment: a/b, permission: open, stack: a }] }] }
-    createTeams[0].environments[1].stack: unknown setting
     createTeams[0].environments[0].permission = "edit": must be read, open, write, or admin
+    createTeams[0].environments[1].stack: unknown setting
     createTeams[0].environments[1].environment = "a/b": must not be listed twice
 
   # Settings with which the Job would test something else.
@@ -448,8 +448,8 @@ test("escapes control, bidirectional, and invisible characters in values and nam
   const odd = { ...withEntry(entry), "a\u202e": "x" };
   const other = { clusterName: undefined, "ev\u202eil:clusterName": "a" };
   assertProblems(rejected({ ...odd, ...other }), [
-    "clusterName: required. Pulumi ignores ev\\u{202e}il:clusterName…",
     '"a\\u{202e}": unknown setting',
+    "clusterName: required. Pulumi ignores ev\\u{202e}il:clusterName…",
     'serviceAccounts[0].userLogin = "a\\u{202e}b\\u{200b}\\u{a0}\\u{3164}\\n": must be the login of a Pulumi user',
     'serviceAccounts[0].policyRules["a\\u{202e}"] = "x": must not contain invisible characters',
   ]);

@@ -49,9 +49,9 @@ test("reports every problem of the arguments at once, and registers nothing", as
     `Invalid arguments of PulumiCloudAccess "access" (8 problems). Nothing was changed.
 
   issuerNmae: unknown setting; did you mean "issuerName"?
+  maxExpirationSeconds = 0: must be at least 1 second
   serviceAccounts[0] (ci/deployer).tokenExpirationSeconds = "a": must be a whole number of seconds
   serviceAccounts[1] (ci/other).clusterName: unknown setting
-  maxExpirationSeconds = 0: must be at least 1 second
   issuerUrl: required
   oidcProviderArn: required, because an awsRole is irsa, the default with rolePolicyArns
   clusterArn: required, because an awsRole is pod-identity

@@ -24,12 +24,18 @@ export function stackSchema(): string {
 /** Returns the schema of a stack file as JSON, for settings that these interfaces declare. */
 export function stackFileSchema(entries: v.ObjectEntries, interfaces: string[]): string {
   const converted = toJsonSchema(v.object(entries), { typeMode: "output", errorMode: "ignore" });
-  // Editors would insert every default. The descriptions have them.
-  const withoutDefaults = JSON.stringify(converted, (key, value) => (key === "default" ? undefined : value));
-  const { $schema, $defs, properties }: Schema = JSON.parse(withoutDefaults);
+  const { $schema, properties }: Schema = JSON.parse(
+    JSON.stringify(converted, (key, value) => {
+      // Editors would insert every default. The descriptions have them.
+      if (key === "default") return undefined;
+      // A schema that depends on the value is a reference.
+      const id = /(?<=^#\/\$defs\/)\w+$/.exec(value?.$ref)?.[0];
+      return id ? converted.$defs?.[id] : value;
+    }),
+  );
   // A name with a colon is that of another package, or has the name of the project in front.
   const config = { ...described({ properties }, interfaces), patternProperties: { ":": {} } };
-  return JSON.stringify({ $schema, $defs, properties: { config } }, null, 2);
+  return JSON.stringify({ $schema, properties: { config } }, null, 2);
 }
 
 /** Returns the schema of an object, with the descriptions of its settings. It accepts no other settings. */
@@ -39,8 +45,7 @@ function described({ properties = {}, ...schema }: Schema, interfaces: string[])
     const [element] = /^[A-Z]\w+(?=\[\]$)/.exec(type) ?? [];
     if (element && setting.items) setting.items = described(setting.items, [element]);
     const description = comment.replaceAll(/\s+/g, " ");
-    // What can be an output is a reference here, and a string.
-    if (setting.$ref || setting.type === "string") return [name, { description, anyOf: [setting] }];
+    if (setting.type === "string") return [name, { description, anyOf: [setting] }];
     // `pulumi config set` writes lists and flags as strings.
     return [name, { description, anyOf: [setting, { type: ["string", "null"] }] }];
   });
