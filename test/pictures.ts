@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ended } from "./support/childProcess";
@@ -34,17 +35,10 @@ const FIXED: [pattern: RegExp, replacement: string][] = [
 ];
 
 test("docs/npm-start.svg shows who gets a token, as `npm start` prints it", async () => {
-  const {
-    NODE_TEST_CONTEXT,
-    NODE_OPTIONS,
-    NODE_EXTRA_CA_CERTS,
-    SIMULATOR_DIRECTORY,
-    NO_COLOR,
-    ...inherited
-  } = process.env;
   const child = spawn(process.execPath, ["--import", "tsx", "--import", TERMINAL, "simulator/start.ts"], {
     cwd: ROOT,
-    env: { ...inherited, TERM: "xterm" },
+    // What the runner of the tests sets would change what it does.
+    env: { PATH: process.env.PATH, TMPDIR: tmpdir(), TERM: "xterm" },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const { exitCode, stdout, stderr } = await ended(child);
@@ -53,7 +47,7 @@ test("docs/npm-start.svg shows who gets a token, as `npm start` prints it", asyn
   // Between them are the resources and the output of each Job.
   const [first = "", ...lines] = stdout.trimEnd().split("\n");
   const check = lines.slice(lines.findIndex((line) => line.includes("Access check")));
-  await write("npm-start", "npm start", [first, "", "…", "", ...check]);
+  write("npm-start", "npm start", [first, "", "…", "", ...check]);
 });
 
 test("docs/denied.svg shows why an exchange is denied, as `pulumi up` prints it", { skip }, async (t) => {
@@ -74,12 +68,12 @@ test("docs/denied.svg shows why an exchange is denied, as `pulumi up` prints it"
   const [, heading = assert.fail(screen), errors = ""] = diagnostics ?? [];
   // The CLI prints the errors of a failed update in any order.
   const sorted = errors.split("\n\n").sort().join("\n\n");
-  await write("denied", "pulumi up", ["…", "", heading, ...sorted.split("\n")]);
+  write("denied", "pulumi up", ["…", "", heading, ...sorted.split("\n")]);
 });
 
 /** Writes a picture of a command and what it printed. */
-async function write(name: string, command: string, lines: string[]): Promise<void> {
+function write(name: string, command: string, lines: string[]): void {
   const screen = FIXED.reduce((text, [pattern, fixed]) => text.replace(pattern, fixed), lines.join("\n"));
-  const picture = await pictureOf(`The output of ${command}`, [`$ ${command}`, ...screen.split("\n")]);
+  const picture = pictureOf(`The output of ${command}`, [`$ ${command}`, ...screen.split("\n")]);
   writeFileSync(join(ROOT, "docs", `${name}.svg`), picture);
 }
