@@ -7,9 +7,9 @@ import { writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { ended } from "./support/childProcess";
 import { emptyStack } from "./support/engineStack";
 import { pictureOf } from "./support/picture";
+import { ended } from "./support/programs";
 import { ROOT } from "./support/project";
 import { missingCli } from "./support/pulumiCli";
 

@@ -22,10 +22,15 @@ import {
   resourcesOf,
   succeeded,
 } from "../support/engineOutcome";
-import { type Stack, stackOfProgram, startEngine } from "../support/engineStack";
+import {
+  createRepository,
+  LINK_PACKAGES,
+  type Stack,
+  stackOfProgram,
+  startEngine,
+} from "../support/engineStack";
 import { codeIn, copyProject, ROOT, read } from "../support/project";
 import { missingCli, pathOf } from "../support/pulumiCli";
-import { createRepository, LINK_PACKAGES } from "../support/repository";
 import { startCluster } from "../support/stack";
 
 const missingYaml =

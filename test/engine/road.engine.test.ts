@@ -8,11 +8,10 @@ import { test } from "node:test";
 import { parse } from "yaml";
 import { TEMPLATE_SETTINGS } from "../../simulator/stackFile";
 import { succeeded } from "../support/engineOutcome";
-import { SETTINGS, startEngine } from "../support/engineStack";
+import { createRepository, LINK_PACKAGES, SETTINGS, startEngine } from "../support/engineStack";
 import { writePrograms } from "../support/programs";
 import { blocksOf, codeIn, read } from "../support/project";
 import { type Cli, createProject, missingCli, pathOf, useWholeSdk } from "../support/pulumiCli";
-import { createRepository, LINK_PACKAGES } from "../support/repository";
 
 useWholeSdk();
 

@@ -5,9 +5,8 @@ import { execFileSync, spawn } from "node:child_process";
 import { tmpdir } from "node:os";
 import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
-import { ended } from "../support/childProcess";
 import { podOf } from "../support/examples";
-import { writePrograms } from "../support/programs";
+import { ended, writePrograms } from "../support/programs";
 import { codeIn, read, sectionOf } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 

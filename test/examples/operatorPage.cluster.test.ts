@@ -8,13 +8,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { parse } from "yaml";
-import {
-  type ApiServer,
-  assetPath,
-  kubeconfigOf,
-  missingApiServer,
-  startApiServer,
-} from "../support/apiServer";
+import { type ApiServer, assetPath, missingApiServer, startApiServer } from "../support/apiServer";
 import { eventually } from "../support/pods";
 import { missingProgram, writePrograms } from "../support/programs";
 import { codeIn, read } from "../support/project";
@@ -60,8 +54,6 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
 
   before(async () => {
     server = await startApiServer();
-    const kubeconfig = kubeconfigOf(server.url, { token: server.tokenOf("admin") });
-    await writeFile(join(directory, "kubeconfig"), kubeconfig, { mode: 0o600 });
     path = writePrograms(directory, {
       kubectl: `exec '${assetPath("kubectl")}' "$@"`,
     });
@@ -84,7 +76,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", commandWith(text)], {
       cwd: directory,
       // kubectl keeps its cache in HOME.
-      env: { PATH: path, HOME: directory, KUBECONFIG: join(directory, "kubeconfig") },
+      env: { PATH: path, HOME: directory, KUBECONFIG: server.kubeconfig },
     });
     return stdout;
   }

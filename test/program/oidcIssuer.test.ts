@@ -11,7 +11,7 @@ import { allowPolicy, readThumbprints } from "../../oidcIssuer";
 import { scopeOf } from "../../settings/tokenTypes";
 import { decide } from "../../simulator/emulators/authPolicy";
 import { createCertificateAuthority, openCertificateAuthority } from "../../simulator/emulators/certificates";
-import { listen } from "../support/loopback";
+import { listen } from "../support/endpoint";
 import { rawConfigOf } from "../support/rawSettings";
 import { setVariables } from "../support/variables";
 

@@ -13,7 +13,7 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { emulatorCertificate, simulationDirectory } from "../../simulator/emulators/certificates";
-import { listen } from "./loopback";
+import { listen } from "./endpoint";
 
 const START_SECONDS = 120;
 
@@ -63,17 +63,14 @@ export async function startApiServer() {
     const [etcdPort, peerPort, port] = [await freePort(), await freePort(), await freePort()];
     const url = `https://127.0.0.1:${port}`;
     const tokens = { admin: randomBytes(16).toString("hex"), developer: randomBytes(16).toString("hex") };
-    const { publicKey, privateKey } = generateKeyPairSync("rsa", {
-      modulusLength: 2048,
-      publicKeyEncoding: { type: "spki", format: "pem" },
-      privateKeyEncoding: { type: "pkcs8", format: "pem" },
-    });
+    const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
     const tls = await emulatorCertificate();
     const write = async (name: string, content: string) => {
       const path = join(directory, name);
       await writeFile(path, content, { mode: 0o600 });
       return path;
     };
+    const key = await write("key.pem", String(privateKey.export({ type: "pkcs8", format: "pem" })));
     const users = [`${tokens.admin},admin,admin,system:masters`, `${tokens.developer},developer,developer`];
     const [etcd, peer] = [`http://127.0.0.1:${etcdPort}`, `http://127.0.0.1:${peerPort}`];
     processes.push(
@@ -101,15 +98,15 @@ export async function startApiServer() {
         "allow-privileged": "true",
         "service-account-issuer": url,
         "service-account-jwks-uri": `${url}/openid/v1/jwks`,
-        "service-account-signing-key-file": await write("key.pem", privateKey),
-        "service-account-key-file": await write("public.pem", publicKey),
+        "service-account-signing-key-file": key,
+        "service-account-key-file": key,
         "service-cluster-ip-range": "10.96.0.0/16",
         // The service "kubernetes" cannot have an endpoint on the loopback address.
         "endpoint-reconciler-type": "none",
       }),
     );
-    const kubeconfig = await write("kubeconfig", kubeconfigOf(url, { token: tokens.admin }));
-    const server = { ...client(url, tokens, kubeconfig), close };
+    const kubeconfig = await write("kubeconfig", kubeconfigOf(url, tokens.admin));
+    const server = { ...client(url, tokens, kubeconfig), kubeconfig, close };
     await ready(server, processes);
     // As in EKS, whose issuers are public.
     const role = "--clusterrole=system:service-account-issuer-discovery";
@@ -191,14 +188,14 @@ async function ready({ request }: ApiServer, processes: ReturnType<typeof start>
   throw new Error(`The API server is not ready after ${START_SECONDS} s.`);
 }
 
-/** Returns a kubeconfig for an API server, as JSON. @param user such as `{ token }` or `{ exec }`. */
-export function kubeconfigOf(url: string, user: object): string {
+/** Returns a kubeconfig for an API server, as JSON. */
+function kubeconfigOf(url: string, token: string): string {
   const cluster = { server: url, "certificate-authority": join(simulationDirectory(), "ca.pem") };
   return JSON.stringify({
     apiVersion: "v1",
     kind: "Config",
     clusters: [{ name: "cluster", cluster }],
-    users: [{ name: "user", user }],
+    users: [{ name: "user", user: { token } }],
     contexts: [{ name: "context", context: { cluster: "cluster", user: "user" } }],
     "current-context": "context",
   });

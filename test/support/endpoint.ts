@@ -1,9 +1,9 @@
 // A token endpoint on loopback that sends exactly the bytes of a test, however wrong they are.
 
-import { createServer, type Socket } from "node:net";
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createServer as createTlsServer } from "node:tls";
-import { listen } from "./loopback";
 
 export interface TokenRequest {
   /** Request line and headers. */
@@ -64,6 +64,13 @@ export async function startEndpoint(
       return new Promise((closed) => server.close(() => closed()));
     },
   };
+}
+
+/** Starts a server on a free port of 127.0.0.1, and returns the port. */
+export async function listen(server: Server): Promise<number> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return (server.address() as AddressInfo).port;
 }
 
 /** Returns an answer with a status, a body, and headers; `Content-Length` and `Connection: close` are added. */

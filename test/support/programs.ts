@@ -1,8 +1,18 @@
-// Programs that a test requires, or puts on PATH.
+// Programs that a test requires, puts on PATH, or starts.
 
-import { spawnSync } from "node:child_process";
+import { type ChildProcessByStdio, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
+import type { Readable, Writable } from "node:stream";
+import { text } from "node:stream/consumers";
+
+export interface Ended {
+  exitCode: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
 
 /**
  * Writes scripts to a directory, by the names of their programs.
@@ -26,4 +36,12 @@ export function writePrograms(
 export function missingProgram(program: string, page: string): string | false {
   const isMissing = spawnSync(program, ["--version"]).status !== 0;
   return isMissing && `${program} is not on PATH; to install it, see ${page}`;
+}
+
+/** Waits for a process to end, and returns what it has printed. */
+export async function ended(child: ChildProcessByStdio<Writable | null, Readable, Readable>): Promise<Ended> {
+  const closed = once(child, "close");
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  const [exitCode, signal] = await closed;
+  return { exitCode, signal, stdout, stderr };
 }

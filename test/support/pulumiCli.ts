@@ -7,8 +7,7 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { simulationDirectory } from "../../simulator/emulators/certificates";
-import { ended } from "./childProcess";
-import { missingProgram } from "./programs";
+import { ended, missingProgram } from "./programs";
 import { copyProject, linkPackages } from "./project";
 import { ACCESS_TOKEN } from "./script";
 

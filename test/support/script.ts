@@ -9,9 +9,8 @@ import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { SCRIPT_FILE } from "../../tokenVolume";
-import { type Ended, ended } from "./childProcess";
 import { type Answer, type Endpoint, respond, startEndpoint } from "./endpoint";
-import { writePrograms } from "./programs";
+import { type Ended, ended, writePrograms } from "./programs";
 import { read } from "./project";
 
 interface ScriptRun extends Ended {
