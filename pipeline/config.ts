@@ -5,7 +5,7 @@ import { clusterEntries } from "../cluster";
 import { apiUrl, kubernetesName, policyArn, rolePath } from "../settings/access";
 import { loginProblems } from "../settings/login";
 import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../settings/raw";
-import { check, list, type Problem, schemasOf, settings, string } from "../settings/validation";
+import { check, duplicates, list, schemasOf, settings, string } from "../settings/validation";
 
 /** A stack that the workflows preview. */
 interface StackSettings {
@@ -87,20 +87,13 @@ export function readSettings(): Settings {
   const raw = readRawConfig();
   const given = projectValues(raw, JSON_KEYS);
   const { settings: checked, problems } = check(schema, given, ({ stacks: valid = [] }) => {
-    return duplicates(valid.map((it) => it?.stack));
+    const names = valid.map((it) => it?.stack);
+    return duplicates(names, (index) => ["stacks", index, "stack"]);
   });
 
   const all = [...withEncrypted(problems, raw), ...(checked ? loginProblems(checked.pulumiApiUrl) : [])];
   if (checked && all.length === 0) return withOrganizations(checked);
   throw invalidConfiguration(all);
-}
-
-/** Returns a problem for each stack that is listed before. */
-function duplicates(stacks: (string | undefined)[]): Problem[] {
-  return stacks.flatMap((stack, index): Problem[] => {
-    if (!stack || stacks.indexOf(stack) === index) return [];
-    return [{ path: ["stacks", index, "stack"], value: stack, reason: "must not be listed twice" }];
-  });
 }
 
 /** Returns the settings, and the organization of each stack. */

@@ -5,7 +5,6 @@ import { posix } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { CREDENTIAL_HELPER, VOLUME_MOUNT, VOLUME_NAME } from "../tokenVolume";
-import { isLater, mapInput } from "./outputs";
 import { type Team, teamProblems, teams } from "./teams";
 import { TOKEN_TYPES, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
 import {
@@ -14,8 +13,10 @@ import {
   flag,
   type Incomplete,
   input,
+  isLater,
   isObject,
   list,
+  mapInput,
   object,
   type Path,
   type Problem,
@@ -272,14 +273,9 @@ const exchangeContainer = v.looseObject({
   volumeMounts: v.optional(listOf({ mountPath: v.custom((path) => !isInVolume(path), FIXED_EXCHANGE) })),
 });
 
-const container = v.pipe(
-  named,
-  v.rawCheck(({ dataset: { value }, addIssue }) => {
-    if (!isObject(value) || value.name !== "token-exchange") return;
-    const { issues = [] } = v.safeParse(exchangeContainer, value);
-    for (const { message, path } of issues) addIssue({ message, path: path as [v.IssuePathItem] });
-  }),
-);
+const container = v.lazy((value) => {
+  return isObject(value) && value.name === "token-exchange" ? exchangeContainer : named;
+});
 
 const jobPodSpec = v.pipe(
   object,
@@ -471,12 +467,16 @@ export function accessRules(access: Incomplete<Access>, createsCluster = false):
       ...lifetimeProblems(account, access),
       ...namespaceProblems(account, access, createsCluster),
       ...existenceProblems(account, access, createsCluster),
-      ...duplicateProblems(index, serviceAccounts),
     ];
     return ofEntry.map((problem) => ({ ...problem, path: [...path, ...problem.path] }));
   });
 
-  return [...problems, ...unusedNamespaces(access), ...teamProblems(access.createTeams, teamNamesOf(access))];
+  return [
+    ...problems,
+    ...duplicateAccounts(serviceAccounts),
+    ...unusedNamespaces(access),
+    ...teamProblems(access.createTeams, teamNamesOf(access)),
+  ];
 }
 
 /**
@@ -609,18 +609,15 @@ function existenceProblems(
   return [];
 }
 
-function duplicateProblems(index: number, accounts: Incomplete<Access>["serviceAccounts"] = []): Problem[] {
-  const idOf = (account: Incomplete<Account> | undefined) => {
+/** Returns a problem for each entry with the service account of an earlier one. */
+function duplicateAccounts(accounts: (Incomplete<Account> | undefined)[]): Problem[] {
+  const ids = accounts.map((account) => {
     return account?.namespace && account.name && `${account.namespace}/${account.name}`;
-  };
-  const id = idOf(accounts[index]);
-  const first = accounts.findIndex((account) => idOf(account) === id);
-  if (!id || first === index) return [];
-  return [
-    {
-      path: ["name"],
-      value: accounts[index]?.name,
-      reason: `is the same service account as serviceAccounts[${first}]`,
-    },
-  ];
+  });
+  return accounts.flatMap((account, index): Problem[] => {
+    const first = ids.indexOf(ids[index]);
+    if (!ids[index] || first === index) return [];
+    const reason = `is the same service account as serviceAccounts[${first}]`;
+    return [{ path: ["serviceAccounts", index, "name"], value: account?.name, reason }];
+  });
 }

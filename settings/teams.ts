@@ -2,7 +2,16 @@
 
 import * as v from "valibot";
 import { teamName } from "./tokenTypes";
-import { type Incomplete, list, type Path, type Problem, schemasOf, settings, string } from "./validation";
+import {
+  duplicates,
+  type Incomplete,
+  list,
+  type Path,
+  type Problem,
+  schemasOf,
+  settings,
+  string,
+} from "./validation";
 
 /** What a team may do with a stack. */
 export const StackPermission = {
@@ -82,8 +91,7 @@ export const teams = list(settings(teamEntries));
  * @param teamNames of the entries; undefined if not all of them are known.
  */
 export function teamProblems(teams: (Incomplete<Team> | undefined)[] = [], teamNames?: unknown[]): Problem[] {
-  const names = teams.map((team) => team?.name);
-  return teams.flatMap((team, index): Problem[] => {
+  const inTeams = teams.flatMap((team, index): Problem[] => {
     const path: Path = ["createTeams", index];
     const isUnused = team?.name !== undefined && teamNames && !teamNames.includes(team.name);
     const unused = { path: [...path, "name"], value: team?.name, reason: "is not the teamName of an entry" };
@@ -91,17 +99,10 @@ export function teamProblems(teams: (Incomplete<Team> | undefined)[] = [], teamN
     const environments = team?.environments?.map((it) => it?.environment) ?? [];
     return [
       ...(isUnused ? [unused] : []),
-      ...listedBefore(names, index, [...path, "name"]),
-      ...stacks.flatMap((_, at) => listedBefore(stacks, at, [...path, "stacks", at, "stack"])),
-      ...environments.flatMap((_, at) => {
-        return listedBefore(environments, at, [...path, "environments", at, "environment"]);
-      }),
+      ...duplicates(stacks, (at) => [...path, "stacks", at, "stack"]),
+      ...duplicates(environments, (at) => [...path, "environments", at, "environment"]),
     ];
   });
-}
-
-function listedBefore(names: (string | undefined)[], index: number, path: Path): Problem[] {
-  const value = names[index];
-  if (value === undefined || names.indexOf(value) === index) return [];
-  return [{ path, value, reason: "must not be listed twice" }];
+  const names = teams.map((team) => team?.name);
+  return [...inTeams, ...duplicates(names, (index) => ["createTeams", index, "name"])];
 }

@@ -4,8 +4,7 @@
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
-import { mapInput } from "./outputs";
-import { flag, type Incomplete, input, type Problem, schemasOf, string } from "./validation";
+import { flag, type Incomplete, input, mapInput, type Problem, schemasOf, string } from "./validation";
 
 /** The type of the access token that a service account is granted. */
 export const TokenType = {

@@ -1,9 +1,8 @@
 // How settings are checked with Valibot: all problems at once, each with the path of the setting, its value, and the reason.
 
-import { type Input, isSecret, output } from "@pulumi/pulumi";
+import { type Input, isSecret, Output, output } from "@pulumi/pulumi";
 import { closest, distance } from "fastest-levenshtein";
 import * as v from "valibot";
-import { isLater } from "./outputs";
 
 /** Requires a schema for each setting of an interface. */
 export type Schemas<Settings> = {
@@ -94,6 +93,16 @@ export const plain: v.GenericSchema = v.lazy((value) => {
   if (isObject(value)) return v.record(v.string(), plain);
   return v.custom((scalar) => typeof scalar !== "object" || scalar === null);
 });
+
+/** Returns whether a value is an output or a promise, which is known later. */
+export function isLater(value: unknown): value is Output<unknown> | Promise<unknown> {
+  return Output.isInstance(value) || value instanceof Promise;
+}
+
+/** Changes a plain string immediately, so that a preview shows it, and an output once it is known. */
+export function mapInput(value: Input<string>, change: (value: string) => string): Input<string> {
+  return typeof value === "string" ? change(value) : output(value).apply(change);
+}
 
 /** Returns a schema that also accepts an output or a promise, whose value `checkOutputs` checks by the same schema. */
 export function input<Value>(schema: v.GenericSchema<Value>) {
@@ -218,6 +227,19 @@ export function checkOutputs<Settings extends object>(
   };
   const checked = Object.entries(settings).map(([key, value]) => [key, checkOutput(key, value)]);
   return Object.fromEntries(checked) as Settings;
+}
+
+/**
+ * Returns a problem for each string of a list that is listed before.
+ *
+ * @param values undefined where they are invalid.
+ * @param pathOf returns the path of a value, by its index.
+ */
+export function duplicates(values: (string | undefined)[], pathOf: (index: number) => Path): Problem[] {
+  return values.flatMap((value, index): Problem[] => {
+    if (value === undefined || values.indexOf(value) === index) return [];
+    return [{ path: pathOf(index), value, reason: "must not be listed twice" }];
+  });
 }
 
 /** Returns the reason for an unknown setting, with the known one that was probably meant. */
