@@ -3,70 +3,82 @@
 import * as eks from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import type * as pulumi from "@pulumi/pulumi";
-import type { Settings } from "./config";
-import { ISSUER_URL, subjects } from "./idTokens";
-import { failed, lookUp } from "./lookups";
+import { reason } from "../cluster";
+import { userError } from "../settings/userError";
+import { ISSUER_URL, type Settings } from "./config";
 
-const WRONG_CLUSTER = "Correct its clusterName or region in stacks, or use AWS credentials of its account.";
-
-export type Cluster = eks.GetClusterResult & { namespaces: string[] };
-
-/**
- * Looks up the clusters of the stacks.
- *
- * @returns each cluster with the namespaces of all stacks on it.
- * @throws pulumi.RunError that lists every cluster that cannot be read, or cannot have access entries.
- */
-export async function readClusters(stacks: Settings["stacks"]): Promise<Cluster[]> {
-  const clusters = new Map(stacks.map((stack) => [`${stack.region}.${stack.clusterName}`, stack]));
-  return lookUp(
-    ...[...clusters.values()].map(async ({ clusterName: name, region }) => {
-      const cluster = await eks
-        .getCluster({ name, region })
-        .catch(failed(`EKS cluster "${name}" in ${region}`, WRONG_CLUSTER));
-      if (cluster.accessConfigs[0]?.authenticationMode === "CONFIG_MAP") {
-        throw new Error(
-          `EKS cluster "${name}" in ${region} has no access entries: its authentication mode is CONFIG_MAP. To change it:\n\n` +
-            `  aws eks update-cluster-config --region ${region} --name ${name} --access-config authenticationMode=API_AND_CONFIG_MAP\n`,
-        );
-      }
-      const stacksOnIt = stacks.filter((stack) => stack.clusterName === name && stack.region === region);
-      return { ...cluster, namespaces: [...new Set(stacksOnIt.flatMap(({ namespaces }) => namespaces))] };
-    }),
-  );
+/** What exists in AWS before this stack does. */
+interface Existing {
+  /** Each cluster, with the namespaces of all stacks on it. */
+  clusters: (eks.GetClusterResult & { namespaces: string[] })[];
+  /** GitHub's IAM OIDC provider; undefined if this stack creates it. */
+  oidcProviderArn: string | undefined;
 }
 
-/** Returns the ARN of GitHub's IAM OIDC provider in the account; undefined if this stack creates it. */
-export async function readOidcProvider(mode: Settings["githubOidcProvider"]): Promise<string | undefined> {
-  if (mode === "create") return undefined;
-  const provider = await iam
-    .getOpenIdConnectProvider({ url: ISSUER_URL })
-    .catch(
-      failed("the IAM OIDC provider of GitHub", "If the account has none, set githubOidcProvider to create."),
+/**
+ * Looks up what must exist, all at the same time.
+ *
+ * @throws pulumi.RunError that lists everything that cannot be read, and every cluster that cannot have access entries.
+ */
+export async function lookUp({ stacks, githubOidcProvider }: Settings): Promise<Existing> {
+  const byCluster = new Map(stacks.map((stack) => [`${stack.region}.${stack.clusterName}`, stack]));
+  const clusters = [...byCluster.values()].map(async ({ clusterName, region }) => {
+    const onIt = stacks.filter((stack) => stack.clusterName === clusterName && stack.region === region);
+    const namespaces = [...new Set(onIt.flatMap((stack) => stack.namespaces))];
+    return { ...(await lookUpCluster(clusterName, region)), namespaces };
+  });
+  const oidcProviderArn = githubOidcProvider === "existing" ? lookUpOidcProvider() : undefined;
+
+  const settled = await Promise.allSettled([...clusters, oidcProviderArn]);
+  const messages = settled.flatMap((it) => (it.status === "rejected" ? [(it.reason as Error).message] : []));
+  if (messages.length > 0) throw userError(messages.join("\n"));
+  return { clusters: await Promise.all(clusters), oidcProviderArn: await oidcProviderArn };
+}
+
+async function lookUpCluster(name: string, region: string): Promise<eks.GetClusterResult> {
+  const what = `EKS cluster "${name}" in ${region}`;
+  const cluster = await eks.getCluster({ name, region }).catch((error: Error) => {
+    throw new Error(
+      `Failed to look up ${what}: ${reason(error)}\n\n` +
+        "  Correct its clusterName or region in stacks, or use AWS credentials of its account.\n",
     );
+  });
+  if (cluster.accessConfigs[0]?.authenticationMode === "CONFIG_MAP") {
+    throw new Error(
+      `${what} has no access entries: its authentication mode is CONFIG_MAP. To change it:\n\n` +
+        `  aws eks update-cluster-config --region ${region} --name ${name} --access-config authenticationMode=API_AND_CONFIG_MAP\n`,
+    );
+  }
+  return cluster;
+}
+
+async function lookUpOidcProvider(): Promise<string> {
+  const provider = await iam.getOpenIdConnectProvider({ url: ISSUER_URL }).catch((error: Error) => {
+    throw new Error(
+      `Failed to look up the IAM OIDC provider of GitHub: ${reason(error)}\n\n` +
+        "  If the account has none, set githubOidcProvider to create.\n",
+    );
+  });
   return provider.arn;
 }
 
 /**
  * Creates the role of the workflows, with access to the clusters. All of it can only read.
  *
- * @param existingProviderArn GitHub's IAM OIDC provider; undefined to create it.
  * @param options of the first resources, which all others wait for.
  */
 export function createPreviewRole(
   settings: Settings,
-  clusters: Cluster[],
-  existingProviderArn: string | undefined,
+  { clusters, oidcProviderArn }: Existing,
   options: pulumi.CustomResourceOptions,
 ): iam.Role {
   const provider = { url: ISSUER_URL, clientIdLists: ["sts.amazonaws.com"] };
-  const oidcProviderArn =
-    existingProviderArn ?? new iam.OpenIdConnectProvider("github", provider, options).arn;
+  const trustedArn = oidcProviderArn ?? new iam.OpenIdConnectProvider("github", provider, options).arn;
   const role = new iam.Role(
     "github-preview",
     {
       description: `GitHub workflows of ${settings.repository}`,
-      assumeRolePolicy: trustPolicy(oidcProviderArn, settings),
+      assumeRolePolicy: trustPolicy(trustedArn, settings),
       ...(settings.ownPermissionsBoundaryArn && { permissionsBoundary: settings.ownPermissionsBoundaryArn }),
     },
     options,
@@ -95,7 +107,7 @@ export function createPreviewRole(
  */
 function trustPolicy(
   oidcProviderArn: pulumi.Input<string>,
-  { subjectPrefix, repositoryId }: Settings,
+  { subjects, repositoryId }: Settings,
 ): iam.PolicyDocument {
   const { host } = new URL(ISSUER_URL);
   return {
@@ -107,7 +119,7 @@ function trustPolicy(
         Action: "sts:AssumeRoleWithWebIdentity",
         Condition: {
           StringEquals: {
-            [`${host}:sub`]: subjects(subjectPrefix),
+            [`${host}:sub`]: subjects,
             [`${host}:aud`]: "sts.amazonaws.com",
           },
           StringEqualsIfExists: { [`${host}:repository_id`]: repositoryId },
@@ -121,7 +133,7 @@ function trustPolicy(
  * Builds the policy of the role: what the AWS provider reads in a preview with a refresh, of what belongs to the stacks. See
  * terraform-provider-aws, internal/service/iam/role.go and internal/service/eks/pod_identity_association.go.
  */
-function readPolicy({ rolePath }: Settings, clusters: Cluster[]): iam.PolicyDocument {
+function readPolicy({ rolePath }: Settings, clusters: Existing["clusters"]): iam.PolicyDocument {
   const clusterArns = clusters.map(({ arn }) => arn);
   // All clusters are in one account.
   const [, partition, , , accountId] = clusterArns[0]?.split(":") ?? [];

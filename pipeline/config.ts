@@ -47,8 +47,11 @@ interface PipelineSettings {
   pulumiApiUrl?: string;
 }
 
-/** The settings with every default filled in. */
-export type Settings = ReturnType<typeof withOrganizations>;
+/** The settings with every default filled in, and what follows from them. */
+export type Settings = v.InferOutput<typeof schema>;
+
+/** The issuer of GitHub's ID tokens. GHE.com has a different one, and an enterprise can have its own. */
+export const ISSUER_URL = "https://token.actions.githubusercontent.com";
 
 const createOrExisting = v.picklist(["create", "existing"], "must be create or existing");
 
@@ -59,11 +62,16 @@ const stackEntries = schemasOf<StackSettings>()({
   namespaces: v.optional(v.pipe(list(kubernetesName), v.nonEmpty("must not be empty")), ["default"]),
 });
 
+const stackSchema = v.pipe(
+  settings(stackEntries),
+  v.transform((stack) => ({ ...stack, organization: stack.stack.replace(/\/.*/, "") })),
+);
+
 export const pipelineEntries = schemasOf<PipelineSettings>()({
   repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
   repositoryId: string(/^[1-9]\d*$/, "must be the number that GitHub reports"),
   subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
-  stacks: v.pipe(list(settings(stackEntries)), v.nonEmpty("must not be empty")),
+  stacks: v.pipe(list(stackSchema), v.nonEmpty("must not be empty")),
   githubOidcProvider: v.optional(createOrExisting, "create"),
   githubIssuer: v.optional(createOrExisting, "create"),
   ownPermissionsBoundaryArn: v.optional(policyArn),
@@ -71,8 +79,14 @@ export const pipelineEntries = schemasOf<PipelineSettings>()({
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
 });
 
-const schema = settings(pipelineEntries);
-type CheckedSettings = v.InferOutput<typeof schema>;
+const schema = v.pipe(
+  settings(pipelineEntries),
+  v.transform(({ subjectPrefix, ...others }) => ({
+    ...others,
+    // The `sub` claims that are trusted: preview.yml runs for pull requests, drift.yml for the branch main.
+    subjects: [`${subjectPrefix}:pull_request`, `${subjectPrefix}:ref:refs/heads/main`],
+  })),
+);
 
 /** The settings that are not strings. */
 const JSON_KEYS = ["stacks"];
@@ -80,26 +94,18 @@ const JSON_KEYS = ["stacks"];
 /**
  * Reads the configuration of the current stack.
  *
- * @returns the settings with every default filled in.
+ * @returns the settings with every default filled in, and what follows from them.
  * @throws pulumi.RunError that lists every problem.
  */
 export function readSettings(): Settings {
   const raw = readRawConfig();
   const given = projectValues(raw, JSON_KEYS);
-  const { settings: checked, problems } = check(schema, given, ({ stacks: valid = [] }) => {
-    const names = valid.map((it) => it?.stack);
+  const { settings: valid, problems } = check(schema, given, ({ stacks = [] }) => {
+    const names = stacks.map((it) => it?.stack);
     return duplicates(names, (index) => ["stacks", index, "stack"]);
   });
 
-  const all = [...withEncrypted(problems, raw), ...(checked ? loginProblems(checked.pulumiApiUrl) : [])];
-  if (checked && all.length === 0) return withOrganizations(checked);
-  throw invalidConfiguration(all);
-}
-
-/** Returns the settings, and the organization of each stack. */
-function withOrganizations({ stacks, ...rest }: CheckedSettings) {
-  return {
-    ...rest,
-    stacks: stacks.map((it) => ({ ...it, organization: it.stack.replace(/\/.*/, "") })),
-  };
+  const all = [...withEncrypted(problems, raw), ...(valid ? loginProblems(valid.pulumiApiUrl) : [])];
+  if (!valid || all.length > 0) throw invalidConfiguration(all);
+  return valid;
 }

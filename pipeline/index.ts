@@ -1,27 +1,22 @@
 // Creates the identity of this repository's GitHub workflows, which can read what a preview needs and change nothing.
 
 import { createPulumiCloudProvider, stayWhereDeployed } from "../oidcIssuer";
-import { createPreviewRole, readClusters, readOidcProvider } from "./aws";
-import { readSettings } from "./config";
-import { ISSUER_URL } from "./idTokens";
-import { lookUp } from "./lookups";
+import { createPreviewRole, lookUp } from "./aws";
+import { ISSUER_URL, readSettings } from "./config";
 import { type AuthPolicy, allowPolicies, createIssuer, createTeam, teamName } from "./pulumiCloud";
 
 export = async () => {
   // Fail fast: check everything before registering a resource.
   const settings = readSettings();
   const { stacks } = settings;
-  const [clusters, oidcProviderArn] = await lookUp(
-    readClusters(stacks),
-    readOidcProvider(settings.githubOidcProvider),
-  );
+  const existing = await lookUp(settings);
 
   // Pulumi Cloud: a stack stays where it was deployed, or the issuers that are registered there would remain in force.
   const dependsOn = stayWhereDeployed("pulumi-cloud", { pulumiApiUrl: settings.pulumiApiUrl });
   const provider = createPulumiCloudProvider("pulumi-cloud", settings.pulumiApiUrl, { dependsOn });
 
   // AWS: a role with access to the clusters. It waits for the provider: if pulumiApiUrl has changed, nothing changes here.
-  const role = createPreviewRole(settings, clusters, oidcProviderArn, { dependsOn: provider });
+  const role = createPreviewRole(settings, existing, { dependsOn: provider });
 
   // In each organization, the team that the workflows act as, and the allow policies.
   const policies: Record<string, AuthPolicy[]> = {};

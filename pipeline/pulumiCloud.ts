@@ -3,8 +3,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 import { readThumbprints } from "../oidcIssuer";
-import type { Settings } from "./config";
-import { ISSUER_URL, subjects } from "./idTokens";
+import { ISSUER_URL, type Settings } from "./config";
 
 export type AuthPolicy = pulumiservice.types.input.AuthPolicyDefinitionArgs;
 
@@ -22,9 +21,9 @@ export function teamName(repository: string): string {
  */
 export function allowPolicies(
   organization: string,
-  { repository, repositoryId, subjectPrefix }: Settings,
+  { repository, repositoryId, subjects }: Settings,
 ): AuthPolicy[] {
-  return subjects(subjectPrefix).map((sub) => ({
+  return subjects.map((sub) => ({
     decision: "allow",
     tokenType: "team",
     teamName: teamName(repository),

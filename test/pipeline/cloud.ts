@@ -5,7 +5,7 @@ import { text } from "node:stream/consumers";
 import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createGunzip } from "node:zlib";
-import { ISSUER_URL } from "../../pipeline/idTokens";
+import { ISSUER_URL } from "../../pipeline/config";
 import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { type Emulator, type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
 import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";

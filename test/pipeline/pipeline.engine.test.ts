@@ -5,7 +5,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
-import { ISSUER_URL } from "../../pipeline/idTokens";
+import { ISSUER_URL } from "../../pipeline/config";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { simulationDirectory } from "../../simulator/emulators/certificates";
 import { failed, resourcesOf, succeeded } from "../support/engineOutcome";
