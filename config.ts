@@ -70,7 +70,7 @@ const stackSchema = accessSchema(
 );
 
 /** The program creates the provider of Pulumi Cloud itself, so it would ignore these. */
-export const pulumiCloudSchema = v.object({
+const pulumiCloudSchema = v.object({
   "pulumiservice:accessToken": v.optional(
     v.never("is not used: remove it, and run `pulumi login` or set PULUMI_ACCESS_TOKEN in the environment"),
   ),

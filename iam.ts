@@ -39,10 +39,9 @@ export function createAwsRole(
       return { prerequisites: [] };
 
     case "irsa": {
-      const subject = `system:serviceaccount:${account.namespace}:${account.name}`;
       const trustPolicy = pulumi
         .all([access.issuerUrl, required(access.oidcProviderArn, "oidcProviderArn")])
-        .apply(([issuerUrl, oidcProviderArn]) => irsaTrustPolicy({ issuerUrl, oidcProviderArn, subject }));
+        .apply(([issuerUrl, oidcProviderArn]) => irsaTrustPolicy(issuerUrl, oidcProviderArn, account));
       const { role, attachments } = createRole(name, { account, trustPolicy, access }, options);
       return { role, irsaRoleArn: role.arn, prerequisites: attachments };
     }
@@ -119,25 +118,22 @@ function roleNamePrefix({ namespace, name }: Account): string {
  *
  * @returns the policy document, which requires both the subject and the audience.
  */
-export function irsaTrustPolicy(args: {
-  /** The cluster's OIDC issuer, `https://…`. */
-  issuerUrl: string;
-  /** The ARN of the issuer's IAM OIDC provider in this AWS account. */
-  oidcProviderArn: pulumi.Input<string>;
-  /** The `sub` claim of the ID tokens. */
-  subject: string;
-}): iam.PolicyDocument {
-  const issuer = args.issuerUrl.replace("https://", "");
+function irsaTrustPolicy(
+  issuerUrl: string,
+  oidcProviderArn: string,
+  { namespace, name }: Account,
+): iam.PolicyDocument {
+  const issuer = issuerUrl.replace("https://", "");
   return {
     Version: "2012-10-17",
     Statement: [
       {
         Effect: "Allow",
-        Principal: { Federated: args.oidcProviderArn },
+        Principal: { Federated: oidcProviderArn },
         Action: "sts:AssumeRoleWithWebIdentity",
         Condition: {
           StringEquals: {
-            [`${issuer}:sub`]: args.subject,
+            [`${issuer}:sub`]: `system:serviceaccount:${namespace}:${name}`,
             [`${issuer}:aud`]: "sts.amazonaws.com",
           },
         },

@@ -27,7 +27,7 @@ interface Container extends input.core.v1.Container {
 }
 
 /** The settings of the exchange script. Each is a file of the volume. */
-export interface ExchangeSettings {
+interface ExchangeSettings {
   organization: pulumi.Input<string>;
   tokenType: string;
   /** Such as `user:LOGIN`; empty for an organization token. */
@@ -65,13 +65,10 @@ export function createTokenExchange(
   args: { namespace: pulumi.Input<string>; serviceAccountName: string; settings: ExchangeSettings },
   options?: pulumi.CustomResourceOptions,
 ): TokenExchange {
-  const { organization, tokenType, tokenScope, tokenExpirationSeconds, apiUrl } = args.settings;
+  const { settings } = args;
   const data = {
-    organization,
-    tokenType,
-    tokenScope,
-    tokenExpirationSeconds: String(tokenExpirationSeconds),
-    apiUrl,
+    ...settings,
+    tokenExpirationSeconds: String(settings.tokenExpirationSeconds),
     [SCRIPT_FILE]: SCRIPT,
   };
 

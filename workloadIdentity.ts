@@ -97,7 +97,8 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       volumeMount: VOLUME_MOUNT,
     };
     if (account.runJob) {
-      const serviceAccount = created ?? existingServiceAccount(name, account, inComponent);
+      const id = `${account.namespace}/${account.name}`;
+      const serviceAccount = created ?? ServiceAccount.get(name, id, inComponent);
       createJob(
         name,
         {
@@ -120,12 +121,4 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     }
     this.registerOutputs({ ...this.outputs });
   }
-}
-
-function existingServiceAccount(
-  name: string,
-  account: Account,
-  options: pulumi.CustomResourceOptions,
-): ServiceAccount {
-  return ServiceAccount.get(name, `${account.namespace}/${account.name}`, options);
 }

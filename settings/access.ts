@@ -149,8 +149,6 @@ export const policyArn = string(
   "must be the ARN of an IAM policy",
 );
 
-export const policyArns = distinctList(policyArn);
-
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html
 // "*", "?", and "$" would be wildcards and variables in the pipeline's policies.
 export const rolePath = string(
@@ -319,7 +317,7 @@ const accountEntries = schemasOf<ServiceAccount>()({
   policyRules: v.optional(policyRules, {}),
   createServiceAccount: v.optional(flag, true),
   awsRole: v.optional(v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none")),
-  rolePolicyArns: v.optional(policyArns),
+  rolePolicyArns: v.optional(distinctList(policyArn)),
   runJob: v.optional(flag, true),
   command: v.optional(command),
 });

@@ -151,7 +151,8 @@ function rejectedFor(reason: string) {
   );
 }
 
-interface Checked<Settings> {
+/** What `check` returns. */
+interface Result<Settings> {
   /** The settings with the defaults of the schema filled in; missing if they have a problem. */
   settings?: Settings;
   problems: Problem[];
@@ -174,7 +175,7 @@ export function check<Schema extends v.GenericSchema>(
   values: unknown,
   rules: (validSettings: Incomplete<v.InferOutput<Schema>>) => Problem[] = () => [],
   insteadOfOutputs: InsteadOfOutputs = {},
-): Checked<v.InferOutput<Schema>> {
+): Result<v.InferOutput<Schema>> {
   const result = v.safeParse(schema, values, { abortPipeEarly: true });
   const invalid = (result.issues ?? []).map((issue) => problemOf(issue, insteadOfOutputs));
 
