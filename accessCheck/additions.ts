@@ -77,13 +77,16 @@ function registrationFindings(
 }
 
 /**
- * Pulumi Cloud trusts a certificate of which it has the thumbprint, even if no authority has issued it. The program registers one.
- * A preview ignores others, so that a rotated certificate changes nothing.
+ * Pulumi Cloud trusts a certificate of which it has the thumbprint, even if no authority has issued it. There is one, which the
+ * program registers or, where it could not read the certificate, Pulumi Cloud. A preview ignores others, so that a rotated
+ * certificate changes nothing.
  */
 function thumbprintFindings(found: string[], recorded: unknown): string[] {
-  const isOfProgram = (thumbprint: string) => !Array.isArray(recorded) || recorded.includes(thumbprint);
-  if (found.length <= 1 && found.every(isOfProgram)) return [];
-  return [`The issuer has thumbprints that the last update did not register: ${shown(found.join(", "))}`];
+  const isRecorded = (thumbprint: string) => Array.isArray(recorded) && recorded.includes(thumbprint);
+  if (found.length <= 1 && found.every(isRecorded)) return [];
+  return [
+    `The issuer has thumbprints that it did not have after the last update: ${shown(found.join(", "))}`,
+  ];
 }
 
 /** Returns a sentence for each policy that the program does not have as it is. A provider may not read all of it. */

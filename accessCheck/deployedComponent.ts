@@ -38,7 +38,7 @@ export interface IssuerSettings {
   url: string;
   maxExpirationSeconds: number;
   policies: Policy[];
-  /** Those that the last update registered, from the state. A preview ignores others. */
+  /** Those that Pulumi Cloud had after the last update, from the state. A preview ignores others. */
   thumbprints: unknown;
 }
 
@@ -73,7 +73,7 @@ export function deployedComponent({ planned, resources }: PlannedComponent, plan
       url: settings.issuerUrl,
       maxExpirationSeconds: settings.maxExpirationSeconds,
       policies: policiesOf(planned) ?? [],
-      thumbprints: resources.find((it) => it.planned === issuer)?.recorded?.inputs.thumbprints,
+      thumbprints: Object(resources.find((it) => it.planned === issuer)?.recorded?.outputs).thumbprints,
     },
     accounts,
     apiUrl: new URL(settings.pulumiApiUrl).origin,
@@ -115,30 +115,46 @@ export function checkRegion(region: string): void {
   );
 }
 
-/** How the user says where kubeconfigs are. */
-export interface KubeconfigOptions {
-  /** The directory of the program. */
-  cwd: string;
-  /** `FILE`, or `COMPONENT=FILE`. */
-  kubeconfig: string[];
+/** The kubeconfigs that the user names, by the name of their component; undefined for every other component. */
+export type NamedKubeconfigs = Map<string | undefined, string>;
+
+/**
+ * Reads the options of the command line about kubeconfigs.
+ *
+ * @param options `FILE`, or `COMPONENT=FILE`.
+ * @param components the names of those in the program.
+ * @throws Error that lists the components if an option names another one, or no file.
+ */
+export function readKubeconfigs(options: string[], components: string[]): NamedKubeconfigs {
+  const named = options.map((option) => {
+    const [, component, file = ""] = /^(?:([^=]*)=)?(.*)$/.exec(option) ?? [];
+    const isKnownComponent = component === undefined || components.includes(component);
+    if (isKnownComponent && file !== "") return [component, resolve(file)] as const;
+    throw new Error(
+      `--kubeconfig is ${JSON.stringify(option)}. It must be FILE or COMPONENT=FILE, with a component of the program: ${components.join(", ")}. No token was sent.`,
+    );
+  });
+  return new Map(named);
 }
 
 /**
  * Returns kubectl for the cluster of a component: by the kubeconfig of its own Kubernetes provider, or by the one that the user names.
  * Never by the current context of the user, which can be any cluster.
  *
+ * @param cwd the directory of the program.
  * @param directory for a kubeconfig and a cache.
  * @throws Error if there is no kubeconfig.
  */
 export async function connect(
   component: DeployedComponent,
-  options: KubeconfigOptions,
+  kubeconfigs: NamedKubeconfigs,
+  cwd: string,
   directory: string,
   run: Run,
 ): Promise<Kubectl> {
   const { context, cluster } = component.cluster ?? {};
-  const kubeconfig =
-    namedKubeconfig(component, options) ?? (await ownKubeconfig(component, options, directory));
+  const named = kubeconfigs.get(component.name) ?? kubeconfigs.get(undefined);
+  const kubeconfig = named ?? (await ownKubeconfig(component, cwd, directory));
   const common = [
     `--kubeconfig=${kubeconfig}`,
     ...(typeof context === "string" ? [`--context=${context}`] : []),
@@ -150,18 +166,10 @@ export async function connect(
     run("kubectl", [...command, ...further, ...common, "--", ...names], runOptions);
 }
 
-/** Returns the file that the user names for this component or, else, for every one. */
-function namedKubeconfig({ name }: DeployedComponent, { kubeconfig }: KubeconfigOptions): string | undefined {
-  const prefix = `${name}=`;
-  const own = kubeconfig.find((option) => option.startsWith(prefix))?.slice(prefix.length);
-  const file = own ?? kubeconfig.find((option) => !option.includes("="));
-  return file && resolve(file);
-}
-
 /** Returns the file that the Kubernetes provider reads, or a new one with the content that the provider has. */
 async function ownKubeconfig(
   { name, cluster }: DeployedComponent,
-  { cwd }: KubeconfigOptions,
+  cwd: string,
   directory: string,
 ): Promise<string> {
   const value = cluster?.kubeconfig;

@@ -8,7 +8,13 @@ import { findAddedKeys, findIssuerAdditions } from "./additions";
 import { foreignPolicies } from "./allowPolicies";
 import { componentsIn } from "./component";
 import { mapEightAtOnce } from "./concurrency";
-import { connect, type DeployedComponent, deployedComponent, type Kubectl } from "./deployedComponent";
+import {
+  connect,
+  type DeployedComponent,
+  deployedComponent,
+  type Kubectl,
+  readKubeconfigs,
+} from "./deployedComponent";
 import { type Difference, differencesIn } from "./differences";
 import { previewStack } from "./preview";
 import { liveQuestions, type Row } from "./questions";
@@ -97,7 +103,6 @@ async function checkStack(
   for (const note of NOTES) print(...wrap(note, 2, 2));
 
   // Whatever could stop the check comes first, so that no token is sent in vain.
-  print("", paint("bold", "Differences from the program (what exists → what the program says)"));
   showProgress("pulumi preview --refresh reads what exists");
   const plan = await previewStack(options.stack, run);
   showProgress("");
@@ -106,7 +111,12 @@ async function checkStack(
   if (!components.some(({ isDeployed }) => isDeployed)) {
     throw new Error(`Stack "${options.stack}" is not deployed. To deploy it: pulumi up --stack ${stack}`);
   }
+  const kubeconfigs = readKubeconfigs(
+    options.kubeconfig,
+    components.map(({ name }) => name),
+  );
   const { own, elsewhere } = differencesIn(plan, components);
+  print("", paint("bold", "Differences from the program (what exists → what the program says)"));
   print(...differenceLines(own, elsewhere));
   if (own.length > 0) {
     print("", ...wrap("No token was requested: the program and what exists must be the same.", 2, 2));
@@ -119,12 +129,9 @@ async function checkStack(
   let isExpected = true;
   for (const component of components) {
     if (components.length > 1) print("", paint("bold", `Component ${visible(component.name)}`));
-    const checked = await checkComponent(
-      deployedComponent(component, plan),
-      options,
-      directory,
-      surroundings,
-    );
+    const deployed = deployedComponent(component, plan);
+    const kubectl = await connect(deployed, kubeconfigs, options.cwd, directory, run);
+    const checked = await checkComponent(deployed, kubectl, options, surroundings);
     rows.push(...checked.rows);
     isExpected &&= checked.isExpected;
   }
@@ -147,15 +154,14 @@ function differenceLines(own: Difference[], elsewhere: number): string[] {
 
 async function checkComponent(
   component: DeployedComponent,
+  kubectl: Kubectl,
   options: LiveCheckOptions,
-  directory: string,
   surroundings: Surroundings,
 ): Promise<{ rows: Row[]; isExpected: boolean }> {
   const { run, print } = surroundings;
   showProgress("reading the OIDC issuer and its policies");
   const additions = await findIssuerAdditions(component, run);
   showProgress("reading the ConfigMaps");
-  const kubectl = await connect(component, options, directory, run);
   additions.push(...(await findAddedKeys(component.accounts, kubectl)));
   showProgress("");
   print("", paint("bold", "Additions that no preview shows"));

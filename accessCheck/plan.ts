@@ -95,16 +95,19 @@ export class FailedPreview extends Error {
  * Reads the result of `pulumi preview --json --show-sames`.
  *
  * @param text what the command has printed on standard output.
+ * @param source what an error calls the text, such as the name of a file.
  * @throws FailedPreview with its first error; Error if the text is in another format.
  */
-export function parsePlan(text: string): Plan {
+export function parsePlan(text: string, source: string): Plan {
   const { output, success } = v.safeParse(v.pipe(v.string(), v.parseJson(), planSchema), text);
-  if (!success) throw new Error("This is not what `pulumi preview --json --show-sames` prints.");
+  if (!success) {
+    throw new Error(`${source} is not what \`pulumi preview --json --show-sames\` prints, or not all of it.`);
+  }
 
   const { config, steps = [], diagnostics = [], changeSummary } = output;
   const error = diagnostics.find(({ severity }) => severity === "error");
   if (error) throw new FailedPreview(error.message.replace(/^error: /, "").trim());
-  if (!changeSummary) throw new FailedPreview("it was interrupted");
+  if (!changeSummary) throw new FailedPreview("its result has no changeSummary. Was it interrupted?");
 
   const resources = new Map<string, PlannedResource>();
   for (const step of steps) resources.set(step.urn, afterStep(resources.get(step.urn), step));

@@ -15,28 +15,26 @@ const PREVIEW_SECONDS = 900;
 export async function previewStack(stack: string, run: Run): Promise<Plan> {
   const options = ["--refresh", "--json", "--show-sames", "--non-interactive", `--stack=${stack}`];
   try {
-    return parsePlan(await run("pulumi", ["preview", ...options], { seconds: PREVIEW_SECONDS }));
+    const printed = await run("pulumi", ["preview", ...options], { seconds: PREVIEW_SECONDS });
+    return parsePlan(printed, "The output of pulumi preview");
   } catch (error) {
+    const failure = error instanceof ToolError ? failureOf(error) : error;
+    if (!(failure instanceof FailedPreview)) throw failure;
     // Not shortened: no token exists yet, and an error of AWS begins with its request and ends with the reason.
-    const reason = redact(reasonOf(error)).replaceAll("\n", " ");
+    const reason = redact(failure.reason).replaceAll("\n", " ");
     throw new Error(`The preview failed, so no token was sent: ${reason}\n${adviceFor(reason, stack)}`);
   }
 }
 
-/** Returns why a preview failed: from its diagnostics or, if the engine has not started, from what the CLI printed. */
-function reasonOf(error: unknown): string {
-  if (!(error instanceof ToolError)) return error instanceof FailedPreview ? error.reason : messageOf(error);
+/** Reads why a preview failed: from its diagnostics or, if the engine has not started, from what the CLI printed. */
+function failureOf({ stdout, stderr, message }: ToolError): FailedPreview {
   try {
-    parsePlan(error.stdout);
+    parsePlan(stdout, "");
   } catch (failure) {
-    if (failure instanceof FailedPreview) return failure.reason;
+    if (failure instanceof FailedPreview) return failure;
   }
-  const [, reported] = /^error: (.+)/m.exec(error.stderr) ?? [];
-  return reported ?? error.message;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  const [, reported = message] = /^error: (.+)/m.exec(stderr) ?? [];
+  return new FailedPreview(reported);
 }
 
 function adviceFor(reason: string, stack: string): string {

@@ -543,7 +543,11 @@ function unusedNamespaces(access: Incomplete<Access>): Problem[] {
   return createNamespaces.flatMap((namespace, index): Problem[] => {
     if (!namespace || used.includes(namespace)) return [];
     return [
-      { path: ["createNamespaces", index], value: namespace, reason: "is not the namespace of an entry" },
+      {
+        path: ["createNamespaces", index],
+        value: namespace,
+        reason: "no entry of serviceAccounts has this namespace",
+      },
     ];
   });
 }

@@ -94,7 +94,11 @@ export function teamProblems(teams: (Incomplete<Team> | undefined)[] = [], teamN
   const inTeams = teams.flatMap((team, index): Problem[] => {
     const path: Path = ["createTeams", index];
     const isUnused = team?.name !== undefined && teamNames && !teamNames.includes(team.name);
-    const unused = { path: [...path, "name"], value: team?.name, reason: "is not the teamName of an entry" };
+    const unused = {
+      path: [...path, "name"],
+      value: team?.name,
+      reason: "no entry of serviceAccounts has this teamName",
+    };
     const stacks = team?.stacks?.map((it) => it?.stack) ?? [];
     const environments = team?.environments?.map((it) => it?.environment) ?? [];
     return [

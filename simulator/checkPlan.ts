@@ -35,12 +35,12 @@ export async function checkPlan(
       throw error;
     });
     banner(` of stack ${visible(plan.stack)}`);
-    return await checkComponents(componentsIn(plan), options, screen);
+    const exitCode = await checkComponents(componentsIn(plan), options, screen);
+    screen.lastLine(LAST_LINE);
+    return exitCode;
   } catch (error) {
     screen.error(error);
     return 2;
-  } finally {
-    screen.lastLine(LAST_LINE);
   }
 }
 
@@ -54,9 +54,11 @@ async function readPlan(file: string) {
       if (bytes > MAX_MEGABYTES * 1_000_000) throw new Error(`it has more than ${MAX_MEGABYTES} MB`);
     }
   } catch (error) {
-    throw new Error(`Failed to read ${file}: ${(error as Error).message}`);
+    // Node.js adds the name of a file that it cannot open.
+    const reason = (error as Error).message.replace(/, open '.*'$/, "");
+    throw new Error(`Failed to read ${file}: ${reason}`);
   }
-  return parsePlan(Buffer.concat(chunks).toString());
+  return parsePlan(Buffer.concat(chunks).toString(), file === "-" ? "Standard input" : file);
 }
 
 async function checkComponents(

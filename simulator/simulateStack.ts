@@ -59,15 +59,18 @@ export async function simulateStack(
 ): Promise<number> {
   const format = formatOf(options);
   const screen = openScreen(format, output);
+  let exitCode: number;
   try {
     const source = chooseStack(directory, options.stack, screen);
-    return await simulate(directory, source, { format, verbose: options.verbose ?? false }, screen);
+    exitCode = await simulate(directory, source, { format, verbose: options.verbose ?? false }, screen);
   } catch (error) {
     screen.error(error);
-    return error instanceof Unready || error instanceof FailedJob ? 1 : 2;
-  } finally {
-    screen.lastLine(LAST_LINE);
+    const isOfJob = error instanceof Unready || error instanceof FailedJob;
+    if (!isOfJob) return 2;
+    exitCode = 1;
   }
+  screen.lastLine(LAST_LINE);
+  return exitCode;
 }
 
 /** Returns the stack to simulate, and prints the first line. */

@@ -8,6 +8,7 @@ import { join, relative } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { styleText } from "node:util";
+import { findIssuerAdditions } from "../../accessCheck/additions";
 import type { Question } from "../../accessCheck/questions";
 import { askServices } from "../../accessCheck/realServices";
 import type { ServiceAccount } from "../../accessCheck/serviceAccounts";
@@ -218,6 +219,26 @@ test("uses the region of the stack, then that of the environment, or names the c
   const { exitCode, errors } = await checkLive(withoutRegion);
   assert.equal(errors, "The region is not set. To set it: pulumi config set aws:region REGION --stack prod");
   assert.equal(exitCode, 2);
+
+  // Without IRSA, nothing needs it.
+  const withoutIrsa = edit(PREVIEW, '"awsRole":"irsa"', '"awsRole":"none"');
+  assert.equal((await checkLive(withoutRegion, { answer: withoutIrsa })).exitCode, 0);
+});
+
+test("checks one component after the other, each with its heading", async () => {
+  const additional = edit(PREVIEW, '"maxExpirationSeconds":60', '"maxExpirationSeconds":61');
+  const { exitCode, stdout } = await checkLive(stack, {
+    async answer(stdout, call) {
+      if (call.args[0] !== "preview") return stdout;
+      const other = stdout.replaceAll("::access", "::green").replaceAll('"name":"access', '"name":"green');
+      const { steps, ...plan } = JSON.parse(await additional(stdout, call));
+      return JSON.stringify({ ...plan, steps: [...JSON.parse(other).steps, ...steps] });
+    },
+  });
+  const [, access = "", green = ""] = stdout.split(/^Component /m);
+  assert.match(access, /^access\n.*^ {2}The issuer's maxExpiration .*^ {2}27 of 27 checks passed/ms);
+  assert.match(green, /^green\n.*^ {2}There are none.*^ {2}27 of 27 checks passed/ms);
+  assert.equal(exitCode, 1);
 });
 
 test("lists what differs from the program, asks nothing, and exits 1", async () => {
@@ -305,7 +326,6 @@ async function additionsIn(...changes: Edit[]): Promise<string[]> {
 
 test("exits 1 if anything was added or changed that no preview shows, though every answer is the intended one", async () => {
   const { url } = simulation.issuer;
-  const again = `"oidcIssuers": [{ "id": "another", "name": "x", "url": "${url.replace("/id/", "//ID/")}/" },`;
   const added = `"policies": [{ "decision": "allow", "userLogin": "${ACCESS_TOKEN}" },`;
   const policy = (rest: string) => `A policy is not the program's: { "decision": "allow", ${rest} }`;
   const found = await additionsIn(
@@ -314,7 +334,6 @@ test("exits 1 if anything was added or changed that no preview shows, though eve
     edit(ISSUERS, /(?<="maxExpiration": )60/g, "90"),
     edit(ISSUERS, /(?<="issuer": )".*"/g, `"https://x/\\u202e${ACCESS_TOKEN}"`),
     edit(ISSUERS, /(?<="url": )".*"/g, '"https://x"'),
-    edit(ISSUERS, '"oidcIssuers": [', again),
     // The provider does not read a role.
     edit(POLICIES, '"tokenType": "personal"', '"tokenType": "personal", "roleID": "admin"'),
     edit(POLICIES, '"policies": [', added),
@@ -323,9 +342,8 @@ test("exits 1 if anything was added or changed that no preview shows, though eve
   const rules =
     '"rules": { "\\"kubernetes.io\\".namespace": "ci", "\\"kubernetes.io\\".serviceaccount.name": ';
   assert.deepEqual(found, [
-    "The issuer URL is registered a second time, with the ID another.",
     "The issuer has its own keys in jwks. Their owner can act as every service account.",
-    "The issuer has thumbprints that the last update did not register: 0a, 0b",
+    "The issuer has thumbprints that it did not have after the last update: 0a, 0b",
     "The issuer's maxExpiration is 90. The program says 60.",
     `The issuer's issuer is https://x/\\u{202e}[redacted]. The program says ${url}.`,
     `The issuer's url is https://x. The program says ${url}.`,
@@ -337,13 +355,14 @@ test("exits 1 if anything was added or changed that no preview shows, though eve
 });
 
 test("compares the thumbprints with those of the last update, and counts no keys as none", async () => {
-  for (const [registered, code] of [
-    ["0a", 0],
-    ["0b", 1],
+  for (const [recorded, registered, code] of [
+    [["0a"], "0a", 0],
+    [["0a"], "0b", 1],
+    [null, "0a", 1],
   ] as const) {
     const { exitCode } = await checkLive(stack, {
       answer(stdout, call) {
-        if (call.args[0] === "preview") return withThumbprints(stdout, { recorded: "0a", found: registered });
+        if (call.args[0] === "preview") return withThumbprints(stdout, recorded, registered);
         if (!call.args[1]?.endsWith("/oidc/issuers")) return stdout;
         return stdout.replace('"name":', `"jwks": {}, "thumbprints": ["${registered}"], "name":`);
       },
@@ -352,15 +371,36 @@ test("compares the thumbprints with those of the last update, and counts no keys
   }
 });
 
-/** Returns a preview in which the issuer's thumbprint in the state, and the one that the refresh finds, are these. */
-function withThumbprints(preview: string, { recorded, found }: { recorded: string; found: string }): string {
+/** Returns a preview in which the state has these thumbprints of the issuer, and the refresh finds another one. */
+function withThumbprints(preview: string, recorded: readonly string[] | null, found: string): string {
   const { steps, ...plan } = JSON.parse(preview);
   for (const { op, urn, oldState } of steps) {
-    const thumbprints = [op === "refresh" ? recorded : found];
-    if (urn.endsWith("::access.oidc-issuer")) oldState.inputs = { thumbprints };
+    const thumbprints = op === "refresh" ? recorded : [found];
+    if (urn.endsWith("::access.oidc-issuer")) oldState.outputs = { thumbprints };
   }
   return JSON.stringify({ ...plan, steps });
 }
+
+test("finds another registration of the issuer's URL, however it is spelled", async () => {
+  const own = { id: "a", url: "https://example.com/id/A" };
+  const issuer = { ...own, organization: "acme", maxExpirationSeconds: 60, policies: [], thumbprints: [] };
+  const additionsWith = (url: string) => {
+    const oidcIssuers = [
+      { ...own, maxExpiration: 60 },
+      { id: "b", url },
+    ];
+    const run: Run = async () => JSON.stringify({ oidcIssuers });
+    return findIssuerAdditions({ issuer, apiUrl: "https://api.pulumi.com" }, run);
+  };
+  const found = ["The issuer URL is registered a second time, with the ID b."];
+  for (const path of [":443/id/A", "//id/A", "/id/A/", "/id/a"]) {
+    assert.deepEqual(await additionsWith(`https://example.com${path}`), found, path);
+  }
+  assert.deepEqual(await additionsWith("https://EXAMPLE.com/id/A"), found);
+  for (const url of ["https://example.com/id/B", "https://example.com:444/id/A"]) {
+    assert.deepEqual(await additionsWith(url), [], url);
+  }
+});
 
 test("exits 1 if the issuer is registered with another ID, though every answer is the intended one", async () => {
   const [registered, missing] = await additionsIn(edit(ISSUERS, /(?<="id": )"[^"]+"/g, '"another"'));
@@ -413,18 +453,26 @@ describe("the cluster of a component", () => {
   test("is the one that the user names, for a kubeconfig that is secret or absent", async () => {
     for (const value of ['"kubeconfig":"[secret]"', '"other":"a"']) {
       const answer = edit(PREVIEW, own, value);
-      for (const kubeconfig of [
-        ["access=a", "other"],
-        ["b=c", "a"],
-      ]) {
+      for (const kubeconfig of [["access=a", "other"], ["a"]]) {
         const { exitCode, options } = await kubectlOf({ answer, kubeconfig });
         assert.ok(options.includes(`--kubeconfig=${join(process.cwd(), "a")}`), options.join(" "));
         assert.equal(exitCode, 0);
       }
-      const { exitCode, errors, options } = await kubectlOf({ answer, kubeconfig: ["b=c"] });
+      const { exitCode, errors, options } = await kubectlOf({ answer });
       assert.match(
         errors,
         /"access" is secret or absent\. No token was sent\. To name it: --kubeconfig access=FILE$/,
+      );
+      assert.deepEqual([exitCode, options], [2, []]);
+    }
+  });
+
+  test("is never that of an option that names no component or no file", async () => {
+    for (const option of ["acces=a", "access=", ""]) {
+      const { exitCode, errors, options } = await kubectlOf({ kubeconfig: ["a", option] });
+      assert.equal(
+        errors,
+        `--kubeconfig is "${option}". It must be FILE or COMPONENT=FILE, with a component of the program: access. No token was sent.`,
       );
       assert.deepEqual([exitCode, options], [2, []]);
     }
@@ -472,8 +520,10 @@ test("shows an example of each form of a denial, in the order of the answers", a
 /** Asserts that the check stops before it sends a token, and that its message contains none. */
 async function assertUnsent(run: LiveRun, message: string): Promise<void> {
   const before = exchanges();
-  const { exitCode, errors, sentToSts } = await checkLive(stack, run);
+  const { exitCode, stdout, errors, sentToSts } = await checkLive(stack, run);
   assert.ok(errors.includes(message), errors);
+  // No heading without its text.
+  assert.match(stdout, /\.$/);
   assert.ok(!errors.includes(ACCESS_TOKEN), errors);
   assert.deepEqual([exitCode, exchanges() - before, sentToSts], [2, 0, []]);
 }

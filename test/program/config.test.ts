@@ -240,7 +240,7 @@ const REJECTED = `
   { createCluster: true, entry: { namespace: default, createServiceAccount: false } }
     serviceAccounts[0].createServiceAccount = false: must be true, because the cluster that createCluster creates does not have the service account. If something else creates it later, set runJob to false
   { createNamespaces: [web, ci, ci], entry: { createServiceAccount: false } }
-    createNamespaces[0] = "web": is not the namespace of an entry
+    createNamespaces[0] = "web": no entry of serviceAccounts has this namespace
     createNamespaces[2] = "ci": must not be listed twice
     serviceAccounts[0].createServiceAccount = false: says that the service account exists, so its namespace does: remove ci from createNamespaces
   { createNamespaces: [ci], entry: { name: default, createServiceAccount: false } }
@@ -254,11 +254,11 @@ const REJECTED = `
 
   # Teams, each of which is the team of an entry.
   { createTeams: [{ name: ops }, { name: "a*", stakcs: [] }, { name: ops, stacks: a }] }
-    createTeams[0].name = "ops": is not the teamName of an entry
+    createTeams[0].name = "ops": no entry of serviceAccounts has this teamName
     createTeams[1].stakcs: unknown setting; did you mean "stacks"?
     createTeams[1].name = "a*": must have at most 100 printable ASCII characters…
     createTeams[2].stacks = "a": must be a list
-    createTeams[2].name = "ops": is not the teamName of an entry
+    createTeams[2].name = "ops": no entry of serviceAccounts has this teamName
     createTeams[2].name = "ops": must not be listed twice
   { entry: { tokenType: team, teamName: ops, userLogin: "" }, createTeams: [{ name: ops, stacks: [{ stack: a, permission: write }] }] }
     createTeams[0].stacks[0].stack = "a": must be PROJECT/STACK

@@ -100,7 +100,7 @@ test("accepts plain teams, and any name if the team of an entry is an output", a
   assert.match(await problems(pulumi.output("dev"), [...createTeams]), /\(1 problem\).*\n\n {2}providers:/);
   assert.match(
     await problems("dev", [...createTeams]),
-    /createTeams\[0\]\.name = "ops": is not the teamName/,
+    /createTeams\[0\]\.name = "ops": no entry of serviceAccounts has/,
   );
   const later = [{ name: "ops", stacks: [{ stack: pulumi.output("app/prod"), permission: "read" }] }];
   assert.match(await problems("ops", later), /createTeams\[0\]\.stacks\[0\]\.stack: must be a plain value/);
