@@ -10,8 +10,10 @@ import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
+import { toolRunner } from "../../accessCheck/tools";
 import { storedKind } from "../../simulator/emulators/emulator";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
+import { checkLive } from "../accessCheck/liveTools";
 import { checkedPlan } from "../accessCheck/plans";
 import {
   changes,
@@ -136,6 +138,9 @@ describe("the package of the component", { skip: missingCli }, () => {
     await t.test("runs only the Job of the one whose team changes", async () => {
       const changed = program.replaceAll('"platform"', '"security"');
       await writeFile(join(directory, "index.ts"), changed);
+      const plan = await checkedPlan(t, pulumi);
+      assert.match(plan.changes, /^ {2}changed +team-a\/deployer +token: team:platform → team:security$/m);
+      assert.equal(plan.exitCode, 0);
       assert.deepEqual(changes(await up()), [
         "access.oidc-issuer updated",
         "access.platform deleted",
@@ -176,21 +181,37 @@ describe("the package of the component", { skip: missingCli }, () => {
   test("a program in YAML creates a team, changes its permission, and stays in its organization", {
     skip: missingYaml,
   }, async (t) => {
-    const stack = await stackOf(t, { "Pulumi.yaml": programInYaml("", "edit") });
-    const { simulation, directory, pulumi, up } = stack;
+    const stack = await stackOf(t, { "Pulumi.yaml": stringify({ name: "platform", runtime: "yaml" }) });
+    const { simulation, cli, directory, pulumi, up } = stack;
     const write = (permission: string, organization?: string) => {
-      const program = programInYaml(simulation.issuer.url, permission, organization);
+      const program = programInYaml(simulation, permission, organization);
       return writeFile(join(directory, "Pulumi.yaml"), program);
     };
     const permissions = () => simulation.existing().pulumiCloud.filter((name) => name.includes(": "));
+    const plannedChanges = async () => {
+      const { exitCode, stdout, changes } = await checkedPlan(t, pulumi);
+      assert.match(stdout, /^ {2}(\d+) of \1 checks passed \(2 service accounts/m);
+      assert.equal(exitCode, 0);
+      return changes;
+    };
 
     await write("edit");
+    assert.match(await plannedChanges(), /^ {2}new +team-a\/drift +token: organization$/m);
     succeeded(await up());
     assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
     assert.deepEqual(permissions(), ["acme/platform: stack app/prod 102"]);
     succeeded(await pulumi("preview", "--expect-no-changes"));
+    assert.equal(await plannedChanges(), "  Nothing changes who is granted what.");
+    const real = { run: toolRunner(new AbortController().signal, directory), cwd: directory };
+    const { exitCode, stdout, errors } = await checkLive(
+      { name: "dev", simulation, config: {}, registered: [], real },
+      { environment: cli.environment },
+    );
+    assert.match(stdout, /pulumi preview --refresh shows none.*^ {2}(\d+) of \1 checks passed/ms);
+    assert.deepEqual([exitCode, errors], [0, ""]);
 
     await write("read");
+    assert.match(await plannedChanges(), /^ {2}changed +team platform +stack app\/prod: edit → read$/);
     assert.deepEqual(changes(await up()), ["access.platform.app/prod replaced"]);
     assert.deepEqual(permissions(), ["acme/platform: stack app/prod 101"]);
 
@@ -315,12 +336,18 @@ describe("the package of the component", { skip: missingCli }, () => {
 const PACKAGE = /eks-pulumi-oidc:\d+/;
 
 /** Returns the program of examples/component/yaml without AWS, and with another permission of its team. */
-function programInYaml(issuerUrl: string, permission: string, organization = "acme"): string {
+function programInYaml(
+  { issuer, pulumiCloud }: Simulation,
+  permission: string,
+  organization = "acme",
+): string {
   const { type, options, properties } = parse(read("examples/component/yaml/Pulumi.yaml")).resources.access;
   const { issuerName, createTeams, serviceAccounts } = properties;
   createTeams[0].stacks[0].permission = permission;
   serviceAccounts[0].awsRole = "none";
-  const ofProgram = { organization, issuerName, issuerUrl, createTeams, serviceAccounts };
+  const { url: issuerUrl } = issuer;
+  const { apiUrl: pulumiApiUrl } = pulumiCloud;
+  const ofProgram = { organization, issuerName, issuerUrl, pulumiApiUrl, createTeams, serviceAccounts };
   const access = { type, properties: ofProgram, options: { providers: options.providers } };
   const provider = { type: "pulumi:providers:kubernetes", properties: { kubeconfig: "{}" } };
   return stringify({
