@@ -47,7 +47,7 @@ test("docs/npm-start.svg shows who gets a token, as `npm start` prints it", asyn
   // Between them are the resources and the output of each Job.
   const [first = "", ...lines] = stdout.trimEnd().split("\n");
   const check = lines.slice(lines.findIndex((line) => line.includes("Access check")));
-  write("npm-start", "npm start", [first, "", "…", "", ...check]);
+  await write("npm-start", "npm start", [first, "", "…", "", ...check]);
 });
 
 test("docs/denied.svg shows why an exchange is denied, as `pulumi up` prints it", { skip }, async (t) => {
@@ -68,12 +68,12 @@ test("docs/denied.svg shows why an exchange is denied, as `pulumi up` prints it"
   const [, heading = assert.fail(screen), errors = ""] = diagnostics ?? [];
   // The CLI prints the errors of a failed update in any order.
   const sorted = errors.split("\n\n").sort().join("\n\n");
-  write("denied", "pulumi up", ["…", "", heading, ...sorted.split("\n")]);
+  await write("denied", "pulumi up", ["…", "", heading, ...sorted.split("\n")]);
 });
 
 /** Writes a picture of a command and what it printed. */
-function write(name: string, command: string, lines: string[]): void {
+async function write(name: string, command: string, lines: string[]): Promise<void> {
   const screen = FIXED.reduce((text, [pattern, fixed]) => text.replace(pattern, fixed), lines.join("\n"));
-  const picture = pictureOf(`The output of ${command}`, [`$ ${command}`, ...screen.split("\n")]);
+  const picture = await pictureOf(`The output of ${command}`, [`$ ${command}`, ...screen.split("\n")]);
   writeFileSync(join(ROOT, "docs", `${name}.svg`), picture);
 }

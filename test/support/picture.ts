@@ -14,16 +14,13 @@ const FONT = `ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono",
 const BACKGROUND = "#151b23";
 const TEXT = "#f0f6fc";
 
-/** What the parameters of an escape sequence add to the style. Without an attribute, they end it. */
+/** What each escape sequence that starts a style adds to the text. */
 const STYLES: Record<string, string> = {
-  "0": "",
-  "22": "",
-  "39": "",
-  "1": 'font-weight="bold"',
-  "38;5;1": 'fill="#f85149"',
-  "32": 'fill="#3fb950"',
-  "38;5;12": 'fill="#4493f8"',
-  "38;5;13": 'fill="#ab7df8"',
+  "\u001b[1m": ' font-weight="bold"',
+  "\u001b[38;5;1m": ' fill="#f85149"',
+  "\u001b[32m": ' fill="#3fb950"',
+  "\u001b[38;5;12m": ' fill="#4493f8"',
+  "\u001b[38;5;13m": ' fill="#ab7df8"',
 };
 
 interface Character {
@@ -38,8 +35,16 @@ interface Character {
  * @param lines with the escape sequences above.
  * @throws AssertionError for any other sequence.
  */
-export function pictureOf(title: string, lines: string[]): string {
-  const rows = lines.flatMap((line) => inRows(charactersOf(line)));
+export async function pictureOf(title: string, lines: string[]): Promise<string> {
+  // It has no CommonJS version.
+  const { styledCharsFromTokens, tokenize } = await import("@alcalzone/ansi-tokenize");
+  const rows = lines.flatMap((line) => {
+    const characters = styledCharsFromTokens(tokenize(line)).map(({ value, styles }) => ({
+      text: escaped(value),
+      style: styles.map(({ code }) => styleOf(code)).join(""),
+    }));
+    return inRows(characters);
+  });
   const columns = Math.max(...rows.map((row) => row.length));
   const width = Math.ceil(columns * CHARACTER_WIDTH) + 2 * PADDING;
   const height = rows.length * LINE_HEIGHT + 2 * PADDING;
@@ -57,15 +62,8 @@ ${texts.join("\n")}
 `;
 }
 
-/** Returns the characters of a line, each with the attributes of its style. */
-function charactersOf(line: string): Character[] {
-  let style = "";
-  return `0m${line}`.split("\u001b[").flatMap((part) => {
-    const [, parameters = "", text = ""] = /^([\d;]*)m(.*)$/.exec(part) ?? [];
-    const attribute = STYLES[parameters] ?? assert.fail(`the picture has no style for ${part}`);
-    style = attribute === "" ? "" : `${style} ${attribute}`;
-    return [...text].map((character) => ({ text: escaped(character), style }));
-  });
+function styleOf(sequence: string): string {
+  return STYLES[sequence] ?? assert.fail(`the picture has no style for ${JSON.stringify(sequence)}`);
 }
 
 function inRows(characters: Character[]): Character[][] {
