@@ -73,7 +73,7 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
 
   function runCheck(environment: NodeJS.ProcessEnv = {}) {
     // `aws eks get-token`, which kubectl runs.
-    const status = { token: server.tokenOf("developer") };
+    const status = { token: server.developerToken };
     const credential = { apiVersion: "client.authentication.k8s.io/v1beta1", kind: "ExecCredential", status };
     writePrograms(programs, { aws: `[[ $* == "eks get-token "* ]] && echo '${JSON.stringify(credential)}'` });
     const PATH = `${programs}:${dirname(assetPath("kubectl"))}:${cli.environment.PATH}`;

@@ -44,19 +44,12 @@ describe("the Pulumi CLI in the pod of", { skip: missingCli }, () => {
     return { log: lines.join("\n"), granted };
   }
 
-  test("token-check.yaml prints the owner of the token, which it does not store, or fails with the reason of the denial", async () => {
+  test("token-check.yaml prints the owner of the token, which it does not store", async () => {
     // With the files that contain an access token.
-    const check = '"$@" || echo failed; ! grep -rlE "pul-[0-9a-f]{8}" "$HOME"';
+    const check = '"$@"; ! grep -rlE "pul-[0-9a-f]{8}" "$HOME"';
     const command = ["bash", "-c", check, "bash", ...podOf("token-check.yaml").container.command];
     const granted = ["team token, scope team:token-check"];
     assert.deepEqual(await run("token-check.yaml", command), { log: "team-account:token-check", granted });
-
-    const { pulumiCloud } = stack.simulation;
-    const [{ id, registration } = assert.fail()] = pulumiCloud.list();
-    await pulumiCloud.update(id, { policies: [] });
-    const { log } = await run("token-check.yaml", command);
-    await pulumiCloud.update(id, registration);
-    assert.match(log, /denied the token exchange.*scope team:token-check.*exit status 77.*^failed$/ms);
   });
 
   /** Returns the container's command of esc-application.yaml with a Bash script as the application. */

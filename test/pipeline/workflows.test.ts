@@ -21,6 +21,8 @@ type Job = { uses?: string; steps?: Step[] };
 
 const DIRECTORY = ".github/workflows";
 const WORKFLOWS = readdirSync(join(ROOT, DIRECTORY)).map((file) => file.replace(".yml", ""));
+const JOBS = WORKFLOWS.flatMap((name) => Object.values<Job>(workflow(name).jobs));
+const STEPS = JOBS.flatMap(({ steps }) => steps ?? []);
 const LIST = '[{"stack":"acme/eks-pulumi-oidc/dev","region":"us-west-2"}]';
 
 /** The jobs that exchange an ID token, by the names of their workflows. All others can only read the repository. */
@@ -70,8 +72,7 @@ test("the workflows install the version of the CLI that the tests run with", () 
 });
 
 test("no workflow changes a stack", () => {
-  const jobs = WORKFLOWS.flatMap((name) => Object.values<Job>(workflow(name).jobs));
-  for (const { run = "", with: inputs } of jobs.flatMap(({ steps }) => steps ?? [])) {
+  for (const { run = "", with: inputs } of STEPS) {
     assert.doesNotMatch(run, /\bpulumi (?!preview )/);
     assert.ok([undefined, "preview"].includes(inputs?.command as string));
   }
@@ -147,13 +148,11 @@ test("only the jobs that preview have an ID token", () => {
 });
 
 test("every step uses the commit that started the workflow, and actions at a fixed commit", () => {
-  const jobs = WORKFLOWS.flatMap((name) => Object.values<Job>(workflow(name).jobs));
-  const steps = jobs.flatMap((job) => job.steps ?? []);
-  for (const { uses } of [...jobs, ...steps]) {
+  for (const { uses } of [...JOBS, ...STEPS]) {
     // A workflow at a path is the one of the same commit.
     if (uses) assert.match(uses, /^(\.\/\.github\/workflows\/|[\w-]+\/[\w-]+@[0-9a-f]{40}$)/);
   }
-  for (const { with: inputs } of steps.filter(({ uses }) => uses?.startsWith("actions/checkout@"))) {
+  for (const { with: inputs } of STEPS.filter(({ uses }) => uses?.startsWith("actions/checkout@"))) {
     const { ref, repository, "persist-credentials": persists } = inputs ?? {};
     assert.deepEqual([ref, repository, persists], [undefined, undefined, false]);
   }

@@ -17,9 +17,6 @@ import { listen } from "./endpoint";
 
 const START_SECONDS = 120;
 
-/** A user of the API server. Only the administrator has permissions from the start. */
-export type User = "admin" | "developer";
-
 export interface KubernetesObject {
   apiVersion?: string;
   kind?: string;
@@ -62,7 +59,7 @@ export async function startApiServer() {
   try {
     const [etcdPort, peerPort, port] = [await freePort(), await freePort(), await freePort()];
     const url = `https://127.0.0.1:${port}`;
-    const tokens = { admin: randomBytes(16).toString("hex"), developer: randomBytes(16).toString("hex") };
+    const [adminToken, developerToken] = [randomBytes(16).toString("hex"), randomBytes(16).toString("hex")];
     const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
     const tls = await emulatorCertificate();
     const write = async (name: string, content: string) => {
@@ -71,7 +68,7 @@ export async function startApiServer() {
       return path;
     };
     const key = await write("key.pem", String(privateKey.export({ type: "pkcs8", format: "pem" })));
-    const users = [`${tokens.admin},admin,admin,system:masters`, `${tokens.developer},developer,developer`];
+    const users = [`${adminToken},admin,admin,system:masters`, `${developerToken},developer,developer`];
     const [etcd, peer] = [`http://127.0.0.1:${etcdPort}`, `http://127.0.0.1:${peerPort}`];
     processes.push(
       start("etcd", {
@@ -105,8 +102,8 @@ export async function startApiServer() {
         "endpoint-reconciler-type": "none",
       }),
     );
-    const kubeconfig = await write("kubeconfig", kubeconfigOf(url, tokens.admin));
-    const server = { ...client(url, tokens, kubeconfig), kubeconfig, close };
+    const kubeconfig = await write("kubeconfig", kubeconfigOf(url, adminToken));
+    const server = { ...client(url, adminToken, kubeconfig), kubeconfig, developerToken, close };
     await ready(server, processes);
     // As in EKS, whose issuers are public.
     const role = "--clusterrole=system:service-account-issuer-discovery";
@@ -128,12 +125,12 @@ function start(name: "etcd" | "kube-apiserver", options: Record<string, string>)
   return { child, ended: text(child.stderr) };
 }
 
-function client(url: string, tokens: Record<User, string>, kubeconfig: string) {
+function client(url: string, token: string, kubeconfig: string) {
   /** Sends a request as the administrator. @returns an object; for an error, a Status with a `message`. */
   async function request(method: string, path: string, object?: object, contentType = "application/json") {
     const response = await fetch(`${url}${path}`, {
       method,
-      headers: { Authorization: `Bearer ${tokens.admin}`, "Content-Type": contentType },
+      headers: { Authorization: `Bearer ${token}`, "Content-Type": contentType },
       body: object ? JSON.stringify(object) : null,
     });
     const content = await response.text();
@@ -156,7 +153,6 @@ function client(url: string, tokens: Record<User, string>, kubeconfig: string) {
   return {
     /** `https://127.0.0.1:PORT`, which is also its service account issuer. */
     url,
-    tokenOf: (user: User) => tokens[user],
     request,
     create,
     createServiceAccount,

@@ -31,9 +31,8 @@ const LABEL = "eks-pulumi-oidc/inject-token";
 /** The manifests in examples/, beside which are programs. */
 export const EXAMPLES = readdirSync(join(ROOT, "examples")).filter((file) => file.endsWith(".yaml"));
 
-const examples = new Map(EXAMPLES.map((file) => [file, readExample(file)]));
-
-function readExample(file: string) {
+/** Returns an example, with the settings in its header. */
+export function exampleOf(file: string) {
   const source = read(`examples/${file}`);
   const header = source.slice(source.indexOf("# config:"), source.indexOf("\napiVersion:"));
   const settings: Settings = parse(header.replaceAll(/^# ?/gm, "")).config;
@@ -45,10 +44,6 @@ function readExample(file: string) {
 /** Returns the documents as kubectl reads them: YAML 1.1, in which 0555 is octal. */
 export function readManifests(source: string): KubernetesObject[] {
   return parseAllDocuments(source, { version: "1.1" }).map((document) => document.toJS());
-}
-
-export function exampleOf(file: string) {
-  return examples.get(file) ?? assert.fail(`there is no ${file}`);
 }
 
 /**
@@ -87,7 +82,7 @@ export function withExchange(file: string, spec: PodSpec): PodSpec {
 
 /** Returns the settings of a stack with the entries of all examples, which therefore must not collide, and their runners. */
 export function settingsOfExamples() {
-  const headers = [...examples.values()].map(({ settings }) => settings);
+  const headers = EXAMPLES.map((file) => exampleOf(file).settings);
   const serviceAccounts = headers.flatMap((settings) => settings.serviceAccounts);
   const createNamespaces = headers.flatMap((settings) => settings.createNamespaces ?? []);
   const runners = serviceAccounts.flatMap(({ runnerId: id, runnerName: name }) =>

@@ -1,6 +1,6 @@
 // Presents the simulation to Pulumi's engine: one provider that replaces every package of the program.
 
-import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { subscribe } from "node:diagnostics_channel";
 import type { AddressInfo, Server } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
@@ -162,21 +162,15 @@ function valueAt(properties: unknown, path: string): unknown {
 // The SDK prints the port, for an engine that starts the provider itself, and its server would keep the process alive.
 // https://nodejs.org/api/diagnostics_channel.html#event-tracingnetserverlistenasyncend
 async function listen(provider: pulumi.provider.Provider): Promise<number> {
-  let server: Server | undefined;
-  const onListening = (message: unknown) => {
-    server = (message as { server: Server }).server;
-  };
+  const listening = new Promise<Server>((resolve) => {
+    subscribe("tracing:net.server.listen:asyncEnd", (message) => {
+      resolve((message as { server: Server }).server);
+    });
+  });
   const { log } = console;
   console.log = () => {};
-  subscribe(LISTENING, onListening);
-  try {
-    await pulumi.provider.main(provider, []);
-  } finally {
-    unsubscribe(LISTENING, onListening);
-    console.log = log;
-  }
-  if (!server) throw new Error("this process serves a provider already");
+  await pulumi.provider.main(provider, []);
+  console.log = log;
+  const server = await listening;
   return (server.unref().address() as AddressInfo).port;
 }
-
-const LISTENING = "tracing:net.server.listen:asyncEnd";
