@@ -26,15 +26,11 @@ interface Container extends input.core.v1.Container {
   volumeMounts?: input.core.v1.VolumeMount[];
 }
 
-/** The settings of the exchange script. Each is a file of the volume. */
-interface ExchangeSettings {
-  organization: pulumi.Input<string>;
-  tokenType: string;
-  /** Such as `user:LOGIN`; empty for an organization token. */
-  tokenScope: pulumi.Input<string>;
-  tokenExpirationSeconds: number;
-  /** The URL of Pulumi Cloud. */
-  apiUrl: string;
+interface TokenExchangeArgs {
+  namespace: pulumi.Input<string>;
+  serviceAccountName: string;
+  /** The settings of the exchange script, by the names of their files. */
+  settings: Record<string, pulumi.Input<string>>;
 }
 
 export interface TokenExchange {
@@ -57,21 +53,14 @@ const RESTORED = { "pulumi.com/patchForce": "true" };
  * Creates the ConfigMap that the workloads of one service account mount: `NAME-pulumi-token-exchange`, with the exchange
  * script and a file for each of its settings.
  *
- * @param args the namespace and the name of the service account, and the settings.
  * @returns the ConfigMap. It contains no token.
  */
 export function createTokenExchange(
   name: string,
-  args: { namespace: pulumi.Input<string>; serviceAccountName: string; settings: ExchangeSettings },
+  args: TokenExchangeArgs,
   options?: pulumi.CustomResourceOptions,
 ): TokenExchange {
-  const { settings } = args;
-  const data = {
-    ...settings,
-    tokenExpirationSeconds: String(settings.tokenExpirationSeconds),
-    [SCRIPT_FILE]: SCRIPT,
-  };
-
+  const data = { ...args.settings, [SCRIPT_FILE]: SCRIPT };
   const configMapName = `${args.serviceAccountName}${CONFIG_MAP_SUFFIX}`;
   const configMap = new ConfigMap(
     `${name}.${VOLUME_NAME}`,

@@ -80,7 +80,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
           organization: access.organization,
           tokenType: account.tokenType,
           tokenScope: scopeOf(account),
-          tokenExpirationSeconds: account.tokenExpirationSeconds,
+          tokenExpirationSeconds: String(account.tokenExpirationSeconds),
           apiUrl: access.pulumiApiUrl,
         },
       },
