@@ -322,7 +322,11 @@ const accountEntries = schemasOf<ServiceAccount>()({
   command: v.optional(command),
 });
 
-/** @param settingsOfStack the names of the settings beside the list. */
+/**
+ * Returns the schema of the list of service accounts.
+ *
+ * @param settingsOfStack the names of the settings beside the list.
+ */
 function accountList(settingsOfStack: string[] = []) {
   const reason = "is a setting of the stack, not of an entry";
   return v.pipe(

@@ -80,27 +80,11 @@ const WHOAMI = ["pulumi", "whoami"];
 
 /** The types, by the value of `tokenType`. docs/configuration.md has them as a table. */
 export const TOKEN_TYPES: Record<TokenType, TypeRules> = {
-  personal: {
-    requires: ["userLogin"],
-    accepts: [],
-    defaultCommand: WHOAMI,
-  },
-  organization: {
-    requires: [],
-    accepts: ["organizationAdmin"],
-    defaultCommand: WHOAMI,
-  },
-  team: {
-    requires: ["teamName"],
-    accepts: [],
-    defaultCommand: WHOAMI,
-  },
-  runner: {
-    requires: ["runnerId", "runnerName"],
-    accepts: [],
-    // The CLI does not accept this token, so the Job only exchanges.
-    defaultCommand: ["true"],
-  },
+  personal: { requires: ["userLogin"], accepts: [], defaultCommand: WHOAMI },
+  organization: { requires: [], accepts: ["organizationAdmin"], defaultCommand: WHOAMI },
+  team: { requires: ["teamName"], accepts: [], defaultCommand: WHOAMI },
+  // The CLI does not accept its token, so the Job only exchanges.
+  runner: { requires: ["runnerId", "runnerName"], accepts: [], defaultCommand: ["true"] },
 };
 
 /** The part of an allow policy that says which access token it grants, and to which owner. */
