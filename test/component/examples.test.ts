@@ -65,6 +65,15 @@ test("the program for an existing cluster has valid arguments, with the list of 
   for (const [, name = ""] of EXISTING.matchAll(/\$\{(\w+)/g)) assert.ok(known.includes(name), name);
 });
 
+// Those for several clusters are in package.engine.test.ts.
+test("the programs identify their cluster by its issuer, so that a renewed endpoint replaces nothing", () => {
+  for (const program of [TYPESCRIPT, PYTHON, YAML, EXISTING]) {
+    const [, identifier = assert.fail()] = /cluster_?identifier[:=] ?([^\s,]+)/i.exec(program) ?? [];
+    const [, issuerUrl] = /issuer_?url[:=] ?([^\s,]+)/i.exec(program) ?? [];
+    assert.equal(identifier, issuerUrl);
+  }
+});
+
 test("the program in Python is Python", (t) => {
   const { error, status, stderr } = spawnSync("python3", ["-c", "import ast; ast.parse(open(0).read())"], {
     input: PYTHON,

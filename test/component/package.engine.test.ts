@@ -15,15 +15,7 @@ import { storedKind } from "../../simulator/emulators/emulator";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
 import { checkLive } from "../accessCheck/liveTools";
 import { checkedPlan } from "../accessCheck/plans";
-import {
-  changes,
-  EXCHANGED,
-  errorsIn,
-  failed,
-  newStatuses,
-  resourcesOf,
-  succeeded,
-} from "../support/engineOutcome";
+import { changes, EXCHANGED, failed, newStatuses, resourcesOf, succeeded } from "../support/engineOutcome";
 import {
   createRepository,
   LINK_PACKAGES,
@@ -48,25 +40,6 @@ const KEPT = [
   "kubernetes:core/v1:ServiceAccount access.team-a.drift",
   "pulumiservice:index:OidcIssuer access.oidc-issuer",
 ];
-
-/** What a program in JavaScript with invalid components begins with. */
-const PROGRAM = `
-const eks = require("@pulumi/eks");
-const kubernetes = require("@pulumi/kubernetes");
-const pulumi = require("@pulumi/pulumi");
-const { PulumiCloudAccess } = require("@OWNER/eks-pulumi-oidc");
-
-const cluster = new eks.Cluster("own", { name: "own", createOidcProvider: true });
-const options = { providers: [new kubernetes.Provider("own", { kubeconfig: cluster.kubeconfigJson })] };
-const deployer = { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" };
-const base = {
-  organization: "acme",
-  issuerName: "own",
-  issuerUrl: cluster.oidcProviderUrl,
-  oidcProviderArn: cluster.oidcProviderArn,
-  serviceAccounts: [deployer],
-};
-`;
 
 // Packages that look up a cluster.
 const GCP = `
@@ -178,15 +151,31 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: [] });
   });
 
-  test("a program in YAML creates a team, changes its permission, and stays in its organization", {
-    skip: missingYaml,
-  }, async (t) => {
+  test("a program in YAML", { skip: missingYaml }, async (t) => {
     const stack = await stackOf(t, { "Pulumi.yaml": stringify({ name: "platform", runtime: "yaml" }) });
     const { simulation, cli, directory, pulumi, up } = stack;
-    const write = (permission: string, organization?: string) => {
-      const program = programInYaml(simulation, permission, organization);
-      return writeFile(join(directory, "Pulumi.yaml"), program);
-    };
+    const write = (changes: object) =>
+      writeFile(join(directory, "Pulumi.yaml"), programInYaml(simulation, changes));
+
+    // pulumiCloudAccess.test.ts has the messages.
+    await t.test("fails for an invalid argument with one message, before any resource exists", async () => {
+      await write({ organization: { "fn::secret": "hunter2" } });
+      const screen = failed(
+        await up(),
+        /'access' has a problem: Invalid arguments of PulumiCloudAccess "access" \(1 problem\)\./,
+      );
+      assert.equal(atEndOf(screen).match(/Invalid arguments of/g)?.length, 1, screen);
+      const { kubernetes, pulumiCloud } = simulation.existing();
+      assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
+
+      const state = JSON.stringify(await resourcesOf(pulumi));
+      assert.doesNotMatch(screen + state, /hunter2/);
+      assert.doesNotMatch(state, /eks-pulumi-oidc:index/);
+    });
+
+    const teamThatCan = (permission: string) => ({
+      createTeams: [{ name: "platform", stacks: [{ stack: "app/prod", permission }] }],
+    });
     const permissions = () => simulation.existing().pulumiCloud.filter((name) => name.includes(": "));
     const plannedChanges = async () => {
       const { exitCode, stdout, changes } = await checkedPlan(t, pulumi);
@@ -195,65 +184,35 @@ describe("the package of the component", { skip: missingCli }, () => {
       return changes;
     };
 
-    await write("edit");
-    assert.match(await plannedChanges(), /^ {2}new +team-a\/drift +token: organization$/m);
-    succeeded(await up());
-    assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
-    assert.deepEqual(permissions(), ["acme/platform: stack app/prod 102"]);
-    succeeded(await pulumi("preview", "--expect-no-changes"));
-    assert.equal(await plannedChanges(), "  Nothing changes who is granted what.");
-    const real = { run: toolRunner(new AbortController().signal, directory), cwd: directory };
-    const { exitCode, stdout, errors } = await checkLive(
-      { name: "dev", simulation, config: {}, registered: [], real },
-      { environment: cli.environment },
-    );
-    assert.match(stdout, /pulumi preview --refresh shows none.*^ {2}(\d+) of \1 checks passed/ms);
-    assert.deepEqual([exitCode, errors], [0, ""]);
-
-    await write("read");
-    assert.match(await plannedChanges(), /^ {2}changed +team platform +stack app\/prod: edit → read$/);
-    assert.deepEqual(changes(await up()), ["access.platform.app/prod replaced"]);
-    assert.deepEqual(permissions(), ["acme/platform: stack app/prod 101"]);
-
-    await write("read", "other");
-    const message = /'access' has a problem: PulumiCloudAccess "access" stays where it was deployed/;
-    assert.equal(errorsIn(failed(await up(), message)), 1);
-  });
-
-  // pulumiCloudAccess.test.ts has the messages.
-  test("an invalid component is rejected with one message", async (t) => {
-    const stack = await stackOf(t, { "package.json": JSON.stringify({ main: "index.js" }) });
-    const { simulation, directory, pulumi, up } = stack;
-    const write = (program: string) => writeFile(join(directory, "index.js"), PROGRAM + program);
-
-    await t.test("with every problem, also if a preview does not know a value", async () => {
-      await write(`
-        const invalid = { ...deployer, namespace: cluster.oidcProviderUrl, tokenTyp: "team" };
-        const args = { ...base, issuerUrl: undefined, maxExpirationSeconds: 0, serviceAccounts: [invalid] };
-        new PulumiCloudAccess("access", args);
-      `);
-      failed(
-        await pulumi("preview"),
-        /'access' has a problem: Invalid arguments of PulumiCloudAccess "access" \(5 problems\)\. Nothing was changed\./,
+    await t.test("creates a team, as its plan says, and the live check asks for it", async () => {
+      await write(teamThatCan("edit"));
+      assert.match(await plannedChanges(), /^ {2}new +team-a\/drift +token: organization$/m);
+      succeeded(await up());
+      assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
+      assert.deepEqual(permissions(), ["acme/platform: stack app/prod 102"]);
+      succeeded(await pulumi("preview", "--expect-no-changes"));
+      assert.equal(await plannedChanges(), "  Nothing changes who is granted what.");
+      const real = { run: toolRunner(new AbortController().signal, directory), cwd: directory };
+      const { exitCode, stdout, errors } = await checkLive(
+        { name: "dev", simulation, config: {}, registered: [], real },
+        { environment: cli.environment },
       );
+      assert.match(stdout, /pulumi preview --refresh shows none.*^ {2}(\d+) of \1 checks passed/ms);
+      assert.deepEqual([exitCode, errors], [0, ""]);
     });
 
-    await t.test("for a secret, before any of its resources exists", async () => {
-      await write(`
-        const serviceAccounts = [{ ...deployer, userLogin: pulumi.secret("hunter2") }];
-        new PulumiCloudAccess("access", { ...base, serviceAccounts }, options);
-      `);
-      const screen = failed(
-        await up(),
-        /Invalid arguments of PulumiCloudAccess "access" \(1 problem\)\. None of its resources was changed\./,
-      );
-      assert.equal(screen.split("\nDiagnostics:")[1]?.match(/Invalid arguments of/g)?.length, 1, screen);
-      const { kubernetes, pulumiCloud } = simulation.existing();
-      assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
+    await t.test("changes a permission of the team, as its plan says", async () => {
+      await write(teamThatCan("read"));
+      assert.match(await plannedChanges(), /^ {2}changed +team platform +stack app\/prod: edit → read$/);
+      assert.deepEqual(changes(await up()), ["access.platform.app/prod replaced"]);
+      assert.deepEqual(permissions(), ["acme/platform: stack app/prod 101"]);
+    });
 
-      const state = JSON.stringify(await resourcesOf(pulumi));
-      assert.doesNotMatch(screen + state, /hunter2/);
-      assert.doesNotMatch(state, /eks-pulumi-oidc:index/);
+    await t.test("stays in its organization", async () => {
+      await write({ organization: "other" });
+      const message = /'access' has a problem: PulumiCloudAccess "access" stays where it was deployed/;
+      const screen = failed(await up(), message);
+      assert.equal(atEndOf(screen).match(/stays where it was deployed/g)?.length, 1, screen);
     });
   });
 
@@ -289,6 +248,8 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.deepEqual(newStatuses(green), EXCHANGED);
     for (const { kubernetes } of [blue, green]) assert.ok(kubernetes.existing().includes("team-a/app"));
     succeeded(await pulumi("preview", "--expect-no-changes"));
+    const identifiers = (await resourcesOf(pulumi)).flatMap(({ inputs }) => inputs?.clusterIdentifier ?? []);
+    assert.deepEqual(identifiers.sort(), [blue.issuer.url, green.issuer.url].sort());
 
     const plan = await checkedPlan(t, pulumi);
     assert.match(plan.stdout, /^Component blue$.*^ {2}team-a\/app .*^Component green$.*^ {2}team-a\/app /ms);
@@ -335,20 +296,19 @@ describe("the package of the component", { skip: missingCli }, () => {
 /** The package in `PULUMI_DEBUG_PROVIDERS`. */
 const PACKAGE = /eks-pulumi-oidc:\d+/;
 
-/** Returns the program of examples/component/yaml without AWS, and with another permission of its team. */
-function programInYaml(
-  { issuer, pulumiCloud }: Simulation,
-  permission: string,
-  organization = "acme",
-): string {
+/** Returns what a command prints at its end, where each error is once. */
+function atEndOf(screen: string): string {
+  return screen.split("Diagnostics:")[1] ?? assert.fail(screen);
+}
+
+/** Returns the program of examples/component/yaml without AWS, and with these changes of its arguments. */
+function programInYaml({ issuer, pulumiCloud }: Simulation, changes: object): string {
   const { type, options, properties } = parse(read("examples/component/yaml/Pulumi.yaml")).resources.access;
-  const { issuerName, createTeams, serviceAccounts } = properties;
-  createTeams[0].stacks[0].permission = permission;
-  serviceAccounts[0].awsRole = "none";
-  const { url: issuerUrl } = issuer;
-  const { apiUrl: pulumiApiUrl } = pulumiCloud;
-  const ofProgram = { organization, issuerName, issuerUrl, pulumiApiUrl, createTeams, serviceAccounts };
-  const access = { type, properties: ofProgram, options: { providers: options.providers } };
+  const { organization: _, oidcProviderArn, permissionsBoundaryArn, ...others } = properties;
+  others.serviceAccounts[0].awsRole = "none";
+  const place = { organization: "acme", issuerUrl: issuer.url, pulumiApiUrl: pulumiCloud.apiUrl };
+  const args = { ...others, ...place, ...changes };
+  const access = { type, properties: args, options: { providers: options.providers } };
   const provider = { type: "pulumi:providers:kubernetes", properties: { kubeconfig: "{}" } };
   return stringify({
     name: "platform",

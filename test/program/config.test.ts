@@ -2,10 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
 import { parseConfig, templateSettings } from "../../config";
-import { type RawConfig, readRawConfig } from "../../settings/raw";
+import type { RawConfig } from "../../settings/raw";
 import { messageOf } from "../../settings/validation";
 import { declarationsOf, meaningAndDefault } from "../support/declarations";
 import { rawConfigOf } from "../support/rawSettings";
@@ -423,16 +422,6 @@ test("rejects encrypted values wherever they are, each once, and prints no value
     `aws:profile: ${reason}`,
     "aws:secretKey: is not supported by `aws eks get-token`…",
   ]);
-});
-
-test("knows the encrypted settings of an inline program of the Automation API, which has no variable for them", async () => {
-  const noEngine = { newResource: () => assert.fail(), call: () => ({}) };
-  await pulumi.runtime.setMocks(noEngine, "project", "dev", false, "acme");
-  // As the SDK's automation/server.ts does.
-  const key = "project:userLogin";
-  pulumi.runtime.setAllConfig({ [key]: "alice", "project:clusterName": "a" }, [key]);
-  assert.equal(process.env.PULUMI_CONFIG_SECRET_KEYS, undefined);
-  assert.deepEqual(readRawConfig().secretKeys, [key]);
 });
 
 test("does not print the values of unknown settings, nor what looks like a token or contains a password", () => {

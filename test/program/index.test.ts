@@ -387,14 +387,6 @@ test("no token is in what is registered, or in the outputs", () => {
   assert.doesNotMatch(everything, /eyJ[\w-]+\.[\w-]+|pul-[0-9a-f]{20}|4dabf18193072939515e22adb298388d/);
 });
 
-test("an invalid configuration stops the program with every problem, before anything is registered", async (t) => {
-  const message = await messageOf(await start(t), stackWith({ nmae: "a" }), "organization");
-  assert.match(
-    message,
-    /^Invalid configuration in Pulumi\.dev\.yaml \(2 problems\)\. Nothing was changed\.\n\n/,
-  );
-});
-
 test("an audience that is the issuer of the existing cluster stops the program before anything is registered", async (t) => {
   const simulation = await start(t);
   const message = await messageOf(simulation, stackWith({ tokenAudience: simulation.issuer.url }));

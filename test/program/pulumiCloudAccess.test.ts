@@ -11,9 +11,7 @@ import type { output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
 import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
-import * as v from "valibot";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloudAccess";
-import { input, schemasOf } from "../../settings/validation";
 import { type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import type { ServiceAccountOutputs } from "../../workloadIdentity";
@@ -161,18 +159,6 @@ for (const [changes, problem] of INVALID_OUTPUTS) {
   });
 }
 
-// `npm run check` checks this one: tsx compiles whatever the types say.
-test("does not compile if a setting can be an output, and its schema accepts none", () => {
-  interface Settings {
-    team?: pulumi.Input<string>;
-  }
-  schemasOf<Settings>()({ team: v.optional(input(v.string())) });
-  // @ts-expect-error: without input(), an output would be rejected although the interface allows it.
-  schemasOf<Settings>()({ team: v.optional(v.string()) });
-  // @ts-expect-error: the interface has no such setting.
-  schemasOf<Settings>()({ team: v.optional(input(v.string())), other: v.string() });
-});
-
 test("uses outputs wherever the plain values would be", async () => {
   const later = (value: string) => pulumi.output(Promise.resolve(value));
   const args: PulumiCloudAccessArgs = {
@@ -295,7 +281,6 @@ const MISSING = "this resource option must contain the Kubernetes provider of th
 const ABSENT = "is not a provider. Leave it out to use the default one";
 
 for (const [what, problem, providers] of [
-  ["no provider", `providers: ${MISSING}`, () => undefined],
   ["only another provider", `providers: ${MISSING}`, () => [new PulumiCloudProvider("cloud")]],
   ["an empty record of providers", `providers: ${MISSING}`, () => ({})],
   ["no Kubernetes provider", `providers.kubernetes: ${ABSENT}`, () => ({ kubernetes: undefined })],

@@ -11,6 +11,8 @@ const RULES = { '"kubernetes.io".namespace': "default" };
 const ALICE: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: "alice", rules: RULES };
 const MEMBER: AuthPolicy = { decision: "allow", tokenType: "organization", rules: RULES };
 const ADMIN = { ...MEMBER, authorizedPermissions: ["admin"] };
+const TEAM = { ...MEMBER, tokenType: "team", teamName: "ops" };
+const RUNNER = { ...MEMBER, tokenType: "runner", runnerID: "id-1" };
 
 test("a pattern matches a whole value: * is any characters, ? zero or one, and . exactly one", () => {
   for (const [pattern, matching, others] of [
@@ -39,6 +41,20 @@ test("allows what an allow policy and no deny policy matches, and an administrat
     const { tokenType = "" } = policies[0] ?? {};
     const asked = { tokenType, scope: tokenType === "personal" ? "user:alice" : "admin" };
     assert.equal(decide(policies, claims, asked).allowed, allowed, JSON.stringify(policies));
+  }
+});
+
+test("grants the token of a policy's owner, and no other token", () => {
+  const runners = ["pool-1", "pool-2"].map((name, index) => ({ id: `id-${index + 1}`, name }));
+  for (const [policy, own, other] of [
+    [ALICE, "user:alice", "user:alice-2"],
+    [TEAM, "team:ops", "team:ops-eu"],
+    [RUNNER, "runner:pool-1", "runner:pool-2"],
+  ] as const) {
+    const isGranted = (scope: string, { tokenType } = policy) =>
+      decide([policy], CLAIMS, { tokenType, scope }, runners).allowed;
+    assert.deepEqual([isGranted(own), isGranted(other)], [true, false]);
+    assert.ok(!isGranted(own, { ...policy, tokenType: "another" }));
   }
 });
 
