@@ -63,11 +63,6 @@ export function settingNotes({ project, config, secretKeys, environments }: Stac
   ];
 }
 
-/** Says what to do if the settings of a stack are incomplete without its environments. */
-export function missingEnvironments(environments: string[]): string {
-  return `The simulation does not open ${environments.join(", ")}, whose settings are missing here. To check with them: pulumi preview --json --show-sames >plan.json && npm start -- --plan plan.json`;
-}
-
 /** The program cannot know either of them, and Pulumi Cloud and the cluster deny what is wrong. */
 function runnerNotes(entries: Record<string, unknown>[], createNamespaces: string): string[] {
   const runners = entries.filter(({ tokenType }) => tokenType === "runner");
@@ -87,7 +82,7 @@ function runnerNotes(entries: Record<string, unknown>[], createNamespaces: strin
 function environmentNotes(environments: string[]): string[] {
   if (environments.length === 0) return [];
   return [
-    `environment is ignored: the simulation does not open ${environments.join(", ")}. The settings in pulumiConfig there are missing here. \`pulumi preview\` uses them.`,
+    `environment is ignored: the simulation does not open ${environments.join(", ")}. Settings there are missing here. To check with them: pulumi preview --json --show-sames >plan.json && npm start -- --plan plan.json`,
   ];
 }
 

@@ -4,27 +4,14 @@ import { isClaimOfCluster } from "../accessCheck/allowPolicies";
 import { type Component, findComponent } from "../accessCheck/component";
 import { isAsIntended } from "../accessCheck/report";
 import { visible } from "../accessCheck/terminal";
-import {
-  assumedToExist,
-  DEFAULT_REGION,
-  missingEnvironments,
-  ORGANIZATION,
-  settingNotes,
-} from "./assumptions";
+import { assumedToExist, DEFAULT_REGION, ORGANIZATION, settingNotes } from "./assumptions";
 import { Unready } from "./emulators/emulator";
 import { startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./runProgram";
 import { generatedPolicies, jobLines, resourceLines } from "./runReport";
 import { type Format, formatOf, type Output, openScreen, type ReportOptions, type Screen } from "./screen";
 import { checkSimulatedAccess } from "./simulatedAccess";
-import {
-  findStack,
-  readStackFile,
-  SAMPLE,
-  type StackFile,
-  type StackSource,
-  TEMPLATE_STACK,
-} from "./stackFile";
+import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } from "./stackFile";
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK}.yaml or add another stack file.`;
 
@@ -115,7 +102,7 @@ async function simulate(
     if (format === "json" && component) screen.json(policies);
     const failed = outcome.status === "rejected";
     if (format === "text") printRun({ registered, jobs, failed }, verbose, screen);
-    if (failed) throw failureOf(outcome.reason, stackFile, format === "text" && jobs.size > 0);
+    if (failed) throw failureOf(outcome.reason, format === "text" && jobs.size > 0);
     if (format === "json") return 0;
 
     if (!component) throw new Error("The program registers no PulumiCloudAccess.");
@@ -130,15 +117,9 @@ async function simulate(
 class FailedJob extends Error {}
 
 /** Returns the error to print if the program failed. */
-function failureOf(failure: unknown, { environments }: StackFile, logsArePrinted: boolean): unknown {
-  if (failure instanceof Unready) {
-    const printed = "A Job failed, so `pulumi up` would fail. See its output above.";
-    return logsArePrinted ? new FailedJob(printed) : failure;
-  }
-  const reason = failure instanceof Error ? failure.message : String(failure);
-  const isMissing = reason.includes(": required");
-  if (environments.length === 0 || !isMissing) return failure;
-  return new Error(`${reason.trimEnd()}\n\n${missingEnvironments(environments)}`);
+function failureOf(failure: unknown, logsArePrinted: boolean): unknown {
+  if (!(failure instanceof Unready && logsArePrinted)) return failure;
+  return new FailedJob("A Job failed, so `pulumi up` would fail. See its output above.");
 }
 
 /** Returns the policies with a placeholder in the form of EKS for the emulated issuer. */

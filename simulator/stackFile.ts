@@ -66,13 +66,11 @@ function sourceOf(directory: string, name: string): StackSource {
   return { name, file: join(stackDirectory(directory), `Pulumi.${name}.yaml`) };
 }
 
-/** Returns where the stack files of a project are: `stackConfigDir` or, in its old form, a string in `config`. */
+/** Returns where the stack files of a project are. */
 function stackDirectory(directory: string): string {
   // Without `Pulumi.yaml`, reading the stack fails.
   if (!existsSync(join(directory, "Pulumi.yaml"))) return directory;
-  const { stackConfigDir, config } = readProjectFile(directory);
-  const name = stackConfigDir ?? config;
-  return typeof name === "string" ? join(directory, name) : directory;
+  return join(directory, readProject(directory).stackConfigDir ?? "");
 }
 
 /** Returns whether a stack file still has the settings of the template, and no other. */
@@ -102,51 +100,37 @@ function stacksIn(directory: string): string[] {
  * Reads a stack file, and the settings that `Pulumi.yaml` has for every stack.
  *
  * @returns the settings as the engine passes them. Those of the stack file win, and the sample has no others.
- * @throws Error that says what to do if a file is missing or invalid, or if a setting that `Pulumi.yaml` requires is missing.
+ * @throws Error that says what to do if a file is missing or invalid.
  */
 export function readStackFile(directory: string, source: StackSource): StackFile {
   const project = readProject(directory);
   const ofStack = readSettings(source.file, project.name);
   if (source === SAMPLE) return { project: project.name, ...ofStack };
-
-  const missing = project.required.find((key) => ofStack.config[key] === undefined);
-  if (missing)
-    throw new Error(`Pulumi.yaml requires ${missing}, which is not set in ${basename(source.file)}.`);
-  return { project: project.name, ...ofStack, config: { ...project.config, ...ofStack.config } };
+  return { project: project.name, ...ofStack, config: { ...sharedSettings(project), ...ofStack.config } };
 }
 
-/** The content of `Pulumi.yaml` that the settings of a stack depend on. */
+/** The content of `Pulumi.yaml`, as far as it is read here. */
 interface Project {
   name: string;
-  /** The settings of every stack that does not have its own. */
-  config: Record<string, string>;
-  /** The settings that each stack must have. */
-  required: string[];
+  config?: unknown;
+  stackConfigDir?: string;
+}
+
+function readProject(directory: string): Project {
+  return readYaml(join(directory, "Pulumi.yaml")) as Project;
 }
 
 /**
- * Reads `Pulumi.yaml`. Its `config:` contains values, and declarations such as `{ type: string, default: a }`:
+ * Returns the settings of every stack that does not have its own: values, and declarations such as `{ type: string, default: a }`.
  * https://www.pulumi.com/docs/concepts/config/#project-level-configuration
  */
-function readProject(directory: string): Project {
-  const { name, config = {} } = readProjectFile(directory);
-  const project: Project = { name, config: {}, required: [] };
+function sharedSettings({ name, config }: Project): Record<string, string> {
+  const settings: Record<string, string> = {};
   for (const [key, declared] of Object.entries(isRecord(config) ? config : {})) {
-    const qualified = qualify(key, name);
-    const { value, default: byDefault } = isRecord(declared) ? declared : { value: declared };
-    const given = byDefault ?? value;
-    if (given !== undefined && given !== null) project.config[qualified] = asSetting(given);
-    else if (qualified.startsWith(`${name}:`)) project.required.push(qualified);
+    const given = isRecord(declared) ? (declared.default ?? declared.value) : declared;
+    if (given !== undefined && given !== null) settings[qualify(key, name)] = asSetting(given);
   }
-  return project;
-}
-
-function readProjectFile(directory: string) {
-  return readYaml(join(directory, "Pulumi.yaml")) as {
-    name: string;
-    config?: unknown;
-    stackConfigDir?: string;
-  };
+  return settings;
 }
 
 /** The keys of a stack file. Pulumi ignores every other one. */

@@ -18,43 +18,54 @@ export interface IamPolicy {
   Statement: IamStatement[];
 }
 
-interface IamRequest {
-  action: string;
-  principal: AssumeRequest["principal"];
+/** A request to assume a role, as IAM sees it. */
+interface AssumeRequest {
+  principal: { Federated: string } | { Service: string };
+  /** What the principal is, for the reason of a denial. */
+  principalName: string;
+  /** Every one of them has to be allowed. */
+  actions: string[];
   /** Returns the values of a condition key in the request: none if the request does not have the key. */
   values(key: string): string[];
 }
 
-interface IamDecision {
-  allowed: boolean;
-  /** Of the closest Allow statement, the keys whose conditions are not met. Undefined without one, empty if a Deny decides. */
-  failedKeys?: string[];
+/** @throws Error for what it does not know. */
+function evaluate({ Statement }: IamPolicy, request: AssumeRequest): Decision {
+  for (const action of request.actions) {
+    const reason = denialOf(action, Statement, request);
+    if (reason) return { allowed: false, reason };
+  }
+  return { allowed: true, reason: "the trust policy allows it" };
 }
 
 /**
- * Evaluates a policy. A Deny wins over an Allow, and what no statement allows is denied.
- *
- * @throws Error for what it does not know.
+ * Returns why an action is denied; undefined if it is allowed. A Deny wins over an Allow, and what no statement allows is denied.
+ * The reason is that of the closest Allow.
  */
-function evaluateIamPolicy({ Statement }: IamPolicy, request: IamRequest): IamDecision {
-  const matching = Statement.filter((statement) => appliesTo(statement, request)).map((statement) => ({
-    effect: statement.Effect,
-    failedKeys: failedKeys(statement, request),
-  }));
-  const inForce = matching.filter((statement) => statement.failedKeys.length === 0);
-  if (inForce.some(({ effect }) => effect === "Deny")) return { allowed: false, failedKeys: [] };
-  if (inForce.some(({ effect }) => effect === "Allow")) return { allowed: true };
+function denialOf(action: string, statements: IamStatement[], request: AssumeRequest): string | undefined {
+  const applying = statements
+    .filter((statement) => appliesTo(statement, action, request))
+    .map((statement) => ({ effect: statement.Effect, failedKeys: failedKeys(statement, request) }));
+  const inForce = applying.filter((statement) => statement.failedKeys.length === 0);
+  if (inForce.some(({ effect }) => effect === "Deny")) return "the trust policy denies it";
+  if (inForce.some(({ effect }) => effect === "Allow")) return undefined;
 
-  const closest = matching.filter(({ effect }) => effect === "Allow").at(-1);
-  return { allowed: false, ...(closest && { failedKeys: closest.failedKeys }) };
+  const closest = applying.filter(({ effect }) => effect === "Allow").at(-1);
+  if (!closest) return `the trust policy does not name ${request.principalName}`;
+  const names = closest.failedKeys.map((key) => key.split(/[:/]/).pop() ?? key);
+  return `the trust policy requires another ${names.join(" and ")}`;
 }
 
-function appliesTo({ Principal, Action }: IamStatement, { action, principal }: IamRequest): boolean {
+function appliesTo(
+  { Principal, Action }: IamStatement,
+  action: string,
+  { principal }: AssumeRequest,
+): boolean {
   const isNamed = Object.entries(principal).every(([kind, name]) => listOf(Principal[kind]).includes(name));
   return isNamed && listOf(Action).includes(action);
 }
 
-function failedKeys({ Condition = {} }: IamStatement, { values }: IamRequest): string[] {
+function failedKeys({ Condition = {} }: IamStatement, { values }: AssumeRequest): string[] {
   const conditions = Object.entries(Condition).flatMap(([operator, keys]) =>
     Object.entries(keys).map(([key, expected]) => ({ operator, key, expected })),
   );
@@ -74,17 +85,6 @@ function isTrue(operator: string, expected: Strings, actual: string[]): boolean 
 function listOf(value: Strings | undefined): string[] {
   if (value === undefined) return [];
   return Array.isArray(value) ? value : [value];
-}
-
-/** A request to assume a role, as IAM sees it. */
-interface AssumeRequest {
-  principal: { Federated: string } | { Service: string };
-  /** Every one of them has to be allowed. */
-  actions: string[];
-  /** Returns the values of a condition key in the request. */
-  values(key: string): string[];
-  /** What the principal is, for the reason of a denial. */
-  principalName: string;
 }
 
 /**
@@ -122,19 +122,6 @@ function tagValues(tags: Record<string, string>, key: string): string[] {
   const prefix = "aws:RequestTag/";
   if (!key.startsWith(prefix)) return [];
   return listOf(tags[key.slice(prefix.length)]);
-}
-
-function evaluate(policy: IamPolicy, request: AssumeRequest): Decision {
-  const { principal, actions, values, principalName } = request;
-  for (const action of actions) {
-    const { allowed, failedKeys } = evaluateIamPolicy(policy, { action, principal, values });
-    if (allowed) continue;
-    if (!failedKeys) return { allowed: false, reason: `the trust policy does not name ${principalName}` };
-    if (failedKeys.length === 0) return { allowed: false, reason: "the trust policy denies it" };
-    const names = failedKeys.map((key) => key.split(/[:/]/).pop() ?? key);
-    return { allowed: false, reason: `the trust policy requires another ${names.join(" and ")}` };
-  }
-  return { allowed: true, reason: "the trust policy allows it" };
 }
 
 // A condition key begins with the issuer, without `https://`.

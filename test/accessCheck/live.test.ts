@@ -381,31 +381,22 @@ function withThumbprints(preview: string, recorded: readonly string[] | null, fo
   return JSON.stringify({ ...plan, steps });
 }
 
-test("finds another registration of the issuer's URL, however it is spelled", async () => {
-  const own = { id: "a", url: "https://example.com/id/A" };
-  const issuer = { ...own, organization: "acme", maxExpirationSeconds: 60, policies: [], thumbprints: [] };
-  const additionsWith = (url: string) => {
-    const oidcIssuers = [
-      { ...own, maxExpiration: 60 },
-      { id: "b", url },
-    ];
+test("finds another registration of the issuer's URL, however it is spelled, and that its own is gone", async () => {
+  const own = { id: "a", url: "https://example.com/id/A", maxExpiration: 60 };
+  const additionsAmong = (...oidcIssuers: object[]) => {
+    const issuer = { ...own, organization: "acme", maxExpirationSeconds: 60, policies: [], thumbprints: [] };
     const run: Run = async () => JSON.stringify({ oidcIssuers });
     return findIssuerAdditions({ issuer, apiUrl: "https://api.pulumi.com" }, run);
   };
-  const found = ["The issuer URL is registered a second time, with the ID b."];
-  for (const path of [":443/id/A", "//id/A", "/id/A/", "/id/a"]) {
-    assert.deepEqual(await additionsWith(`https://example.com${path}`), found, path);
+  const found = "The issuer URL is registered a second time, with the ID b.";
+  for (const url of [":443/id/A", "//id/A", "/id/A/", "/id/a"].map((path) => `https://EXAMPLE.com${path}`)) {
+    assert.deepEqual(await additionsAmong(own, { id: "b", url }), [found], url);
   }
-  assert.deepEqual(await additionsWith("https://EXAMPLE.com/id/A"), found);
+  const gone = "The issuer with the ID a is not registered.";
+  assert.deepEqual(await additionsAmong({ id: "b", url: "https://other", issuer: own.url }), [found, gone]);
   for (const url of ["https://example.com/id/B", "https://example.com:444/id/A"]) {
-    assert.deepEqual(await additionsWith(url), [], url);
+    assert.deepEqual(await additionsAmong(own, { id: "b", url }), [], url);
   }
-});
-
-test("exits 1 if the issuer is registered with another ID, though every answer is the intended one", async () => {
-  const [registered, missing] = await additionsIn(edit(ISSUERS, /(?<="id": )"[^"]+"/g, '"another"'));
-  assert.equal(registered, "The issuer URL is registered a second time, with the ID another.");
-  assert.match(missing ?? "", /^The issuer with the ID [\w-]+ is not registered\.$/);
 });
 
 test("does not ask for a token whose allow policy has a rule on a pod", async () => {

@@ -67,7 +67,7 @@ test("names the environments that the stack file imports, in every form", async 
   }
 });
 
-test("puts config in Pulumi.yaml below the stack file, and requires what has no value there", async () => {
+test("puts config in Pulumi.yaml below the stack file", async () => {
   const project =
     "config: {a: 1, p:b: {default: x}, c: {type: object, default: {d: [true]}}, aws:region: {value: us-east-1}, e: {}}";
   assert.deepEqual((await readFiles("config: {e: 3, p:b: ''}", project)).config, {
@@ -76,9 +76,6 @@ test("puts config in Pulumi.yaml below the stack file, and requires what has no 
     "p:c": '{"d":[true]}',
     "aws:region": "us-east-1",
     "p:e": "3",
-  });
-  await assert.rejects(readFiles("config: {a: 1}", project), {
-    message: "Pulumi.yaml requires p:e, which is not set in Pulumi.dev.yaml.",
   });
 });
 
@@ -115,15 +112,13 @@ test("without --stack, finds the only stack, no stack, or asks which one", async
   assert.equal(find("dev"), "dev");
 });
 
-test("finds the stack files in stackConfigDir, also in its old form", async (t) => {
-  for (const form of ["stackConfigDir: stacks", "config: stacks"]) {
-    const project = temporaryDirectory(t);
-    await writeFile(join(project, "Pulumi.yaml"), MINIMAL + form);
-    await mkdir(join(project, "stacks"));
-    await writeFile(join(project, "stacks", "Pulumi.prod.yaml"), "config: {a: 1}");
-    const found = findStack(project, undefined) ?? assert.fail("the sample would be simulated");
-    assert.deepEqual(readStackFile(project, found).config, { "p:a": "1" });
-  }
+test("finds the stack files in stackConfigDir", async (t) => {
+  const project = temporaryDirectory(t);
+  await writeFile(join(project, "Pulumi.yaml"), `${MINIMAL}stackConfigDir: stacks`);
+  await mkdir(join(project, "stacks"));
+  await writeFile(join(project, "stacks", "Pulumi.prod.yaml"), "config: {a: 1}");
+  const found = findStack(project, undefined) ?? assert.fail("the sample would be simulated");
+  assert.deepEqual(readStackFile(project, found).config, { "p:a": "1" });
 });
 
 test("without --stack, passes over a Pulumi.dev.yaml that has the settings of the template only", async (t) => {
