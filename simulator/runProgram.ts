@@ -81,8 +81,10 @@ export async function runProgram(
       try {
         return call.answer(inputs);
       } catch (error) {
-        // The SDK shows the `details` of a failed call, as gRPC has them.
-        throw error instanceof Error ? Object.assign(error, { details: error.message }) : error;
+        if (!(error instanceof Error)) throw error;
+        // The SDK shows the `details` of a failed call, as gRPC has them: pulumi/pulumi-terraform-bridge, pkg/tfbridge/provider.go.
+        const details = `invoking ${token}: 1 error occurred:\n\t* ${error.message}\n\n`;
+        throw Object.assign(error, { details });
       }
     },
   };

@@ -44,7 +44,8 @@ export interface Kubernetes extends Emulator {
 const SERVICE_ACCOUNT = "core/v1:ServiceAccount";
 const CONFIG_MAP = "core/v1:ConfigMap";
 const JOB = "batch/v1:Job";
-const KINDS = [
+/** The objects that the program creates, as in Pulumi's types. */
+export const KINDS = [
   "core/v1:Namespace",
   SERVICE_ACCOUNT,
   CONFIG_MAP,

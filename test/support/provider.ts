@@ -116,15 +116,9 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
     },
 
     async invoke(token, inputs: object) {
-      try {
-        const call = currentSimulation().calls[token];
-        if (!call) throw new Error("not emulated");
-        return { outputs: call.answer(inputs) };
-      } catch (error) {
-        // In the words of pulumi/pulumi-terraform-bridge, pkg/tfbridge/provider.go.
-        const reason = error instanceof Error ? error.message : error;
-        throw new Error(`invoking ${token}: 1 error occurred:\n\t* ${reason}\n\n`);
-      }
+      const call = currentSimulation().calls[token];
+      if (!call) throw new Error(`${token} is not emulated`);
+      return { outputs: call.answer(inputs) };
     },
   };
 }

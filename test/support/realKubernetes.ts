@@ -2,25 +2,12 @@
 
 import assert from "node:assert/strict";
 import { type Emulator, type ResourceKind, randomSuffix } from "../../simulator/emulators/emulator";
+import { KINDS } from "../../simulator/emulators/kubernetes";
 import type { ApiServer, KubernetesObject } from "./apiServer";
-
-const ADMISSION = "admissionregistration.k8s.io/v1";
-
-/** The types of the objects that the program creates. */
-const TYPES = [
-  "core/v1:Namespace",
-  "core/v1:ServiceAccount",
-  "core/v1:ConfigMap",
-  "batch/v1:Job",
-  `${ADMISSION}:MutatingAdmissionPolicy`,
-  `${ADMISSION}:MutatingAdmissionPolicyBinding`,
-  `${ADMISSION}:ValidatingAdmissionPolicy`,
-  `${ADMISSION}:ValidatingAdmissionPolicyBinding`,
-];
 
 /** Returns the kinds of resources that exist on the API server. Nothing waits for a Job, which no controller runs. */
 export function realKubernetes(server: ApiServer): Emulator["resources"] {
-  return Object.fromEntries(TYPES.map((type) => [`kubernetes:${type}`, kindOf(server, type)]));
+  return Object.fromEntries(KINDS.map((type) => [`kubernetes:${type}`, kindOf(server, type)]));
 }
 
 function kindOf(server: ApiServer, type: string): ResourceKind {
