@@ -147,7 +147,7 @@ export function endPods(): void {
  *
  * @returns a PATH on which the stand-in is the first `pulumi`.
  */
-export function pathWithStandIn(root: string): string {
+function pathWithStandIn(root: string): string {
   const directory = join(root, "image");
   mkdirSync(directory);
   writeFileSync(join(directory, "pulumi"), WHOAMI, { mode: 0o755 });

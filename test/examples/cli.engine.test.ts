@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type ExamplesStack, exampleOf, podOf, startExamplesStack } from "../support/examples";
-import { runPodSpecWithCli } from "../support/podSpec";
+import { runPodSpec } from "../support/podSpec";
 import { missingCli } from "../support/pulumiCli";
 
 const SECRET = "correct horse";
@@ -26,7 +26,7 @@ describe("the Pulumi CLI in the pod of", { skip: missingCli }, () => {
   let stack: ExamplesStack;
   before(async () => {
     const onLog = (line: string) => lines.push(line);
-    stack = await startExamplesStack({ answer: answerOfEsc, runPod: runPodSpecWithCli, onLog });
+    stack = await startExamplesStack({ answer: answerOfEsc, runPod: runPodSpec, onLog });
   });
   after(() => stack.simulation.close());
 

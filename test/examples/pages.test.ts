@@ -6,10 +6,10 @@ import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
+import { runExchange } from "../../simulator/emulators/pod";
 import { CREDENTIAL_HELPER, VOLUME_MOUNT, VOLUME_NAME } from "../../tokenVolume";
 import type { KubernetesObject } from "../support/apiServer";
 import { exampleOf } from "../support/examples";
-import { runPodSpec } from "../support/podSpec";
 import { codeIn, ROOT, read, sectionOf } from "../support/project";
 import { all, only, up } from "../support/stack";
 
@@ -85,7 +85,7 @@ test("docs/operator.md mounts in a Stack what the Job of its settings mounts, an
 test("docs/trial.md lists what a trial creates, which needs no IAM OIDC provider, and its report names the Job", async (t) => {
   const [file = ""] = codeIn(read("docs/trial.md"), "yaml");
   const cluster = { name: "my-cluster", hasOidcProvider: false };
-  const stack = await up(t, parse(file).config, { runPod: runPodSpec, cluster });
+  const stack = await up(t, parse(file).config, { runPod: runExchange, cluster });
 
   const types = stack.registered.map(({ type }) => type);
   assert.deepEqual(types.filter((type) => /^(aws|kubernetes|pulumiservice):/.test(type)).sort(), [

@@ -7,7 +7,7 @@ import type { TestContext } from "node:test";
 import { stringify } from "yaml";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
 import { succeeded } from "./engineOutcome";
-import { runPodSpecWithCli } from "./podSpec";
+import { runPodSpec } from "./podSpec";
 import { copyProject, ROOT } from "./project";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, openCli } from "./pulumiCli";
@@ -31,7 +31,7 @@ let debugProviders: Promise<string> | undefined;
 /** Starts a simulation of a cluster, and a CLI that uses it. Both end with the test. */
 export async function startEngine(t: TestContext, options: Partial<SimulationOptions> = {}) {
   // As slow as Pulumi Cloud, so that an order of resources that is wrong fails.
-  const engine = { registrationMilliseconds: 1000, runPod: runPodSpecWithCli };
+  const engine = { registrationMilliseconds: 1000, runPod: runPodSpec };
   const simulation = await startCluster({ ...engine, ...options });
   t.after(simulation.close);
   currentSimulation = simulation;

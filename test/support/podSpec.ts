@@ -4,21 +4,10 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { PodOptions, PodRun } from "../../simulator/emulators/pod";
-import { inDirectory, pathWithStandIn, runContainer } from "../../simulator/emulators/pod";
+import { inDirectory, runContainer } from "../../simulator/emulators/pod";
 
-/** Runs the first container of a pod, with the simulation's stand-in for the Pulumi CLI. */
-export const runPodSpec = (options: PodOptions) => runFirstContainer(options, pathWithStandIn);
-
-/** Runs the first container of a pod, with the Pulumi CLI of this machine. */
-export const runPodSpecWithCli = (options: PodOptions) =>
-  runFirstContainer(options, () => process.env.PATH ?? "");
-
-/**
- * Mount paths in the environment and the command are mapped to the pod's directory.
- *
- * @param imagePath returns PATH, for the pod's directory.
- */
-async function runFirstContainer(options: PodOptions, imagePath: (root: string) => string): Promise<PodRun> {
+/** Runs the first container of a pod. Mount paths in its environment and command are mapped to the pod's directory. */
+export async function runPodSpec(options: PodOptions): Promise<PodRun> {
   const [container] = options.spec.containers;
   if (!container) throw new Error("the pod has no container");
   const { command = [], args = [], env = [], volumeMounts = [] } = container;
@@ -38,7 +27,7 @@ async function runFirstContainer(options: PodOptions, imagePath: (root: string) 
     const variables: Record<string, string> = {};
     for (const { name, value = "" } of env) variables[name] = inRoot(expand(value, variables));
     const words = [...command, ...args].map((word) => inRoot(expand(word, variables)));
-    return runContainer(words, root, { PATH: imagePath(root), ...variables }, options.onLog);
+    return runContainer(words, root, variables, options.onLog);
   });
 }
 

@@ -10,7 +10,6 @@ import {
   startSimulation,
 } from "../../simulator/emulators/simulation";
 import { type Registration, runProgram } from "../../simulator/runProgram";
-import { runPodSpec } from "./podSpec";
 import { configOf } from "./rawSettings";
 
 export type Settings = Record<string, unknown>;
@@ -39,8 +38,6 @@ export function startCluster(options: Partial<SimulationOptions> = {}): Promise<
     region: "us-west-2",
     cluster: CLUSTER,
     registrationMilliseconds: 0,
-    // The settings of a test are its own.
-    runPod: runPodSpec,
     ...options,
   });
 }
