@@ -5,7 +5,7 @@ import { closest, distance } from "fastest-levenshtein";
 import * as v from "valibot";
 
 /** Requires a schema for each setting of an interface. */
-export type Schemas<Settings> = {
+type Schemas<Settings> = {
   [Key in keyof Settings]-?: v.GenericSchema<Settings[Key], unknown>;
 };
 
