@@ -1,5 +1,6 @@
 // The options of `npm start`.
 
+import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 export const USAGE = `Usage: npm start -- [OPTION...]
@@ -63,6 +64,7 @@ export function readOptions(args: string[]) {
     for (const name of ["all-pairs", "cwd", "kubeconfig"] as const) {
       if (values[name] && !values.live) throw new Error(`--${name} is only valid with --live`);
     }
+    if (values.cwd && !existsSync(values.cwd)) throw new Error(`--cwd ${values.cwd} does not exist`);
     return values;
   } catch (error) {
     const [reason] = (error as Error).message.split(". ");

@@ -1,6 +1,7 @@
 // A component of a plan in the emulators: its issuer with the allow policies, its roles with their trust policies, and their
 // associations. Nothing else of it exists there, and nothing of it is run.
 
+import * as v from "valibot";
 import { isClaimOfCluster } from "../accessCheck/allowPolicies";
 import { associationOf, type Component, issuerOf, roleOf, trustPolicyOf } from "../accessCheck/component";
 import { isKnown } from "../accessCheck/plan";
@@ -12,6 +13,20 @@ const REGION = "us-west-2";
 
 const ROLE = "aws:iam/role:Role";
 const ASSOCIATION = "aws:eks/podIdentityAssociation:PodIdentityAssociation";
+
+const strings = v.union([v.string(), v.array(v.string())]);
+
+/** What the emulated IAM can evaluate. */
+const trustPolicySchema = v.object({
+  Statement: v.array(
+    v.object({
+      Effect: v.string(),
+      Principal: v.union([v.string(), v.record(v.string(), strings)]),
+      Action: strings,
+      Condition: v.optional(v.record(v.string(), v.record(v.string(), strings))),
+    }),
+  ),
+});
 
 /**
  * Starts a simulation in which a component exists.
@@ -55,7 +70,11 @@ async function create(component: Component, simulation: Simulation): Promise<Ser
     readServiceAccounts(component).map(async (account) => {
       const role = roleOf(component, account);
       if (!role || !account.role || account.unknown.includes("IAM role")) return account;
-      const assumeRolePolicy = emulated(trustPolicyOf(role));
+      const trustPolicy = trustPolicyOf(role);
+      if (!v.is(trustPolicySchema, trustPolicy)) {
+        throw new Error(`The trust policy of ${role.name} has an unexpected form.`);
+      }
+      const assumeRolePolicy = emulated(trustPolicy);
       const created = await resources[ROLE]?.create(role.name, { namePrefix: "role-", assumeRolePolicy });
       const { arn } = Object(created?.outputs);
 

@@ -368,6 +368,12 @@ for (const [what, plan, message] of [
     'This plan has only a part of PulumiCloudAccess "access".',
   ],
   [
+    "a trust policy without statements",
+    () =>
+      planOf(edited(stepsOf(deployed), "newState", (it) => it.replace('"Statement":[', '"Statements":['))),
+    "The trust policy of access.ci.deployer has an unexpected form.",
+  ],
+  [
     "no inputs",
     () =>
       planOf(
@@ -382,7 +388,7 @@ for (const [what, plan, message] of [
     const { exitCode, stdout, stderr } = await check(plan());
     assert.ok(stderr.startsWith(message), stderr);
     // Nothing was asked.
-    assert.match(stdout, /^Access check of a plan.*$/);
+    assert.doesNotMatch(stdout, /^(Access check$|Plan only)/m);
     assert.equal(exitCode, 2);
   });
 }

@@ -13,7 +13,7 @@ import { parse, stringify } from "yaml";
 import { toolRunner } from "../../accessCheck/tools";
 import { storedKind } from "../../simulator/emulators/emulator";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
-import { checkLive } from "../accessCheck/liveTools";
+import { checkLive, inOneLine } from "../accessCheck/liveTools";
 import { checkedPlan } from "../accessCheck/plans";
 import { changes, EXCHANGED, failed, newStatuses, resourcesOf, succeeded } from "../support/engineOutcome";
 import {
@@ -25,7 +25,7 @@ import {
 } from "../support/engineStack";
 import { codeIn, copyProject, ROOT, read } from "../support/project";
 import { missingCli, pathOf } from "../support/pulumiCli";
-import { startCluster } from "../support/stack";
+import { changePolicies, startCluster } from "../support/stack";
 
 const missingYaml =
   pathOf("pulumi-language-yaml") === "" && "pulumi-language-yaml, a part of the Pulumi CLI, is not on PATH";
@@ -183,6 +183,11 @@ describe("the package of the component", { skip: missingCli }, () => {
       assert.equal(exitCode, 0);
       return changes;
     };
+    const live = () => {
+      const real = { run: toolRunner(new AbortController().signal, directory), cwd: directory };
+      const ofStack = { name: "dev", simulation, config: {}, registered: [], real };
+      return checkLive(ofStack, { environment: cli.environment });
+    };
 
     await t.test("creates a team, as its plan says, and the live check asks for it", async () => {
       await write(teamThatCan("edit"));
@@ -192,11 +197,7 @@ describe("the package of the component", { skip: missingCli }, () => {
       assert.deepEqual(permissions(), ["acme/platform: stack app/prod 102"]);
       succeeded(await pulumi("preview", "--expect-no-changes"));
       assert.equal(await plannedChanges(), "  Nothing changes who is granted what.");
-      const real = { run: toolRunner(new AbortController().signal, directory), cwd: directory };
-      const { exitCode, stdout, errors } = await checkLive(
-        { name: "dev", simulation, config: {}, registered: [], real },
-        { environment: cli.environment },
-      );
+      const { exitCode, stdout, errors } = await live();
       assert.match(stdout, /pulumi preview --refresh shows none.*^ {2}(\d+) of \1 checks passed/ms);
       assert.deepEqual([exitCode, errors], [0, ""]);
     });
@@ -206,6 +207,24 @@ describe("the package of the component", { skip: missingCli }, () => {
       assert.match(await plannedChanges(), /^ {2}changed +team platform +stack app\/prod: edit → read$/);
       assert.deepEqual(changes(await up()), ["access.platform.app/prod replaced"]);
       assert.deepEqual(permissions(), ["acme/platform: stack app/prod 101"]);
+    });
+
+    await t.test("is no longer what exists after changes by hand, as the live check says", async () => {
+      const configMaps = simulation.resources["kubernetes:core/v1:ConfigMap"] ?? assert.fail();
+      const id = "team-a/drift-pulumi-token-exchange";
+      const configMap = (await configMaps.read(id)) as { data: object };
+      const data = { ...configMap.data, "exchange-token.sh": "curl example.com" };
+      await configMaps.update(id, { ...configMap, data });
+      await changePolicies(t, simulation, (policies) => policies.slice(1));
+
+      const { exitCode, stdout } = await live();
+      const lines = inOneLine(stdout);
+      assert.match(
+        lines,
+        /ConfigMap access\.team-a\.drift\S+ data\.exchange-token\.sh: "curl example\.com" → "#!/,
+      );
+      assert.match(lines, /policies\.0\.tokenType: "organization" → "team"/);
+      assert.equal(exitCode, 1);
     });
 
     await t.test("stays in its organization", async () => {

@@ -259,6 +259,7 @@ test("rejects options that are unknown or not valid together, with the reason", 
     ["--plan a --live", "--plan is not valid with --live or --stack"],
     ["--plan a --stack b", "--plan is not valid with --live or --stack"],
     ["--all-pairs", "--all-pairs is only valid with --live"],
+    ["--live --cwd /no", "--cwd /no does not exist"],
     ["prod", "Unexpected argument 'prod'"],
   ] as const) {
     const message = `${reason}. To list the options: npm start -- --help`;
