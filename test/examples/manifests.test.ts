@@ -14,7 +14,6 @@ import {
   startExamplesStack,
   withExchange,
 } from "../support/examples";
-import { endAtOnce } from "../support/stack";
 
 const ESO = "external-secrets.yaml";
 const OPERATOR = "pulumi-operator.yaml";
@@ -25,7 +24,7 @@ const WITH_MARKS = EXAMPLES.filter((file) => file !== RUNNER && exampleOf(file).
 
 let stack: ExamplesStack;
 before(async () => {
-  stack = await startExamplesStack({ runPod: endAtOnce });
+  stack = await startExamplesStack();
 });
 after(() => stack.simulation.close());
 

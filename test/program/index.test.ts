@@ -8,7 +8,6 @@ import { read } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";
 import {
   all,
-  endAtOnce,
   entry,
   known,
   labelsOf,
@@ -73,7 +72,7 @@ let stack: Stack;
 
 before(async () => {
   const restore = setVariables({ PULUMI_ACCESS_TOKEN: ACCESS_TOKEN });
-  const simulation = await startCluster({ runPod: endAtOnce, serviceAccounts: ["default/existing"] });
+  const simulation = await startCluster({ serviceAccounts: ["default/existing"] });
   const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
   const { create } = namespaces;
   // Slow, so that what does not wait for a namespace is registered first.

@@ -93,7 +93,7 @@ export function settingsOfExamples() {
 
 export type ExamplesStack = Awaited<ReturnType<typeof startExamplesStack>>;
 
-/** Runs the program once with the entries of all examples. Their Jobs exchange a token. */
+/** Runs the program once with the entries of all examples. */
 export async function startExamplesStack(options: Partial<SimulationOptions> = {}) {
   const { settings, runners } = settingsOfExamples();
   const simulation = await startCluster({ runners, ...options });
