@@ -8,8 +8,13 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { parse } from "yaml";
-import { type ApiServer, assetPath, missingApiServer, startApiServer } from "../support/apiServer";
-import { eventually } from "../support/pods";
+import {
+  type ApiServer,
+  assetPath,
+  eventually,
+  missingApiServer,
+  startApiServer,
+} from "../support/apiServer";
 import { missingProgram, writePrograms } from "../support/programs";
 import { codeIn, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";

@@ -7,8 +7,8 @@ import { createInjection, type InjectionArgs } from "../../injection";
 import { runProgram } from "../../simulator/runProgram";
 import { tokenExchangePod } from "../../tokenExchange";
 import { tokenVolume } from "../../tokenVolume";
-import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
-import { eventually, type Pod, podObject, policiesTakeEffect, restrictedContainer } from "../support/pods";
+import { type ApiServer, eventually, missingApiServer, startApiServer } from "../support/apiServer";
+import { type Pod, podObject, policiesTakeEffect, restrictedContainer } from "../support/pods";
 import { realKubernetes } from "../support/realKubernetes";
 
 type PodSpec = types.output.core.v1.PodSpec;

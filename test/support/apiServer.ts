@@ -15,7 +15,7 @@ import { promisify } from "node:util";
 import { emulatorCertificate, simulationDirectory } from "../../simulator/emulators/certificates";
 import { listen } from "./endpoint";
 
-const START_SECONDS = 120;
+const DEADLINE_SECONDS = 120;
 
 export interface KubernetesObject {
   apiVersion?: string;
@@ -172,16 +172,22 @@ function client(url: string, token: string, kubeconfig: string) {
 
 /** Waits until the API server is ready. @throws Error with what a program has printed if it ends before. */
 async function ready({ request }: ApiServer, processes: ReturnType<typeof start>[]): Promise<void> {
-  const deadline = Date.now() + START_SECONDS * 1000;
-  while (Date.now() < deadline) {
+  await eventually("the API server is ready", async () => {
     for (const { child, ended } of processes) {
       if (child.exitCode !== null) throw new Error(`${child.spawnfile} has ended:\n${await ended}`);
     }
     const { status } = await request("GET", "/readyz").catch(() => ({ status: 0 }));
-    if (status === 200) return;
+    return status === 200;
+  });
+}
+
+/** Waits for a condition. @throws AssertionError after two minutes. */
+export async function eventually(what: string, condition: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + DEADLINE_SECONDS * 1000;
+  while (!(await condition())) {
+    assert.ok(Date.now() < deadline, `not within ${DEADLINE_SECONDS} s: ${what}`);
     await sleep(100);
   }
-  throw new Error(`The API server is not ready after ${START_SECONDS} s.`);
 }
 
 /** Returns a kubeconfig for an API server, as JSON. */

@@ -1,8 +1,6 @@
 // Pods that a test creates, mostly by dry run.
 
-import assert from "node:assert/strict";
-import { setTimeout as sleep } from "node:timers/promises";
-import type { ApiServer, KubernetesObject } from "./apiServer";
+import { type ApiServer, eventually, type KubernetesObject } from "./apiServer";
 
 /** A pod as a test writes it, without what Pod Security `restricted` requires. */
 export interface Pod {
@@ -13,8 +11,6 @@ export interface Pod {
   initContainers?: object[];
   volumes?: object[];
 }
-
-const DEADLINE_SECONDS = 30;
 
 /** Returns a pod that Pod Security `restricted` admits. */
 export function podObject({ labels, annotations, ...spec }: Pod, name = "app"): KubernetesObject {
@@ -51,13 +47,4 @@ export async function policiesTakeEffect(server: ApiServer, namespace: string, s
     const [changed, denied] = [await submit(serviceAccountName), await submit("default")];
     return Boolean(changed.spec?.containers[0].volumeMounts && denied.message?.includes("No stack of"));
   });
-}
-
-/** Waits for a condition. @throws AssertionError after half a minute. */
-export async function eventually(what: string, condition: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + DEADLINE_SECONDS * 1000;
-  while (!(await condition())) {
-    assert.ok(Date.now() < deadline, `not within ${DEADLINE_SECONDS} s: ${what}`);
-    await sleep(100);
-  }
 }
