@@ -19,14 +19,6 @@ useWholeSdk();
 const COMMANDS =
   /git clone.*npm ci && npm start.*pulumi new.*npm start.*pulumi up.*npm test.*pulumi destroy/s;
 
-/** Dependencies that no file imports, and what shows that they are used. */
-const USES: Record<string, [file: string, use: string]> = {
-  "@biomejs/biome": ["package.json", "biome check"],
-  "@types/node": ["tsconfig.json", '"types": \\["node"\\]'],
-  tsx: ["component/index.js", 'require\\("tsx/'],
-  typescript: ["package.json", '"tsc'],
-};
-
 /** The complete file of a stack in the README. */
 const STACK_FILE = codeIn(read("README.md"), "yaml").find((text) => /^config:/m.test(text)) ?? assert.fail();
 
@@ -156,12 +148,10 @@ function edited(created: string, settings: string): string {
   return `${settings.replace(/^config:$/m, "config:\n  organization: acme")}${salt}\n`;
 }
 
-/** Lists what refers to a removed file, a missing script, or a missing page, and packages that nothing uses. */
+/** Lists what refers to a removed file, a missing script, or a missing page. */
 function deadReferences(directory: string, files: Map<string, string>, removed: string[]): string[] {
-  const { scripts, dependencies, devDependencies, allowScripts } = JSON.parse(
-    files.get("package.json") ?? "{}",
-  );
-  const references = [...files].flatMap(([path, content]) => {
+  const { scripts } = JSON.parse(files.get("package.json") ?? "{}");
+  return [...files].flatMap(([path, content]) => {
     // A workflow checks for the simulator and for .ci/run before it runs them.
     const steps = content.split(/^(?= {6}- )/m).filter((step) => !/\bif: hashFiles\('/.test(step));
     const text = path.endsWith(".yml") ? steps.join("") : content;
@@ -173,14 +163,6 @@ function deadReferences(directory: string, files: Map<string, string>, removed: 
       ...links.filter((link) => !existsSync(join(directory, dirname(path), link))),
     ].map((reference) => `${path}: ${reference}`);
   });
-  const unused = Object.keys({ ...dependencies, ...devDependencies }).filter((name) => {
-    const [file, use] = USES[name] ?? [".ts", `"${name}["/]`];
-    return ![...files].some(([path, text]) => path.endsWith(file) && RegExp(use).test(text));
-  });
-  const uninstalled = Object.keys(allowScripts).filter(
-    (name) => !existsSync(join(directory, "node_modules", name)),
-  );
-  return [...references, ...unused, ...uninstalled];
 }
 
 /** Returns the content of each text file by its path, except what npm writes. */

@@ -258,16 +258,6 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       await setIn("teamName", "777", "--type", "string");
       succeeded(await pulumi("preview"));
     });
-
-    await t.test("previews what is known", async () => {
-      await reset({});
-      const { screen } = succeeded(await pulumi("preview"));
-      const [, outputs = assert.fail(screen)] = screen.split("Outputs:");
-      assert.match(outputs, /configMap *: "pulumi-service-account-pulumi-token-exchange"/);
-      assert.match(outputs, /jobName *: "pulumi-service-account-token-exchange"/);
-      assert.match(outputs, /tokenType *: "personal"/);
-      assert.match(outputs, /roleArn *: \[unknown\]/);
-    });
   });
 });
 

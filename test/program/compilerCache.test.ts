@@ -10,7 +10,6 @@ import { parse } from "yaml";
 import { ended } from "../support/programs";
 import { ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { setVariables } from "../support/variables";
 
 const SDK = join(ROOT, "node_modules", "@pulumi", "pulumi");
 
@@ -50,12 +49,4 @@ test("every script that compiles TypeScript is protected as npm start is", () =>
   for (const script of Object.values<string>(JSON.parse(read("package.json")).scripts)) {
     if (script.includes("tsx")) assert.match(script, isProtected);
   }
-});
-
-test("the directory that the environment names wins", (t) => {
-  // This process, which runs the tests of other files as well, keeps nothing.
-  const variables = { TS_NODE_CACHE_DIRECTORY: "/cache", NODE_DISABLE_COMPILE_CACHE: "1" };
-  t.after(setVariables(variables));
-  require("../../scripts/compilerCache.cjs");
-  assert.equal(process.env.TS_NODE_CACHE_DIRECTORY, "/cache");
 });

@@ -386,6 +386,13 @@ test("no token is in what is registered, or in the outputs", () => {
   assert.doesNotMatch(everything, /eyJ[\w-]+\.[\w-]+|pul-[0-9a-f]{20}|4dabf18193072939515e22adb298388d/);
 });
 
+test("a login to another Pulumi Cloud stops the program before anything is registered", async (t) => {
+  const simulation = await start(t);
+  t.after(setVariables({ PULUMI_ACCESS_TOKEN: ACCESS_TOKEN, PULUMI_API: "https://a.example" }));
+  const message = await messageOf(simulation, {});
+  assert.match(message, /Nothing was changed\..*pulumiApiUrl = .*\(PULUMI_API\) is https:\/\/a\.example/s);
+});
+
 test("an audience that is the issuer of the existing cluster stops the program before anything is registered", async (t) => {
   const simulation = await start(t);
   const message = await messageOf(simulation, stackWith({ tokenAudience: simulation.issuer.url }));

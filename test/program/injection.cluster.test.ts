@@ -131,11 +131,6 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
     }
   });
 
-  test("leave a pod unchanged that has everything already", async () => {
-    const once = await admitted();
-    assert.deepEqual(await admitted(once), once);
-  });
-
   test("let a pod's own variable, mount, and volume take precedence", async () => {
     const env = [{ name: "PULUMI_CREDENTIAL_HELPER", value: "none" }];
     const own = { name: "pulumi-token-exchange", mountPath: "/var/run/secrets/pulumi.com", subPath: "own" };
@@ -227,16 +222,9 @@ describe("the policies of injectToken on a real API server", { skip: missingApiS
   const largest = containersOf(100).map((container) => ({ ...container, ...variables }));
   const names = largest.map(({ name }) => name).join(",");
   const manyNames = annotated("x,".repeat(512));
-  const invalid = Array.from({ length: 2000 }, () => ({ name: "Not valid" }));
   for (const [what, pod, denial] of [
     ["an annotation of 60 KB", annotated(",".repeat(60 * 1024)), TOO_LONG],
-    [
-      "512 names and 100 containers",
-      { ...manyNames, containers: containersOf(100) },
-      'does not have: "x", "x"',
-    ],
     ["512 names and 10,000 containers", { ...manyNames, containers: containersOf(10_000) }, TOO_LARGE],
-    ["512 names and 2,000 invalid containers", { ...manyNames, containers: invalid }, 'Pod "app" is invalid'],
     ["the largest pod", { ...annotated(names.padEnd(1024, ",")), containers: largest }, undefined],
   ] satisfies [string, Pod, string | undefined][]) {
     test(`answer to ${what} in about the time of the same pod without the label`, async () => {

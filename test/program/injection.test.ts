@@ -3,8 +3,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { output } from "@pulumi/kubernetes/types";
-import { createInjection } from "../../injection";
-import { runProgram } from "../../simulator/runProgram";
 import { all, CLUSTER, entry, labelsOf, messageOf, type Stack, start, up } from "../support/stack";
 
 type Spec = output.admissionregistration.v1.MutatingAdmissionPolicySpec &
@@ -28,8 +26,6 @@ const policiesOf = (stack: Stack) => TYPES.flatMap((type) => all<Policy>(stack, 
 test("the policies of injectToken", async (t) => {
   const policies = policiesOf(await up(t, { serviceAccounts: SERVICE_ACCOUNTS, injectToken: true }));
   const [mutating, mutatingBinding, validating, validatingBinding] = policies.map((it) => it.inputs.spec);
-  const variable = (spec: Spec | undefined, name: string) =>
-    spec?.variables.find((it) => it.name === name)?.expression ?? assert.fail(name);
 
   await t.test("are children of the component with their bindings, of which the last denies", async () => {
     assert.deepEqual(
@@ -52,27 +48,24 @@ test("the policies of injectToken", async (t) => {
 
   await t.test("see new pods once, deny what fails, and compare no annotation over 1,024 characters", () => {
     const pods = { apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] };
-    const isShort = /annotations\["eks-pulumi-oidc\/containers"\]\.orValue\(''\)\.size\(\) <= 1024/;
     // Not once more after a webhook, whose containers stay as they are.
     assert.equal(mutating?.reinvocationPolicy, "Never");
     for (const spec of [mutating, validating]) {
       assert.equal(spec?.failurePolicy, "Fail");
       assert.deepEqual(spec.matchConstraints.resourceRules, [pods]);
-      assert.match(variable(spec, "named"), RegExp(`^.*${isShort.source}\\n\\?`));
-      const conditions = spec.matchConditions ?? spec.validations;
-      assert.match(conditions.map(({ expression }) => expression).join(), isShort);
+      const compared = spec.variables.find(({ name }) => name === "named");
+      assert.match(compared?.expression ?? "", /^.*\.size\(\) <= 1024\n\?/);
     }
   });
 
-  await t.test("contain all accounts in alphabetical order, and change no pod of another stack", () => {
-    const audiences = `{
+  await t.test("contain all accounts in alphabetical order", () => {
+    const audiences = mutating?.variables.find(({ name }) => name === "audiences");
+    const expected = `{
 "team-a/deployer": "urn:pulumi:org:acme",
 "team-a/drift": "api",
 "team-b/deployer": "urn:pulumi:org:acme"
 }`;
-    assert.equal(variable(mutating, "audiences"), audiences);
-    const targets = /^variables\.account in variables\.audiences\n\?.*\n: \[\]$/s;
-    assert.match(variable(mutating, "targets"), targets);
+    assert.equal(audiences?.expression, expected);
   });
 });
 
@@ -91,15 +84,4 @@ test("stops before anything is registered if the cluster is older than Kubernete
     assert.equal(length, 4);
   }
   assert.deepEqual(policiesOf(await up(t, {}, { cluster: { ...CLUSTER, version: "1.35" } })), []);
-});
-
-test("two components whose names differ only in case have separate policies", async () => {
-  const program = async () => {
-    for (const name of ["Access", "access"]) createInjection(name, { accounts: [] });
-    return {};
-  };
-  const stack = { project: "project", stack: "dev", organization: "acme", config: {} };
-  const { registered } = await runProgram({ resources: {}, calls: {} }, { ...stack, program });
-  const names = registered.map(({ inputs }) => JSON.stringify(inputs.metadata));
-  assert.equal(new Set(names).size, 2);
 });

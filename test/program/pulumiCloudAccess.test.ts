@@ -16,6 +16,7 @@ import { type ResourceKind, storedKind } from "../../simulator/emulators/emulato
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import type { ServiceAccountOutputs } from "../../workloadIdentity";
 import { failureOf, known } from "../support/stack";
+import { setVariables } from "../support/variables";
 
 type Job = output.batch.v1.Job;
 
@@ -27,7 +28,8 @@ const ARGS: PulumiCloudAccessArgs = {
   serviceAccounts: [ENTRY],
 };
 
-/** What the last program registered, and what it warned of. */
+/** The component of the last program, what that registered, and what it warned of. */
+let component: PulumiCloudAccess | undefined;
 let registered: Registration[] = [];
 let warnings: string[] = [];
 
@@ -211,6 +213,14 @@ test("registers the issuer through the provider of Pulumi Cloud that it creates,
   assert.match(issuer?.provider ?? "", /pulumi:providers:pulumiservice::access\.oidc-issuer::/);
 });
 
+test("requires a login for the Pulumi Cloud of a provider that it creates", async (t) => {
+  t.after(setVariables({ PULUMI_ACCESS_TOKEN: "pul-hunter2", PULUMI_API: "https://a.example" }));
+  assert.match(
+    await rejected(ARGS),
+    /\(1 problem\).*pulumiApiUrl = .*\(PULUMI_API\) is https:\/\/a\.example/s,
+  );
+});
+
 test("uses the providers of the caller, and waits with everything for what it depends on", async () => {
   const namespaces = storedKind(new Map(), (_, name) => name);
   const { create } = namespaces;
@@ -232,23 +242,15 @@ test("uses the providers of the caller, and waits with everything for what it de
   assert.ok(names.indexOf("ci") < names.indexOf("access"), names.join());
 });
 
-test("its outputs have what its Job mounts as other pods do", async (t) => {
-  type Outputs = { oidcIssuerId: string; serviceAccounts: Record<string, ServiceAccountOutputs> };
-  type Component = { registerOutputs(outputs?: object): void };
-  const { prototype } = pulumi.ComponentResource;
-  const { mock } = t.mock.method(prototype as unknown as Component, "registerOutputs");
+// package.engine.test.ts has the others.
+test("its outputs have what its Job mounts as other pods do", async () => {
   const inputs = await registeredBy(ARGS);
-  const outputs = mock.calls.map((call) => call.arguments[0] ?? {}).find((it) => "oidcIssuerId" in it);
-  const { oidcIssuerId, serviceAccounts } = await known<Outputs>(outputs);
-  assert.equal(oidcIssuerId, "access.oidc-issuer-id");
-
-  const { env, volume, volumeMount, ...names } = serviceAccounts["ci/deployer"] ?? assert.fail();
-  const configMap = "deployer-pulumi-token-exchange";
-  assert.deepEqual(names, { jobName: "deployer-token-exchange", tokenType: "organization", configMap });
-
+  const { env, volume, volumeMount } = await known<ServiceAccountOutputs>(
+    component?.serviceAccounts["ci/deployer"],
+  );
   const directory = "/var/run/secrets/pulumi.com";
   const serviceAccountToken = { audience: "urn:pulumi:org:acme", expirationSeconds: 600, path: "token" };
-  const sources = [{ configMap: { name: configMap } }, { serviceAccountToken }];
+  const sources = [{ configMap: { name: "deployer-pulumi-token-exchange" } }, { serviceAccountToken }];
   assert.deepEqual(volume, { name: "pulumi-token-exchange", projected: { defaultMode: 0o555, sources } });
   assert.deepEqual(volumeMount, { name: "pulumi-token-exchange", mountPath: directory, readOnly: true });
   assert.deepEqual(env, [{ name: "PULUMI_CREDENTIAL_HELPER", value: `${directory}/exchange-token.sh` }]);
@@ -316,7 +318,7 @@ async function registeredBy(
   registered = [];
   warnings = [];
   const program = async () => {
-    new PulumiCloudAccess("access", args, optionsOf());
+    component = new PulumiCloudAccess("access", args, optionsOf());
     return {};
   };
   const stack = { project: "test", stack: "dev", organization: "acme", config: {} };
