@@ -10,11 +10,8 @@ export interface CertificateAuthority {
   /** Its key and certificate in PEM, the latter for NODE_EXTRA_CA_CERTS and SSL_CERT_FILE. */
   key: string;
   certificate: string;
-  /**
-   * Issues a TLS certificate for DNS names and IP addresses, with a new key, both in PEM. By default it is valid from a day
-   * before now (or before `notAfter`) for a year.
-   */
-  issue(options: { hosts: string[]; notBefore?: Date; notAfter?: Date }): Promise<ServerCertificate>;
+  /** Issues a TLS certificate for DNS names and IP addresses, with a new key, both in PEM. It is valid for a year. */
+  issue(options: { hosts: string[] }): Promise<ServerCertificate>;
 }
 
 export interface ServerCertificate {
@@ -81,15 +78,15 @@ function certificateAuthority(key: string, certificate: string): CertificateAuth
   return {
     key,
     certificate,
-    async issue({ hosts, notBefore, notAfter = new Date(Date.now() + 364 * DAY) }) {
+    async issue({ hosts }) {
       const altNames = hosts.map((host) =>
         isIP(host) ? { type: 7 as const, ip: host } : { type: 2 as const, value: host },
       );
       const issued = await generate([{ name: "commonName", value: "EKS simulation" }], {
         ...ALGORITHM,
         ca: { key, cert: certificate },
-        notBeforeDate: notBefore ?? new Date(Math.min(Date.now(), notAfter.getTime()) - DAY),
-        notAfterDate: notAfter,
+        notBeforeDate: new Date(Date.now() - DAY),
+        notAfterDate: new Date(Date.now() + 364 * DAY),
         extensions: [
           { name: "basicConstraints", cA: false, critical: true },
           { name: "keyUsage", digitalSignature: true, critical: true },
