@@ -4,17 +4,21 @@ import assert from "node:assert/strict";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { sample, stringMatching } from "fast-check";
 import { parse, stringify } from "yaml";
 import { readStackFile } from "../../simulator/stackFile";
 import { succeeded } from "../support/engineOutcome";
 import { missingCli, openCli } from "../support/pulumiCli";
 
+const NUMBERS = [
+  ..."0 7 12 010 1_0 0_7 _1 0b1 0B10 0o7 0x1F 0_x1F _0x1F 0xg".split(" "),
+  ..."1.5 1. 1.2.3 1e3 1E3 1.5e-3 1e_3 9007199254740993 2001-1-1 2001-12-14t2".split(" "),
+];
+
 /** Scalars that other versions of YAML read as something else, and those that look like a number or a date. */
 const SCALARS = [
-  ...["", ..."yes off y True tRue null ~ << inf 1:30 1.2.3 1e-7 1e21 '0777'".split(" ")],
-  ...sample(stringMatching(/^[-+.]?[0-9][-+.0-9_abefnoxBEOX]{0,6}$/), 1000),
-  ...sample(stringMatching(/^[-+.]?_?[0-9]{1,3}([-+._eE][0-9]{1,2}){0,3}$/), 1000),
+  ...["", ..."yes off y True tRue null ~ << inf 1:30 1e-7 1e21 '0777'".split(" ")],
+  ...["", "-", "+", "."].flatMap((sign) => NUMBERS.map((number) => sign + number)),
+  ...["_", "a", "-", ".5", "_5", "e5", "+1", "-1"].flatMap((end) => NUMBERS.map((number) => number + end)),
 ];
 
 /** What `config:` in Pulumi.yaml can contain. */
@@ -56,7 +60,7 @@ test("the engine passes the settings of a project and of a stack as the simulato
     const isRead = await simulated([`key: ${scalar}`]).then(Boolean, () => false);
     if (isRead) read.push(`key${read.length}: ${scalar}`);
   }
-  assert.ok(read.length > 100);
+  assert.ok(read.length > 50);
   const expected = await simulated(read);
   assert.deepEqual(await passed(), expected);
 
