@@ -130,11 +130,6 @@ test("accepts names that use every allowed part, and ignores a trailing slash of
   };
   const { access } = accepted({ ...settings, pulumiApiUrl: `${settings.pulumiApiUrl}/` });
   assert.deepEqual(access, { ...access, ...settings });
-
-  const policyRules = { '"kubernetes.io".pod.name': "deployer-*", sub: "a" };
-  const entry = { policyRules, organizationAdmin: true, tokenAudience: "https://api.pulumi.com" };
-  const [account] = accepted(stackOf({ ...entryOf("organization"), ...entry })).access.serviceAccounts;
-  assert.deepEqual(account, { ...account, ...entry });
 });
 
 test("null and an empty string count as not given, in the stack and in an entry", () => {

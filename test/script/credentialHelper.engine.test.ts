@@ -1,4 +1,4 @@
-// The exchange script under the real Pulumi CLI, as its wrapper and as its credential helper.
+// The exchange script as the credential helper of the real Pulumi CLI. In the Jobs of stack.engine.test.ts, it also wraps the CLI.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -25,9 +25,6 @@ const SECONDS_UNTIL_RENEWAL = 10;
 
 /** Starts a command with the script as its credential helper, as in the pods of workloads. */
 const HELPER = ["bash", "-c", 'PULUMI_CREDENTIAL_HELPER=$0 exec "$@"'];
-
-/** The same with the script around the command, as in the Job. */
-const WRAPPED = ["bash", "-c", 'PULUMI_CREDENTIAL_HELPER=$0 exec "$0" "$@"'];
 
 /** Returns the command that stores a login to a backend. */
 const storeLogin = (url: string) =>
@@ -79,21 +76,6 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     assert.deepEqual([curlCalls.length, reasons], [3, ["initial, no backend", "expired", "rejected"]]);
   });
 
-  test("asks the script in a wrapped command too, whatever token the wrapper has exported", async () => {
-    const twice = 'pulumi whoami && rm -r "$PULUMI_HOME" && PULUMI_ACCESS_TOKEN=pul-outdated pulumi whoami';
-    const { screen, curlCalls, reasons } = await run(twice, WRAPPED);
-    assert.equal(screen.match(/^alice$/gm)?.length, 2, screen);
-    assert.deepEqual([curlCalls.length, reasons], [3, ["initial", "initial"]]);
-  });
-
-  // As an older CLI, which does not know the variable.
-  test("uses the wrapper's token and backend if it asks no helper, whatever a Pulumi.yaml selects", async () => {
-    const command = `${SELECT}; unset PULUMI_CREDENTIAL_HELPER; pulumi whoami`;
-    const { screen, curlCalls, reasons } = await run(command, WRAPPED);
-    assert.match(screen, /^alice$/m);
-    assert.deepEqual([curlCalls.length, reasons], [1, []]);
-  });
-
   test("is granted a token after an earlier login to the same backend, whatever token is stored", async () => {
     const { screen, reasons } = await run(`${storeLogin("$BACKEND")}; pulumi whoami`);
     assert.deepEqual([screen, reasons], ["alice\n", ["initial"]]);
@@ -106,14 +88,14 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     "a variable of the pod selects": 'PULUMI_BACKEND_URL="$FOREIGN" pulumi whoami',
   })) {
     test(`sends nothing to a foreign backend that ${what}`, async () => {
-      const { screen, reasons } = await run(command, HELPER, 1);
+      const { screen, reasons } = await run(command, 1);
       assert.match(screen, /Denied: the Pulumi CLI selected the backend '.*exit status 77/s);
       assert.deepEqual(reasons, ["initial"]);
     });
   }
 
   /** Runs a command of the script, which finds the URLs of its backend and of a foreign one in BACKEND and FOREIGN. */
-  async function run(command: string, launcher = HELPER, expectedExitCode = 0) {
+  async function run(command: string, expectedExitCode = 0) {
     const directory = simulationDirectory();
     const log = join(directory, randomUUID());
     // One more line records the requests of the CLI.
@@ -123,7 +105,7 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     const { stdout, stderr, exitCode, curlCalls } = await exchange(granted, {
       idToken: await issuer.token(POD, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 }),
       command: ["bash", "-c", command],
-      launcher,
+      launcher: HELPER,
       script: SCRIPT.replace("\n", `\n${record}\n`),
       settings: { apiUrl: api.origin, tokenExpirationSeconds: String(TOKEN_SECONDS) },
       environment: {
