@@ -2,6 +2,7 @@
 
 import { foreignPolicies, policyText } from "./allowPolicies";
 import {
+  associationOf,
   attachedPolicies,
   type Component,
   issuerOf,
@@ -26,10 +27,12 @@ export interface Change {
 type Facts = Record<string, string>;
 
 const AUDIENCE = "audience of its ID token";
-const TRUST_POLICY = "trust policy";
+
+/** Too long for a line. They come and go with the role. */
+const OF_ROLE = { trustPolicy: "trust policy", association: "EKS Pod Identity association" };
 
 /** The facts of which only a change is worth a line. */
-const COMPARED_ONLY = [AUDIENCE, TRUST_POLICY];
+const COMPARED_ONLY = [AUDIENCE, ...Object.values(OF_ROLE)];
 
 /**
  * Returns what an update changes: the issuer first, then the service accounts in the order of the program.
@@ -61,8 +64,7 @@ function differences(old: Facts, now: Facts): string[] {
   return [...new Set([...Object.keys(now), ...Object.keys(old)])].flatMap((name) => {
     const [from, value] = [old[name] ?? "", now[name] ?? ""];
     if (from === value) return [];
-    // Too long for a line. It comes and goes with the role.
-    if (name === TRUST_POLICY) return from && value ? `${name}: changed` : [];
+    if (Object.values(OF_ROLE).includes(name)) return from && value ? `${name}: changed` : [];
     return `${name}: ${from || "none"} → ${value || "none"}`;
   });
 }
@@ -97,6 +99,8 @@ function issuerFacts(component: Component): Facts {
 function accountFacts(component: Component, account: ServiceAccount): Facts {
   const { aud = "", ...rules } = account.rules;
   const role = roleOf(component, account);
+  const association = associationOf(component, account);
+  const { namespace, serviceAccount, roleArn } = association?.inputs ?? {};
   return {
     token: tokenOf(account),
     lifetime: inSeconds(account.settings.tokenExpirationSeconds),
@@ -108,7 +112,8 @@ function accountFacts(component: Component, account: ServiceAccount): Facts {
     role: account.role?.kind ?? "",
     "role policies": attachedPolicies(component, account).join(", "),
     "permissions boundary": text(role?.inputs.permissionsBoundary),
-    [TRUST_POLICY]: role ? text(sorted(trustPolicyOf(role))) : "",
+    [OF_ROLE.trustPolicy]: role ? text(sorted(trustPolicyOf(role))) : "",
+    [OF_ROLE.association]: association ? text([namespace, serviceAccount, roleArn]) : "",
   };
 }
 

@@ -10,7 +10,7 @@ import { evaluatePodIdentityTrust } from "../../simulator/emulators/iamPolicy";
 import type { Simulation } from "../../simulator/emulators/simulation";
 import { runProgram } from "../../simulator/runProgram";
 import { checkSimulatedAccess } from "../../simulator/simulatedAccess";
-import { changePolicies, stackOf, startCluster } from "../support/stack";
+import { stackOf, startCluster } from "../support/stack";
 
 const DEPLOYER = "ci/deployer";
 const PLANNER = "ci/planner";
@@ -85,29 +85,6 @@ describe("in the simulation", () => {
     const isOther = ({ caller, service }: Row) => caller.label === "other audience" && service === "IAM role";
     const others = rows.filter(isOther).map((row) => `${audienceOf(row)}, ${row.allowed}`);
     assert.deepEqual(others, ["urn:pulumi:org:acme, false", "urn:pulumi:org:acme, false"]);
-  });
-
-  test("finds that a service account is not associated with its role", async (t) => {
-    const type = "aws:eks/podIdentityAssociation:PodIdentityAssociation";
-    const associations = simulation.resources[type] ?? assert.fail();
-    const id = `my-cluster,${PLANNER}`;
-    const inputs = associations.read(id) ?? assert.fail("there is no association");
-    // The trust policy still names the service account.
-    await associations.update(id, { ...inputs, roleArn: "arn:aws:iam::123456789012:role/another" });
-    t.after(() => associations.update(id, inputs));
-    const [found, ...others] = unexpected((await checkSimulatedAccess(simulation, component)).rows);
-    assert.deepEqual([found?.caller.label, found?.service, others], ["itself", "IAM role", []]);
-    assert.equal(found?.reason, "the service account is not associated with the role");
-  });
-
-  test("finds a policy that also matches another service account of the stack", async (t) => {
-    const rules = { '"kubernetes.io".namespace': "ci", '"kubernetes.io".pod.name': "*er-?????" };
-    await changePolicies(t, simulation, (policies) => {
-      return policies.map((policy) => (policy.tokenType === "team" ? { ...policy, rules } : policy));
-    });
-    const found = unexpected((await checkSimulatedAccess(simulation, component)).rows);
-    const callers = found.map(({ account, caller }) => `${idOf(account)}: ${caller.label}`);
-    assert.deepEqual(callers, [`${DEPLOYER}: other audience`, `${DEPLOYER}: ${PLANNER}`]);
   });
 });
 

@@ -2,9 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { requestAccessToken } from "../../accessCheck/requestAccessToken";
 import { type AuthPolicy, decide, matchesPattern } from "../../simulator/emulators/authPolicy";
-import { startCluster } from "../support/stack";
 
 const CLAIMS = { "kubernetes.io": { namespace: "default" } };
 const RULES = { '"kubernetes.io".namespace': "default" };
@@ -56,19 +54,4 @@ test("grants the token of a policy's owner, and no other token", () => {
     assert.deepEqual([isGranted(own), isGranted(other)], [true, false]);
     assert.ok(!isGranted(own, { ...policy, tokenType: "another" }));
   }
-});
-
-test("denies a lifetime beyond the issuer's limit", async (t) => {
-  const { issuer, pulumiCloud, close } = await startCluster();
-  t.after(close);
-  const registration = { organization: "acme", name: "eks", url: issuer.url, policies: [ALICE] };
-  await pulumiCloud.register({ ...registration, maxExpirationSeconds: 60 });
-  const pod = { namespace: "default", serviceAccount: "runner" };
-  const idToken = await issuer.token(pod, { audience: ["urn:pulumi:org:acme"], expiresIn: 600 });
-  const settings = { organization: "acme", tokenType: "personal", tokenScope: "user:alice" };
-  const exchange = (tokenExpirationSeconds: string) =>
-    requestAccessToken(pulumiCloud.apiUrl, { ...settings, tokenExpirationSeconds }, idToken);
-
-  assert.match((await exchange("61")).reason, /61 exceeds .* 60 seconds/);
-  assert.ok((await exchange("60")).allowed);
 });
