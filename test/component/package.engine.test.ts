@@ -23,6 +23,7 @@ import {
   stackOfProgram,
   startEngine,
 } from "../support/engineStack";
+import { runPodSpec } from "../support/podSpec";
 import { codeIn, copyProject, ROOT, read } from "../support/project";
 import { missingCli, pathOf } from "../support/pulumiCli";
 import { changePolicies, startCluster } from "../support/stack";
@@ -252,7 +253,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     const cluster = (name: string) => ({ cluster: { name, hasOidcProvider: true } });
     const stack = await stackOf(t, { "index.ts": program }, cluster("blue"));
     const { simulation: blue, directory, pulumi, up } = stack;
-    const green = await startCluster(cluster("green"));
+    const green = await startCluster({ ...cluster("green"), runPod: runPodSpec });
     t.after(green.close);
     passOnTo(green, "green", blue);
 
