@@ -68,11 +68,12 @@ const SERVICE_ACCOUNTS = [
   entry({ namespace: LONG, name: LONG, awsRole: "irsa" }),
 ];
 
+let simulation: Stack["simulation"];
 let stack: Stack;
 
 before(async () => {
   const restore = setVariables({ PULUMI_ACCESS_TOKEN: ACCESS_TOKEN });
-  const simulation = await startCluster({ serviceAccounts: ["default/existing"] });
+  simulation = await startCluster({ serviceAccounts: ["default/existing"] });
   const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
   const { create } = namespaces;
   // Slow, so that what does not wait for a namespace is registered first.
@@ -80,7 +81,7 @@ before(async () => {
   stack = await run(simulation, { ...SETTINGS, serviceAccounts: SERVICE_ACCOUNTS });
   restore();
 });
-after(() => stack.simulation.close());
+after(() => simulation.close());
 
 test("several service accounts share the issuer, their namespace, and nothing else", async () => {
   const identities = all(stack, "WorkloadIdentity").map(({ name }) => name);
