@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { after, before, test } from "node:test";
 import { checkPlan } from "../../simulator/checkPlan";
 import { type Registration, runProgram } from "../../simulator/runProgram";
@@ -325,6 +326,27 @@ test("compares what a refresh found with the program, and not what it read", asy
   const { exitCode, changes } = await check([...refreshesOf(deployed), ...found, ...steps]);
   assert.match(inOneLine(changes), /^ removed policy .*"d\*".*$/);
   assert.equal(exitCode, 0);
+});
+
+test("reads the steps of a replacement as one resource", async () => {
+  const steps = stepsOf(deployed).flatMap((step) => {
+    const { newState: _, ...deleted } = step;
+    return ["create-replacement", "replace", "delete-replaced"].map((op) => ({
+      ...(op === "delete-replaced" ? deleted : step),
+      op,
+    }));
+  });
+  const { exitCode, stdout, changes } = await check(steps);
+  assert.equal(changes, "  Nothing changes who is granted what.");
+  assert.match(stdout, /^ {2}(\d+) of \1 checks passed \(3 service accounts/m);
+  assert.equal(exitCode, 0);
+});
+
+test("reads standard input, for a file with the name -", async (t) => {
+  t.mock.getter(process, "stdin", () => Readable.from([Buffer.from("{}")]));
+  const errors: string[] = [];
+  await checkPlan("-", {}, { log() {}, error: (line: string) => errors.push(line) });
+  assert.match(errors.join(), /^\nStandard input is not what `pulumi preview --json/);
 });
 
 test("prints everything as Markdown, or the policies as JSON", async () => {
