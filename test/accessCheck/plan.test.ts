@@ -91,8 +91,14 @@ test("shows a new component, and grants each of its service accounts its own tok
   assert.deepEqual([exitCode, stderr], [0, ""]);
 });
 
-test("reads the steps in any order", async () => {
-  const { exitCode, changes } = await check(stepsOf(deployed).toReversed());
+test("reads the steps, and the keys of a trust policy, in any order", async () => {
+  // The AWS provider reads it as JSON.
+  const read = edited(stepsOf(deployed), "oldState", (it) =>
+    it.replace(/(?<="assumeRolePolicy":)\{(.*?),"Version":"2012-10-17"\}/, (_, statement) =>
+      JSON.stringify(`{"Version":"2012-10-17",${statement}}`),
+    ),
+  );
+  const { exitCode, changes } = await check(read.toReversed());
   assert.deepEqual([exitCode, changes], [0, "  Nothing changes who is granted what."]);
   const steps = stepsOf(await programWith([{ ...DEPLOYER, teamName: "b" }, DRIFT, SECRETS]), deployed);
   assert.match((await check([...steps, ...refreshesOf(deployed)])).changes, /token: team:a → team:b/);
@@ -186,11 +192,22 @@ test("shows a team only with the component that creates it, and with its organiz
   const greenEntry = { ...DEPLOYER, name: "green", teamName: "g" };
   const green = stepsOf(await programWith([greenEntry], { ...team("g"), organization: "other" }), []);
   const renamed: PlanStep[] = JSON.parse(JSON.stringify(green).replaceAll("::access", "::green"));
+  const urn = "urn:pulumi:prod::eks-pulumi-oidc::pulumiservice:index:Team::b";
+  const elsewhere = { op: "create", urn, newState: { inputs: { organizationName: "other", name: "b" } } };
 
-  const { stdout } = await check([...blue, ...renamed]);
+  const { stdout } = await check([...blue, ...renamed, elsewhere]);
   const [, ofBlue = "", ofGreen = ""] = stdout.split(/^Component /m);
   assert.match(ofBlue, /^access\n.*Nothing changes who is granted what/s);
-  assert.deepEqual(ofGreen.match(/team [ag]$/gm), ["team g"]);
+  assert.deepEqual(ofGreen.match(/team \w$/gm), ["team g"]);
+});
+
+test("shows a policy that the rest of the program attaches to a role", async () => {
+  const role = deployed.find(({ name, type }) => name === "access.ci.deployer" && type.endsWith(":Role"))?.id;
+  const urn =
+    "urn:pulumi:prod::eks-pulumi-oidc::aws:iam/rolePolicyAttachment:RolePolicyAttachment::elsewhere";
+  const attachment = { op: "create", urn, newState: { inputs: { role, policyArn: READ_ONLY } } };
+  const { changes } = await check([...stepsOf(deployed), attachment]);
+  assert.equal(inOneLine(changes), ` changed ci/deployer role policies: none → ${READ_ONLY}`);
 });
 
 test("lets no name in a plan write Markdown", async () => {
