@@ -93,33 +93,26 @@ export function stayWhereDeployed(
   component?: string,
   options?: pulumi.CustomResourceOptions,
 ): pulumi.Input<pulumi.Resource>[] {
-  const settings = Object.entries(place).filter(([, current]) => current !== undefined);
-  const values = settings.map(([setting, current]) => {
+  const unmoved: pulumi.Output<pulumi.Resource>[] = [];
+  for (const [setting, current] of Object.entries(place)) {
+    if (current === undefined) continue;
     // The output of a Stash remains its first input. A changed one would only be an update in every preview.
+    // One after the other: an update that stops must not keep a first value of the other place.
     const stash = new pulumi.Stash(
       `${name}.${STASH_NAMES[setting]}`,
       { input: current },
-      { ...options, ignoreChanges: ["input"] },
+      { ...options, dependsOn: [...unmoved], ignoreChanges: ["input"] },
     );
-    return { setting, current, stash };
-  });
-
-  // One comparison for all plain values, and one for each output: an unknown one must not hide that another has changed.
-  const plain = values.filter(({ current }) => typeof current === "string");
-  const outputs = values.filter(({ current }) => typeof current !== "string");
-  return [plain, ...outputs.map((value) => [value])].flatMap((compared) => {
-    const deployed = compared.map(({ setting, current, stash }) => ({
-      setting,
-      current,
-      first: stash.output,
-    }));
-    const unmoved = pulumi.output(deployed).apply((known) => {
+    // A comparison of its own: an unknown value must not hide that another one has changed.
+    const compared = pulumi.output({ current, first: stash.output }).apply(({ current, first }) => {
       // A Stash that this update does not create, such as with --target, has no output.
-      const moved = known.filter(({ current, first }) => first !== undefined && first !== current);
-      if (moved.length > 0) throw userError(moveMessage(moved, component));
+      const hasMoved = first !== undefined && first !== current;
+      if (hasMoved) throw userError(moveMessage({ setting, current, first }, component));
+      return stash;
     });
-    return compared.map(({ stash }) => unmoved.apply(() => stash));
-  });
+    unmoved.push(compared);
+  }
+  return unmoved;
 }
 
 interface Move {
@@ -128,28 +121,30 @@ interface Move {
   first: string;
 }
 
-function moveMessage(moved: Move[], component: string | undefined): string {
-  const differences = moved.map(({ setting, current, first }) => {
-    return `  ${setting} = "${current}": deployed with "${first}"`;
-  });
+function moveMessage({ setting, current, first }: Move, component: string | undefined): string {
   // `pulumi destroy` does not run the program, which would stop a token of another Pulumi Cloud.
-  const url = moved.find(({ setting }) => setting === "pulumiApiUrl")?.first;
-  const restored = url ? `restore them, log in to ${url}` : "restore them";
+  const restored = setting === "pulumiApiUrl" ? `restore it, log in to ${first}` : "restore it";
+  const difference = `  ${setting} = "${current}": deployed with "${first}"`;
 
   const [title, ...ways] = component
     ? [
         `PulumiCloudAccess "${component}" stays where it was deployed. None of its resources was changed.`,
-        "  To stay, restore the previous values.",
+        "  To stay, restore the previous value.",
         `  To move, ${restored}, remove the component from the program, and run \`pulumi up\`. Then add it again with the ` +
-          "new values. For a whole stack, run `pulumi destroy` instead.",
+          "new value. For a whole stack, run `pulumi destroy` instead.",
       ]
     : [
         "This stack stays where it was deployed. Nothing was changed.",
-        "  To stay, restore the previous values.",
-        `  To move, ${restored}, and run \`pulumi destroy\`. Then deploy the stack with the new values.`,
-        "  To have both, restore them, and create another stack with the new values.",
+        "  To stay, restore the previous value.",
+        `  To move, ${restored}, and run \`pulumi destroy\`. Then deploy the stack with the new value.`,
+        "  To have both, restore it, and create another stack with the new value.",
       ];
-  return [title, "", ...differences, "", ...ways, ""].join("\n");
+  // The stack has no such setting.
+  const isLookedUp = !component && setting === "issuerUrl";
+  const cause = isLookedUp
+    ? ["  The AWS account or region is another one, or the cluster was deleted and created again.", ""]
+    : [];
+  return [title, "", difference, "", ...cause, ...ways, ""].join("\n");
 }
 
 /**

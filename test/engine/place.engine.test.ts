@@ -29,7 +29,8 @@ if (issuerUrl) {
 
 describe("on Pulumi's engine", { skip: missingCli }, () => {
   test("a stack stays where it was deployed", async (t) => {
-    const stack = await emptyStack(t, { userLogin: "", serviceAccounts: [DEPLOYER] });
+    const settings = { userLogin: "", serviceAccounts: [DEPLOYER], createOidcProvider: true };
+    const stack = await emptyStack(t, settings);
     const { simulation, pulumi, set, up } = stack;
     succeeded(await up());
     const deployed = simulation.existing();
@@ -42,6 +43,7 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
         clusterName: "my-cluster",
         pulumiApiUrl: "",
         createCluster: "",
+        createOidcProvider: "true",
       };
       for (const [key, value] of Object.entries(settings)) await set(key, value);
       await set("serviceAccounts", [DRIFT]);
@@ -74,13 +76,13 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
 
     await t.test("on its cluster, before another one is created", async () => {
       const message = /clusterName = "other-cluster": deployed with "my-cluster"/;
-      const settings = { clusterName: "other-cluster", createCluster: "true" };
+      const settings = { clusterName: "other-cluster", createCluster: "true", createOidcProvider: "" };
       await assertStops(settings, message, [preview, up]);
     });
 
     await t.test("on its cluster, before one of the same name is created", async () => {
       const message = /createCluster = "true": deployed with "false"/;
-      await assertStops({ createCluster: "true" }, message, [preview, up]);
+      await assertStops({ createCluster: "true", createOidcProvider: "" }, message, [preview, up]);
     });
 
     await t.test(
@@ -88,7 +90,10 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
       async () => {
         const restore = useOtherCluster(simulation);
         const urls = `issuerUrl = "${simulation.otherIssuer.url}": deployed with "${simulation.issuer.url}"`;
-        const message = RegExp(urls.replaceAll(/[.?]/g, "\\$&"));
+        const message = RegExp(
+          `${urls.replaceAll(/[.?]/g, "\\$&")}.*The AWS account or region is another one`,
+          "s",
+        );
         const created = "**:ConfigMap::access.default.drift.pulumi-token-exchange";
         await assertStops({}, message, [
           preview,
@@ -121,7 +126,9 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
       const { screen } = succeeded(await pulumi("destroy", "--yes", "--skip-preview"));
       const types = [...screen.matchAll(/^ \S+ +(\S+) +\S+ deleted/gm)].map(([, type = ""]) => type);
       const afterFirst = types.slice(types.indexOf("pulumi:index:Stash"));
-      const allowed = /^pulumi:(index:Stash|providers:.*|pulumi:Stack)$|:PulumiCloudAccess$/;
+      // What the component's Stashes do not depend on: the cluster's.
+      const allowed =
+        /^pulumi:(index:Stash|providers:.*|pulumi:Stack)$|:(PulumiCloudAccess|OpenIdConnectProvider)$/;
       assert.deepEqual(
         afterFirst.filter((type) => !allowed.test(type)),
         [],
@@ -154,15 +161,22 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
     const withAssociation = { ...DEPLOYER, name: "pod-identity", awsRole: "pod-identity" };
     const serviceAccounts = [DEPLOYER, withRole, withAssociation];
     const stack = await emptyStack(t, { userLogin: "", serviceAccounts });
-    const { cli, pulumi, up } = stack;
+    const { cli, pulumi, set, up } = stack;
     succeeded(await up());
-    // As c525bbe left it: the only Stash is that of the URL.
+    // Older programs kept the URL only.
     const { stdout } = succeeded(await pulumi("stack", "export"));
     const exported = JSON.parse(stdout);
     const isNew = (urn: string) => /:Stash::(?!pulumi-cloud\.url$)/.test(urn);
     exported.deployment.resources = withoutUrns(exported.deployment.resources, isNew);
     await writeFile(join(cli.directory, "state.json"), JSON.stringify(exported));
     succeeded(await pulumi("stack", "import", "--file", join(cli.directory, "state.json")));
+
+    // An update that stops keeps nothing of the other place.
+    await set("pulumiApiUrl", "https://pulumi.example.com");
+    await set("organization", "other");
+    failed(await up(), /pulumiApiUrl = "https:\/\/pulumi\.example\.com": deployed with/);
+    await set("pulumiApiUrl", "");
+    await set("organization", "acme");
 
     const created = changes(await up()).map((change) =>
       change.replace(/^(access\.oidc-issuer|pulumi-cloud)\./, ""),
@@ -183,26 +197,52 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("a preview of a new cluster shows everything, which waits for the issuer's URL that it does not know", async (t) => {
-    const settings = { userLogin: "", serviceAccounts: [DEPLOYER], createCluster: true };
+    const settings = {
+      userLogin: "",
+      createCluster: true,
+      injectToken: true,
+      createNamespaces: ["ci"],
+      createTeams: [
+        {
+          name: "ops",
+          stacks: [{ stack: "app/prod", permission: "read" }],
+          environments: [{ environment: "app/prod", permission: "open" }],
+        },
+      ],
+      serviceAccounts: [{ namespace: "ci", name: "deployer", tokenType: "team", teamName: "ops" }],
+    };
     const { pulumi } = await emptyStack(t, settings, { cluster: undefined });
     const { stdout } = succeeded(await pulumi("preview", "--json"));
     const { steps } = JSON.parse(stdout) as { steps: { newState: StateResource }[] };
     const states = new Map(steps.map(({ newState }) => [newState.urn, newState]));
-    const waits = (state?: StateResource): boolean => {
+    const isPlace = (urn: string) => urn.endsWith(":Stash::access.oidc-issuer.issuer-url");
+    const waits = (urn: string): boolean => {
+      const state = states.get(urn);
       if (!state) return false;
       const { dependencies = [], parent = "" } = state;
-      return (
-        dependencies.some((urn) => urn.endsWith(":Stash::access.oidc-issuer.issuer-url")) ||
-        waits(states.get(parent))
-      );
+      return [...dependencies, parent].some((before) => isPlace(before) || waits(before));
     };
     const children = [...states.values()].filter(({ urn }) =>
       /PulumiCloudAccess\$(?!pulumi:index:Stash)/.test(urn),
     );
     const types = children.map(({ urn }) => /:(\w+)::[^:]*$/.exec(urn)?.[1]);
-    assert.deepEqual(types.sort(), ["ConfigMap", "Job", "OidcIssuer", "ServiceAccount", "WorkloadIdentity"]);
+    assert.deepEqual([...new Set(types)].sort(), [
+      "ConfigMap",
+      "Job",
+      "MutatingAdmissionPolicy",
+      "MutatingAdmissionPolicyBinding",
+      "Namespace",
+      "OidcIssuer",
+      "ServiceAccount",
+      "Team",
+      "TeamEnvironmentPermission",
+      "TeamStackPermission",
+      "ValidatingAdmissionPolicy",
+      "ValidatingAdmissionPolicyBinding",
+      "WorkloadIdentity",
+    ]);
     assert.deepEqual(
-      children.filter((child) => !waits(child)),
+      children.filter(({ urn }) => !waits(urn)),
       [],
     );
   });
