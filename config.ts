@@ -193,8 +193,11 @@ function withPathAdvice(problem: Problem): Problem {
  */
 function withOtherProjects(problem: Problem, values: Record<string, unknown>, raw: RawConfig): Problem {
   const key = problem.path.join(".");
-  const ofProjects = Object.keys(raw.values).filter((qualified) => qualified.endsWith(`:${key}`));
-  const others = ofProjects.filter((qualified) => qualified !== `${raw.project}:${key}`);
+  // Either of these two is required.
+  const keys = key === "userLogin" ? [key, "serviceAccounts"] : [key];
+  const others = Object.keys(raw.values).filter((qualified) => {
+    return !qualified.startsWith(`${raw.project}:`) && keys.some((name) => qualified.endsWith(`:${name}`));
+  });
   if (key in values || others.length === 0) return problem;
   const ignored = `Pulumi ignores ${others.join(" and ")}, because the name of this project is ${raw.project}`;
   return { ...problem, reason: `${problem.reason}. ${ignored}` };

@@ -97,13 +97,13 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       volumeMount: VOLUME_MOUNT,
     };
     if (account.runJob) {
-      const id = `${account.namespace}/${account.name}`;
-      const serviceAccount = created ?? ServiceAccount.get(name, id, inComponent);
+      const serviceAccount = created ?? existingServiceAccount(name, account, inComponent);
+      const required = [args.oidcIssuer, ...args.teamPermissions, serviceAccount, ...prerequisites];
       createJob(
         name,
         {
           namespace,
-          serviceAccountName: serviceAccount.metadata.name,
+          serviceAccountName: serviceAccount?.metadata.name ?? account.name,
           tokenExchange,
           tokenAudience: account.tokenAudience,
           image: access.image,
@@ -112,7 +112,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         },
         {
           ...inComponent,
-          dependsOn: [args.oidcIssuer, ...args.teamPermissions, serviceAccount, ...prerequisites],
+          dependsOn: required.filter((resource) => resource !== undefined),
           // The pod's spec does not contain the policy, so a changed one would not run the exchange again.
           replacementTrigger: [args.oidcIssuer.id, args.policy],
         },
@@ -121,4 +121,16 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     }
     this.registerOutputs({ ...this.outputs });
   }
+}
+
+/** Reads a service account, which must exist. Returns undefined for the one that every namespace has. */
+function existingServiceAccount(
+  resourceName: string,
+  { namespace, name }: Account,
+  options: pulumi.CustomResourceOptions,
+): ServiceAccount | undefined {
+  // In a new namespace, it would be read too early, but a pod waits for it:
+  // https://github.com/kubernetes/kubernetes/blob/v1.36.0/plugin/pkg/admission/serviceaccount/admission.go
+  if (name === "default") return undefined;
+  return ServiceAccount.get(resourceName, `${namespace}/${name}`, options);
 }

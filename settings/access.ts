@@ -456,7 +456,7 @@ export const INSTEAD_OF_OUTPUTS = {
 /**
  * Returns the problems of settings that are valid by themselves, but not together.
  *
- * @param createsCluster whether the cluster is new, and has no service account yet.
+ * @param createsCluster whether the stack creates the cluster.
  */
 export function accessRules(access: Incomplete<Access>, createsCluster = false): Problem[] {
   const { serviceAccounts = [] } = access;
@@ -581,38 +581,24 @@ function namespaceProblems(
   return [{ path: ["namespace"], value: namespace, reason }];
 }
 
-/** Returns a problem for a service account that exists always, or that does not exist yet when its Job needs it. */
+/** Returns a problem for a service account that must exist already. */
 function existenceProblems(
   { namespace, name, createServiceAccount, runJob }: Incomplete<Account>,
   { createNamespaces = [] }: Incomplete<Access>,
   createsCluster: boolean,
 ): Problem[] {
-  const isDefault = name === "default";
-  if (createServiceAccount && isDefault) {
+  if (name === "default") {
+    // Without its value, which can be the default.
     const reason = "must be false: every namespace has the service account default";
-    return [{ path: ["createServiceAccount"], value: true, reason }];
+    return createServiceAccount ? [{ path: ["createServiceAccount"], reason }] : [];
   }
-  if (createServiceAccount !== false || !runJob) return [];
-
-  const isInNewNamespace = namespace !== undefined && createNamespaces.includes(namespace);
-  if (isDefault && isInNewNamespace) {
-    const another = `does not exist before the stack creates namespace ${namespace}: use another service account`;
-    const reason = createsCluster
-      ? another
-      : `${another}, or remove ${namespace} from createNamespaces if it exists`;
-    return [{ path: ["name"], value: name, reason }];
-  }
-  if (!isDefault && createsCluster) {
-    const reason =
-      "must be true, because the cluster that createCluster creates does not have the service account. If something " +
-      "else creates it later, set runJob to false";
-    return [{ path: ["createServiceAccount"], value: false, reason }];
-  }
-  if (isInNewNamespace) {
-    const reason = `says that the service account exists, so its namespace does: remove ${namespace} from createNamespaces`;
-    return [{ path: ["createServiceAccount"], value: false, reason }];
-  }
-  return [];
+  // Something else can create it later, in a namespace of the stack. A new cluster has only such namespaces.
+  if (createServiceAccount !== false || !runJob || createsCluster) return [];
+  if (!name || !namespace || !createNamespaces.includes(namespace)) return [];
+  const reason =
+    `service account ${namespace}/${name} exists already, so namespace ${namespace} does too. ` +
+    `Remove ${namespace} from createNamespaces`;
+  return [{ path: ["createServiceAccount"], value: false, reason }];
 }
 
 /** Returns a problem for each entry with the service account of an earlier one. */

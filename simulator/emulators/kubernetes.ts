@@ -113,7 +113,8 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const { spec } = template;
     const [namespace = "", jobName = ""] = resource.id.split("/");
     const account = `${namespace}/${spec.serviceAccountName}`;
-    const exists = stores.get(SERVICE_ACCOUNT)?.has(account);
+    // The cluster itself creates the service account default in every namespace.
+    const exists = spec.serviceAccountName === "default" || stores.get(SERVICE_ACCOUNT)?.has(account);
     if (!exists) return fail(`error looking up service account ${account}: not found`);
 
     const { name, exitCode, log } = await runPodOf(namespace, jobName, spec);

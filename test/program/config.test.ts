@@ -144,10 +144,16 @@ test("accepts with createCluster the namespaces that every cluster has, and thos
   const entries = [
     { ...ENTRY, namespace: "default" },
     { ...ENTRY, namespace: "default", name: "default", createServiceAccount: false },
-    { ...ENTRY, namespace: "kube-system", name: "helm", createServiceAccount: false, runJob: false },
+    { ...ENTRY, namespace: "kube-system", name: "coredns", createServiceAccount: false },
     { ...ENTRY, namespace: "ci" },
   ];
   accepted({ ...stackOf(...entries), createCluster: true, createNamespaces: ["ci"] });
+});
+
+test("accepts a service account that may exist by now: of a created cluster, or the default one of a created namespace", () => {
+  const existing = { createServiceAccount: false };
+  accepted({ ...withEntry(existing), createCluster: true, createNamespaces: ["ci"] });
+  accepted({ ...withEntry({ ...existing, name: "default" }), createNamespaces: ["ci"] });
 });
 
 /**
@@ -171,6 +177,8 @@ const REJECTED = `
   # Settings of other projects matter only beside one that is missing.
   { clusterName: "", eks-pulumi-oidc:clusterName: a, eks-platform:userLogin: a }
     clusterName: required. Pulumi ignores eks-pulumi-oidc:clusterName, because the name of this project is project
+  { userLogin: "", eks-pulumi-oidc:userLogin: a, eks-pulumi-oidc:serviceAccounts: [] }
+    userLogin: required without serviceAccounts; … Pulumi ignores eks-pulumi-oidc:userLogin and eks-pulumi-oidc:serviceAccounts, because the name of this project is project
 
   # Settings of providers that are not passed on, with what to set instead. Their values can be credentials.
   { aws:assumeRoleWithWebIdentity: s3cret, aws:accessKey: s3cret, aws:secretKey: s3cret, aws:token: s3cret }
@@ -215,7 +223,7 @@ const REJECTED = `
   entry: { rolePolicyArns: ["${POLICY}", "${POLICY}"] }
     serviceAccounts[0].rolePolicyArns[1] = "${POLICY}": must not be listed twice
   entry: { name: default }
-    serviceAccounts[0].createServiceAccount = true: must be false: every namespace has the service account default
+    serviceAccounts[0].createServiceAccount: must be false: every namespace has the service account default
   entry: { policyRules: [] }
     serviceAccounts[0].policyRules: must be an object
   entry: { policyRules: { __proto__: a } }
@@ -227,22 +235,14 @@ const REJECTED = `
   entry: { command: ["a\\0"] }
     serviceAccounts[0].command[0] = "a\\u0000": must not contain a null character
 
-  # What a new cluster does not have, and what cannot exist before its namespace.
+  # What a new cluster does not have, and what exists only in a namespace that exists.
   { createCluster: true, createOidcProvider: true, entry: { namespace: web } }
     createOidcProvider = true: must be false with createCluster, which creates what its roles need
     serviceAccounts[0].namespace = "web": must be in createNamespaces: the cluster that createCluster creates does not have it
-  { createCluster: true, entry: { namespace: default, createServiceAccount: false } }
-    serviceAccounts[0].createServiceAccount = false: must be true, because the cluster that createCluster creates does not have the service account. If something else creates it later, set runJob to false
   { createNamespaces: [web, ci, ci], entry: { createServiceAccount: false } }
     createNamespaces[0] = "web": no entry of serviceAccounts has this namespace
     createNamespaces[2] = "ci": must not be listed twice
-    serviceAccounts[0].createServiceAccount = false: says that the service account exists, so its namespace does: remove ci from createNamespaces
-  { createNamespaces: [ci], entry: { name: default, createServiceAccount: false } }
-    serviceAccounts[0].name = "default": does not exist before the stack creates namespace ci: use another service account, or remove ci from createNamespaces if it exists
-  { createCluster: true, createNamespaces: [ci], entry: { name: default, createServiceAccount: false } }
-    serviceAccounts[0].name = "default": does not exist before the stack creates namespace ci: use another service account
-  { createCluster: true, createNamespaces: [ci], entry: { createServiceAccount: false } }
-    serviceAccounts[0].createServiceAccount = false: must be true, because the cluster that createCluster creates does not have the service account. If something else creates it later, set runJob to false
+    serviceAccounts[0].createServiceAccount = false: service account ci/deployer exists already, so namespace ci does too. Remove ci from createNamespaces
   createNamespaces: [kube-system]
     createNamespaces[0] = "kube-system": exists on every cluster
 

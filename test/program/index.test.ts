@@ -63,8 +63,9 @@ const SERVICE_ACCOUNTS = [
   // `constructor` is the name of a method, and `a` is in another namespace, too.
   entry({ namespace: "constructor", name: "a" }),
   entry({ name: "existing", ...EXISTING, awsRole: "irsa" }),
-  // It does not exist.
+  // Neither exists yet.
   entry({ name: "not-read", ...EXISTING, runJob: false }),
+  entry({ namespace: "ci", name: "default", ...EXISTING }),
   entry({ namespace: LONG, name: LONG, awsRole: "irsa" }),
 ];
 
@@ -129,7 +130,10 @@ test("a namespace exists before anything is created in it, and is retained", () 
     return /"(name|namespace)":"ci"/.test(JSON.stringify(metadata ?? {}));
   });
   const types = inNamespace.map(({ type }) => type.split(":").at(-1)).toSorted();
-  assert.equal(types.join(" "), "ConfigMap ConfigMap Job Namespace ServiceAccount ServiceAccount");
+  assert.equal(
+    types.join(" "),
+    "ConfigMap ConfigMap ConfigMap Job Job Namespace ServiceAccount ServiceAccount",
+  );
   const [namespace = assert.fail()] = inNamespace;
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
   assert.deepEqual(namespace.inputs.metadata, { name: "ci", labels });
