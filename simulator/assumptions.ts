@@ -71,7 +71,7 @@ function runnerNotes(entries: Record<string, unknown>[], createNamespaces: strin
     createNamespaces.includes(`"${namespace}"`);
   return [
     ...runners.filter(isName).map(({ runnerId }) => {
-      return `runnerId is "${runnerId}", which is also the runnerName: it must be the pool's ID, which Pulumi Cloud shows.`;
+      return `runnerId and runnerName are both "${runnerId}": make sure that it is the pool's ID, not its name.`;
     }),
     ...runners.filter(isRestricted).map(({ namespace }) => {
       return `${namespace} is in createNamespaces, whose namespaces require Pod Security "restricted": the pods of a workflow runner do not meet it. See docs/workloads/runners.md`;

@@ -11,7 +11,9 @@ import { generatedPolicies } from "./runReport";
 import { formatOf, type Output, openScreen, type ReportOptions, type Screen } from "./screen";
 import { checkSimulatedAccess } from "./simulatedAccess";
 
-const LAST_LINE = "Plan only: it cannot tell whether the cluster, teams, users, and runner pools exist.";
+const LAST_LINE =
+  "Plan only: it cannot tell whether the cluster, teams, users, and runner pools exist, or whether a pool's ID and " +
+  "name belong together.";
 
 const MAX_MEGABYTES = 200;
 

@@ -43,8 +43,8 @@ export function openScreen(format: Format, output: Output) {
   /** Prints the first or the last line, on standard error if standard output is JSON. */
   function banner(text: string): void {
     if (format === "markdown") print(`> ${markdownText(text)}`, "");
-    else if (format === "json") output.error(text);
-    else print(paint("bold", text));
+    else if (format === "json") output.error(visible(text));
+    else print(...wrap(text, 0, 0).map((line) => paint("bold", line)));
   }
   return {
     print,
@@ -71,9 +71,12 @@ export function openScreen(format: Format, output: Output) {
         print("", paint("bold", "Access check"), ...accessLines(result, verbose));
       }
     },
-    /** Prints what a reader should know, which JSON and Markdown do not contain. */
+    /** Prints what a reader should know, on standard error if standard output is JSON. */
     notes(...notes: string[]): void {
-      if (format === "text") for (const note of notes) print(...wrap(note, 2, 2));
+      for (const note of notes) {
+        if (format === "text") print(...wrap(note, 2, 2));
+        else banner(note);
+      }
     },
     error(error: unknown): void {
       const message = error instanceof Error ? error.message : String(error);

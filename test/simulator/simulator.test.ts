@@ -21,7 +21,8 @@ import { ignoringRejections, type Settings, stackWith, start } from "../support/
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 
-const NOTHING = "Simulation only: it cannot tell whether the cluster, teams, users, and runner pools exist.";
+const NOTHING =
+  "Simulation only: it cannot tell whether the cluster, teams, users, and runner pools exist, or whether a pool's ID and name belong together.";
 const ESCAPE = "\u001b[";
 
 /** Settings of a stack about which the simulation has nothing to note. */
@@ -93,7 +94,10 @@ describe("the simulation", () => {
     const { exitCode, stdout, flow } = await simulate(t, {
       prod: stackFile({ createNamespaces: ["runners"], serviceAccounts }),
     });
-    assert.match(flow, /runnerId is "eks", which is also the runnerName: it must be the pool's ID/);
+    assert.match(
+      flow,
+      /runnerId and runnerName are both "eks": make sure that it is the pool's ID, not its name\./,
+    );
     assert.match(flow, /runners is in createNamespaces, .* See docs\/workloads\/runners\.md/);
     assert.match(stdout, /^ {2}runners\/runner +runner:eks +only itself +once annotated$/m);
     assert.match(
@@ -137,11 +141,16 @@ describe("the simulation", () => {
     }
   });
 
-  test("prints the policies as JSON, and all of it as Markdown, without a note", async (t) => {
+  test("prints the policies as JSON, and all of it as Markdown, both with the notes", async (t) => {
     const stacks = {
-      prod: stackFile({ organization: undefined, ...stackWith({ runJob: false, awsRole: "irsa" }) }),
+      prod: {
+        environment: [`clusters/shared${ESCAPE}31m`],
+        ...stackFile(stackWith({ runJob: false, awsRole: "irsa" })),
+      },
     };
     const { exitCode, stdout, stderr } = await simulate(t, stacks, { policies: true });
+    const note = "environment is ignored: the simulation does not open clusters/shared\\u{1b}[31m. ";
+    assert.ok(stderr.includes(`\n${note}`), stderr);
     assert.ok(stderr.endsWith(`${NOTHING}\n`));
     const { trustPolicy, allowPolicy } = JSON.parse(stdout)["default/pulumi-service-account"];
     const subject =
@@ -152,7 +161,10 @@ describe("the simulation", () => {
     const markdown = await simulate(t, stacks, { markdown: true });
     assert.deepEqual([exitCode, markdown.exitCode], [0, 0]);
     assert.match(markdown.stdout, /^> Simulation of stack prod/);
-    assert.doesNotMatch(markdown.stdout, /organization is not set/);
+    assert.match(
+      markdown.stdout,
+      /^> environment is ignored: the simulation does not open clusters\/shared.+31m/m,
+    );
     const row = "| default/pulumi-service-account | user:my-login | only itself | only itself |\n";
     assert.ok(markdown.stdout.includes(row), markdown.stdout);
     const [json = ""] = codeIn(markdown.stdout, "json");
@@ -298,7 +310,8 @@ describe("npm start", () => {
     const { exitCode, stdout, stderr, flow } = printed(run.exitCode, run.stdout, run.stderr);
     assert.match(flow, /^Simulation of the sample stack: .* Its settings are in simulator\/sample\.yaml\. /);
     assert.match(stdout, /^ {2}(\d+) of \1 checks passed/m);
-    assert.ok(stdout.endsWith(`\n${NOTHING}\n`));
+    assert.ok(flow.trimEnd().endsWith(` ${NOTHING}`));
+    assert.ok(Math.max(...stdout.split("\n").map((line) => line.length)) <= 80, stdout);
     assert.deepEqual([exitCode, stderr], [0, ""]);
   });
 
