@@ -20,7 +20,7 @@ const clusters = {
 
 for (const [name, serviceAccounts] of Object.entries(clusters)) {
   const cluster = aws.eks.getClusterOutput({ name });
-  const issuerUrl = cluster.identities.apply(([identity]) => `${identity?.oidcs[0]?.issuer}`);
+  const issuerUrl = cluster.identities.apply(issuerOf);
 
   new PulumiCloudAccess(
     name,
@@ -33,6 +33,13 @@ for (const [name, serviceAccounts] of Object.entries(clusters)) {
     },
     { providers: [kubernetesProvider(name, cluster, issuerUrl)] },
   );
+}
+
+/** Returns the OIDC issuer of a cluster, and fails if there is none. "undefined" would be another `clusterIdentifier`. */
+function issuerOf([identity]: aws.types.output.eks.GetClusterIdentity[]): string {
+  const issuer = identity?.oidcs[0]?.issuer;
+  if (!issuer) throw new Error("The cluster has no OIDC issuer.");
+  return issuer;
 }
 
 /** Returns a provider that connects to the cluster, as `aws eks update-kubeconfig` does. */
