@@ -1,9 +1,9 @@
 // The emulated AWS account: its EKS cluster, IAM, and who receives the credentials of a role.
 
-import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey } from "jose";
 import { type Decision, type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
 import { evaluatePodIdentityTrust, evaluateTrustPolicy, type IamPolicy } from "./iamPolicy";
-import { keysOf } from "./issuer";
+import { claimsOf, keysOf } from "./issuer";
 
 export interface AwsOptions {
   region: string;
@@ -148,8 +148,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
     const keys = keySets.get(issuer) ?? (await keysOf(issuer));
     keySets.set(issuer, keys);
     try {
-      const { payload } = await jwtVerify(idToken, keys, { issuer, audience });
-      return decide(payload);
+      return decide(await claimsOf(idToken, keys, { issuer, audience }));
     } catch (error) {
       if (!(error instanceof errors.JOSEError)) throw error;
       return { allowed: false, reason: `the ID token is invalid: ${error.message}` };

@@ -7,7 +7,10 @@ import {
   exportJWK,
   type GenerateKeyPairResult,
   generateKeyPair,
+  type JWTPayload,
   type JWTVerifyGetKey,
+  type JWTVerifyOptions,
+  jwtVerify,
   SignJWT,
 } from "jose";
 import { emulatorCertificate, openCertificateAuthority } from "./certificates";
@@ -54,6 +57,29 @@ export async function keysOf(url: string): Promise<JWTVerifyGetKey> {
   const { issuer, jwks_uri } = (await response.json()) as { issuer: string; jwks_uri: string };
   if (issuer !== url) throw new Error(`the OIDC issuer ${url} calls itself ${issuer}`);
   return createRemoteJWKSet(new URL(jwks_uri));
+}
+
+/** What is known of ID tokens that were valid, by the keys. */
+const validTokens = new WeakMap<JWTVerifyGetKey, Map<string, JWTPayload>>();
+
+/**
+ * Returns the claims of a valid ID token. A token is verified once: several thousand questions are asked with a few hundred.
+ *
+ * @throws JOSEError for any other token.
+ */
+export async function claimsOf(
+  idToken: string,
+  keys: JWTVerifyGetKey,
+  options: JWTVerifyOptions,
+): Promise<JWTPayload> {
+  const valid = validTokens.get(keys) ?? new Map<string, JWTPayload>();
+  validTokens.set(keys, valid);
+  const id = [idToken, JSON.stringify(options)].join();
+  const known = valid.get(id);
+  if (known?.exp && known.exp * 1000 > Date.now()) return known;
+  const { payload } = await jwtVerify(idToken, keys, options);
+  valid.set(id, payload);
+  return payload;
 }
 
 /** One key pair for all clusters of a name in this process, since it takes up to a second to generate. */

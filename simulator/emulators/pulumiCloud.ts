@@ -6,11 +6,11 @@ import { randomBytes, randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { decodeJwt, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { decodeJwt, errors, type JWTVerifyGetKey } from "jose";
 import { type AuthPolicy, decide, type Runner } from "./authPolicy";
 import { emulatorCertificate } from "./certificates";
 import type { ResourceKind } from "./emulator";
-import { keysOf } from "./issuer";
+import { claimsOf, keysOf } from "./issuer";
 import { type Reply, startServer } from "./server";
 import { startTeams } from "./teams";
 
@@ -86,7 +86,7 @@ export async function startPulumiCloud({
       const keys = keySets.get(id);
       if (!issuer || !keys) throw new Denied(`organization ${organization} has no OIDC issuer ${iss}`);
       const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
-      const { payload: claims } = await jwtVerify(idToken, keys, verification);
+      const claims = await claimsOf(idToken, keys, verification);
       const { policies = [], maxExpirationSeconds: limit = 25 * 60 * 60 } = issuer;
       // Assumed: the service denies it, where it could also shorten it.
       if (expiration > limit) {
