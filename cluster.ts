@@ -105,7 +105,7 @@ export interface Cluster {
   arn: pulumi.Input<string>;
   /** The OIDC issuer, `https://…`; a plain string if the cluster exists already. */
   issuerUrl: pulumi.Input<string>;
-  /** The IAM OIDC provider of the issuer in this AWS account; undefined if no role needs it. */
+  /** The IAM OIDC provider of the issuer in this AWS account; undefined if no role needs one, and none is created. */
   oidcProviderArn: pulumi.Input<string> | undefined;
   /** Connects only to this cluster, so that no object is created on a cluster whose issuer is not trusted. */
   kubernetesProvider: Provider;

@@ -17,7 +17,7 @@ export interface OidcIssuerArgs {
   organization: pulumi.Input<string>;
   /** The name of the issuer in Pulumi Cloud. */
   name: pulumi.Input<string>;
-  /** The cluster's OIDC issuer, `https://…`. */
+  /** `https://…` */
   url: pulumi.Input<string>;
   /** Upper bound for the lifetime of every access token of this issuer, in seconds. */
   maxExpirationSeconds: number;
@@ -25,10 +25,10 @@ export interface OidcIssuerArgs {
   policies: AllowPolicy[];
 }
 
-export type AllowPolicy = ReturnType<typeof allowPolicy>;
+export type AllowPolicy = pulumiservice.types.input.AuthPolicyDefinitionArgs;
 
 /**
- * Registers the cluster's OIDC issuer in a Pulumi organization, with its allow policies. Everything else stays denied.
+ * Registers an OIDC issuer in a Pulumi organization, with its allow policies. Everything else stays denied.
  *
  * @returns the issuer, whose policies are in force once it exists.
  */
@@ -169,7 +169,7 @@ export function createPulumiCloudProvider(
  *
  * @returns the policy as data. Every rule has to match; the quotes in a key keep its dot from separating two names.
  */
-export function allowPolicy(account: Account) {
+export function allowPolicy(account: Account): AllowPolicy {
   return {
     decision: "allow",
     ...grantOf(account),
@@ -179,7 +179,7 @@ export function allowPolicy(account: Account) {
       '"kubernetes.io".serviceaccount.name': account.name,
       ...(account.audienceRule && { aud: account.tokenAudience }),
     },
-  } satisfies pulumiservice.types.input.AuthPolicyDefinitionArgs;
+  };
 }
 
 /**

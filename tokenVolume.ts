@@ -22,10 +22,9 @@ export const CREDENTIAL_HELPER = { name: "PULUMI_CREDENTIAL_HELPER", value: SCRI
 /**
  * Returns the volume. The kubelet replaces its files when the ConfigMap changes, and the ID token before it expires.
  *
+ * @typeParam Text a string, an output, or an expression of an admission policy.
  * @param configMap the name of the ConfigMap.
  * @param tokenAudience the audience of the ID token.
- *
- * `Text` is a string, an output, or an expression of an admission policy.
  */
 export function tokenVolume<Text>(configMap: Text, tokenAudience: Text) {
   return {

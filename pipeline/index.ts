@@ -1,9 +1,14 @@
 // Creates the identity of this repository's GitHub workflows, which can read what a preview needs and change nothing.
 
-import { createPulumiCloudProvider, stayWhereDeployed } from "../oidcIssuer";
+import {
+  type AllowPolicy,
+  createOidcIssuer,
+  createPulumiCloudProvider,
+  stayWhereDeployed,
+} from "../oidcIssuer";
 import { createPreviewRole, lookUp } from "./aws";
 import { ISSUER_URL, readSettings } from "./config";
-import { type AuthPolicy, allowPolicies, createIssuer, createTeam, teamName } from "./pulumiCloud";
+import { allowPolicies, createTeam, teamName } from "./pulumiCloud";
 
 export = async () => {
   // Fail fast: check everything before registering a resource.
@@ -19,11 +24,15 @@ export = async () => {
   const role = createPreviewRole(settings, existing, { dependsOn: provider });
 
   // In each organization, the team that the workflows act as, and the allow policies.
-  const policies: Record<string, AuthPolicy[]> = {};
+  const policies: Record<string, AllowPolicy[]> = {};
   for (const organization of new Set(stacks.map((stack) => stack.organization))) {
     createTeam(organization, settings, provider);
-    policies[organization] = allowPolicies(organization, settings);
-    if (settings.githubIssuer === "create") createIssuer(organization, policies[organization], provider);
+    const allowed = allowPolicies(organization, settings);
+    policies[organization] = allowed;
+    if (settings.githubIssuer === "create") {
+      const issuer = { organization, name: "github", url: ISSUER_URL, maxExpirationSeconds: 900 };
+      createOidcIssuer(organization, { ...issuer, policies: allowed }, { provider });
+    }
   }
 
   return {

@@ -1,11 +1,8 @@
 // The Pulumi Cloud side: GitHub as an OIDC issuer, its allow policies, and the team that the workflows act as.
 
-import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
-import { readThumbprints } from "../oidcIssuer";
-import { ISSUER_URL, type Settings } from "./config";
-
-export type AuthPolicy = pulumiservice.types.input.AuthPolicyDefinitionArgs;
+import type { AllowPolicy } from "../oidcIssuer";
+import type { Settings } from "./config";
 
 /** Returns the name of the team that the workflows act as. */
 export function teamName(repository: string): string {
@@ -22,7 +19,7 @@ export function teamName(repository: string): string {
 export function allowPolicies(
   organization: string,
   { repository, repositoryId, subjects }: Settings,
-): AuthPolicy[] {
+): AllowPolicy[] {
   return subjects.map((sub) => ({
     decision: "allow",
     tokenType: "team",
@@ -68,19 +65,4 @@ export function createTeam(
     const args = { organization, project, stack, team: name, permission };
     new pulumiservice.TeamStackPermission(path, args, { provider, dependsOn: team });
   }
-}
-
-/** Registers GitHub as an OIDC issuer of the organization, with these policies and no others. */
-export function createIssuer(
-  organization: string,
-  policies: AuthPolicy[],
-  provider: pulumiservice.Provider,
-): void {
-  const thumbprints = pulumi.output(ISSUER_URL).apply(readThumbprints);
-  new pulumiservice.OidcIssuer(
-    organization,
-    { organization, name: "github", url: ISSUER_URL, maxExpirationSeconds: 900, policies, thumbprints },
-    // Only a fallback, and GitHub's certificate rotates: the value is used only at creation.
-    { provider, ignoreChanges: ["thumbprints"] },
-  );
 }

@@ -388,7 +388,7 @@ printable() {
   printf %s "$text"
 }
 
-# log TEXT...: prints a message. Kubernetes keeps the last 2,048 bytes as the termination message, with the Job's own line.
+# log TEXT...: prints a message. Kubernetes keeps the last 2,048 bytes of the log as the termination message.
 log() {
   printf '%.1799s\n' "exchange-token: $*" >&2 || true
 }

@@ -16,7 +16,7 @@ import { all, only, up } from "../support/stack";
 /** What links begin with in files that are published elsewhere, such as those of the package. */
 const REPOSITORY = "https://github.com/OWNER/eks-pulumi-oidc";
 
-/** The README's commands remove these parts with their pages, which other pages still name. */
+/** The commands of docs/copy.md remove these parts with their pages, which other pages still name. */
 const removed = ["component", "pipeline"].filter((part) => !existsSync(join(ROOT, part)));
 const skip = removed.length > 0 && `pages of the removed ${removed.join(" and ")} are still named`;
 
