@@ -25,7 +25,7 @@ import { paint, redact, shellQuoted, visible, wrap } from "./terminal";
 import { type Run, toolRunner } from "./tools";
 
 const NOTES = [
-  "It requests ID tokens (10 minutes), access tokens (1 minute), and AWS credentials (15 minutes). They stay in memory and are never used.",
+  "It requests ID tokens (10 minutes), access tokens (1 minute), and AWS credentials (15 minutes). They stay in memory. Access tokens and AWS credentials are never used.",
   "The audit logs of the cluster, AWS CloudTrail, and Pulumi Cloud will show the requests and the denials.",
   "It requires permission to create serviceaccounts/token, which lets you act as the service accounts. Do not run it in a pull request's workflow.",
 ];
