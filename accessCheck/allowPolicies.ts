@@ -5,9 +5,13 @@ import { names, type Policy } from "./component";
 import { isKnown } from "./plan";
 import type { ServiceAccount } from "./serviceAccounts";
 
-/** Returns the policies that are of no service account, or grant it another token than the one that it requests. */
+/**
+ * Returns the policies that are of no service account, grant it another token than the one that it requests, or are the second
+ * one of it, whose rules can be less strict.
+ */
 export function foreignPolicies(policies: Policy[] = [], accounts: ServiceAccount[]): Policy[] {
-  return policies.filter((policy) => !accounts.some((account) => isOf(account, policy)));
+  const own = accounts.map((account) => policies.find((policy) => isOf(account, policy)));
+  return policies.filter((policy) => !own.includes(policy));
 }
 
 function isOf(account: ServiceAccount, policy: Policy): boolean {

@@ -41,11 +41,9 @@ const COMPARED_ONLY = [AUDIENCE, ...Object.values(OF_ROLE)];
  * @param planned undefined if the update deletes the component.
  */
 export function changesOf(deployed: Component | undefined, planned: Component | undefined): Change[] {
-  // The rest of the program can have its teams already before a component comes, and still after one is removed.
-  const compared = (component: Component | undefined) =>
-    component && deployed && planned ? component : component && { ...component, others: [] };
-  const before = factsOf(compared(deployed));
-  const after = factsOf(compared(planned));
+  const stays = deployed !== undefined && planned !== undefined;
+  const before = factsOf(stays ? deployed : withoutOtherTeams(deployed));
+  const after = factsOf(stays ? planned : withoutOtherTeams(planned));
   return [...new Set([...after.keys(), ...before.keys()])].flatMap((subject): Change[] => {
     const [old, now] = [before.get(subject), after.get(subject)];
     if (!now) return [{ subject, kind: "removed", details: listed(old) }];
@@ -53,6 +51,12 @@ export function changesOf(deployed: Component | undefined, planned: Component | 
     const details = differences(old, now);
     return details.length > 0 ? [{ subject, kind: "changed", details }] : [];
   });
+}
+
+/** The rest of the program can have its teams already before a component comes, and still after one is removed. */
+function withoutOtherTeams(component: Component | undefined): Component | undefined {
+  const others = component?.others.filter(({ type }) => !type.startsWith("pulumiservice:index:Team"));
+  return component && { ...component, others: others ?? [] };
 }
 
 function listed(facts: Facts = {}): string[] {

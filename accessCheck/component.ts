@@ -160,9 +160,14 @@ export function trustPolicyOf({ inputs: { assumeRolePolicy: policy } }: State): 
 
 /** Returns the ARNs of the managed policies that the program attaches to the IAM role of a service account, sorted. */
 export function attachedPolicies(component: Component, account: Named): string[] {
-  const role = roleOf(component, account)?.id;
+  const role = roleOf(component, account);
   const ownPrefix = `${component.name}.${childName(account)}.`;
-  const isAttached = ({ inputs }: State) => role !== undefined && inputs.role === role;
+  const isAttached = ({ inputs, propertyDependencies }: State) => {
+    if (!role) return false;
+    // The name of a new role is not known yet, but where it comes from is.
+    if (isKnown(inputs.role)) return inputs.role === role.id;
+    return [propertyDependencies?.role].flat().includes(role.urn);
+  };
   return [
     ...component.resources.filter(({ name }) => name.startsWith(ownPrefix)),
     ...component.others.filter(isAttached),

@@ -125,12 +125,16 @@ async function checkStack(
     return 1;
   }
 
+  const connected = [];
+  for (const component of components) {
+    const deployed = deployedComponent(component, plan);
+    connected.push({ deployed, kubectl: await connect(deployed, kubeconfigs, options.cwd, directory, run) });
+  }
+
   const rows: Row[] = [];
   let isExpected = true;
-  for (const component of components) {
-    if (components.length > 1) print("", paint("bold", `Component ${visible(component.name)}`));
-    const deployed = deployedComponent(component, plan);
-    const kubectl = await connect(deployed, kubeconfigs, options.cwd, directory, run);
+  for (const { deployed, kubectl } of connected) {
+    if (components.length > 1) print("", paint("bold", `Component ${visible(deployed.name)}`));
     const checked = await checkComponent(deployed, kubectl, options, surroundings);
     rows.push(...checked.rows);
     isExpected &&= checked.isExpected;

@@ -16,6 +16,9 @@ export interface State {
   /** Undefined if it does not exist yet. */
   id?: string | undefined;
   outputs?: object | undefined;
+  /** With the URNs that the inputs come from, by their names, in a plan. */
+  urn?: string;
+  propertyDependencies?: Record<string, unknown>;
 }
 
 /** What the update would do to a resource. */
@@ -122,8 +125,11 @@ export function parsePlan(text: string, source: string): Plan {
 function afterStep(before: PlannedResource | undefined, step: Step): PlannedResource {
   const { op, urn, oldState, newState } = step;
   const [type, name] = typeAndName(urn);
-  const stateOf = (state: Step["oldState"]): State | undefined =>
-    state ? { type, name, inputs: state.inputs, id: state.id, outputs: state.outputs } : undefined;
+  const stateOf = (state: Step["oldState"]): State | undefined => {
+    if (!state) return undefined;
+    const { inputs, id, outputs, propertyDependencies } = state;
+    return { urn, type, name, inputs, id, outputs, propertyDependencies };
+  };
 
   const isProgram = !["refresh", "delete", "delete-replaced"].includes(op);
   if (before && !isProgram && op !== "delete") return before;

@@ -26,6 +26,13 @@ export function visible(text: string): string {
   });
 }
 
+/** Returns a value as JSON in ASCII, in which no character changes a terminal or a page. */
+export function printableJson(value: object): string {
+  return JSON.stringify(value, null, 2).replaceAll(/[^\n -~]/g, (character) => {
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
+}
+
 /**
  * Returns text without what could be a token: `pul-` and 40 characters, or any word that is longer than the name of an IAM
  * role, which has at most 64 characters. Every character but line breaks is visible.

@@ -9,7 +9,7 @@ import {
   markdownText,
   type Result,
 } from "../accessCheck/report";
-import { paint, visible, wrap } from "../accessCheck/terminal";
+import { paint, printableJson, visible, wrap } from "../accessCheck/terminal";
 
 /** The options of `npm start` about its report. */
 export interface ReportOptions {
@@ -55,7 +55,7 @@ export function openScreen(format: Format, output: Output) {
       banner(text);
     },
     json(value: object): void {
-      print(JSON.stringify(value, null, 2));
+      print(printableJson(value));
     },
     /** Prints what a plan changes. */
     changes(changes: Change[]): void {
@@ -66,7 +66,7 @@ export function openScreen(format: Format, output: Output) {
     access(result: Result, policies: object, verbose: boolean): void {
       if (format === "markdown") {
         print(accessMarkdown(result), "", "<details><summary>Policies</summary>", "", "```json");
-        print(JSON.stringify(policies, null, 2), "```", "", "</details>", "");
+        print(printableJson(policies), "```", "", "</details>", "");
       } else {
         print("", paint("bold", "Access check"), ...accessLines(result, verbose));
       }

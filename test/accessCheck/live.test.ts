@@ -12,7 +12,7 @@ import { findIssuerAdditions } from "../../accessCheck/additions";
 import type { Question } from "../../accessCheck/questions";
 import { askServices } from "../../accessCheck/realServices";
 import type { ServiceAccount } from "../../accessCheck/serviceAccounts";
-import { redact, shellQuoted, shown } from "../../accessCheck/terminal";
+import { printableJson, redact, shellQuoted, shown } from "../../accessCheck/terminal";
 import { type Run, ToolError, toolRunner } from "../../accessCheck/tools";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { createCertificateAuthority, emulatorCertificate } from "../../simulator/emulators/certificates";
@@ -48,6 +48,9 @@ const ID_TOKEN = "kubectl create token ";
 const STS = "aws sts ";
 
 const DIFFERENCES = "Differences from the program (what exists → what the program says)";
+
+/** The pattern of a provider's kubeconfig. */
+const KUBECONFIG = /"kubeconfig":"(?:[^"\\]|\\.)*"/g;
 
 /** The pattern of a whole answer. */
 const ALL = /^.*$/gs;
@@ -225,20 +228,35 @@ test("uses the region of the stack, then that of the environment, or names the c
   assert.equal((await checkLive(withoutRegion, { answer: withoutIrsa })).exitCode, 0);
 });
 
+/** Adds a component "green" to the preview, whose own part of it is edited. */
+function withGreen(edited: Edit): Edit {
+  return async (stdout, call) => {
+    if (call.args[0] !== "preview") return stdout;
+    const renamed = stdout
+      .replaceAll("::access", "::green")
+      .replaceAll('"name":"access', '"name":"green')
+      .replaceAll("providers:kubernetes::cluster", "providers:kubernetes::green");
+    const { steps, ...plan } = JSON.parse(stdout);
+    const green = JSON.parse(await edited(renamed, call));
+    return JSON.stringify({ ...plan, steps: [...steps, ...green.steps] });
+  };
+}
+
 test("checks one component after the other, each with its heading", async () => {
   const additional = edit(PREVIEW, '"maxExpirationSeconds":60', '"maxExpirationSeconds":61');
-  const { exitCode, stdout } = await checkLive(stack, {
-    async answer(stdout, call) {
-      if (call.args[0] !== "preview") return stdout;
-      const other = stdout.replaceAll("::access", "::green").replaceAll('"name":"access', '"name":"green');
-      const { steps, ...plan } = JSON.parse(await additional(stdout, call));
-      return JSON.stringify({ ...plan, steps: [...JSON.parse(other).steps, ...steps] });
-    },
-  });
+  const { exitCode, stdout } = await checkLive(stack, { answer: withGreen(additional) });
   const [, access = "", green = ""] = stdout.split(/^Component /m);
-  assert.match(access, /^access\n.*^ {2}The issuer's maxExpiration .*^ {2}27 of 27 checks passed/ms);
-  assert.match(green, /^green\n.*^ {2}There are none.*^ {2}27 of 27 checks passed/ms);
+  assert.match(access, /^access\n.*^ {2}There are none.*^ {2}27 of 27 checks passed/ms);
+  assert.match(green, /^green\n.*^ {2}The issuer's maxExpiration .*^ {2}27 of 27 checks passed/ms);
   assert.equal(exitCode, 1);
+});
+
+test("requests no token of one component if another one cannot be checked", async () => {
+  const before = exchanges();
+  const secret = edit(PREVIEW, KUBECONFIG, '"kubeconfig":"[secret]"');
+  const { exitCode, errors, tokens } = await checkLive(stack, { answer: withGreen(secret) });
+  assert.match(errors, /"green" is secret or absent\. No token was sent\./);
+  assert.deepEqual([exitCode, exchanges() - before, tokens], [2, 0, []]);
 });
 
 test("lists what differs from the program, asks nothing, and exits 1", async () => {
@@ -419,7 +437,6 @@ test("does not ask for a token whose allow policy has a rule on a pod", async ()
 
 describe("the cluster of a component", () => {
   const kubeconfigs = temporaryDirectory({ after });
-  const own = /"kubeconfig":"(?:[^"\\]|\\.)*"/g;
   const kubectlOf = async (run: LiveRun) => {
     const { exitCode, errors, calls, files } = await checkLive(stack, run);
     const options = calls.find(({ tool }) => tool === "kubectl")?.args ?? [];
@@ -429,9 +446,9 @@ describe("the cluster of a component", () => {
   test("is that of its own Kubernetes provider, with its context and cluster", async () => {
     const provider = '"kubeconfig":"~/a","context":"b","cluster":"c"';
     for (const [answer, expected] of [
-      [edit(PREVIEW, own, provider), /--kubeconfig=\S+\/kubeconfig --context=b --cluster=c /],
+      [edit(PREVIEW, KUBECONFIG, provider), /--kubeconfig=\S+\/kubeconfig --context=b --cluster=c /],
       [
-        edit(PREVIEW, own, `"kubeconfig":"${relative(ROOT, kubeconfigs)}"`),
+        edit(PREVIEW, KUBECONFIG, `"kubeconfig":"${relative(ROOT, kubeconfigs)}"`),
         RegExp(`--kubeconfig=${kubeconfigs} `),
       ],
     ] as const) {
@@ -443,7 +460,7 @@ describe("the cluster of a component", () => {
 
   test("is the one that the user names, for a kubeconfig that is secret or absent", async () => {
     for (const value of ['"kubeconfig":"[secret]"', '"other":"a"']) {
-      const answer = edit(PREVIEW, own, value);
+      const answer = edit(PREVIEW, KUBECONFIG, value);
       for (const kubeconfig of [["access=a", "other"], ["a"]]) {
         const { exitCode, options } = await kubectlOf({ answer, kubeconfig });
         assert.ok(options.includes(`--kubeconfig=${join(process.cwd(), "a")}`), options.join(" "));
@@ -734,6 +751,7 @@ test("redacts access tokens, shows characters that a terminal obeys, and cuts an
   assert.equal(redact("one\ntwo \u001b[2J\u202e\u00a0"), "one\ntwo \\u{1b}[2J\\u{202e}\\u{a0}");
   const pieces = Array.from({ length: 40 }, (_, index) => `${index}`.padEnd(38, "k")).join(" ");
   assert.equal(shown(pieces).length, 200);
+  assert.equal(printableJson(["\u202e\u009b"]), '[\n  "\\u202e\\u009b"\n]');
   assert.equal(shown("a\nb"), "a b");
   assert.equal(shown("\u202e".repeat(100)).length, 200);
 });

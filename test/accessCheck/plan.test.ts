@@ -208,6 +208,14 @@ test("shows a policy that the rest of the program attaches to a role", async () 
   const attachment = { op: "create", urn, newState: { inputs: { role, policyArn: READ_ONLY } } };
   const { changes } = await check([...stepsOf(deployed), attachment]);
   assert.equal(inOneLine(changes), ` changed ci/deployer role policies: none → ${READ_ONLY}`);
+
+  // The name of a new role is not known before the update.
+  const steps = stepsOf(deployed, []);
+  const newRole = steps.find((step) => step.urn.endsWith(":Role::access.ci.deployer"))?.urn;
+  const propertyDependencies = { role: [newRole] };
+  const ofNewRole = { inputs: { role: UNKNOWN, policyArn: READ_ONLY }, propertyDependencies };
+  const created = await check([...steps, { op: "create", urn, newState: ofNewRole }]);
+  assert.match(inOneLine(created.changes), RegExp(`ci/deployer .* role policies: ${READ_ONLY}`));
 });
 
 test("lets no name in a plan write Markdown", async () => {
@@ -252,6 +260,11 @@ for (const [what, edit, found] of [
     "an allow policy of no service account, beside theirs",
     (it) => it.replace('"policies":[{', `"policies":[${JSON.stringify(OTHER_POLICY)},{`),
     /of no service account.*"mallory"/,
+  ],
+  [
+    "a second allow policy of a service account, without the further rules of the first",
+    (it) => it.replace(/"policies":\[({.*?}}?),{/, '"policies":[$1,$1,{'),
+    /the second one of it, or grants another token: /,
   ],
   [
     "an allow policy with a rule on __proto__",
