@@ -103,7 +103,7 @@ export function stayWhereDeployed(
       { input: current },
       { ...options, dependsOn: [...unmoved], ignoreChanges: ["input"] },
     );
-    // A comparison of its own: an unknown value must not hide that another one has changed.
+    // Each value is compared separately: an unknown one must not hide that another one has changed.
     const compared = pulumi.output({ current, first: stash.output }).apply(({ current, first }) => {
       // A Stash that this update does not create, such as with --target, has no output.
       const hasMoved = first !== undefined && first !== current;

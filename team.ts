@@ -17,7 +17,7 @@ export interface CreatedTeam {
 
 /**
  * Creates teams in Pulumi Cloud, with their permissions. Its members are left to the service, which adds who creates a team,
- * and to whoever manages them there.
+ * and to anyone who manages them there.
  *
  * @param prefix of the resources' names.
  * @param options with the provider of Pulumi Cloud.

@@ -55,8 +55,9 @@ export function changesOf(deployed: Component | undefined, planned: Component | 
 
 /** The rest of the program can have its teams already before a component comes, and still after one is removed. */
 function withoutOtherTeams(component: Component | undefined): Component | undefined {
-  const others = component?.others.filter(({ type }) => !type.startsWith("pulumiservice:index:Team"));
-  return component && { ...component, others: others ?? [] };
+  if (!component) return undefined;
+  const others = component.others.filter(({ type }) => !type.startsWith("pulumiservice:index:Team"));
+  return { ...component, others };
 }
 
 function listed(facts: Facts = {}): string[] {

@@ -16,8 +16,9 @@ export interface State {
   /** Undefined if it does not exist yet. */
   id?: string | undefined;
   outputs?: object | undefined;
-  /** With the URNs that the inputs come from, by their names, in a plan. */
+  /** Only in a plan. */
   urn?: string;
+  /** Only in a plan: for each input, the URNs of the resources that it comes from. */
   propertyDependencies?: Record<string, unknown>;
 }
 

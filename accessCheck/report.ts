@@ -213,7 +213,7 @@ function notes({ accounts, rows }: Result): string[] {
 /** Returns a sentence for each policy that no setting intends. */
 function foreignTexts({ foreign }: Result): string[] {
   return foreign.map((policy) => {
-    return `A policy is of no service account, the second one of it, or grants another token: ${readable(policyText(policy))}`;
+    return `A policy is of no service account, is the second one of a service account, or grants another token: ${readable(policyText(policy))}`;
   });
 }
 

@@ -588,7 +588,7 @@ function existenceProblems(
   createsCluster: boolean,
 ): Problem[] {
   if (name === "default") {
-    // Without its value, which can be the default.
+    // Without the value: that of an entry that leaves it out is true, too.
     const reason = "must be false: every namespace has the service account default";
     return createServiceAccount ? [{ path: ["createServiceAccount"], reason }] : [];
   }

@@ -11,10 +11,6 @@ import { generatedPolicies } from "./runReport";
 import { formatOf, type Output, openScreen, type ReportOptions, type Screen } from "./screen";
 import { checkSimulatedAccess } from "./simulatedAccess";
 
-const LAST_LINE =
-  "Plan only: it cannot tell whether the cluster, teams, users, and runner pools exist, or whether a pool's ID and " +
-  "name belong together.";
-
 const MAX_MEGABYTES = 200;
 
 /**
@@ -38,7 +34,7 @@ export async function checkPlan(
     });
     banner(` of stack ${visible(plan.stack)}`);
     const exitCode = await checkComponents(componentsIn(plan), options, screen);
-    screen.lastLine(LAST_LINE);
+    screen.lastLine("Plan");
     return exitCode;
   } catch (error) {
     screen.error(error);

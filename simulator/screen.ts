@@ -50,9 +50,12 @@ export function openScreen(format: Format, output: Output) {
     print,
     title,
     banner,
-    lastLine(text: string): void {
+    /** Says what the emulators leave open. */
+    lastLine(what: "Simulation" | "Plan"): void {
       if (format === "text") print("");
-      banner(text);
+      banner(
+        `${what} only: it cannot tell whether the cluster, teams, users, and runner pools exist, or whether a pool's ID and name belong together.`,
+      );
     },
     json(value: object): void {
       print(printableJson(value));

@@ -15,10 +15,6 @@ import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } fr
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK}.yaml or add another stack file.`;
 
-const LAST_LINE =
-  "Simulation only: it cannot tell whether the cluster, teams, users, and runner pools exist, or whether a pool's ID and " +
-  "name belong together.";
-
 /** The options of `npm start` that the simulation uses. */
 export interface Options extends ReportOptions {
   /** The name of the stack; by default, the only one of the project. */
@@ -57,7 +53,7 @@ export async function simulateStack(
     if (!isOfJob) return 2;
     exitCode = 1;
   }
-  screen.lastLine(LAST_LINE);
+  screen.lastLine("Simulation");
   return exitCode;
 }
 

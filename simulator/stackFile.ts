@@ -134,7 +134,7 @@ function sharedSettings({ name, config }: Project): Record<string, string> {
 }
 
 /** The keys of a stack file. Pulumi ignores every other one. */
-export const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedkey", "encryptionsalt"];
+const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedkey", "encryptionsalt"];
 
 /** Reads the settings of a stack file. */
 function readSettings(file: string, project: string): Omit<StackFile, "project"> {

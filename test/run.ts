@@ -62,7 +62,7 @@ function largestFirst(files: string[]): string[] {
   return files.toSorted((a, b) => statSync(b).size - statSync(a).size);
 }
 
-/** Runs each group of files in a process of its own, and returns what is wrong with the outcome. */
+/** Runs each group of files in a separate process, and returns what is wrong with the outcome. */
 async function runGroups(directory: string, groups: string[][]): Promise<string[]> {
   let passed = 0;
   let failed = 0;

@@ -56,8 +56,8 @@ export function decide(
 }
 
 /**
- * Returns whether a pattern matches a whole value: `*` is any run of characters, `?` zero or one character, `.` exactly one. There
- * is no escape.
+ * Returns whether a pattern matches a whole value: `*` is any run of characters, `?` zero or one character, `.` exactly one. No
+ * character escapes them.
  *
  * It takes time in proportion to the length of the value and to that of the pattern. A regular expression would take hours for
  * a hostile pattern with thirty wildcards.

@@ -149,6 +149,12 @@ for (const [what, entries, settings, expected] of [
     { maxExpirationSeconds: 7201 },
     "maximum lifetime: 7200 s → 7201 s",
   ],
+  [
+    "the permissions boundary",
+    [DEPLOYER, DRIFT, SECRETS],
+    { permissionsBoundaryArn: READ_ONLY },
+    `permissions boundary: none → ${READ_ONLY}`,
+  ],
   ["a new entry", [DEPLOYER, DRIFT, SECRETS, RUNNER], {}, "new ci/runner token: runner:eks"],
   ["a removed entry", [DRIFT, SECRETS], {}, "removed ci/deployer token: team:a"],
   ["a removed list", [DRIFT], {}, "removed web/secrets token: organization"],
@@ -262,9 +268,9 @@ for (const [what, edit, found] of [
     /of no service account.*"mallory"/,
   ],
   [
-    "a second allow policy of a service account, without the further rules of the first",
+    "a second allow policy of a service account",
     (it) => it.replace(/"policies":\[({.*?}}?),{/, '"policies":[$1,$1,{'),
-    /the second one of it, or grants another token: /,
+    /is the second one of a service account, or grants another token: /,
   ],
   [
     "an allow policy with a rule on __proto__",

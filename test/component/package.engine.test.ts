@@ -204,7 +204,7 @@ describe("the package of the component", { skip: missingCli }, () => {
       assert.deepEqual(permissions(), ["acme/platform: stack app/prod 101"]);
     });
 
-    await t.test("is no longer what exists after changes by hand, as the live check says", async () => {
+    await t.test("differs from what exists after changes by hand, as the live check says", async () => {
       const configMaps = simulation.resources["kubernetes:core/v1:ConfigMap"] ?? assert.fail();
       const id = "team-a/drift-pulumi-token-exchange";
       const configMap = (await configMaps.read(id)) as { data: object };

@@ -17,7 +17,7 @@ type Issuer = ReturnType<PulumiCloud["list"]>[number]["registration"];
 /** It serves Pulumi Cloud's API, and the TLS certificate of GitHub's issuer. */
 export type PipelineCloud = Awaited<ReturnType<typeof startPipelineCloud>>;
 
-export const REPOSITORY = "acme/eks-pulumi-oidc";
+const REPOSITORY = "acme/eks-pulumi-oidc";
 export const SUBJECT_PREFIX = "repo:acme@11/eks-pulumi-oidc@42";
 export const STACK = { stack: `${REPOSITORY}/dev`, clusterName: "my-cluster", region: "us-west-2" };
 export const SETTINGS = {
