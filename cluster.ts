@@ -4,89 +4,9 @@ import * as awsEks from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
-import * as v from "valibot";
-import { userError } from "./settings/userError";
-import { flag, schemasOf, string, visible } from "./settings/validation";
-
-/** The settings of the cluster in the stack's configuration. */
-export interface ClusterSettings {
-  /** Name of the EKS cluster. */
-  clusterName: string;
-  /** Create a small EKS cluster instead of using an existing one. Costs money. Default: `false`. */
-  createCluster?: boolean;
-  /** Create the IAM OIDC provider that the existing cluster lacks. It is retained on destroy. Default: `false`. */
-  createOidcProvider?: boolean;
-}
-
-export const clusterEntries = schemasOf<ClusterSettings>()({
-  clusterName: string(/^[0-9A-Za-z][\w-]{0,99}$/, "must be the name of an EKS cluster"),
-  createCluster: v.optional(flag, false),
-  createOidcProvider: v.optional(flag, false),
-});
-
-const UNSUPPORTED =
-  "is not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role without an " +
-  "external ID in aws:assumeRoles";
-const unsupported = v.optional(v.never(UNSUPPORTED));
-
-/** https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html */
-const unsupportedFiles = (variable: string) =>
-  v.optional(
-    v.never(
-      `is not supported by \`aws eks get-token\`, which signs in to the cluster; set ${variable} in the environment, ` +
-        "which both read",
-    ),
-  );
-
-/** The one role to assume. `externalId` is what `aws eks get-token` cannot pass on. */
-const assumedRole = v.object({ roleArn: v.string(UNSUPPORTED), externalId: unsupported }, UNSUPPORTED);
-
-const acceptedAwsEntries = {
-  "aws:region": v.optional(v.string()),
-  "aws:profile": v.optional(v.string()),
-  "aws:assumeRoles": v.optional(
-    v.pipe(
-      v.string(),
-      v.parseJson(undefined, UNSUPPORTED),
-      v.array(assumedRole, UNSUPPORTED),
-      v.maxLength(1, UNSUPPORTED),
-    ),
-    "[]",
-  ),
-};
-
-const awsEntries = {
-  ...acceptedAwsEntries,
-  "aws:assumeRoleWithWebIdentity": unsupported,
-  "aws:accessKey": unsupported,
-  "aws:secretKey": unsupported,
-  "aws:token": unsupported,
-  "aws:sharedCredentialsFiles": unsupportedFiles("AWS_SHARED_CREDENTIALS_FILE"),
-  "aws:sharedConfigFiles": unsupportedFiles("AWS_CONFIG_FILE"),
-};
-
-/** The keys of the AWS provider's configuration whose values become part of the kubeconfig. */
-export const AWS_KEYS = Object.keys(acceptedAwsEntries);
-
-/**
- * Converts the AWS provider's configuration, a string for each `aws:KEY`, to options of the AWS CLI. An option that
- * is not set is undefined: the AWS CLI then reads it from the environment.
- */
-export const awsSchema = v.pipe(
-  v.object(awsEntries),
-  v.transform((aws) => ({
-    region: aws["aws:region"],
-    profile: aws["aws:profile"],
-    "role-arn": aws["aws:assumeRoles"][0]?.roleArn,
-  })),
-);
-
-type AwsOptions = v.InferOutput<typeof awsSchema>;
-
-/** The settings with every default filled in. */
-export interface ClusterConfig extends Required<ClusterSettings> {
-  aws: AwsOptions;
-}
+import type { AwsOptions, ClusterConfig } from "./settings/cluster";
+import { visible } from "./settings/problems";
+import { reason, userError } from "./settings/userError";
 
 /** What the cluster must provide for the settings of the service accounts. */
 export interface ClusterNeeds {
@@ -311,9 +231,4 @@ function awsCommand(words: string[], aws: AwsOptions): string {
 
 function shellQuoted(word: string): string {
   return /^[\w./:@=-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
-}
-
-/** Returns the error message of a provider without the prefix that the engine adds. */
-export function reason(error: Error): string {
-  return error.message.replace(/^.*(returned an error|occurred):\s*(\* )?/s, "").trim();
 }

@@ -2,7 +2,6 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
-import { AWS_KEYS, awsSchema, type ClusterConfig, type ClusterSettings, clusterEntries } from "./cluster";
 import {
   type Access,
   accessEntries,
@@ -12,7 +11,15 @@ import {
   withAccountNames,
   withDefaults,
 } from "./settings/access";
+import {
+  AWS_KEYS,
+  awsSchema,
+  type ClusterConfig,
+  type ClusterSettings,
+  clusterEntries,
+} from "./settings/cluster";
 import { loginProblems } from "./settings/login";
+import type { Problem } from "./settings/problems";
 import {
   invalidConfiguration,
   projectValues,
@@ -21,7 +28,7 @@ import {
   withEncrypted,
   withoutValue,
 } from "./settings/raw";
-import { check, type Incomplete, type Problem } from "./settings/validation";
+import { check, type Incomplete } from "./settings/validation";
 
 /** What a stack has besides the settings of the cluster and of the access. */
 export interface UserSettings {

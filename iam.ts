@@ -4,7 +4,9 @@
 import { PodIdentityAssociation } from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import * as pulumi from "@pulumi/pulumi";
-import type { Access, Account, RoleCluster } from "./settings/access";
+import type { Access } from "./settings/access";
+import type { Account } from "./settings/account";
+import type { RoleCluster } from "./settings/cluster";
 
 export interface AwsRoleArgs {
   account: Account;

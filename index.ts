@@ -3,7 +3,8 @@
 import type * as pulumi from "@pulumi/pulumi";
 import { existingCluster, newCluster } from "./cluster";
 import { checkIssuer, readConfig } from "./config";
-import { createPulumiCloudProvider, stayWhereDeployed } from "./oidcIssuer";
+import { createPulumiCloudProvider } from "./oidcIssuer";
+import { stayWhereDeployed } from "./place";
 import { PulumiCloudAccess } from "./pulumiCloudAccess";
 
 /** What a service account has, by name: forty of them leave room for the reason of a failure above. */

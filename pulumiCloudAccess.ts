@@ -1,6 +1,6 @@
 // The access of one cluster's service accounts to Pulumi Cloud, as one component. `pulumi package add` generates SDKs from it.
 //
-// 1. oidcIssuer.ts        where the component is deployed, for which everything else waits
+// 1. place.ts             where the component is deployed, for which everything else waits
 // 2. oidcIssuer.ts        the provider of Pulumi Cloud, unless the program passes one
 // 3. serviceAccount.ts    the namespaces
 // 4. team.ts              the teams in Pulumi Cloud, with what they may do
@@ -12,28 +12,27 @@ import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
 import { createInjection } from "./injection";
-import { allowPolicy, createOidcIssuer, createPulumiCloudProvider, stayWhereDeployed } from "./oidcIssuer";
+import { allowPolicy, createOidcIssuer, createPulumiCloudProvider } from "./oidcIssuer";
+import { stayWhereDeployed } from "./place";
 import { createNamespaces } from "./serviceAccount";
 import {
   type Access,
   type AccessSettings,
-  type Account,
   accessEntries,
   accessRules,
   accessSchema,
-  awsRoleOf,
   defaultAccountWarnings,
-  INSTEAD_OF_OUTPUTS,
   issuerAudiences,
-  type RoleCluster,
-  roleClusterEntries,
   withAccountNames,
-  withCheckedOutputs,
   withDefaults,
 } from "./settings/access";
+import { type Account, awsRoleOf } from "./settings/account";
+import { type RoleCluster, roleClusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
+import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
+import { messageOf, type Problem } from "./settings/problems";
 import { userError } from "./settings/userError";
-import { check, type Incomplete, messageOf, type Problem } from "./settings/validation";
+import { check, type Incomplete } from "./settings/validation";
 import { type CreatedTeam, createTeams } from "./team";
 import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 

@@ -3,8 +3,7 @@
 import * as eks from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import type * as pulumi from "@pulumi/pulumi";
-import { reason } from "../cluster";
-import { userError } from "../settings/userError";
+import { reason, userError } from "../settings/userError";
 import { ISSUER_URL, type Settings } from "./config";
 
 /** What exists in AWS before this stack does. */

@@ -1,11 +1,18 @@
 // The configuration of the pipeline: its settings, and how they are read.
 
 import * as v from "valibot";
-import { clusterEntries } from "../cluster";
-import { apiUrl, kubernetesName, policyArn, rolePath } from "../settings/access";
+import { clusterEntries } from "../settings/cluster";
 import { loginProblems } from "../settings/login";
+import { apiUrl, kubernetesName, policyArn, rolePath } from "../settings/names";
 import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../settings/raw";
-import { check, duplicates, list, schemasOf, settings, string } from "../settings/validation";
+import {
+  check,
+  duplicates,
+  listSchema,
+  schemasOf,
+  settingsSchema,
+  stringSchema,
+} from "../settings/validation";
 
 /** A stack that the workflows preview. */
 interface StackSettings {
@@ -56,22 +63,25 @@ export const ISSUER_URL = "https://token.actions.githubusercontent.com";
 const createOrExisting = v.picklist(["create", "existing"], "must be create or existing");
 
 const stackEntries = schemasOf<StackSettings>()({
-  stack: string(/^[\w-]+\/[\w.-]+\/[\w.-]+$/, "must be ORGANIZATION/PROJECT/STACK"),
+  stack: stringSchema(/^[\w-]+\/[\w.-]+\/[\w.-]+$/, "must be ORGANIZATION/PROJECT/STACK"),
   clusterName: clusterEntries.clusterName,
-  region: string(/^[a-z]{2,}(-[a-z]+)+-\d+$/, "must be an AWS region, such as us-west-2"),
-  namespaces: v.optional(v.pipe(list(kubernetesName), v.nonEmpty("must not be empty")), ["default"]),
+  region: stringSchema(/^[a-z]{2,}(-[a-z]+)+-\d+$/, "must be an AWS region, such as us-west-2"),
+  namespaces: v.optional(v.pipe(listSchema(kubernetesName), v.nonEmpty("must not be empty")), ["default"]),
 });
 
 const stackSchema = v.pipe(
-  settings(stackEntries),
+  settingsSchema(stackEntries),
   v.transform((stack) => ({ ...stack, organization: stack.stack.replace(/\/.*/, "") })),
 );
 
 export const pipelineEntries = schemasOf<PipelineSettings>()({
-  repository: string(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
-  repositoryId: string(/^[1-9]\d*$/, "must be the number that GitHub reports"),
-  subjectPrefix: string(/^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/, "must be the prefix that GitHub reports"),
-  stacks: v.pipe(list(stackSchema), v.nonEmpty("must not be empty")),
+  repository: stringSchema(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
+  repositoryId: stringSchema(/^[1-9]\d*$/, "must be the number that GitHub reports"),
+  subjectPrefix: stringSchema(
+    /^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/,
+    "must be the prefix that GitHub reports",
+  ),
+  stacks: v.pipe(listSchema(stackSchema), v.nonEmpty("must not be empty")),
   githubOidcProvider: v.optional(createOrExisting, "create"),
   githubIssuer: v.optional(createOrExisting, "create"),
   ownPermissionsBoundaryArn: v.optional(policyArn),
@@ -80,7 +90,7 @@ export const pipelineEntries = schemasOf<PipelineSettings>()({
 });
 
 const schema = v.pipe(
-  settings(pipelineEntries),
+  settingsSchema(pipelineEntries),
   v.transform(({ subjectPrefix, ...others }) => ({
     ...others,
     // The `sub` claims that are trusted: preview.yml runs for pull requests, drift.yml for the branch main.

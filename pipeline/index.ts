@@ -1,11 +1,7 @@
 // Creates the identity of this repository's GitHub workflows, which can read what a preview needs and change nothing.
 
-import {
-  type AllowPolicy,
-  createOidcIssuer,
-  createPulumiCloudProvider,
-  stayWhereDeployed,
-} from "../oidcIssuer";
+import { type AllowPolicy, createOidcIssuer, createPulumiCloudProvider } from "../oidcIssuer";
+import { stayWhereDeployed } from "../place";
 import { createPreviewRole, lookUp } from "./aws";
 import { ISSUER_URL, readSettings } from "./config";
 import { allowPolicies, createTeam, teamName } from "./pulumiCloud";

@@ -3,8 +3,8 @@
 import { readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
+import type { Problem } from "./problems";
 import { stackOrganization } from "./raw";
-import type { Problem } from "./validation";
 
 /** The Pulumi Cloud of an access token, as far as the environment or the CLI says. */
 interface Login {

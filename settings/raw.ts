@@ -1,8 +1,9 @@
 // What the engine passes to a program: its configuration as text, before it is checked.
 
 import * as pulumi from "@pulumi/pulumi";
+import { messageOf, type Problem } from "./problems";
 import { userError } from "./userError";
-import { isObject, messageOf, type Problem } from "./validation";
+import { isObject } from "./validation";
 
 /** What the engine passes to the program. */
 export interface RawConfig {

@@ -1,16 +1,15 @@
 // The teams in Pulumi Cloud that a stack creates, and what they may do.
 
 import * as v from "valibot";
+import type { Path, Problem } from "./problems";
 import { teamName } from "./tokenTypes";
 import {
   duplicates,
   type Incomplete,
-  list,
-  type Path,
-  type Problem,
+  listSchema,
   schemasOf,
-  settings,
-  string,
+  settingsSchema,
+  stringSchema,
 } from "./validation";
 
 /** What a team may do with a stack. */
@@ -67,23 +66,23 @@ export interface Team {
 const PATH = /^[\w.-]{1,100}\/[\w.-]{1,100}$/;
 
 const stackEntries = schemasOf<TeamStack>()({
-  stack: string(PATH, "must be PROJECT/STACK"),
+  stack: stringSchema(PATH, "must be PROJECT/STACK"),
   permission: v.picklist(Object.values(StackPermission), "must be read, edit, or admin"),
 });
 
 const environmentEntries = schemasOf<TeamEnvironment>()({
-  environment: string(PATH, "must be PROJECT/NAME"),
+  environment: stringSchema(PATH, "must be PROJECT/NAME"),
   permission: v.picklist(Object.values(EnvironmentPermission), "must be read, open, write, or admin"),
 });
 
 const teamEntries = schemasOf<Team>()({
   name: teamName,
-  stacks: v.optional(list(settings(stackEntries)), []),
-  environments: v.optional(list(settings(environmentEntries)), []),
+  stacks: v.optional(listSchema(settingsSchema(stackEntries)), []),
+  environments: v.optional(listSchema(settingsSchema(environmentEntries)), []),
 });
 
 /** A schema for the list of teams. */
-export const teams = list(settings(teamEntries));
+export const teams = listSchema(settingsSchema(teamEntries));
 
 /**
  * Returns the problems of teams that are valid by themselves, but not together.

@@ -4,7 +4,8 @@
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
-import { flag, type Incomplete, input, mapInput, type Problem, schemasOf, string } from "./validation";
+import type { Problem } from "./problems";
+import { booleanSchema, type Incomplete, inputSchema, mapInput, schemasOf, stringSchema } from "./validation";
 
 /** The type of the access token that a service account is granted. */
 export const TokenType = {
@@ -37,19 +38,19 @@ export interface TokenSettings {
 
 // The exchange script checks names by the same rules.
 
-export const userLogin = string(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
+export const userLogin = stringSchema(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
 
 // In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
 // escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
-export const teamName = string(
+export const teamName = stringSchema(
   /^[\w!#%&',/;<=>@~-]{1,100}$/,
   "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the " +
     'wildcards of patterns such as "*", "?", and ".", which also match other teams',
 );
 
-const runnerId = string(/^[\w-]{1,100}$/, "must be the ID of a runner pool");
+const runnerId = stringSchema(/^[\w-]{1,100}$/, "must be the ID of a runner pool");
 
-const runnerName = string(
+const runnerName = stringSchema(
   /^[\]!#-9;-[^-~]{1,100}$/,
   "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, and backslashes",
 );
@@ -58,11 +59,11 @@ const typeNames = new Intl.ListFormat("en-US", { type: "disjunction" }).format(O
 
 export const tokenEntries = schemasOf<TokenSettings>()({
   tokenType: v.picklist(Object.values(TokenType), `must be ${typeNames}`),
-  userLogin: v.optional(input(userLogin)),
-  teamName: v.optional(input(teamName)),
-  runnerId: v.optional(input(runnerId)),
-  runnerName: v.optional(input(runnerName)),
-  organizationAdmin: v.optional(flag),
+  userLogin: v.optional(inputSchema(userLogin)),
+  teamName: v.optional(inputSchema(teamName)),
+  runnerId: v.optional(inputSchema(runnerId)),
+  runnerName: v.optional(inputSchema(runnerName)),
+  organizationAdmin: v.optional(booleanSchema),
 });
 
 /** The settings that are valid only with one type. */

@@ -3,6 +3,7 @@
 import { type Input, isSecret, Output, output } from "@pulumi/pulumi";
 import { closest, distance } from "fastest-levenshtein";
 import * as v from "valibot";
+import type { Path, Problem } from "./problems";
 
 /** Requires a schema for each setting of an interface. */
 type Schemas<Settings> = {
@@ -28,20 +29,6 @@ export function schemasOf<Settings>() {
   ): Entries => entries;
 }
 
-/** The keys and indexes that lead to a setting, such as `["serviceAccounts", 0, "teamName"]`. */
-export type Path = (string | number)[];
-
-/** One problem of a setting. */
-export interface Problem {
-  path: Path;
-  /** The name of the list's element that it is about, such as `team-a/app`. */
-  element?: string;
-  /** What the setting must be, or what to do. */
-  reason: string;
-  /** The value, if it may be shown. */
-  value?: unknown;
-}
-
 /** Settings, of which those that are invalid by themselves can be missing. */
 export type Incomplete<Settings> = {
   [Key in keyof Settings]?: Settings[Key] extends (infer Element)[]
@@ -50,7 +37,7 @@ export type Incomplete<Settings> = {
 };
 
 /** Returns a schema for strings that match a pattern. */
-export function string(pattern: RegExp, expected: string) {
+export function stringSchema(pattern: RegExp, expected: string) {
   const schema = v.string(({ input }) => {
     if (input === undefined) return "required";
     // YAML has changed the value already: 0777 arrives as 511.
@@ -62,23 +49,23 @@ export function string(pattern: RegExp, expected: string) {
 }
 
 /** Returns a schema for lists whose elements match a schema. */
-export function list<Element extends v.GenericSchema>(element: Element) {
+export function listSchema<Element extends v.GenericSchema>(element: Element) {
   return v.array(element, "must be a list");
 }
 
 /** Returns a schema for lists of strings that match a schema, each of them once. */
-export function distinctList<Element extends v.GenericSchema<string, string>>(element: Element) {
+export function distinctListSchema<Element extends v.GenericSchema<string, string>>(element: Element) {
   return v.pipe(
-    list(element),
+    listSchema(element),
     v.checkItems((value, index, values) => values.indexOf(value) === index, "must not be listed twice"),
   );
 }
 
 /** A schema for true and false. */
-export const flag = v.boolean("must be true or false");
+export const booleanSchema = v.boolean("must be true or false");
 
 /** A schema for objects: those of Valibot accept lists too. */
-export const object = v.custom<Record<string, unknown>>(isObject, "must be an object");
+export const objectSchema = v.custom<Record<string, unknown>>(isObject, "must be an object");
 
 /** Returns whether a value is a plain object, as opposed to a list, a scalar, an output, or a resource. */
 export function isObject(value: unknown): value is Record<string, unknown> {
@@ -88,9 +75,9 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 /** A schema for values that contain no output, promise, or resource at any depth. */
-export const plain: v.GenericSchema = v.lazy((value) => {
-  if (Array.isArray(value)) return v.array(plain);
-  if (isObject(value)) return v.record(v.string(), plain);
+export const plainSchema: v.GenericSchema = v.lazy((value) => {
+  if (Array.isArray(value)) return v.array(plainSchema);
+  if (isObject(value)) return v.record(v.string(), plainSchema);
   return v.custom((scalar) => typeof scalar !== "object" || scalar === null);
 });
 
@@ -105,7 +92,7 @@ export function mapInput(value: Input<string>, change: (value: string) => string
 }
 
 /** Returns a schema that also accepts an output or a promise, whose value `checkOutputs` checks by the same schema. */
-export function input<Value>(schema: v.GenericSchema<Value>) {
+export function inputSchema<Value>(schema: v.GenericSchema<Value>) {
   const later = v.custom<Input<Value>>(isLater);
   return v.lazy((value) => (isLater(value) ? later : schema));
 }
@@ -119,7 +106,7 @@ interface Reasons {
 }
 
 /** Returns a schema for objects with these settings, and no others. */
-export function settings<Entries extends v.ObjectEntries>(
+export function settingsSchema<Entries extends v.ObjectEntries>(
   entries: Entries,
   { required = {}, elsewhere }: Reasons = {},
 ) {
@@ -181,8 +168,7 @@ export function check<Schema extends v.GenericSchema>(
 
   const invalidPaths = invalid.map(({ path }) => path);
   const validSettings = without(result.output, invalidPaths) as Incomplete<v.InferOutput<Schema>>;
-  const isReported = ({ path }: Problem) =>
-    invalidPaths.some((invalidPath) => isAtOrBelow(invalidPath, path));
+  const isReported = ({ path }: Problem) => invalidPaths.some((invalidPath) => startsWith(invalidPath, path));
   const conflicts = rules(validSettings).filter((problem) => !isReported(problem));
 
   const problems = [...invalid, ...conflicts];
@@ -258,60 +244,6 @@ function longerName(key: string, known: string[]): string | undefined {
   return others.length === 0 ? name : undefined;
 }
 
-/**
- * Returns the message that lists problems, one on each line, below a title.
- *
- * @param consequence a sentence about what has been changed.
- */
-export function messageOf(title: string, problems: Problem[], consequence = "Nothing was changed."): string {
-  const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
-  const lines = inOrder(problems).map(
-    (problem) => `  ${pathOf(problem)}${shown(problem.value)}: ${visible(problem.reason)}\n`,
-  );
-  return `${title} (${count}). ${consequence}\n\n${lines.join("")}`;
-}
-
-/** Returns a string with every character escaped that is invisible, or changes the order of the others. */
-export function visible(text: string): string {
-  return text.replace(/(?! )[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/gu, (character) => {
-    return `\\u{${character.codePointAt(0)?.toString(16)}}`;
-  });
-}
-
-/** Returns problems setting by setting, and those of a list element by element. */
-function inOrder(problems: Problem[]): Problem[] {
-  const bySetting = new Map<unknown, Problem[]>();
-  for (const problem of problems) {
-    const [setting] = problem.path;
-    bySetting.set(setting, [...(bySetting.get(setting) ?? []), problem]);
-  }
-  const indexOf = ({ path: [, index] }: Problem) => (typeof index === "number" ? index : -1);
-  return [...bySetting.values()].flatMap((group) => group.toSorted((a, b) => indexOf(a) - indexOf(b)));
-}
-
-/** Returns a path as users write it, such as `serviceAccounts[0].teamName`, with the name of the list's element. */
-function pathOf({ path: [first, ...others], element }: Problem): string {
-  const quoted = (key: string) => visible(JSON.stringify(key));
-  const isName = (key: string) => /^[\w:-]+$/.test(key);
-  const setting = String(first);
-  const elementName = element && !LIKE_A_SECRET.test(element) ? ` (${element})` : "";
-  const steps = others.map((step, depth) => {
-    if (typeof step === "number") return depth === 0 ? `[${step}]${elementName}` : `[${step}]`;
-    return isName(step) ? `.${step}` : `[${quoted(step)}]`;
-  });
-  return [isName(setting) ? setting : quoted(setting), ...steps].join("");
-}
-
-// What the exchange script would not print either: a token, or the password of a URL.
-const LIKE_A_SECRET = /[\w+=-]{40,}|\/\/[^/@ ]+@/;
-
-/** Returns a scalar as ` = VALUE`. Lists and objects are not shown. */
-function shown(value: unknown): string {
-  if (value === undefined || typeof value === "object" || typeof value === "function") return "";
-  const text = JSON.stringify(value) ?? String(value);
-  return LIKE_A_SECRET.test(text) ? "" : ` = ${visible(text)}`;
-}
-
 function problemOf(
   { path: items, message, input, received }: v.BaseIssue<unknown>,
   insteadOfOutputs: InsteadOfOutputs,
@@ -335,9 +267,9 @@ function without(value: unknown, paths: Path[], at: Path = []): unknown {
 }
 
 function isSame(path: Path, other: Path): boolean {
-  return path.length === other.length && isAtOrBelow(path, other);
+  return path.length === other.length && startsWith(path, other);
 }
 
-function isAtOrBelow(path: Path, ancestor: Path): boolean {
-  return ancestor.every((step, depth) => path[depth] === step);
+function startsWith(path: Path, start: Path): boolean {
+  return start.every((step, depth) => path[depth] === step);
 }

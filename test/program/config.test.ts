@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { parseConfig, templateSettings } from "../../config";
+import { messageOf } from "../../settings/problems";
 import type { RawConfig } from "../../settings/raw";
-import { messageOf } from "../../settings/validation";
 import { declarationsOf, meaningAndDefault } from "../support/declarations";
 import { rawConfigOf } from "../support/rawSettings";
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { accessEntries, accessRules } from "../../settings/access";
-import { check, settings } from "../../settings/validation";
+import { check, settingsSchema } from "../../settings/validation";
 import { callMain, type SETTINGS } from "../support/script";
 
 /** What is accepted for some of the names, and for none. */
@@ -48,7 +48,11 @@ function compare(
     const inScript = await callMain(values.map((value) => ({ settings: uses(value)[1], curlPrints: [""] })));
     const different = values.filter((value, index) => {
       const isValid = Array.isArray(rule) ? rule.includes(value) : rule.test(value);
-      const { problems } = check(settings(accessEntries), { ...REQUIRED, ...uses(value)[0] }, accessRules);
+      const { problems } = check(
+        settingsSchema(accessEntries),
+        { ...REQUIRED, ...uses(value)[0] },
+        accessRules,
+      );
       // 64: invalid settings; 69: they are valid, and curl prints nothing.
       const exitCode = isValid ? 69 : 64;
       return (problems.length === 0) !== isValid || inScript[index]?.exitCode !== exitCode;

@@ -3,8 +3,8 @@
 
 import { toJsonSchema } from "@valibot/to-json-schema";
 import * as v from "valibot";
-import { clusterEntries } from "../../cluster";
 import { accessEntries } from "../../settings/access";
+import { clusterEntries } from "../../settings/cluster";
 import { userLogin } from "../../settings/tokenTypes";
 import { declarationsOf } from "./declarations";
 

@@ -1,0 +1,246 @@
+// One service account, and the access token that it is granted: an entry of `serviceAccounts`.
+
+import type * as pulumi from "@pulumi/pulumi";
+import * as v from "valibot";
+import { INITIAL_NAMESPACES, INVISIBLE, kubernetesName, policyArn } from "./names";
+import type { Problem } from "./problems";
+import { TOKEN_TYPES, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
+import {
+  booleanSchema,
+  distinctListSchema,
+  type Incomplete,
+  inputSchema,
+  isObject,
+  listSchema,
+  mapInput,
+  schemasOf,
+  stringSchema,
+} from "./validation";
+
+/** How the pods of a service account receive an IAM role. */
+export const AwsRole = {
+  /** IAM roles for service accounts. Requires the cluster's IAM OIDC provider. */
+  Irsa: "irsa",
+  /** EKS Pod Identity. Requires its agent on the cluster. */
+  PodIdentity: "pod-identity",
+  /** No role, for workloads that do not use AWS. */
+  None: "none",
+} as const;
+export type AwsRole = (typeof AwsRole)[keyof typeof AwsRole];
+
+/** One service account, and the access token that it is granted. */
+export interface ServiceAccount extends TokenSettings {
+  /** Namespace of the service account. */
+  namespace: string;
+  /** Name of the service account. */
+  name: string;
+  /** Lifetime of the access token in seconds, at most `maxExpirationSeconds`. Default: `maxExpirationSeconds`. */
+  tokenExpirationSeconds?: number;
+  /** Audience of the ID token. Default: `urn:pulumi:org:ORGANIZATION`. */
+  tokenAudience?: pulumi.Input<string>;
+  /** Require `tokenAudience` in the allow policy. Default: `false`. */
+  audienceRule?: boolean;
+  /** Additional claims that the allow policy requires, with their patterns. Default: `{}`. */
+  policyRules?: Record<string, pulumi.Input<string>>;
+  /**
+   * Create the service account. Set it to `false` for one that exists, such as a Helm chart's. To give up one that was
+   * created, set it to `false` and leave `runJob` on: an update with both off deletes the service account. Default: `true`.
+   */
+  createServiceAccount?: boolean;
+  /**
+   * How its pods receive an IAM role: `irsa`, `pod-identity`, or `none`. Default: `none`; with `rolePolicyArns`, even an
+   * empty list, `irsa`.
+   */
+  awsRole?: AwsRole;
+  /** IAM policies to attach to the role. Default: `[]`. */
+  rolePolicyArns?: string[];
+  /** Run the Job that tests the token exchange. Default: `true`. */
+  runJob?: boolean;
+  /** Command of the Job. Default: `["pulumi","whoami"]`; with a runner token, `["true"]`. */
+  command?: string[];
+}
+
+/** A schema for lifetimes. */
+export const seconds = v.pipe(
+  v.number("must be a whole number of seconds"),
+  v.integer("must be a whole number of seconds"),
+  v.minValue(1, "must be at least 1 second"),
+  v.maxValue(999_999_999, "must be at most 999999999 seconds"),
+);
+
+/** Audiences by which an ID token that Pulumi Cloud receives could sign in elsewhere, and who accepts them. */
+const FOREIGN_AUDIENCES: [pattern: RegExp, owner: string][] = [
+  [/(^|[./])(sts|pods\.eks)\..*amazonaws\./i, "AWS"],
+  // https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust
+  [/^api:\/\/AzureADTokenExchange/i, "Azure"],
+  // https://cloud.google.com/kubernetes-engine/docs/concepts/workload-identity
+  // https://cloud.google.com/iam/docs/workload-identity-federation-with-kubernetes
+  [/\.svc\.id\.goog$|^(https:)?\/\/iam\.googleapis\.com\//i, "Google Cloud"],
+  // https://docs.aws.amazon.com/eks/latest/userguide/service-accounts.html
+  // AKS: https://learn.microsoft.com/azure/aks/outbound-rules-control-egress
+  [/^(https:\/\/)?kubernetes\.default(\.|$)|\.azmk8s\.io(["/:]|$)/i, "the cluster's API server"],
+];
+
+/** Returns who else accepts ID tokens of an audience; undefined if no one is known to. */
+function acceptorOf(audience: string): string | undefined {
+  return FOREIGN_AUDIENCES.find(([pattern]) => pattern.test(audience))?.[1];
+}
+
+const audience = v.pipe(
+  stringSchema(
+    new RegExp(`^(?=.*[^.])[^\\s*?${INVISIBLE}]+$`, "u"),
+    'must not contain spaces, invisible characters, "*", or "?", and must not consist only of dots',
+  ),
+  v.check(
+    (name) => acceptorOf(name) === undefined,
+    ({ input }) => `must not be an audience that ${acceptorOf(input)} accepts`,
+  ),
+);
+
+// Terminals and job summaries show what is in a policy.
+const noInvisible = v.regex(new RegExp(`^[^${INVISIBLE}]*$`, "u"), "must not contain invisible characters");
+
+/** A schema for the pattern of a claim. */
+export const pattern = v.pipe(stringSchema(/[^*?.]/, "must not consist only of wildcards"), noInvisible);
+
+// A name that contains a dot is quoted; without the quotes it would be the path of another claim.
+const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
+const BUILT_IN_RULES = ["kubernetes.io.namespace", "kubernetes.io.serviceaccount.name", "aud"];
+
+const claim = v.pipe(
+  stringSchema(CLAIM_PATH, 'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes'),
+  noInvisible,
+  v.check(
+    (path) => !BUILT_IN_RULES.includes(path.replaceAll('"', "")),
+    "must not replace a rule that every policy has",
+  ),
+);
+
+// v.record drops these names, and the allow policy would then require less.
+const RESERVED = ["__proto__", "prototype", "constructor"];
+
+const policyRules = v.pipe(
+  v.custom<Record<string, pulumi.Input<string>>>(isObject, "must be an object"),
+  v.check(
+    (rules) => !RESERVED.some((name) => Object.hasOwn(rules, name)),
+    `must not contain ${RESERVED.join(", ")}`,
+  ),
+  v.record(claim, inputSchema(pattern)),
+);
+
+const command = v.pipe(
+  listSchema(stringSchema(/^[^\0]*$/, "must not contain a null character")),
+  v.check(([program]) => Boolean(program), 'must name a program, such as ["pulumi","whoami"]'),
+);
+
+export const accountEntries = schemasOf<ServiceAccount>()({
+  namespace: kubernetesName,
+  // Kubernetes allows dots in it; the allow policy would read them as wildcards.
+  name: kubernetesName,
+  ...tokenEntries,
+  tokenExpirationSeconds: v.optional(seconds),
+  tokenAudience: v.optional(inputSchema(audience)),
+  audienceRule: v.optional(booleanSchema, false),
+  policyRules: v.optional(policyRules, {}),
+  createServiceAccount: v.optional(booleanSchema, true),
+  awsRole: v.optional(v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none")),
+  rolePolicyArns: v.optional(distinctListSchema(policyArn)),
+  runJob: v.optional(booleanSchema, true),
+  command: v.optional(command),
+});
+
+type ValidAccount = v.InferOutput<v.ObjectSchema<typeof accountEntries, undefined>>;
+
+/** One service account with every default filled in; durations are in seconds. */
+export type Account = ReturnType<typeof withAccountDefaults>;
+
+/** Returns a valid entry with the defaults that depend on other settings. */
+export function withAccountDefaults(
+  account: ValidAccount,
+  {
+    organization,
+    maxExpirationSeconds,
+  }: { organization: pulumi.Input<string>; maxExpirationSeconds: number },
+) {
+  return {
+    ...account,
+    tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
+    tokenAudience: account.tokenAudience ?? mapInput(organization, (name) => `urn:pulumi:org:${name}`),
+    awsRole: awsRoleOf(account),
+    rolePolicyArns: account.rolePolicyArns ?? [],
+    command: account.command ?? TOKEN_TYPES[account.tokenType].defaultCommand,
+  };
+}
+
+/** Returns how the pods of an entry receive a role. To empty the list of policies does not delete the role. */
+export function awsRoleOf({ awsRole, rolePolicyArns }: Incomplete<ServiceAccount>): AwsRole {
+  return awsRole ?? (rolePolicyArns ? AwsRole.Irsa : AwsRole.None);
+}
+
+/** Returns a service account as `NAMESPACE/NAME`. */
+export function accountId({ namespace, name }: { namespace: string; name: string }): string {
+  return `${namespace}/${name}`;
+}
+
+/** What the rules of an entry depend on besides the entry. */
+interface Surroundings {
+  maxExpirationSeconds?: number;
+  createNamespaces?: (string | undefined)[];
+  /** Whether the stack creates the cluster. */
+  createsCluster: boolean;
+}
+
+/** Returns the problems of an entry whose settings are valid by themselves, but not together or with those of the access. */
+export function accountProblems(account: Incomplete<Account>, surroundings: Surroundings): Problem[] {
+  return [
+    ...tokenProblems(account),
+    ...roleProblems(account),
+    ...lifetimeProblems(account, surroundings),
+    ...namespaceProblems(account, surroundings),
+    ...existenceProblems(account, surroundings),
+  ];
+}
+
+function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<Account>): Problem[] {
+  if (awsRole !== "none" || rolePolicyArns.length === 0) return [];
+  return [{ path: ["rolePolicyArns"], reason: "requires an IAM role, but awsRole is none" }];
+}
+
+function lifetimeProblems(
+  { tokenExpirationSeconds: value }: Incomplete<Account>,
+  { maxExpirationSeconds: limit }: Surroundings,
+): Problem[] {
+  if (value === undefined || limit === undefined || value <= limit) return [];
+  const reason = `must be at most maxExpirationSeconds, which is ${limit}`;
+  return [{ path: ["tokenExpirationSeconds"], value, reason }];
+}
+
+/** Returns a problem for a namespace that a new cluster does not have. */
+function namespaceProblems(
+  { namespace }: Incomplete<Account>,
+  { createNamespaces = [], createsCluster }: Surroundings,
+): Problem[] {
+  if (!createsCluster || !namespace) return [];
+  if ([...INITIAL_NAMESPACES, ...createNamespaces].includes(namespace)) return [];
+  const reason = "must be in createNamespaces: the cluster that createCluster creates does not have it";
+  return [{ path: ["namespace"], value: namespace, reason }];
+}
+
+/** Returns a problem for a service account that must exist already. */
+function existenceProblems(
+  { namespace, name, createServiceAccount, runJob }: Incomplete<Account>,
+  { createNamespaces = [], createsCluster }: Surroundings,
+): Problem[] {
+  if (name === "default") {
+    // Without the value: that of an entry that leaves it out is true, too.
+    const reason = "must be false: every namespace has the service account default";
+    return createServiceAccount ? [{ path: ["createServiceAccount"], reason }] : [];
+  }
+  // Something else can create it later, in a namespace of the stack. A new cluster has only such namespaces.
+  if (createServiceAccount !== false || !runJob || createsCluster) return [];
+  if (!name || !namespace || !createNamespaces.includes(namespace)) return [];
+  const reason =
+    `service account ${accountId({ namespace, name })} exists already, so namespace ${namespace} does too. ` +
+    `Remove ${namespace} from createNamespaces`;
+  return [{ path: ["createServiceAccount"], value: false, reason }];
+}

@@ -1,0 +1,103 @@
+// The settings of the cluster in the stack's configuration, and the arguments of the component that are about it.
+
+import type * as pulumi from "@pulumi/pulumi";
+import * as v from "valibot";
+import { booleanSchema, inputSchema, schemasOf, stringSchema } from "./validation";
+
+/** What a stack says about its cluster. */
+export interface ClusterSettings {
+  /** Name of the EKS cluster. */
+  clusterName: string;
+  /** Create a small EKS cluster instead of using an existing one. Costs money. Default: `false`. */
+  createCluster?: boolean;
+  /** Create the IAM OIDC provider that the existing cluster lacks. It is retained on destroy. Default: `false`. */
+  createOidcProvider?: boolean;
+}
+
+export const clusterEntries = schemasOf<ClusterSettings>()({
+  clusterName: stringSchema(/^[0-9A-Za-z][\w-]{0,99}$/, "must be the name of an EKS cluster"),
+  createCluster: v.optional(booleanSchema, false),
+  createOidcProvider: v.optional(booleanSchema, false),
+});
+
+const UNSUPPORTED =
+  "is not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role without an " +
+  "external ID in aws:assumeRoles";
+const unsupported = v.optional(v.never(UNSUPPORTED));
+
+/** https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html */
+const unsupportedFiles = (variable: string) =>
+  v.optional(
+    v.never(
+      `is not supported by \`aws eks get-token\`, which signs in to the cluster; set ${variable} in the environment, ` +
+        "which both read",
+    ),
+  );
+
+/** The one role to assume. `externalId` is what `aws eks get-token` cannot pass on. */
+const assumedRole = v.object({ roleArn: v.string(UNSUPPORTED), externalId: unsupported }, UNSUPPORTED);
+
+const acceptedAwsEntries = {
+  "aws:region": v.optional(v.string()),
+  "aws:profile": v.optional(v.string()),
+  "aws:assumeRoles": v.optional(
+    v.pipe(
+      v.string(),
+      v.parseJson(undefined, UNSUPPORTED),
+      v.array(assumedRole, UNSUPPORTED),
+      v.maxLength(1, UNSUPPORTED),
+    ),
+    "[]",
+  ),
+};
+
+const awsEntries = {
+  ...acceptedAwsEntries,
+  "aws:assumeRoleWithWebIdentity": unsupported,
+  "aws:accessKey": unsupported,
+  "aws:secretKey": unsupported,
+  "aws:token": unsupported,
+  "aws:sharedCredentialsFiles": unsupportedFiles("AWS_SHARED_CREDENTIALS_FILE"),
+  "aws:sharedConfigFiles": unsupportedFiles("AWS_CONFIG_FILE"),
+};
+
+/** The keys of the AWS provider's configuration whose values become part of the kubeconfig. */
+export const AWS_KEYS = Object.keys(acceptedAwsEntries);
+
+/**
+ * Converts the AWS provider's configuration, a string for each `aws:KEY`, to options of the AWS CLI. An option that
+ * is not set is undefined: the AWS CLI then reads it from the environment.
+ */
+export const awsSchema = v.pipe(
+  v.object(awsEntries),
+  v.transform((aws) => ({
+    region: aws["aws:region"],
+    profile: aws["aws:profile"],
+    "role-arn": aws["aws:assumeRoles"][0]?.roleArn,
+  })),
+);
+
+export type AwsOptions = v.InferOutput<typeof awsSchema>;
+
+/** The settings with every default filled in. */
+export interface ClusterConfig extends Required<ClusterSettings> {
+  aws: AwsOptions;
+}
+
+/** The cluster, as far as its issuer and the IAM roles need it. */
+export interface RoleCluster {
+  /** OIDC issuer of the cluster, with `https://`. */
+  issuerUrl: pulumi.Input<string>;
+  /** ARN of the cluster's IAM OIDC provider in this AWS account. Required if an `awsRole` is `irsa`. */
+  oidcProviderArn?: pulumi.Input<string>;
+  /** ARN of the cluster. Required if an `awsRole` is `pod-identity`. */
+  clusterArn?: pulumi.Input<string>;
+}
+
+export const roleClusterEntries = schemasOf<RoleCluster>()({
+  issuerUrl: inputSchema(
+    stringSchema(/^https:\/\//, "must begin with https://, as oidcProviderUrl of @pulumi/eks does"),
+  ),
+  oidcProviderArn: v.optional(inputSchema(stringSchema(/^arn:/, "must be an ARN"))),
+  clusterArn: v.optional(inputSchema(stringSchema(/^arn:/, "must be an ARN"))),
+});
