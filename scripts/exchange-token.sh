@@ -190,10 +190,9 @@ answer_cli() {
     # Without a selected backend, the first answer names it.
     backend_field=",\"backendUrl\":\"$api_url\""
   elif [[ ${selected_url%/} != "$api_url" ]]; then
-    # A Pulumi.yaml or `pulumi login` can select any server, and the CLI sends the token there. This script's own URL
-    # contains nothing that is escaped, so one with an escape is another one.
-    fail 77 "Denied: the Pulumi CLI selected the backend '$(excerpt "$selected_url")', and tokens are only for $api_url." \
-      "Check 'backend.url' in Pulumi.yaml, and the URL of 'pulumi login'."
+    # This script's own URL contains nothing that is escaped, so one with an escape is another one.
+    answer_other_backend
+    return
   fi
 
   # The CLI stops a credential helper after 60 seconds.
@@ -202,6 +201,20 @@ answer_cli() {
 
   local expiry_field=${granted_until:+",\"expiresAt\":\"$granted_until\""}
   printf '{"version":1,"accessToken":"%s"%s%s}' "$granted_token" "$expiry_field" "$backend_field"
+}
+
+# answer_other_backend: answers the caller's request for a backend that this script does not serve, without a token. A
+# Pulumi.yaml or `pulumi login` can select any server, and the CLI would send the token there.
+answer_other_backend() {
+  if [[ $reason != initial ]]; then
+    fail 77 "Denied: the Pulumi CLI selected the backend '$(excerpt "$selected_url")', and tokens are only for $api_url."
+  fi
+  # Another Pulumi Cloud can be a mistake. A state file, such as s3://, needs no token at all.
+  if [[ $selected_url =~ ^https?: ]]; then
+    log "No access token for the backend '$(excerpt "$selected_url")': this credential helper serves only $api_url."
+  fi
+  # Declines: the CLI continues as without a credential helper. Its pod may never have asked for this one.
+  printf '{}'
 }
 
 # exchange REPORT: exchanges the ID token, with retries. Calls REPORT with a message before each retry. Sets the

@@ -33,6 +33,9 @@ const storeLogin = (url: string) =>
 /** Writes a Pulumi.yaml that selects the foreign backend. */
 const SELECT = `printf 'name: foreign\nruntime: nodejs\nbackend:\n  url: %s\n' "$FOREIGN" >Pulumi.yaml`;
 
+/** The exit code of the CLI without a token that the backend accepts. */
+const NO_LOGIN = 3;
+
 describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
   let issuer: ClusterIssuer;
   let cloud: PulumiCloud;
@@ -87,12 +90,37 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     "an earlier login selected, in a home that is kept": `${storeLogin("$FOREIGN")}; pulumi whoami`,
     "a variable of the pod selects": 'PULUMI_BACKEND_URL="$FOREIGN" pulumi whoami',
   })) {
-    test(`sends nothing to a foreign backend that ${what}`, async () => {
-      const { screen, reasons } = await run(command, 1);
-      assert.match(screen, /Denied: the Pulumi CLI selected the backend '.*exit status 77/s);
-      assert.deepEqual(reasons, ["initial"]);
+    test(`gets no token for a foreign backend that ${what}, and the reason`, async () => {
+      const { screen, curlCalls, reasons } = await run(command, NO_LOGIN);
+      assert.match(
+        screen,
+        /No access token for the backend '.*this credential helper serves only .*\nerror: /,
+      );
+      assert.deepEqual([curlCalls, reasons], [[], ["initial"]]);
     });
   }
+
+  test("continues with the token that a pod has for another backend", async () => {
+    const command = 'PULUMI_BACKEND_URL="$FOREIGN" PULUMI_ACCESS_TOKEN=pul-own pulumi whoami';
+    const { screen, curlCalls } = await run(command, 1);
+    assert.match(screen, /error: \[404\]/, "of the other backend");
+    assert.deepEqual(curlCalls, []);
+    const sent = foreign.requests.map(({ head }) => /^authorization: (.*?)\r?$/im.exec(head)?.[1]);
+    assert.deepEqual(new Set(sent), new Set(["token pul-own"]));
+  });
+
+  test("uses a state file as without the script", async () => {
+    const { screen, curlCalls, reasons } = await run(
+      "pulumi login --local >log; pulumi stack ls --all --json",
+    );
+    assert.deepEqual([screen, curlCalls, reasons], ["[]\n", [], ["initial", "initial"]]);
+  });
+
+  test("keeps to the backend of a wrapped command, whatever a Pulumi.yaml selects", async () => {
+    const { screen, reasons } = await run(`${SELECT}; "$PULUMI_CREDENTIAL_HELPER" pulumi whoami`);
+    assert.match(screen, /^alice$/m);
+    assert.deepEqual(reasons, ["initial"]);
+  });
 
   /** Runs a command of the script, which finds the URLs of its backend and of a foreign one in BACKEND and FOREIGN. */
   async function run(command: string, expectedExitCode = 0) {
@@ -127,7 +155,6 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
       const { reason, selectedBackendUrl } = JSON.parse(request);
       return selectedBackendUrl ? reason : `${reason}, no backend`;
     });
-    assert.deepEqual(foreign.requests, []);
     return { screen, curlCalls, reasons };
   }
 });

@@ -276,16 +276,33 @@ describe("the credential helper", AT_ONCE, () => {
     assert.deepEqual(limits, ["50", "7"]);
   });
 
-  const otherBackends = [
-    ...["https://evil.example", "https://ada:hunter2@evil.example/\u001b[2J", `${apiUrl}.evil.example`, ""],
+  const foreignUrl = "https://ada:hunter2@evil.example/\u001b[2J";
+  const otherClouds = [
+    ...["https://evil.example", "http://127.0.0.1", foreignUrl, `${apiUrl}.evil.example`],
     ...["//", "\\u002f", '\\"}'].map((end) => apiUrl + end),
-    // As the CLI writes "&".
-    "s3://state?region=us-west-2\\u0026awssdk=v2",
   ];
+  // The second, as the CLI writes "&".
+  const otherStores = ["file://~", "s3://state?region=us-west-2\\u0026awssdk=v2", "postgres://state", ""];
+
+  test("declines any other backend before an exchange, with a message only if it is an HTTP server", async () => {
+    const requests = [...otherClouds, ...otherStores].map((url) => selecting(url));
+    const calls = requests.map((request) => ({ request, curlPrints: [curlOutput(400)] }));
+    const results = await callMain(calls);
+    const notice =
+      /^exchange-token: No access token for the backend '[ -~]+': .* serves only https:\/\/api\.pulumi\.com\.\n\{\}$/;
+    for (const { exitCode, output } of results.slice(0, otherClouds.length)) {
+      assert.match(output, notice);
+      assert.doesNotMatch(output, /hunter2/);
+      assert.equal(exitCode, 0);
+    }
+    const silent = otherStores.map(() => ({ exitCode: 0, output: "{}" }));
+    assert.deepEqual(results.slice(otherClouds.length), silent);
+  });
+
   const otherReasons = ["expired", "rejected"];
   const denied = [
-    ...otherBackends.map((backend) => selecting(backend)),
-    ...otherReasons.map((reason) => selecting("https://evil.example", reason)),
+    ...otherReasons.map((reason) => selecting(foreignUrl, reason)),
+    ...otherReasons.map((reason) => selecting("s3://state", reason)),
     // Only a first request can be without a selected backend.
     ...otherReasons.map((reason) => INITIAL.replace("initial", reason)),
   ];
@@ -301,10 +318,10 @@ describe("the credential helper", AT_ONCE, () => {
     selecting("x".repeat(5000)),
     `{"version":2,"reason":"initial","\u202enew":"token ${ACCESS_TOKEN}"}`,
   ];
-  const foreign = /Denied: .* selected the backend '[ -~]*'.*backend\.url.*\n$/;
+  const foreign = /^exchange-token: Denied: .* selected the backend '[ -~]*', and tokens are only for \S+\n$/;
   const unknown = /Unsupported request .*: '[ -~]{0,200}'\.\n .*3\.274\.0.*\n$/;
   for (const [what, code, message, requests] of [
-    ["denies any other backend", 77, foreign, denied],
+    ["denies the renewal of a token for another backend", 77, foreign, denied],
     ["rejects any other request", 64, unknown, unsupported],
   ] as const) {
     test(`${what}, before any exchange, and quotes the beginning of the request`, async () => {
