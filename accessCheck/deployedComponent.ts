@@ -127,9 +127,11 @@ export type NamedKubeconfigs = Map<string | undefined, string>;
  */
 export function readKubeconfigs(options: string[], components: string[]): NamedKubeconfigs {
   const named = options.map((option) => {
-    const [, component, file = ""] = /^(?:([^=]*)=)?(.*)$/.exec(option) ?? [];
-    const isKnownComponent = component === undefined || components.includes(component);
-    if (isKnownComponent && file !== "") return [component, resolve(file)] as const;
+    const component = components.find((name) => option.startsWith(`${name}=`));
+    const file = component === undefined ? option : option.slice(`${component}=`.length);
+    // A directory can have a name with `=`.
+    const isFile = component !== undefined || !/^[^/]*=/.test(option);
+    if (isFile && file !== "") return [component, resolve(file)] as const;
     throw new Error(
       `--kubeconfig is ${JSON.stringify(option)}. It must be FILE or COMPONENT=FILE, with a component of the program: ${components.join(", ")}. No token was sent.`,
     );

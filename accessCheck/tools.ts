@@ -78,9 +78,10 @@ export function toolRunner(stop: AbortSignal, cwd: string): Run {
       const { stdout = "", stderr = "", code, message } = failure;
       if (code === "ENOENT") throw new Error(`${program} is not on PATH. To install it: ${TOOLS[program]}`);
       const firstOption = args.findIndex((arg) => arg.startsWith("--"));
+      const words = firstOption < 0 ? args : args.slice(0, firstOption);
       const end = args.indexOf("--");
       const names = end < 0 ? [] : args.slice(end + 1);
-      const command = [tool, ...args.slice(0, firstOption), ...names].join(" ");
+      const command = [tool, ...words, ...names].join(" ");
       const reason = timeout.aborted ? `no answer within ${seconds} s` : stderr.trim() || message;
       throw new ToolError(`Failed to run ${command}: ${reason}${advice}`, stderr, stdout);
     }

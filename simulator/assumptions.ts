@@ -79,11 +79,27 @@ function runnerNotes(entries: Record<string, unknown>[], createNamespaces: strin
   ];
 }
 
+const CHECK_PLAN =
+  "To check with them: pulumi preview --json --show-sames >plan.json && npm start -- --plan plan.json";
+
 function environmentNotes(environments: string[]): string[] {
   if (environments.length === 0) return [];
   return [
-    `environment is ignored: the simulation does not open ${environments.join(", ")}. Settings there are missing here. To check with them: pulumi preview --json --show-sames >plan.json && npm start -- --plan plan.json`,
+    `environment is ignored: the simulation does not open ${environments.join(", ")}. Settings there are missing here. ${CHECK_PLAN}`,
   ];
+}
+
+/** @throws Error if a stack file lacks what every stack has, and imports environments, which can have it. */
+export function requireSettings({ project, config, environments }: StackFile): void {
+  const isMissing = (...keys: string[]) => keys.every((key) => !config[`${project}:${key}`]);
+  const missing = [
+    ...(isMissing("clusterName") ? ["clusterName"] : []),
+    ...(isMissing("serviceAccounts", "userLogin") ? ["serviceAccounts"] : []),
+  ].join(" and ");
+  if (environments.length === 0 || !missing) return;
+  throw new Error(
+    `Nothing was checked: ${missing} must come from the environment, and the simulation does not open ${environments.join(", ")}. ${CHECK_PLAN}`,
+  );
 }
 
 function organizationNotes(organization: string): string[] {

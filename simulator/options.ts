@@ -33,28 +33,37 @@ or if --live finds a difference from the program; 2 if nothing could be asked,
 such as for an invalid file; 130 if --live was interrupted. --policies checks
 nothing.`;
 
+const flag = { type: "boolean", default: false } as const;
+
+const OPTIONS = {
+  stack: { type: "string", short: "s" },
+  plan: { type: "string" },
+  cwd: { type: "string" },
+  kubeconfig: { type: "string", multiple: true },
+  verbose: flag,
+  policies: flag,
+  markdown: flag,
+  live: flag,
+  "all-pairs": flag,
+  help: { ...flag, short: "h" },
+} as const;
+
 /**
  * Reads the command line.
  *
  * @param args without the program.
+ * @param environment in which npm leaves the options that it has taken for its own.
  * @throws Error for an unknown option, and for options that are not valid together. It names the command that lists them.
  */
-export function readOptions(args: string[]) {
-  const flag = { type: "boolean", default: false } as const;
-  const options = {
-    stack: { type: "string", short: "s" },
-    plan: { type: "string" },
-    cwd: { type: "string" },
-    kubeconfig: { type: "string", multiple: true },
-    verbose: flag,
-    policies: flag,
-    markdown: flag,
-    live: flag,
-    "all-pairs": flag,
-    help: { ...flag, short: "h" },
-  } as const;
+export function readOptions(args: string[], environment: NodeJS.ProcessEnv = {}) {
+  const taken = Object.keys(OPTIONS).filter((name) => `npm_config_${name.replace("-", "_")}` in environment);
+  if (taken.length > 0) {
+    const options = taken.map((name) => `--${name}`);
+    const command = ["npm start --", ...options, ...args].join(" ");
+    throw new Error(`npm took ${options.join(" and ")}. Options of this command follow "--": ${command}`);
+  }
   try {
-    const { values } = parseArgs({ args, options });
+    const { values } = parseArgs({ args, options: OPTIONS });
     if (values.live && (values.policies || values.markdown)) {
       throw new Error("--live is not valid with --policies or --markdown");
     }
@@ -67,7 +76,11 @@ export function readOptions(args: string[]) {
     if (values.cwd && !existsSync(values.cwd)) throw new Error(`--cwd ${values.cwd} does not exist`);
     return values;
   } catch (error) {
-    const [reason] = (error as Error).message.split(". ");
-    throw new Error(`${reason}. To list the options: npm start -- --help`);
+    const [reason = ""] = (error as Error).message.split(". ");
+    // What remains of `npm start --plan FILE`: npm reads --plan as three of its own options.
+    const advice = reason.startsWith("Unexpected argument")
+      ? ' Options follow "--", as in: npm start -- --plan FILE.'
+      : "";
+    throw new Error(`${reason}.${advice} To list the options: npm start -- --help`);
   }
 }

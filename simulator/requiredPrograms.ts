@@ -1,22 +1,41 @@
-// The programs that the exchange script needs, which the simulation runs on this machine.
+// What the simulation needs of this machine: Node.js, and the programs that the exchange script runs.
 
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 
 /** The lowest version of each program: scripts/exchange-token.sh. */
 const PROGRAMS = [
-  { name: "bash", major: 4, minor: 4, advice: "On macOS: brew install bash" },
-  { name: "curl", major: 7, minor: 84, advice: "To install it: https://curl.se/download.html" },
+  { name: "bash", lowest: "4.4", advice: "On macOS: brew install bash" },
+  { name: "curl", lowest: "7.84", advice: "To install it: https://curl.se/download.html" },
 ];
+
+/** @throws Error if this Node.js is older than package.json requires. */
+export function requireNode(): void {
+  const { engines } = JSON.parse(readFileSync(join(__dirname, "..", "package.json"), "utf8"));
+  const lowest = String(engines?.node ?? "").replace(">=", "");
+  const found = process.versions.node;
+  if (isAtLeast(found, lowest)) return;
+  throw new Error(
+    `npm start requires Node.js ${lowest} or later, but found ${found}. To install it: https://nodejs.org/en/download`,
+  );
+}
 
 /** @throws Error that lists each program that is missing or too old. */
 export function requirePrograms(): void {
-  const problems = PROGRAMS.flatMap(({ name, major, minor, advice }) => {
+  const problems = PROGRAMS.flatMap(({ name, lowest, advice }) => {
     const { stdout } = spawnSync(name, ["--version"], { encoding: "utf8" });
-    const [version, foundMajor, foundMinor] = /(\d+)\.(\d+)/.exec(stdout ?? "") ?? [];
-    if (Number(foundMajor) > major || (Number(foundMajor) === major && Number(foundMinor) >= minor))
-      return [];
+    const [version] = /\d+\.\d+/.exec(stdout ?? "") ?? [];
+    if (version && isAtLeast(version, lowest)) return [];
     const found = version ? `found ${version}` : "it is not on PATH";
-    return [`The simulation requires ${name} ${major}.${minor} or later, but ${found}. ${advice}`];
+    return [`The simulation requires ${name} ${lowest} or later, but ${found}. ${advice}`];
   });
   if (problems.length > 0) throw new Error(problems.join("\n"));
+}
+
+/** Compares the first two numbers of versions, such as `20.20`. */
+function isAtLeast(version: string, lowest: string): boolean {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  const [lowestMajor = 0, lowestMinor = 0] = lowest.split(".").map(Number);
+  return major > lowestMajor || (major === lowestMajor && minor >= lowestMinor);
 }

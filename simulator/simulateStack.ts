@@ -4,7 +4,7 @@ import { isClaimOfCluster } from "../accessCheck/allowPolicies";
 import { type Component, findComponent } from "../accessCheck/component";
 import { isAsIntended } from "../accessCheck/report";
 import { visible } from "../accessCheck/terminal";
-import { assumedToExist, DEFAULT_REGION, ORGANIZATION, settingNotes } from "./assumptions";
+import { assumedToExist, DEFAULT_REGION, ORGANIZATION, requireSettings, settingNotes } from "./assumptions";
 import { Unready } from "./emulators/emulator";
 import { startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./runProgram";
@@ -79,6 +79,7 @@ async function simulate(
   screen: Screen,
 ): Promise<number> {
   const stackFile = readStackFile(directory, source);
+  requireSettings(stackFile);
   screen.notes(...settingNotes(stackFile));
 
   const jobs: Run["jobs"] = new Map();

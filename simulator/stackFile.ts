@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { isNode, isScalar, LineCounter, type Node, parseDocument, visit } from "yaml";
+import { isMap, isNode, isScalar, LineCounter, type Node, parseDocument, visit } from "yaml";
 import { isRecord } from "./emulators/authPolicy";
 
 /** A stack, and where its configuration is. */
@@ -117,7 +117,11 @@ interface Project {
 }
 
 function readProject(directory: string): Project {
-  return readYaml(join(directory, "Pulumi.yaml")) as Project;
+  const file = join(directory, "Pulumi.yaml");
+  const { content, keys } = readYaml(file);
+  const project = content as Project;
+  rejectTwoSpellings(file, keys, project.name);
+  return project;
 }
 
 /**
@@ -138,7 +142,8 @@ const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedk
 
 /** Reads the settings of a stack file. */
 function readSettings(file: string, project: string): Omit<StackFile, "project"> {
-  const content = readYaml(file) ?? {};
+  const { content: found, keys } = readYaml(file);
+  const content = found ?? {};
   const given = isRecord(content) ? (content.config ?? {}) : undefined;
   if (!isRecord(given)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
   const ignored = Object.keys(content).find((key) => !STACK_FILE_KEYS.includes(key));
@@ -147,6 +152,8 @@ function readSettings(file: string, project: string): Omit<StackFile, "project">
       `${basename(file)} is invalid: Pulumi ignores ${ignored} here. Settings belong under "config:".`,
     );
   }
+
+  rejectTwoSpellings(file, keys, project);
 
   const qualified = Object.entries(given).map(([key, value]) => [qualify(key, project), value] as const);
   return {
@@ -163,9 +170,29 @@ function environmentsIn(environment: unknown): string[] {
   return imports.flatMap((imported) => (isRecord(imported) ? Object.keys(imported) : String(imported)));
 }
 
-/** Returns `NAMESPACE:KEY`. A key without a namespace is the project's. */
+/**
+ * Returns `NAMESPACE:KEY`. A key without a namespace is the project's, and `NAMESPACE:config:KEY` is an older form:
+ * sdk/go/common/resource/config/key.go in pulumi/pulumi.
+ */
 function qualify(key: string, project: string): string {
-  return key.includes(":") ? key : `${project}:${key}`;
+  const [, namespace = project, name = key] = /^([^:]*):(?:config:)?([^:]*)$/.exec(key) ?? [];
+  return `${namespace}:${name}`;
+}
+
+/** @throws Error if `config` has a setting in two spellings: Pulumi picks one of them at random, at each command anew. */
+function rejectTwoSpellings(file: string, keys: ConfigKey[], project: string): void {
+  const found = new Map<string, ConfigKey>();
+  for (const second of keys) {
+    const setting = qualify(second.key, project);
+    const first = found.get(setting);
+    if (first) {
+      const spellings = [first, second].map(({ key, line }) => `${key} (line ${line})`).join(" and ");
+      throw new Error(
+        `${basename(file)} is invalid: ${spellings} are the same setting, and Pulumi picks one of them at random. Remove one.`,
+      );
+    }
+    found.set(setting, second);
+  }
 }
 
 function isEncrypted(value: unknown): boolean {
@@ -191,8 +218,19 @@ function asSetting(value: unknown): string {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
+/** A key below `config`, as the file spells it. */
+interface ConfigKey {
+  key: string;
+  line: number;
+}
+
+interface YamlFile {
+  content: unknown;
+  keys: ConfigKey[];
+}
+
 /** @throws Error for a missing file, invalid YAML, and a value that Pulumi could read as another one. */
-function readYaml(file: string): unknown {
+function readYaml(file: string): YamlFile {
   try {
     return parseYaml(readFileSync(file, "utf8"));
   } catch (error) {
@@ -200,7 +238,7 @@ function readYaml(file: string): unknown {
   }
 }
 
-function parseYaml(text: string): unknown {
+function parseYaml(text: string): YamlFile {
   const lineCounter = new LineCounter();
   const document = parseDocument(text, {
     schema: "core",
@@ -210,8 +248,9 @@ function parseYaml(text: string): unknown {
     // They would repeat the line, which can contain an encrypted value.
     prettyErrors: false,
   });
+  const lineOf = (position: number) => lineCounter.linePos(position).line;
   const fail = (position: number, message: string) => {
-    throw new Error(`line ${lineCounter.linePos(position).line}: ${message}`);
+    throw new Error(`line ${lineOf(position)}: ${message}`);
   };
   const [error] = document.errors;
   if (error) fail(error.pos[0], error.message);
@@ -222,7 +261,11 @@ function parseYaml(text: string): unknown {
       if (problem) fail(node.range?.[0] ?? 0, problem);
     },
   });
-  return document.toJS();
+  const config = isMap(document.contents) ? document.get("config") : undefined;
+  const keys = (isMap(config) ? config.items : []).flatMap(({ key }) => {
+    return isScalar(key) ? [{ key: String(key.value), line: lineOf(key.range?.[0] ?? 0) }] : [];
+  });
+  return { content: document.toJS(), keys };
 }
 
 /**

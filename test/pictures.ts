@@ -35,12 +35,16 @@ const FIXED: [pattern: RegExp, replacement: string][] = [
 ];
 
 test("docs/npm-start.svg shows who gets a token, as `npm start` prints it", async () => {
-  const child = spawn(process.execPath, ["--import", "tsx", "--import", TERMINAL, "simulator/start.ts"], {
-    cwd: ROOT,
-    // What the runner of the tests sets would change what it does.
-    env: { PATH: process.env.PATH, TMPDIR: tmpdir(), TERM: "xterm" },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const child = spawn(
+    process.execPath,
+    ["--import", "tsx", "--import", TERMINAL, "simulator/commandLine.ts"],
+    {
+      cwd: ROOT,
+      // What the runner of the tests sets would change what it does.
+      env: { PATH: process.env.PATH, TMPDIR: tmpdir(), TERM: "xterm" },
+      stdio: ["ignore", "pipe", "pipe"],
+    },
+  );
   const { exitCode, stdout, stderr } = await ended(child);
   assert.deepEqual([exitCode, stderr], [0, ""]);
 

@@ -461,9 +461,13 @@ describe("the cluster of a component", () => {
   test("is the one that the user names, for a kubeconfig that is secret or absent", async () => {
     for (const value of ['"kubeconfig":"[secret]"', '"other":"a"']) {
       const answer = edit(PREVIEW, KUBECONFIG, value);
-      for (const kubeconfig of [["access=a", "other"], ["a"]]) {
-        const { exitCode, options } = await kubectlOf({ answer, kubeconfig });
-        assert.ok(options.includes(`--kubeconfig=${join(process.cwd(), "a")}`), options.join(" "));
+      for (const [kubeconfig, file] of [
+        [["access=a", "other"], join(process.cwd(), "a")],
+        [["a"], join(process.cwd(), "a")],
+        [["/b=c/file"], "/b=c/file"],
+      ] as const) {
+        const { exitCode, options } = await kubectlOf({ answer, kubeconfig: [...kubeconfig] });
+        assert.ok(options.includes(`--kubeconfig=${file}`), options.join(" "));
         assert.equal(exitCode, 0);
       }
       const { exitCode, errors, options } = await kubectlOf({ answer });
@@ -691,7 +695,7 @@ async function startLive(t: TestContext, next: string, reader: string) {
 fi
 ${next}`;
   const PATH = writePrograms(directory, { pulumi }, "/bin/sh");
-  const start = [process.execPath, "--import", "tsx", "simulator/start.ts", "--live", "--stack=prod"];
+  const start = [process.execPath, "--import", "tsx", "simulator/commandLine.ts", "--live", "--stack=prod"];
   const child = spawn("bash", ["-c", `"$@" | ${reader}; exit "\${PIPESTATUS[0]}"`, "bash", ...start], {
     cwd: ROOT,
     env: { ...process.env, PATH, TMPDIR },
@@ -724,14 +728,14 @@ test("ends a program after a minute or when it is interrupted, and says where to
   const startedAt = Date.now();
 
   // With the real time limit.
-  const interrupted = run("kubectl", []);
+  const interrupted = run("kubectl", ["get", "pods"]);
   hurry(t);
   // Without its options, which name temporary files.
   await assert.rejects(run("kubectl", ["get", "configmap", "--kubeconfig=/tmp/x", "--", "settings"]), {
     message: "Failed to run kubectl get configmap settings: no answer within 60 s",
   });
   stop.abort();
-  await assert.rejects(interrupted, /aborted/);
+  await assert.rejects(interrupted, /^Error: Failed to run kubectl get pods: .*aborted/);
   assert.ok(Date.now() - startedAt < 20_000);
 
   const missing = "pulumi is not on PATH. To install it: https://www.pulumi.com/docs/install/";

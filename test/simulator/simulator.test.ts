@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { rm, writeFile } from "node:fs/promises";
+import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, type TestContext, test } from "node:test";
@@ -17,7 +17,7 @@ import { type Options, simulateStack } from "../../simulator/simulateStack";
 import { TEMPLATE_SETTINGS } from "../../simulator/stackFile";
 import { ended, writePrograms } from "../support/programs";
 import { codeIn, copyProject, linkPackages, ROOT, read } from "../support/project";
-import { ignoringRejections, type Settings, stackWith, start } from "../support/stack";
+import { entry, ignoringRejections, type Settings, stackWith, start } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 
@@ -76,6 +76,24 @@ describe("the simulation", () => {
       assert.ok(flow.includes(note), flow);
     }
     assert.deepEqual([exitCode, stderr], [0, ""]);
+  });
+
+  test("checks nothing if only an environment can have what every stack requires, and names --plan", async (t) => {
+    const list = { serviceAccounts: [entry()] };
+    for (const [config, missing] of [
+      [{}, "clusterName and serviceAccounts"],
+      [{ clusterName: "a" }, "serviceAccounts"],
+      [list, "clusterName"],
+    ] as const) {
+      const { exitCode, stderr } = await simulate(t, { prod: { environment: ["acme/access@3"], config } });
+      assert.equal(
+        stderr.trim(),
+        `Nothing was checked: ${missing} must come from the environment, and the simulation does not open acme/access@3. To check with them: pulumi preview --json --show-sames >plan.json && npm start -- --plan plan.json`,
+      );
+      assert.equal(exitCode, 2);
+    }
+    const file = { environment: ["acme/access@3"], ...stackFile(stackWith({ runJob: false })) };
+    assert.equal((await simulate(t, { prod: file })).exitCode, 0, "the file has all of it");
   });
 
   test("says what it cannot know about a runner pool, and about a service account that it does not create", async (t) => {
@@ -272,7 +290,8 @@ test("rejects options that are unknown or not valid together, with the reason", 
     ["--plan a --stack b", "--plan is not valid with --live or --stack"],
     ["--all-pairs", "--all-pairs is only valid with --live"],
     ["--live --cwd /no", "--cwd /no does not exist"],
-    ["prod", "Unexpected argument 'prod'"],
+    // Such as `npm start --plan FILE`: npm takes the option.
+    ["FILE", `Unexpected argument 'FILE'. Options follow "--", as in: npm start -- --plan FILE`],
   ] as const) {
     const message = `${reason}. To list the options: npm start -- --help`;
     assert.throws(() => readOptions(line.split(" ")), { message });
@@ -295,7 +314,13 @@ describe("npm start", () => {
   function spawnStart(args: string[], environment: Record<string, string> = {}) {
     const { NODE_TEST_CONTEXT, NODE_OPTIONS, NODE_EXTRA_CA_CERTS, SIMULATOR_DIRECTORY, ...inherited } =
       process.env;
-    const options = ["--require", "./scripts/compilerCache.cjs", "--import", "tsx", "simulator/start.ts"];
+    const options = [
+      "--require",
+      "./scripts/compilerCache.cjs",
+      "--import",
+      "tsx",
+      "simulator/commandLine.ts",
+    ];
     // The login of the machine must not count.
     const login = { PULUMI_BACKEND_URL: OTHER_CLOUD, PULUMI_CREDENTIALS_PATH: project };
     return spawn(process.execPath, [...options, ...args], {
@@ -305,8 +330,11 @@ describe("npm start", () => {
     });
   }
 
+  // Something that still runs must not keep the process.
+  const ALIVE = { NODE_OPTIONS: "--import=data:text/javascript,setInterval(Date,1e3)" };
+
   test("simulates the sample stack, and exits 0", async () => {
-    const run = await ended(spawnStart([]));
+    const run = await ended(spawnStart([], ALIVE));
     const { exitCode, stdout, stderr, flow } = printed(run.exitCode, run.stdout, run.stderr);
     assert.match(flow, /^Simulation of the sample stack: .* Its settings are in simulator\/sample\.yaml\. /);
     assert.match(stdout, /^ {2}(\d+) of \1 checks passed/m);
@@ -319,7 +347,7 @@ describe("npm start", () => {
     const files = ["a", `b${ESCAPE}31m`].map((stack) => join(project, `Pulumi.${stack}.yaml`));
     t.after(() => Promise.all(files.map((file) => rm(file))));
     for (const file of files) await writeFile(file, "");
-    const { exitCode, stdout, stderr } = await ended(spawnStart(["--live"]));
+    const { exitCode, stdout, stderr } = await ended(spawnStart(["--live"], ALIVE));
     assert.match(stderr, /Stacks in this directory: a, b\\u\{1b\}\[31m\. /);
     assert.deepEqual([exitCode, stdout], [2, ""]);
   });
@@ -337,8 +365,44 @@ describe("npm start", () => {
     assert.deepEqual([exitCode, stdout], [2, ""]);
   });
 
+  test("says where options belong that npm has taken", async () => {
+    const child = spawn("npm", ["start", "--silent", "--all-pairs", "--live", "--stack", "prod"], {
+      cwd: project,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const { exitCode, stdout, stderr } = await ended(child);
+    assert.equal(
+      stderr,
+      'npm took --stack and --live and --all-pairs. Options of this command follow "--": npm start -- --stack --live --all-pairs prod\n',
+    );
+    assert.deepEqual([exitCode, stdout], [2, ""]);
+  });
+
+  test("names the version of Node.js that it requires", async () => {
+    const old = "Object.defineProperty(process,'versions',{value:{...process.versions,node:'18.20.8'}})";
+    const run = await ended(spawnStart([], { NODE_OPTIONS: `--import=data:text/javascript,${old}` }));
+    assert.equal(
+      run.stderr,
+      "npm start requires Node.js 20.20 or later, but found 18.20.8. To install it: https://nodejs.org/en/download\n",
+    );
+    assert.deepEqual([run.exitCode, run.stdout], [2, ""]);
+  });
+
+  test("says how to install what Pulumi removes from a clone that a program uses as a local package", async (t) => {
+    const packages = join(project, "node_modules");
+    await rm(packages);
+    t.after(() => rm(packages, { recursive: true }).then(() => linkPackages(project)));
+    await mkdir(packages);
+    for (const name of readdirSync(join(ROOT, "node_modules")).filter((it) => it !== "jose")) {
+      await symlink(join(ROOT, "node_modules", name), join(packages, name));
+    }
+    const { exitCode, stderr } = await ended(spawnStart([]));
+    assert.match(stderr, /^The package jose is not installed\. .*: npm ci\n$/);
+    assert.equal(exitCode, 2);
+  });
+
   test("exits 2 for another error, also without a reader of its output", async () => {
-    const child = spawnStart(["--stack", "no"]);
+    const child = spawnStart(["--stack", "no"], ALIVE);
     child.stdout.destroy();
     const closed = once(child, "close");
     assert.equal(

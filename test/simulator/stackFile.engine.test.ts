@@ -24,7 +24,7 @@ const SCALARS = [
 /** What `config:` in Pulumi.yaml can contain. */
 const DECLARED = parse(`{
   string: a, integer: 12, boolean: true, list: [1, b, { c: null }],
-  "p:qualified": d, "aws:region": us-east-1, "aws:profile": { value: e },
+  "p:qualified": d, "p:config:old": j, "aws:region": us-east-1, "aws:profile": { value: e },
   typed: { type: string, default: f }, number: { default: 1.5 }, value: { value: i },
   object: { type: object, default: { g: [true] }, description: h },
   own: project, empty: { type: string, default: project }, absent: project

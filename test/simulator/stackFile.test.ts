@@ -79,6 +79,23 @@ test("puts config in Pulumi.yaml below the stack file", async () => {
   });
 });
 
+test("rejects one setting in two spellings, of which Pulumi picks one at random, with both lines", async () => {
+  const message = (file: string, spellings: string) =>
+    `${file} is invalid: ${spellings} are the same setting, and Pulumi picks one of them at random. Remove one.`;
+  for (const [first, second] of [
+    ["p:serviceAccounts", "serviceAccounts"],
+    ["userLogin", "p:config:userLogin"],
+    ["aws:region", "aws:config:region"],
+  ]) {
+    await assert.rejects(settings(`  ${first}: a`, "  other: b", "  # again", `  ${second}: a`), {
+      message: message("Pulumi.dev.yaml", `${first} (line 2) and ${second} (line 5)`),
+    });
+  }
+  await assert.rejects(readFiles("config: {a: 1}", "config:\n  p:b: 1\n  b: 1"), {
+    message: message("Pulumi.yaml", "p:b (line 4) and b (line 5)"),
+  });
+});
+
 test("rejects settings at the top level, a key twice, an open list, and tags that could change a value", async () => {
   await assert.rejects(readFiles("serviceAccounts: []\n"), {
     message:

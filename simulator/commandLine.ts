@@ -1,42 +1,42 @@
-// `npm start`: what it needs of its process to run the simulation, or to check a deployed stack.
+// The command line of `npm start`: simulates a stack, checks a plan (--plan), or checks what is deployed (--live).
+//
+// Each of them is loaded only when it is needed: Pulumi's SDK alone takes a second.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startLiveCheck } from "../accessCheck/live";
 import { visible } from "../accessCheck/terminal";
-import { saveCertificateAuthority } from "./emulators/certificates";
-import { endPods } from "./emulators/pod";
 import { readOptions, USAGE } from "./options";
-import { requirePrograms } from "./requiredPrograms";
-import { findStack } from "./stackFile";
+import { requireNode, requirePrograms } from "./requiredPrograms";
 
 const PROJECT = join(__dirname, "..");
 
 async function start(args: string[]): Promise<number> {
-  const options = readOptions(args);
+  requireNode();
+  const options = readOptions(args, process.env);
   if (options.help) {
     console.log(USAGE);
     return 0;
   }
   if (options.live) {
+    const { startLiveCheck }: typeof import("../accessCheck/live") = require("../accessCheck/live");
     const { stack, cwd = PROJECT, kubeconfig = [], ...others } = options;
     return startLiveCheck({ ...others, cwd, kubeconfig, stack: stack ?? onlyStack(cwd) });
   }
   const { plan } = options;
+  if (plan === undefined) requirePrograms();
   await prepareEmulators();
   if (plan !== undefined) {
     const { checkPlan }: typeof import("./checkPlan") = require("./checkPlan");
     return checkPlan(plan, options);
   }
-  requirePrograms();
-  // Only now: it loads the SDK, which takes a second.
   const { simulateStack }: typeof import("./simulateStack") = require("./simulateStack");
   return simulateStack(PROJECT, options);
 }
 
 /** @throws Error if the project in a directory does not have exactly one stack. */
 function onlyStack(directory: string): string {
+  const { findStack }: typeof import("./stackFile") = require("./stackFile");
   const found = findStack(directory, undefined);
   if (found) return found.name;
   throw new Error(
@@ -46,6 +46,8 @@ function onlyStack(directory: string): string {
 
 /** Prepares this process for emulators, with a directory that is gone when the process ends. */
 async function prepareEmulators(): Promise<void> {
+  const { endPods }: typeof import("./emulators/pod") = require("./emulators/pod");
+  const certificates: typeof import("./emulators/certificates") = require("./emulators/certificates");
   // Before the directory exists, which would stay otherwise.
   for (const [signal, exitCode] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
     process.on(signal, () => process.exit(exitCode));
@@ -58,7 +60,7 @@ async function prepareEmulators(): Promise<void> {
   // The reader may stop reading: `npm start | head`.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit());
 
-  await saveCertificateAuthority(directory);
+  await certificates.saveCertificateAuthority(directory);
   process.env.SIMULATOR_DIRECTORY = directory;
   // No login of this machine: the emulated Pulumi Cloud needs none.
   for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
@@ -67,13 +69,21 @@ async function prepareEmulators(): Promise<void> {
   require("./emulators/trust.cjs");
 }
 
-start(process.argv.slice(2)).then(
-  (exitCode) => {
-    process.exitCode = exitCode;
-  },
-  (error: Error) => {
-    // It can contain the name of a file.
-    for (const line of error.message.split("\n")) console.error(visible(line));
-    process.exitCode = 2;
-  },
-);
+/** Returns why there is no report. */
+function messageOf(error: Error & { code?: unknown }): string {
+  const [, missing] = /^Cannot find (?:module|package) '([^'./][^']*)'/.exec(error.message) ?? [];
+  if (missing === undefined) return error.message;
+  return `The package ${missing} is not installed. Without it, Pulumi can run the program, but npm start cannot. To install it, run this in ${PROJECT}: npm ci`;
+}
+
+/** Ends the process once everything is printed, even if something still listens. */
+function end(exitCode: number): void {
+  process.exitCode = exitCode;
+  process.stdout.write("", () => process.exit());
+}
+
+start(process.argv.slice(2)).then(end, (error: Error) => {
+  // It can contain the name of a file.
+  for (const line of messageOf(error).split("\n")) console.error(visible(line));
+  end(2);
+});
