@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { decodeJwt, errors, type JWTVerifyGetKey } from "jose";
 import { type AuthPolicy, decide, type Runner } from "./authPolicy";
 import { emulatorCertificate } from "./certificates";
-import type { ResourceKind } from "./emulator";
+import type { Emulator, ResourceKind } from "./emulator";
 import { claimsOf, keysOf } from "./issuer";
 import { type Reply, startServer } from "./server";
 import { startTeams } from "./teams";
@@ -51,6 +51,7 @@ export interface PulumiCloud {
   existing(): string[];
   /** `OidcIssuer`, `Team`, and its permissions, which the provider maps to the API. */
   resources: Record<string, ResourceKind>;
+  calls: Emulator["calls"];
   /** The token exchanges, the first one first. Contains no token. */
   exchanges: { status: number; reason: string }[];
   close(): Promise<void>;
@@ -157,6 +158,12 @@ export async function startPulumiCloud({
     update,
     list: () => [...issuers].map(([id, registration]) => ({ id, registration })),
     existing: () => [...issuers.keys(), ...teams.existing()],
+    calls: {
+      // Whose access token the program has: provider/pkg/functions/current_user.go in pulumi/pulumi-pulumiservice.
+      "pulumiservice:index:getCurrentUser": {
+        answer: () => ({ username: "admin", name: "", email: "", avatarUrl: "" }),
+      },
+    },
     resources: {
       ...teams.resources,
       // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
