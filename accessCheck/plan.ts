@@ -20,6 +20,8 @@ export interface State {
   urn?: string;
   /** Only in a plan: for each input, the URNs of the resources that it comes from. */
   propertyDependencies?: Record<string, unknown>;
+  /** Only in a plan: whether the resource stays in the service when it leaves the program. */
+  retainOnDelete?: boolean;
 }
 
 /** What the update would do to a resource. */
@@ -29,6 +31,8 @@ export interface PlannedResource {
   name: string;
   /** Such as `same` or `update`. */
   op: string;
+  /** Whether the update creates it anew, with another ID and other outputs. */
+  isReplaced: boolean;
   /** As the state has it. */
   recorded: State | undefined;
   /** As the preview compares it with the program: with `--refresh`, as it exists. */
@@ -58,6 +62,7 @@ const record = v.custom<Record<string, unknown>>(isRecord, "must be an object");
 
 const stateSchema = v.nullish(
   v.looseObject({
+    urn: v.optional(v.string()),
     id: v.optional(v.string()),
     inputs: v.optional(record, {}),
     outputs: v.optional(record),
@@ -65,6 +70,7 @@ const stateSchema = v.nullish(
     provider: v.optional(v.string()),
     dependencies: v.nullish(v.array(v.string())),
     propertyDependencies: v.optional(record, {}),
+    retainOnDelete: v.optional(v.boolean()),
   }),
 );
 
@@ -76,7 +82,8 @@ const stepSchema = v.looseObject({
   detailedDiff: v.nullish(record),
 });
 
-type Step = v.InferOutput<typeof stepSchema>;
+/** What an update would do to a resource: sdk/go/common/apitype/core.go (ResourceV3) has its states. */
+export type Step = v.InferInput<typeof stepSchema>;
 
 const planSchema = v.pipe(
   v.looseObject({
@@ -113,6 +120,11 @@ export function parsePlan(text: string, source: string): Plan {
   if (error) throw new FailedPreview(error.message.replace(/^error: /, "").trim());
   if (!changeSummary) throw new FailedPreview("its result has no changeSummary. Was it interrupted?");
 
+  return planFrom(steps, config);
+}
+
+/** Returns the plan that has these steps, in the order of the engine. */
+export function planFrom(steps: Step[], config: Plan["config"] = {}): Plan {
   const resources = new Map<string, PlannedResource>();
   for (const step of steps) resources.set(step.urn, afterStep(resources.get(step.urn), step));
   const [, stack = ""] = /^urn:pulumi:([^:]*)::/.exec(steps[0]?.urn ?? "") ?? [];
@@ -126,25 +138,24 @@ export function parsePlan(text: string, source: string): Plan {
 function afterStep(before: PlannedResource | undefined, step: Step): PlannedResource {
   const { op, urn, oldState, newState } = step;
   const [type, name] = typeAndName(urn);
-  const stateOf = (state: Step["oldState"]): State | undefined => {
-    if (!state) return undefined;
-    const { inputs, id, outputs, propertyDependencies } = state;
-    return { urn, type, name, inputs, id, outputs, propertyDependencies };
-  };
 
   const isProgram = !["refresh", "delete", "delete-replaced"].includes(op);
   if (before && !isProgram && op !== "delete") return before;
-  const old = stateOf(oldState);
-  const said = isProgram ? stateOf(newState) : undefined;
+  const old = stateOf(oldState, urn);
+  const said = isProgram ? stateOf(newState, urn) : undefined;
+  const isReplaced = /replace/.test(op) || before?.isReplaced === true;
+  // What is deployed keeps its ID. Only a simulation has that of a new resource.
+  const { id, outputs } = old ?? { id: said?.id || undefined, outputs: said?.outputs };
   const state = newState ?? oldState;
   return {
     urn,
     type,
     name,
     op,
+    isReplaced,
     recorded: before ? before.recorded : old,
     deployed: old,
-    planned: said && { ...said, id: old?.id, outputs: old?.outputs },
+    planned: said && { ...said, id, outputs },
     parent: state?.parent,
     // URN::ID
     provider: state?.provider?.replace(/::[^:]*$/, ""),
@@ -156,6 +167,14 @@ function afterStep(before: PlannedResource | undefined, step: Step): PlannedReso
     ],
     differing: Object.keys(step.detailedDiff ?? {}),
   };
+}
+
+function stateOf(state: Step["oldState"], ofStep: string): State | undefined {
+  if (!state) return undefined;
+  // With an alias, what is deployed has another URN than the step.
+  const { urn = ofStep, inputs = {}, id, outputs, propertyDependencies = {}, retainOnDelete = false } = state;
+  const [type, name] = typeAndName(urn);
+  return { urn, type, name, inputs, id, outputs, propertyDependencies, retainOnDelete };
 }
 
 /** Returns the type and the name in `urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME`. */

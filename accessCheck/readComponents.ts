@@ -1,0 +1,526 @@
+// Reads the components of a plan into plain values, before and after the update. No other file reads the inputs of a resource.
+
+import type { Plan, PlannedResource, State } from "./plan";
+import {
+  documentOf,
+  type Fields,
+  isFields,
+  isOpaque,
+  readFields,
+  textOf,
+  UNKNOWN,
+  type Value,
+  valueAt,
+  without,
+} from "./values";
+
+/** A `PulumiCloudAccess`, and what the update does to it. */
+export interface Component {
+  name: string;
+  isDeployed: boolean;
+  /** As it is deployed: with a refresh, as it exists. Undefined if it is new. */
+  before: View | undefined;
+  /** As the program says. Undefined if the update deletes it. */
+  after: View | undefined;
+  /** The component, the resources in it, their providers, and the resources that it takes inputs from. */
+  resources: PlannedResource[];
+}
+
+/** A component at one time. */
+export interface View {
+  name: string;
+  /** The arguments of the component, with every default. */
+  settings: Fields;
+  accounts: Account[];
+  issuer: Issuer | undefined;
+  /** The allow policies that name no service account, and every further one of a service account. */
+  otherPolicies: Value[];
+  /** The admission policy of injection, and its binding. */
+  injection: Resource[];
+  /** What is created for the component, and grants no access by itself. */
+  supporting: Resource[];
+  /** What is inside the component, and no part of it. */
+  foreign: Resource[];
+  teams: Team[];
+  /** The issuers of the rest of the program, and policies of issuers. */
+  otherIssuers: OtherIssuer[];
+  /** What the rest of the program has under the name of a service account or of its ConfigMap. */
+  otherObjects: OtherObject[];
+  /** The providers of the resources in the component, by package. */
+  providers: Map<string, Provider[]>;
+}
+
+/** A resource of which all inputs are shown. */
+export interface Resource {
+  /** Such as `RolePolicy logs`. */
+  title: string;
+  inputs: Fields;
+}
+
+export interface Provider {
+  urn: string;
+  /** Undefined if the plan does not have it. */
+  inputs: Fields | undefined;
+}
+
+export interface Issuer {
+  inputs: Fields;
+  /** `ORGANIZATION/ID`; undefined if it is new. */
+  id: string | undefined;
+  /** The thumbprints that exist already, by the state in front of a refresh. Undefined if this update imports the issuer. */
+  existingThumbprints: Value[] | undefined;
+}
+
+/** A service account of the component. */
+export interface Account {
+  /** `NAMESPACE/NAME`. */
+  id: string;
+  namespace: string;
+  name: string;
+  /** Its entry, with every default. */
+  settings: Fields;
+  /** Its allow policy: the first one that names it. */
+  policy: Value | undefined;
+  configMap: ConfigMap | undefined;
+  role: Role | undefined;
+  /** The attachments of managed policies that the component creates. */
+  attachments: Fields[];
+  /** The association with the role. */
+  association: Fields | undefined;
+  /** Undefined if the component does not create it. */
+  serviceAccount: Fields | undefined;
+  /** The Job that tests the exchange. */
+  job: Fields | undefined;
+}
+
+export interface ConfigMap {
+  isDeployed: boolean;
+  metadata: Value | undefined;
+  /** What its workloads request: its files without the script. */
+  request: Value | undefined;
+  script: Value | undefined;
+  /** The other inputs. */
+  others: Fields;
+}
+
+export interface Role {
+  isDeployed: boolean;
+  /** Not known before the role exists. */
+  name: Value;
+  arn: Value;
+  trustPolicy: Value | undefined;
+  /** The other inputs. */
+  others: Fields;
+  /** What the rest of the program attaches to the role, or uses it for. */
+  uses: Resource[];
+}
+
+/** A team in Pulumi Cloud, as far as the program says something about it. */
+export interface Team {
+  name: string;
+  /** Undefined if the program does not create it. */
+  inputs: Fields | undefined;
+  /** Whether the update deletes it in Pulumi Cloud. */
+  isDeleted: boolean;
+  /** The permissions by `stack PROJECT/STACK` and `environment PROJECT/NAME`. Several resources can grant one. */
+  permissions: Map<string, Value[]>;
+  /** What else is for the team, such as a role. */
+  others: Resource[];
+}
+
+export interface OtherIssuer extends Resource {
+  organization: Value | undefined;
+  url: Value | undefined;
+  /** If it is the policies of an issuer: of which one. */
+  policiesOf: Value | undefined;
+  /** Whether it is inside another component, which shows it. */
+  isOfComponent: boolean;
+}
+
+export interface OtherObject extends Resource {
+  /** `NAMESPACE/NAME`. */
+  account: string;
+  kind: "ConfigMap" | "ServiceAccount";
+  /** Whether it changes an object that exists. */
+  isPatch: boolean;
+  provider: string | undefined;
+  annotations: Value | undefined;
+}
+
+type When = "deployed" | "planned";
+
+/** A resource of the plan at one time. */
+interface Found {
+  type: string;
+  name: string;
+  resource: PlannedResource;
+  state: State;
+  inputs: Fields;
+  /** The component that it is in. */
+  owner: PlannedResource | undefined;
+}
+
+const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
+const ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
+const TEAM = /^pulumiservice:(index|api\/teams):Team$/;
+const STACK_PERMISSION = "pulumiservice:index:TeamStackPermission";
+const ENVIRONMENT_PERMISSION = "pulumiservice:index:TeamEnvironmentPermission";
+
+/** What is created for a component, and grants no access by itself. */
+const SUPPORTING = [
+  "eks-pulumi-oidc:index:WorkloadIdentity",
+  "pulumi:index:Stash",
+  "pulumi:providers:pulumiservice",
+  "kubernetes:core/v1:Namespace",
+];
+
+const INJECTION = /^kubernetes:admissionregistration\.k8s\.io\/v1:/;
+
+/** What providers add to inputs: pkg/reservedkeys in pulumi-terraform-bridge, provider/pkg/provider/provider.go in pulumi-kubernetes. */
+const ADDED_KEYS = ["__defaults", "__meta", "__fieldManager", "__initialApiVersion", "__inputs"];
+
+/** The file of the exchange script in a ConfigMap. */
+const SCRIPT = "exchange-token.sh";
+
+const ALL = "Preview all of the program: with --show-sames, and without --target.";
+
+/**
+ * Returns the components of a plan, by their names: a preview has them in any order.
+ *
+ * @throws Error if there is none, or if the plan does not contain all of one.
+ */
+export function readComponents({ resources }: Plan): Component[] {
+  const byUrn = new Map(resources.map((resource) => [resource.urn, resource]));
+  const components = resources
+    .filter(({ type }) => type === COMPONENT)
+    .sort((one, other) => one.name.localeCompare(other.name));
+  if (components.length === 0) {
+    throw new Error(`This plan has no PulumiCloudAccess. Is it of the right program? ${ALL}`);
+  }
+
+  const owners = new Map(resources.map((resource) => [resource, ownerOf(resource, byUrn)]));
+  const [deployed, planned] = (["deployed", "planned"] as const).map((when) => allAt(when, owners));
+  const deleted = deletedTeams(resources);
+  return components.map((component) => {
+    const before = component.deployed && viewOf(component, component.deployed, deployed ?? [], []);
+    const after = component.planned && viewOf(component, component.planned, planned ?? [], deleted);
+    if (after) requireAll(after);
+    const inside = resources.filter((resource) => owners.get(resource) === component);
+    const used = [...inside.flatMap(({ provider }) => provider ?? []), ...component.dependencies];
+    return {
+      name: component.name,
+      isDeployed: component.deployed !== undefined,
+      before,
+      after,
+      resources: [component, ...inside, ...new Set(used.flatMap((urn) => byUrn.get(urn) ?? []))],
+    };
+  });
+}
+
+/** Returns the component that a resource is in. */
+function ownerOf(
+  resource: PlannedResource,
+  byUrn: Map<string, PlannedResource>,
+): PlannedResource | undefined {
+  let ancestor = byUrn.get(resource.parent ?? "");
+  for (let depth = 0; ancestor && depth < 100; depth += 1) {
+    if (ancestor.type === COMPONENT) return ancestor;
+    ancestor = byUrn.get(ancestor.parent ?? "");
+  }
+  return undefined;
+}
+
+function allAt(when: When, owners: Map<PlannedResource, PlannedResource | undefined>): Found[] {
+  return [...owners].flatMap(([resource, owner]) => {
+    const state = resource[when];
+    return state
+      ? { type: state.type, name: state.name, resource, state, inputs: inputsOf(state), owner }
+      : [];
+  });
+}
+
+function inputsOf({ type, inputs }: State): Fields {
+  // A key of an allow policy must not be overlooked.
+  const isOfPulumiCloud = type.startsWith("pulumiservice:");
+  return readFields(inputs, isOfPulumiCloud ? [] : ADDED_KEYS);
+}
+
+/** @throws Error if a component cannot be compared, since the plan or the component has only a part of it. */
+function requireAll({ name, settings, accounts, issuer }: View): void {
+  if (Object.keys(settings).length === 0) {
+    throw new Error(
+      `PulumiCloudAccess "${name}" has no inputs. Unset PULUMI_NODEJS_SKIP_COMPONENT_INPUTS, and preview again.`,
+    );
+  }
+  if (accounts.length === 0) {
+    throw new Error(`PulumiCloudAccess "${name}" has inputs of another version of this project.`);
+  }
+  if (issuer && accounts.every(({ configMap }) => configMap)) return;
+  throw new Error(`This plan has only a part of PulumiCloudAccess "${name}". ${ALL}`);
+}
+
+function viewOf(component: PlannedResource, state: State, all: Found[], deleted: DeletedTeam[]): View {
+  const { name } = state;
+  const settings = inputsOf(state);
+  const entries = entriesOf(settings);
+  const outside = all.filter(({ owner }) => owner === undefined);
+
+  // What is recognized is taken. What is left is no part of the component.
+  const left = new Set(all.filter(({ owner }) => owner === component));
+  const takeAll = (isTaken: (it: Found) => boolean): Found[] => {
+    const taken = [...left].filter(isTaken);
+    for (const it of taken) left.delete(it);
+    return taken;
+  };
+  const take: Take = (type, suffix) => {
+    const [first, ...others] = takeAll((it) => it.type === type && it.name === `${name}.${suffix}`);
+    for (const it of others) left.add(it);
+    return first;
+  };
+
+  const issuer = take("pulumiservice:index:OidcIssuer", "oidc-issuer");
+  const policies = valueAt(issuer?.inputs, "policies");
+  const accounts = entries.map((entry) => {
+    const prefix = `${name}.${textOf(entry.namespace)}.${textOf(entry.name)}.`;
+    const isAttachment = (it: Found) => it.type === ATTACHMENT && it.name.startsWith(prefix);
+    return readAccount(entry, policies, take, takeAll(isAttachment), outside);
+  });
+  const ofAccounts = accounts.map(({ policy }) => policy);
+  const isInjected = [settings, ...entries].some((it) => valueAt(it, "injectToken") === true);
+  const teamResources = takeAll(({ type }) => /^pulumiservice:.*:Team/.test(type));
+  return {
+    name,
+    settings,
+    accounts,
+    issuer: issuer && readIssuer(issuer),
+    otherPolicies: Array.isArray(policies) ? policies.filter((it) => !ofAccounts.includes(it)) : [],
+    injection: isInjected
+      ? takeAll((it) => INJECTION.test(it.type) && it.name === `${name}.inject-token`).map(resourceOf)
+      : [],
+    supporting: takeAll(({ type }) => SUPPORTING.includes(type)).map(resourceOf),
+    foreign: [...left].map(resourceOf),
+    teams: readTeams(teamResources, outside, settings, deleted),
+    otherIssuers: all.flatMap((it) => readOtherIssuer(it, component)),
+    otherObjects: outside.flatMap((it) => readOtherObject(it, accounts)),
+    providers: readProviders(all, component),
+  };
+}
+
+/** Takes the resource with a type, and with a name behind that of the component. */
+type Take = (type: string, suffix: string) => Found | undefined;
+
+/** Returns the entries of the list of service accounts that have a name. */
+function entriesOf(settings: Fields): Fields[] {
+  const list = valueAt(settings, "serviceAccounts");
+  const entries = Array.isArray(list) ? list.filter(isFields) : [];
+  return entries.filter((entry) => {
+    return [valueAt(entry, "namespace"), valueAt(entry, "name")].every((it) => typeof it === "string");
+  });
+}
+
+function resourceOf({ type, name, inputs }: Found): Resource {
+  return { title: `${type.split(":").at(-1)} ${name}`, inputs };
+}
+
+function readIssuer({ inputs, state, resource }: Found): Issuer {
+  const { recorded, op } = resource;
+  const { inputs: said, outputs } = recorded ?? {};
+  const existing = [said, outputs].flatMap((it) => valueAt(readFields(it), "thumbprints") ?? []);
+  return { inputs, id: state.id, existingThumbprints: op.startsWith("import") ? undefined : existing };
+}
+
+const NAMESPACE = '"kubernetes.io".namespace';
+const NAME = '"kubernetes.io".serviceaccount.name';
+
+function readAccount(
+  settings: Fields,
+  policies: Value | undefined,
+  take: Take,
+  attachments: Found[],
+  outside: Found[],
+): Account {
+  const [namespace, name] = [String(valueAt(settings, "namespace")), String(valueAt(settings, "name"))];
+  const own = `${namespace}.${name}`;
+  const configMap = take("kubernetes:core/v1:ConfigMap", `${own}.pulumi-token-exchange`);
+  const role = take("aws:iam/role:Role", own);
+  const serviceAccount = take("kubernetes:core/v1:ServiceAccount", own);
+  const isOfAccount = (policy: Value) =>
+    valueAt(policy, "rules", NAMESPACE) === namespace && valueAt(policy, "rules", NAME) === name;
+  return {
+    id: `${namespace}/${name}`,
+    namespace,
+    name,
+    settings,
+    policy: Array.isArray(policies) ? policies.find(isOfAccount) : policies,
+    configMap: configMap && readConfigMap(configMap),
+    role: role && readRole(role, outside),
+    attachments: attachments.map(({ inputs }) => inputs),
+    association: take("aws:eks/podIdentityAssociation:PodIdentityAssociation", own)?.inputs,
+    // One that exists already is only read.
+    serviceAccount: serviceAccount?.resource.op === "read" ? undefined : serviceAccount?.inputs,
+    job: take("kubernetes:batch/v1:Job", own)?.inputs,
+  };
+}
+
+function readConfigMap({ inputs, resource }: Found): ConfigMap {
+  const data = valueAt(inputs, "data");
+  return {
+    isDeployed: resource.deployed !== undefined,
+    metadata: valueAt(inputs, "metadata"),
+    request: isFields(data) ? without(data, SCRIPT) : data,
+    script: valueAt(data, SCRIPT),
+    others: without(inputs, "metadata", "data"),
+  };
+}
+
+function readRole({ inputs, state, resource }: Found, outside: Found[]): Role {
+  const outputs = resource.isReplaced ? {} : readFields(state.outputs);
+  const name = valueAt(outputs, "name") ?? UNKNOWN;
+  const arn = valueAt(outputs, "arn") ?? UNKNOWN;
+  const isUse = ({ state: { propertyDependencies = {}, inputs: said } }: Found) =>
+    Object.values(propertyDependencies).flat().includes(state.urn) || mentions(said, name, arn);
+  return {
+    isDeployed: resource.deployed !== undefined,
+    name,
+    arn,
+    trustPolicy: documentOf(valueAt(inputs, "assumeRolePolicy")),
+    others: without(inputs, "assumeRolePolicy"),
+    uses: outside.filter(isUse).map(resourceOf),
+  };
+}
+
+/** Returns whether a value contains the name of a role, or a string with its ARN. */
+function mentions(value: unknown, name: Value, arn: Value): boolean {
+  if (typeof value === "string") return value === name || (typeof arn === "string" && value.includes(arn));
+  return (
+    typeof value === "object" && value !== null && Object.values(value).some((it) => mentions(it, name, arn))
+  );
+}
+
+/** Returns the teams that the component creates, and those of its service accounts, with what the program has for them. */
+function readTeams(inside: Found[], outside: Found[], settings: Fields, deleted: DeletedTeam[]): Team[] {
+  const organization = valueAt(settings, "organization");
+  const others = outside.filter(({ type, inputs }) => {
+    return type.startsWith("pulumiservice:") && isSameName(organizationOf(inputs), organization);
+  });
+  const all = [...inside, ...others];
+  const created = inside.filter(({ type }) => TEAM.test(type)).map(teamOf);
+  const named = entriesOf(settings).map((entry) => valueAt(entry, "teamName"));
+  const names = [...created, ...named].filter((name) => typeof name === "string");
+  return [...new Set(names)].map((name) => {
+    const ofTeam = all.filter((it) => isSameName(teamOf(it), name));
+    const permissions = new Map<string, Value[]>();
+    for (const it of ofTeam) {
+      const subject = permissionSubject(it);
+      if (subject) permissions.set(subject, [...(permissions.get(subject) ?? []), permissionOf(it)]);
+    }
+    return {
+      name,
+      inputs: ofTeam.find(({ type }) => TEAM.test(type))?.inputs,
+      isDeleted: deleted.some((it) => isSameName(it.name, name) && isSameName(it.organization, organization)),
+      permissions,
+      others: ofTeam.filter((it) => !TEAM.test(it.type) && !permissionSubject(it)).map(resourceOf),
+    };
+  });
+}
+
+interface DeletedTeam {
+  organization: Value | undefined;
+  name: Value | undefined;
+}
+
+/** Returns the teams that the update deletes in Pulumi Cloud. The flag of the state decides whether one is retained. */
+function deletedTeams(resources: PlannedResource[]): DeletedTeam[] {
+  const isDeleted = ({ type, deployed, planned, isReplaced }: PlannedResource) =>
+    TEAM.test(type) && deployed?.retainOnDelete === false && (planned === undefined || isReplaced);
+  return resources.filter(isDeleted).map(({ deployed }) => {
+    const inputs = readFields(deployed?.inputs);
+    return { organization: organizationOf(inputs), name: valueAt(inputs, "name") };
+  });
+}
+
+/** The resources of Pulumi Cloud call it by three names. */
+function organizationOf(inputs: Fields): Value | undefined {
+  return ["organization", "organizationName", "orgName"].map((key) => valueAt(inputs, key)).find(Boolean);
+}
+
+function teamOf({ type, inputs }: Found): Value | undefined {
+  const keys = TEAM.test(type) ? ["name"] : ["team", "teamName"];
+  return keys.map((key) => valueAt(inputs, key)).find(Boolean);
+}
+
+/** Returns whether two names of Pulumi Cloud can be those of the same thing. */
+function isSameName(one: Value | undefined, other: Value | undefined): boolean {
+  if (isOpaque(one) || isOpaque(other)) return true;
+  return typeof one === "string" && typeof other === "string" && one.toLowerCase() === other.toLowerCase();
+}
+
+function permissionSubject({ type, inputs }: Found): string | undefined {
+  const [project, stack, environment] = ["project", "stack", "environment"].map((it) => textOf(inputs[it]));
+  if (type === STACK_PERMISSION) return `stack ${project}/${stack}`;
+  return type === ENVIRONMENT_PERMISSION ? `environment ${project}/${environment}` : undefined;
+}
+
+/** The values of `TeamStackPermission`: provider/pkg/resources/team_stack_perm.go of pulumi/pulumi-pulumiservice. */
+const STACK_PERMISSIONS: Record<string, string> = { 101: "read", 102: "edit", 103: "admin" };
+
+function permissionOf({ type, inputs }: Found): Value {
+  const permission = valueAt(inputs, "permission") ?? null;
+  return (type === STACK_PERMISSION && STACK_PERMISSIONS[textOf(permission)]) || permission;
+}
+
+/** Reads an issuer of the rest of the program, also by the second interface of the provider: `pulumiservice.api.auth`. */
+function readOtherIssuer(found: Found, component: PlannedResource): OtherIssuer[] {
+  const { type, inputs, owner } = found;
+  const isPolicy = /^pulumiservice:api.*:(Auth)?Policy$/.test(type);
+  if (owner === component || !(isPolicy || /^pulumiservice:.*:OidcIssuer$/.test(type))) return [];
+  return [
+    {
+      ...resourceOf(found),
+      organization: organizationOf(inputs),
+      url: valueAt(inputs, "url"),
+      policiesOf: isPolicy ? (valueAt(inputs, "issuerId") ?? UNKNOWN) : undefined,
+      isOfComponent: owner !== undefined,
+    },
+  ];
+}
+
+/** A ServiceAccount or a ConfigMap, also as a CustomResource, and a patch of one. */
+const OBJECT = /^kubernetes:(?:core\/)?v1:(ConfigMap|ServiceAccount)(Patch)?$/;
+
+function readOtherObject(found: Found, accounts: Account[]): OtherObject[] {
+  const { type, inputs, resource } = found;
+  const [, kind, patch] = OBJECT.exec(type) ?? [];
+  if (kind !== "ConfigMap" && kind !== "ServiceAccount") return [];
+  const isPatch = patch !== undefined;
+  const [name, namespace] = ["name", "namespace"].map((key) => valueAt(inputs, "metadata", key));
+  // Pulumi names an object without a name, but not what is patched.
+  const isOf = (value: Value | undefined, expected: string) => value === expected || isOpaque(value);
+  return accounts
+    .filter((it) => {
+      const ownName = kind === "ConfigMap" ? `${it.name}-pulumi-token-exchange` : it.name;
+      return isOf(name, ownName) && (isOf(namespace, it.namespace) || namespace === undefined);
+    })
+    .map(({ id }) => ({
+      ...resourceOf(found),
+      account: id,
+      kind,
+      isPatch,
+      provider: resource.provider,
+      annotations: valueAt(inputs, "metadata", "annotations"),
+    }));
+}
+
+function readProviders(all: Found[], component: PlannedResource): Map<string, Provider[]> {
+  const urns = new Set(
+    all.flatMap(({ owner, resource }) => (owner === component ? (resource.provider ?? []) : [])),
+  );
+  const providers = new Map<string, Provider[]>();
+  for (const urn of urns) {
+    // URN of the type pulumi:providers:PACKAGE
+    const [, packageName = ""] = /[:$]pulumi:providers:([^:]+)::/.exec(urn) ?? [];
+    const inputs = all.find(({ state }) => state.urn === urn)?.inputs;
+    providers.set(packageName, [...(providers.get(packageName) ?? []), { urn, inputs }]);
+  }
+  return providers;
+}

@@ -1,0 +1,143 @@
+// The values of a plan. One that is known after the update only, and a secret, are neither a string nor equal to anything: what
+// is compared with them differs.
+
+/** A value that is known after the update only. */
+export const UNKNOWN: unique symbol = Symbol("known after the update");
+/** A secret, of which a plan has no value. */
+export const SECRET: unique symbol = Symbol("secret");
+
+export type Value = string | number | boolean | null | typeof UNKNOWN | typeof SECRET | Value[] | Fields;
+
+/** An object of a plan. `valueAt` reads it, since a key can be `__proto__` or the name of a method. */
+export interface Fields {
+  readonly [name: string]: Value;
+}
+
+/** What the engine writes in place of every value that is known after the update only. */
+const UNKNOWN_TEXT = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
+
+/** What a preview prints in place of a secret, and the key by which the SDK marks one: sdk/nodejs/runtime/rpc.ts in pulumi/pulumi. */
+const SECRET_TEXT = "[secret]";
+const SECRET_KEY = "4dabf18193072939515e22adb298388d";
+
+/**
+ * Reads a value of JSON.
+ *
+ * @param ignored the keys of objects that are left out.
+ */
+export function readValue(json: unknown, ignored: readonly string[] = []): Value {
+  if (typeof json === "string") {
+    if (json.includes(UNKNOWN_TEXT)) return UNKNOWN;
+    return json === SECRET_TEXT ? SECRET : json;
+  }
+  if (typeof json === "number" || typeof json === "boolean") return json;
+  if (Array.isArray(json)) return json.map((element) => readValue(element, ignored));
+  if (typeof json !== "object" || json === null) return null;
+
+  const entries = Object.entries(json);
+  if (entries.some(([key]) => key === SECRET_KEY)) return SECRET;
+  // Equal placeholders can be different values, in a key too.
+  if (entries.some(([key]) => key.includes(UNKNOWN_TEXT))) return UNKNOWN;
+  const kept = entries.filter(([key, value]) => value !== undefined && !ignored.includes(key));
+  return Object.fromEntries(kept.map(([key, value]) => [key, readValue(value, ignored)]));
+}
+
+/** Reads an object of JSON; any other value is an empty one. */
+export function readFields(json: unknown, ignored?: readonly string[]): Fields {
+  const value = readValue(json, ignored);
+  return isFields(value) ? value : {};
+}
+
+/**
+ * Reads a document that a provider can have as a string of JSON. A string stays what it is if it is not JSON, or if it has a key
+ * twice, of which other readers may take the other one.
+ */
+export function documentOf(value: Value | undefined): Value | undefined {
+  if (typeof value !== "string") return value;
+  const quotes = (text: string) => text.split('"').length;
+  try {
+    const parsed: unknown = JSON.parse(value);
+    return quotes(JSON.stringify(parsed)) === quotes(value) ? readValue(parsed) : value;
+  } catch {
+    return value;
+  }
+}
+
+export function isFields(value: Value | undefined): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Returns whether a value is known after the update only, or secret: as a whole. */
+export function isOpaque(value: Value | undefined): value is typeof UNKNOWN | typeof SECRET {
+  return typeof value === "symbol";
+}
+
+/** Returns the value at a path; undefined if there is none. Inside of what is not known, nothing is. */
+export function valueAt(value: Value | undefined, ...path: string[]): Value | undefined {
+  const [key, ...rest] = path;
+  if (key === undefined || isOpaque(value)) return value;
+  return isFields(value) && Object.hasOwn(value, key) ? valueAt(value[key], ...rest) : undefined;
+}
+
+/** Returns the object at a path; an empty one if there is none. */
+export function fieldsAt(value: Value | undefined, ...path: string[]): Fields {
+  const found = valueAt(value, ...path);
+  return isFields(found) ? found : {};
+}
+
+/** Returns an object without some of its keys. */
+export function without(fields: Fields, ...keys: string[]): Fields {
+  return Object.fromEntries(Object.entries(fields).filter(([key]) => !keys.includes(key)));
+}
+
+/** Returns the paths and the values inside a value that are not known. */
+export function* opaqueIn(value: Value | undefined, path = ""): Generator<{ path: string; value: symbol }> {
+  if (isOpaque(value)) yield { path, value };
+  if (typeof value !== "object" || value === null) return;
+  for (const [key, element] of Object.entries(value)) yield* opaqueIn(element, path ? `${path}.${key}` : key);
+}
+
+/** How two values differ at one place in them. Undefined is none. */
+export interface Difference {
+  /** Such as `Statement.0.Action`; empty for the whole value. */
+  path: string;
+  one: Value | undefined;
+  other: Value | undefined;
+}
+
+/** Compares two values. What is not known differs from everything. */
+export function* differencesBetween(
+  one: Value | undefined,
+  other: Value | undefined,
+  path = "",
+): Generator<Difference> {
+  const isObject = (value: Value | undefined) => typeof value === "object" && value !== null;
+  if (!isObject(one) || !isObject(other) || Array.isArray(one) !== Array.isArray(other)) {
+    if (one !== other || isOpaque(one)) yield { path, one, other };
+    return;
+  }
+  const [first, second] = [Object.entries(one as object), Object.entries(other as object)].map(
+    (it) => new Map(it),
+  );
+  for (const key of new Set([...(first?.keys() ?? []), ...(second?.keys() ?? [])])) {
+    yield* differencesBetween(first?.get(key), second?.get(key), path ? `${path}.${key}` : key);
+  }
+}
+
+export function isEqual(one: Value | undefined, other: Value | undefined): boolean {
+  return differencesBetween(one, other).next().done === true;
+}
+
+/** Returns a value as JSON with spaces, at which a line can break. A string is without quotes. */
+export function textOf(value: Value | undefined): string {
+  if (value === undefined) return "none";
+  return typeof value === "string" && value !== "" ? value : jsonOf(value);
+}
+
+/** Returns a value as JSON, with words for what is not known. */
+export function jsonOf(value: Value | undefined): string {
+  if (value === undefined) return "none";
+  if (isOpaque(value)) return value.description ?? "";
+  const words = (_key: string, it: Value) => (isOpaque(it) ? it.description : it);
+  return JSON.stringify(value, words, 1).replaceAll(/\n\s*/g, " ");
+}
