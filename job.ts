@@ -16,11 +16,14 @@ export interface JobArgs {
   image: pulumi.Input<string>;
   /** Runs as it is, once the exchange has succeeded. */
   command: string[];
-  /** Merged over the Job's own pod spec. */
+  /** Merged over the Job's own pod spec, except for what the exchange needs. */
   podSpec: Record<string, unknown>;
 }
 
 const DEADLINE_SECONDS = 300;
+
+/** The container that exchanges the ID token. */
+const CONTAINER = "token-exchange";
 
 /**
  * Creates the Job that exchanges an ID token once. The update waits for its pod: a denied exchange fails the update, and
@@ -32,7 +35,7 @@ const DEADLINE_SECONDS = 300;
  */
 export function createJob(name: string, args: JobArgs, options?: pulumi.CustomResourceOptions): Job {
   const { tokenExchange } = args;
-  const spec = merge(restrictedPod(args.image, args.command), args.podSpec) as PodSpec;
+  const merged = merge(restrictedPod(args.image), args.podSpec) as PodSpec;
   // Longer than the Job's own deadline, whose message says more.
   const timeout = `${DEADLINE_SECONDS + 60}s`;
   return new Job(
@@ -50,7 +53,7 @@ export function createJob(name: string, args: JobArgs, options?: pulumi.CustomRe
         activeDeadlineSeconds: DEADLINE_SECONDS,
         template: {
           metadata: { annotations: { "pulumi.com/token-exchange-checksum": tokenExchange.checksum } },
-          spec: tokenExchangePod(spec, {
+          spec: tokenExchangePod(runningScript(merged, args.command), {
             serviceAccountName: args.serviceAccountName,
             configMap: tokenExchange.configMap.metadata.name,
             tokenAudience: args.tokenAudience,
@@ -74,7 +77,7 @@ export function jobName(serviceAccountName: string): string {
 }
 
 // Pod Security `restricted` admits it: https://kubernetes.io/docs/concepts/security/pod-security-standards/
-function restrictedPod(image: pulumi.Input<string>, command: string[]): PodSpec {
+function restrictedPod(image: pulumi.Input<string>): PodSpec {
   return {
     automountServiceAccountToken: false,
     restartPolicy: "Never",
@@ -88,12 +91,8 @@ function restrictedPod(image: pulumi.Input<string>, command: string[]): PodSpec 
     },
     containers: [
       {
-        name: "token-exchange",
+        name: CONTAINER,
         image,
-        command: [SCRIPT_PATH],
-        // Kubernetes expands $(NAME) in arguments, and reads $$ as $:
-        // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
-        args: command.map((word) => word.replaceAll("$", "$$$$")),
         env: [
           { name: "HOME", value: "/tmp" },
           // Without it, the CLI looks for the home directory of user 1000, which the image may not have.
@@ -117,6 +116,17 @@ function restrictedPod(image: pulumi.Input<string>, command: string[]): PodSpec 
     // In memory: what the command writes, such as credentials, never reaches a node's disk.
     volumes: [{ name: "tmp", emptyDir: { medium: "Memory", sizeLimit: "128Mi" } }],
   };
+}
+
+/** Lets the Job's own container run the exchange script, which becomes the command. Anything else would not test the exchange. */
+function runningScript(spec: PodSpec, command: string[]): PodSpec {
+  // Kubernetes expands $(NAME) in arguments, and reads $$ as $:
+  // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
+  const args = command.map((word) => word.replaceAll("$", "$$$$"));
+  const containers = spec.containers.map((container) => {
+    return container.name === CONTAINER ? { ...container, command: [SCRIPT_PATH], args } : container;
+  });
+  return { ...spec, containers };
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, posix } from "node:path";
 import { ConfigMap } from "@pulumi/kubernetes/core/v1";
 import type { input } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
@@ -75,8 +75,7 @@ export function createTokenExchange(
  * the variable that makes the exchange script the Pulumi CLI's credential helper. Commands stay as they are, and so do init
  * containers.
  *
- * @param spec is not changed. What it has already wins: its variables, and its volumes and mounts of the same name or
- *   path.
+ * @param spec is not changed. Its volume or variable of the same name, and its mount at the same path, are replaced.
  * @param args the names of the service account and of its ConfigMap, and the audience of the ID token.
  * @returns the new pod spec.
  */
@@ -92,22 +91,22 @@ export function tokenExchangePod(
     ...spec,
     serviceAccountName: args.serviceAccountName,
     containers: spec.containers.map(withExchange),
-    volumes: withDefault(spec.volumes, "name", tokenVolume(args.configMap, args.tokenAudience)),
+    volumes: [
+      ...(spec.volumes ?? []).filter(({ name }) => name !== VOLUME_NAME),
+      tokenVolume(args.configMap, args.tokenAudience),
+    ],
   };
 }
 
 function withExchange(container: Container): Container {
+  const { env = [], volumeMounts = [] } = container;
+  // A path can be written in several ways, such as with a slash at its end.
+  const isElsewhere = (path: unknown) => posix.resolve("/", String(path)) !== VOLUME_MOUNT.mountPath;
   return {
     ...container,
-    env: withDefault(container.env, "name", CREDENTIAL_HELPER),
-    volumeMounts: withDefault(container.volumeMounts, "mountPath", VOLUME_MOUNT),
+    env: [...env.filter(({ name }) => name !== CREDENTIAL_HELPER.name), CREDENTIAL_HELPER],
+    volumeMounts: [...volumeMounts.filter(({ mountPath }) => isElsewhere(mountPath)), VOLUME_MOUNT],
   };
-}
-
-/** Adds an element to a list, unless the list has one with the same key. */
-function withDefault<Element>(list: Element[] = [], key: keyof Element, added: Element): Element[] {
-  const isTaken = list.some((element) => element[key] === added[key]);
-  return isTaken ? list : [...list, added];
 }
 
 /** Returns the SHA-256 of a string, in lowercase hex. */

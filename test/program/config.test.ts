@@ -265,25 +265,19 @@ const REJECTED = `
     createTeams[0].environments[1].stack: unknown setting
     createTeams[0].environments[1].environment = "a/b": must not be listed twice
 
-  # Settings with which the Job would test something else.
-  jobPodSpec: { serviceAccountName: a, serviceAccount: b, volumes: [{ name: a }, {}, { name: pulumi-token-exchange }] }
+  # What would mislead in the pod spec of a Job, and what it cannot override.
+  jobPodSpec: { serviceAccountName: a, serviceAccount: b, volumes: [a] }
     jobPodSpec.serviceAccountName = "a": must not be set: each Job runs as its own service account
     jobPodSpec.serviceAccount = "b": must not be set: each Job runs as its own service account
-    jobPodSpec.volumes[1].name: required
-    jobPodSpec.volumes[2]: must not be set: the Job would test something other than the token exchange of workloads
-  jobPodSpec: { containers: [{ name: other, command: [], args: [] }, { image: x }, { name: token-exchange, env: { A: b } }] }
-    jobPodSpec.containers[1].name: required
-    jobPodSpec.containers[2].env: must be a list
-  jobPodSpec: { containers: [{ name: token-exchange, command: [], args: [], env: [{ name: PULUMI_CREDENTIAL_HELPER }] }] }
-    jobPodSpec.containers[0].command: must not be set: … use command of the service account
-    jobPodSpec.containers[0].args: must not be set: … use command of the service account
-    jobPodSpec.containers[0].env[0].name = "PULUMI_CREDENTIAL_HELPER": must not be set…
-  jobPodSpec: { containers: [{ name: token-exchange, volumeMounts: [a, { mountPath: /var/run//secrets/pulumi.com }] }] }
-    jobPodSpec.containers[0].volumeMounts[0] = "a": must be an object
-    jobPodSpec.containers[0].volumeMounts[1].mountPath = "/var/run//secrets/pulumi.com": must not be set…
-  # Only the first path is inside the volume's mount.
-  jobPodSpec: { containers: [{ name: token-exchange, volumeMounts: [{ mountPath: var/run/secrets/pulumi.com/a }, { mountPath: /var/run/secrets/pulumi.com-2 }] }] }
-    jobPodSpec.containers[0].volumeMounts[0].mountPath = "var/run/secrets/pulumi.com/a": must not be set…
+    jobPodSpec.volumes[0] = "a": must be an object
+  jobPodSpec: { containers: [{ image: x }, { name: proxy, env: { A: b } }, { name: token-exchange, volumeMounts: [a, {}] }] }
+    jobPodSpec.containers[0].name: required
+    jobPodSpec.containers[1].env: must be a list
+    jobPodSpec.containers[2].volumeMounts[0] = "a": must be an object
+    jobPodSpec.containers[2].volumeMounts[1].mountPath: required
+  # Only the first path is below the volume's mount.
+  jobPodSpec: { containers: [{ name: token-exchange, volumeMounts: [{ mountPath: var/run//secrets/pulumi.com/a }, { mountPath: /var/run/secrets/pulumi.com/ }, { mountPath: /var/run/secrets/pulumi.com-2 }] }] }
+    jobPodSpec.containers[0].volumeMounts[0].mountPath = "var/run//secrets/pulumi.com/a": must not be below…
 `;
 
 const CASE = /^ {2}([^# ].*)\n((?: {4}.*\n)+)/gm;

@@ -6,7 +6,14 @@ import { test } from "node:test";
 import type { output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
 import { tokenExchangePod } from "../../tokenExchange";
-import { CREDENTIAL_HELPER, DIRECTORY, tokenVolume, VOLUME_MOUNT, VOLUME_NAME } from "../../tokenVolume";
+import {
+  CREDENTIAL_HELPER,
+  DIRECTORY,
+  SCRIPT_PATH,
+  tokenVolume,
+  VOLUME_MOUNT,
+  VOLUME_NAME,
+} from "../../tokenVolume";
 import { runPodSpec } from "../support/podSpec";
 import { all, entry, known, only, type Stack, stackWith, up } from "../support/stack";
 import { setVariables } from "../support/variables";
@@ -134,16 +141,29 @@ test("every container of a pod is changed, init containers and the given spec ne
   assert.deepEqual(pod, { ...others, containers: changed, volumes: [VOLUME] });
 });
 
-test("the user's variable, volume, and mount win, by name and by path", async () => {
-  const env = [{ name: "PULUMI_CREDENTIAL_HELPER", value: "none" }];
-  const mine = { ...APP, env, volumeMounts: [{ name: "mine", mountPath: DIRECTORY }] };
-  // A mount at another path does not replace the one that the exchange needs.
-  const elsewhere = { name: VOLUME_NAME, mountPath: "/elsewhere" };
-  const volumes = [{ name: VOLUME_NAME, configMap: { name: "mine" } }];
-  const containers = [mine, { ...APP, volumeMounts: [elsewhere] }];
+test("the volume, its mount, and the variable win over those of the same name or path", async () => {
+  const other = { name: "other", mountPath: "/other" };
+  // The second path is the same one.
+  const mounts = [
+    { name: "mine", mountPath: DIRECTORY },
+    { name: "mine", mountPath: `/${DIRECTORY}/` },
+    other,
+  ];
+  const env = [{ name: CREDENTIAL_HELPER.name, value: "none" }, { name: "A" }];
+  const volumes = [{ name: VOLUME_NAME, configMap: { name: "mine" } }, { name: "other" }];
+  const containers = [{ ...APP, env, volumeMounts: mounts }];
   const pod = await known<PodSpec>(tokenExchangePod({ containers, volumes }, ARGS));
-  assert.deepEqual(pod.containers, [mine, { ...APP, ...EXCHANGE, volumeMounts: [elsewhere, VOLUME_MOUNT] }]);
-  assert.deepEqual(pod.volumes, volumes);
+  const added = { env: [{ name: "A" }, CREDENTIAL_HELPER], volumeMounts: [other, VOLUME_MOUNT] };
+  assert.deepEqual(pod.containers, [{ ...APP, ...added }]);
+  assert.deepEqual(pod.volumes, [{ name: "other" }, VOLUME]);
+});
+
+test("the exchange script and its command win over those of jobPodSpec in the Job's own container only", async (t) => {
+  const other = { command: ["true"], args: ["a"] };
+  const containers = ["token-exchange", "proxy"].map((name) => ({ name, ...other }));
+  const pod = podOf(await up(t, { jobPodSpec: { containers } }));
+  const run = pod.containers.map(({ command, args }) => ({ command, args }));
+  assert.deepEqual(run, [{ command: [SCRIPT_PATH], args: ["pulumi", "whoami"] }, other]);
 });
 
 function jobOf(stack: Stack): Job {
