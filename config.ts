@@ -8,7 +8,7 @@ import {
   accessRules,
   accessSchema,
   issuerAudiences,
-  withAccountNames,
+  withAccountName,
   withDefaults,
 } from "./settings/access";
 import {
@@ -19,7 +19,7 @@ import {
   clusterEntries,
 } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
-import type { Problem } from "./settings/problems";
+import type { Path, Problem } from "./settings/problems";
 import {
   invalidConfiguration,
   projectValues,
@@ -71,8 +71,11 @@ const stackSchema = accessSchema(
     ),
   },
   {
-    organization: "required, because the stack has no organization",
-    serviceAccounts: 'required without serviceAccounts; both belong under "config:" in the stack file',
+    required: {
+      organization: "required, because the stack has no organization",
+      serviceAccounts: 'required without serviceAccounts; both belong under "config:" in the stack file',
+    },
+    unknown: (key) => (/[.[]/.test(key) ? "is a path: remove it, and set it with --path" : undefined),
   },
 );
 
@@ -118,7 +121,9 @@ export function readConfig(): StackConfig {
  * @throws pulumi.RunError that lists every problem.
  */
 export function checkIssuer({ serviceAccounts }: Access, issuerUrl: string): void {
-  const problems = withAccountNames(issuerAudiences(serviceAccounts, issuerUrl), serviceAccounts);
+  const problems = issuerAudiences(serviceAccounts, issuerUrl).map((problem) => {
+    return withAccountName(problem, serviceAccounts);
+  });
   if (problems.length > 0) throw invalidConfiguration(problems);
 }
 
@@ -142,20 +147,16 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
     const comparable = isEncrypted ? { ...validSettings, maxExpirationSeconds: undefined } : validSettings;
     return [...clusterRules(comparable), ...accessRules(comparable, comparable.createCluster)];
   });
-  const hasEntries = "serviceAccounts" in values;
   const aws = check(awsSchema, raw.values);
   const pulumiCloud = check(pulumiCloudSchema, raw.values);
 
-  const inPlaintext = [
-    ...stack.problems.map(withPathAdvice).map((problem) => (hasEntries ? problem : ofUser(problem))),
+  const found = [
+    ...stack.problems.map((problem) => asWritten(problem, values, raw)),
     // A value of a provider can be a credential.
-    ...aws.problems.map(withoutValue),
-    ...pulumiCloud.problems.map(withoutValue),
+    ...[...aws.problems, ...pulumiCloud.problems].map(withoutValue),
   ];
-  const named = withAccountNames(inPlaintext, values.serviceAccounts);
-  const problems = withEncrypted(named, raw, AWS_KEYS).map((problem) => {
-    return withOtherProjects(problem, values, raw);
-  });
+  // Last: it also hides what the others have added to a problem, such as the name of an entry.
+  const problems = withEncrypted(found, raw, AWS_KEYS);
   if (problems.length > 0 || !stack.settings || !aws.settings) return { problems };
 
   const { clusterName, createCluster, createOidcProvider, ...access } = stack.settings;
@@ -176,11 +177,6 @@ function withUserEntry(values: Record<string, unknown>): Record<string, unknown>
   return { ...others, serviceAccounts: [entry] };
 }
 
-/** Returns a problem of that entry, or of a missing one, as one of `userLogin`. */
-function ofUser(problem: Problem): Problem {
-  return problem.path[0] === "serviceAccounts" ? { ...problem, path: ["userLogin"] } : problem;
-}
-
 /** Returns the problems of settings of the cluster that are valid by themselves, but not together. */
 function clusterRules({ createCluster, createOidcProvider }: Incomplete<ClusterSettings>): Problem[] {
   if (!createCluster || !createOidcProvider) return [];
@@ -188,24 +184,36 @@ function clusterRules({ createCluster, createOidcProvider }: Incomplete<ClusterS
   return [{ path: ["createOidcProvider"], value: true, reason }];
 }
 
-/** Returns the problem of an unknown setting whose name is a path, with what to do. */
-function withPathAdvice(problem: Problem): Problem {
-  const isPath = /[.[]/.test(String(problem.path[0]));
-  return isPath ? { ...problem, reason: "is a path: remove it, and set it with --path" } : problem;
+/**
+ * Returns a problem as the stack's file has it: at the setting that is written there, with the name of the entry, and with what
+ * can be the cause if a setting is missing.
+ *
+ * @param values of the project.
+ */
+function asWritten(problem: Problem, values: Record<string, unknown>, raw: RawConfig): Problem {
+  // A problem of the user's entry, or of a missing one, is one of userLogin.
+  const isOfUser = problem.path[0] === "serviceAccounts" && !("serviceAccounts" in values);
+  const path = isOfUser ? ["userLogin"] : problem.path;
+  const reason = [problem.reason, ...otherProjects(path, values, raw)].join(". ");
+  return withAccountName({ ...problem, path, reason }, values.serviceAccounts);
 }
 
 /**
- * Returns the problem of a missing setting with what other projects have under its name, since the name of the project may be
- * wrong. Pulumi ignores the settings of other projects otherwise.
+ * Returns what other projects have under the name of a missing setting, since the name of the project may be wrong. Pulumi
+ * ignores the settings of other projects otherwise.
  */
-function withOtherProjects(problem: Problem, values: Record<string, unknown>, raw: RawConfig): Problem {
-  const key = problem.path.join(".");
+function otherProjects(
+  path: Path,
+  values: Record<string, unknown>,
+  { values: all, project }: RawConfig,
+): string[] {
+  const key = path.join(".");
+  if (key in values) return [];
   // Either of these two is required.
   const keys = key === "userLogin" ? [key, "serviceAccounts"] : [key];
-  const others = Object.keys(raw.values).filter((qualified) => {
-    return !qualified.startsWith(`${raw.project}:`) && keys.some((name) => qualified.endsWith(`:${name}`));
+  const others = Object.keys(all).filter((qualified) => {
+    return !qualified.startsWith(`${project}:`) && keys.some((name) => qualified.endsWith(`:${name}`));
   });
-  if (key in values || others.length === 0) return problem;
-  const ignored = `Pulumi ignores ${others.join(" and ")}, because the name of this project is ${raw.project}`;
-  return { ...problem, reason: `${problem.reason}. ${ignored}` };
+  if (others.length === 0) return [];
+  return [`Pulumi ignores ${others.join(" and ")}, because the name of this project is ${project}`];
 }

@@ -23,7 +23,7 @@ import {
   accessSchema,
   defaultAccountWarnings,
   issuerAudiences,
-  withAccountNames,
+  withAccountName,
   withDefaults,
 } from "./settings/access";
 import { type Account, awsRoleOf } from "./settings/account";
@@ -140,7 +140,8 @@ function checkArguments(
 ): Access & RoleCluster {
   const errorOf = (problems: Problem[], consequence?: string) => {
     const title = `Invalid arguments of PulumiCloudAccess "${name}"`;
-    return userError(messageOf(title, withAccountNames(problems, args.serviceAccounts), consequence));
+    const named = problems.map((problem) => withAccountName(problem, args.serviceAccounts));
+    return userError(messageOf(title, named, consequence));
   };
   const { settings: valid, problems } = check(argsSchema, args, argsRules, INSTEAD_OF_OUTPUTS);
   const all = [

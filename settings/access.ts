@@ -8,8 +8,8 @@ import * as v from "valibot";
 import {
   type Account,
   accountEntries,
-  accountId,
   accountProblems,
+  idOf,
   type ServiceAccount,
   seconds,
   withAccountDefaults,
@@ -24,6 +24,7 @@ import {
   type Incomplete,
   inputSchema,
   listSchema,
+  type Reasons,
   schemasOf,
   settingsSchema,
   stringSchema,
@@ -97,9 +98,11 @@ const image = v.pipe(
  * @param settingsOfStack the names of the settings beside the list.
  */
 function accountList(settingsOfStack: string[] = []) {
-  const reason = "is a setting of the stack, not of an entry";
+  const unknown = (key: string) => {
+    return settingsOfStack.includes(key) ? "is a setting of the stack, not of an entry" : undefined;
+  };
   return v.pipe(
-    listSchema(settingsSchema(accountEntries, { elsewhere: { names: settingsOfStack, reason } })),
+    listSchema(settingsSchema(accountEntries, { unknown })),
     v.minLength(1, "must not be empty"),
     // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
     v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
@@ -125,16 +128,19 @@ export const accessEntries = schemasOf<AccessSettings>()({
  * Returns the schema of all settings beside the list of service accounts, and of that list.
  *
  * @param entries those of `AccessSettings`, and others.
- * @param required why settings are required, by their names.
+ * @param reasons what to say of these settings.
  */
 export function accessSchema<Entries extends Record<keyof AccessSettings, v.GenericSchema>>(
   entries: Entries,
-  required: Record<string, string> = {},
+  reasons: Reasons = {},
 ) {
   const serviceAccounts = accountList(Object.keys(entries));
-  const reason = "is a setting of an entry of serviceAccounts";
-  const elsewhere = { names: Object.keys(accountEntries), reason };
-  return settingsSchema({ ...entries, serviceAccounts }, { required, elsewhere });
+  const unknown = (key: string) => {
+    return Object.hasOwn(accountEntries, key)
+      ? "is a setting of an entry of serviceAccounts"
+      : reasons.unknown?.(key);
+  };
+  return settingsSchema({ ...entries, serviceAccounts }, { ...reasons, unknown });
 }
 
 /** Settings that are valid by themselves and together. */
@@ -172,18 +178,16 @@ export function accessRules(access: Incomplete<Access>, createsCluster = false):
 }
 
 /**
- * Returns problems with the service account of the entry that each is about, if the entry says which.
+ * Returns a problem with the service account of the entry that it is about, if the entry says which.
  *
  * @param entries the list of service accounts, which can be anything.
  */
-export function withAccountNames(problems: Problem[], entries: unknown): Problem[] {
-  return problems.map((problem) => {
-    const [list, index] = problem.path;
-    if (list !== "serviceAccounts" || !Array.isArray(entries)) return problem;
-    const { namespace, name } = { ...entries[Number(index)] };
-    const isNamed = v.is(kubernetesName, namespace) && v.is(kubernetesName, name);
-    return isNamed ? { ...problem, element: accountId({ namespace, name }) } : problem;
-  });
+export function withAccountName(problem: Problem, entries: unknown): Problem {
+  const [list, index] = problem.path;
+  if (list !== "serviceAccounts" || !Array.isArray(entries)) return problem;
+  const { namespace, name } = { ...entries[Number(index)] };
+  const isNamed = v.is(kubernetesName, namespace) && v.is(kubernetesName, name);
+  return isNamed ? { ...problem, element: idOf({ namespace, name }) } : problem;
 }
 
 /**
@@ -215,7 +219,7 @@ export function defaultAccountWarnings(accounts: Account[]): string[] {
     .filter(({ name }) => name === "default")
     .map((account) => {
       const { namespace, audienceRule } = account;
-      const warning = `Every pod of namespace ${namespace} that names no service account can get the access token of ${accountId(account)}.`;
+      const warning = `Every pod of namespace ${namespace} that names no service account can get the access token of ${idOf(account)}.`;
       const withoutRule = "Its Kubernetes API token can be enough, because audienceRule is false.";
       return [warning, ...(audienceRule ? [] : [withoutRule]), "Use another service account."].join(" ");
     });
@@ -251,7 +255,7 @@ function unusedNamespaces(access: Incomplete<Access>): Problem[] {
 function duplicateAccounts(accounts: (Incomplete<Account> | undefined)[]): Problem[] {
   const ids = accounts.map((account) => {
     const { namespace, name } = account ?? {};
-    return namespace && name && accountId({ namespace, name });
+    return namespace && name && idOf({ namespace, name });
   });
   return accounts.flatMap((account, index): Problem[] => {
     const first = ids.indexOf(ids[index]);

@@ -178,7 +178,7 @@ export function awsRoleOf({ awsRole, rolePolicyArns }: Incomplete<ServiceAccount
 }
 
 /** Returns a service account as `NAMESPACE/NAME`. */
-export function accountId({ namespace, name }: { namespace: string; name: string }): string {
+export function idOf({ namespace, name }: { namespace: string; name: string }): string {
   return `${namespace}/${name}`;
 }
 
@@ -240,7 +240,7 @@ function existenceProblems(
   if (createServiceAccount !== false || !runJob || createsCluster) return [];
   if (!name || !namespace || !createNamespaces.includes(namespace)) return [];
   const reason =
-    `service account ${accountId({ namespace, name })} exists already, so namespace ${namespace} does too. ` +
+    `service account ${idOf({ namespace, name })} exists already, so namespace ${namespace} does too. ` +
     `Remove ${namespace} from createNamespaces`;
   return [{ path: ["createServiceAccount"], value: false, reason }];
 }

@@ -98,21 +98,20 @@ export function inputSchema<Value>(schema: v.GenericSchema<Value>) {
 }
 
 /** What to say of a setting where "required" or "unknown setting" does not say enough. */
-interface Reasons {
+export interface Reasons {
   /** Why settings are required, by their names. */
   required?: Record<string, string>;
-  /** The names of settings that belong to another place, and what to say of them. */
-  elsewhere?: { names: string[]; reason: string };
+  /** Returns the reason for a key that is not a setting; undefined if it is only unknown. */
+  unknown?(key: string): string | undefined;
 }
 
 /** Returns a schema for objects with these settings, and no others. */
 export function settingsSchema<Entries extends v.ObjectEntries>(
   entries: Entries,
-  { required = {}, elsewhere }: Reasons = {},
+  { required = {}, unknown }: Reasons = {},
 ) {
   const names = Object.keys(entries);
-  const reasonFor = (key: string) =>
-    elsewhere?.names.includes(key) ? elsewhere.reason : unknownSetting(key, names);
+  const reasonFor = (key: string) => unknown?.(key) ?? unknownSetting(key, names);
 
   // Valibot's schema accepts lists too.
   const isSettings = v.custom<v.InferInput<v.ObjectSchema<Entries, undefined>>>(
@@ -120,9 +119,9 @@ export function settingsSchema<Entries extends v.ObjectEntries>(
     "must be an object",
   );
   const schema = v.lazy((values) => {
-    const unknown = isObject(values) ? Object.keys(values).filter((key) => !names.includes(key)) : [];
+    const others = isObject(values) ? Object.keys(values).filter((key) => !names.includes(key)) : [];
     // Valibot's own strict schema reports only the first one.
-    const rejected = unknown.map((key) => [key, rejectedFor(reasonFor(key))]);
+    const rejected = others.map((key) => [key, rejectedFor(reasonFor(key))]);
     const all: Entries = { ...Object.fromEntries(rejected), ...entries };
     return v.object(all, ({ path }) => required[String(path?.[0]?.key)] ?? "required");
   });

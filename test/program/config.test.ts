@@ -162,9 +162,10 @@ test("accepts a service account that may exist by now: of a created cluster, or 
  */
 const REJECTED = `
   # Names that are not settings, or not where they are. Two settings contain "role", and toString is the name of a method.
-  { clusterNmae: x, zone: x, tokenType: team, "serviceAccounts[0].name": x }
+  { clusterNmae: x, zone: x, toString: x, tokenType: team, "serviceAccounts[0].name": x }
     clusterNmae: unknown setting; did you mean "clusterName"?
     zone: unknown setting
+    toString: unknown setting
     tokenType: is a setting of an entry of serviceAccounts
     "serviceAccounts[0].name": is a path: remove it, and set it with --path
   entry: { image: "a:1", clusterName: a, toString: x, team: payments, role: a }
@@ -175,6 +176,8 @@ const REJECTED = `
     serviceAccounts[0].role: unknown setting
 
   # Settings of other projects matter only beside one that is missing.
+  { clusterName: "-", eks-pulumi-oidc:clusterName: a }
+    clusterName = "-": must be the name of an EKS cluster
   { clusterName: "", eks-pulumi-oidc:clusterName: a, eks-platform:userLogin: a }
     clusterName: required. Pulumi ignores eks-pulumi-oidc:clusterName, because the name of this project is project
   { userLogin: "", eks-pulumi-oidc:userLogin: a, eks-pulumi-oidc:serviceAccounts: [] }
@@ -411,6 +414,8 @@ test("rejects encrypted values wherever they are, each once, and prints no value
     `aws:profile: ${reason}`,
     "aws:secretKey: is not supported by `aws eks get-token`…",
   ]);
+  // An entry's name is not printed either.
+  assert.doesNotMatch(messageOf("", problems), /hunter2/i);
 });
 
 test("does not print the values of unknown settings, nor what looks like a token or contains a password", () => {
