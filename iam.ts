@@ -5,7 +5,7 @@ import { PodIdentityAssociation } from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import * as pulumi from "@pulumi/pulumi";
 import type { Access } from "./settings/access";
-import type { Account } from "./settings/account";
+import { type Account, idOf } from "./settings/account";
 import type { RoleCluster } from "./settings/cluster";
 
 export interface AwsRoleArgs {
@@ -64,7 +64,7 @@ export function createAwsRole(
         },
         options,
       );
-      // It takes seconds to become effective, and changes no pod that exists:
+      // An association takes seconds to become effective, and changes no pod that exists:
       // https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html
       return { role, prerequisites: [...attachments, association] };
     }
@@ -93,7 +93,7 @@ function createRole(
     {
       namePrefix: roleNamePrefix(account),
       path: access.rolePath,
-      description: `Role of the Kubernetes service account ${account.namespace}/${account.name}`,
+      description: `Role of the Kubernetes service account ${idOf(account)}`,
       assumeRolePolicy: trustPolicy,
       permissionsBoundary: access.permissionsBoundaryArn,
       // Other programs attach policies by the role's name. AWS does not delete a role that has some, and the role of a
@@ -107,6 +107,11 @@ function createRole(
     return new iam.RolePolicyAttachment(`${name}.${policyArn}`, { role: role.name, policyArn }, options);
   });
   return { role, attachments };
+}
+
+/** Returns an OIDC issuer as IAM names it, in ARNs and condition keys: its URL without `https://`. */
+export function issuerInIam(url: string): string {
+  return url.replace("https://", "");
 }
 
 // A role's name has at most 64 characters, 26 of which the AWS provider adds to a prefix.
@@ -125,7 +130,7 @@ function irsaTrustPolicy(
   oidcProviderArn: string,
   { namespace, name }: Account,
 ): iam.PolicyDocument {
-  const issuer = issuerUrl.replace("https://", "");
+  const issuer = issuerInIam(issuerUrl);
   return {
     Version: "2012-10-17",
     Statement: [

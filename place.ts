@@ -44,7 +44,7 @@ export function stayWhereDeployed(
   const unmoved: pulumi.Output<pulumi.Resource>[] = [];
   for (const [setting, current] of Object.entries(place)) {
     if (current === undefined) continue;
-    // The output of a Stash remains its first input. A changed one would only be an update in every preview.
+    // The output of a Stash remains its first input. A changed input would only be an update in every preview.
     // One after the other: an update that stops must not keep a first value of the other place.
     const stash = new pulumi.Stash(
       `${name}.${STASH_NAMES[setting]}`,
@@ -87,7 +87,7 @@ function moveMessage({ setting, current, first }: Move, component: string | unde
         `  To move, ${restored}, and run \`pulumi destroy\`. Then deploy the stack with the new value.`,
         "  To have both, restore it, and create another stack with the new value.",
       ];
-  // The stack has no such setting.
+  // A stack looks it up, and has no setting for it.
   const isLookedUp = !component && setting === "issuerUrl";
   const cause = isLookedUp
     ? ["  The AWS account or region is another one, or the cluster was deleted and created again.", ""]

@@ -26,7 +26,7 @@ import {
   withAccountName,
   withDefaults,
 } from "./settings/access";
-import { type Account, awsRoleOf } from "./settings/account";
+import { type Account, awsRoleOf, idOf } from "./settings/account";
 import { type RoleCluster, roleClusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
@@ -101,7 +101,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
         },
         inComponent,
       );
-      return [`${account.namespace}/${account.name}`, identity.outputs] as const;
+      return [idOf(account), identity.outputs] as const;
     });
 
     if (access.injectToken) {

@@ -1,7 +1,8 @@
 // The service accounts, annotated with their roles, and their namespaces.
 
-import { Namespace, ServiceAccount } from "@pulumi/kubernetes/core/v1";
+import * as core from "@pulumi/kubernetes/core/v1";
 import type * as pulumi from "@pulumi/pulumi";
+import { idOf } from "./settings/account";
 
 export interface ServiceAccountArgs {
   name: string;
@@ -20,9 +21,9 @@ export function createServiceAccount(
   name: string,
   args: ServiceAccountArgs,
   options?: pulumi.CustomResourceOptions,
-): ServiceAccount {
+): core.ServiceAccount {
   const annotations = args.irsaRoleArn && { "eks.amazonaws.com/role-arn": args.irsaRoleArn };
-  return new ServiceAccount(
+  return new core.ServiceAccount(
     name,
     {
       metadata: { name: args.name, namespace: args.namespace, ...(annotations && { annotations }) },
@@ -31,6 +32,23 @@ export function createServiceAccount(
     },
     options,
   );
+}
+
+/**
+ * Reads a service account, which must exist.
+ *
+ * @param account its namespace and name.
+ * @returns the service account; undefined for the one that every namespace has.
+ */
+export function readServiceAccount(
+  resourceName: string,
+  account: { namespace: string; name: string },
+  options?: pulumi.CustomResourceOptions,
+): core.ServiceAccount | undefined {
+  // In a new namespace, it would be read too early, but a pod waits for it:
+  // https://github.com/kubernetes/kubernetes/blob/v1.36.0/plugin/pkg/admission/serviceaccount/admission.go
+  if (account.name === "default") return undefined;
+  return core.ServiceAccount.get(resourceName, idOf(account), options);
 }
 
 /**
@@ -54,7 +72,7 @@ export function createNamespaces(
   // Not an object: a namespace can have the name of a method, such as constructor.
   const created = new Map<string, pulumi.Output<string>>();
   for (const name of names) {
-    const namespace = new Namespace(
+    const namespace = new core.Namespace(
       `${prefix}.${name}`,
       { metadata: { name, labels } },
       { ...options, retainOnDelete: true },

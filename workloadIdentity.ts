@@ -1,11 +1,10 @@
 // One service account with its access: the role, the service account, what its workloads mount, and the Job that tests
 // the token exchange.
 
-import { ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { createAwsRole } from "./iam";
 import { createJob, jobName } from "./job";
-import { createServiceAccount } from "./serviceAccount";
+import { createServiceAccount, readServiceAccount } from "./serviceAccount";
 import type { Access } from "./settings/access";
 import type { Account } from "./settings/account";
 import type { RoleCluster } from "./settings/cluster";
@@ -13,8 +12,9 @@ import { scopeOf, type TokenType } from "./settings/tokenTypes";
 import { createTokenExchange } from "./tokenExchange";
 import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 
-// The names are plain, so that what a program attaches to a role does not depend on the Job. Through a package, it would
-// depend on everything in its output: Pulumi would delete the attachment whenever it replaces the Job.
+// jobName and configMap are strings, and not outputs of the Job and the ConfigMap. To a program that imports the package, the
+// interface below is one output, which depends on every resource in it. If it depended on the Job, Pulumi would delete a policy
+// that the program attaches to roleName whenever it replaces the Job.
 
 /** What one service account has: the names of its resources, and what a pod needs to exchange a token. */
 export interface ServiceAccountOutputs {
@@ -90,16 +90,8 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       { ...inComponent, dependsOn: [args.oidcIssuer, ...args.teamPermissions] },
     );
 
-    this.outputs = {
-      ...(role && { roleArn: role.arn, roleName: role.name }),
-      tokenType: account.tokenType,
-      configMap: tokenExchange.configMapName,
-      env: [CREDENTIAL_HELPER],
-      volume: tokenVolume<pulumi.Input<string>>(tokenExchange.configMapName, account.tokenAudience),
-      volumeMount: VOLUME_MOUNT,
-    };
     if (account.runJob) {
-      const serviceAccount = created ?? existingServiceAccount(name, account, inComponent);
+      const serviceAccount = created ?? readServiceAccount(name, account, inComponent);
       const required = [args.oidcIssuer, ...args.teamPermissions, serviceAccount, ...prerequisites];
       createJob(
         name,
@@ -119,20 +111,17 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
           replacementTrigger: [args.oidcIssuer.id, args.policy],
         },
       );
-      this.outputs.jobName = jobName(account.name);
     }
+
+    this.outputs = {
+      ...(role && { roleArn: role.arn, roleName: role.name }),
+      ...(account.runJob && { jobName: jobName(account.name) }),
+      tokenType: account.tokenType,
+      configMap: tokenExchange.configMapName,
+      env: [CREDENTIAL_HELPER],
+      volume: tokenVolume<pulumi.Input<string>>(tokenExchange.configMapName, account.tokenAudience),
+      volumeMount: VOLUME_MOUNT,
+    };
     this.registerOutputs({ ...this.outputs });
   }
-}
-
-/** Reads a service account, which must exist. Returns undefined for the one that every namespace has. */
-function existingServiceAccount(
-  resourceName: string,
-  { namespace, name }: Account,
-  options: pulumi.CustomResourceOptions,
-): ServiceAccount | undefined {
-  // In a new namespace, it would be read too early, but a pod waits for it:
-  // https://github.com/kubernetes/kubernetes/blob/v1.36.0/plugin/pkg/admission/serviceaccount/admission.go
-  if (name === "default") return undefined;
-  return ServiceAccount.get(resourceName, `${namespace}/${name}`, options);
 }

@@ -3,6 +3,7 @@
 import * as eks from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import type * as pulumi from "@pulumi/pulumi";
+import { issuerInIam } from "../iam";
 import { reason, userError } from "../settings/userError";
 import { ISSUER_URL, type Settings } from "./config";
 
@@ -108,7 +109,7 @@ function trustPolicy(
   oidcProviderArn: pulumi.Input<string>,
   { subjects, repositoryId }: Settings,
 ): iam.PolicyDocument {
-  const { host } = new URL(ISSUER_URL);
+  const issuer = issuerInIam(ISSUER_URL);
   return {
     Version: "2012-10-17",
     Statement: [
@@ -118,10 +119,10 @@ function trustPolicy(
         Action: "sts:AssumeRoleWithWebIdentity",
         Condition: {
           StringEquals: {
-            [`${host}:sub`]: subjects,
-            [`${host}:aud`]: "sts.amazonaws.com",
+            [`${issuer}:sub`]: subjects,
+            [`${issuer}:aud`]: "sts.amazonaws.com",
           },
-          StringEqualsIfExists: { [`${host}:repository_id`]: repositoryId },
+          StringEqualsIfExists: { [`${issuer}:repository_id`]: repositoryId },
         },
       },
     ],
@@ -138,7 +139,7 @@ function readPolicy({ rolePath }: Settings, clusters: Existing["clusters"]): iam
   const [, partition, , , accountId] = clusterArns[0]?.split(":") ?? [];
   const arn = (resource: string) => `arn:${partition}:iam::${accountId}:${resource}`;
   const issuers = clusters.flatMap(({ identities }) => identities[0]?.oidcs[0]?.issuer ?? []);
-  const oidcProviders = issuers.map((url) => arn(`oidc-provider/${url.replace("https://", "")}`));
+  const oidcProviders = issuers.map((url) => arn(`oidc-provider/${issuerInIam(url)}`));
   const associations = clusterArns.map((it) => `${it.replace(":cluster/", ":podidentityassociation/")}/*`);
 
   return {

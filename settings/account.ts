@@ -135,7 +135,7 @@ const command = v.pipe(
 
 export const accountEntries = schemasOf<ServiceAccount>()({
   namespace: kubernetesName,
-  // Kubernetes allows dots in it; the allow policy would read them as wildcards.
+  // Kubernetes allows dots in this name, but the allow policy would read them as wildcards.
   name: kubernetesName,
   ...tokenEntries,
   tokenExpirationSeconds: v.optional(seconds),

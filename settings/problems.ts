@@ -22,7 +22,7 @@ export interface Problem {
 export function messageOf(title: string, problems: Problem[], consequence = "Nothing was changed."): string {
   const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
   const lines = inOrder(problems).map(
-    (problem) => `  ${pathOf(problem)}${shown(problem.value)}: ${visible(problem.reason)}\n`,
+    (problem) => `  ${pathOf(problem)}${assigned(problem.value)}: ${visible(problem.reason)}\n`,
   );
   return `${title} (${count}). ${consequence}\n\n${lines.join("")}`;
 }
@@ -61,8 +61,8 @@ function pathOf({ path: [first, ...others], element }: Problem): string {
 // What the exchange script would not print either: a token, or the password of a URL.
 const LIKE_A_SECRET = /[\w+=-]{40,}|\/\/[^/@ ]+@/;
 
-/** Returns a scalar as ` = VALUE`. Lists and objects are not shown. */
-function shown(value: unknown): string {
+/** Returns a scalar as ` = VALUE`. Lists and objects are not shown, nor what looks like a secret. */
+function assigned(value: unknown): string {
   if (value === undefined || typeof value === "object" || typeof value === "function") return "";
   const text = JSON.stringify(value) ?? String(value);
   return LIKE_A_SECRET.test(text) ? "" : ` = ${visible(text)}`;

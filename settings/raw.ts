@@ -33,7 +33,7 @@ export function readRawConfig(): RawConfig {
 /** Returns the organization of the current stack; undefined if its state is in a self-managed backend. */
 export function stackOrganization(): string | undefined {
   const organization = pulumi.getOrganization();
-  // The engine passes this word if there is none.
+  // The engine passes "organization" if there is none.
   return organization === "organization" ? undefined : organization;
 }
 

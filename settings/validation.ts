@@ -10,7 +10,10 @@ type Schemas<Settings> = {
   [Key in keyof Settings]-?: v.GenericSchema<Settings[Key], unknown>;
 };
 
-/** Requires that each schema accepts every value that its setting can have, and that there is no other schema. */
+/**
+ * Requires that each schema accepts every value that its setting can have, and that there is no other schema. Otherwise, the
+ * type of the schema is a sentence, which becomes part of the compiler's message.
+ */
 type Accepting<Settings, Entries extends v.ObjectEntries> = {
   [Key in keyof Entries]: Key extends keyof Settings
     ? Settings[Key] extends v.InferInput<Entries[Key]>
@@ -21,7 +24,11 @@ type Accepting<Settings, Entries extends v.ObjectEntries> = {
 
 /**
  * Returns the schemas of an interface. They compile only if they accept the values of the interface, and no others: a
- * setting that can be an output needs a schema that accepts one.
+ * setting that can be an output needs a schema that accepts one. With `name: v.string()` for `name: pulumi.Input<string>`, the
+ * compiler says:
+ *
+ *     Type 'StringSchema<undefined>' is not assignable to type
+ *     '"accepts fewer values than the interface allows, such as no output"'.
  */
 export function schemasOf<Settings>() {
   return <Entries extends Schemas<Settings> & v.ObjectEntries>(
