@@ -52,7 +52,7 @@ const JSON_KEYS = [
   "maxExpirationSeconds",
   "jobPodSpec",
   "createNamespaces",
-  "createTeams",
+  "teams",
   "injectToken",
   "serviceAccounts",
 ];

@@ -33,7 +33,7 @@ import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
 import { messageOf, type Problem } from "./settings/problems";
 import { userError } from "./settings/userError";
 import { check, type Incomplete } from "./settings/validation";
-import { type CreatedTeam, createTeams } from "./team";
+import { createTeams, type TeamResources } from "./team";
 import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 
 /**
@@ -73,7 +73,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
 
     // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
     const inPulumiCloud = { ...inComponent, provider: pulumiCloud };
-    const teams = createTeams(name, { organization, teams: access.createTeams }, inPulumiCloud);
+    const teams = createTeams(name, { organization, teams: access.teams }, inPulumiCloud);
     const accounts = access.serviceAccounts.map((account) => ({ account, policy: allowPolicy(account) }));
     const oidcIssuer = createOidcIssuer(
       `${name}.oidc-issuer`,
@@ -84,7 +84,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
         maxExpirationSeconds: access.maxExpirationSeconds,
         policies: accounts.map(({ policy }) => policy),
       },
-      { ...inPulumiCloud, dependsOn: [...dependsOn, ...teams.map(({ team }) => team)] },
+      { ...inPulumiCloud, dependsOn: [...dependsOn, ...teams.flatMap(({ team }) => team ?? [])] },
     );
 
     // Each service account: its role, its ConfigMap, and the Job that tests the token exchange.
@@ -115,9 +115,9 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
 }
 
 /** Returns the permissions that a token of the service account has. Those of every team if the name of its own is an output. */
-function permissionsOf({ tokenType, teamName }: Account, teams: CreatedTeam[]): pulumi.Resource[] {
+function permissionsOf({ tokenType, teamName }: Account, teams: TeamResources[]): pulumi.Resource[] {
   if (tokenType !== "team") return [];
-  const isOwn = ({ name }: CreatedTeam) => typeof teamName !== "string" || name === teamName;
+  const isOwn = ({ name }: TeamResources) => typeof teamName !== "string" || name === teamName;
   return teams.filter(isOwn).flatMap(({ permissions }) => permissions);
 }
 

@@ -1,23 +1,26 @@
-// The teams that are created in Pulumi Cloud, and what each may do: the stacks and the environments that it has access to.
+// Teams in Pulumi Cloud: creates them, and grants what each may do with stacks and environments.
 
-import type * as pulumi from "@pulumi/pulumi";
+import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
+import * as v from "valibot";
 import type { Access } from "./settings/access";
+import { userLogin } from "./settings/tokenTypes";
 
 const { Read, Edit, Admin } = pulumiservice.TeamStackPermissionScope;
 const STACK_PERMISSIONS = { read: Read, edit: Edit, admin: Admin };
 
-/** A team that exists once these resources do. Its name is a plain string, so that nothing depends on it by a property. */
-export interface CreatedTeam {
+/** A team, with the resources that it needs. Its name is a plain string, so that nothing depends on it by a property. */
+export interface TeamResources {
   name: string;
-  team: pulumi.Resource;
+  /** Undefined if the team exists already. */
+  team: pulumi.Resource | undefined;
   /** What a service account that acts as the team waits for. */
   permissions: pulumi.Resource[];
 }
 
 /**
- * Creates teams in Pulumi Cloud, with their permissions. Its members are left to the service, which adds who creates a team,
- * and to anyone who manages them there.
+ * Creates teams in Pulumi Cloud, unless they exist already, and grants each its permissions. A team is never deleted, because
+ * people add members to it. Its permissions are.
  *
  * @param prefix of the resources' names.
  * @param options with the provider of Pulumi Cloud.
@@ -25,21 +28,23 @@ export interface CreatedTeam {
  */
 export function createTeams(
   prefix: string,
-  { organization, teams }: { organization: pulumi.Input<string>; teams: Access["createTeams"] },
-  options: pulumi.CustomResourceOptions,
-): CreatedTeam[] {
-  return teams.map(({ name, stacks, environments }) => {
-    const team = new pulumiservice.Team(
-      `${prefix}.${name}`,
-      { organizationName: organization, teamType: "pulumi", name },
-      { ...options, ignoreChanges: ["members"] },
-    );
+  { organization, teams }: { organization: pulumi.Input<string>; teams: Access["teams"] },
+  options: pulumi.CustomResourceOptions & { provider: pulumi.ProviderResource },
+): TeamResources[] {
+  const members = teams.some(({ create }) => create) ? creator(organization, options.provider) : [];
+
+  return teams.map(({ name, create, stacks, environments }) => {
+    const team = create
+      ? new pulumiservice.Team(
+          `${prefix}.${name}`,
+          { organizationName: organization, teamType: "pulumi", name, members },
+          { ...options, retainOnDelete: true, ignoreChanges: ["members"] },
+        )
+      : undefined;
 
     const ofTeam: pulumi.CustomResourceOptions = {
       ...options,
-      dependsOn: team,
-      // A deleted team has no permissions.
-      deletedWith: team,
+      ...(team && { dependsOn: team }),
       // Another permission has the same ID. Deleted after it is created, the previous one would take it away.
       deleteBeforeReplace: true,
     };
@@ -60,5 +65,29 @@ export function createTeams(
       );
     });
     return { name, team, permissions: [...stackPermissions, ...environmentPermissions] };
+  });
+}
+
+/**
+ * Returns the login of the user who runs the update, whom the service makes a member of a team that the user creates. The
+ * provider compares members with this input, even if their changes are ignored: without it, the next update would take the
+ * user out of the team. https://github.com/pulumi/pulumi-pulumiservice/blob/v1.3.0/provider/pkg/resources/team.go
+ *
+ * @returns an empty list in a preview, or if the access token is not a user's. It does not fail.
+ */
+function creator(
+  organization: pulumi.Input<string>,
+  provider: pulumi.ProviderResource,
+): pulumi.Input<string[]> {
+  if (pulumi.runtime.isDryRun()) return [];
+  const login = pulumiservice.getCurrentUser({}, { provider }).then(
+    ({ username }) => username,
+    () => "",
+  );
+  return pulumi.output({ login, organization }).apply(({ login, organization }) => {
+    // Other tokens have the name of the organization, or one such as `team-account:ID`. To add these would fail.
+    // https://github.com/pulumi/pulumi/blob/v3.276.0/pkg/cmd/pulumi/whoami/whoami.go
+    const isUser = v.is(userLogin, login) && login !== organization;
+    return isUser ? [login] : [];
   });
 }

@@ -17,7 +17,7 @@ import {
 import { jobPodSpec } from "./jobPodSpec";
 import { apiUrl, INITIAL_NAMESPACES, INVISIBLE, kubernetesName, policyArn, rolePath } from "./names";
 import type { Problem } from "./problems";
-import { type Team, teamProblems, teams } from "./teams";
+import { type Team, teamList, teamProblems } from "./teams";
 import {
   booleanSchema,
   distinctListSchema,
@@ -47,10 +47,10 @@ export interface AccessSettings {
    */
   createNamespaces?: string[];
   /**
-   * Teams in Pulumi Cloud to create, with what they may do. Leave out those that exist. A team that leaves the list is
-   * deleted. Default: `[]`.
+   * Teams in Pulumi Cloud to create, and what they may do. They are never deleted, but permissions that leave the list are
+   * revoked. Default: `[]`.
    */
-  createTeams?: Team[];
+  teams?: Team[];
   /**
    * Create admission policies that add the token exchange to pods with the label `eks-pulumi-oidc/inject-token`.
    * Requires Kubernetes 1.36 and permission to manage admission policies in the whole cluster. Default: `false`.
@@ -60,7 +60,10 @@ export interface AccessSettings {
   maxExpirationSeconds?: number;
   /** ARN of the permissions boundary of every IAM role. Default: none. */
   permissionsBoundaryArn?: pulumi.Input<string>;
-  /** Path of every IAM role. Default: `/`. */
+  /**
+   * Path of every IAM role. Changing it replaces the roles: running pods keep the old ARN, and policies that others attached
+   * are lost. Default: `/`.
+   */
   rolePath?: pulumi.Input<string>;
   /** Image of the Jobs. Requires bash 4.4, curl 7.84, and CA certificates. Default: `pulumi/pulumi-base:3.274.1`. */
   image?: pulumi.Input<string>;
@@ -120,7 +123,7 @@ export const accessEntries = schemasOf<AccessSettings>()({
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
   injectToken: v.optional(booleanSchema, false),
   createNamespaces: v.optional(distinctListSchema(newNamespace), []),
-  createTeams: v.optional(teams, []),
+  teams: v.optional(teamList, []),
   serviceAccounts: accountList(),
 });
 
@@ -173,7 +176,7 @@ export function accessRules(access: Incomplete<Access>, createsCluster = false):
     ...problems,
     ...duplicateAccounts(serviceAccounts),
     ...unusedNamespaces(access),
-    ...teamProblems(access.createTeams, teamNamesOf(access)),
+    ...teamProblems(access.teams, teamNamesOf(access)),
   ];
 }
 

@@ -1,9 +1,10 @@
-// The teams in Pulumi Cloud that a stack creates, and what they may do.
+// What teams in Pulumi Cloud may do, and which of them the stack creates.
 
 import * as v from "valibot";
 import type { Path, Problem } from "./problems";
 import { teamName } from "./tokenTypes";
 import {
+  booleanSchema,
   duplicates,
   type Incomplete,
   listSchema,
@@ -56,6 +57,8 @@ export interface TeamEnvironment {
 export interface Team {
   /** Name of the team, which is the `teamName` of an entry. */
   name: string;
+  /** Create the team. Set it to `false` for one that exists: its members stay as they are either way. Default: `true`. */
+  create?: boolean;
   /** Stacks that the team may use. Each must exist. Default: `[]`. */
   stacks?: TeamStack[];
   /** Environments that the team may use. Each must exist. Default: `[]`. */
@@ -77,12 +80,13 @@ const environmentEntries = schemasOf<TeamEnvironment>()({
 
 const teamEntries = schemasOf<Team>()({
   name: teamName,
+  create: v.optional(booleanSchema, true),
   stacks: v.optional(listSchema(settingsSchema(stackEntries)), []),
   environments: v.optional(listSchema(settingsSchema(environmentEntries)), []),
 });
 
 /** A schema for the list of teams. */
-export const teams = listSchema(settingsSchema(teamEntries));
+export const teamList = listSchema(settingsSchema(teamEntries));
 
 /**
  * Returns the problems of teams that are valid by themselves, but not together.
@@ -91,7 +95,7 @@ export const teams = listSchema(settingsSchema(teamEntries));
  */
 export function teamProblems(teams: (Incomplete<Team> | undefined)[] = [], teamNames?: unknown[]): Problem[] {
   const inTeams = teams.flatMap((team, index): Problem[] => {
-    const path: Path = ["createTeams", index];
+    const path: Path = ["teams", index];
     const isUnused = team?.name !== undefined && teamNames && !teamNames.includes(team.name);
     const unused = {
       path: [...path, "name"],
@@ -100,12 +104,22 @@ export function teamProblems(teams: (Incomplete<Team> | undefined)[] = [], teamN
     };
     const stacks = team?.stacks?.map((it) => it?.stack) ?? [];
     const environments = team?.environments?.map((it) => it?.environment) ?? [];
+    // Of an element with an invalid permission, the list is missing.
+    const isWithoutPermissions =
+      team?.create === false && team.stacks?.length === 0 && team.environments?.length === 0;
+    const withoutEffect = {
+      path: [...path, "create"],
+      value: false,
+      reason:
+        "does nothing without stacks or environments. If the team needs no permissions, remove it from the list",
+    };
     return [
       ...(isUnused ? [unused] : []),
+      ...(isWithoutPermissions ? [withoutEffect] : []),
       ...duplicates(stacks, (at) => [...path, "stacks", at, "stack"]),
       ...duplicates(environments, (at) => [...path, "environments", at, "environment"]),
     ];
   });
   const names = teams.map((team) => team?.name);
-  return [...inTeams, ...duplicates(names, (index) => ["createTeams", index, "name"])];
+  return [...inTeams, ...duplicates(names, (index) => ["teams", index, "name"])];
 }

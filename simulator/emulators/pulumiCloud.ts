@@ -9,10 +9,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { decodeJwt, errors, type JWTVerifyGetKey } from "jose";
 import { type AuthPolicy, decide, type Runner } from "./authPolicy";
 import { emulatorCertificate } from "./certificates";
-import type { Emulator, ResourceKind } from "./emulator";
+import type { ResourceKind } from "./emulator";
 import { claimsOf, keysOf } from "./issuer";
 import { type Reply, startServer } from "./server";
-import { startTeams } from "./teams";
 
 export interface PulumiCloudOptions {
   /** The runner pools that exist. */
@@ -47,11 +46,10 @@ export interface PulumiCloud {
   /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed for thumbprints. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
   list(): RegisteredIssuer[];
-  /** Returns a name for each issuer, team, and permission of a team. */
+  /** Returns the ID of each issuer. */
   existing(): string[];
-  /** `OidcIssuer`, `Team`, and its permissions, which the provider maps to the API. */
+  /** `OidcIssuer`, which the provider maps to the API. */
   resources: Record<string, ResourceKind>;
-  calls: Emulator["calls"];
   /** The token exchanges, the first one first. Contains no token. */
   exchanges: { status: number; reason: string }[];
   close(): Promise<void>;
@@ -74,7 +72,6 @@ export async function startPulumiCloud({
   const keySets = new Map<string, JWTVerifyGetKey>();
   const accessTokens = new Map<string, TokenRequest & { expiresAt: number }>();
   const exchanges: PulumiCloud["exchanges"] = [];
-  const teams = startTeams();
   const find = (organization: string, url: string | undefined) =>
     [...issuers].find(([, issuer]) => issuer.organization === organization && issuer.url === url);
 
@@ -157,15 +154,8 @@ export async function startPulumiCloud({
     register,
     update,
     list: () => [...issuers].map(([id, registration]) => ({ id, registration })),
-    existing: () => [...issuers.keys(), ...teams.existing()],
-    calls: {
-      // Whose access token the program has: provider/pkg/functions/current_user.go in pulumi/pulumi-pulumiservice.
-      "pulumiservice:index:getCurrentUser": {
-        answer: () => ({ username: "admin", name: "", email: "", avatarUrl: "" }),
-      },
-    },
+    existing: () => [...issuers.keys()],
     resources: {
-      ...teams.resources,
       // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
       "pulumiservice:index:OidcIssuer": {
         async create(_name, inputs: IssuerRegistration) {

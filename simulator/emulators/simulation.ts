@@ -51,7 +51,7 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
     issuer,
     otherIssuer,
     resources: { ...aws.resources, ...kubernetes.resources, ...pulumiCloud.resources },
-    calls: { ...aws.calls, ...pulumiCloud.calls },
+    calls: aws.calls,
     existing: () => ({
       aws: aws.existing(),
       kubernetes: kubernetes.existing(),

@@ -23,7 +23,7 @@ const TEAMS = [{ name: "a", stacks: [{ stack: "app/prod", permission: "edit" }] 
 test("a plan of the real engine shows what it changes, and grants each token to its service account only", {
   skip: missingCli,
 }, async (t) => {
-  const settings = { userLogin: "", serviceAccounts: [DEPLOYER, DRIFT, SECRETS], createTeams: TEAMS };
+  const settings = { userLogin: "", serviceAccounts: [DEPLOYER, DRIFT, SECRETS], teams: TEAMS };
   const { pulumi, set, up } = await emptyStack(t, settings);
 
   const created = await checkedPlan(t, pulumi);
@@ -67,7 +67,7 @@ test("a plan of the real engine shows what it changes, and grants each token to 
     ],
   ] as const) {
     await t.test(`of ${what}`, async () => {
-      await set("createTeams", serviceAccounts.some((it) => it === MOVED) ? [] : TEAMS);
+      await set("teams", serviceAccounts.some((it) => it === MOVED) ? [] : TEAMS);
       await set("serviceAccounts", serviceAccounts);
       for (const options of [[], ["--refresh"]]) {
         const { exitCode, stdout, changes } = await checkedPlan(t, pulumi, ...options);

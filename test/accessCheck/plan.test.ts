@@ -173,9 +173,9 @@ test("shows the teams that the program creates, with what each may do, and whose
   const entries = [DEPLOYER, DRIFT];
   const stack = { stack: "app/prod", permission: "read" };
   const environments = [{ environment: "app/prod", permission: "open" }];
-  const before = await programWith(entries, { createTeams: [{ name: "a", stacks: [stack] }] });
+  const before = await programWith(entries, { teams: [{ name: "a", stacks: [stack] }] });
   const stacks = [{ ...stack, permission: "admin" }];
-  const after = await programWith(entries, { createTeams: [{ name: "a", stacks, environments }] });
+  const after = await programWith(entries, { teams: [{ name: "a", stacks, environments }] });
 
   const { exitCode, stdout, changes } = await check(stepsOf(after, before));
   assert.deepEqual(changes.split("\n"), [
@@ -193,7 +193,7 @@ test("shows the teams that the program creates, with what each may do, and whose
 });
 
 test("shows a team only with the component that creates it, and with its organization", async () => {
-  const team = (name: string) => ({ createTeams: [{ name }] });
+  const team = (name: string) => ({ teams: [{ name }] });
   const blue = stepsOf(await programWith([DEPLOYER], team("a")));
   const greenEntry = { ...DEPLOYER, name: "green", teamName: "g" };
   const green = stepsOf(await programWith([greenEntry], { ...team("g"), organization: "other" }), []);

@@ -143,7 +143,8 @@ describe("the package of the component", { skip: missingCli }, () => {
     });
 
     succeeded(await pulumi("destroy", "--yes"));
-    assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: [] });
+    const teams = ["organization/platform", "organization/security"];
+    assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: teams });
   });
 
   test("a program in YAML", { skip: missingYaml }, async (t) => {
@@ -169,7 +170,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     });
 
     const teamThatCan = (permission: string) => ({
-      createTeams: [{ name: "platform", stacks: [{ stack: "app/prod", permission }] }],
+      teams: [{ name: "platform", stacks: [{ stack: "app/prod", permission }] }],
     });
     const permissions = () => simulation.existing().pulumiCloud.filter((name) => name.includes(": "));
     const plannedChanges = async () => {

@@ -202,7 +202,7 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
       createCluster: true,
       injectToken: true,
       createNamespaces: ["ci"],
-      createTeams: [
+      teams: [
         {
           name: "ops",
           stacks: [{ stack: "app/prod", permission: "read" }],

@@ -95,7 +95,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
         userLogin: "",
         serviceAccounts: FOUR,
         createNamespaces: NAMESPACES,
-        createTeams: [PLATFORM],
+        teams: [PLATFORM],
         createOidcProvider: true,
       },
       { runners: [{ id: "pool-1", name: "builders" }], cluster: { ...CLUSTER, hasOidcProvider: false } },
@@ -112,9 +112,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       "acme/platform: environment app/prod open",
       "acme/platform: stack app/prod 102",
     ]);
-    // The service adds a member to the team.
     succeeded(await pulumi("preview", "--expect-no-changes"));
-    succeeded(await pulumi("preview", "--refresh", "--expect-no-changes"));
 
     await t.test("stores no token in the state", async () => {
       const state = JSON.stringify(await resourcesOf(pulumi));
@@ -192,18 +190,21 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       succeeded(await pulumi("preview", "--expect-no-changes"));
     });
 
-    await t.test("destroys all but the namespaces, the cluster, and its IAM OIDC provider", async () => {
-      const outcome = succeeded(await pulumi("destroy", "--yes", "--skip-preview"));
-      // Nor does this order deny a pod.
-      assert.deepEqual(policiesIn(outcome), POLICIES.toReversed());
-      const { aws, kubernetes, pulumiCloud } = simulation.existing();
-      assert.deepEqual(kubernetes.toSorted(), NAMESPACES.toSorted());
-      assert.deepEqual(pulumiCloud, []);
-      assert.deepEqual(
-        aws.map((name) => name.replace(/^.*:(oidc-provider)\/.*$/, "$1")),
-        ["my-cluster", "oidc-provider"],
-      );
-    });
+    await t.test(
+      "destroys all but the namespaces, the team, the cluster, and its IAM OIDC provider",
+      async () => {
+        const outcome = succeeded(await pulumi("destroy", "--yes", "--skip-preview"));
+        // Nor does this order deny a pod.
+        assert.deepEqual(policiesIn(outcome), POLICIES.toReversed());
+        const { aws, kubernetes, pulumiCloud } = simulation.existing();
+        assert.deepEqual(kubernetes.toSorted(), NAMESPACES.toSorted());
+        assert.deepEqual(pulumiCloud, ["acme/platform"]);
+        assert.deepEqual(
+          aws.map((name) => name.replace(/^.*:(oidc-provider)\/.*$/, "$1")),
+          ["my-cluster", "oidc-provider"],
+        );
+      },
+    );
   });
 
   test("creates a new cluster's issuer once, keeps its thumbprint after the certificate rotates, and destroys the cluster", async (t) => {

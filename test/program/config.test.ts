@@ -250,23 +250,26 @@ const REJECTED = `
     createNamespaces[0] = "kube-system": exists on every cluster
 
   # Teams, each of which is the team of an entry.
-  { createTeams: [{ name: ops }, { name: "a*", stakcs: [] }, { name: ops, stacks: a }] }
-    createTeams[0].name = "ops": no entry of serviceAccounts has this teamName
-    createTeams[1].stakcs: unknown setting; did you mean "stacks"?
-    createTeams[1].name = "a*": must have at most 100 printable ASCII characters…
-    createTeams[2].stacks = "a": must be a list
-    createTeams[2].name = "ops": no entry of serviceAccounts has this teamName
-    createTeams[2].name = "ops": must not be listed twice
-  { entry: { tokenType: team, teamName: ops, userLogin: "" }, createTeams: [{ name: ops, stacks: [{ stack: a, permission: write }] }] }
-    createTeams[0].stacks[0].stack = "a": must be PROJECT/STACK
-    createTeams[0].stacks[0].permission = "write": must be read, edit, or admin
-  { entry: { tokenType: team, teamName: ops, userLogin: "" }, createTeams: [{ name: ops, stacks: [{ stack: a/b, permission: read }, { stack: a/b, permission: edit, team: a }] }] }
-    createTeams[0].stacks[1].team: unknown setting
-    createTeams[0].stacks[1].stack = "a/b": must not be listed twice
-  { entry: { tokenType: team, teamName: ops, userLogin: "" }, createTeams: [{ name: ops, environments: [{ environment: a/b, permission: edit }, { environment: a/b, permission: open, stack: a }] }] }
-    createTeams[0].environments[0].permission = "edit": must be read, open, write, or admin
-    createTeams[0].environments[1].stack: unknown setting
-    createTeams[0].environments[1].environment = "a/b": must not be listed twice
+  { teams: [{ name: ops }, { name: "a*", stakcs: [] }, { name: ops, stacks: a }] }
+    teams[0].name = "ops": no entry of serviceAccounts has this teamName
+    teams[1].stakcs: unknown setting; did you mean "stacks"?
+    teams[1].name = "a*": must have at most 100 printable ASCII characters…
+    teams[2].stacks = "a": must be a list
+    teams[2].name = "ops": no entry of serviceAccounts has this teamName
+    teams[2].name = "ops": must not be listed twice
+  { entry: { tokenType: team, teamName: ops, userLogin: "" }, teams: [{ name: ops, stacks: [{ stack: a, permission: write }] }] }
+    teams[0].stacks[0].stack = "a": must be PROJECT/STACK
+    teams[0].stacks[0].permission = "write": must be read, edit, or admin
+  { entry: { tokenType: team, teamName: ops, userLogin: "" }, teams: [{ name: ops, stacks: [{ stack: a/b, permission: read }, { stack: a/b, permission: edit, team: a }] }] }
+    teams[0].stacks[1].team: unknown setting
+    teams[0].stacks[1].stack = "a/b": must not be listed twice
+  { entry: { tokenType: team, teamName: ops, userLogin: "" }, teams: [{ name: ops, environments: [{ environment: a/b, permission: edit }, { environment: a/b, permission: open, stack: a }] }] }
+    teams[0].environments[0].permission = "edit": must be read, open, write, or admin
+    teams[0].environments[1].stack: unknown setting
+    teams[0].environments[1].environment = "a/b": must not be listed twice
+  { entry: { tokenType: team, teamName: ops, userLogin: "" }, teams: [{ name: ops, create: false, stacks: [] }], createTeams: [] }
+    createTeams: unknown setting; did you mean "teams"?
+    teams[0].create = false: does nothing without stacks or environments. If the team needs no permissions, remove it from the list
 
   # What would mislead in the pod spec of a Job, and what it cannot override.
   jobPodSpec: { serviceAccountName: a, serviceAccount: b, volumes: [a] }

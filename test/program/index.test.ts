@@ -20,6 +20,7 @@ import {
   startCluster,
   up,
 } from "../support/stack";
+import { CREATOR, CURRENT_USER } from "../support/teams";
 import { setVariables } from "../support/variables";
 
 type ConfigMap = output.core.v1.ConfigMap;
@@ -28,6 +29,11 @@ const ACCOUNT = "arn:aws:iam::123456789012";
 const POLICIES = ["arn:aws:iam::aws:policy/ReadOnlyAccess", `${ACCOUNT}:policy/b`];
 const LONG = "n".repeat(63);
 const TEAM = { tokenType: "team", teamName: "ops" };
+const OPS = {
+  name: "ops",
+  stacks: [{ stack: "app/prod", permission: "edit" }],
+  environments: [{ environment: "app/prod", permission: "open" }],
+};
 const CLUSTER_ARN = "arn:aws:eks:us-west-2:123456789012:cluster/my-cluster";
 const NO_PROVIDER = { name: "my-cluster", hasOidcProvider: false };
 const GET_TOKEN = ["eks", "get-token", "--cluster-name", "my-cluster", "--output", "json"];
@@ -47,13 +53,7 @@ const SETTINGS = {
   permissionsBoundaryArn: POLICIES[1],
   rolePath: "/pulumi/",
   createNamespaces: ["ci"],
-  createTeams: [
-    {
-      name: "ops",
-      stacks: [{ stack: "app/prod", permission: "edit" }],
-      environments: [{ environment: "app/prod", permission: "open" }],
-    },
-  ],
+  teams: [OPS],
 };
 const EXISTING = { createServiceAccount: false };
 const SERVICE_ACCOUNTS = [
@@ -62,6 +62,7 @@ const SERVICE_ACCOUNTS = [
   entry({ name: "pod", awsRole: "pod-identity", rolePolicyArns: POLICIES }),
   // `constructor` is the name of a method, and `a` is in another namespace, too.
   entry({ namespace: "constructor", name: "a" }),
+  entry({ namespace: "constructor", name: "team", ...TEAM }),
   entry({ name: "existing", ...EXISTING, awsRole: "irsa" }),
   // Neither exists yet.
   entry({ name: "not-read", ...EXISTING, runJob: false }),
@@ -204,13 +205,21 @@ test("a Job waits for what its exchange needs, and runs again for a new issuer o
   assert.deepEqual(await labelsOf(configMap.options.dependsOn), ["OidcIssuer access.oidc-issuer"]);
 });
 
-test("a team exists before the issuer, and has its permissions before the ConfigMap of its service account", async () => {
+test("a team is created with its creator, is retained, and exists before the issuer", async () => {
   const { inputs, options } = only(stack, "Team");
-  assert.deepEqual(inputs, { organizationName: "other", teamType: "pulumi", name: "ops" });
-  // The service adds who creates it.
+  assert.deepEqual(inputs, {
+    organizationName: "other",
+    teamType: "pulumi",
+    name: "ops",
+    members: [CREATOR],
+  });
+  // People add the others.
   assert.deepEqual(options.ignoreChanges, ["members"]);
+  assert.equal(options.retainOnDelete, true);
   assert.deepEqual(await labelsOf(only(stack, "OidcIssuer").options.dependsOn), ["Team access.ops"]);
+});
 
+test("a team has its permissions before the ConfigMap and the Job of its service account", async () => {
   const granted = { organization: "other", team: "ops", project: "app" };
   const onStack = only(stack, "TeamStackPermission");
   assert.deepEqual(onStack.inputs, { ...granted, stack: "prod", permission: 102 });
@@ -218,23 +227,53 @@ test("a team exists before the issuer, and has its permissions before the Config
   assert.deepEqual(onEnvironment.inputs, { ...granted, environment: "prod", permission: "open" });
   for (const { options, provider } of [onStack, onEnvironment]) {
     assert.equal(options.deleteBeforeReplace, true);
-    for (const option of [options.deletedWith, options.dependsOn]) {
-      assert.deepEqual(await labelsOf(option), ["Team access.ops"]);
-    }
+    assert.deepEqual(await labelsOf(options.dependsOn), ["Team access.ops"]);
     assert.match(provider, /pulumi:providers:pulumiservice::/);
   }
 
-  const configMapOf = (name: string) => only(stack, "ConfigMap", `access.ci.${name}.pulumi-token-exchange`);
   const permissions = [
     "TeamStackPermission access.ops.app/prod",
     "TeamEnvironmentPermission access.ops.app/prod",
   ];
-  assert.deepEqual(await labelsOf(configMapOf("b").options.dependsOn), [
+  const required = async (type: string, name: string) => labelsOf(only(stack, type, name).options.dependsOn);
+  assert.deepEqual(await required("ConfigMap", "access.ci.b.pulumi-token-exchange"), [
     "OidcIssuer access.oidc-issuer",
     ...permissions,
   ]);
-  assert.deepEqual(await labelsOf(configMapOf("a").options.dependsOn), ["OidcIssuer access.oidc-issuer"]);
+  assert.deepEqual(await required("ConfigMap", "access.ci.a.pulumi-token-exchange"), [
+    "OidcIssuer access.oidc-issuer",
+  ]);
+  assert.deepEqual((await required("Job", "access.constructor.team")).slice(0, 3), [
+    "OidcIssuer access.oidc-issuer",
+    ...permissions,
+  ]);
 });
+
+test("a team that exists already gets only permissions, for which no one asks who the user is", async (t) => {
+  const simulation = await start(t);
+  const teams = simulation.resources["pulumiservice:index:Team"] ?? assert.fail();
+  await teams.create("ops", { organizationName: "acme", name: "ops" });
+  t.mock.method(simulation.calls[CURRENT_USER] ?? assert.fail(), "answer", () => assert.fail());
+  const settings = { ...stackWith(TEAM), teams: [{ ...OPS, create: false }] };
+  const withTeam = await run(simulation, settings);
+  assert.deepEqual(all(withTeam, "Team"), []);
+  assert.deepEqual(only(withTeam, "TeamStackPermission").inputs.team, "ops");
+  assert.equal(only(withTeam, "TeamEnvironmentPermission").inputs.team, "ops");
+});
+
+for (const [what, answer] of [
+  ["fails", () => assert.fail("401 API error")],
+  ["is empty", () => ({ username: "" })],
+  ["names the organization of its token", () => ({ username: "acme" })],
+  ["names the team of its token", () => ({ username: "team-account:1a2b" })],
+] as const) {
+  test(`a team is created without a member if the answer to who the user is ${what}`, async (t) => {
+    const simulation = await start(t);
+    t.mock.method(simulation.calls[CURRENT_USER] ?? assert.fail(), "answer", answer);
+    const created = await run(simulation, { ...stackWith(TEAM), teams: [OPS] });
+    assert.deepEqual(only(created, "Team").inputs.members, []);
+  });
+}
 
 test("the issuer is registered with its thumbprint, through a provider for the configured Pulumi Cloud", () => {
   const { inputs, provider, options } = only(stack, "OidcIssuer");

@@ -94,16 +94,13 @@ test("accepts no audience that is the cluster's issuer, as soon as both are know
 
 test("accepts plain teams, and any name if the team of an entry is an output", async () => {
   const entryOf = (teamName: pulumi.Input<string>) => ({ ...ENTRY, tokenType: "team", teamName }) as const;
-  const createTeams = [{ name: "ops", stacks: [{ stack: "app/prod", permission: "read" }] }] as const;
+  const ops = [{ name: "ops", stacks: [{ stack: "app/prod", permission: "read" }] }];
   const problems = (teamName: pulumi.Input<string>, teams: object[]) =>
-    rejected({ ...ARGS, serviceAccounts: [entryOf(teamName)], createTeams: teams }, () => ({}));
-  assert.match(await problems(pulumi.output("dev"), [...createTeams]), /\(1 problem\).*\n\n {2}providers:/);
-  assert.match(
-    await problems("dev", [...createTeams]),
-    /createTeams\[0\]\.name = "ops": no entry of serviceAccounts has/,
-  );
+    rejected({ ...ARGS, serviceAccounts: [entryOf(teamName)], teams }, () => ({}));
+  assert.match(await problems(pulumi.output("dev"), ops), /\(1 problem\).*\n\n {2}providers:/);
+  assert.match(await problems("dev", ops), /teams\[0\]\.name = "ops": no entry of serviceAccounts has/);
   const later = [{ name: "ops", stacks: [{ stack: pulumi.output("app/prod"), permission: "read" }] }];
-  assert.match(await problems("ops", later), /createTeams\[0\]\.stacks\[0\]\.stack: must be a plain value/);
+  assert.match(await problems("ops", later), /teams\[0\]\.stacks\[0\]\.stack: must be a plain value/);
 });
 
 test("warns of a token for the service account that pods have by default", async () => {

@@ -34,6 +34,12 @@ const REPLACE_ON: Record<string, string[]> = {
   "pulumiservice:index:TeamEnvironmentPermission": ["permission"],
 };
 
+/** Inputs that a provider fills in, and compares with what exists instead of with the previous inputs, by type. */
+const COMPARED_WITH_STATE: Record<string, Record<string, unknown>> = {
+  // pulumi/pulumi-pulumiservice, provider/pkg/resources/team.go.
+  "pulumiservice:index:Team": { members: [] },
+};
+
 /** https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations */
 const REPLACE_UNREADY = { "pulumi.com/replaceUnready": "true" };
 
@@ -56,7 +62,12 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
       provider: { inputProperties: { kubeconfig: { type: "string" } } },
     }),
 
-    async diff(_id, urn, { __inputs: olds, __unready }: State, news: object) {
+    async check(urn, _olds, news: object) {
+      return { inputs: { ...comparedWithState(urn), ...news } };
+    },
+
+    async diff(_id, urn, { __inputs: inputs, __unready, ...state }: State, news: object) {
+      const olds = { ...inputs, ...comparedWithState(urn, state) };
       const names = ["metadata.name", "metadata.namespace"];
       const replaces = [...names, ...(REPLACE_ON[parse(urn).type] ?? [])].filter(
         (path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)),
@@ -89,7 +100,11 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
       // A refresh passes the previous state; reading an object of others does not.
       const isKubernetes = parse(urn).type.startsWith("kubernetes:");
       const inputs = isKubernetes && state.__inputs ? Object(pruned(found, state.__inputs)) : found;
-      return { id, inputs, props: { ...inputs, ...state, __inputs: inputs } };
+      return {
+        id,
+        inputs,
+        props: { ...inputs, ...state, ...comparedWithState(urn, found), __inputs: inputs },
+      };
     },
 
     async delete(id, urn) {
@@ -121,6 +136,16 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
       return { outputs: call.answer(inputs) };
     },
   };
+}
+
+/** Returns the inputs that a resource's provider compares with what exists: their defaults, or their values. */
+function comparedWithState(urn: string, values?: object): Record<string, unknown> {
+  const defaults = COMPARED_WITH_STATE[parse(urn).type] ?? {};
+  const entries = Object.entries(defaults).map(([key, value]) => [
+    key,
+    values ? valueAt(values, key) : value,
+  ]);
+  return Object.fromEntries(entries);
 }
 
 /** Registers a resource of the emulated component of @pulumi/eks, and returns its outputs: the undefined inputs. */

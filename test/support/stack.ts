@@ -11,6 +11,7 @@ import {
 } from "../../simulator/emulators/simulation";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import { configOf } from "./rawSettings";
+import { startTeams, type Teams } from "./teams";
 
 export type Settings = Record<string, unknown>;
 
@@ -32,19 +33,38 @@ export interface Stack {
 /** The cluster of a stack in these tests. */
 export const CLUSTER = { name: "my-cluster", hasOidcProvider: true };
 
-/** Starts a simulation with a cluster, on which every Job succeeds at once. */
-export function startCluster(options: Partial<SimulationOptions> = {}): Promise<Simulation> {
-  return startSimulation({
+/** A simulation with the teams of Pulumi Cloud. */
+export interface SimulationWithTeams extends Simulation {
+  teams: Teams;
+}
+
+/** Starts a simulation with a cluster, on which every Job succeeds at once, and without teams. */
+export async function startCluster(options: Partial<SimulationOptions> = {}): Promise<SimulationWithTeams> {
+  const simulation = await startSimulation({
     region: "us-west-2",
     cluster: CLUSTER,
     registrationMilliseconds: 0,
     runPod: async () => ({ exitCode: 0, log: [] }),
     ...options,
   });
+  const teams = startTeams();
+  return {
+    ...simulation,
+    teams,
+    resources: { ...simulation.resources, ...teams.resources },
+    calls: { ...simulation.calls, ...teams.calls },
+    existing() {
+      const { pulumiCloud, ...others } = simulation.existing();
+      return { ...others, pulumiCloud: [...pulumiCloud, ...teams.existing()] };
+    },
+  };
 }
 
 /** Starts a simulation for one test. */
-export async function start(t: TestContext, options: Partial<SimulationOptions> = {}): Promise<Simulation> {
+export async function start(
+  t: TestContext,
+  options: Partial<SimulationOptions> = {},
+): Promise<SimulationWithTeams> {
   const simulation = await startCluster(options);
   t.after(() => simulation.close());
   return simulation;

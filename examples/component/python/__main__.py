@@ -49,7 +49,7 @@ access = eks_pulumi_oidc.PulumiCloudAccess(
     issuer_url=cluster.oidc_provider_url,
     oidc_provider_arn=cluster.oidc_provider_arn,
     permissions_boundary_arn=boundary.arn,
-    create_teams=[
+    teams=[
         eks_pulumi_oidc.TeamArgs(
             name="platform",
             stacks=[

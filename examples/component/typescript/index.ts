@@ -42,7 +42,7 @@ const access = new PulumiCloudAccess(
     issuerUrl: cluster.oidcProviderUrl,
     oidcProviderArn: pulumi.interpolate`${cluster.oidcProviderArn}`,
     permissionsBoundaryArn: boundary.arn,
-    createTeams: [{ name: "platform", stacks: [{ stack: "app/prod", permission: "edit" }] }],
+    teams: [{ name: "platform", stacks: [{ stack: "app/prod", permission: "edit" }] }],
     serviceAccounts: [
       {
         namespace: "team-a",

@@ -1,6 +1,6 @@
-// The teams of the emulated Pulumi Cloud, with what each may do.
+// The teams of the emulated Pulumi Cloud, with their members and what each may do.
 
-import { type ResourceKind, storedKind } from "./emulator";
+import { type Emulator, type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
 
 interface TeamInputs {
   organizationName: string;
@@ -18,37 +18,49 @@ interface PermissionInputs {
   permission: number | string;
 }
 
-export interface Teams {
-  resources: Record<string, ResourceKind>;
+export interface Teams extends Emulator {
   /** Returns each team, such as `acme/platform`, and each permission, such as `acme/platform: stack app/prod 102`. */
   existing(): string[];
+  /** Returns the members of a team such as `acme/platform`; undefined if it does not exist. */
+  membersOf(id: string): string[] | undefined;
+  /** Adds a member in Pulumi Cloud, as people do. */
+  addMember(id: string, login: string): void;
 }
 
 /** The user whose access token the program has. */
-const CREATOR = "admin";
+export const CREATOR = "admin";
 
+export const CURRENT_USER = "pulumiservice:index:getCurrentUser";
+
+/** Starts without any team. */
 export function startTeams(): Teams {
   const teams = new Map<string, TeamInputs>();
   const permissions = new Map<string, PermissionInputs>();
 
-  function requireTeam(id: string): void {
-    if (!teams.has(id)) throw new Error(`404 API error: Not Found: Team '${id}' not found`);
+  function find(id: string): TeamInputs {
+    const team = teams.get(id);
+    if (!team) throw new Error(`404 API error: Not Found: Team '${id}' not found`);
+    return team;
   }
+
+  const withMembers = (team: TeamInputs, ...logins: string[]): TeamInputs => {
+    return { ...team, members: [...new Set([...(team.members ?? []), ...logins])].sort() };
+  };
 
   // pulumi/pulumi-pulumiservice, provider/pkg/resources/team.go.
   const team = storedKind(teams, ({ organizationName, name }) => {
     const id = `${organizationName}/${name}`;
-    // Assumed: the service's part of the message.
-    const exists = "409 API error: Conflict: the team exists already";
+    // The text is that of https://github.com/pulumi/pulumi-pulumiservice/issues/73.
+    const exists = `409 API error: Conflict: Team with name "${name}" already exists`;
     if (teams.has(id)) throw new Error(`error creating team '${name}': failed to create team: ${exists}`);
     return id;
   });
   const withCreator: ResourceKind = {
     ...team,
     // The service adds who creates a team: https://github.com/pulumi/pulumi-pulumiservice/issues/278
-    create: (name, inputs) => team.create(name, { ...inputs, members: [CREATOR] }),
+    create: (name, inputs: TeamInputs) => team.create(name, withMembers(inputs, CREATOR)),
     delete(id) {
-      requireTeam(id);
+      find(id);
       teams.delete(id);
       for (const [permissionId, { organization, team }] of permissions) {
         if (id === `${organization}/${team}`) permissions.delete(permissionId);
@@ -62,14 +74,14 @@ export function startTeams(): Teams {
    */
   function permissionKind(idOf: (inputs: PermissionInputs) => string): ResourceKind {
     const stored = storedKind(permissions, (inputs) => {
-      requireTeam(`${inputs.organization}/${inputs.team}`);
+      find(`${inputs.organization}/${inputs.team}`);
       return idOf(inputs);
     });
     return {
       ...stored,
       delete(id) {
         const { organization, team } = permissions.get(id) ?? {};
-        requireTeam(`${organization}/${team}`);
+        find(`${organization}/${team}`);
         permissions.delete(id);
       },
     };
@@ -83,6 +95,8 @@ export function startTeams(): Teams {
         return `${organization}/${team}: ${target} ${permission}`;
       }),
     ],
+    membersOf: (id) => teams.get(id)?.members,
+    addMember: (id, login) => void teams.set(id, withMembers(find(id), login)),
     resources: {
       "pulumiservice:index:Team": withCreator,
       // provider/pkg/resources/team_stack_perm.go and team_environment_perm.go.
@@ -92,6 +106,10 @@ export function startTeams(): Teams {
       "pulumiservice:index:TeamEnvironmentPermission": permissionKind(
         ({ organization, team, project, environment }) => `${organization}/${team}/${project}+${environment}`,
       ),
+    },
+    calls: {
+      // provider/pkg/functions/current_user.go.
+      [CURRENT_USER]: { answer: () => ({ username: CREATOR, name: "", email: "", avatarUrl: "" }) },
     },
   };
 }
