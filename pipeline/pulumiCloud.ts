@@ -2,6 +2,8 @@
 
 import * as pulumiservice from "@pulumi/pulumiservice";
 import type { AllowPolicy } from "../oidcIssuer";
+import { StackPermission } from "../settings/teams";
+import { createTeams } from "../team";
 import type { Settings } from "./config";
 
 /** Returns the name of the team that the workflows act as. */
@@ -38,12 +40,12 @@ export function createTeam(
   provider: pulumiservice.Provider,
 ): void {
   const name = teamName(repository);
-  const team = new pulumiservice.Team(
-    organization,
-    { organizationName: organization, teamType: "pulumi", name, members: [] },
-    // The service adds its creator as a member.
-    { provider, ignoreChanges: ["members"] },
-  );
+  const readable = stacks
+    .filter((stack) => stack.organization === organization)
+    .map(({ stack }) => ({ stack: stack.replace(/^.*?\//, ""), permission: StackPermission.Read }));
+  const teams = [{ name, create: true, stacks: readable, environments: [] }];
+  const created = createTeams(organization, { organization, teams }, { provider });
+
   const role = new pulumiservice.OrganizationRole(
     organization,
     {
@@ -57,12 +59,6 @@ export function createTeam(
     { provider },
   );
   const assignment = { organizationName: organization, teamName: name, roleId: role.roleId };
-  new pulumiservice.TeamRoleAssignment(organization, assignment, { provider, dependsOn: team });
-
-  const permission = pulumiservice.TeamStackPermissionScope.Read;
-  for (const { stack: path } of stacks.filter((stack) => stack.organization === organization)) {
-    const [, project = "", stack = ""] = path.split("/");
-    const args = { organization, project, stack, team: name, permission };
-    new pulumiservice.TeamStackPermission(path, args, { provider, dependsOn: team });
-  }
+  const dependsOn = created.flatMap(({ team }) => team ?? []);
+  new pulumiservice.TeamRoleAssignment(organization, assignment, { provider, dependsOn });
 }

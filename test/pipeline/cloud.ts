@@ -11,6 +11,7 @@ import { type Emulator, type ResourceKind, storedKind } from "../../simulator/em
 import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import { answerAdmin } from "../support/cloudApi";
+import { startTeams, type Teams } from "../support/teams";
 
 type Issuer = ReturnType<PulumiCloud["list"]>[number]["registration"];
 
@@ -36,6 +37,7 @@ export async function startPipelineCloud(t: TestContext) {
   // OIDC issuers of Pulumi Cloud, and everything else that exists, by ID.
   const issuers = new Map<string, Issuer>();
   const stored = new Map<string, object>();
+  const teams = startTeams();
 
   const calls: Emulator["calls"] = {
     "aws:eks/getCluster:getCluster": {
@@ -49,6 +51,7 @@ export async function startPipelineCloud(t: TestContext) {
         return { name, region, arn, accessConfigs: [{ authenticationMode }], identities };
       },
     },
+    ...teams.calls,
     "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {
       answer() {
         if (!stored.has(GITHUB_PROVIDER)) throw new Error("finding IAM OIDC Provider by url: not found");
@@ -76,13 +79,17 @@ export async function startPipelineCloud(t: TestContext) {
     clusters,
     issuers,
     stored,
+    teams,
     // Every type of the providers is a kind, but the stack itself is not.
     resources: new Proxy<Emulator["resources"]>(
       {},
-      { get: (_, type: string) => (/^pulumi:/.test(type) ? undefined : resourceKind(type, stored, issuers)) },
+      {
+        get: (_, type: string) =>
+          /^pulumi:/.test(type) ? undefined : resourceKind(type, stored, issuers, teams),
+      },
     ),
     calls,
-    existing: () => [...issuers.keys(), ...stored.keys()].sort(),
+    existing: () => [...issuers.keys(), ...stored.keys(), ...teams.existing()].sort(),
     /** Replaces the TLS certificate, as GitHub does. */
     rotateCertificate: async () => server.setSecureContext(await issue()),
   };
@@ -93,18 +100,19 @@ function resourceKind(
   token: string,
   stored: Map<string, object>,
   issuers: Map<string, Issuer>,
+  teams: Teams,
 ): ResourceKind {
   const type = token.replace(/^.*:/, "");
   const store: Map<string, object> = type === "OidcIssuer" ? issuers : stored;
   const identify = (inputs: object, name: string): string => {
-    const { organization, organizationName } = inputs as Record<string, string>;
+    const { organization, organizationName, teamName } = inputs as Record<string, string>;
     const parents: Record<string, string> = {
       AccessPolicyAssociation: `AccessEntry ${name}`,
-      TeamRoleAssignment: `Team ${organizationName}`,
-      TeamStackPermission: `Team ${organization}`,
+      TeamRoleAssignment: `${organizationName}/${teamName}`,
     };
     const parent = parents[type];
-    if (parent && !stored.has(parent)) throw new Error(`404 API error: Not Found: ${parent}`);
+    const existing = [...stored.keys(), ...teams.existing()];
+    if (parent && !existing.includes(parent)) throw new Error(`404 API error: Not Found: ${parent}`);
     if (type === "OidcIssuer") return `${organization}/1`;
     return type === "OpenIdConnectProvider" ? GITHUB_PROVIDER : `${type} ${name}`;
   };
@@ -113,18 +121,13 @@ function resourceKind(
     const arn = type === "Role" ? `arn:aws:iam::${ACCOUNT}:role/${name}-1a2b3c4` : id;
     return { arn, name, roleId: "role-1", ...inputs };
   };
-  const kind = storedKind(store, identify, outputs);
+  const kind = teams.resources[token] ?? storedKind(store, identify, outputs);
   return {
     ...kind,
     async create(name, inputs) {
       // Whatever does not wait for its parent is too early.
       if (["Team", "AccessEntry"].includes(type)) await sleep(20);
       return kind.create(name, inputs);
-    },
-    // A team's creator is a member: https://github.com/pulumi/pulumi-pulumiservice/issues/278
-    async read(id) {
-      const inputs = await kind.read(id);
-      return inputs && type === "Team" ? { ...inputs, members: ["admin"] } : inputs;
     },
   };
 }

@@ -19,6 +19,9 @@ import { GITHUB_PROVIDER, type PipelineCloud, SETTINGS, SUBJECT_PREFIX, startPip
 
 const missingTool = missingCli || missingProgram("jq", "https://jqlang.org/download/");
 
+/** The team is never deleted. */
+const TEAM = "acme/eks-pulumi-oidc-preview";
+
 /** What a new issuer has: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ */
 const DEFAULT_DENY: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "" } };
 /** What others have. It would change what a terminal shows. */
@@ -69,7 +72,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.deepEqual(await resourcesOf(pulumi), resources);
 
     await documented("Remove it", "bash");
-    assert.deepEqual(cloud.existing(), []);
+    assert.deepEqual(cloud.existing(), [TEAM]);
     await assert.rejects(readFile(file), /ENOENT/);
   });
 
@@ -114,7 +117,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.equal(unknown.exitCode, 1);
 
     await documented("Remove it", "bash", "bash existing");
-    assert.deepEqual(cloud.existing(), ["acme/1", GITHUB_PROVIDER]);
+    assert.deepEqual(cloud.existing(), ["acme/1", TEAM, GITHUB_PROVIDER]);
     assert.deepEqual(policies(), [others]);
   });
 

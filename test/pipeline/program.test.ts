@@ -77,7 +77,14 @@ test("the role can view the namespaces, and the team can read the stacks, the is
   assert.equal(policyArn, "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy");
   assert.deepEqual(accessScope, { type: "namespace", namespaces: ["default"] });
   assert.deepEqual([principalArn, others], [arn("role/github-preview-1a2b3c4"), []]);
-  assert.equal(inputs("TeamStackPermission acme/eks-pulumi-oidc/dev").permission, 101);
+  const permission = inputs("TeamStackPermission acme.eks-pulumi-oidc-preview.eks-pulumi-oidc/dev");
+  assert.deepEqual(permission, {
+    organization: "acme",
+    team: "eks-pulumi-oidc-preview",
+    project: "eks-pulumi-oidc",
+    stack: "dev",
+    permission: 101,
+  });
   assert.equal(inputs("TeamRoleAssignment acme").teamName, "eks-pulumi-oidc-preview");
   const { permissions } = inputs("OrganizationRole acme").permissions;
   assert.deepEqual(permissions, ["auth_policies:read", "oidc_issuers:read", "team:read"]);
