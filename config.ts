@@ -53,7 +53,6 @@ const JSON_KEYS = [
   "jobPodSpec",
   "createNamespaces",
   "teams",
-  "injectToken",
   "serviceAccounts",
 ];
 

@@ -31,7 +31,7 @@ export = async (): Promise<StackOutputs> => {
     // Only for IRSA roles.
     oidcProvider: awsRoles.includes("irsa"),
     podIdentityAgent: awsRoles.includes("pod-identity"),
-    admissionPolicies: config.access.injectToken,
+    admissionPolicies: config.access.serviceAccounts.some(({ injectToken }) => injectToken),
   };
   const planned = config.cluster.createCluster
     ? await newCluster(config.cluster, needs)

@@ -1,13 +1,11 @@
-// The admission policies that add to labeled pods what they need to exchange their ID tokens.
+// The admission policy that adds to the pods of some service accounts what they need to exchange their ID tokens.
 //
-// The API server evaluates them, without a webhook: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
+// The API server evaluates it, without a webhook: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
 
 import { createHash } from "node:crypto";
 import {
   MutatingAdmissionPolicy,
   MutatingAdmissionPolicyBinding,
-  ValidatingAdmissionPolicy,
-  ValidatingAdmissionPolicyBinding,
 } from "@pulumi/kubernetes/admissionregistration/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { CONFIG_MAP_SUFFIX, CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
@@ -17,29 +15,28 @@ export interface InjectionArgs {
   accounts: { namespace: string; name: string; tokenAudience: pulumi.Input<string> }[];
 }
 
-/** A pod with this label and the value "true" is changed when it is created. */
-const INJECTION_LABEL = "eks-pulumi-oidc/inject-token";
-
 /** This annotation names the containers that are changed, such as `app, init`; by default, all but the init containers. */
 const CONTAINERS_ANNOTATION = "eks-pulumi-oidc/containers";
 
-// Anyone who can create a pod chooses what the policies compare, and the API server pays for it: 60 KB of annotation took it 34
-// seconds. What exceeds these limits is denied, and not compared.
+// Anyone who can create a pod chooses what the policy compares, and the API server pays for it: 60 KB of annotation took it 34
+// seconds. A pod that exceeds these limits is created as it is.
 const MAX_CONTAINERS = 100;
 const MAX_ELEMENTS = 2000;
 const MAX_ANNOTATION_CHARACTERS = 1024;
 
 /**
- * Creates a policy that adds the volume, its mount, and the variable to labeled pods of the service accounts, and a policy
- * that denies labeled pods that lack them afterwards. Requires Kubernetes 1.36 and permission to manage admission policies in
- * the whole cluster. The API server applies a change after about a second.
+ * Creates a policy that adds the volume, its mount, and the variable to the pods of the service accounts when they are created.
+ * Requires Kubernetes 1.36 and permission to manage admission policies in the whole cluster. The API server applies a change
+ * after about a second.
  *
  * The accounts are part of the policy. With a ConfigMap as the policy's parameter, anyone who can create ConfigMaps could
  * add accounts, and the API server would not see new ones after the last binding was deleted:
  * https://github.com/kubernetes/kubernetes/issues/133827
  *
- * @param name of the four resources. It begins with the name of the component, so that an alias of the component is one of
+ * @param name of both resources. It begins with the name of the component, so that an alias of the component is one of
  *   theirs.
+ * @param options `dependsOn` what must succeed before a pod is changed: the exchange takes precedence over a token that the
+ *   pod has already.
  */
 export function createInjection(
   name: string,
@@ -50,190 +47,122 @@ export function createInjection(
   // A renamed component keeps its objects.
   const keepingName = { ...options, ignoreChanges: ["metadata.name"] };
 
-  const mutating = new MutatingAdmissionPolicy(name, { metadata, spec: mutation(accounts) }, keepingName);
-  const mutatingBinding = new MutatingAdmissionPolicyBinding(
+  const policy = new MutatingAdmissionPolicy(name, { metadata, spec: policySpec(accounts) }, keepingName);
+  new MutatingAdmissionPolicyBinding(
     name,
-    { metadata, spec: { policyName: mutating.metadata.name } },
-    keepingName,
-  );
-
-  const validating = new ValidatingAdmissionPolicy(
-    name,
-    { metadata, spec: validation() },
-    // Without the other policy, it would deny every labeled pod.
-    { ...keepingName, dependsOn: mutatingBinding },
-  );
-  new ValidatingAdmissionPolicyBinding(
-    name,
-    { metadata, spec: { policyName: validating.metadata.name, validationActions: ["Deny"] } },
+    { metadata, spec: { policyName: policy.metadata.name } },
     keepingName,
   );
 }
 
-const CREATED_PODS = [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] }];
-
-const ANNOTATION = `object.metadata.?annotations[${celString(CONTAINERS_ANNOTATION)}].orValue('')`;
-
-const INIT_CONTAINERS = "object.spec.?initContainers.orValue([])";
-const ALL_CONTAINERS = `object.spec.containers + ${INIT_CONTAINERS}`;
-
-const IS_SMALL = `(${ALL_CONTAINERS}).size() <= ${MAX_CONTAINERS}
-&& object.spec.?volumes.orValue([]).size() + (${ALL_CONTAINERS})
-  .map(container, container.?env.orValue([]).size() + container.?volumeMounts.orValue([]).size())
-  .sum() <= ${MAX_ELEMENTS}`;
-
-const HAS_SHORT_ANNOTATION = `${ANNOTATION}.size() <= ${MAX_ANNOTATION_CHARACTERS}`;
-
-// The names that the annotation contains.
-const NAMED_CONTAINERS = `${HAS_SHORT_ANNOTATION}
-? ${ANNOTATION}.split(',').map(name, name.trim()).filter(name, name != '')
-: []`;
-
-const PATHS = [VOLUME_MOUNT.mountPath, `${VOLUME_MOUNT.mountPath}/`];
-const isAtPath = `mount.mountPath in [${PATHS.map(celString).join(", ")}]`;
-
-const hasMount = (container: string) => `${container}.?volumeMounts.orValue([]).exists(mount, ${isAtPath})`;
-
-const hasOtherMount = (container: string) =>
-  `${container}.?volumeMounts.orValue([]).exists(mount, ${isAtPath} && mount.name != ${celString(VOLUME_MOUNT.name)})`;
-
-const hasVariable = (container: string) =>
-  `${container}.?env.orValue([]).exists(variable, variable.name == ${celString(CREDENTIAL_HELPER.name)})`;
-
-function mutation(accounts: InjectionArgs["accounts"]) {
+function policySpec(accounts: InjectionArgs["accounts"]) {
+  const namespaces = [...new Set(accounts.map(({ namespace }) => namespace))].sort();
   return {
-    failurePolicy: "Fail",
+    // What fails here must not stop a pod, which may have nothing to do with the exchange: it is created as it is.
+    failurePolicy: "Ignore",
     // Policies run before webhooks, which can add sidecars: those are not changed.
     reinvocationPolicy: "Never",
     matchConstraints: {
-      objectSelector: { matchLabels: { [INJECTION_LABEL]: "true" } },
-      resourceRules: CREATED_PODS,
+      // Nothing is compared in other namespaces.
+      namespaceSelector: {
+        matchExpressions: [{ key: "kubernetes.io/metadata.name", operator: "In", values: namespaces }],
+      },
+      resourceRules: [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] }],
     },
-    // The other policy denies the pods that exceed them.
-    matchConditions: [{ name: "limits", expression: `${IS_SMALL} && ${HAS_SHORT_ANNOTATION}` }],
+    matchConditions: [
+      { name: "service-account", expression: isOneOf(accounts) },
+      { name: "operating-system", expression: "object.spec.?os.?name.orValue('') != 'windows'" },
+      { name: "limits", expression: LIMITS },
+    ],
     variables: [
       { name: "audiences", expression: audiencesByAccount(accounts) },
-      { name: "account", expression: "request.namespace + '/' + object.spec.serviceAccountName" },
+      { name: "names", expression: `${ALL_CONTAINERS}.map(container, container.name)` },
       { name: "named", expression: NAMED_CONTAINERS },
       { name: "targets", expression: TARGETS },
-      { name: "lacksVolume", expression: LACKS_VOLUME },
     ],
     mutations: [{ patchType: "JSONPatch", jsonPatch: { expression: PATCH } }],
   };
 }
 
+// A mirror pod, which represents a static pod of a node, has no service account.
+const ACCOUNT = "request.namespace + '/' + object.spec.?serviceAccountName.orValue('')";
+
+function isOneOf(accounts: InjectionArgs["accounts"]): string {
+  return `${ACCOUNT} in [\n${accounts.map(accountOf).sort().join(",\n")}\n]`;
+}
+
 /** Returns a map from `NAMESPACE/NAME` to the audience of the ID token, in an order that does not depend on the list's. */
 function audiencesByAccount(accounts: InjectionArgs["accounts"]): pulumi.Output<string> {
-  const expressions = accounts.map(({ namespace, name, tokenAudience }) => {
-    return pulumi.output(tokenAudience).apply((audience) => {
-      return `${celString(`${namespace}/${name}`)}: ${celString(audience)}`;
+  const expressions = accounts.map((account) => {
+    return pulumi.output(account.tokenAudience).apply((audience) => {
+      return `${accountOf(account)}: ${celString(audience)}`;
     });
   });
   return pulumi.all(expressions).apply((entries) => `{\n${entries.sort().join(",\n")}\n}`);
 }
 
-// The containers to change, with their paths: none for a service account of another stack.
-const TARGETS = `variables.account in variables.audiences
-? object.spec.containers.transformList(index, container,
+function accountOf({ namespace, name }: InjectionArgs["accounts"][number]): string {
+  return celString(`${namespace}/${name}`);
+}
+
+const ANNOTATION = `object.metadata.?annotations[${celString(CONTAINERS_ANNOTATION)}].orValue('')`;
+
+const VOLUMES = "object.spec.?volumes.orValue([])";
+const INIT_CONTAINERS = "object.spec.?initContainers.orValue([])";
+const ALL_CONTAINERS = `(object.spec.containers + ${INIT_CONTAINERS})`;
+
+const LIMITS = `${ANNOTATION}.size() <= ${MAX_ANNOTATION_CHARACTERS}
+&& ${ALL_CONTAINERS}.size() <= ${MAX_CONTAINERS}
+&& ${VOLUMES}.size() + ${ALL_CONTAINERS}
+  .map(container, container.?env.orValue([]).size() + container.?volumeMounts.orValue([]).size())
+  .sum() <= ${MAX_ELEMENTS}`;
+
+const NAMED_CONTAINERS = `${ANNOTATION}.split(',').map(name, name.trim()).filter(name, name != '')`;
+
+// What a pod or a container has already takes precedence, and nothing is added beside it: the Pulumi CLI fails if the variable
+// is there, and the script is not.
+
+const HAS_VOLUME = `${VOLUMES}.exists(volume, volume.name == ${celString(VOLUME_MOUNT.name)})`;
+
+const HAS_VARIABLE = `target.object.?env.orValue([])
+  .exists(variable, variable.name == ${celString(CREDENTIAL_HELPER.name)})`;
+
+// At the directory, whether or not the path ends with a slash, or in it.
+const HAS_MOUNT = `target.object.?volumeMounts.orValue([])
+  .exists(mount, (mount.mountPath + '/').startsWith(${celString(`${VOLUME_MOUNT.mountPath}/`)}))`;
+
+// The containers to change, with their paths: none if the annotation names one that the pod does not have.
+const TARGETS = `${HAS_VOLUME} || !variables.named.all(name, name in variables.names)
+? []
+: (object.spec.containers.transformList(index, container,
     variables.named == [] || container.name in variables.named,
-    {'path': dyn('/spec/containers/' + string(index)), 'container': dyn(container)})
+    {'path': dyn('/spec/containers/' + string(index)), 'object': dyn(container)})
   + ${INIT_CONTAINERS}.transformList(index, container,
     container.name in variables.named,
-    {'path': dyn('/spec/initContainers/' + string(index)), 'container': dyn(container)})
-: []`;
-
-// What the pod has already takes precedence.
-const LACKS_VOLUME = `variables.targets.exists(target, !${hasMount("target.container")})
-&& !object.spec.?volumes.orValue([]).exists(volume, volume.name == ${celString(VOLUME_MOUNT.name)})`;
+    {'path': dyn('/spec/initContainers/' + string(index)), 'object': dyn(container)}))
+  .filter(target, !${HAS_VARIABLE})
+  .filter(target, !${HAS_MOUNT})`;
 
 /** An expression of the Common Expression Language, in an object whose other strings are literals. */
 class Expression {
   constructor(readonly text: string) {}
 }
 
-const VOLUME = cel(
-  tokenVolume(
-    new Expression(`object.spec.serviceAccountName + ${celString(CONFIG_MAP_SUFFIX)}`),
-    new Expression("variables.audiences[variables.account]"),
-  ),
+const VOLUME = tokenVolume(
+  new Expression(`object.spec.serviceAccountName + ${celString(CONFIG_MAP_SUFFIX)}`),
+  new Expression(`variables.audiences[${ACCOUNT}]`),
 );
 
-// JSON Patch adds to the end of a list with "-".
-const PATCH = `
-(variables.lacksVolume && !has(object.spec.volumes)
-  ? [JSONPatch{op: 'add', path: '/spec/volumes', value: []}] : [])
-+ (variables.lacksVolume
-  ? [JSONPatch{op: 'add', path: '/spec/volumes/-', value: ${VOLUME}}] : [])
-+ variables.targets.filter(target, !has(target.container.volumeMounts))
-  .map(target, JSONPatch{op: 'add', path: target.path + '/volumeMounts', value: []})
-+ variables.targets.filter(target, !${hasMount("target.container")})
-  .map(target, JSONPatch{op: 'add', path: target.path + '/volumeMounts/-', value: ${cel(VOLUME_MOUNT)}})
-+ variables.targets.filter(target, !has(target.container.env))
-  .map(target, JSONPatch{op: 'add', path: target.path + '/env', value: []})
-+ variables.targets.filter(target, !${hasVariable("target.container")})
-  .map(target, JSONPatch{op: 'add', path: target.path + '/env/-', value: ${cel(CREDENTIAL_HELPER)}})`.trim();
+const PATCH = `(variables.targets == [] ? [] : [{'path': dyn('/spec'), 'object': dyn(object.spec)}])
+  .map(target, ${addition("volumes", VOLUME)})
++ variables.targets.map(target, ${addition("volumeMounts", VOLUME_MOUNT)})
++ variables.targets.map(target, ${addition("env", CREDENTIAL_HELPER)})`;
 
-// It sees the pod after all changes, of which those of this or another stack's policy are recognized by the mount.
-// Kubernetes shows the first message that applies.
-function validation() {
-  return {
-    failurePolicy: "Fail",
-    matchConstraints: {
-      objectSelector: { matchExpressions: [{ key: INJECTION_LABEL, operator: "Exists" }] },
-      resourceRules: CREATED_PODS,
-    },
-    variables: [
-      { name: "value", expression: `object.metadata.labels[${celString(INJECTION_LABEL)}]` },
-      { name: "containers", expression: `${IS_SMALL} ? ${ALL_CONTAINERS} : []` },
-      { name: "names", expression: "variables.containers.map(container, container.name)" },
-      { name: "named", expression: NAMED_CONTAINERS },
-      {
-        name: "unknown",
-        expression: "variables.named.filter(name, !(name in variables.names))",
-      },
-      {
-        name: "others",
-        expression: `variables.containers.filter(container, ${hasOtherMount("container")})`,
-      },
-    ],
-    validations: [
-      {
-        expression: "variables.value in ['true', 'false']",
-        messageExpression: `'The label ${INJECTION_LABEL} is "' + variables.value + '". Set it to "true" or "false".'`,
-      },
-      {
-        expression: IS_SMALL,
-        message: `The pod has more than ${MAX_CONTAINERS} containers, or more than ${MAX_ELEMENTS} volumes, mounts, and variables. Remove the label ${INJECTION_LABEL}.`,
-      },
-      {
-        expression: HAS_SHORT_ANNOTATION,
-        message: `The annotation ${CONTAINERS_ANNOTATION} has more than ${MAX_ANNOTATION_CHARACTERS} characters. Shorten it, or remove it to change all containers.`,
-      },
-      {
-        expression: "variables.unknown == []",
-        // A message must not contain line breaks, which a quoted name does not.
-        messageExpression: `'The annotation ${CONTAINERS_ANNOTATION} names containers that the pod does not have: '
-+ variables.unknown.map(name, strings.quote(name)).join(', ')
-+ '. The pod has '
-+ variables.names.map(name, strings.quote(name)).join(', ')
-+ '. Correct the annotation, or remove it to change all containers.'`,
-      },
-      {
-        expression: "variables.value != 'true' || variables.others == []",
-        messageExpression: `'These containers mount another volume than ${VOLUME_MOUNT.name} at ${VOLUME_MOUNT.mountPath}: '
-+ variables.others.map(container, strings.quote(container.name)).join(', ')
-+ '. Mount it elsewhere, or remove the label ${INJECTION_LABEL}.'`,
-      },
-      {
-        expression: `variables.value != 'true' || variables.containers.exists(container, ${hasMount("container")})`,
-        messageExpression: `'No stack of eks-pulumi-oidc provides service account "' + object.spec.serviceAccountName
-+ '" in namespace "' + request.namespace
-+ '" with a Pulumi token. Correct serviceAccountName, or remove the label ${INJECTION_LABEL}'
-+ ', or add {namespace: ' + request.namespace + ', name: ' + object.spec.serviceAccountName
-+ '} to serviceAccounts in the configuration of the stack and run pulumi up.'`,
-      },
-    ],
-  };
+/** Returns the operation that adds an element to a list of `target`, which it may not have yet. "-" is the end of a list. */
+function addition(list: string, element: object): string {
+  return `has(target.object.${list})
+  ? JSONPatch{op: 'add', path: target.path + '/${list}/-', value: ${cel(element)}}
+  : JSONPatch{op: 'add', path: target.path + '/${list}', value: [${cel(element)}]}`;
 }
 
 /** Returns an object as an expression. Its lists and maps have values of any type, which `dyn` says. */

@@ -6,7 +6,7 @@
 // 4. team.ts              the teams in Pulumi Cloud, with what they may do
 // 5. oidcIssuer.ts        the OIDC issuer in Pulumi Cloud, with the allow policies of all service accounts
 // 6. workloadIdentity.ts  for each service account: its role, itself, its ConfigMap, and last its Job
-// 7. injection.ts         the admission policies, with injectToken
+// 7. injection.ts         the admission policy for the service accounts with injectToken, once their Jobs have succeeded
 
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
@@ -21,7 +21,7 @@ import {
   accessEntries,
   accessRules,
   accessSchema,
-  defaultAccountWarnings,
+  accountWarnings,
   issuerAudiences,
   withAccountName,
   withDefaults,
@@ -57,7 +57,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
     const access = checkArguments(name, args, options);
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
-    for (const warning of defaultAccountWarnings(access.serviceAccounts)) void pulumi.log.warn(warning, this);
+    for (const warning of accountWarnings(access.serviceAccounts)) void pulumi.log.warn(warning, this);
 
     // The component stays where it was deployed, for which everything else waits.
     const { pulumiApiUrl, organization, issuerUrl } = access;
@@ -101,15 +101,23 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
         },
         inComponent,
       );
-      return [idOf(account), identity.outputs] as const;
+      return { account, identity };
     });
 
-    if (access.injectToken) {
-      createInjection(`${name}.inject-token`, { accounts: access.serviceAccounts }, inComponent);
+    // It waits for the Jobs by `dependsOn`, not by a property: a replaced Job does not replace the policy.
+    const injected = identities.filter(({ account }) => account.injectToken);
+    if (injected.length > 0) {
+      createInjection(
+        `${name}.inject-token`,
+        { accounts: injected.map(({ account }) => account) },
+        { ...inComponent, dependsOn: [...dependsOn, ...injected.flatMap(({ identity }) => identity.ready)] },
+      );
     }
 
     this.oidcIssuerId = oidcIssuer.id;
-    this.serviceAccounts = Object.fromEntries(identities);
+    this.serviceAccounts = Object.fromEntries(
+      identities.map(({ account, identity }) => [idOf(account), identity.outputs]),
+    );
     this.registerOutputs({ oidcIssuerId: this.oidcIssuerId, serviceAccounts: this.serviceAccounts });
   }
 }

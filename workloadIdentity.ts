@@ -59,6 +59,8 @@ export interface WorkloadIdentityArgs {
 /** Creates the access of one service account. Its children have its own name. */
 export class WorkloadIdentity extends pulumi.ComponentResource {
   readonly outputs: ServiceAccountOutputs;
+  /** What a pod that uses the exchange has to wait for: the Job that tests it, or without one, what that would wait for. */
+  readonly ready: pulumi.Resource[];
 
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
@@ -90,10 +92,13 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       { ...inComponent, dependsOn: [args.oidcIssuer, ...args.teamPermissions] },
     );
 
+    const serviceAccount =
+      created ?? (account.runJob ? readServiceAccount(name, account, inComponent) : undefined);
+    const required = [args.oidcIssuer, ...args.teamPermissions, serviceAccount, ...prerequisites].filter(
+      (resource) => resource !== undefined,
+    );
     if (account.runJob) {
-      const serviceAccount = created ?? readServiceAccount(name, account, inComponent);
-      const required = [args.oidcIssuer, ...args.teamPermissions, serviceAccount, ...prerequisites];
-      createJob(
+      const job = createJob(
         name,
         {
           namespace,
@@ -106,11 +111,14 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         },
         {
           ...inComponent,
-          dependsOn: required.filter((resource) => resource !== undefined),
+          dependsOn: required,
           // The pod's spec does not contain the policy, so a changed one would not run the exchange again.
           replacementTrigger: [args.oidcIssuer.id, args.policy],
         },
       );
+      this.ready = [job];
+    } else {
+      this.ready = [tokenExchange.configMap, ...required];
     }
 
     this.outputs = {

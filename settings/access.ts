@@ -19,7 +19,6 @@ import { apiUrl, INITIAL_NAMESPACES, INVISIBLE, kubernetesName, policyArn, roleP
 import type { Problem } from "./problems";
 import { type Team, teamList, teamProblems } from "./teams";
 import {
-  booleanSchema,
   distinctListSchema,
   type Incomplete,
   inputSchema,
@@ -51,11 +50,6 @@ export interface AccessSettings {
    * revoked. Default: `[]`.
    */
   teams?: Team[];
-  /**
-   * Create admission policies that add the token exchange to pods with the label `eks-pulumi-oidc/inject-token`.
-   * Requires Kubernetes 1.36 and permission to manage admission policies in the whole cluster. Default: `false`.
-   */
-  injectToken?: boolean;
   /** Upper bound for the lifetime of every access token from this issuer, in seconds. Default: `7200`. */
   maxExpirationSeconds?: number;
   /** ARN of the permissions boundary of every IAM role. Default: none. */
@@ -121,7 +115,6 @@ export const accessEntries = schemasOf<AccessSettings>()({
   image: v.optional(inputSchema(image), "pulumi/pulumi-base:3.274.1"),
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
-  injectToken: v.optional(booleanSchema, false),
   createNamespaces: v.optional(distinctListSchema(newNamespace), []),
   teams: v.optional(teamList, []),
   serviceAccounts: accountList(),
@@ -213,19 +206,36 @@ export function issuerAudiences(
 }
 
 /**
- * Returns a warning for each service account that a pod has unless it names another one.
+ * Returns a warning for each service account that more pods have than the user may think of.
  *
  * @param accounts with every default filled in.
  */
-export function defaultAccountWarnings(accounts: Account[]): string[] {
-  return accounts
-    .filter(({ name }) => name === "default")
-    .map((account) => {
-      const { namespace, audienceRule } = account;
-      const warning = `Every pod of namespace ${namespace} that names no service account can get the access token of ${idOf(account)}.`;
-      const withoutRule = "Its Kubernetes API token can be enough, because audienceRule is false.";
-      return [warning, ...(audienceRule ? [] : [withoutRule]), "Use another service account."].join(" ");
-    });
+export function accountWarnings(accounts: Account[]): string[] {
+  return [
+    ...accounts.filter(({ name }) => name === "default").map(defaultAccountWarning),
+    ...accounts
+      .filter(({ namespace, injectToken }) => namespace === "kube-system" && injectToken)
+      .map((account) => {
+        return `injectToken of ${idOf(account)} changes pods on which the cluster depends. Use another namespace.`;
+      }),
+  ];
+}
+
+/** Returns a warning for the service account that a pod has unless it names another one. */
+function defaultAccountWarning(account: Account): string {
+  const { namespace, audienceRule, injectToken } = account;
+  const warnings = [
+    `Every pod of namespace ${namespace} that names no service account can get the access token of ${idOf(account)}.`,
+  ];
+  if (!audienceRule) {
+    warnings.push("Its Kubernetes API token can be enough, because audienceRule is false.");
+  }
+  if (injectToken) {
+    warnings.push(
+      "injectToken changes each of them, and replaces any other Pulumi access token that they use.",
+    );
+  }
+  return [...warnings, "Use another service account."].join(" ");
 }
 
 /** Returns the team of each entry; undefined if an entry is invalid, or its team is an output. */

@@ -54,6 +54,12 @@ export interface ServiceAccount extends TokenSettings {
   awsRole?: AwsRole;
   /** IAM policies to attach to the role. Default: `[]`. */
   rolePolicyArns?: string[];
+  /**
+   * Add the token exchange to its pods when they are created, so that no manifest changes. With `runJob: false`, it is
+   * untested. Requires permission to manage admission policies in the whole cluster, and Kubernetes 1.36. The component does
+   * not know the version: on an older cluster, `pulumi up` fails after a minute. Default: `false`.
+   */
+  injectToken?: boolean;
   /** Run the Job that tests the token exchange. Default: `true`. */
   runJob?: boolean;
   /** Command of the Job. Default: `["pulumi","whoami"]`; with a runner token, `["true"]`. */
@@ -145,6 +151,7 @@ export const accountEntries = schemasOf<ServiceAccount>()({
   createServiceAccount: v.optional(booleanSchema, true),
   awsRole: v.optional(v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none")),
   rolePolicyArns: v.optional(distinctListSchema(policyArn)),
+  injectToken: v.optional(booleanSchema, false),
   runJob: v.optional(booleanSchema, true),
   command: v.optional(command),
 });
@@ -195,6 +202,7 @@ export function accountProblems(account: Incomplete<Account>, surroundings: Surr
   return [
     ...tokenProblems(account),
     ...roleProblems(account),
+    ...injectionProblems(account),
     ...lifetimeProblems(account, surroundings),
     ...namespaceProblems(account, surroundings),
     ...existenceProblems(account, surroundings),
@@ -204,6 +212,13 @@ export function accountProblems(account: Incomplete<Account>, surroundings: Surr
 function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<Account>): Problem[] {
   if (awsRole !== "none" || rolePolicyArns.length === 0) return [];
   return [{ path: ["rolePolicyArns"], reason: "requires an IAM role, but awsRole is none" }];
+}
+
+// The variable would also take precedence over the token that Pulumi Cloud sends with each workflow.
+function injectionProblems({ injectToken, tokenType }: Incomplete<Account>): Problem[] {
+  if (!injectToken || tokenType !== "runner") return [];
+  const reason = "is not valid with tokenType runner: a runner exchanges its ID token itself";
+  return [{ path: ["injectToken"], value: true, reason }];
 }
 
 function lifetimeProblems(

@@ -20,7 +20,6 @@ const LABELS: Record<string, string> = {
   "kubernetes:core/v1:ServiceAccount": "Service account",
   "kubernetes:core/v1:ConfigMap": "ConfigMap",
   "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicy": "Mutating policy",
-  "kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicy": "Validating policy",
   "kubernetes:batch/v1:Job": "Job",
 };
 

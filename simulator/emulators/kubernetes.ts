@@ -53,8 +53,6 @@ export const KINDS = [
   // Only stored: no pod of the simulation has the label.
   "admissionregistration.k8s.io/v1:MutatingAdmissionPolicy",
   "admissionregistration.k8s.io/v1:MutatingAdmissionPolicyBinding",
-  "admissionregistration.k8s.io/v1:ValidatingAdmissionPolicy",
-  "admissionregistration.k8s.io/v1:ValidatingAdmissionPolicyBinding",
 ];
 
 const WHOAMI = ["bash", "-c", "echo '$ pulumi whoami' && pulumi whoami"];

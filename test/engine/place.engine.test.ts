@@ -200,7 +200,6 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
     const settings = {
       userLogin: "",
       createCluster: true,
-      injectToken: true,
       createNamespaces: ["ci"],
       teams: [
         {
@@ -209,7 +208,9 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
           environments: [{ environment: "app/prod", permission: "open" }],
         },
       ],
-      serviceAccounts: [{ namespace: "ci", name: "deployer", tokenType: "team", teamName: "ops" }],
+      serviceAccounts: [
+        { namespace: "ci", name: "deployer", tokenType: "team", teamName: "ops", injectToken: true },
+      ],
     };
     const { pulumi } = await emptyStack(t, settings, { cluster: undefined });
     const { stdout } = succeeded(await pulumi("preview", "--json"));
@@ -237,8 +238,6 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
       "Team",
       "TeamEnvironmentPermission",
       "TeamStackPermission",
-      "ValidatingAdmissionPolicy",
-      "ValidatingAdmissionPolicyBinding",
       "WorkloadIdentity",
     ]);
     assert.deepEqual(

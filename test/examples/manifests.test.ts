@@ -1,5 +1,5 @@
 // The manifests in examples/: they refer to what the program creates for their settings, their pods have what the exchange
-// requires, and their comments say what to delete with the label.
+// requires, and their marks say which lines `injectToken` replaces.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -9,8 +9,8 @@ import {
   EXAMPLES,
   type ExamplesStack,
   exampleOf,
+  manifestsWithoutExchange,
   podOf,
-  readManifests,
   startExamplesStack,
   withExchange,
 } from "../support/examples";
@@ -19,7 +19,7 @@ const ESO = "external-secrets.yaml";
 const OPERATOR = "pulumi-operator.yaml";
 const RUNNER = "workflow-runner.yaml";
 
-/** Those that mark what the label replaces. A workflow runner has no label. */
+/** Those that mark what `injectToken` replaces. It is not valid for a workflow runner. */
 const WITH_MARKS = EXAMPLES.filter((file) => file !== RUNNER && exampleOf(file).source.includes("# (3)"));
 
 let stack: ExamplesStack;
@@ -57,17 +57,16 @@ for (const file of EXAMPLES.filter((it) => it !== ESO)) {
     const home = container.volumeMounts.find(({ mountPath }) => mountPath === variables.HOME);
     assert.ok(spec.volumes.find(({ name }) => name === home?.name)?.emptyDir);
     assert.ok(variables.PULUMI_HOME?.startsWith(`${variables.HOME}/`));
-    // Of a labeled pod, what the label adds.
     assert.equal(variables.PULUMI_CREDENTIAL_HELPER, CREDENTIAL_HELPER.value);
   });
 }
 
 assert.ok(WITH_MARKS.length > 5);
 for (const file of WITH_MARKS) {
-  test(`${file} has in the lines that the label replaces exactly what tokenExchangePod adds`, () => {
+  test(`${file} has in the lines marked (3) exactly what tokenExchangePod adds`, () => {
     const { spec, container } = podOf(file);
-    const { source, entry } = exampleOf(file);
-    const shorter = readManifests(source.replaceAll(/^( +)(?! ).*# \(3\).*\n(\1 .*\n)*/gm, ""));
+    const { entry } = exampleOf(file);
+    const shorter = manifestsWithoutExchange(file);
     // The schema of a Stack accepts no null, and requires the list of containers.
     assert.doesNotMatch(JSON.stringify(shorter), /pulumi-token|exchange-token\.sh|:null/);
     const bare = podOf(file, shorter);

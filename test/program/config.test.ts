@@ -162,11 +162,11 @@ test("accepts a service account that may exist by now: of a created cluster, or 
  */
 const REJECTED = `
   # Names that are not settings, or not where they are. Two settings contain "role", and toString is the name of a method.
-  { clusterNmae: x, zone: x, toString: x, tokenType: team, "serviceAccounts[0].name": x }
+  { clusterNmae: x, zone: x, toString: x, injectToken: true, "serviceAccounts[0].name": x }
     clusterNmae: unknown setting; did you mean "clusterName"?
     zone: unknown setting
     toString: unknown setting
-    tokenType: is a setting of an entry of serviceAccounts
+    injectToken: is a setting of an entry of serviceAccounts
     "serviceAccounts[0].name": is a path: remove it, and set it with --path
   entry: { image: "a:1", clusterName: a, toString: x, team: payments, role: a }
     serviceAccounts[0].image: is a setting of the stack, not of an entry
@@ -225,6 +225,8 @@ const REJECTED = `
     serviceAccounts[0].rolePolicyArns: requires an IAM role, but awsRole is none
   entry: { rolePolicyArns: ["${POLICY}", "${POLICY}"] }
     serviceAccounts[0].rolePolicyArns[1] = "${POLICY}": must not be listed twice
+  entry: { tokenType: runner, runnerId: a, runnerName: a, userLogin: "", injectToken: true }
+    serviceAccounts[0].injectToken = true: is not valid with tokenType runner: a runner exchanges its ID token itself
   entry: { name: default }
     serviceAccounts[0].createServiceAccount: must be false: every namespace has the service account default
   entry: { policyRules: [] }

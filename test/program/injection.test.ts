@@ -3,85 +3,115 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { output } from "@pulumi/kubernetes/types";
-import { all, CLUSTER, entry, labelsOf, messageOf, type Stack, start, up } from "../support/stack";
+import {
+  all,
+  CLUSTER,
+  entry,
+  labelsOf,
+  messageOf,
+  only,
+  type Stack,
+  stackWith,
+  start,
+  up,
+} from "../support/stack";
 
-type Spec = output.admissionregistration.v1.MutatingAdmissionPolicySpec &
-  output.admissionregistration.v1.ValidatingAdmissionPolicySpec &
-  output.admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec;
-type Policy = { metadata: { name: string }; spec: Spec };
+type Policy = {
+  metadata: { name: string };
+  spec: output.admissionregistration.v1.MutatingAdmissionPolicySpec;
+};
+type Binding = { spec: output.admissionregistration.v1.MutatingAdmissionPolicyBindingSpec };
 
-const TYPES = ["Mutating", "Validating"].flatMap((kind) => [
-  `${kind}AdmissionPolicy`,
-  `${kind}AdmissionPolicyBinding`,
-]);
+const POLICY = "MutatingAdmissionPolicy";
+const BINDING = "MutatingAdmissionPolicyBinding";
+
+const injected = (settings: object) => entry({ injectToken: true, ...settings });
 
 const SERVICE_ACCOUNTS = [
-  entry({ namespace: "team-b", name: "deployer" }),
-  entry({ namespace: "team-a", name: "drift", tokenAudience: "api" }),
-  entry({ namespace: "team-a", name: "deployer" }),
+  injected({ namespace: "team-b", name: "deployer" }),
+  entry({ namespace: "team-c", name: "other" }),
+  injected({ namespace: "team-a", name: "drift", tokenAudience: "api" }),
+  injected({ namespace: "team-a", name: "deployer" }),
 ];
 
-const policiesOf = (stack: Stack) => TYPES.flatMap((type) => all<Policy>(stack, type));
+test("the policy of injectToken", async (t) => {
+  const stack = await up(t, { serviceAccounts: SERVICE_ACCOUNTS });
+  const [policy, binding] = [only<Policy>(stack, POLICY), only<Binding>(stack, BINDING)];
 
-test("the policies of injectToken", async (t) => {
-  const policies = policiesOf(await up(t, { serviceAccounts: SERVICE_ACCOUNTS, injectToken: true }));
-  const [mutating, mutatingBinding, validating, validatingBinding] = policies.map((it) => it.inputs.spec);
+  await t.test(
+    "is a child of the component with its binding, and a renamed component keeps their names",
+    async () => {
+      assert.equal(binding.inputs.spec.policyName, policy.id);
+      assert.match(policy.inputs.metadata.name, /^access-inject-token-[0-9a-f]{8}$/);
+      for (const { name, options } of [policy, binding]) {
+        assert.equal(name, "access.inject-token");
+        assert.deepEqual(await labelsOf(options.parent), ["PulumiCloudAccess access"]);
+        assert.deepEqual(options.ignoreChanges, ["metadata.name"]);
+      }
+    },
+  );
 
-  await t.test("are children of the component with their bindings, of which the last denies", async () => {
-    assert.deepEqual(
-      policies.map(({ type, name }) => `${type.split(":").at(-1)} ${name}`),
-      TYPES.map((type) => `${type} access.inject-token`),
-    );
-    for (const { inputs, options } of policies) {
-      assert.match(inputs.metadata.name, /^access-inject-token-[0-9a-f]{8}$/);
-      assert.deepEqual(await labelsOf(options.parent), ["PulumiCloudAccess access"]);
-      // A renamed component keeps its objects.
-      assert.deepEqual(options.ignoreChanges, ["metadata.name"]);
+  await t.test(
+    "contains the service accounts that have it, in an order that does not depend on the list's",
+    () => {
+      const { matchConstraints, matchConditions, variables } = policy.inputs.spec;
+      assert.deepEqual(matchConstraints.namespaceSelector, {
+        matchExpressions: [
+          { key: "kubernetes.io/metadata.name", operator: "In", values: ["team-a", "team-b"] },
+        ],
+      });
+      const accounts = ["team-a/deployer", "team-a/drift", "team-b/deployer"].map((id) => `"${id}"`);
+      assert.ok(matchConditions[0]?.expression.endsWith(` in [\n${accounts.join(",\n")}\n]`));
+      const audiences = ["urn:pulumi:org:acme", "api", "urn:pulumi:org:acme"];
+      const expected = audiences.map((audience, index) => `${accounts[index]}: "${audience}"`);
+      assert.equal(variables[0]?.expression, `{\n${expected.join(",\n")}\n}`);
+    },
+  );
+
+  await t.test("waits for the Jobs of these service accounts, and of no others", async () => {
+    for (const { options } of [policy, binding]) {
+      const jobs = (await labelsOf(options.dependsOn)).filter((label) => !label.startsWith("Stash "));
+      const names = ["team-a.deployer", "team-a.drift", "team-b.deployer"];
+      assert.deepEqual(
+        jobs.sort(),
+        names.map((name) => `Job access.${name}`),
+      );
     }
-    const names = [mutatingBinding?.policyName, validatingBinding?.policyName];
-    assert.deepEqual(names, [policies[0]?.id, policies[2]?.id]);
-    assert.deepEqual(validatingBinding?.validationActions, ["Deny"]);
-    // Without the other policy, it would deny every labeled pod.
-    const dependencies = await labelsOf(policies[2]?.options.dependsOn);
-    assert.deepEqual(dependencies, ["MutatingAdmissionPolicyBinding access.inject-token"]);
-  });
-
-  await t.test("see new pods once, deny what fails, and compare no annotation over 1,024 characters", () => {
-    const pods = { apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] };
-    // Not once more after a webhook, whose containers stay as they are.
-    assert.equal(mutating?.reinvocationPolicy, "Never");
-    for (const spec of [mutating, validating]) {
-      assert.equal(spec?.failurePolicy, "Fail");
-      assert.deepEqual(spec.matchConstraints.resourceRules, [pods]);
-      const compared = spec.variables.find(({ name }) => name === "named");
-      assert.match(compared?.expression ?? "", /^.*\.size\(\) <= 1024\n\?/);
-    }
-  });
-
-  await t.test("contain all accounts in alphabetical order", () => {
-    const audiences = mutating?.variables.find(({ name }) => name === "audiences");
-    const expected = `{
-"team-a/deployer": "urn:pulumi:org:acme",
-"team-a/drift": "api",
-"team-b/deployer": "urn:pulumi:org:acme"
-}`;
-    assert.equal(audiences?.expression, expected);
   });
 });
 
+test("without a Job, the policy waits for what the Job would wait for", async (t) => {
+  const teams = [{ name: "ops", stacks: [{ stack: "app/prod", permission: "read" }] }];
+  const rolePolicyArns = ["arn:aws:iam::aws:policy/ReadOnlyAccess"];
+  const token = { tokenType: "team", teamName: "ops", rolePolicyArns };
+  const serviceAccounts = [injected({ ...token, runJob: false })];
+  const { options } = only(await up(t, { serviceAccounts, teams }), POLICY);
+  const account = "access.default.pulumi-service-account";
+  const required = (await labelsOf(options.dependsOn)).filter((label) => !label.startsWith("Stash "));
+  assert.deepEqual(required.sort(), [
+    `ConfigMap ${account}.pulumi-token-exchange`,
+    "OidcIssuer access.oidc-issuer",
+    `RolePolicyAttachment ${account}.${rolePolicyArns}`,
+    `ServiceAccount ${account}`,
+    "TeamStackPermission access.ops.app/prod",
+  ]);
+});
+
 test("stops before anything is registered if the cluster is older than Kubernetes 1.36", async (t) => {
+  const settings = stackWith({ injectToken: true });
   for (const version of ["1.35", "1.9", "0.99"]) {
     const simulation = await start(t, { cluster: { ...CLUSTER, version } });
     assert.equal(
-      await messageOf(simulation, { injectToken: true }),
+      await messageOf(simulation, settings),
       `EKS cluster "my-cluster" has Kubernetes ${version}, but injectToken requires 1.36 or later.\n\n` +
         "  To use injectToken, upgrade the cluster.\n" +
-        "  To use the cluster as it is, set injectToken to false, and use the manifests in docs/workloads/index.md.\n",
+        "  To use the cluster as it is, remove injectToken from every entry of serviceAccounts, and use the manifests in " +
+        "docs/workloads/index.md.\n",
     );
   }
+  const policiesOf = (stack: Stack) => [...all(stack, POLICY), ...all(stack, BINDING)];
   for (const version of ["1.36", "1.100", "2.0"]) {
-    const { length } = policiesOf(await up(t, { injectToken: true }, { cluster: { ...CLUSTER, version } }));
-    assert.equal(length, 4);
+    assert.equal(policiesOf(await up(t, settings, { cluster: { ...CLUSTER, version } })).length, 2);
   }
   assert.deepEqual(policiesOf(await up(t, {}, { cluster: { ...CLUSTER, version: "1.35" } })), []);
 });

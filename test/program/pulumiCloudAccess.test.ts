@@ -105,7 +105,8 @@ test("accepts plain teams, and any name if the team of an entry is an output", a
 
 test("warns of a token for the service account that pods have by default", async () => {
   const entry = { ...ENTRY, name: "default", createServiceAccount: false, runJob: false };
-  const serviceAccounts = [ENTRY, entry, { ...entry, namespace: "web", audienceRule: true }];
+  const injected = { ...entry, namespace: "web", audienceRule: true, injectToken: true };
+  const serviceAccounts = [ENTRY, entry, injected];
   await registeredBy({ ...ARGS, issuerUrl: "https://oidc.example/id/A", serviceAccounts });
   const everyPod = (namespace: string) =>
     `Every pod of namespace ${namespace} that names no service account can get the access token of ${namespace}/default.`;
@@ -113,8 +114,18 @@ test("warns of a token for the service account that pods have by default", async
     warnings.filter((text) => text.startsWith("Every pod")),
     [
       `${everyPod("ci")} Its Kubernetes API token can be enough, because audienceRule is false. Use another service account.`,
-      `${everyPod("web")} Use another service account.`,
+      `${everyPod("web")} injectToken changes each of them, and replaces any other Pulumi access token that they use. Use another service account.`,
     ],
+  );
+});
+
+test("warns of injectToken where the cluster's own pods are", async () => {
+  const dns = { ...ENTRY, namespace: "kube-system", name: "dns" };
+  const serviceAccounts = [dns, { ...dns, name: "own", injectToken: true }];
+  await registeredBy({ ...ARGS, issuerUrl: "https://oidc.example/id/A", serviceAccounts });
+  assert.deepEqual(
+    warnings.filter((text) => text.includes("kube-system")),
+    ["injectToken of kube-system/own changes pods on which the cluster depends. Use another namespace."],
   );
 });
 
@@ -168,13 +179,12 @@ test("uses outputs wherever the plain values would be", async () => {
     permissionsBoundaryArn: later("arn:aws:iam::123456789012:policy/boundary"),
     rolePath: later("/ci/"),
     image: later("base:1"),
-    injectToken: true,
     serviceAccounts: [
       { ...ENTRY, awsRole: "irsa", policyRules: { sub: later("a*") } },
       { ...ENTRY, name: "person", tokenType: "personal", userLogin: later("alice") },
       { ...ENTRY, name: "team", tokenType: "team", teamName: later("ops"), audienceRule: true },
       { ...ENTRY, name: "pool", tokenType: "runner", runnerId: later("id-1"), runnerName: later("pool-1") },
-      { ...ENTRY, name: "audience", tokenAudience: later("urn:other") },
+      { ...ENTRY, name: "audience", tokenAudience: later("urn:other"), injectToken: true },
     ],
   };
   const plain = await known<PulumiCloudAccessArgs>(args);

@@ -33,8 +33,9 @@ test("rejects unknown names, other types, and values that a setting by itself ca
     { tokenType: "teams" },
     { teamName: "*" },
     { runJob: 1 },
+    { injectToken: 1 },
   ];
-  const configs = [{ clustername: "a" }, { injectToken: 1 }, { image: "a b" }, { serviceAccounts: [] }];
+  const configs = [{ clustername: "a" }, { injectToken: true }, { image: "a b" }, { serviceAccounts: [] }];
   for (const config of [...configs, ...changes.map((it) => ({ serviceAccounts: [{ ...entry, ...it }] }))]) {
     assert.equal(isStackFile(JSON.parse(JSON.stringify({ config }))), false, JSON.stringify(config));
   }

@@ -163,7 +163,8 @@ function client(url: string, token: string, kubeconfig: string) {
     },
     /** Runs kubectl as the administrator. @returns its standard output. @throws Error with its standard error. */
     async kubectl(args: string[], input?: object) {
-      const run = promisify(execFile)(assetPath("kubectl"), [...args, `--kubeconfig=${kubeconfig}`]);
+      const options = { maxBuffer: 2 ** 24 };
+      const run = promisify(execFile)(assetPath("kubectl"), [...args, `--kubeconfig=${kubeconfig}`], options);
       run.child.stdin?.end(input && JSON.stringify(input));
       return (await run).stdout;
     },

@@ -15,6 +15,7 @@ import { all, run, startCluster } from "./stack";
 interface Entry {
   namespace: string;
   name: string;
+  tokenType: string;
   runnerId?: string;
   runnerName?: string;
   tokenAudience?: string;
@@ -25,8 +26,6 @@ interface Settings {
   createNamespaces?: string[];
   serviceAccounts: Entry[];
 }
-
-const LABEL = "eks-pulumi-oidc/inject-token";
 
 /** The manifests in examples/, beside which are programs. */
 export const EXAMPLES = readdirSync(join(ROOT, "examples")).filter((file) => file.endsWith(".yaml"));
@@ -41,14 +40,18 @@ export function exampleOf(file: string) {
   return { source, settings, entry, manifests: readManifests(source) };
 }
 
+/** Returns the documents of an example without the lines marked (3), which `injectToken` replaces. */
+export function manifestsWithoutExchange(file: string): KubernetesObject[] {
+  return readManifests(exampleOf(file).source.replaceAll(/^( +)(?! ).*# \(3\).*\n(\1 .*\n)*/gm, ""));
+}
+
 /** Returns the documents as kubectl reads them: YAML 1.1, in which 0555 is octal. */
-export function readManifests(source: string): KubernetesObject[] {
+function readManifests(source: string): KubernetesObject[] {
   return parseAllDocuments(source, { version: "1.1" }).map((document) => document.toJS());
 }
 
 /**
- * Returns the pod spec of an example with its one container: that of a Stack as the operator completes it, and that of a
- * labeled pod as the admission policies complete it.
+ * Returns the pod spec of an example with its one container: that of a Stack as the operator completes it.
  *
  * @param manifests by default, those of the file.
  */
@@ -58,8 +61,7 @@ export function podOf(
 ): { spec: PodSpec; container: PodSpec["containers"][number] } {
   const owner = manifests.map(({ spec }) => spec).find(podTemplateIn) ?? {};
   const template = podTemplateIn(owner) ?? assert.fail(`${file} has no pod`);
-  const isLabeled = template.metadata?.labels?.[LABEL] === "true";
-  const spec: PodSpec = isLabeled ? withExchange(file, template.spec) : template.spec;
+  const spec: PodSpec = template.spec;
   const [container, ...others] = spec.containers;
   assert.ok(container && others.length === 0, `${file} must have one container`);
   const { workspaceTemplate, serviceAccountName } = owner;
@@ -73,22 +75,27 @@ export function podTemplateIn(spec: KubernetesObject["spec"] = {}): KubernetesOb
   return spec.workspaceTemplate?.spec.podTemplate ?? spec.jobTemplate?.spec.template ?? spec.template;
 }
 
-/** Returns a pod spec with the exchange, as `tokenExchangePod` and the admission policies of `injectToken` complete it. */
+/** Returns a pod spec with the exchange, as `tokenExchangePod` and the admission policy of `injectToken` complete it. */
 export function withExchange(file: string, spec: PodSpec): PodSpec {
   const { name, tokenAudience = "urn:pulumi:org:acme" } = exampleOf(file).entry;
   const configMap = `${name}-pulumi-token-exchange`;
   return tokenExchangePod(spec, { serviceAccountName: name, configMap, tokenAudience }) as PodSpec;
 }
 
-/** Returns the settings of a stack with the entries of all examples, which therefore must not collide, and their runners. */
+/**
+ * Returns the settings of a stack with the entries of all examples, which therefore must not collide, and their runners. The
+ * exchange is added to the pods of all entries that can have it.
+ */
 export function settingsOfExamples() {
   const headers = EXAMPLES.map((file) => exampleOf(file).settings);
-  const serviceAccounts = headers.flatMap((settings) => settings.serviceAccounts);
+  const serviceAccounts = headers
+    .flatMap((settings) => settings.serviceAccounts)
+    .map((entry) => ({ ...entry, injectToken: entry.tokenType !== "runner" }));
   const createNamespaces = headers.flatMap((settings) => settings.createNamespaces ?? []);
   const runners = serviceAccounts.flatMap(({ runnerId: id, runnerName: name }) =>
     id && name ? [{ id, name }] : [],
   );
-  return { settings: { serviceAccounts, createNamespaces, injectToken: true }, runners };
+  return { settings: { serviceAccounts, createNamespaces }, runners };
 }
 
 export type ExamplesStack = Awaited<ReturnType<typeof startExamplesStack>>;
