@@ -24,7 +24,7 @@ import {
   startEngine,
 } from "../support/engineStack";
 import { runPodSpec } from "../support/podSpec";
-import { codeIn, copyProject, ROOT, read } from "../support/project";
+import { copyProject, ROOT, read } from "../support/project";
 import { missingCli, pathOf } from "../support/pulumiCli";
 import { changePolicies, startCluster } from "../support/stack";
 
@@ -62,15 +62,10 @@ const GKE_PATH = "/v1/projects/acme/locations/us-central1/clusters/prod";
 /** The namespace whose UID the program for GKE takes for the cluster's. */
 const KUBE_SYSTEM = { metadata: { name: "kube-system", uid: "7d1f8c0e-5a43-4b8e-9f6d-2c1b0a9e8d7c" } };
 
-/** The programs of docs/clusters.md for GKE and AKS, with the path of their issuers, and what identifies their clusters. */
+/** The programs in examples/component/ for GKE and AKS, with the path of their issuers, and what identifies their clusters. */
 const OTHER_CLUSTERS = [
-  ["GKE, whose issuer has a path", GKE_PATH, { gcp: GCP }, () => KUBE_SYSTEM.metadata.uid],
-  [
-    "AKS, whose issuer ends in a slash",
-    "/11111111/22222222/",
-    { "azure-native": AZURE },
-    (url: string) => url,
-  ],
+  ["gke", "has a path", GKE_PATH, { gcp: GCP }, () => KUBE_SYSTEM.metadata.uid],
+  ["aks", "ends in a slash", "/11111111/22222222/", { "azure-native": AZURE }, (url: string) => url],
 ] as const;
 
 describe("the package of the component", { skip: missingCli }, () => {
@@ -279,18 +274,17 @@ describe("the package of the component", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
-  // The first is an excerpt of the program for several clusters.
-  const [, ...programs] = codeIn(read("docs/clusters.md"), "typescript");
-  for (const [index, [name, issuerPath, packages, identifierOf]] of OTHER_CLUSTERS.entries()) {
-    test(`grants a token on ${name}, and needs nothing of AWS`, async (t) => {
+  for (const [name, what, issuerPath, packages, identifierOf] of OTHER_CLUSTERS) {
+    test(`examples/component/${name} grants a token, where the issuer ${what}, and needs nothing of AWS`, async (t) => {
       const stack = await stackOf(t, {}, { issuerPath }, packages);
       const { simulation, cli, directory, pulumi, up } = stack;
       const { url } = simulation.issuer;
       cli.environment.ISSUER_URL = url;
       const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
       simulation.resources["kubernetes:core/v1:Namespace"] = { ...namespaces, read: () => KUBE_SYSTEM };
-      const program = programs[index]?.replace("https://container.googleapis.com", new URL(url).origin);
-      await writeFile(join(directory, "index.ts"), program ?? assert.fail());
+      const program = read(`examples/component/${name}/index.ts`);
+      const withIssuer = program.replace("https://container.googleapis.com", new URL(url).origin);
+      await writeFile(join(directory, "index.ts"), withIssuer);
 
       succeeded(await up());
       assert.deepEqual(newStatuses(simulation), EXCHANGED);

@@ -22,7 +22,9 @@ const skip = removed.length > 0 && `pages of the removed ${removed.join(" and ")
 
 test("every link leads to a file, and to a heading in it", { skip }, () => {
   const links = filesWith(/\.md$/).flatMap((page) => {
-    const targets = withoutCode(read(page)).replaceAll(`${REPOSITORY}#`, "/README.md#");
+    const targets = withoutCode(read(page))
+      .replaceAll(`${REPOSITORY}#`, "/README.md#")
+      .replaceAll(`${REPOSITORY}/blob/main/`, "/");
     return [...targets.matchAll(/\]\((?!https?:)([^)\s]+)\)/g)].map(([, target = ""]) => ({ page, target }));
   });
   assert.ok(links.length >= 100);

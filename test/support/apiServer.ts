@@ -46,8 +46,12 @@ export const missingApiServer =
   !(["etcd", "kube-apiserver", "kubectl"] as const).every((program) => existsSync(assetPath(program))) &&
   "KUBEBUILDER_ASSETS is not a directory with etcd, kube-apiserver, and kubectl; to build them: .ci/kubernetes DIRECTORY, or to download them: setup-envtest use 1.36.x -p path";
 
-/** Starts an API server with RBAC, Pod Security, and its own service account issuer, whose keys anyone can read. */
-export async function startApiServer() {
+/**
+ * Starts an API server with RBAC, Pod Security, and its own service account issuer, whose keys anyone can read.
+ *
+ * @param issuerFlags its flags for another issuer, whose keys are published elsewhere.
+ */
+export async function startApiServer(issuerFlags?: Record<string, string>) {
   const directory = await mkdtemp(join(tmpdir(), "api-server-"));
   const processes: ReturnType<typeof start>[] = [];
   async function close() {
@@ -93,8 +97,10 @@ export async function startApiServer() {
         "enable-admission-plugins": "PodSecurity",
         // Left to Pod Security, as in EKS.
         "allow-privileged": "true",
-        "service-account-issuer": url,
-        "service-account-jwks-uri": `${url}/openid/v1/jwks`,
+        ...(issuerFlags ?? {
+          "service-account-issuer": url,
+          "service-account-jwks-uri": `${url}/openid/v1/jwks`,
+        }),
         "service-account-signing-key-file": key,
         "service-account-key-file": key,
         "service-cluster-ip-range": "10.96.0.0/16",
@@ -151,7 +157,7 @@ function client(url: string, token: string, kubeconfig: string) {
   }
 
   return {
-    /** `https://127.0.0.1:PORT`, which is also its service account issuer. */
+    /** `https://127.0.0.1:PORT`, which is also its service account issuer, unless it has another one. */
     url,
     request,
     create,

@@ -1,0 +1,36 @@
+import { PulumiCloudAccess } from "@OWNER/eks-pulumi-oidc";
+import * as azure from "@pulumi/azure-native";
+import * as kubernetes from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+
+// The cluster. EDIT
+const cluster = { resourceGroupName: "prod", resourceName: "prod" };
+const managed = azure.containerservice.getManagedClusterOutput(cluster);
+// Ends in a slash, as the tokens' `iss` does.
+const issuerUrl = managed.apply(({ oidcIssuerProfile }) => {
+  if (!oidcIssuerProfile?.issuerURL) throw new Error("The cluster has no OIDC issuer.");
+  return oidcIssuerProfile.issuerURL;
+});
+const { kubeconfigs } = azure.containerservice.listManagedClusterUserCredentialsOutput(cluster);
+// It can contain a key, which azure-native doesn't mark as secret.
+const kubeconfig = pulumi.secret(
+  kubeconfigs.apply(([first]) => Buffer.from(`${first?.value}`, "base64").toString()),
+);
+const kubernetesProvider = new kubernetes.Provider("prod", {
+  kubeconfig,
+  clusterIdentifier: issuerUrl,
+  enableConfigMapMutable: true,
+});
+
+const access = new PulumiCloudAccess(
+  "access",
+  {
+    organization: pulumi.getOrganization(),
+    issuerName: "aks-prod",
+    issuerUrl,
+    serviceAccounts: [{ namespace: "team-a", name: "app", tokenType: "team", teamName: "team-a" }],
+  },
+  { providers: [kubernetesProvider] },
+);
+
+export const oidcIssuerId = access.oidcIssuerId;
