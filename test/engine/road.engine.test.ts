@@ -10,7 +10,7 @@ import { TEMPLATE_SETTINGS } from "../../simulator/stackFile";
 import { succeeded } from "../support/engineOutcome";
 import { createRepository, LINK_PACKAGES, SETTINGS, startEngine } from "../support/engineStack";
 import { writePrograms } from "../support/programs";
-import { blocksOf, codeIn, read } from "../support/project";
+import { blocksOf, codeIn, ROOT, read } from "../support/project";
 import { type Cli, createProject, missingCli, pathOf, useWholeSdk } from "../support/pulumiCli";
 
 useWholeSdk();
@@ -63,7 +63,29 @@ test("the README's commands work from the clone to `pulumi destroy`", { skip: mi
   }
   assert.match(printed, /^Simulation of the sample stack: .*^Simulation of stack dev: /ms);
   const { kubernetes, pulumiCloud } = simulation.existing();
-  assert.deepEqual([kubernetes.toSorted(), pulumiCloud], [["team-a", "web"], []], "only namespaces stay");
+  assert.deepEqual(kubernetes.toSorted(), ["ops", "team-a"], "only namespaces stay");
+  assert.deepEqual(pulumiCloud.toSorted(), ["acme/ops", "acme/team-a"], "only teams stay");
+});
+
+test("the README's commands for two YAML files create them, to be edited, previewed, and deployed", {
+  skip: missingCli,
+}, async (t) => {
+  const { cli } = await startEngine(t);
+  const bin = join(cli.directory, "bin");
+  await mkdir(bin);
+  // Without the package, which is not published yet, `pulumi new` can only create the files.
+  const pulumi = `
+    if [[ $1 != new ]]; then echo "pulumi $1"; exit; fi
+    exec '${pathOf("pulumi")}' new '${ROOT}'/"\${2#*/tree/main/}" --yes --generate-only`;
+  const path = writePrograms(bin, { pulumi, editor: 'sed -i s/my-cluster/prod/ "$1"' });
+  cli.environment.EDITOR = "editor";
+
+  const [commands = assert.fail()] = codeIn(read("README.md"), "bash two-files");
+  const { directory, printed } = await runBlock(cli, path, cli.directory, commands);
+  assert.match(printed, /^pulumi preview\npulumi up$/m);
+  const created = (file: string) => readFileSync(join(directory, file), "utf8");
+  assert.match(created("Pulumi.dev.yaml"), /^ {2}clusterName: prod$/m);
+  assert.match(created("Pulumi.yaml"), /^ {4}type: eks-pulumi-oidc:PulumiCloudAccess$/m);
 });
 
 /** The blocks of commands of docs/copy.md, by the part that each removes. */
@@ -154,9 +176,12 @@ function deadReferences(directory: string, files: Map<string, string>, removed: 
   return [...files].flatMap(([path, content]) => {
     // A workflow checks for the simulator and for .ci/run before it runs them.
     const steps = content.split(/^(?= {6}- )/m).filter((step) => !/\bif: hashFiles\('/.test(step));
-    const text = path.endsWith(".yml") ? steps.join("") : content;
-    const commands = text.match(/\bnpm (run \w[\w:]*|start|test)\b/g) ?? [];
-    const links = (path.endsWith(".md") && text.match(/(?<=\]\()(?!https?:)[^)#]+/g)) || [];
+    // What the repository of the template has stays there.
+    const text = (path.endsWith(".yml") ? steps.join("") : content).replaceAll(/https:\/\/[^\s)]+/g, "");
+    const isPage = path.endsWith(".md");
+    // docs/copy.md says that pages still name the commands.
+    const commands = (!isPage && text.match(/\bnpm (run \w[\w:]*|start|test)\b/g)) || [];
+    const links = (isPage && text.match(/(?<=\]\()(?!https?:)[^)#]+/g)) || [];
     return [
       ...removed.filter((name) => text.includes(name)),
       ...commands.filter((command) => !Object.hasOwn(scripts, command.split(" ").at(-1) ?? "")),
