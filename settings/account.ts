@@ -43,13 +43,13 @@ export interface ServiceAccount extends TokenSettings {
   /** Additional claims that the allow policy requires, with their patterns. Default: `{}`. */
   policyRules?: Record<string, pulumi.Input<string>>;
   /**
-   * Create the service account. Set it to `false` for one that exists, such as a Helm chart's. To give up one that was
-   * created, set it to `false` and leave `runJob` on: an update with both off deletes the service account. Default: `true`.
+   * Create the service account. Set it to `false` for one that exists, such as a Helm chart's. For one that was created, read
+   * "What deletes or replaces" in docs/configuration.md first. Default: `true`.
    */
   createServiceAccount?: boolean;
   /**
-   * How its pods receive an IAM role: `irsa`, `pod-identity`, or `none`. Default: `none`; with `rolePolicyArns`, even an
-   * empty list, `irsa`.
+   * How its pods receive an IAM role: `irsa`, `pod-identity`, or `none`. Default: `none`; `irsa` if `rolePolicyArns` is
+   * present.
    */
   awsRole?: AwsRole;
   /** IAM policies to attach to the role. Default: `[]`. */
