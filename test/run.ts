@@ -7,12 +7,8 @@ import { run } from "node:test";
 import { dot } from "node:test/reporters";
 import { saveCertificateAuthority } from "../simulator/emulators/certificates";
 
-const PRELOADED = [
-  // Makes the program accept the certificates of the emulators.
-  join(__dirname, "..", "simulator", "emulators", "trust.cjs"),
-  // Lets a process start sooner.
-  join(__dirname, "support", "lightSdk.cjs"),
-];
+/** Makes the program accept the certificates of the emulators. */
+const PRELOADED = join(__dirname, "..", "simulator", "emulators", "trust.cjs");
 
 /** One more than the processors: tests of retries and time limits mostly wait. */
 const PROCESSES = availableParallelism() + 1;
@@ -35,7 +31,7 @@ async function main(named: string[]): Promise<string[]> {
     process.env.PULUMI_CREDENTIALS_PATH = directory;
     // Pulumi compiles programs with ts-node, which would fill the checkout's own cache.
     process.env.TS_NODE_CACHE_DIRECTORY = join(directory, "ts-node");
-    process.env.NODE_OPTIONS = PRELOADED.map((file) => `--require=${JSON.stringify(file)}`).join(" ");
+    process.env.NODE_OPTIONS = `--require=${JSON.stringify(PRELOADED)}`;
     // Those that require a program take the longest.
     const groups = named.length > 0 ? largestFirst(named).map((file) => [file]) : balanced(unitTests());
     return await runGroups(directory, groups);

@@ -11,9 +11,7 @@ import { succeeded } from "../support/engineOutcome";
 import { createRepository, LINK_PACKAGES, SETTINGS, startEngine } from "../support/engineStack";
 import { writePrograms } from "../support/programs";
 import { blocksOf, codeIn, ROOT, read } from "../support/project";
-import { type Cli, createProject, missingCli, pathOf, useWholeSdk } from "../support/pulumiCli";
-
-useWholeSdk();
+import { type Cli, createProject, missingCli, pathOf } from "../support/pulumiCli";
 
 /** What the README has to contain, in this order. */
 const COMMANDS =

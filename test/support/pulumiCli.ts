@@ -22,11 +22,6 @@ export type Cli = ReturnType<typeof openCli>;
 
 export const missingCli = missingProgram("pulumi", "https://www.pulumi.com/docs/install/");
 
-/** Lets the CLIs of this process load Pulumi's SDK as users have it, without lightSdk.cjs. */
-export function useWholeSdk(): void {
-  process.env.NODE_OPTIONS = process.env.NODE_OPTIONS?.replace(/--require="[^"]*\/lightSdk\.cjs"/, "");
-}
-
 /** Returns the path of a program on PATH. */
 export function pathOf(program: string): string {
   return spawnSync("bash", ["-c", `command -v ${program}`], { encoding: "utf8" }).stdout.trim();
