@@ -76,7 +76,7 @@ function policySpec(accounts: InjectionArgs["accounts"]) {
     ],
     variables: [
       { name: "audiences", expression: audiencesByAccount(accounts) },
-      { name: "names", expression: `${ALL_CONTAINERS}.map(container, container.name)` },
+      { name: "containerNames", expression: `${ALL_CONTAINERS}.map(container, container.name)` },
       { name: "named", expression: NAMED_CONTAINERS },
       { name: "targets", expression: TARGETS },
     ],
@@ -132,7 +132,7 @@ const HAS_MOUNT = `target.object.?volumeMounts.orValue([])
   .exists(mount, (mount.mountPath + '/').startsWith(${celString(`${VOLUME_MOUNT.mountPath}/`)}))`;
 
 // The containers to change, with their paths: none if the annotation names one that the pod does not have.
-const TARGETS = `${HAS_VOLUME} || !variables.named.all(name, name in variables.names)
+const TARGETS = `${HAS_VOLUME} || !variables.named.all(name, name in variables.containerNames)
 ? []
 : (object.spec.containers.transformList(index, container,
     variables.named == [] || container.name in variables.named,

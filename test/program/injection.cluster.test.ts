@@ -259,7 +259,6 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
       const without = await shortest(() => unchanged(pod, "team-c"));
       for (const serviceAccountName of ["deployer", "other"]) {
         const seconds = await shortest(() => admitted({ ...pod, serviceAccountName }));
-        console.error(what, serviceAccountName, seconds, without);
         assert.ok(seconds < 0.5 + 3 * without, `${seconds} s instead of ${without} s`);
       }
     });
