@@ -6,7 +6,9 @@ import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { gzipSync } from "node:zlib";
 import { parse } from "yaml";
 import {
   type ApiServer,
@@ -15,8 +17,10 @@ import {
   missingApiServer,
   startApiServer,
 } from "../support/apiServer";
+import { podObject, policyTakesEffect } from "../support/pods";
 import { missingProgram, writePrograms } from "../support/programs";
 import { codeIn, read } from "../support/project";
+import { inject } from "../support/realKubernetes";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/default/stacks";
@@ -24,27 +28,29 @@ const TOKEN = `pul-${randomBytes(20).toString("hex")}`;
 
 const PAGE = read("docs/operator.md");
 
-const [, PATCH = assert.fail()] = codeIn(PAGE, "yaml");
+/** What a Stack has for a way back, or while it waits to be moved. */
+const HELD_BACK = { PULUMI_CREDENTIAL_HELPER: { type: "Literal", literal: { value: "none" } } };
 
-/** What the patch of step 4 adds, as kubectl reads it: YAML 1.1, in which 0555 is octal. */
-const { workspaceTemplate: EXCHANGE } = parse(PATCH, { version: "1.1" }).spec;
-
-const SPEC_BEFORE = {
-  serviceAccountName: "pulumi",
-  envRefs: {
-    PULUMI_ACCESS_TOKEN: { type: "Secret", secret: { name: "pulumi-api-secret", key: "accessToken" } },
-  },
+const STORED = {
+  PULUMI_ACCESS_TOKEN: { type: "Secret", secret: { name: "pulumi-api-secret", key: "accessToken" } },
 };
+const SPEC_BEFORE = { serviceAccountName: "pulumi", envRefs: STORED };
 
 const WORKSPACE = {
-  env: [{ name: "PULUMI_ACCESS_TOKEN", valueFrom: { secretKeyRef: { name: "first", key: "token" } } }],
+  env: [
+    { name: "PULUMI_ACCESS_TOKEN", valueFrom: { secretKeyRef: { name: "first", key: "token" } } },
+    { name: "PULUMI_ACCESS_TOKEN", value: TOKEN },
+  ],
   envFrom: [{ configMapRef: { name: "settings" } }, { secretRef: { name: "second" } }],
   podTemplate: { spec: { containers: [{ name: "pulumi", envFrom: [{ secretRef: { name: "third" } }] }] } },
 };
 
 /** Other places where a Stack can have a token. */
 const OTHER_STACKS = {
-  literals: { envRefs: { PULUMI_ACCESS_TOKEN: { type: "Literal" }, AWS_REGION: { type: "Literal" } } },
+  file: { envRefs: { PULUMI_ACCESS_TOKEN: { type: "FS", filesystem: { path: "/token" } } } },
+  literals: {
+    envRefs: { PULUMI_ACCESS_TOKEN: { type: "Literal", literal: { value: TOKEN } }, A: { type: "Env" } },
+  },
   older: { accessTokenSecret: "pulumi-token", envSecrets: ["environment"], envs: ["variables"] },
   workspace: { serviceAccountName: "deployer", workspaceTemplate: { spec: WORKSPACE } },
 };
@@ -62,23 +68,25 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     path = writePrograms(directory, {
       kubectl: `exec '${assetPath("kubectl")}' "$@"`,
     });
-    await apply(STACKS);
+    await create(STACKS);
     await eventually("Stacks exist", async () => {
       return (await server.request("GET", "/apis/pulumi.com/v1/stacks")).status === 200;
     });
     await server.createNamespace("team-a");
-    await apply(secret("default", "pulumi-api-secret", { accessToken: TOKEN }));
-    await apply(secret("default", "shared", { PULUMI_ACCESS_TOKEN: TOKEN, AWS_REGION: "us-west-2" }));
-    await apply(stack("app", SPEC_BEFORE));
-    await writeFile(join(directory, "exchange.yaml"), PATCH);
+    for (const name of ["pulumi", "other"]) await server.createServiceAccount("default", name);
+    await create(secret("default", "pulumi-api-secret", { accessToken: TOKEN }));
+    const shared = secret("default", "shared", { PULUMI_ACCESS_TOKEN: TOKEN, AWS_REGION: "us-west-2" });
+    await server.kubectl(["apply", "--filename=-"], shared);
+    await create(stack("app", SPEC_BEFORE));
   });
   after(() => server?.close());
 
-  const apply = (object: object) => server.kubectl(["apply", "--filename=-"], object);
+  const create = (object: object) => server.kubectl(["create", "--filename=-"], object);
 
-  /** Runs the command of the page that contains a string, and returns what it prints. */
-  async function run(text: string): Promise<string> {
-    const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", commandWith(text)], {
+  /** Runs the command of the page that contains a string, after a change of it, and returns what it prints. */
+  async function run(text: string, change = (command: string) => command): Promise<string> {
+    const command = change(commandWith(text));
+    const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", command], {
       cwd: directory,
       // kubectl keeps its cache in HOME.
       env: { PATH: path, HOME: directory, KUBECONFIG: server.kubeconfig },
@@ -94,31 +102,86 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
   const specOf = async (name: string) => (await stackOf(name)).spec;
   const secretOf = (name: string) => server.request("GET", `/api/v1/namespaces/default/secrets/${name}`);
 
-  test("list what contains a token, in a file too, without the token", async () => {
-    await apply(secret("team-a", "file", { "credentials.json": `{"accessToken":"${TOKEN}"}` }));
-    await apply(secret("team-a", "other", { password: "pull-request", empty: "" }));
-    const binary = { data: { key: randomBytes(300).toString("base64") } };
-    await apply(object("v1", "Secret", "team-a", "binary", binary));
-    await apply(secret("team-a", "nothing", {}));
-    await apply(object("v1", "ConfigMap", "team-a", "variables", { data: { PULUMI_ACCESS_TOKEN: TOKEN } }));
+  /** Writes the file change.yaml of the page that contains a string. */
+  const writeChange = (text: string) => writeFile(join(directory, "change.yaml"), blockWith("yaml", text));
+
+  /** Reports, as the operator does, whether the update of a Stack has succeeded. */
+  async function report(name: string, isReady: boolean): Promise<void> {
+    const { generation } = (await stackOf(name)).metadata ?? {};
+    const conditions = [{ type: "Ready", status: isReady ? "True" : "False" }];
+    const status = { status: { observedGeneration: generation, conditions } };
+    await server.request("PATCH", `${STACKS_PATH}/${name}/status`, status, "application/merge-patch+json");
+  }
+
+  /** Runs the loop of the page for Stacks whose updates all succeed. */
+  async function runLoop(...names: string[]): Promise<void> {
+    for (const name of names) await report(name, true);
+    let isRunning = true;
+    const loop = run("for stack in app", (command) => command.replace("in app;", `in ${names.join(" ")};`));
+    const operator = async () => {
+      while (isRunning) {
+        for (const name of names) await report(name, true);
+        await sleep(200);
+      }
+    };
+    await Promise.all([
+      loop.finally(() => {
+        isRunning = false;
+      }),
+      operator(),
+    ]);
+  }
+
+  test("list what contains a token, without the token", async () => {
+    await create(secret("team-a", "file", { "credentials.json": `{"accessToken":"${TOKEN}"}` }));
+    await create(secret("team-a", "other", { password: "pull-request", empty: "", encoded: "cHVsLTpull" }));
+    const binary = randomBytes(300).toString("base64");
+    await create(object("v1", "Secret", "team-a", "binary", { data: { key: binary } }));
+    await create(secret("team-a", "nothing", {}));
+    const encoded = Buffer.from(TOKEN).toString("base64");
+    const binaryData = { "token.txt": encoded, key: binary };
+    const data = { PULUMI_ACCESS_TOKEN: TOKEN, twice: encoded };
+    await create(object("v1", "ConfigMap", "team-a", "variables", { data, binaryData }));
+    for (const [name, spec] of Object.entries(OTHER_STACKS)) await create(stack(name, spec, "team-a"));
 
     assert.deepEqual(await linesOf("get secrets,configmaps"), [
       "ConfigMap\tteam-a\tvariables\tPULUMI_ACCESS_TOKEN",
+      "ConfigMap\tteam-a\tvariables\ttoken.txt",
+      "ConfigMap\tteam-a\tvariables\ttwice",
       "Secret\tdefault\tpulumi-api-secret\taccessToken",
       "Secret\tdefault\tshared\tPULUMI_ACCESS_TOKEN",
+      "Secret\tdefault\tshared\tkubectl.kubernetes.io/last-applied-configuration",
       "Secret\tteam-a\tfile\tcredentials.json",
+      "Stack\tteam-a\tliterals\tspec",
+      "Stack\tteam-a\tworkspace\tspec",
     ]);
   });
 
-  test("list where the Stacks read variables from, by field, and their service accounts", async () => {
-    for (const [name, spec] of Object.entries(OTHER_STACKS)) await apply(stack(name, spec, "team-a"));
+  test("list the releases of Helm that contain a token", async () => {
+    const encoded = Buffer.from(TOKEN).toString("base64");
+    for (const [name, release] of Object.entries({
+      values: { config: { token: TOKEN } },
+      manifest: { manifest: `kind: Secret\ndata:\n  token: ${encoded}\n` },
+      neither: { config: { token: "pul-1" } },
+    })) {
+      // Helm encodes it once more than Kubernetes.
+      const content = gzipSync(JSON.stringify(release)).toString("base64");
+      const type = "helm.sh/release.v1";
+      await create({ ...secret("team-a", `sh.helm.release.v1.${name}.v1`, { release: content }), type });
+    }
+    const names = ["manifest", "values"].map((name) => `Helm\tteam-a\tsh.helm.release.v1.${name}.v1`);
+    assert.deepEqual(await linesOf("helm.sh/release.v1"), names);
+  });
 
+  test("list where the Stacks read variables from, by field, and their service accounts", async () => {
     assert.deepEqual(await linesOf("get stacks.pulumi.com --all-namespaces"), [
       "default\tapp\tpulumi\tenvRefs\tpulumi-api-secret",
-      "team-a\tliterals\tdefault\tenvRefs\t(in the Stack)",
+      "team-a\tfile\tdefault\tenvRefs\t(FS)",
+      "team-a\tliterals\tdefault\tenvRefs\t(Literal)",
       "team-a\tolder\tdefault\taccessTokenSecret\tpulumi-token",
       "team-a\tolder\tdefault\tenvSecrets\tenvironment",
       "team-a\tolder\tdefault\tenvs\tvariables",
+      "team-a\tworkspace\tdeployer\tenv\t(Literal)",
       "team-a\tworkspace\tdeployer\tenv\tfirst",
       "team-a\tworkspace\tdeployer\tenvFrom\tsecond",
       "team-a\tworkspace\tdeployer\tenvFrom\tsettings",
@@ -127,87 +190,133 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await server.kubectl(["delete", "stacks.pulumi.com", "--all", "--namespace=team-a"]);
   });
 
-  test("list what names the Secret", async () => {
-    const mounted = { volumes: [{ name: "token", secret: { secretName: "pulumi-api-secret" } }] };
-    await apply(cronJob("mounts", mounted));
-    await apply(cronJob("imports", {}, { envFrom: [{ secretRef: { name: "pulumi-api-secret" } }] }));
-    await apply(cronJob("unrelated", {}, { envFrom: [{ secretRef: { name: "another-secret" } }] }));
-    await apply(stack("clones", { gitAuthSecret: "pulumi-api-secret" }));
+  test("list the pods of the service account, with their images", async () => {
+    const pods = "/api/v1/namespaces/default/pods";
+    const containers = [{ name: "pulumi", image: "pulumi/pulumi:3.200.0" }];
+    const serviceAccountName = "pulumi";
+    await server.create(pods, podObject({ serviceAccountName, containers }, "app-workspace-0"));
+    await server.create(pods, podObject({ serviceAccountName: "other" }, "other"));
+    const lines = (await linesOf("get pods")).map((line) => line.split(/ +/));
+    assert.deepEqual(lines, [
+      ["POD", "IMAGES"],
+      ["app-workspace-0", "pulumi/pulumi:3.200.0"],
+    ]);
+  });
 
-    const names = ["CronJob/imports", "CronJob/mounts", "Stack/app", "Stack/clones"];
-    assert.deepEqual(await linesOf("--arg secret"), names);
+  test("hold Stacks back, each after its running update and that of the one before", async () => {
+    await create(stack("web", { serviceAccountName: "pulumi", accessTokenSecret: "pulumi-api-secret" }));
+    await writeChange("value: none");
+    await report("app", true);
+    await report("web", false);
+    const isHeldBack = async (name: string) => {
+      return (await specOf(name)).envRefs?.PULUMI_CREDENTIAL_HELPER !== undefined;
+    };
+    const loop = run("for stack in app", (command) => command.replace("in app;", "in app web;"));
+    await eventually("the first Stack is changed", () => isHeldBack("app"));
+    await report("app", true);
+    await sleep(1000);
+    assert.equal(await isHeldBack("web"), false);
+    await report("web", true);
+    await eventually("the second Stack is changed", () => isHeldBack("web"));
+    await report("web", true);
+    await loop;
+    assert.deepEqual((await specOf("app")).envRefs, { ...STORED, ...HELD_BACK });
+  });
+
+  test("stop at a Stack whose update fails", async () => {
+    await writeChange("PULUMI_CREDENTIAL_HELPER: null");
+    await report("app", false);
+    await run("for stack in app", (command) =>
+      command.replace("in app;", "in app web;").replaceAll("1h", "1s"),
+    );
+    assert.deepEqual((await specOf("app")).envRefs, { ...STORED, ...HELD_BACK });
+    assert.deepEqual((await specOf("web")).envRefs, HELD_BACK);
+  });
+
+  test("let go of a Stack, which is then as before", async () => {
+    await runLoop("app");
+    assert.deepEqual(await specOf("app"), { stack: "acme/app/prod", ...SPEC_BEFORE });
+  });
+
+  test("replace the pod of the only Stack, and request an update", async () => {
+    await run("kubectl annotate stacks");
+    const pod = await server.request("GET", "/api/v1/namespaces/default/pods/app-workspace-0");
+    assert.equal(pod.status, 404);
+    const { annotations } = (await stackOf("app")).metadata ?? {};
+    assert.ok(annotations?.["pulumi.com/reconciliation-request"]);
+  });
+
+  test("mount the exchange in a Stack of an older cluster, and hold it back again", async () => {
+    await writeChange("podTemplate");
+    // As kubectl reads it: YAML 1.1, in which 0555 is octal.
+    const { envRefs, workspaceTemplate } = parse(blockWith("yaml", "podTemplate"), { version: "1.1" }).spec;
+    await runLoop("app");
+    const before = { stack: "acme/app/prod", ...SPEC_BEFORE, workspaceTemplate };
+    assert.deepEqual(await specOf("app"), { ...before, envRefs: { ...STORED, ...envRefs } });
+
+    await writeChange("value: none");
+    await runLoop("app");
+    assert.deepEqual(await specOf("app"), { ...before, envRefs: { ...STORED, ...HELD_BACK } });
+  });
+
+  test("take the stored token out of the Stacks", async () => {
+    await writeChange("accessTokenSecret: null");
+    await runLoop("app", "web");
+    assert.deepEqual((await specOf("app")).envRefs, HELD_BACK);
+    const { accessTokenSecret } = await specOf("web");
+    assert.equal(accessTokenSecret, undefined);
+  });
+
+  test("list what still names the Secret", async () => {
+    const mounted = { volumes: [{ name: "token", secret: { secretName: "pulumi-api-secret" } }] };
+    await create(cronJob("mounts", mounted));
+    await create(cronJob("imports", {}, { envFrom: [{ secretRef: { name: "pulumi-api-secret" } }] }));
+    await create(cronJob("unrelated", {}, { envFrom: [{ secretRef: { name: "another-secret" } }] }));
+    await create(stack("clones", { gitAuthSecret: "pulumi-api-secret" }));
+
+    assert.deepEqual(await linesOf("--arg secret"), ["CronJob/imports", "CronJob/mounts", "Stack/clones"]);
     await server.kubectl(["delete", "cronjobs", "--all", "--namespace=default"]);
     await server.kubectl(["delete", "stacks.pulumi.com", "clones", "--namespace=default"]);
   });
 
-  test("save the Stack, and replace its stored token with the exchange", async () => {
-    await run("> stacks-before.json");
-    await run("patch stacks.pulumi.com app");
-    // The patch removes what is in `envRefs`, not the object.
-    const changed = { ...SPEC_BEFORE, envRefs: {}, workspaceTemplate: EXCHANGE };
-    assert.deepEqual(await specOf("app"), { stack: "acme/app/prod", ...changed });
-  });
-
-  test("request another update, and report one as successful only if it is that of the changed Stack", async () => {
-    await run("kubectl annotate");
-    const { annotations, generation = assert.fail() } = (await stackOf("app")).metadata ?? {};
-    assert.ok(annotations?.["pulumi.com/reconciliation-request"]);
-
-    for (const [lastUpdate, isReported] of [
-      [{ state: "succeeded", generation: generation - 1 }, "false"],
-      [{ state: "succeeded", generation }, "true"],
-      [{ state: "failed", generation }, "false"],
-    ] as const) {
-      const status = { status: { lastUpdate } };
-      const url = `${STACKS_PATH}/app/status`;
-      await server.request("PATCH", url, status, "application/merge-patch+json");
-      assert.deepEqual(await linesOf("$generation"), [isReported]);
-    }
-  });
-
-  test("change the other Stacks of the service account, except those with their own image or lists", async () => {
-    const serviceAccountName = "pulumi";
-    const env = [{ name: "AWS_REGION", value: "us-west-2" }];
-    const image = "registry.example.com/pulumi:3.280.0";
-    const specs = {
-      web: { serviceAccountName, accessTokenSecret: "pulumi-api-secret" },
-      worker: { serviceAccountName, envSecrets: ["shared"] },
-      listed: { serviceAccountName, workspaceTemplate: { spec: { env } } },
-      pinned: { serviceAccountName, workspaceTemplate: { spec: { image } } },
-      another: { serviceAccountName: "deployer" },
-    };
-    for (const [name, spec] of Object.entries(specs)) await apply(stack(name, spec));
-
-    await run("xargs kubectl patch");
-    const exchange = { envRefs: {}, workspaceTemplate: EXCHANGE };
-    const changed = {
-      ...specs,
-      web: { serviceAccountName, ...exchange },
-      worker: { ...specs.worker, ...exchange },
-    };
-    for (const [name, spec] of Object.entries(changed)) {
-      assert.deepEqual(await specOf(name), { stack: `acme/${name}/prod`, ...spec });
-    }
-  });
-
-  test("delete the Secret, or only the key of a shared one", async () => {
+  test("delete the Secret, or only the key of a shared one, and nothing keeps the token", async () => {
     assert.deepEqual(await linesOf("--arg secret"), []);
     await run("kubectl delete secret");
     assert.equal((await secretOf("pulumi-api-secret")).status, 404);
     assert.deepEqual(Object.keys((await secretOf("shared")).body.data), ["AWS_REGION"]);
+    const left = (await linesOf("get secrets,configmaps")).filter((line) => line.includes("\tdefault\t"));
+    assert.deepEqual(left, []);
   });
 
-  test("go back: the saved Stack replaces the changed one", async () => {
-    await run("kubectl replace");
-    assert.deepEqual(await specOf("app"), { stack: "acme/app/prod", ...SPEC_BEFORE });
+  test("end injection at once, by deleting the binding", async () => {
+    const account = { namespace: "default", name: "pulumi", tokenAudience: "urn:pulumi:org:acme" };
+    await inject(server, "access.inject-token", [account]);
+    await policyTakesEffect(server, "default", "pulumi");
+    const [, [found = ""] = []] = (
+      await run("get mutatingadmissionpolicybindings", (it) => it.split("\n")[0] ?? "")
+    )
+      .split("\n")
+      .map((line) => line.split(/ +/));
+    assert.match(found, /^access-inject-token-[0-9a-f]{8}$/);
+    await run("delete mutatingadmissionpolicybindings", (it) => it.replace(/access-inject-token-\w+/, found));
+    await eventually("no pod is changed", async () => {
+      const pods = "/api/v1/namespaces/default/pods?dryRun=All";
+      const { body } = await server.request("POST", pods, podObject({ serviceAccountName: "pulumi" }));
+      return body.spec?.volumes === undefined;
+    });
   });
 });
 
 /** Returns the one command of the page that contains a string. */
 function commandWith(text: string): string {
-  const [command, ...others] = codeIn(PAGE, "bash").filter((block) => block.includes(text));
-  assert.ok(command && others.length === 0, `one command must contain ${text}`);
-  return command;
+  return blockWith("bash", text);
+}
+
+/** Returns the one block of the page in a language that contains a string. */
+function blockWith(language: string, text: string): string {
+  const [found, ...others] = codeIn(PAGE, language).filter((block) => block.includes(text));
+  assert.ok(found && others.length === 0, `one block must contain ${text}`);
+  return found;
 }
 
 function object(apiVersion: string, kind: string, namespace: string, name: string, content: object) {

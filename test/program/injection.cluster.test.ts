@@ -3,13 +3,12 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { types } from "@pulumi/kubernetes";
-import { createInjection, type InjectionArgs } from "../../injection";
-import { runProgram } from "../../simulator/runProgram";
+import type { InjectionArgs } from "../../injection";
 import { tokenExchangePod } from "../../tokenExchange";
 import { tokenVolume } from "../../tokenVolume";
 import { type ApiServer, eventually, missingApiServer, startApiServer } from "../support/apiServer";
 import { type Pod, podObject, policyTakesEffect, restrictedContainer } from "../support/pods";
-import { realKubernetes } from "../support/realKubernetes";
+import { inject } from "../support/realKubernetes";
 
 type PodSpec = types.output.core.v1.PodSpec;
 type Container = PodSpec["containers"][number];
@@ -40,24 +39,10 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
         await server.createServiceAccount(namespace, name);
       }
     }
-    await inject("access.inject-token", ACCOUNTS);
+    await inject(server, "access.inject-token", ACCOUNTS);
     await policyTakesEffect(server, "team-a", "deployer");
   });
   after(() => server?.close());
-
-  /** Creates the policy as the program does, and returns a function that deletes it in the engine's order. */
-  async function inject(name: string, accounts: InjectionArgs["accounts"]): Promise<() => Promise<void>> {
-    const resources = realKubernetes(server);
-    const program = async () => {
-      createInjection(name, { accounts });
-      return {};
-    };
-    const stack = { project: "project", stack: "dev", organization: "acme", config: {} };
-    const { registered } = await runProgram({ resources, calls: {} }, { ...stack, program });
-    return async () => {
-      for (const { type, id } of registered.toReversed()) await resources[type]?.delete(id);
-    };
-  }
 
   /** Creates a pod by dry run, by default in a namespace with Pod Security `restricted`. Returns it, or why it is denied. */
   async function submit(pod: Pod, namespace = "team-a"): Promise<PodSpec | string> {
@@ -286,7 +271,9 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
     assert.deepEqual(changed(debugged.ephemeralContainers as Container[]), []);
 
     await server.create(pods, podObject({ serviceAccountName: "other" }, "earlier"));
-    const remove = await inject("later", [{ namespace: "team-a", name: "other", tokenAudience: "other" }]);
+    const remove = await inject(server, "later", [
+      { namespace: "team-a", name: "other", tokenAudience: "other" },
+    ]);
     await policyTakesEffect(server, "team-a", "other");
     const earlier = await patch("earlier", { metadata: { labels: { changed: "true" } } });
     assert.doesNotMatch(JSON.stringify(earlier), /pulumi/);
@@ -295,7 +282,7 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
 
   test("lets two stacks use the same cluster, each for its own service accounts", async () => {
     const account = { namespace: "team-a", name: "other", tokenAudience: "other" };
-    const remove = await inject("Other_Access", [account]);
+    const remove = await inject(server, "Other_Access", [account]);
     await policyTakesEffect(server, "team-a", "other");
     const other = { serviceAccountName: "other" };
     assert.deepEqual((await admitted(other)).volumes, [volumeOf("other", "other")]);

@@ -1,13 +1,33 @@
 // Presents a real API server to the program, as the Kubernetes provider does: each resource is an object that is applied.
 
 import assert from "node:assert/strict";
+import { createInjection, type InjectionArgs } from "../../injection";
 import { type Emulator, type ResourceKind, randomSuffix } from "../../simulator/emulators/emulator";
 import { KINDS } from "../../simulator/emulators/kubernetes";
+import { runProgram } from "../../simulator/runProgram";
 import type { ApiServer, KubernetesObject } from "./apiServer";
 
 /** Returns the kinds of resources that exist on the API server. Nothing waits for a Job, which no controller runs. */
 export function realKubernetes(server: ApiServer): Emulator["resources"] {
   return Object.fromEntries(KINDS.map((type) => [`kubernetes:${type}`, kindOf(server, type)]));
+}
+
+/** Creates the policy of `injectToken` as the program does. Returns a function that deletes it in the engine's order. */
+export async function inject(
+  server: ApiServer,
+  name: string,
+  accounts: InjectionArgs["accounts"],
+): Promise<() => Promise<void>> {
+  const resources = realKubernetes(server);
+  const program = async () => {
+    createInjection(name, { accounts });
+    return {};
+  };
+  const stack = { project: "project", stack: "dev", organization: "acme", config: {} };
+  const { registered } = await runProgram({ resources, calls: {} }, { ...stack, program });
+  return async () => {
+    for (const { type, id } of registered.toReversed()) await resources[type]?.delete(id);
+  };
 }
 
 function kindOf(server: ApiServer, type: string): ResourceKind {
