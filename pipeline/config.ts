@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import { clusterEntries } from "../settings/cluster";
 import { loginProblems } from "../settings/login";
-import { apiUrl, kubernetesName, policyArn, rolePath } from "../settings/names";
+import { apiUrl, DEFAULT_API_URL, kubernetesName, policyArn, rolePath } from "../settings/names";
 import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../settings/raw";
 import {
   check,
@@ -86,7 +86,7 @@ export const pipelineEntries = schemasOf<PipelineSettings>()({
   githubIssuer: v.optional(createOrExisting, "create"),
   ownPermissionsBoundaryArn: v.optional(policyArn),
   rolePath: v.optional(rolePath, "/"),
-  pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
+  pulumiApiUrl: v.optional(apiUrl, DEFAULT_API_URL),
 });
 
 const schema = v.pipe(

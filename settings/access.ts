@@ -15,7 +15,15 @@ import {
   withAccountDefaults,
 } from "./account";
 import { jobPodSpec } from "./jobPodSpec";
-import { apiUrl, INITIAL_NAMESPACES, INVISIBLE, kubernetesName, policyArn, rolePath } from "./names";
+import {
+  apiUrl,
+  DEFAULT_API_URL,
+  INITIAL_NAMESPACES,
+  INVISIBLE,
+  kubernetesName,
+  policyArn,
+  rolePath,
+} from "./names";
 import type { Problem } from "./problems";
 import { type Team, teamList, teamProblems } from "./teams";
 import {
@@ -114,7 +122,7 @@ export const accessEntries = schemasOf<AccessSettings>()({
   rolePath: v.optional(inputSchema(rolePath), "/"),
   image: v.optional(inputSchema(image), "pulumi/pulumi-base:3.274.1"),
   jobPodSpec: v.optional(jobPodSpec, {}),
-  pulumiApiUrl: v.optional(apiUrl, "https://api.pulumi.com"),
+  pulumiApiUrl: v.optional(apiUrl, DEFAULT_API_URL),
   createNamespaces: v.optional(distinctListSchema(newNamespace), []),
   teams: v.optional(teamList, []),
   serviceAccounts: accountList(),

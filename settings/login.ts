@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
+import { DEFAULT_API_URL } from "./names";
 import type { Problem } from "./problems";
 import { stackOrganization } from "./raw";
 
@@ -12,6 +13,8 @@ interface Login {
   source: string;
   /** Undefined if it cannot be read. */
   url: string | undefined;
+  /** What chooses another one: the words before its URL. */
+  change?: string;
 }
 
 /**
@@ -29,8 +32,8 @@ export function loginProblems(apiUrl: string): Problem[] {
   const reason =
     other.url === undefined
       ? `requires a login for it, but ${other.source}. Set PULUMI_ACCESS_TOKEN to a token of ${apiUrl}`
-      : `is not the Pulumi Cloud of your access token: ${other.source} is ${originOf(other.url)}. Log in to ${apiUrl}, ` +
-        "or correct pulumiApiUrl";
+      : `is not the Pulumi Cloud of your access token: ${other.source} is ${originOf(other.url)}. ` +
+        `${other.change ?? "Log in to"} ${apiUrl}, or correct pulumiApiUrl`;
   return [{ path: ["pulumiApiUrl"], value: apiUrl, reason }];
 }
 
@@ -40,10 +43,15 @@ function logins(): Login[] {
   if (!PULUMI_ACCESS_TOKEN) return [selected, storedLogin()];
 
   // Since 3.247, the CLI passes both the token and the URL of the current login to programs and providers.
-  if (PULUMI_API) return [selected, { source: "the current login (PULUMI_API)", url: PULUMI_API }];
+  if (PULUMI_API && isPulumiCloud(PULUMI_API)) {
+    return [selected, { source: "the current login (PULUMI_API)", url: PULUMI_API }];
+  }
   // An earlier CLI sends the token to the selected backend, which no variable names after `pulumi login URL`.
-  const isSelectedByLogin = !PULUMI_BACKEND_URL && stackOrganization() !== undefined;
-  return isSelectedByLogin ? [storedLogin()] : [selected];
+  if (!PULUMI_BACKEND_URL && stackOrganization() !== undefined) return [storedLogin()];
+  if (PULUMI_BACKEND_URL && isPulumiCloud(PULUMI_BACKEND_URL)) return [selected];
+  // A self-managed backend says nothing of the token.
+  const source = "with a self-managed backend and without PULUMI_API, the default";
+  return [{ source, url: DEFAULT_API_URL, change: "Set PULUMI_API to" }];
 }
 
 /** https://github.com/pulumi/pulumi/blob/master/sdk/go/common/workspace/creds.go */

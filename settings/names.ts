@@ -35,6 +35,8 @@ const HOST = `([\\w-]{1,63}\\.)*[A-Za-z][\\w-]{0,62}|${OCTET}(\\.${OCTET}){3}`;
 const LOOPBACK_HOST = `localhost|127(\\.${OCTET}){3}|\\[::1\\]`;
 const PORT = "(6553[0-5]|655[0-2]\\d|65[0-4]\\d{2}|6[0-4]\\d{3}|[1-5]\\d{4}|[1-9]\\d{0,3})";
 
+export const DEFAULT_API_URL = "https://api.pulumi.com";
+
 export const apiUrl = v.pipe(
   stringSchema(
     new RegExp(`^(?=.{1,255}$)(https://(${HOST})|http://(${LOOPBACK_HOST}))(:${PORT})?/?$`),

@@ -50,7 +50,10 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
     const connection = { endpoint: server.url, certificateAuthorities: [authority] };
     const answer = (inputs: object) => ({ ...aws.calls[getCluster]?.answer(inputs), ...connection });
     const calls = { ...aws.calls, [getCluster]: { answer } };
-    cli = openCli(await serveProvider(() => ({ resources, calls })), { SSL_CERT_FILE });
+    cli = openCli(await serveProvider(() => ({ resources, calls })), {
+      SSL_CERT_FILE,
+      PULUMI_API: api.origin,
+    });
     const readers = { tokenType: "team", teamName: "readers", runJob: false };
     const deployer = { tokenType: "personal", userLogin: "my-login", runJob: false };
     const drift = { tokenType: "team", teamName: "ops", audienceRule: true };

@@ -41,7 +41,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   });
 
   test("in a fresh account, the documented commands set it up, change nothing when rerun, show drift, and remove it", async (t) => {
-    const { pulumi, drift, documented, root } = await newPipeline(t);
+    const { environment, pulumi, drift, documented, root } = await newPipeline(t);
     await documented("Set it up", "bash");
     const created = cloud.existing();
     assert.equal(created.length, 10);
@@ -67,6 +67,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     for (const [key, value] of Object.entries({ pulumiApiUrl: "https://example.com", rolePath: "/ci/" })) {
       succeeded(await pulumi("config", "set", key, value));
     }
+    environment.PULUMI_API = "https://example.com";
     const moved = await pulumi("up", "--yes", "--skip-preview");
     failed(moved, /pulumiApiUrl = "https:\/\/example\.com": deployed with/);
     assert.deepEqual(await resourcesOf(pulumi), resources);
@@ -154,6 +155,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const pulumi = (...args: string[]) => cli.pulumi(pipeline, ...args);
     return {
       root,
+      environment: cli.environment,
       run: (program: string, ...args: string[]) => cli.run(pipeline, program, ...args),
       pulumi,
       /** Runs the preview of drift.yml, as GitHub does. */

@@ -48,15 +48,28 @@ const LOGINS: [what: string, variables: object, stored: string, organization: st
 for (const [what, variables, stored, organization, reason] of LOGINS) {
   test(`${reason ? "rejects" : "accepts"} ${what}, without a token in a message`, async (t) => {
     setLogin(t, { PULUMI_CREDENTIALS_PATH: credentialsIn(t, stored), ...variables });
-    // Which organization a program has is known only with an engine, or with mocks.
-    const noEngine = { newResource: () => assert.fail(), call: () => assert.fail() };
-    const ofStack = organization || "organization";
-    await pulumi.runtime.setMocks(noEngine, "eks-pulumi-oidc", "dev", false, ofStack);
+    await withOrganization(organization || "organization");
 
     const reasons = loginProblems(API).map((problem) => problem.reason);
     assert.equal(reasons.length, reason === undefined ? 0 : 1, reasons.join());
     assert.ok(reasons.join().includes(reason ?? ""), reasons.join());
     assert.doesNotMatch(reasons.join(), /hunter2/);
+  });
+}
+
+for (const [what, variables, isAccepted] of [
+  ["a self-managed state", S3, false],
+  ["a self-managed state of Pulumi.yaml", {}, false],
+  ["a self-managed state, and an invalid PULUMI_API", { ...S3, PULUMI_API: "pulumi.example.com" }, false],
+  ["a self-managed state, and a PULUMI_API that names it", { ...S3, PULUMI_API: OTHER }, true],
+] as const) {
+  test(`${isAccepted ? "accepts" : "rejects"} a pulumiApiUrl other than the default for a token with ${what}`, async (t) => {
+    setLogin(t, { PULUMI_CREDENTIALS_PATH: credentialsIn(t, OTHER), ...TOKEN, ...variables });
+    await withOrganization("organization");
+    const reasons = loginProblems(OTHER).map((problem) => problem.reason);
+    const wayOut = `PULUMI_API, the default is ${API}. Set PULUMI_API to ${OTHER}, or correct pulumiApiUrl`;
+    assert.equal(reasons.length, isAccepted ? 0 : 1);
+    assert.ok(isAccepted || reasons[0]?.endsWith(wayOut), reasons[0]);
   });
 }
 
@@ -66,6 +79,12 @@ test("reads the credentials of PULUMI_HOME, unless PULUMI_CREDENTIALS_PATH is se
   process.env.PULUMI_CREDENTIALS_PATH = temporaryDirectory(t);
   assert.equal(loginProblems(API).length, 0);
 });
+
+/** Sets the organization of the stack, which is known only with an engine, or with mocks. */
+async function withOrganization(organization: string): Promise<void> {
+  const noEngine = { newResource: () => assert.fail(), call: () => assert.fail() };
+  await pulumi.runtime.setMocks(noEngine, "eks-pulumi-oidc", "dev", false, organization);
+}
 
 /** Returns a directory with the credentials.json of a login, or without one. */
 function credentialsIn(t: TestContext, stored: string): string {
