@@ -1,6 +1,7 @@
 // The EKS cluster: an existing one that is looked up, or a new one. The rest of the stack sees no difference.
 
 import * as awsEks from "@pulumi/aws/eks";
+import { getRegion } from "@pulumi/aws/getRegion";
 import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
@@ -33,6 +34,8 @@ export interface Cluster {
 
 /** The cluster before anything of it is registered. */
 export interface PlannedCluster {
+  /** The AWS region in use, whatever it comes from. */
+  region: string;
   /** The OIDC issuer, if the cluster exists already. */
   issuerUrl?: string;
   /** Creates what does not exist, and registers the Kubernetes provider. */
@@ -70,6 +73,7 @@ export async function existingCluster(config: ClusterConfig, needs: ClusterNeeds
   const existingProviderArn = mustExist ? await lookUpOidcProvider(config, issuerUrl) : undefined;
 
   return {
+    region: cluster.region,
     issuerUrl,
     register(name, options) {
       const kubernetesProvider = createKubernetesProvider(
@@ -92,12 +96,22 @@ export async function existingCluster(config: ClusterConfig, needs: ClusterNeeds
  *
  * @param needs what else to create.
  * @returns the cluster, to be registered.
+ * @throws pulumi.RunError if there is no AWS region.
  */
 export async function newCluster(config: ClusterConfig, needs: ClusterNeeds): Promise<PlannedCluster> {
   // Loaded here only: it loads all of @pulumi/aws.
   const eks = await import("@pulumi/eks");
 
+  // The configuration does not say: the provider also reads AWS_REGION and the profile.
+  const { region } = await getRegion().catch((error: Error) => {
+    throw userError(
+      `Failed to look up the AWS region of the new EKS cluster: ${reason(error)}\n\n` +
+        "  If there is none, set aws:region.\n",
+    );
+  });
+
   return {
+    region,
     register(name, options) {
       const cluster = new eks.Cluster(
         `eks-${name}`,

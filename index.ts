@@ -41,13 +41,8 @@ export = async (): Promise<StackOutputs> => {
   // A stack stays where it was deployed. Even the cluster waits for that: what is on it depends on its provider.
   const { pulumiApiUrl, organization } = config.access;
   const { clusterName, createCluster } = config.cluster;
-  const place = {
-    pulumiApiUrl,
-    organization,
-    clusterName,
-    createCluster: String(createCluster),
-    issuerUrl: planned.issuerUrl,
-  };
+  const { region, issuerUrl } = planned;
+  const place = { pulumiApiUrl, organization, clusterName, createCluster, region, issuerUrl };
   const dependsOn = stayWhereDeployed("pulumi-cloud", place);
 
   const pulumiCloudProvider = createPulumiCloudProvider("pulumi-cloud", pulumiApiUrl, { dependsOn });

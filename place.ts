@@ -8,20 +8,13 @@ export interface Place {
   pulumiApiUrl: string;
   organization?: pulumi.Input<string>;
   clusterName?: string;
-  /** `true` or `false`: a created cluster has another issuer, or is deleted. */
-  createCluster?: string;
+  /** A created cluster has another issuer, or is deleted. */
+  createCluster?: boolean;
+  /** AWS region of the cluster. A created one would be replaced by one in another region. */
+  region?: string;
   /** The cluster's OIDC issuer, `https://…`. */
   issuerUrl?: pulumi.Input<string> | undefined;
 }
-
-/** What the Stash of each value is named after. */
-const STASH_NAMES: Record<string, string> = {
-  pulumiApiUrl: "url",
-  organization: "organization",
-  clusterName: "cluster-name",
-  createCluster: "create-cluster",
-  issuerUrl: "issuer-url",
-};
 
 /**
  * Keeps the place where a stack or a component was first deployed, and requires that it is still there. Everything that must
@@ -30,6 +23,9 @@ const STASH_NAMES: Record<string, string> = {
  * A move cannot be undone: if one resource fails at the new place, both places have an issuer with the same policies, and
  * the way back deletes what both have, such as a live service account.
  *
+ * Pulumi bills each Stash, so there are only two: one for the URL, which can be accepted anew, and one for all other values.
+ * The output of a Stash never changes, so a value that is added to the place later needs a Stash of its own.
+ *
  * @param name of the resources, such as that of the provider of Pulumi Cloud.
  * @param place its values are known in a preview, except outputs of resources that are still to be created.
  * @param component the name of the component. Without it, the whole stack stays.
@@ -37,60 +33,91 @@ const STASH_NAMES: Record<string, string> = {
  */
 export function stayWhereDeployed(
   name: string,
-  place: Place,
+  { pulumiApiUrl, ...others }: Place,
   component?: string,
   options?: pulumi.CustomResourceOptions,
 ): pulumi.Input<pulumi.Resource>[] {
-  const unmoved: pulumi.Output<pulumi.Resource>[] = [];
-  for (const [setting, current] of Object.entries(place)) {
-    if (current === undefined) continue;
-    // The output of a Stash remains its first input. A changed input would only be an update in every preview.
-    // One after the other: an update that stops must not keep a first value of the other place.
-    const stash = new pulumi.Stash(
-      `${name}.${STASH_NAMES[setting]}`,
-      { input: current },
-      { ...options, dependsOn: [...unmoved], ignoreChanges: ["input"] },
-    );
-    // Each value is compared separately: an unknown one must not hide that another one has changed.
-    const compared = pulumi.output({ current, first: stash.output }).apply(({ current, first }) => {
+  const url = keepFirst(`${name}.url`, pulumiApiUrl, options);
+  const ofUrl = requireSame(url, { pulumiApiUrl }, { pulumiApiUrl: url.output }, component);
+
+  const values = Object.fromEntries(Object.entries(others).filter(([, value]) => value !== undefined));
+  if (Object.keys(values).length === 0) return [ofUrl];
+  // Only then: an update that stops must not keep a first value of the other place.
+  const place = keepFirst(`${name}.place`, values, { ...options, dependsOn: ofUrl });
+  return [ofUrl, requireSame(place, values, place.output, component)];
+}
+
+function keepFirst(name: string, input: unknown, options?: pulumi.CustomResourceOptions): pulumi.Stash {
+  // The output of a Stash remains its first input. A changed one would only be an update in every preview.
+  return new pulumi.Stash(name, { input }, { ...options, ignoreChanges: ["input"] });
+}
+
+/**
+ * Compares the values of a place with the first ones.
+ *
+ * @param stash that keeps the first values.
+ * @returns the Stash. It fails if a value that is known differs from the first one, and names all of these.
+ */
+function requireSame(
+  stash: pulumi.Stash,
+  values: Record<string, pulumi.Input<unknown>>,
+  firstValues: pulumi.Input<Record<string, unknown> | undefined>,
+  component: string | undefined,
+): pulumi.Output<pulumi.Resource> {
+  const moves = new Map<string, Move>();
+  // Each by itself: in a preview, an unknown value must not hide that another one has changed.
+  const comparisons = Object.entries(values).map(([setting, value]) =>
+    pulumi.output({ value, firstValues }).apply(({ value: current, firstValues }) => {
       // A Stash that this update does not create, such as with --target, has no output.
-      const hasMoved = first !== undefined && first !== current;
-      if (hasMoved) throw userError(moveMessage({ setting, current, first }, component));
-      return stash;
-    });
-    unmoved.push(compared);
-  }
-  return unmoved;
+      const first = firstValues?.[setting];
+      if (first !== undefined && first !== current) moves.set(setting, { setting, current, first });
+    }),
+  );
+  // Whether a result is secret is known after the comparison, and also if there was none, because a value is unknown.
+  const compared = Promise.all(comparisons.map((result) => pulumi.isSecret(result)));
+  return pulumi.output(compared).apply(() => {
+    const inOrder = Object.keys(values).flatMap((setting) => moves.get(setting) ?? []);
+    if (inOrder.length > 0) throw userError(moveMessage(inOrder, component));
+    return stash;
+  });
 }
 
 interface Move {
   setting: string;
-  current: string;
-  first: string;
+  current: unknown;
+  first: unknown;
 }
 
-function moveMessage({ setting, current, first }: Move, component: string | undefined): string {
+function moveMessage(moves: Move[], component: string | undefined): string {
+  const differences = moves.map(({ setting, current, first }) => {
+    return `  ${setting} = ${JSON.stringify(current)}: deployed with ${JSON.stringify(first)}`;
+  });
   // `pulumi destroy` does not run the program, which would stop a token of another Pulumi Cloud.
-  const restored = setting === "pulumiApiUrl" ? `restore it, log in to ${first}` : "restore it";
-  const difference = `  ${setting} = "${current}": deployed with "${first}"`;
+  const url = moves.find(({ setting }) => setting === "pulumiApiUrl")?.first;
+  const undone = url === undefined ? "undo the change" : `undo the change, log in to ${url}`;
 
   const [title, ...ways] = component
     ? [
         `PulumiCloudAccess "${component}" stays where it was deployed. None of its resources was changed.`,
-        "  To stay, restore the previous value.",
-        `  To move, ${restored}, remove the component from the program, and run \`pulumi up\`. Then add it again with the ` +
-          "new value. For a whole stack, run `pulumi destroy` instead.",
+        "  To stay, undo the change.",
+        `  To move, ${undone}, remove the component from the program, and run \`pulumi up\`. Then add it again with the ` +
+          "change. For a whole stack, run `pulumi destroy` instead.",
       ]
     : [
         "This stack stays where it was deployed. Nothing was changed.",
-        "  To stay, restore the previous value.",
-        `  To move, ${restored}, and run \`pulumi destroy\`. Then deploy the stack with the new value.`,
-        "  To have both, restore it, and create another stack with the new value.",
+        "  To stay, undo the change.",
+        `  To move, ${undone}, and run \`pulumi destroy\`. Then deploy the stack with the change.`,
+        "  To have both, undo the change, and create another stack with it.",
       ];
-  // A stack looks it up, and has no setting for it.
-  const isLookedUp = !component && setting === "issuerUrl";
-  const cause = isLookedUp
-    ? ["  The AWS account or region is another one, or the cluster was deleted and created again.", ""]
-    : [];
-  return [title, "", difference, "", ...cause, ...ways, ""].join("\n");
+  return [title, "", ...differences, "", ...causes(moves, component), ...ways, ""].join("\n");
+}
+
+/** Returns what has changed where no setting of the stack has: of what it looks up. */
+function causes(moves: Move[], component: string | undefined): string[] {
+  if (component) return [];
+  const moved = moves.map(({ setting }) => setting);
+  if (moved.includes("region"))
+    return ["  Without aws:region, the region is that of AWS_REGION or of the AWS profile.", ""];
+  if (!moved.includes("issuerUrl")) return [];
+  return ["  The AWS account is another one, or the cluster was deleted and created again.", ""];
 }

@@ -127,6 +127,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
         };
       },
     },
+    "aws:index/getRegion:getRegion": { answer: () => ({ region }) },
     "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {
       answer({ url }: { url: string }) {
         const id = providerArn(url);

@@ -202,6 +202,14 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     await simulation.issuer.rotateCertificate();
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
+    await t.test("and keeps the cluster in its region, whatever that comes from", async (t) => {
+      const deployed = simulation.existing();
+      const getRegion = simulation.calls["aws:index/getRegion:getRegion"] ?? assert.fail();
+      t.mock.method(getRegion, "answer", () => ({ region: "eu-west-1" }));
+      failed(await up(), /region = "eu-west-1": deployed with "us-west-2".*AWS_REGION/s);
+      assert.deepEqual(simulation.existing(), deployed);
+    });
+
     succeeded(await pulumi("destroy", "--yes"));
     assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: [] });
   });

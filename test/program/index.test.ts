@@ -98,13 +98,9 @@ test("several service accounts share the issuer, their namespace, and nothing el
   assert.deepEqual(shared.sort(), [
     "eks-pulumi-oidc:index:PulumiCloudAccess access",
     "kubernetes:core/v1:Namespace access.ci",
-    "pulumi:index:Stash access.oidc-issuer.issuer-url",
-    "pulumi:index:Stash access.oidc-issuer.organization",
+    "pulumi:index:Stash access.oidc-issuer.place",
     "pulumi:index:Stash access.oidc-issuer.url",
-    "pulumi:index:Stash pulumi-cloud.cluster-name",
-    "pulumi:index:Stash pulumi-cloud.create-cluster",
-    "pulumi:index:Stash pulumi-cloud.issuer-url",
-    "pulumi:index:Stash pulumi-cloud.organization",
+    "pulumi:index:Stash pulumi-cloud.place",
     "pulumi:index:Stash pulumi-cloud.url",
     "pulumi:providers:kubernetes cluster",
     "pulumi:providers:pulumiservice pulumi-cloud",
@@ -447,6 +443,14 @@ test("a cluster that does not exist stops the program with what to set", async (
   const message = await messageOf(await start(t), { clusterName: "nowhere" });
   assert.match(message, /^Failed to look up EKS cluster "nowhere" in us-west-2: reading EKS Cluster/);
   for (const setting of ["clusterName", "aws:region", "createCluster"]) assert.ok(message.includes(setting));
+});
+
+test("a new cluster without a region stops the program with what to set", async (t) => {
+  const simulation = await start(t, { cluster: undefined });
+  const getRegion = simulation.calls["aws:index/getRegion:getRegion"] ?? assert.fail();
+  t.mock.method(getRegion, "answer", () => assert.fail("Invalid AWS Region:"));
+  const message = await messageOf(simulation, { createCluster: true });
+  assert.match(message, /^Failed to look up the AWS region of the new EKS cluster: Invalid.*set aws:region/s);
 });
 
 test("a cluster without an issuer stops the program with the command to wait for it", async (t) => {

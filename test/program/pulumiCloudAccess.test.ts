@@ -269,22 +269,75 @@ test("its outputs have what its Job mounts as other pods do", async () => {
   assert.deepEqual(containers[0]?.volumeMounts.slice(1), [volumeMount]);
 });
 
-test("stops in another organization, although a preview does not know the issuer of the cluster", async () => {
-  const kept = (name: string) => (name.endsWith(".organization") ? "other" : undefined);
-  const stash = storedKind(
+const STASH = "pulumi:index:Stash";
+const PLACE = { organization: "other", issuerUrl: "https://oidc.example/id/B" };
+
+/** The component in another place, where a Stash keeps these values, and what its message names. */
+const MOVED: [what: string, args: object, kept: { url?: string; place?: object }, moves: string[]][] = [
+  [
+    "another organization, although a preview does not know the issuer of the cluster",
+    { issuerUrl: pulumi.output(unknown) },
+    { place: PLACE },
+    ['organization = "acme": deployed with "other"'],
+  ],
+  [
+    "another organization and cluster",
+    {},
+    { place: PLACE },
+    [
+      'organization = "acme": deployed with "other"',
+      'issuerUrl = "https://oidc.example/id/A": deployed with "https://oidc.example/id/B"',
+    ],
+  ],
+  [
+    "another organization, where the cluster was not kept",
+    {},
+    { place: { organization: "other" } },
+    ['organization = "acme": deployed with "other"'],
+  ],
+  [
+    "another Pulumi Cloud, before it keeps anything of that place",
+    {},
+    { url: "https://pulumi.example" },
+    ['pulumiApiUrl = "https://api.pulumi.com": deployed with "https://pulumi.example"'],
+  ],
+];
+
+for (const [what, changes, { url = "https://api.pulumi.com", place }, moves] of MOVED) {
+  test(`stops in ${what}`, async () => {
+    const message = await rejected({ ...ARGS, ...changes }, withProvider, { [STASH]: keptStash(url, place) });
+    const named = message.split("\n").filter((line) => line.includes(": deployed with "));
+    assert.deepEqual(
+      named,
+      moves.map((move) => `  ${move}`),
+    );
+    const stashes = place
+      ? ["access.oidc-issuer.url", "access.oidc-issuer.place"]
+      : ["access.oidc-issuer.url"];
+    assert.deepEqual(
+      registered.map(({ name }) => name),
+      ["cluster", "access", ...stashes],
+    );
+  });
+}
+
+test("stays quietly where it was deployed, also if its cluster was not kept", async () => {
+  const names = Object.keys(
+    await registeredBy(ARGS, withProvider, {
+      [STASH]: keptStash("https://api.pulumi.com", { organization: "acme" }),
+    }),
+  );
+  assert.ok(names.includes("pulumiservice:index:OidcIssuer access.oidc-issuer"), names.join());
+});
+
+/** Returns Stashes that keep values of an earlier update. */
+function keptStash(url: string, place: object | undefined): ResourceKind {
+  return storedKind(
     new Map(),
     (_, name) => name,
-    (name) => ({ output: kept(name) }),
+    (name) => ({ output: name.endsWith(".url") ? url : place }),
   );
-  const args = { ...ARGS, issuerUrl: pulumi.output(unknown) };
-  const message = await rejected(args, withProvider, { "pulumi:index:Stash": stash });
-  assert.match(message, /organization = "acme": deployed with "other"/);
-  const created = registered.filter(({ type }) => type !== "pulumi:index:Stash");
-  assert.deepEqual(
-    created.map(({ name }) => name),
-    ["cluster", "access"],
-  );
-});
+}
 
 const MISSING = "this resource option must contain the Kubernetes provider of the cluster";
 const ABSENT = "is not a provider. Leave it out to use the default one";
