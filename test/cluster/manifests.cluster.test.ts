@@ -44,8 +44,10 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
   });
   after(() => Promise.all([server?.close(), simulation?.close()]));
 
-  const create = (object: object) => {
-    const options = ["--dry-run=server", "--validate=strict", "--output=json", "--filename=-"];
+  const create = (object: KubernetesObject) => {
+    // The pods of the example require its service accounts.
+    const dryRun = object.kind === "ServiceAccount" ? "none" : "server";
+    const options = [`--dry-run=${dryRun}`, "--validate=strict", "--output=json", "--filename=-"];
     return server.kubectl(["create", ...options], object);
   };
 
