@@ -373,7 +373,8 @@ claims() {
   printable "$(printf %b "${bytes//'\x00'/'\\x00'}")"
 }
 
-# excerpt TEXT: prints at most 200 printable characters, fewer than the signature of an ID token has, without secrets.
+# excerpt TEXT: prints at most 200 printable characters, without secrets. They are too few for the signature of an ID token with
+# RS256, as on EKS, but not for one with ES256, which has 86 characters.
 excerpt() {
   local text=${1:0:200}
   # User names and passwords, which are between "//" and "@" in a URL; and tokens, or their parts between dots.
