@@ -63,6 +63,13 @@ async function lookUpOidcProvider(): Promise<string> {
 }
 
 /**
+ * The Kubernetes group of the workflows, for what belongs to no namespace: docs/pipeline.md has its ClusterRole. The access
+ * policies of EKS that can read admission policies can read every Secret, too.
+ * https://docs.aws.amazon.com/eks/latest/userguide/access-policy-permissions.html
+ */
+const READERS = "eks-pulumi-oidc-preview";
+
+/**
  * Creates the role of the workflows, with access to the clusters. All of it can only read.
  *
  * @param options of the first resources, which all others wait for.
@@ -88,7 +95,7 @@ export function createPreviewRole(
   for (const { name: clusterName, region, arn, namespaces } of clusters) {
     const name = `preview.${region}.${clusterName}`;
     const entry = { clusterName, region, principalArn: role.arn };
-    const dependsOn = new eks.AccessEntry(name, entry);
+    const dependsOn = new eks.AccessEntry(name, { ...entry, kubernetesGroups: [READERS] });
     const policyArn = `arn:${arn.split(":")[1]}:eks::aws:cluster-access-policy/AmazonEKSViewPolicy`;
     const access = { ...entry, policyArn, accessScope: { type: "namespace", namespaces } };
     new eks.AccessPolicyAssociation(name, access, { dependsOn });

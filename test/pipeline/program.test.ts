@@ -15,6 +15,8 @@ import { ACCOUNT, GITHUB_PROVIDER, SETTINGS, STACK, SUBJECT_PREFIX, startPipelin
 
 const program: Program = require("../../pipeline");
 
+const READERS = "eks-pulumi-oidc-preview";
+
 const arn = (resource: string) => `arn:aws:iam::${ACCOUNT}:${resource}`;
 const BOUNDARY = arn("policy/boundary");
 const ISSUER = "token.actions.githubusercontent.com";
@@ -77,6 +79,8 @@ test("the role can view the namespaces, and the team can read the stacks, the is
   assert.equal(policyArn, "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy");
   assert.deepEqual(accessScope, { type: "namespace", namespaces: ["default"] });
   assert.deepEqual([principalArn, others], [arn("role/github-preview-1a2b3c4"), []]);
+  // clusterRole.cluster.test.ts tests what the group can read.
+  assert.deepEqual(inputs("AccessEntry preview.us-west-2.my-cluster").kubernetesGroups, [READERS]);
   const permission = inputs("TeamStackPermission acme.eks-pulumi-oidc-preview.eks-pulumi-oidc/dev");
   assert.deepEqual(permission, {
     organization: "acme",

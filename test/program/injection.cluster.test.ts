@@ -271,7 +271,7 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
     assert.deepEqual(changed(debugged.ephemeralContainers as Container[]), []);
 
     await server.create(pods, podObject({ serviceAccountName: "other" }, "earlier"));
-    const remove = await inject(server, "later", [
+    const remove = await inject(server, "Later_Access", [
       { namespace: "team-a", name: "other", tokenAudience: "other" },
     ]);
     await policyTakesEffect(server, "team-a", "other");
@@ -282,7 +282,7 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
 
   test("lets two stacks use the same cluster, each for its own service accounts", async () => {
     const account = { namespace: "team-a", name: "other", tokenAudience: "other" };
-    const remove = await inject(server, "Other_Access", [account]);
+    const remove = await inject(server, "access.inject-token", [account], "prod");
     await policyTakesEffect(server, "team-a", "other");
     const other = { serviceAccountName: "other" };
     assert.deepEqual((await admitted(other)).volumes, [volumeOf("other", "other")]);
