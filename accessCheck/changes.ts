@@ -1,20 +1,29 @@
-// What the update of a plan changes: who is granted what.
+// What the update of a plan changes: for a reviewer, in words or by path and value. A change is not a finding.
 
-import { foreignPolicies, policyText } from "./allowPolicies";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { NAME_CLAIM, NAMESPACE_CLAIM } from "./expected";
+import { otherSettings } from "./findings";
+import type { Account, Component, Resource, Team, View } from "./readComponents";
+import { contrast } from "./terminal";
 import {
-  associationOf,
-  attachedPolicies,
-  type Component,
-  issuerOf,
-  policiesOf,
-  roleOf,
-  teamsOf,
-  trustPolicyOf,
-} from "./component";
-import { isRecord, readable } from "./plan";
-import { idOf, readServiceAccounts, type ServiceAccount, tokenOf } from "./serviceAccounts";
+  differencesBetween,
+  type Fields,
+  fieldsAt,
+  isEqual,
+  isFields,
+  isOpaque,
+  jsonOf,
+  SECRET,
+  textOf,
+  UNKNOWN,
+  type Value,
+  valueAt,
+  without,
+} from "./values";
 
-/** What the update changes about the issuer, about a service account, or about a policy that is of none. */
+/** What the update changes about a service account, a team, the issuer, or anything else of the component. */
 export interface Change {
   /** Such as `NAMESPACE/NAME`. */
   subject: string;
@@ -23,118 +32,291 @@ export interface Change {
   details: string[];
 }
 
-/** What is compared: values for people, by their names. Empty ones are not shown. */
-type Facts = Record<string, string>;
+/** Values by their names. Undefined is none. */
+type Facts = Map<string, Value | undefined>;
 
-const AUDIENCE = "audience of its ID token";
+interface Subject {
+  /** What is listed if it is new or removed. Without it, it comes and goes with the component. */
+  listed?: Facts;
+  /** What is compared if it stays. */
+  compared: Facts;
+}
 
-/** Too long for a line. They come and go with the role. */
-const OF_ROLE = { trustPolicy: "trust policy", association: "EKS Pod Identity association" };
-
-/** The facts of which only a change is worth a line. */
-const COMPARED_ONLY = [AUDIENCE, ...Object.values(OF_ROLE)];
-
-/**
- * Returns what an update changes: the issuer first, then the service accounts in the order of the program.
- *
- * @param deployed undefined if the component does not exist yet.
- * @param planned undefined if the update deletes the component.
- */
-export function changesOf(deployed: Component | undefined, planned: Component | undefined): Change[] {
-  const stays = deployed !== undefined && planned !== undefined;
-  const before = factsOf(stays ? deployed : withoutOtherTeams(deployed));
-  const after = factsOf(stays ? planned : withoutOtherTeams(planned));
-  return [...new Set([...after.keys(), ...before.keys()])].flatMap((subject): Change[] => {
-    const [old, now] = [before.get(subject), after.get(subject)];
-    if (!now) return [{ subject, kind: "removed", details: listed(old) }];
-    if (!old) return [{ subject, kind: "new", details: listed(now) }];
-    const details = differences(old, now);
-    return details.length > 0 ? [{ subject, kind: "changed", details }] : [];
+/** Returns what an update changes: the issuer first, then the service accounts in the order of the program. */
+export function changesIn({ before, after, isDeployed, isDeleted }: Component): Change[] {
+  const old = subjectsOf(before, { exists: isDeployed, isBefore: true });
+  const now = subjectsOf(after, { exists: !isDeleted, isBefore: false });
+  const changes = [...new Set([...now.keys(), ...old.keys()])].flatMap((subject) => {
+    return changeOf(subject, old.get(subject), now.get(subject));
   });
+  const others = isDeployed ? otherSettings(before) : [];
+  if (others.length === 0) return changes;
+  const details = others.map(
+    (name) => `${name}: a setting of another version of this project, which is not read`,
+  );
+  return [{ subject: "what is deployed", kind: "changed", details }, ...changes];
 }
 
-/** The rest of the program can have its teams already before a component comes, and still after one is removed. */
-function withoutOtherTeams(component: Component | undefined): Component | undefined {
-  if (!component) return undefined;
-  const others = component.others.filter(({ type }) => !type.startsWith("pulumiservice:index:Team"));
-  return { ...component, others };
-}
-
-function listed(facts: Facts = {}): string[] {
-  const shown = Object.entries(facts).filter(([name, value]) => value && !COMPARED_ONLY.includes(name));
-  return shown.map(([name, value]) => `${name}: ${value}`);
-}
-
-function differences(old: Facts, now: Facts): string[] {
-  return [...new Set([...Object.keys(now), ...Object.keys(old)])].flatMap((name) => {
-    const [from, value] = [old[name] ?? "", now[name] ?? ""];
-    if (from === value) return [];
-    if (Object.values(OF_ROLE).includes(name)) return from && value ? `${name}: changed` : [];
-    return `${name}: ${from || "none"} → ${value || "none"}`;
-  });
-}
-
-/** Returns the facts about each subject. */
-function factsOf(component: Component | undefined): Map<string, Facts> {
-  const subjects = new Map<string, Facts>();
-  if (!component) return subjects;
-
-  const accounts = readServiceAccounts(component);
-  subjects.set("OIDC issuer", issuerFacts(component));
-  for (const account of accounts) subjects.set(idOf(account), accountFacts(component, account));
-  for (const [team, permissions] of teamsOf(component)) {
-    subjects.set(`team ${readable(team)}`, permissions);
+function changeOf(subject: string, old: Subject | undefined, now: Subject | undefined): Change[] {
+  if (!old || !now) {
+    const { listed } = old ?? now ?? {};
+    if (!listed) return [];
+    return [{ subject, kind: old ? "removed" : "new", details: [...listed].flatMap(factText) }];
   }
-  for (const policy of foreignPolicies(policiesOf(component), accounts)) {
-    subjects.set(`policy ${readable(policyText(policy))}`, {});
+  const names = new Set([...now.compared.keys(), ...old.compared.keys()]);
+  const details = [...names].flatMap((name) => [...differences(name, old, now)]);
+  return details.length > 0 ? [{ subject, kind: "changed", details }] : [];
+}
+
+function factText([name, value]: [string, Value | undefined]): string[] {
+  return value === undefined || value === "" ? [] : [`${name}: ${contrast(textOf(value), "")[0]}`];
+}
+
+/** It changes with the ConfigMap, whose files are shown. */
+const CHECKSUM = /\.pulumi\.com\/token-exchange-checksum$/;
+
+function* differences(name: string, old: Subject, now: Subject): Generator<string> {
+  for (const { path, one, other } of differencesBetween(old.compared.get(name), now.compared.get(name))) {
+    const isSecret = one === SECRET && other === SECRET;
+    if (isSecret || (isEmpty(one) && isEmpty(other)) || CHECKSUM.test(path)) continue;
+    if (path) {
+      const place = path.replace(/^spec\.template\.spec\./, "");
+      const [from, to] = contrast(jsonOf(one), jsonOf(other));
+      yield `${name} ${place}: ${from} → ${to}`.trimStart();
+    } else if (!isImplied(name, old, now)) {
+      const [from, to] = contrast(wordsOf(one, old.listed?.get(name)), wordsOf(other, now.listed?.get(name)));
+      yield `${name}: ${from} → ${to}`;
+    }
+  }
+}
+
+/** Returns whether a value comes or goes with the role or with the whole subject, which is shown. */
+function isImplied(name: string, old: Subject, now: Subject): boolean {
+  const comesOrGoes = (fact: string) => isEmpty(old.compared.get(fact)) !== isEmpty(now.compared.get(fact));
+  return comesOrGoes(name) && (name === "" || (OF_ROLE.includes(name) && comesOrGoes("role")));
+}
+
+const OF_ROLE = ["trust policy", "association", "role's inputs"];
+
+/** Returns whether a value says as much as none: a provider reads it back, or leaves it out. */
+function isEmpty(value: Value | undefined): boolean {
+  return [undefined, null, [], {}].some((empty) => isEqual(value, empty));
+}
+
+/** Returns a value, or for an object what would be listed of it, for people. */
+function wordsOf(value: Value | undefined, listed?: Value): string {
+  if (isFields(value) && listed !== undefined) return textOf(listed);
+  return value === "" ? "none" : textOf(value);
+}
+
+/** Returns what is known about each subject: of the component, if it exists, and of the rest of the program. */
+function subjectsOf(view: View, { exists, isBefore }: { exists: boolean; isBefore: boolean }) {
+  const { accounts, teams, injection, otherIssuers, otherPolicies, otherObjects, foreign } = view;
+  const subjects = new Map<string, Subject>();
+  const add = (name: string, subject: Subject) => subjects.set(unusedName(name, subjects), subject);
+  if (exists) add("OIDC issuer", issuerSubject(view));
+  for (const account of accounts) if (account.configMap) add(account.id, accountSubject(account));
+  for (const team of teams) {
+    const isOfProgram = team.inputs || team.permissions.size > 0 || team.others.length > 0;
+    if (isOfProgram) add(`team ${team.name}`, teamSubject(team, isBefore));
+  }
+  if (injection.length > 0) add("injection", injectionSubject(injection));
+  for (const policy of otherPolicies)
+    add(`policy ${jsonOf(policy)}`, { listed: new Map(), compared: new Map() });
+  const issuers = otherIssuers.filter(({ isOfComponent }) => !isOfComponent);
+  for (const { title, inputs } of [...issuers, ...otherObjects, ...foreign]) add(title, wholeSubject(inputs));
+  if (exists) {
+    const facts = [...providerFacts(view), ...factsOf(view.supporting)];
+    add("other resources", { compared: new Map(facts) });
   }
   return subjects;
 }
 
-function issuerFacts(component: Component): Facts {
-  const { url, organization, maxExpirationSeconds } = issuerOf(component)?.inputs ?? {};
+function wholeSubject(inputs: Fields): Subject {
+  return { listed: new Map(Object.entries(inputs)), compared: new Map([["", inputs]]) };
+}
+
+function factsOf(resources: Resource[]): [string, Value][] {
+  const facts = new Map<string, Value>();
+  for (const { title, inputs } of resources) facts.set(unusedName(title, facts), inputs);
+  return [...facts];
+}
+
+/** Resources of several types, or below several parents, can have the same title. */
+function unusedName(name: string, taken: Map<string, unknown>): string {
+  let number = 1;
+  const numbered = () => (number === 1 ? name : `${name} (${number})`);
+  while (taken.has(numbered())) number += 1;
+  return numbered();
+}
+
+function issuerSubject({ issuer, providers }: View): Subject {
+  const { inputs = {} } = issuer ?? {};
+  const [provider] = providers.get("pulumiservice") ?? [];
+  // With a URL that is not known, a new issuer's are not known either.
+  const thumbprints = valueAt(inputs, "url") === UNKNOWN ? undefined : valueAt(inputs, "thumbprints");
+  const listed: Facts = new Map<string, Value | undefined>([
+    ["URL", valueAt(inputs, "url")],
+    ["organization", valueAt(inputs, "organization")],
+    ["Pulumi Cloud", valueAt(provider?.inputs, "apiUrl")],
+    ["maximum lifetime", inSeconds(valueAt(inputs, "maxExpirationSeconds"))],
+    ["thumbprints", thumbprints],
+  ]);
+  const others = without(inputs, "url", "organization", "maxExpirationSeconds", "thumbprints");
+  return { listed, compared: new Map([...listed, ["", others]]) };
+}
+
+function inSeconds(seconds: Value | undefined): string | undefined {
+  return seconds === undefined ? undefined : `${textOf(seconds)} s`;
+}
+
+function accountSubject(account: Account): Subject {
+  const { settings, policy, configMap, role, association, serviceAccount, job } = account;
+  const request = fieldsAt(configMap?.request);
+  const rules = fieldsAt(policy, "rules");
+  const further = Object.entries(without(rules, NAMESPACE_CLAIM, NAME_CLAIM, "aud"));
+  const grant = without(fieldsAt(policy), "rules");
+  const script = scriptText(configMap?.script);
+  const listed: Facts = new Map<string, Value | undefined>([
+    ["token", tokenOf(request)],
+    ["lifetime", inSeconds(valueAt(request, "tokenExpirationSeconds"))],
+    ["required audience", valueAt(rules, "aud")],
+    ["further rules", further.map(([path, pattern]) => `${path} = ${textOf(pattern)}`).join(", ")],
+    ["injection", valueAt(settings, "injectToken") === true ? "into its pods" : ""],
+    ["role", role && valueAt(settings, "awsRole")],
+    ["role policies", rolePolicies(account)],
+    ["permissions boundary", valueAt(role?.inputs, "permissionsBoundary")],
+    ...factsOf(role?.uses.filter((it) => !isAttachment(it)) ?? []),
+    ["Job", job && jobText(job)],
+    ["script", script === OWN_SCRIPT ? "" : script],
+  ]);
+  const compared: Facts = new Map<string, Value | undefined>([
+    ...listed,
+    ["audience of its ID token", valueAt(settings, "tokenAudience")],
+    ["allow policy grants", isGrantOf(request, grant) ? "this token" : grant],
+    ["runner pool", valueAt(grant, "runnerID")],
+    ["request", without(request, "tokenType", "tokenScope", "tokenExpirationSeconds")],
+    ["script", script],
+    ["ConfigMap", configMap?.inputs],
+    ["Job", job],
+    ["service account", serviceAccount],
+    ["trust policy", role?.trustPolicy],
+    ["association", association],
+    ["role's inputs", role && without(role.inputs, "permissionsBoundary")],
+  ]);
+  return { listed, compared };
+}
+
+/** Returns whose access token is requested, such as `team:platform`. */
+export function tokenOf(request: Value | undefined): string {
+  const [type, scope] = ["tokenType", "tokenScope"].map((name) => valueAt(request, name));
+  if (type === "organization") return scope === "admin" ? "organization (admin)" : "organization";
+  return typeof scope === "string" ? scope : `${textOf(type)}:${textOf(scope)}`;
+}
+
+/** Returns whether an allow policy grants the access token that is requested. */
+function isGrantOf(request: Fields, grant: Fields): boolean {
+  const [type, scope] = ["tokenType", "tokenScope"].map((name) => textOf(valueAt(request, name)));
+  const owner: Record<string, Fields> = {
+    personal: { userLogin: scope?.replace(/^user:/, "") ?? null },
+    team: { teamName: scope?.replace(/^team:/, "") ?? null },
+    runner: { runnerID: valueAt(grant, "runnerID") ?? null },
+    organization: scope === "admin" ? { authorizedPermissions: ["admin"] } : {},
+  };
+  return isEqual(grant, { decision: "allow", tokenType: type ?? null, ...owner[type ?? ""] });
+}
+
+function isAttachment({ title }: Resource): boolean {
+  return title.startsWith("RolePolicyAttachment ");
+}
+
+/** Returns the ARNs of the managed policies that the program attaches to the role. */
+function rolePolicies({ attachments, role }: Account): string {
+  const elsewhere = role?.uses.filter(isAttachment).map(({ inputs }) => inputs) ?? [];
+  const texts = [...attachments, ...elsewhere].map((inputs) => {
+    const [policyArn, attachedTo] = [valueAt(inputs, "policyArn"), valueAt(inputs, "role") ?? null];
+    const isOwn = isOpaque(attachedTo) || attachedTo === role?.name;
+    return `${textOf(policyArn)}${isOwn ? "" : ` of ${textOf(attachedTo)}`}`;
+  });
+  return texts.sort().join(", ");
+}
+
+/** Returns what a Job runs, without the exchange script in front of it. */
+function jobText(job: Fields): string {
+  const containers = valueAt(job, "spec", "template", "spec", "containers");
+  const [first] = Array.isArray(containers) ? containers : [];
+  const args = valueAt(first, "args");
+  const command = Array.isArray(args) ? args.map(textOf).join(" ") : textOf(args);
+  return `${command}, in ${textOf(valueAt(first, "image"))}`;
+}
+
+const OWN_SCRIPT = "that of this clone";
+
+/** Returns which exchange script a ConfigMap has. */
+function scriptText(script: Value | undefined): string {
+  if (typeof script !== "string") return textOf(script);
+  const own = readFileSync(join(__dirname, "..", "scripts", "exchange-token.sh"), "utf8");
+  return script === own ? OWN_SCRIPT : digestOf(script);
+}
+
+function digestOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 12);
+}
+
+function teamSubject({ inputs, isDeleted, permissions, others }: Team, isBefore: boolean): Subject {
+  const left = isDeleted ? "deleted by this update" : "not deleted, and no longer of this program";
+  const facts: [string, Value | undefined][] = [
+    ...[...permissions].map(([subject, all]): [string, Value] => [subject, permissionText(all)]),
+    ...factsOf(others),
+  ];
   return {
-    URL: text(url),
-    organization: text(organization),
-    "Pulumi Cloud": component.settings.pulumiApiUrl,
-    "maximum lifetime": inSeconds(maxExpirationSeconds),
+    // What is listed of what was there before is removed.
+    listed: new Map([["team", isBefore && inputs ? left : ""], ...facts]),
+    compared: new Map([["team", inputs ? "created by this program" : left], ["", inputs], ...facts]),
   };
 }
 
-function accountFacts(component: Component, account: ServiceAccount): Facts {
-  const { aud = "", ...rules } = account.rules;
-  const role = roleOf(component, account);
-  const association = associationOf(component, account);
-  const { namespace, serviceAccount, roleArn } = association?.inputs ?? {};
+/** Several resources that grant one permission overwrite each other, also when one of them is deleted. */
+function permissionText(granted: Value[]): string {
+  const text = granted.map(textOf).join(" and ");
+  return granted.length > 1 ? `${text}, by ${granted.length} resources` : text;
+}
+
+/** Returns in which namespaces pods of which service accounts are changed, and all of the policy. */
+function injectionSubject(resources: Resource[]): Subject {
+  const specs = resources.map(({ inputs }) => valueAt(inputs, "spec"));
+  const selectors = specs.map((it) =>
+    valueAt(it, "matchConstraints", "namespaceSelector", "matchExpressions"),
+  );
+  const namespaces = elementsOf(selectors).flatMap((it) => elementsOf([valueAt(it, "values")]));
+  const conditions = elementsOf(specs.map((it) => valueAt(it, "matchConditions")));
+  const ofAccounts = conditions
+    .map((it) => textOf(valueAt(it, "expression")))
+    .filter((it) => it.includes(ACCOUNT));
+  const accounts = ofAccounts.flatMap((it) => it.match(/(?<=")[^"\s]+\/[^"\s]+(?=")/g) ?? []);
   return {
-    token: tokenOf(account),
-    lifetime: inSeconds(account.settings.tokenExpirationSeconds),
-    [AUDIENCE]: text(account.audience),
-    "required audience": text(aud),
-    "further rules": Object.entries(rules)
-      .map(([path, pattern]) => `${path} = ${text(pattern)}`)
-      .join(", "),
-    role: account.role?.kind ?? "",
-    "role policies": attachedPolicies(component, account).join(", "),
-    "permissions boundary": text(role?.inputs.permissionsBoundary),
-    [OF_ROLE.trustPolicy]: role ? text(sorted(trustPolicyOf(role))) : "",
-    [OF_ROLE.association]: association ? text([namespace, serviceAccount, roleArn]) : "",
+    listed: new Map([
+      ["namespaces", namespaces.map(textOf).join(", ")],
+      ["service accounts", accounts.join(", ")],
+    ]),
+    compared: new Map(factsOf(resources)),
   };
 }
 
-/** Returns a value with the keys of its objects in order: a provider reads them in another one than the program's. */
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (!isRecord(value)) return value;
-  const entries = Object.entries(value).sort(([one], [other]) => one.localeCompare(other));
-  return Object.fromEntries(entries.map(([key, element]) => [key, sorted(element)]));
+/** What the condition of the policy compares with `"NAMESPACE/NAME"`. */
+const ACCOUNT = "serviceAccountName";
+
+/** Returns the elements of those values that are lists. */
+function elementsOf(lists: (Value | undefined)[]): Value[] {
+  return lists.flatMap((it) => (Array.isArray(it) ? it : []));
 }
 
-function inSeconds(seconds: unknown): string {
-  return seconds === undefined ? "" : `${text(seconds)} s`;
-}
-
-function text(value: unknown): string {
-  if (value === undefined) return "";
-  return readable(typeof value === "string" ? value : JSON.stringify(value));
+/** Returns the inputs of the providers, without the URL of Pulumi Cloud, and with a digest of the kubeconfig. */
+function providerFacts({ providers }: View): [string, Value][] {
+  return [...providers].map(([name, [provider]]) => {
+    const inputs = provider?.inputs ?? {};
+    const kubeconfig = valueAt(inputs, "kubeconfig");
+    const digest = typeof kubeconfig === "string" ? digestOf(kubeconfig) : (kubeconfig ?? null);
+    return [`provider of ${name}`, { ...without(inputs, "apiUrl"), kubeconfig: digest }];
+  });
 }

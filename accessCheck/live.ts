@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findAddedKeys, findIssuerAdditions } from "./additions";
 import { foreignPolicies } from "./allowPolicies";
+import { accessLines, isAsIntended, type Result } from "./answerReport";
 import { componentsIn } from "./component";
 import { mapEightAtOnce } from "./concurrency";
 import {
@@ -19,7 +20,6 @@ import { type Difference, differencesIn } from "./differences";
 import { previewStack } from "./preview";
 import { liveQuestions, type Row } from "./questions";
 import { askServices, requestIdTokens } from "./realServices";
-import { accessLines, isAsIntended, type Result } from "./report";
 import { idOf, type ServiceAccount } from "./serviceAccounts";
 import { paint, redact, shellQuoted, visible, wrap } from "./terminal";
 import { type Run, toolRunner } from "./tools";

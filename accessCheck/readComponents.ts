@@ -4,6 +4,7 @@ import type { Plan, PlannedResource, State } from "./plan";
 import {
   documentOf,
   type Fields,
+  isEqual,
   isFields,
   isOpaque,
   readFields,
@@ -17,11 +18,13 @@ import {
 /** A `PulumiCloudAccess`, and what the update does to it. */
 export interface Component {
   name: string;
+  /** Whether it exists, and whether the update deletes it. */
   isDeployed: boolean;
-  /** As it is deployed: with a refresh, as it exists. Undefined if it is new. */
-  before: View | undefined;
-  /** As the program says. Undefined if the update deletes it. */
-  after: View | undefined;
+  isDeleted: boolean;
+  /** What is deployed: with a refresh, what exists. Of a new component, only what the rest of the program has for it. */
+  before: View;
+  /** What the program says. Of a deleted component, only what the rest of the program has for it. */
+  after: View;
   /** The component, the resources in it, their providers, and the resources that it takes inputs from. */
   resources: PlannedResource[];
 }
@@ -64,7 +67,9 @@ export interface Provider {
 }
 
 export interface Issuer {
+  /** All but the policies. */
   inputs: Fields;
+  policies: Value | undefined;
   /** `ORGANIZATION/ID`; undefined if it is new. */
   id: string | undefined;
   /** The thumbprints that exist already, by the state in front of a refresh. Undefined if this update imports the issuer. */
@@ -95,12 +100,11 @@ export interface Account {
 
 export interface ConfigMap {
   isDeployed: boolean;
-  metadata: Value | undefined;
+  /** All but its files. */
+  inputs: Fields;
   /** What its workloads request: its files without the script. */
   request: Value | undefined;
   script: Value | undefined;
-  /** The other inputs. */
-  others: Fields;
 }
 
 export interface Role {
@@ -109,8 +113,8 @@ export interface Role {
   name: Value;
   arn: Value;
   trustPolicy: Value | undefined;
-  /** The other inputs. */
-  others: Fields;
+  /** All but the trust policy. */
+  inputs: Fields;
   /** What the rest of the program attaches to the role, or uses it for. */
   uses: Resource[];
 }
@@ -138,11 +142,9 @@ export interface OtherIssuer extends Resource {
 }
 
 export interface OtherObject extends Resource {
-  /** `NAMESPACE/NAME`. */
-  account: string;
+  /** The service accounts, `NAMESPACE/NAME`, whose objects can have its name. */
+  accounts: string[];
   kind: "ConfigMap" | "ServiceAccount";
-  /** Whether it changes an object that exists. */
-  isPatch: boolean;
   provider: string | undefined;
   annotations: Value | undefined;
 }
@@ -174,7 +176,7 @@ const SUPPORTING = [
   "kubernetes:core/v1:Namespace",
 ];
 
-const INJECTION = /^kubernetes:admissionregistration\.k8s\.io\/v1:/;
+const INJECTION = /^kubernetes:admissionregistration\.k8s\.io\/v1:MutatingAdmissionPolicy(Binding)?$/;
 
 /** What providers add to inputs: pkg/reservedkeys in pulumi-terraform-bridge, provider/pkg/provider/provider.go in pulumi-kubernetes. */
 const ADDED_KEYS = ["__defaults", "__meta", "__fieldManager", "__initialApiVersion", "__inputs"];
@@ -201,16 +203,18 @@ export function readComponents({ resources }: Plan): Component[] {
   const owners = new Map(resources.map((resource) => [resource, ownerOf(resource, byUrn)]));
   const [deployed, planned] = (["deployed", "planned"] as const).map((when) => allAt(when, owners));
   const deleted = deletedTeams(resources);
-  return components.map((component) => {
-    const before = component.deployed && viewOf(component, component.deployed, deployed ?? [], []);
-    const after = component.planned && viewOf(component, component.planned, planned ?? [], deleted);
-    if (after) requireAll(after);
+  return components.flatMap((component) => {
+    const { deployed: old, planned: now = old } = component;
+    if (!now) return [];
+    const after = viewOf(component, now, planned ?? [], deleted);
+    if (component.planned) requireAll(after);
     const inside = resources.filter((resource) => owners.get(resource) === component);
     const used = [...inside.flatMap(({ provider }) => provider ?? []), ...component.dependencies];
     return {
       name: component.name,
-      isDeployed: component.deployed !== undefined,
-      before,
+      isDeployed: old !== undefined,
+      isDeleted: component.planned === undefined,
+      before: viewOf(component, old ?? now, deployed ?? [], deleted),
       after,
       resources: [component, ...inside, ...new Set(used.flatMap((urn) => byUrn.get(urn) ?? []))],
     };
@@ -233,10 +237,24 @@ function ownerOf(
 function allAt(when: When, owners: Map<PlannedResource, PlannedResource | undefined>): Found[] {
   return [...owners].flatMap(([resource, owner]) => {
     const state = resource[when];
-    return state
-      ? { type: state.type, name: state.name, resource, state, inputs: inputsOf(state), owner }
-      : [];
+    if (!state) return [];
+    const inputs = when === "deployed" ? deployedInputs(resource) : inputsOf(state);
+    return { type: state.type, name: state.name, resource, state, inputs, owner };
   });
+}
+
+/** A refresh adds what the program does not say. Of a resource that stays the same, it is no change. */
+function deployedInputs({ type, op, deployed, planned }: PlannedResource): Fields {
+  const inputs = deployed ? inputsOf(deployed) : {};
+  const isAdding = op === "same" && /^(aws|kubernetes):/.test(type);
+  return isAdding && planned ? (pruned(inputs, inputsOf(planned)) as Fields) : inputs;
+}
+
+/** Returns a value with only the keys of another one. */
+function pruned(value: Value, other: Value): Value {
+  if (!isFields(value) || !isFields(other)) return value;
+  const kept = Object.entries(value).filter(([key]) => Object.hasOwn(other, key));
+  return Object.fromEntries(kept.map(([key, element]) => [key, pruned(element, other[key] ?? null)]));
 }
 
 function inputsOf({ type, inputs }: State): Fields {
@@ -252,7 +270,8 @@ function requireAll({ name, settings, accounts, issuer }: View): void {
       `PulumiCloudAccess "${name}" has no inputs. Unset PULUMI_NODEJS_SKIP_COMPONENT_INPUTS, and preview again.`,
     );
   }
-  if (accounts.length === 0) {
+  const entries = valueAt(settings, "serviceAccounts");
+  if (!Array.isArray(entries) || accounts.length !== entries.length || accounts.length === 0) {
     throw new Error(`PulumiCloudAccess "${name}" has inputs of another version of this project.`);
   }
   if (issuer && accounts.every(({ configMap }) => configMap)) return;
@@ -278,27 +297,35 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
     return first;
   };
 
-  const issuer = take("pulumiservice:index:OidcIssuer", "oidc-issuer");
-  const policies = valueAt(issuer?.inputs, "policies");
+  const found = take("pulumiservice:index:OidcIssuer", "oidc-issuer");
+  const issuer = found && readIssuer(found);
+  const policies = issuer?.policies;
   const accounts = entries.map((entry) => {
     const prefix = `${name}.${textOf(entry.namespace)}.${textOf(entry.name)}.`;
     const isAttachment = (it: Found) => it.type === ATTACHMENT && it.name.startsWith(prefix);
     return readAccount(entry, policies, take, takeAll(isAttachment), outside);
   });
   const ofAccounts = accounts.map(({ policy }) => policy);
-  const isInjected = [settings, ...entries].some((it) => valueAt(it, "injectToken") === true);
-  const teamResources = takeAll(({ type }) => /^pulumiservice:.*:Team/.test(type));
+  // A component can be renamed.
+  const withoutPrefix = (it: Found) => resourceOf(it, `${name}.`);
+  const isInjected = entries.some((it) => valueAt(it, "injectToken") === true);
+  const isOfTeam = (it: Found) => {
+    const [own, organization] = [valueAt(settings, "organization"), organizationOf(it.inputs)];
+    const isSame = isSameName(organization, own) && isOpaque(organization) === isOpaque(own);
+    return isSame && /^pulumiservice:index:Team/.test(it.type) && typeof teamOf(it) === "string";
+  };
+  const teamResources = takeAll(isOfTeam);
   return {
     name,
     settings,
     accounts,
-    issuer: issuer && readIssuer(issuer),
+    issuer,
     otherPolicies: Array.isArray(policies) ? policies.filter((it) => !ofAccounts.includes(it)) : [],
     injection: isInjected
-      ? takeAll((it) => INJECTION.test(it.type) && it.name === `${name}.inject-token`).map(resourceOf)
+      ? takeAll((it) => INJECTION.test(it.type) && it.name === `${name}.inject-token`).map(withoutPrefix)
       : [],
-    supporting: takeAll(({ type }) => SUPPORTING.includes(type)).map(resourceOf),
-    foreign: [...left].map(resourceOf),
+    supporting: takeAll(({ type }) => SUPPORTING.includes(type)).map(withoutPrefix),
+    foreign: [...left].map((it) => resourceOf(it)),
     teams: readTeams(teamResources, outside, settings, deleted),
     otherIssuers: all.flatMap((it) => readOtherIssuer(it, component)),
     otherObjects: outside.flatMap((it) => readOtherObject(it, accounts)),
@@ -318,15 +345,31 @@ function entriesOf(settings: Fields): Fields[] {
   });
 }
 
-function resourceOf({ type, name, inputs }: Found): Resource {
-  return { title: `${type.split(":").at(-1)} ${name}`, inputs };
+/** @param prefix of the name that is left out. */
+function resourceOf({ type, name, inputs }: Found, prefix = ""): Resource {
+  const entries = Object.entries(inputs).map(([key, value]) => [key, documentOf(value) ?? null] as const);
+  const title = `${type.split(":").at(-1)} ${name.startsWith(prefix) ? name.slice(prefix.length) : name}`;
+  return { title, inputs: Object.fromEntries(entries) };
+}
+
+/** Returns the allow policies. An empty list of permissions reads back as none. */
+function policiesIn(inputs: Fields = {}): Value | undefined {
+  const policies = valueAt(inputs, "policies");
+  const isEmpty = (policy: Value) => isEqual(valueAt(policy, "authorizedPermissions"), []);
+  if (!Array.isArray(policies)) return policies;
+  return policies.map((it) => (isFields(it) && isEmpty(it) ? without(it, "authorizedPermissions") : it));
 }
 
 function readIssuer({ inputs, state, resource }: Found): Issuer {
   const { recorded, op } = resource;
   const { inputs: said, outputs } = recorded ?? {};
   const existing = [said, outputs].flatMap((it) => valueAt(readFields(it), "thumbprints") ?? []);
-  return { inputs, id: state.id, existingThumbprints: op.startsWith("import") ? undefined : existing };
+  return {
+    inputs: without(inputs, "policies"),
+    policies: policiesIn(inputs),
+    id: state.id,
+    existingThumbprints: op.startsWith("import") ? undefined : existing,
+  };
 }
 
 const NAMESPACE = '"kubernetes.io".namespace';
@@ -366,10 +409,9 @@ function readConfigMap({ inputs, resource }: Found): ConfigMap {
   const data = valueAt(inputs, "data");
   return {
     isDeployed: resource.deployed !== undefined,
-    metadata: valueAt(inputs, "metadata"),
+    inputs: without(inputs, "data"),
     request: isFields(data) ? without(data, SCRIPT) : data,
     script: valueAt(data, SCRIPT),
-    others: without(inputs, "metadata", "data"),
   };
 }
 
@@ -384,8 +426,8 @@ function readRole({ inputs, state, resource }: Found, outside: Found[]): Role {
     name,
     arn,
     trustPolicy: documentOf(valueAt(inputs, "assumeRolePolicy")),
-    others: without(inputs, "assumeRolePolicy"),
-    uses: outside.filter(isUse).map(resourceOf),
+    inputs: without(inputs, "assumeRolePolicy"),
+    uses: outside.filter(isUse).map((it) => resourceOf(it)),
   };
 }
 
@@ -400,10 +442,9 @@ function mentions(value: unknown, name: Value, arn: Value): boolean {
 /** Returns the teams that the component creates, and those of its service accounts, with what the program has for them. */
 function readTeams(inside: Found[], outside: Found[], settings: Fields, deleted: DeletedTeam[]): Team[] {
   const organization = valueAt(settings, "organization");
-  const others = outside.filter(({ type, inputs }) => {
+  const all = [...inside, ...outside].filter(({ type, inputs }) => {
     return type.startsWith("pulumiservice:") && isSameName(organizationOf(inputs), organization);
   });
-  const all = [...inside, ...others];
   const created = inside.filter(({ type }) => TEAM.test(type)).map(teamOf);
   const named = entriesOf(settings).map((entry) => valueAt(entry, "teamName"));
   const names = [...created, ...named].filter((name) => typeof name === "string");
@@ -419,7 +460,9 @@ function readTeams(inside: Found[], outside: Found[], settings: Fields, deleted:
       inputs: ofTeam.find(({ type }) => TEAM.test(type))?.inputs,
       isDeleted: deleted.some((it) => isSameName(it.name, name) && isSameName(it.organization, organization)),
       permissions,
-      others: ofTeam.filter((it) => !TEAM.test(it.type) && !permissionSubject(it)).map(resourceOf),
+      others: ofTeam
+        .filter((it) => !TEAM.test(it.type) && !permissionSubject(it))
+        .map((it) => resourceOf(it)),
     };
   });
 }
@@ -492,23 +535,23 @@ function readOtherObject(found: Found, accounts: Account[]): OtherObject[] {
   const { type, inputs, resource } = found;
   const [, kind, patch] = OBJECT.exec(type) ?? [];
   if (kind !== "ConfigMap" && kind !== "ServiceAccount") return [];
-  const isPatch = patch !== undefined;
   const [name, namespace] = ["name", "namespace"].map((key) => valueAt(inputs, "metadata", key));
-  // Pulumi names an object without a name, but not what is patched.
-  const isOf = (value: Value | undefined, expected: string) => value === expected || isOpaque(value);
-  return accounts
-    .filter((it) => {
-      const ownName = kind === "ConfigMap" ? `${it.name}-pulumi-token-exchange` : it.name;
-      return isOf(name, ownName) && (isOf(namespace, it.namespace) || namespace === undefined);
-    })
-    .map(({ id }) => ({
-      ...resourceOf(found),
-      account: id,
-      kind,
-      isPatch,
-      provider: resource.provider,
-      annotations: valueAt(inputs, "metadata", "annotations"),
-    }));
+  const isOf = ({ name: account, namespace: ofAccount }: Account) => {
+    const ownName = kind === "ConfigMap" ? `${account}-pulumi-token-exchange` : account;
+    // What is created under a name that exists fails. A patch changes what exists.
+    const isName = name === ownName || (patch !== undefined && isOpaque(name));
+    return isName && (namespace === ofAccount || namespace === undefined || isOpaque(namespace));
+  };
+  const ids = accounts.filter(isOf).map(({ id }) => id);
+  const annotations = valueAt(inputs, "metadata", "annotations");
+  const object = {
+    ...resourceOf(found),
+    accounts: ids,
+    kind,
+    provider: resource.provider,
+    annotations,
+  } as const;
+  return ids.length > 0 ? [object] : [];
 }
 
 function readProviders(all: Found[], component: PlannedResource): Map<string, Provider[]> {

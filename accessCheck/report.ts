@@ -1,26 +1,19 @@
-// How the access check is reported: in a terminal, and as Markdown.
+// How a component is reported: what changes, who gets which access token and which role, and what was found. Lines for a
+// terminal; in Markdown, they are in a code block.
 
-import { isClaimOfCluster, policyText } from "./allowPolicies";
-import type { Change } from "./changes";
-import type { Policy } from "./component";
-import { isKnown, readable } from "./plan";
-import { type Row, unexpected } from "./questions";
-import { idOf, type Service, type ServiceAccount, tokenOf } from "./serviceAccounts";
-import { paint, type Style, tableRow, visible, width, wrap } from "./terminal";
+import { type Change, tokenOf } from "./changes";
+import { allowPolicy, request, trustPolicy } from "./expected";
+import type { Finding } from "./findings";
+import type { Account, Component, View } from "./readComponents";
+import { paint, tableRow, visible, width, wrap } from "./terminal";
+import { isEqual, opaqueIn, textOf, type Value, valueAt } from "./values";
 
 /** What is reported about one component. */
-export interface Result {
-  accounts: ServiceAccount[];
-  rows: Row[];
-  /** The allow policies that are of no service account. */
-  foreign: Policy[];
-  /** Whether the real services were asked. */
-  isLive: boolean;
-}
-
-/** Returns whether everything is as the settings intend. */
-export function isAsIntended({ rows, foreign }: Result): boolean {
-  return unexpected(rows).length === 0 && foreign.length === 0;
+export interface Report {
+  component: Component;
+  findings: Finding[];
+  /** Sentences for the line of a service account, or for all of them. */
+  notes?: { account?: string; text: string }[];
 }
 
 const HEADER = ["Service account", "Access token", "Gets the token", "Gets the role"];
@@ -28,64 +21,150 @@ const HEADER = ["Service account", "Access token", "Gets the token", "Gets the r
 /** At most this many names of other service accounts are printed beside `(+N)`. */
 const SHOWN_SHARERS = 5;
 
-/** At most this many denials are printed as examples. */
-const SHOWN_DENIALS = 3;
+const SEE_BELOW = "see below";
+const NOT_KNOWN = "not known yet";
+const ONCE_ANNOTATED = "once annotated";
+const ANY_POD = "every pod";
+
+/** What a reader may not expect. */
+const NOTES: Record<string, string> = {
+  [NOT_KNOWN]: "not known yet: it depends on a setting that is known after the update only.",
+  [ONCE_ANNOTATED]:
+    "once annotated: createServiceAccount is false. Annotate the service account yourself, with eks.amazonaws.com/role-arn and the roleArn of the stack's output.",
+  [ANY_POD]:
+    "every pod: of the namespace, since a pod that names no service account has the one with the name default.",
+};
 
 const AUDIENCE_NOTE =
-  "audienceRule is false, because Pulumi does not document how a rule matches a list: any audience is accepted. See docs/how-it-works.md";
+  "An ID token with any audience is accepted, because audienceRule is off by default. See docs/how-it-works.md";
 
-const NOT_ASKED = "not asked";
-
-const POD_IDENTITY_NOTE =
-  "not asked for the role: EKS Pod Identity issues the credentials of a role only to its agent on a node of the cluster. To see its trust policy: npm start -- --policies. The simulation evaluates it.";
-
-const POD_CLAIM_NOTE =
-  "not asked for the token: a rule of the allow policy is on a pod or a node, and the ID tokens of this check are of none.";
-
-const NOT_KNOWN = "not known yet";
-
-const NOT_KNOWN_NOTE = "not known yet: it depends on a value that is known after the update only.";
-
-const ONCE_ANNOTATED = "once annotated";
-
-const ANNOTATION_NOTE =
-  "once annotated: createServiceAccount is false. Annotate the service account yourself, with eks.amazonaws.com/role-arn and the roleArn of the stack's output.";
-
-/**
- * Returns the access check as lines: one for each service account with its token, one for each unexpected answer, and
- * examples of denials.
- *
- * @param verbose one for each answer, too.
- */
-export function accessLines(result: Result, verbose: boolean): string[] {
-  const { accounts, rows } = result;
-  const table = accounts.map((account) => cellsOf(rows, account));
+/** Returns who gets what as lines: one for each service account with its token, and below it what was found. */
+export function accessLines({ component, findings, notes = [] }: Report): string[] {
+  const { after: view } = component;
+  const table = view.accounts.map((account) => cellsOf(view, account, findings));
   const widths = columnWidths([HEADER, ...table]);
-  const lines = accounts.flatMap((account, index) => {
-    const answers = rows.filter((row) => row.account === account);
-    const found = unexpected(answers);
-    const color = found.length > 0 ? "yellow" : "green";
+  const rows = view.accounts.flatMap((account, index) => {
+    const own = findings.filter((finding) => finding.account === account.id);
+    const ofNotes = notes.filter((note) => note.account === account.id).map(({ text }) => text);
     return [
-      ...tableRow(table[index] ?? [], widths).map((line) => paint(color, line)),
-      ...details(result, account).flatMap((text) => wrap(text, 4)),
-      ...(verbose ? answers : found).flatMap(answerLines),
+      ...tableRow(table[index] ?? [], widths).map((line) => paint(own.length > 0 ? "yellow" : "green", line)),
+      ...[...detailsOf(view, account), ...ofNotes].flatMap((text) => wrap(text, 4)),
+      ...own.flatMap(({ text }) => wrap(text, 4).map((line) => paint("yellow", line))),
     ];
   });
-  const verdictColor = isAsIntended(result) ? "green" : "yellow";
+  const ofAll = findings.filter(({ account }) => !view.accounts.some(({ id }) => id === account));
+  const verdictColor = findings.length > 0 ? "yellow" : "green";
   return [
     ...tableRow(HEADER, widths).map((line) => paint("bold", line)),
-    ...lines,
-    ...(verbose ? [] : denialLines(result)),
-    ...foreignTexts(result).flatMap((text) => ["", ...wrap(text, 2).map((line) => paint("yellow", line))]),
-    ...notes(result).flatMap((text) => ["", ...wrap(text, 2, 2)]),
+    ...rows,
+    ...ofAll.flatMap(({ text }) => ["", ...wrap(text, 2).map((line) => paint("yellow", line))]),
+    ...notesOf(view, table.flat(), notes).flatMap((text) => ["", ...wrap(text, 2, 2)]),
     "",
-    ...wrap(verdict(result), 2).map((line) => paint(verdictColor, line)),
+    ...wrap(verdictOf(view, findings), 2).map((line) => paint(verdictColor, line)),
+  ];
+}
+
+function verdictOf({ accounts }: View, findings: Finding[]): string {
+  const compared = plural(accounts.length, "service account");
+  if (findings.length === 0) return `${compared}: as the settings intend.`;
+  return `${plural(findings.length, "finding")}, ${compared}: not as the settings intend.`;
+}
+
+function notesOf(view: View, cells: string[], notes: Report["notes"] = []): string[] {
+  const isOpen = view.accounts.some(({ settings }) => valueAt(settings, "audienceRule") !== true);
+  return [
+    ...(isOpen ? [AUDIENCE_NOTE] : []),
+    ...Object.entries(NOTES).flatMap(([cell, note]) => (cells.includes(cell) ? [note] : [])),
+    ...notes.flatMap(({ account, text }) => (account === undefined ? [text] : [])),
+  ];
+}
+
+function cellsOf(view: View, account: Account, findings: Finding[]): string[] {
+  const isFound = (about: Finding["about"]) =>
+    findings.some((it) => it.about === about && (it.account ?? account.id) === account.id);
+  const token = tokenOf(request(view.settings, account));
+  return [
+    account.id,
+    token,
+    isFound("token") ? SEE_BELOW : tokenCell(view, account),
+    isFound("role") ? SEE_BELOW : roleCell(view, account),
+  ];
+}
+
+function tokenCell(view: View, account: Account): string {
+  const issuerUrl = valueAt(view.settings, "issuerUrl") ?? null;
+  if (isOpen([issuerUrl, allowPolicy(account), request(view.settings, account)])) return NOT_KNOWN;
+  if (account.name === "default") return ANY_POD;
+  const others = sharersOf(view, account).length;
+  return others > 0 ? `itself (+${others})` : "only itself";
+}
+
+function roleCell(view: View, account: Account): string {
+  const expected = trustPolicy(view.settings, account);
+  if (expected === undefined) return "no role";
+  if (isOpen(expected)) return NOT_KNOWN;
+  const isAnnotatedByUser =
+    valueAt(account.settings, "awsRole") === "irsa" &&
+    valueAt(account.settings, "createServiceAccount") === false;
+  if (isAnnotatedByUser) return ONCE_ANNOTATED;
+  return account.name === "default" ? ANY_POD : "only itself";
+}
+
+function isOpen(value: Value): boolean {
+  return opaqueIn(value).next().done === false;
+}
+
+/** Returns the service accounts whose settings grant them the access token of this one. */
+function sharersOf({ accounts, settings }: View, account: Account): Account[] {
+  const tokenIn = (it: Account) => {
+    const { tokenType, tokenScope } = request(settings, it);
+    return [tokenType ?? null, tokenScope ?? null];
+  };
+  const [type, scope] = tokenIn(account);
+  return accounts.filter((other) => {
+    const isAdmin = type === "organization" && isEqual(tokenIn(other), [type, "admin"]);
+    return other !== account && (isAdmin || isEqual(tokenIn(other), [type ?? null, scope ?? null]));
+  });
+}
+
+/** Returns what belongs to a service account's line. */
+function detailsOf(view: View, account: Account): string[] {
+  return [
+    ...teamText(view, account),
+    ...sharersText(sharersOf(view, account).map(({ id }) => id)),
+    ...(valueAt(account.settings, "injectToken") === true
+      ? ["its pods get the exchange when they are created"]
+      : []),
+  ];
+}
+
+/** Says what the team of a service account may do, as far as the program says it. */
+function teamText({ teams }: View, { settings }: Account): string[] {
+  const name = valueAt(settings, "teamName");
+  if (valueAt(settings, "tokenType") !== "team" || typeof name !== "string") return [];
+  const team = teams.find((it) => it.name === name);
+  if (team?.isDeleted) return [`${name}: deleted by this update`];
+  const allowed = [...(team?.permissions ?? [])].map(
+    ([subject, all]) => `${all.map(textOf).join(" and ")} on ${subject}`,
+  );
+  const permissions = allowed.join(", ") || (team?.inputs ? "no permissions" : "");
+  const origin = team?.inputs ? "" : " (not created by this stack)";
+  return [`${name}${origin}${permissions && `: ${permissions}`}`];
+}
+
+/** Says whom `(+N)` counts. */
+function sharersText(others: string[]): string[] {
+  if (others.length === 0) return [];
+  const more = others.length - SHOWN_SHARERS;
+  const names = others.slice(0, SHOWN_SHARERS).join(", ");
+  return [
+    `(+${others.length}) granted the same access token: ${names}${more > 0 ? `, and ${more} more` : ""}`,
   ];
 }
 
 const NO_CHANGE = "Nothing changes who is granted what.";
 
-/** Returns what a plan changes as lines. */
+/** Returns what an update changes as lines. */
 export function changeLines(changes: Change[]): string[] {
   if (changes.length === 0) return [paint("green", `  ${NO_CHANGE}`)];
   const subjectWidth = Math.min(40, Math.max(...changes.map(({ subject }) => visible(subject).length)));
@@ -101,15 +180,6 @@ export function changeLines(changes: Change[]): string[] {
   });
 }
 
-/** Returns what a plan changes as Markdown. */
-export function changeMarkdown(changes: Change[]): string {
-  if (changes.length === 0) return NO_CHANGE;
-  const rows = changes.map(({ subject, kind, details }) => {
-    return `| ${markdownText(subject)} | ${kind} | ${details.map(markdownText).join("<br>")} |`;
-  });
-  return ["| Subject | Change | Details |", "| --- | --- | --- |", ...rows].join("\n");
-}
-
 /** Returns the widths of the columns of a table, which together fit into a line. */
 function columnWidths(table: string[][]): number[] {
   const widest = (column: number) => Math.max(...table.map((cells) => visible(cells[column] ?? "").length));
@@ -119,178 +189,15 @@ function columnWidths(table: string[][]): number[] {
   return [Math.min(account, left - tokenWidth), tokenWidth, pulumiCloud, role];
 }
 
-/** Returns a denial for each service account, up to a limit. Other service accounts of the stack come first. */
-function denialLines({ accounts, rows }: Result): string[] {
-  const ids = accounts.map(idOf);
-  const denials = accounts.flatMap((account) => {
-    const denied = rows.filter((row) => row.account === account && isDenied(row));
-    return denied.find(({ caller }) => ids.includes(caller.label)) ?? denied[0] ?? [];
-  });
-  const lines = denials.slice(0, SHOWN_DENIALS).flatMap(({ caller, account }) => {
-    return wrap(`${idOf(caller)} requests ${requested(account)}: denied`, 2);
-  });
-  return lines.length > 0 ? ["", ...lines] : [];
-}
-
-/** Returns whether Pulumi Cloud denied another service account, as intended. */
-function isDenied({ service, caller, allowed, intended }: Row): boolean {
-  return service === "Pulumi Cloud" && caller.defect === undefined && !allowed && !intended;
-}
-
-function requested(account: ServiceAccount): string {
-  const token = tokenOf(account);
-  return account.tokenType === "organization" ? `an ${token} token` : token;
-}
-
-function answerLines(row: Row): string[] {
-  return wrap(answerText(row), 4).map((line) => paint(styleOf(row), line));
-}
-
-function styleOf({ allowed, intended }: Row): Style {
-  if (allowed !== intended) return "yellow";
-  return allowed ? "green" : "dim";
-}
-
-function answerText(row: Row): string {
-  const answer = `${row.caller.label}: ${outcome(row)} by ${row.service}`;
-  if (isAsConfigured(row)) return `${answer}, as configured.`;
-  const reason = row.allowed ? "" : ` (${row.reason})`;
-  const advice = row.allowed === row.intended ? "" : ` ${adviceFor(row)}`;
-  return `${answer}${reason}.${advice}`;
-}
-
-/** Returns the access check as Markdown. */
-export function accessMarkdown(result: Result): string {
-  const { accounts, rows } = result;
-  const table = accounts.map((account) => {
-    return `| ${cellsOf(rows, account).map(markdownText).join(" | ")} |`;
-  });
-  const found = unexpected(rows).map((row) => {
-    const caller = markdownText(`${idOf(row.account)}, ${row.caller.label}`);
-    return `- ${caller}: **${outcome(row)}** by ${row.service}. ${adviceFor(row)}`;
-  });
-  const further = accounts.flatMap((account) => {
-    return details(result, account).map((text) => `- ${markdownText(`${idOf(account)} ${text}`)}`);
-  });
-  const foreign = foreignTexts(result).map((text) => `- **${markdownText(text)}**`);
-  return [
-    `| ${HEADER.join(" | ")} |`,
-    "| --- | --- | --- | --- |",
-    ...table,
-    "",
-    [verdict(result), ...notes(result)].join(" "),
-    ...[found, foreign, further].flatMap((lines) => (lines.length > 0 ? ["", ...lines] : [])),
-  ].join("\n");
-}
-
-/** Returns text for Markdown, such as a cell of a table, in which nothing of it is Markdown or HTML. */
-export function markdownText(text: string): string {
-  return visible(text).replace(/[\\`*_[\]<>|&#~]/g, (symbol) => `&#${symbol.charCodeAt(0)};`);
-}
-
-/** Returns the sentence that sums up the access check. */
-function verdict({ accounts, rows }: Result): string {
-  const passed = rows.length - unexpected(rows).length;
-  const callers = rows.filter(({ service }) => service === "Pulumi Cloud").length;
-  const asked = `${plural(accounts.length, "service account")}, ${plural(callers, "caller")}`;
-  return `${passed} of ${rows.length} checks passed (${asked}).`;
-}
-
-/** Explains what the settings intend, if a reader may not expect it. */
-function notes({ accounts, rows }: Result): string[] {
-  const tokens = accounts.map((account) => summaryOf(rows, account, "Pulumi Cloud"));
-  const roles = accounts.map((account) => summaryOf(rows, account, "IAM role"));
-  const cells = [...tokens, ...roles];
-  return [
-    ...(rows.some(isAsConfigured) ? [AUDIENCE_NOTE] : []),
-    ...(tokens.includes(NOT_ASKED) ? [POD_CLAIM_NOTE] : []),
-    ...(roles.includes(NOT_ASKED) ? [POD_IDENTITY_NOTE] : []),
-    ...(cells.includes(NOT_KNOWN) ? [NOT_KNOWN_NOTE] : []),
-    ...(cells.includes(ONCE_ANNOTATED) ? [ANNOTATION_NOTE] : []),
-  ];
-}
-
-/** Returns a sentence for each policy that no setting intends. */
-function foreignTexts({ foreign }: Result): string[] {
-  return foreign.map((policy) => {
-    return `A policy is of no service account, is the second one of a service account, or grants another token: ${readable(policyText(policy))}`;
-  });
-}
-
-/** Returns what belongs to a service account's line. */
-function details({ rows, isLive }: Result, account: ServiceAccount): string[] {
-  const assumed = Object.entries(account.rules).filter(([path]) => !isLive && isClaimOfCluster(path));
-  return [
-    ...teamText(account),
-    ...shared(rows, account),
-    ...assumed.map(([path, pattern]) => `assumed to match its pods: ${path} = ${readable(pattern)}`),
-  ];
-}
-
-/** Says what the team of a service account may do, as far as the program says it. */
-function teamText({ tokenType, tokenScope, permissions }: ServiceAccount): string[] {
-  if (tokenType !== "team" || !isKnown(tokenScope)) return [];
-  const team = tokenScope.slice("team:".length);
-  if (!permissions) return [`${team} (exists already)`];
-  const allowed = Object.entries(permissions).map(([subject, permission]) => `${permission} on ${subject}`);
-  return [`${team}: ${allowed.join(", ") || "no permissions"}`];
-}
-
-/** Says whom `(+N)` counts. */
-function shared(rows: Row[], account: ServiceAccount): string[] {
-  const others = sharers(rows, account, "Pulumi Cloud");
-  if (others.length === 0) return [];
-  const more = others.length - SHOWN_SHARERS;
-  const names = others.slice(0, SHOWN_SHARERS).join(", ");
-  return [
-    `(+${others.length}) granted the same access token: ${names}${more > 0 ? `, and ${more} more` : ""}`,
-  ];
-}
-
-function cellsOf(rows: Row[], account: ServiceAccount): string[] {
-  const services = ["Pulumi Cloud", "IAM role"] satisfies Service[];
-  return [idOf(account), tokenOf(account), ...services.map((service) => summaryOf(rows, account, service))];
-}
-
-/** Sums up who is allowed by one service as one service account. */
-function summaryOf(rows: Row[], account: ServiceAccount, service: Service): string {
-  if (service === "IAM role" && !account.role) return "no role";
-  if (account.unknown.includes(service)) return NOT_KNOWN;
-  const answers = rows.filter((row) => row.account === account && row.service === service);
-  const count = unexpected(answers).length;
-  if (count > 0) return `${count} unexpected`;
-  if (!answers.some(({ caller }) => caller.label === "itself")) return NOT_ASKED;
-  if (service === "IAM role" && account.role?.isAnnotatedByUser) return ONCE_ANNOTATED;
-  const others = sharers(rows, account, service).length;
-  return others > 0 ? `itself (+${others})` : "only itself";
-}
-
-function outcome({ allowed }: Row): string {
-  return allowed ? "allowed" : "denied";
-}
-
 function plural(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-/** Returns whether the settings intend that a service account is allowed with another audience. */
-function isAsConfigured({ caller, allowed, intended }: Row): boolean {
-  return allowed && intended && caller.defect === "other audience";
-}
-
-/** Returns the other service accounts that are granted the access token of this one, as intended. */
-function sharers(rows: Row[], account: ServiceAccount, service: Service): string[] {
-  return rows
-    .filter((row) => row.account === account && row.service === service && row.allowed && row.intended)
-    .filter(({ caller }) => caller.defect === undefined)
-    .map(({ caller }) => idOf(caller))
-    .filter((id) => id !== idOf(account));
-}
-
-/** Returns what to do about an unexpected answer. */
-function adviceFor({ service, allowed }: Row): string {
-  const compare = `Compare the ${service === "IAM role" ? "trust" : "allow"} policy with npm start -- --policies.`;
-  if (allowed) return `No setting allows this. ${compare}`;
-  if (service === "IAM role") return compare;
-  return "Check policyRules, tokenType, and the settings of the token.";
+/** Returns the trust policy (null without an IAM role) and the allow policy of each service account, by `NAMESPACE/NAME`. */
+export function generatedPolicies({ after }: Component): object {
+  const entries = after.accounts.map(({ id, role, policy }) => [
+    id,
+    { trustPolicy: role?.trustPolicy ?? null, allowPolicy: policy ?? null },
+  ]);
+  return Object.fromEntries(entries);
 }

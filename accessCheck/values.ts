@@ -1,12 +1,24 @@
 // The values of a plan. One that is known after the update only, and a secret, are neither a string nor equal to anything: what
 // is compared with them differs.
 
-/** A value that is known after the update only. */
-export const UNKNOWN: unique symbol = Symbol("known after the update");
-/** A secret, of which a plan has no value. */
-export const SECRET: unique symbol = Symbol("secret");
+/** The place of a value that the plan does not have. */
+export class Opaque {
+  readonly #words: string;
 
-export type Value = string | number | boolean | null | typeof UNKNOWN | typeof SECRET | Value[] | Fields;
+  constructor(words: string) {
+    this.#words = words;
+  }
+
+  toJSON(): string {
+    return this.#words;
+  }
+}
+
+/** A value that is known after the update only. */
+export const UNKNOWN = new Opaque("known after the update");
+export const SECRET = new Opaque("secret");
+
+export type Value = string | number | boolean | null | Opaque | Value[] | Fields;
 
 /** An object of a plan. `valueAt` reads it, since a key can be `__proto__` or the name of a method. */
 export interface Fields {
@@ -53,7 +65,7 @@ export function readFields(json: unknown, ignored?: readonly string[]): Fields {
  * twice, of which other readers may take the other one.
  */
 export function documentOf(value: Value | undefined): Value | undefined {
-  if (typeof value !== "string") return value;
+  if (typeof value !== "string" || !/^\s*[[{]/.test(value)) return value;
   const quotes = (text: string) => text.split('"').length;
   try {
     const parsed: unknown = JSON.parse(value);
@@ -64,12 +76,16 @@ export function documentOf(value: Value | undefined): Value | undefined {
 }
 
 export function isFields(value: Value | undefined): value is Fields {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return isContainer(value) && !Array.isArray(value);
 }
 
-/** Returns whether a value is known after the update only, or secret: as a whole. */
-export function isOpaque(value: Value | undefined): value is typeof UNKNOWN | typeof SECRET {
-  return typeof value === "symbol";
+function isContainer(value: Value | undefined): value is Value[] | Fields {
+  return typeof value === "object" && value !== null && !isOpaque(value);
+}
+
+/** Returns whether a value, as a whole, is known after the update only, or secret. */
+export function isOpaque(value: Value | undefined): value is Opaque {
+  return value instanceof Opaque;
 }
 
 /** Returns the value at a path; undefined if there is none. Inside of what is not known, nothing is. */
@@ -90,10 +106,10 @@ export function without(fields: Fields, ...keys: string[]): Fields {
   return Object.fromEntries(Object.entries(fields).filter(([key]) => !keys.includes(key)));
 }
 
-/** Returns the paths and the values inside a value that are not known. */
-export function* opaqueIn(value: Value | undefined, path = ""): Generator<{ path: string; value: symbol }> {
+/** Returns what is not known inside a value, with its path. */
+export function* opaqueIn(value: Value | undefined, path = ""): Generator<{ path: string; value: Opaque }> {
   if (isOpaque(value)) yield { path, value };
-  if (typeof value !== "object" || value === null) return;
+  if (!isContainer(value)) return;
   for (const [key, element] of Object.entries(value)) yield* opaqueIn(element, path ? `${path}.${key}` : key);
 }
 
@@ -111,16 +127,13 @@ export function* differencesBetween(
   other: Value | undefined,
   path = "",
 ): Generator<Difference> {
-  const isObject = (value: Value | undefined) => typeof value === "object" && value !== null;
-  if (!isObject(one) || !isObject(other) || Array.isArray(one) !== Array.isArray(other)) {
+  if (!isContainer(one) || !isContainer(other) || Array.isArray(one) !== Array.isArray(other)) {
     if (one !== other || isOpaque(one)) yield { path, one, other };
     return;
   }
-  const [first, second] = [Object.entries(one as object), Object.entries(other as object)].map(
-    (it) => new Map(it),
-  );
-  for (const key of new Set([...(first?.keys() ?? []), ...(second?.keys() ?? [])])) {
-    yield* differencesBetween(first?.get(key), second?.get(key), path ? `${path}.${key}` : key);
+  const [first, second] = [new Map(Object.entries(one)), new Map(Object.entries(other))];
+  for (const key of new Set([...first.keys(), ...second.keys()])) {
+    yield* differencesBetween(first.get(key), second.get(key), path ? `${path}.${key}` : key);
   }
 }
 
@@ -128,16 +141,15 @@ export function isEqual(one: Value | undefined, other: Value | undefined): boole
   return differencesBetween(one, other).next().done === true;
 }
 
-/** Returns a value as JSON with spaces, at which a line can break. A string is without quotes. */
+/** Returns a value for people: a string without quotes, anything else as JSON with spaces, at which a line can break. */
 export function textOf(value: Value | undefined): string {
   if (value === undefined) return "none";
   return typeof value === "string" && value !== "" ? value : jsonOf(value);
 }
 
-/** Returns a value as JSON, with words for what is not known. */
+/** Returns a value as JSON with spaces, and with words for what is not known. */
 export function jsonOf(value: Value | undefined): string {
   if (value === undefined) return "none";
-  if (isOpaque(value)) return value.description ?? "";
-  const words = (_key: string, it: Value) => (isOpaque(it) ? it.description : it);
-  return JSON.stringify(value, words, 1).replaceAll(/\n\s*/g, " ");
+  if (isOpaque(value)) return value.toJSON();
+  return JSON.stringify(value, null, 1).replaceAll(/\n\s*/g, " ");
 }

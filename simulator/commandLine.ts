@@ -23,13 +23,14 @@ async function start(args: string[]): Promise<number> {
     const { stack, cwd = PROJECT, kubeconfig = [], ...others } = options;
     return startLiveCheck({ ...others, cwd, kubeconfig, stack: stack ?? onlyStack(cwd) });
   }
-  const { plan } = options;
-  if (plan === undefined) requirePrograms();
-  await prepareEmulators();
-  if (plan !== undefined) {
-    const { checkPlan }: typeof import("./checkPlan") = require("./checkPlan");
-    return checkPlan(plan, options);
+  // The reader may stop reading: `npm start | head`.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit());
+  if (options.plan !== undefined) {
+    const { checkPlan }: typeof import("../accessCheck/checkPlan") = require("../accessCheck/checkPlan");
+    return checkPlan(options.plan, options);
   }
+  requirePrograms();
+  await prepareEmulators();
   const { simulateStack }: typeof import("./simulateStack") = require("./simulateStack");
   return simulateStack(PROJECT, options);
 }
@@ -57,8 +58,6 @@ async function prepareEmulators(): Promise<void> {
     endPods();
     rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
   });
-  // The reader may stop reading: `npm start | head`.
-  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit());
 
   await certificates.saveCertificateAuthority(directory);
   process.env.SIMULATOR_DIRECTORY = directory;

@@ -1,14 +1,6 @@
 // Where `npm start` prints a report, and in which form.
 
-import type { Change } from "../accessCheck/changes";
-import {
-  accessLines,
-  accessMarkdown,
-  changeLines,
-  changeMarkdown,
-  markdownText,
-  type Result,
-} from "../accessCheck/report";
+import { accessLines, accessMarkdown, markdownText, type Result } from "../accessCheck/answerReport";
 import { paint, printableJson, visible, wrap } from "../accessCheck/terminal";
 
 /** The options of `npm start` about its report. */
@@ -59,11 +51,6 @@ export function openScreen(format: Format, output: Output) {
     },
     json(value: object): void {
       print(printableJson(value));
-    },
-    /** Prints what a plan changes. */
-    changes(changes: Change[]): void {
-      if (format === "markdown") print("", changeMarkdown(changes), "");
-      else print("", paint("bold", "What the plan changes"), ...changeLines(changes));
     },
     /** Prints the access check, in Markdown with the policies. */
     access(result: Result, policies: object, verbose: boolean): void {

@@ -1,8 +1,8 @@
 // The simulation of one stack: runs the program against the emulators, checks access, and prints the result.
 
 import { isClaimOfCluster } from "../accessCheck/allowPolicies";
+import { isAsIntended } from "../accessCheck/answerReport";
 import { type Component, findComponent } from "../accessCheck/component";
-import { isAsIntended } from "../accessCheck/report";
 import { visible } from "../accessCheck/terminal";
 import { assumedToExist, DEFAULT_REGION, ORGANIZATION, requireSettings, settingNotes } from "./assumptions";
 import { Unready } from "./emulators/emulator";

@@ -1,6 +1,7 @@
 // The access check of the simulation: asks the emulated Pulumi Cloud and the emulated STS with real ID tokens.
 
 import { foreignPolicies } from "../accessCheck/allowPolicies";
+import type { Result } from "../accessCheck/answerReport";
 import { type Component, policiesOf } from "../accessCheck/component";
 import { mapEightAtOnce } from "../accessCheck/concurrency";
 import {
@@ -10,7 +11,6 @@ import {
   type Question,
   withInvalidSignature,
 } from "../accessCheck/questions";
-import type { Result } from "../accessCheck/report";
 import { requestAccessToken } from "../accessCheck/requestAccessToken";
 import { readServiceAccounts } from "../accessCheck/serviceAccounts";
 import type { Aws } from "./emulators/aws";

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { accessLines, accessMarkdown, type Result } from "../../accessCheck/answerReport";
 import { type Component, findComponent } from "../../accessCheck/component";
 import { accessQuestions, audienceOf, type Row, unexpected } from "../../accessCheck/questions";
-import { accessLines, accessMarkdown, type Result } from "../../accessCheck/report";
 import { idOf, type Role, type ServiceAccount } from "../../accessCheck/serviceAccounts";
 import { evaluatePodIdentityTrust } from "../../simulator/emulators/iamPolicy";
 import type { Simulation } from "../../simulator/emulators/simulation";

@@ -4,9 +4,9 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import { checkPlan } from "../../simulator/checkPlan";
+import { checkPlan } from "../../accessCheck/checkPlan";
+import type { ReportOptions } from "../../accessCheck/screen";
 import type { Registration } from "../../simulator/runProgram";
-import type { ReportOptions } from "../../simulator/screen";
 import { succeeded } from "../support/engineOutcome";
 import type { Outcome } from "../support/pulumiCli";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -47,7 +47,7 @@ export function stepsOf(planned: Registration[], deployed: Registration[] = plan
 }
 
 /** Returns what the preview prints. */
-export function planOf(steps: PlanStep[], config: Record<string, string> = {}): string {
+export function planOf(steps: object[], config: Record<string, string> = {}): string {
   return JSON.stringify({ config, steps, duration: 1, changeSummary: { same: steps.length } });
 }
 

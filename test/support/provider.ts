@@ -28,6 +28,7 @@ type State = Record<string, unknown> & { __inputs: object; __unready?: boolean }
 
 /** The paths of the inputs that the providers do not change in place and that tests change, by type. */
 const REPLACE_ON: Record<string, string[]> = {
+  "aws:iam/role:Role": ["path"],
   "kubernetes:batch/v1:Job": ["spec.template"],
   // pulumi/pulumi-pulumiservice, provider/pkg/resources/team_stack_perm.go and team_environment_perm.go.
   "pulumiservice:index:TeamStackPermission": ["permission"],

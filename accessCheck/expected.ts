@@ -1,0 +1,148 @@
+// What the settings of a component mean, built a second time: the program has its own functions for all of it, and nothing here
+// is imported from there. A value that depends on a setting that is not known is not known either.
+
+import {
+  type Fields,
+  fieldsAt,
+  isOpaque,
+  type Opaque,
+  SECRET,
+  textOf,
+  UNKNOWN,
+  type Value,
+  valueAt,
+} from "./values";
+
+/** The claims of an ID token that name its service account. The quotes keep the dot from separating two names. */
+export const NAMESPACE_CLAIM = '"kubernetes.io".namespace';
+export const NAME_CLAIM = '"kubernetes.io".serviceaccount.name';
+
+/** The annotation by which the EKS webhook gives pods a role, and the prefix of all that it reads. */
+export const ROLE_ANNOTATION = "eks.amazonaws.com/role-arn";
+export const WEBHOOK_PREFIX = "eks.amazonaws.com/";
+
+/** The names of an account, and its entry. */
+interface Named {
+  namespace: string;
+  name: string;
+  settings: Fields;
+}
+
+/**
+ * Returns the allow policy of a service account.
+ * https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
+ */
+export function allowPolicy({ namespace, name, settings }: Named): Fields {
+  const audience = valueAt(settings, "tokenAudience") ?? null;
+  return {
+    decision: "allow",
+    tokenType: valueAt(settings, "tokenType") ?? null,
+    ...ownerOf(settings),
+    rules: {
+      ...fieldsAt(settings, "policyRules"),
+      [NAMESPACE_CLAIM]: namespace,
+      [NAME_CLAIM]: name,
+      ...(valueAt(settings, "audienceRule") === true && { aud: audience }),
+    },
+  };
+}
+
+/** Returns whose token an allow policy grants. */
+function ownerOf(settings: Fields): Fields {
+  const setting = (key: string) => valueAt(settings, key) ?? null;
+  switch (valueAt(settings, "tokenType")) {
+    case "personal":
+      return { userLogin: setting("userLogin") };
+    case "team":
+      return { teamName: setting("teamName") };
+    case "runner":
+      return { runnerID: setting("runnerId") };
+    default:
+      return setting("organizationAdmin") === true ? { authorizedPermissions: ["admin"] } : {};
+  }
+}
+
+/** Returns what the workloads of a service account request: a file for each. https://www.rfc-editor.org/rfc/rfc8693 */
+export function request(component: Fields, { settings }: Named): Fields {
+  return {
+    organization: valueAt(component, "organization") ?? null,
+    tokenType: valueAt(settings, "tokenType") ?? null,
+    tokenScope: scopeOf(settings),
+    tokenExpirationSeconds: joined(valueAt(settings, "tokenExpirationSeconds")),
+    apiUrl: valueAt(component, "pulumiApiUrl") ?? null,
+  };
+}
+
+function scopeOf(settings: Fields): Value {
+  switch (valueAt(settings, "tokenType")) {
+    case "personal":
+      return joined("user:", valueAt(settings, "userLogin"));
+    case "team":
+      return joined("team:", valueAt(settings, "teamName"));
+    case "runner":
+      return joined("runner:", valueAt(settings, "runnerName"));
+    default:
+      return valueAt(settings, "organizationAdmin") === true ? "admin" : "";
+  }
+}
+
+/** Returns the trust policy of the role of a service account; undefined if it has none. */
+export function trustPolicy(component: Fields, account: Named): Value | undefined {
+  switch (valueAt(account.settings, "awsRole")) {
+    case "irsa":
+      return irsaTrustPolicy(component, account);
+    case "pod-identity":
+      return podIdentityTrustPolicy(component, account);
+    default:
+      return undefined;
+  }
+}
+
+/** https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html */
+function irsaTrustPolicy(component: Fields, { namespace, name }: Named): Value {
+  const [issuerUrl, providerArn] = [valueAt(component, "issuerUrl"), valueAt(component, "oidcProviderArn")];
+  const whole = joined(issuerUrl, providerArn);
+  if (isOpaque(whole)) return whole;
+  const issuer = textOf(issuerUrl).replace(/^https:\/\//, "");
+  return allowedTo({ Federated: textOf(providerArn) }, "sts:AssumeRoleWithWebIdentity", {
+    [`${issuer}:sub`]: `system:serviceaccount:${namespace}:${name}`,
+    [`${issuer}:aud`]: "sts.amazonaws.com",
+  });
+}
+
+/** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html */
+function podIdentityTrustPolicy(component: Fields, { namespace, name }: Named): Value {
+  const clusterArn = joined(valueAt(component, "clusterArn"));
+  if (isOpaque(clusterArn)) return clusterArn;
+  return allowedTo({ Service: "pods.eks.amazonaws.com" }, ["sts:AssumeRole", "sts:TagSession"], {
+    "aws:RequestTag/eks-cluster-arn": clusterArn,
+    "aws:RequestTag/kubernetes-namespace": namespace,
+    "aws:RequestTag/kubernetes-service-account": name,
+  });
+}
+
+function allowedTo(Principal: Fields, Action: Value, equal: Fields): Fields {
+  const statement = { Effect: "Allow", Principal, Action, Condition: { StringEquals: equal } };
+  return { Version: "2012-10-17", Statement: [statement] };
+}
+
+/** Returns the association of a service account with its role, for EKS Pod Identity. */
+export function association(component: Fields, { namespace, name }: Named, roleArn: Value): Fields {
+  // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
+  const clusterArn = joined(valueAt(component, "clusterArn"));
+  const [, region = null, clusterName = null] = isOpaque(clusterArn)
+    ? [clusterArn, clusterArn, clusterArn]
+    : (/^arn:[^:]*:eks:([^:]*):[^:]*:cluster\/(.*)$/.exec(clusterArn) ?? []);
+  return { region, clusterName, namespace, serviceAccount: name, roleArn };
+}
+
+/** Returns what the webhook reads on a service account that the component creates. */
+export function webhookAnnotations({ settings }: Named, roleArn: Value): Fields {
+  return valueAt(settings, "awsRole") === "irsa" ? { [ROLE_ANNOTATION]: roleArn } : {};
+}
+
+/** Returns the parts as one string; what is not known if one of them is not. */
+function joined(...parts: (Value | undefined)[]): string | Opaque {
+  if (parts.includes(SECRET)) return SECRET;
+  return parts.includes(UNKNOWN) ? UNKNOWN : parts.map(textOf).join("");
+}

@@ -1,0 +1,144 @@
+// Who gets what, as the report says it.
+
+import assert from "node:assert/strict";
+import { before, test } from "node:test";
+import type { Finding } from "../../accessCheck/findings";
+import { planFrom } from "../../accessCheck/plan";
+import { type Component, readComponents } from "../../accessCheck/readComponents";
+import { accessLines, type Report } from "../../accessCheck/report";
+import type { Settings } from "../support/stack";
+import { type Draft, newPlan, newPlanOf, UNKNOWN } from "./draft";
+
+const LONG = `${"n".repeat(30)}/${"a".repeat(40)}`;
+const TEAM = { tokenType: "team", teamName: "ops" };
+const ADMIN = { tokenType: "organization", organizationAdmin: true };
+
+const ENTRIES: Settings[] = [
+  ...["a", "b", "c", "d", "e", "f", "g"].map((name) => ({ namespace: "ns", name, ...TEAM })),
+  { namespace: "ns", name: "admin", ...ADMIN },
+  { namespace: "ns", name: "organization", tokenType: "organization" },
+  {
+    namespace: "ns",
+    name: "default",
+    tokenType: "personal",
+    userLogin: "alice",
+    awsRole: "pod-identity",
+    createServiceAccount: false,
+  },
+  {
+    namespace: "ns",
+    name: "helm",
+    tokenType: "personal",
+    userLogin: "bob",
+    awsRole: "irsa",
+    createServiceAccount: false,
+  },
+  {
+    namespace: LONG.slice(0, 30),
+    name: LONG.slice(31),
+    tokenType: "personal",
+    userLogin: "carol",
+    awsRole: "irsa",
+  },
+];
+
+let component: Component;
+before(async () => {
+  const serviceAccounts = ENTRIES.map((entry) => ({ ...entry, runJob: false }));
+  component = componentIn(await newPlanOf({ serviceAccounts }));
+});
+
+function componentIn({ steps }: Draft): Component {
+  return readComponents(planFrom(steps))[0] ?? assert.fail();
+}
+
+function reportOf(report: Partial<Report> = {}): string {
+  return accessLines({ component, findings: [], ...report }).join("\n");
+}
+
+test("says who else is granted the same token, but that each role has one service account", () => {
+  const report = reportOf();
+  assert.match(report, /^ {2}ns\/a +team:ops +itself \(\+6\) +no role$/m);
+  assert.match(report, /^ {4}ops \(not created by this stack\)$/m);
+  assert.match(report, /^ {4}\(\+6\) .* same access token: ns\/b, ns\/c, ns\/d, ns\/e, ns\/f, and 1 more$/m);
+  assert.match(report, /^ {2}12 service accounts: as the settings intend\.$/m);
+});
+
+test("counts an administrator among those who can have the token of the organization, and not the reverse", () => {
+  assert.match(reportOf(), /^ {2}ns\/admin +organization \(admin\)\s+only itself/m);
+  assert.match(reportOf(), /^ {2}ns\/organization +organization +itself \(\+1\)/m);
+});
+
+test("says that every pod of a namespace can have what its default service account is granted", () => {
+  assert.match(reportOf(), /^ {2}ns\/default +user:alice +every pod +every pod$/m);
+  assert.match(reportOf(), /^ {2}every pod: of the namespace, since a pod that names no service account/m);
+});
+
+test("says that the user has to annotate a service account that exists already", () => {
+  assert.match(reportOf(), /^ {2}ns\/helm +user:bob +only itself +once annotated$/m);
+  assert.match(reportOf(), /^ {2}once annotated: createServiceAccount is false/m);
+});
+
+test("puts a name that is too long for its column on a separate line", () => {
+  assert.match(reportOf(), RegExp(`^ {2}${LONG}\\n +user:carol +only itself +only itself$`, "m"));
+});
+
+test("prints notes of the simulation below a service account, and those on all of them at the end", () => {
+  const report = reportOf({ notes: [{ account: "ns/helm", text: "assumed: x" }, { text: "of all" }] });
+  assert.match(report, /^ {2}ns\/helm .*\n {4}assumed: x$/m);
+  assert.match(report, /^\n {2}of all\n\n {2}12 service accounts/m);
+});
+
+for (const [what, finding, expected] of [
+  [
+    "of a token",
+    { account: "ns/helm", about: "token", text: "X." },
+    /^ {2}ns\/helm +user:bob +see below +once annotated\n {4}X\.$/m,
+  ],
+  [
+    "of a role",
+    { account: "ns/helm", about: "role", text: "X." },
+    /^ {2}ns\/helm +user:bob +only itself +see below\n {4}X\.$/m,
+  ],
+  [
+    "of all tokens",
+    { about: "token", text: "X." },
+    /^ {2}ns\/helm +user:bob +see below +once annotated$.*^ {2}X\.$/ms,
+  ],
+  [
+    "of nothing that is granted",
+    { text: "X." },
+    /^ {2}ns\/helm +user:bob +only itself +once annotated$.*^ {2}X\.$/ms,
+  ],
+] satisfies [string, Finding, RegExp][]) {
+  test(`does not say who gets it beside a finding ${what}`, () => {
+    const report = reportOf({ findings: [finding] });
+    assert.match(report, expected);
+    assert.match(report, /^ {2}1 finding, 12 service accounts: not as the settings intend\.$/m);
+  });
+}
+
+test("says what is not known yet", async () => {
+  const draft = (await newPlan())
+    .set("PulumiCloudAccess access", ["oidcProviderArn"], UNKNOWN)
+    .set("PulumiCloudAccess access", ["serviceAccounts", 1, "userLogin"], UNKNOWN);
+  const report = reportOf({ component: componentIn(draft) });
+  assert.match(report, /^ {2}ci\/deployer +team:a +only itself +not known yet$/m);
+  assert.match(report, /^ {2}ops\/drift +personal:known after the update\s+not known yet +only itself$/m);
+  assert.match(report, /^ {2}not known yet: it depends on a setting that is known after the update only\.$/m);
+});
+
+test("says what a team may do, and that pods are injected", async () => {
+  const report = reportOf({ component: componentIn(await newPlan()) });
+  assert.match(report, /^ {4}a: edit on stack app\/prod, open on environment app\/prod$/m);
+});
+
+test("shows characters that a terminal obeys or hides", async () => {
+  const draft = (await newPlan()).set(
+    "PulumiCloudAccess access",
+    ["serviceAccounts", 0, "teamName"],
+    "\u202Eo\u001b[2J\u200bps",
+  );
+  const report = reportOf({ component: componentIn(draft) });
+  assert.ok(report.includes("team:\\u{202e}o\\u{1b}[2J\\u{200b}ps"));
+});
