@@ -153,56 +153,6 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
     assert.match(simulation.existing().pulumiCloud.join(), /^acme\/[^,]*$/);
   });
 
-  test("a preview of a new cluster shows everything, which waits for the place of the component", async (t) => {
-    const settings = {
-      userLogin: "",
-      createCluster: true,
-      createNamespaces: ["ci"],
-      teams: [
-        {
-          name: "ops",
-          stacks: [{ stack: "app/prod", permission: "read" }],
-          environments: [{ environment: "app/prod", permission: "open" }],
-        },
-      ],
-      serviceAccounts: [
-        { namespace: "ci", name: "deployer", tokenType: "team", teamName: "ops", injectToken: true },
-      ],
-    };
-    const { pulumi } = await emptyStack(t, settings, { cluster: undefined });
-    const { stdout } = succeeded(await pulumi("preview", "--json"));
-    const { steps } = JSON.parse(stdout) as { steps: { newState: StateResource }[] };
-    const states = new Map(steps.map(({ newState }) => [newState.urn, newState]));
-    const isPlace = (urn: string) => urn.endsWith(":Stash::access.oidc-issuer.place");
-    const waits = (urn: string): boolean => {
-      const state = states.get(urn);
-      if (!state) return false;
-      const { dependencies = [], parent = "" } = state;
-      return [...dependencies, parent].some((before) => isPlace(before) || waits(before));
-    };
-    const children = [...states.values()].filter(({ urn }) =>
-      /PulumiCloudAccess\$(?!pulumi:index:Stash)/.test(urn),
-    );
-    const types = children.map(({ urn }) => /:(\w+)::[^:]*$/.exec(urn)?.[1]);
-    assert.deepEqual([...new Set(types)].sort(), [
-      "ConfigMap",
-      "Job",
-      "MutatingAdmissionPolicy",
-      "MutatingAdmissionPolicyBinding",
-      "Namespace",
-      "OidcIssuer",
-      "ServiceAccount",
-      "Team",
-      "TeamEnvironmentPermission",
-      "TeamStackPermission",
-      "WorkloadIdentity",
-    ]);
-    assert.deepEqual(
-      children.filter(({ urn }) => !waits(urn)),
-      [],
-    );
-  });
-
   test("a component stays where it was deployed, and its caller's Kubernetes provider does not", async (t) => {
     const stack = await emptyStack(t);
     const { simulation, cli, directory, pulumi, up } = stack;
@@ -278,10 +228,4 @@ function useOtherCluster({ calls, otherIssuer }: Simulation): () => void {
 async function stateOf({ pulumi }: Stack) {
   const resources = await resourcesOf(pulumi);
   return Object.fromEntries(resources.map(({ urn, inputs, outputs }) => [urn, { inputs, outputs }]));
-}
-
-interface StateResource {
-  urn: string;
-  parent?: string;
-  dependencies?: string[];
 }

@@ -195,8 +195,56 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("creates a new cluster's issuer once, keeps its thumbprint after the certificate rotates, and destroys the cluster", async (t) => {
-    const { simulation, pulumi, up } = await emptyStack(t, { createCluster: true }, { cluster: undefined });
-    succeeded(await pulumi("preview"));
+    const settings = {
+      userLogin: "",
+      createCluster: true,
+      createNamespaces: ["ci"],
+      teams: [
+        {
+          name: "ops",
+          stacks: [{ stack: "app/prod", permission: "read" }],
+          environments: [{ environment: "app/prod", permission: "open" }],
+        },
+      ],
+      serviceAccounts: [
+        { namespace: "ci", name: "deployer", tokenType: "team", teamName: "ops", injectToken: true },
+      ],
+    };
+    const { simulation, pulumi, up } = await emptyStack(t, settings, { cluster: undefined });
+    await t.test("after a preview of everything, which waits for the place of the component", async () => {
+      const { stdout } = succeeded(await pulumi("preview", "--json"));
+      const { steps } = JSON.parse(stdout) as { steps: { newState: StateResource }[] };
+      const states = new Map(steps.map(({ newState }) => [newState.urn, newState]));
+      const isPlace = (urn: string) => urn.endsWith(":Stash::access.oidc-issuer.place");
+      const waits = (urn: string): boolean => {
+        const state = states.get(urn);
+        if (!state) return false;
+        const { dependencies = [], parent = "" } = state;
+        return [...dependencies, parent].some((before) => isPlace(before) || waits(before));
+      };
+      const children = [...states.values()].filter(({ urn }) =>
+        /PulumiCloudAccess\$(?!pulumi:index:Stash)/.test(urn),
+      );
+      const types = children.map(({ urn }) => /:(\w+)::[^:]*$/.exec(urn)?.[1]);
+      assert.deepEqual([...new Set(types)].sort(), [
+        "ConfigMap",
+        "Job",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+        "Namespace",
+        "OidcIssuer",
+        "ServiceAccount",
+        "Team",
+        "TeamEnvironmentPermission",
+        "TeamStackPermission",
+        "WorkloadIdentity",
+      ]);
+      assert.deepEqual(
+        children.filter(({ urn }) => !waits(urn)),
+        [],
+      );
+    });
+
     succeeded(await up());
     assert.deepEqual(newStatuses(simulation), EXCHANGED);
     await simulation.issuer.rotateCertificate();
@@ -211,7 +259,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     });
 
     succeeded(await pulumi("destroy", "--yes"));
-    assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: [] });
+    assert.deepEqual(simulation.existing(), { aws: [], kubernetes: ["ci"], pulumiCloud: ["acme/ops"] });
   });
 
   test("reads the settings that the CLI saves, before it registers anything", async (t) => {
@@ -256,3 +304,9 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     });
   });
 });
+
+interface StateResource {
+  urn: string;
+  parent?: string;
+  dependencies?: string[];
+}
