@@ -8,6 +8,7 @@ import {
   MutatingAdmissionPolicyBinding,
 } from "@pulumi/kubernetes/admissionregistration/v1";
 import * as pulumi from "@pulumi/pulumi";
+import { idOf } from "./settings/account";
 import { CONFIG_MAP_SUFFIX, CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 
 export interface InjectionArgs {
@@ -88,21 +89,20 @@ function policySpec(accounts: InjectionArgs["accounts"]) {
 const ACCOUNT = "request.namespace + '/' + object.spec.?serviceAccountName.orValue('')";
 
 function isOneOf(accounts: InjectionArgs["accounts"]): string {
-  return `${ACCOUNT} in [\n${accounts.map(accountOf).sort().join(",\n")}\n]`;
+  return `${ACCOUNT} in [\n${accounts
+    .map((account) => celString(idOf(account)))
+    .sort()
+    .join(",\n")}\n]`;
 }
 
 /** Returns a map from `NAMESPACE/NAME` to the audience of the ID token, in an order that does not depend on the list's. */
 function audiencesByAccount(accounts: InjectionArgs["accounts"]): pulumi.Output<string> {
   const expressions = accounts.map((account) => {
     return pulumi.output(account.tokenAudience).apply((audience) => {
-      return `${accountOf(account)}: ${celString(audience)}`;
+      return `${celString(idOf(account))}: ${celString(audience)}`;
     });
   });
   return pulumi.all(expressions).apply((entries) => `{\n${entries.sort().join(",\n")}\n}`);
-}
-
-function accountOf({ namespace, name }: InjectionArgs["accounts"][number]): string {
-  return celString(`${namespace}/${name}`);
 }
 
 const ANNOTATION = `object.metadata.?annotations[${celString(CONTAINERS_ANNOTATION)}].orValue('')`;

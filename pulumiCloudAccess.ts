@@ -122,7 +122,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
   }
 }
 
-/** Returns the permissions that a token of the service account has. Those of every team if the name of its own is an output. */
+/** Returns the permissions of the team that the service account acts as. If its name is an output, it can be any of the teams. */
 function permissionsOf({ tokenType, teamName }: Account, teams: TeamResources[]): pulumi.Resource[] {
   if (tokenType !== "team") return [];
   const isOwn = ({ name }: TeamResources) => typeof teamName !== "string" || name === teamName;

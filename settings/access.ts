@@ -147,7 +147,7 @@ export function accessSchema<Entries extends Record<keyof AccessSettings, v.Gene
   return settingsSchema({ ...entries, serviceAccounts }, { ...reasons, unknown });
 }
 
-/** Settings that are valid by themselves and together. */
+/** Settings that are valid by themselves, with the defaults that depend on no other setting. */
 export type ValidSettings = v.InferOutput<ReturnType<typeof settingsSchema<typeof accessEntries>>>;
 
 /** The settings with every default filled in; durations are in seconds. */

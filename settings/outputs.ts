@@ -1,4 +1,4 @@
-// Settings whose values are known later: outputs are checked once they are known.
+// Settings that are outputs: each is checked once it is known.
 
 import * as pulumi from "@pulumi/pulumi";
 import type * as v from "valibot";
@@ -6,7 +6,7 @@ import { accessEntries, issuerAudiences, type ValidSettings } from "./access";
 import { accountEntries, pattern } from "./account";
 import { type RoleCluster, roleClusterEntries } from "./cluster";
 import type { Path, Problem } from "./problems";
-import { checkOutputs, inputSchema, isLater } from "./validation";
+import { check, inputSchema, isLater } from "./validation";
 
 /**
  * Returns valid settings whose outputs fail if they are invalid, once they are known.
@@ -31,6 +31,47 @@ export function withCheckedOutputs<Settings extends ValidSettings & RoleCluster>
   });
   const checked = checkOutputs({ ...settings, serviceAccounts }, (key) => entries[key], [], errorOf);
   return { ...checked, issuerUrl: otherThanAudiences(checked, errorOf) };
+}
+
+const SECRET =
+  "must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, " +
+  "remove the mark with pulumi.unsecret";
+
+const WITHOUT_VALUE = "is an output without a value. Leave the setting out, or set a value";
+
+/**
+ * Returns settings whose outputs fail if they are invalid. Each is checked by its own schema, once it is known.
+ *
+ * @param settings of one object, as `check` returns them.
+ * @param schemaOf returns the schema of a setting.
+ * @param path of the object.
+ * @param errorOf returns the error to fail with.
+ */
+function checkOutputs<Settings extends object>(
+  settings: Settings,
+  schemaOf: (key: string) => v.GenericSchema | undefined,
+  path: Path,
+  errorOf: (problem: Problem) => Error,
+): Settings {
+  const checkOutput = (key: string, value: unknown) => {
+    const schema = schemaOf(key);
+    if (!schema || !isLater(value)) return value;
+
+    const reject = (problem: Problem) => {
+      throw errorOf({ ...problem, path: [...path, key, ...problem.path] });
+    };
+    // A preview knows whether a value is secret, even if it does not know the value.
+    const inPlaintext = pulumi.output(pulumi.isSecret(pulumi.output(value))).apply((secret) => {
+      return secret ? reject({ path: [], reason: SECRET }) : value;
+    });
+    return inPlaintext.apply((known) => {
+      if (known === undefined || known === null) return reject({ path: [], reason: WITHOUT_VALUE });
+      const { problems } = check(schema, known);
+      return problems[0] ? reject({ ...problems[0], value: known }) : known;
+    });
+  };
+  const checked = Object.entries(settings).map(([key, value]) => [key, checkOutput(key, value)]);
+  return Object.fromEntries(checked) as Settings;
 }
 
 /** Returns the issuer, which fails if an audience is the same. Plain audiences stay plain, so that a preview shows them. */

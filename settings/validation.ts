@@ -1,6 +1,6 @@
 // How settings are checked with Valibot: all problems at once, each with the path of the setting, its value, and the reason.
 
-import { type Input, isSecret, Output, output } from "@pulumi/pulumi";
+import { type Input, Output, output } from "@pulumi/pulumi";
 import { closest, distance } from "fastest-levenshtein";
 import * as v from "valibot";
 import type { Path, Problem } from "./problems";
@@ -98,7 +98,7 @@ export function mapInput(value: Input<string>, change: (value: string) => string
   return typeof value === "string" ? change(value) : output(value).apply(change);
 }
 
-/** Returns a schema that also accepts an output or a promise, whose value `checkOutputs` checks by the same schema. */
+/** Returns a schema that also accepts an output or a promise. outputs.ts checks its value by the same schema. */
 export function inputSchema<Value>(schema: v.GenericSchema<Value>) {
   const later = v.custom<Input<Value>>(isLater);
   return v.lazy((value) => (isLater(value) ? later : schema));
@@ -179,47 +179,6 @@ export function check<Schema extends v.GenericSchema>(
 
   const problems = [...invalid, ...conflicts];
   return result.success && problems.length === 0 ? { settings: result.output, problems } : { problems };
-}
-
-const SECRET =
-  "must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, " +
-  "remove the mark with pulumi.unsecret";
-
-const WITHOUT_VALUE = "is an output without a value. Leave the setting out, or set a value";
-
-/**
- * Returns settings whose outputs fail if they are invalid. Each is checked by its own schema, once it is known.
- *
- * @param settings of one object, as `check` returns them.
- * @param schemaOf returns the schema of a setting.
- * @param path of the object.
- * @param errorOf returns the error to fail with.
- */
-export function checkOutputs<Settings extends object>(
-  settings: Settings,
-  schemaOf: (key: string) => v.GenericSchema | undefined,
-  path: Path,
-  errorOf: (problem: Problem) => Error,
-): Settings {
-  const checkOutput = (key: string, value: unknown) => {
-    const schema = schemaOf(key);
-    if (!schema || !isLater(value)) return value;
-
-    const reject = (problem: Problem) => {
-      throw errorOf({ ...problem, path: [...path, key, ...problem.path] });
-    };
-    // A preview knows whether a value is secret, even if it does not know the value.
-    const inPlaintext = output(isSecret(output(value))).apply((secret) => {
-      return secret ? reject({ path: [], reason: SECRET }) : value;
-    });
-    return inPlaintext.apply((known) => {
-      if (known === undefined || known === null) return reject({ path: [], reason: WITHOUT_VALUE });
-      const { problems } = check(schema, known);
-      return problems[0] ? reject({ ...problems[0], value: known }) : known;
-    });
-  };
-  const checked = Object.entries(settings).map(([key, value]) => [key, checkOutput(key, value)]);
-  return Object.fromEntries(checked) as Settings;
 }
 
 /**

@@ -1,19 +1,11 @@
-// The allow policy of a service account, and the thumbprint of the issuer's TLS certificate.
+// The allow policy of a service account.
 
 import assert from "node:assert/strict";
-import { X509Certificate } from "node:crypto";
-import { createServer, type Server } from "node:net";
-import { type TestContext, test } from "node:test";
-import tls, { createServer as createTlsServer } from "node:tls";
-import * as pulumi from "@pulumi/pulumi";
+import { test } from "node:test";
 import { parseConfig } from "../../config";
 import { allowPolicy } from "../../oidcIssuer";
 import { scopeOf } from "../../settings/tokenTypes";
-import { createCertificateAuthority, openCertificateAuthority } from "../../simulator/emulators/certificates";
-import { readThumbprints } from "../../thumbprint";
-import { listen } from "../support/endpoint";
 import { rawConfigOf } from "../support/rawSettings";
-import { setVariables } from "../support/variables";
 
 const AUDIENCE = "urn:pulumi:org:acme";
 
@@ -63,79 +55,3 @@ test("policyRules adds rules, and replaces no built-in one", () => {
     assert.deepEqual(policy.rules, { ...rules, ...added });
   }
 });
-
-test("reads no certificate in a preview", async (t) => {
-  t.mock.method(pulumi.runtime, "isDryRun", () => true);
-  const connect = t.mock.method(tls, "connect");
-  assert.equal(await readThumbprints("https://127.0.0.1:9/id/A"), undefined);
-  assert.equal(connect.mock.callCount(), 0);
-});
-
-test("reads the SHA-256 of the certificate, in lowercase hex", async (t) => {
-  const certificate = await trusted("127.0.0.1");
-  const url = await serve(t, createTlsServer(certificate));
-  const expected = new X509Certificate(certificate.cert).fingerprint256.replaceAll(":", "").toLowerCase();
-  assert.deepEqual(await readThumbprints(url), [expected]);
-});
-
-test("connects to port 443 with the issuer's name, which the certificate must have", async (t) => {
-  t.mock.method(pulumi.log, "warn", () => {});
-  const connections: tls.ConnectionOptions[] = [];
-  t.mock.method(tls, "connect", (options: tls.ConnectionOptions) => {
-    connections.push(options);
-    throw new Error("not connected");
-  });
-  await readThumbprints("https://issuer.example/id/A");
-  const host = "issuer.example";
-  const ca = [...tls.rootCertificates];
-  assert.deepEqual(connections, [{ host, port: 443, servername: host, rejectUnauthorized: true, ca }]);
-});
-
-const trusted = async (host: string) => (await openCertificateAuthority()).issue({ hosts: [host] });
-const untrusted = async () => (await createCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
-
-for (const [problem, certificate, reason] of [
-  ["of another host", () => trusted("a.example"), /does not match/],
-  ["of an unknown authority", untrusted, /unable to verify/],
-] as const) {
-  test(`warns and registers no thumbprint of a certificate ${problem}, although NODE_TLS_REJECT_UNAUTHORIZED is 0`, async (t) => {
-    t.after(setVariables({ NODE_TLS_REJECT_UNAUTHORIZED: "0" }));
-    await assertUnverified(t, await serve(t, createTlsServer(await certificate())), reason);
-  });
-}
-
-test("closes a connection that has no answer after ten seconds", { timeout: 10_000 }, async (t) => {
-  const { setTimeout } = globalThis;
-  const limits: unknown[] = [];
-  t.mock.method(globalThis, "setTimeout", (end: () => void, limit: number) => {
-    limits.push(limit);
-    return setTimeout(end, limit / 1000);
-  });
-  const server = createServer();
-  const closed = new Promise((close) => {
-    server.on("connection", (socket) => socket.resume().once("close", close));
-  });
-  await assertUnverified(t, await serve(t, server), /no answer within 10 seconds/);
-  await closed;
-  assert.ok(limits.includes(10_000), String(limits));
-});
-
-/** Nothing is registered, and a warning says why, and what to do. */
-async function assertUnverified(t: TestContext, url: string, reason: RegExp): Promise<void> {
-  const warn = t.mock.method(pulumi.log, "warn", () => {});
-  assert.equal(await readThumbprints(url), undefined);
-  const message = String(warn.mock.calls[0]?.arguments[0]);
-  assert.ok(message.startsWith(`Failed to read the TLS certificate of ${url}: `), message);
-  assert.match(message, reason);
-  assert.match(message, /The authorities in NODE_EXTRA_CA_CERTS do not count here\. .*`pulumi refresh` once/);
-}
-
-/** Serves at a free port until the test ends, and returns the URL. */
-async function serve(t: TestContext, server: Server): Promise<string> {
-  // A client that rejects the certificate ends the handshake.
-  server.on("tlsClientError", () => {});
-  server.on("connection", (socket) => t.after(() => socket.destroy()));
-  const port = await listen(server);
-  t.after(() => server.close());
-  return `https://127.0.0.1:${port}/id/A`;
-}
