@@ -64,7 +64,8 @@ async function runGroups(directory: string, groups: string[][]): Promise<string[
   let failed = 0;
   const skipped: string[] = [];
   const files = groups.map((group, index) => writeGroup(join(directory, `group-${index}.ts`), group));
-  const events = run({ files, concurrency: PROCESSES });
+  // A program that failed in a test can leave a server open, with which the run would never end.
+  const events = run({ files, concurrency: PROCESSES, forceExit: true });
   events.on("test:pass", ({ skip, details }) => {
     if (skip !== undefined) skipped.push(String(skip));
     else if (details.type !== "suite") passed += 1;
