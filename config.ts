@@ -64,8 +64,8 @@ const stackSchema = accessSchema(
     issuerName: v.optional(accessEntries.issuerName),
     userLogin: v.optional(
       v.never(
-        "is not valid with serviceAccounts: move it into an entry, and if the stack is deployed, keep " +
-          "default/pulumi-service-account as one",
+        "is not valid with serviceAccounts: move it into an entry. If the stack is deployed, also add " +
+          "default/pulumi-service-account as an entry, or it will be deleted",
       ),
     ),
   },

@@ -258,7 +258,7 @@ const REJECTED: Rejected[] = [
     settings: { userLogin: "bob" },
     entry: {},
     problems: [
-      'userLogin = "bob": is not valid with serviceAccounts: move it into an entry, and if the stack is deployed, keep default/pulumi-service-account as one',
+      'userLogin = "bob": is not valid with serviceAccounts: move it into an entry. If the stack is deployed, also add default/pulumi-service-account as an entry, or it will be deleted',
     ],
   },
   {
