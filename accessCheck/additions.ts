@@ -1,12 +1,21 @@
 // What no preview sees: what someone added to the OIDC issuer in Pulumi Cloud, or to the ConfigMaps in the cluster.
 
-import { isDeepStrictEqual } from "node:util";
-import { essenceOf, policyText } from "./allowPolicies";
+import type { Kubectl } from "./cluster";
 import { mapEightAtOnce } from "./concurrency";
-import type { DeployedComponent, IssuerSettings, Kubectl } from "./deployedComponent";
-import { idOf, type ServiceAccount } from "./serviceAccounts";
+import { type DeployedComponent, requestOf } from "./deployedComponent";
+import { normalizedUrl } from "./findings";
+import { comparable, readThumbprint } from "./issuerCertificate";
+import type { View } from "./readComponents";
 import { redact, shellQuoted, shown } from "./terminal";
 import { type Run, ToolError } from "./tools";
+import { isEqual, isFields, jsonOf, readValue, textOf, type Value, valueAt } from "./values";
+
+export interface Additions {
+  /** A sentence or more for each. Nothing in them can be a token. */
+  found: string[];
+  /** What could not be looked at. */
+  notes: string[];
+}
 
 /** A registered OIDC issuer: `OidcIssuerRegistrationResponse` of the API. */
 interface Registration {
@@ -24,44 +33,46 @@ interface Registration {
  *
  * https://www.pulumi.com/docs/reference/cloud-rest-api/oidc-issuers/
  *
- * @returns a sentence for each difference. Nothing in it can be a token.
+ * @param stop ends the connection to the issuer.
  * @throws Error that names the required permission if the registration could not be read.
  */
 export async function findIssuerAdditions(
-  { issuer, apiUrl }: Pick<DeployedComponent, "issuer" | "apiUrl">,
+  deployed: DeployedComponent,
   run: Run,
-): Promise<string[]> {
-  const { organization, id, url } = issuer;
-  const get = (permission: string, ...path: string[]) =>
-    callApi(`/api/orgs/${[organization, ...path].join("/")}`, permission, { organization, apiUrl }, run);
-
+  stop: AbortSignal,
+): Promise<Additions> {
+  const { issuerId, issuerUrl, component } = deployed;
+  const get = (permission: string, ...path: string[]) => callApi(deployed, path, permission, run);
   const { oidcIssuers = [] } = await get("oidc_issuers:read", "oidc", "issuers");
   const registrations: Registration[] = oidcIssuers;
-  const isSame = (other: string | undefined) => other !== undefined && normalized(other) === normalized(url);
-  const findings = registrations
-    .filter((it) => it.id !== id && (isSame(it.url) || isSame(it.issuer)))
-    .map((it) => `The issuer URL is registered a second time, with the ID ${shown(it.id)}.`);
-  const registration = registrations.find((it) => it.id === id);
-  if (!registration) return [...findings, `The issuer with the ID ${id} is not registered.`];
+  const own = normalizedUrl(issuerUrl);
+  const others = registrations
+    .filter(({ id, url, issuer = url }) => id !== issuerId && [url, issuer].map(normalizedUrl).includes(own))
+    .map(({ id }) => `The issuer URL is registered a second time, with the ID ${shown(id)}.`);
+  const registration = registrations.find(({ id }) => id === issuerId);
+  if (!registration) {
+    return { found: [...others, `The issuer with the ID ${issuerId} is not registered.`], notes: [] };
+  }
 
-  const { policies = [] } = await get("auth_policies:read", "auth", "policies", "oidcissuers", id);
-  return [...findings, ...registrationFindings(registration, issuer), ...policyFindings(policies, issuer)];
-}
-
-/** Returns the form of a URL that all of its spellings have: without the default port and needless slashes, in lower case. */
-function normalized(url: string): string {
-  const { host, pathname } = URL.canParse(url) ? new URL(url) : { host: url, pathname: "" };
-  return (host + pathname.replaceAll(/\/+/g, "/").replace(/\/$/, "")).toLowerCase();
+  const { policies = [] } = await get("auth_policies:read", "auth", "policies", "oidcissuers", issuerId);
+  const thumbprints = await compareThumbprints(registration.thumbprints ?? [], deployed, stop);
+  const found = [
+    ...others,
+    ...registrationFindings(registration, deployed),
+    ...thumbprints.found,
+    ...policyFindings(policies, component.after.issuer?.policies),
+  ];
+  return { found, notes: thumbprints.notes };
 }
 
 function registrationFindings(
-  { jwks, maxExpiration, issuer, url, thumbprints }: Registration,
-  program: IssuerSettings,
+  { jwks, maxExpiration, issuer, url }: Registration,
+  { issuerUrl, component }: DeployedComponent,
 ): string[] {
   const compared = [
-    ["maxExpiration", maxExpiration, program.maxExpirationSeconds],
-    ["issuer", issuer ?? url, program.url],
-    ["url", url, program.url],
+    ["maxExpiration", maxExpiration, valueAt(component.after.settings, "maxExpirationSeconds")],
+    ["issuer", issuer ?? url, issuerUrl],
+    ["url", url, issuerUrl],
   ] as const;
   const differing = compared.filter(([, found, expected]) => found !== expected);
   return [
@@ -69,42 +80,67 @@ function registrationFindings(
     ...(jwks?.keys?.length
       ? ["The issuer has its own keys in jwks. Their owner can act as every service account."]
       : []),
-    ...thumbprintFindings(thumbprints ?? [], program.thumbprints),
     ...differing.map(([name, found, expected]) => {
-      return `The issuer's ${name} is ${shown(String(found))}. The program says ${expected}.`;
+      return `The issuer's ${name} is ${shown(String(found))}. The program says ${textOf(expected)}.`;
     }),
   ];
 }
 
 /**
- * Pulumi Cloud trusts a certificate of which it has the thumbprint, even if no authority has issued it. There is one, which the
- * program registers or, where it could not read the certificate, Pulumi Cloud. A preview ignores others, so that a rotated
- * certificate changes nothing.
+ * Compares the thumbprints with the issuer's certificate. Pulumi Cloud trusts a certificate of which it has the thumbprint, even if
+ * no authority has issued it. A plan shows one that was replaced since the last update, but not one that is in the state already.
  */
-function thumbprintFindings(found: string[], recorded: unknown): string[] {
-  const isRecorded = (thumbprint: string) => Array.isArray(recorded) && recorded.includes(thumbprint);
-  if (found.length <= 1 && found.every(isRecorded)) return [];
-  return [
-    `The issuer has thumbprints that it did not have after the last update: ${shown(found.join(", "))}`,
-  ];
+async function compareThumbprints(
+  registered: string[],
+  { organization, issuerId, issuerUrl }: DeployedComponent,
+  stop: AbortSignal,
+): Promise<Additions> {
+  if (registered.length === 0) return { found: [], notes: [] };
+  let own: string;
+  try {
+    own = await readThumbprint(issuerUrl, stop);
+  } catch (error) {
+    stop.throwIfAborted();
+    const reason = shown((error as Error).message);
+    return {
+      found: [],
+      notes: [`The issuer's TLS certificate could not be read, to compare its thumbprint: ${reason}`],
+    };
+  }
+  const endpoint = `/api/orgs/${organization}/oidc/issuers/${issuerId}/regenerate-thumbprints`;
+  const advice = `If the certificate was renewed, register the new one, and then run pulumi refresh: pulumi api ${shellQuoted(endpoint)} --method POST`;
+  const others = registered.filter((thumbprint) => comparable(thumbprint) !== own);
+  const found = others.map((thumbprint) => {
+    return `The issuer has the thumbprint ${shown(thumbprint)}, but its TLS certificate has ${own}. ${advice}`;
+  });
+  return { found, notes: [] };
 }
 
 /** Returns a sentence for each policy that the program does not have as it is. A provider may not read all of it. */
-function policyFindings(policies: object[], program: IssuerSettings): string[] {
-  const expected = program.policies.map(essenceOf);
-  return policies
-    .map(essenceOf)
-    .filter((policy) => !expected.some((other) => isDeepStrictEqual(policy, other)))
-    .map((policy) => `A policy is not the program's: ${redact(policyText(policy))}`);
+function policyFindings(registered: unknown[], program: Value | undefined): string[] {
+  const expected = Array.isArray(program) ? program.map(essenceOf) : [];
+  return registered
+    .map((policy) => essenceOf(readValue(policy)))
+    .filter((policy) => !expected.some((other) => isEqual(policy, other)))
+    .map((policy) => `A policy is not the program's: ${redact(jsonOf(policy))}`);
 }
 
-/** Returns what an endpoint of Pulumi Cloud answers. @param permission that the request requires. */
+/** Returns what a policy decides: without its ID, and without what is empty. */
+function essenceOf(policy: Value): Value {
+  if (!isFields(policy)) return policy;
+  const isEmpty = (value: Value | undefined) =>
+    value === undefined || value === null || value === "" || isEqual(value, []);
+  return Object.fromEntries(Object.entries(policy).filter(([key, value]) => key !== "id" && !isEmpty(value)));
+}
+
+/** Returns what an endpoint of the organization answers. @param permission that the request requires. */
 async function callApi(
-  endpoint: string,
+  { organization, apiUrl }: DeployedComponent,
+  path: string[],
   permission: string,
-  { organization, apiUrl }: { organization: string; apiUrl: string },
   run: Run,
 ) {
+  const endpoint = `/api/orgs/${[organization, ...path].join("/")}`;
   // The CLI otherwise asks the backend of its current login, which can be another Pulumi Cloud.
   const environment = { PULUMI_BACKEND_URL: apiUrl };
   try {
@@ -114,28 +150,30 @@ async function callApi(
     // It prints an error as JSON: pkg/cmd/pulumi/cloud/envelope.go in pulumi/pulumi.
     const [, reported] = /"message": *"([^"]*)"/.exec(error.stderr) ?? [];
     const needs = `This needs the permission ${permission} in organization ${organization}, which the role Admin contains, and a login.`;
-    const login = `pulumi login ${shellQuoted(apiUrl)}`;
     throw new Error(
-      `Failed to run pulumi api ${endpoint}: ${reported ?? error.message}\nNo token was sent. ${needs}\nTo sign in: ${login}`,
+      `Failed to run pulumi api ${endpoint}: ${reported ?? error.message}\nNo token was sent. ${needs}\nTo sign in: pulumi login ${shellQuoted(apiUrl)}`,
     );
   }
 }
+
+/** The file of the exchange script. */
+const SCRIPT = "exchange-token.sh";
 
 /**
  * Finds the keys of ConfigMaps that the program does not name. Each becomes a file in pods, and `pulumi up --refresh` keeps it.
  *
  * @returns a sentence for each key.
  */
-export async function findAddedKeys(accounts: ServiceAccount[], kubectl: Kubectl): Promise<string[]> {
+export async function findAddedKeys({ accounts }: View, kubectl: Kubectl): Promise<string[]> {
   const findings = await mapEightAtOnce(accounts, async (account) => {
     const options = [`--namespace=${account.namespace}`, "--output=json", "--ignore-not-found"];
-    const printed = await kubectl(["get", "configmap"], options, [`${account.name}-pulumi-token-exchange`]);
-    const { data = {}, binaryData = {} }: { data?: object; binaryData?: object } = JSON.parse(
-      printed || "{}",
-    );
+    const name = `${account.name}-pulumi-token-exchange`;
+    const printed = await kubectl(["get", "configmap"], options, [name]);
+    const { data = {}, binaryData = {} }: Record<string, object> = JSON.parse(printed || "{}");
+    const known = [...Object.keys(requestOf(account)), SCRIPT];
     return Object.keys({ ...data, ...binaryData })
-      .filter((key) => !Object.hasOwn(account.settings, key))
-      .map((key) => `The ConfigMap of ${idOf(account)} has the key ${shown(key)}, which becomes a file.`);
+      .filter((key) => !known.includes(key))
+      .map((key) => `The ConfigMap of ${account.id} has the key ${shown(key)}, which becomes a file.`);
   });
   return findings.flat();
 }

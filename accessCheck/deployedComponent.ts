@@ -1,45 +1,21 @@
-// A component that is deployed: what its program says, and the IDs that only the services choose.
+// A component that is deployed as its program says: whom the live check asks, and with what.
 
-import { existsSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
-import { join, resolve } from "node:path";
-import { configMapOf, issuerOf, type PlannedComponent, type Policy, policiesOf } from "./component";
-import { isKnown, type Plan, type State } from "./plan";
-import { readServiceAccounts, type ServiceAccount } from "./serviceAccounts";
+import type { Plan } from "./plan";
+import type { Account, Component, View } from "./readComponents";
 import { shellQuoted } from "./terminal";
-import type { Run, RunOptions } from "./tools";
-
-/** Runs kubectl with a command such as `get configmap`, its options, and the names that follow `--`. */
-export type Kubectl = (
-  command: string[],
-  options: string[],
-  names: string[],
-  runOptions?: RunOptions,
-) => Promise<string>;
+import { type Fields, fieldsAt, type Value, valueAt } from "./values";
 
 /** What the check needs to know about a component that is deployed. */
 export interface DeployedComponent {
-  name: string;
-  issuer: IssuerSettings;
-  accounts: ServiceAccount[];
+  component: Component;
+  organization: string;
+  issuerUrl: string;
+  /** Of the OIDC issuer in Pulumi Cloud. */
+  issuerId: string;
+  /** Of Pulumi Cloud, without a path. */
   apiUrl: string;
   /** Undefined if no role is asked for. */
   aws: AwsSettings | undefined;
-  /** The inputs of the Kubernetes provider; undefined if the plan does not have it. */
-  cluster: Record<string, unknown> | undefined;
-}
-
-/** The OIDC issuer in Pulumi Cloud, as the program registers it. */
-export interface IssuerSettings {
-  organization: string;
-  /** From the state. */
-  id: string;
-  url: string;
-  maxExpirationSeconds: number;
-  policies: Policy[];
-  /** Those that Pulumi Cloud had after the last update, from the state. A preview ignores others. */
-  thumbprints: unknown;
 }
 
 export interface AwsSettings {
@@ -49,58 +25,75 @@ export interface AwsSettings {
 }
 
 /**
- * Returns a component of a plan in which nothing changes. Of the state it takes only the ID of the issuer and the ARNs of the roles.
+ * Returns a component of a plan in which nothing changes, and nothing is found. Of what exists it takes only the ID of the issuer
+ * and the ARNs of the roles: anyone who can change the cluster or the state could otherwise choose who is asked for which token.
  *
- * @throws Error if one of these IDs is invalid, or if the region or the STS endpoint is not usable.
+ * @throws Error if one of these is invalid, or if the region or the STS endpoint is not usable.
  */
-export function deployedComponent({ planned, resources }: PlannedComponent, plan: Plan): DeployedComponent {
-  const issuer = planned && issuerOf(planned);
-  if (!planned || !issuer?.id) throw new Error("The component is not deployed.");
-  const { settings } = planned;
-  const accounts = readServiceAccounts(planned);
-  const providerOf = (state: State | undefined) => {
-    const urn = resources.find((it) => it.planned === state)?.provider;
-    return plan.resources.find((it) => it.urn === urn)?.planned?.inputs;
-  };
-  const [first] = settings.serviceAccounts;
-  const role = planned.resources.find(({ type }) => type === "aws:iam/role:Role");
-  const isAsked = accounts.some((account) => account.role?.kind === "irsa");
+export function deployedComponent(component: Component, plan: Plan): DeployedComponent {
+  const { settings, accounts, issuer } = component.after;
+  const roles = accounts.map(irsaRoleOf).filter(Boolean);
   return {
-    name: planned.name,
-    issuer: {
-      organization: settings.organization,
-      id: issuerIdOf(issuer.id),
-      url: settings.issuerUrl,
-      maxExpirationSeconds: settings.maxExpirationSeconds,
-      policies: policiesOf(planned) ?? [],
-      thumbprints: Object(resources.find((it) => it.planned === issuer)?.recorded?.outputs).thumbprints,
-    },
-    accounts,
-    apiUrl: new URL(settings.pulumiApiUrl).origin,
-    aws: isAsked ? readAws(providerOf(role)?.region, plan) : undefined,
-    cluster: first && providerOf(configMapOf(planned, first)),
+    component,
+    organization: known(settings, "organization"),
+    issuerUrl: known(settings, "issuerUrl"),
+    issuerId: issuerIdOf(issuer?.id),
+    apiUrl: new URL(known(settings, "pulumiApiUrl")).origin,
+    aws: roles.length > 0 ? readAws(component.after, plan) : undefined,
   };
 }
 
+function known(settings: Fields, name: string): string {
+  const value = valueAt(settings, name);
+  if (typeof value === "string") return value;
+  throw new Error(`The setting ${name} is secret, or not known. No token was sent.`);
+}
+
 /** Returns the ID of the issuer in its organization: the state has `ORGANIZATION/ID`. */
-function issuerIdOf(id: string): string {
+function issuerIdOf(id = ""): string {
   const [, issuerId] = /^\w[\w.-]{0,99}\/([\w-]+)$/.exec(id) ?? [];
   if (issuerId !== undefined) return issuerId;
   throw new Error(`The ID of the OIDC issuer in the state is invalid: ${id}. No token was sent.`);
 }
 
-/** @param ofProvider the region of the component's own AWS provider. */
-function readAws(ofProvider: unknown, { config, stack }: Plan): AwsSettings {
+// With an argument such as `file://PATH`, the AWS CLI would read that file.
+const ROLE_ARN = /^arn:[a-z-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
+
+/**
+ * Returns the ARN of the role that the pods of a service account have by IRSA; undefined if they have none.
+ *
+ * @throws Error if it is not the ARN of a role.
+ */
+export function irsaRoleOf({ settings, role }: Pick<Account, "settings" | "role">): string | undefined {
+  if (valueAt(settings, "awsRole") !== "irsa") return undefined;
+  const arn = role?.arn;
+  if (typeof arn === "string" && ROLE_ARN.test(arn)) return arn;
+  throw new Error(
+    `The ARN of an IAM role in the state is invalid: ${JSON.stringify(arn)}. No token was sent.`,
+  );
+}
+
+/** Returns what the workloads of a service account request: the data of its ConfigMap without the script. */
+export function requestOf({ configMap }: Pick<Account, "configMap">): Record<string, string> {
+  const entries = Object.entries(fieldsAt(configMap?.request));
+  return Object.fromEntries(
+    entries.filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+  );
+}
+
+function readAws({ providers }: View, { config, stack }: Plan): AwsSettings {
   const { AWS_REGION, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_STS } = process.env;
-  const region = [ofProvider, config["aws:region"], AWS_REGION, AWS_DEFAULT_REGION].find(Boolean);
-  if (!region) {
+  const ofProvider = valueAt(providers.get("aws")?.[0]?.inputs, "region");
+  const regions: (Value | undefined)[] = [ofProvider, config["aws:region"], AWS_REGION, AWS_DEFAULT_REGION];
+  const region = regions.find((it) => typeof it === "string" && it !== "");
+  if (typeof region !== "string") {
     const option = `--stack ${shellQuoted(stack)}`;
     throw new Error(`The region is not set. To set it: pulumi config set aws:region REGION ${option}`);
   }
-  checkRegion(String(region));
+  checkRegion(region);
 
   const stsUrl = AWS_ENDPOINT_URL_STS || undefined;
-  if (stsUrl === undefined || stsUrl.startsWith("https://")) return { region: String(region), stsUrl };
+  if (stsUrl === undefined || stsUrl.startsWith("https://")) return { region, stsUrl };
   throw new Error(`AWS_ENDPOINT_URL_STS is ${stsUrl}. Set it to an https URL: ID tokens are sent there.`);
 }
 
@@ -113,77 +106,4 @@ export function checkRegion(region: string): void {
   throw new Error(
     `The region is ${JSON.stringify(region)}, which is not the name of an AWS region. Set aws:region to one, such as us-west-2.`,
   );
-}
-
-/** The kubeconfigs that the user names, by the name of their component; undefined for every other component. */
-export type NamedKubeconfigs = Map<string | undefined, string>;
-
-/**
- * Reads the options of the command line about kubeconfigs.
- *
- * @param options `FILE`, or `COMPONENT=FILE`.
- * @param components the names of those in the program.
- * @throws Error that lists the components if an option names another one, or no file.
- */
-export function readKubeconfigs(options: string[], components: string[]): NamedKubeconfigs {
-  const named = options.map((option) => {
-    const component = components.find((name) => option.startsWith(`${name}=`));
-    const file = component === undefined ? option : option.slice(`${component}=`.length);
-    // A directory can have a name with `=`.
-    const isFile = component !== undefined || !/^[^/]*=/.test(option);
-    if (isFile && file !== "") return [component, resolve(file)] as const;
-    throw new Error(
-      `--kubeconfig is ${JSON.stringify(option)}. It must be FILE or COMPONENT=FILE, with a component of the program: ${components.join(", ")}. No token was sent.`,
-    );
-  });
-  return new Map(named);
-}
-
-/**
- * Returns kubectl for the cluster of a component: by the kubeconfig of its own Kubernetes provider, or by the one that the user names.
- * Never by the current context of the user, which can be any cluster.
- *
- * @param cwd the directory of the program.
- * @param directory for a kubeconfig and a cache.
- * @throws Error if there is no kubeconfig.
- */
-export async function connect(
-  component: DeployedComponent,
-  kubeconfigs: NamedKubeconfigs,
-  cwd: string,
-  directory: string,
-  run: Run,
-): Promise<Kubectl> {
-  const { context, cluster } = component.cluster ?? {};
-  const named = kubeconfigs.get(component.name) ?? kubeconfigs.get(undefined);
-  const kubeconfig = named ?? (await ownKubeconfig(component, cwd, directory));
-  const common = [
-    `--kubeconfig=${kubeconfig}`,
-    ...(typeof context === "string" ? [`--context=${context}`] : []),
-    ...(typeof cluster === "string" ? [`--cluster=${cluster}`] : []),
-    `--cache-dir=${join(directory, "cache")}`,
-    "--request-timeout=20s",
-  ];
-  return (command, further, names, runOptions) =>
-    run("kubectl", [...command, ...further, ...common, "--", ...names], runOptions);
-}
-
-/** Returns the file that the Kubernetes provider reads, or a new one with the content that the provider has. */
-async function ownKubeconfig(
-  { name, cluster }: DeployedComponent,
-  cwd: string,
-  directory: string,
-): Promise<string> {
-  const value = cluster?.kubeconfig;
-  if (typeof value !== "string" || value === "" || !isKnown(value)) {
-    throw new Error(
-      `The kubeconfig of PulumiCloudAccess "${name}" is secret or absent. No token was sent. To name it: --kubeconfig ${shellQuoted(name)}=FILE`,
-    );
-  }
-  // A path, if there is such a file: provider/pkg/provider/util.go of pulumi/pulumi-kubernetes (parseKubeconfigString).
-  const path = resolve(cwd, value.replace(/^~(?=\/|$)/, homedir()));
-  if (!value.includes("\n") && existsSync(path)) return path;
-  const file = join(directory, "kubeconfig");
-  await writeFile(file, value, { mode: 0o600 });
-  return file;
 }

@@ -5,22 +5,18 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findAddedKeys, findIssuerAdditions } from "./additions";
-import { foreignPolicies } from "./allowPolicies";
-import { accessLines, isAsIntended, type Result } from "./answerReport";
-import { componentsIn } from "./component";
+import { answerFindings, answerText, notAsked, type Row } from "./answers";
+import { changesIn } from "./changes";
+import { connect, type Kubectl, readKubeconfigs } from "./cluster";
 import { mapEightAtOnce } from "./concurrency";
-import {
-  connect,
-  type DeployedComponent,
-  deployedComponent,
-  type Kubectl,
-  readKubeconfigs,
-} from "./deployedComponent";
-import { type Difference, differencesIn } from "./differences";
+import { type DeployedComponent, deployedComponent } from "./deployedComponent";
+import { findingsIn } from "./findings";
+import { liveQuestions, type Question } from "./liveQuestions";
+import type { Plan } from "./plan";
 import { previewStack } from "./preview";
-import { liveQuestions, type Row } from "./questions";
+import { type Component, readComponents } from "./readComponents";
 import { askServices, requestIdTokens } from "./realServices";
-import { idOf, type ServiceAccount } from "./serviceAccounts";
+import { accessLines, changeLines, type Report } from "./report";
 import { paint, redact, shellQuoted, visible, wrap } from "./terminal";
 import { type Run, toolRunner } from "./tools";
 
@@ -106,7 +102,7 @@ async function checkStack(
   showProgress("pulumi preview --refresh reads what exists");
   const plan = await previewStack(options.stack, run);
   showProgress("");
-  const components = componentsIn(plan);
+  const components = readComponents(plan);
   const stack = shellQuoted(options.stack);
   if (!components.some(({ isDeployed }) => isDeployed)) {
     throw new Error(`Stack "${options.stack}" is not deployed. To deploy it: pulumi up --stack ${stack}`);
@@ -115,97 +111,135 @@ async function checkStack(
     options.kubeconfig,
     components.map(({ name }) => name),
   );
-  const { own, elsewhere } = differencesIn(plan, components);
   print("", paint("bold", "Differences from the program (what exists → what the program says)"));
-  print(...differenceLines(own, elsewhere));
-  if (own.length > 0) {
+  const isDifferent = printDifferences(plan, components, print);
+  const compared = components.map((component) => ({ component, findings: findingsIn(component) }));
+  const unequal = compared.filter(({ findings }) => findings.length > 0);
+  for (const report of unequal) print(...headingOf(report.component, components), ...reportLines(report));
+  if (isDifferent) {
     print("", ...wrap("No token was requested: the program and what exists must be the same.", 2, 2));
     print(...wrap(`To see all of it: pulumi preview --refresh --diff --stack ${stack}`, 2));
     print(...wrap(`To apply the program again: pulumi up --refresh --stack ${stack}`, 2));
     return 1;
   }
+  if (unequal.length > 0) {
+    print("", ...wrap("No token was requested: the program must be as its settings say.", 2, 2));
+    return 1;
+  }
 
-  const connected = [];
+  const connected: Connected[] = [];
   for (const component of components) {
     const deployed = deployedComponent(component, plan);
-    connected.push({ deployed, kubectl: await connect(deployed, kubeconfigs, options.cwd, directory, run) });
+    const kubectl = await connect(deployed, kubeconfigs, options.cwd, directory, run);
+    connected.push({ deployed, kubectl });
   }
 
-  const rows: Row[] = [];
-  let isExpected = true;
-  for (const { deployed, kubectl } of connected) {
-    if (components.length > 1) print("", paint("bold", `Component ${visible(deployed.name)}`));
-    const checked = await checkComponent(deployed, kubectl, options, surroundings);
-    rows.push(...checked.rows);
-    isExpected &&= checked.isExpected;
+  let isIntended = true;
+  for (const checked of connected) {
+    print(...headingOf(checked.deployed.component, components));
+    isIntended = (await checkComponent(checked, options, surroundings)) && isIntended;
   }
-  print("", paint("bold", "Answers that the documentation leaves open"));
-  for (const line of openAnswers(rows)) print(...wrap(line, 2));
-  return isExpected ? 0 : 1;
+  return isIntended ? 0 : 1;
 }
 
-function differenceLines(own: Difference[], elsewhere: number): string[] {
-  const others = `Elsewhere in the program, ${elsewhere === 1 ? "1 resource differs" : `${elsewhere} resources differ`}.`;
-  return [
-    ...own.flatMap(({ op, resource, properties }) => [
-      ...wrap(`${op}: ${resource}`, 2),
-      ...properties.flatMap((property) => wrap(property, 4)),
-    ]),
-    ...(own.length === 0 ? ["  pulumi preview --refresh shows none."] : []),
-    ...(elsewhere > 0 ? wrap(others, 2) : []),
-  ].map((line) => paint(own.length > 0 ? "yellow" : "green", line));
+/** A component whose cluster can be asked. */
+interface Connected {
+  deployed: DeployedComponent;
+  kubectl: Kubectl;
 }
 
+function headingOf({ name }: Component, { length }: Component[]): string[] {
+  return length > 1 ? ["", paint("bold", `Component ${visible(name)}`)] : [];
+}
+
+function reportLines(report: Report): string[] {
+  return ["", paint("bold", "Access check"), ...accessLines(report)];
+}
+
+/** What is neither a change nor one that Pulumi would undo. */
+const UNCHANGED = ["same", "refresh", "read"];
+
+/**
+ * Prints what Pulumi would change: in the components, with their providers and what they take inputs from, and elsewhere.
+ *
+ * @returns whether it would change anything of the components.
+ */
+function printDifferences(
+  { resources }: Plan,
+  components: Component[],
+  print: Surroundings["print"],
+): boolean {
+  const changed = resources.filter(({ op }) => !UNCHANGED.includes(op));
+  const ofComponents = new Set(components.flatMap((component) => component.resources));
+  const own = changed.filter((resource) => ofComponents.has(resource));
+  for (const { op, type, name } of own) print(...wrap(`${op}: ${type} ${name}`, 2).map(inYellow));
+  const changes = components.flatMap(changesIn);
+  if (own.length === 0) print(paint("green", "  pulumi preview --refresh shows none."));
+  else if (changes.length > 0) print("", ...changeLines(changes));
+  const elsewhere = changed.length - own.length;
+  const others = `${elsewhere} resource${elsewhere === 1 ? " differs" : "s differ"}`;
+  if (elsewhere > 0) print(...wrap(`Elsewhere in the program, ${others}.`, 2));
+  return own.length > 0;
+}
+
+function inYellow(line: string): string {
+  return paint("yellow", line);
+}
+
+/** Looks for additions, asks, and prints the report. @returns whether everything is as intended. */
 async function checkComponent(
-  component: DeployedComponent,
-  kubectl: Kubectl,
+  { deployed, kubectl }: Connected,
   options: LiveCheckOptions,
   surroundings: Surroundings,
-): Promise<{ rows: Row[]; isExpected: boolean }> {
-  const { run, print } = surroundings;
+): Promise<boolean> {
+  const { run, stop, print } = surroundings;
   showProgress("reading the OIDC issuer and its policies");
-  const additions = await findIssuerAdditions(component, run);
+  const { found, notes } = await findIssuerAdditions(deployed, run, stop.signal);
   showProgress("reading the ConfigMaps");
-  additions.push(...(await findAddedKeys(component.accounts, kubectl)));
+  found.push(...(await findAddedKeys(deployed.component.after, kubectl)));
   showProgress("");
   print("", paint("bold", "Additions that no preview shows"));
-  for (const addition of additions) print(...wrap(addition, 2).map((line) => paint("yellow", line)));
-  if (additions.length === 0) print(paint("green", "  There are none."));
+  for (const addition of found) print(...wrap(addition, 2).map(inYellow));
+  if (found.length === 0) print(paint("green", "  There are none."));
+  for (const note of notes) print(...wrap(note, 2, 2));
 
-  const { accounts, issuer } = component;
-  const rows = await askAll(component, options["all-pairs"], kubectl, surroundings);
-  const result: Result = {
-    accounts,
-    rows,
-    foreign: foreignPolicies(issuer.policies, accounts),
-    isLive: true,
+  const { rows, absent } = await askAll(deployed, options["all-pairs"], kubectl, surroundings);
+  const answers = rows.map((row) => ({ account: row.account.id, text: answerText(row) }));
+  const left = notAsked(deployed.component.after.accounts, absent).map((text) => ({ text }));
+  const report = {
+    component: deployed.component,
+    findings: answerFindings(rows),
+    notes: [...(options.verbose ? answers : []), ...left],
   };
-  print("", paint("bold", "Access check"), ...accessLines(result, options.verbose));
-  return { rows, isExpected: additions.length === 0 && isAsIntended(result) };
+  print(...reportLines(report));
+  return found.length === 0 && report.findings.length === 0;
 }
 
-/** Asks the questions, and returns them with their answers. */
+/** Asks the questions. @returns those with an answer, and those whose caller does not exist yet. */
 async function askAll(
-  component: DeployedComponent,
+  deployed: DeployedComponent,
   allPairs: boolean,
   kubectl: Kubectl,
-  { run, stop, print }: Pick<Surroundings, "run" | "stop" | "print">,
-): Promise<Row[]> {
-  const questions = liveQuestions(component.accounts, allPairs);
-  const callers = questions.filter(({ service }) => service === "Pulumi Cloud").length;
-  print("", `  Asking as ${callers} callers.`);
+  { run, stop, print }: Surroundings,
+): Promise<{ rows: Row[]; absent: Question[] }> {
+  const questions = liveQuestions(deployed.component.after, allPairs);
   showProgress("requesting ID tokens from the cluster");
-  const tokenOf = await requestIdTokens(component, questions, kubectl);
-  const ask = askServices(component, tokenOf, run, stop.signal);
+  const asked = await requestIdTokens(deployed, questions, kubectl);
+  const possible = asked.flatMap(({ question, idToken }) => (idToken ? [{ question, idToken }] : []));
+  const ofToken = possible.filter(({ question }) => question.service === "Pulumi Cloud").length;
+  print("", `  Questions: ${ofToken} to Pulumi Cloud, ${possible.length - ofToken} to AWS STS.`);
+
+  const ask = askServices(deployed, run, stop.signal);
   let answers = 0;
-  const rows = await mapEightAtOnce(questions, async (question) => {
-    const answer = await ask(question);
+  const rows = await mapEightAtOnce(possible, async ({ question, idToken }) => {
+    const answer = await ask(question, idToken);
     answers += 1;
-    showProgress(`${answers} of ${questions.length} answers`);
+    showProgress(`${answers} of ${possible.length} answers`);
     return { ...question, ...answer };
   });
   showProgress("");
-  return rows;
+  const absent = asked.flatMap(({ question, idToken }) => (idToken ? [] : [question]));
+  return { rows, absent };
 }
 
 /** Shows what the check does, in place of what it did before, if standard error is a terminal. */
@@ -220,27 +254,4 @@ function errorLines(error: unknown): string[] {
     .split("\n")
     .flatMap((text) => wrap(text, 0))
     .map((line) => paint("red", line, process.stderr));
-}
-
-/** Answers what the documentation leaves open. */
-function openAnswers(rows: Row[]): string[] {
-  // The reason of the first denial of each form.
-  const examples = new Map<string, string>();
-  for (const { form, reason } of rows) if (form && !examples.has(form)) examples.set(form, reason);
-  return [
-    `Does a rule on aud match an element of a list? ${audienceAnswer(rows)}`,
-    ...[...examples].map(([form, reason]) => `How does Pulumi Cloud deny? ${form}, such as: ${reason}`),
-  ];
-}
-
-function audienceAnswer(rows: Row[]): string {
-  const asked = rows.filter(({ account, service }) => account.audienceRule && service === "Pulumi Cloud");
-  if (asked.length === 0) return "Not asked: no service account of this stack has a rule on aud.";
-  const isAllowed = (account: ServiceAccount, label: string) =>
-    asked.some((row) => row.account === account && row.caller.label === label && row.allowed);
-  const match = asked.find(
-    ({ account }) => isAllowed(account, "itself") && !isAllowed(account, "other audience"),
-  );
-  if (match) return `Yes: ${idOf(match.account)} was allowed, and denied with another audience.`;
-  return "Unknown. If only service accounts with such a rule were denied, the answer is probably no. To verify, set audienceRule to false, run `pulumi up`, and check again.";
 }

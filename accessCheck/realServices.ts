@@ -2,19 +2,17 @@
 
 import { decodeJwt } from "jose";
 import { assumeRole } from "./awsSts";
+import type { Kubectl } from "./cluster";
 import { mapEightAtOnce } from "./concurrency";
-import type { DeployedComponent, Kubectl } from "./deployedComponent";
-import { type Answer, audienceOf, type Question, withInvalidSignature } from "./questions";
+import { type DeployedComponent, irsaRoleOf, requestOf } from "./deployedComponent";
+import { type Answer, type Question, withInvalidSignature } from "./liveQuestions";
 import { requestAccessToken } from "./requestAccessToken";
-import { idOf, type ServiceAccount } from "./serviceAccounts";
 import { shown } from "./terminal";
-import type { Run } from "./tools";
+import { type Run, ToolError } from "./tools";
+import { valueAt } from "./values";
 
-// In seconds. The first is the shortest that Kubernetes grants; Pulumi Cloud documents no lower bound.
+/** The shortest lifetime that Kubernetes grants. */
 const ID_TOKEN_SECONDS = 600;
-const ACCESS_TOKEN_SECONDS = 60;
-
-const REQUEST_SECONDS = 10;
 
 /** No role is asked for. */
 const NO_REGION = { region: "", stsUrl: undefined };
@@ -22,47 +20,72 @@ const NO_REGION = { region: "", stsUrl: undefined };
 /**
  * Requests the ID tokens of all questions from the cluster, each once.
  *
- * @returns the function that returns the ID token of a question.
+ * @returns the questions with their ID tokens. A question has none if its caller does not exist yet.
  * @throws Error if one of them cannot be issued, or if they are not of the component's issuer.
  */
 export async function requestIdTokens(
-  component: DeployedComponent,
+  { issuerUrl, component }: Pick<DeployedComponent, "issuerUrl" | "component">,
   questions: Question[],
   kubectl: Kubectl,
-): Promise<(question: Question) => string> {
-  const identity = (question: Question) => `${idOf(question.caller)} ${audienceOf(question)}`;
-  const distinct = new Map(questions.map((question) => [identity(question), question]));
-  const issued = await mapEightAtOnce([...distinct], async ([key, question]) => {
-    return [key, await requestIdToken(component, question, kubectl)] as const;
+): Promise<{ question: Question; idToken: string | undefined }[]> {
+  // Only one that the component does not create can come later.
+  const isOptional = ({ caller: { namespace, name } }: Question) => {
+    const account = component.after.accounts.find((it) => it.namespace === namespace && it.name === name);
+    return valueAt(account?.settings, "createServiceAccount") === false;
+  };
+  const identityOf = ({ caller, audience }: Question) => `${caller.namespace}/${caller.name} ${audience}`;
+  const distinct = new Map(questions.map((question) => [identityOf(question), question]));
+  const issued = await mapEightAtOnce([...distinct], async ([identity, question]) => {
+    try {
+      return [identity, await requestIdToken(issuerUrl, question, kubectl)] as const;
+    } catch (error) {
+      const isAbsent = error instanceof ToolError && error.stderr.includes("(NotFound)");
+      if (!isAbsent || !isOptional(question)) throw error;
+      return [identity, undefined] as const;
+    }
   });
   const tokens = new Map(issued);
-  return (question) => {
-    const token = tokens.get(identity(question)) ?? "";
-    return question.caller.defect === "invalid signature" ? withInvalidSignature(token) : token;
-  };
+  return questions.map((question) => {
+    const idToken = tokens.get(identityOf(question));
+    const isInvalid = question.caller.defect === "invalid signature";
+    return { question, idToken: idToken && isInvalid ? withInvalidSignature(idToken) : idToken };
+  });
+}
+
+/** Requests the ID token of a question from the cluster. */
+async function requestIdToken(
+  issuerUrl: string,
+  { caller: { namespace, name }, audience }: Question,
+  kubectl: Kubectl,
+): Promise<string> {
+  const options = [`--namespace=${namespace}`, `--audience=${audience}`, `--duration=${ID_TOKEN_SECONDS}s`];
+  const advice = `\nTo check your permission: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
+  // This command counts only the names before `--`. The program has checked that this one is a name.
+  const token = (await kubectl(["create", "token", name], options, [], { advice })).trim();
+  const { iss } = decodeJwt(token);
+  if (iss === issuerUrl) return token;
+  throw new Error(
+    `The kubeconfig points to a different cluster: its issuer is ${iss}, but the component's is ${issuerUrl}. No token was sent.`,
+  );
 }
 
 /**
  * Returns the function that asks Pulumi Cloud and AWS STS.
  *
- * @param tokenOf returns the ID token of a question.
  * @param run runs the AWS CLI, which asks AWS STS.
  * @param stop ends the requests that run.
  */
 export function askServices(
   { apiUrl, aws = NO_REGION }: Pick<DeployedComponent, "apiUrl" | "aws">,
-  tokenOf: (question: Question) => string,
   run: Run,
   stop: AbortSignal,
-): (question: Question) => Promise<Answer> {
-  return async (question) => {
-    const { account, service } = question;
-    const token = tokenOf(question);
+): (question: Question, idToken: string) => Promise<Answer> {
+  return async ({ account, service }, idToken) => {
     const isRole = service === "IAM role";
     try {
       const answer = isRole
-        ? await assumeRole(aws, account.role?.arn ?? "", token, run)
-        : await exchange(apiUrl, account, token, stop);
+        ? await assumeRole(aws, irsaRoleOf(account) ?? "", idToken, run)
+        : await requestAccessToken(apiUrl, requestOf(account), idToken, stop);
       return { ...answer, reason: shown(answer.reason) };
     } catch (error) {
       const sts = `AWS STS ${aws.stsUrl ? `at ${aws.stsUrl}` : `in ${aws.region}`}`;
@@ -71,53 +94,4 @@ export function askServices(
       throw new Error(`Failed to ask ${asked}: ${reason}. The check is incomplete; run it again.`);
     }
   };
-}
-
-/** Requests the access token of a service account, with the shortest lifetime. */
-async function exchange(
-  apiUrl: string,
-  { settings }: ServiceAccount,
-  token: string,
-  stop: AbortSignal,
-): Promise<Answer> {
-  const shortest = { ...settings, tokenExpirationSeconds: String(ACCESS_TOKEN_SECONDS) };
-  // Used below, too: Node.js collects a signal to which nothing refers, and it then never aborts.
-  const timeout = AbortSignal.timeout(REQUEST_SECONDS * 1000);
-  try {
-    return await requestAccessToken(apiUrl, shortest, token, AbortSignal.any([stop, timeout]));
-  } catch (error) {
-    const { message, cause } = error as RequestError;
-    // Node.js also limits the time for a connection to 10 seconds.
-    const isLate = timeout.aborted || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
-    throw new Error(
-      isLate ? `no answer within ${REQUEST_SECONDS} s` : (cause?.code ?? cause?.message ?? message),
-    );
-  }
-}
-
-/** An error of `fetch`. */
-type RequestError = Error & { cause?: Error & { code?: string } };
-
-/** Requests the ID token of a question from the cluster. */
-async function requestIdToken(
-  { issuer }: DeployedComponent,
-  question: Question,
-  kubectl: Kubectl,
-): Promise<string> {
-  const { namespace, name } = question.caller;
-  const options = [
-    `--namespace=${namespace}`,
-    `--audience=${audienceOf(question)}`,
-    `--duration=${ID_TOKEN_SECONDS}s`,
-  ];
-  const advice = `\nTo check your permission: kubectl auth can-i create serviceaccounts/token --namespace ${namespace}`;
-  // This command counts only the names before `--`. The program has checked that this one is a name.
-  const token = (await kubectl(["create", "token", name], options, [], { advice })).trim();
-  const { iss } = decodeJwt(token);
-  if (iss !== issuer.url) {
-    throw new Error(
-      `The kubeconfig points to a different cluster: its issuer is ${iss}, but the component's is ${issuer.url}. No token was sent.`,
-    );
-  }
-  return token;
 }

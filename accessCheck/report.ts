@@ -115,7 +115,7 @@ function isOpen(value: Value): boolean {
 }
 
 /** Returns the service accounts whose settings grant them the access token of this one. */
-function sharersOf({ accounts, settings }: View, account: Account): Account[] {
+export function sharersOf({ accounts, settings }: View, account: Account): Account[] {
   const tokenIn = (it: Account) => {
     const { tokenType, tokenScope } = request(settings, it);
     return [tokenType ?? null, tokenScope ?? null];

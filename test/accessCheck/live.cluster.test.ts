@@ -83,7 +83,7 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
     pulumiCloud.exchanges.length = 0;
     const real = { run: toolRunner(new AbortController().signal, directory), cwd: directory };
     return checkLive(
-      { name: "dev", simulation: { aws, pulumiCloud }, config: {}, registered: [], real },
+      { name: "dev", simulation: { pulumiCloud }, config: {}, steps: [], real },
       { environment: { ...cli.environment, ...environment, PATH } },
     );
   }
@@ -91,8 +91,8 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
   test("allows each service account only as itself, and finds no difference", async () => {
     const { exitCode, errors, stdout, sentToSts } = await runCheck();
     assert.equal(errors, "");
-    assert.match(stdout, /^ {2}(\d+) of \1 checks passed \(3 service accounts, 13 callers\)\.$/m);
-    assert.match(stdout, /a rule on aud match an element of a list\? Yes: ops\/drift was allowed/);
+    assert.match(stdout, /^ {2}Questions: 13 to Pulumi Cloud, 10 to AWS STS\.$/m);
+    assert.match(stdout, /^ {2}There are none\.\n\n.*^ {2}3 service accounts: as the settings intend\.$/ms);
     assert.deepEqual([exitCode, sentToSts.length], [0, 10]);
   });
 
@@ -139,16 +139,16 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
 
     for (const when of ["as they are", "after pulumi refresh"]) {
       for (const [what, finding] of [
-        ["a changed script", /data\.exchange-token\.sh: "curl example\.com\\u001b\[2J" → "#!/],
-        ["an organization of another field manager", /data\.organization: "mallory" → "acme"/],
-        ["a scope of another field manager, redacted", /data\.tokenScope: "user:\[redacted\]" → "team:ops"/],
-        ["a removed setting", /data\.tokenType: none → "team"/],
-        ["a changed Job", /spec\.activeDeadlineSeconds: 9 → /],
+        ["a changed script", /ci\/deployer script: [0-9a-f]{12} → that of this clone/],
+        ["an organization of another field manager", /request organization: "mallory" → "acme"/],
+        ["a scope of another field manager, redacted", /ops\/drift token: user:\[redacted\] → team:ops/],
+        ["a removed setting", /update: kubernetes:core\/v1:ConfigMap access\.ops\.reader\./],
+        ["a changed Job", /Job spec\.activeDeadlineSeconds: 9 → /],
         ["a changed trust policy", /Principal\.AWS: "arn:aws:iam::210987654321:root" → none/],
-        ["a changed limit", /maxExpirationSeconds: 86400 → 7200/],
-        ["a widened policy", /"kubernetes\.io"\.serviceaccount\.name: "d\*" → "drift"/],
-        ["an added policy", /policies\.2\.userLogin: "admin" → none/],
-        ["a removed policy", /"kubernetes\.io"\.serviceaccount\.name: none → "reader"/],
+        ["a changed limit", /maximum lifetime: 86400 s → 7200 s/],
+        ["a widened policy", /removed policy \{ [^}]* "\\"kubernetes\.io\\"\.serviceaccount\.name": "d\*"/],
+        ["an added policy", /removed policy \{ [^}]* \}, "tokenType": "personal", "userLogin": "admin" \}/],
+        ["a removed policy", /ops\/reader allow policy grants: \{\} → this token/],
       ] satisfies [string, RegExp][]) {
         test(`finds ${what}, ${when}`, () => {
           const { stdout } = reports[when] ?? assert.fail();
@@ -184,7 +184,24 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
       await patch("ci", "configmap/deployer-pulumi-token-exchange", { data: { constructor: "a" } });
       const { exitCode, stdout } = await runCheck();
       assert.match(inOneLine(stdout), /The ConfigMap of ci\/deployer has the key constructor, which becomes/);
-      assert.match(stdout, /^ {2}(\d+) of \1 checks passed/m);
+      assert.match(stdout, /^ {2}3 service accounts: as the settings intend\.$/m);
+      assert.equal(exitCode, 1);
+    });
+
+    test("finds a replaced thumbprint, also once the state has it", async () => {
+      await server.kubectl(["delete", "configmap", "deployer-pulumi-token-exchange", "--namespace=ci"]);
+      const [{ id } = assert.fail()] = pulumiCloud.list();
+      await pulumiCloud.update(id, { thumbprints: ["0b"] });
+      const replaced = await runCheck();
+      assert.match(
+        inOneLine(replaced.stdout),
+        /has the thumbprint "0b", which the component does not choose/,
+      );
+      assert.deepEqual([replaced.exitCode, replaced.sentToSts], [1, []]);
+
+      succeeded(await cli.pulumi(directory, "up", "--yes", "--skip-preview", "--refresh"));
+      const { exitCode, stdout } = await runCheck();
+      assert.match(inOneLine(stdout), /has the thumbprint 0b, but its TLS certificate has [0-9a-f]{64}\./);
       assert.equal(exitCode, 1);
     });
   });

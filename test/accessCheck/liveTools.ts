@@ -4,22 +4,23 @@ import assert from "node:assert/strict";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { decodeJwt } from "jose";
 import { checkLiveAccess } from "../../accessCheck/live";
 import { type Run, ToolError } from "../../accessCheck/tools";
 import type { Simulation } from "../../simulator/emulators/simulation";
-import type { Registration } from "../../simulator/runProgram";
 import { answerAdmin } from "../support/cloudApi";
 import { ROOT } from "../support/project";
 import { setVariables } from "../support/variables";
-import { planOf, stepsOf } from "./plans";
+import { type PlanStep, planOf } from "./plans";
 
 /** A stack that is up. */
 export interface LiveStack {
   name: string;
-  /** The emulators behind AWS STS and Pulumi Cloud, and behind kubectl and `pulumi api`: those of a real cluster are real. */
-  simulation: Pick<Simulation, "aws" | "pulumiCloud"> & Partial<Pick<Simulation, "issuer" | "resources">>;
+  /** Pulumi Cloud, and what is behind kubectl, unless that is real. */
+  simulation: Pick<Simulation, "pulumiCloud"> & Partial<Pick<Simulation, "issuer" | "resources">>;
   config: Record<string, string>;
-  registered: Registration[];
+  /** Of its preview, without those of the refresh. */
+  steps: PlanStep[];
   /** The real Pulumi CLI and, without an emulated issuer, kubectl. */
   real?: { run: Run; cwd: string };
 }
@@ -60,12 +61,16 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}) {
   const [tokens, files, printed, errors]: [string[], string[], string[], string[]] = [[], [], [], []];
   const runTool: Run = async (tool, args, options = {}) => {
     const isReal = args[0] === "preview" || (tool !== "aws" && !stack.simulation.issuer);
-    if (stack.real && isReal) return stack.real.run(tool, args, options);
+    if (stack.real && isReal) {
+      const answer = await stack.real.run(tool, args, options);
+      if (args[1] === "token") tokens.push(answer.trim());
+      return answer;
+    }
     const { environment = {}, input = "", advice = "" } = options;
     const call = { tool, args, environment: JSON.stringify(environment), input };
     calls.push(call);
     files.push(...(await contentsOf(temporary)));
-    const answer = await answerTool(stack, call);
+    const answer = args[0] === "sts" ? answerSts(call, tokens) : await answerTool(stack, call);
     const stdout = (await run.answer?.(answer, call)) ?? answer;
     if (args[1] === "token") tokens.push(stdout);
     if (stop.signal.aborted) throw new Error("aborted");
@@ -105,16 +110,15 @@ async function contentsOf(directory: string): Promise<string[]> {
 }
 
 /** Returns the value of an option in arguments, such as `--region=us-west-2`. */
-function optionOf({ args }: Call, name: string): string {
+export function optionOf({ args }: Pick<Call, "args">, name: string): string {
   return args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3) ?? "";
 }
 
-/** Returns what a program prints. */
+/** Returns what kubectl or pulumi prints. */
 async function answerTool(stack: LiveStack, call: Call): Promise<string> {
   const { issuer, pulumiCloud, resources } = stack.simulation;
   const [command, kind = "", name = ""] = call.args;
   const option = (key: string) => optionOf(call, key);
-  if (command === "sts") return answerSts(stack, call);
   if (command === "preview") return previewOf(stack);
   if (command === "api") return JSON.stringify(answerAdmin(pulumiCloud, `GET ${kind}`)?.body, null, 2);
   const namespace = option("namespace");
@@ -126,13 +130,23 @@ async function answerTool(stack: LiveStack, call: Call): Promise<string> {
   return issuer?.token({ namespace, serviceAccount: name }, options) ?? assert.fail("kubectl is real");
 }
 
-/** Returns what `aws sts assume-role-with-web-identity` prints. */
-async function answerSts({ simulation }: LiveStack, call: Call): Promise<string> {
+/**
+ * Returns what `aws sts assume-role-with-web-identity` prints for the roles of this project, whose names contain the service account.
+ *
+ * @param issued the valid ID tokens.
+ */
+function answerSts(call: Call, issued: string[]): string {
   const role = optionOf(call, "role-arn");
-  const { allowed, reason } = await simulation.aws.assumeRoleWithWebIdentity(role, call.input);
-  if (allowed) return `${role.replace(":role/", ":assumed-role/")}/${optionOf(call, "role-session-name")}`;
-  const denial = reason.includes("trust policy") ? "AccessDenied" : "InvalidIdentityToken";
-  return `error:${stsError(denial, `Not authorized: ${call.input}`)}`;
+  if (!issued.includes(call.input)) {
+    return `error:${stsError("InvalidIdentityToken", `Not authorized: ${call.input}`)}`;
+  }
+  const { sub = "", aud = [] } = decodeJwt(call.input);
+  const [, , namespace, name] = sub.split(":");
+  const isOfRole = role.includes(`role/pulumi-oidc-${namespace}-${name}`);
+  if (!isOfRole || ![aud].flat().includes("sts.amazonaws.com")) {
+    return `error:${stsError("AccessDenied", "Not authorized")}`;
+  }
+  return `${role.replace(":role/", ":assumed-role/")}/${optionOf(call, "role-session-name")}`;
 }
 
 /** Returns an error of AWS STS, as the AWS CLI prints it. */
@@ -140,12 +154,14 @@ export function stsError(code: string, message: string): string {
   return `\nAn error occurred (${code}) when calling the AssumeRoleWithWebIdentity operation: ${message}\n`;
 }
 
-/** Returns what a preview without changes prints: first a refresh, then the program. */
-export function previewOf({ registered, config }: LiveStack): string {
-  const steps = stepsOf(registered).map((step) => {
-    // What exists and what the state contains decide nothing: only what the program says.
-    return { ...step, oldState: { ...step.oldState, inputs: { data: "of someone else" } } };
-  });
-  const refreshes = steps.map(({ urn, oldState }) => ({ op: "refresh", urn, oldState, newState: oldState }));
+/** Returns what a preview prints: first a refresh, then the program. */
+export function previewOf({ steps, config }: Pick<LiveStack, "steps" | "config">): string {
+  const existing = steps.filter(({ oldState }) => oldState !== undefined);
+  const refreshes = existing.map(({ urn, oldState }) => ({
+    op: "refresh",
+    urn,
+    oldState,
+    newState: oldState,
+  }));
   return planOf([...refreshes, ...steps], config);
 }

@@ -49,8 +49,9 @@ export function answerAdmin(
   const [, method, organization, uuid] = pattern.exec(call) ?? [];
   const own = cloud.list().filter(({ registration }) => registration.organization === organization);
   if (organization && !uuid) {
-    const oidcIssuers = own.map(({ id, registration: { name, url, maxExpirationSeconds } }) => {
-      return { id: id.split("/")[1], name, url, issuer: url, maxExpiration: maxExpirationSeconds };
+    const oidcIssuers = own.map(({ id, registration: { name, url, maxExpirationSeconds, thumbprints } }) => {
+      const common = { id: id.split("/")[1], name, url, thumbprints };
+      return { ...common, issuer: url, maxExpiration: maxExpirationSeconds };
     });
     return { status: 200, body: { oidcIssuers } };
   }
