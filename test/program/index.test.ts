@@ -258,7 +258,7 @@ for (const [what, answer] of [
   ["names the organization of its token", () => ({ username: "acme" })],
   ["names the team of its token", () => ({ username: "team-account:1a2b" })],
 ] as const) {
-  test(`a team is created without a member if the answer to who the user is ${what}`, async (t) => {
+  test(`a team is created without a member if the answer of getCurrentUser ${what}`, async (t) => {
     const simulation = await start(t);
     t.mock.method(simulation.calls[CURRENT_USER] ?? assert.fail(), "answer", answer);
     const created = await run(simulation, { ...stackWith(TEAM), teams: [OPS] });
