@@ -43,18 +43,25 @@ interface Subject {
 }
 
 /** Returns what an update changes: the issuer first, then the service accounts in the order of the program. */
-export function changesIn({ before, after, isDeployed, isDeleted }: Component): Change[] {
+export function changesIn({ before, after, isDeployed, isDeleted, retained }: Component): Change[] {
   const old = subjectsOf(before, { exists: isDeployed, isBefore: true });
   const now = subjectsOf(after, { exists: !isDeleted, isBefore: false });
-  const changes = [...new Set([...now.keys(), ...old.keys()])].flatMap((subject) => {
-    return changeOf(subject, old.get(subject), now.get(subject));
-  });
-  const others = isDeployed ? otherSettings(before) : [];
-  if (others.length === 0) return changes;
-  const details = others.map(
-    (name) => `${name}: a setting of another version of this project, which is not read`,
-  );
-  return [{ subject: "what is deployed", kind: "changed", details }, ...changes];
+  const otherVersion = isDeployed ? otherSettings(before) : [];
+  return [
+    ...noteOn(
+      "what is deployed",
+      otherVersion.map((name) => `${name}: a setting of another version of this project, which is not read`),
+    ),
+    ...[...new Set([...now.keys(), ...old.keys()])].flatMap((it) => changeOf(it, old.get(it), now.get(it))),
+    ...noteOn(
+      "what is removed",
+      retained.map(({ title }) => `${title}: leaves the program, and is not deleted`),
+    ),
+  ];
+}
+
+function noteOn(subject: string, details: string[]): Change[] {
+  return details.length > 0 ? [{ subject, kind: "changed", details }] : [];
 }
 
 function changeOf(subject: string, old: Subject | undefined, now: Subject | undefined): Change[] {
@@ -69,7 +76,10 @@ function changeOf(subject: string, old: Subject | undefined, now: Subject | unde
 }
 
 function factText([name, value]: [string, Value | undefined]): string[] {
-  return value === undefined || value === "" ? [] : [`${name}: ${contrast(textOf(value), "")[0]}`];
+  if (isEmpty(value) || value === "") return [];
+  // Each policy of an issuer, so that none of them is cut off.
+  if (Array.isArray(value)) return value.flatMap((element, index) => factText([`${name} ${index}`, element]));
+  return [`${name}: ${contrast(textOf(value), "")[0]}`];
 }
 
 /** It changes with the ConfigMap, whose files are shown. */
@@ -241,14 +251,19 @@ function rolePolicies({ attachments, role }: Account): string {
   return texts.sort().join(", ");
 }
 
-/** Returns what a Job runs, without the exchange script in front of it. */
+/** Returns what each container of a Job runs, without the exchange script in front of it. */
 function jobText(job: Fields): string {
-  const containers = valueAt(job, "spec", "template", "spec", "containers");
-  const [first] = Array.isArray(containers) ? containers : [];
-  const args = valueAt(first, "args");
-  const command = Array.isArray(args) ? args.map(textOf).join(" ") : textOf(args);
-  return `${command}, in ${textOf(valueAt(first, "image"))}`;
+  const spec = valueAt(job, "spec", "template", "spec");
+  const containers = elementsOf([valueAt(spec, "containers"), valueAt(spec, "initContainers")]);
+  const texts = containers.map((container) => {
+    const [command, args] = [valueAt(container, "command"), valueAt(container, "args")];
+    const words = [...elementsOf([command]).filter((it) => it !== SCRIPT_PATH), ...elementsOf([args])];
+    return `${words.map(textOf).join(" ")}, in ${textOf(valueAt(container, "image"))}`;
+  });
+  return texts.join("; ");
 }
+
+const SCRIPT_PATH = "/var/run/secrets/pulumi.com/exchange-token.sh";
 
 const OWN_SCRIPT = "that of this clone";
 
@@ -271,7 +286,11 @@ function teamSubject({ inputs, isDeleted, permissions, others }: Team, isBefore:
   ];
   return {
     // What is listed of what was there before is removed.
-    listed: new Map([["team", isBefore && inputs ? left : ""], ...facts]),
+    listed: new Map([
+      ["team", isBefore && inputs ? left : ""],
+      ["members", valueAt(inputs, "members")],
+      ...facts,
+    ]),
     compared: new Map([["team", inputs ? "created by this program" : left], ["", inputs], ...facts]),
   };
 }

@@ -166,17 +166,12 @@ function* providerFindings({ providers, settings }: View): Generator<Finding> {
   const expected = valueAt(settings, "pulumiApiUrl");
   for (const { inputs } of providers.get("pulumiservice") ?? []) {
     const apiUrl = valueAt(inputs, "apiUrl");
-    if (typeof apiUrl === "string" && typeof expected === "string" && originOf(apiUrl) === originOf(expected))
-      continue;
+    // Spelled as in the settings, except for a slash: Go and Node.js can read another host in the same URL.
+    if (typeof apiUrl === "string" && apiUrl.replace(/\/$/, "") === expected) continue;
     const [text] = unequal("The provider of Pulumi Cloud: apiUrl", apiUrl, expected);
     const advice = `The environment of each update decides. Set apiUrl of the provider to ${jsonOf(expected)}.`;
     yield { about: "token", text: `${text}${apiUrl === undefined ? ` ${advice}` : ""}` };
   }
-}
-
-/** Only these two count: provider/pkg/pulumiapi/client.go in pulumi-pulumiservice. */
-function originOf(url: string): string {
-  return URL.canParse(url) ? new URL(url).origin : url;
 }
 
 function* issuerFindings({ issuer, settings }: View, chosen: string[]): Generator<Finding> {

@@ -63,6 +63,7 @@ const record = v.custom<Record<string, unknown>>(isRecord, "must be an object");
 const stateSchema = v.nullish(
   v.looseObject({
     urn: v.optional(v.string()),
+    type: v.optional(v.string()),
     id: v.optional(v.string()),
     inputs: v.optional(record, {}),
     outputs: v.optional(record),
@@ -137,8 +138,6 @@ export function planFrom(steps: Step[], config: Plan["config"] = {}): Plan {
  */
 function afterStep(before: PlannedResource | undefined, step: Step): PlannedResource {
   const { op, urn, oldState, newState } = step;
-  const [type, name] = typeAndName(urn);
-
   const isProgram = !["refresh", "delete", "delete-replaced"].includes(op);
   if (before && !isProgram && op !== "delete") return before;
   const old = stateOf(oldState, urn);
@@ -149,8 +148,7 @@ function afterStep(before: PlannedResource | undefined, step: Step): PlannedReso
   const state = newState ?? oldState;
   return {
     urn,
-    type,
-    name,
+    ...typeAndName(urn, state?.type),
     op,
     isReplaced,
     recorded: before ? before.recorded : old,
@@ -173,14 +171,19 @@ function stateOf(state: Step["oldState"], ofStep: string): State | undefined {
   if (!state) return undefined;
   // With an alias, what is deployed has another URN than the step.
   const { urn = ofStep, inputs = {}, id, outputs, propertyDependencies = {}, retainOnDelete = false } = state;
-  const [type, name] = typeAndName(urn);
-  return { urn, type, name, inputs, id, outputs, propertyDependencies, retainOnDelete };
+  const named = typeAndName(urn, state.type);
+  return { urn, ...named, inputs, id, outputs, propertyDependencies, retainOnDelete };
 }
 
-/** Returns the type and the name in `urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME`. */
-function typeAndName(urn: string): [type: string, name: string] {
-  const [, , types = "", ...name] = urn.split("::");
-  return [types.split("$").at(-1) ?? "", name.join("::")];
+/**
+ * Returns the type and the name in `urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME`.
+ *
+ * @param known the type, if the state has it: that of a parent can contain colons.
+ */
+function typeAndName(urn: string, known?: string): { type: string; name: string } {
+  const [, , types = ""] = urn.split("::");
+  const type = known ?? types.split("$").at(-1) ?? "";
+  return { type, name: urn.slice(urn.indexOf(`${type}::`) + type.length + 2) };
 }
 
 /** Returns whether all of a value is known before the update, and nothing of it is secret. */

@@ -25,6 +25,8 @@ export interface Component {
   before: View;
   /** What the program says. Of a deleted component, only what the rest of the program has for it. */
   after: View;
+  /** What leaves the program and stays in its service: an option of a resource says so. */
+  retained: Resource[];
   /** The component, the resources in it, their providers, and the resources that it takes inputs from. */
   resources: PlannedResource[];
 }
@@ -216,6 +218,10 @@ export function readComponents({ resources }: Plan): Component[] {
       isDeleted: component.planned === undefined,
       before: viewOf(component, old ?? now, deployed ?? [], deleted),
       after,
+      retained: inside
+        .filter(isRetained)
+        .flatMap((it) => allAt("deployed", new Map([[it, component]])))
+        .map((it) => resourceOf(it)),
       resources: [component, ...inside, ...new Set(used.flatMap((urn) => byUrn.get(urn) ?? []))],
     };
   });
@@ -232,6 +238,11 @@ function ownerOf(
     ancestor = byUrn.get(ancestor.parent ?? "");
   }
   return undefined;
+}
+
+/** Returns whether a resource leaves the program and stays: not a namespace or a team, which always do. */
+function isRetained({ type, deployed, planned }: PlannedResource): boolean {
+  return !planned && deployed?.retainOnDelete === true && !TEAM.test(type) && !type.endsWith(":Namespace");
 }
 
 function allAt(when: When, owners: Map<PlannedResource, PlannedResource | undefined>): Found[] {
@@ -514,9 +525,15 @@ function permissionOf({ type, inputs }: Found): Value {
 
 /** Reads an issuer of the rest of the program, also by the second interface of the provider: `pulumiservice.api.auth`. */
 function readOtherIssuer(found: Found, component: PlannedResource): OtherIssuer[] {
-  const { type, inputs, owner } = found;
+  const { type, inputs, owner, resource } = found;
   const isPolicy = /^pulumiservice:api.*:(Auth)?Policy$/.test(type);
-  if (owner === component || !(isPolicy || /^pulumiservice:.*:OidcIssuer$/.test(type))) return [];
+  // What is only read has no inputs.
+  if (
+    owner === component ||
+    resource.op === "read" ||
+    !(isPolicy || /^pulumiservice:.*:OidcIssuer$/.test(type))
+  )
+    return [];
   return [
     {
       ...resourceOf(found),

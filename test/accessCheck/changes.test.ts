@@ -132,7 +132,7 @@ const CASES: Case[] = [
     [
       "new OidcIssuer other: organization: acme",
       `new OidcIssuer other: url: ${OTHER_URL}`,
-      'new OidcIssuer other: policies: [ { "decision": "allow", "tokenType": "personal", "userLogin": "mallory", "rules": { "sub": "x" } } ]',
+      'new OidcIssuer other: policies 0: { "decision": "allow", "tokenType": "personal", "userLogin": "mallory", "rules": { "sub": "x" } }',
     ],
   ],
   [
@@ -157,6 +157,32 @@ const CASES: Case[] = [
     "a Job that is no longer there",
     (draft) => draft.delete(JOB),
     ["changed ci/deployer: Job: pulumi whoami, in pulumi/pulumi-base:3.274.1 → none"],
+  ],
+  [
+    "what leaves the program, and is retained",
+    (draft) =>
+      draft
+        .delete(IRSA, { retainOnDelete: true })
+        .delete(`RolePolicyAttachment access.ci.deployer.${READ_ONLY}`)
+        .delete("Namespace access.ops", { retainOnDelete: true }),
+    [
+      "changed ci/deployer: role: irsa → none",
+      `changed ci/deployer: role policies: ${READ_ONLY} → none`,
+      `changed ci/deployer: permissions boundary: ${READ_ONLY} → none`,
+      'changed other resources: Namespace ops: { "apiVersion": "v1", "kind": "Namespace", "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" }, "name": "ops" } } → none',
+      "changed what is removed: Role access.ci.deployer: leaves the program, and is not deleted",
+    ],
+  ],
+  [
+    "an issuer elsewhere below a parent whose type looks like the end of a URN",
+    (draft) => {
+      const inputs = { organization: "acme", url: OTHER_URL };
+      draft.add("a:b:c::d$pulumiservice:index:OidcIssuer", "other", inputs, {
+        type: "pulumiservice:index:OidcIssuer",
+      });
+      return draft;
+    },
+    ["new OidcIssuer other: organization: acme", `new OidcIssuer other: url: ${OTHER_URL}`],
   ],
   [
     "the exchange script",
@@ -273,6 +299,17 @@ test("cuts a long value so that the difference shows", async () => {
   const [change = "", ...others] = draft.check().changes;
   assert.match(change, /jsonPatch\.expression: ….{100,200}" → ….{100,200} \+ \[\]"$/);
   assert.deepEqual(others, []);
+});
+
+test("lists every container of a new Job, and the members of a new team", async () => {
+  const containers = [...POD_SPEC, "containers"];
+  const draft = (await newPlan())
+    .set(JOB, [...containers, 1], { name: "more", image: "mallory/base:1", command: ["sh", "-c", "curl"] })
+    .set("Team access.a", ["members"], ["mallory"]);
+  const { changes } = draft.check();
+  const command = "pulumi whoami, in pulumi/pulumi-base:3.274.1; sh -c curl, in mallory/base:1";
+  assert.ok(changes.includes(`new ci/deployer: Job: ${command}`), changes.join("\n"));
+  assert.ok(changes.includes("new team a: members 0: mallory"));
 });
 
 test("lists a new component, its service accounts, its teams, and where pods are injected", async () => {

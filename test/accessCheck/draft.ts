@@ -66,8 +66,9 @@ export async function newPlan(): Promise<Draft> {
   const draft = new Draft(stepsOf(await registrations, []) as DraftStep[]);
   return (
     draft
-      // A preview does not read the certificate, and the name of a role is chosen when it is created.
+      // A preview does not read the certificate, or who the user is. The name of a role is chosen when it is created.
       .set("OidcIssuer access.oidc-issuer", ["thumbprints"], undefined)
+      .set("Team access.a", ["members"], undefined)
       .set(`RolePolicyAttachment access.ci.deployer.${READ_ONLY}`, ["role"], UNKNOWN)
   );
 }

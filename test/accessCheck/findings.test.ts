@@ -345,6 +345,11 @@ const ISSUERS: Case[] = [
     /^The provider of Pulumi Cloud: apiUrl is "https:\/\/example\.com" instead of "https:\/\/api\.pulumi\.com"\.$/,
   ],
   [
+    "the same Pulumi Cloud in the provider, in a spelling that Node.js reads as this host",
+    (draft) => draft.set("pulumiservice pulumi-cloud", ["apiUrl"], "https:\\\\api.pulumi.com"),
+    /^The provider of Pulumi Cloud: apiUrl is /,
+  ],
+  [
     "a provider that could be of another Pulumi Cloud",
     (draft) => draft.set("pulumiservice pulumi-cloud", ["apiUrl"], undefined),
     /^The provider of Pulumi Cloud: apiUrl is none .* Set apiUrl of the provider to "https:\/\/api\.pulumi\.com"\.$/,
