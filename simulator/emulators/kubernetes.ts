@@ -50,7 +50,7 @@ export const KINDS = [
   SERVICE_ACCOUNT,
   CONFIG_MAP,
   JOB,
-  // Only stored: no pod of the simulation has the label.
+  // Only stored: the pods of the simulation have everything already.
   "admissionregistration.k8s.io/v1:MutatingAdmissionPolicy",
   "admissionregistration.k8s.io/v1:MutatingAdmissionPolicyBinding",
 ];

@@ -109,6 +109,14 @@ describe("the Pulumi CLI", { skip: missingCli, concurrency: true }, () => {
     assert.deepEqual(new Set(sent), new Set(["token pul-own"]));
   });
 
+  test("uses its own token, and not the script, with the helper `none`", async () => {
+    const command =
+      'PULUMI_CREDENTIAL_HELPER=none PULUMI_ACCESS_TOKEN=pul-own PULUMI_BACKEND_URL="$FOREIGN" pulumi whoami';
+    const { screen, reasons } = await run(command, 1);
+    assert.match(screen, /error: \[404\]/, "of the other backend");
+    assert.deepEqual(reasons, []);
+  });
+
   test("uses a state file as without the script", async () => {
     const { screen, curlCalls, reasons } = await run(
       "pulumi login --local >log; pulumi stack ls --all --json",
