@@ -23,6 +23,11 @@ const ACCOUNTS: InjectionArgs["accounts"] = [
   { namespace: "team-b", name: "reader", tokenAudience: "urn:pulumi:org:acme" },
 ];
 
+/** Metrics of the API server: how many pods the policies compared, and how many expressions failed. */
+const COMPARED = /^apiserver_admission_match_condition_evaluation_seconds_count\{.*inject-token/;
+const FAILED =
+  /^apiserver_(admission_match_condition_evaluation_errors_total|mutating_admission_policy_check_total\{error_type="(?!no_error)).*inject-token/;
+
 describe("the policy of injectToken on a real API server", { skip: missingApiServer }, () => {
   let server: ApiServer;
 
@@ -176,24 +181,24 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
     assert.deepEqual(changed((await admitted(podWithElements(2000))).containers), ["app"]);
   });
 
-  test("leaves pods of other service accounts, also of the same name in another namespace", async () => {
-    const others = [
-      [{ serviceAccountName: undefined }, "team-a"],
-      [{ serviceAccountName: "deployer" }, "team-b"],
-      [{ serviceAccountName: "reader" }, "team-c"],
-    ] as const;
-    for (const [pod, namespace] of others) {
+  const mirror = { nodeName: "node", annotations: { "kubernetes.io/config.mirror": "checksum" } };
+  for (const [what, pod, namespace] of [
+    ["with the default service account", { serviceAccountName: undefined }, "team-a"],
+    ["with the name of a service account elsewhere", { serviceAccountName: "deployer" }, "team-b"],
+    ["of a node, which have no service account", { ...mirror, serviceAccountName: undefined }, "team-a"],
+  ] satisfies [string, Pod, string][]) {
+    test(`leaves pods ${what}, and no expression fails`, async () => {
+      const failed = await sumOf(FAILED);
       assert.doesNotMatch(JSON.stringify(await admitted(pod, namespace)), /pulumi/);
-    }
-  });
+      assert.equal(await sumOf(FAILED), failed);
+    });
+  }
 
-  test("compares nothing in namespaces without such a service account", async () => {
-    const compared = () =>
-      sumOf(/^apiserver_admission_match_condition_evaluation_seconds_count\{.*inject-token/);
-    const before = await compared();
-    assert.ok(before > 0);
-    await admitted({}, "team-c");
-    assert.equal(await compared(), before);
+  test("compares nothing in other namespaces", async () => {
+    const compared = await sumOf(COMPARED);
+    assert.ok(compared > 0);
+    assert.doesNotMatch(JSON.stringify(await admitted({ serviceAccountName: "reader" }, "team-c")), /pulumi/);
+    assert.equal(await sumOf(COMPARED), compared);
   });
 
   test("leaves Windows pods", async () => {
@@ -205,16 +210,6 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
       "team-b",
     );
     assert.deepEqual(changed(linux.containers), ["app"]);
-  });
-
-  const FAILED =
-    /^apiserver_(admission_match_condition_evaluation_errors_total|mutating_admission_policy_check_total\{error_type="(?!no_error)).*inject-token/;
-
-  test("evaluates mirror pods, which have no service account, without an error", async () => {
-    const pod = { nodeName: "node", annotations: { "kubernetes.io/config.mirror": "checksum" } };
-    const failed = await sumOf(FAILED);
-    assert.doesNotMatch(JSON.stringify(await admitted({ ...pod, serviceAccountName: undefined })), /pulumi/);
-    assert.equal(await sumOf(FAILED), failed);
   });
 
   test("leaves a pod that an expression fails for to the API server", async () => {
