@@ -6,12 +6,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decodeJwt } from "jose";
 import { checkLiveAccess } from "../../accessCheck/live";
+import type { Step } from "../../accessCheck/plan";
 import { type Run, ToolError } from "../../accessCheck/tools";
 import type { Simulation } from "../../simulator/emulators/simulation";
 import { answerAdmin } from "../support/cloudApi";
 import { ROOT } from "../support/project";
 import { setVariables } from "../support/variables";
-import { type PlanStep, planOf } from "./plans";
+import { planOf } from "./plans";
 
 /** A stack that is up. */
 export interface LiveStack {
@@ -20,7 +21,7 @@ export interface LiveStack {
   simulation: Pick<Simulation, "pulumiCloud"> & Partial<Pick<Simulation, "issuer" | "resources">>;
   config: Record<string, string>;
   /** Of its preview, without those of the refresh. */
-  steps: PlanStep[];
+  steps: Step[];
   /** The real Pulumi CLI and, without an emulated issuer, kubectl. */
   real?: { run: Run; cwd: string };
 }
