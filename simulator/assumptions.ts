@@ -4,7 +4,7 @@
 import { Region } from "@pulumi/aws/types/enums";
 import { closest } from "fastest-levenshtein";
 import { checkRegion } from "../accessCheck/deployedComponent";
-import { isRecord } from "./emulators/authPolicy";
+import { isRecord } from "../accessCheck/plan";
 import type { SimulationOptions } from "./emulators/simulation";
 import type { StackFile } from "./stackFile";
 
@@ -31,6 +31,17 @@ export function assumedToExist({
       .filter(({ runnerId, runnerName }) => runnerId && runnerName)
       .map(({ runnerId, runnerName }) => ({ id: String(runnerId), name: String(runnerName) })),
   };
+}
+
+/**
+ * Returns whether only a real cluster knows the value of a claim. The emulated one knows the name of a Job's pod.
+ *
+ * @param claims of an ID token. Without a pod, it is for pods of which no one knows the names.
+ */
+export function isOnlyKnownToCluster(path: string, claims: Record<string, unknown>): boolean {
+  const claim = path.replaceAll('"', "");
+  if (claim === "kubernetes.io.pod.name") return !Object.hasOwn(Object(claims["kubernetes.io"]), "pod");
+  return /^(iss|kubernetes\.io\.(serviceaccount\.uid|pod\..*|node\..*))$/.test(claim);
 }
 
 /** Returns the entries of `serviceAccounts`. Invalid settings are for the program to report. */

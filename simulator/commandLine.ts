@@ -58,8 +58,7 @@ async function prepareEmulators(): Promise<void> {
     endPods();
     rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
   });
-
-  await certificates.saveCertificateAuthority(directory);
+  await certificates.saveCertificates(directory);
   process.env.SIMULATOR_DIRECTORY = directory;
   // No login of this machine: the emulated Pulumi Cloud needs none.
   for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];

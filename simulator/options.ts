@@ -16,10 +16,11 @@ Checks which service account is granted which access token: of the first
   --plan FILE   Check what \`pulumi preview --json --show-sames\` has printed for
                 any program with a PulumiCloudAccess, and what its update would
                 change. - reads standard input
-  --verbose     Print every check with its reason
+  --verbose     Print every resource, the output of every Job and, with --live,
+                every answer with its reason
   --policies    Print the generated trust policies and allow policies as JSON
                 (for a file: npm start --silent -- --policies >FILE)
-  --markdown    Print the access check and the policies as Markdown
+  --markdown    Print the report as a code block of Markdown
   --cwd DIR     With --live, the directory of another program (default: this one)
   --kubeconfig [COMPONENT=]FILE
                 With --live, the kubeconfig for a component whose own is secret
@@ -28,10 +29,10 @@ Checks which service account is granted which access token: of the first
   --all-pairs   With --live, test each service account against every other one
   --help        Print this help
 
-Exit code: 0 if every answer is as intended; 1 if one is not, if a Job failed,
-or if --live finds a difference from the program; 2 if nothing could be asked,
-such as for an invalid file; 130 if --live was interrupted. --policies checks
-nothing.`;
+Exit code: 0 if everything is as the settings intend; 1 if something is not, if
+a Job failed, or if --live finds a difference from the program; 2 if nothing
+could be compared, such as for an invalid file; 130 if --live was interrupted.
+--policies checks nothing.`;
 
 const flag = { type: "boolean", default: false } as const;
 
@@ -64,6 +65,7 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv = {})
   }
   try {
     const { values } = parseArgs({ args, options: OPTIONS });
+    if (values.policies && values.markdown) throw new Error("--policies is not valid with --markdown");
     if (values.live && (values.policies || values.markdown)) {
       throw new Error("--live is not valid with --policies or --markdown");
     }

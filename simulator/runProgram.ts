@@ -2,16 +2,21 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
-import { type Emulator, storedKind } from "./emulators/emulator";
+import { type Emulator, type Resource, storedKind, Unready } from "./emulators/emulator";
 
 export interface Registration {
+  urn: string;
   type: string;
   name: string;
+  /** The URN of the component that it is in. */
+  parent: string | undefined;
   id: string;
   inputs: Record<string, unknown>;
   outputs: object;
-  /** The URN and the ID of an explicit provider. */
+  /** The URN and the ID of an explicit provider: `URN::ID`. */
   provider: string;
+  /** Why it exists and failed, such as a Job. */
+  failure?: string;
 }
 
 /** What `index.ts` exports. */
@@ -50,22 +55,29 @@ export async function runProgram(
     failure ??= error;
   };
 
-  const create = async ({
-    type,
-    name,
-    inputs,
-    provider = "",
-    id: existing,
-  }: pulumi.runtime.MockResourceArgs) => {
+  const tree = resourceTree(`urn:pulumi:${stack}::${project}`);
+  const create = async (args: pulumi.runtime.MockResourceArgs) => {
+    const { type, name, inputs, id: existing } = args;
     const kind = simulation.resources[type] ?? ENGINE[type];
     if (existing) {
       const state = await kind?.read(existing);
       if (state) return { id: existing, state };
       throw new Error(`resource '${existing}' does not exist`);
     }
-    const { id, outputs } = kind ? await kind.create(name, inputs) : { id: `${name}-id`, outputs: inputs };
-    if (type !== "pulumi:pulumi:Stack") registered.push({ type, name, id, inputs, outputs, provider });
-    return { id, state: outputs };
+    const record = ({ id, outputs }: Resource, failure?: string) => {
+      if (type === STACK) return;
+      const provider = tree.reference(args.provider ?? "");
+      const created = { ...tree.placeOf(type, name), type, name, id, inputs, outputs, provider };
+      registered.push({ ...created, ...(failure !== undefined && { failure }) });
+    };
+    try {
+      const created = kind ? await kind.create(name, inputs) : { id: name, outputs: inputs };
+      record(created);
+      return { id: created.id, state: created.outputs };
+    } catch (error) {
+      if (error instanceof Unready) record(error.resource, error.reason);
+      throw error;
+    }
   };
 
   const mocks: pulumi.runtime.Mocks = {
@@ -98,6 +110,7 @@ export async function runProgram(
   try {
     const main: Program = program ?? require("../index");
     await pulumi.runtime.runInPulumiStack(async () => {
+      pulumi.runtime.registerStackTransformation(tree.add);
       const declared = await main();
       pulumi.output(declared).apply((values) => {
         outputs = values;
@@ -116,6 +129,38 @@ export async function runProgram(
   }
   if (failure !== undefined) throw failure;
   return { outputs, registered };
+}
+
+const STACK = "pulumi:pulumi:Stack";
+
+interface Place {
+  urn: string;
+  parent: string | undefined;
+}
+
+/** Knows the URNs of the resources as the engine has them: the SDK passes neither those nor the parents to mocks. */
+function resourceTree(stack: string) {
+  const urns = new Map<pulumi.Resource, string>();
+  const places = new Map<string, Place>();
+  const placeOf = (type: string, name: string): Place => {
+    return places.get(`${type} ${name}`) ?? { urn: `${stack}::${type}::${name}`, parent: undefined };
+  };
+  return {
+    placeOf,
+    /** Adds a resource. The SDK calls it as a transformation, before the resource is registered. */
+    add({ resource, type, name, opts }: pulumi.ResourceTransformationArgs): undefined {
+      const parent = opts.parent && urns.get(opts.parent);
+      const [, , types] = parent?.split("::") ?? [];
+      const urn = [stack, types ? `${types}$${type}` : type, name].join("::");
+      urns.set(resource, urn);
+      places.set(`${type} ${name}`, { urn, parent });
+    },
+    /** Returns a reference to a provider, `URN::ID`, with the URN of the engine. */
+    reference(ofMocks: string): string {
+      const [, , types, name, id] = ofMocks.split("::");
+      return types && name ? `${placeOf(types.split("$").at(-1) ?? "", name).urn}::${id}` : "";
+    },
+  };
 }
 
 /** The engine's own resources. */

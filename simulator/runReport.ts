@@ -1,7 +1,5 @@
-// How a simulated run is reported: the resources that the program registered, the output of its Jobs, and its policies.
+// How a simulated run is reported: the resources that the program registered, and the output of its Jobs.
 
-import { type Component, names, policiesOf, roleOf, trustPolicyOf } from "../accessCheck/component";
-import { idOf } from "../accessCheck/serviceAccounts";
 import { paint, tableRow, width, wrap } from "../accessCheck/terminal";
 import type { Registration } from "./runProgram";
 
@@ -61,20 +59,4 @@ export function jobLines(jobs: Map<string, string[]>, showAll: boolean): string[
     `  ${paint("bold", account)}`,
     ...lines.flatMap((line) => wrap(line, 4)),
   ]);
-}
-
-/** Returns the trust policy (null without an IAM role) and the allow policy of each service account, by `NAMESPACE/NAME`. */
-export function generatedPolicies(component: Component): object {
-  const policies = policiesOf(component) ?? [];
-  const entries = component.settings.serviceAccounts.map((account) => {
-    const role = roleOf(component, account);
-    return [
-      idOf(account),
-      {
-        trustPolicy: role ? trustPolicyOf(role) : null,
-        allowPolicy: policies.find((policy) => names(account, policy)) ?? null,
-      },
-    ];
-  });
-  return Object.fromEntries(entries);
 }

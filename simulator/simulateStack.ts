@@ -1,16 +1,23 @@
-// The simulation of one stack: runs the program against the emulators, checks access, and prints the result.
+// The simulation of one stack: runs the program against the emulators, and compares what it registers with the settings.
 
-import { isClaimOfCluster } from "../accessCheck/allowPolicies";
-import { isAsIntended } from "../accessCheck/answerReport";
-import { type Component, findComponent } from "../accessCheck/component";
+import { type Finding, findingsIn } from "../accessCheck/findings";
+import { planFrom } from "../accessCheck/plan";
+import { type Account, readComponents, type View } from "../accessCheck/readComponents";
+import { generatedPolicies } from "../accessCheck/report";
+import { formatOf, type Output, openScreen, type ReportOptions, type Screen } from "../accessCheck/screen";
 import { visible } from "../accessCheck/terminal";
-import { assumedToExist, DEFAULT_REGION, ORGANIZATION, requireSettings, settingNotes } from "./assumptions";
-import { Unready } from "./emulators/emulator";
-import { startSimulation } from "./emulators/simulation";
+import { fieldsAt, textOf, valueAt } from "../accessCheck/values";
+import {
+  assumedToExist,
+  DEFAULT_REGION,
+  isOnlyKnownToCluster,
+  ORGANIZATION,
+  requireSettings,
+  settingNotes,
+} from "./assumptions";
+import { type Simulation, startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./runProgram";
-import { generatedPolicies, jobLines, resourceLines } from "./runReport";
-import { type Format, formatOf, type Output, openScreen, type ReportOptions, type Screen } from "./screen";
-import { checkSimulatedAccess } from "./simulatedAccess";
+import { jobLines, resourceLines } from "./runReport";
 import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } from "./stackFile";
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK}.yaml or add another stack file.`;
@@ -21,40 +28,28 @@ export interface Options extends ReportOptions {
   stack?: string;
 }
 
-/** What the program did, up to its end or to its first failure. */
-interface Run {
-  registered: Registration[];
-  /** The log of each Job, by `NAMESPACE/NAME` of its service account. */
-  jobs: Map<string, string[]>;
-  failed: boolean;
-}
-
 /**
  * Simulates a stack, and prints the result, or why there is none. Does not throw.
  *
  * @param directory of the project, with its stack files. The simulated program is always the one of this repository.
- * @returns the exit code: 0 if every answer of the access check is the intended one, 1 if one is not or if a Job failed, 2 if the
- *   stack cannot be simulated.
+ * @returns the exit code: 0 if everything is as the settings intend, 1 if something is not or if a Job failed, 2 if the stack
+ *   cannot be simulated.
  */
 export async function simulateStack(
   directory: string,
   options: Options,
   output: Output = console,
 ): Promise<number> {
-  const format = formatOf(options);
-  const screen = openScreen(format, output);
-  let exitCode: number;
+  const screen = openScreen(formatOf(options), output);
   try {
     const source = chooseStack(directory, options.stack, screen);
-    exitCode = await simulate(directory, source, { format, verbose: options.verbose ?? false }, screen);
+    const exitCode = await simulate(directory, source, options, screen);
+    screen.lastLine("Simulation");
+    return exitCode;
   } catch (error) {
     screen.error(error);
-    const isOfJob = error instanceof Unready || error instanceof FailedJob;
-    if (!isOfJob) return 2;
-    exitCode = 1;
+    return 2;
   }
-  screen.lastLine("Simulation");
-  return exitCode;
 }
 
 /** Returns the stack to simulate, and prints the first line. */
@@ -75,19 +70,20 @@ function chooseStack(directory: string, name: string | undefined, screen: Screen
 async function simulate(
   directory: string,
   source: StackSource,
-  { format, verbose }: { format: Format; verbose: boolean },
+  { policies = false, verbose = false }: Options,
   screen: Screen,
 ): Promise<number> {
   const stackFile = readStackFile(directory, source);
   requireSettings(stackFile);
   screen.notes(...settingNotes(stackFile));
 
-  const jobs: Run["jobs"] = new Map();
   const region = stackFile.config["aws:region"] || DEFAULT_REGION;
+  /** The log of each Job, by `NAMESPACE/NAME` of its service account. */
+  const jobs = new Map<string, string[]>();
   const simulation = await startSimulation({
     region,
     ...assumedToExist(stackFile),
-    isAssumed: isClaimOfCluster,
+    isAssumed: isOnlyKnownToCluster,
     onLog: (line, account) => jobs.set(account, [...(jobs.get(account) ?? []), line]),
   });
   try {
@@ -95,39 +91,84 @@ async function simulate(
     const registered: Registration[] = [];
     const program = runProgram(simulation, { ...stack, registered, onWarning: screen.notes });
     const [outcome] = await Promise.allSettled([program]);
-    const component = findComponent(registered);
-    const policies = component ? shownPolicies(component, simulation.issuer.url, region) : {};
-    if (format === "json" && component) screen.json(policies);
-    const failed = outcome.status === "rejected";
-    if (format === "text") printRun({ registered, jobs, failed }, verbose, screen);
-    if (failed) throw failureOf(outcome.reason, format === "text" && jobs.size > 0);
-    if (format === "json") return 0;
+    const hasFailedJob = registered.some(({ failure }) => failure !== undefined);
+    if (!policies) printRun(registered, jobs, { verbose, showAll: verbose || hasFailedJob }, screen);
+    // A Job that fails ends the update, but not the comparison.
+    if (outcome.status === "rejected" && !hasFailedJob) throw outcome.reason;
 
+    const [component] = readComponents(planOf(registered, simulation.issuer.url, region));
     if (!component) throw new Error("The program registers no PulumiCloudAccess.");
-    const result = await checkSimulatedAccess(simulation, component);
-    screen.access(result, policies, verbose);
-    return isAsIntended(result) ? 0 : 1;
+    if (policies) {
+      screen.json(generatedPolicies(component));
+      return 0;
+    }
+    const findings = [
+      ...findingsIn(component, [simulation.issuer.thumbprint]),
+      ...(await exchangeFindings(component.after, registered, simulation)),
+    ];
+    screen.access({ component, findings, notes: component.after.accounts.flatMap(assumptionNotes) });
+    return findings.length > 0 ? 1 : 0;
   } finally {
     await simulation.close();
   }
 }
 
-class FailedJob extends Error {}
-
-/** Returns the error to print if the program failed. */
-function failureOf(failure: unknown, logsArePrinted: boolean): unknown {
-  if (!(failure instanceof Unready && logsArePrinted)) return failure;
-  return new FailedJob("A Job failed, so `pulumi up` would fail. See its output above.");
+/** Returns what the program has registered as the plan of a first update, with an issuer's URL in the form of EKS. */
+function planOf(registered: Registration[], issuerUrl: string, region: string) {
+  const steps = registered.map(({ urn, id, inputs, outputs, parent, provider }) => {
+    return { op: "create", urn, newState: { urn, id, inputs, outputs, parent, provider } };
+  });
+  const inForm = `oidc.eks.${region}.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE`;
+  const issuer = issuerUrl.replace("https://", "");
+  return planFrom(JSON.parse(JSON.stringify(steps).replaceAll(issuer, inForm)));
 }
 
-/** Returns the policies with a placeholder in the form of EKS for the emulated issuer. */
-function shownPolicies(component: Component, issuerUrl: string, region: string): object {
-  const placeholder = `oidc.eks.${region}.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE`;
-  const policies = JSON.stringify(generatedPolicies(component));
-  return JSON.parse(policies.replaceAll(issuerUrl.replace("https://", ""), placeholder));
+/** Finds the service accounts that are granted no token: by their Jobs or, without a Job, by an exchange. */
+async function exchangeFindings(
+  { name, accounts }: View,
+  registered: Registration[],
+  { kubernetes }: Simulation,
+): Promise<Finding[]> {
+  const findings = await Promise.all(
+    accounts.map(async (account): Promise<Finding[]> => {
+      const find = (text: string): Finding[] => [{ account: account.id, about: "token", text }];
+      if (valueAt(account.settings, "runJob") === false) {
+        const audience = textOf(valueAt(account.settings, "tokenAudience"));
+        const { exitCode, log } = await kubernetes.exchange(account, audience);
+        return exitCode === 0 ? [] : find(`None of its pods is granted a token: ${log[0]}. ${ADVICE}`);
+      }
+      const job = registered.find(
+        (it) => it.type === JOB && it.name === `${name}.${account.namespace}.${account.name}`,
+      );
+      if (job?.failure === undefined) return [];
+      return find(`Its Job fails, so \`pulumi up\` would fail: ${job.failure.split("\n")[0]}. ${ADVICE}`);
+    }),
+  );
+  return findings.flat();
 }
 
-function printRun({ registered, jobs, failed }: Run, verbose: boolean, screen: Screen): void {
+const JOB = "kubernetes:batch/v1:Job";
+const ADVICE = "Check policyRules, tokenType, and the settings of the token.";
+
+/** Says which rules of a service account the emulators cannot compare. */
+function assumptionNotes({ id, settings }: Account) {
+  const rules = Object.entries(fieldsAt(settings, "policyRules"));
+  // Whether its ID token is that of a pod.
+  const claims = { "kubernetes.io": valueAt(settings, "runJob") === false ? {} : { pod: {} } };
+  return rules
+    .filter(([path]) => isOnlyKnownToCluster(path, claims))
+    .map(([path, pattern]) => ({
+      account: id,
+      text: `assumed to match its pods: ${path} = ${textOf(pattern)}`,
+    }));
+}
+
+function printRun(
+  registered: Registration[],
+  jobs: Map<string, string[]>,
+  { verbose, showAll }: { verbose: boolean; showAll: boolean },
+  screen: Screen,
+): void {
   const resources = resourceLines(registered, verbose);
   if (resources.length > 0) {
     screen.title("Resources (simulated)");
@@ -135,6 +176,6 @@ function printRun({ registered, jobs, failed }: Run, verbose: boolean, screen: S
   }
   if (jobs.size > 0) {
     screen.title("Job output (the simulation runs only pulumi whoami)");
-    screen.print(...jobLines(jobs, verbose || failed));
+    screen.print(...jobLines(jobs, showAll));
   }
 }

@@ -5,7 +5,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { run } from "node:test";
 import { dot } from "node:test/reporters";
-import { saveCertificateAuthority } from "../simulator/emulators/certificates";
+import { saveCertificateAuthority } from "./support/certificates";
 
 /** Makes the program accept the certificates of the emulators. */
 const PRELOADED = join(__dirname, "..", "simulator", "emulators", "trust.cjs");

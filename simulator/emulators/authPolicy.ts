@@ -2,7 +2,6 @@
 // https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
 
 import type { JWTPayload } from "jose";
-import type { Decision } from "./emulator";
 
 export interface AuthPolicy {
   decision: string;
@@ -21,21 +20,32 @@ export interface Runner {
   name: string;
 }
 
+export interface DecideOptions {
+  /** The runner pools that exist. */
+  runners?: Runner[];
+  /** Returns whether a rule on a claim, such as `iss`, is met by whatever an ID token with these claims has there. */
+  isAssumed?: (path: string, claims: JWTPayload) => boolean;
+}
+
+/** Whether Pulumi Cloud grants what it is asked for. */
+interface Decision {
+  allowed: boolean;
+  /** Why, for people; not secret. */
+  reason: string;
+}
+
 /**
  * Decides whether policies grant a token. Deny wins over allow, and what no policy allows is denied.
  *
  * @param policies of the issuer that signed the ID token.
  * @param claims of the verified ID token.
  * @param asked the type and the scope of the access token.
- * @param runners the runner pools that exist.
- * @param isAssumed returns whether a rule on a claim is assumed to match every ID token.
  */
 export function decide(
   policies: AuthPolicy[],
   claims: JWTPayload,
   asked: { tokenType: string; scope: string },
-  runners: Runner[] = [],
-  isAssumed: (claim: string) => boolean = () => false,
+  { runners = [], isAssumed = () => false }: DecideOptions = {},
 ): Decision {
   const granting = policies.filter((policy) => isFor(policy, asked, runners));
   const found = granting.map((policy) => ({
@@ -47,10 +57,11 @@ export function decide(
   if (matching.some(({ decision }) => decision === "deny"))
     return { allowed: false, reason: "a deny policy matches" };
   if (matching.length > 0) return { allowed: true, reason: token };
-  // The policy that fails in the fewest rules is the one that the caller has most likely meant.
-  const [closest] = found
-    .filter(({ decision }) => decision === "allow")
-    .sort((a, b) => a.mismatches.length - b.mismatches.length);
+  // The caller has most likely meant the policy that names it or, if none does, the one that fails in the fewest rules.
+  const rank = ({ mismatches }: { mismatches: string[] }) =>
+    mismatches.length +
+    100 * mismatches.filter((it) => /\.(namespace|serviceaccount\.name) is /.test(it)).length;
+  const [closest] = found.filter(({ decision }) => decision === "allow").sort((a, b) => rank(a) - rank(b));
   const why = closest ? closest.mismatches.join(", ") : `none is for a ${token}`;
   return { allowed: false, reason: `no allow policy of the issuer matches: ${why}` };
 }
@@ -114,10 +125,10 @@ function matchesClaim(pattern: string, claim: unknown): boolean {
 function mismatchesOf(
   { rules }: AuthPolicy,
   claims: JWTPayload,
-  isAssumed: (claim: string) => boolean,
+  isAssumed: (path: string, claims: JWTPayload) => boolean,
 ): string[] {
   return Object.entries(rules)
-    .filter(([path]) => !isAssumed(path))
+    .filter(([path]) => !isAssumed(path, claims))
     .map(([path, pattern]) => ({ path, pattern, claim: claimAt(claims, path) }))
     .filter(({ pattern, claim }) => !matchesClaim(pattern, claim))
     .map(({ path, pattern, claim }) => `${path} is ${JSON.stringify(claim) ?? "absent"}, not "${pattern}"`);
@@ -144,7 +155,6 @@ function isFor(policy: AuthPolicy, asked: { tokenType: string; scope: string }, 
   }
 }
 
-/** Returns whether a value is a JSON object. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
+function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

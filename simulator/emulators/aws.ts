@@ -1,9 +1,6 @@
-// The emulated AWS account: its EKS cluster, IAM, and who receives the credentials of a role.
+// The emulated AWS account: its EKS cluster, and what the program creates in IAM.
 
-import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey } from "jose";
-import { type Decision, type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
-import { evaluatePodIdentityTrust, evaluateTrustPolicy, type IamPolicy } from "./iamPolicy";
-import { claimsOf, keysOf } from "./issuer";
+import { type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
 
 export interface AwsOptions {
   region: string;
@@ -16,19 +13,12 @@ export interface AwsOptions {
 export interface Aws extends Emulator {
   /** The URL of the cluster's API server, at which nothing listens. */
   endpoint: string;
-  /** Asks STS for the credentials of a role, which may not exist. */
-  assumeRoleWithWebIdentity(roleArn: string, idToken: string): Promise<Decision>;
-  /**
-   * Asks EKS Pod Identity for the credentials of a role, which may not exist. The trust policy decides first, as if anyone
-   * could associate the role with a service account.
-   */
-  assumeRoleForPodIdentity(roleArn: string, idToken: string): Promise<Decision>;
 }
 
 interface Role {
   namePrefix: string;
   path?: string;
-  assumeRolePolicy: IamPolicy;
+  assumeRolePolicy: object;
 }
 
 interface Association {
@@ -37,9 +27,6 @@ interface Association {
   serviceAccount: string;
   roleArn: string;
 }
-
-/** The audience of the ID tokens that EKS Pod Identity exchanges: the CSI token of its agent. */
-const POD_IDENTITY_AUDIENCE = "pods.eks.amazonaws.com";
 
 /** The newest version of Kubernetes on EKS that the program knows. */
 const KUBERNETES_VERSION = "1.36";
@@ -64,7 +51,6 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
   if (cluster?.hasOidcProvider) {
     oidcProviders.set(providerArn(issuerUrl), { url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] });
   }
-  const keySets = new Map<string, JWTVerifyGetKey>();
 
   const resources: Record<string, ResourceKind> = {
     "aws:iam/role:Role": storedKind(
@@ -137,62 +123,5 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
     },
   };
 
-  const roleOf = (roleArn: string) => roles.get(roleArn.split("/").pop() ?? "");
-
-  /** Decides by the claims of an ID token of a cluster, if it is valid. */
-  async function decideBy(
-    idToken: string,
-    audience: string[],
-    decide: (claims: JWTPayload) => Decision,
-  ): Promise<Decision> {
-    const issuer = String(decodeJwt(idToken).iss);
-    const keys = keySets.get(issuer) ?? (await keysOf(issuer));
-    keySets.set(issuer, keys);
-    try {
-      return decide(await claimsOf(idToken, keys, { issuer, audience }));
-    } catch (error) {
-      if (!(error instanceof errors.JOSEError)) throw error;
-      return { allowed: false, reason: `the ID token is invalid: ${error.message}` };
-    }
-  }
-
-  return {
-    endpoint,
-    resources,
-    calls,
-    existing: () => stores.flatMap((store) => [...store.keys()]),
-
-    async assumeRoleWithWebIdentity(roleArn, idToken) {
-      const role = roleOf(roleArn);
-      if (!role) return { allowed: false, reason: "no such role" };
-      const federated = providerArn(String(decodeJwt(idToken).iss));
-      const provider = oidcProviders.get(federated);
-      if (!provider) return { allowed: false, reason: "no IAM OIDC provider for this issuer" };
-      return decideBy(idToken, provider.clientIdLists, (claims) => {
-        return evaluateTrustPolicy(role.assumeRolePolicy, federated, claims);
-      });
-    },
-
-    async assumeRoleForPodIdentity(roleArn, idToken) {
-      const role = roleOf(roleArn);
-      if (!role) return { allowed: false, reason: "no such role" };
-      return decideBy(idToken, [POD_IDENTITY_AUDIENCE], (claims) => {
-        // system:serviceaccount:NAMESPACE:NAME
-        const [, , namespace = "", serviceAccount = ""] = String(claims.sub).split(":");
-        const [ownName = ""] = clusters.keys();
-        const clusterName = claims.iss === issuerUrl ? ownName : `${ownName}-2`;
-        const decision = evaluatePodIdentityTrust(role.assumeRolePolicy, {
-          "eks-cluster-arn": clusterArn(clusterName),
-          "eks-cluster-name": clusterName,
-          "kubernetes-namespace": namespace,
-          "kubernetes-service-account": serviceAccount,
-        });
-        if (!decision.allowed) return decision;
-
-        const association = associations.get(`${clusterName},${namespace}/${serviceAccount}`);
-        if (association?.roleArn === roleArn) return decision;
-        return { allowed: false, reason: "the service account is not associated with the role" };
-      });
-    },
-  };
+  return { endpoint, resources, calls, existing: () => stores.flatMap((store) => [...store.keys()]) };
 }

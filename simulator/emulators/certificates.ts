@@ -22,19 +22,22 @@ export interface ServerCertificate {
 const DAY = 24 * 60 * 60 * 1000;
 const ALGORITHM = { keyType: "ec", algorithm: "sha256" } as const;
 
-/** Creates an authority, and writes it and a certificate of the emulators to a directory that only its owner can read. */
-export async function saveCertificateAuthority(directory: string): Promise<void> {
-  const { key, certificate, issue } = await createCertificateAuthority();
-  const server = await issue({ hosts: ["127.0.0.1"] });
+/**
+ * Creates an authority, and writes its certificate and a TLS certificate of the emulators to a directory that only its owner can
+ * read.
+ */
+export async function saveCertificates(directory: string): Promise<CertificateAuthority> {
+  const authority = await createCertificateAuthority();
+  const server = await authority.issue({ hosts: ["127.0.0.1"] });
   const files = {
-    "ca.pem": certificate,
-    "ca-key.pem": key,
+    "ca.pem": authority.certificate,
     "server.pem": server.cert,
     "server-key.pem": server.key,
   };
   for (const [name, content] of Object.entries(files)) {
     await writeFile(join(directory, name), content, { mode: 0o600 });
   }
+  return authority;
 }
 
 /** Returns the directory of the running simulation. @throws Error if there is none. */
@@ -44,17 +47,9 @@ export function simulationDirectory(): string {
   return directory;
 }
 
-function read(file: string): Promise<string> {
-  return readFile(join(simulationDirectory(), file), "utf8");
-}
-
-/** Returns the authority of the running simulation. */
-export async function openCertificateAuthority(): Promise<CertificateAuthority> {
-  return certificateAuthority(await read("ca-key.pem"), await read("ca.pem"));
-}
-
 /** Returns the certificate of the emulated services, which is the same for all of them. */
 export async function emulatorCertificate(): Promise<ServerCertificate> {
+  const read = (file: string) => readFile(join(simulationDirectory(), file), "utf8");
   return { key: await read("server-key.pem"), cert: await read("server.pem") };
 }
 
@@ -74,7 +69,8 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
   return certificateAuthority(key, cert);
 }
 
-function certificateAuthority(key: string, certificate: string): CertificateAuthority {
+/** Returns an authority that exists already. */
+export function certificateAuthority(key: string, certificate: string): CertificateAuthority {
   return {
     key,
     certificate,

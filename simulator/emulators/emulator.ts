@@ -23,18 +23,13 @@ export interface Resource {
   outputs: object;
 }
 
-/** Whether an emulated service grants what it is asked for. */
-export interface Decision {
-  allowed: boolean;
-  /** Why, for people; not secret. */
-  reason: string;
-}
-
 /** A resource that was created and then failed, such as a Job: the engine keeps it, and the update fails. */
 export class Unready extends Error {
   constructor(
     message: string,
     readonly resource: Resource,
+    /** The part of the message that is not the same for every such resource. */
+    readonly reason: string,
   ) {
     super(message);
   }

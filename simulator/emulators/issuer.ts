@@ -1,19 +1,17 @@
 // The emulated OIDC issuer of an EKS cluster: its keys over HTTPS, and the ID tokens of its pods.
 
 import { randomBytes, randomUUID, X509Certificate } from "node:crypto";
+import type { Server } from "node:https";
 import {
   calculateJwkThumbprint,
   createRemoteJWKSet,
   exportJWK,
   type GenerateKeyPairResult,
   generateKeyPair,
-  type JWTPayload,
   type JWTVerifyGetKey,
-  type JWTVerifyOptions,
-  jwtVerify,
   SignJWT,
 } from "jose";
-import { emulatorCertificate, openCertificateAuthority } from "./certificates";
+import { emulatorCertificate } from "./certificates";
 import { startServer } from "./server";
 
 /** The pod that an ID token is for. */
@@ -26,19 +24,18 @@ export interface PodIdentity {
 
 export interface TokenOptions {
   audience: string[];
-  /** Seconds; negative for a token that has expired. */
+  /** Seconds. */
   expiresIn: number;
 }
 
 export interface ClusterIssuer {
   /** `https://127.0.0.1:PORT/PATH` */
   url: string;
-  /** Returns the SHA-256 of the TLS certificate in use, in lowercase hex. */
-  thumbprint(): string;
+  server: Server;
+  /** SHA-256 of its TLS certificate, in lowercase hex. */
+  thumbprint: string;
   /** Returns an ID token as the Kubernetes API server issues it. */
   token(pod: PodIdentity, options: TokenOptions): Promise<string>;
-  /** Replaces the TLS certificate of the running server. */
-  rotateCertificate(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -59,50 +56,22 @@ export async function keysOf(url: string): Promise<JWTVerifyGetKey> {
   return createRemoteJWKSet(new URL(jwks_uri));
 }
 
-/** What is known of ID tokens that were valid, by the keys. */
-const validTokens = new WeakMap<JWTVerifyGetKey, Map<string, JWTPayload>>();
-
-/**
- * Returns the claims of a valid ID token. A token is verified once: several thousand questions are asked with a few hundred.
- *
- * @throws JOSEError for any other token.
- */
-export async function claimsOf(
-  idToken: string,
-  keys: JWTVerifyGetKey,
-  options: JWTVerifyOptions,
-): Promise<JWTPayload> {
-  const valid = validTokens.get(keys) ?? new Map<string, JWTPayload>();
-  validTokens.set(keys, valid);
-  const id = [idToken, JSON.stringify(options)].join();
-  const known = valid.get(id);
-  if (known?.exp && known.exp * 1000 > Date.now()) return known;
-  const { payload } = await jwtVerify(idToken, keys, options);
-  valid.set(id, payload);
-  return payload;
-}
-
-/** One key pair for all clusters of a name in this process, since it takes up to a second to generate. */
-const keyPairs = new Map<string, Promise<GenerateKeyPairResult>>();
+/** One for all issuers in this process, since it takes up to a second to generate. */
+let keyPair: Promise<GenerateKeyPairResult> | undefined;
 
 /**
  * Starts the issuer of one cluster on a free port of the loopback address.
  *
- * @param cluster a name. Clusters of different names have different keys.
  * @param path of its URL, by default in the form of EKS: `/id/<32 uppercase hexadecimal digits>`.
  */
 export async function startIssuer(
-  cluster = "own",
   path = `/id/${randomBytes(16).toString("hex").toUpperCase()}`,
 ): Promise<ClusterIssuer> {
-  const keyPair = keyPairs.get(cluster) ?? generateKeyPair("RS256");
-  keyPairs.set(cluster, keyPair);
+  keyPair ??= generateKeyPair("RS256");
   const { privateKey, publicKey } = await keyPair;
   const key = await exportJWK(publicKey);
   const kid = await calculateJwkThumbprint(key);
   const tls = await emulatorCertificate();
-  let { cert } = tls;
-
   const { server, origin, close } = await startServer(tls, (request) => {
     switch (request.url) {
       case `${base(path)}${DISCOVERY_PATH}`:
@@ -118,27 +87,20 @@ export async function startIssuer(
   return {
     url,
     close,
-    thumbprint: () => new X509Certificate(cert).fingerprint256.replaceAll(":", "").toLowerCase(),
+    server,
+    thumbprint: new X509Certificate(tls.cert).fingerprint256.replaceAll(":", "").toLowerCase(),
     token(pod, { audience, expiresIn }) {
       const now = Math.floor(Date.now() / 1000);
-      const issuedAt = Math.min(now, now + expiresIn);
       return new SignJWT(kubernetesClaims(pod))
         .setProtectedHeader({ alg: "RS256", kid })
         .setIssuer(url)
         .setSubject(`system:serviceaccount:${pod.namespace}:${pod.serviceAccount}`)
         .setAudience(audience)
-        .setIssuedAt(issuedAt)
-        .setNotBefore(issuedAt)
+        .setIssuedAt(now)
+        .setNotBefore(now)
         .setExpirationTime(now + expiresIn)
         .setJti(randomUUID())
         .sign(privateKey);
-    },
-    async rotateCertificate() {
-      const next = await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
-      server.setSecureContext(next);
-      // A connection that is kept alive would continue with the previous certificate.
-      server.closeAllConnections();
-      cert = next.cert;
     },
   };
 }

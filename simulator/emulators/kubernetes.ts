@@ -2,16 +2,9 @@
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
-import {
-  type Emulator,
-  type Resource,
-  type ResourceKind,
-  randomSuffix,
-  storedKind,
-  Unready,
-} from "./emulator";
-import type { ClusterIssuer, PodIdentity } from "./issuer";
-import { type PodOptions, type PodRun, type PodSpec, runExchange } from "./pod";
+import { type Emulator, type Resource, type ResourceKind, storedKind, Unready } from "./emulator";
+import type { ClusterIssuer } from "./issuer";
+import { type PodOptions, type PodRun, runExchange, runExchangeOnly } from "./pod";
 
 type Job = types.output.batch.v1.Job;
 type ConfigMap = types.output.core.v1.ConfigMap;
@@ -37,8 +30,12 @@ export interface KubernetesOptions {
 }
 
 export interface Kubernetes extends Emulator {
-  /** Returns the last pod of a service account, or one that could run as it. */
-  podOf(namespace: string, serviceAccount: string): PodIdentity;
+  /**
+   * Exchanges a token as a service account without a Job. No one knows the names of its pods, so that its ID token is of none.
+   *
+   * @param audience of the ID token.
+   */
+  exchange(account: { namespace: string; name: string }, audience: string): Promise<PodRun>;
 }
 
 const SERVICE_ACCOUNT = "core/v1:ServiceAccount";
@@ -50,63 +47,47 @@ export const KINDS = [
   SERVICE_ACCOUNT,
   CONFIG_MAP,
   JOB,
-  // Only stored: the pods of the simulation have everything already.
+  // Only stored: they change no pod of the simulation.
   "admissionregistration.k8s.io/v1:MutatingAdmissionPolicy",
   "admissionregistration.k8s.io/v1:MutatingAdmissionPolicyBinding",
 ];
 
 const WHOAMI = ["bash", "-c", "echo '$ pulumi whoami' && pulumi whoami"];
 
+const SUFFIX = [..."bcdfghjklmnpqrstvwxz2456789"];
+
+/**
+ * Returns the name of a pod of a Job, which Kubernetes generates:
+ * https://github.com/kubernetes/kubernetes/blob/v1.36.3/staging/src/k8s.io/apiserver/pkg/storage/names/generate.go
+ */
+function podName(jobName: string): string {
+  const suffix = Array.from({ length: 5 }, () => SUFFIX[Math.floor(Math.random() * SUFFIX.length)]);
+  return `${jobName}-`.slice(0, 63 - suffix.length) + suffix.join("");
+}
+
 /** Returns a cluster with the given service accounts. Namespaces that the stack does not create exist. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
+  const { issuer, command = WHOAMI, runPod = runExchange } = options;
   const stores = new Map(KINDS.map((kind) => [kind, new Map<string, KubernetesObject>()]));
-  const pods = new Map<string, PodIdentity>();
   for (const id of options.serviceAccounts) {
     const [namespace = "", name = ""] = id.split("/");
     stores.get(SERVICE_ACCOUNT)?.set(id, { metadata: { namespace, name } });
   }
 
+  /** Returns the data of a ConfigMap, in which the emulated Pulumi Cloud replaces the stack's. */
   function configMap(namespace: string, name: string): Record<string, string> {
     const found = stores.get(CONFIG_MAP)?.get(`${namespace}/${name}`) as ConfigMap | undefined;
     if (!found) throw new Error(`configmap "${name}" not found`);
-    return found.data;
-  }
-
-  function podOf(namespace: string, serviceAccount: string): PodIdentity {
-    const node = `ip-10-0-1-23.${options.region}.compute.internal`;
-    const pod = `${serviceAccount}-${randomSuffix().slice(0, 5)}`;
-    return pods.get(`${namespace}/${serviceAccount}`) ?? { namespace, serviceAccount, pod, node };
-  }
-
-  /** Runs a pod. Its name is that of the Job with a suffix. */
-  async function runPodOf(namespace: string, jobName: string, spec: PodSpec) {
-    const { command = WHOAMI, runPod = runExchange } = options;
-    const account = `${namespace}/${spec.serviceAccountName}`;
-    const name = `${jobName}-${randomSuffix().slice(0, 5)}`;
-    const pod = { ...podOf(namespace, spec.serviceAccountName), pod: name };
-    pods.set(account, pod);
-
-    const run = await runPod({
-      spec,
-      command,
-      idToken: (audience, expiresIn) => options.issuer.token(pod, { audience: [audience], expiresIn }),
-      configMap(configMapName) {
-        const data = configMap(namespace, configMapName);
-        // The emulated Pulumi Cloud replaces the stack's.
-        return data.apiUrl ? { ...data, apiUrl: options.apiUrl } : data;
-      },
-      onLog: (line) => options.onLog(line, account),
-    });
-    return { name, ...run };
+    return found.data.apiUrl ? { ...found.data, apiUrl: options.apiUrl } : found.data;
   }
 
   // The Kubernetes provider waits for a Job, and reports the termination message of a failed pod:
   // pulumi/pulumi-kubernetes, provider/pkg/await/checker/pod/check.go.
   async function runJob({ spec: { template } }: Job, resource: Resource): Promise<void> {
-    const fail = (reason: string) => {
+    const fail = (reason: string, pod = "") => {
       const created = `resource ${resource.id} was successfully created`;
       const failed = "the Kubernetes API server reported that it failed to fully initialize or become live";
-      throw new Unready(`${created}, but ${failed}: ${reason}`, resource);
+      throw new Unready(`${created}, but ${failed}: ${pod}${reason}`, resource, reason);
     };
     const { spec } = template;
     const [namespace = "", jobName = ""] = resource.id.split("/");
@@ -115,8 +96,17 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const exists = spec.serviceAccountName === "default" || stores.get(SERVICE_ACCOUNT)?.has(account);
     if (!exists) return fail(`error looking up service account ${account}: not found`);
 
-    const { name, exitCode, log } = await runPodOf(namespace, jobName, spec);
-    if (exitCode !== 0) fail(`[Pod ${name}]: [Error] ${log.join("\n")}`);
+    const pod = podName(jobName);
+    const node = `ip-10-0-1-23.${options.region}.compute.internal`;
+    const identity = { namespace, serviceAccount: spec.serviceAccountName, pod, node };
+    const { exitCode, log } = await runPod({
+      spec,
+      command,
+      idToken: (audience, expiresIn) => issuer.token(identity, { audience: [audience], expiresIn }),
+      configMap: (name) => configMap(namespace, name),
+      onLog: (line) => options.onLog(line, account),
+    });
+    if (exitCode !== 0) fail(log.join("\n"), `[Pod ${pod}]: [Error] `);
   }
 
   function kindOf(kind: string, store: Map<string, KubernetesObject>): ResourceKind {
@@ -141,7 +131,11 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   }
 
   return {
-    podOf,
+    async exchange({ namespace, name }, audience) {
+      const identity = { namespace, serviceAccount: name };
+      const token = await issuer.token(identity, { audience: [audience], expiresIn: 600 });
+      return runExchangeOnly(configMap(namespace, `${name}-pulumi-token-exchange`), token);
+    },
     calls: {},
     existing: () => [...stores.values()].flatMap((store) => [...store.keys()]),
     resources: Object.fromEntries(

@@ -39,14 +39,26 @@ const SCRIPT_FILE = "exchange-token.sh";
 
 const SCRIPT = readFileSync(join(__dirname, "..", "..", "scripts", SCRIPT_FILE), "utf8");
 
-/** Runs the exchange script with the files that the spec has under the program's names. */
+/** The files of the program's volume, by their names. */
+type Files = Record<string, string>;
+
+/** Runs the exchange script with the files that the spec has under the program's names, and then the command. */
 export async function runExchange(options: PodOptions): Promise<PodRun> {
-  return inDirectory(async (root) => {
+  return runScript(await filesOf(options), options.command, options.onLog);
+}
+
+/** Runs the exchange script for a service account of which no pod exists: with its settings, and an ID token. */
+export function runExchangeOnly(settings: Files, token: string): Promise<PodRun> {
+  return runScript({ ...settings, [SCRIPT_FILE]: SCRIPT, token }, ["true"], () => {});
+}
+
+function runScript(files: Files, command: string[], onLog: PodOptions["onLog"]): Promise<PodRun> {
+  return inDirectory((root) => {
     const script = join(root, DIRECTORY, SCRIPT_FILE);
     const home = join(root, "tmp");
     mkdirSync(home);
     mkdirSync(join(root, DIRECTORY), { recursive: true });
-    for (const [name, content] of Object.entries(await filesOf(options))) {
+    for (const [name, content] of Object.entries(files)) {
       // Not asynchronously: a process that starts meanwhile would inherit the open file ("text file busy").
       writeFileSync(join(root, DIRECTORY, name), content, { mode: 0o555 });
     }
@@ -57,14 +69,14 @@ export async function runExchange(options: PodOptions): Promise<PodRun> {
       PULUMI_SKIP_UPDATE_CHECK: "true",
       PULUMI_CREDENTIAL_HELPER: script,
     };
-    return runContainer([script, ...options.command], root, environment, options.onLog);
+    return runContainer([script, ...command], root, environment, onLog);
   });
 }
 
-/** Returns the files of the program's volume: the settings in the service account's ConfigMap, the script, and the ID token. */
-async function filesOf({ spec, configMap, idToken }: PodOptions): Promise<Record<string, string>> {
+/** Returns the settings in the service account's ConfigMap, the script, and the ID token, as far as the spec has them. */
+async function filesOf({ spec, configMap, idToken }: PodOptions): Promise<Files> {
   const configMapName = `${spec.serviceAccountName}-${VOLUME}`;
-  const files: Record<string, string> = {};
+  const files: Files = {};
   const volume = spec.volumes?.find(({ name }) => name === VOLUME);
   for (const source of volume?.projected?.sources ?? []) {
     if (source.configMap?.name === configMapName) {

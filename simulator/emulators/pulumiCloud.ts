@@ -6,20 +6,16 @@ import { randomBytes, randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { decodeJwt, errors, type JWTVerifyGetKey } from "jose";
-import { type AuthPolicy, decide, type Runner } from "./authPolicy";
+import { decodeJwt, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { type AuthPolicy, type DecideOptions, decide } from "./authPolicy";
 import { emulatorCertificate } from "./certificates";
 import type { ResourceKind } from "./emulator";
-import { claimsOf, keysOf } from "./issuer";
+import { keysOf } from "./issuer";
 import { type Reply, startServer } from "./server";
 
-export interface PulumiCloudOptions {
-  /** The runner pools that exist. */
-  runners?: Runner[];
+export interface PulumiCloudOptions extends DecideOptions {
   /** Returns what a further endpoint, such as `GET /PATH`, answers to any access token; undefined if it does not exist. */
   answer?: (endpoint: string) => object | undefined;
-  /** Returns whether a rule on a claim, such as the path `iss`, is assumed to match every ID token. */
-  isAssumed?: (claim: string) => boolean;
   /** How long the registration of an issuer takes; by default 50. */
   registrationMilliseconds?: number;
 }
@@ -61,12 +57,8 @@ type TokenRequest = ReturnType<typeof tokenRequest>;
 class Denied extends Error {}
 
 /** Starts Pulumi Cloud. It trusts the issuers that this process trusts. */
-export async function startPulumiCloud({
-  runners = [],
-  answer = () => undefined,
-  isAssumed = () => false,
-  registrationMilliseconds = 50,
-}: PulumiCloudOptions = {}): Promise<PulumiCloud> {
+export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promise<PulumiCloud> {
+  const { answer = () => undefined, registrationMilliseconds = 50 } = options;
   const issuers = new Map<string, IssuerRegistration>();
   /** The keys of each registered issuer, by its ID. */
   const keySets = new Map<string, JWTVerifyGetKey>();
@@ -84,13 +76,13 @@ export async function startPulumiCloud({
       const keys = keySets.get(id);
       if (!issuer || !keys) throw new Denied(`organization ${organization} has no OIDC issuer ${iss}`);
       const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
-      const claims = await claimsOf(idToken, keys, verification);
+      const { payload } = await jwtVerify(idToken, keys, verification);
       const { policies = [], maxExpirationSeconds: limit = 25 * 60 * 60 } = issuer;
       // Assumed: the service denies it, where it could also shorten it.
       if (expiration > limit) {
         throw new Denied(`expiration ${expiration} exceeds the issuer's limit of ${limit} seconds`);
       }
-      const { allowed, reason } = decide(policies, claims, asked, runners, isAssumed);
+      const { allowed, reason } = decide(policies, payload, asked, options);
       if (!allowed) throw new Denied(reason);
 
       const access_token = `pul-${randomBytes(20).toString("hex")}`;

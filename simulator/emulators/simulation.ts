@@ -1,4 +1,4 @@
-// The simulation: the emulated AWS account, its EKS cluster and issuer, another cluster's issuer, and Pulumi Cloud.
+// The simulation: the emulated AWS account, its EKS cluster and issuer, and Pulumi Cloud.
 
 import { type Aws, type AwsOptions, startAws } from "./aws";
 import type { Emulator } from "./emulator";
@@ -19,8 +19,6 @@ export interface Simulation {
   kubernetes: Kubernetes;
   pulumiCloud: PulumiCloud;
   issuer: ClusterIssuer;
-  /** The issuer of a cluster that is not registered. */
-  otherIssuer: ClusterIssuer;
   /** Those of all emulators. */
   resources: Emulator["resources"];
   calls: Emulator["calls"];
@@ -31,9 +29,8 @@ export interface Simulation {
 
 /** Starts a simulation in which nothing of the stack exists. Its servers listen only on the loopback address. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
-  const [issuer, otherIssuer, pulumiCloud] = await Promise.all([
-    startIssuer("own", options.issuerPath),
-    startIssuer("other"),
+  const [issuer, pulumiCloud] = await Promise.all([
+    startIssuer(options.issuerPath),
     startPulumiCloud(options),
   ]);
   const aws = startAws({ ...options, issuerUrl: issuer.url });
@@ -49,7 +46,6 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
     kubernetes,
     pulumiCloud,
     issuer,
-    otherIssuer,
     resources: { ...aws.resources, ...kubernetes.resources, ...pulumiCloud.resources },
     calls: aws.calls,
     existing: () => ({
@@ -58,7 +54,7 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
       pulumiCloud: pulumiCloud.existing(),
     }),
     async close() {
-      await Promise.all([issuer.close(), otherIssuer.close(), pulumiCloud.close()]);
+      await Promise.all([issuer.close(), pulumiCloud.close()]);
     },
   };
 }

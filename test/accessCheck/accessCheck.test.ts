@@ -1,92 +1,10 @@
-// The access check: which callers it knows, what it finds, and that each answer depends on the one rule that decides it.
+// The questions of the live check: which callers it knows, and how it reports their answers.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { test } from "node:test";
 import { accessLines, accessMarkdown, type Result } from "../../accessCheck/answerReport";
-import { type Component, findComponent } from "../../accessCheck/component";
-import { accessQuestions, audienceOf, type Row, unexpected } from "../../accessCheck/questions";
+import { accessQuestions } from "../../accessCheck/questions";
 import { idOf, type Role, type ServiceAccount } from "../../accessCheck/serviceAccounts";
-import { evaluatePodIdentityTrust } from "../../simulator/emulators/iamPolicy";
-import type { Simulation } from "../../simulator/emulators/simulation";
-import { runProgram } from "../../simulator/runProgram";
-import { checkSimulatedAccess } from "../../simulator/simulatedAccess";
-import { stackOf, startCluster } from "../support/stack";
-
-const DEPLOYER = "ci/deployer";
-const PLANNER = "ci/planner";
-const SECRETS = "secrets/external";
-const ENTRIES = [
-  {
-    namespace: "ci",
-    name: "deployer",
-    tokenType: "team",
-    teamName: "ops",
-    audienceRule: true,
-    awsRole: "irsa",
-  },
-  { namespace: "ci", name: "planner", tokenType: "personal", userLogin: "a", awsRole: "pod-identity" },
-  { namespace: "secrets", name: "external", tokenType: "organization", audienceRule: true },
-].map((entry) => ({ ...entry, runJob: false }));
-
-describe("in the simulation", () => {
-  // One stack for all tests; some change it and put it back.
-  let simulation: Simulation;
-  let component: Component;
-  let rows: Row[];
-  before(async () => {
-    simulation = await startCluster();
-    const { registered } = await runProgram(simulation, stackOf({ serviceAccounts: ENTRIES }));
-    component = findComponent(registered) ?? assert.fail();
-    ({ rows } = await checkSimulatedAccess(simulation, component));
-  });
-  after(() => simulation.close());
-
-  test("each service account is allowed only as itself", () => {
-    assert.deepEqual(unexpected(rows), []);
-    const answers = rows.filter((row) => row.allowed);
-    const granted = answers.map(
-      ({ account, caller, service }) => `${idOf(account)}: ${caller.label}, ${service}`,
-    );
-    assert.deepEqual(granted, [
-      `${DEPLOYER}: itself, Pulumi Cloud`,
-      `${DEPLOYER}: itself, IAM role`,
-      `${PLANNER}: itself, Pulumi Cloud`,
-      `${PLANNER}: itself, IAM role`,
-      // As configured: it has no rule on aud.
-      `${PLANNER}: other audience, Pulumi Cloud`,
-      `${SECRETS}: itself, Pulumi Cloud`,
-    ]);
-  });
-
-  const NO_SIGNATURE = /signature verification/;
-  const OTHER_NAME = /^the trust policy requires another kubernetes-service-account$/;
-  for (const [label, pulumiCloud, irsa, podIdentity] of [
-    ["other service account", /name is 'deployer-2', not 'deployer'$/, /another sub$/, OTHER_NAME],
-    ["other namespace", /namespace is 'ci-2', not 'ci'$/, /another sub$/, /another kubernetes-namespace$/],
-    ["other audience", /: aud is \['urn:pulumi:org:acme-2'\], not '[^']+'$/, /"aud"/, /"aud"/],
-    ["expired token", /'exp'/, /"exp"/, /"exp"/],
-    ["invalid signature", NO_SIGNATURE, NO_SIGNATURE, NO_SIGNATURE],
-    ["other cluster", /has no OIDC issuer/, /no IAM OIDC provider for this/, /another eks-cluster-arn$/],
-    [PLANNER, /serviceaccount\.name is 'planner'/, /another sub$/, /^$/],
-    [SECRETS, /namespace is 'secrets'/, /another sub$/, /another kubernetes-namespace and kubernetes-serv/],
-  ] satisfies [string, RegExp, RegExp, RegExp][]) {
-    test(`denies ${label} for its own reason, also the role of EKS Pod Identity`, () => {
-      const reasonOf = (id: string, service: Row["service"]) => {
-        const isAsked = (row: Row) => idOf(row.account) === id && row.service === service;
-        return rows.find((row) => isAsked(row) && row.caller.label === label)?.reason ?? "";
-      };
-      assert.match(reasonOf(DEPLOYER, "Pulumi Cloud"), pulumiCloud);
-      assert.match(reasonOf(DEPLOYER, "IAM role"), irsa);
-      assert.match(reasonOf(PLANNER, "IAM role"), podIdentity);
-    });
-  }
-
-  test("AWS is asked with the ID token that Pulumi Cloud receives, and denies it", () => {
-    const isOther = ({ caller, service }: Row) => caller.label === "other audience" && service === "IAM role";
-    const others = rows.filter(isOther).map((row) => `${audienceOf(row)}, ${row.allowed}`);
-    assert.deepEqual(others, ["urn:pulumi:org:acme, false", "urn:pulumi:org:acme, false"]);
-  });
-});
 
 /** Returns a service account with the token of a team (`team:NAME`) or of the organization (`organization SCOPE`). */
 function account(id: string, token: string, kind?: Role["kind"]): ServiceAccount {
@@ -168,15 +86,4 @@ test("lists unexpected answers in Markdown, with what to check", () => {
   const advice = "Check policyRules, tokenType, and the settings of the token.";
   const answer = `- a/a, itself: **denied** by Pulumi Cloud. ${advice}`;
   assert.deepEqual(accessMarkdown({ ...result, rows }).match(/^- .*$/gm), [answer]);
-});
-
-test("a trust policy for EKS Pod Identity allows both actions, and only to that service, unless it denies", () => {
-  const Principal = { Service: "pods.eks.amazonaws.com" };
-  const statement = { Effect: "Allow", Principal, Action: ["sts:AssumeRole", "sts:TagSession"] };
-  const isAllowed = (...Statement: (typeof statement)[]) =>
-    evaluatePodIdentityTrust({ Statement }, {}).allowed;
-  assert.ok(isAllowed(statement));
-  assert.ok(!isAllowed(statement, { ...statement, Effect: "Deny" }));
-  assert.ok(!isAllowed({ ...statement, Action: ["sts:AssumeRole"] }));
-  assert.ok(!isAllowed({ ...statement, Principal: { Service: "ec2.amazonaws.com" } }));
 });

@@ -72,10 +72,10 @@ function newStateOf(resource: Registration): object {
   };
 }
 
-/** The mocks put providers below the stack. That of a resource without one is not in the plan. */
+/** The provider of a resource without one is not in the plan. */
 function inEngine(provider: string): string {
-  const [, inStack] = provider.split("pulumi:pulumi:Stack$");
-  return inStack ? `urn:pulumi:prod::eks-pulumi-oidc::${inStack}` : `urn::${UNKNOWN}`;
+  const [, ofStack] = /^urn:pulumi:[^:]*::[^:]*::(.*)$/.exec(provider) ?? [];
+  return ofStack ? `urn:pulumi:prod::eks-pulumi-oidc::${ofStack}` : `urn::${UNKNOWN}`;
 }
 
 const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";

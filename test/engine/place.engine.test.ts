@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, test } from "node:test";
+import { describe, type TestContext, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
+import { type ClusterIssuer, startIssuer } from "../../simulator/emulators/issuer";
 import type { Simulation } from "../../simulator/emulators/simulation";
 import { changes, errorsIn, failed, resourcesOf, succeeded } from "../support/engineOutcome";
 import { emptyStack, type Stack } from "../support/engineStack";
@@ -87,8 +88,9 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
     await t.test(
       "on its cluster, whatever options an update has and whatever the AWS account has",
       async () => {
-        const restore = useOtherCluster(simulation);
-        const urls = `issuerUrl = "${simulation.otherIssuer.url}": deployed with "${simulation.issuer.url}"`;
+        const { url } = await startOtherIssuer(t);
+        const restore = useOtherIssuer(simulation, url);
+        const urls = `issuerUrl = "${url}": deployed with "${simulation.issuer.url}"`;
         const message = RegExp(`${urls.replaceAll(/[.?]/g, "\\$&")}.*The AWS account is another one`, "s");
         const created = "**:ConfigMap::access.default.drift.pulumi-token-exchange";
         await assertStops({}, message, [
@@ -157,7 +159,8 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
     const stack = await emptyStack(t);
     const { simulation, cli, directory, pulumi, up } = stack;
     await writeFile(join(directory, "index.ts"), PROGRAM);
-    const { issuer, otherIssuer } = simulation;
+    const { issuer } = simulation;
+    const otherIssuer = await startOtherIssuer(t);
     cli.environment.ISSUER_URL = issuer.url;
     succeeded(await up());
     const deployed = simulation.existing();
@@ -211,13 +214,20 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
   });
 });
 
+/** Starts the issuer of another cluster. */
+async function startOtherIssuer(t: TestContext): Promise<ClusterIssuer> {
+  const issuer = await startIssuer();
+  t.after(issuer.close);
+  return issuer;
+}
+
 /** Lets every cluster have another issuer, as one of the same name in another AWS account does. */
-function useOtherCluster({ calls, otherIssuer }: Simulation): () => void {
+function useOtherIssuer({ calls }: Simulation, url: string): () => void {
   const getCluster = calls["aws:eks/getCluster:getCluster"] ?? assert.fail();
   const { answer } = getCluster;
   getCluster.answer = (inputs) => ({
     ...answer(inputs),
-    identities: [{ oidcs: [{ issuer: otherIssuer.url }] }],
+    identities: [{ oidcs: [{ issuer: url }] }],
   });
   return () => {
     getCluster.answer = answer;

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { stringify } from "yaml";
 import { requestAccessToken } from "../../accessCheck/requestAccessToken";
+import { openCertificateAuthority } from "../support/certificates";
 import {
   changes,
   EXCHANGED,
@@ -247,7 +248,10 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
     succeeded(await up());
     assert.deepEqual(newStatuses(simulation), EXCHANGED);
-    await simulation.issuer.rotateCertificate();
+    const { server } = simulation.issuer;
+    server.setSecureContext(await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] }));
+    // A connection that is kept alive would continue with the previous certificate.
+    server.closeAllConnections();
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
     await t.test("and keeps the cluster in its region, whatever that comes from", async (t) => {

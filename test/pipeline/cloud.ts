@@ -6,10 +6,10 @@ import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createGunzip } from "node:zlib";
 import { ISSUER_URL } from "../../pipeline/config";
-import { openCertificateAuthority } from "../../simulator/emulators/certificates";
 import { type Emulator, type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
 import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Reply, startServer } from "../../simulator/emulators/server";
+import { openCertificateAuthority } from "../support/certificates";
 import { answerAdmin } from "../support/cloudApi";
 import { startTeams, type Teams } from "../support/teams";
 

@@ -271,7 +271,7 @@ test("the issuer is registered with its thumbprint, through a provider for the c
   const { policies, ...others } = inputs;
   const { url, thumbprint } = stack.simulation.issuer;
   const named = { organization: "other", name: "mine", url, maxExpirationSeconds: 9000 };
-  assert.deepEqual(others, { ...named, thumbprints: [thumbprint()] });
+  assert.deepEqual(others, { ...named, thumbprints: [thumbprint] });
   assert.match(provider, /pulumi:providers:pulumiservice::/);
   assert.deepEqual(only(stack, "pulumiservice").inputs, { apiUrl: API_URL });
   // A rotated certificate changes nothing, and a refresh shows no drift.
@@ -371,7 +371,7 @@ test("createCluster creates a cluster without passing credentials, and an IAM OI
   assert.deepEqual(connectionOf(created), [created.simulation.aws.endpoint, [...GET_TOKEN, ...credentials]]);
   const { dependsOn } = only(created, "kubernetes").options;
   assert.deepEqual(await labelsOf(dependsOn), ["Cluster eks-cluster"]);
-  assert.deepEqual(only(created, "OidcIssuer").inputs.thumbprints, [created.simulation.issuer.thumbprint()]);
+  assert.deepEqual(only(created, "OidcIssuer").inputs.thumbprints, [created.simulation.issuer.thumbprint]);
 });
 
 test("createCluster creates the agent of EKS Pod Identity, and no IAM OIDC provider, if only that is needed", async (t) => {

@@ -6,8 +6,9 @@ import { createServer, type Server } from "node:net";
 import { type TestContext, test } from "node:test";
 import tls, { createServer as createTlsServer } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
-import { createCertificateAuthority, openCertificateAuthority } from "../../simulator/emulators/certificates";
+import { createCertificateAuthority } from "../../simulator/emulators/certificates";
 import { readThumbprints } from "../../thumbprint";
+import { openCertificateAuthority } from "../support/certificates";
 import { listen } from "../support/endpoint";
 import { setVariables } from "../support/variables";
 

@@ -3,11 +3,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
-import {
-  type CertificateAuthority,
-  openCertificateAuthority,
-  simulationDirectory,
-} from "../../simulator/emulators/certificates";
+import { type CertificateAuthority, simulationDirectory } from "../../simulator/emulators/certificates";
+import { openCertificateAuthority } from "../support/certificates";
 import { type Answer, drip, hang, reset, respond } from "../support/endpoint";
 import {
   ACCESS_TOKEN,

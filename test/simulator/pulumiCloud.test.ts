@@ -50,7 +50,7 @@ test("grants the token of a policy's owner, and no other token", () => {
     [RUNNER, "runner:pool-1", "runner:pool-2"],
   ] as const) {
     const isGranted = (scope: string, { tokenType } = policy) =>
-      decide([policy], CLAIMS, { tokenType, scope }, runners).allowed;
+      decide([policy], CLAIMS, { tokenType, scope }, { runners }).allowed;
     assert.deepEqual([isGranted(own), isGranted(other)], [true, false]);
     assert.ok(!isGranted(own, { ...policy, tokenType: "another" }));
   }

@@ -31,8 +31,7 @@ const REQUIRED = { organization: "acme", "aws:region": "us-west-2", clusterName:
 /** Where the machine of the simulation is logged in. */
 const OTHER_CLOUD = "https://other.example.com";
 
-/** The rule of an allow policy that no service account matches. */
-const UNMATCHED = { policyRules: { sub: "another-*" } };
+const POD_NAME = '"kubernetes.io".pod.name';
 
 /** A stack file with an entry of `serviceAccounts`, and with these settings on top of the required ones. */
 const stackFile = (settings: Settings) => ({ config: { ...REQUIRED, ...stackWith({}), ...settings } });
@@ -149,17 +148,16 @@ describe("the simulation", () => {
       /^ {2}Every pod of namespace default that names no service account can get the$/m,
       /^ {2}Service account +ci\/a$/m,
       /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}me$/m,
-      /^ {2}ci\/b +runner:eks +only itself +only itself\n {4}itself: allowed by Pulumi Cloud\.$/m,
-      /^ {4}other audience: allowed by Pulumi Cloud, as configured\.$/m,
-      /^ {2}audienceRule is false, because Pulumi does not document how a rule matches a$/m,
-      /^ {4}s\/c: denied by Pulumi Cloud \(no allow policy/m,
-      /70 of 70 checks passed \(4 service accounts, 40 callers\)/,
+      /^ {2}ci\/b +runner:eks +only itself +only itself$/m,
+      /^ {2}default\/default +user:me +every pod +once annotated$/m,
+      /^ {2}s\/c +organization +only itself +no role$/m,
+      /^ {2}4 service accounts: as the settings intend\.$/m,
     ]) {
       assert.match(stdout, lines);
     }
   });
 
-  test("prints the policies as JSON, and all of it as Markdown, both with the notes", async (t) => {
+  test("prints the policies as JSON, and the report as a code block of Markdown, both with the notes", async (t) => {
     const stacks = {
       prod: {
         environment: [`clusters/shared${ESCAPE}31m`],
@@ -178,55 +176,69 @@ describe("the simulation", () => {
 
     const markdown = await simulate(t, stacks, { markdown: true });
     assert.deepEqual([exitCode, markdown.exitCode], [0, 0]);
-    assert.match(markdown.stdout, /^> Simulation of stack prod/);
-    assert.match(
-      markdown.stdout,
-      /^> environment is ignored: the simulation does not open clusters\/shared.+31m/m,
-    );
-    const row = "| default/pulumi-service-account | user:my-login | only itself | only itself |\n";
-    assert.ok(markdown.stdout.includes(row), markdown.stdout);
-    const [json = ""] = codeIn(markdown.stdout, "json");
-    assert.deepEqual(JSON.parse(json), JSON.parse(stdout));
+    const [report = "", ...others] = codeIn(markdown.stdout, "text");
+    assert.deepEqual([`\`\`\`text\n${report}\`\`\`\n`, others], [markdown.stdout, []]);
+    assert.ok(report.replaceAll(/\s+/g, " ").includes(note));
+    assert.match(report, /^ {2}default\/pulumi-service-account +user:my-login +only itself +only itself$/m);
 
     const failed = await simulate(t, stacks, { policies: true, stack: "no" });
     assert.deepEqual([failed.exitCode, failed.stdout], [2, ""]);
   });
 
-  test("reports a denied exchange with its reason, in the Job's output or on standard error", async (t) => {
-    const stacks = { prod: stackFile(stackWith(UNMATCHED)) };
-    const reason = /HTTP 400.*sub is '[^']+', not 'another-\*'/;
-    const { exitCode, stdout, stderr, flow } = await simulate(t, stacks);
-    assert.match(flow, reason);
-    assert.match(stderr, /A Job failed, so `pulumi up` would fail/);
-    assert.doesNotMatch(stdout, /Access check/);
-
-    const markdown = await simulate(t, stacks, { markdown: true });
-    assert.match(markdown.stderr.replaceAll("\n", " "), reason);
-    assert.deepEqual([exitCode, markdown.exitCode], [1, 1]);
-  });
-
-  test("returns 1 if an answer is unexpected, says what to check, and notes a misspelled region", async (t) => {
-    const settings = {
-      "aws:region": "us-wset-2",
-      ...stackWith({ ...UNMATCHED, awsRole: "irsa", runJob: false }),
-    };
-    const { exitCode, stdout, stderr } = await simulate(t, { prod: stackFile(settings) });
-    const note = "aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?";
-    assert.equal(stdout.split("\n")[1], `  ${note}`);
-    assert.match(stdout, /^ {4}itself: denied by Pulumi Cloud .* Check\s+policyRules, /ms);
-    assert.match(stdout, /^ {2}12 of 14 checks passed/m);
+  test("returns 1 if the Job of a service account is denied, and compares the others", async (t) => {
+    const denied = entry({ policyRules: { sub: "another-*" } });
+    // Its Job runs in a pod with another name.
+    const named = entry({ name: "deployer", policyRules: { [POD_NAME]: "deploy-*" } });
+    const granted = entry({ name: "drift", policyRules: { [POD_NAME]: "drift-token-exchange-?????" } });
+    const serviceAccounts = [denied, named, granted];
+    const { exitCode, stdout, stderr, flow } = await simulate(t, { prod: stackFile({ serviceAccounts }) });
+    assert.match(stdout, /^ {4}exchange-token: .* denied the token exchange: HTTP 400:$/m);
+    for (const reason of [
+      "sub is 'system:serviceaccount:default:pulumi-service-account', not 'another-*'",
+      "'kubernetes.io'.pod.name is 'deployer-token-exchange-",
+    ]) {
+      const finding = "Its Job fails, so `pulumi up` would fail: exchange-token: ";
+      assert.ok(
+        flow
+          .slice(flow.indexOf("Access check"))
+          .split(finding)
+          .some((it) => it.includes(reason)),
+        flow,
+      );
+    }
+    assert.match(stdout, /^ {2}default\/deployer +user:my-login +see below +no role$/m);
+    assert.match(stdout, /^ {2}default\/drift +user:my-login +itself \(\+2\) +no role$/m);
     assert.deepEqual([exitCode, stderr], [1, ""]);
   });
 
-  test("assumes that a rule on a claim of a real cluster matches, and says so", async (t) => {
+  test("returns 1 if no pod of a service account without a Job can be granted its token, and notes a misspelled region", async (t) => {
+    const settings = {
+      "aws:region": "us-wset-2",
+      ...stackWith({ policyRules: { sub: "another-*" }, runJob: false }),
+    };
+    const { exitCode, stdout, stderr, flow } = await simulate(t, { prod: stackFile(settings) });
+    const note = "aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?";
+    assert.equal(stdout.split("\n")[1], `  ${note}`);
+    assert.match(
+      flow,
+      / see below no role None of its pods is granted a token: .* not 'another-\*'.*Check policyRules/,
+    );
+    assert.deepEqual([exitCode, stderr], [1, ""]);
+  });
+
+  test("assumes that a rule on a claim that only a real cluster knows is met, and says so", async (t) => {
     const uid = '"kubernetes.io".serviceaccount.uid';
-    const policyRules = { [uid]: "0f1e", '"kubernetes.io".pod.name': "app-*", iss: "https://oidc.eks.*" };
-    const { exitCode, stdout, stderr } = await simulate(t, {
-      prod: stackFile(stackWith({ policyRules, awsRole: "irsa" })),
-    });
-    assert.match(stdout, /^ {2}default\/pulumi-service-account +user:my-login +only itself +only itself$/m);
-    assert.match(stdout, /^ {4}assumed to match its pods: "kubernetes\.io"\.serviceaccount\.uid = 0f1e$/m);
-    assert.match(stdout, /^ {4}assumed to match its pods: iss = https:\/\/oidc\.eks\.\*$/m);
+    const rules = { [uid]: "0f1e", iss: "https://oidc.eks.*" };
+    // Its pods can have any name.
+    const withoutJob = entry({ name: "app", policyRules: { [POD_NAME]: "app-*" }, runJob: false });
+    const serviceAccounts = [entry({ policyRules: rules }), withoutJob];
+    const { exitCode, stdout, stderr } = await simulate(t, { prod: stackFile({ serviceAccounts }) });
+    const noted = stdout.match(/^ {4}assumed to match its pods: .*$/gm);
+    assert.deepEqual(noted, [
+      '    assumed to match its pods: "kubernetes.io".serviceaccount.uid = 0f1e',
+      "    assumed to match its pods: iss = https://oidc.eks.*",
+      '    assumed to match its pods: "kubernetes.io".pod.name = app-*',
+    ]);
     assert.deepEqual([exitCode, stderr], [0, ""]);
   });
 
@@ -252,7 +264,15 @@ describe("the simulation", () => {
   test("lists every kind of resource but the bindings of policies", async (t) => {
     const types = Object.keys((await start(t)).resources).filter((type) => !type.endsWith("PolicyBinding"));
     assert.ok(types.length > 10);
-    const resource = { name: "name", id: "id", inputs: {}, outputs: {}, provider: "" };
+    const resource = {
+      urn: "urn",
+      name: "name",
+      parent: undefined,
+      id: "id",
+      inputs: {},
+      outputs: {},
+      provider: "",
+    };
     for (const type of types) assert.equal(resourceLines([{ ...resource, type }], true).length, 1, type);
   });
 
@@ -284,6 +304,7 @@ describe("the simulation", () => {
 test("rejects options that are unknown or not valid together, with the reason", () => {
   for (const [line, reason] of [
     ["--stak", "Unknown option '--stak'"],
+    ["--policies --markdown", "--policies is not valid with --markdown"],
     ["--live --policies", "--live is not valid with --policies or --markdown"],
     ["--live --markdown", "--live is not valid with --policies or --markdown"],
     ["--plan a --live", "--plan is not valid with --live or --stack"],
@@ -337,7 +358,7 @@ describe("npm start", () => {
     const run = await ended(spawnStart([], ALIVE));
     const { exitCode, stdout, stderr, flow } = printed(run.exitCode, run.stdout, run.stderr);
     assert.match(flow, /^Simulation of the sample stack: .* Its settings are in simulator\/sample\.yaml\. /);
-    assert.match(stdout, /^ {2}(\d+) of \1 checks passed/m);
+    assert.match(stdout, /^ {2}3 service accounts: as the settings intend\.$/m);
     assert.ok(flow.trimEnd().endsWith(` ${NOTHING}`));
     assert.ok(Math.max(...stdout.split("\n").map((line) => line.length)) <= 80, stdout);
     assert.deepEqual([exitCode, stderr], [0, ""]);
