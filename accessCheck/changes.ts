@@ -219,9 +219,11 @@ function accountSubject(account: Account): Subject {
 
 /** Returns whose access token is requested, such as `team:platform`. */
 export function tokenOf(request: Value | undefined): string {
-  const [type, scope] = ["tokenType", "tokenScope"].map((name) => valueAt(request, name));
-  if (type === "organization") return scope === "admin" ? "organization (admin)" : "organization";
-  return typeof scope === "string" ? scope : `${textOf(type)}:${textOf(scope)}`;
+  const [type, scope] = ["tokenType", "tokenScope"].map((name) => textOf(valueAt(request, name)));
+  if (type === "organization" && scope === "admin") return "organization (admin)";
+  if (type === "organization" && scope === '""') return type;
+  const isOfType = scope?.startsWith(`${type === "personal" ? "user" : type}:`);
+  return isOfType ? `${scope}` : `${type}:${scope}`;
 }
 
 /** Returns whether an allow policy grants the access token that is requested. */

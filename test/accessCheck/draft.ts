@@ -9,12 +9,14 @@ import { type Registration, runProgram } from "../../simulator/runProgram";
 import { type Settings, stackOf, startCluster } from "../support/stack";
 import { stepsOf, UNKNOWN } from "./plans";
 
-export const ISSUER = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
-export const PROVIDER_ARN = `arn:aws:iam::123456789012:oidc-provider/${ISSUER}`;
+export { UNKNOWN };
+export const SECRET = "[secret]";
+
+export const ISSUER_URL = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
 export const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 
 /** One entry for each type of access token, and for each way to an IAM role. */
-export const ENTRIES: Settings[] = [
+const ENTRIES: Settings[] = [
   {
     namespace: "ci",
     name: "deployer",
@@ -31,17 +33,37 @@ export const ENTRIES: Settings[] = [
   { namespace: "web", name: "runner", tokenType: "runner", runnerId: "id", runnerName: "eks", runJob: false },
 ];
 
-export const SETTINGS: Settings = {
+const TEAM = {
+  name: "a",
+  stacks: [{ stack: "app/prod", permission: "edit" }],
+  environments: [{ environment: "app/prod", permission: "open" }],
+};
+
+/** All features. */
+const SETTINGS: Settings = {
   serviceAccounts: ENTRIES,
-  teams: [
-    {
-      name: "a",
-      stacks: [{ stack: "app/prod", permission: "edit" }],
-      environments: [{ environment: "app/prod", permission: "open" }],
-    },
-  ],
+  teams: [TEAM],
   createNamespaces: ["ops"],
   permissionsBoundaryArn: READ_ONLY,
+};
+
+/** The resources that tests change. */
+export const COMPONENT = "PulumiCloudAccess access";
+export const ISSUER = "OidcIssuer access.oidc-issuer";
+export const IRSA = "Role access.ci.deployer";
+export const POD_IDENTITY = "Role access.ops.drift";
+export const ASSOCIATION = "PodIdentityAssociation access.ops.drift";
+export const ATTACHMENT = `RolePolicyAttachment access.ci.deployer.${READ_ONLY}`;
+export const SERVICE_ACCOUNT = "ServiceAccount access.ci.deployer";
+export const CONFIG_MAP = "ConfigMap access.ci.deployer.pulumi-token-exchange";
+export const JOB = "Job access.ci.deployer";
+export const TEAM_A = "Team access.a";
+export const INJECTION = "MutatingAdmissionPolicy access.inject-token";
+export const PULUMI_CLOUD = "pulumiservice pulumi-cloud";
+
+/** The state of what is inside the component. */
+export const INSIDE = {
+  parent: "urn:pulumi:prod::eks-pulumi-oidc::eks-pulumi-oidc:index:PulumiCloudAccess::access",
 };
 
 export type Key = string | number;
@@ -52,25 +74,24 @@ interface State {
 }
 type DraftStep = Step & { oldState?: State | null; newState?: State | null };
 
+/** A change of a plan. */
+export type Edit = (draft: Draft) => Draft;
+
 let registrations: Promise<Registration[]> | undefined;
 
 /** Returns the plan of a deployed stack with all features, in which nothing changes. */
-export async function deployedPlan(): Promise<Draft> {
+export async function deployedPlan(...edits: Edit[]): Promise<Draft> {
   registrations ??= register(SETTINGS);
-  return new Draft(stepsOf(await registrations) as DraftStep[]);
+  return new Draft(stepsOf(await registrations) as DraftStep[]).edit(...edits);
 }
 
 /** Returns the plan of a new stack with all features. */
-export async function newPlan(): Promise<Draft> {
+export async function newPlan(...edits: Edit[]): Promise<Draft> {
   registrations ??= register(SETTINGS);
   const draft = new Draft(stepsOf(await registrations, []) as DraftStep[]);
-  return (
-    draft
-      // A preview does not read the certificate, or who the user is. The name of a role is chosen when it is created.
-      .set("OidcIssuer access.oidc-issuer", ["thumbprints"], undefined)
-      .set("Team access.a", ["members"], undefined)
-      .set(`RolePolicyAttachment access.ci.deployer.${READ_ONLY}`, ["role"], UNKNOWN)
-  );
+  // A preview does not read the certificate, or who the user is. The name of a role is chosen when it is created.
+  draft.edit(set(ISSUER, "thumbprints"), set(TEAM_A, "members"), set(ATTACHMENT, "role", UNKNOWN));
+  return draft.edit(...edits);
 }
 
 /** Returns the plan of a new stack with these settings. */
@@ -82,11 +103,60 @@ export async function newPlanOf(settings: Settings): Promise<Draft> {
 async function register(settings: Settings): Promise<Registration[]> {
   const simulation = await startCluster();
   const { registered } = await runProgram(simulation, stackOf(settings)).finally(simulation.close);
-  const json = JSON.stringify(registered).replaceAll(simulation.issuer.url.replace("https://", ""), ISSUER);
+  const json = JSON.stringify(registered).replaceAll(
+    simulation.issuer.url.replace("https://", ""),
+    ISSUER_URL,
+  );
   return JSON.parse(json.replaceAll(/(?<=pulumi-oidc-[\w-]+-)[0-9a-f]{26}/g, "0".repeat(26)));
 }
 
-/** A plan. A resource is named by its type without the module, and by its own name, such as `Role access.ci.deployer`. */
+/**
+ * Returns an edit that changes what the program says.
+ *
+ * @param resource its type without the module, and its name.
+ * @param path keys with dots between them, or a list of keys.
+ * @param value undefined removes it.
+ */
+export function set(resource: string, path: string | Key[], value?: unknown): Edit {
+  return (draft) => {
+    const step = draft.step(resource);
+    assert.ok(step.newState, resource);
+    setAt(step.newState.inputs, path, value);
+    if (step.oldState) step.op = "update";
+    return draft;
+  };
+}
+
+/** Returns an edit that changes what is deployed. */
+export function setDeployed(resource: string, path: string | Key[], value?: unknown): Edit {
+  return (draft) => {
+    const { oldState } = draft.step(resource);
+    assert.ok(oldState, resource);
+    setAt(oldState.inputs, path, value);
+    return draft;
+  };
+}
+
+/** Returns an edit that adds a new resource, by default outside of the component. */
+export function add(type: string, name: string, inputs: Inputs, state: object = {}): Edit {
+  return (draft) => {
+    const urn = `urn:pulumi:prod::eks-pulumi-oidc::${type}::${name}`;
+    draft.steps.push({ op: "create", urn, newState: { inputs, ...state } });
+    return draft;
+  };
+}
+
+/** Returns an edit by which a resource leaves the program. */
+export function remove(resource: string, flags: object = {}): Edit {
+  return (draft) => {
+    const step = draft.step(resource);
+    const oldState = { ...(step.oldState ?? assert.fail(resource)), ...flags };
+    Object.assign(step, { op: "delete", oldState, newState: null });
+    return draft;
+  };
+}
+
+/** A plan, which edits change. */
 export class Draft {
   readonly steps: DraftStep[];
 
@@ -94,70 +164,32 @@ export class Draft {
     this.steps = structuredClone(steps);
   }
 
-  /** Changes what the program says at a path. Undefined removes it. */
-  set(resource: string, path: Key[], value: unknown): this {
-    const step = this.step(resource);
-    assert.ok(step.newState, resource);
-    setAt(step.newState.inputs, path, value);
-    if (step.oldState) step.op = "update";
-    return this;
-  }
-
-  /** Changes what is deployed. */
-  setDeployed(resource: string, path: Key[], value: unknown): this {
-    const step = this.step(resource);
-    assert.ok(step.oldState, resource);
-    setAt(step.oldState.inputs, path, value);
+  edit(...edits: Edit[]): this {
+    for (const edit of edits) edit(this);
     return this;
   }
 
   /** Returns what the program says at a path. */
-  get(resource: string, ...path: Key[]): unknown {
-    return path.reduce((value: unknown, key) => (value as Inputs)[key], this.step(resource).newState?.inputs);
-  }
-
-  /** Adds a resource that is new, outside of the component or in it. */
-  add(type: string, name: string, inputs: Inputs, state: object = {}): this {
-    const urn = `urn:pulumi:prod::eks-pulumi-oidc::${type}::${name}`;
-    this.steps.push({ op: "create", urn, newState: { inputs, ...state } });
-    return this;
-  }
-
-  /** Lets a resource leave the program. */
-  delete(resource: string, flags: object = {}): this {
-    const step = this.step(resource);
-    step.op = "delete";
-    step.oldState = { ...(step.oldState ?? assert.fail(resource)), ...flags };
-    step.newState = null;
-    return this;
-  }
-
-  /** Takes a resource out of the plan. */
-  omit(resource: string): this {
-    this.steps.splice(this.steps.indexOf(this.step(resource)), 1);
-    return this;
+  get(resource: string, path: string | Key[]): unknown {
+    const inputs: unknown = this.step(resource).newState?.inputs;
+    return keysOf(path).reduce((value, key) => (value as Inputs)[key], inputs);
   }
 
   step(resource: string): DraftStep {
     const [type, name] = resource.split(" ");
-    const isIt = ({ urn }: DraftStep) => urn.endsWith(`:${type}::${name}`);
-    const [found, ...others] = this.steps.filter(isIt);
+    const [found, ...others] = this.steps.filter(({ urn }) => urn.endsWith(`:${type}::${name}`));
     assert.deepEqual(others, []);
     return found ?? assert.fail(`the plan has no ${resource}`);
   }
 
-  check(): Checked {
+  /** Reads the plan, and returns what is found and what changes: a line for each sentence or detail. */
+  check() {
     return checkSteps(this.steps);
   }
 }
 
-interface Checked {
-  findings: string[];
-  changes: string[];
-}
-
 /** Reads a plan, and returns what is found and what changes: a line for each sentence or detail. */
-export function checkSteps(steps: Step[]): Checked {
+export function checkSteps(steps: Step[]): { findings: string[]; changes: string[] } {
   const components = readComponents(planFrom(steps));
   const findings = components.flatMap((component) => findingsIn(component));
   const changes = components.flatMap(changesIn);
@@ -169,9 +201,13 @@ export function checkSteps(steps: Step[]): Checked {
   };
 }
 
+function keysOf(path: string | Key[]): Key[] {
+  return typeof path === "string" ? path.split(".") : path;
+}
+
 /** Changes a value of an object or a list. Undefined removes it. */
-export function setAt(inputs: Inputs, path: Key[], value: unknown): void {
-  const keys = [...path];
+export function setAt(inputs: Inputs, path: string | Key[], value: unknown): void {
+  const keys = [...keysOf(path)];
   const last = keys.pop() ?? assert.fail("no path");
   const parent = keys.reduce((object: Inputs, key) => object[key] as Inputs, inputs);
   if (Array.isArray(parent) && value === undefined) parent.splice(Number(last), 1);
@@ -179,5 +215,3 @@ export function setAt(inputs: Inputs, path: Key[], value: unknown): void {
   // Also for a key such as `__proto__`.
   else Object.defineProperty(parent, last, { value, enumerable: true, configurable: true, writable: true });
 }
-
-export { UNKNOWN };

@@ -8,13 +8,21 @@ import { after, test } from "node:test";
 import { checkPlan } from "../../accessCheck/checkPlan";
 import type { ReportOptions } from "../../accessCheck/screen";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { type Draft, deployedPlan, newPlan } from "./draft";
+import {
+  COMPONENT,
+  type Draft,
+  deployedPlan,
+  type Edit,
+  ISSUER,
+  newPlan,
+  POD_IDENTITY,
+  SECRET,
+  set,
+  setDeployed,
+} from "./draft";
 import { check as checkText, planOf } from "./plans";
 
 const directory = temporaryDirectory({ after });
-
-const COMPONENT = "PulumiCloudAccess access";
-const ISSUER_RESOURCE = "OidcIssuer access.oidc-issuer";
 
 /** Checks a plan, or a file with this content. */
 function check(plan: Draft | string, options: ReportOptions = {}) {
@@ -32,7 +40,7 @@ test("reports what changes, and who gets what", async () => {
 });
 
 test("prints a finding below its service account, and ends with 1", async () => {
-  const draft = (await deployedPlan()).set(ISSUER_RESOURCE, ["policies", 0, "teamName"], "\u001b[2Jb");
+  const draft = await deployedPlan(set(ISSUER, "policies.0.teamName", "\u001b[2Jb"));
   const { exitCode, stdout } = await check(draft);
   assert.match(
     stdout,
@@ -53,15 +61,14 @@ test("shows a component that the update deletes, and compares nothing of it", as
 });
 
 test("reads the steps in any order, and what a refresh found as what is deployed", async () => {
-  const draft = await deployedPlan();
-  draft.setDeployed(ISSUER_RESOURCE, ["policies", 1, "rules", "sub"], "found");
+  const draft = await deployedPlan(setDeployed(ISSUER, "policies.1.rules.sub", "found"));
   const refreshes = draft.steps.map(({ urn, oldState }) => ({
     op: "refresh",
     urn,
     oldState,
     newState: oldState,
   }));
-  const before = structuredClone(draft.step(ISSUER_RESOURCE));
+  const before = structuredClone(draft.step(ISSUER));
   const found = { ...before, op: "update", newState: before.oldState };
   for (const steps of [
     [...refreshes, found, ...draft.steps],
@@ -100,7 +107,7 @@ test("checks each component by its own objects, also with the same names", async
 });
 
 test("prints everything as one code block of Markdown, which no value ends", async () => {
-  const draft = (await newPlan()).set(ISSUER_RESOURCE, ["policies", 0, "teamName"], "a\n```\n<b>");
+  const draft = await newPlan(set(ISSUER, "policies.0.teamName", "a\n```\n<b>"));
   const { stdout } = await check(draft, { markdown: true });
   assert.match(stdout, /^```text\nAccess check of a plan.*belong\ntogether\.|^```text\nAccess check/s);
   assert.deepEqual(stdout.match(/```.*/g), ["```text", "```"]);
@@ -108,12 +115,8 @@ test("prints everything as one code block of Markdown, which no value ends", asy
 });
 
 test("prints the policies as JSON, with words for what is not known", async () => {
-  const { stdout } = await check(
-    (await newPlan()).set("Role access.ops.drift", ["assumeRolePolicy"], "[secret]"),
-    {
-      policies: true,
-    },
-  );
+  const plan = await newPlan(set(POD_IDENTITY, "assumeRolePolicy", SECRET));
+  const { stdout } = await check(plan, { policies: true });
   const { access } = JSON.parse(stdout);
   assert.equal(access["ci/deployer"].allowPolicy.teamName, "a");
   assert.equal(access["ops/drift"].trustPolicy, "secret");
@@ -128,7 +131,15 @@ test("reads standard input, for a file with the name -", async (t) => {
 });
 
 const file = join(directory, "plan.json");
-const component = async (edit: (draft: Draft) => Draft) => planOf(edit(await deployedPlan()).steps);
+const component = async (edit: Edit) => planOf((await deployedPlan(edit)).steps);
+
+/** Takes a resource out of the plan. */
+const omit = (resource: string): Edit => {
+  return (draft) => {
+    draft.steps.splice(draft.steps.indexOf(draft.step(resource)), 1);
+    return draft;
+  };
+};
 for (const [what, plan, message] of [
   [
     "another format",
@@ -153,7 +164,7 @@ for (const [what, plan, message] of [
   ],
   [
     "a preview with --target",
-    () => component((draft) => draft.omit("ConfigMap access.web.secrets.pulumi-token-exchange")),
+    () => component(omit("ConfigMap access.web.secrets.pulumi-token-exchange")),
     'This plan has only a part of PulumiCloudAccess "access".',
   ],
   [
@@ -167,7 +178,7 @@ for (const [what, plan, message] of [
   ],
   [
     "a list of service accounts in another form",
-    () => component((draft) => draft.set(COMPONENT, ["serviceAccounts", 4], "x")),
+    () => component(set(COMPONENT, "serviceAccounts.4", "x")),
     'PulumiCloudAccess "access" has inputs of another version of this project.',
   ],
 ] satisfies [string, () => string | Promise<string>, string][]) {

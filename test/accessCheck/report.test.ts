@@ -7,7 +7,7 @@ import { planFrom } from "../../accessCheck/plan";
 import { type Component, readComponents } from "../../accessCheck/readComponents";
 import { accessLines, type Report } from "../../accessCheck/report";
 import type { Settings } from "../support/stack";
-import { type Draft, newPlan, newPlanOf, UNKNOWN } from "./draft";
+import { COMPONENT, type Draft, newPlan, newPlanOf, set, UNKNOWN } from "./draft";
 
 const LONG = `${"n".repeat(30)}/${"a".repeat(40)}`;
 const TEAM = { tokenType: "team", teamName: "ops" };
@@ -119,9 +119,10 @@ for (const [what, finding, expected] of [
 }
 
 test("says what is not known yet", async () => {
-  const draft = (await newPlan())
-    .set("PulumiCloudAccess access", ["oidcProviderArn"], UNKNOWN)
-    .set("PulumiCloudAccess access", ["serviceAccounts", 1, "userLogin"], UNKNOWN);
+  const draft = await newPlan(
+    set(COMPONENT, "oidcProviderArn", UNKNOWN),
+    set(COMPONENT, "serviceAccounts.1.userLogin", UNKNOWN),
+  );
   const report = reportOf({ component: componentIn(draft) });
   assert.match(report, /^ {2}ci\/deployer +team:a +only itself +not known yet$/m);
   assert.match(report, /^ {2}ops\/drift +personal:known after the update\s+not known yet +only itself$/m);
@@ -134,11 +135,7 @@ test("says what a team may do, and that pods are injected", async () => {
 });
 
 test("shows characters that a terminal obeys or hides", async () => {
-  const draft = (await newPlan()).set(
-    "PulumiCloudAccess access",
-    ["serviceAccounts", 0, "teamName"],
-    "\u202Eo\u001b[2J\u200bps",
-  );
+  const draft = await newPlan(set(COMPONENT, "serviceAccounts.0.teamName", "\u202Eo\u001b[2J\u200bps"));
   const report = reportOf({ component: componentIn(draft) });
   assert.ok(report.includes("team:\\u{202e}o\\u{1b}[2J\\u{200b}ps"));
 });
