@@ -16,7 +16,7 @@ import { ended, writePrograms } from "../support/programs";
 import { ROOT } from "../support/project";
 import { changePolicies, stackOf, startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { Draft } from "./draft";
+import { Draft, set, setDeployed } from "./draft";
 import {
   checkLive,
   type Edit,
@@ -201,10 +201,8 @@ for (const [what, change, reported] of [
   [
     "lists what differs from the program",
     (draft) => {
-      draft.setDeployed(
-        "ConfigMap access.ops.drift.pulumi-token-exchange",
-        ["data", "organization"],
-        "mallory",
+      draft.edit(
+        setDeployed("ConfigMap access.ops.drift.pulumi-token-exchange", ["data", "organization"], "mallory"),
       );
       draft.step("ConfigMap access.ops.drift.pulumi-token-exchange").op = "update";
     },
@@ -213,7 +211,7 @@ for (const [what, change, reported] of [
   [
     "reports what is not as the settings say",
     (draft) => {
-      draft.set("Role access.ci.deployer", ["assumeRolePolicy", "Statement", 0, "Action"], "*");
+      draft.edit(set("Role access.ci.deployer", ["assumeRolePolicy", "Statement", 0, "Action"], "*"));
       draft.step("Role access.ci.deployer").op = "same";
     },
     / ci\/deployer user:my-login only itself see below Its trust policy: Statement\.0\.Action is "\*" .* No token was requested: the program must be as its settings say\.$/,

@@ -19,7 +19,7 @@ import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import { hang, startEndpoint } from "../support/endpoint";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
-import { Draft, deployedPlan, ISSUER } from "./draft";
+import { add, Draft, deployedPlan, ISSUER_URL, set, setDeployed } from "./draft";
 
 const ACCESS_TOKEN = `pul-${"0123456789".repeat(4)}`;
 const ROLE = "arn:aws:iam::123456789012:role/pulumi-oidc-x";
@@ -70,8 +70,8 @@ describe("a deployed component", () => {
 
   test("is asked with what its program says, whatever exists", () => {
     const { organization, issuerId, apiUrl } = deployed((draft) => {
-      draft.setDeployed(COMPONENT, ["organization"], "mallory");
-      draft.set(COMPONENT, ["pulumiApiUrl"], "https://api.example/path");
+      draft.edit(setDeployed(COMPONENT, ["organization"], "mallory"));
+      draft.edit(set(COMPONENT, ["pulumiApiUrl"], "https://api.example/path"));
       setState(draft, OIDC_ISSUER, { id: "acme/1" });
     });
     assert.deepEqual([organization, issuerId, apiUrl], ["acme", "1", "https://api.example"]);
@@ -82,7 +82,7 @@ describe("a deployed component", () => {
     const config = { "aws:region": "us-west-2" };
     t.after(setVariables({ AWS_DEFAULT_REGION: "eu-west-2" }));
     const withProvider = (draft: Draft) => {
-      draft.add("pulumi:providers:aws", "aws", { region: "eu-north-1" });
+      draft.edit(add("pulumi:providers:aws", "aws", { region: "eu-north-1" }));
       const provider = `${draft.steps.at(-1)?.urn}::id`;
       Object.assign(draft.step("Role access.ci.deployer").newState ?? {}, { provider });
     };
@@ -94,7 +94,8 @@ describe("a deployed component", () => {
   });
 
   test("needs no region without IRSA", () => {
-    const withoutIrsa = (draft: Draft) => draft.set(COMPONENT, ["serviceAccounts", 0, "awsRole"], "none");
+    const withoutIrsa = (draft: Draft) =>
+      draft.edit(set(COMPONENT, ["serviceAccounts", 0, "awsRole"], "none"));
     assert.equal(deployed(withoutIrsa, {}).aws, undefined);
   });
 
@@ -134,7 +135,7 @@ describe("a deployed component", () => {
     [
       "a secret",
       "a",
-      (draft) => draft.set(COMPONENT, ["organization"], "[secret]"),
+      (draft) => draft.edit(set(COMPONENT, ["organization"], "[secret]")),
       "The setting organization is secret, or not known.",
     ],
   ] satisfies [string, string, ((draft: Draft) => unknown) | undefined, string][]) {
@@ -304,7 +305,7 @@ describe("the cluster of a component", () => {
 });
 
 describe("what was added", () => {
-  const own = { id: "1", url: `https://${ISSUER}`, maxExpiration: 7200 };
+  const own = { id: "1", url: `https://${ISSUER_URL}`, maxExpiration: 7200 };
   const programs = () => new Draft(steps).get(OIDC_ISSUER, "policies") as object[];
 
   /** Returns what is found in these registrations of an issuer. */
@@ -312,7 +313,7 @@ describe("what was added", () => {
     const run: Run = async (_tool, [, path]) =>
       JSON.stringify(path === "/api/orgs/acme/oidc/issuers" ? { oidcIssuers } : { policies });
     const component = {
-      ...deployed((draft) => draft.set(COMPONENT, ["issuerUrl"], issuerUrl)),
+      ...deployed((draft) => draft.edit(set(COMPONENT, ["issuerUrl"], issuerUrl))),
       issuerId: "1",
     };
     return findIssuerAdditions(component, run, new AbortController().signal);
