@@ -1,7 +1,7 @@
 // What the answers of the real services mean for the report.
 
 import type { Finding } from "./findings";
-import { type Answer, isOnPod, type Question, type Service } from "./liveQuestions";
+import { type Answer, isOnPod, type Question, type Service } from "./questions";
 import type { Account } from "./readComponents";
 import { valueAt } from "./values";
 

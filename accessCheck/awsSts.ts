@@ -1,7 +1,7 @@
 // Asks AWS STS for a role, with the AWS CLI. It knows the endpoint of every region, and verifies its certificate.
 
 import type { AwsSettings } from "./deployedComponent";
-import type { Answer } from "./liveQuestions";
+import type { Answer } from "./questions";
 import { type Run, ToolError } from "./tools";
 
 // In seconds. The shortest that AWS grants.

@@ -3,10 +3,6 @@
 
 import * as v from "valibot";
 
-/** What the engine writes in place of a value that is known after the update only, and in place of a secret. */
-const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
-const SECRET = "[secret]";
-
 /** A resource as it is deployed, or as the program says. */
 export interface State {
   /** Such as `aws:iam/role:Role`. */
@@ -184,17 +180,6 @@ function typeAndName(urn: string, known?: string): { type: string; name: string 
   const [, , types = ""] = urn.split("::");
   const type = known ?? types.split("$").at(-1) ?? "";
   return { type, name: urn.slice(urn.indexOf(`${type}::`) + type.length + 2) };
-}
-
-/** Returns whether all of a value is known before the update, and nothing of it is secret. */
-export function isKnown(value: unknown): boolean {
-  if (typeof value === "object" && value !== null) return Object.values(value).every(isKnown);
-  return value !== SECRET && !(typeof value === "string" && value.includes(UNKNOWN));
-}
-
-/** Returns text for people, in which words replace what is known after the update only. */
-export function readable(text: string): string {
-  return text.replaceAll(UNKNOWN, "known after the update");
 }
 
 /** Returns whether a value is a JSON object. */

@@ -5,7 +5,7 @@ import { assumeRole } from "./awsSts";
 import type { Kubectl } from "./cluster";
 import { mapEightAtOnce } from "./concurrency";
 import { type DeployedComponent, irsaRoleOf, requestOf } from "./deployedComponent";
-import { type Answer, type Question, withInvalidSignature } from "./liveQuestions";
+import { type Answer, type Question, withInvalidSignature } from "./questions";
 import { requestAccessToken } from "./requestAccessToken";
 import { shown } from "./terminal";
 import { type Run, ToolError } from "./tools";

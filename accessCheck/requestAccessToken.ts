@@ -1,6 +1,6 @@
 // The request of the live check to Pulumi Cloud: that of scripts/exchange-token.sh, sent once. What it is granted is dropped.
 
-import type { Answer } from "./liveQuestions";
+import type { Answer } from "./questions";
 
 // In seconds. Pulumi Cloud documents no lower bound for the first.
 const ACCESS_TOKEN_SECONDS = 60;

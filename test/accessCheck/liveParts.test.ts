@@ -10,8 +10,8 @@ import { findAddedKeys, findIssuerAdditions } from "../../accessCheck/additions"
 import { answerFindings, notAsked, type Row } from "../../accessCheck/answers";
 import { connect, readKubeconfigs } from "../../accessCheck/cluster";
 import { type DeployedComponent, deployedComponent } from "../../accessCheck/deployedComponent";
-import { liveQuestions } from "../../accessCheck/liveQuestions";
 import { planFrom } from "../../accessCheck/plan";
+import { liveQuestions } from "../../accessCheck/questions";
 import { readComponents, type View } from "../../accessCheck/readComponents";
 import { requestIdTokens } from "../../accessCheck/realServices";
 import { type Run, ToolError } from "../../accessCheck/tools";
