@@ -121,7 +121,8 @@ function wordsOf(value: Value | undefined, listed?: Value): string {
 
 /** Returns what is known about each subject: of the component, if it exists, and of the rest of the program. */
 function subjectsOf(view: View, { exists, isBefore }: { exists: boolean; isBefore: boolean }) {
-  const { accounts, teams, injection, otherIssuers, otherPolicies, otherObjects, foreign } = view;
+  const { accounts, teams, injection, otherIssuers, otherPolicies, foreign } = view;
+  const { otherObjects, otherAssociations } = view;
   const subjects = new Map<string, Subject>();
   const add = (name: string, subject: Subject) => subjects.set(unusedName(name, subjects), subject);
   if (exists) add("OIDC issuer", issuerSubject(view));
@@ -134,7 +135,8 @@ function subjectsOf(view: View, { exists, isBefore }: { exists: boolean; isBefor
   for (const policy of otherPolicies)
     add(`policy ${jsonOf(policy)}`, { listed: new Map(), compared: new Map() });
   const issuers = otherIssuers.filter(({ isOfComponent }) => !isOfComponent);
-  for (const { title, inputs } of [...issuers, ...otherObjects, ...foreign]) add(title, wholeSubject(inputs));
+  const others = [...issuers, ...otherObjects, ...otherAssociations, ...foreign];
+  for (const { title, inputs } of others) add(title, wholeSubject(inputs));
   if (exists) {
     const facts = [...providerFacts(view), ...factsOf(view.supporting)];
     add("other resources", { compared: new Map(facts) });

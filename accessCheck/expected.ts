@@ -34,16 +34,18 @@ interface Named {
  */
 export function allowPolicy({ namespace, name, settings }: Named): Fields {
   const audience = valueAt(settings, "tokenAudience") ?? null;
+  const [further, isRequired] = [valueAt(settings, "policyRules"), valueAt(settings, "audienceRule")];
+  const rules = {
+    ...fieldsAt(settings, "policyRules"),
+    [NAMESPACE_CLAIM]: namespace,
+    [NAME_CLAIM]: name,
+    ...(isRequired === true && { aud: audience }),
+  };
   return {
     decision: "allow",
     tokenType: valueAt(settings, "tokenType") ?? null,
     ...ownerOf(settings),
-    rules: {
-      ...fieldsAt(settings, "policyRules"),
-      [NAMESPACE_CLAIM]: namespace,
-      [NAME_CLAIM]: name,
-      ...(valueAt(settings, "audienceRule") === true && { aud: audience }),
-    },
+    rules: [further, isRequired].find(isOpaque) ?? rules,
   };
 }
 

@@ -17,9 +17,11 @@ import {
   type Fields,
   isEqual,
   isFields,
+  isOpaque,
   jsonOf,
   opaqueIn,
   SECRET,
+  textOf,
   UNKNOWN,
   type Value,
   valueAt,
@@ -191,9 +193,10 @@ function* issuerFindings({ issuer, settings }: View, chosen: string[]): Generato
   const thumbprints = valueAt(inputs, "thumbprints") ?? [];
   const isOpen = thumbprints === UNKNOWN && expected.url === UNKNOWN;
   if (isOpen || existingThumbprints === undefined) return;
-  const known = [...existingThumbprints, ...chosen].map((it) => String(it).toLowerCase());
-  const foreign = Array.isArray(thumbprints) ? thumbprints : [thumbprints];
-  for (const thumbprint of foreign.filter((it) => !known.includes(String(it).toLowerCase()))) {
+  const known = [...existingThumbprints, ...chosen].map((it) => textOf(it).toLowerCase());
+  const all = Array.isArray(thumbprints) ? thumbprints : [thumbprints];
+  const isForeign = (it: Value) => isOpaque(it) || !known.includes(textOf(it).toLowerCase());
+  for (const thumbprint of all.filter(isForeign)) {
     yield {
       about: "token",
       text: `The registered issuer has the thumbprint ${jsonOf(thumbprint)}, which the component does not choose: the owner of this certificate could act as every service account.`,
@@ -328,7 +331,7 @@ function* attachmentFindings(
 function* otherIssuerFindings({ settings, issuer }: View, other: OtherIssuer): Generator<Finding> {
   const { title, organization, url, policiesOf } = other;
   const own = valueAt(settings, "organization");
-  const isOther = typeof organization === "string" && typeof own === "string";
+  const isOther = isName(organization) && isName(own);
   if (isOther && organization.toLowerCase() !== own.toLowerCase()) return;
 
   const about = "token";
@@ -346,6 +349,11 @@ function* otherIssuerFindings({ settings, issuer }: View, other: OtherIssuer): G
     yield { about, text: `${title} registers the cluster's issuer a second time, as ${jsonOf(url)}.` };
   if (url === SECRET)
     yield { about, text: `${title} registers an issuer whose URL is secret, so it cannot be compared.` };
+}
+
+/** In a path of the API, another text, such as `x/../NAME`, can lead to any organization. */
+function isName(organization: Value | undefined): organization is string {
+  return typeof organization === "string" && /^[\w-]+$/.test(organization);
 }
 
 /** Returns the form of a URL that all of its spellings have. */

@@ -51,6 +51,8 @@ export interface View {
   otherIssuers: OtherIssuer[];
   /** What the rest of the program has under the name of a service account or of its ConfigMap. */
   otherObjects: OtherObject[];
+  /** What the rest of the program has that can give the pods of a service account another role. */
+  otherAssociations: Resource[];
   /** The providers of the resources in the component, by package. */
   providers: Map<string, Provider[]>;
 }
@@ -165,6 +167,7 @@ interface Found {
 }
 
 const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
+const ASSOCIATION = "aws:eks/podIdentityAssociation:PodIdentityAssociation";
 const ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
 const TEAM = /^pulumiservice:(index|api\/teams):Team$/;
 const STACK_PERMISSION = "pulumiservice:index:TeamStackPermission";
@@ -340,6 +343,7 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
     teams: readTeams(teamResources, outside, settings, deleted),
     otherIssuers: all.flatMap((it) => readOtherIssuer(it, component)),
     otherObjects: outside.flatMap((it) => readOtherObject(it, accounts)),
+    otherAssociations: outside.filter((it) => isAssociation(it, accounts)).map((it) => resourceOf(it)),
     providers: readProviders(all, component),
   };
 }
@@ -409,7 +413,7 @@ function readAccount(
     configMap: configMap && readConfigMap(configMap),
     role: role && readRole(role, outside),
     attachments: attachments.map(({ inputs }) => inputs),
-    association: take("aws:eks/podIdentityAssociation:PodIdentityAssociation", own)?.inputs,
+    association: take(ASSOCIATION, own)?.inputs,
     // One that exists already is only read.
     serviceAccount: serviceAccount?.resource.op === "read" ? undefined : serviceAccount?.inputs,
     job: take("kubernetes:batch/v1:Job", own)?.inputs,
@@ -450,15 +454,14 @@ function mentions(value: unknown, name: Value, arn: Value): boolean {
   );
 }
 
-/** Returns the teams that the component creates, and those of its service accounts, with what the program has for them. */
+/** Returns the teams that the component has resources of, and those of its service accounts, with what the program has for them. */
 function readTeams(inside: Found[], outside: Found[], settings: Fields, deleted: DeletedTeam[]): Team[] {
   const organization = valueAt(settings, "organization");
   const all = [...inside, ...outside].filter(({ type, inputs }) => {
     return type.startsWith("pulumiservice:") && isSameName(organizationOf(inputs), organization);
   });
-  const created = inside.filter(({ type }) => TEAM.test(type)).map(teamOf);
   const named = entriesOf(settings).map((entry) => valueAt(entry, "teamName"));
-  const names = [...created, ...named].filter((name) => typeof name === "string");
+  const names = [...inside.map(teamOf), ...named].filter((name) => typeof name === "string");
   return [...new Set(names)].map((name) => {
     const ofTeam = all.filter((it) => isSameName(teamOf(it), name));
     const permissions = new Map<string, Value[]>();
@@ -526,7 +529,7 @@ function permissionOf({ type, inputs }: Found): Value {
 /** Reads an issuer of the rest of the program, also by the second interface of the provider: `pulumiservice.api.auth`. */
 function readOtherIssuer(found: Found, component: PlannedResource): OtherIssuer[] {
   const { type, inputs, owner, resource } = found;
-  const isPolicy = /^pulumiservice:api.*:(Auth)?Policy$/.test(type);
+  const isPolicy = /^pulumiservice:.*:(Auth)?Policy$/.test(type);
   // What is only read has no inputs.
   if (
     owner === component ||
@@ -569,6 +572,15 @@ function readOtherObject(found: Found, accounts: Account[]): OtherObject[] {
     annotations,
   } as const;
   return ids.length > 0 ? [object] : [];
+}
+
+/** Returns whether a resource is an association for EKS Pod Identity of one of the service accounts, by their names. */
+function isAssociation({ type, inputs }: Found, accounts: Account[]): boolean {
+  const [namespace, serviceAccount] = ["namespace", "serviceAccount"].map((key) => valueAt(inputs, key));
+  const isOf = (account: Account) =>
+    (isOpaque(namespace) || namespace === account.namespace) &&
+    (isOpaque(serviceAccount) || serviceAccount === account.name);
+  return type === ASSOCIATION && accounts.some(isOf);
 }
 
 function readProviders(all: Found[], component: PlannedResource): Map<string, Provider[]> {

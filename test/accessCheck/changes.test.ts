@@ -192,6 +192,25 @@ const ROLES: Case[] = [
     [`changed ci/deployer: PolicyAttachment all: none → { "roles": [ "${ROLE_NAME}" ] }`],
   ],
   [
+    "another role for its pods",
+    [
+      add("aws:eks/podIdentityAssociation:PodIdentityAssociation", "other", {
+        namespace: "ci",
+        serviceAccount: UNKNOWN,
+        roleArn: "x",
+      }),
+      add("aws:eks/podIdentityAssociation:PodIdentityAssociation", "app", {
+        namespace: "ci",
+        serviceAccount: "app",
+      }),
+    ],
+    [
+      "new PodIdentityAssociation other: namespace: ci",
+      "new PodIdentityAssociation other: serviceAccount: known after the update",
+      "new PodIdentityAssociation other: roleArn: x",
+    ],
+  ],
+  [
     "an instance profile",
     [add("aws:iam/instanceProfile:InstanceProfile", "nodes", { role: ROLE_NAME })],
     [`changed ci/deployer: InstanceProfile nodes: none → { "role": "${ROLE_NAME}" }`],
@@ -208,6 +227,18 @@ const TEAMS: Case[] = [
     "a permission by two resources",
     [add("pulumiservice:index:TeamStackPermission", "other", READ_OF_TEAM)],
     ["changed team a: stack app/prod: edit → edit and read, by 2 resources"],
+  ],
+  [
+    "a permission of a team that no entry names",
+    [
+      add(
+        "pulumiservice:index:TeamStackPermission",
+        "access.b.app/prod",
+        { ...READ_OF_TEAM, team: "b", permission: 103 },
+        INSIDE,
+      ),
+    ],
+    ["new team b: stack app/prod: admin"],
   ],
   [
     "a role",

@@ -283,6 +283,11 @@ const ISSUERS: Case[] = [
     /^The registered issuer has the thumbprint "0{64}", which the component does not choose/,
   ],
   [
+    "a secret thumbprint beside a secret one",
+    [set(ISSUER, "thumbprints.0", SECRET), setDeployed(ISSUER, "thumbprints.0", SECRET)],
+    /^The registered issuer has the thumbprint secret/,
+  ],
+  [
     "keys of its own",
     set(ISSUER, "jwks", { keys: [] }),
     /^The registered issuer: jwks is \{ "keys": \[\] \} instead of none\.$/,
@@ -296,6 +301,11 @@ const ISSUERS: Case[] = [
     "a second one, with another spelling of the URL",
     addIssuer({ url: OTHER_SPELLING }),
     /^OidcIssuer other registers the cluster's issuer a second time, as "HTTPS:/,
+  ],
+  [
+    "a second one, whose organization is a path",
+    addIssuer({ organization: "x/../acme", url: `https://${ISSUER_URL}` }),
+    /^OidcIssuer other registers the cluster's issuer a second time/,
   ],
   [
     "a second one, whose URL is secret",
@@ -313,6 +323,11 @@ const ISSUERS: Case[] = [
   [
     "policies by the second interface",
     addIssuer({ policies: [] }, "pulumiservice:api/auth:Policy"),
+    /^Policy other can replace the allow policies of the registered issuer\.$/,
+  ],
+  [
+    "policies by the second interface of another version",
+    addIssuer({ policies: [] }, "pulumiservice:v1/auth:Policy"),
     /^Policy other can replace the allow policies of the registered issuer\.$/,
   ],
   [
@@ -408,6 +423,19 @@ const IN_NEW: Case[] = [
     "a value that is known although its setting is not",
     set(COMPONENT, "issuerUrl", UNKNOWN),
     /url is "https:.*, and what it must be is known after the update only\.$/,
+  ],
+  [
+    "a rule less beside rules that are not known",
+    [
+      set(COMPONENT, "serviceAccounts.0.policyRules", UNKNOWN),
+      set(ISSUER, ["policies", 0, "rules", '"kubernetes.io".pod.name']),
+    ],
+    /Its allow policy: rules is \{ .*, and what it must be is known after the update only\.$/,
+  ],
+  [
+    "no rule for an audience where it is not known whether there must be one",
+    [set(COMPONENT, "serviceAccounts.0.audienceRule", UNKNOWN), set(ISSUER, "policies.0.rules.aud")],
+    /Its allow policy: rules is \{ .*, and what it must be is known after the update only\.$/,
   ],
   ["an issuer with thumbprints", set(ISSUER, "thumbprints", ["0".repeat(64)]), /has the thumbprint "0+"/],
 ];
