@@ -42,6 +42,13 @@ test("allows what an allow policy and no deny policy matches, and an administrat
   }
 });
 
+test("denies by the policy that names the service account, even if another one fails in fewer rules", () => {
+  const own = { ...MEMBER, rules: { ...RULES, sub: "a", jti: "b" } };
+  const other = { ...MEMBER, rules: { '"kubernetes.io".namespace': "other" } };
+  const { reason } = decide([other, own], CLAIMS, { tokenType: "organization", scope: "" });
+  assert.match(reason, /^no allow policy of the issuer matches: sub is absent, not "a", jti is absent/);
+});
+
 test("grants the token of a policy's owner, and no other token", () => {
   const runners = ["pool-1", "pool-2"].map((name, index) => ({ id: `id-${index + 1}`, name }));
   for (const [policy, own, other] of [

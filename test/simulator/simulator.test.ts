@@ -140,13 +140,15 @@ describe("the simulation", () => {
       },
       { ...existing, namespace: "s", name: "c", tokenType: "organization", runJob: false },
     ].map((account) => ({ ...account, command: ["bash", "-c", "echo the configured command ran"] }));
-    const stack = stackFile({ createNamespaces: ["ci"], serviceAccounts });
+    const teams = [{ name: "ops", stacks: [{ stack: "app/prod", permission: "edit" }] }];
+    const stack = stackFile({ createNamespaces: ["ci"], teams, serviceAccounts });
     const { exitCode, stdout, stderr } = await simulate(t, { prod: stack }, { verbose: true });
     assert.deepEqual([exitCode, stderr], [0, ""]);
     assert.doesNotMatch(stdout, /organization is not set|the configured command ran/);
     for (const lines of [
       /^ {2}Every pod of namespace default that names no service account can get the$/m,
       /^ {2}Service account +ci\/a$/m,
+      /^ {2}ci\/a +team:ops +only itself +only itself\n {4}ops: edit on stack app\/prod$/m,
       /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}me$/m,
       /^ {2}ci\/b +runner:eks +only itself +only itself$/m,
       /^ {2}default\/default +user:me +every pod +once annotated$/m,
