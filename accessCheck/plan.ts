@@ -40,8 +40,6 @@ export interface PlannedResource {
   provider: string | undefined;
   /** The URNs of the resources that its inputs come from, and of those that it waits for. */
   dependencies: string[];
-  /** The paths of the properties that differ, if the provider reports them. */
-  differing: string[];
 }
 
 /** A program, and what its update would do. */
@@ -76,7 +74,6 @@ const stepSchema = v.looseObject({
   urn: v.string(),
   oldState: stateSchema,
   newState: stateSchema,
-  detailedDiff: v.nullish(record),
 });
 
 /** What an update would do to a resource: sdk/go/common/apitype/core.go (ResourceV3) has its states. */
@@ -159,7 +156,6 @@ function afterStep(before: PlannedResource | undefined, step: Step): PlannedReso
         .flat()
         .map(String),
     ],
-    differing: Object.keys(step.detailedDiff ?? {}),
   };
 }
 

@@ -7,9 +7,8 @@ import { planFrom, type Step } from "../../accessCheck/plan";
 import { readComponents } from "../../accessCheck/readComponents";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import { type Settings, stackOf, startCluster } from "../support/stack";
-import { stepsOf, UNKNOWN } from "./plans";
 
-export { UNKNOWN };
+export const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 export const SECRET = "[secret]";
 
 export const ISSUER_URL = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
@@ -63,15 +62,12 @@ export const PULUMI_CLOUD = "pulumiservice pulumi-cloud";
 
 /** The state of what is inside the component. */
 export const INSIDE = {
-  parent: "urn:pulumi:prod::eks-pulumi-oidc::eks-pulumi-oidc:index:PulumiCloudAccess::access",
+  parent: "urn:pulumi:dev::eks-pulumi-oidc::eks-pulumi-oidc:index:PulumiCloudAccess::access",
 };
 
 export type Key = string | number;
 export type Inputs = Record<Key, unknown>;
-interface State {
-  inputs: Inputs;
-  retainOnDelete?: boolean;
-}
+type State = NonNullable<Step["newState"]> & { inputs: Inputs };
 type DraftStep = Step & { oldState?: State | null; newState?: State | null };
 
 /** A change of a plan. */
@@ -82,13 +78,13 @@ let registrations: Promise<Registration[]> | undefined;
 /** Returns the plan of a deployed stack with all features, in which nothing changes. */
 export async function deployedPlan(...edits: Edit[]): Promise<Draft> {
   registrations ??= register(SETTINGS);
-  return new Draft(stepsOf(await registrations) as DraftStep[]).edit(...edits);
+  return new Draft(unchangedSteps(await registrations)).edit(...edits);
 }
 
 /** Returns the plan of a new stack with all features. */
 export async function newPlan(...edits: Edit[]): Promise<Draft> {
   registrations ??= register(SETTINGS);
-  const draft = new Draft(stepsOf(await registrations, []) as DraftStep[]);
+  const draft = new Draft(newSteps(await registrations));
   // A preview does not read the certificate, or who the user is. The name of a role is chosen when it is created.
   draft.edit(set(ISSUER, "thumbprints"), set(TEAM_A, "members"), set(ATTACHMENT, "role", UNKNOWN));
   return draft.edit(...edits);
@@ -96,7 +92,40 @@ export async function newPlan(...edits: Edit[]): Promise<Draft> {
 
 /** Returns the plan of a new stack with these settings. */
 export async function newPlanOf(settings: Settings): Promise<Draft> {
-  return new Draft(stepsOf(await register(settings), []) as DraftStep[]);
+  return new Draft(newSteps(await register(settings)));
+}
+
+/** Returns the steps by which everything that a program registers exists and stays. */
+export function unchangedSteps(registered: Registration[]): DraftStep[] {
+  return registered.map((resource) => {
+    const { urn, id, outputs } = resource;
+    const state = stateOf(resource);
+    const oldState = { ...structuredClone(state), id, outputs: { ...outputs } };
+    return { op: "same", urn, oldState, newState: state };
+  });
+}
+
+/** Returns the steps that create everything that a program registers. No one knows the ARN of a role before. */
+function newSteps(registered: Registration[]): DraftStep[] {
+  const arns = registered.flatMap(({ type, outputs }) => {
+    return type === "aws:iam/role:Role" && "arn" in outputs ? [String(outputs.arn)] : [];
+  });
+  const withoutArns = (state: State): State =>
+    JSON.parse(arns.reduce((json, arn) => json.replaceAll(arn, UNKNOWN), JSON.stringify(state)));
+  return registered.map((resource) => {
+    return { op: "create", urn: resource.urn, newState: withoutArns(stateOf(resource)) };
+  });
+}
+
+function stateOf({ urn, type, inputs, parent, provider }: Registration): State {
+  // The provider of a resource without one is not in the plan.
+  return {
+    urn,
+    type,
+    inputs,
+    provider: provider || `urn::${UNKNOWN}`,
+    ...(parent !== undefined && { parent }),
+  };
 }
 
 /** Returns what the program registers, on a cluster whose issuer is always the same. */
@@ -140,7 +169,7 @@ export function setDeployed(resource: string, path: string | Key[], value?: unkn
 /** Returns an edit that adds a new resource, by default outside of the component. */
 export function add(type: string, name: string, inputs: Inputs, state: object = {}): Edit {
   return (draft) => {
-    const urn = `urn:pulumi:prod::eks-pulumi-oidc::${type}::${name}`;
+    const urn = `urn:pulumi:dev::eks-pulumi-oidc::${type}::${name}`;
     draft.steps.push({ op: "create", urn, newState: { inputs, ...state } });
     return draft;
   };

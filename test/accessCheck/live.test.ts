@@ -16,7 +16,7 @@ import { ended, writePrograms } from "../support/programs";
 import { ROOT } from "../support/project";
 import { changePolicies, stackOf, startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { Draft, set, setDeployed } from "./draft";
+import { Draft, set, setDeployed, unchangedSteps } from "./draft";
 import {
   checkLive,
   type Edit,
@@ -27,7 +27,6 @@ import {
   previewOf,
   stsError,
 } from "./liveTools";
-import { stepsOf } from "./plans";
 
 const ROLE = "arn:aws:iam::123456789012:role/admin";
 const ACCESS_TOKEN = `pul-${"0123456789".repeat(4)}`;
@@ -68,7 +67,7 @@ before(async () => {
     serviceAccounts,
   });
   const { registered } = await runProgram(simulation, { ...program, stack: "prod" });
-  stack = { name: "prod", simulation, config: program.config, steps: stepsOf(registered) as Draft["steps"] };
+  stack = { name: "prod", simulation, config: program.config, steps: unchangedSteps(registered) };
 });
 after(() => simulation.close());
 

@@ -31,7 +31,7 @@ function check(plan: Draft | string, options: ReportOptions = {}) {
 
 test("reports what changes, and who gets what", async () => {
   const { exitCode, stdout, stderr } = await check(await newPlan());
-  assert.match(stdout, /^Access check of a plan of stack prod: nothing is created outside this machine\.$/m);
+  assert.match(stdout, /^Access check of a plan of stack dev: nothing is created outside this machine\.$/m);
   assert.match(stdout, /^What the plan changes\n {2}new {6}OIDC issuer {2}URL:$/m);
   assert.match(stdout, /^ {2}ci\/deployer +team:a +only itself +only itself$/m);
   assert.match(stdout, /^ {2}4 service accounts: as the settings intend\.$/m);
