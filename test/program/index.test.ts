@@ -244,12 +244,13 @@ test("a team that exists already gets only permissions, for which no one asks wh
   const simulation = await start(t);
   const teams = simulation.resources["pulumiservice:index:Team"] ?? assert.fail();
   await teams.create("ops", { organizationName: "acme", name: "ops" });
-  t.mock.method(simulation.calls[CURRENT_USER] ?? assert.fail(), "answer", () => assert.fail());
+  const questions = t.mock.method(simulation.calls[CURRENT_USER] ?? assert.fail(), "answer");
   const settings = { ...stackWith(TEAM), teams: [{ ...OPS, create: false }] };
   const withTeam = await run(simulation, settings);
   assert.deepEqual(all(withTeam, "Team"), []);
   assert.deepEqual(only(withTeam, "TeamStackPermission").inputs.team, "ops");
   assert.equal(only(withTeam, "TeamEnvironmentPermission").inputs.team, "ops");
+  assert.equal(questions.mock.callCount(), 0);
 });
 
 for (const [what, answer] of [
