@@ -221,8 +221,8 @@ describe("the package of the component", { skip: missingCli }, () => {
     await t.test("stays in its organization", async () => {
       await write({ organization: "other" });
       const message = /'access' has a problem: PulumiCloudAccess "access" stays where it was deployed/;
-      const screen = failed(await up(), message);
-      assert.equal(atEndOf(screen).match(/stays where it was deployed/g)?.length, 1, screen);
+      // If the update has not ended by then, the SDK's host of the package prints the message once more.
+      failed(await up(), message);
     });
   });
 
