@@ -1,11 +1,11 @@
 // What no preview sees: what someone added to the OIDC issuer in Pulumi Cloud, or to the ConfigMaps in the cluster.
 
 import type { Kubectl } from "./cluster";
+import type { View } from "./components";
 import { mapEightAtOnce } from "./concurrency";
 import { type DeployedComponent, requestOf } from "./deployedComponent";
 import { normalizedUrl } from "./findings";
 import { comparable, readThumbprint } from "./issuerCertificate";
-import type { View } from "./readComponents";
 import { redact, shellQuoted, shown } from "./terminal";
 import { type Run, ToolError } from "./tools";
 import { isEqual, isFields, jsonOf, readValue, textOf, type Value, valueAt } from "./values";

@@ -1,8 +1,8 @@
 // What the answers of the real services mean for the report.
 
+import type { Account } from "./components";
 import type { Finding } from "./findings";
 import { type Answer, isOnPod, type Question, type Service } from "./questions";
-import type { Account } from "./readComponents";
 import { valueAt } from "./values";
 
 export type Row = Question & Answer;

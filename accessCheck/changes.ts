@@ -3,9 +3,9 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Account, Component, Resource, Team, View } from "./components";
 import { NAME_CLAIM, NAMESPACE_CLAIM } from "./expected";
 import { otherSettings } from "./findings";
-import type { Account, Component, Resource, Team, View } from "./readComponents";
 import { contrast } from "./terminal";
 import {
   differencesBetween,

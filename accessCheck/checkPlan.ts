@@ -2,9 +2,10 @@
 
 import { createReadStream } from "node:fs";
 import { changesIn } from "./changes";
+import type { Component } from "./components";
 import { findingsIn } from "./findings";
 import { type Plan, parsePlan } from "./plan";
-import { type Component, readComponents } from "./readComponents";
+import { readComponents } from "./readComponents";
 import { generatedPolicies } from "./report";
 import { formatOf, type Output, openScreen, type ReportOptions, type Screen } from "./screen";
 import { visible } from "./terminal";

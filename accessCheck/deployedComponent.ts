@@ -1,7 +1,7 @@
 // A component that is deployed as its program says: whom the live check asks, and with what.
 
+import type { Account, Component, View } from "./components";
 import type { Plan } from "./plan";
-import type { Account, Component, View } from "./readComponents";
 import { shellQuoted } from "./terminal";
 import { type Fields, fieldsAt, type Value, valueAt } from "./values";
 

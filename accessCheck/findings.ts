@@ -1,6 +1,7 @@
 // Compares a component with what its settings mean. What equals it grants each access token and each role to its own service
 // account, and to no one else: nothing has to be asked.
 
+import type { Account, Component, OtherIssuer, View } from "./components";
 import {
   allowPolicy,
   association,
@@ -10,7 +11,6 @@ import {
   WEBHOOK_PREFIX,
   webhookAnnotations,
 } from "./expected";
-import type { Account, Component, OtherIssuer, View } from "./readComponents";
 import { contrast } from "./terminal";
 import {
   differencesBetween,

@@ -1,7 +1,7 @@
 // Whom the live check asks for the access of each service account, and who should be granted it by the settings.
 
+import type { Account, View } from "./components";
 import { irsaRoleOf } from "./deployedComponent";
-import type { Account, View } from "./readComponents";
 import { sharersOf } from "./report";
 import { fieldsAt, valueAt } from "./values";
 

@@ -2,9 +2,9 @@
 // terminal; in Markdown, they are in a code block.
 
 import { type Change, tokenOf } from "./changes";
+import type { Account, Component, View } from "./components";
 import { allowPolicy, request, trustPolicy } from "./expected";
 import type { Finding } from "./findings";
-import type { Account, Component, View } from "./readComponents";
 import { paint, tableRow, visible, width, wrap } from "./terminal";
 import { isEqual, opaqueIn, textOf, type Value, valueAt } from "./values";
 

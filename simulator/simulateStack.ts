@@ -1,8 +1,9 @@
 // The simulation of one stack: runs the program against the emulators, and compares what it registers with the settings.
 
+import type { Account, View } from "../accessCheck/components";
 import { type Finding, findingsIn } from "../accessCheck/findings";
 import { planFrom } from "../accessCheck/plan";
-import { type Account, readComponents, type View } from "../accessCheck/readComponents";
+import { readComponents } from "../accessCheck/readComponents";
 import { generatedPolicies } from "../accessCheck/report";
 import { formatOf, type Output, openScreen, type ReportOptions, type Screen } from "../accessCheck/screen";
 import { visible } from "../accessCheck/terminal";

@@ -382,6 +382,16 @@ const OTHERS: Case[] = [
     /^ci\/deployer: Its team "a" is deleted by this update\.$/,
   ],
   [
+    "a token of a team inside the component",
+    add(
+      "pulumiservice:index:TeamAccessToken",
+      "access.token",
+      { organizationName: "acme", teamName: "a" },
+      INSIDE,
+    ),
+    /^TeamAccessToken access\.token is inside the component, and no part of it\.$/,
+  ],
+  [
     "a Job although runJob is false",
     set(COMPONENT, "serviceAccounts.0.runJob", false),
     /^ci\/deployer: It has a Job, although runJob is false\.$/,

@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
+import type { Component } from "../../accessCheck/components";
 import type { Finding } from "../../accessCheck/findings";
 import { planFrom } from "../../accessCheck/plan";
-import { type Component, readComponents } from "../../accessCheck/readComponents";
+import { readComponents } from "../../accessCheck/readComponents";
 import { accessLines, type Report } from "../../accessCheck/report";
 import type { Settings } from "../support/stack";
 import { COMPONENT, type Draft, newPlan, newPlanOf, set, UNKNOWN } from "./draft";

@@ -1,0 +1,142 @@
+// The components of a plan as plain values: what readComponents.ts reads, and everything else compares and shows.
+
+import type { PlannedResource } from "./plan";
+import type { Fields, Value } from "./values";
+
+/** A `PulumiCloudAccess`, and what the update does to it. */
+export interface Component {
+  name: string;
+  /** Whether it exists, and whether the update deletes it. */
+  isDeployed: boolean;
+  isDeleted: boolean;
+  /** What is deployed: with a refresh, what exists. Of a new component, only what the rest of the program has for it. */
+  before: View;
+  /** What the program says. Of a deleted component, only what the rest of the program has for it. */
+  after: View;
+  /** What leaves the program and stays in its service: an option of a resource says so. */
+  retained: Resource[];
+  /** The component, the resources in it, their providers, and the resources that it takes inputs from. */
+  resources: PlannedResource[];
+}
+
+/** A component at one time. */
+export interface View {
+  name: string;
+  /** The arguments of the component, with every default. */
+  settings: Fields;
+  accounts: Account[];
+  issuer: Issuer | undefined;
+  /** The allow policies that name no service account, and every further one of a service account. */
+  otherPolicies: Value[];
+  /** The admission policy of injection, and its binding. */
+  injection: Resource[];
+  /** What is created for the component, and grants no access by itself. */
+  supporting: Resource[];
+  /** What is inside the component, and no part of it. */
+  foreign: Resource[];
+  teams: Team[];
+  /** The issuers of the rest of the program, and policies of issuers. */
+  otherIssuers: OtherIssuer[];
+  /** What the rest of the program has under the name of a service account or of its ConfigMap. */
+  otherObjects: OtherObject[];
+  /** What the rest of the program has that can give the pods of a service account another role. */
+  otherAssociations: Resource[];
+  /** The providers of the resources in the component, by package. */
+  providers: Map<string, Provider[]>;
+}
+
+/** A resource of which all inputs are shown. */
+export interface Resource {
+  /** Such as `RolePolicy logs`. */
+  title: string;
+  inputs: Fields;
+}
+
+export interface Provider {
+  urn: string;
+  /** Undefined if the plan does not have it. */
+  inputs: Fields | undefined;
+}
+
+export interface Issuer {
+  /** All but the policies. */
+  inputs: Fields;
+  policies: Value | undefined;
+  /** `ORGANIZATION/ID`; undefined if it is new. */
+  id: string | undefined;
+  /** The thumbprints that exist already, by the state in front of a refresh. Undefined if this update imports the issuer. */
+  existingThumbprints: Value[] | undefined;
+}
+
+/** A service account of the component. */
+export interface Account {
+  /** `NAMESPACE/NAME`. */
+  id: string;
+  namespace: string;
+  name: string;
+  /** Its entry, with every default. */
+  settings: Fields;
+  /** Its allow policy: the first one that names it. */
+  policy: Value | undefined;
+  configMap: ConfigMap | undefined;
+  role: Role | undefined;
+  /** The attachments of managed policies that the component creates. */
+  attachments: Fields[];
+  /** The association with the role. */
+  association: Fields | undefined;
+  /** Undefined if the component does not create it. */
+  serviceAccount: Fields | undefined;
+  /** The Job that tests the exchange. */
+  job: Fields | undefined;
+}
+
+export interface ConfigMap {
+  isDeployed: boolean;
+  /** All but its files. */
+  inputs: Fields;
+  /** What its workloads request: its files without the script. */
+  request: Value | undefined;
+  script: Value | undefined;
+}
+
+export interface Role {
+  isDeployed: boolean;
+  /** Not known before the role exists. */
+  name: Value;
+  arn: Value;
+  trustPolicy: Value | undefined;
+  /** All but the trust policy. */
+  inputs: Fields;
+  /** What the rest of the program attaches to the role, or uses it for. */
+  uses: Resource[];
+}
+
+/** A team in Pulumi Cloud, as far as the program says something about it. */
+export interface Team {
+  name: string;
+  /** Undefined if the program does not create it. */
+  inputs: Fields | undefined;
+  /** Whether the update deletes it in Pulumi Cloud. */
+  isDeleted: boolean;
+  /** The permissions by `stack PROJECT/STACK` and `environment PROJECT/NAME`. Several resources can grant one. */
+  permissions: Map<string, Value[]>;
+  /** What else is for the team, such as a role. */
+  others: Resource[];
+}
+
+export interface OtherIssuer extends Resource {
+  organization: Value | undefined;
+  url: Value | undefined;
+  /** If it is the policies of an issuer: of which one. */
+  policiesOf: Value | undefined;
+  /** Whether it is inside another component, which shows it. */
+  isOfComponent: boolean;
+}
+
+export interface OtherObject extends Resource {
+  /** The service accounts, `NAMESPACE/NAME`, whose objects can have its name. */
+  accounts: string[];
+  kind: "ConfigMap" | "ServiceAccount";
+  provider: string | undefined;
+  annotations: Value | undefined;
+}
