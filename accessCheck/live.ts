@@ -17,7 +17,8 @@ import { previewStack } from "./preview";
 import { liveQuestions, type Question } from "./questions";
 import { readComponents } from "./readComponents";
 import { askServices, requestIdTokens } from "./realServices";
-import { accessLines, changeLines, type Report } from "./report";
+import { changeLines } from "./report";
+import { type Output, openScreen, type Screen } from "./screen";
 import { paint, redact, shellQuoted, visible, wrap } from "./terminal";
 import { type Run, toolRunner } from "./tools";
 
@@ -46,9 +47,7 @@ export interface Surroundings {
   run: Run;
   /** Ends the check, and everything that it runs. */
   stop: AbortController;
-  /** Receive the lines of the report and those of an error. */
-  print(...lines: string[]): void;
-  printError(line: string): void;
+  output: Output;
 }
 
 /** Checks a stack for the command line: a signal, or a reader that stops reading, ends the check. */
@@ -57,9 +56,7 @@ export function startLiveCheck(options: LiveCheckOptions): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop.abort());
   // `npm start -- --live | head`.
   process.stdout.on("error", () => stop.abort());
-  const run = toolRunner(stop.signal, options.cwd);
-  const print = (...lines: string[]) => console.log(lines.join("\n"));
-  return checkLiveAccess(options, { run, stop, print, printError: console.error });
+  return checkLiveAccess(options, { run: toolRunner(stop.signal, options.cwd), stop, output: console });
 }
 
 /**
@@ -70,91 +67,88 @@ export function startLiveCheck(options: LiveCheckOptions): Promise<number> {
  */
 export async function checkLiveAccess(
   options: LiveCheckOptions,
-  surroundings: Surroundings,
+  { run, stop, output }: Surroundings,
 ): Promise<number> {
   // Tokens are sent to verified services only.
   process.env.NODE_TLS_REJECT_UNAUTHORIZED = "1";
 
+  const screen = openScreen("text", output);
   const directory = await mkdtemp(join(tmpdir(), "live-check-"));
   try {
-    return await checkStack(options, directory, surroundings);
+    return await checkStack({ ...options, directory, run, stop: stop.signal, screen });
   } catch (error) {
     showProgress("");
-    if (surroundings.stop.signal.aborted) return 130;
-    surroundings.stop.abort();
-    for (const line of errorLines(error)) surroundings.printError(line);
+    if (stop.signal.aborted) return 130;
+    stop.abort();
+    screen.error(redact(error instanceof Error ? error.message : String(error)));
     return 2;
   } finally {
     await rm(directory, { recursive: true, force: true, maxRetries: 3 });
   }
 }
 
-async function checkStack(
-  options: LiveCheckOptions,
-  directory: string,
-  surroundings: Surroundings,
-): Promise<number> {
-  const { run, print } = surroundings;
-  const title = `Live access check of stack ${visible(options.stack)}: nothing is created or changed.`;
-  print(paint("bold", title), "");
-  for (const note of NOTES) print(...wrap(note, 2, 2));
+/** A check that runs. */
+interface Check extends LiveCheckOptions {
+  /** For temporary files. */
+  directory: string;
+  run: Run;
+  stop: AbortSignal;
+  screen: Screen;
+}
+
+async function checkStack(check: Check): Promise<number> {
+  const { run, screen, cwd, directory } = check;
+  screen.banner(`Live access check of stack ${visible(check.stack)}: nothing is created or changed.`);
+  screen.print("");
+  screen.notes(...NOTES);
 
   // Whatever could stop the check comes first, so that no token is sent in vain.
   showProgress("pulumi preview --refresh reads what exists");
-  const plan = await previewStack(options.stack, run);
+  const plan = await previewStack(check.stack, run);
   showProgress("");
   const components = readComponents(plan);
-  const stack = shellQuoted(options.stack);
+  const stack = shellQuoted(check.stack);
   if (!components.some(({ isDeployed }) => isDeployed)) {
-    throw new Error(`Stack "${options.stack}" is not deployed. To deploy it: pulumi up --stack ${stack}`);
+    throw new Error(`Stack "${check.stack}" is not deployed. To deploy it: pulumi up --stack ${stack}`);
   }
-  const kubeconfigs = readKubeconfigs(
-    options.kubeconfig,
-    components.map(({ name }) => name),
-  );
-  print("", paint("bold", "Differences from the program (what exists → what the program says)"));
-  const isDifferent = printDifferences(plan, components, print);
+  const names = components.map(({ name }) => name);
+  const kubeconfigs = readKubeconfigs(check.kubeconfig, names);
+  const nameIfSeveral = ({ name }: Component) => {
+    if (components.length > 1) screen.title(`Component ${name}`);
+  };
+
+  screen.title("Differences from the program (what exists → what the program says)");
+  const isDifferent = printDifferences(plan, components, screen);
   const compared = components.map((component) => ({ component, findings: findingsIn(component) }));
   const unequal = compared.filter(({ findings }) => findings.length > 0);
-  for (const report of unequal) print(...headingOf(report.component, components), ...reportLines(report));
+  for (const report of unequal) {
+    nameIfSeveral(report.component);
+    screen.access(report);
+  }
+  if (isDifferent || unequal.length > 0) screen.print("");
   if (isDifferent) {
-    print("", ...wrap("No token was requested: the program and what exists must be the same.", 2, 2));
-    print(...wrap(`To see all of it: pulumi preview --refresh --diff --stack ${stack}`, 2));
-    print(...wrap(`To apply the program again: pulumi up --refresh --stack ${stack}`, 2));
+    screen.notes("No token was requested: the program and what exists must be the same.");
+    screen.print(...wrap(`To see all of it: pulumi preview --refresh --diff --stack ${stack}`, 2));
+    screen.print(...wrap(`To apply the program again: pulumi up --refresh --stack ${stack}`, 2));
     return 1;
   }
   if (unequal.length > 0) {
-    print("", ...wrap("No token was requested: the program must be as its settings say.", 2, 2));
+    screen.notes("No token was requested: the program must be as its settings say.");
     return 1;
   }
 
-  const connected: Connected[] = [];
+  const connected = [];
   for (const component of components) {
     const deployed = deployedComponent(component, plan);
-    const kubectl = await connect(deployed, kubeconfigs, options.cwd, directory, run);
-    connected.push({ deployed, kubectl });
+    connected.push({ deployed, kubectl: await connect(deployed, kubeconfigs, cwd, directory, run) });
   }
 
   let isIntended = true;
-  for (const checked of connected) {
-    print(...headingOf(checked.deployed.component, components));
-    isIntended = (await checkComponent(checked, options, surroundings)) && isIntended;
+  for (const { deployed, kubectl } of connected) {
+    nameIfSeveral(deployed.component);
+    isIntended = (await checkComponent(deployed, kubectl, check)) && isIntended;
   }
   return isIntended ? 0 : 1;
-}
-
-/** A component whose cluster can be asked. */
-interface Connected {
-  deployed: DeployedComponent;
-  kubectl: Kubectl;
-}
-
-function headingOf({ name }: Component, { length }: Component[]): string[] {
-  return length > 1 ? ["", paint("bold", `Component ${visible(name)}`)] : [];
-}
-
-function reportLines(report: Report): string[] {
-  return ["", paint("bold", "Access check"), ...accessLines(report)];
 }
 
 /** What is neither a change nor one that Pulumi would undo. */
@@ -165,21 +159,17 @@ const UNCHANGED = ["same", "refresh", "read"];
  *
  * @returns whether it would change anything of the components.
  */
-function printDifferences(
-  { resources }: Plan,
-  components: Component[],
-  print: Surroundings["print"],
-): boolean {
+function printDifferences({ resources }: Plan, components: Component[], screen: Screen): boolean {
   const changed = resources.filter(({ op }) => !UNCHANGED.includes(op));
   const ofComponents = new Set(components.flatMap((component) => component.resources));
   const own = changed.filter((resource) => ofComponents.has(resource));
-  for (const { op, type, name } of own) print(...wrap(`${op}: ${type} ${name}`, 2).map(inYellow));
+  for (const { op, type, name } of own) screen.print(...wrap(`${op}: ${type} ${name}`, 2).map(inYellow));
   const changes = components.flatMap(changesIn);
-  if (own.length === 0) print(paint("green", "  pulumi preview --refresh shows none."));
-  else if (changes.length > 0) print("", ...changeLines(changes));
+  if (own.length === 0) screen.print(paint("green", "  pulumi preview --refresh shows none."));
+  else if (changes.length > 0) screen.print("", ...changeLines(changes));
   const elsewhere = changed.length - own.length;
   const others = `${elsewhere} resource${elsewhere === 1 ? " differs" : "s differ"}`;
-  if (elsewhere > 0) print(...wrap(`Elsewhere in the program, ${others}.`, 2));
+  if (elsewhere > 0) screen.notes(`Elsewhere in the program, ${others}.`);
   return own.length > 0;
 }
 
@@ -188,49 +178,41 @@ function inYellow(line: string): string {
 }
 
 /** Looks for additions, asks, and prints the report. @returns whether everything is as intended. */
-async function checkComponent(
-  { deployed, kubectl }: Connected,
-  options: LiveCheckOptions,
-  surroundings: Surroundings,
-): Promise<boolean> {
-  const { run, stop, print } = surroundings;
+async function checkComponent(deployed: DeployedComponent, kubectl: Kubectl, check: Check): Promise<boolean> {
+  const { run, stop, screen } = check;
+  const { component } = deployed;
   showProgress("reading the OIDC issuer and its policies");
-  const { found, notes } = await findIssuerAdditions(deployed, run, stop.signal);
+  const { found, notes } = await findIssuerAdditions(deployed, run, stop);
   showProgress("reading the ConfigMaps");
-  found.push(...(await findAddedKeys(deployed.component.after, kubectl)));
+  found.push(...(await findAddedKeys(component.after, kubectl)));
   showProgress("");
-  print("", paint("bold", "Additions that no preview shows"));
-  for (const addition of found) print(...wrap(addition, 2).map(inYellow));
-  if (found.length === 0) print(paint("green", "  There are none."));
-  for (const note of notes) print(...wrap(note, 2, 2));
+  screen.title("Additions that no preview shows");
+  for (const addition of found) screen.print(...wrap(addition, 2).map(inYellow));
+  if (found.length === 0) screen.print(paint("green", "  There are none."));
+  screen.notes(...notes);
 
-  const { rows, absent } = await askAll(deployed, options["all-pairs"], kubectl, surroundings);
+  const { rows, absent } = await askAll(deployed, kubectl, check);
+  const findings = answerFindings(rows);
   const answers = rows.map((row) => ({ account: row.account.id, text: answerText(row) }));
-  const left = notAsked(deployed.component.after.accounts, absent).map((text) => ({ text }));
-  const report = {
-    component: deployed.component,
-    findings: answerFindings(rows),
-    notes: [...(options.verbose ? answers : []), ...left],
-  };
-  print(...reportLines(report));
-  return found.length === 0 && report.findings.length === 0;
+  const left = notAsked(component.after.accounts, absent).map((text) => ({ text }));
+  screen.access({ component, findings, notes: [...(check.verbose ? answers : []), ...left] });
+  return found.length === 0 && findings.length === 0;
 }
 
 /** Asks the questions. @returns those with an answer, and those whose caller does not exist yet. */
 async function askAll(
   deployed: DeployedComponent,
-  allPairs: boolean,
   kubectl: Kubectl,
-  { run, stop, print }: Surroundings,
+  { run, stop, screen, "all-pairs": allPairs }: Check,
 ): Promise<{ rows: Row[]; absent: Question[] }> {
   const questions = liveQuestions(deployed.component.after, allPairs);
   showProgress("requesting ID tokens from the cluster");
   const asked = await requestIdTokens(deployed, questions, kubectl);
   const possible = asked.flatMap(({ question, idToken }) => (idToken ? [{ question, idToken }] : []));
   const ofToken = possible.filter(({ question }) => question.service === "Pulumi Cloud").length;
-  print("", `  Questions: ${ofToken} to Pulumi Cloud, ${possible.length - ofToken} to AWS STS.`);
+  screen.print("", `  Questions: ${ofToken} to Pulumi Cloud, ${possible.length - ofToken} to AWS STS.`);
 
-  const ask = askServices(deployed, run, stop.signal);
+  const ask = askServices(deployed, run, stop);
   let answers = 0;
   const rows = await mapEightAtOnce(possible, async ({ question, idToken }) => {
     const answer = await ask(question, idToken);
@@ -247,12 +229,4 @@ async function askAll(
 function showProgress(text: string): void {
   // The code erases the line.
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text && `  … ${text}`}`);
-}
-
-function errorLines(error: unknown): string[] {
-  const message = error instanceof Error ? error.message : String(error);
-  return redact(message)
-    .split("\n")
-    .flatMap((text) => wrap(text, 0))
-    .map((line) => paint("red", line, process.stderr));
 }

@@ -141,14 +141,14 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
       for (const [what, finding] of [
         ["a changed script", /ci\/deployer script: [0-9a-f]{12} → that of this clone/],
         ["an organization of another field manager", /request organization: "mallory" → "acme"/],
-        ["a scope of another field manager, redacted", /ops\/drift token: user:\[redacted\] → team:ops/],
-        ["a removed setting", /update: kubernetes:core\/v1:ConfigMap access\.ops\.reader\./],
+        ["a scope of another field manager, redacted", /ops\/drift token: team:user:\[redacted\] → team:ops/],
+        ["a removed setting", /ops\/reader token: none:team:readers → team:readers/],
         ["a changed Job", /Job spec\.activeDeadlineSeconds: 9 → /],
         ["a changed trust policy", /Principal\.AWS: "arn:aws:iam::210987654321:root" → none/],
         ["a changed limit", /maximum lifetime: 86400 s → 7200 s/],
         ["a widened policy", /removed policy \{ [^}]* "\\"kubernetes\.io\\"\.serviceaccount\.name": "d\*"/],
         ["an added policy", /removed policy \{ [^}]* \}, "tokenType": "personal", "userLogin": "admin" \}/],
-        ["a removed policy", /ops\/reader allow policy grants: \{\} → this token/],
+        ["a removed policy", /ops\/reader token: .* allow policy grants: \{\} → this token/],
       ] satisfies [string, RegExp][]) {
         test(`finds ${what}, ${when}`, () => {
           const { stdout } = reports[when] ?? assert.fail();

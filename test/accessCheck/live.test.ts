@@ -372,7 +372,7 @@ const HANG = "exec sleep 60";
 for (const [what, next, code, error, reader = "cat"] of [
   ["SIGINT", `kill -INT $PPID\n${HANG}`, 130, /^$/],
   ["SIGTERM", `kill -TERM $PPID\n${HANG}`, 130, /^$/],
-  ["an error", "exit 1", 2, /^Failed to run pulumi api /],
+  ["an error", "exit 1", 2, /^\nFailed to run pulumi api /],
   ["its reader stops reading", HANG, 130, /^$/, "head -n 1"],
 ] satisfies [string, string, number, RegExp, string?][]) {
   test(`ends everything, leaves no file behind, and exits ${code} after ${what}`, async (t) => {

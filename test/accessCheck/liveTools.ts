@@ -79,20 +79,15 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}) {
     const stderr = stdout.slice("error:".length);
     throw new ToolError(`Failed to run ${tool}: ${stderr.trim()}${advice}`, stderr);
   };
-  const surroundings = {
-    run: runTool,
-    stop,
-    print: (...lines: string[]) => printed.push(...lines),
-    printError: (line: string) => errors.push(line),
-  };
+  const output = { log: (line: string) => printed.push(line), error: (line: string) => errors.push(line) };
   const restore = setVariables({ AWS_ENDPOINT_URL_STS: "", ...run.environment, TMPDIR: temporary });
   try {
     const where = { cwd: stack.real?.cwd ?? ROOT, kubeconfig };
     const options = { stack: stack.name, verbose, "all-pairs": allPairs, ...where };
-    const exitCode = await checkLiveAccess(options, surroundings);
+    const exitCode = await checkLiveAccess(options, { run: runTool, stop, output });
     const sentToSts = calls.filter(({ args }) => args[0] === "sts").map(({ input }) => input);
-    const output = { stdout: printed.join("\n"), errors: inOneLine(errors.join(" ")) };
-    return { exitCode, ...output, calls, tokens, sentToSts, files, left: await readdir(temporary) };
+    const streams = { stdout: printed.join("\n"), errors: inOneLine(errors.join(" ")).trim() };
+    return { exitCode, ...streams, calls, tokens, sentToSts, files, left: await readdir(temporary) };
   } finally {
     restore();
     await rm(temporary, { recursive: true });
