@@ -27,7 +27,7 @@ export function createServiceAccount(
     name,
     {
       metadata: { name: args.name, namespace: args.namespace, ...(annotations && { annotations }) },
-      // None of its pods needs the Kubernetes API. Their ID token is a separate volume.
+      // Their ID token is a separate volume. A pod that needs the Kubernetes API, such as the operator's, says so itself.
       automountServiceAccountToken: false,
     },
     options,

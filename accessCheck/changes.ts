@@ -283,7 +283,7 @@ function digestOf(text: string): string {
 }
 
 function teamSubject({ inputs, isDeleted, permissions, others }: Team, isBefore: boolean): Subject {
-  const left = isDeleted ? "deleted by this update" : "not deleted, and no longer of this program";
+  const left = isDeleted ? "deleted by this update" : "not deleted, and not of this program";
   const facts: [string, Value | undefined][] = [
     ...[...permissions].map(([subject, all]): [string, Value] => [subject, permissionText(all)]),
     ...factsOf(others),

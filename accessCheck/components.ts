@@ -1,4 +1,4 @@
-// The components of a plan as plain values: what readComponents.ts reads, and everything else compares and shows.
+// The components of a plan as plain values: what readComponents.ts and its parts read, and everything else compares and shows.
 
 import type { PlannedResource } from "./plan";
 import type { Fields, Value } from "./values";

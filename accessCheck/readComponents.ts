@@ -1,4 +1,5 @@
-// Reads the components of a plan into plain values, before and after the update. No other file reads the inputs of a resource.
+// Reads the components of a plan into plain values, before and after the update. Only foundResources.ts and the files whose names
+// begin with `read` see the inputs of a resource.
 
 import type { Component, Provider, View } from "./components";
 import { allAt, type Found, inputsOf, resourceOf } from "./foundResources";

@@ -18,7 +18,7 @@ export function paint(style: Style, text: string, stream: { isTTY?: boolean } = 
 
 /**
  * Returns text in which every character is visible: those that a terminal obeys (control characters), that reorder a line
- * (bidirectional formatting), or that show nothing or look like a space are written as `\\u{HEX}`.
+ * (bidirectional formatting), or that show nothing or look like a space are written as `\u{HEX}`.
  */
 export function visible(text: string): string {
   return text.replace(/(?! )[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/gu, (character) => {

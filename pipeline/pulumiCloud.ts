@@ -1,4 +1,4 @@
-// The Pulumi Cloud side: GitHub as an OIDC issuer, its allow policies, and the team that the workflows act as.
+// The Pulumi Cloud side: the allow policies for GitHub's issuer, and the team that the workflows act as.
 
 import * as pulumiservice from "@pulumi/pulumiservice";
 import type { AllowPolicy } from "../oidcIssuer";

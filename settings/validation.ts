@@ -157,7 +157,7 @@ type InsteadOfOutputs = Record<string, string>;
 /**
  * Checks settings against a schema.
  *
- * @param schema of the settings by themselves. Only an `input` accepts an output.
+ * @param schema of the settings by themselves. Only an `inputSchema` accepts an output.
  * @param values of the settings, which can be anything.
  * @param rules returns the problems between settings. Those that are invalid by themselves are missing, and not reported
  *   twice.

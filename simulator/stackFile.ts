@@ -119,7 +119,10 @@ interface Project {
 function readProject(directory: string): Project {
   const file = join(directory, "Pulumi.yaml");
   const { content, keys } = readYaml(file);
-  const project = content as Project;
+  if (!isRecord(content) || typeof content.name !== "string") {
+    throw new Error("Pulumi.yaml is invalid: it must contain the project's name");
+  }
+  const project = content as unknown as Project;
   rejectTwoSpellings(file, keys, project.name);
   return project;
 }

@@ -60,7 +60,7 @@ export function storedKind<Inputs extends object>(
   };
 }
 
-/** Returns eight random characters, as Pulumi appends to the name of a resource. */
+/** Returns eight random characters, which make a name unique. */
 export function randomSuffix(): string {
   return Math.random().toString(16).slice(2, 10).padEnd(8, "0");
 }

@@ -261,7 +261,7 @@ const TEAMS: Case[] = [
   [
     "that it leaves the program, and stays",
     [remove(TEAM_A, { retainOnDelete: true })],
-    ["changed team a: team: created by this program → not deleted, and no longer of this program"],
+    ["changed team a: team: created by this program → not deleted, and not of this program"],
   ],
   [
     "that this update deletes it",

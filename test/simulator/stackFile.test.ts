@@ -96,6 +96,14 @@ test("rejects one setting in two spellings, of which Pulumi picks one at random,
   });
 });
 
+test("rejects a Pulumi.yaml without the name of a project", async () => {
+  await readFiles("config: {a: 1}");
+  await writeFile(join(directory, "Pulumi.yaml"), "");
+  assert.throws(() => readStackFile(directory, findStack(directory, "dev") ?? assert.fail()), {
+    message: "Pulumi.yaml is invalid: it must contain the project's name",
+  });
+});
+
 test("rejects settings at the top level, a key twice, an open list, and tags that could change a value", async () => {
   await assert.rejects(readFiles("serviceAccounts: []\n"), {
     message:
