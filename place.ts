@@ -24,7 +24,7 @@ export interface Place {
  * the way back deletes what both have, such as a live service account.
  *
  * Pulumi bills each Stash, so there are only two: one for the URL, which can be accepted anew, and one for all other values.
- * The output of a Stash never changes, so a value that is added to the place later needs a Stash of its own.
+ * The output of a Stash never changes, so a value that is added to the place later needs a separate Stash.
  *
  * @param name of the resources, such as that of the provider of Pulumi Cloud.
  * @param place its values are known in a preview, except outputs of resources that are still to be created.

@@ -33,7 +33,7 @@ export function allAt(when: When, owners: Map<PlannedResource, PlannedResource |
   });
 }
 
-/** A refresh adds what the program does not say. Of a resource that stays the same, it is no change. */
+/** A refresh adds what the program does not say. For a resource that stays the same, that is not a change. */
 function deployedInputs({ type, op, deployed, planned }: PlannedResource): Fields {
   const inputs = deployed ? inputsOf(deployed) : {};
   const isAdding = op === "same" && /^(aws|kubernetes):/.test(type);

@@ -102,7 +102,7 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
   const entries = entriesOf(settings);
   const outside = all.filter(({ owner }) => owner === undefined);
 
-  // What is recognized is taken. What is left is no part of the component.
+  // What is recognized is taken. What is left is not part of the component.
   const left = new Set(all.filter(({ owner }) => owner === component));
   const takeAll = (isTaken: (it: Found) => boolean): Found[] => {
     const taken = [...left].filter(isTaken);
