@@ -144,12 +144,12 @@ const LISTS: Record<string, { key: string; replaced?: true }> = {
 
 /**
  * Merges a value over another: objects by key, the lists above by the key of their elements. Any other value is replaced.
- * Null leaves the other as it is.
+ * Null and undefined leave the other as it is.
  *
  * @param name of the property whose value it is.
  */
 function merge(base: unknown, over: unknown, name = ""): unknown {
-  if (over === null) return base;
+  if (over === null || over === undefined) return base;
 
   if (isObject(base) && isObject(over)) {
     const mergedEntries = Object.entries(over).map(([key, value]) => [key, merge(base[key], value, key)]);

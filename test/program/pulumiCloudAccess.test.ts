@@ -269,6 +269,13 @@ test("its outputs have what its Job mounts as other pods do", async () => {
   assert.deepEqual(containers[0]?.volumeMounts.slice(1), [volumeMount]);
 });
 
+test("what is undefined in jobPodSpec leaves the Job's pod as it is", async () => {
+  const job = "kubernetes:batch/v1:Job access.ci.deployer";
+  const { [job]: expected } = await registeredBy(ARGS);
+  const jobPodSpec = { securityContext: undefined, containers: undefined };
+  assert.deepEqual((await registeredBy({ ...ARGS, jobPodSpec }))[job], expected);
+});
+
 const STASH = "pulumi:index:Stash";
 const PLACE = { organization: "other", issuerUrl: "https://oidc.example/id/B" };
 
