@@ -4,12 +4,13 @@ import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import {
   type Access,
+  type AccessSettings,
   accessEntries,
   accessRules,
   accessSchema,
+  accountsOf,
   issuerAudiences,
   withAccountName,
-  withDefaults,
 } from "./settings/access";
 import {
   AWS_KEYS,
@@ -45,16 +46,20 @@ interface StackConfig {
   access: Access;
 }
 
-/** The settings that are not strings. */
-const JSON_KEYS = [
-  "createCluster",
-  "createOidcProvider",
-  "maxExpirationSeconds",
-  "jobPodSpec",
-  "createNamespaces",
-  "teams",
-  "serviceAccounts",
-];
+type Settings = ClusterSettings & UserSettings & AccessSettings;
+
+/** The names of the settings that are not strings. */
+type JsonKey = { [Key in keyof Settings]-?: string extends Settings[Key] ? never : Key }[keyof Settings];
+
+const JSON_KEYS: Record<JsonKey, true> = {
+  createCluster: true,
+  createOidcProvider: true,
+  maxExpirationSeconds: true,
+  jobPodSpec: true,
+  createNamespaces: true,
+  teams: true,
+  serviceAccounts: true,
+};
 
 /** The settings of a stack. What is optional here has a default that follows from other settings. */
 const stackSchema = accessSchema(
@@ -96,7 +101,7 @@ const TEMPLATE_SETTINGS: Record<string, string> = {
  * Reads the configuration of the current stack, and warns of what is still the template's.
  *
  * @returns the configuration with every default filled in; durations are in seconds.
- * @throws pulumi.RunError that lists every problem.
+ * @throws pulumi.RunError that lists every problem of the settings, or the one of the login if they are valid.
  */
 export function readConfig(): StackConfig {
   const raw = readRawConfig();
@@ -137,7 +142,7 @@ export function templateSettings({ values, project }: RawConfig, stack: string):
 
 /** Returns the configuration of a stack, or every problem that it has. Does not throw. */
 export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
-  const values = projectValues(raw, JSON_KEYS);
+  const values = projectValues(raw, Object.keys(JSON_KEYS));
   const ofStack = raw.organization ? { organization: raw.organization } : {};
 
   // An encrypted value is not printed, so nothing is compared with it.
@@ -162,7 +167,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const { issuerName = `eks-${clusterName}` } = access;
   const config = {
     cluster: { clusterName, createCluster, createOidcProvider, aws: aws.settings },
-    access: withDefaults({ ...access, issuerName }),
+    access: { ...access, issuerName, serviceAccounts: accountsOf(access) },
   };
   return { config, problems };
 }

@@ -21,10 +21,10 @@ import {
   accessEntries,
   accessRules,
   accessSchema,
+  accountsOf,
   accountWarnings,
   issuerAudiences,
   withAccountName,
-  withDefaults,
 } from "./settings/access";
 import { type Account, awsRoleOf, idOf } from "./settings/account";
 import { type RoleCluster, roleClusterEntries } from "./settings/cluster";
@@ -162,7 +162,7 @@ function checkArguments(
   const checked = withCheckedOutputs(valid, (problem) => {
     return errorOf([problem], "None of its resources was changed.");
   });
-  return { ...checked, ...withDefaults(checked) };
+  return { ...checked, serviceAccounts: accountsOf(checked) };
 }
 
 /** Returns the problems of arguments that are valid by themselves, but not together. */

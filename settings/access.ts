@@ -97,22 +97,16 @@ const image = v.pipe(
   v.regex(/@|:(?!latest$)\w[\w.-]*$/, 'must be pinned to a digest or to a tag other than "latest"'),
 );
 
-/**
- * Returns the schema of the list of service accounts.
- *
- * @param settingsOfStack the names of the settings beside the list.
- */
-function accountList(settingsOfStack: string[] = []) {
-  const unknown = (key: string) => {
-    return settingsOfStack.includes(key) ? "is a setting of the stack, not of an entry" : undefined;
-  };
-  return v.pipe(
-    listSchema(settingsSchema(accountEntries, { unknown })),
-    v.minLength(1, "must not be empty"),
-    // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
-    v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
-  );
+function unknownInEntry(key: string): string | undefined {
+  return Object.hasOwn(accessEntries, key) ? "belongs beside serviceAccounts, not in an entry" : undefined;
 }
+
+const serviceAccounts = v.pipe(
+  listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry })),
+  v.minLength(1, "must not be empty"),
+  // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
+  v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
+);
 
 export const accessEntries = schemasOf<AccessSettings>()({
   organization: inputSchema(organizationName),
@@ -125,11 +119,11 @@ export const accessEntries = schemasOf<AccessSettings>()({
   pulumiApiUrl: v.optional(apiUrl, DEFAULT_API_URL),
   createNamespaces: v.optional(distinctListSchema(newNamespace), []),
   teams: v.optional(teamList, []),
-  serviceAccounts: accountList(),
+  serviceAccounts,
 });
 
 /**
- * Returns the schema of all settings beside the list of service accounts, and of that list.
+ * Returns the schema of the access, and of the settings beside it.
  *
  * @param entries those of `AccessSettings`, and others.
  * @param reasons what to say of these settings.
@@ -138,25 +132,27 @@ export function accessSchema<Entries extends Record<keyof AccessSettings, v.Gene
   entries: Entries,
   reasons: Reasons = {},
 ) {
-  const serviceAccounts = accountList(Object.keys(entries));
   const unknown = (key: string) => {
     return Object.hasOwn(accountEntries, key)
       ? "is a setting of an entry of serviceAccounts"
       : reasons.unknown?.(key);
   };
-  return settingsSchema({ ...entries, serviceAccounts }, { ...reasons, unknown });
+  return settingsSchema(entries, { ...reasons, unknown });
 }
 
 /** Settings that are valid by themselves, with the defaults that depend on no other setting. */
 export type ValidSettings = v.InferOutput<ReturnType<typeof settingsSchema<typeof accessEntries>>>;
 
 /** The settings with every default filled in; durations are in seconds. */
-export type Access = ReturnType<typeof withDefaults>;
+export interface Access extends Omit<ValidSettings, "serviceAccounts"> {
+  serviceAccounts: Account[];
+}
 
-/** Returns valid settings with the defaults that depend on other settings. */
-export function withDefaults(settings: ValidSettings) {
-  const serviceAccounts = settings.serviceAccounts.map((account) => withAccountDefaults(account, settings));
-  return { ...settings, serviceAccounts };
+/** Returns the service accounts of valid settings, with the defaults that depend on other settings. */
+export function accountsOf(
+  settings: Pick<ValidSettings, "serviceAccounts" | "organization" | "maxExpirationSeconds">,
+): Account[] {
+  return settings.serviceAccounts.map((account) => withAccountDefaults(account, settings));
 }
 
 /**

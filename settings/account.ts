@@ -116,10 +116,7 @@ const BUILT_IN_RULES = ["kubernetes.io.namespace", "kubernetes.io.serviceaccount
 const claim = v.pipe(
   stringSchema(CLAIM_PATH, 'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes'),
   noInvisible,
-  v.check(
-    (path) => !BUILT_IN_RULES.includes(path.replaceAll('"', "")),
-    "must not replace a rule that every policy has",
-  ),
+  v.check((path) => !BUILT_IN_RULES.includes(path.replaceAll('"', "")), "must not replace a built-in rule"),
 );
 
 // v.record drops these names, and the allow policy would then require less.
@@ -254,8 +251,8 @@ function existenceProblems(
   // Something else can create it later, in a namespace of the stack. A new cluster has only such namespaces.
   if (createServiceAccount !== false || !runJob || createsCluster) return [];
   if (!name || !namespace || !createNamespaces.includes(namespace)) return [];
+  // Without their names, which can be encrypted.
   const reason =
-    `service account ${idOf({ namespace, name })} exists already, so namespace ${namespace} does too. ` +
-    `Remove ${namespace} from createNamespaces`;
+    "the service account exists already, so its namespace does too. Remove the namespace from createNamespaces";
   return [{ path: ["createServiceAccount"], value: false, reason }];
 }

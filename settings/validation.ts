@@ -198,7 +198,7 @@ export function duplicates(values: (string | undefined)[], pathOf: (index: numbe
 function unknownSetting(key: string, known: string[]): string {
   const similar = closest(key, known);
   const isTypo = distance(key, similar) <= Math.max(2, key.length / 3);
-  const meant = longerName(key, known) ?? (isTypo ? similar : shorterName(key, known));
+  const meant = longerName(key, known) ?? (isTypo ? similar : undefined);
   return meant ? `unknown setting; did you mean "${meant}"?` : "unknown setting";
 }
 
@@ -207,11 +207,6 @@ function longerName(key: string, known: string[]): string | undefined {
   if (key.length < 4) return undefined;
   const [name, ...others] = known.filter((setting) => setting.toLowerCase().includes(key.toLowerCase()));
   return others.length === 0 ? name : undefined;
-}
-
-/** Returns a name of at least five characters with which a key ends, such as `teams` for `createTeams`. */
-function shorterName(key: string, known: string[]): string | undefined {
-  return known.find((setting) => setting.length >= 5 && key.toLowerCase().endsWith(setting.toLowerCase()));
 }
 
 function problemOf(

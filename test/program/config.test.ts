@@ -189,10 +189,9 @@ const REJECTED: Rejected[] = [
   },
   {
     what: "unknown settings of an entry, and names what they may be",
-    entry: { image: "a:1", clusterName: "a", toString: "x", team: "payments", role: "a" },
+    entry: { image: "a:1", toString: "x", team: "payments", role: "a" },
     problems: [
-      "serviceAccounts[0].image: is a setting of the stack, not of an entry",
-      "serviceAccounts[0].clusterName: is a setting of the stack, not of an entry",
+      "serviceAccounts[0].image: belongs beside serviceAccounts, not in an entry",
       "serviceAccounts[0].toString: unknown setting",
       'serviceAccounts[0].team: unknown setting; did you mean "teamName"?',
       // Two settings contain the word.
@@ -317,7 +316,7 @@ const REJECTED: Rejected[] = [
     problems: [
       'createNamespaces[0] = "web": no entry of serviceAccounts has this namespace',
       'createNamespaces[2] = "ci": must not be listed twice',
-      "serviceAccounts[0].createServiceAccount = false: service account ci/deployer exists already, so namespace ci does too. Remove ci from createNamespaces",
+      "serviceAccounts[0].createServiceAccount = false: the service account exists already, so its namespace does too. Remove the namespace from createNamespaces",
     ],
   },
   {
@@ -369,11 +368,10 @@ const REJECTED: Rejected[] = [
     ],
   },
   {
-    what: "an existing team without permissions, and the previous name of teams",
-    settings: { teams: [{ name: "ops", create: false, stacks: [] }], createTeams: [] },
+    what: "an existing team without permissions",
+    settings: { teams: [{ name: "ops", create: false, stacks: [] }] },
     entry: OPS,
     problems: [
-      'createTeams: unknown setting; did you mean "teams"?',
       "teams[0].create = false: does nothing without stacks or environments. If the team needs no permissions, remove it from the list",
     ],
   },
@@ -465,7 +463,7 @@ const RULES: [setting: string, values: unknown[], reason: string, tokenType?: st
   ["policyRules", [[]], "must be an object", "personal"],
   // Valibot would drop it, and the policy would require less.
   ["policyRules", [JSON.parse('{ "__proto__": "a" }')], "must not contain __proto__", "personal"],
-  ["policyRules", BUILT_IN, "must not replace a rule that every policy has", "personal"],
+  ["policyRules", BUILT_IN, "must not replace a built-in rule", "personal"],
   ["policyRules", NO_CLAIMS, 'must be the path of a claim, such as "kubernetes.io".pod.name', "personal"],
   ["policyRules", INVISIBLE, "must not contain invisible characters", "personal"],
   ["audienceRule", ["true", 1], "must be true or false", "personal"],
@@ -539,10 +537,16 @@ test("rejects encrypted values wherever they are, each once, and prints no value
   const settings = ["serviceAccounts", "maxExpirationSeconds"].map((key) => `project:${key}`);
   const secretKeys = [...settings, "aws:profile", "aws:secretKey", "other:a"];
   const entry = { ...ENTRY, name: "hunter2" };
-  const entries = [entry, { ...entry, tokenExpirationSeconds: 43210 }, { ...ENTRY, namespace: "Hunter2" }];
+  const existing = { namespace: "hunter2", createServiceAccount: false };
+  const entries = [
+    entry,
+    { ...entry, tokenExpirationSeconds: 43210 },
+    { ...ENTRY, namespace: "Hunter2" },
+    { ...ENTRY, ...existing },
+  ];
   const aws = { "aws:profile": "hunter2", "aws:secretKey": "hunter2" };
   const { problems } = resultOf(
-    { ...stackOf(...entries), maxExpirationSeconds: 4321, ...aws },
+    { ...stackOf(...entries), createNamespaces: ["hunter2"], maxExpirationSeconds: 4321, ...aws },
     { secretKeys },
   );
   const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
@@ -550,6 +554,7 @@ test("rejects encrypted values wherever they are, each once, and prints no value
     `serviceAccounts: ${reason}`,
     "serviceAccounts[1].name: is the same service account as serviceAccounts[0]",
     "serviceAccounts[2].namespace: must be 1 to 63…",
+    "serviceAccounts[3].createServiceAccount: the service account exists already…",
     `maxExpirationSeconds: ${reason}`,
     `aws:profile: ${reason}`,
     "aws:secretKey: is not supported by `aws eks get-token`…",
