@@ -7,8 +7,8 @@ import { createPulumiCloudProvider } from "./oidcIssuer";
 import { stayWhereDeployed } from "./place";
 import { PulumiCloudAccess } from "./pulumiCloudAccess";
 
-/** What a service account has, by name: forty of them leave room for the reason of a failure above. */
-type ServiceAccountNames = Omit<
+/** Short, because Pulumi prints forty of them below the reason of a failure, which must stay on the screen. */
+type ServiceAccountSummary = Omit<
   PulumiCloudAccess["serviceAccounts"][string],
   "env" | "volume" | "volumeMount"
 >;
@@ -18,8 +18,8 @@ interface StackOutputs {
   issuerUrl: pulumi.Input<string>;
   /** ID of the OIDC issuer in Pulumi Cloud. */
   oidcIssuerId: pulumi.Output<string>;
-  /** The names of what each service account has, by `NAMESPACE/NAME`. */
-  serviceAccounts: Record<string, ServiceAccountNames>;
+  /** What each service account has, by `NAMESPACE/NAME`. */
+  serviceAccounts: Record<string, ServiceAccountSummary>;
 }
 
 export = async (): Promise<StackOutputs> => {
@@ -63,13 +63,13 @@ export = async (): Promise<StackOutputs> => {
   return {
     issuerUrl: cluster.issuerUrl,
     oidcIssuerId: access.oidcIssuerId,
-    serviceAccounts: namesOf(access.serviceAccounts),
+    serviceAccounts: summaryOf(access.serviceAccounts),
   };
 };
 
-function namesOf(serviceAccounts: PulumiCloudAccess["serviceAccounts"]): StackOutputs["serviceAccounts"] {
-  const entries = Object.entries(serviceAccounts).map(([id, { env, volume, volumeMount, ...names }]) => {
-    return [id, names];
+function summaryOf(serviceAccounts: PulumiCloudAccess["serviceAccounts"]): StackOutputs["serviceAccounts"] {
+  const entries = Object.entries(serviceAccounts).map(([id, { env, volume, volumeMount, ...summary }]) => {
+    return [id, summary];
   });
   return Object.fromEntries(entries);
 }

@@ -8,7 +8,7 @@ export interface Place {
   pulumiApiUrl: string;
   organization?: pulumi.Input<string>;
   clusterName?: string;
-  /** A created cluster has another issuer, or is deleted. */
+  /** Turned on, it would create another cluster. Turned off, it would delete the created one. */
   createCluster?: boolean;
   /** AWS region of the cluster. A created one would be replaced by one in another region. */
   region?: string;
@@ -56,7 +56,7 @@ function keepFirst(name: string, input: unknown, options?: pulumi.CustomResource
  * Compares the values of a place with the first ones.
  *
  * @param stash that keeps the first values.
- * @returns the Stash. It fails if a value that is known differs from the first one, and names all of these.
+ * @returns the Stash. It fails with every value that differs from the first one, as far as they are known.
  */
 function requireSame(
   stash: pulumi.Stash,
@@ -65,7 +65,7 @@ function requireSame(
   component: string | undefined,
 ): pulumi.Output<pulumi.Resource> {
   const moves = new Map<string, Move>();
-  // Each by itself: in a preview, an unknown value must not hide that another one has changed.
+  // Each value by itself: one that a preview does not know must not hide that another one has changed.
   const comparisons = Object.entries(values).map(([setting, value]) =>
     pulumi.output({ value, firstValues }).apply(({ value: current, firstValues }) => {
       // A Stash that this update does not create, such as with --target, has no output.
@@ -73,8 +73,8 @@ function requireSame(
       if (first !== undefined && first !== current) moves.set(setting, { setting, current, first });
     }),
   );
-  // Whether a result is secret is known after the comparison, and also if there was none, because a value is unknown.
-  const compared = Promise.all(comparisons.map((result) => pulumi.isSecret(result)));
+  // `isSecret` ends after a comparison, and also without one, where a value is unknown. Its result does not matter.
+  const compared = Promise.all(comparisons.map((comparison) => pulumi.isSecret(comparison)));
   return pulumi.output(compared).apply(() => {
     const inOrder = Object.keys(values).flatMap((setting) => moves.get(setting) ?? []);
     if (inOrder.length > 0) throw userError(moveMessage(inOrder, component));

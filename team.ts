@@ -4,7 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 import * as v from "valibot";
 import type { Access } from "./settings/access";
-import { userLogin } from "./settings/tokenTypes";
+import { userLoginSchema } from "./settings/tokenTypes";
 
 const { Read, Edit, Admin } = pulumiservice.TeamStackPermissionScope;
 const STACK_PERMISSIONS = { read: Read, edit: Edit, admin: Admin };
@@ -87,7 +87,7 @@ function creator(
   return pulumi.output({ login, organization }).apply(({ login, organization }) => {
     // Other tokens have the name of the organization, or one such as `team-account:ID`. To add these would fail.
     // https://github.com/pulumi/pulumi/blob/v3.276.0/pkg/cmd/pulumi/whoami/whoami.go
-    const isUser = v.is(userLogin, login) && login !== organization;
+    const isUser = v.is(userLoginSchema, login) && login !== organization;
     return isUser ? [login] : [];
   });
 }

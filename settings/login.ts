@@ -42,11 +42,12 @@ function logins(): Login[] {
   const selected = { source: "PULUMI_BACKEND_URL", url: PULUMI_BACKEND_URL ?? "" };
   if (!PULUMI_ACCESS_TOKEN) return [selected, storedLogin()];
 
-  // Since 3.247, the CLI passes both the token and the URL of the current login to programs and providers.
+  // The CLI passes both the token and the URL of the current login to programs and providers.
   if (PULUMI_API && isPulumiCloud(PULUMI_API)) {
     return [selected, { source: "the current login (PULUMI_API)", url: PULUMI_API }];
   }
-  // An earlier CLI sends the token to the selected backend, which no variable names after `pulumi login URL`.
+  // An inline program of the Automation API has only the variables of its own process. After `pulumi login URL`, none of them
+  // names the backend that receives the token.
   if (!PULUMI_BACKEND_URL && stackOrganization() !== undefined) return [storedLogin()];
   if (PULUMI_BACKEND_URL && isPulumiCloud(PULUMI_BACKEND_URL)) return [selected];
   // A self-managed backend says nothing of the token.

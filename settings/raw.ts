@@ -40,7 +40,7 @@ export function stackOrganization(): string | undefined {
 /**
  * Returns the values that belong to the project, without those that are empty.
  *
- * @param jsonKeys the settings that are not strings. The engine passes all as strings; these are JSON.
+ * @param jsonKeys the settings that are not strings, which the engine passes as JSON.
  */
 export function projectValues({ values, project }: RawConfig, jsonKeys: string[]): Record<string, unknown> {
   const prefix = `${project}:`;

@@ -2,7 +2,7 @@
 
 import * as v from "valibot";
 import type { Path, Problem } from "./problems";
-import { teamName } from "./tokenTypes";
+import { teamNameSchema } from "./tokenTypes";
 import {
   booleanSchema,
   duplicates,
@@ -79,7 +79,7 @@ const environmentEntries = schemasOf<TeamEnvironment>()({
 });
 
 const teamEntries = schemasOf<Team>()({
-  name: teamName,
+  name: teamNameSchema,
   create: v.optional(booleanSchema, true),
   stacks: v.optional(listSchema(settingsSchema(stackEntries)), []),
   environments: v.optional(listSchema(settingsSchema(environmentEntries)), []),

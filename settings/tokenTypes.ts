@@ -38,11 +38,11 @@ export interface TokenSettings {
 
 // The exchange script checks names by the same rules.
 
-export const userLogin = stringSchema(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
+export const userLoginSchema = stringSchema(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
 
 // In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
 // escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
-export const teamName = stringSchema(
+export const teamNameSchema = stringSchema(
   /^[\w!#%&',/;<=>@~-]{1,100}$/,
   "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the " +
     'wildcards of patterns such as "*", "?", and ".", which also match other teams',
@@ -59,8 +59,8 @@ const typeNames = new Intl.ListFormat("en-US", { type: "disjunction" }).format(O
 
 export const tokenEntries = schemasOf<TokenSettings>()({
   tokenType: v.picklist(Object.values(TokenType), `must be ${typeNames}`),
-  userLogin: v.optional(inputSchema(userLogin)),
-  teamName: v.optional(inputSchema(teamName)),
+  userLogin: v.optional(inputSchema(userLoginSchema)),
+  teamName: v.optional(inputSchema(teamNameSchema)),
   runnerId: v.optional(inputSchema(runnerId)),
   runnerName: v.optional(inputSchema(runnerName)),
   organizationAdmin: v.optional(booleanSchema),
