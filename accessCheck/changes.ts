@@ -3,8 +3,8 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Account, Component, Resource, Team, View } from "./components";
-import { NAME_CLAIM, NAMESPACE_CLAIM } from "./expected";
+import type { Account, PlannedComponent, Resource, Team, View } from "./components";
+import { NAME_CLAIM, NAMESPACE_CLAIM, tokenOf } from "./expected";
 import { otherSettings } from "./findings";
 import { contrast } from "./terminal";
 import {
@@ -35,6 +35,9 @@ export interface Change {
 /** Values by their names. Undefined is none. */
 type Facts = Map<string, Value | undefined>;
 
+/** The name of the inputs of a subject itself, which are shown by their paths only. */
+const INPUTS = "";
+
 interface Subject {
   /** What is listed if it is new or removed. Without it, it comes and goes with the component. */
   listed?: Facts;
@@ -43,7 +46,7 @@ interface Subject {
 }
 
 /** Returns what an update changes: the issuer first, then the service accounts in the order of the program. */
-export function changesIn({ before, after, isDeployed, isDeleted, retained }: Component): Change[] {
+export function changesIn({ before, after, isDeployed, isDeleted, retained }: PlannedComponent): Change[] {
   const old = subjectsOf(before, { exists: isDeployed, isBefore: true });
   const now = subjectsOf(after, { exists: !isDeleted, isBefore: false });
   const otherVersion = isDeployed ? otherSettings(before) : [];
@@ -100,13 +103,15 @@ function* differences(name: string, old: Subject, now: Subject): Generator<strin
   }
 }
 
-/** Returns whether a value comes or goes with the role or with the whole subject, which is shown. */
-function isImplied(name: string, old: Subject, now: Subject): boolean {
-  const comesOrGoes = (fact: string) => isEmpty(old.compared.get(fact)) !== isEmpty(now.compared.get(fact));
-  return comesOrGoes(name) && (name === "" || (OF_ROLE.includes(name) && comesOrGoes("role")));
-}
-
+/** What a role has. */
 const OF_ROLE = ["trust policy", "association", "role's inputs"];
+
+/** Returns whether a value is none before or after, and another one says so: the inputs of a team, and what a role has. */
+function isImplied(name: string, old: Subject, now: Subject): boolean {
+  const isOnlyOnce = (fact: string) => isEmpty(old.compared.get(fact)) !== isEmpty(now.compared.get(fact));
+  if (name === INPUTS) return isOnlyOnce(INPUTS);
+  return OF_ROLE.includes(name) && isOnlyOnce(name) && isOnlyOnce("role");
+}
 
 /** Returns whether a value says as much as none: a provider reads it back, or leaves it out. */
 function isEmpty(value: Value | undefined): boolean {
@@ -145,7 +150,7 @@ function subjectsOf(view: View, { exists, isBefore }: { exists: boolean; isBefor
 }
 
 function wholeSubject(inputs: Fields): Subject {
-  return { listed: new Map(Object.entries(inputs)), compared: new Map([["", inputs]]) };
+  return { listed: new Map(Object.entries(inputs)), compared: new Map([[INPUTS, inputs]]) };
 }
 
 function factsOf(resources: Resource[]): [string, Value][] {
@@ -175,7 +180,7 @@ function issuerSubject({ issuer, providers }: View): Subject {
     ["thumbprints", thumbprints],
   ]);
   const others = without(inputs, "url", "organization", "maxExpirationSeconds", "thumbprints");
-  return { listed, compared: new Map([...listed, ["", others]]) };
+  return { listed, compared: new Map([...listed, [INPUTS, others]]) };
 }
 
 function inSeconds(seconds: Value | undefined): string | undefined {
@@ -217,15 +222,6 @@ function accountSubject(account: Account): Subject {
     ["role's inputs", role && without(role.inputs, "permissionsBoundary")],
   ]);
   return { listed, compared };
-}
-
-/** Returns whose access token is requested, such as `team:platform`. */
-export function tokenOf(request: Value | undefined): string {
-  const [type, scope] = ["tokenType", "tokenScope"].map((name) => textOf(valueAt(request, name)));
-  if (type === "organization" && scope === "admin") return "organization (admin)";
-  if (type === "organization" && scope === '""') return type;
-  const isOfType = scope?.startsWith(`${type === "personal" ? "user" : type}:`);
-  return isOfType ? `${scope}` : `${type}:${scope}`;
 }
 
 /** Returns whether an allow policy grants the access token that is requested. */
@@ -295,7 +291,7 @@ function teamSubject({ inputs, isDeleted, permissions, others }: Team, isBefore:
       ["members", valueAt(inputs, "members")],
       ...facts,
     ]),
-    compared: new Map([["team", inputs ? "created by this program" : left], ["", inputs], ...facts]),
+    compared: new Map([["team", inputs ? "created by this program" : left], [INPUTS, inputs], ...facts]),
   };
 }
 
@@ -307,23 +303,30 @@ function permissionText(granted: Value[]): string {
 
 /** Returns in which namespaces pods of which service accounts are changed, and all of the policy. */
 function injectionSubject(resources: Resource[]): Subject {
-  const specs = resources.map(({ inputs }) => valueAt(inputs, "spec"));
-  const selectors = specs.map((it) =>
-    valueAt(it, "matchConstraints", "namespaceSelector", "matchExpressions"),
-  );
-  const namespaces = elementsOf(selectors).flatMap((it) => elementsOf([valueAt(it, "values")]));
-  const conditions = elementsOf(specs.map((it) => valueAt(it, "matchConditions")));
+  const policy = resources.find(({ title }) => title.startsWith("MutatingAdmissionPolicy "));
+  const conditions = elementsOf([valueAt(policy?.inputs, "spec", "matchConditions")]);
   const ofAccounts = conditions
     .map((it) => textOf(valueAt(it, "expression")))
     .filter((it) => it.includes(ACCOUNT));
   const accounts = ofAccounts.flatMap((it) => it.match(/(?<=")[^"\s]+\/[^"\s]+(?=")/g) ?? []);
+  const selector = valueAt(policy?.inputs, "spec", "matchConstraints", "namespaceSelector");
   return {
     listed: new Map([
-      ["namespaces", namespaces.map(textOf).join(", ")],
+      ["namespaces", policy && namespacesText(selector)],
       ["service accounts", accounts.join(", ")],
     ]),
     compared: new Map(factsOf(resources)),
   };
+}
+
+/** Returns the namespaces that a selector names, or the selector if it has another form than that of the program. */
+function namespacesText(selector: Value | undefined): string {
+  if (isEmpty(selector)) return "all";
+  const [expression] = elementsOf([valueAt(selector, "matchExpressions")]);
+  const values = valueAt(expression, "values") ?? null;
+  const byName = { key: "kubernetes.io/metadata.name", operator: "In", values };
+  if (!isEqual(selector, { matchExpressions: [byName] })) return jsonOf(selector);
+  return elementsOf([values]).map(textOf).join(", ");
 }
 
 /** What the condition of the policy compares with `"NAMESPACE/NAME"`. */

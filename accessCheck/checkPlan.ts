@@ -2,7 +2,7 @@
 
 import { createReadStream } from "node:fs";
 import { changesIn } from "./changes";
-import type { Component } from "./components";
+import type { PlannedComponent } from "./components";
 import { findingsIn } from "./findings";
 import { type Plan, parsePlan } from "./plan";
 import { readComponents } from "./readComponents";
@@ -59,13 +59,13 @@ async function readPlan(file: string): Promise<Plan> {
   return parsePlan(Buffer.concat(chunks).toString(), file === "-" ? "Standard input" : file);
 }
 
-function printPolicies(components: Component[], screen: Screen): number {
+function printPolicies(components: PlannedComponent[], screen: Screen): number {
   const policies = components.map((it) => [it.name, it.isDeleted ? null : generatedPolicies(it)]);
   screen.json(Object.fromEntries(policies));
   return 0;
 }
 
-function printReports(components: Component[], screen: Screen): number {
+function printReports(components: PlannedComponent[], screen: Screen): number {
   let exitCode = 0;
   for (const component of components) {
     if (components.length > 1) screen.title(`Component ${visible(component.name)}`);

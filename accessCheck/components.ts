@@ -4,7 +4,7 @@ import type { PlannedResource } from "./plan";
 import type { Fields, Value } from "./values";
 
 /** A `PulumiCloudAccess`, and what the update does to it. */
-export interface Component {
+export interface PlannedComponent {
   name: string;
   /** Whether it exists, and whether the update deletes it. */
   isDeployed: boolean;
@@ -64,8 +64,10 @@ export interface Issuer {
   policies: Value | undefined;
   /** `ORGANIZATION/ID`; undefined if it is new. */
   id: string | undefined;
-  /** The thumbprints that exist already, by the state in front of a refresh. Undefined if this update imports the issuer. */
-  existingThumbprints: Value[] | undefined;
+  /** The thumbprints that exist already, by the state in front of a refresh. */
+  existingThumbprints: Value[];
+  /** Whether this update takes over an issuer that exists already. */
+  isImported: boolean;
 }
 
 /** A service account of the component. */

@@ -1,13 +1,13 @@
 // A component that is deployed as its program says: whom the live check asks, and with what.
 
-import type { Account, Component, View } from "./components";
+import type { Account, PlannedComponent, View } from "./components";
 import type { Plan } from "./plan";
 import { shellQuoted } from "./terminal";
 import { type Fields, fieldsAt, type Value, valueAt } from "./values";
 
 /** What the check needs to know about a component that is deployed. */
 export interface DeployedComponent {
-  component: Component;
+  component: PlannedComponent;
   organization: string;
   issuerUrl: string;
   /** Of the OIDC issuer in Pulumi Cloud. */
@@ -30,7 +30,7 @@ export interface AwsSettings {
  *
  * @throws Error if one of these is invalid, or if the region or the STS endpoint is not usable.
  */
-export function deployedComponent(component: Component, plan: Plan): DeployedComponent {
+export function deployedComponent(component: PlannedComponent, plan: Plan): DeployedComponent {
   const { settings, accounts, issuer } = component.after;
   const roles = accounts.map(irsaRoleOf).filter(Boolean);
   return {

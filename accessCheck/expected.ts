@@ -1,9 +1,11 @@
 // What the settings of a component mean, built a second time: the program has its own functions for all of it, and nothing here
 // is imported from there. A value that depends on a setting that is not known is not known either.
 
+import type { Account, View } from "./components";
 import {
   type Fields,
   fieldsAt,
+  isEqual,
   isOpaque,
   type Opaque,
   SECRET,
@@ -86,6 +88,27 @@ function scopeOf(settings: Fields): Value {
     default:
       return valueAt(settings, "organizationAdmin") === true ? "admin" : "";
   }
+}
+
+/** Returns whose access token is requested, such as `team:platform`. */
+export function tokenOf(requested: Fields): string {
+  const [type, scope] = ["tokenType", "tokenScope"].map((name) => textOf(valueAt(requested, name)));
+  if (type === "organization" && scope === "admin") return "organization (admin)";
+  if (type === "organization" && scope === '""') return type;
+  const isOfType = scope?.startsWith(`${type === "personal" ? "user" : type}:`);
+  return isOfType ? `${scope}` : `${type}:${scope}`;
+}
+
+/** Returns the service accounts whose settings grant them the access token of this one: an administrator has every organization token. */
+export function sharersOf({ accounts, settings }: View, account: Account): Account[] {
+  const { tokenType, tokenScope } = request(settings, account);
+  const isGranted = (other: Account) => {
+    const granted = request(settings, other);
+    const isAdmin = tokenType === "organization" && granted.tokenScope === "admin";
+    // Two settings that are not known can have different values.
+    return isEqual(granted.tokenType, tokenType) && (isAdmin || isEqual(granted.tokenScope, tokenScope));
+  };
+  return accounts.filter((other) => other !== account && isGranted(other));
 }
 
 /** Returns the trust policy of the role of a service account; undefined if it has none. */

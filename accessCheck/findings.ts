@@ -1,7 +1,7 @@
 // Compares a component with what its settings mean. What equals it grants each access token and each role to its own service
 // account, and to no one else: nothing has to be asked.
 
-import type { Account, Component, OtherIssuer, View } from "./components";
+import type { Account, OtherIssuer, PlannedComponent, View } from "./components";
 import {
   allowPolicy,
   association,
@@ -38,15 +38,45 @@ export interface Finding {
   text: string;
 }
 
-/** The settings of a component, and those of an entry. */
+/** The settings of a component. */
 const SETTINGS = [
-  "organization issuerName issuerUrl oidcProviderArn clusterArn serviceAccounts teams createNamespaces image jobPodSpec",
-  "maxExpirationSeconds permissionsBoundaryArn rolePath pulumiApiUrl",
-].flatMap((names) => names.split(" "));
+  "organization",
+  "issuerName",
+  "issuerUrl",
+  "oidcProviderArn",
+  "clusterArn",
+  "serviceAccounts",
+  "teams",
+  "createNamespaces",
+  "image",
+  "jobPodSpec",
+  "maxExpirationSeconds",
+  "permissionsBoundaryArn",
+  "rolePath",
+  "pulumiApiUrl",
+];
+
+/** The settings of an entry. */
 const ENTRY_SETTINGS = [
-  "namespace name tokenType userLogin teamName runnerId runnerName organizationAdmin tokenExpirationSeconds",
-  "tokenAudience audienceRule policyRules createServiceAccount awsRole rolePolicyArns injectToken runJob command",
-].flatMap((names) => names.split(" "));
+  "namespace",
+  "name",
+  "tokenType",
+  "userLogin",
+  "teamName",
+  "runnerId",
+  "runnerName",
+  "organizationAdmin",
+  "tokenExpirationSeconds",
+  "tokenAudience",
+  "audienceRule",
+  "policyRules",
+  "createServiceAccount",
+  "awsRole",
+  "rolePolicyArns",
+  "injectToken",
+  "runJob",
+  "command",
+];
 
 /** The settings that decide nothing of what is compared. */
 const NOT_COMPARED = ["image", "jobPodSpec", "createNamespaces", "teams"];
@@ -57,7 +87,7 @@ const NOT_COMPARED = ["image", "jobPodSpec", "createNamespaces", "teams"];
  * @param thumbprints those that a new issuer may have: a preview registers none, and a simulation the one that it emulates.
  * @returns nothing if the update deletes the component.
  */
-export function findingsIn(component: Component, thumbprints: string[] = []): Finding[] {
+export function findingsIn(component: PlannedComponent, thumbprints: string[] = []): Finding[] {
   const { after: view, isDeleted, isDeployed } = component;
   if (isDeleted) return [];
   return [
@@ -184,7 +214,7 @@ function* issuerFindings({ issuer, settings }: View, chosen: string[]): Generato
     url: setting("issuerUrl"),
     maxExpirationSeconds: setting("maxExpirationSeconds"),
   };
-  const { inputs = {}, existingThumbprints } = issuer ?? {};
+  const { inputs = {}, existingThumbprints = [], isImported = false } = issuer ?? {};
   for (const text of unequal("The registered issuer", without(inputs, "thumbprints"), expected)) {
     yield { about: "token", text };
   }
@@ -192,7 +222,8 @@ function* issuerFindings({ issuer, settings }: View, chosen: string[]): Generato
   // The program reads them when it updates. In a preview, what is registered stays.
   const thumbprints = valueAt(inputs, "thumbprints") ?? [];
   const isOpen = thumbprints === UNKNOWN && expected.url === UNKNOWN;
-  if (isOpen || existingThumbprints === undefined) return;
+  // Someone else has chosen those of an imported issuer: they are shown as a change, for a reviewer.
+  if (isOpen || isImported) return;
   const known = [...existingThumbprints, ...chosen].map((it) => textOf(it).toLowerCase());
   const all = Array.isArray(thumbprints) ? thumbprints : [thumbprints];
   const isForeign = (it: Value) => isOpaque(it) || !known.includes(textOf(it).toLowerCase());
@@ -213,7 +244,7 @@ function* policyFindings({ issuer, accounts, otherPolicies }: View): Generator<F
   }
   const others = [...otherPolicies];
   for (const account of accounts) {
-    // One that names another service account than it should is compared, too.
+    // If no policy names the service account, one that names none is compared: the sentence then says which name is wrong.
     const policy = account.policy ?? others.shift();
     for (const text of unequal("Its allow policy", policy, allowPolicy(account))) {
       yield { account: account.id, about: "token", text };
@@ -305,10 +336,8 @@ function* roleFindings({ settings: component }: View, account: Account): Generat
 
 /** Returns an association without tags, and without a default that grants nothing. */
 function essentials(associated: Fields): Fields {
-  const { disableSessionTags, ...others } = without(associated, "tags", "tagsAll");
-  return disableSessionTags === undefined || disableSessionTags === false
-    ? others
-    : { ...others, disableSessionTags };
+  const others = without(associated, "tags", "tagsAll");
+  return valueAt(others, "disableSessionTags") === false ? without(others, "disableSessionTags") : others;
 }
 
 function* attachmentFindings(
@@ -330,9 +359,7 @@ function* attachmentFindings(
 /** Finds another issuer of the same cluster in the same organization, whose policies this component does not know. */
 function* otherIssuerFindings({ settings, issuer }: View, other: OtherIssuer): Generator<Finding> {
   const { title, organization, url, policiesOf } = other;
-  const own = valueAt(settings, "organization");
-  const isOther = isName(organization) && isName(own);
-  if (isOther && organization.toLowerCase() !== own.toLowerCase()) return;
+  if (isAnotherOrganization(organization, valueAt(settings, "organization"))) return;
 
   const about = "token";
   if (policiesOf !== undefined) {
@@ -349,6 +376,10 @@ function* otherIssuerFindings({ settings, issuer }: View, other: OtherIssuer): G
     yield { about, text: `${title} registers the cluster's issuer a second time, as ${jsonOf(url)}.` };
   if (url === SECRET)
     yield { about, text: `${title} registers an issuer whose URL is secret, so it cannot be compared.` };
+}
+
+function isAnotherOrganization(one: Value | undefined, other: Value | undefined): boolean {
+  return isName(one) && isName(other) && one.toLowerCase() !== other.toLowerCase();
 }
 
 /** In a path of the API, another text, such as `x/../NAME`, can lead to any organization. */

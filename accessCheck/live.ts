@@ -8,7 +8,7 @@ import { findAddedKeys, findIssuerAdditions } from "./additions";
 import { answerFindings, answerText, notAsked, type Row } from "./answers";
 import { changesIn } from "./changes";
 import { connect, type Kubectl, readKubeconfigs } from "./cluster";
-import type { Component } from "./components";
+import type { PlannedComponent } from "./components";
 import { mapEightAtOnce } from "./concurrency";
 import { type DeployedComponent, deployedComponent } from "./deployedComponent";
 import { findingsIn } from "./findings";
@@ -113,7 +113,7 @@ async function checkStack(check: Check): Promise<number> {
   }
   const names = components.map(({ name }) => name);
   const kubeconfigs = readKubeconfigs(check.kubeconfig, names);
-  const nameIfSeveral = ({ name }: Component) => {
+  const nameIfSeveral = ({ name }: PlannedComponent) => {
     if (components.length > 1) screen.title(`Component ${name}`);
   };
 
@@ -159,7 +159,7 @@ const UNCHANGED = ["same", "refresh", "read"];
  *
  * @returns whether it would change anything of the components.
  */
-function printDifferences({ resources }: Plan, components: Component[], screen: Screen): boolean {
+function printDifferences({ resources }: Plan, components: PlannedComponent[], screen: Screen): boolean {
   const changed = resources.filter(({ op }) => !UNCHANGED.includes(op));
   const ofComponents = new Set(components.flatMap((component) => component.resources));
   const own = changed.filter((resource) => ofComponents.has(resource));

@@ -2,7 +2,7 @@
 
 import type { Account, View } from "./components";
 import { irsaRoleOf } from "./deployedComponent";
-import { sharersOf } from "./report";
+import { sharersOf } from "./expected";
 import { fieldsAt, valueAt } from "./values";
 
 /** What grants access: Pulumi Cloud a token, and AWS a role. */

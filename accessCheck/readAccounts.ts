@@ -37,7 +37,8 @@ export function readIssuer({ inputs, state, resource }: Found): Issuer {
     inputs: without(inputs, "policies"),
     policies: policiesIn(inputs),
     id: state.id,
-    existingThumbprints: op.startsWith("import") ? undefined : existing,
+    existingThumbprints: existing,
+    isImported: op.startsWith("import"),
   };
 }
 

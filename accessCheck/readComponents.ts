@@ -1,7 +1,7 @@
 // Reads the components of a plan into plain values, before and after the update. Only foundResources.ts and the files whose names
 // begin with `read` see the inputs of a resource.
 
-import type { Component, Provider, View } from "./components";
+import type { PlannedComponent, Provider, View } from "./components";
 import { allAt, type Found, inputsOf, resourceOf } from "./foundResources";
 import type { Plan, PlannedResource, State } from "./plan";
 import { readAccount, readIssuer, type Take } from "./readAccounts";
@@ -29,7 +29,7 @@ const ALL = "Preview all of the program: with --show-sames, and without --target
  *
  * @throws Error if there is none, or if the plan does not contain all of one.
  */
-export function readComponents({ resources }: Plan): Component[] {
+export function readComponents({ resources }: Plan): PlannedComponent[] {
   const byUrn = new Map(resources.map((resource) => [resource.urn, resource]));
   const components = resources
     .filter(({ type }) => type === COMPONENT)
@@ -119,7 +119,8 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
   const issuer = found && readIssuer(found);
   const policies = issuer?.policies;
   const accounts = entries.map((entry) => {
-    const prefix = `${name}.${textOf(entry.namespace)}.${textOf(entry.name)}.`;
+    const [namespace, ofAccount] = ["namespace", "name"].map((key) => textOf(valueAt(entry, key)));
+    const prefix = `${name}.${namespace}.${ofAccount}.`;
     const isAttachment = (it: Found) => it.type === ATTACHMENT && it.name.startsWith(prefix);
     return readAccount(entry, policies, take, takeAll(isAttachment), outside);
   });

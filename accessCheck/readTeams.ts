@@ -82,7 +82,9 @@ function teamOf({ type, inputs }: Found): Value | undefined {
 }
 
 function permissionSubject({ type, inputs }: Found): string | undefined {
-  const [project, stack, environment] = ["project", "stack", "environment"].map((it) => textOf(inputs[it]));
+  const [project, stack, environment] = ["project", "stack", "environment"].map((key) =>
+    textOf(valueAt(inputs, key)),
+  );
   if (type === STACK_PERMISSION) return `stack ${project}/${stack}`;
   return type === ENVIRONMENT_PERMISSION ? `environment ${project}/${environment}` : undefined;
 }

@@ -1,16 +1,16 @@
 // How a component is reported: what changes, who gets which access token and which role, and what was found. Lines for a
 // terminal; in Markdown, they are in a code block.
 
-import { type Change, tokenOf } from "./changes";
-import type { Account, Component, View } from "./components";
-import { allowPolicy, request, trustPolicy } from "./expected";
+import type { Change } from "./changes";
+import type { Account, PlannedComponent, View } from "./components";
+import { allowPolicy, request, sharersOf, tokenOf, trustPolicy } from "./expected";
 import type { Finding } from "./findings";
 import { paint, tableRow, visible, width, wrap } from "./terminal";
-import { isEqual, opaqueIn, textOf, type Value, valueAt } from "./values";
+import { opaqueIn, textOf, type Value, valueAt } from "./values";
 
 /** What is reported about one component. */
 export interface Report {
-  component: Component;
+  component: PlannedComponent;
   findings: Finding[];
   /** Sentences for the line of a service account, or for all of them. */
   notes?: { account?: string; text: string }[];
@@ -114,19 +114,6 @@ function isOpen(value: Value): boolean {
   return opaqueIn(value).next().done === false;
 }
 
-/** Returns the service accounts whose settings grant them the access token of this one. */
-export function sharersOf({ accounts, settings }: View, account: Account): Account[] {
-  const tokenIn = (it: Account) => {
-    const { tokenType, tokenScope } = request(settings, it);
-    return [tokenType ?? null, tokenScope ?? null];
-  };
-  const [type, scope] = tokenIn(account);
-  return accounts.filter((other) => {
-    const isAdmin = type === "organization" && isEqual(tokenIn(other), [type, "admin"]);
-    return other !== account && (isAdmin || isEqual(tokenIn(other), [type ?? null, scope ?? null]));
-  });
-}
-
 /** Returns what belongs to a service account's line. */
 function detailsOf(view: View, account: Account): string[] {
   return [
@@ -194,7 +181,7 @@ function plural(count: number, noun: string): string {
 }
 
 /** Returns the trust policy (null without an IAM role) and the allow policy of each service account, by `NAMESPACE/NAME`. */
-export function generatedPolicies({ after }: Component): object {
+export function generatedPolicies({ after }: PlannedComponent): object {
   const entries = after.accounts.map(({ id, role, policy }) => [
     id,
     { trustPolicy: role?.trustPolicy ?? null, allowPolicy: policy ?? null },

@@ -7,7 +7,7 @@ import { paint, printableJson, visible, wrap } from "./terminal";
 
 /** The options of `npm start` about its report. */
 export interface ReportOptions {
-  /** Prints every resource, and the output of every Job. */
+  /** Prints each resource and the output of each Job, also where there are many. */
   verbose?: boolean;
   /** Prints the policies as JSON, and nothing else. */
   policies?: boolean;

@@ -378,6 +378,17 @@ test("lists every container of a new Job, and the members of a new team", async 
   assert.ok(changes.includes("new team a: members 0: mallory"));
 });
 
+for (const [selector, namespaces] of [
+  [undefined, "all"],
+  [{ matchLabels: { team: "a" } }, '{ "matchLabels": { "team": "a" } }'],
+] as const) {
+  test(`lists the namespaces of injection: ${namespaces}`, async () => {
+    const edit = set(INJECTION, "spec.matchConstraints.namespaceSelector", selector);
+    const { changes } = (await newPlan(edit)).check();
+    assert.ok(changes.includes(`new injection: namespaces: ${namespaces}`), changes.join("\n"));
+  });
+}
+
 test("lists a new component, its service accounts, its teams, and where pods are injected", async () => {
   const { changes } = (await newPlan()).check();
   const job = "Job: pulumi whoami, in pulumi/pulumi-base:3.274.1";

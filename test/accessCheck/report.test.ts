@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
-import type { Component } from "../../accessCheck/components";
+import type { PlannedComponent } from "../../accessCheck/components";
 import type { Finding } from "../../accessCheck/findings";
 import { planFrom } from "../../accessCheck/plan";
 import { readComponents } from "../../accessCheck/readComponents";
@@ -43,13 +43,13 @@ const ENTRIES: Settings[] = [
   },
 ];
 
-let component: Component;
+let component: PlannedComponent;
 before(async () => {
   const serviceAccounts = ENTRIES.map((entry) => ({ ...entry, runJob: false }));
   component = componentIn(await newPlanOf({ serviceAccounts }));
 });
 
-function componentIn({ steps }: Draft): Component {
+function componentIn({ steps }: Draft): PlannedComponent {
   return readComponents(planFrom(steps))[0] ?? assert.fail();
 }
 
@@ -123,11 +123,15 @@ test("says what is not known yet", async () => {
   const draft = await newPlan(
     set(COMPONENT, "oidcProviderArn", UNKNOWN),
     set(COMPONENT, "serviceAccounts.1.userLogin", UNKNOWN),
+    set(COMPONENT, "serviceAccounts.2.tokenType", "personal"),
+    set(COMPONENT, "serviceAccounts.2.userLogin", UNKNOWN),
   );
   const report = reportOf({ component: componentIn(draft) });
   assert.match(report, /^ {2}ci\/deployer +team:a +only itself +not known yet$/m);
   assert.match(report, /^ {2}ops\/drift +personal:known after the update\s+not known yet +only itself$/m);
   assert.match(report, /^ {2}not known yet: it depends on a setting that is known after the update only\.$/m);
+  // Two users that are not known can be different ones.
+  assert.doesNotMatch(report, /same access token/);
 });
 
 test("says what a team may do, and that pods are injected", async () => {
