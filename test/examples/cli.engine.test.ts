@@ -1,55 +1,142 @@
-// The Pulumi CLI in the pods of examples/, with an emulated Pulumi Cloud and Pulumi ESC.
+// The real Pulumi CLI in the pods of examples/, with the exchange script as its credential helper, and an emulated Pulumi Cloud
+// and Pulumi ESC. In the Jobs of stack.engine.test.ts, the script also wraps the CLI.
 
 import assert from "node:assert/strict";
+import type { IncomingMessage } from "node:http";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { emulatorCertificate } from "../../simulator/emulators/certificates";
+import { type Reply, startServer } from "../../simulator/emulators/server";
+import { forward } from "../support/cloudApi";
+import { type Endpoint, respond, startEndpoint } from "../support/endpoint";
 import { type ExamplesStack, exampleOf, podOf, startExamplesStack } from "../support/examples";
 import { runPodSpec } from "../support/podSpec";
 import { missingCli } from "../support/pulumiCli";
 
 const SECRET = "correct horse";
 
-/**
- * Returns what Pulumi ESC answers if it has one environment, `acme/shop/production`, with one variable.
- * https://www.pulumi.com/docs/reference/cloud-rest-api/environments/
- */
-function answerOfEsc(endpoint: string): object | undefined {
-  const path = "/api/esc/environments/acme/shop/production/open";
-  if (endpoint.split("?")[0] === `POST ${path}`) return { id: "session" };
-  if (endpoint !== `GET ${path}/session`) return undefined;
-  // As ESC evaluates it: pulumi/pulumi, sdk/go/common/esc/environment.go and value.go.
-  const variables = { DATABASE_PASSWORD: { value: SECRET, secret: true, trace: {} } };
-  return { properties: { environmentVariables: { value: variables, trace: {} } } };
-}
+/** The CLI renews a token 30 seconds before it expires. */
+const TOKEN_SECONDS = "40";
+const SECONDS_UNTIL_RENEWAL = 10;
 
-describe("the Pulumi CLI in the pod of", { skip: missingCli }, () => {
-  const lines: string[] = [];
+/** Returns the command that stores a login to a backend. */
+const storeLogin = (url: string) =>
+  `mkdir -p "$PULUMI_HOME" && printf '{"current":"%s","accessTokens":{"%s":"pul-old"}}' "${url}" "${url}" >"$PULUMI_HOME/credentials.json"`;
+
+/** Writes a Pulumi.yaml that selects the foreign backend. */
+const SELECT = `printf 'name: foreign\nruntime: nodejs\nbackend:\n  url: %s\n' "$FOREIGN" >Pulumi.yaml`;
+
+const USE_FOREIGN = 'PULUMI_BACKEND_URL="$FOREIGN"';
+
+/** What `pulumi whoami` prints in deployment.yaml. */
+const OWNER = /^team-account:apps$/m;
+
+/** What the CLI prints if the script declines, and it has no other token. */
+const DECLINED = /No access token for the backend '.*this credential helper serves only .*\nerror: /;
+
+/** Commands, in which BACKEND and FOREIGN are the URLs of the pod's backend and of another one, and what is printed. */
+const COMMANDS: Record<string, [command: string, log: RegExp]> = {
+  "is granted a token whatever an earlier login stored": [`${storeLogin("$BACKEND")}; pulumi whoami`, OWNER],
+  "gets no token for a backend that a Pulumi.yaml selects": [`${SELECT}; pulumi stack ls`, DECLINED],
+  "gets no token for a backend that `pulumi login` selects": ['pulumi login "$FOREIGN"', DECLINED],
+  "gets no token for the backend of an earlier login": [`${storeLogin("$FOREIGN")}; pulumi whoami`, DECLINED],
+  "gets no token for a backend that a variable selects": [`${USE_FOREIGN} pulumi whoami`, DECLINED],
+  "continues with the token that a pod has for another backend": [
+    `${USE_FOREIGN} PULUMI_ACCESS_TOKEN=pul-own pulumi whoami`,
+    /^error: \[404\]/m,
+  ],
+  "does not ask the script with the helper `none`": [
+    `${USE_FOREIGN} PULUMI_ACCESS_TOKEN=pul-own PULUMI_CREDENTIAL_HELPER=none pulumi whoami`,
+    /^Logging in using access token from PULUMI_ACCESS_TOKEN\nerror: \[404\]/,
+  ],
+  "uses a state file as without the script": [
+    "pulumi login --local >log; pulumi stack ls --all --json",
+    /^\[\]$/,
+  ],
+  "keeps to the backend of a wrapped command": [
+    `${SELECT}; "$PULUMI_CREDENTIAL_HELPER" pulumi whoami`,
+    OWNER,
+  ],
+};
+
+describe("the Pulumi CLI in a pod", { skip: missingCli, concurrency: true }, () => {
   let stack: ExamplesStack;
-  before(async () => {
-    const onLog = (line: string) => lines.push(line);
-    stack = await startExamplesStack({ answer: answerOfEsc, runPod: runPodSpec, onLog });
-  });
-  after(() => stack.simulation.close());
+  let api: Awaited<ReturnType<typeof startServer>>;
+  let foreign: Endpoint;
+  let isRevoked = false;
 
-  /** Runs the pod of an example, as the pod of a Job, and returns its log and what its exchanges were granted. */
-  async function run(file: string, command: string[]) {
-    const { resources, pulumiCloud } = stack.simulation;
-    const { spec, container } = podOf(file);
-    const pod = { ...spec, restartPolicy: "Never", containers: [{ ...container, command }] };
-    const metadata = { namespace: exampleOf(file).entry.namespace, name: `example-${Math.random()}` };
-    const job = { metadata, spec: { activeDeadlineSeconds: 60, template: { spec: pod } } };
-    const exchanges = pulumiCloud.exchanges.length;
-    lines.length = 0;
-    await resources["kubernetes:batch/v1:Job"]?.create("example", job);
-    const granted = pulumiCloud.exchanges.slice(exchanges).map(({ reason }) => reason);
-    return { log: lines.join("\n"), granted };
+  before(async () => {
+    stack = await startExamplesStack({ answer: answerOfEsc });
+    api = await startServer(await emulatorCertificate(), answer);
+    foreign = await startEndpoint(respond(404, ""), await emulatorCertificate());
+  });
+  after(() => Promise.all([stack?.simulation, api, foreign].map((server) => server?.close())));
+
+  /** Lists stacks on three pages. The first one takes until the token is renewed, and then that one is revoked. */
+  async function answer(request: IncomingMessage): Promise<Reply> {
+    const { pulumiCloud } = stack.simulation;
+    const { pathname, searchParams } = new URL(request.url ?? "", "https://api");
+    if (pathname !== "/api/user/stacks") return forward(request, pulumiCloud);
+
+    const page = Number(searchParams.get("continuationToken") ?? 1);
+    if (page === 1) await sleep(SECONDS_UNTIL_RENEWAL * 1000);
+    if (page === 3 && !isRevoked) {
+      isRevoked = true;
+      return { status: 401, body: { code: 401, message: "Unauthorized" } };
+    }
+    request.url = "/api/user";
+    const { status, body } = await forward(request, pulumiCloud);
+    if (status !== 200) return { status, body };
+    const stacks = [{ orgName: "acme", projectName: "project", stackName: `page-${page}` }];
+    return { status, body: { stacks, ...(page < 3 && { continuationToken: String(page + 1) }) } };
   }
 
-  test("token-check.yaml prints the owner of the token, which it does not store", async () => {
+  /** Runs the pod of an example with another command, and returns its log. */
+  async function run(file: string, command: string[]): Promise<string> {
+    const { issuer } = stack.simulation;
+    const { namespace, name: serviceAccount } = exampleOf(file).entry;
+    const { spec, container } = podOf(file);
+    const urls = { BACKEND: api.origin, FOREIGN: foreign.url };
+    const env = [...container.env, ...Object.entries(urls).map(([name, value]) => ({ name, value }))];
+    const { log } = await runPodSpec({
+      spec: { ...spec, containers: [{ ...container, command, env }] } as typeof spec,
+      command: [],
+      idToken: (audience, expiresIn) =>
+        issuer.token({ namespace, serviceAccount }, { audience: [audience], expiresIn }),
+      configMap(name) {
+        const { data } = stack.created("ConfigMap", namespace, name);
+        return { ...data, apiUrl: api.origin, tokenExpirationSeconds: TOKEN_SECONDS };
+      },
+      onLog: () => {},
+    });
+    return log.join("\n");
+  }
+
+  /** Returns how many tokens a team was granted. */
+  function granted(team: string): number {
+    const reasons = stack.simulation.pulumiCloud.exchanges.map(({ reason }) => reason);
+    return reasons.filter((reason) => reason === `team token, scope team:${team}`).length;
+  }
+
+  for (const [name, [command, expected]] of Object.entries(COMMANDS)) {
+    test(name, async () => {
+      assert.match(await run("deployment.yaml", ["bash", "-c", command]), expected);
+      for (const { head } of foreign.requests) assert.match(head, /^authorization: token pul-own\r?$/im);
+    });
+  }
+
+  test("asks the script again for a token that expires or is revoked, in drift-detection.yaml", async () => {
+    const log = await run("drift-detection.yaml", ["pulumi", "stack", "ls", "--all", "--json"]);
+    // Only the list is printed: the CLI shows what a helper prints to standard error.
+    assert.equal(JSON.parse(log).length, 3);
+    assert.equal(granted("drift-detection"), 3);
+  });
+
+  test("prints the owner of the token, which it does not store, in token-check.yaml", async () => {
     // With the files that contain an access token.
     const check = '"$@"; ! grep -rlE "pul-[0-9a-f]{8}" "$HOME"';
     const command = ["bash", "-c", check, "bash", ...podOf("token-check.yaml").container.command];
-    const granted = ["team token, scope team:token-check"];
-    assert.deepEqual(await run("token-check.yaml", command), { log: "team-account:token-check", granted });
+    assert.equal(await run("token-check.yaml", command), "team-account:token-check");
   });
 
   /** Returns the container's command of esc-application.yaml with a Bash script as the application. */
@@ -58,14 +145,13 @@ describe("the Pulumi CLI in the pod of", { skip: missingCli }, () => {
     return [...command.slice(0, command.indexOf("--") + 1), "bash", "-c", script];
   }
 
-  test("esc-application.yaml gives the application its secrets, hides them in the log, and gives it no access token", async () => {
+  test("gives the application of esc-application.yaml its secrets, which the log hides, and no access token", async () => {
     const script = `[[ $DATABASE_PASSWORD == "${SECRET}" ]] && compgen -e
       echo it is $DATABASE_PASSWORD; echo it is $DATABASE_PASSWORD >&2`;
-    const { log, granted } = await run("esc-application.yaml", applicationCommand(script));
+    const log = await run("esc-application.yaml", applicationCommand(script));
     assert.match(log, /^DATABASE_PASSWORD$/m);
     assert.doesNotMatch(log, /PULUMI_ACCESS_TOKEN/);
     assert.deepEqual(log.match(/^it is .*/gm), ["it is [secret]", "it is [secret]"]);
-    assert.deepEqual(granted, ["team token, scope team:shop"]);
   });
 
   /** Starts a command, and stops it as the kubelet does: first with the preStop hook, `$1`, and then with SIGTERM. */
@@ -82,7 +168,7 @@ describe("the Pulumi CLI in the pod of", { skip: missingCli }, () => {
     kill -KILL "$(<started)" 2>/dev/null
     true`;
 
-  test("esc-application.yaml waits until the application has ended, with its preStop hook", async () => {
+  test("waits until the application of esc-application.yaml has ended, with its preStop hook", async () => {
     const { lifecycle } = podOf("esc-application.yaml").container;
     const script = lifecycle.preStop.exec.command.at(-1) ?? "";
     // In the container, the CLI is process 1.
@@ -92,6 +178,19 @@ describe("the Pulumi CLI in the pod of", { skip: missingCli }, () => {
     const application =
       "trap 'sleep 1; echo ended; exit' TERM; echo $$ >started; while true; do sleep 0.1; done";
     const command = ["bash", "-c", STOP, "bash", hook, ...applicationCommand(application)];
-    assert.equal((await run("esc-application.yaml", command)).log, "ended");
+    assert.equal(await run("esc-application.yaml", command), "ended");
   });
 });
+
+/**
+ * Returns what Pulumi ESC answers if it has one environment, `acme/shop/production`, with one variable.
+ * https://www.pulumi.com/docs/reference/cloud-rest-api/environments/
+ */
+function answerOfEsc(endpoint: string): object | undefined {
+  const path = "/api/esc/environments/acme/shop/production/open";
+  if (endpoint.split("?")[0] === `POST ${path}`) return { id: "session" };
+  if (endpoint !== `GET ${path}/session`) return undefined;
+  // As ESC evaluates it: pulumi/pulumi, sdk/go/common/esc/environment.go and value.go.
+  const variables = { DATABASE_PASSWORD: { value: SECRET, secret: true, trace: {} } };
+  return { properties: { environmentVariables: { value: variables, trace: {} } } };
+}
