@@ -13,7 +13,8 @@
 #   tokenExpirationSeconds  lifetime of the access token
 #   apiUrl                  URL of Pulumi Cloud
 #
-# PULUMI_TOKEN_RETRY_SECONDS says how long to retry; by default, 50, since the CLI stops a credential helper after 60.
+# PULUMI_TOKEN_RETRY_SECONDS says how long to retry. The default is 50. For the CLI, this is also the maximum: it stops a
+# credential helper after 60 seconds.
 #
 # Exit codes, before the command's own:
 #
@@ -112,7 +113,8 @@ volume_version() {
   printf %s "$PWD"
 }
 
-# read_file VARIABLE FILE BYTES: sets the caller's variable to a file with fewer bytes, or to why it could not be read.
+# read_file VARIABLE FILE LIMIT: reads a file with fewer bytes than the limit into the caller's variable. If that fails, the
+# variable contains the reason, which is not valid as any setting or ID token.
 read_file() {
   local file=$directory/$2
   if [[ ! -f $file || ! -r $file ]]; then
@@ -190,24 +192,28 @@ answer_cli() {
     # Without a selected backend, the first answer names it.
     backend_field=",\"backendUrl\":\"$api_url\""
   elif [[ ${selected_url%/} != "$api_url" ]]; then
-    # This script's own URL contains nothing that is escaped, so one with an escape is another one.
+    # `api_url` contains no character that JSON escapes: a URL with an escape is another one.
     answer_other_backend
     return
   fi
 
   # The CLI stops a credential helper after 60 seconds.
   retry_seconds=$((retry_seconds < 50 ? retry_seconds : 50))
-  exchange : # reports nothing
+  exchange ignore
 
   local expiry_field=${granted_until:+",\"expiresAt\":\"$granted_until\""}
   printf '{"version":1,"accessToken":"%s"%s%s}' "$granted_token" "$expiry_field" "$backend_field"
 }
 
-# answer_other_backend: answers the caller's request for a backend that this script does not serve, without a token. A
-# Pulumi.yaml or `pulumi login` can select any server, and the CLI would send the token there.
+# answer_other_backend: answers the caller's request for a backend that this script does not serve, or for none, without a
+# token. A Pulumi.yaml or `pulumi login` can select any server, and the CLI would send the token there.
 answer_other_backend() {
   if [[ $reason != initial ]]; then
-    fail 77 "Denied: the Pulumi CLI selected the backend '$(excerpt "$selected_url")', and tokens are only for $api_url."
+    local selected='no backend'
+    if [[ -n $selected_url ]]; then
+      selected="the backend '$(excerpt "$selected_url")'"
+    fi
+    fail 77 "Denied: the Pulumi CLI selected $selected, and tokens are only for $api_url."
   fi
   # Another Pulumi Cloud can be a mistake. A state file, such as s3://, needs no token at all.
   if [[ $selected_url =~ ^https?: ]]; then
@@ -336,7 +342,8 @@ wait_to_retry() {
   # Keeps many pods from retrying at once, also after Retry-After.
   local milliseconds=$((wait * 1000 + RANDOM % (backoff * 1000)))
   if (((SECONDS - started) * 1000 + milliseconds >= retry_seconds * 1000)); then
-    fail "$1" "$2. Giving up: another attempt would exceed the $retry_seconds s of PULUMI_TOKEN_RETRY_SECONDS."
+    fail "$1" "$2. Giving up: another attempt would exceed the limit of $retry_seconds s." \
+      'PULUMI_TOKEN_RETRY_SECONDS sets it, for the Pulumi CLI to at most 50 s.'
   fi
 
   local pause='' outcome=0
@@ -405,6 +412,11 @@ printable() {
 # log TEXT...: prints a message. Kubernetes keeps the last 2,048 bytes of the log as the termination message.
 log() {
   printf '%.1799s\n' "exchange-token: $*" >&2 || true
+}
+
+# ignore TEXT...: prints nothing, in place of `log`.
+ignore() {
+  :
 }
 
 # fail CODE TEXT...: exits with a message.

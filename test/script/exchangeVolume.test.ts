@@ -46,33 +46,27 @@ describe("after the kubelet has replaced the volume", AT_ONCE, () => {
 });
 
 describe("whatever the environment says, the script finds its files", AT_ONCE, () => {
-  for (const [how, command] of Object.entries({
-    "as `bash exchange-token.sh` in its own directory": "cd $volume; exec bash exchange-token.sh true",
-    "from the directory above, with CDPATH":
-      "cd $volume/..; mkdir -p tmp/pulumi.com; CDPATH=tmp exec pulumi.com/exchange-token.sh true",
-    "in a plain directory": "cp -rL $volume plain; exec plain/exchange-token.sh true",
-    "but not if it is copied": "cp $1 copy.sh; ./copy.sh true; (($? == 64)); exit 9",
-  })) {
+  const url = "http://127.0.0.1:9";
+  const environment = {
+    ...{ PULUMI_BACKEND_URL: url, PULUMI_API: url, PULUMI_ORG: "evil" },
+    ...{ PWD: "/tmp", OLDPWD: "/tmp", CDPATH: "/:/tmp:.", BASH_SOURCE: "/tmp/a.sh", BASH_ARGV0: "/tmp/a.sh" },
+  };
+  for (const [how, command, exitCode] of [
+    ["as `bash exchange-token.sh` in its own directory", "cd $volume; exec bash exchange-token.sh true", 0],
+    [
+      "from the directory above, with CDPATH",
+      "cd $volume/..; mkdir -p other/pulumi.com; CDPATH=other exec pulumi.com/exchange-token.sh true",
+      0,
+    ],
+    ["in a plain directory", "cp -rL $volume ../plain; exec ../plain/exchange-token.sh true", 0],
+    ["but not if it is copied without them", "cp $1 ../copy.sh; exec ../copy.sh true", 64],
+  ] as const) {
     test(how, async () => {
-      const url = "http://127.0.0.1:9";
-      const environment = {
-        PULUMI_BACKEND_URL: url,
-        PULUMI_API: url,
-        PULUMI_ORG: "evil",
-        PWD: "/tmp",
-        OLDPWD: "/tmp",
-        CDPATH: "/:/tmp:.",
-        BASH_SOURCE: "/tmp/a.sh",
-        BASH_ARGV0: "/tmp/a.sh",
-      };
       const launcher = ["bash", "-c", `volume=$(dirname $1); ${command}`, "bash"];
-      const { exitCode, stderr, endpoint } = await exchange(granted, { environment, launcher });
-      if (/copy/.test(command)) return assert.match(stderr, /The files are in \S+\/work\/\.\/\. /);
-      assert.deepEqual(
-        [exitCode, sent(endpoint)],
-        [0, [["urn:pulumi:org:acme", "user:alice", ID_TOKEN]]],
-        stderr,
-      );
+      const { exitCode: ended, stderr, endpoint } = await exchange(granted, { environment, launcher });
+      assert.equal(ended, exitCode, stderr);
+      if (exitCode !== 0) return assert.match(stderr, /The files are in \S+\/work\/\.\.\/\. /);
+      assert.deepEqual(sent(endpoint), [["urn:pulumi:org:acme", "user:alice", ID_TOKEN]]);
     });
   }
 });

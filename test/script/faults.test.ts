@@ -1,11 +1,11 @@
-// Attacks on the exchange script, each with its expected outcome and no leak.
+// How the exchange script ends: each outcome with the settings, ID tokens, requests of the CLI, and answers of a server that
+// cause it, and without a leak.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { before, describe, test } from "node:test";
-import { type CertificateAuthority, simulationDirectory } from "../../simulator/emulators/certificates";
-import { openCertificateAuthority } from "../support/certificates";
-import { type Answer, drip, hang, reset, respond } from "../support/endpoint";
+import { describe, test } from "node:test";
+import { emulatorCertificate, simulationDirectory } from "../../simulator/emulators/certificates";
+import { type Answer, drip, hang, reset, respond, startEndpoint } from "../support/endpoint";
 import {
   ACCESS_TOKEN,
   type Call,
@@ -14,19 +14,22 @@ import {
   containsToken,
   curlOutput,
   exchange,
-  findLeaks,
   granted,
   ID_TOKEN,
   idTokenOf,
   type ScriptOptions,
 } from "../support/script";
 
-/** How the script can end: its exit code, and its last message. */
+/** How the script can end: its exit code, and its last message or its answer to the CLI. */
 const OUTCOMES = {
   granted: [0, /^exchange-token: acme granted an access token \(\w+(, scope \S+)?\), valid until \d\S+Z\n$/],
   "granted without an expiry": [0, /^exchange-token: acme granted .*, valid until an unknown time\n$/],
   "invalid settings": [64, /^exchange-token: Invalid settings:\n {2}/],
-  "no ID token": [66, /^exchange-token: No ID token: \/.+\/token (is not a file|does not contain a JWT)/],
+  "no ID token": [66, /^exchange-token: No ID token: \/.+\/token does not contain a JWT\. /],
+  "missing ID token": [
+    66,
+    /^exchange-token: No ID token: \/.+ is not a file that user \d+ can read\. The volume .+\n$/,
+  ],
   unreachable: [69, /^exchange-token: Failed to reach http.* \(curl exit code \d+\)\. Giving up: another/],
   "not verified": [69, /^exchange-token: The TLS certificate could not be .* \(curl exit code \d+\)\.\n$/],
   "no result": [69, /^exchange-token: curl reported no result\. Use an image that contains curl 7\.84/],
@@ -34,8 +37,26 @@ const OUTCOMES = {
   "no token": [76, /^exchange-token: http\S+ returned (HTTP \d+, not a token: .*\n.*pulumiApiUrl|no valid)/],
   "too much": [76, /^exchange-token: http\S+ returned more than 65536 bytes, not a token\.\n$/],
   denied: [77, /^exchange-token: http\S+ denied the token exchange: HTTP 4\d\d: .*\n.*\n.* ID token: .*\n$/],
+  "answered, with the backend": [
+    0,
+    /^\{"version":1,"accessToken":"pul-1","backendUrl":"https:\/\/api\.pulumi\.com"\}$/,
+  ],
+  answered: [0, /^\{"version":1,"accessToken":"pul-1"\}$/],
+  declined: [0, /^\{\}$/],
+  "declined with a reason": [
+    0,
+    /^exchange-token: No access token for the backend '.+': .* serves only \S+\.\n\{\}$/,
+  ],
+  "denied to another backend": [
+    77,
+    /^exchange-token: Denied: .* selected the backend '.+', and .* only for \S+\.\n$/,
+  ],
+  "denied to no backend": [77, /^exchange-token: Denied: .* selected no backend, and .* only for \S+\.\n$/],
+  "unsupported request": [64, /^exchange-token: Unsupported request .*: '.{0,200}'\.\n .*3\.274\.0.*\n$/],
 } as const;
 type Outcome = keyof typeof OUTCOMES;
+
+const PASSWORD = "hunter2";
 
 // If any part of the script evaluates this, a file appears.
 const INJECTION = "$(: >injected)`: >injected`";
@@ -51,9 +72,12 @@ function assertOutcome(outcome: Outcome, exitCode: number | null, output: string
   assert.match(output.slice(start), message, attack);
   assert.ok(isRetried || !/Retrying|Giving up/.test(output), attack);
   // Every line is printable, and the script's own.
-  assert.match(output, /^((exchange-token:| ) [\x20-\x7e]*\n)+$/, attack);
-  assert.ok(!containsToken(output), attack);
+  assert.match(output, /^((exchange-token:| ) [\x20-\x7e]*\n)*(\{.*\})?$/, attack);
+  assert.ok(!containsToken(output) && !output.includes(PASSWORD), attack);
 }
+
+const API_URL = "https://api.pulumi.com";
+const FOREIGN_URL = `https://ada:${PASSWORD}@evil.example/\u001b[2J`;
 
 // What curl prints, and calls of the script.
 const status = (code: number) => curlOutput(code);
@@ -69,6 +93,18 @@ const scopes = (...pairs: string[]): Call[] =>
     const [tokenType = "", tokenScope = ""] = pair.split(" ");
     return { settings: { tokenType, tokenScope } };
   });
+
+/** Requests of the CLI for these backends, or for none. */
+const requests = (reasons: string[], ...backends: (string | undefined)[]): Call[] =>
+  reasons.flatMap((reason) =>
+    backends.map((backend) => {
+      const selection = backend === undefined ? "" : `,"selectedBackendUrl":"${backend}"`;
+      return {
+        request: `{"version":1,"reason":"${reason}"${selection}}`,
+        curlPrints: [status(503), grant("pul-1")],
+      };
+    }),
+  );
 
 const CALLS: Partial<Record<Outcome, Call[]>> = {
   granted: [
@@ -112,11 +148,43 @@ const CALLS: Partial<Record<Outcome, Call[]>> = {
       return { idToken, curlPrints: [status(403)] };
     }),
   ],
+  "answered, with the backend": requests(["initial"], undefined),
+  answered: requests(["initial", "expired", "rejected"], API_URL, `${API_URL}/`),
+  // The second, as the CLI writes "&".
+  declined: requests(["initial"], "file://~", "s3://state?a=b\\u0026c=d", "postgres://state", ""),
+  "declined with a reason": [
+    ...requests(
+      ["initial"],
+      "https://evil.example",
+      "http://127.0.0.1",
+      FOREIGN_URL,
+      `${API_URL}.evil.example`,
+    ),
+    ...requests(["initial"], ...["//", "\\u002f", '\\"}'].map((end) => API_URL + end)),
+  ],
+  "denied to another backend": requests(["expired", "rejected"], FOREIGN_URL, "s3://state"),
+  "denied to no backend": requests(["expired", "rejected"], undefined, ""),
+  "unsupported request": [
+    ...requests(["renewed"], undefined),
+    ...requests(
+      ["initial"],
+      `${API_URL}","selectedBackendUrl":"${FOREIGN_URL}`,
+      `${API_URL}\\`,
+      "x".repeat(5000),
+    ),
+    ...[
+      "{}",
+      '{"version":1,"reason":"initial"}\n{"selectedBackendUrl":"https://evil.example"}',
+      '{"version":1,"reason":"initial", "selectedBackendUrl" : "https://evil.example"}',
+      '{"version":1,"reason":"initial","selected\\u0042ackendUrl":"https://evil.example"}',
+      `{"version":2,"reason":"initial","\u202enew":"token ${ACCESS_TOKEN}"}`,
+    ].map((request) => ({ request })),
+  ],
 };
 
 for (const [outcome, calls] of Object.entries(CALLS)) {
   test(`ends with the outcome: ${outcome}`, async () => {
-    const results = await callMain(calls.map((call) => ({ retrySeconds: "1", ...call })));
+    const results = await callMain(calls.map((call) => ({ retrySeconds: "4", ...call })));
     for (const [index, { exitCode, output }] of results.entries()) {
       assertOutcome(outcome as Outcome, exitCode, output, JSON.stringify(calls[index]));
     }
@@ -133,42 +201,52 @@ test("heeds a Retry-After of seconds, and ignores any other", async () => {
   assert.deepEqual(shown, ["Retrying in 3", "Giving up", ...ignored.map(() => "Retrying in 1")]);
 });
 
+test("retries for PULUMI_TOKEN_RETRY_SECONDS, by default 50, and as a credential helper at most 50", async () => {
+  const [helper] = requests(["initial"], undefined);
+  const busy = { curlPrints: [curlOutput(429, "", { retryAfter: "9999" })] };
+  const wrapped = ["", "600"].map((retrySeconds) => ({ ...busy, retrySeconds }));
+  const asked = ["", "600", "7"].map((retrySeconds) => ({ ...helper, ...busy, retrySeconds }));
+  const limits = (await callMain([...wrapped, ...asked])).map(({ output }) => {
+    const message = /exceed the limit of (\d+) s\. PULUMI_TOKEN_RETRY_SECONDS .* at most 50 s\.\n$/;
+    return message.exec(output)?.[1];
+  });
+  assert.deepEqual(limits, ["50", "600", "50", "50", "7"]);
+});
+
 test("reports a missing curl, and needs no other program", async () => {
   const [result] = await callScript("PATH=/nonexistent; main true", [[]]);
   assertOutcome("no result", result?.exitCode ?? null, result?.output ?? "", "");
 });
 
+test("verifies the host of the TLS certificate", async (t) => {
+  const endpoint = await startEndpoint(granted, await emulatorCertificate());
+  t.after(() => endpoint.close());
+  const { exitCode, stderr } = await exchange(granted, {
+    files: { apiUrl: endpoint.url.replace("127.0.0.1", "localhost") },
+    environment: { CURL_CA_BUNDLE: join(simulationDirectory(), "ca.pem") },
+  });
+  assertOutcome("not verified", exitCode, stderr, "");
+});
+
 describe("a real request", AT_ONCE, () => {
   const head = "HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n";
   const token = `{"access_token":"${ACCESS_TOKEN}"`;
-  const tls = (host: string) => ({
-    host,
-    environment: { CURL_CA_BUNDLE: join(simulationDirectory(), "ca.pem") },
-  });
-
-  let authority: CertificateAuthority;
-  before(async () => {
-    authority = await openCertificateAuthority();
-  });
   const redirect = respond(307, `${token}}`, { Location: "/other" });
 
-  const cases: [Outcome, string, Answer | Answer[], (ScriptOptions & { host?: string })?][] = [
-    ["unreachable", "to a port that is closed", granted, { settings: { apiUrl: "http://[::1]:9/" } }],
+  const cases: [Outcome, string, Answer | Answer[], ScriptOptions?][] = [
+    ["missing ID token", "without an ID token", granted, { files: { token: undefined } }],
+    ["unreachable", "to a port that is closed", granted, { files: { apiUrl: "http://[::1]:9/" } }],
     ["unreachable", "whose answer hangs after the token", hang(`${head}${token}}`)],
     ["too much", "whose answer has 90,000 bytes", drip(`${head}${token}}`, " ".repeat(4096), 1)],
     ["no token", "that is redirected", [redirect, granted]],
     ["granted", "after a connection that is reset", [reset, granted]],
-    ["granted", "with a valid certificate", granted, tls("127.0.0.1")],
-    ["not verified", "with a certificate of another host", granted, tls("api.pulumi.com")],
   ];
-  for (const [outcome, name, answer, { host, ...options } = {}] of cases) {
+  for (const [outcome, name, answer, options] of cases) {
     test(`${name}: ${outcome}`, async () => {
-      const certificate = host ? await authority.issue({ hosts: [host] }) : undefined;
-      const PULUMI_TOKEN_RETRY_SECONDS = outcome === "unreachable" ? "1" : "60";
-      const environment = { PULUMI_TOKEN_RETRY_SECONDS, ...options.environment };
-      const run = await exchange(answer, { ...options, certificate, environment });
-      assertOutcome(outcome, run.exitCode, run.stderr, "");
-      assert.deepEqual([run.stdout, findLeaks(run)], ["", []]);
+      const environment = { PULUMI_TOKEN_RETRY_SECONDS: outcome === "unreachable" ? "1" : "60" };
+      const { exitCode, stdout, stderr } = await exchange(answer, { environment, ...options });
+      assertOutcome(outcome, exitCode, stderr, "");
+      assert.equal(stdout, "");
     });
   }
 });

@@ -17,17 +17,14 @@ interface ScriptRun extends Ended {
   endpoint: Endpoint;
   /** The arguments and the environment of each `curl` process, as a wrapper on PATH received them. */
   curlCalls: string[];
-  /** The files that appeared in HOME, in TMPDIR, or in the working directory, if only for a moment. */
-  files: string[];
 }
 
 /** Contents by file name; undefined: the file does not exist. */
 type Files = Record<string, string | undefined>;
 
 export interface ScriptOptions {
-  idToken?: string;
-  /** Overrides files of the volume. */
-  settings?: Files;
+  /** Overrides files of the volume: settings, and the ID token. */
+  files?: Files;
   /** Overrides the environment of the pod; undefined removes a variable. */
   environment?: Record<string, string | undefined>;
   /** Arguments of the script; by default the command `true`. Without any, it answers the CLI. */
@@ -40,8 +37,6 @@ export interface ScriptOptions {
   launcher?: string[];
   /** Receives the running script. */
   running?: Running;
-  /** Of the endpoint, for HTTPS. */
-  certificate?: { key: string; cert: string } | undefined;
 }
 
 export interface Running {
@@ -85,12 +80,13 @@ export const SETTINGS = {
 };
 
 /**
- * Runs the script to its end, against a separate endpoint with these answers, in a volume in a temporary directory that every
- * user can enter: the checkout may be below a directory that only root can enter.
+ * Runs the script to its end, against a separate endpoint with these answers, and asserts that it leaks no token, except to its
+ * standard output. Its volume is in a temporary directory that every user can enter: the checkout may be below a directory
+ * that only root can enter.
  */
 export async function exchange(answers: Answer | Answer[], options: ScriptOptions = {}): Promise<ScriptRun> {
   const { launcher = [], command = ["true"], environment, running = {} } = options;
-  const endpoint = await startEndpoint(answers, options.certificate);
+  const endpoint = await startEndpoint(answers);
   const directory = fs.mkdtempSync(join(tmpdir(), "exchange-"));
   const path = (name: string) => join(directory, name);
   const volume = path("pulumi.com");
@@ -104,8 +100,8 @@ export async function exchange(answers: Answer | Answer[], options: ScriptOption
       [SCRIPT_FILE]: options.script ?? SCRIPT,
       ...SETTINGS,
       apiUrl: endpoint.url,
-      token: options.idToken ?? ID_TOKEN,
-      ...options.settings,
+      token: ID_TOKEN,
+      ...options.files,
     };
     writeVolume(volume, files);
     const record = `{ printf '%s\\n' "$@"; export -p; } >"${path("log")}/$$"`;
@@ -140,8 +136,13 @@ export async function exchange(answers: Answer | Answer[], options: ScriptOption
     // File events arrive in the next turns of the event loop.
     await sleep(20);
     for (const watcher of watchers) watcher.close();
-    const calls = fs.readdirSync(path("log")).map((name) => fs.readFileSync(join(path("log"), name), "utf8"));
-    return { ...result, endpoint, curlCalls: calls, files: appeared };
+    const curlCalls = fs
+      .readdirSync(path("log"))
+      .map((name) => fs.readFileSync(join(path("log"), name), "utf8"));
+    assert.deepEqual([...curlCalls, result.stderr].filter(containsToken), []);
+    // The script writes no files: any file could contain a token.
+    assert.deepEqual(appeared, []);
+    return { ...result, endpoint, curlCalls };
   } finally {
     await endpoint.close();
     fs.rmSync(directory, { recursive: true, force: true });
@@ -165,13 +166,6 @@ function writeVolume(directory: string, files: Files): void {
   fs.symlinkSync(basename(version), path("..data_tmp"));
   fs.renameSync(path("..data_tmp"), path("..data"));
   if (outdated) fs.rmSync(outdated, { recursive: true });
-}
-
-/** Returns every output that contains a token, in a run whose command prints none, and every file that was created. */
-export function findLeaks({ curlCalls, stdout, stderr, files }: ScriptRun): string[] {
-  const leaks = [...curlCalls, stdout, stderr].filter(containsToken);
-  // The script writes no files: any file could contain a token.
-  return [...leaks, ...files];
 }
 
 /** Whether a string contains a part of a token that is long enough to be of use: 24 characters. */
