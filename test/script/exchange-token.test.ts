@@ -16,7 +16,6 @@ import {
   granted,
   ID_TOKEN,
   idTokenOf,
-  type Running,
   SCRIPT,
 } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -45,7 +44,7 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.equal(run.curlCalls.length, 2);
     const seen = run.stdout.split("\0").map((entry) => entry.split(/=(.*)/s, 2));
     // Those of bash and of this test.
-    const isExpected = /^(|_|PWD|OLDPWD|SHLVL|PATH|HOME|TMPDIR|PULUMI_TOKEN_RETRY_SECONDS)$/;
+    const isExpected = /^(|_|PWD|OLDPWD|SHLVL|PATH|HOME|TMPDIR)$/;
     const added = seen.filter(([name = ""]) => !isExpected.test(name));
     const expected = { PULUMI_ACCESS_TOKEN: ACCESS_TOKEN, PULUMI_BACKEND_URL: run.endpoint.url };
     assert.deepEqual(Object.fromEntries(added), { ...given, ...expected });
@@ -55,7 +54,7 @@ describe("the wrapped command", AT_ONCE, () => {
     const words = ["a b", "", "*", "$(id)", "`id`", "line\nbreak", "-n", "--", "'\"\\", "ü"];
     const print = 'echo $$; printf "<%s>" "$@"; cat; echo /dev/fd/*; kill -TERM $$; sleep 5';
     const options = { command: ["bash", "-c", print, ...words], input: "a\nb\n" };
-    const running: Running = {};
+    const running = { pid: 0 };
     const run = await exchange([busy, granted], { ...options, running });
     const direct = await exchange(granted, { script: '#!/bin/bash\nexec "$@"', ...options });
     assert.equal(run.stdout, direct.stdout.replace(/^\d+/, String(running.pid)));
@@ -201,11 +200,11 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
     ["SIGINT", "between attempts", respond(429, "", { "Retry-After": "30" })],
   ] as const) {
     test(`${signal} ${moment}`, async () => {
-      const running: Running = {};
+      const running = { pid: 0 };
       const stop: Answer = async (socket, request) => {
         await answer(socket, request);
         await sleep(200);
-        process.kill(running.pid ?? assert.fail(), signal);
+        process.kill(running.pid, signal);
       };
       const startedAt = performance.now();
       const { exitCode } = await exchange(stop, { running });

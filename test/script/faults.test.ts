@@ -18,6 +18,7 @@ import {
   ID_TOKEN,
   idTokenOf,
   type ScriptOptions,
+  SETTINGS,
 } from "../support/script";
 
 /** How the script can end: its exit code, and its last message or its answer to the CLI. */
@@ -26,10 +27,7 @@ const OUTCOMES = {
   "granted without an expiry": [0, /^exchange-token: acme granted .*, valid until an unknown time\n$/],
   "invalid settings": [64, /^exchange-token: Invalid settings:\n {2}/],
   "no ID token": [66, /^exchange-token: No ID token: \/.+\/token does not contain a JWT\. /],
-  "missing ID token": [
-    66,
-    /^exchange-token: No ID token: \/.+ is not a file that user \d+ can read\. The volume .+\n$/,
-  ],
+  "missing ID token": [66, /^exchange-token: No ID token: \/.+ is not a file that user \d+ can read\. /],
   unreachable: [69, /^exchange-token: Failed to reach http.* \(curl exit code \d+\)\. Giving up: another/],
   "not verified": [69, /^exchange-token: The TLS certificate could not be .* \(curl exit code \d+\)\.\n$/],
   "no result": [69, /^exchange-token: curl reported no result\. Use an image that contains curl 7\.84/],
@@ -37,21 +35,12 @@ const OUTCOMES = {
   "no token": [76, /^exchange-token: http\S+ returned (HTTP \d+, not a token: .*\n.*pulumiApiUrl|no valid)/],
   "too much": [76, /^exchange-token: http\S+ returned more than 65536 bytes, not a token\.\n$/],
   denied: [77, /^exchange-token: http\S+ denied the token exchange: HTTP 4\d\d: .*\n.*\n.* ID token: .*\n$/],
-  "answered, with the backend": [
-    0,
-    /^\{"version":1,"accessToken":"pul-1","backendUrl":"https:\/\/api\.pulumi\.com"\}$/,
-  ],
+  "answered, with the backend": [0, /^\{"version":1,"accessToken":"pul-1","backendUrl":"https:.+com"\}$/],
   answered: [0, /^\{"version":1,"accessToken":"pul-1"\}$/],
   declined: [0, /^\{\}$/],
-  "declined with a reason": [
-    0,
-    /^exchange-token: No access token for the backend '.+': .* serves only \S+\.\n\{\}$/,
-  ],
-  "denied to another backend": [
-    77,
-    /^exchange-token: Denied: .* selected the backend '.+', and .* only for \S+\.\n$/,
-  ],
-  "denied to no backend": [77, /^exchange-token: Denied: .* selected no backend, and .* only for \S+\.\n$/],
+  "declined with a reason": [0, /^exchange-token: No access token for the backend '.+': .* only \S+\n\{\}$/],
+  "denied to another backend": [77, /^exchange-token: Denied: .* selected the backend '.+', and .* \S+\n$/],
+  "denied to no backend": [77, /^exchange-token: Denied: .* selected no backend, and .* \S+\n$/],
   "unsupported request": [64, /^exchange-token: Unsupported request .*: '.{0,200}'\.\n .*3\.274\.0.*\n$/],
 } as const;
 type Outcome = keyof typeof OUTCOMES;
@@ -76,7 +65,7 @@ function assertOutcome(outcome: Outcome, exitCode: number | null, output: string
   assert.ok(!containsToken(output) && !output.includes(PASSWORD), attack);
 }
 
-const API_URL = "https://api.pulumi.com";
+const API_URL = SETTINGS.apiUrl;
 const FOREIGN_URL = `https://ada:${PASSWORD}@evil.example/\u001b[2J`;
 
 // What curl prints, and calls of the script.
@@ -94,17 +83,12 @@ const scopes = (...pairs: string[]): Call[] =>
     return { settings: { tokenType, tokenScope } };
   });
 
-/** Requests of the CLI for these backends, or for none. */
-const requests = (reasons: string[], ...backends: (string | undefined)[]): Call[] =>
-  reasons.flatMap((reason) =>
-    backends.map((backend) => {
-      const selection = backend === undefined ? "" : `,"selectedBackendUrl":"${backend}"`;
-      return {
-        request: `{"version":1,"reason":"${reason}"${selection}}`,
-        curlPrints: [status(503), grant("pul-1")],
-      };
-    }),
-  );
+/** Returns a request of the CLI for a backend, or for none. */
+const ask = (reason: string, backend?: string): Call => {
+  const selection = backend === undefined ? "" : `,"selectedBackendUrl":"${backend}"`;
+  const request = `{"version":1,"reason":"${reason}"${selection}}`;
+  return { request, curlPrints: [status(503), grant("pul-1")] };
+};
 
 const CALLS: Partial<Record<Outcome, Call[]>> = {
   granted: [
@@ -148,30 +132,26 @@ const CALLS: Partial<Record<Outcome, Call[]>> = {
       return { idToken, curlPrints: [status(403)] };
     }),
   ],
-  "answered, with the backend": requests(["initial"], undefined),
-  answered: requests(["initial", "expired", "rejected"], API_URL, `${API_URL}/`),
+  "answered, with the backend": [ask("initial")],
+  answered: ["initial", "expired", "rejected"].flatMap((reason) => [
+    ask(reason, API_URL),
+    ask(reason, `${API_URL}/`),
+  ]),
   // The second, as the CLI writes "&".
-  declined: requests(["initial"], "file://~", "s3://state?a=b\\u0026c=d", "postgres://state", ""),
+  declined: ["file://~", "s3://state?a=b\\u0026c=d", "postgres://state", ""].map((url) =>
+    ask("initial", url),
+  ),
   "declined with a reason": [
-    ...requests(
-      ["initial"],
-      "https://evil.example",
-      "http://127.0.0.1",
-      FOREIGN_URL,
-      `${API_URL}.evil.example`,
-    ),
-    ...requests(["initial"], ...["//", "\\u002f", '\\"}'].map((end) => API_URL + end)),
+    ...["https://evil.example", "http://127.0.0.1", FOREIGN_URL].map((url) => ask("initial", url)),
+    ...[".evil.example", "//", "\\u002f", '\\"}'].map((end) => ask("initial", API_URL + end)),
   ],
-  "denied to another backend": requests(["expired", "rejected"], FOREIGN_URL, "s3://state"),
-  "denied to no backend": requests(["expired", "rejected"], undefined, ""),
+  "denied to another backend": [ask("expired", FOREIGN_URL), ask("rejected", "s3://state")],
+  "denied to no backend": [ask("expired"), ask("rejected"), ask("rejected", "")],
   "unsupported request": [
-    ...requests(["renewed"], undefined),
-    ...requests(
-      ["initial"],
-      `${API_URL}","selectedBackendUrl":"${FOREIGN_URL}`,
-      `${API_URL}\\`,
-      "x".repeat(5000),
-    ),
+    ask("renewed"),
+    ask("initial", `${API_URL}","selectedBackendUrl":"${FOREIGN_URL}`),
+    ask("initial", `${API_URL}\\`),
+    ask("initial", "x".repeat(5000)),
     ...[
       "{}",
       '{"version":1,"reason":"initial"}\n{"selectedBackendUrl":"https://evil.example"}',
@@ -202,14 +182,12 @@ test("heeds a Retry-After of seconds, and ignores any other", async () => {
 });
 
 test("retries for PULUMI_TOKEN_RETRY_SECONDS, by default 50, and as a credential helper at most 50", async () => {
-  const [helper] = requests(["initial"], undefined);
-  const busy = { curlPrints: [curlOutput(429, "", { retryAfter: "9999" })] };
-  const wrapped = ["", "600"].map((retrySeconds) => ({ ...busy, retrySeconds }));
-  const asked = ["", "600", "7"].map((retrySeconds) => ({ ...helper, ...busy, retrySeconds }));
-  const limits = (await callMain([...wrapped, ...asked])).map(({ output }) => {
-    const message = /exceed the limit of (\d+) s\. PULUMI_TOKEN_RETRY_SECONDS .* at most 50 s\.\n$/;
-    return message.exec(output)?.[1];
-  });
+  const { request = "" } = ask("initial");
+  const curlPrints = [curlOutput(429, "", { retryAfter: "9999" })];
+  const wrapped = ["", "600"].map((retrySeconds) => ({ retrySeconds, curlPrints }));
+  const helpers = ["", "600", "7"].map((retrySeconds) => ({ request, retrySeconds, curlPrints }));
+  const message = /exceed the limit of (\d+) s\. PULUMI_TOKEN_RETRY_SECONDS .* at most 50 s\.\n$/;
+  const limits = (await callMain([...wrapped, ...helpers])).map(({ output }) => message.exec(output)?.[1]);
   assert.deepEqual(limits, ["50", "600", "50", "50", "7"]);
 });
 
@@ -232,19 +210,24 @@ describe("a real request", AT_ONCE, () => {
   const head = "HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n";
   const token = `{"access_token":"${ACCESS_TOKEN}"`;
   const redirect = respond(307, `${token}}`, { Location: "/other" });
+  const environment = { PULUMI_TOKEN_RETRY_SECONDS: "1" };
 
   const cases: [Outcome, string, Answer | Answer[], ScriptOptions?][] = [
     ["missing ID token", "without an ID token", granted, { files: { token: undefined } }],
-    ["unreachable", "to a port that is closed", granted, { files: { apiUrl: "http://[::1]:9/" } }],
-    ["unreachable", "whose answer hangs after the token", hang(`${head}${token}}`)],
+    [
+      "unreachable",
+      "to a port that is closed",
+      granted,
+      { environment, files: { apiUrl: "http://[::1]:9/" } },
+    ],
+    ["unreachable", "whose answer hangs after the token", hang(`${head}${token}}`), { environment }],
     ["too much", "whose answer has 90,000 bytes", drip(`${head}${token}}`, " ".repeat(4096), 1)],
     ["no token", "that is redirected", [redirect, granted]],
     ["granted", "after a connection that is reset", [reset, granted]],
   ];
   for (const [outcome, name, answer, options] of cases) {
     test(`${name}: ${outcome}`, async () => {
-      const environment = { PULUMI_TOKEN_RETRY_SECONDS: outcome === "unreachable" ? "1" : "60" };
-      const { exitCode, stdout, stderr } = await exchange(answer, { environment, ...options });
+      const { exitCode, stdout, stderr } = await exchange(answer, options);
       assertOutcome(outcome, exitCode, stderr, "");
       assert.equal(stdout, "");
     });

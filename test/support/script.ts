@@ -1,11 +1,11 @@
-// Runs the exchange script as a pod does, and records every place where a token could become visible.
+// Runs the exchange script as a pod does, and looks into every place where a token could become visible.
 
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { SCRIPT_FILE } from "../../tokenVolume";
@@ -19,30 +19,20 @@ interface ScriptRun extends Ended {
   curlCalls: string[];
 }
 
-/** Contents by file name; undefined: the file does not exist. */
-type Files = Record<string, string | undefined>;
-
 export interface ScriptOptions {
-  /** Overrides files of the volume: settings, and the ID token. */
-  files?: Files;
-  /** Overrides the environment of the pod; undefined removes a variable. */
-  environment?: Record<string, string | undefined>;
+  /** Overrides files of the volume: settings, and the ID token; undefined: the file does not exist. */
+  files?: Record<string, string | undefined>;
+  environment?: NodeJS.ProcessEnv;
   /** Arguments of the script; by default the command `true`. Without any, it answers the CLI. */
   command?: string[];
   /** Standard input of the script. */
   input?: string;
   /** Source of another script to run in its place. */
   script?: string;
-  /** Program and arguments that start the script, such as `setpriv …`. */
+  /** Program and arguments that start the script, such as `bash -c …`. */
   launcher?: string[];
-  /** Receives the running script. */
-  running?: Running;
-}
-
-export interface Running {
-  pid?: number;
-  /** Replaces all files of the volume at once: those of the beginning, with these changes. */
-  replaceFiles?(changes: Files): void;
+  /** Receives the process of the running script. */
+  running?: { pid?: number | undefined };
 }
 
 export const SCRIPT = read("scripts/exchange-token.sh");
@@ -53,13 +43,9 @@ export const ACCESS_TOKEN = "pul-0123456789abcdef0123456789abcdef01234567";
 /** The answer with this token, in the form of sdk/go/common/apitype/oauth.go in pulumi/pulumi. */
 export const granted = respond(200, { access_token: ACCESS_TOKEN, token_type: "token", expires_in: 7200 });
 
-/** An ID token as Kubernetes issues it, with a random signature. */
 export const ID_TOKEN = idTokenOf({
   iss: "https://oidc.eks.eu-central-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF",
   sub: "system:serviceaccount:team-a:deployer",
-  aud: ["sts.amazonaws.com"],
-  exp: 1893456000,
-  "kubernetes.io": { namespace: "team-a", serviceaccount: { name: "deployer", uid: "u-1" } },
 });
 
 /** Returns a JWT with these claims, or with this payload as it is, and a random signature. */
@@ -80,48 +66,33 @@ export const SETTINGS = {
 };
 
 /**
- * Runs the script to its end, against a separate endpoint with these answers, and asserts that it leaks no token, except to its
- * standard output. Its volume is in a temporary directory that every user can enter: the checkout may be below a directory
- * that only root can enter.
+ * Runs the script to its end, against a separate endpoint with these answers. Asserts that it writes no file, and that neither
+ * its standard error nor the arguments and the environment of curl contain a token.
  */
 export async function exchange(answers: Answer | Answer[], options: ScriptOptions = {}): Promise<ScriptRun> {
   const { launcher = [], command = ["true"], environment, running = {} } = options;
   const endpoint = await startEndpoint(answers);
   const directory = fs.mkdtempSync(join(tmpdir(), "exchange-"));
   const path = (name: string) => join(directory, name);
-  const volume = path("pulumi.com");
+  const [volume, work, programs, log] = [path("pulumi.com"), path("work"), path("bin"), path("log")];
   // Synchronous: a process that starts meanwhile would inherit an open file, and the script could not be executed.
   try {
-    const watched = ["home", "tmp", "work"].map(path);
-    for (const created of [...watched, path("bin"), path("log"), volume]) fs.mkdirSync(created);
-    fs.chmodSync(path("log"), 0o777);
-    fs.chmodSync(directory, 0o755);
-    const files: Files = {
-      [SCRIPT_FILE]: options.script ?? SCRIPT,
-      ...SETTINGS,
-      apiUrl: endpoint.url,
-      token: ID_TOKEN,
-      ...options.files,
-    };
-    writeVolume(volume, files);
-    const record = `{ printf '%s\\n' "$@"; export -p; } >"${path("log")}/$$"`;
-    writePrograms(path("bin"), { curl: `${record}\nPATH=\${PATH#*:} exec curl "$@"` }, "/bin/sh");
+    for (const created of [volume, work, programs, log]) fs.mkdirSync(created);
+    const script = options.script ?? SCRIPT;
+    const files = { ...SETTINGS, apiUrl: endpoint.url, token: ID_TOKEN, ...options.files };
+    for (const [name, content] of Object.entries({ [SCRIPT_FILE]: script, ...files })) {
+      if (content !== undefined) fs.writeFileSync(join(volume, name), content, { mode: 0o555 });
+    }
+    const record = `{ printf '%s\\n' "$@"; export -p; } >"${log}/$$"`;
+    writePrograms(programs, { curl: `${record}\nPATH=\${PATH#*:} exec curl "$@"` }, "/bin/sh");
 
-    const appeared: string[] = [];
-    // Not persistent: after a failure, nothing closes them.
-    const watchers = watched.map((place) =>
-      fs.watch(place, { persistent: false }, (_, file) => appeared.push(join(place, file ?? ""))),
-    );
+    const appeared: unknown[] = [];
+    // Not persistent: after a failure, nothing closes it.
+    const watcher = fs.watch(work, { persistent: false }, (_, file) => appeared.push(file));
     const [program = "", ...args] = [...launcher, join(volume, SCRIPT_FILE), ...command];
     const child = spawn(program, args, {
-      cwd: path("work"),
-      env: {
-        HOME: path("home"),
-        TMPDIR: path("tmp"),
-        PULUMI_TOKEN_RETRY_SECONDS: "60",
-        ...environment,
-        PATH: `${path("bin")}:${environment?.PATH ?? process.env.PATH}`,
-      },
+      cwd: work,
+      env: { HOME: work, TMPDIR: work, ...environment, PATH: `${programs}:${process.env.PATH}` },
       stdio: "pipe",
       timeout: 200_000,
       killSignal: "SIGKILL",
@@ -129,43 +100,20 @@ export async function exchange(answers: Answer | Answer[], options: ScriptOption
     // A script that fails at once does not read its input.
     child.stdin.on("error", () => {});
     child.stdin.end(options.input);
-    if (child.pid) running.pid = child.pid;
-    running.replaceFiles = (changes) => writeVolume(volume, { ...files, ...changes });
+    running.pid = child.pid;
     const result = await ended(child);
 
     // File events arrive in the next turns of the event loop.
     await sleep(20);
-    for (const watcher of watchers) watcher.close();
-    const curlCalls = fs
-      .readdirSync(path("log"))
-      .map((name) => fs.readFileSync(join(path("log"), name), "utf8"));
+    watcher.close();
+    const curlCalls = fs.readdirSync(log).map((name) => fs.readFileSync(join(log, name), "utf8"));
     assert.deepEqual([...curlCalls, result.stderr].filter(containsToken), []);
-    // The script writes no files: any file could contain a token.
     assert.deepEqual(appeared, []);
     return { ...result, endpoint, curlCalls };
   } finally {
     await endpoint.close();
     fs.rmSync(directory, { recursive: true, force: true });
   }
-}
-
-/**
- * Writes a volume in the layout of the kubelet: every file is a link into the directory `..data`, which is a link too.
- * https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/volume/util/atomic_writer.go
- */
-function writeVolume(directory: string, files: Files): void {
-  const path = (name: string) => join(directory, name);
-  const outdated = fs.existsSync(path("..data")) && fs.realpathSync(path("..data"));
-  const version = fs.mkdtempSync(path("..2030_01_31_"));
-  fs.chmodSync(version, 0o755);
-  for (const [name, content] of Object.entries(files)) {
-    if (content === undefined) continue;
-    fs.writeFileSync(join(version, name), content, { mode: 0o555 });
-    if (!outdated) fs.symlinkSync(`..data/${name}`, path(name));
-  }
-  fs.symlinkSync(basename(version), path("..data_tmp"));
-  fs.renameSync(path("..data_tmp"), path("..data"));
-  if (outdated) fs.rmSync(outdated, { recursive: true });
 }
 
 /** Whether a string contains a part of a token that is long enough to be of use: 24 characters. */
