@@ -3,25 +3,34 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
-import { podOf } from "../support/examples";
+import { exampleOf, podOf } from "../support/examples";
 import { ended, writePrograms } from "../support/programs";
 import { codeIn, read, sectionOf } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
-/** Runs the container's command of scheduled-update.yaml with stand-ins as its child processes. */
-async function runUpdate(t: TestContext, programs: Record<string, string>) {
+const UPDATE = podOf("scheduled-update.yaml").container;
+
+/** The container of the second check in token-check.yaml. */
+const DENIED = podOf("token-check.yaml", exampleOf("token-check.yaml").manifests.slice(1)).container;
+
+/** Runs a container's command with stand-ins as its child processes, of which `helper` is the exchange script. */
+async function run(t: TestContext, container: typeof UPDATE, programs: Record<string, string>) {
   const directory = temporaryDirectory(t);
-  const { command, env } = podOf("scheduled-update.yaml").container;
-  const [program = "", ...args] = command.map((word) => word.replaceAll("/tmp/repository", directory));
-  const variables = Object.fromEntries(env.map(({ name, value }) => [name, value]));
-  const PATH = writePrograms(directory, programs);
-  const child = spawn(program, args, {
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...variables, PATH, HOME: directory, TIME_LIMIT: "1s" },
-  });
-  return ended(child);
+  const [program = "", ...args] = container.command.map((word) =>
+    word.replaceAll("/tmp/repository", directory),
+  );
+  const variables = Object.fromEntries(container.env.map(({ name, value }) => [name, value]));
+  const env = {
+    ...variables,
+    PATH: writePrograms(directory, programs),
+    HOME: directory,
+    TIME_LIMIT: "1s",
+    PULUMI_CREDENTIAL_HELPER: join(directory, "helper"),
+  };
+  return ended(spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env }));
 }
 
 test("scheduled-update.yaml lets an operation end after its time limit, also when its pod is then deleted", async (t) => {
@@ -35,16 +44,28 @@ test("scheduled-update.yaml lets an operation end after its time limit, also whe
     wait
     echo saved
     exit 255`;
-  const { stdout, exitCode } = await runUpdate(t, { git: "", pulumi });
+  const { stdout, exitCode } = await run(t, UPDATE, { git: "", pulumi });
   // The exit code of the CLI, so that the Job fails.
   assert.deepEqual([stdout, exitCode], ["canceling\nsaved\n", 255]);
 });
 
 test("scheduled-update.yaml starts no update when its pod is deleted before", async (t) => {
   const programs = { git: "kill -s TERM $PPID", pulumi: "echo started" };
-  const { stdout, exitCode } = await runUpdate(t, programs);
+  const { stdout, exitCode } = await run(t, UPDATE, programs);
   assert.deepEqual([stdout, exitCode], ["", 143]);
 });
+
+for (const [outcome, exchange, exitCode, message] of [
+  ["succeeds while its service account is denied a token", 77, 0, /^$/],
+  ["fails once its service account is granted a token", 0, 1, /it ended with 0\.$/m],
+  ["fails if the exchange ends in any other way", 66, 1, /it ended with 66\.$/m],
+] as const) {
+  test(`the second check of token-check.yaml ${outcome}`, async (t) => {
+    const result = await run(t, DENIED, { helper: `exit ${exchange}` });
+    assert.match(result.stderr, message);
+    assert.equal(result.exitCode, exitCode);
+  });
+}
 
 test("git reads the token as docs/workloads/scheduled-jobs.md says, and only for its host", () => {
   const section = sectionOf(read("docs/workloads/scheduled-jobs.md"), "## Private repositories");

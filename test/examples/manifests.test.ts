@@ -3,7 +3,6 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { CREDENTIAL_HELPER } from "../../tokenVolume";
 import type { KubernetesObject } from "../support/apiServer";
 import {
   EXAMPLES,
@@ -45,7 +44,7 @@ for (const file of EXAMPLES) {
 }
 
 for (const file of EXAMPLES.filter((it) => it !== ESO)) {
-  test(`${file} runs on Linux nodes only, with a writable home and the credential helper for its CLI`, () => {
+  test(`${file} runs on Linux nodes only, with a writable home`, () => {
     const { spec, container } = podOf(file);
     assert.deepEqual(spec.nodeSelector, { "kubernetes.io/os": "linux" });
     // Other programs create or complete their pods.
@@ -57,7 +56,6 @@ for (const file of EXAMPLES.filter((it) => it !== ESO)) {
     const home = container.volumeMounts.find(({ mountPath }) => mountPath === variables.HOME);
     assert.ok(spec.volumes.find(({ name }) => name === home?.name)?.emptyDir);
     assert.ok(variables.PULUMI_HOME?.startsWith(`${variables.HOME}/`));
-    assert.equal(variables.PULUMI_CREDENTIAL_HELPER, CREDENTIAL_HELPER.value);
   });
 }
 
@@ -76,6 +74,14 @@ for (const file of WITH_MARKS) {
     assert.deepEqual(completed, { ...spec, containers: [container] });
   });
 }
+
+test("token-check.yaml denies its second check for no other reason than its service account", () => {
+  const file = "token-check.yaml";
+  const { spec, container } = podOf(file, exampleOf(file).manifests.slice(1));
+  const pod = { ...spec, containers: [container] };
+  assert.equal(spec.serviceAccountName, "token-check-denied");
+  assert.deepEqual(withExchange(file, pod), { ...pod, serviceAccountName: "token-check" });
+});
 
 test(`${OPERATOR} mounts the API token and may review tokens, as the operator's agent requires`, () => {
   const { spec, container } = podOf(OPERATOR);

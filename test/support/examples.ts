@@ -11,7 +11,6 @@ import type { KubernetesObject } from "./apiServer";
 import { ROOT, read } from "./project";
 import { all, run, startCluster } from "./stack";
 
-/** The one entry of `serviceAccounts` in a manifest's header. */
 interface Entry {
   namespace: string;
   name: string;
@@ -87,11 +86,9 @@ export function withExchange(file: string, spec: PodSpec): PodSpec {
  * exchange is added to the pods of all entries that can have it.
  */
 export function settingsOfExamples() {
-  const headers = EXAMPLES.map((file) => exampleOf(file).settings);
-  const serviceAccounts = headers
-    .flatMap((settings) => settings.serviceAccounts)
-    .map((entry) => ({ ...entry, injectToken: entry.tokenType !== "runner" }));
-  const createNamespaces = headers.flatMap((settings) => settings.createNamespaces ?? []);
+  const examples = EXAMPLES.map(exampleOf);
+  const serviceAccounts = examples.map(({ entry }) => ({ ...entry, injectToken: !entry.runnerId }));
+  const createNamespaces = examples.flatMap(({ settings }) => settings.createNamespaces ?? []);
   const runners = serviceAccounts.flatMap(({ runnerId: id, runnerName: name }) =>
     id && name ? [{ id, name }] : [],
   );
@@ -104,16 +101,13 @@ export type ExamplesStack = Awaited<ReturnType<typeof startExamplesStack>>;
 export async function startExamplesStack(options: Partial<SimulationOptions> = {}) {
   const { settings, runners } = settingsOfExamples();
   const simulation = await startCluster({ runners, ...options });
-  const stack = await run(simulation, settings).catch(async (error: unknown) => {
-    // Its servers would keep the process running.
-    await simulation.close();
-    throw error;
-  });
+  const stack = await run(simulation, settings);
+
   /** @throws AssertionError if the program did not create this object. */
   function created(kind: string, namespace: string, name: string): KubernetesObject {
     const objects = all<KubernetesObject>(stack, kind).map(({ inputs }) => inputs);
     const found = objects.find(({ metadata }) => metadata?.namespace === namespace && metadata.name === name);
     return found ?? assert.fail(`the program created no ${kind} ${namespace}/${name}`);
   }
-  return { simulation, outputs: stack.outputs, created };
+  return { simulation, created };
 }
