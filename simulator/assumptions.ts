@@ -19,11 +19,10 @@ export function assumedToExist({
   project,
   config,
 }: StackFile): Pick<SimulationOptions, "cluster" | "serviceAccounts" | "runners"> {
-  const setting = (key: string) => config[`${project}:${key}`] ?? "";
-  const cluster = { name: setting("clusterName"), hasOidcProvider: setting("createOidcProvider") !== "true" };
-  const entries = entriesOf(setting("serviceAccounts"));
+  const entries = listIn(config[`${project}:serviceAccounts`]).filter(isRecord);
   return {
-    cluster: setting("createCluster") === "true" ? undefined : cluster,
+    // What the program creates replaces the cluster or its provider.
+    cluster: { name: config[`${project}:clusterName`] ?? "", hasOidcProvider: true },
     serviceAccounts: entries
       .filter(({ createServiceAccount }) => createServiceAccount === false)
       .map(({ namespace, name }) => `${namespace}/${name}`),
@@ -44,11 +43,11 @@ export function isOnlyKnownToCluster(path: string, claims: Record<string, unknow
   return /^(iss|kubernetes\.io\.(serviceaccount\.uid|pod\..*|node\..*))$/.test(claim);
 }
 
-/** Returns the entries of `serviceAccounts`. Invalid settings are for the program to report. */
-function entriesOf(serviceAccounts: string): Record<string, unknown>[] {
+/** Returns the list in a setting. Invalid settings are for the program to report. */
+function listIn(setting = ""): unknown[] {
   try {
-    const entries: unknown = JSON.parse(serviceAccounts);
-    return Array.isArray(entries) ? entries.filter(isRecord) : [];
+    const list: unknown = JSON.parse(setting);
+    return Array.isArray(list) ? list : [];
   } catch {
     return [];
   }
@@ -68,23 +67,22 @@ export function settingNotes({ project, config, secretKeys, environments }: Stac
     ...organizationNotes(config[`${project}:organization`] ?? ""),
     ...regionNotes(region),
     ...runnerNotes(
-      entriesOf(config[`${project}:serviceAccounts`] ?? ""),
-      config[`${project}:createNamespaces`] ?? "",
+      listIn(config[`${project}:serviceAccounts`]).filter(isRecord),
+      listIn(config[`${project}:createNamespaces`]),
     ),
   ];
 }
 
-/** The program cannot know either of them, and Pulumi Cloud and the cluster deny what is wrong. */
-function runnerNotes(entries: Record<string, unknown>[], createNamespaces: string): string[] {
+/** Returns what the program cannot check of workflow runners: Pulumi Cloud or the cluster denies it later. */
+function runnerNotes(entries: Record<string, unknown>[], createNamespaces: unknown[]): string[] {
   const runners = entries.filter(({ tokenType }) => tokenType === "runner");
-  const isName = ({ runnerId, runnerName }: Record<string, unknown>) => runnerId && runnerId === runnerName;
-  const isRestricted = ({ namespace }: Record<string, unknown>) =>
-    createNamespaces.includes(`"${namespace}"`);
+  const withOneName = runners.filter(({ runnerId, runnerName }) => runnerId && runnerId === runnerName);
+  const inOwnNamespace = runners.filter(({ namespace }) => createNamespaces.includes(namespace));
   return [
-    ...runners.filter(isName).map(({ runnerId }) => {
+    ...withOneName.map(({ runnerId }) => {
       return `runnerId and runnerName are both "${runnerId}": make sure that it is the pool's ID, not its name.`;
     }),
-    ...runners.filter(isRestricted).map(({ namespace }) => {
+    ...inOwnNamespace.map(({ namespace }) => {
       return `${namespace} is in createNamespaces, whose namespaces require Pod Security "restricted": the pods of a workflow runner do not meet it. See docs/workloads/runners.md`;
     }),
   ];

@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { visible } from "../accessCheck/terminal";
+import { shellQuoted, visible } from "../accessCheck/terminal";
 import { readOptions, USAGE } from "./options";
 import { requireNode, requirePrograms } from "./requiredPrograms";
 
@@ -20,8 +20,8 @@ async function start(args: string[]): Promise<number> {
   }
   if (options.live) {
     const { startLiveCheck }: typeof import("../accessCheck/live") = require("../accessCheck/live");
-    const { stack, cwd = PROJECT, kubeconfig = [], ...others } = options;
-    return startLiveCheck({ ...others, cwd, kubeconfig, stack: stack ?? onlyStack(cwd) });
+    const { stack = onlyStack(options.cwd), cwd = PROJECT, kubeconfig = [], ...others } = options;
+    return startLiveCheck({ ...others, cwd, kubeconfig, stack });
   }
   // The reader may stop reading: `npm start | head`.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit());
@@ -35,13 +35,19 @@ async function start(args: string[]): Promise<number> {
   return simulateStack(PROJECT, options);
 }
 
-/** @throws Error if the project in a directory does not have exactly one stack. */
-function onlyStack(directory: string): string {
+/**
+ * Returns the stack of a live check that names none.
+ *
+ * @param cwd the directory of another program.
+ * @throws Error if its project does not have exactly one stack.
+ */
+function onlyStack(cwd: string | undefined): string {
   const { findStack }: typeof import("./stackFile") = require("./stackFile");
-  const found = findStack(directory, undefined);
+  const command = `npm start -- --live${cwd === undefined ? "" : ` --cwd ${shellQuoted(cwd)}`}`;
+  const found = findStack(cwd ?? PROJECT, undefined, command);
   if (found) return found.name;
   throw new Error(
-    "This project does not have a stack file with your own settings. To check a deployed stack: npm start -- --live --stack NAME",
+    `This project does not have a stack file with your own settings. To check a deployed stack: ${command} --stack NAME`,
   );
 }
 
@@ -59,11 +65,7 @@ async function prepareEmulators(): Promise<void> {
     rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
   });
   await certificates.saveCertificates(directory);
-  process.env.SIMULATOR_DIRECTORY = directory;
-  // No login of this machine: the emulated Pulumi Cloud needs none.
-  for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
-  process.env.PULUMI_CREDENTIALS_PATH = directory;
-  process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
+  certificates.useSimulation(directory);
   require("./emulators/trust.cjs");
 }
 

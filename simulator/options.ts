@@ -16,8 +16,9 @@ Checks which service account is granted which access token: of the first
   --plan FILE   Check what \`pulumi preview --json --show-sames\` has printed for
                 any program with a PulumiCloudAccess, and what its update would
                 change. - reads standard input
-  --verbose     Print every resource, the output of every Job and, with --live,
-                every answer with its reason
+  --verbose     List resources by name instead of counting them, and print the
+                output of every Job. With --live, print every answer with its
+                reason
   --policies    Print the generated trust policies and allow policies as JSON
                 (for a file: npm start --silent -- --policies >FILE)
   --markdown    Print the report as a code block of Markdown

@@ -50,9 +50,9 @@ export async function runProgram(
 ): Promise<{ outputs: Record<string, unknown>; registered: Registration[] }> {
   const pending = new Set<Promise<unknown>>();
   // One failure comes back as many: every resource that depends on it fails too.
-  let failure: unknown;
+  let firstFailure: unknown;
   const keepFirst = (error: unknown) => {
-    failure ??= error;
+    firstFailure ??= error;
   };
 
   const tree = resourceTree(`urn:pulumi:${stack}::${project}`);
@@ -64,11 +64,11 @@ export async function runProgram(
       if (state) return { id: existing, state };
       throw new Error(`resource '${existing}' does not exist`);
     }
-    const record = ({ id, outputs }: Resource, failure?: string) => {
+    const record = ({ id, outputs }: Resource, reason?: string) => {
       if (type === STACK) return;
       const provider = tree.reference(args.provider ?? "");
       const created = { ...tree.placeOf(type, name), type, name, id, inputs, outputs, provider };
-      registered.push({ ...created, ...(failure !== undefined && { failure }) });
+      registered.push(reason === undefined ? created : { ...created, failure: reason });
     };
     try {
       const created = kind ? await kind.create(name, inputs) : { id: name, outputs: inputs };
@@ -127,7 +127,7 @@ export async function runProgram(
     process.off("unhandledRejection", keepFirst);
     console.warn = warn;
   }
-  if (failure !== undefined) throw failure;
+  if (firstFailure !== undefined) throw firstFailure;
   return { outputs, registered };
 }
 

@@ -28,7 +28,7 @@ const LABEL_WIDTH = 17;
 const SHOWN_JOBS = 5;
 
 /** Returns a line for each type, with the ID of its only resource or with their number; if verbose, for each resource. */
-export function resourceLines(registered: Registration[], verbose: boolean): string[] {
+export function resourceLines(registered: Pick<Registration, "type" | "id">[], verbose: boolean): string[] {
   return Object.entries(LABELS).flatMap(([type, label]) => {
     const ids = registered.filter((resource) => resource.type === type).map(({ id }) => id);
     if (verbose) return ids.flatMap((id) => tableRow([label, id], [LABEL_WIDTH]));

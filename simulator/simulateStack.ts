@@ -21,7 +21,7 @@ import { type Registration, runProgram } from "./runProgram";
 import { jobLines, resourceLines } from "./runReport";
 import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } from "./stackFile";
 
-const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK}.yaml or add another stack file.`;
+const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK.name}.yaml or add another stack file.`;
 
 /** The options of `npm start` that the simulation uses. */
 export interface Options extends ReportOptions {

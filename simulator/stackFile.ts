@@ -30,13 +30,9 @@ export interface StackFile {
 export const SAMPLE: StackSource = { name: "sample", file: join(__dirname, "sample.yaml") };
 
 /** The stack of the template, whose file is in every clone and in every copy. */
-export const TEMPLATE_STACK = "dev";
-
-/** The settings of `Pulumi.dev.yaml`, as the template has it. */
-export const TEMPLATE_SETTINGS: Record<string, string> = {
-  "aws:region": "us-west-2",
-  clusterName: "sample-cluster",
-  userLogin: "sample-login",
+export const TEMPLATE_STACK = {
+  name: "dev",
+  settings: { "aws:region": "us-west-2", clusterName: "sample-cluster", userLogin: "sample-login" },
 };
 
 /**
@@ -44,16 +40,21 @@ export const TEMPLATE_SETTINGS: Record<string, string> = {
  *
  * @param directory of the project.
  * @param name from the command line. Without it, the project's only stack, apart from an unchanged `Pulumi.dev.yaml`.
+ * @param command to which the reader can add `--stack`.
  * @returns undefined without a name, if the project does not have its own stack.
  * @throws Error that lists the stacks if the named one does not exist, or if there are several and none is named.
  */
-export function findStack(directory: string, name: string | undefined): StackSource | undefined {
+export function findStack(
+  directory: string,
+  name: string | undefined,
+  command = "npm start --",
+): StackSource | undefined {
   const stacks = stacksIn(directory);
   const [only, ...others] = stacks.filter((stack) => !isAsInTemplate(directory, stack));
   const found = name ?? only;
   if (found === undefined) return undefined;
 
-  const list = `Stacks in this directory: ${stacks.join(", ")}. To choose one: npm start -- --stack NAME`;
+  const list = `Stacks in this directory: ${stacks.join(", ")}. To choose one: ${command} --stack NAME`;
   if (name === undefined && others.length > 0) throw new Error(`This project has several stacks. ${list}`);
   if (!stacks.includes(found)) {
     const advice = stacks.length > 0 ? list : "To add it: pulumi config set KEY VALUE";
@@ -75,12 +76,13 @@ function stackDirectory(directory: string): string {
 
 /** Returns whether a stack file still has the settings of the template, and no other. */
 function isAsInTemplate(directory: string, name: string): boolean {
-  if (name !== TEMPLATE_STACK) return false;
+  if (name !== TEMPLATE_STACK.name) return false;
   try {
     const project = readProject(directory).name;
     const { config } = readSettings(sourceOf(directory, name).file, project);
-    const template = Object.entries(TEMPLATE_SETTINGS).map(([key, value]) => [qualify(key, project), value]);
-    return isDeepStrictEqual(config, Object.fromEntries(template));
+    const template = Object.entries(TEMPLATE_STACK.settings);
+    const expected = template.map(([key, value]) => [qualify(key, project), value]);
+    return isDeepStrictEqual(config, Object.fromEntries(expected));
   } catch {
     // An invalid file has been changed. The error is reported when the stack is read.
     return false;

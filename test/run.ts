@@ -5,6 +5,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { run } from "node:test";
 import { dot } from "node:test/reporters";
+import { useSimulation } from "../simulator/emulators/certificates";
 import { saveCertificateAuthority } from "./support/certificates";
 
 /** Makes the program accept the certificates of the emulators. */
@@ -23,12 +24,8 @@ async function main(named: string[]): Promise<string[]> {
   const directory = mkdtempSync(join(tmpdir(), "simulation-"));
   try {
     await saveCertificateAuthority(directory);
-    // Node.js reads NODE_EXTRA_CA_CERTS only when it starts: this is for the processes of the test files.
-    process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
-    process.env.SIMULATOR_DIRECTORY = directory;
-    // No login of this machine: the emulated Pulumi Cloud needs none.
-    for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
-    process.env.PULUMI_CREDENTIALS_PATH = directory;
+    // For the processes of the test files.
+    useSimulation(directory);
     // Pulumi compiles programs with ts-node, which would fill the checkout's own cache.
     process.env.TS_NODE_CACHE_DIRECTORY = join(directory, "ts-node");
     process.env.NODE_OPTIONS = `--require=${JSON.stringify(PRELOADED)}`;

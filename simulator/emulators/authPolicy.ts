@@ -1,4 +1,4 @@
-// The allow and deny policies of an OIDC issuer in Pulumi Cloud, and what they decide.
+// The allow policies of an OIDC issuer in Pulumi Cloud, and what they grant.
 // https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
 
 import type { JWTPayload } from "jose";
@@ -35,7 +35,7 @@ interface Decision {
 }
 
 /**
- * Decides whether policies grant a token. Deny wins over allow, and what no policy allows is denied.
+ * Decides whether policies grant a token. What no policy allows is denied.
  *
  * @param policies of the issuer that signed the ID token.
  * @param claims of the verified ID token.
@@ -47,22 +47,17 @@ export function decide(
   asked: { tokenType: string; scope: string },
   { runners = [], isAssumed = () => false }: DecideOptions = {},
 ): Decision {
-  const granting = policies.filter((policy) => isFor(policy, asked, runners));
-  const found = granting.map((policy) => ({
-    ...policy,
-    mismatches: mismatchesOf(policy, claims, isAssumed),
-  }));
-  const matching = found.filter(({ mismatches }) => mismatches.length === 0);
   const token = `${asked.tokenType} token${asked.scope && `, scope ${asked.scope}`}`;
-  if (matching.some(({ decision }) => decision === "deny"))
-    return { allowed: false, reason: "a deny policy matches" };
-  if (matching.length > 0) return { allowed: true, reason: token };
+  const mismatches = policies
+    .filter((policy) => policy.decision === "allow" && isFor(policy, asked, runners))
+    .map((policy) => mismatchesOf(policy, claims, isAssumed));
+  if (mismatches.some((ofPolicy) => ofPolicy.length === 0)) return { allowed: true, reason: token };
+
   // The caller has most likely meant the policy that names it or, if none does, the one that fails in the fewest rules.
-  const rank = ({ mismatches }: { mismatches: string[] }) =>
-    mismatches.length +
-    100 * mismatches.filter((it) => /\.(namespace|serviceaccount\.name) is /.test(it)).length;
-  const [closest] = found.filter(({ decision }) => decision === "allow").sort((a, b) => rank(a) - rank(b));
-  const why = closest ? closest.mismatches.join(", ") : `none is for a ${token}`;
+  const rank = (ofPolicy: string[]) =>
+    ofPolicy.length + 100 * ofPolicy.filter((it) => /\.(namespace|serviceaccount\.name) is /.test(it)).length;
+  const [closest] = mismatches.sort((a, b) => rank(a) - rank(b));
+  const why = closest ? closest.join(", ") : `none is for a ${token}`;
   return { allowed: false, reason: `no allow policy of the issuer matches: ${why}` };
 }
 
@@ -136,22 +131,18 @@ function mismatchesOf(
 
 // Says again what a token type means, and shares nothing with settings/tokenTypes.ts: an error there would otherwise be emulated.
 function isFor(policy: AuthPolicy, asked: { tokenType: string; scope: string }, runners: Runner[]): boolean {
-  const { decision, tokenType, userLogin, teamName, runnerID, authorizedPermissions = [] } = policy;
+  const { tokenType, userLogin, teamName, runnerID, authorizedPermissions = [] } = policy;
   const { scope } = asked;
   if (tokenType !== asked.tokenType) return false;
   switch (tokenType) {
     case "personal":
       return userLogin !== undefined && scope === `user:${userLogin}`;
     case "team":
-      return teamName !== undefined && matchesPattern(`team:${teamName}`, scope);
+      return teamName !== undefined && scope === `team:${teamName}`;
     case "runner":
       return runners.some(({ id, name }) => id === runnerID && scope === `runner:${name}`);
     default:
-      // A deny policy needs no permission to deny an administrator.
-      return (
-        scope === "" ||
-        (scope === "admin" && (decision === "deny" || authorizedPermissions.includes("admin")))
-      );
+      return scope === "" || (scope === "admin" && authorizedPermissions.includes("admin"));
   }
 }
 

@@ -75,13 +75,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
     ),
     "aws:eks/podIdentityAssociation:PodIdentityAssociation": storedKind(
       associations,
-      ({ clusterName, namespace, serviceAccount }) => {
-        const id = `${clusterName},${namespace}/${serviceAccount}`;
-        if (!associations.has(id)) return id;
-        throw new Error(
-          `creating EKS Pod Identity Association (${id}): ResourceInUseException: it already exists`,
-        );
-      },
+      ({ clusterName, namespace, serviceAccount }) => `${clusterName},${namespace}/${serviceAccount}`,
       (id, inputs) => ({ ...inputs, associationId: id }),
     ),
     "aws:eks/addon:Addon": storedKind(addons, ({ clusterName, addonName }) => `${clusterName}:${addonName}`),

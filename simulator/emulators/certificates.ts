@@ -40,6 +40,17 @@ export async function saveCertificates(directory: string): Promise<CertificateAu
   return authority;
 }
 
+/**
+ * Lets this process, and those that it starts, use the emulators of a directory with certificates, and no login of this machine:
+ * the emulated Pulumi Cloud needs none.
+ */
+export function useSimulation(directory: string): void {
+  for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
+  process.env.PULUMI_CREDENTIALS_PATH = directory;
+  process.env.NODE_EXTRA_CA_CERTS = join(directory, "ca.pem");
+  process.env.SIMULATOR_DIRECTORY = directory;
+}
+
 /** Returns the directory of the running simulation. @throws Error if there is none. */
 export function simulationDirectory(): string {
   const directory = process.env.SIMULATOR_DIRECTORY;

@@ -19,7 +19,6 @@ export interface PodIdentity {
   namespace: string;
   serviceAccount: string;
   pod?: string;
-  node?: string;
 }
 
 export interface TokenOptions {
@@ -106,14 +105,13 @@ export async function startIssuer(
 }
 
 // The private claims of kubernetes/kubernetes, pkg/serviceaccount/claims.go. In a cluster, an object keeps its UID.
-function kubernetesClaims({ namespace, serviceAccount, pod, node }: PodIdentity) {
+function kubernetesClaims({ namespace, serviceAccount, pod }: PodIdentity) {
   const reference = (name: string) => ({ name, uid: randomUUID() });
   return {
     "kubernetes.io": {
       namespace,
       serviceaccount: reference(serviceAccount),
       ...(pod && { pod: reference(pod) }),
-      ...(node && { node: reference(node) }),
     },
   };
 }

@@ -18,12 +18,9 @@ export interface KubernetesOptions {
   apiUrl: string;
   /** Signs the ID tokens of the pods. */
   issuer: ClusterIssuer;
-  region: string;
   /** `NAMESPACE/NAME` of the service accounts that exist already. */
   serviceAccounts: string[];
-  /** What each Job runs after the token exchange, instead of its own command. */
-  command?: string[];
-  /** Runs the pod of a Job. By default, it runs the exchange script and `command`, and nothing else of its spec. */
+  /** Runs the pod of a Job. By default, it runs the exchange script and `pulumi whoami`, and nothing of its spec. */
   runPod?: (options: PodOptions) => Promise<PodRun>;
   /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
   onLog(line: string, account: string): void;
@@ -52,7 +49,8 @@ export const KINDS = [
   "admissionregistration.k8s.io/v1:MutatingAdmissionPolicyBinding",
 ];
 
-const WHOAMI = ["bash", "-c", "echo '$ pulumi whoami' && pulumi whoami"];
+/** What each Job runs after the token exchange, instead of its own command. */
+const JOB_COMMAND = ["bash", "-c", "echo '$ pulumi whoami' && pulumi whoami"];
 
 const SUFFIX = [..."bcdfghjklmnpqrstvwxz2456789"];
 
@@ -67,7 +65,7 @@ function podName(jobName: string): string {
 
 /** Returns a cluster with the given service accounts. Namespaces that the stack does not create exist. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
-  const { issuer, command = WHOAMI, runPod = runExchange } = options;
+  const { issuer, runPod = runExchange } = options;
   const stores = new Map(KINDS.map((kind) => [kind, new Map<string, KubernetesObject>()]));
   for (const id of options.serviceAccounts) {
     const [namespace = "", name = ""] = id.split("/");
@@ -97,11 +95,10 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     if (!exists) return fail(`error looking up service account ${account}: not found`);
 
     const pod = podName(jobName);
-    const node = `ip-10-0-1-23.${options.region}.compute.internal`;
-    const identity = { namespace, serviceAccount: spec.serviceAccountName, pod, node };
+    const identity = { namespace, serviceAccount: spec.serviceAccountName, pod };
     const { exitCode, log } = await runPod({
       spec,
-      command,
+      command: JOB_COMMAND,
       idToken: (audience, expiresIn) => issuer.token(identity, { audience: [audience], expiresIn }),
       configMap: (name) => configMap(namespace, name),
       onLog: (line) => options.onLog(line, account),

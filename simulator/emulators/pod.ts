@@ -1,12 +1,12 @@
-// The pod of a Job: runs the exchange script of this repository, with what the program adds to a pod. A directory replaces the
-// file system of the pod, and a process of this machine its container.
+// The pod of a Job: runs the exchange script of its ConfigMap, with what the program adds to a pod. A directory replaces the file
+// system of the pod, and a process of this machine its container.
 //
 // A stack file decides the rest of the pod spec, by `jobPodSpec` and `command`. Anyone who reviews a change of a stack file
 // runs `npm start`: nothing that the file says may become a command, a variable, or a path on this machine.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -37,8 +37,6 @@ const VOLUME = "pulumi-token-exchange";
 const DIRECTORY = "/var/run/secrets/pulumi.com";
 const SCRIPT_FILE = "exchange-token.sh";
 
-const SCRIPT = readFileSync(join(__dirname, "..", "..", "scripts", SCRIPT_FILE), "utf8");
-
 /** The files of the program's volume, by their names. */
 type Files = Record<string, string>;
 
@@ -47,41 +45,31 @@ export async function runExchange(options: PodOptions): Promise<PodRun> {
   return runScript(await filesOf(options), options.command, options.onLog);
 }
 
-/** Runs the exchange script for a service account of which no pod exists: with its settings, and an ID token. */
-export function runExchangeOnly(settings: Files, token: string): Promise<PodRun> {
-  return runScript({ ...settings, [SCRIPT_FILE]: SCRIPT, token }, ["true"], () => {});
+/** Runs the exchange script for a service account of which no pod exists: with its ConfigMap, and an ID token. */
+export function runExchangeOnly(configMap: Files, token: string): Promise<PodRun> {
+  return runScript({ ...configMap, token }, ["true"], () => {});
 }
 
 function runScript(files: Files, command: string[], onLog: PodOptions["onLog"]): Promise<PodRun> {
   return inDirectory((root) => {
     const script = join(root, DIRECTORY, SCRIPT_FILE);
-    const home = join(root, "tmp");
-    mkdirSync(home);
     mkdirSync(join(root, DIRECTORY), { recursive: true });
     for (const [name, content] of Object.entries(files)) {
       // Not asynchronously: a process that starts meanwhile would inherit the open file ("text file busy").
       writeFileSync(join(root, DIRECTORY, name), content, { mode: 0o555 });
     }
-    const environment = {
-      PATH: pathWithStandIn(root),
-      HOME: home,
-      PULUMI_HOME: join(home, ".pulumi"),
-      PULUMI_SKIP_UPDATE_CHECK: "true",
-      PULUMI_CREDENTIAL_HELPER: script,
-    };
+    const environment = { PATH: pathWithStandIn(root), PULUMI_CREDENTIAL_HELPER: script };
     return runContainer([script, ...command], root, environment, onLog);
   });
 }
 
-/** Returns the settings in the service account's ConfigMap, the script, and the ID token, as far as the spec has them. */
+/** Returns the files in the service account's ConfigMap, and the ID token, as far as the spec has them. */
 async function filesOf({ spec, configMap, idToken }: PodOptions): Promise<Files> {
   const configMapName = `${spec.serviceAccountName}-${VOLUME}`;
   const files: Files = {};
   const volume = spec.volumes?.find(({ name }) => name === VOLUME);
   for (const source of volume?.projected?.sources ?? []) {
-    if (source.configMap?.name === configMapName) {
-      Object.assign(files, configMap(configMapName), { [SCRIPT_FILE]: SCRIPT });
-    }
+    if (source.configMap?.name === configMapName) Object.assign(files, configMap(configMapName));
     const { audience, expirationSeconds } = source.serviceAccountToken ?? {};
     if (audience) files.token = await idToken(audience, expirationSeconds ?? 3600);
   }
@@ -162,12 +150,12 @@ export function endPods(): void {
 function pathWithStandIn(root: string): string {
   const directory = join(root, "image");
   mkdirSync(directory);
-  writeFileSync(join(directory, "pulumi"), WHOAMI, { mode: 0o755 });
+  writeFileSync(join(directory, "pulumi"), PULUMI_STAND_IN, { mode: 0o755 });
   return `${directory}${delimiter}${process.env.PATH ?? ""}`;
 }
 
 // Asks the credential helper as the CLI does in a wrapped command, and prints the owner of the access token.
-const WHOAMI = `#!/usr/bin/env bash
+const PULUMI_STAND_IN = `#!/usr/bin/env bash
 set -euo pipefail
 value() { [[ $answer =~ \\"$1\\":\\"([^\\"]*)\\" ]] && echo "\${BASH_REMATCH[1]}"; }
 request='{"version":1,"reason":"initial","selectedBackendUrl":"%s"}'

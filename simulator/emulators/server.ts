@@ -8,7 +8,6 @@ import type { AddressInfo } from "node:net";
 export interface Reply {
   status: number;
   body?: object;
-  headers?: Record<string, string>;
 }
 
 /** Starts a server on a free port of the loopback address, which replies with JSON. */
@@ -18,8 +17,8 @@ export async function startServer(
 ): Promise<{ server: Server; origin: string; close(): Promise<void> }> {
   const server = createServer(tls, async (request, response) => {
     try {
-      const { status, body, headers } = await reply(request);
-      response.writeHead(status, { "Content-Type": "application/json", ...headers });
+      const { status, body } = await reply(request);
+      response.writeHead(status, { "Content-Type": "application/json" });
       response.end(JSON.stringify(body));
     } catch {
       response.destroy();

@@ -6,7 +6,7 @@ import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
-import { TEMPLATE_SETTINGS } from "../../simulator/stackFile";
+import { TEMPLATE_STACK } from "../../simulator/stackFile";
 import { succeeded } from "../support/engineOutcome";
 import { createRepository, LINK_PACKAGES, SETTINGS, startEngine } from "../support/engineStack";
 import { writePrograms } from "../support/programs";
@@ -25,9 +25,10 @@ const ANSWERS = { "aws:region": "eu-central-1", clusterName: "my-cluster", userL
 
 test("`pulumi new` asks for what Pulumi.dev.yaml has, which the simulator knows: region, cluster, and login", () => {
   const { config } = parse(read("Pulumi.yaml")).template;
-  assert.deepEqual(parse(read("Pulumi.dev.yaml")).config, TEMPLATE_SETTINGS);
-  assert.deepEqual(Object.keys(config), Object.keys(TEMPLATE_SETTINGS));
-  assert.equal(config["aws:region"].default, TEMPLATE_SETTINGS["aws:region"]);
+  const { settings } = TEMPLATE_STACK;
+  assert.deepEqual(parse(read("Pulumi.dev.yaml")).config, settings);
+  assert.deepEqual(Object.keys(config), Object.keys(settings));
+  assert.equal(config["aws:region"].default, settings["aws:region"]);
 });
 
 test("the README's commands work from the clone to `pulumi destroy`", { skip: missingCli }, async (t) => {

@@ -2,42 +2,27 @@
 // the program is a finding. Each break is one change of a source file, in this process only.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
 import Module from "node:module";
 import { join, relative } from "node:path";
 import { type TestContext, test } from "node:test";
-import { simulateStack } from "../../simulator/simulateStack";
 import { ROOT } from "../support/project";
-import { temporaryDirectory } from "../support/temporaryDirectory";
+import { simulate, stackFile } from "./simulate";
 
-const STACK = {
-  organization: "acme",
-  "aws:region": "us-west-2",
-  clusterName: "my-cluster",
-  serviceAccounts: [
-    {
-      namespace: "team-a",
-      name: "deployer",
-      tokenType: "team",
-      teamName: "a",
-      audienceRule: true,
-      awsRole: "irsa",
-    },
-    { namespace: "team-b", name: "drift", tokenType: "team", teamName: "b", awsRole: "pod-identity" },
-    { namespace: "web", name: "secrets", tokenType: "organization" },
-  ].map((entry) => ({ ...entry, runJob: false })),
+const ENTRIES = [
+  {
+    namespace: "team-a",
+    name: "deployer",
+    tokenType: "team",
+    teamName: "a",
+    audienceRule: true,
+    awsRole: "irsa",
+  },
+  { namespace: "team-b", name: "drift", tokenType: "team", teamName: "b", awsRole: "pod-identity" },
+  { namespace: "web", name: "secrets", tokenType: "organization" },
+];
+const STACKS = {
+  prod: stackFile({ serviceAccounts: ENTRIES.map((entry) => ({ ...entry, runJob: false })) }),
 };
-
-/** Simulates the stack, and returns what was printed as one line. */
-async function simulate(t: TestContext): Promise<{ exitCode: number; printed: string }> {
-  const directory = temporaryDirectory(t);
-  await writeFile(join(directory, "Pulumi.yaml"), "name: eks-pulumi-oidc\nruntime: nodejs\n");
-  await writeFile(join(directory, "Pulumi.prod.yaml"), JSON.stringify({ config: STACK }));
-  const lines: string[] = [];
-  const print = (line: string) => void lines.push(line);
-  const exitCode = await simulateStack(directory, {}, { log: print, error: print });
-  return { exitCode, printed: lines.join("\n").replaceAll(/\s+/g, " ") };
-}
 
 /** Breaks a module of the program until the test ends. The pattern matches its source as tsx compiles it. */
 function breakProgram(t: TestContext, file: string, pattern: RegExp, replacement: string): void {
@@ -63,8 +48,8 @@ function breakProgram(t: TestContext, file: string, pattern: RegExp, replacement
 }
 
 test("finds nothing in a program that is not broken", async (t) => {
-  const { exitCode, printed } = await simulate(t);
-  assert.equal(exitCode, 0, printed);
+  const { exitCode, flow } = await simulate(t, STACKS);
+  assert.equal(exitCode, 0, flow);
 });
 
 for (const [name, file, pattern, replacement, finding] of [
@@ -134,8 +119,8 @@ for (const [name, file, pattern, replacement, finding] of [
 ] satisfies [string, string, RegExp, string, RegExp][]) {
   test(`finds ${name}`, async (t) => {
     breakProgram(t, file, pattern, replacement);
-    const { exitCode, printed } = await simulate(t);
-    assert.match(printed, finding);
+    const { exitCode, flow } = await simulate(t, STACKS);
+    assert.match(flow, finding);
     assert.equal(exitCode, 1);
   });
 }

@@ -4,14 +4,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type AuthPolicy, decide, matchesPattern } from "../../simulator/emulators/authPolicy";
 
-const CLAIMS = { "kubernetes.io": { namespace: "default" } };
-const RULES = { '"kubernetes.io".namespace': "default" };
-const ALICE: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: "alice", rules: RULES };
-const MEMBER: AuthPolicy = { decision: "allow", tokenType: "organization", rules: RULES };
-const ADMIN = { ...MEMBER, authorizedPermissions: ["admin"] };
-const TEAM = { ...MEMBER, tokenType: "team", teamName: "ops" };
-const RUNNER = { ...MEMBER, tokenType: "runner", runnerID: "id-1" };
-
 test("a pattern matches a whole value: * is any characters, ? zero or one, and . exactly one", () => {
   for (const [pattern, matching, others] of [
     ["runner-*", ["runner-", "runner-a.b\nc"], ["runner", "a-runner-"]],
@@ -26,39 +18,27 @@ test("a pattern matches a whole value: * is any characters, ? zero or one, and .
   }
 });
 
-test("allows what an allow policy and no deny policy matches, and an administrator only with the permission", () => {
-  const deny = { decision: "deny" };
-  for (const [policies, claims, allowed] of [
-    [[ALICE], CLAIMS, true],
-    [[ALICE], {}, false],
-    [[ALICE, { ...ALICE, ...deny }], CLAIMS, false],
-    [[MEMBER], CLAIMS, false],
-    [[ADMIN], CLAIMS, true],
-    [[ADMIN, { ...MEMBER, ...deny }], CLAIMS, false],
-  ] satisfies [AuthPolicy[], object, boolean][]) {
-    const { tokenType = "" } = policies[0] ?? {};
-    const asked = { tokenType, scope: tokenType === "personal" ? "user:alice" : "admin" };
-    assert.equal(decide(policies, claims, asked).allowed, allowed, JSON.stringify(policies));
-  }
-});
+const RULES = { '"kubernetes.io".namespace': "default" };
+const PERSONAL: AuthPolicy = { decision: "allow", tokenType: "personal", userLogin: "alice", rules: RULES };
+const TEAM: AuthPolicy = { decision: "allow", tokenType: "team", teamName: "ops", rules: RULES };
+const RUNNER: AuthPolicy = { decision: "allow", tokenType: "runner", runnerID: "id-1", rules: RULES };
+const MEMBER: AuthPolicy = { decision: "allow", tokenType: "organization", rules: RULES };
 
-test("denies by the policy that names the service account, even if another one fails in fewer rules", () => {
-  const own = { ...MEMBER, rules: { ...RULES, sub: "a", jti: "b" } };
-  const other = { ...MEMBER, rules: { '"kubernetes.io".namespace': "other" } };
-  const { reason } = decide([other, own], CLAIMS, { tokenType: "organization", scope: "" });
-  assert.match(reason, /^no allow policy of the issuer matches: sub is absent, not "a", jti is absent/);
-});
-
-test("grants the token of a policy's owner, and no other token", () => {
+test("an allow policy grants the token of its owner, and no other token", () => {
   const runners = ["pool-1", "pool-2"].map((name, index) => ({ id: `id-${index + 1}`, name }));
-  for (const [policy, own, other] of [
-    [ALICE, "user:alice", "user:alice-2"],
+  for (const [policy, granted, denied] of [
+    [PERSONAL, "user:alice", "user:alice-2"],
     [TEAM, "team:ops", "team:ops-eu"],
     [RUNNER, "runner:pool-1", "runner:pool-2"],
-  ] as const) {
-    const isGranted = (scope: string, { tokenType } = policy) =>
-      decide([policy], CLAIMS, { tokenType, scope }, { runners }).allowed;
-    assert.deepEqual([isGranted(own), isGranted(other)], [true, false]);
-    assert.ok(!isGranted(own, { ...policy, tokenType: "another" }));
+    [MEMBER, "", "admin"],
+    [{ ...MEMBER, authorizedPermissions: ["admin"] }, "admin", "user:alice"],
+  ] satisfies [AuthPolicy, string, string][]) {
+    const isGranted = (scope: string, namespace = "default", { tokenType } = policy) => {
+      const claims = { "kubernetes.io": { namespace } };
+      return decide([policy], claims, { tokenType, scope }, { runners }).allowed;
+    };
+    assert.deepEqual([isGranted(granted), isGranted(denied)], [true, false]);
+    assert.ok(!isGranted(granted, "another"));
+    assert.ok(!isGranted(granted, "default", { ...policy, tokenType: "another" }));
   }
 });
