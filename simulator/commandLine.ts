@@ -9,7 +9,8 @@ import { shellQuoted, visible } from "../accessCheck/terminal";
 import { readOptions, USAGE } from "./options";
 import { requireNode, requirePrograms } from "./requiredPrograms";
 
-const PROJECT = join(__dirname, "..");
+// Not PROJECT: in every file of a copy, `pulumi new` replaces what looks like a reference to that name.
+const ROOT = join(__dirname, "..");
 
 async function start(args: string[]): Promise<number> {
   requireNode();
@@ -20,7 +21,7 @@ async function start(args: string[]): Promise<number> {
   }
   if (options.live) {
     const { startLiveCheck }: typeof import("../accessCheck/live") = require("../accessCheck/live");
-    const { stack = onlyStack(options.cwd), cwd = PROJECT, kubeconfig = [], ...others } = options;
+    const { stack = onlyStack(options.cwd), cwd = ROOT, kubeconfig = [], ...others } = options;
     return startLiveCheck({ ...others, cwd, kubeconfig, stack });
   }
   // The reader may stop reading: `npm start | head`.
@@ -32,7 +33,7 @@ async function start(args: string[]): Promise<number> {
   requirePrograms();
   await prepareEmulators();
   const { simulateStack }: typeof import("./simulateStack") = require("./simulateStack");
-  return simulateStack(PROJECT, options);
+  return simulateStack(ROOT, options);
 }
 
 /**
@@ -44,7 +45,7 @@ async function start(args: string[]): Promise<number> {
 function onlyStack(cwd: string | undefined): string {
   const { findStack }: typeof import("./stackFile") = require("./stackFile");
   const command = `npm start -- --live${cwd === undefined ? "" : ` --cwd ${shellQuoted(cwd)}`}`;
-  const found = findStack(cwd ?? PROJECT, undefined, command);
+  const found = findStack(cwd ?? ROOT, undefined, command);
   if (found) return found.name;
   throw new Error(
     `This project does not have a stack file with your own settings. To check a deployed stack: ${command} --stack NAME`,
@@ -73,7 +74,7 @@ async function prepareEmulators(): Promise<void> {
 function messageOf(error: Error & { code?: unknown }): string {
   const [, missing] = /^Cannot find (?:module|package) '([^'./][^']*)'/.exec(error.message) ?? [];
   if (missing === undefined) return error.message;
-  return `The package ${missing} is not installed. Without it, Pulumi can run the program, but npm start cannot. To install it, run this in ${PROJECT}: npm ci`;
+  return `The package ${missing} is not installed. Without it, Pulumi can run the program, but npm start cannot. To install it, run this in ${ROOT}: npm ci`;
 }
 
 /** Ends the process once everything is printed, even if something still listens. */

@@ -7,12 +7,12 @@ import { after, test } from "node:test";
 import { findStack, readStackFile, SAMPLE, TEMPLATE_STACK } from "../../simulator/stackFile";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
-const PROJECT = "name: p\nruntime: nodejs\n";
+const MINIMAL = "name: p\nruntime: nodejs\n";
 
 const directory = temporaryDirectory({ after });
 
 /** Reads a project with this stack file. */
-async function readFiles(stackFile: string, project = PROJECT) {
+async function readFiles(stackFile: string, project = MINIMAL) {
   await writeFile(join(directory, "Pulumi.yaml"), project);
   await writeFile(join(directory, "Pulumi.dev.yaml"), stackFile);
   return readStackFile(directory, findStack(directory, "dev") ?? assert.fail());
@@ -52,7 +52,7 @@ for (const [what, stackFile, message, project] of [
     "a setting in two spellings in Pulumi.yaml",
     "config: {a: 1}",
     `Pulumi.yaml is invalid: p:b (line 4) and b (line 5) ${AT_RANDOM}`,
-    `${PROJECT}config:\n  p:b: 1\n  b: 1`,
+    `${MINIMAL}config:\n  p:b: 1\n  b: 1`,
   ],
   [
     "a Pulumi.yaml without the name of a project",
@@ -90,7 +90,7 @@ test("without --stack, finds the only stack, no stack, or asks which one, in sta
   const project = temporaryDirectory(t);
   const stacks = join(project, "stacks");
   await mkdir(stacks);
-  await writeFile(join(project, "Pulumi.yaml"), `${PROJECT}stackConfigDir: stacks`);
+  await writeFile(join(project, "Pulumi.yaml"), `${MINIMAL}stackConfigDir: stacks`);
   const find = (name?: string) => findStack(project, name)?.name;
   assert.equal(find(), undefined);
   assert.throws(
@@ -110,7 +110,7 @@ test("without --stack, finds the only stack, no stack, or asks which one, in sta
 test("without --stack, passes over a Pulumi.dev.yaml that has the settings of the template only", async (t) => {
   const project = temporaryDirectory(t);
   // Which neither counts as a change of the template, nor belongs to the sample.
-  await writeFile(join(project, "Pulumi.yaml"), `${PROJECT}config: {userLogin: alice, organization: acme}`);
+  await writeFile(join(project, "Pulumi.yaml"), `${MINIMAL}config: {userLogin: alice, organization: acme}`);
   const find = async (config: object, name?: string) => {
     await writeFile(join(project, "Pulumi.dev.yaml"), JSON.stringify({ config }));
     return findStack(project, name)?.name;
