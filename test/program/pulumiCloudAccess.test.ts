@@ -103,35 +103,32 @@ test("accepts plain teams, and any name if the team of an entry is an output", a
   assert.match(await problems("ops", later), /teams\[0\]\.stacks\[0\]\.stack: must be a plain value/);
 });
 
-test("warns of a token for the service account that pods have by default", async () => {
+test("warns of a token for the service account that pods have by default, and of changes to the cluster's own pods", async () => {
   const entry = { ...ENTRY, name: "default", createServiceAccount: false, runJob: false };
   const injected = { ...entry, namespace: "web", audienceRule: true, injectToken: true };
-  const serviceAccounts = [ENTRY, entry, injected];
+  const ofCluster = { ...ENTRY, namespace: "kube-system", name: "own", injectToken: true };
+  const serviceAccounts = [
+    ENTRY,
+    entry,
+    injected,
+    ofCluster,
+    { ...ofCluster, name: "b", injectToken: false },
+  ];
   await registeredBy({ ...ARGS, issuerUrl: "https://oidc.example/id/A", serviceAccounts });
   const everyPod = (namespace: string) =>
     `Every pod of namespace ${namespace} that names no service account can get the access token of ${namespace}/default.`;
   assert.deepEqual(
-    warnings.filter((text) => text.startsWith("Every pod")),
+    warnings.filter((text) => !text.startsWith("Failed to read the TLS certificate")),
     [
       `${everyPod("ci")} Its Kubernetes API token can be enough, because audienceRule is false. Use another service account.`,
       `${everyPod("web")} injectToken changes each of them, and replaces any other Pulumi access token that they use. Use another service account.`,
+      "injectToken of kube-system/own changes pods on which the cluster depends. Use another namespace.",
     ],
-  );
-});
-
-test("warns of injectToken where the cluster's own pods are", async () => {
-  const dns = { ...ENTRY, namespace: "kube-system", name: "dns" };
-  const serviceAccounts = [dns, { ...dns, name: "own", injectToken: true }];
-  await registeredBy({ ...ARGS, issuerUrl: "https://oidc.example/id/A", serviceAccounts });
-  assert.deepEqual(
-    warnings.filter((text) => text.includes("kube-system")),
-    ["injectToken of kube-system/own changes pods on which the cluster depends. Use another namespace."],
   );
 });
 
 /** Outputs that are invalid, each with the problem. */
 const INVALID_OUTPUTS: [changes: object, problem: string][] = [
-  [{ organization: pulumi.output("a b") }, 'organization = "a b": must be the name of a Pulumi organization'],
   [
     { issuerUrl: Promise.resolve("http://oidc.example/id/A") },
     'issuerUrl = "http://oidc.example/id/A": must begin with https://, as oidcProviderUrl of @pulumi/eks does',
@@ -276,74 +273,40 @@ test("what is undefined in jobPodSpec leaves the Job's pod as it is", async () =
   assert.deepEqual((await registeredBy({ ...ARGS, jobPodSpec }))[job], expected);
 });
 
-const STASH = "pulumi:index:Stash";
-const PLACE = { organization: "other", issuerUrl: "https://oidc.example/id/B" };
-
-/** The component in another place, where a Stash keeps these values, and what its message names. */
-const MOVED: [what: string, args: object, kept: { url?: string; place?: object }, moves: string[]][] = [
+// place.engine.test.ts has all other values and commands.
+for (const [what, changes, url, place, moves] of [
   [
     "another organization, although a preview does not know the issuer of the cluster",
     { issuerUrl: pulumi.output(unknown) },
-    { place: PLACE },
+    "https://api.pulumi.com",
+    { organization: "other", issuerUrl: "https://oidc.example/id/B" },
     ['organization = "acme": deployed with "other"'],
   ],
   [
-    "another organization and cluster",
+    "another organization, where the issuer was not kept",
     {},
-    { place: PLACE },
-    [
-      'organization = "acme": deployed with "other"',
-      'issuerUrl = "https://oidc.example/id/A": deployed with "https://oidc.example/id/B"',
-    ],
-  ],
-  [
-    "another organization, where the cluster was not kept",
-    {},
-    { place: { organization: "other" } },
+    "https://api.pulumi.com",
+    { organization: "other" },
     ['organization = "acme": deployed with "other"'],
   ],
   [
     "another Pulumi Cloud, before it keeps anything of that place",
     {},
-    { url: "https://pulumi.example" },
+    "https://pulumi.example",
+    undefined,
     ['pulumiApiUrl = "https://api.pulumi.com": deployed with "https://pulumi.example"'],
   ],
-];
-
-for (const [what, changes, { url = "https://api.pulumi.com", place }, moves] of MOVED) {
+] as const) {
   test(`stops in ${what}`, async () => {
-    const message = await rejected({ ...ARGS, ...changes }, withProvider, { [STASH]: keptStash(url, place) });
-    const named = message.split("\n").filter((line) => line.includes(": deployed with "));
-    assert.deepEqual(
-      named,
-      moves.map((move) => `  ${move}`),
-    );
-    const stashes = place
-      ? ["access.oidc-issuer.url", "access.oidc-issuer.place"]
-      : ["access.oidc-issuer.url"];
-    assert.deepEqual(
-      registered.map(({ name }) => name),
-      ["cluster", "access", ...stashes],
-    );
+    const kept = (name: string) => ({ output: name.endsWith(".url") ? url : place });
+    const stashes = { "pulumi:index:Stash": storedKind(new Map(), (_, name) => name, kept) };
+    const message = await rejected({ ...ARGS, ...changes }, withProvider, stashes);
+    const named = message.match(/(?<=^ {2}).*: deployed with .*/gm);
+    assert.deepEqual(named, moves);
+    const names = registered.map(({ name }) => name);
+    const compared = ["access.oidc-issuer.url", ...(place ? ["access.oidc-issuer.place"] : [])];
+    assert.deepEqual(names, ["cluster", "access", ...compared]);
   });
-}
-
-test("stays quietly where it was deployed, also if its cluster was not kept", async () => {
-  const names = Object.keys(
-    await registeredBy(ARGS, withProvider, {
-      [STASH]: keptStash("https://api.pulumi.com", { organization: "acme" }),
-    }),
-  );
-  assert.ok(names.includes("pulumiservice:index:OidcIssuer access.oidc-issuer"), names.join());
-});
-
-/** Returns Stashes that keep values of an earlier update. */
-function keptStash(url: string, place: object | undefined): ResourceKind {
-  return storedKind(
-    new Map(),
-    (_, name) => name,
-    (name) => ({ output: name.endsWith(".url") ? url : place }),
-  );
 }
 
 const MISSING = "this resource option must contain the Kubernetes provider of the cluster";
@@ -352,7 +315,6 @@ const ABSENT = "is not a provider. Leave it out to use the default one";
 for (const [what, problem, providers] of [
   ["only another provider", `providers: ${MISSING}`, () => [new PulumiCloudProvider("cloud")]],
   ["an empty record of providers", `providers: ${MISSING}`, () => ({})],
-  ["no Kubernetes provider", `providers.kubernetes: ${ABSENT}`, () => ({ kubernetes: undefined })],
   ["a provider that is null", `providers.aws: ${ABSENT}`, () => ({ kubernetes: kubernetes(), aws: null })],
   ["a list with a provider that is undefined", `providers[1]: ${ABSENT}`, () => [kubernetes(), undefined]],
 ] as const) {
