@@ -419,6 +419,7 @@ const RULES: [setting: string, values: unknown[], reason: string, tokenType?: st
   ["createCluster", ["yes", "1"], "must be true or false"],
   ["issuerName", [" a", "a ", "a\u202eb"], "must not begin or end with a space, or contain invisible"],
   ["maxExpirationSeconds", ["0"], "must be at least 1 second"],
+  ["maxExpirationSeconds", ["1000000000"], "must be at most 999999999 seconds"],
   ["permissionsBoundaryArn", ["arn:aws:iam::123456789012:role/a"], "must be the ARN of an IAM policy"],
   ["rolePath", ["a/", "/a", "//", "/a*/"], 'must be "/", or begin and end with "/"'],
   ["image", ["base", "base:latest", "registry:5000/base"], "must be pinned to a digest or to a tag"],

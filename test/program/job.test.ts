@@ -26,14 +26,13 @@ const AUDIENCE = "urn:pulumi:org:acme";
 const ARGS = { serviceAccountName: "runner", configMap: CONFIG_MAP, tokenAudience: AUDIENCE };
 const APP = { name: "app", image: "app:1", command: ["app"] };
 
-/** What a container has to exchange a token, and the volume that it mounts. */
+/** What a container has to exchange a token. */
 const EXCHANGE = { env: [CREDENTIAL_HELPER], volumeMounts: [VOLUME_MOUNT] };
-const VOLUME = tokenVolume(CONFIG_MAP, AUDIENCE);
 
 test("the Job's pod is as restricted as Pod Security requires, and more", async (t) => {
   const pod = podOf(await up(t));
   const [container = assert.fail()] = pod.containers;
-  assert.equal(pod.automountServiceAccountToken, false);
+  assert.deepEqual([pod.automountServiceAccountToken, pod.restartPolicy], [false, "Never"]);
   // manifests.cluster.test.ts asks a real API server.
   const user = { runAsNonRoot: true, runAsUser: 1000, runAsGroup: 1000 };
   assert.deepEqual(pod.securityContext, { ...user, seccompProfile: { type: "RuntimeDefault" } });
@@ -42,8 +41,7 @@ test("the Job's pod is as restricted as Pod Security requires, and more", async 
     readOnlyRootFilesystem: true,
     capabilities: { drop: ["ALL"] },
   });
-  // Its process is the exchange script, which becomes the command and so receives its signals.
-  assert.deepEqual(container.command, ["/var/run/secrets/pulumi.com/exchange-token.sh"]);
+  assert.deepEqual([container.command, container.args], [[SCRIPT_PATH], ["pulumi", "whoami"]]);
   assert.equal(container.terminationMessagePolicy, "FallbackToLogsOnError");
   for (const amounts of Object.values(container.resources)) {
     assert.deepEqual(Object.keys(amounts), ["cpu", "memory"]);
@@ -58,15 +56,12 @@ test("the Job's pod is as restricted as Pod Security requires, and more", async 
 
 test("the Job runs one pod once, is replaced if it failed, and has a name that fits into a label", async (t) => {
   const serviceAccounts = [48, 49].map((length) => entry({ name: "n".repeat(length) }));
-  const jobs = all<Job>(await up(t, { serviceAccounts }), "Job").map(({ inputs }) => inputs);
-  for (const { metadata, spec } of jobs) {
-    assert.deepEqual([spec.backoffLimit, spec.template.spec.restartPolicy], [0, "Never"]);
-    assert.deepEqual([spec.activeDeadlineSeconds, spec.ttlSecondsAfterFinished], [300, undefined]);
-    assert.equal(metadata.annotations["pulumi.com/replaceUnready"], "true");
-  }
-  const [longest, shortened] = jobs.map(({ metadata }) => metadata.name);
-  assert.equal(longest, `${"n".repeat(48)}-token-exchange`);
-  assert.match(shortened ?? "", /^[0-9a-f]{16}-token-exchange$/);
+  const [longest, shortened] = all<Job>(await up(t, { serviceAccounts }), "Job").map(({ inputs }) => inputs);
+  const { metadata, spec } = longest ?? assert.fail();
+  assert.deepEqual([spec.backoffLimit, spec.activeDeadlineSeconds], [0, 300]);
+  assert.equal(metadata.annotations["pulumi.com/replaceUnready"], "true");
+  assert.equal(metadata.name, `${"n".repeat(48)}-token-exchange`);
+  assert.match(shortened?.metadata.name ?? "", /^[0-9a-f]{16}-token-exchange$/);
 });
 
 test("the Job runs again if the script or one of its settings changes", async (t) => {
@@ -80,18 +75,23 @@ test("the Job runs again if the script or one of its settings changes", async (t
   assert.equal(annotations["pulumi.com/token-exchange-checksum"], checksum.digest("hex"));
 });
 
-test("jobPodSpec is merged over the Job's pod spec: containers by name, everything else replaced", async (t) => {
+test("jobPodSpec is merged over the Job's pod spec by the keys of Kubernetes, and never changes the exchange", async (t) => {
   // Each has one of several sources, and must not have two.
   const home = { name: "HOME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } };
   const tmp = { name: "tmp", hostPath: { path: "/scratch" } };
+  const mounts = [
+    { name: "scratch", mountPath: "/tmp" },
+    { name: "tmp", mountPath: "/cache" },
+  ];
+  const other = { command: ["true"], args: ["a"] };
   const jobPodSpec = {
     nodeSelector: { pool: "ci" },
     tolerations: [{ key: "ci" }],
     hostname: null,
     securityContext: { runAsUser: 2000, runAsGroup: null },
     containers: [
-      { name: "token-exchange", env: [home] },
-      { name: "proxy", image: "proxy:1" },
+      { name: "token-exchange", env: [home], volumeMounts: mounts, ...other },
+      { name: "proxy", ...other },
     ],
     volumes: [{ name: "cache", emptyDir: {} }, tmp],
   };
@@ -102,23 +102,11 @@ test("jobPodSpec is merged over the Job's pod spec: containers by name, everythi
   assert.deepEqual(pod.securityContext, { ...plain.securityContext, runAsUser: 2000 });
   const [main, proxy] = pod.containers;
   const env = [home, ...(plain.containers[0]?.env.slice(1) ?? [])];
-  assert.deepEqual(main, { ...plain.containers[0], image: "mirror/base:1", env });
-  assert.deepEqual([proxy?.image, proxy?.volumeMounts], ["proxy:1", [VOLUME_MOUNT]]);
+  const volumeMounts = [...mounts, VOLUME_MOUNT];
+  assert.deepEqual(main, { ...plain.containers[0], image: "mirror/base:1", env, volumeMounts });
+  assert.deepEqual(proxy, { name: "proxy", ...other, ...EXCHANGE });
   assert.deepEqual(pod.volumes.slice(0, 2), [tmp, jobPodSpec.volumes[0]]);
   assert.equal(pod.volumes.at(2)?.name, VOLUME_NAME);
-});
-
-test("jobPodSpec adds a second mount of a volume, and replaces the mount at the same path", async (t) => {
-  const [tmp, cache] = ["/tmp", "/cache"].map((mountPath) => ({ name: "tmp", mountPath }));
-  const scratch = { name: "scratch", mountPath: "/tmp" };
-  for (const [mount, expected] of [
-    [cache, [tmp, cache]],
-    [scratch, [scratch]],
-  ] as const) {
-    const containers = [{ name: "token-exchange", volumeMounts: [mount] }];
-    const [container] = podOf(await up(t, { jobPodSpec: { containers } })).containers;
-    assert.deepEqual(container?.volumeMounts.slice(0, -1), expected);
-  }
 });
 
 test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", async (t) => {
@@ -131,39 +119,32 @@ test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", 
   assert.equal(printed.join("\n"), ["", ...words].map((word) => `[${word}]`).join(""));
 });
 
-test("every container of a pod is changed, init containers and the given spec never", async () => {
+test("every container of a pod gets the exchange, which wins over what has its names or its path, and nothing else changes", async () => {
   const proxy = { name: "proxy", image: "proxy:1" };
-  const given = { containers: [APP, proxy], initContainers: [proxy], hostname: pulumi.output("a") };
-  const pod = await known<PodSpec>(tokenExchangePod(given, ARGS));
-  assert.deepEqual(given.containers, [APP, { name: "proxy", image: "proxy:1" }]);
-  const changed = [APP, proxy].map((container) => ({ ...container, ...EXCHANGE }));
-  const others = { serviceAccountName: "runner", initContainers: [proxy], hostname: "a" };
-  assert.deepEqual(pod, { ...others, containers: changed, volumes: [VOLUME] });
-});
-
-test("the volume, its mount, and the variable win over those of the same name or path", async () => {
   const other = { name: "other", mountPath: "/other" };
-  // The second path is the same one.
-  const mounts = [
-    { name: "mine", mountPath: DIRECTORY },
-    { name: "mine", mountPath: `/${DIRECTORY}/` },
-    other,
-  ];
-  const env = [{ name: CREDENTIAL_HELPER.name, value: "none" }, { name: "A" }];
+  const app = {
+    ...APP,
+    env: [{ name: CREDENTIAL_HELPER.name, value: "none" }, { name: "A" }],
+    // The second path is the same one.
+    volumeMounts: [
+      { name: "mine", mountPath: DIRECTORY },
+      { name: "mine", mountPath: `/${DIRECTORY}/` },
+      other,
+    ],
+  };
   const volumes = [{ name: VOLUME_NAME, configMap: { name: "mine" } }, { name: "other" }];
-  const containers = [{ ...APP, env, volumeMounts: mounts }];
-  const pod = await known<PodSpec>(tokenExchangePod({ containers, volumes }, ARGS));
-  const added = { env: [{ name: "A" }, CREDENTIAL_HELPER], volumeMounts: [other, VOLUME_MOUNT] };
-  assert.deepEqual(pod.containers, [{ ...APP, ...added }]);
-  assert.deepEqual(pod.volumes, [{ name: "other" }, VOLUME]);
-});
-
-test("the exchange script and its command win over those of jobPodSpec in the Job's own container only", async (t) => {
-  const other = { command: ["true"], args: ["a"] };
-  const containers = ["token-exchange", "proxy"].map((name) => ({ name, ...other }));
-  const pod = podOf(await up(t, { jobPodSpec: { containers } }));
-  const run = pod.containers.map(({ command, args }) => ({ command, args }));
-  assert.deepEqual(run, [{ command: [SCRIPT_PATH], args: ["pulumi", "whoami"] }, other]);
+  const given = { containers: [app, proxy], initContainers: [proxy], volumes, hostname: pulumi.output("a") };
+  const pod = await known<PodSpec>(tokenExchangePod(given, ARGS));
+  assert.deepEqual(pod, {
+    hostname: "a",
+    serviceAccountName: "runner",
+    initContainers: [{ name: "proxy", image: "proxy:1" }],
+    containers: [
+      { ...APP, env: [{ name: "A" }, CREDENTIAL_HELPER], volumeMounts: [other, VOLUME_MOUNT] },
+      { ...proxy, ...EXCHANGE },
+    ],
+    volumes: [{ name: "other" }, tokenVolume(CONFIG_MAP, AUDIENCE)],
+  });
 });
 
 function jobOf(stack: Stack): Job {

@@ -12,7 +12,7 @@ import { setVariables } from "../support/variables";
 const API = "https://api.pulumi.com";
 const OTHER = "https://pulumi.example.com";
 const TOKEN = { PULUMI_ACCESS_TOKEN: "pul-hunter2" };
-/** What the CLI passes, and an earlier one does not. */
+/** What the CLI passes, and an inline program does not have. */
 const PASSED = (PULUMI_API: string) => ({ ...TOKEN, PULUMI_API });
 /** A state that is not in a Pulumi Cloud. */
 const S3 = { PULUMI_BACKEND_URL: "s3://bucket" };
@@ -36,7 +36,7 @@ const LOGINS: [what: string, variables: object, stored: string, organization: st
   ["credentials that no one can read", {}, '{"current": "pul-hunter2', ""],
   ["a token, with a self-managed state", { ...TOKEN, ...S3 }, OTHER, "acme"],
   ["a token, with a self-managed state of Pulumi.yaml", TOKEN, OTHER, ""],
-  ["a token, with the login for another one of an older CLI", TOKEN, OTHER, "acme", OTHER],
+  ["a token of an inline program, with the login for another one", TOKEN, OTHER, "acme", OTHER],
   ["a token that the CLI passes for pulumiApiUrl", PASSED(API), OTHER, "acme"],
   ["a token that the CLI passes for another one", PASSED(OTHER), API, "", `(PULUMI_API) is ${OTHER}. `],
   ["a backend that is not the current login", { PULUMI_BACKEND_URL: API }, OTHER, "", `is ${OTHER}. `],

@@ -4,14 +4,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseConfig } from "../../config";
 import { allowPolicy } from "../../oidcIssuer";
+import type { Account } from "../../settings/account";
 import { rawConfigOf } from "../support/rawSettings";
 
-const ENTRY = { namespace: "ci", name: "deployer", tokenType: "team", teamName: "ops", audienceRule: true };
+/** Returns the service account of an entry, with every default filled in. */
+function accountOf(token: object): Account {
+  const serviceAccounts = [{ namespace: "ci", name: "deployer", ...token }];
+  const { config } = parseConfig(rawConfigOf({ clusterName: "my-cluster", serviceAccounts }));
+  return config?.access.serviceAccounts[0] ?? assert.fail();
+}
 
 test("requires the service account and its audience, and policyRules replaces no built-in rule", () => {
-  const settings = { clusterName: "my-cluster", serviceAccounts: [ENTRY] };
-  const { config = assert.fail() } = parseConfig(rawConfigOf(settings));
-  const [account = assert.fail()] = config.access.serviceAccounts;
+  const account = accountOf({ tokenType: "team", teamName: "ops", audienceRule: true });
   const builtIn = {
     '"kubernetes.io".namespace': "ci",
     '"kubernetes.io".serviceaccount.name': "deployer",
@@ -24,4 +28,9 @@ test("requires the service account and its audience, and policyRules replaces no
   const weaker = Object.fromEntries(Object.keys(builtIn).map((claim) => [claim, "*"]));
   const changed = allowPolicy({ ...account, policyRules: { ...weaker, ...added } });
   assert.deepEqual(changed, { ...policy, rules: { ...added, ...builtIn } });
+});
+
+test("grants no permissions without organizationAdmin: an empty list would show as drift", () => {
+  const policy = allowPolicy(accountOf({ tokenType: "organization", organizationAdmin: false }));
+  assert.deepEqual(Object.keys(policy), ["decision", "tokenType", "rules"]);
 });

@@ -11,7 +11,7 @@ import {
 } from "../../simulator/emulators/simulation";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import { configOf } from "./rawSettings";
-import { startTeams, type Teams } from "./teams";
+import { startTeams } from "./teams";
 
 export type Settings = Record<string, unknown>;
 
@@ -33,13 +33,8 @@ export interface Stack {
 /** The cluster of a stack in these tests. */
 export const CLUSTER = { name: "my-cluster", hasOidcProvider: true };
 
-/** A simulation with the teams of Pulumi Cloud. */
-export interface SimulationWithTeams extends Simulation {
-  teams: Teams;
-}
-
-/** Starts a simulation with a cluster, on which every Job succeeds at once, and without teams. */
-export async function startCluster(options: Partial<SimulationOptions> = {}): Promise<SimulationWithTeams> {
+/** Starts a simulation with a cluster, on which every Job succeeds at once, and a Pulumi Cloud without teams. */
+export async function startCluster(options: Partial<SimulationOptions> = {}) {
   const simulation = await startSimulation({
     region: "us-west-2",
     cluster: CLUSTER,
@@ -53,7 +48,7 @@ export async function startCluster(options: Partial<SimulationOptions> = {}): Pr
     teams,
     resources: { ...simulation.resources, ...teams.resources },
     calls: { ...simulation.calls, ...teams.calls },
-    existing() {
+    existing: () => {
       const { pulumiCloud, ...others } = simulation.existing();
       return { ...others, pulumiCloud: [...pulumiCloud, ...teams.existing()] };
     },
@@ -61,10 +56,7 @@ export async function startCluster(options: Partial<SimulationOptions> = {}): Pr
 }
 
 /** Starts a simulation for one test. */
-export async function start(
-  t: TestContext,
-  options: Partial<SimulationOptions> = {},
-): Promise<SimulationWithTeams> {
+export async function start(t: TestContext, options: Partial<SimulationOptions> = {}) {
   const simulation = await startCluster(options);
   t.after(() => simulation.close());
   return simulation;
@@ -109,10 +101,9 @@ export async function run(simulation: Simulation, settings: Settings = {}): Prom
  * Returns the message that the program stops with: nothing is registered, and the engine prints only the message. A
  * resource that fails later is reported as `Error: MESSAGE`.
  */
-export async function messageOf(simulation: Simulation, settings: Settings, organization = "acme") {
+export async function messageOf(simulation: Simulation, settings: Settings) {
   const registered: Registration[] = [];
-  const stack = { ...stackOf(settings), organization, registered };
-  const error = await failureOf(() => runProgram(simulation, stack));
+  const error = await failureOf(() => runProgram(simulation, { ...stackOf(settings), registered }));
   if (!pulumi.RunError.isInstance(error)) return String(error);
   assert.deepEqual(registered, []);
   return error.message;

@@ -59,33 +59,17 @@ export function startTeams(): Teams {
     ...team,
     // The service adds who creates a team: https://github.com/pulumi/pulumi-pulumiservice/issues/278
     create: (name, inputs: TeamInputs) => team.create(name, withMembers(inputs, CREATOR)),
-    delete(id) {
-      find(id);
-      teams.delete(id);
-      for (const [permissionId, { organization, team }] of permissions) {
-        if (id === `${organization}/${team}`) permissions.delete(permissionId);
-      }
-    },
   };
 
   /**
    * A stack or an environment has one permission of a team. Its ID says nothing of the level: whatever is created last is in
    * force, and the deletion of an earlier one takes it away.
    */
-  function permissionKind(idOf: (inputs: PermissionInputs) => string): ResourceKind {
-    const stored = storedKind(permissions, (inputs) => {
+  const permissionKind = (idOf: (inputs: PermissionInputs) => string) =>
+    storedKind(permissions, (inputs) => {
       find(`${inputs.organization}/${inputs.team}`);
       return idOf(inputs);
     });
-    return {
-      ...stored,
-      delete(id) {
-        const { organization, team } = permissions.get(id) ?? {};
-        find(`${organization}/${team}`);
-        permissions.delete(id);
-      },
-    };
-  }
 
   return {
     existing: () => [
