@@ -4,7 +4,6 @@ import { type ApiServer, eventually, type KubernetesObject } from "./apiServer";
 
 /** A pod as a test writes it, without what Pod Security `restricted` requires. */
 export interface Pod {
-  labels?: Record<string, string>;
   annotations?: Record<string, string>;
   serviceAccountName?: string | undefined;
   containers?: object[];
@@ -15,11 +14,11 @@ export interface Pod {
 }
 
 /** Returns a pod that Pod Security `restricted` admits. */
-export function podObject({ labels, annotations, ...spec }: Pod, name = "app"): KubernetesObject {
+export function podObject({ annotations, ...spec }: Pod, name = "app"): KubernetesObject {
   return {
     apiVersion: "v1",
     kind: "Pod",
-    metadata: { name, ...(labels && { labels }), ...(annotations && { annotations }) },
+    metadata: { name, ...(annotations && { annotations }) },
     spec: {
       automountServiceAccountToken: false,
       securityContext: { runAsNonRoot: true, runAsUser: 1000, seccompProfile: { type: "RuntimeDefault" } },
