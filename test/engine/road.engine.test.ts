@@ -95,8 +95,7 @@ const [SIMULATOR = "", COMPONENT = "", TSX = "", PIPELINE = "", CHECK = ""] = co
 
 const REMOVALS: { part: string; commands: string[] }[] = [
   { part: "the simulator and the tests", commands: [SIMULATOR] },
-  { part: "the component", commands: [COMPONENT] },
-  { part: "the pipeline", commands: [PIPELINE] },
+  { part: "the component and the pipeline", commands: [COMPONENT, PIPELINE] },
   { part: "all three parts", commands: [SIMULATOR, COMPONENT, TSX, PIPELINE] },
 ];
 
