@@ -1,4 +1,4 @@
-// The programs in examples/component/ have arguments that the component accepts. Those in TypeScript are deployed in
+// The programs in examples/component/ have arguments that the component accepts. Those in TypeScript run in
 // package.engine.test.ts.
 
 import assert from "node:assert/strict";

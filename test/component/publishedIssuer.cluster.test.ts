@@ -7,12 +7,10 @@ import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { Provider } from "@pulumi/kubernetes/provider";
-import type { output } from "@pulumi/kubernetes/types";
 import { parse } from "yaml";
+import { requestAccessToken } from "../../accessCheck/requestAccessToken";
 import { PulumiCloudAccess } from "../../pulumiCloudAccess";
 import { emulatorCertificate } from "../../simulator/emulators/certificates";
-import type { ResourceKind } from "../../simulator/emulators/emulator";
-import { runExchange } from "../../simulator/emulators/pod";
 import { startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { startServer } from "../../simulator/emulators/server";
 import { runProgram } from "../../simulator/runProgram";
@@ -22,14 +20,12 @@ import { realKubernetes } from "../support/realKubernetes";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 
-const JOB = "kubernetes:batch/v1:Job";
-
 /** The commands of the page that write the two files. */
 const WRITE_FILES =
   codeIn(read("docs/trial.md"), "bash").find((commands) => commands.includes("/openid/v1/jwks >")) ??
   assert.fail("docs/trial.md writes no keys");
 
-test("a pod of a cluster whose issuer is two published files is granted a token", {
+test("a service account of a cluster whose issuer is two published files is granted a token", {
   skip: missingApiServer,
 }, async (t) => {
   const published = temporaryDirectory(t);
@@ -46,8 +42,19 @@ test("a pod of a cluster whose issuer is two published files is granted a token"
     env: { PATH: `${dirname(assetPath("kubectl"))}:${process.env.PATH}`, KUBECONFIG: server.kubeconfig },
   });
 
-  const exchanges = await deploy(t, server, flags["service-account-issuer"] ?? assert.fail());
-  assert.deepEqual(exchanges, [{ status: 200, reason: "personal token, scope user:alice" }]);
+  const apiUrl = await deploy(t, server, flags["service-account-issuer"] ?? assert.fail());
+  const inNamespace = "--namespace=pulumi-trial";
+  const idToken = await server.kubectl([
+    "create",
+    "token",
+    "trial",
+    inNamespace,
+    "--audience=urn:pulumi:org:acme",
+  ]);
+  const configMap = ["configmap", "trial-pulumi-token-exchange", "--output=json"];
+  const { data } = JSON.parse(await server.kubectl(["get", inNamespace, ...configMap]));
+  const answer = await requestAccessToken(apiUrl, data, idToken.trim());
+  assert.deepEqual(answer, { allowed: true, reason: "granted" });
 });
 
 /** Returns the flags of the API server in the configuration of kind, for files that are published at an origin. */
@@ -56,7 +63,7 @@ function flagsOfKind(origin: string): Record<string, string> {
   return parse(patch.replaceAll("https://LOGIN.github.io", origin)).apiServer.extraArgs;
 }
 
-/** Runs the component of examples/component/kind, and its Job as a pod of the cluster. @returns the token exchanges. */
+/** Runs the component of examples/component/kind. @returns the URL of Pulumi Cloud. */
 async function deploy(t: TestContext, server: ApiServer, issuerUrl: string) {
   const cloud = await startPulumiCloud({ registrationMilliseconds: 0 });
   t.after(cloud.close);
@@ -72,37 +79,8 @@ async function deploy(t: TestContext, server: ApiServer, issuerUrl: string) {
     new PulumiCloudAccess("access", { ...args, pulumiApiUrl: cloud.apiUrl }, { providers: [provider] });
     return {};
   };
-  const kubernetes = realKubernetes(server);
-  const jobs = runningJobs(kubernetes[JOB] ?? assert.fail(), server);
-  const resources = { ...cloud.resources, ...kubernetes, [JOB]: jobs };
+  const resources = { ...cloud.resources, ...realKubernetes(server) };
   const stack = { project: "trial", stack: "dev", organization: "acme", config: {} };
   await runProgram({ resources, calls: {} }, { ...stack, program });
-  return cloud.exchanges;
-}
-
-/** Returns Jobs whose pods run the exchange script, with ID tokens of the API server. */
-function runningJobs(jobs: ResourceKind, server: ApiServer): ResourceKind {
-  return {
-    ...jobs,
-    async create(name, inputs: output.batch.v1.Job) {
-      const namespace = `--namespace=${inputs.metadata.namespace}`;
-      const { spec } = inputs.spec.template;
-      const configMap = `${spec.serviceAccountName}-pulumi-token-exchange`;
-      const { data } = JSON.parse(
-        await server.kubectl(["get", "configmap", configMap, namespace, "--output=json"]),
-      );
-      const { exitCode, log } = await runExchange({
-        spec,
-        command: ["true"],
-        idToken: async (audience) => {
-          const options = [spec.serviceAccountName, namespace, `--audience=${audience}`];
-          return (await server.kubectl(["create", "token", ...options])).trim();
-        },
-        configMap: () => data,
-        onLog: () => {},
-      });
-      assert.equal(exitCode, 0, log.join("\n"));
-      return jobs.create(name, inputs);
-    },
-  };
+  return cloud.apiUrl;
 }
