@@ -8,8 +8,8 @@ import { missingCli } from "../support/pulumiCli";
 
 const POLICY = "access.inject-token";
 
-const DEPLOYER = { namespace: "team-a", name: "deployer", tokenType: "personal", userLogin: "alice" };
-const READER = { namespace: "team-b", name: "reader", tokenType: "organization" };
+const DEPLOYER = { namespace: "default", name: "deployer", tokenType: "personal", userLogin: "alice" };
+const READER = { namespace: "default", name: "reader", tokenType: "organization" };
 const INJECT = { injectToken: true };
 
 /** No pod of the Job has such a name. */
@@ -20,7 +20,6 @@ describe("the policy of injectToken on Pulumi's engine", { skip: missingCli }, (
   test("follows the Jobs of its service accounts", async (t) => {
     const { pulumi, set, up } = await emptyStack(t, {
       userLogin: "",
-      createNamespaces: ["team-a", "team-b"],
       serviceAccounts: [{ ...DEPLOYER, ...INJECT }, READER],
     });
 
@@ -35,54 +34,52 @@ describe("the policy of injectToken on Pulumi's engine", { skip: missingCli }, (
       const policy = (await resourcesOf(pulumi)).find(({ type }) =>
         type.endsWith(":MutatingAdmissionPolicy"),
       );
-      return JSON.stringify(policy?.inputs ?? {}).match(/team-[ab]\/\w+(?=\\": )/g) ?? [];
+      return JSON.stringify(policy?.inputs ?? {}).match(/default\/\w+(?=\\": )/g) ?? [];
     }
 
     await t.test("is created once the exchange has succeeded", async () => {
       const { screen } = succeeded(await up());
-      const created = order(screen, "created").filter((label) => !label.includes("team-b"));
+      const created = order(screen, "created").filter((label) => !label.includes("reader"));
       assert.deepEqual(created, [
-        "ConfigMap access.team-a.deployer.pulumi-token-exchange",
-        "Job access.team-a.deployer",
+        "ConfigMap access.default.deployer.pulumi-token-exchange",
+        "Job access.default.deployer",
         `MutatingAdmissionPolicy ${POLICY}`,
         `MutatingAdmissionPolicyBinding ${POLICY}`,
       ]);
-      assert.deepEqual(await injected(), ["team-a/deployer"]);
+      assert.deepEqual(await injected(), ["default/deployer"]);
       succeeded(await pulumi("preview", "--expect-no-changes"));
     });
 
     await t.test("is not touched when a Job is replaced", async () => {
       const rules = { policyRules: { '"kubernetes.io".pod.name': "deployer-*" } };
       assert.deepEqual(changes(await update({ ...DEPLOYER, ...INJECT, ...rules }, READER)), [
+        "access.default.deployer replaced",
         "access.oidc-issuer updated",
-        "access.team-a.deployer replaced",
       ]);
     });
 
     await t.test("stays as it was while a Job of its service accounts is denied", async () => {
       const denied = { ...DEPLOYER, ...INJECT, ...DENIED };
-      const isDenied = /Job \(access\.team-a\.deployer\):.*no allow policy of the issuer matches/s;
+      const isDenied = /Job \(access\.default\.deployer\):.*no allow policy of the issuer matches/s;
       failed(await update(denied, { ...READER, ...INJECT }), isDenied);
-      assert.deepEqual(await injected(), ["team-a/deployer"]);
+      assert.deepEqual(await injected(), ["default/deployer"]);
 
       succeeded(await update({ ...DEPLOYER, ...INJECT }, { ...READER, ...INJECT }));
-      assert.deepEqual(await injected(), ["team-a/deployer", "team-b/reader"]);
+      assert.deepEqual(await injected(), ["default/deployer", "default/reader"]);
 
       failed(await update(denied, READER), isDenied);
-      assert.deepEqual(await injected(), ["team-a/deployer", "team-b/reader"]);
+      assert.deepEqual(await injected(), ["default/deployer", "default/reader"]);
 
-      await set("createNamespaces", ["team-a"]);
       failed(await update(denied), isDenied);
-      assert.deepEqual(await injected(), ["team-a/deployer", "team-b/reader"]);
+      assert.deepEqual(await injected(), ["default/deployer", "default/reader"]);
     });
 
     await t.test(
       "lets go of a denied service account that has neither injectToken nor a Job any more",
       async () => {
-        await set("createNamespaces", ["team-a", "team-b"]);
         const off = { ...DEPLOYER, ...DENIED, injectToken: false, runJob: false };
         succeeded(await update(off, { ...READER, ...INJECT }));
-        assert.deepEqual(await injected(), ["team-b/reader"]);
+        assert.deepEqual(await injected(), ["default/reader"]);
       },
     );
 
