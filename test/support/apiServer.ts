@@ -23,7 +23,6 @@ export interface KubernetesObject {
   metadata?: {
     name?: string;
     namespace?: string;
-    uid?: string;
     generation?: number;
     labels?: Record<string, string>;
     annotations?: Record<string, string>;
@@ -61,7 +60,7 @@ export async function startApiServer(issuerFlags?: Record<string, string>) {
   }
 
   try {
-    const [etcdPort, peerPort, port] = [await freePort(), await freePort(), await freePort()];
+    const [etcdPort, port] = [await freePort(), await freePort()];
     const url = `https://127.0.0.1:${port}`;
     const [adminToken, developerToken] = [randomBytes(16).toString("hex"), randomBytes(16).toString("hex")];
     const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
@@ -73,15 +72,14 @@ export async function startApiServer(issuerFlags?: Record<string, string>) {
     };
     const key = await write("key.pem", String(privateKey.export({ type: "pkcs8", format: "pem" })));
     const users = [`${adminToken},admin,admin,system:masters`, `${developerToken},developer,developer`];
-    const [etcd, peer] = [`http://127.0.0.1:${etcdPort}`, `http://127.0.0.1:${peerPort}`];
+    const etcd = `http://127.0.0.1:${etcdPort}`;
     processes.push(
       start("etcd", {
         "data-dir": join(directory, "etcd"),
         "listen-client-urls": etcd,
         "advertise-client-urls": etcd,
-        "listen-peer-urls": peer,
-        "initial-advertise-peer-urls": peer,
-        "initial-cluster": `default=${peer}`,
+        // It has no peers.
+        "listen-peer-urls": "http://127.0.0.1:0",
         "log-level": "error",
         // Nothing has to survive.
         "unsafe-no-fsync": "true",

@@ -11,9 +11,6 @@ export const EXCHANGED = [200, 200];
 export interface Resource {
   urn: string;
   type: string;
-  parent?: string;
-  provider?: string;
-  protect?: boolean;
   inputs?: Record<string, unknown>;
   outputs?: Record<string, unknown>;
 }

@@ -1,7 +1,5 @@
 // Presents the simulation to Pulumi's engine: one provider that replaces every package of the program.
 
-import { subscribe } from "node:diagnostics_channel";
-import type { AddressInfo, Server } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
 import { type Emulator, type ResourceKind, Unready } from "../../simulator/emulators/emulator";
@@ -35,12 +33,6 @@ const REPLACE_ON: Record<string, string[]> = {
   "pulumiservice:index:TeamEnvironmentPermission": ["permission"],
 };
 
-/** Inputs that a provider fills in, and compares with what exists instead of with the previous inputs, by type. */
-const COMPARED_WITH_STATE: Record<string, Record<string, unknown>> = {
-  // pulumi/pulumi-pulumiservice, provider/pkg/resources/team.go.
-  "pulumiservice:index:Team": { members: [] },
-};
-
 /** https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations */
 const REPLACE_UNREADY = { "pulumi.com/replaceUnready": "true" };
 
@@ -63,12 +55,7 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
       provider: { inputProperties: { kubeconfig: { type: "string" } } },
     }),
 
-    async check(urn, _olds, news: object) {
-      return { inputs: { ...comparedWithState(urn), ...news } };
-    },
-
-    async diff(_id, urn, { __inputs: inputs, __unready, ...state }: State, news: object) {
-      const olds = { ...inputs, ...comparedWithState(urn, state) };
+    async diff(_id, urn, { __inputs: olds, __unready }: State, news: object) {
       const names = ["metadata.name", "metadata.namespace"];
       const replaces = [...names, ...(REPLACE_ON[parse(urn).type] ?? [])].filter(
         (path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)),
@@ -101,11 +88,7 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
       // A refresh passes the previous state; reading an object of others does not.
       const isKubernetes = parse(urn).type.startsWith("kubernetes:");
       const inputs = isKubernetes && state.__inputs ? Object(pruned(found, state.__inputs)) : found;
-      return {
-        id,
-        inputs,
-        props: { ...inputs, ...state, ...comparedWithState(urn, found), __inputs: inputs },
-      };
+      return { id, inputs, props: { ...inputs, ...state, __inputs: inputs } };
     },
 
     async delete(id, urn) {
@@ -139,16 +122,6 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
   };
 }
 
-/** Returns the inputs that a resource's provider compares with what exists: their defaults, or their values. */
-function comparedWithState(urn: string, values?: object): Record<string, unknown> {
-  const defaults = COMPARED_WITH_STATE[parse(urn).type] ?? {};
-  const entries = Object.entries(defaults).map(([key, value]) => [
-    key,
-    values ? valueAt(values, key) : value,
-  ]);
-  return Object.fromEntries(entries);
-}
-
 /** Registers a resource of the emulated component of @pulumi/eks, and returns its outputs: the undefined inputs. */
 function registered(parent: pulumi.Resource, type: string, name: string, inputs: pulumi.Inputs) {
   const resource: object = new (class extends pulumi.CustomResource {})(type, name, inputs, { parent });
@@ -179,18 +152,14 @@ function valueAt(properties: unknown, path: string): unknown {
   return path.split(".").reduce<unknown>((value, key) => Object(value)[key], properties);
 }
 
-// The SDK prints the port, for an engine that starts the provider itself, and its server would keep the process alive.
-// https://nodejs.org/api/diagnostics_channel.html#event-tracingnetserverlistenasyncend
-async function listen(provider: pulumi.provider.Provider): Promise<number> {
-  const listening = new Promise<Server>((resolve) => {
-    subscribe("tracing:net.server.listen:asyncEnd", (message) => {
-      resolve((message as { server: Server }).server);
-    });
-  });
+/** Starts to serve a provider, and returns the port, which the SDK prints for an engine that starts the provider itself. */
+async function listen(provider: pulumi.provider.Provider): Promise<string> {
   const { log } = console;
-  console.log = () => {};
+  let port = "";
+  console.log = (printed) => {
+    port = String(printed);
+  };
   await pulumi.provider.main(provider, []);
   console.log = log;
-  const server = await listening;
-  return (server.unref().address() as AddressInfo).port;
+  return port;
 }
