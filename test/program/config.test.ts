@@ -93,18 +93,6 @@ test("an entry has an IAM role if it lists policies, even none, and so has the o
   assert.equal(roleOf(REQUIRED), "irsa");
 });
 
-test("names the service account of the entry that a problem is about, unless it looks like a token", () => {
-  const entries = [
-    { ...entryOf("team"), namespace: "search", name: "app", teamName: "*" },
-    { ...entryOf("team"), namespace: "search", name: "b".repeat(40), teamName: "*" },
-    { ...ENTRY, name: "A" },
-  ];
-  const message = messageOf("", resultOf(stackOf(...entries)).problems);
-  assert.match(message, /^ {2}serviceAccounts\[0\] \(search\/app\)\.teamName = /m);
-  assert.match(message, /^ {2}serviceAccounts\[1\]\.teamName = /m);
-  assert.match(message, /^ {2}serviceAccounts\[2\]\.name = "A": /m);
-});
-
 test("an entry inherits only maxExpirationSeconds, and the organization in its audience", () => {
   const entries = [ENTRY, { ...entryOf("team"), namespace: "a" }];
   const shared = { organization: "b", maxExpirationSeconds: "600" };
@@ -160,6 +148,7 @@ interface Rejected {
 }
 
 const OPS = { tokenType: "team", teamName: "ops", userLogin: "" };
+const ofTeam = (settings: Given) => ({ teams: [{ name: "ops", ...settings }] });
 const NOT_BY_GET_TOKEN =
   "is not supported by … use aws:profile, or one role without an external ID in aws:assumeRoles";
 
@@ -320,15 +309,10 @@ const REJECTED: Rejected[] = [
   },
   {
     what: "permissions for what is not a stack, and of another kind",
-    settings: {
-      teams: [
-        {
-          name: "ops",
-          stacks: [{ stack: "a", permission: "write" }],
-          environments: [{ environment: "a/b", permission: "edit", stack: "a" }],
-        },
-      ],
-    },
+    settings: ofTeam({
+      stacks: [{ stack: "a", permission: "write" }],
+      environments: [{ environment: "a/b", permission: "edit", stack: "a" }],
+    }),
     entry: OPS,
     problems: [
       'teams[0].stacks[0].stack = "a": must be PROJECT/STACK',
@@ -339,15 +323,10 @@ const REJECTED: Rejected[] = [
   },
   {
     what: "two permissions for the same",
-    settings: {
-      teams: [
-        {
-          name: "ops",
-          stacks: ["read", "edit"].map((permission) => ({ stack: "a/b", permission })),
-          environments: ["read", "open"].map((permission) => ({ environment: "a/b", permission })),
-        },
-      ],
-    },
+    settings: ofTeam({
+      stacks: ["read", "edit"].map((permission) => ({ stack: "a/b", permission })),
+      environments: ["read", "open"].map((permission) => ({ environment: "a/b", permission })),
+    }),
     entry: OPS,
     problems: [
       'teams[0].stacks[1].stack = "a/b": must not be listed twice',
@@ -356,7 +335,7 @@ const REJECTED: Rejected[] = [
   },
   {
     what: "an existing team without permissions",
-    settings: { teams: [{ name: "ops", create: false, stacks: [] }] },
+    settings: ofTeam({ create: false, stacks: [] }),
     entry: OPS,
     problems: [
       "teams[0].create = false: does nothing without stacks or environments. If the team needs no permissions, remove it from the list",
@@ -539,12 +518,24 @@ test("rejects encrypted values wherever they are, each once, and prints no value
   assert.doesNotMatch(messageOf("", problems), /hunter2/i);
 });
 
-test("does not print the values of unknown settings, nor what looks like a token or contains a password", () => {
+test("names the entry of a problem, and prints neither what looks like a token or contains a password, nor unknown settings", () => {
   const token = `pul-${"0f".repeat(20)}`;
-  const entry = { ...entryOf("team"), teamName: `${token}:a`, key: token };
-  const lines = rejected({ ...stackOf(entry), token, pulumiApiUrl: "https://a:b@c.example" });
-  assert.equal(lines.length, 4);
-  assert.doesNotMatch(lines.join(), /pul-|a:b@/);
+  const entries = [
+    { ...entryOf("team"), teamName: `${token}:a`, key: token },
+    { ...entryOf("team"), name: token, teamName: "*" },
+    { ...ENTRY, name: "A" },
+  ];
+  const given = { ...stackOf(...entries), token, pulumiApiUrl: "https://a:b@c.example" };
+  const { problems } = resultOf(given);
+  const message = messageOf("", problems);
+  assert.deepEqual(message.match(/(?<=^ {2})serviceAccounts.*?(?=:)/gm), [
+    "serviceAccounts[0] (ci/team).key",
+    "serviceAccounts[0] (ci/team).teamName",
+    'serviceAccounts[1].teamName = "*"',
+    'serviceAccounts[2].name = "A"',
+  ]);
+  assert.equal(problems.length, 6);
+  assert.doesNotMatch(message, /pul-|a:b@/);
 });
 
 test("escapes control, bidirectional, and invisible characters in values and names", () => {

@@ -34,50 +34,29 @@ const SERVICE_ACCOUNTS = [
   injected({ namespace: "team-a", name: "deployer" }),
 ];
 
-test("the policy of injectToken", async (t) => {
+test("the policy contains the service accounts with injectToken, in an order that does not depend on the list's", async (t) => {
   const stack = await up(t, { serviceAccounts: SERVICE_ACCOUNTS });
   const [policy, binding] = [only<Policy>(stack, POLICY), only<Binding>(stack, BINDING)];
+  assert.equal(binding.inputs.spec.policyName, policy.id);
+  assert.match(policy.inputs.metadata.name, /^access-inject-token-[0-9a-f]{8}$/);
 
-  await t.test(
-    "is a child of the component with its binding, and a renamed component keeps their names",
-    async () => {
-      assert.equal(binding.inputs.spec.policyName, policy.id);
-      assert.match(policy.inputs.metadata.name, /^access-inject-token-[0-9a-f]{8}$/);
-      for (const { name, options } of [policy, binding]) {
-        assert.equal(name, "access.inject-token");
-        assert.deepEqual(await labelsOf(options.parent), ["PulumiCloudAccess access"]);
-        assert.deepEqual(options.ignoreChanges, ["metadata.name"]);
-      }
-    },
-  );
+  const { matchConstraints, matchConditions, variables } = policy.inputs.spec;
+  const namespaces = { key: "kubernetes.io/metadata.name", operator: "In", values: ["team-a", "team-b"] };
+  assert.deepEqual(matchConstraints.namespaceSelector, { matchExpressions: [namespaces] });
+  const accounts = ["team-a/deployer", "team-a/drift", "team-b/deployer"].map((id) => `"${id}"`);
+  assert.ok(matchConditions[0]?.expression.endsWith(` in [\n${accounts.join(",\n")}\n]`));
+  const audiences = ["urn:pulumi:org:acme", "api", "urn:pulumi:org:acme"];
+  const expected = audiences.map((audience, index) => `${accounts[index]}: "${audience}"`);
+  assert.equal(variables[0]?.expression, `{\n${expected.join(",\n")}\n}`);
 
-  await t.test(
-    "contains the service accounts that have it, in an order that does not depend on the list's",
-    () => {
-      const { matchConstraints, matchConditions, variables } = policy.inputs.spec;
-      assert.deepEqual(matchConstraints.namespaceSelector, {
-        matchExpressions: [
-          { key: "kubernetes.io/metadata.name", operator: "In", values: ["team-a", "team-b"] },
-        ],
-      });
-      const accounts = ["team-a/deployer", "team-a/drift", "team-b/deployer"].map((id) => `"${id}"`);
-      assert.ok(matchConditions[0]?.expression.endsWith(` in [\n${accounts.join(",\n")}\n]`));
-      const audiences = ["urn:pulumi:org:acme", "api", "urn:pulumi:org:acme"];
-      const expected = audiences.map((audience, index) => `${accounts[index]}: "${audience}"`);
-      assert.equal(variables[0]?.expression, `{\n${expected.join(",\n")}\n}`);
-    },
-  );
-
-  await t.test("waits for the Jobs of these service accounts, and of no others", async () => {
-    for (const { options } of [policy, binding]) {
-      const jobs = (await labelsOf(options.dependsOn)).filter((label) => !label.startsWith("Stash "));
-      const names = ["team-a.deployer", "team-a.drift", "team-b.deployer"];
-      assert.deepEqual(
-        jobs.sort(),
-        names.map((name) => `Job access.${name}`),
-      );
-    }
-  });
+  for (const { name, options } of [policy, binding]) {
+    assert.equal(name, "access.inject-token");
+    assert.deepEqual(await labelsOf(options.parent), ["PulumiCloudAccess access"]);
+    // A renamed component keeps its objects.
+    assert.deepEqual(options.ignoreChanges, ["metadata.name"]);
+    const jobs = ["team-a.deployer", "team-a.drift", "team-b.deployer"].map((it) => `Job access.${it}`);
+    assert.deepEqual(await requiredBy(options), jobs);
+  }
 });
 
 test("without a Job, the policy waits for what the Job would wait for", async (t) => {
@@ -87,8 +66,7 @@ test("without a Job, the policy waits for what the Job would wait for", async (t
   const serviceAccounts = [injected({ ...token, runJob: false })];
   const { options } = only(await up(t, { serviceAccounts, teams }), POLICY);
   const account = "access.default.pulumi-service-account";
-  const required = (await labelsOf(options.dependsOn)).filter((label) => !label.startsWith("Stash "));
-  assert.deepEqual(required.sort(), [
+  assert.deepEqual(await requiredBy(options), [
     `ConfigMap ${account}.pulumi-token-exchange`,
     "OidcIssuer access.oidc-issuer",
     `RolePolicyAttachment ${account}.${rolePolicyArns}`,
@@ -100,9 +78,8 @@ test("without a Job, the policy waits for what the Job would wait for", async (t
 test("stops before anything is registered if the cluster is older than Kubernetes 1.36", async (t) => {
   const settings = stackWith({ injectToken: true });
   for (const version of ["1.35", "1.9", "0.99"]) {
-    const simulation = await start(t, { cluster: { ...CLUSTER, version } });
     assert.equal(
-      await messageOf(simulation, settings),
+      await messageOf(await start(t, { cluster: { ...CLUSTER, version } }), settings),
       `EKS cluster "my-cluster" has Kubernetes ${version}, but injectToken requires 1.36 or later.\n\n` +
         "  To use injectToken, upgrade the cluster.\n" +
         "  To use the cluster as it is, remove injectToken from every entry of serviceAccounts, and use the manifests in " +
@@ -115,3 +92,9 @@ test("stops before anything is registered if the cluster is older than Kubernete
   }
   assert.deepEqual(policiesOf(await up(t, {}, { cluster: { ...CLUSTER, version: "1.35" } })), []);
 });
+
+/** Returns what a resource waits for besides the place of its component. */
+async function requiredBy({ dependsOn }: { dependsOn?: unknown }): Promise<string[]> {
+  const labels = await labelsOf(dependsOn);
+  return labels.filter((label) => !label.startsWith("Stash ")).sort();
+}
