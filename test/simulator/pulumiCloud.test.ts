@@ -33,12 +33,16 @@ test("an allow policy grants the token of its owner, and no other token", () => 
     [MEMBER, "", "admin"],
     [{ ...MEMBER, authorizedPermissions: ["admin"] }, "admin", "user:alice"],
   ] satisfies [AuthPolicy, string, string][]) {
-    const isGranted = (scope: string, namespace = "default", { tokenType } = policy) => {
-      const claims = { "kubernetes.io": { namespace } };
-      return decide([policy], claims, { tokenType, scope }, { runners }).allowed;
-    };
-    assert.deepEqual([isGranted(granted), isGranted(denied)], [true, false]);
-    assert.ok(!isGranted(granted, "another"));
-    assert.ok(!isGranted(granted, "default", { ...policy, tokenType: "another" }));
+    const { tokenType } = policy;
+    const other = { ...policy, rules: { '"kubernetes.io".namespace': "another" } };
+    for (const [policies, asked, isGranted] of [
+      [[policy], { tokenType, scope: granted }, true],
+      [[policy], { tokenType, scope: denied }, false],
+      [[policy], { tokenType: "another", scope: granted }, false],
+      [[other, { ...policy, decision: "deny" }], { tokenType, scope: granted }, false],
+    ] as const) {
+      const claims = { "kubernetes.io": { namespace: "default" } };
+      assert.equal(decide([...policies], claims, asked, { runners }).allowed, isGranted, granted);
+    }
   }
 });

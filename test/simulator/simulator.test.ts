@@ -88,7 +88,7 @@ describe("the simulation", () => {
       { namespace: "ci", name: "a", tokenType: "team", teamName: "ops", awsRole: "irsa", runJob: false },
       { namespace: "ci", name: "b", ...runner },
       { namespace: "default", name: "default", ...existing },
-      { namespace: "s", name: "c", ...admin, runJob: false },
+      { namespace: "s", name: "c", ...admin, createServiceAccount: false },
     ];
     const teams = [{ name: "ops", stacks: [{ stack: "app/prod", permission: "edit" }] }];
     const stack = stackFile({ createNamespaces: ["ci"], teams, serviceAccounts });
@@ -205,6 +205,7 @@ describe("the simulation", () => {
       const { exitCode, stdout, stderr } = await simulate(t, stacks);
       assert.match(stderr, message);
       assert.ok(!stderr.includes(ESCAPE));
+      assert.doesNotMatch(stdout, /known region/);
       assert.doesNotMatch(stdout, message);
       assert.equal(exitCode, 2);
     }
