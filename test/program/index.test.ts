@@ -302,9 +302,10 @@ test("a cluster without an IAM OIDC provider is enough for a stack without IRSA 
 test("createCluster creates a cluster without passing credentials, and an IAM OIDC provider that is not retained", async (t) => {
   const settings = { createCluster: true, "aws:profile": "dev" };
   const created = await up(t, settings, { cluster: undefined });
-  const { name, authenticationMode, version, ...others } = only(created, "Cluster").inputs;
-  // The version is what injectToken requires, which therefore changes none.
-  assert.deepEqual([name, authenticationMode, version], ["my-cluster", "API", "1.36"]);
+  const { name, authenticationMode, instanceType, version, ...others } = only(created, "Cluster").inputs;
+  assert.deepEqual([name, authenticationMode, instanceType], ["my-cluster", "API", "t3.medium"]);
+  // What injectToken requires, which therefore changes no version.
+  assert.equal(version, "1.36");
   assert.deepEqual([others.providerCredentialOpts, others.createOidcProvider], [undefined, undefined]);
   assert.deepEqual(all(created, "Addon"), []);
   const provider = only(created, "OpenIdConnectProvider");
