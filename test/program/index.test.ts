@@ -191,7 +191,7 @@ test("a Job waits for what its exchange needs, and runs again for a new issuer o
   ]);
 });
 
-// teams.engine.test.ts deletes and changes them.
+// stack.engine.test.ts deletes and changes them.
 test("a team exists before the issuer, and has its permissions before the ConfigMap and the Job of its service account", async () => {
   const named = { organizationName: "other", teamType: "pulumi", name: "ops" };
   assert.deepEqual(only(stack, "Team").inputs, { ...named, members: [CREATOR] });
