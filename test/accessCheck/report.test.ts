@@ -11,36 +11,18 @@ import type { Settings } from "../support/stack";
 import { COMPONENT, type Draft, newPlan, newPlanOf, set, UNKNOWN } from "./draft";
 
 const LONG = `${"n".repeat(30)}/${"a".repeat(40)}`;
-const TEAM = { tokenType: "team", teamName: "ops" };
-const ADMIN = { tokenType: "organization", organizationAdmin: true };
+const [LONG_NAMESPACE, LONG_NAME] = LONG.split("/");
+const IN_TEAM = { namespace: "ns", tokenType: "team", teamName: "ops" };
+const ORGANIZATION = { namespace: "ns", tokenType: "organization" };
+const PERSONAL = { namespace: "ns", tokenType: "personal", userLogin: "alice" };
 
 const ENTRIES: Settings[] = [
-  ...["a", "b", "c", "d", "e", "f", "g"].map((name) => ({ namespace: "ns", name, ...TEAM })),
-  { namespace: "ns", name: "admin", ...ADMIN },
-  { namespace: "ns", name: "organization", tokenType: "organization" },
-  {
-    namespace: "ns",
-    name: "default",
-    tokenType: "personal",
-    userLogin: "alice",
-    awsRole: "pod-identity",
-    createServiceAccount: false,
-  },
-  {
-    namespace: "ns",
-    name: "helm",
-    tokenType: "personal",
-    userLogin: "bob",
-    awsRole: "irsa",
-    createServiceAccount: false,
-  },
-  {
-    namespace: LONG.slice(0, 30),
-    name: LONG.slice(31),
-    tokenType: "personal",
-    userLogin: "carol",
-    awsRole: "irsa",
-  },
+  ...["a", "b", "c", "d", "e", "f", "g"].map((name) => ({ ...IN_TEAM, name })),
+  { ...ORGANIZATION, name: "admin", organizationAdmin: true },
+  { ...ORGANIZATION, name: "organization" },
+  { ...PERSONAL, name: "default", awsRole: "pod-identity", createServiceAccount: false },
+  { ...PERSONAL, name: "helm", userLogin: "bob", awsRole: "irsa", createServiceAccount: false },
+  { ...PERSONAL, namespace: LONG_NAMESPACE, name: LONG_NAME, userLogin: "carol", awsRole: "irsa" },
 ];
 
 let component: PlannedComponent;
@@ -90,31 +72,16 @@ test("prints notes of the simulation below a service account, and those on all o
   assert.match(report, /^\n {2}of all\n\n {2}12 service accounts/m);
 });
 
-for (const [what, finding, expected] of [
-  [
-    "of a token",
-    { account: "ns/helm", about: "token", text: "X." },
-    /^ {2}ns\/helm +user:bob +see below +once annotated\n {4}X\.$/m,
-  ],
-  [
-    "of a role",
-    { account: "ns/helm", about: "role", text: "X." },
-    /^ {2}ns\/helm +user:bob +only itself +see below\n {4}X\.$/m,
-  ],
-  [
-    "of all tokens",
-    { about: "token", text: "X." },
-    /^ {2}ns\/helm +user:bob +see below +once annotated$.*^ {2}X\.$/ms,
-  ],
-  [
-    "of nothing that is granted",
-    { text: "X." },
-    /^ {2}ns\/helm +user:bob +only itself +once annotated$.*^ {2}X\.$/ms,
-  ],
-] satisfies [string, Finding, RegExp][]) {
+for (const [what, finding, token, role] of [
+  ["of a token", { account: "ns/helm", about: "token" }, "see below", "once annotated"],
+  ["of a role", { account: "ns/helm", about: "role" }, "only itself", "see below"],
+  ["of all tokens", { about: "token" }, "see below", "once annotated"],
+  ["of nothing that is granted", {}, "only itself", "once annotated"],
+] satisfies [string, Omit<Finding, "text">, string, string][]) {
   test(`does not say who gets it beside a finding ${what}`, () => {
-    const report = reportOf({ findings: [finding] });
-    assert.match(report, expected);
+    const report = reportOf({ findings: [{ ...finding, text: "X." }] });
+    const indent = "account" in finding ? 4 : 2;
+    assert.match(report, RegExp(`^ {2}ns/helm +user:bob +${token} +${role}$.*^ {${indent}}X\\.$`, "ms"));
     assert.match(report, /^ {2}1 finding, 12 service accounts: not as the settings intend\.$/m);
   });
 }
@@ -137,6 +104,7 @@ test("says what is not known yet", async () => {
 test("says what a team may do, and that pods are injected", async () => {
   const report = reportOf({ component: componentIn(await newPlan()) });
   assert.match(report, /^ {4}a: edit on stack app\/prod, open on environment app\/prod$/m);
+  assert.match(report, /^ {4}its pods get the exchange when they are created$/m);
 });
 
 test("shows characters that a terminal obeys or hides", async () => {
