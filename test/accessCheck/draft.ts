@@ -71,7 +71,7 @@ type State = NonNullable<Step["newState"]> & { inputs: Inputs };
 type DraftStep = Step & { oldState?: State | null; newState?: State | null };
 
 /** A change of a plan. */
-export type Edit = (draft: Draft) => Draft;
+export type Edit = (draft: Draft) => unknown;
 
 let registrations: Promise<Registration[]> | undefined;
 
@@ -112,30 +112,20 @@ function newSteps(registered: Registration[]): DraftStep[] {
   });
   const withoutArns = (state: State): State =>
     JSON.parse(arns.reduce((json, arn) => json.replaceAll(arn, UNKNOWN), JSON.stringify(state)));
-  return registered.map((resource) => {
-    return { op: "create", urn: resource.urn, newState: withoutArns(stateOf(resource)) };
-  });
+  return registered.map((it) => ({ op: "create", urn: it.urn, newState: withoutArns(stateOf(it)) }));
 }
 
 function stateOf({ urn, type, inputs, parent, provider }: Registration): State {
   // The provider of a resource without one is not in the plan.
-  return {
-    urn,
-    type,
-    inputs,
-    provider: provider || `urn::${UNKNOWN}`,
-    ...(parent !== undefined && { parent }),
-  };
+  return { urn, type, inputs, parent, provider: provider || `urn::${UNKNOWN}` };
 }
 
 /** Returns what the program registers, on a cluster whose issuer is always the same. */
 async function register(settings: Settings): Promise<Registration[]> {
   const simulation = await startCluster();
   const { registered } = await runProgram(simulation, stackOf(settings)).finally(simulation.close);
-  const json = JSON.stringify(registered).replaceAll(
-    simulation.issuer.url.replace("https://", ""),
-    ISSUER_URL,
-  );
+  const issuerUrl = simulation.issuer.url.replace("https://", "");
+  const json = JSON.stringify(registered).replaceAll(issuerUrl, ISSUER_URL);
   return JSON.parse(json.replaceAll(/(?<=pulumi-oidc-[\w-]+-)[0-9a-f]{26}/g, "0".repeat(26)));
 }
 
@@ -152,7 +142,6 @@ export function set(resource: string, path: string | Key[], value?: unknown): Ed
     assert.ok(step.newState, resource);
     setAt(step.newState.inputs, path, value);
     if (step.oldState) step.op = "update";
-    return draft;
   };
 }
 
@@ -162,7 +151,6 @@ export function setDeployed(resource: string, path: string | Key[], value?: unkn
     const { oldState } = draft.step(resource);
     assert.ok(oldState, resource);
     setAt(oldState.inputs, path, value);
-    return draft;
   };
 }
 
@@ -171,7 +159,6 @@ export function add(type: string, name: string, inputs: Inputs, state: object = 
   return (draft) => {
     const urn = `urn:pulumi:dev::eks-pulumi-oidc::${type}::${name}`;
     draft.steps.push({ op: "create", urn, newState: { inputs, ...state } });
-    return draft;
   };
 }
 
@@ -181,7 +168,6 @@ export function remove(resource: string, flags: object = {}): Edit {
     const step = draft.step(resource);
     const oldState = { ...(step.oldState ?? assert.fail(resource)), ...flags };
     Object.assign(step, { op: "delete", oldState, newState: null });
-    return draft;
   };
 }
 
@@ -211,7 +197,6 @@ export class Draft {
     return found ?? assert.fail(`the plan has no ${resource}`);
   }
 
-  /** Reads the plan, and returns what is found and what changes: a line for each sentence or detail. */
   check() {
     return checkSteps(this.steps);
   }

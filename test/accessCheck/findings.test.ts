@@ -71,6 +71,11 @@ const NEW_POOL = [
   set(ISSUER, "policies.3.runnerID", UNKNOWN),
 ];
 
+/** Returns an edit by which a resource does not exist yet. */
+const create = (resource: string): Edit => {
+  return (draft) => Object.assign(draft.step(resource), { op: "create", oldState: null });
+};
+
 /** A cluster that the program creates, or replaces. */
 const NEW_CLUSTER = [
   ...["issuerUrl", "oidcProviderArn", "clusterArn"].map((name) => set(COMPONENT, name, UNKNOWN)),
@@ -261,10 +266,11 @@ const CASES: Case[] = [
       set(IRSA, "assumeRolePolicy.Statement.0.Condition.StringEquals", { [`${UNKNOWN}:sub`]: "x" }),
       set(POD_IDENTITY, "assumeRolePolicy", SECRET),
       set(ISSUER, ["policies", 1, "rules", NAME], UNKNOWN),
-      set(COMPONENT, "serviceAccounts.2.command", SECRET),
+      // What it decides is no finding itself.
+      set(COMPONENT, "serviceAccounts.0.teamName", SECRET),
     ],
     [
-      "serviceAccounts.2.command is secret, so what depends on it cannot be compared.",
+      "serviceAccounts.0.teamName is secret, so what depends on it cannot be compared.",
       `ops/drift: Its allow policy: rules.${NAME} is known after the update only, and must be "drift".`,
       "ci/deployer: Its trust policy: Statement.0.Condition.StringEquals is known after the update only, and must be {",
       "ops/drift: Its trust policy is secret, so it cannot be compared with {",
@@ -312,9 +318,16 @@ const CASES: Case[] = [
     ],
   ],
   [
-    "a runner pool that the program creates for what is deployed",
-    NEW_POOL,
-    [`web/runner: serviceAccounts.3.runnerId is known after the update only. ${FIRST}`],
+    "a runner pool and an audience that the program creates for what is deployed",
+    [
+      ...NEW_POOL,
+      set(COMPONENT, "serviceAccounts.0.tokenAudience", UNKNOWN),
+      set(ISSUER, "policies.0.rules.aud", UNKNOWN),
+    ],
+    [
+      `ci/deployer: serviceAccounts.0.tokenAudience is known after the update only. ${FIRST}`,
+      `web/runner: serviceAccounts.3.runnerId is known after the update only. ${FIRST}`,
+    ],
   ],
 ];
 
@@ -372,7 +385,31 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
     newPlan,
     [...NEW_SETTINGS, set(ISSUER, "policies.0.teamName", UNKNOWN)],
   ],
-  ["an image that the update builds", deployedPlan, [set(COMPONENT, "image", UNKNOWN)]],
+  [
+    "settings from new resources that decide nothing of what is compared",
+    deployedPlan,
+    [
+      set(COMPONENT, "image", UNKNOWN),
+      set(COMPONENT, "serviceAccounts.1.command", UNKNOWN),
+      set(COMPONENT, "serviceAccounts.1.tokenAudience", UNKNOWN),
+    ],
+  ],
+  [
+    "a new service account with a runner pool that the program creates",
+    deployedPlan,
+    [...NEW_POOL, create("ConfigMap access.web.runner.pulumi-token-exchange")],
+  ],
+  [
+    "a first role, with an IAM OIDC provider that the program creates",
+    deployedPlan,
+    [
+      set(COMPONENT, "oidcProviderArn", UNKNOWN),
+      create(IRSA),
+      set(IRSA, "assumeRolePolicy", UNKNOWN),
+      set(ATTACHMENT, "role", UNKNOWN),
+      set(SERVICE_ACCOUNT, ["metadata", "annotations", ROLE_ANNOTATION], UNKNOWN),
+    ],
+  ],
   ["an issuer whose thumbprint a refresh has added", deployedPlan, [setDeployed(ISSUER, "thumbprints")]],
   ["a team that is retained", deployedPlan, [remove(TEAM_A, { retainOnDelete: true })]],
   [

@@ -9,98 +9,79 @@ import { checkedPlan } from "./plans";
 
 const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 const DEPLOYER = { namespace: "ci", name: "deployer", tokenType: "team", teamName: "a", awsRole: "irsa" };
-const DRIFT = {
-  namespace: "ops",
-  name: "drift",
-  tokenType: "team",
-  teamName: "ops",
-  awsRole: "pod-identity",
-};
+const DRIFT = { namespace: "ops", name: "drift", tokenType: "team", teamName: "b", awsRole: "pod-identity" };
 const SECRETS = { namespace: "web", name: "secrets", tokenType: "organization", awsRole: "none" };
-const JOB = "Job: pulumi whoami, in pulumi/pulumi-base:3.274.1";
+const ENTRIES = [DEPLOYER, DRIFT, SECRETS];
 const TEAMS = [{ name: "a", stacks: [{ stack: "app/prod", permission: "edit" }] }];
+
+const CHANGED_ENTRIES = [
+  { ...DEPLOYER, teamName: "b", rolePolicyArns: [READ_ONLY], policyRules: { sub: "*:deployer" } },
+  { ...SECRETS, organizationAdmin: true },
+  { ...DRIFT, name: "more" },
+];
+const OF_DRIFT = `token: team:b
+  lifetime: 7200 s
+  role: pod-identity
+  Job: pulumi whoami, in pulumi/pulumi-base:3.274.1`;
+const CHANGES = `
+changed ci/deployer
+  token: team:a → team:b
+  further rules: none → sub = *:deployer
+  role policies: none → ${READ_ONLY}
+changed web/secrets
+  token: organization → organization (admin)
+new ops/more
+  ${OF_DRIFT}
+removed ops/drift
+  ${OF_DRIFT}
+removed team a
+  team: not deleted, and not of this program
+  members 0: admin
+  stack app/prod: edit`;
 
 // The parts of the test depend on those before them.
 test("a plan of the real engine shows what it changes, and grants each token to its service account only", {
   skip: missingCli,
 }, async (t) => {
-  const settings = { userLogin: "", serviceAccounts: [DEPLOYER, DRIFT, SECRETS], teams: TEAMS };
-  const { pulumi, set, up } = await emptyStack(t, settings);
+  const { pulumi, set, up } = await emptyStack(t, { userLogin: "", serviceAccounts: ENTRIES, teams: TEAMS });
 
-  const created = await checkedPlan(t, pulumi);
-  assert.match(created.changes, /^ {2}new {6}OIDC issuer .* {2}new {6}ci\/deployer .* {2}new {6}team a {2}/s);
-  assert.match(created.stdout, /^ {2}3 service accounts: as the settings intend\.$/m);
-  assert.equal(created.exitCode, 0);
+  /** Checks the plan of these settings, with which everyone gets what these say. Returns its changes as one line. */
+  async function changesWith(settings: Record<string, unknown>, ...options: string[]): Promise<string> {
+    for (const [name, value] of Object.entries(settings)) await set(name, value);
+    const { exitCode, stdout, changes } = await checkedPlan(t, pulumi, ...options);
+    assert.match(stdout, /^ {2}3 service accounts: as the settings intend\.$/m);
+    assert.equal(exitCode, 0, stdout);
+    return oneLine(changes);
+  }
+
+  await t.test("of a new stack", async () => {
+    assert.match(await changesWith({}), /^new OIDC issuer .* new ci\/deployer .* new team a /);
+  });
   succeeded(await up());
 
-  const MOVED = { ...DEPLOYER, teamName: "b" };
-  for (const [what, serviceAccounts, changed] of [
-    ["nothing", [DEPLOYER, DRIFT, SECRETS], ["Nothing changes who is granted what."]],
-    [
-      "a role's policy",
-      [{ ...DEPLOYER, rolePolicyArns: [READ_ONLY] }, DRIFT, SECRETS],
-      ["changed ci/deployer", `role policies: none → ${READ_ONLY}`],
-    ],
-    [
-      "a claim rule",
-      [{ ...DEPLOYER, policyRules: { '"kubernetes.io".pod.name': "app-*" } }, DRIFT, SECRETS],
-      ["changed ci/deployer", 'further rules: none → "kubernetes.io".pod.name = app-*'],
-    ],
-    [
-      "an admin",
-      [DEPLOYER, DRIFT, { ...SECRETS, organizationAdmin: true }],
-      ["changed web/secrets", "token: organization → organization (admin)"],
-    ],
-    [
-      "a new entry",
-      [DEPLOYER, DRIFT, SECRETS, { ...DRIFT, name: "more" }],
-      ["new ops/more", "token: team:ops", "lifetime: 7200 s", "role: pod-identity", JOB],
-    ],
-    [
-      "a removed entry",
-      [DEPLOYER, SECRETS],
-      ["removed ops/drift", "token: team:ops", "lifetime: 7200 s", "role: pod-identity", JOB],
-    ],
-    [
-      "another team",
-      [MOVED, DRIFT, SECRETS],
-      [
-        "changed ci/deployer",
-        "token: team:a → team:b",
-        "removed team a",
-        "team: not deleted, and not of this program",
-        "members 0: admin",
-        "stack app/prod: edit",
-      ],
-    ],
-  ] as const) {
-    await t.test(`of ${what}`, async () => {
-      await set("teams", serviceAccounts.some((it) => it === MOVED) ? [] : TEAMS);
-      await set("serviceAccounts", serviceAccounts);
-      for (const options of [[], ["--refresh"]]) {
-        const { exitCode, stdout, changes } = await checkedPlan(t, pulumi, ...options);
-        assert.equal(changes.replaceAll(/\s+/g, " ").trim(), changed.join(" "));
-        assert.match(stdout, /^ {2}\d service accounts: as the settings intend\.$/m);
-        assert.equal(exitCode, 0);
-      }
+  for (const options of [[], ["--refresh"]]) {
+    await t.test(`of a deployed stack ${options}`, async () => {
+      const unchanged = await changesWith({ serviceAccounts: ENTRIES, teams: TEAMS }, ...options);
+      assert.equal(unchanged, "Nothing changes who is granted what.");
+      const changed = await changesWith({ serviceAccounts: CHANGED_ENTRIES, teams: [] }, ...options);
+      assert.equal(changed, oneLine(CHANGES));
     });
   }
 
   // Nothing knows the ARN of the new role.
   await t.test("of replaced roles", async () => {
-    await set("teams", TEAMS);
-    await set("serviceAccounts", [DEPLOYER, DRIFT, SECRETS]);
-    await set("rolePath", "/pulumi/");
-    const { exitCode, stdout, changes } = await checkedPlan(t, pulumi);
-    for (const [id, ...details] of [
-      ["ci/deployer", /service account metadata\.annotations\.\S+: "arn:\S+" → known after the update/],
-      ["ops/drift", /association roleArn: "arn:\S+" → known after the update/],
-    ] as const) {
-      const [, change = ""] =
-        RegExp(`changed ${id} (.*?)(changed|$)`).exec(changes.replaceAll(/\s+/g, " ")) ?? [];
-      for (const detail of [...details, /role's inputs path: "\/" → "\/pulumi\/"/])
-        assert.match(change, detail);
-    }
-    assert.equal(exitCode, 0, stdout);
+    const changes = await changesWith({ serviceAccounts: ENTRIES, teams: TEAMS, rolePath: "/pulumi/" });
+    const [, ofDeployer = "", ofDrift = ""] = changes.split(/changed (?:ci\/deployer|ops\/drift) /);
+    assert.match(
+      ofDeployer,
+      /service account metadata\.annotations\.\S+: "arn:\S+" → known after the update/,
+    );
+    assert.match(ofDrift, /association roleArn: "arn:\S+" → known after the update/);
+    for (const ofRole of [ofDeployer, ofDrift])
+      assert.match(ofRole, /role's inputs path: "\/" → "\/pulumi\/"/);
   });
 });
+
+function oneLine(changes: string): string {
+  return changes.replaceAll(/\s+/g, " ").trim();
+}

@@ -62,14 +62,8 @@ test("shows a component that the update deletes, and compares nothing of it", as
 
 test("reads the steps in any order, and what a refresh found as what is deployed", async () => {
   const draft = await deployedPlan(setDeployed(ISSUER, "policies.1.rules.sub", "found"));
-  const refreshes = draft.steps.map(({ urn, oldState }) => ({
-    op: "refresh",
-    urn,
-    oldState,
-    newState: oldState,
-  }));
-  const before = structuredClone(draft.step(ISSUER));
-  const found = { ...before, op: "update", newState: before.oldState };
+  const refreshes = draft.steps.map((it) => ({ ...it, op: "refresh", newState: it.oldState }));
+  const found = { ...draft.step(ISSUER), op: "update", newState: draft.step(ISSUER).oldState };
   for (const steps of [
     [...refreshes, found, ...draft.steps],
     [...refreshes.toReversed(), found, ...draft.steps.toReversed()],
@@ -131,54 +125,43 @@ test("reads standard input, for a file with the name -", async (t) => {
 });
 
 const file = join(directory, "plan.json");
-const component = async (edit: Edit) => planOf((await deployedPlan(edit)).steps);
+const NOT_A_PLAN = `${file} is not what \`pulumi preview --json --show-sames\` prints, or not all of it.`;
+const FAILED = { diagnostics: [{ severity: "error", message: "error: no \u001b[2J\n" }] };
+const ALL = "Preview all of the program: with --show-sames, and without --target.";
 
-/** Takes a resource out of the plan. */
-const omit = (resource: string): Edit => {
-  return (draft) => {
-    draft.steps.splice(draft.steps.indexOf(draft.step(resource)), 1);
-    return draft;
-  };
+/** Returns a plan with this change. */
+const changed = async (edit: Edit) => planOf((await deployedPlan(edit)).steps);
+const omit = (resource: string) => {
+  return changed((draft) => draft.steps.splice(draft.steps.indexOf(draft.step(resource)), 1));
 };
+
 for (const [what, plan, message] of [
-  [
-    "another format",
-    () => '{"version":3,"deployment":{}}',
-    `${file} is not what \`pulumi preview --json --show-sames\` prints, or not all of it.`,
-  ],
-  ["a part of a plan", () => planOf([]).slice(0, -9), `${file} is not what `],
-  [
-    "a failed preview",
-    () => JSON.stringify({ diagnostics: [{ severity: "error", message: "error: no \u001b[2J\n" }] }),
-    "The preview failed: no \\u{1b}[2J",
-  ],
+  ["another format", () => '{"version":3,"deployment":{}}', NOT_A_PLAN],
+  ["a part of a plan", () => planOf([]).slice(0, -9), NOT_A_PLAN],
+  ["a failed preview", () => JSON.stringify(FAILED), "The preview failed: no \\u{1b}[2J"],
   [
     "an interrupted preview",
-    () => JSON.stringify({ steps: [] }),
+    () => '{"steps":[]}',
     "The preview failed: its result has no changeSummary. Was it interrupted?",
   ],
   [
     "another program",
     () => planOf([]),
-    "This plan has no PulumiCloudAccess. Is it of the right program? Preview all of the program: with --show-sames, and without --target.",
+    `This plan has no PulumiCloudAccess. Is it of the right program? ${ALL}`,
   ],
   [
     "a preview with --target",
-    () => component(omit("ConfigMap access.web.secrets.pulumi-token-exchange")),
-    'This plan has only a part of PulumiCloudAccess "access".',
+    () => omit("ConfigMap access.web.secrets.pulumi-token-exchange"),
+    `This plan has only a part of PulumiCloudAccess "access". ${ALL}`,
   ],
   [
     "no inputs",
-    async () => {
-      const draft = await deployedPlan();
-      draft.step(COMPONENT).newState = { inputs: {} };
-      return planOf(draft.steps);
-    },
+    () => changed((draft) => Object.assign(draft.step(COMPONENT), { newState: {} })),
     'PulumiCloudAccess "access" has no inputs. Unset PULUMI_NODEJS_SKIP_COMPONENT_INPUTS',
   ],
   [
     "a list of service accounts in another form",
-    () => component(set(COMPONENT, "serviceAccounts.4", "x")),
+    () => changed(set(COMPONENT, "serviceAccounts.4", "x")),
     'PulumiCloudAccess "access" has inputs of another version of this project.',
   ],
 ] satisfies [string, () => string | Promise<string>, string][]) {
