@@ -109,8 +109,7 @@ const OF_ROLE = ["trust policy", "association", "role's inputs"];
 /** Returns whether a value is none before or after, and another one says so: the inputs of a team, and what a role has. */
 function isImplied(name: string, old: Subject, now: Subject): boolean {
   const isOnlyOnce = (fact: string) => isEmpty(old.compared.get(fact)) !== isEmpty(now.compared.get(fact));
-  if (name === INPUTS) return isOnlyOnce(INPUTS);
-  return OF_ROLE.includes(name) && isOnlyOnce(name) && isOnlyOnce("role");
+  return name === INPUTS ? isOnlyOnce(INPUTS) : OF_ROLE.includes(name) && isOnlyOnce("role");
 }
 
 /** Returns whether a value says as much as none: a provider reads it back, or leaves it out. */

@@ -103,10 +103,10 @@ export function tokenOf(requested: Fields): string {
 export function sharersOf({ accounts, settings }: View, account: Account): Account[] {
   const { tokenType, tokenScope } = request(settings, account);
   const isGranted = (other: Account) => {
-    const granted = request(settings, other);
-    const isAdmin = tokenType === "organization" && granted.tokenScope === "admin";
+    // No two types have the same scope.
+    const granted = request(settings, other).tokenScope;
     // Two settings that are not known can have different values.
-    return isEqual(granted.tokenType, tokenType) && (isAdmin || isEqual(granted.tokenScope, tokenScope));
+    return isEqual(granted, tokenScope) || (tokenType === "organization" && granted === "admin");
   };
   return accounts.filter((other) => other !== account && isGranted(other));
 }

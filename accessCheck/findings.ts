@@ -284,8 +284,7 @@ function* tokenFindings({ settings: component, teams }: View, account: Account):
   if (!isEqual(binary, {})) yield `Its ConfigMap has binaryData, which becomes files: ${jsonOf(binary)}`;
 
   if (job && valueAt(settings, "runJob") === false) yield "It has a Job, although runJob is false.";
-  const teamName = valueAt(settings, "tokenType") === "team" ? valueAt(settings, "teamName") : undefined;
-  const team = teams.find((it) => it.name === teamName);
+  const team = teams.find((it) => it.name === valueAt(settings, "teamName"));
   if (team?.isDeleted) yield `Its team ${jsonOf(team.name)} is deleted by this update.`;
 }
 

@@ -143,7 +143,6 @@ export function isEqual(one: Value | undefined, other: Value | undefined): boole
 
 /** Returns a value for people: a string without quotes, anything else as JSON with spaces, at which a line can break. */
 export function textOf(value: Value | undefined): string {
-  if (value === undefined) return "none";
   return typeof value === "string" && value !== "" ? value : jsonOf(value);
 }
 

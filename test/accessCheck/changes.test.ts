@@ -21,12 +21,14 @@ import {
   PULUMI_CLOUD,
   READ_ONLY,
   remove,
+  SECRET,
   set,
   setDeployed,
   TEAM_A,
   UNKNOWN,
 } from "./draft";
 
+const CHECKSUM = "pulumi.com/token-exchange-checksum";
 const CONTAINER = "spec.template.spec.containers.0";
 const TYPE = "pulumiservice:index:OidcIssuer";
 const ASSOCIATION_TYPE = "aws:eks/podIdentityAssociation:PodIdentityAssociation";
@@ -71,15 +73,19 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     [
       setDeployed(CONFIG_MAP, "data.tokenType"),
       setDeployed(ISSUER, "policies.1.userLogin", "mallory"),
+      setDeployed(ISSUER, "jwks", "x"),
+      setDeployed(CONFIG_MAP.replace("ci.deployer", "web.secrets"), "data.tokenScope", "x"),
       set(CONFIG_MAP, "data.more", "x"),
       set(CONFIG_MAP, ["data", "exchange-token.sh"], "#!/bin/sh\n"),
     ],
     [
+      'changed OIDC issuer: jwks: "x" → none',
       "changed ci/deployer: token: none:team:a → team:a",
       "changed ci/deployer: script: that of this clone → a8076d3d28d2",
       'changed ci/deployer: allow policy grants: { "decision": "allow", "teamName": "a", "tokenType": "team" } → this token',
       'changed ci/deployer: request more: none → "x"',
       'changed ops/drift: allow policy grants: { "decision": "allow", "tokenType": "personal", "userLogin": "mallory" } → this token',
+      "changed web/secrets: token: organization:x → organization",
     ],
   ],
   [
@@ -87,6 +93,7 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     [
       set(PULUMI_CLOUD, "apiUrl", "https://example.com"),
       set(ISSUER, "maxExpirationSeconds", 7201),
+      set(ISSUER, "name", "other"),
       set(ISSUER, "thumbprints", ["1"]),
       setDeployed(ISSUER, "thumbprints", ["2"]),
       add(TYPE, "other", { organization: "acme", url: OTHER_URL, policies: [OTHER_POLICY] }),
@@ -96,6 +103,7 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       "changed OIDC issuer: Pulumi Cloud: https://api.pulumi.com → https://example.com",
       "changed OIDC issuer: maximum lifetime: 7200 s → 7201 s",
       'changed OIDC issuer: thumbprints 0: "2" → "1"',
+      'changed OIDC issuer: name: "eks-my-cluster" → "other"',
       "new OidcIssuer other: organization: acme",
       `new OidcIssuer other: url: ${OTHER_URL}`,
       `new OidcIssuer other: policies 0: ${OTHER_POLICY_TEXT}`,
@@ -106,13 +114,14 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     "what a role allows, to whom, and what else uses it",
     [
       set(IRSA, "assumeRolePolicy.Statement.0.Action", "sts:*"),
+      set(ATTACHMENT, "role", "other"),
       add("aws:iam/rolePolicyAttachment:RolePolicyAttachment", "more", { role: ROLE_NAME, policyArn: "arn" }),
       add("aws:iam/rolePolicy:RolePolicy", "logs", { role: ROLE_NAME, policy: '{"Statement":[]}' }),
       add("aws:iam/policyAttachment:PolicyAttachment", "all", { roles: [ROLE_NAME] }),
       add("aws:iam/instanceProfile:InstanceProfile", "nodes", { role: ROLE_NAME }),
     ],
     [
-      `changed ci/deployer: role policies: ${READ_ONLY} → arn, ${READ_ONLY}`,
+      `changed ci/deployer: role policies: ${READ_ONLY} → arn, ${READ_ONLY} of other`,
       `changed ci/deployer: RolePolicy logs: none → { "role": "${ROLE_NAME}", "policy": { "Statement": [] } }`,
       `changed ci/deployer: PolicyAttachment all: none → { "roles": [ "${ROLE_NAME}" ] }`,
       `changed ci/deployer: InstanceProfile nodes: none → { "role": "${ROLE_NAME}" }`,
@@ -120,15 +129,21 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     ],
   ],
   [
-    "another role for the pods of a service account",
+    "no role, and another one, for the pods of a service account",
     [
+      remove(ASSOCIATION),
       add(ASSOCIATION_TYPE, "other", { namespace: "ci", serviceAccount: UNKNOWN, roleArn: "x" }),
+      add(ASSOCIATION_TYPE, "anywhere", { namespace: UNKNOWN, serviceAccount: "drift" }),
       add(ASSOCIATION_TYPE, "app", { namespace: "ci", serviceAccount: "app" }),
+      add(ASSOCIATION_TYPE, "elsewhere", { namespace: "web", serviceAccount: "deployer" }),
     ],
     [
+      `changed ops/drift: association: { "clusterName": "my-cluster", "namespace": "ops", "region": "us-west-2", "roleArn": "arn:aws:iam::123456789012:role/${ROLE_NAME.replace("ci-deployer", "ops-drift")}", "serviceAccount": "drift" } → none`,
       "new PodIdentityAssociation other: namespace: ci",
       "new PodIdentityAssociation other: serviceAccount: known after the update",
       "new PodIdentityAssociation other: roleArn: x",
+      "new PodIdentityAssociation anywhere: namespace: known after the update",
+      "new PodIdentityAssociation anywhere: serviceAccount: drift",
     ],
   ],
   [
@@ -136,7 +151,8 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     [
       set("TeamStackPermission access.a.app/prod", "permission", 103),
       set("TeamEnvironmentPermission access.a.app/prod", "permission", "admin"),
-      add(PERMISSION, "other", { ...OF_STACK, permission: 101 }),
+      add(PERMISSION, "other", { ...OF_STACK, organization: UNKNOWN, permission: 101 }),
+      add(PERMISSION, "elsewhere", { ...OF_STACK, organization: "other", permission: 103 }),
       // No entry names this team.
       add(PERMISSION, "inside", { ...OF_STACK, team: "b", permission: 102 }, INSIDE),
       add("pulumiservice:index:TeamRoleAssignment", "role", { ...OF_TEAM, roleId: "r" }),
@@ -182,6 +198,7 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       set(JOB, `${CONTAINER}.image`, "mallory/base:1"),
       set(JOB, `${CONTAINER}.args.1`, "up"),
       set(JOB, "spec.template.spec.hostNetwork", true),
+      set("Job access.ops.drift", `${CONTAINER}.image`, SECRET),
       remove("Job access.web.secrets"),
       remove("ServiceAccount access.web.secrets"),
     ],
@@ -189,6 +206,7 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       'changed ci/deployer: Job containers.0.args.1: "whoami" → "up"',
       'changed ci/deployer: Job containers.0.image: "pulumi/pulumi-base:3.274.1" → "mallory/base:1"',
       "changed ci/deployer: Job hostNetwork: none → true",
+      'changed ops/drift: Job containers.0.image: "pulumi/pulumi-base:3.274.1" → secret',
       "changed web/secrets: Job: pulumi whoami, in pulumi/pulumi-base:3.274.1 → none",
       'changed web/secrets: service account: { "apiVersion": "v1", "automountServiceAccountToken": false, "kind": "ServiceAccount", "metadata": { "name": "secrets", "namespace": "web" } } → none',
     ],
@@ -210,8 +228,12 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     ],
   ],
   [
-    "nothing that a refresh or a provider only adds",
+    "nothing that a refresh or a provider only adds, or that is secret",
     [
+      set("Job access.ops.drift", `${CONTAINER}.image`, SECRET),
+      setDeployed("Job access.ops.drift", `${CONTAINER}.image`, SECRET),
+      set("Job access.ops.drift", "spec.template.spec.tolerations", []),
+      set(JOB, ["spec", "template", "metadata", "annotations", CHECKSUM], "x"),
       setDeployed(IRSA, "tags", { team: "a" }),
       setDeployed(IRSA, "__defaults", []),
       setDeployed(CONFIG_MAP, "__fieldManager", "pulumi"),
@@ -250,8 +272,13 @@ for (const [selector, namespaces] of [
 
 test("lists a new component, its service accounts with all containers of their Jobs, its teams, and where pods are injected", async () => {
   const sidecar = { name: "more", image: "mallory/base:1", command: ["sh", "-c", "curl"] };
+  const script = set(
+    CONFIG_MAP.replace("ci.deployer", "ops.drift"),
+    ["data", "exchange-token.sh"],
+    "#!/bin/sh\n",
+  );
   const edits = [set(JOB, "spec.template.spec.containers.1", sidecar), set(TEAM_A, "members", ["mallory"])];
-  const { changes } = (await newPlan(...edits)).check();
+  const { changes } = (await newPlan(script, ...edits)).check();
   const job = "Job: pulumi whoami, in pulumi/pulumi-base:3.274.1";
   assert.deepEqual(changes, [
     `new OIDC issuer: URL: https://${ISSUER_URL}`,
@@ -272,6 +299,7 @@ test("lists a new component, its service accounts with all containers of their J
     "new ops/drift: role: pod-identity",
     `new ops/drift: permissions boundary: ${READ_ONLY}`,
     `new ops/drift: ${job}`,
+    "new ops/drift: script: a8076d3d28d2",
     "new web/secrets: token: organization",
     "new web/secrets: lifetime: 7200 s",
     `new web/secrets: ${job}`,

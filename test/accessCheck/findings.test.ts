@@ -15,6 +15,7 @@ import {
   IRSA,
   ISSUER,
   ISSUER_URL,
+  JOB,
   newPlan,
   POD_IDENTITY,
   PULUMI_CLOUD,
@@ -29,24 +30,28 @@ import {
 } from "./draft";
 
 const ADMIN_POLICY = "arn:aws:iam::aws:policy/AdministratorAccess";
-const ADMIN_ROLE = "arn:aws:iam::123456789012:role/admin";
+const ROLES = "arn:aws:iam::123456789012:role/";
+const ADMIN_ROLE = `${ROLES}admin`;
 const PROVIDER_ARN = `arn:aws:iam::123456789012:oidc-provider/${ISSUER_URL}`;
 const ANYONE = { Effect: "Allow", Principal: "*", Action: "*" };
 const OTHER_POLICY = { decision: "allow", tokenType: "personal", userLogin: "mallory", rules: { sub: "x" } };
 const OWN_URL = `https://${ISSUER_URL}`;
 const OTHER_URL = "https://oidc.eks.eu-west-1.amazonaws.com/id/OTHER";
 const OTHER_SPELLING =
-  "HTTPS://OIDC.eks.us-west-2.amazonaws.com.:443//id/EXAMPLE%44539D4633E53DE1B71EXAMPLE/";
+  "HTTPS://OIDC.eks.us-west-2.amazonaws.com.:443//ID/EXAMPLE%44539D4633E53DE1B71EXAMPLE/";
 
 const ATTACHMENT_TYPE = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
 const ROLE_NAME = `pulumi-oidc-ci-deployer-${"0".repeat(26)}`;
-const ROLE_ARN = `arn:aws:iam::123456789012:role/${ROLE_NAME}`;
+const ROLE_ARN = `${ROLES}${ROLE_NAME}`;
+const OTHER_ROLE = ROLE_NAME.replace("ci-deployer", "ops-drift");
+const PERMISSION = "pulumiservice:index:TeamStackPermission";
 const OPEN = "and what it must be is known after the update only.";
 const FIRST =
   "What is deployed cannot be compared with it. Deploy first what it comes from, and preview again.";
 const NOT_CHOSEN =
   "which the component does not choose: the owner of this certificate could act as every service account.";
 const NAME = '"kubernetes.io".serviceaccount.name';
+const ADMISSION_POLICY = "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicy";
 const ROLE_ANNOTATION = "eks.amazonaws.com/role-arn";
 
 const addIssuer = (name: string, inputs: object, type = "index:OidcIssuer") =>
@@ -70,6 +75,11 @@ const NEW_POOL = [
   set(COMPONENT, "serviceAccounts.3.runnerId", UNKNOWN),
   set(ISSUER, "policies.3.runnerID", UNKNOWN),
 ];
+
+const PROVIDER = "urn:pulumi:dev::eks-pulumi-oidc::pulumi:providers:kubernetes::";
+
+/** Returns the ID of a resource, without the organization in front of it. */
+const idOf = (draft: Draft, resource: string) => draft.step(resource).oldState?.id?.split("/").at(-1);
 
 /** Returns an edit by which a resource does not exist yet. */
 const create = (resource: string): Edit => {
@@ -121,26 +131,31 @@ const CASES: Case[] = [
       set(IRSA, "managedPolicyArns", [ADMIN_POLICY]),
       set(IRSA, "inlinePolicies", UNKNOWN),
       set(ATTACHMENT, "role", "x"),
-      add(ATTACHMENT_TYPE, "access.ci.deployer.more", { policyArn: ADMIN_POLICY, role: ROLE_NAME }, INSIDE),
+      add(ATTACHMENT_TYPE, "access.ops.drift.more", { policyArn: ADMIN_POLICY, role: OTHER_ROLE }, INSIDE),
       add("aws:iam/rolePolicy:RolePolicy", "access.ci.deployer", {}, INSIDE),
       set(ASSOCIATION, "roleArn", ADMIN_ROLE),
       set(ASSOCIATION, "targetRoleArn", ADMIN_ROLE),
+      set(ASSOCIATION, "disableSessionTags", true),
       set(SERVICE_ACCOUNT, ["metadata", "annotations", ROLE_ANNOTATION], "x"),
       set("ServiceAccount access.web.secrets", "metadata.annotations", { [ROLE_ANNOTATION]: "x" }),
+      // The same name, below another parent.
+      add("a:b:C$aws:iam/role:Role", "access.ci.deployer", {}, { ...INSIDE, type: "aws:iam/role:Role" }),
     ],
     [
       `oidcProviderArn is "x", which is not the provider of issuerUrl "${OWN_URL}".`,
       `ci/deployer: Its service account: ${ROLE_ANNOTATION} is "x" instead of "${ROLE_ARN}".`,
       `ci/deployer: Its policy "${READ_ONLY}": role is "x" instead of "${ROLE_NAME}".`,
-      `ci/deployer: The component attaches the policy "${ADMIN_POLICY}", which rolePolicyArns does not list.`,
       `ci/deployer: Its trust policy: Statement.0.Principal.Federated is "${PROVIDER_ARN}" instead of "x".`,
       `ci/deployer: Its permissions boundary is "${ADMIN_POLICY}" instead of "${READ_ONLY}".`,
       "ci/deployer: Its role has inlinePolicies, which no setting names: known after the update",
       `ci/deployer: Its role has managedPolicyArns, which no setting names: [ "${ADMIN_POLICY}" ]`,
-      `ops/drift: Its association with the role: roleArn is "${ADMIN_ROLE}" instead of "${ROLE_ARN.replace("ci-deployer", "ops-drift")}".`,
+      `ops/drift: Its association with the role: roleArn is "${ADMIN_ROLE}" instead of "${ROLES}${OTHER_ROLE}".`,
       `ops/drift: Its association with the role: targetRoleArn is "${ADMIN_ROLE}" instead of none.`,
+      "ops/drift: Its association with the role: disableSessionTags is true instead of none.",
+      `ops/drift: The component attaches the policy "${ADMIN_POLICY}", which rolePolicyArns does not list.`,
       `web/secrets: Its service account: ${ROLE_ANNOTATION} is "x" instead of none.`,
       "RolePolicy access.ci.deployer is inside the component, and no part of it.",
+      "Role access.ci.deployer is inside the component, and no part of it.",
     ],
   ],
   [
@@ -187,8 +202,8 @@ const CASES: Case[] = [
         { organization: undefined, orgName: "Acme", url: OWN_URL },
         "api/auth:OidcIssuer",
       ),
-      addIssuer("policies", { policies: [] }, "api/auth:Policy"),
-      addIssuer("next-version", { policies: [] }, "v1/auth:Policy"),
+      (draft) => draft.edit(addIssuer("policies", { issuerId: idOf(draft, ISSUER) }, "api/auth:Policy")),
+      addIssuer("not-known", {}, "v1/auth:Policy"),
     ],
     [
       'The provider of Pulumi Cloud: apiUrl is "https:\\\\\\\\api.pulumi.com" instead of "https://api.pulumi.com".',
@@ -203,7 +218,7 @@ const CASES: Case[] = [
       "OidcIssuer secret registers an issuer whose URL is secret, so it cannot be compared.",
       `OidcIssuer second-interface registers the cluster's issuer a second time, as "${OWN_URL}".`,
       "Policy policies can replace the allow policies of the registered issuer.",
-      "Policy next-version can replace the allow policies of the registered issuer.",
+      "Policy not-known can replace the allow policies of the registered issuer.",
     ],
   ],
   [
@@ -211,31 +226,50 @@ const CASES: Case[] = [
     [
       set(CONFIG_MAP, "data.tokenScope", "team:admins"),
       set(CONFIG_MAP, "binaryData", { token: "eA==" }),
-      addObject("core/v1:ConfigMapPatch", "patch", "deployer-pulumi-token-exchange"),
+      add("kubernetes:core/v1:ConfigMapPatch", "patch", {
+        metadata: { name: "deployer-pulumi-token-exchange" },
+      }),
       addObject("v1:ConfigMapPatch", "not-known", UNKNOWN),
-      addObject("core/v1:ServiceAccountPatch", "patch", "deployer"),
+      addObject("core/v1:ServiceAccountPatch", "patch", "deployer", { provider: `${PROVIDER}cluster::id` }),
       remove(TEAM_A, { retainOnDelete: false }),
       add("pulumiservice:index:TeamAccessToken", "token", { orgName: "acme", teamName: "a" }, INSIDE),
+      add(PERMISSION, "not-known", { organization: "acme", team: UNKNOWN }, INSIDE),
+      add(PERMISSION, "elsewhere", { organization: "other", team: "a" }, INSIDE),
+      add(PERMISSION, "anywhere", { organization: UNKNOWN, team: "a" }, INSIDE),
+      add(ADMISSION_POLICY, "access.more", {}, INSIDE),
+      set(COMPONENT, "serviceAccounts.0.injectToken", false),
       set(COMPONENT, "serviceAccounts.0.runJob", false),
       set(COMPONENT, "serviceAccounts.0.createServiceAccount", false),
       set(COMPONENT, "serviceAccounts.0.rolePolicyArns.1", ADMIN_POLICY),
       remove("ServiceAccount access.web.secrets"),
       set(COMPONENT, "serviceAccounts.1.awsRole", "none"),
+      set(SERVICE_ACCOUNT, "metadata.name", "x"),
+      set("ConfigMap access.web.runner.pulumi-token-exchange", "metadata.namespace", "x"),
+      (draft) => Object.assign(draft.step(JOB).newState ?? {}, { provider: `${PROVIDER}other::id` }),
       set(COMPONENT, "more", true),
     ],
     [
       "more is a setting of another version of this project, so it is not compared.",
+      `The resources of the component have several providers of kubernetes: ${PROVIDER}cluster, ${PROVIDER}other.`,
       'ci/deployer: Its request: tokenScope is "team:admins" instead of "team:a".',
       'ci/deployer: Its ConfigMap has binaryData, which becomes files: { "token": "eA==" }',
       "ci/deployer: It has a Job, although runJob is false.",
       'ci/deployer: Its team "a" is deleted by this update.',
       "ci/deployer: The component creates its service account, although createServiceAccount is false.",
+      'ci/deployer: Its service account: name is "x" instead of "deployer".',
       `ci/deployer: Its role does not have the policy "${ADMIN_POLICY}".`,
       "ops/drift: It has a role, although awsRole is none.",
       "ops/drift: Its association with the role is {",
       "ops/drift: Its trust policy is {",
       "web/secrets: The component does not create its service account.",
+      'web/runner: Its ConfigMap: namespace is "x" instead of "web".',
+      "MutatingAdmissionPolicy access.inject-token is inside the component, and no part of it.",
+      "MutatingAdmissionPolicyBinding access.inject-token is inside the component, and no part of it.",
       "TeamAccessToken token is inside the component, and no part of it.",
+      "TeamStackPermission not-known is inside the component, and no part of it.",
+      "TeamStackPermission elsewhere is inside the component, and no part of it.",
+      "TeamStackPermission anywhere is inside the component, and no part of it.",
+      "MutatingAdmissionPolicy access.more is inside the component, and no part of it.",
       "ci/deployer: ConfigMapPatch patch has the name of its ConfigMap, and can change its request.",
       "ci/deployer: ConfigMapPatch not-known has the name of its ConfigMap, and can change its request.",
       `ci/deployer: ServiceAccountPatch patch: ${ROLE_ANNOTATION} is "x" instead of "${ROLE_ARN}".`,
@@ -264,16 +298,24 @@ const CASES: Case[] = [
     "unknown and secret values",
     [
       set(IRSA, "assumeRolePolicy.Statement.0.Condition.StringEquals", { [`${UNKNOWN}:sub`]: "x" }),
-      set(POD_IDENTITY, "assumeRolePolicy", SECRET),
+      set(POD_IDENTITY, "assumeRolePolicy", {
+        "4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270",
+      }),
+      set(ISSUER, "thumbprints", UNKNOWN),
+      set("ServiceAccount access.web.secrets", "metadata", UNKNOWN),
       set(ISSUER, ["policies", 1, "rules", NAME], UNKNOWN),
       // What it decides is no finding itself.
       set(COMPONENT, "serviceAccounts.0.teamName", SECRET),
     ],
     [
       "serviceAccounts.0.teamName is secret, so what depends on it cannot be compared.",
+      `The registered issuer has the thumbprint known after the update, ${NOT_CHOSEN}`,
       `ops/drift: Its allow policy: rules.${NAME} is known after the update only, and must be "drift".`,
       "ci/deployer: Its trust policy: Statement.0.Condition.StringEquals is known after the update only, and must be {",
       "ops/drift: Its trust policy is secret, so it cannot be compared with {",
+      'web/secrets: Its service account: namespace is known after the update only, and must be "web".',
+      'web/secrets: Its service account: name is known after the update only, and must be "secrets".',
+      "web/secrets: Its service account is known after the update only, and must be {}.",
     ],
   ],
   [
@@ -294,6 +336,7 @@ const CASES: Case[] = [
     "unknown settings of a new component beside known or missing values",
     [
       set(COMPONENT, "issuerUrl", UNKNOWN),
+      set(ISSUER, "thumbprints", ["0".repeat(64)]),
       ...NEW_SETTINGS,
       set(ISSUER, "policies.0", UNKNOWN),
       set(COMPONENT, "serviceAccounts.1.audienceRule", UNKNOWN),
@@ -301,6 +344,7 @@ const CASES: Case[] = [
     ],
     [
       `The registered issuer: url is "${OWN_URL}", ${OPEN}`,
+      `The registered issuer has the thumbprint "${"0".repeat(64)}", ${NOT_CHOSEN}`,
       "ci/deployer: Its allow policy is known after the update only, and must be {",
       'ops/drift: Its allow policy: rules is { "\\"kubernetes.io\\".namespace": "ops", ',
       'web/secrets: Its allow policy: rules is { "\\"kubernetes.io\\".namespace": "web", ',
@@ -335,8 +379,11 @@ describe("finds", () => {
   for (const [what, edits, found, plan = deployedPlan] of CASES) {
     test(what, async () => {
       const { findings } = (await plan(...edits)).check();
-      const beginnings = findings.map((text, index) => text.slice(0, found[index]?.length));
-      assert.deepEqual(beginnings, found);
+      // What does not end with a period is only a beginning.
+      const compared = findings.map((text, index) => {
+        return found[index]?.endsWith(".") ? text : text.slice(0, found[index]?.length);
+      });
+      assert.deepEqual(compared, found);
     });
   }
 });
@@ -378,7 +425,11 @@ describe("finds another trust policy:", () => {
 const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
   ["a new component", newPlan, []],
   ["a deployed component that does not change", deployedPlan, []],
-  ["a new component of a cluster that does not exist yet", newPlan, NEW_CLUSTER],
+  [
+    "a new component of a cluster that does not exist yet",
+    newPlan,
+    [...NEW_CLUSTER, addIssuer("of-other-cluster", { url: OTHER_URL })],
+  ],
   ["a new component with a runner pool that the program creates", newPlan, NEW_POOL],
   [
     "a new component whose settings come from new resources",
@@ -413,6 +464,24 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
   ["an issuer whose thumbprint a refresh has added", deployedPlan, [setDeployed(ISSUER, "thumbprints")]],
   ["a team that is retained", deployedPlan, [remove(TEAM_A, { retainOnDelete: true })]],
   [
+    "a service account that exists already",
+    deployedPlan,
+    [
+      set(COMPONENT, "serviceAccounts.2.createServiceAccount", false),
+      (draft) => Object.assign(draft.step("ServiceAccount access.web.secrets"), { op: "read" }),
+    ],
+  ],
+  [
+    "a team that no entry names any more, and the update deletes",
+    deployedPlan,
+    [
+      set(COMPONENT, "serviceAccounts.0.teamName", "b"),
+      set(CONFIG_MAP, "data.tokenScope", "team:b"),
+      set(ISSUER, "policies.0.teamName", "b"),
+      remove(TEAM_A, { retainOnDelete: false }),
+    ],
+  ],
+  [
     "an update from a version with other settings",
     deployedPlan,
     [
@@ -422,14 +491,16 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
     ],
   ],
   [
-    "what is of another cluster or organization, or has another name",
+    "what is of another cluster, issuer, or organization, or has another name",
     deployedPlan,
     [
       addIssuer("of-other-cluster", { url: OTHER_URL }),
       addIssuer("not-known", { url: UNKNOWN }),
       addIssuer("of-other-organization", { organization: "other", url: OWN_URL }),
-      addObject("core/v1:ConfigMap", "other", "other"),
-      add("kubernetes:core/v1:ConfigMap", "named-by-pulumi", { metadata: { namespace: UNKNOWN } }),
+      addIssuer("of-other-issuer", { issuerId: "other" }, "api/auth:Policy"),
+      addObject("core/v1:ConfigMapPatch", "other", "other"),
+      addObject("core/v1:ConfigMap", "in-other-namespace", "secrets-pulumi-token-exchange"),
+      addObject("core/v1:ConfigMap", "named-by-pulumi", UNKNOWN),
       addObject("core/v1:ServiceAccount", "elsewhere", "deployer", { provider: "urn:other::id" }),
     ],
   ],
@@ -437,7 +508,11 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
     "what providers add to the inputs",
     deployedPlan,
     [
-      set(IRSA, "__defaults", ["forceDetachPolicies"]),
+      set(PULUMI_CLOUD, "apiUrl", "https://api.pulumi.com/"),
+      (draft) =>
+        draft.edit(set(ISSUER, "thumbprints.0", `${draft.get(ISSUER, "thumbprints.0")}`.toUpperCase())),
+      set(ASSOCIATION, "__defaults", []),
+      set("ServiceAccount access.web.secrets", "metadata.annotations", { team: "a" }),
       changeTrustPolicy((it) => JSON.stringify(JSON.parse(it), null, 2)),
       set(ASSOCIATION, "tagsAll", { team: "a" }),
       set(ASSOCIATION, "disableSessionTags", false),
