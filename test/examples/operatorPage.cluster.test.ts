@@ -42,13 +42,12 @@ const WORKSPACE = {
     { name: "PULUMI_ACCESS_TOKEN", valueFrom: { secretKeyRef: { name: "first", key: "token" } } },
     { name: "PULUMI_ACCESS_TOKEN", value: TOKEN },
   ],
-  envFrom: [{ configMapRef: { name: "settings" } }, { secretRef: { name: "second" } }],
-  podTemplate: { spec: { containers: [{ name: "pulumi", envFrom: [{ secretRef: { name: "third" } }] }] } },
+  envFrom: [{ configMapRef: { name: "settings" } }],
+  podTemplate: { spec: { containers: [{ name: "pulumi", envFrom: [{ secretRef: { name: "second" } }] }] } },
 };
 
 /** Other places where a Stack can have a token. */
 const OTHER_STACKS = {
-  file: { envRefs: { PULUMI_ACCESS_TOKEN: { type: "FS", filesystem: { path: "/token" } } } },
   literals: {
     envRefs: { PULUMI_ACCESS_TOKEN: { type: "Literal", literal: { value: TOKEN } }, A: { type: "Env" } },
   },
@@ -169,7 +168,6 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
       "default\tapp\tpulumi\tenvRefs\tpulumi-api-secret",
       "default\tweb\tpulumi\taccessTokenSecret\tpulumi-api-secret",
       "default\tweb\tpulumi\tenvRefs\tpulumi-api-secret",
-      "team-a\tfile\tdefault\tenvRefs\t(FS)",
       "team-a\tliterals\tdefault\tenvRefs\t(Literal)",
       "team-a\tolder\tdefault\tenvSecrets\tenvironment",
       "team-a\tolder\tdefault\tenvs\tvariables",
@@ -177,7 +175,6 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
       "team-a\tworkspace\tdeployer\tenv\tfirst",
       "team-a\tworkspace\tdeployer\tenvFrom\tsecond",
       "team-a\tworkspace\tdeployer\tenvFrom\tsettings",
-      "team-a\tworkspace\tdeployer\tenvFrom\tthird",
     ]);
     await server.kubectl(["delete", "stacks.pulumi.com", "--all", "--namespace=team-a"]);
   });

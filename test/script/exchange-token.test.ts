@@ -100,9 +100,13 @@ describe("the request", AT_ONCE, () => {
   });
 
   test("times out after 10 seconds, or the time that is left, but not before 1 second", async () => {
-    const showOptions = `exec() { printf '%s ' "$@"; printf '\n0 200 |'; }; request "$1"; echo "$answer_body"`;
-    const code = `api_url=https://api.pulumi.com; ${showOptions}`;
-    const options = await callScript(code, [["50"], ["7"], ["0"], ["-940"]]);
+    const code = `
+      api_url=https://api.pulumi.com retry_seconds=50 elapsed=$1 SECONDS=0
+      read_id_token() { SECONDS=$elapsed; }
+      exec() { printf '%s ' "$@"; printf '\n0 200 |'; }
+      fail() { echo "$answer_body"; exit; }
+      exchange ignore`;
+    const options = await callScript(code, [["0"], ["43"], ["50"], ["990"]]);
     // Without --noproxy: with HTTPS, a proxy sees only what is encrypted.
     const seconds = options.map(({ output }) => /^(?!.*noproxy).*--max-time (\d+) /.exec(output)?.[1]);
     assert.deepEqual(seconds, ["10", "7", "1", "1"]);

@@ -2,7 +2,6 @@
 
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
 import { createServer as createTlsServer } from "node:tls";
 
 export interface TokenRequest {
@@ -90,21 +89,7 @@ export function send(bytes: string | Buffer): Answer {
   return (socket) => socket.end(bytes);
 }
 
-/** Sends these bytes, if any, and keeps the connection open. */
-export function hang(bytes = ""): Answer {
-  return (socket) => bytes && socket.write(bytes);
-}
-
-/** Resets the connection. */
-export const reset: Answer = (socket) => socket.resetAndDestroy();
-
-/** Sends the beginning, then the repeated bytes again and again with `milliseconds` between. */
-export function drip(beginning: string, repeated: string | Buffer, milliseconds: number): Answer {
-  return async (socket) => {
-    socket.write(beginning);
-    while (!socket.destroyed) {
-      if (!socket.writableNeedDrain) socket.write(repeated);
-      await sleep(milliseconds);
-    }
-  };
+/** Keeps the connection open. */
+export function hang(): Answer {
+  return () => {};
 }

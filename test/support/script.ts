@@ -210,5 +210,5 @@ export function callMain(calls: Call[]): ReturnType<typeof callScript> {
 
 /** Returns what curl prints for an answer, with the options of the script. */
 export function curlOutput(status: number, body: string | object = "", { code = 0, retryAfter = "" } = {}) {
-  return `${typeof body === "string" ? body : JSON.stringify(body)}\n${code} ${status} ${retryAfter}|`;
+  return `${typeof body === "string" ? body : JSON.stringify(body)}\n${code} ${status} ${retryAfter}|${code === 0 ? "" : "reason"}`;
 }
