@@ -3,7 +3,15 @@
 import * as v from "valibot";
 import { clusterEntries } from "../settings/cluster";
 import { loginProblems } from "../settings/login";
-import { apiUrl, DEFAULT_API_URL, kubernetesName, policyArn, rolePath } from "../settings/names";
+import {
+  apiUrl,
+  DEFAULT_API_URL,
+  kubernetesName,
+  ORGANIZATION_NAME,
+  PROJECT_PATH,
+  policyArn,
+  rolePath,
+} from "../settings/names";
 import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../settings/raw";
 import {
   check,
@@ -63,7 +71,10 @@ export const ISSUER_URL = "https://token.actions.githubusercontent.com";
 const createOrExisting = v.picklist(["create", "existing"], "must be create or existing");
 
 const stackEntries = schemasOf<StackSettings>()({
-  stack: stringSchema(/^[\w-]+\/[\w.-]+\/[\w.-]+$/, "must be ORGANIZATION/PROJECT/STACK"),
+  stack: stringSchema(
+    new RegExp(`^${ORGANIZATION_NAME}/${PROJECT_PATH}$`),
+    "must be ORGANIZATION/PROJECT/STACK",
+  ),
   clusterName: clusterEntries.clusterName,
   region: stringSchema(/^[a-z]{2,}(-[a-z]+)+-\d+$/, "must be an AWS region, such as us-west-2"),
   namespaces: v.optional(v.pipe(listSchema(kubernetesName), v.nonEmpty("must not be empty")), ["default"]),

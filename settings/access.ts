@@ -21,6 +21,7 @@ import {
   INITIAL_NAMESPACES,
   INVISIBLE,
   kubernetesName,
+  ORGANIZATION_NAME,
   policyArn,
   rolePath,
 } from "./names";
@@ -84,8 +85,10 @@ const newNamespace = v.pipe(
   v.check((name) => !INITIAL_NAMESPACES.includes(name), "exists on every cluster"),
 );
 
-// The exchange script checks it by the same rule.
-const organizationName = stringSchema(/^\w[\w.-]{0,99}$/, "must be the name of a Pulumi organization");
+const organizationName = stringSchema(
+  new RegExp(`^${ORGANIZATION_NAME}$`),
+  "must be the name of a Pulumi organization",
+);
 
 const issuerName = stringSchema(
   new RegExp(`^(?! )[^${INVISIBLE}]+(?<! )$`, "u"),

@@ -27,7 +27,16 @@ export const rolePath = stringSchema(
 /** Characters that no one sees, such as control characters and zero-width spaces. */
 export const INVISIBLE = "\\p{C}\\p{Default_Ignorable_Code_Point}";
 
+/**
+ * The pattern of PROJECT/STACK, and of PROJECT/NAME for an environment of Pulumi ESC:
+ * https://www.pulumi.com/docs/iac/concepts/projects/project-file/ and https://www.pulumi.com/docs/iac/concepts/stacks/
+ */
+export const PROJECT_PATH = "[\\w.-]{1,100}/[\\w.-]{1,100}";
+
 // The exchange script checks names and URLs by the same rules: scripts/exchange-token.sh says where they come from.
+
+/** The pattern of the name of an organization in Pulumi Cloud. */
+export const ORGANIZATION_NAME = "\\w[\\w.-]{0,99}";
 
 const OCTET = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
 // The last label begins with a letter, or the host would be an IP address in disguise, such as 127.1.

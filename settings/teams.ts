@@ -1,6 +1,7 @@
 // What teams in Pulumi Cloud may do, and which of them the stack creates.
 
 import * as v from "valibot";
+import { PROJECT_PATH } from "./names";
 import type { Path, Problem } from "./problems";
 import { teamNameSchema } from "./tokenTypes";
 import {
@@ -65,8 +66,7 @@ export interface Team {
   environments?: TeamEnvironment[];
 }
 
-// https://www.pulumi.com/docs/iac/concepts/projects/project-file/ and https://www.pulumi.com/docs/iac/concepts/stacks/
-const PATH = /^[\w.-]{1,100}\/[\w.-]{1,100}$/;
+const PATH = new RegExp(`^${PROJECT_PATH}$`);
 
 const stackEntries = schemasOf<TeamStack>()({
   stack: stringSchema(PATH, "must be PROJECT/STACK"),

@@ -130,14 +130,14 @@ test("the workflows' file says for each stack what is previewed, where, and as w
 
 test("stacks that share a cluster share its access entries, and nothing else", async (t) => {
   const acme = { ...STACK, namespaces: ["a", "b"] };
-  const globex = { ...STACK, stack: "globex/eks-pulumi-oidc/dev", namespaces: ["b", "c"] };
+  const globex = { ...STACK, stack: "globex.com/eks-pulumi-oidc/dev", namespaces: ["b", "c"] };
   const { run } = await newPipeline(t, { stacks: [acme, globex] });
   const { all, outputs } = await run();
   const namespaces = all("AccessPolicyAssociation").map(({ accessScope }) => accessScope.namespaces.join());
   assert.deepEqual(namespaces, ["a,b,c"]);
   const permissions = all("TeamStackPermission").map(({ organization, team }) => `${organization} ${team}`);
-  assert.deepEqual(permissions, ["acme eks-pulumi-oidc-preview", "globex eks-pulumi-oidc-preview"]);
-  assert.deepEqual(Object.keys(outputs.policies as object), ["acme", "globex"]);
+  assert.deepEqual(permissions, ["acme eks-pulumi-oidc-preview", "globex.com eks-pulumi-oidc-preview"]);
+  assert.deepEqual(Object.keys(outputs.policies as object), ["acme", "globex.com"]);
   for (const { organization, policies } of all("OidcIssuer")) {
     const audiences = policies.map(({ rules }: AuthPolicy) => rules.aud);
     assert.deepEqual(audiences, Array(2).fill(`urn:pulumi:org:${organization}`));
