@@ -1,6 +1,6 @@
 // Asks AWS STS for a role, with the AWS CLI. It knows the endpoint of every region, and verifies its certificate.
 
-import type { AwsSettings } from "./deployedComponent";
+import type { AwsSettings } from "./awsSettings";
 import type { Answer } from "./questions";
 import { type Run, ToolError } from "./tools";
 

@@ -1,9 +1,9 @@
 // A component that is deployed as its program says: whom the live check asks, and with what.
 
-import type { Account, PlannedComponent, View } from "./components";
+import { type AwsSettings, readAws } from "./awsSettings";
+import type { Account, PlannedComponent } from "./components";
 import type { Plan } from "./plan";
-import { shellQuoted } from "./terminal";
-import { type Fields, fieldsAt, type Value, valueAt } from "./values";
+import { type Fields, fieldsAt, valueAt } from "./values";
 
 /** What the check needs to know about a component that is deployed. */
 export interface DeployedComponent {
@@ -16,12 +16,6 @@ export interface DeployedComponent {
   apiUrl: string;
   /** Undefined if no role is asked for. */
   aws: AwsSettings | undefined;
-}
-
-export interface AwsSettings {
-  region: string;
-  /** AWS_ENDPOINT_URL_STS; undefined for the endpoint of the region. */
-  stsUrl: string | undefined;
 }
 
 /**
@@ -78,32 +72,5 @@ export function requestOf({ configMap }: Pick<Account, "configMap">): Record<str
   const entries = Object.entries(fieldsAt(configMap?.request));
   return Object.fromEntries(
     entries.filter((entry): entry is [string, string] => typeof entry[1] === "string"),
-  );
-}
-
-function readAws({ providers }: View, { config, stack }: Plan): AwsSettings {
-  const { AWS_REGION, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_STS } = process.env;
-  const ofProvider = valueAt(providers.get("aws")?.[0]?.inputs, "region");
-  const regions: (Value | undefined)[] = [ofProvider, config["aws:region"], AWS_REGION, AWS_DEFAULT_REGION];
-  const region = regions.find((it) => typeof it === "string" && it !== "");
-  if (typeof region !== "string") {
-    const option = `--stack ${shellQuoted(stack)}`;
-    throw new Error(`The region is not set. To set it: pulumi config set aws:region REGION ${option}`);
-  }
-  checkRegion(region);
-
-  const stsUrl = AWS_ENDPOINT_URL_STS || undefined;
-  if (stsUrl === undefined || stsUrl.startsWith("https://")) return { region, stsUrl };
-  throw new Error(`AWS_ENDPOINT_URL_STS is ${stsUrl}. Set it to an https URL: ID tokens are sent there.`);
-}
-
-/** Also matches a region that is newer than this project. */
-const REGION_NAME = /^[a-z0-9-]+$/;
-
-/** @throws Error if a region from a stack's settings or the environment cannot be the name of an AWS region. */
-export function checkRegion(region: string): void {
-  if (REGION_NAME.test(region)) return;
-  throw new Error(
-    `The region is ${JSON.stringify(region)}, which is not the name of an AWS region. Set aws:region to one, such as us-west-2.`,
   );
 }

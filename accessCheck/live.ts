@@ -151,7 +151,7 @@ async function checkStack(check: Check): Promise<number> {
   return isIntended ? 0 : 1;
 }
 
-/** What is neither a change nor one that Pulumi would undo. */
+/** The steps of a preview that change nothing: with `refresh` and `read`, Pulumi only reads what exists. */
 const UNCHANGED = ["same", "refresh", "read"];
 
 /**

@@ -3,7 +3,7 @@
 
 import { Region } from "@pulumi/aws/types/enums";
 import { closest } from "fastest-levenshtein";
-import { checkRegion } from "../accessCheck/deployedComponent";
+import { checkRegion } from "../accessCheck/awsSettings";
 import { isRecord } from "../accessCheck/plan";
 import type { SimulationOptions } from "./emulators/simulation";
 import type { StackFile } from "./stackFile";
