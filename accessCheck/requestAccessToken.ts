@@ -19,7 +19,7 @@ export async function requestAccessToken(
   apiUrl: string,
   request: Record<string, string>,
   idToken: string,
-  stop?: AbortSignal,
+  stop: AbortSignal,
 ): Promise<Answer> {
   const setting = (name: string) => request[name] ?? "";
   // Used below, too: Node.js collects a signal to which nothing refers, and it then never aborts.
@@ -28,7 +28,7 @@ export async function requestAccessToken(
     const response = await fetch(`${apiUrl}/api/oauth/token`, {
       method: "POST",
       redirect: "error",
-      signal: AbortSignal.any([timeout, ...(stop ? [stop] : [])]),
+      signal: AbortSignal.any([timeout, stop]),
       body: new URLSearchParams({
         audience: `urn:pulumi:org:${setting("organization")}`,
         grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",

@@ -91,19 +91,22 @@ export function wrap(text: string, indent: number, hang = indent + 2): string[] 
   return [...lines, line];
 }
 
+/** In front of every cell of a table. */
+const GAP = "  ";
+
 /**
  * Returns a row of a table as lines. A cell that is wider than its column has the rest of the line for itself.
  *
  * @param widths of the columns.
  */
-export function tableRow(cells: string[], widths: number[], indent = 2, gap = 2): string[] {
+export function tableRow(cells: string[], widths: number[]): string[] {
   const lines: string[] = [];
-  let line = " ".repeat(indent);
-  let column = indent;
+  let line = GAP;
+  let column = GAP.length;
   for (const [index, cell] of cells.entries()) {
     const cellWidth = widths[index] ?? 0;
     line += visible(cell);
-    column += cellWidth + gap;
+    column += cellWidth + GAP.length;
     if (visible(cell).length > cellWidth) {
       lines.push(line);
       line = " ".repeat(column);

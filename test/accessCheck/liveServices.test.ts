@@ -3,11 +3,10 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { type TestContext, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { assumeRole } from "../../accessCheck/awsSts";
 import { requestAccessToken } from "../../accessCheck/requestAccessToken";
 import { printableJson, redact, shellQuoted, shown } from "../../accessCheck/terminal";
-import { type Run, ToolError, toolRunner } from "../../accessCheck/tools";
+import { ToolError, toolRunner } from "../../accessCheck/tools";
 import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import { type Answer, hang, respond, startEndpoint } from "../support/endpoint";
 import { writePrograms } from "../support/programs";
@@ -18,23 +17,6 @@ import { stsError } from "./liveTools";
 
 const ACCESS_TOKEN = `pul-${"0123456789".repeat(4)}`;
 
-/** Requests an access token from a Pulumi Cloud that answers so. */
-async function requestFrom(t: TestContext, answer: Answer, stop?: AbortSignal) {
-  const { url, close, requests } = await startEndpoint(answer, await emulatorCertificate());
-  t.after(close);
-  return { answer: requestAccessToken(url, { tokenExpirationSeconds: "7200" }, "TOKEN", stop), requests };
-}
-
-test("requests an access token of a minute, and ends when it is interrupted", async (t) => {
-  const stop = new AbortController();
-  const { answer, requests } = await requestFrom(t, hang(), stop.signal);
-  const interrupted = assert.rejects(answer, /aborted/);
-  while (requests.length === 0) await sleep(10);
-  assert.equal(requests[0]?.form.get("expiration"), "60");
-  stop.abort();
-  await interrupted;
-});
-
 /** Divides every time limit by 50. */
 function hurry(t: TestContext): void {
   const { timeout } = AbortSignal;
@@ -43,55 +25,43 @@ function hurry(t: TestContext): void {
   );
 }
 
-for (const [what, answer, reason] of [
+const RUNNING = new AbortController().signal;
+
+for (const [what, answer, reason, stop = RUNNING] of [
   ["hangs", hang(), "no answer within 10 s"],
+  ["is interrupted", hang(), "This operation was aborted", AbortSignal.abort()],
   ["redirects", respond(307, "", { Location: "https://127.0.0.1:9" }), "unexpected redirect"],
   ["is not reachable", (socket) => socket.destroy(), "UND_ERR_SOCKET"],
-  ["returns HTTP 503", respond(503, { message: "Service Unavailable" }), "HTTP 503"],
-  ["returns a page", respond(200, "<html></html>"), "HTTP 200"],
-] satisfies [string, Answer, string][]) {
+  ["returns HTTP 503", respond(503, { message: "Service Unavailable" }), "HTTP 503: Service Unavailable"],
+  ["returns a page", respond(200, "<html></html>"), "HTTP 200: HTTP 200"],
+] satisfies [string, Answer, string, AbortSignal?][]) {
   test(`counts a question neither as allowed nor as denied if Pulumi Cloud ${what}`, {
     timeout: 60_000,
   }, async (t) => {
     if (what === "hangs") hurry(t);
-    const { answer: failure } = await requestFrom(t, answer);
-    await assert.rejects(failure, (error: Error) => error.message.startsWith(reason));
+    const { url, close } = await startEndpoint(answer, await emulatorCertificate());
+    t.after(close);
+    await assert.rejects(requestAccessToken(url, {}, "TOKEN", stop), { message: reason });
   });
 }
 
-/** Returns the failure of an AWS CLI, with what it has printed. */
-function failing(stderr: string): Run {
-  return () => Promise.reject(new ToolError("Failed to run aws", stderr));
-}
-
-// awsSts.engine.test.ts asks with the AWS CLI that is installed. This is the message of version 2.
+// awsSts.engine.test.ts asks with the AWS CLI that is installed. These are the messages of both versions.
 const UNREACHABLE = 'Could not connect to the endpoint URL: "https://sts.us-west-2.amazonaws.com/"';
-const INVALID = "InvalidIdentityToken";
 const NO_KEYS = "Couldn't retrieve verification key from your identity provider";
-for (const [what, run, reason] of [
-  ["is not reachable", failing(`\naws: [ERROR]: ${UNREACHABLE}`), UNREACHABLE],
-  ["returns a page", async () => "None", "the answer contains no session of the role"],
-  ["cannot read the keys", failing(stsError(INVALID, NO_KEYS)), `${INVALID}: ${NO_KEYS}`],
-] satisfies [string, Run, string][]) {
-  test(`counts a question neither as allowed nor as denied if AWS STS ${what}`, async () => {
-    await assert.rejects(askSts(run), { message: reason });
+for (const [printed, isDenial, reason] of [
+  [stsError("AccessDenied", "No").replace("An error", "aws: [ERROR]: An error"), true, "AccessDenied: No"],
+  [stsError("IDPRejectedClaim", "No"), true, "IDPRejectedClaim: No"],
+  [stsError("InvalidIdentityToken", "No"), true, "InvalidIdentityToken: No"],
+  [stsError("InvalidIdentityToken", NO_KEYS), false, `InvalidIdentityToken: ${NO_KEYS}`],
+  [`\naws: [ERROR]: ${UNREACHABLE}`, false, UNREACHABLE],
+] as const) {
+  test(`counts what AWS STS answers ${isDenial ? "as denied" : "neither as allowed nor as denied"}: ${reason}`, async () => {
+    const run = () => Promise.reject(new ToolError("Failed to run aws", printed));
+    const answer = assumeRole({ region: "us-west-2", stsUrl: undefined }, "arn", "TOKEN", run);
+    if (isDenial) assert.deepEqual(await answer, { allowed: false, reason });
+    else await assert.rejects(answer, { message: reason });
   });
 }
-
-function askSts(run: Run) {
-  return assumeRole({ region: "us-west-2", stsUrl: undefined }, "arn", "TOKEN", run);
-}
-
-test("reads a denial of AWS STS as both versions of the AWS CLI print it", async () => {
-  for (const [code, version] of [
-    ["AccessDenied", "aws: [ERROR]: An error"],
-    ["IDPRejectedClaim", "An error"],
-    ["InvalidIdentityToken", "An error"],
-  ] as const) {
-    const answer = await askSts(failing(stsError(code, "No").replace("An error", version)));
-    assert.deepEqual(answer, { allowed: false, reason: `${code}: No` });
-  }
-});
 
 test("ends a program after a minute or when it is interrupted, and says where to get one that is missing", async (t) => {
   const directory = temporaryDirectory(t);
@@ -113,7 +83,7 @@ test("ends a program after a minute or when it is interrupted, and says where to
   assert.ok(Date.now() - startedAt < 20_000);
 
   const missing = "pulumi is not on PATH. To install it: https://www.pulumi.com/docs/install/";
-  await assert.rejects(toolRunner(new AbortController().signal, ROOT)("pulumi", []), { message: missing });
+  await assert.rejects(toolRunner(RUNNING, ROOT)("pulumi", []), { message: missing });
 });
 
 test("quotes a word in a command for the shell, so that a name cannot run another command", () => {

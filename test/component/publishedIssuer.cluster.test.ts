@@ -53,7 +53,8 @@ test("a service account of a cluster whose issuer is two published files is gran
   ]);
   const configMap = ["configmap", "trial-pulumi-token-exchange", "--output=json"];
   const { data } = JSON.parse(await server.kubectl(["get", inNamespace, ...configMap]));
-  const answer = await requestAccessToken(apiUrl, data, idToken.trim());
+  const { signal } = new AbortController();
+  const answer = await requestAccessToken(apiUrl, data, idToken.trim(), signal);
   assert.deepEqual(answer, { allowed: true, reason: "granted" });
 });
 
