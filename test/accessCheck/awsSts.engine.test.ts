@@ -113,18 +113,12 @@ describe("with the AWS CLI, the live check", { skip: missingAws }, () => {
     assert.deepEqual(other.requests, []);
   });
 
-  test("asks the endpoint of the region, in the domain of its partition", async (t) => {
+  test("asks the endpoint of the region, not the global one", async (t) => {
     const proxy = await startEndpoint(respond(403, ""));
     t.after(proxy.close);
     t.after(setVariables({ HTTPS_PROXY: proxy.url, NO_PROXY: "" }));
-    for (const [region, host] of [
-      ["us-east-1", "sts.us-east-1.amazonaws.com"],
-      ["us-isob-east-1", "sts.us-isob-east-1.sc2s.sgov.gov"],
-    ] as const) {
-      await assert.rejects(assumeRole({ region, stsUrl: undefined }, ROLE, ID_TOKEN, runTool));
-      const { head = "" } = proxy.requests.at(-1) ?? {};
-      assert.ok(head.startsWith(`CONNECT ${host}:443 HTTP/1.`), head);
-    }
-    assert.equal(proxy.requests.length, 2);
+    await assert.rejects(assumeRole({ region: "us-east-1", stsUrl: undefined }, ROLE, ID_TOKEN, runTool));
+    const heads = proxy.requests.map(({ head }) => head.replace(/ HTTP.*/s, ""));
+    assert.deepEqual(heads, ["CONNECT sts.us-east-1.amazonaws.com:443"]);
   });
 });

@@ -6,16 +6,13 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import tls from "node:tls";
-import { findAddedKeys, findIssuerAdditions } from "../../accessCheck/additions";
-import { notAsked } from "../../accessCheck/answers";
+import { findIssuerAdditions } from "../../accessCheck/additions";
 import { connect, readKubeconfigs } from "../../accessCheck/cluster";
-import type { View } from "../../accessCheck/components";
-import { type DeployedComponent, deployedComponent } from "../../accessCheck/deployedComponent";
+import { deployedComponent } from "../../accessCheck/deployedComponent";
 import { planFrom } from "../../accessCheck/plan";
 import { liveQuestions } from "../../accessCheck/questions";
 import { readComponents } from "../../accessCheck/readComponents";
-import { requestIdTokens } from "../../accessCheck/realServices";
-import { type Run, ToolError } from "../../accessCheck/tools";
+import type { Run } from "../../accessCheck/tools";
 import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import { hang, startEndpoint } from "../support/endpoint";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -28,7 +25,6 @@ const ROLE = "arn:aws:iam::123456789012:role/pulumi-oidc-x";
 
 const COMPONENT = "PulumiCloudAccess access";
 const OIDC_ISSUER = "OidcIssuer access.oidc-issuer";
-const CLUSTER = "kubernetes cluster";
 
 /** That of a deployed component with all features. */
 let steps: Draft["steps"];
@@ -47,19 +43,6 @@ function deployed(
   const plan = planFrom(draft.steps, config);
   const [component = assert.fail()] = readComponents(plan);
   return deployedComponent(component, plan);
-}
-
-/** Returns a component of service accounts with team tokens, with these settings by `NAMESPACE/NAME`. */
-function withEntries(entries: Record<string, object>): DeployedComponent & { view: View } {
-  const { component, ...others } = deployed();
-  const [first = assert.fail()] = component.after.accounts;
-  const accounts = Object.entries(entries).map(([id, entry]) => {
-    const [namespace = "", name = ""] = id.split("/");
-    const token = { tokenType: "team", teamName: "ops", tokenAudience: "audience" };
-    return { ...first, id, namespace, name, settings: { namespace, name, ...token, ...entry } };
-  });
-  const view = { ...component.after, accounts };
-  return { ...others, component: { ...component, after: view }, view };
 }
 
 /** Changes what the state says about a resource. */
@@ -124,11 +107,24 @@ describe("a deployed component", () => {
 });
 
 describe("the questions", () => {
-  /** Returns `CALLER AUDIENCE` of the questions about a service account, with `!` behind those that are to be denied. */
-  const asked = (entries: Record<string, object>, service = "Pulumi Cloud", allPairs = false) =>
-    liveQuestions(withEntries(entries).view, allPairs)
-      .filter((question) => question.account.id === "a/x" && question.service === service)
+  /**
+   * Returns `CALLER AUDIENCE` of the questions about a/x, with `!` behind those that are to be denied.
+   *
+   * @param entries settings of service accounts with team tokens, by `NAMESPACE/NAME`.
+   */
+  function asked(entries: Record<string, object>, service = "Pulumi Cloud", allPairs = false): string[] {
+    const { after: view } = deployed().component;
+    const [first = assert.fail()] = view.accounts;
+    const accounts = Object.entries(entries).map(([id, entry]) => {
+      const [namespace = "", name = ""] = id.split("/");
+      const token = { tokenType: "team", teamName: "ops", tokenAudience: "audience" };
+      return { ...first, id, namespace, name, settings: { namespace, name, ...token, ...entry } };
+    });
+    return liveQuestions({ ...view, accounts }, allPairs)
+      .filter(({ account, service: of }) => account.id === "a/x" && of === service)
       .map(({ caller, audience, intended }) => `${caller.label} ${audience}${intended ? "" : "!"}`);
+  }
+
   const INVALID = "itself with an invalid signature audience!";
 
   test("are asked as itself, with a defect, as default, and as the next service account or all others", () => {
@@ -170,31 +166,6 @@ describe("the questions", () => {
   });
 });
 
-test("requests no token of a service account that someone else creates later, and says so", async () => {
-  const later = withEntries({ "a/later": { createServiceAccount: false }, "a/x": {} });
-  const issuer = JSON.stringify({ iss: later.issuerUrl });
-  const token = ["{}", issuer, "s"].map((it) => Buffer.from(it).toString("base64url")).join(".");
-  const failure = (reason: string) => new ToolError("Failed", `Error from server (${reason})`);
-  const questions = liveQuestions(later.view, false);
-  const askWithout = (absent: string, reason = "NotFound") =>
-    requestIdTokens(later, questions, async (command) => {
-      if (command.includes(absent)) throw failure(reason);
-      return token;
-    });
-  const left = (await askWithout("later")).filter(({ idToken }) => idToken === undefined);
-  const absent = left.map(({ question }) => question);
-  assert.deepEqual(
-    absent,
-    questions.filter(({ caller }) => caller.name === "later"),
-  );
-  assert.deepEqual(notAsked(later.view.accounts, absent), [
-    "Not asked as a/later: createServiceAccount is false, and it does not exist yet.",
-  ]);
-  // One that the component creates must exist.
-  await assert.rejects(askWithout("x"), failure("NotFound"));
-  await assert.rejects(askWithout("later", "Forbidden"), failure("Forbidden"));
-});
-
 describe("the cluster of a component", () => {
   const directory = temporaryDirectory({ after });
 
@@ -207,31 +178,31 @@ describe("the cluster of a component", () => {
       content = await readFile(file, "utf8").catch(() => `no ${file}`);
       return "";
     };
-    const of = (inputs: object) =>
-      deployed((draft) => Object.assign(draft.step(CLUSTER).newState ?? assert.fail(), { inputs }));
+    const component = deployed((draft) => {
+      Object.assign(draft.step("kubernetes cluster").newState ?? assert.fail(), { inputs: kubernetes });
+    });
     const kubeconfigs = readKubeconfigs(named, ["access", "green"]);
-    const kubectl = await connect(of(kubernetes), kubeconfigs, directory, directory, run);
-    // Another component is connected, too.
-    await connect(of({ kubeconfig: "of another cluster" }), new Map(), directory, directory, run);
+    const kubectl = await connect(component, kubeconfigs, directory, directory, run);
     await kubectl(["get", "configmap"], ["--namespace=ci"], ["settings"]);
     return [...options, content];
   }
 
-  test("is that of its own kubeconfig, also beside a component in another cluster", async () => {
-    const options = await optionsFor({ kubeconfig: "of its cluster", context: "b", cluster: "c" });
-    assert.match(
-      options.join(" "),
-      /^get configmap --namespace=ci --kubeconfig=\S+ --context=b --cluster=c --cache-dir=\S+ --request-timeout=20s -- settings of its cluster$/,
-    );
-  });
-
-  test("is that of the file that the provider names", async () => {
+  test("is that of its provider's kubeconfig, or of the file that the provider names", async () => {
     const file = join(directory, "file");
-    await writeFile(file, "of a file");
-    for (const kubeconfig of [file, "file"]) {
-      assert.equal((await optionsFor({ kubeconfig })).at(-1), "of a file");
+    await writeFile(file, "CONTENT");
+    for (const [kubeconfig, content] of [
+      ["CONTENT", "CONTENT"],
+      [file, "CONTENT"],
+      ["file", "CONTENT"],
+      ["~/absent", "~/absent"],
+    ] as const) {
+      assert.match(
+        (await optionsFor({ kubeconfig, context: "b", cluster: "c" })).join(" "),
+        RegExp(
+          `^get configmap --namespace=ci --kubeconfig=\\S+ --context=b --cluster=c .* -- settings ${content}$`,
+        ),
+      );
     }
-    assert.equal((await optionsFor({ kubeconfig: "~/absent" })).at(-1), "~/absent");
   });
 
   test("is the one that the user names, for a kubeconfig that is secret or absent", async () => {
@@ -345,22 +316,5 @@ describe("what was added", () => {
     const host = "issuer.example";
     const ca = [...tls.rootCertificates];
     assert.deepEqual(connections, [{ host, port: 443, servername: host, rejectUnauthorized: true, ca }]);
-  });
-
-  test("is a key of a ConfigMap, which becomes a file", async () => {
-    const data = {
-      tokenScope: "",
-      "exchange-token.sh": "",
-      constructor: "",
-      "4dabf18193072939515e22adb298388d": "",
-    };
-    const configMap = JSON.stringify({ data, binaryData: { "\u202e": "" } });
-    const kubectl = async (_command: string[], options: string[], [name]: string[]) =>
-      options.includes("--namespace=a") && name === "x-pulumi-token-exchange" ? configMap : "";
-    const found = await findAddedKeys(withEntries({ "a/x": {}, "b/x": {} }).view, kubectl);
-    assert.deepEqual(
-      found.map((it) => it.replace(/^The ConfigMap of a\/x has the key (.*), which becomes a file\.$/, "$1")),
-      ["constructor", "4dabf18193072939515e22adb298388d", "\\u{202e}"],
-    );
   });
 });

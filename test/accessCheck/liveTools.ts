@@ -32,7 +32,6 @@ export type Edit = (stdout: string, call: Call) => string | Promise<string>;
 export interface LiveRun {
   verbose?: boolean;
   allPairs?: boolean;
-  kubeconfig?: string[];
   /** Variables besides those of this process. */
   environment?: NodeJS.ProcessEnv;
   answer?: Edit;
@@ -55,7 +54,7 @@ interface Call {
  *   the temporary files at each call; `left`: the temporary files at the end.
  */
 export async function checkLive(stack: LiveStack, run: LiveRun = {}) {
-  const { verbose = false, allPairs = false, kubeconfig = [] } = run;
+  const { verbose = false, allPairs = false } = run;
   const temporary = await mkdtemp(join(tmpdir(), "live-test-"));
   const stop = new AbortController();
   const calls: Call[] = [];
@@ -82,8 +81,8 @@ export async function checkLive(stack: LiveStack, run: LiveRun = {}) {
   const output = { log: (line: string) => printed.push(line), error: (line: string) => errors.push(line) };
   const restore = setVariables({ AWS_ENDPOINT_URL_STS: "", ...run.environment, TMPDIR: temporary });
   try {
-    const where = { cwd: stack.real?.cwd ?? ROOT, kubeconfig };
-    const options = { stack: stack.name, verbose, "all-pairs": allPairs, ...where };
+    const cwd = stack.real?.cwd ?? ROOT;
+    const options = { stack: stack.name, verbose, "all-pairs": allPairs, cwd, kubeconfig: [] };
     const exitCode = await checkLiveAccess(options, { run: runTool, stop, output });
     const sentToSts = calls.filter(({ args }) => args[0] === "sts").map(({ input }) => input);
     const streams = { stdout: printed.join("\n"), errors: inOneLine(errors.join(" ")).trim() };

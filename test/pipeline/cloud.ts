@@ -1,22 +1,14 @@
-// What the pipeline's program and script talk to: an AWS account, and Pulumi Cloud's organizations.
+// What the pipeline's program creates in an AWS account and in Pulumi Cloud's organizations.
 
-import type { IncomingMessage } from "node:http";
-import { text } from "node:stream/consumers";
-import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createGunzip } from "node:zlib";
 import { ISSUER_URL } from "../../pipeline/config";
 import { type Emulator, type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
 import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
-import { type Reply, startServer } from "../../simulator/emulators/server";
-import { openCertificateAuthority } from "../support/certificates";
-import { answerAdmin } from "../support/cloudApi";
-import { startTeams, type Teams } from "../support/teams";
+import { startTeams } from "../support/teams";
 
 type Issuer = ReturnType<PulumiCloud["list"]>[number]["registration"];
 
-/** It serves Pulumi Cloud's API, and the TLS certificate of GitHub's issuer. */
-export type PipelineCloud = Awaited<ReturnType<typeof startPipelineCloud>>;
+export type PipelineCloud = ReturnType<typeof startPipelineCloud>;
 
 const REPOSITORY = "acme/eks-pulumi-oidc";
 export const SUBJECT_PREFIX = "repo:acme@11/eks-pulumi-oidc@42";
@@ -30,16 +22,49 @@ export const SETTINGS = {
 export const ACCOUNT = "123456789012";
 export const GITHUB_PROVIDER = `arn:aws:iam::${ACCOUNT}:oidc-provider/${new URL(ISSUER_URL).hostname}`;
 
-/** Starts services that know nothing of the repository's pipeline, on a free loopback port, until the test ends. */
-export async function startPipelineCloud(t: TestContext) {
+/** Starts services that know nothing of the repository's pipeline. */
+export function startPipelineCloud() {
   // The authentication mode, by region and name.
   const clusters = new Map([["us-west-2 my-cluster", "API"]]);
   // OIDC issuers of Pulumi Cloud, and everything else that exists, by ID.
   const issuers = new Map<string, Issuer>();
   const stored = new Map<string, object>();
   const teams = startTeams();
+  const existing = () => [...issuers.keys(), ...stored.keys(), ...teams.existing()].sort();
+
+  function requireExisting(id: string): void {
+    if (!existing().includes(id)) throw new Error(`404 API error: Not Found: ${id}`);
+  }
+
+  /** Returns the kind of a type of resource, whose ID is `Type name`. */
+  function kindOf(token: string): ResourceKind {
+    const type = token.replace(/^.*:/, "");
+    const identify = (inputs: object, name: string): string => {
+      const { organization, organizationName, teamName } = inputs as Record<string, string>;
+      if (type === "AccessPolicyAssociation") requireExisting(`AccessEntry ${name}`);
+      if (type === "TeamRoleAssignment") requireExisting(`${organizationName}/${teamName}`);
+      if (type === "OidcIssuer") return `${organization}/1`;
+      return type === "OpenIdConnectProvider" ? GITHUB_PROVIDER : `${type} ${name}`;
+    };
+    const outputs = (id: string, inputs: object) => {
+      const name = id.replace(`${type} `, "");
+      const arn = type === "Role" ? `arn:aws:iam::${ACCOUNT}:role/${name}-1a2b3c4` : id;
+      return { arn, name, roleId: "role-1", ...inputs };
+    };
+    const store: Map<string, object> = type === "OidcIssuer" ? issuers : stored;
+    const kind = teams.resources[token] ?? storedKind(store, identify, outputs);
+    return {
+      ...kind,
+      async create(name, inputs) {
+        // Whatever does not wait for it is too early.
+        if (["Team", "AccessEntry"].includes(type)) await sleep(20);
+        return kind.create(name, inputs);
+      },
+    };
+  }
 
   const calls: Emulator["calls"] = {
+    ...teams.calls,
     "aws:eks/getCluster:getCluster": {
       answer(inputs) {
         const { region, name } = inputs as { region: string; name: string };
@@ -51,7 +76,6 @@ export async function startPipelineCloud(t: TestContext) {
         return { name, region, arn, accessConfigs: [{ authenticationMode }], identities };
       },
     },
-    ...teams.calls,
     "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {
       answer() {
         if (!stored.has(GITHUB_PROVIDER)) throw new Error("finding IAM OIDC Provider by url: not found");
@@ -59,75 +83,8 @@ export async function startPipelineCloud(t: TestContext) {
       },
     },
   };
-
-  async function reply(request: IncomingMessage): Promise<Reply> {
-    const { pathname } = new URL(request.url ?? "", "https://127.0.0.1");
-    const isCompressed = request.headers["content-encoding"] === "gzip";
-    const content = await text(isCompressed ? request.pipe(createGunzip()) : request);
-    const list = () => [...issuers].map(([id, registration]) => ({ id, registration }));
-    const answer = answerAdmin({ list }, `${request.method} ${pathname}`, content ? JSON.parse(content) : {});
-    return answer ?? { status: 404, body: { code: 404, message: "Not Found" } };
-  }
-
-  const authority = await openCertificateAuthority();
-  const issue = () => authority.issue({ hosts: ["127.0.0.1", new URL(ISSUER_URL).hostname] });
-  const { server, origin, close } = await startServer(await issue(), reply);
-  t.after(close);
-  return {
-    origin,
-    port: Number(new URL(origin).port),
-    clusters,
-    issuers,
-    stored,
-    teams,
-    // Every type of the providers is a kind, but the stack itself is not.
-    resources: new Proxy<Emulator["resources"]>(
-      {},
-      {
-        get: (_, type: string) =>
-          /^pulumi:/.test(type) ? undefined : resourceKind(type, stored, issuers, teams),
-      },
-    ),
-    calls,
-    existing: () => [...issuers.keys(), ...stored.keys(), ...teams.existing()].sort(),
-    /** Replaces the TLS certificate, as GitHub does. */
-    rotateCertificate: async () => server.setSecureContext(await issue()),
-  };
-}
-
-/** Returns the kind of a type of resource, whose ID is `Type name`. */
-function resourceKind(
-  token: string,
-  stored: Map<string, object>,
-  issuers: Map<string, Issuer>,
-  teams: Teams,
-): ResourceKind {
-  const type = token.replace(/^.*:/, "");
-  const store: Map<string, object> = type === "OidcIssuer" ? issuers : stored;
-  const identify = (inputs: object, name: string): string => {
-    const { organization, organizationName, teamName } = inputs as Record<string, string>;
-    const parents: Record<string, string> = {
-      AccessPolicyAssociation: `AccessEntry ${name}`,
-      TeamRoleAssignment: `${organizationName}/${teamName}`,
-    };
-    const parent = parents[type];
-    const existing = [...stored.keys(), ...teams.existing()];
-    if (parent && !existing.includes(parent)) throw new Error(`404 API error: Not Found: ${parent}`);
-    if (type === "OidcIssuer") return `${organization}/1`;
-    return type === "OpenIdConnectProvider" ? GITHUB_PROVIDER : `${type} ${name}`;
-  };
-  const outputs = (id: string, inputs: object) => {
-    const name = id.replace(`${type} `, "");
-    const arn = type === "Role" ? `arn:aws:iam::${ACCOUNT}:role/${name}-1a2b3c4` : id;
-    return { arn, name, roleId: "role-1", ...inputs };
-  };
-  const kind = teams.resources[token] ?? storedKind(store, identify, outputs);
-  return {
-    ...kind,
-    async create(name, inputs) {
-      // Whatever does not wait for its parent is too early.
-      if (["Team", "AccessEntry"].includes(type)) await sleep(20);
-      return kind.create(name, inputs);
-    },
-  };
+  // Every type of the providers is a kind, but the stack itself is not.
+  const get = (_: object, type: string) => (type.startsWith("pulumi:") ? undefined : kindOf(type));
+  const resources = new Proxy<Emulator["resources"]>({}, { get });
+  return { clusters, issuers, stored, resources, calls, existing };
 }

@@ -3,9 +3,9 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { runInNewContext } from "node:vm";
 import { parse } from "yaml";
 import { writePrograms } from "../support/programs";
@@ -14,17 +14,11 @@ import { temporaryDirectory } from "../support/temporaryDirectory";
 
 type Step = Partial<Record<"id" | "if" | "uses" | "run", string>> & {
   "continue-on-error"?: boolean;
-  with?: Record<string, unknown>;
-  env?: Record<string, string>;
+  with?: Record<string, string | boolean>;
 };
-
-type Job = { steps?: Step[] };
 
 const DIRECTORY = ".github/workflows";
 const WORKFLOWS = readdirSync(join(ROOT, DIRECTORY)).map((file) => file.replace(".yml", ""));
-const STEPS = WORKFLOWS.flatMap((name) => Object.values<Job>(workflow(name).jobs)).flatMap(
-  ({ steps = [] }) => steps,
-);
 const LIST = '[{"stack":"acme/eks-pulumi-oidc/dev","region":"us-west-2"}]';
 
 /** The jobs that exchange an ID token, by the names of their workflows. */
@@ -69,38 +63,54 @@ test("the workflows install the version of the CLI that the tests run with", () 
   }
 });
 
-test("no workflow changes a stack", () => {
-  for (const { run = "", with: inputs } of STEPS) {
+test("no workflow changes a stack, or uses a commit other than the one that started it", () => {
+  const steps = WORKFLOWS.flatMap((name) => Object.values<{ steps?: Step[] }>(workflow(name).jobs));
+  for (const { uses = "", run = "", with: inputs } of steps.flatMap((job) => job.steps ?? [])) {
     assert.doesNotMatch(run, /\bpulumi (?!preview )/);
     assert.ok([undefined, "preview"].includes(inputs?.command as string));
+    if (uses.startsWith("actions/checkout@")) assert.ok(!inputs?.ref && !inputs?.repository);
   }
 });
 
-test("the step of preview.yml adds the report of the plan to the job summary", (t) => {
-  const { status, log, summary } = runPlan(t, { pulumi: 'echo "$@"', npm: 'echo "$@"; cat "$5"' });
-  assert.deepEqual([status, log], [0, ""]);
-  assert.deepEqual(summary.split("\n"), [
-    "start --silent -- --plan plan.json --markdown",
-    "preview --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev",
-    "",
-  ]);
+const DIAGNOSTICS = JSON.stringify({
+  diagnostics: [{ severity: "error", message: "error: \u001b[8m\n\n::stop-commands::\u202e\n" }],
 });
-
-test("the step of preview.yml fails with the report if something is not as intended", (t) => {
-  const run = runPlan(t, { pulumi: "echo {}", npm: "echo not intended; exit 1" });
-  assert.deepEqual(run, { status: 1, log: "", summary: "not intended\n" });
-});
-
-test("the step of preview.yml prints why a preview has failed, which cannot change the log", (t) => {
-  const diagnostics = [{ severity: "error", message: "error: \u001b[8m\n\n::stop-commands::\u202e\n" }];
-  const pulumi = `echo '${JSON.stringify({ diagnostics })}'; exit 1`;
-  const run = runPlan(t, { pulumi, npm: "echo asked" });
-  assert.deepEqual(run, {
-    status: 1,
-    log: '"error: \\u001b[8m"\n"::stop-commands::\\u202e"\n',
-    summary: "",
+for (const [what, programs, expected] of [
+  [
+    "adds the report of the plan to the job summary",
+    { pulumi: 'echo "$@"', npm: 'echo "$@"; cat "$5"' },
+    {
+      status: 0,
+      log: "",
+      summary: `start --silent -- --plan plan.json --markdown
+preview --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev
+`,
+    },
+  ],
+  [
+    "fails with the report if something is not as intended",
+    { pulumi: "echo {}", npm: "echo not intended; exit 1" },
+    { status: 1, log: "", summary: "not intended\n" },
+  ],
+  [
+    "prints why a preview has failed, which cannot change the log",
+    { pulumi: `echo '${DIAGNOSTICS}'; exit 1`, npm: "echo asked" },
+    { status: 1, log: '"error: \\u001b[8m"\n"::stop-commands::\\u202e"\n', summary: "" },
+  ],
+] as const) {
+  test(`the step of preview.yml that checks the plan ${what}`, (t) => {
+    const directory = temporaryDirectory(t);
+    const file = join(directory, "summary");
+    writeFileSync(file, "");
+    const { run } = workflow("preview").jobs.preview.steps.find(({ id }: Step) => id === "plan");
+    const { status, stdout: log } = runStep(run, directory, {
+      PATH: writePrograms(directory, programs),
+      STACK: "acme/eks-pulumi-oidc/dev",
+      GITHUB_STEP_SUMMARY: file,
+    });
+    assert.deepEqual({ status, log, summary: readFileSync(file, "utf8") }, expected);
   });
-});
+}
 
 test("preview.yml posts the comment, and then fails if the preview or the access check has", () => {
   const steps: Step[] = workflow("preview").jobs.preview.steps;
@@ -133,27 +143,6 @@ for (const [name, run, expected] of [
     const context = { needs: { stacks: { outputs: { list } } }, github };
     assert.equal(isTrue(workflow(name).jobs[name].if, context), expected);
   });
-}
-
-test("every step uses the commit that started the workflow", () => {
-  for (const { uses = "", with: inputs } of STEPS) {
-    if (uses.startsWith("actions/checkout@")) {
-      assert.deepEqual([inputs?.ref, inputs?.repository], [undefined, undefined]);
-    }
-  }
-});
-
-/** Runs the step of preview.yml that checks the plan, with stand-ins for the programs. */
-function runPlan(t: TestContext, programs: { pulumi: string; npm: string }) {
-  const directory = temporaryDirectory(t);
-  const file = join(directory, "summary");
-  const { run } = workflow("preview").jobs.preview.steps.find(({ id }: Step) => id === "plan");
-  const { status, stdout } = runStep(run, directory, {
-    PATH: writePrograms(directory, programs),
-    STACK: "acme/eks-pulumi-oidc/dev",
-    GITHUB_STEP_SUMMARY: file,
-  });
-  return { status, log: stdout, summary: existsSync(file) ? readFileSync(file, "utf8") : "" };
 }
 
 /** Runs the script of a step, as GitHub does. */
