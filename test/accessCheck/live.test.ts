@@ -169,7 +169,7 @@ test("asks each component's own cluster, and reports one after the other", async
   );
   assert.match(
     inOneLine(other),
-    /^a .* As itself: denied by Pulumi Cloud .* policyRules, audienceRule, and .*: not as the settings intend\. $/,
+    /^a .* The issuer's TLS certificate could not be read, .* As itself: denied by Pulumi Cloud .* policyRules, audienceRule, and .*: not as the settings intend\. $/,
   );
   assert.deepEqual([exitCode, calls.filter(({ args }) => args[1] === "token").length], [1, 28]);
 });
