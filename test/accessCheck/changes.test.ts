@@ -278,7 +278,13 @@ test("lists a new component, its service accounts with all containers of their J
     "#!/bin/sh\n",
   );
   const edits = [set(JOB, "spec.template.spec.containers.1", sidecar), set(TEAM_A, "members", ["mallory"])];
-  const { changes } = (await newPlan(script, ...edits)).check();
+  const usesRole: Edit = (draft) => {
+    const propertyDependencies = { role: [draft.step(IRSA).urn] };
+    return draft.edit(
+      add("aws:iam/rolePolicy:RolePolicy", "logs", { role: UNKNOWN }, { propertyDependencies }),
+    );
+  };
+  const { changes } = (await newPlan(script, usesRole, ...edits)).check();
   const job = "Job: pulumi whoami, in pulumi/pulumi-base:3.274.1";
   assert.deepEqual(changes, [
     `new OIDC issuer: URL: https://${ISSUER_URL}`,
@@ -293,6 +299,7 @@ test("lists a new component, its service accounts with all containers of their J
     "new ci/deployer: role: irsa",
     `new ci/deployer: role policies: ${READ_ONLY}`,
     `new ci/deployer: permissions boundary: ${READ_ONLY}`,
+    'new ci/deployer: RolePolicy logs: { "role": "known after the update" }',
     `new ci/deployer: ${job}; sh -c curl, in mallory/base:1`,
     "new ops/drift: token: user:alice",
     "new ops/drift: lifetime: 7200 s",

@@ -124,7 +124,7 @@ const CASES: Case[] = [
     ],
   ],
   [
-    "each difference of a role",
+    "each difference of a role, and what the component has twice",
     [
       set(COMPONENT, "oidcProviderArn", "x"),
       set(IRSA, "permissionsBoundary", ADMIN_POLICY),
@@ -138,6 +138,7 @@ const CASES: Case[] = [
       set(ASSOCIATION, "disableSessionTags", true),
       set(SERVICE_ACCOUNT, ["metadata", "annotations", ROLE_ANNOTATION], "x"),
       set("ServiceAccount access.web.secrets", "metadata.annotations", { [ROLE_ANNOTATION]: "x" }),
+      add(ADMISSION_POLICY, "access.more", {}, INSIDE),
       // The same name, below another parent.
       add("a:b:C$aws:iam/role:Role", "access.ci.deployer", {}, { ...INSIDE, type: "aws:iam/role:Role" }),
     ],
@@ -155,6 +156,7 @@ const CASES: Case[] = [
       `ops/drift: The component attaches the policy "${ADMIN_POLICY}", which rolePolicyArns does not list.`,
       `web/secrets: Its service account: ${ROLE_ANNOTATION} is "x" instead of none.`,
       "RolePolicy access.ci.deployer is inside the component, and no part of it.",
+      "MutatingAdmissionPolicy access.more is inside the component, and no part of it.",
       "Role access.ci.deployer is inside the component, and no part of it.",
     ],
   ],
@@ -236,7 +238,6 @@ const CASES: Case[] = [
       add(PERMISSION, "not-known", { organization: "acme", team: UNKNOWN }, INSIDE),
       add(PERMISSION, "elsewhere", { organization: "other", team: "a" }, INSIDE),
       add(PERMISSION, "anywhere", { organization: UNKNOWN, team: "a" }, INSIDE),
-      add(ADMISSION_POLICY, "access.more", {}, INSIDE),
       set(COMPONENT, "serviceAccounts.0.injectToken", false),
       set(COMPONENT, "serviceAccounts.0.runJob", false),
       set(COMPONENT, "serviceAccounts.0.createServiceAccount", false),
@@ -269,7 +270,6 @@ const CASES: Case[] = [
       "TeamStackPermission not-known is inside the component, and no part of it.",
       "TeamStackPermission elsewhere is inside the component, and no part of it.",
       "TeamStackPermission anywhere is inside the component, and no part of it.",
-      "MutatingAdmissionPolicy access.more is inside the component, and no part of it.",
       "ci/deployer: ConfigMapPatch patch has the name of its ConfigMap, and can change its request.",
       "ci/deployer: ConfigMapPatch not-known has the name of its ConfigMap, and can change its request.",
       `ci/deployer: ServiceAccountPatch patch: ${ROLE_ANNOTATION} is "x" instead of "${ROLE_ARN}".`,
@@ -501,6 +501,13 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
       addObject("core/v1:ConfigMapPatch", "other", "other"),
       addObject("core/v1:ConfigMap", "in-other-namespace", "secrets-pulumi-token-exchange"),
       addObject("core/v1:ConfigMap", "named-by-pulumi", UNKNOWN),
+      add("kubernetes:core/v1:ServiceAccountPatch", "labels", {
+        metadata: { namespace: "ci", name: "deployer" },
+      }),
+      // This entry has no role.
+      add("kubernetes:core/v1:ServiceAccountPatch", "other-role", {
+        metadata: { namespace: "web", name: "secrets", annotations: { [ROLE_ANNOTATION]: "x" } },
+      }),
       addObject("core/v1:ServiceAccount", "elsewhere", "deployer", { provider: "urn:other::id" }),
     ],
   ],

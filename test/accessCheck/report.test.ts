@@ -82,6 +82,7 @@ for (const [what, finding, token, role] of [
     const report = reportOf({ findings: [{ ...finding, text: "X." }] });
     const indent = "account" in finding ? 4 : 2;
     assert.match(report, RegExp(`^ {2}ns/helm +user:bob +${token} +${role}$.*^ {${indent}}X\\.$`, "ms"));
+    assert.equal(report.split("X.").length, 2);
     assert.match(report, /^ {2}1 finding, 12 service accounts: not as the settings intend\.$/m);
   });
 }
