@@ -16,7 +16,7 @@ import { resourceLines } from "../../simulator/runReport";
 import { TEMPLATE_STACK } from "../../simulator/stackFile";
 import { ended, writePrograms } from "../support/programs";
 import { copyProject, linkPackages, ROOT, read } from "../support/project";
-import { entry, stackWith, start } from "../support/stack";
+import { entry, type Settings, stackWith, start } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 import { printed, simulate, stackFile } from "./simulate";
@@ -65,20 +65,6 @@ describe("the simulation", () => {
       assert.deepEqual([exitCode, stderr], [0, ""]);
     });
   }
-
-  test("checks nothing if only an environment can have what every stack requires, and names --plan", async (t) => {
-    const environment = ["acme/access@3"];
-    for (const [config, missing] of [
-      [{}, "clusterName and serviceAccounts"],
-      [{ clusterName: "a" }, "serviceAccounts"],
-      [stackWith({}), "clusterName"],
-    ] as const) {
-      const { exitCode, stderr } = await simulate(t, { prod: { environment, config } });
-      const reason = `Nothing was checked: ${missing} must come from the environment, and the simulation does not open acme/access@3. `;
-      assert.ok(stderr.includes(`${reason}To check with them: pulumi preview `), stderr);
-      assert.equal(exitCode, 2);
-    }
-  });
 
   test("covers every type of access token, and service accounts that exist or have no Job", async (t) => {
     const runner = { tokenType: "runner", runnerId: "id", runnerName: "eks", awsRole: "pod-identity" };
@@ -191,10 +177,17 @@ describe("the simulation", () => {
     assert.deepEqual([exitCode, stderr], [0, ""]);
   });
 
-  test("reports what is invalid on standard error, with control characters shown", async (t) => {
+  test("reports what is invalid or missing on standard error, with control characters shown", async (t) => {
     const secure = { secure: "A" };
     const encrypted = stackFile({ "aws:region": secure, "aws:secretKey": secure });
+    const importing = (config: Settings) => ({ prod: { environment: ["acme/access@3"], config } });
     for (const [stacks, message] of [
+      [
+        importing({}),
+        /^Nothing was checked: clusterName and serviceAccounts must come from the environment, /m,
+      ],
+      [importing({ clusterName: "a" }), /checked: serviceAccounts must .* does not open acme\/access@3\. /],
+      [importing(stackWith({})), /checked: clusterName must .*To check with them: pulumi preview .* --plan /],
       [{ prod: stackFile({ rolePath: "Bad", typo: "x" }) }, /in Pulumi\.prod\.yaml \(2 problems\)/],
       // It would be another host.
       [{ prod: stackFile({ "aws:region": "$&.example.com" }) }, /^The region is "\$&\.example\.com", /m],
