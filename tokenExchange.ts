@@ -100,7 +100,7 @@ export function tokenExchangePod(
 
 function withExchange(container: Container): Container {
   const { env = [], volumeMounts = [] } = container;
-  // A path can be written in several ways, such as with a slash at its end.
+  // A path can be written in several ways, such as with a trailing slash.
   const isElsewhere = (path: unknown) => posix.resolve("/", String(path)) !== VOLUME_MOUNT.mountPath;
   return {
     ...container,

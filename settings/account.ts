@@ -43,8 +43,8 @@ export interface ServiceAccount extends TokenSettings {
   /** Additional claims that the allow policy requires, with their patterns. Default: `{}`. */
   policyRules?: Record<string, pulumi.Input<string>>;
   /**
-   * Create the service account. Set it to `false` for one that exists, such as a Helm chart's. For one that was created, read
-   * "What deletes or replaces" in docs/configuration.md first. Default: `true`.
+   * Create the service account. Set it to `false` for one that exists, such as a Helm chart's. For one that was created, keep
+   * `runJob: true` in the same update, or it is deleted. Default: `true`.
    */
   createServiceAccount?: boolean;
   /**
@@ -55,9 +55,9 @@ export interface ServiceAccount extends TokenSettings {
   /** IAM policies to attach to the role. Default: `[]`. */
   rolePolicyArns?: string[];
   /**
-   * Add the token exchange to its pods when they are created, so that no manifest changes. With `runJob: false`, it is
-   * untested. Requires permission to manage admission policies in the whole cluster, and Kubernetes 1.36. The component does
-   * not know the version: on an older cluster, `pulumi up` fails after a minute. Default: `false`.
+   * Add the token exchange to its pods when they are created, so that no manifest changes. With `runJob: false`, the
+   * exchange is untested. Requires permission to manage admission policies in the whole cluster, and Kubernetes 1.36. The
+   * component does not know the version: on an older cluster, `pulumi up` fails after a minute. Default: `false`.
    */
   injectToken?: boolean;
   /** Run the Job that tests the token exchange. Default: `true`. */

@@ -5,9 +5,10 @@ import { parseArgs } from "node:util";
 
 export const USAGE = `Usage: npm start -- [OPTION...]
 
-Checks which service account is granted which access token: of the first
-\`pulumi up\` of a stack, which it simulates on this machine, of a plan, or with
---live of what exists. Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
+Checks which service account gets which access token. By default, it simulates
+the first \`pulumi up\` of a stack on this machine. With --plan, it reads a plan.
+With --live, it asks the real services. Nothing is created in AWS, Kubernetes,
+or Pulumi Cloud.
 
   --stack NAME  Stack to simulate or check, from Pulumi.NAME.yaml (default: the
                 only stack file. An unchanged Pulumi.dev.yaml does not count;

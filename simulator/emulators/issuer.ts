@@ -44,7 +44,7 @@ export interface ClusterIssuer {
  */
 const DISCOVERY_PATH = "/.well-known/openid-configuration";
 
-/** Returns the URL of an issuer without a slash at its end, which the specification removes before it appends a path. */
+/** Returns the URL of an issuer without a trailing slash, which the specification removes before it appends a path. */
 const base = (url: string) => url.replace(/\/$/, "");
 
 /** Returns the keys of an issuer. They are fetched at the first verification and cached. */

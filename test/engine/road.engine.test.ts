@@ -80,7 +80,7 @@ test("the README's commands for two YAML files create them, to be edited, previe
   cli.environment.EDITOR = "editor";
 
   const [commands = assert.fail()] = codeIn(read("README.md"), "bash two-files");
-  const { directory, printed } = await runBlock(cli, path, cli.directory, commands);
+  const { directory, printed } = await runBlock(cli, path, bin, commands);
   assert.match(printed, /^pulumi preview\npulumi up$/m);
   const created = (file: string) => readFileSync(join(directory, file), "utf8");
   assert.match(created("Pulumi.dev.yaml"), /^ {2}clusterName: prod$/m);
