@@ -5,7 +5,7 @@ import { ASSOCIATION, type Found, organizationOf, resourceOf } from "./foundReso
 import type { PlannedResource } from "./plan";
 import { isOpaque, UNKNOWN, valueAt } from "./values";
 
-/** Reads an issuer of the rest of the program, also by the second interface of the provider: `pulumiservice.api.auth`. */
+/** Reads an issuer of the rest of the program, including by the second interface of the provider: `pulumiservice.api.auth`. */
 export function readOtherIssuer(found: Found, component: PlannedResource): OtherIssuer[] {
   const { type, inputs, owner, resource } = found;
   const isPolicy = /^pulumiservice:.*:(Auth)?Policy$/.test(type);
@@ -27,7 +27,7 @@ export function readOtherIssuer(found: Found, component: PlannedResource): Other
   ];
 }
 
-/** A ServiceAccount or a ConfigMap, also as a CustomResource, and a patch of one. */
+/** A ServiceAccount or a ConfigMap, including as a CustomResource, and a patch of one. */
 const OBJECT = /^kubernetes:(?:core\/)?v1:(ConfigMap|ServiceAccount)(Patch)?$/;
 
 export function readOtherObject(found: Found, accounts: Account[]): OtherObject[] {

@@ -7,7 +7,7 @@ import { paint, printableJson, visible, wrap } from "./terminal";
 
 /** The options of `npm start` about its report. */
 export interface ReportOptions {
-  /** Prints each resource and the output of each Job, also where there are many. */
+  /** Prints each resource and the output of each Job, even where there are many. */
   verbose?: boolean;
   /** Prints the policies as JSON, and nothing else. */
   policies?: boolean;

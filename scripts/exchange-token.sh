@@ -339,7 +339,7 @@ request() {
 # seconds, which it doubles. Exits with this code if the time to retry would be exceeded.
 wait_to_retry() {
   local wait=$((answer_retry_after > 0 ? answer_retry_after : backoff))
-  # Keeps many pods from retrying at once, also after Retry-After.
+  # Keeps many pods from retrying at once, even after Retry-After.
   local milliseconds=$((wait * 1000 + RANDOM % (backoff * 1000)))
   if (((SECONDS - started) * 1000 + milliseconds >= retry_seconds * 1000)); then
     fail "$1" "$2. Giving up: another attempt would exceed the limit of $retry_seconds s." \

@@ -168,7 +168,7 @@ function readSettings(file: string, project: string): Omit<StackFile, "project">
   };
 }
 
-/** Returns the names in `environment`: a list of them, also as keys with options, or an environment with `imports`. */
+/** Returns the names in `environment`: a list of them, which can be keys with options, or an environment with `imports`. */
 function environmentsIn(environment: unknown): string[] {
   const imports = isRecord(environment) ? environment.imports : environment;
   if (!Array.isArray(imports)) return [];
