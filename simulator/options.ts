@@ -10,10 +10,11 @@ the first \`pulumi up\` of a stack on this machine. With --plan, it reads a plan
 With --live, it asks the real services. Nothing is created in AWS, Kubernetes,
 or Pulumi Cloud.
 
-  --stack NAME  Stack to simulate or check, from Pulumi.NAME.yaml (default: the
+  --stack [ORGANIZATION/]NAME
+                Stack to simulate or check, from Pulumi.NAME.yaml (default: the
                 only stack file. An unchanged Pulumi.dev.yaml does not count;
-                without another one, a sample is simulated). With --live,
-                ORGANIZATION/NAME if it is not in your default organization
+                without another one, a sample is simulated). --live needs the
+                organization if it is not your default one
   --plan FILE   Check what \`pulumi preview --json --show-sames\` has printed for
                 any program with a PulumiCloudAccess, and what its update would
                 change. - reads standard input

@@ -39,7 +39,8 @@ export const TEMPLATE_STACK = {
  * Returns the stack that a command is about.
  *
  * @param directory of the project.
- * @param name from the command line. Without it, the project's only stack, apart from an unchanged `Pulumi.dev.yaml`.
+ * @param name from the command line, with or without `ORGANIZATION/`. Without it, the project's only stack, apart from an
+ *     unchanged `Pulumi.dev.yaml`.
  * @param command to which the reader can add `--stack`.
  * @returns undefined without a name, if the project does not have its own stack.
  * @throws Error that lists the stacks if the named one does not exist, or if there are several and none is named.
@@ -51,7 +52,7 @@ export function findStack(
 ): StackSource | undefined {
   const stacks = stacksIn(directory);
   const [only, ...others] = stacks.filter((stack) => !isAsInTemplate(directory, stack));
-  const found = name ?? only;
+  const found = name?.split("/").at(-1) ?? only;
   if (found === undefined) return undefined;
 
   const list = `Stacks in this directory: ${stacks.join(", ")}. To choose one: ${command} --stack NAME`;

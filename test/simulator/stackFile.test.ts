@@ -104,7 +104,9 @@ test("without --stack, finds the only stack, no stack, or asks which one, in sta
   const list = "Stacks in this directory: dev, prod. To choose one: npm start -- --stack NAME";
   assert.throws(() => find(), { message: `This project has several stacks. ${list}` });
   assert.throws(() => find("staging"), { message: `Pulumi.staging.yaml does not exist. ${list}` });
-  assert.equal(findStack(project, "dev")?.file, join(stacks, "Pulumi.dev.yaml"));
+  for (const name of ["dev", "acme/dev"]) {
+    assert.equal(findStack(project, name)?.file, join(stacks, "Pulumi.dev.yaml"));
+  }
 });
 
 test("without --stack, passes over a Pulumi.dev.yaml that has the settings of the template only", async (t) => {
