@@ -259,6 +259,10 @@ function parseYaml(text: string): YamlFile {
     throw new Error(`line ${lineOf(position)}: ${message}`);
   };
   const [error] = document.errors;
+  if (error?.code === "DUPLICATE_KEY") {
+    const [key = "a key"] = /^[\w:.-]+?(?=:\s)/.exec(text.slice(error.pos[0])) ?? [];
+    fail(error.pos[0], `${key} is set twice`);
+  }
   if (error) fail(error.pos[0], error.message);
 
   visit(document, {

@@ -77,8 +77,8 @@ for (const [what, stackFile, message, project] of [
   ],
   [
     "a key twice, without the line, which can contain an encrypted value",
-    "config:\n  a: secret\n  a: secret",
-    "Failed to read Pulumi.dev.yaml: line 3: Map keys must be unique",
+    "config:\n  a:b: secret\n  a:b: secret",
+    "Failed to read Pulumi.dev.yaml: line 3: a:b is set twice",
   ],
 ] satisfies [string, string, string, string?][]) {
   test(`rejects ${what}`, async () => {
