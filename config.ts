@@ -76,7 +76,7 @@ const stackSchema = accessSchema(
   },
   {
     required: {
-      organization: "required, because the stack has no organization",
+      organization: "required, because the stack has no organization: set it to yours in Pulumi Cloud",
       serviceAccounts: 'required without serviceAccounts; both belong under "config:" in the stack file',
     },
     unknown: (key) => (/[.[]/.test(key) ? "is a path: remove it, and set it with --path" : undefined),

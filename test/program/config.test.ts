@@ -484,7 +484,9 @@ test("reports all problems at once, setting by setting and entry by entry, and e
 
 test("requires an organization in a stack that has none", () => {
   const { problems } = resultOf({}, { organization: undefined });
-  assert.deepEqual(linesOf(problems), ["organization: required, because the stack has no organization"]);
+  assert.deepEqual(linesOf(problems), [
+    "organization: required, because the stack has no organization: set it to yours in Pulumi Cloud",
+  ]);
   assert.deepEqual(resultOf({ organization: "b" }, { organization: undefined }).problems, []);
 });
 
