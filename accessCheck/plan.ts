@@ -101,9 +101,10 @@ export class FailedPreview extends Error {
  *
  * @param text what the command has printed on standard output.
  * @param source what an error calls the text, such as the name of a file.
- * @throws FailedPreview with its first error; Error if the text is in another format.
+ * @throws FailedPreview with its first error; Error if the text is empty or in another format.
  */
 export function parsePlan(text: string, source: string): Plan {
+  if (text.trim() === "") throw new Error(`${source} is empty. Did the preview fail?`);
   const { output, success } = v.safeParse(v.pipe(v.string(), v.parseJson(), planSchema), text);
   if (!success) {
     throw new Error(`${source} is not what \`pulumi preview --json --show-sames\` prints, or not all of it.`);

@@ -35,7 +35,7 @@ export function readComponents({ resources }: Plan): PlannedComponent[] {
     .filter(({ type }) => type === COMPONENT)
     .sort((one, other) => one.name.localeCompare(other.name));
   if (components.length === 0) {
-    throw new Error(`This plan has no PulumiCloudAccess. Is it of the right program? ${ALL}`);
+    throw new Error(`This plan has no PulumiCloudAccess. Is this the right program's plan? ${ALL}`);
   }
 
   const owners = new Map(resources.map((resource) => [resource, ownerOf(resource, byUrn)]));

@@ -138,6 +138,7 @@ const omit = (resource: string) => {
 };
 
 for (const [what, plan, message] of [
+  ["an empty file", () => "", `${file} is empty. Did the preview fail?`],
   ["another format", () => '{"version":3,"deployment":{}}', NOT_A_PLAN],
   ["a part of a plan", () => planOf([]).slice(0, -9), NOT_A_PLAN],
   ["a failed preview", () => JSON.stringify(FAILED), "The preview failed: no \\u{1b}[2J"],
@@ -149,7 +150,7 @@ for (const [what, plan, message] of [
   [
     "another program",
     () => planOf([]),
-    `This plan has no PulumiCloudAccess. Is it of the right program? ${ALL}`,
+    `This plan has no PulumiCloudAccess. Is this the right program's plan? ${ALL}`,
   ],
   [
     "a preview with --target",
