@@ -60,8 +60,6 @@ before(async () => {
     "aws:profile": "prod",
     "aws:assumeRoles": [{ roleArn: ROLE }],
     pulumiApiUrl: simulation.pulumiCloud.apiUrl,
-    // Access tokens with a longer lifetime are denied: the check requests the shortest.
-    maxExpirationSeconds: 60,
     serviceAccounts,
   });
   const { registered } = await runProgram(simulation, { ...program, stack: "prod" });

@@ -27,6 +27,15 @@ function hurry(t: TestContext): void {
 
 const RUNNING = new AbortController().signal;
 
+test("requests an access token of a minute", async (t) => {
+  const granted = respond(200, { access_token: ACCESS_TOKEN });
+  const { url, close, requests } = await startEndpoint(granted, await emulatorCertificate());
+  t.after(close);
+  const answer = await requestAccessToken(url, { tokenExpirationSeconds: "7200" }, "TOKEN", RUNNING);
+  assert.deepEqual(answer, { allowed: true, reason: "granted" });
+  assert.equal(requests[0]?.form.get("expiration"), "60");
+});
+
 for (const [what, answer, reason, stop = RUNNING] of [
   ["hangs", hang(), "no answer within 10 s"],
   ["is interrupted", hang(), "This operation was aborted", AbortSignal.abort()],
