@@ -194,7 +194,10 @@ test("a Job waits for what its exchange needs, and runs again for a new issuer o
 // stack.engine.test.ts deletes and changes them.
 test("a team exists before the issuer, and has its permissions before the ConfigMap and the Job of its service account", async () => {
   const named = { organizationName: "other", teamType: "pulumi", name: "ops" };
-  assert.deepEqual(only(stack, "Team").inputs, { ...named, members: [CREATOR] });
+  const team = only(stack, "Team");
+  assert.deepEqual(team.inputs, { ...named, members: [CREATOR] });
+  // People add members to it.
+  assert.deepEqual([team.options.retainOnDelete, team.options.ignoreChanges], [true, ["members"]]);
   assert.deepEqual(await labelsOf(only(stack, "OidcIssuer").options.dependsOn), ["Team access.ops"]);
 
   const granted = { organization: "other", team: "ops", project: "app" };
@@ -203,7 +206,7 @@ test("a team exists before the issuer, and has its permissions before the Config
   const onEnvironment = only(stack, "TeamEnvironmentPermission");
   assert.deepEqual(onEnvironment.inputs, { ...granted, environment: "prod", permission: "open" });
   for (const { options, provider } of [onStack, onEnvironment]) {
-    assert.equal(options.deleteBeforeReplace, true);
+    assert.deepEqual([options.deleteBeforeReplace, options.retainOnDelete], [true, undefined]);
     assert.deepEqual(await labelsOf(options.dependsOn), ["Team access.ops"]);
     assert.match(provider, /pulumi:providers:pulumiservice::/);
   }
