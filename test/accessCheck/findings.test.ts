@@ -128,6 +128,7 @@ const CASES: Case[] = [
     [
       set(COMPONENT, "oidcProviderArn", "x"),
       set(IRSA, "permissionsBoundary", ADMIN_POLICY),
+      set(IRSA, "path", "/x/"),
       set(IRSA, "managedPolicyArns", [ADMIN_POLICY]),
       set(IRSA, "inlinePolicies", UNKNOWN),
       set(ATTACHMENT, "role", "x"),
@@ -148,6 +149,7 @@ const CASES: Case[] = [
       `ci/deployer: Its policy "${READ_ONLY}": role is "x" instead of "${ROLE_NAME}".`,
       `ci/deployer: Its trust policy: Statement.0.Principal.Federated is "${PROVIDER_ARN}" instead of "x".`,
       `ci/deployer: Its permissions boundary is "${ADMIN_POLICY}" instead of "${READ_ONLY}".`,
+      'ci/deployer: Its role\'s path is "/x/" instead of "/".',
       "ci/deployer: Its role has inlinePolicies, which no setting names: known after the update",
       `ci/deployer: Its role has managedPolicyArns, which no setting names: [ "${ADMIN_POLICY}" ]`,
       `ops/drift: Its association with the role: roleArn is "${ADMIN_ROLE}" instead of "${ROLES}${OTHER_ROLE}".`,
