@@ -73,23 +73,19 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     [
       setDeployed(CONFIG_MAP, "data.tokenType"),
       setDeployed(ISSUER, "policies.1.userLogin", "mallory"),
-      setDeployed(ISSUER, "jwks", "x"),
       setDeployed(CONFIG_MAP.replace("ci.deployer", "web.secrets"), "data.tokenScope", "x"),
-      set(CONFIG_MAP, "data.more", "x"),
       set(CONFIG_MAP, ["data", "exchange-token.sh"], "#!/bin/sh\n"),
     ],
     [
-      'changed OIDC issuer: jwks: "x" → none',
       "changed ci/deployer: token: none:team:a → team:a",
       "changed ci/deployer: script: that of this clone → a8076d3d28d2",
       'changed ci/deployer: allow policy grants: { "decision": "allow", "teamName": "a", "tokenType": "team" } → this token',
-      'changed ci/deployer: request more: none → "x"',
       'changed ops/drift: allow policy grants: { "decision": "allow", "tokenType": "personal", "userLogin": "mallory" } → this token',
       "changed web/secrets: token: organization:x → organization",
     ],
   ],
   [
-    "issuers, also those of the same name below another parent, whose type looks like the end of a URN",
+    "issuers",
     [
       set(PULUMI_CLOUD, "apiUrl", "https://example.com"),
       set(ISSUER, "maxExpirationSeconds", 7201),
@@ -97,7 +93,6 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       set(ISSUER, "thumbprints", ["1"]),
       setDeployed(ISSUER, "thumbprints", ["2"]),
       add(TYPE, "other", { organization: "acme", url: OTHER_URL, policies: [OTHER_POLICY] }),
-      add(`a:b:c::d$${TYPE}`, "other", { url: UNKNOWN }, { type: TYPE }),
     ],
     [
       "changed OIDC issuer: Pulumi Cloud: https://api.pulumi.com → https://example.com",
@@ -107,7 +102,6 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       "new OidcIssuer other: organization: acme",
       `new OidcIssuer other: url: ${OTHER_URL}`,
       `new OidcIssuer other: policies 0: ${OTHER_POLICY_TEXT}`,
-      "new OidcIssuer other (2): url: known after the update",
     ],
   ],
   [
@@ -133,7 +127,6 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     [
       remove(ASSOCIATION),
       add(ASSOCIATION_TYPE, "other", { namespace: "ci", serviceAccount: UNKNOWN, roleArn: "x" }),
-      add(ASSOCIATION_TYPE, "anywhere", { namespace: UNKNOWN, serviceAccount: "drift" }),
       add(ASSOCIATION_TYPE, "app", { namespace: "ci", serviceAccount: "app" }),
       add(ASSOCIATION_TYPE, "elsewhere", { namespace: "web", serviceAccount: "deployer" }),
     ],
@@ -142,8 +135,6 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       "new PodIdentityAssociation other: namespace: ci",
       "new PodIdentityAssociation other: serviceAccount: known after the update",
       "new PodIdentityAssociation other: roleArn: x",
-      "new PodIdentityAssociation anywhere: namespace: known after the update",
-      "new PodIdentityAssociation anywhere: serviceAccount: drift",
     ],
   ],
   [
@@ -258,17 +249,6 @@ test("cuts a long value so that the difference shows", async () => {
   assert.match(change, /jsonPatch\.expression: ….{100,200}" → ….{100,200} \+ \[\]"$/);
   assert.deepEqual(others, []);
 });
-
-for (const [selector, namespaces] of [
-  [undefined, "all"],
-  [{ matchLabels: { team: "a" } }, '{ "matchLabels": { "team": "a" } }'],
-] as const) {
-  test(`lists the namespaces of injection: ${namespaces}`, async () => {
-    const edit = set(INJECTION, "spec.matchConstraints.namespaceSelector", selector);
-    const { changes } = (await newPlan(edit)).check();
-    assert.ok(changes.includes(`new injection: namespaces: ${namespaces}`), changes.join("\n"));
-  });
-}
 
 test("lists a new component, its service accounts with all containers of their Jobs, its teams, and where pods are injected", async () => {
   const sidecar = { name: "more", image: "mallory/base:1", command: ["sh", "-c", "curl"] };

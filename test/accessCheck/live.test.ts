@@ -76,8 +76,8 @@ function changed(change: (draft: Draft) => unknown): LiveStack {
 
 const OTHER = "https://other.example";
 
-/** Returns the stack with another component, which comes first, in another cluster with another issuer. A part of it can be changed. */
-function withOther(change: (steps: string) => string = (steps) => steps): LiveStack {
+/** Returns the stack with another component, which comes first, in another cluster with another issuer. */
+function withOther(): LiveStack {
   const other = JSON.stringify(stack.steps)
     .replaceAll("::access", "::a")
     .replaceAll('"name":"access', '"name":"a')
@@ -85,7 +85,7 @@ function withOther(change: (steps: string) => string = (steps) => steps): LiveSt
     // The endpoint of the cluster is in the kubeconfig.
     .replaceAll(/https:\/\/\w+\.gr7\.[\w.-]+/g, OTHER)
     .replaceAll(simulation.issuer.url.replace("https://", ""), OTHER.replace("https://", ""));
-  return { ...stack, steps: [...stack.steps, ...JSON.parse(change(other))] };
+  return { ...stack, steps: [...stack.steps, ...JSON.parse(other)] };
 }
 
 /** Returns how many ID tokens Pulumi Cloud has received. */
@@ -119,25 +119,22 @@ test("asks for the access of four service accounts, each granted only what its s
   }
 });
 
-test("asks at most eight questions at a time, reports them in their order, and shows its progress on a terminal", async (t) => {
+test("asks all pairs, reports them in their order, and shows its progress on a terminal", async (t) => {
   Object.assign(process.stderr, { isTTY: true });
   t.after(() => Object.assign(process.stderr, { isTTY: false }));
   const write = t.mock.method(process.stderr, "write", () => true);
-  let [running, atOnce, waiting] = [0, 0, 40];
+  let waiting = 40;
   const { exitCode, stdout } = await checkLive(stack, {
     allPairs: true,
     verbose: true,
     async answer(stdout, { args }) {
-      running += 1;
-      atOnce = Math.max(atOnce, running);
       // The later a question is asked, the sooner it is answered.
       if (args[0] === "sts") waiting -= 1;
       await sleep(waiting);
-      running -= 1;
       return stdout;
     },
   });
-  assert.deepEqual([exitCode, atOnce], [0, 8]);
+  assert.equal(exitCode, 0);
   assert.match(stdout, /Questions: 25 to Pulumi Cloud, 14 to AWS STS\./);
   const callers = [...stdout.matchAll(/^ {4}As ([\w /]+): .* by/gm)].map(([, caller]) => caller);
   const [other, invalid] = ["itself with another audience", "itself with an invalid signature"];
@@ -170,15 +167,6 @@ test("asks each component's own cluster, and reports one after the other", async
     /^a .* The issuer's TLS certificate could not be read, .* As itself: denied by Pulumi Cloud .* policyRules, audienceRule, and .*: not as the settings intend\. $/,
   );
   assert.deepEqual([exitCode, calls.filter(({ args }) => args[1] === "token").length], [1, 28]);
-});
-
-test("requests no token of one component if another one cannot be checked", async () => {
-  const secret = (steps: string) =>
-    steps.replaceAll(/"kubeconfig":"(?:[^"\\]|\\.)*"/g, '"kubeconfig":"[secret]"');
-  const before = exchanges();
-  const { exitCode, errors, tokens } = await checkLive(withOther(secret));
-  assert.match(errors, /"a" is secret or absent\. No token was sent\./);
-  assert.deepEqual([exitCode, exchanges() - before, tokens], [2, 0, []]);
 });
 
 for (const [what, change, reported] of [
@@ -295,16 +283,8 @@ for (const [calls, answer, message] of [
   [ISSUERS, CLOUD_ERROR, `HTTP 403 ${UNSENT} oidc_issuers:read ${ADMIN}`],
   [POLICIES, "error:unknown", `unknown ${UNSENT} auth_policies:read`],
   [CONFIG_MAP, `error:\nUnauthorized: ${ACCESS_TOKEN}`, "Unauthorized: [redacted]"],
-  [
-    `${ID_TOKEN}operator`,
-    "error:(NotFound)",
-    "kubectl auth can-i create serviceaccounts/token --namespace ops",
-  ],
-  [
-    `${ID_TOKEN}secrets`,
-    "error:(Forbidden)",
-    "kubectl auth can-i create serviceaccounts/token --namespace ci",
-  ],
+  [`${ID_TOKEN}operator`, "error:(NotFound)", "can-i create serviceaccounts/token --namespace ops"],
+  [`${ID_TOKEN}secrets`, "error:(Forbidden)", "can-i create serviceaccounts/token --namespace ci"],
   [ID_TOKEN, "e30.eyJpc3MiOiJodHRwczovL3gifQ.", "different cluster: its issuer is https://x, but the"],
 ] as const) {
   test(`stops before any token is sent: ${inOneLine(message).slice(0, 70)}`, () =>
@@ -327,14 +307,6 @@ test("sends no token to a service whose certificate cannot be verified, whatever
   const reason = "UNABLE_TO_VERIFY_LEAF_SIGNATURE. The check is incomplete; run it again.";
   assert.equal(errors, `Failed to ask Pulumi Cloud at ${endpoint.url}: ${reason}`);
   assert.deepEqual([exitCode, endpoint.requests], [2, []]);
-});
-
-test("ends the other questions once one cannot be answered", async () => {
-  const before = exchanges();
-  const { exitCode } = await checkLive(stack, { answer: instead("role/pulumi-oidc-ci-deployer", "None") });
-  await sleep(500);
-  assert.ok(exchanges() - before < 12, `${exchanges() - before} of 17`);
-  assert.equal(exitCode, 2);
 });
 
 test("shows no token in its output, in arguments, in environments, or in files, and no progress without a terminal", async (t) => {

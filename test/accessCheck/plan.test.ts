@@ -1,7 +1,6 @@
 // `npm start -- --plan`: which plans it reads, and how it reports them. findings.test.ts has what it finds in one.
 
 import assert from "node:assert/strict";
-import { truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { after, test } from "node:test";
@@ -60,18 +59,13 @@ test("shows a component that the update deletes, and compares nothing of it", as
   assert.equal(exitCode, 0);
 });
 
-test("reads the steps in any order, and what a refresh found as what is deployed", async () => {
+test("reads what a refresh found as what is deployed", async () => {
   const draft = await deployedPlan(setDeployed(ISSUER, "policies.1.rules.sub", "found"));
   const refreshes = draft.steps.map((it) => ({ ...it, op: "refresh", newState: it.oldState }));
   const found = { ...draft.step(ISSUER), op: "update", newState: draft.step(ISSUER).oldState };
-  for (const steps of [
-    [...refreshes, found, ...draft.steps],
-    [...refreshes.toReversed(), found, ...draft.steps.toReversed()],
-  ]) {
-    const { exitCode, changes } = await check(planOf(steps));
-    assert.equal(changes, "  changed  ops/drift  further rules: sub = found → none");
-    assert.equal(exitCode, 0);
-  }
+  const { exitCode, changes } = await check(planOf([...refreshes, found, ...draft.steps]));
+  assert.equal(changes, "  changed  ops/drift  further rules: sub = found → none");
+  assert.equal(exitCode, 0);
 });
 
 test("reads the steps of a replacement as one resource", async () => {
@@ -177,18 +171,10 @@ for (const [what, plan, message] of [
   });
 }
 
-test("reads 50 MB, and says why it cannot read a file, such as one with more than 200 MB", async () => {
-  const padding = "x".repeat(50_000_000);
-  const { exitCode } = await check(planOf((await deployedPlan()).steps, { "p:padding": padding }));
-  assert.equal(exitCode, 0);
-  const [large, missing] = [join(directory, "large.json"), join(directory, "missing.json")];
-  await writeFile(large, "");
-  await truncate(large, 201_000_000);
+test("says why it cannot read a file", async () => {
   const errors: string[] = [];
+  const missing = join(directory, "missing.json");
   const output = { log() {}, error: (line: string) => errors.push(line.trim()) };
-  for (const path of [large, missing]) assert.equal(await checkPlan(path, {}, output), 2);
-  assert.deepEqual(errors, [
-    `Failed to read ${large}: it has more than 200 MB`,
-    `Failed to read ${missing}: ENOENT: no such file or directory`,
-  ]);
+  assert.equal(await checkPlan(missing, {}, output), 2);
+  assert.deepEqual(errors, [`Failed to read ${missing}: ENOENT: no such file or directory`]);
 });

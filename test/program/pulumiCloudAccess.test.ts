@@ -272,6 +272,13 @@ for (const [what, changes, url, place, moves] of [
     ['organization = "acme": deployed with "other"'],
   ],
   [
+    "another organization, where the issuer was not kept",
+    {},
+    "https://api.pulumi.com",
+    { organization: "other" },
+    ['organization = "acme": deployed with "other"'],
+  ],
+  [
     "another Pulumi Cloud, before it keeps anything of that place",
     {},
     "https://pulumi.example",
