@@ -248,11 +248,12 @@ function existenceProblems(
     const reason = "must be false: every namespace has the service account default";
     return createServiceAccount ? [{ path: ["createServiceAccount"], reason }] : [];
   }
-  // Something else can create it later, in a namespace of the stack. A new cluster has only such namespaces.
+  // With createCluster, the namespace has to stay in createNamespaces, even once the service account exists.
   if (createServiceAccount !== false || !runJob || createsCluster) return [];
   if (!name || !namespace || !createNamespaces.includes(namespace)) return [];
   // Without their names, which can be encrypted.
   const reason =
-    "the service account exists already, so its namespace does too. Remove the namespace from createNamespaces";
+    "requires that the service account exists, but its namespace is in createNamespaces. If it exists, remove the " +
+    "namespace from there. If something creates it later, set runJob to false";
   return [{ path: ["createServiceAccount"], value: false, reason }];
 }

@@ -161,21 +161,25 @@ type InsteadOfOutputs = Record<string, string>;
  * @param values of the settings, which can be anything.
  * @param rules returns the problems between settings. Those that are invalid by themselves are missing, and not reported
  *   twice.
- * @returns the settings, or every problem that they have. Does not throw.
+ * @returns the settings, or their problems: of each path the first. A list is not checked as a whole while an element has a
+ *   wrong type. Does not throw.
  */
 export function check<Schema extends v.GenericSchema>(
   schema: Schema,
   values: unknown,
-  rules: (validSettings: Incomplete<v.InferOutput<Schema>>) => Problem[] = () => [],
+  rules: (knownSettings: Incomplete<v.InferOutput<Schema>>) => Problem[] = () => [],
   insteadOfOutputs: InsteadOfOutputs = {},
 ): Result<v.InferOutput<Schema>> {
-  const result = v.safeParse(schema, values, { abortPipeEarly: true });
-  const invalid = (result.issues ?? []).map((issue) => problemOf(issue, insteadOfOutputs));
+  const result = v.safeParse(schema, values);
+  const found = (result.issues ?? []).map((issue) => problemOf(issue, insteadOfOutputs));
+  const isFirst = ({ path }: Problem, index: number) =>
+    found.findIndex((problem) => isSame(problem.path, path)) === index;
+  const invalid = found.filter(isFirst);
 
   const invalidPaths = invalid.map(({ path }) => path);
-  const validSettings = without(result.output, invalidPaths) as Incomplete<v.InferOutput<Schema>>;
+  const knownSettings = without(result.output, invalidPaths) as Incomplete<v.InferOutput<Schema>>;
   const isReported = ({ path }: Problem) => invalidPaths.some((invalidPath) => startsWith(invalidPath, path));
-  const conflicts = rules(validSettings).filter((problem) => !isReported(problem));
+  const conflicts = rules(knownSettings).filter((problem) => !isReported(problem));
 
   const problems = [...invalid, ...conflicts];
   return result.success && problems.length === 0 ? { settings: result.output, problems } : { problems };
@@ -219,6 +223,7 @@ function problemOf(
     const instead = Object.hasOwn(insteadOfOutputs, setting) ? `. ${insteadOfOutputs[setting]}` : "";
     return { path, reason: `must be a plain value, not an output or a secret${instead}` };
   }
+  // The value as it was given: `input` can be changed already.
   return { path, reason: message, value: received === "undefined" ? undefined : items?.at(-1)?.value };
 }
 

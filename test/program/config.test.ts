@@ -280,13 +280,14 @@ const REJECTED: Rejected[] = [
     ],
   },
   {
-    what: "new namespaces that no entry has, that are listed twice, or whose service account exists",
-    settings: { createNamespaces: ["web", "ci", "ci"] },
+    what: "new namespaces that no entry has, that are listed twice beside an invalid one, or whose service account exists",
+    settings: { createNamespaces: ["web", "ci", "ci", "CI"] },
     entry: { createServiceAccount: false },
     problems: [
       'createNamespaces[0] = "web": no entry of serviceAccounts has this namespace',
       'createNamespaces[2] = "ci": must not be listed twice',
-      "serviceAccounts[0].createServiceAccount = false: the service account exists already, so its namespace does too. Remove the namespace from createNamespaces",
+      'createNamespaces[3] = "CI": must be 1 to 63 lowercase letters…',
+      "serviceAccounts[0].createServiceAccount = false: requires that the service account exists, but its namespace is in createNamespaces. If it exists, remove the namespace from there. If something creates it later, set runJob to false",
     ],
   },
   {
