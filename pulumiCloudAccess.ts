@@ -27,7 +27,7 @@ import {
   withAccountName,
 } from "./settings/access";
 import { type Account, awsRoleOf, idOf } from "./settings/account";
-import { type RoleCluster, roleClusterEntries } from "./settings/cluster";
+import { oidcProviderProblems, type RoleCluster, roleClusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
 import { messageOf, type Problem } from "./settings/problems";
@@ -55,7 +55,8 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
    * @throws pulumi.RunError that lists every problem of the arguments, and says if the Kubernetes provider is missing.
    */
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
-    const access = checkArguments(name, args, options);
+    // JavaScript lets a program leave out the arguments.
+    const access = checkArguments(name, { ...args }, options);
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
     for (const warning of accountWarnings(access.serviceAccounts)) void pulumi.log.warn(warning, this);
 
@@ -169,7 +170,11 @@ function checkArguments(
 function argsRules(args: Incomplete<Access & RoleCluster>): Problem[] {
   const { serviceAccounts = [], issuerUrl, oidcProviderArn, clusterArn } = args;
   const roles = serviceAccounts.map((account) => account && awsRoleOf(account));
-  const problems = [...accessRules(args), ...issuerAudiences(serviceAccounts, issuerUrl)];
+  const problems = [
+    ...accessRules(args),
+    ...issuerAudiences(serviceAccounts, issuerUrl),
+    ...oidcProviderProblems(issuerUrl, oidcProviderArn),
+  ];
   if (roles.includes("irsa") && oidcProviderArn === undefined) {
     const reason = "required, because an awsRole is irsa, the default with rolePolicyArns";
     problems.push({ path: ["oidcProviderArn"], reason });

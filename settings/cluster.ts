@@ -2,6 +2,7 @@
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
+import type { Problem } from "./problems";
 import { booleanSchema, inputSchema, schemasOf, stringSchema } from "./validation";
 
 /** What a stack says about its cluster. */
@@ -84,6 +85,16 @@ export interface ClusterConfig extends Required<ClusterSettings> {
   aws: AwsOptions;
 }
 
+const oidcProviderArn = stringSchema(
+  /^arn:aws(-[a-z]+)*:iam::\d{12}:oidc-provider\/.+$/,
+  "must be the ARN of an IAM OIDC provider",
+);
+
+const clusterArn = stringSchema(
+  /^arn:aws(-[a-z]+)*:eks:[a-z0-9-]+:\d{12}:cluster\/[\w-]+$/,
+  "must be the ARN of an EKS cluster",
+);
+
 /** The cluster, as far as its issuer and the IAM roles need it. */
 export interface RoleCluster {
   /** OIDC issuer of the cluster, with `https://`. */
@@ -96,8 +107,25 @@ export interface RoleCluster {
 
 export const roleClusterEntries = schemasOf<RoleCluster>()({
   issuerUrl: inputSchema(
-    stringSchema(/^https:\/\//, "must begin with https://, as oidcProviderUrl of @pulumi/eks does"),
+    v.pipe(
+      stringSchema(/^https:\/\//, "must begin with https://, as oidcProviderUrl of @pulumi/eks does"),
+      v.check((url) => URL.canParse(url), "must be a URL"),
+    ),
   ),
-  oidcProviderArn: v.optional(inputSchema(stringSchema(/^arn:/, "must be an ARN"))),
-  clusterArn: v.optional(inputSchema(stringSchema(/^arn:/, "must be an ARN"))),
+  oidcProviderArn: v.optional(inputSchema(oidcProviderArn)),
+  clusterArn: v.optional(inputSchema(clusterArn)),
 });
+
+/** Returns a problem if the IAM OIDC provider is that of another issuer: a role would trust no token of the cluster. */
+export function oidcProviderProblems(issuerUrl: unknown, arn: unknown): Problem[] {
+  if (typeof issuerUrl !== "string" || typeof arn !== "string") return [];
+  const provider = arn.replace(/^.*:oidc-provider\//, "https://");
+  if (withoutSlash(provider) === withoutSlash(issuerUrl)) return [];
+  const reason = `must be the IAM OIDC provider of issuerUrl, which is ${issuerUrl}`;
+  return [{ path: ["oidcProviderArn"], value: arn, reason }];
+}
+
+// The issuer of an AKS cluster ends with a slash, which the ARN may not have.
+function withoutSlash(url: string): string {
+  return url.replace(/\/$/, "");
+}

@@ -4,7 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import type * as v from "valibot";
 import { accessEntries, issuerAudiences, type ValidSettings } from "./access";
 import { accountEntries, pattern } from "./account";
-import { type RoleCluster, roleClusterEntries } from "./cluster";
+import { oidcProviderProblems, type RoleCluster, roleClusterEntries } from "./cluster";
 import type { Path, Problem } from "./problems";
 import { check, inputSchema, isLater } from "./validation";
 
@@ -18,7 +18,7 @@ export function withCheckedOutputs<Settings extends ValidSettings & RoleCluster>
   errorOf: (problem: Problem) => Error,
 ): Settings {
   const entries: v.ObjectEntries = { ...accessEntries, ...roleClusterEntries };
-  const ofAccount: v.ObjectEntries = accountEntries;
+  const accountSchemas: v.ObjectEntries = accountEntries;
   const serviceAccounts = settings.serviceAccounts.map((account, index) => {
     const path: Path = ["serviceAccounts", index];
     const policyRules = checkOutputs(
@@ -27,10 +27,14 @@ export function withCheckedOutputs<Settings extends ValidSettings & RoleCluster>
       [...path, "policyRules"],
       errorOf,
     );
-    return { ...checkOutputs(account, (key) => ofAccount[key], path, errorOf), policyRules };
+    return { ...checkOutputs(account, (key) => accountSchemas[key], path, errorOf), policyRules };
   });
   const checked = checkOutputs({ ...settings, serviceAccounts }, (key) => entries[key], [], errorOf);
-  return { ...checked, issuerUrl: otherThanAudiences(checked, errorOf) };
+  return {
+    ...checked,
+    issuerUrl: otherThanAudiences(checked, errorOf),
+    oidcProviderArn: providerOfIssuer(checked, errorOf),
+  };
 }
 
 const SECRET =
@@ -61,10 +65,10 @@ function checkOutputs<Settings extends object>(
       throw errorOf({ ...problem, path: [...path, key, ...problem.path] });
     };
     // A preview knows whether a value is secret, even if it does not know the value.
-    const inPlaintext = pulumi.output(pulumi.isSecret(pulumi.output(value))).apply((secret) => {
+    const notSecret = pulumi.output(pulumi.isSecret(pulumi.output(value))).apply((secret) => {
       return secret ? reject({ path: [], reason: SECRET }) : value;
     });
-    return inPlaintext.apply((known) => {
+    return notSecret.apply((known) => {
       if (known === undefined || known === null) return reject({ path: [], reason: WITHOUT_VALUE });
       const { problems } = check(schema, known);
       return problems[0] ? reject({ ...problems[0], value: known }) : known;
@@ -88,6 +92,19 @@ function otherThanAudiences(
     );
     if (problem) throw errorOf(problem);
     return url;
+  });
+}
+
+/** Returns the ARN of the IAM OIDC provider, which fails if that is the provider of another issuer. */
+function providerOfIssuer(
+  { issuerUrl, oidcProviderArn }: RoleCluster,
+  errorOf: (problem: Problem) => Error,
+): pulumi.Input<string> | undefined {
+  if (oidcProviderArn === undefined || ![issuerUrl, oidcProviderArn].some(isLater)) return oidcProviderArn;
+  return pulumi.all([issuerUrl, oidcProviderArn]).apply(([url, arn]) => {
+    const [problem] = oidcProviderProblems(url, arn);
+    if (problem) throw errorOf(problem);
+    return arn;
   });
 }
 

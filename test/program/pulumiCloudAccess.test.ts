@@ -28,6 +28,9 @@ const ARGS: PulumiCloudAccessArgs = {
   serviceAccounts: [ENTRY],
 };
 
+const OIDC_PROVIDER = "arn:aws:iam::123456789012:oidc-provider/oidc.example/id/A";
+const CLUSTER = "arn:aws-cn:eks:cn-north-1:123456789012:cluster/my-cluster";
+
 /** The component of the last program, what that registered, and what it warned of. */
 let component: PulumiCloudAccess | undefined;
 let registered: Registration[] = [];
@@ -80,6 +83,24 @@ test("accepts no output where a plain value is needed, and says what to write in
 `,
   );
   assert.match(await rejected({ ...ARGS, serviceAccounts: pulumi.output([ENTRY]) }), /\(1 problem\)/);
+});
+
+test("accepts only a URL and ARNs of the right kind, and only the IAM OIDC provider of the issuer", async () => {
+  const ofAnother = OIDC_PROVIDER.replace("/A", "/B");
+  const swapped = { issuerUrl: "https://a b", oidcProviderArn: CLUSTER, clusterArn: OIDC_PROVIDER };
+  assert.match(
+    await rejected({ ...ARGS, ...swapped }),
+    /\(3 problems\).* issuerUrl = .*: must be a URL\n.* oidcProviderArn = .*: must be the ARN of an IAM OIDC provider\n.* clusterArn = .*: must be the ARN of an EKS cluster\n/s,
+  );
+  for (const issuerUrl of ["https://oidc.example/id/A", ARGS.issuerUrl]) {
+    const message = await rejected({ ...ARGS, issuerUrl, oidcProviderArn: ofAnother });
+    const problem = `oidcProviderArn = "${ofAnother}": must be the IAM OIDC provider of issuerUrl, which is https://oidc.example/id/A`;
+    assert.ok(message.includes("(1 problem)") && message.endsWith(`\n\n  ${problem}\n`), message);
+  }
+});
+
+test("names what is required if a program passes no arguments", async () => {
+  assert.match(await rejected(undefined), /\(4 problems\).* organization: required\n/s);
 });
 
 test("accepts no audience that is the cluster's issuer, as soon as both are known", async () => {
@@ -168,7 +189,8 @@ test("uses outputs wherever the plain values would be", async () => {
     ...ARGS,
     organization: later("acme"),
     issuerName: later("eks-prod"),
-    oidcProviderArn: later("arn:aws:iam::123456789012:oidc-provider/oidc.example"),
+    oidcProviderArn: later(`${OIDC_PROVIDER}/`),
+    clusterArn: later(CLUSTER),
     permissionsBoundaryArn: later("arn:aws:iam::123456789012:policy/boundary"),
     rolePath: later("/ci/"),
     image: later("base:1"),
@@ -235,7 +257,7 @@ test("uses the providers of the caller, and waits with everything for what it de
     return { providers: [provider, ...others], dependsOn: new Namespace("ci", {}, { provider }) };
   };
   const resources = { "kubernetes:core/v1:Namespace": namespaces };
-  await registeredBy({ ...ARGS, oidcProviderArn: "arn:aws:a", serviceAccounts }, options, resources);
+  await registeredBy({ ...ARGS, oidcProviderArn: OIDC_PROVIDER, serviceAccounts }, options, resources);
   const used = registered.flatMap(({ provider }) => provider.match(/pulumi:providers:(.*)::/)?.[1] ?? []);
   assert.equal([...new Set(used)].sort().join(" "), "aws::own kubernetes::cluster pulumiservice::cloud");
   const names = registered.map(({ name }) => name);
@@ -319,7 +341,7 @@ function withProvider(): pulumi.ComponentResourceOptions {
 }
 
 /** Returns the message with which a program with the component fails. The engine prints only the message of such an error. */
-async function rejected(args: object, optionsOf = withProvider, resources = {}): Promise<string> {
+async function rejected(args: object | undefined, optionsOf = withProvider, resources = {}): Promise<string> {
   const error = await failureOf(() => registeredBy(args as PulumiCloudAccessArgs, optionsOf, resources));
   assert.ok(pulumi.RunError.isInstance(error));
   // The SDK formats a stack even if it does not print it, which can take half a minute.
