@@ -114,9 +114,11 @@ export function issuerInIam(url: string): string {
   return url.replace("https://", "");
 }
 
-// A role's name has at most 64 characters, 26 of which the AWS provider adds to a prefix.
+// A role's name has at most 64 characters, 26 of which the AWS provider adds to a prefix. One is the hyphen between them.
+const PREFIX_CHARACTERS = 64 - 26 - 1;
+
 function roleNamePrefix({ namespace, name }: Account): string {
-  return `${`pulumi-oidc-${namespace}-${name}`.slice(0, 37)}-`;
+  return `${`pulumi-oidc-${namespace}-${name}`.slice(0, PREFIX_CHARACTERS)}-`;
 }
 
 /**

@@ -135,11 +135,11 @@ function runningScript(spec: PodSpec, command: string[]): PodSpec {
  *
  * An element of `env` or `volumes` has one of several sources, of which it must not have two. It is replaced as a whole.
  */
-const LISTS: Record<string, { key: string; replaced?: true }> = {
+const LISTS: Record<string, { key: string; whole?: true }> = {
   containers: { key: "name" },
   volumeMounts: { key: "mountPath" },
-  env: { key: "name", replaced: true },
-  volumes: { key: "name", replaced: true },
+  env: { key: "name", whole: true },
+  volumes: { key: "name", whole: true },
 };
 
 /**
@@ -159,12 +159,12 @@ function merge(base: unknown, over: unknown, name = ""): unknown {
   const list = LISTS[name];
   if (!list || !isObjectList(base) || !isObjectList(over)) return over;
 
-  const { key, replaced } = list;
+  const { key, whole } = list;
   const find = (elements: Element[], value: unknown) => elements.find((element) => element[key] === value);
   const mergedElements = base.map((element) => {
     const sameKey = find(over, element[key]);
     if (!sameKey) return element;
-    return replaced ? sameKey : merge(element, sameKey);
+    return whole ? sameKey : merge(element, sameKey);
   });
   const added = over.filter((element) => !find(base, element[key]));
   return [...mergedElements, ...added];

@@ -1,5 +1,5 @@
-// The Pulumi Cloud side: an organization trusts an OIDC issuer, such as the cluster's, and allow policies say who is granted which
-// access token.
+// An organization in Pulumi Cloud trusts an OIDC issuer, such as the cluster's, and allow policies say who is granted which access
+// token.
 
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";

@@ -8,9 +8,9 @@ export interface Place {
   pulumiApiUrl: string;
   organization?: pulumi.Input<string>;
   clusterName?: string;
-  /** Turned on, it would create another cluster. Turned off, it would delete the created one. */
+  /** Changing it would create another cluster, or delete the created one. */
   createCluster?: boolean;
-  /** AWS region of the cluster. A created one would be replaced by one in another region. */
+  /** AWS region of the cluster. Changing it would replace a created cluster. */
   region?: string;
   /** The cluster's OIDC issuer, `https://…`. */
   issuerUrl?: pulumi.Input<string> | undefined;
@@ -28,23 +28,24 @@ export interface Place {
  *
  * @param name of the resources, such as that of the provider of Pulumi Cloud.
  * @param place its values are known in a preview, except outputs of resources that are still to be created.
- * @param component the name of the component. Without it, the whole stack stays.
+ * @param componentName if only a component stays. Without it, the whole stack does.
  * @returns what to pass as `dependsOn`. It fails, with what to do, if a value differs from the first one.
  */
 export function stayWhereDeployed(
   name: string,
   { pulumiApiUrl, ...others }: Place,
-  component?: string,
+  componentName?: string,
   options?: pulumi.CustomResourceOptions,
 ): pulumi.Input<pulumi.Resource>[] {
-  const url = keepFirst(`${name}.url`, pulumiApiUrl, options);
-  const ofUrl = requireSame(url, { pulumiApiUrl }, { pulumiApiUrl: url.output }, component);
+  const urlStash = keepFirst(`${name}.url`, pulumiApiUrl, options);
+  const firstUrl = { pulumiApiUrl: urlStash.output };
+  const comparedUrl = requireSame(urlStash, { pulumiApiUrl }, firstUrl, componentName);
 
   const values = Object.fromEntries(Object.entries(others).filter(([, value]) => value !== undefined));
-  if (Object.keys(values).length === 0) return [ofUrl];
+  if (Object.keys(values).length === 0) return [comparedUrl];
   // Only then: an update that stops must not keep a first value of the other place.
-  const place = keepFirst(`${name}.place`, values, { ...options, dependsOn: ofUrl });
-  return [ofUrl, requireSame(place, values, place.output, component)];
+  const placeStash = keepFirst(`${name}.place`, values, { ...options, dependsOn: comparedUrl });
+  return [comparedUrl, requireSame(placeStash, values, placeStash.output, componentName)];
 }
 
 function keepFirst(name: string, input: unknown, options?: pulumi.CustomResourceOptions): pulumi.Stash {
@@ -62,7 +63,7 @@ function requireSame(
   stash: pulumi.Stash,
   values: Record<string, pulumi.Input<unknown>>,
   firstValues: pulumi.Input<Record<string, unknown> | undefined>,
-  component: string | undefined,
+  componentName: string | undefined,
 ): pulumi.Output<pulumi.Resource> {
   const moves = new Map<string, Move>();
   // Each value by itself: one that a preview does not know must not hide that another one has changed.
@@ -73,13 +74,16 @@ function requireSame(
       if (first !== undefined && first !== current) moves.set(setting, { setting, current, first });
     }),
   );
-  // `isSecret` ends after a comparison, and also without one, where a value is unknown. Its result does not matter.
-  const compared = Promise.all(comparisons.map((comparison) => pulumi.isSecret(comparison)));
-  return pulumi.output(compared).apply(() => {
+  return pulumi.output(Promise.all(comparisons.map(settled))).apply(() => {
     const inOrder = Object.keys(values).flatMap((setting) => moves.get(setting) ?? []);
-    if (inOrder.length > 0) throw userError(moveMessage(inOrder, component));
+    if (inOrder.length > 0) throw userError(moveMessage(inOrder, componentName));
     return stash;
   });
+}
+
+/** Resolves once an output does, even if its value is unknown, when `apply` does not run. */
+async function settled(output: pulumi.Output<unknown>): Promise<void> {
+  await pulumi.isSecret(output);
 }
 
 interface Move {
@@ -88,7 +92,7 @@ interface Move {
   first: unknown;
 }
 
-function moveMessage(moves: Move[], component: string | undefined): string {
+function moveMessage(moves: Move[], componentName: string | undefined): string {
   const differences = moves.map(({ setting, current, first }) => {
     return `  ${setting} = ${JSON.stringify(current)}: deployed with ${JSON.stringify(first)}`;
   });
@@ -96,9 +100,9 @@ function moveMessage(moves: Move[], component: string | undefined): string {
   const url = moves.find(({ setting }) => setting === "pulumiApiUrl")?.first;
   const undone = url === undefined ? "undo the change" : `undo the change, log in to ${url}`;
 
-  const [title, ...ways] = component
+  const [title, ...ways] = componentName
     ? [
-        `PulumiCloudAccess "${component}" stays where it was deployed. None of its resources was changed.`,
+        `PulumiCloudAccess "${componentName}" stays where it was deployed. None of its resources was changed.`,
         "  To stay, undo the change.",
         `  To move, ${undone}, remove the component from the program, and run \`pulumi up\`. Then add it again with the ` +
           "change. For a whole stack, run `pulumi destroy` instead.",
@@ -109,12 +113,12 @@ function moveMessage(moves: Move[], component: string | undefined): string {
         `  To move, ${undone}, and run \`pulumi destroy\`. Then deploy the stack with the change.`,
         "  To have both, undo the change, and create another stack with it.",
       ];
-  return [title, "", ...differences, "", ...causes(moves, component), ...ways, ""].join("\n");
+  return [title, "", ...differences, "", ...causes(moves, componentName), ...ways, ""].join("\n");
 }
 
 /** Returns what has changed where no setting of the stack has: of what it looks up. */
-function causes(moves: Move[], component: string | undefined): string[] {
-  if (component) return [];
+function causes(moves: Move[], componentName: string | undefined): string[] {
+  if (componentName) return [];
   const moved = moves.map(({ setting }) => setting);
   if (moved.includes("region"))
     return ["  Without aws:region, the region is that of AWS_REGION or of the AWS profile.", ""];

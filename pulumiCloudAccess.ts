@@ -64,16 +64,16 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     const { pulumiApiUrl, organization, issuerUrl } = access;
     const place = { pulumiApiUrl, organization, issuerUrl };
     const dependsOn = stayWhereDeployed(`${name}.oidc-issuer`, place, name, { parent: this });
-    const inComponent = { parent: this, dependsOn };
+    const afterPlace = { parent: this, dependsOn };
 
     const pulumiCloud =
       this.getProvider(OIDC_ISSUER) ??
-      createPulumiCloudProvider(`${name}.oidc-issuer`, pulumiApiUrl, inComponent);
+      createPulumiCloudProvider(`${name}.oidc-issuer`, pulumiApiUrl, afterPlace);
 
-    const namespaces = createNamespaces(name, access.createNamespaces, inComponent);
+    const namespaces = createNamespaces(name, access.createNamespaces, afterPlace);
 
     // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
-    const inPulumiCloud = { ...inComponent, provider: pulumiCloud };
+    const inPulumiCloud = { ...afterPlace, provider: pulumiCloud };
     const teams = createTeams(name, { organization, teams: access.teams }, inPulumiCloud);
     const accounts = access.serviceAccounts.map((account) => ({ account, policy: allowPolicy(account) }));
     const oidcIssuer = createOidcIssuer(
@@ -100,7 +100,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
           namespace: namespaces.get(account.namespace) ?? account.namespace,
           access,
         },
-        inComponent,
+        afterPlace,
       );
       return { account, identity };
     });
@@ -111,7 +111,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
       createInjection(
         `${name}.inject-token`,
         { accounts: injected.map(({ account }) => account) },
-        { ...inComponent, dependsOn: [...dependsOn, ...injected.flatMap(({ identity }) => identity.ready)] },
+        { ...afterPlace, dependsOn: [...dependsOn, ...injected.flatMap(({ identity }) => identity.ready)] },
       );
     }
 

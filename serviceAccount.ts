@@ -27,7 +27,7 @@ export function createServiceAccount(
     name,
     {
       metadata: { name: args.name, namespace: args.namespace, ...(annotations && { annotations }) },
-      // Their ID token is a separate volume. A pod that needs the Kubernetes API, such as the operator's, says so itself.
+      // Pods mount the ID token for the exchange as a separate volume. One that needs the Kubernetes API, such as the operator's, says so itself.
       automountServiceAccountToken: false,
     },
     options,

@@ -42,10 +42,10 @@ export function createTeams(
         )
       : undefined;
 
-    const ofTeam: pulumi.CustomResourceOptions = {
+    const permissionOptions: pulumi.CustomResourceOptions = {
       ...options,
       ...(team && { dependsOn: team }),
-      // Another permission has the same ID. Deleted after it is created, the previous one would take it away.
+      // Old and new permission have the same ID: deleting the old one last would revoke the new one.
       deleteBeforeReplace: true,
     };
     const stackPermissions = stacks.map(({ stack: path, permission }) => {
@@ -53,7 +53,7 @@ export function createTeams(
       return new pulumiservice.TeamStackPermission(
         `${prefix}.${name}.${path}`,
         { organization, team: name, project, stack, permission: STACK_PERMISSIONS[permission] },
-        ofTeam,
+        permissionOptions,
       );
     });
     const environmentPermissions = environments.map(({ environment: path, permission }) => {
@@ -61,7 +61,7 @@ export function createTeams(
       return new pulumiservice.TeamEnvironmentPermission(
         `${prefix}.${name}.${path}`,
         { organization, team: name, project, environment, permission },
-        ofTeam,
+        permissionOptions,
       );
     });
     return { name, team, permissions: [...stackPermissions, ...environmentPermissions] };

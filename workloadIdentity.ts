@@ -12,10 +12,6 @@ import { scopeOf, type TokenType } from "./settings/tokenTypes";
 import { createTokenExchange } from "./tokenExchange";
 import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 
-// jobName and configMap are strings, and not outputs of the Job and the ConfigMap. To a program that imports the package, the
-// interface below is one output, which depends on every resource in it. If it depended on the Job, Pulumi would delete a policy
-// that the program attaches to roleName whenever it replaces the Job.
-
 /** What one service account has: the names of its resources, and what a pod needs to exchange a token. */
 export interface ServiceAccountOutputs {
   /** ARN of its IAM role, if it has one. */
@@ -67,14 +63,14 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     const { account, namespace, access } = args;
     const inComponent = { parent: this };
 
-    const { role, irsaRoleArn, prerequisites } = createAwsRole(
-      name,
-      { account, namespace, access },
-      inComponent,
-    );
+    const awsRole = createAwsRole(name, { account, namespace, access }, inComponent);
+    const { role, irsaRoleArn } = awsRole;
     const created = account.createServiceAccount
       ? createServiceAccount(name, { name: account.name, namespace, irsaRoleArn }, inComponent)
       : undefined;
+    const serviceAccount =
+      created ?? (account.runJob ? readServiceAccount(name, account, inComponent) : undefined);
+
     const tokenExchange = createTokenExchange(
       name,
       {
@@ -92,11 +88,12 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       { ...inComponent, dependsOn: [args.oidcIssuer, ...args.teamPermissions] },
     );
 
-    const serviceAccount =
-      created ?? (account.runJob ? readServiceAccount(name, account, inComponent) : undefined);
-    const required = [args.oidcIssuer, ...args.teamPermissions, serviceAccount, ...prerequisites].filter(
-      (resource) => resource !== undefined,
-    );
+    const prerequisites = [
+      args.oidcIssuer,
+      ...args.teamPermissions,
+      ...(serviceAccount ? [serviceAccount] : []),
+      ...awsRole.prerequisites,
+    ];
     if (account.runJob) {
       const job = createJob(
         name,
@@ -111,16 +108,19 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         },
         {
           ...inComponent,
-          dependsOn: required,
+          dependsOn: prerequisites,
           // The pod's spec does not contain the policy, so a changed one would not run the exchange again.
           replacementTrigger: [args.oidcIssuer.id, args.policy],
         },
       );
       this.ready = [job];
     } else {
-      this.ready = [tokenExchange.configMap, ...required];
+      this.ready = [tokenExchange.configMap, ...prerequisites];
     }
 
+    // jobName and configMap are strings, and not outputs of the Job and the ConfigMap. To a program that imports the package, all
+    // of this is one output, which depends on every resource in it. If it depended on the Job, Pulumi would delete a policy that
+    // the program attaches to roleName whenever it replaces the Job.
     this.outputs = {
       ...(role && { roleArn: role.arn, roleName: role.name }),
       ...(account.runJob && { jobName: jobName(account.name) }),
