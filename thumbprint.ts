@@ -23,9 +23,6 @@ export async function readThumbprints(issuerUrl: string): Promise<string[] | und
   } catch (error) {
     pulumi.log.warn(
       `Failed to read the TLS certificate of ${issuerUrl}: ${error instanceof Error ? error.message : error}. ` +
-        (process.env.NODE_EXTRA_CA_CERTS
-          ? "The authorities in NODE_EXTRA_CA_CERTS do not count here. "
-          : "") +
         "The thumbprint is left to Pulumi Cloud, which verifies the certificate itself. If the issuer is new, run " +
         "`pulumi refresh` once after this update: until then, previews show `+ thumbprints`.",
     );
@@ -49,6 +46,9 @@ async function readThumbprint({ hostname: host, port }: URL): Promise<string> {
   try {
     await once(socket, "secureConnect");
     return socket.getPeerCertificate().fingerprint256.replaceAll(":", "").toLowerCase();
+  } catch (error) {
+    if (!socket.authorizationError || !process.env.NODE_EXTRA_CA_CERTS) throw error;
+    throw new Error(`${(error as Error).message}. The authorities in NODE_EXTRA_CA_CERTS do not count here`);
   } finally {
     clearTimeout(timer);
     socket.destroy();
