@@ -129,8 +129,8 @@ export interface Team {
 export interface OtherIssuer extends Resource {
   organization: Value | undefined;
   url: Value | undefined;
-  /** If it is the policies of an issuer: of which one. */
-  policiesOf: Value | undefined;
+  /** Whether it is the policies of an issuer: it is not known of which one. */
+  isPolicy: boolean;
   /** Whether it is inside another component, which shows it. */
   isOfComponent: boolean;
 }

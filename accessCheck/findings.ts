@@ -355,19 +355,17 @@ function* attachmentFindings(
   for (const policyArn of missing) yield `Its role does not have the policy ${jsonOf(policyArn)}.`;
 }
 
+const USE_ISSUER =
+  "If it is for another issuer, write them as policies of a pulumiservice.OidcIssuer instead.";
+
 /** Finds another issuer of the same cluster in the same organization, whose policies this component does not know. */
-function* otherIssuerFindings({ settings, issuer }: View, other: OtherIssuer): Generator<Finding> {
-  const { title, organization, url, policiesOf } = other;
+function* otherIssuerFindings({ settings }: View, other: OtherIssuer): Generator<Finding> {
+  const { title, organization, url, isPolicy } = other;
   if (isAnotherOrganization(organization, valueAt(settings, "organization"))) return;
 
   const about = "token";
-  if (policiesOf !== undefined) {
-    // ORGANIZATION/ID
-    const isElsewhere = typeof policiesOf === "string" && issuer?.id?.endsWith(`/${policiesOf}`) === false;
-    if (!isElsewhere)
-      yield { about, text: `${title} can replace the allow policies of the registered issuer.` };
-    return;
-  }
+  // What it replaces is decided by its policyId, which does not say the issuer: UpdateAuthPolicies of the API.
+  if (isPolicy) yield { about, text: `${title} can replace the allow policies of any issuer. ${USE_ISSUER}` };
   const ownUrl = valueAt(settings, "issuerUrl");
   const isSame =
     typeof url === "string" && typeof ownUrl === "string" && normalizedUrl(url) === normalizedUrl(ownUrl);

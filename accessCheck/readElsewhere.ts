@@ -3,13 +3,13 @@
 import type { Account, OtherIssuer, OtherObject } from "./components";
 import { ASSOCIATION, type Found, organizationOf, resourceOf } from "./foundResources";
 import type { PlannedResource } from "./plan";
-import { isOpaque, UNKNOWN, valueAt } from "./values";
+import { isOpaque, valueAt } from "./values";
 
 /** Reads an issuer of the rest of the program, including by the second interface of the provider: `pulumiservice.api.auth`. */
 export function readOtherIssuer(found: Found, component: PlannedResource): OtherIssuer[] {
   const { type, inputs, owner, resource } = found;
   const isPolicy = /^pulumiservice:.*:(Auth)?Policy$/.test(type);
-  // What is only read has no inputs.
+  // What is only read is not created by this program.
   if (
     owner === component ||
     resource.op === "read" ||
@@ -21,7 +21,7 @@ export function readOtherIssuer(found: Found, component: PlannedResource): Other
       ...resourceOf(found),
       organization: organizationOf(inputs),
       url: valueAt(inputs, "url"),
-      policiesOf: isPolicy ? (valueAt(inputs, "issuerId") ?? UNKNOWN) : undefined,
+      isPolicy,
       isOfComponent: owner !== undefined,
     },
   ];
