@@ -3,7 +3,7 @@
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import type { Problem } from "./problems";
-import { booleanSchema, inputSchema, schemasOf, stringSchema } from "./validation";
+import { booleanSchema, inputSchema, schemasOf, settingsSchema, stringSchema } from "./validation";
 
 /** What a stack says about its cluster. */
 export interface ClusterSettings {
@@ -22,8 +22,8 @@ export const clusterEntries = schemasOf<ClusterSettings>()({
 });
 
 const UNSUPPORTED =
-  "is not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role without an " +
-  "external ID in aws:assumeRoles";
+  "is not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role in " +
+  "aws:assumeRoles with no settings but roleArn, sessionName, and duration";
 const unsupported = v.optional(v.never(UNSUPPORTED));
 
 /** https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html */
@@ -35,8 +35,14 @@ const unsupportedFiles = (variable: string) =>
     ),
   );
 
-/** The one role to assume. `externalId` is what `aws eks get-token` cannot pass on. */
-const assumedRole = v.object({ roleArn: v.string(UNSUPPORTED), externalId: unsupported }, UNSUPPORTED);
+/**
+ * The one role to assume. `aws eks get-token` cannot pass on its other settings, such as `externalId`. The session of that command
+ * has a name and a duration of its own.
+ */
+const assumedRole = settingsSchema(
+  { roleArn: v.string(UNSUPPORTED), sessionName: v.optional(v.unknown()), duration: v.optional(v.unknown()) },
+  { unknown: () => UNSUPPORTED },
+);
 
 const acceptedAwsEntries = {
   "aws:region": v.optional(v.string()),
@@ -54,6 +60,9 @@ const acceptedAwsEntries = {
 
 const awsEntries = {
   ...acceptedAwsEntries,
+  "aws:assumeRole": v.optional(
+    v.never("is not read by the AWS provider: use aws:assumeRoles, which is a list"),
+  ),
   "aws:assumeRoleWithWebIdentity": unsupported,
   "aws:accessKey": unsupported,
   "aws:secretKey": unsupported,

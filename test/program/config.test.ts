@@ -150,7 +150,7 @@ interface Rejected {
 const OPS = { tokenType: "team", teamName: "ops", userLogin: "" };
 const ofTeam = (settings: Given) => ({ teams: [{ name: "ops", ...settings }] });
 const NOT_BY_GET_TOKEN =
-  "is not supported by … use aws:profile, or one role without an external ID in aws:assumeRoles";
+  "is not supported by … use aws:profile, or one role in aws:assumeRoles with no settings but roleArn, sessionName, and duration";
 
 const UNSUPPORTED_KEYS = ["aws:assumeRoleWithWebIdentity", "aws:accessKey", "aws:secretKey", "aws:token"];
 
@@ -224,9 +224,16 @@ const REJECTED: Rejected[] = [
     ],
   },
   {
-    what: "a role with an external ID, without the ID",
-    settings: { "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret" }] },
-    problems: ["aws:assumeRoles[0].externalId: is not supported by …"],
+    what: "what the token for the cluster would lack of a role, without the values",
+    settings: {
+      "aws:assumeRole": { roleArn: "s3cret" },
+      "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret", sourceIdentity: "s3cret" }],
+    },
+    problems: [
+      "aws:assumeRoles[0].externalId: is not supported by …",
+      "aws:assumeRoles[0].sourceIdentity: is not supported by …",
+      "aws:assumeRole: is not read by the AWS provider: use aws:assumeRoles, which is a list",
+    ],
   },
   {
     what: "both a user and entries",
