@@ -2,6 +2,7 @@
 
 import { Job } from "@pulumi/kubernetes/batch/v1";
 import * as pulumi from "@pulumi/pulumi";
+import { JOB_CONTAINER } from "./settings/jobPodSpec";
 import { isObject } from "./settings/validation";
 import { type PodSpec, sha256, type TokenExchange, tokenExchangePod } from "./tokenExchange";
 import { SCRIPT_PATH } from "./tokenVolume";
@@ -21,9 +22,6 @@ export interface JobArgs {
 }
 
 const DEADLINE_SECONDS = 300;
-
-/** The container that exchanges the ID token. */
-const CONTAINER = "token-exchange";
 
 /**
  * Creates the Job that exchanges an ID token once. The update waits for its pod: a denied exchange fails the update, and
@@ -91,7 +89,7 @@ function restrictedPod(image: pulumi.Input<string>): PodSpec {
     },
     containers: [
       {
-        name: CONTAINER,
+        name: JOB_CONTAINER,
         image,
         env: [
           { name: "HOME", value: "/tmp" },
@@ -124,7 +122,7 @@ function runningScript(spec: PodSpec, command: string[]): PodSpec {
   // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
   const args = command.map((word) => word.replaceAll("$", "$$$$"));
   const containers = spec.containers.map((container) => {
-    return container.name === CONTAINER ? { ...container, command: [SCRIPT_PATH], args } : container;
+    return container.name === JOB_CONTAINER ? { ...container, command: [SCRIPT_PATH], args } : container;
   });
   return { ...spec, containers };
 }

@@ -1,10 +1,13 @@
-// What `jobPodSpec` may override in the pod spec of the Jobs. The Job itself overrides what the token exchange needs.
+// What `jobPodSpec` may change in the pod spec of the Jobs. What the token exchange needs stays as it is.
 
 import { posix } from "node:path";
 import * as v from "valibot";
 import { DIRECTORY } from "../tokenVolume";
 import { kubernetesName } from "./names";
 import { listSchema, objectSchema, plainSchema } from "./validation";
+
+/** The name of the container that exchanges the ID token. */
+export const JOB_CONTAINER = "token-exchange";
 
 const FIXED_ACCOUNT = v.optional(v.never("must not be set: each Job runs as its own service account"));
 
@@ -24,6 +27,18 @@ const container = v.pipe(
     },
     "required",
   ),
+  v.check(
+    ({ name, command, args }) => name !== JOB_CONTAINER || (!command && !args),
+    "must not set command or args, which each Job has from command of its entry",
+  ),
+);
+
+const containers = v.pipe(
+  listSchema(container),
+  v.checkItems(
+    ({ name }, index, all) => all.findIndex((other) => other.name === name) === index,
+    "must not have the name of a container before it",
+  ),
 );
 
 /** A schema for a pod spec that is merged over that of the Jobs. It checks the form of what the Job changes in it. */
@@ -33,7 +48,7 @@ export const jobPodSpec = v.pipe(
   v.looseObject({
     serviceAccountName: FIXED_ACCOUNT,
     serviceAccount: FIXED_ACCOUNT,
-    containers: v.optional(listSchema(container)),
+    containers: v.optional(containers),
     volumes: v.optional(listSchema(objectSchema)),
   }),
 );

@@ -375,6 +375,24 @@ const REJECTED: Rejected[] = [
       'jobPodSpec.volumes[0] = "a": must be an object',
     ],
   },
+  {
+    what: "containers and commands of the Jobs that would be lost",
+    settings: {
+      jobPodSpec: {
+        containers: [
+          { name: "token-exchange", command: ["true"] },
+          { name: "token-exchange", args: ["a"] },
+          { name: "proxy", command: ["proxy"], args: ["a"] },
+          { name: "proxy" },
+        ],
+      },
+    },
+    problems: [
+      "jobPodSpec.containers[0]: must not set command or args, which each Job has from command of its entry",
+      "jobPodSpec.containers[1]: must not set command or args, which each Job has from command of its entry",
+      "jobPodSpec.containers[3]: must not have the name of a container before it",
+    ],
+  },
 ];
 
 for (const { what, settings, entry, problems } of REJECTED) {

@@ -78,7 +78,7 @@ test("jobPodSpec is merged over the Job's pod spec by the keys of Kubernetes, an
     hostname: null,
     securityContext: { runAsUser: 2000, runAsGroup: null },
     containers: [
-      { name: "token-exchange", env: [home], volumeMounts: mounts, ...other },
+      { name: "token-exchange", env: [home], volumeMounts: mounts },
       { name: "proxy", ...other },
     ],
     volumes: [{ name: "cache", emptyDir: {} }, tmp],
