@@ -122,6 +122,9 @@ export interface Team {
   isDeleted: boolean;
   /** The permissions by `stack PROJECT/STACK` and `environment PROJECT/NAME`. Several resources can grant one. */
   permissions: Map<string, Value[]>;
+  /** The team that the component creates, and the permissions that it grants. */
+  created: Value | undefined;
+  granted: Fields;
   /** What else is for the team, such as a role. */
   others: Resource[];
 }

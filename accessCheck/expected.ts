@@ -5,6 +5,7 @@ import type { Account, View } from "./components";
 import {
   type Fields,
   fieldsAt,
+  fieldsIn,
   isEqual,
   isOpaque,
   type Opaque,
@@ -109,6 +110,22 @@ export function sharersOf({ accounts, settings }: View, account: Account): Accou
     return isEqual(granted, tokenScope) || (tokenType === "organization" && granted === "admin");
   };
   return accounts.filter((other) => other !== account && isGranted(other));
+}
+
+/** Returns the team that a component creates, if it creates it, and the permissions that it grants the team. */
+export function teamOf(component: Fields, name: string): { created: Fields | undefined; granted: Fields } {
+  const team = fieldsIn(valueAt(component, "teams")).find((it) => valueAt(it, "name") === name);
+  const granted = (["stack", "environment"] as const).flatMap((kind) =>
+    fieldsIn(valueAt(team, `${kind}s`)).map((it) => {
+      return [`${kind} ${textOf(valueAt(it, kind))}`, valueAt(it, "permission") ?? null] as const;
+    }),
+  );
+  const organizationName = valueAt(component, "organization") ?? null;
+  const isCreated = valueAt(team, "create") === true;
+  return {
+    created: isCreated ? { organizationName, teamType: "pulumi", name } : undefined,
+    granted: Object.fromEntries(granted),
+  };
 }
 
 /** Returns the trust policy of the role of a service account; undefined if it has none. */

@@ -1,12 +1,13 @@
 // Compares a component with what its settings mean. What equals it grants each access token and each role to its own service
 // account, and to no one else: nothing has to be asked.
 
-import type { Account, OtherIssuer, PlannedComponent, View } from "./components";
+import type { Account, OtherIssuer, PlannedComponent, Team, View } from "./components";
 import {
   allowPolicy,
   association,
   ROLE_ANNOTATION,
   request,
+  teamOf,
   trustPolicy,
   WEBHOOK_PREFIX,
   webhookAnnotations,
@@ -79,7 +80,7 @@ const ENTRY_SETTINGS = [
 ];
 
 /** The settings that decide nothing of what is compared. */
-const NOT_COMPARED = ["image", "jobPodSpec", "createNamespaces", "teams"];
+const NOT_COMPARED = ["image", "jobPodSpec", "createNamespaces"];
 
 /**
  * Compares a component, as the program says it, with its settings.
@@ -95,6 +96,7 @@ export function findingsIn(component: PlannedComponent, thumbprints: string[] = 
     ...providerFindings(view),
     ...issuerFindings(view, thumbprints),
     ...policyFindings(view),
+    ...view.teams.flatMap((team) => teamFindings(view, team)),
     ...view.accounts.flatMap((account) => accountFindings(view, account)),
     ...view.foreign.map(({ title }) => ({ text: `${title} is inside the component, and no part of it.` })),
     ...view.otherIssuers.flatMap((issuer) => [...otherIssuerFindings(view, issuer)]),
@@ -256,6 +258,15 @@ function* policyFindings({ issuer, accounts, otherPolicies }: View): Generator<F
       text: `An allow policy is of no service account, or is the second one of a service account: ${jsonOf(policy)}`,
     };
   }
+}
+
+/** Compares what the component creates for a team with `teams`. What a team may do, its access token may do. */
+function teamFindings({ settings }: View, { name, created, granted }: Team): Finding[] {
+  const expected = teamOf(settings, name);
+  return [
+    ...unequal(`The component's team ${jsonOf(name)}`, created, expected.created),
+    ...unequal(`Team ${jsonOf(name)}`, granted, expected.granted),
+  ].map((text) => ({ text }));
 }
 
 function accountFindings(view: View, account: Account): Finding[] {

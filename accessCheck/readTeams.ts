@@ -3,7 +3,7 @@
 import type { Team } from "./components";
 import { type Found, isSameName, organizationOf, resourceOf } from "./foundResources";
 import type { PlannedResource } from "./plan";
-import { type Fields, isOpaque, readFields, textOf, type Value, valueAt } from "./values";
+import { type Fields, fieldsIn, isOpaque, readFields, textOf, type Value, valueAt, without } from "./values";
 
 const TEAM = /^pulumiservice:(index|api\/teams):Team$/;
 const STACK_PERMISSION = "pulumiservice:index:TeamStackPermission";
@@ -11,6 +11,9 @@ const ENVIRONMENT_PERMISSION = "pulumiservice:index:TeamEnvironmentPermission";
 
 /** What a component creates. */
 const OF_COMPONENT = ["pulumiservice:index:Team", STACK_PERMISSION, ENVIRONMENT_PERMISSION];
+
+/** What the provider adds to a team, and its members, whom people change. */
+const NOT_COMPARED = ["displayName", "description", "members"];
 
 export function isTeam({ type }: { type: string }): boolean {
   return TEAM.test(type);
@@ -40,20 +43,23 @@ export function readTeams(
   const all = [...inside, ...outside].filter(({ type, inputs }) => {
     return type.startsWith("pulumiservice:") && isSameName(organizationOf(inputs), organization);
   });
-  const named = entries.map((entry) => valueAt(entry, "teamName"));
+  const named = [
+    ...entries.map((entry) => valueAt(entry, "teamName")),
+    ...fieldsIn(valueAt(settings, "teams")).map((team) => valueAt(team, "name")),
+  ];
   const names = [...inside.map(teamOf), ...named].filter((name) => typeof name === "string");
   return [...new Set(names)].map((name) => {
     const ofTeam = all.filter((it) => isSameName(teamOf(it), name));
-    const permissions = new Map<string, Value[]>();
-    for (const it of ofTeam) {
-      const subject = permissionSubject(it);
-      if (subject) permissions.set(subject, [...(permissions.get(subject) ?? []), permissionOf(it)]);
-    }
+    const own = inside.filter((it) => teamOf(it) === name);
     return {
       name,
       inputs: ofTeam.find(isTeam)?.inputs,
       isDeleted: deleted.some((it) => isSameName(it.name, name) && isSameName(it.organization, organization)),
-      permissions,
+      permissions: permissionsIn(ofTeam),
+      created: single(own.filter(isTeam).map(({ inputs }) => without(inputs, ...NOT_COMPARED))),
+      granted: Object.fromEntries(
+        [...permissionsIn(own)].map(([subject, all]) => [subject, single(all) ?? null]),
+      ),
       others: ofTeam
         .filter((it) => !TEAM.test(it.type) && !permissionSubject(it))
         .map((it) => resourceOf(it)),
@@ -79,6 +85,21 @@ export function deletedTeams(resources: PlannedResource[]): DeletedTeam[] {
 function teamOf({ type, inputs }: Found): Value | undefined {
   const keys = TEAM.test(type) ? ["name"] : ["team", "teamName"];
   return keys.map((key) => valueAt(inputs, key)).find(Boolean);
+}
+
+/** Returns the permissions by what they are for. Several resources can grant one. */
+function permissionsIn(ofTeam: Found[]): Map<string, Value[]> {
+  const permissions = new Map<string, Value[]>();
+  for (const it of ofTeam) {
+    const subject = permissionSubject(it);
+    if (subject) permissions.set(subject, [...(permissions.get(subject) ?? []), permissionOf(it)]);
+  }
+  return permissions;
+}
+
+/** Returns the only element of a list, or the list. */
+function single(values: Value[]): Value | undefined {
+  return values.length > 1 ? values : values[0];
 }
 
 function permissionSubject({ type, inputs }: Found): string | undefined {

@@ -101,6 +101,11 @@ export function fieldsAt(value: Value | undefined, ...path: string[]): Fields {
   return isFields(found) ? found : {};
 }
 
+/** Returns the objects in a list; none if the value is not a list. */
+export function fieldsIn(list: Value | undefined): Fields[] {
+  return Array.isArray(list) ? list.filter(isFields) : [];
+}
+
 /** Returns an object without some of its keys. */
 export function without(fields: Fields, ...keys: string[]): Fields {
   return Object.fromEntries(Object.entries(fields).filter(([key]) => !keys.includes(key)));

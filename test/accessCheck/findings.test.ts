@@ -45,6 +45,9 @@ const ROLE_NAME = `pulumi-oidc-ci-deployer-${"0".repeat(26)}`;
 const ROLE_ARN = `${ROLES}${ROLE_NAME}`;
 const OTHER_ROLE = ROLE_NAME.replace("ci-deployer", "ops-drift");
 const PERMISSION = "pulumiservice:index:TeamStackPermission";
+const STACK_PERMISSION = "TeamStackPermission access.a.app/prod";
+const ENVIRONMENT_PERMISSION = "TeamEnvironmentPermission access.a.app/prod";
+const OF_TEAM_A = { organization: "acme", team: "a", project: "app" };
 const OPEN = "and what it must be is known after the update only.";
 const FIRST =
   "What is deployed cannot be compared with it. Deploy first what it comes from, and preview again.";
@@ -249,6 +252,7 @@ const CASES: Case[] = [
     [
       "more is a setting of another version of this project, so it is not compared.",
       `The resources of the component have several providers of kubernetes: ${PROVIDER}cluster, ${PROVIDER}other.`,
+      'The component\'s team "a" is none instead of {',
       'ci/deployer: Its request: tokenScope is "team:admins" instead of "team:a".',
       'ci/deployer: Its ConfigMap has binaryData, which becomes files: { "token": "eA==" }',
       "ci/deployer: It has a Job, although runJob is false.",
@@ -268,6 +272,27 @@ const CASES: Case[] = [
       "ci/deployer: ConfigMapPatch patch has the name of its ConfigMap, and can change its request.",
       "ci/deployer: ConfigMapPatch not-known has the name of its ConfigMap, and can change its request.",
       `ci/deployer: ServiceAccountPatch patch: ${ROLE_ANNOTATION} is "x" instead of "${ROLE_ARN}".`,
+    ],
+  ],
+  [
+    "what teams may do, and teams that no element names",
+    [
+      set(STACK_PERMISSION, "permission", 103),
+      remove(ENVIRONMENT_PERMISSION),
+      set(TEAM_A, "teamType", "github"),
+      add(PERMISSION, "more", { ...OF_TEAM_A, stack: "dev", permission: 102 }, INSIDE),
+      add(PERMISSION, "again", { ...OF_TEAM_A, stack: "dev", permission: UNKNOWN }, INSIDE),
+      add("pulumiservice:index:Team", "more", { organizationName: "acme", name: "b" }, INSIDE),
+      set(COMPONENT, "teams.1", { name: "c", create: false, stacks: [], environments: [] }),
+      set(COMPONENT, "teams.1.stacks.0", { stack: "app/prod", permission: "read" }),
+    ],
+    [
+      'The component\'s team "a": teamType is "github" instead of "pulumi".',
+      'Team "a": stack app/prod is "admin" instead of "edit".',
+      'Team "a": stack app/dev is [ "edit", "known after the update" ] instead of none.',
+      'Team "a": environment app/prod is none instead of "open".',
+      'The component\'s team "b" is { "organizationName": "acme", "name": "b" } instead of none.',
+      'Team "c": stack app/prod is none instead of "read".',
     ],
   ],
   [
@@ -439,7 +464,11 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
     ],
   ],
   ["an issuer whose thumbprint a refresh has added", deployedPlan, [setDeployed(ISSUER, "thumbprints")]],
-  ["a team that is retained", deployedPlan, [remove(TEAM_A, { retainOnDelete: true })]],
+  [
+    "a team that is retained",
+    deployedPlan,
+    [remove(TEAM_A, { retainOnDelete: true }), set(COMPONENT, "teams.0.create", false)],
+  ],
   [
     "a service account that exists already",
     deployedPlan,
@@ -456,6 +485,9 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
       set(CONFIG_MAP, "data.tokenScope", "team:b"),
       set(ISSUER, "policies.0.teamName", "b"),
       remove(TEAM_A, { retainOnDelete: false }),
+      remove(STACK_PERMISSION),
+      remove(ENVIRONMENT_PERMISSION),
+      set(COMPONENT, "teams", []),
     ],
   ],
   [
