@@ -4,6 +4,7 @@ import type { Kubectl } from "./cluster";
 import type { View } from "./components";
 import { mapEightAtOnce } from "./concurrency";
 import { type DeployedComponent, requestOf } from "./deployedComponent";
+import { SCRIPT_FILE } from "./expected";
 import { normalizedUrl } from "./findings";
 import { comparable, readThumbprint } from "./issuerCertificate";
 import { redact, shellQuoted, shown } from "./terminal";
@@ -156,9 +157,6 @@ async function callApi(
   }
 }
 
-/** The file of the exchange script. */
-const SCRIPT = "exchange-token.sh";
-
 /**
  * Finds the keys of ConfigMaps that the program does not name. Each becomes a file in pods, and `pulumi up --refresh` keeps it.
  *
@@ -170,7 +168,7 @@ export async function findAddedKeys({ accounts }: View, kubectl: Kubectl): Promi
     const name = `${account.name}-pulumi-token-exchange`;
     const printed = await kubectl(["get", "configmap"], options, [name]);
     const { data = {}, binaryData = {} }: Record<string, object> = JSON.parse(printed || "{}");
-    const known = [...Object.keys(requestOf(account)), SCRIPT];
+    const known = [...Object.keys(requestOf(account)), SCRIPT_FILE];
     return Object.keys({ ...data, ...binaryData })
       .filter((key) => !known.includes(key))
       .map((key) => `The ConfigMap of ${account.id} has the key ${shown(key)}, which becomes a file.`);

@@ -1,10 +1,8 @@
 // What the update of a plan changes: for a reviewer, in words or by path and value. A change is not a finding.
 
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { Account, PlannedComponent, Resource, Team, View } from "./components";
-import { NAME_CLAIM, NAMESPACE_CLAIM, tokenOf } from "./expected";
+import { exchangeScript, NAME_CLAIM, NAMESPACE_CLAIM, SCRIPT_FILE, tokenOf } from "./expected";
 import { otherSettings } from "./findings";
 import { contrast } from "./terminal";
 import {
@@ -262,15 +260,14 @@ function jobText(job: Fields): string {
   return texts.join("; ");
 }
 
-const SCRIPT_PATH = "/var/run/secrets/pulumi.com/exchange-token.sh";
+const SCRIPT_PATH = `/var/run/secrets/pulumi.com/${SCRIPT_FILE}`;
 
 const OWN_SCRIPT = "that of this clone";
 
 /** Returns which exchange script a ConfigMap has. */
 function scriptText(script: Value | undefined): string {
   if (typeof script !== "string") return textOf(script);
-  const own = readFileSync(join(__dirname, "..", "scripts", "exchange-token.sh"), "utf8");
-  return script === own ? OWN_SCRIPT : digestOf(script);
+  return script === exchangeScript() ? OWN_SCRIPT : digestOf(script);
 }
 
 function digestOf(text: string): string {

@@ -1,6 +1,8 @@
 // What the settings of a component mean, built a second time: the program has its own functions for all of it, and nothing here
 // is imported from there. A value that depends on a setting that is not known is not known either.
 
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Account, View } from "./components";
 import {
   type Fields,
@@ -76,6 +78,14 @@ export function request(component: Fields, { settings }: Named): Fields {
     tokenExpirationSeconds: joined(valueAt(settings, "tokenExpirationSeconds")),
     apiUrl: valueAt(component, "pulumiApiUrl") ?? null,
   };
+}
+
+/** The exchange script in a ConfigMap. */
+export const SCRIPT_FILE = "exchange-token.sh";
+
+/** Returns the exchange script of this clone. */
+export function exchangeScript(): string {
+  return readFileSync(join(__dirname, "..", "scripts", SCRIPT_FILE), "utf8");
 }
 
 function scopeOf(settings: Fields): Value {

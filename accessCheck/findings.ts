@@ -5,6 +5,7 @@ import type { Account, OtherIssuer, PlannedComponent, Team, View } from "./compo
 import {
   allowPolicy,
   association,
+  exchangeScript,
   ROLE_ANNOTATION,
   request,
   teamOf,
@@ -291,6 +292,9 @@ function* tokenFindings({ settings: component, teams }: View, account: Account):
   const expectedNames = { namespace, name: `${name}-pulumi-token-exchange` };
   yield* unequal("Its ConfigMap", namesOf(configMap?.inputs), expectedNames);
   yield* unequal("Its request", configMap?.request, request(component, account));
+  if (configMap?.script !== exchangeScript()) {
+    yield "Its exchange script differs from that of this clone. Check with a clone of the component's version.";
+  }
   const binary = valueAt(configMap?.inputs, "binaryData") ?? {};
   if (!isEqual(binary, {})) yield `Its ConfigMap has binaryData, which becomes files: ${jsonOf(binary)}`;
 

@@ -1,7 +1,7 @@
 // Reads the issuer of a component, and each of its service accounts with what is created for it.
 
 import type { Account, ConfigMap, Issuer, Role } from "./components";
-import { NAME_CLAIM, NAMESPACE_CLAIM } from "./expected";
+import { NAME_CLAIM, NAMESPACE_CLAIM, SCRIPT_FILE } from "./expected";
 import { ASSOCIATION, type Found, resourceOf } from "./foundResources";
 import {
   documentOf,
@@ -17,9 +17,6 @@ import {
 
 /** Takes the resource with a type, and with a name behind that of the component. */
 export type Take = (type: string, suffix: string) => Found | undefined;
-
-/** The file of the exchange script in a ConfigMap. */
-const SCRIPT = "exchange-token.sh";
 
 /** Returns the allow policies. An empty list of permissions reads back as none. */
 function policiesIn(inputs: Fields = {}): Value | undefined {
@@ -84,8 +81,8 @@ function readConfigMap({ inputs, resource }: Found): ConfigMap {
   return {
     isDeployed: resource.deployed !== undefined,
     inputs: without(inputs, "data"),
-    request: isFields(data) ? without(data, SCRIPT) : data,
-    script: valueAt(data, SCRIPT),
+    request: isFields(data) ? without(data, SCRIPT_FILE) : data,
+    script: valueAt(data, SCRIPT_FILE),
   };
 }
 

@@ -229,6 +229,7 @@ const CASES: Case[] = [
     "each difference of a ConfigMap, a Job, a team, and the settings",
     [
       set(CONFIG_MAP, "data.tokenScope", "team:admins"),
+      set(CONFIG_MAP, ["data", "exchange-token.sh"], UNKNOWN),
       set(CONFIG_MAP, "binaryData", { token: "eA==" }),
       add("kubernetes:core/v1:ConfigMapPatch", "patch", {
         metadata: { name: "deployer-pulumi-token-exchange" },
@@ -254,6 +255,7 @@ const CASES: Case[] = [
       `The resources of the component have several providers of kubernetes: ${PROVIDER}cluster, ${PROVIDER}other.`,
       'The component\'s team "a" is none instead of {',
       'ci/deployer: Its request: tokenScope is "team:admins" instead of "team:a".',
+      "ci/deployer: Its exchange script differs from that of this clone. Check with a clone of the component's version.",
       'ci/deployer: Its ConfigMap has binaryData, which becomes files: { "token": "eA==" }',
       "ci/deployer: It has a Job, although runJob is false.",
       'ci/deployer: Its team "a" is deleted by this update.',
