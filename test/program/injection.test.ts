@@ -40,7 +40,8 @@ test("the policy contains the service accounts with injectToken, in an order tha
   assert.equal(binding.inputs.spec.policyName, policy.id);
   assert.match(policy.inputs.metadata.name, /^access-inject-token-[0-9a-f]{8}$/);
 
-  const { matchConstraints, matchConditions, variables } = policy.inputs.spec;
+  const { failurePolicy, matchConstraints, matchConditions, variables } = policy.inputs.spec;
+  assert.equal(failurePolicy, "Ignore", "what fails must not stop a pod");
   const namespaces = { key: "kubernetes.io/metadata.name", operator: "In", values: ["team-a", "team-b"] };
   assert.deepEqual(matchConstraints.namespaceSelector, { matchExpressions: [namespaces] });
   const accounts = ["team-a/deployer", "team-a/drift", "team-b/deployer"].map((id) => `"${id}"`);

@@ -30,7 +30,7 @@ export function podObject({ annotations, ...spec }: Pod, name = "app"): Kubernet
 }
 
 /** Returns a container with what Pod Security `restricted` requires, unless it says otherwise. */
-export function restrictedContainer(container: object): object {
+function restrictedContainer(container: object): object {
   const securityContext = { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } };
   return { image: "example.com/image:1", securityContext, ...container };
 }

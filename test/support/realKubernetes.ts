@@ -12,23 +12,20 @@ export function realKubernetes(server: ApiServer): Emulator["resources"] {
   return Object.fromEntries(KINDS.map((type) => [`kubernetes:${type}`, kindOf(server, type)]));
 }
 
-/** Creates the policy of `injectToken` as a stack does. Returns a function that deletes it in the engine's order. */
+/** Creates the policy of `injectToken` as a stack does. */
 export async function inject(
   server: ApiServer,
   name: string,
   accounts: InjectionArgs["accounts"],
   stack = "dev",
-): Promise<() => Promise<void>> {
+): Promise<void> {
   const resources = realKubernetes(server);
   const program = async () => {
     createInjection(name, { accounts });
     return {};
   };
   const options = { project: "project", stack, organization: "acme", config: {}, program };
-  const { registered } = await runProgram({ resources, calls: {} }, options);
-  return async () => {
-    for (const { type, id } of registered.toReversed()) await resources[type]?.delete(id);
-  };
+  await runProgram({ resources, calls: {} }, options);
 }
 
 function kindOf(server: ApiServer, type: string): ResourceKind {
