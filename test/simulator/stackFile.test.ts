@@ -49,12 +49,6 @@ for (const [what, stackFile, message, project] of [
     `Pulumi.dev.yaml is invalid: userLogin (line 2) and p:config:userLogin (line 5) ${AT_RANDOM}`,
   ],
   [
-    "a setting in two spellings in Pulumi.yaml",
-    "config: {a: 1}",
-    `Pulumi.yaml is invalid: p:b (line 4) and b (line 5) ${AT_RANDOM}`,
-    `${MINIMAL}config:\n  p:b: 1\n  b: 1`,
-  ],
-  [
     "a Pulumi.yaml without the name of a project",
     "config: {a: 1}",
     "Pulumi.yaml is invalid: it must contain the project's name",
@@ -69,11 +63,6 @@ for (const [what, stackFile, message, project] of [
     "a date as a key of an object",
     "config:\n  object:\n    2001-1-1: a",
     `Failed to read Pulumi.dev.yaml: line 3: Pulumi could read 2001-1-1 ${QUOTE}`,
-  ],
-  [
-    "a tag, which could change the value",
-    "config:\n  key: !!binary aGk=",
-    "Failed to read Pulumi.dev.yaml: line 2: the tag !!binary is not supported. Quote the value instead.",
   ],
   [
     "a key twice, without the line, which can contain an encrypted value",
