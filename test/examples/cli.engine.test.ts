@@ -38,16 +38,10 @@ const DECLINED = /No access token for the backend '.*this credential helper serv
 const COMMANDS: Record<string, [command: string, log: RegExp]> = {
   "is granted a token whatever an earlier login stored": [`${storeLogin("$BACKEND")}; pulumi whoami`, OWNER],
   "gets no token for a backend that a Pulumi.yaml selects": [`${SELECT}; pulumi stack ls`, DECLINED],
-  "gets no token for a backend that `pulumi login` selects": ['pulumi login "$FOREIGN"', DECLINED],
   "gets no token for the backend of an earlier login": [`${storeLogin("$FOREIGN")}; pulumi whoami`, DECLINED],
-  "gets no token for a backend that a variable selects": [`${USE_FOREIGN} pulumi whoami`, DECLINED],
   "continues with the token that a pod has for another backend": [
     `${USE_FOREIGN} PULUMI_ACCESS_TOKEN=pul-own pulumi whoami`,
     /^error: \[404\]/m,
-  ],
-  "does not ask the script with the helper `none`": [
-    `${USE_FOREIGN} PULUMI_ACCESS_TOKEN=pul-own PULUMI_CREDENTIAL_HELPER=none pulumi whoami`,
-    /^Logging in using access token from PULUMI_ACCESS_TOKEN\nerror: \[404\]/,
   ],
   "uses a state file as without the script": [
     "pulumi login --local >log; pulumi stack ls --all --json",
@@ -152,33 +146,6 @@ describe("the Pulumi CLI in a pod", { skip: missingCli, concurrency: true }, () 
     assert.match(log, /^DATABASE_PASSWORD$/m);
     assert.doesNotMatch(log, /PULUMI_ACCESS_TOKEN/);
     assert.deepEqual(log.match(/^it is .*/gm), ["it is [secret]", "it is [secret]"]);
-  });
-
-  /** Starts a command, and stops it as the kubelet does: first with the preStop hook, `$1`, and then with SIGTERM. */
-  const STOP = `
-    hook=$1
-    shift
-    "$@" &
-    export PID=$!
-    until [[ -s started ]]; do sleep 0.1; done
-    timeout 20 bash -c "$hook"
-    kill -TERM "$PID" 2>/dev/null
-    wait "$PID"
-    # What Kubernetes does to the rest of the container.
-    kill -KILL "$(<started)" 2>/dev/null
-    true`;
-
-  test("waits until the application of esc-application.yaml has ended, with its preStop hook", async () => {
-    const { lifecycle } = podOf("esc-application.yaml").container;
-    const script = lifecycle.preStop.exec.command.at(-1) ?? "";
-    // In the container, the CLI is process 1.
-    const hook = script.split("\\t1'").join("\\t'$PID");
-    assert.notEqual(hook, script);
-
-    const application =
-      "trap 'sleep 1; echo ended; exit' TERM; echo $$ >started; while true; do sleep 0.1; done";
-    const command = ["bash", "-c", STOP, "bash", hook, ...applicationCommand(application)];
-    assert.equal(await run("esc-application.yaml", command), "ended");
   });
 });
 

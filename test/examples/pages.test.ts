@@ -8,7 +8,6 @@ import { test } from "node:test";
 import { parse } from "yaml";
 import { runExchange } from "../../simulator/emulators/pod";
 import { CONFIG_MAP_SUFFIX, CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "../../tokenVolume";
-import { exampleOf } from "../support/examples";
 import { codeIn, ROOT, read, sectionOf } from "../support/project";
 import { all, up } from "../support/stack";
 
@@ -55,17 +54,6 @@ test("docs/troubleshooting.md lists the exit codes of the exchange script", () =
   const documented = read("scripts/exchange-token.sh").match(/(?<=^# {3})\d\d(?= {2})/gm) ?? [];
   assert.ok(documented.length >= 6);
   assert.deepEqual(listed, documented);
-});
-
-test("a failed Job of token-check.yaml is there until the next one can have failed, and not in the run after that", () => {
-  const checks = exampleOf("token-check.yaml").manifests.filter(({ kind }) => kind === "CronJob");
-  assert.equal(checks.length, 2);
-  for (const { spec } of checks) {
-    const { activeDeadlineSeconds, ttlSecondsAfterFinished } = spec.jobTemplate.spec;
-    const interval = Number(/^\*\/(\d+) \* \* \* \*$/.exec(spec.schedule)?.[1]) * 60;
-    assert.ok(ttlSecondsAfterFinished >= interval + activeDeadlineSeconds);
-    assert.ok(ttlSecondsAfterFinished + activeDeadlineSeconds < 2 * interval);
-  }
 });
 
 test("docs/operator.md mounts in a Stack what a pod of its settings needs", () => {

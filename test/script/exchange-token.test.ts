@@ -1,7 +1,6 @@
 // What scripts/exchange-token.sh requests, reports, and hands to a command or the CLI. faults.test.ts has every outcome.
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -60,22 +59,6 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.equal(run.stdout, direct.stdout.replace(/^\d+/, String(running.pid)));
     assert.equal(run.signal, "SIGTERM");
   });
-
-  // A function as bash exports it, which replaces its builtin.
-  const noPause = '() { case "$*" in *-t*) return 1 ;; esac; builtin read "$@"; }';
-  // After an arithmetic error, bash continues with the next command of the script.
-  const broken = (line: string) => ({ script: SCRIPT.replace(/ granted_token=.*BASH_REMATCH.*\n/, line) });
-  for (const [when, options, exitCode, message] of [
-    ["bash cannot wait", { environment: { "BASH_FUNC_read%%": noPause } }, 75, /bash could not wait/],
-    ["an expression of the script is invalid", broken(": $((08))\n"), 1, /08/],
-    ["a command of the script fails", broken("false\n"), 1, /Retrying/],
-  ] as const) {
-    test(`does not run when ${when}`, async () => {
-      const run = await exchange([busy, granted], { command: ["echo", "started"], ...options });
-      assert.deepEqual([run.exitCode, run.stdout], [exitCode, ""]);
-      assert.match(run.stderr, message);
-    });
-  }
 });
 
 describe("the request", AT_ONCE, () => {
@@ -220,16 +203,6 @@ describe("a signal during the exchange ends the script at once", AT_ONCE, () => 
 });
 
 describe("the credential helper", AT_ONCE, () => {
-  test("says what it is for on a terminal, where no request arrives", async (t) => {
-    // A terminal as the standard input of the script.
-    const spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
-    if (spawnSync("python3", ["--version"]).status !== 0) return t.skip("python3 is not on PATH");
-    const launcher = ["timeout", "10", "python3", "-c", spawn];
-    const run = await exchange(granted, { launcher, command: [] });
-    assert.match(run.stdout, /credential helper.*PULUMI_CREDENTIAL_HELPER.* exchange-token\.sh COMMAND/s);
-    assert.deepEqual([run.exitCode, run.endpoint.requests], [64, []]);
-  });
-
   test("answers with a new token and its expiry in UTC, and with nothing of the environment's", async () => {
     const granting = respond(200, { access_token: "pul-new", expires_in: 600 });
     const late: Answer = (...request) => sleep(1500).then(() => granting(...request));

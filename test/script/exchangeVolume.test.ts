@@ -38,27 +38,10 @@ describe("after the kubelet has replaced the volume", () => {
   });
 });
 
-describe("whatever the environment says, the script finds its files", { concurrency: true }, () => {
+test("the script finds its files in the layout of the kubelet, whatever the environment says", async () => {
   const environment = { PWD: "/tmp", CDPATH: "/:/tmp:.", BASH_SOURCE: "/tmp/a.sh", BASH_ARGV0: "/tmp/a.sh" };
-  for (const [how, command] of Object.entries({
-    "as `bash exchange-token.sh` in its own directory": "cd $volume; exec bash exchange-token.sh true",
-    "from the directory above, with CDPATH":
-      "cd $volume/..; mkdir -p other/pulumi.com; CDPATH=other exec pulumi.com/exchange-token.sh true",
-    "in the layout of the kubelet":
-      "cd $volume/..; mkdir mount; mv $volume mount/..data; cd mount; ln -s ..data/* .; exec $PWD/exchange-token.sh true",
-  })) {
-    test(how, async () => {
-      const launcher = ["bash", "-c", `volume=$(dirname $1); ${command}`, "bash"];
-      const { exitCode, stderr, endpoint } = await exchange(granted, { environment, launcher });
-      assert.deepEqual([exitCode, endpoint.requests.length], [0, 1], stderr);
-    });
-  }
-});
-
-test("a copy of the script says where its files are missing, and for which user", async () => {
-  const launcher = ["bash", "-c", "cp $1 ../copy.sh; exec ../copy.sh true", "bash"];
-  const { exitCode, stderr } = await exchange(granted, { launcher });
-  assert.match(stderr, / organization is '\(no file that user \d+ can read\)'\. /);
-  assert.match(stderr, /The files are in \S+\/work\/\.\.\/\. /);
-  assert.equal(exitCode, 64);
+  const mount = "cd $(dirname $1)/..; mkdir mount; mv pulumi.com mount/..data; cd mount; ln -s ..data/* .";
+  const launcher = ["bash", "-c", `${mount}; exec $PWD/exchange-token.sh true`, "bash"];
+  const { exitCode, stderr, endpoint } = await exchange(granted, { environment, launcher });
+  assert.deepEqual([exitCode, endpoint.requests.length], [0, 1], stderr);
 });
