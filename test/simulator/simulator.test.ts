@@ -9,6 +9,8 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { type CustomResourceOptions, output } from "@pulumi/pulumi";
+import type { OidcIssuerArgs } from "@pulumi/pulumiservice";
 import { paint } from "../../accessCheck/terminal";
 import { inDirectory, runContainer } from "../../simulator/emulators/pod";
 import { readOptions } from "../../simulator/options";
@@ -161,6 +163,24 @@ describe("the simulation", () => {
     assert.match(stdout, /^ {2}default\/deployer +user:my-login +see below +no role$/m);
     assert.match(stdout, /^ {2}default\/drift +user:my-login +itself \(\+3\) +no role$/m);
     assert.deepEqual([exitCode, stderr], [1, ""]);
+  });
+
+  // What is expected is built a second time, without the code of the program: see the test of the imports.
+  test("returns 1 if a broken program registers anything else than the settings intend", async (t) => {
+    const pulumiservice: typeof import("@pulumi/pulumiservice") = require("@pulumi/pulumiservice");
+    const { OidcIssuer } = pulumiservice;
+    class Broken extends OidcIssuer {
+      constructor(name: string, args: OidcIssuerArgs, options?: CustomResourceOptions) {
+        const withoutRules = output(args.policies).apply((all = []) =>
+          all.map((it) => ({ ...it, rules: {} })),
+        );
+        super(name, { ...args, policies: withoutRules }, options);
+      }
+    }
+    t.mock.getter(pulumiservice, "OidcIssuer", () => Broken);
+    const { exitCode, flow } = await simulate(t, { prod: stackFile(stackWith({})) });
+    assert.match(flow, /allow policy: [^ ]+namespace is none instead of "default"/);
+    assert.equal(exitCode, 1);
   });
 
   test("assumes that a rule on a claim that only a real cluster knows is met, and says so", async (t) => {
