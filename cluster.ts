@@ -7,7 +7,7 @@ import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import type { AwsOptions, ClusterConfig } from "./settings/cluster";
 import { visible } from "./settings/problems";
-import { reason, userError } from "./settings/userError";
+import { providerMessage, userError } from "./settings/userError";
 
 /** What the cluster must provide for the settings of the service accounts. */
 export interface ClusterNeeds {
@@ -50,11 +50,14 @@ export interface PlannedCluster {
  * @throws pulumi.RunError if the cluster or its IAM OIDC provider does not exist, or the cluster is too old.
  */
 export async function existingCluster(config: ClusterConfig, needs: ClusterNeeds): Promise<PlannedCluster> {
-  const { clusterName: name, aws, createOidcProvider } = config;
-  const where = aws.region ? ` in ${visible(aws.region)}` : "";
-  const cluster = await awsEks.getCluster({ name }).catch((error: Error) => {
+  const { clusterName, aws, createOidcProvider } = config;
+  const cluster = await awsEks.getCluster({ name: clusterName }).catch(async (error: Error) => {
+    const where = await getRegion().then(
+      ({ region }) => ` in ${visible(region)}`,
+      () => "",
+    );
     throw userError(
-      `Failed to look up EKS cluster "${name}"${where}: ${reason(error)}\n\n` +
+      `Failed to look up EKS cluster "${clusterName}"${where}: ${providerMessage(error)}\n\n` +
         "  If the name is wrong, correct clusterName.\n" +
         "  If the region is wrong, correct aws:region.\n" +
         "  If the cluster does not exist yet, set createCluster to true.\n",
@@ -64,8 +67,8 @@ export async function existingCluster(config: ClusterConfig, needs: ClusterNeeds
   const certificateAuthority = cluster.certificateAuthorities[0]?.data;
   if (!issuerUrl || !certificateAuthority) {
     throw userError(
-      `EKS cluster "${name}" has no OIDC issuer yet; its status is ${cluster.status}. Wait until it is ACTIVE:\n\n` +
-        `  ${awsCommand(["eks", "wait", "cluster-active", "--name", name], aws)}\n`,
+      `EKS cluster "${clusterName}" has no OIDC issuer yet; its status is ${cluster.status}. Wait until it is ACTIVE:\n\n` +
+        `  ${awsCommand(["eks", "wait", "cluster-active", "--name", clusterName], aws)}\n`,
     );
   }
   if (needs.admissionPolicies) requireAdmissionPolicies(config, cluster.version);
@@ -78,7 +81,7 @@ export async function existingCluster(config: ClusterConfig, needs: ClusterNeeds
     register(name, options) {
       const kubernetesProvider = createKubernetesProvider(
         name,
-        { issuerUrl, kubeconfig: kubeconfig(config, cluster.endpoint, certificateAuthority) },
+        { issuerUrl, kubeconfig: kubeconfigOf(config, cluster.endpoint, certificateAuthority) },
         options,
       );
       // Other stacks can create roles that depend on the provider of an existing cluster.
@@ -105,7 +108,7 @@ export async function newCluster(config: ClusterConfig, needs: ClusterNeeds): Pr
   // The configuration does not say: the provider also reads AWS_REGION and the profile.
   const { region } = await getRegion().catch((error: Error) => {
     throw userError(
-      `Failed to look up the AWS region of the new EKS cluster: ${reason(error)}\n\n` +
+      `Failed to look up the AWS region of the new EKS cluster: ${providerMessage(error)}\n\n` +
         "  If there is none, set aws:region.\n",
     );
   });
@@ -149,7 +152,7 @@ export async function newCluster(config: ClusterConfig, needs: ClusterNeeds): Pr
         name,
         {
           issuerUrl,
-          kubeconfig: connection.apply(([server, authority]) => kubeconfig(config, server, authority)),
+          kubeconfig: connection.apply(([server, authority]) => kubeconfigOf(config, server, authority)),
         },
         { ...options, dependsOn: complete },
       );
@@ -174,7 +177,7 @@ function requireAdmissionPolicies({ clusterName }: ClusterConfig, version: strin
 async function lookUpOidcProvider({ clusterName }: ClusterConfig, issuerUrl: string): Promise<string> {
   const provider = await iam.getOpenIdConnectProvider({ url: issuerUrl }).catch((error: Error) => {
     throw userError(
-      `Failed to look up the IAM OIDC provider of EKS cluster "${clusterName}": ${reason(error)}\n\n` +
+      `Failed to look up the IAM OIDC provider of EKS cluster "${clusterName}": ${providerMessage(error)}\n\n` +
         "  To create it with this stack, set createOidcProvider to true.\n" +
         "  If no workload uses AWS, remove awsRole and rolePolicyArns from every entry of serviceAccounts.\n" +
         "  If the cluster uses EKS Pod Identity, set awsRole to pod-identity.\n",
@@ -213,7 +216,7 @@ function createKubernetesProvider(
 }
 
 // As `aws eks update-kubeconfig` writes it, with the region, the profile, and the role of the AWS provider.
-function kubeconfig(
+function kubeconfigOf(
   { clusterName: name, aws }: ClusterConfig,
   server: string,
   certificateAuthority: string,

@@ -77,6 +77,7 @@ const stackSchema = accessSchema(
   {
     required: {
       organization: "required, because the stack has no organization: set it to yours in Pulumi Cloud",
+      // It is userLogin that is reported, because the stack can make its entry from that.
       serviceAccounts: 'required without serviceAccounts; both belong under "config:" in the stack file',
     },
     unknown: (key) => (/[.[]/.test(key) ? "is a path: remove it, and set it with --path" : undefined),
@@ -108,8 +109,8 @@ export function readConfig(): StackConfig {
   const { config, problems } = parseConfig(raw);
   if (!config) throw invalidConfiguration(problems);
 
-  const ofLogin = loginProblems(config.access.pulumiApiUrl);
-  if (ofLogin.length > 0) throw invalidConfiguration(ofLogin);
+  const loginIssues = loginProblems(config.access.pulumiApiUrl);
+  if (loginIssues.length > 0) throw invalidConfiguration(loginIssues);
 
   const unchanged = templateSettings(raw, pulumi.getStack()).join(" and ");
   if (unchanged) {
@@ -119,8 +120,8 @@ export function readConfig(): StackConfig {
 }
 
 /**
- * Checks the settings that depend on the cluster's issuer, once an existing cluster has been looked up. The component
- * checks them for a new cluster.
+ * Checks the settings that depend on the cluster's issuer, once an existing cluster has been looked up, and before anything is
+ * registered. The component checks them for every cluster.
  *
  * @throws pulumi.RunError that lists every problem.
  */
@@ -143,12 +144,12 @@ export function templateSettings({ values, project }: RawConfig, stack: string):
 /** Returns the configuration of a stack, or every problem that it has. Does not throw. */
 export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
   const values = projectValues(raw, Object.keys(JSON_KEYS));
-  const ofStack = raw.organization ? { organization: raw.organization } : {};
+  const stackDefaults = raw.organization ? { organization: raw.organization } : {};
 
   // An encrypted value is not printed, so nothing is compared with it.
   const isEncrypted = raw.secretKeys.includes(`${raw.project}:maxExpirationSeconds`);
-  const stack = check(stackSchema, { ...ofStack, ...withUserEntry(values) }, (validSettings) => {
-    const comparable = isEncrypted ? { ...validSettings, maxExpirationSeconds: undefined } : validSettings;
+  const stack = check(stackSchema, { ...stackDefaults, ...withUserEntry(values) }, (knownSettings) => {
+    const comparable = isEncrypted ? { ...knownSettings, maxExpirationSeconds: undefined } : knownSettings;
     return [...clusterRules(comparable), ...accessRules(comparable, comparable.createCluster)];
   });
   const aws = check(awsSchema, raw.values);
@@ -189,8 +190,7 @@ function clusterRules({ createCluster, createOidcProvider }: Incomplete<ClusterS
 }
 
 /**
- * Returns a problem as the stack's file has it: at the setting that is written there, with the name of the entry, and with what
- * can be the cause if a setting is missing.
+ * Returns a problem with the path that the user wrote, the name of the entry, and a possible cause if the setting is missing.
  *
  * @param values of the project.
  */

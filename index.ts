@@ -28,7 +28,6 @@ export = async (): Promise<StackOutputs> => {
 
   const awsRoles = config.access.serviceAccounts.map(({ awsRole }) => awsRole);
   const needs = {
-    // Only for IRSA roles.
     oidcProvider: awsRoles.includes("irsa"),
     podIdentityAgent: awsRoles.includes("pod-identity"),
     admissionPolicies: config.access.serviceAccounts.some(({ injectToken }) => injectToken),
@@ -38,7 +37,7 @@ export = async (): Promise<StackOutputs> => {
     : await existingCluster(config.cluster, needs);
   if (planned.issuerUrl) checkIssuer(config.access, planned.issuerUrl);
 
-  // A stack stays where it was deployed. Even the cluster waits for that: what is on it depends on its provider.
+  // A stack stays where it was deployed. The cluster waits too: a changed Kubernetes provider would replace everything on it.
   const { pulumiApiUrl, organization } = config.access;
   const { clusterName, createCluster } = config.cluster;
   const { region, issuerUrl } = planned;
@@ -49,7 +48,7 @@ export = async (): Promise<StackOutputs> => {
   const cluster = planned.register("cluster", { dependsOn });
 
   // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMap, and the Job that tests the exchange.
-  const access = new PulumiCloudAccess(
+  const pulumiCloudAccess = new PulumiCloudAccess(
     "access",
     {
       ...config.access,
@@ -62,8 +61,8 @@ export = async (): Promise<StackOutputs> => {
 
   return {
     issuerUrl: cluster.issuerUrl,
-    oidcIssuerId: access.oidcIssuerId,
-    serviceAccounts: summaryOf(access.serviceAccounts),
+    oidcIssuerId: pulumiCloudAccess.oidcIssuerId,
+    serviceAccounts: summaryOf(pulumiCloudAccess.serviceAccounts),
   };
 };
 

@@ -4,7 +4,7 @@ import * as eks from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import type * as pulumi from "@pulumi/pulumi";
 import { issuerInIam } from "../iam";
-import { reason, userError } from "../settings/userError";
+import { providerMessage, userError } from "../settings/userError";
 import { ISSUER_URL, type Settings } from "./config";
 
 /** What exists in AWS before this stack does. */
@@ -39,7 +39,7 @@ async function lookUpCluster(name: string, region: string): Promise<eks.GetClust
   const what = `EKS cluster "${name}" in ${region}`;
   const cluster = await eks.getCluster({ name, region }).catch((error: Error) => {
     throw new Error(
-      `Failed to look up ${what}: ${reason(error)}\n\n` +
+      `Failed to look up ${what}: ${providerMessage(error)}\n\n` +
         "  Correct its clusterName or region in stacks, or use AWS credentials of its account.\n",
     );
   });
@@ -55,7 +55,7 @@ async function lookUpCluster(name: string, region: string): Promise<eks.GetClust
 async function lookUpOidcProvider(): Promise<string> {
   const provider = await iam.getOpenIdConnectProvider({ url: ISSUER_URL }).catch((error: Error) => {
     throw new Error(
-      `Failed to look up the IAM OIDC provider of GitHub: ${reason(error)}\n\n` +
+      `Failed to look up the IAM OIDC provider of GitHub: ${providerMessage(error)}\n\n` +
         "  If the account has none, set githubOidcProvider to create.\n",
     );
   });

@@ -75,7 +75,7 @@ export const seconds = v.pipe(
 );
 
 /** Audiences by which an ID token that Pulumi Cloud receives could sign in elsewhere, and who accepts them. */
-const FOREIGN_AUDIENCES: [pattern: RegExp, owner: string][] = [
+const FOREIGN_AUDIENCES: [pattern: RegExp, acceptor: string][] = [
   [/(^|[./])(sts|pods\.eks)\..*amazonaws\./i, "AWS"],
   // https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust
   [/^api:\/\/AzureADTokenExchange/i, "Azure"],
@@ -156,7 +156,13 @@ export const accountEntries = schemasOf<ServiceAccount>()({
 type ValidAccount = v.InferOutput<v.ObjectSchema<typeof accountEntries, undefined>>;
 
 /** One service account with every default filled in; durations are in seconds. */
-export type Account = ReturnType<typeof withAccountDefaults>;
+export interface Account extends ValidAccount {
+  tokenExpirationSeconds: number;
+  tokenAudience: pulumi.Input<string>;
+  awsRole: AwsRole;
+  rolePolicyArns: string[];
+  command: string[];
+}
 
 /** Returns a valid entry with the defaults that depend on other settings. */
 export function withAccountDefaults(
@@ -165,7 +171,7 @@ export function withAccountDefaults(
     organization,
     maxExpirationSeconds,
   }: { organization: pulumi.Input<string>; maxExpirationSeconds: number },
-) {
+): Account {
   return {
     ...account,
     tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
@@ -176,7 +182,7 @@ export function withAccountDefaults(
   };
 }
 
-/** Returns how the pods of an entry receive a role. To empty the list of policies does not delete the role. */
+/** Returns how the pods of an entry receive a role. An empty list of policies still means a role. */
 export function awsRoleOf({ awsRole, rolePolicyArns }: Incomplete<ServiceAccount>): AwsRole {
   return awsRole ?? (rolePolicyArns ? AwsRole.Irsa : AwsRole.None);
 }
@@ -211,7 +217,7 @@ function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<Account>): Pr
   return [{ path: ["rolePolicyArns"], reason: "requires an IAM role, but awsRole is none" }];
 }
 
-// The variable would also take precedence over the token that Pulumi Cloud sends with each workflow.
+// PULUMI_CREDENTIAL_HELPER would also override the token that Pulumi Cloud sends with each workflow.
 function injectionProblems({ injectToken, tokenType }: Incomplete<Account>): Problem[] {
   if (!injectToken || tokenType !== "runner") return [];
   const reason = "is not valid with tokenType runner: a runner exchanges its ID token itself";
@@ -244,7 +250,7 @@ function existenceProblems(
   { createNamespaces = [], createsCluster }: Surroundings,
 ): Problem[] {
   if (name === "default") {
-    // Without the value: that of an entry that leaves it out is true, too.
+    // No value: the entry may not contain the setting.
     const reason = "must be false: every namespace has the service account default";
     return createServiceAccount ? [{ path: ["createServiceAccount"], reason }] : [];
   }

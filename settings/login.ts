@@ -13,7 +13,7 @@ interface Login {
   source: string;
   /** Undefined if it cannot be read. */
   url: string | undefined;
-  /** What chooses another one: the words before its URL. */
+  /** The start of the advice, such as `Log in to`, which is the default. */
   change?: string;
 }
 
@@ -62,7 +62,7 @@ function storedLogin(): Login {
   try {
     const stored = JSON.parse(readFileSync(path, "utf8"));
     if ("$pulumiSecureStore" in stored) return { source: `${path} is encrypted`, url: undefined };
-    return { source: `current in ${path}`, url: String(stored.current ?? "") };
+    return { source: `the current login in ${path}`, url: String(stored.current ?? "") };
   } catch {
     // The provider finds no token in it either.
     return { source: path, url: "" };

@@ -44,12 +44,12 @@ export function stackOrganization(): string | undefined {
  */
 export function projectValues({ values, project }: RawConfig, jsonKeys: string[]): Record<string, unknown> {
   const prefix = `${project}:`;
-  const ofProject = Object.entries(values).flatMap(([qualified, text]): [string, unknown][] => {
+  const projectEntries = Object.entries(values).flatMap(([qualified, text]): [string, unknown][] => {
     if (!qualified.startsWith(prefix)) return [];
     const key = qualified.slice(prefix.length);
     return [[key, jsonKeys.includes(key) ? withoutEmptyEntries(fromJson(text)) : text]];
   });
-  return withoutEmpty(Object.fromEntries(ofProject));
+  return withoutEmpty(Object.fromEntries(projectEntries));
 }
 
 /**
@@ -64,8 +64,10 @@ export function withEncrypted(
   otherKeys: string[] = [],
 ): Problem[] {
   const prefix = `${project}:`;
-  const ofProject = secretKeys.filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length));
-  const encrypted = [...ofProject, ...secretKeys.filter((key) => otherKeys.includes(key))];
+  const projectKeys = secretKeys
+    .filter((key) => key.startsWith(prefix))
+    .map((key) => key.slice(prefix.length));
+  const encrypted = [...projectKeys, ...secretKeys.filter((key) => otherKeys.includes(key))];
 
   const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
   return [

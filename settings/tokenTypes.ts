@@ -1,5 +1,5 @@
-// The types of access token: for each, its settings, the default command of the Job, its owner in the allow policy, and its
-// scope in the token exchange. scripts/exchange-token.sh has its own rules for the scopes. The emulated Pulumi Cloud and the
+// The types of access token: a table with the settings of each and the default command of the Job. Two functions have its owner
+// in the allow policy, and its scope in the token exchange. scripts/exchange-token.sh has its own rules for the scopes. The emulated Pulumi Cloud and the
 // live check have their own copies on purpose.
 
 import type * as pulumi from "@pulumi/pulumi";
@@ -35,8 +35,6 @@ export interface TokenSettings {
   /** Grant an organization token admin permissions. Default: `false`. */
   organizationAdmin?: boolean;
 }
-
-// The exchange script checks names by the same rules.
 
 export const userLoginSchema = stringSchema(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
 

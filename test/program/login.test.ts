@@ -30,7 +30,7 @@ const LOGINS: [what: string, variables: object, stored: string, organization: st
   ["a login for pulumiApiUrl", {}, `${API}/`, ""],
   ["a login for another Pulumi Cloud", {}, OTHER, "", `credentials.json is ${OTHER}. `],
   ["the same over http", {}, "http://api.pulumi.com", "", "is http://api.pulumi.com. "],
-  ["a login for another one, with a self-managed state", S3, OTHER, "", OTHER],
+  ["a login for another one, with a self-managed state", S3, OTHER, "", "token: the current login in "],
   ["a login for pulumiApiUrl, with a self-managed state", S3, API, ""],
   ["a login that only the CLI can decrypt", {}, '{"$pulumiSecureStore":1}', "", "is encrypted"],
   ["credentials that no one can read", {}, '{"current": "pul-hunter2', ""],
