@@ -1,11 +1,9 @@
-// A stack and a component stay where they were deployed: in their Pulumi Cloud, organization, and cluster.
+// A stack stays where it was deployed: in its Pulumi Cloud, organization, and cluster. pulumiCloudAccess.test.ts has a component.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { describe, type TestContext, test } from "node:test";
+import { describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
-import { type ClusterIssuer, startIssuer } from "../../simulator/emulators/issuer";
+import { startIssuer } from "../../simulator/emulators/issuer";
 import { changes, errorsIn, failed, resourcesOf, succeeded } from "../support/engineOutcome";
 import { emptyStack, type Stack } from "../support/engineStack";
 import { missingCli, type Outcome } from "../support/pulumiCli";
@@ -13,20 +11,6 @@ import { missingCli, type Outcome } from "../support/pulumiCli";
 const DEPLOYER = { namespace: "default", name: "deployer", tokenType: "organization", awsRole: "none" };
 const DRIFT = { ...DEPLOYER, name: "drift" };
 const OTHER_CLOUD = "https://pulumi.example.com";
-
-/** The program with a component and a Kubernetes provider of its own. Without ISSUER_URL, it has no component. */
-const PROGRAM = `
-import { Provider } from "@pulumi/kubernetes/provider";
-import { PulumiCloudAccess } from "./pulumiCloudAccess";
-
-const { ISSUER_URL: issuerUrl } = process.env;
-const serviceAccounts = [${JSON.stringify(DEPLOYER)} as const];
-const args = { organization: "acme", issuerName: "own", serviceAccounts };
-if (issuerUrl) {
-  const cluster = new Provider("own", { kubeconfig: "{}", clusterIdentifier: issuerUrl });
-  new PulumiCloudAccess("access", { ...args, issuerUrl }, { providers: [cluster] });
-}
-`;
 
 // The parts of each test depend on those before them.
 describe("on Pulumi's engine", { skip: missingCli }, () => {
@@ -64,7 +48,8 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
     });
 
     await t.test("on its cluster, whatever options an update has and the AWS account contains", async (t) => {
-      const { url } = await startOtherIssuer(t);
+      const { url, close } = await startIssuer();
+      t.after(close);
       // As for a cluster of the same name in another AWS account.
       const getCluster = simulation.calls["aws:eks/getCluster:getCluster"] ?? assert.fail();
       const { answer } = getCluster;
@@ -96,73 +81,8 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
       ]);
       succeeded(await pulumi("preview", "--expect-no-changes"));
     });
-
-    await t.test("until everything else is destroyed", async () => {
-      const { screen } = succeeded(await pulumi("destroy", "--yes", "--skip-preview"));
-      const types = [...screen.matchAll(/^ \S+ +(\S+) +\S+ deleted/gm)].map(([, type = ""]) => type);
-      const afterFirst = types.slice(types.indexOf("pulumi:index:Stash"));
-      // What the component's Stashes do not depend on: the cluster's.
-      const allowed =
-        /^pulumi:(index:Stash|providers:.*|pulumi:Stack)$|:(PulumiCloudAccess|OpenIdConnectProvider)$/;
-      assert.deepEqual(
-        afterFirst.filter((type) => !allowed.test(type)),
-        [],
-        screen,
-      );
-      assert.equal(afterFirst.filter((type) => type === "pulumi:index:Stash").length, 4, screen);
-    });
-  });
-
-  test("a component stays where it was deployed, and its caller's Kubernetes provider does not", async (t) => {
-    const stack = await emptyStack(t);
-    const { simulation, cli, directory, pulumi, up } = stack;
-    await writeFile(join(directory, "index.ts"), PROGRAM);
-    const { issuer } = simulation;
-    const otherIssuer = await startOtherIssuer(t);
-    cli.environment.ISSUER_URL = issuer.url;
-    succeeded(await up());
-    const deployed = simulation.existing();
-
-    cli.environment.ISSUER_URL = otherIssuer.url;
-    const changed = await changedByStopped(
-      stack,
-      [() => pulumi("preview"), up],
-      /error: PulumiCloudAccess "access" stays where it was deployed\. None of its resources was changed\./,
-      /issuerUrl = .*: deployed with .*remove the component from the program/s,
-    );
-    // Nothing that the component creates.
-    assert.deepEqual(changed, [
-      "eks-pulumi-oidc:index:PulumiCloudAccess access",
-      "pulumi:providers:kubernetes own",
-    ]);
-
-    cli.environment.ISSUER_URL = issuer.url;
-    const restored = changes(await up());
-    assert.deepEqual(
-      restored.filter((change) => !/^(own|access) updated$/.test(change)),
-      [],
-    );
-    assert.deepEqual(simulation.existing(), deployed);
-
-    // As the message says.
-    cli.environment.ISSUER_URL = "";
-    succeeded(await up());
-    assert.deepEqual(simulation.existing().pulumiCloud, []);
-    cli.environment.ISSUER_URL = otherIssuer.url;
-    failed(await up(), /no allow policy|has no OIDC issuer|invalid/);
-    assert.deepEqual(
-      simulation.pulumiCloud.list().map(({ registration }) => registration.url),
-      [otherIssuer.url],
-    );
   });
 });
-
-/** Starts the issuer of another cluster. */
-async function startOtherIssuer(t: TestContext): Promise<ClusterIssuer> {
-  const issuer = await startIssuer();
-  t.after(issuer.close);
-  return issuer;
-}
 
 /**
  * Requires that each command fails with one error that contains these messages, and changes nothing that exists.

@@ -1,13 +1,10 @@
 // The program on Pulumi's engine, with the simulation as its providers.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { describe, test } from "node:test";
-import { stringify } from "yaml";
 import { openCertificateAuthority } from "../support/certificates";
-import { changes, EXCHANGED, errorsIn, failed, newStatuses, succeeded } from "../support/engineOutcome";
-import { emptyStack, SETTINGS } from "../support/engineStack";
+import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../support/engineOutcome";
+import { emptyStack } from "../support/engineStack";
 import { codeIn, read } from "../support/project";
 import { missingCli } from "../support/pulumiCli";
 import { CREATOR, CURRENT_USER } from "../support/teams";
@@ -234,36 +231,19 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.deepEqual(simulation.existing(), { aws: [], kubernetes: ["ci"], pulumiCloud: ["acme/platform"] });
   });
 
-  test("reads the settings that the CLI saves, before it registers anything", async (t) => {
-    const { directory, pulumi } = await emptyStack(t);
-    const reset = (settings: object) =>
-      writeFile(join(directory, "Pulumi.dev.yaml"), stringify({ config: { ...SETTINGS, ...settings } }));
-
-    await t.test("rejects an encrypted setting, which would be in plaintext in the state", async () => {
-      await reset({ userLogin: "", serviceAccounts: FOUR });
-      await pulumi("config", "set", "--secret", "--path", "serviceAccounts[1].teamName", "hunter2");
-      const screen = failed(
-        await pulumi("preview"),
-        /\(1 problem\).*serviceAccounts: contains an encrypted value, which would be stored in plaintext/s,
-      );
-      assert.equal(errorsIn(screen), 1, screen);
-      assert.doesNotMatch(screen, /hunter2/);
-    });
-
-    await t.test("accepts service accounts of `config set --path`, and converts no value", async () => {
-      await reset({ userLogin: "" });
-      const setIn = async (key: string, value: string, ...options: string[]) =>
-        succeeded(await pulumi("config", "set", ...options, "--path", `serviceAccounts[0].${key}`, value));
-      const names = { namespace: "default", name: "drift", tokenType: "team" };
-      const entry = { ...names, teamName: "777", runJob: "false", tokenExpirationSeconds: "900" };
-      for (const [key, value] of Object.entries(entry)) await setIn(key, value);
-      failed(
-        await pulumi("preview"),
-        /\(1 problem\).*teamName = 777: must be a string, but YAML reads it as a number; .*--type string/s,
-      );
-      await setIn("teamName", "777", "--type", "string");
-      succeeded(await pulumi("preview"));
-    });
+  test("accepts service accounts of `config set --path`, and converts no value", async (t) => {
+    const { pulumi } = await emptyStack(t, { userLogin: "" });
+    const setIn = async (key: string, value: string, ...options: string[]) =>
+      succeeded(await pulumi("config", "set", ...options, "--path", `serviceAccounts[0].${key}`, value));
+    const names = { namespace: "default", name: "drift", tokenType: "team" };
+    const entry = { ...names, teamName: "777", runJob: "false", tokenExpirationSeconds: "900" };
+    for (const [key, value] of Object.entries(entry)) await setIn(key, value);
+    failed(
+      await pulumi("preview"),
+      /\(1 problem\).*teamName = 777: must be a string, but YAML reads it as a number; .*--type string/s,
+    );
+    await setIn("teamName", "777", "--type", "string");
+    succeeded(await pulumi("preview"));
   });
 });
 
