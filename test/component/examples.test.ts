@@ -32,18 +32,6 @@ test("the package, every page, and every program name the newest version of the 
   assert.deepEqual([...new Set(named)], [`/component@v${newest}`]);
 });
 
-test("the programs in TypeScript use the versions of this project", () => {
-  const { dependencies: tested } = JSON.parse(read("package.json"));
-  // Those of which this project has no version.
-  const others = ["@pulumi/gcp", "@pulumi/azure-native"];
-  for (const directory of ["typescript", "many-clusters", "gke", "aks"]) {
-    const { dependencies } = JSON.parse(read(`examples/component/${directory}/package.json`));
-    for (const [name, version] of Object.entries(dependencies)) {
-      if (!others.includes(name)) assert.equal(version, tested[name], name);
-    }
-  }
-});
-
 test("the programs in YAML have valid arguments", () => {
   for (const program of [YAML, KIND]) {
     const { type, properties } = parse(program).resources.access;
