@@ -6,10 +6,14 @@ import { StackPermission } from "../settings/teams";
 import { createTeams } from "../team";
 import type { Settings } from "./config";
 
+const SUFFIX = "-preview";
+
 /** Returns the name of the team that the workflows act as. */
 export function teamName(repository: string): string {
   // In an allow policy "." is a wildcard.
-  return `${repository.replace(/^.*\//, "").replaceAll(".", "-")}-preview`;
+  const name = repository.replace(/^.*\//, "").replaceAll(".", "-");
+  // The name of a team has at most 100 characters, and so has that of a repository.
+  return `${name.slice(0, 100 - SUFFIX.length)}${SUFFIX}`;
 }
 
 /**

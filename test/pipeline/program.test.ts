@@ -73,6 +73,7 @@ function allow(Action: string[], Resource: string | string[]) {
 
 test("the role can view the namespaces, and the team can read the stacks, the issuers, and the teams", async (t) => {
   assert.equal(teamName("acme/a.b"), "a-b-preview", "a dot is a wildcard in an allow policy");
+  assert.equal(teamName(`acme/${"a".repeat(100)}`), `${"a".repeat(92)}-preview`, "at most 100 characters");
   // An empty value counts as not given.
   const { all, inputs } = await newPipeline(t, {
     stacks: [{ ...STACK, namespaces: null }],
