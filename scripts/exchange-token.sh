@@ -61,9 +61,14 @@ main() {
   fi
   local directory=${script%/*}
 
+  # The CLI stops a credential helper after 60 seconds.
+  local cli_retry_seconds=50
+  local retry_seconds=${PULUMI_TOKEN_RETRY_SECONDS:-$cli_retry_seconds}
+
+  # What `read_file` says of a file that is not there.
+  local no_file="(no file that user $EUID can read)"
   # Set by `read_settings`.
   local organization='' token_type='' token_scope='' expiration='' api_url=''
-  local retry_seconds=${PULUMI_TOKEN_RETRY_SECONDS:-50}
   read_settings
   local requested="$token_type${token_scope:+, scope $token_scope}"
 
@@ -118,7 +123,7 @@ volume_version() {
 read_file() {
   local file=$directory/$2
   if [[ ! -f $file || ! -r $file ]]; then
-    printf -v "$1" '(no file that user %d can read)' "$EUID"
+    printf -v "$1" %s "$no_file"
   elif IFS='' read -r -d '' -n "$3" "$1" 2>/dev/null <"$file"; then
     # `read` fails at the end of a file that is shorter.
     printf -v "$1" '(%d bytes or more, or a null character)' "$3"
@@ -166,8 +171,13 @@ check_settings() {
 
 # check NAME VALUE PATTERN DESCRIPTION: adds to the caller's `problems` unless the pattern matches the whole value.
 check() {
-  if [[ ! $2 =~ ^($3)$ ]]; then
-    problems+=$'\n'"  $1 is '$(excerpt "$2")'. Set it to $4."
+  if [[ $2 =~ ^($3)$ ]]; then
+    return
+  fi
+  problems+=$'\n'"  $1 is '$(excerpt "$2")'."
+  # Where there is no file, the end of the message says what to do.
+  if [[ $2 != *"$no_file"* ]]; then
+    problems+=" Set it to $4."
   fi
 }
 
@@ -197,11 +207,13 @@ answer_cli() {
     return
   fi
 
-  # The CLI stops a credential helper after 60 seconds.
-  retry_seconds=$((retry_seconds < 50 ? retry_seconds : 50))
+  retry_seconds=$((retry_seconds < cli_retry_seconds ? retry_seconds : cli_retry_seconds))
   exchange ignore
 
-  local expiry_field=${granted_until:+",\"expiresAt\":\"$granted_until\""}
+  local expiry_field=''
+  if [[ -n $granted_until ]]; then
+    expiry_field=",\"expiresAt\":\"$granted_until\""
+  fi
   printf '{"version":1,"accessToken":"%s"%s%s}' "$granted_token" "$expiry_field" "$backend_field"
 }
 
@@ -252,7 +264,7 @@ exchange() {
         fail 76 "$api_url returned HTTP $answer_status, not a token: $(excerpt "$answer_body")"$'\n' \
           ' Set pulumiApiUrl to the Pulumi Cloud API. Redirects are not followed.'
         ;;
-      # 77: curl found no certificates of authorities.
+      # Exit codes of curl, not of this script: 60 is an invalid certificate, 77 that it found none of an authority.
       60/* | 77/*) fail 69 "The TLS certificate could not be verified. $answer_failure." ;;
       *) wait_to_retry 69 "$answer_failure" ;;
     esac
@@ -312,11 +324,8 @@ request() {
   )
   local +x answer=''
   # Limited here, since curl's --max-filesize accepts an answer in chunks of any length. `read` fails at the end of an
-  # answer that is shorter. A here-string would write the ID token to a file. `exec` leaves no shell that would keep the
-  # script's standard error open after a signal.
-  if read -r -N 65536 answer < <(
-    exec curl "${options[@]}" "${fields[@]}" "$api_url/api/oauth/token" 2>/dev/null < <(printf %s "$id_token")
-  ); then
+  # answer that is shorter.
+  if read -r -N 65536 answer < <(send "${options[@]}" "${fields[@]}"); then
     fail 76 "$api_url returned more than 65536 bytes, not a token."
   fi
 
@@ -335,6 +344,13 @@ request() {
   fi
 }
 
+# send OPTION...: becomes curl, which reads the caller's `id_token` and prints the answer.
+send() {
+  # A here-string would write the ID token to a file. `exec` leaves no shell that would keep the script's standard error
+  # open after a signal.
+  exec curl "$@" "$api_url/api/oauth/token" 2>/dev/null < <(printf %s "$id_token")
+}
+
 # wait_to_retry EXIT_CODE PROBLEM: waits at least as long as Retry-After says, or the `backoff` of `exchange` in
 # seconds, which it doubles. Exits with this code if the time to retry would be exceeded.
 wait_to_retry() {
@@ -343,7 +359,7 @@ wait_to_retry() {
   local milliseconds=$((wait * 1000 + RANDOM % (backoff * 1000)))
   if (((SECONDS - started) * 1000 + milliseconds >= retry_seconds * 1000)); then
     fail "$1" "$2. Giving up: another attempt would exceed the limit of $retry_seconds s." \
-      'PULUMI_TOKEN_RETRY_SECONDS sets it, for the Pulumi CLI to at most 50 s.'
+      "PULUMI_TOKEN_RETRY_SECONDS sets it, for the Pulumi CLI to at most $cli_retry_seconds s."
   fi
 
   local pause='' outcome=0
@@ -380,8 +396,8 @@ claims() {
   printable "$(printf %b "${bytes//'\x00'/'\\x00'}")"
 }
 
-# excerpt TEXT: prints at most 200 printable characters, without secrets. They are too few for the signature of an ID token with
-# RS256, as on EKS, but not for one with ES256, which has 86 characters.
+# excerpt TEXT: prints at most 200 printable characters, without secrets. The signature of an ID token is redacted. With RS256,
+# as on EKS, it also has more characters than that.
 excerpt() {
   local text=${1:0:200}
   # User names and passwords, which are between "//" and "@" in a URL; and tokens, or their parts between dots.

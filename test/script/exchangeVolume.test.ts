@@ -45,3 +45,11 @@ test("the script finds its files in the layout of the kubelet, whatever the envi
   const { exitCode, stderr, endpoint } = await exchange(granted, { environment, launcher });
   assert.deepEqual([exitCode, endpoint.requests.length], [0, 1], stderr);
 });
+
+test("a missing file is named, with its directory, and without a value to write into it", async () => {
+  const { exitCode, stderr } = await exchange(granted, { files: { organization: undefined } });
+  const [, problem, advice] = stderr.split("\n  ");
+  assert.match(problem ?? "", /^organization is '\(no file that user \d+ can read\)'\.$/);
+  assert.match(advice ?? "", /^The files are in \S+\/pulumi\.com\/\. /);
+  assert.equal(exitCode, 64);
+});
