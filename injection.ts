@@ -9,7 +9,14 @@ import {
 } from "@pulumi/kubernetes/admissionregistration/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { idOf } from "./settings/account";
-import { CONFIG_MAP_SUFFIX, CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
+import {
+  CONFIG_MAP_SUFFIX,
+  CREDENTIAL_HELPER,
+  DIRECTORY,
+  tokenVolume,
+  VOLUME_MOUNT,
+  VOLUME_NAME,
+} from "./tokenVolume";
 
 export interface InjectionArgs {
   /** The service accounts whose pods are changed, and the audience of the ID token that each of them mounts. */
@@ -122,14 +129,14 @@ const NAMED_CONTAINERS = `${ANNOTATION}.split(',').map(name, name.trim()).filter
 // What a pod or a container has already takes precedence, and nothing is added beside it: the Pulumi CLI fails if the variable
 // is there, and the script is not.
 
-const HAS_VOLUME = `${VOLUMES}.exists(volume, volume.name == ${celString(VOLUME_MOUNT.name)})`;
+const HAS_VOLUME = `${VOLUMES}.exists(volume, volume.name == ${celString(VOLUME_NAME)})`;
 
 const HAS_VARIABLE = `target.object.?env.orValue([])
   .exists(variable, variable.name == ${celString(CREDENTIAL_HELPER.name)})`;
 
 // At the directory, whether or not the path ends with a slash, or in it.
 const HAS_MOUNT = `target.object.?volumeMounts.orValue([])
-  .exists(mount, (mount.mountPath + '/').startsWith(${celString(`${VOLUME_MOUNT.mountPath}/`)}))`;
+  .exists(mount, (mount.mountPath + '/').startsWith(${celString(`${DIRECTORY}/`)}))`;
 
 // The containers to change, with their paths: none if the annotation names one that the pod does not have.
 const TARGETS = `${HAS_VOLUME} || !variables.named.all(name, name in variables.containerNames)

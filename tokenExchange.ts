@@ -9,6 +9,7 @@ import * as pulumi from "@pulumi/pulumi";
 import {
   CONFIG_MAP_SUFFIX,
   CREDENTIAL_HELPER,
+  DIRECTORY,
   SCRIPT_FILE,
   tokenVolume,
   VOLUME_MOUNT,
@@ -101,7 +102,7 @@ export function tokenExchangePod(
 function withExchange(container: Container): Container {
   const { env = [], volumeMounts = [] } = container;
   // A path can be written in several ways, such as with a trailing slash.
-  const isElsewhere = (path: unknown) => posix.resolve("/", String(path)) !== VOLUME_MOUNT.mountPath;
+  const isElsewhere = (path: unknown) => posix.resolve("/", String(path)) !== DIRECTORY;
   return {
     ...container,
     env: [...env.filter(({ name }) => name !== CREDENTIAL_HELPER.name), CREDENTIAL_HELPER],

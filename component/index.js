@@ -2,7 +2,8 @@
 require("../scripts/compilerCache.cjs");
 require("tsx/cjs");
 
-// With those that are there now, the SDK prints the error of an invalid output once for each resource. It adds others later.
+// With the listeners of the SDK's host, the error of an invalid output is printed once for each resource. `main` of
+// @pulumi/pulumi/provider, which serves the component, adds its own.
 process.removeAllListeners("unhandledRejection");
 
 module.exports = require("./index.ts");

@@ -86,7 +86,7 @@ export function createPreviewRole(
     {
       description: `GitHub workflows of ${settings.repository}`,
       assumeRolePolicy: trustPolicy(trustedArn, settings),
-      ...(settings.ownPermissionsBoundaryArn && { permissionsBoundary: settings.ownPermissionsBoundaryArn }),
+      permissionsBoundary: settings.ownPermissionsBoundaryArn,
     },
     options,
   );
@@ -94,11 +94,11 @@ export function createPreviewRole(
 
   for (const { name: clusterName, region, arn, namespaces } of clusters) {
     const name = `preview.${region}.${clusterName}`;
-    const entry = { clusterName, region, principalArn: role.arn };
-    const dependsOn = new eks.AccessEntry(name, { ...entry, kubernetesGroups: [READERS] });
+    const principal = { clusterName, region, principalArn: role.arn };
+    const accessEntry = new eks.AccessEntry(name, { ...principal, kubernetesGroups: [READERS] });
     const policyArn = `arn:${arn.split(":")[1]}:eks::aws:cluster-access-policy/AmazonEKSViewPolicy`;
-    const access = { ...entry, policyArn, accessScope: { type: "namespace", namespaces } };
-    new eks.AccessPolicyAssociation(name, access, { dependsOn });
+    const access = { ...principal, policyArn, accessScope: { type: "namespace", namespaces } };
+    new eks.AccessPolicyAssociation(name, access, { dependsOn: accessEntry });
   }
   return role;
 }
@@ -107,8 +107,8 @@ export function createPreviewRole(
  * Builds the trust policy of the role: GitHub's ID tokens for AWS STS with one of the workflows' subjects, from the
  * repository with this ID. A different repository that takes over the name has a different ID.
  *
- * AWS STS compares the claim `repository_id` since January 2026, and outside the commercial regions maybe not: there the
- * condition key does not exist, and StringEquals would deny every request.
+ * AWS STS compares the claim `repository_id` since January 2026. AWS announced it for its commercial regions only: where the
+ * condition key does not exist, StringEquals would deny every request.
  * https://aws.amazon.com/about-aws/whats-new/2026/01/aws-sts-supports-validation-identity-provider-claims/
  * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif
  */

@@ -70,7 +70,7 @@ export const ISSUER_URL = "https://token.actions.githubusercontent.com";
 
 const createOrExisting = v.picklist(["create", "existing"], "must be create or existing");
 
-const stackEntries = schemasOf<StackSettings>()({
+const previewedStackEntries = schemasOf<StackSettings>()({
   stack: stringSchema(
     new RegExp(`^${ORGANIZATION_NAME}/${PROJECT_PATH}$`),
     "must be ORGANIZATION/PROJECT/STACK",
@@ -80,8 +80,8 @@ const stackEntries = schemasOf<StackSettings>()({
   namespaces: v.optional(v.pipe(listSchema(kubernetesName), v.nonEmpty("must not be empty")), ["default"]),
 });
 
-const stackSchema = v.pipe(
-  settingsSchema(stackEntries),
+const previewedStackSchema = v.pipe(
+  settingsSchema(previewedStackEntries),
   v.transform((stack) => ({ ...stack, organization: stack.stack.replace(/\/.*/, "") })),
 );
 
@@ -92,7 +92,7 @@ export const pipelineEntries = schemasOf<PipelineSettings>()({
     /^repo:[\w-]+(@\d+)?\/[\w.-]+(@\d+)?$/,
     "must be the prefix that GitHub reports",
   ),
-  stacks: v.pipe(listSchema(stackSchema), v.nonEmpty("must not be empty")),
+  stacks: v.pipe(listSchema(previewedStackSchema), v.nonEmpty("must not be empty")),
   githubOidcProvider: v.optional(createOrExisting, "create"),
   githubIssuer: v.optional(createOrExisting, "create"),
   ownPermissionsBoundaryArn: v.optional(policyArn),

@@ -4,8 +4,8 @@
 #   bash policies.sh add ORGANIZATION
 #   bash policies.sh remove ORGANIZATION     before `pulumi destroy`
 #
-# Every other policy stays as it is, except for the default deny of a new issuer, which the API rejects. Requires jq, and
-# the Pulumi CLI, logged in as an admin of the organization. Can be run again.
+# All other policies stay as they are. Only the default deny of a new issuer is removed, since the API rejects it. Requires jq,
+# and the Pulumi CLI, logged in as an admin of the organization. Can be run again.
 set -euo pipefail
 
 main() {
@@ -27,7 +27,7 @@ main() {
   fi
   policy=$(api "/api/orgs/$organization/auth/policies/oidcissuers/$issuer")
 
-  # A PATCH replaces the whole list, which must not be empty: if nothing else is left, a deny that matches no token is.
+  # A PATCH replaces the whole list, which must not be empty: if no policy is left, this sends a deny that matches no token.
   body=$(jq --arg action "$action" --argjson ours "$ours" '
     def identity: { decision, tokenType, teamName, userLogin, rules };
     .policies
