@@ -84,6 +84,8 @@ export interface Account {
   role: Role | undefined;
   /** The attachments of managed policies that the component creates. */
   attachments: Fields[];
+  /** What has a role that is not known, and not the one of the service account. Equal placeholders can be different values. */
+  ofOtherRole: string[];
   /** The association with the role. */
   association: Fields | undefined;
   /** Undefined if the component does not create it. */

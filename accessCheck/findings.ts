@@ -323,7 +323,7 @@ function startingWith(prefix: string, fields: Fields): Fields {
 }
 
 function* roleFindings({ settings: component }: View, account: Account): Generator<string> {
-  const { role, settings, attachments, association: associated } = account;
+  const { role, settings, attachments, association: associated, ofOtherRole } = account;
   const kind = valueAt(settings, "awsRole");
   if (kind === "none" && role) yield "It has a role, although awsRole is none.";
   if (kind !== "none" && !role) yield `It has no role, although awsRole is ${jsonOf(kind)}.`;
@@ -335,6 +335,8 @@ function* roleFindings({ settings: component }: View, account: Account): Generat
   yield* attachmentFindings(attachments, valueAt(settings, "rolePolicyArns"), roleName);
   if (!role) return;
 
+  for (const what of ofOtherRole)
+    yield `Its ${what} has a role that is known after the update only, and that does not come from its own role.`;
   yield* unequal("Its trust policy", role.trustPolicy, trustPolicy(component, account));
   for (const [what, name, setting] of [
     ["permissions boundary", "permissionsBoundary", "permissionsBoundaryArn"],

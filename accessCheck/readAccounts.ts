@@ -8,6 +8,7 @@ import {
   type Fields,
   isEqual,
   isFields,
+  opaqueIn,
   readFields,
   UNKNOWN,
   type Value,
@@ -55,6 +56,7 @@ export function readAccount(
 ): Account {
   const [namespace, name] = [String(valueAt(settings, "namespace")), String(valueAt(settings, "name"))];
   const own = `${namespace}.${name}`;
+  const association = take(ASSOCIATION, own);
   const configMap = take("kubernetes:core/v1:ConfigMap", `${own}.pulumi-token-exchange`);
   const role = take("aws:iam/role:Role", own);
   const serviceAccount = take("kubernetes:core/v1:ServiceAccount", own);
@@ -69,11 +71,24 @@ export function readAccount(
     configMap: configMap && readConfigMap(configMap),
     role: role && readRole(role, outside),
     attachments: attachments.map(({ inputs }) => inputs),
-    association: take(ASSOCIATION, own)?.inputs,
+    ofOtherRole: [
+      ...(isOfOtherRole(serviceAccount, "metadata", role) ? ["service account"] : []),
+      ...(isOfOtherRole(association, "roleArn", role) ? ["association"] : []),
+      ...attachments.filter((it) => isOfOtherRole(it, "role", role)).map((it) => `attachment ${it.name}`),
+    ],
+    association: association?.inputs,
     // One that exists already is only read.
     serviceAccount: serviceAccount?.resource.op === "read" ? undefined : serviceAccount?.inputs,
     job: take("kubernetes:batch/v1:Job", own)?.inputs,
   };
+}
+
+/** Returns whether an input is not known, and comes from anything but this role and a namespace. */
+function isOfOtherRole(found: Found | undefined, input: string, role: Found | undefined): boolean {
+  if (!found || opaqueIn(valueAt(found.inputs, input)).next().done) return false;
+  const urns = [found.state.propertyDependencies?.[input] ?? []].flat().map(String);
+  const others = urns.filter((urn) => !urn.includes("kubernetes:core/v1:Namespace::"));
+  return others.length === 0 || others.some((urn) => urn !== role?.state.urn);
 }
 
 function readConfigMap({ inputs, resource }: Found): ConfigMap {

@@ -85,8 +85,8 @@ export async function deployedPlan(...edits: Edit[]): Promise<Draft> {
 export async function newPlan(...edits: Edit[]): Promise<Draft> {
   registrations ??= register(SETTINGS);
   const draft = new Draft(newSteps(await registrations));
-  // A preview does not read the certificate, or who the user is. The name of a role is chosen when it is created.
-  draft.edit(set(ISSUER, "thumbprints"), set(TEAM_A, "members"), set(ATTACHMENT, "role", UNKNOWN));
+  // A preview does not read the certificate, or who the user is.
+  draft.edit(set(ISSUER, "thumbprints"), set(TEAM_A, "members"));
   return draft.edit(...edits);
 }
 
@@ -99,25 +99,39 @@ export async function newPlanOf(settings: Settings): Promise<Draft> {
 export function unchangedSteps(registered: Registration[]): DraftStep[] {
   return registered.map((resource) => {
     const { urn, id, outputs } = resource;
-    const state = stateOf(resource);
+    const state = stateOf(resource, registered);
     const oldState = { ...structuredClone(state), id, outputs: { ...outputs } };
     return { op: "same", urn, oldState, newState: state };
   });
 }
 
-/** Returns the steps that create everything that a program registers. No one knows the ARN of a role before. */
+/** Returns the steps that create everything that a program registers. No one knows the name and the ARN of a role before. */
 function newSteps(registered: Registration[]): DraftStep[] {
-  const arns = registered.flatMap(({ type, outputs }) => {
-    return type === "aws:iam/role:Role" && "arn" in outputs ? [String(outputs.arn)] : [];
-  });
-  const withoutArns = (state: State): State =>
-    JSON.parse(arns.reduce((json, arn) => json.replaceAll(arn, UNKNOWN), JSON.stringify(state)));
-  return registered.map((it) => ({ op: "create", urn: it.urn, newState: withoutArns(stateOf(it)) }));
+  const named = rolesIn(registered).flatMap(({ name, arn }) => [arn, name]);
+  const withoutNames = (state: State): State =>
+    JSON.parse(named.reduce((json, it) => json.replaceAll(it, UNKNOWN), JSON.stringify(state)));
+  return registered.map((it) => ({
+    op: "create",
+    urn: it.urn,
+    newState: withoutNames(stateOf(it, registered)),
+  }));
 }
 
-function stateOf({ urn, type, inputs, parent, provider }: Registration): State {
+function rolesIn(registered: Registration[]) {
+  return registered.flatMap(({ type, urn, outputs }) => {
+    const { name, arn } = outputs as { name?: string; arn?: string };
+    return type === "aws:iam/role:Role" && name && arn ? [{ urn, name, arn }] : [];
+  });
+}
+
+function stateOf({ urn, type, inputs, parent, provider }: Registration, registered: Registration[]): State {
+  const rolesOf = (input: unknown) =>
+    rolesIn(registered).flatMap((role) => (JSON.stringify(input).includes(role.name) ? role.urn : []));
+  const propertyDependencies = Object.fromEntries(
+    Object.entries(inputs).map(([name, input]) => [name, rolesOf(input)]),
+  );
   // The provider of a resource without one is not in the plan.
-  return { urn, type, inputs, parent, provider: provider || `urn::${UNKNOWN}` };
+  return { urn, type, inputs, parent, provider: provider || `urn::${UNKNOWN}`, propertyDependencies };
 }
 
 /** Returns what the program registers, on a cluster whose issuer is always the same. */

@@ -86,6 +86,16 @@ const create = (resource: string): Edit => {
   return (draft) => Object.assign(draft.step(resource), { op: "create", oldState: null });
 };
 
+/** Returns an edit by which an input comes from these roles. */
+const isOf = (resource: string, input: string, ...roles: string[]): Edit => {
+  return (draft) =>
+    Object.assign(draft.step(resource).newState?.propertyDependencies ?? {}, {
+      [input]: roles.map((role) => draft.step(role).urn),
+    });
+};
+const OF_OTHER_ROLE =
+  "has a role that is known after the update only, and that does not come from its own role.";
+
 /** A cluster that the program creates, or replaces. */
 const NEW_CLUSTER = [
   ...["issuerUrl", "oidcProviderArn", "clusterArn"].map((name) => set(COMPONENT, name, UNKNOWN)),
@@ -339,6 +349,20 @@ const CASES: Case[] = [
       'web/secrets: Its service account: name is known after the update only, and must be "secrets".',
       "web/secrets: Its service account is known after the update only, and must be {}.",
     ],
+  ],
+  [
+    "new roles that are those of other resources",
+    [
+      isOf(SERVICE_ACCOUNT, "metadata", IRSA, POD_IDENTITY),
+      isOf(ATTACHMENT, "role", POD_IDENTITY),
+      isOf(ASSOCIATION, "roleArn"),
+    ],
+    [
+      `ci/deployer: Its service account ${OF_OTHER_ROLE}`,
+      `ci/deployer: Its attachment access.ci.deployer.${READ_ONLY} ${OF_OTHER_ROLE}`,
+      `ops/drift: Its association ${OF_OTHER_ROLE}`,
+    ],
+    newPlan,
   ],
   [
     "unknown settings of a new component beside known or missing values",
