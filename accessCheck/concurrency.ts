@@ -6,7 +6,7 @@ const AT_ONCE = 8;
  * Calls an asynchronous function for each item, at most eight at a time.
  *
  * @returns the results in the order of the items.
- * @throws what the first failed call throws. The caller ends the others.
+ * @throws what the first failed call throws. The others go on until they end by themselves.
  */
 export async function mapEightAtOnce<Item, Result>(
   items: Item[],

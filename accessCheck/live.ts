@@ -4,7 +4,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findAddedKeys, findIssuerAdditions } from "./additions";
+import { type Additions, findAddedKeys, findIssuerAdditions } from "./additions";
 import { answerFindings, answerText, notAsked, type Row } from "./answers";
 import { changesIn } from "./changes";
 import { connect, type Kubectl, readKubeconfigs } from "./cluster";
@@ -23,9 +23,9 @@ import { paint, redact, shellQuoted, visible, wrap } from "./terminal";
 import { type Run, toolRunner } from "./tools";
 
 const NOTES = [
-  "It requests ID tokens (10 minutes), access tokens (1 minute), and AWS credentials (15 minutes). They stay in memory. Access tokens and AWS credentials are never used.",
+  "The check requests ID tokens (10 minutes), access tokens (1 minute), and AWS credentials (15 minutes). They stay in memory. Access tokens and AWS credentials are never used.",
   "The audit logs of the cluster, AWS CloudTrail, and Pulumi Cloud will show the requests and the denials.",
-  "It requires permission to create serviceaccounts/token, which lets you act as the service accounts. Do not run it in a pull request's workflow.",
+  "The check requires permission to create serviceaccounts/token, which lets you act as the service accounts. Do not run it in a pull request's workflow.",
 ];
 
 interface LiveCheckOptions {
@@ -102,7 +102,7 @@ async function checkStack(check: Check): Promise<number> {
   screen.print("");
   screen.notes(...NOTES);
 
-  // Whatever could stop the check comes first, so that no token is sent in vain.
+  // What the check reads comes first, for all components, so that no token is sent in vain.
   showProgress("pulumi preview --refresh reads what exists");
   const plan = await previewStack(check.stack, run);
   showProgress("");
@@ -140,13 +140,14 @@ async function checkStack(check: Check): Promise<number> {
   const connected = [];
   for (const component of components) {
     const deployed = deployedComponent(component, plan);
-    connected.push({ deployed, kubectl: await connect(deployed, kubeconfigs, cwd, directory, run) });
+    const kubectl = await connect(deployed, kubeconfigs, cwd, directory, run);
+    connected.push({ deployed, kubectl, additions: await findAdditions(deployed, kubectl, check) });
   }
 
   let isIntended = true;
-  for (const { deployed, kubectl } of connected) {
+  for (const { deployed, kubectl, additions } of connected) {
     nameIfSeveral(deployed.component);
-    isIntended = (await checkComponent(deployed, kubectl, check)) && isIntended;
+    isIntended = (await checkComponent(deployed, kubectl, additions, check)) && isIntended;
   }
   return isIntended ? 0 : 1;
 }
@@ -157,7 +158,7 @@ const UNCHANGED = ["same", "refresh", "read"];
 /**
  * Prints what Pulumi would change: in the components, with their providers and what they take inputs from, and elsewhere.
  *
- * @returns whether it would change anything of the components.
+ * @returns whether it would change anything of the components, or for them.
  */
 function printDifferences({ resources }: Plan, components: PlannedComponent[], screen: Screen): boolean {
   const changed = resources.filter(({ op }) => !UNCHANGED.includes(op));
@@ -165,27 +166,42 @@ function printDifferences({ resources }: Plan, components: PlannedComponent[], s
   const own = changed.filter((resource) => ofComponents.has(resource));
   for (const { op, type, name } of own) screen.print(...wrap(`${op}: ${type} ${name}`, 2).map(inYellow));
   const changes = components.flatMap(changesIn);
-  if (own.length === 0) screen.print(paint("green", "  pulumi preview --refresh shows none."));
-  else if (changes.length > 0) screen.print("", ...changeLines(changes));
+  const isDifferent = own.length > 0 || changes.length > 0;
+  if (!isDifferent) screen.print(paint("green", "  pulumi preview --refresh shows none."));
+  if (changes.length > 0) screen.print("", ...changeLines(changes));
   const elsewhere = changed.length - own.length;
   const others = `${elsewhere} resource${elsewhere === 1 ? " differs" : "s differ"}`;
   if (elsewhere > 0) screen.notes(`Elsewhere in the program, ${others}.`);
-  return own.length > 0;
+  return isDifferent;
 }
 
 function inYellow(line: string): string {
   return paint("yellow", line);
 }
 
-/** Looks for additions, asks, and prints the report. @returns whether everything is as intended. */
-async function checkComponent(deployed: DeployedComponent, kubectl: Kubectl, check: Check): Promise<boolean> {
-  const { run, stop, screen } = check;
-  const { component } = deployed;
+/** Looks for what no preview shows. */
+async function findAdditions(
+  deployed: DeployedComponent,
+  kubectl: Kubectl,
+  { run, stop }: Check,
+): Promise<Additions> {
   showProgress("reading the OIDC issuer and its policies");
   const { found, notes } = await findIssuerAdditions(deployed, run, stop);
   showProgress("reading the ConfigMaps");
-  found.push(...(await findAddedKeys(component.after, kubectl)));
+  const keys = await findAddedKeys(deployed.component.after, kubectl);
   showProgress("");
+  return { found: [...found, ...keys], notes };
+}
+
+/** Prints the additions, asks, and prints the report. @returns whether everything is as intended. */
+async function checkComponent(
+  deployed: DeployedComponent,
+  kubectl: Kubectl,
+  { found, notes }: Additions,
+  check: Check,
+): Promise<boolean> {
+  const { screen } = check;
+  const { component } = deployed;
   screen.title("Additions that no preview shows");
   for (const addition of found) screen.print(...wrap(addition, 2).map(inYellow));
   if (found.length === 0) screen.print(paint("green", "  There are none."));
@@ -194,8 +210,8 @@ async function checkComponent(deployed: DeployedComponent, kubectl: Kubectl, che
   const { rows, absent } = await askAll(deployed, kubectl, check);
   const findings = answerFindings(rows);
   const answers = rows.map((row) => ({ account: row.account.id, text: answerText(row) }));
-  const left = notAsked(component.after.accounts, absent).map((text) => ({ text }));
-  screen.access({ component, findings, notes: [...(check.verbose ? answers : []), ...left] });
+  const unasked = notAsked(component.after.accounts, absent).map((text) => ({ text }));
+  screen.access({ component, findings, notes: [...(check.verbose ? answers : []), ...unasked] });
   return found.length === 0 && findings.length === 0;
 }
 

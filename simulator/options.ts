@@ -72,8 +72,8 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv = {})
     if (values.live && (values.policies || values.markdown)) {
       throw new Error("--live is not valid with --policies or --markdown");
     }
-    if (values.plan && (values.live || values.stack)) {
-      throw new Error("--plan is not valid with --live or --stack");
+    if (values.plan && (values.live || values.stack || values.verbose)) {
+      throw new Error("--plan is not valid with --live, --stack, or --verbose");
     }
     for (const name of ["all-pairs", "cwd", "kubeconfig"] as const) {
       if (values[name] && !values.live) throw new Error(`--${name} is only valid with --live`);

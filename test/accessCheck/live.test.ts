@@ -16,7 +16,7 @@ import { ended, writePrograms } from "../support/programs";
 import { ROOT } from "../support/project";
 import { changePolicies, stackOf, startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { Draft, set, setDeployed, unchangedSteps } from "./draft";
+import { add, Draft, set, setDeployed, unchangedSteps } from "./draft";
 import {
   checkLive,
   type Edit,
@@ -183,10 +183,22 @@ for (const [what, change, reported] of [
   [
     "reports what is not as the settings say",
     (draft) => {
-      draft.edit(set("Role access.ci.deployer", ["assumeRolePolicy", "Statement", 0, "Action"], "*"));
+      const action = ["assumeRolePolicy", "Statement", 0, "Action"];
+      draft.edit(
+        set("Role access.ci.deployer", action, "*"),
+        setDeployed("Role access.ci.deployer", action, "*"),
+      );
       draft.step("Role access.ci.deployer").op = "same";
     },
     / ci\/deployer user:my-login only itself see below Its trust policy: Statement\.0\.Action is "\*" .* No token was requested: the program must be as its settings say\.$/,
+  ],
+  [
+    "lists what the rest of the program has for a service account",
+    add("aws:eks/podIdentityAssociation:PodIdentityAssociation", "more", {
+      namespace: "ci",
+      serviceAccount: "secrets",
+    }),
+    / new PodIdentityAssociation more namespace: ci serviceAccount: secrets Elsewhere in the program, 1 resource differs\. No token was requested: /,
   ],
 ] satisfies [string, (draft: Draft) => unknown, RegExp][]) {
   test(`${what}, asks nothing, and exits 1`, async () => {
@@ -290,6 +302,15 @@ for (const [calls, answer, message] of [
   test(`stops before any token is sent: ${inOneLine(message).slice(0, 70)}`, () =>
     assertUnsent(stack, { answer: instead(calls, answer) }, message));
 }
+
+test("stops before any token is sent if it cannot read what the last component has", async () => {
+  let read = 0;
+  const answer: Edit = (stdout, { args }) => {
+    if (args.join(" ").includes(POLICIES)) read += 1;
+    return read === 2 ? "error:unknown" : stdout;
+  };
+  await assertUnsent(withOther(), { answer }, `unknown ${UNSENT} auth_policies:read`);
+});
 
 test("stops before any token is sent if the stack is not deployed", async () => {
   const created = stack.steps.map(({ oldState: _, ...step }) => ({ ...step, op: "create" }));
