@@ -28,7 +28,7 @@ import {
 import type { Problem } from "./problems";
 import { type Team, teamList, teamProblems } from "./teams";
 import {
-  distinctListSchema,
+  duplicates,
   type Incomplete,
   inputSchema,
   listSchema,
@@ -120,7 +120,7 @@ export const accessEntries = schemasOf<AccessSettings>()({
   image: v.optional(inputSchema(image), "pulumi/pulumi-base:3.274.1"),
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, DEFAULT_API_URL),
-  createNamespaces: v.optional(distinctListSchema(newNamespace), []),
+  createNamespaces: v.optional(listSchema(newNamespace), []),
   teams: v.optional(teamList, []),
   serviceAccounts,
 });
@@ -176,6 +176,7 @@ export function accessRules(access: Incomplete<Access>, createsCluster = false):
     ...problems,
     ...duplicateAccounts(serviceAccounts),
     ...unusedNamespaces(access),
+    ...duplicates(access.createNamespaces ?? [], (index) => ["createNamespaces", index]),
     ...teamProblems(access.teams, teamNamesOf(access)),
   ];
 }

@@ -7,7 +7,7 @@ import type { Problem } from "./problems";
 import { TOKEN_TYPES, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
 import {
   booleanSchema,
-  distinctListSchema,
+  duplicates,
   type Incomplete,
   inputSchema,
   isObject,
@@ -147,7 +147,7 @@ export const accountEntries = schemasOf<ServiceAccount>()({
   policyRules: v.optional(policyRules, {}),
   createServiceAccount: v.optional(booleanSchema, true),
   awsRole: v.optional(v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none")),
-  rolePolicyArns: v.optional(distinctListSchema(policyArn)),
+  rolePolicyArns: v.optional(listSchema(policyArn)),
   injectToken: v.optional(booleanSchema, false),
   runJob: v.optional(booleanSchema, true),
   command: v.optional(command),
@@ -213,8 +213,10 @@ export function accountProblems(account: Incomplete<Account>, surroundings: Surr
 }
 
 function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<Account>): Problem[] {
-  if (awsRole !== "none" || rolePolicyArns.length === 0) return [];
-  return [{ path: ["rolePolicyArns"], reason: "requires an IAM role, but awsRole is none" }];
+  const listedTwice = duplicates(rolePolicyArns, (index) => ["rolePolicyArns", index]);
+  if (awsRole !== "none" || rolePolicyArns.length === 0) return listedTwice;
+  const reason = "requires an IAM role, but awsRole is none";
+  return [{ path: ["rolePolicyArns"], reason }, ...listedTwice];
 }
 
 // PULUMI_CREDENTIAL_HELPER would also override the token that Pulumi Cloud sends with each workflow.

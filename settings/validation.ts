@@ -60,14 +60,6 @@ export function listSchema<Element extends v.GenericSchema>(element: Element) {
   return v.array(element, "must be a list");
 }
 
-/** Returns a schema for lists of strings that match a schema, each of them once. */
-export function distinctListSchema<Element extends v.GenericSchema<string, string>>(element: Element) {
-  return v.pipe(
-    listSchema(element),
-    v.checkItems((value, index, values) => values.indexOf(value) === index, "must not be listed twice"),
-  );
-}
-
 /** A schema for true and false. */
 export const booleanSchema = v.boolean("must be true or false");
 

@@ -402,9 +402,11 @@ for (const { what, settings, entry, problems } of REJECTED) {
 }
 
 test("rejects more than 40 entries, which is the limit of an issuer", () => {
-  const entries = Array.from({ length: 41 }, (_, index) => ({ ...ENTRY, name: `a${index}` }));
-  const problem = "serviceAccounts: must have at most 40 entries: an issuer has at most 40 policies";
-  assertProblems(rejected(stackOf(...entries)), [problem]);
+  const entries = Array.from({ length: 40 }, (_, index) => ({ ...ENTRY, name: `a${index}` }));
+  assertProblems(rejected(stackOf(...entries, { ...ENTRY, name: "A" })), [
+    "serviceAccounts: must have at most 40 entries: an issuer has at most 40 policies",
+    'serviceAccounts[40].name = "A": must be 1 to 63…',
+  ]);
 });
 
 /**
