@@ -1,6 +1,6 @@
 // What the answers of the real services mean for the report.
 
-import type { Account } from "./components";
+import { type Account, accountId } from "./components";
 import type { Finding } from "./findings";
 import { type Answer, isOnPod, type Question, type Service } from "./questions";
 import { valueAt } from "./values";
@@ -43,16 +43,12 @@ const TO_COME = "createServiceAccount is false, and it does not exist yet";
  */
 export function notAsked(accounts: Account[], absent: Question[]): string[] {
   const ofAgent = accounts.filter(({ settings }) => valueAt(settings, "awsRole") === "pod-identity");
-  const callers = new Set(absent.map(({ caller }) => `${caller.namespace}/${caller.name}`));
+  const callers = new Set(absent.map(({ caller }) => accountId(caller)));
   return [
-    ...reasonFor("for the role of", ofAgent.map(idOf), BY_AGENT),
-    ...reasonFor("for the token of", accounts.filter(isOnPod).map(idOf), IN_A_POD),
+    ...reasonFor("for the role of", ofAgent.map(accountId), BY_AGENT),
+    ...reasonFor("for the token of", accounts.filter(isOnPod).map(accountId), IN_A_POD),
     ...reasonFor("as", [...callers], TO_COME),
   ];
-}
-
-function idOf({ id }: Account): string {
-  return id;
 }
 
 function reasonFor(what: string, ids: string[], reason: string): string[] {

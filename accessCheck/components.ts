@@ -70,6 +70,11 @@ export interface Issuer {
   isImported: boolean;
 }
 
+/** Returns the ID of a service account: `NAMESPACE/NAME`. */
+export function accountId({ namespace, name }: { namespace: string; name: string }): string {
+  return `${namespace}/${name}`;
+}
+
 /** A service account of the component. */
 export interface Account {
   /** `NAMESPACE/NAME`. */

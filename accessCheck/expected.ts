@@ -49,13 +49,13 @@ export function allowPolicy({ namespace, name, settings }: Named): Fields {
   return {
     decision: "allow",
     tokenType: valueAt(settings, "tokenType") ?? null,
-    ...ownerOf(settings),
+    ...grantedTo(settings),
     rules: [further, isRequired].find(isOpaque) ?? rules,
   };
 }
 
 /** Returns whose token an allow policy grants. */
-function ownerOf(settings: Fields): Fields {
+function grantedTo(settings: Fields): Fields {
   const setting = (key: string) => valueAt(settings, key) ?? null;
   switch (valueAt(settings, "tokenType")) {
     case "personal":

@@ -179,7 +179,6 @@ function typeAndName(urn: string, known?: string): { type: string; name: string 
   return { type, name: urn.slice(urn.indexOf(`${type}::`) + type.length + 2) };
 }
 
-/** Returns whether a value is a JSON object. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
+function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,6 +1,6 @@
 // Whom the live check asks for the access of each service account, and who should be granted it by the settings.
 
-import type { Account, View } from "./components";
+import { type Account, accountId, type View } from "./components";
 import { irsaRoleOf } from "./deployedComponent";
 import { sharersOf } from "./expected";
 import { fieldsAt, valueAt } from "./values";
@@ -48,7 +48,7 @@ export function liveQuestions(view: View, allPairs: boolean): Question[] {
     const { id, namespace, name } = account;
     const next = accounts[(index + 1) % accounts.length] ?? account;
     const others = [{ namespace, name: "default" }, ...(allPairs ? accounts : [next])].map((it) => {
-      return { label: `${it.namespace}/${it.name}`, namespace: it.namespace, name: it.name };
+      return { label: accountId(it), namespace: it.namespace, name: it.name };
     });
     const byLabel = new Map(others.map((caller) => [caller.label, caller]));
     byLabel.delete(id);

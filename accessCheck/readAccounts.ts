@@ -1,6 +1,6 @@
 // Reads the issuer of a component, and each of its service accounts with what is created for it.
 
-import type { Account, ConfigMap, Issuer, Role } from "./components";
+import { type Account, accountId, type ConfigMap, type Issuer, type Role } from "./components";
 import { NAME_CLAIM, NAMESPACE_CLAIM, SCRIPT_FILE } from "./expected";
 import { ASSOCIATION, type Found, resourceOf } from "./foundResources";
 import {
@@ -63,7 +63,7 @@ export function readAccount(
   const isOfAccount = (policy: Value) =>
     valueAt(policy, "rules", NAMESPACE_CLAIM) === namespace && valueAt(policy, "rules", NAME_CLAIM) === name;
   return {
-    id: `${namespace}/${name}`,
+    id: accountId({ namespace, name }),
     namespace,
     name,
     settings,

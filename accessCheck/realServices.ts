@@ -3,6 +3,7 @@
 import { decodeJwt } from "jose";
 import { assumeRole } from "./awsSts";
 import type { Kubectl } from "./cluster";
+import { accountId } from "./components";
 import { mapEightAtOnce } from "./concurrency";
 import { type DeployedComponent, irsaRoleOf, requestOf } from "./deployedComponent";
 import { type Answer, type Question, withInvalidSignature } from "./questions";
@@ -33,7 +34,7 @@ export async function requestIdTokens(
     const account = component.after.accounts.find((it) => it.namespace === namespace && it.name === name);
     return valueAt(account?.settings, "createServiceAccount") === false;
   };
-  const identityOf = ({ caller, audience }: Question) => `${caller.namespace}/${caller.name} ${audience}`;
+  const identityOf = ({ caller, audience }: Question) => `${accountId(caller)} ${audience}`;
   const distinct = new Map(questions.map((question) => [identityOf(question), question]));
   const issued = await mapEightAtOnce([...distinct], async ([identity, question]) => {
     try {

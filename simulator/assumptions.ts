@@ -4,7 +4,8 @@
 import { Region } from "@pulumi/aws/types/enums";
 import { closest } from "fastest-levenshtein";
 import { checkRegion } from "../accessCheck/awsSettings";
-import { isRecord } from "../accessCheck/plan";
+import { isRecord } from "./emulators/authPolicy";
+import { objectId } from "./emulators/kubernetes";
 import type { SimulationOptions } from "./emulators/simulation";
 import type { StackFile } from "./stackFile";
 
@@ -25,7 +26,7 @@ export function assumedToExist({
     cluster: { name: config[`${project}:clusterName`] ?? "", hasOidcProvider: true },
     serviceAccounts: entries
       .filter(({ createServiceAccount }) => createServiceAccount === false)
-      .map(({ namespace, name }) => `${namespace}/${name}`),
+      .map(({ namespace, name }) => objectId(String(name), String(namespace))),
     runners: entries
       .filter(({ runnerId, runnerName }) => runnerId && runnerName)
       .map(({ runnerId, runnerName }) => ({ id: String(runnerId), name: String(runnerName) })),

@@ -16,6 +16,7 @@ import {
   requireSettings,
   settingNotes,
 } from "./assumptions";
+import { issuerInIam } from "./emulators/aws";
 import { type Simulation, startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./runProgram";
 import { jobLines, resourceLines } from "./runReport";
@@ -120,7 +121,7 @@ function planOf(registered: Registration[], issuerUrl: string, region: string) {
     return { op: "create", urn, newState: { urn, id, inputs, outputs, parent, provider } };
   });
   const inForm = `oidc.eks.${region}.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE`;
-  const issuer = issuerUrl.replace("https://", "");
+  const issuer = issuerInIam(issuerUrl);
   return planFrom(JSON.parse(JSON.stringify(steps).replaceAll(issuer, inForm)));
 }
 

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { isMap, isNode, isScalar, LineCounter, type Node, parseDocument, visit } from "yaml";
-import { isRecord } from "../accessCheck/plan";
+import { isRecord } from "./emulators/authPolicy";
 
 /** A stack, and where its configuration is. */
 export interface StackSource {

@@ -146,6 +146,7 @@ function isFor(policy: AuthPolicy, asked: { tokenType: string; scope: string }, 
   }
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
+/** Returns whether a value is a JSON object. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -31,12 +31,17 @@ interface Association {
 /** The newest version of Kubernetes on EKS that the program knows. */
 const KUBERNETES_VERSION = "1.36";
 
+/** Returns an OIDC issuer as IAM names it: its URL without `https://`. */
+export function issuerInIam(url: string): string {
+  return url.replace("https://", "");
+}
+
 /** Returns an account without roles. */
 export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
   const account = "123456789012";
   const arn = (resource: string) => `arn:aws:iam::${account}:${resource}`;
   const clusterArn = (name: string) => `arn:aws:eks:${region}:${account}:cluster/${name}`;
-  const providerArn = (url: string) => arn(`oidc-provider/${url.replace("https://", "")}`);
+  const providerArn = (url: string) => arn(`oidc-provider/${issuerInIam(url)}`);
   const endpoint = `https://${issuerUrl.slice(-32)}.gr7.${region}.eks.amazonaws.com`;
   const certificateAuthority = { data: Buffer.from("the cluster's authority").toString("base64") };
 
@@ -111,7 +116,7 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
     "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {
       answer({ url }: { url: string }) {
         const id = providerArn(url);
-        if (oidcProviders.has(id)) return { id, arn: id, url: url.replace("https://", "") };
+        if (oidcProviders.has(id)) return { id, arn: id, url: issuerInIam(url) };
         throw new Error(`reading IAM OIDC Provider (${url}): couldn't find resource`);
       },
     },

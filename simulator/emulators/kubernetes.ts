@@ -63,6 +63,11 @@ function podName(jobName: string): string {
   return `${jobName}-`.slice(0, 63 - suffix.length) + suffix.join("");
 }
 
+/** Returns the ID of an object: `NAMESPACE/NAME`, or `NAME` of one without a namespace. */
+export function objectId(name: string, namespace?: string): string {
+  return namespace ? `${namespace}/${name}` : name;
+}
+
 /** Returns a cluster with the given service accounts. Namespaces that the stack does not create exist. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
   const { issuer, runPod = runExchange } = options;
@@ -74,7 +79,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
 
   /** Returns the data of a ConfigMap, in which the emulated Pulumi Cloud replaces the stack's. */
   function configMap(namespace: string, name: string): Record<string, string> {
-    const found = stores.get(CONFIG_MAP)?.get(`${namespace}/${name}`) as ConfigMap | undefined;
+    const found = stores.get(CONFIG_MAP)?.get(objectId(name, namespace)) as ConfigMap | undefined;
     if (!found) throw new Error(`configmap "${name}" not found`);
     return found.data.apiUrl ? { ...found.data, apiUrl: options.apiUrl } : found.data;
   }
@@ -89,7 +94,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     };
     const { spec } = template;
     const [namespace = "", jobName = ""] = resource.id.split("/");
-    const account = `${namespace}/${spec.serviceAccountName}`;
+    const account = objectId(spec.serviceAccountName, namespace);
     // The cluster itself creates the service account default in every namespace.
     const exists = spec.serviceAccountName === "default" || stores.get(SERVICE_ACCOUNT)?.has(account);
     if (!exists) return fail(`error looking up service account ${account}: not found`);
@@ -110,7 +115,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const stored = storedKind(
       store,
       ({ metadata: { namespace, name = "" } = {} }) => {
-        const id = namespace ? `${namespace}/${name}` : name;
+        const id = objectId(name, namespace);
         if (!store.has(id)) return id;
         throw new Error(`resource ${id} was not successfully created: it already exists`);
       },
