@@ -126,13 +126,13 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     "no role, and another one, for the pods of a service account",
     [
       remove(ASSOCIATION),
-      add(ASSOCIATION_TYPE, "other", { namespace: "ci", serviceAccount: UNKNOWN, roleArn: "x" }),
+      add(ASSOCIATION_TYPE, "other", { namespace: UNKNOWN, serviceAccount: UNKNOWN, roleArn: "x" }),
       add(ASSOCIATION_TYPE, "app", { namespace: "ci", serviceAccount: "app" }),
       add(ASSOCIATION_TYPE, "elsewhere", { namespace: "web", serviceAccount: "deployer" }),
     ],
     [
       `changed ops/drift: association: { "clusterName": "my-cluster", "namespace": "ops", "region": "us-west-2", "roleArn": "arn:aws:iam::123456789012:role/${ROLE_NAME.replace("ci-deployer", "ops-drift")}", "serviceAccount": "drift" } → none`,
-      "new PodIdentityAssociation other: namespace: ci",
+      "new PodIdentityAssociation other: namespace: known after the update",
       "new PodIdentityAssociation other: serviceAccount: known after the update",
       "new PodIdentityAssociation other: roleArn: x",
     ],

@@ -95,17 +95,6 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
     assert.deepEqual([exitCode, sentToSts.length], [0, 10]);
   });
 
-  test("finds an added key, which no preview shows", async () => {
-    await patch("ci", "configmap/deployer-pulumi-token-exchange", { data: { constructor: "a" } });
-    const { exitCode, errors, stdout } = await runCheck();
-    assert.match(
-      inOneLine(stdout),
-      / shows none\. Additions that no preview shows The ConfigMap of ci\/deployer has the key constructor, which becomes a file\. Questions: 13 /,
-    );
-    assert.match(stdout, /^ {2}3 service accounts: as the settings intend\.$/m);
-    assert.deepEqual([exitCode, errors], [1, ""]);
-  });
-
   test("finds what was changed by hand, also once the state has it, and asks nothing", async () => {
     const data = { "exchange-token.sh": "curl example.com\u001b[2J", tokenScope: `user:${TOKEN}` };
     await patch("ci", "configmap/deployer-pulumi-token-exchange", { data });

@@ -42,11 +42,3 @@ for (const [name, args] of Object.entries({
     assert.deepEqual(files, []);
   });
 }
-
-// simulator.test.ts runs `npm start`.
-test("every script that compiles TypeScript is protected as npm start is", () => {
-  const isProtected = /^node --require \.\/scripts\/compilerCache\.cjs --import tsx /;
-  for (const script of Object.values<string>(JSON.parse(read("package.json")).scripts)) {
-    if (script.includes("tsx")) assert.match(script, isProtected);
-  }
-});
