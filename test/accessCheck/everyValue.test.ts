@@ -1,8 +1,13 @@
-// Each value of each resource of a deployed component, changed one at a time: it is found, or it is shown as a change.
+// Each value of each resource of a deployed component, changed one at a time: it is found, or it is shown as a change. What grants
+// something is found.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkSteps, deployedPlan, type Inputs, type Key, setAt, UNKNOWN } from "./draft";
+
+/** The resources that grant something, with the values that decide nothing of it. */
+const GRANTING = /^(OidcIssuer|Role|RolePolicyAttachment|PodIdentityAssociation|pulumiservice) /;
+const NOT_GRANTING = / (description|namePrefix|forceDetachPolicies|thumbprints(\.0)?)$/;
 
 /** What may change unnoticed, and why. */
 const EXCEPTIONS: [reason: string, values: RegExp][] = [
@@ -42,9 +47,14 @@ for (const [how, change] of [
         const changed = structuredClone(inputs);
         setAt(changed, path, change(valueAt(inputs, path)));
         const updated = { ...step, op: "update", newState: { ...newState, inputs: changed } };
-        return isNoticed(steps.map((it) => (it === step ? updated : it)))
+        const what = `${types.split(":").at(-1)} ${name.join("::")} ${path.join(".")}`;
+        const isGranting = GRANTING.test(what) && !NOT_GRANTING.test(what);
+        return isNoticed(
+          steps.map((it) => (it === step ? updated : it)),
+          isGranting,
+        )
           ? []
-          : `${types.split(":").at(-1)} ${name.join("::")} ${path.join(".")}`;
+          : what;
       });
     });
     const isExcepted = (value: string) => EXCEPTIONS.some(([, values]) => values.test(value));
@@ -55,10 +65,10 @@ for (const [how, change] of [
   });
 }
 
-function isNoticed(steps: Parameters<typeof checkSteps>[0]): boolean {
+function isNoticed(steps: Parameters<typeof checkSteps>[0], isGranting: boolean): boolean {
   try {
     const { findings, changes } = checkSteps(steps);
-    return findings.length > 0 || changes.length > 0;
+    return findings.length > 0 || (changes.length > 0 && !isGranting);
   } catch {
     // Such as a component without service accounts: exit code 2.
     return true;

@@ -53,13 +53,11 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
       SSL_CERT_FILE,
       PULUMI_API: api.origin,
     });
-    const readers = { tokenType: "team", teamName: "readers", runJob: false };
     const deployer = { tokenType: "personal", userLogin: "my-login", runJob: false };
     const drift = { tokenType: "team", teamName: "ops", audienceRule: true };
     const serviceAccounts = [
       { namespace: "ci", name: "deployer", ...deployer, awsRole: "irsa" },
       { namespace: "ops", name: "drift", ...drift, awsRole: "irsa" },
-      { namespace: "ops", name: "reader", ...readers },
     ];
     const required = { "aws:region": "us-west-2", clusterName: CLUSTER.name, organization: "acme" };
     const settings = { ...required, pulumiApiUrl: api.origin, serviceAccounts };
@@ -90,8 +88,8 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
   test("allows each service account only as itself, and finds no difference", async () => {
     const { exitCode, errors, stdout, sentToSts } = await runCheck();
     assert.equal(errors, "");
-    assert.match(stdout, /^ {2}Questions: 13 to Pulumi Cloud, 10 to AWS STS\.$/m);
-    assert.match(stdout, /^ {2}There are none\.\n\n.*^ {2}3 service accounts: as the settings intend\.$/ms);
+    assert.match(stdout, /^ {2}Questions: 9 to Pulumi Cloud, 10 to AWS STS\.$/m);
+    assert.match(stdout, /^ {2}There are none\.\n\n.*^ {2}2 service accounts: as the settings intend\.$/ms);
     assert.deepEqual([exitCode, sentToSts.length], [0, 10]);
   });
 

@@ -68,6 +68,20 @@ test("reads what a refresh found as what is deployed", async () => {
   assert.equal(exitCode, 0);
 });
 
+test("reads the steps of a replacement as one resource", async () => {
+  const draft = await deployedPlan();
+  const steps = draft.steps.flatMap((step) => {
+    if (!step.urn.includes("Job::")) return step;
+    return ["create-replacement", "replace", "delete-replaced"].map((op) => ({
+      ...step,
+      op,
+      newState: op === "delete-replaced" ? null : step.newState,
+    }));
+  });
+  const { exitCode, changes } = await check(planOf(steps));
+  assert.deepEqual([exitCode, changes], [0, "  Nothing changes who is granted what."]);
+});
+
 test("checks each component by its own objects, also with the same names", async () => {
   const draft = await newPlan();
   const rename = (text: string) =>

@@ -33,15 +33,6 @@ test("the schema has every argument, with the description, the type, and the nec
   }
 });
 
-test("the schema has the outputs of the component, and no other property of it", async () => {
-  const { properties = {}, description } = (await schema).resources[`${NAME}:PulumiCloudAccess`] ?? {};
-  assert.deepEqual(Object.keys(properties).sort(), ["oidcIssuerId", "serviceAccounts"]);
-  for (const { description } of Object.values(properties)) assert.match(description ?? "", /^\w.*\.$/);
-  assert.match(description ?? "", /^Lets the service accounts/);
-  const access = { $ref: `#/types/${NAME}:ServiceAccountOutputs` };
-  assert.deepEqual(properties.serviceAccounts?.additionalProperties, access);
-});
-
 test("Pulumi's analyzer reads no types of a provider", () => {
   // With those, it takes 8 seconds and 800 MB, in every preview.
   const { config } = ts.readConfigFile(join(COMPONENT, "tsconfig.json"), ts.sys.readFile);

@@ -1,6 +1,7 @@
 // The token exchange in pods: the Job, and the pods of other workloads.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { test } from "node:test";
 import type { output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
@@ -61,6 +62,17 @@ test("the Job runs one pod once, is replaced if it failed, and has a name that f
   assert.equal(metadata.annotations["pulumi.com/replaceUnready"], "true");
   assert.equal(metadata.name, `${"n".repeat(48)}-token-exchange`);
   assert.match(shortened?.metadata.name ?? "", /^[0-9a-f]{16}-token-exchange$/);
+});
+
+test("the Job runs again if the script or one of its settings changes", async (t) => {
+  const stack = await up(t);
+  const { data } = only<output.core.v1.ConfigMap>(stack, "ConfigMap").inputs;
+  const { organization, tokenType, tokenScope, tokenExpirationSeconds, apiUrl, ...script } = data;
+  assert.deepEqual(Object.keys(script), ["exchange-token.sh"]);
+  const settings = { organization, tokenType, tokenScope, tokenExpirationSeconds, apiUrl };
+  const checksum = createHash("sha256").update(JSON.stringify({ ...settings, ...script }));
+  const { annotations } = jobOf(stack).spec.template.metadata;
+  assert.equal(annotations["pulumi.com/token-exchange-checksum"], checksum.digest("hex"));
 });
 
 test("jobPodSpec is merged over the Job's pod spec by the keys of Kubernetes, and never changes the exchange", async (t) => {
