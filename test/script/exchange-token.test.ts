@@ -115,24 +115,15 @@ test("settings are all checked at once, before the ID token, and shown without a
   ]);
 });
 
-test("a temporary failure is retried for 50 s, after a random time that doubles up to 4 s, or after Retry-After", async () => {
-  const [unavailable, limited] = [curlOutput(503), curlOutput(429, "", { retryAfter: "6" })];
-  const curlPrints = [unavailable, unavailable, unavailable, limited, unavailable];
-  const runs = await callMain(Array.from({ length: 8 }, () => ({ curlPrints })));
-  const pauses = runs.map(({ exitCode, output }) => {
-    assert.equal(exitCode, 75);
-    return [...output.matchAll(/Retrying in (\S+) s/g)].map(([, seconds]) => Number(seconds));
-  });
-  for (const [index, wait] of [1, 2, 4, 6, 4].entries()) {
-    const jitter = Math.min(wait, 4);
-    const random = pauses.map((sequence) => (sequence[index] ?? 0) - wait);
-    assert.ok(Math.min(...random) >= 0 && Math.max(...random) < jitter, String(random));
-    // Three of eight random times differ, and one is in the upper part: a false alarm is practically impossible.
-    assert.ok(new Set(random).size > 2 && Math.max(...random) > jitter / 4, String(random));
-  }
-  for (const sequence of pauses) {
-    const total = sequence.reduce((sum, pause) => sum + Math.floor(pause), 0);
-    assert.ok(total > 30 && total < 50, String(sequence));
+test("a temporary failure is retried after a random time that doubles up to 4 s", async () => {
+  const runs = await callMain(Array.from({ length: 8 }, () => ({ curlPrints: [curlOutput(503)] })));
+  const pauses = runs.map(({ output }) =>
+    [...output.matchAll(/Retrying in (\S+) s/g)].map(([, seconds]) => Number(seconds)),
+  );
+  for (const [index, wait] of [1, 2, 4, 4].entries()) {
+    const times = pauses.map((sequence) => sequence[index] ?? 0);
+    assert.ok(Math.min(...times) >= wait && Math.max(...times) < 2 * wait, String(times));
+    assert.ok(new Set(times).size > 2, "at random");
   }
 });
 

@@ -214,15 +214,6 @@ describe("a real request", { concurrency: true }, () => {
     assertOutcome("no token", exitCode, stderr, "");
   });
 
-  test("reports a port that is closed", async () => {
-    const environment = { PULUMI_TOKEN_RETRY_SECONDS: "1" };
-    const { exitCode, stderr } = await exchange(granted, {
-      environment,
-      files: { apiUrl: "http://[::1]:9/" },
-    });
-    assertOutcome("unreachable", exitCode, stderr, "");
-  });
-
   test("is not sent without an ID token", async () => {
     const { exitCode, stderr } = await exchange(granted, { files: { token: undefined } });
     assertOutcome("missing ID token", exitCode, stderr, "");

@@ -60,11 +60,6 @@ for (const [what, stackFile, message, project] of [
     `Failed to read Pulumi.dev.yaml: line 2: Pulumi could read 0777 ${QUOTE}`,
   ],
   [
-    "a date as a key of an object",
-    "config:\n  object:\n    2001-1-1: a",
-    `Failed to read Pulumi.dev.yaml: line 3: Pulumi could read 2001-1-1 ${QUOTE}`,
-  ],
-  [
     "a key twice, without the line, which can contain an encrypted value",
     "config:\n  a:b: secret\n  a:b: secret",
     "Failed to read Pulumi.dev.yaml: line 3: a:b is set twice",
