@@ -1,7 +1,7 @@
 // What the update of a plan changes: for a reviewer, in words or by path and value. A change is not a finding.
 
 import { createHash } from "node:crypto";
-import type { Account, PlannedComponent, Resource, Team, View } from "./components";
+import type { Account, Injection, PlannedComponent, Resource, Team, View } from "./components";
 import { exchangeScript, NAME_CLAIM, NAMESPACE_CLAIM, SCRIPT_FILE, tokenOf } from "./expected";
 import { otherSettings } from "./findings";
 import { contrast } from "./terminal";
@@ -133,7 +133,7 @@ function subjectsOf(view: View, { exists, isBefore }: { exists: boolean; isBefor
     const isOfProgram = team.inputs || team.permissions.size > 0 || team.others.length > 0;
     if (isOfProgram) add(`team ${team.name}`, teamSubject(team, isBefore));
   }
-  if (injection.length > 0) add("injection", injectionSubject(injection));
+  if (injection.resources.length > 0) add("injection", injectionSubject(injection));
   for (const policy of otherPolicies)
     add(`policy ${jsonOf(policy)}`, { listed: new Map(), compared: new Map() });
   const issuers = otherIssuers.filter(({ isOfComponent }) => !isOfComponent);
@@ -297,36 +297,29 @@ function permissionText(granted: Value[]): string {
   return granted.length > 1 ? `${text}, by ${granted.length} resources` : text;
 }
 
-/** Returns in which namespaces pods of which service accounts are changed, and all of the policy. */
-function injectionSubject(resources: Resource[]): Subject {
-  const policy = resources.find(({ title }) => title.startsWith("MutatingAdmissionPolicy "));
-  const conditions = elementsOf([valueAt(policy?.inputs, "spec", "matchConditions")]);
-  const ofAccounts = conditions
-    .map((it) => textOf(valueAt(it, "expression")))
-    .filter((it) => it.includes(ACCOUNT));
-  const accounts = ofAccounts.flatMap((it) => it.match(/(?<=")[^"\s]+\/[^"\s]+(?=")/g) ?? []);
-  const selector = valueAt(policy?.inputs, "spec", "matchConstraints", "namespaceSelector");
+/** The digest of what the admission policy of this clone adds to pods. A test says if it is another one. */
+const OWN_INJECTION = "a522392ae751";
+
+/** Returns what an admission policy adds to pods, as far as it is not compared, and all of the policy and its binding. */
+function injectionSubject({ resources, rest }: Injection): Subject {
+  const digest = digestOf(jsonOf(sorted(rest)));
+  const binding = resources.find(({ title }) => title.startsWith("MutatingAdmissionPolicyBinding "));
   return {
     listed: new Map([
-      ["namespaces", policy && namespacesText(selector)],
-      ["service accounts", accounts.join(", ")],
+      ["what it adds", digest === OWN_INJECTION ? "" : digest],
+      ["binding", valueAt(binding?.inputs, "spec")],
     ]),
     compared: new Map(factsOf(resources)),
   };
 }
 
-/** Returns the namespaces that a selector names, or the selector if it has another form than that of the program. */
-function namespacesText(selector: Value | undefined): string {
-  if (isEmpty(selector)) return "all";
-  const [expression] = elementsOf([valueAt(selector, "matchExpressions")]);
-  const values = valueAt(expression, "values") ?? null;
-  const byName = { key: "kubernetes.io/metadata.name", operator: "In", values };
-  if (!isEqual(selector, { matchExpressions: [byName] })) return jsonOf(selector);
-  return elementsOf([values]).map(textOf).join(", ");
+/** Returns a value whose keys are in order: those of a plan are, but not those of a simulation. */
+function sorted(value: Value): Value {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (!isFields(value)) return value;
+  const entries = Object.entries(value).map(([key, element]) => [key, sorted(element)] as const);
+  return Object.fromEntries(entries.sort(([one], [other]) => (one < other ? -1 : 1)));
 }
-
-/** What the condition of the policy compares with `"NAMESPACE/NAME"`. */
-const ACCOUNT = "serviceAccountName";
 
 /** Returns the elements of those values that are lists. */
 function elementsOf(lists: (Value | undefined)[]): Value[] {

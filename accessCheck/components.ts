@@ -28,8 +28,7 @@ export interface View {
   issuer: Issuer | undefined;
   /** The allow policies that name no service account, and every further one of a service account. */
   otherPolicies: Value[];
-  /** The admission policy of injection, and its binding. */
-  injection: Resource[];
+  injection: Injection;
   /** What is created for the component, and grants no access by itself. */
   supporting: Resource[];
   /** What is inside the component, and no part of it. */
@@ -68,6 +67,16 @@ export interface Issuer {
   existingThumbprints: Value[];
   /** Whether this update takes over an issuer that exists already. */
   isImported: boolean;
+}
+
+/** How pods receive the exchange when they are created. */
+export interface Injection {
+  /** The admission policy, and its binding. */
+  resources: Resource[];
+  /** Which pods the policy changes, and the audiences of their ID tokens. Undefined without a policy. */
+  selection: Fields | undefined;
+  /** What else the policy says. */
+  rest: Fields;
 }
 
 /** Returns the ID of a service account: `NAMESPACE/NAME`. */

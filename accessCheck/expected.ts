@@ -3,13 +3,14 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Account, View } from "./components";
+import { type Account, accountId, type View } from "./components";
 import {
   type Fields,
   fieldsAt,
   fieldsIn,
   isEqual,
   isOpaque,
+  jsonOf,
   type Opaque,
   SECRET,
   textOf,
@@ -135,6 +136,40 @@ export function teamOf(component: Fields, name: string): { created: Fields | und
   return {
     created: isCreated ? { organizationName, teamType: "pulumi", name } : undefined,
     granted: Object.fromEntries(granted),
+  };
+}
+
+/** What an admission policy compares with a list of `NAMESPACE/NAME`. */
+const POD_ACCOUNT = "request.namespace + '/' + object.spec.?serviceAccountName.orValue('')";
+
+/**
+ * Returns which pods the admission policy of injection changes, and the audience of the ID token that it adds to them. Its other
+ * conditions only exclude pods: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
+ *
+ * @param accounts those with `injectToken`.
+ */
+export function injection(accounts: Named[]): Fields {
+  const values = [...new Set(accounts.map(({ namespace }) => namespace))].sort();
+  const named = accounts.map((account) => ({
+    ...account,
+    id: jsonOf(accountId(account)),
+  }));
+  const audiences = named.map(({ id, settings }) => {
+    const audience = valueAt(settings, "tokenAudience") ?? null;
+    return isOpaque(audience) ? audience : `${id}: ${jsonOf(audience)}`;
+  });
+  return {
+    matchConstraints: {
+      namespaceSelector: {
+        matchExpressions: [{ key: "kubernetes.io/metadata.name", operator: "In", values }],
+      },
+      resourceRules: [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] }],
+    },
+    "service-account": `${POD_ACCOUNT} in [\n${named
+      .map(({ id }) => id)
+      .sort()
+      .join(",\n")}\n]`,
+    audiences: audiences.find(isOpaque) ?? `{\n${audiences.sort().join(",\n")}\n}`,
   };
 }
 

@@ -6,6 +6,7 @@ import {
   allowPolicy,
   association,
   exchangeScript,
+  injection,
   ROLE_ANNOTATION,
   request,
   teamOf,
@@ -98,6 +99,7 @@ export function findingsIn(component: PlannedComponent, thumbprints: string[] = 
     ...issuerFindings(view, thumbprints),
     ...policyFindings(view),
     ...view.teams.flatMap((team) => teamFindings(view, team)),
+    ...injectionFindings(view),
     ...view.accounts.flatMap((account) => accountFindings(view, account)),
     ...view.foreign.map(({ title }) => ({ text: `${title} is inside the component, and no part of it.` })),
     ...view.otherIssuers.flatMap((issuer) => [...otherIssuerFindings(view, issuer)]),
@@ -165,9 +167,10 @@ function* settingFindings(view: View, isDeployed: boolean): Generator<Finding> {
   };
 }
 
-/** The audience is only in the allow policy, and there only with its rule. */
+/** The audience is only in the allow policy, and there only with its rule, and in the admission policy. */
 function isEntryCompared({ settings }: Account, name: string): boolean {
-  return name !== "command" && (name !== "tokenAudience" || valueAt(settings, "audienceRule") === true);
+  const isAudienceCompared = ["audienceRule", "injectToken"].some((key) => valueAt(settings, key) === true);
+  return name !== "command" && (name !== "tokenAudience" || isAudienceCompared);
 }
 
 /** Returns whether something exists already that depends on a setting of the component. */
@@ -259,6 +262,13 @@ function* policyFindings({ issuer, accounts, otherPolicies }: View): Generator<F
       text: `An allow policy is of no service account, or is the second one of a service account: ${jsonOf(policy)}`,
     };
   }
+}
+
+/** Compares which pods the admission policy changes. What it adds to them is only shown. */
+function injectionFindings({ injection: { selection }, accounts }: View): Finding[] {
+  const injected = accounts.filter(({ settings }) => valueAt(settings, "injectToken") === true);
+  const expected = injected.length > 0 ? injection(injected) : undefined;
+  return unequal("The admission policy of injection", selection, expected).map((text) => ({ text }));
 }
 
 /** Compares what the component creates for a team with `teams`. What a team may do, its access token may do. */

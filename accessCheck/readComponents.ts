@@ -6,6 +6,7 @@ import { allAt, type Found, inputsOf, resourceOf } from "./foundResources";
 import type { Plan, PlannedResource, State } from "./plan";
 import { readAccount, readIssuer, type Take } from "./readAccounts";
 import { isAssociation, readOtherIssuer, readOtherObject } from "./readElsewhere";
+import { isInjection, readInjection } from "./readInjection";
 import { type DeletedTeam, deletedTeams, isForTeam, isTeam, readTeams } from "./readTeams";
 import { type Fields, isFields, textOf, valueAt } from "./values";
 
@@ -19,8 +20,6 @@ const SUPPORTING = [
   "pulumi:providers:pulumiservice",
   "kubernetes:core/v1:Namespace",
 ];
-
-const INJECTION = /^kubernetes:admissionregistration\.k8s\.io\/v1:MutatingAdmissionPolicy(Binding)?$/;
 
 const ALL = "Preview all of the program: with --show-sames, and without --target.";
 
@@ -135,9 +134,10 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
     accounts,
     issuer,
     otherPolicies: Array.isArray(policies) ? policies.filter((it) => !ofAccounts.includes(it)) : [],
-    injection: isInjected
-      ? takeAll((it) => INJECTION.test(it.type) && it.name === `${name}.inject-token`).map(withoutPrefix)
-      : [],
+    injection: readInjection(
+      takeAll((it) => isInjected && isInjection(it) && it.name === `${name}.inject-token`),
+      name,
+    ),
     supporting: takeAll(({ type }) => SUPPORTING.includes(type)).map(withoutPrefix),
     foreign: [...left].map((it) => resourceOf(it)),
     teams: readTeams(ofTeams, outside, settings, entries, deleted),

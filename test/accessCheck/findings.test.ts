@@ -11,6 +11,7 @@ import {
   Draft,
   deployedPlan,
   type Edit,
+  INJECTION,
   INSIDE,
   IRSA,
   ISSUER,
@@ -70,6 +71,11 @@ const changeTrustPolicy = (change: (policy: string) => unknown): Edit => {
     draft.edit(set(IRSA, "assumeRolePolicy", change(JSON.stringify(draft.get(IRSA, "assumeRolePolicy")))));
 };
 
+/** Returns an edit that adds to the end of a string. */
+const addToExpression = (resource: string, path: string, end: string): Edit => {
+  return (draft) => draft.edit(set(resource, path, `${draft.get(resource, path)}${end}`));
+};
+
 /** A plan, and the beginning of each sentence that is found in it. */
 type Case = [what: string, edits: Edit[], found: string[], plan?: typeof newPlan];
 
@@ -113,6 +119,23 @@ const NEW_SETTINGS = [
 ];
 
 const CASES: Case[] = [
+  [
+    "each difference of a new admission policy in which pods it changes",
+    [
+      set(COMPONENT, "serviceAccounts.1.injectToken", true),
+      set(INJECTION, "spec.matchConstraints.namespaceSelector", {}),
+      set(INJECTION, "spec.matchConstraints.resourceRules.0.resources.0", "*/*"),
+      addToExpression(INJECTION, "spec.matchConditions.0.expression", " || true"),
+      set(INJECTION, "spec.variables", UNKNOWN),
+    ],
+    [
+      "The admission policy of injection: matchConstraints.namespaceSelector.matchExpressions is none instead of [",
+      'The admission policy of injection: matchConstraints.resourceRules.0.resources.0 is "*/*" instead of "pods".',
+      `The admission policy of injection: service-account is "request.namespace + '/' + object.spec.?serviceAccountName.orValue('') in [\\n\\"ci/deployer\\"\\n] || true" instead of "`,
+      "The admission policy of injection: audiences is known after the update only, and must be ",
+    ],
+    newPlan,
+  ],
   [
     "statements of a trust policy, without a condition, or with another one",
     [
@@ -383,6 +406,7 @@ const CASES: Case[] = [
       ...NEW_POOL,
       set(COMPONENT, "serviceAccounts.0.tokenAudience", UNKNOWN),
       set(ISSUER, "policies.0.rules.aud", UNKNOWN),
+      set(INJECTION, "spec.variables.0.expression", UNKNOWN),
     ],
     [
       `ci/deployer: serviceAccounts.0.tokenAudience is known after the update only. ${FIRST}`,
