@@ -205,6 +205,7 @@ export function accountProblems(account: Incomplete<Account>, surroundings: Surr
   return [
     ...tokenProblems(account),
     ...roleProblems(account),
+    ...duplicates(account.rolePolicyArns ?? [], (index) => ["rolePolicyArns", index]),
     ...injectionProblems(account),
     ...lifetimeProblems(account, surroundings),
     ...namespaceProblems(account, surroundings),
@@ -213,10 +214,8 @@ export function accountProblems(account: Incomplete<Account>, surroundings: Surr
 }
 
 function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<Account>): Problem[] {
-  const listedTwice = duplicates(rolePolicyArns, (index) => ["rolePolicyArns", index]);
-  if (awsRole !== "none" || rolePolicyArns.length === 0) return listedTwice;
-  const reason = "requires an IAM role, but awsRole is none";
-  return [{ path: ["rolePolicyArns"], reason }, ...listedTwice];
+  if (awsRole !== "none" || rolePolicyArns.length === 0) return [];
+  return [{ path: ["rolePolicyArns"], reason: "requires an IAM role, but awsRole is none" }];
 }
 
 // PULUMI_CREDENTIAL_HELPER would also override the token that Pulumi Cloud sends with each workflow.
