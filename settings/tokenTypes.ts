@@ -1,6 +1,6 @@
-// The types of access token: a table with the settings of each and the default command of the Job. Two functions have its owner
-// in the allow policy, and its scope in the token exchange. scripts/exchange-token.sh has its own rules for the scopes. The emulated Pulumi Cloud and the
-// live check have their own copies on purpose.
+// The types of access token: a table with the settings of each and the default command of its Job, and two functions for its
+// owner in the allow policy and its scope in the token exchange. scripts/exchange-token.sh has its own rules for the scopes.
+// The emulated Pulumi Cloud and the live check have their own copies on purpose.
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
