@@ -39,7 +39,7 @@ export interface View {
   /** What the rest of the program has under the name of a service account or of its ConfigMap. */
   otherObjects: OtherObject[];
   /** What the rest of the program has that can give the pods of a service account another role. */
-  otherAssociations: Resource[];
+  otherAssociations: OtherAssociation[];
   /** The providers of the resources in the component, by package. */
   providers: Map<string, Provider[]>;
 }
@@ -118,6 +118,7 @@ export interface ConfigMap {
 }
 
 export interface Role {
+  urn: string | undefined;
   isDeployed: boolean;
   /** Not known before the role exists. */
   name: Value;
@@ -154,10 +155,18 @@ export interface OtherIssuer extends Resource {
   isOfComponent: boolean;
 }
 
+export interface OtherAssociation extends Resource {
+  /** The service accounts, `NAMESPACE/NAME`, whose pods it can give a role. */
+  accounts: string[];
+}
+
 export interface OtherObject extends Resource {
   /** The service accounts, `NAMESPACE/NAME`, whose objects can have its name. */
   accounts: string[];
   kind: "ConfigMap" | "ServiceAccount";
-  provider: string | undefined;
+  /** Whether it is in the cluster of the component. Another provider can be that of another cluster, with objects of the same names. */
+  isHere: boolean;
   annotations: Value | undefined;
+  /** The URNs of what its metadata comes from. */
+  sources: string[];
 }

@@ -202,7 +202,7 @@ function* providerFindings({ providers, settings }: View): Generator<Finding> {
     yield { text: `The resources of the component have several providers of ${name}: ${urns}.` };
   }
   const expected = valueAt(settings, "pulumiApiUrl");
-  for (const { inputs } of providers.get("pulumiservice") ?? []) {
+  for (const { inputs } of providers.get("pulumiservice") ?? [{ inputs: undefined }]) {
     const apiUrl = valueAt(inputs, "apiUrl");
     // Spelled as in the settings, except for a slash: Go and Node.js can read another host in the same URL.
     if (typeof apiUrl === "string" && apiUrl.replace(/\/$/, "") === expected) continue;
@@ -423,23 +423,39 @@ export function normalizedUrl(url: string): string {
   return (host.replace(/\.+(?=:|$)/, "") + path.replaceAll(/\/+/g, "/").replace(/\/$/, "")).toLowerCase();
 }
 
-/** Finds what the rest of the program writes into the objects of a service account. */
-function* otherObjectFindings({ otherObjects, accounts, providers }: View): Generator<Finding> {
-  const ownProviders = (providers.get("kubernetes") ?? []).map(({ urn }) => urn);
-  for (const { title, accounts: ids, kind, provider, annotations } of otherObjects) {
-    for (const { id: account, role, settings } of accounts.filter(({ id }) => ids.includes(id))) {
-      if (kind === "ConfigMap") {
-        const text = `${title} has the name of its ConfigMap, and can change its request.`;
-        yield { account, about: "token", text };
-        continue;
-      }
-      // Another provider can be that of another cluster, with a service account of the same name.
-      const isHere = provider === undefined || ownProviders.includes(provider);
-      const annotated = valueAt(annotations, ROLE_ANNOTATION);
-      if (!isHere || annotated === undefined || valueAt(settings, "awsRole") !== "irsa") continue;
-      for (const text of unequal(`${title}: ${ROLE_ANNOTATION}`, annotated, role?.arn)) {
-        yield { account, about: "role", text };
-      }
+/** Finds what the rest of the program writes into the ConfigMap of a service account, and the roles that it gives to its pods. */
+function* otherObjectFindings(view: View): Generator<Finding> {
+  for (const account of view.accounts) {
+    const { id, settings } = account;
+    for (const { title, accounts, kind, isHere } of view.otherObjects) {
+      if (kind !== "ConfigMap" || !isHere || !accounts.includes(id)) continue;
+      const text = `${title} has the name of its ConfigMap, and can change its request.`;
+      yield { account: id, about: "token", text };
     }
+    // Without a role of the component, the report says which one it has.
+    if (valueAt(settings, "awsRole") === "none") continue;
+    for (const text of otherRoles(view, account)) yield { account: id, about: "role", text };
   }
+}
+
+/** Returns a sentence for each role that the rest of the program can give to the pods of a service account. */
+export function otherRoles(view: View, { id, role, settings }: Account): string[] {
+  const ofId = ({ accounts }: { accounts: string[] }) => accounts.includes(id);
+  const associated = view.otherAssociations.filter(ofId).map(({ title, inputs }) => {
+    return { title, arn: valueAt(inputs, "roleArn") };
+  });
+  // An annotation with the component's own role is what a service account needs that exists already.
+  const own = valueAt(settings, "awsRole") === "irsa" ? role : undefined;
+  const isOwn = ({ arn, sources }: { arn: Value | undefined; sources: string[] }) => {
+    // An output of the whole component contains the role, too.
+    const isOfOwn = sources.some((urn) => urn === own?.urn || /:PulumiCloudAccess::/.test(urn));
+    return isEqual(arn, own?.arn) || (arn === UNKNOWN && own?.arn === UNKNOWN && isOfOwn);
+  };
+  const annotated = view.otherObjects
+    .filter((it) => it.kind === "ServiceAccount" && it.isHere && ofId(it))
+    .map(({ annotations, ...it }) => ({ ...it, arn: valueAt(annotations, ROLE_ANNOTATION) }))
+    .filter((it) => it.arn !== undefined && !isOwn(it));
+  return [...associated, ...annotated].map(({ title, arn }) => {
+    return `${title} can give its pods the role ${jsonOf(arn)}.`;
+  });
 }

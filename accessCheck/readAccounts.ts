@@ -108,6 +108,7 @@ function readRole({ inputs, state, resource }: Found, outside: Found[]): Role {
   const isUse = ({ state: { propertyDependencies = {}, inputs: said } }: Found) =>
     Object.values(propertyDependencies).flat().includes(state.urn) || mentions(said, name, arn);
   return {
+    urn: state.urn,
     isDeployed: resource.deployed !== undefined,
     name,
     arn,

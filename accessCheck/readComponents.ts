@@ -5,10 +5,10 @@ import type { PlannedComponent, Provider, View } from "./components";
 import { allAt, type Found, inputsOf, resourceOf } from "./foundResources";
 import type { Plan, PlannedResource, State } from "./plan";
 import { readAccount, readIssuer, type Take } from "./readAccounts";
-import { isAssociation, readOtherIssuer, readOtherObject } from "./readElsewhere";
+import { readOtherAssociation, readOtherIssuer, readOtherObject } from "./readElsewhere";
 import { isInjection, readInjection } from "./readInjection";
 import { type DeletedTeam, deletedTeams, isForTeam, isTeam, readTeams } from "./readTeams";
-import { type Fields, isFields, textOf, valueAt } from "./values";
+import { type Fields, isEqual, isFields, textOf, valueAt } from "./values";
 
 const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
 const ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
@@ -114,6 +114,7 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
     return first;
   };
 
+  const providers = readProviders(all, component);
   const found = take("pulumiservice:index:OidcIssuer", "oidc-issuer");
   const issuer = found && readIssuer(found);
   const policies = issuer?.policies;
@@ -142,9 +143,11 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
     foreign: [...left].map((it) => resourceOf(it)),
     teams: readTeams(ofTeams, outside, settings, entries, deleted),
     otherIssuers: all.flatMap((it) => readOtherIssuer(it, component)),
-    otherObjects: outside.flatMap((it) => readOtherObject(it, accounts)),
-    otherAssociations: outside.filter((it) => isAssociation(it, accounts)).map((it) => resourceOf(it)),
-    providers: readProviders(all, component),
+    otherObjects: outside.flatMap((it) => {
+      return readOtherObject(it, accounts, isInCluster(it, providers.get("kubernetes"), all));
+    }),
+    otherAssociations: outside.flatMap((it) => readOtherAssociation(it, settings, accounts)),
+    providers,
   };
 }
 
@@ -169,4 +172,14 @@ function readProviders(all: Found[], component: PlannedResource): Map<string, Pr
     providers.set(packageName, [...(providers.get(packageName) ?? []), { urn, inputs }]);
   }
   return providers;
+}
+
+/** Returns whether an object can be in the cluster of these providers: by one of them, or by another one with the same cluster. */
+function isInCluster({ resource }: Found, providers: Provider[] | undefined, all: Found[]): boolean {
+  const { provider } = resource;
+  if (provider === undefined || !providers) return true;
+  const clusterOf = (inputs?: Fields) =>
+    ["kubeconfig", "context", "cluster"].map((name) => valueAt(inputs, name) ?? null);
+  const cluster = clusterOf(all.find(({ state }) => state.urn === provider)?.inputs);
+  return providers.some(({ urn, inputs }) => urn === provider || isEqual(clusterOf(inputs), cluster));
 }

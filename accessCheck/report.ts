@@ -4,7 +4,7 @@
 import type { Change } from "./changes";
 import type { Account, PlannedComponent, View } from "./components";
 import { allowPolicy, request, sharersOf, tokenOf, trustPolicy } from "./expected";
-import type { Finding } from "./findings";
+import { type Finding, otherRoles } from "./findings";
 import { paint, tableRow, visible, width, wrap } from "./terminal";
 import { opaqueIn, textOf, type Value, valueAt } from "./values";
 
@@ -25,12 +25,14 @@ const SEE_BELOW = "see below";
 const NOT_KNOWN = "not known yet";
 const ONCE_ANNOTATED = "once annotated";
 const ANY_POD = "every pod";
+const OTHER_ROLE = "other role";
 
 /** What a reader may not expect. */
 const NOTES: Record<string, string> = {
   [NOT_KNOWN]: "not known yet: it depends on a setting that is known after the update only.",
   [ONCE_ANNOTATED]:
     "once annotated: createServiceAccount is false. Annotate the service account yourself, with eks.amazonaws.com/role-arn and the roleArn of the stack's output.",
+  [OTHER_ROLE]: "other role: awsRole is none, and the rest of the program can give its pods a role.",
   [ANY_POD]:
     "every pod: of the namespace, since a pod that names no service account has the one with the name default.",
 };
@@ -101,7 +103,7 @@ function tokenCell(view: View, account: Account): string {
 
 function roleCell(view: View, account: Account): string {
   const expected = trustPolicy(view.settings, account);
-  if (expected === undefined) return "no role";
+  if (expected === undefined) return otherRoles(view, account).length > 0 ? OTHER_ROLE : "no role";
   if (isOpen(expected)) return NOT_KNOWN;
   const isAnnotatedByUser =
     valueAt(account.settings, "awsRole") === "irsa" &&
@@ -119,6 +121,7 @@ function detailsOf(view: View, account: Account): string[] {
   return [
     ...teamText(view, account),
     ...sharersText(sharersOf(view, account).map(({ id }) => id)),
+    ...(trustPolicy(view.settings, account) === undefined ? otherRoles(view, account) : []),
     ...(valueAt(account.settings, "injectToken") === true
       ? ["its pods get the exchange when they are created"]
       : []),

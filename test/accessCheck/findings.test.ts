@@ -86,6 +86,17 @@ const NEW_POOL = [
 ];
 
 const PROVIDER = "urn:pulumi:dev::eks-pulumi-oidc::pulumi:providers:kubernetes::";
+const addSameCluster: Edit = (draft) => {
+  const kubeconfig = draft.get("kubernetes cluster", "kubeconfig");
+  return draft.edit(add("pulumi:providers:kubernetes", "same", { kubeconfig }));
+};
+const addAssociation = (name: string, inputs: object) =>
+  add("aws:eks/podIdentityAssociation:PodIdentityAssociation", name, {
+    namespace: "ci",
+    serviceAccount: "deployer",
+    roleArn: "x",
+    ...inputs,
+  });
 
 /** Returns an edit by which a resource does not exist yet. */
 const create = (resource: string): Edit => {
@@ -98,6 +109,17 @@ const isOf = (resource: string, input: string, ...roles: string[]): Edit => {
     Object.assign(draft.step(resource).newState?.propertyDependencies ?? {}, {
       [input]: roles.map((role) => draft.step(role).urn),
     });
+};
+/** Returns an edit that annotates a service account with a role that is not known yet. */
+const addUnknownRole = (name: string, source: string): Edit => {
+  return (draft) => {
+    const propertyDependencies = { metadata: [draft.step(source).urn] };
+    const annotations = { [ROLE_ANNOTATION]: UNKNOWN };
+    const metadata = { namespace: "ci", name: "deployer", annotations };
+    return draft.edit(
+      add("kubernetes:core/v1:ServiceAccountPatch", name, { metadata }, { propertyDependencies }),
+    );
+  };
 };
 const OF_OTHER_ROLE =
   "has a role that is known after the update only, and that does not come from its own role.";
@@ -253,6 +275,11 @@ const CASES: Case[] = [
       }),
       addObject("v1:ConfigMapPatch", "not-known", UNKNOWN),
       addObject("core/v1:ServiceAccountPatch", "patch", "deployer", { provider: `${PROVIDER}cluster::id` }),
+      addSameCluster,
+      addObject("core/v1:ServiceAccountPatch", "same-cluster", "deployer", {
+        provider: `${PROVIDER}same::id`,
+      }),
+      addAssociation("patch", { clusterName: UNKNOWN }),
       remove(TEAM_A, { retainOnDelete: false }),
       add("pulumiservice:index:TeamAccessToken", "token", { orgName: "acme", teamName: "a" }, INSIDE),
       add(PERMISSION, "elsewhere", { organization: "other", team: "a" }, INSIDE),
@@ -290,7 +317,9 @@ const CASES: Case[] = [
       "TeamStackPermission elsewhere is inside the component, and no part of it.",
       "ci/deployer: ConfigMapPatch patch has the name of its ConfigMap, and can change its request.",
       "ci/deployer: ConfigMapPatch not-known has the name of its ConfigMap, and can change its request.",
-      `ci/deployer: ServiceAccountPatch patch: ${ROLE_ANNOTATION} is "x" instead of "${ROLE_ARN}".`,
+      'ci/deployer: PodIdentityAssociation patch can give its pods the role "x".',
+      'ci/deployer: ServiceAccountPatch patch can give its pods the role "x".',
+      'ci/deployer: ServiceAccountPatch same-cluster can give its pods the role "x".',
     ],
   ],
   [
@@ -334,6 +363,16 @@ const CASES: Case[] = [
     ],
   ],
   [
+    "no provider of Pulumi Cloud",
+    [
+      ({ steps }) => {
+        const states = steps.flatMap(({ newState }) => newState ?? []);
+        for (const state of states) if (state.provider?.includes(":pulumiservice:")) delete state.provider;
+      },
+    ],
+    ['The provider of Pulumi Cloud: apiUrl is none instead of "https://api.pulumi.com". The environment'],
+  ],
+  [
     "unknown and secret values",
     [
       set(IRSA, "assumeRolePolicy.Statement.0.Condition.StringEquals", { [`${UNKNOWN}:sub`]: "x" }),
@@ -363,11 +402,13 @@ const CASES: Case[] = [
       isOf(SERVICE_ACCOUNT, "metadata", IRSA, POD_IDENTITY),
       isOf(ATTACHMENT, "role", POD_IDENTITY),
       isOf(ASSOCIATION, "roleArn"),
+      addUnknownRole("elsewhere", POD_IDENTITY),
     ],
     [
       `ci/deployer: Its service account ${OF_OTHER_ROLE}`,
       `ci/deployer: Its attachment access.ci.deployer.${READ_ONLY} ${OF_OTHER_ROLE}`,
       `ops/drift: Its association ${OF_OTHER_ROLE}`,
+      "ci/deployer: ServiceAccountPatch elsewhere can give its pods the role known after the update.",
     ],
     newPlan,
   ],
@@ -493,6 +534,11 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
       set(SERVICE_ACCOUNT, ["metadata", "annotations", ROLE_ANNOTATION], UNKNOWN),
     ],
   ],
+  [
+    "new roles that the rest of the program annotates service accounts with",
+    newPlan,
+    [addUnknownRole("by-role", IRSA), addUnknownRole("by-component", COMPONENT)],
+  ],
   ["an issuer whose thumbprint a refresh has added", deployedPlan, [setDeployed(ISSUER, "thumbprints")]],
   [
     "a team that is retained",
@@ -537,6 +583,10 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
       addIssuer("not-known", { url: UNKNOWN }),
       addIssuer("of-other-organization", { organization: "other", url: OWN_URL }),
       addIssuer("policies-of-other-organization", { organization: "other" }, "api/auth:Policy"),
+      addAssociation("in-other-cluster", { clusterName: "other" }),
+      addObject("core/v1:ConfigMapPatch", "in-other-cluster", "deployer-pulumi-token-exchange", {
+        provider: "urn:other::id",
+      }),
       addObject("core/v1:ConfigMapPatch", "other", "other"),
       addObject("core/v1:ConfigMap", "named-by-pulumi", UNKNOWN),
       add("kubernetes:core/v1:ServiceAccountPatch", "labels", {

@@ -8,7 +8,17 @@ import { planFrom } from "../../accessCheck/plan";
 import { readComponents } from "../../accessCheck/readComponents";
 import { accessLines, type Report } from "../../accessCheck/report";
 import type { Settings } from "../support/stack";
-import { COMPONENT, type Draft, newPlan, newPlanOf, set, UNKNOWN } from "./draft";
+import {
+  add,
+  COMPONENT,
+  checkSteps,
+  type Draft,
+  deployedPlan,
+  newPlan,
+  newPlanOf,
+  set,
+  UNKNOWN,
+} from "./draft";
 
 const IN_TEAM = { namespace: "ns", tokenType: "team", teamName: "ops" };
 const ORGANIZATION = { namespace: "ns", tokenType: "organization" };
@@ -28,7 +38,7 @@ before(async () => {
   component = componentIn(await newPlanOf({ serviceAccounts }));
 });
 
-function componentIn({ steps }: Draft): PlannedComponent {
+function componentIn({ steps }: Pick<Draft, "steps">): PlannedComponent {
   return readComponents(planFrom(steps))[0] ?? assert.fail();
 }
 
@@ -93,6 +103,32 @@ test("says what is not known yet", async () => {
   assert.match(report, /^ {2}not known yet: it depends on a setting that is known after the update only\.$/m);
   // Two users that are not known can be different ones.
   assert.doesNotMatch(report, /same access token/);
+});
+
+test("says which role the rest of the program gives to pods that have none of the component", async () => {
+  const names = { namespace: "web", name: "secrets" };
+  const draft = await deployedPlan(
+    add("aws:eks/podIdentityAssociation:PodIdentityAssociation", "logs", {
+      namespace: "web",
+      serviceAccount: "secrets",
+      roleArn: "arn",
+    }),
+    add("kubernetes:core/v1:ServiceAccountPatch", "more", {
+      metadata: { ...names, annotations: { "eks.amazonaws.com/role-arn": "x" } },
+    }),
+  );
+  const unchanged = draft.steps.map((step) => ({
+    ...step,
+    op: "same",
+    oldState: step.oldState ?? step.newState,
+  }));
+  assert.deepEqual(checkSteps(unchanged), { findings: [], changes: [] });
+  const report = reportOf({ component: componentIn({ steps: unchanged }) });
+  assert.match(
+    report,
+    /^ {2}web\/secrets +organization +only itself +other role\n {4}PodIdentityAssociation logs can give its pods the role "arn"\.\n {4}ServiceAccountPatch more can give its pods the role "x"\.$/m,
+  );
+  assert.match(report, /^ {2}other role: awsRole is none, and the rest of the program can/m);
 });
 
 test("says what a team may do, and that pods are injected", async () => {
