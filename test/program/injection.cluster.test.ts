@@ -23,6 +23,10 @@ const ACCOUNTS: InjectionArgs["accounts"] = [
   { namespace: "team-b", name: "reader", tokenAudience: "urn:pulumi:org:acme" },
 ];
 
+/** The API server's count of expressions that failed: failurePolicy Ignore hides them. */
+const FAILED =
+  /^apiserver_(admission_match_condition_evaluation_errors_total|mutating_admission_policy_check_total\{error_type="(?!no_error)).*inject-token/;
+
 const VOLUME = exchangeVolume("deployer", "urn:pulumi:org:acme");
 const OWN_VOLUME = { name: "own", emptyDir: {} };
 const OWN_VARIABLE = { env: [{ name: CREDENTIAL_HELPER.name, value: "none" }] };
@@ -50,7 +54,8 @@ const PODS: [behavior: string, pod: Pod, expected: string[]][] = [
   ["leaves a pod with an annotation of more than 1,024 characters", annotated("app".padEnd(1025)), []],
   ["changes a pod with 100 containers", podWithContainers(100), containersOf(98).map(({ name }) => name)],
   ["leaves a pod with more containers", podWithContainers(101), []],
-  ["leaves a pod with more than 2,000 volumes", { volumes: volumesOf(2001) }, []],
+  ["changes a pod with 2,000 volumes, mounts, and variables", podWithElements(2000), ["app"]],
+  ["leaves a pod with more of them", podWithElements(2001), []],
   ["leaves a pod for Windows", WINDOWS, []],
 ];
 
@@ -97,13 +102,18 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
     });
   }
 
-  test("leaves pods of other service accounts, and in other namespaces", async () => {
-    const [byDefault, elsewhere, inOther] = [
+  test("leaves pods of other service accounts, of nodes, and in other namespaces, and no expression fails", async () => {
+    const mirror = { nodeName: "node", annotations: { "kubernetes.io/config.mirror": "checksum" } };
+    const [byDefault, ofNode, elsewhere, inOther] = [
       await admitted({ serviceAccountName: undefined }),
+      await admitted({ ...mirror, serviceAccountName: undefined }),
       await admitted({ serviceAccountName: "deployer" }, "team-b"),
       await admitted({ serviceAccountName: "reader" }, "team-c"),
     ];
-    assert.doesNotMatch(JSON.stringify([byDefault, elsewhere, inOther]), /pulumi/);
+    assert.doesNotMatch(JSON.stringify([byDefault, ofNode, elsewhere, inOther]), /pulumi/);
+    const metrics = await server.kubectl(["get", "--raw=/metrics"]);
+    const failures = metrics.split("\n").filter((line) => FAILED.test(line) && !line.endsWith(" 0"));
+    assert.deepEqual(failures, []);
   });
 
   test("leaves a pod that exists", async () => {
@@ -154,8 +164,16 @@ function containersOf(count: number): { name: string }[] {
   return Array.from({ length: count }, (_, index) => ({ name: `c${index}` }));
 }
 
-function volumesOf(count: number): object[] {
-  return Array.from({ length: count }, (_, index) => ({ name: `v${index}`, emptyDir: {} }));
+/** Returns a pod with 500 volumes, 500 mounts, and as many variables in two containers as it has further elements. */
+function podWithElements(count: number): Pod {
+  const volumes = Array.from({ length: 500 }, (_, index) => ({ name: `v${index}`, emptyDir: {} }));
+  const volumeMounts = volumes.map(({ name }) => ({ name, mountPath: `/${name}` }));
+  const env = Array.from({ length: count - 1000 }, (_, index) => ({ name: `V${index}` }));
+  return {
+    containers: [{ name: "app", volumeMounts, env: env.slice(500) }],
+    initContainers: [{ name: "init", env: env.slice(0, 500) }],
+    volumes,
+  };
 }
 
 /** Returns a pod of `deployer` whose containers of these names have what a manifest has by hand. */

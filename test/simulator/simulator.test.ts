@@ -9,8 +9,6 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type CustomResourceOptions, output } from "@pulumi/pulumi";
-import type { OidcIssuerArgs } from "@pulumi/pulumiservice";
 import { paint } from "../../accessCheck/terminal";
 import { inDirectory, runContainer } from "../../simulator/emulators/pod";
 import { readOptions } from "../../simulator/options";
@@ -165,24 +163,6 @@ describe("the simulation", () => {
     assert.deepEqual([exitCode, stderr], [1, ""]);
   });
 
-  // What is expected is built a second time, without the code of the program: see the test of the imports.
-  test("returns 1 if a broken program registers anything else than the settings intend", async (t) => {
-    const pulumiservice: typeof import("@pulumi/pulumiservice") = require("@pulumi/pulumiservice");
-    const { OidcIssuer } = pulumiservice;
-    class Broken extends OidcIssuer {
-      constructor(name: string, args: OidcIssuerArgs, options?: CustomResourceOptions) {
-        const withoutRules = output(args.policies).apply((all = []) =>
-          all.map((it) => ({ ...it, rules: {} })),
-        );
-        super(name, { ...args, policies: withoutRules }, options);
-      }
-    }
-    t.mock.getter(pulumiservice, "OidcIssuer", () => Broken);
-    const { exitCode, flow } = await simulate(t, { prod: stackFile(stackWith({})) });
-    assert.match(flow, /allow policy: [^ ]+namespace is none instead of "default"/);
-    assert.equal(exitCode, 1);
-  });
-
   test("assumes that a rule on a claim that only a real cluster knows is met, and says so", async (t) => {
     const uid = '"kubernetes.io".serviceaccount.uid';
     const serviceAccounts = [
@@ -296,21 +276,38 @@ describe("npm start", () => {
     assert.deepEqual([exitCode, stderr], [0, ""]);
   });
 
-  test("exits 2 for programs that are missing or too old, and says what to do", async (t) => {
-    const programs = temporaryDirectory(t);
-    writePrograms(programs, { bash: "echo 'GNU bash, version 3.2.57(1)-release'" }, "/bin/sh");
-    const { exitCode, stdout, stderr } = await ended(spawnStart({ PATH: programs }));
-    assert.match(
-      stderr,
-      /^The simulation requires bash 4\.4 or later, but found 3\.2\. On macOS: brew install bash$/m,
-    );
-    assert.match(
-      stderr,
-      /^The simulation requires curl 7\.84 or later, but it is not on PATH\. To install it: /m,
-    );
-    assert.doesNotMatch(stdout, /Access check/);
-    assert.equal(exitCode, 2);
+  /** Returns the variable with which Node.js runs code in front of the program. */
+  const preloading = (code: string) => ({
+    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}`,
   });
+  const programs = temporaryDirectory({ after });
+  writePrograms(programs, { bash: "echo 'GNU bash, version 3.2.57(1)-release'" }, "/bin/sh");
+  for (const [what, environment, error] of [
+    [
+      "programs that are missing or too old",
+      { PATH: programs },
+      /^The simulation requires bash 4\.4 or later, but found 3\.2\. On macOS: brew install bash\nThe simulation requires curl 7\.84 or later, but it is not on PATH\. To install it: \S+\n$/,
+    ],
+    [
+      "an old Node.js",
+      preloading("Object.defineProperty(process, 'versions', { value: { node: '18.20.8' } })"),
+      /^npm start requires Node\.js 20\.20 or later, but found 18\.20\.8\. To install it: \S+\n$/,
+    ],
+    [
+      "the packages that Pulumi removes from a clone that a program uses as a local package",
+      preloading(`import Module from "node:module";
+        const { _resolveFilename: resolve } = Module;
+        Module._resolveFilename = (name, ...others) => resolve(name === "jose" ? "missing" : name, ...others);`),
+      /^The package missing is not installed\. .*: npm ci\n$/,
+    ],
+  ] satisfies [string, Record<string, string>, RegExp][]) {
+    test(`exits 2 for ${what}, and says what to do`, async () => {
+      const { exitCode, stdout, stderr } = await ended(spawnStart(environment));
+      assert.match(stderr, error);
+      assert.doesNotMatch(stdout, /Access check/);
+      assert.equal(exitCode, 2);
+    });
+  }
 
   test("prints no error if its reader stops reading", async () => {
     const child = spawnStart();
