@@ -42,6 +42,8 @@ export interface View {
   otherAssociations: OtherAssociation[];
   /** The providers of the resources in the component, by package. */
   providers: Map<string, Provider[]>;
+  /** The other components of the same organization, after the update. Only of what the program says. */
+  neighbors: View[];
 }
 
 /** A resource of which all inputs are shown. */

@@ -111,16 +111,20 @@ export function tokenOf(requested: Fields): string {
   return isOfType ? `${scope}` : `${type}:${scope}`;
 }
 
-/** Returns the service accounts whose settings grant them the access token of this one: an administrator has every organization token. */
-export function sharersOf({ accounts, settings }: View, account: Account): Account[] {
+/**
+ * Returns the service accounts whose settings grant them the access token of this one. The organization token of an administrator
+ * includes the others.
+ *
+ * @param others the component that has those service accounts.
+ */
+export function sharersOf({ settings }: View, account: Account, others: View): Account[] {
   const { tokenType, tokenScope } = request(settings, account);
   const isGranted = (other: Account) => {
-    // No two types have the same scope.
-    const granted = request(settings, other).tokenScope;
-    // Two settings that are not known can have different values.
+    // No two types have the same scope. Two that are not known can differ, and are not equal.
+    const granted = request(others.settings, other).tokenScope;
     return isEqual(granted, tokenScope) || (tokenType === "organization" && granted === "admin");
   };
-  return accounts.filter((other) => other !== account && isGranted(other));
+  return others.accounts.filter((other) => other !== account && isGranted(other));
 }
 
 /** Returns the team that a component creates, if it creates it, and the permissions that it grants the team. */

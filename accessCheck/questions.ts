@@ -67,7 +67,7 @@ function questionsOf(view: View, account: Account, caller: Caller): Question[] {
   const listed = view.accounts.find((it) => it.namespace === namespace && it.name === name);
   const own = audienceOf(listed ?? account);
   const isAny = valueAt(account.settings, "audienceRule") !== true;
-  const isSharer = listed !== undefined && [account, ...sharersOf(view, account)].includes(listed);
+  const isSharer = listed !== undefined && [account, ...sharersOf(view, account, view)].includes(listed);
   const isGranted = isSharer && defect === undefined;
   const token: Question = {
     ...{ account, caller, service: "Pulumi Cloud", intended: isGranted },

@@ -2,13 +2,13 @@
 // begin with `read` see the inputs of a resource.
 
 import type { PlannedComponent, Provider, View } from "./components";
-import { allAt, type Found, inputsOf, resourceOf } from "./foundResources";
+import { allAt, type Found, inputsOf, isSameName, resourceOf } from "./foundResources";
 import type { Plan, PlannedResource, State } from "./plan";
 import { readAccount, readIssuer, type Take } from "./readAccounts";
 import { readOtherAssociation, readOtherIssuer, readOtherObject } from "./readElsewhere";
 import { isInjection, readInjection } from "./readInjection";
 import { type DeletedTeam, deletedTeams, isForTeam, isTeam, readTeams } from "./readTeams";
-import { type Fields, isEqual, isFields, textOf, valueAt } from "./values";
+import { type Fields, isEqual, isFields, textOf, type Value, valueAt } from "./values";
 
 const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
 const ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
@@ -40,7 +40,7 @@ export function readComponents({ resources }: Plan): PlannedComponent[] {
   const owners = new Map(resources.map((resource) => [resource, ownerOf(resource, byUrn)]));
   const [deployed, planned] = (["deployed", "planned"] as const).map((when) => allAt(when, owners));
   const deleted = deletedTeams(resources);
-  return components.flatMap((component) => {
+  const read = components.flatMap((component) => {
     const { deployed: old, planned: now = old } = component;
     if (!now) return [];
     const after = viewOf(component, now, planned ?? [], deleted);
@@ -60,6 +60,23 @@ export function readComponents({ resources }: Plan): PlannedComponent[] {
       resources: [component, ...inside, ...new Set(used.flatMap((urn) => byUrn.get(urn) ?? []))],
     };
   });
+  const views = read.flatMap(({ after, isDeleted }) => (isDeleted ? [] : [after]));
+  for (const { after } of read) after.neighbors.push(...views.filter((it) => isNeighbor(it, after)));
+  return read;
+}
+
+/** Returns whether another component has the same organization of the same Pulumi Cloud, as far as is known. */
+function isNeighbor(one: View, other: View): boolean {
+  const [organization, otherOrganization] = [one, other].map((it) => valueAt(it.settings, "organization"));
+  return (
+    one !== other &&
+    isSameName(organization, otherOrganization) &&
+    isSameName(apiUrlOf(one.settings), apiUrlOf(other.settings))
+  );
+}
+
+function apiUrlOf(settings: Fields): Value | undefined {
+  return valueAt(settings, "pulumiApiUrl");
 }
 
 /** Returns the component that a resource is in. */
@@ -100,6 +117,11 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
   const settings = inputsOf(state);
   const entries = entriesOf(settings);
   const outside = all.filter(({ owner }) => owner === undefined);
+  const isOfCloud = ({ owner }: Found) => {
+    const ofOwner = owner?.planned ?? owner?.deployed;
+    return !ofOwner || isSameName(apiUrlOf(inputsOf(ofOwner)), apiUrlOf(settings));
+  };
+  const ofOthers = all.filter((it) => it.owner !== component && isOfCloud(it));
 
   // What is recognized is taken. What is left is not part of the component.
   const left = new Set(all.filter(({ owner }) => owner === component));
@@ -141,13 +163,14 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
     ),
     supporting: takeAll(({ type }) => SUPPORTING.includes(type)).map(withoutPrefix),
     foreign: [...left].map((it) => resourceOf(it)),
-    teams: readTeams(ofTeams, outside, settings, entries, deleted),
+    teams: readTeams(ofTeams, ofOthers, settings, entries, deleted),
     otherIssuers: all.flatMap((it) => readOtherIssuer(it, component)),
     otherObjects: outside.flatMap((it) => {
       return readOtherObject(it, accounts, isInCluster(it, providers.get("kubernetes"), all));
     }),
     otherAssociations: outside.flatMap((it) => readOtherAssociation(it, settings, accounts)),
     providers,
+    neighbors: [],
   };
 }
 

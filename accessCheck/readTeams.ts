@@ -30,7 +30,7 @@ export function isForTeam(found: Found, settings: Fields): boolean {
  * Returns the teams that the component has resources of, and those of its service accounts.
  *
  * @param inside the resources of the component for which `isForTeam` is true.
- * @param outside the resources that are in no component.
+ * @param outside the resources of the rest of the program, without those for another Pulumi Cloud.
  */
 export function readTeams(
   inside: Found[],

@@ -97,7 +97,7 @@ function tokenCell(view: View, account: Account): string {
   const issuerUrl = valueAt(view.settings, "issuerUrl") ?? null;
   if (isOpen([issuerUrl, allowPolicy(account), request(view.settings, account)])) return NOT_KNOWN;
   if (account.name === "default") return ANY_POD;
-  const others = sharersOf(view, account).length;
+  const others = sharersIn(view, account).length;
   return others > 0 ? `itself (+${others})` : "only itself";
 }
 
@@ -120,7 +120,7 @@ function isOpen(value: Value): boolean {
 function detailsOf(view: View, account: Account): string[] {
   return [
     ...teamText(view, account),
-    ...sharersText(sharersOf(view, account).map(({ id }) => id)),
+    ...sharersText(sharersIn(view, account)),
     ...(trustPolicy(view.settings, account) === undefined ? otherRoles(view, account) : []),
     ...(valueAt(account.settings, "injectToken") === true
       ? ["its pods get the exchange when they are created"]
@@ -140,6 +140,13 @@ function teamText({ teams }: View, { settings }: Account): string[] {
   const permissions = allowed.join(", ") || (team?.inputs ? "no permissions" : "");
   const origin = team?.inputs ? "" : " (not created by this stack)";
   return [`${name}${origin}${permissions && `: ${permissions}`}`];
+}
+
+/** Returns the names of those who are granted the same token: of this component, and of the others. */
+function sharersIn(view: View, account: Account): string[] {
+  return [view, ...view.neighbors].flatMap((others) =>
+    sharersOf(view, account, others).map(({ id }) => (others === view ? id : `${id} of ${others.name}`)),
+  );
 }
 
 /** Says whom `(+N)` counts. */

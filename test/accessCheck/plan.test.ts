@@ -9,7 +9,7 @@ import type { ReportOptions } from "../../accessCheck/screen";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import {
   COMPONENT,
-  type Draft,
+  Draft,
   deployedPlan,
   type Edit,
   ISSUER,
@@ -82,17 +82,33 @@ test("reads the steps of a replacement as one resource", async () => {
   assert.deepEqual([exitCode, changes], [0, "  Nothing changes who is granted what."]);
 });
 
-test("checks each component by its own objects, also with the same names", async () => {
+test("checks each component by its own objects, also with the same names, and knows who shares a token or a team", async () => {
   const draft = await newPlan();
-  const rename = (text: string) =>
-    text.replaceAll(/(?<=[:"])access(?=[."])/g, "other").replaceAll("EXAMPLED", "OTHERD");
+  const others = new Draft(
+    draft.steps.filter(({ urn }) => /PulumiCloudAccess(?!.*:Team\w*::)/.test(urn)),
+  ).edit(set(COMPONENT, "teams", []));
   const other = JSON.parse(
-    rename(JSON.stringify(draft.steps.filter(({ urn }) => urn.includes("PulumiCloudAccess")))),
+    JSON.stringify(others.steps)
+      .replaceAll(/(?<=[:"])access(?=[."])/g, "other")
+      .replaceAll("EXAMPLED", "OTHERD"),
   );
   const { exitCode, stdout } = await check(planOf([...other, ...draft.steps]));
-  assert.deepEqual(stdout.match(/^Component \w+$/gm), ["Component access", "Component other"]);
+  const [, ofAccess = "", ofOther = ""] = stdout.split(/^Component \w+$/m);
+  assert.match(ofAccess, /^ {2}ci\/deployer +team:a +itself \(\+1\) .*: ci\/deployer of other$/ms);
+  assert.match(ofOther, /^ {4}a: edit on stack app\/prod, .*: ci\/deployer of access$/ms);
   assert.doesNotMatch(stdout, /OidcIssuer/);
   assert.equal(exitCode, 0, stdout);
+
+  for (const [name, value] of [
+    ["organization", "other"],
+    ["pulumiApiUrl", "https://example.com"],
+  ] as const) {
+    const component = other.find(({ urn }: { urn: string }) => urn.endsWith("PulumiCloudAccess::other"));
+    const inputs = { ...component.newState.inputs, [name]: value };
+    const elsewhere = { ...component, newState: { ...component.newState, inputs } };
+    const steps = [...other.map((it: unknown) => (it === component ? elsewhere : it)), ...draft.steps];
+    assert.doesNotMatch((await check(planOf(steps))).stdout, /ci\/deployer of/);
+  }
 });
 
 test("prints everything as one code block of Markdown, which no value ends", async () => {
