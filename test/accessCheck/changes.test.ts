@@ -85,7 +85,7 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     ],
   ],
   [
-    "issuers",
+    "issuers, also those of the same name below another parent, whose type looks like the end of a URN",
     [
       set(PULUMI_CLOUD, "apiUrl", "https://example.com"),
       set(ISSUER, "maxExpirationSeconds", 7201),
@@ -93,6 +93,7 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       set(ISSUER, "thumbprints", ["1"]),
       setDeployed(ISSUER, "thumbprints", ["2"]),
       add(TYPE, "other", { organization: "acme", url: OTHER_URL, policies: [OTHER_POLICY] }),
+      add(`a:b:c::d$${TYPE}`, "other", { url: UNKNOWN }, { type: TYPE }),
     ],
     [
       "changed OIDC issuer: Pulumi Cloud: https://api.pulumi.com → https://example.com",
@@ -102,6 +103,7 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       "new OidcIssuer other: organization: acme",
       `new OidcIssuer other: url: ${OTHER_URL}`,
       `new OidcIssuer other: policies 0: ${OTHER_POLICY_TEXT}`,
+      "new OidcIssuer other (2): url: known after the update",
     ],
   ],
   [

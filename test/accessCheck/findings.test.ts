@@ -413,6 +413,15 @@ const CASES: Case[] = [
     newPlan,
   ],
   [
+    "unknown values of a new component beside known settings",
+    [set(IRSA, "assumeRolePolicy", UNKNOWN), set(ISSUER, "policies.1", UNKNOWN)],
+    [
+      "ops/drift: Its allow policy is known after the update only, and must be {",
+      "ci/deployer: Its trust policy is known after the update only, and must be {",
+    ],
+    newPlan,
+  ],
+  [
     "unknown settings of a new component beside known or missing values",
     [
       set(COMPONENT, "issuerUrl", UNKNOWN),
@@ -483,6 +492,10 @@ describe("finds another trust policy:", () => {
     [
       "its statement as an object",
       (it) => ({ Version: "2012-10-17", Statement: JSON.parse(it).Statement[0] }),
+    ],
+    [
+      "its statements by their indexes",
+      (it) => ({ Version: "2012-10-17", Statement: { ...JSON.parse(it).Statement } }),
     ],
     ["JSON with a statement for anyone", (it) => it.replace("[", `[${JSON.stringify(ANYONE)},`)],
     ["JSON that has a key twice", (it) => it.replace("{", `{"Statement":[${JSON.stringify(ANYONE)}],`)],

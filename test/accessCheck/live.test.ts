@@ -6,6 +6,7 @@ import { spawn } from "node:child_process";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { createCertificateAuthority } from "../../simulator/emulators/certificates";
 import type { Simulation } from "../../simulator/emulators/simulation";
@@ -75,8 +76,8 @@ function changed(change: (draft: Draft) => unknown): LiveStack {
 
 const OTHER = "https://other.example";
 
-/** Returns the stack with another component, which comes first, in another cluster with another issuer. */
-function withOther(): LiveStack {
+/** Returns the stack with another component, which comes first, in another cluster with another issuer. A part of it can be changed. */
+function withOther(change: (steps: string) => string = (steps) => steps): LiveStack {
   const other = JSON.stringify(stack.steps)
     .replaceAll("::access", "::a")
     .replaceAll('"name":"access', '"name":"a')
@@ -84,7 +85,7 @@ function withOther(): LiveStack {
     // The endpoint of the cluster is in the kubeconfig.
     .replaceAll(/https:\/\/\w+\.gr7\.[\w.-]+/g, OTHER)
     .replaceAll(simulation.issuer.url.replace("https://", ""), OTHER.replace("https://", ""));
-  return { ...stack, steps: [...stack.steps, ...JSON.parse(other)] };
+  return { ...stack, steps: [...stack.steps, ...JSON.parse(change(other))] };
 }
 
 /** Returns how many ID tokens Pulumi Cloud has received. */
@@ -118,12 +119,23 @@ test("asks for the access of four service accounts, each granted only what its s
   }
 });
 
-test("asks all pairs, reports each answer, and shows its progress on a terminal", async (t) => {
+test("asks at most eight questions at a time, reports each answer, and shows its progress on a terminal", async (t) => {
   Object.assign(process.stderr, { isTTY: true });
   t.after(() => Object.assign(process.stderr, { isTTY: false }));
   const write = t.mock.method(process.stderr, "write", () => true);
-  const { exitCode, stdout } = await checkLive(stack, { allPairs: true, verbose: true });
-  assert.equal(exitCode, 0);
+  let [running, atOnce] = [0, 0];
+  const { exitCode, stdout } = await checkLive(stack, {
+    allPairs: true,
+    verbose: true,
+    async answer(stdout) {
+      running += 1;
+      atOnce = Math.max(atOnce, running);
+      await sleep(10);
+      running -= 1;
+      return stdout;
+    },
+  });
+  assert.deepEqual([exitCode, atOnce], [0, 8]);
   assert.match(stdout, /Questions: 25 to Pulumi Cloud, 14 to AWS STS\./);
   const callers = [...stdout.matchAll(/^ {4}As ([\w /]+): .* by/gm)].map(([, caller]) => caller);
   const [other, invalid] = ["itself with another audience", "itself with an invalid signature"];
@@ -156,6 +168,15 @@ test("asks each component's own cluster, and reports one after the other", async
     /^a .* The issuer's TLS certificate could not be read, .* As itself: denied by Pulumi Cloud .* policyRules, audienceRule, and .*: not as the settings intend\. $/,
   );
   assert.deepEqual([exitCode, calls.filter(({ args }) => args[1] === "token").length], [1, 28]);
+});
+
+test("requests no token of one component if another one cannot be checked", async () => {
+  const secret = (steps: string) =>
+    steps.replaceAll(/"kubeconfig":"(?:[^"\\]|\\.)*"/g, '"kubeconfig":"[secret]"');
+  const before = exchanges();
+  const { exitCode, errors, tokens } = await checkLive(withOther(secret));
+  assert.match(errors, /"a" is secret or absent\. No token was sent\./);
+  assert.deepEqual([exitCode, exchanges() - before, tokens], [2, 0, []]);
 });
 
 for (const [what, change, reported] of [
