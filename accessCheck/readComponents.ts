@@ -13,14 +13,6 @@ import { type Fields, isEqual, isFields, textOf, type Value, valueAt } from "./v
 const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
 const ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
 
-/** What is created for a component, and grants no access by itself. */
-const SUPPORTING = [
-  "eks-pulumi-oidc:index:WorkloadIdentity",
-  "pulumi:index:Stash",
-  "pulumi:providers:pulumiservice",
-  "kubernetes:core/v1:Namespace",
-];
-
 const ALL = "Preview all of the program: with --show-sames, and without --target.";
 
 /**
@@ -161,7 +153,9 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
       takeAll((it) => isInjected && isInjection(it) && it.name === `${name}.inject-token`),
       name,
     ),
-    supporting: takeAll(({ type }) => SUPPORTING.includes(type)).map(withoutPrefix),
+    supporting: supportingOf(settings, entries)
+      .flatMap((it) => take(...it) ?? [])
+      .map(withoutPrefix),
     foreign: [...left].map((it) => resourceOf(it)),
     teams: readTeams(ofTeams, ofOthers, settings, entries, deleted),
     otherIssuers: all.flatMap((it) => readOtherIssuer(it, component)),
@@ -172,6 +166,24 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
     providers,
     neighbors: [],
   };
+}
+
+/** Returns the types of what grants no access by itself, and the names behind that of the component. */
+function supportingOf(settings: Fields, entries: Fields[]): [type: string, suffix: string][] {
+  const namespaces = valueAt(settings, "createNamespaces");
+  return [
+    ["pulumi:index:Stash", "oidc-issuer.url"],
+    ["pulumi:index:Stash", "oidc-issuer.place"],
+    ["pulumi:providers:pulumiservice", "oidc-issuer"],
+    ...(Array.isArray(namespaces) ? namespaces : []).map((it): [string, string] => [
+      "kubernetes:core/v1:Namespace",
+      textOf(it),
+    ]),
+    ...entries.map((entry): [string, string] => [
+      "eks-pulumi-oidc:index:WorkloadIdentity",
+      `${textOf(valueAt(entry, "namespace"))}.${textOf(valueAt(entry, "name"))}`,
+    ]),
+  ];
 }
 
 /** Returns the entries of the list of service accounts that have a name. */

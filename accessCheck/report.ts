@@ -6,7 +6,7 @@ import type { Account, PlannedComponent, View } from "./components";
 import { allowPolicy, request, sharersOf, tokenOf, trustPolicy } from "./expected";
 import { type Finding, otherRoles } from "./findings";
 import { paint, tableRow, visible, width, wrap } from "./terminal";
-import { opaqueIn, textOf, type Value, valueAt } from "./values";
+import { isOpaque, opaqueIn, SECRET, textOf, type Value, valueAt } from "./values";
 
 /** What is reported about one component. */
 export interface Report {
@@ -18,11 +18,12 @@ export interface Report {
 
 const HEADER = ["Service account", "Access token", "Gets the token", "Gets the role"];
 
-/** At most this many names of other service accounts are printed beside `(+N)`. */
-const SHOWN_SHARERS = 5;
+/** At most this many names of service accounts are printed in a sentence. */
+const SHOWN_NAMES = 5;
 
 const SEE_BELOW = "see below";
 const NOT_KNOWN = "not known yet";
+const IS_SECRET = "secret";
 const ONCE_ANNOTATED = "once annotated";
 const ANY_POD = "every pod";
 const OTHER_ROLE = "other role";
@@ -36,9 +37,6 @@ const NOTES: Record<string, string> = {
   [ANY_POD]:
     "every pod: of the namespace, since a pod that names no service account has the one with the name default.",
 };
-
-const AUDIENCE_NOTE =
-  "An ID token with any audience is accepted, because audienceRule is off by default. See docs/how-it-works.md";
 
 /** Returns who gets what as lines: one for each service account with its token, and below it what was found. */
 export function accessLines({ component, findings, notes = [] }: Report): string[] {
@@ -73,12 +71,20 @@ function verdictOf({ accounts }: View, findings: Finding[]): string {
 }
 
 function notesOf(view: View, cells: string[], notes: Report["notes"] = []): string[] {
-  const isOpen = view.accounts.some(({ settings }) => valueAt(settings, "audienceRule") !== true);
+  const isOff = ({ settings }: Account) => {
+    const rule = valueAt(settings, "audienceRule");
+    return rule !== true && !isOpaque(rule);
+  };
+  const withoutRule = view.accounts.filter(isOff).map(({ id }) => id);
   return [
-    ...(isOpen ? [AUDIENCE_NOTE] : []),
+    ...(withoutRule.length > 0 ? [audienceText(withoutRule)] : []),
     ...Object.entries(NOTES).flatMap(([cell, note]) => (cells.includes(cell) ? [note] : [])),
     ...notes.flatMap(({ account, text }) => (account === undefined ? [text] : [])),
   ];
+}
+
+function audienceText(accounts: string[]): string {
+  return `Any audience is accepted in the ID tokens of ${someOf(accounts)}: audienceRule is off. See docs/how-it-works.md`;
 }
 
 function cellsOf(view: View, account: Account, findings: Finding[]): string[] {
@@ -95,7 +101,8 @@ function cellsOf(view: View, account: Account, findings: Finding[]): string[] {
 
 function tokenCell(view: View, account: Account): string {
   const issuerUrl = valueAt(view.settings, "issuerUrl") ?? null;
-  if (isOpen([issuerUrl, allowPolicy(account), request(view.settings, account)])) return NOT_KNOWN;
+  const opaque = opaqueCell([issuerUrl, allowPolicy(account), request(view.settings, account)]);
+  if (opaque) return opaque;
   if (account.name === "default") return ANY_POD;
   const others = sharersIn(view, account).length;
   return others > 0 ? `itself (+${others})` : "only itself";
@@ -104,7 +111,8 @@ function tokenCell(view: View, account: Account): string {
 function roleCell(view: View, account: Account): string {
   const expected = trustPolicy(view.settings, account);
   if (expected === undefined) return otherRoles(view, account).length > 0 ? OTHER_ROLE : "no role";
-  if (isOpen(expected)) return NOT_KNOWN;
+  const opaque = opaqueCell(expected);
+  if (opaque) return opaque;
   const isAnnotatedByUser =
     valueAt(account.settings, "awsRole") === "irsa" &&
     valueAt(account.settings, "createServiceAccount") === false;
@@ -112,8 +120,11 @@ function roleCell(view: View, account: Account): string {
   return account.name === "default" ? ANY_POD : "only itself";
 }
 
-function isOpen(value: Value): boolean {
-  return opaqueIn(value).next().done === false;
+/** Returns the cell for a value that the plan does not have. */
+function opaqueCell(expected: Value): string | undefined {
+  const opaque = [...opaqueIn(expected)].map(({ value }) => value);
+  if (opaque.length === 0) return undefined;
+  return opaque.includes(SECRET) ? IS_SECRET : NOT_KNOWN;
 }
 
 /** Returns what belongs to a service account's line. */
@@ -152,11 +163,13 @@ function sharersIn(view: View, account: Account): string[] {
 /** Says whom `(+N)` counts. */
 function sharersText(others: string[]): string[] {
   if (others.length === 0) return [];
-  const more = others.length - SHOWN_SHARERS;
-  const names = others.slice(0, SHOWN_SHARERS).join(", ");
-  return [
-    `(+${others.length}) granted the same access token: ${names}${more > 0 ? `, and ${more} more` : ""}`,
-  ];
+  return [`(+${others.length}) granted the same access token: ${someOf(others)}`];
+}
+
+/** Returns the first names of a list, and how many more there are. */
+function someOf(names: string[]): string {
+  const more = names.length - SHOWN_NAMES;
+  return `${names.slice(0, SHOWN_NAMES).join(", ")}${more > 0 ? `, and ${more} more` : ""}`;
 }
 
 const NO_CHANGE = "Nothing changes who is granted what.";

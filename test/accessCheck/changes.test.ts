@@ -208,6 +208,7 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     "everything else that the component has",
     [
       set(INJECTION, "spec.failurePolicy", "Fail"),
+      set(COMPONENT, "createNamespaces.1", "more"),
       add("kubernetes:core/v1:Namespace", "access.more", { metadata: {} }, INSIDE),
       set("kubernetes cluster", "kubeconfig", "{}"),
       setDeployed("kubernetes cluster", "kubeconfig", "[]"),

@@ -15,7 +15,7 @@ const EXCEPTIONS: [reason: string, values: RegExp][] = [
   ["the SDK adds it, and it is empty", /^(pulumiservice|kubernetes) \S+ __internal$/],
   [
     "the component passes it on to resources, of which each value is compared or shown",
-    /^PulumiCloudAccess access (image|jobPodSpec|createNamespaces|serviceAccounts\.\d+\.command)\b/,
+    /^PulumiCloudAccess access (image|jobPodSpec|createNamespaces$|serviceAccounts\.\d+\.command)\b/,
   ],
   [
     "no setting has the name of what is added",

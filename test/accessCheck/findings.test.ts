@@ -189,6 +189,8 @@ const CASES: Case[] = [
       set(SERVICE_ACCOUNT, ["metadata", "annotations", ROLE_ANNOTATION], "x"),
       set("ServiceAccount access.web.secrets", "metadata.annotations", { [ROLE_ANNOTATION]: "x" }),
       add(ADMISSION_POLICY, "access.more", {}, INSIDE),
+      add("kubernetes:core/v1:Namespace", "access.more", {}, INSIDE),
+      add("pulumi:providers:pulumiservice", "access.more", {}, INSIDE),
       // The same name, below another parent.
       add("a:b:C$aws:iam/role:Role", "access.ci.deployer", {}, { ...INSIDE, type: "aws:iam/role:Role" }),
     ],
@@ -206,6 +208,8 @@ const CASES: Case[] = [
       `web/secrets: Its service account: ${ROLE_ANNOTATION} is "x" instead of none.`,
       "RolePolicy access.ci.deployer is inside the component, and no part of it.",
       "MutatingAdmissionPolicy access.more is inside the component, and no part of it.",
+      "Namespace access.more is inside the component, and no part of it.",
+      "pulumiservice access.more is inside the component, and no part of it.",
       "Role access.ci.deployer is inside the component, and no part of it.",
     ],
   ],

@@ -16,6 +16,7 @@ import {
   deployedPlan,
   newPlan,
   newPlanOf,
+  SECRET,
   set,
   UNKNOWN,
 } from "./draft";
@@ -103,6 +104,16 @@ test("says what is not known yet", async () => {
   assert.match(report, /^ {2}not known yet: it depends on a setting that is known after the update only\.$/m);
   // Two users that are not known can be different ones.
   assert.doesNotMatch(report, /same access token/);
+});
+
+test("says what depends on a secret setting, and which ID tokens can have any audience", async () => {
+  const draft = await newPlan(
+    set(COMPONENT, "serviceAccounts.1.policyRules", SECRET),
+    set(COMPONENT, "serviceAccounts.2.audienceRule", true),
+  );
+  const report = reportOf({ component: componentIn(draft) });
+  assert.match(report, /^ {2}ops\/drift +user:alice +secret +only itself$/m);
+  assert.match(report, /Any audience is accepted in the ID tokens of ops\/drift, web\/runner:/);
 });
 
 test("says which role the rest of the program gives to pods that have none of the component", async () => {
