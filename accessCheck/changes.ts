@@ -25,7 +25,7 @@ import {
 export interface Change {
   /** Such as `NAMESPACE/NAME`. */
   subject: string;
-  kind: "new" | "changed" | "removed";
+  kind: "new" | "changed" | "removed" | "kept";
   /** Such as `token: team:a → team:b`. */
   details: string[];
 }
@@ -48,21 +48,18 @@ export function changesIn({ before, after, isDeployed, isDeleted, retained }: Pl
   const old = subjectsOf(before, { exists: isDeployed, isBefore: true });
   const now = subjectsOf(after, { exists: !isDeleted, isBefore: false });
   const otherVersion = isDeployed ? otherSettings(before) : [];
+  const unread = otherVersion.map((name) => `${name}: a setting of another version of this project`);
   return [
-    ...noteOn(
-      "what is deployed",
-      otherVersion.map((name) => `${name}: a setting of another version of this project, which is not read`),
-    ),
+    ...(unread.length > 0
+      ? [{ subject: "what is not read", kind: "removed" as const, details: unread }]
+      : []),
     ...[...new Set([...now.keys(), ...old.keys()])].flatMap((it) => changeOf(it, old.get(it), now.get(it))),
-    ...noteOn(
-      "what is removed",
-      retained.map(({ title }) => `${title}: leaves the program, and is not deleted`),
-    ),
+    ...retained.map(({ title }) => ({
+      subject: title,
+      kind: "kept" as const,
+      details: ["leaves the program, and is not deleted"],
+    })),
   ];
-}
-
-function noteOn(subject: string, details: string[]): Change[] {
-  return details.length > 0 ? [{ subject, kind: "changed", details }] : [];
 }
 
 function changeOf(subject: string, old: Subject | undefined, now: Subject | undefined): Change[] {
@@ -191,7 +188,7 @@ function accountSubject(account: Account): Subject {
   const further = Object.entries(without(rules, NAMESPACE_CLAIM, NAME_CLAIM, "aud"));
   const grant = without(fieldsAt(policy), "rules");
   const script = scriptText(configMap?.script);
-  const listed: Facts = new Map<string, Value | undefined>([
+  const facts: Facts = new Map<string, Value | undefined>([
     ["token", tokenOf(request)],
     ["lifetime", inSeconds(valueAt(request, "tokenExpirationSeconds"))],
     ["required audience", valueAt(rules, "aud")],
@@ -205,7 +202,7 @@ function accountSubject(account: Account): Subject {
     ["script", script === OWN_SCRIPT ? "" : script],
   ]);
   const compared: Facts = new Map<string, Value | undefined>([
-    ...listed,
+    ...facts,
     ["audience of its ID token", valueAt(settings, "tokenAudience")],
     ["allow policy grants", isGrantOf(request, grant) ? "this token" : grant],
     ["runner pool", valueAt(grant, "runnerID")],
@@ -218,7 +215,7 @@ function accountSubject(account: Account): Subject {
     ["association", association],
     ["role's inputs", role && without(role.inputs, "permissionsBoundary")],
   ]);
-  return { listed, compared };
+  return { listed: new Map([...facts, ...podFacts(job)]), compared };
 }
 
 /** Returns whether an allow policy grants the access token that is requested. */
@@ -258,6 +255,31 @@ function jobText(job: Fields): string {
     return `${words.map(textOf).join(" ")}, in ${textOf(valueAt(container, "image"))}`;
   });
   return texts.join("; ");
+}
+
+/** What the pod of a Job has by default, beside its containers and volumes. */
+const POD: Fields = {
+  automountServiceAccountToken: false,
+  restartPolicy: "Never",
+  nodeSelector: { "kubernetes.io/os": "linux" },
+  securityContext: {
+    runAsNonRoot: true,
+    runAsUser: 1000,
+    runAsGroup: 1000,
+    seccompProfile: { type: "RuntimeDefault" },
+  },
+};
+
+/** Returns what the pod of a Job has beside its containers, as far as it is not the default. */
+function podFacts(job: Fields | undefined): [string, Value][] {
+  const spec = fieldsAt(job, "spec", "template", "spec");
+  const others = without(spec, "containers", "initContainers", "serviceAccountName", "volumes");
+  const volumes = valueAt(spec, "volumes") ?? [];
+  const isOwn = (it: Value) => ["tmp", "pulumi-token-exchange"].includes(textOf(valueAt(it, "name")));
+  const added = Array.isArray(volumes) ? volumes.filter((it) => !isOwn(it)) : volumes;
+  return Object.entries({ ...others, volumes: added })
+    .filter(([key, value]) => !isEqual(value, POD[key]))
+    .map(([key, value]) => [`Job's ${key}`, value]);
 }
 
 const SCRIPT_PATH = `/var/run/secrets/pulumi.com/${SCRIPT_FILE}`;

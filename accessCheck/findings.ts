@@ -309,6 +309,10 @@ function* tokenFindings({ settings: component, teams }: View, account: Account):
   if (!isEqual(binary, {})) yield `Its ConfigMap has binaryData, which becomes files: ${jsonOf(binary)}`;
 
   if (job && valueAt(settings, "runJob") === false) yield "It has a Job, although runJob is false.";
+  const jobAccount = valueAt(job, "spec", "template", "spec", "serviceAccountName");
+  // A service account that exists already is read, which a preview cannot do in a new cluster.
+  const isRead = jobAccount === UNKNOWN && valueAt(settings, "createServiceAccount") === false;
+  if (job && !isRead) yield* unequal("Its Job: serviceAccountName", jobAccount, name);
   const team = teams.find((it) => it.name === valueAt(settings, "teamName"));
   if (team?.isDeleted) yield `Its team ${jsonOf(team.name)} is deleted by this update.`;
 }

@@ -172,7 +172,7 @@ function someOf(names: string[]): string {
   return `${names.slice(0, SHOWN_NAMES).join(", ")}${more > 0 ? `, and ${more} more` : ""}`;
 }
 
-const NO_CHANGE = "Nothing changes who is granted what.";
+const NO_CHANGE = "Nothing changes for this component.";
 
 /** Returns what an update changes as lines. */
 export function changeLines(changes: Change[]): string[] {

@@ -182,7 +182,7 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       `changed ops/drift: permissions boundary: ${READ_ONLY} → none`,
       "changed team a: team: created by this program → not deleted, and not of this program",
       'changed other resources: Namespace ops: { "apiVersion": "v1", "kind": "Namespace", "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" }, "name": "ops" } } → none',
-      "changed what is removed: Role access.ci.deployer: leaves the program, and is not deleted",
+      "kept Role access.ci.deployer: leaves the program, and is not deleted",
     ],
   ],
   [
@@ -215,7 +215,7 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       setDeployed(COMPONENT, "more", true),
     ],
     [
-      "changed what is deployed: more: a setting of another version of this project, which is not read",
+      "removed what is not read: more: a setting of another version of this project",
       'changed injection: MutatingAdmissionPolicy inject-token spec.failurePolicy: "Ignore" → "Fail"',
       'changed other resources: provider of kubernetes kubeconfig: "4f53cda18c2b" → "44136fa355b3"',
       'changed other resources: Namespace more: none → { "metadata": {} }',
@@ -262,6 +262,9 @@ test("lists a new component, its service accounts with all containers of their J
   );
   const edits = [
     set(JOB, "spec.template.spec.containers.1", sidecar),
+    set(JOB, "spec.template.spec.hostNetwork", true),
+    set(JOB, "spec.template.spec.securityContext.runAsUser", 0),
+    set(JOB, "spec.template.spec.volumes.2", { name: "node", hostPath: { path: "/" } }),
     set(TEAM_A, "members", ["mallory"]),
     set(INJECTION, "spec.mutations.0.jsonPatch.expression", "[]"),
   ];
@@ -288,6 +291,9 @@ test("lists a new component, its service accounts with all containers of their J
     `new ci/deployer: permissions boundary: ${READ_ONLY}`,
     'new ci/deployer: RolePolicy logs: { "role": "known after the update" }',
     `new ci/deployer: ${job}; sh -c curl, in mallory/base:1`,
+    `new ci/deployer: Job's securityContext: { "runAsGroup": 1000, "runAsNonRoot": true, "runAsUser": 0, "seccompProfile": { "type": "RuntimeDefault" } }`,
+    "new ci/deployer: Job's hostNetwork: true",
+    `new ci/deployer: Job's volumes 0: { "name": "node", "hostPath": { "path": "/" } }`,
     "new ops/drift: token: user:alice",
     "new ops/drift: lifetime: 7200 s",
     "new ops/drift: role: pod-identity",
@@ -315,6 +321,9 @@ test("lists a new component, its service accounts with all containers of their J
   );
   const edits = [
     set(JOB, "spec.template.spec.containers.1", sidecar),
+    set(JOB, "spec.template.spec.hostNetwork", true),
+    set(JOB, "spec.template.spec.securityContext.runAsUser", 0),
+    set(JOB, "spec.template.spec.volumes.2", { name: "node", hostPath: { path: "/" } }),
     set(TEAM_A, "members", ["mallory"]),
     set(INJECTION, "spec.mutations.0.jsonPatch.expression", "[]"),
   ];
@@ -341,6 +350,9 @@ test("lists a new component, its service accounts with all containers of their J
     `new ci/deployer: permissions boundary: ${READ_ONLY}`,
     'new ci/deployer: RolePolicy logs: { "role": "known after the update" }',
     `new ci/deployer: ${job}; sh -c curl, in mallory/base:1`,
+    `new ci/deployer: Job's securityContext: { "runAsGroup": 1000, "runAsNonRoot": true, "runAsUser": 0, "seccompProfile": { "type": "RuntimeDefault" } }`,
+    "new ci/deployer: Job's hostNetwork: true",
+    `new ci/deployer: Job's volumes 0: { "name": "node", "hostPath": { "path": "/" } }`,
     "new ops/drift: token: user:alice",
     "new ops/drift: lifetime: 7200 s",
     "new ops/drift: role: pod-identity",

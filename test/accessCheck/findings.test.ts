@@ -273,6 +273,7 @@ const CASES: Case[] = [
     [
       set(CONFIG_MAP, "data.tokenScope", "team:admins"),
       set(CONFIG_MAP, ["data", "exchange-token.sh"], UNKNOWN),
+      set(JOB, "spec.template.spec.serviceAccountName", "admin"),
       set(CONFIG_MAP, "binaryData", { token: "eA==" }),
       add("kubernetes:core/v1:ConfigMapPatch", "patch", {
         metadata: { name: "deployer-pulumi-token-exchange" },
@@ -306,6 +307,7 @@ const CASES: Case[] = [
       "ci/deployer: Its exchange script differs from that of this clone. Check with a clone of the component's version.",
       'ci/deployer: Its ConfigMap has binaryData, which becomes files: { "token": "eA==" }',
       "ci/deployer: It has a Job, although runJob is false.",
+      'ci/deployer: Its Job: serviceAccountName is "admin" instead of "deployer".',
       'ci/deployer: Its team "a" is deleted by this update.',
       "ci/deployer: The component creates its service account, although createServiceAccount is false.",
       'ci/deployer: Its service account: name is "x" instead of "deployer".',

@@ -62,7 +62,7 @@ test("a plan of the real engine shows what it changes, and grants each token to 
   for (const options of [[], ["--refresh"]]) {
     await t.test(`of a deployed stack ${options}`, async () => {
       const unchanged = await changesWith({ serviceAccounts: ENTRIES, teams: TEAMS }, ...options);
-      assert.equal(unchanged, "Nothing changes who is granted what.");
+      assert.equal(unchanged, "Nothing changes for this component.");
       const changed = await changesWith({ serviceAccounts: CHANGED_ENTRIES, teams: [] }, ...options);
       assert.equal(changed, oneLine(CHANGES));
     });

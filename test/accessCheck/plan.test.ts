@@ -79,7 +79,7 @@ test("reads the steps of a replacement as one resource", async () => {
     }));
   });
   const { exitCode, changes } = await check(planOf(steps));
-  assert.deepEqual([exitCode, changes], [0, "  Nothing changes who is granted what."]);
+  assert.deepEqual([exitCode, changes], [0, "  Nothing changes for this component."]);
 });
 
 test("checks each component by its own objects, also with the same names, and knows who shares a token or a team", async () => {
