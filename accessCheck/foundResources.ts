@@ -33,14 +33,17 @@ export function allAt(when: When, owners: Map<PlannedResource, PlannedResource |
   });
 }
 
-/** A refresh adds what the program does not say. For a resource that stays the same, that is not a change. */
+/**
+ * A refresh adds what the program does not say. For a resource that stays the same, that is not a change. In Pulumi Cloud it is one:
+ * a key of an allow policy counts.
+ */
 function deployedInputs({ type, op, deployed, planned }: PlannedResource): Fields {
   const inputs = deployed ? inputsOf(deployed) : {};
   const isAdding = op === "same" && /^(aws|kubernetes):/.test(type);
   return isAdding && planned ? (pruned(inputs, inputsOf(planned)) as Fields) : inputs;
 }
 
-/** Returns a value with only the keys of another one. */
+/** Returns a value with only the keys that `other` has. */
 function pruned(value: Value, other: Value): Value {
   if (!isFields(value) || !isFields(other)) return value;
   const kept = Object.entries(value).filter(([key]) => Object.hasOwn(other, key));

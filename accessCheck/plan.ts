@@ -3,7 +3,7 @@
 
 import * as v from "valibot";
 
-/** A resource as it is deployed, or as the program says. */
+/** A resource at one of the times that PlannedResource has. */
 export interface State {
   /** Such as `aws:iam/role:Role`. */
   type: string;
@@ -27,13 +27,13 @@ export interface PlannedResource {
   name: string;
   /** Such as `same` or `update`. */
   op: string;
-  /** Whether the update creates it anew, with another ID and other outputs. */
+  /** Whether the update creates it again, with another ID and other outputs. */
   isReplaced: boolean;
-  /** As the state has it. */
+  /** Before a refresh: as the state has it. */
   recorded: State | undefined;
-  /** As the preview compares it with the program: with `--refresh`, as it exists. */
+  /** Before the update: as the state has it or, after a refresh, as it exists. */
   deployed: State | undefined;
-  /** As the program says, with the ID and the outputs of what is deployed. Undefined if the update deletes it. */
+  /** After the update: as the program says, with the ID and the outputs of what is deployed. Undefined if the update deletes it. */
   planned: State | undefined;
   parent: string | undefined;
   /** The URN of its provider. */
@@ -127,17 +127,17 @@ export function planFrom(steps: Step[], config: Plan["config"] = {}): Plan {
 }
 
 /**
- * Returns a resource after one of its steps. A refresh precedes the others: as `refresh`, or, if it found a difference, as
- * `update` or `delete`. A replacement can have three steps, of which `replace` has the program's inputs.
+ * Returns a resource after one of its steps. A refresh precedes the others. If it finds a difference, it is an `update` or a `delete`;
+ * the program's own step follows, and wins. A replacement can have three steps, of which `replace` has the program's inputs.
  */
 function afterStep(before: PlannedResource | undefined, step: Step): PlannedResource {
   const { op, urn, oldState, newState } = step;
-  const isProgram = !["refresh", "delete", "delete-replaced"].includes(op);
-  if (before && !isProgram && op !== "delete") return before;
+  const hasNewState = !["refresh", "delete", "delete-replaced"].includes(op);
+  if (before && !hasNewState && op !== "delete") return before;
   const old = stateOf(oldState, urn);
-  const said = isProgram ? stateOf(newState, urn) : undefined;
+  const said = hasNewState ? stateOf(newState, urn) : undefined;
   const isReplaced = /replace/.test(op) || before?.isReplaced === true;
-  // What is deployed keeps its ID. Only a simulation has that of a new resource.
+  // What is deployed keeps its ID and outputs. Only a simulation knows the ID and the outputs of a new resource.
   const { id, outputs } = old ?? { id: said?.id || undefined, outputs: said?.outputs };
   const state = newState ?? oldState;
   return {

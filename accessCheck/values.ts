@@ -62,10 +62,11 @@ export function readFields(json: unknown, ignored?: readonly string[]): Fields {
 
 /**
  * Reads a document that a provider can have as a string of JSON. A string stays what it is if it is not JSON, or if it has a key
- * twice, of which other readers may take the other one.
+ * twice, since parsers differ in which one they use.
  */
 export function documentOf(value: Value | undefined): Value | undefined {
   if (typeof value !== "string" || !/^\s*[[{]/.test(value)) return value;
+  // A key that is dropped drops its quotes.
   const quotes = (text: string) => text.split('"').length;
   try {
     const parsed: unknown = JSON.parse(value);
