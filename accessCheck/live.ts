@@ -165,7 +165,8 @@ function printDifferences({ resources }: Plan, components: PlannedComponent[], s
   const ofComponents = new Set(components.flatMap((component) => component.resources));
   const own = changed.filter((resource) => ofComponents.has(resource));
   for (const { op, type, name } of own) screen.print(...wrap(`${op}: ${type} ${name}`, 2).map(inYellow));
-  const changes = components.flatMap(changesIn);
+  // If no step changes anything, a difference is only what a refresh has added, such as a default of the service.
+  const changes = changed.length > 0 ? components.flatMap(changesIn) : [];
   const isDifferent = own.length > 0 || changes.length > 0;
   if (!isDifferent) screen.print(paint("green", "  pulumi preview --refresh shows none."));
   if (changes.length > 0) screen.print("", ...changeLines(changes));
