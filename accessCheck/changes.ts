@@ -215,7 +215,7 @@ function accountSubject(account: Account): Subject {
     ["association", association],
     ["role's inputs", role && without(role.inputs, "permissionsBoundary")],
   ]);
-  return { listed: new Map([...facts, ...podFacts(job)]), compared };
+  return { listed: new Map([...facts, ...(job ? podFacts(job) : [])]), compared };
 }
 
 /** Returns whether an allow policy grants the access token that is requested. */
@@ -257,6 +257,8 @@ function jobText(job: Fields): string {
   return texts.join("; ");
 }
 
+const SCRIPT_PATH = `/var/run/secrets/pulumi.com/${SCRIPT_FILE}`;
+
 /** What the pod of a Job has by default, beside its containers and volumes. */
 const POD: Fields = {
   automountServiceAccountToken: false,
@@ -270,19 +272,51 @@ const POD: Fields = {
   },
 };
 
-/** Returns what the pod of a Job has beside its containers, as far as it is not the default. */
-function podFacts(job: Fields | undefined): [string, Value][] {
+const TMP: Fields = { name: "tmp", emptyDir: { medium: "Memory", sizeLimit: "128Mi" } };
+
+/** What its own container has by default, beside what `jobText` says. */
+const CONTAINER: Fields = {
+  env: [
+    { name: "HOME", value: "/tmp" },
+    { name: "PULUMI_HOME", value: "/tmp/.pulumi" },
+    { name: "PULUMI_SKIP_UPDATE_CHECK", value: "true" },
+    { name: "PULUMI_CREDENTIAL_HELPER", value: SCRIPT_PATH },
+  ],
+  securityContext: {
+    allowPrivilegeEscalation: false,
+    readOnlyRootFilesystem: true,
+    capabilities: { drop: ["ALL"] },
+  },
+  resources: { requests: { cpu: "100m", memory: "256Mi" }, limits: { cpu: "1", memory: "512Mi" } },
+  terminationMessagePolicy: "FallbackToLogsOnError",
+  volumeMounts: [
+    { name: "tmp", mountPath: "/tmp" },
+    { name: "pulumi-token-exchange", mountPath: "/var/run/secrets/pulumi.com", readOnly: true },
+  ],
+};
+
+/** Returns what the pod of a Job has, as far as it is not the default, and `jobText` does not say it. */
+function podFacts(job: Fields): [string, Value][] {
   const spec = fieldsAt(job, "spec", "template", "spec");
   const others = without(spec, "containers", "initContainers", "serviceAccountName", "volumes");
   const volumes = valueAt(spec, "volumes") ?? [];
-  const isOwn = (it: Value) => ["tmp", "pulumi-token-exchange"].includes(textOf(valueAt(it, "name")));
+  const isOwn = (it: Value) => isEqual(it, TMP) || valueAt(it, "name") === "pulumi-token-exchange";
   const added = Array.isArray(volumes) ? volumes.filter((it) => !isOwn(it)) : volumes;
-  return Object.entries({ ...others, volumes: added })
-    .filter(([key, value]) => !isEqual(value, POD[key]))
-    .map(([key, value]) => [`Job's ${key}`, value]);
+  const containers = elementsOf([valueAt(spec, "containers"), valueAt(spec, "initContainers")]).flatMap(
+    (it) => {
+      const further = isFields(it) ? without(it, "name", "image", "command", "args") : {};
+      const isOwn = valueAt(it, "name") === "token-exchange";
+      return differingFrom(isOwn ? CONTAINER : {}, further, `Job's container ${textOf(valueAt(it, "name"))}`);
+    },
+  );
+  return [...differingFrom(POD, { ...others, volumes: added }, "Job's"), ...containers];
 }
 
-const SCRIPT_PATH = `/var/run/secrets/pulumi.com/${SCRIPT_FILE}`;
+function differingFrom(defaults: Fields, fields: Fields, what: string): [string, Value][] {
+  const keys = Object.keys({ ...defaults, ...fields });
+  const others = keys.filter((key) => !isEqual(fields[key], defaults[key]));
+  return others.map((key) => [`${what} ${key}`, fields[key] ?? "none"]);
+}
 
 const OWN_SCRIPT = "that of this clone";
 

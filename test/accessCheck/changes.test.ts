@@ -263,6 +263,7 @@ test("lists a new component, its service accounts with all containers of their J
   const edits = [
     set(JOB, "spec.template.spec.containers.1", sidecar),
     set(JOB, "spec.template.spec.hostNetwork", true),
+    set(JOB, `${CONTAINER}.securityContext`, { privileged: true }),
     set(JOB, "spec.template.spec.securityContext.runAsUser", 0),
     set(JOB, "spec.template.spec.volumes.2", { name: "node", hostPath: { path: "/" } }),
     set(TEAM_A, "members", ["mallory"]),
@@ -294,6 +295,7 @@ test("lists a new component, its service accounts with all containers of their J
     `new ci/deployer: Job's securityContext: { "runAsGroup": 1000, "runAsNonRoot": true, "runAsUser": 0, "seccompProfile": { "type": "RuntimeDefault" } }`,
     "new ci/deployer: Job's hostNetwork: true",
     `new ci/deployer: Job's volumes 0: { "name": "node", "hostPath": { "path": "/" } }`,
+    `new ci/deployer: Job's container token-exchange securityContext: { "privileged": true }`,
     "new ops/drift: token: user:alice",
     "new ops/drift: lifetime: 7200 s",
     "new ops/drift: role: pod-identity",
@@ -322,6 +324,7 @@ test("lists a new component, its service accounts with all containers of their J
   const edits = [
     set(JOB, "spec.template.spec.containers.1", sidecar),
     set(JOB, "spec.template.spec.hostNetwork", true),
+    set(JOB, `${CONTAINER}.securityContext`, { privileged: true }),
     set(JOB, "spec.template.spec.securityContext.runAsUser", 0),
     set(JOB, "spec.template.spec.volumes.2", { name: "node", hostPath: { path: "/" } }),
     set(TEAM_A, "members", ["mallory"]),
@@ -353,6 +356,7 @@ test("lists a new component, its service accounts with all containers of their J
     `new ci/deployer: Job's securityContext: { "runAsGroup": 1000, "runAsNonRoot": true, "runAsUser": 0, "seccompProfile": { "type": "RuntimeDefault" } }`,
     "new ci/deployer: Job's hostNetwork: true",
     `new ci/deployer: Job's volumes 0: { "name": "node", "hostPath": { "path": "/" } }`,
+    `new ci/deployer: Job's container token-exchange securityContext: { "privileged": true }`,
     "new ops/drift: token: user:alice",
     "new ops/drift: lifetime: 7200 s",
     "new ops/drift: role: pod-identity",
