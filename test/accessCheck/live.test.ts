@@ -130,7 +130,7 @@ test("asks at most eight questions at a time, reports each answer, and shows its
     async answer(stdout) {
       running += 1;
       atOnce = Math.max(atOnce, running);
-      await sleep(10);
+      await sleep(40);
       running -= 1;
       return stdout;
     },
