@@ -10,8 +10,6 @@ import type { RoleCluster } from "./settings/cluster";
 
 export interface AwsRoleArgs {
   account: Account;
-  /** The name of the account's namespace, known once that exists. */
-  namespace: pulumi.Input<string>;
   access: Pick<Access, "permissionsBoundaryArn" | "rolePath"> & RoleCluster;
 }
 
@@ -33,7 +31,7 @@ export interface AwsRoleResources {
  */
 export function createAwsRole(
   name: string,
-  { account, namespace, access }: AwsRoleArgs,
+  { account, access }: AwsRoleArgs,
   options: pulumi.CustomResourceOptions,
 ): AwsRoleResources {
   switch (account.awsRole) {
@@ -58,7 +56,7 @@ export function createAwsRole(
           // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME. The AWS provider's own region can be another one.
           region: clusterArn.apply((arn) => `${arn.split(":")[3]}`),
           clusterName: clusterArn.apply((arn) => arn.slice(arn.indexOf("/") + 1)),
-          namespace,
+          namespace: account.namespace,
           serviceAccount: account.name,
           roleArn: role.arn,
         },

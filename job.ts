@@ -1,15 +1,15 @@
 // The Job that tests the token exchange of one service account.
 
 import { Job } from "@pulumi/kubernetes/batch/v1";
-import * as pulumi from "@pulumi/pulumi";
+import type * as pulumi from "@pulumi/pulumi";
 import { JOB_CONTAINER } from "./settings/jobPodSpec";
 import { isObject } from "./settings/validation";
 import { type PodSpec, sha256, type TokenExchange, tokenExchangePod } from "./tokenExchange";
 import { SCRIPT_PATH } from "./tokenVolume";
 
 export interface JobArgs {
-  namespace: pulumi.Input<string>;
-  serviceAccountName: pulumi.Input<string>;
+  namespace: string;
+  serviceAccountName: string;
   tokenExchange: TokenExchange;
   /** Of the ID token. */
   tokenAudience: pulumi.Input<string>;
@@ -41,7 +41,7 @@ export function createJob(name: string, args: JobArgs, options?: pulumi.CustomRe
     {
       metadata: {
         namespace: args.namespace,
-        name: pulumi.output(args.serviceAccountName).apply(jobName),
+        name: jobName(args.serviceAccountName),
         // The next update replaces a failed Job:
         // https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations
         annotations: { "pulumi.com/replaceUnready": "true" },

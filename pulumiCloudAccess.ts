@@ -90,6 +90,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
 
     // Each service account: its role, its ConfigMap, and the Job that tests the token exchange.
     const identities = accounts.map(({ account, policy }) => {
+      const namespace = namespaces.get(account.namespace);
       const identity = new WorkloadIdentity(
         `${name}.${account.namespace}.${account.name}`,
         {
@@ -97,10 +98,9 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
           policy,
           oidcIssuer,
           teamPermissions: permissionsOf(account, teams),
-          namespace: namespaces.get(account.namespace) ?? account.namespace,
           access,
         },
-        afterPlace,
+        { ...afterPlace, dependsOn: [...dependsOn, ...(namespace ? [namespace] : [])] },
       );
       return { account, identity };
     });

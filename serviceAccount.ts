@@ -6,7 +6,7 @@ import { idOf } from "./settings/account";
 
 export interface ServiceAccountArgs {
   name: string;
-  namespace: pulumi.Input<string>;
+  namespace: string;
   /** The IRSA role to annotate it with; undefined if its pods receive no role, or receive it from EKS Pod Identity. */
   irsaRoleArn?: pulumi.Input<string> | undefined;
 }
@@ -27,7 +27,8 @@ export function createServiceAccount(
     name,
     {
       metadata: { name: args.name, namespace: args.namespace, ...(annotations && { annotations }) },
-      // Pods mount the ID token for the exchange as a separate volume. One that needs the Kubernetes API, such as the operator's, says so itself.
+      // Pods mount the ID token for the exchange as a separate volume. A pod that needs the Kubernetes API, such as the
+      // operator's, says so itself.
       automountServiceAccountToken: false,
     },
     options,
@@ -61,23 +62,23 @@ export function readServiceAccount(
  *
  * @param prefix of the resources' names.
  * @param names of the namespaces.
- * @returns a map from each name to an output, which is known once the namespace exists.
+ * @returns a map from each name to the namespace.
  */
 export function createNamespaces(
   prefix: string,
   names: string[],
   options?: pulumi.CustomResourceOptions,
-): Map<string, pulumi.Output<string>> {
+): Map<string, core.Namespace> {
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
   // Not an object: a namespace can have the name of a method, such as constructor.
-  const created = new Map<string, pulumi.Output<string>>();
+  const created = new Map<string, core.Namespace>();
   for (const name of names) {
     const namespace = new core.Namespace(
       `${prefix}.${name}`,
       { metadata: { name, labels } },
       { ...options, retainOnDelete: true },
     );
-    created.set(name, namespace.metadata.name);
+    created.set(name, namespace);
   }
   return created;
 }

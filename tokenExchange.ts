@@ -28,7 +28,7 @@ interface Container extends input.core.v1.Container {
 }
 
 interface TokenExchangeArgs {
-  namespace: pulumi.Input<string>;
+  namespace: string;
   serviceAccountName: string;
   /** The settings of the exchange script, by the names of their files. */
   settings: Record<string, pulumi.Input<string>>;
@@ -83,7 +83,7 @@ export function createTokenExchange(
 export function tokenExchangePod(
   spec: PodSpec,
   args: {
-    serviceAccountName: pulumi.Input<string>;
+    serviceAccountName: string;
     configMap: pulumi.Input<string>;
     tokenAudience: pulumi.Input<string>;
   },

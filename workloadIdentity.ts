@@ -37,8 +37,6 @@ export interface ServiceAccountOutputs {
 
 export interface WorkloadIdentityArgs {
   account: Account;
-  /** The name of the account's namespace, known once that exists. */
-  namespace: pulumi.Input<string>;
   /** What all service accounts have in common. */
   access: Pick<
     Access,
@@ -60,13 +58,15 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
 
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
-    const { account, namespace, access } = args;
+    const { account, access } = args;
+    // Plain, and not outputs: with a new cluster, a preview does not know those.
+    const { namespace, name: serviceAccountName } = account;
     const inComponent = { parent: this };
 
-    const awsRole = createAwsRole(name, { account, namespace, access }, inComponent);
+    const awsRole = createAwsRole(name, { account, access }, inComponent);
     const { role, irsaRoleArn } = awsRole;
     const created = account.createServiceAccount
-      ? createServiceAccount(name, { name: account.name, namespace, irsaRoleArn }, inComponent)
+      ? createServiceAccount(name, { name: serviceAccountName, namespace, irsaRoleArn }, inComponent)
       : undefined;
     const serviceAccount =
       created ?? (account.runJob ? readServiceAccount(name, account, inComponent) : undefined);
@@ -75,7 +75,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       name,
       {
         namespace,
-        serviceAccountName: account.name,
+        serviceAccountName,
         settings: {
           organization: access.organization,
           tokenType: account.tokenType,
@@ -99,7 +99,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         name,
         {
           namespace,
-          serviceAccountName: serviceAccount?.metadata.name ?? account.name,
+          serviceAccountName,
           tokenExchange,
           tokenAudience: account.tokenAudience,
           image: access.image,

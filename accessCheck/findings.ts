@@ -310,9 +310,7 @@ function* tokenFindings({ settings: component, teams }: View, account: Account):
 
   if (job && valueAt(settings, "runJob") === false) yield "It has a Job, although runJob is false.";
   const jobAccount = valueAt(job, "spec", "template", "spec", "serviceAccountName");
-  // A service account that exists already is read, which a preview cannot do in a new cluster.
-  const isRead = jobAccount === UNKNOWN && valueAt(settings, "createServiceAccount") === false;
-  if (job && !isRead) yield* unequal("Its Job: serviceAccountName", jobAccount, name);
+  if (job) yield* unequal("Its Job: serviceAccountName", jobAccount, name);
   const team = teams.find((it) => it.name === valueAt(settings, "teamName"));
   if (team?.isDeleted) yield `Its team ${jsonOf(team.name)} is deleted by this update.`;
 }
@@ -445,9 +443,13 @@ function* otherObjectFindings(view: View): Generator<Finding> {
 /** Returns a sentence for each role that the rest of the program can give to the pods of a service account. */
 export function otherRoles(view: View, { id, role, settings }: Account): string[] {
   const ofId = ({ accounts }: { accounts: string[] }) => accounts.includes(id);
-  const associated = view.otherAssociations.filter(ofId).map(({ title, inputs }) => {
-    return { title, arn: valueAt(inputs, "roleArn") };
-  });
+  // Without clusterArn, it can be that of another cluster. Then it is only a change.
+  const isOfCluster = valueAt(view.settings, "clusterArn") !== undefined;
+  const associated = view.otherAssociations
+    .filter((it) => isOfCluster && ofId(it))
+    .map(({ title, inputs }) => {
+      return { title, arn: valueAt(inputs, "roleArn") };
+    });
   // An annotation with the component's own role is what a service account needs that exists already.
   const own = valueAt(settings, "awsRole") === "irsa" ? role : undefined;
   const isOwn = ({ arn, sources }: { arn: Value | undefined; sources: string[] }) => {

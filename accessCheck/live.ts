@@ -12,7 +12,7 @@ import type { PlannedComponent } from "./components";
 import { mapEightAtOnce } from "./concurrency";
 import { type DeployedComponent, deployedComponent } from "./deployedComponent";
 import { findingsIn } from "./findings";
-import type { Plan } from "./plan";
+import type { Plan, PlannedResource } from "./plan";
 import { previewStack } from "./preview";
 import { liveQuestions, type Question } from "./questions";
 import { readComponents } from "./readComponents";
@@ -160,13 +160,13 @@ const UNCHANGED = ["same", "refresh", "read"];
  *
  * @returns whether it would change anything of the components, or for them.
  */
-function printDifferences({ resources }: Plan, components: PlannedComponent[], screen: Screen): boolean {
+function printDifferences(plan: Plan, components: PlannedComponent[], screen: Screen): boolean {
+  const { resources } = plan;
   const changed = resources.filter(({ op }) => !UNCHANGED.includes(op));
   const ofComponents = new Set(components.flatMap((component) => component.resources));
   const own = changed.filter((resource) => ofComponents.has(resource));
   for (const { op, type, name } of own) screen.print(...wrap(`${op}: ${type} ${name}`, 2).map(inYellow));
-  // If no step changes anything, a difference is only what a refresh has added, such as a default of the service.
-  const changes = changed.length > 0 ? components.flatMap(changesIn) : [];
+  const changes = readComponents({ ...plan, resources: resources.map(withoutAdditions) }).flatMap(changesIn);
   const isDifferent = own.length > 0 || changes.length > 0;
   if (!isDifferent) screen.print(paint("green", "  pulumi preview --refresh shows none."));
   if (changes.length > 0) screen.print("", ...changeLines(changes));
@@ -174,6 +174,11 @@ function printDifferences({ resources }: Plan, components: PlannedComponent[], s
   const others = `${elsewhere} resource${elsewhere === 1 ? " differs" : "s differ"}`;
   if (elsewhere > 0) screen.notes(`Elsewhere in the program, ${others}.`);
   return isDifferent;
+}
+
+/** Returns a resource as it stays, without what a refresh has added to it, such as a default of the service. */
+function withoutAdditions(resource: PlannedResource): PlannedResource {
+  return UNCHANGED.includes(resource.op) ? { ...resource, deployed: resource.planned } : resource;
 }
 
 function inYellow(line: string): string {

@@ -83,12 +83,11 @@ export function readAccount(
   };
 }
 
-/** Returns whether an input is not known, and comes from anything but this role and a namespace. */
+/** Returns whether an input is not known, and does not come from this role only. */
 function isOfOtherRole(found: Found | undefined, input: string, role: Found | undefined): boolean {
   if (!found || opaqueIn(valueAt(found.inputs, input)).next().done) return false;
   const urns = [found.state.propertyDependencies?.[input] ?? []].flat().map(String);
-  const others = urns.filter((urn) => !urn.includes("kubernetes:core/v1:Namespace::"));
-  return others.length === 0 || others.some((urn) => urn !== role?.state.urn);
+  return urns.length === 0 || urns.some((urn) => urn !== role?.state.urn);
 }
 
 function readConfigMap({ inputs, resource }: Found): ConfigMap {

@@ -595,6 +595,17 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
     ],
   ],
   [
+    "an association that can be of another cluster, because the component has no clusterArn",
+    deployedPlan,
+    [
+      set(COMPONENT, "clusterArn"),
+      set(COMPONENT, "serviceAccounts.1.awsRole", "none"),
+      remove(POD_IDENTITY),
+      remove(ASSOCIATION),
+      addAssociation("in-other-cluster", { clusterName: "other" }),
+    ],
+  ],
+  [
     "what is of another cluster, issuer, or organization, or has another name",
     deployedPlan,
     [

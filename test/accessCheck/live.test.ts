@@ -228,8 +228,9 @@ test("asks nothing as a service account that someone else creates later, and say
 test("counts what differs elsewhere in the program, and asks", async () => {
   const elsewhere = changed((draft) => {
     draft.step("Stash pulumi-cloud.url").op = "update";
-    // What is only read is no difference.
-    draft.step("OidcIssuer access.oidc-issuer").op = "read";
+    // What is only read is no difference, and what a refresh adds is none.
+    draft.step("Stash pulumi-cloud.place").op = "read";
+    draft.edit(setDeployed("OidcIssuer access.oidc-issuer", "description", "a default of the service"));
   });
   const { exitCode, stdout } = await checkLive(elsewhere);
   assert.match(stdout, /shows none\.\n {2}Elsewhere in the program, 1 resource differs\.$/m);

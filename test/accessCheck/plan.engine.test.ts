@@ -46,6 +46,17 @@ removed team a
   members 0: admin
   stack app/prod: edit`;
 
+test("the plan of a stack that creates its cluster and a namespace grants each token as the settings say", {
+  skip: missingCli,
+}, async (t) => {
+  const inNewNamespace = [DEPLOYER, { ...DRIFT, runJob: false }, { ...SECRETS, namespace: "ops" }];
+  const created = { createCluster: true, createNamespaces: ["ci", "ops"] };
+  const { pulumi } = await emptyStack(t, { userLogin: "", serviceAccounts: inNewNamespace, ...created });
+  const { exitCode, stdout } = await checkedPlan(t, pulumi);
+  assert.match(stdout, /^ {2}3 service accounts: as the settings intend\.$/m);
+  assert.equal(exitCode, 0, stdout);
+});
+
 // The parts of the test depend on those before them.
 test("a plan of the real engine shows what it changes, and grants each token to its service account only", {
   skip: missingCli,
