@@ -314,67 +314,6 @@ test("lists a new component, its service accounts with all containers of their J
     'new injection: binding: { "policyName": "access-inject-token-9eb00901" }',
   ]);
 });
-test("lists a new component, its service accounts with all containers of their Jobs, its teams, and an admission policy that differs from the clone's", async () => {
-  const sidecar = { name: "more", image: "mallory/base:1", command: ["sh", "-c", "curl"] };
-  const script = set(
-    CONFIG_MAP.replace("ci.deployer", "ops.drift"),
-    ["data", "exchange-token.sh"],
-    "#!/bin/sh\n",
-  );
-  const edits = [
-    set(JOB, "spec.template.spec.containers.1", sidecar),
-    set(JOB, "spec.template.spec.hostNetwork", true),
-    set(JOB, `${CONTAINER}.securityContext`, { privileged: true }),
-    set(JOB, "spec.template.spec.securityContext.runAsUser", 0),
-    set(JOB, "spec.template.spec.volumes.2", { name: "node", hostPath: { path: "/" } }),
-    set(TEAM_A, "members", ["mallory"]),
-    set(INJECTION, "spec.mutations.0.jsonPatch.expression", "[]"),
-  ];
-  const usesRole: Edit = (draft) => {
-    const propertyDependencies = { role: [draft.step(IRSA).urn] };
-    return draft.edit(
-      add("aws:iam/rolePolicy:RolePolicy", "logs", { role: UNKNOWN }, { propertyDependencies }),
-    );
-  };
-  const { changes } = (await newPlan(script, usesRole, ...edits)).check();
-  const job = "Job: pulumi whoami, in pulumi/pulumi-base:3.274.1";
-  assert.deepEqual(changes, [
-    `new OIDC issuer: URL: https://${ISSUER_URL}`,
-    "new OIDC issuer: organization: acme",
-    "new OIDC issuer: Pulumi Cloud: https://api.pulumi.com",
-    "new OIDC issuer: maximum lifetime: 7200 s",
-    "new ci/deployer: token: team:a",
-    "new ci/deployer: lifetime: 7200 s",
-    "new ci/deployer: required audience: urn:pulumi:org:acme",
-    'new ci/deployer: further rules: "kubernetes.io".pod.name = deploy-*',
-    "new ci/deployer: injection: into its pods",
-    "new ci/deployer: role: irsa",
-    `new ci/deployer: role policies: ${READ_ONLY}`,
-    `new ci/deployer: permissions boundary: ${READ_ONLY}`,
-    'new ci/deployer: RolePolicy logs: { "role": "known after the update" }',
-    `new ci/deployer: ${job}; sh -c curl, in mallory/base:1`,
-    `new ci/deployer: Job's securityContext: { "runAsGroup": 1000, "runAsNonRoot": true, "runAsUser": 0, "seccompProfile": { "type": "RuntimeDefault" } }`,
-    "new ci/deployer: Job's hostNetwork: true",
-    `new ci/deployer: Job's volumes 0: { "name": "node", "hostPath": { "path": "/" } }`,
-    `new ci/deployer: Job's container token-exchange securityContext: { "privileged": true }`,
-    "new ops/drift: token: user:alice",
-    "new ops/drift: lifetime: 7200 s",
-    "new ops/drift: role: pod-identity",
-    `new ops/drift: permissions boundary: ${READ_ONLY}`,
-    `new ops/drift: ${job}`,
-    "new ops/drift: script: a8076d3d28d2",
-    "new web/secrets: token: organization",
-    "new web/secrets: lifetime: 7200 s",
-    `new web/secrets: ${job}`,
-    "new web/runner: token: runner:eks",
-    "new web/runner: lifetime: 7200 s",
-    "new team a: members 0: mallory",
-    "new team a: stack app/prod: edit",
-    "new team a: environment app/prod: open",
-    "new injection: what it adds: 0162fce855b5",
-    'new injection: binding: { "policyName": "access-inject-token-9eb00901" }',
-  ]);
-});
 
 test("does not list what an admission policy of this clone adds to pods", async () => {
   const { changes } = (await newPlan()).check();
