@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import type { Account, Injection, PlannedComponent, Resource, Team, View } from "./components";
-import { exchangeScript, NAME_CLAIM, NAMESPACE_CLAIM, SCRIPT_FILE, tokenOf } from "./expected";
+import { EXCHANGE_SCRIPT, NAME_CLAIM, NAMESPACE_CLAIM, SCRIPT_FILE, tokenOf } from "./expected";
 import { otherSettings } from "./findings";
 import { contrast } from "./terminal";
 import {
@@ -323,7 +323,7 @@ const OWN_SCRIPT = "that of this clone";
 /** Returns which exchange script a ConfigMap has. */
 function scriptText(script: Value | undefined): string {
   if (typeof script !== "string") return textOf(script);
-  return script === exchangeScript() ? OWN_SCRIPT : digestOf(script);
+  return script === EXCHANGE_SCRIPT ? OWN_SCRIPT : digestOf(script);
 }
 
 function digestOf(text: string): string {

@@ -84,10 +84,8 @@ export function request(component: Fields, { settings }: Named): Fields {
 /** The exchange script in a ConfigMap. */
 export const SCRIPT_FILE = "exchange-token.sh";
 
-/** Returns the exchange script of this clone. */
-export function exchangeScript(): string {
-  return readFileSync(join(__dirname, "..", "scripts", SCRIPT_FILE), "utf8");
-}
+/** The exchange script of this clone. */
+export const EXCHANGE_SCRIPT = readFileSync(join(__dirname, "..", "scripts", SCRIPT_FILE), "utf8");
 
 function scopeOf(settings: Fields): Value {
   switch (valueAt(settings, "tokenType")) {

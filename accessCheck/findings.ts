@@ -5,7 +5,7 @@ import type { Account, OtherIssuer, PlannedComponent, Team, View } from "./compo
 import {
   allowPolicy,
   association,
-  exchangeScript,
+  EXCHANGE_SCRIPT,
   injection,
   ROLE_ANNOTATION,
   request,
@@ -302,7 +302,7 @@ function* tokenFindings({ settings: component, teams }: View, account: Account):
   const expectedNames = { namespace, name: `${name}-pulumi-token-exchange` };
   yield* unequal("Its ConfigMap", namesOf(configMap?.inputs), expectedNames);
   yield* unequal("Its request", configMap?.request, request(component, account));
-  if (configMap?.script !== exchangeScript()) {
+  if (configMap?.script !== EXCHANGE_SCRIPT) {
     yield "Its exchange script differs from that of this clone. Check with a clone of the component's version.";
   }
   const binary = valueAt(configMap?.inputs, "binaryData") ?? {};
