@@ -37,7 +37,7 @@ const unsupportedFiles = (variable: string) =>
 
 /**
  * The one role to assume. `aws eks get-token` cannot pass on its other settings, such as `externalId`. The session of that command
- * has a name and a duration of its own.
+ * has its own name and duration.
  */
 const assumedRole = settingsSchema(
   { roleArn: v.string(UNSUPPORTED), sessionName: v.optional(v.unknown()), duration: v.optional(v.unknown()) },

@@ -388,7 +388,7 @@ const CASES: Case[] = [
       set(ISSUER, "thumbprints", UNKNOWN),
       set("ServiceAccount access.web.secrets", "metadata", UNKNOWN),
       set(ISSUER, ["policies", 1, "rules", NAME], UNKNOWN),
-      // What it decides is no finding itself.
+      // What depends on a secret setting is not a second finding.
       set(COMPONENT, "serviceAccounts.0.teamName", SECRET),
     ],
     [
