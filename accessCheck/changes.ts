@@ -1,7 +1,7 @@
 // What the update of a plan changes: for a reviewer, in words or by path and value. A change is not a finding.
 
 import { createHash } from "node:crypto";
-import type { Account, Injection, PlannedComponent, Resource, Team, View } from "./components";
+import type { Account, Injection, PlannedComponent, Resource, View } from "./components";
 import { EXCHANGE_SCRIPT, NAME_CLAIM, NAMESPACE_CLAIM, SCRIPT_FILE, tokenOf } from "./expected";
 import { otherSettings } from "./findings";
 import { contrast } from "./terminal";
@@ -21,7 +21,7 @@ import {
   without,
 } from "./values";
 
-/** What the update changes about a service account, a team, the issuer, or anything else of the component. */
+/** What the update changes about a service account, the issuer, or anything else of the component. */
 export interface Change {
   /** Such as `NAMESPACE/NAME`. */
   subject: string;
@@ -45,8 +45,8 @@ interface Subject {
 
 /** Returns what an update changes: the issuer first, then the service accounts in the order of the program. */
 export function changesIn({ before, after, isDeployed, isDeleted, retained }: PlannedComponent): Change[] {
-  const old = subjectsOf(before, { exists: isDeployed, isBefore: true });
-  const now = subjectsOf(after, { exists: !isDeleted, isBefore: false });
+  const old = subjectsOf(before, isDeployed);
+  const now = subjectsOf(after, !isDeleted);
   const otherVersion = isDeployed ? otherSettings(before) : [];
   const unread = otherVersion.map((name) => `${name}: a setting of another version of this project`);
   return [
@@ -101,10 +101,10 @@ function* differences(name: string, old: Subject, now: Subject): Generator<strin
 /** What a role has. */
 const OF_ROLE = ["trust policy", "association", "role's inputs"];
 
-/** Returns whether a value is none before or after, and another one says so: the inputs of a team, and what a role has. */
+/** Returns whether a value is none before or after, and another one says so: what a role has. */
 function isImplied(name: string, old: Subject, now: Subject): boolean {
-  const isOnlyOnce = (fact: string) => isEmpty(old.compared.get(fact)) !== isEmpty(now.compared.get(fact));
-  return name === INPUTS ? isOnlyOnce(INPUTS) : OF_ROLE.includes(name) && isOnlyOnce("role");
+  const [before, after] = [old, now].map(({ compared }) => isEmpty(compared.get("role")));
+  return OF_ROLE.includes(name) && before !== after;
 }
 
 /** Returns whether a value says as much as none: a provider reads it back, or leaves it out. */
@@ -119,17 +119,13 @@ function wordsOf(value: Value | undefined, listed?: Value): string {
 }
 
 /** Returns what is known about each subject: of the component, if it exists, and of the rest of the program. */
-function subjectsOf(view: View, { exists, isBefore }: { exists: boolean; isBefore: boolean }) {
-  const { accounts, teams, injection, otherIssuers, otherPolicies, foreign } = view;
+function subjectsOf(view: View, exists: boolean) {
+  const { accounts, injection, otherIssuers, otherPolicies, foreign } = view;
   const { otherObjects, otherAssociations } = view;
   const subjects = new Map<string, Subject>();
   const add = (name: string, subject: Subject) => subjects.set(unusedName(name, subjects), subject);
   if (exists) add("OIDC issuer", issuerSubject(view));
   for (const account of accounts) if (account.configMap) add(account.id, accountSubject(account));
-  for (const team of teams) {
-    const isOfProgram = team.inputs || team.permissions.size > 0 || team.others.length > 0;
-    if (isOfProgram) add(`team ${team.name}`, teamSubject(team, isBefore));
-  }
   if (injection.resources.length > 0) add("injection", injectionSubject(injection));
   for (const policy of otherPolicies)
     add(`policy ${jsonOf(policy)}`, { listed: new Map(), compared: new Map() });
@@ -328,29 +324,6 @@ function scriptText(script: Value | undefined): string {
 
 function digestOf(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 12);
-}
-
-function teamSubject({ inputs, isDeleted, permissions, others }: Team, isBefore: boolean): Subject {
-  const left = isDeleted ? "deleted by this update" : "not deleted, and not of this program";
-  const facts: [string, Value | undefined][] = [
-    ...[...permissions].map(([subject, all]): [string, Value] => [subject, permissionText(all)]),
-    ...factsOf(others),
-  ];
-  return {
-    // What is listed of what was there before is removed.
-    listed: new Map([
-      ["team", isBefore && inputs ? left : ""],
-      ["members", valueAt(inputs, "members")],
-      ...facts,
-    ]),
-    compared: new Map([["team", inputs ? "created by this program" : left], [INPUTS, inputs], ...facts]),
-  };
-}
-
-/** Several resources that grant one permission overwrite each other, also when one of them is deleted. */
-function permissionText(granted: Value[]): string {
-  const text = granted.map(textOf).join(" and ");
-  return granted.length > 1 ? `${text}, by ${granted.length} resources` : text;
 }
 
 /** The digest of what the admission policy of this clone adds to pods. A test says if it is another one. */

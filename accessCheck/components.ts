@@ -33,7 +33,6 @@ export interface View {
   supporting: Resource[];
   /** What is inside the component, and no part of it. */
   foreign: Resource[];
-  teams: Team[];
   /** The issuers of the rest of the program, and policies of issuers. */
   otherIssuers: OtherIssuer[];
   /** What the rest of the program has under the name of a service account or of its ConfigMap. */
@@ -130,22 +129,6 @@ export interface Role {
   inputs: Fields;
   /** What the rest of the program attaches to the role, or uses it for. */
   uses: Resource[];
-}
-
-/** A team in Pulumi Cloud, as far as the program says something about it. */
-export interface Team {
-  name: string;
-  /** Undefined if the program does not create it. */
-  inputs: Fields | undefined;
-  /** Whether the update deletes it in Pulumi Cloud. */
-  isDeleted: boolean;
-  /** The permissions by `stack PROJECT/STACK` and `environment PROJECT/NAME`. Several resources can grant one. */
-  permissions: Map<string, Value[]>;
-  /** The team that the component creates, and the permissions that it grants. */
-  created: Value | undefined;
-  granted: Fields;
-  /** What else is for the team, such as a role. */
-  others: Resource[];
 }
 
 export interface OtherIssuer extends Resource {

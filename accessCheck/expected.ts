@@ -7,7 +7,6 @@ import { type Account, accountId, type View } from "./components";
 import {
   type Fields,
   fieldsAt,
-  fieldsIn,
   isEqual,
   isOpaque,
   jsonOf,
@@ -123,22 +122,6 @@ export function sharersOf({ settings }: View, account: Account, others: View): A
     return isEqual(granted, tokenScope) || (tokenType === "organization" && granted === "admin");
   };
   return others.accounts.filter((other) => other !== account && isGranted(other));
-}
-
-/** Returns the team that a component creates, if it creates it, and the permissions that it grants the team. */
-export function teamOf(component: Fields, name: string): { created: Fields | undefined; granted: Fields } {
-  const team = fieldsIn(valueAt(component, "teams")).find((it) => valueAt(it, "name") === name);
-  const granted = (["stack", "environment"] as const).flatMap((kind) =>
-    fieldsIn(valueAt(team, `${kind}s`)).map((it) => {
-      return [`${kind} ${textOf(valueAt(it, kind))}`, valueAt(it, "permission") ?? null] as const;
-    }),
-  );
-  const organizationName = valueAt(component, "organization") ?? null;
-  const isCreated = valueAt(team, "create") === true;
-  return {
-    created: isCreated ? { organizationName, teamType: "pulumi", name } : undefined,
-    granted: Object.fromEntries(granted),
-  };
 }
 
 /** What an admission policy compares with a list of `NAMESPACE/NAME`. */

@@ -1,7 +1,7 @@
 // Compares a component with what its settings mean. What equals it grants each access token and each role to its own service
 // account, and to no one else: nothing has to be asked.
 
-import type { Account, OtherIssuer, PlannedComponent, Team, View } from "./components";
+import type { Account, OtherIssuer, PlannedComponent, View } from "./components";
 import {
   allowPolicy,
   association,
@@ -9,7 +9,6 @@ import {
   injection,
   ROLE_ANNOTATION,
   request,
-  teamOf,
   trustPolicy,
   WEBHOOK_PREFIX,
   webhookAnnotations,
@@ -49,7 +48,6 @@ const SETTINGS = [
   "oidcProviderArn",
   "clusterArn",
   "serviceAccounts",
-  "teams",
   "createNamespaces",
   "image",
   "jobPodSpec",
@@ -98,7 +96,6 @@ export function findingsIn(component: PlannedComponent, thumbprints: string[] = 
     ...providerFindings(view),
     ...issuerFindings(view, thumbprints),
     ...policyFindings(view),
-    ...view.teams.flatMap((team) => teamFindings(view, team)),
     ...injectionFindings(view),
     ...view.accounts.flatMap((account) => accountFindings(view, account)),
     ...view.foreign.map(({ title }) => ({ text: `${title} is inside the component, and no part of it.` })),
@@ -271,15 +268,6 @@ function injectionFindings({ injection: { selection }, accounts }: View): Findin
   return unequal("The admission policy of injection", selection, expected).map((text) => ({ text }));
 }
 
-/** Compares what the component creates for a team with `teams`. What a team may do, its access token may do. */
-function teamFindings({ settings }: View, { name, created, granted }: Team): Finding[] {
-  const expected = teamOf(settings, name);
-  return [
-    ...unequal(`The component's team ${jsonOf(name)}`, created, expected.created),
-    ...unequal(`Team ${jsonOf(name)}`, granted, expected.granted),
-  ].map((text) => ({ text }));
-}
-
 function accountFindings(view: View, account: Account): Finding[] {
   const ofToken = [...tokenFindings(view, account)];
   const ofRole = [...serviceAccountFindings(account), ...roleFindings(view, account)];
@@ -297,7 +285,7 @@ function namesOf(object: Value | undefined): Fields {
 }
 
 /** Compares what the workloads of a service account request, and for whom. */
-function* tokenFindings({ settings: component, teams }: View, account: Account): Generator<string> {
+function* tokenFindings({ settings: component }: View, account: Account): Generator<string> {
   const { namespace, name, settings, configMap, job } = account;
   const expectedNames = { namespace, name: `${name}-pulumi-token-exchange` };
   yield* unequal("Its ConfigMap", namesOf(configMap?.inputs), expectedNames);
@@ -311,8 +299,6 @@ function* tokenFindings({ settings: component, teams }: View, account: Account):
   if (job && valueAt(settings, "runJob") === false) yield "It has a Job, although runJob is false.";
   const jobAccount = valueAt(job, "spec", "template", "spec", "serviceAccountName");
   if (job) yield* unequal("Its Job: serviceAccountName", jobAccount, name);
-  const team = teams.find((it) => it.name === valueAt(settings, "teamName"));
-  if (team?.isDeleted) yield `Its team ${jsonOf(team.name)} is deleted by this update.`;
 }
 
 /** Compares the ServiceAccount, by which the EKS webhook gives a role to the pods. */

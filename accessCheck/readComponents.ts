@@ -7,7 +7,6 @@ import type { Plan, PlannedResource, State } from "./plan";
 import { readAccount, readIssuer, type Take } from "./readAccounts";
 import { readOtherAssociation, readOtherIssuer, readOtherObject } from "./readElsewhere";
 import { isInjection, readInjection } from "./readInjection";
-import { type DeletedTeam, deletedTeams, isForTeam, isTeam, readTeams } from "./readTeams";
 import { type Fields, isEqual, isFields, textOf, type Value, valueAt } from "./values";
 
 const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
@@ -31,11 +30,10 @@ export function readComponents({ resources }: Plan): PlannedComponent[] {
 
   const owners = new Map(resources.map((resource) => [resource, ownerOf(resource, byUrn)]));
   const [deployed, planned] = (["deployed", "planned"] as const).map((when) => allAt(when, owners));
-  const deleted = deletedTeams(resources);
   const read = components.flatMap((component) => {
     const { deployed: old, planned: now = old } = component;
     if (!now) return [];
-    const after = viewOf(component, now, planned ?? [], deleted);
+    const after = viewOf(component, now, planned ?? []);
     if (component.planned) requireAll(after);
     const inside = resources.filter((resource) => owners.get(resource) === component);
     const used = [...inside.flatMap(({ provider }) => provider ?? []), ...component.dependencies];
@@ -43,7 +41,7 @@ export function readComponents({ resources }: Plan): PlannedComponent[] {
       name: component.name,
       isDeployed: old !== undefined,
       isDeleted: component.planned === undefined,
-      before: viewOf(component, old ?? now, deployed ?? [], deleted),
+      before: viewOf(component, old ?? now, deployed ?? []),
       after,
       retained: inside
         .filter(isRetained)
@@ -84,9 +82,9 @@ function ownerOf(
   return undefined;
 }
 
-/** Returns whether a resource leaves the program and stays: not a namespace or a team, which always do. */
+/** Returns whether a resource leaves the program and stays: not a namespace, which always does. */
 function isRetained({ type, deployed, planned }: PlannedResource): boolean {
-  return !planned && deployed?.retainOnDelete === true && !isTeam({ type }) && !type.endsWith(":Namespace");
+  return !planned && deployed?.retainOnDelete === true && !type.endsWith(":Namespace");
 }
 
 /** @throws Error if a component cannot be compared, since the plan or the component has only a part of it. */
@@ -104,16 +102,11 @@ function requireAll({ name, settings, accounts, issuer }: View): void {
   throw new Error(`This plan has only a part of PulumiCloudAccess "${name}". ${ALL}`);
 }
 
-function viewOf(component: PlannedResource, state: State, all: Found[], deleted: DeletedTeam[]): View {
+function viewOf(component: PlannedResource, state: State, all: Found[]): View {
   const { name } = state;
   const settings = inputsOf(state);
   const entries = entriesOf(settings);
   const outside = all.filter(({ owner }) => owner === undefined);
-  const isOfCloud = ({ owner }: Found) => {
-    const ofOwner = owner?.planned ?? owner?.deployed;
-    return !ofOwner || isSameName(apiUrlOf(inputsOf(ofOwner)), apiUrlOf(settings));
-  };
-  const ofOthers = all.filter((it) => it.owner !== component && isOfCloud(it));
 
   // What is recognized is taken. What is left is not part of the component.
   const left = new Set(all.filter(({ owner }) => owner === component));
@@ -142,7 +135,6 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
   // A component can be renamed.
   const withoutPrefix = (it: Found) => resourceOf(it, `${name}.`);
   const isInjected = entries.some((it) => valueAt(it, "injectToken") === true);
-  const ofTeams = takeAll((it) => isForTeam(it, settings));
   return {
     name,
     settings,
@@ -157,7 +149,6 @@ function viewOf(component: PlannedResource, state: State, all: Found[], deleted:
       .flatMap((it) => take(...it) ?? [])
       .map(withoutPrefix),
     foreign: [...left].map((it) => resourceOf(it)),
-    teams: readTeams(ofTeams, ofOthers, settings, entries, deleted),
     otherIssuers: all.flatMap((it) => readOtherIssuer(it, component)),
     otherObjects: outside.flatMap((it) => {
       return readOtherObject(it, accounts, isInCluster(it, providers.get("kubernetes"), all));

@@ -6,7 +6,7 @@ import type { Account, PlannedComponent, View } from "./components";
 import { allowPolicy, request, sharersOf, tokenOf, trustPolicy } from "./expected";
 import { type Finding, otherRoles } from "./findings";
 import { paint, tableRow, visible, width, wrap } from "./terminal";
-import { isOpaque, opaqueIn, SECRET, textOf, type Value, valueAt } from "./values";
+import { isOpaque, opaqueIn, SECRET, type Value, valueAt } from "./values";
 
 /** What is reported about one component. */
 export interface Report {
@@ -130,27 +130,12 @@ function opaqueCell(expected: Value): string | undefined {
 /** Returns what belongs to a service account's line. */
 function detailsOf(view: View, account: Account): string[] {
   return [
-    ...teamText(view, account),
     ...sharersText(sharersIn(view, account)),
     ...(trustPolicy(view.settings, account) === undefined ? otherRoles(view, account) : []),
     ...(valueAt(account.settings, "injectToken") === true
       ? ["its pods get the exchange when they are created"]
       : []),
   ];
-}
-
-/** Says what the team of a service account may do, as far as the program says it. */
-function teamText({ teams }: View, { settings }: Account): string[] {
-  const name = valueAt(settings, "teamName");
-  if (valueAt(settings, "tokenType") !== "team" || typeof name !== "string") return [];
-  const team = teams.find((it) => it.name === name);
-  if (team?.isDeleted) return [`${name}: deleted by this update`];
-  const allowed = [...(team?.permissions ?? [])].map(
-    ([subject, all]) => `${all.map(textOf).join(" and ")} on ${subject}`,
-  );
-  const permissions = allowed.join(", ") || (team?.inputs ? "no permissions" : "");
-  const origin = team?.inputs ? "" : " (not created by this stack)";
-  return [`${name}${origin}${permissions && `: ${permissions}`}`];
 }
 
 /** Returns the names of those who are granted the same token: of this component, and of the others. */

@@ -24,7 +24,6 @@ import {
   SECRET,
   set,
   setDeployed,
-  TEAM_A,
   UNKNOWN,
 } from "./draft";
 
@@ -37,9 +36,6 @@ const OTHER_POLICY = { decision: "allow", tokenType: "personal", userLogin: "mal
 const OTHER_POLICY_TEXT =
   '{ "decision": "allow", "tokenType": "personal", "userLogin": "mallory", "rules": { "sub": "x" } }';
 const OTHER_URL = "https://oidc.eks.eu-west-1.amazonaws.com/id/OTHER";
-const PERMISSION = "pulumiservice:index:TeamStackPermission";
-const OF_STACK = { organization: "acme", team: "a", project: "app", stack: "prod" };
-const OF_TEAM = { organizationName: "acme", teamName: "a" };
 
 /** Changes of a plan, and all that a reviewer then reads. */
 const CASES: [what: string, edits: Edit[], changes: string[]][] = [
@@ -140,34 +136,8 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     ],
   ],
   [
-    "what teams may do",
-    [
-      set("TeamStackPermission access.a.app/prod", "permission", 103),
-      set("TeamEnvironmentPermission access.a.app/prod", "permission", "admin"),
-      add(PERMISSION, "other", { ...OF_STACK, organization: UNKNOWN, permission: 101 }),
-      add(PERMISSION, "elsewhere", { ...OF_STACK, organization: "other", permission: 103 }),
-      // No entry names this team.
-      add(PERMISSION, "inside", { ...OF_STACK, team: "b", permission: 102 }, INSIDE),
-      add("pulumiservice:index:TeamRoleAssignment", "role", { ...OF_TEAM, roleId: "r" }),
-      add("pulumiservice:index:TeamAccessToken", "token", { ...OF_TEAM, teamName: "A" }),
-    ],
-    [
-      "changed team a: stack app/prod: edit → admin and read, by 2 resources",
-      "changed team a: environment app/prod: open → admin",
-      'changed team a: TeamRoleAssignment role: none → { "organizationName": "acme", "teamName": "a", "roleId": "r" }',
-      'changed team a: TeamAccessToken token: none → { "organizationName": "acme", "teamName": "A" }',
-      "new team b: stack app/prod: edit",
-    ],
-  ],
-  [
-    "a team that this update deletes",
-    [remove(TEAM_A, { retainOnDelete: false })],
-    ["changed team a: team: created by this program → deleted by this update"],
-  ],
-  [
     "what leaves the program, and stays",
     [
-      remove(TEAM_A, { retainOnDelete: true }),
       remove(IRSA, { retainOnDelete: true }),
       remove(ATTACHMENT),
       remove(POD_IDENTITY),
@@ -180,7 +150,6 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       `changed ci/deployer: permissions boundary: ${READ_ONLY} → none`,
       "changed ops/drift: role: pod-identity → none",
       `changed ops/drift: permissions boundary: ${READ_ONLY} → none`,
-      "changed team a: team: created by this program → not deleted, and not of this program",
       'changed other resources: Namespace ops: { "apiVersion": "v1", "kind": "Namespace", "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" }, "name": "ops" } } → none',
       "kept Role access.ci.deployer: leaves the program, and is not deleted",
     ],
@@ -253,7 +222,7 @@ test("cuts a long value so that the difference shows", async () => {
   assert.deepEqual(others, []);
 });
 
-test("lists a new component, its service accounts with all containers of their Jobs, its teams, and an admission policy that differs from the clone's", async () => {
+test("lists a new component, its service accounts with all containers of their Jobs, and an admission policy that differs from the clone's", async () => {
   const sidecar = { name: "more", image: "mallory/base:1", command: ["sh", "-c", "curl"] };
   const script = set(
     CONFIG_MAP.replace("ci.deployer", "ops.drift"),
@@ -266,7 +235,6 @@ test("lists a new component, its service accounts with all containers of their J
     set(JOB, `${CONTAINER}.securityContext`, { privileged: true }),
     set(JOB, "spec.template.spec.securityContext.runAsUser", 0),
     set(JOB, "spec.template.spec.volumes.2", { name: "node", hostPath: { path: "/" } }),
-    set(TEAM_A, "members", ["mallory"]),
     set(INJECTION, "spec.mutations.0.jsonPatch.expression", "[]"),
   ];
   const usesRole: Edit = (draft) => {
@@ -307,9 +275,6 @@ test("lists a new component, its service accounts with all containers of their J
     `new web/secrets: ${job}`,
     "new web/runner: token: runner:eks",
     "new web/runner: lifetime: 7200 s",
-    "new team a: members 0: mallory",
-    "new team a: stack app/prod: edit",
-    "new team a: environment app/prod: open",
     "new injection: what it adds: 0162fce855b5",
     'new injection: binding: { "policyName": "access-inject-token-9eb00901" }',
   ]);

@@ -32,16 +32,9 @@ const ENTRIES: Settings[] = [
   { namespace: "web", name: "runner", tokenType: "runner", runnerId: "id", runnerName: "eks", runJob: false },
 ];
 
-const TEAM = {
-  name: "a",
-  stacks: [{ stack: "app/prod", permission: "edit" }],
-  environments: [{ environment: "app/prod", permission: "open" }],
-};
-
 /** All features. */
 const SETTINGS: Settings = {
   serviceAccounts: ENTRIES,
-  teams: [TEAM],
   createNamespaces: ["ops"],
   permissionsBoundaryArn: READ_ONLY,
 };
@@ -56,7 +49,6 @@ export const ATTACHMENT = `RolePolicyAttachment access.ci.deployer.${READ_ONLY}`
 export const SERVICE_ACCOUNT = "ServiceAccount access.ci.deployer";
 export const CONFIG_MAP = "ConfigMap access.ci.deployer.pulumi-token-exchange";
 export const JOB = "Job access.ci.deployer";
-export const TEAM_A = "Team access.a";
 export const INJECTION = "MutatingAdmissionPolicy access.inject-token";
 export const PULUMI_CLOUD = "pulumiservice pulumi-cloud";
 
@@ -85,8 +77,8 @@ export async function deployedPlan(...edits: Edit[]): Promise<Draft> {
 export async function newPlan(...edits: Edit[]): Promise<Draft> {
   registrations ??= register(SETTINGS);
   const draft = new Draft(newSteps(await registrations));
-  // A preview does not read the certificate, or who the user is.
-  draft.edit(set(ISSUER, "thumbprints"), set(TEAM_A, "members"));
+  // A preview does not read the certificate.
+  draft.edit(set(ISSUER, "thumbprints"));
   return draft.edit(...edits);
 }
 

@@ -20,10 +20,6 @@ const EXCEPTIONS: Exception[] = [
     /^PulumiCloudAccess access (image|jobPodSpec|createNamespaces$|serviceAccounts\.\d+\.command)\b/,
   ],
   [
-    "no setting has the name of what is added",
-    /^PulumiCloudAccess access teams(\.\d+(\.(stacks|environments)(\.\d+)?)?)?$/,
-  ],
-  [
     "the default means the same",
     /^PulumiCloudAccess access serviceAccounts\.\d+\.(policyRules|rolePolicyArns|audienceRule|createServiceAccount|runJob|injectToken)$/,
   ],

@@ -26,7 +26,6 @@ import {
   SERVICE_ACCOUNT,
   set,
   setDeployed,
-  TEAM_A,
   UNKNOWN,
 } from "./draft";
 
@@ -45,10 +44,6 @@ const ATTACHMENT_TYPE = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
 const ROLE_NAME = `pulumi-oidc-ci-deployer-${"0".repeat(26)}`;
 const ROLE_ARN = `${ROLES}${ROLE_NAME}`;
 const OTHER_ROLE = ROLE_NAME.replace("ci-deployer", "ops-drift");
-const PERMISSION = "pulumiservice:index:TeamStackPermission";
-const STACK_PERMISSION = "TeamStackPermission access.a.app/prod";
-const ENVIRONMENT_PERMISSION = "TeamEnvironmentPermission access.a.app/prod";
-const OF_TEAM_A = { organization: "acme", team: "a", project: "app" };
 const OPEN = "and what it must be is known after the update only.";
 const FIRST =
   "What is deployed cannot be compared with it. Deploy first what it comes from, and preview again.";
@@ -269,7 +264,7 @@ const CASES: Case[] = [
     ],
   ],
   [
-    "each difference of a ConfigMap, a Job, a team, and the settings",
+    "each difference of a ConfigMap, a Job, and the settings",
     [
       set(CONFIG_MAP, "data.tokenScope", "team:admins"),
       set(CONFIG_MAP, ["data", "exchange-token.sh"], UNKNOWN),
@@ -285,9 +280,7 @@ const CASES: Case[] = [
         provider: `${PROVIDER}same::id`,
       }),
       addAssociation("patch", { clusterName: UNKNOWN }),
-      remove(TEAM_A, { retainOnDelete: false }),
       add("pulumiservice:index:TeamAccessToken", "token", { orgName: "acme", teamName: "a" }, INSIDE),
-      add(PERMISSION, "elsewhere", { organization: "other", team: "a" }, INSIDE),
       set(COMPONENT, "serviceAccounts.0.injectToken", false),
       set(COMPONENT, "serviceAccounts.0.runJob", false),
       set(COMPONENT, "serviceAccounts.0.createServiceAccount", false),
@@ -302,13 +295,11 @@ const CASES: Case[] = [
     [
       "more is a setting of another version of this project, so it is not compared.",
       `The resources of the component have several providers of kubernetes: ${PROVIDER}cluster, ${PROVIDER}other.`,
-      'The component\'s team "a" is none instead of {',
       'ci/deployer: Its request: tokenScope is "team:admins" instead of "team:a".',
       "ci/deployer: Its exchange script differs from that of this clone. Check with a clone of the component's version.",
       'ci/deployer: Its ConfigMap has binaryData, which becomes files: { "token": "eA==" }',
       "ci/deployer: It has a Job, although runJob is false.",
       'ci/deployer: Its Job: serviceAccountName is "admin" instead of "deployer".',
-      'ci/deployer: Its team "a" is deleted by this update.',
       "ci/deployer: The component creates its service account, although createServiceAccount is false.",
       'ci/deployer: Its service account: name is "x" instead of "deployer".',
       `ci/deployer: Its role does not have the policy "${ADMIN_POLICY}".`,
@@ -320,33 +311,11 @@ const CASES: Case[] = [
       "MutatingAdmissionPolicy access.inject-token is inside the component, and no part of it.",
       "MutatingAdmissionPolicyBinding access.inject-token is inside the component, and no part of it.",
       "TeamAccessToken token is inside the component, and no part of it.",
-      "TeamStackPermission elsewhere is inside the component, and no part of it.",
       "ci/deployer: ConfigMapPatch patch has the name of its ConfigMap, and can change its request.",
       "ci/deployer: ConfigMapPatch not-known has the name of its ConfigMap, and can change its request.",
       'ci/deployer: PodIdentityAssociation patch can give its pods the role "x".',
       'ci/deployer: ServiceAccountPatch patch can give its pods the role "x".',
       'ci/deployer: ServiceAccountPatch same-cluster can give its pods the role "x".',
-    ],
-  ],
-  [
-    "what teams may do, and teams that no element names",
-    [
-      set(STACK_PERMISSION, "permission", 103),
-      remove(ENVIRONMENT_PERMISSION),
-      set(TEAM_A, "teamType", "github"),
-      add(PERMISSION, "more", { ...OF_TEAM_A, stack: "dev", permission: 102 }, INSIDE),
-      add(PERMISSION, "again", { ...OF_TEAM_A, stack: "dev", permission: UNKNOWN }, INSIDE),
-      add("pulumiservice:index:Team", "more", { organizationName: "acme", name: "b" }, INSIDE),
-      set(COMPONENT, "teams.1", { name: "c", create: false, stacks: [], environments: [] }),
-      set(COMPONENT, "teams.1.stacks.0", { stack: "app/prod", permission: "read" }),
-    ],
-    [
-      'The component\'s team "a": teamType is "github" instead of "pulumi".',
-      'Team "a": stack app/prod is "admin" instead of "edit".',
-      'Team "a": stack app/dev is [ "edit", "known after the update" ] instead of none.',
-      'Team "a": environment app/prod is none instead of "open".',
-      'The component\'s team "b" is { "organizationName": "acme", "name": "b" } instead of none.',
-      'Team "c": stack app/prod is none instead of "read".',
     ],
   ],
   [
@@ -560,11 +529,6 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
   ],
   ["an issuer whose thumbprint a refresh has added", deployedPlan, [setDeployed(ISSUER, "thumbprints")]],
   [
-    "a team that is retained",
-    deployedPlan,
-    [remove(TEAM_A, { retainOnDelete: true }), set(COMPONENT, "teams.0.create", false)],
-  ],
-  [
     "a service account that exists already",
     deployedPlan,
     [
@@ -573,24 +537,11 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
     ],
   ],
   [
-    "a team that no entry names any more, and the update deletes",
-    deployedPlan,
-    [
-      set(COMPONENT, "serviceAccounts.0.teamName", "b"),
-      set(CONFIG_MAP, "data.tokenScope", "team:b"),
-      set(ISSUER, "policies.0.teamName", "b"),
-      remove(TEAM_A, { retainOnDelete: false }),
-      remove(STACK_PERMISSION),
-      remove(ENVIRONMENT_PERMISSION),
-      set(COMPONENT, "teams", []),
-    ],
-  ],
-  [
     "an update from a version with other settings",
     deployedPlan,
     [
-      setDeployed(COMPONENT, "createTeams", []),
-      setDeployed(COMPONENT, "teams"),
+      setDeployed(COMPONENT, "more", []),
+      setDeployed(COMPONENT, "image"),
       setDeployed(COMPONENT, "serviceAccounts.0.more", 1),
     ],
   ],
@@ -641,7 +592,6 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
       changeTrustPolicy((it) => JSON.stringify(JSON.parse(it), null, 2)),
       set(ASSOCIATION, "tagsAll", { team: "a" }),
       set(ASSOCIATION, "disableSessionTags", false),
-      set(TEAM_A, "displayName", "a"),
       set(CONFIG_MAP, "__fieldManager", "pulumi-kubernetes"),
       set(ISSUER, "policies.2.authorizedPermissions", []),
     ],

@@ -61,18 +61,15 @@ test("the policy contains the service accounts with injectToken, in an order tha
 });
 
 test("without a Job, the policy waits for what the Job would wait for", async (t) => {
-  const teams = [{ name: "ops", stacks: [{ stack: "app/prod", permission: "read" }] }];
   const rolePolicyArns = ["arn:aws:iam::aws:policy/ReadOnlyAccess"];
-  const token = { tokenType: "team", teamName: "ops", rolePolicyArns };
-  const serviceAccounts = [injected({ ...token, runJob: false })];
-  const { options } = only(await up(t, { serviceAccounts, teams }), POLICY);
+  const serviceAccounts = [injected({ rolePolicyArns, runJob: false })];
+  const { options } = only(await up(t, { serviceAccounts }), POLICY);
   const account = "access.default.pulumi-service-account";
   assert.deepEqual(await requiredBy(options), [
     `ConfigMap ${account}.pulumi-token-exchange`,
     "OidcIssuer access.oidc-issuer",
     `RolePolicyAttachment ${account}.${rolePolicyArns}`,
     `ServiceAccount ${account}`,
-    "TeamStackPermission access.ops.app/prod",
   ]);
 });
 
