@@ -310,7 +310,7 @@ test("lists a new component, its service accounts with all containers of their J
     "new team a: members 0: mallory",
     "new team a: stack app/prod: edit",
     "new team a: environment app/prod: open",
-    "new injection: what it adds: 0162fce855b5",
+    "new injection: what it adds: cdc754f4ec83",
     'new injection: binding: { "policyName": "access-inject-token-9eb00901" }',
   ]);
 });
