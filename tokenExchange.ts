@@ -1,31 +1,11 @@
-// The token exchange in pods: the ConfigMap that the workloads of a service account mount, and a pod spec that mounts it.
+// The ConfigMap of the token exchange, which the workloads of a service account mount.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { join, posix } from "node:path";
+import { join } from "node:path";
 import { ConfigMap } from "@pulumi/kubernetes/core/v1";
-import type { input } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
-import {
-  CONFIG_MAP_SUFFIX,
-  CREDENTIAL_HELPER,
-  DIRECTORY,
-  SCRIPT_FILE,
-  tokenVolume,
-  VOLUME_MOUNT,
-  VOLUME_NAME,
-} from "./tokenVolume";
-
-/** A pod spec with plain lists. Every other value can be an output. */
-export interface PodSpec extends input.core.v1.PodSpec {
-  containers: Container[];
-  volumes?: input.core.v1.Volume[];
-}
-
-interface Container extends input.core.v1.Container {
-  env?: input.core.v1.EnvVar[];
-  volumeMounts?: input.core.v1.VolumeMount[];
-}
+import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, VOLUME_NAME } from "./kubernetes/tokenVolume";
 
 interface TokenExchangeArgs {
   namespace: string;
@@ -69,45 +49,6 @@ export function createTokenExchange(
     options,
   );
   return { configMap, configMapName, checksum: pulumi.jsonStringify(data).apply(sha256) };
-}
-
-/**
- * Adds to a pod spec what its containers need to exchange the pod's ID token: the service account, the volume, its mount, and
- * the variable that makes the exchange script the Pulumi CLI's credential helper. Commands stay as they are, and so do init
- * containers.
- *
- * @param spec is not changed. Its volume or variable of the same name, and its mount at the same path, are replaced.
- * @param args the names of the service account and of its ConfigMap, and the audience of the ID token.
- * @returns the new pod spec.
- */
-export function tokenExchangePod(
-  spec: PodSpec,
-  args: {
-    serviceAccountName: string;
-    configMap: pulumi.Input<string>;
-    tokenAudience: pulumi.Input<string>;
-  },
-): PodSpec {
-  return {
-    ...spec,
-    serviceAccountName: args.serviceAccountName,
-    containers: spec.containers.map(withExchange),
-    volumes: [
-      ...(spec.volumes ?? []).filter(({ name }) => name !== VOLUME_NAME),
-      tokenVolume(args.configMap, args.tokenAudience),
-    ],
-  };
-}
-
-function withExchange(container: Container): Container {
-  const { env = [], volumeMounts = [] } = container;
-  // A path can be written in several ways, such as with a trailing slash.
-  const isElsewhere = (path: unknown) => posix.resolve("/", String(path)) !== DIRECTORY;
-  return {
-    ...container,
-    env: [...env.filter(({ name }) => name !== CREDENTIAL_HELPER.name), CREDENTIAL_HELPER],
-    volumeMounts: [...volumeMounts.filter(({ mountPath }) => isElsewhere(mountPath)), VOLUME_MOUNT],
-  };
 }
 
 /** Returns the SHA-256 of a string, in lowercase hex. */

@@ -4,13 +4,13 @@
 import * as pulumi from "@pulumi/pulumi";
 import { createAwsRole } from "./iam";
 import { createJob, jobName } from "./job";
+import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./kubernetes/tokenVolume";
 import { createServiceAccount, readServiceAccount } from "./serviceAccount";
 import type { Access } from "./settings/access";
 import type { Account } from "./settings/account";
 import type { RoleCluster } from "./settings/cluster";
 import { scopeOf, type TokenType } from "./settings/tokenTypes";
 import { createTokenExchange } from "./tokenExchange";
-import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./tokenVolume";
 
 /** What one service account has: the names of its resources, and what a pod needs to exchange a token. */
 export interface ServiceAccountOutputs {

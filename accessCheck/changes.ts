@@ -327,7 +327,7 @@ function digestOf(text: string): string {
 }
 
 /** The digest of what the admission policy of this clone adds to pods. A test says if it is another one. */
-const OWN_INJECTION = "a522392ae751";
+const OWN_INJECTION = "853f1563e38d";
 
 /** Returns what an admission policy adds to pods, as far as it is not compared, and all of the policy and its binding. */
 function injectionSubject({ resources, rest }: Injection): Subject {

@@ -2,6 +2,7 @@
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
+import { isObject } from "../kubernetes/plainObject";
 import { INITIAL_NAMESPACES, INVISIBLE, kubernetesName, policyArn } from "./names";
 import type { Problem } from "./problems";
 import { TOKEN_TYPES, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
@@ -10,7 +11,6 @@ import {
   duplicates,
   type Incomplete,
   inputSchema,
-  isObject,
   listSchema,
   mapInput,
   schemasOf,

@@ -2,12 +2,9 @@
 
 import { posix } from "node:path";
 import * as v from "valibot";
-import { DIRECTORY } from "../tokenVolume";
+import { DIRECTORY, JOB_CONTAINER } from "../kubernetes/tokenVolume";
 import { kubernetesName } from "./names";
 import { listSchema, objectSchema, plainSchema } from "./validation";
-
-/** The name of the container that exchanges the ID token. */
-export const JOB_CONTAINER = "token-exchange";
 
 const FIXED_ACCOUNT = v.optional(v.never("must not be set: each Job runs as its own service account"));
 

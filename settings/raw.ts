@@ -1,9 +1,9 @@
 // What the engine passes to a program: its configuration as text, before it is checked.
 
 import * as pulumi from "@pulumi/pulumi";
+import { isObject } from "../kubernetes/plainObject";
 import { messageOf, type Problem } from "./problems";
 import { userError } from "./userError";
-import { isObject } from "./validation";
 
 /** What the engine passes to the program. */
 export interface RawConfig {

@@ -3,6 +3,7 @@
 import { type Input, Output, output } from "@pulumi/pulumi";
 import { closest, distance } from "fastest-levenshtein";
 import * as v from "valibot";
+import { isObject } from "../kubernetes/plainObject";
 import type { Path, Problem } from "./problems";
 
 /** Requires a schema for each setting of an interface. */
@@ -65,13 +66,6 @@ export const booleanSchema = v.boolean("must be true or false");
 
 /** A schema for objects: those of Valibot accept lists too. */
 export const objectSchema = v.custom<Record<string, unknown>>(isObject, "must be an object");
-
-/** Returns whether a value is a plain object, as opposed to a list, a scalar, an output, or a resource. */
-export function isObject(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== "object" || value === null) return false;
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
-}
 
 /** A schema for values that contain no output, promise, or resource at any depth. */
 export const plainSchema: v.GenericSchema = v.lazy((value) => {

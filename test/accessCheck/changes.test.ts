@@ -275,7 +275,7 @@ test("lists a new component, its service accounts with all containers of their J
     `new web/secrets: ${job}`,
     "new web/runner: token: runner:eks",
     "new web/runner: lifetime: 7200 s",
-    "new injection: what it adds: 0162fce855b5",
+    "new injection: what it adds: cdc754f4ec83",
     'new injection: binding: { "policyName": "access-inject-token-9eb00901" }',
   ]);
 });

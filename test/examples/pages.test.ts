@@ -6,8 +6,13 @@ import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
+import {
+  CONFIG_MAP_SUFFIX,
+  CREDENTIAL_HELPER,
+  tokenVolume,
+  VOLUME_MOUNT,
+} from "../../kubernetes/tokenVolume";
 import { runExchange } from "../../simulator/emulators/pod";
-import { CONFIG_MAP_SUFFIX, CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "../../tokenVolume";
 import { codeIn, ROOT, read, sectionOf } from "../support/project";
 import { all, up } from "../support/stack";
 

@@ -3,6 +3,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { output } from "@pulumi/kubernetes/types";
+import { audiencesById, policySpec } from "../../kubernetes/injectionPolicy";
+import {
+  CONFIG_MAP_SUFFIX,
+  CREDENTIAL_HELPER,
+  DIRECTORY,
+  tokenVolume,
+  VOLUME_MOUNT,
+  VOLUME_NAME,
+} from "../../kubernetes/tokenVolume";
 import {
   all,
   CLUSTER,
@@ -60,6 +69,21 @@ test("the policy contains the service accounts with injectToken, in an order tha
   }
 });
 
+test("the policy adds the volume, the mount, and the variable of a manifest, and looks for them", () => {
+  const { variables } = policySpec([], audiencesById([]));
+  const expressions = new Map(variables.map(({ name, expression }) => [name, expression]));
+  const added = ["volume", "volumeMount", "variable"].map((name) => objectIn(expressions.get(name)));
+  const volume = tokenVolume("variables.configMap", "variables.audience");
+  assert.deepEqual(added, [volume, VOLUME_MOUNT, CREDENTIAL_HELPER]);
+  assert.equal(expressions.get("configMap"), `object.spec.serviceAccountName + '${CONFIG_MAP_SUFFIX}'`);
+
+  const compared = [...(expressions.get("targets")?.matchAll(/(?:name ==|startsWith\() ?('[^']*')/g) ?? [])];
+  assert.deepEqual(
+    compared.map(([, literal]) => literal),
+    [`'${VOLUME_NAME}'`, `'${CREDENTIAL_HELPER.name}'`, `'${DIRECTORY}/'`],
+  );
+});
+
 test("without a Job, the policy waits for what the Job would wait for", async (t) => {
   const rolePolicyArns = ["arn:aws:iam::aws:policy/ReadOnlyAccess"];
   const serviceAccounts = [injected({ rolePolicyArns, runJob: false })];
@@ -95,4 +119,9 @@ test("stops before anything is registered if the cluster is older than Kubernete
 async function requiredBy({ dependsOn }: { dependsOn?: unknown }): Promise<string[]> {
   const labels = await labelsOf(dependsOn);
   return labels.filter((label) => !label.startsWith("Stash ")).sort();
+}
+
+/** Returns the object that an expression describes: without `dyn`, it is JSON with variables. */
+function objectIn(expression = ""): unknown {
+  return JSON.parse(expression.replaceAll(/dyn\(|\)/g, "").replaceAll(/variables\.\w+/g, '"$&"'));
 }

@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { test } from "node:test";
 import type { output } from "@pulumi/kubernetes/types";
 import * as pulumi from "@pulumi/pulumi";
-import { tokenExchangePod } from "../../tokenExchange";
+import { tokenExchangePod } from "../../kubernetes/jobPod";
 import {
   CREDENTIAL_HELPER,
   DIRECTORY,
@@ -13,7 +13,7 @@ import {
   tokenVolume,
   VOLUME_MOUNT,
   VOLUME_NAME,
-} from "../../tokenVolume";
+} from "../../kubernetes/tokenVolume";
 import { runPodSpec } from "../support/podSpec";
 import { all, entry, known, only, type Stack, stackWith, up } from "../support/stack";
 import { setVariables } from "../support/variables";

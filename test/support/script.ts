@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { SCRIPT_FILE } from "../../tokenVolume";
+import { SCRIPT_FILE } from "../../kubernetes/tokenVolume";
 import { type Answer, type Endpoint, respond, startEndpoint } from "./endpoint";
 import { type Ended, ended, writePrograms } from "./programs";
 import { read } from "./project";

@@ -19,10 +19,13 @@ export const VOLUME_MOUNT = { name: VOLUME_NAME, mountPath: DIRECTORY, readOnly:
 /** The Pulumi CLI runs the program in this variable for its token, and again when the token expires or is rejected. */
 export const CREDENTIAL_HELPER = { name: "PULUMI_CREDENTIAL_HELPER", value: SCRIPT_PATH };
 
+/** The name of the Job's container that exchanges the ID token. */
+export const JOB_CONTAINER = "token-exchange";
+
 /**
  * Returns the volume. The kubelet replaces its files when the ConfigMap changes, and the ID token before it expires.
  *
- * @typeParam Text a string, an output, or an expression of an admission policy.
+ * @typeParam Text a string, or an output.
  * @param configMap the name of the ConfigMap.
  * @param tokenAudience the audience of the ID token.
  */
