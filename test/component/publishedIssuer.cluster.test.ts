@@ -3,12 +3,11 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { Provider } from "@pulumi/kubernetes/provider";
 import { parse } from "yaml";
-import { requestAccessToken } from "../../accessCheck/requestAccessToken";
 import { PulumiCloudAccess } from "../../pulumiCloudAccess";
 import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import { startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
@@ -53,9 +52,15 @@ test("a service account of a cluster whose issuer is two published files is gran
   ]);
   const configMap = ["configmap", "trial-pulumi-token-exchange", "--output=json"];
   const { data } = JSON.parse(await server.kubectl(["get", inNamespace, ...configMap]));
-  const { signal } = new AbortController();
-  const answer = await requestAccessToken(apiUrl, data, idToken.trim(), signal);
-  assert.deepEqual(answer, { allowed: true, reason: "granted" });
+  const volume = temporaryDirectory(t);
+  for (const [name, content] of Object.entries({ ...data, token: idToken })) {
+    writeFileSync(join(volume, name), String(content), { mode: 0o755 });
+  }
+  const granted = execFileSync(join(volume, "exchange-token.sh"), ["printenv", "PULUMI_BACKEND_URL"], {
+    encoding: "utf8",
+    env: { PATH: process.env.PATH, CURL_CA_BUNDLE: process.env.NODE_EXTRA_CA_CERTS },
+  });
+  assert.equal(granted, `${apiUrl}\n`);
 });
 
 /** Returns the flags of the API server in the configuration of kind, for files that are published at an origin. */

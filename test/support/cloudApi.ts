@@ -45,6 +45,9 @@ export function answerAdmin(
   if (call === `GET ${SPECIFICATION_PATH}`) return { status: 200, body: SPECIFICATION };
   if (call === "GET /api/user") return { status: 200, body: USER };
 
+  const [, team] = /^GET \/api\/orgs\/acme\/teams\/(\w+)$/.exec(call) ?? [];
+  if (team) return team === TEAM.name ? { status: 200, body: TEAM } : undefined;
+
   const pattern = /^(\w+) \/api\/orgs\/([^/]+)\/(?:oidc\/issuers|auth\/policies\/(?:oidcissuers\/|of-)(.+))$/;
   const [, method, organization, uuid] = pattern.exec(call) ?? [];
   const own = cloud.list().filter(({ registration }) => registration.organization === organization);
@@ -88,8 +91,18 @@ const SPECIFICATION = {
   paths: {
     "/api/orgs/{orgName}/oidc/issuers": { get: operation("List_orgs_oidc_issuers") },
     "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: operation("GetAuthPolicy") },
+    "/api/orgs/{orgName}/teams/{teamName}": { get: operation("GetTeam") },
     "/api/orgs/{orgName}/auth/policies/{policyId}": { patch: operation("UpdateAuthPolicy") },
   },
+};
+
+/** A team as GetTeam answers it: provider/pkg/cloud/spec.json of pulumi/pulumi-pulumiservice. */
+const TEAM = {
+  kind: "pulumi",
+  name: "ops",
+  stacks: [{ projectName: "app", stackName: "prod", permission: 102 }],
+  environments: [{ projectName: "app", envName: "prod", permission: "open" }],
+  roleIds: ["r"],
 };
 
 const USER = { githubLogin: "alice", organizations: [{ githubLogin: "acme" }] };
