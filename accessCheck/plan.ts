@@ -134,8 +134,7 @@ function afterStep(before: PlannedResource | undefined, step: Step): PlannedReso
   const { op, urn, oldState, newState } = step;
   const hasNewState = !["refresh", "delete", "delete-replaced"].includes(op);
   if (before && !hasNewState && op !== "delete") return before;
-  // What is only read exists as it was read.
-  const old = stateOf(op === "read" && oldState ? newState : oldState, urn);
+  const old = stateOf(oldState, urn);
   const said = hasNewState ? stateOf(newState, urn) : undefined;
   const isReplaced = /replace/.test(op) || before?.isReplaced === true;
   // What is deployed keeps its ID and outputs. Only a simulation knows the ID and the outputs of a new resource.

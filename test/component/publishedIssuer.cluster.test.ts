@@ -2,10 +2,11 @@
 // API server has the flags of examples/component/kind/cluster.yaml, and Pulumi Cloud reads the keys from the files.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { promisify } from "node:util";
 import { Provider } from "@pulumi/kubernetes/provider";
 import { parse } from "yaml";
 import { PulumiCloudAccess } from "../../pulumiCloudAccess";
@@ -56,11 +57,11 @@ test("a service account of a cluster whose issuer is two published files is gran
   for (const [name, content] of Object.entries({ ...data, token: idToken })) {
     writeFileSync(join(volume, name), String(content), { mode: 0o755 });
   }
-  const granted = execFileSync(join(volume, "exchange-token.sh"), ["printenv", "PULUMI_BACKEND_URL"], {
-    encoding: "utf8",
+  const script = join(volume, "exchange-token.sh");
+  const { stdout } = await promisify(execFile)(script, ["printenv", "PULUMI_BACKEND_URL"], {
     env: { PATH: process.env.PATH, CURL_CA_BUNDLE: process.env.NODE_EXTRA_CA_CERTS },
   });
-  assert.equal(granted, `${apiUrl}\n`);
+  assert.equal(stdout, `${apiUrl}\n`);
 });
 
 /** Returns the flags of the API server in the configuration of kind, for files that are published at an origin. */

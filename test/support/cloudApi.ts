@@ -8,14 +8,21 @@ import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import { ACCESS_TOKEN } from "./script";
 
-/** Serves an emulated Pulumi Cloud, together with what it answers an admin: requests with ACCESS_TOKEN. */
+/**
+ * Serves an emulated Pulumi Cloud, together with what it answers an admin: requests with ACCESS_TOKEN.
+ *
+ * @returns with `calls`: the method and the path of each request of an admin.
+ */
 export async function serveCloudApi(cloud: PulumiCloud) {
-  return startServer(await emulatorCertificate(), (request) => {
+  const calls: string[] = [];
+  const server = await startServer(await emulatorCertificate(), (request) => {
     const path = request.url ?? "";
     const isAdmin = request.headers.authorization === `token ${ACCESS_TOKEN}`;
+    if (isAdmin) calls.push(`${request.method} ${path}`);
     const answer = isAdmin || path === SPECIFICATION_PATH ? answerAdmin(cloud, `GET ${path}`) : undefined;
     return answer ?? forward(request, cloud);
   });
+  return { ...server, calls };
 }
 
 /** Lets an emulated Pulumi Cloud answer a request. */
