@@ -27,6 +27,15 @@ export function formatOf({ policies, markdown }: ReportOptions): Format {
   return policies ? "json" : "text";
 }
 
+/** What each kind of access check leaves open. */
+const LIMITS = {
+  Simulation:
+    "Simulation only: it cannot tell whether the cluster, teams, users, and runner pools exist, or whether a pool's ID and name belong together.",
+  Plan: "Plan only: it cannot tell whether the cluster, teams, users, and runner pools exist, or whether a pool's ID and name belong together.",
+  "Live check":
+    "Live check only: it reads, and requests no token. Whether Pulumi Cloud and AWS decide as the policies say is what the Jobs and examples/token-check.yaml test.",
+};
+
 const FENCE = "```";
 
 export function openScreen(format: Format, output: Output) {
@@ -66,12 +75,9 @@ export function openScreen(format: Format, output: Output) {
       for (const note of notes) say(note, 2);
     },
     /** Says what is left open, and ends the report. */
-    lastLine(what: "Simulation" | "Plan"): void {
+    lastLine(what: "Simulation" | "Plan" | "Live check"): void {
       if (format !== "json") print("");
-      say(
-        `${what} only: it cannot tell whether the cluster, teams, users, and runner pools exist, or whether a pool's ID and name belong together.`,
-        0,
-      );
+      say(LIMITS[what], 0);
       end();
     },
     json(value: object): void {

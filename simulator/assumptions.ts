@@ -3,7 +3,6 @@
 
 import { Region } from "@pulumi/aws/types/enums";
 import { closest } from "fastest-levenshtein";
-import { checkRegion } from "../accessCheck/awsSettings";
 import { isRecord } from "./emulators/authPolicy";
 import { objectId } from "./emulators/kubernetes";
 import type { SimulationOptions } from "./emulators/simulation";
@@ -87,6 +86,17 @@ function runnerNotes(entries: Record<string, unknown>[], createNamespaces: unkno
       return `${namespace} is in createNamespaces, whose namespaces require Pod Security "restricted": the pods of a workflow runner do not meet it. See docs/workloads/runners.md`;
     }),
   ];
+}
+
+/** Also matches a region that is newer than this project. */
+const REGION_NAME = /^[a-z0-9-]+$/;
+
+/** @throws Error if a region from a stack's settings cannot be the name of an AWS region. */
+function checkRegion(region: string): void {
+  if (REGION_NAME.test(region)) return;
+  throw new Error(
+    `The region is ${JSON.stringify(region)}, which is not the name of an AWS region. Set aws:region to one, such as us-west-2.`,
+  );
 }
 
 const CHECK_PLAN =

@@ -21,8 +21,8 @@ async function start(args: string[]): Promise<number> {
   }
   if (options.live) {
     const { startLiveCheck }: typeof import("../accessCheck/live") = require("../accessCheck/live");
-    const { stack = onlyStack(options.cwd), cwd = ROOT, kubeconfig = [], ...others } = options;
-    return startLiveCheck({ ...others, cwd, kubeconfig, stack });
+    const { stack = onlyStack(options.cwd), cwd = ROOT } = options;
+    return startLiveCheck({ stack, cwd });
   }
   // The reader may stop reading: `npm start | head`.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit());

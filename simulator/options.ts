@@ -7,8 +7,8 @@ export const USAGE = `Usage: npm start -- [OPTION...]
 
 Checks which service account gets which access token. By default, it simulates
 the first \`pulumi up\` of a stack on this machine. With --plan, it reads a plan.
-With --live, it asks the real services. Nothing is created in AWS, Kubernetes,
-or Pulumi Cloud.
+With --live, it reads what exists. Nothing is created in AWS, Kubernetes, or
+Pulumi Cloud.
 
   --stack [ORGANIZATION/]NAME
                 Stack to simulate or check, from Pulumi.NAME.yaml (default: the
@@ -19,17 +19,13 @@ or Pulumi Cloud.
                 any program with a PulumiCloudAccess, and what its update would
                 change. - reads standard input
   --verbose     List resources by name instead of counting them, and print the
-                output of every Job. With --live, print every answer with its
-                reason
+                output of every Job
   --policies    Print the generated trust policies and allow policies as JSON
                 (for a file: npm start --silent -- --policies >FILE)
   --markdown    Print the report as a code block of Markdown
+  --live        After \`pulumi up\`, compare what exists with the program. It only
+                reads, with the Pulumi CLI and its login
   --cwd DIR     With --live, the directory of another program (default: this one)
-  --kubeconfig [COMPONENT=]FILE
-                With --live, the kubeconfig for a component whose own is secret
-                or absent
-  --live        After \`pulumi up\`, check access to the real AWS and Pulumi Cloud
-  --all-pairs   With --live, test each service account against every other one
   --help        Print this help
 
 Exit code: 0 if everything is as the settings intend; 1 if something is not, if
@@ -43,12 +39,10 @@ const OPTIONS = {
   stack: { type: "string", short: "s" },
   plan: { type: "string" },
   cwd: { type: "string" },
-  kubeconfig: { type: "string", multiple: true },
   verbose: flag,
   policies: flag,
   markdown: flag,
   live: flag,
-  "all-pairs": flag,
   help: { ...flag, short: "h" },
 } as const;
 
@@ -60,7 +54,7 @@ const OPTIONS = {
  * @throws Error for an unknown option, and for options that are not valid together. It names the command that lists them.
  */
 export function readOptions(args: string[], environment: NodeJS.ProcessEnv = {}) {
-  const taken = Object.keys(OPTIONS).filter((name) => `npm_config_${name.replace("-", "_")}` in environment);
+  const taken = Object.keys(OPTIONS).filter((name) => `npm_config_${name}` in environment);
   if (taken.length > 0) {
     const options = taken.map((name) => `--${name}`);
     const command = ["npm start --", ...options, ...args].join(" ");
@@ -69,15 +63,13 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv = {})
   try {
     const { values } = parseArgs({ args, options: OPTIONS });
     if (values.policies && values.markdown) throw new Error("--policies is not valid with --markdown");
-    if (values.live && (values.policies || values.markdown)) {
-      throw new Error("--live is not valid with --policies or --markdown");
+    if (values.live && (values.policies || values.markdown || values.verbose)) {
+      throw new Error("--live is not valid with --policies, --markdown, or --verbose");
     }
     if (values.plan && (values.live || values.stack || values.verbose)) {
       throw new Error("--plan is not valid with --live, --stack, or --verbose");
     }
-    for (const name of ["all-pairs", "cwd", "kubeconfig"] as const) {
-      if (values[name] && !values.live) throw new Error(`--${name} is only valid with --live`);
-    }
+    if (values.cwd && !values.live) throw new Error("--cwd is only valid with --live");
     if (values.cwd && !existsSync(values.cwd)) throw new Error(`--cwd ${values.cwd} does not exist`);
     return values;
   } catch (error) {

@@ -2,13 +2,13 @@
 // API server has the flags of examples/component/kind/cluster.yaml, and Pulumi Cloud reads the keys from the files.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { execFile, execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { promisify } from "node:util";
 import { Provider } from "@pulumi/kubernetes/provider";
 import { parse } from "yaml";
-import { requestAccessToken } from "../../accessCheck/requestAccessToken";
 import { PulumiCloudAccess } from "../../pulumiCloudAccess";
 import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import { startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
@@ -53,9 +53,15 @@ test("a service account of a cluster whose issuer is two published files is gran
   ]);
   const configMap = ["configmap", "trial-pulumi-token-exchange", "--output=json"];
   const { data } = JSON.parse(await server.kubectl(["get", inNamespace, ...configMap]));
-  const { signal } = new AbortController();
-  const answer = await requestAccessToken(apiUrl, data, idToken.trim(), signal);
-  assert.deepEqual(answer, { allowed: true, reason: "granted" });
+  const volume = temporaryDirectory(t);
+  for (const [name, content] of Object.entries({ ...data, token: idToken })) {
+    writeFileSync(join(volume, name), String(content), { mode: 0o755 });
+  }
+  const script = join(volume, "exchange-token.sh");
+  const { stdout } = await promisify(execFile)(script, ["printenv", "PULUMI_BACKEND_URL"], {
+    env: { PATH: process.env.PATH, CURL_CA_BUNDLE: process.env.NODE_EXTRA_CA_CERTS },
+  });
+  assert.equal(stdout, `${apiUrl}\n`);
 });
 
 /** Returns the flags of the API server in the configuration of kind, for files that are published at an origin. */

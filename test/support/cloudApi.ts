@@ -8,14 +8,21 @@ import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import { ACCESS_TOKEN } from "./script";
 
-/** Serves an emulated Pulumi Cloud, together with what it answers an admin: requests with ACCESS_TOKEN. */
+/**
+ * Serves an emulated Pulumi Cloud, together with what it answers an admin: requests with ACCESS_TOKEN.
+ *
+ * @returns with `calls`: the method and the path of each request of an admin.
+ */
 export async function serveCloudApi(cloud: PulumiCloud) {
-  return startServer(await emulatorCertificate(), (request) => {
+  const calls: string[] = [];
+  const server = await startServer(await emulatorCertificate(), (request) => {
     const path = request.url ?? "";
     const isAdmin = request.headers.authorization === `token ${ACCESS_TOKEN}`;
+    if (isAdmin) calls.push(`${request.method} ${path}`);
     const answer = isAdmin || path === SPECIFICATION_PATH ? answerAdmin(cloud, `GET ${path}`) : undefined;
     return answer ?? forward(request, cloud);
   });
+  return { ...server, calls };
 }
 
 /** Lets an emulated Pulumi Cloud answer a request. */
@@ -44,6 +51,9 @@ export function answerAdmin(
 ): Reply | undefined {
   if (call === `GET ${SPECIFICATION_PATH}`) return { status: 200, body: SPECIFICATION };
   if (call === "GET /api/user") return { status: 200, body: USER };
+
+  const [, team] = /^GET \/api\/orgs\/acme\/teams\/(\w+)$/.exec(call) ?? [];
+  if (team) return team === TEAM.name ? { status: 200, body: TEAM } : undefined;
 
   const pattern = /^(\w+) \/api\/orgs\/([^/]+)\/(?:oidc\/issuers|auth\/policies\/(?:oidcissuers\/|of-)(.+))$/;
   const [, method, organization, uuid] = pattern.exec(call) ?? [];
@@ -88,8 +98,18 @@ const SPECIFICATION = {
   paths: {
     "/api/orgs/{orgName}/oidc/issuers": { get: operation("List_orgs_oidc_issuers") },
     "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: operation("GetAuthPolicy") },
+    "/api/orgs/{orgName}/teams/{teamName}": { get: operation("GetTeam") },
     "/api/orgs/{orgName}/auth/policies/{policyId}": { patch: operation("UpdateAuthPolicy") },
   },
+};
+
+/** A team as GetTeam answers it: provider/pkg/cloud/spec.json of pulumi/pulumi-pulumiservice. */
+const TEAM = {
+  kind: "pulumi",
+  name: "ops",
+  stacks: [{ projectName: "app", stackName: "prod", permission: 102 }],
+  environments: [{ projectName: "app", envName: "prod", permission: "open" }],
+  roleIds: ["r"],
 };
 
 const USER = { githubLogin: "alice", organizations: [{ githubLogin: "acme" }] };

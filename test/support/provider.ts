@@ -88,7 +88,8 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
       // A refresh passes the previous state; reading an object of others does not.
       const isKubernetes = parse(urn).type.startsWith("kubernetes:");
       const inputs = isKubernetes && state.__inputs ? Object(pruned(found, state.__inputs)) : found;
-      return { id, inputs, props: { ...inputs, ...state, __inputs: inputs } };
+      // The outputs are what exists, with what someone added.
+      return { id, inputs, props: { ...state, ...found, __inputs: inputs } };
     },
 
     async delete(id, urn) {

@@ -1,0 +1,139 @@
+// The Pulumi CLI as the live check runs it. Each of these commands only reads.
+
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { FailedPreview, type Plan, parsePlan } from "./plan";
+import { redact, shellQuoted } from "./terminal";
+
+interface PulumiOptions {
+  /** Variables besides those of this process. */
+  environment?: Record<string, string>;
+  /** The time limit, in seconds: a minute by default. */
+  seconds?: number;
+}
+
+/**
+ * Runs the Pulumi CLI with these arguments, and returns its standard output.
+ *
+ * @throws PulumiError if it fails, or if it takes longer than its time limit; Error if it is not installed.
+ */
+export type Pulumi = (args: string[], options?: PulumiOptions) => Promise<string>;
+
+/** A failure of the Pulumi CLI. */
+export class PulumiError extends Error {
+  constructor(
+    message: string,
+    /** What it has printed. */
+    readonly stderr: string,
+    readonly stdout = "",
+  ) {
+    super(message);
+  }
+}
+
+/**
+ * Returns the function that runs the Pulumi CLI.
+ *
+ * @param stop ends the command that runs.
+ * @param cwd the directory of the program.
+ */
+export function pulumiRunner(stop: AbortSignal, cwd: string): Pulumi {
+  return async (args, { environment = {}, seconds = 60 } = {}) => {
+    const timeout = AbortSignal.timeout(seconds * 1000);
+    const running = promisify(execFile)("pulumi", args, {
+      cwd,
+      env: { ...process.env, ...environment },
+      signal: AbortSignal.any([stop, timeout]),
+      maxBuffer: 2 ** 28,
+    });
+    running.child.stdin?.end();
+    try {
+      return (await running).stdout;
+    } catch (error) {
+      const failure = error as Error & { stdout?: string; stderr?: string; code?: unknown };
+      const { stdout = "", stderr = "", code, message } = failure;
+      if (code === "ENOENT") {
+        throw new Error("pulumi is not on PATH. To install it: https://www.pulumi.com/docs/install/");
+      }
+      const command = ["pulumi", ...args.filter((arg) => !arg.startsWith("--"))].join(" ");
+      const reason = timeout.aborted ? `no answer within ${seconds} s` : stderr.trim() || message;
+      throw new PulumiError(`Failed to run ${command}: ${reason}`, stderr, stdout);
+    }
+  };
+}
+
+/** In seconds. A preview reads every resource of the stack. */
+const PREVIEW_SECONDS = 900;
+
+/**
+ * Previews the update of a program that is deployed, after reading everything that exists.
+ *
+ * @param stack its name.
+ * @throws Error that says why the preview failed.
+ */
+export async function previewStack(stack: string, pulumi: Pulumi): Promise<Plan> {
+  const options = ["--refresh", "--json", "--show-sames", "--non-interactive", `--stack=${stack}`];
+  try {
+    const printed = await pulumi(["preview", ...options], { seconds: PREVIEW_SECONDS });
+    return parsePlan(printed, "The output of pulumi preview");
+  } catch (error) {
+    const failure = error instanceof PulumiError ? failureOf(error) : error;
+    if (!(failure instanceof FailedPreview)) throw failure;
+    const reason = redact(failure.reason).replaceAll("\n", " ");
+    throw new Error(`The preview failed: ${reason}\n${adviceFor(reason, stack)}`);
+  }
+}
+
+/** Reads why a preview failed: from its diagnostics or, if the engine has not started, from what the CLI printed. */
+function failureOf({ stdout, stderr, message }: PulumiError): FailedPreview {
+  try {
+    parsePlan(stdout, "");
+  } catch (failure) {
+    if (failure instanceof FailedPreview) return failure;
+  }
+  const [, reported = message] = /^error: (.+)/m.exec(stderr) ?? [];
+  return new FailedPreview(reported);
+}
+
+function adviceFor(reason: string, stack: string): string {
+  if (/PULUMI_ACCESS_TOKEN must be set|pulumi login|Unauthorized/.test(reason)) {
+    return "To sign in: pulumi login";
+  }
+  // The CLI adds the default organization to a name, whichever organization the selected stack has.
+  if (reason.startsWith("no stack named") && !stack.includes("/")) {
+    return `Is it in another organization than your default one? npm start -- --live --stack ORGANIZATION/${shellQuoted(stack)}`;
+  }
+  return `To see all of it: pulumi preview --refresh --diff --stack ${shellQuoted(stack)}`;
+}
+
+/**
+ * Returns what the API of Pulumi Cloud has at a path of an organization; undefined if it has nothing there.
+ *
+ * @param permission that the request requires, for the message of an error.
+ * @throws Error that names the permission.
+ */
+export type ReadApi = (permission: string, ...path: string[]) => Promise<unknown>;
+
+/**
+ * Returns the function that reads the API. https://www.pulumi.com/docs/reference/cloud-rest-api/
+ *
+ * @param apiUrl of Pulumi Cloud, without a path.
+ */
+export function apiReader(organization: string, apiUrl: string, pulumi: Pulumi): ReadApi {
+  return async (permission, ...path) => {
+    const endpoint = `/api/orgs/${[organization, ...path].map(encodeURIComponent).join("/")}`;
+    // The CLI otherwise asks the backend of its current login, which can be another Pulumi Cloud.
+    const environment = { PULUMI_BACKEND_URL: apiUrl };
+    try {
+      return JSON.parse(await pulumi(["api", endpoint, "--non-interactive"], { environment }));
+    } catch (error) {
+      if (!(error instanceof PulumiError)) throw error;
+      // It prints an error as JSON: pkg/cmd/pulumi/cloud/envelope.go in pulumi/pulumi.
+      if (/"httpStatus": *404\b/.test(error.stderr)) return undefined;
+      const [, reported = error.message] = /"message": *"([^"]*)"/.exec(error.stderr) ?? [];
+      throw new Error(
+        `Failed to run pulumi api ${endpoint}: ${reported}\nThis requires the permission ${permission} in organization ${organization}, which the role Admin contains, and a login.\nTo sign in: pulumi login ${shellQuoted(apiUrl)}`,
+      );
+    }
+  };
+}
