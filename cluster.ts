@@ -5,19 +5,10 @@ import { getRegion } from "@pulumi/aws/getRegion";
 import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
+import type { Account } from "./settings/account";
 import type { AwsOptions, ClusterConfig } from "./settings/cluster";
 import { visible } from "./settings/problems";
 import { providerMessage, userError } from "./settings/userError";
-
-/** What the cluster must provide for the settings of the service accounts. */
-export interface ClusterNeeds {
-  /** IRSA roles: the IAM OIDC provider of the cluster's issuer. */
-  oidcProvider: boolean;
-  /** EKS Pod Identity: its agent, which an existing cluster must have. */
-  podIdentityAgent: boolean;
-  /** `injectToken`: a version of Kubernetes that has mutating admission policies. */
-  admissionPolicies: boolean;
-}
 
 /** The first version with MutatingAdmissionPolicy v1, and that of a created cluster: https://github.com/kubernetes/enhancements/issues/3962 */
 const VERSION_WITH_ADMISSION_POLICIES = "1.36";
@@ -32,8 +23,8 @@ export interface Cluster {
   kubernetesProvider: Provider;
 }
 
-/** The cluster before anything of it is registered. */
-export interface PlannedCluster {
+/** The cluster, before anything of it is registered. */
+export interface PreparedCluster {
   /** The AWS region in use, whatever it comes from. */
   region: string;
   /** The OIDC issuer, if the cluster exists already. */
@@ -45,12 +36,12 @@ export interface PlannedCluster {
 /**
  * Looks up a cluster that exists. Creates nothing.
  *
- * @param needs what else to look up.
+ * @param accounts of the stack, which say what else the cluster must have.
  * @returns the cluster, to be registered. The IAM OIDC provider that it creates with `createOidcProvider` is retained.
  * @throws pulumi.RunError if the cluster or its IAM OIDC provider does not exist, or the cluster is too old.
  */
-export async function existingCluster(config: ClusterConfig, needs: ClusterNeeds): Promise<PlannedCluster> {
-  const { clusterName, aws, createOidcProvider } = config;
+export async function existingCluster(config: ClusterConfig, accounts: Account[]): Promise<PreparedCluster> {
+  const { clusterName, createOidcProvider } = config;
   const cluster = await awsEks.getCluster({ name: clusterName }).catch(async (error: Error) => {
     const where = await getRegion().then(
       ({ region }) => ` in ${visible(region)}`,
@@ -67,12 +58,11 @@ export async function existingCluster(config: ClusterConfig, needs: ClusterNeeds
   const certificateAuthority = cluster.certificateAuthorities[0]?.data;
   if (!issuerUrl || !certificateAuthority) {
     throw userError(
-      `EKS cluster "${clusterName}" has no OIDC issuer yet; its status is ${cluster.status}. Wait until it is ACTIVE:\n\n` +
-        `  ${awsCommand(["eks", "wait", "cluster-active", "--name", clusterName], aws)}\n`,
+      `EKS cluster "${clusterName}" has no OIDC issuer yet. Its status is ${cluster.status}: wait until it is ACTIVE.`,
     );
   }
-  if (needs.admissionPolicies) requireAdmissionPolicies(config, cluster.version);
-  const mustExist = needs.oidcProvider && !createOidcProvider;
+  if (accounts.some(({ injectToken }) => injectToken)) requireAdmissionPolicies(config, cluster.version);
+  const mustExist = useIrsa(accounts) && !createOidcProvider;
   const existingProviderArn = mustExist ? await lookUpOidcProvider(config, issuerUrl) : undefined;
 
   return {
@@ -97,11 +87,11 @@ export async function existingCluster(config: ClusterConfig, needs: ClusterNeeds
 /**
  * Prepares a small cluster. Creates nothing.
  *
- * @param needs what else to create.
+ * @param accounts of the stack, which say what else the cluster must have.
  * @returns the cluster, to be registered.
  * @throws pulumi.RunError if there is no AWS region.
  */
-export async function newCluster(config: ClusterConfig, needs: ClusterNeeds): Promise<PlannedCluster> {
+export async function newCluster(config: ClusterConfig, accounts: Account[]): Promise<PreparedCluster> {
   // Loaded here only: it loads all of @pulumi/aws.
   const eks = await import("@pulumi/eks");
 
@@ -136,7 +126,7 @@ export async function newCluster(config: ClusterConfig, needs: ClusterNeeds): Pr
 
       // A pod can run once the whole cluster exists, and receives its role once the agent runs.
       const complete: pulumi.Resource[] = [cluster];
-      if (needs.podIdentityAgent) {
+      if (accounts.some(({ awsRole }) => awsRole === "pod-identity")) {
         const addonName = "eks-pod-identity-agent";
         complete.push(
           new awsEks.Addon(
@@ -156,10 +146,15 @@ export async function newCluster(config: ClusterConfig, needs: ClusterNeeds): Pr
         },
         { ...options, dependsOn: complete },
       );
-      const oidcProviderArn = needs.oidcProvider ? registerOidcProvider(name, issuerUrl, options) : undefined;
+      const oidcProviderArn = useIrsa(accounts) ? registerOidcProvider(name, issuerUrl, options) : undefined;
       return { arn, issuerUrl, oidcProviderArn, kubernetesProvider };
     },
   };
+}
+
+/** Returns whether a service account has an IRSA role, for which the cluster's issuer must be an IAM OIDC provider. */
+function useIrsa(accounts: Account[]): boolean {
+  return accounts.some(({ awsRole }) => awsRole === "irsa");
 }
 
 function requireAdmissionPolicies({ clusterName }: ClusterConfig, version: string): void {
@@ -238,14 +233,4 @@ function kubeconfigOf(
 
 function cliOptions(options: AwsOptions): string[] {
   return Object.entries(options).flatMap(([key, value]) => (value ? [`--${key}`, value] : []));
-}
-
-/** Returns a command of the AWS CLI to type, signed in as the user and not as the role. */
-function awsCommand(words: string[], aws: AwsOptions): string {
-  const options = cliOptions({ ...aws, "role-arn": undefined });
-  return ["aws", ...words, ...options].map(shellQuoted).join(" ");
-}
-
-function shellQuoted(word: string): string {
-  return /^[\w./:@=-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
 }

@@ -26,26 +26,21 @@ export = async (): Promise<StackOutputs> => {
   // Fail fast: everything is validated and looked up before a resource is registered.
   const config = readConfig();
 
-  const awsRoles = config.access.serviceAccounts.map(({ awsRole }) => awsRole);
-  const needs = {
-    oidcProvider: awsRoles.includes("irsa"),
-    podIdentityAgent: awsRoles.includes("pod-identity"),
-    admissionPolicies: config.access.serviceAccounts.some(({ injectToken }) => injectToken),
-  };
-  const planned = config.cluster.createCluster
-    ? await newCluster(config.cluster, needs)
-    : await existingCluster(config.cluster, needs);
-  if (planned.issuerUrl) checkIssuer(config.access, planned.issuerUrl);
+  const { serviceAccounts } = config.access;
+  const prepared = config.cluster.createCluster
+    ? await newCluster(config.cluster, serviceAccounts)
+    : await existingCluster(config.cluster, serviceAccounts);
+  if (prepared.issuerUrl) checkIssuer(config.access, prepared.issuerUrl);
 
   // A stack stays where it was deployed. The cluster waits too: a changed Kubernetes provider would replace everything on it.
   const { pulumiApiUrl, organization } = config.access;
   const { clusterName, createCluster } = config.cluster;
-  const { region, issuerUrl } = planned;
+  const { region, issuerUrl } = prepared;
   const place = { pulumiApiUrl, organization, clusterName, createCluster, region, issuerUrl };
   const dependsOn = stayWhereDeployed("pulumi-cloud", place);
 
   const pulumiCloudProvider = createPulumiCloudProvider("pulumi-cloud", pulumiApiUrl, { dependsOn });
-  const cluster = planned.register("cluster", { dependsOn });
+  const cluster = prepared.register("cluster", { dependsOn });
 
   // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMap, and the Job that tests the exchange.
   const pulumiCloudAccess = new PulumiCloudAccess(

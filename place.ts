@@ -23,8 +23,9 @@ export interface Place {
  * A move cannot be undone: if one resource fails at the new place, both places have an issuer with the same policies, and
  * the way back deletes what both have, such as a live service account.
  *
- * Pulumi bills each Stash, so there are only two: one for the URL, which can be accepted anew, and one for all other values.
- * The output of a Stash never changes, so a value that is added to the place later needs a separate Stash.
+ * Pulumi bills each Stash. There are two for a stack and two for a component, so four in this project's stack: one for the
+ * URL, which can be accepted anew, and one for all other values. The output of a Stash never changes, so to merge them would
+ * forget the first values, and a value that is added to the place later needs a separate Stash.
  *
  * @param name of the resources, such as that of the provider of Pulumi Cloud.
  * @param place its values are known in a preview, except outputs of resources that are still to be created.
@@ -96,32 +97,49 @@ function moveMessage(moves: Move[], componentName: string | undefined): string {
   const differences = moves.map(({ setting, current, first }) => {
     return `  ${setting} = ${JSON.stringify(current)}: deployed with ${JSON.stringify(first)}`;
   });
+  const moved = moves.map(({ setting }) => setting);
   // `pulumi destroy` does not run the program, which would stop a token of another Pulumi Cloud.
   const url = moves.find(({ setting }) => setting === "pulumiApiUrl")?.first;
   const undone = url === undefined ? "undo the change" : `undo the change, log in to ${url}`;
+  const isGone = moved.includes("issuerUrl") || moved.includes("clusterName");
+  // https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/
+  const unreachable = "with PULUMI_K8S_DELETE_UNREACHABLE=true in the environment";
 
-  const [title, ...ways] = componentName
+  const lines = componentName
     ? [
-        `PulumiCloudAccess "${componentName}" stays where it was deployed. None of its resources was changed.`,
+        `PulumiCloudAccess "${componentName}" stays where it was first deployed, even if that update failed. ` +
+          "None of its resources was changed.",
+        "",
+        ...differences,
+        "",
         "  To stay, undo the change.",
         `  To move, ${undone}, remove the component from the program, and run \`pulumi up\`. Then add it again with the ` +
           "change. For a whole stack, run `pulumi destroy` instead.",
+        ...(isGone ? [`  If its cluster no longer exists, run that command ${unreachable}.`] : []),
       ]
     : [
-        "This stack stays where it was deployed. Nothing was changed.",
+        "This stack stays where it was first deployed, even if that update failed. Nothing was changed.",
+        "",
+        ...differences,
+        "",
+        ...causes(moved),
         "  To stay, undo the change.",
         `  To move, ${undone}, and run \`pulumi destroy\`. Then deploy the stack with the change.`,
+        ...(isGone
+          ? [`  If its cluster no longer exists, run \`pulumi destroy\` ${unreachable}, and undo nothing.`]
+          : []),
+        "  What stays on the cluster and in the AWS account cannot be created there again: remove createNamespaces and " +
+          "createOidcProvider before you deploy to the same ones.",
         "  To have both, undo the change, and create another stack with it.",
       ];
-  return [title, "", ...differences, "", ...causes(moves, componentName), ...ways, ""].join("\n");
+  return [...lines, ""].join("\n");
 }
 
 /** Returns what has changed where no setting of the stack has: of what it looks up. */
-function causes(moves: Move[], componentName: string | undefined): string[] {
-  if (componentName) return [];
-  const moved = moves.map(({ setting }) => setting);
-  if (moved.includes("region"))
+function causes(moved: string[]): string[] {
+  if (moved.includes("region")) {
     return ["  Without aws:region, the region is that of AWS_REGION or of the AWS profile.", ""];
+  }
   if (!moved.includes("issuerUrl")) return [];
   return ["  The AWS account is another one, or the cluster was deleted and created again.", ""];
 }

@@ -36,7 +36,7 @@ const RESTORED = { "pulumi.com/patchForce": "true" };
  *
  * @returns the ConfigMap. It contains no token.
  */
-export function createTokenExchange(
+export function createExchangeConfigMap(
   name: string,
   args: TokenExchangeArgs,
   options?: pulumi.CustomResourceOptions,

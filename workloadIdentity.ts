@@ -10,7 +10,7 @@ import type { Access } from "./settings/access";
 import type { Account } from "./settings/account";
 import type { RoleCluster } from "./settings/cluster";
 import { scopeOf, type TokenType } from "./settings/tokenTypes";
-import { createTokenExchange } from "./tokenExchange";
+import { createExchangeConfigMap } from "./tokenExchange";
 
 /** What one service account has: the names of its resources, and what a pod needs to exchange a token. */
 export interface ServiceAccountOutputs {
@@ -69,7 +69,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     const serviceAccount =
       created ?? (account.runJob ? readServiceAccount(name, account, inComponent) : undefined);
 
-    const tokenExchange = createTokenExchange(
+    const tokenExchange = createExchangeConfigMap(
       name,
       {
         namespace,

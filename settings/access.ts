@@ -50,7 +50,7 @@ export interface AccessSettings {
    * Default: `[]`.
    */
   createNamespaces?: string[];
-  /** Upper bound for the lifetime of every access token from this issuer, in seconds. Default: `7200`. */
+  /** Upper bound for the lifetime of every access token from this issuer, in seconds, at least 600. Default: `7200`. */
   maxExpirationSeconds?: number;
   /** ARN of the permissions boundary of every IAM role. Default: none. */
   permissionsBoundaryArn?: pulumi.Input<string>;
@@ -105,7 +105,7 @@ const serviceAccounts = v.pipe(
 export const accessEntries = schemasOf<AccessSettings>()({
   organization: inputSchema(organizationName),
   issuerName: inputSchema(issuerName),
-  maxExpirationSeconds: v.optional(seconds, 7200),
+  maxExpirationSeconds: v.optional(v.pipe(seconds, v.minValue(600, "must be at least 600 seconds")), 7200),
   permissionsBoundaryArn: v.optional(inputSchema(policyArn)),
   rolePath: v.optional(inputSchema(rolePath), "/"),
   image: v.optional(inputSchema(image), "pulumi/pulumi-base:3.274.1"),

@@ -34,7 +34,11 @@ export interface ServiceAccount extends TokenSettings {
   namespace: string;
   /** Name of the service account. */
   name: string;
-  /** Lifetime of the access token in seconds, at most `maxExpirationSeconds`. Default: `maxExpirationSeconds`. */
+  /**
+   * Lifetime of the access token in seconds, at most `maxExpirationSeconds`. The Pulumi CLI renews it. What doesn't needs a
+   * lifetime that is longer than its update: a CLI before 3.274, a command that the script wraps, and a provider plugin such as
+   * pulumiservice. Default: `3600`; `maxExpirationSeconds` if that is less.
+   */
   tokenExpirationSeconds?: number;
   /** Audience of the ID token. Default: `urn:pulumi:org:ORGANIZATION`. */
   tokenAudience?: pulumi.Input<string>;
@@ -73,6 +77,9 @@ export const seconds = v.pipe(
   v.minValue(1, "must be at least 1 second"),
   v.maxValue(999_999_999, "must be at most 999999999 seconds"),
 );
+
+/** A token that leaks ends within the hour, and the Pulumi CLI renews it. */
+const DEFAULT_EXPIRATION_SECONDS = 3600;
 
 /** Audiences by which an ID token that Pulumi Cloud receives could sign in elsewhere, and who accepts them. */
 const FOREIGN_AUDIENCES: [pattern: RegExp, acceptor: string][] = [
@@ -174,7 +181,8 @@ export function withAccountDefaults(
 ): Account {
   return {
     ...account,
-    tokenExpirationSeconds: account.tokenExpirationSeconds ?? maxExpirationSeconds,
+    tokenExpirationSeconds:
+      account.tokenExpirationSeconds ?? Math.min(DEFAULT_EXPIRATION_SECONDS, maxExpirationSeconds),
     tokenAudience: account.tokenAudience ?? mapInput(organization, (name) => `urn:pulumi:org:${name}`),
     awsRole: awsRoleOf(account),
     rolePolicyArns: account.rolePolicyArns ?? [],

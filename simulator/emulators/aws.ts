@@ -57,6 +57,11 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
     oidcProviders.set(providerArn(issuerUrl), { url: issuerUrl, clientIdLists: ["sts.amazonaws.com"] });
   }
 
+  const oidcProvider = storedKind(
+    oidcProviders,
+    ({ url }) => providerArn(url),
+    (id, inputs) => ({ ...inputs, arn: id }),
+  );
   const resources: Record<string, ResourceKind> = {
     "aws:iam/role:Role": storedKind(
       roles,
@@ -73,11 +78,18 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
       attachments,
       ({ role, policyArn }) => `${role}/${policyArn}`,
     ),
-    "aws:iam/openIdConnectProvider:OpenIdConnectProvider": storedKind(
-      oidcProviders,
-      ({ url }) => providerArn(url),
-      (id, inputs) => ({ ...inputs, arn: id }),
-    ),
+    "aws:iam/openIdConnectProvider:OpenIdConnectProvider": {
+      ...oidcProvider,
+      // https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateOpenIDConnectProvider.html
+      async create(name, inputs: { url: string; clientIdLists: string[] }) {
+        if (oidcProviders.has(providerArn(inputs.url))) {
+          throw new Error(
+            "creating IAM OIDC Provider: EntityAlreadyExists: Provider with this URL already exists.",
+          );
+        }
+        return oidcProvider.create(name, inputs);
+      },
+    },
     "aws:eks/podIdentityAssociation:PodIdentityAssociation": storedKind(
       associations,
       ({ clusterName, namespace, serviceAccount }) => `${clusterName},${namespace}/${serviceAccount}`,

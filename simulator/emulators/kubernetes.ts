@@ -112,15 +112,29 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   }
 
   function kindOf(kind: string, store: Map<string, KubernetesObject>): ResourceKind {
-    const stored = storedKind(
+    const uids = new Map<string, string>();
+    const withUid = (id: string, object: KubernetesObject) => {
+      return { ...object, metadata: { ...object.metadata, uid: uids.get(id) } };
+    };
+    const kept = storedKind(
       store,
       ({ metadata: { namespace, name = "" } = {} }) => {
         const id = objectId(name, namespace);
-        if (!store.has(id)) return id;
+        if (!store.has(id)) {
+          uids.set(id, randomUUID());
+          return id;
+        }
         throw new Error(`resource ${id} was not successfully created: it already exists`);
       },
-      (_id, inputs) => ({ ...inputs, metadata: { ...inputs.metadata, uid: randomUUID() } }),
+      withUid,
     );
+    const stored = {
+      ...kept,
+      read(id: string) {
+        const object = store.get(id);
+        return object && withUid(id, object);
+      },
+    };
     if (kind !== JOB) return stored;
     return {
       ...stored,

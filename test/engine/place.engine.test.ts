@@ -7,6 +7,7 @@ import { startIssuer } from "../../simulator/emulators/issuer";
 import { changes, errorsIn, failed, resourcesOf, succeeded } from "../support/engineOutcome";
 import { emptyStack, type Stack } from "../support/engineStack";
 import { missingCli, type Outcome } from "../support/pulumiCli";
+import { CLUSTER } from "../support/stack";
 
 const DEPLOYER = { namespace: "default", name: "deployer", tokenType: "organization", awsRole: "none" };
 const DRIFT = { ...DEPLOYER, name: "drift" };
@@ -16,10 +17,11 @@ const OTHER_CLOUD = "https://pulumi.example.com";
 describe("on Pulumi's engine", { skip: missingCli }, () => {
   test("a stack stays where it was deployed", async (t) => {
     const settings = { serviceAccounts: [DEPLOYER], createOidcProvider: true };
-    const stack = await emptyStack(t, { ...settings, organization: "acmee" });
+    const cluster = { ...CLUSTER, hasOidcProvider: false };
+    const stack = await emptyStack(t, { ...settings, organization: "acmee" }, { cluster });
     const { simulation, cli, pulumi, set, up } = stack;
     const preview = () => pulumi("preview");
-    const title = /error: This stack stays where it was deployed/;
+    const title = /error: This stack stays where it was first deployed/;
 
     await t.test("in its organization, until it is destroyed, even if its first update failed", async (t) => {
       const issuers = simulation.resources["pulumiservice:index:OidcIssuer"] ?? assert.fail();
@@ -28,9 +30,13 @@ describe("on Pulumi's engine", { skip: missingCli }, () => {
       create.mock.restore();
 
       await set("organization", "acme");
-      const message = /organization = "acme": deployed with "acmee".*To move, .*run `pulumi destroy`/s;
+      const message =
+        /organization = "acme": deployed with "acmee".*To move, .*run `pulumi destroy`.*remove createNamespaces and/s;
       assert.deepEqual(await changedByStopped(stack, [preview, up], title, message), []);
       succeeded(await pulumi("destroy", "--yes"));
+      // As the message says: the provider stays.
+      failed(await up(), /Provider with this URL already exists/);
+      await set("createOidcProvider", false);
       succeeded(await up());
       assert.match(simulation.existing().pulumiCloud.join(), /^acme\/[^,]*$/);
     });

@@ -42,7 +42,7 @@ test("a cluster and a service account are enough", () => {
   const [account = assert.fail(), ...others] = access.serviceAccounts;
   assert.deepEqual([{ ...account, ...ENTRY }, others], [account, []]);
   const { tokenExpirationSeconds, tokenAudience } = account;
-  assert.deepEqual([tokenExpirationSeconds, tokenAudience], [7200, "urn:pulumi:org:acme"]);
+  assert.deepEqual([tokenExpirationSeconds, tokenAudience], [3600, "urn:pulumi:org:acme"]);
 });
 
 test("the defaults in the descriptions are those of the program", () => {
@@ -51,7 +51,6 @@ test("the defaults in the descriptions are those of the program", () => {
   const values: Given = { ...cluster, ...access, ...account };
   const inWords: Given = {
     organization: "the organization of the stack",
-    tokenExpirationSeconds: "maxExpirationSeconds",
     tokenAudience: "urn:pulumi:org:ORGANIZATION",
     permissionsBoundaryArn: "none",
   };
