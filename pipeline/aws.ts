@@ -21,9 +21,10 @@ interface Existing {
  * @throws pulumi.RunError that lists everything that cannot be read, and every cluster that cannot have access entries.
  */
 export async function lookUp({ stacks, githubOidcProvider }: Settings): Promise<Existing> {
-  const byCluster = new Map(stacks.map((stack) => [`${stack.region}.${stack.clusterName}`, stack]));
+  const onClusters = stacks.filter(hasCluster);
+  const byCluster = new Map(onClusters.map((stack) => [`${stack.region}.${stack.clusterName}`, stack]));
   const clusters = [...byCluster.values()].map(async ({ clusterName, region }) => {
-    const onIt = stacks.filter((stack) => stack.clusterName === clusterName && stack.region === region);
+    const onIt = onClusters.filter((stack) => stack.clusterName === clusterName && stack.region === region);
     const namespaces = [...new Set(onIt.flatMap((stack) => stack.namespaces))];
     return { ...(await lookUpCluster(clusterName, region)), namespaces };
   });
@@ -35,6 +36,13 @@ export async function lookUp({ stacks, githubOidcProvider }: Settings): Promise<
   return { clusters: await Promise.all(clusters), oidcProviderArn: await oidcProviderArn };
 }
 
+/** Returns whether the cluster of a stack is in the AWS account of this pipeline stack. */
+export function hasCluster<Stack extends Settings["stacks"][number]>(
+  stack: Stack,
+): stack is Stack & { clusterName: string; region: string } {
+  return stack.clusterName !== undefined;
+}
+
 async function lookUpCluster(name: string, region: string): Promise<eks.GetClusterResult> {
   const what = `EKS cluster "${name}" in ${region}`;
   const cluster = await eks.getCluster({ name, region }).catch((error: Error) => {
@@ -44,10 +52,7 @@ async function lookUpCluster(name: string, region: string): Promise<eks.GetClust
     );
   });
   if (cluster.accessConfigs[0]?.authenticationMode === "CONFIG_MAP") {
-    throw new Error(
-      `${what} has no access entries: its authentication mode is CONFIG_MAP. To change it:\n\n` +
-        `  aws eks update-cluster-config --region ${region} --name ${name} --access-config authenticationMode=API_AND_CONFIG_MAP\n`,
-    );
+    throw new Error(`${what} has no access entries: its authentication mode must be API_AND_CONFIG_MAP.`);
   }
   return cluster;
 }
@@ -86,7 +91,6 @@ export function createPreviewRole(
     {
       description: `GitHub workflows of ${settings.repository}`,
       assumeRolePolicy: trustPolicy(trustedArn, settings),
-      permissionsBoundary: settings.ownPermissionsBoundaryArn,
     },
     options,
   );

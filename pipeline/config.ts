@@ -9,13 +9,15 @@ import {
   kubernetesName,
   ORGANIZATION_NAME,
   PROJECT_PATH,
-  policyArn,
   rolePath,
 } from "../settings/names";
+import type { Problem } from "../settings/problems";
 import { invalidConfiguration, projectValues, readRawConfig, withEncrypted } from "../settings/raw";
 import {
+  booleanSchema,
   check,
   duplicates,
+  type Incomplete,
   listSchema,
   schemasOf,
   settingsSchema,
@@ -26,10 +28,12 @@ import {
 interface StackSettings {
   /** The stack, as ORGANIZATION/PROJECT/STACK. */
   stack: string;
-  /** Name of its EKS cluster. All clusters are in one AWS account. */
-  clusterName: string;
-  /** AWS region of the cluster. */
-  region: string;
+  /** Directory of its program in the repository. Default: `.`. */
+  directory?: string;
+  /** Name of its EKS cluster. Leave it out if the cluster is in another AWS account, which has a separate pipeline stack. */
+  clusterName?: string;
+  /** AWS region of the cluster. Required with `clusterName`. */
+  region?: string;
   /** Namespaces of the stack's service accounts. Default: `["default"]`. */
   namespaces?: string[];
 }
@@ -47,12 +51,17 @@ interface PipelineSettings {
   subjectPrefix: string;
   /** Stacks that the workflows preview. */
   stacks: StackSettings[];
+  /** Create what the workflows need in Pulumi Cloud. Only one pipeline stack does. Default: `true`. */
+  pulumiCloud?: boolean;
+  /**
+   * Environments that the previews open, and those that they import, as ORGANIZATION/PROJECT/ENVIRONMENT. Anyone who can push a
+   * branch can read them. Default: `[]`.
+   */
+  environments?: string[];
   /** IAM OIDC provider of GitHub in the account: create it, or use the `existing` one. Default: `create`. */
   githubOidcProvider?: "create" | "existing";
-  /** OIDC issuer of GitHub in the organization: create it, or leave the `existing` one to policies.sh. Default: `create`. */
+  /** OIDC issuer of GitHub in the organization: create it, or output the policies for the `existing` one. Default: `create`. */
   githubIssuer?: "create" | "existing";
-  /** Permissions boundary of the workflows' role. Default: none. */
-  ownPermissionsBoundaryArn?: string;
   /** The rolePath of the stacks. Default: `/`. */
   rolePath?: string;
   /**
@@ -70,13 +79,19 @@ export const ISSUER_URL = "https://token.actions.githubusercontent.com";
 
 const createOrExisting = v.picklist(["create", "existing"], "must be create or existing");
 
-const previewedStackEntries = schemasOf<StackSettings>()({
-  stack: stringSchema(
+/** Returns a schema for the full name of a stack or an environment. */
+function inOrganization(what: string) {
+  return stringSchema(
     new RegExp(`^${ORGANIZATION_NAME}/${PROJECT_PATH}$`),
-    "must be ORGANIZATION/PROJECT/STACK",
-  ),
-  clusterName: clusterEntries.clusterName,
-  region: stringSchema(/^[a-z]{2,}(-[a-z]+)+-\d+$/, "must be an AWS region, such as us-west-2"),
+    `must be ORGANIZATION/PROJECT/${what}`,
+  );
+}
+
+const previewedStackEntries = schemasOf<StackSettings>()({
+  stack: inOrganization("STACK"),
+  directory: v.optional(stringSchema(/^[\w.-]+(\/[\w.-]+)*$/, "must be a directory of the repository"), "."),
+  clusterName: v.optional(clusterEntries.clusterName),
+  region: v.optional(stringSchema(/^[a-z]{2,}(-[a-z]+)+-\d+$/, "must be an AWS region, such as us-west-2")),
   namespaces: v.optional(v.pipe(listSchema(kubernetesName), v.nonEmpty("must not be empty")), ["default"]),
 });
 
@@ -93,9 +108,10 @@ export const pipelineEntries = schemasOf<PipelineSettings>()({
     "must be the prefix that GitHub reports",
   ),
   stacks: v.pipe(listSchema(previewedStackSchema), v.nonEmpty("must not be empty")),
+  pulumiCloud: v.optional(booleanSchema, true),
+  environments: v.optional(listSchema(inOrganization("ENVIRONMENT")), []),
   githubOidcProvider: v.optional(createOrExisting, "create"),
   githubIssuer: v.optional(createOrExisting, "create"),
-  ownPermissionsBoundaryArn: v.optional(policyArn),
   rolePath: v.optional(rolePath, "/"),
   pulumiApiUrl: v.optional(apiUrl, DEFAULT_API_URL),
 });
@@ -110,7 +126,7 @@ const schema = v.pipe(
 );
 
 /** The settings that are not strings. */
-const JSON_KEYS = ["stacks"];
+const JSON_KEYS = ["stacks", "environments", "pulumiCloud"];
 
 /**
  * Reads the configuration of the current stack.
@@ -121,12 +137,19 @@ const JSON_KEYS = ["stacks"];
 export function readSettings(): Settings {
   const raw = readRawConfig();
   const given = projectValues(raw, JSON_KEYS);
-  const { settings: valid, problems } = check(schema, given, ({ stacks = [] }) => {
-    const names = stacks.map((it) => it?.stack);
-    return duplicates(names, (index) => ["stacks", index, "stack"]);
-  });
+  const { settings: valid, problems } = check(schema, given, rules);
 
   const all = [...withEncrypted(problems, raw), ...(valid ? loginProblems(valid.pulumiApiUrl) : [])];
   if (!valid || all.length > 0) throw invalidConfiguration(all);
   return valid;
+}
+
+/** Returns the problems of settings that are valid by themselves, but not together. */
+function rules({ stacks = [] }: Incomplete<Settings>): Problem[] {
+  const names = stacks.map((it) => it?.stack);
+  const withoutRegion = stacks.flatMap((stack, index): Problem[] => {
+    if (!stack?.clusterName || stack.region) return [];
+    return [{ path: ["stacks", index, "region"], reason: "required with clusterName" }];
+  });
+  return [...withoutRegion, ...duplicates(names, (index) => ["stacks", index, "stack"])];
 }

@@ -33,12 +33,12 @@ export function allowPolicies(
 }
 
 /**
- * Creates the team that the workflows act as. It can read these stacks and, for a refresh, the organization's OIDC issuers and
- * teams: https://www.pulumi.com/docs/administration/reference/rbac-scopes/org-settings/
+ * Creates the team that the workflows act as. It can read these stacks, open these environments and, for `npm start -- --live`,
+ * read the organization's OIDC issuers and teams: https://www.pulumi.com/docs/administration/reference/rbac-scopes/org-settings/
  */
 export function createTeam(
   organization: string,
-  { repository, stacks }: Settings,
+  { repository, stacks, environments }: Settings,
   provider: pulumiservice.Provider,
 ): void {
   const name = teamName(repository);
@@ -57,6 +57,16 @@ export function createTeam(
     new pulumiservice.TeamStackPermission(
       stack.stack,
       { organization, project, stack: stackName, team: name, permission },
+      ofTeam,
+    );
+  }
+
+  for (const path of environments.filter((it) => it.startsWith(`${organization}/`))) {
+    const [, project = "", environment = ""] = path.split("/");
+    const permission = pulumiservice.EnvironmentPermission.Open;
+    new pulumiservice.TeamEnvironmentPermission(
+      path,
+      { organization, project, environment, team: name, permission },
       ofTeam,
     );
   }

@@ -4,11 +4,8 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { before, describe, type TestContext, test } from "node:test";
-import { createGunzip } from "node:zlib";
 import { parse, stringify } from "yaml";
-import { ISSUER_URL } from "../../pipeline/config";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { emulatorCertificate, simulationDirectory } from "../../simulator/emulators/certificates";
 import { type Reply, startServer } from "../../simulator/emulators/server";
@@ -20,22 +17,24 @@ import { serveProvider } from "../support/provider";
 import { missingCli, openCli, pathOf } from "../support/pulumiCli";
 import { ACCESS_TOKEN } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { GITHUB_PROVIDER, type PipelineCloud, SETTINGS, SUBJECT_PREFIX, startPipelineCloud } from "./cloud";
+import {
+  GITHUB_PROVIDER,
+  type PipelineCloud,
+  SETTINGS,
+  STACK,
+  SUBJECT_PREFIX,
+  startPipelineCloud,
+} from "./cloud";
 
 const missingTool = missingCli || missingProgram("jq", "https://jqlang.org/download/");
 
-/** The team is never deleted. */
 const TEAM = "acme/eks-pulumi-oidc-preview";
 
-/** What a new issuer has: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ */
-const DEFAULT_DENY: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "" } };
-/** What others have. It would change what a terminal shows. */
-const OF_OTHERS = "repo:acme/web:\u001b[8m\u202e";
 const OTHERS: AuthPolicy = {
   decision: "allow",
   tokenType: "team",
   teamName: "web",
-  rules: { sub: OF_OTHERS },
+  rules: { sub: "repo:acme/web:*" },
 };
 
 describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
@@ -76,58 +75,54 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.deepEqual(await resourcesOf(pulumi), resources);
 
     await documented("Remove it", "bash");
-    assert.deepEqual(cloud.existing(), [TEAM]);
+    assert.deepEqual(cloud.existing(), []);
     await assert.rejects(readFile(file), /ENOENT/);
   });
 
-  test("if GitHub is already registered, the documented commands keep what others have", async (t) => {
-    const { run, documented } = await newPipeline(t);
-    const issuer = {
-      organization: "acme",
-      name: "GitHub",
-      url: ISSUER_URL,
-      policies: [DEFAULT_DENY, OTHERS],
-    };
-    const policies = () => {
-      const found = issuer.policies.map(({ decision, tokenType, teamName, rules }) => {
-        return `${decision} ${tokenType} ${teamName ?? "-"} ${rules.sub?.replace(SUBJECT_PREFIX, "")}`;
-      });
-      return found.sort();
-    };
-    const others = `allow team web ${OF_OTHERS}`;
+  test("if GitHub is already registered, the documented commands create no issuer, and print the policies to add", async (t) => {
+    const { pulumi, documented } = await newPipeline(t);
     cloud.stored.set(GITHUB_PROVIDER, {});
-    cloud.issuers.set("acme/1", issuer);
-    for (const _ of ["once", "again"]) {
-      await documented("Set it up", "bash", "bash existing");
-      assert.deepEqual(policies(), [
-        "allow team eks-pulumi-oidc-preview :pull_request",
-        "allow team eks-pulumi-oidc-preview :ref:refs/heads/main",
-        others,
-      ]);
-    }
+    await documented("Set it up", "bash", "bash existing");
+    assert.deepEqual([...cloud.issuers], []);
+    const { stdout } = succeeded(await pulumi("stack", "output", "policies", "--json"));
+    const subjects = JSON.parse(stdout).acme.map(({ rules }: AuthPolicy) => rules.sub);
+    assert.deepEqual(subjects, [`${SUBJECT_PREFIX}:pull_request`, `${SUBJECT_PREFIX}:ref:refs/heads/main`]);
+    await documented("Remove it", "bash");
+    assert.deepEqual(cloud.existing(), [GITHUB_PROVIDER]);
+  });
 
-    // Without any other policy, one has to stay, since the API rejects an empty list.
-    issuer.policies = issuer.policies.filter(({ teamName }) => teamName !== "web");
-    for (const _ of ["once", "again"]) {
-      succeeded(await run("bash", "policies.sh", "remove", "acme"));
-      assert.deepEqual(policies(), ["deny organization - none"]);
-    }
+  test("two stacks of the pipeline, for two AWS accounts, share one organization, and their outputs are one file", async (t) => {
+    const { root, pulumi, documented, settings } = await newPipeline(t);
+    const elsewhere = { ...STACK, stack: "acme/eks-pulumi-oidc/elsewhere" };
+    const { clusterName: _, region: __, ...withoutCluster } = elsewhere;
+    await settings("github", { stacks: [STACK, withoutCluster] });
+    await documented("Set it up", "bash");
+    const ofFirst = cloud.existing();
 
-    issuer.policies = [OTHERS];
-    const { screen } = succeeded(await run("bash", "policies.sh", "add", "acme"));
-    assert.match(screen, /^"allow team token: repo:acme\/web:\\u001b\[8m\\u202e"$/m);
-    await documented("Remove it", "bash", "bash existing");
-    assert.deepEqual(cloud.existing(), ["acme/1", TEAM, GITHUB_PROVIDER]);
-    assert.deepEqual(policies(), [others]);
+    // The other account has neither GitHub's provider nor a role yet.
+    cloud.stored.clear();
+    await settings("github-prod", { stacks: [elsewhere], pulumiCloud: false });
+    succeeded(await pulumi("stack", "init", "github-prod"));
+    succeeded(await pulumi("up", "--yes", "--skip-preview"));
+    assert.ok(ofFirst.includes(TEAM));
+    assert.deepEqual(
+      cloud.existing().filter((it) => it.startsWith("acme/") || it.startsWith("Organization")),
+      ofFirst.filter((it) => it.startsWith("acme/")),
+    );
+
+    await documented("Several AWS accounts", "bash accounts");
+    const file = JSON.parse(await readFile(join(root, ".github", "pipeline.json"), "utf8"));
+    assert.deepEqual(
+      file.stacks.map(({ stack }: { stack: string }) => stack),
+      [STACK.stack, elsewhere.stack],
+    );
   });
 
   /** Answers `pulumi api`. */
   async function answerCli(request: IncomingMessage): Promise<Reply> {
     const { pathname } = new URL(request.url ?? "", "https://127.0.0.1");
-    const isCompressed = request.headers["content-encoding"] === "gzip";
-    const content = await text(isCompressed ? request.pipe(createGunzip()) : request);
     const list = () => [...cloud.issuers].map(([id, registration]) => ({ id, registration }));
-    const answer = answerAdmin({ list }, `${request.method} ${pathname}`, content ? JSON.parse(content) : {});
+    const answer = answerAdmin({ list }, `${request.method} ${pathname}`);
     return answer ?? { status: 404, body: { code: 404, message: "Not Found" } };
   }
 
@@ -161,18 +156,25 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const pipeline = join(root, "pipeline");
     const file = join(pipeline, "Pulumi.github.yaml");
     const { config: example } = parse(await readFile(file, "utf8"));
-    await writeFile(file, stringify({ config: { ...example, ...SETTINGS } }));
+    const settings = (stack: string, changes: object) =>
+      writeFile(
+        join(pipeline, `Pulumi.${stack}.yaml`),
+        stringify({ config: { ...example, ...SETTINGS, ...changes } }),
+      );
+    await settings("github", {});
     const pulumi = (...args: string[]) => cli.pulumi(pipeline, ...args);
     return {
       root,
       environment: cli.environment,
-      run: (program: string, ...args: string[]) => cli.run(pipeline, program, ...args),
       pulumi,
+      /** Writes the settings of a stack. */
+      settings,
       /** Runs the preview of drift.yml, as GitHub does. */
       async drift() {
         const { steps } = parse(read(".github/workflows/drift.yml")).jobs.drift;
         const { run } = steps.find((step: { run?: string }) => step.run?.includes("pulumi preview"));
-        return cli.run(pipeline, "env", "STACK=github", "bash", "-e", "-c", run);
+        const variables = ["STACK=github", "PROGRAM=.", "CHECK=."];
+        return cli.run(pipeline, "env", ...variables, "bash", "-e", "-c", run);
       },
       /** Runs the commands of a section of docs/pipeline.md that are marked so, in one shell, and returns what they print. */
       async documented(section: string, ...marks: string[]): Promise<string> {
@@ -182,7 +184,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
         // A state in files knows only one organization.
         const script = commands.join("").replaceAll(/(?<=^pulumi .*) acme\//gm, " organization/");
         // As the page says.
-        const directory = section === "Remove it" ? pipeline : root;
+        const directory = section === "Set it up" ? root : pipeline;
         return succeeded(await cli.run(directory, "bash", "-euo", "pipefail", "-c", script)).screen;
       },
     };

@@ -22,7 +22,7 @@ const arn = (resource: string) => `arn:aws:iam::${ACCOUNT}:${resource}`;
 const ROLE_ARN = arn("role/github-preview-1a2b3c4");
 
 test("AWS and Pulumi Cloud trust ID tokens for previews and main, and no other repository, event, or audience", async (t) => {
-  const { inputs, outputs } = await newPipeline(t).run();
+  const { inputs, outputs } = await newPipeline(t, { githubIssuer: "create" }).run();
   const subjects = [`${SUBJECT_PREFIX}:pull_request`, `${SUBJECT_PREFIX}:ref:refs/heads/main`];
   assert.deepEqual(inputs("OpenIdConnectProvider github").clientIdLists, ["sts.amazonaws.com"]);
   assert.deepEqual(inputs("Role github-preview").assumeRolePolicy.Statement, [
@@ -42,13 +42,16 @@ test("AWS and Pulumi Cloud trust ID tokens for previews and main, and no other r
     const rules = { aud: "urn:pulumi:org:acme", repository_id: "42", sub };
     return { decision: "allow", tokenType: "team", teamName: TEAM, rules };
   });
-  assert.deepEqual(outputs.policies, { acme });
   assert.deepEqual(inputs("OidcIssuer acme").policies, acme);
+  assert.deepEqual(outputs.policies, {});
+
+  const { all, outputs: ofExisting } = await newPipeline(t, { githubIssuer: "existing" }).run();
+  assert.deepEqual(all("OidcIssuer"), []);
+  assert.deepEqual(ofExisting.policies, { acme });
 });
 
 test("the role can read what belongs to the stacks, and nothing else", async (t) => {
-  const ownPermissionsBoundaryArn = arn("policy/boundary");
-  const { all, inputs } = await newPipeline(t, { rolePath: "/ci/", ownPermissionsBoundaryArn }).run();
+  const { all, inputs } = await newPipeline(t, { rolePath: "/ci/" }).run();
   const cluster = `us-west-2:${ACCOUNT}:cluster/my-cluster`;
   const roles = ["iam:GetRole", "iam:ListRolePolicies", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies"];
   const [{ policy = assert.fail() } = {}, ...others] = all("RolePolicy");
@@ -64,7 +67,6 @@ test("the role can read what belongs to the stacks, and nothing else", async (t)
   ]);
   assert.deepEqual([others, all("Role").length, all("RolePolicyAttachment")], [[], 1, []]);
   assert.equal(inputs("RolePolicy github-preview").role, "github-preview");
-  assert.equal(inputs("Role github-preview").permissionsBoundary, ownPermissionsBoundaryArn);
 });
 
 function allow(Action: string[], Resource: string | string[]) {
@@ -96,14 +98,23 @@ test("the workflows' file says for each stack what is previewed, where, and as w
   const pulumiApiUrl = "https://pulumi.example.com";
   const prod = { ...STACK, stack: "acme/eks-pulumi-oidc/prod", region: "us-gov-east-1" };
   const { inputs, outputs } = await newPipeline(t, { pulumiApiUrl, stacks: [STACK, prod] }).run();
-  const common = { organization: "acme", pulumiApiUrl, previewTeam: TEAM, previewRoleArn: ROLE_ARN };
+  const common = {
+    organization: "acme",
+    directory: ".",
+    namespaces: ["default"],
+    pulumiApiUrl,
+    previewTeam: TEAM,
+    previewRoleArn: ROLE_ARN,
+  };
   const stacks = [STACK, prod].map(({ stack, region }) => ({ ...common, stack, region }));
   assert.deepEqual(outputs.workflows, { repositoryId: "42", stacks });
   const { policies, maxExpirationSeconds } = inputs("OidcIssuer acme");
   for (const name of ["drift", "preview"]) {
     const workflow = read(`.github/workflows/${name}.yml`);
-    const names = workflow.match(/(?<=\bmatrix\.)\w+/g);
-    assert.deepEqual([...new Set(names)].sort(), Object.keys(stacks[0] ?? {}).sort(), name);
+    const names = new Set(workflow.match(/(?<=\bmatrix\.)\w+/g));
+    // The file itself has the check; the namespaces are for its readers.
+    const { namespaces: _, ...used } = { ...stacks[0], check: {} };
+    assert.deepEqual([...names].sort(), Object.keys(used).sort(), name);
     const tokenType = `requested-token-type: urn:pulumi:token-type:access_token:${policies[0].tokenType}\n`;
     assert.ok(workflow.includes(tokenType), name);
     assert.ok(workflow.includes(`token-expiration: ${maxExpirationSeconds}\n`), name);
@@ -114,17 +125,40 @@ test("the workflows' file says for each stack what is previewed, where, and as w
 test("stacks that share a cluster share its access entries, and nothing else", async (t) => {
   const acme = { ...STACK, namespaces: ["a", "b"] };
   const globex = { ...STACK, stack: "globex.com/eks-pulumi-oidc/dev", namespaces: ["b", "c"] };
-  const { all, outputs } = await newPipeline(t, { stacks: [acme, globex] }).run();
+  const { all } = await newPipeline(t, { stacks: [acme, globex] }).run();
   const namespaces = all("AccessPolicyAssociation").map(({ accessScope }) => accessScope.namespaces.join());
   assert.deepEqual(namespaces, ["a,b,c"]);
   const permissions = all("TeamStackPermission").map(({ organization, team }) => `${organization} ${team}`);
   assert.deepEqual(permissions, [`acme ${TEAM}`, `globex.com ${TEAM}`]);
-  assert.deepEqual(Object.keys(outputs.policies as object), ["acme", "globex.com"]);
   for (const { organization, policies } of all("OidcIssuer")) {
     const audiences = policies.map(({ rules }: AuthPolicy) => rules.aud);
     assert.deepEqual(audiences, Array(2).fill(`urn:pulumi:org:${organization}`));
   }
 });
+
+test("of several AWS accounts, one pipeline stack creates the team for all stacks, and each the role for its own", async (t) => {
+  const elsewhere = { stack: "acme/eks-pulumi-oidc/elsewhere", directory: "prod" };
+  const first = await newPipeline(t, { stacks: [STACK, elsewhere], environments: ["acme/app/prod"] }).run();
+  assert.deepEqual(
+    first.all("TeamStackPermission").map(({ stack }) => stack),
+    ["dev", "elsewhere"],
+  );
+  assert.deepEqual(first.all("TeamEnvironmentPermission"), [
+    { organization: "acme", project: "app", environment: "prod", team: TEAM, permission: "open" },
+  ]);
+  assert.deepEqual(stacksOf(first.outputs), [STACK.stack]);
+
+  const other = { ...elsewhere, clusterName: "my-cluster", region: "us-west-2" };
+  const second = await newPipeline(t, { stacks: [other], pulumiCloud: false }).run();
+  assert.deepEqual(second.pulumiCloud, []);
+  assert.deepEqual(second.all("Role").length, 1);
+  assert.deepEqual(stacksOf(second.outputs), [elsewhere.stack]);
+});
+
+function stacksOf(outputs: Record<string, unknown>): string[] {
+  const { stacks } = outputs.workflows as { stacks: { stack: string }[] };
+  return stacks.map(({ stack }) => stack);
+}
 
 test("clusters of the same name in two regions have separate access entries, in the partition of the account", async (t) => {
   const regions = ["us-gov-west-1", "us-gov-east-1"];
@@ -152,29 +186,33 @@ test("an invalid configuration is reported as a whole, without the value of an e
       { ...STACK, stack: "dev", namespace: "default", namespaces: [] },
       { ...STACK, region: "Frankfurt" },
       STACK,
+      { stack: "acme/a/b", clusterName: "a" },
     ],
+    environments: ["acme/app"],
     githubIssuer: "maybe",
-    ownPermissionsBoundaryArn: "s3cret",
+    rolePath: "s3cret",
     stack: STACK,
   };
-  const message = await newPipeline(t, invalid, ["ownPermissionsBoundaryArn"]).failure();
+  const message = await newPipeline(t, invalid, ["rolePath"]).failure();
   const [title = "", ...problems] = message.split("\n").filter(Boolean);
   assert.match(
     title,
-    /Invalid configuration in Pulumi\.github\.yaml \(12 problems\)\. Nothing was changed\./,
+    /Invalid configuration in Pulumi\.github\.yaml \(14 problems\)\. Nothing was changed\./,
   );
   assert.deepEqual(problems.sort(), [
+    '  environments[0] = "acme/app": must be ORGANIZATION/PROJECT/ENVIRONMENT',
     '  githubIssuer = "maybe": must be create or existing',
-    "  ownPermissionsBoundaryArn: contains an encrypted value, which would be stored in plaintext in the stack's state",
-    "  ownPermissionsBoundaryArn: must be the ARN of an IAM policy",
     "  repository: required",
     '  repositoryId = "acme": must be the number that GitHub reports',
+    "  rolePath: contains an encrypted value, which would be stored in plaintext in the stack's state",
+    '  rolePath: must be "/", or begin and end with "/", such as "/pulumi/"',
     '  stack: unknown setting; did you mean "stacks"?',
     '  stacks[0].namespace: unknown setting; did you mean "namespaces"?',
     "  stacks[0].namespaces: must not be empty",
     '  stacks[0].stack = "dev": must be ORGANIZATION/PROJECT/STACK',
     '  stacks[1].region = "Frankfurt": must be an AWS region, such as us-west-2',
     '  stacks[2].stack = "acme/eks-pulumi-oidc/dev": must not be listed twice',
+    "  stacks[3].region: required with clusterName",
     '  subjectPrefix = "repo:acme/*": must be the prefix that GitHub reports',
   ]);
 });
@@ -192,7 +230,7 @@ test("everything that is missing is reported at once, and nothing is created", a
   cloud.clusters.set("us-west-2 old-cluster", "CONFIG_MAP");
   assert.match(
     await failure(),
-    /EKS Cluster \(no\).*aws eks update-cluster-config --region us-west-2 --name old-cluster.*IAM OIDC Provider/s,
+    /EKS Cluster \(no\).*"old-cluster" in us-west-2 has no access entries: .*IAM OIDC Provider/s,
   );
 });
 
@@ -231,6 +269,8 @@ function newPipeline(t: TestContext, settings: Record<string, unknown> = {}, enc
       });
       return {
         outputs,
+        /** The types of what it registered in Pulumi Cloud. */
+        pulumiCloud: registered.flatMap(({ type }) => (type.startsWith("pulumiservice:") ? type : [])),
         /** Returns the inputs of all resources of a type. */
         all: (type: string) => plain.filter(({ name }) => name.startsWith(`${type} `)).map((it) => it.inputs),
         /** Returns the inputs of a resource, such as `Role github-preview`. */

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { runInNewContext } from "node:vm";
 import { parse } from "yaml";
@@ -27,6 +27,11 @@ const PRIVILEGED = ["drift", "preview"] as const;
 for (const [file, expected] of [
   [undefined, "list=[]\n"],
   [`{"repositoryId":"42","stacks":${LIST}}`, `list=${LIST}\n`],
+  // Not a copy of this project.
+  [
+    `{"repositoryId":"42","check":{"repository":"a/b","ref":"c"},"stacks":[{"stack":"d"}]}`,
+    'list=[{"stack":"d","check":{"repository":"a/b","ref":"c"}}]\n',
+  ],
   // In a fork, which has a copy of the file.
   [`{"repositoryId":"43","stacks":${LIST}}`, "list=[]\n"],
   ["", undefined],
@@ -55,14 +60,18 @@ test("the file decides what is previewed, and no variable or secret of the repos
   }
 });
 
-test("no workflow changes a stack, or uses a commit other than the one that started it", () => {
+test("no workflow changes a stack, or uses a commit other than the one that started it, but for the access check", () => {
   const steps = WORKFLOWS.flatMap((name) => Object.values<{ steps?: Step[] }>(workflow(name).jobs));
   for (const { uses = "", run = "", with: inputs } of steps.flatMap((job) => job.steps ?? [])) {
-    assert.doesNotMatch(run, /\bpulumi (?!preview )/);
+    assert.doesNotMatch(run, /\bpulumi (?!preview |install )/);
     assert.ok([undefined, "preview"].includes(inputs?.command as string));
-    if (uses.startsWith("actions/checkout@")) assert.ok(!inputs?.ref && !inputs?.repository);
+    const isCheck = /^\$\{\{ matrix\.check\.ref \}\}$/.test(`${inputs?.ref}`);
+    if (uses.startsWith("actions/checkout@") && !isCheck) assert.ok(!inputs?.ref && !inputs?.repository);
   }
 });
+
+/** The variables of a job, in a repository that is not a copy of this project. */
+const OF_JOB = { STACK: "acme/eks-pulumi-oidc/dev", PROGRAM: "prod", CHECK: "eks-pulumi-oidc" };
 
 const DIAGNOSTICS = JSON.stringify({
   diagnostics: [{ severity: "error", message: "error: \u001b[8m\n\n::stop-commands::\u202e\n" }],
@@ -70,12 +79,12 @@ const DIAGNOSTICS = JSON.stringify({
 for (const [what, programs, expected] of [
   [
     "adds the report of the plan to the job summary",
-    { pulumi: 'echo "$@"', npm: 'echo "$@"; cat "$5"' },
+    { pulumi: 'echo "$@"', npm: 'echo "$1 $2 $3 $4 $5 $6"; cat "$7"' },
     {
       status: 0,
       log: "",
-      summary: `start --silent -- --plan plan.json --markdown
-preview --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev
+      summary: `start --silent --prefix eks-pulumi-oidc -- --plan
+preview --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev --cwd prod
 `,
     },
   ],
@@ -97,10 +106,34 @@ preview --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev
     const { run } = workflow("preview").jobs.preview.steps.find(({ id }: Step) => id === "plan");
     const { status, stdout: log } = runStep(run, directory, {
       PATH: writePrograms(directory, programs),
-      STACK: "acme/eks-pulumi-oidc/dev",
+      ...OF_JOB,
+      RUNNER_TEMP: directory,
       GITHUB_STEP_SUMMARY: file,
     });
     assert.deepEqual({ status, log, summary: readFileSync(file, "utf8") }, expected);
+  });
+}
+
+for (const [what, file, expected] of [
+  [
+    "runs the access check of what exists",
+    "eks-pulumi-oidc/simulator/commandLine.ts",
+    "npm start --silent --prefix eks-pulumi-oidc -- --live --cwd /checkout/prod --stack acme/eks-pulumi-oidc/dev\n",
+  ],
+  [
+    "runs a preview where there is no access check",
+    "eks-pulumi-oidc/index.ts",
+    "pulumi preview --refresh --diff --expect-no-changes --non-interactive --stack acme/eks-pulumi-oidc/dev --cwd prod\n",
+  ],
+] as const) {
+  test(`the last step of drift.yml ${what}`, (t) => {
+    const directory = temporaryDirectory(t);
+    mkdirSync(join(directory, dirname(file)), { recursive: true });
+    writeFileSync(join(directory, file), "");
+    const PATH = writePrograms(directory, { pulumi: 'echo pulumi "$@"', npm: 'echo npm "$@"' });
+    const { run } = workflow("drift").jobs.drift.steps.at(-1);
+    const { stdout } = runStep(run, directory, { ...OF_JOB, PATH, GITHUB_WORKSPACE: "/checkout" });
+    assert.equal(stdout, expected);
   });
 }
 

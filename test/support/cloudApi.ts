@@ -2,7 +2,6 @@
 
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
-import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Reply, startServer } from "../../simulator/emulators/server";
@@ -40,23 +39,18 @@ export async function forward(request: IncomingMessage, { apiUrl }: PulumiCloud)
  * Answers what an admin of the organization acme asks about registered issuers: provider/pkg/pulumiapi/oidc_issuer.go of
  * pulumi/pulumi-pulumiservice.
  *
- * @param cloud whose registrations a `PATCH` changes.
  * @param call such as `GET /api/orgs/acme/oidc/issuers`.
  * @returns undefined for an unknown endpoint or issuer.
  */
-export function answerAdmin(
-  cloud: Pick<PulumiCloud, "list">,
-  call: string,
-  body: { policies?: AuthPolicy[] } = {},
-): Reply | undefined {
+export function answerAdmin(cloud: Pick<PulumiCloud, "list">, call: string): Reply | undefined {
   if (call === `GET ${SPECIFICATION_PATH}`) return { status: 200, body: SPECIFICATION };
   if (call === "GET /api/user") return { status: 200, body: USER };
 
   const [, team] = /^GET \/api\/orgs\/acme\/teams\/(\w+)$/.exec(call) ?? [];
   if (team) return team === TEAM.name ? { status: 200, body: TEAM } : undefined;
 
-  const pattern = /^(\w+) \/api\/orgs\/([^/]+)\/(?:oidc\/issuers|auth\/policies\/(?:oidcissuers\/|of-)(.+))$/;
-  const [, method, organization, uuid] = pattern.exec(call) ?? [];
+  const pattern = /^GET \/api\/orgs\/([^/]+)\/(?:oidc\/issuers|auth\/policies\/oidcissuers\/(.+))$/;
+  const [, organization, uuid] = pattern.exec(call) ?? [];
   const own = cloud.list().filter(({ registration }) => registration.organization === organization);
   if (organization && !uuid) {
     const oidcIssuers = own.map(({ id, registration: { name, url, maxExpirationSeconds, thumbprints } }) => {
@@ -68,24 +62,11 @@ export function answerAdmin(
 
   const issuer = own.find(({ id }) => id === `${organization}/${uuid}`)?.registration;
   if (!issuer) return undefined;
-  if (method === "PATCH") {
-    const { policies = [] } = body;
-    const values = policies.flatMap(({ rules }) => Object.values(rules));
-    if (values.some((value) => !/[^*?.]/.test(value))) {
-      return errorOf(400, "key should at least have a strict matching portion");
-    }
-    if (policies.length === 0) return errorOf(400, "policy definition can not be empty");
-    issuer.policies = policies;
-  }
   // As the service completes them, and in another order.
   const policies = (issuer.policies ?? []).map((policy, index) => {
     return { authorizedPermissions: [], ...policy, id: `policy-${index}` };
   });
   return { status: 200, body: { id: `of-${uuid}`, version: 2, policies: policies.reverse() } };
-}
-
-function errorOf(status: number, message: string): Reply {
-  return { status, body: { code: status, message } };
 }
 
 const SPECIFICATION_PATH = "/api/openapi/pulumi-spec.json";
@@ -99,7 +80,6 @@ const SPECIFICATION = {
     "/api/orgs/{orgName}/oidc/issuers": { get: operation("List_orgs_oidc_issuers") },
     "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: operation("GetAuthPolicy") },
     "/api/orgs/{orgName}/teams/{teamName}": { get: operation("GetTeam") },
-    "/api/orgs/{orgName}/auth/policies/{policyId}": { patch: operation("UpdateAuthPolicy") },
   },
 };
 
