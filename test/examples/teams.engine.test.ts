@@ -40,7 +40,7 @@ const SCHEMA = {
   ),
 };
 
-test("examples/fleet/teams creates teams that a second update leaves as they are, and takes out who was added by hand", {
+test("examples/fleet/teams creates teams that a second update leaves as they are, and later ones change to what it says", {
   skip: missingCli,
 }, async (t) => {
   const teams = startTeams();
@@ -48,8 +48,8 @@ test("examples/fleet/teams creates teams that a second update leaves as they are
   t.after(cli.remove);
   const directory = join(cli.directory, "teams");
   await mkdir(directory);
-  const program = read("examples/fleet/teams/Pulumi.yaml");
-  await writeFile(join(directory, "Pulumi.yaml"), program.replace("my-login", CREATOR));
+  const program = read("examples/fleet/teams/Pulumi.yaml").replace("my-login", CREATOR);
+  await writeFile(join(directory, "Pulumi.yaml"), program);
   const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
   const up = (...args: string[]) => pulumi("up", "--yes", "--skip-preview", ...args);
 
@@ -70,6 +70,11 @@ test("examples/fleet/teams creates teams that a second update leaves as they are
   succeeded(await up("--refresh"));
   assert.deepEqual(teams.membersOf("organization/team-a-dev"), [CREATOR]);
   assert.deepEqual(teams.existing().toSorted(), created);
+
+  await writeFile(join(directory, "Pulumi.yaml"), program.replaceAll("permission: 102", "permission: 101"));
+  succeeded(await up());
+  const changed = created.map((it) => it.replace("102", "101"));
+  assert.deepEqual(teams.existing().toSorted(), changed);
 
   succeeded(await pulumi("destroy", "--yes"));
   assert.deepEqual(teams.existing(), []);
