@@ -53,6 +53,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const { stacks } = JSON.parse(await readFile(file, "utf8"));
     assert.match(stacks[0].previewRoleArn, /:role\/github-preview-1a2b3c4$/);
 
+    // Another administrator is not a member of the team.
+    cloud.calls["pulumiservice:index:getCurrentUser"] = { answer: () => ({ username: "other" }) };
     succeeded(await pulumi("preview", "--expect-no-changes"));
     succeeded(await pulumi("refresh", "--yes"));
     assert.match(await documented("Set it up", "bash"), /Resources:\n +13 unchanged/);
