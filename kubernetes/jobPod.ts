@@ -31,7 +31,7 @@ export interface JobPodArgs {
   configMap: Input<string>;
   /** Of the ID token. */
   tokenAudience: Input<string>;
-  /** Requires bash 4.4, curl 7.84, and CA certificates. */
+  /** Requires bash 4.4.19, curl 7.84, and CA certificates. */
   image: Input<string>;
   /** Runs as it is, once the exchange has succeeded. */
   command: string[];

@@ -25,7 +25,7 @@
 #   76  invalid token response
 #   77  denied
 #
-# Requires bash 4.4, curl 7.84, and CA certificates. It runs no other program.
+# Requires bash 4.4.19, curl 7.84, and CA certificates. It runs no other program.
 #
 # Variables that hold a token are declared with `local +x`: one that the environment exports under the same name would
 # otherwise stay exported, and curl would receive the token in its environment.
@@ -130,19 +130,9 @@ read_file() {
   fi
 }
 
-# check_settings: reports all problems at once and exits. Settings of the stack follow the same rules.
+# check_settings: reports all problems at once and exits. It checks where tokens go, and that the request and messages can
+# contain the other settings. The stack checks what those mean.
 check_settings() {
-  # Names are part of an OAuth scope: printable ASCII without space, '"', and '\' (RFC 6749, section 3.3). Pulumi Cloud
-  # limits them to 100 characters.
-  local organization_name='[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}'
-  local login='[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}'
-  # Allow policies contain the team's name as a pattern. Besides the documented wildcards '*', '?', and '.', this
-  # excludes all other special characters of regular expressions.
-  local team_name="[A-Za-z0-9_!#%&',/;<=>@~-]{1,100}"
-  # All that a scope can contain, except ':'.
-  local pool_name='[]!#-9;-[^-~]{1,100}'
-  local scopes="personal user:$login|team team:$team_name|runner runner:$pool_name|organization (admin)?"
-
   # 0 to 255, without leading zeros: some programs read those as octal.
   local octet='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
   # The last label begins with a letter, or the host would be an IP address in disguise, such as 127.1.
@@ -154,12 +144,12 @@ check_settings() {
 
   # Filled in by `check`.
   local problems=''
-  check organization "$organization" "$organization_name" 'the name of a Pulumi organization, at most 100 characters'
-  check 'tokenType with tokenScope' "$token_type $token_scope" "$scopes" \
-    'personal with user:LOGIN, team with team:NAME, runner with runner:NAME, or organization with nothing or admin.
-    A name has at most 100 printable ASCII characters, without spaces, ", \, or :. The name of a team also has none of
-    the special characters of patterns, which are .*?+|^()[]{}$'
-  check tokenExpirationSeconds "$expiration" '[1-9][0-9]{0,8}' 'a number of seconds from 1 to 999999999'
+  # A space would add a scope (RFC 6749, section 3.3). What `read_file` says of a file that it cannot read contains some, too.
+  local word='printable ASCII characters without spaces'
+  check organization "$organization" '[!-~]+' "$word"
+  check tokenType "$token_type" '[!-~]+' "$word"
+  check tokenScope "$token_scope" '[!-~]*' "$word"
+  check tokenExpirationSeconds "$expiration" '[!-~]+' "$word"
   check apiUrl "$api_url" "$api_url_pattern" 'https://HOST, or http://HOST with a loopback host'
   check 'The variable PULUMI_TOKEN_RETRY_SECONDS' "$retry_seconds" '[1-9][0-9]{0,5}' 'a number from 1 to 999999'
 
@@ -184,18 +174,11 @@ check() {
 # answer_cli: answers one request of the CLI (pkg/auth/credentialhelper in pulumi/pulumi). It prints nothing else, since
 # the CLI shows it to the user.
 answer_cli() {
-  # In a JSON string, a backslash escapes the next character. The CLI escapes "&", for example, as \u0026.
-  local selection_pattern='(,"selectedBackendUrl":"(([^"\]|\\.)*)")?'
-  local pattern="^\{\"version\":1,\"reason\":\"(initial|expired|rejected)\"$selection_pattern\}[[:space:]]*\$"
-  local request=''
-  # Fails at the end of the input, which is shorter.
-  read -r -N 4096 request || true
-  if [[ ! $request =~ $pattern ]]; then
-    fail 64 "Unsupported request on standard input: '$(excerpt "$request")'."$'\n' \
-      ' This script supports version 1 of the credential helper protocol, of the Pulumi CLI 3.274.0 or later.' \
-      'If a newer CLI sent this request, update this script. To wrap a command, pass it as arguments.'
-  fi
-  local reason=${BASH_REMATCH[1]} selection=${BASH_REMATCH[2]} selected_url=${BASH_REMATCH[3]}
+  # Set by `read_request`: why the CLI asks, and the URL of its backend in the quotes of JSON, empty if it has selected none.
+  local reason='' selection=''
+  read_request
+  local selected_url=${selection#\"}
+  selected_url=${selected_url%\"}
 
   local backend_field=''
   if [[ $reason == initial && -z $selection ]]; then
@@ -215,6 +198,61 @@ answer_cli() {
     expiry_field=",\"expiresAt\":\"$granted_until\""
   fi
   printf '{"version":1,"accessToken":"%s"%s%s}' "$granted_token" "$expiry_field" "$backend_field"
+}
+
+# read_request: reads the request of the CLI from standard input into the caller's `reason` and `selection`, or exits. Its keys
+# are in any order, and the CLI may add others.
+read_request() {
+  local request='' is_whole=''
+  # Fails at the end of the input. Otherwise, there is more of it, or a null character.
+  IFS='' read -r -d '' -n 4096 request || is_whole=yes
+  # Set by `find_value`.
+  local value=''
+
+  # First, since everything else can be different in another version.
+  if ! find_value version 1 'must be 1'; then
+    unsupported 'It must have a version.'
+  fi
+
+  local object='^[[:space:]]*\{.*\}[[:space:]]*$'
+  if [[ -z $is_whole || ! $request =~ $object ]]; then
+    unsupported 'It must be a JSON object with at most 4095 bytes, and without a null character.'
+  fi
+
+  if ! find_value reason '"(initial|expired|rejected)"' 'must be initial, expired, or rejected'; then
+    unsupported 'It must have a reason.'
+  fi
+  reason=${value//\"/}
+
+  # The backslash escapes the next character.
+  if find_value selectedBackendUrl '"([^"\]|\\.)*"' 'must be a string'; then
+    selection=$value
+  fi
+}
+
+# find_value KEY PATTERN RULE: sets the caller's `value` to the value of a key in the caller's `request`, as it is in JSON. Fails
+# if there is no such key, and exits if there are several, or if the pattern does not match the whole value.
+find_value() {
+  # The quotes of a string in JSON are escaped, so this is a key at any depth.
+  local key="[{,[:space:]]\"$1\"[[:space:]]*:"
+  if [[ ! $request =~ $key ]]; then
+    return 1
+  fi
+  if [[ $request =~ $key.*$key ]]; then
+    unsupported "It must have only one $1."
+  fi
+  local member="${key}[[:space:]]*($2)[[:space:]]*[,}]"
+  if [[ ! $request =~ $member ]]; then
+    unsupported "Its $1 $3."
+  fi
+  value=${BASH_REMATCH[1]}
+}
+
+# unsupported PROBLEM: exits, and shows the caller's `request`.
+unsupported() {
+  fail 64 "Unsupported request on standard input: '$(excerpt "$request")'. $1"$'\n' \
+    ' This script supports version 1 of the credential helper protocol, of the Pulumi CLI 3.274.0 or later.' \
+    'If a newer CLI sent this request, update this script. To wrap a command, pass it as arguments.'
 }
 
 # answer_other_backend: answers the caller's request for a backend that this script does not serve, or for none, without a
@@ -313,11 +351,11 @@ request() {
   fi
   local oauth=urn:ietf:params:oauth
   local -a fields=(
-    --data "audience=urn:pulumi:org:$organization"
-    --data "grant_type=$oauth:grant-type:token-exchange"
-    --data "subject_token_type=$oauth:token-type:id_token"
-    --data "requested_token_type=urn:pulumi:token-type:access_token:$token_type"
-    --data "expiration=$expiration"
+    --data-urlencode "audience=urn:pulumi:org:$organization"
+    --data-urlencode "grant_type=$oauth:grant-type:token-exchange"
+    --data-urlencode "subject_token_type=$oauth:token-type:id_token"
+    --data-urlencode "requested_token_type=urn:pulumi:token-type:access_token:$token_type"
+    --data-urlencode "expiration=$expiration"
     --data-urlencode "scope=$token_scope"
     # From standard input: every process of the node can see arguments.
     --data-urlencode subject_token@-
@@ -400,6 +438,11 @@ claims() {
 # as on EKS, it also has more characters than that.
 excerpt() {
   local text=${1:0:200}
+  # The value of a key such as "access_token" in JSON, whatever it consists of. It may be cut off.
+  local member='([Tt](oken|OKEN)"[[:space:]]*:[[:space:]]*)"([^"\]|\\.)*"?'
+  while [[ $text =~ $member ]]; do
+    text=${text/"${BASH_REMATCH[0]}"/"${BASH_REMATCH[1]}[redacted]"}
+  done
   # User names and passwords, which are between "//" and "@" in a URL; and tokens, or their parts between dots.
   local secret='//[^/@ ]+@|[A-Za-z0-9_+=-]{40,}'
   while [[ $text =~ $secret ]]; do

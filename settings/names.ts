@@ -33,9 +33,10 @@ export const INVISIBLE = "\\p{C}\\p{Default_Ignorable_Code_Point}";
  */
 export const PROJECT_PATH = "[\\w.-]{1,100}/[\\w.-]{1,100}";
 
-// The exchange script checks names and URLs by the same rules: scripts/exchange-token.sh says where they come from.
-
-/** The pattern of the name of an organization in Pulumi Cloud. */
+/**
+ * The pattern of the name of an organization. Pulumi Cloud limits names to 100 characters. Those of scopes are printable ASCII
+ * without spaces, quotation marks, and backslashes (RFC 6749, section 3.3).
+ */
 export const ORGANIZATION_NAME = "\\w[\\w.-]{0,99}";
 
 const OCTET = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";

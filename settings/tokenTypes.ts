@@ -1,6 +1,6 @@
 // The types of access token: a table with the settings of each and the default command of its Job, and two functions for its
-// owner in the allow policy and its scope in the token exchange. scripts/exchange-token.sh has its own rules for the scopes.
-// The emulated Pulumi Cloud and the live check have their own copies on purpose.
+// owner in the allow policy and its scope in the token exchange. The emulated Pulumi Cloud and the live check have their own
+// copies on purpose.
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
@@ -40,6 +40,7 @@ const userLogin = stringSchema(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pul
 
 // In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
 // escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
+// The other special characters of regular expressions are excluded, too.
 const teamName = stringSchema(
   /^[\w!#%&',/;<=>@~-]{1,100}$/,
   "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the " +

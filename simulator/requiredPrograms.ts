@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 /** The lowest version of each program: scripts/exchange-token.sh. */
 const PROGRAMS = [
-  { name: "bash", lowest: "4.4", advice: "On macOS: brew install bash" },
+  { name: "bash", lowest: "4.4.19", advice: "On macOS: brew install bash" },
   { name: "curl", lowest: "7.84", advice: "To install it: https://curl.se/download.html" },
 ];
 
@@ -25,7 +25,7 @@ export function requireNode(): void {
 export function requirePrograms(): void {
   const problems = PROGRAMS.flatMap(({ name, lowest, advice }) => {
     const { stdout } = spawnSync(name, ["--version"], { encoding: "utf8" });
-    const [version] = /\d+\.\d+/.exec(stdout ?? "") ?? [];
+    const [version] = /\d+(\.\d+)+/.exec(stdout ?? "") ?? [];
     if (version && isAtLeast(version, lowest)) return [];
     const found = version ? `found ${version}` : "it is not on PATH";
     return [`The simulation requires ${name} ${lowest} or later, but ${found}. ${advice}`];
@@ -33,9 +33,7 @@ export function requirePrograms(): void {
   if (problems.length > 0) throw new Error(problems.join("\n"));
 }
 
-/** Compares the first two numbers of versions, such as `20.20`. */
+/** Compares the numbers of versions, such as `20.20` and `20.9.1`. */
 function isAtLeast(version: string, lowest: string): boolean {
-  const [major = 0, minor = 0] = version.split(".").map(Number);
-  const [lowestMajor = 0, lowestMinor = 0] = lowest.split(".").map(Number);
-  return major > lowestMajor || (major === lowestMajor && minor >= lowestMinor);
+  return version.localeCompare(lowest, "en", { numeric: true }) >= 0;
 }

@@ -65,18 +65,24 @@ describe("the request", AT_ONCE, () => {
   test("is one POST, without a proxy, with the fields that RFC 8693 and Pulumi Cloud define", async () => {
     const proxy = "http://127.0.0.1:9";
     const { endpoint, curlCalls } = await exchange(granted, {
-      files: { tokenType: "team", tokenScope: "team:@/etc/passwd&b=c%20,d;e'", token: `${ID_TOKEN}\n` },
+      files: {
+        organization: "@acme&scope=admin",
+        tokenType: "a=b%20c+d",
+        tokenScope: "team:@/etc/passwd&b=c%20,d;e'",
+        tokenExpirationSeconds: "1&expiration=2",
+        token: `${ID_TOKEN}\n`,
+      },
       environment: { http_proxy: proxy, ALL_PROXY: proxy },
     });
     assert.equal(endpoint.requests.length, 1);
     assert.match(endpoint.requests[0]?.head ?? "", /^POST \/api\/oauth\/token HTTP(?!.*authorization)/is);
     assert.deepEqual(Object.fromEntries(endpoint.requests[0]?.form ?? []), {
-      audience: "urn:pulumi:org:acme",
+      audience: "urn:pulumi:org:@acme&scope=admin",
       grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
       subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
-      requested_token_type: "urn:pulumi:token-type:access_token:team",
+      requested_token_type: "urn:pulumi:token-type:access_token:a=b%20c+d",
       scope: "team:@/etc/passwd&b=c%20,d;e'",
-      expiration: "7200",
+      expiration: "1&expiration=2",
       subject_token: ID_TOKEN,
     });
     assert.match(curlCalls[0] ?? "", /^--disable\n.*\n--proto\n=http\n/s);
@@ -99,17 +105,18 @@ describe("the request", AT_ONCE, () => {
 test("settings are all checked at once, before the ID token, and shown without a password", async () => {
   const settings = {
     organization: "a b",
-    tokenType: "admin",
+    tokenType: "",
     tokenScope: "x".repeat(256),
-    tokenExpirationSeconds: "2h",
+    tokenExpirationSeconds: "2 h",
     apiUrl: "https://ada:secret@example.com",
   };
   const [result] = await callMain([{ settings, idToken: "", retrySeconds: "0" }]);
   assert.equal(result?.exitCode, 64);
   assert.deepEqual(result.output.match(/^ {2}\S.* is '.*?'(?=\. )/gm), [
     "  organization is 'a b'",
-    "  tokenType with tokenScope is 'admin (256 bytes or more, or a null character)'",
-    "  tokenExpirationSeconds is '2h'",
+    "  tokenType is ''",
+    "  tokenScope is '(256 bytes or more, or a null character)'",
+    "  tokenExpirationSeconds is '2 h'",
     "  apiUrl is 'https:[redacted]example.com'",
     "  The variable PULUMI_TOKEN_RETRY_SECONDS is '0'",
   ]);
@@ -160,6 +167,25 @@ describe("a denial", AT_ONCE, () => {
     for (const text of others) {
       assert.match(text, /^\[redacted\] ?(\[redacted\]|\[cut off\])?( \[cut off\]| )?$/);
     }
+  });
+
+  test("redacts what a key for a token contains in JSON, whatever its characters are", async () => {
+    const json = '{"access_token":"a/b.c~d","idToken" :\n"x\\"y","TOKEN":"","tokens":"1","token":2}';
+    const [complete, cutOff] = await callScript('LC_ALL=C; excerpt "$1"', [
+      [json],
+      [`{"refresh_token": "${"a.".repeat(200)}`],
+    ]);
+    const shown =
+      '{"access_token":[redacted],"idToken" :\\x0a[redacted],"TOKEN":[redacted],"tokens":"1","token":2}';
+    assert.deepEqual([complete?.output, cutOff?.output], [shown, '{"refresh_token": [redacted]']);
+  });
+
+  test("shows the URL of an issuer of EKS, and a long host name", async () => {
+    const issuer = "https://oidc.eks.ap-southeast-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF";
+    const host = "pulumi-api.internal-platform.eu-west-1.example.com";
+    assert.equal(host.length, 50);
+    const text = `issuer ${issuer} not registered; could not resolve host: ${host}`;
+    assert.equal((await callScript('LC_ALL=C; excerpt "$1"', [[text]]))[0]?.output, text);
   });
 
   test("fits into a termination message of Kubernetes, and keeps its beginning", async () => {

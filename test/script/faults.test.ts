@@ -43,7 +43,10 @@ const OUTCOMES = {
   "declined with a reason": [0, /^exchange-token: No access token for the backend '.+': .* only \S+\n\{\}$/],
   "denied to another backend": [77, /^exchange-token: Denied: .* selected the backend '.+', and .* \S+\n$/],
   "denied to no backend": [77, /^exchange-token: Denied: .* selected no backend, and .* \S+\n$/],
-  "unsupported request": [64, /^exchange-token: Unsupported request .*: '.{0,200}'\.\n .*3\.274\.0.*\n$/],
+  "unsupported request": [
+    64,
+    /^exchange-token: Unsupported request .*: '.{0,200}'\. Its? .*\.\n .*3\.274\.0.*\n$/,
+  ],
 } as const;
 type Outcome = keyof typeof OUTCOMES;
 
@@ -51,7 +54,7 @@ const PASSWORD = "hunter2";
 
 // If any part of the script evaluates this, a file appears.
 const INJECTION = "$(: >injected)`: >injected`";
-const HOSTILE = [INJECTION, "a[$(: >injected)]", "%s%n%d", "\u001b]0;title\u0007\u202e", "\n0 200 |\n"];
+const HOSTILE = [INJECTION, "a[$(: >injected)]", "%s %n%d", "\u001b]0;title\u0007\u202e", "\n0 200 |\n"];
 
 function assertOutcome(outcome: Outcome, exitCode: number | null, output: string, attack: string): void {
   const [expected, message] = OUTCOMES[outcome];
@@ -102,11 +105,12 @@ const CALLS: Partial<Record<Outcome, Call[]>> = {
     ...["7200", 0, 1.5, "a[$(: >injected)]", 1e12].map((expiresIn) => grant("pul-1", expiresIn)),
   ),
   "invalid settings": [
-    ...[...HOSTILE, ID_TOKEN].flatMap((text) => [
-      { settings: { organization: text, tokenType: text, tokenScope: text } },
-      { settings: { tokenExpirationSeconds: text, apiUrl: text } },
-    ]),
-    ...scopes("personal team:a", "personal ", "organization Admin", "organization user:a", "team admin", " "),
+    ...Object.keys(SETTINGS).flatMap((name) =>
+      [...HOSTILE, ID_TOKEN, "a b", "é"].map((text) => ({ settings: { [name]: text } })),
+    ),
+    ...["organization", "tokenType", "tokenExpirationSeconds", "apiUrl"].map((name) => {
+      return { settings: { [name]: "" } };
+    }),
     ...each("retrySeconds", "0", "007", "0x10", "1e3", "1.5", "-1", " 1", "1000000", ...HOSTILE),
   ],
   "no ID token": each(
@@ -148,19 +152,12 @@ const CALLS: Partial<Record<Outcome, Call[]>> = {
   ],
   "denied to another backend": [ask("expired", FOREIGN_URL), ask("rejected", "s3://state")],
   "denied to no backend": [ask("expired"), ask("rejected"), ask("rejected", "")],
+  // requests.test.ts has more of them.
   "unsupported request": [
-    ask("renewed"),
-    ask("initial", `${API_URL}","selectedBackendUrl":"${FOREIGN_URL}`),
-    ask("initial", `${API_URL}\\`),
+    ...HOSTILE.map((text) => ask(text)),
     ask("initial", "x".repeat(5000)),
-    ...[
-      "{}",
-      '{"version":2,"reason":"initial"}',
-      '{"version":1,"reason":"initial"}\n{"selectedBackendUrl":"https://evil.example"}',
-      '{"version":1,"reason":"initial", "selectedBackendUrl" : "https://evil.example"}',
-      '{"version":1,"reason":"initial","selected\\u0042ackendUrl":"https://evil.example"}',
-      `{"version":2,"reason":"initial","\u202enew":"token ${ACCESS_TOKEN}"}`,
-    ].map((request) => ({ request })),
+    { request: `{"version":2,"reason":"initial","\u202enew":"token ${ACCESS_TOKEN}"}` },
+    { request: `{"version":2,"token":"${INJECTION}` },
   ],
 };
 

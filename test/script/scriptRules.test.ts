@@ -1,4 +1,5 @@
-// The settings, and the exchange script in every pod, accept the same strings: those that the rules in this file allow.
+// The settings accept the strings that the rules in this file allow, and the exchange script in every pod accepts those. It
+// rejects other URLs, to which it would send tokens.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -22,13 +23,18 @@ const URLS = wordsOf(`
   http://localhost http://127.0.0.1 http://127.255.0.9:80 http://[::1]:8080/ https://${"a".repeat(63)}.example
   https://${"a.".repeat(122)}com`);
 
-const INVALID_URLS = wordsOf(`
+const INVALID_URLS = [
+  "",
+  "https://a b",
+  "https://a.example\n",
+  ...wordsOf(`
   https://256.0.0.1 https://1.2.3 https://127.1 https://0x7f.1 https://127.0.0.010 https://[::1] https://a..b
   https://example.com:0 https://example.com:65536 https://example.com:080 https://example.com: https:// https://.
   http://api.pulumi.com http://127.0.0.1.example.com http://10.0.0.1 http://[::2] http://localhost@example.com
   https://ada:pw@example.com https://example.com// https://example.com/path https://example.com?x
   https://example.com#x https://example.com\\x https://{a,b}.example ftp://localhost HTTPS://api.pulumi.com
-  api.pulumi.com https://é.example https://${"a".repeat(64)}.example https://${"a.".repeat(123)}com`);
+  api.pulumi.com https://é.example https://${"a".repeat(64)}.example https://${"a.".repeat(123)}com`),
+];
 
 /** The least that settings have. */
 const REQUIRED = { organization: "acme", issuerName: "eks", ...accountWith({ tokenType: "organization" }) };
@@ -44,21 +50,28 @@ function compare(
   values: string[],
   uses: (value: string) => [settings: object, script: Partial<typeof SETTINGS>],
 ): void {
-  test(`the settings and the exchange script accept a string as ${setting} if and only if it follows the rule`, async () => {
-    const inScript = await callMain(values.map((value) => ({ settings: uses(value)[1], curlPrints: [""] })));
-    const different = values.filter((value, index) => {
-      const isValid = Array.isArray(rule) ? rule.includes(value) : rule.test(value);
-      const { problems } = check(
-        settingsSchema(accessEntries),
-        { ...REQUIRED, ...uses(value)[0] },
-        accessRules,
-      );
-      // 64: invalid settings; 69: they are valid, and curl prints nothing.
-      const exitCode = isValid ? 69 : 64;
-      return (problems.length === 0) !== isValid || inScript[index]?.exitCode !== exitCode;
+  const valid = values.filter((value) => (Array.isArray(rule) ? rule.includes(value) : rule.test(value)));
+
+  test(`the settings accept a string as ${setting} if and only if it follows the rule`, () => {
+    const accepted = values.filter((value) => {
+      const settings = { ...REQUIRED, ...uses(value)[0] };
+      return check(settingsSchema(accessEntries), settings, accessRules).problems.length === 0;
     });
-    assert.deepEqual(different, []);
+    assert.deepEqual(accepted, valid);
   });
+
+  test(`the exchange script accepts every valid ${setting}`, async () => {
+    const inScript = await exitCodes(valid.map((value) => uses(value)[1]));
+    assert.deepEqual(new Set(inScript), new Set([VALID]));
+  });
+}
+
+/** The exit code of the script if its settings are valid, and curl prints nothing. */
+const VALID = 69;
+
+async function exitCodes(all: Partial<typeof SETTINGS>[]): Promise<number[]> {
+  const results = await callMain(all.map((settings) => ({ settings, curlPrints: [""] })));
+  return results.map(({ exitCode }) => exitCode);
 }
 
 function accountWith(settings: object) {
@@ -85,10 +98,12 @@ compare("runnerName", /^[\]!#-9;-[^-~]{1,100}$/, NAMES, (runnerName) => [
   { tokenType: "runner", tokenScope: `runner:${runnerName}` },
 ]);
 
-compare("pulumiApiUrl", URLS, [...URLS, ...INVALID_URLS, "", "https://a b", "https://a.example\n"], (url) => [
-  { pulumiApiUrl: url },
-  { apiUrl: url },
-]);
+compare("pulumiApiUrl", URLS, [...URLS, ...INVALID_URLS], (url) => [{ pulumiApiUrl: url }, { apiUrl: url }]);
+
+test("the exchange script sends no token to any other URL", async () => {
+  const inScript = await exitCodes(INVALID_URLS.map((apiUrl) => ({ apiUrl })));
+  assert.deepEqual(new Set(inScript), new Set([64]));
+});
 
 const LIFETIMES = wordsOf("1 7200 999999999 1000000000 0 -1 1.5 a");
 compare("tokenExpirationSeconds", /^[1-9][0-9]{0,8}$/, LIFETIMES, (seconds) => [

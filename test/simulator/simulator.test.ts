@@ -280,12 +280,12 @@ describe("npm start", () => {
     NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}`,
   });
   const programs = temporaryDirectory({ after });
-  writePrograms(programs, { bash: "echo 'GNU bash, version 3.2.57(1)-release'" }, "/bin/sh");
+  writePrograms(programs, { bash: "echo 'GNU bash, version 4.4.2(1)-release'" }, "/bin/sh");
   for (const [what, environment, error] of [
     [
       "programs that are missing or too old",
       { PATH: programs },
-      /^The simulation requires bash 4\.4 or later, but found 3\.2\. On macOS: brew install bash\nThe simulation requires curl 7\.84 or later, but it is not on PATH\. To install it: \S+\n$/,
+      /^The simulation requires bash 4\.4\.19 or later, but found 4\.4\.2\. On macOS: brew install bash\nThe simulation requires curl 7\.84 or later, but it is not on PATH\. To install it: \S+\n$/,
     ],
     [
       "an old Node.js",
