@@ -224,7 +224,7 @@ read_request() {
   fi
   reason=${value//\"/}
 
-  # The backslash escapes the next character.
+  # In a string of JSON, a backslash escapes the next character. The CLI escapes "&", for example, as \u0026.
   if find_value selectedBackendUrl '"([^"\]|\\.)*"' 'must be a string'; then
     selection=$value
   fi
@@ -233,7 +233,7 @@ read_request() {
 # find_value KEY PATTERN RULE: sets the caller's `value` to the value of a key in the caller's `request`, as it is in JSON. Fails
 # if there is no such key, and exits if there are several, or if the pattern does not match the whole value.
 find_value() {
-  # The quotes of a string in JSON are escaped, so this is a key at any depth.
+  # Within a string of JSON, a quotation mark is escaped. So these belong to a key, at any depth.
   local key="[{,[:space:]]\"$1\"[[:space:]]*:"
   if [[ ! $request =~ $key ]]; then
     return 1

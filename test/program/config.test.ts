@@ -327,7 +327,7 @@ test("rejects more than 40 entries, which is the limit of an issuer", () => {
 
 /**
  * Values that a rule rejects, and the beginning of the reason. The last column is the token type of an entry that has it.
- * scriptRules.test.ts compares the rules of most names with those of the exchange script.
+ * names.test.ts has the names, and apiUrl.test.ts the URLs.
  */
 const RULES: [setting: string, values: unknown[], reason: string, tokenType?: string][] = [
   ["clusterName", ["-a", "a".repeat(101)], "must be the name of an EKS cluster"],
