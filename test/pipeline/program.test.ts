@@ -244,6 +244,8 @@ test("editors find the schema, which accepts the stack's file", () => {
 
 /** Returns a pipeline, with changes to its settings. */
 function newPipeline(t: TestContext, settings: Record<string, unknown> = {}, encrypted: string[] = []) {
+  // Of a mock that is mocked again, only the first one would be restored.
+  t.mock.restoreAll();
   // pipeline.engine.test.ts reads the certificate of GitHub's issuer.
   t.mock.method(tls, "connect", () => {
     throw new Error("no connection");

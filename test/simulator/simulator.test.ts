@@ -214,12 +214,12 @@ test("rejects options that are unknown or not valid together, with the reason", 
   for (const [line, reason] of [
     ["--stak", "Unknown option '--stak'"],
     ["--policies --markdown", "--policies is not valid with --markdown"],
-    ["--live --policies", "--live is not valid with --policies or --markdown"],
-    ["--live --markdown", "--live is not valid with --policies or --markdown"],
+    ["--live --policies", "--live is not valid with --policies, --markdown, or --verbose"],
+    ["--live --markdown", "--live is not valid with --policies, --markdown, or --verbose"],
     ["--plan a --live", "--plan is not valid with --live, --stack, or --verbose"],
     ["--plan a --stack b", "--plan is not valid with --live, --stack, or --verbose"],
     ["--plan a --verbose", "--plan is not valid with --live, --stack, or --verbose"],
-    ["--all-pairs", "--all-pairs is only valid with --live"],
+    ["--cwd .", "--cwd is only valid with --live"],
     ["--live --cwd /no", "--cwd /no does not exist"],
     // Such as `npm start --plan FILE`: npm takes the option.
     ["FILE", `Unexpected argument 'FILE'. Options follow "--", as in: npm start -- --plan FILE`],
@@ -230,10 +230,10 @@ test("rejects options that are unknown or not valid together, with the reason", 
 });
 
 test("says where options belong that npm has taken", () => {
-  const environment = { npm_config_live: "true", npm_config_all_pairs: "true", npm_config_cache: "/cache" };
+  const environment = { npm_config_live: "true", npm_config_verbose: "true", npm_config_cache: "/cache" };
   assert.throws(() => readOptions(["prod"], environment), {
     message:
-      'npm took --live and --all-pairs. Options of this command follow "--": npm start -- --live --all-pairs prod',
+      'npm took --live and --verbose. Options of this command follow "--": npm start -- --verbose --live prod',
   });
 });
 
