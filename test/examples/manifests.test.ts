@@ -76,12 +76,24 @@ for (const file of WITH_MARKS) {
 }
 
 test("token-check.yaml denies its second check for no other reason than its service account", () => {
-  const file = "token-check.yaml";
-  const { spec, container } = podOf(file, exampleOf(file).manifests.slice(1));
-  const pod = { ...spec, containers: [container] };
+  const { spec, pod } = checkOfTokens(1);
   assert.equal(spec.serviceAccountName, "token-check-denied");
-  assert.deepEqual(withExchange(file, pod), { ...pod, serviceAccountName: "token-check" });
+  assert.deepEqual(withExchange("token-check.yaml", pod), { ...pod, serviceAccountName: "token-check" });
 });
+
+test("token-check.yaml denies its third check for no other reason than the token that it asks for", () => {
+  const { pod } = checkOfTokens(3);
+  const own = JSON.parse(JSON.stringify(pod).replace("token-check-other-pulumi", "token-check-pulumi"));
+  assert.deepEqual(withExchange("token-check.yaml", pod), own);
+  const names = exampleOf("token-check.yaml").settings.config.serviceAccounts.map(({ name }) => name);
+  assert.deepEqual(names, ["token-check", "token-check-other"]);
+});
+
+/** Returns the pod of a check in token-check.yaml. @param index of the first manifest that belongs to it. */
+function checkOfTokens(index: number) {
+  const { spec, container } = podOf("token-check.yaml", exampleOf("token-check.yaml").manifests.slice(index));
+  return { spec, pod: { ...spec, containers: [container] } };
+}
 
 test(`${OPERATOR} mounts the API token and may review tokens, as the operator's agent requires`, () => {
   const { spec, container } = podOf(OPERATOR);
