@@ -51,25 +51,9 @@ export function shown(text: string): string {
   return printable.length > SHOWN_CHARACTERS ? `${printable.slice(0, SHOWN_CHARACTERS - 1)}…` : printable;
 }
 
-/**
- * Returns two texts, redacted, and cut where that is necessary: so that what distinguishes them shows, and not their common
- * beginning.
- */
-export function contrast(one: string, other: string): [one: string, other: string] {
-  const [first, second] = [redact(one), redact(other)];
-  let common = 0;
-  while (common < first.length && first[common] === second[common]) common += 1;
-  return [cutAround(first, common), cutAround(second, common)];
-}
-
-/** How much of a text is shown in front of what distinguishes it. */
-const CONTEXT_CHARACTERS = 30;
-
-function cutAround(text: string, position: number): string {
-  if (text.length <= SHOWN_CHARACTERS) return text;
-  const start = Math.max(0, Math.min(position - CONTEXT_CHARACTERS, text.length - SHOWN_CHARACTERS));
-  const end = start + SHOWN_CHARACTERS;
-  return `${start > 0 ? "…" : ""}${text.slice(start, end)}${end < text.length ? "…" : ""}`;
+/** Returns text without access tokens and ID tokens: `pul-…`, and three parts in base64 of which the first is an object. */
+export function withoutTokens(text: string): string {
+  return text.replace(/pul-[\w-]{16,}|eyJ[\w-]+\.[\w-]+\.[\w-]+/g, "[redacted]");
 }
 
 /** Returns a word for a command that the reader can copy: quoted for a shell if it has to be. */

@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { changesIn } from "../../accessCheck/changes";
-import { findingsIn } from "../../accessCheck/findings";
+import { findingsIn, openIn } from "../../accessCheck/compare";
+import { readComponents } from "../../accessCheck/components";
+import { elsewhereLines } from "../../accessCheck/elsewhere";
 import { planFrom, type Step } from "../../accessCheck/plan";
-import { readComponents } from "../../accessCheck/readComponents";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import { type Settings, stackOf, startCluster } from "../support/stack";
 
@@ -15,7 +16,7 @@ export const ISSUER_URL = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E
 export const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 
 /** One entry for each type of access token, and for each way to an IAM role. */
-const ENTRIES: Settings[] = [
+export const ENTRIES: Settings[] = [
   {
     namespace: "ci",
     name: "deployer",
@@ -32,16 +33,9 @@ const ENTRIES: Settings[] = [
   { namespace: "web", name: "runner", tokenType: "runner", runnerId: "id", runnerName: "eks", runJob: false },
 ];
 
-const TEAM = {
-  name: "a",
-  stacks: [{ stack: "app/prod", permission: "edit" }],
-  environments: [{ environment: "app/prod", permission: "open" }],
-};
-
 /** All features. */
 const SETTINGS: Settings = {
   serviceAccounts: ENTRIES,
-  teams: [TEAM],
   createNamespaces: ["ops"],
   permissionsBoundaryArn: READ_ONLY,
 };
@@ -56,7 +50,6 @@ export const ATTACHMENT = `RolePolicyAttachment access.ci.deployer.${READ_ONLY}`
 export const SERVICE_ACCOUNT = "ServiceAccount access.ci.deployer";
 export const CONFIG_MAP = "ConfigMap access.ci.deployer.pulumi-token-exchange";
 export const JOB = "Job access.ci.deployer";
-export const TEAM_A = "Team access.a";
 export const INJECTION = "MutatingAdmissionPolicy access.inject-token";
 export const PULUMI_CLOUD = "pulumiservice pulumi-cloud";
 
@@ -85,9 +78,22 @@ export async function deployedPlan(...edits: Edit[]): Promise<Draft> {
 export async function newPlan(...edits: Edit[]): Promise<Draft> {
   registrations ??= register(SETTINGS);
   const draft = new Draft(newSteps(await registrations));
-  // A preview does not read the certificate, or who the user is.
-  draft.edit(set(ISSUER, "thumbprints"), set(TEAM_A, "members"));
+  // A preview does not read the certificate.
+  draft.edit(set(ISSUER, "thumbprints"));
   return draft.edit(...edits);
+}
+
+/** Returns the plan of a deployed stack with all features, whose settings change to these. */
+export async function changedPlan(settings: Settings): Promise<Draft> {
+  const old = unchangedSteps(await (registrations ??= register(SETTINGS)));
+  const isNew = (urn: string) => !old.some((step) => step.urn === urn);
+  const now = newSteps(await register({ ...SETTINGS, ...settings }), isNew);
+  const planned = now.map((step) => {
+    const { oldState } = old.find(({ urn }) => urn === step.urn) ?? {};
+    return { ...step, op: oldState ? "update" : "create", oldState };
+  });
+  const left = old.filter(({ urn }) => !now.some((it) => it.urn === urn));
+  return new Draft([...planned, ...left.map((step) => ({ ...step, op: "delete", newState: null }))]);
 }
 
 /** Returns the plan of a new stack with these settings. */
@@ -106,8 +112,8 @@ export function unchangedSteps(registered: Registration[]): DraftStep[] {
 }
 
 /** Returns the steps that create everything that a program registers. No one knows the name and the ARN of a role before. */
-function newSteps(registered: Registration[]): DraftStep[] {
-  const named = rolesIn(registered).flatMap(({ name, arn }) => [arn, name]);
+function newSteps(registered: Registration[], isNew = (_urn: string) => true): DraftStep[] {
+  const named = rolesIn(registered).flatMap(({ urn, name, arn }) => (isNew(urn) ? [arn, name] : []));
   const withoutNames = (state: State): State =>
     JSON.parse(named.reduce((json, it) => json.replaceAll(it, UNKNOWN), JSON.stringify(state)));
   return registered.map((it) => ({
@@ -130,8 +136,9 @@ function stateOf({ urn, type, inputs, parent, provider }: Registration, register
   const propertyDependencies = Object.fromEntries(
     Object.entries(inputs).map(([name, input]) => [name, rolesOf(input)]),
   );
-  // The provider of a resource without one is not in the plan.
-  return { urn, type, inputs, parent, provider: provider || `urn::${UNKNOWN}`, propertyDependencies };
+  // The default provider of a resource without one is not in the plan.
+  const ofPackage = `urn:pulumi:dev::eks-pulumi-oidc::pulumi:providers:${type.split(":")[0]}::default::${UNKNOWN}`;
+  return { urn, type, inputs, parent, provider: provider || ofPackage, propertyDependencies };
 }
 
 /** Returns what the program registers, on a cluster whose issuer is always the same. */
@@ -216,9 +223,13 @@ export class Draft {
   }
 }
 
-/** Reads a plan, and returns what is found and what changes: a line for each sentence or detail. */
-export function checkSteps(steps: Step[]): { findings: string[]; changes: string[] } {
-  const components = readComponents(planFrom(steps));
+/**
+ * Reads a plan, and returns what is found, which service accounts are not known yet, and what changes, in the component and elsewhere:
+ * a line for each sentence or detail.
+ */
+export function checkSteps(steps: Step[]): Record<"findings" | "open" | "changes" | "elsewhere", string[]> {
+  const plan = planFrom(steps);
+  const components = readComponents(plan);
   const findings = components.flatMap((component) => findingsIn(component));
   const changes = components.flatMap(changesIn);
   return {
@@ -226,6 +237,8 @@ export function checkSteps(steps: Step[]): { findings: string[]; changes: string
     changes: changes.flatMap(({ subject, kind, details }) =>
       details.length > 0 ? details.map((detail) => `${kind} ${subject}: ${detail}`) : [`${kind} ${subject}`],
     ),
+    open: components.flatMap(openIn),
+    elsewhere: elsewhereLines(plan),
   };
 }
 
