@@ -12,6 +12,7 @@ import {
   issuerAudiences,
   withAccountName,
 } from "./settings/access";
+import type { Account } from "./settings/account";
 import {
   AWS_KEYS,
   awsSchema,
@@ -31,22 +32,13 @@ import {
 } from "./settings/raw";
 import { check, type Incomplete } from "./settings/validation";
 
-/** What a stack has besides the settings of the cluster and of the access. */
-export interface UserSettings {
-  /**
-   * Pulumi user that the service account `default/pulumi-service-account` acts as, with a personal token. Set either
-   * `userLogin` or `serviceAccounts`.
-   */
-  userLogin?: string;
-}
-
 /** The configuration with every default filled in; durations are in seconds. */
 interface StackConfig {
   cluster: ClusterConfig;
   access: Access;
 }
 
-type Settings = ClusterSettings & UserSettings & AccessSettings;
+type Settings = ClusterSettings & AccessSettings;
 
 /** The names of the settings that are not strings. */
 type JsonKey = { [Key in keyof Settings]-?: string extends Settings[Key] ? never : Key }[keyof Settings];
@@ -57,9 +49,15 @@ const JSON_KEYS: Record<JsonKey, true> = {
   maxExpirationSeconds: true,
   jobPodSpec: true,
   createNamespaces: true,
-  teams: true,
   serviceAccounts: true,
 };
+
+/** What the template's Pulumi.dev.yaml sets, which `pulumi new` keeps if the stack has the same name. */
+const TEMPLATE_CLUSTER = "sample-cluster";
+const TEMPLATE_LOGIN = "sample-login";
+const TEMPLATE_ENTRY =
+  "{ namespace: default, name: pulumi-service-account, tokenType: personal, " +
+  `userLogin: ${TEMPLATE_LOGIN}, awsRole: irsa }`;
 
 /** The settings of a stack. What is optional here has a default that follows from other settings. */
 const stackSchema = accessSchema(
@@ -67,18 +65,11 @@ const stackSchema = accessSchema(
     ...clusterEntries,
     ...accessEntries,
     issuerName: v.optional(accessEntries.issuerName),
-    userLogin: v.optional(
-      v.never(
-        "is not valid with serviceAccounts: move it into an entry. If the stack is deployed, also add " +
-          "default/pulumi-service-account as an entry, or it will be deleted",
-      ),
-    ),
   },
   {
     required: {
       organization: "required, because the stack has no organization: set it to yours in Pulumi Cloud",
-      // It is userLogin that is reported, because the stack can make its entry from that.
-      serviceAccounts: 'required without serviceAccounts; both belong under "config:" in the stack file',
+      serviceAccounts: `required under "config:" in the stack file, such as [${TEMPLATE_ENTRY}]`,
     },
     unknown: (key) => (/[.[]/.test(key) ? "is a path: remove it, and set it with --path" : undefined),
   },
@@ -92,17 +83,12 @@ const pulumiCloudSchema = v.object({
   "pulumiservice:apiUrl": v.optional(v.never("is not used: remove it, and set pulumiApiUrl")),
 });
 
-/** What the template's Pulumi.dev.yaml sets, which `pulumi new` keeps where it gets no answer. */
-const TEMPLATE_SETTINGS: Record<string, string> = {
-  clusterName: "sample-cluster",
-  userLogin: "sample-login",
-};
-
 /**
  * Reads the configuration of the current stack, and warns of what is still the template's.
  *
  * @returns the configuration with every default filled in; durations are in seconds.
- * @throws pulumi.RunError that lists every problem of the settings, or the one of the login if they are valid.
+ * @throws pulumi.RunError that lists every problem of the settings, or if they are valid, the one of the login. An update also
+ *   stops at the login of the template.
  */
 export function readConfig(): StackConfig {
   const raw = readRawConfig();
@@ -112,11 +98,32 @@ export function readConfig(): StackConfig {
   const loginIssues = loginProblems(config.access.pulumiApiUrl);
   if (loginIssues.length > 0) throw invalidConfiguration(loginIssues);
 
-  const unchanged = templateSettings(raw, pulumi.getStack()).join(" and ");
-  if (unchanged) {
-    void pulumi.log.warn(`Pulumi.dev.yaml still has the template's ${unchanged}. Replace what is not yours.`);
+  const templateLogins = templateLoginsIn(config.access.serviceAccounts);
+  // To the SDK, a simulation is an update, but one without an engine.
+  const isUpdate = !pulumi.runtime.isDryRun() && pulumi.runtime.getEngine() !== undefined;
+  if (isUpdate && templateLogins.length > 0) throw invalidConfiguration(templateLogins);
+
+  const unchanged = [
+    ...(config.cluster.clusterName === TEMPLATE_CLUSTER ? [`clusterName (${TEMPLATE_CLUSTER})`] : []),
+    ...(templateLogins.length > 0 ? [`userLogin (${TEMPLATE_LOGIN})`] : []),
+  ];
+  if (unchanged.length > 0) {
+    const stackFile = `Pulumi.${pulumi.getStack()}.yaml`;
+    void pulumi.log.warn(
+      `${stackFile} still has the template's ${unchanged.join(" and ")}. Replace what is not yours.`,
+    );
   }
   return config;
+}
+
+/** Returns a problem for each entry with the login of the template. A cluster can have the template's name, but no user has. */
+function templateLoginsIn(accounts: Account[]): Problem[] {
+  return accounts.flatMap((account, index): Problem[] => {
+    if (account.userLogin !== TEMPLATE_LOGIN) return [];
+    const path = ["serviceAccounts", index, "userLogin"];
+    const reason = "is the template's. Set it to the login of a Pulumi user, such as a machine user";
+    return [withAccountName({ path, value: TEMPLATE_LOGIN, reason }, accounts)];
+  });
 }
 
 /**
@@ -132,15 +139,6 @@ export function checkIssuer({ serviceAccounts }: Access, issuerUrl: string): voi
   if (problems.length > 0) throw invalidConfiguration(problems);
 }
 
-/** Returns each setting that a stack has from the template, such as `clusterName (sample-cluster)`. */
-export function templateSettings({ values, project }: RawConfig, stack: string): string[] {
-  // Only a stack of this name starts with the template's file.
-  if (stack !== "dev") return [];
-  return Object.entries(TEMPLATE_SETTINGS)
-    .filter(([key, value]) => values[`${project}:${key}`] === value)
-    .map(([key, value]) => `${key} (${value})`);
-}
-
 /** Returns the configuration of a stack, or every problem that it has. Does not throw. */
 export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
   const values = projectValues(raw, Object.keys(JSON_KEYS));
@@ -148,7 +146,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
 
   // An encrypted value is not printed, so nothing is compared with it.
   const isEncrypted = raw.secretKeys.includes(`${raw.project}:maxExpirationSeconds`);
-  const stack = check(stackSchema, { ...stackDefaults, ...withUserEntry(values) }, (knownSettings) => {
+  const stack = check(stackSchema, { ...stackDefaults, ...values }, (knownSettings) => {
     const comparable = isEncrypted ? { ...knownSettings, maxExpirationSeconds: undefined } : knownSettings;
     return [...clusterRules(comparable), ...accessRules(comparable, comparable.createCluster)];
   });
@@ -156,7 +154,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const pulumiCloud = check(pulumiCloudSchema, raw.values);
 
   const found = [
-    ...stack.problems.map((problem) => asWritten(problem, values, raw)),
+    ...stack.problems.map((problem) => inContext(problem, values, raw)),
     // A value of a provider can be a credential.
     ...[...aws.problems, ...pulumiCloud.problems].map(withoutValue),
   ];
@@ -173,15 +171,6 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   return { config, problems };
 }
 
-/** Returns the settings of a stack, of one that sets only a user with the entry for that user. */
-function withUserEntry(values: Record<string, unknown>): Record<string, unknown> {
-  if ("serviceAccounts" in values || !("userLogin" in values)) return values;
-  const { userLogin, ...others } = values;
-  const token = { tokenType: "personal", userLogin };
-  const entry = { namespace: "default", name: "pulumi-service-account", ...token, awsRole: "irsa" };
-  return { ...others, serviceAccounts: [entry] };
-}
-
 /** Returns the problems of settings of the cluster that are valid by themselves, but not together. */
 function clusterRules({ createCluster, createOidcProvider }: Incomplete<ClusterSettings>): Problem[] {
   if (!createCluster || !createOidcProvider) return [];
@@ -190,16 +179,13 @@ function clusterRules({ createCluster, createOidcProvider }: Incomplete<ClusterS
 }
 
 /**
- * Returns a problem with the path that the user wrote, the name of the entry, and a possible cause if the setting is missing.
+ * Returns a problem with the name of the entry, and a possible cause if the setting is missing.
  *
  * @param values of the project.
  */
-function asWritten(problem: Problem, values: Record<string, unknown>, raw: RawConfig): Problem {
-  // A problem of the user's entry, or of a missing one, is one of userLogin.
-  const isOfUser = problem.path[0] === "serviceAccounts" && !("serviceAccounts" in values);
-  const path = isOfUser ? ["userLogin"] : problem.path;
-  const reason = [problem.reason, ...otherProjects(path, values, raw)].join(". ");
-  return withAccountName({ ...problem, path, reason }, values.serviceAccounts);
+function inContext(problem: Problem, values: Record<string, unknown>, raw: RawConfig): Problem {
+  const reason = [problem.reason, ...otherProjects(problem.path, values, raw)].join(". ");
+  return withAccountName({ ...problem, reason }, values.serviceAccounts);
 }
 
 /**
@@ -213,10 +199,8 @@ function otherProjects(
 ): string[] {
   const key = path.join(".");
   if (key in values) return [];
-  // Either of these two is required.
-  const keys = key === "userLogin" ? [key, "serviceAccounts"] : [key];
   const others = Object.keys(all).filter((qualified) => {
-    return !qualified.startsWith(`${project}:`) && keys.some((name) => qualified.endsWith(`:${name}`));
+    return !qualified.startsWith(`${project}:`) && qualified.endsWith(`:${key}`);
   });
   if (others.length === 0) return [];
   return [`Pulumi ignores ${others.join(" and ")}, because the name of this project is ${project}`];

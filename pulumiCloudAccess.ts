@@ -3,10 +3,9 @@
 // 1. place.ts             where the component is deployed, for which everything else waits
 // 2. oidcIssuer.ts        the provider of Pulumi Cloud, unless the program passes one
 // 3. serviceAccount.ts    the namespaces
-// 4. team.ts              the teams in Pulumi Cloud, with what they may do
-// 5. oidcIssuer.ts        the OIDC issuer in Pulumi Cloud, with the allow policies of all service accounts
-// 6. workloadIdentity.ts  for each service account: its role, itself, its ConfigMap, and last its Job
-// 7. injection.ts         the admission policy for the service accounts with injectToken, once their Jobs have succeeded
+// 4. oidcIssuer.ts        the OIDC issuer in Pulumi Cloud, with the allow policies of all service accounts
+// 5. workloadIdentity.ts  for each service account: its role, itself, its ConfigMap, and last its Job
+// 6. injection.ts         the admission policy for the service accounts with injectToken, once their Jobs have succeeded
 
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
@@ -26,14 +25,13 @@ import {
   issuerAudiences,
   withAccountName,
 } from "./settings/access";
-import { type Account, awsRoleOf, idOf } from "./settings/account";
+import { awsRoleOf, idOf } from "./settings/account";
 import { oidcProviderProblems, type RoleCluster, roleClusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
 import { messageOf, type Problem } from "./settings/problems";
 import { userError } from "./settings/userError";
 import { check, type Incomplete } from "./settings/validation";
-import { createTeams, type TeamResources } from "./team";
 import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 
 /**
@@ -73,8 +71,6 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     const namespaces = createNamespaces(name, access.createNamespaces, afterPlace);
 
     // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
-    const inPulumiCloud = { ...afterPlace, provider: pulumiCloud };
-    const teams = createTeams(name, { organization, teams: access.teams }, inPulumiCloud);
     const accounts = access.serviceAccounts.map((account) => ({ account, policy: allowPolicy(account) }));
     const oidcIssuer = createOidcIssuer(
       `${name}.oidc-issuer`,
@@ -85,7 +81,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
         maxExpirationSeconds: access.maxExpirationSeconds,
         policies: accounts.map(({ policy }) => policy),
       },
-      { ...inPulumiCloud, dependsOn: [...dependsOn, ...teams.flatMap(({ team }) => team ?? [])] },
+      { ...afterPlace, provider: pulumiCloud },
     );
 
     // Each service account: its role, its ConfigMap, and the Job that tests the token exchange.
@@ -93,13 +89,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
       const namespace = namespaces.get(account.namespace);
       const identity = new WorkloadIdentity(
         `${name}.${account.namespace}.${account.name}`,
-        {
-          account,
-          policy,
-          oidcIssuer,
-          teamPermissions: permissionsOf(account, teams),
-          access,
-        },
+        { account, policy, oidcIssuer, access },
         { ...afterPlace, dependsOn: [...dependsOn, ...(namespace ? [namespace] : [])] },
       );
       return { account, identity };
@@ -121,13 +111,6 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     );
     this.registerOutputs({ oidcIssuerId: this.oidcIssuerId, serviceAccounts: this.serviceAccounts });
   }
-}
-
-/** Returns the permissions of the team that the service account acts as. If its name is an output, it can be any of the teams. */
-function permissionsOf({ tokenType, teamName }: Account, teams: TeamResources[]): pulumi.Resource[] {
-  if (tokenType !== "team") return [];
-  const isOwn = ({ name }: TeamResources) => typeof teamName !== "string" || name === teamName;
-  return teams.filter(isOwn).flatMap(({ permissions }) => permissions);
 }
 
 /** The resource of the package pulumiservice whose provider the component uses. */

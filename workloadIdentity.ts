@@ -46,8 +46,6 @@ export interface WorkloadIdentityArgs {
   /** The issuer that grants the access token, and the policy in it that allows this service account. */
   oidcIssuer: pulumi.CustomResource;
   policy: object;
-  /** What the program permits the team that the service account acts as. */
-  teamPermissions: pulumi.Resource[];
 }
 
 /** Creates the access of one service account. Its children have its own name. */
@@ -85,12 +83,11 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         },
       },
       // Workloads keep their settings, such as the team, until those can be granted.
-      { ...inComponent, dependsOn: [args.oidcIssuer, ...args.teamPermissions] },
+      { ...inComponent, dependsOn: args.oidcIssuer },
     );
 
     const prerequisites = [
       args.oidcIssuer,
-      ...args.teamPermissions,
       ...(serviceAccount ? [serviceAccount] : []),
       ...awsRole.prerequisites,
     ];

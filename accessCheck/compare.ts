@@ -67,7 +67,6 @@ const SETTINGS = [
   "oidcProviderArn",
   "clusterArn",
   "serviceAccounts",
-  "teams",
   "createNamespaces",
   "image",
   "jobPodSpec",

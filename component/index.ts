@@ -1,7 +1,6 @@
 // The face of the package, from which `pulumi package add` generates SDKs.
 
 export { AwsRole, type ServiceAccount } from "../settings/account";
-export { EnvironmentPermission, StackPermission, type Team } from "../settings/teams";
 export { TokenType } from "../settings/tokenTypes";
 export type { ServiceAccountOutputs } from "../workloadIdentity";
 

@@ -2,8 +2,6 @@
 
 import * as pulumiservice from "@pulumi/pulumiservice";
 import type { AllowPolicy } from "../oidcIssuer";
-import { StackPermission } from "../settings/teams";
-import { createTeams } from "../team";
 import type { Settings } from "./config";
 
 const SUFFIX = "-preview";
@@ -44,11 +42,24 @@ export function createTeam(
   provider: pulumiservice.Provider,
 ): void {
   const name = teamName(repository);
-  const readable = stacks
-    .filter((stack) => stack.organization === organization)
-    .map(({ stack }) => ({ stack: stack.replace(/^.*?\//, ""), permission: StackPermission.Read }));
-  const teams = [{ name, create: true, stacks: readable, environments: [] }];
-  const created = createTeams(organization, { organization, teams }, { provider });
+  // The service makes the user who creates a team a member of it. Without that member here, every preview would show a change.
+  const { username } = pulumiservice.getCurrentUserOutput({ provider });
+  const team = new pulumiservice.Team(
+    organization,
+    { organizationName: organization, teamType: "pulumi", name, members: [username] },
+    // Otherwise, an update by another administrator would replace that member.
+    { provider, ignoreChanges: ["members"] },
+  );
+  const ofTeam = { provider, dependsOn: team };
+  for (const stack of stacks.filter((it) => it.organization === organization)) {
+    const [, project = "", stackName = ""] = stack.stack.split("/");
+    const permission = pulumiservice.TeamStackPermissionScope.Read;
+    new pulumiservice.TeamStackPermission(
+      stack.stack,
+      { organization, project, stack: stackName, team: name, permission },
+      ofTeam,
+    );
+  }
 
   const role = new pulumiservice.OrganizationRole(
     organization,
@@ -62,7 +73,9 @@ export function createTeam(
     },
     { provider },
   );
-  const assignment = { organizationName: organization, teamName: name, roleId: role.roleId };
-  const dependsOn = created.flatMap(({ team }) => team ?? []);
-  new pulumiservice.TeamRoleAssignment(organization, assignment, { provider, dependsOn });
+  new pulumiservice.TeamRoleAssignment(
+    organization,
+    { organizationName: organization, teamName: name, roleId: role.roleId },
+    ofTeam,
+  );
 }

@@ -26,7 +26,6 @@ import {
   rolePath,
 } from "./names";
 import type { Problem } from "./problems";
-import { type Team, teamList, teamProblems } from "./teams";
 import {
   duplicates,
   type Incomplete,
@@ -40,10 +39,7 @@ import {
 
 /** The service accounts of one cluster, and what they have in common. */
 export interface AccessSettings {
-  /**
-   * Service accounts of the cluster, at most 40. Default of a stack: `default/pulumi-service-account`, if `userLogin`
-   * is set.
-   */
+  /** Service accounts of the cluster, at most 40. */
   serviceAccounts: ServiceAccount[];
   /** Pulumi organization. Default of a stack: the organization of the stack. */
   organization: pulumi.Input<string>;
@@ -54,11 +50,6 @@ export interface AccessSettings {
    * Default: `[]`.
    */
   createNamespaces?: string[];
-  /**
-   * Teams in Pulumi Cloud to create, and what they may do. They are never deleted, but permissions that leave the list are
-   * revoked. Default: `[]`.
-   */
-  teams?: Team[];
   /** Upper bound for the lifetime of every access token from this issuer, in seconds. Default: `7200`. */
   maxExpirationSeconds?: number;
   /** ARN of the permissions boundary of every IAM role. Default: none. */
@@ -121,9 +112,12 @@ export const accessEntries = schemasOf<AccessSettings>()({
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, DEFAULT_API_URL),
   createNamespaces: v.optional(listSchema(newNamespace), []),
-  teams: v.optional(teamList, []),
   serviceAccounts,
 });
+
+const TEAMS_MOVED =
+  "is not a setting: a team belongs to the organization, not to a cluster. Create teams and their permissions with a " +
+  "program of their own, such as examples/fleet/teams";
 
 /**
  * Returns the schema of the access, and of the settings beside it.
@@ -136,6 +130,7 @@ export function accessSchema<Entries extends Record<keyof AccessSettings, v.Gene
   reasons: Reasons = {},
 ) {
   const unknown = (key: string) => {
+    if (key === "teams") return TEAMS_MOVED;
     return Object.hasOwn(accountEntries, key)
       ? "is a setting of an entry of serviceAccounts"
       : reasons.unknown?.(key);
@@ -177,7 +172,6 @@ export function accessRules(access: Incomplete<Access>, createsCluster = false):
     ...duplicateAccounts(serviceAccounts),
     ...unusedNamespaces(access),
     ...duplicates(access.createNamespaces ?? [], (index) => ["createNamespaces", index]),
-    ...teamProblems(access.teams, teamNamesOf(access)),
   ];
 }
 
@@ -244,14 +238,6 @@ function defaultAccountWarning(account: Account): string {
     );
   }
   return [...warnings, "Use another service account."].join(" ");
-}
-
-/** Returns the team of each entry; undefined if an entry is invalid, or its team is an output. */
-function teamNamesOf({ serviceAccounts }: Incomplete<Access>): unknown[] | undefined {
-  const isKnown = serviceAccounts?.every((account) => {
-    return account?.tokenType && (account.tokenType !== "team" || typeof account.teamName === "string");
-  });
-  return isKnown ? serviceAccounts?.map((account) => account?.teamName) : undefined;
 }
 
 /** Returns a problem for each new namespace that no entry uses. */

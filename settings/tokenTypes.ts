@@ -26,7 +26,7 @@ export interface TokenSettings {
   tokenType: TokenType;
   /** User of a personal token. */
   userLogin?: pulumi.Input<string>;
-  /** Team of a team token. */
+  /** Team of a team token. It must exist. */
   teamName?: pulumi.Input<string>;
   /** ID of the runner pool of a runner token. The allow policy contains the ID. */
   runnerId?: pulumi.Input<string>;
@@ -36,11 +36,11 @@ export interface TokenSettings {
   organizationAdmin?: boolean;
 }
 
-export const userLoginSchema = stringSchema(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
+const userLogin = stringSchema(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
 
 // In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
 // escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
-export const teamNameSchema = stringSchema(
+const teamName = stringSchema(
   /^[\w!#%&',/;<=>@~-]{1,100}$/,
   "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the " +
     'wildcards of patterns such as "*", "?", and ".", which also match other teams',
@@ -57,8 +57,8 @@ const typeNames = new Intl.ListFormat("en-US", { type: "disjunction" }).format(O
 
 export const tokenEntries = schemasOf<TokenSettings>()({
   tokenType: v.picklist(Object.values(TokenType), `must be ${typeNames}`),
-  userLogin: v.optional(inputSchema(userLoginSchema)),
-  teamName: v.optional(inputSchema(teamNameSchema)),
+  userLogin: v.optional(inputSchema(userLogin)),
+  teamName: v.optional(inputSchema(teamName)),
   runnerId: v.optional(inputSchema(runnerId)),
   runnerName: v.optional(inputSchema(runnerName)),
   organizationAdmin: v.optional(booleanSchema),

@@ -101,11 +101,8 @@ function environmentNotes(environments: string[]): string[] {
 
 /** @throws Error if a stack file lacks what every stack has, and imports environments, which can have it. */
 export function requireSettings({ project, config, environments }: StackFile): void {
-  const isMissing = (...keys: string[]) => keys.every((key) => !config[`${project}:${key}`]);
-  const missing = [
-    ...(isMissing("clusterName") ? ["clusterName"] : []),
-    ...(isMissing("serviceAccounts", "userLogin") ? ["serviceAccounts"] : []),
-  ].join(" and ");
+  const required = ["clusterName", "serviceAccounts"];
+  const missing = required.filter((key) => !config[`${project}:${key}`]).join(" and ");
   if (environments.length === 0 || !missing) return;
   throw new Error(
     `Nothing was checked: ${missing} must come from the environment, and the simulation does not open ${environments.join(", ")}. ${CHECK_PLAN}`,

@@ -32,7 +32,19 @@ export const SAMPLE: StackSource = { name: "sample", file: join(__dirname, "samp
 /** The stack of the template, whose file is in every clone and in every copy. */
 export const TEMPLATE_STACK = {
   name: "dev",
-  settings: { "aws:region": "us-west-2", clusterName: "sample-cluster", userLogin: "sample-login" },
+  settings: {
+    "aws:region": "us-west-2",
+    clusterName: "sample-cluster",
+    serviceAccounts: [
+      {
+        namespace: "default",
+        name: "pulumi-service-account",
+        tokenType: "personal",
+        userLogin: "sample-login",
+        awsRole: "irsa",
+      },
+    ],
+  },
 };
 
 /**
@@ -80,10 +92,11 @@ function isAsInTemplate(directory: string, name: string): boolean {
   if (name !== TEMPLATE_STACK.name) return false;
   try {
     const project = readProject(directory).name;
-    const { config } = readSettings(sourceOf(directory, name).file, project);
+    const { values } = readValues(sourceOf(directory, name).file, project);
     const template = Object.entries(TEMPLATE_STACK.settings);
     const expected = template.map(([key, value]) => [qualify(key, project), value]);
-    return isDeepStrictEqual(config, Object.fromEntries(expected));
+    // Values, since `pulumi new` sorts the keys of an entry.
+    return isDeepStrictEqual(values, Object.fromEntries(expected));
   } catch {
     // An invalid file has been changed. The error is reported when the stack is read.
     return false;
@@ -148,6 +161,20 @@ const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedk
 
 /** Reads the settings of a stack file. */
 function readSettings(file: string, project: string): Omit<StackFile, "project"> {
+  const { values, environments } = readValues(file, project);
+  const settings = Object.entries(values);
+  return {
+    config: Object.fromEntries(settings.map(([key, value]) => [key, asSetting(withoutSecrets(value))])),
+    secretKeys: settings.filter(([, value]) => isEncrypted(value)).map(([key]) => key),
+    environments,
+  };
+}
+
+/** Reads the values of a stack file as it has them, by `NAMESPACE:KEY`, and the environments that it imports. */
+function readValues(
+  file: string,
+  project: string,
+): { values: Record<string, unknown>; environments: string[] } {
   const { content: found, keys } = readYaml(file);
   const content = found ?? {};
   const given = isRecord(content) ? (content.config ?? {}) : undefined;
@@ -161,10 +188,8 @@ function readSettings(file: string, project: string): Omit<StackFile, "project">
 
   rejectTwoSpellings(file, keys, project);
 
-  const qualified = Object.entries(given).map(([key, value]) => [qualify(key, project), value] as const);
   return {
-    config: Object.fromEntries(qualified.map(([key, value]) => [key, asSetting(withoutSecrets(value))])),
-    secretKeys: qualified.filter(([, value]) => isEncrypted(value)).map(([key]) => key),
+    values: Object.fromEntries(Object.entries(given).map(([key, value]) => [qualify(key, project), value])),
     environments: environmentsIn(isRecord(content) ? content.environment : undefined),
   };
 }

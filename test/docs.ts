@@ -41,7 +41,7 @@ function tableOf(interfaces: string[]): string {
 /** Returns a type as the page names it: in YAML, an enumeration is a string, and an interface an object. */
 function typeOf(type: string): string {
   if (type.endsWith("[]")) return `list of ${typeOf(type.slice(0, -2))}s`;
-  if (/^(TokenType|AwsRole|\w+Permission)$/.test(type)) return "string";
+  if (/^(TokenType|AwsRole)$/.test(type)) return "string";
   if (/^([A-Z]|any$)/.test(type)) return "object";
   return type === "number" ? "integer" : type;
 }

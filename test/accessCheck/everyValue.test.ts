@@ -15,7 +15,7 @@ type Exception = [reason: string, values: RegExp];
 const EXCEPTIONS: Exception[] = [
   [
     "the default means the same",
-    /^PulumiCloudAccess access (jobPodSpec|teams|serviceAccounts\.\d+\.(policyRules|rolePolicyArns|audienceRule|createServiceAccount|runJob|injectToken|awsRole))$/,
+    /^PulumiCloudAccess access (jobPodSpec|serviceAccounts\.\d+\.(policyRules|rolePolicyArns|audienceRule|createServiceAccount|runJob|injectToken|awsRole))$/,
   ],
   [
     "nothing uses it: it has no Job, and no rule",

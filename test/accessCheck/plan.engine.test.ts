@@ -19,7 +19,6 @@ const DEPLOYER = {
 const DRIFT = { namespace: "ops", name: "drift", tokenType: "team", teamName: "b", awsRole: "pod-identity" };
 const SECRETS = { namespace: "web", name: "secrets", tokenType: "organization", awsRole: "none" };
 const ENTRIES = [DEPLOYER, DRIFT, SECRETS];
-const TEAMS = [{ name: "a", stacks: [{ stack: "app/prod", permission: "edit" }] }];
 
 const CHANGED_ENTRIES = [
   { ...DEPLOYER, teamName: "b", rolePolicyArns: [READ_ONLY], policyRules: { sub: "*:deployer" } },
@@ -40,18 +39,14 @@ changed web/secrets
 new ops/more
   ${OF_DRIFT}
 removed ops/drift
-  ${OF_DRIFT}
-removed team a
-  team: not deleted, and not of this program
-  members 0: admin
-  stack app/prod: edit`;
+  ${OF_DRIFT}`;
 
 test("the plan of a stack that creates its cluster and a namespace grants each token as the settings say", {
   skip: missingCli,
 }, async (t) => {
   const inNewNamespace = [DEPLOYER, { ...DRIFT, runJob: false }, { ...SECRETS, namespace: "ops" }];
   const created = { createCluster: true, createNamespaces: ["ci", "ops"] };
-  const { pulumi } = await emptyStack(t, { userLogin: "", serviceAccounts: inNewNamespace, ...created });
+  const { pulumi } = await emptyStack(t, { serviceAccounts: inNewNamespace, ...created });
   const { exitCode, stdout } = await checkedPlan(t, pulumi);
   assert.match(stdout, /^ {2}3 service accounts: as the settings intend\.$/m);
   assert.equal(exitCode, 0, stdout);
@@ -61,7 +56,7 @@ test("the plan of a stack that creates its cluster and a namespace grants each t
 test("a plan of the real engine shows what it changes, and grants each token to its service account only", {
   skip: missingCli,
 }, async (t) => {
-  const { pulumi, set, up } = await emptyStack(t, { userLogin: "", serviceAccounts: ENTRIES, teams: TEAMS });
+  const { pulumi, set, up } = await emptyStack(t, { serviceAccounts: ENTRIES });
 
   /** Checks the plan of these settings, with which everyone gets what these say. Returns its changes as one line. */
   async function changesWith(settings: Record<string, unknown>, ...options: string[]): Promise<string> {
@@ -74,7 +69,7 @@ test("a plan of the real engine shows what it changes, and grants each token to 
 
   await t.test("of a new stack", async () => {
     const changes = await changesWith({});
-    assert.match(changes, /^new OIDC issuer .* new ci\/deployer .* new team a /);
+    assert.match(changes, /^new OIDC issuer .* new ci\/deployer {2}/);
     // The admission policy adds what that of this clone does.
     assert.doesNotMatch(changes, /what it adds/);
   });
@@ -82,16 +77,16 @@ test("a plan of the real engine shows what it changes, and grants each token to 
 
   for (const options of [[], ["--refresh"]]) {
     await t.test(`of a deployed stack ${options}`, async () => {
-      const unchanged = await changesWith({ serviceAccounts: ENTRIES, teams: TEAMS }, ...options);
+      const unchanged = await changesWith({ serviceAccounts: ENTRIES }, ...options);
       assert.equal(unchanged, "Nothing changes for this component.");
-      const changed = await changesWith({ serviceAccounts: CHANGED_ENTRIES, teams: [] }, ...options);
+      const changed = await changesWith({ serviceAccounts: CHANGED_ENTRIES }, ...options);
       assert.equal(changed, oneLine(CHANGES));
     });
   }
 
   // Nothing knows the ARN of the new role.
   await t.test("of replaced roles", async () => {
-    const changes = await changesWith({ serviceAccounts: ENTRIES, teams: TEAMS, rolePath: "/pulumi/" });
+    const changes = await changesWith({ serviceAccounts: ENTRIES, rolePath: "/pulumi/" });
     const [, ofDeployer = "", ofDrift = ""] = changes.split(/changed (?:ci\/deployer|ops\/drift) /);
     assert.match(
       ofDeployer,

@@ -27,7 +27,7 @@ test("the schema has every argument, with the description, the type, and the nec
   const { resources, types } = await schema;
   const { inputProperties, requiredInputs } = resources[`${NAME}:PulumiCloudAccess`] ?? {};
   assert.deepEqual(shapeOf(inputProperties, requiredInputs), byName(declarationsOf("PulumiCloudAccessArgs")));
-  for (const name of ["ServiceAccount", "Team", "TeamStack", "TeamEnvironment", "ServiceAccountOutputs"]) {
+  for (const name of ["ServiceAccount", "ServiceAccountOutputs"]) {
     const { properties, required } = types[`${NAME}:${name}`] ?? {};
     assert.deepEqual(shapeOf(properties, required), byName(declarationsOf(name)), name);
   }

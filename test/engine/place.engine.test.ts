@@ -15,7 +15,7 @@ const OTHER_CLOUD = "https://pulumi.example.com";
 // The parts of each test depend on those before them.
 describe("on Pulumi's engine", { skip: missingCli }, () => {
   test("a stack stays where it was deployed", async (t) => {
-    const settings = { userLogin: "", serviceAccounts: [DEPLOYER], createOidcProvider: true };
+    const settings = { serviceAccounts: [DEPLOYER], createOidcProvider: true };
     const stack = await emptyStack(t, { ...settings, organization: "acmee" });
     const { simulation, cli, pulumi, set, up } = stack;
     const preview = () => pulumi("preview");

@@ -7,7 +7,6 @@ import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../support/e
 import { emptyStack } from "../support/engineStack";
 import { codeIn, read } from "../support/project";
 import { missingCli } from "../support/pulumiCli";
-import { CREATOR, CURRENT_USER } from "../support/teams";
 
 const ISSUER = "access.oidc-issuer";
 const [IMPORT, IMPORT_NAMESPACE] = codeIn(read("docs/import.md"), "bash");
@@ -22,11 +21,6 @@ const FOUR = [
   { namespace: "runners", name: "runner", tokenType: "runner", runnerId: "pool-1", runnerName: "builders" },
 ];
 const NAMESPACES = ["team-a", "team-b", "runners"];
-const PLATFORM = {
-  name: "platform",
-  stacks: [{ stack: "app/prod", permission: "edit" }],
-  environments: [{ environment: "app/prod", permission: "open" }],
-};
 /** In a namespace that exists already. */
 const FIFTH = {
   namespace: "default",
@@ -40,14 +34,11 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   test("manages four service accounts of four token types in three namespaces", async (t) => {
     const { simulation, cli, directory, pulumi, set, up } = await emptyStack(
       t,
-      { userLogin: "", serviceAccounts: FOUR, createNamespaces: NAMESPACES, teams: [PLATFORM] },
+      { serviceAccounts: FOUR, createNamespaces: NAMESPACES },
       { runners: [{ id: "pool-1", name: "builders" }] },
     );
-    const { teams } = simulation;
     const { aws: existing } = simulation.existing();
-    const questions = t.mock.method(simulation.calls[CURRENT_USER] ?? assert.fail(), "answer");
     succeeded(await up());
-    assert.equal(questions.mock.callCount(), 1);
     const fifth = "default/pulumi-service-account";
     const policies = () => simulation.pulumiCloud.list()[0]?.registration.policies ?? [];
     const [deployer, drift, ...others] = FOUR;
@@ -55,37 +46,6 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED, ...EXCHANGED, 200]);
     assert.equal(policies().length, 4);
     succeeded(await pulumi("preview", "--expect-no-changes"));
-
-    await t.test("keeps the members of a team, of which no preview shows a change", async () => {
-      teams.addMember("acme/platform", "bob");
-      succeeded(await pulumi("preview", "--refresh", "--expect-no-changes"));
-      succeeded(await up("--refresh"));
-      assert.deepEqual(teams.membersOf("acme/platform"), [CREATOR, "bob"]);
-      assert.equal(questions.mock.callCount(), 2, "only updates ask who the user is");
-    });
-
-    await t.test("revokes the permissions of a team that leaves the list, and keeps the team", async () => {
-      await set("teams", []);
-      assert.deepEqual(changes(await up()), [
-        "access.platform deleted",
-        ...Array(2).fill("access.platform.app/prod deleted"),
-      ]);
-      assert.deepEqual(teams.existing(), ["acme/platform"]);
-      assert.deepEqual(teams.membersOf("acme/platform"), [CREATOR, "bob"]);
-    });
-
-    await t.test("creates no team that exists, but permits it something", async () => {
-      await set("teams", [PLATFORM]);
-      // docs/troubleshooting.md has it.
-      failed(await up(), /409 API error: Conflict: Team with name "platform" already exists/);
-      await set("teams", [{ ...PLATFORM, create: false }]);
-      succeeded(await up());
-      assert.deepEqual(teams.existing().toSorted(), [
-        "acme/platform",
-        "acme/platform: environment app/prod open",
-        "acme/platform: stack app/prod 102",
-      ]);
-    });
 
     await t.test("creates a fifth service account without touching the others", async () => {
       await set("serviceAccounts", [FIFTH, ...FOUR]);
@@ -161,24 +121,22 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     await t.test("imports an issuer and a service account as docs/import.md says", async () => {
       const { url } = simulation.issuer;
       const issuer = await simulation.pulumiCloud.register({ organization: "acme", name: "by hand", url });
-      for (const key of ["teams", "createNamespaces"]) await set(key, []);
+      await set("createNamespaces", []);
       await set("serviceAccounts", [FIFTH]);
       newStatuses(simulation);
       const commands = IMPORT?.replace("ORGANIZATION/ISSUER_ID", issuer.id) ?? assert.fail();
       succeeded(await cli.run(directory, "bash", "-ec", commands));
       succeeded(await up());
-      assert.deepEqual(simulation.existing().pulumiCloud, [issuer.id, "acme/platform"]);
+      assert.deepEqual(simulation.existing().pulumiCloud, [issuer.id]);
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
     });
   });
 
   test("creates a new cluster's issuer once, keeps its thumbprint after the certificate rotates, and destroys the cluster", async (t) => {
-    const deployer = { namespace: "ci", name: "deployer", tokenType: "team", teamName: PLATFORM.name };
+    const deployer = { namespace: "ci", name: "deployer", tokenType: "team", teamName: "platform" };
     const settings = {
-      userLogin: "",
       createCluster: true,
       createNamespaces: ["ci"],
-      teams: [PLATFORM],
       serviceAccounts: [{ ...deployer, injectToken: true }],
     };
     const { simulation, pulumi, set, up } = await emptyStack(t, settings, { cluster: undefined });
@@ -228,11 +186,11 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     });
 
     succeeded(await pulumi("destroy", "--yes"));
-    assert.deepEqual(simulation.existing(), { aws: [], kubernetes: ["ci"], pulumiCloud: ["acme/platform"] });
+    assert.deepEqual(simulation.existing(), { aws: [], kubernetes: ["ci"], pulumiCloud: [] });
   });
 
   test("accepts service accounts of `config set --path`, and converts no value", async (t) => {
-    const { pulumi } = await emptyStack(t, { userLogin: "" });
+    const { pulumi } = await emptyStack(t, { serviceAccounts: [] });
     const setIn = async (key: string, value: string, ...options: string[]) =>
       succeeded(await pulumi("config", "set", ...options, "--path", `serviceAccounts[0].${key}`, value));
     const names = { namespace: "default", name: "drift", tokenType: "team" };

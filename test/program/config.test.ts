@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseConfig, templateSettings } from "../../config";
+import { parseConfig } from "../../config";
 import { messageOf } from "../../settings/problems";
 import type { RawConfig } from "../../settings/raw";
 import { declarationsOf, meaningAndDefault } from "../support/declarations";
@@ -11,8 +11,8 @@ import { rawConfigOf } from "../support/rawSettings";
 const POLICY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 
 /** The minimal settings of a stack and of an entry. */
-const REQUIRED = { clusterName: "my-cluster", userLogin: "alice" };
 const ENTRY = { namespace: "ci", name: "deployer", tokenType: "personal", userLogin: "alice" };
+const REQUIRED = { clusterName: "my-cluster", serviceAccounts: [ENTRY] };
 
 /** The minimal settings of an entry of each token type about its token. */
 const OWNERS: Record<string, Given> = {
@@ -36,22 +36,12 @@ const BUILT_IN = policyRules("aud", '"kubernetes.io".namespace', '"kubernetes"."
 const NO_CLAIMS = policyRules("", '""', '"sub', "a..b", 'a"u"d', "aud ", "kubernetes.io.pod.name");
 const INVISIBLE = [{ sub: "a\u202e" }, ...policyRules("a\u3164", '"a\u0007"')];
 
-test("names the template's values in a stack dev, and in no other", () => {
-  const kept = { clusterName: "sample-cluster", userLogin: "sample-login", "q:userLogin": "sample-login" };
-  const named = (settings: object, stack: string) => templateSettings(rawConfigOf(settings), stack);
-  assert.deepEqual(named(kept, "dev"), ["clusterName (sample-cluster)", "userLogin (sample-login)"]);
-  assert.deepEqual(named(kept, "prod"), []);
-  assert.deepEqual(named({ ...kept, clusterName: "own" }, "dev"), ["userLogin (sample-login)"]);
-});
-
-test("a cluster and a login are enough: the stack has one service account with a personal token", () => {
+test("a cluster and a service account are enough", () => {
   const { cluster, access } = accepted();
   assert.deepEqual(cluster.aws, { region: undefined, profile: undefined, "role-arn": undefined });
   const [account = assert.fail(), ...others] = access.serviceAccounts;
-  const { namespace, name, tokenType, userLogin, tokenExpirationSeconds, tokenAudience } = account;
-  assert.deepEqual(others, []);
-  assert.deepEqual([namespace, name], ["default", "pulumi-service-account"]);
-  assert.deepEqual([tokenType, userLogin], ["personal", "alice"]);
+  assert.deepEqual([{ ...account, ...ENTRY }, others], [account, []]);
+  const { tokenExpirationSeconds, tokenAudience } = account;
   assert.deepEqual([tokenExpirationSeconds, tokenAudience], [7200, "urn:pulumi:org:acme"]);
 });
 
@@ -60,7 +50,6 @@ test("the defaults in the descriptions are those of the program", () => {
   const [account] = accepted(stackOf(ENTRY)).access.serviceAccounts;
   const values: Given = { ...cluster, ...access, ...account };
   const inWords: Given = {
-    serviceAccounts: "default/pulumi-service-account, if userLogin is set",
     organization: "the organization of the stack",
     tokenExpirationSeconds: "maxExpirationSeconds",
     tokenAudience: "urn:pulumi:org:ORGANIZATION",
@@ -77,12 +66,11 @@ test("the defaults in the descriptions are those of the program", () => {
   }
 });
 
-test("an entry has an IAM role if it lists policies, even none, and so has the one of a user", () => {
+test("an entry has an IAM role if it lists policies, even none", () => {
   const roleOf = (settings: Given) => accepted(settings).access.serviceAccounts[0]?.awsRole;
   assert.equal(roleOf(stackOf(ENTRY)), "none");
   assert.equal(roleOf(withEntry({ rolePolicyArns: [] })), "irsa");
   assert.equal(roleOf(withEntry({ rolePolicyArns: [POLICY], awsRole: "pod-identity" })), "pod-identity");
-  assert.equal(roleOf(REQUIRED), "irsa");
 });
 
 test("an entry inherits only maxExpirationSeconds, and the organization in its audience", () => {
@@ -113,7 +101,7 @@ test("accepts names that use every allowed part, and ignores a trailing slash of
 
 test("null and an empty string count as not given, in the stack and in an entry", () => {
   const empty = { rolePolicyArns: null, audienceRule: "", teamName: null, tokenAudience: "" };
-  assert.deepEqual(accepted({ issuerName: "", serviceAccounts: "null" }), accepted());
+  assert.deepEqual(accepted({ issuerName: "", createNamespaces: "null" }), accepted());
   assert.deepEqual(accepted(withEntry(empty)), accepted(stackOf(ENTRY)));
   assert.deepEqual(rejected({ clusterName: "" }), ["clusterName: required"]);
   assert.deepEqual(rejected(withEntry({ name: "" })), ["serviceAccounts[0].name: required"]);
@@ -139,8 +127,6 @@ interface Rejected {
   problems: string[];
 }
 
-const OPS = { tokenType: "team", teamName: "ops", userLogin: "" };
-const ofTeam = (settings: Given) => ({ teams: [{ name: "ops", ...settings }] });
 const NOT_BY_GET_TOKEN =
   "is not supported by … use aws:profile, or one role in aws:assumeRoles with no settings but roleArn, sessionName, and duration";
 
@@ -154,6 +140,8 @@ const REJECTED: Rejected[] = [
       zone: "x",
       toString: "x",
       injectToken: true,
+      userLogin: "alice",
+      teams: [],
       "serviceAccounts[0].name": "x",
     },
     problems: [
@@ -162,6 +150,8 @@ const REJECTED: Rejected[] = [
       // The name of a method.
       "toString: unknown setting",
       "injectToken: is a setting of an entry of serviceAccounts",
+      "userLogin: is a setting of an entry of serviceAccounts",
+      "teams: is not a setting: a team belongs to the organization, not to a cluster. Create teams and their permissions with a program of their own, such as examples/fleet/teams",
       '"serviceAccounts[0].name": is a path: remove it, and set it with --path',
     ],
   },
@@ -180,21 +170,20 @@ const REJECTED: Rejected[] = [
     what: "a missing setting, and names it in other projects, but no invalid one",
     settings: {
       clusterName: "",
-      userLogin: "a b",
+      image: "a b",
       "eks-pulumi-oidc:clusterName": "a",
-      "eks-platform:userLogin": "a",
+      "eks-platform:image": "a",
     },
     problems: [
       "clusterName: required. Pulumi ignores eks-pulumi-oidc:clusterName, because the name of this project is project",
-      // The stack makes its entry from it.
-      'userLogin = "a b": must be the login of a Pulumi user',
+      'image = "a b": must be the name of an image',
     ],
   },
   {
-    what: "a missing user, and names users and entries in other projects",
-    settings: { userLogin: "", "eks-pulumi-oidc:userLogin": "a", "eks-pulumi-oidc:serviceAccounts": "[]" },
+    what: "a missing list, with an entry to copy",
+    settings: { serviceAccounts: "null" },
     problems: [
-      'userLogin: required without serviceAccounts; both belong under "config:" in the stack file. Pulumi ignores eks-pulumi-oidc:userLogin and eks-pulumi-oidc:serviceAccounts, because the name of this project is project',
+      'serviceAccounts: required under "config:" in the stack file, such as [{ namespace: default, name: pulumi-service-account, tokenType: personal, userLogin: sample-login, awsRole: irsa }]',
     ],
   },
   {
@@ -228,26 +217,18 @@ const REJECTED: Rejected[] = [
     ],
   },
   {
-    what: "both a user and entries",
-    settings: { userLogin: "bob" },
-    entry: {},
-    problems: [
-      'userLogin = "bob": is not valid with serviceAccounts: move it into an entry. If the stack is deployed, also add default/pulumi-service-account as an entry, or it will be deleted',
-    ],
-  },
-  {
     what: "a list without an entry",
-    settings: { userLogin: "", serviceAccounts: [] },
+    settings: { serviceAccounts: [] },
     problems: ["serviceAccounts: must not be empty"],
   },
   {
     what: "something else than a list of entries, with which createNamespaces is not compared",
-    settings: { userLogin: "", serviceAccounts: "a/b", createNamespaces: ["ci"] },
+    settings: { serviceAccounts: "a/b", createNamespaces: ["ci"] },
     problems: ['serviceAccounts = "a/b": must be a list'],
   },
   {
     what: "entries that are not objects",
-    settings: { userLogin: "", serviceAccounts: ["a", []] },
+    settings: { serviceAccounts: ["a", []] },
     problems: ['serviceAccounts[0] = "a": must be an object', "serviceAccounts[1]: must be an object"],
   },
   {
@@ -287,52 +268,6 @@ const REJECTED: Rejected[] = [
       'createNamespaces[2] = "ci": must not be listed twice',
       'createNamespaces[3] = "CI": must be 1 to 63 lowercase letters…',
       "serviceAccounts[0].createServiceAccount = false: requires that the service account exists, but its namespace is in createNamespaces. If it exists, remove the namespace from there. If something creates it later, set runJob to false",
-    ],
-  },
-  {
-    what: "teams that are no entry's, and are listed twice",
-    settings: { teams: [{ name: "ops" }, { name: "a*", stakcs: [] }, { name: "ops", stacks: "a" }] },
-    problems: [
-      'teams[0].name = "ops": no entry of serviceAccounts has this teamName',
-      'teams[1].stakcs: unknown setting; did you mean "stacks"?',
-      'teams[1].name = "a*": must have at most 100 printable ASCII characters…',
-      'teams[2].stacks = "a": must be a list',
-      'teams[2].name = "ops": no entry of serviceAccounts has this teamName',
-      'teams[2].name = "ops": must not be listed twice',
-    ],
-  },
-  {
-    what: "permissions for what is not a stack, and of another kind",
-    settings: ofTeam({
-      stacks: [{ stack: "a", permission: "write" }],
-      environments: [{ environment: "a/b", permission: "edit", stack: "a" }],
-    }),
-    entry: OPS,
-    problems: [
-      'teams[0].stacks[0].stack = "a": must be PROJECT/STACK',
-      'teams[0].stacks[0].permission = "write": must be read, edit, or admin',
-      "teams[0].environments[0].stack: unknown setting",
-      'teams[0].environments[0].permission = "edit": must be read, open, write, or admin',
-    ],
-  },
-  {
-    what: "two permissions for the same",
-    settings: ofTeam({
-      stacks: ["read", "edit"].map((permission) => ({ stack: "a/b", permission })),
-      environments: ["read", "open"].map((permission) => ({ environment: "a/b", permission })),
-    }),
-    entry: OPS,
-    problems: [
-      'teams[0].stacks[1].stack = "a/b": must not be listed twice',
-      'teams[0].environments[1].environment = "a/b": must not be listed twice',
-    ],
-  },
-  {
-    what: "an existing team without permissions",
-    settings: ofTeam({ create: false, stacks: [] }),
-    entry: OPS,
-    problems: [
-      "teams[0].create = false: does nothing without stacks or environments. If the team needs no permissions, remove it from the list",
     ],
   },
   {
@@ -552,7 +487,7 @@ function withEntry(settings: Given): Given {
 
 /** Returns the settings of a stack that lists its service accounts. */
 function stackOf(...serviceAccounts: unknown[]): Given {
-  return { userLogin: undefined, serviceAccounts };
+  return { serviceAccounts };
 }
 
 function resultOf(given: Given, raw: Partial<RawConfig> = {}) {

@@ -23,18 +23,12 @@ import {
   startCluster,
   up,
 } from "../support/stack";
-import { CREATOR, CURRENT_USER } from "../support/teams";
 import { setVariables } from "../support/variables";
 
 const ACCOUNT = "arn:aws:iam::123456789012";
 const POLICIES = ["arn:aws:iam::aws:policy/ReadOnlyAccess", `${ACCOUNT}:policy/b`];
 const LONG = "n".repeat(63);
 const TEAM = { tokenType: "team", teamName: "ops" };
-const OPS = {
-  name: "ops",
-  stacks: [{ stack: "app/prod", permission: "edit" }],
-  environments: [{ environment: "app/prod", permission: "open" }],
-};
 const NO_PROVIDER = { name: "my-cluster", hasOidcProvider: false };
 const GET_TOKEN = ["eks", "get-token", "--cluster-name", "my-cluster", "--output", "json"];
 const API_URL = "https://pulumi.example";
@@ -53,7 +47,6 @@ const SETTINGS = {
   permissionsBoundaryArn: POLICIES[1],
   rolePath: "/pulumi/",
   createNamespaces: ["ci"],
-  teams: [OPS],
 };
 const EXISTING = { createServiceAccount: false };
 const RUNNER = { tokenType: "runner", runnerId: "id-1", runnerName: "pool" };
@@ -117,9 +110,6 @@ test("several service accounts share the issuer, their namespace, and nothing el
     "pulumi:providers:kubernetes cluster",
     "pulumi:providers:pulumiservice pulumi-cloud",
     "pulumiservice:index:OidcIssuer access.oidc-issuer",
-    "pulumiservice:index:Team access.ops",
-    "pulumiservice:index:TeamEnvironmentPermission access.ops.app/prod",
-    "pulumiservice:index:TeamStackPermission access.ops.app/prod",
   ]);
 });
 
@@ -158,6 +148,11 @@ test("an existing service account must exist if it has a Job", async (t) => {
   assert.match(message, /'default\/pulumi-service-account' does not exist/);
 });
 
+test("workloads keep the settings of their exchange until the issuer grants the new ones", async () => {
+  const { options } = only(stack, "ConfigMap", "access.ci.a.pulumi-token-exchange");
+  assert.deepEqual(await labelsOf(options.dependsOn), ["OidcIssuer access.oidc-issuer"]);
+});
+
 test("a Job waits for what its exchange needs, and runs again for a new issuer or its own policy", async () => {
   const { options } = only(stack, "Job", "access.ci.a");
   assert.deepEqual(await labelsOf(options.dependsOn), [
@@ -177,65 +172,6 @@ test("a Job waits for what its exchange needs, and runs again for a new issuer o
     "PodIdentityAssociation access.default.pod",
   ]);
 });
-
-// stack.engine.test.ts deletes and changes them.
-test("a team exists before the issuer, and has its permissions before the ConfigMap and the Job of its service account", async () => {
-  const named = { organizationName: "other", teamType: "pulumi", name: "ops" };
-  const team = only(stack, "Team");
-  assert.deepEqual(team.inputs, { ...named, members: [CREATOR] });
-  // People add members to it.
-  assert.deepEqual([team.options.retainOnDelete, team.options.ignoreChanges], [true, ["members"]]);
-  assert.deepEqual(await labelsOf(only(stack, "OidcIssuer").options.dependsOn), ["Team access.ops"]);
-
-  const granted = { organization: "other", team: "ops", project: "app" };
-  const onStack = only(stack, "TeamStackPermission");
-  assert.deepEqual(onStack.inputs, { ...granted, stack: "prod", permission: 102 });
-  const onEnvironment = only(stack, "TeamEnvironmentPermission");
-  assert.deepEqual(onEnvironment.inputs, { ...granted, environment: "prod", permission: "open" });
-  for (const { options, provider } of [onStack, onEnvironment]) {
-    assert.deepEqual([options.deleteBeforeReplace, options.retainOnDelete], [true, undefined]);
-    assert.deepEqual(await labelsOf(options.dependsOn), ["Team access.ops"]);
-    assert.match(provider, /pulumi:providers:pulumiservice::/);
-  }
-
-  const issuer = "OidcIssuer access.oidc-issuer";
-  const required = [
-    issuer,
-    "TeamStackPermission access.ops.app/prod",
-    "TeamEnvironmentPermission access.ops.app/prod",
-  ];
-  const requiredBy = async (type: string, name: string) =>
-    labelsOf(only(stack, type, name).options.dependsOn);
-  assert.deepEqual(await requiredBy("ConfigMap", "access.ci.b.pulumi-token-exchange"), required);
-  assert.deepEqual((await requiredBy("Job", "access.constructor.team")).slice(0, 3), required);
-  // Of another token type.
-  assert.deepEqual(await requiredBy("ConfigMap", "access.ci.a.pulumi-token-exchange"), [issuer]);
-});
-
-test("a team that exists already gets only permissions, for which no one asks who the user is", async (t) => {
-  const simulation = await start(t);
-  const teams = simulation.resources["pulumiservice:index:Team"] ?? assert.fail();
-  await teams.create("ops", { organizationName: "acme", name: "ops" });
-  const questions = t.mock.method(simulation.calls[CURRENT_USER] ?? assert.fail(), "answer");
-  const withTeam = await run(simulation, { ...stackWith(TEAM), teams: [{ ...OPS, create: false }] });
-  assert.deepEqual(all(withTeam, "Team"), []);
-  assert.equal(only(withTeam, "TeamStackPermission").inputs.team, "ops");
-  assert.equal(questions.mock.callCount(), 0);
-});
-
-for (const [what, answer] of [
-  ["fails", () => assert.fail("401 API error")],
-  ["is empty", () => ({ username: "" })],
-  ["names the organization of its token", () => ({ username: "acme" })],
-  ["names the team of its token", () => ({ username: "team-account:1a2b" })],
-] as const) {
-  test(`a team is created without a member if the answer of getCurrentUser ${what}`, async (t) => {
-    const simulation = await start(t);
-    t.mock.method(simulation.calls[CURRENT_USER] ?? assert.fail(), "answer", answer);
-    const created = await run(simulation, { ...stackWith(TEAM), teams: [OPS] });
-    assert.deepEqual(only(created, "Team").inputs.members, []);
-  });
-}
 
 test("the issuer is registered with its thumbprint, which later updates keep", () => {
   const { inputs, options } = only<{ thumbprints: string[]; policies: object[] }>(stack, "OidcIssuer");

@@ -85,18 +85,15 @@ test("the policy adds the volume, the mount, and the variable of a manifest, and
 });
 
 test("without a Job, the policy waits for what the Job would wait for", async (t) => {
-  const teams = [{ name: "ops", stacks: [{ stack: "app/prod", permission: "read" }] }];
   const rolePolicyArns = ["arn:aws:iam::aws:policy/ReadOnlyAccess"];
-  const token = { tokenType: "team", teamName: "ops", rolePolicyArns };
-  const serviceAccounts = [injected({ ...token, runJob: false })];
-  const { options } = only(await up(t, { serviceAccounts, teams }), POLICY);
+  const serviceAccounts = [injected({ rolePolicyArns, runJob: false })];
+  const { options } = only(await up(t, { serviceAccounts }), POLICY);
   const account = "access.default.pulumi-service-account";
   assert.deepEqual(await requiredBy(options), [
     `ConfigMap ${account}.pulumi-token-exchange`,
     "OidcIssuer access.oidc-issuer",
     `RolePolicyAttachment ${account}.${rolePolicyArns}`,
     `ServiceAccount ${account}`,
-    "TeamStackPermission access.ops.app/prod",
   ]);
 });
 

@@ -113,17 +113,6 @@ test("accepts no audience that is the cluster's issuer, as soon as both are know
   assert.ok(later.endsWith(`(1 problem). None of its resources was changed.\n\n  ${problem}\n`), later);
 });
 
-test("accepts plain teams, and any name if the team of an entry is an output", async () => {
-  const entryOf = (teamName: pulumi.Input<string>) => ({ ...ENTRY, tokenType: "team", teamName }) as const;
-  const ops = [{ name: "ops", stacks: [{ stack: "app/prod", permission: "read" }] }];
-  const problems = (teamName: pulumi.Input<string>, teams: object[]) =>
-    rejected({ ...ARGS, serviceAccounts: [entryOf(teamName)], teams }, () => ({}));
-  assert.match(await problems(pulumi.output("dev"), ops), /\(1 problem\).*\n\n {2}providers:/);
-  assert.match(await problems("dev", ops), /teams\[0\]\.name = "ops": no entry of serviceAccounts has/);
-  const later = [{ name: "ops", stacks: [{ stack: pulumi.output("app/prod"), permission: "read" }] }];
-  assert.match(await problems("ops", later), /teams\[0\]\.stacks\[0\]\.stack: must be a plain value/);
-});
-
 test("warns of a token for the service account that pods have by default, and of changes to the cluster's own pods", async () => {
   const entry = { ...ENTRY, name: "default", createServiceAccount: false, runJob: false };
   const injected = { ...entry, namespace: "web", audienceRule: true, injectToken: true };

@@ -75,14 +75,13 @@ describe("the simulation", () => {
       { namespace: "default", name: "default", ...existing },
       { namespace: "s", name: "c", ...admin, createServiceAccount: false },
     ];
-    const teams = [{ name: "ops", stacks: [{ stack: "app/prod", permission: "edit" }] }];
-    const stack = stackFile({ createNamespaces: ["ci"], teams, serviceAccounts });
+    const stack = stackFile({ createNamespaces: ["ci"], serviceAccounts });
     const { exitCode, stdout, stderr } = await simulate(t, { prod: stack }, { verbose: true });
     assert.deepEqual([exitCode, stderr], [0, ""]);
     for (const lines of [
       /^ {2}Every pod of namespace default that names no service account can get the$/m,
       /^ {2}Service account +ci\/a$/m,
-      /^ {2}ci\/a +team:ops +only itself +only itself\n {4}ops: edit on stack app\/prod$/m,
+      /^ {2}ci\/a +team:ops +only itself +only itself$/m,
       /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}me$/m,
       /^ {2}default\/default +user:me +every pod +once annotated$/m,
       /^ {2}4 service accounts: as the settings intend\.$/m,

@@ -45,8 +45,8 @@ for (const [what, stackFile, message, project] of [
   ],
   [
     "a setting in two spellings, one of which is an older form",
-    "config:\n  userLogin: a\n  other: b\n  # again\n  p:config:userLogin: a",
-    `Pulumi.dev.yaml is invalid: userLogin (line 2) and p:config:userLogin (line 5) ${AT_RANDOM}`,
+    "config:\n  image: a\n  other: b\n  # again\n  p:config:image: a",
+    `Pulumi.dev.yaml is invalid: image (line 2) and p:config:image (line 5) ${AT_RANDOM}`,
   ],
   [
     "a Pulumi.yaml without the name of a project",
@@ -96,7 +96,7 @@ test("without --stack, finds the only stack, no stack, or asks which one, in sta
 test("without --stack, passes over a Pulumi.dev.yaml that has the settings of the template only", async (t) => {
   const project = temporaryDirectory(t);
   // Which neither counts as a change of the template, nor belongs to the sample.
-  await writeFile(join(project, "Pulumi.yaml"), `${MINIMAL}config: {userLogin: alice, organization: acme}`);
+  await writeFile(join(project, "Pulumi.yaml"), `${MINIMAL}config: {image: a, organization: acme}`);
   const find = async (config: object, name?: string) => {
     await writeFile(join(project, "Pulumi.dev.yaml"), JSON.stringify({ config }));
     return findStack(project, name)?.name;
@@ -104,14 +104,17 @@ test("without --stack, passes over a Pulumi.dev.yaml that has the settings of th
 
   const { settings } = TEMPLATE_STACK;
   assert.equal(await find(settings), undefined);
-  assert.equal(readStackFile(project, SAMPLE).config["p:userLogin"], undefined);
+  assert.equal(readStackFile(project, SAMPLE).config["p:image"], undefined);
   assert.equal(await find(settings, "dev"), "dev");
-  // `pulumi new` writes the name of the project in front of the keys, and keeps what has no answer.
-  const { clusterName, userLogin, ...aws } = settings;
-  assert.equal(await find({ ...aws, "p:clusterName": clusterName, "p:userLogin": userLogin }), undefined);
+  // `pulumi new` writes the name of the project in front of the keys, sorts those of an entry, and keeps what has no answer.
+  const { "aws:region": region, clusterName, serviceAccounts } = settings;
+  const sorted = serviceAccounts.map((it) => Object.fromEntries(Object.entries(it).toSorted()));
+  const written = { "aws:region": region, "p:clusterName": clusterName, "p:serviceAccounts": sorted };
+  assert.equal(await find(written), undefined);
   for (const changed of [
     { clusterName: "own" },
     { organization: "acme" },
+    { serviceAccounts: serviceAccounts.map((it) => ({ ...it, userLogin: "alice" })) },
     { "aws:region": { secure: "A" } },
   ]) {
     assert.equal(await find({ ...settings, ...changed }), "dev", JSON.stringify(changed));

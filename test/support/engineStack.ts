@@ -11,7 +11,7 @@ import { runPodSpec } from "./podSpec";
 import { copyProject, ROOT } from "./project";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, openCli } from "./pulumiCli";
-import { startCluster } from "./stack";
+import { entry, startCluster } from "./stack";
 import { temporaryDirectory } from "./temporaryDirectory";
 
 export type Stack = Awaited<ReturnType<typeof emptyStack>>;
@@ -20,7 +20,7 @@ export type Stack = Awaited<ReturnType<typeof emptyStack>>;
 export const SETTINGS = {
   "aws:region": "us-west-2",
   clusterName: "my-cluster",
-  userLogin: "alice",
+  serviceAccounts: [entry({ awsRole: "irsa" })],
   organization: "acme",
 };
 

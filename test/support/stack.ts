@@ -11,7 +11,6 @@ import {
 } from "../../simulator/emulators/simulation";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import { configOf } from "./rawSettings";
-import { startTeams } from "./teams";
 
 export type Settings = Record<string, unknown>;
 
@@ -33,26 +32,15 @@ export interface Stack {
 /** The cluster of a stack in these tests. */
 export const CLUSTER = { name: "my-cluster", hasOidcProvider: true };
 
-/** Starts a simulation with a cluster, on which every Job succeeds at once, and a Pulumi Cloud without teams. */
-export async function startCluster(options: Partial<SimulationOptions> = {}) {
-  const simulation = await startSimulation({
+/** Starts a simulation with a cluster, on which every Job succeeds at once. */
+export function startCluster(options: Partial<SimulationOptions> = {}): Promise<Simulation> {
+  return startSimulation({
     region: "us-west-2",
     cluster: CLUSTER,
     registrationMilliseconds: 0,
     runPod: async () => ({ exitCode: 0, log: [] }),
     ...options,
   });
-  const teams = startTeams();
-  return {
-    ...simulation,
-    teams,
-    resources: { ...simulation.resources, ...teams.resources },
-    calls: { ...simulation.calls, ...teams.calls },
-    existing: () => {
-      const { pulumiCloud, ...others } = simulation.existing();
-      return { ...others, pulumiCloud: [...pulumiCloud, ...teams.existing()] };
-    },
-  };
 }
 
 /** Starts a simulation for one test. */
@@ -150,8 +138,8 @@ export function stackWith(settings: Settings): Settings {
 
 /** Returns the stack of a test, whose settings are on top of the required ones. */
 export function stackOf(settings: Settings) {
-  const owner = "serviceAccounts" in settings ? {} : { userLogin: "my-login" };
-  const required = { clusterName: "my-cluster", ...owner, "aws:region": "us-west-2" };
+  const serviceAccounts = [entry({ awsRole: "irsa" })];
+  const required = { clusterName: "my-cluster", serviceAccounts, "aws:region": "us-west-2" };
   const project = "eks-pulumi-oidc";
   const config = configOf(project, { ...required, ...settings });
   return { project, stack: "dev", organization: "acme", config };

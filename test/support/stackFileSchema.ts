@@ -5,7 +5,6 @@ import { toJsonSchema } from "@valibot/to-json-schema";
 import * as v from "valibot";
 import { accessEntries } from "../../settings/access";
 import { clusterEntries } from "../../settings/cluster";
-import { userLoginSchema } from "../../settings/tokenTypes";
 import { declarationsOf } from "./declarations";
 
 /** A JSON Schema, as far as this module reads it. */
@@ -17,8 +16,7 @@ interface Schema {
 
 /** Returns the schema of the stack's own file as JSON. */
 export function stackSchema(): string {
-  const entries = { ...clusterEntries, userLogin: v.optional(userLoginSchema), ...accessEntries };
-  return stackFileSchema(entries, ["ClusterSettings", "UserSettings", "AccessSettings"]);
+  return stackFileSchema({ ...clusterEntries, ...accessEntries }, ["ClusterSettings", "AccessSettings"]);
 }
 
 /** Returns the schema of a stack file as JSON, for settings that these interfaces declare. */

@@ -49,17 +49,6 @@ access = eks_pulumi_oidc.PulumiCloudAccess(
     issuer_url=cluster.oidc_provider_url,
     oidc_provider_arn=cluster.oidc_provider_arn,
     permissions_boundary_arn=boundary.arn,
-    teams=[
-        eks_pulumi_oidc.TeamArgs(
-            name="platform",
-            stacks=[
-                eks_pulumi_oidc.TeamStackArgs(
-                    stack="app/prod",
-                    permission=eks_pulumi_oidc.StackPermission.EDIT,
-                ),
-            ],
-        ),
-    ],
     service_accounts=[
         eks_pulumi_oidc.ServiceAccountArgs(
             namespace="team-a",

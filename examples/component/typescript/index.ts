@@ -42,7 +42,6 @@ const access = new PulumiCloudAccess(
     issuerUrl: cluster.oidcProviderUrl,
     oidcProviderArn: pulumi.interpolate`${cluster.oidcProviderArn}`,
     permissionsBoundaryArn: boundary.arn,
-    teams: [{ name: "platform", stacks: [{ stack: "app/prod", permission: "edit" }] }],
     serviceAccounts: [
       {
         namespace: "team-a",
