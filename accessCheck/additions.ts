@@ -3,10 +3,9 @@
 import type { Kubectl } from "./cluster";
 import type { View } from "./components";
 import { mapEightAtOnce } from "./concurrency";
-import { type DeployedComponent, requestOf } from "./deployedComponent";
-import { SCRIPT_FILE } from "./expected";
-import { normalizedUrl } from "./findings";
+import { type DeployedComponent, policiesOf, requestOf } from "./deployedComponent";
 import { comparable, readThumbprint } from "./issuerCertificate";
+import { normalizedUrl } from "./otherIssuers";
 import { redact, shellQuoted, shown } from "./terminal";
 import { type Run, ToolError } from "./tools";
 import { isEqual, isFields, jsonOf, readValue, textOf, type Value, valueAt } from "./values";
@@ -61,7 +60,7 @@ export async function findIssuerAdditions(
     ...others,
     ...registrationFindings(registration, deployed),
     ...thumbprints.found,
-    ...policyFindings(policies, component.after.issuer?.policies),
+    ...policyFindings(policies, policiesOf(component.after)),
   ];
   return { found, notes: thumbprints.notes };
 }
@@ -162,13 +161,13 @@ async function callApi(
  *
  * @returns a sentence for each key.
  */
-export async function findAddedKeys({ accounts }: View, kubectl: Kubectl): Promise<string[]> {
-  const findings = await mapEightAtOnce(accounts, async (account) => {
+export async function findAddedKeys(view: View, kubectl: Kubectl): Promise<string[]> {
+  const findings = await mapEightAtOnce(view.accounts, async (account) => {
     const options = [`--namespace=${account.namespace}`, "--output=json", "--ignore-not-found"];
     const name = `${account.name}-pulumi-token-exchange`;
     const printed = await kubectl(["get", "configmap"], options, [name]);
     const { data = {}, binaryData = {} }: Record<string, object> = JSON.parse(printed || "{}");
-    const known = [...Object.keys(requestOf(account)), SCRIPT_FILE];
+    const known = [...Object.keys(requestOf(account, view)), "exchange-token.sh"];
     return Object.keys({ ...data, ...binaryData })
       .filter((key) => !known.includes(key))
       .map((key) => `The ConfigMap of ${account.id} has the key ${shown(key)}, which becomes a file.`);

@@ -1,7 +1,7 @@
 // What the answers of the real services mean for the report.
 
+import type { Finding } from "./compare";
 import { type Account, accountId } from "./components";
-import type { Finding } from "./findings";
 import { type Answer, isOnPod, type Question, type Service } from "./questions";
 import { valueAt } from "./values";
 
@@ -21,7 +21,6 @@ export function answerFindings(rows: Row[]): Finding[] {
   const unexpected = rows.filter(({ allowed, intended }) => allowed !== intended);
   return unexpected.map((row) => ({
     account: row.account.id,
-    about: row.service === "IAM role" ? "role" : "token",
     text: `${answerText(row)} ${row.allowed ? "No setting allows this." : ADVICE[row.service]}`,
   }));
 }

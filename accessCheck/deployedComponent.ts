@@ -1,9 +1,18 @@
 // A component that is deployed as its program says: whom the live check asks, and with what.
 
 import { type AwsSettings, readAws } from "./awsSettings";
-import type { Account, PlannedComponent } from "./components";
+import {
+  type Account,
+  ALLOW_POLICY,
+  keyOf,
+  OIDC_ISSUER,
+  outputsOf,
+  type PlannedComponent,
+  ROLE,
+  type View,
+} from "./components";
 import type { Plan } from "./plan";
-import { type Fields, fieldsAt, valueAt } from "./values";
+import { type Fields, fieldsAt, type Value, valueAt, without } from "./values";
 
 /** What the check needs to know about a component that is deployed. */
 export interface DeployedComponent {
@@ -25,13 +34,14 @@ export interface DeployedComponent {
  * @throws Error if one of these is invalid, or if the region or the STS endpoint is not usable.
  */
 export function deployedComponent(component: PlannedComponent, plan: Plan): DeployedComponent {
-  const { settings, accounts, issuer } = component.after;
-  const roles = accounts.map(irsaRoleOf).filter(Boolean);
+  const { settings, accounts, resources } = component.after;
+  const issuer = resources.get(keyOf({ type: OIDC_ISSUER, name: "oidc-issuer" }));
+  const roles = accounts.map((it) => irsaRoleOf(it, component.after)).filter(Boolean);
   return {
     component,
     organization: known(settings, "organization"),
     issuerUrl: known(settings, "issuerUrl"),
-    issuerId: issuerIdOf(issuer?.id),
+    issuerId: issuerIdOf(issuer?.state.id),
     apiUrl: new URL(known(settings, "pulumiApiUrl")).origin,
     aws: roles.length > 0 ? readAws(component.after, plan) : undefined,
   };
@@ -58,9 +68,10 @@ const ROLE_ARN = /^arn:[a-z-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
  *
  * @throws Error if it is not the ARN of a role.
  */
-export function irsaRoleOf({ settings, role }: Pick<Account, "settings" | "role">): string | undefined {
+export function irsaRoleOf({ settings, namespace, name }: Account, { resources }: View): string | undefined {
   if (valueAt(settings, "awsRole") !== "irsa") return undefined;
-  const arn = role?.arn;
+  const role = resources.get(keyOf({ type: ROLE, name: `${namespace}.${name}` }));
+  const arn = valueAt(outputsOf(role), "arn");
   if (typeof arn === "string" && ROLE_ARN.test(arn)) return arn;
   throw new Error(
     `The ARN of an IAM role in the state is invalid: ${JSON.stringify(arn)}. No token was sent.`,
@@ -68,9 +79,16 @@ export function irsaRoleOf({ settings, role }: Pick<Account, "settings" | "role"
 }
 
 /** Returns what the workloads of a service account request: the data of its ConfigMap without the script. */
-export function requestOf({ configMap }: Pick<Account, "configMap">): Record<string, string> {
-  const entries = Object.entries(fieldsAt(configMap?.request));
+export function requestOf({ namespace, name }: Account, { resources }: View): Record<string, string> {
+  const type = "kubernetes:core/v1:ConfigMap";
+  const configMap = resources.get(keyOf({ type, name: `${namespace}.${name}.pulumi-token-exchange` }));
+  const entries = Object.entries(without(fieldsAt(configMap?.inputs, "data"), "exchange-token.sh"));
   return Object.fromEntries(
     entries.filter((entry): entry is [string, string] => typeof entry[1] === "string"),
   );
+}
+
+/** Returns the allow policies that the program says. */
+export function policiesOf({ resources }: View): Value[] {
+  return [...resources.values()].flatMap(({ type, inputs }) => (type === ALLOW_POLICY ? [inputs] : []));
 }

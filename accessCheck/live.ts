@@ -8,14 +8,13 @@ import { type Additions, findAddedKeys, findIssuerAdditions } from "./additions"
 import { answerFindings, answerText, notAsked, type Row } from "./answers";
 import { changesIn } from "./changes";
 import { connect, type Kubectl, readKubeconfigs } from "./cluster";
-import type { PlannedComponent } from "./components";
+import { findingsIn } from "./compare";
+import { type PlannedComponent, readComponents } from "./components";
 import { mapEightAtOnce } from "./concurrency";
 import { type DeployedComponent, deployedComponent } from "./deployedComponent";
-import { findingsIn } from "./findings";
 import type { Plan, PlannedResource } from "./plan";
 import { previewStack } from "./preview";
 import { liveQuestions, type Question } from "./questions";
-import { readComponents } from "./readComponents";
 import { askServices, requestIdTokens } from "./realServices";
 import { changeLines } from "./report";
 import { type Output, openScreen, type Screen } from "./screen";

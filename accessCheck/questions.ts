@@ -2,7 +2,7 @@
 
 import { type Account, accountId, type View } from "./components";
 import { irsaRoleOf } from "./deployedComponent";
-import { sharersOf } from "./expected";
+import { sharersOf } from "./grants";
 import { fieldsAt, valueAt } from "./values";
 
 /** What grants access: Pulumi Cloud a token, and AWS a role. */
@@ -80,7 +80,7 @@ function questionsOf(view: View, account: Account, caller: Caller): Question[] {
   };
   // Without a rule on `aud`, Pulumi Cloud accepts any audience. An ID token of this check is of no pod.
   const isOpen = (defect === "other audience" && isAny) || (isGranted && isOnPod(listed));
-  return [...(isOpen ? [] : [token]), ...(irsaRoleOf(account) ? [role] : [])];
+  return [...(isOpen ? [] : [token]), ...(irsaRoleOf(account, view) ? [role] : [])];
 }
 
 function audienceOf({ settings }: Account): string {

@@ -77,7 +77,7 @@ async function requestIdToken(
  * @param stop ends the requests that run.
  */
 export function askServices(
-  { apiUrl, aws = NO_REGION }: Pick<DeployedComponent, "apiUrl" | "aws">,
+  { apiUrl, aws = NO_REGION, component: { after } }: Pick<DeployedComponent, "apiUrl" | "aws" | "component">,
   run: Run,
   stop: AbortSignal,
 ): (question: Question, idToken: string) => Promise<Answer> {
@@ -85,8 +85,8 @@ export function askServices(
     const isRole = service === "IAM role";
     try {
       const answer = isRole
-        ? await assumeRole(aws, irsaRoleOf(account) ?? "", idToken, run)
-        : await requestAccessToken(apiUrl, requestOf(account), idToken, stop);
+        ? await assumeRole(aws, irsaRoleOf(account, after) ?? "", idToken, run)
+        : await requestAccessToken(apiUrl, requestOf(account, after), idToken, stop);
       return { ...answer, reason: shown(answer.reason) };
     } catch (error) {
       const sts = `AWS STS ${aws.stsUrl ? `at ${aws.stsUrl}` : `in ${aws.region}`}`;

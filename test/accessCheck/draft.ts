@@ -85,7 +85,8 @@ export async function newPlan(...edits: Edit[]): Promise<Draft> {
 
 /** Returns the plan of a deployed stack with all features, whose settings change to these. */
 export async function changedPlan(settings: Settings): Promise<Draft> {
-  const old = unchangedSteps(await (registrations ??= register(SETTINGS)));
+  registrations ??= register(SETTINGS);
+  const old = unchangedSteps(await registrations);
   const isNew = (urn: string) => !old.some((step) => step.urn === urn);
   const now = newSteps(await register({ ...SETTINGS, ...settings }), isNew);
   const planned = now.map((step) => {

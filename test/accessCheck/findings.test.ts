@@ -47,8 +47,6 @@ const OTHER_ROLE = ROLE_NAME.replace("ci-deployer", "ops-drift");
 const OPEN = "and what it must be is known after the update only.";
 const FIRST =
   "What is deployed cannot be compared with it. Deploy first what it comes from, and preview again.";
-const NOT_CHOSEN =
-  "which the component does not choose: the owner of such a certificate could act as every service account.";
 const NO_ONES = "0".repeat(64);
 const NAME = '"kubernetes.io".serviceaccount.name';
 const ADMISSION_POLICY = "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicy";

@@ -2,13 +2,12 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
-import type { Finding } from "../../accessCheck/compare";
 import type { PlannedComponent } from "../../accessCheck/components";
 import { readComponents } from "../../accessCheck/components";
 import { planFrom } from "../../accessCheck/plan";
 import { accessLines, type Report } from "../../accessCheck/report";
 import type { Settings } from "../support/stack";
-import { COMPONENT, type Draft, IRSA, ISSUER, newPlan, newPlanOf, SECRET, set, UNKNOWN } from "./draft";
+import { COMPONENT, type Draft, IRSA, ISSUER, newPlan, newPlanOf, set, UNKNOWN } from "./draft";
 
 const IN_TEAM = { namespace: "ns", tokenType: "team", teamName: "ops" };
 const ORGANIZATION = { namespace: "ns", tokenType: "organization" };

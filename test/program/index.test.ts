@@ -5,8 +5,8 @@ import { spawnSync } from "node:child_process";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findingsIn } from "../../accessCheck/compare";
-import { planFrom } from "../../accessCheck/plan";
 import { readComponents } from "../../accessCheck/components";
+import { planFrom } from "../../accessCheck/plan";
 import { ROOT, read } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";
 import {

@@ -55,6 +55,10 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
       provider: { inputProperties: { kubeconfig: { type: "string" } } },
     }),
 
+    async check(urn, _olds, news: object) {
+      return { inputs: currentSimulation().resources[parse(urn).type]?.check?.(news) ?? news };
+    },
+
     async diff(_id, urn, { __inputs: olds, __unready }: State, news: object) {
       const names = ["metadata.name", "metadata.namespace"];
       const replaces = [...names, ...(REPLACE_ON[parse(urn).type] ?? [])].filter(
