@@ -108,7 +108,7 @@ export function findingsIn(component: PlannedComponent, thumbprints: string[] = 
   const { name, before, after, isDeleted, otherType } = component;
   if (isDeleted) return [];
   if (otherType !== undefined) {
-    return [{ text: `PulumiCloudAccess "${name}" becomes a ${otherType}, so nothing of it is compared.` }];
+    return [{ text: `PulumiCloudAccess "${name}" becomes ${otherType}, so nothing of it is compared.` }];
   }
   const deviations = [...deviationsOf(after, thumbprints)];
   const isFound = ({ kind, isGrant, key }: Deviation) =>

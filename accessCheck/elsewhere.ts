@@ -114,6 +114,8 @@ function rowOf({ op, type, name, isReplaced, deployed, planned }: PlannedResourc
 /** The inputs by which AWS and Pulumi Cloud know something. */
 const NAMES = [
   ...[
+    "namespace",
+    "serviceAccount",
     "name",
     "role",
     "roleName",
@@ -122,10 +124,17 @@ const NAMES = [
     "users",
     "policyArn",
     "roleArn",
+  ],
+  ...[
     "clusterName",
     "principalArn",
+    "typeName",
+    "url",
+    "organization",
+    "organizationName",
+    "team",
+    "teamName",
   ],
-  ...["serviceAccount", "typeName", "url", "organization", "organizationName", "team", "teamName"],
 ];
 
 /** Returns what a resource is in its service: its ID, which an import has too, and what its inputs name. */

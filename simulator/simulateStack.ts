@@ -33,7 +33,7 @@ export interface Options extends ReportOptions {
  * Simulates a stack, and prints the result, or why there is none. Does not throw.
  *
  * @param directory of the project, with its stack files. The simulated program is always the one of this repository.
- * @returns the exit code: 0 if everything is as the settings intend, 1 if something is not or if a Job failed, 2 if the stack
+ * @returns the exit code: 0 if everything is as the settings say, 1 if something is not or if a Job failed, 2 if the stack
  *   cannot be simulated.
  */
 export async function simulateStack(

@@ -110,6 +110,8 @@ const NEW_SETTINGS = [
   ...[IRSA, POD_IDENTITY].map((role) => set(role, "permissionsBoundary", UNKNOWN)),
 ];
 
+const BINDING = "MutatingAdmissionPolicyBinding access.inject-token";
+
 const CASES: Case[] = [
   [
     "each difference of a new admission policy in which pods it changes",
@@ -200,9 +202,9 @@ const CASES: Case[] = [
       'web/secrets: Its allow policy: rules.__proto__ is "x" instead of none.',
       'web/secrets: Its allow policy: rules.__defaults is "x" instead of none.',
       'web/secrets: Its allow policy: authorizedPermissions is [ "admin" ] instead of none.',
-      'Allow policy of ops/d* is in the component, and no setting requires it: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace": "ops", "\\"',
+      'Allow policy of ops/d* is in the component, and no setting requires it: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace": "ops", "\\"kub',
       'Allow policy of no service account is in the component, and no setting requires it: { "decision": "allow", "tokenType": "personal", "userLogin": "mallory", "rules": { "sub": "x" } }',
-      'web/runner: Allow policy of web/runner is in the component, and no setting requires it: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namesp',
+      'web/runner: Allow policy of web/runner is in the component, and no setting requires it: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace',
     ],
   ],
   [
@@ -217,13 +219,14 @@ const CASES: Case[] = [
       addIssuer("spelling", { url: OTHER_SPELLING }),
       addIssuer("path", { organization: "x/../acme", url: OWN_URL }),
       addIssuer("secret", { url: SECRET }),
+      addIssuer("not-known", { url: UNKNOWN }),
       addIssuer(
         "second-interface",
         { organization: undefined, orgName: "Acme", url: OWN_URL },
         "api/auth:OidcIssuer",
       ),
       addIssuer("policies", { policyId: "x", issuerId: "other" }, "api/auth:Policy"),
-      addIssuer("not-known", {}, "v1/auth:Policy"),
+      addIssuer("other-policies", {}, "v1/auth:Policy"),
     ],
     [
       'The provider of Pulumi Cloud: apiUrl is "https:\\\\\\\\api.pulumi.com" instead of "https://api.pulumi.com".',
@@ -233,9 +236,10 @@ const CASES: Case[] = [
       `OidcIssuer spelling registers the cluster's issuer a second time, as "${OTHER_SPELLING}".`,
       `OidcIssuer path registers the cluster's issuer a second time, as "${OWN_URL}".`,
       "OidcIssuer secret registers an issuer whose URL is secret, so it cannot be compared.",
+      "OidcIssuer not-known registers an issuer whose URL is known after the update only, so it cannot be compared.",
       `OidcIssuer second-interface registers the cluster's issuer a second time, as "${OWN_URL}".`,
       "Policy policies can replace the allow policies of any issuer. If it is for another issuer, write them as policies of a pulumiservice.OidcIssuer instead.",
-      "Policy not-known can replace the allow policies of any issuer. If it is for another issuer, write them as policies of a pulumiservice.OidcIssuer instead.",
+      "Policy other-policies can replace the allow policies of any issuer. If it is for another issuer, write them as policies of a pulumiservice.OidcIssuer instead.",
     ],
   ],
   [
@@ -272,6 +276,57 @@ const CASES: Case[] = [
       "MutatingAdmissionPolicy access.inject-token is in the component, and no setting requires it.",
       "MutatingAdmissionPolicyBinding access.inject-token is in the component, and no setting requires it.",
     ],
+  ],
+  [
+    "a new Job in another namespace, or with another ConfigMap, audience, path, or service account",
+    [
+      set(JOB, "metadata.namespace", "other"),
+      set(JOB, `${POD}.volumes.1.projected.sources.0.configMap.name`, "other"),
+      set(OTHER_JOB, `${POD}.volumes.1.projected.sources.1.serviceAccountToken.audience`, "other"),
+      set(OTHER_JOB, `${POD}.volumes.1.projected.sources.1.serviceAccountToken.path`, "other"),
+      set(LAST_JOB, `${POD}.serviceAccountName`, "other"),
+      set(LAST_JOB, `${POD}.volumes.1.projected.sources.0.configMap.name`, UNKNOWN),
+    ],
+    [
+      'ci/deployer: Its Job: metadata.namespace is "other" instead of "ci".',
+      'ci/deployer: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.0.configMap.name is "other" instead of "deployer-pulumi-token-exchange".',
+      'ops/drift: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.1.serviceAccountToken.audience is "other" instead of "urn:pulumi:org:acme".',
+      'ops/drift: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.1.serviceAccountToken.path is "other" instead of "token".',
+      'web/secrets: Its Job: spec.template.spec.serviceAccountName is "other" instead of "secrets".',
+      `web/secrets: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.0.configMap.name ${OF_OTHER_ROLE}`,
+    ],
+    newPlan,
+  ],
+  [
+    "a binding of another admission policy, and what a new role or service account has besides",
+    [
+      set(BINDING, "spec.policyName", "other"),
+      set(IRSA, "maxSessionDuration", 43_200),
+      // It only says what a provider has added.
+      set(IRSA, "__defaults", ["maxSessionDuration"]),
+      set(POD_IDENTITY, "maxSessionDuration", 3600),
+      set(IRSA, "tags", { team: "a" }),
+      set(SERVICE_ACCOUNT, ["metadata", "annotations", "iam.gke.io/gcp-service-account"], "x"),
+      set(SERVICE_ACCOUNT, ["metadata", "labels"], { team: "a" }),
+      set("ServiceAccount access.web.secrets", "metadata.annotations", {
+        "azure.workload.identity/client-id": "x",
+      }),
+      set("ServiceAccount access.web.secrets", "automountServiceAccountToken", true),
+    ],
+    [
+      "ci/deployer: Its role: maxSessionDuration is 43200 instead of none.",
+      'ci/deployer: Its service account: metadata.annotations.iam.gke.io/gcp-service-account is "x" instead of none.',
+      "web/secrets: Its service account: automountServiceAccountToken is true instead of false.",
+      'web/secrets: Its service account: metadata.annotations.azure.workload.identity/client-id is "x" instead of none.',
+      'The binding of the admission policy: spec.policyName is "other" instead of "access-inject-token-9eb00901".',
+    ],
+    newPlan,
+  ],
+  [
+    "a binding that is known after the update only, and comes from another policy",
+    [set(BINDING, "spec.policyName", UNKNOWN), isOf(BINDING, "spec", JOB)],
+    [`The binding of the admission policy: spec.policyName ${OF_OTHER_ROLE}`],
+    newPlan,
   ],
   [
     "what is missing",
@@ -324,7 +379,7 @@ const CASES: Case[] = [
       "ops/drift: Its allow policy is missing.",
       'ops/drift: Its trust policy is secret, so it cannot be compared with { "Version": "2012-10-17", "Statement": [ { "Effect": "Allow", "Principal": { "Se',
       'web/secrets: Its service account: metadata is known after the update only, and must be { "annotations": {}, "labels": {}, "namespace": "web", "name": "secrets" }.',
-      'Allow policy of no service account is in the component, and no setting requires it: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace"',
+      'Allow policy of no service account is in the component, and no setting requires it: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace": "',
     ],
   ],
   [
@@ -539,6 +594,28 @@ test("shows the thumbprints that an imported issuer has already, and does not fi
   const { findings, changes } = draft.check();
   assert.deepEqual(findings, []);
   assert.ok(changes.includes(`new the component: the OIDC issuer thumbprints: [ "${NO_ONES}" ]`));
+});
+
+test("finds a component that becomes something else, also beside another component", async () => {
+  const draft = await deployedPlan();
+  const ofComponent = draft.steps.filter(({ urn }) => urn.includes("PulumiCloudAccess"));
+  const decoy = JSON.parse(
+    JSON.stringify(ofComponent)
+      .replaceAll(/(?<=[:"])access(?=[."])/g, "decoy")
+      .replaceAll("EXAMPLED", "DECOYD"),
+  );
+  const changed = ofComponent.map(({ newState, ...step }) => {
+    const now = JSON.stringify({ ...step, newState }).replaceAll(
+      "eks-pulumi-oidc:index:PulumiCloudAccess",
+      "acme:index:Other",
+    );
+    return { ...JSON.parse(now), oldState: step.oldState };
+  });
+  const others = draft.steps.filter((step) => !ofComponent.includes(step));
+  const { findings } = new Draft([...others, ...changed, ...decoy]).check();
+  assert.deepEqual(findings, [
+    'PulumiCloudAccess "access" becomes acme:index:Other, so nothing of it is compared.',
+  ]);
 });
 
 test("reads a component that an alias renames as one", async () => {
