@@ -147,6 +147,10 @@ function* resourceLines({ before, after, isDeployed }: PlannedComponent): Genera
     const [from, to] = [before.providers.get(name) ?? providers, providers].map(urnsOf);
     if (from !== to) yield { subject: ALL, kind: "changed", detail: `provider of ${name}: ${from} → ${to}` };
   }
+  for (const { title, resource, state } of after.resources.values()) {
+    if (!resource.op.startsWith("import") || title.startsWith("Allow policy")) continue;
+    yield { subject: title, kind: "changed", detail: `takes over what exists already: ${state.id}` };
+  }
   for (const deviation of deviationsIn(isDeployed ? before : undefined, after)) {
     const { key, path, account, what, place, other: expected } = deviation;
     const [old, now] = [before.resources.get(key), after.resources.get(key)];

@@ -59,44 +59,17 @@ export interface Deviation extends Difference {
   isGrant: boolean;
 }
 
-/** The settings of a component. */
-const SETTINGS = [
-  "organization",
-  "issuerName",
-  "issuerUrl",
-  "oidcProviderArn",
-  "clusterArn",
-  "serviceAccounts",
-  "createNamespaces",
-  "image",
-  "jobPodSpec",
-  "maxExpirationSeconds",
-  "permissionsBoundaryArn",
-  "rolePath",
-  "pulumiApiUrl",
-];
+const SETTINGS = wordsOf(`
+  organization issuerName issuerUrl oidcProviderArn clusterArn serviceAccounts createNamespaces image jobPodSpec
+  maxExpirationSeconds permissionsBoundaryArn rolePath pulumiApiUrl`);
 
-/** The settings of an entry. */
-const ENTRY_SETTINGS = [
-  "namespace",
-  "name",
-  "tokenType",
-  "userLogin",
-  "teamName",
-  "runnerId",
-  "runnerName",
-  "organizationAdmin",
-  "tokenExpirationSeconds",
-  "tokenAudience",
-  "audienceRule",
-  "policyRules",
-  "createServiceAccount",
-  "awsRole",
-  "rolePolicyArns",
-  "injectToken",
-  "runJob",
-  "command",
-];
+const ENTRY_SETTINGS = wordsOf(`
+  namespace name tokenType userLogin teamName runnerId runnerName organizationAdmin tokenExpirationSeconds tokenAudience
+  audienceRule policyRules createServiceAccount awsRole rolePolicyArns injectToken runJob command`);
+
+function wordsOf(text: string): string[] {
+  return text.trim().split(/\s+/);
+}
 
 /**
  * Compares a component, as the program says it, with its settings.
@@ -309,9 +282,12 @@ export function valueText(value: Value | undefined, path: string[]): string {
 
 /** Returns the settings that cannot be compared, and those that do not fit together. */
 function* settingFindings({ settings, accounts }: View): Generator<Finding> {
-  const known = [...SETTINGS, ...ENTRY_SETTINGS];
-  const names = new Set([settings, ...accounts.map((it) => it.settings)].flatMap((it) => Object.keys(it)));
-  for (const name of [...names].filter((it) => !known.includes(it))) {
+  const ofEntries = accounts.flatMap((it) => Object.keys(it.settings));
+  const others = [
+    ...Object.keys(settings).filter((name) => !SETTINGS.includes(name)),
+    ...ofEntries.filter((name) => !ENTRY_SETTINGS.includes(name)),
+  ];
+  for (const name of new Set(others)) {
     yield { text: `${name} is a setting of another version of this project, so it is not compared.` };
   }
 

@@ -8,19 +8,9 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { bindingSpec, policySpec } from "../kubernetes/injectionPolicy";
-import { jobPod } from "../kubernetes/jobPod";
-import { CONFIG_MAP_SUFFIX, SCRIPT_FILE } from "../kubernetes/tokenVolume";
-import {
-  type Account,
-  ALLOW_POLICY,
-  accountId,
-  keyOf,
-  OIDC_ISSUER,
-  outputsOf,
-  ROLE,
-  SERVICE_ACCOUNT,
-  type View,
-} from "./components";
+import { type JobPodArgs, jobPod } from "../kubernetes/jobPod";
+import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, VOLUME_NAME } from "../kubernetes/tokenVolume";
+import { type Account, ALLOW_POLICY, keyOf, OIDC_ISSUER, outputsOf, ROLE, type View } from "./components";
 import { allowPolicy, association, injection, ROLE_ANNOTATION, request, trustPolicy } from "./grants";
 import {
   type Fields,
@@ -52,226 +42,184 @@ export interface Expected {
   inputs: Fields;
   /** The inputs that its provider can add. */
   added?: Fields;
-  /** Whether it decides who is granted something. */
+  /** Whether it decides who is granted something: then nothing that is deployed may become unknown. */
   isGrant: boolean;
 }
 
 /** Returns all resources that a component must have by its settings. */
-export function* expectedOf(view: View): Generator<Expected> {
-  yield* ofComponent(view);
-  for (const account of view.accounts) yield* ofAccount(view, account);
-  yield* ofInjection(view);
+export function expectedOf(view: View): Expected[] {
+  const { accounts } = view;
+  const ofAccounts = accounts.flatMap((account) => {
+    const all = [...identityOf(view, account), ...exchangeOf(view, account)];
+    return all.map((expected) => ({ ...expected, account }));
+  });
+  return [...commonOf(view), ...ofAccounts, ...injectionOf(view)];
 }
 
-function* ofComponent({ settings, resources }: View): Generator<Expected> {
+/** Returns what there is once for all service accounts. */
+function commonOf({ settings, resources }: View): Expected[] {
   const setting = (name: string) => valueAt(settings, name) ?? null;
   const stash = { type: "pulumi:index:Stash", what: "The place where the component stays", isGrant: false };
   const place = { organization: setting("organization"), issuerUrl: setting("issuerUrl") };
-  yield { ...stash, name: "oidc-issuer.url", inputs: { input: setting("pulumiApiUrl") } };
-  yield { ...stash, name: "oidc-issuer.place", inputs: { input: place } };
-
-  // The program can pass its own.
-  const provider = { type: "pulumi:providers:pulumiservice", name: "oidc-issuer" };
-  const found = resources.get(keyOf(provider));
-  if (found) {
-    yield {
-      ...provider,
-      what: "The provider of Pulumi Cloud",
-      inputs: { apiUrl: setting("pulumiApiUrl") },
-      // That of the SDK.
-      added: { version: valueAt(found.inputs, "version") ?? null },
-      isGrant: true,
-    };
-  }
-
   const namespaces = setting("createNamespaces");
-  for (const name of Array.isArray(namespaces) ? namespaces.map(textOf) : []) {
-    yield {
-      type: "kubernetes:core/v1:Namespace",
+  const names = Array.isArray(namespaces) ? namespaces.map(textOf) : [];
+  const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
+
+  // The program can pass its own provider.
+  const ofProvider = { type: "pulumi:providers:pulumiservice", name: "oidc-issuer", isGrant: true };
+  const provider = resources.get(keyOf(ofProvider));
+  // The version is that of the SDK.
+  const added = { version: valueAt(provider?.inputs, "version") ?? null };
+  const inputs = { apiUrl: setting("pulumiApiUrl") };
+  return [
+    { ...stash, name: "oidc-issuer.url", inputs: { input: setting("pulumiApiUrl") } },
+    { ...stash, name: "oidc-issuer.place", inputs: { input: place } },
+    ...(provider ? [{ ...ofProvider, what: "The provider of Pulumi Cloud", inputs, added }] : []),
+    ...names.map((name) => ({
+      ...kubernetesObject("v1", "Namespace", { name, labels }),
       name,
       what: `Namespace ${name}`,
-      inputs: {
-        apiVersion: "v1",
-        kind: "Namespace",
-        metadata: { name, labels: { "pod-security.kubernetes.io/enforce": "restricted" } },
-      },
       isGrant: false,
-    };
-  }
-
-  yield {
-    type: OIDC_ISSUER,
-    name: "oidc-issuer",
-    what: "The OIDC issuer",
-    inputs: {
-      organization: setting("organization"),
-      name: setting("issuerName"),
-      url: setting("issuerUrl"),
-      maxExpirationSeconds: setting("maxExpirationSeconds"),
-    },
-    isGrant: true,
-  };
-}
-
-function* ofAccount(view: View, account: Account): Generator<Expected> {
-  const { settings: component, resources } = view;
-  const { namespace, name, settings } = account;
-  const own = `${namespace}.${name}`;
-  const role = resources.get(keyOf({ type: ROLE, name: own }));
-  const ofRole = (output: string) => {
-    return valueAt(outputsOf(role), output) ?? new OutputOf(role?.state.urn ?? "");
-  };
-  yield {
-    type: "eks-pulumi-oidc:index:WorkloadIdentity",
-    name: own,
-    account,
-    what: "Its component",
-    inputs: {},
-    isGrant: false,
-  };
-  yield {
-    type: ALLOW_POLICY,
-    name: accountId(account),
-    account,
-    what: "Its allow policy",
-    inputs: allowPolicy(account),
-    // An empty list reads back as none.
-    added: { authorizedPermissions: [] },
-    isGrant: true,
-  };
-
-  const policy = trustPolicy(component, account);
-  if (policy !== undefined) yield* roleOf(component, account, policy, ofRole("name"));
-  if (valueAt(settings, "awsRole") === "pod-identity") {
-    yield {
-      type: "aws:eks/podIdentityAssociation:PodIdentityAssociation",
-      name: own,
-      account,
-      what: "Its association with the role",
-      inputs: association(component, account, ofRole("arn")),
-      added: { disableSessionTags: false },
-      isGrant: true,
-    };
-  }
-  if (valueAt(settings, "createServiceAccount") !== false) {
-    const isAnnotated = valueAt(settings, "awsRole") === "irsa";
-    yield {
-      type: SERVICE_ACCOUNT,
-      name: own,
-      account,
-      what: "Its service account",
+    })),
+    {
+      type: OIDC_ISSUER,
+      name: "oidc-issuer",
+      what: "The OIDC issuer",
       inputs: {
-        apiVersion: "v1",
-        kind: "ServiceAccount",
-        metadata: { namespace, name, annotations: isAnnotated ? { [ROLE_ANNOTATION]: ofRole("arn") } : {} },
-        automountServiceAccountToken: false,
+        organization: setting("organization"),
+        name: setting("issuerName"),
+        url: setting("issuerUrl"),
+        maxExpirationSeconds: setting("maxExpirationSeconds"),
       },
       isGrant: true,
-    };
-  }
-  yield* exchangeOf(view, account);
+    },
+  ];
 }
 
-/** The role, with its policies. The AWS provider fills in the default for how long a session lasts. */
-function* roleOf(component: Fields, account: Account, policy: Value, roleName: Value): Generator<Expected> {
-  const { id, namespace, name, settings } = account;
-  const own = `${namespace}.${name}`;
-  yield {
-    type: ROLE,
-    name: own,
-    account,
-    what: "Its role",
-    parts: { assumeRolePolicy: "Its trust policy", permissionsBoundary: "Its permissions boundary" },
-    inputs: {
-      // The provider adds 26 characters to it, and a name has at most 64.
-      namePrefix: `${`pulumi-oidc-${namespace}-${name}`.slice(0, 37)}-`,
-      path: valueAt(component, "rolePath") ?? null,
-      description: `Role of the Kubernetes service account ${id}`,
-      assumeRolePolicy: policy,
-      permissionsBoundary: valueAt(component, "permissionsBoundaryArn") ?? null,
-      forceDetachPolicies: true,
-    },
-    added: { maxSessionDuration: 3600 },
-    isGrant: true,
+/** Returns the type and the inputs of an object. */
+function kubernetesObject(apiVersion: string, kind: string, metadata: Fields, others: Fields = {}) {
+  const group = apiVersion.includes("/") ? apiVersion : `core/${apiVersion}`;
+  return { type: `kubernetes:${group}:${kind}`, inputs: { apiVersion, kind, metadata, ...others } };
+}
+
+/** Returns what a service account is, and what grants it its token and its role. */
+function identityOf({ settings: component, resources }: View, account: Account): Expected[] {
+  const { namespace, name, settings } = account;
+  const own = { name: `${namespace}.${name}`, isGrant: true };
+  const role = resources.get(keyOf({ ...own, type: ROLE }));
+  const ofRole = (output: string) => valueAt(outputsOf(role), output) ?? new OutputOf(role?.state.urn ?? "");
+  const kind = valueAt(settings, "awsRole");
+  const annotations: Fields = kind === "irsa" ? { [ROLE_ANNOTATION]: ofRole("arn") } : {};
+  const serviceAccount = {
+    ...own,
+    ...kubernetesObject("v1", "ServiceAccount", { namespace, name, annotations }, NO_API_TOKEN),
+    what: "Its service account",
   };
+  const ofPodIdentity = {
+    ...own,
+    type: "aws:eks/podIdentityAssociation:PodIdentityAssociation",
+    what: "Its association with the role",
+    inputs: association(component, account, ofRole("arn")),
+    added: { disableSessionTags: false },
+  };
+  return [
+    { ...own, type: "eks-pulumi-oidc:index:WorkloadIdentity", what: "Its component", inputs: {} },
+    {
+      ...own,
+      type: ALLOW_POLICY,
+      name: account.id,
+      what: "Its allow policy",
+      inputs: allowPolicy(account),
+      // An empty list reads back as none.
+      added: { authorizedPermissions: [] },
+    },
+    ...roleOf(component, account, ofRole("name")),
+    ...(kind === "pod-identity" ? [ofPodIdentity] : []),
+    ...(valueAt(settings, "createServiceAccount") === false ? [] : [serviceAccount]),
+  ];
+}
+
+/** Pods mount the ID token for the exchange by themselves. */
+const NO_API_TOKEN = { automountServiceAccountToken: false };
+
+/** Returns the role, with its policies; none if it has no role. */
+function roleOf(component: Fields, account: Account, roleName: Value): Expected[] {
+  const { id, namespace, name, settings } = account;
+  const policy = trustPolicy(component, account);
+  if (policy === undefined) return [];
+  const own = { name: `${namespace}.${name}`, isGrant: true };
   const listed = valueAt(settings, "rolePolicyArns");
-  for (const policyArn of Array.isArray(listed) ? listed : []) {
-    yield {
+  return [
+    {
+      ...own,
+      type: ROLE,
+      what: "Its role",
+      parts: { assumeRolePolicy: "Its trust policy", permissionsBoundary: "Its permissions boundary" },
+      inputs: {
+        // The provider adds 26 characters to it, and a name has at most 64.
+        namePrefix: `${`pulumi-oidc-${namespace}-${name}`.slice(0, 37)}-`,
+        path: valueAt(component, "rolePath") ?? null,
+        description: `Role of the Kubernetes service account ${id}`,
+        assumeRolePolicy: policy,
+        permissionsBoundary: valueAt(component, "permissionsBoundaryArn") ?? null,
+        forceDetachPolicies: true,
+      },
+      added: { maxSessionDuration: 3600 },
+    },
+    ...(Array.isArray(listed) ? listed : []).map((policyArn) => ({
+      ...own,
       type: "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
-      name: `${own}.${textOf(policyArn)}`,
-      account,
+      name: `${own.name}.${textOf(policyArn)}`,
       what: `Its policy ${jsonOf(policyArn)}`,
       inputs: { role: roleName, policyArn },
-      isGrant: true,
-    };
-  }
+    })),
+  ];
 }
 
-/** What the pods of a service account mount, and the Job that tests it. */
-function* exchangeOf({ settings: component, resources }: View, account: Account): Generator<Expected> {
+/** Returns what the pods of a service account mount, and the Job that tests it. */
+function exchangeOf({ settings: component, resources }: View, account: Account): Expected[] {
   const { namespace, name, settings } = account;
-  const own = `${namespace}.${name}`;
   const data = { ...request(component, account), [SCRIPT_FILE]: EXCHANGE_SCRIPT };
-  const configMap = {
-    type: "kubernetes:core/v1:ConfigMap",
-    name: `${own}${CONFIG_MAP_SUFFIX.replace("-", ".")}`,
-  };
   const configMapName = `${name}${CONFIG_MAP_SUFFIX}`;
-  yield {
-    ...configMap,
-    account,
+  const metadata = { namespace, name: configMapName, annotations: { "pulumi.com/patchForce": "true" } };
+  const configMap = {
+    ...kubernetesObject("v1", "ConfigMap", metadata, { data }),
+    name: `${namespace}.${name}.${VOLUME_NAME}`,
     what: "Its ConfigMap",
     parts: { data: "Its request" },
-    inputs: {
-      apiVersion: "v1",
-      kind: "ConfigMap",
-      metadata: { namespace, name: configMapName, annotations: { "pulumi.com/patchForce": "true" } },
-      data,
-    },
     isGrant: true,
   };
+  if (valueAt(settings, "runJob") === false) return [configMap];
 
-  if (valueAt(settings, "runJob") === false) return;
-  const mounted = new OutputOf(resources.get(keyOf(configMap))?.state.urn ?? "", configMapName);
   const command = valueAt(settings, "command");
-  const jobName = `${name}-token-exchange`;
-  yield {
-    type: "kubernetes:batch/v1:Job",
-    name: own,
-    account,
-    what: "Its Job",
-    inputs: {
-      apiVersion: "batch/v1",
-      kind: "Job",
-      metadata: {
-        namespace,
-        // It is a label of its pods, too.
-        name: jobName.length <= 63 ? jobName : `${sha256(name).slice(0, 16)}-token-exchange`,
-        annotations: { "pulumi.com/replaceUnready": "true" },
-      },
-      spec: {
-        backoffLimit: 0,
-        activeDeadlineSeconds: 300,
-        template: {
-          metadata: { annotations: { "pulumi.com/token-exchange-checksum": checksumOf(data) } },
-          spec: ownPod({
-            serviceAccountName: name,
-            configMap: mounted,
-            tokenAudience: valueAt(settings, "tokenAudience") ?? null,
-            image: valueAt(component, "image") ?? null,
-            command: Array.isArray(command) ? command.map(textOf) : [],
-            podSpec: fieldsAt(component, "jobPodSpec"),
-          }),
-        },
-      },
-    },
-    isGrant: false,
+  const pod = ownPod({
+    serviceAccountName: name,
+    configMap: new OutputOf(resources.get(keyOf(configMap))?.state.urn ?? "", configMapName),
+    tokenAudience: valueAt(settings, "tokenAudience") ?? null,
+    image: valueAt(component, "image") ?? null,
+    command: Array.isArray(command) ? command.map(textOf) : [],
+    podSpec: fieldsAt(component, "jobPodSpec"),
+  });
+  const annotations = { "pulumi.com/token-exchange-checksum": checksumOf(data) };
+  const spec = {
+    backoffLimit: 0,
+    activeDeadlineSeconds: 300,
+    template: { metadata: { annotations }, spec: pod },
   };
+  const jobName = `${name}-token-exchange`;
+  const ofJob = {
+    namespace,
+    // It is a label of its pods, too.
+    name: jobName.length <= 63 ? jobName : `${sha256(name).slice(0, 16)}-token-exchange`,
+    annotations: { "pulumi.com/replaceUnready": "true" },
+  };
+  const job = kubernetesObject("batch/v1", "Job", ofJob, { spec });
+  return [configMap, { ...job, name: `${namespace}.${name}`, what: "Its Job", isGrant: false }];
 }
 
 /** Returns the pod of this clone. What is not known stays in it as it is. */
-function ownPod(args: { [name in keyof Parameters<typeof jobPod>[0]]: unknown }): Fields {
-  return jobPod(args as Parameters<typeof jobPod>[0]) as unknown as Fields;
+function ownPod(args: { [name in keyof JobPodArgs]: unknown }): Fields {
+  return jobPod(args as JobPodArgs) as unknown as Fields;
 }
 
 function checksumOf(data: Fields): Value {
@@ -282,45 +230,41 @@ function sha256(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }
 
-/** The admission policy. Which pods it changes, and for which audience, is built here; the rest of it is that of this clone. */
-function* ofInjection({ accounts, resources }: View): Generator<Expected> {
+const ADMISSION = "admissionregistration.k8s.io/v1";
+
+/**
+ * Returns the admission policy, and its binding; none if no pod is injected. Which pods it changes, and for which audience, is built a
+ * second time; the rest of it is that of this clone.
+ */
+function injectionOf({ accounts, resources }: View): Expected[] {
   const injected = accounts.filter(({ settings }) => valueAt(settings, "injectToken") === true);
-  if (injected.length === 0) return;
-  const type = "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicy";
-  const policy = resources.get(keyOf({ type, name: "inject-token" }));
+  if (injected.length === 0) return [];
+  const own = { name: "inject-token", isGrant: true };
+  const found = resources.get(keyOf({ ...own, type: `kubernetes:${ADMISSION}:MutatingAdmissionPolicy` }));
   // It contains the name of the stack, and decides nothing.
-  const chosen = valueAt(policy?.inputs, "metadata", "name");
+  const chosen = valueAt(found?.inputs, "metadata", "name");
   const name = typeof chosen === "string" ? chosen : null;
   const selection = injection(injected);
   const ofClone = policySpec([], "") as unknown as Fields;
-  const common = { name: "inject-token", what: "The admission policy", isGrant: true };
-  const apiVersion = "admissionregistration.k8s.io/v1";
-  yield {
-    ...common,
-    type,
-    inputs: {
-      apiVersion,
-      kind: "MutatingAdmissionPolicy",
-      metadata: { name },
-      spec: {
-        ...ofClone,
-        matchConstraints: selection.matchConstraints,
-        matchConditions: withExpression("service-account", selection.serviceAccount, ofClone.matchConditions),
-        variables: withExpression("audiences", selection.audiences, ofClone.variables),
-      },
-    },
+  const spec = {
+    ...ofClone,
+    matchConstraints: selection.matchConstraints,
+    matchConditions: withExpression("service-account", selection.serviceAccount, ofClone.matchConditions),
+    variables: withExpression("audiences", selection.audiences, ofClone.variables),
   };
-  yield {
-    ...common,
-    type: `${type}Binding`,
-    what: "The binding of the admission policy",
-    inputs: {
-      apiVersion,
-      kind: "MutatingAdmissionPolicyBinding",
-      metadata: { name },
-      spec: bindingSpec<Value>(new OutputOf(policy?.state.urn ?? "", name ?? undefined)),
+  const binding = bindingSpec<Value>(new OutputOf(found?.state.urn ?? "", name ?? undefined));
+  return [
+    {
+      ...own,
+      ...kubernetesObject(ADMISSION, "MutatingAdmissionPolicy", { name }, { spec }),
+      what: "The admission policy",
     },
-  };
+    {
+      ...own,
+      ...kubernetesObject(ADMISSION, "MutatingAdmissionPolicyBinding", { name }, { spec: binding }),
+      what: "The binding of the admission policy",
+    },
+  ];
 }
 
 /** Returns a list of expressions that begins with this one in place of that with the same name. */

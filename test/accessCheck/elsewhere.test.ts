@@ -230,7 +230,7 @@ test("has a line for many resources of a type, but not for identities and patche
   assert.equal(starting("21 × aws:s3/bucket:Bucket"), 1);
   assert.equal(
     lines.findIndex((line) => line.endsWith("21 × random:index:RandomId")),
-    62,
+    63,
   );
   for (const [type, number] of [
     ["kubernetes:apps/v1:DeploymentPatch app", 21],

@@ -590,9 +590,12 @@ describe("finds nothing in the plan of", () => {
 
 test("shows the thumbprints that an imported issuer has already, and does not find them", async () => {
   const draft = await newPlan(set(ISSUER, "thumbprints", [NO_ONES]));
-  draft.step(ISSUER).op = "import";
+  Object.assign(draft.step(ISSUER), { op: "import", oldState: { id: "acme/id" } });
   const { findings, changes } = draft.check();
   assert.deepEqual(findings, []);
+  assert.ok(
+    changes.includes("changed OidcIssuer access.oidc-issuer: takes over what exists already: acme/id"),
+  );
   assert.ok(changes.includes(`new the component: the OIDC issuer thumbprints: [ "${NO_ONES}" ]`));
 });
 
