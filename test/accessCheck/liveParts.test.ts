@@ -120,7 +120,9 @@ describe("the questions", () => {
       const token = { tokenType: "team", teamName: "ops", tokenAudience: "audience" };
       return { ...first, id, namespace, name, settings: { namespace, name, ...token, ...entry } };
     });
-    return liveQuestions({ ...view, accounts }, allPairs)
+    const role = view.resources.get("aws:iam/role:Role ci.deployer") ?? assert.fail();
+    const resources = new Map(accounts.map((it) => [`aws:iam/role:Role ${it.namespace}.${it.name}`, role]));
+    return liveQuestions({ ...view, accounts, resources }, allPairs)
       .filter(({ account, service: of }) => account.id === "a/x" && of === service)
       .map(({ caller, audience, intended }) => `${caller.label} ${audience}${intended ? "" : "!"}`);
   }

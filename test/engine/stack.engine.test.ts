@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { TEMPLATE_STACK } from "../../simulator/stackFile";
 import { openCertificateAuthority } from "../support/certificates";
 import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../support/engineOutcome";
 import { emptyStack } from "../support/engineStack";
@@ -110,11 +111,11 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.deepEqual(simulation.existing().kubernetes, kubernetes);
     });
 
-    await t.test("destroys all but the namespaces, the team, and what is not the stack's", async () => {
+    await t.test("destroys all but the namespaces and what is not the stack's", async () => {
       succeeded(await pulumi("destroy", "--yes", "--skip-preview"));
       const { aws, kubernetes, pulumiCloud } = simulation.existing();
       assert.deepEqual(kubernetes.toSorted(), [fifth, ...NAMESPACES].toSorted());
-      assert.deepEqual(pulumiCloud, ["acme/platform"]);
+      assert.deepEqual(pulumiCloud, []);
       assert.deepEqual(aws, existing);
     });
 
@@ -154,7 +155,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       const children = [...states.values()].filter(({ urn }) =>
         /PulumiCloudAccess\$(?!pulumi:index:Stash)/.test(urn),
       );
-      assert.ok(children.length > 10);
+      assert.ok(children.length >= 8);
       assert.deepEqual(
         children.filter(({ urn }) => !waits(urn)),
         [],
@@ -187,6 +188,27 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
     succeeded(await pulumi("destroy", "--yes"));
     assert.deepEqual(simulation.existing(), { aws: [], kubernetes: ["ci"], pulumiCloud: [] });
+  });
+
+  test("previews the template's settings, whose login stops an update until it is replaced as the README says", async (t) => {
+    const { settings } = TEMPLATE_STACK;
+    const options = { cluster: { name: settings.clusterName, hasOidcProvider: true } };
+    const { simulation, cli, directory, pulumi, up } = await emptyStack(t, settings, options);
+    const { screen } = succeeded(await pulumi("preview"));
+    assert.match(
+      screen,
+      /Pulumi\.dev\.yaml still has the template's clusterName \(sample-cluster\) and userLogin \(sample-login\)\./,
+    );
+    failed(
+      await up(),
+      /\(1 problem\)\. Nothing was changed\.\s+serviceAccounts\[0\] \(default\/pulumi-service-account\)\.userLogin = "sample-login": is the template's/,
+    );
+    assert.deepEqual(simulation.existing().pulumiCloud, []);
+
+    const [command = assert.fail()] = /pulumi config set --path \S+ LOGIN/.exec(read("README.md")) ?? [];
+    succeeded(await cli.run(directory, "bash", "-c", command.replace("LOGIN", "alice")));
+    succeeded(await up());
+    assert.deepEqual(newStatuses(simulation), EXCHANGED);
   });
 
   test("accepts service accounts of `config set --path`, and converts no value", async (t) => {

@@ -11,12 +11,22 @@ import { type Emulator, type ResourceKind, Unready } from "../../simulator/emula
  * waits for a Job again.
  *
  * @param currentSimulation is called for every request, so that each stack can have its own simulation.
+ * @param schema of a package: a program in YAML reads that of each package that it names. By default, of the Kubernetes provider.
  * @returns the value of PULUMI_DEBUG_PROVIDERS with which the CLI uses this provider instead of the packages' own.
  */
-export async function serveProvider(currentSimulation: () => Emulated): Promise<string> {
-  const port = await listen(provider(currentSimulation));
+export async function serveProvider(
+  currentSimulation: () => Emulated,
+  schema: object = KUBERNETES_SCHEMA,
+): Promise<string> {
+  const port = await listen(provider(currentSimulation, schema));
   return ["aws", "eks", "kubernetes", "pulumiservice"].map((name) => `${name}:${port}`).join(",");
 }
+
+const KUBERNETES_SCHEMA = {
+  name: "kubernetes",
+  version: "1000.0.0",
+  provider: { inputProperties: { kubeconfig: { type: "string" } } },
+};
 
 type Emulated = Pick<Emulator, "resources" | "calls">;
 
@@ -33,10 +43,16 @@ const REPLACE_ON: Record<string, string[]> = {
   "pulumiservice:index:TeamEnvironmentPermission": ["permission"],
 };
 
+/**
+ * The types whose new inputs are compared with the last outputs: to those of a team, the service has added who created it.
+ * pulumi/pulumi-go-provider, infer/resource.go.
+ */
+const COMPARED_BY_OUTPUTS = ["pulumiservice:index:Team"];
+
 /** https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations */
 const REPLACE_UNREADY = { "pulumi.com/replaceUnready": "true" };
 
-function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
+function provider(currentSimulation: () => Emulated, schema: object): pulumi.provider.Provider {
   const kindOf = (urn: string): ResourceKind => {
     const { type } = parse(urn);
     const kind = currentSimulation().resources[type];
@@ -47,19 +63,14 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
   return {
     // The engine warns about a provider that is older than its package.
     version: "1000.0.0",
-
-    // A program in YAML reads the schema of each package that it names: of these, only the Kubernetes provider.
-    schema: JSON.stringify({
-      name: "kubernetes",
-      version: "1000.0.0",
-      provider: { inputProperties: { kubeconfig: { type: "string" } } },
-    }),
+    schema: JSON.stringify(schema),
 
     async check(urn, _olds, news: object) {
       return { inputs: currentSimulation().resources[parse(urn).type]?.check?.(news) ?? news };
     },
 
-    async diff(_id, urn, { __inputs: olds, __unready }: State, news: object) {
+    async diff(_id, urn, { __inputs: inputs, __unready, ...outputs }: State, news: object) {
+      const olds = COMPARED_BY_OUTPUTS.includes(parse(urn).type) ? outputs : inputs;
       const names = ["metadata.name", "metadata.namespace"];
       const replaces = [...names, ...(REPLACE_ON[parse(urn).type] ?? [])].filter(
         (path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)),
@@ -90,9 +101,11 @@ function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
       const found = await kindOf(urn).read(id);
       if (!found) return { id: "", props: {} };
       // A refresh passes the previous state; reading an object of others does not.
-      const isKubernetes = parse(urn).type.startsWith("kubernetes:");
+      const { type } = parse(urn);
+      const isKubernetes = type.startsWith("kubernetes:");
       const inputs = isKubernetes && state.__inputs ? Object(pruned(found, state.__inputs)) : found;
-      return { id, inputs, props: { ...inputs, ...state, __inputs: inputs } };
+      const outputs = COMPARED_BY_OUTPUTS.includes(type) ? inputs : { ...inputs, ...state };
+      return { id, inputs, props: { ...outputs, __inputs: inputs } };
     },
 
     async delete(id, urn) {

@@ -30,8 +30,6 @@ export interface Teams extends Emulator {
 /** The user whose access token the program has. */
 export const CREATOR = "admin";
 
-export const CURRENT_USER = "pulumiservice:index:getCurrentUser";
-
 /** Starts without any team. */
 export function startTeams(): Teams {
   const teams = new Map<string, TeamInputs>();
@@ -93,7 +91,9 @@ export function startTeams(): Teams {
     },
     calls: {
       // provider/pkg/functions/current_user.go.
-      [CURRENT_USER]: { answer: () => ({ username: CREATOR, name: "", email: "", avatarUrl: "" }) },
+      "pulumiservice:index:getCurrentUser": {
+        answer: () => ({ username: CREATOR, name: "", email: "", avatarUrl: "" }),
+      },
     },
   };
 }
