@@ -2,7 +2,14 @@
 // account, and of its resources what the settings do not explain. A change is not a finding.
 
 import { type Deviation, deviationsOf, valueText } from "./compare";
-import type { Account, Found, PlannedComponent, Provider, View } from "./components";
+import {
+  type Account,
+  ALLOW_POLICY,
+  type Found,
+  type PlannedComponent,
+  type Provider,
+  type View,
+} from "./components";
 import { request, tokenOf } from "./grants";
 import { withoutTokens } from "./terminal";
 import {
@@ -147,10 +154,7 @@ function* resourceLines({ before, after, isDeployed }: PlannedComponent): Genera
     const [from, to] = [before.providers.get(name) ?? providers, providers].map(urnsOf);
     if (from !== to) yield { subject: ALL, kind: "changed", detail: `provider of ${name}: ${from} → ${to}` };
   }
-  for (const { title, resource, state } of after.resources.values()) {
-    if (!resource.op.startsWith("import") || title.startsWith("Allow policy")) continue;
-    yield { subject: title, kind: "changed", detail: `takes over what exists already: ${state.id}` };
-  }
+  yield* takenOver(before, after);
   for (const deviation of deviationsIn(isDeployed ? before : undefined, after)) {
     const { key, path, account, what, place, other: expected } = deviation;
     const [old, now] = [before.resources.get(key), after.resources.get(key)];
@@ -166,6 +170,20 @@ function* resourceLines({ before, after, isDeployed }: PlannedComponent): Genera
       const [from, to] = [old, now].map((it) => (it ? "as its settings say" : "none"));
       yield { subject, kind: "changed", detail: `${lowerFirst(what)}: ${from} → ${to}` };
     }
+  }
+}
+
+/** Returns what exists already, elsewhere, and becomes a part of the component: by an import or an alias. */
+function* takenOver(before: View, after: View): Generator<ResourceLine> {
+  const own = new Set([...before.resources.values()].map(({ resource }) => resource));
+  for (const { type, title, resource } of after.resources.values()) {
+    const { deployed, op } = resource;
+    if (!deployed || own.has(resource) || type === ALLOW_POLICY || op === "read") continue;
+    yield {
+      subject: title,
+      kind: "changed",
+      detail: `takes over what exists already: ${deployed.id ?? deployed.urn}`,
+    };
   }
 }
 

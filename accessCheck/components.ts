@@ -129,10 +129,10 @@ function isComponent({ deployed, planned }: PlannedResource): boolean {
   return [deployed, planned].some((state) => state?.type === COMPONENT);
 }
 
-/** Returns the resources that are in no component, neither before nor after the update, and are no component. */
+/** Returns the resources that are in no component, and are none: after the update or, of what it deletes, before it. */
 export function outsideOf({ resources }: Plan): PlannedResource[] {
   const [before, after] = [ownersAt("deployed", resources), ownersAt("planned", resources)];
-  return resources.filter((it) => !isComponent(it) && !before.has(it) && !after.has(it));
+  return resources.filter((it) => !isComponent(it) && !(it.planned ? after : before).has(it));
 }
 
 type Owners = Map<PlannedResource, PlannedResource>;

@@ -16,7 +16,7 @@ const IDENTITY_TYPES = [
   /^pulumiservice:/,
   /^pulumi:providers:(aws|aws-native|eks|kubernetes|pulumiservice)$/,
   /^aws(-native)?:(iam|eks|rolesanywhere|ssoadmin|identitystore|cloudcontrol|cloudformation)\b/,
-  /^eks:/,
+  /^(eks|command|pulumi-(nodejs|python)):/,
   /^kubernetes:(rbac\.authorization|admissionregistration|certificates)\.k8s\.io\//,
   /^kubernetes:(helm\.sh|kustomize|yaml)\b/,
   /^kubernetes:[^:]*:(ConfigMap|Secret|ServiceAccount)(List|Patch)?$/,

@@ -251,6 +251,20 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     ],
   ],
   [
+    "a role of the rest of the program that becomes that of the component, by an alias",
+    [
+      (draft) =>
+        Object.assign(draft.step(IRSA).oldState ?? {}, {
+          parent: undefined,
+          urn: "urn:pulumi:dev::x::aws:iam/role:Role::app",
+        }),
+    ],
+    [
+      "changed ci/deployer: its role: none → as its settings say",
+      `changed Role access.ci.deployer: takes over what exists already: ${ROLE_NAME}`,
+    ],
+  ],
+  [
     "another provider, and settings of another version",
     [
       (draft) => {

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { elsewhereLines } from "../../accessCheck/elsewhere";
 import { planFrom } from "../../accessCheck/plan";
-import { add, type Draft, deployedPlan, type Edit, type Inputs, remove, SECRET, UNKNOWN } from "./draft";
+import { add, type Draft, deployedPlan, type Edit, type Inputs, remove, SECRET, set, UNKNOWN } from "./draft";
 
 const ROLE_NAME = `pulumi-oidc-ci-deployer-${"0".repeat(26)}`;
 const OF_ROLE = { role: UNKNOWN, policyArn: "arn:aws:iam::aws:policy/AdministratorAccess" };
@@ -198,6 +198,13 @@ test("lists nothing that stays, or that is only read again or refreshed", async 
     change("refresh", "a:b:E", "app", {}),
   );
   assert.deepEqual(linesOf(draft), ["", "  Nothing changes elsewhere."]);
+});
+
+test("lists what leaves a component, and changes", async () => {
+  const draft = await deployedPlan(set("Job access.web.secrets", "spec.backoffLimit", 1), (it) =>
+    Object.assign(it.step("Job access.web.secrets").newState ?? {}, { parent: undefined }),
+  );
+  assert.match(linesOf(draft).join("\n"), /^ {2}changes {3}kubernetes:batch\/v1:Job access\.web\.secrets /);
 });
 
 test("begins with the settings of the AWS provider, without credentials", async () => {

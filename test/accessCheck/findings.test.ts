@@ -590,7 +590,7 @@ describe("finds nothing in the plan of", () => {
 
 test("shows the thumbprints that an imported issuer has already, and does not find them", async () => {
   const draft = await newPlan(set(ISSUER, "thumbprints", [NO_ONES]));
-  Object.assign(draft.step(ISSUER), { op: "import", oldState: { id: "acme/id" } });
+  Object.assign(draft.step(ISSUER), { op: "import", oldState: { id: "acme/id", inputs: {} } });
   const { findings, changes } = draft.check();
   assert.deepEqual(findings, []);
   assert.ok(

@@ -16,7 +16,7 @@ import { ended, writePrograms } from "../support/programs";
 import { ROOT } from "../support/project";
 import { changePolicies, stackOf, startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { add, Draft, set, setDeployed, unchangedSteps } from "./draft";
+import { Draft, set, setDeployed, unchangedSteps } from "./draft";
 import {
   checkLive,
   type Edit,
