@@ -86,8 +86,8 @@ export const OIDC_ISSUER = "pulumiservice:index:OidcIssuer";
 export const ROLE = "aws:iam/role:Role";
 export const SERVICE_ACCOUNT = "kubernetes:core/v1:ServiceAccount";
 
-/** The type of an allow policy, which is an element of an issuer. */
-export const ALLOW_POLICY = "allow policy";
+/** The type of an allow policy, which is an element of an issuer. No resource has it: it would end a URN's types. */
+export const ALLOW_POLICY = "::allow policy";
 
 /** The claims of an ID token that name its service account. The quotes keep the dot from separating two names. */
 export const NAMESPACE_CLAIM = '"kubernetes.io".namespace';

@@ -91,6 +91,7 @@ const OF_OTHER_ROLE = "is known after the update only, and does not come from th
 
 const POD = "spec.template.spec";
 const OTHER_JOB = "Job access.ops.drift";
+const ENV = "spec.template.spec.containers.0.env";
 const LAST_JOB = "Job access.web.secrets";
 
 /** A cluster that the program creates, or replaces. */
@@ -118,6 +119,8 @@ const CASES: Case[] = [
     [
       set(COMPONENT, "serviceAccounts.1.injectToken", true),
       set(INJECTION, "spec.matchConstraints.namespaceSelector", {}),
+      // Empty, it selects everything.
+      set(INJECTION, "spec.matchConstraints.objectSelector", {}),
       set(INJECTION, "spec.matchConstraints.resourceRules.0.resources.0", "*/*"),
       addToExpression(INJECTION, "spec.matchConditions.0.expression", " || true"),
       set(INJECTION, "spec.variables", UNKNOWN),
@@ -126,6 +129,7 @@ const CASES: Case[] = [
       "The admission policy: spec.matchConditions.service-account.expression is \"request.namespace + '/' + object.spec.?serviceAccountName.orValue('') in [\\n",
       'The admission policy: spec.matchConstraints.namespaceSelector.matchExpressions is none instead of [ { "key": "kubernetes.io/metadata.name", "operator": "In", "values": [ "ci", "ops" ] } ].',
       'The admission policy: spec.matchConstraints.resourceRules.0.resources.0 is "*/*" instead of "pods".',
+      "The admission policy: spec.matchConstraints.objectSelector is {} instead of none.",
       'The admission policy: spec.variables is known after the update only, and must be [ { "name": "audiences", "expression": "{\\n\\"ci/deployer\\": \\"urn:pul',
     ],
     newPlan,
@@ -193,6 +197,7 @@ const CASES: Case[] = [
       set(ISSUER, "policies.2.rules.__proto__", "x"),
       // Providers of other packages add it.
       set(ISSUER, "policies.2.rules.__defaults", "x"),
+      set(ISSUER, "policies.3.rules.sub", []),
       set(ISSUER, "policies.4", OTHER_POLICY),
       // A second one of the same service account.
       (draft) => draft.edit(set(ISSUER, "policies.5", draft.get(ISSUER, "policies.3"))),
@@ -202,6 +207,7 @@ const CASES: Case[] = [
       'web/secrets: Its allow policy: rules.__proto__ is "x" instead of none.',
       'web/secrets: Its allow policy: rules.__defaults is "x" instead of none.',
       'web/secrets: Its allow policy: authorizedPermissions is [ "admin" ] instead of none.',
+      "web/runner: Its allow policy: rules.sub is [] instead of none.",
       'Allow policy of ops/d* is in the component, and no setting requires it: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace": "ops", "\\"kub',
       'Allow policy of no service account is in the component, and no setting requires it: { "decision": "allow", "tokenType": "personal", "userLogin": "mallory", "rules": { "sub": "x" } }',
       'web/runner: Allow policy of web/runner is in the component, and no setting requires it: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace',
@@ -285,6 +291,8 @@ const CASES: Case[] = [
       set(OTHER_JOB, `${POD}.volumes.1.projected.sources.1.serviceAccountToken.audience`, "other"),
       set(OTHER_JOB, `${POD}.volumes.1.projected.sources.1.serviceAccountToken.path`, "other"),
       set(LAST_JOB, `${POD}.serviceAccountName`, "other"),
+      // A variable can contain those before it.
+      (draft) => draft.edit(set(LAST_JOB, ENV, [...(draft.get(LAST_JOB, ENV) as unknown[])].reverse())),
       set(LAST_JOB, `${POD}.volumes.1.projected.sources.0.configMap.name`, UNKNOWN),
     ],
     [
@@ -292,6 +300,7 @@ const CASES: Case[] = [
       'ci/deployer: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.0.configMap.name is "other" instead of "deployer-pulumi-token-exchange".',
       'ops/drift: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.1.serviceAccountToken.audience is "other" instead of "urn:pulumi:org:acme".',
       'ops/drift: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.1.serviceAccountToken.path is "other" instead of "token".',
+      'web/secrets: Its Job: spec.template.spec.containers.token-exchange.env is [ { "name": "PULUMI_CREDENTIAL_HELPER", "value": "/var/run/secrets/pulumi.co',
       'web/secrets: Its Job: spec.template.spec.serviceAccountName is "other" instead of "secrets".',
       `web/secrets: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.0.configMap.name ${OF_OTHER_ROLE}`,
     ],
