@@ -99,7 +99,7 @@ export function readConfig(): StackConfig {
   if (loginIssues.length > 0) throw invalidConfiguration(loginIssues);
 
   const templateLogins = templateLoginsIn(config.access.serviceAccounts);
-  // To the SDK, a simulation is an update, but one without an engine.
+  // A simulation goes on: to the SDK it is an update, but it has no engine.
   const isUpdate = !pulumi.runtime.isDryRun() && pulumi.runtime.getEngine() !== undefined;
   if (isUpdate && templateLogins.length > 0) throw invalidConfiguration(templateLogins);
 

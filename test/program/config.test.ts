@@ -141,7 +141,6 @@ const REJECTED: Rejected[] = [
       toString: "x",
       injectToken: true,
       userLogin: "alice",
-      teams: [],
       "serviceAccounts[0].name": "x",
     },
     problems: [
@@ -151,7 +150,6 @@ const REJECTED: Rejected[] = [
       "toString: unknown setting",
       "injectToken: is a setting of an entry of serviceAccounts",
       "userLogin: is a setting of an entry of serviceAccounts",
-      "teams: is not a setting: a team belongs to the organization, not to a cluster. Create teams and their permissions with a program of their own, such as examples/fleet/teams",
       '"serviceAccounts[0].name": is a path: remove it, and set it with --path',
     ],
   },

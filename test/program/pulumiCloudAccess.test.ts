@@ -41,6 +41,7 @@ test("reports every problem of the arguments at once, and registers nothing", as
     ...ARGS,
     issuerUrl: undefined,
     issuerNmae: "a",
+    teams: [],
     maxExpirationSeconds: 0,
     serviceAccounts: [
       { ...ENTRY, awsRole: undefined, rolePolicyArns: [], tokenExpirationSeconds: "a" },
@@ -49,9 +50,10 @@ test("reports every problem of the arguments at once, and registers nothing", as
   };
   assert.equal(
     await rejected(args, () => ({})),
-    `Invalid arguments of PulumiCloudAccess "access" (8 problems). Nothing was changed.
+    `Invalid arguments of PulumiCloudAccess "access" (9 problems). Nothing was changed.
 
   issuerNmae: unknown setting; did you mean "issuerName"?
+  teams: is not a setting: a team belongs to the organization, not to a cluster. Create teams and their permissions with a program of their own, such as examples/fleet/teams
   maxExpirationSeconds = 0: must be at least 1 second
   serviceAccounts[0] (ci/deployer).tokenExpirationSeconds = "a": must be a whole number of seconds
   serviceAccounts[1] (ci/other).clusterName: unknown setting
