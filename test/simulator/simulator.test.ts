@@ -233,7 +233,7 @@ test("says where options belong that npm has taken", () => {
   const environment = { npm_config_live: "true", npm_config_verbose: "true", npm_config_cache: "/cache" };
   assert.throws(() => readOptions(["prod"], environment), {
     message:
-      'npm took --live and --verbose. Options of this command follow "--": npm start -- --verbose --live prod',
+      'npm took --verbose and --live. Options of this command follow "--": npm start -- --verbose --live prod',
   });
 });
 
