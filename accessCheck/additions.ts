@@ -1,5 +1,6 @@
 // What someone has added to a resource of the component, and a preview does not call a difference: it is in what a refresh has read.
 
+import { IDENTITY_ANNOTATION, ROLE, SERVICE_ACCOUNT } from "./components";
 import type { PlannedResource } from "./plan";
 import { type Fields, fieldsAt, fieldsIn, isEqual, isOpaque, readFields, textOf, valueAt } from "./values";
 
@@ -30,12 +31,7 @@ export function additionsTo(resources: PlannedResource[]): Additions {
 }
 
 const CONFIG_MAP = "kubernetes:core/v1:ConfigMap";
-const SERVICE_ACCOUNT = "kubernetes:core/v1:ServiceAccount";
-const ROLE = "aws:iam/role:Role";
 const ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
-
-/** Annotations by which AWS, Google Cloud, and Azure give pods an identity. */
-const IDENTITY_ANNOTATION = /^(eks\.amazonaws\.com|iam\.gke\.io|azure\.workload\.identity)\//;
 
 function addedKeys({ deployed, planned }: PlannedResource): string[] {
   const outputs = readFields(deployed?.outputs);

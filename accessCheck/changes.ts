@@ -1,27 +1,30 @@
-// What the update of a plan changes: for a reviewer, in words or by path and value. A change is not a finding.
+// What the update of a plan changes in a component, for a reviewer: the difference of its settings, service account by service
+// account, and of its resources what the settings do not explain. A change is not a finding.
 
-import { createHash } from "node:crypto";
-import type { Account, Injection, PlannedComponent, Resource, View } from "./components";
-import { EXCHANGE_SCRIPT, NAME_CLAIM, NAMESPACE_CLAIM, SCRIPT_FILE, tokenOf } from "./expected";
-import { otherSettings } from "./findings";
-import { contrast } from "./terminal";
+import { type Deviation, deviationsOf, valueText } from "./compare";
+import {
+  type Account,
+  ALLOW_POLICY,
+  type Found,
+  type PlannedComponent,
+  type Provider,
+  type View,
+} from "./components";
+import { request, tokenOf } from "./grants";
+import { withoutTokens } from "./terminal";
 import {
   differencesBetween,
   type Fields,
-  fieldsAt,
+  isEmpty,
   isEqual,
-  isFields,
-  isOpaque,
-  jsonOf,
   SECRET,
   textOf,
-  UNKNOWN,
   type Value,
   valueAt,
   without,
 } from "./values";
 
-/** What the update changes about a service account, the issuer, or anything else of the component. */
+/** What the update changes about a service account, the component, or a resource that no setting requires. */
 export interface Change {
   /** Such as `NAMESPACE/NAME`. */
   subject: string;
@@ -30,337 +33,205 @@ export interface Change {
   details: string[];
 }
 
-/** Values by their names. Undefined is none. */
-type Facts = Map<string, Value | undefined>;
+/** The subject of what is about all service accounts. */
+const ALL = "the component";
 
-/** The name of the inputs of a subject itself, which are shown by their paths only. */
-const INPUTS = "";
-
-interface Subject {
-  /** What is listed if it is new or removed. Without it, it comes and goes with the component. */
-  listed?: Facts;
-  /** What is compared if it stays. */
-  compared: Facts;
-}
-
-/** Returns what an update changes: the issuer first, then the service accounts in the order of the program. */
-export function changesIn({ before, after, isDeployed, isDeleted, retained }: PlannedComponent): Change[] {
-  const old = subjectsOf(before, isDeployed);
-  const now = subjectsOf(after, !isDeleted);
-  const otherVersion = isDeployed ? otherSettings(before) : [];
-  const unread = otherVersion.map((name) => `${name}: a setting of another version of this project`);
+/** Returns what an update changes: of the component first, then of the service accounts in the order of the program. */
+export function changesIn(component: PlannedComponent): Change[] {
+  const { before, after, isDeployed, isDeleted, kept } = component;
+  const old = isDeployed ? subjectsOf(before) : new Map<string, Fields>();
+  const now = isDeleted ? new Map<string, Fields>() : subjectsOf(after);
+  const defaults = defaultsIn(isDeleted ? before : after);
+  const changes = new Map<string, Change>();
+  for (const subject of new Set([...now.keys(), ...old.keys()])) {
+    const [one, other] = [old.get(subject), now.get(subject)];
+    const kind = !one ? "new" : other ? "changed" : "removed";
+    const details = one && other ? settingLines(one, other) : listedLines(one ?? other, defaults);
+    changes.set(subject, { subject, kind, details: [...details] });
+  }
+  for (const line of isDeleted ? [] : resourceLines(component)) {
+    const change = changes.get(line.subject) ?? { subject: line.subject, kind: line.kind, details: [] };
+    changes.set(line.subject, { ...change, details: [...change.details, line.detail] });
+  }
   return [
-    ...(unread.length > 0
-      ? [{ subject: "what is not read", kind: "removed" as const, details: unread }]
-      : []),
-    ...[...new Set([...now.keys(), ...old.keys()])].flatMap((it) => changeOf(it, old.get(it), now.get(it))),
-    ...retained.map(({ title }) => ({
-      subject: title,
-      kind: "kept" as const,
-      details: ["leaves the program, and is not deleted"],
-    })),
+    ...[...changes.values()].filter(({ kind, details }) => kind !== "changed" || details.length > 0),
+    ...kept.map(({ title, reason }) => ({ subject: title, kind: "kept" as const, details: [reason] })),
   ];
 }
 
-function changeOf(subject: string, old: Subject | undefined, now: Subject | undefined): Change[] {
-  if (!old || !now) {
-    const { listed } = old ?? now ?? {};
-    if (!listed) return [];
-    return [{ subject, kind: old ? "removed" : "new", details: [...listed].flatMap(factText) }];
+/** Returns the settings of the component and of each of its service accounts. */
+function subjectsOf({ settings, accounts }: View): Map<string, Fields> {
+  const ofAccounts = accounts.map((account) => [account.id, factsOf(settings, account)] as const);
+  return new Map([[ALL, without(settings, "serviceAccounts")], ...ofAccounts]);
+}
+
+/** The settings that say whose token it is, and the names. */
+const OF_TOKEN = [
+  "tokenType",
+  "userLogin",
+  "teamName",
+  "runnerName",
+  "organizationAdmin",
+  "namespace",
+  "name",
+];
+
+function factsOf(component: Fields, account: Account): Fields {
+  const { settings } = account;
+  return { token: tokenOf(request(component, account)), ...without(settings, ...OF_TOKEN) };
+}
+
+/** Returns what an entry has by default: it is not listed of a new service account. */
+function defaultsIn({ settings }: View): Fields {
+  return {
+    audienceRule: false,
+    awsRole: "none",
+    createServiceAccount: true,
+    injectToken: false,
+    runJob: true,
+    tokenAudience: `urn:pulumi:org:${textOf(valueAt(settings, "organization"))}`,
+  };
+}
+
+/** The settings whose elements have no order. */
+const SETS = ["rolePolicyArns", "createNamespaces"];
+
+function* settingLines(old: Fields, now: Fields): Generator<string> {
+  for (const name of new Set([...Object.keys(now), ...Object.keys(old)])) {
+    const [one, other] = [valueAt(old, name), valueAt(now, name)];
+    if (SETS.includes(name) && Array.isArray(one) && Array.isArray(other)) {
+      for (const it of one.filter((it) => !other.includes(it))) yield `${name}: ${text(it)} → none`;
+      for (const it of other.filter((it) => !one.includes(it))) yield `${name}: none → ${text(it)}`;
+      continue;
+    }
+    for (const { path, one: from, other: to } of differencesBetween(one, other)) {
+      if (isSame(from, to)) continue;
+      yield `${[name, ...path].join(".")}: ${text(from)} → ${text(to)}`;
+    }
   }
-  const names = new Set([...now.compared.keys(), ...old.compared.keys()]);
-  const details = [...names].flatMap((name) => [...differences(name, old, now)]);
-  return details.length > 0 ? [{ subject, kind: "changed", details }] : [];
+  yield* annotationNote(old, now);
 }
 
-function factText([name, value]: [string, Value | undefined]): string[] {
-  if (isEmpty(value) || value === "") return [];
-  // Each policy of an issuer, so that none of them is cut off.
-  if (Array.isArray(value)) return value.flatMap((element, index) => factText([`${name} ${index}`, element]));
-  return [`${name}: ${contrast(textOf(value), "")[0]}`];
+/** The annotation of a service account that exists already is its owner's. */
+function* annotationNote(old: Fields, now: Fields): Generator<string> {
+  const [from, to] = [valueAt(old, "awsRole"), valueAt(now, "awsRole")];
+  if (from !== "irsa" || to !== "pod-identity" || valueAt(now, "createServiceAccount") !== false) return;
+  yield "Remove the annotation eks.amazonaws.com/role-arn from its service account, which exists already. SDKs prefer it, and its role is gone.";
 }
 
-/** It changes with the ConfigMap, whose files are shown. */
-const CHECKSUM = /\.pulumi\.com\/token-exchange-checksum$/;
+function* listedLines(facts: Fields = {}, defaults: Fields): Generator<string> {
+  for (const [name, value] of Object.entries(facts)) {
+    if (!isEmpty(value) && !isEqual(value, defaults[name])) yield* listed(name, value);
+  }
+}
 
-function* differences(name: string, old: Subject, now: Subject): Generator<string> {
-  for (const { path, one, other } of differencesBetween(old.compared.get(name), now.compared.get(name))) {
-    const isSecret = one === SECRET && other === SECRET;
-    if (isSecret || (isEmpty(one) && isEmpty(other)) || CHECKSUM.test(path)) continue;
-    if (path) {
-      const place = path.replace(/^spec\.template\.spec\./, "");
-      const [from, to] = contrast(jsonOf(one), jsonOf(other));
-      yield `${name} ${place}: ${from} → ${to}`.trimStart();
-    } else if (!isImplied(name, old, now)) {
-      const [from, to] = contrast(wordsOf(one, old.listed?.get(name)), wordsOf(other, now.listed?.get(name)));
-      yield `${name}: ${from} → ${to}`;
+/** The longest list of words that is one line. */
+const LINE_CHARACTERS = 80;
+
+/** Returns a setting as a line, or as one for each of its elements where they are long. */
+function* listed(name: string, value: Value): Generator<string> {
+  const words = Array.isArray(value) ? value.map(text) : [text(value)];
+  const line = words.join(" ");
+  if (line.length <= LINE_CHARACTERS) yield `${name}: ${line}`;
+  else for (const word of words) yield `${name}: ${word}`;
+}
+
+function text(value: Value | undefined): string {
+  return withoutTokens(textOf(value));
+}
+
+function isSame(one: Value | undefined, other: Value | undefined): boolean {
+  return (one === SECRET && other === SECRET) || (isEmpty(one) && isEmpty(other)) || isEqual(one, other);
+}
+
+interface ResourceLine extends Pick<Change, "subject" | "kind"> {
+  detail: string;
+}
+
+/** Returns the places that differ from what the settings mean, before or after the update, and that it changes. */
+function* resourceLines({ before, after, isDeployed }: PlannedComponent): Generator<ResourceLine> {
+  for (const [name, providers] of after.providers) {
+    const [from, to] = [before.providers.get(name) ?? providers, providers].map(urnsOf);
+    if (from !== to) yield { subject: ALL, kind: "changed", detail: `provider of ${name}: ${from} → ${to}` };
+  }
+  yield* takenOver(before, after);
+  for (const deviation of deviationsIn(isDeployed ? before : undefined, after)) {
+    const { key, path, account, what, place, other: expected } = deviation;
+    const [old, now] = [before.resources.get(key), after.resources.get(key)];
+    const subject = account ?? ALL;
+    if (path.length > 0) {
+      if (!now) continue;
+      const values = changeText(at(old, path), at(now, path), path, !old);
+      if (values)
+        yield { subject, kind: "changed", detail: `${lowerFirst(what)}${place && ` ${place}`}: ${values}` };
+    } else if (expected === undefined) {
+      yield* ofForeign(what, old, now);
+    } else if (old || now) {
+      const [from, to] = [old, now].map((it) => (it ? "as its settings say" : "none"));
+      yield { subject, kind: "changed", detail: `${lowerFirst(what)}: ${from} → ${to}` };
     }
   }
 }
 
-/** What a role has. */
-const OF_ROLE = ["trust policy", "association", "role's inputs"];
-
-/** Returns whether a value is none before or after, and another one says so: what a role has. */
-function isImplied(name: string, old: Subject, now: Subject): boolean {
-  const [before, after] = [old, now].map(({ compared }) => isEmpty(compared.get("role")));
-  return OF_ROLE.includes(name) && before !== after;
-}
-
-/** Returns whether a value says as much as none: a provider reads it back, or leaves it out. */
-function isEmpty(value: Value | undefined): boolean {
-  return [undefined, null, [], {}].some((empty) => isEqual(value, empty));
-}
-
-/** Returns a value, or for an object what would be listed of it, for people. */
-function wordsOf(value: Value | undefined, listed?: Value): string {
-  if (isFields(value) && listed !== undefined) return textOf(listed);
-  return value === "" ? "none" : textOf(value);
-}
-
-/** Returns what is known about each subject: of the component, if it exists, and of the rest of the program. */
-function subjectsOf(view: View, exists: boolean) {
-  const { accounts, injection, otherIssuers, otherPolicies, foreign } = view;
-  const { otherObjects, otherAssociations } = view;
-  const subjects = new Map<string, Subject>();
-  const add = (name: string, subject: Subject) => subjects.set(unusedName(name, subjects), subject);
-  if (exists) add("OIDC issuer", issuerSubject(view));
-  for (const account of accounts) if (account.configMap) add(account.id, accountSubject(account));
-  if (injection.resources.length > 0) add("injection", injectionSubject(injection));
-  for (const policy of otherPolicies)
-    add(`policy ${jsonOf(policy)}`, { listed: new Map(), compared: new Map() });
-  const issuers = otherIssuers.filter(({ isOfComponent }) => !isOfComponent);
-  const others = [...issuers, ...otherObjects, ...otherAssociations, ...foreign];
-  for (const { title, inputs } of others) add(title, wholeSubject(inputs));
-  if (exists) {
-    const facts = [...providerFacts(view), ...factsOf(view.supporting)];
-    add("other resources", { compared: new Map(facts) });
+/** Returns what exists already, elsewhere, and becomes a part of the component: by an import or an alias. */
+function* takenOver(before: View, after: View): Generator<ResourceLine> {
+  const own = new Set([...before.resources.values()].map(({ resource }) => resource));
+  for (const { type, title, resource } of after.resources.values()) {
+    const { deployed, op } = resource;
+    if (!deployed || own.has(resource) || type === ALLOW_POLICY || op === "read") continue;
+    yield {
+      subject: title,
+      kind: "changed",
+      detail: `takes over what exists already: ${deployed.id ?? deployed.urn}`,
+    };
   }
-  return subjects;
 }
 
-function wholeSubject(inputs: Fields): Subject {
-  return { listed: new Map(Object.entries(inputs)), compared: new Map([[INPUTS, inputs]]) };
+/** Returns the deviations of the component, each place once: those of a removed service account are listed by its settings. */
+function deviationsIn(before: View | undefined, after: View): Iterable<Deviation> {
+  const deviations = new Map<string, Deviation>();
+  for (const it of [...(before ? deviationsOf(before) : []), ...deviationsOf(after)]) {
+    const isLeft = it.account === undefined || after.accounts.some(({ id }) => id === it.account);
+    const isInProgram = after.resources.has(it.key);
+    if (it.kind !== "open" && (isLeft || isInProgram)) deviations.set([it.key, ...it.path].join("\n"), it);
+  }
+  return deviations.values();
 }
 
-function factsOf(resources: Resource[]): [string, Value][] {
-  const facts = new Map<string, Value>();
-  for (const { title, inputs } of resources) facts.set(unusedName(title, facts), inputs);
-  return [...facts];
+function urnsOf(providers: Provider[]): string {
+  return providers.map(({ urn }) => urn).join(", ");
 }
 
-/** Resources of several types, or below several parents, can have the same title. */
-function unusedName(name: string, taken: Map<string, unknown>): string {
-  let number = 1;
-  const numbered = () => (number === 1 ? name : `${name} (${number})`);
-  while (taken.has(numbered())) number += 1;
-  return numbered();
+/** Returns what changes in a resource that no setting requires. */
+function* ofForeign(
+  subject: string,
+  old: Found | undefined,
+  now: Found | undefined,
+): Generator<ResourceLine> {
+  const kind = !old ? "new" : now ? "changed" : "removed";
+  for (const { path, one, other } of differencesBetween(old?.inputs ?? {}, now?.inputs ?? {})) {
+    const values = kind === "changed" ? changeText(one, other, path) : valueText(one ?? other, path);
+    if (values) yield { subject, kind, detail: `${path.join(".")}: ${values}` };
+  }
 }
 
-function issuerSubject({ issuer, providers }: View): Subject {
-  const { inputs = {} } = issuer ?? {};
-  const [provider] = providers.get("pulumiservice") ?? [];
-  // With a URL that is not known, a new issuer's are not known either.
-  const thumbprints = valueAt(inputs, "url") === UNKNOWN ? undefined : valueAt(inputs, "thumbprints");
-  const listed: Facts = new Map<string, Value | undefined>([
-    ["URL", valueAt(inputs, "url")],
-    ["organization", valueAt(inputs, "organization")],
-    ["Pulumi Cloud", valueAt(provider?.inputs, "apiUrl")],
-    ["maximum lifetime", inSeconds(valueAt(inputs, "maxExpirationSeconds"))],
-    ["thumbprints", thumbprints],
-  ]);
-  const others = without(inputs, "url", "organization", "maxExpirationSeconds", "thumbprints");
-  return { listed, compared: new Map([...listed, [INPUTS, others]]) };
+function changeText(one: Value | undefined, other: Value | undefined, path: string[], isNew = false): string {
+  if (isSame(one, other)) return "";
+  return isNew ? valueText(other, path) : `${valueText(one, path)} → ${valueText(other, path)}`;
 }
 
-function inSeconds(seconds: Value | undefined): string | undefined {
-  return seconds === undefined ? undefined : `${textOf(seconds)} s`;
+function at(found: Found | undefined, path: string[]): Value | undefined {
+  const [first = ""] = path;
+  const flag = found && path.length === 1 ? found.state.kept[first] : undefined;
+  return flag ?? path.reduce<Value | undefined>(elementAt, found?.inputs);
 }
 
-function accountSubject(account: Account): Subject {
-  const { settings, policy, configMap, role, association, serviceAccount, job } = account;
-  const request = fieldsAt(configMap?.request);
-  const rules = fieldsAt(policy, "rules");
-  const further = Object.entries(without(rules, NAMESPACE_CLAIM, NAME_CLAIM, "aud"));
-  const grant = without(fieldsAt(policy), "rules");
-  const script = scriptText(configMap?.script);
-  const facts: Facts = new Map<string, Value | undefined>([
-    ["token", tokenOf(request)],
-    ["lifetime", inSeconds(valueAt(request, "tokenExpirationSeconds"))],
-    ["required audience", valueAt(rules, "aud")],
-    ["further rules", further.map(([path, pattern]) => `${path} = ${textOf(pattern)}`).join(", ")],
-    ["injection", valueAt(settings, "injectToken") === true ? "into its pods" : ""],
-    ["role", role && valueAt(settings, "awsRole")],
-    ["role policies", rolePolicies(account)],
-    ["permissions boundary", valueAt(role?.inputs, "permissionsBoundary")],
-    ...factsOf(role?.uses.filter((it) => !isAttachment(it)) ?? []),
-    ["Job", job && jobText(job)],
-    ["script", script === OWN_SCRIPT ? "" : script],
-  ]);
-  const compared: Facts = new Map<string, Value | undefined>([
-    ...facts,
-    ["audience of its ID token", valueAt(settings, "tokenAudience")],
-    ["allow policy grants", isGrantOf(request, grant) ? "this token" : grant],
-    ["runner pool", valueAt(grant, "runnerID")],
-    ["request", without(request, "tokenType", "tokenScope", "tokenExpirationSeconds")],
-    ["script", script],
-    ["ConfigMap", configMap?.inputs],
-    ["Job", job],
-    ["service account", serviceAccount],
-    ["trust policy", role?.trustPolicy],
-    ["association", association],
-    ["role's inputs", role && without(role.inputs, "permissionsBoundary")],
-  ]);
-  return { listed: new Map([...facts, ...(job ? podFacts(job) : [])]), compared };
+/** Returns an element of an object, or of a list by its index or its name. */
+function elementAt(value: Value | undefined, key: string): Value | undefined {
+  if (!Array.isArray(value)) return valueAt(value, key);
+  return value.find((it) => valueAt(it, "name") === key) ?? value[Number(key)];
 }
 
-/** Returns whether an allow policy grants the access token that is requested. */
-function isGrantOf(request: Fields, grant: Fields): boolean {
-  const [type, scope] = ["tokenType", "tokenScope"].map((name) => textOf(valueAt(request, name)));
-  const owner: Record<string, Fields> = {
-    personal: { userLogin: scope?.replace(/^user:/, "") ?? null },
-    team: { teamName: scope?.replace(/^team:/, "") ?? null },
-    runner: { runnerID: valueAt(grant, "runnerID") ?? null },
-    organization: scope === "admin" ? { authorizedPermissions: ["admin"] } : {},
-  };
-  return isEqual(grant, { decision: "allow", tokenType: type ?? null, ...owner[type ?? ""] });
-}
-
-function isAttachment({ title }: Resource): boolean {
-  return title.startsWith("RolePolicyAttachment ");
-}
-
-/** Returns the ARNs of the managed policies that the program attaches to the role. */
-function rolePolicies({ attachments, role }: Account): string {
-  const elsewhere = role?.uses.filter(isAttachment).map(({ inputs }) => inputs) ?? [];
-  const texts = [...attachments, ...elsewhere].map((inputs) => {
-    const [policyArn, attachedTo] = [valueAt(inputs, "policyArn"), valueAt(inputs, "role") ?? null];
-    const isOwn = isOpaque(attachedTo) || attachedTo === role?.name;
-    return `${textOf(policyArn)}${isOwn ? "" : ` of ${textOf(attachedTo)}`}`;
-  });
-  return texts.sort().join(", ");
-}
-
-/** Returns what each container of a Job runs, without the exchange script in front of it. */
-function jobText(job: Fields): string {
-  const spec = valueAt(job, "spec", "template", "spec");
-  const containers = elementsOf([valueAt(spec, "containers"), valueAt(spec, "initContainers")]);
-  const texts = containers.map((container) => {
-    const [command, args] = [valueAt(container, "command"), valueAt(container, "args")];
-    const words = [...elementsOf([command]).filter((it) => it !== SCRIPT_PATH), ...elementsOf([args])];
-    return `${words.map(textOf).join(" ")}, in ${textOf(valueAt(container, "image"))}`;
-  });
-  return texts.join("; ");
-}
-
-const SCRIPT_PATH = `/var/run/secrets/pulumi.com/${SCRIPT_FILE}`;
-
-/** What the pod of a Job has by default, beside its containers and volumes. */
-const POD: Fields = {
-  automountServiceAccountToken: false,
-  restartPolicy: "Never",
-  nodeSelector: { "kubernetes.io/os": "linux" },
-  securityContext: {
-    runAsNonRoot: true,
-    runAsUser: 1000,
-    runAsGroup: 1000,
-    seccompProfile: { type: "RuntimeDefault" },
-  },
-};
-
-const TMP: Fields = { name: "tmp", emptyDir: { medium: "Memory", sizeLimit: "128Mi" } };
-
-/** What its own container has by default, beside what `jobText` says. */
-const CONTAINER: Fields = {
-  env: [
-    { name: "HOME", value: "/tmp" },
-    { name: "PULUMI_HOME", value: "/tmp/.pulumi" },
-    { name: "PULUMI_SKIP_UPDATE_CHECK", value: "true" },
-    { name: "PULUMI_CREDENTIAL_HELPER", value: SCRIPT_PATH },
-  ],
-  securityContext: {
-    allowPrivilegeEscalation: false,
-    readOnlyRootFilesystem: true,
-    capabilities: { drop: ["ALL"] },
-  },
-  resources: { requests: { cpu: "100m", memory: "256Mi" }, limits: { cpu: "1", memory: "512Mi" } },
-  terminationMessagePolicy: "FallbackToLogsOnError",
-  volumeMounts: [
-    { name: "tmp", mountPath: "/tmp" },
-    { name: "pulumi-token-exchange", mountPath: "/var/run/secrets/pulumi.com", readOnly: true },
-  ],
-};
-
-/** Returns what the pod of a Job has, as far as it is not the default, and `jobText` does not say it. */
-function podFacts(job: Fields): [string, Value][] {
-  const spec = fieldsAt(job, "spec", "template", "spec");
-  const others = without(spec, "containers", "initContainers", "serviceAccountName", "volumes");
-  const volumes = valueAt(spec, "volumes") ?? [];
-  const isOwn = (it: Value) => isEqual(it, TMP) || valueAt(it, "name") === "pulumi-token-exchange";
-  const added = Array.isArray(volumes) ? volumes.filter((it) => !isOwn(it)) : volumes;
-  const containers = elementsOf([valueAt(spec, "containers"), valueAt(spec, "initContainers")]).flatMap(
-    (it) => {
-      const further = isFields(it) ? without(it, "name", "image", "command", "args") : {};
-      const isOwn = valueAt(it, "name") === "token-exchange";
-      return differingFrom(isOwn ? CONTAINER : {}, further, `Job's container ${textOf(valueAt(it, "name"))}`);
-    },
-  );
-  return [...differingFrom(POD, { ...others, volumes: added }, "Job's"), ...containers];
-}
-
-function differingFrom(defaults: Fields, fields: Fields, what: string): [string, Value][] {
-  const keys = Object.keys({ ...defaults, ...fields });
-  const others = keys.filter((key) => !isEqual(fields[key], defaults[key]));
-  return others.map((key) => [`${what} ${key}`, fields[key] ?? "none"]);
-}
-
-const OWN_SCRIPT = "that of this clone";
-
-/** Returns which exchange script a ConfigMap has. */
-function scriptText(script: Value | undefined): string {
-  if (typeof script !== "string") return textOf(script);
-  return script === EXCHANGE_SCRIPT ? OWN_SCRIPT : digestOf(script);
-}
-
-function digestOf(text: string): string {
-  return createHash("sha256").update(text).digest("hex").slice(0, 12);
-}
-
-/** The digest of what the admission policy of this clone adds to pods. A test says if it is another one. */
-const OWN_INJECTION = "853f1563e38d";
-
-/** Returns what an admission policy adds to pods, as far as it is not compared, and all of the policy and its binding. */
-function injectionSubject({ resources, rest }: Injection): Subject {
-  const digest = digestOf(jsonOf(sorted(rest)));
-  const binding = resources.find(({ title }) => title.startsWith("MutatingAdmissionPolicyBinding "));
-  return {
-    listed: new Map([
-      ["what it adds", digest === OWN_INJECTION ? "" : digest],
-      ["binding", valueAt(binding?.inputs, "spec")],
-    ]),
-    compared: new Map(factsOf(resources)),
-  };
-}
-
-/** Returns a value whose keys are in order: those of a plan are, but not those of a simulation. */
-function sorted(value: Value): Value {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (!isFields(value)) return value;
-  const entries = Object.entries(value).map(([key, element]) => [key, sorted(element)] as const);
-  return Object.fromEntries(entries.sort(([one], [other]) => (one < other ? -1 : 1)));
-}
-
-/** Returns the elements of those values that are lists. */
-function elementsOf(lists: (Value | undefined)[]): Value[] {
-  return lists.flatMap((it) => (Array.isArray(it) ? it : []));
-}
-
-/** Returns the inputs of the providers, without the URL of Pulumi Cloud, and with a digest of the kubeconfig. */
-function providerFacts({ providers }: View): [string, Value][] {
-  return [...providers].map(([name, [provider]]) => {
-    const inputs = provider?.inputs ?? {};
-    const kubeconfig = valueAt(inputs, "kubeconfig");
-    const digest = typeof kubeconfig === "string" ? digestOf(kubeconfig) : (kubeconfig ?? null);
-    return [`provider of ${name}`, { ...without(inputs, "apiUrl"), kubeconfig: digest }];
-  });
+function lowerFirst(sentence: string): string {
+  return sentence.charAt(0).toLowerCase() + sentence.slice(1);
 }

@@ -1,11 +1,11 @@
-// `npm start -- --plan FILE`: what the update of a plan changes, and who would be granted what.
+// `npm start -- --plan FILE`: what the update of a plan changes, and whether its components are as their settings say.
 
 import { createReadStream } from "node:fs";
 import { changesIn } from "./changes";
-import type { PlannedComponent } from "./components";
-import { findingsIn } from "./findings";
+import { findingsIn } from "./compare";
+import { type PlannedComponent, readComponents } from "./components";
+import { elsewhereLines } from "./elsewhere";
 import { type Plan, parsePlan } from "./plan";
-import { readComponents } from "./readComponents";
 import { generatedPolicies } from "./report";
 import { formatOf, type Output, openScreen, type ReportOptions, type Screen } from "./screen";
 import { visible } from "./terminal";
@@ -16,7 +16,8 @@ const MAX_MEGABYTES = 200;
  * Checks what `pulumi preview --json --show-sames` has printed, and prints the result, or why there is none. Does not throw.
  *
  * @param file the path of what it has printed; `-` for standard input.
- * @returns the exit code: 0 if everything is as the settings intend, 1 if something is not, 2 if the file cannot be read.
+ * @returns the exit code: 0 if every component is as its settings say; 1 if something is not, or if the report is longer than GitHub
+ *   shows; 2 if the file cannot be read.
  */
 export async function checkPlan(
   file: string,
@@ -33,9 +34,12 @@ export async function checkPlan(
     });
     banner(` of stack ${plan.stack}`);
     const components = readComponents(plan);
-    const exitCode = options.policies ? printPolicies(components, screen) : printReports(components, screen);
+    if (options.policies) return printPolicies(components, screen);
+    const exitCode = printReports(components, screen);
+    screen.title("Elsewhere in the program");
+    screen.print(...elsewhereLines(plan));
     screen.lastLine("Plan");
-    return exitCode;
+    return screen.isCutOff() ? 1 : exitCode;
   } catch (error) {
     screen.error(error);
     return 2;
@@ -62,6 +66,7 @@ async function readPlan(file: string): Promise<Plan> {
 function printPolicies(components: PlannedComponent[], screen: Screen): number {
   const policies = components.map((it) => [it.name, it.isDeleted ? null : generatedPolicies(it)]);
   screen.json(Object.fromEntries(policies));
+  screen.lastLine("Plan");
   return 0;
 }
 

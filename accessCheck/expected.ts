@@ -1,220 +1,273 @@
-// What the settings of a component mean, built a second time: the program has its own functions for all of it, and nothing here
-// is imported from there. A value that depends on a setting that is not known is not known either.
+// What a component must have by its settings: all of its resources, as data. A value that depends on a setting that is not known is
+// not known either.
+//
+// What grants something is in grants.ts. What grants nothing by itself is that of this clone: the exchange script, the pod of the
+// Job, and what the admission policy adds to pods.
 
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Account, accountId, type View } from "./components";
+import { bindingSpec, policySpec } from "../kubernetes/injectionPolicy";
+import { type JobPodArgs, jobPod } from "../kubernetes/jobPod";
+import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, VOLUME_NAME } from "../kubernetes/tokenVolume";
+import { type Account, ALLOW_POLICY, keyOf, OIDC_ISSUER, outputsOf, ROLE, type View } from "./components";
+import { allowPolicy, association, injection, ROLE_ANNOTATION, request, trustPolicy } from "./grants";
 import {
   type Fields,
   fieldsAt,
-  isEqual,
+  fieldsIn,
   isOpaque,
   jsonOf,
-  type Opaque,
-  SECRET,
+  OutputOf,
   textOf,
-  UNKNOWN,
   type Value,
   valueAt,
 } from "./values";
 
-/** The claims of an ID token that name its service account. The quotes keep the dot from separating two names. */
-export const NAMESPACE_CLAIM = '"kubernetes.io".namespace';
-export const NAME_CLAIM = '"kubernetes.io".serviceaccount.name';
-
-/** The annotation by which the EKS webhook gives pods a role, and the prefix of all that it reads. */
-export const ROLE_ANNOTATION = "eks.amazonaws.com/role-arn";
-export const WEBHOOK_PREFIX = "eks.amazonaws.com/";
-
-/** The names of an account, and its entry. */
-interface Named {
-  namespace: string;
-  name: string;
-  settings: Fields;
-}
-
-/**
- * Returns the allow policy of a service account.
- * https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
- */
-export function allowPolicy({ namespace, name, settings }: Named): Fields {
-  const audience = valueAt(settings, "tokenAudience") ?? null;
-  const [further, isRequired] = [valueAt(settings, "policyRules"), valueAt(settings, "audienceRule")];
-  const rules = {
-    ...fieldsAt(settings, "policyRules"),
-    [NAMESPACE_CLAIM]: namespace,
-    [NAME_CLAIM]: name,
-    ...(isRequired === true && { aud: audience }),
-  };
-  return {
-    decision: "allow",
-    tokenType: valueAt(settings, "tokenType") ?? null,
-    ...grantedTo(settings),
-    rules: [further, isRequired].find(isOpaque) ?? rules,
-  };
-}
-
-/** Returns whose token an allow policy grants. */
-function grantedTo(settings: Fields): Fields {
-  const setting = (key: string) => valueAt(settings, key) ?? null;
-  switch (valueAt(settings, "tokenType")) {
-    case "personal":
-      return { userLogin: setting("userLogin") };
-    case "team":
-      return { teamName: setting("teamName") };
-    case "runner":
-      return { runnerID: setting("runnerId") };
-    default:
-      return setting("organizationAdmin") === true ? { authorizedPermissions: ["admin"] } : {};
-  }
-}
-
-/** Returns what the workloads of a service account request: a file for each. https://www.rfc-editor.org/rfc/rfc8693 */
-export function request(component: Fields, { settings }: Named): Fields {
-  return {
-    organization: valueAt(component, "organization") ?? null,
-    tokenType: valueAt(settings, "tokenType") ?? null,
-    tokenScope: scopeOf(settings),
-    tokenExpirationSeconds: joined(valueAt(settings, "tokenExpirationSeconds")),
-    apiUrl: valueAt(component, "pulumiApiUrl") ?? null,
-  };
-}
-
-/** The exchange script in a ConfigMap. */
-export const SCRIPT_FILE = "exchange-token.sh";
-
 /** The exchange script of this clone. */
 export const EXCHANGE_SCRIPT = readFileSync(join(__dirname, "..", "scripts", SCRIPT_FILE), "utf8");
 
-function scopeOf(settings: Fields): Value {
-  switch (valueAt(settings, "tokenType")) {
-    case "personal":
-      return joined("user:", valueAt(settings, "userLogin"));
-    case "team":
-      return joined("team:", valueAt(settings, "teamName"));
-    case "runner":
-      return joined("runner:", valueAt(settings, "runnerName"));
-    default:
-      return valueAt(settings, "organizationAdmin") === true ? "admin" : "";
-  }
+/** A resource that a component must have. */
+export interface Expected {
+  type: string;
+  /** Without the name of the component. */
+  name: string;
+  /** The service account that it is for; undefined for all of them. */
+  account?: Account;
+  /** How a sentence about it begins, such as `Its role`. */
+  what: string;
+  /** How a sentence about one of its inputs begins, if it has words of its own. */
+  parts?: Record<string, string>;
+  /** All of its inputs. What is empty can be left out. */
+  inputs: Fields;
+  /** The inputs that its provider can add. */
+  added?: Fields;
+  /** Whether it decides who is granted something: then nothing that is deployed may become unknown. */
+  isGrant: boolean;
 }
 
-/** Returns whose access token is requested, such as `team:platform`. */
-export function tokenOf(requested: Fields): string {
-  const [type, scope] = ["tokenType", "tokenScope"].map((name) => textOf(valueAt(requested, name)));
-  if (type === "organization" && scope === "admin") return "organization (admin)";
-  if (type === "organization" && scope === '""') return type;
-  const isOfType = scope?.startsWith(`${type === "personal" ? "user" : type}:`);
-  return isOfType ? `${scope}` : `${type}:${scope}`;
-}
-
-/**
- * Returns the service accounts whose settings grant them the access token of this one. The organization token of an administrator
- * includes the others.
- *
- * @param others the component that has those service accounts.
- */
-export function sharersOf({ settings }: View, account: Account, others: View): Account[] {
-  const { tokenType, tokenScope } = request(settings, account);
-  const isGranted = (other: Account) => {
-    // No two types have the same scope. Two that are not known can differ, and are not equal.
-    const granted = request(others.settings, other).tokenScope;
-    return isEqual(granted, tokenScope) || (tokenType === "organization" && granted === "admin");
-  };
-  return others.accounts.filter((other) => other !== account && isGranted(other));
-}
-
-/** What an admission policy compares with a list of `NAMESPACE/NAME`. */
-const POD_ACCOUNT = "request.namespace + '/' + object.spec.?serviceAccountName.orValue('')";
-
-/**
- * Returns which pods the admission policy of injection changes, and the audience of the ID token that it adds to them. Its other
- * conditions only exclude pods: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
- *
- * @param accounts those with `injectToken`.
- */
-export function injection(accounts: Named[]): Fields {
-  const values = [...new Set(accounts.map(({ namespace }) => namespace))].sort();
-  const named = accounts.map((account) => ({
-    ...account,
-    id: jsonOf(accountId(account)),
-  }));
-  const audiences = named.map(({ id, settings }) => {
-    const audience = valueAt(settings, "tokenAudience") ?? null;
-    return isOpaque(audience) ? audience : `${id}: ${jsonOf(audience)}`;
+/** Returns all resources that a component must have by its settings. */
+export function expectedOf(view: View): Expected[] {
+  const { accounts } = view;
+  const ofAccounts = accounts.flatMap((account) => {
+    const all = [...identityOf(view, account), ...exchangeOf(view, account)];
+    return all.map((expected) => ({ ...expected, account }));
   });
-  return {
-    matchConstraints: {
-      namespaceSelector: {
-        matchExpressions: [{ key: "kubernetes.io/metadata.name", operator: "In", values }],
+  return [...commonOf(view), ...ofAccounts, ...injectionOf(view)];
+}
+
+/** Returns what there is once for all service accounts. */
+function commonOf({ settings, resources }: View): Expected[] {
+  const setting = (name: string) => valueAt(settings, name) ?? null;
+  const stash = { type: "pulumi:index:Stash", what: "The place where the component stays", isGrant: false };
+  const place = { organization: setting("organization"), issuerUrl: setting("issuerUrl") };
+  const namespaces = setting("createNamespaces");
+  const names = Array.isArray(namespaces) ? namespaces.map(textOf) : [];
+  const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
+
+  // The program can pass its own provider.
+  const ofProvider = { type: "pulumi:providers:pulumiservice", name: "oidc-issuer", isGrant: true };
+  const provider = resources.get(keyOf(ofProvider));
+  // The version is that of the SDK.
+  const added = { version: valueAt(provider?.inputs, "version") ?? null };
+  const inputs = { apiUrl: setting("pulumiApiUrl") };
+  return [
+    { ...stash, name: "oidc-issuer.url", inputs: { input: setting("pulumiApiUrl") } },
+    { ...stash, name: "oidc-issuer.place", inputs: { input: place } },
+    ...(provider ? [{ ...ofProvider, what: "The provider of Pulumi Cloud", inputs, added }] : []),
+    ...names.map((name) => ({
+      ...kubernetesObject("v1", "Namespace", { name, labels }),
+      name,
+      what: `Namespace ${name}`,
+      isGrant: false,
+    })),
+    {
+      type: OIDC_ISSUER,
+      name: "oidc-issuer",
+      what: "The OIDC issuer",
+      inputs: {
+        organization: setting("organization"),
+        name: setting("issuerName"),
+        url: setting("issuerUrl"),
+        maxExpirationSeconds: setting("maxExpirationSeconds"),
       },
-      resourceRules: [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] }],
+      isGrant: true,
     },
-    "service-account": `${POD_ACCOUNT} in [\n${named
-      .map(({ id }) => id)
-      .sort()
-      .join(",\n")}\n]`,
-    audiences: audiences.find(isOpaque) ?? `{\n${audiences.sort().join(",\n")}\n}`,
+  ];
+}
+
+/** Returns the type and the inputs of an object. */
+function kubernetesObject(apiVersion: string, kind: string, metadata: Fields, others: Fields = {}) {
+  const group = apiVersion.includes("/") ? apiVersion : `core/${apiVersion}`;
+  return { type: `kubernetes:${group}:${kind}`, inputs: { apiVersion, kind, metadata, ...others } };
+}
+
+/** Returns what a service account is, and what grants it its token and its role. */
+function identityOf({ settings: component, resources }: View, account: Account): Expected[] {
+  const { namespace, name, settings } = account;
+  const own = { name: `${namespace}.${name}`, isGrant: true };
+  const role = resources.get(keyOf({ ...own, type: ROLE }));
+  const ofRole = (output: string) => valueAt(outputsOf(role), output) ?? new OutputOf(role?.state.urn ?? "");
+  const kind = valueAt(settings, "awsRole");
+  const annotations: Fields = kind === "irsa" ? { [ROLE_ANNOTATION]: ofRole("arn") } : {};
+  const serviceAccount = {
+    ...own,
+    ...kubernetesObject("v1", "ServiceAccount", { namespace, name, annotations }, NO_API_TOKEN),
+    what: "Its service account",
   };
+  const ofPodIdentity = {
+    ...own,
+    type: "aws:eks/podIdentityAssociation:PodIdentityAssociation",
+    what: "Its association with the role",
+    inputs: association(component, account, ofRole("arn")),
+    added: { disableSessionTags: false },
+  };
+  return [
+    { ...own, type: "eks-pulumi-oidc:index:WorkloadIdentity", what: "Its component", inputs: {} },
+    {
+      ...own,
+      type: ALLOW_POLICY,
+      name: account.id,
+      what: "Its allow policy",
+      inputs: allowPolicy(account),
+      // An empty list reads back as none.
+      added: { authorizedPermissions: [] },
+    },
+    ...roleOf(component, account, ofRole("name")),
+    ...(kind === "pod-identity" ? [ofPodIdentity] : []),
+    ...(valueAt(settings, "createServiceAccount") === false ? [] : [serviceAccount]),
+  ];
 }
 
-/** Returns the trust policy of the role of a service account; undefined if it has none. */
-export function trustPolicy(component: Fields, account: Named): Value | undefined {
-  switch (valueAt(account.settings, "awsRole")) {
-    case "irsa":
-      return irsaTrustPolicy(component, account);
-    case "pod-identity":
-      return podIdentityTrustPolicy(component, account);
-    default:
-      return undefined;
-  }
+/** Pods mount the ID token for the exchange by themselves. */
+const NO_API_TOKEN = { automountServiceAccountToken: false };
+
+/** Returns the role, with its policies; none if it has no role. */
+function roleOf(component: Fields, account: Account, roleName: Value): Expected[] {
+  const { id, namespace, name, settings } = account;
+  const policy = trustPolicy(component, account);
+  if (policy === undefined) return [];
+  const own = { name: `${namespace}.${name}`, isGrant: true };
+  const listed = valueAt(settings, "rolePolicyArns");
+  return [
+    {
+      ...own,
+      type: ROLE,
+      what: "Its role",
+      parts: { assumeRolePolicy: "Its trust policy", permissionsBoundary: "Its permissions boundary" },
+      inputs: {
+        // The provider adds 26 characters to it, and a name has at most 64.
+        namePrefix: `${`pulumi-oidc-${namespace}-${name}`.slice(0, 37)}-`,
+        path: valueAt(component, "rolePath") ?? null,
+        description: `Role of the Kubernetes service account ${id}`,
+        assumeRolePolicy: policy,
+        permissionsBoundary: valueAt(component, "permissionsBoundaryArn") ?? null,
+        forceDetachPolicies: true,
+      },
+      added: { maxSessionDuration: 3600 },
+    },
+    ...(Array.isArray(listed) ? listed : []).map((policyArn) => ({
+      ...own,
+      type: "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+      name: `${own.name}.${textOf(policyArn)}`,
+      what: `Its policy ${jsonOf(policyArn)}`,
+      inputs: { role: roleName, policyArn },
+    })),
+  ];
 }
 
-/** https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html */
-function irsaTrustPolicy(component: Fields, { namespace, name }: Named): Value {
-  const [issuerUrl, providerArn] = [valueAt(component, "issuerUrl"), valueAt(component, "oidcProviderArn")];
-  const whole = joined(issuerUrl, providerArn);
-  if (isOpaque(whole)) return whole;
-  const issuer = textOf(issuerUrl).replace(/^https:\/\//, "");
-  return allowedTo({ Federated: textOf(providerArn) }, "sts:AssumeRoleWithWebIdentity", {
-    [`${issuer}:sub`]: `system:serviceaccount:${namespace}:${name}`,
-    [`${issuer}:aud`]: "sts.amazonaws.com",
+/** Returns what the pods of a service account mount, and the Job that tests it. */
+function exchangeOf({ settings: component, resources }: View, account: Account): Expected[] {
+  const { namespace, name, settings } = account;
+  const data = { ...request(component, account), [SCRIPT_FILE]: EXCHANGE_SCRIPT };
+  const configMapName = `${name}${CONFIG_MAP_SUFFIX}`;
+  const metadata = { namespace, name: configMapName, annotations: { "pulumi.com/patchForce": "true" } };
+  const configMap = {
+    ...kubernetesObject("v1", "ConfigMap", metadata, { data }),
+    name: `${namespace}.${name}.${VOLUME_NAME}`,
+    what: "Its ConfigMap",
+    parts: { data: "Its request" },
+    isGrant: true,
+  };
+  if (valueAt(settings, "runJob") === false) return [configMap];
+
+  const command = valueAt(settings, "command");
+  const pod = ownPod({
+    serviceAccountName: name,
+    configMap: new OutputOf(resources.get(keyOf(configMap))?.state.urn ?? "", configMapName),
+    tokenAudience: valueAt(settings, "tokenAudience") ?? null,
+    image: valueAt(component, "image") ?? null,
+    command: Array.isArray(command) ? command.map(textOf) : [],
+    podSpec: fieldsAt(component, "jobPodSpec"),
   });
+  const annotations = { "pulumi.com/token-exchange-checksum": checksumOf(data) };
+  const spec = {
+    backoffLimit: 0,
+    activeDeadlineSeconds: 300,
+    template: { metadata: { annotations }, spec: pod },
+  };
+  const jobName = `${name}-token-exchange`;
+  const ofJob = {
+    namespace,
+    // It is a label of its pods, too.
+    name: jobName.length <= 63 ? jobName : `${sha256(name).slice(0, 16)}-token-exchange`,
+    annotations: { "pulumi.com/replaceUnready": "true" },
+  };
+  const job = kubernetesObject("batch/v1", "Job", ofJob, { spec });
+  return [configMap, { ...job, name: `${namespace}.${name}`, what: "Its Job", isGrant: false }];
 }
 
-/** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html */
-function podIdentityTrustPolicy(component: Fields, { namespace, name }: Named): Value {
-  const clusterArn = joined(valueAt(component, "clusterArn"));
-  if (isOpaque(clusterArn)) return clusterArn;
-  return allowedTo({ Service: "pods.eks.amazonaws.com" }, ["sts:AssumeRole", "sts:TagSession"], {
-    "aws:RequestTag/eks-cluster-arn": clusterArn,
-    "aws:RequestTag/kubernetes-namespace": namespace,
-    "aws:RequestTag/kubernetes-service-account": name,
-  });
+/** Returns the pod of this clone. What is not known stays in it as it is. */
+function ownPod(args: { [name in keyof JobPodArgs]: unknown }): Fields {
+  return jobPod(args as JobPodArgs) as unknown as Fields;
 }
 
-function allowedTo(Principal: Fields, Action: Value, equal: Fields): Fields {
-  const statement = { Effect: "Allow", Principal, Action, Condition: { StringEquals: equal } };
-  return { Version: "2012-10-17", Statement: [statement] };
+function checksumOf(data: Fields): Value {
+  return Object.values(data).find(isOpaque) ?? sha256(JSON.stringify(data));
 }
 
-/** Returns the association of a service account with its role, for EKS Pod Identity. */
-export function association(component: Fields, { namespace, name }: Named, roleArn: Value): Fields {
-  // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
-  const clusterArn = joined(valueAt(component, "clusterArn"));
-  const [, region = null, clusterName = null] = isOpaque(clusterArn)
-    ? [clusterArn, clusterArn, clusterArn]
-    : (/^arn:[^:]*:eks:([^:]*):[^:]*:cluster\/(.*)$/.exec(clusterArn) ?? []);
-  return { region, clusterName, namespace, serviceAccount: name, roleArn };
+function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }
 
-/** Returns what the webhook reads on a service account that the component creates. */
-export function webhookAnnotations({ settings }: Named, roleArn: Value): Fields {
-  return valueAt(settings, "awsRole") === "irsa" ? { [ROLE_ANNOTATION]: roleArn } : {};
+const ADMISSION = "admissionregistration.k8s.io/v1";
+
+/**
+ * Returns the admission policy, and its binding; none if no pod is injected. Which pods it changes, and for which audience, is built a
+ * second time; the rest of it is that of this clone.
+ */
+function injectionOf({ accounts, resources }: View): Expected[] {
+  const injected = accounts.filter(({ settings }) => valueAt(settings, "injectToken") === true);
+  if (injected.length === 0) return [];
+  const own = { name: "inject-token", isGrant: true };
+  const found = resources.get(keyOf({ ...own, type: `kubernetes:${ADMISSION}:MutatingAdmissionPolicy` }));
+  // It contains the name of the stack, and decides nothing.
+  const chosen = valueAt(found?.inputs, "metadata", "name");
+  const name = typeof chosen === "string" ? chosen : null;
+  const selection = injection(injected);
+  const ofClone = policySpec([], "") as unknown as Fields;
+  const spec = {
+    ...ofClone,
+    matchConstraints: selection.matchConstraints,
+    matchConditions: withExpression("service-account", selection.serviceAccount, ofClone.matchConditions),
+    variables: withExpression("audiences", selection.audiences, ofClone.variables),
+  };
+  const binding = bindingSpec<Value>(new OutputOf(found?.state.urn ?? "", name ?? undefined));
+  return [
+    {
+      ...own,
+      ...kubernetesObject(ADMISSION, "MutatingAdmissionPolicy", { name }, { spec }),
+      what: "The admission policy",
+    },
+    {
+      ...own,
+      ...kubernetesObject(ADMISSION, "MutatingAdmissionPolicyBinding", { name }, { spec: binding }),
+      what: "The binding of the admission policy",
+    },
+  ];
 }
 
-/** Returns the parts as one string; what is not known if one of them is not. */
-function joined(...parts: (Value | undefined)[]): string | Opaque {
-  if (parts.includes(SECRET)) return SECRET;
-  return parts.includes(UNKNOWN) ? UNKNOWN : parts.map(textOf).join("");
+/** Returns a list of expressions that begins with this one in place of that with the same name. */
+function withExpression(name: string, expression: Value, list: Value | undefined): Value {
+  return [{ name, expression }, ...fieldsIn(list).filter((it) => valueAt(it, "name") !== name)];
 }

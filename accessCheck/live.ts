@@ -2,15 +2,15 @@
 
 import { type Additions, additionsTo } from "./additions";
 import { changesIn } from "./changes";
-import type { PlannedComponent } from "./components";
-import { findingsIn } from "./findings";
+import { findingsIn } from "./compare";
+import { OIDC_ISSUER, outsideOf, type PlannedComponent, readComponents } from "./components";
+import { elsewhereLines } from "./elsewhere";
 import type { Plan, PlannedResource } from "./plan";
 import { apiReader, type Pulumi, previewStack, pulumiRunner } from "./pulumi";
-import { readComponents } from "./readComponents";
 import { deployedIssuer, registrationAdditions, teamNotes } from "./registration";
 import { changeLines } from "./report";
 import { type Output, openScreen, type Screen } from "./screen";
-import { paint, redact, shellQuoted, visible, wrap } from "./terminal";
+import { paint, shellQuoted, visible, withoutTokens, wrap } from "./terminal";
 import { fieldsIn, valueAt } from "./values";
 
 interface LiveCheckOptions {
@@ -58,7 +58,7 @@ export async function checkLiveAccess(
     showProgress("");
     if (stop.signal.aborted) return 130;
     screen.banner(`${titleOf(stack)} it could not be compared. Nothing was changed.`);
-    screen.error(redact(error instanceof Error ? error.message : String(error)));
+    screen.error(withoutTokens(error instanceof Error ? error.message : String(error)));
     return 2;
   }
 }
@@ -113,8 +113,6 @@ async function readAdditions(component: PlannedComponent, pulumi: Pulumi): Promi
   };
 }
 
-const OIDC_ISSUER = "pulumiservice:index:OidcIssuer";
-
 /** Returns the names of the teams as which the service accounts of a component act. */
 function teamsOf({ after }: PlannedComponent): string[] {
   const names = fieldsIn(valueAt(after.settings, "serviceAccounts")).map((it) => valueAt(it, "teamName"));
@@ -129,10 +127,9 @@ function differs({ op, deployed }: PlannedResource): boolean {
 /** Prints what differs, and what the access check finds. @returns the exit code. */
 function printComparison({ stack, plan, components }: ComparedStack, screen: Screen): number {
   const { resources } = plan;
-  const ofComponents = new Set(components.flatMap(({ component }) => component.resources));
-  const differing = resources.filter(differs);
-  const own = differing.filter((resource) => ofComponents.has(resource));
-  const elsewhere = differing.filter((resource) => !ofComponents.has(resource));
+  const outside = outsideOf(plan);
+  const elsewhere = outside.filter(differs);
+  const own = resources.filter((resource) => differs(resource) && !outside.includes(resource));
   // What a refresh has added to a resource that stays, such as a default of the service, is no difference.
   const staying = resources.map((it) => (differs(it) ? it : { ...it, deployed: it.planned }));
   const changes = readComponents({ ...plan, resources: staying }).flatMap(changesIn);
@@ -147,9 +144,8 @@ function printComparison({ stack, plan, components }: ComparedStack, screen: Scr
   for (const { op, type, name } of own) screen.print(...wrap(`${op}: ${type} ${name}`, 2).map(inYellow));
   if (changes.length > 0) screen.print("", ...changeLines(changes));
   if (own.length + changes.length === 0) screen.print(paint("green", "  None in the component."));
-  for (const { op, type, name } of elsewhere) {
-    screen.print(...wrap(`Elsewhere: ${op}: ${type} ${name}`, 2).map(inYellow));
-  }
+  screen.title("Elsewhere in the program");
+  screen.print(...elsewhereLines(plan));
 
   for (const { component, additions, findings } of compared) {
     if (compared.length > 1) screen.title(`Component ${component.name}`);

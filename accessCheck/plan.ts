@@ -5,6 +5,7 @@ import * as v from "valibot";
 
 /** A resource at one of the times that PlannedResource has. */
 export interface State {
+  urn: string;
   /** Such as `aws:iam/role:Role`. */
   type: string;
   name: string;
@@ -12,12 +13,13 @@ export interface State {
   /** Undefined if it does not exist yet. */
   id?: string | undefined;
   outputs?: object | undefined;
-  /** Only in a plan. */
-  urn?: string;
-  /** Only in a plan: for each input, the URNs of the resources that it comes from. */
-  propertyDependencies?: Record<string, unknown>;
-  /** Only in a plan: whether the resource stays in the service when it leaves the program. */
-  retainOnDelete?: boolean;
+  /** For each input, the URNs of the resources that it comes from. */
+  propertyDependencies: Record<string, unknown>;
+  /** The options by which it stays in its service when it leaves the program: `retainOnDelete` and `deletedWith`. */
+  kept: Record<string, string | true>;
+  parent: string | undefined;
+  /** The URN of its provider. */
+  provider: string | undefined;
 }
 
 /** What the update would do to a resource. */
@@ -35,11 +37,8 @@ export interface PlannedResource {
   deployed: State | undefined;
   /** After the update: as the program says, with the ID and the outputs of what is deployed. Undefined if the update deletes it. */
   planned: State | undefined;
-  parent: string | undefined;
   /** The URN of its provider. */
   provider: string | undefined;
-  /** The URNs of the resources that its inputs come from, and of those that it waits for. */
-  dependencies: string[];
 }
 
 /** A program, and what its update would do. */
@@ -63,9 +62,9 @@ const stateSchema = v.nullish(
     outputs: v.optional(record),
     parent: v.optional(v.string()),
     provider: v.optional(v.string()),
-    dependencies: v.nullish(v.array(v.string())),
     propertyDependencies: v.optional(record, {}),
     retainOnDelete: v.optional(v.boolean()),
+    deletedWith: v.nullish(v.string()),
   }),
 );
 
@@ -128,14 +127,15 @@ export function planFrom(steps: Step[], config: Plan["config"] = {}): Plan {
 
 /**
  * Returns a resource after one of its steps. A refresh precedes the others. If it finds a difference, it is an `update` or a `delete`;
- * the program's own step follows, and wins. A replacement can have three steps, of which `replace` has the program's inputs.
+ * the program's own step follows, and wins. A replacement can have several steps, of which one with the program's inputs wins over
+ * those that only end what was there before, such as `delete-replaced` and `discard-replaced`.
  */
 function afterStep(before: PlannedResource | undefined, step: Step): PlannedResource {
   const { op, urn, oldState, newState } = step;
-  const hasNewState = !["refresh", "delete", "delete-replaced"].includes(op);
-  if (before && !hasNewState && op !== "delete") return before;
+  const isSaid = op !== "refresh" && newState != null;
+  if (before && !isSaid && (before.planned || op !== "delete")) return before;
   const old = stateOf(oldState, urn);
-  const said = hasNewState ? stateOf(newState, urn) : undefined;
+  const said = isSaid ? stateOf(newState, urn) : undefined;
   const isReplaced = /replace/.test(op) || before?.isReplaced === true;
   // What is deployed keeps its ID and outputs. Only a simulation knows the ID and the outputs of a new resource.
   const { id, outputs } = old ?? { id: said?.id || undefined, outputs: said?.outputs };
@@ -148,24 +148,31 @@ function afterStep(before: PlannedResource | undefined, step: Step): PlannedReso
     recorded: before ? before.recorded : old,
     deployed: old,
     planned: said && { ...said, id, outputs },
-    parent: state?.parent,
-    // URN::ID
-    provider: state?.provider?.replace(/::[^:]*$/, ""),
-    dependencies: [
-      ...(state?.dependencies ?? []),
-      ...Object.values(state?.propertyDependencies ?? {})
-        .flat()
-        .map(String),
-    ],
+    provider: providerOf(state),
   };
 }
 
 function stateOf(state: Step["oldState"], ofStep: string): State | undefined {
   if (!state) return undefined;
   // With an alias, what is deployed has another URN than the step.
-  const { urn = ofStep, inputs = {}, id, outputs, propertyDependencies = {}, retainOnDelete = false } = state;
-  const named = typeAndName(urn, state.type);
-  return { urn, ...named, inputs, id, outputs, propertyDependencies, retainOnDelete };
+  const { urn = ofStep, inputs = {}, id, outputs, propertyDependencies = {}, parent } = state;
+  const { retainOnDelete, deletedWith } = state;
+  return {
+    urn,
+    ...typeAndName(urn, state.type),
+    inputs,
+    id,
+    outputs,
+    propertyDependencies,
+    kept: { ...(retainOnDelete && { retainOnDelete }), ...(deletedWith && { deletedWith }) },
+    parent,
+    provider: providerOf(state),
+  };
+}
+
+/** Returns the URN of a provider. A state has `URN::ID`. */
+function providerOf(state: Step["oldState"]): string | undefined {
+  return state?.provider?.replace(/::[^:]*$/, "");
 }
 
 /**

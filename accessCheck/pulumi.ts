@@ -3,7 +3,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { FailedPreview, type Plan, parsePlan } from "./plan";
-import { redact, shellQuoted } from "./terminal";
+import { shellQuoted } from "./terminal";
 
 interface PulumiOptions {
   /** Variables besides those of this process. */
@@ -79,7 +79,7 @@ export async function previewStack(stack: string, pulumi: Pulumi): Promise<Plan>
   } catch (error) {
     const failure = error instanceof PulumiError ? failureOf(error) : error;
     if (!(failure instanceof FailedPreview)) throw failure;
-    const reason = redact(failure.reason).replaceAll("\n", " ");
+    const reason = failure.reason.replaceAll("\n", " ");
     throw new Error(`The preview failed: ${reason}\n${adviceFor(reason, stack)}`);
   }
 }

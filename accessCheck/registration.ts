@@ -1,7 +1,7 @@
 // What Pulumi Cloud has registered for a component, beyond what a preview compares.
 
 import type { Additions } from "./additions";
-import { normalizedUrl } from "./findings";
+import { normalizedUrl } from "./otherIssuers";
 import type { PlannedResource } from "./plan";
 import type { ReadApi } from "./pulumi";
 import { type Fields, fieldsIn, isEqual, jsonOf, readFields, textOf, type Value, valueAt } from "./values";

@@ -1,12 +1,12 @@
-// How a component is reported: what changes, who gets which access token and which role, and what was found. Lines for a
-// terminal; in Markdown, they are in a code block.
+// How a component is reported: what changes, which access token and which role each service account has, and whether all of it is as
+// its settings say. Lines for a terminal; in Markdown, they are in a code block.
 
 import type { Change } from "./changes";
-import type { Account, PlannedComponent, View } from "./components";
-import { allowPolicy, request, sharersOf, tokenOf, trustPolicy } from "./expected";
-import { type Finding, otherRoles } from "./findings";
+import { type Finding, openIn } from "./compare";
+import { type Account, ALLOW_POLICY, keyOf, type PlannedComponent, ROLE, type View } from "./components";
+import { request, sharersOf, tokenOf } from "./grants";
 import { paint, tableRow, visible, width, wrap } from "./terminal";
-import { isOpaque, opaqueIn, SECRET, type Value, valueAt } from "./values";
+import { isOpaque, valueAt } from "./values";
 
 /** What is reported about one component. */
 export interface Report {
@@ -16,38 +16,34 @@ export interface Report {
   notes?: { account?: string; text: string }[];
 }
 
-const HEADER = ["Service account", "Access token", "Gets the token", "Gets the role"];
+const HEADER = ["Service account", "Access token", "IAM role", "Compared"];
 
 /** At most this many names of service accounts are printed in a sentence. */
 const SHOWN_NAMES = 5;
 
-const SEE_BELOW = "see below";
 const NOT_KNOWN = "not known yet";
-const IS_SECRET = "secret";
-const ONCE_ANNOTATED = "once annotated";
-const ANY_POD = "every pod";
-const OTHER_ROLE = "other role";
+const AS_SETTINGS_SAY = "as its settings say";
 
-/** What a reader may not expect. */
-const NOTES: Record<string, string> = {
-  [NOT_KNOWN]: "not known yet: it depends on a setting that is known after the update only.",
-  [ONCE_ANNOTATED]:
-    "once annotated: createServiceAccount is false. Annotate the service account yourself, with eks.amazonaws.com/role-arn and the roleArn of the stack's output.",
-  [OTHER_ROLE]: "other role: awsRole is none, and the rest of the program can give its pods a role.",
-  [ANY_POD]:
-    "every pod: of the namespace, since a pod that names no service account has the one with the name default.",
-};
+const TEAM_NOTE = "What a team may do: not compared.";
+const NOT_KNOWN_NOTE = `${NOT_KNOWN}: it depends on a setting that is known after the update only.`;
 
-/** Returns who gets what as lines: one for each service account with its token, and below it what was found. */
+/** Returns the service accounts as lines: one for each with its token and its role, and below it what was found. */
 export function accessLines({ component, findings, notes = [] }: Report): string[] {
   const { after: view } = component;
-  const table = view.accounts.map((account) => cellsOf(view, account, findings));
+  const open = openIn(component);
+  const table = view.accounts.map((account) => [
+    account.id,
+    tokenOf(request(view.settings, account)),
+    roleText(account),
+    verdictOn(account, findings, open),
+  ]);
   const widths = columnWidths([HEADER, ...table]);
   const rows = view.accounts.flatMap((account, index) => {
     const own = findings.filter((finding) => finding.account === account.id);
     const ofNotes = notes.filter((note) => note.account === account.id).map(({ text }) => text);
+    const isEqual = table[index]?.includes(AS_SETTINGS_SAY);
     return [
-      ...tableRow(table[index] ?? [], widths).map((line) => paint(own.length > 0 ? "yellow" : "green", line)),
+      ...tableRow(table[index] ?? [], widths).map((line) => paint(isEqual ? "green" : "yellow", line)),
       ...[...detailsOf(view, account), ...ofNotes].flatMap((text) => wrap(text, 4)),
       ...own.flatMap(({ text }) => wrap(text, 4).map((line) => paint("yellow", line))),
     ];
@@ -58,27 +54,42 @@ export function accessLines({ component, findings, notes = [] }: Report): string
     ...tableRow(HEADER, widths).map((line) => paint("bold", line)),
     ...rows,
     ...ofAll.flatMap(({ text }) => ["", ...wrap(text, 2).map((line) => paint("yellow", line))]),
-    ...notesOf(view, table.flat(), notes).flatMap((text) => ["", ...wrap(text, 2, 2)]),
+    ...notesOf(view, open, notes).flatMap((text) => ["", ...wrap(text, 2, 2)]),
     "",
-    ...wrap(verdictOf(view, findings), 2).map((line) => paint(verdictColor, line)),
+    ...wrap(verdictOf(view, findings, open), 2).map((line) => paint(verdictColor, line)),
   ];
 }
 
-function verdictOf({ accounts }: View, findings: Finding[]): string {
+function verdictOf({ accounts }: View, findings: Finding[], open: string[]): string {
   const compared = plural(accounts.length, "service account");
-  if (findings.length === 0) return `${compared}: as the settings intend.`;
-  return `${plural(findings.length, "finding")}, ${compared}: not as the settings intend.`;
+  if (findings.length > 0)
+    return `${plural(findings.length, "finding")}, ${compared}: not as the settings say.`;
+  return `${compared}: as the settings say${open.length > 0 ? ", as far as they are known" : ""}.`;
 }
 
-function notesOf(view: View, cells: string[], notes: Report["notes"] = []): string[] {
+/** Says whether everything that is created for a service account, and for all of them, is as its settings say. */
+function verdictOn({ id }: Account, findings: Finding[], open: string[]): string {
+  if (findings.some(({ account = id }) => account === id)) return "see below";
+  return open.includes(id) ? NOT_KNOWN : AS_SETTINGS_SAY;
+}
+
+const ROLES: Record<string, string> = { irsa: "by IRSA", "pod-identity": "by Pod Identity", none: "none" };
+
+function roleText({ settings }: Account): string {
+  const kind = String(valueAt(settings, "awsRole"));
+  return ROLES[kind] ?? kind;
+}
+
+function notesOf(view: View, open: string[], notes: Report["notes"] = []): string[] {
   const isOff = ({ settings }: Account) => {
     const rule = valueAt(settings, "audienceRule");
     return rule !== true && !isOpaque(rule);
   };
   const withoutRule = view.accounts.filter(isOff).map(({ id }) => id);
   return [
+    ...(view.accounts.some(({ settings }) => valueAt(settings, "tokenType") === "team") ? [TEAM_NOTE] : []),
     ...(withoutRule.length > 0 ? [audienceText(withoutRule)] : []),
-    ...Object.entries(NOTES).flatMap(([cell, note]) => (cells.includes(cell) ? [note] : [])),
+    ...(open.length > 0 ? [NOT_KNOWN_NOTE] : []),
     ...notes.flatMap(({ account, text }) => (account === undefined ? [text] : [])),
   ];
 }
@@ -87,55 +98,28 @@ function audienceText(accounts: string[]): string {
   return `Any audience is accepted in the ID tokens of ${someOf(accounts)}: audienceRule is off. See docs/how-it-works.md`;
 }
 
-function cellsOf(view: View, account: Account, findings: Finding[]): string[] {
-  const isFound = (about: Finding["about"]) =>
-    findings.some((it) => it.about === about && (it.account ?? account.id) === account.id);
-  const token = tokenOf(request(view.settings, account));
-  return [
-    account.id,
-    token,
-    isFound("token") ? SEE_BELOW : tokenCell(view, account),
-    isFound("role") ? SEE_BELOW : roleCell(view, account),
-  ];
-}
-
-function tokenCell(view: View, account: Account): string {
-  const issuerUrl = valueAt(view.settings, "issuerUrl") ?? null;
-  const opaque = opaqueCell([issuerUrl, allowPolicy(account), request(view.settings, account)]);
-  if (opaque) return opaque;
-  if (account.name === "default") return ANY_POD;
-  const others = sharersIn(view, account).length;
-  return others > 0 ? `itself (+${others})` : "only itself";
-}
-
-function roleCell(view: View, account: Account): string {
-  const expected = trustPolicy(view.settings, account);
-  if (expected === undefined) return otherRoles(view, account).length > 0 ? OTHER_ROLE : "no role";
-  const opaque = opaqueCell(expected);
-  if (opaque) return opaque;
-  const isAnnotatedByUser =
-    valueAt(account.settings, "awsRole") === "irsa" &&
-    valueAt(account.settings, "createServiceAccount") === false;
-  if (isAnnotatedByUser) return ONCE_ANNOTATED;
-  return account.name === "default" ? ANY_POD : "only itself";
-}
-
-/** Returns the cell for a value that the plan does not have. */
-function opaqueCell(expected: Value): string | undefined {
-  const opaque = [...opaqueIn(expected)].map(({ value }) => value);
-  if (opaque.length === 0) return undefined;
-  return opaque.includes(SECRET) ? IS_SECRET : NOT_KNOWN;
-}
-
-/** Returns what belongs to a service account's line. */
+/** Returns what a reader may not expect of a service account. */
 function detailsOf(view: View, account: Account): string[] {
+  const { namespace, name, settings } = account;
+  const is = (setting: string, value: string | boolean) => valueAt(settings, setting) === value;
   return [
+    ...(is("organizationAdmin", true) ? ["this token can do everything in the organization"] : []),
     ...sharersText(sharersIn(view, account)),
-    ...(trustPolicy(view.settings, account) === undefined ? otherRoles(view, account) : []),
-    ...(valueAt(account.settings, "injectToken") === true
-      ? ["its pods get the exchange when they are created"]
+    ...(name === "default"
+      ? [`every pod of ${namespace} that names no service account has this one, with its token and its role`]
       : []),
+    ...(is("awsRole", "irsa") && is("createServiceAccount", false)
+      ? [
+          "it has the role once you annotate it with eks.amazonaws.com/role-arn: createServiceAccount is false",
+        ]
+      : []),
+    ...(is("injectToken", true) ? [injectionText(is("runJob", false))] : []),
   ];
+}
+
+function injectionText(isUntested: boolean): string {
+  const text = "its pods get the exchange when they are created";
+  return isUntested ? `${text}, and nothing tests it before: runJob is false` : text;
 }
 
 /** Returns the names of those who are granted the same token: of this component, and of the others. */
@@ -148,7 +132,7 @@ function sharersIn(view: View, account: Account): string[] {
 /** Says whom `(+N)` counts. */
 function sharersText(others: string[]): string[] {
   if (others.length === 0) return [];
-  return [`(+${others.length}) granted the same access token: ${someOf(others)}`];
+  return [`(+${others.length}) the same access token: ${someOf(others)}`];
 }
 
 /** Returns the first names of a list, and how many more there are. */
@@ -178,10 +162,10 @@ export function changeLines(changes: Change[]): string[] {
 /** Returns the widths of the columns of a table, which together fit into a line. */
 function columnWidths(table: string[][]): number[] {
   const widest = (column: number) => Math.max(...table.map((cells) => visible(cells[column] ?? "").length));
-  const [account, token, pulumiCloud, role] = [widest(0), widest(1), widest(2), widest(3)];
-  const left = width() - 2 - 3 * 2 - pulumiCloud - role;
+  const [account, token, role, compared] = [widest(0), widest(1), widest(2), widest(3)];
+  const left = width() - 2 - 3 * 2 - role - compared;
   const tokenWidth = Math.min(token, Math.max(HEADER[1]?.length ?? 0, left - account));
-  return [Math.min(account, left - tokenWidth), tokenWidth, pulumiCloud, role];
+  return [Math.min(account, left - tokenWidth), tokenWidth, role, compared];
 }
 
 function plural(count: number, noun: string): string {
@@ -189,10 +173,12 @@ function plural(count: number, noun: string): string {
 }
 
 /** Returns the trust policy (null without an IAM role) and the allow policy of each service account, by `NAMESPACE/NAME`. */
-export function generatedPolicies({ after }: PlannedComponent): object {
-  const entries = after.accounts.map(({ id, role, policy }) => [
-    id,
-    { trustPolicy: role?.trustPolicy ?? null, allowPolicy: policy ?? null },
-  ]);
+export function generatedPolicies({ after: { accounts, resources } }: PlannedComponent): object {
+  const entries = accounts.map(({ id, namespace, name }) => {
+    const role = resources.get(keyOf({ type: ROLE, name: `${namespace}.${name}` }));
+    const policy = resources.get(keyOf({ type: ALLOW_POLICY, name: id }));
+    const trustPolicy = valueAt(role?.inputs, "assumeRolePolicy") ?? null;
+    return [id, { trustPolicy, allowPolicy: policy?.inputs ?? null }];
+  });
   return Object.fromEntries(entries);
 }

@@ -38,8 +38,13 @@ const LIMITS = {
 
 const FENCE = "```";
 
+/** GitHub shows no job summary above 1 MiB. */
+const MAX_MARKDOWN_BYTES = 900_000;
+
 export function openScreen(format: Format, output: Output) {
   let isFenced = false;
+  let bytes = 0;
+  let leftOut = 0;
 
   function print(...lines: string[]): void {
     if (format !== "markdown") {
@@ -48,8 +53,13 @@ export function openScreen(format: Format, output: Output) {
     }
     if (!isFenced) output.log(`${FENCE}text`);
     isFenced = true;
-    // No value of a plan ends the code block.
-    for (const line of lines) output.log(stripVTControlCharacters(line).replaceAll(/`{3,}/g, "'''"));
+    for (const line of lines) {
+      // No value of a plan ends the code block.
+      const text = stripVTControlCharacters(line).replaceAll(/`{3,}/g, "'''");
+      bytes += Buffer.byteLength(text) + 1;
+      if (bytes > MAX_MARKDOWN_BYTES) leftOut += 1;
+      else output.log(text);
+    }
   }
   function title(text: string): void {
     print("", paint("bold", visible(text)));
@@ -60,6 +70,8 @@ export function openScreen(format: Format, output: Output) {
     else print(...wrap(text, indent, indent).map((line) => (indent === 0 ? paint("bold", line) : line)));
   }
   function end(): void {
+    if (leftOut > 0)
+      output.log(`\n${leftOut} more lines are not shown. For all of them, run it without --markdown.`);
     if (isFenced) output.log(FENCE);
     isFenced = false;
   }
@@ -80,6 +92,8 @@ export function openScreen(format: Format, output: Output) {
       say(LIMITS[what], 0);
       end();
     },
+    /** Returns whether the report is longer than GitHub shows. */
+    isCutOff: () => leftOut > 0,
     json(value: object): void {
       output.log(printableJson(value));
     },

@@ -1,4 +1,4 @@
-// Lines for a terminal. `redact` and `shown` also remove what could be a token.
+// Lines for a terminal.
 
 import { styleText } from "node:util";
 
@@ -33,43 +33,9 @@ export function printableJson(value: object): string {
   });
 }
 
-/**
- * Returns text without what could be a token: `pul-` and 40 characters, or any word that is longer than the name of an IAM
- * role, which has at most 64 characters. Every character but line breaks is visible.
- */
-export function redact(text: string): string {
-  const redacted = text.replace(/pul-[\w-]{16,}|[\w-]{65,}/g, "[redacted]");
-  return redacted.split("\n").map(visible).join("\n");
-}
-
-/** An RS256 signature with 2,048 bits has 342 characters. */
-const SHOWN_CHARACTERS = 200;
-
-/** Returns what may be shown of an answer: redacted, and too short for a signature that was cut into pieces. */
-export function shown(text: string): string {
-  const printable = redact(text).replaceAll("\n", " ");
-  return printable.length > SHOWN_CHARACTERS ? `${printable.slice(0, SHOWN_CHARACTERS - 1)}…` : printable;
-}
-
-/**
- * Returns two texts, redacted, and cut where that is necessary: so that what distinguishes them shows, and not their common
- * beginning.
- */
-export function contrast(one: string, other: string): [one: string, other: string] {
-  const [first, second] = [redact(one), redact(other)];
-  let common = 0;
-  while (common < first.length && first[common] === second[common]) common += 1;
-  return [cutAround(first, common), cutAround(second, common)];
-}
-
-/** How much of a text is shown in front of what distinguishes it. */
-const CONTEXT_CHARACTERS = 30;
-
-function cutAround(text: string, position: number): string {
-  if (text.length <= SHOWN_CHARACTERS) return text;
-  const start = Math.max(0, Math.min(position - CONTEXT_CHARACTERS, text.length - SHOWN_CHARACTERS));
-  const end = start + SHOWN_CHARACTERS;
-  return `${start > 0 ? "…" : ""}${text.slice(start, end)}${end < text.length ? "…" : ""}`;
+/** Returns text without access tokens and ID tokens: `pul-…`, and three parts in base64 of which the first is an object. */
+export function withoutTokens(text: string): string {
+  return text.replace(/pul-[\w-]{16,}|eyJ[\w-]+\.[\w-]+\.[\w-]+/g, "[redacted]");
 }
 
 /** Returns a word for a command that the reader can copy: quoted for a shell if it has to be. */

@@ -18,6 +18,20 @@ export class Opaque {
 export const UNKNOWN = new Opaque("known after the update");
 export const SECRET = new Opaque("secret");
 
+/** An output of a resource of the same plan: what is known after the update only has to come from it. */
+export class OutputOf extends Opaque {
+  /**
+   * @param urn of the resource.
+   * @param value that it has if it is known.
+   */
+  constructor(
+    readonly urn: string,
+    readonly value?: string,
+  ) {
+    super("known after the update");
+  }
+}
+
 export type Value = string | number | boolean | null | Opaque | Value[] | Fields;
 
 /** An object of a plan. `valueAt` reads it, since a key can be `__proto__` or the name of a method. */
@@ -113,34 +127,60 @@ export function without(fields: Fields, ...keys: string[]): Fields {
 }
 
 /** Returns what is not known inside a value, with its path. */
-export function* opaqueIn(value: Value | undefined, path = ""): Generator<{ path: string; value: Opaque }> {
+export function* opaqueIn(
+  value: Value | undefined,
+  path: string[] = [],
+): Generator<{ path: string[]; value: Opaque }> {
   if (isOpaque(value)) yield { path, value };
   if (!isContainer(value)) return;
-  for (const [key, element] of Object.entries(value)) yield* opaqueIn(element, path ? `${path}.${key}` : key);
+  for (const [key, element] of Object.entries(value)) yield* opaqueIn(element, [...path, key]);
 }
 
 /** How two values differ at one place in them. Undefined is none. */
 export interface Difference {
-  /** Such as `Statement.0.Action`; empty for the whole value. */
-  path: string;
+  /** Such as `["Statement", "0", "Action"]`; empty for the whole value. */
+  path: string[];
   one: Value | undefined;
   other: Value | undefined;
 }
 
-/** Compares two values. What is not known differs from everything. */
+/** Compares two values: lists whose elements have names by these. What is not known differs from everything. */
 export function* differencesBetween(
   one: Value | undefined,
   other: Value | undefined,
-  path = "",
+  path: string[] = [],
 ): Generator<Difference> {
   if (!isContainer(one) || !isContainer(other) || Array.isArray(one) !== Array.isArray(other)) {
     if (one !== other || isOpaque(one)) yield { path, one, other };
     return;
   }
-  const [first, second] = [new Map(Object.entries(one)), new Map(Object.entries(other))];
+  const isByName = hasNames(one) && hasNames(other);
+  const [first, second] = [elementsOf(one, isByName), elementsOf(other, isByName)];
   for (const key of new Set([...first.keys(), ...second.keys()])) {
-    yield* differencesBetween(first.get(key), second.get(key), path ? `${path}.${key}` : key);
+    yield* differencesBetween(first.get(key), second.get(key), [...path, key]);
   }
+  const inBoth = [...first.keys()].filter((key) => second.has(key));
+  const isInOrder = [...second.keys()].filter((key) => first.has(key)).join("\n") === inBoth.join("\n");
+  if (isByName && !isInOrder) yield { path, one, other };
+}
+
+/** Returns the elements by their keys, indexes, or names. */
+function elementsOf(value: Value[] | Fields, isByName: boolean): Map<string, Value> {
+  const elements = Object.entries(value);
+  return new Map(isByName ? elements.map(([, it]) => [textOf(valueAt(it, "name")), it]) : elements);
+}
+
+/** Returns whether each element of a list has its own name. */
+function hasNames(list: Value[] | Fields): boolean {
+  if (!Array.isArray(list)) return false;
+  const names = list.map((it) => valueAt(it, "name")).filter((name) => typeof name === "string");
+  return new Set(names).size === list.length;
+}
+
+/** Returns whether a value says as much as none: a provider reads it back, or leaves it out. */
+export function isEmpty(value: Value | undefined): boolean {
+  if (isOpaque(value) || typeof value !== "object") return value === undefined;
+  return value === null || Object.keys(value).length === 0;
 }
 
 export function isEqual(one: Value | undefined, other: Value | undefined): boolean {
@@ -154,7 +194,8 @@ export function textOf(value: Value | undefined): string {
 
 /** Returns a value as JSON with spaces, and with words for what is not known. */
 export function jsonOf(value: Value | undefined): string {
-  if (value === undefined) return "none";
+  if (value === undefined || value === null) return "none";
+  if (value instanceof OutputOf && value.value !== undefined) return JSON.stringify(value.value);
   if (isOpaque(value)) return value.toJSON();
   return JSON.stringify(value, null, 1).replaceAll(/\n\s*/g, " ");
 }

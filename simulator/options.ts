@@ -28,7 +28,7 @@ Pulumi Cloud.
   --cwd DIR     With --live, the directory of another program (default: this one)
   --help        Print this help
 
-Exit code: 0 if everything is as the settings intend; 1 if something is not, if
+Exit code: 0 if everything is as the settings say; 1 if something is not, if
 a Job failed, or if --live finds a difference from the program; 2 if nothing
 could be compared, such as for an invalid file; 130 if --live was interrupted.
 --policies checks nothing.`;

@@ -57,8 +57,9 @@ export async function runProgram(
 
   const tree = resourceTree(`urn:pulumi:${stack}::${project}`);
   const create = async (args: pulumi.runtime.MockResourceArgs) => {
-    const { type, name, inputs, id: existing } = args;
+    const { type, name, id: existing } = args;
     const kind = simulation.resources[type] ?? ENGINE[type];
+    const inputs: Registration["inputs"] = { ...args.inputs, ...kind?.check?.(args.inputs) };
     if (existing) {
       const state = await kind?.read(existing);
       if (state) return { id: existing, state };

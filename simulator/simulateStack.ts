@@ -1,9 +1,8 @@
 // The simulation of one stack: runs the program against the emulators, and compares what it registers with the settings.
 
-import type { Account, View } from "../accessCheck/components";
-import { type Finding, findingsIn } from "../accessCheck/findings";
+import { type Finding, findingsIn } from "../accessCheck/compare";
+import { type Account, readComponents, type View } from "../accessCheck/components";
 import { planFrom } from "../accessCheck/plan";
-import { readComponents } from "../accessCheck/readComponents";
 import { generatedPolicies } from "../accessCheck/report";
 import { formatOf, type Output, openScreen, type ReportOptions, type Screen } from "../accessCheck/screen";
 import { visible } from "../accessCheck/terminal";
@@ -34,7 +33,7 @@ export interface Options extends ReportOptions {
  * Simulates a stack, and prints the result, or why there is none. Does not throw.
  *
  * @param directory of the project, with its stack files. The simulated program is always the one of this repository.
- * @returns the exit code: 0 if everything is as the settings intend, 1 if something is not or if a Job failed, 2 if the stack
+ * @returns the exit code: 0 if everything is as the settings say, 1 if something is not or if a Job failed, 2 if the stack
  *   cannot be simulated.
  */
 export async function simulateStack(
@@ -133,7 +132,7 @@ async function exchangeFindings(
 ): Promise<Finding[]> {
   const findings = await Promise.all(
     accounts.map(async (account): Promise<Finding[]> => {
-      const find = (text: string): Finding[] => [{ account: account.id, about: "token", text }];
+      const find = (text: string): Finding[] => [{ account: account.id, text }];
       if (valueAt(account.settings, "runJob") === false) {
         const audience = textOf(valueAt(account.settings, "tokenAudience"));
         const { exitCode, log } = await kubernetes.exchange(account, audience);

@@ -63,17 +63,21 @@ export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
     (id, inputs) => ({ ...inputs, arn: id }),
   );
   const resources: Record<string, ResourceKind> = {
-    "aws:iam/role:Role": storedKind(
-      roles,
-      // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
-      ({ namePrefix }) => `${namePrefix}${String(Date.now()).padEnd(26, randomSuffix())}`,
-      (id, inputs) => ({
-        ...inputs,
-        assumeRolePolicy: JSON.stringify(inputs.assumeRolePolicy),
-        name: id,
-        arn: arn(`role${inputs.path ?? "/"}${id}`),
-      }),
-    ),
+    "aws:iam/role:Role": {
+      // The defaults of the provider, as recorded by pulumi-eks: tests/testdata/recorded.
+      check: (inputs) => ({ maxSessionDuration: 3600, path: "/", forceDetachPolicies: false, ...inputs }),
+      ...storedKind(
+        roles,
+        // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
+        ({ namePrefix }) => `${namePrefix}${String(Date.now()).padEnd(26, randomSuffix())}`,
+        (id, inputs) => ({
+          ...inputs,
+          assumeRolePolicy: JSON.stringify(inputs.assumeRolePolicy),
+          name: id,
+          arn: arn(`role${inputs.path ?? "/"}${id}`),
+        }),
+      ),
+    },
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": storedKind(
       attachments,
       ({ role, policyArn }) => `${role}/${policyArn}`,

@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { changesIn } from "../../accessCheck/changes";
-import { findingsIn } from "../../accessCheck/findings";
+import { findingsIn, openIn } from "../../accessCheck/compare";
+import { readComponents } from "../../accessCheck/components";
+import { elsewhereLines } from "../../accessCheck/elsewhere";
 import { planFrom, type Step } from "../../accessCheck/plan";
-import { readComponents } from "../../accessCheck/readComponents";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import { type Settings, stackOf, startCluster } from "../support/stack";
 
@@ -15,7 +16,7 @@ export const ISSUER_URL = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E
 export const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 
 /** One entry for each type of access token, and for each way to an IAM role. */
-const ENTRIES: Settings[] = [
+export const ENTRIES: Settings[] = [
   {
     namespace: "ci",
     name: "deployer",
@@ -82,6 +83,20 @@ export async function newPlan(...edits: Edit[]): Promise<Draft> {
   return draft.edit(...edits);
 }
 
+/** Returns the plan of a deployed stack with all features, whose settings change to these. */
+export async function changedPlan(settings: Settings): Promise<Draft> {
+  registrations ??= register(SETTINGS);
+  const old = unchangedSteps(await registrations);
+  const isNew = (urn: string) => !old.some((step) => step.urn === urn);
+  const now = newSteps(await register({ ...SETTINGS, ...settings }), isNew);
+  const planned = now.map((step) => {
+    const { oldState } = old.find(({ urn }) => urn === step.urn) ?? {};
+    return { ...step, op: oldState ? "update" : "create", oldState };
+  });
+  const left = old.filter(({ urn }) => !now.some((it) => it.urn === urn));
+  return new Draft([...planned, ...left.map((step) => ({ ...step, op: "delete", newState: null }))]);
+}
+
 /** Returns the plan of a new stack with these settings. */
 export async function newPlanOf(settings: Settings): Promise<Draft> {
   return new Draft(newSteps(await register(settings)));
@@ -98,8 +113,8 @@ export function unchangedSteps(registered: Registration[]): DraftStep[] {
 }
 
 /** Returns the steps that create everything that a program registers. No one knows the name and the ARN of a role before. */
-function newSteps(registered: Registration[]): DraftStep[] {
-  const named = rolesIn(registered).flatMap(({ name, arn }) => [arn, name]);
+function newSteps(registered: Registration[], isNew = (_urn: string) => true): DraftStep[] {
+  const named = rolesIn(registered).flatMap(({ urn, name, arn }) => (isNew(urn) ? [arn, name] : []));
   const withoutNames = (state: State): State =>
     JSON.parse(named.reduce((json, it) => json.replaceAll(it, UNKNOWN), JSON.stringify(state)));
   return registered.map((it) => ({
@@ -122,8 +137,9 @@ function stateOf({ urn, type, inputs, parent, provider }: Registration, register
   const propertyDependencies = Object.fromEntries(
     Object.entries(inputs).map(([name, input]) => [name, rolesOf(input)]),
   );
-  // The provider of a resource without one is not in the plan.
-  return { urn, type, inputs, parent, provider: provider || `urn::${UNKNOWN}`, propertyDependencies };
+  // The default provider of a resource without one is not in the plan.
+  const ofPackage = `urn:pulumi:dev::eks-pulumi-oidc::pulumi:providers:${type.split(":")[0]}::default::${UNKNOWN}`;
+  return { urn, type, inputs, parent, provider: provider || ofPackage, propertyDependencies };
 }
 
 /** Returns what the program registers, on a cluster whose issuer is always the same. */
@@ -208,9 +224,13 @@ export class Draft {
   }
 }
 
-/** Reads a plan, and returns what is found and what changes: a line for each sentence or detail. */
-export function checkSteps(steps: Step[]): { findings: string[]; changes: string[] } {
-  const components = readComponents(planFrom(steps));
+/**
+ * Reads a plan, and returns what is found, which service accounts are not known yet, and what changes, in the component and elsewhere:
+ * a line for each sentence or detail.
+ */
+export function checkSteps(steps: Step[]): Record<"findings" | "open" | "changes" | "elsewhere", string[]> {
+  const plan = planFrom(steps);
+  const components = readComponents(plan);
   const findings = components.flatMap((component) => findingsIn(component));
   const changes = components.flatMap(changesIn);
   return {
@@ -218,6 +238,8 @@ export function checkSteps(steps: Step[]): { findings: string[]; changes: string
     changes: changes.flatMap(({ subject, kind, details }) =>
       details.length > 0 ? details.map((detail) => `${kind} ${subject}: ${detail}`) : [`${kind} ${subject}`],
     ),
+    open: components.flatMap(openIn),
+    elsewhere: elsewhereLines(plan),
   };
 }
 

@@ -47,19 +47,13 @@ const OTHER_ROLE = ROLE_NAME.replace("ci-deployer", "ops-drift");
 const OPEN = "and what it must be is known after the update only.";
 const FIRST =
   "What is deployed cannot be compared with it. Deploy first what it comes from, and preview again.";
-const NOT_CHOSEN =
-  "which the component does not choose: the owner of this certificate could act as every service account.";
+const NO_ONES = "0".repeat(64);
 const NAME = '"kubernetes.io".serviceaccount.name';
 const ADMISSION_POLICY = "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicy";
 const ROLE_ANNOTATION = "eks.amazonaws.com/role-arn";
 
 const addIssuer = (name: string, inputs: object, type = "index:OidcIssuer") =>
   add(`pulumiservice:${type}`, name, { organization: "acme", ...inputs });
-const addObject = (type: string, resource: string, name: string, state?: object) => {
-  const annotations = { [ROLE_ANNOTATION]: "x" };
-  return add(`kubernetes:${type}`, resource, { metadata: { namespace: "ci", name, annotations } }, state);
-};
-
 /** Returns an edit that replaces the trust policy by one that depends on it. */
 const changeTrustPolicy = (change: (policy: string) => unknown): Edit => {
   return (draft) =>
@@ -81,18 +75,6 @@ const NEW_POOL = [
 ];
 
 const PROVIDER = "urn:pulumi:dev::eks-pulumi-oidc::pulumi:providers:kubernetes::";
-const addSameCluster: Edit = (draft) => {
-  const kubeconfig = draft.get("kubernetes cluster", "kubeconfig");
-  return draft.edit(add("pulumi:providers:kubernetes", "same", { kubeconfig }));
-};
-const addAssociation = (name: string, inputs: object) =>
-  add("aws:eks/podIdentityAssociation:PodIdentityAssociation", name, {
-    namespace: "ci",
-    serviceAccount: "deployer",
-    roleArn: "x",
-    ...inputs,
-  });
-
 /** Returns an edit by which a resource does not exist yet. */
 const create = (resource: string): Edit => {
   return (draft) => Object.assign(draft.step(resource), { op: "create", oldState: null });
@@ -105,19 +87,12 @@ const isOf = (resource: string, input: string, ...roles: string[]): Edit => {
       [input]: roles.map((role) => draft.step(role).urn),
     });
 };
-/** Returns an edit that annotates a service account with a role that is not known yet. */
-const addUnknownRole = (name: string, source: string): Edit => {
-  return (draft) => {
-    const propertyDependencies = { metadata: [draft.step(source).urn] };
-    const annotations = { [ROLE_ANNOTATION]: UNKNOWN };
-    const metadata = { namespace: "ci", name: "deployer", annotations };
-    return draft.edit(
-      add("kubernetes:core/v1:ServiceAccountPatch", name, { metadata }, { propertyDependencies }),
-    );
-  };
-};
-const OF_OTHER_ROLE =
-  "has a role that is known after the update only, and that does not come from its own role.";
+const OF_OTHER_ROLE = "is known after the update only, and does not come from the component's own resource.";
+
+const POD = "spec.template.spec";
+const OTHER_JOB = "Job access.ops.drift";
+const ENV = "spec.template.spec.containers.0.env";
+const LAST_JOB = "Job access.web.secrets";
 
 /** A cluster that the program creates, or replaces. */
 const NEW_CLUSTER = [
@@ -125,6 +100,7 @@ const NEW_CLUSTER = [
   ...["url", "thumbprints"].map((name) => set(ISSUER, name, UNKNOWN)),
   ...["region", "clusterName"].map((name) => set(ASSOCIATION, name, UNKNOWN)),
   ...[IRSA, POD_IDENTITY].map((role) => set(role, "assumeRolePolicy", UNKNOWN)),
+  set("Stash access.oidc-issuer.place", "input.issuerUrl", UNKNOWN),
 ];
 
 /** A team and a permissions boundary that the program creates, for all that depends on them but an allow policy. */
@@ -135,38 +111,43 @@ const NEW_SETTINGS = [
   ...[IRSA, POD_IDENTITY].map((role) => set(role, "permissionsBoundary", UNKNOWN)),
 ];
 
+const BINDING = "MutatingAdmissionPolicyBinding access.inject-token";
+
 const CASES: Case[] = [
   [
     "each difference of a new admission policy in which pods it changes",
     [
       set(COMPONENT, "serviceAccounts.1.injectToken", true),
       set(INJECTION, "spec.matchConstraints.namespaceSelector", {}),
+      // Empty, it selects everything.
+      set(INJECTION, "spec.matchConstraints.objectSelector", {}),
       set(INJECTION, "spec.matchConstraints.resourceRules.0.resources.0", "*/*"),
       addToExpression(INJECTION, "spec.matchConditions.0.expression", " || true"),
       set(INJECTION, "spec.variables", UNKNOWN),
     ],
     [
-      "The admission policy of injection: matchConstraints.namespaceSelector.matchExpressions is none instead of [",
-      'The admission policy of injection: matchConstraints.resourceRules.0.resources.0 is "*/*" instead of "pods".',
-      `The admission policy of injection: service-account is "request.namespace + '/' + object.spec.?serviceAccountName.orValue('') in [\\n\\"ci/deployer\\"\\n] || true" instead of "`,
-      "The admission policy of injection: audiences is known after the update only, and must be ",
+      "The admission policy: spec.matchConditions.service-account.expression is \"request.namespace + '/' + object.spec.?serviceAccountName.orValue('') in [\\n",
+      'The admission policy: spec.matchConstraints.namespaceSelector.matchExpressions is none instead of [ { "key": "kubernetes.io/metadata.name", "operator": "In", "values": [ "ci", "ops" ] } ].',
+      'The admission policy: spec.matchConstraints.resourceRules.0.resources.0 is "*/*" instead of "pods".',
+      "The admission policy: spec.matchConstraints.objectSelector is {} instead of none.",
+      'The admission policy: spec.variables is known after the update only, and must be [ { "name": "audiences", "expression": "{\\n\\"ci/deployer\\": \\"urn:pul',
     ],
     newPlan,
   ],
   [
     "statements of a trust policy, without a condition, or with another one",
     [
-      set(IRSA, "assumeRolePolicy.Statement.0.Condition", { StringLike: {} }),
+      set(IRSA, "assumeRolePolicy.Statement.0.Condition", { StringLike: { a: "*" } }),
       set(IRSA, "assumeRolePolicy.Statement.1", ANYONE),
       set(IRSA, "assumeRolePolicy.Statement.2", { ...ANYONE, Principal: { AWS: "*" } }),
       set(IRSA, "assumeRolePolicy.Statement.3", { ...ANYONE, Principal: { Federated: PROVIDER_ARN } }),
     ],
     [
-      "ci/deployer: Its trust policy: Statement.0.Condition.StringLike is {} instead of none.",
-      "ci/deployer: Its trust policy: Statement.0.Condition.StringEquals is none instead of {",
+      'ci/deployer: Its trust policy: Statement.0.Condition.StringLike is { "a": "*" } instead of none.',
+      'ci/deployer: Its trust policy: Statement.0.Condition.StringEquals is none instead of { "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71E',
       'ci/deployer: Its trust policy: Statement.1 is { "Effect": "Allow", "Principal": "*", "Action": "*" } instead of none.',
-      'ci/deployer: Its trust policy: Statement.2 is { "Effect": "Allow", "Principal": { "AWS": "*" }, ',
-      `ci/deployer: Its trust policy: Statement.3 is { "Effect": "Allow", "Principal": { "Federated": "${PROVIDER_ARN}" }, `,
+      'ci/deployer: Its trust policy: Statement.2 is { "Effect": "Allow", "Principal": { "AWS": "*" }, "Action": "*" } instead of none.',
+      'ci/deployer: Its trust policy: Statement.3 is { "Effect": "Allow", "Principal": { "Federated": "arn:aws:iam::123456789012:oidc-provider/oidc.eks.us-we',
     ],
   ],
   [
@@ -191,21 +172,21 @@ const CASES: Case[] = [
     ],
     [
       `oidcProviderArn is "x", which is not the provider of issuerUrl "${OWN_URL}".`,
-      `ci/deployer: Its service account: ${ROLE_ANNOTATION} is "x" instead of "${ROLE_ARN}".`,
+      'ci/deployer: Its trust policy: Statement.0.Principal.Federated is "arn:aws:iam::123456789012:oidc-provider/oidc.eks.us-west-2.amazonaws.com/id/EXAMPLE',
+      'ci/deployer: Its role: path is "/x/" instead of "/".',
+      `ci/deployer: Its role: managedPolicyArns is [ "${ADMIN_POLICY}" ] instead of none.`,
+      "ci/deployer: Its role: inlinePolicies is known after the update only, and must be none.",
       `ci/deployer: Its policy "${READ_ONLY}": role is "x" instead of "${ROLE_NAME}".`,
-      `ci/deployer: Its trust policy: Statement.0.Principal.Federated is "${PROVIDER_ARN}" instead of "x".`,
-      'ci/deployer: Its role\'s path is "/x/" instead of "/".',
-      "ci/deployer: Its role has inlinePolicies, which no setting names: known after the update",
-      `ci/deployer: Its role has managedPolicyArns, which no setting names: [ "${ADMIN_POLICY}" ]`,
+      `ci/deployer: Its service account: metadata.annotations.${ROLE_ANNOTATION} is "x" instead of "${ROLE_ARN}".`,
       `ops/drift: Its association with the role: targetRoleArn is "${ADMIN_ROLE}" instead of none.`,
       "ops/drift: Its association with the role: disableSessionTags is true instead of none.",
-      `ops/drift: The component attaches the policy "${ADMIN_POLICY}", which rolePolicyArns does not list.`,
-      `web/secrets: Its service account: ${ROLE_ANNOTATION} is "x" instead of none.`,
-      "RolePolicy access.ci.deployer is inside the component, and no part of it.",
-      "MutatingAdmissionPolicy access.more is inside the component, and no part of it.",
-      "Namespace access.more is inside the component, and no part of it.",
-      "pulumiservice access.more is inside the component, and no part of it.",
-      "Role access.ci.deployer is inside the component, and no part of it.",
+      `web/secrets: Its service account: metadata.annotations.${ROLE_ANNOTATION} is "x" instead of none.`,
+      "ops/drift: RolePolicyAttachment access.ops.drift.more is in the component, and no setting requires it.",
+      "ci/deployer: RolePolicy access.ci.deployer is in the component, and no setting requires it.",
+      "MutatingAdmissionPolicy access.more is in the component, and no setting requires it.",
+      "Namespace access.more is in the component, and no setting requires it.",
+      "pulumiservice access.more is in the component, and no setting requires it.",
+      "ci/deployer: Role access.ci.deployer is in the component, and no setting requires it.",
     ],
   ],
   [
@@ -216,17 +197,20 @@ const CASES: Case[] = [
       set(ISSUER, "policies.2.rules.__proto__", "x"),
       // Providers of other packages add it.
       set(ISSUER, "policies.2.rules.__defaults", "x"),
+      set(ISSUER, "policies.3.rules.sub", []),
       set(ISSUER, "policies.4", OTHER_POLICY),
       // A second one of the same service account.
       (draft) => draft.edit(set(ISSUER, "policies.5", draft.get(ISSUER, "policies.3"))),
     ],
     [
-      `ops/drift: Its allow policy: rules.${NAME} is "d*" instead of "drift".`,
+      "ops/drift: Its allow policy is missing.",
       'web/secrets: Its allow policy: rules.__proto__ is "x" instead of none.',
       'web/secrets: Its allow policy: rules.__defaults is "x" instead of none.',
       'web/secrets: Its allow policy: authorizedPermissions is [ "admin" ] instead of none.',
-      'An allow policy is of no service account, or is the second one of a service account: { "decision": "allow", "tokenType": "personal", "userLogin": "mallory", "rules": { "sub": "x" } }',
-      'An allow policy is of no service account, or is the second one of a service account: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace": "web", "\\"kubernetes.io\\".serviceaccount.name": "runner" }, "runnerID": "id", "tokenType": "runner" }',
+      "web/runner: Its allow policy: rules.sub is [] instead of none.",
+      'Allow policy of ops/d* is in the component, and no setting requires it: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace": "ops", "\\"kub',
+      'Allow policy of no service account is in the component, and no setting requires it: { "decision": "allow", "tokenType": "personal", "userLogin": "mallory", "rules": { "sub": "x" } }',
+      'web/runner: Allow policy of web/runner is in the component, and no setting requires it: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace',
     ],
   ],
   [
@@ -235,32 +219,33 @@ const CASES: Case[] = [
       // Only Node.js reads it as the URL of Pulumi Cloud.
       set(PULUMI_CLOUD, "apiUrl", "https:\\\\api.pulumi.com"),
       set(ISSUER, "jwks", { keys: [] }),
-      set(ISSUER, "thumbprints", [SECRET, "0".repeat(64)]),
+      set(ISSUER, "thumbprints", [SECRET, NO_ONES]),
       setDeployed(ISSUER, "thumbprints", [SECRET]),
       add("pulumiservice:index:OidcIssuer", "inside", {}, INSIDE),
       addIssuer("spelling", { url: OTHER_SPELLING }),
       addIssuer("path", { organization: "x/../acme", url: OWN_URL }),
       addIssuer("secret", { url: SECRET }),
+      addIssuer("not-known", { url: UNKNOWN }),
       addIssuer(
         "second-interface",
         { organization: undefined, orgName: "Acme", url: OWN_URL },
         "api/auth:OidcIssuer",
       ),
       addIssuer("policies", { policyId: "x", issuerId: "other" }, "api/auth:Policy"),
-      addIssuer("not-known", {}, "v1/auth:Policy"),
+      addIssuer("other-policies", {}, "v1/auth:Policy"),
     ],
     [
       'The provider of Pulumi Cloud: apiUrl is "https:\\\\\\\\api.pulumi.com" instead of "https://api.pulumi.com".',
-      'The registered issuer: jwks is { "keys": [] } instead of none.',
-      `The registered issuer has the thumbprint secret, ${NOT_CHOSEN}`,
-      `The registered issuer has the thumbprint "${"0".repeat(64)}", ${NOT_CHOSEN}`,
-      "OidcIssuer inside is inside the component, and no part of it.",
+      'The OIDC issuer: jwks is { "keys": [] } instead of none.',
+      `The OIDC issuer: thumbprints are [ "secret", "${NO_ONES}" ], which the component does not choose`,
+      "OidcIssuer inside is in the component, and no setting requires it.",
       `OidcIssuer spelling registers the cluster's issuer a second time, as "${OTHER_SPELLING}".`,
       `OidcIssuer path registers the cluster's issuer a second time, as "${OWN_URL}".`,
       "OidcIssuer secret registers an issuer whose URL is secret, so it cannot be compared.",
+      "OidcIssuer not-known registers an issuer whose URL is known after the update only, so it cannot be compared.",
       `OidcIssuer second-interface registers the cluster's issuer a second time, as "${OWN_URL}".`,
-      "Policy policies can replace the allow policies of any issuer. If it is",
-      "Policy not-known can replace the allow policies of any issuer. If it is",
+      "Policy policies can replace the allow policies of any issuer. If it is for another issuer, write them as policies of a pulumiservice.OidcIssuer instead.",
+      "Policy other-policies can replace the allow policies of any issuer. If it is for another issuer, write them as policies of a pulumiservice.OidcIssuer instead.",
     ],
   ],
   [
@@ -270,17 +255,6 @@ const CASES: Case[] = [
       set(CONFIG_MAP, ["data", "exchange-token.sh"], UNKNOWN),
       set(JOB, "spec.template.spec.serviceAccountName", "admin"),
       set(CONFIG_MAP, "binaryData", { token: "eA==" }),
-      add("kubernetes:core/v1:ConfigMapPatch", "patch", {
-        metadata: { name: "deployer-pulumi-token-exchange" },
-      }),
-      addObject("v1:ConfigMapPatch", "not-known", UNKNOWN),
-      addObject("core/v1:ServiceAccountPatch", "patch", "deployer", { provider: `${PROVIDER}cluster::id` }),
-      addSameCluster,
-      addObject("core/v1:ServiceAccountPatch", "same-cluster", "deployer", {
-        provider: `${PROVIDER}same::id`,
-      }),
-      addAssociation("patch", { clusterName: UNKNOWN }),
-      add("pulumiservice:index:TeamAccessToken", "token", { orgName: "acme", teamName: "a" }, INSIDE),
       set(COMPONENT, "serviceAccounts.0.injectToken", false),
       set(COMPONENT, "serviceAccounts.0.runJob", false),
       set(COMPONENT, "serviceAccounts.0.createServiceAccount", false),
@@ -294,29 +268,74 @@ const CASES: Case[] = [
     ],
     [
       "more is a setting of another version of this project, so it is not compared.",
-      `The resources of the component have several providers of kubernetes: ${PROVIDER}cluster, ${PROVIDER}other.`,
+      `The resources of the component have several providers of kubernetes: ${PROVIDER}cluster, urn:pulumi`,
+      `ci/deployer: Its policy "${ADMIN_POLICY}" is missing.`,
+      "ci/deployer: Its request: exchange-token.sh is known after the update only, and must be that of this clone.",
       'ci/deployer: Its request: tokenScope is "team:admins" instead of "team:a".',
-      "ci/deployer: Its exchange script differs from that of this clone. Check with a clone of the component's version.",
-      'ci/deployer: Its ConfigMap has binaryData, which becomes files: { "token": "eA==" }',
-      "ci/deployer: It has a Job, although runJob is false.",
-      'ci/deployer: Its Job: serviceAccountName is "admin" instead of "deployer".',
-      "ci/deployer: The component creates its service account, although createServiceAccount is false.",
-      'ci/deployer: Its service account: name is "x" instead of "deployer".',
-      `ci/deployer: Its role does not have the policy "${ADMIN_POLICY}".`,
-      "ops/drift: It has a role, although awsRole is none.",
-      "ops/drift: Its association with the role is {",
-      "ops/drift: Its trust policy is {",
-      "web/secrets: The component does not create its service account.",
-      'web/runner: Its ConfigMap: namespace is "x" instead of "web".',
-      "MutatingAdmissionPolicy access.inject-token is inside the component, and no part of it.",
-      "MutatingAdmissionPolicyBinding access.inject-token is inside the component, and no part of it.",
-      "TeamAccessToken token is inside the component, and no part of it.",
-      "ci/deployer: ConfigMapPatch patch has the name of its ConfigMap, and can change its request.",
-      "ci/deployer: ConfigMapPatch not-known has the name of its ConfigMap, and can change its request.",
-      'ci/deployer: PodIdentityAssociation patch can give its pods the role "x".',
-      'ci/deployer: ServiceAccountPatch patch can give its pods the role "x".',
-      'ci/deployer: ServiceAccountPatch same-cluster can give its pods the role "x".',
+      'ci/deployer: Its ConfigMap: binaryData is { "token": "eA==" } instead of none.',
+      "web/secrets: Its service account is missing.",
+      'web/runner: Its ConfigMap: metadata.namespace is "x" instead of "web".',
+      "ops/drift: Role access.ops.drift is in the component, and no setting requires it.",
+      "ci/deployer: ServiceAccount access.ci.deployer is in the component, and no setting requires it.",
+      "ops/drift: PodIdentityAssociation access.ops.drift is in the component, and no setting requires it.",
+      "ci/deployer: Job access.ci.deployer is in the component, and no setting requires it.",
+      "MutatingAdmissionPolicy access.inject-token is in the component, and no setting requires it.",
+      "MutatingAdmissionPolicyBinding access.inject-token is in the component, and no setting requires it.",
     ],
+  ],
+  [
+    "a new Job in another namespace, or with another ConfigMap, audience, path, or service account",
+    [
+      set(JOB, "metadata.namespace", "other"),
+      set(JOB, `${POD}.volumes.1.projected.sources.0.configMap.name`, "other"),
+      set(OTHER_JOB, `${POD}.volumes.1.projected.sources.1.serviceAccountToken.audience`, "other"),
+      set(OTHER_JOB, `${POD}.volumes.1.projected.sources.1.serviceAccountToken.path`, "other"),
+      set(LAST_JOB, `${POD}.serviceAccountName`, "other"),
+      // A variable can contain those before it.
+      (draft) => draft.edit(set(LAST_JOB, ENV, [...(draft.get(LAST_JOB, ENV) as unknown[])].reverse())),
+      set(LAST_JOB, `${POD}.volumes.1.projected.sources.0.configMap.name`, UNKNOWN),
+    ],
+    [
+      'ci/deployer: Its Job: metadata.namespace is "other" instead of "ci".',
+      'ci/deployer: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.0.configMap.name is "other" instead of "deployer-pulumi-token-exchange".',
+      'ops/drift: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.1.serviceAccountToken.audience is "other" instead of "urn:pulumi:org:acme".',
+      'ops/drift: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.1.serviceAccountToken.path is "other" instead of "token".',
+      'web/secrets: Its Job: spec.template.spec.containers.token-exchange.env is [ { "name": "PULUMI_CREDENTIAL_HELPER", "value": "/var/run/secrets/pulumi.co',
+      'web/secrets: Its Job: spec.template.spec.serviceAccountName is "other" instead of "secrets".',
+      `web/secrets: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.0.configMap.name ${OF_OTHER_ROLE}`,
+    ],
+    newPlan,
+  ],
+  [
+    "a binding of another admission policy, and what a new role or service account has besides",
+    [
+      set(BINDING, "spec.policyName", "other"),
+      set(IRSA, "maxSessionDuration", 43_200),
+      // It only says what a provider has added.
+      set(IRSA, "__defaults", ["maxSessionDuration"]),
+      set(POD_IDENTITY, "maxSessionDuration", 3600),
+      set(IRSA, "tags", { team: "a" }),
+      set(SERVICE_ACCOUNT, ["metadata", "annotations", "iam.gke.io/gcp-service-account"], "x"),
+      set(SERVICE_ACCOUNT, ["metadata", "labels"], { team: "a" }),
+      set("ServiceAccount access.web.secrets", "metadata.annotations", {
+        "azure.workload.identity/client-id": "x",
+      }),
+      set("ServiceAccount access.web.secrets", "automountServiceAccountToken", true),
+    ],
+    [
+      "ci/deployer: Its role: maxSessionDuration is 43200 instead of none.",
+      'ci/deployer: Its service account: metadata.annotations.iam.gke.io/gcp-service-account is "x" instead of none.',
+      "web/secrets: Its service account: automountServiceAccountToken is true instead of false.",
+      'web/secrets: Its service account: metadata.annotations.azure.workload.identity/client-id is "x" instead of none.',
+      'The binding of the admission policy: spec.policyName is "other" instead of "access-inject-token-9eb00901".',
+    ],
+    newPlan,
+  ],
+  [
+    "a binding that is known after the update only, and comes from another policy",
+    [set(BINDING, "spec.policyName", UNKNOWN), isOf(BINDING, "spec", JOB)],
+    [`The binding of the admission policy: spec.policyName ${OF_OTHER_ROLE}`],
+    newPlan,
   ],
   [
     "what is missing",
@@ -329,12 +348,12 @@ const CASES: Case[] = [
     ],
     [
       'The provider of Pulumi Cloud: apiUrl is none instead of "https://api.pulumi.com". The environment of each update decides. Set apiUrl of the provider to "https://api.pulumi.com".',
-      "web/secrets: Its allow policy is none instead of {",
-      `ci/deployer: Its service account: ${ROLE_ANNOTATION} is "${ROLE_ARN}", ${OPEN}`,
-      'ci/deployer: It has no role, although awsRole is "irsa".',
-      `ci/deployer: Its policy "${READ_ONLY}": role is "${ROLE_NAME}" instead of `,
-      "ops/drift: Its association with the role is none instead of {",
-      "web/secrets: The component does not create its service account.",
+      "ci/deployer: Its role is missing.",
+      `ci/deployer: Its policy "${READ_ONLY}": role is "${ROLE_NAME}", ${OPEN}`,
+      `ci/deployer: Its service account: metadata.annotations.${ROLE_ANNOTATION} is "arn:aws:iam::123456789012:role/pulumi-oidc-ci-deployer-000000000`,
+      "ops/drift: Its association with the role is missing.",
+      "web/secrets: Its allow policy is missing.",
+      "web/secrets: Its service account is missing.",
     ],
   ],
   [
@@ -345,7 +364,9 @@ const CASES: Case[] = [
         for (const state of states) if (state.provider?.includes(":pulumiservice:")) delete state.provider;
       },
     ],
-    ['The provider of Pulumi Cloud: apiUrl is none instead of "https://api.pulumi.com". The environment'],
+    [
+      'The provider of Pulumi Cloud: apiUrl is none instead of "https://api.pulumi.com". The environment of each update decides. Set apiUrl of the provider to "https://api.pulumi.com".',
+    ],
   ],
   [
     "unknown and secret values",
@@ -361,14 +382,13 @@ const CASES: Case[] = [
       set(COMPONENT, "serviceAccounts.0.teamName", SECRET),
     ],
     [
-      "serviceAccounts.0.teamName is secret, so what depends on it cannot be compared.",
-      `The registered issuer has the thumbprint known after the update, ${NOT_CHOSEN}`,
-      `ops/drift: Its allow policy: rules.${NAME} is known after the update only, and must be "drift".`,
-      "ci/deployer: Its trust policy: Statement.0.Condition.StringEquals is known after the update only, and must be {",
-      "ops/drift: Its trust policy is secret, so it cannot be compared with {",
-      'web/secrets: Its service account: namespace is known after the update only, and must be "web".',
-      'web/secrets: Its service account: name is known after the update only, and must be "secrets".',
-      "web/secrets: Its service account is known after the update only, and must be {}.",
+      "ci/deployer: serviceAccounts.0.teamName is secret, so what depends on it cannot be compared.",
+      "The OIDC issuer: thumbprints are known after the update, which the component does not choose: the owner of such a certificate could act as every service account.",
+      'ci/deployer: Its trust policy: Statement.0.Condition.StringEquals is known after the update only, and must be { "oidc.eks.us-west-2.amazonaws.com/id/E',
+      "ops/drift: Its allow policy is missing.",
+      'ops/drift: Its trust policy is secret, so it cannot be compared with { "Version": "2012-10-17", "Statement": [ { "Effect": "Allow", "Principal": { "Se',
+      'web/secrets: Its service account: metadata is known after the update only, and must be { "annotations": {}, "labels": {}, "namespace": "web", "name": "secrets" }.',
+      'Allow policy of no service account is in the component, and no setting requires it: { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace": "',
     ],
   ],
   [
@@ -377,13 +397,11 @@ const CASES: Case[] = [
       isOf(SERVICE_ACCOUNT, "metadata", IRSA, POD_IDENTITY),
       isOf(ATTACHMENT, "role", POD_IDENTITY),
       isOf(ASSOCIATION, "roleArn"),
-      addUnknownRole("elsewhere", POD_IDENTITY),
     ],
     [
-      `ci/deployer: Its service account ${OF_OTHER_ROLE}`,
-      `ci/deployer: Its attachment access.ci.deployer.${READ_ONLY} ${OF_OTHER_ROLE}`,
-      `ops/drift: Its association ${OF_OTHER_ROLE}`,
-      "ci/deployer: ServiceAccountPatch elsewhere can give its pods the role known after the update.",
+      `ci/deployer: Its policy "${READ_ONLY}": role ${OF_OTHER_ROLE}`,
+      `ci/deployer: Its service account: metadata.annotations.${ROLE_ANNOTATION} ${OF_OTHER_ROLE}`,
+      `ops/drift: Its association with the role: roleArn ${OF_OTHER_ROLE}`,
     ],
     newPlan,
   ],
@@ -391,8 +409,9 @@ const CASES: Case[] = [
     "unknown values of a new component beside known settings",
     [set(IRSA, "assumeRolePolicy", UNKNOWN), set(ISSUER, "policies.1", UNKNOWN)],
     [
-      "ops/drift: Its allow policy is known after the update only, and must be {",
-      "ci/deployer: Its trust policy is known after the update only, and must be {",
+      'ci/deployer: Its trust policy is known after the update only, and must be { "Version": "2012-10-17", "Statement": [ { "Effect": "Allow", "Principal": ',
+      "ops/drift: Its allow policy is missing.",
+      'Allow policy of no service account is in the component, and no setting requires it: { "policy": "known after the update" }',
     ],
     newPlan,
   ],
@@ -400,15 +419,17 @@ const CASES: Case[] = [
     "unknown settings of a new component beside known or missing values",
     [
       set(COMPONENT, "issuerUrl", UNKNOWN),
-      set(ISSUER, "thumbprints", ["0".repeat(64)]),
+      set(ISSUER, "thumbprints", [NO_ONES]),
       ...NEW_SETTINGS,
       set(ISSUER, "policies.0", UNKNOWN),
     ],
     [
-      `The registered issuer: url is "${OWN_URL}", ${OPEN}`,
-      `The registered issuer has the thumbprint "${"0".repeat(64)}", ${NOT_CHOSEN}`,
-      "ci/deployer: Its allow policy is known after the update only, and must be {",
-      "ci/deployer: Its trust policy is {",
+      `The place where the component stays: input.issuerUrl is "${OWN_URL}", ${OPEN}`,
+      `The OIDC issuer: url is "${OWN_URL}", ${OPEN}`,
+      `The OIDC issuer: thumbprints are [ "${NO_ONES}" ], which the component does not choose: the owne`,
+      "ci/deployer: Its allow policy is missing.",
+      'ci/deployer: Its trust policy is { "Statement": [ { "Action": "sts:AssumeRoleWithWebIdentity", "Condition": { "StringEquals": { "oidc.eks.us-west-2.am',
+      'Allow policy of no service account is in the component, and no setting requires it: { "policy": "known after the update" }',
     ],
     newPlan,
   ],
@@ -416,9 +437,11 @@ const CASES: Case[] = [
     "a deployed component whose cluster is replaced",
     NEW_CLUSTER,
     [
-      `clusterArn is known after the update only. ${FIRST}`,
-      "issuerUrl is known after the update only. If the cluster's issuer becomes another one, the update stops, since a component stays where it was deployed.",
-      `oidcProviderArn is known after the update only. ${FIRST}`,
+      `The OIDC issuer: url is known after the update only. ${FIRST}`,
+      `ci/deployer: Its trust policy is known after the update only. ${FIRST}`,
+      `ops/drift: Its trust policy is known after the update only. ${FIRST}`,
+      `ops/drift: Its association with the role: clusterName is known after the update only. ${FIRST}`,
+      `ops/drift: Its association with the role: region is known after the update only. ${FIRST}`,
     ],
   ],
   [
@@ -428,10 +451,12 @@ const CASES: Case[] = [
       set(COMPONENT, "serviceAccounts.0.tokenAudience", UNKNOWN),
       set(ISSUER, "policies.0.rules.aud", UNKNOWN),
       set(INJECTION, "spec.variables.0.expression", UNKNOWN),
+      set(JOB, `${POD}.volumes.1.projected.sources.1.serviceAccountToken.audience`, UNKNOWN),
     ],
     [
-      `ci/deployer: serviceAccounts.0.tokenAudience is known after the update only. ${FIRST}`,
-      `web/runner: serviceAccounts.3.runnerId is known after the update only. ${FIRST}`,
+      `ci/deployer: Its allow policy: rules.aud is known after the update only. ${FIRST}`,
+      `web/runner: Its allow policy: runnerID is known after the update only. ${FIRST}`,
+      `The admission policy: spec.variables.audiences.expression is known after the update only. ${FIRST}`,
     ],
   ],
 ];
@@ -502,14 +527,15 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
     deployedPlan,
     [
       set(COMPONENT, "image", UNKNOWN),
-      set(COMPONENT, "serviceAccounts.1.command", UNKNOWN),
       set(COMPONENT, "serviceAccounts.1.tokenAudience", UNKNOWN),
+      set(OTHER_JOB, `${POD}.volumes.1.projected.sources.1.serviceAccountToken.audience`, UNKNOWN),
+      ...[JOB, OTHER_JOB, LAST_JOB].map((job) => set(job, `${POD}.containers.0.image`, UNKNOWN)),
     ],
   ],
   [
     "a new service account with a runner pool that the program creates",
     deployedPlan,
-    [...NEW_POOL, create("ConfigMap access.web.runner.pulumi-token-exchange")],
+    [...NEW_POOL, setDeployed(ISSUER, "policies.3")],
   ],
   [
     "a first role, with an IAM OIDC provider that the program creates",
@@ -521,11 +547,6 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
       set(ATTACHMENT, "role", UNKNOWN),
       set(SERVICE_ACCOUNT, ["metadata", "annotations", ROLE_ANNOTATION], UNKNOWN),
     ],
-  ],
-  [
-    "new roles that the rest of the program annotates service accounts with",
-    newPlan,
-    [addUnknownRole("by-role", IRSA), addUnknownRole("by-component", COMPONENT)],
   ],
   ["an issuer whose thumbprint a refresh has added", deployedPlan, [setDeployed(ISSUER, "thumbprints")]],
   [
@@ -539,45 +560,15 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
   [
     "an update from a version with other settings",
     deployedPlan,
-    [
-      setDeployed(COMPONENT, "more", []),
-      setDeployed(COMPONENT, "image"),
-      setDeployed(COMPONENT, "serviceAccounts.0.more", 1),
-    ],
+    [setDeployed(COMPONENT, "createTeams", []), setDeployed(COMPONENT, "serviceAccounts.0.more", 1)],
   ],
   [
-    "an association that can be of another cluster, because the component has no clusterArn",
-    deployedPlan,
-    [
-      set(COMPONENT, "clusterArn"),
-      set(COMPONENT, "serviceAccounts.1.awsRole", "none"),
-      remove(POD_IDENTITY),
-      remove(ASSOCIATION),
-      addAssociation("in-other-cluster", { clusterName: "other" }),
-    ],
-  ],
-  [
-    "what is of another cluster, issuer, or organization, or has another name",
+    "issuers of another cluster or organization",
     deployedPlan,
     [
       addIssuer("of-other-cluster", { url: OTHER_URL }),
-      addIssuer("not-known", { url: UNKNOWN }),
       addIssuer("of-other-organization", { organization: "other", url: OWN_URL }),
       addIssuer("policies-of-other-organization", { organization: "other" }, "api/auth:Policy"),
-      addAssociation("in-other-cluster", { clusterName: "other" }),
-      addObject("core/v1:ConfigMapPatch", "in-other-cluster", "deployer-pulumi-token-exchange", {
-        provider: "urn:other::id",
-      }),
-      addObject("core/v1:ConfigMapPatch", "other", "other"),
-      addObject("core/v1:ConfigMap", "named-by-pulumi", UNKNOWN),
-      add("kubernetes:core/v1:ServiceAccountPatch", "labels", {
-        metadata: { namespace: "ci", name: "deployer" },
-      }),
-      // This entry has no role.
-      add("kubernetes:core/v1:ServiceAccountPatch", "other-role", {
-        metadata: { namespace: "web", name: "secrets", annotations: { [ROLE_ANNOTATION]: "x" } },
-      }),
-      addObject("core/v1:ServiceAccount", "elsewhere", "deployer", { provider: "urn:other::id" }),
     ],
   ],
   [
@@ -607,11 +598,36 @@ describe("finds nothing in the plan of", () => {
 });
 
 test("shows the thumbprints that an imported issuer has already, and does not find them", async () => {
-  const draft = await newPlan(set(ISSUER, "thumbprints", ["0".repeat(64)]));
-  draft.step(ISSUER).op = "import";
+  const draft = await newPlan(set(ISSUER, "thumbprints", [NO_ONES]));
+  Object.assign(draft.step(ISSUER), { op: "import", oldState: { id: "acme/id", inputs: {} } });
   const { findings, changes } = draft.check();
   assert.deepEqual(findings, []);
-  assert.ok(changes.includes(`new OIDC issuer: thumbprints 0: ${"0".repeat(64)}`));
+  assert.ok(
+    changes.includes("changed OidcIssuer access.oidc-issuer: takes over what exists already: acme/id"),
+  );
+  assert.ok(changes.includes(`new the component: the OIDC issuer thumbprints: [ "${NO_ONES}" ]`));
+});
+
+test("finds a component that becomes something else, also beside another component", async () => {
+  const draft = await deployedPlan();
+  const ofComponent = draft.steps.filter(({ urn }) => urn.includes("PulumiCloudAccess"));
+  const decoy = JSON.parse(
+    JSON.stringify(ofComponent)
+      .replaceAll(/(?<=[:"])access(?=[."])/g, "decoy")
+      .replaceAll("EXAMPLED", "DECOYD"),
+  );
+  const changed = ofComponent.map(({ newState, ...step }) => {
+    const now = JSON.stringify({ ...step, newState }).replaceAll(
+      "eks-pulumi-oidc:index:PulumiCloudAccess",
+      "acme:index:Other",
+    );
+    return { ...JSON.parse(now), oldState: step.oldState };
+  });
+  const others = draft.steps.filter((step) => !ofComponent.includes(step));
+  const { findings } = new Draft([...others, ...changed, ...decoy]).check();
+  assert.deepEqual(findings, [
+    'PulumiCloudAccess "access" becomes acme:index:Other, so nothing of it is compared.',
+  ]);
 });
 
 test("reads a component that an alias renames as one", async () => {
@@ -620,5 +636,6 @@ test("reads a component that an alias renames as one", async () => {
     const now = JSON.parse(JSON.stringify(step).replaceAll(/(?<=[:"])access(?=[."])/g, "renamed"));
     return { ...now, ...(oldState && { oldState: { ...oldState, urn: step.urn } }) };
   });
-  assert.deepEqual(new Draft(renamed).check(), { findings: [], changes: [] });
+  const { findings, changes } = new Draft(renamed).check();
+  assert.deepEqual([findings, changes], [[], []]);
 });

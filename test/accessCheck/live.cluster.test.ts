@@ -65,7 +65,7 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
     const { exitCode, errors, stdout } = await runCheck();
     assert.equal(errors, "");
     assert.match(stdout, /^Live access check of stack dev: everything is as its program says\. /);
-    assert.match(stdout, / 2 service accounts: as the settings intend\. /);
+    assert.match(stdout, / 2 service accounts: as the settings say\. /);
     assert.equal(exitCode, 0);
     assert.deepEqual(
       api.calls.filter((call) => !call.startsWith("GET ")),
@@ -110,10 +110,10 @@ describe("the live check of a deployed stack", { skip: missingApiServer || missi
   async function assertChangesFound(): Promise<void> {
     const { exitCode, errors, stdout } = await runCheck();
     for (const change of [
-      /ci\/deployer token: user:mallory → user:my-login/,
-      /script: [0-9a-f]{12} → that of this clone/,
-      /Job spec\.activeDeadlineSeconds: 9 → /,
-      /removed policy \{ [^}]* \}, "tokenType": "personal", "userLogin": "admin" \}/,
+      /changed ci\/deployer its request exchange-token\.sh: another script → that of this clone/,
+      / its request tokenScope: "user:mallory" → "user:my-login"/,
+      / its Job spec\.activeDeadlineSeconds: 9 → /,
+      / A policy is not the program's: \{ "decision": "allow", .*"system:\*" \} \}/,
     ]) {
       assert.match(stdout, change);
     }

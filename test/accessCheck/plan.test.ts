@@ -8,11 +8,13 @@ import { checkPlan } from "../../accessCheck/checkPlan";
 import type { ReportOptions } from "../../accessCheck/screen";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import {
+  add,
   COMPONENT,
   Draft,
   deployedPlan,
   type Edit,
   ISSUER,
+  ISSUER_URL,
   newPlan,
   POD_IDENTITY,
   SECRET,
@@ -31,9 +33,13 @@ function check(plan: Draft | string, options: ReportOptions = {}) {
 test("reports what changes, and who gets what", async () => {
   const { exitCode, stdout, stderr } = await check(await newPlan());
   assert.match(stdout, /^Access check of a plan of stack dev: nothing is created outside this machine\.$/m);
-  assert.match(stdout, /^What the plan changes\n {2}new {6}OIDC issuer {2}URL:$/m);
-  assert.match(stdout, /^ {2}ci\/deployer +team:a +only itself +only itself$/m);
-  assert.match(stdout, /^ {2}4 service accounts: as the settings intend\.$/m);
+  assert.match(stdout, /^What the plan changes\n {2}new {6}the component {2}clusterArn:$/m);
+  assert.match(stdout, /^ {2}ci\/deployer +team:a +by IRSA +as its settings say$/m);
+  assert.match(stdout, /^ {2}4 service accounts: as the settings say\.$/m);
+  assert.match(
+    stdout,
+    /^Elsewhere in the program\n {2}creates {3}pulumi:providers:pulumiservice pulumi-cloud$/m,
+  );
   assert.match(stdout, /\nPlan only: it cannot tell .* belong together\.$/s);
   assert.deepEqual([exitCode, stderr], [0, ""]);
 });
@@ -43,9 +49,9 @@ test("prints a finding below its service account, and ends with 1", async () => 
   const { exitCode, stdout } = await check(draft);
   assert.match(
     stdout,
-    /^ {2}ci\/deployer +team:a +see below +only itself\n.*^ {4}Its allow policy: teamName is "\\u001b\[2Jb" instead of "a"\.$/ms,
+    /^ {2}ci\/deployer +team:a +by IRSA +see below\n.*^ {4}Its allow policy: teamName is "\\u001b\[2Jb" instead of "a"\.$/ms,
   );
-  assert.match(stdout, /^ {2}1 finding, 4 service accounts: not as the settings intend\.$/m);
+  assert.match(stdout, /^ {2}1 finding, 4 service accounts: not as the settings say\.$/m);
   assert.ok(!stdout.includes("\u001b"));
   assert.equal(exitCode, 1);
 });
@@ -54,7 +60,10 @@ test("shows a component that the update deletes, and compares nothing of it", as
   const draft = await deployedPlan();
   for (const step of draft.steps) Object.assign(step, { op: "delete", newState: null });
   const { exitCode, stdout } = await check(draft);
-  assert.match(stdout, /^ {2}removed {2}OIDC issuer .*^ {2}removed {2}web\/secrets +token: organization$/ms);
+  assert.match(
+    stdout,
+    /^ {2}removed {2}the component .*^ {2}removed {2}web\/secrets +token: organization$/ms,
+  );
   assert.doesNotMatch(stdout, /Access check$/m);
   assert.equal(exitCode, 0);
 });
@@ -64,7 +73,7 @@ test("reads what a refresh found as what is deployed", async () => {
   const refreshes = draft.steps.map((it) => ({ ...it, op: "refresh", newState: it.oldState }));
   const found = { ...draft.step(ISSUER), op: "update", newState: draft.step(ISSUER).oldState };
   const { exitCode, changes } = await check(planOf([...refreshes, found, ...draft.steps]));
-  assert.equal(changes, "  changed  ops/drift  further rules: sub = found → none");
+  assert.equal(changes, '  changed  ops/drift  its allow policy rules.sub: "found" → none');
   assert.equal(exitCode, 0);
 });
 
@@ -82,6 +91,30 @@ test("reads the steps of a replacement as one resource", async () => {
   assert.deepEqual([exitCode, changes], [0, "  Nothing changes for this component."]);
 });
 
+for (const op of ["discard-replaced", "remove-pending-replace"]) {
+  test(`reads a resource with a new state, and another step ${op} without one`, async () => {
+    const issuer = { organization: "acme", url: `https://${ISSUER_URL}`, name: "second" };
+    const draft = await deployedPlan(add("pulumiservice:index:OidcIssuer", "second", issuer));
+    const { urn, newState } = draft.step("OidcIssuer second");
+    draft.steps.push({ op, urn, oldState: newState });
+    const { exitCode, stdout } = await check(draft);
+    assert.match(stdout, /^ {2}OidcIssuer second registers the cluster's issuer a second time/m);
+    assert.equal(exitCode, 1);
+  });
+}
+
+test("ends with 1 where the Markdown is longer than GitHub shows, with the number of lines that are left out", async () => {
+  const secrets = Array.from({ length: 12_000 }, (_, index) =>
+    add("kubernetes:core/v1:Secret", `secret-${index}-${"x".repeat(40)}`, {}),
+  );
+  const draft = await deployedPlan(...secrets);
+  const { exitCode, stdout } = await check(draft, { markdown: true });
+  assert.ok(stdout.length < 950_000);
+  assert.match(stdout, /^\d+ more lines are not shown\. For all of them, run it without --markdown\.\n```$/m);
+  assert.equal(exitCode, 1);
+  assert.equal((await check(draft)).exitCode, 0);
+});
+
 test("checks each component by its own objects, also with the same names, and knows who shares a token", async () => {
   const draft = await newPlan();
   const others = new Draft(draft.steps.filter(({ urn }) => urn.includes("PulumiCloudAccess")));
@@ -92,8 +125,8 @@ test("checks each component by its own objects, also with the same names, and kn
   );
   const { exitCode, stdout } = await check(planOf([...other, ...draft.steps]));
   const [, ofAccess = "", ofOther = ""] = stdout.split(/^Component \w+$/m);
-  assert.match(ofAccess, /^ {2}ci\/deployer +team:a +itself \(\+1\) .*: ci\/deployer of other$/ms);
-  assert.match(ofOther, /^ {2}ci\/deployer +team:a +itself \(\+1\) .*: ci\/deployer of access$/ms);
+  assert.match(ofAccess, /^ {4}\(\+1\) the same access token: ci\/deployer of other$/m);
+  assert.match(ofOther, /^ {4}\(\+1\) the same access token: ci\/deployer of access$/m);
   assert.doesNotMatch(stdout, /OidcIssuer/);
   assert.equal(exitCode, 0, stdout);
 

@@ -70,8 +70,8 @@ describe("the package of the component", { skip: missingCli }, () => {
 
     // Of a cluster that does not exist yet, the preview knows neither the issuer nor the trust policy.
     const first = await checkedPlan(t, pulumi);
-    assert.match(first.changes, /^ {2}new +OIDC issuer +URL: known after the update$/m);
-    assert.match(first.stdout, /^ {2}team-a\/deployer +team:platform +not known yet +not known yet$/m);
+    assert.match(first.changes, /^ {2}new +the component .*^ +issuerUrl: known after the update$/ms);
+    assert.match(first.stdout, /^ {2}team-a\/deployer +team:platform +by IRSA +not known yet$/m);
     assert.equal(first.exitCode, 0);
     succeeded(await up());
     assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
@@ -90,7 +90,7 @@ describe("the package of the component", { skip: missingCli }, () => {
       await writeFile(join(directory, "index.ts"), changed);
       const plan = await checkedPlan(t, pulumi);
       assert.match(plan.changes, /^ {2}changed +team-a\/deployer +token: team:platform → team:security$/m);
-      assert.match(plan.stdout, /^ {2}team-a\/deployer +team:security +only itself +only itself$/m);
+      assert.match(plan.stdout, /^ {2}team-a\/deployer +team:security +by IRSA +as its settings say$/m);
       assert.equal(plan.exitCode, 0);
       assert.deepEqual(changes(await up()), [
         "access.oidc-issuer updated",
@@ -141,7 +141,7 @@ describe("the package of the component", { skip: missingCli }, () => {
       const own = steps.filter(({ op }) => op !== "refresh");
       const { pulumiCloud } = simulation;
       const { exitCode, stdout } = await checkLive({ name: "dev", pulumiCloud, config, steps: own });
-      const end = /everything is as its program says\. .* 2 service accounts: as the settings intend\. /;
+      const end = /everything is as its program says\. .* 2 service accounts: as the settings say\. /;
       assert.match(stdout, end);
       assert.equal(exitCode, 0);
     });

@@ -85,7 +85,7 @@ test("token-check.yaml denies its third check for no other reason than the token
   const { pod } = checkOfTokens(3);
   const own = JSON.parse(JSON.stringify(pod).replace("token-check-other-pulumi", "token-check-pulumi"));
   assert.deepEqual(withExchange("token-check.yaml", pod), own);
-  const names = exampleOf("token-check.yaml").settings.config.serviceAccounts.map(({ name }) => name);
+  const names = exampleOf("token-check.yaml").settings.serviceAccounts.map(({ name }) => name);
   assert.deepEqual(names, ["token-check", "token-check-other"]);
 });
 

@@ -4,9 +4,9 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { findingsIn } from "../../accessCheck/findings";
+import { findingsIn } from "../../accessCheck/compare";
+import { readComponents } from "../../accessCheck/components";
 import { planFrom } from "../../accessCheck/plan";
-import { readComponents } from "../../accessCheck/readComponents";
 import { ROOT, read } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";
 import {

@@ -93,7 +93,7 @@ for (const [name, file, pattern, replacement, finding] of [
     "oidcIssuer.ts",
     /'"kubernetes.io".namespace':[^,]+,/,
     "",
-    /allow policy: [^ ]+namespace is none instead of "web"/,
+    /web\/secrets .* Its allow policy is missing\. .* Allow policy of no service account is in the component/,
   ],
   [
     "an allow policy without its audience",

@@ -29,13 +29,12 @@ interface Settings {
 /** The manifests in examples/, beside which are programs. */
 export const EXAMPLES = readdirSync(join(ROOT, "examples")).filter((file) => file.endsWith(".yaml"));
 
-/** Returns an example, with the settings in its header. */
+/** Returns an example, with the settings in its header, of which the first entry is that of its pod. */
 export function exampleOf(file: string) {
   const source = read(`examples/${file}`);
   const header = source.slice(source.indexOf("# config:"), source.indexOf("\napiVersion:"));
   const settings: Settings = parse(header.replaceAll(/^# ?/gm, "")).config;
-  const [entry, ...others] = settings.serviceAccounts;
-  assert.ok(entry && others.length === 0, `${file} must name one service account`);
+  const [entry = assert.fail(`${file} names no service account`)] = settings.serviceAccounts;
   return { source, settings, entry, manifests: readManifests(source) };
 }
 
@@ -87,7 +86,8 @@ export function withExchange(file: string, spec: PodSpec): PodSpec {
  */
 export function settingsOfExamples() {
   const examples = EXAMPLES.map(exampleOf);
-  const serviceAccounts = examples.map(({ entry }) => ({ ...entry, injectToken: !entry.runnerId }));
+  const entries = examples.flatMap(({ settings }) => settings.serviceAccounts);
+  const serviceAccounts = entries.map((entry) => ({ ...entry, injectToken: !entry.runnerId }));
   const createNamespaces = examples.flatMap(({ settings }) => settings.createNamespaces ?? []);
   const runners = serviceAccounts.flatMap(({ runnerId: id, runnerName: name }) =>
     id && name ? [{ id, name }] : [],

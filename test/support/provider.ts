@@ -65,6 +65,10 @@ function provider(currentSimulation: () => Emulated, schema: object): pulumi.pro
     version: "1000.0.0",
     schema: JSON.stringify(schema),
 
+    async check(urn, _olds, news: object) {
+      return { inputs: currentSimulation().resources[parse(urn).type]?.check?.(news) ?? news };
+    },
+
     async diff(_id, urn, { __inputs: inputs, __unready, ...outputs }: State, news: object) {
       const olds = COMPARED_BY_OUTPUTS.includes(parse(urn).type) ? outputs : inputs;
       const names = ["metadata.name", "metadata.namespace"];

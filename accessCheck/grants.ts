@@ -1,0 +1,210 @@
+// What grants something, built a second time by the settings of a component: the program has its own functions for it, and nothing
+// here is imported from there. A value that depends on a setting that is not known is not known either.
+
+import { type Account, accountId, NAME_CLAIM, NAMESPACE_CLAIM, type View } from "./components";
+import {
+  type Fields,
+  fieldsAt,
+  isEqual,
+  isOpaque,
+  jsonOf,
+  type Opaque,
+  SECRET,
+  textOf,
+  UNKNOWN,
+  type Value,
+  valueAt,
+} from "./values";
+
+/** The annotation by which the EKS webhook gives pods a role. */
+export const ROLE_ANNOTATION = "eks.amazonaws.com/role-arn";
+
+/**
+ * Returns the allow policy of a service account.
+ * https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
+ */
+export function allowPolicy({ namespace, name, settings }: Account): Fields {
+  const audience = valueAt(settings, "tokenAudience") ?? null;
+  const [further, isRequired] = [valueAt(settings, "policyRules"), valueAt(settings, "audienceRule")];
+  const rules = {
+    ...fieldsAt(settings, "policyRules"),
+    [NAMESPACE_CLAIM]: namespace,
+    [NAME_CLAIM]: name,
+    ...(isRequired === true && { aud: audience }),
+  };
+  return {
+    decision: "allow",
+    tokenType: valueAt(settings, "tokenType") ?? null,
+    ...grantedTo(settings),
+    rules: [further, isRequired].find(isOpaque) ?? rules,
+  };
+}
+
+/** Returns whose token an allow policy grants. */
+function grantedTo(settings: Fields): Fields {
+  const setting = (key: string) => valueAt(settings, key) ?? null;
+  switch (valueAt(settings, "tokenType")) {
+    case "personal":
+      return { userLogin: setting("userLogin") };
+    case "team":
+      return { teamName: setting("teamName") };
+    case "runner":
+      return { runnerID: setting("runnerId") };
+    default:
+      return setting("organizationAdmin") === true ? { authorizedPermissions: ["admin"] } : {};
+  }
+}
+
+/** Returns what the workloads of a service account request: a file for each. https://www.rfc-editor.org/rfc/rfc8693 */
+export function request(component: Fields, { settings }: Account): Fields {
+  return {
+    organization: valueAt(component, "organization") ?? null,
+    tokenType: valueAt(settings, "tokenType") ?? null,
+    tokenScope: scopeOf(settings),
+    tokenExpirationSeconds: joined(valueAt(settings, "tokenExpirationSeconds")),
+    apiUrl: valueAt(component, "pulumiApiUrl") ?? null,
+  };
+}
+
+function scopeOf(settings: Fields): Value {
+  switch (valueAt(settings, "tokenType")) {
+    case "personal":
+      return joined("user:", valueAt(settings, "userLogin"));
+    case "team":
+      return joined("team:", valueAt(settings, "teamName"));
+    case "runner":
+      return joined("runner:", valueAt(settings, "runnerName"));
+    default:
+      return valueAt(settings, "organizationAdmin") === true ? "admin" : "";
+  }
+}
+
+/** Returns whose access token is requested, such as `team:platform`. */
+export function tokenOf(requested: Fields): string {
+  const [type, scope] = ["tokenType", "tokenScope"].map((name) => textOf(valueAt(requested, name)));
+  if (type === "organization" && scope === "admin") return "organization (admin)";
+  if (type === "organization" && scope === '""') return type;
+  const isOfType = scope?.startsWith(`${type === "personal" ? "user" : type}:`);
+  return isOfType ? `${scope}` : `${type}:${scope}`;
+}
+
+/**
+ * Returns the service accounts whose settings grant them the access token of this one. The organization token of an administrator
+ * includes the others.
+ *
+ * @param others the component that has those service accounts.
+ */
+export function sharersOf({ settings }: View, account: Account, others: View): Account[] {
+  const { tokenType, tokenScope } = request(settings, account);
+  const isGranted = (other: Account) => {
+    // No two types have the same scope. Two that are not known can differ, and are not equal.
+    const granted = request(others.settings, other).tokenScope;
+    return isSameScope(granted, tokenScope) || (tokenType === "organization" && granted === "admin");
+  };
+  return others.accounts.filter((other) => other !== account && isGranted(other));
+}
+
+/** Pulumi Cloud does not distinguish names by their case. */
+function isSameScope(...scopes: (Value | undefined)[]): boolean {
+  const [one, other] = scopes.map((scope) => (typeof scope === "string" ? scope.toLowerCase() : scope));
+  return isEqual(one, other);
+}
+
+/** What an admission policy compares with a list of `NAMESPACE/NAME`. */
+const POD_ACCOUNT = "request.namespace + '/' + object.spec.?serviceAccountName.orValue('')";
+
+/** Which pods an admission policy changes. */
+export interface InjectionSelection {
+  matchConstraints: Value;
+  /** An expression that is true for the pods of the service accounts. */
+  serviceAccount: Value;
+  /** An expression: a map from each of them to the audience of its ID token. */
+  audiences: Value;
+}
+
+/**
+ * Returns which pods the admission policy of injection changes, and the audience of the ID token that it adds to them. Its other
+ * conditions only exclude pods: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
+ *
+ * @param accounts those with `injectToken`.
+ */
+export function injection(accounts: Account[]): InjectionSelection {
+  const values = [...new Set(accounts.map(({ namespace }) => namespace))].sort();
+  const named = accounts.map((account) => ({
+    ...account,
+    id: jsonOf(accountId(account)),
+  }));
+  const audiences = named.map(({ id, settings }) => {
+    const audience = valueAt(settings, "tokenAudience") ?? null;
+    return isOpaque(audience) ? audience : `${id}: ${jsonOf(audience)}`;
+  });
+  return {
+    matchConstraints: {
+      namespaceSelector: {
+        matchExpressions: [{ key: "kubernetes.io/metadata.name", operator: "In", values }],
+      },
+      resourceRules: [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] }],
+    },
+    serviceAccount: `${POD_ACCOUNT} in [\n${named
+      .map(({ id }) => id)
+      .sort()
+      .join(",\n")}\n]`,
+    audiences: audiences.find(isOpaque) ?? `{\n${audiences.sort().join(",\n")}\n}`,
+  };
+}
+
+/** Returns the trust policy of the role of a service account; undefined if it has none. */
+export function trustPolicy(component: Fields, account: Account): Value | undefined {
+  switch (valueAt(account.settings, "awsRole")) {
+    case "irsa":
+      return irsaTrustPolicy(component, account);
+    case "pod-identity":
+      return podIdentityTrustPolicy(component, account);
+    default:
+      return undefined;
+  }
+}
+
+/** https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html */
+function irsaTrustPolicy(component: Fields, { namespace, name }: Account): Value {
+  const [issuerUrl, providerArn] = [valueAt(component, "issuerUrl"), valueAt(component, "oidcProviderArn")];
+  const whole = joined(issuerUrl, providerArn);
+  if (isOpaque(whole)) return whole;
+  const issuer = textOf(issuerUrl).replace(/^https:\/\//, "");
+  return allowedTo({ Federated: textOf(providerArn) }, "sts:AssumeRoleWithWebIdentity", {
+    [`${issuer}:sub`]: `system:serviceaccount:${namespace}:${name}`,
+    [`${issuer}:aud`]: "sts.amazonaws.com",
+  });
+}
+
+/** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html */
+function podIdentityTrustPolicy(component: Fields, { namespace, name }: Account): Value {
+  const clusterArn = joined(valueAt(component, "clusterArn"));
+  if (isOpaque(clusterArn)) return clusterArn;
+  return allowedTo({ Service: "pods.eks.amazonaws.com" }, ["sts:AssumeRole", "sts:TagSession"], {
+    "aws:RequestTag/eks-cluster-arn": clusterArn,
+    "aws:RequestTag/kubernetes-namespace": namespace,
+    "aws:RequestTag/kubernetes-service-account": name,
+  });
+}
+
+function allowedTo(Principal: Fields, Action: Value, equal: Fields): Fields {
+  const statement = { Effect: "Allow", Principal, Action, Condition: { StringEquals: equal } };
+  return { Version: "2012-10-17", Statement: [statement] };
+}
+
+/** Returns the association of a service account with its role, for EKS Pod Identity. */
+export function association(component: Fields, { namespace, name }: Account, roleArn: Value): Fields {
+  // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
+  const clusterArn = joined(valueAt(component, "clusterArn"));
+  const [, region = null, clusterName = null] = isOpaque(clusterArn)
+    ? [clusterArn, clusterArn, clusterArn]
+    : (/^arn:[^:]*:eks:([^:]*):[^:]*:cluster\/(.*)$/.exec(clusterArn) ?? []);
+  return { region, clusterName, namespace, serviceAccount: name, roleArn };
+}
+
+/** Returns the parts as one string; what is not known if one of them is not. */
+function joined(...parts: (Value | undefined)[]): string | Opaque {
+  if (parts.includes(SECRET)) return SECRET;
+  return parts.includes(UNKNOWN) ? UNKNOWN : parts.map(textOf).join("");
+}
