@@ -32,6 +32,9 @@ const STORED = {
 /** What a Stack has for a way back, or while it waits to be moved. */
 const HELD_BACK = { PULUMI_CREDENTIAL_HELPER: { type: "Literal", literal: { value: "none" } } };
 
+/** The end of the change.yaml that holds a Stack back, and does nothing else. */
+const HOLD_BACK = /value: none \} \}\n$/;
+
 const WITHOUT_TOKEN = { serviceAccountName: "pulumi" };
 const WITH_TOKEN = { ...WITHOUT_TOKEN, accessTokenSecret: "pulumi-api-secret" };
 
@@ -98,7 +101,8 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
   const specOf = async (name: string) => (await stackOf(name)).spec;
 
   /** Writes the file change.yaml of the page that contains a string. */
-  const writeChange = (text: string) => writeFile(join(directory, "change.yaml"), blockWith("yaml", text));
+  const writeChange = (text: string | RegExp) =>
+    writeFile(join(directory, "change.yaml"), blockWith("yaml", text));
 
   /** Reports, as the operator does, that the update of a Stack has succeeded. */
   async function reportReady(name: string): Promise<void> {
@@ -109,9 +113,9 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
   }
 
   /** Applies the change.yaml of the page that contains a string, without the waits of the loop. Returns the Stack's spec. */
-  async function specAfter(text: string) {
+  async function specAfter(text: string | RegExp) {
     await writeChange(text);
-    await run("for stack in app", (loop) => `stack=app; ${/kubectl patch .*change\.yaml/.exec(loop)?.[0]}`);
+    await run("--patch-file", (loop) => `stack=app; ${/kubectl patch .*change\.yaml/.exec(loop)?.[0]}`);
     return specOf("app");
   }
 
@@ -125,12 +129,14 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     const binaryData = { "token.txt": encoded };
     const data = { PULUMI_ACCESS_TOKEN: TOKEN, twice: encoded };
     await create(object("v1", "ConfigMap", "team-a", "variables", { data, binaryData }));
+    await create(cronJob("literal", {}, { env: [{ name: "PULUMI_ACCESS_TOKEN", value: TOKEN }] }));
     for (const [name, spec] of Object.entries(OTHER_STACKS)) await create(stack(name, spec, "team-a"));
 
     assert.deepEqual(await linesOf("get secrets,configmaps"), [
       "ConfigMap\tteam-a\tvariables\tPULUMI_ACCESS_TOKEN",
       "ConfigMap\tteam-a\tvariables\ttoken.txt",
       "ConfigMap\tteam-a\tvariables\ttwice",
+      "CronJob\tdefault\tliteral\tspec",
       "Secret\tdefault\tpulumi-api-secret\taccessToken",
       "Secret\tdefault\tshared\tPULUMI_ACCESS_TOKEN",
       "Secret\tdefault\tshared\tkubectl.kubernetes.io/last-applied-configuration",
@@ -171,6 +177,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
       "team-a\tworkspace\tdeployer\tenvFrom\tsettings",
     ]);
     await server.kubectl(["delete", "stacks.pulumi.com", "--all", "--namespace=team-a"]);
+    await server.kubectl(["delete", "cronjobs", "--all", "--namespace=default"]);
   });
 
   test("list the pods of the service account, replace that of the only Stack, and request an update", async () => {
@@ -186,10 +193,10 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
 
   test("hold Stacks back, each after the update of the one before", async () => {
     const isHeldBack = async (name: string) => "PULUMI_CREDENTIAL_HELPER" in (await specOf(name)).envRefs;
-    await writeChange("value: none");
+    await writeChange(HOLD_BACK);
     for (const name of ["app", "web"]) await reportReady(name);
     // The loop of the page, for two Stacks.
-    const loop = run("for stack in app", (commands) => commands.replace("in app;", "in app web;"));
+    const loop = run("--patch-file", (commands) => commands.replace("in app;", "in app web;"));
     await eventually("the first Stack is changed", () => isHeldBack("app"));
     assert.equal(await isHeldBack("web"), false);
     await reportReady("app");
@@ -206,9 +213,15 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     const { envRefs, ...mounted } = parse(blockWith("yaml", "podTemplate"), { version: "1.1" }).spec;
     const moved = await specAfter("podTemplate");
     assert.deepEqual(moved, { ...WITH_TOKEN, ...mounted, envRefs: { ...STORED, ...envRefs } });
-    assert.deepEqual(await specAfter("value: none"), { ...moved, envRefs: { ...STORED, ...HELD_BACK } });
+    assert.deepEqual(await specAfter(HOLD_BACK), { ...moved, envRefs: { ...STORED, ...HELD_BACK } });
     const withoutToken = await specAfter("accessTokenSecret: null");
     assert.deepEqual(withoutToken, { ...WITHOUT_TOKEN, ...mounted, envRefs: HELD_BACK });
+  });
+
+  test("put the stored token back into a Stack that no longer names it, and take it out again", async () => {
+    const back = await specAfter(/value: none \} \}\n +PULUMI_ACCESS_TOKEN/);
+    assert.deepEqual(back.envRefs, { ...STORED, ...HELD_BACK });
+    assert.deepEqual((await specAfter("accessTokenSecret: null")).envRefs, HELD_BACK);
   });
 
   test("list what still names the Secret", async () => {
@@ -233,9 +246,11 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
   });
 });
 
-/** Returns the one block of the page in a language that contains a string. */
-function blockWith(language: string, text: string): string {
-  const [found, ...others] = codeIn(PAGE, language).filter((block) => block.includes(text));
+/** Returns the one block of the page in a language that contains a string, or matches a pattern. */
+function blockWith(language: string, text: string | RegExp): string {
+  const [found, ...others] = codeIn(PAGE, language).filter((block) =>
+    typeof text === "string" ? block.includes(text) : text.test(block),
+  );
   assert.ok(found && others.length === 0, `one block must contain ${text}`);
   return found;
 }
