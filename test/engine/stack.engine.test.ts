@@ -10,7 +10,7 @@ import { codeIn, read } from "../support/project";
 import { missingCli } from "../support/pulumiCli";
 
 const ISSUER = "access.oidc-issuer";
-const [IMPORT, IMPORT_NAMESPACE] = codeIn(read("docs/import.md"), "bash");
+const [IMPORT, IMPORT_NAMESPACE] = codeIn(read("docs/copy.md"), "bash import");
 
 /** With these settings, a service account is denied: no pod has such a name. */
 const DENY = { policyRules: { '"kubernetes.io".pod.name': "other-*" } };
@@ -119,7 +119,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.deepEqual(aws, existing);
     });
 
-    await t.test("imports an issuer and a service account as docs/import.md says", async () => {
+    await t.test("imports an issuer and a service account as docs/copy.md says", async () => {
       const { url } = simulation.issuer;
       const issuer = await simulation.pulumiCloud.register({ organization: "acme", name: "by hand", url });
       await set("createNamespaces", []);

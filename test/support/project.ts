@@ -7,7 +7,7 @@ import { join } from "node:path";
 
 export const ROOT = join(__dirname, "..", "..");
 
-/** Returns a text file of the project, such as `docs/import.md`. */
+/** Returns a text file of the project, such as `docs/copy.md`. */
 export function read(path: string): string {
   return readFileSync(join(ROOT, path), "utf8");
 }
