@@ -197,17 +197,14 @@ describe("the package of the component", { skip: missingCli }, () => {
     const up = () => pulumi("up", "--yes");
     const before = simulation.existing();
 
-    await t.test(
-      "grants each service account on its list what its plan says, and is quiet then",
-      async () => {
-        const plan = await checkedPlan(t, pulumi);
-        assert.match(plan.changes, /^ {2}new +team-a\/app +token: team:team-a-dev$/m);
-        assert.equal(plan.exitCode, 0, plan.stdout);
-        succeeded(await up());
-        assert.deepEqual(newStatuses(simulation), EXCHANGED);
-        succeeded(await pulumi("preview", "--expect-no-changes"));
-      },
-    );
+    await t.test("grants what its plan says, and is quiet then", async () => {
+      const plan = await checkedPlan(t, pulumi);
+      assert.match(plan.changes, /^ {2}new +team-a\/app +token: team:team-a-dev$/m);
+      assert.equal(plan.exitCode, 0, plan.stdout);
+      succeeded(await up());
+      assert.deepEqual(newStatuses(simulation), EXCHANGED);
+      succeeded(await pulumi("preview", "--expect-no-changes"));
+    });
 
     await t.test("has the names of the roles as outputs", async () => {
       const { stdout } = succeeded(await pulumi("stack", "output", "serviceAccounts", "--json"));
