@@ -1,8 +1,10 @@
-// The programs in examples/component/ have arguments that the component accepts. Those in TypeScript run in
+// The programs in examples/component/ and examples/fleet/ have arguments that the component accepts. Those in TypeScript run in
 // package.engine.test.ts.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
@@ -17,19 +19,24 @@ const [TYPESCRIPT, PYTHON, YAML, KIND, EXISTING] = [
   "existing-cluster/Pulumi.yaml",
 ].map((file) => read(`examples/component/${file}`)) as [string, string, string, string, string];
 
+const FLEET = read("examples/fleet/cluster/Main.yaml");
+const STAGES = ["dev", "prod"];
+
 test("docs/component.md prints lines of the program in TypeScript", () => {
   const [block = assert.fail()] = codeIn(read("docs/component.md"), "typescript");
   assert.ok(TYPESCRIPT.includes(block));
 });
 
-test("the package, every page, and every program name the newest version of the changelog", () => {
-  const [, newest = assert.fail()] = /^## (\d+\.\d+\.\d+)\b/m.exec(read("CHANGELOG.md")) ?? [];
+test("the package has the newest version of the changelog, which every page and program names once it is released", () => {
+  const changelog = read("CHANGELOG.md");
+  const [, newest = assert.fail()] = /^## (\d+\.\d+\.\d+)\b/m.exec(changelog) ?? [];
   assert.equal(JSON.parse(read("component/package.json")).version, newest);
-  const args = ["-rhoE", "/component@v[0-9A-Za-z.-]+", "README.md", "docs", "examples"];
+  const args = ["-rhoE", "/component@[0-9A-Za-z.-]+", "README.md", "docs", "examples", "component/README.md"];
   const { stdout } = spawnSync("grep", args, { cwd: ROOT, encoding: "utf8" });
   const named = stdout.trim().split("\n");
   assert.ok(named.length > 1);
-  assert.deepEqual([...new Set(named)], [`/component@v${newest}`]);
+  const reference = changelog.includes("Nothing is released yet") ? "COMMIT" : `v${newest}`;
+  assert.deepEqual([...new Set(named)], [`/component@${reference}`]);
 });
 
 test("the programs in YAML have valid arguments", () => {
@@ -54,12 +61,64 @@ test("the program for an existing cluster has valid arguments, with the list of 
   for (const [, name = ""] of EXISTING.matchAll(/\$\{(\w+)/g)) assert.ok(known.includes(name), name);
 });
 
-// Those for several clusters are in package.engine.test.ts.
+test("the program of a fleet is the one for an existing cluster, with the settings of each stage and the list as their default", () => {
+  const { config, ...program } = parse(FLEET);
+  const existing = parse(EXISTING);
+  assert.deepEqual(program, {
+    variables: existing.variables,
+    resources: existing.resources,
+    outputs: existing.outputs,
+  });
+  for (const stage of STAGES) {
+    const project = parse(read(`examples/fleet/${stage}/Pulumi.yaml`));
+    assert.equal(project.main, "../cluster");
+    const { default: serviceAccounts, ...list } = project.config.serviceAccounts;
+    // Without the same types in both files, the host of YAML panics.
+    assert.deepEqual({ ...project.config, serviceAccounts: list }, config);
+    assertValid({ ...program.resources.access.properties, serviceAccounts });
+
+    const stackFiles = readdirSync(join(ROOT, "examples", "fleet", stage)).filter(
+      (it) => it !== "Pulumi.yaml",
+    );
+    assert.ok(stackFiles.length > 0);
+    for (const file of stackFiles) {
+      const settings = parse(read(`examples/fleet/${stage}/${file}`)).config;
+      assert.deepEqual(Object.keys(settings), ["aws:region", "aws:allowedAccountIds", "clusterName"]);
+      assert.equal(file, `Pulumi.${settings.clusterName}.yaml`);
+    }
+  }
+});
+
+test("the programs in YAML have the version of each provider that this project is tested with", () => {
+  const { dependencies } = JSON.parse(read("package.json"));
+  for (const program of [YAML, KIND, EXISTING, FLEET]) {
+    const { variables = {}, resources } = parse(program);
+    const used: { name: string; version?: string }[] = [
+      ...Object.values<{ "fn::invoke": { function: string; options?: object } }>(variables).map((it) => {
+        return { name: it["fn::invoke"].function, ...it["fn::invoke"].options };
+      }),
+      ...Object.values<{ type: string; options?: object }>(resources).map(({ type, options }) => {
+        return { name: type.replace("pulumi:providers:", ""), ...options };
+      }),
+    ];
+    for (const { name, version } of used.filter((it) => !it.name.startsWith("eks-pulumi-oidc:"))) {
+      assert.equal(version, dependencies[`@pulumi/${name.replace(/:.*/, "")}`], name);
+    }
+  }
+});
+
 test("the programs identify their cluster by its issuer, so that a renewed endpoint replaces nothing", () => {
   for (const program of [TYPESCRIPT, PYTHON, YAML, KIND, EXISTING]) {
     const [, identifier = assert.fail()] = /cluster_?identifier[:=] ?([^\s,]+)/i.exec(program) ?? [];
     const [, issuerUrl] = /issuer_?url[:=] ?([^\s,]+)/i.exec(program) ?? [];
     assert.equal(identifier, issuerUrl);
+  }
+});
+
+test("no variable makes a program adopt objects that exist", () => {
+  const others = ["aks", "gke"].map((name) => read(`examples/component/${name}/index.ts`));
+  for (const program of [TYPESCRIPT, PYTHON, YAML, KIND, EXISTING, ...others]) {
+    assert.match(program, /upsert_?existing_?objects[:=] ?false/i);
   }
 });
 

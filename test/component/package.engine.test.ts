@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -48,6 +48,19 @@ exports.containerservice = {
     return pulumi.output({ kubeconfigs: [{ value: Buffer.from("key of an administrator").toString("base64") }] });
   },
 };`;
+
+/** A program with a component for each issuer in ISSUERS. */
+const TWO_COMPONENTS = `
+import { PulumiCloudAccess } from "@OWNER/eks-pulumi-oidc";
+import * as kubernetes from "@pulumi/kubernetes";
+
+for (const [name, issuerUrl] of Object.entries(JSON.parse(process.env.ISSUERS ?? ""))) {
+  const kubeconfig = JSON.stringify({ clusters: [name] });
+  const provider = new kubernetes.Provider(name, { kubeconfig, clusterIdentifier: issuerUrl });
+  const serviceAccounts = [{ namespace: "team-a", name: "app", tokenType: "team", teamName: "team-a" }];
+  const args = { organization: "acme", issuerName: name, issuerUrl, serviceAccounts };
+  new PulumiCloudAccess(name, args, { providers: [provider] });
+}`;
 
 const GKE_PATH = "/v1/projects/acme/locations/us-central1/clusters/prod";
 
@@ -165,26 +178,59 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.equal(stdout, "");
   });
 
-  test("examples/component/many-clusters plans the access of each cluster by itself", async (t) => {
-    const program = read("examples/component/many-clusters/index.ts");
-    const blue = { name: "blue", hasOidcProvider: true };
-    const { simulation, pulumi } = await stackOf(t, { "index.ts": program }, { cluster: blue });
-    const { calls, issuer } = simulation;
-    const green = await startCluster({ cluster: { ...blue, name: "green" } });
+  test("several components in one program have the access of their clusters, each by itself", async (t) => {
+    const { simulation, cli, pulumi } = await stackOf(t, { "index.ts": TWO_COMPONENTS });
+    const green = await startCluster();
     t.after(green.close);
-    for (const [token, call] of Object.entries(calls)) {
-      const answer = (inputs: { name?: string; url?: string }) => {
-        const isGreen = inputs.name === "green" || inputs.url === green.issuer.url;
-        return (isGreen ? green.calls[token] : call)?.answer(inputs) ?? assert.fail(token);
-      };
-      calls[token] = { answer };
-    }
+    const issuers = { blue: simulation.issuer.url, green: green.issuer.url };
+    cli.environment.ISSUERS = JSON.stringify(issuers);
 
     const { stdout: plan } = succeeded(await pulumi("preview", "--json", "--show-sames"));
-    for (const { url } of [issuer, green.issuer]) assert.ok(plan.includes(`"clusterIdentifier": "${url}"`));
     const { exitCode, stdout } = await check(temporaryDirectory(t), plan);
     assert.match(stdout, /^Component blue$.*^ {2}team-a\/app .*^Component green$.*^ {2}team-a\/app /ms);
+    for (const url of Object.values(issuers)) assert.ok(stdout.includes(url), stdout);
     assert.equal(exitCode, 0, stdout);
+  });
+
+  test("a stage of examples/fleet", { skip: missingYaml }, async (t) => {
+    const { simulation, directory, pulumi } = await stageOf(t, "dev", "dev-us-1");
+    const up = () => pulumi("up", "--yes");
+    const before = simulation.existing();
+
+    await t.test("grants what its plan says, and is quiet then", async () => {
+      const plan = await checkedPlan(t, pulumi);
+      assert.match(plan.changes, /^ {2}new +team-a\/app +token: team:team-a-dev$/m);
+      assert.equal(plan.exitCode, 0, plan.stdout);
+      succeeded(await up());
+      assert.deepEqual(newStatuses(simulation), EXCHANGED);
+      succeeded(await pulumi("preview", "--expect-no-changes"));
+    });
+
+    await t.test("has the names of the roles as outputs", async () => {
+      const { stdout } = succeeded(await pulumi("stack", "output", "serviceAccounts", "--json"));
+      assert.match(JSON.parse(stdout)["team-a/app"].roleName, /^pulumi-oidc-team-a-app-/);
+    });
+
+    await t.test("follows its list", async () => {
+      const file = join(directory, "Pulumi.yaml");
+      const project = parse(await readFile(file, "utf8"));
+      project.config.serviceAccounts.default.push({
+        namespace: "ops",
+        name: "drift",
+        tokenType: "organization",
+      });
+      await writeFile(file, stringify(project));
+
+      const { changes: planned, exitCode } = await checkedPlan(t, pulumi);
+      assert.match(planned, /^ {2}new +ops\/drift +token: organization$/m);
+      assert.doesNotMatch(planned, /team-a\/app/);
+      assert.equal(exitCode, 0);
+      succeeded(await up());
+      assert.deepEqual(newStatuses(simulation), EXCHANGED);
+    });
+
+    succeeded(await pulumi("destroy", "--yes"));
+    assert.deepEqual(simulation.existing(), before);
   });
 
   for (const [name, what, issuerPath, packages, identifierOf] of OTHER_CLUSTERS) {
@@ -237,6 +283,18 @@ function programInYaml({ issuer, pulumiCloud }: Simulation, changes: object): st
     runtime: "yaml",
     resources: { "kubernetes-provider": provider, access },
   });
+}
+
+/** Creates the stack of a cluster, which exists, in a copy of examples/fleet. */
+async function stageOf(t: TestContext, stage: string, cluster: string) {
+  const { simulation, cli } = await startEngine(t, { cluster: { name: cluster, hasOidcProvider: true } });
+  const fleet = join(cli.directory, "fleet");
+  await cp(join(ROOT, "examples", "fleet"), fleet, { recursive: true });
+  const directory = join(fleet, stage);
+  cli.environment.PULUMI_DEBUG_PROVIDERS += `,${await startPackage(t, directory)}`;
+  const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
+  succeeded(await pulumi("stack", "init", cluster));
+  return { simulation, directory, pulumi };
 }
 
 /** Creates a stack of a program that uses the package, and further packages of @pulumi with their code. */

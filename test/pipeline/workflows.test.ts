@@ -30,7 +30,12 @@ for (const [file, expected] of [
   // Not a copy of this project.
   [
     `{"repositoryId":"42","check":{"repository":"a/b","ref":"c"},"stacks":[{"stack":"d"}]}`,
-    'list=[{"stack":"d","check":{"repository":"a/b","ref":"c"}}]\n',
+    'list=[{"check":{"repository":"a/b","ref":"c"},"stack":"d"}]\n',
+  ],
+  // A stage that is upgraded before the others.
+  [
+    `{"repositoryId":"42","check":{"ref":"old"},"stacks":[{"stack":"d"},{"stack":"e","check":{"ref":"new"}}]}`,
+    'list=[{"check":{"ref":"old"},"stack":"d"},{"check":{"ref":"new"},"stack":"e"}]\n',
   ],
   // In a fork, which has a copy of the file.
   [`{"repositoryId":"43","stacks":${LIST}}`, "list=[]\n"],

@@ -11,21 +11,52 @@ import { type Emulator, type ResourceKind, Unready } from "../../simulator/emula
  * waits for a Job again.
  *
  * @param currentSimulation is called for every request, so that each stack can have its own simulation.
- * @param schema of a package: a program in YAML reads that of each package that it names. By default, of the Kubernetes provider.
+ * @param schema of a package: a program in YAML reads that of each package that it names. By default, `PROGRAM_SCHEMA`.
  * @returns the value of PULUMI_DEBUG_PROVIDERS with which the CLI uses this provider instead of the packages' own.
  */
 export async function serveProvider(
   currentSimulation: () => Emulated,
-  schema: object = KUBERNETES_SCHEMA,
+  schema: object = PROGRAM_SCHEMA,
 ): Promise<string> {
   const port = await listen(provider(currentSimulation, schema));
   return ["aws", "eks", "kubernetes", "pulumiservice"].map((name) => `${name}:${port}`).join(",");
 }
 
-const KUBERNETES_SCHEMA = {
+const string = { type: "string" };
+const listOf = (type: string) => ({ type: "array", items: { $ref: `#/types/${type}` } });
+
+/** What the programs in YAML use of two packages: a process serves one schema. */
+const PROGRAM_SCHEMA = {
   name: "kubernetes",
   version: "1000.0.0",
-  provider: { inputProperties: { kubeconfig: { type: "string" } } },
+  provider: {
+    inputProperties: {
+      ...{ kubeconfig: string, clusterIdentifier: string },
+      ...{ enableConfigMapMutable: { type: "boolean" }, upsertExistingObjects: { type: "boolean" } },
+    },
+  },
+  allowedPackageNames: ["aws"],
+  types: {
+    "aws:eks:Identity": { type: "object", properties: { oidcs: listOf("aws:eks:Oidc") } },
+    "aws:eks:Oidc": { type: "object", properties: { issuer: string } },
+    "aws:eks:CertificateAuthority": { type: "object", properties: { data: string } },
+  },
+  functions: {
+    "aws:eks/getCluster:getCluster": {
+      inputs: { properties: { name: string } },
+      outputs: {
+        properties: {
+          ...{ arn: string, endpoint: string, region: string },
+          identities: listOf("aws:eks:Identity"),
+          certificateAuthorities: listOf("aws:eks:CertificateAuthority"),
+        },
+      },
+    },
+    "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {
+      inputs: { properties: { url: string } },
+      outputs: { properties: { arn: string } },
+    },
+  },
 };
 
 type Emulated = Pick<Emulator, "resources" | "calls">;

@@ -20,6 +20,8 @@ const kubernetesProvider = new kubernetes.Provider("prod", {
   kubeconfig,
   clusterIdentifier: issuerUrl,
   enableConfigMapMutable: true,
+  // Explicit, so that PULUMI_K8S_UPSERT_EXISTING_OBJECTS can't let the program adopt, and later delete, what exists.
+  upsertExistingObjects: false,
 });
 
 const access = new PulumiCloudAccess(

@@ -27,6 +27,8 @@ const kubernetesProvider = new kubernetes.Provider(name, {
   kubeconfig,
   clusterIdentifier: system.metadata.uid,
   enableConfigMapMutable: true,
+  // Explicit, so that PULUMI_K8S_UPSERT_EXISTING_OBJECTS can't let the program adopt, and later delete, what exists.
+  upsertExistingObjects: false,
 });
 
 const access = new PulumiCloudAccess(

@@ -20,6 +20,8 @@ kubernetes_provider = kubernetes.Provider(
     kubeconfig=cluster.kubeconfig_json,
     cluster_identifier=cluster.oidc_provider_url,
     enable_config_map_mutable=True,
+    # Explicit, so that PULUMI_K8S_UPSERT_EXISTING_OBJECTS can't let the program adopt, and later delete, what exists.
+    upsert_existing_objects=False,
     opts=pulumi.ResourceOptions(depends_on=[cluster]),
 )
 

@@ -18,6 +18,8 @@ const kubernetesProvider = new kubernetes.Provider(
     kubeconfig: cluster.kubeconfigJson,
     clusterIdentifier: cluster.oidcProviderUrl,
     enableConfigMapMutable: true,
+    // Explicit, so that PULUMI_K8S_UPSERT_EXISTING_OBJECTS can't let the program adopt, and later delete, what exists.
+    upsertExistingObjects: false,
   },
   { dependsOn: cluster },
 );
