@@ -6,7 +6,8 @@ import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import type { Account } from "./settings/account";
-import type { AwsOptions, ClusterConfig } from "./settings/cluster";
+import type { AwsOptions } from "./settings/aws";
+import type { ClusterConfig } from "./settings/cluster";
 import { visible } from "./settings/problems";
 import { providerMessage, userError } from "./settings/userError";
 

@@ -177,9 +177,8 @@ function providerProblems(options: pulumi.ComponentResourceOptions): Problem[] {
   // Without a check, the SDK ends with a TypeError.
   const absent = Object.entries(providers).filter(([, value]) => !pulumi.Resource.isInstance(value));
   if (absent.length > 0) {
-    const reason = "is not a provider. Leave it out to use the default one";
     const keyOf = (key: string) => (Array.isArray(providers) ? Number(key) : key);
-    return absent.map(([key]) => ({ path: ["providers", keyOf(key)], reason }));
+    return absent.map(([key]) => ({ path: ["providers", keyOf(key)], reason: "must be a provider" }));
   }
   if (hasProvider(options, "kubernetes", Provider, "kubernetes:core/v1:ServiceAccount")) return [];
   const reason = "this resource option must contain the Kubernetes provider of the cluster";

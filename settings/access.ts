@@ -97,7 +97,7 @@ function unknownInEntry(key: string): string | undefined {
 
 const serviceAccounts = v.pipe(
   listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry })),
-  v.minLength(1, "must not be empty"),
+  v.minLength(1, "must not be empty. To end all access, run `pulumi destroy`, or remove the component"),
   // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
   v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
 );
@@ -153,16 +153,12 @@ export function accountsOf(
   return settings.serviceAccounts.map((account) => withAccountDefaults(account, settings));
 }
 
-/**
- * Returns the problems of settings that are valid by themselves, but not together.
- *
- * @param createsCluster whether the stack creates the cluster.
- */
-export function accessRules(access: Incomplete<Access>, createsCluster = false): Problem[] {
-  const { serviceAccounts = [] } = access;
+/** Returns the problems of settings that are valid by themselves, but not together. */
+export function accessRules(access: Incomplete<Access>): Problem[] {
+  const { serviceAccounts = [], maxExpirationSeconds } = access;
   const problems = serviceAccounts.flatMap((account, index) => {
     if (!account) return [];
-    return accountProblems(account, { ...access, createsCluster }).map((problem) => {
+    return accountProblems(account, maxExpirationSeconds).map((problem) => {
       return { ...problem, path: ["serviceAccounts", index, ...problem.path] };
     });
   });

@@ -112,7 +112,9 @@ function providerOfIssuer(
 export const INSTEAD_OF_OUTPUTS = {
   namespace:
     "Write the name as a string. If the program creates the namespace, add it to dependsOn of this component",
-  name: "Write the name as a string. If the program creates the service account, add it to dependsOn of this component",
+  name:
+    "Write the name as a string. If the program creates the service account, set createServiceAccount to false, add it to " +
+    "dependsOn of this component, and set runJob to false for the first update",
   policyRules: "Only its values can be outputs",
   rolePolicyArns:
     "If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment",

@@ -44,21 +44,32 @@ export type Incomplete<Settings> = {
     : Settings[Key];
 };
 
-/** Returns a schema for strings that match a pattern. */
-export function stringSchema(pattern: RegExp, expected: string) {
-  const schema = v.string(({ input }) => {
-    if (input === undefined) return "required";
-    // YAML has changed the value already: 0777 arrives as 511.
-    const isChanged = typeof input === "number" || typeof input === "boolean";
-    if (!isChanged) return "must be a string";
-    return `must be a string, but YAML reads it as a ${typeof input}; quote it, or set it with --type string`;
-  });
-  return v.pipe(schema, v.regex(pattern, expected));
+/** A schema for strings. */
+export const textSchema = v.string(({ input }) => {
+  if (input === undefined) return "required";
+  // YAML has changed the value already: 0777 arrives as 511.
+  const isChanged = typeof input === "number" || typeof input === "boolean";
+  if (!isChanged) return "must be a string";
+  return `must be a string, but YAML reads it as a ${typeof input}; quote it, or set it with --type string`;
+});
+
+/** What the pages and the template have where a reader writes a name. */
+const PLACEHOLDER = /\b(ORGANIZATION|OWNER|ACCOUNT|CLUSTER_NAME|LOGIN|TEAM|POOL)\b|^sample-login$/;
+
+/** Returns a schema for strings that match a pattern, and contain no placeholder of the pages. */
+export function stringSchema(pattern: RegExp, expected: string | ((issue: v.RegexIssue<string>) => string)) {
+  const isReplaced = v.check(
+    (value: string) => !PLACEHOLDER.test(value),
+    ({ input }) => `replace ${PLACEHOLDER.exec(input)?.[0]}, which is a placeholder`,
+  );
+  return v.pipe(textSchema, isReplaced, v.regex(pattern, expected));
 }
 
 /** Returns a schema for lists whose elements match a schema. */
 export function listSchema<Element extends v.GenericSchema>(element: Element) {
-  return v.array(element, "must be a list");
+  return v.array(element, ({ input }) => {
+    return typeof input === "string" ? "must be a list: put it in brackets, [ ]" : "must be a list";
+  });
 }
 
 /** A schema for true and false. */
@@ -66,13 +77,6 @@ export const booleanSchema = v.boolean("must be true or false");
 
 /** A schema for objects: those of Valibot accept lists too. */
 export const objectSchema = v.custom<Record<string, unknown>>(isObject, "must be an object");
-
-/** A schema for values that contain no output, promise, or resource at any depth. */
-export const plainSchema: v.GenericSchema = v.lazy((value) => {
-  if (Array.isArray(value)) return v.array(plainSchema);
-  if (isObject(value)) return v.record(v.string(), plainSchema);
-  return v.custom((scalar) => typeof scalar !== "object" || scalar === null);
-});
 
 /** Returns whether a value is an output or a promise, which is known later. */
 export function isLater(value: unknown): value is Output<unknown> | Promise<unknown> {
@@ -90,6 +94,11 @@ export function inputSchema<Value>(schema: v.GenericSchema<Value>) {
   return v.lazy((value) => (isLater(value) ? later : schema));
 }
 
+/** Returns whether a setting counts as not given. */
+export function isEmpty(value: unknown): boolean {
+  return value === undefined || value === null || value === "";
+}
+
 /** What to say of a setting where "required" or "unknown setting" does not say enough. */
 export interface Reasons {
   /** Why settings are required, by their names. */
@@ -98,7 +107,7 @@ export interface Reasons {
   unknown?(key: string): string | undefined;
 }
 
-/** Returns a schema for objects with these settings, and no others. */
+/** Returns a schema for objects with these settings, of which `null` and `""` count as not given, and no others. */
 export function settingsSchema<Entries extends v.ObjectEntries>(
   entries: Entries,
   { required = {}, unknown }: Reasons = {},
@@ -111,6 +120,13 @@ export function settingsSchema<Entries extends v.ObjectEntries>(
     isObject,
     "must be an object",
   );
+  type Settings = v.InferOutput<typeof isSettings>;
+  const given = v.transform((values: Settings) => {
+    const entriesGiven = Object.entries(values).filter(([key, value]) => {
+      return !names.includes(key) || !isEmpty(value);
+    });
+    return Object.fromEntries(entriesGiven) as Settings;
+  });
   const schema = v.lazy((values) => {
     const others = isObject(values) ? Object.keys(values).filter((key) => !names.includes(key)) : [];
     // Valibot's own strict schema reports only the first one.
@@ -118,7 +134,7 @@ export function settingsSchema<Entries extends v.ObjectEntries>(
     const all: Entries = { ...Object.fromEntries(rejected), ...entries };
     return v.object(all, ({ path }) => required[String(path?.[0]?.key)] ?? "required");
   });
-  return v.pipe(isSettings, schema);
+  return v.pipe(isSettings, given, schema);
 }
 
 /** Returns a schema that rejects every value, and drops it: the value of an unknown setting is not shown. */
@@ -185,11 +201,16 @@ export function duplicates(values: (string | undefined)[], pathOf: (index: numbe
 }
 
 /** Returns the reason for an unknown setting, with the known one that was probably meant. */
-function unknownSetting(key: string, known: string[]): string {
+export function unknownSetting(key: string, known: string[]): string {
+  const meant = similarName(key, known);
+  return meant ? `unknown setting; did you mean "${meant}"?` : "unknown setting";
+}
+
+/** Returns the known setting that was probably meant by an unknown one. */
+export function similarName(key: string, known: string[]): string | undefined {
   const similar = closest(key, known);
   const isTypo = distance(key, similar) <= Math.max(2, key.length / 3);
-  const meant = longerName(key, known) ?? (isTypo ? similar : undefined);
-  return meant ? `unknown setting; did you mean "${meant}"?` : "unknown setting";
+  return longerName(key, known) ?? (isTypo ? similar : undefined);
 }
 
 /** Returns the only name that contains a key of at least four characters, such as `teamName` for `team`. */

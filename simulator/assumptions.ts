@@ -3,7 +3,7 @@
 
 import { Region } from "@pulumi/aws/types/enums";
 import { closest } from "fastest-levenshtein";
-import { isRecord } from "./emulators/authPolicy";
+import { isObject } from "./emulators/authPolicy";
 import { objectId } from "./emulators/kubernetes";
 import type { SimulationOptions } from "./emulators/simulation";
 import type { StackFile } from "./stackFile";
@@ -19,7 +19,7 @@ export function assumedToExist({
   project,
   config,
 }: StackFile): Pick<SimulationOptions, "cluster" | "serviceAccounts" | "runners"> {
-  const entries = listIn(config[`${project}:serviceAccounts`]).filter(isRecord);
+  const entries = listIn(config[`${project}:serviceAccounts`]).filter(isObject);
   return {
     // What the program creates replaces the cluster or its provider.
     cluster: { name: config[`${project}:clusterName`] ?? "", hasOidcProvider: true },
@@ -67,7 +67,7 @@ export function settingNotes({ project, config, secretKeys, environments }: Stac
     ...organizationNotes(config[`${project}:organization`] ?? ""),
     ...regionNotes(region),
     ...runnerNotes(
-      listIn(config[`${project}:serviceAccounts`]).filter(isRecord),
+      listIn(config[`${project}:serviceAccounts`]).filter(isObject),
       listIn(config[`${project}:createNamespaces`]),
     ),
   ];

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { isMap, isNode, isScalar, LineCounter, type Node, parseDocument, visit } from "yaml";
-import { isRecord } from "./emulators/authPolicy";
+import { isObject } from "./emulators/authPolicy";
 
 /** A stack, and where its configuration is. */
 export interface StackSource {
@@ -135,7 +135,7 @@ interface Project {
 function readProject(directory: string): Project {
   const file = join(directory, "Pulumi.yaml");
   const { content, keys } = readYaml(file);
-  if (!isRecord(content) || typeof content.name !== "string") {
+  if (!isObject(content) || typeof content.name !== "string") {
     throw new Error("Pulumi.yaml is invalid: it must contain the project's name");
   }
   const project = content as unknown as Project;
@@ -149,8 +149,8 @@ function readProject(directory: string): Project {
  */
 function sharedSettings({ name, config }: Project): Record<string, string> {
   const settings: Record<string, string> = {};
-  for (const [key, declared] of Object.entries(isRecord(config) ? config : {})) {
-    const given = isRecord(declared) ? (declared.default ?? declared.value) : declared;
+  for (const [key, declared] of Object.entries(isObject(config) ? config : {})) {
+    const given = isObject(declared) ? (declared.default ?? declared.value) : declared;
     if (given !== undefined && given !== null) settings[qualify(key, name)] = asSetting(given);
   }
   return settings;
@@ -177,8 +177,8 @@ function readValues(
 ): { values: Record<string, unknown>; environments: string[] } {
   const { content: found, keys } = readYaml(file);
   const content = found ?? {};
-  const given = isRecord(content) ? (content.config ?? {}) : undefined;
-  if (!isRecord(given)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
+  const given = isObject(content) ? (content.config ?? {}) : undefined;
+  if (!isObject(given)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
   const ignored = Object.keys(content).find((key) => !STACK_FILE_KEYS.includes(key));
   if (ignored !== undefined) {
     throw new Error(
@@ -190,15 +190,15 @@ function readValues(
 
   return {
     values: Object.fromEntries(Object.entries(given).map(([key, value]) => [qualify(key, project), value])),
-    environments: environmentsIn(isRecord(content) ? content.environment : undefined),
+    environments: environmentsIn(isObject(content) ? content.environment : undefined),
   };
 }
 
 /** Returns the names in `environment`: a list of them, which can be keys with options, or an environment with `imports`. */
 function environmentsIn(environment: unknown): string[] {
-  const imports = isRecord(environment) ? environment.imports : environment;
+  const imports = isObject(environment) ? environment.imports : environment;
   if (!Array.isArray(imports)) return [];
-  return imports.flatMap((imported) => (isRecord(imported) ? Object.keys(imported) : String(imported)));
+  return imports.flatMap((imported) => (isObject(imported) ? Object.keys(imported) : String(imported)));
 }
 
 /**
@@ -232,14 +232,14 @@ function isEncrypted(value: unknown): boolean {
 }
 
 function isSecret(value: unknown): boolean {
-  return isRecord(value) && "secure" in value;
+  return isObject(value) && "secure" in value;
 }
 
 /** Returns a copy of a value in which a word replaces each encrypted one, which the simulation cannot read. */
 function withoutSecrets(value: unknown): unknown {
   if (isSecret(value)) return "secret";
   if (Array.isArray(value)) return value.map(withoutSecrets);
-  if (!isRecord(value)) return value;
+  if (!isObject(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([key, element]) => [key, withoutSecrets(element)]));
 }
 

@@ -67,7 +67,12 @@ describe("the simulation", () => {
 
   test("covers every type of access token, and service accounts that exist or have no Job", async (t) => {
     const runner = { tokenType: "runner", runnerId: "id", runnerName: "eks", awsRole: "pod-identity" };
-    const existing = { createServiceAccount: false, tokenType: "personal", userLogin: "me", awsRole: "irsa" };
+    const existing = {
+      createServiceAccount: false,
+      tokenType: "personal",
+      userLogin: "machine",
+      awsRole: "irsa",
+    };
     const admin = { tokenType: "organization", organizationAdmin: true, audienceRule: true };
     const serviceAccounts = [
       { namespace: "ci", name: "a", tokenType: "team", teamName: "ops", awsRole: "irsa", runJob: false },
@@ -82,8 +87,8 @@ describe("the simulation", () => {
       /^ {2}Every pod of namespace default that names no service account can get the$/m,
       /^ {2}Service account +ci\/a$/m,
       /^ {2}ci\/a +team:ops +by IRSA +as its settings say$/m,
-      /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}me$/m,
-      /^ {2}default\/default +user:me +by IRSA .*\n {4}every pod of default .*\n.*\n {4}it has the role once you annotate it /m,
+      /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}machine$/m,
+      /^ {2}default\/default +user:machine +by IRSA .*\n {4}every pod of default .*\n.*\n {4}it has the role once you annotate it /m,
       /^ {2}4 service accounts: as the settings say\.$/m,
     ]) {
       assert.match(stdout, lines);
