@@ -32,7 +32,10 @@ const assumedRole = settingsSchema(
 const ACCOUNT_IDS = 'must be a list of AWS account IDs: 12 digits in quotes, such as ["123456789012"]';
 
 const acceptedAwsEntries = {
-  "aws:region": v.optional(v.string()),
+  // Also one that is newer than this project.
+  "aws:region": v.optional(
+    v.pipe(v.string(), v.regex(/^[a-z0-9-]*$/, "must be the name of an AWS region, such as us-west-2")),
+  ),
   "aws:profile": v.optional(v.string()),
   "aws:assumeRoles": v.optional(
     v.pipe(
