@@ -159,9 +159,8 @@ function useIrsa(accounts: Account[]): boolean {
 }
 
 function requireAdmissionPolicies({ clusterName }: ClusterConfig, version: string): void {
-  const [major = 0, minor = 0] = version.split(".").map(Number);
-  const [requiredMajor = 0, requiredMinor = 0] = VERSION_WITH_ADMISSION_POLICIES.split(".").map(Number);
-  if (major > requiredMajor || (major === requiredMajor && minor >= requiredMinor)) return;
+  const order = version.localeCompare(VERSION_WITH_ADMISSION_POLICIES, "en", { numeric: true });
+  if (order >= 0) return;
   throw userError(
     `EKS cluster "${clusterName}" has Kubernetes ${version}, but injectToken requires ` +
       `${VERSION_WITH_ADMISSION_POLICIES} or later.\n\n` +

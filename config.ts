@@ -12,7 +12,7 @@ import {
   issuerAudiences,
   withAccountName,
 } from "./settings/access";
-import { AWS_KEYS, awsSchema, policyProblems, unknownAwsKeys } from "./settings/aws";
+import { AWS_KEYS, awsSchema, misspelledAwsKeys, policyProblems, unknownAwsKeys } from "./settings/aws";
 import { type ClusterConfig, type ClusterSettings, clusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INITIAL_NAMESPACES } from "./settings/names";
@@ -89,7 +89,7 @@ export function readConfig(): StackConfig {
   const loginIssues = loginProblems(config.access.pulumiApiUrl);
   if (loginIssues.length > 0) throw invalidConfiguration(loginIssues);
 
-  for (const key of unknownAwsKeys(Object.keys(raw.values)).others) {
+  for (const key of unknownAwsKeys(raw.values)) {
     void pulumi.log.warn(`${key} is unknown to this version of the AWS provider.`);
   }
   return config;
@@ -130,7 +130,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
     ...stack.problems.map((problem) => inContext(problem, values, raw)),
     // A value of a provider can be a credential.
     ...[...aws.problems, ...pulumiCloud.problems].map(withoutValue),
-    ...unknownAwsKeys(Object.keys(raw.values)).problems,
+    ...misspelledAwsKeys(raw.values),
   ];
   // Last: it also hides what the others have added to a problem, such as the name of an entry.
   const problems = withEncrypted(found, raw, AWS_KEYS);

@@ -92,24 +92,17 @@ export type AwsOptions = AwsSettings["options"];
 
 const KNOWN_KEYS = [...Object.keys(awsEntries), ...Object.keys(providerConfig).map((key) => `aws:${key}`)];
 
-/**
- * Returns the keys of the AWS provider's configuration that this version of it does not have.
- *
- * @param keys of the whole configuration.
- * @returns a problem for each typing error: without `aws:allowedAccountIds`, a stack can be deployed into any account. The
- *   others can be those of a later version.
- */
-export function unknownAwsKeys(keys: string[]): { problems: Problem[]; others: string[] } {
-  const unknown = keys.filter((key) => key.startsWith("aws:") && !KNOWN_KEYS.includes(key));
-  const problems: Problem[] = [];
-  const others: string[] = [];
-  for (const key of unknown) {
+/** Returns the keys of a configuration that this version of the AWS provider does not have. A later one can have them. */
+export function unknownAwsKeys(values: Record<string, string>): string[] {
+  return Object.keys(values).filter((key) => key.startsWith("aws:") && !KNOWN_KEYS.includes(key));
+}
+
+/** Returns a problem for each key that is a typing error: with `aws:allowedAccountId`, any account would be allowed. */
+export function misspelledAwsKeys(values: Record<string, string>): Problem[] {
+  return unknownAwsKeys(values).flatMap((key): Problem[] => {
     const meant = similarName(key, KNOWN_KEYS);
-    if (meant)
-      problems.push({ path: [key], reason: `unknown to the AWS provider; did you mean "${meant}"?` });
-    else others.push(key);
-  }
-  return { problems, others };
+    return meant ? [{ path: [key], reason: `unknown to the AWS provider; did you mean "${meant}"?` }] : [];
+  });
 }
 
 /** The beginnings of regions that are in another partition than `aws`: partitions.json of the AWS SDKs. */
