@@ -307,7 +307,7 @@ function parseYaml(file: string, text: string): YamlFile {
   const invisible = INVISIBLE.exec(text);
   if (invisible) {
     const position = invisible.index + invisible[0].length - 1;
-    fail(position, `${invisible[0].slice(-1)} looks like a space or like nothing. Replace it with a space.`);
+    fail(position, `The character ${invisible[0].slice(-1)} is not a space. Replace it with one.`);
   }
   const [error] = document.errors;
   if (error?.code === "DUPLICATE_KEY") {

@@ -96,7 +96,7 @@ for (const [what, stackFile, message, project] of [
   [
     "a character that looks like a space",
     "config:\n  a: b # \u00a0\n  c:\u00a0d",
-    "Pulumi.dev.yaml:3: \u00a0 looks like a space or like nothing. Replace it with a space.",
+    "Pulumi.dev.yaml:3: The character \u00a0 is not a space. Replace it with one.",
   ],
 ] satisfies [string, string, string, string?][]) {
   test(`rejects ${what}`, async () => {
