@@ -6,7 +6,6 @@ import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import type { Account } from "./settings/account";
-import type { AwsOptions } from "./settings/aws";
 import type { ClusterConfig } from "./settings/cluster";
 import { visible } from "./settings/problems";
 import { providerMessage, userError } from "./settings/userError";
@@ -216,10 +215,11 @@ function kubeconfigOf(
   server: string,
   certificateAuthority: string,
 ): string {
+  const options = Object.entries(aws).flatMap(([key, value]) => (value ? [`--${key}`, value] : []));
   const exec = {
     apiVersion: "client.authentication.k8s.io/v1beta1",
     command: "aws",
-    args: ["eks", "get-token", "--cluster-name", name, "--output", "json", ...cliOptions(aws)],
+    args: ["eks", "get-token", "--cluster-name", name, "--output", "json", ...options],
   };
   return JSON.stringify({
     apiVersion: "v1",
@@ -229,8 +229,4 @@ function kubeconfigOf(
     contexts: [{ name, context: { cluster: name, user: name } }],
     "current-context": name,
   });
-}
-
-function cliOptions(options: AwsOptions): string[] {
-  return Object.entries(options).flatMap(([key, value]) => (value ? [`--${key}`, value] : []));
 }

@@ -58,9 +58,6 @@ const acceptedAwsEntries = {
 
 const awsEntries = {
   ...acceptedAwsEntries,
-  "aws:assumeRole": v.optional(
-    v.never("is not read by the AWS provider: use aws:assumeRoles, which is a list"),
-  ),
   "aws:assumeRoleWithWebIdentity": unsupported,
   "aws:accessKey": unsupported,
   "aws:secretKey": unsupported,

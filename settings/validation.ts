@@ -190,12 +190,12 @@ export function check<Schema extends v.GenericSchema>(
 /**
  * Returns a problem for each string of a list that is listed before.
  *
- * @param values undefined where they are invalid.
+ * @param values undefined or empty where they are invalid.
  * @param pathOf returns the path of a value, by its index.
  */
 export function duplicates(values: (string | undefined)[], pathOf: (index: number) => Path): Problem[] {
   return values.flatMap((value, index): Problem[] => {
-    if (value === undefined || values.indexOf(value) === index) return [];
+    if (!value || values.indexOf(value) === index) return [];
     return [{ path: pathOf(index), value, reason: "must not be listed twice" }];
   });
 }

@@ -211,7 +211,7 @@ const REJECTED: Rejected[] = [
     problems: [
       "aws:assumeRoles[0].externalId: is not supported by …",
       "aws:assumeRoles[0].sourceIdentity: is not supported by …",
-      "aws:assumeRole: is not read by the AWS provider: use aws:assumeRoles, which is a list",
+      'aws:assumeRole: unknown to the AWS provider; did you mean "aws:assumeRoles"?',
     ],
   },
   {
@@ -462,7 +462,7 @@ test("reports all problems at once, setting by setting and entry by entry, and e
     'serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds',
     'serviceAccounts[1].teamName = "*": must have at most 100 printable ASCII characters…',
     "serviceAccounts[1].tokenExpirationSeconds = 601: must be at most maxExpirationSeconds, which is 600",
-    'serviceAccounts[1].name = "deployer": is the same service account as serviceAccounts[0]',
+    'serviceAccounts[1].name = "ci/deployer": must not be listed twice',
   ]);
 });
 
@@ -487,7 +487,7 @@ test("rejects encrypted values wherever they are, each once, and prints no value
   const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
   assertProblems(linesOf(problems), [
     `serviceAccounts: ${reason}`,
-    "serviceAccounts[1].name: is the same service account as serviceAccounts[0]",
+    "serviceAccounts[1].name: must not be listed twice",
     "serviceAccounts[2].namespace: must be 1 to 63…",
     `maxExpirationSeconds: ${reason}`,
     `aws:profile: ${reason}`,
