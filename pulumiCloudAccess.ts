@@ -136,10 +136,11 @@ function checkArguments(
     return userError(messageOf(title, named, consequence));
   };
   const { settings: valid, problems } = check(argsSchema, args, argsRules, INSTEAD_OF_OUTPUTS);
+  const createsPulumiCloud = !hasProvider(options, "pulumiservice", PulumiCloudProvider, OIDC_ISSUER);
   const all = [
     ...problems,
     ...providerProblems(options),
-    ...(valid ? pulumiCloudProblems(valid, options) : []),
+    ...(valid && createsPulumiCloud ? loginProblems(valid.pulumiApiUrl) : []),
   ];
   if (!valid || all.length > 0) throw errorOf(all);
 
@@ -183,15 +184,6 @@ function providerProblems(options: pulumi.ComponentResourceOptions): Problem[] {
   if (hasProvider(options, "kubernetes", Provider, "kubernetes:core/v1:ServiceAccount")) return [];
   const reason = "this resource option must contain the Kubernetes provider of the cluster";
   return [{ path: ["providers"], reason }];
-}
-
-/** Returns the problems of the login, if the component creates the provider of Pulumi Cloud. */
-function pulumiCloudProblems(
-  { pulumiApiUrl }: Pick<Access, "pulumiApiUrl">,
-  options: pulumi.ComponentResourceOptions,
-): Problem[] {
-  const isGiven = hasProvider(options, "pulumiservice", PulumiCloudProvider, OIDC_ISSUER);
-  return isGiven ? [] : loginProblems(pulumiApiUrl);
 }
 
 /** Returns whether the caller passes the provider of a package, of which `type` is a resource. */

@@ -153,9 +153,6 @@ interface Result<Settings> {
   problems: Problem[];
 }
 
-/** What to write instead of an output, by the name of a setting that must be a plain value. */
-type InsteadOfOutputs = Record<string, string>;
-
 /**
  * Checks settings against a schema.
  *
@@ -163,6 +160,7 @@ type InsteadOfOutputs = Record<string, string>;
  * @param values of the settings, which can be anything.
  * @param rules returns the problems between settings. Those that are invalid by themselves are missing, and not reported
  *   twice.
+ * @param insteadOfOutputs what to write instead of an output, by the name of a setting that must be a plain value.
  * @returns the settings, or their problems: of each path the first. A list is not checked as a whole while an element has a
  *   wrong type. Does not throw.
  */
@@ -170,7 +168,7 @@ export function check<Schema extends v.GenericSchema>(
   schema: Schema,
   values: unknown,
   rules: (knownSettings: Incomplete<v.InferOutput<Schema>>) => Problem[] = () => [],
-  insteadOfOutputs: InsteadOfOutputs = {},
+  insteadOfOutputs: Record<string, string> = {},
 ): Result<v.InferOutput<Schema>> {
   const result = v.safeParse(schema, values);
   const found = (result.issues ?? []).map((issue) => problemOf(issue, insteadOfOutputs));
@@ -222,7 +220,7 @@ function longerName(key: string, known: string[]): string | undefined {
 
 function problemOf(
   { path: items, message, input, received }: v.BaseIssue<unknown>,
-  insteadOfOutputs: InsteadOfOutputs,
+  insteadOfOutputs: Record<string, string>,
 ): Problem {
   const path = (items ?? []).map(({ key }) => key as string | number);
   if (typeof input === "object" && input !== null && !Array.isArray(input) && !isObject(input)) {
