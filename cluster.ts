@@ -6,7 +6,7 @@ import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import type { Account } from "./settings/account";
-import type { AwsOptions, ClusterConfig } from "./settings/cluster";
+import type { ClusterConfig } from "./settings/cluster";
 import { visible } from "./settings/problems";
 import { providerMessage, userError } from "./settings/userError";
 
@@ -158,9 +158,8 @@ function useIrsa(accounts: Account[]): boolean {
 }
 
 function requireAdmissionPolicies({ clusterName }: ClusterConfig, version: string): void {
-  const [major = 0, minor = 0] = version.split(".").map(Number);
-  const [requiredMajor = 0, requiredMinor = 0] = VERSION_WITH_ADMISSION_POLICIES.split(".").map(Number);
-  if (major > requiredMajor || (major === requiredMajor && minor >= requiredMinor)) return;
+  const order = version.localeCompare(VERSION_WITH_ADMISSION_POLICIES, "en", { numeric: true });
+  if (order >= 0) return;
   throw userError(
     `EKS cluster "${clusterName}" has Kubernetes ${version}, but injectToken requires ` +
       `${VERSION_WITH_ADMISSION_POLICIES} or later.\n\n` +
@@ -216,10 +215,11 @@ function kubeconfigOf(
   server: string,
   certificateAuthority: string,
 ): string {
+  const options = Object.entries(aws).flatMap(([key, value]) => (value ? [`--${key}`, value] : []));
   const exec = {
     apiVersion: "client.authentication.k8s.io/v1beta1",
     command: "aws",
-    args: ["eks", "get-token", "--cluster-name", name, "--output", "json", ...cliOptions(aws)],
+    args: ["eks", "get-token", "--cluster-name", name, "--output", "json", ...options],
   };
   return JSON.stringify({
     apiVersion: "v1",
@@ -229,8 +229,4 @@ function kubeconfigOf(
     contexts: [{ name, context: { cluster: name, user: name } }],
     "current-context": name,
   });
-}
-
-function cliOptions(options: AwsOptions): string[] {
-  return Object.entries(options).flatMap(([key, value]) => (value ? [`--${key}`, value] : []));
 }

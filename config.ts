@@ -12,15 +12,10 @@ import {
   issuerAudiences,
   withAccountName,
 } from "./settings/access";
-import type { Account } from "./settings/account";
-import {
-  AWS_KEYS,
-  awsSchema,
-  type ClusterConfig,
-  type ClusterSettings,
-  clusterEntries,
-} from "./settings/cluster";
+import { AWS_KEYS, awsSchema, misspelledAwsKeys, policyProblems, unknownAwsKeys } from "./settings/aws";
+import { type ClusterConfig, type ClusterSettings, clusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
+import { INITIAL_NAMESPACES } from "./settings/names";
 import type { Path, Problem } from "./settings/problems";
 import {
   invalidConfiguration,
@@ -30,7 +25,7 @@ import {
   withEncrypted,
   withoutValue,
 } from "./settings/raw";
-import { check, type Incomplete } from "./settings/validation";
+import { check, type Incomplete, isEmpty } from "./settings/validation";
 
 /** The configuration with every default filled in; durations are in seconds. */
 interface StackConfig {
@@ -52,12 +47,9 @@ const JSON_KEYS: Record<JsonKey, true> = {
   serviceAccounts: true,
 };
 
-/** What the template's Pulumi.dev.yaml sets, which `pulumi new` keeps if the stack has the same name. */
-const TEMPLATE_CLUSTER = "sample-cluster";
-const TEMPLATE_LOGIN = "sample-login";
+/** That of the template's Pulumi.dev.yaml, which `pulumi new` keeps only if the stack has the same name. */
 const TEMPLATE_ENTRY =
-  "{ namespace: default, name: pulumi-service-account, tokenType: personal, " +
-  `userLogin: ${TEMPLATE_LOGIN}, awsRole: irsa }`;
+  "{ namespace: default, name: pulumi-service-account, tokenType: personal, userLogin: sample-login, awsRole: irsa }";
 
 /** The settings of a stack. What is optional here has a default that follows from other settings. */
 const stackSchema = accessSchema(
@@ -84,11 +76,10 @@ const pulumiCloudSchema = v.object({
 });
 
 /**
- * Reads the configuration of the current stack, and warns of what is still the template's.
+ * Reads the configuration of the current stack.
  *
  * @returns the configuration with every default filled in; durations are in seconds.
- * @throws pulumi.RunError that lists every problem of the settings, or if they are valid, the one of the login. An update also
- *   stops at the login of the template.
+ * @throws pulumi.RunError that lists every problem of the settings, or if they are valid, the one of the login.
  */
 export function readConfig(): StackConfig {
   const raw = readRawConfig();
@@ -98,32 +89,10 @@ export function readConfig(): StackConfig {
   const loginIssues = loginProblems(config.access.pulumiApiUrl);
   if (loginIssues.length > 0) throw invalidConfiguration(loginIssues);
 
-  const templateLogins = templateLoginsIn(config.access.serviceAccounts);
-  // A simulation goes on: to the SDK it is an update, but it has no engine.
-  const isUpdate = !pulumi.runtime.isDryRun() && pulumi.runtime.getEngine() !== undefined;
-  if (isUpdate && templateLogins.length > 0) throw invalidConfiguration(templateLogins);
-
-  const unchanged = [
-    ...(config.cluster.clusterName === TEMPLATE_CLUSTER ? [`clusterName (${TEMPLATE_CLUSTER})`] : []),
-    ...(templateLogins.length > 0 ? [`userLogin (${TEMPLATE_LOGIN})`] : []),
-  ];
-  if (unchanged.length > 0) {
-    const stackFile = `Pulumi.${pulumi.getStack()}.yaml`;
-    void pulumi.log.warn(
-      `${stackFile} still has the template's ${unchanged.join(" and ")}. Replace what is not yours.`,
-    );
+  for (const key of unknownAwsKeys(raw.values)) {
+    void pulumi.log.warn(`${key} is unknown to this version of the AWS provider.`);
   }
   return config;
-}
-
-/** Returns a problem for each entry with the login of the template. A cluster can have the template's name, but no user has. */
-function templateLoginsIn(accounts: Account[]): Problem[] {
-  return accounts.flatMap((account, index): Problem[] => {
-    if (account.userLogin !== TEMPLATE_LOGIN) return [];
-    const path = ["serviceAccounts", index, "userLogin"];
-    const reason = "is the template's. Set it to the login of a Pulumi user, such as a machine user";
-    return [withAccountName({ path, value: TEMPLATE_LOGIN, reason }, accounts)];
-  });
 }
 
 /**
@@ -142,21 +111,26 @@ export function checkIssuer({ serviceAccounts }: Access, issuerUrl: string): voi
 /** Returns the configuration of a stack, or every problem that it has. Does not throw. */
 export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
   const values = projectValues(raw, Object.keys(JSON_KEYS));
-  const stackDefaults = raw.organization ? { organization: raw.organization } : {};
+  const organization = isEmpty(values.organization) ? raw.organization : values.organization;
+  const aws = check(awsSchema, raw.values);
+  const pulumiCloud = check(pulumiCloudSchema, raw.values);
 
   // An encrypted value is not printed, so nothing is compared with it.
   const isEncrypted = raw.secretKeys.includes(`${raw.project}:maxExpirationSeconds`);
-  const stack = check(stackSchema, { ...stackDefaults, ...values }, (knownSettings) => {
+  const stack = check(stackSchema, { ...values, organization }, (knownSettings) => {
     const comparable = isEncrypted ? { ...knownSettings, maxExpirationSeconds: undefined } : knownSettings;
-    return [...clusterRules(comparable), ...accessRules(comparable, comparable.createCluster)];
+    return [
+      ...clusterRules(comparable),
+      ...accessRules(comparable),
+      ...(aws.settings ? policyProblems(comparable, aws.settings) : []),
+    ];
   });
-  const aws = check(awsSchema, raw.values);
-  const pulumiCloud = check(pulumiCloudSchema, raw.values);
 
   const found = [
     ...stack.problems.map((problem) => inContext(problem, values, raw)),
     // A value of a provider can be a credential.
     ...[...aws.problems, ...pulumiCloud.problems].map(withoutValue),
+    ...misspelledAwsKeys(raw.values),
   ];
   // Last: it also hides what the others have added to a problem, such as the name of an entry.
   const problems = withEncrypted(found, raw, AWS_KEYS);
@@ -165,17 +139,27 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const { clusterName, createCluster, createOidcProvider, ...access } = stack.settings;
   const { issuerName = `eks-${clusterName}` } = access;
   const config = {
-    cluster: { clusterName, createCluster, createOidcProvider, aws: aws.settings },
+    cluster: { clusterName, createCluster, createOidcProvider, aws: aws.settings.options },
     access: { ...access, issuerName, serviceAccounts: accountsOf(access) },
   };
   return { config, problems };
 }
 
-/** Returns the problems of settings of the cluster that are valid by themselves, but not together. */
-function clusterRules({ createCluster, createOidcProvider }: Incomplete<ClusterSettings>): Problem[] {
-  if (!createCluster || !createOidcProvider) return [];
-  const reason = "must be false with createCluster, which creates what its roles need";
-  return [{ path: ["createOidcProvider"], value: true, reason }];
+/** Returns the problems of settings that are valid by themselves, but not for a new cluster. */
+function clusterRules(settings: Incomplete<ClusterSettings & Access>): Problem[] {
+  const { createCluster, createOidcProvider, serviceAccounts = [], createNamespaces = [] } = settings;
+  if (!createCluster) return [];
+  const problems = serviceAccounts.flatMap((account, index): Problem[] => {
+    const value = account?.namespace;
+    if (!value || [...INITIAL_NAMESPACES, ...createNamespaces].includes(value)) return [];
+    const reason = "must be in createNamespaces: the cluster that createCluster creates does not have it";
+    return [{ path: ["serviceAccounts", index, "namespace"], value, reason }];
+  });
+  if (createOidcProvider) {
+    const reason = "must be false with createCluster, which creates what its roles need";
+    problems.push({ path: ["createOidcProvider"], value: true, reason });
+  }
+  return problems;
 }
 
 /**
@@ -198,7 +182,7 @@ function otherProjects(
   { values: all, project }: RawConfig,
 ): string[] {
   const key = path.join(".");
-  if (key in values) return [];
+  if (!isEmpty(values[key])) return [];
   const others = Object.keys(all).filter((qualified) => {
     return !qualified.startsWith(`${project}:`) && qualified.endsWith(`:${key}`);
   });

@@ -2,7 +2,6 @@
 //
 // The API server evaluates it, without a webhook: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
 
-import { createHash } from "node:crypto";
 import {
   MutatingAdmissionPolicy,
   MutatingAdmissionPolicyBinding,
@@ -10,6 +9,7 @@ import {
 import * as pulumi from "@pulumi/pulumi";
 import { audiencesById, bindingSpec, policySpec } from "./kubernetes/injectionPolicy";
 import { idOf } from "./settings/account";
+import { sha256 } from "./tokenExchange";
 
 export interface InjectionArgs {
   /** The service accounts whose pods are changed, and the audience of the ID token that each of them mounts. */
@@ -60,6 +60,6 @@ function objectName(resourceName: string): string {
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-")
     .replace(/^-/, "");
-  const distinct = createHash("sha256").update(owner.join("/")).digest("hex").slice(0, 8);
+  const distinct = sha256(owner.join("/")).slice(0, 8);
   return `${readable}-${distinct}`;
 }

@@ -136,10 +136,11 @@ function checkArguments(
     return userError(messageOf(title, named, consequence));
   };
   const { settings: valid, problems } = check(argsSchema, args, argsRules, INSTEAD_OF_OUTPUTS);
+  const createsPulumiCloud = !hasProvider(options, "pulumiservice", PulumiCloudProvider, OIDC_ISSUER);
   const all = [
     ...problems,
     ...providerProblems(options),
-    ...(valid ? pulumiCloudProblems(valid, options) : []),
+    ...(valid && createsPulumiCloud ? loginProblems(valid.pulumiApiUrl) : []),
   ];
   if (!valid || all.length > 0) throw errorOf(all);
 
@@ -177,22 +178,12 @@ function providerProblems(options: pulumi.ComponentResourceOptions): Problem[] {
   // Without a check, the SDK ends with a TypeError.
   const absent = Object.entries(providers).filter(([, value]) => !pulumi.Resource.isInstance(value));
   if (absent.length > 0) {
-    const reason = "is not a provider. Leave it out to use the default one";
     const keyOf = (key: string) => (Array.isArray(providers) ? Number(key) : key);
-    return absent.map(([key]) => ({ path: ["providers", keyOf(key)], reason }));
+    return absent.map(([key]) => ({ path: ["providers", keyOf(key)], reason: "must be a provider" }));
   }
   if (hasProvider(options, "kubernetes", Provider, "kubernetes:core/v1:ServiceAccount")) return [];
   const reason = "this resource option must contain the Kubernetes provider of the cluster";
   return [{ path: ["providers"], reason }];
-}
-
-/** Returns the problems of the login, if the component creates the provider of Pulumi Cloud. */
-function pulumiCloudProblems(
-  { pulumiApiUrl }: Pick<Access, "pulumiApiUrl">,
-  options: pulumi.ComponentResourceOptions,
-): Problem[] {
-  const isGiven = hasProvider(options, "pulumiservice", PulumiCloudProvider, OIDC_ISSUER);
-  return isGiven ? [] : loginProblems(pulumiApiUrl);
 }
 
 /** Returns whether the caller passes the provider of a package, of which `type` is a resource. */

@@ -33,7 +33,7 @@ export function policySpec<Text>(accounts: InjectedAccount[], audiences: Text) {
     },
     matchConditions: [
       { name: "service-account", expression: isOneOf(ids) },
-      { name: "operating-system", expression: "object.spec.?os.?name.orValue('') != 'windows'" },
+      { name: "operating-system", expression: NOT_WINDOWS },
       { name: "limits", expression: LIMITS },
     ],
     // Each can use those before it.
@@ -71,6 +71,10 @@ function isOneOf(ids: string[]): string {
 ${ids.join(",\n")}
 ]`;
 }
+
+// A pod for Windows need not set `os`: a label of the nodes is enough.
+const NOT_WINDOWS = `object.spec.?os.?name.orValue('') != 'windows'
+&& object.spec.?nodeSelector[?'kubernetes.io/os'].orValue('') != 'windows'`;
 
 // Anyone who can create a pod chooses what the policy compares, and the API server pays for it: 60 KB of annotation took it 34
 // seconds. A pod that exceeds these limits is created as it is.

@@ -152,12 +152,12 @@ const LISTS: Record<string, { key: string; whole?: true }> = {
 
 /**
  * Merges a value over another: objects by key, the lists above by the key of their elements. Any other value is replaced.
- * Null and undefined leave the other as it is.
+ * Undefined leaves the other as it is.
  *
  * @param name of the property whose value it is.
  */
 function merge(base: unknown, over: unknown, name = ""): unknown {
-  if (over === null || over === undefined) return base;
+  if (over === undefined) return base;
 
   if (isObject(base) && isObject(over)) {
     const mergedEntries = Object.entries(over).map(([key, value]) => [key, merge(base[key], value, key)]);

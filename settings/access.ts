@@ -97,7 +97,7 @@ function unknownInEntry(key: string): string | undefined {
 
 const serviceAccounts = v.pipe(
   listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry })),
-  v.minLength(1, "must not be empty"),
+  v.minLength(1, "must not be empty. To end all access, run `pulumi destroy`, or remove the component"),
   // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
   v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
 );
@@ -153,23 +153,23 @@ export function accountsOf(
   return settings.serviceAccounts.map((account) => withAccountDefaults(account, settings));
 }
 
-/**
- * Returns the problems of settings that are valid by themselves, but not together.
- *
- * @param createsCluster whether the stack creates the cluster.
- */
-export function accessRules(access: Incomplete<Access>, createsCluster = false): Problem[] {
-  const { serviceAccounts = [] } = access;
+/** Returns the problems of settings that are valid by themselves, but not together. */
+export function accessRules(access: Incomplete<Access>): Problem[] {
+  const { serviceAccounts = [], maxExpirationSeconds } = access;
   const problems = serviceAccounts.flatMap((account, index) => {
     if (!account) return [];
-    return accountProblems(account, { ...access, createsCluster }).map((problem) => {
+    return accountProblems(account, maxExpirationSeconds).map((problem) => {
       return { ...problem, path: ["serviceAccounts", index, ...problem.path] };
     });
   });
 
+  const ids = serviceAccounts.map((account) => {
+    const { namespace, name } = account ?? {};
+    return namespace && name && idOf({ namespace, name });
+  });
   return [
     ...problems,
-    ...duplicateAccounts(serviceAccounts),
+    ...duplicates(ids, (index) => ["serviceAccounts", index, "name"]),
     ...unusedNamespaces(access),
     ...duplicates(access.createNamespaces ?? [], (index) => ["createNamespaces", index]),
   ];
@@ -213,61 +213,37 @@ export function issuerAudiences(
  * @param accounts with every default filled in.
  */
 export function accountWarnings(accounts: Account[]): string[] {
-  return [
-    ...accounts.filter(({ name }) => name === "default").map(defaultAccountWarning),
-    ...accounts
-      .filter(({ namespace, injectToken }) => namespace === "kube-system" && injectToken)
-      .map((account) => {
-        return `injectToken of ${idOf(account)} changes pods on which the cluster depends. Use another namespace.`;
-      }),
-  ];
-}
-
-/** Returns a warning for the service account that a pod has unless it names another one. */
-function defaultAccountWarning(account: Account): string {
-  const { namespace, audienceRule, injectToken } = account;
-  const warnings = [
-    `Every pod of namespace ${namespace} that names no service account can get the access token of ${idOf(account)}.`,
-  ];
-  if (!audienceRule) {
-    warnings.push("Its Kubernetes API token can be enough, because audienceRule is false.");
-  }
-  if (injectToken) {
-    warnings.push(
-      "injectToken changes each of them, and replaces any other Pulumi access token that they use.",
-    );
-  }
-  return [...warnings, "Use another service account."].join(" ");
+  return accounts.flatMap((account) => {
+    const { namespace, name, audienceRule, injectToken } = account;
+    const warnings: string[] = [];
+    if (namespace === "kube-system" && injectToken) {
+      warnings.push(
+        `injectToken of ${idOf(account)} changes pods on which the cluster depends. Use another namespace.`,
+      );
+    }
+    // Pods that name no service account have this one.
+    if (name === "default") {
+      const sentences = [
+        `Every pod of namespace ${namespace} that names no service account can get the access token of ${idOf(account)}.`,
+        audienceRule ? "" : "Its Kubernetes API token can be enough, because audienceRule is false.",
+        injectToken
+          ? "injectToken changes each of them, and replaces any other Pulumi access token that they use."
+          : "",
+        "Use another service account.",
+      ];
+      warnings.push(sentences.filter(Boolean).join(" "));
+    }
+    return warnings;
+  });
 }
 
 /** Returns a problem for each new namespace that no entry uses. */
-function unusedNamespaces(access: Incomplete<Access>): Problem[] {
-  const { serviceAccounts, createNamespaces = [] } = access;
+function unusedNamespaces({ serviceAccounts, createNamespaces = [] }: Incomplete<Access>): Problem[] {
   const used = serviceAccounts?.map((account) => account?.namespace);
   // With an invalid entry, it is not known which namespaces are used.
   if (!used || used.includes(undefined)) return [];
-  return createNamespaces.flatMap((namespace, index): Problem[] => {
-    if (!namespace || used.includes(namespace)) return [];
-    return [
-      {
-        path: ["createNamespaces", index],
-        value: namespace,
-        reason: "no entry of serviceAccounts has this namespace",
-      },
-    ];
-  });
-}
-
-/** Returns a problem for each entry with the service account of an earlier one. */
-function duplicateAccounts(accounts: (Incomplete<Account> | undefined)[]): Problem[] {
-  const ids = accounts.map((account) => {
-    const { namespace, name } = account ?? {};
-    return namespace && name && idOf({ namespace, name });
-  });
-  return accounts.flatMap((account, index): Problem[] => {
-    const first = ids.indexOf(ids[index]);
-    if (!ids[index] || first === index) return [];
-    const reason = `is the same service account as serviceAccounts[${first}]`;
-    return [{ path: ["serviceAccounts", index, "name"], value: account?.name, reason }];
+  const reason = "no entry of serviceAccounts has this namespace";
+  return createNamespaces.flatMap((value, index): Problem[] => {
+    return !value || used.includes(value) ? [] : [{ path: ["createNamespaces", index], value, reason }];
   });
 }

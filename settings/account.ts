@@ -3,7 +3,7 @@
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { isObject } from "../kubernetes/plainObject";
-import { INITIAL_NAMESPACES, INVISIBLE, kubernetesName, policyArn } from "./names";
+import { INVISIBLE, kubernetesName, policyArn } from "./names";
 import type { Problem } from "./problems";
 import { TOKEN_TYPES, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
 import {
@@ -15,6 +15,7 @@ import {
   mapInput,
   schemasOf,
   stringSchema,
+  textSchema,
 } from "./validation";
 
 /** How the pods of a service account receive an IAM role. */
@@ -139,7 +140,7 @@ const policyRules = v.pipe(
 );
 
 const command = v.pipe(
-  listSchema(stringSchema(/^[^\0]*$/, "must not contain a null character")),
+  listSchema(v.pipe(textSchema, v.regex(/^[^\0]*$/, "must not contain a null character"))),
   v.check(([program]) => Boolean(program), 'must name a program, such as ["pulumi","whoami"]'),
 );
 
@@ -200,24 +201,22 @@ export function idOf({ namespace, name }: { namespace: string; name: string }): 
   return `${namespace}/${name}`;
 }
 
-/** What the rules of an entry depend on besides the entry. */
-interface Surroundings {
-  maxExpirationSeconds?: number;
-  createNamespaces?: (string | undefined)[];
-  /** Whether the stack creates the cluster. */
-  createsCluster: boolean;
-}
-
-/** Returns the problems of an entry whose settings are valid by themselves, but not together or with those of the access. */
-export function accountProblems(account: Incomplete<Account>, surroundings: Surroundings): Problem[] {
+/**
+ * Returns the problems of an entry whose settings are valid by themselves, but not together.
+ *
+ * @param maxExpirationSeconds of the issuer; undefined if it is not valid.
+ */
+export function accountProblems(
+  account: Incomplete<Account>,
+  maxExpirationSeconds: number | undefined,
+): Problem[] {
   return [
     ...tokenProblems(account),
     ...roleProblems(account),
     ...duplicates(account.rolePolicyArns ?? [], (index) => ["rolePolicyArns", index]),
     ...injectionProblems(account),
-    ...lifetimeProblems(account, surroundings),
-    ...namespaceProblems(account, surroundings),
-    ...existenceProblems(account, surroundings),
+    ...lifetimeProblems(account, maxExpirationSeconds),
+    ...existenceProblems(account),
   ];
 }
 
@@ -235,40 +234,17 @@ function injectionProblems({ injectToken, tokenType }: Incomplete<Account>): Pro
 
 function lifetimeProblems(
   { tokenExpirationSeconds: value }: Incomplete<Account>,
-  { maxExpirationSeconds: limit }: Surroundings,
+  limit: number | undefined,
 ): Problem[] {
   if (value === undefined || limit === undefined || value <= limit) return [];
   const reason = `must be at most maxExpirationSeconds, which is ${limit}`;
   return [{ path: ["tokenExpirationSeconds"], value, reason }];
 }
 
-/** Returns a problem for a namespace that a new cluster does not have. */
-function namespaceProblems(
-  { namespace }: Incomplete<Account>,
-  { createNamespaces = [], createsCluster }: Surroundings,
-): Problem[] {
-  if (!createsCluster || !namespace) return [];
-  if ([...INITIAL_NAMESPACES, ...createNamespaces].includes(namespace)) return [];
-  const reason = "must be in createNamespaces: the cluster that createCluster creates does not have it";
-  return [{ path: ["namespace"], value: namespace, reason }];
-}
-
-/** Returns a problem for a service account that must exist already. */
-function existenceProblems(
-  { namespace, name, createServiceAccount, runJob }: Incomplete<Account>,
-  { createNamespaces = [], createsCluster }: Surroundings,
-): Problem[] {
-  if (name === "default") {
-    // No value: the entry may not contain the setting.
-    const reason = "must be false: every namespace has the service account default";
-    return createServiceAccount ? [{ path: ["createServiceAccount"], reason }] : [];
-  }
-  // With createCluster, the namespace has to stay in createNamespaces, even once the service account exists.
-  if (createServiceAccount !== false || !runJob || createsCluster) return [];
-  if (!name || !namespace || !createNamespaces.includes(namespace)) return [];
-  // Without their names, which can be encrypted.
-  const reason =
-    "requires that the service account exists, but its namespace is in createNamespaces. If it exists, remove the " +
-    "namespace from there. If something creates it later, set runJob to false";
-  return [{ path: ["createServiceAccount"], value: false, reason }];
+/** Returns a problem for the service account that every namespace has already. */
+function existenceProblems({ name, createServiceAccount }: Incomplete<Account>): Problem[] {
+  if (name !== "default" || !createServiceAccount) return [];
+  // No value: the entry may not contain the setting.
+  const reason = "must be false: every namespace has the service account default";
+  return [{ path: ["createServiceAccount"], reason }];
 }

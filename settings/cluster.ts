@@ -2,8 +2,9 @@
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
+import type { AwsOptions } from "./aws";
 import type { Problem } from "./problems";
-import { booleanSchema, inputSchema, schemasOf, settingsSchema, stringSchema } from "./validation";
+import { booleanSchema, inputSchema, schemasOf, stringSchema } from "./validation";
 
 /** What a stack says about its cluster. */
 export interface ClusterSettings {
@@ -20,74 +21,6 @@ export const clusterEntries = schemasOf<ClusterSettings>()({
   createCluster: v.optional(booleanSchema, false),
   createOidcProvider: v.optional(booleanSchema, false),
 });
-
-const UNSUPPORTED =
-  "is not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role in " +
-  "aws:assumeRoles with no settings but roleArn, sessionName, and duration";
-const unsupported = v.optional(v.never(UNSUPPORTED));
-
-/** https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html */
-const unsupportedFiles = (variable: string) =>
-  v.optional(
-    v.never(
-      `is not supported by \`aws eks get-token\`, which signs in to the cluster; set ${variable} in the environment, ` +
-        "which both read",
-    ),
-  );
-
-/**
- * The one role to assume. `aws eks get-token` cannot pass on its other settings, such as `externalId`. The session of that command
- * has its own name and duration.
- */
-const assumedRole = settingsSchema(
-  { roleArn: v.string(UNSUPPORTED), sessionName: v.optional(v.unknown()), duration: v.optional(v.unknown()) },
-  { unknown: () => UNSUPPORTED },
-);
-
-const acceptedAwsEntries = {
-  "aws:region": v.optional(v.string()),
-  "aws:profile": v.optional(v.string()),
-  "aws:assumeRoles": v.optional(
-    v.pipe(
-      v.string(),
-      v.parseJson(undefined, UNSUPPORTED),
-      v.array(assumedRole, UNSUPPORTED),
-      v.maxLength(1, UNSUPPORTED),
-    ),
-    "[]",
-  ),
-};
-
-const awsEntries = {
-  ...acceptedAwsEntries,
-  "aws:assumeRole": v.optional(
-    v.never("is not read by the AWS provider: use aws:assumeRoles, which is a list"),
-  ),
-  "aws:assumeRoleWithWebIdentity": unsupported,
-  "aws:accessKey": unsupported,
-  "aws:secretKey": unsupported,
-  "aws:token": unsupported,
-  "aws:sharedCredentialsFiles": unsupportedFiles("AWS_SHARED_CREDENTIALS_FILE"),
-  "aws:sharedConfigFiles": unsupportedFiles("AWS_CONFIG_FILE"),
-};
-
-/** The keys of the AWS provider's configuration whose values become part of the kubeconfig. */
-export const AWS_KEYS = Object.keys(acceptedAwsEntries);
-
-/**
- * Converts the AWS provider's configuration, a string for each `aws:KEY`, to options of the AWS CLI. An option that
- * is not set is undefined: the AWS CLI then reads it from the environment.
- */
-export const awsSchema = v.pipe(
-  v.object(awsEntries),
-  v.transform((aws) => ({
-    region: aws["aws:region"],
-    profile: aws["aws:profile"],
-    "role-arn": aws["aws:assumeRoles"][0]?.roleArn,
-  })),
-);
-
-export type AwsOptions = v.InferOutput<typeof awsSchema>;
 
 /** The settings with every default filled in. */
 export interface ClusterConfig extends Required<ClusterSettings> {

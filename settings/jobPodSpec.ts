@@ -2,9 +2,10 @@
 
 import { posix } from "node:path";
 import * as v from "valibot";
+import { isObject } from "../kubernetes/plainObject";
 import { DIRECTORY, JOB_CONTAINER } from "../kubernetes/tokenVolume";
 import { kubernetesName } from "./names";
-import { listSchema, objectSchema, plainSchema } from "./validation";
+import { listSchema, objectSchema } from "./validation";
 
 const FIXED_ACCOUNT = v.optional(v.never("must not be set: each Job runs as its own service account"));
 
@@ -37,6 +38,13 @@ const containers = v.pipe(
     "must not have the name of a container before it",
   ),
 );
+
+/** A schema for values that contain no null, output, promise, or resource at any depth. */
+const plainSchema: v.GenericSchema = v.lazy((value) => {
+  if (Array.isArray(value)) return v.array(plainSchema);
+  if (isObject(value)) return v.record(v.string(), plainSchema);
+  return v.custom((scalar) => typeof scalar !== "object", "must not be null, which would change nothing");
+});
 
 /** A schema for a pod spec that is merged over that of the Jobs. It checks the form of what the Job changes in it. */
 export const jobPodSpec = v.pipe(

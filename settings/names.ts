@@ -14,7 +14,10 @@ export const INITIAL_NAMESPACES = ["default", "kube-system", "kube-public", "kub
 
 export const policyArn = stringSchema(
   /^arn:aws(-[a-z]+)*:iam::([0-9]{12}|aws):policy\/([\w+=,.@-]+\/)*[\w+=,.@-]+$/,
-  "must be the ARN of an IAM policy",
+  ({ input }) => {
+    const isRole = /^arn:[^:]*:iam::[^:]*:role\//.test(input);
+    return isRole ? "is the ARN of a role, not of an IAM policy" : "must be the ARN of an IAM policy";
+  },
 );
 
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html

@@ -30,10 +30,19 @@ export function withCheckedOutputs<Settings extends ValidSettings & RoleCluster>
     return { ...checkOutputs(account, (key) => accountSchemas[key], path, errorOf), policyRules };
   });
   const checked = checkOutputs({ ...settings, serviceAccounts }, (key) => entries[key], [], errorOf);
+  const { issuerUrl, oidcProviderArn } = checked;
+  const audiences = serviceAccounts.map(({ tokenAudience }) => tokenAudience ?? "");
+  const otherThanAudiences = (url: string, known: string[]) => {
+    return issuerAudiences(
+      known.map((tokenAudience) => ({ tokenAudience })),
+      url,
+    );
+  };
+  const ofIssuer = (arn: string, [url]: string[]) => oidcProviderProblems(url, arn);
   return {
     ...checked,
-    issuerUrl: otherThanAudiences(checked, errorOf),
-    oidcProviderArn: providerOfIssuer(checked, errorOf),
+    issuerUrl: checkedBeside(issuerUrl, audiences, otherThanAudiences, errorOf),
+    oidcProviderArn: oidcProviderArn && checkedBeside(oidcProviderArn, [issuerUrl], ofIssuer, errorOf),
   };
 }
 
@@ -78,33 +87,18 @@ function checkOutputs<Settings extends object>(
   return Object.fromEntries(checked) as Settings;
 }
 
-/** Returns the issuer, which fails if an audience is the same. Plain audiences stay plain, so that a preview shows them. */
-function otherThanAudiences(
-  { issuerUrl, serviceAccounts }: ValidSettings & RoleCluster,
+/** Returns a value which fails if it is not valid beside others, once all are known. Beside plain ones, a plain one stays plain. */
+function checkedBeside(
+  value: pulumi.Input<string>,
+  others: pulumi.Input<string>[],
+  rule: (value: string, others: string[]) => Problem[],
   errorOf: (problem: Problem) => Error,
 ): pulumi.Input<string> {
-  const audiences = serviceAccounts.map(({ tokenAudience }) => tokenAudience);
-  if (![issuerUrl, ...audiences].some(isLater)) return issuerUrl;
-  return pulumi.all([issuerUrl, pulumi.all(audiences)]).apply(([url, known]) => {
-    const [problem] = issuerAudiences(
-      known.map((tokenAudience) => ({ tokenAudience })),
-      url,
-    );
+  if (![value, ...others].some(isLater)) return value;
+  return pulumi.all([value, pulumi.all(others)]).apply(([known, knownOthers]) => {
+    const [problem] = rule(known, knownOthers);
     if (problem) throw errorOf(problem);
-    return url;
-  });
-}
-
-/** Returns the ARN of the IAM OIDC provider, which fails if that is the provider of another issuer. */
-function providerOfIssuer(
-  { issuerUrl, oidcProviderArn }: RoleCluster,
-  errorOf: (problem: Problem) => Error,
-): pulumi.Input<string> | undefined {
-  if (oidcProviderArn === undefined || ![issuerUrl, oidcProviderArn].some(isLater)) return oidcProviderArn;
-  return pulumi.all([issuerUrl, oidcProviderArn]).apply(([url, arn]) => {
-    const [problem] = oidcProviderProblems(url, arn);
-    if (problem) throw errorOf(problem);
-    return arn;
+    return known;
   });
 }
 
@@ -112,7 +106,9 @@ function providerOfIssuer(
 export const INSTEAD_OF_OUTPUTS = {
   namespace:
     "Write the name as a string. If the program creates the namespace, add it to dependsOn of this component",
-  name: "Write the name as a string. If the program creates the service account, add it to dependsOn of this component",
+  name:
+    "Write the name as a string. If the program creates the service account, set createServiceAccount to false, add it to " +
+    "dependsOn of this component, and set runJob to false for the first update",
   policyRules: "Only its values can be outputs",
   rolePolicyArns:
     "If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment",

@@ -21,10 +21,13 @@ export interface Problem {
  */
 export function messageOf(title: string, problems: Problem[], consequence = "Nothing was changed."): string {
   const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
-  const lines = inOrder(problems).map(
-    (problem) => `  ${pathOf(problem)}${assigned(problem.value)}: ${visible(problem.reason)}\n`,
-  );
+  const lines = inOrder(problems).map((problem) => `  ${lineOf(problem)}\n`);
   return `${title} (${count}). ${consequence}\n\n${lines.join("")}`;
+}
+
+/** Returns a problem as one line: the path of the setting, its value if it may be shown, and the reason. */
+export function lineOf(problem: Problem): string {
+  return `${pathOf(problem)}${assigned(problem.value)}: ${visible(problem.reason)}`;
 }
 
 /** Returns a string with every character escaped that is invisible, or changes the order of the others. */

@@ -1,8 +1,7 @@
 // What the engine passes to a program: its configuration as text, before it is checked.
 
 import * as pulumi from "@pulumi/pulumi";
-import { isObject } from "../kubernetes/plainObject";
-import { messageOf, type Problem } from "./problems";
+import { lineOf, messageOf, type Problem } from "./problems";
 import { userError } from "./userError";
 
 /** What the engine passes to the program. */
@@ -38,7 +37,7 @@ export function stackOrganization(): string | undefined {
 }
 
 /**
- * Returns the values that belong to the project, without those that are empty.
+ * Returns the values that belong to the project.
  *
  * @param jsonKeys the settings that are not strings, which the engine passes as JSON.
  */
@@ -47,9 +46,9 @@ export function projectValues({ values, project }: RawConfig, jsonKeys: string[]
   const projectEntries = Object.entries(values).flatMap(([qualified, text]): [string, unknown][] => {
     if (!qualified.startsWith(prefix)) return [];
     const key = qualified.slice(prefix.length);
-    return [[key, jsonKeys.includes(key) ? withoutEmptyEntries(fromJson(text)) : text]];
+    return [[key, jsonKeys.includes(key) ? fromJson(text) : text]];
   });
-  return withoutEmpty(Object.fromEntries(projectEntries));
+  return Object.fromEntries(projectEntries);
 }
 
 /**
@@ -83,19 +82,15 @@ export function withoutValue({ path, reason }: Problem): Problem {
   return { path, reason };
 }
 
-/** Returns the error that lists the problems of the current stack's configuration. */
+/**
+ * Returns the error that lists the problems of the current stack's configuration, wherever that comes from: the stack file,
+ * Pulumi.yaml, or an environment. A simulation adds the lines of the stack file, for which the error has the problems, too.
+ */
 export function invalidConfiguration(problems: Problem[]): pulumi.RunError {
-  return userError(messageOf(`Invalid configuration in Pulumi.${pulumi.getStack()}.yaml`, problems));
-}
-
-/** In YAML, `null` and `""` count as not given. */
-function withoutEmpty(values: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== "" && value !== null));
-}
-
-function withoutEmptyEntries(value: unknown): unknown {
-  if (!Array.isArray(value)) return value;
-  return value.map((entry) => (isObject(entry) ? withoutEmpty(entry) : entry));
+  const error = userError(messageOf(`Invalid configuration of stack ${pulumi.getStack()}`, problems));
+  return Object.assign(error, {
+    problems: problems.map((problem) => ({ path: problem.path, line: lineOf(problem) })),
+  });
 }
 
 function fromJson(text: string): unknown {

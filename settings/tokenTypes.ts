@@ -36,7 +36,11 @@ export interface TokenSettings {
   organizationAdmin?: boolean;
 }
 
-const userLogin = stringSchema(/^\w[\w.@+-]{0,99}$/, "must be the login of a Pulumi user");
+// The owner of a stack in pulumi/pulumi, pkg/backend/httpstate/client/client.go: "enforced by the Pulumi Service".
+const userLogin = stringSchema(
+  /^[A-Za-z0-9][\w-]{1,38}[A-Za-z0-9]$/,
+  "must be the login of a Pulumi user: 3 to 40 letters, digits, hyphens, or underscores",
+);
 
 // In a pattern of the allow policy `*` matches any characters, `?` zero or one, and `.` exactly one; none can be
 // escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/

@@ -44,21 +44,32 @@ export type Incomplete<Settings> = {
     : Settings[Key];
 };
 
-/** Returns a schema for strings that match a pattern. */
-export function stringSchema(pattern: RegExp, expected: string) {
-  const schema = v.string(({ input }) => {
-    if (input === undefined) return "required";
-    // YAML has changed the value already: 0777 arrives as 511.
-    const isChanged = typeof input === "number" || typeof input === "boolean";
-    if (!isChanged) return "must be a string";
-    return `must be a string, but YAML reads it as a ${typeof input}; quote it, or set it with --type string`;
-  });
-  return v.pipe(schema, v.regex(pattern, expected));
+/** A schema for strings. */
+export const textSchema = v.string(({ input }) => {
+  if (input === undefined) return "required";
+  // YAML has changed the value already: 0777 arrives as 511.
+  const isChanged = typeof input === "number" || typeof input === "boolean";
+  if (!isChanged) return "must be a string";
+  return `must be a string, but YAML reads it as a ${typeof input}; quote it, or set it with --type string`;
+});
+
+/** What the pages and the template have where a reader writes a name. */
+const PLACEHOLDER = /\b(ORGANIZATION|OWNER|ACCOUNT|CLUSTER_NAME|LOGIN|TEAM|POOL)\b|^sample-login$/;
+
+/** Returns a schema for strings that match a pattern, and contain no placeholder of the pages. */
+export function stringSchema(pattern: RegExp, expected: string | ((issue: v.RegexIssue<string>) => string)) {
+  const isReplaced = v.check(
+    (value: string) => !PLACEHOLDER.test(value),
+    ({ input }) => `replace ${PLACEHOLDER.exec(input)?.[0]}, which is a placeholder`,
+  );
+  return v.pipe(textSchema, isReplaced, v.regex(pattern, expected));
 }
 
 /** Returns a schema for lists whose elements match a schema. */
 export function listSchema<Element extends v.GenericSchema>(element: Element) {
-  return v.array(element, "must be a list");
+  return v.array(element, ({ input }) => {
+    return typeof input === "string" ? "must be a list: put it in brackets, [ ]" : "must be a list";
+  });
 }
 
 /** A schema for true and false. */
@@ -66,13 +77,6 @@ export const booleanSchema = v.boolean("must be true or false");
 
 /** A schema for objects: those of Valibot accept lists too. */
 export const objectSchema = v.custom<Record<string, unknown>>(isObject, "must be an object");
-
-/** A schema for values that contain no output, promise, or resource at any depth. */
-export const plainSchema: v.GenericSchema = v.lazy((value) => {
-  if (Array.isArray(value)) return v.array(plainSchema);
-  if (isObject(value)) return v.record(v.string(), plainSchema);
-  return v.custom((scalar) => typeof scalar !== "object" || scalar === null);
-});
 
 /** Returns whether a value is an output or a promise, which is known later. */
 export function isLater(value: unknown): value is Output<unknown> | Promise<unknown> {
@@ -90,6 +94,11 @@ export function inputSchema<Value>(schema: v.GenericSchema<Value>) {
   return v.lazy((value) => (isLater(value) ? later : schema));
 }
 
+/** Returns whether a setting counts as not given. */
+export function isEmpty(value: unknown): boolean {
+  return value === undefined || value === null || value === "";
+}
+
 /** What to say of a setting where "required" or "unknown setting" does not say enough. */
 export interface Reasons {
   /** Why settings are required, by their names. */
@@ -98,7 +107,7 @@ export interface Reasons {
   unknown?(key: string): string | undefined;
 }
 
-/** Returns a schema for objects with these settings, and no others. */
+/** Returns a schema for objects with these settings, of which `null` and `""` count as not given, and no others. */
 export function settingsSchema<Entries extends v.ObjectEntries>(
   entries: Entries,
   { required = {}, unknown }: Reasons = {},
@@ -111,6 +120,13 @@ export function settingsSchema<Entries extends v.ObjectEntries>(
     isObject,
     "must be an object",
   );
+  type Settings = v.InferOutput<typeof isSettings>;
+  const given = v.transform((values: Settings) => {
+    const entriesGiven = Object.entries(values).filter(([key, value]) => {
+      return !names.includes(key) || !isEmpty(value);
+    });
+    return Object.fromEntries(entriesGiven) as Settings;
+  });
   const schema = v.lazy((values) => {
     const others = isObject(values) ? Object.keys(values).filter((key) => !names.includes(key)) : [];
     // Valibot's own strict schema reports only the first one.
@@ -118,7 +134,7 @@ export function settingsSchema<Entries extends v.ObjectEntries>(
     const all: Entries = { ...Object.fromEntries(rejected), ...entries };
     return v.object(all, ({ path }) => required[String(path?.[0]?.key)] ?? "required");
   });
-  return v.pipe(isSettings, schema);
+  return v.pipe(isSettings, given, schema);
 }
 
 /** Returns a schema that rejects every value, and drops it: the value of an unknown setting is not shown. */
@@ -137,9 +153,6 @@ interface Result<Settings> {
   problems: Problem[];
 }
 
-/** What to write instead of an output, by the name of a setting that must be a plain value. */
-type InsteadOfOutputs = Record<string, string>;
-
 /**
  * Checks settings against a schema.
  *
@@ -147,6 +160,7 @@ type InsteadOfOutputs = Record<string, string>;
  * @param values of the settings, which can be anything.
  * @param rules returns the problems between settings. Those that are invalid by themselves are missing, and not reported
  *   twice.
+ * @param insteadOfOutputs what to write instead of an output, by the name of a setting that must be a plain value.
  * @returns the settings, or their problems: of each path the first. A list is not checked as a whole while an element has a
  *   wrong type. Does not throw.
  */
@@ -154,7 +168,7 @@ export function check<Schema extends v.GenericSchema>(
   schema: Schema,
   values: unknown,
   rules: (knownSettings: Incomplete<v.InferOutput<Schema>>) => Problem[] = () => [],
-  insteadOfOutputs: InsteadOfOutputs = {},
+  insteadOfOutputs: Record<string, string> = {},
 ): Result<v.InferOutput<Schema>> {
   const result = v.safeParse(schema, values);
   const found = (result.issues ?? []).map((issue) => problemOf(issue, insteadOfOutputs));
@@ -174,22 +188,27 @@ export function check<Schema extends v.GenericSchema>(
 /**
  * Returns a problem for each string of a list that is listed before.
  *
- * @param values undefined where they are invalid.
+ * @param values undefined or empty where they are invalid.
  * @param pathOf returns the path of a value, by its index.
  */
 export function duplicates(values: (string | undefined)[], pathOf: (index: number) => Path): Problem[] {
   return values.flatMap((value, index): Problem[] => {
-    if (value === undefined || values.indexOf(value) === index) return [];
+    if (!value || values.indexOf(value) === index) return [];
     return [{ path: pathOf(index), value, reason: "must not be listed twice" }];
   });
 }
 
 /** Returns the reason for an unknown setting, with the known one that was probably meant. */
-function unknownSetting(key: string, known: string[]): string {
+export function unknownSetting(key: string, known: string[]): string {
+  const meant = similarName(key, known);
+  return meant ? `unknown setting; did you mean "${meant}"?` : "unknown setting";
+}
+
+/** Returns the known setting that was probably meant by an unknown one. */
+export function similarName(key: string, known: string[]): string | undefined {
   const similar = closest(key, known);
   const isTypo = distance(key, similar) <= Math.max(2, key.length / 3);
-  const meant = longerName(key, known) ?? (isTypo ? similar : undefined);
-  return meant ? `unknown setting; did you mean "${meant}"?` : "unknown setting";
+  return longerName(key, known) ?? (isTypo ? similar : undefined);
 }
 
 /** Returns the only name that contains a key of at least four characters, such as `teamName` for `team`. */
@@ -201,7 +220,7 @@ function longerName(key: string, known: string[]): string | undefined {
 
 function problemOf(
   { path: items, message, input, received }: v.BaseIssue<unknown>,
-  insteadOfOutputs: InsteadOfOutputs,
+  insteadOfOutputs: Record<string, string>,
 ): Problem {
   const path = (items ?? []).map(({ key }) => key as string | number);
   if (typeof input === "object" && input !== null && !Array.isArray(input) && !isObject(input)) {

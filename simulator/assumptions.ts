@@ -3,7 +3,7 @@
 
 import { Region } from "@pulumi/aws/types/enums";
 import { closest } from "fastest-levenshtein";
-import { isRecord } from "./emulators/authPolicy";
+import { isObject } from "./emulators/authPolicy";
 import { objectId } from "./emulators/kubernetes";
 import type { SimulationOptions } from "./emulators/simulation";
 import type { StackFile } from "./stackFile";
@@ -18,9 +18,11 @@ export const ORGANIZATION = "acme";
 export function assumedToExist({
   project,
   config,
-}: StackFile): Pick<SimulationOptions, "cluster" | "serviceAccounts" | "runners"> {
-  const entries = listIn(config[`${project}:serviceAccounts`]).filter(isRecord);
+}: StackFile): Pick<SimulationOptions, "account" | "cluster" | "serviceAccounts" | "runners"> {
+  const entries = listIn(config[`${project}:serviceAccounts`]).filter(isObject);
+  const [account = "123456789012"] = listIn(config["aws:allowedAccountIds"]);
   return {
+    account: String(account),
     // What the program creates replaces the cluster or its provider.
     cluster: { name: config[`${project}:clusterName`] ?? "", hasOidcProvider: true },
     serviceAccounts: entries
@@ -53,21 +55,13 @@ function listIn(setting = ""): unknown[] {
   }
 }
 
-/**
- * Returns what a reader should know about the settings of a stack.
- *
- * @throws Error if the region cannot be the name of one.
- */
-export function settingNotes({ project, config, secretKeys, environments }: StackFile): string[] {
-  // The program rejects an encrypted region.
-  const region = secretKeys.includes("aws:region") ? DEFAULT_REGION : (config["aws:region"] ?? "");
-  if (region) checkRegion(region);
+/** Returns what a reader should know about the settings of a stack before anything else. */
+export function settingNotes({ project, config, environments }: StackFile): string[] {
   return [
     ...environmentNotes(environments),
     ...organizationNotes(config[`${project}:organization`] ?? ""),
-    ...regionNotes(region),
     ...runnerNotes(
-      listIn(config[`${project}:serviceAccounts`]).filter(isRecord),
+      listIn(config[`${project}:serviceAccounts`]).filter(isObject),
       listIn(config[`${project}:createNamespaces`]),
     ),
   ];
@@ -86,17 +80,6 @@ function runnerNotes(entries: Record<string, unknown>[], createNamespaces: unkno
       return `${namespace} is in createNamespaces, whose namespaces require Pod Security "restricted": the pods of a workflow runner do not meet it. See docs/workloads/runners.md`;
     }),
   ];
-}
-
-/** Also matches a region that is newer than this project. */
-const REGION_NAME = /^[a-z0-9-]+$/;
-
-/** @throws Error if a region from a stack's settings cannot be the name of an AWS region. */
-function checkRegion(region: string): void {
-  if (REGION_NAME.test(region)) return;
-  throw new Error(
-    `The region is ${JSON.stringify(region)}, which is not the name of an AWS region. Set aws:region to one, such as us-west-2.`,
-  );
 }
 
 const CHECK_PLAN =
@@ -126,7 +109,8 @@ function organizationNotes(organization: string): string[] {
   ];
 }
 
-function regionNotes(region: string): string[] {
+/** Returns what a reader should know about the region, in which the simulated cluster and its issuer are. */
+export function regionNotes({ config: { "aws:region": region } }: StackFile): string[] {
   if (!region) {
     return [
       `aws:region is not set: the simulation uses ${DEFAULT_REGION}. \`pulumi preview\` uses the region of the environment or of the AWS profile, and fails if there is none.`,

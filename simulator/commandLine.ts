@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { shellQuoted, visible } from "../accessCheck/terminal";
 import { readOptions, USAGE } from "./options";
-import { requireNode, requirePrograms } from "./requiredPrograms";
+import { requireExecution, requireNode, requirePrograms } from "./requiredPrograms";
 
 // Not PROJECT: in every file of a copy, `pulumi new` replaces what looks like a reference to that name.
 const ROOT = join(__dirname, "..");
@@ -24,8 +24,8 @@ async function start(args: string[]): Promise<number> {
     const { stack = onlyStack(options.cwd), cwd = ROOT } = options;
     return startLiveCheck({ stack, cwd });
   }
-  // The reader may stop reading: `npm start | head`.
-  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit());
+  // The reader may stop reading: `npm start | head`. What was found decides the exit code all the same.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   if (options.plan !== undefined) {
     const { checkPlan }: typeof import("../accessCheck/checkPlan") = require("../accessCheck/checkPlan");
     return checkPlan(options.plan, options);
@@ -65,6 +65,7 @@ async function prepareEmulators(): Promise<void> {
     endPods();
     rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
   });
+  requireExecution(directory);
   await certificates.saveCertificates(directory);
   certificates.useSimulation(directory);
   require("./emulators/trust.cjs");

@@ -1,7 +1,7 @@
 // What the simulation needs of this machine: Node.js, and the programs that the exchange script runs.
 
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** The lowest version of each program: scripts/exchange-token.sh. */
@@ -31,6 +31,18 @@ export function requirePrograms(): void {
     return [`The simulation requires ${name} ${lowest} or later, but ${found}. ${advice}`];
   });
   if (problems.length > 0) throw new Error(problems.join("\n"));
+}
+
+/** @throws Error if this machine does not run the scripts in a directory, as each pod of the simulation requires. */
+export function requireExecution(directory: string): void {
+  const script = join(directory, "script");
+  writeFileSync(script, "#!/usr/bin/env bash\n", { mode: 0o700 });
+  const { error } = spawnSync(script);
+  if (!error) return;
+  throw new Error(
+    `This machine cannot simulate: it does not run a script in ${directory} (${error.message}). ` +
+      "Set TMPDIR to a directory without the mount option noexec. On Windows, use WSL.",
+  );
 }
 
 /** Compares the numbers of versions, such as `20.20` and `20.9.1`. */

@@ -12,6 +12,7 @@ import {
   DEFAULT_REGION,
   isOnlyKnownToCluster,
   ORGANIZATION,
+  regionNotes,
   requireSettings,
   settingNotes,
 } from "./assumptions";
@@ -19,7 +20,14 @@ import { issuerInIam } from "./emulators/aws";
 import { type Simulation, startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./runProgram";
 import { jobLines, resourceLines } from "./runReport";
-import { findStack, readStackFile, SAMPLE, type StackSource, TEMPLATE_STACK } from "./stackFile";
+import {
+  findStack,
+  readStackFile,
+  SAMPLE,
+  type StackFile,
+  type StackSource,
+  TEMPLATE_STACK,
+} from "./stackFile";
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK.name}.yaml or add another stack file.`;
 
@@ -95,11 +103,12 @@ async function simulate(
     const hasFailedJob = registered.some(({ failure }) => failure !== undefined);
     if (!policies) printRun(registered, jobs, { verbose, showAll: verbose || hasFailedJob }, screen);
     // A Job that fails ends the update, but not the comparison.
-    if (outcome.status === "rejected" && !hasFailedJob) throw outcome.reason;
+    if (outcome.status === "rejected" && !hasFailedJob) throw withPositions(outcome.reason, stackFile);
 
     const [component] = readComponents(planOf(registered, simulation.issuer.url, region));
     if (!component) throw new Error("The program registers no PulumiCloudAccess.");
     if (policies) {
+      screen.notes(...regionNotes(stackFile));
       screen.json(generatedPolicies(component));
       return 0;
     }
@@ -107,11 +116,31 @@ async function simulate(
       ...findingsIn(component, [simulation.issuer.thumbprint]),
       ...(await exchangeFindings(component.after, registered, simulation)),
     ];
-    screen.access({ component, findings, notes: component.after.accounts.flatMap(assumptionNotes) });
+    const notes = [
+      ...component.after.accounts.flatMap(assumptionNotes),
+      ...regionNotes(stackFile).map((text) => ({ text })),
+    ];
+    screen.access({ component, findings, notes });
     return findings.length > 0 ? 1 : 0;
   } finally {
     await simulation.close();
   }
+}
+
+/** Returns an error that also says where the stack file has each of the problems that the program lists, so that editors link it. */
+function withPositions(error: Error & { problems?: ListedProblem[] }, { positionOf }: StackFile): Error {
+  const { problems = [] } = error;
+  const message = problems.reduce((text, { path, line }) => {
+    const position = positionOf(path);
+    return position ? text.replace(`\n  ${line}\n`, () => `\n  ${position}: ${line}\n`) : text;
+  }, error.message);
+  return new Error(message);
+}
+
+/** A problem of the settings, and its line in the message. */
+interface ListedProblem {
+  path: (string | number)[];
+  line: string;
 }
 
 /** Returns what the program has registered as the plan of a first update, with an issuer's URL in the form of EKS. */
@@ -151,17 +180,20 @@ async function exchangeFindings(
 const JOB = "kubernetes:batch/v1:Job";
 const ADVICE = "Check policyRules, tokenType, and the settings of the token.";
 
-/** Says which rules of a service account the emulators cannot compare. */
+/** Says what the emulators assume of a service account: that it exists, and which rules they cannot compare. */
 function assumptionNotes({ id, settings }: Account) {
+  const isRead = valueAt(settings, "createServiceAccount") === false && valueAt(settings, "runJob") !== false;
+  const existence = isRead ? [{ account: id, text: "assumed to exist: createServiceAccount is false" }] : [];
   const rules = Object.entries(fieldsAt(settings, "policyRules"));
   // Whether its ID token is that of a pod.
   const claims = { "kubernetes.io": valueAt(settings, "runJob") === false ? {} : { pod: {} } };
-  return rules
+  const matches = rules
     .filter(([path]) => isOnlyKnownToCluster(path, claims))
     .map(([path, pattern]) => ({
       account: id,
       text: `assumed to match its pods: ${path} = ${textOf(pattern)}`,
     }));
+  return [...existence, ...matches];
 }
 
 function printRun(

@@ -3,8 +3,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { isMap, isNode, isScalar, LineCounter, type Node, parseDocument, visit } from "yaml";
-import { isRecord } from "./emulators/authPolicy";
+import { isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument, visit } from "yaml";
+import { isObject } from "./emulators/authPolicy";
 
 /** A stack, and where its configuration is. */
 export interface StackSource {
@@ -21,7 +21,12 @@ export interface StackFile {
   secretKeys: string[];
   /** The names of the ESC environments that it imports, which the simulation does not open. */
   environments: string[];
+  /** Returns where a setting is, such as `Pulumi.prod.yaml:21`: as far as a file has its path. */
+  positionOf(path: Path): string | undefined;
 }
+
+/** The keys and indexes that lead to a setting. */
+type Path = (string | number)[];
 
 /**
  * The stack of a project that does not have its own. It is not named `Pulumi.STACK.yaml`: a stack that `pulumi new` creates
@@ -122,7 +127,12 @@ export function readStackFile(directory: string, source: StackSource): StackFile
   const project = readProject(directory);
   const ofStack = readSettings(source.file, project.name);
   if (source === SAMPLE) return { project: project.name, ...ofStack };
-  return { project: project.name, ...ofStack, config: { ...sharedSettings(project), ...ofStack.config } };
+  return {
+    project: project.name,
+    ...ofStack,
+    config: { ...sharedSettings(project), ...ofStack.config },
+    positionOf: (path) => ofStack.positionOf(path) ?? project.positionOf(path),
+  };
 }
 
 /** The content of `Pulumi.yaml`, as far as it is read here. */
@@ -130,17 +140,19 @@ interface Project {
   name: string;
   config?: unknown;
   stackConfigDir?: string;
+  positionOf: StackFile["positionOf"];
 }
 
 function readProject(directory: string): Project {
   const file = join(directory, "Pulumi.yaml");
-  const { content, keys } = readYaml(file);
-  if (!isRecord(content) || typeof content.name !== "string") {
+  const yaml = readYaml(file);
+  const { content } = yaml;
+  if (!isObject(content) || typeof content.name !== "string") {
     throw new Error("Pulumi.yaml is invalid: it must contain the project's name");
   }
-  const project = content as unknown as Project;
-  rejectTwoSpellings(file, keys, project.name);
-  return project;
+  const { name } = content;
+  rejectTwoSpellings(file, yaml.keys, name);
+  return { ...content, name, positionOf: positionsIn(file, yaml, name) };
 }
 
 /**
@@ -149,8 +161,8 @@ function readProject(directory: string): Project {
  */
 function sharedSettings({ name, config }: Project): Record<string, string> {
   const settings: Record<string, string> = {};
-  for (const [key, declared] of Object.entries(isRecord(config) ? config : {})) {
-    const given = isRecord(declared) ? (declared.default ?? declared.value) : declared;
+  for (const [key, declared] of Object.entries(isObject(config) ? config : {})) {
+    const given = isObject(declared) ? (declared.default ?? declared.value) : declared;
     if (given !== undefined && given !== null) settings[qualify(key, name)] = asSetting(given);
   }
   return settings;
@@ -161,12 +173,13 @@ const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedk
 
 /** Reads the settings of a stack file. */
 function readSettings(file: string, project: string): Omit<StackFile, "project"> {
-  const { values, environments } = readValues(file, project);
+  const { values, environments, positionOf } = readValues(file, project);
   const settings = Object.entries(values);
   return {
     config: Object.fromEntries(settings.map(([key, value]) => [key, asSetting(withoutSecrets(value))])),
     secretKeys: settings.filter(([, value]) => isEncrypted(value)).map(([key]) => key),
     environments,
+    positionOf,
   };
 }
 
@@ -174,11 +187,11 @@ function readSettings(file: string, project: string): Omit<StackFile, "project">
 function readValues(
   file: string,
   project: string,
-): { values: Record<string, unknown>; environments: string[] } {
-  const { content: found, keys } = readYaml(file);
-  const content = found ?? {};
-  const given = isRecord(content) ? (content.config ?? {}) : undefined;
-  if (!isRecord(given)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
+): Pick<StackFile, "environments" | "positionOf"> & { values: Record<string, unknown> } {
+  const yaml = readYaml(file);
+  const content = yaml.content ?? {};
+  const given = isObject(content) ? (content.config ?? {}) : undefined;
+  if (!isObject(given)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
   const ignored = Object.keys(content).find((key) => !STACK_FILE_KEYS.includes(key));
   if (ignored !== undefined) {
     throw new Error(
@@ -186,19 +199,28 @@ function readValues(
     );
   }
 
-  rejectTwoSpellings(file, keys, project);
+  rejectTwoSpellings(file, yaml.keys, project);
 
   return {
     values: Object.fromEntries(Object.entries(given).map(([key, value]) => [qualify(key, project), value])),
-    environments: environmentsIn(isRecord(content) ? content.environment : undefined),
+    environments: environmentsIn(isObject(content) ? content.environment : undefined),
+    positionOf: positionsIn(file, yaml, project),
+  };
+}
+
+/** Returns a function that returns where a file has a setting. */
+function positionsIn(file: string, { keys, lineOf }: YamlFile, project: string): StackFile["positionOf"] {
+  return ([setting, ...others]) => {
+    const found = keys.find(({ key }) => qualify(key, project) === qualify(String(setting), project));
+    return found && `${basename(file)}:${lineOf([found.key, ...others])}`;
   };
 }
 
 /** Returns the names in `environment`: a list of them, which can be keys with options, or an environment with `imports`. */
 function environmentsIn(environment: unknown): string[] {
-  const imports = isRecord(environment) ? environment.imports : environment;
+  const imports = isObject(environment) ? environment.imports : environment;
   if (!Array.isArray(imports)) return [];
-  return imports.flatMap((imported) => (isRecord(imported) ? Object.keys(imported) : String(imported)));
+  return imports.flatMap((imported) => (isObject(imported) ? Object.keys(imported) : String(imported)));
 }
 
 /**
@@ -232,14 +254,14 @@ function isEncrypted(value: unknown): boolean {
 }
 
 function isSecret(value: unknown): boolean {
-  return isRecord(value) && "secure" in value;
+  return isObject(value) && "secure" in value;
 }
 
 /** Returns a copy of a value in which a word replaces each encrypted one, which the simulation cannot read. */
 function withoutSecrets(value: unknown): unknown {
   if (isSecret(value)) return "secret";
   if (Array.isArray(value)) return value.map(withoutSecrets);
-  if (!isRecord(value)) return value;
+  if (!isObject(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([key, element]) => [key, withoutSecrets(element)]));
 }
 
@@ -258,18 +280,17 @@ interface ConfigKey {
 interface YamlFile {
   content: unknown;
   keys: ConfigKey[];
+  /** Returns the line of the last step of a path below `config` that the file has. */
+  lineOf(path: Path): number;
 }
 
 /** @throws Error for a missing file, invalid YAML, and a value that Pulumi could read as another one. */
 function readYaml(file: string): YamlFile {
-  try {
-    return parseYaml(readFileSync(file, "utf8"));
-  } catch (error) {
-    throw new Error(`Failed to read ${basename(file)}: ${error instanceof Error ? error.message : error}`);
-  }
+  // A byte order mark is invisible, and no mistake.
+  return parseYaml(basename(file), readFileSync(file, "utf8").replace(/^\ufeff/, ""));
 }
 
-function parseYaml(text: string): YamlFile {
+function parseYaml(file: string, text: string): YamlFile {
   const lineCounter = new LineCounter();
   const document = parseDocument(text, {
     schema: "core",
@@ -279,16 +300,21 @@ function parseYaml(text: string): YamlFile {
     // They would repeat the line, which can contain an encrypted value.
     prettyErrors: false,
   });
-  const lineOf = (position: number) => lineCounter.linePos(position).line;
+  const lineAt = (position: number) => lineCounter.linePos(position).line;
   const fail = (position: number, message: string) => {
-    throw new Error(`line ${lineOf(position)}: ${message}`);
+    throw new Error(`${file}:${lineAt(position)}: ${message}`);
   };
+  const invisible = INVISIBLE.exec(text);
+  if (invisible) {
+    const position = invisible.index + invisible[0].length - 1;
+    fail(position, `The character ${invisible[0].slice(-1)} is not a space. Replace it with one.`);
+  }
   const [error] = document.errors;
   if (error?.code === "DUPLICATE_KEY") {
     const [key = "a key"] = /^[\w:.-]+?(?=:\s)/.exec(text.slice(error.pos[0])) ?? [];
     fail(error.pos[0], `${key} is set twice`);
   }
-  if (error) fail(error.pos[0], error.message);
+  if (error) fail(error.pos[0], `${mistakeAt(text, error.pos[0])}${error.message}`);
 
   visit(document, {
     Node(_key, node) {
@@ -298,9 +324,33 @@ function parseYaml(text: string): YamlFile {
   });
   const config = isMap(document.contents) ? document.get("config") : undefined;
   const keys = (isMap(config) ? config.items : []).flatMap(({ key }) => {
-    return isScalar(key) ? [{ key: String(key.value), line: lineOf(key.range?.[0] ?? 0) }] : [];
+    return isScalar(key) ? [{ key: String(key.value), line: lineAt(key.range?.[0] ?? 0) }] : [];
   });
-  return { content: document.toJS(), keys };
+  return { content: document.toJS(), keys, lineOf: (path) => lineAt(positionAt(config, path)) };
+}
+
+/** Returns the position of the last step of a path that a value has. */
+function positionAt(value: unknown, [step, ...others]: Path, position = 0): number {
+  if (isSeq(value)) {
+    const element = value.items[Number(step)];
+    return isNode(element) ? positionAt(element, others, element.range?.[0]) : position;
+  }
+  const pair = isMap(value)
+    ? value.items.find(({ key }) => isScalar(key) && String(key.value) === String(step))
+    : undefined;
+  return isScalar(pair?.key) ? positionAt(pair.value, others, pair.key.range?.[0]) : position;
+}
+
+/** A character outside of quotes and comments that looks like a space, and is none in YAML, or that no one sees. */
+const INVISIBLE = /^[^#'"\n]*?(?![ \t\r\n])[\s\p{Default_Ignorable_Code_Point}]/mu;
+
+/** Returns a sentence for a mistake that every copy makes once, in front of the words of the `yaml` package. */
+function mistakeAt(text: string, position: number): string {
+  if (/^ *- /.test(text.slice(position))) {
+    return 'This "- " is not aligned with the list that it belongs to. ';
+  }
+  const [line = ""] = text.slice(text.lastIndexOf("\n", position - 1) + 1).split("\n");
+  return line.includes(":") && !/:( |$)/.test(line) ? "A colon must be followed by a space. " : "";
 }
 
 /**

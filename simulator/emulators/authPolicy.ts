@@ -101,7 +101,7 @@ function claimAt(claims: JWTPayload, path: string): unknown {
   let claim: unknown = claims;
   for (const [, quoted, bare] of path.matchAll(/"([^"]+)"|([^".]+)/g)) {
     const name = quoted ?? bare ?? "";
-    claim = isRecord(claim) && Object.hasOwn(claim, name) ? claim[name] : undefined;
+    claim = isObject(claim) && Object.hasOwn(claim, name) ? claim[name] : undefined;
   }
   return claim;
 }
@@ -147,6 +147,6 @@ function isFor(policy: AuthPolicy, asked: { tokenType: string; scope: string }, 
 }
 
 /** Returns whether a value is a JSON object. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
+export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -3,6 +3,8 @@
 import { type Emulator, type ResourceKind, randomSuffix, storedKind } from "./emulator";
 
 export interface AwsOptions {
+  /** The ID of the account, with 12 digits. */
+  account?: string;
   region: string;
   /** The issuer of the cluster of the stack. Any other one is that of another cluster, without an IAM OIDC provider. */
   issuerUrl: string;
@@ -37,8 +39,7 @@ export function issuerInIam(url: string): string {
 }
 
 /** Returns an account without roles. */
-export function startAws({ region, issuerUrl, cluster }: AwsOptions): Aws {
-  const account = "123456789012";
+export function startAws({ account = "123456789012", region, issuerUrl, cluster }: AwsOptions): Aws {
   const arn = (resource: string) => `arn:aws:iam::${account}:${resource}`;
   const clusterArn = (name: string) => `arn:aws:eks:${region}:${account}:cluster/${name}`;
   const providerArn = (url: string) => arn(`oidc-provider/${issuerInIam(url)}`);

@@ -160,6 +160,42 @@ describe("the package of the component", { skip: missingCli }, () => {
     });
   });
 
+  for (const [creator, code] of [
+    [
+      "the program",
+      `new k8s.core.v1.ServiceAccount("app", { metadata: { namespace: "ci", name: "app" } }, options)`,
+    ],
+    ["a chart", `new k8s.helm.v3.Release("app", { chart: "app", namespace: "ci" }, options)`],
+  ] as const) {
+    test(`tests a service account that ${creator} creates once it exists`, {
+      skip: missingCli,
+    }, async (t) => {
+      const stack = await stackOf(t, { "index.js": programWithAccount(code) });
+      const { simulation, cli, pulumi, up } = stack;
+      cli.environment.ISSUER_URL = simulation.issuer.url;
+      const accounts = simulation.resources["kubernetes:core/v1:ServiceAccount"] ?? assert.fail();
+      const release = (_: object, name: string) => name;
+      const releases = storedKind(new Map<string, object>(), release);
+      simulation.resources["kubernetes:helm.sh/v3:Release"] = {
+        ...releases,
+        async create(name, inputs) {
+          await accounts.create(name, { metadata: { namespace: "ci", name } });
+          return releases.create(name, inputs);
+        },
+      };
+
+      failed(await pulumi("preview"), /resource 'ci\/app' does not exist/);
+      cli.environment.RUN_JOB = "false";
+      succeeded(await pulumi("preview"));
+      succeeded(await up());
+      cli.environment.RUN_JOB = "true";
+      succeeded(await pulumi("preview"));
+      succeeded(await up());
+      assert.deepEqual(newStatuses(simulation), EXCHANGED);
+      succeeded(await pulumi("preview", "--expect-no-changes"));
+    });
+  }
+
   test("has its dependencies where `pulumi package add` installs them, and no directory of node_modules is a link", async (t) => {
     const { cli } = await startEngine(t);
     const clone = join(cli.directory, "clone");
@@ -308,6 +344,24 @@ async function stackOf(
   await installSdks(stack.directory, packages);
   stack.cli.environment.PULUMI_DEBUG_PROVIDERS += `,${await startPackage(t, stack.directory)}`;
   return stack;
+}
+
+/** Returns a program with a component for a service account that something else in it creates. */
+function programWithAccount(creation: string): string {
+  return `
+const k8s = require("@pulumi/kubernetes");
+const { PulumiCloudAccess } = require("@OWNER/eks-pulumi-oidc");
+const provider = new k8s.Provider("cluster", { kubeconfig: "{}" });
+const options = { provider };
+const created = ${creation};
+const account = { namespace: "ci", name: "app", createServiceAccount: false };
+new PulumiCloudAccess("access", {
+  organization: "acme",
+  issuerName: "eks-prod",
+  issuerUrl: process.env.ISSUER_URL,
+  serviceAccounts: [{ ...account, tokenType: "organization", runJob: process.env.RUN_JOB !== "false" }],
+}, { providers: [provider], dependsOn: [created] });
+`;
 }
 
 // What Pulumi generates for TypeScript, reduced to what every SDK does: it registers a remote component.

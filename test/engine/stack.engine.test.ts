@@ -190,20 +190,14 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.deepEqual(simulation.existing(), { aws: [], kubernetes: ["ci"], pulumiCloud: [] });
   });
 
-  test("previews the template's settings, whose login stops an update until it is replaced as the README says", async (t) => {
+  test("rejects the template's login until it is replaced as the README says", async (t) => {
     const { settings } = TEMPLATE_STACK;
     const options = { cluster: { name: settings.clusterName, hasOidcProvider: true } };
     const { simulation, cli, directory, pulumi, up } = await emptyStack(t, settings, options);
-    const { screen } = succeeded(await pulumi("preview"));
-    assert.match(
-      screen,
-      /Pulumi\.dev\.yaml still has the template's clusterName \(sample-cluster\) and userLogin \(sample-login\)\./,
-    );
     failed(
-      await up(),
-      /\(1 problem\)\. Nothing was changed\.\s+serviceAccounts\[0\] \(default\/pulumi-service-account\)\.userLogin = "sample-login": is the template's/,
+      await pulumi("preview"),
+      /\(1 problem\)\. Nothing was changed\.\s+serviceAccounts\[0\] \(default\/pulumi-service-account\)\.userLogin = "sample-login": replace/,
     );
-    assert.deepEqual(simulation.existing().pulumiCloud, []);
 
     const [command = assert.fail()] = /pulumi config set --path \S+ LOGIN/.exec(read("README.md")) ?? [];
     succeeded(await cli.run(directory, "bash", "-c", command.replace("LOGIN", "alice")));

@@ -195,10 +195,7 @@ test("an invalid configuration is reported as a whole, without the value of an e
   };
   const message = await newPipeline(t, invalid, ["rolePath"]).failure();
   const [title = "", ...problems] = message.split("\n").filter(Boolean);
-  assert.match(
-    title,
-    /Invalid configuration in Pulumi\.github\.yaml \(14 problems\)\. Nothing was changed\./,
-  );
+  assert.match(title, /Invalid configuration of stack github \(14 problems\)\. Nothing was changed\./);
   assert.deepEqual(problems.sort(), [
     '  environments[0] = "acme/app": must be ORGANIZATION/PROJECT/ENVIRONMENT',
     '  githubIssuer = "maybe": must be create or existing',

@@ -46,7 +46,7 @@ test("a cluster and a service account are enough", () => {
 });
 
 test("the defaults in the descriptions are those of the program", () => {
-  const { cluster, access } = accepted({ clusterName: "CLUSTER_NAME" });
+  const { cluster, access } = accepted({ clusterName: "my-cluster" });
   const [account] = accepted(stackOf(ENTRY)).access.serviceAccounts;
   const values: Given = { ...cluster, ...access, ...account };
   const inWords: Given = {
@@ -60,7 +60,8 @@ test("the defaults in the descriptions are those of the program", () => {
     // The defaults of one token type belong to that.
     if (documented === "" || name === "organizationAdmin") continue;
     const value = inWords[name] ?? values[name];
-    const expected = typeof value === "string" ? value : JSON.stringify(value);
+    const written = typeof value === "string" ? value : JSON.stringify(value);
+    const expected = written.replace("my-cluster", "CLUSTER_NAME");
     assert.equal(documented.split("; ")[0]?.replaceAll("`", ""), expected, name);
   }
 });
@@ -106,7 +107,7 @@ test("null and an empty string count as not given, in the stack and in an entry"
   assert.deepEqual(rejected(withEntry({ name: "" })), ["serviceAccounts[0].name: required"]);
 });
 
-test("accepts what exists on every cluster, or may exist by now: in namespaces of the stack and of a created cluster", () => {
+test("accepts what exists on every cluster, or may exist by now: in namespaces that the stack creates", () => {
   const existing = { ...ENTRY, createServiceAccount: false };
   const entries = [
     { ...ENTRY, namespace: "default" },
@@ -114,7 +115,7 @@ test("accepts what exists on every cluster, or may exist by now: in namespaces o
     { ...existing, namespace: "ci" },
   ];
   accepted({ ...stackOf(...entries), createCluster: true, createNamespaces: ["ci"] });
-  accepted({ ...stackOf({ ...existing, name: "default" }), createNamespaces: ["ci"] });
+  accepted({ ...stackOf(existing, { ...existing, name: "default" }), createNamespaces: ["ci"] });
 });
 
 /** The problems of a configuration: of the minimal one with these settings, and with this change of its one entry. */
@@ -154,7 +155,7 @@ const REJECTED: Rejected[] = [
   },
   {
     what: "unknown settings of an entry, and names what they may be",
-    entry: { image: "a:1", toString: "x", team: "payments", role: "a" },
+    entry: { image: "a:1", toString: "x", team: "payments", role: null },
     problems: [
       "serviceAccounts[0].image: belongs beside serviceAccounts, not in an entry",
       "serviceAccounts[0].toString: unknown setting",
@@ -210,18 +211,60 @@ const REJECTED: Rejected[] = [
     problems: [
       "aws:assumeRoles[0].externalId: is not supported by …",
       "aws:assumeRoles[0].sourceIdentity: is not supported by …",
-      "aws:assumeRole: is not read by the AWS provider: use aws:assumeRoles, which is a list",
+      'aws:assumeRole: unknown to the AWS provider; did you mean "aws:assumeRoles"?',
     ],
+  },
+  {
+    what: "a key of the AWS provider that is misspelled, and no other one that it does not have",
+    settings: {
+      "aws:allowedAccountId": ["123456789012"],
+      "aws:rgion": "us-west-2",
+      "aws:fromTheNextVersion": "a",
+    },
+    problems: [
+      'aws:allowedAccountId: unknown to the AWS provider; did you mean "aws:allowedAccountIds"?',
+      'aws:rgion: unknown to the AWS provider; did you mean "aws:region"?',
+    ],
+  },
+  {
+    what: "accounts that are not written as a list of IDs",
+    settings: { "aws:allowedAccountIds": ["12345678901"] },
+    problems: ["aws:allowedAccountIds[0]: must be a list of AWS account IDs: 12 digits in quotes…"],
+  },
+  {
+    what: "policies and a boundary of an account in which the stack must not be deployed, but none of AWS",
+    settings: {
+      "aws:allowedAccountIds": ["123456789012", 210987654321],
+      permissionsBoundaryArn: "arn:aws:iam::111111111111:policy/boundary",
+    },
+    entry: {
+      rolePolicyArns: [
+        POLICY,
+        ...["123456789012", "210987654321", "111111111111"].map((id) => `arn:aws:iam::${id}:policy/a`),
+      ],
+    },
+    problems: [
+      'permissionsBoundaryArn = "arn:aws:iam::111111111111:policy/boundary": must be in an account of aws:allowedAccountIds',
+      'serviceAccounts[0].rolePolicyArns[3] = "arn:aws:iam::111111111111:policy/a": must be in an account of aws:allowedAccountIds',
+    ],
+  },
+  {
+    what: "a policy of another partition than that of the region",
+    settings: { "aws:region": "cn-north-1" },
+    entry: { rolePolicyArns: [POLICY, POLICY.replace("aws", "aws-cn")] },
+    problems: [`serviceAccounts[0].rolePolicyArns[0] = "${POLICY}": must be in the partition of aws:region`],
   },
   {
     what: "a list without an entry",
     settings: { serviceAccounts: [] },
-    problems: ["serviceAccounts: must not be empty"],
+    problems: [
+      "serviceAccounts: must not be empty. To end all access, run `pulumi destroy`, or remove the component",
+    ],
   },
   {
     what: "something else than a list of entries, with which createNamespaces is not compared",
     settings: { serviceAccounts: "a/b", createNamespaces: ["ci"] },
-    problems: ['serviceAccounts = "a/b": must be a list'],
+    problems: ['serviceAccounts = "a/b": must be a list: put it in brackets, [ ]'],
   },
   {
     what: "entries that are not objects",
@@ -252,19 +295,17 @@ const REJECTED: Rejected[] = [
     settings: { createCluster: true, createOidcProvider: true },
     entry: { namespace: "web" },
     problems: [
-      "createOidcProvider = true: must be false with createCluster, which creates what its roles need",
       'serviceAccounts[0].namespace = "web": must be in createNamespaces: the cluster that createCluster creates does not have it',
+      "createOidcProvider = true: must be false with createCluster, which creates what its roles need",
     ],
   },
   {
-    what: "new namespaces that no entry has, that are listed twice beside an invalid one, or whose service account exists",
+    what: "new namespaces that no entry has, or that are listed twice beside an invalid one",
     settings: { createNamespaces: ["web", "ci", "ci", "CI"] },
-    entry: { createServiceAccount: false },
     problems: [
       'createNamespaces[0] = "web": no entry of serviceAccounts has this namespace',
       'createNamespaces[2] = "ci": must not be listed twice',
       'createNamespaces[3] = "CI": must be 1 to 63 lowercase letters…',
-      "serviceAccounts[0].createServiceAccount = false: requires that the service account exists, but its namespace is in createNamespaces. If it exists, remove the namespace from there. If something creates it later, set runJob to false",
     ],
   },
   {
@@ -288,6 +329,13 @@ const REJECTED: Rejected[] = [
       'jobPodSpec.containers[2].volumeMounts[1].mountPath = "var/run//secrets/pulumi.com/a": must not be below…',
       'jobPodSpec.volumes[0] = "a": must be an object',
     ],
+  },
+  {
+    what: "null in a pod spec of the Jobs",
+    settings: { jobPodSpec: { hostname: null, containers: [{ name: "proxy", env: [null] }] } },
+    problems: ["hostname", "containers[0].env[0]"].map(
+      (path) => `jobPodSpec.${path}: must not be null, which would change nothing`,
+    ),
   },
   {
     what: "containers and commands of the Jobs that would be lost",
@@ -333,7 +381,10 @@ const RULES: [setting: string, values: unknown[], reason: string, tokenType?: st
   ["issuerName", [" a", "a ", "a\u202eb"], "must not begin or end with a space, or contain invisible"],
   ["maxExpirationSeconds", ["0"], "must be at least 1 second"],
   ["maxExpirationSeconds", ["1000000000"], "must be at most 999999999 seconds"],
-  ["permissionsBoundaryArn", ["arn:aws:iam::123456789012:role/a"], "must be the ARN of an IAM policy"],
+  ["permissionsBoundaryArn", ["arn:aws:iam::12345678901:policy/a"], "must be the ARN of an IAM policy"],
+  ["permissionsBoundaryArn", ["arn:aws:iam::123456789012:role/a"], "is the ARN of a role, not of an"],
+  ["clusterName", ["CLUSTER_NAME"], "replace CLUSTER_NAME, which is a placeholder"],
+  ["issuerName", ["eks-CLUSTER_NAME"], "replace CLUSTER_NAME, which is a placeholder"],
   ["rolePath", ["a/", "/a", "//", "/a*/"], 'must be "/", or begin and end with "/"'],
   ["image", ["base", "base:latest", "registry:5000/base"], "must be pinned to a digest or to a tag"],
   ["image", ["A:1", "a b:1", "a@sha256:12"], "must be the name of an image"],
@@ -344,6 +395,11 @@ const RULES: [setting: string, values: unknown[], reason: string, tokenType?: st
   ["tokenType", ["admin"], "must be personal, organization, team, or runner", "personal"],
   ["runnerId", ["a/b"], "must be the ID of a runner pool", "runner"],
   ["userLogin", [511], "must be a string, but YAML reads it as a number; quote it, or", "personal"],
+  ["userLogin", ["LOGIN"], "replace LOGIN, which is a placeholder", "personal"],
+  ["userLogin", ["sample-login"], "replace sample-login, which is a placeholder", "personal"],
+  ["rolePolicyArns", [POLICY], "must be a list: put it in brackets, [ ]", "personal"],
+  ["rolePolicyArns", [{}], "must be a list", "personal"],
+  ["tokenAudience", ["urn:pulumi:org:ORGANIZATION"], "replace ORGANIZATION, which is a", "personal"],
   ["tokenAudience", ["a b", "*", "sts?", "...", "a\u200bb"], "must not contain spaces", "personal"],
   ["tokenAudience", OF_AWS, "must not be an audience that AWS accepts", "personal"],
   ["tokenAudience", OF_AZURE, "must not be an audience that Azure accepts", "personal"],
@@ -406,7 +462,7 @@ test("reports all problems at once, setting by setting and entry by entry, and e
     'serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds',
     'serviceAccounts[1].teamName = "*": must have at most 100 printable ASCII characters…',
     "serviceAccounts[1].tokenExpirationSeconds = 601: must be at most maxExpirationSeconds, which is 600",
-    'serviceAccounts[1].name = "deployer": is the same service account as serviceAccounts[0]',
+    'serviceAccounts[1].name = "ci/deployer": must not be listed twice',
   ]);
 });
 
@@ -431,7 +487,7 @@ test("rejects encrypted values wherever they are, each once, and prints no value
   const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
   assertProblems(linesOf(problems), [
     `serviceAccounts: ${reason}`,
-    "serviceAccounts[1].name: is the same service account as serviceAccounts[0]",
+    "serviceAccounts[1].name: must not be listed twice",
     "serviceAccounts[2].namespace: must be 1 to 63…",
     `maxExpirationSeconds: ${reason}`,
     `aws:profile: ${reason}`,
@@ -468,7 +524,7 @@ test("escapes control, bidirectional, and invisible characters in values and nam
   assertProblems(rejected({ ...odd, ...other }), [
     '"a\\u{202e}": unknown setting',
     "clusterName: required. Pulumi ignores ev\\u{202e}il:clusterName…",
-    'serviceAccounts[0].userLogin = "a\\u{202e}b\\u{200b}\\u{a0}\\u{3164}\\n": must be the login of a Pulumi user',
+    'serviceAccounts[0].userLogin = "a\\u{202e}b\\u{200b}\\u{a0}\\u{3164}\\n": must be the login of a Pulumi user…',
     'serviceAccounts[0].policyRules["a\\u{202e}"] = "x": must not contain invisible characters',
   ]);
 });

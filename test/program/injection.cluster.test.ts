@@ -57,6 +57,8 @@ const PODS: [behavior: string, pod: Pod, expected: string[]][] = [
   ["changes a pod with 2,000 volumes, mounts, and variables", podWithElements(2000), ["app"]],
   ["leaves a pod with more of them", podWithElements(2001), []],
   ["leaves a pod for Windows", WINDOWS, []],
+  ["leaves a pod for nodes with Windows", { nodeSelector: { "kubernetes.io/os": "windows" } }, []],
+  ["changes a pod for other nodes", { nodeSelector: { pool: "ci" } }, ["app"]],
 ];
 
 describe("the policy of injectToken on a real API server", { skip: missingApiServer }, () => {

@@ -87,8 +87,7 @@ test("jobPodSpec is merged over the Job's pod spec by the keys of Kubernetes, an
   const jobPodSpec = {
     nodeSelector: { pool: "ci" },
     tolerations: [{ key: "ci" }],
-    hostname: null,
-    securityContext: { runAsUser: 2000, runAsGroup: null },
+    securityContext: { runAsUser: 2000 },
     containers: [
       { name: "token-exchange", env: [home], volumeMounts: mounts },
       { name: "proxy", ...other },

@@ -15,9 +15,14 @@ const NAMES = [
 /** The rules of these names are stricter for the first character. */
 const NAMES_WITH_START = [...NAMES, ..."-.+@!~/".split("").map((character) => `${character}a`)];
 
+/** The rule of logins is stricter for the last character, too, and requires three. */
+const LOGINS = NAMES_WITH_START.flatMap((name) => [name, `${name}b`, `a${name}`]).concat(
+  [3, 40, 41].map((length) => "n".repeat(length)),
+);
+
 /** The names that entries have, with the settings that they require. */
 const RULES: [setting: string, rule: RegExp, names: string[], others: object][] = [
-  ["userLogin", /^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}$/, NAMES_WITH_START, { tokenType: "personal" }],
+  ["userLogin", /^[A-Za-z0-9][A-Za-z0-9_-]{1,38}[A-Za-z0-9]$/, LOGINS, { tokenType: "personal" }],
   ["teamName", /^[A-Za-z0-9_!#%&',/;<=>@~-]{1,100}$/, NAMES, { tokenType: "team" }],
   ["runnerName", /^[\]!#-9;-[^-~]{1,100}$/, NAMES, { tokenType: "runner", runnerId: "pool-1" }],
 ];

@@ -70,15 +70,17 @@ test("accepts no output where a plain value is needed, and says what to write in
   const later = pulumi.output("a");
   const policyRules = pulumi.output({ sub: "a*" });
   const roles = { awsRole: "irsa", rolePolicyArns: [later] };
-  const serviceAccounts = [{ ...ENTRY, ...roles, namespace: later, policyRules, command: later }];
+  const names = { namespace: later, name: later };
+  const serviceAccounts = [{ ...ENTRY, ...roles, ...names, policyRules, command: later }];
   const args = { ...ARGS, oidcProviderArn: later, serviceAccounts, jobPodSpec: { nodeSelector: later } };
   const reason = "must be a plain value, not an output or a secret";
   assert.equal(
     await rejected(args),
-    `Invalid arguments of PulumiCloudAccess "access" (5 problems). Nothing was changed.
+    `Invalid arguments of PulumiCloudAccess "access" (6 problems). Nothing was changed.
 
   jobPodSpec.nodeSelector: ${reason}
   serviceAccounts[0].namespace: ${reason}. Write the name as a string. If the program creates the namespace, add it to dependsOn of this component
+  serviceAccounts[0].name: ${reason}. Write the name as a string. If the program creates the service account, set createServiceAccount to false, add it to dependsOn of this component, and set runJob to false for the first update
   serviceAccounts[0].policyRules: ${reason}. Only its values can be outputs
   serviceAccounts[0].rolePolicyArns[0]: ${reason}. If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment
   serviceAccounts[0].command: ${reason}
@@ -306,12 +308,17 @@ for (const [what, changes, url, place, moves] of [
 }
 
 const MISSING = "this resource option must contain the Kubernetes provider of the cluster";
-const ABSENT = "is not a provider. Leave it out to use the default one";
+const ABSENT = "must be a provider";
 
 for (const [what, problem, providers] of [
   ["only another provider", `providers: ${MISSING}`, () => [new PulumiCloudProvider("cloud")]],
   ["an empty record of providers", `providers: ${MISSING}`, () => ({})],
   ["a provider that is null", `providers.aws: ${ABSENT}`, () => ({ kubernetes: kubernetes(), aws: null })],
+  [
+    "a Kubernetes provider that is undefined",
+    `providers.kubernetes: ${ABSENT}`,
+    () => ({ kubernetes: undefined }),
+  ],
   ["a list with a provider that is undefined", `providers[1]: ${ABSENT}`, () => [kubernetes(), undefined]],
 ] as const) {
   test(`a component is rejected with ${what}`, async () => {

@@ -3,7 +3,8 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -12,7 +13,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { paint } from "../../accessCheck/terminal";
 import { inDirectory, runContainer } from "../../simulator/emulators/pod";
 import { readOptions } from "../../simulator/options";
-import { TEMPLATE_STACK } from "../../simulator/stackFile";
 import { ended, writePrograms } from "../support/programs";
 import { copyProject, linkPackages, ROOT, read } from "../support/project";
 import { entry, stackWith } from "../support/stack";
@@ -30,18 +30,19 @@ const OTHER_CLOUD = "https://other.example.com";
 const POD_NAME = '"kubernetes.io".pod.name';
 
 describe("the simulation", () => {
-  const { "aws:region": _, ...templateWithoutRegion } = TEMPLATE_STACK.settings;
   const pool = { tokenType: "runner", runnerId: "eks", runnerName: "eks", createServiceAccount: false };
   for (const [what, file, notes] of [
     [
-      "leaves open, has from the template, or imports",
-      { environment: ["clusters/shared@3", "clusters/blue"], config: templateWithoutRegion },
+      "leaves open, or imports",
+      {
+        environment: ["clusters/shared@3", "clusters/blue"],
+        config: { clusterName: "my-cluster", ...stackWith({}) },
+      },
       [
         "environment is ignored: the simulation does not open clusters/shared@3, clusters/blue. ",
         "To check with them: pulumi preview --json --show-sames >plan.json && npm start -- --plan plan.json ",
         'organization is not set: the simulation uses "acme", and `pulumi preview` the organization of the stack.',
         "aws:region is not set: the simulation uses us-west-2. ",
-        "Pulumi.dev.yaml still has the template's clusterName (sample-cluster) and userLogin (sample-login).",
       ],
     ],
     [
@@ -52,7 +53,7 @@ describe("the simulation", () => {
         serviceAccounts: [{ namespace: "runners", name: "a", ...pool, runJob: false }],
       }),
       [
-        "aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?",
+        "See docs/how-it-works.md aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?",
         'runnerId and runnerName are both "eks": make sure that it is the pool\'s ID, not its name.',
         'runners is in createNamespaces, whose namespaces require Pod Security "restricted": ',
       ],
@@ -67,7 +68,12 @@ describe("the simulation", () => {
 
   test("covers every type of access token, and service accounts that exist or have no Job", async (t) => {
     const runner = { tokenType: "runner", runnerId: "id", runnerName: "eks", awsRole: "pod-identity" };
-    const existing = { createServiceAccount: false, tokenType: "personal", userLogin: "me", awsRole: "irsa" };
+    const existing = {
+      createServiceAccount: false,
+      tokenType: "personal",
+      userLogin: "machine",
+      awsRole: "irsa",
+    };
     const admin = { tokenType: "organization", organizationAdmin: true, audienceRule: true };
     const serviceAccounts = [
       { namespace: "ci", name: "a", tokenType: "team", teamName: "ops", awsRole: "irsa", runJob: false },
@@ -82,13 +88,23 @@ describe("the simulation", () => {
       /^ {2}Every pod of namespace default that names no service account can get the$/m,
       /^ {2}Service account +ci\/a$/m,
       /^ {2}ci\/a +team:ops +by IRSA +as its settings say$/m,
-      /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}me$/m,
-      /^ {2}default\/default +user:me +by IRSA .*\n {4}every pod of default .*\n.*\n {4}it has the role once you annotate it /m,
+      /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}machine$/m,
+      /^ {2}default\/default +user:machine +by IRSA .*\n {4}every pod of default .*\n.*\n {4}it has the role once you annotate it /m,
       /^ {2}4 service accounts: as the settings say\.$/m,
     ]) {
       assert.match(stdout, lines);
     }
     assert.doesNotMatch(stdout, /organization is not set/);
+  });
+
+  test("deploys into the first account that the settings allow", async (t) => {
+    const allowed = stackFile({
+      "aws:allowedAccountIds": ["210987654321"],
+      ...stackWith({ awsRole: "irsa" }),
+    });
+    const { exitCode, stdout } = await simulate(t, { prod: allowed }, { policies: true });
+    assert.match(stdout, /"arn:aws:iam::210987654321:oidc-provider\//);
+    assert.equal(exitCode, 0);
   });
 
   test("runs no program that a stack file names, and no pulumi of this machine", async (t) => {
@@ -183,10 +199,13 @@ describe("the simulation", () => {
         { prod: { environment: ["acme/access@3"], config: { clusterName: "a" } } },
         /^Nothing was checked: serviceAccounts must .* does not open acme\/access@3\. To check .* --plan /m,
       ],
-      [{ prod: stackFile({ rolePath: "Bad", typo: "x" }) }, /in Pulumi\.prod\.yaml \(2 problems\)/],
+      [
+        { prod: stackFile({ rolePath: "Bad", typo: "x" }) },
+        /^Invalid .* of stack prod \(2 problems\)\..*^ {2}Pulumi\.prod\.yaml:1: typo: .*^ {2}Pulumi\.prod\.yaml:1: rolePath = /ms,
+      ],
       // It would be another host.
-      [{ prod: stackFile({ "aws:region": "$&.example.com" }) }, /^The region is "\$&\.example\.com", /m],
-      [{ prod: encrypted }, /^ {2}aws:region: contains an encrypted .*^ {2}aws:secretKey: is not /ms],
+      [{ prod: stackFile({ "aws:region": "$&.example.com" }) }, /aws:region: must be the name of an AWS /],
+      [{ prod: encrypted }, /aws:region: contains an encrypted .*aws:secretKey: is not /s],
       [{ prod: { config: "hello" } }, /config must contain KEY: VALUE$/m],
       [{ a: {}, [`b${ESCAPE}31mb`]: {} }, /Stacks in this directory: a, b\\u\{1b\}\[31mb\. /],
     ] satisfies [Record<string, unknown>, RegExp][]) {
@@ -288,6 +307,14 @@ describe("npm start", () => {
       /^The simulation requires bash 4\.4\.19 or later, but found 4\.4\.2\. On macOS: brew install bash\nThe simulation requires curl 7\.84 or later, but it is not on PATH\. To install it: \S+\n$/,
     ],
     [
+      "a temporary directory in which files cannot be executed",
+      preloading(`import childProcess from "node:child_process";
+        const { spawnSync } = childProcess;
+        childProcess.spawnSync = (file, ...others) =>
+          file.startsWith(process.env.TMPDIR) ? { error: new Error("EACCES") } : spawnSync(file, ...others);`),
+      /^This machine cannot simulate: it does not run a script in \S+ \(EACCES\)\. Set TMPDIR to .* noexec\. /,
+    ],
+    [
       "an old Node.js",
       preloading("Object.defineProperty(process, 'versions', { value: { node: '18.20.8' } })"),
       /^npm start requires Node\.js 20\.20 or later, but found 18\.20\.8\. To install it: \S+\n$/,
@@ -308,10 +335,15 @@ describe("npm start", () => {
     });
   }
 
-  test("prints no error if its reader stops reading", async () => {
+  test("prints no error if its reader stops reading, and exits with what was found", async (t) => {
+    const file = join(project, "Pulumi.denied.yaml");
+    t.after(() => rmSync(file));
+    const denied = stackWith({ runJob: false, policyRules: { sub: "another-*" } });
+    await writeFile(file, JSON.stringify(stackFile(denied)));
     const child = spawnStart();
     child.stdout.destroy();
-    assert.equal(await text(child.stderr), "");
+    const [stderr, [exitCode]] = await Promise.all([text(child.stderr), once(child, "exit")]);
+    assert.deepEqual([exitCode, stderr], [1, ""]);
   });
 
   test("ends on SIGINT, with all that it has started", async (t) => {

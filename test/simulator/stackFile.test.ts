@@ -20,12 +20,25 @@ async function readFiles(stackFile: string, project = MINIMAL) {
 
 test("passes a word instead of an encrypted value, and the keys of settings that contain one", async () => {
   const config = "{p:issuerName: {secure: AAA}, list: [{name: a, teamName: {secure: AAA}}], aws:region: b}";
-  assert.deepEqual(await readFiles(`config: ${config}`), {
+  const { positionOf: _, ...stackFile } = await readFiles(`config: ${config}`);
+  assert.deepEqual(stackFile, {
     project: "p",
     config: { "p:issuerName": "secret", "p:list": '[{"name":"a","teamName":"secret"}]', "aws:region": "b" },
     secretKeys: ["p:issuerName", "p:list"],
     environments: [],
   });
+});
+
+test("finds a setting, or as much of its path as a file has, in the stack file and in Pulumi.yaml", async () => {
+  const shared = `${MINIMAL}config:\n  image:\n    default: a`;
+  const list = "config:\n  aws:region: a\n  p:list:\n    - name: a\n      rules:\n        sub: b\n    - {}";
+  const { positionOf } = await readFiles(list, shared);
+  const find = (...path: (string | number)[]) => positionOf(path);
+  assert.equal(find("aws:region"), "Pulumi.dev.yaml:2");
+  assert.equal(find("list", 0, "rules", "sub"), "Pulumi.dev.yaml:6");
+  assert.equal(find("list", 1, "name"), "Pulumi.dev.yaml:7");
+  assert.equal(find("image", 0), "Pulumi.yaml:4");
+  assert.equal(find("other"), undefined);
 });
 
 test("names the environments that the stack file imports, in every form", async () => {
@@ -36,6 +49,7 @@ test("names the environments that the stack file imports, in every form", async 
 });
 
 const QUOTE = "as another value. Quote it, or write a plain decimal number.";
+const NOT_ALIGNED = 'This "- " is not aligned with the list that it belongs to.';
 const AT_RANDOM = "are the same setting, and Pulumi picks one of them at random. Remove one.";
 for (const [what, stackFile, message, project] of [
   [
@@ -57,12 +71,32 @@ for (const [what, stackFile, message, project] of [
   [
     "a number that Pulumi could read as another one",
     "config:\n  key: 0777",
-    `Failed to read Pulumi.dev.yaml: line 2: Pulumi could read 0777 ${QUOTE}`,
+    `Pulumi.dev.yaml:2: Pulumi could read 0777 ${QUOTE}`,
   ],
   [
     "a key twice, without the line, which can contain an encrypted value",
     "config:\n  a:b: secret\n  a:b: secret",
-    "Failed to read Pulumi.dev.yaml: line 3: a:b is set twice",
+    "Pulumi.dev.yaml:3: a:b is set twice",
+  ],
+  [
+    "an element to the left of its list",
+    "config:\n  list:\n    - a: b\n   - a: c",
+    `Pulumi.dev.yaml:4: ${NOT_ALIGNED} A block sequence may not be used as an implicit map key`,
+  ],
+  [
+    "an element to the right of its list",
+    "config:\n  list:\n    - a: b\n     - a: c\n",
+    `Pulumi.dev.yaml:4: ${NOT_ALIGNED} All sequence items must start at the same column`,
+  ],
+  [
+    "a colon without a space",
+    "config:\n  list:\n    - a: b\n      c:d\n      e: f",
+    "Pulumi.dev.yaml:4: A colon must be followed by a space. Implicit keys need to be on a single line",
+  ],
+  [
+    "a character that looks like a space",
+    "config:\n  a: b # \u00a0\n  c:\u00a0d",
+    "Pulumi.dev.yaml:3: The character \u00a0 is not a space. Replace it with one.",
   ],
 ] satisfies [string, string, string, string?][]) {
   test(`rejects ${what}`, async () => {

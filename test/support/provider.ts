@@ -130,6 +130,8 @@ function provider(currentSimulation: () => Emulated, schema: object): pulumi.pro
 
     async read(id, urn, state: State) {
       const found = await kindOf(urn).read(id);
+      // In the words of the engine, to which the SDK's server cannot say that there is nothing.
+      if (!found && !state.__inputs) throw new Error(`resource '${id}' does not exist`);
       if (!found) return { id: "", props: {} };
       // A refresh passes the previous state; reading an object of others does not.
       const { type } = parse(urn);

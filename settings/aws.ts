@@ -1,0 +1,138 @@
+// The AWS provider's configuration of a stack: what the AWS CLI gets of it, and what keeps a deployment in the right account.
+
+import * as providerConfig from "@pulumi/aws/config/vars";
+import * as v from "valibot";
+import type { Access } from "./access";
+import type { Path, Problem } from "./problems";
+import { type Incomplete, settingsSchema, similarName } from "./validation";
+
+const UNSUPPORTED =
+  "is not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role in " +
+  "aws:assumeRoles with no settings but roleArn, sessionName, and duration";
+const unsupported = v.optional(v.never(UNSUPPORTED));
+
+/** https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html */
+const unsupportedFiles = (variable: string) =>
+  v.optional(
+    v.never(
+      `is not supported by \`aws eks get-token\`, which signs in to the cluster; set ${variable} in the environment, ` +
+        "which both read",
+    ),
+  );
+
+/**
+ * The one role to assume. `aws eks get-token` cannot pass on its other settings, such as `externalId`. The session of that command
+ * has its own name and duration.
+ */
+const assumedRole = settingsSchema(
+  { roleArn: v.string(UNSUPPORTED), sessionName: v.optional(v.unknown()), duration: v.optional(v.unknown()) },
+  { unknown: () => UNSUPPORTED },
+);
+
+const ACCOUNT_IDS = 'must be a list of AWS account IDs: 12 digits in quotes, such as ["123456789012"]';
+
+const acceptedAwsEntries = {
+  // Also one that is newer than this project.
+  "aws:region": v.optional(
+    v.pipe(v.string(), v.regex(/^[a-z0-9-]*$/, "must be the name of an AWS region, such as us-west-2")),
+  ),
+  "aws:profile": v.optional(v.string()),
+  "aws:assumeRoles": v.optional(
+    v.pipe(
+      v.string(),
+      v.parseJson(undefined, UNSUPPORTED),
+      v.array(assumedRole, UNSUPPORTED),
+      v.maxLength(1, UNSUPPORTED),
+    ),
+    "[]",
+  ),
+  "aws:allowedAccountIds": v.optional(
+    v.pipe(
+      v.string(),
+      v.parseJson(undefined, ACCOUNT_IDS),
+      v.array(v.pipe(v.unknown(), v.transform(String), v.regex(/^\d{12}$/, ACCOUNT_IDS)), ACCOUNT_IDS),
+    ),
+    "[]",
+  ),
+};
+
+const awsEntries = {
+  ...acceptedAwsEntries,
+  "aws:assumeRoleWithWebIdentity": unsupported,
+  "aws:accessKey": unsupported,
+  "aws:secretKey": unsupported,
+  "aws:token": unsupported,
+  "aws:sharedCredentialsFiles": unsupportedFiles("AWS_SHARED_CREDENTIALS_FILE"),
+  "aws:sharedConfigFiles": unsupportedFiles("AWS_CONFIG_FILE"),
+};
+
+/** The keys of the AWS provider's configuration whose values the program reads. */
+export const AWS_KEYS = Object.keys(acceptedAwsEntries);
+
+/** Reads the AWS provider's configuration, a string for each `aws:KEY`. */
+export const awsSchema = v.pipe(
+  v.object(awsEntries),
+  v.transform((aws) => ({
+    /** Options of the AWS CLI. One that is not set is undefined: the AWS CLI then reads it from the environment. */
+    options: {
+      region: aws["aws:region"],
+      profile: aws["aws:profile"],
+      "role-arn": aws["aws:assumeRoles"][0]?.roleArn,
+    },
+    /** Empty if every account is allowed. */
+    allowedAccountIds: aws["aws:allowedAccountIds"],
+  })),
+);
+
+type AwsSettings = v.InferOutput<typeof awsSchema>;
+export type AwsOptions = AwsSettings["options"];
+
+const KNOWN_KEYS = [...Object.keys(awsEntries), ...Object.keys(providerConfig).map((key) => `aws:${key}`)];
+
+/** Returns the keys of a configuration that this version of the AWS provider does not have. A later one can have them. */
+export function unknownAwsKeys(values: Record<string, string>): string[] {
+  return Object.keys(values).filter((key) => key.startsWith("aws:") && !KNOWN_KEYS.includes(key));
+}
+
+/** Returns a problem for each key that is a typing error: with `aws:allowedAccountId`, any account would be allowed. */
+export function misspelledAwsKeys(values: Record<string, string>): Problem[] {
+  return unknownAwsKeys(values).flatMap((key): Problem[] => {
+    const meant = similarName(key, KNOWN_KEYS);
+    return meant ? [{ path: [key], reason: `unknown to the AWS provider; did you mean "${meant}"?` }] : [];
+  });
+}
+
+/** The beginnings of regions that are in another partition than `aws`: partitions.json of the AWS SDKs. */
+const PARTITIONS: [beginning: string, partition: string][] = [
+  ["cn-", "aws-cn"],
+  ["us-gov-", "aws-us-gov"],
+  ["us-iso-", "aws-iso"],
+  ["us-isob-", "aws-iso-b"],
+  ["us-isof-", "aws-iso-f"],
+  ["eu-isoe-", "aws-iso-e"],
+  ["eusc-", "aws-eusc"],
+];
+
+/** Returns a problem for each policy that the stack's region or accounts cannot have. */
+export function policyProblems(
+  { serviceAccounts = [], permissionsBoundaryArn }: Incomplete<Access>,
+  { options: { region }, allowedAccountIds }: AwsSettings,
+): Problem[] {
+  const ofEntries = serviceAccounts.flatMap((account, index) =>
+    (account?.rolePolicyArns ?? []).map((value, position): { path: Path; value: unknown } => {
+      return { path: ["serviceAccounts", index, "rolePolicyArns", position], value };
+    }),
+  );
+  const ofAll = { path: ["permissionsBoundaryArn"], value: permissionsBoundaryArn };
+  return [ofAll, ...ofEntries].flatMap(({ path, value }): Problem[] => {
+    if (typeof value !== "string") return [];
+    const [, partition, , , account = ""] = value.split(":");
+    const [, expected] = PARTITIONS.find(([beginning]) => region?.startsWith(beginning)) ?? ["", "aws"];
+    // Without the values, which can be encrypted.
+    if (region && partition !== expected) {
+      return [{ path, value, reason: "must be in the partition of aws:region" }];
+    }
+    const isAllowed = allowedAccountIds.length === 0 || ["aws", ...allowedAccountIds].includes(account);
+    return isAllowed ? [] : [{ path, value, reason: "must be in an account of aws:allowedAccountIds" }];
+  });
+}
