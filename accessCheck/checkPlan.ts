@@ -6,9 +6,8 @@ import { findingsIn } from "./compare";
 import { type PlannedComponent, readComponents } from "./components";
 import { elsewhereLines } from "./elsewhere";
 import { type Plan, parsePlan } from "./plan";
-import { generatedPolicies } from "./report";
+import { generatedPolicies, type Report } from "./report";
 import { formatOf, type Output, openScreen, type ReportOptions, type Screen } from "./screen";
-import { visible } from "./terminal";
 
 const MAX_MEGABYTES = 200;
 
@@ -35,11 +34,10 @@ export async function checkPlan(
     banner(` of stack ${plan.stack}`);
     const components = readComponents(plan);
     if (options.policies) return printPolicies(components, screen);
-    const exitCode = printReports(components, screen);
-    screen.title("Elsewhere in the program");
-    screen.print(...elsewhereLines(plan));
+    const reports = components.map((component) => ({ component, findings: findingsIn(component) }));
+    printReports(plan, reports, screen);
     screen.lastLine("Plan");
-    return screen.isCutOff() ? 1 : exitCode;
+    return screen.isCutOff() || reports.some(({ findings }) => findings.length > 0) ? 1 : 0;
   } catch (error) {
     screen.error(error);
     return 2;
@@ -70,15 +68,14 @@ function printPolicies(components: PlannedComponent[], screen: Screen): number {
   return 0;
 }
 
-function printReports(components: PlannedComponent[], screen: Screen): number {
-  let exitCode = 0;
-  for (const component of components) {
-    if (components.length > 1) screen.title(`Component ${visible(component.name)}`);
-    screen.changes(changesIn(component));
-    if (component.isDeleted) continue;
-    const findings = findingsIn(component);
-    screen.access({ component, findings });
-    if (findings.length > 0) exitCode = 1;
+/** Prints what an update changes and what is found, component by component, and the rest of the update. */
+export function printReports(plan: Plan, reports: Report[], screen: Screen): void {
+  for (const report of reports) {
+    const { name, isDeleted } = report.component;
+    if (reports.length > 1) screen.title(`Component ${name}`);
+    screen.changes(changesIn(report.component));
+    if (!isDeleted) screen.access(report);
   }
-  return exitCode;
+  screen.title("Elsewhere in the program");
+  screen.print(...elsewhereLines(plan));
 }
