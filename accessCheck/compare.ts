@@ -32,7 +32,7 @@ import {
 /** What is not as the settings of a component mean it, or cannot be compared with them. */
 export interface Finding {
   /** `NAMESPACE/NAME` of the service account that it is about; undefined for all of them. */
-  account?: string;
+  account?: string | undefined;
   /** Whole sentences. */
   text: string;
 }
@@ -79,7 +79,7 @@ export function findingsIn(component: PlannedComponent, thumbprints: string[] = 
     ...providerFindings(after),
     ...[...deviationsOf(after, thumbprints)]
       .filter(isFound)
-      .map((it) => findingOf(it.account, sentenceOf(it))),
+      .map((it) => ({ account: it.account, text: sentenceOf(it) })),
     ...otherIssuerFindings(component).map((text) => ({ text })),
   ];
 }
@@ -89,10 +89,6 @@ export function openIn({ after }: PlannedComponent): string[] {
   const open = [...deviationsOf(after)].filter(({ kind }) => kind === "open");
   const isOfAll = open.some(({ account }) => account === undefined);
   return after.accounts.map(({ id }) => id).filter((id) => isOfAll || open.some((it) => it.account === id));
-}
-
-function findingOf(account: string | undefined, text: string): Finding {
-  return { ...(account !== undefined && { account }), text };
 }
 
 /** Compares the resources of a component with those that it must have. @param thumbprints as in findingsIn. */
@@ -225,9 +221,8 @@ function* secretFindings(settings: Fields, account?: string): Generator<Finding>
   // What is not known differs from itself.
   for (const { path, one } of differencesBetween(settings, settings)) {
     const name = path.join(".");
-    if (one === SECRET) {
-      yield findingOf(account, `${name} is secret, so what depends on it cannot be compared.`);
-    }
+    const text = `${name} is secret, so what depends on it cannot be compared.`;
+    if (one === SECRET) yield { account, text };
   }
 }
 

@@ -26,9 +26,8 @@ const IDENTITY_TYPES = [
 interface Row {
   what: string;
   type: string;
-  name: string;
-  /** What it is in its service, as far as that is known. */
-  identity: string;
+  /** Its type and name, and what it is in its service, as far as that is known. */
+  resource: string;
   isOfIdentities: boolean;
 }
 
@@ -52,7 +51,7 @@ export function elsewhereLines(plan: Plan): string[] {
 
 /** Returns a line for each resource that the update changes. */
 export function stepLines(resources: PlannedResource[]): string[] {
-  return resources.map(rowOf).flatMap((it) => lineOf(it.what, resourceText(it)));
+  return resources.map(rowOf).flatMap(({ what, resource }) => lineOf(what, resource));
 }
 
 /** Returns a line for each resource or, where many are of one type, for all of these. */
@@ -67,12 +66,8 @@ function linesOf(rows: Row[]): string[] {
   return [...groups.values()].flatMap((group) => {
     const [{ what, type } = { what: "", type: "" }] = group;
     if (group.length > MANY) return lineOf(what, `${group.length} × ${type}`);
-    return group.flatMap((row) => lineOf(what, resourceText(row)));
+    return group.flatMap(({ resource }) => lineOf(what, resource));
   });
-}
-
-function resourceText({ type, name, identity }: Row): string {
-  return `${type} ${name}${identity && ` (${identity})`}`;
 }
 
 function lineOf(what: string, resource: string): string[] {
@@ -92,15 +87,15 @@ function rowOf(resource: PlannedResource): Row {
   const types = [...new Set([deployed?.type ?? type, type])];
   const isKept = Object.keys(deployed?.kept ?? {}).length > 0 && (!planned || isReplaced);
   const state = planned ?? deployed;
+  const known = [
+    ...types.filter((it) => it !== type).map((it) => `was ${it}`),
+    ...(state ? identitiesOf(state) : []),
+    ...(isKept ? ["not deleted in its service"] : []),
+  ];
   return {
     what: whatOf(resource, isKept),
     type,
-    name,
-    identity: [
-      ...types.filter((it) => it !== type).map((it) => `was ${it}`),
-      ...(state ? identitiesOf(state) : []),
-      ...(isKept ? ["not deleted in its service"] : []),
-    ].join(", "),
+    resource: `${type} ${name}${known.length > 0 ? ` (${known.join(", ")})` : ""}`,
     isOfIdentities: types.some((it) => IDENTITY_TYPES.some((of) => of.test(it))),
   };
 }
@@ -138,7 +133,9 @@ const HIDDEN = "not shown";
 /** Returns a setting of the AWS provider. Of an object, each credential is left out. */
 function withoutCredentials(key: string, value: string): string {
   const document = documentOf(value);
-  if (typeof document === "string") return CREDENTIALS.test(`${key} ${value}`) ? HIDDEN : value;
+  const isUnread = document === value && /^\s*[[{]/.test(value);
+  if (CREDENTIALS.test(key) || isUnread) return HIDDEN;
+  if (document === value) return value;
   const hide = (name: string, it: unknown) => (CREDENTIALS.test(name) ? HIDDEN : it);
   return jsonOf(readValue(JSON.parse(JSON.stringify(document, hide))));
 }

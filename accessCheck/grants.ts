@@ -80,11 +80,12 @@ function scopeOf(settings: Fields): Value {
 
 /** Returns whose access token is requested, such as `team:platform`. */
 export function tokenOf(requested: Fields): string {
-  const [type, scope] = ["tokenType", "tokenScope"].map((name) => textOf(valueAt(requested, name)));
-  if (type === "organization" && scope === "admin") return "organization (admin)";
-  if (type === "organization" && scope === '""') return type;
-  const isOfType = scope?.startsWith(`${type === "personal" ? "user" : type}:`);
-  return isOfType ? `${scope}` : `${type}:${scope}`;
+  const type = textOf(valueAt(requested, "tokenType"));
+  const scope = valueAt(requested, "tokenScope");
+  if (type === "organization" && scope === "") return type;
+  if (type === "organization") return `organization (${textOf(scope)})`;
+  // Its scope is `user:LOGIN`, `team:NAME`, or `runner:NAME`, if it is known.
+  return typeof scope === "string" ? scope : `${type}:${textOf(scope)}`;
 }
 
 /**

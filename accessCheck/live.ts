@@ -13,11 +13,6 @@ import type { Report } from "./report";
 import { type Output, openScreen, type Screen } from "./screen";
 import { shellQuoted, visible, withoutTokens } from "./terminal";
 
-interface LiveCheckOptions {
-  /** The name of the stack. */
-  stack: string;
-}
-
 /** What the check uses of this machine. */
 export interface Surroundings {
   pulumi: Pulumi;
@@ -29,17 +24,17 @@ export interface Surroundings {
 /**
  * Checks a stack for the command line: a signal, or a reader that stops reading, ends the check.
  *
- * @param options `cwd` is the directory of the program.
+ * @param options the name of the stack, and the directory of its program.
  * @returns the exit code of checkLiveAccess.
  */
-export function startLiveCheck({ stack, cwd }: LiveCheckOptions & { cwd: string }): Promise<number> {
+export function startLiveCheck({ stack, cwd }: { stack: string; cwd: string }): Promise<number> {
   const stop = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop.abort());
   // `npm start -- --live | head`.
   process.stdout.on("error", () => stop.abort());
   if (process.stderr.isTTY)
     console.error("pulumi preview --refresh reads what exists. This can take minutes.");
-  return checkLiveAccess({ stack }, { pulumi: pulumiRunner(stop.signal, cwd), stop, output: console });
+  return checkLiveAccess(stack, { pulumi: pulumiRunner(stop.signal, cwd), stop, output: console });
 }
 
 /**
@@ -49,7 +44,7 @@ export function startLiveCheck({ stack, cwd }: LiveCheckOptions & { cwd: string 
  *   differs; 2 if something could not be read; 130 if the check was interrupted.
  */
 export async function checkLiveAccess(
-  { stack }: LiveCheckOptions,
+  stack: string,
   { pulumi, stop, output }: Surroundings,
 ): Promise<number> {
   const screen = openScreen("text", output);

@@ -118,10 +118,9 @@ async function teamNote(name: string, read: ReadApi): Promise<string> {
   const team = readFields(answer);
   const granted = (list: string, noun: string, nameKey: string) => {
     return fieldsIn(valueAt(team, list)).map((it) => {
-      const [permission, ...path] = ["permission", "projectName", nameKey].map((key) =>
-        textOf(valueAt(it, key)),
-      );
-      return `${STACK_PERMISSIONS[`${permission}`] ?? permission} on ${noun} ${path.join("/")}`;
+      const permission = textOf(valueAt(it, "permission"));
+      const path = [valueAt(it, "projectName"), valueAt(it, nameKey)].map(textOf).join("/");
+      return `${STACK_PERMISSIONS[permission] ?? permission} on ${noun} ${path}`;
     });
   };
   const roles = valueAt(team, "roleIds");
