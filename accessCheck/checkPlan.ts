@@ -1,6 +1,7 @@
 // `npm start -- --plan FILE`: what the update of a plan changes, and whether its components are as their settings say.
 
 import { createReadStream } from "node:fs";
+import { text } from "node:stream/consumers";
 import { changesIn } from "./changes";
 import { findingsIn } from "./compare";
 import { type PlannedComponent, readComponents } from "./components";
@@ -8,8 +9,6 @@ import { elsewhereLines } from "./elsewhere";
 import { type Plan, parsePlan } from "./plan";
 import { generatedPolicies, type Report } from "./report";
 import { formatOf, type Output, openScreen, type ReportOptions, type Screen } from "./screen";
-
-const MAX_MEGABYTES = 200;
 
 /**
  * Checks what `pulumi preview --json --show-sames` has printed, and prints the result, or why there is none. Does not throw.
@@ -24,14 +23,9 @@ export async function checkPlan(
   output: Output = console,
 ): Promise<number> {
   const screen = openScreen(formatOf(options), output);
-  const banner = (which: string) =>
-    screen.banner(`Access check of a plan${which}: nothing is created outside this machine.`);
   try {
-    const plan = await readPlan(file).catch((error) => {
-      banner("");
-      throw error;
-    });
-    banner(` of stack ${plan.stack}`);
+    const plan = await readPlan(file);
+    screen.banner(`Access check of a plan of stack ${plan.stack}: nothing is created outside this machine.`);
     const components = readComponents(plan);
     if (options.policies) return printPolicies(components, screen);
     const reports = components.map((component) => ({ component, findings: findingsIn(component) }));
@@ -45,20 +39,14 @@ export async function checkPlan(
 }
 
 async function readPlan(file: string): Promise<Plan> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
   try {
-    for await (const chunk of file === "-" ? process.stdin : createReadStream(file)) {
-      chunks.push(chunk);
-      bytes += chunk.length;
-      if (bytes > MAX_MEGABYTES * 1_000_000) throw new Error(`it has more than ${MAX_MEGABYTES} MB`);
-    }
+    const printed = await text(file === "-" ? process.stdin : createReadStream(file));
+    return parsePlan(printed, file === "-" ? "Standard input" : file);
   } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
     // Node.js adds the name of a file that it cannot open.
-    const reason = (error as Error).message.replace(/, open '.*'$/, "");
-    throw new Error(`Failed to read ${file}: ${reason}`);
+    throw code ? new Error(`Failed to read ${file}: ${message.replace(/, open '.*'$/, "")}`) : error;
   }
-  return parsePlan(Buffer.concat(chunks).toString(), file === "-" ? "Standard input" : file);
 }
 
 function printPolicies(components: PlannedComponent[], screen: Screen): number {
