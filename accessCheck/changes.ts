@@ -85,8 +85,10 @@ function* settingLines(old: Fields, now: Fields): Generator<string> {
   for (const name of new Set([...Object.keys(now), ...Object.keys(old)])) {
     const [one, other] = [valueAt(old, name), valueAt(now, name)];
     if (SETS.includes(name) && Array.isArray(one) && Array.isArray(other)) {
-      for (const it of one.filter((it) => !other.includes(it))) yield `${name}: ${text(it)} → none`;
-      for (const it of other.filter((it) => !one.includes(it))) yield `${name}: none → ${text(it)}`;
+      const removed = one.filter((it) => !other.includes(it));
+      const added = other.filter((it) => !one.includes(it));
+      yield* removed.map((it) => `${name}: ${text(it)} → none`);
+      yield* added.map((it) => `${name}: none → ${text(it)}`);
       continue;
     }
     for (const { path, one: from, other: to } of differencesBetween(one, other)) {

@@ -100,7 +100,9 @@ export function* deviationsOf(view: View, thumbprints: string[] = []): Generator
     if (found) yield* differencesIn(found, expected);
     else yield { ...ofExpected(expected), path: [], place: "", one: undefined, other: expected.inputs };
   }
-  for (const [key, found] of left) yield { ...ofFound(found, view.accounts), key };
+  for (const [key, found] of left) {
+    yield { ...ofFound(found, view.accounts), key };
+  }
 }
 
 function ofExpected(expected: Expected) {
@@ -206,7 +208,9 @@ function* settingFindings({ settings, accounts }: View): Generator<Finding> {
   }
 
   yield* secretFindings(without(settings, "serviceAccounts"));
-  for (const { id, settings: entry } of accounts) yield* secretFindings(entry, id);
+  for (const account of accounts) {
+    yield* secretFindings(account.settings, account.id);
+  }
 
   const [url, arn] = [valueAt(settings, "issuerUrl"), valueAt(settings, "oidcProviderArn")];
   const isUsed = accounts.some((it) => valueAt(it.settings, "awsRole") === "irsa");

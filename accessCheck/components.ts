@@ -253,7 +253,8 @@ function isReadAs(account: Account, { type, state, resource }: Found): boolean {
 
 /** Returns an allow policy. Its name is that of the service account that it names. */
 function policyIn(issuer: Found, policy: Value): Found {
-  const [namespace, name] = [NAMESPACE_CLAIM, NAME_CLAIM].map((claim) => valueAt(policy, "rules", claim));
+  const namespace = valueAt(policy, "rules", NAMESPACE_CLAIM);
+  const name = valueAt(policy, "rules", NAME_CLAIM);
   const isNamed = typeof namespace === "string" && typeof name === "string";
   const id = isNamed ? accountId({ namespace, name }) : "no service account";
   const inputs = isFields(policy) ? policy : { policy };

@@ -29,7 +29,9 @@ export interface Surroundings {
  */
 export function startLiveCheck({ stack, cwd }: { stack: string; cwd: string }): Promise<number> {
   const stop = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop.abort());
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+    process.on(signal, () => stop.abort());
+  }
   // `npm start -- --live | head`.
   process.stdout.on("error", () => stop.abort());
   if (process.stderr.isTTY)
@@ -58,7 +60,9 @@ export async function checkLiveAccess(
       throw new Error(`Stack "${stack}" is not deployed. To deploy it: ${command}`);
     }
     const reports: Report[] = [];
-    for (const component of components) reports.push(await reportOn(component, pulumi));
+    for (const component of components) {
+      reports.push(await reportOn(component, pulumi));
+    }
     const exitCode = printComparison(plan, reports, screen, banner);
     // Its reader may have stopped reading.
     return stop.signal.aborted ? 130 : exitCode;

@@ -114,7 +114,9 @@ export function parsePlan(text: string, source: string): Plan {
 /** Returns the plan that has these steps, in the order of the engine. */
 export function planFrom(steps: Step[], config: Plan["config"] = {}): Plan {
   const resources = new Map<string, PlannedResource>();
-  for (const step of steps) resources.set(step.urn, afterStep(resources.get(step.urn), step));
+  for (const step of steps) {
+    resources.set(step.urn, afterStep(resources.get(step.urn), step));
+  }
   const [, stack = ""] = /^urn:pulumi:([^:]*)::/.exec(steps[0]?.urn ?? "") ?? [];
   return { stack, config, resources: [...resources.values()] };
 }
