@@ -86,6 +86,7 @@ export function documentOf(value: Value | undefined): Value | undefined {
   }
 }
 
+/** Returns whether a value is an object: no list, and known. */
 export function isFields(value: Value | undefined): value is Fields {
   return isContainer(value) && !Array.isArray(value);
 }
@@ -169,6 +170,7 @@ export function isEmpty(value: Value | undefined): boolean {
   return value === null || Object.keys(value).length === 0;
 }
 
+/** Returns whether two values are the same. What is not known equals nothing. */
 export function isEqual(one: Value | undefined, other: Value | undefined): boolean {
   return differencesBetween(one, other).next().done === true;
 }
