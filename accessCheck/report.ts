@@ -98,7 +98,7 @@ function notesOf(view: View, open: string[], notes: Report["notes"] = []): strin
     ...(view.accounts.some(({ settings }) => valueAt(settings, "tokenType") === "team") ? [TEAM_NOTE] : []),
     ...(withoutRule.length > 0
       ? [
-          `Any audience is accepted in the ID tokens of ${someOf(withoutRule)}: audienceRule is off. See docs/how-it-works.md`,
+          `Any audience is accepted in the ID tokens of ${someOf(withoutRule)}: audienceRule is off. See docs/token-types.md`,
         ]
       : []),
     ...(open.length > 0 ? [NOT_KNOWN_NOTE] : []),
