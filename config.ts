@@ -9,7 +9,6 @@ import {
   accessRules,
   accessSchema,
   accountsOf,
-  issuerAudiences,
   withAccountName,
 } from "./settings/access";
 import { AWS_KEYS, awsSchema, misspelledAwsKeys, policyProblems, unknownAwsKeys } from "./settings/aws";
@@ -47,9 +46,12 @@ const JSON_KEYS: Record<JsonKey, true> = {
   serviceAccounts: true,
 };
 
-/** That of the template's Pulumi.dev.yaml, which `pulumi new` keeps only if the stack has the same name. */
+/** What the template's Pulumi.dev.yaml sets, which `pulumi new` keeps if the stack has the same name. */
+const TEMPLATE_CLUSTER = "sample-cluster";
+const TEMPLATE_LOGIN = "sample-login";
 const TEMPLATE_ENTRY =
-  "{ namespace: default, name: pulumi-service-account, tokenType: personal, userLogin: sample-login, awsRole: irsa }";
+  "{ namespace: default, name: pulumi-service-account, tokenType: personal, " +
+  `userLogin: ${TEMPLATE_LOGIN}, awsRole: irsa }`;
 
 /** The settings of a stack. What is optional here has a default that follows from other settings. */
 const stackSchema = accessSchema(
@@ -76,10 +78,11 @@ const pulumiCloudSchema = v.object({
 });
 
 /**
- * Reads the configuration of the current stack.
+ * Reads the configuration of the current stack, and warns of what is still the template's.
  *
  * @returns the configuration with every default filled in; durations are in seconds.
- * @throws pulumi.RunError that lists every problem of the settings, or if they are valid, the one of the login.
+ * @throws pulumi.RunError that lists every problem of the settings, or if they are valid, the one of the login. An update also
+ *   stops at the login of the template.
  */
 export function readConfig(): StackConfig {
   const raw = readRawConfig();
@@ -92,20 +95,20 @@ export function readConfig(): StackConfig {
   for (const key of unknownAwsKeys(raw.values)) {
     void pulumi.log.warn(`${key} is unknown to this version of the AWS provider.`);
   }
+  if (config.cluster.clusterName === TEMPLATE_CLUSTER) warnOfTemplate(`clusterName (${TEMPLATE_CLUSTER})`);
+  for (const [index, { userLogin }] of config.access.serviceAccounts.entries()) {
+    if (userLogin !== TEMPLATE_LOGIN) continue;
+    warnOfTemplate(`userLogin (${TEMPLATE_LOGIN})`);
+    // A cluster can have the template's name, but no user has this one. To the SDK, a simulation is an update, too, but without an engine.
+    if (pulumi.runtime.isDryRun() || pulumi.runtime.getEngine() === undefined) continue;
+    const reason = "is the template's. Set it to the login of a Pulumi user, such as a machine user";
+    throw invalidConfiguration([{ path: ["serviceAccounts", index, "userLogin"], value: userLogin, reason }]);
+  }
   return config;
 }
 
-/**
- * Checks the settings that depend on the cluster's issuer, once an existing cluster has been looked up, and before anything is
- * registered. The component checks them for every cluster.
- *
- * @throws pulumi.RunError that lists every problem.
- */
-export function checkIssuer({ serviceAccounts }: Access, issuerUrl: string): void {
-  const problems = issuerAudiences(serviceAccounts, issuerUrl).map((problem) => {
-    return withAccountName(problem, serviceAccounts);
-  });
-  if (problems.length > 0) throw invalidConfiguration(problems);
+function warnOfTemplate(setting: string): void {
+  void pulumi.log.warn(`The stack still has the template's ${setting}. Replace it with yours.`);
 }
 
 /** Returns the configuration of a stack, or every problem that it has. Does not throw. */

@@ -2,7 +2,7 @@
 
 import type * as pulumi from "@pulumi/pulumi";
 import { existingCluster, newCluster } from "./cluster";
-import { checkIssuer, readConfig } from "./config";
+import { readConfig } from "./config";
 import { createPulumiCloudProvider } from "./oidcIssuer";
 import { stayWhereDeployed } from "./place";
 import { PulumiCloudAccess } from "./pulumiCloudAccess";
@@ -30,7 +30,6 @@ export = async (): Promise<StackOutputs> => {
   const prepared = config.cluster.createCluster
     ? await newCluster(config.cluster, serviceAccounts)
     : await existingCluster(config.cluster, serviceAccounts);
-  if (prepared.issuerUrl) checkIssuer(config.access, prepared.issuerUrl);
 
   // A stack stays where it was deployed. The cluster waits too: a changed Kubernetes provider would replace everything on it.
   const { pulumiApiUrl, organization } = config.access;

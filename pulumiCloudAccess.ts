@@ -22,11 +22,10 @@ import {
   accessSchema,
   accountsOf,
   accountWarnings,
-  issuerAudiences,
   withAccountName,
 } from "./settings/access";
 import { awsRoleOf, idOf } from "./settings/account";
-import { oidcProviderProblems, type RoleCluster, roleClusterEntries } from "./settings/cluster";
+import { type RoleCluster, roleClusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
 import { messageOf, type Problem } from "./settings/problems";
@@ -152,13 +151,9 @@ function checkArguments(
 
 /** Returns the problems of arguments that are valid by themselves, but not together. */
 function argsRules(args: Incomplete<Access & RoleCluster>): Problem[] {
-  const { serviceAccounts = [], issuerUrl, oidcProviderArn, clusterArn } = args;
+  const { serviceAccounts = [], oidcProviderArn, clusterArn } = args;
   const roles = serviceAccounts.map((account) => account && awsRoleOf(account));
-  const problems = [
-    ...accessRules(args),
-    ...issuerAudiences(serviceAccounts, issuerUrl),
-    ...oidcProviderProblems(issuerUrl, oidcProviderArn),
-  ];
+  const problems = accessRules(args);
   if (roles.includes("irsa") && oidcProviderArn === undefined) {
     const reason = "required, because an awsRole is irsa, the default with rolePolicyArns";
     problems.push({ path: ["oidcProviderArn"], reason });

@@ -2,7 +2,7 @@
 
 import { IDENTITY_ANNOTATION, ROLE, SERVICE_ACCOUNT } from "./components";
 import type { PlannedResource } from "./plan";
-import { type Fields, fieldsAt, fieldsIn, isEqual, isOpaque, readFields, textOf, valueAt } from "./values";
+import { fieldsAt, fieldsIn, isEqual, isOpaque, readFields, textOf, type Value, valueAt } from "./values";
 
 /** What exists beyond the program. A sentence for each. */
 export interface Additions {
@@ -19,40 +19,46 @@ export interface Additions {
  * @param resources as `pulumi preview --refresh` has them.
  */
 export function additionsTo(resources: PlannedResource[]): Additions {
-  const found = resources.flatMap((it) => {
-    if (it.type === CONFIG_MAP) return addedKeys(it);
-    return it.type === SERVICE_ACCOUNT && it.op !== "read" ? addedAnnotations(it) : [];
-  });
-  const notes = resources.flatMap((it) => {
-    if (it.type === ROLE) return addedPolicies(it, resources);
-    return it.type === SERVICE_ACCOUNT && it.op === "read" ? addedAnnotations(it) : [];
-  });
-  return { found, notes };
+  const accounts = resources.filter(({ type }) => type === SERVICE_ACCOUNT);
+  // An existing one is its owner's, who annotates it.
+  const [existing, own] = [accounts.filter(isRead), accounts.filter((it) => !isRead(it))];
+  return {
+    found: [
+      ...resources.filter(({ type }) => type === CONFIG_MAP).flatMap(addedKeys),
+      ...own.flatMap(addedAnnotations),
+    ],
+    notes: [
+      ...resources.filter(({ type }) => type === ROLE).flatMap((it) => addedPolicies(it, resources)),
+      ...existing.flatMap(addedAnnotations),
+    ],
+  };
 }
 
 const CONFIG_MAP = "kubernetes:core/v1:ConfigMap";
 const ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
 
-function addedKeys({ deployed, planned }: PlannedResource): string[] {
-  const outputs = readFields(deployed?.outputs);
-  const [data, binaryData] = [valueAt(outputs, "data"), valueAt(outputs, "binaryData")];
-  if (isOpaque(data) || isOpaque(binaryData)) return [`${titleOf(outputs)}: its keys are secret.`];
-  const keys = [...Object.keys(fieldsAt(data)), ...Object.keys(fieldsAt(binaryData))];
-  const known = Object.keys(fieldsAt(readFields(planned?.inputs), "data"));
-  const added = keys.filter((key) => !known.includes(key));
-  return added.map((key) => `${titleOf(outputs)}: it has the key ${key}, which becomes a file in pods.`);
+function isRead({ op }: PlannedResource): boolean {
+  return op.startsWith("read");
 }
 
-/** Returns the annotations that give the pods of a service account a role: of one that the component only reads, all of them. */
-function addedAnnotations({ op, deployed, planned }: PlannedResource): string[] {
-  const outputs = readFields(deployed?.outputs);
-  const annotations = valueAt(outputs, "metadata", "annotations");
-  if (isOpaque(annotations)) return [`${titleOf(outputs)}: its annotations are secret.`];
-  const said = op === "read" ? {} : fieldsAt(readFields(planned?.inputs), "metadata", "annotations");
-  const added = Object.entries(fieldsAt(annotations)).filter(([key]) => {
-    return IDENTITY_ANNOTATION.test(key) && !Object.hasOwn(said, key);
-  });
-  return added.map(([key, value]) => `${titleOf(outputs)}: it has the annotation ${key}: ${textOf(value)}.`);
+function addedKeys(resource: PlannedResource): string[] {
+  const keys = [...addedTo(resource, "data"), ...addedTo(resource, "binaryData")];
+  return keys.map(([key]) => `${titleOf(resource)}: it has the key ${key}, which becomes a file in pods.`);
+}
+
+/** Returns the annotations that give the pods of a service account a role. */
+function addedAnnotations(resource: PlannedResource): string[] {
+  const added = addedTo(resource, "metadata", "annotations").filter(([key]) => IDENTITY_ANNOTATION.test(key));
+  return added.map(([key, value]) => `${titleOf(resource)}: it has the annotation ${key}: ${textOf(value)}.`);
+}
+
+/** Returns what exists at a path of an object, and the component does not say. What it only reads, it does not say. */
+function addedTo(resource: PlannedResource, ...path: string[]): [string, Value][] {
+  const { deployed, planned } = resource;
+  const existing = valueAt(readFields(deployed?.outputs), ...path);
+  if (isOpaque(existing)) throw new Error(`${titleOf(resource)}: ${path.join(".")} is secret.`);
+  const said = isRead(resource) ? {} : fieldsAt(readFields(planned?.inputs), ...path);
+  return Object.entries(fieldsAt(existing)).filter(([key]) => !Object.hasOwn(said, key));
 }
 
 /** Returns the policies of a role that the component does not attach, such as those that the rest of the program attaches. */
@@ -73,7 +79,6 @@ function addedPolicies({ deployed }: PlannedResource, resources: PlannedResource
 }
 
 /** Returns the kind of an object of Kubernetes, and its `NAMESPACE/NAME`. */
-function titleOf(outputs: Fields): string {
-  const [namespace, name] = ["namespace", "name"].map((key) => textOf(valueAt(outputs, "metadata", key)));
-  return `${textOf(valueAt(outputs, "kind"))} ${namespace}/${name}`;
+function titleOf({ type, deployed }: PlannedResource): string {
+  return `${type.split(":").at(-1)} ${deployed?.id}`;
 }

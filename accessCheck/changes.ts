@@ -2,15 +2,8 @@
 // account, and of its resources what the settings do not explain. A change is not a finding.
 
 import { type Deviation, deviationsOf, valueText } from "./compare";
-import {
-  type Account,
-  ALLOW_POLICY,
-  type Found,
-  type PlannedComponent,
-  type Provider,
-  type View,
-} from "./components";
-import { request, tokenOf } from "./grants";
+import { type Account, ALLOW_POLICY, type Found, type PlannedComponent, type View } from "./components";
+import { ROLE_ANNOTATION, request, tokenOf } from "./grants";
 import { withoutTokens } from "./terminal";
 import {
   differencesBetween,
@@ -22,6 +15,7 @@ import {
   type Value,
   valueAt,
   without,
+  wordsOf,
 } from "./values";
 
 /** What the update changes about a service account, the component, or a resource that no setting requires. */
@@ -45,9 +39,8 @@ export function changesIn(component: PlannedComponent): Change[] {
   const changes = new Map<string, Change>();
   for (const subject of new Set([...now.keys(), ...old.keys()])) {
     const [one, other] = [old.get(subject), now.get(subject)];
-    const kind = !one ? "new" : other ? "changed" : "removed";
     const details = one && other ? settingLines(one, other) : listedLines(one ?? other, defaults);
-    changes.set(subject, { subject, kind, details: [...details] });
+    changes.set(subject, { subject, kind: kindOf(one, other), details: [...details] });
   }
   for (const line of isDeleted ? [] : resourceLines(component)) {
     const change = changes.get(line.subject) ?? { subject: line.subject, kind: line.kind, details: [] };
@@ -66,15 +59,7 @@ function subjectsOf({ settings, accounts }: View): Map<string, Fields> {
 }
 
 /** The settings that say whose token it is, and the names. */
-const OF_TOKEN = [
-  "tokenType",
-  "userLogin",
-  "teamName",
-  "runnerName",
-  "organizationAdmin",
-  "namespace",
-  "name",
-];
+const OF_TOKEN = wordsOf("tokenType userLogin teamName runnerName organizationAdmin namespace name");
 
 function factsOf(component: Fields, account: Account): Fields {
   const { settings } = account;
@@ -100,8 +85,10 @@ function* settingLines(old: Fields, now: Fields): Generator<string> {
   for (const name of new Set([...Object.keys(now), ...Object.keys(old)])) {
     const [one, other] = [valueAt(old, name), valueAt(now, name)];
     if (SETS.includes(name) && Array.isArray(one) && Array.isArray(other)) {
-      for (const it of one.filter((it) => !other.includes(it))) yield `${name}: ${text(it)} → none`;
-      for (const it of other.filter((it) => !one.includes(it))) yield `${name}: none → ${text(it)}`;
+      const removed = one.filter((it) => !other.includes(it));
+      const added = other.filter((it) => !one.includes(it));
+      yield* removed.map((it) => `${name}: ${text(it)} → none`);
+      yield* added.map((it) => `${name}: none → ${text(it)}`);
       continue;
     }
     for (const { path, one: from, other: to } of differencesBetween(one, other)) {
@@ -109,31 +96,19 @@ function* settingLines(old: Fields, now: Fields): Generator<string> {
       yield `${[name, ...path].join(".")}: ${text(from)} → ${text(to)}`;
     }
   }
-  yield* annotationNote(old, now);
-}
-
-/** The annotation of a service account that exists already is its owner's. */
-function* annotationNote(old: Fields, now: Fields): Generator<string> {
   const [from, to] = [valueAt(old, "awsRole"), valueAt(now, "awsRole")];
-  if (from !== "irsa" || to !== "pod-identity" || valueAt(now, "createServiceAccount") !== false) return;
-  yield "Remove the annotation eks.amazonaws.com/role-arn from its service account, which exists already. SDKs prefer it, and its role is gone.";
-}
-
-function* listedLines(facts: Fields = {}, defaults: Fields): Generator<string> {
-  for (const [name, value] of Object.entries(facts)) {
-    if (!isEmpty(value) && !isEqual(value, defaults[name])) yield* listed(name, value);
+  if (from === "irsa" && to === "pod-identity" && valueAt(now, "createServiceAccount") === false) {
+    // SDKs prefer it: https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
+    yield `Remove the annotation ${ROLE_ANNOTATION} from its service account, or new pods are denied.`;
   }
 }
 
-/** The longest list of words that is one line. */
-const LINE_CHARACTERS = 80;
-
-/** Returns a setting as a line, or as one for each of its elements where they are long. */
-function* listed(name: string, value: Value): Generator<string> {
-  const words = Array.isArray(value) ? value.map(text) : [text(value)];
-  const line = words.join(" ");
-  if (line.length <= LINE_CHARACTERS) yield `${name}: ${line}`;
-  else for (const word of words) yield `${name}: ${word}`;
+/** Returns the settings of what is new or removed, without what it has by default. */
+function* listedLines(facts: Fields = {}, defaults: Fields): Generator<string> {
+  for (const [name, value] of Object.entries(facts)) {
+    const words = Array.isArray(value) ? value.map(text).join(" ") : text(value);
+    if (!isEmpty(value) && !isEqual(value, defaults[name])) yield `${name}: ${words}`;
+  }
 }
 
 function text(value: Value | undefined): string {
@@ -151,26 +126,28 @@ interface ResourceLine extends Pick<Change, "subject" | "kind"> {
 /** Returns the places that differ from what the settings mean, before or after the update, and that it changes. */
 function* resourceLines({ before, after, isDeployed }: PlannedComponent): Generator<ResourceLine> {
   for (const [name, providers] of after.providers) {
-    const [from, to] = [before.providers.get(name) ?? providers, providers].map(urnsOf);
+    const from = (before.providers.get(name) ?? providers).join(", ");
+    const to = providers.join(", ");
     if (from !== to) yield { subject: ALL, kind: "changed", detail: `provider of ${name}: ${from} → ${to}` };
   }
   yield* takenOver(before, after);
   for (const deviation of deviationsIn(isDeployed ? before : undefined, after)) {
-    const { key, path, account, what, place, other: expected } = deviation;
+    const { key, path, account: subject = ALL, what, place, other: expected } = deviation;
     const [old, now] = [before.resources.get(key), after.resources.get(key)];
-    const subject = account ?? ALL;
-    if (path.length > 0) {
-      if (!now) continue;
-      const values = changeText(at(old, path), at(now, path), path, !old);
-      if (values)
-        yield { subject, kind: "changed", detail: `${lowerFirst(what)}${place && ` ${place}`}: ${values}` };
-    } else if (expected === undefined) {
-      yield* ofForeign(what, old, now);
-    } else if (old || now) {
-      const [from, to] = [old, now].map((it) => (it ? "as its settings say" : "none"));
-      yield { subject, kind: "changed", detail: `${lowerFirst(what)}: ${from} → ${to}` };
+    const name = lowerFirst(place ? `${what} ${place}` : what);
+    if (path.length === 0 && expected === undefined) {
+      yield* foreignLines(what, old, now);
+    } else if (path.length === 0 && (old || now)) {
+      yield { subject, kind: "changed", detail: `${name}: ${presenceOf(old)} → ${presenceOf(now)}` };
+    } else if (now) {
+      const values = changeText(valueIn(old, path), valueIn(now, path), path);
+      if (values) yield { subject, kind: "changed", detail: `${name}: ${values}` };
     }
   }
+}
+
+function presenceOf(found: Found | undefined): string {
+  return found ? "as its settings say" : "none";
 }
 
 /** Returns what exists already, elsewhere, and becomes a part of the component: by an import or an alias. */
@@ -198,32 +175,31 @@ function deviationsIn(before: View | undefined, after: View): Iterable<Deviation
   return deviations.values();
 }
 
-function urnsOf(providers: Provider[]): string {
-  return providers.map(({ urn }) => urn).join(", ");
-}
-
 /** Returns what changes in a resource that no setting requires. */
-function* ofForeign(
+function* foreignLines(
   subject: string,
   old: Found | undefined,
   now: Found | undefined,
 ): Generator<ResourceLine> {
-  const kind = !old ? "new" : now ? "changed" : "removed";
+  const kind = kindOf(old, now);
   for (const { path, one, other } of differencesBetween(old?.inputs ?? {}, now?.inputs ?? {})) {
-    const values = kind === "changed" ? changeText(one, other, path) : valueText(one ?? other, path);
+    const values = changeText(one, other, path);
     if (values) yield { subject, kind, detail: `${path.join(".")}: ${values}` };
   }
 }
 
-function changeText(one: Value | undefined, other: Value | undefined, path: string[], isNew = false): string {
-  if (isSame(one, other)) return "";
-  return isNew ? valueText(other, path) : `${valueText(one, path)} → ${valueText(other, path)}`;
+function kindOf(old: unknown, now: unknown): Change["kind"] {
+  if (old === undefined) return "new";
+  return now === undefined ? "removed" : "changed";
 }
 
-function at(found: Found | undefined, path: string[]): Value | undefined {
-  const [first = ""] = path;
-  const flag = found && path.length === 1 ? found.state.kept[first] : undefined;
-  return flag ?? path.reduce<Value | undefined>(elementAt, found?.inputs);
+/** Returns both values; nothing if they say the same. */
+function changeText(one: Value | undefined, other: Value | undefined, path: string[]): string {
+  return isSame(one, other) ? "" : `${valueText(one, path)} → ${valueText(other, path)}`;
+}
+
+function valueIn(found: Found | undefined, path: string[]): Value | undefined {
+  return path.reduce<Value | undefined>(elementAt, found?.inputs);
 }
 
 /** Returns an element of an object, or of a list by its index or its name. */

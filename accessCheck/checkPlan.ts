@@ -1,16 +1,14 @@
 // `npm start -- --plan FILE`: what the update of a plan changes, and whether its components are as their settings say.
 
 import { createReadStream } from "node:fs";
+import { text } from "node:stream/consumers";
 import { changesIn } from "./changes";
 import { findingsIn } from "./compare";
 import { type PlannedComponent, readComponents } from "./components";
 import { elsewhereLines } from "./elsewhere";
 import { type Plan, parsePlan } from "./plan";
-import { generatedPolicies } from "./report";
+import { generatedPolicies, type Report } from "./report";
 import { formatOf, type Output, openScreen, type ReportOptions, type Screen } from "./screen";
-import { visible } from "./terminal";
-
-const MAX_MEGABYTES = 200;
 
 /**
  * Checks what `pulumi preview --json --show-sames` has printed, and prints the result, or why there is none. Does not throw.
@@ -25,21 +23,15 @@ export async function checkPlan(
   output: Output = console,
 ): Promise<number> {
   const screen = openScreen(formatOf(options), output);
-  const banner = (which: string) =>
-    screen.banner(`Access check of a plan${which}: nothing is created outside this machine.`);
   try {
-    const plan = await readPlan(file).catch((error) => {
-      banner("");
-      throw error;
-    });
-    banner(` of stack ${plan.stack}`);
+    const plan = await readPlan(file);
+    screen.banner(`Access check of a plan of stack ${plan.stack}: nothing is created outside this machine.`);
     const components = readComponents(plan);
     if (options.policies) return printPolicies(components, screen);
-    const exitCode = printReports(components, screen);
-    screen.title("Elsewhere in the program");
-    screen.print(...elsewhereLines(plan));
+    const reports = components.map((component) => ({ component, findings: findingsIn(component) }));
+    printReports(plan, reports, screen);
     screen.lastLine("Plan");
-    return screen.isCutOff() ? 1 : exitCode;
+    return screen.isCutOff() || reports.some(({ findings }) => findings.length > 0) ? 1 : 0;
   } catch (error) {
     screen.error(error);
     return 2;
@@ -47,20 +39,14 @@ export async function checkPlan(
 }
 
 async function readPlan(file: string): Promise<Plan> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
   try {
-    for await (const chunk of file === "-" ? process.stdin : createReadStream(file)) {
-      chunks.push(chunk);
-      bytes += chunk.length;
-      if (bytes > MAX_MEGABYTES * 1_000_000) throw new Error(`it has more than ${MAX_MEGABYTES} MB`);
-    }
+    const printed = await text(file === "-" ? process.stdin : createReadStream(file));
+    return parsePlan(printed, file === "-" ? "Standard input" : file);
   } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
     // Node.js adds the name of a file that it cannot open.
-    const reason = (error as Error).message.replace(/, open '.*'$/, "");
-    throw new Error(`Failed to read ${file}: ${reason}`);
+    throw code ? new Error(`Failed to read ${file}: ${message.replace(/, open '.*'$/, "")}`) : error;
   }
-  return parsePlan(Buffer.concat(chunks).toString(), file === "-" ? "Standard input" : file);
 }
 
 function printPolicies(components: PlannedComponent[], screen: Screen): number {
@@ -70,15 +56,14 @@ function printPolicies(components: PlannedComponent[], screen: Screen): number {
   return 0;
 }
 
-function printReports(components: PlannedComponent[], screen: Screen): number {
-  let exitCode = 0;
-  for (const component of components) {
-    if (components.length > 1) screen.title(`Component ${visible(component.name)}`);
-    screen.changes(changesIn(component));
-    if (component.isDeleted) continue;
-    const findings = findingsIn(component);
-    screen.access({ component, findings });
-    if (findings.length > 0) exitCode = 1;
+/** Prints what an update changes and what is found, component by component, and the rest of the update. */
+export function printReports(plan: Plan, reports: Report[], screen: Screen): void {
+  for (const report of reports) {
+    const { name, isDeleted } = report.component;
+    if (reports.length > 1) screen.title(`Component ${name}`);
+    screen.changes(changesIn(report.component));
+    if (!isDeleted) screen.access(report);
   }
-  return exitCode;
+  screen.title("Elsewhere in the program");
+  screen.print(...elsewhereLines(plan));
 }

@@ -19,25 +19,20 @@ import {
   differencesBetween,
   type Fields,
   isEmpty,
-  isEqual,
-  isFields,
-  isOpaque,
   jsonOf,
   OutputOf,
-  opaqueIn,
-  readFields,
   SECRET,
-  textOf,
   UNKNOWN,
   type Value,
   valueAt,
   without,
+  wordsOf,
 } from "./values";
 
 /** What is not as the settings of a component mean it, or cannot be compared with them. */
 export interface Finding {
   /** `NAMESPACE/NAME` of the service account that it is about; undefined for all of them. */
-  account?: string;
+  account?: string | undefined;
   /** Whole sentences. */
   text: string;
 }
@@ -68,10 +63,6 @@ const ENTRY_SETTINGS = wordsOf(`
   namespace name tokenType userLogin teamName runnerId runnerName organizationAdmin tokenExpirationSeconds tokenAudience
   audienceRule policyRules createServiceAccount awsRole rolePolicyArns injectToken runJob command`);
 
-function wordsOf(text: string): string[] {
-  return text.trim().split(/\s+/);
-}
-
 /**
  * Compares a component, as the program says it, with its settings.
  *
@@ -79,18 +70,16 @@ function wordsOf(text: string): string[] {
  * @returns nothing if the update deletes the component.
  */
 export function findingsIn(component: PlannedComponent, thumbprints: string[] = []): Finding[] {
-  const { name, before, after, isDeleted, otherType } = component;
+  const { before, after, isDeleted } = component;
   if (isDeleted) return [];
-  if (otherType !== undefined) {
-    return [{ text: `PulumiCloudAccess "${name}" becomes ${otherType}, so nothing of it is compared.` }];
-  }
-  const deviations = [...deviationsOf(after, thumbprints)];
   const isFound = ({ kind, isGrant, key }: Deviation) =>
     kind === "finding" || (kind === "open" && isGrant && before.resources.has(key));
   return [
     ...settingFindings(after),
     ...providerFindings(after),
-    ...deviations.filter(isFound).map((it) => findingOf(it.account, sentenceOf(it))),
+    ...[...deviationsOf(after, thumbprints)]
+      .filter(isFound)
+      .map((it) => ({ account: it.account, text: sentenceOf(it) })),
     ...otherIssuerFindings(component).map((text) => ({ text })),
   ];
 }
@@ -102,27 +91,17 @@ export function openIn({ after }: PlannedComponent): string[] {
   return after.accounts.map(({ id }) => id).filter((id) => isOfAll || open.some((it) => it.account === id));
 }
 
-function findingOf(account: string | undefined, text: string): Finding {
-  return { ...(account !== undefined && { account }), text };
-}
-
 /** Compares the resources of a component with those that it must have. @param thumbprints as in findingsIn. */
 export function* deviationsOf(view: View, thumbprints: string[] = []): Generator<Deviation> {
   const left = new Map(view.resources);
-  for (const expected of expectedOf(view)) {
-    // They are a finding as a whole.
-    if (expected.type === ALLOW_POLICY && view.unreadPolicies !== undefined) continue;
-    const key = keyOf(expected);
-    const found = left.get(key);
-    left.delete(key);
-    if (found) yield* differencesIn(found, expected, thumbprints);
+  for (const expected of expectedOf(view, thumbprints)) {
+    const found = left.get(keyOf(expected));
+    left.delete(keyOf(expected));
+    if (found) yield* differencesIn(found, expected);
     else yield { ...ofExpected(expected), path: [], place: "", one: undefined, other: expected.inputs };
   }
-  for (const [key, found] of left) yield { ...ofFound(found, view.accounts), key };
-  if (view.unreadPolicies !== undefined) {
-    const what = "The allow policies";
-    const place = { key: ALLOW_POLICY, path: [], place: "", account: undefined, isGrant: true };
-    yield { ...place, kind: "finding", what, one: view.unreadPolicies, other: [] };
+  for (const [key, found] of left) {
+    yield { ...ofFound(found, view.accounts), key };
   }
 }
 
@@ -137,83 +116,34 @@ function ofFound({ type, name, title, inputs }: Found, accounts: Account[]): Omi
     const own = `${account.namespace}.${account.name}`;
     return type === ALLOW_POLICY ? name === account.id : name === own || name.startsWith(`${own}.`);
   };
+  // The name of one service account can begin with that of another one.
   const [account] = accounts.filter(isOf).sort((one, other) => other.name.length - one.name.length);
   const whole = { path: [], place: "", one: inputs, other: undefined };
   return { ...whole, account: account?.id, what: title, kind: "finding", isGrant: true };
 }
 
-function* differencesIn(found: Found, expected: Expected, chosen: string[]): Generator<Deviation> {
-  const inputs = withMetadata(withoutAdded(found, expected));
-  for (const difference of differencesBetween(inputs, withMetadata(expected.inputs))) {
+function* differencesIn(found: Found, expected: Expected): Generator<Deviation> {
+  for (const difference of differencesBetween(found.inputs, expected.inputs)) {
     const { path, one, other } = difference;
     const [first = "", ...rest] = path;
-    const part = expected.parts?.[first];
     const isOwnOutput = other instanceof OutputOf && isFrom(found, first, one, other);
     const isAsEmpty = isEmpty(one) && isEmpty(other) && !isEmptyCompared(found, path);
     // A setting that is secret is a finding itself.
     if (isOwnOutput || isAsEmpty || other === SECRET) continue;
-    const isOpen = one === UNKNOWN && other === UNKNOWN;
+    const part = expected.parts?.[first];
     yield {
       ...difference,
       ...ofExpected(expected),
       what: part ?? expected.what,
       place: (part ? rest : path).join("."),
-      kind: isOpen ? "open" : isListed(found, path) ? "listed" : "finding",
+      kind: kindOf(found, difference),
     };
   }
-  for (const [name, one] of Object.entries(keptBy(found))) {
-    const ofFlag = { path: [name], place: name, one, other: undefined, kind: "listed" as const };
-    yield { ...ofExpected(expected), ...ofFlag };
-  }
-  yield* thumbprintsIn(found, expected, chosen);
 }
 
-/** Compares the thumbprints of an issuer. The program reads them when it updates: in a preview, what is registered stays. */
-function* thumbprintsIn(found: Found, expected: Expected, chosen: string[]): Generator<Deviation> {
-  const { type, inputs, resource } = found;
-  const one = valueAt(inputs, "thumbprints");
-  if (type !== OIDC_ISSUER || isEmpty(one) || (one === UNKNOWN && valueAt(inputs, "url") === UNKNOWN)) return;
-  const { inputs: said, outputs } = resource.recorded ?? {};
-  const recorded = [said, outputs].flatMap((it) => valueAt(readFields(it), "thumbprints") ?? []);
-  const known = [...recorded, ...chosen].map((it) => textOf(it).toLowerCase());
-  const isKnown = (it: Value) => !isOpaque(it) && known.includes(textOf(it).toLowerCase());
-  // Someone else has chosen those of an imported issuer: a reviewer sees them.
-  const isOwn = resource.op.startsWith("import") || (Array.isArray(one) && one.every(isKnown));
-  yield {
-    ...ofExpected(expected),
-    ...{ path: ["thumbprints"], one, other: undefined, kind: isOwn ? "listed" : "finding" },
-    what: "The OIDC issuer",
-    place: "thumbprints",
-  };
-}
-
-/** Returns the options by which a resource stays when it leaves the program, where the component does not say so itself. */
-function keptBy({ type, state }: Found): Fields {
-  if (type === ALLOW_POLICY) return {};
-  return type.endsWith(":Namespace") ? without(state.kept, "retainOnDelete") : state.kept;
-}
-
-/** Returns the inputs without what a provider adds, and without those that are compared by themselves. */
-function withoutAdded({ type, inputs }: Found, { added = {} }: Expected): Fields {
-  const isAdded = (name: string, value: Value) => Object.hasOwn(added, name) && isEqual(value, added[name]);
-  const own = Object.entries(inputs).filter(([name, value]) => !isAdded(name, value));
-  return without(Object.fromEntries(own), ...(type === OIDC_ISSUER ? ["thumbprints"] : []));
-}
-
-/** Returns an object of Kubernetes with all of the maps in its metadata, so that they are compared key by key. */
-function withMetadata(inputs: Fields): Fields {
-  const [metadata, spec, template] = [["metadata"], ["spec"], ["spec", "template"]].map((it) =>
-    valueAt(inputs, ...it),
-  );
-  const ofPod = valueAt(template, "metadata");
-  const filled = (it: Value) => (isFields(it) ? { annotations: {}, labels: {}, ...it } : it);
-  return {
-    ...inputs,
-    ...(metadata !== undefined && { metadata: filled(metadata) }),
-    ...(isFields(spec) &&
-      isFields(template) &&
-      ofPod !== undefined && { spec: { ...spec, template: { ...template, metadata: filled(ofPod) } } }),
-  };
+function kindOf(found: Found, { path, one, other }: Difference): Deviation["kind"] {
+  if (one === UNKNOWN && other === UNKNOWN) return "open";
+  return isListed(found, path) ? "listed" : "finding";
 }
 
 /** Returns whether an input is this output: its value, or one that is known after the update and comes from its resource. */
@@ -229,18 +159,21 @@ function isEmptyCompared({ type }: Found, path: string[]): boolean {
   return type === ALLOW_POLICY || path.some((key) => /selector/i.test(key));
 }
 
-/** Returns whether a difference is only listed: many programs add tags, labels, and annotations to everything. */
-function isListed({ type }: Found, path: string[]): boolean {
+/**
+ * Returns whether a difference is only listed: tags, labels, and annotations, which many programs add to everything; options by which
+ * a resource stays in its service; and no thumbprints, or those of an imported issuer, which someone else has chosen.
+ */
+function isListed({ type, inputs, resource }: Found, path: string[]): boolean {
   const [first = ""] = path;
-  if (type.startsWith("aws:") && ["tags", "tagsAll"].includes(first)) return true;
-  const inMetadata = path[path.indexOf("metadata") + 1];
-  const isOfObject = first === "metadata" || path.slice(0, 3).join(".") === "spec.template.metadata";
-  if (!isOfObject || !type.startsWith("kubernetes:")) return false;
-  const key = path[path.indexOf("metadata") + 2];
-  return (
-    inMetadata === "labels" ||
-    (inMetadata === "annotations" && key !== undefined && !IDENTITY_ANNOTATION.test(key))
-  );
+  if (["retainOnDelete", "deletedWith"].includes(first)) return true;
+  if (type === OIDC_ISSUER) {
+    const isWithout = isEmpty(valueAt(inputs, "thumbprints"));
+    return first === "thumbprints" && (isWithout || resource.op.startsWith("import"));
+  }
+  if (type.startsWith("aws:")) return ["tags", "tagsAll"].includes(first);
+  if (!type.startsWith("kubernetes:") || !path.includes("metadata")) return false;
+  const [map, key] = path.slice(path.indexOf("metadata") + 1);
+  return map === "labels" || (map === "annotations" && key !== undefined && !IDENTITY_ANNOTATION.test(key));
 }
 
 const FIRST =
@@ -249,26 +182,11 @@ const FIRST =
 function sentenceOf({ what, place, path, one, other, kind, key }: Deviation): string {
   const subject = place ? `${what}: ${place}` : what;
   if (kind === "open") return `${subject} is known after the update only. ${FIRST}`;
-  if (key === ALLOW_POLICY)
-    return `${subject} are ${jsonOf(one)} instead of a list, so they cannot be compared.`;
-  if (path.length === 0 && one === undefined) return `${subject} is missing.`;
-  if (path.length === 0) {
-    const content = key.startsWith(ALLOW_POLICY) ? `: ${valueText(one, path)}` : ".";
-    return `${subject} is in the component, and no setting requires it${content}`;
-  }
-  if (key.startsWith(OIDC_ISSUER) && path[0] === "thumbprints") {
-    return `${subject} are ${jsonOf(one)}, which the component does not choose: the owner of such a certificate could act as every service account.`;
-  }
-  const wanted = valueText(other, path);
-  if (one === SECRET) return `${subject} is secret, so it cannot be compared with ${wanted}.`;
-  if (isOpaque(other) && one === UNKNOWN) {
-    return `${subject} is known after the update only, and does not come from the component's own resource.`;
-  }
-  if (one === UNKNOWN) return `${subject} is known after the update only, and must be ${wanted}.`;
-  if (isOpaque(other) && jsonOf(other) === jsonOf(UNKNOWN)) {
-    return `${subject} is ${valueText(one, path)}, and what it must be is known after the update only.`;
-  }
-  return `${subject} is ${valueText(one, path)} instead of ${wanted}.`;
+  if (path.length > 0) return `${subject} is ${valueText(one, path)} instead of ${valueText(other, path)}.`;
+  if (one === undefined) return `${subject} is missing.`;
+  // Its name does not say whom it grants a token.
+  const content = key.startsWith(ALLOW_POLICY) ? `: ${valueText(one, path)}` : ".";
+  return `${subject} is in the component, and no setting requires it${content}`;
 }
 
 /** Returns a value for people: all of it, except for an exchange script and what can be a token. */
@@ -289,13 +207,9 @@ function* settingFindings({ settings, accounts }: View): Generator<Finding> {
     yield { text: `${name} is a setting of another version of this project, so it is not compared.` };
   }
 
-  const list = valueAt(settings, "serviceAccounts");
-  for (const { path, value } of opaqueIn(settings)) {
-    if (value !== SECRET) continue;
-    const [name, index] = path;
-    const entry = name === "serviceAccounts" && Array.isArray(list) ? list[Number(index)] : undefined;
-    const account = accounts.find((it) => it.settings === entry);
-    yield findingOf(account?.id, `${path.join(".")} is secret, so what depends on it cannot be compared.`);
+  yield* secretFindings(without(settings, "serviceAccounts"));
+  for (const account of accounts) {
+    yield* secretFindings(account.settings, account.id);
   }
 
   const [url, arn] = [valueAt(settings, "issuerUrl"), valueAt(settings, "oidcProviderArn")];
@@ -307,22 +221,25 @@ function* settingFindings({ settings, accounts }: View): Generator<Finding> {
   yield { text: `oidcProviderArn is ${jsonOf(arn)}, which is not the provider of issuerUrl ${jsonOf(url)}.` };
 }
 
-/** The provider of Pulumi Cloud receives the access token of the login. One inside the component is compared with the others. */
-function* providerFindings({ providers, settings, resources }: View): Generator<Finding> {
-  for (const [name, all] of providers) {
-    if (all.length === 1) continue;
-    const urns = all.map(({ urn }) => urn).join(", ");
-    yield { text: `The resources of the component have several providers of ${name}: ${urns}.` };
+function* secretFindings(settings: Fields, account?: string): Generator<Finding> {
+  // What is not known differs from itself.
+  for (const { path, one } of differencesBetween(settings, settings)) {
+    const name = path.join(".");
+    const text = `${name} is secret, so what depends on it cannot be compared.`;
+    if (one === SECRET) yield { account, text };
   }
-  const inside = [...resources.values()].map(({ state }) => state.urn);
+}
+
+/** The provider of Pulumi Cloud receives the access token of the login. */
+function* providerFindings({ providers, apiUrl, settings }: View): Generator<Finding> {
+  for (const [name, urns] of providers) {
+    if (urns.length === 1) continue;
+    yield { text: `The resources of the component have several providers of ${name}: ${urns.join(", ")}.` };
+  }
   const expected = valueAt(settings, "pulumiApiUrl");
-  for (const { urn, inputs } of providers.get("pulumiservice") ?? [{ urn: "", inputs: undefined }]) {
-    const apiUrl = valueAt(inputs, "apiUrl");
-    // Spelled as in the settings, except for a slash: Go and Node.js can read another host in the same URL.
-    const isSame = typeof apiUrl === "string" && apiUrl.replace(/\/$/, "") === expected;
-    if (isSame || inside.includes(urn)) continue;
-    const advice = `The environment of each update decides. Set apiUrl of the provider to ${jsonOf(expected)}.`;
-    const text = `The provider of Pulumi Cloud: apiUrl is ${jsonOf(apiUrl)} instead of ${jsonOf(expected)}.`;
-    yield { text: `${text}${apiUrl === undefined ? ` ${advice}` : ""}` };
-  }
+  // Spelled as in the settings, except for a slash: Go and Node.js can read another host in the same URL.
+  if (typeof apiUrl === "string" && apiUrl.replace(/\/$/, "") === expected) return;
+  const advice = `The environment of each update decides. Set apiUrl of the provider to ${jsonOf(expected)}.`;
+  const text = `The provider of Pulumi Cloud: apiUrl is ${jsonOf(apiUrl)} instead of ${jsonOf(expected)}.`;
+  yield { text: apiUrl === undefined ? `${text} ${advice}` : text };
 }

@@ -22,14 +22,14 @@ export interface PlannedComponent {
   before: View;
   /** What the program says. Empty if the update deletes it. */
   after: View;
-  /** The other type that it would have after the update. */
-  otherType: string | undefined;
   /** What leaves the component and is not deleted: a sentence for each. */
   kept: { title: string; reason: string }[];
-  /** The resources of the rest of the program after the update. */
-  others: Other[];
   /** The resources in it, before or after the update. */
   resources: PlannedResource[];
+  /** The resources of the rest of the program after the update. */
+  others: Found[];
+  /** All components of the program, with this one. */
+  all: PlannedComponent[];
 }
 
 /** A component at one time. */
@@ -40,12 +40,10 @@ export interface View {
   accounts: Account[];
   /** The resources in the component by `keyOf`, each allow policy as one of them. */
   resources: Map<string, Found>;
-  /** What the issuer has in place of a list of policies. */
-  unreadPolicies: Value | undefined;
-  /** The providers of the resources in the component, by package. */
-  providers: Map<string, Provider[]>;
-  /** The other components of the same organization, after the update. Only of what the program says. */
-  neighbors: View[];
+  /** The URNs of the providers of the resources in the component, by package. */
+  providers: Map<string, string[]>;
+  /** The URL that the provider of Pulumi Cloud has. */
+  apiUrl: Value | undefined;
 }
 
 /** A service account of the component. */
@@ -65,24 +63,15 @@ export interface Found {
   name: string;
   /** Such as `RolePolicy logs`. */
   title: string;
+  /** With the options by which it stays in its service when it leaves the program. */
   inputs: Fields;
   state: State;
   resource: PlannedResource;
 }
 
-export interface Other extends Found {
-  /** The other component that it is in. */
-  owner: PlannedResource | undefined;
-}
-
-export interface Provider {
-  urn: string;
-  /** Undefined if the plan does not have it. */
-  inputs: Fields | undefined;
-}
-
 export const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
 export const OIDC_ISSUER = "pulumiservice:index:OidcIssuer";
+export const ISSUER = { type: OIDC_ISSUER, name: "oidc-issuer" };
 export const ROLE = "aws:iam/role:Role";
 export const SERVICE_ACCOUNT = "kubernetes:core/v1:ServiceAccount";
 
@@ -113,7 +102,7 @@ type When = "deployed" | "planned";
 /**
  * Returns the components of a plan, by their names: a preview has them in any order.
  *
- * @throws Error if there is none, or if the plan does not contain all of one.
+ * @throws Error if there is none, if the plan does not contain all of one, or if one becomes something else.
  */
 export function readComponents({ resources }: Plan): PlannedComponent[] {
   const components = resources.filter(isComponent).sort((one, other) => one.name.localeCompare(other.name));
@@ -121,10 +110,9 @@ export function readComponents({ resources }: Plan): PlannedComponent[] {
     throw new Error(`This plan has no PulumiCloudAccess. Is this the right program's plan? ${ALL}`);
   }
   const owners = { deployed: ownersAt("deployed", resources), planned: ownersAt("planned", resources) };
-  const read = components.map((component) => readComponent(component, resources, owners));
-  const views = read.flatMap(({ after, isDeleted }) => (isDeleted ? [] : [after]));
-  for (const { after } of read) after.neighbors.push(...views.filter((it) => isNeighbor(it, after)));
-  return read;
+  const all: PlannedComponent[] = [];
+  all.push(...components.map((component) => readComponent(component, resources, owners, all)));
+  return all;
 }
 
 /** What was deployed as a component is one, whatever its type says now. */
@@ -159,44 +147,41 @@ function readComponent(
   component: PlannedResource,
   resources: PlannedResource[],
   owners: Record<When, Owners>,
+  all: PlannedComponent[],
 ): PlannedComponent {
-  const { deployed, planned } = component;
-  const isIn = (when: When) => (it: PlannedResource) => owners[when].get(it) === component;
-  const [old, now] = [resources.filter(isIn("deployed")), resources.filter(isIn("planned"))];
+  const { name, deployed, planned } = component;
+  const insideAt = (when: When) => resources.filter((it) => owners[when].get(it) === component);
+  const [old, now] = [insideAt("deployed"), insideAt("planned")];
   const after = viewOf(planned, "planned", now, resources);
-  if (planned?.type === COMPONENT) requireAll(after);
-  const inside = new Set([...old, ...now]);
+  if (planned && planned.type !== COMPONENT) {
+    throw new Error(`PulumiCloudAccess "${name}" becomes ${planned.type}, so nothing of it can be compared.`);
+  }
+  if (planned) requireAll(after);
   return {
-    name: component.name,
+    name,
     isDeployed: deployed !== undefined,
     isDeleted: planned === undefined,
     before: viewOf(deployed, "deployed", old, resources),
     after,
-    otherType: planned && planned.type !== COMPONENT ? planned.type : undefined,
-    kept: old.flatMap((it) => keptOf(it, now.includes(it), deployed?.name ?? "")),
-    others: resources
-      .filter((it) => !now.includes(it))
-      .flatMap((it) =>
-        foundAt("planned", it, "").map((found) => ({ ...found, owner: owners.planned.get(it) })),
-      ),
-    resources: [...inside],
+    kept: old.flatMap((it) => keptOf(it, now.includes(it))),
+    resources: [...new Set([...old, ...now])],
+    others: resources.filter((it) => !now.includes(it)).flatMap((it) => foundAt("planned", it)),
+    all,
   };
 }
 
 /** Returns what is deployed of a component and stays in its service, although it leaves the component. */
-function keptOf(resource: PlannedResource, isInside: boolean, component: string): PlannedComponent["kept"] {
+function keptOf(resource: PlannedResource, isInside: boolean): PlannedComponent["kept"] {
   const { deployed, planned, isReplaced, urn } = resource;
-  const [found] = foundAt("deployed", resource, component);
-  if (!deployed || !found) return [];
+  if (!deployed) return [];
+  const title = titleOf(deployed);
   const flags = Object.entries(deployed.kept).map(([name, value]) => `${name}: ${value}`);
-  const { title } = found;
   if (flags.length > 0 && (!planned || isReplaced)) {
     const what = planned ? "is replaced, and the old one" : "leaves the program, and";
     return [{ title, reason: `${what} is not deleted (${flags.join(", ")})` }];
   }
-  return planned && !isInside
-    ? [{ title, reason: `leaves the component, and stays in the program: ${urn}` }]
-    : [];
+  if (!planned || isInside) return [];
+  return [{ title, reason: `leaves the component, and stays in the program: ${urn}` }];
 }
 
 /** @throws Error if a component cannot be compared, since the plan or the component has only a part of it. */
@@ -222,39 +207,32 @@ function viewOf(
   inside: PlannedResource[],
   all: PlannedResource[],
 ): View {
+  const name = state?.name ?? "";
   const settings = state ? inputsOf(state) : {};
   const accounts = accountsOf(settings);
-  const found = inside.flatMap((it) => foundAt(when, it, state?.name ?? ""));
-  const issuer = found.find(({ type, name }) => type === OIDC_ISSUER && name === "oidc-issuer");
-  const policies = valueAt(issuer?.inputs, "policies");
-  const withoutPolicies = found.map((it) => {
-    return it === issuer && issuer ? { ...issuer, inputs: without(issuer.inputs, "policies") } : it;
-  });
   const isRead = (it: Found) => accounts.some((account) => isReadAs(account, it));
+  const found = inside.flatMap((it) => foundAt(when, it, name)).filter((it) => !isRead(it));
   const resources = new Map<string, Found>();
-  for (const it of [
-    ...withoutPolicies.filter((it) => !isRead(it)),
-    ...(issuer && Array.isArray(policies) ? policies.map((it) => policyIn(issuer, it)) : []),
-  ]) {
-    resources.set(unusedKey(keyOf(it), resources), it);
+  for (const it of found.flatMap(withPolicies)) {
+    let key = keyOf(it);
+    // Several resources can have the same name, below several parents.
+    while (resources.has(key)) key += " again";
+    resources.set(key, it);
   }
-  return {
-    name: state?.name ?? "",
-    settings,
-    accounts,
-    resources,
-    unreadPolicies: issuer && !Array.isArray(policies) ? (policies ?? null) : undefined,
-    providers: readProviders(when, inside, all),
-    neighbors: [],
-  };
+
+  const providers = providersOf(inside.flatMap((it) => it[when] ?? []));
+  const [urn] = providers.get("pulumiservice") ?? [];
+  const pulumiCloud = all.find((it) => it.urn === urn)?.[when];
+  const apiUrl = pulumiCloud && valueAt(inputsOf(pulumiCloud), "apiUrl");
+  return { name, settings, accounts, resources, providers, apiUrl };
 }
 
-/** Several resources can have the same name, below several parents. */
-function unusedKey(key: string, taken: Map<string, unknown>): string {
-  let number = 1;
-  const numbered = () => (number === 1 ? key : `${key} (${number})`);
-  while (taken.has(numbered())) number += 1;
-  return numbered();
+/** Returns the issuer of the component without its policies, and each of them beside it; any other resource as it is. */
+function withPolicies(found: Found): Found[] {
+  const policies = valueAt(found.inputs, "policies");
+  if (keyOf(found) !== keyOf(ISSUER) || !Array.isArray(policies)) return [found];
+  const issuer = { ...found, inputs: without(found.inputs, "policies") };
+  return [issuer, ...policies.map((it) => policyIn(issuer, it))];
 }
 
 /** Returns the entries of the list of service accounts that have a name. */
@@ -275,89 +253,59 @@ function isReadAs(account: Account, { type, state, resource }: Found): boolean {
 
 /** Returns an allow policy. Its name is that of the service account that it names. */
 function policyIn(issuer: Found, policy: Value): Found {
-  const [namespace, name] = [NAMESPACE_CLAIM, NAME_CLAIM].map((claim) => valueAt(policy, "rules", claim));
+  const namespace = valueAt(policy, "rules", NAMESPACE_CLAIM);
+  const name = valueAt(policy, "rules", NAME_CLAIM);
   const isNamed = typeof namespace === "string" && typeof name === "string";
   const id = isNamed ? accountId({ namespace, name }) : "no service account";
   const inputs = isFields(policy) ? policy : { policy };
   return { ...issuer, type: ALLOW_POLICY, name: id, title: `Allow policy of ${id}`, inputs };
 }
 
-function readProviders(
-  when: When,
-  inside: PlannedResource[],
-  all: PlannedResource[],
-): Map<string, Provider[]> {
-  const providers = new Map<string, Provider[]>();
-  for (const urn of new Set(inside.flatMap((it) => it[when]?.provider ?? []))) {
+function providersOf(states: State[]): Map<string, string[]> {
+  const providers = new Map<string, string[]>();
+  for (const urn of new Set(states.flatMap(({ provider }) => provider ?? []))) {
     // URN of the type pulumi:providers:PACKAGE
     const [, packageName = ""] = /[:$]pulumi:providers:([^:]+)::/.exec(urn) ?? [];
-    const state = all.find((it) => it.urn === urn)?.[when];
-    const provider = { urn, inputs: state && inputsOf(state) };
-    providers.set(packageName, [...(providers.get(packageName) ?? []), provider]);
+    providers.set(packageName, [...(providers.get(packageName) ?? []), urn]);
   }
   return providers;
 }
 
 /** Returns a resource at that time. @param component the name that is left out of its own. */
-function foundAt(when: When, resource: PlannedResource, component: string): Found[] {
+function foundAt(when: When, resource: PlannedResource, component = ""): Found[] {
   const state = resource[when];
   if (!state) return [];
-  const { type, name } = state;
+  const { type, name, kept } = state;
   const isNamed = component !== "" && name.startsWith(`${component}.`);
-  const title = `${type.split(":").at(-1)} ${name}`;
   // The name of another one must not be taken for one without the component's.
   const ownName = isNamed ? name.slice(component.length + 1) : JSON.stringify(name);
-  const inputs = when === "deployed" ? deployedInputs(resource) : inputsOf(state);
-  return [{ type, name: ownName, title, inputs, state, resource }];
+  // What a refresh has added to a resource that stays the same, such as a default of the service, the update does not change.
+  const { planned = state } = resource;
+  const inputs = inputsOf(resource.op === "same" ? planned : state);
+  return [{ type, name: ownName, title: titleOf(state), inputs: { ...inputs, ...kept }, state, resource }];
+}
+
+function titleOf({ type, name }: State): string {
+  return `${type.split(":").at(-1)} ${name}`;
 }
 
 /**
- * A refresh adds what the program does not say. For a resource that stays the same, that is not a change. In Pulumi Cloud it is one:
- * a key of an allow policy counts.
+ * Returns the inputs of a resource, without what the AWS provider and the engine note beside them: pkg/reservedkeys in
+ * pulumi-terraform-bridge, pkg/resource/deploy/providers in pulumi. That decides nothing, since a program can write it.
  */
-function deployedInputs({ type, op, deployed, planned }: PlannedResource): Fields {
-  const inputs = deployed ? inputsOf(deployed) : {};
-  const isAdding = op === "same" && /^(aws|kubernetes):/.test(type);
-  return isAdding && planned ? (pruned(inputs, inputsOf(planned)) as Fields) : inputs;
-}
-
-/** Returns a value with only the keys that `other` has. */
-function pruned(value: Value, other: Value): Value {
-  if (!isFields(value) || !isFields(other)) return value;
-  const kept = Object.entries(value).filter(([key]) => Object.hasOwn(other, key));
-  return Object.fromEntries(kept.map(([key, element]) => [key, pruned(element, other[key] ?? null)]));
-}
-
-/**
- * What providers note about inputs, beside them: pkg/reservedkeys in pulumi-terraform-bridge, provider/pkg/provider/provider.go in
- * pulumi-kubernetes, sdk/nodejs/provider in pulumi. Which inputs are a provider's own, they do not decide: a program can write them.
- */
-const NOTES = ["__meta", "__fieldManager", "__initialApiVersion", "__inputs", "__internal"];
-const NOTES_AT_ANY_DEPTH = ["__defaults"];
-
 export function inputsOf({ type, inputs }: State): Fields {
+  const fields = readFields(inputs);
   // A key of an allow policy or a file of a ConfigMap must not be overlooked.
-  const isOfAws = type.startsWith("aws:");
-  const isOfPulumiCloud = type.startsWith("pulumiservice:");
-  const read = readFields(inputs, isOfAws ? NOTES_AT_ANY_DEPTH : []);
-  const fields = isOfPulumiCloud ? read : without(read, ...NOTES, ...NOTES_AT_ANY_DEPTH);
-  if (type !== ROLE) return fields;
-  const trustPolicy = documentOf(valueAt(fields, "assumeRolePolicy"));
-  return trustPolicy === undefined ? fields : { ...fields, assumeRolePolicy: trustPolicy };
+  if (!/^(aws|pulumi):/.test(type)) return fields;
+  const own = without(fields, "__defaults", "__internal");
+  const trustPolicy = documentOf(valueAt(own, "assumeRolePolicy"));
+  return trustPolicy === undefined ? own : { ...own, assumeRolePolicy: trustPolicy };
 }
 
 /** Returns whether two names of Pulumi Cloud can be those of the same thing. */
 export function isSameName(one: Value | undefined, other: Value | undefined): boolean {
   if (isOpaque(one) || isOpaque(other)) return true;
   return typeof one === "string" && typeof other === "string" && one.toLowerCase() === other.toLowerCase();
-}
-
-/** Returns whether another component has the same organization of the same Pulumi Cloud, as far as is known. */
-function isNeighbor(one: View, other: View): boolean {
-  if (one === other) return false;
-  return ["organization", "pulumiApiUrl"].every((name) => {
-    return isSameName(valueAt(one.settings, name), valueAt(other.settings, name));
-  });
 }
 
 /** Returns the outputs of a resource; none if the update creates it again. */

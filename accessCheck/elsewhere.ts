@@ -1,9 +1,9 @@
 // What an update does outside the components: a list without a judgment, since a program can do anything.
 
 import { inputsOf, outsideOf } from "./components";
-import type { Plan, PlannedResource, State } from "./plan";
-import { tableRow, wrap } from "./terminal";
-import { documentOf, type Fields, isFields, textOf, type Value, valueAt } from "./values";
+import { isChanged, type Plan, type PlannedResource, type State } from "./plan";
+import { textRow, wrap } from "./terminal";
+import { documentOf, isEmpty, isFields, jsonOf, readValue, textOf, valueAt, wordsOf } from "./values";
 
 /** A type of which more resources have the same operation than this is one line with their number. */
 const MANY = 20;
@@ -26,54 +26,52 @@ const IDENTITY_TYPES = [
 interface Row {
   what: string;
   type: string;
-  name: string;
-  /** What it is in its service, as far as that is known. */
-  identity: string;
+  /** Its type and name, and what it is in its service, as far as that is known. */
+  resource: string;
   isOfIdentities: boolean;
 }
 
 /** Returns lines: the `aws:` settings, since a default provider is in no step, and what the update does to each resource. */
 export function elsewhereLines(plan: Plan): string[] {
   const settings = Object.entries(plan.config).filter(([key]) => key.startsWith("aws:"));
-  const rows = outsideOf(plan).flatMap((it) => rowOf(it));
+  const rows = outsideOf(plan).filter(isChanged).map(rowOf);
   const isFirst = ({ type }: Row) => FIRST.test(type);
   const sorted = [...rows.filter(isFirst), ...rows.filter((it) => !isFirst(it))];
   const lines = linesOf(sorted);
   const ofIdentities = rows.filter(({ isOfIdentities }) => isOfIdentities).length;
   const number = rows.length === 1 ? "1 resource" : `${rows.length} resources`;
+  const summary = `${number}, of which ${ofIdentities} concern${ofIdentities === 1 ? "s" : ""} identities: IAM, EKS, Pulumi Cloud, ConfigMaps, Secrets, service accounts, RBAC, admission policies, and what can create them.`;
   return [
     ...settings.sort().flatMap(([key, value]) => wrap(`${key}: ${withoutCredentials(key, value)}`, 2)),
     ...lines,
     "",
-    ...wrap(
-      rows.length === 0
-        ? "Nothing changes elsewhere."
-        : `${number}, of which ${ofIdentities} concern${ofIdentities === 1 ? "s" : ""} identities: IAM, EKS, Pulumi Cloud, ConfigMaps, Secrets, service accounts, RBAC, admission policies, and what can create them.`,
-      2,
-      2,
-    ),
+    ...wrap(rows.length === 0 ? "Nothing changes elsewhere." : summary, 2, 2),
   ];
+}
+
+/** Returns a line for each resource that the update changes. */
+export function stepLines(resources: PlannedResource[]): string[] {
+  return resources.map(rowOf).flatMap(({ what, resource }) => lineOf(what, resource));
 }
 
 /** Returns a line for each resource or, where many are of one type, for all of these. */
 function linesOf(rows: Row[]): string[] {
-  const groupOf = ({ what, type }: Row) => `${what}\n${type}`;
   const isGrouped = ({ type, isOfIdentities }: Row) => !isOfIdentities && !type.endsWith("Patch");
   const groups = new Map<string, Row[]>();
-  for (const row of rows.filter(isGrouped))
-    groups.set(groupOf(row), [...(groups.get(groupOf(row)) ?? []), row]);
-  const sizeOf = (row: Row) => (isGrouped(row) ? (groups.get(groupOf(row))?.length ?? 1) : 1);
-  return rows.flatMap((row) => {
-    const { what, type, name, identity } = row;
-    const size = sizeOf(row);
-    if (size > MANY) return groups.get(groupOf(row))?.[0] === row ? lineOf(what, `${size} × ${type}`) : [];
-    return lineOf(what, `${type} ${name}${identity && ` (${identity})`}`);
+  for (const row of rows) {
+    // A row that is not grouped has a group of its own.
+    const key = isGrouped(row) ? `${row.what} ${row.type}` : `${groups.size}`;
+    groups.set(key, [...(groups.get(key) ?? []), row]);
+  }
+  return [...groups.values()].flatMap((group) => {
+    const [{ what, type } = { what: "", type: "" }] = group;
+    if (group.length > MANY) return lineOf(what, `${group.length} × ${type}`);
+    return group.flatMap(({ resource }) => lineOf(what, resource));
   });
 }
 
 function lineOf(what: string, resource: string): string[] {
-  const [first = "", ...others] = wrap(resource, 0, WIDTH + 4);
-  return [...tableRow([what, first], [WIDTH]), ...others];
+  return textRow([what], ["replaces".length], resource);
 }
 
 const WHAT: Record<string, string> = {
@@ -84,92 +82,60 @@ const WHAT: Record<string, string> = {
   delete: "deletes",
 };
 
-const WIDTH = "leaves".length + 2;
-
-function rowOf({ op, type, name, isReplaced, deployed, planned }: PlannedResource): Row[] {
-  // What was read before is only read again.
-  const isUnchanged = ["same", "refresh"].includes(op) || (op.startsWith("read") && deployed !== undefined);
+function rowOf(resource: PlannedResource): Row {
+  const { type, name, isReplaced, deployed, planned } = resource;
+  const types = [...new Set([deployed?.type ?? type, type])];
+  const isKept = Object.keys(deployed?.kept ?? {}).length > 0 && (!planned || isReplaced);
   const state = planned ?? deployed;
-  if (!state || (isUnchanged && !isReplaced)) return [];
-  const kept = Object.keys(deployed?.kept ?? {}).length > 0 && (!planned || isReplaced);
-  const what = isReplaced && planned ? "replaces" : (WHAT[op.replace(/-.*/, "")] ?? op);
-  return [
-    {
-      what: kept && !planned ? "leaves" : what,
-      type: state.type,
-      name,
-      identity: [
-        ...(state.type === type ? [] : [`becomes ${type}`]),
-        ...(deployed && deployed.type !== state.type ? [`was ${deployed.type}`] : []),
-        ...identitiesOf(state),
-        ...(kept ? ["not deleted in its service"] : []),
-      ].join(", "),
-      isOfIdentities: [state.type, deployed?.type ?? ""].some((it) =>
-        IDENTITY_TYPES.some((of) => of.test(it)),
-      ),
-    },
+  const known = [
+    ...types.filter((it) => it !== type).map((it) => `was ${it}`),
+    ...(state ? identitiesOf(state) : []),
+    ...(isKept ? ["not deleted in its service"] : []),
   ];
+  return {
+    what: whatOf(resource, isKept),
+    type,
+    resource: `${type} ${name}${known.length > 0 ? ` (${known.join(", ")})` : ""}`,
+    isOfIdentities: types.some((it) => IDENTITY_TYPES.some((of) => of.test(it))),
+  };
+}
+
+/** Returns what the update does, as a verb. */
+function whatOf({ op, isReplaced, planned }: PlannedResource, isKept: boolean): string {
+  if (planned && isReplaced) return "replaces";
+  if (!planned && isKept) return "leaves";
+  return WHAT[op.replace(/-.*/, "")] ?? op;
 }
 
 /** The inputs by which AWS and Pulumi Cloud know something. */
-const NAMES = [
-  ...[
-    "namespace",
-    "serviceAccount",
-    "name",
-    "role",
-    "roleName",
-    "roles",
-    "user",
-    "users",
-    "policyArn",
-    "roleArn",
-  ],
-  ...[
-    "clusterName",
-    "principalArn",
-    "typeName",
-    "url",
-    "organization",
-    "organizationName",
-    "team",
-    "teamName",
-  ],
-];
+const NAMES = wordsOf(`
+  namespace serviceAccount name role roleName roles user users policyArn roleArn clusterName principalArn typeName
+  url organization organizationName team teamName`);
 
 /** Returns what a resource is in its service: its ID, which an import has too, and what its inputs name. */
 function identitiesOf(state: State): string[] {
   const inputs = inputsOf(state);
-  const { id } = state;
-  const metadata = valueAt(inputs, "metadata");
-  const names = isFields(metadata) ? [objectName(metadata)] : [];
+  const object = ["namespace", "name"].flatMap((key) => valueAt(inputs, "metadata", key) ?? []);
   const named = NAMES.flatMap((key) => {
     const value = valueAt(inputs, key);
-    return value === undefined || value === null || isFields(value) ? [] : [`${key}: ${textOf(value)}`];
+    return isEmpty(value) || isFields(value) ? [] : [`${key}: ${textOf(value)}`];
   });
-  const all = [...names, ...(id ? [`ID: ${id}`] : []), ...named];
-  return [...new Set(all)];
-}
-
-function objectName(metadata: Fields): string {
-  const [namespace, name] = [valueAt(metadata, "namespace"), valueAt(metadata, "name")];
-  if (name === undefined)
-    return `a name of Pulumi's own${namespace === undefined ? "" : ` in ${textOf(namespace)}`}`;
-  return namespace === undefined ? textOf(name) : `${textOf(namespace)}/${textOf(name)}`;
+  return [
+    ...(object.length > 0 ? [object.map(textOf).join("/")] : []),
+    ...(state.id ? [`ID: ${state.id}`] : []),
+    ...named,
+  ];
 }
 
 const CREDENTIALS = /accessKey|secretKey|token|password/i;
+const HIDDEN = "not shown";
 
 /** Returns a setting of the AWS provider. Of an object, each credential is left out. */
 function withoutCredentials(key: string, value: string): string {
-  return CREDENTIALS.test(key) ? "not shown" : textOf(hidden(documentOf(value) ?? null));
-}
-
-function hidden(value: Value): Value {
-  if (Array.isArray(value)) return value.map(hidden);
-  if (!isFields(value)) return value;
-  const entries = Object.entries(value);
-  return Object.fromEntries(
-    entries.map(([key, it]) => [key, CREDENTIALS.test(key) ? "not shown" : hidden(it)]),
-  );
+  const document = documentOf(value);
+  const isUnread = document === value && /^\s*[[{]/.test(value);
+  if (CREDENTIALS.test(key) || isUnread) return HIDDEN;
+  if (document === value) return value;
+  const hide = (name: string, it: unknown) => (CREDENTIALS.test(name) ? HIDDEN : it);
+  return jsonOf(readValue(JSON.parse(JSON.stringify(document, hide))));
 }

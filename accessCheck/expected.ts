@@ -10,7 +10,16 @@ import { join } from "node:path";
 import { bindingSpec, policySpec } from "../kubernetes/injectionPolicy";
 import { type JobPodArgs, jobPod } from "../kubernetes/jobPod";
 import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, VOLUME_NAME } from "../kubernetes/tokenVolume";
-import { type Account, ALLOW_POLICY, keyOf, OIDC_ISSUER, outputsOf, ROLE, type View } from "./components";
+import {
+  type Account,
+  ALLOW_POLICY,
+  type Found,
+  ISSUER,
+  keyOf,
+  outputsOf,
+  ROLE,
+  type View,
+} from "./components";
 import { allowPolicy, association, injection, ROLE_ANNOTATION, request, trustPolicy } from "./grants";
 import {
   type Fields,
@@ -19,7 +28,9 @@ import {
   isOpaque,
   jsonOf,
   OutputOf,
+  readFields,
   textOf,
+  UNKNOWN,
   type Value,
   valueAt,
 } from "./values";
@@ -38,68 +49,95 @@ export interface Expected {
   what: string;
   /** How a sentence about one of its inputs begins, if it has words of its own. */
   parts?: Record<string, string>;
-  /** All of its inputs. What is empty can be left out. */
+  /** All of its inputs, with those that its provider adds. What is empty can be left out. */
   inputs: Fields;
-  /** The inputs that its provider can add. */
-  added?: Fields;
   /** Whether it decides who is granted something: then nothing that is deployed may become unknown. */
   isGrant: boolean;
 }
 
-/** Returns all resources that a component must have by its settings. */
-export function expectedOf(view: View): Expected[] {
+/**
+ * Returns all resources that a component must have by its settings.
+ *
+ * @param thumbprints those that a new issuer may have.
+ */
+export function expectedOf(view: View, thumbprints: string[]): Expected[] {
   const { accounts } = view;
   const ofAccounts = accounts.flatMap((account) => {
     const all = [...identityOf(view, account), ...exchangeOf(view, account)];
     return all.map((expected) => ({ ...expected, account }));
   });
-  return [...commonOf(view), ...ofAccounts, ...injectionOf(view)];
+  return [...commonOf(view, thumbprints), ...ofAccounts, ...injectionOf(view)];
 }
 
 /** Returns what there is once for all service accounts. */
-function commonOf({ settings, resources }: View): Expected[] {
+function commonOf(view: View, thumbprints: string[]): Expected[] {
+  const { settings, accounts, resources } = view;
   const setting = (name: string) => valueAt(settings, name) ?? null;
   const stash = { type: "pulumi:index:Stash", what: "The place where the component stays", isGrant: false };
   const place = { organization: setting("organization"), issuerUrl: setting("issuerUrl") };
   const namespaces = setting("createNamespaces");
   const names = Array.isArray(namespaces) ? namespaces.map(textOf) : [];
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
-
-  // The program can pass its own provider.
-  const ofProvider = { type: "pulumi:providers:pulumiservice", name: "oidc-issuer", isGrant: true };
-  const provider = resources.get(keyOf(ofProvider));
-  // The version is that of the SDK.
-  const added = { version: valueAt(provider?.inputs, "version") ?? null };
-  const inputs = { apiUrl: setting("pulumiApiUrl") };
+  const issuer = resources.get(keyOf(ISSUER));
+  const isUnread = valueAt(issuer?.inputs, "policies") !== undefined;
   return [
     { ...stash, name: "oidc-issuer.url", inputs: { input: setting("pulumiApiUrl") } },
     { ...stash, name: "oidc-issuer.place", inputs: { input: place } },
-    ...(provider ? [{ ...ofProvider, what: "The provider of Pulumi Cloud", inputs, added }] : []),
+    ...providerOf(view),
     ...names.map((name) => ({
-      ...kubernetesObject("v1", "Namespace", { name, labels }),
+      ...kubernetesObject("v1", "Namespace", { name, labels }, { retainOnDelete: true }),
       name,
       what: `Namespace ${name}`,
       isGrant: false,
     })),
     {
-      type: OIDC_ISSUER,
-      name: "oidc-issuer",
+      ...ISSUER,
       what: "The OIDC issuer",
       inputs: {
         organization: setting("organization"),
         name: setting("issuerName"),
         url: setting("issuerUrl"),
         maxExpirationSeconds: setting("maxExpirationSeconds"),
+        thumbprints: thumbprintsOf(view, issuer, thumbprints),
+        // Where it is not a list, its elements cannot be compared one by one.
+        ...(isUnread && { policies: accounts.map(allowPolicy) }),
       },
       isGrant: true,
     },
   ];
 }
 
-/** Returns the type and the inputs of an object. */
+/** Returns the provider of Pulumi Cloud. The program can pass its own, outside of the component. */
+function providerOf({ settings, resources }: View): Expected[] {
+  const provider = { type: "pulumi:providers:pulumiservice", name: "oidc-issuer", isGrant: true };
+  const found = resources.get(keyOf(provider));
+  if (!found) return [];
+  // The version is that of the SDK.
+  const version = valueAt(found.inputs, "version") ?? null;
+  const inputs = { apiUrl: valueAt(settings, "pulumiApiUrl") ?? null, version };
+  return [{ ...provider, what: "The provider of Pulumi Cloud", inputs }];
+}
+
+/** Returns the thumbprints that an issuer must have: registered ones, since the program reads others in no preview. */
+function thumbprintsOf({ settings }: View, issuer: Found | undefined, chosen: string[]): Value {
+  const { inputs, outputs } = issuer?.resource.recorded ?? {};
+  const recorded = [inputs, outputs].flatMap((it) => valueAt(readFields(it), "thumbprints") ?? []);
+  const known = [...new Set([...recorded, ...chosen])].filter((it) => typeof it === "string");
+  const isKnown = (it: Value) => known.some((other) => other.toLowerCase() === textOf(it).toLowerCase());
+  const found = valueAt(issuer?.inputs, "thumbprints");
+  if (Array.isArray(found) && found.length > 0 && found.every(isKnown)) return found;
+  return valueAt(settings, "issuerUrl") === UNKNOWN ? UNKNOWN : known;
+}
+
+const NO_NOTES = { annotations: {}, labels: {} };
+
+/** Returns the type and the inputs of an object. Its annotations and labels are compared one by one. */
 function kubernetesObject(apiVersion: string, kind: string, metadata: Fields, others: Fields = {}) {
   const group = apiVersion.includes("/") ? apiVersion : `core/${apiVersion}`;
-  return { type: `kubernetes:${group}:${kind}`, inputs: { apiVersion, kind, metadata, ...others } };
+  return {
+    type: `kubernetes:${group}:${kind}`,
+    inputs: { apiVersion, kind, metadata: { ...NO_NOTES, ...metadata }, ...others },
+  };
 }
 
 /** Returns what a service account is, and what grants it its token and its role. */
@@ -120,19 +158,10 @@ function identityOf({ settings: component, resources }: View, account: Account):
     type: "aws:eks/podIdentityAssociation:PodIdentityAssociation",
     what: "Its association with the role",
     inputs: association(component, account, ofRole("arn")),
-    added: { disableSessionTags: false },
   };
   return [
     { ...own, type: "eks-pulumi-oidc:index:WorkloadIdentity", what: "Its component", inputs: {} },
-    {
-      ...own,
-      type: ALLOW_POLICY,
-      name: account.id,
-      what: "Its allow policy",
-      inputs: allowPolicy(account),
-      // An empty list reads back as none.
-      added: { authorizedPermissions: [] },
-    },
+    { ...own, type: ALLOW_POLICY, name: account.id, what: "Its allow policy", inputs: allowPolicy(account) },
     ...roleOf(component, account, ofRole("name")),
     ...(kind === "pod-identity" ? [ofPodIdentity] : []),
     ...(valueAt(settings, "createServiceAccount") === false ? [] : [serviceAccount]),
@@ -163,8 +192,9 @@ function roleOf(component: Fields, account: Account, roleName: Value): Expected[
         assumeRolePolicy: policy,
         permissionsBoundary: valueAt(component, "permissionsBoundaryArn") ?? null,
         forceDetachPolicies: true,
+        // A default of the provider.
+        maxSessionDuration: 3600,
       },
-      added: { maxSessionDuration: 3600 },
     },
     ...(Array.isArray(listed) ? listed : []).map((policyArn) => ({
       ...own,
@@ -204,7 +234,7 @@ function exchangeOf({ settings: component, resources }: View, account: Account):
   const spec = {
     backoffLimit: 0,
     activeDeadlineSeconds: 300,
-    template: { metadata: { annotations }, spec: pod },
+    template: { metadata: { ...NO_NOTES, annotations }, spec: pod },
   };
   const jobName = `${name}-token-exchange`;
   const ofJob = {

@@ -1,11 +1,10 @@
 // What grants something, built a second time by the settings of a component: the program has its own functions for it, and nothing
 // here is imported from there. A value that depends on a setting that is not known is not known either.
 
-import { type Account, accountId, NAME_CLAIM, NAMESPACE_CLAIM, type View } from "./components";
+import { type Account, NAME_CLAIM, NAMESPACE_CLAIM, type View } from "./components";
 import {
   type Fields,
   fieldsAt,
-  isEqual,
   isOpaque,
   jsonOf,
   type Opaque,
@@ -81,11 +80,12 @@ function scopeOf(settings: Fields): Value {
 
 /** Returns whose access token is requested, such as `team:platform`. */
 export function tokenOf(requested: Fields): string {
-  const [type, scope] = ["tokenType", "tokenScope"].map((name) => textOf(valueAt(requested, name)));
-  if (type === "organization" && scope === "admin") return "organization (admin)";
-  if (type === "organization" && scope === '""') return type;
-  const isOfType = scope?.startsWith(`${type === "personal" ? "user" : type}:`);
-  return isOfType ? `${scope}` : `${type}:${scope}`;
+  const type = textOf(valueAt(requested, "tokenType"));
+  const scope = valueAt(requested, "tokenScope");
+  if (type === "organization" && scope === "") return type;
+  if (type === "organization") return `organization (${textOf(scope)})`;
+  // Its scope is `user:LOGIN`, `team:NAME`, or `runner:NAME`, if it is known.
+  return typeof scope === "string" ? scope : `${type}:${textOf(scope)}`;
 }
 
 /**
@@ -97,46 +97,34 @@ export function tokenOf(requested: Fields): string {
 export function sharersOf({ settings }: View, account: Account, others: View): Account[] {
   const { tokenType, tokenScope } = request(settings, account);
   const isGranted = (other: Account) => {
-    // No two types have the same scope. Two that are not known can differ, and are not equal.
     const granted = request(others.settings, other).tokenScope;
-    return isSameScope(granted, tokenScope) || (tokenType === "organization" && granted === "admin");
+    // Two that are not known can differ.
+    if (typeof granted !== "string" || typeof tokenScope !== "string") return false;
+    if (tokenType === "organization" && granted === "admin") return true;
+    // No two types have the same scope, and Pulumi Cloud does not distinguish names by their case.
+    return granted.toLowerCase() === tokenScope.toLowerCase();
   };
   return others.accounts.filter((other) => other !== account && isGranted(other));
 }
 
-/** Pulumi Cloud does not distinguish names by their case. */
-function isSameScope(...scopes: (Value | undefined)[]): boolean {
-  const [one, other] = scopes.map((scope) => (typeof scope === "string" ? scope.toLowerCase() : scope));
-  return isEqual(one, other);
-}
-
 /** What an admission policy compares with a list of `NAMESPACE/NAME`. */
 const POD_ACCOUNT = "request.namespace + '/' + object.spec.?serviceAccountName.orValue('')";
-
-/** Which pods an admission policy changes. */
-export interface InjectionSelection {
-  matchConstraints: Value;
-  /** An expression that is true for the pods of the service accounts. */
-  serviceAccount: Value;
-  /** An expression: a map from each of them to the audience of its ID token. */
-  audiences: Value;
-}
 
 /**
  * Returns which pods the admission policy of injection changes, and the audience of the ID token that it adds to them. Its other
  * conditions only exclude pods: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
  *
  * @param accounts those with `injectToken`.
+ * @returns with expressions: which service accounts they are, and a map from each of them to its audience.
  */
-export function injection(accounts: Account[]): InjectionSelection {
+export function injection(
+  accounts: Account[],
+): Record<"matchConstraints" | "serviceAccount" | "audiences", Value> {
   const values = [...new Set(accounts.map(({ namespace }) => namespace))].sort();
-  const named = accounts.map((account) => ({
-    ...account,
-    id: jsonOf(accountId(account)),
-  }));
-  const audiences = named.map(({ id, settings }) => {
+  const ids = accounts.map(({ id }) => jsonOf(id)).sort();
+  const audiences = accounts.map(({ id, settings }) => {
     const audience = valueAt(settings, "tokenAudience") ?? null;
-    return isOpaque(audience) ? audience : `${id}: ${jsonOf(audience)}`;
+    return isOpaque(audience) ? audience : `${jsonOf(id)}: ${jsonOf(audience)}`;
   });
   return {
     matchConstraints: {
@@ -145,10 +133,7 @@ export function injection(accounts: Account[]): InjectionSelection {
       },
       resourceRules: [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] }],
     },
-    serviceAccount: `${POD_ACCOUNT} in [\n${named
-      .map(({ id }) => id)
-      .sort()
-      .join(",\n")}\n]`,
+    serviceAccount: `${POD_ACCOUNT} in [\n${ids.join(",\n")}\n]`,
     audiences: audiences.find(isOpaque) ?? `{\n${audiences.sort().join(",\n")}\n}`,
   };
 }
@@ -195,12 +180,13 @@ function allowedTo(Principal: Fields, Action: Value, equal: Fields): Fields {
 
 /** Returns the association of a service account with its role, for EKS Pod Identity. */
 export function association(component: Fields, { namespace, name }: Account, roleArn: Value): Fields {
-  // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
   const clusterArn = joined(valueAt(component, "clusterArn"));
-  const [, region = null, clusterName = null] = isOpaque(clusterArn)
-    ? [clusterArn, clusterArn, clusterArn]
-    : (/^arn:[^:]*:eks:([^:]*):[^:]*:cluster\/(.*)$/.exec(clusterArn) ?? []);
-  return { region, clusterName, namespace, serviceAccount: name, roleArn };
+  const named = { namespace, serviceAccount: name, roleArn };
+  if (isOpaque(clusterArn)) return { region: clusterArn, clusterName: clusterArn, ...named };
+  // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
+  const [, region = null, clusterName = null] =
+    /^arn:[^:]*:eks:([^:]*):[^:]*:cluster\/(.*)$/.exec(clusterArn) ?? [];
+  return { region, clusterName, ...named };
 }
 
 /** Returns the parts as one string; what is not known if one of them is not. */

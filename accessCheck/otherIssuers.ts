@@ -1,14 +1,14 @@
 // The two rules about the rest of a program, since no name shows what they find: another issuer of the same cluster, with policies
 // that the component does not know, and a resource that can replace the policies of the component's issuer.
 
-import { COMPONENT, inputsOf, isSameName, type Other, type PlannedComponent } from "./components";
+import { type Found, ISSUER, isSameName, keyOf, type PlannedComponent } from "./components";
 import { type Fields, isOpaque, jsonOf, SECRET, UNKNOWN, type Value, valueAt } from "./values";
 
 const USE_ISSUER =
   "If it is for another issuer, write them as policies of a pulumiservice.OidcIssuer instead.";
 
 /** Returns a sentence for each of them. Both interfaces of the provider count, `pulumiservice` and `pulumiservice.api.auth`. */
-export function otherIssuerFindings({ after: { settings }, others }: PlannedComponent): string[] {
+export function otherIssuerFindings({ after: { settings }, others, all }: PlannedComponent): string[] {
   return others.flatMap((other) => {
     const { type, title, inputs, resource } = other;
     // What is only read is not created by this program.
@@ -26,16 +26,16 @@ export function otherIssuerFindings({ after: { settings }, others }: PlannedComp
     ) {
       return [`${title} registers the cluster's issuer a second time, as ${jsonOf(url)}.`];
     }
-    if (!isOpaque(url) || isOfNewCluster(other)) return [];
+    if (!isOpaque(url) || all.some((it) => isOfNewCluster(it, other))) return [];
     const what = url === SECRET ? "is secret" : "is known after the update only";
     return [`${title} registers an issuer whose URL ${what}, so it cannot be compared.`];
   });
 }
 
-/** Returns whether it is the issuer of another component, whose cluster does not exist yet. */
-function isOfNewCluster({ owner }: Other): boolean {
-  const component = owner?.planned;
-  return component?.type === COMPONENT && valueAt(inputsOf(component), "issuerUrl") === UNKNOWN;
+/** Returns whether an issuer is that of a component whose cluster does not exist yet. */
+function isOfNewCluster({ after: { settings, resources } }: PlannedComponent, issuer: Found): boolean {
+  const own = resources.get(keyOf(ISSUER));
+  return own?.resource === issuer.resource && valueAt(settings, "issuerUrl") === UNKNOWN;
 }
 
 /** Returns whether it can be in the organization, which the resources of Pulumi Cloud call by three names. */

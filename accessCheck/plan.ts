@@ -2,6 +2,7 @@
 // that of sdk/go/common/display/json.go in pulumi/pulumi.
 
 import * as v from "valibot";
+import { isObject } from "../kubernetes/plainObject";
 
 /** A resource at one of the times that PlannedResource has. */
 export interface State {
@@ -37,8 +38,6 @@ export interface PlannedResource {
   deployed: State | undefined;
   /** After the update: as the program says, with the ID and the outputs of what is deployed. Undefined if the update deletes it. */
   planned: State | undefined;
-  /** The URN of its provider. */
-  provider: string | undefined;
 }
 
 /** A program, and what its update would do. */
@@ -51,7 +50,7 @@ export interface Plan {
 }
 
 // What is read as it is, and not copied: a copy would lose keys such as `__proto__`.
-const record = v.custom<Record<string, unknown>>(isRecord, "must be an object");
+const record = v.custom<Record<string, unknown>>(isObject, "must be an object");
 
 const stateSchema = v.nullish(
   v.looseObject({
@@ -88,19 +87,12 @@ const planSchema = v.pipe(
   v.check(({ steps, diagnostics }) => steps !== undefined || diagnostics !== undefined),
 );
 
-/** A preview that failed. */
-export class FailedPreview extends Error {
-  constructor(readonly reason: string) {
-    super(`The preview failed: ${reason}`);
-  }
-}
-
 /**
  * Reads the result of `pulumi preview --json --show-sames`.
  *
  * @param text what the command has printed on standard output.
  * @param source what an error calls the text, such as the name of a file.
- * @throws FailedPreview with its first error; Error if the text is empty or in another format.
+ * @throws Error with that of the preview, if it failed, or if the text is empty or in another format.
  */
 export function parsePlan(text: string, source: string): Plan {
   if (text.trim() === "") throw new Error(`${source} is empty. Did the preview fail?`);
@@ -111,8 +103,10 @@ export function parsePlan(text: string, source: string): Plan {
 
   const { config, steps = [], diagnostics = [], changeSummary } = output;
   const error = diagnostics.find(({ severity }) => severity === "error");
-  if (error) throw new FailedPreview(error.message.replace(/^error: /, "").trim());
-  if (!changeSummary) throw new FailedPreview("its result has no changeSummary. Was it interrupted?");
+  if (error) throw new Error(`The preview failed: ${error.message.replace(/^error: /, "").trim()}`);
+  if (!changeSummary) {
+    throw new Error("The preview failed: its result has no changeSummary. Was it interrupted?");
+  }
 
   return planFrom(steps, config);
 }
@@ -120,7 +114,9 @@ export function parsePlan(text: string, source: string): Plan {
 /** Returns the plan that has these steps, in the order of the engine. */
 export function planFrom(steps: Step[], config: Plan["config"] = {}): Plan {
   const resources = new Map<string, PlannedResource>();
-  for (const step of steps) resources.set(step.urn, afterStep(resources.get(step.urn), step));
+  for (const step of steps) {
+    resources.set(step.urn, afterStep(resources.get(step.urn), step));
+  }
   const [, stack = ""] = /^urn:pulumi:([^:]*)::/.exec(steps[0]?.urn ?? "") ?? [];
   return { stack, config, resources: [...resources.values()] };
 }
@@ -148,7 +144,6 @@ function afterStep(before: PlannedResource | undefined, step: Step): PlannedReso
     recorded: before ? before.recorded : old,
     deployed: old,
     planned: said && { ...said, id, outputs },
-    provider: providerOf(state),
   };
 }
 
@@ -186,6 +181,8 @@ function typeAndName(urn: string, known?: string): { type: string; name: string 
   return { type, name: urn.slice(urn.indexOf(`${type}::`) + type.length + 2) };
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+/** Returns whether the update changes a resource. What it only reads exists already, unless it reads it for the first time. */
+export function isChanged({ op, isReplaced, deployed }: PlannedResource): boolean {
+  const isReadAgain = op.startsWith("read") && deployed !== undefined;
+  return isReplaced || !(["same", "refresh"].includes(op) || isReadAgain);
 }

@@ -2,7 +2,7 @@
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { FailedPreview, type Plan, parsePlan } from "./plan";
+import { type Plan, parsePlan } from "./plan";
 import { shellQuoted } from "./terminal";
 
 interface PulumiOptions {
@@ -73,37 +73,14 @@ const PREVIEW_SECONDS = 900;
  */
 export async function previewStack(stack: string, pulumi: Pulumi): Promise<Plan> {
   const options = ["--refresh", "--json", "--show-sames", "--non-interactive", `--stack=${stack}`];
+  const source = "The output of pulumi preview";
   try {
-    const printed = await pulumi(["preview", ...options], { seconds: PREVIEW_SECONDS });
-    return parsePlan(printed, "The output of pulumi preview");
+    return parsePlan(await pulumi(["preview", ...options], { seconds: PREVIEW_SECONDS }), source);
   } catch (error) {
-    const failure = error instanceof PulumiError ? failureOf(error) : error;
-    if (!(failure instanceof FailedPreview)) throw failure;
-    const reason = failure.reason.replaceAll("\n", " ");
-    throw new Error(`The preview failed: ${reason}\n${adviceFor(reason, stack)}`);
+    // If the engine has started, the reason is in its diagnostics.
+    if (error instanceof PulumiError && error.stdout.trim() !== "") parsePlan(error.stdout, source);
+    throw error;
   }
-}
-
-/** Reads why a preview failed: from its diagnostics or, if the engine has not started, from what the CLI printed. */
-function failureOf({ stdout, stderr, message }: PulumiError): FailedPreview {
-  try {
-    parsePlan(stdout, "");
-  } catch (failure) {
-    if (failure instanceof FailedPreview) return failure;
-  }
-  const [, reported = message] = /^error: (.+)/m.exec(stderr) ?? [];
-  return new FailedPreview(reported);
-}
-
-function adviceFor(reason: string, stack: string): string {
-  if (/PULUMI_ACCESS_TOKEN must be set|pulumi login|Unauthorized/.test(reason)) {
-    return "To sign in: pulumi login";
-  }
-  // The CLI adds the default organization to a name, whichever organization the selected stack has.
-  if (reason.startsWith("no stack named") && !stack.includes("/")) {
-    return `Is it in another organization than your default one? npm start -- --live --stack ORGANIZATION/${shellQuoted(stack)}`;
-  }
-  return `To see all of it: pulumi preview --refresh --diff --stack ${shellQuoted(stack)}`;
 }
 
 /**

@@ -1,61 +1,77 @@
 // What Pulumi Cloud has registered for a component, beyond what a preview compares.
 
 import type { Additions } from "./additions";
+import { ISSUER, keyOf, type PlannedComponent } from "./components";
 import { normalizedUrl } from "./otherIssuers";
-import type { PlannedResource } from "./plan";
-import type { ReadApi } from "./pulumi";
-import { type Fields, fieldsIn, isEqual, jsonOf, readFields, textOf, type Value, valueAt } from "./values";
-
-/** The OIDC issuer of a component that is deployed. */
-export interface DeployedIssuer {
-  organization: string;
-  /** Its ID in the organization. */
-  id: string;
-  /** What the program says. */
-  inputs: Fields;
-}
+import { apiReader, type Pulumi, type ReadApi } from "./pulumi";
+import {
+  type Fields,
+  fieldsIn,
+  isEmpty,
+  isEqual,
+  jsonOf,
+  readFields,
+  textOf,
+  valueAt,
+  without,
+} from "./values";
 
 /**
- * Reads the ID of an issuer, and its organization.
+ * Compares the registration of a component's issuer, and its allow policies, with the program: a provider does not read all of it.
+ * As notes, it says what the teams may do as which the service accounts act.
  *
- * @throws Error if the state or the program does not have them.
+ * @throws Error if something could not be read, with the permission that this requires.
  */
-export function deployedIssuer({ deployed, planned }: PlannedResource): DeployedIssuer {
+export async function registrationAdditions(component: PlannedComponent, pulumi: Pulumi): Promise<Additions> {
+  const { before, after } = component;
+  const issuer = before.resources.get(keyOf(ISSUER))?.resource;
+  // A new component, and one that leaves the program, are differences already.
+  if (!issuer?.planned) return { found: [], notes: [] };
   // ORGANIZATION/ID: provider/pkg/resources/oidc_issuer.go of pulumi/pulumi-pulumiservice.
-  const [, organization, id] = /^(\w[\w.-]{0,99})\/([\w-]+)$/.exec(deployed?.id ?? "") ?? [];
+  const [, organization, id] = /^(\w[\w.-]{0,99})\/([\w-]+)$/.exec(issuer.deployed?.id ?? "") ?? [];
   if (organization === undefined || id === undefined) {
-    throw new Error(`The ID of the OIDC issuer in the state is invalid: ${deployed?.id}.`);
+    throw new Error(`The ID of the OIDC issuer in the state is invalid: ${issuer.deployed?.id}.`);
   }
-  return { organization, id, inputs: readFields(planned?.inputs) };
+  const apiUrl = valueAt(after.settings, "pulumiApiUrl");
+  if (typeof apiUrl !== "string") throw new Error("The setting pulumiApiUrl is secret, or not known.");
+
+  const read = apiReader(organization, new URL(apiUrl).origin, pulumi);
+  const registered = await issuerAdditions(id, readFields(issuer.planned.inputs), read);
+  const names = after.accounts.map(({ settings }) => valueAt(settings, "teamName"));
+  const teams = new Set(names.filter((name) => typeof name === "string"));
+  const teamNotes = await Promise.all([...teams].map((name) => teamNote(name, read)));
+  return { ...registered, notes: [...registered.notes, ...teamNotes] };
 }
 
-/**
- * Compares the registration of an issuer, and its allow policies, with the program. A provider does not read all of it.
- *
- * @throws Error that names the required permission if it could not be read.
- */
-export async function registrationAdditions(issuer: DeployedIssuer, read: ReadApi): Promise<Additions> {
-  const { id, inputs } = issuer;
+/** @param inputs what the program says of the issuer. */
+async function issuerAdditions(id: string, inputs: Fields, read: ReadApi): Promise<Additions> {
   const listed = readFields(await read("oidc_issuers:read", "oidc", "issuers"));
   const registrations = fieldsIn(valueAt(listed, "oidcIssuers"));
   const registration = registrations.find((it) => valueAt(it, "id") === id);
-  const own = normalizedUrl(textOf(valueAt(inputs, "url")));
+  const ownUrl = normalizedUrl(textOf(valueAt(inputs, "url")));
   const others = registrations
     .filter((it) => it !== registration)
-    .filter((it) => ["url", "issuer"].some((key) => normalizedUrl(textOf(valueAt(it, key))) === own))
+    .filter((it) => ["url", "issuer"].some((key) => normalizedUrl(textOf(valueAt(it, key))) === ownUrl))
     .map((it) => `The issuer URL is registered a second time, with the ID ${textOf(valueAt(it, "id"))}.`);
   if (!registration) {
     return { found: [...others, `The issuer with the ID ${id} is not registered.`], notes: [] };
   }
 
-  const document = await read("auth_policies:read", "auth", "policies", "oidcissuers", id);
-  const policies = fieldsIn(valueAt(readFields(document), "policies"));
-  const found = [
-    ...others,
-    ...registrationDifferences(registration, inputs),
-    ...policyDifferences(policies, valueAt(inputs, "policies")),
-  ];
-  return { found, notes: thumbprintNotes(registration) };
+  const document = readFields(await read("auth_policies:read", "auth", "policies", "oidcissuers", id));
+  const thumbprints = valueAt(registration, "thumbprints");
+  const hasSeveral = Array.isArray(thumbprints) && thumbprints.length > 1;
+  return {
+    found: [
+      ...others,
+      ...registrationDifferences(registration, inputs),
+      ...policyDifferences(fieldsIn(valueAt(document, "policies")), fieldsIn(valueAt(inputs, "policies"))),
+    ],
+    notes: hasSeveral
+      ? [
+          `The issuer has several thumbprints: ${thumbprints.map(textOf).join(", ")}. Each certificate counts.`,
+        ]
+      : [],
+  };
 }
 
 function registrationDifferences(registration: Fields, inputs: Fields): string[] {
@@ -64,27 +80,22 @@ function registrationDifferences(registration: Fields, inputs: Fields): string[]
     ["maxExpiration", valueAt(inputs, "maxExpirationSeconds")],
     ["issuer", url],
     ["url", url],
-  ] as const;
-  const differing = compared.filter(([name, expected]) => !isEqual(valueAt(registration, name), expected));
-  const keys = valueAt(registration, "jwks", "keys");
-  return [
     // The program registers none, so that Pulumi Cloud reads the keys from the cluster.
-    ...(Array.isArray(keys) && keys.length > 0
-      ? ["The issuer has its own keys in jwks. Their owner can act as every service account."]
-      : []),
-    ...differing.map(([name, expected]) => {
-      return `The issuer's ${name} is ${textOf(valueAt(registration, name))}. The program says ${textOf(expected)}.`;
-    }),
-  ];
+    ["jwks", undefined],
+  ] as const;
+  return compared.flatMap(([name, expected]) => {
+    const found = valueAt(registration, name);
+    if (isEqual(found, expected) || (isEmpty(found) && isEmpty(expected))) return [];
+    return [`The issuer's ${name} is ${textOf(found)} instead of ${textOf(expected)}.`];
+  });
 }
 
 /** Returns a sentence for each policy that is not the program's, and for each of the program's that is not registered. */
-function policyDifferences(registered: Fields[], program: Value | undefined): string[] {
-  const expected = fieldsIn(program).map(essenceOf);
-  const found = registered.map(essenceOf);
-  const isIn = (policies: Fields[]) => (policy: Fields) => policies.some((other) => isEqual(policy, other));
-  const added = found.filter((policy) => !isIn(expected)(policy));
-  const missing = expected.filter((policy) => !isIn(found)(policy));
+function policyDifferences(registered: Fields[], program: Fields[]): string[] {
+  const [found, expected] = [registered.map(essenceOf), program.map(essenceOf)];
+  const isIn = (policies: Fields[], policy: Fields) => policies.some((other) => isEqual(policy, other));
+  const added = found.filter((policy) => !isIn(expected, policy));
+  const missing = expected.filter((policy) => !isIn(found, policy));
   return [
     ...added.map((policy) => `A policy is not the program's: ${jsonOf(policy)}`),
     ...missing.map((policy) => `A policy of the program is not registered: ${jsonOf(policy)}`),
@@ -93,51 +104,30 @@ function policyDifferences(registered: Fields[], program: Value | undefined): st
 
 /** Returns what a policy decides: without its ID, and without what is empty. */
 function essenceOf(policy: Fields): Fields {
-  const isEmpty = (value: Value) => value === null || value === "" || isEqual(value, []);
-  return Object.fromEntries(Object.entries(policy).filter(([key, value]) => key !== "id" && !isEmpty(value)));
-}
-
-/** Pulumi Cloud trusts a certificate of which it has the thumbprint, even if no authority has issued it. */
-function thumbprintNotes(registration: Fields): string[] {
-  const thumbprints = valueAt(registration, "thumbprints");
-  if (!Array.isArray(thumbprints) || thumbprints.length < 2) return [];
-  return [
-    `The issuer has ${thumbprints.length} thumbprints: ${thumbprints.map(textOf).join(", ")}. Each lets a TLS certificate stand for the cluster's issuer.`,
-  ];
+  const entries = Object.entries(without(policy, "id"));
+  return Object.fromEntries(entries.filter(([, value]) => value !== "" && !isEmpty(value)));
 }
 
 /** The permissions of a team on a stack: StackPermission in provider/pkg/cloud/spec.json of pulumi/pulumi-pulumiservice. */
 const STACK_PERMISSIONS: Record<string, string> = { 101: "read", 102: "edit", 103: "admin", 104: "admin" };
 
-/**
- * Returns what Pulumi Cloud says that teams may do: a sentence for each.
- *
- * @param names of the teams.
- */
-export async function teamNotes(names: string[], read: ReadApi): Promise<string[]> {
-  const notes = names.map(async (name) => {
-    const team = await read("team:read", "teams", name);
-    return team === undefined
-      ? `Team ${name} does not exist.`
-      : `Team ${name} has ${permissionsOf(readFields(team))}.`;
-  });
-  return Promise.all(notes);
-}
-
-function permissionsOf(team: Fields): string {
-  const stacks = fieldsIn(valueAt(team, "stacks")).map((it) => {
-    const permission = textOf(valueAt(it, "permission"));
-    const name = ["projectName", "stackName"].map((key) => textOf(valueAt(it, key))).join("/");
-    return `${STACK_PERMISSIONS[permission] ?? permission} on stack ${name}`;
-  });
-  const environments = fieldsIn(valueAt(team, "environments")).map((it) => {
-    const name = ["projectName", "envName"].map((key) => textOf(valueAt(it, key))).join("/");
-    return `${textOf(valueAt(it, "permission"))} on environment ${name}`;
-  });
+/** Returns what Pulumi Cloud says that a team may do. */
+async function teamNote(name: string, read: ReadApi): Promise<string> {
+  const answer = await read("team:read", "teams", name);
+  if (answer === undefined) return `Team ${name} does not exist.`;
+  const team = readFields(answer);
+  const granted = (list: string, noun: string, nameKey: string) => {
+    return fieldsIn(valueAt(team, list)).map((it) => {
+      const permission = textOf(valueAt(it, "permission"));
+      const path = [valueAt(it, "projectName"), valueAt(it, nameKey)].map(textOf).join("/");
+      return `${STACK_PERMISSIONS[permission] ?? permission} on ${noun} ${path}`;
+    });
+  };
   const roles = valueAt(team, "roleIds");
-  const ofRoles =
-    Array.isArray(roles) && roles.length > 0
-      ? [`what its role says (ID ${roles.map(textOf).join(", ")})`]
-      : [];
-  return [...stacks, ...environments, ...ofRoles].join(", ") || "no permissions of its own";
+  const permissions = [
+    ...granted("stacks", "stack", "stackName"),
+    ...granted("environments", "environment", "envName"),
+    ...(isEmpty(roles) ? [] : [`what its role says (ID ${textOf(roles)})`]),
+  ];
+  return `Team ${name} has ${permissions.join(", ") || "no permissions of its own"}.`;
 }

@@ -3,10 +3,18 @@
 
 import type { Change } from "./changes";
 import { type Finding, openIn } from "./compare";
-import { type Account, ALLOW_POLICY, keyOf, type PlannedComponent, ROLE, type View } from "./components";
-import { request, sharersOf, tokenOf } from "./grants";
-import { paint, tableRow, visible, width, wrap } from "./terminal";
-import { isOpaque, valueAt } from "./values";
+import {
+  type Account,
+  ALLOW_POLICY,
+  isSameName,
+  keyOf,
+  type PlannedComponent,
+  ROLE,
+  type View,
+} from "./components";
+import { ROLE_ANNOTATION, request, sharersOf, tokenOf } from "./grants";
+import { paint, tableRow, textRow, visible, width, wrap } from "./terminal";
+import { isOpaque, type Value, valueAt } from "./values";
 
 /** What is reported about one component. */
 export interface Report {
@@ -44,7 +52,7 @@ export function accessLines({ component, findings, notes = [] }: Report): string
     const isEqual = table[index]?.includes(AS_SETTINGS_SAY);
     return [
       ...tableRow(table[index] ?? [], widths).map((line) => paint(isEqual ? "green" : "yellow", line)),
-      ...[...detailsOf(view, account), ...ofNotes].flatMap((text) => wrap(text, 4)),
+      ...[...detailsOf(component, account), ...ofNotes].flatMap((text) => wrap(text, 4)),
       ...own.flatMap(({ text }) => wrap(text, 4).map((line) => paint("yellow", line))),
     ];
   });
@@ -88,45 +96,50 @@ function notesOf(view: View, open: string[], notes: Report["notes"] = []): strin
   const withoutRule = view.accounts.filter(isOff).map(({ id }) => id);
   return [
     ...(view.accounts.some(({ settings }) => valueAt(settings, "tokenType") === "team") ? [TEAM_NOTE] : []),
-    ...(withoutRule.length > 0 ? [audienceText(withoutRule)] : []),
+    ...(withoutRule.length > 0
+      ? [
+          `Any audience is accepted in the ID tokens of ${someOf(withoutRule)}: audienceRule is off. See docs/token-types.md`,
+        ]
+      : []),
     ...(open.length > 0 ? [NOT_KNOWN_NOTE] : []),
     ...notes.flatMap(({ account, text }) => (account === undefined ? [text] : [])),
   ];
 }
 
-function audienceText(accounts: string[]): string {
-  return `Any audience is accepted in the ID tokens of ${someOf(accounts)}: audienceRule is off. See docs/how-it-works.md`;
-}
-
 /** Returns what a reader may not expect of a service account. */
-function detailsOf(view: View, account: Account): string[] {
+function detailsOf(component: PlannedComponent, account: Account): string[] {
   const { namespace, name, settings } = account;
-  const is = (setting: string, value: string | boolean) => valueAt(settings, setting) === value;
+  const isSetTo = (setting: string, value: Value) => valueAt(settings, setting) === value;
+  const isAdmin = isSetTo("organizationAdmin", true);
+  const isUntested = isSetTo("injectToken", true) && isSetTo("runJob", false);
+  const isAnnotatedByOthers = isSetTo("awsRole", "irsa") && isSetTo("createServiceAccount", false);
   return [
-    ...(is("organizationAdmin", true) ? ["this token can do everything in the organization"] : []),
-    ...sharersText(sharersIn(view, account)),
+    ...(isAdmin ? ["this token can do everything in the organization"] : []),
+    ...sharersText(sharersIn(component, account)),
+    ...(isUntested ? ["injectToken adds the exchange to its pods, and no Job tests it"] : []),
+    ...(isAnnotatedByOthers
+      ? [`annotate it yourself with ${ROLE_ANNOTATION}, or its pods do not have the role`]
+      : []),
     ...(name === "default"
       ? [`every pod of ${namespace} that names no service account has this one, with its token and its role`]
       : []),
-    ...(is("awsRole", "irsa") && is("createServiceAccount", false)
-      ? [
-          "it has the role once you annotate it with eks.amazonaws.com/role-arn: createServiceAccount is false",
-        ]
-      : []),
-    ...(is("injectToken", true) ? [injectionText(is("runJob", false))] : []),
   ];
 }
 
-function injectionText(isUntested: boolean): string {
-  const text = "its pods get the exchange when they are created";
-  return isUntested ? `${text}, and nothing tests it before: runJob is false` : text;
+/** Returns the names of those who are granted the same token: of this component, and of the others. */
+function sharersIn(component: PlannedComponent, account: Account): string[] {
+  return component.all.flatMap((other) => {
+    if (other.isDeleted || !isSameOrganization(other.after, component.after)) return [];
+    const sharers = sharersOf(component.after, account, other.after);
+    return sharers.map(({ id }) => (other === component ? id : `${id} of ${other.name}`));
+  });
 }
 
-/** Returns the names of those who are granted the same token: of this component, and of the others. */
-function sharersIn(view: View, account: Account): string[] {
-  return [view, ...view.neighbors].flatMap((others) =>
-    sharersOf(view, account, others).map(({ id }) => (others === view ? id : `${id} of ${others.name}`)),
-  );
+/** Returns whether two components have the same organization of the same Pulumi Cloud, as far as is known. */
+function isSameOrganization(one: View, other: View): boolean {
+  return ["organization", "pulumiApiUrl"].every((name) => {
+    return isSameName(valueAt(one.settings, name), valueAt(other.settings, name));
+  });
 }
 
 /** Says whom `(+N)` counts. */
@@ -147,15 +160,14 @@ const NO_CHANGE = "Nothing changes for this component.";
 export function changeLines(changes: Change[]): string[] {
   if (changes.length === 0) return [paint("green", `  ${NO_CHANGE}`)];
   const subjectWidth = Math.min(40, Math.max(...changes.map(({ subject }) => visible(subject).length)));
-  const column = 2 + "changed".length + 2 + subjectWidth + 2;
+  const widths = ["changed".length, subjectWidth];
   return changes.flatMap(({ subject, kind, details }) => {
-    const head = wrap(`${kind.padEnd("changed".length)}  ${subject}`, 2, 11);
-    const [first = "", ...others] = details.flatMap((detail) => wrap(detail, column));
-    const isBeside = visible(subject).length <= subjectWidth && first !== "";
-    const lines = isBeside ? [head.join("").padEnd(column) + first.trimStart()] : [...head, first];
-    return [...lines, ...others]
-      .filter(Boolean)
-      .map((line) => paint(kind === "removed" ? "dim" : "yellow", line));
+    const [first = "", ...others] = details;
+    const lines = [
+      ...textRow([kind, subject], widths, first),
+      ...others.flatMap((detail) => textRow(["", ""], widths, detail)),
+    ];
+    return lines.map((line) => paint(kind === "removed" ? "dim" : "yellow", line));
   });
 }
 

@@ -22,6 +22,7 @@ export type Output = Pick<Console, "log" | "error">;
 
 export type Screen = ReturnType<typeof openScreen>;
 
+/** Returns the form of the report: Markdown wins over JSON. */
 export function formatOf({ policies, markdown }: ReportOptions): Format {
   if (markdown) return "markdown";
   return policies ? "json" : "text";
@@ -41,6 +42,7 @@ const FENCE = "```";
 /** GitHub shows no job summary above 1 MiB. */
 const MAX_MARKDOWN_BYTES = 900_000;
 
+/** Returns what prints a report. `json` leaves standard output to one value, and says the rest on standard error. */
 export function openScreen(format: Format, output: Output) {
   let isFenced = false;
   let bytes = 0;

@@ -82,3 +82,10 @@ export function tableRow(cells: string[], widths: number[]): string[] {
   }
   return [...lines, line].map((it) => it.trimEnd()).filter(Boolean);
 }
+
+/** Returns a row of a table whose last cell is text, in as many lines as it has. */
+export function textRow(cells: string[], widths: number[], text: string): string[] {
+  const column = widths.reduce((sum, cellWidth) => sum + cellWidth + GAP.length, GAP.length);
+  const [first = "", ...others] = wrap(text, column);
+  return [...tableRow([...cells, first.trimStart()], widths), ...others];
+}

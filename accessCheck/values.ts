@@ -28,7 +28,7 @@ export class OutputOf extends Opaque {
     readonly urn: string,
     readonly value?: string,
   ) {
-    super("known after the update");
+    super(value === undefined ? "an output of the component's own resource" : JSON.stringify(value));
   }
 }
 
@@ -46,31 +46,27 @@ const UNKNOWN_TEXT = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 const SECRET_TEXT = "[secret]";
 const SECRET_KEY = "4dabf18193072939515e22adb298388d";
 
-/**
- * Reads a value of JSON.
- *
- * @param ignored the keys of objects that are left out.
- */
-export function readValue(json: unknown, ignored: readonly string[] = []): Value {
+/** Reads a value of JSON. */
+export function readValue(json: unknown): Value {
   if (typeof json === "string") {
     if (json.includes(UNKNOWN_TEXT)) return UNKNOWN;
     return json === SECRET_TEXT ? SECRET : json;
   }
   if (typeof json === "number" || typeof json === "boolean") return json;
-  if (Array.isArray(json)) return json.map((element) => readValue(element, ignored));
+  if (Array.isArray(json)) return json.map(readValue);
   if (typeof json !== "object" || json === null) return null;
 
   const entries = Object.entries(json);
   if (entries.some(([key]) => key === SECRET_KEY)) return SECRET;
   // Equal placeholders can be different values, in a key too.
   if (entries.some(([key]) => key.includes(UNKNOWN_TEXT))) return UNKNOWN;
-  const kept = entries.filter(([key, value]) => value !== undefined && !ignored.includes(key));
-  return Object.fromEntries(kept.map(([key, value]) => [key, readValue(value, ignored)]));
+  const given = entries.filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given.map(([key, value]) => [key, readValue(value)]));
 }
 
 /** Reads an object of JSON; any other value is an empty one. */
-export function readFields(json: unknown, ignored?: readonly string[]): Fields {
-  const value = readValue(json, ignored);
+export function readFields(json: unknown): Fields {
+  const value = readValue(json);
   return isFields(value) ? value : {};
 }
 
@@ -90,6 +86,7 @@ export function documentOf(value: Value | undefined): Value | undefined {
   }
 }
 
+/** Returns whether a value is an object: no list, and known. */
 export function isFields(value: Value | undefined): value is Fields {
   return isContainer(value) && !Array.isArray(value);
 }
@@ -124,16 +121,6 @@ export function fieldsIn(list: Value | undefined): Fields[] {
 /** Returns an object without some of its keys. */
 export function without(fields: Fields, ...keys: string[]): Fields {
   return Object.fromEntries(Object.entries(fields).filter(([key]) => !keys.includes(key)));
-}
-
-/** Returns what is not known inside a value, with its path. */
-export function* opaqueIn(
-  value: Value | undefined,
-  path: string[] = [],
-): Generator<{ path: string[]; value: Opaque }> {
-  if (isOpaque(value)) yield { path, value };
-  if (!isContainer(value)) return;
-  for (const [key, element] of Object.entries(value)) yield* opaqueIn(element, [...path, key]);
 }
 
 /** How two values differ at one place in them. Undefined is none. */
@@ -183,6 +170,7 @@ export function isEmpty(value: Value | undefined): boolean {
   return value === null || Object.keys(value).length === 0;
 }
 
+/** Returns whether two values are the same. What is not known equals nothing. */
 export function isEqual(one: Value | undefined, other: Value | undefined): boolean {
   return differencesBetween(one, other).next().done === true;
 }
@@ -195,7 +183,11 @@ export function textOf(value: Value | undefined): string {
 /** Returns a value as JSON with spaces, and with words for what is not known. */
 export function jsonOf(value: Value | undefined): string {
   if (value === undefined || value === null) return "none";
-  if (value instanceof OutputOf && value.value !== undefined) return JSON.stringify(value.value);
   if (isOpaque(value)) return value.toJSON();
   return JSON.stringify(value, null, 1).replaceAll(/\n\s*/g, " ");
+}
+
+/** Returns the words of a text. */
+export function wordsOf(text: string): string[] {
+  return text.trim().split(/\s+/);
 }

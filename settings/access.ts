@@ -189,25 +189,6 @@ export function withAccountName(problem: Problem, entries: unknown): Problem {
 }
 
 /**
- * Returns a problem for each ID token that could also sign in to the cluster: an API server without `--api-audiences`
- * accepts its issuer as the audience.
- * https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
- *
- * @param issuerUrl of the cluster, if it is known.
- */
-export function issuerAudiences(
-  serviceAccounts: ({ tokenAudience?: unknown } | undefined)[] = [],
-  issuerUrl: unknown,
-): Problem[] {
-  return serviceAccounts.flatMap((account, index): Problem[] => {
-    const value = account?.tokenAudience;
-    if (typeof value !== "string" || value !== issuerUrl) return [];
-    const reason = "must not be the cluster's OIDC issuer, an audience that its API server can accept";
-    return [{ path: ["serviceAccounts", index, "tokenAudience"], value, reason }];
-  });
-}
-
-/**
  * Returns a warning for each service account that more pods have than the user may think of.
  *
  * @param accounts with every default filled in.

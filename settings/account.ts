@@ -93,6 +93,9 @@ const FOREIGN_AUDIENCES: [pattern: RegExp, acceptor: string][] = [
   // https://docs.aws.amazon.com/eks/latest/userguide/service-accounts.html
   // AKS: https://learn.microsoft.com/azure/aks/outbound-rules-control-egress
   [/^(https:\/\/)?kubernetes\.default(\.|$)|\.azmk8s\.io(["/:]|$)/i, "the cluster's API server"],
+  // The issuers of EKS, GKE, and AKS, which an API server without `--api-audiences` accepts:
+  // https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
+  [/^https:\/\/(oidc[.-]eks\.|container\.googleapis\.com\/|[\w-]+\.oic\.)/i, "the cluster's API server"],
 ];
 
 /** Returns who else accepts ID tokens of an audience; undefined if no one is known to. */

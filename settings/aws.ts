@@ -7,18 +7,9 @@ import type { Path, Problem } from "./problems";
 import { type Incomplete, settingsSchema, similarName } from "./validation";
 
 const UNSUPPORTED =
-  "is not supported by `aws eks get-token`, which signs in to the cluster; use aws:profile, or one role in " +
+  "is not supported by `aws eks get-token`, which signs in to the cluster; use the environment, aws:profile, or one role in " +
   "aws:assumeRoles with no settings but roleArn, sessionName, and duration";
 const unsupported = v.optional(v.never(UNSUPPORTED));
-
-/** https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html */
-const unsupportedFiles = (variable: string) =>
-  v.optional(
-    v.never(
-      `is not supported by \`aws eks get-token\`, which signs in to the cluster; set ${variable} in the environment, ` +
-        "which both read",
-    ),
-  );
 
 /**
  * The one role to assume. `aws eks get-token` cannot pass on its other settings, such as `externalId`. The session of that command
@@ -62,8 +53,8 @@ const awsEntries = {
   "aws:accessKey": unsupported,
   "aws:secretKey": unsupported,
   "aws:token": unsupported,
-  "aws:sharedCredentialsFiles": unsupportedFiles("AWS_SHARED_CREDENTIALS_FILE"),
-  "aws:sharedConfigFiles": unsupportedFiles("AWS_CONFIG_FILE"),
+  "aws:sharedCredentialsFiles": unsupported,
+  "aws:sharedConfigFiles": unsupported,
 };
 
 /** The keys of the AWS provider's configuration whose values the program reads. */

@@ -3,7 +3,6 @@
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import type { AwsOptions } from "./aws";
-import type { Problem } from "./problems";
 import { booleanSchema, inputSchema, schemasOf, stringSchema } from "./validation";
 
 /** What a stack says about its cluster. */
@@ -57,17 +56,3 @@ export const roleClusterEntries = schemasOf<RoleCluster>()({
   oidcProviderArn: v.optional(inputSchema(oidcProviderArn)),
   clusterArn: v.optional(inputSchema(clusterArn)),
 });
-
-/** Returns a problem if the IAM OIDC provider is that of another issuer: a role would trust no token of the cluster. */
-export function oidcProviderProblems(issuerUrl: unknown, arn: unknown): Problem[] {
-  if (typeof issuerUrl !== "string" || typeof arn !== "string") return [];
-  const provider = arn.replace(/^.*:oidc-provider\//, "https://");
-  if (withoutSlash(provider) === withoutSlash(issuerUrl)) return [];
-  const reason = `must be the IAM OIDC provider of issuerUrl, which is ${issuerUrl}`;
-  return [{ path: ["oidcProviderArn"], value: arn, reason }];
-}
-
-// The issuer of an AKS cluster ends with a slash, which the ARN may not have.
-function withoutSlash(url: string): string {
-  return url.replace(/\/$/, "");
-}

@@ -2,9 +2,9 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import type * as v from "valibot";
-import { accessEntries, issuerAudiences, type ValidSettings } from "./access";
+import { accessEntries, type ValidSettings } from "./access";
 import { accountEntries, pattern } from "./account";
-import { oidcProviderProblems, type RoleCluster, roleClusterEntries } from "./cluster";
+import { type RoleCluster, roleClusterEntries } from "./cluster";
 import type { Path, Problem } from "./problems";
 import { check, inputSchema, isLater } from "./validation";
 
@@ -29,21 +29,7 @@ export function withCheckedOutputs<Settings extends ValidSettings & RoleCluster>
     );
     return { ...checkOutputs(account, (key) => accountSchemas[key], path, errorOf), policyRules };
   });
-  const checked = checkOutputs({ ...settings, serviceAccounts }, (key) => entries[key], [], errorOf);
-  const { issuerUrl, oidcProviderArn } = checked;
-  const audiences = serviceAccounts.map(({ tokenAudience }) => tokenAudience ?? "");
-  const otherThanAudiences = (url: string, known: string[]) => {
-    return issuerAudiences(
-      known.map((tokenAudience) => ({ tokenAudience })),
-      url,
-    );
-  };
-  const ofIssuer = (arn: string, [url]: string[]) => oidcProviderProblems(url, arn);
-  return {
-    ...checked,
-    issuerUrl: checkedBeside(issuerUrl, audiences, otherThanAudiences, errorOf),
-    oidcProviderArn: oidcProviderArn && checkedBeside(oidcProviderArn, [issuerUrl], ofIssuer, errorOf),
-  };
+  return checkOutputs({ ...settings, serviceAccounts }, (key) => entries[key], [], errorOf);
 }
 
 const SECRET =
@@ -85,21 +71,6 @@ function checkOutputs<Settings extends object>(
   };
   const checked = Object.entries(settings).map(([key, value]) => [key, checkOutput(key, value)]);
   return Object.fromEntries(checked) as Settings;
-}
-
-/** Returns a value which fails if it is not valid beside others, once all are known. Beside plain ones, a plain one stays plain. */
-function checkedBeside(
-  value: pulumi.Input<string>,
-  others: pulumi.Input<string>[],
-  rule: (value: string, others: string[]) => Problem[],
-  errorOf: (problem: Problem) => Error,
-): pulumi.Input<string> {
-  if (![value, ...others].some(isLater)) return value;
-  return pulumi.all([value, pulumi.all(others)]).apply(([known, knownOthers]) => {
-    const [problem] = rule(known, knownOthers);
-    if (problem) throw errorOf(problem);
-    return known;
-  });
 }
 
 /** What to write instead of an output, for settings that name resources or decide which exist. */

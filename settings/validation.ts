@@ -54,7 +54,7 @@ export const textSchema = v.string(({ input }) => {
 });
 
 /** What the pages and the template have where a reader writes a name. */
-const PLACEHOLDER = /\b(ORGANIZATION|OWNER|ACCOUNT|CLUSTER_NAME|LOGIN|TEAM|POOL)\b|^sample-login$/;
+const PLACEHOLDER = /\b(ORGANIZATION|OWNER|ACCOUNT|CLUSTER_NAME|LOGIN|TEAM|POOL)\b/;
 
 /** Returns a schema for strings that match a pattern, and contain no placeholder of the pages. */
 export function stringSchema(pattern: RegExp, expected: string | ((issue: v.RegexIssue<string>) => string)) {
@@ -208,14 +208,7 @@ export function unknownSetting(key: string, known: string[]): string {
 export function similarName(key: string, known: string[]): string | undefined {
   const similar = closest(key, known);
   const isTypo = distance(key, similar) <= Math.max(2, key.length / 3);
-  return longerName(key, known) ?? (isTypo ? similar : undefined);
-}
-
-/** Returns the only name that contains a key of at least four characters, such as `teamName` for `team`. */
-function longerName(key: string, known: string[]): string | undefined {
-  if (key.length < 4) return undefined;
-  const [name, ...others] = known.filter((setting) => setting.toLowerCase().includes(key.toLowerCase()));
-  return others.length === 0 ? name : undefined;
+  return isTypo ? similar : undefined;
 }
 
 function problemOf(

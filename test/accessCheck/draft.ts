@@ -170,9 +170,18 @@ export function set(resource: string, path: string | Key[], value?: unknown): Ed
 /** Returns an edit that changes what is deployed. */
 export function setDeployed(resource: string, path: string | Key[], value?: unknown): Edit {
   return (draft) => {
-    const { oldState } = draft.step(resource);
-    assert.ok(oldState, resource);
-    setAt(oldState.inputs, path, value);
+    const step = draft.step(resource);
+    assert.ok(step.oldState, resource);
+    setAt(step.oldState.inputs, path, value);
+    step.op = "update";
+  };
+}
+
+/** Returns an edit of what is deployed, such as a refresh finds, and the update does not change. */
+export function setUnchanged(resource: string, path: string | Key[], value?: unknown): Edit {
+  return (draft) => {
+    draft.edit(setDeployed(resource, path, value));
+    draft.step(resource).op = "same";
   };
 }
 

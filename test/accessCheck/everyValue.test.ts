@@ -16,7 +16,7 @@ const LISTED = / (thumbprints(\.0)?|(spec\.template\.)?metadata\.(annotations|la
 type Exception = [reason: string, values: RegExp];
 
 const EXCEPTIONS: Exception[] = [
-  ["the provider adds it", /^Role \S+ maxSessionDuration$/],
+  ["the provider notes there which inputs are its own", /^(Role|RolePolicyAttachment) \S+ __defaults$/],
   [
     "the default means the same",
     /^PulumiCloudAccess access (jobPodSpec|serviceAccounts\.\d+\.(policyRules|rolePolicyArns|audienceRule|createServiceAccount|runJob|injectToken|awsRole))$/,

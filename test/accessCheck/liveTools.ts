@@ -43,7 +43,7 @@ export async function checkLive(stack: LiveStack, edit: Edit = (stdout) => stdou
 export async function checkWith(pulumi: Pulumi, stack: string) {
   const [printed, errors]: [string[], string[]] = [[], []];
   const output = { log: (line: string) => printed.push(line), error: (line: string) => errors.push(line) };
-  const exitCode = await checkLiveAccess({ stack }, { pulumi, stop: new AbortController(), output });
+  const exitCode = await checkLiveAccess(stack, { pulumi, stop: new AbortController(), output });
   return {
     exitCode,
     lines: printed,

@@ -20,6 +20,7 @@ const ENTRIES: Settings[] = [
   { ...ORGANIZATION, name: "organization" },
   { ...PERSONAL, name: "default", awsRole: "pod-identity", createServiceAccount: false },
   { ...PERSONAL, name: "helm", userLogin: "bob", awsRole: "irsa", createServiceAccount: false },
+  { ...PERSONAL, name: "injected", userLogin: "carol", injectToken: true },
 ];
 
 let component: PlannedComponent;
@@ -41,7 +42,7 @@ test("says whose token it is, who else has the same one, and which role it has",
   assert.match(report, /^ {2}ns\/a +team:ops +none +as its settings say$/m);
   assert.match(report, /^ {2}What a team may do: not compared\.$/m);
   assert.match(report, /^ {4}\(\+6\) the same access token: ns\/b, ns\/c, ns\/d, ns\/e, ns\/f, and 1 more$/m);
-  assert.match(report, /^ {2}11 service accounts: as the settings say\.$/m);
+  assert.match(report, /^ {2}12 service accounts: as the settings say\.$/m);
 });
 
 test("takes names that differ in their case only for the same team", () => {
@@ -65,14 +66,10 @@ test("says that every pod of a namespace can have what its default service accou
   );
 });
 
-test("says that the user has to annotate a service account that exists already", () => {
-  assert.match(reportOf(), /^ {2}ns\/helm +user:bob +by IRSA .*\n {4}it has the role once you annotate it/m);
-});
-
 test("prints notes of the simulation below a service account, and those on all of them at the end", () => {
   const report = reportOf({ notes: [{ account: "ns/helm", text: "assumed: x" }, { text: "of all" }] });
-  assert.match(report, /^ {2}ns\/helm .*\n.*\n.*\n {4}assumed: x$/m);
-  assert.match(report, /^\n {2}of all\n\n {2}11 service accounts/m);
+  assert.match(report, /^ {2}ns\/helm .*\n {4}annotate it yourself .*\n(?: {6}.*\n)? {4}assumed: x$/m);
+  assert.match(report, /^\n {2}of all\n\n {2}12 service accounts/m);
 });
 
 for (const [what, account, verdicts] of [
@@ -86,7 +83,7 @@ for (const [what, account, verdicts] of [
     }
     assert.match(report, RegExp(`^ {${account ? 4 : 2}}X\\.$`, "m"));
     assert.equal(report.split("X.").length, 2);
-    assert.match(report, /^ {2}1 finding, 11 service accounts: not as the settings say\.$/m);
+    assert.match(report, /^ {2}1 finding, 12 service accounts: not as the settings say\.$/m);
   });
 }
 
@@ -110,19 +107,19 @@ test("says what is not known yet", async () => {
   assert.doesNotMatch(report, /same access token/);
 });
 
-test("says which ID tokens can have any audience, and that pods are injected, tested or not", async () => {
-  const draft = await newPlan(
-    set(COMPONENT, "serviceAccounts.2.audienceRule", true),
-    set(COMPONENT, "serviceAccounts.1.injectToken", true),
-    set(COMPONENT, "serviceAccounts.1.runJob", false),
-  );
-  const report = reportOf({ component: componentIn(draft) });
-  assert.match(report, /Any audience is accepted in the ID tokens of ops\/drift, web\/runner:/);
-  assert.match(report, /^ {4}its pods get the exchange when they are created$/m);
+test("says what no Job tests, and what the user has to annotate", () => {
+  const report = reportOf();
   assert.match(
     report,
-    /^ {4}its pods get the exchange .*, and nothing tests it\n {6}before: runJob is false$/m,
+    /^ {2}ns\/injected .*\n {4}injectToken adds the exchange to its pods, and no Job tests it$/m,
   );
+  assert.match(report, /^ {2}ns\/helm .*\n {4}annotate it yourself with eks\.amazonaws\.com\/role-arn, or /m);
+});
+
+test("says which ID tokens can have any audience", async () => {
+  const draft = await newPlan(set(COMPONENT, "serviceAccounts.2.audienceRule", true));
+  const report = reportOf({ component: componentIn(draft) });
+  assert.match(report, /Any audience is accepted in the ID tokens of ops\/drift, web\/runner:/);
 });
 
 test("shows characters that a terminal obeys or hides", async () => {

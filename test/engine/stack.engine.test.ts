@@ -190,14 +190,22 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.deepEqual(simulation.existing(), { aws: [], kubernetes: ["ci"], pulumiCloud: [] });
   });
 
-  test("rejects the template's login until it is replaced as the README says", async (t) => {
+  test("previews the template's settings, whose login stops an update until it is replaced as the README says", async (t) => {
     const { settings } = TEMPLATE_STACK;
     const options = { cluster: { name: settings.clusterName, hasOidcProvider: true } };
     const { simulation, cli, directory, pulumi, up } = await emptyStack(t, settings, options);
+    const { screen } = succeeded(await pulumi("preview"));
+    for (const setting of ["clusterName (sample-cluster)", "userLogin (sample-login)"]) {
+      assert.ok(
+        screen.includes(`The stack still has the template's ${setting}. Replace it with yours.`),
+        screen,
+      );
+    }
     failed(
-      await pulumi("preview"),
-      /\(1 problem\)\. Nothing was changed\.\s+serviceAccounts\[0\] \(default\/pulumi-service-account\)\.userLogin = "sample-login": replace/,
+      await up(),
+      /\(1 problem\)\. Nothing was changed\.\s+serviceAccounts\[0\] \(default\/pulumi-service-account\)\.userLogin = "sample-login": is the template's/,
     );
+    assert.deepEqual(simulation.existing().pulumiCloud, []);
 
     const [command = assert.fail()] = /pulumi config set --path \S+ LOGIN/.exec(read("README.md")) ?? [];
     succeeded(await cli.run(directory, "bash", "-c", command.replace("LOGIN", "alice")));

@@ -28,7 +28,14 @@ type Given = Record<string, unknown>;
 const OF_AWS = ["sts.amazonaws.com", "pods.eks.amazonaws.com", "https://sts.eu-west-1.amazonaws.com.cn"];
 const OF_AZURE = ["api://AzureADTokenExchange"];
 const OF_GOOGLE = ["acme.svc.id.goog", "//iam.googleapis.com/projects/1"];
-const OF_CLUSTERS = ["https://kubernetes.default.svc", "https://prod-dns-1a2b.hcp.westeurope.azmk8s.io"];
+const OF_CLUSTERS = [
+  "https://kubernetes.default.svc",
+  "https://prod-dns-1a2b.hcp.westeurope.azmk8s.io",
+  // Issuers, which an API server accepts by default.
+  "https://oidc.eks.us-west-2.amazonaws.com/id/A",
+  "https://container.googleapis.com/v1/projects/a/locations/b/clusters/c",
+  "https://westeurope.oic.prod-aks.azure.com/a/b/",
+];
 
 const policyRules = (...claims: string[]) => claims.map((claim) => ({ [claim]: "a" }));
 // The last one is spelled differently.
@@ -128,9 +135,12 @@ interface Rejected {
 }
 
 const NOT_BY_GET_TOKEN =
-  "is not supported by … use aws:profile, or one role in aws:assumeRoles with no settings but roleArn, sessionName, and duration";
+  "is not supported by … use the environment, aws:profile, or one role in aws:assumeRoles with no settings but roleArn, sessionName, and duration";
 
-const UNSUPPORTED_KEYS = ["aws:assumeRoleWithWebIdentity", "aws:accessKey", "aws:secretKey", "aws:token"];
+const UNSUPPORTED_KEYS = [
+  ...["aws:assumeRoleWithWebIdentity", "aws:accessKey", "aws:secretKey", "aws:token"],
+  ...["aws:sharedCredentialsFiles", "aws:sharedConfigFiles"],
+];
 
 const REJECTED: Rejected[] = [
   {
@@ -159,7 +169,7 @@ const REJECTED: Rejected[] = [
     problems: [
       "serviceAccounts[0].image: belongs beside serviceAccounts, not in an entry",
       "serviceAccounts[0].toString: unknown setting",
-      'serviceAccounts[0].team: unknown setting; did you mean "teamName"?',
+      "serviceAccounts[0].team: unknown setting",
       // Two settings contain the word.
       "serviceAccounts[0].role: unknown setting",
     ],
@@ -188,16 +198,12 @@ const REJECTED: Rejected[] = [
     what: "settings of providers that are not passed on, without their values, which can be credentials",
     settings: {
       ...Object.fromEntries(UNSUPPORTED_KEYS.map((key) => [key, "s3cret"])),
-      "aws:sharedCredentialsFiles": "s3cret",
-      "aws:sharedConfigFiles": "s3cret",
       "aws:assumeRoles": [{ roleArn: "s3cret" }, { roleArn: "s3cret" }],
       "pulumiservice:accessToken": "s3cret",
       "pulumiservice:apiUrl": "s3cret",
     },
     problems: [
       ...["aws:assumeRoles", ...UNSUPPORTED_KEYS].map((key) => `${key}: ${NOT_BY_GET_TOKEN}`),
-      "aws:sharedCredentialsFiles: is not supported by … set AWS_SHARED_CREDENTIALS_FILE in the environment, which both read",
-      "aws:sharedConfigFiles: is not supported by … set AWS_CONFIG_FILE in the environment, which both read",
       "pulumiservice:accessToken: is not used: remove it, and run … or set PULUMI_ACCESS_TOKEN in the environment",
       "pulumiservice:apiUrl: is not used: remove it, and set pulumiApiUrl",
     ],
@@ -396,7 +402,6 @@ const RULES: [setting: string, values: unknown[], reason: string, tokenType?: st
   ["runnerId", ["a/b"], "must be the ID of a runner pool", "runner"],
   ["userLogin", [511], "must be a string, but YAML reads it as a number; quote it, or", "personal"],
   ["userLogin", ["LOGIN"], "replace LOGIN, which is a placeholder", "personal"],
-  ["userLogin", ["sample-login"], "replace sample-login, which is a placeholder", "personal"],
   ["rolePolicyArns", [POLICY], "must be a list: put it in brackets, [ ]", "personal"],
   ["rolePolicyArns", [{}], "must be a list", "personal"],
   ["tokenAudience", ["urn:pulumi:org:ORGANIZATION"], "replace ORGANIZATION, which is a", "personal"],

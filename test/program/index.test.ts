@@ -299,12 +299,6 @@ test("a login to another Pulumi Cloud stops the program before anything is regis
   assert.match(message, /Nothing was changed\..*pulumiApiUrl = .*\(PULUMI_API\) is https:\/\/a\.example/s);
 });
 
-test("an audience that is the issuer of the existing cluster stops the program before anything is registered", async (t) => {
-  const simulation = await start(t);
-  const message = await messageOf(simulation, stackWith({ tokenAudience: simulation.issuer.url }));
-  assert.match(message, /Nothing was changed\..*tokenAudience = .*: must not be the cluster's OIDC issuer/s);
-});
-
 test("a cluster that does not exist stops the program with what to set", async (t) => {
   const settings = { clusterName: "nowhere", "aws:region": undefined };
   const message = await messageOf(await start(t), settings);

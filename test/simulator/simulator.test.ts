@@ -13,6 +13,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { paint } from "../../accessCheck/terminal";
 import { inDirectory, runContainer } from "../../simulator/emulators/pod";
 import { readOptions } from "../../simulator/options";
+import { TEMPLATE_STACK } from "../../simulator/stackFile";
 import { ended, writePrograms } from "../support/programs";
 import { copyProject, linkPackages, ROOT, read } from "../support/project";
 import { entry, stackWith } from "../support/stack";
@@ -33,16 +34,18 @@ describe("the simulation", () => {
   const pool = { tokenType: "runner", runnerId: "eks", runnerName: "eks", createServiceAccount: false };
   for (const [what, file, notes] of [
     [
-      "leaves open, or imports",
+      "leaves open, has from the template, or imports",
       {
         environment: ["clusters/shared@3", "clusters/blue"],
-        config: { clusterName: "my-cluster", ...stackWith({}) },
+        config: { ...TEMPLATE_STACK.settings, "aws:region": undefined },
       },
       [
         "environment is ignored: the simulation does not open clusters/shared@3, clusters/blue. ",
         "To check with them: pulumi preview --json --show-sames >plan.json && npm start -- --plan plan.json ",
         'organization is not set: the simulation uses "acme", and `pulumi preview` the organization of the stack.',
         "aws:region is not set: the simulation uses us-west-2. ",
+        "The stack still has the template's clusterName (sample-cluster). Replace it with yours.",
+        "The stack still has the template's userLogin (sample-login). Replace it with yours.",
       ],
     ],
     [
@@ -53,7 +56,7 @@ describe("the simulation", () => {
         serviceAccounts: [{ namespace: "runners", name: "a", ...pool, runJob: false }],
       }),
       [
-        "See docs/how-it-works.md aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?",
+        "See docs/token-types.md aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?",
         'runnerId and runnerName are both "eks": make sure that it is the pool\'s ID, not its name.',
         'runners is in createNamespaces, whose namespaces require Pod Security "restricted": ',
       ],
@@ -89,7 +92,7 @@ describe("the simulation", () => {
       /^ {2}Service account +ci\/a$/m,
       /^ {2}ci\/a +team:ops +by IRSA +as its settings say$/m,
       /^ {2}default\/default\n( {4}.*\n)+ {4}\$ pulumi whoami\n {4}machine$/m,
-      /^ {2}default\/default +user:machine +by IRSA .*\n {4}every pod of default .*\n.*\n {4}it has the role once you annotate it /m,
+      /^ {2}default\/default +user:machine +by IRSA .*\n( {4}.*\n)* {4}annotate it yourself with eks\.amazonaws\.com\/role-arn, /m,
       /^ {2}4 service accounts: as the settings say\.$/m,
     ]) {
       assert.match(stdout, lines);
