@@ -15,14 +15,13 @@ import { AWS_KEYS, awsSchema, misspelledAwsKeys, policyProblems, unknownAwsKeys 
 import { type ClusterConfig, type ClusterSettings, clusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INITIAL_NAMESPACES } from "./settings/names";
-import type { Path, Problem } from "./settings/problems";
+import { type Path, type Problem, withoutValue } from "./settings/problems";
 import {
   invalidConfiguration,
   projectValues,
   type RawConfig,
   readRawConfig,
   withEncrypted,
-  withoutValue,
 } from "./settings/raw";
 import { check, type Incomplete, isEmpty } from "./settings/validation";
 

@@ -7,9 +7,9 @@ import {
   MutatingAdmissionPolicyBinding,
 } from "@pulumi/kubernetes/admissionregistration/v1";
 import * as pulumi from "@pulumi/pulumi";
+import { sha256 } from "./kubernetes/checksum";
 import { audiencesById, bindingSpec, policySpec } from "./kubernetes/injectionPolicy";
 import { idOf } from "./settings/account";
-import { sha256 } from "./tokenExchange";
 
 export interface InjectionArgs {
   /** The service accounts whose pods are changed, and the audience of the ID token that each of them mounts. */

@@ -2,8 +2,9 @@
 
 import { Job } from "@pulumi/kubernetes/batch/v1";
 import type * as pulumi from "@pulumi/pulumi";
+import { sha256 } from "./kubernetes/checksum";
 import { type JobPodArgs, jobPod } from "./kubernetes/jobPod";
-import { sha256, type TokenExchange } from "./tokenExchange";
+import type { TokenExchange } from "./tokenExchange";
 
 export interface JobArgs extends Omit<JobPodArgs, "configMap"> {
   namespace: string;

@@ -1,10 +1,10 @@
 // The ConfigMap of the token exchange, which the workloads of a service account mount.
 
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigMap } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
+import { sha256 } from "./kubernetes/checksum";
 import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, VOLUME_NAME } from "./kubernetes/tokenVolume";
 
 interface TokenExchangeArgs {
@@ -49,9 +49,4 @@ export function createExchangeConfigMap(
     options,
   );
   return { configMap, configMapName, checksum: pulumi.jsonStringify(data).apply(sha256) };
-}
-
-/** Returns the SHA-256 of a string, in lowercase hex. */
-export function sha256(content: string): string {
-  return createHash("sha256").update(content).digest("hex");
 }

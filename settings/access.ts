@@ -25,7 +25,7 @@ import {
   policyArn,
   rolePath,
 } from "./names";
-import type { Problem } from "./problems";
+import { type Problem, withoutValue } from "./problems";
 import {
   duplicates,
   type Incomplete,
@@ -169,7 +169,7 @@ export function accessRules(access: Incomplete<Access>): Problem[] {
   });
   return [
     ...problems,
-    ...duplicates(ids, (index) => ["serviceAccounts", index, "name"]),
+    ...duplicates(ids, (index) => ["serviceAccounts", index, "name"]).map(withoutValue),
     ...unusedNamespaces(access),
     ...duplicates(access.createNamespaces ?? [], (index) => ["createNamespaces", index]),
   ];

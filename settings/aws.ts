@@ -20,7 +20,8 @@ const assumedRole = settingsSchema(
   { unknown: () => UNSUPPORTED },
 );
 
-const ACCOUNT_IDS = 'must be a list of AWS account IDs: 12 digits in quotes, such as ["123456789012"]';
+const ACCOUNT_IDS = 'must be a list of AWS account IDs, such as ["123456789012"]';
+const ACCOUNT_ID = "must be an AWS account ID: 12 digits, in quotes";
 
 const acceptedAwsEntries = {
   // Also one that is newer than this project.
@@ -41,7 +42,7 @@ const acceptedAwsEntries = {
     v.pipe(
       v.string(),
       v.parseJson(undefined, ACCOUNT_IDS),
-      v.array(v.pipe(v.unknown(), v.transform(String), v.regex(/^\d{12}$/, ACCOUNT_IDS)), ACCOUNT_IDS),
+      v.array(v.pipe(v.unknown(), v.transform(String), v.regex(/^\d{12}$/, ACCOUNT_ID)), ACCOUNT_IDS),
     ),
     "[]",
   ),

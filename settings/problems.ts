@@ -30,6 +30,11 @@ export function lineOf(problem: Problem): string {
   return `${pathOf(problem)}${assigned(problem.value)}: ${visible(problem.reason)}`;
 }
 
+/** Returns a problem without its value, which is then not printed. */
+export function withoutValue({ path, reason }: Problem): Problem {
+  return { path, reason };
+}
+
 /** Returns a string with every character escaped that is invisible, or changes the order of the others. */
 export function visible(text: string): string {
   return text.replace(/(?! )[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/gu, (character) => {

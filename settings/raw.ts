@@ -1,7 +1,7 @@
 // What the engine passes to a program: its configuration as text, before it is checked.
 
 import * as pulumi from "@pulumi/pulumi";
-import { lineOf, messageOf, type Problem } from "./problems";
+import { lineOf, messageOf, type Problem, withoutValue } from "./problems";
 import { userError } from "./userError";
 
 /** What the engine passes to the program. */
@@ -75,11 +75,6 @@ export function withEncrypted(
       encrypted.includes(String(problem.path[0])) ? withoutValue(problem) : problem,
     ),
   ];
-}
-
-/** Returns a problem without its value, which is then not printed. */
-export function withoutValue({ path, reason }: Problem): Problem {
-  return { path, reason };
 }
 
 /**

@@ -363,8 +363,9 @@ const NUMBER_OR_DATE =
 /** Returns why Pulumi could read a scalar as another value than the simulation does. */
 function problemOf(node: Node): string | undefined {
   const { tag } = node as { tag?: string };
-  if (tag)
+  if (tag) {
     return `the tag ${tag.replace("tag:yaml.org,2002:", "!!")} is not supported. Quote the value instead.`;
+  }
   if (!isScalar(node) || node.type !== "PLAIN") return undefined;
 
   const { source = "", value } = node;

@@ -94,6 +94,11 @@ test("a runner's Job runs only the exchange, since the CLI accepts no runner tok
 });
 
 // The tests of index, job, and injection use the other settings.
+test("accepts names that only contain the word of a placeholder", () => {
+  const [account] = accepted(stackOf({ ...entryOf("team"), teamName: "SRE-TEAM" })).access.serviceAccounts;
+  assert.equal(account?.teamName, "SRE-TEAM");
+});
+
 test("accepts names that use every allowed part, and ignores a trailing slash of pulumiApiUrl", () => {
   const settings = {
     issuerName: "my issuer",
@@ -235,7 +240,7 @@ const REJECTED: Rejected[] = [
   {
     what: "accounts that are not written as a list of IDs",
     settings: { "aws:allowedAccountIds": ["12345678901"] },
-    problems: ["aws:allowedAccountIds[0]: must be a list of AWS account IDs: 12 digits in quotes…"],
+    problems: ["aws:allowedAccountIds[0]: must be an AWS account ID: 12 digits, in quotes"],
   },
   {
     what: "policies and a boundary of an account in which the stack must not be deployed, but none of AWS",
@@ -467,7 +472,7 @@ test("reports all problems at once, setting by setting and entry by entry, and e
     'serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds',
     'serviceAccounts[1].teamName = "*": must have at most 100 printable ASCII characters…',
     "serviceAccounts[1].tokenExpirationSeconds = 601: must be at most maxExpirationSeconds, which is 600",
-    'serviceAccounts[1].name = "ci/deployer": must not be listed twice',
+    "serviceAccounts[1].name: must not be listed twice",
   ]);
 });
 
