@@ -22,9 +22,15 @@ const [TYPESCRIPT, PYTHON, YAML, KIND, EXISTING] = [
 const FLEET = read("examples/fleet/cluster/Main.yaml");
 const STAGES = ["dev", "prod"];
 
-test("docs/component.md prints lines of the program in TypeScript", () => {
-  const [block = assert.fail()] = codeIn(read("docs/component.md"), "typescript");
-  assert.ok(TYPESCRIPT.includes(block));
+test("docs/component.md prints lines of the programs for an existing cluster and in TypeScript", () => {
+  const page = read("docs/component.md");
+  for (const [language, program] of [
+    ["yaml", EXISTING],
+    ["typescript", TYPESCRIPT],
+  ] as const) {
+    const [block = assert.fail()] = codeIn(page, language);
+    assert.ok(program.includes(block), language);
+  }
 });
 
 test("the package has the newest version of the changelog, which every page and program names once it is released", () => {
