@@ -22,15 +22,9 @@ const [TYPESCRIPT, PYTHON, YAML, KIND, EXISTING] = [
 const FLEET = read("examples/fleet/cluster/Main.yaml");
 const STAGES = ["dev", "prod"];
 
-test("docs/component.md prints lines of the programs for an existing cluster and in TypeScript", () => {
-  const page = read("docs/component.md");
-  for (const [language, program] of [
-    ["yaml", EXISTING],
-    ["typescript", TYPESCRIPT],
-  ] as const) {
-    const [block = assert.fail()] = codeIn(page, language);
-    assert.ok(program.includes(block), language);
-  }
+test("docs/component.md prints lines of the program for an existing cluster", () => {
+  const [block = assert.fail()] = codeIn(read("docs/component.md"), "yaml");
+  assert.ok(EXISTING.includes(block));
 });
 
 test("the package has the newest version of the changelog, which every page and program names once it is released", () => {
