@@ -99,7 +99,10 @@ describe("the package of the component", { skip: missingCli }, () => {
     });
 
     await t.test("runs only the Job of the one whose team changes", async () => {
-      const changed = program.replace(/("deployer",\s+tokenType: "team",\s+teamName: )"team-a"/, '$1"team-b"');
+      const changed = program.replace(
+        /("deployer",\s+tokenType: "team",\s+teamName: )"team-a"/,
+        '$1"team-b"',
+      );
       await writeFile(join(directory, "index.ts"), changed);
       const plan = await checkedPlan(t, pulumi);
       assert.match(plan.changes, /^ {2}changed +team-a\/deployer +token: team:team-a → team:team-b$/m);
