@@ -68,7 +68,7 @@ async function lookUpOidcProvider(): Promise<string> {
 }
 
 /**
- * The Kubernetes group of the workflows, for what belongs to no namespace: docs/pipeline.md has its ClusterRole. The access
+ * The Kubernetes group of the workflows, for what belongs to no namespace: clusterRole.yaml has its ClusterRole. The access
  * policies of EKS that can read admission policies can read every Secret, too.
  * https://docs.aws.amazon.com/eks/latest/userguide/access-policy-permissions.html
  */

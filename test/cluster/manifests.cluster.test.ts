@@ -83,7 +83,8 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
 
   test("admits the pod of each Job of the stack", async () => {
     const jobs = all<KubernetesObject>(stack, "Job");
-    assert.equal(jobs.length, EXAMPLES.length);
+    const tested = settingsOfExamples().settings.serviceAccounts.filter(({ runJob }) => runJob !== false);
+    assert.equal(jobs.length, tested.length);
     for (const { inputs } of jobs) {
       await createPod(inputs.spec.template.spec, inputs.metadata?.namespace);
     }

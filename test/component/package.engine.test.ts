@@ -84,7 +84,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     // Of a cluster that does not exist yet, the preview knows neither the issuer nor the trust policy.
     const first = await checkedPlan(t, pulumi);
     assert.match(first.changes, /^ {2}new +the component .*^ +issuerUrl: known after the update$/ms);
-    assert.match(first.stdout, /^ {2}team-a\/deployer +team:platform +by IRSA +not known yet$/m);
+    assert.match(first.stdout, /^ {2}team-a\/deployer +team:team-a +by IRSA +not known yet$/m);
     assert.equal(first.exitCode, 0);
     succeeded(await up());
     assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
@@ -99,18 +99,21 @@ describe("the package of the component", { skip: missingCli }, () => {
     });
 
     await t.test("runs only the Job of the one whose team changes", async () => {
-      const changed = program.replaceAll('"platform"', '"security"');
+      const changed = program.replace(
+        /("deployer",\s+tokenType: "team",\s+teamName: )"team-a"/,
+        '$1"team-b"',
+      );
       await writeFile(join(directory, "index.ts"), changed);
       const plan = await checkedPlan(t, pulumi);
-      assert.match(plan.changes, /^ {2}changed +team-a\/deployer +token: team:platform → team:security$/m);
-      assert.match(plan.stdout, /^ {2}team-a\/deployer +team:security +by IRSA +as its settings say$/m);
+      assert.match(plan.changes, /^ {2}changed +team-a\/deployer +token: team:team-a → team:team-b$/m);
+      assert.match(plan.stdout, /^ {2}team-a\/deployer +team:team-b +by IRSA +as its settings say$/m);
       assert.equal(plan.exitCode, 0);
       assert.deepEqual(changes(await up()), [
         "access.oidc-issuer updated",
         "access.team-a.deployer replaced",
         "access.team-a.deployer.pulumi-token-exchange updated",
       ]);
-      assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:security");
+      assert.equal(simulation.pulumiCloud.exchanges.at(-1)?.reason, "team token, scope team:team-b");
     });
 
     succeeded(await pulumi("destroy", "--yes"));
@@ -142,7 +145,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     await t.test("creates what its plan says, and the live check finds no difference", async () => {
       await write({});
       const plan = await checkedPlan(t, pulumi);
-      assert.match(plan.changes, /^ {2}new +team-a\/drift +token: organization$/m);
+      assert.match(plan.changes, /^ {2}new +team-a\/app +token: team:team-a$/m);
       assert.equal(plan.exitCode, 0, plan.stdout);
       succeeded(await up());
       assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);

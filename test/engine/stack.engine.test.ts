@@ -6,11 +6,13 @@ import { TEMPLATE_STACK } from "../../simulator/stackFile";
 import { openCertificateAuthority } from "../support/certificates";
 import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../support/engineOutcome";
 import { emptyStack } from "../support/engineStack";
-import { codeIn, read } from "../support/project";
+import { read } from "../support/project";
 import { missingCli } from "../support/pulumiCli";
 
 const ISSUER = "access.oidc-issuer";
-const [IMPORT, IMPORT_NAMESPACE] = codeIn(read("docs/copy.md"), "bash import");
+/** Matches the commands of docs/copy.md that import what exists. */
+const IMPORT = /^bash examples\/import\/\w+\.sh .*$/gm;
+const [IMPORT_ISSUER = "", IMPORT_NAMESPACE = ""] = read("docs/copy.md").match(IMPORT) ?? [];
 
 /** With these settings, a service account is denied: no pod has such a name. */
 const DENY = { policyRules: { '"kubernetes.io".pod.name': "other-*" } };
@@ -106,7 +108,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
       await set("createNamespaces", NAMESPACES);
       failed(await up(), /Namespace \(access\.team-a\):.*already exists/s);
-      succeeded(await cli.run(directory, "bash", "-ec", String(IMPORT_NAMESPACE)));
+      succeeded(await cli.run(directory, "bash", "-ec", IMPORT_NAMESPACE.replace("STACK", "dev")));
       succeeded(await up());
       assert.deepEqual(simulation.existing().kubernetes, kubernetes);
     });
@@ -125,8 +127,8 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       await set("createNamespaces", []);
       await set("serviceAccounts", [FIFTH]);
       newStatuses(simulation);
-      const commands = IMPORT?.replace("ORGANIZATION/ISSUER_ID", issuer.id) ?? assert.fail();
-      succeeded(await cli.run(directory, "bash", "-ec", commands));
+      const command = IMPORT_ISSUER.replace("ORGANIZATION/ISSUER_ID", issuer.id).replace("STACK", "dev");
+      succeeded(await cli.run(directory, "bash", "-ec", command));
       succeeded(await up());
       assert.deepEqual(simulation.existing().pulumiCloud, [issuer.id]);
       assert.deepEqual(newStatuses(simulation), EXCHANGED);

@@ -83,8 +83,11 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
   const create = (object: object) => server.kubectl(["create", "--filename=-"], object);
 
   /** Runs the command of the page that contains a string, after a change of it, and returns what it prints. */
-  async function run(text: string, change = (command: string) => command): Promise<string> {
-    const command = change(blockWith("bash", text));
+  function run(text: string, change = (command: string) => command): Promise<string> {
+    return execute(change(blockWith("bash", text)));
+  }
+
+  async function execute(command: string): Promise<string> {
     const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", command], {
       cwd: directory,
       // kubectl keeps its cache in HOME.
@@ -93,8 +96,13 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     return stdout;
   }
 
-  async function linesOf(text: string): Promise<string[]> {
-    return (await run(text)).split("\n").filter(Boolean).sort();
+  const linesIn = (output: string) => output.split("\n").filter(Boolean).sort();
+  const linesOf = async (text: string) => linesIn(await run(text));
+
+  /** Returns what the scripts of the page list. */
+  async function linesOfScript(name: string): Promise<string[]> {
+    assert.ok(blockWith("bash", "examples/operator/").includes(`bash examples/operator/${name}`));
+    return linesIn(await execute(read(`examples/operator/${name}`)));
   }
 
   const stackOf = async (name: string) => (await server.request("GET", `${STACKS_PATH}/${name}`)).body;
@@ -132,7 +140,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await create(cronJob("literal", {}, { env: [{ name: "PULUMI_ACCESS_TOKEN", value: TOKEN }] }));
     for (const [name, spec] of Object.entries(OTHER_STACKS)) await create(stack(name, spec, "team-a"));
 
-    assert.deepEqual(await linesOf("get secrets,configmaps"), [
+    assert.deepEqual(await linesOfScript("find-tokens.sh"), [
       "ConfigMap\tteam-a\tvariables\tPULUMI_ACCESS_TOKEN",
       "ConfigMap\tteam-a\tvariables\ttoken.txt",
       "ConfigMap\tteam-a\tvariables\ttwice",
@@ -159,11 +167,15 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
       await create({ ...secret("team-a", `sh.helm.release.v1.${name}.v1`, { release: content }), type });
     }
     const names = ["manifest", "values"].map((name) => `Helm\tteam-a\tsh.helm.release.v1.${name}.v1`);
-    assert.deepEqual(await linesOf("helm.sh/release.v1"), names);
+    const found = await linesOfScript("find-tokens.sh");
+    assert.deepEqual(
+      found.filter((line) => line.startsWith("Helm\t")),
+      names,
+    );
   });
 
   test("list where the Stacks read variables from, by field, and their service accounts", async () => {
-    assert.deepEqual(await linesOf("get stacks.pulumi.com --all-namespaces"), [
+    assert.deepEqual(await linesOfScript("list-variables.sh"), [
       "default\tapp\tpulumi\taccessTokenSecret\tpulumi-api-secret",
       "default\tapp\tpulumi\tenvRefs\tpulumi-api-secret",
       "default\tweb\tpulumi\taccessTokenSecret\tpulumi-api-secret",
@@ -236,7 +248,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
 
   test("delete the Secret, or only the key of a shared one, and nothing keeps the token", async () => {
     await run("kubectl delete secret");
-    const left = await linesOf("get secrets,configmaps");
+    const left = await linesOfScript("find-tokens.sh");
     assert.deepEqual(
       left.filter((line) => line.includes("\tdefault\t")),
       [],

@@ -45,9 +45,9 @@ test("the questions of docs/trial.md are denied, but the first, and what is open
     { project: "trial", stack: "dev", organization: "ORGANIZATION", config: {}, program },
   );
 
-  const questions = codeIn(PAGE, "bash").find((block) => block.startsWith("ask()")) ?? assert.fail();
-  const commands = questions.replaceAll("https://api.pulumi.com", cloud.apiUrl);
-  const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", commands], {
+  assert.ok(codeIn(PAGE, "bash").includes("bash examples/trial/questions.sh ORGANIZATION\n"));
+  const commands = read("examples/trial/questions.sh").replaceAll("https://api.pulumi.com", cloud.apiUrl);
+  const { stdout } = await promisify(execFile)("bash", ["-c", commands, "questions.sh", "ORGANIZATION"], {
     env: {
       PATH: `${dirname(assetPath("kubectl"))}:${process.env.PATH}`,
       KUBECONFIG: server.kubeconfig,

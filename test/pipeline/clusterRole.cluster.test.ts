@@ -1,10 +1,10 @@
-// The ClusterRole of docs/pipeline.md on a real API server: what the GitHub workflows can read in a stack with `injectToken`.
+// pipeline/clusterRole.yaml on a real API server: what the GitHub workflows can read in a stack with `injectToken`.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { parseAllDocuments } from "yaml";
 import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
-import { codeIn, read } from "../support/project";
+import { read } from "../support/project";
 import { inject } from "../support/realKubernetes";
 
 const GROUP = "eks-pulumi-oidc-preview";
@@ -28,8 +28,7 @@ test("the group of the workflows can read the policy of injectToken and its bind
   const readAll = () => Promise.all(names.map((name) => server.kubectl(["get", name, ...AS_WORKFLOW])));
 
   await assert.rejects(readAll(), /is forbidden/);
-  const [manifest = ""] = codeIn(read("docs/pipeline.md"), "yaml");
-  for (const document of parseAllDocuments(manifest)) {
+  for (const document of parseAllDocuments(read("pipeline/clusterRole.yaml"))) {
     await server.kubectl(["create", "--filename=-"], document.toJS());
   }
   await readAll();

@@ -18,6 +18,7 @@ interface Entry {
   runnerId?: string;
   runnerName?: string;
   tokenAudience?: string;
+  runJob?: boolean;
 }
 
 /** The settings in a manifest's header. */
@@ -81,14 +82,18 @@ export function withExchange(file: string, spec: PodSpec): PodSpec {
 }
 
 /**
- * Returns the settings of a stack with the entries of all examples, which therefore must not collide, and their runners. The
- * exchange is added to the pods of all entries that can have it.
+ * Returns the settings of a stack with the entries of all examples, and their runners. Examples can share a service account,
+ * whose entry then has the settings of each. The exchange is added to the pods of all entries that can have it.
  */
 export function settingsOfExamples() {
   const examples = EXAMPLES.map(exampleOf);
-  const entries = examples.flatMap(({ settings }) => settings.serviceAccounts);
-  const serviceAccounts = entries.map((entry) => ({ ...entry, injectToken: !entry.runnerId }));
-  const createNamespaces = examples.flatMap(({ settings }) => settings.createNamespaces ?? []);
+  const entries = new Map<string, Entry>();
+  for (const entry of examples.flatMap(({ settings }) => settings.serviceAccounts)) {
+    const account = `${entry.namespace}/${entry.name}`;
+    entries.set(account, { ...entries.get(account), ...entry });
+  }
+  const serviceAccounts = [...entries.values()].map((entry) => ({ ...entry, injectToken: !entry.runnerId }));
+  const createNamespaces = [...new Set(examples.flatMap(({ settings }) => settings.createNamespaces ?? []))];
   const runners = serviceAccounts.flatMap(({ runnerId: id, runnerName: name }) =>
     id && name ? [{ id, name }] : [],
   );

@@ -56,13 +56,14 @@ access = eks_pulumi_oidc.PulumiCloudAccess(
             namespace="team-a",
             name="deployer",
             token_type=eks_pulumi_oidc.TokenType.TEAM,
-            team_name="platform",
+            team_name="team-a",
             aws_role=eks_pulumi_oidc.AwsRole.IRSA,
         ),
         eks_pulumi_oidc.ServiceAccountArgs(
             namespace="team-a",
-            name="drift",
-            token_type=eks_pulumi_oidc.TokenType.ORGANIZATION,
+            name="app",
+            token_type=eks_pulumi_oidc.TokenType.TEAM,
+            team_name="team-a",
         ),
     ],
     # Names are plain strings, so the component depends on the namespace as a whole.

@@ -49,10 +49,10 @@ const access = new PulumiCloudAccess(
         namespace: "team-a",
         name: "deployer",
         tokenType: "team",
-        teamName: "platform",
+        teamName: "team-a",
         awsRole: "irsa",
       },
-      { namespace: "team-a", name: "drift", tokenType: "organization" },
+      { namespace: "team-a", name: "app", tokenType: "team", teamName: "team-a" },
     ],
   },
   // Names are plain strings, so the component depends on the namespace as a whole.

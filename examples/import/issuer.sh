@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Imports a registered issuer and existing service accounts into an access stack. Run it in the directory of your copy, whose settings
+# list every service account that uses the issuer: docs/copy.md.
+#
+# Usage: issuer.sh STACK ORGANIZATION/ISSUER_ID [NAMESPACE/NAME...]
+# NAMESPACE/NAME: the service accounts that exist
+set -euo pipefail
+
+stack=$1 issuer=$2
+accounts=("${@:3}")
+
+project=urn:pulumi:$stack::$(sed -n 's/^name: *//p' Pulumi.yaml)
+access="$project::eks-pulumi-oidc:index:PulumiCloudAccess"
+identity="$access\$eks-pulumi-oidc:index:WorkloadIdentity::access"
+options=(--stack "$stack" --yes --protect=false --generate-code=false)
+targets=("${accounts[@]//\//.}")
+
+pulumi up --stack "$stack" --yes --target '**pulumi:providers:*::*' --target '**:Stash::*' --target '**:OpenIdConnectProvider::*' \
+  --target "$access::access" "${targets[@]/#/--target=$identity.}"
+
+pulumi import "${options[@]}" --provider "pulumi-cloud=$project::pulumi:providers:pulumiservice::pulumi-cloud" \
+  --parent "access=$access::access" pulumiservice:index:OidcIssuer access.oidc-issuer "$issuer"
+for account in "${accounts[@]}"; do
+  pulumi import "${options[@]}" --provider "cluster=$project::pulumi:providers:kubernetes::cluster" \
+    --parent "identity=$identity.${account/\//.}" \
+    kubernetes:core/v1:ServiceAccount "access.${account/\//.}" "$account"
+done
+pulumi preview --stack "$stack" --diff
