@@ -101,6 +101,13 @@ const SETTING_CASES: [what: string, settings: Settings, changes: string[]][] = [
     ],
   ],
   [
+    "a name that begins as an access token does",
+    {
+      serviceAccounts: [{ ...DEPLOYER, teamName: "pul-platform-engineering" }, DRIFT, SECRETS, RUNNER],
+    },
+    ["changed ci/deployer: token: team:a → team:pul-platform-engineering"],
+  ],
+  [
     "a role by EKS Pod Identity for a service account that exists already",
     {
       serviceAccounts: [
