@@ -80,11 +80,20 @@ const create = (resource: string): Edit => {
   return (draft) => Object.assign(draft.step(resource), { op: "create", oldState: null });
 };
 
-/** Returns an edit by which an input comes from these roles. */
-const isOf = (resource: string, input: string, ...roles: string[]): Edit => {
+/** Returns an edit by which a resource is what exists already. */
+const read = (resource: string): Edit => {
+  return (draft) => {
+    const step = draft.step(resource);
+    step.op = "read";
+    Object.assign(step.newState ?? {}, { external: true, id: "other" });
+  };
+};
+
+/** Returns an edit by which an input comes from these resources. */
+const isOf = (resource: string, input: string, ...sources: string[]): Edit => {
   return (draft) =>
     Object.assign(draft.step(resource).newState?.propertyDependencies ?? {}, {
-      [input]: roles.map((role) => draft.step(role).urn),
+      [input]: sources.map((source) => draft.step(source).urn),
     });
 };
 const OF_OTHER_ROLE = "is known after the update instead of an output of the component's own resource.";
@@ -337,6 +346,36 @@ const CASES: Case[] = [
     [set(BINDING, "spec.policyName", UNKNOWN), isOf(BINDING, "spec", JOB)],
     [
       'The binding of the admission policy: spec.policyName is known after the update instead of "access-inject-token-9eb00901".',
+    ],
+    newPlan,
+  ],
+  [
+    "a new binding that also comes from something else",
+    [set(BINDING, "spec.policyName", UNKNOWN), isOf(BINDING, "spec", INJECTION, JOB)],
+    [
+      'The binding of the admission policy: spec.policyName is known after the update instead of "access-inject-token-9eb00901".',
+    ],
+    newPlan,
+  ],
+  [
+    "names of deployed objects that are known after the update only",
+    [
+      set(BINDING, "spec.policyName", UNKNOWN),
+      isOf(BINDING, "spec", INJECTION),
+      set(JOB, `${POD}.volumes.1.projected.sources.0.configMap.name`, UNKNOWN),
+      isOf(JOB, "spec", CONFIG_MAP),
+    ],
+    [
+      'ci/deployer: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.0.configMap.name is known after the update instead of "deployer-pulumi-token-exchange".',
+      'The binding of the admission policy: spec.policyName is known after the update instead of "access-inject-token-9eb00901".',
+    ],
+  ],
+  [
+    "what the program only reads, so that its inputs do not say what exists",
+    [read(ISSUER), read(CONFIG_MAP)],
+    [
+      "The OIDC issuer: external is true instead of none.",
+      "ci/deployer: Its ConfigMap: external is true instead of none.",
     ],
     newPlan,
   ],
