@@ -235,6 +235,14 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
     ],
   ],
   [
+    "an empty list in a setting, which can replace another one",
+    [
+      setDeployed(COMPONENT, "jobPodSpec", { securityContext: {} }),
+      set(COMPONENT, "jobPodSpec", { securityContext: { sysctls: [] } }),
+    ],
+    ["changed the component: jobPodSpec.securityContext.sysctls: none → []"],
+  ],
+  [
     "Jobs, and service accounts",
     [
       set(JOB, `${CONTAINER}.image`, "mallory/base:1"),
