@@ -72,8 +72,11 @@ const ENTRY_SETTINGS = wordsOf(`
 export function findingsIn(component: PlannedComponent, thumbprints: string[] = []): Finding[] {
   const { before, after, isDeleted } = component;
   if (isDeleted) return [];
-  const isFound = ({ kind, isGrant, key }: Deviation) =>
-    kind === "finding" || (kind === "open" && isGrant && before.resources.has(key));
+  const isFound = ({ kind, isGrant, key }: Deviation) => {
+    // It can exist elsewhere. An allow policy can be new in an issuer that exists.
+    const exists = !key.startsWith(ALLOW_POLICY) && after.resources.get(key)?.resource.deployed !== undefined;
+    return kind === "finding" || (kind === "open" && isGrant && (exists || before.resources.has(key)));
+  };
   return [
     ...settingFindings(after),
     ...providerFindings(after),

@@ -89,6 +89,15 @@ const read = (resource: string): Edit => {
   };
 };
 
+/** Returns an edit by which a new resource is one that exists outside of the component. */
+const takeOver = (resource: string): Edit => {
+  return (draft) => {
+    const step = draft.step(resource);
+    step.op = "update";
+    step.oldState = { id: "other", inputs: {} };
+  };
+};
+
 /** Returns an edit by which an input comes from these resources. */
 const isOf = (resource: string, input: string, ...sources: string[]): Edit => {
   return (draft) =>
@@ -486,6 +495,12 @@ const CASES: Case[] = [
       `ops/drift: Its association with the role: clusterName is known after the update only. ${FIRST}`,
       `ops/drift: Its association with the role: region is known after the update only. ${FIRST}`,
     ],
+  ],
+  [
+    "a role that exists elsewhere, in a new component of a new cluster",
+    [...NEW_CLUSTER, takeOver(IRSA)],
+    [`ci/deployer: Its trust policy is known after the update only. ${FIRST}`],
+    newPlan,
   ],
   [
     "a runner pool and an audience that the program creates for what is deployed",
