@@ -92,7 +92,9 @@ function* settingLines(old: Fields, now: Fields): Generator<string> {
       continue;
     }
     for (const { path, one: from, other: to } of differencesBetween(one, other)) {
-      if (isSame(from, to)) continue;
+      // In a setting, an empty list can replace what is there by default.
+      const isDefault = path.length === 0 && isEmpty(from) && isEmpty(to);
+      if (isDefault || isSame(from, to)) continue;
       yield `${[name, ...path].join(".")}: ${text(from)} → ${text(to)}`;
     }
   }
@@ -116,7 +118,7 @@ function text(value: Value | undefined): string {
 }
 
 function isSame(one: Value | undefined, other: Value | undefined): boolean {
-  return (one === SECRET && other === SECRET) || (isEmpty(one) && isEmpty(other)) || isEqual(one, other);
+  return (one === SECRET && other === SECRET) || isEqual(one, other);
 }
 
 interface ResourceLine extends Pick<Change, "subject" | "kind"> {

@@ -72,8 +72,11 @@ const ENTRY_SETTINGS = wordsOf(`
 export function findingsIn(component: PlannedComponent, thumbprints: string[] = []): Finding[] {
   const { before, after, isDeleted } = component;
   if (isDeleted) return [];
-  const isFound = ({ kind, isGrant, key }: Deviation) =>
-    kind === "finding" || (kind === "open" && isGrant && before.resources.has(key));
+  const isFound = ({ kind, isGrant, key }: Deviation) => {
+    // It can exist elsewhere. An allow policy can be new in an issuer that exists.
+    const exists = !key.startsWith(ALLOW_POLICY) && after.resources.get(key)?.resource.deployed !== undefined;
+    return kind === "finding" || (kind === "open" && isGrant && (exists || before.resources.has(key)));
+  };
   return [
     ...settingFindings(after),
     ...providerFindings(after),
@@ -126,7 +129,7 @@ function* differencesIn(found: Found, expected: Expected): Generator<Deviation> 
   for (const difference of differencesBetween(found.inputs, expected.inputs)) {
     const { path, one, other } = difference;
     const [first = "", ...rest] = path;
-    const isOwnOutput = other instanceof OutputOf && isFrom(found, first, one, other);
+    const isOwnOutput = other instanceof OutputOf && isFrom(found, first, one, other, expected);
     const isAsEmpty = isEmpty(one) && isEmpty(other) && !isEmptyCompared(found, path);
     // A setting that is secret is a finding itself.
     if (isOwnOutput || isAsEmpty || other === SECRET) continue;
@@ -147,11 +150,17 @@ function kindOf(found: Found, { path, one, other }: Difference): Deviation["kind
 }
 
 /** Returns whether an input is this output: its value, or one that is known after the update and comes from its resource. */
-function isFrom({ state }: Found, input: string, value: Value | undefined, output: OutputOf): boolean {
+function isFrom(
+  { state }: Found,
+  input: string,
+  value: Value | undefined,
+  output: OutputOf,
+  { isGrant }: Expected,
+): boolean {
   if (value !== UNKNOWN) return value !== undefined && value === output.value;
   const urns = [state.propertyDependencies[input] ?? []].flat();
-  // An output whose value is known is only a name.
-  return urns.includes(output.urn) && (output.value !== undefined || urns.every((urn) => urn === output.urn));
+  // The spec of a Job, which grants nothing, also contains what its settings come from.
+  return urns.includes(output.urn) && (!isGrant || urns.every((urn) => urn === output.urn));
 }
 
 /** An empty selector selects everything, and an allow policy is compared as it is. */

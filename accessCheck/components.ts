@@ -63,7 +63,7 @@ export interface Found {
   name: string;
   /** Such as `RolePolicy logs`. */
   title: string;
-  /** With the options by which it stays in its service when it leaves the program. */
+  /** With the options by which it stays in its service when it leaves the program, and `external` if it is only read. */
   inputs: Fields;
   state: State;
   resource: PlannedResource;
@@ -275,14 +275,15 @@ function providersOf(states: State[]): Map<string, string[]> {
 function foundAt(when: When, resource: PlannedResource, component = ""): Found[] {
   const state = resource[when];
   if (!state) return [];
-  const { type, name, kept } = state;
+  const { type, name, kept, isExternal } = state;
   const isNamed = component !== "" && name.startsWith(`${component}.`);
   // The name of another one must not be taken for one without the component's.
   const ownName = isNamed ? name.slice(component.length + 1) : JSON.stringify(name);
   // What a refresh has added to a resource that stays the same, such as a default of the service, the update does not change.
   const { planned = state } = resource;
   const inputs = inputsOf(resource.op === "same" ? planned : state);
-  return [{ type, name: ownName, title: titleOf(state), inputs: { ...inputs, ...kept }, state, resource }];
+  const all = { ...inputs, ...kept, ...(isExternal && { external: true }) };
+  return [{ type, name: ownName, title: titleOf(state), inputs: all, state, resource }];
 }
 
 function titleOf({ type, name }: State): string {

@@ -224,7 +224,7 @@ function exchangeOf({ settings: component, resources }: View, account: Account):
   const command = valueAt(settings, "command");
   const pod = ownPod({
     serviceAccountName: name,
-    configMap: new OutputOf(resources.get(keyOf(configMap))?.state.urn ?? "", configMapName),
+    configMap: nameOf(resources.get(keyOf(configMap)), configMapName),
     tokenAudience: valueAt(settings, "tokenAudience") ?? null,
     image: valueAt(component, "image") ?? null,
     command: Array.isArray(command) ? command.map(textOf) : [],
@@ -245,6 +245,11 @@ function exchangeOf({ settings: component, resources }: View, account: Account):
   };
   const job = kubernetesObject("batch/v1", "Job", ofJob, { spec });
   return [configMap, { ...job, name: `${namespace}.${name}`, what: "Its Job", isGrant: false }];
+}
+
+/** Returns the name of an object, which is known if it is deployed. */
+function nameOf(found: Found | undefined, name?: string): Value {
+  return valueAt(outputsOf(found), "metadata", "name") ?? new OutputOf(found?.state.urn ?? "", name);
 }
 
 /** Returns the pod of this clone. What is not known stays in it as it is. */
@@ -282,7 +287,7 @@ function injectionOf({ accounts, resources }: View): Expected[] {
     matchConditions: withExpression("service-account", selection.serviceAccount, ofClone.matchConditions),
     variables: withExpression("audiences", selection.audiences, ofClone.variables),
   };
-  const binding = bindingSpec<Value>(new OutputOf(found?.state.urn ?? "", name ?? undefined));
+  const binding = bindingSpec<Value>(nameOf(found, name ?? undefined));
   return [
     {
       ...own,

@@ -18,6 +18,8 @@ export interface State {
   propertyDependencies: Record<string, unknown>;
   /** The options by which it stays in its service when it leaves the program: `retainOnDelete` and `deletedWith`. */
   kept: Record<string, string | true>;
+  /** Whether the program only reads it: then its inputs do not say what exists. */
+  isExternal: boolean;
   parent: string | undefined;
   /** The URN of its provider. */
   provider: string | undefined;
@@ -64,6 +66,7 @@ const stateSchema = v.nullish(
     propertyDependencies: v.optional(record, {}),
     retainOnDelete: v.optional(v.boolean()),
     deletedWith: v.nullish(v.string()),
+    external: v.optional(v.boolean(), false),
   }),
 );
 
@@ -151,7 +154,7 @@ function stateOf(state: Step["oldState"], ofStep: string): State | undefined {
   if (!state) return undefined;
   // With an alias, what is deployed has another URN than the step.
   const { urn = ofStep, inputs = {}, id, outputs, propertyDependencies = {}, parent } = state;
-  const { retainOnDelete, deletedWith } = state;
+  const { retainOnDelete, deletedWith, external = false } = state;
   return {
     urn,
     ...typeAndName(urn, state.type),
@@ -160,6 +163,7 @@ function stateOf(state: Step["oldState"], ofStep: string): State | undefined {
     outputs,
     propertyDependencies,
     kept: { ...(retainOnDelete && { retainOnDelete }), ...(deletedWith && { deletedWith }) },
+    isExternal: external,
     parent,
     provider: providerOf(state),
   };

@@ -9,6 +9,7 @@ import {
   fieldsIn,
   isEmpty,
   isEqual,
+  isFields,
   jsonOf,
   readFields,
   textOf,
@@ -45,8 +46,7 @@ export async function registrationAdditions(component: PlannedComponent, pulumi:
 
 /** @param inputs what the program says of the issuer. */
 async function issuerAdditions(id: string, inputs: Fields, read: ReadApi): Promise<Additions> {
-  const listed = readFields(await read("oidc_issuers:read", "oidc", "issuers"));
-  const registrations = fieldsIn(valueAt(listed, "oidcIssuers"));
+  const registrations = listIn(await read("oidc_issuers:read", "oidc", "issuers"), "oidcIssuers");
   const registration = registrations.find((it) => valueAt(it, "id") === id);
   const ownUrl = normalizedUrl(textOf(valueAt(inputs, "url")));
   const others = registrations
@@ -57,14 +57,15 @@ async function issuerAdditions(id: string, inputs: Fields, read: ReadApi): Promi
     return { found: [...others, `The issuer with the ID ${id} is not registered.`], notes: [] };
   }
 
-  const document = readFields(await read("auth_policies:read", "auth", "policies", "oidcissuers", id));
+  const document = await read("auth_policies:read", "auth", "policies", "oidcissuers", id);
+  const policies = document === undefined ? [] : listIn(document, "policies");
   const thumbprints = valueAt(registration, "thumbprints");
   const hasSeveral = Array.isArray(thumbprints) && thumbprints.length > 1;
   return {
     found: [
       ...others,
       ...registrationDifferences(registration, inputs),
-      ...policyDifferences(fieldsIn(valueAt(document, "policies")), fieldsIn(valueAt(inputs, "policies"))),
+      ...policyDifferences(policies, fieldsIn(valueAt(inputs, "policies"))),
     ],
     notes: hasSeveral
       ? [
@@ -72,6 +73,13 @@ async function issuerAdditions(id: string, inputs: Fields, read: ReadApi): Promi
         ]
       : [],
   };
+}
+
+/** Returns a list of objects in an answer. @throws Error if it has none, since what is registered is not known then. */
+function listIn(answer: unknown, name: string): Fields[] {
+  const list = valueAt(readFields(answer), name);
+  if (Array.isArray(list) && list.every(isFields)) return list;
+  throw new Error(`Pulumi Cloud has answered without a list ${name}, so the OIDC issuer cannot be compared.`);
 }
 
 function registrationDifferences(registration: Fields, inputs: Fields): string[] {

@@ -33,9 +33,9 @@ export function printableJson(value: object): string {
   });
 }
 
-/** Returns text without access tokens and ID tokens: `pul-…`, and three parts in base64 of which the first is an object. */
+/** Returns text without access tokens and ID tokens: `pul-` and 40 digits; three parts in base64, the first an object. */
 export function withoutTokens(text: string): string {
-  return text.replace(/pul-[\w-]{16,}|eyJ[\w-]+\.[\w-]+\.[\w-]+/g, "[redacted]");
+  return text.replace(/pul-[0-9a-f]{40}|eyJ[\w-]+\.[\w-]+\.[\w-]+/g, "[redacted]");
 }
 
 /** Returns a word for a command that the reader can copy: quoted for a shell if it has to be. */

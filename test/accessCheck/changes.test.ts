@@ -101,6 +101,13 @@ const SETTING_CASES: [what: string, settings: Settings, changes: string[]][] = [
     ],
   ],
   [
+    "a name that begins as an access token does",
+    {
+      serviceAccounts: [{ ...DEPLOYER, teamName: "pul-platform-engineering" }, DRIFT, SECRETS, RUNNER],
+    },
+    ["changed ci/deployer: token: team:a → team:pul-platform-engineering"],
+  ],
+  [
     "a role by EKS Pod Identity for a service account that exists already",
     {
       serviceAccounts: [
@@ -226,6 +233,14 @@ const CASES: [what: string, edits: Edit[], changes: string[]][] = [
       "kept Job access.web.secrets: leaves the component, and stays in the program: urn:pulumi:dev::eks-pulumi-oidc::eks-pulumi-oidc:index:PulumiCloudAccess$eks-pulumi-oidc:index:WorkloadIdentity$kubernetes:batch/v1:Job::access.web.secrets",
       "kept Job access.ci.deployer: is replaced, and the old one is not deleted (retainOnDelete: true)",
     ],
+  ],
+  [
+    "an empty list in a setting, which can replace another one",
+    [
+      setDeployed(COMPONENT, "jobPodSpec", { securityContext: {} }),
+      set(COMPONENT, "jobPodSpec", { securityContext: { sysctls: [] } }),
+    ],
+    ["changed the component: jobPodSpec.securityContext.sysctls: none → []"],
   ],
   [
     "Jobs, and service accounts",

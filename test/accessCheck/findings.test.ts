@@ -80,11 +80,29 @@ const create = (resource: string): Edit => {
   return (draft) => Object.assign(draft.step(resource), { op: "create", oldState: null });
 };
 
-/** Returns an edit by which an input comes from these roles. */
-const isOf = (resource: string, input: string, ...roles: string[]): Edit => {
+/** Returns an edit by which a resource is what exists already. */
+const read = (resource: string): Edit => {
+  return (draft) => {
+    const step = draft.step(resource);
+    step.op = "read";
+    Object.assign(step.newState ?? {}, { external: true, id: "other" });
+  };
+};
+
+/** Returns an edit by which a new resource is one that exists outside of the component. */
+const takeOver = (resource: string): Edit => {
+  return (draft) => {
+    const step = draft.step(resource);
+    step.op = "update";
+    step.oldState = { id: "other", inputs: {} };
+  };
+};
+
+/** Returns an edit by which an input comes from these resources. */
+const isOf = (resource: string, input: string, ...sources: string[]): Edit => {
   return (draft) =>
     Object.assign(draft.step(resource).newState?.propertyDependencies ?? {}, {
-      [input]: roles.map((role) => draft.step(role).urn),
+      [input]: sources.map((source) => draft.step(source).urn),
     });
 };
 const OF_OTHER_ROLE = "is known after the update instead of an output of the component's own resource.";
@@ -341,6 +359,36 @@ const CASES: Case[] = [
     newPlan,
   ],
   [
+    "a new binding that also comes from something else",
+    [set(BINDING, "spec.policyName", UNKNOWN), isOf(BINDING, "spec", INJECTION, JOB)],
+    [
+      'The binding of the admission policy: spec.policyName is known after the update instead of "access-inject-token-9eb00901".',
+    ],
+    newPlan,
+  ],
+  [
+    "names of deployed objects that are known after the update only",
+    [
+      set(BINDING, "spec.policyName", UNKNOWN),
+      isOf(BINDING, "spec", INJECTION),
+      set(JOB, `${POD}.volumes.1.projected.sources.0.configMap.name`, UNKNOWN),
+      isOf(JOB, "spec", CONFIG_MAP),
+    ],
+    [
+      'ci/deployer: Its Job: spec.template.spec.volumes.pulumi-token-exchange.projected.sources.0.configMap.name is known after the update instead of "deployer-pulumi-token-exchange".',
+      'The binding of the admission policy: spec.policyName is known after the update instead of "access-inject-token-9eb00901".',
+    ],
+  ],
+  [
+    "what the program only reads, so that its inputs do not say what exists",
+    [read(ISSUER), read(CONFIG_MAP)],
+    [
+      "The OIDC issuer: external is true instead of none.",
+      "ci/deployer: Its ConfigMap: external is true instead of none.",
+    ],
+    newPlan,
+  ],
+  [
     "what is missing",
     [
       remove(IRSA),
@@ -447,6 +495,12 @@ const CASES: Case[] = [
       `ops/drift: Its association with the role: clusterName is known after the update only. ${FIRST}`,
       `ops/drift: Its association with the role: region is known after the update only. ${FIRST}`,
     ],
+  ],
+  [
+    "a role that exists elsewhere, in a new component of a new cluster",
+    [...NEW_CLUSTER, takeOver(IRSA)],
+    [`ci/deployer: Its trust policy is known after the update only. ${FIRST}`],
+    newPlan,
   ],
   [
     "a runner pool and an audience that the program creates for what is deployed",

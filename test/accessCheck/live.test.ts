@@ -297,6 +297,10 @@ const CLOUD_ERROR = 'error:warning\n{ "error": { "code": "x", "message": "HTTP 4
 for (const [call, answer, message] of [
   ["preview", `error:error: ${READING}: \u001b[2J`, `Failed to run pulumi: error: ${READING}: \\u{1b}[2J`],
   ["oidc/issuers", CLOUD_ERROR, `HTTP 403 This requires the permission oidc_issuers:read ${ADMIN}`],
+  ["oidc/issuers", 'error:{"error":{"httpStatus": 404}}', "without a list oidcIssuers, so"],
+  ["oidc/issuers", '{"oidcIssuers":["x"]}', "without a list oidcIssuers, so"],
+  ["oidc/issuers", "<html></html>", "is not valid JSON"],
+  ["policies", "{}", "without a list policies, so the OIDC issuer cannot be compared."],
   ["policies", "error:unknown", "unknown This requires the permission auth_policies:read"],
   ["teams", "error:unknown", "unknown This requires the permission team:read"],
 ] as const) {
