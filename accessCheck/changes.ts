@@ -142,7 +142,10 @@ function* resourceLines({ before, after, isDeployed }: PlannedComponent): Genera
     } else if (path.length === 0 && (old || now)) {
       yield { subject, kind: "changed", detail: `${name}: ${presenceOf(old)} → ${presenceOf(now)}` };
     } else if (now) {
-      const values = changeText(valueIn(old, path), valueIn(now, path), path);
+      // What is new has nothing to be compared with but its settings.
+      const isMissingInNew = deviation.kind === "listed" && !old;
+      const from = isMissingInNew ? expected : valueIn(old, path);
+      const values = changeText(from, valueIn(now, path), path);
       if (values) yield { subject, kind: "changed", detail: `${name}: ${values}` };
     }
   }

@@ -44,8 +44,9 @@ async function readPlan(file: string): Promise<Plan> {
     return parsePlan(printed, file === "-" ? "Standard input" : file);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
+    if (!code) throw error;
     // Node.js adds the name of a file that it cannot open.
-    throw code ? new Error(`Failed to read ${file}: ${message.replace(/, open '.*'$/, "")}`) : error;
+    throw new Error(`Failed to read ${file}: ${message.replace(/, open '.*'$/, "")}`);
   }
 }
 

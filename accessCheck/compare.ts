@@ -157,10 +157,13 @@ function isFrom(
   output: OutputOf,
   { isGrant }: Expected,
 ): boolean {
-  if (value !== UNKNOWN) return value !== undefined && value === output.value;
+  if (value === undefined) return false;
+  if (value !== UNKNOWN) return value === output.value;
   const urns = [state.propertyDependencies[input] ?? []].flat();
-  // The spec of a Job, which grants nothing, also contains what its settings come from.
-  return urns.includes(output.urn) && (!isGrant || urns.every((urn) => urn === output.urn));
+  // What grants something comes from this resource alone.
+  if (isGrant) return urns.length > 0 && urns.every((urn) => urn === output.urn);
+  // The spec of a Job also contains what its settings come from.
+  return urns.includes(output.urn);
 }
 
 /** An empty selector selects everything, and an allow policy is compared as it is. */

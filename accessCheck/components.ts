@@ -110,8 +110,11 @@ export function readComponents({ resources }: Plan): PlannedComponent[] {
     throw new Error(`This plan has no PulumiCloudAccess. Is this the right program's plan? ${ALL}`);
   }
   const owners = { deployed: ownersAt("deployed", resources), planned: ownersAt("planned", resources) };
+  // Each of them knows all of them, to find what several use.
   const all: PlannedComponent[] = [];
-  all.push(...components.map((component) => readComponent(component, resources, owners, all)));
+  for (const component of components) {
+    all.push(readComponent(component, resources, owners, all));
+  }
   return all;
 }
 

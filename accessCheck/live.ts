@@ -34,8 +34,9 @@ export function startLiveCheck({ stack, cwd }: { stack: string; cwd: string }): 
   }
   // `npm start -- --live | head`.
   process.stdout.on("error", () => stop.abort());
-  if (process.stderr.isTTY)
+  if (process.stderr.isTTY) {
     console.error("pulumi preview --refresh reads what exists. This can take minutes.");
+  }
   return checkLiveAccess(stack, { pulumi: pulumiRunner(stop.signal, cwd), stop, output: console });
 }
 

@@ -132,7 +132,10 @@ export function planFrom(steps: Step[], config: Plan["config"] = {}): Plan {
 function afterStep(before: PlannedResource | undefined, step: Step): PlannedResource {
   const { op, urn, oldState, newState } = step;
   const isSaid = op !== "refresh" && newState != null;
-  if (before && !isSaid && (before.planned || op !== "delete")) return before;
+  if (before && !isSaid) {
+    const isLastWord = op === "delete" && !before.planned;
+    if (!isLastWord) return before;
+  }
   const old = stateOf(oldState, urn);
   const said = isSaid ? stateOf(newState, urn) : undefined;
   const isReplaced = /replace/.test(op) || before?.isReplaced === true;

@@ -70,9 +70,11 @@ export function accessLines({ component, findings, notes = [] }: Report): string
 
 function verdictOf({ accounts }: View, findings: Finding[], open: string[]): string {
   const compared = plural(accounts.length, "service account");
-  if (findings.length > 0)
+  if (findings.length > 0) {
     return `${plural(findings.length, "finding")}, ${compared}: not as the settings say.`;
-  return `${compared}: as the settings say${open.length > 0 ? ", as far as they are known" : ""}.`;
+  }
+  if (open.length > 0) return `${compared}: as the settings say, as far as they are known.`;
+  return `${compared}: as the settings say.`;
 }
 
 /** Says whether everything that is created for a service account, and for all of them, is as its settings say. */

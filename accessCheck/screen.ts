@@ -72,8 +72,9 @@ export function openScreen(format: Format, output: Output) {
     else print(...wrap(text, indent, indent).map((line) => (indent === 0 ? paint("bold", line) : line)));
   }
   function end(): void {
-    if (leftOut > 0)
+    if (leftOut > 0) {
       output.log(`\n${leftOut} more lines are not shown. For all of them, run it without --markdown.`);
+    }
     if (isFenced) output.log(FENCE);
     isFenced = false;
   }

@@ -82,7 +82,7 @@ interface TypeRules {
 
 const WHOAMI = ["pulumi", "whoami"];
 
-/** The types, by the value of `tokenType`. docs/configuration.md has them as a table. */
+/** The types, by the value of `tokenType`. docs/token-types.md has them as a table. */
 export const TOKEN_TYPES: Record<TokenType, TypeRules> = {
   personal: { requires: ["userLogin"], accepts: [], defaultCommand: WHOAMI },
   organization: { requires: [], accepts: ["organizationAdmin"], defaultCommand: WHOAMI },

@@ -322,6 +322,7 @@ test("lists a new component, its service accounts, and what of their resources n
     set(JOB, "spec.template.spec.volumes.2", { name: "node", hostPath: { path: "/" } }),
     set(INJECTION, "spec.mutations.0.jsonPatch.expression", "[]"),
     set(IRSA, "tags", { team: "a" }),
+    set("Namespace access.ops", "metadata.labels", { team: "a" }),
   ];
   assert.deepEqual((await newPlan(script, ...edits)).check().changes, [
     "new the component: clusterArn: arn:aws:eks:us-west-2:123456789012:cluster/my-cluster",
@@ -335,6 +336,8 @@ test("lists a new component, its service accounts, and what of their resources n
     `new the component: permissionsBoundaryArn: ${READ_ONLY}`,
     "new the component: pulumiApiUrl: https://api.pulumi.com",
     "new the component: rolePath: /",
+    'new the component: namespace ops metadata.labels.team: none → "a"',
+    'new the component: namespace ops metadata.labels.pod-security.kubernetes.io/enforce: "restricted" → none',
     'new the component: the admission policy spec.mutations.0.jsonPatch.expression: none → "[]"',
     "new ci/deployer: token: team:a",
     "new ci/deployer: audienceRule: true",

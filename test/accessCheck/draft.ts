@@ -139,7 +139,9 @@ function stateOf({ urn, type, inputs, parent, provider }: Registration, register
   );
   // The default provider of a resource without one is not in the plan.
   const ofPackage = `urn:pulumi:dev::eks-pulumi-oidc::pulumi:providers:${type.split(":")[0]}::default::${UNKNOWN}`;
-  return { urn, type, inputs, parent, provider: provider || ofPackage, propertyDependencies };
+  // A simulation does not see this option.
+  const options = type === "kubernetes:core/v1:Namespace" ? { retainOnDelete: true } : {};
+  return { urn, type, inputs, parent, provider: provider || ofPackage, propertyDependencies, ...options };
 }
 
 /** Returns what the program registers, on a cluster whose issuer is always the same. */
