@@ -133,7 +133,7 @@ function* differencesIn(found: Found, expected: Expected): Generator<Deviation> 
     const isAsEmpty = isEmpty(one) && isEmpty(other) && !isEmptyCompared(found, path);
     // A setting that is secret is a finding itself.
     if (isOwnOutput || isAsEmpty || other === SECRET) continue;
-    const part = expected.parts?.[first];
+    const part = expected.parts?.get(first);
     yield {
       ...difference,
       ...ofExpected(expected),

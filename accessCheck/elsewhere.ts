@@ -31,9 +31,11 @@ interface Row {
   isOfIdentities: boolean;
 }
 
-/** Returns lines: the `aws:` settings, since a default provider is in no step, and what the update does to each resource. */
+/** Returns lines: the settings of default providers, which are in no step, and what the update does to each resource. */
 export function elsewhereLines(plan: Plan): string[] {
-  const settings = Object.entries(plan.config).filter(([key]) => key.startsWith("aws:"));
+  const settings = Object.entries(plan.config).filter(([key]) =>
+    /^(aws|kubernetes|pulumiservice):/.test(key),
+  );
   const rows = outsideOf(plan).filter(isChanged).map(rowOf);
   const isFirst = ({ type }: Row) => FIRST.test(type);
   const sorted = [...rows.filter(isFirst), ...rows.filter((it) => !isFirst(it))];
@@ -127,10 +129,10 @@ function identitiesOf(state: State): string[] {
   ];
 }
 
-const CREDENTIALS = /accessKey|secretKey|token|password/i;
+const CREDENTIALS = /accessKey|secretKey|token|password|kubeconfig/i;
 const HIDDEN = "not shown";
 
-/** Returns a setting of the AWS provider. Of an object, each credential is left out. */
+/** Returns a setting of a provider. Of an object, each credential is left out. */
 function withoutCredentials(key: string, value: string): string {
   const document = documentOf(value);
   const isUnread = document === value && /^\s*[[{]/.test(value);

@@ -48,7 +48,7 @@ export interface Expected {
   /** How a sentence about it begins, such as `Its role`. */
   what: string;
   /** How a sentence about one of its inputs begins, if it has words of its own. */
-  parts?: Record<string, string>;
+  parts?: Map<string, string>;
   /** All of its inputs, with those that its provider adds. What is empty can be left out. */
   inputs: Fields;
   /** Whether it decides who is granted something: then nothing that is deployed may become unknown. */
@@ -183,7 +183,10 @@ function roleOf(component: Fields, account: Account, roleName: Value): Expected[
       ...own,
       type: ROLE,
       what: "Its role",
-      parts: { assumeRolePolicy: "Its trust policy", permissionsBoundary: "Its permissions boundary" },
+      parts: new Map([
+        ["assumeRolePolicy", "Its trust policy"],
+        ["permissionsBoundary", "Its permissions boundary"],
+      ]),
       inputs: {
         // The provider adds 26 characters to it, and a name has at most 64.
         namePrefix: `${`pulumi-oidc-${namespace}-${name}`.slice(0, 37)}-`,
@@ -216,7 +219,7 @@ function exchangeOf({ settings: component, resources }: View, account: Account):
     ...kubernetesObject("v1", "ConfigMap", metadata, { data }),
     name: `${namespace}.${name}.${VOLUME_NAME}`,
     what: "Its ConfigMap",
-    parts: { data: "Its request" },
+    parts: new Map([["data", "Its request"]]),
     isGrant: true,
   };
   if (valueAt(settings, "runJob") === false) return [configMap];

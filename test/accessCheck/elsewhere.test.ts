@@ -197,11 +197,14 @@ test("lists what leaves a component, and changes", async () => {
   assert.match(linesOf(draft).join("\n"), /^ {2}changes {3}kubernetes:batch\/v1:Job access\.web\.secrets/m);
 });
 
-test("begins with the settings of the AWS provider, without credentials", async () => {
+test("begins with the settings of default providers, without credentials", async () => {
   const config = {
     "aws:profile": "other",
     "aws:assumeRoles": '[{"roleArn":"arn","externalId":"x","webIdentityToken":"secret"}]',
     "aws:secretKey": "secret",
+    "kubernetes:context": "other",
+    "kubernetes:kubeconfig": "secret",
+    "pulumiservice:apiUrl": "https://other.example",
     "app:replicas": "3",
   };
   assert.deepEqual(linesOf(await deployedPlan(), config).slice(0, -2), [
@@ -209,6 +212,9 @@ test("begins with the settings of the AWS provider, without credentials", async 
     '    "not shown" } ]',
     "  aws:profile: other",
     "  aws:secretKey: not shown",
+    "  kubernetes:context: other",
+    "  kubernetes:kubeconfig: not shown",
+    "  pulumiservice:apiUrl: https://other.example",
   ]);
 });
 

@@ -173,6 +173,7 @@ const CASES: Case[] = [
     [
       set(COMPONENT, "oidcProviderArn", "x"),
       set(IRSA, "path", "/x/"),
+      set(IRSA, "constructor", "x"),
       set(IRSA, "managedPolicyArns", [ADMIN_POLICY]),
       set(IRSA, "inlinePolicies", UNKNOWN),
       set(ATTACHMENT, "role", "x"),
@@ -192,6 +193,7 @@ const CASES: Case[] = [
       `oidcProviderArn is "x", which is not the provider of issuerUrl "${OWN_URL}".`,
       'ci/deployer: Its trust policy: Statement.0.Principal.Federated is "arn:aws:iam::123456789012:oidc-provider/oidc.eks.us-west-2.amazonaws.com/id/EXAMPLE',
       'ci/deployer: Its role: path is "/x/" instead of "/".',
+      'ci/deployer: Its role: constructor is "x" instead of none.',
       `ci/deployer: Its role: managedPolicyArns is [ "${ADMIN_POLICY}" ] instead of none.`,
       "ci/deployer: Its role: inlinePolicies is known after the update instead of none.",
       `ci/deployer: Its policy "${READ_ONLY}": role is "x" instead of "${ROLE_NAME}".`,
