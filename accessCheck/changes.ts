@@ -2,7 +2,14 @@
 // account, and of its resources what the settings do not explain. A change is not a finding.
 
 import { type Deviation, deviationsOf, valueText } from "./compare";
-import { type Account, ALLOW_POLICY, type Found, type PlannedComponent, type View } from "./components";
+import {
+  type Account,
+  ALLOW_POLICY,
+  type Found,
+  OIDC_ISSUER,
+  type PlannedComponent,
+  type View,
+} from "./components";
 import { ROLE_ANNOTATION, request, tokenOf } from "./grants";
 import { withoutTokens } from "./terminal";
 import {
@@ -133,6 +140,7 @@ function* resourceLines({ before, after, isDeployed }: PlannedComponent): Genera
     if (from !== to) yield { subject: ALL, kind: "changed", detail: `provider of ${name}: ${from} → ${to}` };
   }
   yield* takenOver(before, after);
+  yield* replacedAsItWas(before, after);
   for (const deviation of deviationsIn(isDeployed ? before : undefined, after)) {
     const { key, path, account: subject = ALL, what, place, other: expected } = deviation;
     const [old, now] = [before.resources.get(key), after.resources.get(key)];
@@ -166,6 +174,16 @@ function* takenOver(before: View, after: View): Generator<ResourceLine> {
       kind: "changed",
       detail: `takes over what exists already: ${deployed.id ?? deployed.urn}`,
     };
+  }
+}
+
+/** Returns what is replaced although its values stay, such as by `--replace`. The preview of a new issuer has no thumbprints. */
+function* replacedAsItWas(before: View, after: View): Generator<ResourceLine> {
+  for (const [key, { type, title, inputs, resource }] of after.resources) {
+    if (!resource.isReplaced || type === ALLOW_POLICY) continue;
+    const old = before.resources.get(key)?.inputs;
+    if (type !== OIDC_ISSUER && !isEqual(old, inputs)) continue;
+    yield { subject: title, kind: "changed", detail: "is replaced" };
   }
 }
 
