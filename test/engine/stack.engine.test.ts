@@ -205,7 +205,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     }
     failed(
       await up(),
-      /\(1 problem\)\. Nothing was changed\.\s+serviceAccounts\[0\] \(default\/pulumi-service-account\)\.userLogin = "sample-login": is the template's/,
+      /\(1 problem\)\. Nothing was changed\.\s+serviceAccounts\[0\]\.userLogin = "sample-login": is the template's/,
     );
     assert.deepEqual(simulation.existing().pulumiCloud, []);
 

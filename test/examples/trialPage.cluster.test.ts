@@ -34,7 +34,7 @@ test("the questions of docs/trial.md are denied, but the first, and what is open
   const { maxExpirationSeconds, serviceAccounts } = parse(file).config;
   const program = async () => {
     const provider = new Provider("kubernetes", { kubeconfig: "{}" });
-    const settings = { organization: "ORGANIZATION", issuerName: "trial", issuerUrl: server.url };
+    const settings = { organization: "acme", issuerName: "trial", issuerUrl: server.url };
     const args = { ...settings, maxExpirationSeconds, serviceAccounts, pulumiApiUrl: cloud.apiUrl };
     new PulumiCloudAccess("access", args, { providers: [provider] });
     return {};
@@ -42,12 +42,12 @@ test("the questions of docs/trial.md are denied, but the first, and what is open
   const resources = { ...cloud.resources, ...realKubernetes(server) };
   await runProgram(
     { resources, calls: {} },
-    { project: "trial", stack: "dev", organization: "ORGANIZATION", config: {}, program },
+    { project: "trial", stack: "dev", organization: "acme", config: {}, program },
   );
 
   assert.ok(codeIn(PAGE, "bash").includes("bash examples/trial/questions.sh ORGANIZATION\n"));
   const commands = read("examples/trial/questions.sh").replaceAll("https://api.pulumi.com", cloud.apiUrl);
-  const { stdout } = await promisify(execFile)("bash", ["-c", commands, "questions.sh", "ORGANIZATION"], {
+  const { stdout } = await promisify(execFile)("bash", ["-c", commands, "questions.sh", "acme"], {
     env: {
       PATH: `${dirname(assetPath("kubectl"))}:${process.env.PATH}`,
       KUBECONFIG: server.kubeconfig,
