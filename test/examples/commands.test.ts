@@ -1,4 +1,4 @@
-// The commands in examples/ and in docs/workloads/, with stand-ins for the Pulumi CLI and the network.
+// The commands in examples/, with stand-ins for the Pulumi CLI and the network.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -8,7 +8,7 @@ import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { exampleOf, podOf } from "../support/examples";
 import { ended, writePrograms } from "../support/programs";
-import { codeIn, read, sectionOf } from "../support/project";
+import { read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const UPDATE = podOf("scheduled-update.yaml").container;
@@ -67,9 +67,8 @@ for (const [outcome, exchange, exitCode, message] of [
   });
 }
 
-test("git reads the token as docs/workloads/scheduled-jobs.md says, and only for its host", () => {
-  const section = sectionOf(read("docs/workloads/scheduled-jobs.md"), "## Private repositories");
-  const variables: { name: string; value?: string }[] = parse(codeIn(section, "yaml")[0] ?? "");
+test("with git/variables.yaml, git reads the token, and only for its host", () => {
+  const variables: { name: string; value?: string }[] = parse(read("examples/git/variables.yaml"));
   const settings = Object.fromEntries(variables.map(({ name, value = "secret" }) => [name, value]));
   const ask = (host: string) =>
     execFileSync("git", ["credential", "fill"], {

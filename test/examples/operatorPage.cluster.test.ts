@@ -87,22 +87,25 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     return execute(change(blockWith("bash", text)));
   }
 
-  async function execute(command: string): Promise<string> {
-    const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", command], {
-      cwd: directory,
-      // kubectl keeps its cache in HOME.
-      env: { PATH: path, HOME: directory, KUBECONFIG: server.kubeconfig },
-    });
+  async function execute(command: string, ...args: string[]): Promise<string> {
+    const { stdout } = await promisify(execFile)(
+      "bash",
+      ["-euo", "pipefail", "-c", command, "bash", ...args],
+      {
+        cwd: directory,
+        // kubectl keeps its cache in HOME.
+        env: { PATH: path, HOME: directory, KUBECONFIG: server.kubeconfig },
+      },
+    );
     return stdout;
   }
 
   const linesIn = (output: string) => output.split("\n").filter(Boolean).sort();
-  const linesOf = async (text: string) => linesIn(await run(text));
 
   /** Returns what the scripts of the page list. */
-  async function linesOfScript(name: string): Promise<string[]> {
-    assert.ok(blockWith("bash", "examples/operator/").includes(`bash examples/operator/${name}`));
-    return linesIn(await execute(read(`examples/operator/${name}`)));
+  async function linesOfScript(name: string, ...args: string[]): Promise<string[]> {
+    assert.ok(blockWith("bash", name).includes([`bash examples/operator/${name}`, ...args].join(" ")));
+    return linesIn(await execute(read(`examples/operator/${name}`), ...args));
   }
 
   const stackOf = async (name: string) => (await server.request("GET", `${STACKS_PATH}/${name}`)).body;
@@ -243,7 +246,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await create(cronJob("unrelated", {}, { envFrom: [{ secretRef: { name: "another-secret" } }] }));
     await create(stack("clones", { gitAuthSecret: "pulumi-api-secret" }));
     const listed = ["CronJob/imports", "CronJob/mounts", "Stack/clones", "Stack/web"];
-    assert.deepEqual(await linesOf("--arg secret"), listed);
+    assert.deepEqual(await linesOfScript("list-users.sh", "pulumi-api-secret", "default"), listed);
   });
 
   test("delete the Secret, or only the key of a shared one, and nothing keeps the token", async () => {

@@ -63,10 +63,14 @@ export function podOf(
   const spec: PodSpec = template.spec;
   const [container, ...others] = spec.containers;
   assert.ok(container && others.length === 0, `${file} must have one container`);
-  const { workspaceTemplate, serviceAccountName } = owner;
+  const { workspaceTemplate, serviceAccountName, envRefs = {} } = owner;
   if (!workspaceTemplate) return { spec, container };
-  const { env } = workspaceTemplate.spec;
-  return { spec: { ...spec, serviceAccountName }, container: { ...container, ...(env && { env }) } };
+  // The operator passes a Literal on to the container.
+  const env = Object.entries<KubernetesObject>(envRefs).map(([name, { literal }]) => ({ name, ...literal }));
+  return {
+    spec: { ...spec, serviceAccountName },
+    container: { ...container, ...(env.length > 0 && { env }) },
+  };
 }
 
 /** Returns the pod template in the spec of an object; undefined if there is none. */
