@@ -274,7 +274,7 @@ function providersOf(states: State[]): Map<string, string[]> {
   return providers;
 }
 
-/** Returns a resource at that time. @param component the name that is left out of its own. */
+/** Returns a resource at that time. @param component the name that the resource's name begins with, and that is left out. */
 function foundAt(when: When, resource: PlannedResource, component = ""): Found[] {
   const state = resource[when];
   if (!state) return [];

@@ -61,7 +61,7 @@ function linesOf(rows: Row[]): string[] {
   const isGrouped = ({ type, isOfIdentities }: Row) => !isOfIdentities && !type.endsWith("Patch");
   const groups = new Map<string, Row[]>();
   for (const row of rows) {
-    // A row that is not grouped has a group of its own.
+    // A row that is not grouped has a separate group.
     const key = isGrouped(row) ? `${row.what} ${row.type}` : `${groups.size}`;
     groups.set(key, [...(groups.get(key) ?? []), row]);
   }

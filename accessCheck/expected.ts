@@ -47,7 +47,7 @@ export interface Expected {
   account?: Account;
   /** How a sentence about it begins, such as `Its role`. */
   what: string;
-  /** How a sentence about one of its inputs begins, if it has words of its own. */
+  /** How a sentence about one of its inputs begins, if it has separate words. */
   parts?: Map<string, string>;
   /** All of its inputs, with those that its provider adds. What is empty can be left out. */
   inputs: Fields;

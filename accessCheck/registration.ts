@@ -137,5 +137,5 @@ async function teamNote(name: string, read: ReadApi): Promise<string> {
     ...granted("environments", "environment", "envName"),
     ...(isEmpty(roles) ? [] : [`what its role says (ID ${textOf(roles)})`]),
   ];
-  return `Team ${name} has ${permissions.join(", ") || "no permissions of its own"}.`;
+  return `Team ${name} has ${permissions.join(", ") || "no permissions except every member's"}.`;
 }

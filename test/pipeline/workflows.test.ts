@@ -126,7 +126,7 @@ for (const [what, file, expected] of [
     "npm start --silent --prefix eks-pulumi-oidc -- --live --cwd /checkout/prod --stack acme/eks-pulumi-oidc/dev\n",
   ],
   [
-    "runs a preview where there is no access check",
+    "runs a preview without an access check",
     "eks-pulumi-oidc/index.ts",
     "pulumi preview --refresh --diff --expect-no-changes --non-interactive --stack acme/eks-pulumi-oidc/dev --cwd prod\n",
   ],
