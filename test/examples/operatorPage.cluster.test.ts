@@ -1,11 +1,11 @@
-// The commands of docs/operator.md on a real API server. Its Stacks have a schema that accepts every field.
+// The commands and the patches of docs/operator.md on a real API server. Its Stacks have a schema that accepts every field.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 import { parse } from "yaml";
@@ -18,10 +18,10 @@ import {
 } from "../support/apiServer";
 import { podObject } from "../support/pods";
 import { missingProgram, writePrograms } from "../support/programs";
-import { codeIn, read } from "../support/project";
+import { codeIn, ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
-const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/default/stacks";
+const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/team-a/stacks";
 const TOKEN = `pul-${randomBytes(20).toString("hex")}`;
 
 const PAGE = read("docs/operator.md");
@@ -29,13 +29,10 @@ const PAGE = read("docs/operator.md");
 const STORED = {
   PULUMI_ACCESS_TOKEN: { type: "Secret", secret: { name: "pulumi-api-secret", key: "accessToken" } },
 };
-/** What a Stack has for a way back, or while it waits to be moved. */
-const HELD_BACK = { PULUMI_CREDENTIAL_HELPER: { type: "Literal", literal: { value: "none" } } };
+/** What a Stack has whose exchange is turned off. */
+const TURNED_OFF = { PULUMI_CREDENTIAL_HELPER: { type: "Literal", literal: { value: "none" } } };
 
-/** The end of the change.yaml that holds a Stack back, and does nothing else. */
-const HOLD_BACK = /value: none \} \}\n$/;
-
-const WITHOUT_TOKEN = { serviceAccountName: "pulumi" };
+const WITHOUT_TOKEN = { serviceAccountName: "app" };
 const WITH_TOKEN = { ...WITHOUT_TOKEN, accessTokenSecret: "pulumi-api-secret" };
 
 const WORKSPACE = {
@@ -71,10 +68,10 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await eventually("Stacks exist", async () => {
       return (await server.request("GET", "/apis/pulumi.com/v1/stacks")).status === 200;
     });
-    await server.createNamespace("team-a");
-    for (const name of ["pulumi", "other"]) await server.createServiceAccount("default", name);
-    await create(secret("default", "pulumi-api-secret", { accessToken: TOKEN }));
-    const shared = secret("default", "shared", { PULUMI_ACCESS_TOKEN: TOKEN, AWS_REGION: "us-west-2" });
+    for (const namespace of ["team-a", "team-b"]) await server.createNamespace(namespace);
+    for (const name of ["app", "deployer"]) await server.createServiceAccount("team-a", name);
+    await create(secret("team-a", "pulumi-api-secret", { accessToken: TOKEN }));
+    const shared = secret("team-a", "shared", { PULUMI_ACCESS_TOKEN: TOKEN, AWS_REGION: "us-west-2" });
     await server.kubectl(["apply", "--filename=-"], shared);
     for (const name of ["app", "web"]) await create(stack(name, { ...WITH_TOKEN, envRefs: STORED }));
   });
@@ -82,9 +79,14 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
 
   const create = (object: object) => server.kubectl(["create", "--filename=-"], object);
 
-  /** Runs the command of the page that contains a string, after a change of it, and returns what it prints. */
-  function run(text: string, change = (command: string) => command): Promise<string> {
-    return execute(change(blockWith("bash", text)));
+  /** Runs the command of the page that contains a string, and returns what it prints. */
+  const run = (text: string) => execute(commandWith(text));
+
+  /** Runs a script of the page, which has these first arguments there, and returns what it prints. */
+  function runScript(name: string, documented: string[], ...more: string[]): Promise<string> {
+    const path = `examples/operator/${name}`;
+    commandWith(["bash", path, ...documented].join(" "));
+    return execute(read(path), ...documented, ...more);
   }
 
   async function execute(command: string, ...args: string[]): Promise<string> {
@@ -92,7 +94,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
       "bash",
       ["-euo", "pipefail", "-c", command, "bash", ...args],
       {
-        cwd: directory,
+        cwd: ROOT,
         // kubectl keeps its cache in HOME.
         env: { PATH: path, HOME: directory, KUBECONFIG: server.kubeconfig },
       },
@@ -102,18 +104,13 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
 
   const linesIn = (output: string) => output.split("\n").filter(Boolean).sort();
 
-  /** Returns what the scripts of the page list. */
-  async function linesOfScript(name: string, ...args: string[]): Promise<string[]> {
-    assert.ok(blockWith("bash", name).includes([`bash examples/operator/${name}`, ...args].join(" ")));
-    return linesIn(await execute(read(`examples/operator/${name}`), ...args));
+  /** Returns what a script of the page lists. */
+  async function listedBy(name: string, ...documented: string[]): Promise<string[]> {
+    return linesIn(await runScript(name, documented));
   }
 
   const stackOf = async (name: string) => (await server.request("GET", `${STACKS_PATH}/${name}`)).body;
   const specOf = async (name: string) => (await stackOf(name)).spec;
-
-  /** Writes the file change.yaml of the page that contains a string. */
-  const writeChange = (text: string | RegExp) =>
-    writeFile(join(directory, "change.yaml"), blockWith("yaml", text));
 
   /** Reports, as the operator does, that the update of a Stack has succeeded. */
   async function reportReady(name: string): Promise<void> {
@@ -123,37 +120,39 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await server.request("PATCH", `${STACKS_PATH}/${name}/status`, status, "application/merge-patch+json");
   }
 
-  /** Applies the change.yaml of the page that contains a string, without the waits of the loop. Returns the Stack's spec. */
-  async function specAfter(text: string | RegExp) {
-    await writeChange(text);
-    await run("--patch-file", (loop) => `stack=app; ${/kubectl patch .*change\.yaml/.exec(loop)?.[0]}`);
+  /** Patches a Stack, without the waits of the script, and returns its spec. */
+  async function specAfter(patch: string) {
+    commandWith(`patch-stacks.sh examples/operator/${patch} team-a app`);
+    const file = join(ROOT, "examples", "operator", patch);
+    const options = ["--namespace=team-a", "--type=merge", `--patch-file=${file}`];
+    await server.kubectl(["patch", "stacks.pulumi.com", "app", ...options]);
     return specOf("app");
   }
 
   test("list what contains a token, without the token", async () => {
     const binary = randomBytes(300).toString("base64");
-    await create(secret("team-a", "file", { "credentials.json": `{"accessToken":"${TOKEN}"}` }));
+    await create(secret("team-b", "file", { "credentials.json": `{"accessToken":"${TOKEN}"}` }));
     const others = { stringData: { password: "pull-request", encoded: "cHVsLTpull" }, data: { binary } };
-    await create(object("v1", "Secret", "team-a", "other", others));
-    await create(secret("team-a", "nothing", {}));
+    await create(object("v1", "Secret", "team-b", "other", others));
+    await create(secret("team-b", "nothing", {}));
     const encoded = Buffer.from(TOKEN).toString("base64");
     const binaryData = { "token.txt": encoded };
     const data = { PULUMI_ACCESS_TOKEN: TOKEN, twice: encoded };
-    await create(object("v1", "ConfigMap", "team-a", "variables", { data, binaryData }));
+    await create(object("v1", "ConfigMap", "team-b", "variables", { data, binaryData }));
     await create(cronJob("literal", {}, { env: [{ name: "PULUMI_ACCESS_TOKEN", value: TOKEN }] }));
-    for (const [name, spec] of Object.entries(OTHER_STACKS)) await create(stack(name, spec, "team-a"));
+    for (const [name, spec] of Object.entries(OTHER_STACKS)) await create(stack(name, spec, "team-b"));
 
-    assert.deepEqual(await linesOfScript("find-tokens.sh"), [
-      "ConfigMap\tteam-a\tvariables\tPULUMI_ACCESS_TOKEN",
-      "ConfigMap\tteam-a\tvariables\ttoken.txt",
-      "ConfigMap\tteam-a\tvariables\ttwice",
-      "CronJob\tdefault\tliteral\tspec",
-      "Secret\tdefault\tpulumi-api-secret\taccessToken",
-      "Secret\tdefault\tshared\tPULUMI_ACCESS_TOKEN",
-      "Secret\tdefault\tshared\tkubectl.kubernetes.io/last-applied-configuration",
-      "Secret\tteam-a\tfile\tcredentials.json",
-      "Stack\tteam-a\tliterals\tspec",
-      "Stack\tteam-a\tworkspace\tspec",
+    assert.deepEqual(await listedBy("find-tokens.sh"), [
+      "ConfigMap\tteam-b\tvariables\tPULUMI_ACCESS_TOKEN",
+      "ConfigMap\tteam-b\tvariables\ttoken.txt",
+      "ConfigMap\tteam-b\tvariables\ttwice",
+      "CronJob\tteam-a\tliteral\tspec",
+      "Secret\tteam-a\tpulumi-api-secret\taccessToken",
+      "Secret\tteam-a\tshared\tPULUMI_ACCESS_TOKEN",
+      "Secret\tteam-a\tshared\tkubectl.kubernetes.io/last-applied-configuration",
+      "Secret\tteam-b\tfile\tcredentials.json",
+      "Stack\tteam-b\tliterals\tspec",
+      "Stack\tteam-b\tworkspace\tspec",
     ]);
   });
 
@@ -167,10 +166,10 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
       // Helm encodes it once more than Kubernetes.
       const content = gzipSync(JSON.stringify(release)).toString("base64");
       const type = "helm.sh/release.v1";
-      await create({ ...secret("team-a", `sh.helm.release.v1.${name}.v1`, { release: content }), type });
+      await create({ ...secret("team-b", `sh.helm.release.v1.${name}.v1`, { release: content }), type });
     }
-    const names = ["manifest", "values"].map((name) => `Helm\tteam-a\tsh.helm.release.v1.${name}.v1`);
-    const found = await linesOfScript("find-tokens.sh");
+    const names = ["manifest", "values"].map((name) => `Helm\tteam-b\tsh.helm.release.v1.${name}.v1`);
+    const found = await listedBy("find-tokens.sh");
     assert.deepEqual(
       found.filter((line) => line.startsWith("Helm\t")),
       names,
@@ -178,27 +177,27 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
   });
 
   test("list where the Stacks read variables from, by field, and their service accounts", async () => {
-    assert.deepEqual(await linesOfScript("list-variables.sh"), [
-      "default\tapp\tpulumi\taccessTokenSecret\tpulumi-api-secret",
-      "default\tapp\tpulumi\tenvRefs\tpulumi-api-secret",
-      "default\tweb\tpulumi\taccessTokenSecret\tpulumi-api-secret",
-      "default\tweb\tpulumi\tenvRefs\tpulumi-api-secret",
-      "team-a\tliterals\tdefault\tenvRefs\t(Literal)",
-      "team-a\tolder\tdefault\tenvSecrets\tenvironment",
-      "team-a\tolder\tdefault\tenvs\tvariables",
-      "team-a\tworkspace\tdeployer\tenv\t(Literal)",
-      "team-a\tworkspace\tdeployer\tenv\tfirst",
-      "team-a\tworkspace\tdeployer\tenvFrom\tsecond",
-      "team-a\tworkspace\tdeployer\tenvFrom\tsettings",
+    assert.deepEqual(await listedBy("list-variables.sh"), [
+      "team-a\tapp\tapp\taccessTokenSecret\tpulumi-api-secret",
+      "team-a\tapp\tapp\tenvRefs\tpulumi-api-secret",
+      "team-a\tweb\tapp\taccessTokenSecret\tpulumi-api-secret",
+      "team-a\tweb\tapp\tenvRefs\tpulumi-api-secret",
+      "team-b\tliterals\tdefault\tenvRefs\t(Literal)",
+      "team-b\tolder\tdefault\tenvSecrets\tenvironment",
+      "team-b\tolder\tdefault\tenvs\tvariables",
+      "team-b\tworkspace\tdeployer\tenv\t(Literal)",
+      "team-b\tworkspace\tdeployer\tenv\tfirst",
+      "team-b\tworkspace\tdeployer\tenvFrom\tsecond",
+      "team-b\tworkspace\tdeployer\tenvFrom\tsettings",
     ]);
-    await server.kubectl(["delete", "stacks.pulumi.com", "--all", "--namespace=team-a"]);
-    await server.kubectl(["delete", "cronjobs", "--all", "--namespace=default"]);
+    await server.kubectl(["delete", "stacks.pulumi.com", "--all", "--namespace=team-b"]);
+    await server.kubectl(["delete", "cronjobs", "--all", "--namespace=team-a"]);
   });
 
   test("list the pods of the service account, replace that of the only Stack, and request an update", async () => {
-    const pods = "/api/v1/namespaces/default/pods";
-    await server.create(pods, podObject({ serviceAccountName: "pulumi" }, "app-workspace-0"));
-    await server.create(pods, podObject({ serviceAccountName: "other" }, "other"));
+    const pods = "/api/v1/namespaces/team-a/pods";
+    await server.create(pods, podObject({ serviceAccountName: "app" }, "app-workspace-0"));
+    await server.create(pods, podObject({ serviceAccountName: "deployer" }, "deployer"));
     assert.match(await run("get pods"), /^POD +IMAGES *\napp-workspace-0 +example\.com\/image:1 *\n$/);
 
     await run("kubectl annotate stacks");
@@ -206,37 +205,63 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     assert.ok((await stackOf("app")).metadata?.annotations?.["pulumi.com/reconciliation-request"]);
   });
 
-  test("hold Stacks back, each after the update of the one before", async () => {
-    const isHeldBack = async (name: string) => "PULUMI_CREDENTIAL_HELPER" in (await specOf(name)).envRefs;
-    await writeChange(HOLD_BACK);
-    for (const name of ["app", "web"]) await reportReady(name);
-    // The loop of the page, for two Stacks.
-    const loop = run("--patch-file", (commands) => commands.replace("in app;", "in app web;"));
-    await eventually("the first Stack is changed", () => isHeldBack("app"));
-    assert.equal(await isHeldBack("web"), false);
-    await reportReady("app");
-    await eventually("the second Stack is changed", () => isHeldBack("web"));
+  test("turn the exchange off in Stacks, each while it is not updating, and after the update of the one before", async () => {
+    const isTurnedOff = async (name: string) => "PULUMI_CREDENTIAL_HELPER" in (await specOf(name)).envRefs;
+    /** Asserts that a Stack is not changed within a second, in which kubectl would change it. */
+    const assertWaits = async (name: string) => {
+      await sleep(1000);
+      assert.equal(await isTurnedOff(name), false);
+    };
     await reportReady("web");
-    await loop;
+    const done = runScript("patch-stacks.sh", ["examples/operator/turn-off.yaml", "team-a", "app"], "web");
+    await assertWaits("app");
+    await reportReady("app");
+    await eventually("the first Stack is changed", () => isTurnedOff("app"));
+    await assertWaits("web");
+    await reportReady("app");
+    await eventually("the second Stack is changed", () => isTurnedOff("web"));
+    await reportReady("web");
+    await done;
   });
 
-  test("let go of a Stack, mount the exchange in it, hold it back again, and take its stored token out", async () => {
-    const released = await specAfter("PULUMI_CREDENTIAL_HELPER: null");
-    assert.deepEqual(released, { ...WITH_TOKEN, envRefs: STORED });
+  test("replace the pods of Stacks, each once its Stack is not updating", async () => {
+    const pods = "/api/v1/namespaces/team-a/pods";
+    const exists = async (pod: string) => (await server.request("GET", `${pods}/${pod}`)).status === 200;
+    for (const name of ["app", "web"]) {
+      await server.create(pods, podObject({ serviceAccountName: "app" }, `${name}-workspace-0`));
+    }
+    // A change that the operator has not updated yet.
+    await server.kubectl([
+      "patch",
+      "stacks.pulumi.com",
+      "web",
+      "--namespace=team-a",
+      "--type=merge",
+      '--patch={"spec":{"branch":"main"}}',
+    ]);
+    const done = runScript("replace-pods.sh", ["team-a", "app"], "web");
+    await eventually("the first pod is deleted", async () => !(await exists("app-workspace-0")));
+    assert.equal(await exists("web-workspace-0"), true);
+    await reportReady("web");
+    await done;
+    assert.equal(await exists("web-workspace-0"), false);
+  });
+
+  test("turn the exchange on again, mount it, turn it off, and take the stored token out", async () => {
+    assert.deepEqual(await specAfter("turn-on.yaml"), { ...WITH_TOKEN, envRefs: STORED });
 
     // As kubectl reads it: YAML 1.1, in which 0555 is octal.
-    const { envRefs, ...mounted } = parse(blockWith("yaml", "podTemplate"), { version: "1.1" }).spec;
-    const moved = await specAfter("podTemplate");
+    const { envRefs, ...mounted } = parse(read("examples/operator/mount.yaml"), { version: "1.1" }).spec;
+    const moved = await specAfter("mount.yaml");
     assert.deepEqual(moved, { ...WITH_TOKEN, ...mounted, envRefs: { ...STORED, ...envRefs } });
-    assert.deepEqual(await specAfter(HOLD_BACK), { ...moved, envRefs: { ...STORED, ...HELD_BACK } });
-    const withoutToken = await specAfter("accessTokenSecret: null");
-    assert.deepEqual(withoutToken, { ...WITHOUT_TOKEN, ...mounted, envRefs: HELD_BACK });
+    assert.deepEqual(await specAfter("turn-off.yaml"), { ...moved, envRefs: { ...STORED, ...TURNED_OFF } });
+    const withoutToken = await specAfter("remove-token.yaml");
+    assert.deepEqual(withoutToken, { ...WITHOUT_TOKEN, ...mounted, envRefs: TURNED_OFF });
   });
 
   test("put the stored token back into a Stack that no longer names it, and take it out again", async () => {
-    const back = await specAfter(/value: none \} \}\n +PULUMI_ACCESS_TOKEN/);
-    assert.deepEqual(back.envRefs, { ...STORED, ...HELD_BACK });
-    assert.deepEqual((await specAfter("accessTokenSecret: null")).envRefs, HELD_BACK);
+    assert.deepEqual((await specAfter("restore-token.yaml")).envRefs, { ...STORED, ...TURNED_OFF });
+    assert.deepEqual((await specAfter("remove-token.yaml")).envRefs, TURNED_OFF);
   });
 
   test("list what still names the Secret", async () => {
@@ -246,27 +271,25 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await create(cronJob("unrelated", {}, { envFrom: [{ secretRef: { name: "another-secret" } }] }));
     await create(stack("clones", { gitAuthSecret: "pulumi-api-secret" }));
     const listed = ["CronJob/imports", "CronJob/mounts", "Stack/clones", "Stack/web"];
-    assert.deepEqual(await linesOfScript("list-users.sh", "pulumi-api-secret", "default"), listed);
+    assert.deepEqual(await listedBy("list-users.sh", "pulumi-api-secret", "team-a"), listed);
   });
 
   test("delete the Secret, or only the key of a shared one, and nothing keeps the token", async () => {
     await run("kubectl delete secret");
-    const left = await linesOfScript("find-tokens.sh");
+    const left = await listedBy("find-tokens.sh");
     assert.deepEqual(
-      left.filter((line) => line.includes("\tdefault\t")),
+      left.filter((line) => line.includes("\tteam-a\t")),
       [],
     );
-    const { body } = await server.request("GET", "/api/v1/namespaces/default/secrets/shared");
+    const { body } = await server.request("GET", "/api/v1/namespaces/team-a/secrets/shared");
     assert.deepEqual(Object.keys(body.data), ["AWS_REGION"]);
   });
 });
 
-/** Returns the one block of the page in a language that contains a string, or matches a pattern. */
-function blockWith(language: string, text: string | RegExp): string {
-  const [found, ...others] = codeIn(PAGE, language).filter((block) =>
-    typeof text === "string" ? block.includes(text) : text.test(block),
-  );
-  assert.ok(found && others.length === 0, `one block must contain ${text}`);
+/** Returns the one command of the page that contains a string. */
+function commandWith(text: string): string {
+  const [found, ...others] = codeIn(PAGE, "bash").filter((block) => block.includes(text));
+  assert.ok(found && others.length === 0, `one command must contain ${text}`);
   return found;
 }
 
@@ -274,7 +297,7 @@ function object(apiVersion: string, kind: string, namespace: string, name: strin
   return { apiVersion, kind, metadata: { namespace, name }, ...content };
 }
 
-function stack(name: string, spec: object, namespace = "default") {
+function stack(name: string, spec: object, namespace = "team-a") {
   return object("pulumi.com/v1", "Stack", namespace, name, { spec });
 }
 
@@ -286,7 +309,7 @@ function cronJob(name: string, pod: object, container: object = {}) {
   const containers = [{ name: "job", image: "example.com/image:1", ...container }];
   const template = { spec: { restartPolicy: "Never", containers, ...pod } };
   const spec = { schedule: "0 6 * * *", jobTemplate: { spec: { template } } };
-  return object("batch/v1", "CronJob", "default", name, { spec });
+  return object("batch/v1", "CronJob", "team-a", name, { spec });
 }
 
 /** The definition of Stacks, without the operator's schema. */

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Replaces the pods of Stacks of the Pulumi Kubernetes Operator, each while its Stack is not updating, because killing an update orphans
+# resources. Requires kubectl.
+#
+# Usage: replace-pods.sh NAMESPACE STACK...
+set -euo pipefail
+
+namespace=$1
+
+for stack in "${@:2}"; do
+  kubectl wait stacks.pulumi.com "$stack" --namespace "$namespace" --for condition=Ready --timeout 1h
+  kubectl delete pod "$stack-workspace-0" --namespace "$namespace"
+done
