@@ -127,7 +127,7 @@ describe("the Pulumi CLI in a pod", { skip: missingCli, concurrency: true }, () 
     // With the files that contain an access token.
     const check = '"$@"; ! grep -rlE "pul-[0-9a-f]{8}" "$HOME"';
     const command = ["bash", "-c", check, "bash", ...podOf("token-check.yaml").container.command];
-    assert.equal(await run("token-check.yaml", command), "team-account:ops");
+    assert.equal(await run("token-check.yaml", command), "team-account:team-b");
   });
 
   /** Returns the container's command of esc-application.yaml with a Bash script as the application. */
@@ -147,11 +147,11 @@ describe("the Pulumi CLI in a pod", { skip: missingCli, concurrency: true }, () 
 });
 
 /**
- * Returns what Pulumi ESC answers if it has one environment, `acme/shop/production`, with one variable.
+ * Returns what Pulumi ESC answers if it has one environment, `acme/shop/prod`, with one variable.
  * https://www.pulumi.com/docs/reference/cloud-rest-api/environments/
  */
 function answerOfEsc(endpoint: string): object | undefined {
-  const path = "/api/esc/environments/acme/shop/production/open";
+  const path = "/api/esc/environments/acme/shop/prod/open";
   if (endpoint.split("?")[0] === `POST ${path}`) return { id: "session" };
   if (endpoint !== `GET ${path}/session`) return undefined;
   // As ESC evaluates it: pulumi/pulumi, sdk/go/common/esc/environment.go and value.go.

@@ -78,15 +78,15 @@ for (const file of WITH_MARKS) {
 test("token-check.yaml denies its second check for no other reason than its service account", () => {
   const { spec, pod } = checkOfTokens(1);
   assert.equal(spec.serviceAccountName, "token-check-denied");
-  assert.deepEqual(withExchange("token-check.yaml", pod), { ...pod, serviceAccountName: "token-check" });
+  assert.deepEqual(withExchange("token-check.yaml", pod), { ...pod, serviceAccountName: "shop" });
 });
 
 test("token-check.yaml denies its third check for no other reason than the token that it asks for", () => {
   const { pod } = checkOfTokens(3);
-  const own = JSON.parse(JSON.stringify(pod).replace("token-check-other-pulumi", "token-check-pulumi"));
+  const own = JSON.parse(JSON.stringify(pod).replace("secrets-pulumi", "shop-pulumi"));
   assert.deepEqual(withExchange("token-check.yaml", pod), own);
   const names = exampleOf("token-check.yaml").settings.serviceAccounts.map(({ name }) => name);
-  assert.deepEqual(names, ["token-check", "token-check-other"]);
+  assert.deepEqual(names, ["shop", "secrets"]);
 });
 
 /** Returns the pod of a check in token-check.yaml. @param index of the first manifest that belongs to it. */
