@@ -22,6 +22,8 @@ const [TYPESCRIPT, PYTHON, YAML, KIND, EXISTING] = [
 const FLEET = read("examples/fleet/cluster/Main.yaml");
 const STAGES = ["dev", "prod"];
 
+const filesIn = (directory: string) => readdirSync(join(ROOT, "examples", "fleet", directory));
+
 test("docs/component.md prints lines of the program for an existing cluster", () => {
   const [block = assert.fail()] = codeIn(read("docs/component.md"), "yaml");
   assert.ok(EXISTING.includes(block));
@@ -77,9 +79,7 @@ test("the program of a fleet is the one for an existing cluster, with the settin
     assert.deepEqual({ ...project.config, serviceAccounts: list }, config);
     assertValid({ ...program.resources.access.properties, serviceAccounts });
 
-    const stackFiles = readdirSync(join(ROOT, "examples", "fleet", stage)).filter(
-      (it) => it !== "Pulumi.yaml",
-    );
+    const stackFiles = filesIn(stage).filter((it) => it !== "Pulumi.yaml");
     assert.ok(stackFiles.length > 0);
     for (const file of stackFiles) {
       const settings = parse(read(`examples/fleet/${stage}/${file}`)).config;
@@ -87,6 +87,35 @@ test("the program of a fleet is the one for an existing cluster, with the settin
       assert.equal(file, `Pulumi.${settings.clusterName}.yaml`);
     }
   }
+});
+
+test("the pipeline of a fleet has each cluster in the file of its AWS account", () => {
+  const clusters = STAGES.flatMap((stage) => {
+    const files = filesIn(stage).filter((file) => file !== "Pulumi.yaml");
+    return files.map((file) => {
+      const config = parse(read(`examples/fleet/${stage}/${file}`)).config;
+      const { "aws:allowedAccountIds": accounts, "aws:region": region, clusterName } = config;
+      const stack = `acme/clusters-${stage}/${clusterName}`;
+      return { accounts, stack, directory: stage, clusterName, region };
+    });
+  });
+  const pipeline = filesIn("pipeline").map((file) => parse(read(`examples/fleet/pipeline/${file}`)).config);
+  const listed = pipeline.flatMap(({ "aws:allowedAccountIds": accounts, stacks }) =>
+    stacks
+      .filter((stack: object) => "clusterName" in stack)
+      .map(({ namespaces: _, ...stack }: { namespaces: string[] }) => ({ accounts, ...stack })),
+  );
+  const byStack = (a: { stack: string }, b: { stack: string }) => a.stack.localeCompare(b.stack);
+  assert.deepEqual(listed.sort(byStack), clusters.sort(byStack));
+
+  // The team of the workflows reads the stacks of all accounts.
+  const [ofPulumiCloud, ...others] = pipeline.filter(({ pulumiCloud }) => pulumiCloud !== false);
+  assert.deepEqual(others, []);
+  const stacks = ofPulumiCloud.stacks.map(({ stack }: { stack: string }) => stack);
+  assert.deepEqual(
+    stacks.sort(),
+    clusters.map(({ stack }) => stack),
+  );
 });
 
 test("the programs in YAML have the version of each provider that this project is tested with", () => {

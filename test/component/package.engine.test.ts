@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -23,7 +23,7 @@ import {
   stackOfProgram,
   startEngine,
 } from "../support/engineStack";
-import { ROOT, read } from "../support/project";
+import { blocksOf, ROOT, read } from "../support/project";
 import { missingCli, pathOf } from "../support/pulumiCli";
 import { startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -232,15 +232,24 @@ describe("the package of the component", { skip: missingCli }, () => {
   });
 
   test("a stage of examples/fleet", { skip: missingYaml }, async (t) => {
-    const { simulation, directory, pulumi } = await stageOf(t, "dev", "dev-us-1");
-    const up = () => pulumi("up", "--yes");
+    const { simulation, fleet, directory, pulumi, deploy } = await stageOf(t, "dev", "dev-us-1");
     const before = simulation.existing();
+
+    await t.test("is a directory of a repository that is complete, but for pipeline.json", async () => {
+      for (const it of ["dev", "prod"]) {
+        const project = parse(await readFile(join(fleet, it, "Pulumi.yaml"), "utf8"));
+        assert.match(project.packages["eks-pulumi-oidc"], /component@[0-9a-f]{40}$/);
+      }
+      const files = await readdir(join(fleet, ".github"), { recursive: true });
+      const workflows = ["drift.yml", "preview.yml", "stacks.yml"].map((it) => join("workflows", it));
+      assert.deepEqual(files.sort(), ["CODEOWNERS", "workflows", ...workflows]);
+    });
 
     await t.test("grants what its plan says, and is quiet then", async () => {
       const plan = await checkedPlan(t, pulumi);
       assert.match(plan.changes, /^ {2}new +team-a\/app +token: team:team-a-dev$/m);
       assert.equal(plan.exitCode, 0, plan.stdout);
-      succeeded(await up());
+      succeeded(await deploy());
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
       succeeded(await pulumi("preview", "--expect-no-changes"));
     });
@@ -264,7 +273,7 @@ describe("the package of the component", { skip: missingCli }, () => {
       assert.match(planned, /^ {2}new +ops\/drift +token: organization$/m);
       assert.doesNotMatch(planned, /team-a\/app/);
       assert.equal(exitCode, 0);
-      succeeded(await up());
+      succeeded(await deploy());
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
     });
 
@@ -324,16 +333,33 @@ function programInYaml({ issuer, pulumiCloud }: Simulation, changes: object): st
   });
 }
 
-/** Creates the stack of a cluster, which exists, in a copy of examples/fleet. */
+/** Sets up a fleet as docs/clusters.md says, and creates the stack of a cluster, which exists. */
 async function stageOf(t: TestContext, stage: string, cluster: string) {
   const { simulation, cli } = await startEngine(t, { cluster: { name: cluster, hasOidcProvider: true } });
-  const fleet = join(cli.directory, "fleet");
-  await cp(join(ROOT, "examples", "fleet"), fleet, { recursive: true });
+  const repository = await createRepository(cli);
+  const url = "https://github.com/OWNER/eks-pulumi-oidc.git";
+  await writeFile(join(cli.directory, ".gitconfig"), `[url "${repository}"]\n\tinsteadOf = ${url}\n`);
+  const page = blocksOf(read("docs/clusters.md"));
+  const setUp = page.find(({ info }) => info === "bash fleet")?.text ?? assert.fail();
+  succeeded(await cli.run(cli.directory, "bash", "-euo", "pipefail", "-c", setUp));
+
+  const fleet = join(cli.directory, "clusters");
   const directory = join(fleet, stage);
   cli.environment.PULUMI_DEBUG_PROVIDERS += `,${await startPackage(t, directory)}`;
+  cli.environment.PULUMI_SKIP_CONFIRMATIONS = "true";
   const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
   succeeded(await pulumi("stack", "init", cluster));
-  return { simulation, directory, pulumi };
+  /** Deploys the stage by the commands of the page. A state in files knows only one organization, and the package runs already. */
+  const deploy = () => {
+    const commands = page.find(
+      ({ info, text }) => info === "bash stage" && text.startsWith(`cd ../${stage}\n`),
+    );
+    const script = commands?.text
+      .replace('"acme/', `"organization/clusters-${stage}/`)
+      .replace("pulumi install\n", "");
+    return cli.run(join(fleet, "teams"), "bash", "-euo", "pipefail", "-c", script ?? assert.fail());
+  };
+  return { simulation, fleet, directory, pulumi, deploy };
 }
 
 /** Creates a stack of a program that uses the package, and further packages of @pulumi with their code. */

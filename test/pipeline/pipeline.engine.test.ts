@@ -1,7 +1,7 @@
 // The pipeline's program on Pulumi's own engine, with the commands of docs/pipeline.md.
 
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { cp, readFile, writeFile } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
 import { before, describe, type TestContext, test } from "node:test";
@@ -12,23 +12,14 @@ import { type Reply, startServer } from "../../simulator/emulators/server";
 import { answerAdmin } from "../support/cloudApi";
 import { failed, resourcesOf, succeeded } from "../support/engineOutcome";
 import { missingProgram, writePrograms } from "../support/programs";
-import { blocksOf, copyProject, linkPackages, read, sectionOf } from "../support/project";
+import { blocksOf, copyProject, linkPackages, ROOT, read, sectionOf } from "../support/project";
 import { serveProvider } from "../support/provider";
 import { missingCli, openCli, pathOf } from "../support/pulumiCli";
 import { ACCESS_TOKEN } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import {
-  GITHUB_PROVIDER,
-  type PipelineCloud,
-  SETTINGS,
-  STACK,
-  SUBJECT_PREFIX,
-  startPipelineCloud,
-} from "./cloud";
+import { GITHUB_PROVIDER, type PipelineCloud, SETTINGS, SUBJECT_PREFIX, startPipelineCloud } from "./cloud";
 
 const missingTool = missingCli || missingProgram("jq", "https://jqlang.org/download/");
-
-const TEAM = "acme/eks-pulumi-oidc-preview";
 
 const OTHERS: AuthPolicy = {
   decision: "allow",
@@ -93,30 +84,36 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.deepEqual(cloud.existing(), [GITHUB_PROVIDER]);
   });
 
-  test("two stacks of the pipeline, for two AWS accounts, share one organization, and their outputs are one file", async (t) => {
-    const { root, pulumi, documented, settings } = await newPipeline(t);
-    const elsewhere = { ...STACK, stack: "acme/eks-pulumi-oidc/elsewhere" };
-    const { clusterName: _, region: __, ...withoutCluster } = elsewhere;
-    await settings("github", { stacks: [STACK, withoutCluster] });
+  test("the stacks of examples/fleet/pipeline, one for each AWS account, share one organization, and their outputs are one file", async (t) => {
+    const { root, pulumi, documented } = await newPipeline(t);
+    await cp(join(ROOT, "examples", "fleet", "pipeline"), join(root, "pipeline"), { recursive: true });
+    const clusters = ["us-west-2 dev-us-1", "us-west-2 prod-us-1", "eu-west-1 prod-eu-1"];
+    for (const cluster of clusters) cloud.clusters.set(cluster, "API");
     await documented("Set it up", "bash");
-    const ofFirst = cloud.existing();
+    const inPulumiCloud = () => cloud.existing().filter((it) => /^(acme|Organization|Team)/.test(it));
+    const ofFirst = inPulumiCloud();
+    assert.ok(ofFirst.includes("acme/clusters-preview"));
 
-    // The other account has neither GitHub's provider nor a role yet.
-    cloud.stored.clear();
-    await settings("github-prod", { stacks: [elsewhere], pulumiCloud: false });
-    succeeded(await pulumi("stack", "init", "github-prod"));
-    succeeded(await pulumi("up", "--yes", "--skip-preview"));
-    assert.ok(ofFirst.includes(TEAM));
-    assert.deepEqual(
-      cloud.existing().filter((it) => it.startsWith("acme/") || it.startsWith("Organization")),
-      ofFirst.filter((it) => it.startsWith("acme/")),
-    );
+    for (const stack of ["github-prod-us", "github-prod-eu"]) {
+      // Another account has neither GitHub's provider nor a role yet.
+      for (const id of cloud.stored.keys()) if (!ofFirst.includes(id)) cloud.stored.delete(id);
+      succeeded(await pulumi("stack", "init", stack));
+      succeeded(await pulumi("up", "--yes", "--skip-preview"));
+    }
+    assert.deepEqual(inPulumiCloud(), ofFirst);
 
     await documented("Several AWS accounts", "bash accounts");
-    const file = JSON.parse(await readFile(join(root, ".github", "pipeline.json"), "utf8"));
+    const { repositoryId, stacks } = JSON.parse(
+      await readFile(join(root, ".github", "pipeline.json"), "utf8"),
+    );
+    assert.equal(repositoryId, "123456789");
     assert.deepEqual(
-      file.stacks.map(({ stack }: { stack: string }) => stack),
-      [STACK.stack, elsewhere.stack],
+      stacks.map(({ stack, directory }: Record<string, string>) => `${stack} in ${directory}`),
+      [
+        "acme/clusters-dev/dev-us-1 in dev",
+        "acme/clusters-prod/prod-us-1 in prod",
+        "acme/clusters-prod/prod-eu-1 in prod",
+      ],
     );
   });
 
@@ -158,19 +155,12 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     const pipeline = join(root, "pipeline");
     const file = join(pipeline, "Pulumi.github.yaml");
     const { config: example } = parse(await readFile(file, "utf8"));
-    const settings = (stack: string, changes: object) =>
-      writeFile(
-        join(pipeline, `Pulumi.${stack}.yaml`),
-        stringify({ config: { ...example, ...SETTINGS, ...changes } }),
-      );
-    await settings("github", {});
+    await writeFile(file, stringify({ config: { ...example, ...SETTINGS } }));
     const pulumi = (...args: string[]) => cli.pulumi(pipeline, ...args);
     return {
       root,
       environment: cli.environment,
       pulumi,
-      /** Writes the settings of a stack. */
-      settings,
       /** Runs the preview of drift.yml, as GitHub does. */
       async drift() {
         const { steps } = parse(read(".github/workflows/drift.yml")).jobs.drift;
@@ -184,7 +174,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
         const commands = blocks.filter(({ info }) => marks.includes(info)).map(({ text }) => text);
         assert.ok(commands.length > 0);
         // A state in files knows only one organization.
-        const script = commands.join("").replaceAll(/(?<=^pulumi .*) acme\//gm, " organization/");
+        const script = commands.join("").replaceAll(/(?<=^ *pulumi .*[ "])acme\//gm, "organization/");
         // As the page says.
         const directory = section === "Set it up" ? root : pipeline;
         return succeeded(await cli.run(directory, "bash", "-euo", "pipefail", "-c", script)).screen;
