@@ -1,4 +1,4 @@
-// The commands in examples/, with stand-ins for the Pulumi CLI and the network.
+// The commands in examples/, and those of docs/incidents.md for AWS, with stand-ins for the CLIs and the network.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { exampleOf, podOf } from "../support/examples";
-import { ended, writePrograms } from "../support/programs";
-import { read } from "../support/project";
+import { ended, missingProgram, writePrograms } from "../support/programs";
+import { blocksOf, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const UPDATE = podOf("scheduled-update.yaml").container;
@@ -80,4 +80,38 @@ test("with git/variables.yaml, git reads the token, and only for its host", () =
 
   assert.match(ask("github.com"), /^username=x-access-token\npassword=secret$/m);
   assert.throws(() => ask("example.com"));
+});
+
+/** The output `serviceAccounts` of an access stack. */
+const OUTPUT = JSON.stringify({
+  "team-a/app": { roleName: "role-1" },
+  "ops/drift": {},
+  "team-b/shop": { roleName: "role-2" },
+});
+
+test("every role of an access stack is denied everything, and the denial is removed", {
+  skip: missingProgram("jq", "https://jqlang.org/download/"),
+}, (t) => {
+  const directory = temporaryDirectory(t);
+  const PATH = writePrograms(directory, {
+    pulumi: `[[ $* == *" --stack acme/clusters-dev/dev-us-1" ]] && echo '${OUTPUT}'`,
+    aws: 'echo "$@"',
+  });
+  const run = (mark: string) => {
+    const block = blocksOf(read("docs/incidents.md")).find(({ info }) => info === `bash ${mark}`);
+    const args = ["-euo", "pipefail", "-c", block?.text ?? assert.fail()];
+    return execFileSync("bash", args, { cwd: directory, env: { PATH }, encoding: "utf8" }).split("\n");
+  };
+  const Statement = [{ Effect: "Deny", Action: "*", Resource: "*" }];
+  const document = JSON.stringify({ Version: "2012-10-17", Statement });
+  assert.deepEqual(run("deny"), [
+    `iam put-role-policy --role-name role-1 --policy-name leak --policy-document ${document}`,
+    `iam put-role-policy --role-name role-2 --policy-name leak --policy-document ${document}`,
+    "",
+  ]);
+  assert.deepEqual(run("undo"), [
+    "iam delete-role-policy --role-name role-1 --policy-name leak",
+    "iam delete-role-policy --role-name role-2 --policy-name leak",
+    "",
+  ]);
 });

@@ -1,4 +1,4 @@
-// The commands and the patches of docs/operator.md on a real API server. Its Stacks have a schema that accepts every field.
+// The commands and the patches of docs/operator.md on a real API server.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -19,6 +19,7 @@ import {
 import { podObject } from "../support/pods";
 import { missingProgram, writePrograms } from "../support/programs";
 import { codeIn, ROOT, read } from "../support/project";
+import { defineStacks } from "../support/stackResources";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/team-a/stacks";
@@ -64,10 +65,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
   before(async () => {
     server = await startApiServer();
     path = writePrograms(directory, { kubectl: `exec '${assetPath("kubectl")}' "$@"` });
-    await create(STACKS);
-    await eventually("Stacks exist", async () => {
-      return (await server.request("GET", "/apis/pulumi.com/v1/stacks")).status === 200;
-    });
+    await defineStacks(server);
     for (const namespace of ["team-a", "team-b"]) await server.createNamespace(namespace);
     for (const name of ["app", "deployer"]) await server.createServiceAccount("team-a", name);
     await create(secret("team-a", "pulumi-api-secret", { accessToken: TOKEN }));
@@ -311,18 +309,3 @@ function cronJob(name: string, pod: object, container: object = {}) {
   const spec = { schedule: "0 6 * * *", jobTemplate: { spec: { template } } };
   return object("batch/v1", "CronJob", "team-a", name, { spec });
 }
-
-/** The definition of Stacks, without the operator's schema. */
-const SCHEMA = { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } };
-const VERSION = { name: "v1", served: true, storage: true, subresources: { status: {} }, schema: SCHEMA };
-const STACKS = {
-  apiVersion: "apiextensions.k8s.io/v1",
-  kind: "CustomResourceDefinition",
-  metadata: { name: "stacks.pulumi.com" },
-  spec: {
-    group: "pulumi.com",
-    names: { kind: "Stack", plural: "stacks" },
-    scope: "Namespaced",
-    versions: [VERSION],
-  },
-};
