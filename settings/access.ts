@@ -59,7 +59,7 @@ export interface AccessSettings {
    * are lost. Default: `/`.
    */
   rolePath?: pulumi.Input<string>;
-  /** Image of the Jobs. Requires bash 4.4.19, curl 7.84, and CA certificates. Default: `pulumi/pulumi-base:3.274.1`. */
+  /** Image of the Jobs. Requires bash, curl, and CA certificates. Default: `pulumi/pulumi-base:3.274.1`. */
   image?: pulumi.Input<string>;
   /** Overrides for the Jobs' pod spec, such as tolerations. The container is named `token-exchange`. Default: `{}`. */
   // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.

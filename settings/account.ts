@@ -37,7 +37,7 @@ export interface ServiceAccount extends TokenSettings {
   name: string;
   /**
    * Lifetime of the access token in seconds, at most `maxExpirationSeconds`. The Pulumi CLI renews it. What doesn't needs a
-   * lifetime that is longer than its update: a CLI before 3.274, a command that the script wraps, and a provider plugin such as
+   * lifetime that is longer than its update: an older CLI, a command that the script wraps, and a provider plugin such as
    * pulumiservice. Default: `3600`; `maxExpirationSeconds` if that is less.
    */
   tokenExpirationSeconds?: number;
