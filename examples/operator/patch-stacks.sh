@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Patches Stacks of the Pulumi Kubernetes Operator, each after the update of the one before. It waits for running updates, and stops if
-# one fails. Requires kubectl.
+# Patches Stacks of the Pulumi Kubernetes Operator, one after the other. It waits for a running update before it patches a Stack, and
+# then until the Stack is ready; if one is not ready within an hour, it stops. Requires kubectl.
 #
 # Usage: patch-stacks.sh FILE NAMESPACE STACK...
 # FILE: the patch, such as turn-off.yaml
@@ -8,12 +8,13 @@ set -euo pipefail
 
 file=$1 namespace=$2
 
-wait_for_update() {
-  kubectl wait stacks.pulumi.com "$1" --namespace "$namespace" --for condition=Ready --timeout 1h
+current_update() {
+  kubectl get stacks.pulumi.com "$1" --namespace "$namespace" --output jsonpath='{.status.currentUpdate.name}'
 }
 
 for stack in "${@:3}"; do
-  wait_for_update "$stack"
+  # A Stack whose last update has failed is not ready, but is patched, too: the patch can be the way back.
+  while [[ $(current_update "$stack") ]]; do sleep 2; done
   kubectl patch stacks.pulumi.com "$stack" --namespace "$namespace" --type merge --patch-file "$file"
-  wait_for_update "$stack"
+  kubectl wait stacks.pulumi.com "$stack" --namespace "$namespace" --for condition=Ready --timeout 1h
 done

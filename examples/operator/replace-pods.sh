@@ -7,7 +7,11 @@ set -euo pipefail
 
 namespace=$1
 
+current_update() {
+  kubectl get stacks.pulumi.com "$1" --namespace "$namespace" --output jsonpath='{.status.currentUpdate.name}'
+}
+
 for stack in "${@:2}"; do
-  kubectl wait stacks.pulumi.com "$stack" --namespace "$namespace" --for condition=Ready --timeout 1h
-  kubectl delete pod "$stack-workspace-0" --namespace "$namespace"
+  while [[ $(current_update "$stack") ]]; do sleep 2; done
+  kubectl delete pod "$stack-workspace-0" --namespace "$namespace" --ignore-not-found
 done

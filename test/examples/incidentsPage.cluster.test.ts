@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
@@ -10,11 +9,16 @@ import { type ApiServer, assetPath, missingApiServer, startApiServer } from "../
 import { exampleOf } from "../support/examples";
 import { podObject } from "../support/pods";
 import { writePrograms } from "../support/programs";
-import { blocksOf, read } from "../support/project";
+import { blocksOf, ROOT, read } from "../support/project";
 import { defineStacks } from "../support/stackResources";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
-const BLOCKS = blocksOf(read("docs/incidents.md"));
+const PAGE = read("docs/incidents.md");
+const BLOCKS = blocksOf(PAGE);
+
+const MANIFESTS = ["deployment.yaml", "scheduled-update.yaml", "pulumi-operator.yaml"].flatMap(
+  (file) => exampleOf(file).manifests,
+);
 
 const OWN_TOKEN = "PULUMI_ACCESS_TOKEN";
 const STORED = { name: OWN_TOKEN, valueFrom: { secretKeyRef: { name: "break-glass", key: OWN_TOKEN } } };
@@ -28,15 +32,20 @@ describe("breaking the glass, and cleaning a namespace", { skip: missingApiServe
     server = await startApiServer();
     await defineStacks(server);
     await server.createNamespace("team-a");
-    for (const file of ["deployment.yaml", "scheduled-update.yaml"]) {
-      for (const manifest of exampleOf(file).manifests) await create(manifest);
-    }
-    const [, stack] = exampleOf("pulumi-operator.yaml").manifests;
-    await create(stack ?? assert.fail());
+    for (const manifest of MANIFESTS) await apply(manifest);
   });
   after(() => server?.close());
 
-  const create = (object: object) => server.kubectl(["create", "--filename=-"], object);
+  const apply = (object: object) => server.kubectl(["apply", "--filename=-"], object);
+
+  /** Applies a patch that the page names to its Stack, without the waits of the script, and returns the variables. */
+  async function stackAfter(patch: string) {
+    const path = `examples/operator/${patch}`;
+    assert.ok(PAGE.includes(`patch-stacks.sh ${path} team-a app`));
+    const options = ["--namespace=team-a", "--type=merge", `--patch-file=${join(ROOT, path)}`];
+    await server.kubectl(["patch", "stacks.pulumi.com", "app", ...options]);
+    return (await specOf("/apis/pulumi.com/v1/namespaces/team-a/stacks/app")).envRefs;
+  }
 
   /** Runs a command of the page. kubectl keeps its cache in HOME. */
   function run(command: string, input = ""): Promise<{ stdout: string }> {
@@ -62,26 +71,20 @@ describe("breaking the glass, and cleaning a namespace", { skip: missingApiServe
   }
 
   test("a stored token replaces the exchange in a Deployment, a CronJob, and a Stack, until it is removed", async () => {
+    const before = await variables();
     const [use = assert.fail(), undo = assert.fail()] = BLOCKS.filter(({ info }) => info === "bash glass");
     await run(commandWith("create secret generic break-glass"), "pul-temporary\n");
     await run(use.text);
     assert.deepEqual(await variables(), Array(2).fill([TURNED_OFF, STORED]));
-
-    const [, patch = assert.fail()] = /`(kubectl patch [^`]+)`/.exec(read("docs/incidents.md")) ?? [];
-    const change = BLOCKS.find(({ info }) => info === "yaml")?.text ?? assert.fail();
-    writeFileSync(join(directory, "change.yaml"), change);
-    await run(patch);
-    const stackPath = "/apis/pulumi.com/v1/namespaces/team-a/stacks/app";
-    assert.deepEqual((await specOf(stackPath)).envRefs, {
+    assert.deepEqual(await stackAfter("break-glass.yaml"), {
       [TURNED_OFF.name]: { type: "Literal", literal: { value: "none" } },
       [OWN_TOKEN]: { type: "Secret", secret: STORED.valueFrom.secretKeyRef },
     });
 
+    for (const manifest of MANIFESTS) await apply(manifest);
     await run(undo.text);
-    assert.deepEqual(await variables(), [[], []]);
-    writeFileSync(join(directory, "change.yaml"), change.replace(/\{ type.* \}/g, "null"));
-    await run(patch);
-    assert.deepEqual((await specOf(stackPath)).envRefs, {});
+    assert.deepEqual(await variables(), before);
+    assert.ok(!(OWN_TOKEN in (await stackAfter("remove-token.yaml"))));
   });
 
   test("only the pods of the service account are deleted", async () => {
