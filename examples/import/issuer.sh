@@ -2,14 +2,14 @@
 # Imports a registered issuer and existing service accounts into an access stack. Run it in the directory of your copy, whose settings
 # list every service account that uses the issuer: docs/copy.md.
 #
-# Usage: issuer.sh STACK ORGANIZATION/ISSUER_ID [NAMESPACE/NAME...]
+# Usage: issuer.sh ORGANIZATION/STACK ORGANIZATION/ISSUER_ID [NAMESPACE/NAME...]
 # NAMESPACE/NAME: the service accounts that exist
 set -euo pipefail
 
 stack=$1 issuer=$2
 accounts=("${@:3}")
 
-project=urn:pulumi:$stack::$(sed -n 's/^name: *//p' Pulumi.yaml)
+project=urn:pulumi:${stack##*/}::$(sed -n 's/^name: *//p' Pulumi.yaml)
 access="$project::eks-pulumi-oidc:index:PulumiCloudAccess"
 identity="$access\$eks-pulumi-oidc:index:WorkloadIdentity::access"
 options=(--stack "$stack" --yes --protect=false --generate-code=false)

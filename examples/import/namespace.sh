@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Imports an existing namespace into an access stack. Run it in the directory of your copy, whose `createNamespaces` contains it.
 #
-# Usage: namespace.sh STACK NAMESPACE
+# Usage: namespace.sh ORGANIZATION/STACK NAMESPACE
 set -euo pipefail
 
 stack=$1 namespace=$2
 
-project=urn:pulumi:$stack::$(sed -n 's/^name: *//p' Pulumi.yaml)
+project=urn:pulumi:${stack##*/}::$(sed -n 's/^name: *//p' Pulumi.yaml)
 access="$project::eks-pulumi-oidc:index:PulumiCloudAccess"
 
 pulumi import --stack "$stack" --yes --protect=false --generate-code=false \

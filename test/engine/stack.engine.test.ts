@@ -108,7 +108,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
       await set("createNamespaces", NAMESPACES);
       failed(await up(), /Namespace \(access\.team-a\):.*already exists/s);
-      succeeded(await cli.run(directory, "bash", "-ec", IMPORT_NAMESPACE.replace("STACK", "dev")));
+      succeeded(await cli.run(directory, "bash", "-ec", IMPORT_NAMESPACE.replace("acme/STACK", "dev")));
       succeeded(await up());
       assert.deepEqual(simulation.existing().kubernetes, kubernetes);
     });
@@ -127,7 +127,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       await set("createNamespaces", []);
       await set("serviceAccounts", [FIFTH]);
       newStatuses(simulation);
-      const command = IMPORT_ISSUER.replace("ORGANIZATION/ISSUER_ID", issuer.id).replace("STACK", "dev");
+      const command = IMPORT_ISSUER.replace("acme/ISSUER_ID", issuer.id).replace("acme/STACK", "dev");
       succeeded(await cli.run(directory, "bash", "-ec", command));
       succeeded(await up());
       assert.deepEqual(simulation.existing().pulumiCloud, [issuer.id]);

@@ -45,7 +45,7 @@ test("the questions of docs/trial.md are denied, but the first, and what is open
     { project: "trial", stack: "dev", organization: "acme", config: {}, program },
   );
 
-  assert.ok(codeIn(PAGE, "bash").includes("bash examples/trial/questions.sh ORGANIZATION\n"));
+  assert.ok(codeIn(PAGE, "bash").includes("bash examples/trial/questions.sh acme\n"));
   const commands = read("examples/trial/questions.sh").replaceAll("https://api.pulumi.com", cloud.apiUrl);
   const { stdout } = await promisify(execFile)("bash", ["-c", commands, "questions.sh", "acme"], {
     env: {
