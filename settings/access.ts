@@ -65,7 +65,7 @@ export interface AccessSettings {
   // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
   jobPodSpec?: Record<string, any>;
   /**
-   * URL of Pulumi Cloud. Change it if yours is self-hosted. Your login must be for it, and a deployed stack keeps it.
+   * URL of Pulumi Cloud. Change it if yours is self-hosted. Your login must be for it, and a deployed access stack keeps it.
    * Default: `https://api.pulumi.com`.
    */
   pulumiApiUrl?: string;

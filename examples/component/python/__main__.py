@@ -89,3 +89,10 @@ aws.iam.RolePolicyAttachment(
 )
 
 pulumi.export("oidcIssuerId", access.oidc_issuer_id)
+# The names of the IAM roles, for an incident.
+pulumi.export(
+    "serviceAccounts",
+    access.service_accounts.apply(
+        lambda accounts: {name: {"roleName": account.role_name} for name, account in accounts.items()}
+    ),
+)

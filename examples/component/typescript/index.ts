@@ -81,3 +81,5 @@ function roleNameOf(serviceAccount: string): pulumi.Output<string> {
 }
 
 export const oidcIssuerId = access.oidcIssuerId;
+// With the names of the IAM roles, for an incident.
+export const serviceAccounts = access.serviceAccounts;
