@@ -8,13 +8,19 @@ set -euo pipefail
 
 file=$1 namespace=$2
 
-current_update() {
-  kubectl get stacks.pulumi.com "$1" --namespace "$namespace" --output jsonpath='{.status.currentUpdate.name}'
+# Waits until a Stack is not updating. Ends the script if that is unknown.
+wait_for_update() {
+  local update
+  while true; do
+    update=$(kubectl get stacks.pulumi.com "$1" --namespace "$namespace" --output jsonpath='{.status.currentUpdate.name}')
+    if [[ -z $update ]]; then return; fi
+    sleep 2
+  done
 }
 
 for stack in "${@:3}"; do
   # A Stack whose last update has failed is not ready, but is patched, too: the patch can be the way back.
-  while [[ $(current_update "$stack") ]]; do sleep 2; done
+  wait_for_update "$stack"
   kubectl patch stacks.pulumi.com "$stack" --namespace "$namespace" --type merge --patch-file "$file"
   kubectl wait stacks.pulumi.com "$stack" --namespace "$namespace" --for condition=Ready --timeout 1h
 done

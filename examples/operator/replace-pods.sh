@@ -7,11 +7,17 @@ set -euo pipefail
 
 namespace=$1
 
-current_update() {
-  kubectl get stacks.pulumi.com "$1" --namespace "$namespace" --output jsonpath='{.status.currentUpdate.name}'
+# Waits until a Stack is not updating. Ends the script if that is unknown.
+wait_for_update() {
+  local update
+  while true; do
+    update=$(kubectl get stacks.pulumi.com "$1" --namespace "$namespace" --output jsonpath='{.status.currentUpdate.name}')
+    if [[ -z $update ]]; then return; fi
+    sleep 2
+  done
 }
 
 for stack in "${@:2}"; do
-  while [[ $(current_update "$stack") ]]; do sleep 2; done
+  wait_for_update "$stack"
   kubectl delete pod "$stack-workspace-0" --namespace "$namespace" --ignore-not-found
 done

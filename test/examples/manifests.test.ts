@@ -83,9 +83,13 @@ test("token-check.yaml denies its second check for no other reason than its serv
 
 test("token-check.yaml denies its third check for no other reason than the token that it asks for", () => {
   const { pod } = checkOfTokens(3);
-  const own = JSON.parse(JSON.stringify(pod).replace("secrets-pulumi", "shop-pulumi"));
+  const { settings } = exampleOf("token-check.yaml");
+  // Also with an audienceRule.
+  const audience = settings.serviceAccounts[1]?.tokenAudience ?? assert.fail();
+  const requested = JSON.stringify(pod).replace("secrets-pulumi", "shop-pulumi");
+  const own = JSON.parse(requested.replace(audience, "urn:pulumi:org:acme"));
   assert.deepEqual(withExchange("token-check.yaml", pod), own);
-  const names = exampleOf("token-check.yaml").settings.serviceAccounts.map(({ name }) => name);
+  const names = settings.serviceAccounts.map(({ name }) => name);
   assert.deepEqual(names, ["shop", "secrets"]);
 });
 
