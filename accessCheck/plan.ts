@@ -1,6 +1,7 @@
 // Reads what `pulumi preview --json --show-sames` prints: what is deployed of a program, and what it would become. The format is
 // that of sdk/go/common/display/json.go in pulumi/pulumi.
 
+import { stripVTControlCharacters } from "node:util";
 import * as v from "valibot";
 import { isObject } from "../kubernetes/plainObject";
 
@@ -105,13 +106,25 @@ export function parsePlan(text: string, source: string): Plan {
   }
 
   const { config, steps = [], diagnostics = [], changeSummary } = output;
-  const error = diagnostics.find(({ severity }) => severity === "error");
-  if (error) throw new Error(`The preview failed: ${error.message.replace(/^error: /, "").trim()}`);
+  const [error] = errorsIn(diagnostics);
+  if (error !== undefined) throw new Error(`The preview failed: ${error}`);
   if (!changeSummary) {
     throw new Error("The preview failed: its result has no changeSummary. Was it interrupted?");
   }
 
   return planFrom(steps, config);
+}
+
+/**
+ * Returns the errors that have ended a preview. A program in YAML ends without an error of the engine, once its language host has
+ * printed its own: pkg/server/server.go in pulumi/pulumi-yaml.
+ */
+function errorsIn(diagnostics: { severity: string; message: string }[]): string[] {
+  return diagnostics.flatMap(({ severity, message }) => {
+    const [, printed] = /^error: (.*)/is.exec(stripVTControlCharacters(message)) ?? [];
+    if (severity === "error") return [(printed ?? message).trim()];
+    return severity === "info#err" && printed !== undefined ? [printed.trim()] : [];
+  });
 }
 
 /** Returns the plan that has these steps, in the order of the engine. */

@@ -107,9 +107,12 @@ export function apiReader(organization: string, apiUrl: string, pulumi: Pulumi):
       if (!(error instanceof PulumiError)) throw error;
       // It prints an error as JSON: pkg/cmd/pulumi/cloud/envelope.go in pulumi/pulumi.
       if (/"httpStatus": *404\b/.test(error.stderr)) return undefined;
-      const [, reported = error.message] = /"message": *"([^"]*)"/.exec(error.stderr) ?? [];
+      const [, reported] = /"message": *("(?:[^"\\]|\\.)*")/.exec(error.stderr) ?? [];
+      const failure = reported
+        ? `Failed to run pulumi api ${endpoint}: ${JSON.parse(reported)}`
+        : error.message;
       throw new Error(
-        `Failed to run pulumi api ${endpoint}: ${reported}\nThis requires the permission ${permission} in organization ${organization}, which the role Admin contains, and a login.\nTo sign in: pulumi login ${shellQuoted(apiUrl)}`,
+        `${failure}\nThis requires the permission ${permission} in organization ${organization}, which the role Admin contains, and a login.\nTo sign in: pulumi login ${shellQuoted(apiUrl)}`,
       );
     }
   };

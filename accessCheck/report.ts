@@ -32,7 +32,7 @@ const SHOWN_NAMES = 5;
 const NOT_KNOWN = "not known yet";
 const AS_SETTINGS_SAY = "as its settings say";
 
-const TEAM_NOTE = "What a team may do: not compared.";
+const TEAM_NOTE = "What a team may do is not checked.";
 const NOT_KNOWN_NOTE = `${NOT_KNOWN}: it depends on a setting that is known after the update only.`;
 
 /** Returns the service accounts as lines: one for each with its token and its role, and below it what was found. */

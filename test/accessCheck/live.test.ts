@@ -293,10 +293,10 @@ const REQUEST = `operation error IAM: GetRole, https response error StatusCode: 
 const READING = `refreshing urn:pulumi:prod::${"p".repeat(60)}::aws:iam/role:Role::access.ci.deployer: reading IAM Role (x): ${REQUEST}`;
 const ADMIN =
   "in organization acme, which the role Admin contains, and a login. To sign in: pulumi login https:";
-const CLOUD_ERROR = 'error:warning\n{ "error": { "code": "x", "message": "HTTP 403" } }';
+const CLOUD_ERROR = 'error:warning\n{ "error": { "code": "x", "message": "GET \\"x\\": 403" } }';
 for (const [call, answer, message] of [
   ["preview", `error:error: ${READING}: \u001b[2J`, `Failed to run pulumi: error: ${READING}: \\u{1b}[2J`],
-  ["oidc/issuers", CLOUD_ERROR, `HTTP 403 This requires the permission oidc_issuers:read ${ADMIN}`],
+  ["oidc/issuers", CLOUD_ERROR, `GET "x": 403 This requires the permission oidc_issuers:read ${ADMIN}`],
   ["oidc/issuers", 'error:{"error":{"httpStatus": 404}}', "without a list oidcIssuers, so"],
   ["oidc/issuers", '{"oidcIssuers":["x"]}', "without a list oidcIssuers, so"],
   ["oidc/issuers", "<html></html>", "is not valid JSON"],

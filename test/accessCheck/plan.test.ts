@@ -176,6 +176,7 @@ const file = join(directory, "plan.json");
 const NOT_A_PLAN = `${file} is not what \`pulumi preview --json --show-sames\` prints, or not all of it.`;
 const WARNING = { severity: "warning", message: "warning: x" };
 const FAILED = { diagnostics: [WARNING, { severity: "error", message: "error: no \u001b[2J\n" }] };
+const PRINTED = [WARNING, { severity: "info#err", message: "\u001b[31mError\u001b[0m: a has no b\n\n" }];
 const ALL = "Preview all of the program: with --show-sames, and without --target.";
 
 /** Returns a plan with this change. */
@@ -188,7 +189,12 @@ for (const [what, plan, message] of [
   ["an empty file", () => "", `${file} is empty. Did the preview fail?`],
   ["another format", () => '{"version":3,"deployment":{}}', NOT_A_PLAN],
   ["a part of a plan", () => planOf([]).slice(0, -9), NOT_A_PLAN],
-  ["a failed preview", () => JSON.stringify(FAILED), "The preview failed: no \\u{1b}[2J"],
+  ["a failed preview", () => JSON.stringify(FAILED), "The preview failed: no"],
+  [
+    "the failed preview of a program in YAML, which lacks what follows the error",
+    async () => JSON.stringify({ ...JSON.parse(planOf((await deployedPlan()).steps)), diagnostics: PRINTED }),
+    "The preview failed: a has no b",
+  ],
   [
     "an interrupted preview",
     () => '{"steps":[]}',

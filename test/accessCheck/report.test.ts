@@ -40,7 +40,7 @@ function reportOf(report: Partial<Report> = {}): string {
 test("says whose token it is, who else has the same one, and which role it has", () => {
   const report = reportOf();
   assert.match(report, /^ {2}ns\/a +team:ops +none +as its settings say$/m);
-  assert.match(report, /^ {2}What a team may do: not compared\.$/m);
+  assert.match(report, /^ {2}What a team may do is not checked\.$/m);
   assert.match(report, /^ {4}\(\+6\) the same access token: ns\/b, ns\/c, ns\/d, ns\/e, ns\/f, and 1 more$/m);
   assert.match(report, /^ {2}12 service accounts: as the settings say\.$/m);
 });
