@@ -36,9 +36,9 @@ export interface ServiceAccount extends TokenSettings {
   /** Name of the service account. */
   name: string;
   /**
-   * Lifetime of the access token in seconds, at most `maxExpirationSeconds`. The Pulumi CLI renews it. What doesn't needs a
-   * lifetime that is longer than its update: an older CLI, a command that the script wraps, and a provider plugin such as
-   * pulumiservice. Default: `3600`; `maxExpirationSeconds` if that is less.
+   * Lifetime of the access token in seconds, at most `maxExpirationSeconds`. The Pulumi CLI renews it. What doesn't, such as
+   * an older CLI, a command that the script wraps, and a provider plugin like pulumiservice, needs a lifetime that is longer than
+   * its update. Default: `3600`; `maxExpirationSeconds` if that is less.
    */
   tokenExpirationSeconds?: number;
   /** Audience of the ID token. Default: `urn:pulumi:org:ORGANIZATION`. */
@@ -48,8 +48,8 @@ export interface ServiceAccount extends TokenSettings {
   /** Additional claims that the allow policy requires, with their patterns. Default: `{}`. */
   policyRules?: Record<string, pulumi.Input<string>>;
   /**
-   * Create the service account. Set it to `false` for one that exists, such as a Helm chart's. For one that was created, keep
-   * `runJob: true` in the same update, or it is deleted. Default: `true`.
+   * Create the service account. Set it to `false` for one that exists, such as a Helm chart's. When you change it to `false`,
+   * keep `runJob: true` in the same update, or the service account is deleted. Default: `true`.
    */
   createServiceAccount?: boolean;
   /**

@@ -68,7 +68,8 @@ export function withEncrypted(
     .map((key) => key.slice(prefix.length));
   const encrypted = [...projectKeys, ...secretKeys.filter((key) => otherKeys.includes(key))];
 
-  const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
+  const reason =
+    "contains an encrypted value, which would be stored in plaintext in the stack's state: set it without --secret";
   return [
     ...encrypted.map((key): Problem => ({ path: [key], reason })),
     ...problems.map((problem) =>

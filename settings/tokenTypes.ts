@@ -47,8 +47,8 @@ const userLogin = stringSchema(
 // The other special characters of regular expressions are excluded, too.
 const teamName = stringSchema(
   /^[\w!#%&',/;<=>@~-]{1,100}$/,
-  "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and the " +
-    'wildcards of patterns such as "*", "?", and ".", which also match other teams',
+  "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and " +
+    'wildcards such as "*", "?", and ".", which also match other teams',
 );
 
 const runnerId = stringSchema(/^[\w-]{1,100}$/, "must be the ID of a runner pool");

@@ -105,7 +105,7 @@ export function requireSettings({ project, config, environments }: StackFile): v
 function organizationNotes(organization: string): string[] {
   if (organization) return [];
   return [
-    `organization is not set: the simulation uses "${ORGANIZATION}", and \`pulumi preview\` the organization of the stack.`,
+    `organization is not set: the simulation uses "${ORGANIZATION}", and a preview uses the organization of the stack.`,
   ];
 }
 

@@ -75,7 +75,7 @@ async function prepareEmulators(): Promise<void> {
 function messageOf(error: Error & { code?: unknown }): string {
   const [, missing] = /^Cannot find (?:module|package) '([^'./][^']*)'/.exec(error.message) ?? [];
   if (missing === undefined) return error.message;
-  return `The package ${missing} is not installed. Without it, Pulumi can run the program, but npm start cannot. To install it, run this in ${ROOT}: npm ci`;
+  return `The package ${missing} is not installed, and npm start requires it. To install it, run this in ${ROOT}: npm ci`;
 }
 
 /** Ends the process once everything is printed, even if something still listens. */

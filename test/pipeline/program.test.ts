@@ -201,7 +201,7 @@ test("an invalid configuration is reported as a whole, without the value of an e
     '  githubIssuer = "maybe": must be create or existing',
     "  repository: required",
     '  repositoryId = "acme": must be the number that GitHub reports',
-    "  rolePath: contains an encrypted value, which would be stored in plaintext in the stack's state",
+    "  rolePath: contains an encrypted value, which would be stored in plaintext in the stack's state: set it without --secret",
     '  rolePath: must be "/", or begin and end with "/", such as "/pulumi/"',
     '  stack: unknown setting; did you mean "stacks"?',
     '  stacks[0].namespace: unknown setting; did you mean "namespaces"?',

@@ -494,7 +494,8 @@ test("rejects encrypted values wherever they are, each once, and prints no value
     { ...stackOf(...entries), maxExpirationSeconds: 4321, ...aws },
     { secretKeys },
   );
-  const reason = "contains an encrypted value, which would be stored in plaintext in the stack's state";
+  const reason =
+    "contains an encrypted value, which would be stored in plaintext in the stack's state: set it without --secret";
   assertProblems(linesOf(problems), [
     `serviceAccounts: ${reason}`,
     "serviceAccounts[1].name: must not be listed twice",

@@ -42,7 +42,7 @@ describe("the simulation", () => {
       [
         "environment is ignored: the simulation does not open clusters/shared@3, clusters/blue. ",
         "To check with them: pulumi preview --json --show-sames >plan.json && npm start -- --plan plan.json ",
-        'organization is not set: the simulation uses "acme", and `pulumi preview` the organization of the stack.',
+        'organization is not set: the simulation uses "acme", and a preview uses the organization of the stack.',
         "aws:region is not set: the simulation uses us-west-2. ",
         "The stack still has the template's clusterName (sample-cluster). Replace it with yours.",
         "The stack still has the template's userLogin (sample-login). Replace it with yours.",
@@ -327,7 +327,7 @@ describe("npm start", () => {
       preloading(`import Module from "node:module";
         const { _resolveFilename: resolve } = Module;
         Module._resolveFilename = (name, ...others) => resolve(name === "jose" ? "missing" : name, ...others);`),
-      /^The package missing is not installed\. .*: npm ci\n$/,
+      /^The package missing is not installed, and npm start requires it\. .*: npm ci\n$/,
     ],
   ] satisfies [string, Record<string, string>, RegExp][]) {
     test(`exits 2 for ${what}, and says what to do`, async () => {
