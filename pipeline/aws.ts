@@ -85,7 +85,9 @@ export function createPreviewRole(
   options: pulumi.CustomResourceOptions,
 ): iam.Role {
   const provider = { url: ISSUER_URL, clientIdLists: ["sts.amazonaws.com"] };
-  const trustedArn = oidcProviderArn ?? new iam.OpenIdConnectProvider("github", provider, options).arn;
+  // An account has only one, which the workflows of other repositories can use by the time this stack is destroyed.
+  const retained = { ...options, retainOnDelete: true };
+  const trustedArn = oidcProviderArn ?? new iam.OpenIdConnectProvider("github", provider, retained).arn;
   const role = new iam.Role(
     "github-preview",
     {

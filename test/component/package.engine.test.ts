@@ -351,6 +351,7 @@ async function stageOf(t: TestContext, stage: string, cluster: string) {
   succeeded(await cli.run(cli.directory, "bash", "-euo", "pipefail", "-c", setUp));
 
   const fleet = join(cli.directory, "clusters");
+  succeeded(await cli.run(fleet, "git", "init", "--quiet"));
   const directory = join(fleet, stage);
   cli.environment.PULUMI_DEBUG_PROVIDERS += `,${await startPackage(t, directory)}`;
   cli.environment.PULUMI_SKIP_CONFIRMATIONS = "true";
@@ -358,9 +359,8 @@ async function stageOf(t: TestContext, stage: string, cluster: string) {
   succeeded(await pulumi("stack", "init", cluster));
   /** Deploys the stage by the commands of the page. A state in files knows only one organization, and the package runs already. */
   const deploy = () => {
-    const commands = page.find(
-      ({ info, text }) => info === "bash stage" && text.startsWith(`cd ../${stage}\n`),
-    );
+    const inStage = `cd "$(git rev-parse --show-toplevel)/${stage}"\n`;
+    const commands = page.find(({ info, text }) => info === "bash stage" && text.startsWith(inStage));
     const script = commands?.text
       .replace('"acme/', `"organization/clusters-${stage}/`)
       .replace("pulumi install\n", "")
