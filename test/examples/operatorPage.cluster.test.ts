@@ -268,6 +268,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
 
   test("delete the Secret, or only the key of a shared one, and nothing keeps the token", async () => {
     await run("kubectl delete secret");
+    await run("kubectl patch secret shared");
     const left = await listedBy("find-tokens.sh");
     assert.deepEqual(
       left.filter((line) => line.includes("\tteam-a\t")),
