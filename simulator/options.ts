@@ -29,8 +29,9 @@ Pulumi Cloud.
   --help        Print this help
 
 Exit code: 0 if everything is as the settings say; 1 if something is not, if
-a Job failed, or if --live finds a difference from the program; 2 if nothing
-could be compared, such as for an invalid file; 130 if --live was interrupted.
+a Job failed, if --live finds a difference from the program, or if the report
+was cut off; 2 if nothing could be compared, such as for an invalid file; 130
+if --live was interrupted.
 --policies checks nothing.`;
 
 const flag = { type: "boolean", default: false } as const;

@@ -93,6 +93,7 @@ describe("breaking the glass, and cleaning a namespace", { skip: missingApiServe
       await server.createServiceAccount("team-a", name);
       await server.create(pods, podObject({ serviceAccountName: name }, name));
     }
+    await run(commandWith("kubectl get rolebindings"));
     await run(commandWith("kubectl delete pods"));
     const { body } = await server.request("GET", pods);
     assert.deepEqual(
