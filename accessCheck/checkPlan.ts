@@ -2,8 +2,8 @@
 
 import { createReadStream } from "node:fs";
 import { text } from "node:stream/consumers";
-import { changesIn } from "./changes";
-import { findingsIn } from "./compare";
+import { type Change, changesIn } from "./changes";
+import { comparisonOf } from "./compare";
 import { type PlannedComponent, readComponents } from "./components";
 import { elsewhereLines } from "./elsewhere";
 import { type Plan, parsePlan } from "./plan";
@@ -28,7 +28,7 @@ export async function checkPlan(
     screen.banner(`Access check of a plan of stack ${plan.stack}: nothing is created outside this machine.`);
     const components = readComponents(plan);
     if (options.policies) return printPolicies(components, screen);
-    const reports = components.map((component) => ({ component, findings: findingsIn(component) }));
+    const reports = components.map(reportOn);
     printReports(plan, reports, screen);
     screen.lastLine("Plan");
     return screen.isCutOff() || reports.some(({ findings }) => findings.length > 0) ? 1 : 0;
@@ -57,12 +57,22 @@ function printPolicies(components: PlannedComponent[], screen: Screen): number {
   return 0;
 }
 
+/** What a plan says about one component. */
+export interface PlanReport extends Report {
+  changes: Change[];
+}
+
+/** Compares a component with its settings, before and after the update. */
+export function reportOn(component: PlannedComponent): PlanReport {
+  return { component, ...comparisonOf(component), changes: changesIn(component) };
+}
+
 /** Prints what an update changes and what is found, component by component, and the rest of the update. */
-export function printReports(plan: Plan, reports: Report[], screen: Screen): void {
+export function printReports(plan: Plan, reports: PlanReport[], screen: Screen): void {
   for (const report of reports) {
     const { name, isDeleted } = report.component;
     if (reports.length > 1) screen.title(`Component ${name}`);
-    screen.changes(changesIn(report.component));
+    screen.changes(report.changes);
     if (!isDeleted) screen.access(report);
   }
   screen.title("Elsewhere in the program");

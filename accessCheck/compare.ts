@@ -63,38 +63,46 @@ const ENTRY_SETTINGS = wordsOf(`
   namespace name tokenType userLogin teamName runnerId runnerName organizationAdmin tokenExpirationSeconds tokenAudience
   audienceRule policyRules createServiceAccount awsRole rolePolicyArns injectToken runJob command`);
 
+/** What a component is, compared with its settings. */
+export interface Comparison {
+  findings: Finding[];
+  /** The service accounts, `NAMESPACE/NAME`, of which something is compared only once a setting is known. */
+  open: string[];
+}
+
 /**
  * Compares a component, as the program says it, with its settings.
  *
  * @param thumbprints those that a new issuer may have: a preview registers none, and a simulation the one that it emulates.
  * @returns nothing if the update deletes the component.
  */
-export function findingsIn(component: PlannedComponent, thumbprints: string[] = []): Finding[] {
+export function comparisonOf(component: PlannedComponent, thumbprints: string[] = []): Comparison {
   const { before, after, isDeleted } = component;
-  if (isDeleted) return [];
+  if (isDeleted) return { findings: [], open: [] };
   const isFound = ({ kind, isGrant, key }: Deviation) => {
     // It can exist elsewhere. An allow policy can be new in an issuer that exists.
     const exists = !key.startsWith(ALLOW_POLICY) && after.resources.get(key)?.resource.deployed !== undefined;
     return kind === "finding" || (kind === "open" && isGrant && (exists || before.resources.has(key)));
   };
-  return [
-    ...settingFindings(after),
-    ...providerFindings(after),
-    ...[...deviationsOf(after, thumbprints)]
-      .filter(isFound)
-      .map((it) => ({ account: it.account, text: sentenceOf(it) })),
-    ...otherIssuerFindings(component).map((text) => ({ text })),
-  ];
+  const deviations = [...deviationsOf(after, thumbprints)];
+  return {
+    findings: [
+      ...settingFindings(after),
+      ...providerFindings(after),
+      ...deviations.filter(isFound).map((it) => ({ account: it.account, text: sentenceOf(it) })),
+      ...otherIssuerFindings(component).map((text) => ({ text })),
+    ],
+    open: openIn(after, deviations),
+  };
 }
 
-/** Returns the service accounts, `NAMESPACE/NAME`, of which something is compared only once a setting is known. */
-export function openIn({ after }: PlannedComponent): string[] {
-  const open = [...deviationsOf(after)].filter(({ kind }) => kind === "open");
+function openIn({ accounts }: View, deviations: Deviation[]): string[] {
+  const open = deviations.filter(({ kind }) => kind === "open");
   const isOfAll = open.some(({ account }) => account === undefined);
-  return after.accounts.map(({ id }) => id).filter((id) => isOfAll || open.some((it) => it.account === id));
+  return accounts.map(({ id }) => id).filter((id) => isOfAll || open.some((it) => it.account === id));
 }
 
-/** Compares the resources of a component with those that it must have. @param thumbprints as in findingsIn. */
+/** Compares the resources of a component with those that it must have. @param thumbprints as in comparisonOf. */
 export function* deviationsOf(view: View, thumbprints: string[] = []): Generator<Deviation> {
   const left = new Map(view.resources);
   for (const expected of expectedOf(view, thumbprints)) {

@@ -1,15 +1,12 @@
 // `npm start -- --live`: compares what exists with the program. It only reads, and requests no token.
 
 import { additionsTo } from "./additions";
-import { changesIn } from "./changes";
-import { printReports } from "./checkPlan";
-import { findingsIn } from "./compare";
+import { type PlanReport, printReports, reportOn } from "./checkPlan";
 import { outsideOf, type PlannedComponent, readComponents } from "./components";
 import { stepLines } from "./elsewhere";
 import { isChanged, type Plan } from "./plan";
 import { type Pulumi, previewStack, pulumiRunner } from "./pulumi";
 import { registrationAdditions } from "./registration";
-import type { Report } from "./report";
 import { type Output, openScreen, type Screen } from "./screen";
 import { shellQuoted, visible, withoutTokens } from "./terminal";
 
@@ -60,9 +57,9 @@ export async function checkLiveAccess(
       const command = `pulumi up --stack ${shellQuoted(stack)}`;
       throw new Error(`Stack "${stack}" is not deployed. To deploy it: ${command}`);
     }
-    const reports: Report[] = [];
+    const reports: PlanReport[] = [];
     for (const component of components) {
-      reports.push(await reportOn(component, pulumi));
+      reports.push(await liveReportOn(component, pulumi));
     }
     const exitCode = printComparison(plan, reports, screen, banner);
     // Its reader may have stopped reading.
@@ -76,26 +73,26 @@ export async function checkLiveAccess(
 }
 
 /** Compares a component with its settings, and with what was added to it. */
-async function reportOn(component: PlannedComponent, pulumi: Pulumi): Promise<Report> {
+async function liveReportOn(component: PlannedComponent, pulumi: Pulumi): Promise<PlanReport> {
   const inCluster = additionsTo(component.resources);
   const registered = await registrationAdditions(component, pulumi);
   const found = [...registered.found, ...inCluster.found].map((text) => ({ text }));
   const notes = [...registered.notes, ...inCluster.notes].map((text) => ({ text }));
-  return { component, findings: [...findingsIn(component), ...found], notes };
+  const report = reportOn(component);
+  return { ...report, findings: [...report.findings, ...found], notes };
 }
 
 /** Prints what differs, and what the access check finds. @returns the exit code. */
 function printComparison(
   plan: Plan,
-  reports: Report[],
+  reports: PlanReport[],
   screen: Screen,
   banner: (verdict: string) => void,
 ): number {
   const outside = outsideOf(plan);
   const own = plan.resources.filter((it) => isChanged(it) && !outside.includes(it));
   const isOwn =
-    own.length > 0 ||
-    reports.some(({ component, findings }) => findings.length > 0 || changesIn(component).length > 0);
+    own.length > 0 || reports.some(({ findings, changes }) => findings.length > 0 || changes.length > 0);
   const isElsewhere = outside.some(isChanged);
 
   if (isOwn) banner("the component differs.");

@@ -2,7 +2,7 @@
 // its settings say. Lines for a terminal; in Markdown, they are in a code block.
 
 import type { Change } from "./changes";
-import { type Finding, openIn } from "./compare";
+import type { Comparison, Finding } from "./compare";
 import {
   type Account,
   ALLOW_POLICY,
@@ -17,9 +17,8 @@ import { paint, tableRow, textRow, visible, width, wrap } from "./terminal";
 import { isOpaque, type Value, valueAt } from "./values";
 
 /** What is reported about one component. */
-export interface Report {
+export interface Report extends Comparison {
   component: PlannedComponent;
-  findings: Finding[];
   /** Sentences for the line of a service account, or for all of them. */
   notes?: { account?: string; text: string }[];
 }
@@ -36,9 +35,8 @@ const TEAM_NOTE = "What a team may do is not checked.";
 const NOT_KNOWN_NOTE = `${NOT_KNOWN}: it depends on a setting that is known after the update only.`;
 
 /** Returns the service accounts as lines: one for each with its token and its role, and below it what was found. */
-export function accessLines({ component, findings, notes = [] }: Report): string[] {
+export function accessLines({ component, findings, open, notes = [] }: Report): string[] {
   const { after: view } = component;
-  const open = openIn(component);
   const table = view.accounts.map((account) => [
     account.id,
     tokenOf(request(view.settings, account)),

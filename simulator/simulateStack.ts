@@ -1,6 +1,6 @@
 // The simulation of one stack: runs the program against the emulators, and compares what it registers with the settings.
 
-import { type Finding, findingsIn } from "../accessCheck/compare";
+import { comparisonOf, type Finding } from "../accessCheck/compare";
 import { type Account, readComponents, type View } from "../accessCheck/components";
 import { planFrom } from "../accessCheck/plan";
 import { generatedPolicies } from "../accessCheck/report";
@@ -112,15 +112,16 @@ async function simulate(
       screen.json(generatedPolicies(component));
       return 0;
     }
+    const comparison = comparisonOf(component, [simulation.issuer.thumbprint]);
     const findings = [
-      ...findingsIn(component, [simulation.issuer.thumbprint]),
+      ...comparison.findings,
       ...(await exchangeFindings(component.after, registered, simulation)),
     ];
     const notes = [
       ...component.after.accounts.flatMap(assumptionNotes),
       ...regionNotes(stackFile).map((text) => ({ text })),
     ];
-    screen.access({ component, findings, notes });
+    screen.access({ ...comparison, component, findings, notes });
     return findings.length > 0 ? 1 : 0;
   } finally {
     await simulation.close();

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { changesIn } from "../../accessCheck/changes";
-import { findingsIn, openIn } from "../../accessCheck/compare";
+import { comparisonOf } from "../../accessCheck/compare";
 import { readComponents } from "../../accessCheck/components";
 import { elsewhereLines } from "../../accessCheck/elsewhere";
 import { planFrom, type Step } from "../../accessCheck/plan";
@@ -242,14 +242,16 @@ export class Draft {
 export function checkSteps(steps: Step[]): Record<"findings" | "open" | "changes" | "elsewhere", string[]> {
   const plan = planFrom(steps);
   const components = readComponents(plan);
-  const findings = components.flatMap((component) => findingsIn(component));
+  const compared = components.map((component) => comparisonOf(component));
   const changes = components.flatMap(changesIn);
   return {
-    findings: findings.map(({ account, text }) => (account ? `${account}: ${text}` : text)),
+    findings: compared
+      .flatMap(({ findings }) => findings)
+      .map(({ account, text }) => (account ? `${account}: ${text}` : text)),
     changes: changes.flatMap(({ subject, kind, details }) =>
       details.length > 0 ? details.map((detail) => `${kind} ${subject}: ${detail}`) : [`${kind} ${subject}`],
     ),
-    open: components.flatMap(openIn),
+    open: compared.flatMap(({ open }) => open),
     elsewhere: elsewhereLines(plan),
   };
 }

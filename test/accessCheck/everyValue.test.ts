@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { findingsIn, openIn } from "../../accessCheck/compare";
+import { comparisonOf } from "../../accessCheck/compare";
 import { readComponents } from "../../accessCheck/components";
 import { planFrom, type Step } from "../../accessCheck/plan";
 import { checkSteps, deployedPlan, type Inputs, type Key, newPlan, setAt, UNKNOWN } from "./draft";
@@ -83,7 +83,8 @@ for (const [which, plan, exceptions] of [
 function isFound(steps: Step[], orOpen: boolean): boolean {
   try {
     return readComponents(planFrom(steps)).some((component) => {
-      return findingsIn(component).length > 0 || (orOpen && openIn(component).length > 0);
+      const { findings, open } = comparisonOf(component);
+      return findings.length > 0 || (orOpen && open.length > 0);
     });
   } catch {
     // Such as a component without service accounts: exit code 2.

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
+import { comparisonOf } from "../../accessCheck/compare";
 import type { PlannedComponent } from "../../accessCheck/components";
 import { readComponents } from "../../accessCheck/components";
 import { planFrom } from "../../accessCheck/plan";
@@ -34,7 +35,8 @@ function componentIn({ steps }: Pick<Draft, "steps">): PlannedComponent {
 }
 
 function reportOf(report: Partial<Report> = {}): string {
-  return accessLines({ component, findings: [], ...report }).join("\n");
+  const { open } = comparisonOf(report.component ?? component);
+  return accessLines({ component, findings: [], open, ...report }).join("\n");
 }
 
 test("says whose token it is, who else has the same one, and which role it has", () => {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { findingsIn } from "../../accessCheck/compare";
+import { comparisonOf } from "../../accessCheck/compare";
 import { readComponents } from "../../accessCheck/components";
 import { planFrom } from "../../accessCheck/plan";
 import { ROOT, read } from "../support/project";
@@ -87,7 +87,8 @@ test("the access check finds nothing in what the stack registers", () => {
   });
   const [component = assert.fail()] = readComponents(planFrom(JSON.parse(JSON.stringify(steps))));
   assert.equal(component.after.accounts.length, SERVICE_ACCOUNTS.length);
-  assert.deepEqual(findingsIn(component, [stack.simulation.issuer.thumbprint]), []);
+  const { findings } = comparisonOf(component, [stack.simulation.issuer.thumbprint]);
+  assert.deepEqual(findings, []);
 });
 
 test("several service accounts share the issuer, their namespace, and nothing else", async () => {
