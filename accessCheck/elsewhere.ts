@@ -2,7 +2,7 @@
 
 import { inputsOf, outsideOf } from "./components";
 import { isChanged, type Plan, type PlannedResource, type State } from "./plan";
-import { textRow, wrap } from "./terminal";
+import { plural, textRow, wrap } from "./terminal";
 import { documentOf, isEmpty, isFields, jsonOf, readValue, textOf, valueAt, wordsOf } from "./values";
 
 /** A type of which more resources have the same operation than this is one line with their number. */
@@ -41,8 +41,7 @@ export function elsewhereLines(plan: Plan): string[] {
   const sorted = [...rows.filter(isFirst), ...rows.filter((it) => !isFirst(it))];
   const lines = linesOf(sorted);
   const ofIdentities = rows.filter(({ isOfIdentities }) => isOfIdentities).length;
-  const number = rows.length === 1 ? "1 resource" : `${rows.length} resources`;
-  const summary = `${number}, of which ${ofIdentities} concern${ofIdentities === 1 ? "s" : ""} identities: IAM, EKS, Pulumi Cloud, ConfigMaps, Secrets, service accounts, RBAC, admission policies, and what can create them.`;
+  const summary = `${plural(rows.length, "resource")}, of which ${ofIdentities} concern${ofIdentities === 1 ? "s" : ""} identities: IAM, EKS, Pulumi Cloud, ConfigMaps, Secrets, service accounts, RBAC, admission policies, and what can create them.`;
   return [
     ...settings.sort().flatMap(([key, value]) => wrap(`${key}: ${withoutCredentials(key, value)}`, 2)),
     ...lines,

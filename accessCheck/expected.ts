@@ -4,9 +4,9 @@
 // What grants something is in grants.ts. What grants nothing by itself is that of this clone: the exchange script, the pod of the
 // Job, and what the admission policy adds to pods.
 
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { sha256 } from "../kubernetes/checksum";
 import { bindingSpec, policySpec } from "../kubernetes/injectionPolicy";
 import { type JobPodArgs, jobPod } from "../kubernetes/jobPod";
 import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, VOLUME_NAME } from "../kubernetes/tokenVolume";
@@ -262,10 +262,6 @@ function ownPod(args: { [name in keyof JobPodArgs]: unknown }): Fields {
 
 function checksumOf(data: Fields): Value {
   return Object.values(data).find(isOpaque) ?? sha256(JSON.stringify(data));
-}
-
-function sha256(text: string): string {
-  return createHash("sha256").update(text).digest("hex");
 }
 
 const ADMISSION = "admissionregistration.k8s.io/v1";

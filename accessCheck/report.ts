@@ -13,7 +13,7 @@ import {
   type View,
 } from "./components";
 import { ROLE_ANNOTATION, request, sharersOf, tokenOf } from "./grants";
-import { paint, tableRow, textRow, visible, width, wrap } from "./terminal";
+import { paint, plural, tableRow, textRow, visible, width, wrap } from "./terminal";
 import { isOpaque, type Value, valueAt } from "./values";
 
 /** What is reported about one component. */
@@ -178,10 +178,6 @@ function columnWidths(table: string[][]): number[] {
   const left = width() - 2 - 3 * 2 - role - compared;
   const tokenWidth = Math.min(token, Math.max(HEADER[1]?.length ?? 0, left - account));
   return [Math.min(account, left - tokenWidth), tokenWidth, role, compared];
-}
-
-function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 /** Returns the trust policy (null without an IAM role) and the allow policy of each service account, by `NAMESPACE/NAME`. */

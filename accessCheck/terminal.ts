@@ -43,6 +43,11 @@ export function shellQuoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
 }
 
+/** Returns a number with its noun, such as `2 findings`. */
+export function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 /** Returns text in lines that fit into the terminal. Words that are longer stay whole. Every character is visible. */
 export function wrap(text: string, indent: number, hang = indent + 2): string[] {
   const lines: string[] = [];

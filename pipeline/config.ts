@@ -65,8 +65,7 @@ interface PipelineSettings {
   /** The rolePath of the stacks. Default: `/`. */
   rolePath?: string;
   /**
-   * URL of Pulumi Cloud. Change it if yours is self-hosted. Your login must be for it, and a deployed pipeline stack
-   * keeps it.
+   * URL of Pulumi Cloud. Change it if yours is self-hosted. Your login must be for it, and a deployed pipeline stack keeps it.
    * Default: `https://api.pulumi.com`.
    */
   pulumiApiUrl?: string;

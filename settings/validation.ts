@@ -199,7 +199,7 @@ export function duplicates(values: (string | undefined)[], pathOf: (index: numbe
 }
 
 /** Returns the reason for an unknown setting, with the known one that was probably meant. */
-export function unknownSetting(key: string, known: string[]): string {
+function unknownSetting(key: string, known: string[]): string {
   const meant = similarName(key, known);
   return meant ? `unknown setting; did you mean "${meant}"?` : "unknown setting";
 }

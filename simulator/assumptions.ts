@@ -20,9 +20,9 @@ export function assumedToExist({
   config,
 }: StackFile): Pick<SimulationOptions, "account" | "cluster" | "serviceAccounts" | "runners"> {
   const entries = listIn(config[`${project}:serviceAccounts`]).filter(isObject);
-  const [account = "123456789012"] = listIn(config["aws:allowedAccountIds"]);
+  const [account] = listIn(config["aws:allowedAccountIds"]).map(String);
   return {
-    account: String(account),
+    account,
     // What the program creates replaces the cluster or its provider.
     cluster: { name: config[`${project}:clusterName`] ?? "", hasOidcProvider: true },
     serviceAccounts: entries
