@@ -8,19 +8,9 @@ set -euo pipefail
 
 file=$1 namespace=$2
 
-# Waits until a Stack is not updating. Ends the script if that is unknown.
-wait_for_update() {
-  local update
-  while true; do
-    update=$(kubectl get stacks.pulumi.com "$1" --namespace "$namespace" --output jsonpath='{.status.currentUpdate.name}')
-    if [[ -z $update ]]; then return; fi
-    sleep 2
-  done
-}
-
 for stack in "${@:3}"; do
   # A Stack whose last update has failed is not ready, but is patched, too: the patch can be the way back.
-  wait_for_update "$stack"
+  bash "$(dirname "$0")/wait-for-update.sh" "$namespace" "$stack"
   kubectl patch stacks.pulumi.com "$stack" --namespace "$namespace" --type merge --patch-file "$file"
   kubectl wait stacks.pulumi.com "$stack" --namespace "$namespace" --for condition=Ready --timeout 1h
 done
