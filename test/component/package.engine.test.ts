@@ -343,9 +343,7 @@ function programInYaml({ issuer, pulumiCloud }: Simulation, changes: object): st
 /** Sets up a fleet as docs/clusters.md says, and creates the stack of a cluster, which exists. */
 async function stageOf(t: TestContext, stage: string, cluster: string) {
   const { simulation, cli } = await startEngine(t, { cluster: { name: cluster, hasOidcProvider: true } });
-  const repository = await createRepository(cli);
-  const url = "https://github.com/OWNER/eks-pulumi-oidc.git";
-  await writeFile(join(cli.directory, ".gitconfig"), `[url "${repository}"]\n\tinsteadOf = ${url}\n`);
+  await createRepository(cli);
   const page = blocksOf(read("docs/clusters.md"));
   const setUp = page.find(({ info }) => info === "bash fleet")?.text ?? assert.fail();
   succeeded(await cli.run(cli.directory, "bash", "-euo", "pipefail", "-c", setUp));

@@ -2,9 +2,9 @@
 // API server has the flags of examples/component/kind/cluster.yaml, and Pulumi Cloud reads the keys from the files.
 
 import assert from "node:assert/strict";
-import { execFile, execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
 import { Provider } from "@pulumi/kubernetes/provider";
@@ -14,7 +14,7 @@ import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import { startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { startServer } from "../../simulator/emulators/server";
 import { runProgram } from "../../simulator/runProgram";
-import { type ApiServer, assetPath, missingApiServer, startApiServer } from "../support/apiServer";
+import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
 import { codeIn, read } from "../support/project";
 import { realKubernetes } from "../support/realKubernetes";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -37,10 +37,7 @@ test("a service account of a cluster whose issuer is two published files is gran
   const flags = flagsOfKind(place.origin);
   const server = await startApiServer(flags);
   t.after(server.close);
-  execFileSync("bash", ["-ec", WRITE_FILES], {
-    cwd: published,
-    env: { PATH: `${dirname(assetPath("kubectl"))}:${process.env.PATH}`, KUBECONFIG: server.kubeconfig },
-  });
+  await server.shell(WRITE_FILES, { cwd: published });
 
   const apiUrl = await deploy(t, server, flags["service-account-issuer"] ?? assert.fail());
   const inNamespace = "--namespace=pulumi-trial";

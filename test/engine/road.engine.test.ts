@@ -34,9 +34,6 @@ test("`pulumi new` asks for the region and the cluster; the simulator knows all 
 test("the README's commands work from the clone to `pulumi destroy`", { skip: missingCli }, async (t) => {
   const { simulation, cli } = await startEngine(t);
   const repository = await createRepository(cli);
-  // git finds the repository at the URL of the README.
-  const url = "https://github.com/OWNER/eks-pulumi-oidc.git";
-  await writeFile(join(cli.directory, ".gitconfig"), `[url "${repository}"]\n\tinsteadOf = ${url}\n`);
   const bin = join(cli.directory, "bin");
   await mkdir(bin);
   const path = writePrograms(bin, { pulumi: answeringPulumi(repository), npm: INSTALLING_AT_ONCE });

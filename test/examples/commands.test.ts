@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { exampleOf, podOf } from "../support/examples";
-import { ended, missingProgram, writePrograms } from "../support/programs";
+import { ended, missingJq, writePrograms } from "../support/programs";
 import { blocksOf, ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
@@ -102,7 +102,7 @@ const OUTPUT = JSON.stringify({
 });
 
 test("every role of an access stack is denied everything, and the denial is removed, although one fails", {
-  skip: missingProgram("jq", "https://jqlang.org/download/"),
+  skip: missingJq,
 }, (t) => {
   const directory = temporaryDirectory(t);
   const PATH = writePrograms(directory, {

@@ -1,26 +1,16 @@
 // The commands and the patches of docs/operator.md on a real API server.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 import { parse } from "yaml";
-import {
-  type ApiServer,
-  assetPath,
-  eventually,
-  missingApiServer,
-  startApiServer,
-} from "../support/apiServer";
+import { type ApiServer, eventually, missingApiServer, startApiServer } from "../support/apiServer";
 import { podObject } from "../support/pods";
-import { missingProgram, writePrograms } from "../support/programs";
-import { codeIn, ROOT, read } from "../support/project";
-import { defineStacks } from "../support/stackResources";
-import { temporaryDirectory } from "../support/temporaryDirectory";
+import { missingJq } from "../support/programs";
+import { commandsWith, read } from "../support/project";
+import { defineStacks, patchStack } from "../support/stackResources";
 
 const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/team-a/stacks";
 const TOKEN = `pul-${randomBytes(20).toString("hex")}`;
@@ -54,20 +44,15 @@ const OTHER_STACKS = {
   workspace: { serviceAccountName: "deployer", workspaceTemplate: { spec: WORKSPACE } },
 };
 
-const missingJq = missingProgram("jq", "https://jqlang.org/download/");
-
 /** How long a script of the page sleeps before it asks again, and in which it would go on. */
 const SECONDS_OF_LOOP = 3;
 
 // Each test continues where the one before it has ended.
 describe("the commands of docs/operator.md", { skip: missingApiServer || missingJq }, () => {
-  const directory = temporaryDirectory({ after });
   let server: ApiServer;
-  let path: string;
 
   before(async () => {
     server = await startApiServer();
-    path = writePrograms(directory, { kubectl: `exec '${assetPath("kubectl")}' "$@"` });
     await defineStacks(server);
     for (const namespace of ["team-a", "team-b"]) await server.createNamespace(namespace);
     for (const name of ["app", "deployer"]) await server.createServiceAccount("team-a", name);
@@ -80,27 +65,14 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
 
   const create = (object: object) => server.kubectl(["create", "--filename=-"], object);
 
-  /** Runs the command of the page that contains a string, and returns what it prints. */
-  const run = (text: string) => execute(commandWith(text));
+  /** Runs the commands of the page that contain a string, and returns what they print. */
+  const run = (text: string) => server.shell(commandsWith(PAGE, text));
 
   /** Runs a script of the page, which has these first arguments there, and returns what it prints. */
   function runScript(name: string, documented: string[], ...more: string[]): Promise<string> {
     const path = `examples/operator/${name}`;
     assert.ok(PAGE.includes(["bash", path, ...documented].join(" ")));
-    return execute(`bash ${path} "$@"`, ...documented, ...more);
-  }
-
-  async function execute(command: string, ...args: string[]): Promise<string> {
-    const { stdout } = await promisify(execFile)(
-      "bash",
-      ["-euo", "pipefail", "-c", command, "bash", ...args],
-      {
-        cwd: ROOT,
-        // kubectl keeps its cache in HOME.
-        env: { PATH: path, HOME: directory, KUBECONFIG: server.kubeconfig },
-      },
-    );
-    return stdout;
+    return server.shell(`bash ${path} "$@"`, { args: [...documented, ...more] });
   }
 
   const linesIn = (output: string) => output.split("\n").filter(Boolean).sort();
@@ -123,12 +95,9 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
   }
 
   /** Patches a Stack, without the waits of the script, and returns its spec. */
-  async function specAfter(patch: string) {
-    commandWith(`patch-stacks.sh examples/operator/${patch} team-a app`);
-    const file = join(ROOT, "examples", "operator", patch);
-    const options = ["--namespace=team-a", "--type=merge", `--patch-file=${file}`];
-    await server.kubectl(["patch", "stacks.pulumi.com", "app", ...options]);
-    return specOf("app");
+  function specAfter(patch: string) {
+    commandsWith(PAGE, `patch-stacks.sh examples/operator/${patch} team-a app`);
+    return patchStack(server, patch);
   }
 
   test("list what contains a token, without the token", async () => {
@@ -278,13 +247,6 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     assert.deepEqual(Object.keys(body.data), ["AWS_REGION"]);
   });
 });
-
-/** Returns the one command of the page that contains a string. */
-function commandWith(text: string): string {
-  const [found, ...others] = codeIn(PAGE, "bash").filter((block) => block.includes(text));
-  assert.ok(found && others.length === 0, `one command must contain ${text}`);
-  return found;
-}
 
 function object(apiVersion: string, kind: string, namespace: string, name: string, content: object) {
   return { apiVersion, kind, metadata: { namespace, name }, ...content };

@@ -2,23 +2,19 @@
 // and a real Pulumi Cloud is what the trial is for.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { dirname } from "node:path";
 import { test } from "node:test";
-import { promisify } from "node:util";
 import { Provider } from "@pulumi/kubernetes/provider";
 import { parse } from "yaml";
 import { PulumiCloudAccess } from "../../pulumiCloudAccess";
 import { startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { runProgram } from "../../simulator/runProgram";
-import { assetPath, missingApiServer, startApiServer } from "../support/apiServer";
-import { missingProgram } from "../support/programs";
+import { missingApiServer, startApiServer } from "../support/apiServer";
+import { missingJq } from "../support/programs";
 import { codeIn, read } from "../support/project";
 import { realKubernetes } from "../support/realKubernetes";
 import { setVariables } from "../support/variables";
 
 const PAGE = read("docs/trial.md");
-const missingJq = missingProgram("jq", "https://jqlang.org/download/");
 
 test("the questions of docs/trial.md are denied, but the first, and what is open by default", {
   skip: missingApiServer || missingJq,
@@ -47,12 +43,9 @@ test("the questions of docs/trial.md are denied, but the first, and what is open
 
   assert.ok(codeIn(PAGE, "bash").includes("bash examples/trial/questions.sh acme\n"));
   const commands = read("examples/trial/questions.sh").replaceAll("https://api.pulumi.com", cloud.apiUrl);
-  const { stdout } = await promisify(execFile)("bash", ["-c", commands, "questions.sh", "acme"], {
-    env: {
-      PATH: `${dirname(assetPath("kubectl"))}:${process.env.PATH}`,
-      KUBECONFIG: server.kubeconfig,
-      CURL_CA_BUNDLE: process.env.NODE_EXTRA_CA_CERTS,
-    },
+  const stdout = await server.shell(commands, {
+    args: ["acme"],
+    environment: { CURL_CA_BUNDLE: process.env.NODE_EXTRA_CA_CERTS },
   });
   const answers = stdout.trim().split("\n");
   const granted = answers.map((answer) => /^"granted for \d+ s"$/.test(answer));

@@ -12,7 +12,7 @@ import { emulatorCertificate, simulationDirectory } from "../../simulator/emulat
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import { answerAdmin } from "../support/cloudApi";
 import { failed, resourcesOf, succeeded } from "../support/engineOutcome";
-import { missingProgram, writePrograms } from "../support/programs";
+import { missingJq, writePrograms } from "../support/programs";
 import { blocksOf, copyProject, linkPackages, ROOT, read, sectionOf } from "../support/project";
 import { serveProvider } from "../support/provider";
 import { missingCli, openCli, pathOf } from "../support/pulumiCli";
@@ -22,7 +22,7 @@ import { GITHUB_PROVIDER, type PipelineCloud, SETTINGS, SUBJECT_PREFIX, startPip
 
 const FLEET = join(ROOT, "examples", "fleet", "pipeline");
 
-const missingTool = missingCli || missingProgram("jq", "https://jqlang.org/download/");
+const missingTool = missingCli || missingJq;
 
 const OTHERS: AuthPolicy = {
   decision: "allow",

@@ -8,12 +8,13 @@ import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { emulatorCertificate, simulationDirectory } from "../../simulator/emulators/certificates";
 import { listen } from "./endpoint";
+import { ROOT } from "./project";
 
 const DEADLINE_SECONDS = 120;
 
@@ -34,6 +35,14 @@ export interface KubernetesObject {
 }
 
 export type ApiServer = Awaited<ReturnType<typeof startApiServer>>;
+
+interface ShellOptions {
+  args?: string[];
+  /** What a command reads. */
+  input?: string;
+  cwd?: string;
+  environment?: NodeJS.ProcessEnv;
+}
 
 /** Returns the path of a program that KUBEBUILDER_ASSETS contains. */
 export function assetPath(program: "etcd" | "kube-apiserver" | "kubectl"): string {
@@ -170,6 +179,16 @@ function client(url: string, token: string, kubeconfig: string) {
       const options = { maxBuffer: 2 ** 24 };
       const run = promisify(execFile)(assetPath("kubectl"), [...args, `--kubeconfig=${kubeconfig}`], options);
       run.child.stdin?.end(input && JSON.stringify(input));
+      return (await run).stdout;
+    },
+    /** Runs commands of a page, as the administrator. @returns their standard output. @throws Error with their standard error. */
+    async shell(commands: string, { args = [], input, cwd = ROOT, environment = {} }: ShellOptions = {}) {
+      const PATH = `${dirname(assetPath("kubectl"))}:${process.env.PATH}`;
+      // kubectl keeps its cache in HOME.
+      const env = { PATH, HOME: dirname(kubeconfig), KUBECONFIG: kubeconfig, ...environment };
+      const options = ["-euo", "pipefail", "-c", commands, "bash", ...args];
+      const run = promisify(execFile)("bash", options, { cwd, env });
+      run.child.stdin?.end(input);
       return (await run).stdout;
     },
   };

@@ -93,12 +93,14 @@ export const LINK_PACKAGES = `
   cp '${PACKAGES}/.package-lock.json' node_modules/
 `;
 
-/** Commits what a clone contains to a new repository, and returns its directory. */
+/** Commits what a clone contains to a new repository, which git finds at the URL of the README. @returns its directory. */
 export async function createRepository(cli: Cli): Promise<string> {
   const repository = await copyProject(join(cli.directory, "repository"));
   const author = ["-c", "user.name=author", "-c", "user.email=author@example.com"];
   succeeded(await cli.run(repository, "git", "init", "--quiet"));
   succeeded(await cli.run(repository, "git", "add", "--all"));
   succeeded(await cli.run(repository, "git", ...author, "commit", "--quiet", "--message", "template"));
+  const url = "https://github.com/OWNER/eks-pulumi-oidc.git";
+  await writeFile(join(cli.directory, ".gitconfig"), `[url "${repository}"]\n\tinsteadOf = ${url}\n`);
   return repository;
 }

@@ -38,6 +38,9 @@ export function missingProgram(program: string, page: string): string | false {
   return isMissing && `${program} is not on PATH; to install it, see ${page}`;
 }
 
+/** Why tests that require jq are skipped, which the pages use, too; false if it runs. */
+export const missingJq = missingProgram("jq", "https://jqlang.org/download/");
+
 /** Waits for a process to end, and returns what it has printed. */
 export async function ended(child: ChildProcessByStdio<Writable | null, Readable, Readable>): Promise<Ended> {
   const closed = once(child, "close");

@@ -41,6 +41,13 @@ export function blocksOf(page: string): { info: string; text: string }[] {
   );
 }
 
+/** Returns the one block of commands of a page that contains a string. */
+export function commandsWith(page: string, text: string): string {
+  const [found, ...others] = codeIn(page, "bash").filter((block) => block.includes(text));
+  assert.ok(found && others.length === 0, `one block must contain ${text}`);
+  return found;
+}
+
 /** Returns the blocks of code of a page in one language. */
 export function codeIn(page: string, language: string): string[] {
   return blocksOf(page).flatMap(({ info, text }) => (info === language ? [text] : []));

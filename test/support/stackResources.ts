@@ -1,6 +1,8 @@
 // Stacks of the Pulumi Kubernetes Operator on an API server, without the operator.
 
-import { type ApiServer, eventually } from "./apiServer";
+import { join } from "node:path";
+import { type ApiServer, eventually, type KubernetesObject } from "./apiServer";
+import { ROOT } from "./project";
 
 /** The definition of Stacks, with a schema that accepts every field. */
 const SCHEMA = { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } };
@@ -23,4 +25,11 @@ export async function defineStacks(server: ApiServer): Promise<void> {
   await eventually("Stacks exist", async () => {
     return (await server.request("GET", "/apis/pulumi.com/v1/stacks")).status === 200;
   });
+}
+
+/** Applies a patch of examples/operator to the Stack team-a/app, without the waits of the script. @returns the spec of the Stack. */
+export async function patchStack(server: ApiServer, patch: string): Promise<KubernetesObject> {
+  const file = join(ROOT, "examples", "operator", patch);
+  const options = ["--namespace=team-a", "--type=merge", `--patch-file=${file}`, "--output=json"];
+  return JSON.parse(await server.kubectl(["patch", "stacks.pulumi.com", "app", ...options])).spec;
 }
