@@ -99,6 +99,9 @@ const NAMED = `object.metadata.?annotations['eks-pulumi-oidc/containers'].orValu
 //
 // What a pod or a container has already takes precedence, and nothing is added beside it: the Pulumi CLI fails if the variable
 // is there, and the script is not. A mount can be at the directory, with or without a slash at the end, or in it.
+//
+// The mount's directory cannot be created inside a read-only volume, such as a Secret at /var/run/secrets, and the container
+// would not start: https://github.com/kubernetes/kubernetes/issues/65835
 const TARGETS = `object.spec.?volumes.orValue([]).exists(volume, volume.name == 'pulumi-token-exchange')
 || !variables.named.all(name, name in variables.containerNames)
 ? []
@@ -111,7 +114,9 @@ const TARGETS = `object.spec.?volumes.orValue([]).exists(volume, volume.name == 
   .filter(target, !target.object.?env.orValue([])
     .exists(variable, variable.name == 'PULUMI_CREDENTIAL_HELPER'))
   .filter(target, !target.object.?volumeMounts.orValue([])
-    .exists(mount, (mount.mountPath + '/').startsWith('/var/run/secrets/pulumi.com/')))`;
+    .exists(mount, (mount.mountPath + '/').startsWith('/var/run/secrets/pulumi.com/')))
+  .filter(target, !target.object.?volumeMounts.orValue([])
+    .exists(mount, mount.mountPath in ['/run/secrets', '/run/secrets/', '/var/run/secrets', '/var/run/secrets/']))`;
 
 const CONFIG_MAP = "object.spec.serviceAccountName + '-pulumi-token-exchange'";
 

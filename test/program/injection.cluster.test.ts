@@ -37,8 +37,10 @@ const WINDOWS = {
   containers: [{ name: "app", securityContext: {} }],
 };
 
-/** Pods of the service account `deployer`, and the names of the containers that the policy changes. */
-const PODS: [behavior: string, pod: Pod, expected: string[]][] = [
+/** A pod of the service account `deployer`, and the names of the containers that the policy changes. */
+type PodCase = [behavior: string, pod: Pod, expected: string[]];
+
+const PODS: PodCase[] = [
   ["changes all containers, and no init container", podAnnotated(undefined), ["app", "sidecar"]],
   ["changes only the container that the annotation names", podAnnotated("app"), ["app"]],
   ["changes only the init container that the annotation names", podAnnotated("init"), ["init"]],
@@ -49,6 +51,12 @@ const PODS: [behavior: string, pod: Pod, expected: string[]][] = [
   ["leaves a container with a mount at the path", podWithOwn(mountAt(DIRECTORY)), ["app"]],
   ["leaves a container with a mount in the directory", podWithOwn(mountAt(`${DIRECTORY}/token`)), ["app"]],
   ["keeps a mount beside the directory", podWithOwn(mountAt(`${DIRECTORY}pany`)), ["own", "app"]],
+  ...["/run/secrets", "/run/secrets/", "/var/run/secrets", "/var/run/secrets/"].map(
+    (path): PodCase => [`leaves a container with a mount at ${path}`, podWithOwn(mountAt(path)), ["app"]],
+  ),
+  ...["/run", "/var/run/", "/run/secrets/eks.amazonaws.com"].map(
+    (path): PodCase => [`keeps a mount at ${path}`, podWithOwn(mountAt(path)), ["own", "app"]],
+  ),
   ["leaves a pod without other containers", { containers: [{ name: "app", ...OWN_VARIABLE }] }, []],
   ["leaves a pod with a volume of this name", { volumes: [{ name: VOLUME_NAME, emptyDir: {} }] }, []],
   ["leaves a pod with an annotation of more than 1,024 characters", annotated("app".padEnd(1025)), []],
