@@ -30,8 +30,9 @@
 # Variables that hold a token are declared with `local +x`: one that the environment exports under the same name would
 # otherwise stay exported, and curl would receive the token in its environment.
 
-# If inherited, these options would export all variables and functions, and change how the following lines are read.
-set +o allexport +o keyword +o histexpand
+# If inherited, these options would export all variables and functions, and change how the following lines are read: in POSIX
+# mode, bash before 5.1 cannot parse <(…). Without it, bash also removes POSIXLY_CORRECT from the environment of the command.
+set +o allexport +o keyword +o histexpand +o posix
 
 # main ARG...: exports what the command needs, or answers the CLI and exits.
 main() {
@@ -105,7 +106,7 @@ read_setting_files() {
 # from_one_version COMMAND...: runs a command that reads files, and again if they were replaced meanwhile.
 from_one_version() {
   local version=''
-  while [[ -z $version || $version != "$(volume_version)" ]]; do
+  while [[ $version != "$(volume_version)" ]]; do
     version=$(volume_version)
     "$@"
   done
@@ -266,7 +267,7 @@ answer_other_backend() {
     fail 77 "Denied: the Pulumi CLI selected $selected, and tokens are only for $api_url."
   fi
   # Another Pulumi Cloud can be a mistake. A state file, such as s3://, needs no token at all.
-  if [[ $selected_url =~ ^https?: ]]; then
+  if [[ $selected_url =~ ^[Hh][Tt][Tt][Pp][Ss]?: ]]; then
     log "No access token for the backend '$(excerpt "$selected_url")': this credential helper serves only $api_url."
   fi
   # Declines: the CLI continues as without a credential helper. Its pod may never have asked for this one.
@@ -375,7 +376,9 @@ request() {
   answer_curl_code=${BASH_REMATCH[1]}
   answer_status=${BASH_REMATCH[2]}
   answer_retry_after=${BASH_REMATCH[3]}
-  answer_failure="Failed to reach $api_url: $(excerpt "${BASH_REMATCH[4]}") (curl exit code $answer_curl_code)"
+  # Ends before a quotation mark: curl quotes the URL of a proxy, with its password. The apostrophe in "Couldn't" is not one.
+  local message=${BASH_REMATCH[4]%%[!A-Za-z][\'\"]*}
+  answer_failure="Failed to reach $api_url: $(excerpt "$message") (curl exit code $answer_curl_code)"
   # It can also be a date, which is ignored.
   if [[ ! $answer_retry_after =~ ^[1-9][0-9]{0,4}$ ]]; then
     answer_retry_after=0

@@ -49,6 +49,12 @@ describe("the wrapped command", AT_ONCE, () => {
     assert.deepEqual(Object.fromEntries(added), { ...given, ...expected });
   });
 
+  test("does not inherit POSIX mode, in which bash before 5.1 cannot parse the script", async () => {
+    const environment = { POSIXLY_CORRECT: "1" };
+    const { stdout } = await exchange(granted, { environment, command: ["env"] });
+    assert.doesNotMatch(stdout, /POSIXLY_CORRECT/);
+  });
+
   test("replaces the script: arguments, process ID, standard input, open files, and signals", async () => {
     const words = ["a b", "", "*", "$(id)", "`id`", "line\nbreak", "-n", "--", "'\"\\", "ü"];
     const print = 'echo $$; printf "<%s>" "$@"; cat; echo /dev/fd/*; kill -TERM $$; sleep 5';

@@ -147,7 +147,9 @@ const CALLS: Partial<Record<Outcome, Call[]>> = {
     ask("initial", url),
   ),
   "declined with a reason": [
-    ...["https://evil.example", "http://127.0.0.1", FOREIGN_URL].map((url) => ask("initial", url)),
+    ...["https://evil.example", "http://127.0.0.1", "HTTP://evil.example", FOREIGN_URL].map((url) =>
+      ask("initial", url),
+    ),
     ...[".evil.example", "//", "\\u002f", '\\"}'].map((end) => ask("initial", API_URL + end)),
   ],
   "denied to another backend": [ask("expired", FOREIGN_URL), ask("rejected", "s3://state")],
@@ -188,6 +190,22 @@ test("retries for PULUMI_TOKEN_RETRY_SECONDS, by default 50, and as a credential
   const message = /exceed the limit of (\d+) s\. PULUMI_TOKEN_RETRY_SECONDS .* at most 50 s\.\n$/;
   const limits = (await callMain([...wrapped, ...helpers])).map(({ output }) => message.exec(output)?.[1]);
   assert.deepEqual(limits, ["50", "600", "50", "50", "7"]);
+});
+
+test("shows no quotation of curl, such as the URL of a proxy with its password", async () => {
+  for (const proxy of [`ada:hun ter2@proxy`, `http://ada:hunt/er2@proxy:x`, `foo://ada:hun'ter2@proxy`]) {
+    const files = { apiUrl: API_URL };
+    const environment = { https_proxy: proxy, PULUMI_TOKEN_RETRY_SECONDS: "1" };
+    const { exitCode, stderr } = await exchange(granted, { files, environment });
+    assertOutcome("unreachable", exitCode, stderr, proxy);
+    assert.match(stderr, /: Unsupported proxy \w+ (in|for) \(curl exit code \d\)\./);
+  }
+});
+
+test("ends if no file descriptor is left", async () => {
+  const launcher = ["timeout", "5", "bash", "-c", 'ulimit -n 4; exec "$@"', "bash"];
+  const { exitCode, stderr } = await exchange(granted, { launcher });
+  assert.equal(exitCode, 64, stderr.slice(0, 1000));
 });
 
 test("reports a missing curl, and needs no other program", async () => {
