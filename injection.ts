@@ -39,7 +39,10 @@ export function createInjection(
   // A renamed component keeps its objects.
   const keepingName = { ...options, ignoreChanges: ["metadata.name"] };
 
-  const injected = accounts.map((account) => ({ ...account, id: idOf(account) }));
+  // Without the other settings: one that a preview does not know, such as the team, would make the whole policy unknown.
+  const injected = accounts.map(({ namespace, name: accountName, tokenAudience }) => {
+    return { namespace, id: idOf({ namespace, name: accountName }), tokenAudience };
+  });
   const spec = policySpec(injected, pulumi.output(injected).apply(audiencesById));
   const policy = new MutatingAdmissionPolicy(name, { metadata, spec }, keepingName);
   new MutatingAdmissionPolicyBinding(

@@ -19,6 +19,7 @@ import { failureOf, known } from "../support/stack";
 import { setVariables } from "../support/variables";
 
 type Job = output.batch.v1.Job;
+type MutatingAdmissionPolicy = output.admissionregistration.v1.MutatingAdmissionPolicy;
 
 const ENTRY = { namespace: "ci", name: "deployer", tokenType: "organization", awsRole: "none" } as const;
 const ARGS: PulumiCloudAccessArgs = {
@@ -180,6 +181,20 @@ test("uses outputs wherever the plain values would be", async () => {
   const withPlainValues = await registeredBy(plain);
   assert.ok(Object.keys(withOutputs).length > 15);
   assert.deepEqual(withOutputs, withPlainValues);
+});
+
+test("an admission policy is known as soon as the audiences are", async () => {
+  const later = pulumi.output<unknown>(unknown) as pulumi.Output<string>;
+  const serviceAccounts: PulumiCloudAccessArgs["serviceAccounts"] = [
+    { ...ENTRY, policyRules: { sub: later }, injectToken: true },
+    { ...ENTRY, name: "person", tokenType: "personal", userLogin: later, injectToken: true },
+    { ...ENTRY, name: "team", tokenType: "team", teamName: later, injectToken: true },
+  ];
+  const inputs = await registeredBy({ ...ARGS, serviceAccounts });
+  const type = "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicy";
+  const { spec } = inputs[`${type} access.inject-token`] as MutatingAdmissionPolicy;
+  const audiences = ["deployer", "person", "team"].map((name) => `"ci/${name}": "urn:pulumi:org:acme"`);
+  assert.equal(spec.variables[0]?.expression, `{\n${audiences.join(",\n")}\n}`);
 });
 
 const kubernetes = () => new Provider("cluster", { kubeconfig: "{}" });
