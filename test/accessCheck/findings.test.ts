@@ -1,4 +1,4 @@
-// What the access check finds in a plan: each case changes one thing of a component. breaks.test.ts changes the program.
+// What the access check finds in a plan: each case changes one thing of a component.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

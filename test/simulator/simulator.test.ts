@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import * as pulumi from "@pulumi/pulumi";
 import { paint } from "../../accessCheck/terminal";
 import { inDirectory, runContainer } from "../../simulator/emulators/pod";
 import { readOptions } from "../../simulator/options";
@@ -179,6 +180,25 @@ describe("the simulation", () => {
     assert.match(stdout, /^ {2}default\/deployer +user:my-login +none +see below$/m);
     assert.match(stdout, /^ {2}default\/drift +user:my-login +none +as its settings say\n {4}\(\+3\) /m);
     assert.deepEqual([exitCode, stderr], [1, ""]);
+  });
+
+  test("returns 1 if the program grants more than the settings say", async (t) => {
+    const module = require.cache[require.resolve("../../index")] ?? assert.fail("index.ts is not loaded");
+    const { exports: program } = module;
+    t.after(() => {
+      module.exports = program;
+    });
+    const added = { decision: "allow", tokenType: "organization", rules: { iss: "https://oidc.eks.*" } };
+    module.exports = () => {
+      pulumi.runtime.registerStackTransformation(({ type, props, opts }) => {
+        if (type !== "pulumiservice:index:OidcIssuer") return undefined;
+        return { props: { ...props, policies: [...props.policies, added] }, opts };
+      });
+      return program();
+    };
+    const { exitCode, flow } = await simulate(t, { prod: stackFile(stackWith({ runJob: false })) });
+    assert.match(flow, /Allow policy of no service account is in the component/);
+    assert.equal(exitCode, 1);
   });
 
   test("assumes that a rule on a claim that only a real cluster knows is met, and says so", async (t) => {
