@@ -376,8 +376,9 @@ request() {
   answer_curl_code=${BASH_REMATCH[1]}
   answer_status=${BASH_REMATCH[2]}
   answer_retry_after=${BASH_REMATCH[3]}
+  local message=${BASH_REMATCH[4]}
   # Ends before a quotation mark: curl quotes the URL of a proxy, with its password. The apostrophe in "Couldn't" is not one.
-  local message=${BASH_REMATCH[4]%%[!A-Za-z][\'\"]*}
+  message=${message%%[!A-Za-z][\'\"]*}
   answer_failure="Failed to reach $api_url: $(excerpt "$message") (curl exit code $answer_curl_code)"
   # It can also be a date, which is ignored.
   if [[ ! $answer_retry_after =~ ^[1-9][0-9]{0,4}$ ]]; then
