@@ -1,7 +1,9 @@
 // The emulated OIDC issuer of an EKS cluster: its keys over HTTPS, and the ID tokens of its pods.
 
 import { randomBytes, randomUUID, X509Certificate } from "node:crypto";
+import { once } from "node:events";
 import type { Server } from "node:https";
+import { connect } from "node:tls";
 import {
   calculateJwkThumbprint,
   createRemoteJWKSet,
@@ -55,6 +57,22 @@ export async function keysOf(url: string): Promise<JWTVerifyGetKey> {
   return createRemoteJWKSet(new URL(jwks_uri));
 }
 
+/** Returns the thumbprint of the certificate that an issuer presents now: SHA-256, in lowercase hex. */
+export async function thumbprintOf(url: string): Promise<string> {
+  const { hostname: host, port } = new URL(url);
+  const socket = connect({ host, port: Number(port) });
+  try {
+    await once(socket, "secureConnect");
+    return inHex(socket.getPeerCertificate());
+  } finally {
+    socket.destroy();
+  }
+}
+
+function inHex({ fingerprint256 }: { fingerprint256: string }): string {
+  return fingerprint256.replaceAll(":", "").toLowerCase();
+}
+
 /** One for all issuers in this process, since it takes up to a second to generate. */
 let keyPair: Promise<GenerateKeyPairResult> | undefined;
 
@@ -87,7 +105,7 @@ export async function startIssuer(
     url,
     close,
     server,
-    thumbprint: new X509Certificate(tls.cert).fingerprint256.replaceAll(":", "").toLowerCase(),
+    thumbprint: inHex(new X509Certificate(tls.cert)),
     token(pod, { audience, expiresIn }) {
       const now = Math.floor(Date.now() / 1000);
       return new SignJWT(kubernetesClaims(pod))

@@ -10,7 +10,7 @@ import { decodeJwt, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
 import { type AuthPolicy, type DecideOptions, decide } from "./authPolicy";
 import { emulatorCertificate } from "./certificates";
 import type { ResourceKind } from "./emulator";
-import { keysOf } from "./issuer";
+import { keysOf, thumbprintOf } from "./issuer";
 import { type Reply, startServer } from "./server";
 
 export interface PulumiCloudOptions extends DecideOptions {
@@ -18,6 +18,8 @@ export interface PulumiCloudOptions extends DecideOptions {
   answer?: (endpoint: string) => object | undefined;
   /** How long the registration of an issuer takes; by default 50. */
   registrationMilliseconds?: number;
+  /** Whether an update compares thumbprints with the issuer's certificate, too. Assumed: only a registration does. */
+  updatesCompareThumbprints?: boolean;
 }
 
 interface IssuerRegistration {
@@ -41,6 +43,11 @@ export interface PulumiCloud {
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
   /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed for thumbprints. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
+  /**
+   * Replaces the thumbprints of an issuer with that of its certificate. RegenerateThumbprints in provider/pkg/cloud/spec.json
+   * of pulumi/pulumi-pulumiservice at dc76a018.
+   */
+  regenerateThumbprints(id: string): Promise<IssuerRegistration>;
   list(): RegisteredIssuer[];
   /** Returns the ID of each issuer. */
   existing(): string[];
@@ -58,7 +65,7 @@ class Denied extends Error {}
 
 /** Starts Pulumi Cloud. It trusts the issuers that this process trusts. */
 export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promise<PulumiCloud> {
-  const { answer = () => undefined, registrationMilliseconds = 50 } = options;
+  const { answer = () => undefined, registrationMilliseconds = 50, updatesCompareThumbprints } = options;
   const issuers = new Map<string, IssuerRegistration>();
   /** The keys of each registered issuer, by its ID. */
   const keySets = new Map<string, JWTVerifyGetKey>();
@@ -118,6 +125,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
     if (find(organization, url)) {
       throw new Error(`409 API error: Conflict: an OIDC issuer with the URL ${url} exists already`);
     }
+    await compareThumbprints(url, registration.thumbprints);
     const id = `${organization}/${randomUUID()}`;
     issuers.set(id, registration);
     keySets.set(id, keys);
@@ -127,6 +135,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
   async function update(id: string, changes: Partial<IssuerRegistration>): Promise<IssuerRegistration> {
     const stored = issuers.get(id);
     if (!stored) throw new Error(`404 API error: Not Found: no OIDC issuer ${id}`);
+    if (updatesCompareThumbprints) await compareThumbprints(stored.url, changes.thumbprints);
     // Assumed: the policies of an update replace all policies.
     const updated = { ...stored, ...changes };
     issuers.set(id, updated);
@@ -134,27 +143,46 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
   }
 
   const { origin, close } = await startServer(await emulatorCertificate(), reply);
-  return {
+  const cloud: PulumiCloud = {
     apiUrl: origin,
     close,
     exchanges,
     register,
     update,
+    async regenerateThumbprints(id) {
+      return update(id, { thumbprints: [await thumbprintOf(issuers.get(id)?.url ?? "")] });
+    },
     list: () => [...issuers].map(([id, registration]) => ({ id, registration })),
     existing: () => [...issuers.keys()],
     resources: {
-      // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go.
+      // pulumi/pulumi-pulumiservice, provider/pkg/resources/oidc_issuer.go at dc76a018.
       "pulumiservice:index:OidcIssuer": {
         async create(_name, inputs: IssuerRegistration) {
           const { id, registration } = await register(inputs);
           return { id, outputs: registration };
         },
-        update,
+        // Two requests. If the second one is rejected, the issuer has the new name and limit, and the state the old ones.
+        async update(id, { policies = [], ...issuer }: IssuerRegistration) {
+          const updated = await cloud.update(id, issuer);
+          return policies.length > 0 ? cloud.update(id, { policies }) : updated;
+        },
         read: (id) => issuers.get(id),
         delete: (id) => void issuers.delete(id),
       },
     },
   };
+  return cloud;
+}
+
+/** @throws Error in the words of Pulumi Cloud (pulumi/pulumi-pulumiservice, pull request 989) if none is that of the issuer. */
+async function compareThumbprints(url: string, thumbprints?: string[]): Promise<void> {
+  if (!thumbprints) return;
+  const calculated = await thumbprintOf(url);
+  if (thumbprints.includes(calculated)) return;
+  throw new Error(
+    `400 API error: Bad Request: Calculated thumbprint ${calculated} does not match any of the provided. ` +
+      "Make sure it is properly generated (SHA256).",
+  );
 }
 
 function tokenRequest(form: URLSearchParams) {

@@ -14,11 +14,12 @@ import { ACCESS_TOKEN } from "./script";
  */
 export async function serveCloudApi(cloud: PulumiCloud) {
   const calls: string[] = [];
-  const server = await startServer(await emulatorCertificate(), (request) => {
-    const path = request.url ?? "";
+  const server = await startServer(await emulatorCertificate(), async (request) => {
+    const call = `${request.method} ${request.url}`;
     const isAdmin = request.headers.authorization === `token ${ACCESS_TOKEN}`;
-    if (isAdmin) calls.push(`${request.method} ${path}`);
-    const answer = isAdmin || path === SPECIFICATION_PATH ? answerAdmin(cloud, `GET ${path}`) : undefined;
+    if (isAdmin) calls.push(call);
+    const isAnswered = isAdmin || request.url === SPECIFICATION_PATH;
+    const answer = isAnswered ? (answerAdmin(cloud, call) ?? (await changeIssuer(cloud, call))) : undefined;
     return answer ?? forward(request, cloud);
   });
   return { ...server, calls };
@@ -69,6 +70,26 @@ export function answerAdmin(cloud: Pick<PulumiCloud, "list">, call: string): Rep
   return { status: 200, body: { id: `of-${uuid}`, version: 2, policies: policies.reverse() } };
 }
 
+/**
+ * Does to a registered issuer what an admin asks for: RegenerateThumbprints and DeleteOidcIssuer in provider/pkg/cloud/spec.json of
+ * pulumi/pulumi-pulumiservice at dc76a018.
+ *
+ * @param call such as `DELETE /api/orgs/acme/oidc/issuers/ISSUER_ID`.
+ * @returns undefined for an unknown endpoint or issuer.
+ */
+async function changeIssuer(cloud: PulumiCloud, call: string): Promise<Reply | undefined> {
+  const pattern = /^(DELETE|POST) \/api\/orgs\/([^/]+)\/oidc\/issuers\/([^/]+)(\/regenerate-thumbprints)?$/;
+  const [, method, organization, uuid, regenerates] = pattern.exec(call) ?? [];
+  const id = `${organization}/${uuid}`;
+  if (!cloud.existing().includes(id)) return undefined;
+  if (method === "POST" && regenerates) {
+    return { status: 200, body: { id: uuid, ...(await cloud.regenerateThumbprints(id)) } };
+  }
+  if (method !== "DELETE" || regenerates) return undefined;
+  cloud.resources["pulumiservice:index:OidcIssuer"]?.delete(id);
+  return { status: 204 };
+}
+
 const SPECIFICATION_PATH = "/api/openapi/pulumi-spec.json";
 const JSON_CONTENT = { "application/json": { schema: { type: "object" } } };
 const operation = (operationId: string) => ({ operationId, responses: { 200: { content: JSON_CONTENT } } });
@@ -78,6 +99,10 @@ const SPECIFICATION = {
   components: { schemas: {} },
   paths: {
     "/api/orgs/{orgName}/oidc/issuers": { get: operation("List_orgs_oidc_issuers") },
+    "/api/orgs/{orgName}/oidc/issuers/{issuerId}": { delete: operation("DeleteOidcIssuer") },
+    "/api/orgs/{orgName}/oidc/issuers/{issuerId}/regenerate-thumbprints": {
+      post: operation("RegenerateThumbprints"),
+    },
     "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: operation("GetAuthPolicy") },
     "/api/orgs/{orgName}/teams/{teamName}": { get: operation("GetTeam") },
   },
