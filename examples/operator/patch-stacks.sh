@@ -6,6 +6,10 @@
 # FILE: the patch, such as turn-off.yaml
 set -euo pipefail
 
+if [[ $# -lt 3 ]]; then
+  echo "Usage: patch-stacks.sh FILE NAMESPACE STACK..." >&2
+  exit 64
+fi
 file=$1 namespace=$2
 
 for stack in "${@:3}"; do

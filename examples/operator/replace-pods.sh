@@ -5,6 +5,10 @@
 # Usage: replace-pods.sh NAMESPACE STACK...
 set -euo pipefail
 
+if [[ $# -lt 2 ]]; then
+  echo "Usage: replace-pods.sh NAMESPACE STACK..." >&2
+  exit 64
+fi
 namespace=$1
 
 for stack in "${@:2}"; do

@@ -83,14 +83,22 @@ test("with git/variables.yaml, git reads the token, and only for its host", () =
 });
 
 for (const script of ["patch-stacks.sh patch.yaml", "replace-pods.sh"]) {
-  test(`${script} changes nothing if it is unknown whether the Stack is updating`, (t) => {
+  /** Runs the script, whose `kubectl` does not know whether the Stack is updating. */
+  const run = (t: TestContext, args: string) => {
     const PATH = writePrograms(temporaryDirectory(t), { kubectl: 'echo "$1"; [[ $1 != get ]]' });
-    const command = `${join(ROOT, "examples", "operator", script)} team-a app`;
-    const { status, stdout } = spawnSync("bash", ["-c", `bash ${command}`], {
-      env: { PATH },
-      encoding: "utf8",
-    });
+    const command = `bash ${join(ROOT, "examples", "operator", script)} ${args}`;
+    return spawnSync("bash", ["-c", command], { env: { PATH }, encoding: "utf8" });
+  };
+
+  test(`${script} changes nothing if it is unknown whether the Stack is updating`, (t) => {
+    const { status, stdout } = run(t, "team-a app");
     assert.deepEqual([status, stdout], [1, ""]);
+  });
+
+  test(`${script} prints its usage without a Stack after the namespace`, (t) => {
+    const { status, stdout, stderr } = run(t, "app");
+    assert.deepEqual([status, stdout], [64, ""]);
+    assert.match(stderr, /^Usage: .* NAMESPACE STACK\.\.\.$/m);
   });
 }
 

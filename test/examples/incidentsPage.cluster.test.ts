@@ -9,6 +9,7 @@ import { codeIn, commandsWith, read } from "../support/project";
 import { defineStacks, patchStack } from "../support/stackResources";
 
 const PAGE = read("docs/incidents.md");
+const blockOf = (mark: string) => codeIn(PAGE, `bash ${mark}`)[0] ?? assert.fail(mark);
 
 const MANIFESTS = ["deployment.yaml", "scheduled-update.yaml", "pulumi-operator.yaml"].flatMap(
   (file) => exampleOf(file).manifests,
@@ -17,6 +18,17 @@ const MANIFESTS = ["deployment.yaml", "scheduled-update.yaml", "pulumi-operator.
 const OWN_TOKEN = "PULUMI_ACCESS_TOKEN";
 const STORED = { name: OWN_TOKEN, valueFrom: { secretKeyRef: { name: "break-glass", key: OWN_TOKEN } } };
 const TURNED_OFF = { name: "PULUMI_CREDENTIAL_HELPER", value: "none" };
+
+const metadata = { name: "added", annotations: { "kubernetes.io/service-account.name": "app" } };
+const JOB_POD = podObject({ serviceAccountName: "app", restartPolicy: "Never" }, "added");
+const JOB = { spec: { template: { spec: JOB_POD.spec } } };
+const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "edit" };
+/** What gives an attacker access again. */
+const ADDED = [
+  { apiVersion: "batch/v1", kind: "CronJob", metadata, spec: { schedule: "@daily", jobTemplate: JOB } },
+  { apiVersion: "v1", kind: "Secret", metadata, type: "kubernetes.io/service-account-token" },
+  { apiVersion: "rbac.authorization.k8s.io/v1", kind: "RoleBinding", metadata, roleRef },
+];
 
 describe("breaking the glass, and cleaning a namespace", { skip: missingApiServer }, () => {
   let server: ApiServer;
@@ -30,12 +42,6 @@ describe("breaking the glass, and cleaning a namespace", { skip: missingApiServe
   after(() => server?.close());
 
   const apply = (object: object) => server.kubectl(["apply", "--filename=-"], object);
-
-  /** Applies a patch that the page names to its Stack, without the waits of the script, and returns the variables. */
-  async function stackAfter(patch: string) {
-    assert.ok(PAGE.includes(`patch-stacks.sh examples/operator/${patch} team-a app`));
-    return (await patchStack(server, patch)).envRefs;
-  }
 
   const run = (text: string, input?: string) => server.shell(commandsWith(PAGE, text), { input });
 
@@ -59,7 +65,8 @@ describe("breaking the glass, and cleaning a namespace", { skip: missingApiServe
     await run("create secret generic break-glass", "pul-temporary\n");
     await server.shell(use);
     assert.deepEqual(await variables(), Array(2).fill([TURNED_OFF, STORED]));
-    assert.deepEqual(await stackAfter("break-glass.yaml"), {
+    await server.shell(blockOf("stack"));
+    assert.deepEqual((await specOf("/apis/pulumi.com/v1/namespaces/team-a/stacks/app")).envRefs, {
       [TURNED_OFF.name]: { type: "Literal", literal: { value: "none" } },
       [OWN_TOKEN]: { type: "Secret", secret: STORED.valueFrom.secretKeyRef },
     });
@@ -67,7 +74,23 @@ describe("breaking the glass, and cleaning a namespace", { skip: missingApiServe
     for (const manifest of MANIFESTS) await apply(manifest);
     await server.shell(undo);
     assert.deepEqual(await variables(), before);
-    assert.ok(!(OWN_TOKEN in (await stackAfter("remove-token.yaml"))));
+    assert.ok(PAGE.includes("patch-stacks.sh examples/operator/remove-token.yaml team-a app"));
+    assert.ok(!(OWN_TOKEN in (await patchStack(server, "remove-token.yaml")).envRefs));
+  });
+
+  test("what an attacker with write access added is listed, and deleted", async () => {
+    const list = async () => (await server.shell(blockOf("all"))).split("\n").filter(Boolean);
+    const before = await list();
+    for (const object of ADDED)
+      await server.kubectl(["create", "--namespace=team-a", "--filename=-"], object);
+    const added = (await list()).filter((object) => !before.includes(object));
+    assert.deepEqual(added.toSorted(), [
+      "cronjob.batch/added",
+      "rolebinding.rbac.authorization.k8s.io/added",
+      "secret/added",
+    ]);
+    for (const object of added) await server.shell(blockOf("added").replace("OBJECT", object));
+    assert.deepEqual(await list(), before);
   });
 
   test("only the pods of the service account are deleted", async () => {
