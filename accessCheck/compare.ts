@@ -3,25 +3,31 @@
 
 import {
   type Account,
-  ALLOW_POLICY,
-  type Found,
+  type AllowPolicy,
   IDENTITY_ANNOTATION,
-  keyOf,
+  type Member,
+  memberOf,
   OIDC_ISSUER,
-  type PlannedComponent,
+  type RemainingComponent,
+  ROLE,
   type View,
 } from "./components";
 import { EXCHANGE_SCRIPT, type Expected, expectedOf } from "./expected";
+import { allowPolicy } from "./grants";
 import { normalizedUrl, otherIssuerFindings } from "./otherIssuers";
+import { typeAndName } from "./plan";
 import { withoutTokens } from "./terminal";
 import {
   type Difference,
   differencesBetween,
+  documentOf,
   type Fields,
   isEmpty,
   jsonOf,
   OutputOf,
+  outputsIn,
   SECRET,
+  secretsIn,
   UNKNOWN,
   type Value,
   valueAt,
@@ -39,19 +45,21 @@ export interface Finding {
 
 /** A place at which a component is not as its settings mean it. */
 export interface Deviation extends Difference {
-  /** The key of the resource. */
-  key: string;
+  /** The resource; undefined if it is missing. */
+  member: Member | undefined;
+  /** Of an allow policy. */
+  policy?: AllowPolicy;
   account: string | undefined;
   /** Such as `Its trust policy`. */
   what: string;
   /** Where in it: empty for all of it. */
   place: string;
   /**
-   * Whether it is a finding; or only listed, such as a tag; or open, since its setting is known after the update only. The last one
-   * is a finding where something that grants is deployed.
+   * `listed`: a row of the list, and no finding, such as a tag. `unknown`: its setting is known after the update only, which is a finding
+   * where something that grants is deployed. `output`: an output of the component's own resource, which the update creates.
    */
-  kind: "finding" | "listed" | "open";
-  /** Whether the resource decides who is granted something. */
+  kind: "finding" | "listed" | "unknown" | "output";
+  /** Whether it decides who is granted something. */
   isGrant: boolean;
 }
 
@@ -67,128 +75,186 @@ const ENTRY_SETTINGS = wordsOf(`
 export interface Comparison {
   findings: Finding[];
   /** The service accounts, `NAMESPACE/NAME`, of which something is compared only once a setting is known. */
-  open: string[];
+  unknown: string[];
+  /** The service accounts whose pods get a role whose name or ARN is known after the update only. */
+  unknownRoles: string[];
+  deviations: Deviation[];
 }
 
 /**
  * Compares a component, as the program says it, with its settings.
  *
  * @param thumbprints those that a new issuer may have: a preview registers none, and a simulation the one that it emulates.
- * @returns nothing if the update deletes the component.
  */
-export function comparisonOf(component: PlannedComponent, thumbprints: string[] = []): Comparison {
-  const { before, after, isDeleted } = component;
-  if (isDeleted) return { findings: [], open: [] };
-  const isFound = ({ kind, isGrant, key }: Deviation) => {
-    // It can exist elsewhere. An allow policy can be new in an issuer that exists.
-    const exists = !key.startsWith(ALLOW_POLICY) && after.resources.get(key)?.resource.deployed !== undefined;
-    return kind === "finding" || (kind === "open" && isGrant && (exists || before.resources.has(key)));
+export function comparisonOf(component: RemainingComponent, thumbprints: string[] = []): Comparison {
+  const { after } = component;
+  const deviations = [...deviationsIn(after, thumbprints)];
+  const isFinding = (it: Deviation) => {
+    return it.kind === "finding" || (it.kind === "unknown" && it.isGrant && isDeployed(it, component));
   };
-  const deviations = [...deviationsOf(after, thumbprints)];
+  const accounts = after.accounts.map(({ id }) => id);
+  const accountsOf = (some: Deviation[]) => {
+    const isOfAll = some.some(({ account }) => account === undefined);
+    return accounts.filter((id) => isOfAll || some.some(({ account }) => account === id));
+  };
   return {
     findings: [
       ...settingFindings(after),
       ...providerFindings(after),
-      ...deviations.filter(isFound).map((it) => ({ account: it.account, text: sentenceOf(it) })),
+      ...deviations.filter(isFinding).map((it) => ({ account: it.account, text: sentenceOf(it) })),
       ...otherIssuerFindings(component).map((text) => ({ text })),
     ],
-    open: openIn(after, deviations),
+    unknown: accountsOf(
+      deviations.filter((it) => it.kind === "unknown" || (it.kind === "output" && !isOfRole(it))),
+    ),
+    unknownRoles: accountsOf(deviations.filter((it) => it.kind === "output" && isOfRole(it))),
+    deviations,
   };
 }
 
-function openIn({ accounts }: View, deviations: Deviation[]): string[] {
-  const open = deviations.filter(({ kind }) => kind === "open");
-  const isOfAll = open.some(({ account }) => account === undefined);
-  return accounts.map(({ id }) => id).filter((id) => isOfAll || open.some((it) => it.account === id));
+/** Returns whether something exists, also elsewhere. An allow policy can be new in an issuer that exists. */
+function isDeployed({ member, policy }: Deviation, { before }: RemainingComponent): boolean {
+  if (policy) return before?.policies.some(({ account }) => account === policy.account) === true;
+  return (
+    member !== undefined && (member.resource.oldState !== undefined || memberOf(before, member) !== undefined)
+  );
+}
+
+function isOfRole({ other }: Deviation): boolean {
+  return outputsIn(other).every(({ urn }) => typeAndName(urn).type === ROLE);
 }
 
 /** Compares the resources of a component with those that it must have. @param thumbprints as in comparisonOf. */
-export function* deviationsOf(view: View, thumbprints: string[] = []): Generator<Deviation> {
-  const left = new Map(view.resources);
+function* deviationsIn(view: View, thumbprints: string[]): Generator<Deviation> {
+  const left = new Set(view.members);
   for (const expected of expectedOf(view, thumbprints)) {
-    const found = left.get(keyOf(expected));
-    left.delete(keyOf(expected));
-    if (found) yield* differencesIn(found, expected);
-    else yield { ...ofExpected(expected), path: [], place: "", one: undefined, other: expected.inputs };
+    const member = memberOf(view, expected);
+    if (member) left.delete(member);
+    yield* member ? differencesIn(member, expected) : [missing(expected)];
   }
-  for (const [key, found] of left) {
-    yield { ...ofFound(found, view.accounts), key };
+  yield* policyDeviations(view);
+  for (const member of left) {
+    const account = accountOf(member, view.accounts)?.id;
+    yield { ...notRequired(member.title, member.inputs), member, account };
   }
 }
 
-function ofExpected(expected: Expected) {
-  const { account, what, isGrant } = expected;
-  return { key: keyOf(expected), account: account?.id, what, kind: "finding" as const, isGrant };
+function missing({ account, what, isGrant, inputs }: Expected): Deviation {
+  const whole = { path: [], place: "", one: undefined, other: inputs };
+  return { ...whole, member: undefined, account: account?.id, what, kind: "finding", isGrant };
 }
 
 /** Returns what no setting requires. */
-function ofFound({ type, name, title, inputs }: Found, accounts: Account[]): Omit<Deviation, "key"> {
+function notRequired(what: string, inputs: Value) {
+  const whole = { path: [], place: "", one: inputs, other: undefined };
+  return { ...whole, what, kind: "finding" as const, isGrant: true };
+}
+
+/** Returns the service account whose name a resource has. */
+function accountOf({ name }: Member, accounts: Account[]): Account | undefined {
   const isOf = (account: Account) => {
     const own = `${account.namespace}.${account.name}`;
-    return type === ALLOW_POLICY ? name === account.id : name === own || name.startsWith(`${own}.`);
+    return name === own || name.startsWith(`${own}.`);
   };
   // The name of one service account can begin with that of another one.
   const [account] = accounts.filter(isOf).sort((one, other) => other.name.length - one.name.length);
-  const whole = { path: [], place: "", one: inputs, other: undefined };
-  return { ...whole, account: account?.id, what: title, kind: "finding", isGrant: true };
+  return account;
 }
 
-function* differencesIn(found: Found, expected: Expected): Generator<Deviation> {
-  for (const difference of differencesBetween(found.inputs, expected.inputs)) {
-    const { path, one, other } = difference;
-    const [first = "", ...rest] = path;
-    const isOwnOutput = other instanceof OutputOf && isFrom(found, first, one, other, expected);
-    const isAsEmpty = isEmpty(one) && isEmpty(other) && !isEmptyCompared(found, path);
-    // A setting that is secret is a finding itself.
-    if (isOwnOutput || isAsEmpty || other === SECRET) continue;
-    const part = expected.parts?.get(first);
+/** Compares the allow policies: one for each service account, and no other one. */
+function* policyDeviations({ accounts, policies, members }: View): Generator<Deviation> {
+  const left = new Set(policies);
+  const member = members.find(({ type }) => type === OIDC_ISSUER);
+  for (const account of accounts) {
+    const expected = allowPolicy(account);
+    const of = { member, account: account.id, what: "Its allow policy", isGrant: true };
+    const policy = policies.find((it) => it.account === account.id);
+    if (!policy) {
+      yield { ...of, path: [], place: "", one: undefined, other: expected, kind: "finding" };
+      continue;
+    }
+    left.delete(policy);
+    // Without exceptions for what is empty: a rule that is empty is a rule.
+    for (const difference of differencesBetween(policy.inputs, expected)) {
+      if (difference.other === SECRET) continue;
+      const kind = isUnknown(difference) ? "unknown" : "finding";
+      yield { ...of, ...difference, policy, place: difference.path.join("."), kind };
+    }
+  }
+  for (const policy of left) {
+    const { account, inputs } = policy;
+    const what = `Allow policy of ${account ?? "no service account"}`;
     yield {
-      ...difference,
-      ...ofExpected(expected),
-      what: part ?? expected.what,
-      place: (part ? rest : path).join("."),
-      kind: kindOf(found, difference),
+      ...notRequired(what, inputs),
+      member,
+      policy,
+      account: accounts.find(({ id }) => id === account)?.id,
     };
   }
 }
 
-function kindOf(found: Found, { path, one, other }: Difference): Deviation["kind"] {
-  if (one === UNKNOWN && other === UNKNOWN) return "open";
-  return isListed(found, path) ? "listed" : "finding";
+function isUnknown({ one, other }: Difference): boolean {
+  return one === UNKNOWN && other === UNKNOWN;
 }
 
-/** Returns whether an input is this output: its value, or one that is known after the update and comes from its resource. */
-function isFrom(
-  { state }: Found,
-  input: string,
-  value: Value | undefined,
-  output: OutputOf,
+function* differencesIn(member: Member, expected: Expected): Generator<Deviation> {
+  for (const difference of differencesBetween(member.inputs, expected.inputs)) {
+    const { path, one, other } = difference;
+    const [first = "", ...rest] = path;
+    const isAsEmpty = isEmpty(one) && isEmpty(other) && !isEmptyCompared(path);
+    const isKnownOutput =
+      other instanceof OutputOf && one !== undefined && one !== UNKNOWN && one === other.value;
+    // A setting that is secret is a finding itself.
+    if (isKnownOutput || isAsEmpty || other === SECRET) continue;
+    const part = expected.parts?.get(first);
+    yield {
+      ...difference,
+      member,
+      account: expected.account?.id,
+      what: part ?? expected.what,
+      place: (part ? rest : path).join("."),
+      kind: kindOf(member, difference, expected),
+      isGrant: expected.isGrant,
+    };
+  }
+}
+
+function kindOf(member: Member, difference: Difference, expected: Expected): Deviation["kind"] {
+  if (isUnknown(difference)) return "unknown";
+  if (isOwnOutput(member, difference, expected)) return "output";
+  return isListed(member, difference.path) ? "listed" : "finding";
+}
+
+/** Returns whether an input, or all that contains it, is known after the update only, and comes from the component's own resource. */
+function isOwnOutput(
+  { state }: Member,
+  { path: [input = ""], one, other }: Difference,
   { isGrant }: Expected,
 ): boolean {
-  if (value === undefined) return false;
-  if (value !== UNKNOWN) return value === output.value;
-  const urns = [state.propertyDependencies[input] ?? []].flat();
-  // What grants something comes from this resource alone.
-  if (isGrant) return urns.length > 0 && urns.every((urn) => urn === output.urn);
-  // The spec of a Job also contains what its settings come from.
-  return urns.includes(output.urn);
+  const own = outputsIn(other).map(({ urn }) => urn);
+  if (one !== UNKNOWN || own.length === 0) return false;
+  const sources = [state.propertyDependencies[input] ?? []].flat();
+  const isOwn = (urn: unknown) => own.some((it) => it === urn);
+  // What grants something comes from no other resource. The spec of a Job also contains what its settings come from.
+  return isGrant ? sources.length > 0 && sources.every(isOwn) : sources.some(isOwn);
 }
 
-/** An empty selector selects everything, and an allow policy is compared as it is. */
-function isEmptyCompared({ type }: Found, path: string[]): boolean {
-  return type === ALLOW_POLICY || path.some((key) => /selector/i.test(key));
+/** Returns whether what is empty differs from what is left out: an empty selector selects everything, an empty list detaches all policies. */
+function isEmptyCompared(path: string[]): boolean {
+  const [first = ""] = path;
+  return ["managedPolicyArns", "inlinePolicies"].includes(first) || path.some((key) => /selector/i.test(key));
 }
 
 /**
  * Returns whether a difference is only listed: tags, labels, and annotations, which many programs add to everything; options by which
  * a resource stays in its service; and no thumbprints, or those of an imported issuer, which someone else has chosen.
  */
-function isListed({ type, inputs, resource }: Found, path: string[]): boolean {
+function isListed({ type, inputs, resource }: Member, path: string[]): boolean {
   const [first = ""] = path;
   if (["retainOnDelete", "deletedWith"].includes(first)) return true;
   if (type === OIDC_ISSUER) {
     const isWithout = isEmpty(valueAt(inputs, "thumbprints"));
-    return first === "thumbprints" && (isWithout || resource.op.startsWith("import"));
+    return first === "thumbprints" && (isWithout || resource.operation === "imports");
   }
   if (type.startsWith("aws:")) return ["tags", "tagsAll"].includes(first);
   if (!type.startsWith("kubernetes:") || !path.includes("metadata")) return false;
@@ -199,13 +265,13 @@ function isListed({ type, inputs, resource }: Found, path: string[]): boolean {
 const FIRST =
   "What is deployed cannot be compared with it. Deploy first what it comes from, and preview again.";
 
-function sentenceOf({ what, place, path, one, other, kind, key }: Deviation): string {
+function sentenceOf({ what, place, path, one, other, kind, policy }: Deviation): string {
   const subject = place ? `${what}: ${place}` : what;
-  if (kind === "open") return `${subject} is known after the update only. ${FIRST}`;
+  if (kind === "unknown") return `${subject} is known after the update only. ${FIRST}`;
   if (path.length > 0) return `${subject} is ${valueText(one, path)} instead of ${valueText(other, path)}.`;
   if (one === undefined) return `${subject} is missing.`;
   // Its name does not say whom it grants a token.
-  const content = key.startsWith(ALLOW_POLICY) ? `: ${valueText(one, path)}` : ".";
+  const content = policy ? `: ${valueText(one, path)}` : ".";
   return `${subject} is in the component, and no setting requires it${content}`;
 }
 
@@ -216,7 +282,7 @@ export function valueText(value: Value | undefined, path: string[]): string {
   return withoutTokens(jsonOf(value));
 }
 
-/** Returns the settings that cannot be compared, and those that do not fit together. */
+/** Returns the settings that cannot be compared, that no version accepts, and that do not fit together. */
 function* settingFindings({ settings, accounts }: View): Generator<Finding> {
   const ofEntries = accounts.flatMap((it) => Object.keys(it.settings));
   const others = [
@@ -228,8 +294,14 @@ function* settingFindings({ settings, accounts }: View): Generator<Finding> {
   }
 
   yield* secretFindings(without(settings, "serviceAccounts"));
-  for (const account of accounts) {
-    yield* secretFindings(account.settings, account.id);
+  for (const { id, namespace, name, settings: entry } of accounts) {
+    yield* secretFindings(entry, id);
+    // A rule of an allow policy would take it for a pattern.
+    const invalid = [namespace, name].filter((it) => !KUBERNETES_NAME.test(it));
+    yield* invalid.map((it) => ({
+      account: id,
+      text: `${jsonOf(it)} is not a name that Kubernetes accepts.`,
+    }));
   }
 
   const [url, arn] = [valueAt(settings, "issuerUrl"), valueAt(settings, "oidcProviderArn")];
@@ -241,25 +313,33 @@ function* settingFindings({ settings, accounts }: View): Generator<Finding> {
   yield { text: `oidcProviderArn is ${jsonOf(arn)}, which is not the provider of issuerUrl ${jsonOf(url)}.` };
 }
 
-function* secretFindings(settings: Fields, account?: string): Generator<Finding> {
-  // What is not known differs from itself.
-  for (const { path, one } of differencesBetween(settings, settings)) {
-    const name = path.join(".");
-    const text = `${name} is secret, so what depends on it cannot be compared.`;
-    if (one === SECRET) yield { account, text };
-  }
+/** https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names */
+const KUBERNETES_NAME = /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/;
+
+function secretFindings(settings: Fields, account?: string): Finding[] {
+  return secretsIn(settings).map((path) => {
+    return { account, text: `${path.join(".")} is secret, so what depends on it cannot be compared.` };
+  });
 }
 
 /** The provider of Pulumi Cloud receives the access token of the login. */
-function* providerFindings({ providers, apiUrl, settings }: View): Generator<Finding> {
+function* providerFindings({ providers, pulumiCloud, settings }: View): Generator<Finding> {
   for (const [name, urns] of providers) {
     if (urns.length === 1) continue;
     yield { text: `The resources of the component have several providers of ${name}: ${urns.join(", ")}.` };
   }
-  const expected = valueAt(settings, "pulumiApiUrl");
+  const what = "The provider of Pulumi Cloud";
+  const [apiUrl, expected] = [valueAt(pulumiCloud, "apiUrl"), valueAt(settings, "pulumiApiUrl")];
   // Spelled as in the settings, except for a slash: Go and Node.js can read another host in the same URL.
-  if (typeof apiUrl === "string" && apiUrl.replace(/\/$/, "") === expected) return;
-  const advice = `The environment of each update decides. Set apiUrl of the provider to ${jsonOf(expected)}.`;
-  const text = `The provider of Pulumi Cloud: apiUrl is ${jsonOf(apiUrl)} instead of ${jsonOf(expected)}.`;
-  yield { text: apiUrl === undefined ? `${text} ${advice}` : text };
+  if (typeof apiUrl !== "string" || apiUrl.replace(/\/$/, "") !== expected) {
+    const advice = `Set apiUrl of the provider to ${jsonOf(expected)}: without it, the environment of each update decides.`;
+    yield { text: `${what}: apiUrl is ${jsonOf(apiUrl)} instead of ${jsonOf(expected)}. ${advice}` };
+  }
+  // A program runs in place of the provider, or variables of the environment in place of its own.
+  const internal = documentOf(valueAt(pulumiCloud, "__internal"));
+  for (const name of ["pluginDownloadURL", "envVarMappings"]) {
+    const value = valueAt(internal, name);
+    if (!isEmpty(value) && value !== "")
+      yield { text: `${what}: ${name} is ${jsonOf(value)} instead of none.` };
+  }
 }

@@ -15,35 +15,37 @@ import {
 /** A `PulumiCloudAccess`, and what the update does to it. */
 export interface PlannedComponent {
   name: string;
-  /** Whether it exists, and whether the update deletes it. */
-  isDeployed: boolean;
-  isDeleted: boolean;
-  /** What is deployed: with a refresh, what exists. Empty if it is new. */
-  before: View;
-  /** What the program says. Empty if the update deletes it. */
-  after: View;
-  /** What leaves the component and is not deleted: a sentence for each. */
-  kept: { title: string; reason: string }[];
+  /** Its old state. Undefined if it is new. */
+  before: View | undefined;
+  /** Its new state. Undefined if the update deletes it. */
+  after: View | undefined;
+  /** The resource that the component itself is. */
+  resource: PlannedResource;
   /** The resources in it, before or after the update. */
   resources: PlannedResource[];
   /** The resources of the rest of the program after the update. */
-  others: Found[];
+  others: Member[];
   /** All components of the program, with this one. */
   all: PlannedComponent[];
 }
 
-/** A component at one time. */
+/** A component that the update does not delete. */
+export type RemainingComponent = PlannedComponent & { after: View };
+
+/** A component in one of its states. */
 export interface View {
   name: string;
   /** The arguments of the component, with every default. */
   settings: Fields;
   accounts: Account[];
-  /** The resources in the component by `keyOf`, each allow policy as one of them. */
-  resources: Map<string, Found>;
+  /** The resources in the component. The issuer is without its allow policies. */
+  members: Member[];
+  /** The allow policies of the issuer. */
+  policies: AllowPolicy[];
   /** The URNs of the providers of the resources in the component, by package. */
   providers: Map<string, string[]>;
-  /** The URL that the provider of Pulumi Cloud has. */
-  apiUrl: Value | undefined;
+  /** The inputs of the provider of Pulumi Cloud, if the program creates it. */
+  pulumiCloud: Fields | undefined;
 }
 
 /** A service account of the component. */
@@ -56,8 +58,8 @@ export interface Account {
   settings: Fields;
 }
 
-/** A resource at one time. */
-export interface Found {
+/** A resource in one of its states. */
+export interface Member {
   type: string;
   /** Without the name of its component. */
   name: string;
@@ -69,6 +71,13 @@ export interface Found {
   resource: PlannedResource;
 }
 
+/** An allow policy of an issuer. */
+export interface AllowPolicy {
+  /** The service account that its rules name: `NAMESPACE/NAME`; undefined if they do not name one. */
+  account: string | undefined;
+  inputs: Value;
+}
+
 export const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
 export const OIDC_ISSUER = "pulumiservice:index:OidcIssuer";
 export const ISSUER = { type: OIDC_ISSUER, name: "oidc-issuer" };
@@ -78,26 +87,23 @@ export const SERVICE_ACCOUNT = "kubernetes:core/v1:ServiceAccount";
 /** Annotations by which AWS, Google Cloud, and Azure give pods an identity. */
 export const IDENTITY_ANNOTATION = /^(eks\.amazonaws\.com|iam\.gke\.io|azure\.workload\.identity)\//;
 
-/** The type of an allow policy, which is an element of an issuer. No resource has it: it would end a URN's types. */
-export const ALLOW_POLICY = "::allow policy";
-
 /** The claims of an ID token that name its service account. The quotes keep the dot from separating two names. */
 export const NAMESPACE_CLAIM = '"kubernetes.io".namespace';
 export const NAME_CLAIM = '"kubernetes.io".serviceaccount.name';
 
-/** Returns the ID of a service account: `NAMESPACE/NAME`. */
-export function accountId({ namespace, name }: { namespace: string; name: string }): string {
+/** Returns `NAMESPACE/NAME`. */
+export function idOf({ namespace, name }: { namespace: string; name: string }): string {
   return `${namespace}/${name}`;
 }
 
-/** Returns the key of a resource of a component. */
-export function keyOf({ type, name }: { type: string; name: string }): string {
-  return `${type} ${name}`;
+/** Returns the resource of a component that has this type and name. */
+export function memberOf(view: View | undefined, of: Pick<Member, "type" | "name">): Member | undefined {
+  return view?.members.find(({ type, name }) => type === of.type && name === of.name);
 }
 
 const ALL = "Preview all of the program: with --show-sames, and without --target.";
 
-type When = "deployed" | "planned";
+type When = "oldState" | "newState";
 
 /**
  * Returns the components of a plan, by their names: a preview has them in any order.
@@ -109,8 +115,8 @@ export function readComponents({ resources }: Plan): PlannedComponent[] {
   if (components.length === 0) {
     throw new Error(`This plan has no PulumiCloudAccess. Is this the right program's plan? ${ALL}`);
   }
-  const owners = { deployed: ownersAt("deployed", resources), planned: ownersAt("planned", resources) };
-  // Each of them knows all of them, to find what several use.
+  const owners = { oldState: ownersAt("oldState", resources), newState: ownersAt("newState", resources) };
+  // Each of them knows all of them, to compare what several have.
   const all: PlannedComponent[] = [];
   for (const component of components) {
     all.push(readComponent(component, resources, owners, all));
@@ -118,20 +124,14 @@ export function readComponents({ resources }: Plan): PlannedComponent[] {
   return all;
 }
 
-/** What was deployed as a component is one, whatever its type says now. */
-function isComponent({ deployed, planned }: PlannedResource): boolean {
-  return [deployed, planned].some((state) => state?.type === COMPONENT);
-}
-
-/** Returns the resources that are in no component, and are none: after the update or, of what it deletes, before it. */
-export function outsideOf({ resources }: Plan): PlannedResource[] {
-  const [before, after] = [ownersAt("deployed", resources), ownersAt("planned", resources)];
-  return resources.filter((it) => !isComponent(it) && !(it.planned ? after : before).has(it));
+/** What was deployed as a component is one, whatever its type is in the program. */
+function isComponent({ oldState, newState }: PlannedResource): boolean {
+  return [oldState, newState].some((state) => state?.type === COMPONENT);
 }
 
 type Owners = Map<PlannedResource, PlannedResource>;
 
-/** Returns the component of each resource that is in one at that time. */
+/** Returns the component of each resource that is in one. */
 function ownersAt(when: When, resources: PlannedResource[]): Owners {
   const byUrn = new Map(resources.map((it) => [it[when]?.urn, it]));
   byUrn.delete(undefined);
@@ -152,43 +152,39 @@ function readComponent(
   owners: Record<When, Owners>,
   all: PlannedComponent[],
 ): PlannedComponent {
-  const { name, deployed, planned } = component;
-  const insideAt = (when: When) => resources.filter((it) => owners[when].get(it) === component);
-  const [old, now] = [insideAt("deployed"), insideAt("planned")];
-  const after = viewOf(planned, "planned", now, resources);
-  if (planned && planned.type !== COMPONENT) {
-    throw new Error(`PulumiCloudAccess "${name}" becomes ${planned.type}, so nothing of it can be compared.`);
+  const { name, operation, oldState, newState } = component;
+  if (!newState && operation === undefined) {
+    throw new Error(
+      `This plan only refreshes PulumiCloudAccess "${name}". Preview the update: pulumi preview --refresh`,
+    );
   }
-  if (planned) requireAll(after);
+  const insideAt = (when: When) => resources.filter((it) => owners[when].get(it) === component);
+  const [old, now] = [insideAt("oldState"), insideAt("newState")];
+  const after = newState && viewOf(newState, "newState", now, resources);
+  if (newState && newState.type !== COMPONENT) {
+    throw new Error(
+      `PulumiCloudAccess "${name}" becomes ${newState.type}, so nothing of it can be compared.`,
+    );
+  }
+  if (after) requireAll(after);
   return {
     name,
-    isDeployed: deployed !== undefined,
-    isDeleted: planned === undefined,
-    before: viewOf(deployed, "deployed", old, resources),
+    before: oldState && viewOf(oldState, "oldState", old, resources),
     after,
-    kept: old.flatMap((it) => keptOf(it, now.includes(it))),
+    resource: component,
     resources: [...new Set([...old, ...now])],
-    others: resources.filter((it) => !now.includes(it)).flatMap((it) => foundAt("planned", it)),
+    others: resources.filter((it) => !now.includes(it)).flatMap((it) => memberAt("newState", it)),
     all,
   };
 }
 
-/** Returns what is deployed of a component and stays in its service, although it leaves the component. */
-function keptOf(resource: PlannedResource, isInside: boolean): PlannedComponent["kept"] {
-  const { deployed, planned, isReplaced, urn } = resource;
-  if (!deployed) return [];
-  const title = titleOf(deployed);
-  const flags = Object.entries(deployed.kept).map(([name, value]) => `${name}: ${value}`);
-  if (flags.length > 0 && (!planned || isReplaced)) {
-    const what = planned ? "is replaced, and the old one" : "leaves the program, and";
-    return [{ title, reason: `${what} is not deleted (${flags.join(", ")})` }];
-  }
-  if (!planned || isInside) return [];
-  return [{ title, reason: `leaves the component, and stays in the program: ${urn}` }];
+/** Returns whether the update leaves a component in the program. */
+export function isRemaining(component: PlannedComponent): component is RemainingComponent {
+  return component.after !== undefined;
 }
 
 /** @throws Error if a component cannot be compared, since the plan or the component has only a part of it. */
-function requireAll({ name, settings, accounts, resources }: View): void {
+function requireAll({ name, settings, accounts, members }: View): void {
   if (Object.keys(settings).length === 0) {
     throw new Error(
       `PulumiCloudAccess "${name}" has no inputs. Unset PULUMI_NODEJS_SKIP_COMPONENT_INPUTS, and preview again.`,
@@ -198,44 +194,37 @@ function requireAll({ name, settings, accounts, resources }: View): void {
   if (!Array.isArray(entries) || accounts.length !== entries.length || accounts.length === 0) {
     throw new Error(`PulumiCloudAccess "${name}" has inputs of another version of this project.`);
   }
-  const types = [...resources.values()].map(({ type }) => type);
+  const types = members.map(({ type }) => type);
   const configMaps = types.filter((type) => type === "kubernetes:core/v1:ConfigMap").length;
   if (types.includes(OIDC_ISSUER) && configMaps >= accounts.length) return;
   throw new Error(`This plan has only a part of PulumiCloudAccess "${name}". ${ALL}`);
 }
 
-function viewOf(
-  state: State | undefined,
-  when: When,
-  inside: PlannedResource[],
-  all: PlannedResource[],
-): View {
-  const name = state?.name ?? "";
-  const settings = state ? inputsOf(state) : {};
+function viewOf(state: State, when: When, inside: PlannedResource[], all: PlannedResource[]): View {
+  const { name } = state;
+  const settings = inputsOf(state);
   const accounts = accountsOf(settings);
-  const isRead = (it: Found) => accounts.some((account) => isReadAs(account, it));
-  const found = inside.flatMap((it) => foundAt(when, it, name)).filter((it) => !isRead(it));
-  const resources = new Map<string, Found>();
-  for (const it of found.flatMap(withPolicies)) {
-    let key = keyOf(it);
-    // Several resources can have the same name, below several parents.
-    while (resources.has(key)) key += " again";
-    resources.set(key, it);
-  }
+  const isRead = (it: Member) => accounts.some((account) => isReadAs(account, it));
+  const members = inside.flatMap((it) => memberAt(when, it, name)).filter((it) => !isRead(it));
+  const issuer = members.find((it) => it.type === ISSUER.type && it.name === ISSUER.name);
+  const list = valueAt(issuer?.inputs, "policies");
+  const policies = Array.isArray(list) ? list : [];
 
   const providers = providersOf(inside.flatMap((it) => it[when] ?? []));
   const [urn] = providers.get("pulumiservice") ?? [];
   const pulumiCloud = all.find((it) => it.urn === urn)?.[when];
-  const apiUrl = pulumiCloud && valueAt(inputsOf(pulumiCloud), "apiUrl");
-  return { name, settings, accounts, resources, providers, apiUrl };
-}
-
-/** Returns the issuer of the component without its policies, and each of them beside it; any other resource as it is. */
-function withPolicies(found: Found): Found[] {
-  const policies = valueAt(found.inputs, "policies");
-  if (keyOf(found) !== keyOf(ISSUER) || !Array.isArray(policies)) return [found];
-  const issuer = { ...found, inputs: without(found.inputs, "policies") };
-  return [issuer, ...policies.map((it) => policyIn(issuer, it))];
+  return {
+    name,
+    settings,
+    accounts,
+    // What is not a list is compared as a whole.
+    members: members.map((it) => {
+      return it === issuer && Array.isArray(list) ? { ...it, inputs: without(it.inputs, "policies") } : it;
+    }),
+    policies: policies.map((inputs) => ({ account: accountIn(inputs), inputs })),
+    providers,
+    pulumiCloud: pulumiCloud && readFields(pulumiCloud.inputs),
+  };
 }
 
 /** Returns the entries of the list of service accounts that have a name. */
@@ -244,24 +233,22 @@ function accountsOf(settings: Fields): Account[] {
   return (Array.isArray(list) ? list : []).flatMap((entry) => {
     const [namespace, name] = [valueAt(entry, "namespace"), valueAt(entry, "name")];
     if (!isFields(entry) || typeof namespace !== "string" || typeof name !== "string") return [];
-    return [{ id: accountId({ namespace, name }), namespace, name, settings: entry }];
+    return [{ id: idOf({ namespace, name }), namespace, name, settings: entry }];
   });
 }
 
 /** Returns whether a resource is a service account that exists already, and is only read. */
-function isReadAs(account: Account, { type, state, resource }: Found): boolean {
+function isReadAs(account: Account, { type, state, resource }: Member): boolean {
   const isOfOthers = valueAt(account.settings, "createServiceAccount") === false;
-  return isOfOthers && type === SERVICE_ACCOUNT && /^read/.test(resource.op) && state.id === account.id;
+  return isOfOthers && type === SERVICE_ACCOUNT && resource.operation === "reads" && state.id === account.id;
 }
 
-/** Returns an allow policy. Its name is that of the service account that it names. */
-function policyIn(issuer: Found, policy: Value): Found {
+/** Returns the service account that the rules of an allow policy name: `NAMESPACE/NAME`. */
+export function accountIn(policy: Value): string | undefined {
   const namespace = valueAt(policy, "rules", NAMESPACE_CLAIM);
   const name = valueAt(policy, "rules", NAME_CLAIM);
   const isNamed = typeof namespace === "string" && typeof name === "string";
-  const id = isNamed ? accountId({ namespace, name }) : "no service account";
-  const inputs = isFields(policy) ? policy : { policy };
-  return { ...issuer, type: ALLOW_POLICY, name: id, title: `Allow policy of ${id}`, inputs };
+  return isNamed ? idOf({ namespace, name }) : undefined;
 }
 
 function providersOf(states: State[]): Map<string, string[]> {
@@ -274,19 +261,17 @@ function providersOf(states: State[]): Map<string, string[]> {
   return providers;
 }
 
-/** Returns a resource at that time. @param component the name that the resource's name begins with, and that is left out. */
-function foundAt(when: When, resource: PlannedResource, component = ""): Found[] {
+/** Returns a resource in one of its states. @param component the name that the resource's name begins with, and that is left out. */
+function memberAt(when: When, resource: PlannedResource, component = ""): Member[] {
   const state = resource[when];
   if (!state) return [];
-  const { type, name, kept, isExternal } = state;
+  const { type, name, options, isExternal } = state;
   const isNamed = component !== "" && name.startsWith(`${component}.`);
   // The name of another one must not be taken for one without the component's.
   const ownName = isNamed ? name.slice(component.length + 1) : JSON.stringify(name);
-  // What a refresh has added to a resource that stays the same, such as a default of the service, the update does not change.
-  const { planned = state } = resource;
-  const inputs = inputsOf(resource.op === "same" ? planned : state);
-  const all = { ...inputs, ...kept, ...(isExternal && { external: true }) };
-  return [{ type, name: ownName, title: titleOf(state), inputs: all, state, resource }];
+  const { protect: _, ...keeping } = options;
+  const inputs = { ...inputsOf(state), ...keeping, ...(isExternal && { external: true }) };
+  return [{ type, name: ownName, title: titleOf(state), inputs, state, resource }];
 }
 
 function titleOf({ type, name }: State): string {
@@ -313,8 +298,8 @@ export function isSameName(one: Value | undefined, other: Value | undefined): bo
 }
 
 /** Returns the outputs of a resource; none if the update creates it again. */
-export function outputsOf(found: Found | undefined): Fields {
-  if (!found) return {};
-  const { state, resource } = found;
-  return resource.isReplaced && state === resource.planned ? {} : readFields(state.outputs);
+export function outputsOf(member: Member | undefined): Fields {
+  if (!member) return {};
+  const { state, resource } = member;
+  return resource.isReplaced && state === resource.newState ? {} : readFields(state.outputs);
 }

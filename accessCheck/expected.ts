@@ -10,16 +10,7 @@ import { sha256 } from "../kubernetes/checksum";
 import { bindingSpec, policySpec } from "../kubernetes/injectionPolicy";
 import { type JobPodArgs, jobPod } from "../kubernetes/jobPod";
 import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, VOLUME_NAME } from "../kubernetes/tokenVolume";
-import {
-  type Account,
-  ALLOW_POLICY,
-  type Found,
-  ISSUER,
-  keyOf,
-  outputsOf,
-  ROLE,
-  type View,
-} from "./components";
+import { type Account, ISSUER, type Member, memberOf, outputsOf, ROLE, type View } from "./components";
 import { allowPolicy, association, injection, ROLE_ANNOTATION, request, trustPolicy } from "./grants";
 import {
   type Fields,
@@ -71,14 +62,14 @@ export function expectedOf(view: View, thumbprints: string[]): Expected[] {
 
 /** Returns what there is once for all service accounts. */
 function commonOf(view: View, thumbprints: string[]): Expected[] {
-  const { settings, accounts, resources } = view;
+  const { settings, accounts } = view;
   const setting = (name: string) => valueAt(settings, name) ?? null;
   const stash = { type: "pulumi:index:Stash", what: "The place where the component stays", isGrant: false };
   const place = { organization: setting("organization"), issuerUrl: setting("issuerUrl") };
   const namespaces = setting("createNamespaces");
   const names = Array.isArray(namespaces) ? namespaces.map(textOf) : [];
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
-  const issuer = resources.get(keyOf(ISSUER));
+  const issuer = memberOf(view, ISSUER);
   const isUnread = valueAt(issuer?.inputs, "policies") !== undefined;
   return [
     { ...stash, name: "oidc-issuer.url", inputs: { input: setting("pulumiApiUrl") } },
@@ -107,25 +98,27 @@ function commonOf(view: View, thumbprints: string[]): Expected[] {
   ];
 }
 
-/** Returns the provider of Pulumi Cloud. The program can pass its own, outside of the component. */
-function providerOf({ settings, resources }: View): Expected[] {
-  const provider = { type: "pulumi:providers:pulumiservice", name: "oidc-issuer", isGrant: true };
-  const found = resources.get(keyOf(provider));
-  if (!found) return [];
-  // The version is that of the SDK.
-  const version = valueAt(found.inputs, "version") ?? null;
-  const inputs = { apiUrl: valueAt(settings, "pulumiApiUrl") ?? null, version };
-  return [{ ...provider, what: "The provider of Pulumi Cloud", inputs }];
+/**
+ * Returns the provider of Pulumi Cloud, unless the program passes its own. What decides where it sends the access token is compared in
+ * compare.ts, wherever it is in the program. The rest is what the provider adds.
+ */
+function providerOf(view: View): Expected[] {
+  const provider = { type: "pulumi:providers:pulumiservice", name: "oidc-issuer" };
+  const member = memberOf(view, provider);
+  if (!member) return [];
+  const { retainOnDelete: _, deletedWith: __, external: ___, ...inputs } = member.inputs;
+  return [{ ...provider, what: "The provider of Pulumi Cloud", inputs, isGrant: true }];
 }
 
 /** Returns the thumbprints that an issuer must have: registered ones, since the program reads others in no preview. */
-function thumbprintsOf({ settings }: View, issuer: Found | undefined, chosen: string[]): Value {
+function thumbprintsOf({ settings }: View, issuer: Member | undefined, chosen: string[]): Value {
   const { inputs, outputs } = issuer?.resource.recorded ?? {};
   const recorded = [inputs, outputs].flatMap((it) => valueAt(readFields(it), "thumbprints") ?? []);
   const known = [...new Set([...recorded, ...chosen])].filter((it) => typeof it === "string");
   const isKnown = (it: Value) => known.some((other) => other.toLowerCase() === textOf(it).toLowerCase());
-  const found = valueAt(issuer?.inputs, "thumbprints");
-  if (Array.isArray(found) && found.length > 0 && found.every(isKnown)) return found;
+  const registered = valueAt(issuer?.inputs, "thumbprints");
+  const isOwn = Array.isArray(registered) && registered.length > 0 && registered.every(isKnown);
+  if (isOwn) return registered;
   return valueAt(settings, "issuerUrl") === UNKNOWN ? UNKNOWN : known;
 }
 
@@ -141,10 +134,11 @@ function kubernetesObject(apiVersion: string, kind: string, metadata: Fields, ot
 }
 
 /** Returns what a service account is, and what grants it its token and its role. */
-function identityOf({ settings: component, resources }: View, account: Account): Expected[] {
+function identityOf(view: View, account: Account): Expected[] {
+  const { settings: component } = view;
   const { namespace, name, settings } = account;
   const own = { name: `${namespace}.${name}`, isGrant: true };
-  const role = resources.get(keyOf({ ...own, type: ROLE }));
+  const role = memberOf(view, { ...own, type: ROLE });
   const ofRole = (output: string) => valueAt(outputsOf(role), output) ?? new OutputOf(role?.state.urn ?? "");
   const kind = valueAt(settings, "awsRole");
   const annotations: Fields = kind === "irsa" ? { [ROLE_ANNOTATION]: ofRole("arn") } : {};
@@ -161,7 +155,6 @@ function identityOf({ settings: component, resources }: View, account: Account):
   };
   return [
     { ...own, type: "eks-pulumi-oidc:index:WorkloadIdentity", what: "Its component", inputs: {} },
-    { ...own, type: ALLOW_POLICY, name: account.id, what: "Its allow policy", inputs: allowPolicy(account) },
     ...roleOf(component, account, ofRole("name")),
     ...(kind === "pod-identity" ? [ofPodIdentity] : []),
     ...(valueAt(settings, "createServiceAccount") === false ? [] : [serviceAccount]),
@@ -210,7 +203,8 @@ function roleOf(component: Fields, account: Account, roleName: Value): Expected[
 }
 
 /** Returns what the pods of a service account mount, and the Job that tests it. */
-function exchangeOf({ settings: component, resources }: View, account: Account): Expected[] {
+function exchangeOf(view: View, account: Account): Expected[] {
+  const { settings: component } = view;
   const { namespace, name, settings } = account;
   const data = { ...request(component, account), [SCRIPT_FILE]: EXCHANGE_SCRIPT };
   const configMapName = `${name}${CONFIG_MAP_SUFFIX}`;
@@ -227,7 +221,7 @@ function exchangeOf({ settings: component, resources }: View, account: Account):
   const command = valueAt(settings, "command");
   const pod = ownPod({
     serviceAccountName: name,
-    configMap: nameOf(resources.get(keyOf(configMap)), configMapName),
+    configMap: nameOf(memberOf(view, configMap), configMapName),
     tokenAudience: valueAt(settings, "tokenAudience") ?? null,
     image: valueAt(component, "image") ?? null,
     command: Array.isArray(command) ? command.map(textOf) : [],
@@ -251,8 +245,8 @@ function exchangeOf({ settings: component, resources }: View, account: Account):
 }
 
 /** Returns the name of an object, which is known if it is deployed. */
-function nameOf(found: Found | undefined, name?: string): Value {
-  return valueAt(outputsOf(found), "metadata", "name") ?? new OutputOf(found?.state.urn ?? "", name);
+function nameOf(object: Member | undefined, name?: string): Value {
+  return valueAt(outputsOf(object), "metadata", "name") ?? new OutputOf(object?.state.urn ?? "", name);
 }
 
 /** Returns the pod of this clone. What is not known stays in it as it is. */
@@ -270,13 +264,14 @@ const ADMISSION = "admissionregistration.k8s.io/v1";
  * Returns the admission policy, and its binding; none if no pod is injected. Which pods it changes, and for which audience, is built a
  * second time; the rest of it is that of this clone.
  */
-function injectionOf({ accounts, resources }: View): Expected[] {
+function injectionOf(view: View): Expected[] {
+  const { accounts } = view;
   const injected = accounts.filter(({ settings }) => valueAt(settings, "injectToken") === true);
   if (injected.length === 0) return [];
   const own = { name: "inject-token", isGrant: true };
-  const found = resources.get(keyOf({ ...own, type: `kubernetes:${ADMISSION}:MutatingAdmissionPolicy` }));
+  const policy = memberOf(view, { ...own, type: `kubernetes:${ADMISSION}:MutatingAdmissionPolicy` });
   // It contains the name of the stack, and decides nothing.
-  const chosen = valueAt(found?.inputs, "metadata", "name");
+  const chosen = valueAt(policy?.inputs, "metadata", "name");
   const name = typeof chosen === "string" ? chosen : null;
   const selection = injection(injected);
   const ofClone = policySpec([], "") as unknown as Fields;
@@ -286,7 +281,7 @@ function injectionOf({ accounts, resources }: View): Expected[] {
     matchConditions: withExpression("service-account", selection.serviceAccount, ofClone.matchConditions),
     variables: withExpression("audiences", selection.audiences, ofClone.variables),
   };
-  const binding = bindingSpec<Value>(nameOf(found, name ?? undefined));
+  const binding = bindingSpec<Value>(nameOf(policy, name ?? undefined));
   return [
     {
       ...own,

@@ -89,22 +89,15 @@ export function tokenOf(requested: Fields): string {
 }
 
 /**
- * Returns the service accounts whose settings grant them the access token of this one. The organization token of an administrator
- * includes the others.
+ * Returns the owner of the access token of a service account, in a form in which two of them are the same if the owner is: Pulumi Cloud
+ * does not distinguish names by their case.
  *
- * @param others the component that has those service accounts.
+ * @returns undefined if it is not known: two that are not known can differ.
  */
-export function sharersOf({ settings }: View, account: Account, others: View): Account[] {
-  const { tokenType, tokenScope } = request(settings, account);
-  const isGranted = (other: Account) => {
-    const granted = request(others.settings, other).tokenScope;
-    // Two that are not known can differ.
-    if (typeof granted !== "string" || typeof tokenScope !== "string") return false;
-    if (tokenType === "organization" && granted === "admin") return true;
-    // No two types have the same scope, and Pulumi Cloud does not distinguish names by their case.
-    return granted.toLowerCase() === tokenScope.toLowerCase();
-  };
-  return others.accounts.filter((other) => other !== account && isGranted(other));
+export function ownerOf({ settings }: View, account: Account): string | undefined {
+  const { tokenType, tokenScope, organization, apiUrl } = request(settings, account);
+  const parts = [apiUrl, organization, tokenType, tokenScope];
+  return parts.every((part) => typeof part === "string") ? parts.join(" ").toLowerCase() : undefined;
 }
 
 /** What an admission policy compares with a list of `NAMESPACE/NAME`. */

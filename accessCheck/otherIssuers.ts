@@ -1,18 +1,26 @@
 // The two rules about the rest of a program, since no name shows what they find: another issuer of the same cluster, with policies
 // that the component does not know, and a resource that can replace the policies of the component's issuer.
 
-import { type Found, ISSUER, isSameName, keyOf, type PlannedComponent } from "./components";
+import {
+  ISSUER,
+  isSameName,
+  type Member,
+  memberOf,
+  type PlannedComponent,
+  type RemainingComponent,
+} from "./components";
 import { type Fields, isOpaque, jsonOf, SECRET, UNKNOWN, type Value, valueAt } from "./values";
 
 const USE_ISSUER =
   "If it is for another issuer, write them as policies of a pulumiservice.OidcIssuer instead.";
 
 /** Returns a sentence for each of them. Both interfaces of the provider count, `pulumiservice` and `pulumiservice.api.auth`. */
-export function otherIssuerFindings({ after: { settings }, others, all }: PlannedComponent): string[] {
+export function otherIssuerFindings({ after: { settings }, others, all }: RemainingComponent): string[] {
   return others.flatMap((other) => {
     const { type, title, inputs, resource } = other;
     // What is only read is not created by this program.
-    if (resource.op === "read" || !isOfOrganization(inputs, valueAt(settings, "organization"))) return [];
+    if (resource.operation === "reads" || !isOfOrganization(inputs, valueAt(settings, "organization")))
+      return [];
     // What it replaces is decided by its policyId, which does not say the issuer: UpdateAuthPolicies of the API.
     if (/^pulumiservice:.*:(Auth)?Policy$/.test(type)) {
       return [`${title} can replace the allow policies of any issuer. ${USE_ISSUER}`];
@@ -33,18 +41,17 @@ export function otherIssuerFindings({ after: { settings }, others, all }: Planne
 }
 
 /** Returns whether an issuer is that of a component whose cluster does not exist yet. */
-function isOfNewCluster({ after: { settings, resources } }: PlannedComponent, issuer: Found): boolean {
-  const own = resources.get(keyOf(ISSUER));
-  return own?.resource === issuer.resource && valueAt(settings, "issuerUrl") === UNKNOWN;
+function isOfNewCluster({ after }: PlannedComponent, issuer: Member): boolean {
+  const own = memberOf(after, ISSUER);
+  return own?.resource === issuer.resource && valueAt(after?.settings, "issuerUrl") === UNKNOWN;
 }
 
 /** Returns whether it can be in the organization, which the resources of Pulumi Cloud call by three names. */
 function isOfOrganization(inputs: Fields, own: Value | undefined): boolean {
-  const names = ["organization", "organizationName", "orgName"].map((key) => valueAt(inputs, key));
-  const organization = names.find(Boolean);
+  const names = ["organization", "organizationName", "orgName"].flatMap((key) => valueAt(inputs, key) ?? []);
   // In a path of the API, another text, such as `x/../NAME`, can lead to any organization.
-  const isName = typeof organization === "string" && /^[\w-]+$/.test(organization);
-  return !isName || isSameName(organization, own);
+  const isName = (name: Value) => typeof name === "string" && /^[\w-]+$/.test(name);
+  return names.length === 0 || names.some((name) => !isName(name) || isSameName(name, own));
 }
 
 /** Returns the form of a URL that all of its spellings have. */

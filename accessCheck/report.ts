@@ -1,121 +1,136 @@
-// How a component is reported: what changes, which access token and which role each service account has, and whether all of it is as
-// its settings say. Lines for a terminal; in Markdown, they are in a code block.
+// How a component is reported: which settings change, which access token and which role each service account has, and whether all of it
+// is as its settings say. Lines for a terminal; in Markdown, they are in a code block.
 
-import type { Change } from "./changes";
 import type { Comparison, Finding } from "./compare";
-import {
-  type Account,
-  ALLOW_POLICY,
-  isSameName,
-  keyOf,
-  type PlannedComponent,
-  ROLE,
-  type View,
-} from "./components";
-import { ROLE_ANNOTATION, request, sharersOf, tokenOf } from "./grants";
+import { type Account, isRemaining, type PlannedComponent, type RemainingComponent } from "./components";
+import { ownerOf, ROLE_ANNOTATION, request, tokenOf } from "./grants";
+import type { SettingsChange } from "./settingsChanges";
 import { paint, plural, tableRow, textRow, visible, width, wrap } from "./terminal";
+import type { Row } from "./updateList";
 import { isOpaque, type Value, valueAt } from "./values";
 
 /** What is reported about one component. */
-export interface Report extends Comparison {
-  component: PlannedComponent;
+export interface Report extends Omit<Comparison, "deviations"> {
+  component: RemainingComponent;
   /** Sentences for the line of a service account, or for all of them. */
   notes?: { account?: string; text: string }[];
 }
 
 const HEADER = ["Service account", "Access token", "IAM role", "Compared"];
 
-/** At most this many names of service accounts are printed in a sentence. */
-const SHOWN_NAMES = 5;
-
 const NOT_KNOWN = "not known yet";
 const AS_SETTINGS_SAY = "as its settings say";
 
-const TEAM_NOTE = "What a team may do is not checked.";
-const NOT_KNOWN_NOTE = `${NOT_KNOWN}: it depends on a setting that is known after the update only.`;
+const TEAM_NOTE = "Team permissions aren't checked.";
+const NOT_KNOWN_NOTE = `${NOT_KNOWN}: it is known after the update only.`;
 
 /** Returns the service accounts as lines: one for each with its token and its role, and below it what was found. */
-export function accessLines({ component, findings, open, notes = [] }: Report): string[] {
+export function accessLines(report: Report): string[] {
+  const { component, findings, notes = [] } = report;
   const { after: view } = component;
   const table = view.accounts.map((account) => [
     account.id,
     tokenOf(request(view.settings, account)),
-    roleText(account),
-    verdictOn(account, findings, open),
+    roleText(account, report),
+    verdictOn(account, report),
   ]);
   const widths = columnWidths([HEADER, ...table]);
   const rows = view.accounts.flatMap((account, index) => {
     const own = findings.filter((finding) => finding.account === account.id);
     const ofNotes = notes.filter((note) => note.account === account.id).map(({ text }) => text);
-    const isEqual = table[index]?.includes(AS_SETTINGS_SAY);
+    const isEqual = table[index]?.at(-1) === AS_SETTINGS_SAY && !isAdmin(account);
     return [
-      ...tableRow(table[index] ?? [], widths).map((line) => paint(isEqual ? "green" : "yellow", line)),
-      ...[...detailsOf(component, account), ...ofNotes].flatMap((text) => wrap(text, 4)),
-      ...own.flatMap(({ text }) => wrap(text, 4).map((line) => paint("yellow", line))),
+      ...tableRow(table[index] ?? [], widths).map((line) => paint(isEqual ? "green" : "bold", line)),
+      ...(isAdmin(account) ? wrap(ADMIN_TEXT, 4).map((line) => paint("bold", line)) : []),
+      ...[...detailsOf(account), ...ofNotes].flatMap((text) => wrap(text, 4)),
+      ...own.flatMap(({ text }) => wrap(text, 4).map((line) => paint("red", line))),
     ];
   });
   const ofAll = findings.filter(({ account }) => !view.accounts.some(({ id }) => id === account));
-  const verdictColor = findings.length > 0 ? "yellow" : "green";
   return [
     ...tableRow(HEADER, widths).map((line) => paint("bold", line)),
     ...rows,
-    ...ofAll.flatMap(({ text }) => ["", ...wrap(text, 2).map((line) => paint("yellow", line))]),
-    ...notesOf(view, open, notes).flatMap((text) => ["", ...wrap(text, 2, 2)]),
+    ...ofAll.flatMap(({ text }) => ["", ...wrap(text, 2).map((line) => paint("red", line))]),
+    ...notesOf(report).flatMap((text) => ["", ...wrap(text, 2, 2)]),
     "",
-    ...wrap(verdictOf(view, findings, open), 2).map((line) => paint(verdictColor, line)),
+    ...wrap(verdictOf(report), 2).map((line) => paint(findings.length > 0 ? "red" : "green", line)),
   ];
 }
 
-function verdictOf({ accounts }: View, findings: Finding[], open: string[]): string {
-  const compared = plural(accounts.length, "service account");
+function verdictOf({ component, findings, unknown, unknownRoles }: Report): string {
+  const compared = plural(component.after.accounts.length, "service account");
   if (findings.length > 0) {
     return `${plural(findings.length, "finding")}, ${compared}: not as the settings say.`;
   }
-  if (open.length > 0) return `${compared}: as the settings say, as far as they are known.`;
-  return `${compared}: as the settings say.`;
+  const isKnown = unknown.length + unknownRoles.length === 0;
+  return `${compared}: as the settings say${isKnown ? "." : ", as far as they are known."}`;
 }
 
 /** Says whether everything that is created for a service account, and for all of them, is as its settings say. */
-function verdictOn({ id }: Account, findings: Finding[], open: string[]): string {
-  if (findings.some(({ account = id }) => account === id)) return "see below";
-  return open.includes(id) ? NOT_KNOWN : AS_SETTINGS_SAY;
+function verdictOn({ id }: Account, { findings, unknown }: Report): string {
+  if (findings.some(({ account = id }: Finding) => account === id)) return "see below";
+  return unknown.includes(id) ? NOT_KNOWN : AS_SETTINGS_SAY;
 }
 
 const ROLES: Record<string, string> = { irsa: "by IRSA", "pod-identity": "by Pod Identity", none: "none" };
 
-function roleText({ settings }: Account): string {
+function roleText({ id, settings }: Account, { unknownRoles }: Report): string {
+  if (unknownRoles.includes(id)) return NOT_KNOWN;
   const kind = String(valueAt(settings, "awsRole"));
   return ROLES[kind] ?? kind;
 }
 
-function notesOf(view: View, open: string[], notes: Report["notes"] = []): string[] {
+function notesOf({ component, unknown, unknownRoles, notes = [] }: Report): string[] {
+  const { accounts } = component.after;
   const isOff = ({ settings }: Account) => {
     const rule = valueAt(settings, "audienceRule");
     return rule !== true && !isOpaque(rule);
   };
-  const withoutRule = view.accounts.filter(isOff).map(({ id }) => id);
+  const withoutRule = accounts.filter(isOff).map(({ id }) => id);
   return [
-    ...(view.accounts.some(({ settings }) => valueAt(settings, "tokenType") === "team") ? [TEAM_NOTE] : []),
+    ...(accounts.some(({ settings }) => valueAt(settings, "tokenType") === "team") ? [TEAM_NOTE] : []),
+    ...sameOwnerNotes(component),
     ...(withoutRule.length > 0
       ? [
-          `Any audience is accepted in the ID tokens of ${someOf(withoutRule)}: audienceRule is off. See docs/token-types.md`,
+          `Any audience is accepted in the ID tokens of ${withoutRule.join(", ")}: audienceRule is off. See docs/token-types.md`,
         ]
       : []),
-    ...(open.length > 0 ? [NOT_KNOWN_NOTE] : []),
+    ...(unknown.length + unknownRoles.length > 0 ? [NOT_KNOWN_NOTE] : []),
     ...notes.flatMap(({ account, text }) => (account === undefined ? [text] : [])),
   ];
 }
 
+/** Returns a note for each owner as which several service accounts act: of this component, and of the others. */
+function sameOwnerNotes({ after, all, name }: RemainingComponent): string[] {
+  const owned = all.filter(isRemaining).flatMap((component) => {
+    const { after: view } = component;
+    return view.accounts.map((account) => ({
+      owner: ownerOf(view, account),
+      id: component.name === name ? account.id : `${account.id} of ${component.name}`,
+    }));
+  });
+  const owners = new Set(after.accounts.flatMap((account) => ownerOf(after, account) ?? []));
+  return [...owners].flatMap((owner) => {
+    const ids = owned.filter((it) => it.owner === owner).map(({ id }) => id);
+    const account = after.accounts.find((it) => ownerOf(after, it) === owner);
+    if (!account || ids.length < 2) return [];
+    const token = tokenOf(request(after.settings, account));
+    return [`These service accounts act as the same ${token}: ${ids.join(", ")}.`];
+  });
+}
+
+const ADMIN_TEXT = "this token can do everything in the organization";
+
+function isAdmin({ settings }: Account): boolean {
+  return valueAt(settings, "organizationAdmin") === true;
+}
+
 /** Returns what a reader may not expect of a service account. */
-function detailsOf(component: PlannedComponent, account: Account): string[] {
-  const { namespace, name, settings } = account;
+function detailsOf({ namespace, name, settings }: Account): string[] {
   const isSetTo = (setting: string, value: Value) => valueAt(settings, setting) === value;
-  const isAdmin = isSetTo("organizationAdmin", true);
   const isUntested = isSetTo("injectToken", true) && isSetTo("runJob", false);
   const isAnnotatedByOthers = isSetTo("awsRole", "irsa") && isSetTo("createServiceAccount", false);
   return [
-    ...(isAdmin ? ["this token can do everything in the organization"] : []),
-    ...sharersText(sharersIn(component, account)),
     ...(isUntested ? ["injectToken adds the exchange to its pods, and no Job tests it"] : []),
     ...(isAnnotatedByOthers
       ? [`annotate it yourself with ${ROLE_ANNOTATION}, or its pods do not have the role`]
@@ -126,48 +141,38 @@ function detailsOf(component: PlannedComponent, account: Account): string[] {
   ];
 }
 
-/** Returns the names of those who are granted the same token: of this component, and of the others. */
-function sharersIn(component: PlannedComponent, account: Account): string[] {
-  return component.all.flatMap((other) => {
-    if (other.isDeleted || !isSameOrganization(other.after, component.after)) return [];
-    const sharers = sharersOf(component.after, account, other.after);
-    return sharers.map(({ id }) => (other === component ? id : `${id} of ${other.name}`));
-  });
-}
-
-/** Returns whether two components have the same organization of the same Pulumi Cloud, as far as is known. */
-function isSameOrganization(one: View, other: View): boolean {
-  return ["organization", "pulumiApiUrl"].every((name) => {
-    return isSameName(valueAt(one.settings, name), valueAt(other.settings, name));
-  });
-}
-
-/** Says whom `(+N)` counts. */
-function sharersText(others: string[]): string[] {
-  if (others.length === 0) return [];
-  return [`(+${others.length}) the same access token: ${someOf(others)}`];
-}
-
-/** Returns the first names of a list, and how many more there are. */
-function someOf(names: string[]): string {
-  const more = names.length - SHOWN_NAMES;
-  return `${names.slice(0, SHOWN_NAMES).join(", ")}${more > 0 ? `, and ${more} more` : ""}`;
-}
-
-const NO_CHANGE = "Nothing changes for this component.";
-
-/** Returns what an update changes as lines. */
-export function changeLines(changes: Change[]): string[] {
-  if (changes.length === 0) return [paint("green", `  ${NO_CHANGE}`)];
+/** Returns what an update changes in the settings as lines. */
+export function settingsLines(changes: SettingsChange[]): string[] {
+  if (changes.length === 0) return [paint("green", "  None.")];
   const subjectWidth = Math.min(40, Math.max(...changes.map(({ subject }) => visible(subject).length)));
   const widths = ["changed".length, subjectWidth];
   return changes.flatMap(({ subject, kind, details }) => {
     const [first = "", ...others] = details;
-    const lines = [
+    return [
       ...textRow([kind, subject], widths, first),
       ...others.flatMap((detail) => textRow(["", ""], widths, detail)),
     ];
-    return lines.map((line) => paint(kind === "removed" ? "dim" : "yellow", line));
+  });
+}
+
+/** The columns of a verb. */
+const VERB_WIDTH = "still has".length;
+
+/** Returns what an update does as lines: all names of each row, and all of its details. */
+export function updateLines(rows: Row[]): string[] {
+  return rows.flatMap(({ what, type, names, details }) => {
+    const [name, ...others] = names;
+    const verb = textRow(
+      [what],
+      [VERB_WIDTH],
+      others.length === 0 && name !== undefined ? `${type} ${name}` : type,
+    );
+    const indent = VERB_WIDTH + 6;
+    return [
+      ...verb,
+      ...(others.length > 0 ? wrap(names.join(", "), indent, indent) : []),
+      ...details.flatMap((detail) => wrap(detail, indent)),
+    ];
   });
 }
 
@@ -180,13 +185,7 @@ function columnWidths(table: string[][]): number[] {
   return [Math.min(account, left - tokenWidth), tokenWidth, role, compared];
 }
 
-/** Returns the trust policy (null without an IAM role) and the allow policy of each service account, by `NAMESPACE/NAME`. */
-export function generatedPolicies({ after: { accounts, resources } }: PlannedComponent): object {
-  const entries = accounts.map(({ id, namespace, name }) => {
-    const role = resources.get(keyOf({ type: ROLE, name: `${namespace}.${name}` }));
-    const policy = resources.get(keyOf({ type: ALLOW_POLICY, name: id }));
-    const trustPolicy = valueAt(role?.inputs, "assumeRolePolicy") ?? null;
-    return [id, { trustPolicy, allowPolicy: policy?.inputs ?? null }];
-  });
-  return Object.fromEntries(entries);
+/** Returns the components of a plan that it deletes, as a sentence each. */
+export function deletedText({ name }: PlannedComponent): string {
+  return `The update deletes component ${name}, so nothing of it is compared.`;
 }

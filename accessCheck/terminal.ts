@@ -1,6 +1,7 @@
 // Lines for a terminal.
 
 import { styleText } from "node:util";
+import { isObject } from "../kubernetes/plainObject";
 
 /** Returns the columns of a line: those of the terminal, but at least 80 and at most 120. */
 export function width(): number {
@@ -26,21 +27,22 @@ export function visible(text: string): string {
   });
 }
 
-/** Returns a value as JSON in ASCII, in which no character changes a terminal or a page. */
-export function printableJson(value: object): string {
-  return JSON.stringify(value, null, 2).replaceAll(/[^\n -~]/g, (character) => {
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  });
-}
-
-/** Returns text without access tokens and ID tokens: `pul-` and 40 digits; three parts in base64, the first an object. */
+/** Returns text without access tokens, `pul-` and 40 digits, and without ID tokens. */
 export function withoutTokens(text: string): string {
-  return text.replace(/pul-[0-9a-f]{40}|eyJ[\w-]+\.[\w-]+\.[\w-]+/g, "[redacted]");
+  return text
+    .replaceAll(/pul-[0-9a-f]{40}/g, REDACTED)
+    .replaceAll(/(eyJ[\w-]+)\.[\w-]+\.[\w-]+/g, (token, header) => (isJsonHeader(header) ? REDACTED : token));
 }
 
-/** Returns a word for a command that the reader can copy: quoted for a shell if it has to be. */
-export function shellQuoted(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
+const REDACTED = "[redacted]";
+
+/** Returns whether the first part of a token is an object of JSON in base64. The name of a host can begin like one. */
+function isJsonHeader(part: string): boolean {
+  try {
+    return isObject(JSON.parse(Buffer.from(part, "base64url").toString()));
+  } catch {
+    return false;
+  }
 }
 
 /** Returns a number with its noun, such as `2 findings`. */

@@ -118,6 +118,19 @@ export function fieldsIn(list: Value | undefined): Fields[] {
   return Array.isArray(list) ? list.filter(isFields) : [];
 }
 
+/** Returns the paths of the secrets in a value, such as `["image"]`. */
+export function secretsIn(value: Value | undefined, path: string[] = []): string[][] {
+  if (value === SECRET) return [path];
+  if (!isContainer(value)) return [];
+  return Object.entries(value).flatMap(([key, element]) => secretsIn(element, [...path, key]));
+}
+
+/** Returns the outputs in a value. */
+export function outputsIn(value: Value | undefined): OutputOf[] {
+  if (value instanceof OutputOf) return [value];
+  return isContainer(value) ? Object.values(value).flatMap(outputsIn) : [];
+}
+
 /** Returns an object without some of its keys. */
 export function without(fields: Fields, ...keys: string[]): Fields {
   return Object.fromEntries(Object.entries(fields).filter(([key]) => !keys.includes(key)));

@@ -33,8 +33,9 @@ export function allowPolicies(
 }
 
 /**
- * Creates the team that the workflows act as. It can read these stacks, open these environments and, for `npm start -- --live`,
- * read the organization's OIDC issuers and teams: https://www.pulumi.com/docs/administration/reference/rbac-scopes/org-settings/
+ * Creates the team that the workflows act as. It can read these stacks, open these environments and, for a preview with a refresh,
+ * read the organization's OIDC issuers with their policies, which only admins can by default:
+ * https://www.pulumi.com/docs/administration/reference/rbac-scopes/org-settings/
  */
 export function createTeam(
   organization: string,
@@ -78,7 +79,7 @@ export function createTeam(
       name,
       permissions: {
         __type: "PermissionDescriptorAllow",
-        permissions: ["auth_policies:read", "oidc_issuers:read", "team:read"],
+        permissions: ["auth_policies:read", "oidc_issuers:read"],
       },
     },
     { provider },

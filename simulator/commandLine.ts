@@ -1,11 +1,11 @@
-// The command line of `npm start`: simulates a stack, checks a plan (--plan), or checks what is deployed (--live).
+// The command line of `npm start`: simulates a stack, or checks a plan (--plan).
 //
 // Each of them is loaded only when it is needed: Pulumi's SDK alone takes a second.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { shellQuoted, visible } from "../accessCheck/terminal";
+import { visible } from "../accessCheck/terminal";
 import { readOptions, USAGE } from "./options";
 import { requireExecution, requireNode, requirePrograms } from "./requiredPrograms";
 
@@ -19,37 +19,16 @@ async function start(args: string[]): Promise<number> {
     console.log(USAGE);
     return 0;
   }
-  if (options.live) {
-    const { startLiveCheck }: typeof import("../accessCheck/live") = require("../accessCheck/live");
-    const { stack = onlyStack(options.cwd), cwd = ROOT } = options;
-    return startLiveCheck({ stack, cwd });
-  }
   // The reader may stop reading: `npm start | head`. What was found decides the exit code all the same.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   if (options.plan !== undefined) {
     const { checkPlan }: typeof import("../accessCheck/checkPlan") = require("../accessCheck/checkPlan");
-    return checkPlan(options.plan, options);
+    return checkPlan(options.plan, { ...options, expectNoChanges: options["expect-no-changes"] });
   }
   requirePrograms();
   await prepareEmulators();
   const { simulateStack }: typeof import("./simulateStack") = require("./simulateStack");
   return simulateStack(ROOT, options);
-}
-
-/**
- * Returns the stack of a live check that names none.
- *
- * @param cwd the directory of another program.
- * @throws Error if its project does not have exactly one stack.
- */
-function onlyStack(cwd: string | undefined): string {
-  const { findStack }: typeof import("./stackFile") = require("./stackFile");
-  const command = `npm start -- --live${cwd === undefined ? "" : ` --cwd ${shellQuoted(cwd)}`}`;
-  const found = findStack(cwd ?? ROOT, undefined, command);
-  if (found) return found.name;
-  throw new Error(
-    `This project does not have a stack file with your own settings. To check a deployed stack: ${command} --stack NAME`,
-  );
 }
 
 /** Prepares this process for emulators, with a directory that is gone when the process ends. */

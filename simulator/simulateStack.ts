@@ -1,10 +1,9 @@
 // The simulation of one stack: runs the program against the emulators, and compares what it registers with the settings.
 
 import { comparisonOf, type Finding } from "../accessCheck/compare";
-import { type Account, readComponents, type View } from "../accessCheck/components";
+import { type Account, isRemaining, readComponents, type View } from "../accessCheck/components";
 import { planFrom } from "../accessCheck/plan";
-import { generatedPolicies } from "../accessCheck/report";
-import { formatOf, type Output, openScreen, type ReportOptions, type Screen } from "../accessCheck/screen";
+import { type Output, openScreen, type ReportOptions, type Screen } from "../accessCheck/screen";
 import { visible } from "../accessCheck/terminal";
 import { fieldsAt, textOf, valueAt } from "../accessCheck/values";
 import {
@@ -35,6 +34,8 @@ const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your
 export interface Options extends ReportOptions {
   /** The name of the stack; by default, the only one of the project. */
   stack?: string;
+  /** Prints each resource and the output of each Job, even where there are many. */
+  verbose?: boolean;
 }
 
 /**
@@ -49,11 +50,11 @@ export async function simulateStack(
   options: Options,
   output: Output = console,
 ): Promise<number> {
-  const screen = openScreen(formatOf(options), output);
+  const screen = openScreen(options, output);
   try {
     const source = chooseStack(directory, options.stack, screen);
     const exitCode = await simulate(directory, source, options, screen);
-    screen.lastLine("Simulation");
+    screen.lastLine("Compared with the settings, by a simulation only.");
     return exitCode;
   } catch (error) {
     screen.error(error);
@@ -79,7 +80,7 @@ function chooseStack(directory: string, name: string | undefined, screen: Screen
 async function simulate(
   directory: string,
   source: StackSource,
-  { policies = false, verbose = false }: Options,
+  { verbose = false }: Options,
   screen: Screen,
 ): Promise<number> {
   const stackFile = readStackFile(directory, source);
@@ -101,17 +102,12 @@ async function simulate(
     const program = runProgram(simulation, { ...stack, registered, onWarning: screen.notes });
     const [outcome] = await Promise.allSettled([program]);
     const hasFailedJob = registered.some(({ failure }) => failure !== undefined);
-    if (!policies) printRun(registered, jobs, { verbose, showAll: verbose || hasFailedJob }, screen);
+    printRun(registered, jobs, { verbose, showAll: verbose || hasFailedJob }, screen);
     // A Job that fails ends the update, but not the comparison.
     if (outcome.status === "rejected" && !hasFailedJob) throw withPositions(outcome.reason, stackFile);
 
     const [component] = readComponents(planOf(registered, simulation.issuer.url, region));
-    if (!component) throw new Error("The program registers no PulumiCloudAccess.");
-    if (policies) {
-      screen.notes(...regionNotes(stackFile));
-      screen.json(generatedPolicies(component));
-      return 0;
-    }
+    if (!component || !isRemaining(component)) throw new Error("The program registers no PulumiCloudAccess.");
     const comparison = comparisonOf(component, [simulation.issuer.thumbprint]);
     const findings = [
       ...comparison.findings,

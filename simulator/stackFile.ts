@@ -53,26 +53,21 @@ export const TEMPLATE_STACK = {
 };
 
 /**
- * Returns the stack that a command is about.
+ * Returns the stack to simulate.
  *
  * @param directory of the project.
  * @param name from the command line, with or without `ORGANIZATION/`. Without it, the project's only stack, apart from an
  *     unchanged `Pulumi.dev.yaml`.
- * @param command to which the reader can add `--stack`.
  * @returns undefined without a name, if the project does not have its own stack.
  * @throws Error that lists the stacks if the named one does not exist, or if there are several and none is named.
  */
-export function findStack(
-  directory: string,
-  name: string | undefined,
-  command = "npm start --",
-): StackSource | undefined {
+export function findStack(directory: string, name: string | undefined): StackSource | undefined {
   const stacks = stacksIn(directory);
   const [only, ...others] = stacks.filter((stack) => !isAsInTemplate(directory, stack));
   const found = name?.split("/").at(-1) ?? only;
   if (found === undefined) return undefined;
 
-  const list = `Stacks in this directory: ${stacks.join(", ")}. To choose one: ${command} --stack NAME`;
+  const list = `Stacks in this directory: ${stacks.join(", ")}. To choose one: npm start -- --stack NAME`;
   if (name === undefined && others.length > 0) throw new Error(`This project has several stacks. ${list}`);
   if (!stacks.includes(found)) {
     const advice = stacks.length > 0 ? list : "To add it: pulumi config set KEY VALUE";

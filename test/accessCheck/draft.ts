@@ -1,11 +1,12 @@
 // A plan of the program as values, which a test changes before it is read. plan.engine.test.ts has plans of the real engine.
 
 import assert from "node:assert/strict";
-import { changesIn } from "../../accessCheck/changes";
+import { isDeepStrictEqual } from "node:util";
 import { comparisonOf } from "../../accessCheck/compare";
-import { readComponents } from "../../accessCheck/components";
-import { elsewhereLines } from "../../accessCheck/elsewhere";
+import { isRemaining, readComponents } from "../../accessCheck/components";
 import { planFrom, type Step } from "../../accessCheck/plan";
+import { settingsChanges } from "../../accessCheck/settingsChanges";
+import { type Row, updateRows } from "../../accessCheck/updateList";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import { type Settings, stackOf, startCluster } from "../support/stack";
 
@@ -91,7 +92,8 @@ export async function changedPlan(settings: Settings): Promise<Draft> {
   const now = newSteps(await register({ ...SETTINGS, ...settings }), isNew);
   const planned = now.map((step) => {
     const { oldState } = old.find(({ urn }) => urn === step.urn) ?? {};
-    return { ...step, op: oldState ? "update" : "create", oldState };
+    const isSame = isDeepStrictEqual(oldState?.inputs, step.newState?.inputs);
+    return { ...step, op: oldState ? (isSame ? "same" : "update") : "create", oldState };
   });
   const left = old.filter(({ urn }) => !now.some((it) => it.urn === urn));
   return new Draft([...planned, ...left.map((step) => ({ ...step, op: "delete", newState: null }))]);
@@ -141,7 +143,11 @@ function stateOf({ urn, type, inputs, parent, provider }: Registration, register
   const ofPackage = `urn:pulumi:dev::eks-pulumi-oidc::pulumi:providers:${type.split(":")[0]}::default::${UNKNOWN}`;
   // A simulation does not see this option.
   const options = type === "kubernetes:core/v1:Namespace" ? { retainOnDelete: true } : {};
-  return { urn, type, inputs, parent, provider: provider || ofPackage, propertyDependencies, ...options };
+  const isComponent = type.startsWith("eks-pulumi-oidc:");
+  return {
+    ...{ urn, type, inputs, parent, propertyDependencies, ...options },
+    ...(!isComponent && { provider: provider || ofPackage }),
+  };
 }
 
 /** Returns what the program registers, on a cluster whose issuer is always the same. */
@@ -150,7 +156,8 @@ async function register(settings: Settings): Promise<Registration[]> {
   const { registered } = await runProgram(simulation, stackOf(settings)).finally(simulation.close);
   const issuerUrl = simulation.issuer.url.replace("https://", "");
   const json = JSON.stringify(registered).replaceAll(issuerUrl, ISSUER_URL);
-  return JSON.parse(json.replaceAll(/(?<=pulumi-oidc-[\w-]+-)[0-9a-f]{26}/g, "0".repeat(26)));
+  const named = json.replaceAll(/(?<=pulumi-oidc-[\w-]+-)[0-9a-f]{26}/g, "0".repeat(26));
+  return JSON.parse(named.replaceAll(/https:\/\/[0-9A-F]{32}\.gr7\./g, "https://CLUSTER.gr7."));
 }
 
 /**
@@ -179,11 +186,14 @@ export function setDeployed(resource: string, path: string | Key[], value?: unkn
   };
 }
 
-/** Returns an edit of what is deployed, such as a refresh finds, and the update does not change. */
-export function setUnchanged(resource: string, path: string | Key[], value?: unknown): Edit {
+/** Returns an edit of what exists, which a refresh reads into the outputs, and the preview calls unchanged. */
+export function setExisting(resource: string, path: string | Key[], value: unknown): Edit {
   return (draft) => {
-    draft.edit(setDeployed(resource, path, value));
-    draft.step(resource).op = "same";
+    const { oldState } = draft.step(resource);
+    assert.ok(oldState, resource);
+    const outputs: Inputs = { ...structuredClone(oldState.outputs) };
+    setAt(outputs, path, value);
+    oldState.outputs = outputs;
   };
 }
 
@@ -236,24 +246,36 @@ export class Draft {
 }
 
 /**
- * Reads a plan, and returns what is found, which service accounts are not known yet, and what changes, in the component and elsewhere:
- * a line for each sentence or detail.
+ * Reads a plan, and returns what is found, which service accounts are not known yet, and what changes in the settings: a line for each
+ * sentence or detail; and the rows of the list, as `WHAT TYPE NAMES: DETAILS`, without the modules of types.
  */
-export function checkSteps(steps: Step[]): Record<"findings" | "open" | "changes" | "elsewhere", string[]> {
+export function checkSteps(
+  steps: Step[],
+): Record<"findings" | "unknown" | "unknownRoles" | "settings" | "rows", string[]> {
   const plan = planFrom(steps);
   const components = readComponents(plan);
-  const compared = components.map((component) => comparisonOf(component));
-  const changes = components.flatMap(changesIn);
+  const compared = components.map((component) => {
+    return { component, comparison: isRemaining(component) ? comparisonOf(component) : undefined };
+  });
+  const comparisons = compared.flatMap(({ comparison }) => comparison ?? []);
   return {
-    findings: compared
+    findings: comparisons
       .flatMap(({ findings }) => findings)
       .map(({ account, text }) => (account ? `${account}: ${text}` : text)),
-    changes: changes.flatMap(({ subject, kind, details }) =>
-      details.length > 0 ? details.map((detail) => `${kind} ${subject}: ${detail}`) : [`${kind} ${subject}`],
-    ),
-    open: compared.flatMap(({ open }) => open),
-    elsewhere: elsewhereLines(plan),
+    settings: components.flatMap(settingsChanges).flatMap(({ subject, kind, details }) => {
+      return details.length > 0
+        ? details.map((detail) => `${kind} ${subject}: ${detail}`)
+        : [`${kind} ${subject}`];
+    }),
+    unknown: comparisons.flatMap(({ unknown }) => unknown),
+    unknownRoles: comparisons.flatMap(({ unknownRoles }) => unknownRoles),
+    rows: updateRows(plan, compared).map(rowText),
   };
+}
+
+function rowText({ what, type, names, details }: Row): string {
+  const words = [what, type.replace(/^[^ ]*:/, ""), names.join(", ")].filter(Boolean);
+  return [words.join(" "), ...details].join("; ");
 }
 
 function keysOf(path: string | Key[]): Key[] {

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { comparisonOf } from "../../accessCheck/compare";
-import { readComponents } from "../../accessCheck/components";
+import { isRemaining, readComponents } from "../../accessCheck/components";
 import { planFrom, type Step } from "../../accessCheck/plan";
 import { checkSteps, deployedPlan, type Inputs, type Key, newPlan, setAt, UNKNOWN } from "./draft";
 
@@ -79,13 +79,15 @@ for (const [which, plan, exceptions] of [
   }
 }
 
-/** Returns whether something is found, or nothing could be compared. @param orOpen or is not known yet. */
-function isFound(steps: Step[], orOpen: boolean): boolean {
+/** Returns whether something is found, or nothing could be compared. @param orUnknown or is not known yet. */
+function isFound(steps: Step[], orUnknown: boolean): boolean {
   try {
-    return readComponents(planFrom(steps)).some((component) => {
-      const { findings, open } = comparisonOf(component);
-      return findings.length > 0 || (orOpen && open.length > 0);
-    });
+    return readComponents(planFrom(steps))
+      .filter(isRemaining)
+      .some((component) => {
+        const { findings, unknown, unknownRoles } = comparisonOf(component);
+        return findings.length > 0 || (orUnknown && unknown.length + unknownRoles.length > 0);
+      });
   } catch {
     // Such as a component without service accounts: exit code 2.
     return true;
@@ -93,8 +95,8 @@ function isFound(steps: Step[], orOpen: boolean): boolean {
 }
 
 function shownIn(steps: Step[]): string {
-  const { changes, elsewhere } = checkSteps(steps);
-  return [...changes, ...elsewhere].join("\n");
+  const { settings, rows } = checkSteps(steps);
+  return [...settings, ...rows].join("\n");
 }
 
 function* pathsIn(value: unknown, path: Key[] = []): Generator<Key[]> {

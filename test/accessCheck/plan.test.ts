@@ -4,44 +4,53 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { after, test } from "node:test";
-import { checkPlan } from "../../accessCheck/checkPlan";
-import type { ReportOptions } from "../../accessCheck/screen";
+import { checkPlan, type PlanOptions } from "../../accessCheck/checkPlan";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import {
   add,
   COMPONENT,
+  CONFIG_MAP,
   Draft,
   deployedPlan,
   type Edit,
+  IRSA,
   ISSUER,
   ISSUER_URL,
   JOB,
   newPlan,
-  POD_IDENTITY,
-  SECRET,
+  READ_ONLY,
   set,
   setDeployed,
+  setExisting,
 } from "./draft";
-import { check as checkText, planOf } from "./plans";
+import { check as checkText, planOf, refreshed } from "./plans";
 
 const directory = temporaryDirectory({ after });
 
+const OTHER_ACCOUNT = "ServiceAccount access.web.secrets";
+
+/** Returns an edit of the operation of a resource. */
+function op(resource: string, name: string): Edit {
+  return (draft) => Object.assign(draft.step(resource), { op: name });
+}
+
 /** Checks a plan, or a file with this content. */
-function check(plan: Draft | string, options: ReportOptions = {}) {
+function check(plan: Draft | string, options: PlanOptions = {}) {
   return checkText(directory, typeof plan === "string" ? plan : planOf(plan.steps), options);
 }
 
-test("reports what changes, and who gets what", async () => {
+test("reports which settings change, who gets what, what the update does, and what was compared", async () => {
   const { exitCode, stdout, stderr } = await check(await newPlan());
   assert.match(stdout, /^Access check of a plan of stack dev: nothing is created outside this machine\.$/m);
-  assert.match(stdout, /^What the plan changes\n {2}new {6}the component {2}clusterArn:$/m);
-  assert.match(stdout, /^ {2}ci\/deployer +team:a +by IRSA +as its settings say$/m);
-  assert.match(stdout, /^ {2}4 service accounts: as the settings say\.$/m);
+  assert.match(stdout, /^Changed settings\n {2}new {6}the component {2}clusterArn:$/m);
+  assert.match(stdout, /^ {2}web\/secrets +organization +none +as its settings say$/m);
+  assert.match(stdout, /^ {2}4 service accounts: as the settings say, as far as they are known\.$/m);
+  assert.match(stdout, /^What the update does\n {2}uses {7}pulumi:providers:pulumi$/m);
+  assert.match(stdout, /^ {2}creates {4}23 resources of access, as its settings say$/m);
   assert.match(
     stdout,
-    /^Elsewhere in the program\n {2}creates {3}pulumi:providers:pulumiservice pulumi-cloud$/m,
+    /\nCompared with the settings: nothing of this program is deployed yet\. .* belong\s+together\.$/s,
   );
-  assert.match(stdout, /\nPlan only: it cannot tell .* belong together\.$/s);
   assert.deepEqual([exitCode, stderr], [0, ""]);
 });
 
@@ -50,7 +59,7 @@ test("prints a finding below its service account, and ends with 1", async () => 
   const { exitCode, stdout } = await check(draft);
   assert.match(
     stdout,
-    /^ {2}ci\/deployer +team:a +by IRSA +see below\n.*^ {4}Its allow policy: teamName is "\\u001b\[2Jb" instead of "a"\.$/ms,
+    /^ {2}ci\/deployer +team:a +by IRSA +see below\n {4}Its allow policy: teamName is "\\u001b\[2Jb" instead of "a"\.$/m,
   );
   assert.match(stdout, /^ {2}1 finding, 4 service accounts: not as the settings say\.$/m);
   assert.ok(!stdout.includes("\u001b"));
@@ -65,36 +74,145 @@ test("shows a component that the update deletes, and compares nothing of it", as
     stdout,
     /^ {2}removed {2}the component .*^ {2}removed {2}web\/secrets +token: organization$/ms,
   );
+  assert.match(stdout, /^ {2}The update deletes component access, so nothing of it is compared\.$/m);
   assert.doesNotMatch(stdout, /Access check$/m);
   assert.equal(exitCode, 0);
 });
 
-test("reads what a refresh found as what is deployed", async () => {
-  const draft = await deployedPlan(setDeployed(ISSUER, "policies.1.rules.sub", "found"));
-  const refreshes = draft.steps.map((it) => ({ ...it, op: "refresh", newState: it.oldState }));
-  const found = { ...draft.step(ISSUER), op: "update", newState: draft.step(ISSUER).oldState };
-  const { exitCode, changes } = await check(planOf([...refreshes, found, ...draft.steps]));
-  assert.equal(changes, '  changed  ops/drift  its allow policy rules.sub: "found" → none');
-  assert.equal(exitCode, 0);
+test("prints all names of a row, and all of its details, in lines that fit", async () => {
+  const draft = await deployedPlan(
+    ...Array.from({ length: 3 }, (_, index) =>
+      add("kubernetes:rbac.authorization.k8s.io/v1:RoleBinding", `binding-${index}`, {
+        metadata: { namespace: "kube-system", name: `name-${index}` },
+      }),
+    ),
+    set(JOB, "spec.template.spec.containers.0.command", [
+      "/bin/sh",
+      "x".repeat(20),
+      "y".repeat(20),
+      "z".repeat(20),
+    ]),
+  );
+  const { rows } = await check(draft);
+  assert.equal(
+    rows,
+    [
+      "  changes    kubernetes:batch/v1:Job access.ci.deployer",
+      "               (ci/deployer-token-exchange)",
+      "               spec.template.spec.containers.token-exchange.command.0:",
+      '                 "/var/run/secrets/pulumi.com/exchange-token.sh" → "/bin/sh"',
+      "               spec.template.spec.containers.token-exchange.command.1: none →",
+      '                 "xxxxxxxxxxxxxxxxxxxx"',
+      "               spec.template.spec.containers.token-exchange.command.2: none →",
+      '                 "yyyyyyyyyyyyyyyyyyyy"',
+      "               spec.template.spec.containers.token-exchange.command.3: none →",
+      '                 "zzzzzzzzzzzzzzzzzzzz"',
+      "  creates    kubernetes:rbac.authorization.k8s.io/v1:RoleBinding",
+      "               binding-0 (kube-system/name-0), binding-1 (kube-system/name-1),",
+      "               binding-2 (kube-system/name-2)",
+    ].join("\n"),
+  );
 });
 
-test("reads the steps of a replacement as one resource, and lists it although its values stay", async () => {
+test("prints no access token and no ID token, and all of a name that begins like one", async () => {
+  const header = Buffer.from('{"alg":"RS256"}').toString("base64url");
+  const image = "eyJregistry.example.com/pulumi";
+  const draft = await deployedPlan(
+    set(JOB, "spec.template.spec.containers.0.args", [`pul-${"0".repeat(40)}`, `${header}.e30.c2ln`, image]),
+  );
+  const { stdout } = await check(draft);
+  assert.ok(stdout.includes(`"${image}"`));
+  assert.ok(!stdout.includes(header) && !stdout.includes("pul-0"));
+  assert.match(stdout, /\[redacted\]/);
+});
+
+test("says whether it compares with the state or with what exists", async () => {
   const draft = await deployedPlan();
-  const replaced = [ISSUER, JOB].map((it) => draft.step(it).urn);
-  const steps = draft.steps.flatMap((step) => {
-    if (!replaced.includes(step.urn)) return step;
-    return ["create-replacement", "replace", "delete-replaced"].map((op) => ({
-      ...step,
-      op,
-      newState: op === "delete-replaced" ? null : step.newState,
-    }));
+  const { stdout } = await check(draft);
+  assert.match(
+    stdout,
+    /\nCompared with the state, which can differ from what exists: preview with\n--refresh/,
+  );
+  const { stdout: withRefresh } = await check(planOf(refreshed(draft.steps)));
+  assert.match(withRefresh, /\nCompared with what exists, as the preview has read it\./);
+});
+
+/** Plans of a deployed stack after a refresh, and the exit code with --expect-no-changes. */
+const EXPECTED: [what: string, edits: Edit[], exitCode: number, printed: RegExp][] = [
+  ["nothing changes", [], 0, /^ {2}No changes, as expected\.$/m],
+  [
+    "a resource changes",
+    [set(JOB, "spec.backoffLimit", 0), op(JOB, "update")],
+    1,
+    /^ {2}1 change, none expected\.$/m,
+  ],
+  [
+    "only a setting changes",
+    [setDeployed(COMPONENT, "serviceAccounts.1.command", ["x"]), op(COMPONENT, "same")],
+    1,
+    /^ {2}1 change, none expected\.$/m,
+  ],
+  ["something is new elsewhere", [add("a:b:C", "app", {})], 1, /^ {2}1 change, none expected\.$/m],
+  [
+    "a component is not as its settings say",
+    [set(JOB, "spec.backoffLimit", 1), op(JOB, "same")],
+    1,
+    /^ {2}1 finding, /m,
+  ],
+  [
+    "a key of a ConfigMap is beside the program",
+    [setExisting(CONFIG_MAP, "data.more", "x")],
+    1,
+    /^ {2}1 change, none/m,
+  ],
+  [
+    "another program attaches a policy to a role",
+    [setExisting(IRSA, "managedPolicyArns", [READ_ONLY, "arn:aws:iam::aws:policy/More"])],
+    0,
+    /^ {2}has beside the program\n.*policy arn:aws:iam::aws:policy\/More\n.*No changes, as expected\.\n/ms,
+  ],
+  [
+    "the owner of a service account that exists already annotates it",
+    [
+      set(COMPONENT, "serviceAccounts.2.createServiceAccount", false),
+      setDeployed(COMPONENT, "serviceAccounts.2.createServiceAccount", false),
+      op(COMPONENT, "same"),
+      setExisting(OTHER_ACCOUNT, "metadata.annotations", { "eks.amazonaws.com/role-arn": "arn" }),
+      (draft) => {
+        const step = draft.step(OTHER_ACCOUNT);
+        step.op = "read";
+        for (const state of [step.oldState, step.newState])
+          Object.assign(state ?? {}, { external: true, id: "web/secrets" });
+      },
+    ],
+    0,
+    /annotation eks\.amazonaws\.com\/role-arn: arn\n/,
+  ],
+];
+
+for (const [what, edits, expected, printed] of EXPECTED) {
+  test(`ends with ${expected} if no changes are expected and ${what}`, async () => {
+    const { steps } = await deployedPlan(...edits);
+    const { exitCode, stdout, stderr } = await check(planOf(refreshed(steps)), { expectNoChanges: true });
+    assert.equal(stderr, "");
+    assert.match(stdout, printed);
+    assert.equal(exitCode, expected);
   });
-  const { exitCode, changes } = await check(planOf(steps));
+}
+
+test("ends with 2 if no changes are expected and the plan does not say what exists", async () => {
+  const { exitCode, stderr } = await check(await deployedPlan(), { expectNoChanges: true });
+  assert.match(stderr, /^This plan compares the program with the state, .* Preview it with --refresh\.$/);
+  assert.equal(exitCode, 2);
+});
+
+test("reads what a refresh found as what exists", async () => {
+  const draft = await deployedPlan(setDeployed(ISSUER, "policies.1.rules.sub", "found"));
+  const found = { ...draft.step(ISSUER), op: "update", newState: draft.step(ISSUER).oldState };
+  const steps = refreshed(draft.steps).filter(({ op, urn }) => op !== "refresh" || urn !== found.urn);
+  const { exitCode, rows } = await check(planOf([found, ...steps]));
+  assert.match(rows, /^ {15}policies\.ops\/drift\.rules\.sub: "found" → none$/m);
   assert.equal(exitCode, 0);
-  assert.deepEqual(changes?.split("\n"), [
-    "  changed  OidcIssuer access.oidc-issuer  is replaced",
-    "  changed  Job access.ci.deployer         is replaced",
-  ]);
 });
 
 for (const op of ["discard-replaced", "remove-pending-replace"]) {
@@ -109,11 +227,20 @@ for (const op of ["discard-replaced", "remove-pending-replace"]) {
   });
 }
 
+test("takes no replacement of an earlier update that could not be deleted for the resource", async () => {
+  const draft = await deployedPlan();
+  const { urn, oldState } = draft.step(IRSA);
+  const undeleted = { op: "delete-replaced", urn, oldState: { ...oldState, id: "old", delete: true } };
+  const { exitCode, rows } = await check(planOf([undeleted, ...draft.steps]));
+  assert.equal(rows, "  still has  aws:iam/role:Role access.ci.deployer (ID: old)");
+  assert.equal(exitCode, 0);
+});
+
 test("ends with 1 where the Markdown is longer than GitHub shows, with the number of lines that are left out", async () => {
-  const secrets = Array.from({ length: 12_000 }, (_, index) =>
-    add("kubernetes:core/v1:Secret", `secret-${index}-${"x".repeat(40)}`, {}),
+  const many = Array.from({ length: 12_000 }, (_, index) =>
+    add("a:b:C", `c-${index}-${"x".repeat(40)}`, {}, { deletedWith: `${index}` }),
   );
-  const draft = await deployedPlan(...secrets);
+  const draft = await deployedPlan(...many);
   const { exitCode, stdout } = await check(draft, { markdown: true });
   assert.ok(stdout.length < 950_000);
   assert.match(stdout, /^\d+ more lines are not shown\. For all of them, run it without --markdown\.\n```$/m);
@@ -121,7 +248,7 @@ test("ends with 1 where the Markdown is longer than GitHub shows, with the numbe
   assert.equal((await check(draft)).exitCode, 0);
 });
 
-test("checks each component by its own objects, also with the same names, and knows who shares a token", async () => {
+test("checks each component by its own objects, also with the same names, and knows who acts as the same owner", async () => {
   const draft = await newPlan();
   const others = new Draft(draft.steps.filter(({ urn }) => urn.includes("PulumiCloudAccess")));
   const other = JSON.parse(
@@ -131,8 +258,8 @@ test("checks each component by its own objects, also with the same names, and kn
   );
   const { exitCode, stdout } = await check(planOf([...other, ...draft.steps]));
   const [, ofAccess = "", ofOther = ""] = stdout.split(/^Component \w+$/m);
-  assert.match(ofAccess, /^ {4}\(\+1\) the same access token: ci\/deployer of other$/m);
-  assert.match(ofOther, /^ {4}\(\+1\) the same access token: ci\/deployer of access$/m);
+  assert.match(ofAccess, / act as the same team:a: ci\/deployer,\s+ci\/deployer\s+of\s+other\.$/m);
+  assert.match(ofOther, / act as the same team:a: ci\/deployer\s+of\s+access,\s+ci\/deployer\.$/m);
   assert.doesNotMatch(stdout, /OidcIssuer/);
   assert.equal(exitCode, 0, stdout);
 
@@ -154,15 +281,6 @@ test("prints everything as one code block of Markdown, which no value ends", asy
   assert.match(stdout, /^```text\nAccess check of a plan.*belong\ntogether\.|^```text\nAccess check/s);
   assert.deepEqual(stdout.match(/```.*/g), ["```text", "```"]);
   assert.ok(stdout.endsWith("\n```"));
-});
-
-test("prints the policies as JSON, with words for what is not known", async () => {
-  const plan = await newPlan(set(POD_IDENTITY, "assumeRolePolicy", SECRET));
-  const { stdout } = await check(plan, { policies: true });
-  const { access } = JSON.parse(stdout);
-  assert.equal(access["ci/deployer"].allowPolicy.teamName, "a");
-  assert.equal(access["ops/drift"].trustPolicy, "secret");
-  assert.equal(access["web/secrets"].trustPolicy, null);
 });
 
 test("reads standard input, for a file with the name -", async (t) => {
@@ -216,6 +334,11 @@ for (const [what, plan, message] of [
     'PulumiCloudAccess "access" has no inputs. Unset PULUMI_NODEJS_SKIP_COMPONENT_INPUTS',
   ],
   [
+    "a plan that only refreshes",
+    async () => planOf(refreshed((await deployedPlan()).steps).filter(({ op }) => op === "refresh")),
+    'This plan only refreshes PulumiCloudAccess "access". Preview the update: pulumi preview --refresh',
+  ],
+  [
     "a list of service accounts in another form",
     () => changed(set(COMPONENT, "serviceAccounts.4", "x")),
     'PulumiCloudAccess "access" has inputs of another version of this project.',
@@ -225,10 +348,22 @@ for (const [what, plan, message] of [
     const { exitCode, stdout, stderr } = await check(await plan());
     assert.ok(stderr.startsWith(message), stderr);
     // Nothing was compared.
-    assert.doesNotMatch(stdout, /^(Access check$|Plan only)/m);
+    assert.doesNotMatch(stdout, /^(Access check$|Compared)/m);
     assert.equal(exitCode, 2);
   });
 }
+
+test("reads a preview that succeeded, whatever its program has printed", async () => {
+  const printed = { severity: "info#err", message: "Error: not the language host's\n" };
+  const plan = { ...JSON.parse(planOf((await deployedPlan()).steps)), diagnostics: [printed] };
+  assert.equal((await check(JSON.stringify(plan))).exitCode, 0);
+});
+
+test("reads a plan in UTF-16, as Windows PowerShell writes it", async () => {
+  const text = planOf((await deployedPlan()).steps);
+  const { exitCode, stderr } = await checkText(directory, Buffer.from(`\ufeff${text}`, "utf16le"));
+  assert.deepEqual([exitCode, stderr], [0, ""]);
+});
 
 test("says why it cannot read a file", async () => {
   const errors: string[] = [];

@@ -73,7 +73,7 @@ function allow(Action: string[], Resource: string | string[]) {
   return { Effect: "Allow", Action, Resource };
 }
 
-test("the role can view the namespaces, and the team can read the stacks, the issuers, and the teams", async (t) => {
+test("the role can view the namespaces, and the team can read the stacks and the issuers", async (t) => {
   assert.equal(teamName("acme/a.b"), "a-b-preview", "a dot is a wildcard in an allow policy");
   assert.equal(teamName(`acme/${"a".repeat(100)}`), `${"a".repeat(92)}-preview`, "at most 100 characters");
   // An empty value counts as not given.
@@ -91,7 +91,7 @@ test("the role can view the namespaces, and the team can read the stacks, the is
   assert.deepEqual(all("TeamStackPermission"), [{ organization: "acme", team: TEAM, ...stack }]);
   assert.equal(inputs("TeamRoleAssignment acme").teamName, TEAM);
   const { permissions } = inputs("OrganizationRole acme").permissions;
-  assert.deepEqual(permissions, ["auth_policies:read", "oidc_issuers:read", "team:read"]);
+  assert.deepEqual(permissions, ["auth_policies:read", "oidc_issuers:read"]);
 });
 
 test("the workflows' file says for each stack what is previewed, where, and as whom, as the workflows request it", async (t) => {

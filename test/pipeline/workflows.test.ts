@@ -119,15 +119,29 @@ preview --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev -
   });
 }
 
-for (const [what, file, expected] of [
+const CHECK_FILE = "eks-pulumi-oidc/simulator/commandLine.ts";
+for (const [what, file, pulumi, status, expected] of [
   [
     "runs the access check of what exists",
-    "eks-pulumi-oidc/simulator/commandLine.ts",
-    "npm start --silent --prefix eks-pulumi-oidc -- --live --cwd /checkout/prod --stack acme/eks-pulumi-oidc/dev\n",
+    CHECK_FILE,
+    'echo pulumi "$@"',
+    0,
+    `npm start --silent --prefix eks-pulumi-oidc -- --plan TEMPORARY/plan.json --expect-no-changes
+pulumi preview --refresh --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev --cwd prod
+`,
+  ],
+  [
+    "prints why a preview has failed",
+    CHECK_FILE,
+    `echo '${DIAGNOSTICS}'; exit 1`,
+    1,
+    '"error: \\u001b[8m"\n"::stop-commands::\\u202e"\n',
   ],
   [
     "runs a preview without an access check",
     "eks-pulumi-oidc/index.ts",
+    'echo pulumi "$@"',
+    0,
     "pulumi preview --refresh --diff --expect-no-changes --non-interactive --stack acme/eks-pulumi-oidc/dev --cwd prod\n",
   ],
 ] as const) {
@@ -135,10 +149,12 @@ for (const [what, file, expected] of [
     const directory = temporaryDirectory(t);
     mkdirSync(join(directory, dirname(file)), { recursive: true });
     writeFileSync(join(directory, file), "");
-    const PATH = writePrograms(directory, { pulumi: 'echo pulumi "$@"', npm: 'echo npm "$@"' });
+    const npm = 'echo npm "$@"; cat "$RUNNER_TEMP/plan.json"';
+    const PATH = writePrograms(directory, { pulumi, npm });
     const { run } = workflow("drift").jobs.drift.steps.at(-1);
-    const { stdout } = runStep(run, directory, { ...OF_JOB, PATH, GITHUB_WORKSPACE: "/checkout" });
-    assert.equal(stdout, expected);
+    const result = runStep(run, directory, { ...OF_JOB, PATH, RUNNER_TEMP: directory });
+    assert.equal(result.stdout.replaceAll(directory, "TEMPORARY"), expected);
+    assert.equal(result.status, status);
   });
 }
 
