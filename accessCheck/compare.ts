@@ -15,7 +15,7 @@ import {
 import { EXCHANGE_SCRIPT, type Expected, expectedOf } from "./expected";
 import { allowPolicy } from "./grants";
 import { normalizedUrl, otherIssuerFindings } from "./otherIssuers";
-import { typeAndName } from "./plan";
+import { type PlannedResource, typeAndName } from "./plan";
 import { withoutTokens } from "./terminal";
 import {
   type Difference,
@@ -79,6 +79,8 @@ export interface Comparison {
   /** The service accounts whose pods get a role whose name or ARN is known after the update only. */
   unknownRoles: string[];
   deviations: Deviation[];
+  /** The resources that a service account must have, each with its service account. */
+  required: Map<PlannedResource, Account>;
 }
 
 /**
@@ -88,7 +90,8 @@ export interface Comparison {
  */
 export function comparisonOf(component: RemainingComponent, thumbprints: string[] = []): Comparison {
   const { after } = component;
-  const deviations = [...deviationsIn(after, thumbprints)];
+  const required: Comparison["required"] = new Map();
+  const deviations = [...deviationsIn(after, thumbprints, required)];
   const isFinding = (it: Deviation) => {
     return it.kind === "finding" || (it.kind === "unknown" && it.isGrant && isDeployed(it, component));
   };
@@ -109,6 +112,7 @@ export function comparisonOf(component: RemainingComponent, thumbprints: string[
     ),
     unknownRoles: accountsOf(deviations.filter((it) => it.kind === "output" && isOfRole(it))),
     deviations,
+    required,
   };
 }
 
@@ -124,12 +128,22 @@ function isOfRole({ other }: Deviation): boolean {
   return outputsIn(other).every(({ urn }) => typeAndName(urn).type === ROLE);
 }
 
-/** Compares the resources of a component with those that it must have. @param thumbprints as in comparisonOf. */
-function* deviationsIn(view: View, thumbprints: string[]): Generator<Deviation> {
+/**
+ * Compares the resources of a component with those that it must have.
+ *
+ * @param thumbprints as in comparisonOf.
+ * @param required receives the resources that a service account must have.
+ */
+function* deviationsIn(
+  view: View,
+  thumbprints: string[],
+  required: Comparison["required"],
+): Generator<Deviation> {
   const left = new Set(view.members);
   for (const expected of expectedOf(view, thumbprints)) {
     const member = memberOf(view, expected);
     if (member) left.delete(member);
+    if (member && expected.account) required.set(member.resource, expected.account);
     yield* member ? differencesIn(member, expected) : [missing(expected)];
   }
   yield* policyDeviations(view);

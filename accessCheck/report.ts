@@ -10,7 +10,7 @@ import type { Row } from "./updateList";
 import { isOpaque, type Value, valueAt } from "./values";
 
 /** What is reported about one component. */
-export interface Report extends Omit<Comparison, "deviations"> {
+export interface Report extends Omit<Comparison, "deviations" | "required"> {
   component: RemainingComponent;
   /** Sentences for the line of a service account, or for all of them. */
   notes?: { account?: string; text: string }[];
@@ -51,7 +51,7 @@ export function accessLines(report: Report): string[] {
     ...tableRow(HEADER, widths).map((line) => paint("bold", line)),
     ...rows,
     ...ofAll.flatMap(({ text }) => ["", ...wrap(text, 2).map((line) => paint("red", line))]),
-    ...notesOf(report).flatMap((text) => ["", ...wrap(text, 2, 2)]),
+    ...notesOf(report).flatMap((notes) => ["", ...notes.flatMap((text) => wrap(text, 2, 4))]),
     "",
     ...wrap(verdictOf(report), 2).map((line) => paint(findings.length > 0 ? "red" : "green", line)),
   ];
@@ -80,24 +80,26 @@ function roleText({ id, settings }: Account, { unknownRoles }: Report): string {
   return ROLES[kind] ?? kind;
 }
 
-function notesOf({ component, unknown, unknownRoles, notes = [] }: Report): string[] {
+/** Returns notes, those that belong together as one list. */
+function notesOf({ component, unknown, unknownRoles, notes = [] }: Report): string[][] {
   const { accounts } = component.after;
   const isOff = ({ settings }: Account) => {
     const rule = valueAt(settings, "audienceRule");
     return rule !== true && !isOpaque(rule);
   };
   const withoutRule = accounts.filter(isOff).map(({ id }) => id);
-  return [
-    ...(accounts.some(({ settings }) => valueAt(settings, "tokenType") === "team") ? [TEAM_NOTE] : []),
-    ...sameOwnerNotes(component),
-    ...(withoutRule.length > 0
+  const groups = [
+    accounts.some(({ settings }) => valueAt(settings, "tokenType") === "team") ? [TEAM_NOTE] : [],
+    sameOwnerNotes(component),
+    withoutRule.length > 0
       ? [
           `Any audience is accepted in the ID tokens of ${withoutRule.join(", ")}: audienceRule is off. See docs/token-types.md`,
         ]
-      : []),
-    ...(unknown.length + unknownRoles.length > 0 ? [NOT_KNOWN_NOTE] : []),
-    ...notes.flatMap(({ account, text }) => (account === undefined ? [text] : [])),
+      : [],
+    unknown.length + unknownRoles.length > 0 ? [NOT_KNOWN_NOTE] : [],
+    ...notes.flatMap(({ account, text }) => (account === undefined ? [[text]] : [])),
   ];
+  return groups.filter((group) => group.length > 0);
 }
 
 /** Returns a note for each owner as which several service accounts act: of this component, and of the others. */

@@ -1,6 +1,7 @@
 // The list of what an update does: a row for each resource that it does something to, in the components and elsewhere, without a
 // judgment, since a program can do anything.
 
+import { VOLUME_NAME } from "../kubernetes/tokenVolume";
 import { type Comparison, type Deviation, valueText } from "./compare";
 import { accountIn, COMPONENT, inputsOf, OIDC_ISSUER, type PlannedComponent } from "./components";
 import { driftIn } from "./drift";
@@ -64,14 +65,14 @@ export function updateRows(plan: Plan, compared: Compared[]): Row[] {
   const oldUrns = new Map(resources.map(({ oldState, newState }) => [newState?.urn, oldState?.urn]));
   const plain = new Map(compared.map((it) => [it.component, plainCreations(it)]));
   const counted = new Set([...plain.values()].flat());
-  const deviations = compared.flatMap(({ comparison }) => comparison?.deviations ?? []);
+  const context = { oldUrns, ...requiredIn(compared) };
   const rows = [
     ...driftIn(plan).map(({ resource, text, isOfOthers }) => {
       return { ...rowOf("has beside the program", resource, [text]), isOfOthers };
     }),
     ...undeleted.map((state) => ({ ...rowOf("still has", state), names: [nameOf(state)] })),
     ...usedProviders(plan, compared, oldUrns),
-    ...resources.filter((it) => !counted.has(it)).flatMap((it) => changeOf(it, deviations, oldUrns)),
+    ...resources.filter((it) => !counted.has(it)).flatMap((it) => changeOf(it, context)),
   ];
   const counts = [...plain].flatMap(([{ name }, { length }]) => {
     const number = `${length} resource${length === 1 ? "" : "s"}`;
@@ -81,6 +82,30 @@ export function updateRows(plan: Plan, compared: Compared[]): Row[] {
   });
   const rank = ({ what }: Row) => (ORDER.includes(what) ? ORDER.indexOf(what) : -1);
   return [...grouped(rows), ...counts].sort((one, other) => rank(one) - rank(other));
+}
+
+/** What the rows of all resources need. */
+interface Context {
+  /** Where new resources of components are not as their settings say. */
+  deviations: Deviation[];
+  /** The service account of a resource that has its name, in the program and in its service: it says as much. */
+  accounts: Map<PlannedResource, string>;
+  oldUrns: OldUrns;
+}
+
+function requiredIn(compared: Compared[]): Omit<Context, "oldUrns"> {
+  const comparisons = compared.flatMap(({ comparison }) => comparison ?? []);
+  const deviations = comparisons.flatMap((it) => it.deviations);
+  const found = new Set(
+    deviations.filter(({ kind }) => kind === "finding").map(({ member }) => member?.resource),
+  );
+  const required = comparisons.flatMap((it) => [...it.required]);
+  const named = required.filter(([resource, { namespace, name }]) => {
+    const ofProgram = `.${namespace}.${name}`;
+    const isNamed = [ofProgram, `${ofProgram}.${VOLUME_NAME}`].some((end) => resource.name.endsWith(end));
+    return isNamed && !found.has(resource);
+  });
+  return { deviations, accounts: new Map(named.map(([resource, { id }]) => [resource, id])) };
 }
 
 /** Returns the rows, with those that are the same but for their names as one. */
@@ -113,7 +138,7 @@ function plainCreations({ component, comparison }: Compared): PlannedResource[] 
 }
 
 /** Returns what the update does to a resource; nothing if it stays, or is only read again. */
-function changeOf(resource: PlannedResource, deviations: Deviation[], oldUrns: OldUrns): Row[] {
+function changeOf(resource: PlannedResource, { deviations, accounts, oldUrns }: Context): Row[] {
   const { type, operation, oldState, newState } = resource;
   const what = verbOf(resource);
   // The settings of a component are compared before the list.
@@ -128,8 +153,8 @@ function changeOf(resource: PlannedResource, deviations: Deviation[], oldUrns: O
   const isCovered = isCompared && operation === "changes";
   if (details.length === 0 && (what === undefined || isCovered)) return [];
   const row = rowOf(what ?? "changes", resource, details);
-  // What is not known can be in the name already.
-  return [{ ...row, details: details.filter((detail) => !row.names.some((name) => name.includes(detail))) }];
+  const account = ["changes", "replaces", "creates"].includes(row.what) ? accounts.get(resource) : undefined;
+  return [account === undefined ? row : { ...row, names: [account] }];
 }
 
 /** Returns what the update does, as a verb; undefined if it does nothing, as far as the steps say. */

@@ -31,8 +31,7 @@ const CONTAINER = "spec.template.spec.containers.0";
 const TOKEN = `pul-${"0".repeat(40)}`;
 const ISSUER_ROW = `OidcIssuer access.oidc-issuer (ID: acme/UUID, name: eks-my-cluster, url: https://${ISSUER_URL}, organization: acme)`;
 const ROLE_ROW = `Role access.ci.deployer (ID: ${ROLE_NAME})`;
-const CONFIG_MAP_ROW =
-  "ConfigMap access.ci.deployer.pulumi-token-exchange (ci/deployer-pulumi-token-exchange)";
+
 const STATE = { type: "a:b:C", inputs: {}, id: "id" };
 const OF_CLUSTER = "urn:pulumi:dev::eks-pulumi-oidc::pulumi:providers:kubernetes::cluster";
 
@@ -207,7 +206,7 @@ const CASES: [what: string, edits: Edit[], rows: string[], plan?: typeof newPlan
     ],
     [
       `changes ${ISSUER_ROW}; maxExpirationSeconds: 7200 → 7201; policies.4: { "decision": "allow", "rules": { "sub": "x" } } → none; policies.ci/deployer.teamName: "a" → "b"`,
-      `changes ${CONFIG_MAP_ROW}; data.exchange-token.sh: another script → that of this clone; data.tokenScope: "team:a" → "team:b"`,
+      `changes ConfigMap access.ci.deployer.pulumi-token-exchange (ci/deployer-pulumi-token-exchange); data.exchange-token.sh: another script → that of this clone; data.tokenScope: "team:a" → "team:b"`,
       'changes Job access.ci.deployer (ci/deployer-token-exchange); spec.template.metadata.annotations.pulumi.com/token-exchange-checksum: that of another ConfigMap; spec.template.spec.containers.token-exchange.args.1: "whoami" → "up --token=[redacted] QUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJD"',
     ],
   ],
@@ -297,9 +296,9 @@ const CASES: [what: string, edits: Edit[], rows: string[], plan?: typeof newPlan
       "creates Stash pulumi-cloud.url, pulumi-cloud.place",
       "creates pulumiservice pulumi-cloud",
       "creates kubernetes cluster",
-      `creates RolePolicyAttachment access.ci.deployer.${READ_ONLY} (role: known after the update, policyArn: ${READ_ONLY})`,
-      "creates ServiceAccount access.ci.deployer (ci/deployer); metadata.annotations.eks.amazonaws.com/role-arn: known after the update",
-      "creates PodIdentityAssociation access.ops.drift (namespace: ops, serviceAccount: drift, roleArn: known after the update, clusterName: my-cluster)",
+      `creates RolePolicyAttachment access.ci.deployer.${READ_ONLY} (role: known after the update, policyArn: ${READ_ONLY}); role: known after the update`,
+      "creates ServiceAccount ci/deployer; metadata.annotations.eks.amazonaws.com/role-arn: known after the update",
+      "creates PodIdentityAssociation ops/drift; roleArn: known after the update",
       "creates 23 resources of access, as its settings say",
     ],
     newPlan,
@@ -321,8 +320,8 @@ const CASES: [what: string, edits: Edit[], rows: string[], plan?: typeof newPlan
     ],
     [
       'creates Namespace access.ops (ops); retainOnDelete: none → true; metadata.labels.team: none → "a"; metadata.labels.pod-security.kubernetes.io/enforce: "restricted" → none',
-      'creates Role access.ci.deployer; tags: none → { "team": "a" }',
-      "creates Job access.ops.drift (ops/drift-token-exchange); protect: none → true",
+      'creates Role ci/deployer; tags: none → { "team": "a" }',
+      "creates Job ops/drift; protect: none → true",
       'creates Job access.ci.deployer (ci/deployer-token-exchange); spec.template.spec.containers.token-exchange.image: "pulumi/pulumi-base:3.274.1" → "other:1"',
       "creates 1 resource of access, as its settings say",
     ],
