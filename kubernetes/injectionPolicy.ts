@@ -45,7 +45,7 @@ export function policySpec<Text>(accounts: InjectedAccount[], audiences: Text) {
       { name: "configMap", expression: CONFIG_MAP },
       { name: "audience", expression: AUDIENCE },
       { name: "volume", expression: VOLUME },
-      { name: "volumeMount", expression: VOLUME_MOUNT },
+      { name: "volumeMount", expression: MOUNT },
       { name: "variable", expression: VARIABLE },
     ],
     mutations: [{ patchType: "JSONPatch", jsonPatch: { expression: PATCH } }],
@@ -139,7 +139,7 @@ const VOLUME = `{
   })
 }`;
 
-const VOLUME_MOUNT = `{
+const MOUNT = `{
   "name": dyn("pulumi-token-exchange"),
   "mountPath": dyn("/var/run/secrets/pulumi.com"),
   "readOnly": dyn(true)

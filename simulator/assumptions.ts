@@ -4,7 +4,7 @@
 import { Region } from "@pulumi/aws/types/enums";
 import { closest } from "fastest-levenshtein";
 import { isObject } from "./emulators/authPolicy";
-import { objectId } from "./emulators/kubernetes";
+import { idOf } from "./emulators/kubernetes";
 import type { SimulationOptions } from "./emulators/simulation";
 import type { StackFile } from "./stackFile";
 
@@ -27,7 +27,7 @@ export function assumedToExist({
     cluster: { name: config[`${project}:clusterName`] ?? "", hasOidcProvider: true },
     serviceAccounts: entries
       .filter(({ createServiceAccount }) => createServiceAccount === false)
-      .map(({ namespace, name }) => objectId(String(name), String(namespace))),
+      .map(({ namespace, name }) => idOf({ namespace: String(namespace), name: String(name) })),
     runners: entries
       .filter(({ runnerId, runnerName }) => runnerId && runnerName)
       .map(({ runnerId, runnerName }) => ({ id: String(runnerId), name: String(runnerName) })),

@@ -64,7 +64,7 @@ function podName(jobName: string): string {
 }
 
 /** Returns the ID of an object: `NAMESPACE/NAME`, or `NAME` of one without a namespace. */
-export function objectId(name: string, namespace?: string): string {
+export function idOf({ namespace, name }: { namespace?: string | undefined; name: string }): string {
   return namespace ? `${namespace}/${name}` : name;
 }
 
@@ -79,7 +79,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
 
   /** Returns the data of a ConfigMap, in which the emulated Pulumi Cloud replaces the stack's. */
   function configMap(namespace: string, name: string): Record<string, string> {
-    const found = stores.get(CONFIG_MAP)?.get(objectId(name, namespace)) as ConfigMap | undefined;
+    const found = stores.get(CONFIG_MAP)?.get(idOf({ namespace, name })) as ConfigMap | undefined;
     if (!found) throw new Error(`configmap "${name}" not found`);
     return found.data.apiUrl ? { ...found.data, apiUrl: options.apiUrl } : found.data;
   }
@@ -94,7 +94,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     };
     const { spec } = template;
     const [namespace = "", jobName = ""] = resource.id.split("/");
-    const account = objectId(spec.serviceAccountName, namespace);
+    const account = idOf({ namespace, name: spec.serviceAccountName });
     // The cluster itself creates the service account default in every namespace.
     const exists = spec.serviceAccountName === "default" || stores.get(SERVICE_ACCOUNT)?.has(account);
     if (!exists) return fail(`error looking up service account ${account}: not found`);
@@ -119,7 +119,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const kept = storedKind(
       store,
       ({ metadata: { namespace, name = "" } = {} }) => {
-        const id = objectId(name, namespace);
+        const id = idOf({ namespace, name });
         if (!store.has(id)) {
           uids.set(id, randomUUID());
           return id;
