@@ -40,6 +40,7 @@ const JSON_KEYS: Record<JsonKey, true> = {
   createCluster: true,
   createOidcProvider: true,
   maxExpirationSeconds: true,
+  audienceRule: true,
   jobPodSpec: true,
   createNamespaces: true,
   serviceAccounts: true,

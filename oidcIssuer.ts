@@ -69,9 +69,11 @@ export function createPulumiCloudProvider(
  * Builds the allow policy of one service account: who is granted an access token, and of which type.
  * https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
  *
+ * @param audienceRule whether the audience of the ID token has to match, too. Kubernetes writes it as a list, and whether a rule
+ *   matches one of its elements is not documented.
  * @returns the policy as data. Every rule has to match; the quotes in a key keep its dot from separating two names.
  */
-export function allowPolicy(account: Account): AllowPolicy {
+export function allowPolicy(account: Account, audienceRule: boolean): AllowPolicy {
   return {
     decision: "allow",
     ...grantOf(account),
@@ -79,7 +81,7 @@ export function allowPolicy(account: Account): AllowPolicy {
       ...account.policyRules,
       '"kubernetes.io".namespace': account.namespace,
       '"kubernetes.io".serviceaccount.name': account.name,
-      ...(account.audienceRule && { aud: account.tokenAudience }),
+      ...(audienceRule && { aud: account.tokenAudience }),
     },
   };
 }

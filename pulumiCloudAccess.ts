@@ -55,7 +55,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     // JavaScript lets a program leave out the arguments.
     const access = checkArguments(name, { ...args }, options);
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
-    for (const warning of accountWarnings(access.serviceAccounts)) void pulumi.log.warn(warning, this);
+    for (const warning of accountWarnings(access)) void pulumi.log.warn(warning, this);
 
     // The component stays where it was deployed, for which everything else waits.
     const { pulumiApiUrl, organization, issuerUrl } = access;
@@ -70,7 +70,9 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     const namespaces = createNamespaces(name, access.createNamespaces, afterPlace);
 
     // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
-    const accounts = access.serviceAccounts.map((account) => ({ account, policy: allowPolicy(account) }));
+    const accounts = access.serviceAccounts.map((account) => {
+      return { account, policy: allowPolicy(account, access.audienceRule) };
+    });
     const oidcIssuer = createOidcIssuer(
       `${name}.oidc-issuer`,
       {

@@ -65,11 +65,11 @@ export interface Deviation extends Difference {
 
 const SETTINGS = wordsOf(`
   organization issuerName issuerUrl oidcProviderArn clusterArn serviceAccounts createNamespaces image jobPodSpec
-  maxExpirationSeconds permissionsBoundaryArn rolePath pulumiApiUrl`);
+  maxExpirationSeconds audienceRule permissionsBoundaryArn rolePath pulumiApiUrl`);
 
 const ENTRY_SETTINGS = wordsOf(`
   namespace name tokenType userLogin teamName runnerId runnerName organizationAdmin tokenExpirationSeconds tokenAudience
-  audienceRule policyRules createServiceAccount awsRole rolePolicyArns injectToken runJob command`);
+  policyRules createServiceAccount awsRole rolePolicyArns injectToken runJob command`);
 
 /** What a component is, compared with its settings. */
 export interface Comparison {
@@ -176,11 +176,11 @@ function accountOf({ name }: Member, accounts: Account[]): Account | undefined {
 }
 
 /** Compares the allow policies: one for each service account, and no other one. */
-function* policyDeviations({ accounts, policies, members }: View): Generator<Deviation> {
+function* policyDeviations({ settings, accounts, policies, members }: View): Generator<Deviation> {
   const left = new Set(policies);
   const member = members.find(({ type }) => type === OIDC_ISSUER);
   for (const account of accounts) {
-    const expected = allowPolicy(account);
+    const expected = allowPolicy(settings, account);
     const of = { member, account: account.id, what: "Its allow policy", isGrant: true };
     const policy = policies.find((it) => it.account === account.id);
     if (!policy) {

@@ -91,7 +91,7 @@ function commonOf(view: View, thumbprints: string[]): Expected[] {
         maxExpirationSeconds: setting("maxExpirationSeconds"),
         thumbprints: thumbprintsOf(view, issuer, thumbprints),
         // Where it is not a list, its elements cannot be compared one by one.
-        ...(isUnread && { policies: accounts.map(allowPolicy) }),
+        ...(isUnread && { policies: accounts.map((it) => allowPolicy(settings, it)) }),
       },
       isGrant: true,
     },

@@ -19,12 +19,12 @@ import {
 export const ROLE_ANNOTATION = "eks.amazonaws.com/role-arn";
 
 /**
- * Returns the allow policy of a service account.
+ * Returns the allow policy of a service account of a component.
  * https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
  */
-export function allowPolicy({ namespace, name, settings }: Account): Fields {
+export function allowPolicy(component: Fields, { namespace, name, settings }: Account): Fields {
   const audience = valueAt(settings, "tokenAudience") ?? null;
-  const [further, isRequired] = [valueAt(settings, "policyRules"), valueAt(settings, "audienceRule")];
+  const [further, isRequired] = [valueAt(settings, "policyRules"), valueAt(component, "audienceRule")];
   const rules = {
     ...fieldsAt(settings, "policyRules"),
     [NAMESPACE_CLAIM]: namespace,

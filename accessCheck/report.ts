@@ -82,20 +82,13 @@ function roleText({ id, settings }: Account, { unknownRoles }: Report): string {
 
 /** Returns notes, those that belong together as one list. */
 function notesOf({ component, unknown, unknownRoles, notes = [] }: Report): string[][] {
-  const { accounts } = component.after;
-  const isOff = ({ settings }: Account) => {
-    const rule = valueAt(settings, "audienceRule");
-    return rule !== true && !isOpaque(rule);
-  };
-  const withoutRule = accounts.filter(isOff).map(({ id }) => id);
+  const { accounts, settings } = component.after;
+  const rule = valueAt(settings, "audienceRule");
+  const isOff = rule !== true && !isOpaque(rule);
   const groups = [
-    accounts.some(({ settings }) => valueAt(settings, "tokenType") === "team") ? [TEAM_NOTE] : [],
+    accounts.some((it) => valueAt(it.settings, "tokenType") === "team") ? [TEAM_NOTE] : [],
     sameOwnerNotes(component),
-    withoutRule.length > 0
-      ? [
-          `Any audience is accepted in the ID tokens of ${withoutRule.join(", ")}: audienceRule is off. See docs/token-types.md`,
-        ]
-      : [],
+    isOff ? ["Any audience is accepted in the ID tokens: audienceRule is off. See docs/token-types.md"] : [],
     unknown.length + unknownRoles.length > 0 ? [NOT_KNOWN_NOTE] : [],
     ...notes.flatMap(({ account, text }) => (account === undefined ? [[text]] : [])),
   ];

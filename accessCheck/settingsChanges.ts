@@ -60,7 +60,7 @@ function factsOf(component: Fields, account: Account): Fields {
 /** Returns what an entry has by default: it is not listed of a new service account. */
 function defaultsIn(view: View | undefined): Fields {
   return {
-    audienceRule: false,
+    audienceRule: true,
     awsRole: "none",
     createServiceAccount: true,
     injectToken: false,

@@ -27,6 +27,7 @@ import {
 } from "./names";
 import { type Problem, withoutValue } from "./problems";
 import {
+  booleanSchema,
   duplicates,
   type Incomplete,
   inputSchema,
@@ -52,6 +53,11 @@ export interface AccessSettings {
   createNamespaces?: string[];
   /** Upper bound for the lifetime of every access token from this issuer, in seconds, at least 600. Default: `7200`. */
   maxExpirationSeconds?: number;
+  /**
+   * Require each entry's `tokenAudience` in its allow policy, so that ID tokens for other services are denied. Default:
+   * `true`.
+   */
+  audienceRule?: boolean;
   /** ARN of the permissions boundary of every IAM role. Default: none. */
   permissionsBoundaryArn?: pulumi.Input<string>;
   /**
@@ -106,6 +112,7 @@ export const accessEntries = schemasOf<AccessSettings>()({
   organization: inputSchema(organizationName),
   issuerName: inputSchema(issuerName),
   maxExpirationSeconds: v.optional(v.pipe(seconds, v.minValue(600, "must be at least 600 seconds")), 7200),
+  audienceRule: v.optional(booleanSchema, true),
   permissionsBoundaryArn: v.optional(inputSchema(policyArn)),
   rolePath: v.optional(inputSchema(rolePath), "/"),
   image: v.optional(inputSchema(image), "pulumi/pulumi-base:3.274.1"),
@@ -191,11 +198,11 @@ export function withAccountName(problem: Problem, entries: unknown): Problem {
 /**
  * Returns a warning for each service account that more pods have than the user may think of.
  *
- * @param accounts with every default filled in.
+ * @param access with every default filled in.
  */
-export function accountWarnings(accounts: Account[]): string[] {
-  return accounts.flatMap((account) => {
-    const { namespace, name, audienceRule, injectToken } = account;
+export function accountWarnings({ serviceAccounts, audienceRule }: Access): string[] {
+  return serviceAccounts.flatMap((account) => {
+    const { namespace, name, injectToken } = account;
     const warnings: string[] = [];
     if (namespace === "kube-system" && injectToken) {
       warnings.push(

@@ -43,8 +43,6 @@ export interface ServiceAccount extends TokenSettings {
   tokenExpirationSeconds?: number;
   /** Audience of the ID token. Default: `urn:pulumi:org:ORGANIZATION`. */
   tokenAudience?: pulumi.Input<string>;
-  /** Require `tokenAudience` in the allow policy. Default: `false`. */
-  audienceRule?: boolean;
   /** Additional claims that the allow policy requires, with their patterns. Default: `{}`. */
   policyRules?: Record<string, pulumi.Input<string>>;
   /**
@@ -154,7 +152,6 @@ export const accountEntries = schemasOf<ServiceAccount>()({
   ...tokenEntries,
   tokenExpirationSeconds: v.optional(seconds),
   tokenAudience: v.optional(inputSchema(audience)),
-  audienceRule: v.optional(booleanSchema, false),
   policyRules: v.optional(policyRules, {}),
   createServiceAccount: v.optional(booleanSchema, true),
   awsRole: v.optional(v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none")),

@@ -206,6 +206,16 @@ function printRun(
   }
   if (jobs.size > 0) {
     screen.title("Job output (the simulation runs only pulumi whoami)");
-    screen.print(...jobLines(jobs, showAll));
+    screen.print(...jobLines(withoutUselessAdvice(jobs, registered), showAll));
   }
+}
+
+/** Leaves out advice on the audience rule, which the script adds to each denial, if there is no such rule. */
+function withoutUselessAdvice(
+  jobs: Map<string, string[]>,
+  registered: Registration[],
+): Map<string, string[]> {
+  if (registered.some(({ inputs }) => inputs.audienceRule === true)) return jobs;
+  const isUseful = (line: string) => !line.includes("set audienceRule to false");
+  return new Map([...jobs].map(([account, lines]) => [account, lines.filter(isUseful)]));
 }

@@ -18,6 +18,6 @@ ask() { # NAME AUDIENCE SCOPE SECONDS TYPE
 }
 ask trial "$own_audience" "team:$team" 600 team    # granted
 ask trial "$own_audience" "team:$other" 600 team   # another listed account's token
-ask trial sts.amazonaws.com "team:$team" 600 team  # another audience: open without audienceRule
+ask trial sts.amazonaws.com "team:$team" 600 team  # another audience: granted with audienceRule: false
 ask trial "$own_audience" "team:$team" 7200 team   # longer than maxExpirationSeconds: shortened or denied
 ask trial "$own_audience" "" 600 organization      # another type

@@ -23,6 +23,8 @@ export interface Runner {
 export interface DecideOptions {
   /** The runner pools that exist. */
   runners?: Runner[];
+  /** Whether a rule matches a list, such as `aud`, if it matches one element; by default true. Pulumi does not document it. */
+  matchesLists?: boolean;
   /** Returns whether a rule on a claim, such as `iss`, is met by whatever an ID token with these claims has there. */
   isAssumed?: (path: string, claims: JWTPayload) => boolean;
 }
@@ -45,12 +47,12 @@ export function decide(
   policies: AuthPolicy[],
   claims: JWTPayload,
   asked: { tokenType: string; scope: string },
-  { runners = [], isAssumed = () => false }: DecideOptions = {},
+  { runners = [], ...matching }: DecideOptions = {},
 ): Decision {
   const token = `${asked.tokenType} token${asked.scope && `, scope ${asked.scope}`}`;
   const mismatches = policies
     .filter((policy) => policy.decision === "allow" && isFor(policy, asked, runners))
-    .map((policy) => mismatchesOf(policy, claims, isAssumed));
+    .map((policy) => mismatchesOf(policy, claims, matching));
   if (mismatches.some((ofPolicy) => ofPolicy.length === 0)) return { allowed: true, reason: token };
 
   // The caller has most likely meant the policy that names it or, if none does, the one that fails in the fewest rules.
@@ -109,23 +111,25 @@ function claimAt(claims: JWTPayload, path: string): unknown {
 /**
  * Matches a pattern against a claim.
  *
- * Assumed: a list, such as `aud` in the tokens of Kubernetes, matches if one of its elements does; numbers and booleans
- * match by their JSON; an object never matches.
+ * Assumed: a list, such as `aud` in the tokens of Kubernetes, matches if one of its elements does, or never; numbers and
+ * booleans match by their JSON; an object never matches.
  */
-function matchesClaim(pattern: string, claim: unknown): boolean {
-  if (Array.isArray(claim)) return claim.some((element) => matchesClaim(pattern, element));
+function matchesClaim(pattern: string, claim: unknown, matchesLists: boolean): boolean {
+  if (Array.isArray(claim)) {
+    return matchesLists && claim.some((element) => matchesClaim(pattern, element, matchesLists));
+  }
   return ["string", "number", "boolean"].includes(typeof claim) && matchesPattern(pattern, String(claim));
 }
 
 function mismatchesOf(
   { rules }: AuthPolicy,
   claims: JWTPayload,
-  isAssumed: (path: string, claims: JWTPayload) => boolean,
+  { matchesLists = true, isAssumed = () => false }: DecideOptions,
 ): string[] {
   return Object.entries(rules)
     .filter(([path]) => !isAssumed(path, claims))
     .map(([path, pattern]) => ({ path, pattern, claim: claimAt(claims, path) }))
-    .filter(({ pattern, claim }) => !matchesClaim(pattern, claim))
+    .filter(({ pattern, claim }) => !matchesClaim(pattern, claim, matchesLists))
     .map(({ path, pattern, claim }) => `${path} is ${JSON.stringify(claim) ?? "absent"}, not "${pattern}"`);
 }
 

@@ -25,7 +25,6 @@ export const ENTRIES: Settings[] = [
     teamName: "a",
     awsRole: "irsa",
     rolePolicyArns: [READ_ONLY],
-    audienceRule: true,
     injectToken: true,
     policyRules: { '"kubernetes.io".pod.name': "deploy-*" },
   },

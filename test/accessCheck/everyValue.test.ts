@@ -19,7 +19,7 @@ const EXCEPTIONS: Exception[] = [
   ["the provider notes there which inputs are its own", /^(Role|RolePolicyAttachment) \S+ __defaults$/],
   [
     "the default means the same",
-    /^PulumiCloudAccess access (jobPodSpec|serviceAccounts\.\d+\.(policyRules|rolePolicyArns|audienceRule|createServiceAccount|runJob|injectToken|awsRole))$/,
+    /^PulumiCloudAccess access (jobPodSpec|audienceRule|serviceAccounts\.\d+\.(policyRules|rolePolicyArns|createServiceAccount|runJob|injectToken|awsRole))$/,
   ],
   [
     "nothing uses it: it has no Job, and no rule",

@@ -429,6 +429,8 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
     deployedPlan,
     [
       set(COMPONENT, "image", UNKNOWN),
+      set(COMPONENT, "audienceRule", false),
+      ...[0, 1, 2, 3].map((index) => set(ISSUER, `policies.${index}.rules.aud`)),
       set(COMPONENT, "serviceAccounts.1.tokenAudience", UNKNOWN),
       set(OTHER_JOB, `${POD}.volumes.1.projected.sources.1.serviceAccountToken.audience`, UNKNOWN),
       ...[JOB, OTHER_JOB, LAST_JOB].map((job) => set(job, `${POD}.containers.0.image`, UNKNOWN)),

@@ -215,6 +215,25 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.deepEqual(newStatuses(simulation), EXCHANGED);
   });
 
+  test("if rules match no list, denies the first update before pods are changed, and names the setting", async (t) => {
+    const [, drift] = FOUR;
+    const settings = { serviceAccounts: [{ ...drift, injectToken: true }] };
+    const { simulation, pulumi, set, up } = await emptyStack(t, settings, { matchesLists: false });
+    failed(
+      await up(),
+      /If all claims are right, rules may not match lists such as aud: set audienceRule to false\./,
+    );
+    const injected = () => simulation.existing().kubernetes.filter((id) => id.includes("inject-token"));
+    assert.deepEqual(injected(), []);
+
+    await set("audienceRule", false);
+    newStatuses(simulation);
+    succeeded(await up());
+    assert.deepEqual(newStatuses(simulation), EXCHANGED);
+    assert.equal(injected().length, 2);
+    succeeded(await pulumi("preview", "--expect-no-changes"));
+  });
+
   test("accepts service accounts of `config set --path`, and converts no value", async (t) => {
     const { pulumi } = await emptyStack(t, { serviceAccounts: [] });
     const setIn = async (key: string, value: string, ...options: string[]) =>

@@ -112,8 +112,8 @@ test("accepts names that use every allowed part, and ignores a trailing slash of
 });
 
 test("null and an empty string count as not given, in the stack and in an entry", () => {
-  const empty = { rolePolicyArns: null, audienceRule: "", teamName: null, tokenAudience: "" };
-  assert.deepEqual(accepted({ issuerName: "", createNamespaces: "null" }), accepted());
+  const empty = { rolePolicyArns: null, runJob: "", teamName: null, tokenAudience: "" };
+  assert.deepEqual(accepted({ issuerName: "", createNamespaces: "null", audienceRule: "" }), accepted());
   assert.deepEqual(accepted(withEntry(empty)), accepted(stackOf(ENTRY)));
   assert.deepEqual(rejected({ clusterName: "" }), ["clusterName: required"]);
   assert.deepEqual(rejected(withEntry({ name: "" })), ["serviceAccounts[0].name: required"]);
@@ -170,9 +170,10 @@ const REJECTED: Rejected[] = [
   },
   {
     what: "unknown settings of an entry, and names what they may be",
-    entry: { image: "a:1", toString: "x", team: "payments", role: null },
+    entry: { image: "a:1", audienceRule: true, toString: "x", team: "payments", role: null },
     problems: [
       "serviceAccounts[0].image: belongs beside serviceAccounts, not in an entry",
+      "serviceAccounts[0].audienceRule: belongs beside serviceAccounts, not in an entry",
       "serviceAccounts[0].toString: unknown setting",
       "serviceAccounts[0].team: unknown setting",
       // Two settings contain the word.
@@ -389,6 +390,7 @@ test("rejects more than 40 entries, which is the limit of an issuer", () => {
 const RULES: [setting: string, values: unknown[], reason: string, tokenType?: string][] = [
   ["clusterName", ["-a", "a".repeat(101)], "must be the name of an EKS cluster"],
   ["createCluster", ["yes", "1"], "must be true or false"],
+  ["audienceRule", ["yes", "1"], "must be true or false"],
   ["issuerName", [" a", "a ", "a\u202eb"], "must not begin or end with a space, or contain invisible"],
   ["maxExpirationSeconds", ["0"], "must be at least 1 second"],
   ["maxExpirationSeconds", ["1000000000"], "must be at most 999999999 seconds"],
@@ -421,7 +423,6 @@ const RULES: [setting: string, values: unknown[], reason: string, tokenType?: st
   ["policyRules", BUILT_IN, "must not replace a built-in rule", "personal"],
   ["policyRules", NO_CLAIMS, 'must be the path of a claim, such as "kubernetes.io".pod.name', "personal"],
   ["policyRules", INVISIBLE, "must not contain invisible characters", "personal"],
-  ["audienceRule", ["true", 1], "must be true or false", "personal"],
   ["rolePolicyArns", [[POLICY, POLICY]], "must not be listed twice", "personal"],
   ["command", [[], ["", "a"]], 'must name a program, such as ["pulumi","whoami"]', "personal"],
   ["command", [["a\0"]], "must not contain a null character", "personal"],

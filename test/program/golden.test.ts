@@ -52,20 +52,21 @@ const ENTRIES = {
   },
 };
 
-/** A stack with all of them, and one with the audience rule and EKS Pod Identity. */
+/** A stack with all of them, and one that requires the audience, with EKS Pod Identity. */
 let stack: Stack;
 let withAudience: Stack;
 
 before(async () => {
   const simulation = await startCluster();
   after(() => simulation.close());
-  stack = await run(simulation, { serviceAccounts: Object.values(ENTRIES) });
+  const settings = { maxExpirationSeconds: 7200, audienceRule: false };
+  stack = await run(simulation, { ...settings, serviceAccounts: Object.values(ENTRIES) });
 });
 
 before(async () => {
   const simulation = await startCluster();
   after(() => simulation.close());
-  const entry = { ...ENTRIES.team, awsRole: "pod-identity", audienceRule: true };
+  const entry = { ...ENTRIES.team, awsRole: "pod-identity" };
   withAudience = await run(simulation, { serviceAccounts: [entry] });
 });
 

@@ -104,20 +104,25 @@ test("names what is required if a program passes no arguments", async () => {
 
 test("warns of a token for the service account that pods have by default, and of changes to the cluster's own pods", async () => {
   const entry = { ...ENTRY, name: "default", createServiceAccount: false, runJob: false };
-  const injected = { ...entry, namespace: "web", audienceRule: true, injectToken: true };
+  const injected = { ...entry, namespace: "web", injectToken: true };
   const ofCluster = { ...ENTRY, namespace: "kube-system", name: "own", injectToken: true };
   const serviceAccounts = [{ ...ENTRY, namespace: "kube-system" }, entry, injected, ofCluster];
-  await registeredBy({ ...ARGS, issuerUrl: "https://oidc.example/id/A", serviceAccounts });
+  const args = { ...ARGS, issuerUrl: "https://oidc.example/id/A", serviceAccounts };
+  await registeredBy(args);
   const everyPod = (namespace: string) =>
     `Every pod of namespace ${namespace} that names no service account can get the access token of ${namespace}/default.`;
   assert.deepEqual(
     warnings.filter((text) => !text.startsWith("Failed to read the TLS certificate")),
     [
-      `${everyPod("ci")} Its Kubernetes API token can be enough, because audienceRule is false. Use another service account.`,
+      `${everyPod("ci")} Use another service account.`,
       `${everyPod("web")} injectToken changes each of them, and replaces any other Pulumi access token that they use. Use another service account.`,
       "injectToken of kube-system/own changes pods on which the cluster depends. Use another namespace.",
     ],
   );
+
+  await registeredBy({ ...args, serviceAccounts: [entry], audienceRule: false });
+  const withoutRule = `${everyPod("ci")} Its Kubernetes API token can be enough, because audienceRule is false. Use another service account.`;
+  assert.ok(warnings.includes(withoutRule), warnings.join("\n"));
 });
 
 /** Outputs that are invalid, each with the problem. */
@@ -169,7 +174,7 @@ test("uses outputs wherever the plain values would be", async () => {
     serviceAccounts: [
       { ...ENTRY, awsRole: "irsa", policyRules: { sub: later("a*") } },
       { ...ENTRY, name: "person", tokenType: "personal", userLogin: later("alice") },
-      { ...ENTRY, name: "team", tokenType: "team", teamName: later("ops"), audienceRule: true },
+      { ...ENTRY, name: "team", tokenType: "team", teamName: later("ops") },
       { ...ENTRY, name: "pool", tokenType: "runner", runnerId: later("id-1"), runnerName: later("pool-1") },
       { ...ENTRY, name: "audience", tokenAudience: later("urn:other"), injectToken: true },
     ],

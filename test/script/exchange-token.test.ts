@@ -152,8 +152,9 @@ describe("a denial", AT_ONCE, () => {
     const expected = `exchange-token: ${endpoint.url} denied the token exchange: HTTP 401: \
 <html>\\x0d\\x0a<h1>Forbidden\\x1b[31m\\xe2\\x80\\xae\\xc3\\xa9</h1>
   Requested from organization acme: personal, scope user:alice, 7200 seconds.
-  An allow policy of its OIDC issuer must match the request and the claims of this ID token: \
-{"sub":"???>>>???>>>?>?>\\x0a\\x1b[31m\\xc3\\xa9\\x00~"} 
+  An allow policy of its OIDC issuer must match the request and the claims of this ID token.
+  If all claims are right, rules may not match lists such as aud: set audienceRule to false.
+  Claims: {"sub":"???>>>???>>>?>?>\\x0a\\x1b[31m\\xc3\\xa9\\x00~"} 
 `;
     const stderr = run.stderr.replace(/^ERROR: ld\.so: .*\n/gm, "");
     assert.deepEqual([exitCode, endpoint.requests.length, stderr], [77, 1, expected]);
@@ -199,7 +200,10 @@ describe("a denial", AT_ONCE, () => {
     const settings = { organization: "n".repeat(100), tokenScope: `user:${"n".repeat(100)}` };
     const curlPrints = [curlOutput(400, `${long}é`)];
     const [denied] = await callMain([{ settings, idToken: idTokenOf({ sub: long }), curlPrints }]);
-    assert.match(denied?.output ?? "", /^exchange-token: http\S+ denied .*\n.*\n.*\{"sub":"long words/);
+    assert.match(
+      denied?.output ?? "",
+      /^exchange-token: http\S+ denied .*\n.*\n.*\n.* audienceRule .*\n {2}Claims: \{"sub":"long words/,
+    );
     assert.equal(denied?.output.length, 1800);
   });
 });

@@ -36,7 +36,10 @@ const OUTCOMES = {
   "temporary failure": [75, /^exchange-token: http\S+ returned HTTP \d+\. Giving up: another attempt/],
   "no token": [76, /^exchange-token: http\S+ returned (HTTP \d+, not a token: .*\n.*pulumiApiUrl|no valid)/],
   "too much": [76, /^exchange-token: http\S+ returned more than 65536 bytes, not a token\.\n$/],
-  denied: [77, /^exchange-token: http\S+ denied the token exchange: HTTP 4\d\d: .*\n.*\n.* ID token: .*\n$/],
+  denied: [
+    77,
+    /^exchange-token: http\S+ denied the token exchange: HTTP 4\d\d: .*\n.*\n.*\n.*\n {2}Claims: .*\n$/,
+  ],
   "answered, with the backend": [0, /^\{"version":1,"accessToken":"pul-1","backendUrl":"https:.+com"\}$/],
   answered: [0, /^\{"version":1,"accessToken":"pul-1"\}$/],
   declined: [0, /^\{\}$/],

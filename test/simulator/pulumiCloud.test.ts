@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { JWTPayload } from "jose";
 import { type AuthPolicy, decide, matchesPattern } from "../../simulator/emulators/authPolicy";
 
 test("a pattern matches a whole value: * is any characters, ? zero or one, and . exactly one", () => {
@@ -44,5 +45,21 @@ test("an allow policy grants the token of its owner, and no other token", () => 
       const claims = { "kubernetes.io": { namespace: "default" } };
       assert.equal(decide([...policies], claims, asked, { runners }).allowed, isGranted, granted);
     }
+  }
+});
+
+// Which of them is real is not documented.
+test("a rule matches a list by one of its elements, or no list", () => {
+  const rules = { aud: "urn:pulumi:org:acme" };
+  const isGranted = (aud: unknown, matchesLists: boolean) => {
+    const asked = { tokenType: "organization", scope: "" };
+    return decide([{ ...MEMBER, rules }], { aud } as JWTPayload, asked, { matchesLists }).allowed;
+  };
+  for (const [audience, inListWorld, inOther] of [
+    [["api", "urn:pulumi:org:acme"], true, false],
+    ["urn:pulumi:org:acme", true, true],
+    [["api"], false, false],
+  ] as const) {
+    assert.deepEqual([isGranted(audience, true), isGranted(audience, false)], [inListWorld, inOther]);
   }
 });

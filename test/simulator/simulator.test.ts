@@ -58,7 +58,7 @@ describe("the simulation", () => {
         serviceAccounts: [{ namespace: "runners", name: "a", ...pool, runJob: false }],
       }),
       [
-        "See docs/token-types.md aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?",
+        "aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?",
         'runnerId and runnerName are both "eks": make sure that it is the pool\'s ID, not its name.',
         'runners is in createNamespaces, whose namespaces require Pod Security "restricted": ',
       ],
@@ -79,7 +79,7 @@ describe("the simulation", () => {
       userLogin: "machine",
       awsRole: "irsa",
     };
-    const admin = { tokenType: "organization", organizationAdmin: true, audienceRule: true };
+    const admin = { tokenType: "organization", organizationAdmin: true };
     const serviceAccounts = [
       { namespace: "ci", name: "a", tokenType: "team", teamName: "ops", awsRole: "irsa", runJob: false },
       { namespace: "ci", name: "b", ...runner },
@@ -159,9 +159,17 @@ describe("the simulation", () => {
       const isGiven = (text: string) => text.startsWith("exchange-token: ") && text.includes(reason);
       assert.ok(check.split(finding).some(isGiven), flow);
     }
+    assert.ok(flow.includes("set audienceRule to false"));
     assert.match(stdout, /^ {2}default\/deployer +user:my-login +none +see below$/m);
     assert.match(stdout, /^ {2}default\/drift +user:my-login +none +as its settings say$/m);
     assert.deepEqual([exitCode, stderr], [1, ""]);
+  });
+
+  test("prints no advice on the audience rule where there is none", async (t) => {
+    const file = stackFile({ audienceRule: false, ...stackWith({ policyRules: { sub: "another" } }) });
+    const { exitCode, flow } = await simulate(t, { prod: file });
+    assert.match(flow, / must match the request and the claims of this ID token\. Claims: /);
+    assert.equal(exitCode, 1);
   });
 
   test("returns 1 if the program grants more than the settings say", async (t) => {
