@@ -51,7 +51,7 @@ export interface AccessSettings {
    * Default: `[]`.
    */
   createNamespaces?: string[];
-  /** Upper bound for the lifetime of every access token from this issuer, in seconds, at least 600. Default: `7200`. */
+  /** Upper bound for the lifetime of every access token from this issuer, in seconds, at least 600. Default: `3600`. */
   maxExpirationSeconds?: number;
   /**
    * Require each entry's `tokenAudience` in its allow policy, so that ID tokens for other services are denied. Default:
@@ -111,7 +111,7 @@ const serviceAccounts = v.pipe(
 export const accessEntries = schemasOf<AccessSettings>()({
   organization: inputSchema(organizationName),
   issuerName: inputSchema(issuerName),
-  maxExpirationSeconds: v.optional(v.pipe(seconds, v.minValue(600, "must be at least 600 seconds")), 7200),
+  maxExpirationSeconds: v.optional(v.pipe(seconds, v.minValue(600, "must be at least 600 seconds")), 3600),
   audienceRule: v.optional(booleanSchema, true),
   permissionsBoundaryArn: v.optional(inputSchema(policyArn)),
   rolePath: v.optional(inputSchema(rolePath), "/"),

@@ -38,7 +38,7 @@ const CASES: [what: string, settings: Settings, changes: string[]][] = [
     [
       "changed the component: audienceRule: true → false",
       "changed the component: jobPodSpec.priorityClassName: none → low",
-      "changed the component: maxExpirationSeconds: 7200 → 7000",
+      "changed the component: maxExpirationSeconds: 3600 → 7000",
       `changed the component: permissionsBoundaryArn: ${READ_ONLY} → none`,
       "changed ci/deployer: token: team:a → team:b",
       "changed ci/deployer: injectToken: true → false",
@@ -139,7 +139,7 @@ test("shows all settings of a new component, without the defaults of its service
     "new the component: image: pulumi/pulumi-base:3.274.1",
     "new the component: issuerName: eks-my-cluster",
     `new the component: issuerUrl: https://${ISSUER_URL}`,
-    "new the component: maxExpirationSeconds: 7200",
+    "new the component: maxExpirationSeconds: 3600",
     `new the component: oidcProviderArn: arn:aws:iam::123456789012:oidc-provider/${ISSUER_URL}`,
     "new the component: organization: acme",
     `new the component: permissionsBoundaryArn: ${READ_ONLY}`,

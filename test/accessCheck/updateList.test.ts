@@ -194,7 +194,7 @@ const CASES: [what: string, edits: Edit[], rows: string[], plan?: typeof newPlan
     [
       set(ISSUER, "policies.0.teamName", "b"),
       setDeployed(ISSUER, "policies.4", { decision: "allow", rules: { sub: "x" } }),
-      set(ISSUER, "maxExpirationSeconds", 7201),
+      set(ISSUER, "maxExpirationSeconds", 3601),
       set(CONFIG_MAP, "data.tokenScope", "team:b"),
       setDeployed(CONFIG_MAP, ["data", "exchange-token.sh"], "#!/bin/sh\n"),
       set(JOB, `${CONTAINER}.args.1`, `up --token=${TOKEN} ${"QUJD".repeat(10)}`),
@@ -205,7 +205,7 @@ const CASES: [what: string, edits: Edit[], rows: string[], plan?: typeof newPlan
       ),
     ],
     [
-      `changes ${ISSUER_ROW}; maxExpirationSeconds: 7200 → 7201; policies.4: { "decision": "allow", "rules": { "sub": "x" } } → none; policies.ci/deployer.teamName: "a" → "b"`,
+      `changes ${ISSUER_ROW}; maxExpirationSeconds: 3600 → 3601; policies.4: { "decision": "allow", "rules": { "sub": "x" } } → none; policies.ci/deployer.teamName: "a" → "b"`,
       `changes ConfigMap access.ci.deployer.pulumi-token-exchange (ci/deployer-pulumi-token-exchange); data.exchange-token.sh: another script → that of this clone; data.tokenScope: "team:a" → "team:b"`,
       'changes Job access.ci.deployer (ci/deployer-token-exchange); spec.template.metadata.annotations.pulumi.com/token-exchange-checksum: that of another ConfigMap; spec.template.spec.containers.token-exchange.args.1: "whoami" → "up --token=[redacted] QUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJD"',
     ],
@@ -334,7 +334,7 @@ const CASES: [what: string, edits: Edit[], rows: string[], plan?: typeof newPlan
       setDeployed(ISSUER, "policies.3"),
     ],
     [
-      `changes ${ISSUER_ROW}; policies.web/runner: none → { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace": "web", "\\"kubernetes.io\\".serviceaccount.name": "runner" }, "runnerID": "known after the update", "tokenType": "runner" }`,
+      `changes ${ISSUER_ROW}; policies.web/runner: none → { "decision": "allow", "rules": { "\\"kubernetes.io\\".namespace": "web", "\\"kubernetes.io\\".serviceaccount.name": "runner", "aud": "urn:pulumi:org:acme" }, "runnerID": "known after the update", "tokenType": "runner" }`,
     ],
   ],
   [
