@@ -19,7 +19,11 @@ export interface OidcIssuerArgs {
   policies: AllowPolicy[];
 }
 
-export type AllowPolicy = pulumiservice.types.input.AuthPolicyDefinitionArgs;
+/** The SDK's type has no `roleID` yet, which providers since 1.4.0 accept, and passes it on. */
+export type AllowPolicy = pulumiservice.types.input.AuthPolicyDefinitionArgs & {
+  /** ID of the custom role of an `organization` token. */
+  roleID?: pulumi.Input<string>;
+};
 
 /**
  * Registers an OIDC issuer in a Pulumi organization, with its allow policies. Everything else stays denied.
@@ -49,6 +53,9 @@ export function createOidcIssuer(
   );
 }
 
+/** Until the SDK has this version or a later one: an older provider rejects the `roleID` of an allow policy. */
+const PROVIDER_VERSION = "1.5.0";
+
 /**
  * Creates the provider of Pulumi Cloud, which sends the access token of the current login to `apiUrl`.
  *
@@ -62,7 +69,7 @@ export function createPulumiCloudProvider(
   options: pulumi.ResourceOptions,
 ): pulumiservice.Provider {
   // Without an explicit URL, the provider uses the state backend as its API URL, such as file:// or s3://.
-  return new pulumiservice.Provider(name, { apiUrl }, options);
+  return new pulumiservice.Provider(name, { apiUrl }, { ...options, version: PROVIDER_VERSION });
 }
 
 /**

@@ -68,7 +68,7 @@ const SETTINGS = wordsOf(`
   maxExpirationSeconds audienceRule permissionsBoundaryArn rolePath pulumiApiUrl`);
 
 const ENTRY_SETTINGS = wordsOf(`
-  namespace name tokenType userLogin teamName runnerId runnerName organizationAdmin tokenExpirationSeconds tokenAudience
+  namespace name tokenType userLogin teamName runnerId runnerName organizationRoleId organizationAdmin tokenExpirationSeconds tokenAudience
   policyRules createServiceAccount awsRole rolePolicyArns injectToken runJob command`);
 
 /** What a component is, compared with its settings. */

@@ -50,6 +50,7 @@ function grantedTo(settings: Fields): Fields {
     case "runner":
       return { runnerID: setting("runnerId") };
     default:
+      if (setting("organizationRoleId") !== null) return { roleID: setting("organizationRoleId") };
       return setting("organizationAdmin") === true ? { authorizedPermissions: ["admin"] } : {};
   }
 }
@@ -78,12 +79,14 @@ function scopeOf(settings: Fields): Value {
   }
 }
 
-/** Returns whose access token is requested, such as `team:platform`. */
-export function tokenOf(requested: Fields): string {
+/** Returns whose access token a service account is granted, such as `team:platform`. */
+export function tokenOf(component: Fields, account: Account): string {
+  const requested = request(component, account);
   const type = textOf(valueAt(requested, "tokenType"));
   const scope = valueAt(requested, "tokenScope");
-  if (type === "organization" && scope === "") return type;
-  if (type === "organization") return `organization (${textOf(scope)})`;
+  const role = valueAt(account.settings, "organizationRoleId") ?? null;
+  if (type === "organization" && role !== null) return `organization (role ${textOf(role)})`;
+  if (type === "organization") return scope === "" ? type : `organization (${textOf(scope)})`;
   // Its scope is `user:LOGIN`, `team:NAME`, or `runner:NAME`, if it is known.
   return typeof scope === "string" ? scope : `${type}:${textOf(scope)}`;
 }
@@ -96,7 +99,9 @@ export function tokenOf(requested: Fields): string {
  */
 export function ownerOf({ settings }: View, account: Account): string | undefined {
   const { tokenType, tokenScope, organization, apiUrl } = request(settings, account);
-  const parts = [apiUrl, organization, tokenType, tokenScope];
+  // Two organization tokens with the same role have the same permissions.
+  const role = valueAt(account.settings, "organizationRoleId") ?? "";
+  const parts = [apiUrl, organization, tokenType, tokenScope, role];
   return parts.every((part) => typeof part === "string") ? parts.join(" ").toLowerCase() : undefined;
 }
 

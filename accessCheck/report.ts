@@ -3,7 +3,7 @@
 
 import type { Comparison, Finding } from "./compare";
 import { type Account, isRemaining, type PlannedComponent, type RemainingComponent } from "./components";
-import { ownerOf, ROLE_ANNOTATION, request, tokenOf } from "./grants";
+import { ownerOf, ROLE_ANNOTATION, tokenOf } from "./grants";
 import type { SettingsChange } from "./settingsChanges";
 import { paint, plural, tableRow, textRow, visible, width, wrap } from "./terminal";
 import type { Row } from "./updateList";
@@ -30,7 +30,7 @@ export function accessLines(report: Report): string[] {
   const { after: view } = component;
   const table = view.accounts.map((account) => [
     account.id,
-    tokenOf(request(view.settings, account)),
+    tokenOf(view.settings, account),
     roleText(account, report),
     verdictOn(account, report),
   ]);
@@ -109,7 +109,7 @@ function sameOwnerNotes({ after, all, name }: RemainingComponent): string[] {
     const ids = owned.filter((it) => it.owner === owner).map(({ id }) => id);
     const account = after.accounts.find((it) => ownerOf(after, it) === owner);
     if (!account || ids.length < 2) return [];
-    const token = tokenOf(request(after.settings, account));
+    const token = tokenOf(after.settings, account);
     return [`These service accounts act as the same ${token}: ${ids.join(", ")}.`];
   });
 }

@@ -1,7 +1,7 @@
 // The difference of a component's settings, service account by service account, for a reviewer.
 
 import type { Account, PlannedComponent, View } from "./components";
-import { request, tokenOf } from "./grants";
+import { tokenOf } from "./grants";
 import { withoutTokens } from "./terminal";
 import {
   differencesBetween,
@@ -50,11 +50,13 @@ function subjectsOf({ settings, accounts }: View): Map<string, Fields> {
 }
 
 /** The settings that say whose token it is, and the names. */
-const OF_TOKEN = wordsOf("tokenType userLogin teamName runnerName organizationAdmin namespace name");
+const OF_TOKEN = wordsOf(
+  "tokenType userLogin teamName runnerName organizationRoleId organizationAdmin namespace name",
+);
 
 function factsOf(component: Fields, account: Account): Fields {
   const { settings } = account;
-  return { token: tokenOf(request(component, account)), ...without(settings, ...OF_TOKEN) };
+  return { token: tokenOf(component, account), ...without(settings, ...OF_TOKEN) };
 }
 
 /** Returns what an entry has by default: it is not listed of a new service account. */

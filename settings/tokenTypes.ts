@@ -32,6 +32,11 @@ export interface TokenSettings {
   runnerId?: pulumi.Input<string>;
   /** Name of the runner pool of a runner token. The token exchange requests the pool by this name. */
   runnerName?: pulumi.Input<string>;
+  /**
+   * ID of the custom role of an organization token, which says all that the token may do. Without it, the token may do what every
+   * member may. Not valid with `organizationAdmin: true`.
+   */
+  organizationRoleId?: pulumi.Input<string>;
   /** Grant an organization token admin permissions. Default: `false`. */
   organizationAdmin?: boolean;
 }
@@ -53,6 +58,8 @@ const teamName = stringSchema(
 
 const runnerId = stringSchema(/^[\w-]{1,100}$/, "must be the ID of a runner pool");
 
+const organizationRoleId = stringSchema(/^[\w-]{1,100}$/, "must be the ID of a custom role");
+
 const runnerName = stringSchema(
   /^[\]!#-9;-[^-~]{1,100}$/,
   "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, and backslashes",
@@ -66,6 +73,7 @@ export const tokenEntries = schemasOf<TokenSettings>()({
   teamName: v.optional(inputSchema(teamName)),
   runnerId: v.optional(inputSchema(runnerId)),
   runnerName: v.optional(inputSchema(runnerName)),
+  organizationRoleId: v.optional(inputSchema(organizationRoleId)),
   organizationAdmin: v.optional(booleanSchema),
 });
 
@@ -85,7 +93,11 @@ const WHOAMI = ["pulumi", "whoami"];
 /** The types, by the value of `tokenType`. docs/token-types.md has them as a table. */
 export const TOKEN_TYPES: Record<TokenType, TypeRules> = {
   personal: { requires: ["userLogin"], accepts: [], defaultCommand: WHOAMI },
-  organization: { requires: [], accepts: ["organizationAdmin"], defaultCommand: WHOAMI },
+  organization: {
+    requires: [],
+    accepts: ["organizationRoleId", "organizationAdmin"],
+    defaultCommand: WHOAMI,
+  },
   team: { requires: ["teamName"], accepts: [], defaultCommand: WHOAMI },
   // The CLI does not accept its token, so the Job only exchanges.
   runner: { requires: ["runnerId", "runnerName"], accepts: [], defaultCommand: ["true"] },
@@ -98,6 +110,7 @@ interface Grant {
   teamName?: pulumi.Input<string> | undefined;
   runnerID?: pulumi.Input<string> | undefined;
   authorizedPermissions?: "admin"[];
+  roleID?: pulumi.Input<string>;
 }
 
 /**
@@ -109,12 +122,14 @@ export function grantOf({
   userLogin,
   teamName,
   runnerId,
+  organizationRoleId,
   organizationAdmin,
 }: TokenSettings): Grant {
   switch (tokenType) {
     case "personal":
       return { tokenType, userLogin };
     case "organization":
+      if (organizationRoleId !== undefined) return { tokenType, roleID: organizationRoleId };
       // An empty list of permissions would read back as absent, and show as drift.
       return organizationAdmin ? { tokenType, authorizedPermissions: ["admin"] } : { tokenType };
     case "team":
@@ -156,7 +171,11 @@ export function tokenProblems(settings: Incomplete<TokenSettings>): Problem[] {
   const foreign = known.filter((key) => !requires.includes(key) && !accepts.includes(key));
   const misplaced = foreign.filter((key) => settings[key] !== undefined);
 
+  const isRoleOfAdmin = settings.organizationAdmin && settings.organizationRoleId !== undefined;
+  const ofAdmin = { path: ["organizationRoleId"], reason: "is not valid with organizationAdmin: true" };
+
   return [
+    ...(isRoleOfAdmin ? [ofAdmin] : []),
     ...missing.map((key) => ({ path: [key], reason: `required with tokenType ${tokenType}` })),
     ...misplaced.map((key) => ({
       path: [key],

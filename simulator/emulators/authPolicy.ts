@@ -10,6 +10,8 @@ export interface AuthPolicy {
   teamName?: string;
   runnerID?: string;
   authorizedPermissions?: string[];
+  /** The custom role of an organization token, which says what that may do. Assumed: it exists. */
+  roleID?: string;
   /** The path of a claim, such as `"kubernetes.io".namespace`, and the pattern that its value must match. */
   rules: Record<string, string>;
 }

@@ -18,6 +18,8 @@ const ENTRIES: Settings[] = [
   { ...IN_TEAM, teamName: "Ops", name: "g" },
   { ...ORGANIZATION, name: "admin", organizationAdmin: true },
   { ...ORGANIZATION, name: "organization" },
+  ...["role-a", "role-b"].map((name) => ({ ...ORGANIZATION, organizationRoleId: "reader", name })),
+  { ...ORGANIZATION, organizationRoleId: "writer", name: "role-c" },
   { ...PERSONAL, name: "default", awsRole: "pod-identity", createServiceAccount: false },
   { ...PERSONAL, name: "helm", userLogin: "bob", awsRole: "irsa", createServiceAccount: false },
   { ...PERSONAL, name: "injected", userLogin: "carol", injectToken: true },
@@ -47,8 +49,14 @@ test("says whose token it is, who acts as the same owner, and which role it has"
     report,
     /^ {2}These service accounts act as the same team:ops: ns\/a, ns\/b, ns\/c, ns\/d, ns\/e,\s+ns\/f, ns\/g\.$/m,
   );
-  assert.equal(report.split("These service").length, 2);
-  assert.match(report, /^ {2}12 service accounts: as the settings say, as far as they are known\.$/m);
+  // Organization tokens have the same permissions if they have the same role.
+  assert.match(report, /^ {2}ns\/role-a +organization \(role reader\)\s+none /m);
+  assert.match(
+    report,
+    /^ {2}These service accounts act as the same organization \(role reader\): ns\/role-a,\s+ns\/role-b\.$/m,
+  );
+  assert.equal(report.split("These service").length, 3);
+  assert.match(report, /^ {2}15 service accounts: as the settings say, as far as they are known\.$/m);
 });
 
 test("says what the token of an administrator can do", () => {
@@ -68,7 +76,7 @@ test("says that every pod of a namespace can have what its default service accou
 test("prints notes of the simulation below a service account, and those on all of them at the end", () => {
   const report = reportOf({ notes: [{ account: "ns/helm", text: "assumed: x" }, { text: "of all" }] });
   assert.match(report, /^ {2}ns\/helm .*\n {4}annotate it yourself .*\n(?: {6}.*\n)? {4}assumed: x$/m);
-  assert.match(report, /^\n {2}of all\n\n {2}12 service accounts/m);
+  assert.match(report, /^\n {2}of all\n\n {2}15 service accounts/m);
 });
 
 for (const [what, account, verdicts] of [
@@ -82,7 +90,7 @@ for (const [what, account, verdicts] of [
     }
     assert.match(report, RegExp(`^ {${account ? 4 : 2}}X\\.$`, "m"));
     assert.equal(report.split("X.").length, 2);
-    assert.match(report, /^ {2}1 finding, 12 service accounts: not as the settings say\.$/m);
+    assert.match(report, /^ {2}1 finding, 15 service accounts: not as the settings say\.$/m);
   });
 }
 

@@ -85,6 +85,11 @@ const CASES: [what: string, settings: Settings, changes: string[]][] = [
     ],
   ],
   [
+    "the role of an organization token",
+    { serviceAccounts: [DEPLOYER, DRIFT, { ...SECRETS, organizationRoleId: "b7c1d9a2" }, RUNNER] },
+    ["changed web/secrets: token: organization → organization (role b7c1d9a2)"],
+  ],
+  [
     "a name that begins as an access token does",
     {
       serviceAccounts: [{ ...DEPLOYER, teamName: "pul-platform-engineering" }, DRIFT, SECRETS, RUNNER],

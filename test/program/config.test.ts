@@ -406,6 +406,7 @@ const RULES: [setting: string, values: unknown[], reason: string, tokenType?: st
   ["namespace", ["CI", "a-", "a.b", "a".repeat(64)], "must be 1 to 63 lowercase letters", "personal"],
   ["name", ["-a", "a.b"], "must be 1 to 63 lowercase letters", "personal"],
   ["tokenType", ["admin"], "must be personal, organization, team, or runner", "personal"],
+  ["organizationRoleId", ["a/b", "reader of prod"], "must be the ID of a custom role", "organization"],
   ["runnerId", ["a/b"], "must be the ID of a runner pool", "runner"],
   ["userLogin", [511], "must be a string, but YAML reads it as a number; quote it, or", "personal"],
   ["userLogin", ["LOGIN"], "replace LOGIN, which is a placeholder", "personal"],
@@ -459,6 +460,22 @@ test("each token type requires its own settings, and rejects those of the others
       );
     }
   }
+});
+
+test("an organization token has a role, or is an administrator's", () => {
+  const organization = {
+    namespace: "a",
+    name: "b",
+    tokenType: "organization",
+    organizationRoleId: "b7c1d9a2",
+  };
+  assert.deepEqual(accepted(stackOf(organization)).access.serviceAccounts[0]?.organizationRoleId, "b7c1d9a2");
+  assert.deepEqual(rejected(stackOf({ ...organization, organizationAdmin: true })), [
+    "serviceAccounts[0].organizationRoleId: is not valid with organizationAdmin: true",
+  ]);
+  assert.deepEqual(rejected(stackOf({ ...organization, tokenType: "team", teamName: "a" })), [
+    'serviceAccounts[0].organizationRoleId = "b7c1d9a2": is not valid with tokenType team',
+  ]);
 });
 
 test("reports all problems at once, setting by setting and entry by entry, and each setting once", () => {

@@ -35,6 +35,12 @@ const ENTRIES = {
     organizationAdmin: true,
     tokenExpirationSeconds: 7200,
   },
+  "organization-role": {
+    namespace: "external-secrets",
+    name: "external-secrets",
+    tokenType: "organization",
+    organizationRoleId: "b7c1d9a2-role",
+  },
   runner: {
     namespace: "runners",
     name: "agent",

@@ -175,6 +175,11 @@ test("a Job waits for what its exchange needs, and runs again for a new issuer o
   ]);
 });
 
+test("the provider of Pulumi Cloud is of a version that accepts the roles of allow policies", () => {
+  const { version } = only(stack, "pulumiservice").options;
+  assert.equal(version, "1.5.0");
+});
+
 test("the issuer is registered with its thumbprint, which later updates keep", () => {
   const { inputs, options } = only<{ thumbprints: string[]; policies: object[] }>(stack, "OidcIssuer");
   assert.deepEqual(inputs.thumbprints, [stack.simulation.issuer.thumbprint]);
