@@ -1,4 +1,4 @@
-// The teams of the emulated Pulumi Cloud, with their members and what each may do.
+// The teams and custom roles of the emulated Pulumi Cloud, with what each may do.
 
 import { type Emulator, type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
 
@@ -18,8 +18,17 @@ interface PermissionInputs {
   permission: number | string;
 }
 
+interface RoleInputs {
+  organizationName: string;
+  name: string;
+  permissions: { condition: { right: { identity: string } }; subNode: { permissions: string[] } };
+}
+
 export interface Teams extends Emulator {
-  /** Returns each team, such as `acme/platform`, and each permission, such as `acme/platform: stack app/prod 102`. */
+  /**
+   * Returns each team, such as `acme/platform`, each permission, such as `acme/platform: stack app/prod 102`, and each role with the
+   * environment that it may use, such as `acme role reader: environment app/prod environment:read`.
+   */
   existing(): string[];
   /** Returns the members of a team such as `acme/platform`; undefined if it does not exist. */
   membersOf(id: string): string[] | undefined;
@@ -34,6 +43,7 @@ export const CREATOR = "admin";
 export function startTeams(): Teams {
   const teams = new Map<string, TeamInputs>();
   const permissions = new Map<string, PermissionInputs>();
+  const roles = new Map<string, RoleInputs>();
 
   function find(id: string): TeamInputs {
     const team = teams.get(id);
@@ -76,11 +86,21 @@ export function startTeams(): Teams {
         const target = stack ? `stack ${project}/${stack}` : `environment ${project}/${environment}`;
         return `${organization}/${team}: ${target} ${permission}`;
       }),
+      ...[...roles.values()].map(({ organizationName, name, permissions: { condition, subNode } }) => {
+        const scopes = subNode.permissions.join(" ");
+        return `${organizationName} role ${name}: environment ${condition.right.identity} ${scopes}`;
+      }),
     ],
     membersOf: (id) => teams.get(id)?.members,
     addMember: (id, login) => void teams.set(id, withMembers(find(id), login)),
     resources: {
       "pulumiservice:index:Team": withCreator,
+      // provider/pkg/resources/organization_role.go: the service chooses the ID.
+      "pulumiservice:index:OrganizationRole": storedKind(
+        roles,
+        ({ organizationName }) => `${organizationName}/role-${roles.size + 1}`,
+        (id, inputs) => ({ ...inputs, roleId: id.split("/")[1] }),
+      ),
       // provider/pkg/resources/team_stack_perm.go and team_environment_perm.go.
       "pulumiservice:index:TeamStackPermission": permissionKind(
         ({ organization, project, stack, team }) => `${organization}/${project}/${stack}/${team}`,
@@ -90,6 +110,25 @@ export function startTeams(): Teams {
       ),
     },
     calls: {
+      // provider/pkg/functions/role_permissions.go and environment.go. The emulated ID of an environment is its name.
+      "pulumiservice:index:getEnvironment": {
+        answer: ({ projectName, name }: { projectName: string; name: string }) => {
+          return { projectName, name, environmentId: `${projectName}/${name}` };
+        },
+      },
+      "pulumiservice:index:buildEnvironmentScopedPermissions": {
+        answer: ({ environmentId, permissions }: { environmentId: string; permissions: string[] }) => ({
+          permissions: {
+            __type: "PermissionDescriptorCondition",
+            condition: {
+              __type: "PermissionExpressionEqual",
+              left: { __type: "PermissionExpressionEnvironment" },
+              right: { __type: "PermissionLiteralExpressionEnvironment", identity: environmentId },
+            },
+            subNode: { __type: "PermissionDescriptorAllow", permissions },
+          },
+        }),
+      },
       // provider/pkg/functions/current_user.go.
       "pulumiservice:index:getCurrentUser": {
         answer: () => ({ username: CREATOR, name: "", email: "", avatarUrl: "" }),
