@@ -1,16 +1,27 @@
 // The commands and the patches of docs/operator.md on a real API server.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
-import { parse } from "yaml";
-import { type ApiServer, eventually, missingApiServer, startApiServer } from "../support/apiServer";
+import { parse, parseAllDocuments, stringify } from "yaml";
+import {
+  type ApiServer,
+  assetPath,
+  eventually,
+  missingApiServer,
+  startApiServer,
+} from "../support/apiServer";
 import { podObject } from "../support/pods";
 import { missingJq } from "../support/programs";
-import { commandsWith, read } from "../support/project";
+import { blocksOf, commandsWith, read } from "../support/project";
 import { defineStacks, patchStack } from "../support/stackResources";
+import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/team-a/stacks";
 const TOKEN = `pul-${randomBytes(20).toString("hex")}`;
@@ -246,6 +257,33 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     const { body } = await server.request("GET", "/api/v1/namespaces/team-a/secrets/shared");
     assert.deepEqual(Object.keys(body.data), ["AWS_REGION"]);
   });
+});
+
+describe("the patch for kustomize in docs/operator.md", { skip: missingApiServer }, () => {
+  for (const file of ["turn-off.yaml", "mount.yaml"]) {
+    test(`takes ${file}, for the Stacks that its target names only`, async (t) => {
+      const directory = temporaryDirectory(t);
+      const [block = assert.fail()] = blocksOf(PAGE).filter(({ info }) => info === "yaml kustomize");
+      const kustomization = parse(block.text);
+      const { spec } = parse(read(`examples/operator/${file}`), { version: "1.1" });
+      const [{ patch }] = kustomization.patches;
+      kustomization.patches[0].patch = stringify({ ...parse(patch), spec });
+      const stacks = ["app", "web"].map((name) => stack(name, { ...WITH_TOKEN, envRefs: STORED }));
+      await writeFile(
+        join(directory, "stacks.json"),
+        JSON.stringify({ apiVersion: "v1", kind: "List", items: stacks }),
+      );
+      await writeFile(
+        join(directory, "kustomization.yaml"),
+        stringify({ resources: ["stacks.json"], ...kustomization }),
+      );
+
+      const { stdout } = await promisify(execFile)(assetPath("kubectl"), ["kustomize", directory]);
+      const [app, web] = parseAllDocuments(stdout).map((document) => document.toJS().spec);
+      assert.deepEqual(app, { ...WITH_TOKEN, ...spec, envRefs: { ...STORED, ...spec.envRefs } });
+      assert.deepEqual(web, { ...WITH_TOKEN, envRefs: STORED });
+    });
+  }
 });
 
 function object(apiVersion: string, kind: string, namespace: string, name: string, content: object) {
