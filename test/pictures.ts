@@ -32,7 +32,7 @@ const TAGS: Record<string, string> = {
   "39m": "</tspan>",
 };
 
-test("docs/npm-start.svg shows who gets a token, as `npm start` prints it", async () => {
+test("docs/npm-start.svg shows a Job's output, and who gets a token, as `npm start` prints it", async () => {
   const child = spawn(
     process.execPath,
     ["--import", "tsx", "--import", TERMINAL, "simulator/commandLine.ts"],
@@ -46,10 +46,15 @@ test("docs/npm-start.svg shows who gets a token, as `npm start` prints it", asyn
   const { exitCode, stdout, stderr } = await ended(child);
   assert.deepEqual([exitCode, stderr], [0, ""]);
 
-  // Between them are the resources and the output of each Job.
-  const [first = "", ...lines] = stdout.trimEnd().split("\n");
-  const check = lines.slice(lines.findIndex((line) => line.includes("Access check")));
-  const screen = ["$ npm start", first, "", "…", "", ...check];
+  // Left out are the resources, and the output of the other Jobs. The time differs in each run.
+  const [first = "", ...lines] = stdout
+    .trimEnd()
+    .replaceAll(/\d{4}-\d\d-\d\dT[\d:]+Z/g, "2026-12-01T10:00:00Z")
+    .split("\n");
+  const startOf = (text: string) => lines.findIndex((line) => line.includes(text));
+  const job = lines.slice(startOf("Job output"), startOf("team-a/deployer"));
+  const check = lines.slice(startOf("Access check"));
+  const screen = ["$ npm start", first, "", "…", "", ...job, "    …", "", ...check];
   writeFileSync(join(ROOT, "docs", "npm-start.svg"), pictureOf(screen));
 });
 
