@@ -60,26 +60,17 @@ export function settingNotes({ project, config, environments }: StackFile): stri
   return [
     ...environmentNotes(environments),
     ...organizationNotes(config[`${project}:organization`] ?? ""),
-    ...runnerNotes(
-      listIn(config[`${project}:serviceAccounts`]).filter(isObject),
-      listIn(config[`${project}:createNamespaces`]),
-    ),
+    ...runnerNotes(listIn(config[`${project}:serviceAccounts`]).filter(isObject)),
   ];
 }
 
-/** Returns what the program cannot check of workflow runners: Pulumi Cloud or the cluster denies it later. */
-function runnerNotes(entries: Record<string, unknown>[], createNamespaces: unknown[]): string[] {
+/** Returns what the program cannot check of runner pools: Pulumi Cloud denies it later. */
+function runnerNotes(entries: Record<string, unknown>[]): string[] {
   const runners = entries.filter(({ tokenType }) => tokenType === "runner");
   const withOneName = runners.filter(({ runnerId, runnerName }) => runnerId && runnerId === runnerName);
-  const inOwnNamespace = runners.filter(({ namespace }) => createNamespaces.includes(namespace));
-  return [
-    ...withOneName.map(({ runnerId }) => {
-      return `runnerId and runnerName are both "${runnerId}": make sure that it is the pool's ID, not its name.`;
-    }),
-    ...inOwnNamespace.map(({ namespace }) => {
-      return `${namespace} is in createNamespaces, whose namespaces require Pod Security "restricted": the pods of a workflow runner do not meet it. See docs/workloads/runners.md`;
-    }),
-  ];
+  return withOneName.map(({ runnerId }) => {
+    return `runnerId and runnerName are both "${runnerId}": make sure that it is the pool's ID, not its name.`;
+  });
 }
 
 const CHECK_PLAN =

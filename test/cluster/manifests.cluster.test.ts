@@ -27,9 +27,9 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
   let stack: Stack;
 
   before(async () => {
-    const { settings, runners } = settingsOfExamples();
+    const settings = settingsOfExamples();
     server = await startApiServer();
-    simulation = await startCluster({ runners });
+    simulation = await startCluster();
     const { serviceAccounts, createNamespaces } = settings;
     const namespaces = new Set(serviceAccounts.map(({ namespace }) => namespace));
     for (const namespace of namespaces) {
@@ -77,13 +77,13 @@ describe("pods of this project on a real API server", { skip: missingApiServer }
       }
       await admitPods(file, manifests);
       // The policy of the stack adds what these lines do.
-      if (file !== "workflow-runner.yaml") await admitPods(file, manifestsWithoutExchange(file));
+      await admitPods(file, manifestsWithoutExchange(file));
     });
   }
 
   test("admits the pod of each Job of the stack", async () => {
     const jobs = all<KubernetesObject>(stack, "Job");
-    const tested = settingsOfExamples().settings.serviceAccounts.filter(({ runJob }) => runJob !== false);
+    const tested = settingsOfExamples().serviceAccounts.filter(({ runJob }) => runJob !== false);
     assert.equal(jobs.length, tested.length);
     for (const { inputs } of jobs) {
       await createPod(inputs.spec.template.spec, inputs.metadata?.namespace);

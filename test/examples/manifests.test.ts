@@ -16,10 +16,9 @@ import {
 
 const ESO = "external-secrets.yaml";
 const OPERATOR = "pulumi-operator.yaml";
-const RUNNER = "workflow-runner.yaml";
 
-/** Those that mark what `injectToken` replaces. It is not valid for a workflow runner. */
-const WITH_MARKS = EXAMPLES.filter((file) => file !== RUNNER && exampleOf(file).source.includes("# (3)"));
+/** Those that mark what `injectToken` replaces. */
+const WITH_MARKS = EXAMPLES.filter((file) => exampleOf(file).source.includes("# (3)"));
 
 let stack: ExamplesStack;
 before(async () => {
@@ -47,8 +46,8 @@ for (const file of EXAMPLES.filter((it) => it !== ESO)) {
   test(`${file} runs on Linux nodes only, with a writable home`, () => {
     const { spec, container } = podOf(file);
     assert.deepEqual(spec.nodeSelector, { "kubernetes.io/os": "linux" });
-    // Other programs create or complete their pods.
-    if (file === OPERATOR || file === RUNNER) return;
+    // The operator completes its pods.
+    if (file === OPERATOR) return;
 
     const { settings, entry } = exampleOf(file);
     assert.deepEqual(settings.createNamespaces, [entry.namespace], "it enforces Pod Security");
@@ -104,28 +103,6 @@ test(`${OPERATOR} mounts the API token and may review tokens, as the operator's 
   assert.equal(spec.automountServiceAccountToken, true);
   assert.equal(manifest(OPERATOR, "ClusterRoleBinding").roleRef.name, "system:auth-delegator");
   assert.equal(container.name, "pulumi", "any other container is added to the operator's");
-});
-
-test(`${RUNNER} configures the agent with the pool of its policy, and with its ID token`, () => {
-  const { spec, container } = podOf(RUNNER);
-  const settings = settingsOf(RUNNER);
-  const variables = container.env.map(({ name, value, valueFrom }) => [
-    name.replace("PULUMI_AGENT_", ""),
-    value ?? settings[valueFrom.configMapKeyRef.key],
-  ]);
-  const volume = spec.volumes.find(({ projected }) => projected);
-  const mount = container.volumeMounts.find((it) => it.name === volume?.name);
-  assert.deepEqual(Object.fromEntries(variables), {
-    DEPLOY_TARGET: "kubernetes",
-    SHARED_VOLUME_DIRECTORY: "/mnt/work",
-    SERVICE_ACCOUNT_NAME: manifest(RUNNER, "ServiceAccount").metadata?.name,
-    RUNNER_POOL_ID: exampleOf(RUNNER).entry.runnerId,
-    TOKEN_EXPIRATION: `${Number(settings.tokenExpirationSeconds) / 3600}h`,
-    OIDC_TOKEN_FILE: `${mount?.mountPath}/${volume?.projected.sources[0]?.serviceAccountToken.path}`,
-    ORGANIZATION_NAME: settings.organization,
-    SERVICE_URL: settings.apiUrl,
-  });
-  assert.equal(spec.automountServiceAccountToken, true);
 });
 
 test(`${ESO} names the organization, lifetime, and audience of its settings, which are for its token type`, () => {

@@ -15,8 +15,6 @@ interface Entry {
   namespace: string;
   name: string;
   tokenType: string;
-  runnerId?: string;
-  runnerName?: string;
   tokenAudience?: string;
   runJob?: boolean;
 }
@@ -86,8 +84,8 @@ export function withExchange(file: string, spec: PodSpec): PodSpec {
 }
 
 /**
- * Returns the settings of a stack with the entries of all examples, and their runners. Examples can share a service account,
- * whose entry then has the settings of each. The exchange is added to the pods of all entries that can have it.
+ * Returns the settings of a stack with the entries of all examples. Examples can share a service account, whose entry then has the
+ * settings of each. The exchange is added to the pods of all entries.
  */
 export function settingsOfExamples() {
   const examples = EXAMPLES.map(exampleOf);
@@ -96,21 +94,17 @@ export function settingsOfExamples() {
     const account = `${entry.namespace}/${entry.name}`;
     entries.set(account, { ...entries.get(account), ...entry });
   }
-  const serviceAccounts = [...entries.values()].map((entry) => ({ ...entry, injectToken: !entry.runnerId }));
+  const serviceAccounts = [...entries.values()].map((entry) => ({ ...entry, injectToken: true }));
   const createNamespaces = [...new Set(examples.flatMap(({ settings }) => settings.createNamespaces ?? []))];
-  const runners = serviceAccounts.flatMap(({ runnerId: id, runnerName: name }) =>
-    id && name ? [{ id, name }] : [],
-  );
-  return { settings: { serviceAccounts, createNamespaces }, runners };
+  return { serviceAccounts, createNamespaces };
 }
 
 export type ExamplesStack = Awaited<ReturnType<typeof startExamplesStack>>;
 
 /** Runs the program once with the entries of all examples. */
 export async function startExamplesStack(options: Partial<SimulationOptions> = {}) {
-  const { settings, runners } = settingsOfExamples();
-  const simulation = await startCluster({ runners, ...options });
-  const stack = await run(simulation, settings);
+  const simulation = await startCluster(options);
+  const stack = await run(simulation, settingsOfExamples());
 
   /** @throws AssertionError if the program did not create this object. */
   function created(kind: string, namespace: string, name: string): KubernetesObject {
