@@ -8,6 +8,7 @@ import {
   type Member,
   memberOf,
   OIDC_ISSUER,
+  PROVIDER,
   type RemainingComponent,
   ROLE,
   type View,
@@ -147,6 +148,9 @@ function* deviationsIn(
     yield* member ? differencesIn(member, expected) : [missing(expected)];
   }
   yield* policyDeviations(view);
+  const provider = memberOf(view, PROVIDER);
+  // What decides where it sends the access token is compared below. The rest is what the provider itself adds.
+  if (provider) left.delete(provider);
   for (const member of left) {
     const account = accountOf(member, view.accounts)?.id;
     yield { ...notRequired(member.title, member.inputs), member, account };

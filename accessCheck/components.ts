@@ -81,6 +81,8 @@ export interface AllowPolicy {
 export const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
 export const OIDC_ISSUER = "pulumiservice:index:OidcIssuer";
 export const ISSUER = { type: OIDC_ISSUER, name: "oidc-issuer" };
+/** The component's own provider of Pulumi Cloud, unless the program passes one. */
+export const PROVIDER = { type: "pulumi:providers:pulumiservice", name: "oidc-issuer" };
 export const ROLE = "aws:iam/role:Role";
 export const SERVICE_ACCOUNT = "kubernetes:core/v1:ServiceAccount";
 

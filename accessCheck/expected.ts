@@ -74,7 +74,6 @@ function commonOf(view: View, thumbprints: string[]): Expected[] {
   return [
     { ...stash, name: "oidc-issuer.url", inputs: { input: setting("pulumiApiUrl") } },
     { ...stash, name: "oidc-issuer.place", inputs: { input: place } },
-    ...providerOf(view),
     ...names.map((name) => ({
       ...kubernetesObject("v1", "Namespace", { name, labels }, { retainOnDelete: true }),
       name,
@@ -96,18 +95,6 @@ function commonOf(view: View, thumbprints: string[]): Expected[] {
       isGrant: true,
     },
   ];
-}
-
-/**
- * Returns the provider of Pulumi Cloud, unless the program passes its own. What decides where it sends the access token is compared in
- * compare.ts, wherever it is in the program. The rest is what the provider adds.
- */
-function providerOf(view: View): Expected[] {
-  const provider = { type: "pulumi:providers:pulumiservice", name: "oidc-issuer" };
-  const member = memberOf(view, provider);
-  if (!member) return [];
-  const { retainOnDelete: _, deletedWith: __, external: ___, ...inputs } = member.inputs;
-  return [{ ...provider, what: "The provider of Pulumi Cloud", inputs, isGrant: true }];
 }
 
 /** Returns the thumbprints that an issuer must have: registered ones, since the program reads others in no preview. */

@@ -204,6 +204,27 @@ export function add(type: string, name: string, inputs: Inputs, state: object = 
   };
 }
 
+/**
+ * Returns an edit that adds a deployed provider of Pulumi Cloud that the component creates.
+ *
+ * @param inputs beside what the real one notes in them.
+ * @param deployed inputs that are deployed instead.
+ */
+export function addOwnProvider(inputs: Inputs = {}, deployed: Inputs = inputs): Edit {
+  const urn = "urn:pulumi:dev::eks-pulumi-oidc::pulumi:providers:pulumiservice::access.oidc-issuer";
+  const noted = {
+    "__pulumi-go-provider-infer": true,
+    "__pulumi-go-provider-version": "v1.5.0",
+    accessToken: SECRET,
+    version: "1.5.0",
+  };
+  const stateWith = (own: Inputs) => {
+    return { ...INSIDE, id: "id", inputs: { apiUrl: "https://api.pulumi.com", ...noted, ...own } };
+  };
+  const [oldState, newState] = [stateWith(deployed), stateWith(inputs)];
+  return (draft) => draft.steps.push({ op: "update", urn, oldState, newState });
+}
+
 /** Returns an edit by which a resource leaves the program. */
 export function remove(resource: string, flags: object = {}): Edit {
   return (draft) => {

@@ -6,6 +6,7 @@ import {
   ASSOCIATION,
   ATTACHMENT,
   add,
+  addOwnProvider,
   COMPONENT,
   CONFIG_MAP,
   Draft,
@@ -486,6 +487,14 @@ const RIGHT: [what: string, plan: typeof newPlan, edits: Edit[]][] = [
       set("ServiceAccount access.web.secrets", "metadata.annotations", { team: "a" }),
       changeTrustPolicy((it) => JSON.stringify(JSON.parse(it), null, 2)),
       set(ASSOCIATION, "tagsAll", { team: "a" }),
+      addOwnProvider(
+        {
+          __internal: { pluginDownloadURL: "", envVarMappings: {} },
+          accessToken: UNKNOWN,
+          version: "1.6.0",
+        },
+        {},
+      ),
     ],
   ],
 ];

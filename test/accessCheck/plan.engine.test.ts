@@ -56,12 +56,18 @@ test("the plan of a stack that creates its cluster and a namespace grants each t
 test("a plan of the real engine shows what it changes, and grants each token to its service account only", {
   skip: missingCli,
 }, async (t) => {
-  const { pulumi, set, up } = await emptyStack(t, { serviceAccounts: ENTRIES });
+  const { simulation, pulumi, set, up } = await emptyStack(t, { serviceAccounts: ENTRIES });
+  const calls = Object.values(simulation.resources).flatMap((kind) =>
+    (["create", "update", "delete"] as const).map((method) => t.mock.method(kind, method).mock),
+  );
+  const callCount = () => calls.reduce((count, call) => count + call.callCount(), 0);
 
   /** Checks the plan of these settings, with which everyone gets what these say. Returns those that change as one line. */
   async function changesWith(settings: Record<string, unknown>, ...options: string[]): Promise<string> {
     for (const [name, value] of Object.entries(settings)) await set(name, value);
+    const before = callCount();
     const { exitCode, stdout, settings: changed } = await checkedPlan(t, pulumi, ...options);
+    assert.equal(callCount(), before, "a preview changes nothing");
     assert.match(stdout, /^ {2}3 service accounts: as the settings say(, as far as they are known)?\.$/m);
     assert.equal(exitCode, 0, stdout);
     return oneLine(changed);
@@ -82,9 +88,16 @@ test("a plan of the real engine shows what it changes, and grants each token to 
     });
   }
 
+  // What depends on them knows their ARNs.
+  await t.test("of roles that change", async () => {
+    const permissionsBoundaryArn = "arn:aws:iam::123456789012:policy/boundary";
+    const changes = await changesWith({ serviceAccounts: ENTRIES, permissionsBoundaryArn });
+    assert.equal(changes, `changed the component permissionsBoundaryArn: none → ${permissionsBoundaryArn}`);
+  });
+
   // Nothing knows the ARN of the new role.
   await t.test("of replaced roles", async () => {
-    const changes = await changesWith({ serviceAccounts: ENTRIES, rolePath: "/pulumi/" });
+    const changes = await changesWith({ permissionsBoundaryArn: "", rolePath: "/pulumi/" });
     assert.equal(changes, "changed the component rolePath: / → /pulumi/");
   });
 });

@@ -3,11 +3,12 @@
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
 import { type Emulator, type ResourceKind, Unready } from "../../simulator/emulators/emulator";
+import { listen } from "./providerServer";
 
 /**
  * Serves the packages on a free port of the loopback address until the process ends. A process can do so once.
  *
- * Not emulated: the checks of the real providers, that another cluster replaces what is on the old one, and that a refresh
+ * Not emulated: what the real providers reject in inputs, that another cluster replaces what is on the old one, and that a refresh
  * waits for a Job again.
  *
  * @param currentSimulation is called for every request, so that each stack can have its own simulation.
@@ -201,16 +202,4 @@ function parse(urn: string): { type: string; name: string } {
 
 function valueAt(properties: unknown, path: string): unknown {
   return path.split(".").reduce<unknown>((value, key) => Object(value)[key], properties);
-}
-
-/** Starts to serve a provider, and returns the port, which the SDK prints for an engine that starts the provider itself. */
-async function listen(provider: pulumi.provider.Provider): Promise<string> {
-  const { log } = console;
-  let port = "";
-  console.log = (printed) => {
-    port = String(printed);
-  };
-  await pulumi.provider.main(provider, []);
-  console.log = log;
-  return port;
 }
