@@ -11,7 +11,7 @@ import { ISSUER_URL, type Settings } from "./config";
 interface Existing {
   /** Each cluster, with the namespaces of all stacks on it. */
   clusters: (eks.GetClusterResult & { namespaces: string[] })[];
-  /** GitHub's IAM OIDC provider; undefined if this stack creates it. */
+  /** GitHub's IAM OIDC provider; undefined if this stack creates it, or has no cluster. */
   oidcProviderArn: string | undefined;
 }
 
@@ -28,7 +28,9 @@ export async function lookUp({ stacks, githubOidcProvider }: Settings): Promise<
     const namespaces = [...new Set(onIt.flatMap((stack) => stack.namespaces))];
     return { ...(await lookUpCluster(clusterName, region)), namespaces };
   });
-  const oidcProviderArn = githubOidcProvider === "existing" ? lookUpOidcProvider() : undefined;
+  // Only a role trusts it, and without clusters there is none.
+  const isUsed = byCluster.size > 0 && githubOidcProvider === "existing";
+  const oidcProviderArn = isUsed ? lookUpOidcProvider() : undefined;
 
   const settled = await Promise.allSettled([...clusters, oidcProviderArn]);
   const messages = settled.flatMap((it) => (it.status === "rejected" ? [(it.reason as Error).message] : []));

@@ -155,6 +155,17 @@ test("of several AWS accounts, one pipeline stack creates the team for all stack
   assert.deepEqual(stacksOf(second.outputs), [elsewhere.stack]);
 });
 
+test("a pipeline stack without clusters needs no IAM OIDC provider", async (t) => {
+  const stacks = [{ stack: "acme/eks-pulumi-oidc/elsewhere" }];
+  for (const githubOidcProvider of ["create", "existing"]) {
+    const pipeline = newPipeline(t, { stacks, githubOidcProvider });
+    pipeline.cloud.stored.clear();
+    const { all, pulumiCloud } = await pipeline.run();
+    assert.deepEqual([all("OpenIdConnectProvider"), all("Role")], [[], []]);
+    assert.ok(pulumiCloud.includes("pulumiservice:index:OidcIssuer"));
+  }
+});
+
 function stacksOf(outputs: Record<string, unknown>): string[] {
   const { stacks } = outputs.workflows as { stacks: { stack: string }[] };
   return stacks.map(({ stack }) => stack);
