@@ -106,7 +106,8 @@ export function createPreviewRole(
     const accessEntry = new eks.AccessEntry(name, { ...principal, kubernetesGroups: [READERS] });
     const policyArn = `arn:${arn.split(":")[1]}:eks::aws:cluster-access-policy/AmazonEKSViewPolicy`;
     const access = { ...principal, policyArn, accessScope: { type: "namespace", namespaces } };
-    new eks.AccessPolicyAssociation(name, access, { dependsOn: accessEntry });
+    // Changed namespaces replace it, and the new one has the same ID: deleted afterwards, the old one would take the access away.
+    new eks.AccessPolicyAssociation(name, access, { dependsOn: accessEntry, deleteBeforeReplace: true });
   }
   return role;
 }

@@ -14,11 +14,16 @@ export const DEFAULT_REGION = "us-west-2";
 /** The organization of the simulation, which has no Pulumi Cloud to ask for the stack's. */
 export const ORGANIZATION = "acme";
 
-/** Returns the cluster, the service accounts, and the runner pools that must exist for the settings. */
+/**
+ * Returns the cluster, the service accounts, and the runner pools that must exist for the settings, and the namespaces that must not.
+ */
 export function assumedToExist({
   project,
   config,
-}: StackFile): Pick<SimulationOptions, "account" | "cluster" | "serviceAccounts" | "runners"> {
+}: StackFile): Pick<
+  SimulationOptions,
+  "account" | "cluster" | "serviceAccounts" | "newNamespaces" | "runners"
+> {
   const entries = listIn(config[`${project}:serviceAccounts`]).filter(isObject);
   const [account] = listIn(config["aws:allowedAccountIds"]).map(String);
   return {
@@ -28,6 +33,7 @@ export function assumedToExist({
     serviceAccounts: entries
       .filter(({ createServiceAccount }) => createServiceAccount === false)
       .map(({ namespace, name }) => idOf({ namespace: String(namespace), name: String(name) })),
+    newNamespaces: listIn(config[`${project}:createNamespaces`]).map(String),
     runners: entries
       .filter(({ runnerId, runnerName }) => runnerId && runnerName)
       .map(({ runnerId, runnerName }) => ({ id: String(runnerId), name: String(runnerName) })),

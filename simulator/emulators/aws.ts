@@ -21,6 +21,7 @@ interface Role {
   namePrefix: string;
   path?: string;
   assumeRolePolicy: object;
+  forceDetachPolicies?: boolean;
 }
 
 interface Association {
@@ -71,13 +72,7 @@ export function startAws({ account = "123456789012", region, issuerUrl, cluster 
   );
   const resources: Record<string, ResourceKind> = {
     "aws:iam/role:Role": {
-      check: (inputs) => ({
-        ...NOTED,
-        maxSessionDuration: 3600,
-        path: "/",
-        forceDetachPolicies: false,
-        ...inputs,
-      }),
+      check: (inputs) => ({ ...NOTED, maxSessionDuration: 3600, path: "/", ...inputs }),
       ...storedKind(
         roles,
         // The provider's unique suffix has 26 characters: hashicorp/terraform-plugin-sdk, helper/id/id.go.
@@ -89,6 +84,17 @@ export function startAws({ account = "123456789012", region, issuerUrl, cluster 
           arn: arn(`role${inputs.path ?? "/"}${id}`),
         }),
       ),
+      // hashicorp/terraform-provider-aws, internal/service/iam/role.go at 0040ea6911af00bea2cca6dbb14e86829826ad8e (DeleteRole). Not
+      // emulated: policies that a refresh has read are detached, too.
+      delete(id) {
+        const attached = [...attachments].filter(([, { role }]) => role === id).map(([it]) => it);
+        if (attached.length > 0 && !roles.get(id)?.forceDetachPolicies) {
+          const reason = "DeleteConflict: Cannot delete entity, must detach all policies first.";
+          throw new Error(`error deleting IAM Role (${id}): ${reason}`);
+        }
+        for (const it of attached) attachments.delete(it);
+        roles.delete(id);
+      },
     },
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": {
       check: (inputs) => ({ ...NOTED, ...inputs }),
@@ -106,9 +112,16 @@ export function startAws({ account = "123456789012", region, issuerUrl, cluster 
         return oidcProvider.create(name, inputs);
       },
     },
+    // hashicorp/terraform-provider-aws, internal/service/eks/pod_identity_association.go at
+    // 00a35305dc1b297a6fcdecdfbba33f1e63c3da39. The service's words: https://github.com/aws/eks-hybrid/pull/679.
     "aws:eks/podIdentityAssociation:PodIdentityAssociation": storedKind(
       associations,
-      ({ clusterName, namespace, serviceAccount }) => `${clusterName},${namespace}/${serviceAccount}`,
+      ({ clusterName, namespace, serviceAccount }) => {
+        const id = `${clusterName},${namespace}/${serviceAccount}`;
+        if (!associations.has(id)) return id;
+        const reason = `ResourceInUseException: Association already exists: ${id}`;
+        throw new Error(`creating EKS Pod Identity Association: ${reason}`);
+      },
       (id, inputs) => ({ ...inputs, associationId: id }),
     ),
     "aws:eks/addon:Addon": storedKind(addons, ({ clusterName, addonName }) => `${clusterName}:${addonName}`),

@@ -20,6 +20,8 @@ export interface KubernetesOptions {
   issuer: ClusterIssuer;
   /** `NAMESPACE/NAME` of the service accounts that exist already. */
   serviceAccounts: string[];
+  /** The namespaces that do not exist yet. Any other one does. */
+  newNamespaces?: string[];
   /** Runs the pod of a Job. By default, it runs the exchange script and `pulumi whoami`, and nothing of its spec. */
   runPod?: (options: PodOptions) => Promise<PodRun>;
   /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
@@ -35,12 +37,13 @@ export interface Kubernetes extends Emulator {
   exchange(account: { namespace: string; name: string }, audience: string): Promise<PodRun>;
 }
 
+const NAMESPACE = "core/v1:Namespace";
 const SERVICE_ACCOUNT = "core/v1:ServiceAccount";
 const CONFIG_MAP = "core/v1:ConfigMap";
 const JOB = "batch/v1:Job";
 /** The objects that the program creates, as in Pulumi's types. */
 export const KINDS = [
-  "core/v1:Namespace",
+  NAMESPACE,
   SERVICE_ACCOUNT,
   CONFIG_MAP,
   JOB,
@@ -68,13 +71,22 @@ export function idOf({ namespace, name }: { namespace?: string | undefined; name
   return namespace ? `${namespace}/${name}` : name;
 }
 
-/** Returns a cluster with the given service accounts. Namespaces that the stack does not create exist. */
+/** Returns a cluster with the given service accounts. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
-  const { issuer, runPod = runExchange } = options;
+  const { issuer, newNamespaces = [], runPod = runExchange } = options;
   const stores = new Map(KINDS.map((kind) => [kind, new Map<string, KubernetesObject>()]));
   for (const id of options.serviceAccounts) {
     const [namespace = "", name = ""] = id.split("/");
     stores.get(SERVICE_ACCOUNT)?.set(id, { metadata: { namespace, name } });
+  }
+
+  // kubernetes/kubernetes, staging/src/k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle/admission.go at
+  // 04791b4906602ffda5ccf9bc4c84d3329f1d7080; pulumi/pulumi-kubernetes, provider/pkg/provider/provider.go at
+  // 94977969d64112b04e19945818a7d5d5f38f631d (Create).
+  function requireNamespace(id: string, namespace = ""): void {
+    if (!newNamespaces.includes(namespace) || stores.get(NAMESPACE)?.has(namespace)) return;
+    const reason = `namespaces "${namespace}" not found`;
+    throw new Error(`resource ${id} was not successfully created by the Kubernetes API server: ${reason}`);
   }
 
   /** Returns the data of a ConfigMap, in which the emulated Pulumi Cloud replaces the stack's. */
@@ -112,7 +124,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   }
 
   function kindOf(kind: string, store: Map<string, KubernetesObject>): ResourceKind {
-    const uids = new Map<string, string>();
+    const uids = new Map([...store.keys()].map((id) => [id, randomUUID()]));
     const withUid = (id: string, object: KubernetesObject) => {
       return { ...object, metadata: { ...object.metadata, uid: uids.get(id) } };
     };
@@ -120,6 +132,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
       store,
       ({ metadata: { namespace, name = "" } = {} }) => {
         const id = idOf({ namespace, name });
+        requireNamespace(id, namespace);
         if (!store.has(id)) {
           uids.set(id, randomUUID());
           return id;

@@ -9,7 +9,7 @@ import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./p
 export interface SimulationOptions
   extends Omit<AwsOptions, "issuerUrl">,
     PulumiCloudOptions,
-    Partial<Pick<KubernetesOptions, "serviceAccounts" | "runPod" | "onLog">> {
+    Partial<Pick<KubernetesOptions, "serviceAccounts" | "newNamespaces" | "runPod" | "onLog">> {
   /** The path of the cluster's issuer, by default in the form of EKS. */
   issuerPath?: string;
 }

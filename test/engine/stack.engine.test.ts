@@ -2,14 +2,17 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { TEMPLATE_STACK } from "../../simulator/stackFile";
 import { openCertificateAuthority } from "../support/certificates";
 import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../support/engineOutcome";
 import { emptyStack } from "../support/engineStack";
 import { read } from "../support/project";
 import { missingCli } from "../support/pulumiCli";
+import { CLUSTER } from "../support/stack";
 
 const ISSUER = "access.oidc-issuer";
+const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 /** Matches the commands of docs/copy.md that import what exists. */
 const IMPORT = /^bash examples\/import\/\w+\.sh .*$/gm;
 const [IMPORT_ISSUER = "", IMPORT_NAMESPACE = ""] = read("docs/copy.md").match(IMPORT) ?? [];
@@ -57,6 +60,16 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.deepEqual(changes(await up()), [
         ...created.map((suffix) => `access.default.pulumi-service-account${suffix} created`),
         `${ISSUER} updated`,
+      ]);
+      assert.deepEqual(newStatuses(simulation), EXCHANGED);
+    });
+
+    await t.test("runs the Job again whose request changes", async () => {
+      const shorter = { ...drift, tokenExpirationSeconds: 1800 };
+      await set("serviceAccounts", [FIFTH, deployer, shorter, ...others]);
+      assert.deepEqual(changes(await up()), [
+        "access.team-a.drift replaced",
+        "access.team-a.drift.pulumi-token-exchange updated",
       ]);
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
     });
@@ -132,6 +145,73 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       succeeded(await up());
       assert.deepEqual(simulation.existing().pulumiCloud, [issuer.id]);
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
+    });
+  });
+
+  test("uses what exists, and stops at what is missing or belongs to others", async (t) => {
+    const app = { ...FIFTH, name: "app", awsRole: "none", createServiceAccount: false };
+    const drift = { ...FOUR[1], namespace: "ops", awsRole: "pod-identity", rolePolicyArns: [READ_ONLY] };
+    const secrets = { ...app, name: "secrets", createServiceAccount: true, awsRole: "pod-identity" };
+    const existing = { serviceAccounts: ["default/app"], newNamespaces: ["ops"] };
+    const { simulation, pulumi, set, up } = await emptyStack(t, { serviceAccounts: [app] }, existing);
+    const associations = simulation.resources["aws:eks/podIdentityAssociation:PodIdentityAssociation"];
+    const attachments = simulation.resources["aws:iam/rolePolicyAttachment:RolePolicyAttachment"];
+    const namespaces = simulation.resources["kubernetes:core/v1:Namespace"];
+    assert.ok(associations && attachments && namespaces);
+    /** Returns the names of the roles, and of their policies. */
+    const ofRoles = () => simulation.existing().aws.filter((name) => name.startsWith("pulumi-oidc-"));
+
+    await t.test("reads a service account", async () => {
+      succeeded(await up());
+      assert.deepEqual(newStatuses(simulation), EXCHANGED);
+    });
+
+    await t.test("creates nothing in a namespace until that exists", async () => {
+      await set("serviceAccounts", [app, drift]);
+      failed(await up(), /namespaces "ops" not found/);
+      assert.deepEqual(newStatuses(simulation), []);
+      const { create } = namespaces;
+      // What does not wait for it is too early.
+      t.mock.method(namespaces, "create", (...args: Parameters<typeof create>) =>
+        sleep(200).then(() => create(...args)),
+      );
+      await set("createNamespaces", ["ops"]);
+      succeeded(await up());
+      assert.deepEqual(newStatuses(simulation), EXCHANGED);
+    });
+
+    await t.test("runs no Job without its association, of which another one exists", async () => {
+      const association = { clusterName: CLUSTER.name, namespace: "default", serviceAccount: "secrets" };
+      const { id } = await associations.create("by hand", association);
+      await set("serviceAccounts", [app, drift, secrets]);
+      failed(await up("--continue-on-error"), /Association already exists/);
+      assert.deepEqual(newStatuses(simulation), []);
+      associations.delete(id);
+      succeeded(await up());
+      assert.deepEqual(newStatuses(simulation), EXCHANGED);
+    });
+
+    await t.test("replaces the roles if rolePath changes, with their policies", async () => {
+      const before = ofRoles();
+      await set("rolePath", "/pulumi/");
+      succeeded(await up());
+      assert.deepEqual(
+        ofRoles().map((name) => name.replace(/-\d+[0-9a-f]+/, "")),
+        ["pulumi-oidc-default-secrets", "pulumi-oidc-ops-drift", `pulumi-oidc-ops-drift/${READ_ONLY}`],
+      );
+      assert.deepEqual(
+        ofRoles().filter((name) => before.includes(name)),
+        [],
+      );
+      succeeded(await pulumi("preview", "--refresh", "--expect-no-changes"));
+    });
+
+    await t.test("deletes a role with policies that others have attached", async () => {
+      const [role] = ofRoles().filter((name) => name.startsWith("pulumi-oidc-default-secrets"));
+      await attachments.create("by hand", { role, policyArn: READ_ONLY });
+      await set("serviceAccounts", [app, drift]);
+      succeeded(await up());
+      assert.ok(ofRoles().every((name) => name.startsWith("pulumi-oidc-ops-drift")));
     });
   });
 

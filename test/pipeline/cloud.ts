@@ -41,7 +41,13 @@ export function startPipelineCloud() {
     const type = token.replace(/^.*:/, "");
     const identify = (inputs: object, name: string): string => {
       const { organization, organizationName, teamName } = inputs as Record<string, string>;
-      if (type === "AccessPolicyAssociation") requireExisting(`AccessEntry ${name}`);
+      if (type === "AccessPolicyAssociation") {
+        requireExisting(`AccessEntry ${name}`);
+        // hashicorp/terraform-provider-aws, internal/service/eks/access_policy_association.go at
+        // 01f431114674c27cf790fafb67ac274bf8f765e1: creating one that exists overwrites its scope.
+        const { clusterName, principalArn, policyArn } = inputs as Record<string, string>;
+        return `${clusterName}#${principalArn}#${policyArn}`;
+      }
       if (type === "TeamRoleAssignment") requireExisting(`${organizationName}/${teamName}`);
       if (type === "OidcIssuer") return `${organization}/1`;
       return type === "OpenIdConnectProvider" ? GITHUB_PROVIDER : `${type} ${name}`;

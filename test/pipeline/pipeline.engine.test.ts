@@ -18,7 +18,14 @@ import { serveProvider } from "../support/provider";
 import { missingCli, openCli, pathOf } from "../support/pulumiCli";
 import { ACCESS_TOKEN } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { GITHUB_PROVIDER, type PipelineCloud, SETTINGS, SUBJECT_PREFIX, startPipelineCloud } from "./cloud";
+import {
+  GITHUB_PROVIDER,
+  type PipelineCloud,
+  SETTINGS,
+  STACK,
+  SUBJECT_PREFIX,
+  startPipelineCloud,
+} from "./cloud";
 
 const FLEET = join(ROOT, "examples", "fleet", "pipeline");
 
@@ -84,6 +91,19 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.deepEqual(subjects, [`${SUBJECT_PREFIX}:pull_request`, `${SUBJECT_PREFIX}:ref:refs/heads/main`]);
     await documented("Remove it", "bash");
     assert.deepEqual(cloud.existing(), [GITHUB_PROVIDER]);
+  });
+
+  test("a new namespace of a stack is added to the workflows' access to its cluster", async (t) => {
+    const { pulumi, documented } = await newPipeline(t);
+    await documented("Set it up", "bash");
+    const namespaces = ["default", "ops"];
+    succeeded(await pulumi("config", "set", "stacks", JSON.stringify([{ ...STACK, namespaces }])));
+    succeeded(await pulumi("up", "--yes", "--skip-preview"));
+    const associations = [...cloud.stored].filter(([id]) =>
+      id.endsWith(":cluster-access-policy/AmazonEKSViewPolicy"),
+    );
+    const scopes = associations.map(([, inputs]) => (inputs as { accessScope: object }).accessScope);
+    assert.deepEqual(scopes, [{ type: "namespace", namespaces }]);
   });
 
   test("the stacks of examples/fleet/pipeline, one for each AWS account, share one organization, and their outputs are one file", {

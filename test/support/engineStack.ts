@@ -42,8 +42,13 @@ export async function startEngine(t: TestContext, options: Partial<SimulationOpt
 }
 
 /** Creates a stack with these settings, and no resources. */
-export async function emptyStack(t: TestContext, settings = {}, options?: Partial<SimulationOptions>) {
-  const { simulation, cli } = await startEngine(t, options);
+export async function emptyStack(
+  t: TestContext,
+  settings: { createNamespaces?: string[]; [key: string]: unknown } = {},
+  options?: Partial<SimulationOptions>,
+) {
+  const { createNamespaces: newNamespaces = [] } = settings;
+  const { simulation, cli } = await startEngine(t, { newNamespaces, ...options });
   return { simulation, ...stackIn(cli, await createProject(cli, { ...SETTINGS, ...settings })) };
 }
 

@@ -66,14 +66,35 @@ type Emulated = Pick<Emulator, "resources" | "calls">;
 // checkpointObject): the SDK passes only the previous outputs to a provider.
 type State = Record<string, unknown> & { __inputs: object; __unready?: boolean };
 
-/** The paths of the inputs that the providers do not change in place and that tests change, by type. */
-const REPLACE_ON: Record<string, string[]> = {
-  "aws:iam/role:Role": ["path"],
-  "kubernetes:batch/v1:Job": ["spec.template"],
-  // pulumi/pulumi-pulumiservice, provider/pkg/resources/team_stack_perm.go and team_environment_perm.go.
-  "pulumiservice:index:TeamStackPermission": ["permission"],
-  "pulumiservice:index:TeamEnvironmentPermission": ["permission"],
+/** Inputs by which a provider replaces a resource, and whether it deletes the old one first. */
+interface Replacement {
+  inputs: string[];
+  deletesFirst?: true;
+}
+
+/** What the providers do not change in place, of the types that documented steps change. */
+const REPLACEMENTS: Record<string, Replacement> = {
+  // hashicorp/terraform-provider-aws, internal/service/eks/access_policy_association.go at 01f431114674c27cf790fafb67ac274bf8f765e1.
+  "aws:eks/accessPolicyAssociation:AccessPolicyAssociation": {
+    inputs: ["clusterName", "principalArn", "policyArn", "accessScope"],
+  },
+  // hashicorp/terraform-provider-aws, internal/service/iam/role.go at 0040ea6911af00bea2cca6dbb14e86829826ad8e.
+  "aws:iam/role:Role": { inputs: ["namePrefix", "path"] },
+  // hashicorp/terraform-provider-aws, internal/service/iam/role_policy_attachment.go at 04c79849dbe7fbe76c3054b364357bcdaade9ac5;
+  // pulumi/pulumi-aws, provider/resources.go at 00ba5ea53c2548fd367776345b7c52f191ce1372.
+  "aws:iam/rolePolicyAttachment:RolePolicyAttachment": { inputs: ["role", "policyArn"], deletesFirst: true },
+  // pulumi/pulumi-kubernetes, provider/pkg/provider/diff.go at 94977969d64112b04e19945818a7d5d5f38f631d.
+  "kubernetes:batch/v1:Job": {
+    inputs: ["spec.completions", "spec.parallelism", "spec.selector", "spec.template"],
+  },
+  // pulumi/pulumi-pulumiservice, provider/pkg/resources/team_stack_perm.go at dc76a0186fd9f1381646a19f2c47b59e8e8cd500.
+  "pulumiservice:index:TeamStackPermission": {
+    inputs: ["organization", "project", "stack", "team", "permission"],
+  },
 };
+
+/** pulumi/pulumi-kubernetes, provider/pkg/provider/diff.go at 94977969d64112b04e19945818a7d5d5f38f631d. */
+const NAMES = ["metadata.name", "metadata.namespace"];
 
 /**
  * The types whose new inputs are compared with the last outputs: to those of a team, the service has added who created it.
@@ -102,15 +123,23 @@ function provider(currentSimulation: () => Emulated, schema: object): pulumi.pro
     },
 
     async diff(_id, urn, { __inputs: inputs, __unready, ...outputs }: State, news: object) {
-      const olds = COMPARED_BY_OUTPUTS.includes(parse(urn).type) ? outputs : inputs;
-      const names = ["metadata.name", "metadata.namespace"];
-      const replaces = [...names, ...(REPLACE_ON[parse(urn).type] ?? [])].filter(
-        (path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)),
-      );
+      const { type } = parse(urn);
+      const olds = COMPARED_BY_OUTPUTS.includes(type) ? outputs : inputs;
+      const { inputs: replaced = [], deletesFirst = false } = REPLACEMENTS[type] ?? {};
+      const changedIn = (paths: string[]) =>
+        paths.filter((path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)));
+      const names = changedIn(NAMES);
+      const replaces = [...names, ...changedIn(replaced)];
       if (__unready && isDeepStrictEqual(valueAt(news, "metadata.annotations"), REPLACE_UNREADY)) {
         replaces.push("metadata");
       }
-      return { changes: replaces.length > 0 || !isDeepStrictEqual(olds, news), replaces };
+      // pulumi/pulumi-kubernetes, provider/pkg/provider/provider.go at 94977969d64112b04e19945818a7d5d5f38f631d (Diff).
+      const isSameObject = type.startsWith("kubernetes:") && names.length === 0;
+      return {
+        changes: replaces.length > 0 || !isDeepStrictEqual(olds, news),
+        replaces,
+        deleteBeforeReplace: replaces.length > 0 && (deletesFirst || isSameObject),
+      };
     },
 
     async create(urn, inputs: object) {
