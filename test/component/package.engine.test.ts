@@ -232,7 +232,7 @@ describe("the package of the component", { skip: missingCli }, () => {
   });
 
   test("a stage of examples/fleet", { skip: missingYaml || missingWorkflows }, async (t) => {
-    const { simulation, fleet, directory, pulumi, deploy } = await stageOf(t, "dev", "dev-us-1");
+    const { simulation, cli, fleet, directory, pulumi, deploy } = await stageOf(t, "dev", "dev-us-1");
     const before = simulation.existing();
 
     await t.test("is a directory of a repository that is complete, but for pipeline.json", async () => {
@@ -253,6 +253,19 @@ describe("the package of the component", { skip: missingCli }, () => {
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
       succeeded(await pulumi("preview", "--expect-no-changes"));
     });
+
+    await t.test(
+      "is the start of another stage, by the documented commands, without its clusters and teams",
+      async () => {
+        const commands = blocksOf(read("docs/clusters.md")).find(({ info }) => info === "bash new-stage");
+        const run = ["bash", "-euo", "pipefail", "-c", commands?.text ?? assert.fail()] as const;
+        succeeded(await cli.run(fleet, ...run));
+        assert.deepEqual(await readdir(join(fleet, "staging")), ["Pulumi.yaml"]);
+        const { name, config } = parse(await readFile(join(fleet, "staging", "Pulumi.yaml"), "utf8"));
+        assert.equal(name, "clusters-staging");
+        assert.equal(config.serviceAccounts.default[0].teamName, "team-a-staging");
+      },
+    );
 
     await t.test("has the names of the roles as outputs", async () => {
       const { stdout } = succeeded(await pulumi("stack", "output", "serviceAccounts", "--json"));
@@ -358,7 +371,7 @@ async function stageOf(t: TestContext, stage: string, cluster: string) {
       .replace("|| break", "|| exit");
     return cli.run(join(fleet, "teams"), "bash", "-euo", "pipefail", "-c", script ?? assert.fail());
   };
-  return { simulation, fleet, directory, pulumi, deploy };
+  return { simulation, cli, fleet, directory, pulumi, deploy };
 }
 
 /** Creates a stack of a program that uses the package, and further packages of @pulumi with their code. */

@@ -55,7 +55,7 @@ export function startPipelineCloud() {
     const outputs = (id: string, inputs: object) => {
       const name = id.replace(`${type} `, "");
       const arn = type === "Role" ? `arn:aws:iam::${ACCOUNT}:role/${name}-1a2b3c4` : id;
-      return { arn, name, roleId: "role-1", ...inputs };
+      return { arn, name, ...inputs };
     };
     const store: Map<string, object> = type === "OidcIssuer" ? issuers : stored;
     const kind = teams.resources[token] ?? storedKind(store, identify, outputs);

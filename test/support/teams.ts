@@ -21,13 +21,16 @@ interface PermissionInputs {
 interface RoleInputs {
   organizationName: string;
   name: string;
-  permissions: { condition: { right: { identity: string } }; subNode: { permissions: string[] } };
+  /** With a condition, for one environment; else, for the whole organization. */
+  permissions:
+    | { permissions: string[] }
+    | { condition: { right: { identity: string } }; subNode: { permissions: string[] } };
 }
 
 export interface Teams extends Emulator {
   /**
-   * Returns each team, such as `acme/platform`, each permission, such as `acme/platform: stack app/prod 102`, and each role with the
-   * environment that it may use, such as `acme role reader: environment app/prod environment:read`.
+   * Returns each team, such as `acme/platform`, each permission, such as `acme/platform: stack app/prod 102`, and each role with
+   * what it is for, such as `acme role reader: environment app/prod environment:read`.
    */
   existing(): string[];
   /** Returns the members of a team such as `acme/platform`; undefined if it does not exist. */
@@ -86,9 +89,11 @@ export function startTeams(): Teams {
         const target = stack ? `stack ${project}/${stack}` : `environment ${project}/${environment}`;
         return `${organization}/${team}: ${target} ${permission}`;
       }),
-      ...[...roles.values()].map(({ organizationName, name, permissions: { condition, subNode } }) => {
-        const scopes = subNode.permissions.join(" ");
-        return `${organizationName} role ${name}: environment ${condition.right.identity} ${scopes}`;
+      ...[...roles.values()].map(({ organizationName, name, permissions }) => {
+        const target =
+          "condition" in permissions ? `environment ${permissions.condition.right.identity}` : "organization";
+        const allow = "condition" in permissions ? permissions.subNode : permissions;
+        return `${organizationName} role ${name}: ${target} ${allow.permissions.join(" ")}`;
       }),
     ],
     membersOf: (id) => teams.get(id)?.members,
