@@ -7,8 +7,10 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
+import * as v from "valibot";
 import { parse } from "yaml";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloudAccess";
+import { accessEntries } from "../../settings/access";
 import { codeIn, ROOT, read } from "../support/project";
 
 const [TYPESCRIPT, PYTHON, YAML, KIND, EXISTING] = [
@@ -53,31 +55,52 @@ test("the program for an existing cluster has valid arguments, with the list of 
   const { config, resources, variables } = parse(EXISTING);
   // The engine rejects any other list, and the component the entries that are not valid.
   assert.deepEqual(config.serviceAccounts, { type: "array", items: { type: "object" } });
-  const stackFile = parse(read("examples/component/existing-cluster/Pulumi.dev.yaml"));
-  assert.deepEqual(Object.keys(stackFile.config).sort(), ["aws:region", ...Object.keys(config)]);
+  const stackFile = parse(read("examples/component/existing-cluster/Pulumi.dev.yaml")).config;
+  const names = ["aws:region", "aws:allowedAccountIds", "clusterName", "serviceAccounts"];
+  assert.deepEqual(Object.keys(stackFile), names);
 
   const { properties } = resources.access;
-  assertValid({ ...properties, serviceAccounts: stackFile.config.serviceAccounts });
+  assertValid({ ...properties, ...defaultsOf(config), serviceAccounts: stackFile.serviceAccounts });
 
   const known = ["pulumi", ...Object.keys({ ...config, ...resources, ...variables })];
   for (const [, name = ""] of EXISTING.matchAll(/\$\{(\w+)/g)) assert.ok(known.includes(name), name);
 });
 
-test("the program of a fleet is the one for an existing cluster, with the settings of each stage and the list as their default", () => {
-  const { config, ...program } = parse(FLEET);
-  const existing = parse(EXISTING);
-  assert.deepEqual(program, {
-    variables: existing.variables,
-    resources: existing.resources,
-    outputs: existing.outputs,
+test("the program for an existing cluster repeats the component's defaults, or gives no value", () => {
+  const { createNamespaces, maxExpirationSeconds, audienceRule } = accessEntries;
+  assert.deepEqual(defaultsOf(parse(EXISTING).config), {
+    createNamespaces: v.getDefault(createNamespaces),
+    maxExpirationSeconds: v.getDefault(maxExpirationSeconds),
+    audienceRule: v.getDefault(audienceRule),
+    // Not given, to the component.
+    ...{ permissionsBoundaryArn: "", rolePath: "", image: "", pulumiApiUrl: "" },
   });
+});
+
+test("the program of a fleet is the one for an existing cluster, with three settings as values, and the lists of each stage", () => {
+  const { config: existing, resources, variables, outputs } = parse(EXISTING);
+  const { maxExpirationSeconds, audienceRule, permissionsBoundaryArn, ...settings } = existing;
+  Object.assign(
+    resources.access.properties,
+    defaultsOf({ maxExpirationSeconds, audienceRule, permissionsBoundaryArn }),
+  );
+  const { default: _, ...createNamespaces } = settings.createNamespaces;
+  assert.deepEqual(parse(FLEET), {
+    config: { ...settings, createNamespaces },
+    variables,
+    resources,
+    outputs,
+  });
+
   for (const stage of STAGES) {
     const project = parse(read(`examples/fleet/${stage}/Pulumi.yaml`));
     assert.equal(project.main, "../cluster");
-    const { default: serviceAccounts, ...list } = project.config.serviceAccounts;
+    const list = project.config.serviceAccounts.default;
     // Without the same types in both files, the host of YAML panics.
-    assert.deepEqual({ ...project.config, serviceAccounts: list }, config);
-    assertValid({ ...program.resources.access.properties, serviceAccounts });
+    const { clusterName, serviceAccounts, createNamespaces } = settings;
+    const lists = { serviceAccounts: { ...serviceAccounts, default: list }, createNamespaces };
+    assert.deepEqual(project.config, { clusterName, ...lists });
+    assertValid({ ...resources.access.properties, ...defaultsOf(settings), serviceAccounts: list });
 
     const stackFiles = filesIn(stage).filter((it) => it !== "Pulumi.yaml");
     assert.ok(stackFiles.length > 0);
@@ -158,6 +181,12 @@ test("the program in Python is Python", (t) => {
   if (error) return t.skip("python3 is not on PATH");
   assert.equal(status, 0, String(stderr));
 });
+
+/** Returns the settings of a program in YAML that have a default, with it. */
+function defaultsOf(config: Record<string, { default?: unknown }>): Record<string, unknown> {
+  const declared = Object.entries(config).filter(([, declaration]) => "default" in declaration);
+  return Object.fromEntries(declared.map(([name, declaration]) => [name, declaration.default]));
+}
 
 /** Requires that the component would accept the arguments of a program in YAML, which has the Kubernetes provider. */
 function assertValid(args: object): void {

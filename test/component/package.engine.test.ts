@@ -231,6 +231,36 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.equal(exitCode, 0, stdout);
   });
 
+  test("a stack's file of examples/component/existing-cluster sets what the program's configuration declares, and nothing else", {
+    skip: missingYaml,
+  }, async (t) => {
+    const example = "examples/component/existing-cluster";
+    const project = read(`${example}/Pulumi.yaml`).replace("@COMMIT", `@${"0".repeat(40)}`);
+    const cluster = { name: "my-cluster", hasOidcProvider: true };
+    const stack = await stackOf(t, { "Pulumi.yaml": project }, { cluster });
+    const given = {
+      createNamespaces: ["team-a"],
+      maxExpirationSeconds: 900,
+      audienceRule: false,
+      permissionsBoundaryArn: "arn:aws:iam::111111111111:policy/boundary",
+      rolePath: "/pulumi/",
+      image: "acme/base:1",
+      pulumiApiUrl: stack.simulation.pulumiCloud.apiUrl,
+    };
+    const config = {
+      ...parse(read(`${example}/Pulumi.dev.yaml`)).config,
+      ...given,
+      maxExpirationsSeconds: 600,
+    };
+    await writeFile(join(stack.directory, "Pulumi.dev.yaml"), stringify({ config }));
+
+    const { settings, exitCode } = await checkedPlan(t, stack.pulumi);
+    const words = settings.replaceAll(/\s+/g, " ");
+    for (const [name, value] of Object.entries(given)) assert.ok(words.includes(`${name}: ${value}`), name);
+    assert.doesNotMatch(settings, /maxExpirationsSeconds/);
+    assert.equal(exitCode, 0);
+  });
+
   test("a stage of examples/fleet", { skip: missingYaml || missingWorkflows }, async (t) => {
     const { simulation, cli, fleet, directory, pulumi, deploy } = await stageOf(t, "dev", "dev-us-1");
     const before = simulation.existing();
@@ -266,6 +296,34 @@ describe("the package of the component", { skip: missingCli }, () => {
         assert.equal(config.serviceAccounts.default[0].teamName, "team-a-staging");
       },
     );
+
+    await t.test("takes settings from its cluster's file, but none that production owns", async () => {
+      // A boundary of the cluster's account, by the commented lines of the program.
+      const program = join(fleet, "cluster", "Main.yaml");
+      const source = await readFile(program, "utf8");
+      const withBoundary = source
+        .replace('permissionsBoundaryArn: "" # none\n', "")
+        .replaceAll(/# (?=permissionsBoundaryArn| +fn::join)/g, "");
+      await writeFile(program, withBoundary);
+      const file = join(directory, "Pulumi.dev-us-1.yaml");
+      const before = await readFile(file, "utf8");
+      const { config } = parse(before);
+      const ignored = { maxExpirationSeconds: 7200, audienceRule: false, permissionsBoundaryArn: "arn" };
+      const given = { createNamespaces: ["team-a"], rolePath: "/pulumi/", ...ignored };
+      await writeFile(file, stringify({ config: { ...config, ...given } }));
+
+      const { settings: planned } = await checkedPlan(t, pulumi);
+      assert.deepEqual(planned.trim().split(/\n? {2,}/), [
+        "changed",
+        "the component",
+        "createNamespaces: none → team-a",
+        "permissionsBoundaryArn: none →",
+        "arn:aws:iam::123456789012:policy/pulumi-oidc-boundary",
+        "rolePath: / → /pulumi/",
+      ]);
+      await writeFile(file, before);
+      await writeFile(program, source);
+    });
 
     await t.test("has the names of the roles as outputs", async () => {
       const { stdout } = succeeded(await pulumi("stack", "output", "serviceAccounts", "--json"));
