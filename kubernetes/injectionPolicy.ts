@@ -39,8 +39,6 @@ export function policySpec<Text>(accounts: InjectedAccount[], audiences: Text) {
     // Each can use those before it.
     variables: [
       { name: "audiences", expression: audiences },
-      { name: "containerNames", expression: CONTAINER_NAMES },
-      { name: "named", expression: NAMED },
       { name: "targets", expression: TARGETS },
       { name: "configMap", expression: CONFIG_MAP },
       { name: "audience", expression: AUDIENCE },
@@ -76,26 +74,16 @@ ${ids.join(",\n")}
 const NOT_WINDOWS = `object.spec.?os.?name.orValue('') != 'windows'
 && object.spec.?nodeSelector[?'kubernetes.io/os'].orValue('') != 'windows'`;
 
-// Anyone who can create a pod chooses what the policy compares, and the API server pays for it: 60 KB of annotation took it 34
-// seconds. A pod that exceeds these limits is created as it is.
-const LIMITS = `object.metadata.?annotations['eks-pulumi-oidc/containers'].orValue('').size() <= 1024
-&& (object.spec.containers + object.spec.?initContainers.orValue([])).size() <= 100
+// Anyone who can create a pod chooses what the policy compares, and the API server pays for it. A pod that exceeds these limits
+// is created as it is.
+const LIMITS = `object.spec.containers.size() <= 100
 && object.spec.?volumes.orValue([]).size()
-  + (object.spec.containers + object.spec.?initContainers.orValue([]))
+  + object.spec.containers
     .map(container, container.?env.orValue([]).size() + container.?volumeMounts.orValue([]).size())
     .sum()
   <= 2000`;
 
-const CONTAINER_NAMES = `(object.spec.containers + object.spec.?initContainers.orValue([]))
-  .map(container, container.name)`;
-
-// The annotation names the containers to change, such as `app, init`. By default, these are all but the init containers.
-const NAMED = `object.metadata.?annotations['eks-pulumi-oidc/containers'].orValue('')
-  .split(',')
-  .map(name, name.trim())
-  .filter(name, name != '')`;
-
-// The containers to change, with their paths: none if the annotation names one that the pod does not have.
+// The containers to change, with their paths. Init containers stay as they are.
 //
 // What a pod or a container has already takes precedence, and nothing is added beside it: the Pulumi CLI fails if the variable
 // is there, and the script is not. A mount can be at the directory, with or without a slash at the end, or in it.
@@ -103,14 +91,9 @@ const NAMED = `object.metadata.?annotations['eks-pulumi-oidc/containers'].orValu
 // The mount's directory cannot be created inside a read-only volume, such as a Secret at /var/run/secrets, and the container
 // would not start: https://github.com/kubernetes/kubernetes/issues/65835
 const TARGETS = `object.spec.?volumes.orValue([]).exists(volume, volume.name == 'pulumi-token-exchange')
-|| !variables.named.all(name, name in variables.containerNames)
 ? []
-: (object.spec.containers.transformList(index, container,
-    variables.named == [] || container.name in variables.named,
+: object.spec.containers.transformList(index, container,
     {'path': dyn('/spec/containers/' + string(index)), 'object': dyn(container)})
-  + object.spec.?initContainers.orValue([]).transformList(index, container,
-    container.name in variables.named,
-    {'path': dyn('/spec/initContainers/' + string(index)), 'object': dyn(container)}))
   .filter(target, !target.object.?env.orValue([])
     .exists(variable, variable.name == 'PULUMI_CREDENTIAL_HELPER'))
   .filter(target, !target.object.?volumeMounts.orValue([])

@@ -30,7 +30,7 @@ const FAILED =
 const VOLUME = exchangeVolume("deployer", "urn:pulumi:org:acme");
 const OWN_VOLUME = { name: "own", emptyDir: {} };
 const OWN_VARIABLE = { env: [{ name: CREDENTIAL_HELPER.name, value: "none" }] };
-const INIT = [{ name: "init" }, { name: "other" }];
+const WITH_INIT = { containers: [{ name: "app" }, { name: "sidecar" }], initContainers: [{ name: "init" }] };
 const WINDOWS = {
   os: { name: "windows" },
   securityContext: { runAsNonRoot: true },
@@ -41,11 +41,7 @@ const WINDOWS = {
 type PodCase = [behavior: string, pod: Pod, expected: string[]];
 
 const PODS: PodCase[] = [
-  ["changes all containers, and no init container", podAnnotated(undefined), ["app", "sidecar"]],
-  ["changes only the container that the annotation names", podAnnotated("app"), ["app"]],
-  ["changes only the init container that the annotation names", podAnnotated("init"), ["init"]],
-  ["ignores spaces and empty names", podAnnotated(" sidecar ,init,"), ["sidecar", "init"]],
-  ["leaves a pod whose annotation names an unknown container", podAnnotated("app, ap"), []],
+  ["changes all containers, and no init container", WITH_INIT, ["app", "sidecar"]],
   ["keeps other variables", podWithOwn({ env: [{ name: "A", value: "b" }] }), ["own", "app"]],
   ["leaves a container with its own variable", podWithOwn(OWN_VARIABLE), ["app"]],
   ["leaves a container with a mount at the path", podWithOwn(mountAt(DIRECTORY)), ["app"]],
@@ -59,9 +55,12 @@ const PODS: PodCase[] = [
   ),
   ["leaves a pod without other containers", { containers: [{ name: "app", ...OWN_VARIABLE }] }, []],
   ["leaves a pod with a volume of this name", { volumes: [{ name: VOLUME_NAME, emptyDir: {} }] }, []],
-  ["leaves a pod with an annotation of more than 1,024 characters", annotated("app".padEnd(1025)), []],
-  ["changes a pod with 100 containers", podWithContainers(100), containersOf(98).map(({ name }) => name)],
-  ["leaves a pod with more containers", podWithContainers(101), []],
+  [
+    "changes a pod with 100 containers",
+    { containers: containersOf(100) },
+    containersOf(100).map(({ name }) => name),
+  ],
+  ["leaves a pod with more containers", { containers: containersOf(101) }, []],
   ["changes a pod with 2,000 volumes, mounts, and variables", podWithElements(2000), ["app"]],
   ["leaves a pod with more of them", podWithElements(2001), []],
   ["leaves a pod for Windows", WINDOWS, []],
@@ -150,55 +149,31 @@ function mountAt(mountPath: string) {
   return { volumeMounts: [{ name: "own", mountPath }] };
 }
 
-function annotated(names: string): Pod {
-  return { annotations: { "eks-pulumi-oidc/containers": names } };
-}
-
-/** Returns a pod with containers and init containers, and with the annotation, unless it is undefined. */
-function podAnnotated(names: string | undefined): Pod {
-  const containers = [{ name: "app" }, { name: "sidecar" }];
-  return { containers, initContainers: INIT, ...(names !== undefined && annotated(names)) };
-}
-
 /** Returns a pod with a container that has something already, and another one. */
 function podWithOwn(fields: object): Pod {
   return { containers: [{ name: "own", ...fields }, { name: "app" }], volumes: [OWN_VOLUME] };
-}
-
-/** Returns a pod with so many containers, two of which are init containers. */
-function podWithContainers(count: number): Pod {
-  return { containers: containersOf(count - 2), initContainers: INIT };
 }
 
 function containersOf(count: number): { name: string }[] {
   return Array.from({ length: count }, (_, index) => ({ name: `c${index}` }));
 }
 
-/** Returns a pod with 500 volumes, 500 mounts, and as many variables in two containers as it has further elements. */
+/** Returns a pod with 500 volumes, 500 mounts, and as many variables as it has further elements. */
 function podWithElements(count: number): Pod {
   const volumes = Array.from({ length: 500 }, (_, index) => ({ name: `v${index}`, emptyDir: {} }));
   const volumeMounts = volumes.map(({ name }) => ({ name, mountPath: `/${name}` }));
   const env = Array.from({ length: count - 1000 }, (_, index) => ({ name: `V${index}` }));
-  return {
-    containers: [{ name: "app", volumeMounts, env: env.slice(500) }],
-    initContainers: [{ name: "init", env: env.slice(0, 500) }],
-    volumes,
-  };
+  return { containers: [{ name: "app", volumeMounts, env }], volumes };
 }
 
 /** Returns a pod of `deployer` whose containers of these names have what a manifest has by hand. */
 function withExchange(pod: Pod, names: string[]): Pod {
   if (names.length === 0) return pod;
-  const { containers = [{ name: "app" }], initContainers = [], volumes = [] } = pod;
+  const { containers = [{ name: "app" }], volumes = [] } = pod;
   const args = { serviceAccountName: "deployer", configMap: "", tokenAudience: "" };
-  const changed = (all: object[]) =>
-    tokenExchangePod({ containers: all as { name: string }[] }, args).containers.map((byHand, index) =>
-      names.includes(String(byHand.name)) ? byHand : (all[index] ?? {}),
-    );
-  return {
-    ...pod,
-    containers: changed(containers),
-    initContainers: changed(initContainers),
-    volumes: [...volumes, VOLUME],
-  };
+  const byHand = tokenExchangePod({ containers: containers as { name: string }[] }, args).containers;
+  const changed = byHand.map((container, index) => {
+    return names.includes(String(container.name)) ? container : (containers[index] ?? {});
+  });
+  return { ...pod, containers: changed, volumes: [...volumes, VOLUME] };
 }
