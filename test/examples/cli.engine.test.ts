@@ -47,6 +47,10 @@ const COMMANDS: Record<string, [command: string, log: RegExp]> = {
     "pulumi login --local >log; pulumi stack ls --all --json",
     /^\[\]$/,
   ],
+  "rejects a login with an ID token": [
+    "pulumi login --oidc-token file:///var/run/secrets/pulumi.com/token --oidc-org acme",
+    /--oidc-token cannot be used with a credentials helper; set PULUMI_CREDENTIAL_HELPER=none/,
+  ],
   "keeps to the backend of a wrapped command": [
     `${SELECT}; "$PULUMI_CREDENTIAL_HELPER" pulumi whoami`,
     OWNER,
