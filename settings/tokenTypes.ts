@@ -51,8 +51,8 @@ const userLogin = stringSchema(
 // escaped: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
 // The other special characters of regular expressions are excluded, too.
 const teamName = stringSchema(
-  /^[\w!#%&',/;<=>@~-]{1,100}$/,
-  "must have at most 100 printable ASCII characters, without spaces, quotation marks, colons, backslashes, and " +
+  /^[\w!#%&',;<=>@~-]{1,100}$/,
+  "must have at most 100 printable ASCII characters, without spaces, quotation marks, slashes, colons, backslashes, and " +
     'wildcards such as "*", "?", and ".", which also match other teams',
 );
 

@@ -54,7 +54,7 @@ export const textSchema = v.string(({ input }) => {
 });
 
 /** What the pages and the template have where a reader writes a name. */
-const PLACEHOLDER = /CLUSTER_NAME|(?<![^:/])(ORGANIZATION|OWNER|ACCOUNT|LOGIN|TEAM|POOL)(?![^:/])/;
+const PLACEHOLDER = /CLUSTER_NAME|(?<![^:/])(ORGANIZATION|OWNER|ACCOUNT|LOGIN|POOL)(?![^:/])/;
 
 /** Returns a schema for strings that match a pattern, and contain no placeholder of the pages. */
 export function stringSchema(pattern: RegExp, expected: string | ((issue: v.RegexIssue<string>) => string)) {

@@ -94,9 +94,11 @@ test("a runner's Job runs only the exchange, since the CLI accepts no runner tok
 });
 
 // The tests of index, job, and injection use the other settings.
-test("accepts names that only contain the word of a placeholder", () => {
-  const [account] = accepted(stackOf({ ...entryOf("team"), teamName: "SRE-TEAM" })).access.serviceAccounts;
-  assert.equal(account?.teamName, "SRE-TEAM");
+test("accepts names that only contain the word of a placeholder, and a team that is called TEAM", () => {
+  for (const teamName of ["SRE-POOL", "TEAM"]) {
+    const [account] = accepted(stackOf({ ...entryOf("team"), teamName })).access.serviceAccounts;
+    assert.equal(account?.teamName, teamName);
+  }
 });
 
 test("accepts names that use every allowed part, and ignores a trailing slash of pulumiApiUrl", () => {

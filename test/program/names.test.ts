@@ -23,7 +23,7 @@ const LOGINS = NAMES_WITH_START.flatMap((name) => [name, `${name}b`, `a${name}`]
 /** The names that entries have, with the settings that they require. */
 const RULES: [setting: string, rule: RegExp, names: string[], others: object][] = [
   ["userLogin", /^[A-Za-z0-9][A-Za-z0-9_-]{1,38}[A-Za-z0-9]$/, LOGINS, { tokenType: "personal" }],
-  ["teamName", /^[A-Za-z0-9_!#%&',/;<=>@~-]{1,100}$/, NAMES, { tokenType: "team" }],
+  ["teamName", /^[A-Za-z0-9_!#%&',;<=>@~-]{1,100}$/, NAMES, { tokenType: "team" }],
   ["runnerName", /^[\]!#-9;-[^-~]{1,100}$/, NAMES, { tokenType: "runner", runnerId: "pool-1" }],
 ];
 
