@@ -11,7 +11,7 @@ import {
   accountsOf,
   withAccountName,
 } from "./settings/access";
-import { AWS_KEYS, awsSchema, misspelledAwsKeys, policyProblems, unknownAwsKeys } from "./settings/aws";
+import { AWS_KEYS, awsSchema, misspelledAwsKeys } from "./settings/aws";
 import { type ClusterConfig, type ClusterSettings, clusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INITIAL_NAMESPACES } from "./settings/names";
@@ -92,9 +92,6 @@ export function readConfig(): StackConfig {
   const loginIssues = loginProblems(config.access.pulumiApiUrl);
   if (loginIssues.length > 0) throw invalidConfiguration(loginIssues);
 
-  for (const key of unknownAwsKeys(raw.values)) {
-    void pulumi.log.warn(`${key} is unknown to this version of the AWS provider.`);
-  }
   if (config.cluster.clusterName === TEMPLATE_CLUSTER) warnOfTemplate(`clusterName (${TEMPLATE_CLUSTER})`);
   for (const [index, { userLogin }] of config.access.serviceAccounts.entries()) {
     if (userLogin !== TEMPLATE_LOGIN) continue;
@@ -122,11 +119,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const isEncrypted = raw.secretKeys.includes(`${raw.project}:maxExpirationSeconds`);
   const stack = check(stackSchema, { ...values, organization }, (knownSettings) => {
     const comparable = isEncrypted ? { ...knownSettings, maxExpirationSeconds: undefined } : knownSettings;
-    return [
-      ...clusterRules(comparable),
-      ...accessRules(comparable),
-      ...(aws.settings ? policyProblems(comparable, aws.settings) : []),
-    ];
+    return [...clusterRules(comparable), ...accessRules(comparable)];
   });
 
   const found = [
@@ -142,7 +135,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const { clusterName, createCluster, createOidcProvider, ...access } = stack.settings;
   const { issuerName = `eks-${clusterName}` } = access;
   const config = {
-    cluster: { clusterName, createCluster, createOidcProvider, aws: aws.settings.options },
+    cluster: { clusterName, createCluster, createOidcProvider, aws: aws.settings },
     access: { ...access, issuerName, serviceAccounts: accountsOf(access) },
   };
   return { config, problems };

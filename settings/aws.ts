@@ -2,9 +2,8 @@
 
 import * as providerConfig from "@pulumi/aws/config/vars";
 import * as v from "valibot";
-import type { Access } from "./access";
-import type { Path, Problem } from "./problems";
-import { type Incomplete, settingsSchema, similarName } from "./validation";
+import type { Problem } from "./problems";
+import { settingsSchema, similarName } from "./validation";
 
 const UNSUPPORTED =
   "is not supported by `aws eks get-token`, which signs in to the cluster; use the environment, aws:profile, or one role in " +
@@ -44,7 +43,6 @@ const acceptedAwsEntries = {
       v.parseJson(undefined, ACCOUNT_IDS),
       v.array(v.pipe(v.unknown(), v.transform(String), v.regex(/^\d{12}$/, ACCOUNT_ID)), ACCOUNT_IDS),
     ),
-    "[]",
   ),
 };
 
@@ -61,70 +59,29 @@ const awsEntries = {
 /** The keys of the AWS provider's configuration whose values the program reads. */
 export const AWS_KEYS = Object.keys(acceptedAwsEntries);
 
-/** Reads the AWS provider's configuration, a string for each `aws:KEY`. */
+/**
+ * Reads the AWS provider's configuration, a string for each `aws:KEY`, into options of the AWS CLI. One that is not set is
+ * undefined: the AWS CLI then reads it from the environment.
+ */
 export const awsSchema = v.pipe(
   v.object(awsEntries),
   v.transform((aws) => ({
-    /** Options of the AWS CLI. One that is not set is undefined: the AWS CLI then reads it from the environment. */
-    options: {
-      region: aws["aws:region"],
-      profile: aws["aws:profile"],
-      "role-arn": aws["aws:assumeRoles"][0]?.roleArn,
-    },
-    /** Empty if every account is allowed. */
-    allowedAccountIds: aws["aws:allowedAccountIds"],
+    region: aws["aws:region"],
+    profile: aws["aws:profile"],
+    "role-arn": aws["aws:assumeRoles"][0]?.roleArn,
   })),
 );
 
-type AwsSettings = v.InferOutput<typeof awsSchema>;
-export type AwsOptions = AwsSettings["options"];
+export type AwsOptions = v.InferOutput<typeof awsSchema>;
 
 const KNOWN_KEYS = [...Object.keys(awsEntries), ...Object.keys(providerConfig).map((key) => `aws:${key}`)];
 
-/** Returns the keys of a configuration that this version of the AWS provider does not have. A later one can have them. */
-export function unknownAwsKeys(values: Record<string, string>): string[] {
-  return Object.keys(values).filter((key) => key.startsWith("aws:") && !KNOWN_KEYS.includes(key));
-}
-
 /** Returns a problem for each key that is a typing error: with `aws:allowedAccountId`, any account would be allowed. */
 export function misspelledAwsKeys(values: Record<string, string>): Problem[] {
-  return unknownAwsKeys(values).flatMap((key): Problem[] => {
+  // A later version of the provider can have a key that this one does not know.
+  const unknown = Object.keys(values).filter((key) => key.startsWith("aws:") && !KNOWN_KEYS.includes(key));
+  return unknown.flatMap((key): Problem[] => {
     const meant = similarName(key, KNOWN_KEYS);
     return meant ? [{ path: [key], reason: `unknown to the AWS provider; did you mean "${meant}"?` }] : [];
-  });
-}
-
-/** The beginnings of regions that are in another partition than `aws`: partitions.json of the AWS SDKs. */
-const PARTITIONS: [beginning: string, partition: string][] = [
-  ["cn-", "aws-cn"],
-  ["us-gov-", "aws-us-gov"],
-  ["us-iso-", "aws-iso"],
-  ["us-isob-", "aws-iso-b"],
-  ["us-isof-", "aws-iso-f"],
-  ["eu-isoe-", "aws-iso-e"],
-  ["eusc-", "aws-eusc"],
-];
-
-/** Returns a problem for each policy that the stack's region or accounts cannot have. */
-export function policyProblems(
-  { serviceAccounts = [], permissionsBoundaryArn }: Incomplete<Access>,
-  { options: { region }, allowedAccountIds }: AwsSettings,
-): Problem[] {
-  const ofEntries = serviceAccounts.flatMap((account, index) =>
-    (account?.rolePolicyArns ?? []).map((value, position): { path: Path; value: unknown } => {
-      return { path: ["serviceAccounts", index, "rolePolicyArns", position], value };
-    }),
-  );
-  const ofAll = { path: ["permissionsBoundaryArn"], value: permissionsBoundaryArn };
-  return [ofAll, ...ofEntries].flatMap(({ path, value }): Problem[] => {
-    if (typeof value !== "string") return [];
-    const [, partition, , , account = ""] = value.split(":");
-    const [, expected] = PARTITIONS.find(([beginning]) => region?.startsWith(beginning)) ?? ["", "aws"];
-    // Without the values, which can be encrypted.
-    if (region && partition !== expected) {
-      return [{ path, value, reason: "must be in the partition of aws:region" }];
-    }
-    const isAllowed = allowedAccountIds.length === 0 || ["aws", ...allowedAccountIds].includes(account);
-    return isAllowed ? [] : [{ path, value, reason: "must be in an account of aws:allowedAccountIds" }];
   });
 }

@@ -246,29 +246,6 @@ const REJECTED: Rejected[] = [
     problems: ["aws:allowedAccountIds[0]: must be an AWS account ID: 12 digits, in quotes"],
   },
   {
-    what: "policies and a boundary of an account in which the stack must not be deployed, but none of AWS",
-    settings: {
-      "aws:allowedAccountIds": ["123456789012", 210987654321],
-      permissionsBoundaryArn: "arn:aws:iam::111111111111:policy/boundary",
-    },
-    entry: {
-      rolePolicyArns: [
-        POLICY,
-        ...["123456789012", "210987654321", "111111111111"].map((id) => `arn:aws:iam::${id}:policy/a`),
-      ],
-    },
-    problems: [
-      'permissionsBoundaryArn = "arn:aws:iam::111111111111:policy/boundary": must be in an account of aws:allowedAccountIds',
-      'serviceAccounts[0].rolePolicyArns[3] = "arn:aws:iam::111111111111:policy/a": must be in an account of aws:allowedAccountIds',
-    ],
-  },
-  {
-    what: "a policy of another partition than that of the region",
-    settings: { "aws:region": "cn-north-1" },
-    entry: { rolePolicyArns: [POLICY, POLICY.replace("aws", "aws-cn")] },
-    problems: [`serviceAccounts[0].rolePolicyArns[0] = "${POLICY}": must be in the partition of aws:region`],
-  },
-  {
     what: "a list without an entry",
     settings: { serviceAccounts: [] },
     problems: [
