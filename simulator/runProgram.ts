@@ -1,6 +1,6 @@
 // Presents the simulation to Pulumi's SDK: the program runs unchanged, and its resources exist only in the emulators.
 
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
 import { type Emulator, type Resource, storedKind, Unready } from "./emulators/emulator";
 
@@ -124,7 +124,7 @@ export async function runProgram(
   } finally {
     // What began beside a failure still uses the simulation, and Node.js reports a rejection a turn later.
     await Promise.allSettled(pending);
-    await sleep(20);
+    await setImmediate();
     process.off("unhandledRejection", keepFirst);
     console.warn = warn;
   }
