@@ -22,19 +22,19 @@ async function start(args: string[]): Promise<number> {
   // The reader may stop reading: `npm start | head`. What was found decides the exit code all the same.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   if (options.plan !== undefined) {
-    const { checkPlan }: typeof import("../accessCheck/checkPlan") = require("../accessCheck/checkPlan");
+    const { checkPlan } = await import("../accessCheck/checkPlan.js");
     return checkPlan(options.plan, { ...options, expectNoChanges: options["expect-no-changes"] });
   }
   requirePrograms();
   await prepareEmulators();
-  const { simulateStack }: typeof import("./simulateStack") = require("./simulateStack");
+  const { simulateStack } = await import("./simulateStack.js");
   return simulateStack(ROOT, options);
 }
 
 /** Prepares this process for emulators, with a directory that is gone when the process ends. */
 async function prepareEmulators(): Promise<void> {
-  const { endPods }: typeof import("./emulators/pod") = require("./emulators/pod");
-  const certificates: typeof import("./emulators/certificates") = require("./emulators/certificates");
+  const { endPods } = await import("./emulators/pod.js");
+  const certificates = await import("./emulators/certificates.js");
   // Before the directory exists, which would stay otherwise.
   for (const [signal, exitCode] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
     process.on(signal, () => process.exit(exitCode));
