@@ -60,7 +60,7 @@ describe("the access check of what exists", { skip: missingApiServer || missingC
     const { exitCode, stdout } = await checked(t);
     assert.match(
       stdout,
-      / ServiceAccount access\.ops\.drift \(ID: ops\/drift\) annotation eks\.amazonaws\.com\/role-arn: arn:/,
+      /:ServiceAccount access\.ops\.drift \(ID: ops\/drift\) annotation eks\.amazonaws\.com\/role-arn: arn:/,
     );
     assert.equal(exitCode, 0);
   });
