@@ -7,7 +7,7 @@ import { createPulumiCloudProvider } from "./oidcIssuer";
 import { stayWhereDeployed } from "./place";
 import { PulumiCloudAccess } from "./pulumiCloudAccess";
 
-/** Short, because Pulumi prints forty of them below the reason of a failure, which must stay on the screen. */
+/** Short, because Pulumi prints all of them below the reason of a failure, which must stay on the screen. */
 type ServiceAccountSummary = Omit<
   PulumiCloudAccess["serviceAccounts"][string],
   "env" | "volume" | "volumeMount"

@@ -40,7 +40,7 @@ import {
 
 /** The service accounts of one cluster, and what they have in common. */
 export interface AccessSettings {
-  /** Service accounts of the cluster, at most 40. */
+  /** Service accounts of the cluster. */
   serviceAccounts: ServiceAccount[];
   /** Pulumi organization. Default of a stack: the organization of the stack. */
   organization: pulumi.Input<string>;
@@ -104,8 +104,6 @@ function unknownInEntry(key: string): string | undefined {
 const serviceAccounts = v.pipe(
   listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry })),
   v.minLength(1, "must not be empty. To end all access, run `pulumi destroy`, or remove the component"),
-  // The last documented limit of policies per issuer: https://github.com/pulumi/docs/pull/15573
-  v.maxLength(40, "must have at most 40 entries: an issuer has at most 40 policies"),
 );
 
 export const accessEntries = schemasOf<AccessSettings>()({

@@ -354,14 +354,6 @@ for (const { what, settings, entry, problems } of REJECTED) {
   });
 }
 
-test("rejects more than 40 entries, which is the limit of an issuer", () => {
-  const entries = Array.from({ length: 40 }, (_, index) => ({ ...ENTRY, name: `a${index}` }));
-  assertProblems(rejected(stackOf(...entries, { ...ENTRY, name: "A" })), [
-    "serviceAccounts: must have at most 40 entries: an issuer has at most 40 policies",
-    'serviceAccounts[40].name = "A": must be 1 to 63…',
-  ]);
-});
-
 /**
  * Values that a rule rejects, and the beginning of the reason. The last column is the token type of an entry that has it.
  * names.test.ts has the names, and apiUrl.test.ts the URLs.
