@@ -1,6 +1,7 @@
 // The emulated Pulumi Cloud: its OIDC issuers, and the HTTPS API that exchanges ID tokens for access tokens.
 //
-// Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed".
+// Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed", with the ID of the
+// question that examples/trial/run.sh asks a real Pulumi Cloud.
 
 import { randomBytes, randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
@@ -14,11 +15,15 @@ import { keysOf, thumbprintOf } from "./issuer";
 import { type Reply, startServer } from "./server";
 
 export interface PulumiCloudOptions extends DecideOptions {
-  /** Returns what a further endpoint, such as `GET /PATH`, answers to any access token; undefined if it does not exist. */
-  answer?: (endpoint: string) => object | undefined;
+  /**
+   * Returns what a further endpoint, such as `GET /PATH`, answers to an access token; undefined if it does not exist.
+   *
+   * @param roleID the custom role of the token.
+   */
+  answer?: (endpoint: string, roleID?: string) => object | undefined;
   /** How long the registration of an issuer takes; by default 50. */
   registrationMilliseconds?: number;
-  /** Whether an update compares thumbprints with the issuer's certificate, too. Assumed: only a registration does. */
+  /** Whether an update compares thumbprints with the issuer's certificate, too. Assumed (stale-thumbprint): only a registration does. */
   updatesCompareThumbprints?: boolean;
 }
 
@@ -41,7 +46,7 @@ export interface PulumiCloud {
   apiUrl: string;
   /** Registers an issuer. @throws Error in the words of the provider: `STATUS API error: MESSAGE`. */
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
-  /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed for thumbprints. */
+  /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed (no-thumbprint): thumbprints, too. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
   /**
    * Replaces the thumbprints of an issuer with that of its certificate. RegenerateThumbprints in provider/pkg/cloud/spec.json
@@ -60,6 +65,9 @@ export interface PulumiCloud {
 
 type TokenRequest = ReturnType<typeof tokenRequest>;
 
+/** The default, 25 hours. */
+const MAX_EXPIRATION_SECONDS = 90_000;
+
 /** A denied token exchange. */
 class Denied extends Error {}
 
@@ -69,7 +77,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
   const issuers = new Map<string, IssuerRegistration>();
   /** The keys of each registered issuer, by its ID. */
   const keySets = new Map<string, JWTVerifyGetKey>();
-  const accessTokens = new Map<string, TokenRequest>();
+  const accessTokens = new Map<string, TokenRequest & { roleID: string | undefined }>();
   const exchanges: PulumiCloud["exchanges"] = [];
   const find = (organization: string, url: string | undefined) =>
     [...issuers].find(([, issuer]) => issuer.organization === organization && issuer.url === url);
@@ -84,11 +92,14 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
       if (!issuer || !keys) throw new Denied(`organization ${organization} has no OIDC issuer ${iss}`);
       const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
       const { payload } = await jwtVerify(idToken, keys, verification);
-      const { allowed, reason } = decide(issuer.policies ?? [], payload, asked, options);
+      const { allowed, reason, policy } = decide(issuer.policies ?? [], payload, asked, options);
       if (!allowed) throw new Denied(reason);
+      // Assumed (max-lifetime): denied, and not shortened.
+      const { maxExpirationSeconds = MAX_EXPIRATION_SECONDS } = issuer;
+      if (expiration > maxExpirationSeconds) throw new Denied(`expiration exceeds ${maxExpirationSeconds} s`);
 
       const access_token = `pul-${randomBytes(20).toString("hex")}`;
-      accessTokens.set(access_token, asked);
+      accessTokens.set(access_token, { ...asked, roleID: policy?.roleID });
       exchanges.push({ status: 200, reason });
       // TokenExchangeGrantResponse in pulumi/pulumi, sdk/go/common/apitype/oauth.go.
       const issued_token_type = `urn:pulumi:token-type:access_token:${tokenType}`;
@@ -98,7 +109,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
       const isInvalid = error instanceof errors.JOSEError;
       if (!isInvalid && !(error instanceof Denied)) throw error;
       const message = isInvalid ? `the ID token is invalid: ${error.message}` : error.message;
-      // Assumed: status 400 and OAuth's form (RFC 6749, section 5.2), which allows no quotes in the description.
+      // Assumed (error-form): status 400 and OAuth's form (RFC 6749, section 5.2), which allows no quotes in the description.
       const reason = message.replaceAll(/["\\]/g, "'").replaceAll(/[^ -~]/g, "?");
       exchanges.push({ status: 400, reason });
       return { status: 400, body: { error: "invalid_request", error_description: reason } };
@@ -108,11 +119,11 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
   async function reply(request: IncomingMessage): Promise<Reply> {
     const endpoint = `${request.method} ${request.url}`;
     if (endpoint === "POST /api/oauth/token") return exchange(new URLSearchParams(await text(request)));
-    const further = answer(endpoint);
+    const token = accessTokens.get(request.headers.authorization?.replace(/^token /, "") ?? "");
+    const further = answer(endpoint, token?.roleID);
     if (endpoint !== "GET /api/user" && !further) {
       return { status: 404, body: { code: 404, message: "Not Found" } };
     }
-    const token = accessTokens.get(request.headers.authorization?.replace(/^token /, "") ?? "");
     if (token) return { status: 200, body: further ?? userOf(token) };
     return { status: 401, body: { code: 401, message: "Unauthorized" } };
   }
@@ -121,7 +132,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
     await sleep(registrationMilliseconds);
     const { organization, url } = registration;
     const keys = await keysOf(url);
-    // Assumed: the service rejects the same URL twice in one organization.
+    // Assumed (same-url, same-name): the service rejects the same URL twice in one organization, but not the same name.
     if (find(organization, url)) {
       throw new Error(`409 API error: Conflict: an OIDC issuer with the URL ${url} exists already`);
     }
@@ -136,7 +147,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
     const stored = issuers.get(id);
     if (!stored) throw new Error(`404 API error: Not Found: no OIDC issuer ${id}`);
     if (updatesCompareThumbprints) await compareThumbprints(stored.url, changes.thumbprints);
-    // Assumed: the policies of an update replace all policies.
+    // Assumed (replaced): the policies of an update replace all policies.
     const updated = { ...stored, ...changes };
     issuers.set(id, updated);
     return updated;
@@ -213,7 +224,7 @@ function loginOf({ organization, tokenType, scope }: TokenRequest): string {
   switch (tokenType) {
     case "personal":
       return owner;
-    // Assumed: the documented form has the ID of the team, and the emulator only knows its name.
+    // Assumed, without a question: the documented form has the ID of the team, and the emulator only knows its name.
     case "team":
       return `team-account:${owner}`;
     default:

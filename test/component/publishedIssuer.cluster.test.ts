@@ -1,4 +1,4 @@
-// A cluster whose issuer is two published files, as docs/trial.md sets it up with kind, and as a self-managed cluster has it: the
+// A cluster whose issuer is two published files, as examples/component/kind/README.md sets it up, and as a self-managed cluster has it: the
 // API server has the flags of examples/component/kind/cluster.yaml, and Pulumi Cloud reads the keys from the files.
 
 import assert from "node:assert/strict";
@@ -22,8 +22,9 @@ import { setVariables } from "../support/variables";
 
 /** The commands of the page that write the two files. */
 const WRITE_FILES =
-  codeIn(read("docs/trial.md"), "bash").find((commands) => commands.includes("/openid/v1/jwks >")) ??
-  assert.fail("docs/trial.md writes no keys");
+  codeIn(read("examples/component/kind/README.md"), "bash").find((commands) =>
+    commands.includes("/openid/v1/jwks >"),
+  ) ?? assert.fail("examples/component/kind/README.md writes no keys");
 
 test("a service account of a cluster whose issuer is two published files is granted a token", {
   skip: missingApiServer,

@@ -2,25 +2,37 @@
 
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
+import { createGunzip } from "node:zlib";
+import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Reply, startServer } from "../../simulator/emulators/server";
+import type { Organization } from "./organization";
 import { ACCESS_TOKEN } from "./script";
 
 /**
  * Serves an emulated Pulumi Cloud, together with what it answers an admin: requests with ACCESS_TOKEN.
  *
+ * @param organization answers what is not about issuers.
  * @returns with `calls`: the method and the path of each request of an admin.
  */
-export async function serveCloudApi(cloud: PulumiCloud) {
+export async function serveCloudApi(cloud: PulumiCloud, organization?: Organization) {
   const calls: string[] = [];
   const server = await startServer(await emulatorCertificate(), async (request) => {
     const call = `${request.method} ${request.url}`;
     const isAdmin = request.headers.authorization === `token ${ACCESS_TOKEN}`;
+    if (!isAdmin && request.url !== SPECIFICATION_PATH) return forward(request, cloud);
+
     if (isAdmin) calls.push(call);
-    const isAnswered = isAdmin || request.url === SPECIFICATION_PATH;
-    const answer = isAnswered ? (answerAdmin(cloud, call) ?? (await changeIssuer(cloud, call))) : undefined;
-    return answer ?? forward(request, cloud);
+    // The CLI compresses what it sends.
+    const isCompressed = request.headers["content-encoding"] === "gzip";
+    const content = await text(isCompressed ? request.pipe(createGunzip()) : request);
+    const body: unknown = content === "" ? {} : JSON.parse(content);
+    const answer =
+      answerAdmin(cloud, call) ??
+      (await changeIssuer(cloud, call, body)) ??
+      organization?.answer(cloud, call, body);
+    return answer ?? { status: 404, body: { code: 404, message: "Not Found" } };
   });
   return { ...server, calls };
 }
@@ -70,24 +82,69 @@ export function answerAdmin(cloud: Pick<PulumiCloud, "list">, call: string): Rep
   return { status: 200, body: { id: `of-${uuid}`, version: 2, policies: policies.reverse() } };
 }
 
+/** What RegisterOidcIssuer, UpdateOidcIssuer, and UpdateAuthPolicy are sent. */
+interface IssuerRequest {
+  name: string;
+  url: string;
+  maxExpiration?: number;
+  thumbprints?: string[] | null;
+  policies?: AuthPolicy[];
+}
+
 /**
- * Does to a registered issuer what an admin asks for: RegenerateThumbprints and DeleteOidcIssuer in provider/pkg/cloud/spec.json of
+ * Does to issuers what an admin asks for: the operations on `oidc/issuers` and UpdateAuthPolicy in provider/pkg/cloud/spec.json of
  * pulumi/pulumi-pulumiservice at dc76a018.
  *
  * @param call such as `DELETE /api/orgs/acme/oidc/issuers/ISSUER_ID`.
  * @returns undefined for an unknown endpoint or issuer.
  */
-async function changeIssuer(cloud: PulumiCloud, call: string): Promise<Reply | undefined> {
-  const pattern = /^(DELETE|POST) \/api\/orgs\/([^/]+)\/oidc\/issuers\/([^/]+)(\/regenerate-thumbprints)?$/;
-  const [, method, organization, uuid, regenerates] = pattern.exec(call) ?? [];
-  const id = `${organization}/${uuid}`;
-  if (!cloud.existing().includes(id)) return undefined;
-  if (method === "POST" && regenerates) {
-    return { status: 200, body: { id: uuid, ...(await cloud.regenerateThumbprints(id)) } };
+async function changeIssuer(cloud: PulumiCloud, call: string, body: unknown): Promise<Reply | undefined> {
+  const {
+    name,
+    url,
+    maxExpiration: maxExpirationSeconds = 90_000,
+    thumbprints,
+    policies,
+  } = body as IssuerRequest;
+  // Without thumbprints, or with `null`.
+  const changed = { name, ...(thumbprints && { thumbprints }) };
+
+  const [, organization = ""] = /^POST \/api\/orgs\/([^/]+)\/oidc\/issuers$/.exec(call) ?? [];
+  if (organization) {
+    return orRejected(() => cloud.register({ organization, url, maxExpirationSeconds, ...changed }));
   }
-  if (method !== "DELETE" || regenerates) return undefined;
-  cloud.resources["pulumiservice:index:OidcIssuer"]?.delete(id);
-  return { status: 204 };
+  const pattern =
+    /^(\w+) \/api\/orgs\/([^/]+)\/(oidc\/issuers\/|auth\/policies\/of-)([^/]+)(\/regenerate-thumbprints)?$/;
+  const [, method, owner, kind, uuid, regenerates = ""] = pattern.exec(call) ?? [];
+  const id = `${owner}/${uuid}`;
+  if (!cloud.existing().includes(id)) return undefined;
+  switch (`${method} ${kind}${regenerates}`) {
+    case "GET oidc/issuers/":
+      return { status: 200, body: cloud.list().find((issuer) => issuer.id === id)?.registration ?? {} };
+    case "PATCH oidc/issuers/":
+      return orRejected(() => cloud.update(id, changed));
+    case "PATCH auth/policies/of-":
+      return orRejected(() => cloud.update(id, { policies: policies ?? [] }));
+    case "POST oidc/issuers//regenerate-thumbprints":
+      return { status: 200, body: { id: uuid, ...(await cloud.regenerateThumbprints(id)) } };
+    case "DELETE oidc/issuers/":
+      cloud.resources["pulumiservice:index:OidcIssuer"]?.delete(id);
+      return { status: 204 };
+  }
+  return undefined;
+}
+
+/** Returns what a request does as its reply, or the rejection of the emulator, such as `409 API error: Conflict: …`. */
+async function orRejected(act: () => Promise<object>): Promise<Reply> {
+  try {
+    const done = await act();
+    const [, id] = "id" in done ? String(done.id).split("/") : [];
+    return { status: 200, body: { ...done, ...(id && { id }) } };
+  } catch (error) {
+    const [, status, message] = /^(\d+) API error: (.*)$/.exec((error as Error).message) ?? [];
+    if (!status) throw error;
+    return { status: Number(status), body: { code: Number(status), message } };
+  }
 }
 
 const SPECIFICATION_PATH = "/api/openapi/pulumi-spec.json";
@@ -98,13 +155,33 @@ const SPECIFICATION = {
   // Without schemas `pulumi api` panics.
   components: { schemas: {} },
   paths: {
-    "/api/orgs/{orgName}/oidc/issuers": { get: operation("List_orgs_oidc_issuers") },
-    "/api/orgs/{orgName}/oidc/issuers/{issuerId}": { delete: operation("DeleteOidcIssuer") },
+    "/api/user": { get: operation("GetCurrentUser") },
+    "/api/user/tokens": { get: operation("ListPersonalTokens") },
+    "/api/orgs/{orgName}/oidc/issuers": {
+      get: operation("List_orgs_oidc_issuers"),
+      post: operation("RegisterOidcIssuer"),
+    },
+    "/api/orgs/{orgName}/oidc/issuers/{issuerId}": {
+      get: operation("GetOidcIssuer"),
+      patch: operation("UpdateOidcIssuer"),
+      delete: operation("DeleteOidcIssuer"),
+    },
     "/api/orgs/{orgName}/oidc/issuers/{issuerId}/regenerate-thumbprints": {
       post: operation("RegenerateThumbprints"),
     },
     "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: operation("GetAuthPolicy") },
+    "/api/orgs/{orgName}/auth/policies/{policyId}": { patch: operation("UpdateAuthPolicy") },
     "/api/orgs/{orgName}/teams/{teamName}": { get: operation("GetTeam") },
+    "/api/orgs/{orgName}/roles": { post: operation("CreateRole") },
+    "/api/orgs/{orgName}/roles/{roleID}": { delete: operation("DeleteRole") },
+    "/api/orgs/{orgName}/auditlogs/v2": { get: operation("ListAuditLogEventsHandlerV2") },
+    "/api/esc/environments/{orgName}": { post: operation("CreateEnvironment_esc_environments") },
+    "/api/esc/environments/{orgName}/{projectName}/{envName}": {
+      delete: operation("DeleteEnvironment_esc_environments"),
+    },
+    "/api/esc/environments/{orgName}/{projectName}/{envName}/metadata": {
+      get: operation("GetEnvironmentMetadata_esc_environments"),
+    },
   },
 };
 

@@ -1,0 +1,39 @@
+// Two service accounts in a namespace of the cluster that kubectl uses: one acts as a user, the other one as the organization. No Job
+// runs: run.sh exchanges their ID tokens.
+
+import { Provider } from "@pulumi/kubernetes/provider";
+import { Config } from "@pulumi/pulumi";
+import { PulumiCloudAccess } from "../../pulumiCloudAccess";
+
+const config = new Config();
+const issuerUrl = config.require("issuerUrl");
+const namespace = "pulumi-trial";
+
+const kubernetes = new Provider("kubernetes", {
+  context: config.require("context"),
+  clusterIdentifier: issuerUrl,
+  enableConfigMapMutable: true,
+  // Explicit, so that PULUMI_K8S_UPSERT_EXISTING_OBJECTS can't let the program adopt, and later delete, what exists.
+  upsertExistingObjects: false,
+});
+
+const userLogin = config.require("userLogin");
+const user = { namespace, name: "trial", tokenType: "personal", userLogin, runJob: false } as const;
+const organization = { namespace, name: "other", tokenType: "organization", runJob: false } as const;
+
+const access = new PulumiCloudAccess(
+  "access",
+  {
+    organization: config.require("organization"),
+    issuerName: "pulumi-trial",
+    issuerUrl,
+    maxExpirationSeconds: 600,
+    pulumiApiUrl: config.require("pulumiApiUrl"),
+    createNamespaces: [namespace],
+    // Pulumi Cloud can reject an organization token without a role.
+    serviceAccounts: config.requireBoolean("organizationToken") ? [user, organization] : [user],
+  },
+  { providers: [kubernetes] },
+);
+
+export const oidcIssuerId = access.oidcIssuerId;
