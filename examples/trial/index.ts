@@ -1,5 +1,5 @@
-// Two service accounts in a namespace of the cluster that kubectl uses: one acts as a user, the other one as the organization. No Job
-// runs: run.sh exchanges their ID tokens.
+// Two service accounts in a namespace of the cluster that kubectl uses: one acts as a user, the other one as the organization. run.sh
+// exchanges their ID tokens, and then lets the Job of the first one do so.
 
 import { Provider } from "@pulumi/kubernetes/provider";
 import { Config } from "@pulumi/pulumi";
@@ -18,7 +18,8 @@ const kubernetes = new Provider("kubernetes", {
 });
 
 const userLogin = config.require("userLogin");
-const user = { namespace, name: "trial", tokenType: "personal", userLogin, runJob: false } as const;
+const runJob = config.requireBoolean("runJob");
+const user = { namespace, name: "trial", tokenType: "personal", userLogin, runJob } as const;
 const organization = { namespace, name: "other", tokenType: "organization", runJob: false } as const;
 
 const access = new PulumiCloudAccess(
@@ -28,6 +29,7 @@ const access = new PulumiCloudAccess(
     issuerName: "pulumi-trial",
     issuerUrl,
     maxExpirationSeconds: 600,
+    audienceRule: config.requireBoolean("audienceRule"),
     pulumiApiUrl: config.require("pulumiApiUrl"),
     createNamespaces: [namespace],
     // Pulumi Cloud can reject an organization token without a role.

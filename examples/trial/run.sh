@@ -14,7 +14,7 @@
 #
 #   0   this project works as it is
 #   1   it does not; below the table is whether a setting helps
-#   2   not everything could be asked, or removed
+#   2   not everything that this takes could be asked, or something is left
 #   64  invalid arguments, or not confirmed
 #
 # Requires the Pulumi CLI, Node.js with the packages of the clone, kubectl, curl, and jq. No token is stored, printed, or part of an
@@ -25,6 +25,8 @@ readonly name=pulumi-trial # of the namespace, the issuer, the role, and the pro
 readonly other_audience=sts.amazonaws.com
 # At most: docs/requirements.md, "Cost", with two service accounts.
 readonly billed_resources=19
+# The answer of an update that has succeeded.
+readonly succeeded='{"ok": true, "status": 200, "body": null}'
 
 organization='' user='' stack='' api_url=https://api.pulumi.com other_issuer=https://accounts.google.com is_confirmed=''
 
@@ -35,10 +37,14 @@ me='' context='' issuer_url='' versions='' issuers_path=''
 directory='' has_stack='' has_environment='' role_id=''
 
 # What `deploy` knows of the issuer, and Pulumi Cloud's answer to the policy of the organization token.
-issuer_id='' policy_id='' policies='' organization_policy=''
+issuer_id='' policy_id='' deployed_policies='' organization_policy=''
 
-# The questions that were asked, as verdict.jq reads them, and the exchange without the audience in the policy, which the others depend on.
-asked=() own_token=''
+# What `ask_about_audiences` finds: whether the program's rule on the audience works; the policies without it, and an exchange with them,
+# on which other questions depend.
+audience_rule='' policies='' own_token=''
+
+# The questions that were asked, as verdict.jq reads them.
+asked=()
 
 main() {
   read_arguments "$@"
@@ -61,6 +67,7 @@ main() {
   ask_about_audiences
   ask_about_tokens
   ask_about_roles
+  ask_about_job
   ask_about_issuers
   ask_about_lists "$tokens" "$started"
 }
@@ -119,7 +126,7 @@ look_around() {
     stop 'The packages of the clone are missing: run npm ci.'
   fi
 
-  me=$(answered_with '.githubLogin' GET /api/user)
+  me=$(required GET /api/user | jq --raw-output .githubLogin)
   user=${user:-$me}
   context=$(kubectl config current-context)
   issuer_url=$(kubectl get --raw /.well-known/openid-configuration | jq --raw-output .issuer)
@@ -128,19 +135,20 @@ look_around() {
   local found
   found=$(existing_issuers)
   if [[ -n $found ]]; then
-    stop "$organization has an issuer that the trial would register: $found."
+    stop "$organization has an issuer already that the trial would register: $found. If an earlier trial was killed, clean up: docs/trial.md."
   fi
   found=$(existing_namespace)
   if [[ -n $found ]]; then
-    stop "The cluster has the namespace $name already."
+    stop "The cluster has the namespace $name already. If an earlier trial was killed, clean up: docs/trial.md."
   fi
 }
 
 # Prints the issuers of the organization that the trial would register, or has registered.
 existing_issuers() {
-  answered_with \
-    "[.oidcIssuers[]? | select(.name == \"$name\" or .url == \"$issuer_url\" or .url == \"$other_issuer\") | \"\(.name) (\(.url))\"] | join(\", \")" \
-    GET "$issuers_path"
+  required GET "$issuers_path" | jq --raw-output --arg name "$name" --arg url "$issuer_url" --arg other "$other_issuer" '
+    .oidcIssuers // []
+    | map(select(.name == $name or .url == $url or .url == $other) | "\(.name) (\(.url))")
+    | join(", ")'
 }
 
 existing_namespace() {
@@ -153,11 +161,11 @@ This asks $api_url $(jq length questions.json) questions, in about 5 minutes. It
 
 - in the organization $organization: the stack $stack; the OIDC issuer $name, with the URL $issuer_url;
   for a moment, an issuer with the URL $other_issuer; an environment and a custom role, both called $name
-- in the cluster of the context $context: the namespace $name
+- in the cluster of the context $context: the namespace $name, in which one pod runs
 
 Pulumi Cloud bills at most $billed_resources resources, at \$0.0005 an hour each (Pro): less than a cent. AWS bills nothing.
-It issues up to 15 access tokens, which expire after 10 minutes, and which this script does not keep. Until the end, anyone who can create
-tokens or pods in this namespace can act as $user.
+It issues about ten access tokens, which expire after 10 minutes, and keeps none. Until the end, anyone who can create tokens or pods in
+this namespace can act as $user.
 
 TEXT
 }
@@ -178,11 +186,12 @@ deploy() {
   progress 'Deploying.'
   pulumi stack init "$stack" --non-interactive &>"$directory/log" || stop "$(<"$directory/log")"
   has_stack=yes
-  organization_policy='{"ok": true, "status": 200, "body": null}'
-  if ! update true; then
+  organization_policy=$succeeded
+  if ! update organization="$organization" issuerUrl="$issuer_url" context="$context" pulumiApiUrl="$api_url" userLogin="$user" \
+    organizationToken=true runJob=false audienceRule=true; then
     # Pulumi Cloud can reject the policy of an organization token. Everything else can be asked without it.
-    organization_policy=$(rejection)
-    update false || stop "$(<"$directory/log")"
+    organization_policy=$(rejection '4[0-9]{2} API error.*') || stop "$(<"$directory/log")"
+    update organizationToken=false || stop "$(<"$directory/log")"
   fi
   kubectl create serviceaccount unlisted --namespace "$name" >/dev/null
 
@@ -191,22 +200,23 @@ deploy() {
   local answer
   answer=$(request GET "/api/orgs/$organization/auth/policies/oidcissuers/$issuer_id")
   answered replaced "$answer"
+  if ! is_ok "$answer"; then
+    stop "The policies could not be read: $answer"
+  fi
   policy_id=$(jq --raw-output .body.id <<<"$answer")
-  policies=$(jq --compact-output '.body.policies | map(select(.decision == "allow") | del(.id))' <<<"$answer")
+  deployed_policies=$(jq --compact-output '.body.policies | map(select(.decision == "allow") | del(.id))' <<<"$answer")
 }
 
-# update ORGANIZATION_TOKEN: deploys the program, with an entry for an organization token, or without one.
+# update SETTING=VALUE...: deploys the program with these settings, and those of earlier updates.
 update() {
-  pulumi up --stack "$stack" --yes --skip-preview --non-interactive --config "organization=$organization" --config "issuerUrl=$issuer_url" \
-    --config "context=$context" --config "pulumiApiUrl=$api_url" --config "userLogin=$user" --config "organizationToken=$1" \
-    &>"$directory/log"
+  pulumi up --stack "$stack" --yes --skip-preview --non-interactive "${@/#/--config=}" &>"$directory/log"
 }
 
-# Prints why Pulumi Cloud has rejected the policies of an update, or stops if the update has failed for another reason.
+# rejection PATTERN: prints what the log of an update says of a rejection, as an answer. Fails if it says nothing.
 rejection() {
-  local message
-  message=$(grep --only-matching --max-count 1 '400 API error.*' "$directory/log") || stop "$(<"$directory/log")"
-  jq --null-input --compact-output --arg message "$message" '{ok: false, status: 400, body: $message}'
+  local reason
+  reason=$(grep --only-matching --extended-regexp "$1" "$directory/log") || return
+  jq --null-input --compact-output --arg reason "$reason" '{ok: false, status: 400, body: $reason}'
 }
 
 ask_about_audiences() {
@@ -214,9 +224,10 @@ ask_about_audiences() {
   own=$(exchange trial "$(audience)" personal "user:$user" 600)
   other=$(exchange trial "$other_audience" personal "user:$user" 600)
   answered aud-other "$own" "$other"
+  audience_rule=$(jq .ok <<<"$own")
 
   # From here on, without the audience: the other questions do not depend on it.
-  policies=$(jq --compact-output 'map(del(.rules.aud))' <<<"$policies")
+  policies=$(jq --compact-output 'map(del(.rules.aud))' <<<"$deployed_policies")
   changed=$(replace_policies "$policies")
   if ! is_ok "$changed"; then
     stop "The policies could not be changed: $changed"
@@ -306,6 +317,26 @@ exchange_with_role() {
   else
     printf %s "$changed"
   fi
+}
+
+# Deploys the Job that tests the exchange, with the exchange script and the CLI in a pod, and with a rule on the audience if that works.
+ask_about_job() {
+  local restored answer
+  restored=$(replace_policies "$deployed_policies")
+  if ! is_ok "$restored"; then
+    stop "The policies could not be restored: $restored"
+  fi
+  progress 'Running the Job.'
+  if update runJob=true audienceRule="$audience_rule"; then
+    answer=$succeeded
+  else
+    cat "$directory/log" >&2
+    if ! answer=$(rejection 'exchange-token: .*'); then
+      not_asked job "no pod has run the script: $(grep --only-matching --max-count 1 'error: .*' "$directory/log")"
+      return
+    fi
+  fi
+  answered job "$own_token" "$answer"
 }
 
 # The last questions about this issuer: a stale thumbprint can end its exchanges.
@@ -401,8 +432,8 @@ without_token() {
     split("\n")
     | (.[-1] | tonumber) as $status
     | (.[:-1] | join("\n") | . as $text | try fromjson catch $text) as $body
-    | {ok: ($status == 200), $status}
-    + {body: (if $status == 200 then $body | objects | {expires_in} else $body end)}'
+    | ($status == 200 and ($body | type) == "object") as $ok
+    | {$ok, $status, body: (if $ok then $body | {expires_in} else $body end)}'
 }
 
 # replace_policies POLICIES: replaces the policies of the issuer, and prints the answer.
@@ -422,14 +453,14 @@ request() {
   fi
 }
 
-# answered_with FILTER METHOD PATH: prints what a filter of jq finds in an answer, and stops without one.
-answered_with() {
+# required METHOD PATH: prints the body of an answer, and stops without one.
+required() {
   local answer
-  answer=$(request "${@:2}")
+  answer=$(request "$@")
   if ! is_ok "$answer"; then
-    stop "$2 $3 has failed: $(jq --compact-output .body <<<"$answer")"
+    stop "$1 $2 has failed: $answer"
   fi
-  jq --raw-output ".body | $1" <<<"$answer"
+  jq .body <<<"$answer"
 }
 
 is_ok() {
@@ -483,12 +514,7 @@ judge() {
 remove() {
   local left=()
   progress 'Removing.'
-  if [[ -n $role_id ]] && ! is_ok "$(request DELETE "/api/orgs/$organization/roles/$role_id")"; then
-    left+=("the custom role $name")
-  fi
-  if [[ -n $has_environment ]] && ! is_ok "$(request DELETE "/api/esc/environments/$organization/$name/trial")"; then
-    left+=("the environment $name/trial")
-  fi
+  # The issuer first, which can refer to the role.
   if [[ -n $has_stack ]]; then
     if ! pulumi destroy --stack "$stack" --yes --skip-preview --non-interactive --remove &>"$directory/log"; then
       cat "$directory/log" >&2
@@ -496,6 +522,12 @@ remove() {
     fi
     # A stack never deletes a namespace.
     kubectl delete namespace "$name" --ignore-not-found --timeout 3m >/dev/null
+  fi
+  if [[ -n $role_id ]] && ! is_ok "$(request DELETE "/api/orgs/$organization/roles/$role_id")"; then
+    left+=("the custom role $name")
+  fi
+  if [[ -n $has_environment ]] && ! is_ok "$(request DELETE "/api/esc/environments/$organization/$name/trial")"; then
+    left+=("the environment $name/trial")
   fi
 
   local issuers namespaces
@@ -508,7 +540,7 @@ remove() {
     left+=("namespaces: $namespaces")
   fi
   if ((${#left[@]} > 0)); then
-    printf '\nThis is left, see docs/trial.md:\n'
+    printf '\nThis is left. To remove it: docs/trial.md.\n\n'
     printf -- '- %s\n' "${left[@]}"
     return 1
   fi

@@ -22,7 +22,7 @@ def said:
   else "HTTP \(.status): \(message)" end;
 
 # Neither yes nor no.
-def failed: .status == 0 or .status == 408 or .status == 429 or .status >= 500;
+def failed: (.ok | not) and (.status < 400 or .status == 408 or .status == 429 or .status >= 500);
 
 # In the answer to an exchange, this is a denial.
 def unavailable: .status == 401 or .status == 403 or .status == 404;
@@ -133,5 +133,5 @@ def report:
 # 0: the project works as it is. 1: it does not. 2: not known.
 def exit_code:
   if any(.required and .verdict == "not") then 1
-  elif any(.id == "aud-list" and .verdict == "held") then 0
+  elif any(.id == "job" and .verdict == "held") then 0
   else 2 end;

@@ -7,12 +7,20 @@ import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
-import type { Emulator } from "../../simulator/emulators/emulator";
+import { type Emulator, Unready } from "../../simulator/emulators/emulator";
 import { startIssuer } from "../../simulator/emulators/issuer";
+import type { PodSpec } from "../../simulator/emulators/pod";
 import { type PulumiCloudOptions, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
-import { type ApiServer, assetPath, missingApiServer, startApiServer } from "../support/apiServer";
+import {
+  type ApiServer,
+  assetPath,
+  type KubernetesObject,
+  missingApiServer,
+  startApiServer,
+} from "../support/apiServer";
 import { serveCloudApi } from "../support/cloudApi";
 import { startOrganization } from "../support/organization";
+import { runPodSpec } from "../support/podSpec";
 import { missingJq, writePrograms } from "../support/programs";
 import { copyProject, linkPackages, ROOT, read } from "../support/project";
 import { serveProvider } from "../support/provider";
@@ -26,6 +34,8 @@ const QUESTIONS: { id: string }[] = JSON.parse(read("examples/trial/questions.js
 let emulated: Pick<Emulator, "resources" | "calls"> = { resources: {}, calls: {} };
 /** A process can serve providers only once. */
 let debugProviders: Promise<string> | undefined;
+
+const JOB = "kubernetes:batch/v1:Job";
 
 const REJECTED = "400 API error: Bad Request: authorizedPermissions or roleID is required";
 
@@ -45,7 +55,7 @@ describe("examples/trial/run.sh", { skip: missingApiServer || missingCli || miss
       ...options,
     });
     const [api, other] = [await serveCloudApi(cloud, organization), await startIssuer()];
-    emulated = { resources: { ...cloud.resources, ...realKubernetes(server) }, calls: {} };
+    emulated = { resources: { ...cloud.resources, ...withPods(server, realKubernetes(server)) }, calls: {} };
     debugProviders ??= serveProvider(() => emulated);
     const logs = temporaryDirectory(t);
     const authority = process.env.NODE_EXTRA_CA_CERTS ?? "";
@@ -137,7 +147,7 @@ describe("examples/trial/run.sh", { skip: missingApiServer || missingCli || miss
     assert.match(stdout, /^\| `org-token` .* HTTP 400: 400 API error: Bad Request: authorizedPermissions /m);
     assert.match(stdout, /^\| `org-role` .* no custom role could be created: .*rejected/m);
 
-    assert.match(stdout, /^This is left, .*:\n- the environment pulumi-trial\/trial\n$/m);
+    assert.match(stdout, /^This is left\. .*\n\n- the environment pulumi-trial\/trial\n$/m);
     assert.deepEqual(organization.existing(), ["pulumi-trial/trial"]);
     assert.equal(exitCode, 2);
   });
@@ -158,7 +168,7 @@ describe("examples/trial/run.sh", { skip: missingApiServer || missingCli || miss
     const outcome = await trial("--yes");
     assert.match(
       outcome.screen,
-      /^acme has an issuer that the trial would register: eks-prod \(https:.*\)\.$/m,
+      /^acme has an issuer already that the trial would register: eks-prod \(https:.*\)\. /m,
     );
     assert.equal(outcome.exitCode, 2);
     assert.deepEqual([cloud.existing().length, cloud.exchanges], [1, []]);
@@ -188,6 +198,34 @@ function loggingPrograms(log: string): Record<string, string> {
   );
 }
 
+/** Lets the pod of each Job run, which a node does in a cluster. */
+function withPods(server: ApiServer, resources: Emulator["resources"]): Emulator["resources"] {
+  const jobs = resources[JOB] ?? assert.fail();
+  async function create(
+    name: string,
+    inputs: { metadata: { namespace: string }; spec: { template: { spec: PodSpec } } },
+  ) {
+    const resource = await jobs.create(name, inputs);
+    const { spec } = inputs.spec.template;
+    const { namespace } = inputs.metadata;
+    const { body } = await server.request("GET", `/api/v1/namespaces/${namespace}/configmaps`);
+    const { exitCode, log } = await runPodSpec({
+      spec,
+      command: [],
+      configMap: (wanted) =>
+        body.items.find(({ metadata }: KubernetesObject) => metadata?.name === wanted).data,
+      async idToken(audience, seconds) {
+        const options = [`--namespace=${namespace}`, `--audience=${audience}`, `--duration=${seconds}s`];
+        return (await server.kubectl(["create", "token", spec.serviceAccountName ?? "", ...options])).trim();
+      },
+      onLog: () => {},
+    });
+    if (exitCode !== 0) throw new Unready("the Job has failed", resource, log.join("\n"));
+    return resource;
+  }
+  return { ...resources, [JOB]: { ...jobs, create } };
+}
+
 /** Ends the deletion of namespaces, which a controller does in a cluster, until the returned function is called. */
 function endDeletions({ request }: ApiServer): () => Promise<void> {
   let isRunning = true;
@@ -197,7 +235,10 @@ function endDeletions({ request }: ApiServer): () => Promise<void> {
       for (const { metadata } of body.items ?? []) {
         if (!metadata.deletionTimestamp) continue;
         const path = `/api/v1/namespaces/${metadata.name}`;
-        for (const kind of ["serviceaccounts", "configmaps"]) await request("DELETE", `${path}/${kind}`);
+        const jobs = path.replace("api/v1", "apis/batch/v1");
+        for (const objects of [`${path}/serviceaccounts`, `${path}/configmaps`, `${jobs}/jobs`]) {
+          await request("DELETE", `${objects}?propagationPolicy=Background`);
+        }
         await request("PUT", `${path}/finalize`, { metadata, spec: { finalizers: [] } });
       }
       await sleep(100);

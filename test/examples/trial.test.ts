@@ -45,6 +45,8 @@ const CASES: [id: string, answers: Answer[], verdict: string, why?: string][] = 
   ["own-token", [GRANTED], "held"],
   ["own-token", [DENIED], "not", "HTTP 400: reason"],
   ["own-token", [no(0, "")], "not asked", "no answer"],
+  ["own-token", [no(200, "<html>")], "not asked", "HTTP 200: <html>"],
+  ["own-token", [no(408)], "not asked", "HTTP 408"],
   ...["unlisted", "other-account", "aud-other", "wrong-role"].flatMap((id): typeof CASES => [
     [id, [GRANTED, DENIED], "held", "HTTP 400: reason"],
     [id, [GRANTED, FORBIDDEN], "held"],
@@ -52,7 +54,7 @@ const CASES: [id: string, answers: Answer[], verdict: string, why?: string][] = 
     [id, [GRANTED, UNAVAILABLE], "not asked", "HTTP 503"],
     [id, [DENIED, DENIED], "not asked", "a token that it depends on is denied"],
   ]),
-  ...["aud-list", "aud-none", "org-token", "org-role", "open-only"].flatMap((id): typeof CASES => [
+  ...["aud-list", "aud-none", "org-token", "org-role", "open-only", "job"].flatMap((id): typeof CASES => [
     [id, [GRANTED, GRANTED], "held"],
     [id, [GRANTED, DENIED], "not", "HTTP 400: reason"],
     [id, [GRANTED, no(404)], "not", "HTTP 404: reason"],
@@ -66,6 +68,7 @@ const CASES: [id: string, answers: Answer[], verdict: string, why?: string][] = 
   ["max-lifetime", [DENIED, DENIED], "not asked"],
   ["error-form", [DENIED], "held", "reason"],
   ["error-form", [no(400)], "not", "HTTP 400: reason"],
+  ["error-form", [no(400, { error: "reason" })], "not", "HTTP 400: reason"],
   ["error-form", [no(401, DENIED.body)], "not", "HTTP 401: reason"],
   ["error-form", [no(400, "<html>")], "not", "HTTP 400: <html>"],
   ["error-form", [GRANTED], "not asked", "nothing was denied"],
@@ -144,10 +147,10 @@ test("a reason is a line of a table without tokens", { skip: missingJq }, () => 
 });
 
 for (const [what, verdicts, exitCode, conclusion] of [
-  ["works if all that is required held", { "aud-list": "held", "same-name": "not" }, 0, /^$/],
+  ["works if all that is required held", { job: "held", "same-name": "not" }, 0, /^$/],
   [
     "works with a setting",
-    { "aud-list": "not", "own-token": "held" },
+    { "aud-list": "not", job: "held" },
     1,
     /^This project does not work here as it is \(aud-list\)\. It does with `audienceRule: false`\.$/,
   ],
@@ -157,10 +160,10 @@ for (const [what, verdicts, exitCode, conclusion] of [
     1,
     /^This project does not work here \(aud-list, max-lifetime\), and no setting helps\.$/,
   ],
-  ["is not known to work if it was not asked", { "aud-list": "not asked", "org-token": "held" }, 2, /^$/],
+  ["is not known to work if it was not asked", { job: "not asked", "aud-list": "held" }, 2, /^$/],
   [
     "works except for a token type, which needs a setting",
-    { "aud-list": "held", "org-token": "not" },
+    { job: "held", "org-token": "not" },
     0,
     /^`org-token`: set `organizationRoleId` in each entry with `tokenType: organization`\.$/,
   ],
