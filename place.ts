@@ -37,7 +37,7 @@ export function stayWhereDeployed(
   { pulumiApiUrl, ...others }: Place,
   componentName?: string,
   options?: pulumi.CustomResourceOptions,
-): pulumi.Input<pulumi.Resource>[] {
+): Promise<pulumi.Resource>[] {
   const urlStash = keepFirst(`${name}.url`, pulumiApiUrl, options);
   const firstUrl = { pulumiApiUrl: urlStash.output };
   const comparedUrl = requireSame(urlStash, { pulumiApiUrl }, firstUrl, componentName);
@@ -58,14 +58,15 @@ function keepFirst(name: string, input: unknown, options?: pulumi.CustomResource
  * Compares the values of a place with the first ones.
  *
  * @param stash that keeps the first values.
- * @returns the Stash. It fails with every value that differs from the first one, as far as they are known.
+ * @returns the Stash. It fails with every value that differs from the first one, as far as they are known. Not an output: the SDK
+ *   would look through the whole component for unknown values, for each resource that depends on it.
  */
-function requireSame(
+async function requireSame(
   stash: pulumi.Stash,
   values: Record<string, pulumi.Input<unknown>>,
   firstValues: pulumi.Input<Record<string, unknown> | undefined>,
   componentName: string | undefined,
-): pulumi.Output<pulumi.Resource> {
+): Promise<pulumi.Resource> {
   const moves = new Map<string, Move>();
   // Each value by itself: one that a preview does not know must not hide that another one has changed.
   const comparisons = Object.entries(values).map(([setting, value]) =>
@@ -75,11 +76,10 @@ function requireSame(
       if (first !== undefined && first !== current) moves.set(setting, { setting, current, first });
     }),
   );
-  return pulumi.output(Promise.all(comparisons.map(settled))).apply(() => {
-    const inOrder = Object.keys(values).flatMap((setting) => moves.get(setting) ?? []);
-    if (inOrder.length > 0) throw userError(moveMessage(inOrder, componentName));
-    return stash;
-  });
+  await Promise.all(comparisons.map(settled));
+  const inOrder = Object.keys(values).flatMap((setting) => moves.get(setting) ?? []);
+  if (inOrder.length > 0) throw userError(moveMessage(inOrder, componentName));
+  return stash;
 }
 
 /** Resolves once an output does, even if its value is unknown, when `apply` does not run. */

@@ -120,10 +120,9 @@ test("stops before anything is registered if the cluster is older than Kubernete
   assert.deepEqual(policiesOf(await up(t, {}, { cluster: { ...CLUSTER, version: "1.35" } })), []);
 });
 
-/** Returns what a resource waits for besides the place of its component. */
+/** Returns what a resource waits for besides the place of its component, for which it has promises. */
 async function requiredBy({ dependsOn }: { dependsOn?: unknown }): Promise<string[]> {
-  const labels = await labelsOf(dependsOn);
-  return labels.filter((label) => !label.startsWith("Stash ")).sort();
+  return (await labelsOf(dependsOn)).sort();
 }
 
 /** Returns the object that an expression describes: without `dyn`, it is JSON with variables. */
