@@ -126,7 +126,7 @@ function identityOf(view: View, account: Account): Expected[] {
   const { namespace, name, settings } = account;
   const own = { name: `${namespace}.${name}`, isGrant: true };
   const role = memberOf(view, { ...own, type: ROLE });
-  const ofRole = (output: string) => valueAt(outputsOf(role), output) ?? new OutputOf(role?.state.urn ?? "");
+  const ofRole = (output: string) => outputOf(role, [output]);
   const kind = valueAt(settings, "awsRole");
   const annotations: Fields = kind === "irsa" ? { [ROLE_ANNOTATION]: ofRole("arn") } : {};
   const serviceAccount = {
@@ -233,7 +233,13 @@ function exchangeOf(view: View, account: Account): Expected[] {
 
 /** Returns the name of an object, which is known if it is deployed. */
 function nameOf(object: Member | undefined, name?: string): Value {
-  return valueAt(outputsOf(object), "metadata", "name") ?? new OutputOf(object?.state.urn ?? "", name);
+  return outputOf(object, ["metadata", "name"], name);
+}
+
+/** Returns an output of the component's own resource, which has this value if it is known. A program can make each output secret. */
+function outputOf(member: Member | undefined, path: string[], value?: string): Value {
+  const output = valueAt(outputsOf(member), ...path);
+  return typeof output === "string" && output !== "" ? output : new OutputOf(member?.state.urn ?? "", value);
 }
 
 /** Returns the pod of this clone. What is not known stays in it as it is. */

@@ -27,6 +27,7 @@ import {
   SERVICE_ACCOUNT,
   set,
   setDeployed,
+  setExisting,
   UNKNOWN,
 } from "./draft";
 
@@ -254,6 +255,26 @@ const CASES: Case[] = [
       `The provider of Pulumi Cloud: apiUrl is "https:\\\\\\\\api.pulumi.com" instead of "https://api.pulumi.com". ${SET_API_URL}`,
       'The provider of Pulumi Cloud: pluginDownloadURL is "https://example.com" instead of none.',
       'The provider of Pulumi Cloud: envVarMappings is { "PULUMI_ACCESS_TOKEN": "OTHER" } instead of none.',
+    ],
+  ],
+  [
+    "another role, where the program has made the outputs of the component's own secret",
+    [
+      setExisting(POD_IDENTITY, "arn", SECRET),
+      set(ASSOCIATION, "roleArn", "arn:aws:iam::123456789012:role/other"),
+      setExisting(IRSA, "arn", SECRET),
+      set(
+        SERVICE_ACCOUNT,
+        ["metadata", "annotations", ROLE_ANNOTATION],
+        "arn:aws:iam::123456789012:role/other",
+      ),
+      setExisting(IRSA, "name", SECRET),
+      set(ATTACHMENT, "role", "other"),
+    ],
+    [
+      'ci/deployer: Its policy "arn:aws:iam::aws:policy/ReadOnlyAccess": role is "other" instead of an output of',
+      `ci/deployer: Its service account: metadata.annotations.${ROLE_ANNOTATION} is "arn:aws:iam::123456789012:role/other" instead of an output of`,
+      'ops/drift: Its association with the role: roleArn is "arn:aws:iam::123456789012:role/other" instead of an output of',
     ],
   ],
   [
