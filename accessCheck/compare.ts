@@ -9,6 +9,7 @@ import {
   memberOf,
   OIDC_ISSUER,
   PROVIDER,
+  pluginOf,
   type RemainingComponent,
   ROLE,
   type View,
@@ -21,7 +22,6 @@ import { withoutTokens } from "./terminal";
 import {
   type Difference,
   differencesBetween,
-  documentOf,
   type Fields,
   isEmpty,
   jsonOf,
@@ -353,11 +353,8 @@ function* providerFindings({ providers, pulumiCloud, settings }: View): Generato
     const advice = `Set apiUrl of the provider to ${jsonOf(expected)}: without it, the environment of each update decides.`;
     yield { text: `${what}: apiUrl is ${jsonOf(apiUrl)} instead of ${jsonOf(expected)}. ${advice}` };
   }
-  // A program runs in place of the provider, or variables of the environment in place of its own.
-  const internal = documentOf(valueAt(pulumiCloud, "__internal"));
-  for (const name of ["pluginDownloadURL", "envVarMappings"]) {
-    const value = valueAt(internal, name);
-    if (!isEmpty(value) && value !== "")
-      yield { text: `${what}: ${name} is ${jsonOf(value)} instead of none.` };
+  // Another plugin runs in place of the provider, or it reads other variables of the environment than its own.
+  for (const [name, value] of pluginOf(pulumiCloud)) {
+    yield { text: `${what}: ${name} is ${jsonOf(value)} instead of none.` };
   }
 }

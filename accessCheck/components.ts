@@ -4,6 +4,7 @@ import type { Plan, PlannedResource, State } from "./plan";
 import {
   documentOf,
   type Fields,
+  isEmpty,
   isFields,
   isOpaque,
   readFields,
@@ -292,6 +293,21 @@ export function inputsOf({ type, inputs }: State): Fields {
   const trustPolicy = documentOf(valueAt(own, "assumeRolePolicy"));
   return trustPolicy === undefined ? own : { ...own, assumeRolePolicy: trustPolicy };
 }
+
+/**
+ * Returns what decides which plugin runs as a provider, and which variables it reads instead of its own, without what is empty:
+ * pkg/resource/deploy/providers/registry.go in pulumi/pulumi. With a parameterization, the name is that of another plugin. Without
+ * `__internal`, the engine reads the inputs.
+ */
+export function pluginOf(provider: Fields | undefined): [name: string, value: Value][] {
+  const internal = documentOf(valueAt(provider, "__internal"));
+  return PLUGIN.flatMap((name): [string, Value][] => {
+    const value = valueAt(internal, name) ?? valueAt(provider, name) ?? "";
+    return isEmpty(value) || value === "" ? [] : [[name, value]];
+  });
+}
+
+const PLUGIN = ["name", "parameterization", "pluginDownloadURL", "envVarMappings"];
 
 /** Returns whether two names of Pulumi Cloud can be those of the same thing. */
 export function isSameName(one: Value | undefined, other: Value | undefined): boolean {

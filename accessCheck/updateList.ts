@@ -3,7 +3,7 @@
 
 import { VOLUME_NAME } from "../kubernetes/tokenVolume";
 import { type Comparison, type Deviation, valueText } from "./compare";
-import { accountIn, COMPONENT, inputsOf, OIDC_ISSUER, type PlannedComponent } from "./components";
+import { accountIn, COMPONENT, inputsOf, OIDC_ISSUER, type PlannedComponent, pluginOf } from "./components";
 import { driftIn } from "./drift";
 import { type Plan, type PlannedResource, type State, typeAndName } from "./plan";
 import {
@@ -308,14 +308,9 @@ function usedProviders({ resources }: Plan, compared: Compared[], oldUrns: OldUr
 function providerRow(urn: string, user: string, resources: PlannedResource[]): Row {
   const { type, name } = typeAndName(urn);
   const inputs = readFields(resources.find((it) => it.urn === urn)?.newState?.inputs);
-  const internal = documentOf(valueAt(inputs, "__internal"));
-  const values = {
-    version: valueAt(inputs, "version"),
-    pluginDownloadURL: valueAt(internal, "pluginDownloadURL") ?? valueAt(inputs, "pluginDownloadURL"),
-    envVarMappings: valueAt(internal, "envVarMappings"),
-  };
-  const given = Object.entries(values).filter(([, value]) => !isEmpty(value) && value !== "");
-  const details = given.map(([key, value]) => `${key}: ${textOf(value)}`);
+  const version = valueAt(inputs, "version");
+  const ofVersion = version === undefined ? [] : [["version", version] as const];
+  const details = [...ofVersion, ...pluginOf(inputs)].map(([key, value]) => `${key}: ${textOf(value)}`);
   return { what: "uses", type, names: [`${name} (in ${user})`], details };
 }
 

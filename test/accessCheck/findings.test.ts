@@ -246,6 +246,8 @@ const CASES: Case[] = [
       // Only Node.js reads it as the URL of Pulumi Cloud.
       set(PULUMI_CLOUD, "apiUrl", "https:\\\\api.pulumi.com"),
       set(PULUMI_CLOUD, "__internal", {
+        name: "other",
+        parameterization: "e30=",
         pluginDownloadURL: "https://example.com",
         envVarMappings: { PULUMI_ACCESS_TOKEN: "OTHER" },
       }),
@@ -253,9 +255,16 @@ const CASES: Case[] = [
     [
       `The resources of the component have several providers of kubernetes: ${PROVIDER}cluster, urn:pulumi`,
       `The provider of Pulumi Cloud: apiUrl is "https:\\\\\\\\api.pulumi.com" instead of "https://api.pulumi.com". ${SET_API_URL}`,
+      'The provider of Pulumi Cloud: name is "other" instead of none.',
+      'The provider of Pulumi Cloud: parameterization is "e30=" instead of none.',
       'The provider of Pulumi Cloud: pluginDownloadURL is "https://example.com" instead of none.',
       'The provider of Pulumi Cloud: envVarMappings is { "PULUMI_ACCESS_TOKEN": "OTHER" } instead of none.',
     ],
+  ],
+  [
+    "another plugin of the provider of Pulumi Cloud, where the engine has noted none",
+    [set(PULUMI_CLOUD, "pluginDownloadURL", "https://example.com")],
+    ['The provider of Pulumi Cloud: pluginDownloadURL is "https://example.com" instead of none.'],
   ],
   [
     "another role, where the program has made the outputs of the component's own secret",
