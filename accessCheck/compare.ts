@@ -257,10 +257,15 @@ function isOwnOutput(
   return isGrant ? sources.length > 0 && sources.every(isOwn) : sources.some(isOwn);
 }
 
-/** Returns whether what is empty differs from what is left out: an empty selector selects everything, an empty list detaches all policies. */
-function isEmptyCompared(path: string[]): boolean {
-  const [first = ""] = path;
-  return ["managedPolicyArns", "inlinePolicies"].includes(first) || path.some((key) => /selector/i.test(key));
+/**
+ * Returns whether what is empty differs from what is left out: an empty selector selects everything, an empty element of a list, such as
+ * a rule, allows everything, and an empty list detaches all policies.
+ */
+export function isEmptyCompared(path: string[]): boolean {
+  const [first = "", last = ""] = [path[0], path.at(-1)];
+  const isElement = /^\d+$/.test(last);
+  const isOfPolicies = ["managedPolicyArns", "inlinePolicies"].includes(first);
+  return isElement || isOfPolicies || path.some((key) => /selector/i.test(key));
 }
 
 /**

@@ -2,7 +2,7 @@
 // judgment, since a program can do anything.
 
 import { VOLUME_NAME } from "../kubernetes/tokenVolume";
-import { type Comparison, type Deviation, valueText } from "./compare";
+import { type Comparison, type Deviation, isEmptyCompared, valueText } from "./compare";
 import { accountIn, COMPONENT, inputsOf, OIDC_ISSUER, type PlannedComponent, pluginOf } from "./components";
 import { driftIn } from "./drift";
 import { type Plan, type PlannedResource, type State, typeAndName } from "./plan";
@@ -183,7 +183,7 @@ function differences(
   const isOfProvider = newState.type.startsWith("pulumi:providers:");
   const ofInputs = [...differencesBetween(old, now)].flatMap(({ path, one, other }) => {
     // A provider leaves out what is empty, or reads it back.
-    if (path.length > 1 && isEmpty(one) && isEmpty(other)) return [];
+    if (path.length > 1 && isEmpty(one) && isEmpty(other) && !isEmptyCompared(path)) return [];
     // The engine knows whether a secret differs.
     if (one === SECRET && other === SECRET) return [];
     if (path.at(-1) === CHECKSUM) return [`${path.join(".")}: that of another ConfigMap`];

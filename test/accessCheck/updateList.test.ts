@@ -187,6 +187,17 @@ const CASES: [what: string, edits: Edit[], rows: string[], plan?: typeof newPlan
     ],
     ["changes C x (ID: id); d: 1 → secret"],
   ],
+  [
+    "a rule and a selector that are empty, and so include everything",
+    [
+      steps("x", [
+        "update",
+        { inputs: { spec: { ingress: [] } } },
+        { inputs: { spec: { ingress: [{}], podSelector: {} } } },
+      ]),
+    ],
+    ["changes C x (ID: id); spec.ingress.0: none → {}; spec.podSelector: none → {}"],
+  ],
 
   // Resources of the component.
   [
