@@ -319,12 +319,12 @@ function* settingFindings({ settings, accounts }: View): Generator<Finding> {
   yield* secretFindings(without(settings, "serviceAccounts"));
   for (const { id, namespace, name, settings: entry } of accounts) {
     yield* secretFindings(entry, id);
-    // A rule of an allow policy would take it for a pattern.
-    const invalid = [namespace, name].filter((it) => !KUBERNETES_NAME.test(it));
-    yield* invalid.map((it) => ({
-      account: id,
-      text: `${jsonOf(it)} is not a name that Kubernetes accepts.`,
-    }));
+    const audience = valueAt(entry, "tokenAudience");
+    const invalid = [namespace, name].filter((it) => !NAME.test(it));
+    if (typeof audience === "string" && /[*?]/.test(audience)) invalid.push(audience);
+    for (const it of invalid) {
+      yield { account: id, text: `${jsonOf(it)} is not valid: an allow policy could take it for a pattern.` };
+    }
   }
 
   const [url, arn] = [valueAt(settings, "issuerUrl"), valueAt(settings, "oidcProviderArn")];
@@ -336,8 +336,8 @@ function* settingFindings({ settings, accounts }: View): Generator<Finding> {
   yield { text: `oidcProviderArn is ${jsonOf(arn)}, which is not the provider of issuerUrl ${jsonOf(url)}.` };
 }
 
-/** https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names */
-const KUBERNETES_NAME = /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/;
+/** Without dots, which Kubernetes accepts in the name of a service account, and an allow policy takes for any character. */
+const NAME = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/;
 
 function secretFindings(settings: Fields, account?: string): Finding[] {
   return secretsIn(settings).map((path) => {
