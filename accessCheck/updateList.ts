@@ -178,9 +178,10 @@ function differences(
   newState: State,
   oldUrns: OldUrns,
 ): string[] {
-  if (operation === undefined || operation === "reads") return [];
-  const [old, now] = [oldState, newState].map(listedInputs);
   const isOfProvider = newState.type.startsWith("pulumi:providers:");
+  if (operation === "reads" || (operation === undefined && !isOfProvider)) return [];
+  // The engine calls a provider unchanged of which only the plugin differs.
+  const [old, now] = [oldState, newState].map(operation === undefined ? pluginInputs : listedInputs);
   const ofInputs = [...differencesBetween(old, now)].flatMap(({ path, one, other }) => {
     // A provider leaves out what is empty, or reads it back.
     if (path.length > 1 && isEmpty(one) && isEmpty(other) && !isEmptyCompared(path)) return [];
@@ -216,6 +217,10 @@ function listedInputs(state: State): Fields {
   };
   const byAccount = policies.map((policy, index) => [keyOf(accounts[index], index), policy] as const);
   return { ...inputs, policies: Object.fromEntries(byAccount) };
+}
+
+function pluginInputs({ inputs }: State): Fields {
+  return Object.fromEntries(pluginOf(readFields(inputs)));
 }
 
 /** Returns the options by which something stays in its service, where they begin or end, or decide what the update does. */

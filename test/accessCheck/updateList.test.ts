@@ -294,6 +294,17 @@ const CASES: [what: string, edits: Edit[], rows: string[], plan?: typeof newPlan
       "creates kubernetes cluster-2",
     ],
   ],
+  [
+    "a provider that the engine calls unchanged, since only its plugin differs",
+    [
+      (draft) => {
+        draft.edit(set("kubernetes cluster", "__internal", { name: "other", parameterization: "e30=" }));
+        draft.edit(set("kubernetes cluster", "kubeconfig", "spelled in another way"));
+        draft.step("kubernetes cluster").op = "same";
+      },
+    ],
+    ['changes kubernetes cluster (ID: cluster); name: none → "other"; parameterization: none → "e30="'],
+  ],
 
   // What is new.
   [
