@@ -148,7 +148,12 @@ function changeOf(resource: PlannedResource, { deviations, accounts, oldUrns }: 
     ...optionDetails(resource),
     ...(oldState || !newState
       ? []
-      : deviations.filter((it) => it.member?.resource === resource).map(deviationText)),
+      : deviations
+          // Its options are listed already.
+          .filter(({ member, path: [input = ""] }) => {
+            return member?.resource === resource && !Object.hasOwn(newState.options, input);
+          })
+          .map(deviationText)),
   ];
   const isCovered = isCompared && operation === "changes";
   if (details.length === 0 && (what === undefined || isCovered)) return [];
