@@ -59,6 +59,7 @@ export function answerAdmin(cloud: Pick<PulumiCloud, "list">, call: string): Rep
   if (call === `GET ${SPECIFICATION_PATH}`) return { status: 200, body: SPECIFICATION };
   if (call === "GET /api/user") return { status: 200, body: USER };
 
+  if (call === "GET /api/orgs/acme/roles/r") return { status: 200, body: ROLE };
   const [, team] = /^GET \/api\/orgs\/acme\/teams\/(\w+)$/.exec(call) ?? [];
   if (team) return team === TEAM.name ? { status: 200, body: TEAM } : undefined;
 
@@ -173,7 +174,7 @@ const SPECIFICATION = {
     "/api/orgs/{orgName}/auth/policies/{policyId}": { patch: operation("UpdateAuthPolicy") },
     "/api/orgs/{orgName}/teams/{teamName}": { get: operation("GetTeam") },
     "/api/orgs/{orgName}/roles": { post: operation("CreateRole") },
-    "/api/orgs/{orgName}/roles/{roleID}": { delete: operation("DeleteRole") },
+    "/api/orgs/{orgName}/roles/{roleID}": { get: operation("GetRole"), delete: operation("DeleteRole") },
     "/api/orgs/{orgName}/auditlogs/v2": { get: operation("ListAuditLogEventsHandlerV2") },
     "/api/esc/environments/{orgName}": { post: operation("CreateEnvironment_esc_environments") },
     "/api/esc/environments/{orgName}/{projectName}/{envName}": {
@@ -192,6 +193,14 @@ const TEAM = {
   stacks: [{ projectName: "app", stackName: "prod", permission: 102 }],
   environments: [{ projectName: "app", envName: "prod", permission: "open" }],
   roleIds: ["r"],
+};
+
+/** The role of the team as GetRole answers it, in the parts that say what it may do: PermissionDescriptorRecord of the same file. */
+const ROLE = {
+  id: "r",
+  name: "reader",
+  uxPurpose: "role",
+  details: { __type: "PermissionDescriptorAllow", permissions: ["environment:open"] },
 };
 
 const USER = { githubLogin: "alice", organizations: [{ githubLogin: "acme" }] };
