@@ -6,6 +6,10 @@
 # NAMESPACE/NAME: the service accounts that exist
 set -euo pipefail
 
+if (($# < 2)); then
+  echo 'Usage: issuer.sh ORGANIZATION/STACK ORGANIZATION/ISSUER_ID [NAMESPACE/NAME...]' >&2
+  exit 64
+fi
 stack=$1 issuer=$2
 accounts=("${@:3}")
 

@@ -4,6 +4,10 @@
 # Usage: namespace.sh ORGANIZATION/STACK NAMESPACE
 set -euo pipefail
 
+if (($# != 2)); then
+  echo 'Usage: namespace.sh ORGANIZATION/STACK NAMESPACE' >&2
+  exit 64
+fi
 stack=$1 namespace=$2
 
 project=urn:pulumi:${stack##*/}::$(sed -n 's/^name: *//p' Pulumi.yaml)
