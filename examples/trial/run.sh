@@ -458,7 +458,7 @@ required() {
   local answer
   answer=$(request "$@")
   if ! is_ok "$answer"; then
-    stop "$1 $2 has failed: $answer"
+    stop "$1 $2 has failed: $(jq --raw-output '.body | .message? // .' <<<"$answer")"
   fi
   jq .body <<<"$answer"
 }
