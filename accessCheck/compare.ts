@@ -171,8 +171,8 @@ function notRequired(what: string, inputs: Value) {
 /** Returns the service account whose name a resource has. */
 function accountOf({ name }: Member, accounts: Account[]): Account | undefined {
   const isOf = (account: Account) => {
-    const own = `${account.namespace}.${account.name}`;
-    return name === own || name.startsWith(`${own}.`);
+    const idInProgram = `${account.namespace}.${account.name}`;
+    return name === idInProgram || name.startsWith(`${idInProgram}.`);
   };
   // The name of one service account can begin with that of another one.
   const [account] = accounts.filter(isOf).sort((one, other) => other.name.length - one.name.length);
@@ -249,10 +249,10 @@ function isOwnOutput(
   { path: [input = ""], one, other }: Difference,
   { isGrant }: Expected,
 ): boolean {
-  const own = outputsIn(other).map(({ urn }) => urn);
-  if (one !== UNKNOWN || own.length === 0) return false;
+  const expectedSources = outputsIn(other).map(({ urn }) => urn);
+  if (one !== UNKNOWN || expectedSources.length === 0) return false;
   const sources = [state.propertyDependencies[input] ?? []].flat();
-  const isOwn = (urn: unknown) => own.some((it) => it === urn);
+  const isOwn = (urn: unknown) => expectedSources.some((it) => it === urn);
   // What grants something comes from no other resource. The spec of a Job also contains what its settings come from.
   return isGrant ? sources.length > 0 && sources.every(isOwn) : sources.some(isOwn);
 }

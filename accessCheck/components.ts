@@ -289,9 +289,9 @@ export function inputsOf({ type, inputs }: State): Fields {
   const fields = readFields(inputs);
   // A key of an allow policy or a file of a ConfigMap must not be overlooked.
   if (!/^(aws|pulumi):/.test(type)) return fields;
-  const own = without(fields, "__defaults", "__internal");
-  const trustPolicy = documentOf(valueAt(own, "assumeRolePolicy"));
-  return trustPolicy === undefined ? own : { ...own, assumeRolePolicy: trustPolicy };
+  const compared = without(fields, "__defaults", "__internal");
+  const trustPolicy = documentOf(valueAt(compared, "assumeRolePolicy"));
+  return trustPolicy === undefined ? compared : { ...compared, assumeRolePolicy: trustPolicy };
 }
 
 /**

@@ -124,24 +124,24 @@ function kubernetesObject(apiVersion: string, kind: string, metadata: Fields, ot
 function identityOf(view: View, account: Account): Expected[] {
   const { settings: component } = view;
   const { namespace, name, settings } = account;
-  const own = { name: `${namespace}.${name}`, isGrant: true };
-  const role = memberOf(view, { ...own, type: ROLE });
+  const common = { name: `${namespace}.${name}`, isGrant: true };
+  const role = memberOf(view, { ...common, type: ROLE });
   const ofRole = (output: string) => outputOf(role, [output]);
   const kind = valueAt(settings, "awsRole");
   const annotations: Fields = kind === "irsa" ? { [ROLE_ANNOTATION]: ofRole("arn") } : {};
   const serviceAccount = {
-    ...own,
+    ...common,
     ...kubernetesObject("v1", "ServiceAccount", { namespace, name, annotations }, NO_API_TOKEN),
     what: "Its service account",
   };
   const ofPodIdentity = {
-    ...own,
+    ...common,
     type: "aws:eks/podIdentityAssociation:PodIdentityAssociation",
     what: "Its association with the role",
     inputs: association(component, account, ofRole("arn")),
   };
   return [
-    { ...own, type: "eks-pulumi-oidc:index:WorkloadIdentity", what: "Its component", inputs: {} },
+    { ...common, type: "eks-pulumi-oidc:index:WorkloadIdentity", what: "Its component", inputs: {} },
     ...roleOf(component, account, ofRole("name")),
     ...(kind === "pod-identity" ? [ofPodIdentity] : []),
     ...(valueAt(settings, "createServiceAccount") === false ? [] : [serviceAccount]),
@@ -156,11 +156,11 @@ function roleOf(component: Fields, account: Account, roleName: Value): Expected[
   const { id, namespace, name, settings } = account;
   const policy = trustPolicy(component, account);
   if (policy === undefined) return [];
-  const own = { name: `${namespace}.${name}`, isGrant: true };
+  const common = { name: `${namespace}.${name}`, isGrant: true };
   const listed = valueAt(settings, "rolePolicyArns");
   return [
     {
-      ...own,
+      ...common,
       type: ROLE,
       what: "Its role",
       parts: new Map([
@@ -180,9 +180,9 @@ function roleOf(component: Fields, account: Account, roleName: Value): Expected[
       },
     },
     ...(Array.isArray(listed) ? listed : []).map((policyArn) => ({
-      ...own,
+      ...common,
       type: "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
-      name: `${own.name}.${textOf(policyArn)}`,
+      name: `${common.name}.${textOf(policyArn)}`,
       what: `Its policy ${jsonOf(policyArn)}`,
       inputs: { role: roleName, policyArn },
     })),
@@ -261,8 +261,8 @@ function injectionOf(view: View): Expected[] {
   const { accounts } = view;
   const injected = accounts.filter(({ settings }) => valueAt(settings, "injectToken") === true);
   if (injected.length === 0) return [];
-  const own = { name: "inject-token", isGrant: true };
-  const policy = memberOf(view, { ...own, type: `kubernetes:${ADMISSION}:MutatingAdmissionPolicy` });
+  const common = { name: "inject-token", isGrant: true };
+  const policy = memberOf(view, { ...common, type: `kubernetes:${ADMISSION}:MutatingAdmissionPolicy` });
   // It contains the name of the stack, and decides nothing.
   const chosen = valueAt(policy?.inputs, "metadata", "name");
   const name = typeof chosen === "string" ? chosen : null;
@@ -277,12 +277,12 @@ function injectionOf(view: View): Expected[] {
   const binding = bindingSpec<Value>(nameOf(policy, name ?? undefined));
   return [
     {
-      ...own,
+      ...common,
       ...kubernetesObject(ADMISSION, "MutatingAdmissionPolicy", { name }, { spec }),
       what: "The admission policy",
     },
     {
-      ...own,
+      ...common,
       ...kubernetesObject(ADMISSION, "MutatingAdmissionPolicyBinding", { name }, { spec: binding }),
       what: "The binding of the admission policy",
     },

@@ -42,16 +42,16 @@ export function otherIssuerFindings({ after: { settings }, others, all }: Remain
 
 /** Returns whether an issuer is that of a component whose cluster does not exist yet. */
 function isOfNewCluster({ after }: PlannedComponent, issuer: Member): boolean {
-  const own = memberOf(after, ISSUER);
-  return own?.resource === issuer.resource && valueAt(after?.settings, "issuerUrl") === UNKNOWN;
+  const member = memberOf(after, ISSUER);
+  return member?.resource === issuer.resource && valueAt(after?.settings, "issuerUrl") === UNKNOWN;
 }
 
 /** Returns whether it can be in the organization, which the resources of Pulumi Cloud call by three names. */
-function isOfOrganization(inputs: Fields, own: Value | undefined): boolean {
+function isOfOrganization(inputs: Fields, organization: Value | undefined): boolean {
   const names = ["organization", "organizationName", "orgName"].flatMap((key) => valueAt(inputs, key) ?? []);
   // In a path of the API, another text, such as `x/../NAME`, can lead to any organization.
   const isName = (name: Value) => typeof name === "string" && /^[\w-]+$/.test(name);
-  return names.length === 0 || names.some((name) => !isName(name) || isSameName(name, own));
+  return names.length === 0 || names.some((name) => !isName(name) || isSameName(name, organization));
 }
 
 /** Returns the form of a URL that all of its spellings have. */

@@ -201,23 +201,23 @@ function operationOf(steps: Step[]): Operation | undefined {
 
 /** Returns a resource by its steps. */
 function resourceFrom(urn: string, steps: Step[]): PlannedResource {
-  const own = withoutRefresh(steps);
-  const [old] = own.flatMap(({ oldState }) => stateOf(oldState, urn) ?? []);
-  const planned = own.flatMap(({ newState }) => stateOf(newState, urn) ?? []).at(-1);
+  const ofUpdate = withoutRefresh(steps);
+  const [old] = ofUpdate.flatMap(({ oldState }) => stateOf(oldState, urn) ?? []);
+  const planned = ofUpdate.flatMap(({ newState }) => stateOf(newState, urn) ?? []).at(-1);
   // What exists keeps its ID and outputs. Only a simulation knows the ID and the outputs of a new resource.
   const { id, outputs } = old ?? { id: planned?.id || undefined, outputs: planned?.outputs };
   const recorded = stateOf(steps[0]?.oldState, urn);
-  const isReplaced = own.some(({ op }) => /replace/.test(op));
+  const isReplaced = ofUpdate.some(({ op }) => /replace/.test(op));
   // Without --show-replacement-steps, the step that imports what replaces another one is not printed.
-  const importId = own.map(({ newState }) => newState?.importID).find(Boolean);
+  const importId = ofUpdate.map(({ newState }) => newState?.importID).find(Boolean);
   const isImported = isReplaced && importId !== undefined && importId !== old?.importId;
   return {
     urn,
     ...typeAndName(urn, (planned ?? old ?? recorded)?.type),
-    operation: isImported ? "imports" : operationOf(own),
+    operation: isImported ? "imports" : operationOf(ofUpdate),
     isReplaced,
     recorded,
-    oldState: own.length > 0 ? old : recorded,
+    oldState: ofUpdate.length > 0 ? old : recorded,
     newState: planned && { ...planned, id, outputs, importId },
   };
 }

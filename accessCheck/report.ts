@@ -36,14 +36,14 @@ export function accessLines(report: Report): string[] {
   ]);
   const widths = columnWidths([HEADER, ...table]);
   const rows = view.accounts.flatMap((account, index) => {
-    const own = findings.filter((finding) => finding.account === account.id);
+    const ofAccount = findings.filter((finding) => finding.account === account.id);
     const ofNotes = notes.filter((note) => note.account === account.id).map(({ text }) => text);
     const isEqual = table[index]?.at(-1) === AS_SETTINGS_SAY && !isAdmin(account);
     return [
       ...tableRow(table[index] ?? [], widths).map((line) => paint(isEqual ? "green" : "bold", line)),
       ...(isAdmin(account) ? wrap(ADMIN_TEXT, 4).map((line) => paint("bold", line)) : []),
       ...[...detailsOf(account), ...ofNotes].flatMap((text) => wrap(text, 4)),
-      ...own.flatMap(({ text }) => wrap(text, 4).map((line) => paint("red", line))),
+      ...ofAccount.flatMap(({ text }) => wrap(text, 4).map((line) => paint("red", line))),
     ];
   });
   const ofAll = findings.filter(({ account }) => !view.accounts.some(({ id }) => id === account));
