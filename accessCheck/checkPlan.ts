@@ -9,7 +9,7 @@ import { deletedText, settingsLines, updateLines } from "./report";
 import { type Output, openScreen, type ReportOptions, type Screen } from "./screen";
 import { type SettingsChange, settingsChanges } from "./settingsChanges";
 import { plural, wrap } from "./terminal";
-import { type Compared, settingLines, updateRows } from "./updateList";
+import { type Compared, configLines, updateRows } from "./updateList";
 
 /** The options of `npm start` for a plan. */
 export interface PlanOptions extends ReportOptions {
@@ -102,7 +102,7 @@ function printReport(
 
   const rows = updateRows(plan, compared);
   screen.title("What the update does");
-  screen.print(...settingLines(plan).flatMap((line) => wrap(line, 2)));
+  screen.print(...configLines(plan).flatMap((line) => wrap(line, 2)));
   screen.print(...(rows.length > 0 ? updateLines(rows) : ["  Nothing."]));
 
   const findings = compared.flatMap(({ comparison }) => comparison?.findings ?? []);

@@ -1,6 +1,7 @@
 // Compares a component with what its settings mean. What equals it grants each access token and each role to its own service
 // account, and to no one else: nothing has to be asked.
 
+import { SCRIPT_FILE } from "../kubernetes/tokenVolume";
 import {
   type Account,
   type AllowPolicy,
@@ -301,7 +302,7 @@ function sentenceOf({ what, place, path, one, other, kind, policy }: Deviation):
 /** Returns a value for people: all of it, except for an exchange script and what can be a token. */
 export function valueText(value: Value | undefined, path: string[]): string {
   if (value === EXCHANGE_SCRIPT) return "that of this clone";
-  if (typeof value === "string" && path.at(-1) === "exchange-token.sh") return "another script";
+  if (typeof value === "string" && path.at(-1) === SCRIPT_FILE) return "another script";
   return withoutTokens(jsonOf(value));
 }
 

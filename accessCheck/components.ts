@@ -7,6 +7,7 @@ import {
   isEmpty,
   isFields,
   isOpaque,
+  listAt,
   readFields,
   type Value,
   valueAt,
@@ -232,8 +233,7 @@ function viewOf(state: State, when: When, inside: PlannedResource[], all: Planne
 
 /** Returns the entries of the list of service accounts that have a name. */
 function accountsOf(settings: Fields): Account[] {
-  const list = valueAt(settings, "serviceAccounts");
-  return (Array.isArray(list) ? list : []).flatMap((entry) => {
+  return listAt(settings, "serviceAccounts").flatMap((entry) => {
     const [namespace, name] = [valueAt(entry, "namespace"), valueAt(entry, "name")];
     if (!isFields(entry) || typeof namespace !== "string" || typeof name !== "string") return [];
     return [{ id: idOf({ namespace, name }), namespace, name, settings: entry }];

@@ -11,6 +11,7 @@ import {
   isEmpty,
   isOpaque,
   jsonOf,
+  listAt,
   readFields,
   textOf,
   type Value,
@@ -93,11 +94,6 @@ function inputsOfType(resources: PlannedResource[], type: string): Fields[] {
     const { name = null } = readFields(newState.outputs);
     return [{ name, ...inputsOf(newState) }];
   });
-}
-
-function listAt(fields: Fields, key: string): Value[] {
-  const list = valueAt(fields, key);
-  return Array.isArray(list) ? list : [];
 }
 
 /** What the API server adds to an admission policy: staging/src/k8s.io/api/admissionregistration/v1/types.go in kubernetes/kubernetes. */

@@ -18,6 +18,7 @@ import {
   fieldsIn,
   isOpaque,
   jsonOf,
+  listAt,
   OutputOf,
   readFields,
   textOf,
@@ -66,8 +67,7 @@ function commonOf(view: View, thumbprints: string[]): Expected[] {
   const setting = (name: string) => valueAt(settings, name) ?? null;
   const stash = { type: "pulumi:index:Stash", what: "The place where the component stays", isGrant: false };
   const place = { organization: setting("organization"), issuerUrl: setting("issuerUrl") };
-  const namespaces = setting("createNamespaces");
-  const names = Array.isArray(namespaces) ? namespaces.map(textOf) : [];
+  const names = listAt(settings, "createNamespaces").map(textOf);
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
   const issuer = memberOf(view, ISSUER);
   const isUnread = valueAt(issuer?.inputs, "policies") !== undefined;
@@ -157,7 +157,6 @@ function roleOf(component: Fields, account: Account, roleName: Value): Expected[
   const policy = trustPolicy(component, account);
   if (policy === undefined) return [];
   const common = { name: `${namespace}.${name}`, isGrant: true };
-  const listed = valueAt(settings, "rolePolicyArns");
   return [
     {
       ...common,
@@ -179,7 +178,7 @@ function roleOf(component: Fields, account: Account, roleName: Value): Expected[
         maxSessionDuration: 3600,
       },
     },
-    ...(Array.isArray(listed) ? listed : []).map((policyArn) => ({
+    ...listAt(settings, "rolePolicyArns").map((policyArn) => ({
       ...common,
       type: "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
       name: `${common.name}.${textOf(policyArn)}`,
@@ -205,13 +204,12 @@ function exchangeOf(view: View, account: Account): Expected[] {
   };
   if (valueAt(settings, "runJob") === false) return [configMap];
 
-  const command = valueAt(settings, "command");
   const pod = ownPod({
     serviceAccountName: name,
     configMap: nameOf(memberOf(view, configMap), configMapName),
     tokenAudience: valueAt(settings, "tokenAudience") ?? null,
     image: valueAt(component, "image") ?? null,
-    command: Array.isArray(command) ? command.map(textOf) : [],
+    command: listAt(settings, "command").map(textOf),
     podSpec: fieldsAt(component, "jobPodSpec"),
   });
   const annotations = { "pulumi.com/token-exchange-checksum": checksumOf(data) };

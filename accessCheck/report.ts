@@ -180,7 +180,7 @@ function columnWidths(table: string[][]): number[] {
   return [Math.min(account, left - tokenWidth), tokenWidth, role, compared];
 }
 
-/** Returns the components of a plan that it deletes, as a sentence each. */
+/** Says that the update deletes a component. */
 export function deletedText({ name }: PlannedComponent): string {
   return `The update deletes component ${name}, so nothing of it is compared.`;
 }

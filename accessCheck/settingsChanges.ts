@@ -36,7 +36,7 @@ export function settingsChanges({ before, after }: PlannedComponent): SettingsCh
   return [...subjects].flatMap((subject): SettingsChange[] => {
     const [one, other] = [old?.get(subject), now?.get(subject)];
     if (one && other) {
-      const details = [...settingLines(one, other)];
+      const details = [...changedLines(one, other)];
       return details.length > 0 ? [{ subject, kind: "changed", details }] : [];
     }
     return [{ subject, kind: other ? "new" : "removed", details: [...listedLines(one ?? other, defaults)] }];
@@ -74,7 +74,7 @@ function defaultsIn(view: View | undefined): Fields {
 /** The settings whose elements have no order. */
 const SETS = ["rolePolicyArns", "createNamespaces"];
 
-function* settingLines(old: Fields, now: Fields): Generator<string> {
+function* changedLines(old: Fields, now: Fields): Generator<string> {
   for (const name of new Set([...Object.keys(now), ...Object.keys(old)])) {
     const [one, other] = [valueAt(old, name), valueAt(now, name)];
     if (SETS.includes(name) && Array.isArray(one) && Array.isArray(other)) {

@@ -32,7 +32,7 @@ export interface Row {
   names: string[];
   /** Such as `data.tokenScope: "team:a" → "team:b"`. */
   details: string[];
-  /** Whether it is others' to add, so that it is no difference from the program. */
+  /** Whether others may add it, so that it does not count as a difference from the program. */
   isOfOthers?: boolean;
 }
 
@@ -146,20 +146,21 @@ function changeOf(resource: PlannedResource, { deviations, accounts, oldUrns }: 
   const details = [
     ...(oldState && newState && !isCompared ? differences(resource, oldState, newState, oldUrns) : []),
     ...optionDetails(resource),
-    ...(oldState || !newState
-      ? []
-      : deviations
-          // Its options are listed already.
-          .filter(({ member, path: [input = ""] }) => {
-            return member?.resource === resource && !Object.hasOwn(newState.options, input);
-          })
-          .map(deviationText)),
+    ...(newState && !oldState ? deviationDetails(resource, newState, deviations) : []),
   ];
   const isCovered = isCompared && operation === "changes";
   if (details.length === 0 && (what === undefined || isCovered)) return [];
   const row = rowOf(what ?? "changes", resource, details);
   const account = ["changes", "replaces", "creates"].includes(row.what) ? accounts.get(resource) : undefined;
   return [account === undefined ? row : { ...row, names: [account] }];
+}
+
+/** Returns where a new resource is not as its settings say. Its options are listed by themselves. */
+function deviationDetails(resource: PlannedResource, { options }: State, deviations: Deviation[]): string[] {
+  const ofInputs = deviations.filter(({ member, path: [input = ""] }) => {
+    return member?.resource === resource && !Object.hasOwn(options, input);
+  });
+  return ofInputs.map(deviationText);
 }
 
 /** Returns what the update does, as a verb; undefined if it does nothing, as far as the steps say. */
@@ -325,7 +326,7 @@ function providerRow(urn: string, user: string, resources: PlannedResource[]): R
 }
 
 /** Returns the settings of a plan by name and value: a misspelled one has no other trace. Those of service accounts are compared before. */
-export function settingLines({ config }: Plan): string[] {
+export function configLines({ config }: Plan): string[] {
   const settings = Object.entries(config).sort(([one], [other]) => one.localeCompare(other));
   return settings.map(([key, value]) => {
     return `${key}: ${key.endsWith(":serviceAccounts") ? "see above" : withoutCredentials(key, value)}`;

@@ -113,6 +113,12 @@ export function fieldsAt(value: Value | undefined, ...path: string[]): Fields {
   return isFields(found) ? found : {};
 }
 
+/** Returns the list at a path; an empty one if there is none. */
+export function listAt(value: Value | undefined, ...path: string[]): Value[] {
+  const found = valueAt(value, ...path);
+  return Array.isArray(found) ? found : [];
+}
+
 /** Returns the objects in a list; none if the value is not a list. */
 export function fieldsIn(list: Value | undefined): Fields[] {
   return Array.isArray(list) ? list.filter(isFields) : [];

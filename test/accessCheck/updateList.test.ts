@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { planFrom } from "../../accessCheck/plan";
-import { settingLines } from "../../accessCheck/updateList";
+import { configLines } from "../../accessCheck/updateList";
 import {
   ASSOCIATION,
   add,
@@ -423,7 +423,7 @@ test("lists the settings of the plan, those of service accounts before, and no c
     "aws:secretKey": "secret",
     "kubernetes:kubeconfig": "secret",
   };
-  assert.deepEqual(settingLines(planFrom((await deployedPlan()).steps, config)), [
+  assert.deepEqual(configLines(planFrom((await deployedPlan()).steps, config)), [
     'aws:assumeRoles: [ { "roleArn": "arn", "externalId": "x", "webIdentityToken": "not shown" } ]',
     "aws:secretKey: not shown",
     "eks-pulumi-oidc:clusterNam: misspelled",
