@@ -4,7 +4,7 @@ import type * as pulumi from "@pulumi/pulumi";
 import { existingCluster, newCluster } from "./cluster";
 import { readConfig } from "./config";
 import { createPulumiCloudProvider } from "./oidcIssuer";
-import { stayWhereDeployed } from "./place";
+import { requireFirstDeployment } from "./place";
 import { PulumiCloudAccess } from "./pulumiCloudAccess";
 
 /** Short, because Pulumi prints all of them below the reason of a failure, which must stay on the screen. */
@@ -35,8 +35,8 @@ export = async (): Promise<StackOutputs> => {
   const { pulumiApiUrl, organization } = config.access;
   const { clusterName, createCluster } = config.cluster;
   const { region, issuerUrl } = prepared;
-  const place = { pulumiApiUrl, organization, clusterName, createCluster, region, issuerUrl };
-  const dependsOn = stayWhereDeployed("pulumi-cloud", place);
+  const deployment = { pulumiApiUrl, organization, clusterName, createCluster, region, issuerUrl };
+  const dependsOn = requireFirstDeployment("first-deployment", deployment);
 
   const pulumiCloudProvider = createPulumiCloudProvider("pulumi-cloud", pulumiApiUrl, { dependsOn });
   const cluster = prepared.register("cluster", { dependsOn });

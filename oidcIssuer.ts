@@ -60,7 +60,7 @@ const PROVIDER_VERSION = "1.5.0";
  * Creates the provider of Pulumi Cloud, which sends the access token of the current login to `apiUrl`.
  *
  * @param apiUrl the origin that the login is for, as `loginProblems` checks.
- * @param options `dependsOn` the result of `stayWhereDeployed`: with a changed URL, the engine would send the requests for
+ * @param options `dependsOn` the result of `requireFirstDeployment`: with a changed URL, the engine would send the requests for
  *   what exists to another Pulumi Cloud.
  */
 export function createPulumiCloudProvider(

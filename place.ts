@@ -1,10 +1,10 @@
-// Where a stack or a component is deployed, and that it stays there.
+// Where a stack or a component was first deployed, and that it stays there.
 
 import * as pulumi from "@pulumi/pulumi";
 import { userError } from "./settings/userError";
 
 /** Where a stack or a component is deployed. */
-export interface Place {
+export interface Deployment {
   pulumiApiUrl: string;
   organization?: pulumi.Input<string>;
   clusterName?: string;
@@ -17,60 +17,45 @@ export interface Place {
 }
 
 /**
- * Keeps the place where a stack or a component was first deployed, and requires that it is still there. Everything that must
- * not change at another place depends on the result.
+ * Keeps where a stack or a component was first deployed, and requires that it still is there. Everything that must not change
+ * elsewhere depends on the result.
  *
  * A move cannot be undone: if one resource fails at the new place, both places have an issuer with the same policies, and
  * the way back deletes what both have, such as a live service account.
  *
- * Pulumi bills each Stash. There are two for a stack and two for a component, so four in this project's stack: one for the
- * URL, which can be accepted anew, and one for all other values. The output of a Stash never changes, so to merge them would
- * forget the first values, and a value that is added to the place later needs a separate Stash.
+ * Pulumi bills each Stash, so one keeps all values. To accept other values, the Stash has to be replaced: docs/troubleshooting.md.
  *
- * @param name of the resources, such as that of the provider of Pulumi Cloud.
- * @param place its values are known in a preview, except outputs of resources that are still to be created.
+ * @param name of the Stash.
+ * @param deployment its values are known in a preview, except outputs of resources that are still to be created.
  * @param componentName if only a component stays. Without it, the whole stack does.
  * @returns what to pass as `dependsOn`. It fails, with what to do, if a value differs from the first one.
  */
-export function stayWhereDeployed(
+export function requireFirstDeployment(
   name: string,
-  { pulumiApiUrl, ...others }: Place,
+  deployment: Deployment,
   componentName?: string,
   options?: pulumi.CustomResourceOptions,
 ): Promise<pulumi.Resource>[] {
-  const urlStash = keepFirst(`${name}.url`, pulumiApiUrl, options);
-  const firstUrl = { pulumiApiUrl: urlStash.output };
-  const comparedUrl = requireSame(urlStash, { pulumiApiUrl }, firstUrl, componentName);
-
-  const values = Object.fromEntries(Object.entries(others).filter(([, value]) => value !== undefined));
-  if (Object.keys(values).length === 0) return [comparedUrl];
-  // Only then: an update that stops must not keep a first value of the other place.
-  const placeStash = keepFirst(`${name}.place`, values, { ...options, dependsOn: comparedUrl });
-  return [comparedUrl, requireSame(placeStash, values, placeStash.output, componentName)];
-}
-
-function keepFirst(name: string, input: unknown, options?: pulumi.CustomResourceOptions): pulumi.Stash {
+  const input = Object.fromEntries(Object.entries(deployment).filter(([, value]) => value !== undefined));
   // The output of a Stash remains its first input. A changed one would only be an update in every preview.
-  return new pulumi.Stash(name, { input }, { ...options, ignoreChanges: ["input"] });
+  const stash = new pulumi.Stash(name, { input }, { ...options, ignoreChanges: ["input"] });
+  return [requireSame(stash, input, componentName)];
 }
 
 /**
- * Compares the values of a place with the first ones.
+ * Compares values with the first ones, each by itself: one that a preview does not know must not hide that another one differs.
  *
- * @param stash that keeps the first values.
  * @returns the Stash. It fails with every value that differs from the first one, as far as they are known. Not an output: the SDK
  *   would look through the whole component for unknown values, for each resource that depends on it.
  */
 async function requireSame(
   stash: pulumi.Stash,
   values: Record<string, pulumi.Input<unknown>>,
-  firstValues: pulumi.Input<Record<string, unknown> | undefined>,
   componentName: string | undefined,
 ): Promise<pulumi.Resource> {
   const moves = new Map<string, Move>();
-  // Each value by itself: one that a preview does not know must not hide that another one has changed.
   const comparisons = Object.entries(values).map(([setting, value]) =>
-    pulumi.output({ value, firstValues }).apply(({ value: current, firstValues }) => {
+    pulumi.all([value, stash.output]).apply(([current, firstValues]) => {
       // A Stash that this update does not create, such as with --target, has no output.
       const first = firstValues?.[setting];
       if (first !== undefined && first !== current) moves.set(setting, { setting, current, first });
@@ -81,7 +66,6 @@ async function requireSame(
   if (inOrder.length > 0) throw userError(moveMessage(inOrder, componentName));
   return stash;
 }
-
 /** Resolves once an output does, even if its value is unknown, when `apply` does not run. */
 async function settled(output: pulumi.Output<unknown>): Promise<void> {
   await pulumi.isSecret(output);
@@ -101,6 +85,7 @@ function moveMessage(moves: Move[], componentName: string | undefined): string {
   // `pulumi destroy` does not run the program, which would stop a token of another Pulumi Cloud.
   const url = moves.find(({ setting }) => setting === "pulumiApiUrl")?.first;
   const undone = url === undefined ? "undo the change" : `undo the change, log in to ${url}`;
+  const renamed = moved.join() === "pulumiApiUrl" ? [RENAMED] : [];
   const isGone = moved.includes("issuerUrl") || moved.includes("clusterName");
   // https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/
   const unreachable = "with PULUMI_K8S_DELETE_UNREACHABLE=true in the environment";
@@ -113,6 +98,7 @@ function moveMessage(moves: Move[], componentName: string | undefined): string {
         ...differences,
         "",
         "  To stay, undo the change.",
+        ...renamed,
         `  To move, ${undone}, remove the component from the program, and run \`pulumi up\`. Then add it again with the ` +
           "change. For a whole stack, run `pulumi destroy` instead.",
         ...(isGone ? [`  If its cluster no longer exists, run that command ${unreachable}.`] : []),
@@ -124,6 +110,7 @@ function moveMessage(moves: Move[], componentName: string | undefined): string {
         "",
         ...causes(moved),
         "  To stay, undo the change.",
+        ...renamed,
         `  To move, ${undone}, and run \`pulumi destroy\`. Then deploy the stack with the change.`,
         ...(isGone
           ? [`  If its cluster no longer exists, run \`pulumi destroy\` ${unreachable}, and undo nothing.`]
@@ -134,6 +121,9 @@ function moveMessage(moves: Move[], componentName: string | undefined): string {
       ];
   return [...lines, ""].join("\n");
 }
+
+const RENAMED =
+  "  If your self-hosted Pulumi Cloud only has another name now, and is the same one, see docs/troubleshooting.md.";
 
 /** Returns what has changed where no setting of the stack has: of what it looks up. */
 function causes(moved: string[]): string[] {

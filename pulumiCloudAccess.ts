@@ -1,6 +1,6 @@
 // The access of one cluster's service accounts to Pulumi Cloud, as one component. `pulumi package add` generates SDKs from it.
 //
-// 1. place.ts             where the component is deployed, for which everything else waits
+// 1. place.ts             where the component was first deployed, and that it still is there
 // 2. oidcIssuer.ts        the provider of Pulumi Cloud, unless the program passes one
 // 3. serviceAccount.ts    the namespaces
 // 4. oidcIssuer.ts        the OIDC issuer in Pulumi Cloud, with the allow policies of all service accounts
@@ -12,7 +12,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
 import { createInjection } from "./injection";
 import { allowPolicy, createOidcIssuer, createPulumiCloudProvider } from "./oidcIssuer";
-import { stayWhereDeployed } from "./place";
+import { requireFirstDeployment } from "./place";
 import { createNamespaces } from "./serviceAccount";
 import {
   type Access,
@@ -59,15 +59,15 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
 
     // The component stays where it was deployed, for which everything else waits.
     const { pulumiApiUrl, organization, issuerUrl } = access;
-    const place = { pulumiApiUrl, organization, issuerUrl };
-    const dependsOn = stayWhereDeployed(`${name}.oidc-issuer`, place, name, { parent: this });
-    const afterPlace = { parent: this, dependsOn };
+    const deployment = { pulumiApiUrl, organization, issuerUrl };
+    const dependsOn = requireFirstDeployment(`${name}.first-deployment`, deployment, name, { parent: this });
+    const inPlace = { parent: this, dependsOn };
 
     const pulumiCloud =
       this.getProvider(OIDC_ISSUER) ??
-      createPulumiCloudProvider(`${name}.oidc-issuer`, pulumiApiUrl, afterPlace);
+      createPulumiCloudProvider(`${name}.oidc-issuer`, pulumiApiUrl, inPlace);
 
-    const namespaces = createNamespaces(name, access.createNamespaces, afterPlace);
+    const namespaces = createNamespaces(name, access.createNamespaces, inPlace);
 
     // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
     const accounts = access.serviceAccounts.map((account) => {
@@ -82,7 +82,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
         maxExpirationSeconds: access.maxExpirationSeconds,
         policies: accounts.map(({ policy }) => policy),
       },
-      { ...afterPlace, provider: pulumiCloud },
+      { ...inPlace, provider: pulumiCloud },
     );
 
     // Each service account: its role, its ConfigMap, and the Job that tests the token exchange.
@@ -91,7 +91,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
       const identity = new WorkloadIdentity(
         `${name}.${account.namespace}.${account.name}`,
         { account, policy, oidcIssuer, access },
-        { ...afterPlace, dependsOn: [...dependsOn, ...(namespace ? [namespace] : [])] },
+        { ...inPlace, dependsOn: [...dependsOn, ...(namespace ? [namespace] : [])] },
       );
       return { account, identity };
     });
@@ -102,7 +102,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
       createInjection(
         `${name}.inject-token`,
         { accounts: injected.map(({ account }) => account) },
-        { ...afterPlace, dependsOn: [...dependsOn, ...injected.flatMap(({ identity }) => identity.ready)] },
+        { ...inPlace, dependsOn: [...dependsOn, ...injected.flatMap(({ identity }) => identity.ready)] },
       );
     }
 

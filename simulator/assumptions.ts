@@ -6,6 +6,7 @@ import { closest } from "fastest-levenshtein";
 import { isObject } from "./emulators/authPolicy";
 import { idOf } from "./emulators/kubernetes";
 import type { SimulationOptions } from "./emulators/simulation";
+import type { AccountSettings } from "./exchanges";
 import type { StackFile } from "./stackFile";
 
 /** The region of the simulation if the stack does not set one. */
@@ -79,13 +80,12 @@ function runnerNotes(entries: Record<string, unknown>[]): string[] {
   });
 }
 
-const CHECK_PLAN =
-  "To check with them: pulumi preview --json --show-sames >plan.json && npm start -- --plan plan.json";
+const CHECK_PREVIEW = "To check with them: pulumi preview --policy-pack policy";
 
 function environmentNotes(environments: string[]): string[] {
   if (environments.length === 0) return [];
   return [
-    `environment is ignored: the simulation does not open ${environments.join(", ")}. Settings there are missing here. ${CHECK_PLAN}`,
+    `environment is ignored: the simulation does not open ${environments.join(", ")}. Settings there are missing here. ${CHECK_PREVIEW}`,
   ];
 }
 
@@ -95,7 +95,7 @@ export function requireSettings({ project, config, environments }: StackFile): v
   const missing = required.filter((key) => !config[`${project}:${key}`]).join(" and ");
   if (environments.length === 0 || !missing) return;
   throw new Error(
-    `Nothing was checked: ${missing} must come from the environment, and the simulation does not open ${environments.join(", ")}. ${CHECK_PLAN}`,
+    `Nothing was checked: ${missing} must come from the environment, and the simulation does not open ${environments.join(", ")}. ${CHECK_PREVIEW}`,
   );
 }
 
@@ -116,4 +116,16 @@ export function regionNotes({ config: { "aws:region": region } }: StackFile): st
   const known: string[] = Object.values(Region);
   if (known.includes(region)) return [];
   return [`aws:region is ${region}, which is not a known region. Did you mean ${closest(region, known)}?`];
+}
+
+/** Says what the emulators assume of a service account: that it exists, and which rules they cannot compare. */
+export function assumptionNotes(account: AccountSettings): string[] {
+  const isRead = !account.createServiceAccount && account.runJob;
+  // Whether its ID token is that of a pod.
+  const claims = { "kubernetes.io": account.runJob ? { pod: {} } : {} };
+  const rules = Object.entries(account.policyRules).filter(([path]) => isOnlyKnownToCluster(path, claims));
+  return [
+    ...(isRead ? ["assumed to exist: createServiceAccount is false"] : []),
+    ...rules.map(([path, pattern]) => `assumed to match its pods: ${path} = ${pattern}`),
+  ];
 }

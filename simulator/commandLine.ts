@@ -1,11 +1,6 @@
-// The command line of `npm start`: simulates a stack, or checks a plan (--plan).
-//
-// Each of them is loaded only when it is needed: Pulumi's SDK alone takes a second.
+// The command line of `npm start`: simulates a stack.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { visible } from "../accessCheck/terminal";
 import { readOptions, USAGE } from "./options";
 import { requireExecution, requireNode, requirePrograms } from "./requiredPrograms";
 
@@ -21,33 +16,24 @@ async function start(args: string[]): Promise<number> {
   }
   // The reader may stop reading: `npm start | head`. What was found decides the exit code all the same.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
-  if (options.plan !== undefined) {
-    const { checkPlan } = await import("../accessCheck/checkPlan.js");
-    return checkPlan(options.plan, { ...options, expectNoChanges: options["expect-no-changes"] });
-  }
   requirePrograms();
-  await prepareEmulators();
-  const { simulateStack } = await import("./simulateStack.js");
-  return simulateStack(ROOT, options);
-}
+  requireExecution();
+  ignoreLogin();
 
-/** Prepares this process for emulators, with a directory that is gone when the process ends. */
-async function prepareEmulators(): Promise<void> {
+  // Only now: Pulumi's SDK takes a second to load, and may not be installed.
   const { endPods } = await import("./emulators/pod.js");
-  const certificates = await import("./emulators/certificates.js");
-  // Before the directory exists, which would stay otherwise.
+  const { simulateStack } = await import("./simulateStack.js");
   for (const [signal, exitCode] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
     process.on(signal, () => process.exit(exitCode));
   }
-  const directory = mkdtempSync(join(tmpdir(), "simulation-"));
-  process.on("exit", () => {
-    endPods();
-    rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
-  });
-  requireExecution(directory);
-  await certificates.saveCertificates(directory);
-  certificates.useSimulation(directory);
-  require("./emulators/trust.cjs");
+  process.on("exit", endPods);
+  return simulateStack(ROOT, options);
+}
+
+/** The emulated Pulumi Cloud needs no login, and that of this machine can be for another one. */
+function ignoreLogin(): void {
+  for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
+  process.env.PULUMI_CREDENTIALS_PATH = join(ROOT, "simulator");
 }
 
 /** Returns why there is no report. */
@@ -63,7 +49,8 @@ function end(exitCode: number): void {
   process.stdout.write("", () => process.exit());
 }
 
-start(process.argv.slice(2)).then(end, (error: Error) => {
+start(process.argv.slice(2)).then(end, async (error: Error) => {
+  const { visible } = await import("../settings/problems.js");
   // It can contain the name of a file.
   for (const line of messageOf(error).split("\n")) console.error(visible(line));
   end(2);

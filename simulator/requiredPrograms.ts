@@ -1,7 +1,8 @@
 // What the simulation needs of this machine: Node.js, and the programs that the exchange script runs.
 
 import { spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /** The lowest version of each program: scripts/exchange-token.sh. */
@@ -33,14 +34,16 @@ export function requirePrograms(): void {
   if (problems.length > 0) throw new Error(problems.join("\n"));
 }
 
-/** @throws Error if this machine does not run the scripts in a directory, as each pod of the simulation requires. */
-export function requireExecution(directory: string): void {
+/** @throws Error if this machine does not run scripts in the temporary directory, as each pod of the simulation requires. */
+export function requireExecution(): void {
+  const directory = mkdtempSync(join(tmpdir(), "simulation-"));
   const script = join(directory, "script");
   writeFileSync(script, "#!/usr/bin/env bash\n", { mode: 0o700 });
   const { error } = spawnSync(script);
+  rmSync(directory, { recursive: true });
   if (!error) return;
   throw new Error(
-    `This machine cannot simulate: it does not run a script in ${directory} (${error.message}). ` +
+    `This machine cannot simulate: it does not run a script in ${tmpdir()} (${error.message}). ` +
       "Set TMPDIR to a directory without the mount option noexec. On Windows, use WSL.",
   );
 }

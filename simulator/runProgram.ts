@@ -13,8 +13,9 @@ export interface Registration {
   id: string;
   inputs: Record<string, unknown>;
   outputs: object;
-  /** The URN and the ID of an explicit provider: `URN::ID`. */
-  provider: string;
+  /** The URN of an explicit provider. */
+  provider: string | undefined;
+  ignoreChanges: string[];
   /** Why it exists and failed, such as a Job. */
   failure?: string;
 }
@@ -32,22 +33,30 @@ interface StackOptions {
   secretKeys?: string[];
   /** By default, the one in index.ts. */
   program?: Program;
-  /** Receives what the program registers, even if it fails. */
-  registered?: Registration[];
+  /** Runs as an update, which reads the certificate of the issuer. By default, the program runs as in a preview. */
+  isUpdate?: boolean;
   /** Receives what the program warns of, which the SDK otherwise prints on standard error. */
   onWarning?: (message: string) => void;
 }
 
-/**
- * Runs the program as the first update of a stack.
- *
- * @returns the stack's outputs, and what it registered, in the order in which it was created.
- * @throws Error with the message that the engine would print, if the program or a resource failed.
- */
+/** What a program has done. */
+export interface Run {
+  /** The outputs that are known, even if the program failed. */
+  outputs: Record<string, unknown>;
+  /** What it registered, in the order in which it was created. */
+  registered: Registration[];
+  /** Why the program or a resource failed, with the message that the engine would print. */
+  failure?: unknown;
+}
+
+/** Runs the program as the first deployment of a stack. Does not throw. */
 export async function runProgram(
   simulation: Pick<Emulator, "resources" | "calls">,
-  { project, stack, organization, config, secretKeys, program, registered = [], onWarning }: StackOptions,
-): Promise<{ outputs: Record<string, unknown>; registered: Registration[] }> {
+  options: StackOptions,
+): Promise<Run> {
+  const { project, stack, organization, config, secretKeys, program, isUpdate = false, onWarning } = options;
+  const registered: Registration[] = [];
+  const outputs: Run["outputs"] = {};
   const pending = new Set<Promise<unknown>>();
   // One failure comes back as many: every resource that depends on it fails too.
   let firstFailure: unknown;
@@ -67,7 +76,7 @@ export async function runProgram(
     }
     const record = ({ id, outputs }: Resource, reason?: string) => {
       if (type === STACK) return;
-      const provider = tree.reference(args.provider ?? "");
+      const provider = tree.urnOf(args.provider ?? "");
       const created = { ...tree.placeOf(type, name), type, name, id, inputs, outputs, provider };
       registered.push(reason === undefined ? created : { ...created, failure: reason });
     };
@@ -101,21 +110,22 @@ export async function runProgram(
       }
     },
   };
-  await pulumi.runtime.setMocks(mocks, project, stack, false, organization);
+  await pulumi.runtime.setMocks(mocks, project, stack, !isUpdate, organization);
   pulumi.runtime.setAllConfig(config, secretKeys);
 
   const { warn } = console;
   if (onWarning) console.warn = (text) => onWarning(String(text).replace(SDK_PREFIX, ""));
   process.on("unhandledRejection", keepFirst);
-  let outputs: Record<string, unknown> = {};
   try {
     const main: Program = program ?? require("../index");
     await pulumi.runtime.runInPulumiStack(async () => {
       pulumi.runtime.registerStackTransformation(tree.add);
       const declared = await main();
-      pulumi.output(declared).apply((values) => {
-        outputs = values;
-      });
+      for (const [name, output] of Object.entries(declared)) {
+        pulumi.all([output]).apply(([value]) => {
+          outputs[name] = value;
+        });
+      }
       return declared;
     });
     await pulumi.runtime.disconnect();
@@ -128,23 +138,20 @@ export async function runProgram(
     process.off("unhandledRejection", keepFirst);
     console.warn = warn;
   }
-  if (firstFailure !== undefined) throw firstFailure;
-  return { outputs, registered };
+  return { outputs, registered, failure: firstFailure };
 }
 
 const STACK = "pulumi:pulumi:Stack";
 
-interface Place {
-  urn: string;
-  parent: string | undefined;
-}
+type Place = Pick<Registration, "urn" | "parent" | "ignoreChanges">;
 
 /** Knows the URNs of the resources as the engine has them: the SDK passes neither those nor the parents to mocks. */
 function resourceTree(stack: string) {
   const urns = new Map<pulumi.Resource, string>();
   const places = new Map<string, Place>();
   const placeOf = (type: string, name: string): Place => {
-    return places.get(`${type} ${name}`) ?? { urn: `${stack}::${type}::${name}`, parent: undefined };
+    const unknown = { urn: `${stack}::${type}::${name}`, parent: undefined, ignoreChanges: [] };
+    return places.get(`${type} ${name}`) ?? unknown;
   };
   return {
     placeOf,
@@ -154,12 +161,13 @@ function resourceTree(stack: string) {
       const [, , types] = parent?.split("::") ?? [];
       const urn = [stack, types ? `${types}$${type}` : type, name].join("::");
       urns.set(resource, urn);
-      places.set(`${type} ${name}`, { urn, parent });
+      const { ignoreChanges = [] } = opts as pulumi.CustomResourceOptions;
+      places.set(`${type} ${name}`, { urn, parent, ignoreChanges });
     },
-    /** Returns a reference to a provider, `URN::ID`, with the URN of the engine. */
-    reference(ofMocks: string): string {
-      const [, , types, name, id] = ofMocks.split("::");
-      return types && name ? `${placeOf(types.split("$").at(-1) ?? "", name).urn}::${id}` : "";
+    /** Returns the URN of a provider as the engine has it. @param reference `URN::ID`, with the URN of the mocks. */
+    urnOf(reference: string): string | undefined {
+      const [, , types, name] = reference.split("::");
+      return types && name ? placeOf(types.split("$").at(-1) ?? "", name).urn : undefined;
     },
   };
 }

@@ -5,11 +5,6 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { run } from "node:test";
 import { dot } from "node:test/reporters";
-import { useSimulation } from "../simulator/emulators/certificates";
-import { saveCertificateAuthority } from "./support/certificates";
-
-/** Makes the program accept the certificates of the emulators. */
-const PRELOADED = join(__dirname, "..", "simulator", "emulators", "trust.cjs");
 
 /** One more than the processors: tests of retries and time limits mostly wait. */
 const PROCESSES = availableParallelism() + 1;
@@ -21,14 +16,13 @@ main(process.argv.slice(2)).then((problems) => {
 
 /** Runs these files, and returns what is wrong with the outcome. */
 async function main(named: string[]): Promise<string[]> {
-  const directory = mkdtempSync(join(tmpdir(), "simulation-"));
+  const directory = mkdtempSync(join(tmpdir(), "tests-"));
   try {
-    await saveCertificateAuthority(directory);
-    // For the processes of the test files.
-    useSimulation(directory);
+    // For the processes of the test files: no login of this machine.
+    for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
+    process.env.PULUMI_CREDENTIALS_PATH = directory;
     // Pulumi compiles programs with ts-node, which would fill the checkout's own cache.
     process.env.TS_NODE_CACHE_DIRECTORY = join(directory, "ts-node");
-    process.env.NODE_OPTIONS = `--require=${JSON.stringify(PRELOADED)}`;
     // Those that require a program take the longest.
     const groups = named.length > 0 ? largestFirst(named).map((file) => [file]) : balanced(unitTests());
     return await runGroups(directory, groups);

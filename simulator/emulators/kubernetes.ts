@@ -30,11 +30,12 @@ export interface KubernetesOptions {
 
 export interface Kubernetes extends Emulator {
   /**
-   * Exchanges a token as a service account without a Job. No one knows the names of its pods, so that its ID token is of none.
+   * Runs the exchange script of a service account, with an ID token that is not of a pod: no one knows the names of its pods.
    *
    * @param audience of the ID token.
+   * @param caller the service account of the same namespace that the ID token is of, by default the same one.
    */
-  exchange(account: { namespace: string; name: string }, audience: string): Promise<PodRun>;
+  exchange(account: { namespace: string; name: string }, audience: string, caller?: string): Promise<PodRun>;
 }
 
 const NAMESPACE = "core/v1:Namespace";
@@ -160,8 +161,8 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   }
 
   return {
-    async exchange({ namespace, name }, audience) {
-      const identity = { namespace, serviceAccount: name };
+    async exchange({ namespace, name }, audience, caller = name) {
+      const identity = { namespace, serviceAccount: caller };
       const token = await issuer.token(identity, { audience: [audience], expiresIn: 600 });
       return runExchangeOnly(configMap(namespace, `${name}-pulumi-token-exchange`), token);
     },

@@ -6,12 +6,11 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, writeFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
 import type { types } from "@pulumi/kubernetes";
-import { simulationDirectory } from "./certificates";
 
 export type PodSpec = types.output.core.v1.PodSpec;
 
@@ -78,16 +77,24 @@ async function filesOf({ spec, configMap, idToken }: PodOptions): Promise<Files>
 
 /** Runs something in the directory of a new pod, which is gone afterwards. */
 export async function inDirectory(run: (root: string) => Promise<PodRun>): Promise<PodRun> {
-  const root = await mkdtemp(join(simulationDirectory(), "pod-"));
+  const root = mkdtempSync(join(tmpdir(), "pod-"));
+  directories.add(root);
   try {
     return await run(root);
   } finally {
-    await rm(root, { recursive: true, force: true });
+    remove(root);
   }
 }
 
-/** The process groups of the containers that run. */
+/** The directories of the pods that run, and the process groups of their containers. */
+const directories = new Set<string>();
 const running = new Set<number>();
+
+function remove(directory: string): void {
+  // A process that was just ended can still write.
+  rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
+  directories.delete(directory);
+}
 
 /**
  * Runs a container as a process in the directory of its pod. curl and the Pulumi CLI reach nothing but the emulators from
@@ -104,8 +111,7 @@ export async function runContainer(
   const env = {
     PATH: process.env.PATH,
     ...environment,
-    // The only certificate authority that curl and the Pulumi CLI trust.
-    SSL_CERT_FILE: join(simulationDirectory(), "ca.pem"),
+    http_proxy: "http://127.0.0.1:9",
     https_proxy: "http://127.0.0.1:9",
     no_proxy: "127.0.0.1",
   };
@@ -130,7 +136,7 @@ export async function runContainer(
   }
 }
 
-/** Ends every container that runs, at once. */
+/** Ends every container that runs, at once, and removes its directory. */
 export function endPods(): void {
   for (const pid of running) {
     try {
@@ -139,6 +145,7 @@ export function endPods(): void {
       // It has ended already.
     }
   }
+  for (const directory of directories) remove(directory);
 }
 
 /**

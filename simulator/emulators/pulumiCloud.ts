@@ -9,12 +9,17 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { decodeJwt, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
 import { type AuthPolicy, type DecideOptions, decide } from "./authPolicy";
-import { emulatorCertificate } from "./certificates";
 import type { ResourceKind } from "./emulator";
-import { keysOf, thumbprintOf } from "./issuer";
 import { type Reply, startServer } from "./server";
 
 export interface PulumiCloudOptions extends DecideOptions {
+  /** Returns the keys of an issuer that is registered. @throws Error if the issuer does not publish any. */
+  keysOf: (issuerUrl: string) => Promise<JWTVerifyGetKey>;
+  /**
+   * Returns the thumbprint of the certificate that an issuer presents now: SHA-256, in lowercase hex. By default, thumbprints are not
+   * compared.
+   */
+  thumbprintOf?: (issuerUrl: string) => string;
   /**
    * Returns what a further endpoint, such as `GET /PATH`, answers to an access token; undefined if it does not exist.
    *
@@ -42,7 +47,7 @@ interface IssuerRegistration {
 type RegisteredIssuer = { id: string; registration: IssuerRegistration };
 
 export interface PulumiCloud {
-  /** `https://127.0.0.1:PORT` */
+  /** `http://127.0.0.1:PORT` */
   apiUrl: string;
   /** Registers an issuer. @throws Error in the words of the provider: `STATUS API error: MESSAGE`. */
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
@@ -71,9 +76,10 @@ const MAX_EXPIRATION_SECONDS = 90_000;
 /** A denied token exchange. */
 class Denied extends Error {}
 
-/** Starts Pulumi Cloud. It trusts the issuers that this process trusts. */
-export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promise<PulumiCloud> {
+/** Starts Pulumi Cloud. */
+export async function startPulumiCloud(options: PulumiCloudOptions): Promise<PulumiCloud> {
   const { answer = () => undefined, registrationMilliseconds = 50, updatesCompareThumbprints } = options;
+  const { keysOf, thumbprintOf } = options;
   const issuers = new Map<string, IssuerRegistration>();
   /** The keys of each registered issuer, by its ID. */
   const keySets = new Map<string, JWTVerifyGetKey>();
@@ -128,6 +134,16 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
     return { status: 401, body: { code: 401, message: "Unauthorized" } };
   }
 
+  // The message is that of pulumi/pulumi-pulumiservice, pull request 989.
+  function compareThumbprints(url: string, thumbprints?: string[]): void {
+    const calculated = thumbprintOf?.(url);
+    if (!thumbprints || calculated === undefined || thumbprints.includes(calculated)) return;
+    throw new Error(
+      `400 API error: Bad Request: Calculated thumbprint ${calculated} does not match any of the provided. ` +
+        "Make sure it is properly generated (SHA256).",
+    );
+  }
+
   async function register(registration: IssuerRegistration): Promise<RegisteredIssuer> {
     await sleep(registrationMilliseconds);
     const { organization, url } = registration;
@@ -136,7 +152,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
     if (find(organization, url)) {
       throw new Error(`409 API error: Conflict: an OIDC issuer with the URL ${url} exists already`);
     }
-    await compareThumbprints(url, registration.thumbprints);
+    compareThumbprints(url, registration.thumbprints);
     const id = `${organization}/${randomUUID()}`;
     issuers.set(id, registration);
     keySets.set(id, keys);
@@ -146,14 +162,14 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
   async function update(id: string, changes: Partial<IssuerRegistration>): Promise<IssuerRegistration> {
     const stored = issuers.get(id);
     if (!stored) throw new Error(`404 API error: Not Found: no OIDC issuer ${id}`);
-    if (updatesCompareThumbprints) await compareThumbprints(stored.url, changes.thumbprints);
+    if (updatesCompareThumbprints) compareThumbprints(stored.url, changes.thumbprints);
     // Assumed (replaced): the policies of an update replace all policies.
     const updated = { ...stored, ...changes };
     issuers.set(id, updated);
     return updated;
   }
 
-  const { origin, close } = await startServer(await emulatorCertificate(), reply);
+  const { origin, close } = await startServer(reply);
   const cloud: PulumiCloud = {
     apiUrl: origin,
     close,
@@ -161,7 +177,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
     register,
     update,
     async regenerateThumbprints(id) {
-      return update(id, { thumbprints: [await thumbprintOf(issuers.get(id)?.url ?? "")] });
+      return update(id, { thumbprints: [thumbprintOf?.(issuers.get(id)?.url ?? "") ?? ""] });
     },
     list: () => [...issuers].map(([id, registration]) => ({ id, registration })),
     existing: () => [...issuers.keys()],
@@ -183,17 +199,6 @@ export async function startPulumiCloud(options: PulumiCloudOptions = {}): Promis
     },
   };
   return cloud;
-}
-
-/** @throws Error in the words of Pulumi Cloud (pulumi/pulumi-pulumiservice, pull request 989) if none is that of the issuer. */
-async function compareThumbprints(url: string, thumbprints?: string[]): Promise<void> {
-  if (!thumbprints) return;
-  const calculated = await thumbprintOf(url);
-  if (thumbprints.includes(calculated)) return;
-  throw new Error(
-    `400 API error: Bad Request: Calculated thumbprint ${calculated} does not match any of the provided. ` +
-      "Make sure it is properly generated (SHA256).",
-  );
 }
 
 function tokenRequest(form: URLSearchParams) {

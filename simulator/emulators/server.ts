@@ -1,8 +1,7 @@
-// The HTTPS servers of the emulators.
+// The HTTP servers of the emulators.
 
 import { once } from "node:events";
-import type { IncomingMessage } from "node:http";
-import { createServer, type Server } from "node:https";
+import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 
 export interface Reply {
@@ -10,12 +9,17 @@ export interface Reply {
   body?: object;
 }
 
+export interface RunningServer {
+  /** `http://127.0.0.1:PORT` */
+  origin: string;
+  close(): Promise<void>;
+}
+
 /** Starts a server on a free port of the loopback address, which replies with JSON. */
 export async function startServer(
-  tls: { key: string; cert: string },
   reply: (request: IncomingMessage) => Reply | Promise<Reply>,
-): Promise<{ server: Server; origin: string; close(): Promise<void> }> {
-  const server = createServer(tls, async (request, response) => {
+): Promise<RunningServer> {
+  const server = createServer(async (request, response) => {
     try {
       const { status, body } = await reply(request);
       response.writeHead(status, { "Content-Type": "application/json" });
@@ -26,8 +30,7 @@ export async function startServer(
   });
   await once(server.listen(0, "127.0.0.1"), "listening");
   return {
-    server,
-    origin: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     async close() {
       server.close();
       server.closeAllConnections();

@@ -2,16 +2,16 @@
 
 import { type Aws, type AwsOptions, startAws } from "./aws";
 import type { Emulator } from "./emulator";
-import { type ClusterIssuer, startIssuer } from "./issuer";
+import { type ClusterIssuer, createIssuer, eksIssuerUrl } from "./issuer";
 import { type Kubernetes, type KubernetesOptions, startKubernetes } from "./kubernetes";
 import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./pulumiCloud";
 
 export interface SimulationOptions
   extends Omit<AwsOptions, "issuerUrl">,
-    PulumiCloudOptions,
+    Omit<PulumiCloudOptions, "keysOf">,
     Partial<Pick<KubernetesOptions, "serviceAccounts" | "newNamespaces" | "runPod" | "onLog">> {
-  /** The path of the cluster's issuer, by default in the form of EKS. */
-  issuerPath?: string;
+  /** The cluster's issuer, by default in the form of EKS. */
+  issuerUrl?: string;
 }
 
 export interface Simulation {
@@ -27,12 +27,10 @@ export interface Simulation {
   close(): Promise<void>;
 }
 
-/** Starts a simulation in which nothing of the stack exists. Its servers listen only on the loopback address. */
+/** Starts a simulation in which nothing of the stack exists. Its server listens only on the loopback address. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
-  const [issuer, pulumiCloud] = await Promise.all([
-    startIssuer(options.issuerPath),
-    startPulumiCloud(options),
-  ]);
+  const issuer = await createIssuer(options.issuerUrl ?? eksIssuerUrl(options.region));
+  const pulumiCloud = await startPulumiCloud({ ...options, keysOf: async () => issuer.keys });
   const aws = startAws({ ...options, issuerUrl: issuer.url });
   const kubernetes = startKubernetes({
     serviceAccounts: [],
@@ -53,8 +51,6 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
       kubernetes: kubernetes.existing(),
       pulumiCloud: pulumiCloud.existing(),
     }),
-    async close() {
-      await Promise.all([issuer.close(), pulumiCloud.close()]);
-    },
+    close: pulumiCloud.close,
   };
 }

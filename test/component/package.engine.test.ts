@@ -23,7 +23,7 @@ import {
   startEngine,
 } from "../support/engineStack";
 import { blocksOf, ROOT, read } from "../support/project";
-import { missingCli, pathOf } from "../support/pulumiCli";
+import { type Cli, missingCli, pathOf } from "../support/pulumiCli";
 import { startCluster } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
@@ -64,15 +64,21 @@ for (const [name, issuerUrl] of Object.entries(JSON.parse(process.env.ISSUERS ??
   new PulumiCloudAccess(name, args, { providers: [provider] });
 }`;
 
-const GKE_PATH = "/v1/projects/acme/locations/us-central1/clusters/prod";
+const GKE_ISSUER = "https://container.googleapis.com/v1/projects/acme/locations/us-central1/clusters/prod";
 
 /** The namespace whose UID the program for GKE takes for the cluster's. */
 const KUBE_SYSTEM = { metadata: { name: "kube-system", uid: "7d1f8c0e-5a43-4b8e-9f6d-2c1b0a9e8d7c" } };
 
-/** The programs in examples/component/ for GKE and AKS, with the path of their issuers, and what identifies their clusters. */
+/** The programs in examples/component/ for GKE and AKS, with their issuers, and what identifies their clusters. */
 const OTHER_CLUSTERS = [
-  ["gke", "has a path", GKE_PATH, { gcp: GCP }, () => KUBE_SYSTEM.metadata.uid],
-  ["aks", "ends in a slash", "/11111111/22222222/", { "azure-native": AZURE }, (url: string) => url],
+  ["gke", "has a path", GKE_ISSUER, { gcp: GCP }, () => KUBE_SYSTEM.metadata.uid],
+  [
+    "aks",
+    "ends in a slash",
+    "https://eastus.oic.prod-aks.azure.com/11111111/22222222/",
+    { "azure-native": AZURE },
+    (url: string) => url,
+  ],
 ] as const;
 
 describe("the package of the component", { skip: missingCli }, () => {
@@ -211,7 +217,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     succeeded(await cli.run(clone, "bash", "-c", LINK_PACKAGES));
     succeeded(await cli.run(clone, "npm", "install", "--loglevel=error", "--production"));
 
-    assert.match(await startPackage(t, cli.directory, clone), PACKAGE);
+    assert.match(await startPackage(t, cli, cli.directory, clone), PACKAGE);
     // `pulumi new` of a directory stops at such a link.
     const entries = await readdir(join(clone, "node_modules"), { withFileTypes: true });
     assert.ok(entries.every((entry) => !entry.isSymbolicLink()));
@@ -354,21 +360,19 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.deepEqual(simulation.existing(), before);
   });
 
-  for (const [name, what, issuerPath, packages, identifierOf] of OTHER_CLUSTERS) {
+  for (const [name, what, issuerUrl, packages, identifierOf] of OTHER_CLUSTERS) {
     test(`examples/component/${name} grants a token, where the issuer ${what}, and needs nothing of AWS`, async (t) => {
-      const stack = await stackOf(t, {}, { issuerPath }, packages);
+      const stack = await stackOf(t, {}, { issuerUrl }, packages);
       const { simulation, cli, directory, pulumi, up } = stack;
-      const { url } = simulation.issuer;
-      cli.environment.ISSUER_URL = url;
+      cli.environment.ISSUER_URL = issuerUrl;
       const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
       simulation.resources["kubernetes:core/v1:Namespace"] = { ...namespaces, read: () => KUBE_SYSTEM };
       const program = read(`examples/component/${name}/index.ts`);
-      const withIssuer = program.replace("https://container.googleapis.com", new URL(url).origin);
-      await writeFile(join(directory, "index.ts"), withIssuer);
+      await writeFile(join(directory, "index.ts"), program);
 
       succeeded(await up());
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
-      assert.equal(simulation.pulumiCloud.list()[0]?.registration.url, `${new URL(url).origin}${issuerPath}`);
+      assert.equal(simulation.pulumiCloud.list()[0]?.registration.url, issuerUrl);
       succeeded(await pulumi("preview", "--expect-no-changes"));
       const { stdout: state } = succeeded(await pulumi("stack", "export"));
       assert.ok(!state.includes("key of an administrator"), "the kubeconfig must be encrypted");
@@ -377,7 +381,7 @@ describe("the package of the component", { skip: missingCli }, () => {
       const types = resources.map(({ type }) => type);
       assert.doesNotMatch(types.join(" "), /(^| )(pulumi:providers:)?aws\b/);
       const provider = resources.find(({ inputs }) => inputs?.enableConfigMapMutable);
-      assert.equal(provider?.inputs?.clusterIdentifier, identifierOf(url));
+      assert.equal(provider?.inputs?.clusterIdentifier, identifierOf(issuerUrl));
     });
   }
 });
@@ -417,7 +421,7 @@ async function stageOf(t: TestContext, stage: string, cluster: string) {
   const fleet = join(cli.directory, "clusters");
   succeeded(await cli.run(fleet, "git", "init", "--quiet"));
   const directory = join(fleet, stage);
-  cli.environment.PULUMI_DEBUG_PROVIDERS += `,${await startPackage(t, directory)}`;
+  cli.environment.PULUMI_DEBUG_PROVIDERS += `,${await startPackage(t, cli, directory)}`;
   cli.environment.PULUMI_SKIP_CONFIRMATIONS = "true";
   const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
   succeeded(await pulumi("stack", "init", cluster));
@@ -443,7 +447,7 @@ async function stackOf(
 ): Promise<Stack> {
   const stack = await stackOfProgram(t, files, options);
   await installSdks(stack.directory, packages);
-  stack.cli.environment.PULUMI_DEBUG_PROVIDERS += `,${await startPackage(t, stack.directory)}`;
+  stack.cli.environment.PULUMI_DEBUG_PROVIDERS += `,${await startPackage(t, stack.cli, stack.directory)}`;
   return stack;
 }
 
@@ -499,12 +503,12 @@ async function installSdks(directory: string, further: Record<string, string>): 
  * @param directory of the program that uses it, whose tsconfig.json counts.
  * @param root of the repository that contains the package.
  */
-async function startPackage(t: TestContext, directory: string, root = ROOT): Promise<string> {
-  const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, PULUMI_CREDENTIALS_PATH } = process.env;
+async function startPackage(t: TestContext, cli: Cli, directory: string, root = ROOT): Promise<string> {
+  const { PATH, PULUMI_CREDENTIALS_PATH } = process.env;
   const program = join(root, "node_modules", "@pulumi", "pulumi", "cmd", "run-plugin");
   const plugin = spawn(process.execPath, [program, join(root, "component")], {
     cwd: directory,
-    env: { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, PULUMI_CREDENTIALS_PATH, HOME: homedir() },
+    env: { PATH, PULUMI_CREDENTIALS_PATH, HOME: homedir(), ...cli.issuerCertificate.environment },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const stderr = text(plugin.stderr);

@@ -10,14 +10,14 @@ import { promisify } from "node:util";
 import { Provider } from "@pulumi/kubernetes/provider";
 import { parse } from "yaml";
 import { PulumiCloudAccess } from "../../pulumiCloudAccess";
-import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import { startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
-import { startServer } from "../../simulator/emulators/server";
 import { runProgram } from "../../simulator/runProgram";
 import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
 import { codeIn, read } from "../support/project";
 import { realKubernetes } from "../support/realKubernetes";
+import { succeeded } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
+import { publishedKeys, startTlsServer } from "../support/tls";
 import { setVariables } from "../support/variables";
 
 /** The commands of the page that write the two files. */
@@ -30,9 +30,8 @@ test("a service account of a cluster whose issuer is two published files is gran
   skip: missingApiServer,
 }, async (t) => {
   const published = temporaryDirectory(t);
-  const place = await startServer(await emulatorCertificate(), ({ url = "" }) => {
-    const file = join(published, url.replace("/pulumi-trial-issuer/", ""));
-    return { status: 200, body: JSON.parse(readFileSync(file, "utf8")) };
+  const place = await startTlsServer((path) => {
+    return JSON.parse(readFileSync(join(published, path.replace("/pulumi-trial-issuer/", "")), "utf8"));
   });
   t.after(place.close);
   const flags = flagsOfKind(place.origin);
@@ -57,7 +56,7 @@ test("a service account of a cluster whose issuer is two published files is gran
   }
   const script = join(volume, "exchange-token.sh");
   const { stdout } = await promisify(execFile)(script, ["printenv", "PULUMI_BACKEND_URL"], {
-    env: { PATH: process.env.PATH, CURL_CA_BUNDLE: process.env.NODE_EXTRA_CA_CERTS },
+    env: { PATH: process.env.PATH },
   });
   assert.equal(stdout, `${apiUrl}\n`);
 });
@@ -70,7 +69,7 @@ function flagsOfKind(origin: string): Record<string, string> {
 
 /** Runs the component of examples/component/kind. @returns the URL of Pulumi Cloud. */
 async function deploy(t: TestContext, server: ApiServer, issuerUrl: string) {
-  const cloud = await startPulumiCloud({ registrationMilliseconds: 0 });
+  const cloud = await startPulumiCloud({ registrationMilliseconds: 0, keysOf: publishedKeys });
   t.after(cloud.close);
   t.after(setVariables({ PULUMI_ACCESS_TOKEN: "pul-admin", PULUMI_API: cloud.apiUrl }));
 
@@ -86,6 +85,6 @@ async function deploy(t: TestContext, server: ApiServer, issuerUrl: string) {
   };
   const resources = { ...cloud.resources, ...realKubernetes(server) };
   const stack = { project: "trial", stack: "dev", organization: "acme", config: {} };
-  await runProgram({ resources, calls: {} }, { ...stack, program });
+  await succeeded(runProgram({ resources, calls: {} }, { ...stack, program }));
   return cloud.apiUrl;
 }

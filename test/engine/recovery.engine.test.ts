@@ -7,11 +7,9 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
 import { eventually } from "../support/apiServer";
-import { openCertificateAuthority } from "../support/certificates";
 import { serveCloudApi } from "../support/cloudApi";
 import { failed, succeeded } from "../support/engineOutcome";
 import { emptyStack } from "../support/engineStack";
@@ -170,11 +168,12 @@ describe("recovery on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("with a renewed certificate and a Pulumi Cloud that compares its thumbprint, the list can be changed again", async (t) => {
-    const { simulation, set, up, documented } = await stackOf(t, [APP], { updatesCompareThumbprints: true });
-    const { pulumiCloud, issuer } = simulation;
+    const { simulation, cli, set, up, documented } = await stackOf(t, [APP], {
+      updatesCompareThumbprints: true,
+    });
+    const { pulumiCloud } = simulation;
     succeeded(await up());
-    issuer.server.setSecureContext(await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] }));
-    issuer.server.closeAllConnections();
+    cli.issuerCertificate.renew();
 
     await set("serviceAccounts", [APP, WEB]);
     failed(await up(), /400 API error: .*Calculated thumbprint/);
@@ -183,7 +182,7 @@ describe("recovery on Pulumi's engine", { skip: missingCli }, () => {
     await documented("400 API error: Calculated thumbprint", { ISSUER_ID: id.replace("acme/", "") });
     const { policies, thumbprints } = pulumiCloud.list()[0]?.registration ?? assert.fail();
     assert.equal(policies?.length, 2);
-    assert.notDeepEqual(thumbprints, [issuer.thumbprint]);
+    assert.deepEqual(thumbprints, [cli.issuerCertificate.thumbprint()]);
   });
 
   test("a ConfigMap that someone deleted is created again", async (t) => {
@@ -221,9 +220,8 @@ async function stackOf(t: TestContext, serviceAccounts: object[], options: Parti
   const stack = await emptyStack(t, { serviceAccounts }, options);
   const { simulation, cli, directory } = stack;
   const api = await serveCloudApi(simulation.pulumiCloud);
-  const tools = await startServer(await emulatorCertificate(), (request) => answerTool(simulation, request));
+  const tools = await startServer((request) => answerTool(simulation, request));
   t.after(() => Promise.all([api.close(), tools.close()]));
-  const authority = process.env.NODE_EXTRA_CA_CERTS ?? "";
   const ask = `curl --silent --fail --data "$*" ${tools.origin}`;
   Object.assign(cli.environment, {
     PATH: writePrograms(temporaryDirectory(t), {
@@ -232,8 +230,6 @@ async function stackOf(t: TestContext, serviceAccounts: object[], options: Parti
       kubectl: ask,
       aws: ask,
     }),
-    SSL_CERT_FILE: authority,
-    CURL_CA_BUNDLE: authority,
     PULUMI_SKIP_CONFIRMATIONS: "true",
   });
   return {

@@ -4,7 +4,6 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TEMPLATE_STACK } from "../../simulator/stackFile";
-import { openCertificateAuthority } from "../support/certificates";
 import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../support/engineOutcome";
 import { emptyStack } from "../support/engineStack";
 import { read } from "../support/project";
@@ -159,7 +158,11 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const namespaces = simulation.resources["kubernetes:core/v1:Namespace"];
     assert.ok(associations && attachments && namespaces);
     /** Returns the names of the roles, and of their policies. */
-    const ofRoles = () => simulation.existing().aws.filter((name) => name.startsWith("pulumi-oidc-"));
+    const ofRoles = () =>
+      simulation
+        .existing()
+        .aws.filter((name) => name.startsWith("pulumi-oidc-"))
+        .sort();
 
     await t.test("reads a service account", async () => {
       succeeded(await up());
@@ -222,12 +225,12 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       createNamespaces: ["ci"],
       serviceAccounts: [{ ...deployer, injectToken: true }],
     };
-    const { simulation, pulumi, set, up } = await emptyStack(t, settings, { cluster: undefined });
+    const { simulation, cli, pulumi, set, up } = await emptyStack(t, settings, { cluster: undefined });
     await t.test("after a preview of everything, which waits for the place of the component", async () => {
       const { stdout } = succeeded(await pulumi("preview", "--json"));
       const { steps } = JSON.parse(stdout) as { steps: { newState: StateResource }[] };
       const states = new Map(steps.map(({ newState }) => [newState.urn, newState]));
-      const isPlace = (urn: string) => urn.endsWith(":Stash::access.oidc-issuer.place");
+      const isPlace = (urn: string) => urn.endsWith(":Stash::access.first-deployment");
       const waits = (urn: string): boolean => {
         const state = states.get(urn);
         if (!state) return false;
@@ -246,10 +249,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
 
     succeeded(await up());
     assert.deepEqual(newStatuses(simulation), EXCHANGED);
-    const { server } = simulation.issuer;
-    server.setSecureContext(await (await openCertificateAuthority()).issue({ hosts: ["127.0.0.1"] }));
-    // A connection that is kept alive would continue with the previous certificate.
-    server.closeAllConnections();
+    cli.issuerCertificate.renew();
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
     await t.test("and keeps the cluster in its region, whatever that comes from, and its name", async (t) => {

@@ -5,7 +5,6 @@ import assert from "node:assert/strict";
 import type { IncomingMessage } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import { forward } from "../support/cloudApi";
 import { type Endpoint, respond, startEndpoint } from "../support/endpoint";
@@ -67,8 +66,8 @@ describe("the Pulumi CLI in a pod", { skip: missingCli, concurrency: true }, () 
 
   before(async () => {
     stack = await startExamplesStack({ answer: answerOfEsc });
-    api = await startServer(await emulatorCertificate(), answer);
-    foreign = await startEndpoint(respond(404, ""), await emulatorCertificate());
+    api = await startServer(answer);
+    foreign = await startEndpoint(respond(404, ""));
   });
   after(() => Promise.all([stack?.simulation, api, foreign].map((server) => server?.close())));
 

@@ -8,7 +8,6 @@ import { join } from "node:path";
 import { before, describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
-import { emulatorCertificate, simulationDirectory } from "../../simulator/emulators/certificates";
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import { answerAdmin } from "../support/cloudApi";
 import { failed, resourcesOf, succeeded } from "../support/engineOutcome";
@@ -157,7 +156,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
 
   async function newPipeline(t: TestContext) {
     cloud = startPipelineCloud();
-    const { origin, close } = await startServer(await emulatorCertificate(), answerCli);
+    const { origin, close } = await startServer(answerCli);
     t.after(close);
     // The SDK prints what a provider throws; the engine reports it too.
     t.mock.method(console, "error", () => {});
@@ -168,13 +167,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       // The page only lists the account's providers with it.
       aws: "",
     });
-    // The program does not read the certificate of GitHub's issuer: stack.engine.test.ts has one.
-    const preloaded = join(bin, "tls.cjs");
-    await writeFile(preloaded, 'require("node:tls").connect = () => { throw new Error("no connection"); };');
     const cli = openCli(debugProviders, {
       PATH,
-      SSL_CERT_FILE: join(simulationDirectory(), "ca.pem"),
-      NODE_OPTIONS: `${process.env.NODE_OPTIONS} --require=${preloaded}`,
       PULUMI_SKIP_CONFIRMATIONS: "true",
     });
     t.after(cli.remove);

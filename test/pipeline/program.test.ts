@@ -10,7 +10,7 @@ import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { type Program, runProgram } from "../../simulator/runProgram";
 import { read } from "../support/project";
 import { configOf } from "../support/rawSettings";
-import { failureOf } from "../support/stack";
+import { failureOf, succeeded } from "../support/stack";
 import { setVariables } from "../support/variables";
 import { ACCOUNT, GITHUB_PROVIDER, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./cloud";
 
@@ -273,7 +273,7 @@ function newPipeline(t: TestContext, settings: Record<string, unknown> = {}, enc
     cloud,
     /** Runs the program, and returns what it registered. */
     async run() {
-      const { registered, outputs } = await runProgram(cloud, options);
+      const { registered, outputs } = await succeeded(runProgram(cloud, options));
       const plain = registered.map(({ type, name, inputs }) => {
         return { name: `${type.split(":").pop()} ${name}`, inputs: JSON.parse(JSON.stringify(inputs)) };
       });
@@ -290,7 +290,7 @@ function newPipeline(t: TestContext, settings: Record<string, unknown> = {}, enc
     },
     /** Returns the message with which the program stops, before it creates anything. */
     async failure(): Promise<string> {
-      const error = await failureOf(() => runProgram(cloud, options));
+      const error = await failureOf(() => succeeded(runProgram(cloud, options)));
       assert.deepEqual(cloud.existing(), []);
       return String(error);
     },

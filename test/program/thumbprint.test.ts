@@ -6,10 +6,9 @@ import { createServer, type Server } from "node:net";
 import { type TestContext, test } from "node:test";
 import tls, { createServer as createTlsServer } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
-import { createCertificateAuthority } from "../../simulator/emulators/certificates";
 import { readThumbprints } from "../../thumbprint";
-import { openCertificateAuthority } from "../support/certificates";
 import { listen } from "../support/endpoint";
+import { authorityOfTests, createAuthority } from "../support/tls";
 import { setVariables } from "../support/variables";
 
 test("reads no certificate in a preview", async (t) => {
@@ -20,6 +19,7 @@ test("reads no certificate in a preview", async (t) => {
 });
 
 test("reads the SHA-256 of the certificate, in lowercase hex", async (t) => {
+  await trustTests(t);
   const certificate = await trusted("127.0.0.1");
   const url = await serve(t, createTlsServer(certificate));
   const expected = new X509Certificate(certificate.cert).fingerprint256.replaceAll(":", "").toLowerCase();
@@ -39,15 +39,25 @@ test("connects to port 443 with the issuer's name, which the certificate must ha
   assert.deepEqual(connections, [{ host, port: 443, servername: host, rejectUnauthorized: true, ca }]);
 });
 
-const trusted = async (host: string) => (await openCertificateAuthority()).issue({ hosts: [host] });
-const untrusted = async () => (await createCertificateAuthority()).issue({ hosts: ["127.0.0.1"] });
+const trusted = async (host: string) => (await authorityOfTests()).issue(host);
+const untrusted = async () => (await createAuthority()).issue("127.0.0.1");
+
+/** Lets connections also trust the authority of the tests, beside those that the caller names. */
+async function trustTests(t: TestContext): Promise<void> {
+  const { cert } = await authorityOfTests();
+  const { connect } = tls;
+  t.mock.method(tls, "connect", (options: tls.ConnectionOptions) => {
+    return connect({ ...options, ca: [options.ca ?? [], cert].flat() });
+  });
+}
 
 for (const [problem, certificate, reason] of [
   ["of another host", () => trusted("a.example"), /does not match/],
   ["of an unknown authority", untrusted, /unable to verify/],
 ] as const) {
   test(`warns and registers no thumbprint of a certificate ${problem}, although NODE_TLS_REJECT_UNAUTHORIZED is 0`, async (t) => {
-    t.after(setVariables({ NODE_TLS_REJECT_UNAUTHORIZED: "0" }));
+    await trustTests(t);
+    t.after(setVariables({ NODE_TLS_REJECT_UNAUTHORIZED: "0", NODE_EXTRA_CA_CERTS: "proxy.pem" }));
     const message = await warningOf(t, await serve(t, createTlsServer(await certificate())));
     assert.match(message, reason);
     assert.match(message, /\. The authorities in NODE_EXTRA_CA_CERTS do not count here\. The thumbprint /);

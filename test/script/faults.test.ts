@@ -2,9 +2,7 @@
 // cause it, and without a leak.
 
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { describe, test } from "node:test";
-import { emulatorCertificate, simulationDirectory } from "../../simulator/emulators/certificates";
 import { respond, startEndpoint } from "../support/endpoint";
 import {
   ACCESS_TOKEN,
@@ -19,6 +17,7 @@ import {
   idTokenOf,
   SETTINGS,
 } from "../support/script";
+import { authorityOfTests } from "../support/tls";
 
 /** How the script can end: its exit code, and its last message or its answer to the CLI. */
 const OUTCOMES = {
@@ -218,10 +217,11 @@ test("reports a missing curl, and needs no other program", async () => {
 
 describe("a real request", { concurrency: true }, () => {
   test("verifies the host of the TLS certificate", async (t) => {
-    const endpoint = await startEndpoint(granted, await emulatorCertificate());
+    const authority = await authorityOfTests();
+    const endpoint = await startEndpoint(granted, await authority.issue("127.0.0.1"));
     t.after(() => endpoint.close());
     const files = { apiUrl: endpoint.url.replace("127.0.0.1", "localhost") };
-    const environment = { CURL_CA_BUNDLE: join(simulationDirectory(), "ca.pem") };
+    const environment = { CURL_CA_BUNDLE: authority.file };
     const { exitCode, stderr } = await exchange(granted, { files, environment });
     assertOutcome("not verified", exitCode, stderr, "");
   });

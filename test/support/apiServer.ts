@@ -12,9 +12,9 @@ import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { emulatorCertificate, simulationDirectory } from "../../simulator/emulators/certificates";
 import { listen } from "./endpoint";
 import { ROOT } from "./project";
+import { authorityOfTests, requestTls } from "./tls";
 
 const DEADLINE_SECONDS = 120;
 
@@ -73,7 +73,8 @@ export async function startApiServer(issuerFlags?: Record<string, string>) {
     const url = `https://127.0.0.1:${port}`;
     const [adminToken, developerToken] = [randomBytes(16).toString("hex"), randomBytes(16).toString("hex")];
     const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
-    const tls = await emulatorCertificate();
+    const authority = await authorityOfTests();
+    const tls = await authority.issue("127.0.0.1");
     const write = async (name: string, content: string) => {
       const path = join(directory, name);
       await writeFile(path, content, { mode: 0o600 });
@@ -115,7 +116,7 @@ export async function startApiServer(issuerFlags?: Record<string, string>) {
         "endpoint-reconciler-type": "none",
       }),
     );
-    const kubeconfig = await write("kubeconfig", kubeconfigOf(url, adminToken));
+    const kubeconfig = await write("kubeconfig", kubeconfigOf(url, adminToken, authority.file));
     const server = { ...client(url, adminToken, kubeconfig), kubeconfig, developerToken, close };
     await ready(server, processes);
     // As in EKS, whose issuers are public.
@@ -141,15 +142,14 @@ function start(name: "etcd" | "kube-apiserver", options: Record<string, string>)
 function client(url: string, token: string, kubeconfig: string) {
   /** Sends a request as the administrator. @returns an object; for an error, a Status with a `message`. */
   async function request(method: string, path: string, object?: object, contentType = "application/json") {
-    const response = await fetch(`${url}${path}`, {
+    const { status, content } = await requestTls(`${url}${path}`, {
       method,
       headers: { Authorization: `Bearer ${token}`, "Content-Type": contentType },
-      body: object ? JSON.stringify(object) : null,
+      ...(object && { body: JSON.stringify(object) }),
     });
-    const content = await response.text();
     // Not every answer is JSON, such as that of /readyz.
     const body: KubernetesObject = content.startsWith("{") ? JSON.parse(content) : {};
-    return { status: response.status, body };
+    return { status, body };
   }
 
   /** Creates an object. @throws AssertionError with the message of a denial. */
@@ -215,8 +215,8 @@ export async function eventually(what: string, condition: () => Promise<boolean>
 }
 
 /** Returns a kubeconfig for an API server, as JSON. */
-function kubeconfigOf(url: string, token: string): string {
-  const cluster = { server: url, "certificate-authority": join(simulationDirectory(), "ca.pem") };
+function kubeconfigOf(url: string, token: string, authority: string): string {
+  const cluster = { server: url, "certificate-authority": authority };
   return JSON.stringify({
     apiVersion: "v1",
     kind: "Config",

@@ -4,7 +4,6 @@ import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { createGunzip } from "node:zlib";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
-import { emulatorCertificate } from "../../simulator/emulators/certificates";
 import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import type { Organization } from "./organization";
@@ -18,7 +17,7 @@ import { ACCESS_TOKEN } from "./script";
  */
 export async function serveCloudApi(cloud: PulumiCloud, organization?: Organization) {
   const calls: string[] = [];
-  const server = await startServer(await emulatorCertificate(), async (request) => {
+  const server = await startServer(async (request) => {
     const call = `${request.method} ${request.url}`;
     const isAdmin = request.headers.authorization === `token ${ACCESS_TOKEN}`;
     if (!isAdmin && request.url !== SPECIFICATION_PATH) return forward(request, cloud);

@@ -32,12 +32,13 @@ let debugProviders: Promise<string> | undefined;
 export async function startEngine(t: TestContext, options: Partial<SimulationOptions> = {}) {
   // As slow as Pulumi Cloud, so that an order of resources that is wrong fails.
   const engine = { registrationMilliseconds: 1000, runPod: runPodSpec };
-  const simulation = await startCluster({ ...engine, ...options });
-  t.after(simulation.close);
-  currentSimulation = simulation;
   debugProviders ??= serveProvider(() => currentSimulation ?? assert.fail("no simulation is running"));
   const cli = openCli(await debugProviders);
   t.after(cli.remove);
+  const { thumbprint: thumbprintOf } = cli.issuerCertificate;
+  const simulation = await startCluster({ ...engine, thumbprintOf, ...options });
+  t.after(simulation.close);
+  currentSimulation = simulation;
   return { simulation, cli };
 }
 

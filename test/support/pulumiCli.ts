@@ -1,12 +1,12 @@
 // Drives the Pulumi CLI, with a separate state and home in a temporary directory.
 
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { rm, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
-import { simulationDirectory } from "../../simulator/emulators/certificates";
+import { createIssuerCertificate } from "./issuerCertificate";
 import { ended, missingProgram } from "./programs";
 import { copyProject, linkPackages } from "./project";
 import { ACCESS_TOKEN } from "./script";
@@ -35,19 +35,17 @@ export function pathOf(program: string): string {
  * @param further variables for the environment of the CLI.
  */
 export function openCli(debugProviders: string, further: Record<string, string> = {}) {
-  const path = join(simulationDirectory(), `pulumi-${process.pid}-`);
   let number = 0;
-  while (existsSync(`${path}${number}`)) number += 1;
-  const directory = `${path}${number}`;
+  while (existsSync(join(directoryOfProcess(), String(number)))) number += 1;
+  const directory = join(directoryOfProcess(), String(number));
   const state = join(directory, "state");
   mkdirSync(state, { recursive: true });
+  const issuerCertificate = createIssuerCertificate(directory);
   // Nothing else of the environment: a profile or a backend of the user's would change the results.
   // The old language host of .ci/pulumi-cli does not receive the `nodeargs` of Pulumi.yaml, which would set TS_NODE_CACHE_DIRECTORY.
-  const { PATH, NODE_EXTRA_CA_CERTS, NODE_OPTIONS, TS_NODE_CACHE_DIRECTORY } = process.env;
+  const { PATH, TS_NODE_CACHE_DIRECTORY } = process.env;
   const environment: NodeJS.ProcessEnv = {
     PATH,
-    NODE_EXTRA_CA_CERTS,
-    NODE_OPTIONS,
     TS_NODE_CACHE_DIRECTORY,
     npm_config_cache: process.env.npm_config_cache ?? join(homedir(), ".npm"),
     npm_config_prefer_offline: "true",
@@ -61,6 +59,7 @@ export function openCli(debugProviders: string, further: Record<string, string> 
     PULUMI_DEBUG_PROVIDERS: debugProviders,
     PULUMI_NODEJS_TRANSPILE_ONLY: "true",
     PULUMI_SKIP_UPDATE_CHECK: "true",
+    ...issuerCertificate.environment,
     ...further,
   };
 
@@ -74,12 +73,25 @@ export function openCli(debugProviders: string, further: Record<string, string> 
     /** Temporary: state, home and projects are in it. */
     directory,
     environment,
+    /** What programs read as the certificate of an issuer. */
+    issuerCertificate,
     run,
     /** Runs `pulumi` in the directory of a project, such as `pulumi(directory, "up", "--yes")`. */
     pulumi: (cwd: string, ...args: string[]) =>
       run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
     remove: () => rm(directory, { recursive: true, force: true }),
   };
+}
+
+let ofProcess: string | undefined;
+
+/** Returns a directory that is gone when this process ends. */
+function directoryOfProcess(): string {
+  if (ofProcess) return ofProcess;
+  const directory = mkdtempSync(join(tmpdir(), "pulumi-"));
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true, maxRetries: 3 }));
+  ofProcess = directory;
+  return directory;
 }
 
 /**

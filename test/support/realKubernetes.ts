@@ -6,6 +6,7 @@ import { type Emulator, type ResourceKind, randomSuffix } from "../../simulator/
 import { KINDS } from "../../simulator/emulators/kubernetes";
 import { runProgram } from "../../simulator/runProgram";
 import type { ApiServer, KubernetesObject } from "./apiServer";
+import { succeeded } from "./stack";
 
 /** Returns the kinds of resources that exist on the API server. Nothing waits for a Job, which no controller runs. */
 export function realKubernetes(server: ApiServer): Emulator["resources"] {
@@ -25,7 +26,7 @@ export async function inject(
     return {};
   };
   const options = { project: "project", stack, organization: "acme", config: {}, program };
-  await runProgram({ resources, calls: {} }, options);
+  await succeeded(runProgram({ resources, calls: {} }, options));
 }
 
 function kindOf(server: ApiServer, type: string): ResourceKind {

@@ -9,7 +9,7 @@ import {
   type SimulationOptions,
   startSimulation,
 } from "../../simulator/emulators/simulation";
-import { type Registration, runProgram } from "../../simulator/runProgram";
+import { type Registration, type Run, runProgram } from "../../simulator/runProgram";
 import { configOf } from "./rawSettings";
 
 export type Settings = Record<string, unknown>;
@@ -80,7 +80,7 @@ export async function run(simulation: Simulation, settings: Settings = {}): Prom
     });
     return require("../../index")();
   };
-  const { registered, outputs } = await runProgram(simulation, { ...stackOf(settings), program });
+  const { registered, outputs } = await succeeded(runProgram(simulation, { ...stackOf(settings), program }));
   const withOptions = registered.map((it) => ({ ...it, options: options.get(`${it.type} ${it.name}`) }));
   return { simulation, outputs, registered: withOptions } as Stack;
 }
@@ -90,8 +90,9 @@ export async function run(simulation: Simulation, settings: Settings = {}): Prom
  * resource that fails later is reported as `Error: MESSAGE`.
  */
 export async function messageOf(simulation: Simulation, settings: Settings) {
-  const registered: Registration[] = [];
-  const error = await failureOf(() => runProgram(simulation, { ...stackOf(settings), registered }));
+  const options = { ...stackOf(settings), isUpdate: true };
+  const { registered, failure: error } = await ignoringRejections(() => runProgram(simulation, options));
+  assert.notEqual(error, undefined);
   if (!pulumi.RunError.isInstance(error)) return String(error);
   assert.deepEqual(registered, []);
   return error.message;
@@ -143,6 +144,13 @@ export function stackOf(settings: Settings) {
   const project = "eks-pulumi-oidc";
   const config = configOf(project, { ...required, ...settings });
   return { project, stack: "dev", organization: "acme", config };
+}
+
+/** Returns what a program has done. @throws what it failed with. */
+export async function succeeded(running: Promise<Run>): Promise<Run> {
+  const run = await running;
+  if (run.failure !== undefined) throw run.failure;
+  return run;
 }
 
 /** Runs a program to its failure, and returns the error. */
