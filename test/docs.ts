@@ -1,15 +1,15 @@
 // Writes what is generated from the code: `npm run docs`. In docs/, these are the tables of settings and outputs; a comment
-// above each names its interfaces. Editors read the schemas of stack files.
+// above each names its interfaces. Editors read the schema of stack files.
 
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { declarationsOf, meaningAndDefault } from "./support/declarations";
 import { ROOT, read } from "./support/project";
-import { stackFileSchema, stackSchema } from "./support/stackFileSchema";
+import { stackSchema } from "./support/stackFileSchema";
 
 const GENERATED = /(<!-- generated from ([\w, ]+) -->\n).*?(<!-- end -->)/gs;
 
-// A copy can be without the component, and without the pipeline.
+// A copy can be without the component.
 const exists = (file: string) => existsSync(join(ROOT, file));
 const write = (file: string, content: string) => writeFileSync(join(ROOT, file), content);
 
@@ -20,10 +20,6 @@ for (const page of ["docs/configuration.md", "docs/component.md"].filter(exists)
   write(page, text);
 }
 write("settings/stack.schema.json", stackSchema());
-if (exists("pipeline")) {
-  const { pipelineEntries } = require("../pipeline/config");
-  write("pipeline/stack.schema.json", stackFileSchema(pipelineEntries, ["PipelineSettings"]));
-}
 
 /** Returns a table of the properties of interfaces, without a column that is empty: outputs have no defaults. */
 function tableOf(interfaces: string[]): string {

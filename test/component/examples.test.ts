@@ -13,13 +13,12 @@ import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloud
 import { accessEntries } from "../../settings/access";
 import { codeIn, ROOT, read } from "../support/project";
 
-const [TYPESCRIPT, PYTHON, YAML, KIND, EXISTING] = [
+const [TYPESCRIPT, PYTHON, KIND, EXISTING] = [
   "typescript/index.ts",
   "python/__main__.py",
-  "yaml/Pulumi.yaml",
   "kind/Pulumi.yaml",
   "existing-cluster/Pulumi.yaml",
-].map((file) => read(`examples/component/${file}`)) as [string, string, string, string, string];
+].map((file) => read(`examples/component/${file}`)) as [string, string, string, string];
 
 const FLEET = read("examples/fleet/cluster/Main.yaml");
 const STAGES = ["dev", "prod"];
@@ -43,12 +42,10 @@ test("the package has the newest version of the changelog, which every page and 
   assert.deepEqual([...new Set(named)], [`/component@${reference}`]);
 });
 
-test("the programs in YAML have valid arguments", () => {
-  for (const program of [YAML, KIND]) {
-    const { type, properties } = parse(program).resources.access;
-    assert.equal(type, "eks-pulumi-oidc:PulumiCloudAccess");
-    assertValid(properties);
-  }
+test("the program for kind has valid arguments", () => {
+  const { type, properties } = parse(KIND).resources.access;
+  assert.equal(type, "eks-pulumi-oidc:PulumiCloudAccess");
+  assertValid(properties);
 });
 
 test("the program for an existing cluster has valid arguments, with the list of its stack file", () => {
@@ -143,7 +140,7 @@ test("the pipeline of a fleet has each cluster in the file of its AWS account", 
 
 test("the programs in YAML have the version of each provider that this project is tested with", () => {
   const { dependencies } = JSON.parse(read("package.json"));
-  for (const program of [YAML, KIND, EXISTING, FLEET]) {
+  for (const program of [KIND, EXISTING, FLEET]) {
     const { variables = {}, resources } = parse(program);
     const used: { name: string; version?: string }[] = [
       ...Object.values<{ "fn::invoke": { function: string; options?: object } }>(variables).map((it) => {
@@ -160,7 +157,7 @@ test("the programs in YAML have the version of each provider that this project i
 });
 
 test("the programs identify their cluster by its issuer, so that a renewed endpoint replaces nothing", () => {
-  for (const program of [TYPESCRIPT, PYTHON, YAML, KIND, EXISTING]) {
+  for (const program of [TYPESCRIPT, PYTHON, KIND, EXISTING]) {
     const [, identifier = assert.fail()] = /cluster_?identifier[:=] ?([^\s,]+)/i.exec(program) ?? [];
     const [, issuerUrl] = /issuer_?url[:=] ?([^\s,]+)/i.exec(program) ?? [];
     assert.equal(identifier, issuerUrl);
@@ -169,7 +166,7 @@ test("the programs identify their cluster by its issuer, so that a renewed endpo
 
 test("no variable makes a program adopt objects that exist", () => {
   const others = ["aks", "gke"].map((name) => read(`examples/component/${name}/index.ts`));
-  for (const program of [TYPESCRIPT, PYTHON, YAML, KIND, EXISTING, ...others]) {
+  for (const program of [TYPESCRIPT, PYTHON, KIND, EXISTING, ...others]) {
     assert.match(program, /upsert_?existing_?objects[:=] ?false/i);
   }
 });

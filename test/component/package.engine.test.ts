@@ -394,19 +394,23 @@ function atEndOf(screen: string): string {
   return screen.split("Diagnostics:")[1] ?? assert.fail(screen);
 }
 
-/** Returns the program of examples/component/yaml without AWS, and with these changes of its arguments. */
+/** Returns a program in YAML without AWS, with these changes of the arguments of its component. */
 function programInYaml({ issuer, pulumiCloud }: Simulation, changes: object): string {
-  const { type, options, properties } = parse(read("examples/component/yaml/Pulumi.yaml")).resources.access;
-  const { organization: _, oidcProviderArn, permissionsBoundaryArn, ...others } = properties;
-  others.serviceAccounts[0].awsRole = "none";
+  const serviceAccounts = [
+    { namespace: "team-a", name: "deployer", tokenType: "team", teamName: "team-a" },
+    { namespace: "team-a", name: "app", tokenType: "team", teamName: "team-a" },
+  ];
   const place = { organization: "acme", issuerUrl: issuer.url, pulumiApiUrl: pulumiCloud.apiUrl };
-  const args = { ...others, ...place, ...changes };
-  const access = { type, properties: args, options: { providers: options.providers } };
+  const example = parse(read("examples/component/existing-cluster/Pulumi.yaml")).resources.access;
+  const access = {
+    ...example,
+    properties: { issuerName: "eks-prod", serviceAccounts, ...place, ...changes },
+  };
   const provider = { type: "pulumi:providers:kubernetes", properties: { kubeconfig: "{}" } };
   return stringify({
     name: "platform",
     runtime: "yaml",
-    resources: { "kubernetes-provider": provider, access },
+    resources: { kubernetes: provider, access },
   });
 }
 

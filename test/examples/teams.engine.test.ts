@@ -1,68 +1,14 @@
-// The programs of examples/fleet/teams and examples/fleet/teams-table on Pulumi's engine.
+// The program of examples/fleet/teams on Pulumi's engine.
 
 import assert from "node:assert/strict";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { succeeded } from "../support/engineOutcome";
+import { failed, succeeded } from "../support/engineOutcome";
 import { linkPackages, read } from "../support/project";
 import { serveProvider } from "../support/provider";
 import { missingCli, openCli } from "../support/pulumiCli";
 import { CREATOR, startTeams } from "../support/teams";
-
-const string = { type: "string" };
-const ofTeam = { organization: string, team: string, project: string };
-/** As in provider/cmd/pulumi-resource-pulumiservice/schema.json of pulumi/pulumi-pulumiservice. */
-const RESOURCES = {
-  Team: {
-    inputProperties: {
-      ...{ organizationName: string, teamType: string, name: string },
-      members: { type: "array", items: string },
-    },
-    requiredInputs: ["organizationName", "teamType"],
-  },
-  TeamStackPermission: {
-    inputProperties: { ...ofTeam, stack: string, permission: { type: "integer" } },
-    requiredInputs: ["organization", "project", "stack", "team", "permission"],
-  },
-  TeamEnvironmentPermission: {
-    inputProperties: { ...ofTeam, environment: string, permission: string },
-    requiredInputs: ["organization", "team", "environment", "permission"],
-  },
-  OrganizationRole: {
-    inputProperties: {
-      ...{ organizationName: string, name: string, description: string },
-      permissions: { type: "object", additionalProperties: { $ref: "pulumi.json#/Any" } },
-    },
-    requiredInputs: ["organizationName", "name", "permissions"],
-    properties: { name: string, roleId: string },
-  },
-};
-const FUNCTIONS = {
-  getEnvironment: {
-    inputs: { organizationName: string, projectName: string, name: string },
-    outputs: { environmentId: string },
-  },
-  buildEnvironmentScopedPermissions: {
-    inputs: { environmentId: string, permissions: { type: "array", items: string } },
-    outputs: { permissions: { type: "object", additionalProperties: { $ref: "pulumi.json#/Any" } } },
-  },
-};
-const SCHEMA = {
-  name: "pulumiservice",
-  version: "1000.0.0",
-  resources: Object.fromEntries(
-    Object.entries(RESOURCES).map(([type, resource]) => {
-      return [`pulumiservice:index:${type}`, { properties: resource.inputProperties, ...resource }];
-    }),
-  ),
-  functions: Object.fromEntries(
-    Object.entries(FUNCTIONS).map(([name, { inputs, outputs }]) => {
-      const ofFunction = { inputs: { properties: inputs }, outputs: { properties: outputs } };
-      return [`pulumiservice:index:${name}`, ofFunction];
-    }),
-  ),
-};
 
 let teams = startTeams();
 /** A process can serve providers only once. */
@@ -71,7 +17,7 @@ let served: Promise<string> | undefined;
 /** Creates a project with these files, and a stack of it, in an organization without teams. */
 async function newStack(t: TestContext, files: Record<string, string>) {
   teams = startTeams();
-  served ??= serveProvider(() => teams, SCHEMA);
+  served ??= serveProvider(() => teams);
   const cli = openCli(await served);
   t.after(cli.remove);
   const directory = join(cli.directory, "teams");
@@ -85,44 +31,21 @@ async function newStack(t: TestContext, files: Record<string, string>) {
   return { write, pulumi, up };
 }
 
-test("examples/fleet/teams creates teams that a second update leaves as they are, and later ones change to what it says", {
-  skip: missingCli,
-}, async (t) => {
-  const program = read("examples/fleet/teams/Pulumi.yaml").replaceAll("my-login", CREATOR);
-  const { write, pulumi, up } = await newStack(t, { "Pulumi.yaml": program });
-  succeeded(await up());
-  // A state in files has no organization.
-  const role =
-    "organization role external-secrets-shop-prod: environment shop/prod environment:read environment:open";
-  const created = [role, ...["dev", "prod"].flatMap((stage) => teamOf("team-a", "app", stage))];
-  assert.deepEqual(teams.existing().toSorted(), created.toSorted());
-  assert.deepEqual(teams.membersOf("organization/team-a-dev"), [CREATOR]);
-  succeeded(await up("--expect-no-changes"));
-  succeeded(await up("--refresh", "--expect-no-changes"));
+const FILES = ["Pulumi.yaml", "package.json", "index.ts"];
+const PROGRAM = read("examples/fleet/teams/index.ts").replaceAll("my-login", CREATOR);
 
-  teams.addMember("organization/team-a-dev", "bob");
-  succeeded(await up("--refresh"));
-  assert.deepEqual(teams.membersOf("organization/team-a-dev"), [CREATOR]);
-  assert.deepEqual(teams.existing().toSorted(), created.toSorted());
-
-  await write("Pulumi.yaml", program.replaceAll("permission: 102", "permission: 101"));
-  succeeded(await up());
-  const changed = created.map((it) => it.replace("102", "101"));
-  assert.deepEqual(teams.existing().toSorted(), changed.toSorted());
-
-  succeeded(await pulumi("destroy", "--yes"));
-  assert.deepEqual(teams.existing(), []);
+const filesOf = (program: string) => ({
+  ...Object.fromEntries(FILES.map((name) => [name, read(`examples/fleet/teams/${name}`)])),
+  "index.ts": program,
 });
 
-test("examples/fleet/teams-table creates a team for each workload and stage, with the members of the stage", {
+test("examples/fleet/teams creates a team for each line, with the members of its stage, and keeps it so", {
   skip: missingCli,
 }, async (t) => {
-  const names = ["Pulumi.yaml", "package.json", "index.ts"];
-  const files = names.map((name) => [name, read(`examples/fleet/teams-table/${name}`)] as const);
-  const program = read("examples/fleet/teams-table/index.ts").replaceAll("my-login", CREATOR);
-  const ofProd = program.replace(`prod: ["${CREATOR}"]`, `prod: ["${CREATOR}", "bob"]`);
-  const { pulumi, up } = await newStack(t, { ...Object.fromEntries(files), "index.ts": ofProd });
+  const program = PROGRAM.replace(`prod: ["${CREATOR}"]`, `prod: ["${CREATOR}", "bob"]`);
+  const { write, pulumi, up } = await newStack(t, filesOf(program));
   succeeded(await up());
+  // A state in files has no organization.
   const created = ["dev", "prod"].flatMap((stage) => [
     ...teamOf("team-a", "app", stage),
     ...teamOf("team-b", "shop", stage),
@@ -131,7 +54,43 @@ test("examples/fleet/teams-table creates a team for each workload and stage, wit
   assert.deepEqual(teams.membersOf("organization/team-b-dev"), [CREATOR]);
   assert.deepEqual(teams.membersOf("organization/team-b-prod"), [CREATOR, "bob"]);
   succeeded(await up("--refresh", "--expect-no-changes"));
+
+  teams.addMember("organization/team-a-dev", "eve");
+  succeeded(await up("--refresh"));
+  assert.deepEqual(teams.membersOf("organization/team-a-dev"), [CREATOR]);
+
+  await write("index.ts", program.replace("TeamStackPermissionScope.Edit", "TeamStackPermissionScope.Read"));
+  succeeded(await up());
+  const changed = created.map((it) => it.replace("102", "101"));
+  assert.deepEqual(teams.existing().toSorted(), changed.toSorted());
+
   succeeded(await pulumi("destroy", "--yes"));
+  assert.deepEqual(teams.existing(), []);
+});
+
+test("examples/fleet/teams creates a role for External Secrets if the table has an environment, and prints its ID", {
+  skip: missingCli,
+}, async (t) => {
+  const program = PROGRAM.replace('// { project: "shop"', '{ project: "shop"');
+  const { pulumi, up } = await newStack(t, filesOf(program));
+  succeeded(await up());
+  const role =
+    "organization role external-secrets-shop-prod: environment shop/prod environment:read environment:open";
+  assert.ok(teams.existing().includes(role), teams.existing().join());
+  const { stdout } = succeeded(await pulumi("stack", "output", "--json"));
+  assert.deepEqual(JSON.parse(stdout), { externalSecretsRoles: { "shop/prod": "role-1" } });
+  succeeded(await up("--expect-no-changes"));
+});
+
+test("examples/fleet/teams creates nothing if a name is a pattern, or is there twice", {
+  skip: missingCli,
+}, async (t) => {
+  const program = PROGRAM.replaceAll('team: "team-b"', 'team: "team-a"').replace(
+    '"team-a", stage',
+    '"*", stage',
+  );
+  const { pulumi } = await newStack(t, filesOf(program));
+  assert.match(failed(await pulumi("preview"), /Invalid names of teams: /), /\*-dev, team-a-prod\. /);
   assert.deepEqual(teams.existing(), []);
 });
 

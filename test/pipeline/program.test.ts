@@ -2,9 +2,6 @@
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import tls from "node:tls";
-import Ajv from "ajv";
-import { parse } from "yaml";
 import { teamName } from "../../pipeline/pulumiCloud";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { type Program, runProgram } from "../../simulator/runProgram";
@@ -242,22 +239,10 @@ test("everything that is missing is reported at once, and nothing is created", a
   );
 });
 
-test("editors find the schema, which accepts the stack's file", () => {
-  const text = read("pipeline/Pulumi.github.yaml");
-  assert.match(text, /^# yaml-language-server: \$schema=stack\.schema\.json\n/);
-  const schema = JSON.parse(read("pipeline/stack.schema.json"));
-  const ajv = new Ajv({ strictTypes: false });
-  assert.ok(ajv.validate(schema, parse(text)), ajv.errorsText());
-});
-
 /** Returns a pipeline, with changes to its settings. */
 function newPipeline(t: TestContext, settings: Record<string, unknown> = {}, encrypted: string[] = []) {
   // Of a mock that is mocked again, only the first one would be restored.
   t.mock.restoreAll();
-  // pipeline.engine.test.ts reads the certificate of GitHub's issuer.
-  t.mock.method(tls, "connect", () => {
-    throw new Error("no connection");
-  });
   const cloud = startPipelineCloud();
   for (const region of ["us-gov-west-1", "us-gov-east-1"]) cloud.clusters.set(`${region} my-cluster`, "API");
   const options = {

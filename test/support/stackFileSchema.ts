@@ -1,4 +1,4 @@
-// The JSON Schemas of stack files, for editors: what the schema of each setting checks by itself, with the descriptions of the
+// The JSON Schema of stack files, for editors: what the schema of each setting checks by itself, with the descriptions of the
 // interfaces. The program checks the rest.
 
 import { toJsonSchema } from "@valibot/to-json-schema";
@@ -14,14 +14,10 @@ interface Schema {
   [keyword: string]: unknown;
 }
 
-/** Returns the schema of the stack's own file as JSON. */
+/** Returns the schema of a stack file as JSON. */
 export function stackSchema(): string {
-  return stackFileSchema({ ...clusterEntries, ...accessEntries }, ["ClusterSettings", "AccessSettings"]);
-}
-
-/** Returns the schema of a stack file as JSON, for settings that these interfaces declare. */
-export function stackFileSchema(entries: v.ObjectEntries, interfaces: string[]): string {
-  const converted = toJsonSchema(v.object(entries), { typeMode: "output", errorMode: "ignore" });
+  const entries = v.object({ ...clusterEntries, ...accessEntries });
+  const converted = toJsonSchema(entries, { typeMode: "output", errorMode: "ignore" });
   const { $schema, properties }: Schema = JSON.parse(
     JSON.stringify(converted, (key, value) => {
       // Editors would insert every default. The descriptions have them.
@@ -32,7 +28,8 @@ export function stackFileSchema(entries: v.ObjectEntries, interfaces: string[]):
     }),
   );
   // A name with a colon is that of another package, or has the name of the project in front.
-  const config = { ...described({ properties }, interfaces), patternProperties: { ":": {} } };
+  const settings = described({ properties }, ["ClusterSettings", "AccessSettings"]);
+  const config = { ...settings, patternProperties: { ":": {} } };
   return JSON.stringify({ $schema, properties: { config } }, null, 2);
 }
 

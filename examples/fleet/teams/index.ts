@@ -1,0 +1,114 @@
+// The teams of a Pulumi organization, and what each may do. They belong to the organization and not to a cluster, so this program
+// has one stack, in that organization. Deploy it before the access stacks, whose entries name these teams.
+//
+// - Members: Pulumi Cloud adds the user who creates a team, so list yourself in each stage, or each preview shows a change.
+//   Members that someone adds in Pulumi Cloud are taken out by the next `pulumi up --refresh`: list them here instead.
+// - Permissions: a stack and an environment must exist before a team gets a permission on it.
+// - `pulumi destroy` deletes the teams and the role. Their service accounts are then denied.
+//
+// Pulumi calls these two kinds of permissions superseded by roles. Teams can have those only where the organization has custom
+// roles; permissions work wherever there are teams.
+
+import * as pulumi from "@pulumi/pulumi";
+import * as pulumiservice from "@pulumi/pulumiservice";
+
+/** Who can do what the teams of a stage may: who deploys, and everyone else who needs these stacks. */
+const MEMBERS = {
+  dev: ["my-login"], // EDIT
+  prod: ["my-login"], // EDIT
+};
+
+interface Workload {
+  /** The name of the team without its stage. */
+  team: string;
+  /** The name of a stack and of an environment of the project, and the end of the team's name. */
+  stage: keyof typeof MEMBERS;
+  project: string;
+}
+
+/**
+ * A line for each workload and stage. Its team may update the stack, and open the environment, of that stage. So a token of one
+ * stage cannot use the other one, apart from what your organization grants every member.
+ */
+const WORKLOADS: Workload[] = [
+  { team: "team-a", stage: "dev", project: "app" }, // EDIT
+  { team: "team-a", stage: "prod", project: "app" }, // EDIT
+  { team: "team-b", stage: "dev", project: "shop" }, // EDIT
+  { team: "team-b", stage: "prod", project: "shop" }, // EDIT
+];
+
+/**
+ * The environments that External Secrets reads, each by a token with a role of its own. The entry of its service account has the ID
+ * of the role, `tokenType: organization`, and nothing else of the organization. Requires an organization with custom roles.
+ */
+const EXTERNAL_SECRETS: { project: string; environment: string }[] = [
+  // { project: "shop", environment: "prod" }, // EDIT
+];
+
+const organization = pulumi.getOrganization();
+
+const teams = WORKLOADS.map(({ team, stage }) => `${team}-${stage}`);
+// An allow policy reads some other characters as patterns. Pulumi Cloud does not distinguish names by their case.
+const invalid = teams.filter(
+  (name, index) => !/^[a-z0-9-]{1,100}$/.test(name) || teams.indexOf(name) !== index,
+);
+if (invalid.length > 0) {
+  throw new pulumi.RunError(
+    `Invalid names of teams: ${invalid.join(", ")}. Use lowercase letters, digits, and hyphens, and each name once.`,
+  );
+}
+
+for (const { team, stage, project } of WORKLOADS) {
+  const name = `${team}-${stage}`;
+  const created = new pulumiservice.Team(name, {
+    organizationName: organization,
+    teamType: "pulumi",
+    name,
+    members: MEMBERS[stage],
+  });
+  new pulumiservice.TeamStackPermission(
+    name,
+    {
+      organization,
+      team: name,
+      project,
+      stack: stage,
+      permission: pulumiservice.TeamStackPermissionScope.Edit,
+    },
+    // Both permissions have the same ID, so deleting the old one last would revoke the new one.
+    { dependsOn: created, deleteBeforeReplace: true },
+  );
+  new pulumiservice.TeamEnvironmentPermission(
+    name,
+    {
+      organization,
+      team: name,
+      project,
+      environment: stage,
+      permission: pulumiservice.EnvironmentPermission.Open,
+    },
+    { dependsOn: created },
+  );
+}
+
+/** The IDs of the roles, for `organizationRoleId`. A replaced role has another one. */
+export const externalSecretsRoles = Object.fromEntries(
+  EXTERNAL_SECRETS.map(({ project, environment }) => {
+    const { environmentId } = pulumiservice.getEnvironmentOutput({
+      organizationName: organization,
+      projectName: project,
+      name: environment,
+    });
+    const { permissions } = pulumiservice.buildEnvironmentScopedPermissionsOutput({
+      environmentId,
+      permissions: ["environment:read", "environment:open"],
+    });
+    // It says all that a token with it may do.
+    const role = new pulumiservice.OrganizationRole(`external-secrets-${project}-${environment}`, {
+      organizationName: organization,
+      name: `external-secrets-${project}-${environment}`,
+      permissions,
+    });
+    return [`${project}/${environment}`, role.roleId];
+  }),
+);
