@@ -381,10 +381,11 @@ for tick in {1..100}; do echo $tick >>'${ticks}'; sleep 0.1; done`;
 
 test("imports go down only: simulator, access check, program", () => {
   for (const [room, allowed] of Object.entries({
-    ".": /^(?!simulator|accessCheck)/,
-    settings: /^(?!simulator|accessCheck)/,
+    ".": /^(?!simulator|accessCheck|policy)/,
+    settings: /^(?!simulator|accessCheck|policy)/,
     // What grants nothing by itself, as plain data.
     accessCheck: /^(accessCheck|kubernetes)\//,
+    policy: /^(policy|kubernetes)\/|^sources$/,
     simulator: /^(simulator|accessCheck)\/|^index$/,
     // They share nothing with what they test.
     "simulator/emulators": /^simulator\/emulators\//,
