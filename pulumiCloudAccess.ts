@@ -31,6 +31,7 @@ import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
 import { messageOf, type Problem } from "./settings/problems";
 import { userError } from "./settings/userError";
 import { check, type Incomplete } from "./settings/validation";
+import { SOURCES } from "./sources";
 import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 
 /**
@@ -54,7 +55,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
     // JavaScript lets a program leave out the arguments.
     const access = checkArguments(name, { ...args }, options);
-    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, access, options);
+    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, { ...access, sources: SOURCES }, options);
     for (const warning of accountWarnings(access)) void pulumi.log.warn(warning, this);
 
     // The component stays where it was deployed, for which everything else waits.

@@ -67,7 +67,7 @@ export interface Deviation extends Difference {
 
 const SETTINGS = wordsOf(`
   organization issuerName issuerUrl oidcProviderArn clusterArn serviceAccounts createNamespaces image jobPodSpec
-  maxExpirationSeconds audienceRule permissionsBoundaryArn rolePath pulumiApiUrl`);
+  maxExpirationSeconds audienceRule permissionsBoundaryArn rolePath pulumiApiUrl sources`);
 
 const ENTRY_SETTINGS = wordsOf(`
   namespace name tokenType userLogin teamName runnerId runnerName organizationRoleId organizationAdmin tokenExpirationSeconds tokenAudience

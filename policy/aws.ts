@@ -1,0 +1,237 @@
+// The rules about AWS: which role the pods of a service account get, who else can assume it, and what it may do.
+
+import { type Account, idOf, type Resource, type Settings } from "./program";
+import { compare, type ResourceRule, type StackRule } from "./rule";
+import {
+  at,
+  type Fields,
+  fieldsOf,
+  isUnknown,
+  listOf,
+  stringsOf,
+  textOf,
+  UNKNOWN,
+  type Value,
+} from "./values";
+
+export const ROLE = "aws:iam/role:Role";
+export const ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
+export const ASSOCIATION = "aws:eks/podIdentityAssociation:PodIdentityAssociation";
+const SERVICE_ACCOUNT = "kubernetes:core/v1:ServiceAccount";
+
+/** The annotation by which the EKS webhook gives pods a role. */
+export const ROLE_ANNOTATION = "eks.amazonaws.com/role-arn";
+
+export const trustPolicies: ResourceRule = {
+  name: "trust-policies",
+  description:
+    "The role of a service account can be assumed by its pods only, and any other role that trusts the cluster's issuer names one subject and the audience.",
+  level: "mandatory",
+  checkResource({ type, inputs, settings, account, program }, report) {
+    if (type !== ROLE) return;
+    const document = documentOf(inputs.assumeRolePolicy);
+    if (settings && account) {
+      compare(report, `The trust policy of ${idOf(account)}`, document, trustPolicy(settings, account));
+      return;
+    }
+    const trusted = program.components.map(({ settings }) => settings.oidcProviderArn);
+    reportOpenStatements(document, (providerArn) => trusted.includes(providerArn), report);
+  },
+};
+
+export const otherTrustPolicies: StackRule = {
+  name: "other-trust-policies",
+  description: "A role that trusts any other OIDC provider names one subject and the audience.",
+  level: "advisory",
+  // Which providers are those of components is known once all of them are.
+  checkStack({ resources, components }, report) {
+    const trusted = components.map(({ settings }) => settings.oidcProviderArn);
+    for (const resource of resources) {
+      if (resource.type !== ROLE || resource.component) continue;
+      const isOther = (providerArn: string) => !trusted.includes(providerArn);
+      reportOpenStatements(documentOf(resource.inputs.assumeRolePolicy), isOther, (message) =>
+        report(message, resource),
+      );
+    }
+  },
+};
+
+/** Reports each statement that lets some OIDC providers assume a role without one subject and the audience. */
+function reportOpenStatements(
+  document: Value | undefined,
+  isConcerned: (providerArn: string) => boolean,
+  report: (message: string) => void,
+): void {
+  for (const statement of [at(document, "Statement") ?? []].flat()) {
+    const providers = stringsOf(at(statement, "Principal", "Federated")).filter((it) =>
+      it.includes(":oidc-provider/"),
+    );
+    if (at(statement, "Effect") !== "Allow" || !providers.some(isConcerned)) continue;
+    const required = Object.entries(fieldsOf(at(statement, "Condition", "StringEquals")));
+    for (const claim of ["sub", "aud"]) {
+      const isRequired = required.some(
+        ([key, value]) => key.endsWith(`:${claim}`) && typeof value === "string",
+      );
+      if (!isRequired) report(`Its trust policy does not require one value of ":${claim}" by StringEquals.`);
+    }
+  }
+}
+
+/** Returns a policy document, which a program writes as JSON or as an object. */
+function documentOf(value: Value | undefined): Value | undefined {
+  if (typeof value !== "string" || isUnknown(value)) return value;
+  try {
+    return JSON.parse(value);
+  } catch {
+    return value;
+  }
+}
+
+/** The trust policy of the role of a service account; unknown if the cluster is. */
+export function trustPolicy(settings: Settings, account: Account): Value {
+  return account.awsRole === "irsa" ? irsa(settings, account) : podIdentity(settings, account);
+}
+
+/** https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html */
+function irsa({ issuerUrl, oidcProviderArn }: Settings, { namespace, name }: Account): Value {
+  if (isUnknown(issuerUrl) || isUnknown(oidcProviderArn)) return UNKNOWN;
+  const issuer = issuerUrl.replace("https://", "");
+  return allowing({ Federated: oidcProviderArn }, "sts:AssumeRoleWithWebIdentity", {
+    [`${issuer}:sub`]: `system:serviceaccount:${namespace}:${name}`,
+    [`${issuer}:aud`]: "sts.amazonaws.com",
+  });
+}
+
+/** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html */
+function podIdentity({ clusterArn }: Settings, { namespace, name }: Account): Value {
+  if (isUnknown(clusterArn)) return UNKNOWN;
+  return allowing({ Service: "pods.eks.amazonaws.com" }, ["sts:AssumeRole", "sts:TagSession"], {
+    "aws:RequestTag/eks-cluster-arn": clusterArn,
+    "aws:RequestTag/kubernetes-namespace": namespace,
+    "aws:RequestTag/kubernetes-service-account": name,
+  });
+}
+
+function allowing(Principal: Fields, Action: Value, equal: Fields): Fields {
+  const statement = { Effect: "Allow", Principal, Action, Condition: { StringEquals: equal } };
+  return { Version: "2012-10-17", Statement: [statement] };
+}
+
+export const rolePermissions: ResourceRule = {
+  name: "role-permissions",
+  description:
+    "The role of a service account has the policies of its entry, the permissions boundary of the settings, and no other policy.",
+  level: "mandatory",
+  checkResource({ type, inputs, settings, account, ownName = "" }, report) {
+    if (!settings || !account) return;
+    const what = `The role of ${idOf(account)}`;
+    if (type === ROLE) {
+      const boundary = settings.permissionsBoundaryArn;
+      compare(report, `${what}: permissionsBoundary`, inputs.permissionsBoundary, boundary);
+      compare(report, `${what}: inlinePolicies`, inputs.inlinePolicies, undefined);
+      compare(report, `${what}: managedPolicyArns`, inputs.managedPolicyArns, undefined);
+    }
+    if (type === ATTACHMENT) {
+      // Its name ends with the policy: the rule nothing-else finds one that is not in the entry.
+      const policyArn = ownName.slice(`${account.namespace}.${account.name}.`.length);
+      compare(report, `${what}: policyArn`, inputs.policyArn, policyArn);
+    }
+  },
+};
+
+export const associations: ResourceRule = {
+  name: "associations",
+  description: "An association for EKS Pod Identity is for the cluster and the service account of its entry.",
+  level: "mandatory",
+  checkResource({ type, inputs, settings, account }, report) {
+    if (type !== ASSOCIATION || !settings || !account) return;
+    const { clusterArn = "" } = settings;
+    // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
+    const [, region, clusterName] = /^arn:[^:]*:eks:([^:]*):[^:]*:cluster\/(.*)$/.exec(clusterArn) ?? [];
+    const what = `The association of ${idOf(account)}`;
+    compare(report, `${what}: region`, inputs.region, isUnknown(clusterArn) ? UNKNOWN : region);
+    compare(
+      report,
+      `${what}: clusterName`,
+      inputs.clusterName,
+      isUnknown(clusterArn) ? UNKNOWN : clusterName,
+    );
+    compare(report, `${what}: namespace`, inputs.namespace, account.namespace);
+    compare(report, `${what}: serviceAccount`, inputs.serviceAccount, account.name);
+    compare(report, `${what}: targetRoleArn`, inputs.targetRoleArn, undefined);
+  },
+};
+
+export const ownRoles: StackRule = {
+  name: "own-roles",
+  description: "The policies and the pods of a service account use the role of its own entry.",
+  level: "mandatory",
+  // The name and the ARN of a role are outputs, which no rule about a resource receives.
+  checkStack({ resources }, report) {
+    for (const resource of resources) {
+      const { account, component, propertyDependencies = {} } = resource;
+      const use = useOfRole(resource);
+      if (!account || use?.value === undefined) continue;
+      const role = resources.find(
+        (it) => it.type === ROLE && it.component?.urn === component?.urn && it.ownName === idInName(account),
+      );
+      const sources = propertyDependencies[use.input] ?? [];
+      const isOwn = isUnknown(use.value)
+        ? sources.length > 0 && sources.every((urn) => urn === role?.urn)
+        : use.value === role?.outputs?.[use.output];
+      if (isOwn) continue;
+      const found = isUnknown(use.value)
+        ? `that of ${sources.join(", ") || "no resource"}`
+        : textOf(use.value);
+      report(`It does not use the role of ${idOf(account)}, but ${found}.`, resource);
+    }
+  },
+};
+
+/** Returns how the name of a resource says which service account it belongs to. */
+function idInName({ namespace, name }: Account): string {
+  return `${namespace}.${name}`;
+}
+
+/** Returns which output of a role a resource uses, and by which input. */
+function useOfRole({ type, inputs }: Resource) {
+  switch (type) {
+    case ATTACHMENT:
+      return { input: "role", value: inputs.role, output: "name" };
+    case ASSOCIATION:
+      return { input: "roleArn", value: inputs.roleArn, output: "arn" };
+    case SERVICE_ACCOUNT:
+      return {
+        input: "metadata",
+        value: at(inputs, "metadata", "annotations", ROLE_ANNOTATION),
+        output: "arn",
+      };
+    default:
+      return undefined;
+  }
+}
+
+/** The resources by which a program attaches a policy to a role. */
+const POLICIES_OF_ROLES = /^aws:iam\/(rolePolicy\w*|policyAttachment):/;
+
+export const otherRolePolicies: StackRule = {
+  name: "other-role-policies",
+  description: "The program attaches no further policy to the role of a service account.",
+  level: "advisory",
+  // The name of a role is an output.
+  checkStack({ resources }, report) {
+    const roles = resources.filter((it) => it.type === ROLE && it.account);
+    for (const resource of resources) {
+      const { type, inputs, component, propertyDependencies = {} } = resource;
+      if (component || !POLICIES_OF_ROLES.test(type)) continue;
+      const names = [inputs.role, inputs.roleName, ...listOf(inputs.roles)];
+      const sources = ["role", "roleName", "roles"].flatMap((it) => propertyDependencies[it] ?? []);
+      const accounts = roles
+        .filter((role) => sources.includes(role.urn) || names.includes(role.outputs?.name ?? UNKNOWN))
+        .flatMap((role) => (role.account ? [idOf(role.account)] : []));
+      if (accounts.length === 0) continue;
+      const policy = inputs.policyArn ?? inputs.policyArns ?? documentOf(inputs.policy);
+      report(`${accounts.join(" and ")} can also do what ${textOf(policy)} allows.`, resource);
+    }
+  },
+};

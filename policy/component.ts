@@ -1,0 +1,126 @@
+// The rules about a component as a whole: whether this pack can judge it, what it consists of, and which providers it uses.
+
+import { VOLUME_NAME } from "../kubernetes/tokenVolume";
+import { SOURCES } from "../sources";
+import { ASSOCIATION, ATTACHMENT, ROLE } from "./aws";
+import {
+  ADMISSION_BINDING,
+  ADMISSION_POLICY,
+  CONFIG_MAP,
+  JOB,
+  NAMESPACE,
+  SERVICE_ACCOUNT,
+} from "./kubernetes";
+import { type Account, COMPONENT, type Settings } from "./program";
+import { ISSUER } from "./pulumiCloud";
+import { compare, type ResourceRule } from "./rule";
+import { textOf } from "./values";
+
+export const sameVersion: ResourceRule = {
+  name: "same-version",
+  description: "A component is of the version of this pack, which compares nothing else of another one.",
+  level: "mandatory",
+  checkResource({ type, inputs, component }, report) {
+    if (type === COMPONENT && inputs.sources !== SOURCES) {
+      report(
+        `Its source files are ${textOf(inputs.sources)}, and those of this pack are "${SOURCES}", so nothing of it was ` +
+          "compared. Use the pack of the commit that the component is from: `git checkout COMMIT` and `npm ci` in the " +
+          "pack's clone. For a state, it is the commit that was deployed last.",
+      );
+    }
+    if (component && Object.keys(component.settings).length === 0) {
+      report(
+        `${component.name} has no inputs, so nothing of it was compared. Unset PULUMI_NODEJS_SKIP_COMPONENT_INPUTS.`,
+      );
+    }
+  },
+};
+
+const PULUMI_CLOUD = "pulumi:providers:pulumiservice";
+const WORKLOAD_IDENTITY = "eks-pulumi-oidc:index:WorkloadIdentity";
+
+/** The resources that a component has once: their names without that of the component. */
+function ofComponent({ createNamespaces, serviceAccounts }: Settings): Record<string, string[]> {
+  const isInjecting = serviceAccounts.some(({ injectToken }) => injectToken);
+  const injection = isInjecting ? ["inject-token"] : [];
+  return {
+    "pulumi:index:Stash": ["oidc-issuer.url", "oidc-issuer.place"],
+    [PULUMI_CLOUD]: ["oidc-issuer"],
+    [ISSUER]: ["oidc-issuer"],
+    [NAMESPACE]: createNamespaces,
+    [ADMISSION_POLICY]: injection,
+    [ADMISSION_BINDING]: injection,
+  };
+}
+
+/** The resources of a service account. */
+function ofAccount(account: Account): Record<string, string[]> {
+  const own = `${account.namespace}.${account.name}`;
+  return {
+    [WORKLOAD_IDENTITY]: [own],
+    [CONFIG_MAP]: [`${own}.${VOLUME_NAME}`],
+    [JOB]: account.runJob ? [own] : [],
+    [SERVICE_ACCOUNT]: account.createServiceAccount ? [own] : [],
+    [ROLE]: account.awsRole === "none" ? [] : [own],
+    [ATTACHMENT]: account.rolePolicyArns.map((arn) => `${own}.${arn}`),
+    [ASSOCIATION]: account.awsRole === "pod-identity" ? [own] : [],
+  };
+}
+
+export const nothingElse: ResourceRule = {
+  name: "nothing-else",
+  description: "A component contains nothing that none of its settings requires.",
+  level: "mandatory",
+  checkResource({ type, settings, account, ownName = "" }, report) {
+    if (!settings) return;
+    const required = account ? ofAccount(account) : ofComponent(settings);
+    if (!required[type]?.includes(ownName)) report("No setting requires it.");
+  },
+};
+
+/** What a component itself ignores. */
+const IGNORED: Record<string, string[]> = {
+  // A rotated certificate changes nothing.
+  [ISSUER]: ["thumbprints"],
+  // The first value stays.
+  "pulumi:index:Stash": ["input"],
+  // A renamed component keeps its objects.
+  [ADMISSION_POLICY]: ["metadata.name"],
+  [ADMISSION_BINDING]: ["metadata.name"],
+};
+
+export const nothingIgnored: ResourceRule = {
+  name: "nothing-ignored",
+  description: "An update corrects everything in a component: the program ignores no changes of it.",
+  level: "mandatory",
+  checkResource({ type, settings, ignoreChanges }, report) {
+    if (!settings) return;
+    const others = ignoreChanges.filter((it) => !IGNORED[type]?.includes(it));
+    if (others.length > 0) report(`It ignores changes of ${others.join(", ")}.`);
+  },
+};
+
+export const providers: ResourceRule = {
+  name: "providers",
+  description:
+    "A component uses one provider of each package, and its provider of Pulumi Cloud sends the token of the login to the URL of the settings.",
+  level: "mandatory",
+  checkResource({ type, inputs, component, settings, provider, program }, report) {
+    if (!settings || !component) return;
+    if (type === PULUMI_CLOUD && inputs.accessToken !== undefined && inputs.accessToken !== "") {
+      report("It has an accessToken, and sends that instead of the login's.");
+    }
+    if (!provider) return;
+    const first = program.resources.find((it) => {
+      return it.component?.urn === component.urn && it.provider?.type === provider.type;
+    });
+    if (first?.provider && first.provider.urn !== provider.urn) {
+      report(`Its provider is ${provider.urn}, and that of ${first.name} is ${first.provider.urn}.`);
+    }
+    if (provider.type !== PULUMI_CLOUD) return;
+    const { apiUrl, pluginDownloadURL } = provider.inputs;
+    const origin = typeof apiUrl === "string" ? apiUrl.replace(/\/$/, "") : apiUrl;
+    compare(report, "apiUrl of its provider", origin, settings.pulumiApiUrl);
+    compare(report, "pluginDownloadURL of its provider", pluginDownloadURL, undefined);
+  },
+};
