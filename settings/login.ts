@@ -7,7 +7,7 @@ import { DEFAULT_API_URL } from "./names";
 import type { Problem } from "./problems";
 import { stackOrganization } from "./raw";
 
-/** The Pulumi Cloud of an access token, as far as the environment or the CLI says. */
+/** The Pulumi Cloud of the access token, as far as the environment or the CLI says. */
 interface Login {
   /** What says so, such as a variable. */
   source: string;
@@ -25,34 +25,34 @@ interface Login {
  * @param apiUrl the origin that the provider sends requests to.
  */
 export function loginProblems(apiUrl: string): Problem[] {
-  const other = logins().find(
-    ({ url }) => url === undefined || (isPulumiCloud(url) && originOf(url) !== apiUrl),
+  const { source, url, change = "Log in to" } = currentLogin();
+  const problemOf = (reason: string) => [{ path: ["pulumiApiUrl"], value: apiUrl, reason }];
+  if (url === undefined) {
+    return problemOf(
+      `requires a login for it, but ${source}. Set PULUMI_ACCESS_TOKEN to a token of ${apiUrl}`,
+    );
+  }
+  if (!isPulumiCloud(url) || originOf(url) === apiUrl) return [];
+  return problemOf(
+    `is not the Pulumi Cloud of your access token: ${source} is ${originOf(url)}. ` +
+      `${change} ${apiUrl}, or correct pulumiApiUrl`,
   );
-  if (!other) return [];
-  const reason =
-    other.url === undefined
-      ? `requires a login for it, but ${other.source}. Set PULUMI_ACCESS_TOKEN to a token of ${apiUrl}`
-      : `is not the Pulumi Cloud of your access token: ${other.source} is ${originOf(other.url)}. ` +
-        `${other.change ?? "Log in to"} ${apiUrl}, or correct pulumiApiUrl`;
-  return [{ path: ["pulumiApiUrl"], value: apiUrl, reason }];
 }
 
-function logins(): Login[] {
-  const { PULUMI_BACKEND_URL, PULUMI_ACCESS_TOKEN, PULUMI_API } = process.env;
-  const selected = { source: "PULUMI_BACKEND_URL", url: PULUMI_BACKEND_URL ?? "" };
-  if (!PULUMI_ACCESS_TOKEN) return [selected, storedLogin()];
+function currentLogin(): Login {
+  const { PULUMI_API = "", PULUMI_ACCESS_TOKEN, PULUMI_BACKEND_URL = "" } = process.env;
+  // The CLI passes the URL of the current login with its token to programs and providers: pulumi/pulumi at v3.276.0,
+  // pkg/cmd/pulumi/backend/cloud_credentials.go.
+  if (isPulumiCloud(PULUMI_API)) return { source: "the current login (PULUMI_API)", url: PULUMI_API };
 
-  // The CLI passes both the token and the URL of the current login to programs and providers.
-  if (PULUMI_API && isPulumiCloud(PULUMI_API)) {
-    return [selected, { source: "the current login (PULUMI_API)", url: PULUMI_API }];
-  }
-  // An inline program of the Automation API has only the variables of its own process. After `pulumi login URL`, none of them
-  // names the backend that receives the token.
-  if (!PULUMI_BACKEND_URL && stackOrganization() !== undefined) return [storedLogin()];
-  if (PULUMI_BACKEND_URL && isPulumiCloud(PULUMI_BACKEND_URL)) return [selected];
+  // Not with a self-managed backend, and not to an inline program of the Automation API.
+  if (!PULUMI_ACCESS_TOKEN) return storedLogin();
+  if (isPulumiCloud(PULUMI_BACKEND_URL)) return { source: "PULUMI_BACKEND_URL", url: PULUMI_BACKEND_URL };
+  // After `pulumi login URL`, no variable of an inline program names the backend that receives the token.
+  if (!PULUMI_BACKEND_URL && stackOrganization() !== undefined) return storedLogin();
   // A self-managed backend says nothing of the token.
   const source = "with a self-managed backend and without PULUMI_API, the default";
-  return [{ source, url: DEFAULT_API_URL, change: "Set PULUMI_API to" }];
+  return { source, url: DEFAULT_API_URL, change: "Set PULUMI_API to" };
 }
 
 /** https://github.com/pulumi/pulumi/blob/master/sdk/go/common/workspace/creds.go */

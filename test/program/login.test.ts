@@ -40,8 +40,6 @@ const LOGINS: [what: string, variables: object, stored: string, organization: st
   ["a token that the CLI passes for pulumiApiUrl", PASSED(API), OTHER, "acme"],
   ["a token that the CLI passes for another one", PASSED(OTHER), API, "", `(PULUMI_API) is ${OTHER}. `],
   ["a backend that is not the current login", { PULUMI_BACKEND_URL: API }, OTHER, "", `is ${OTHER}. `],
-  ["another backend than the current login", BACKEND, API, "", `PULUMI_BACKEND_URL is ${OTHER}. `],
-  ["another backend beside a token that the CLI passes", { ...PASSED(API), ...BACKEND }, "", "", OTHER],
   ["a token beside another backend", { ...TOKEN, ...BACKEND }, "", "", `is ${OTHER}. ${WAYS_OUT}`],
 ];
 
