@@ -122,6 +122,10 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       await set("createNamespaces", NAMESPACES);
       failed(await up(), /Namespace \(access\.team-a\):.*already exists/s);
       succeeded(await cli.run(directory, "bash", "-ec", IMPORT_NAMESPACE.replace("acme/STACK", "dev")));
+      // The program retains it from the next update on.
+      await set("createNamespaces", ["team-b", "runners"]);
+      failed(await up(), /access\.team-a.*protected/s);
+      await set("createNamespaces", NAMESPACES);
       succeeded(await up());
       assert.deepEqual(simulation.existing().kubernetes, kubernetes);
     });
