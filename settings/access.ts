@@ -10,6 +10,7 @@ import {
   accountEntries,
   accountProblems,
   idOf,
+  LEFT_OUT,
   type ServiceAccount,
   seconds,
   withAccountDefaults,
@@ -102,7 +103,7 @@ function unknownInEntry(key: string): string | undefined {
 }
 
 const serviceAccounts = v.pipe(
-  listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry })),
+  listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry, leftOut: LEFT_OUT })),
   v.minLength(1, "must not be empty. To end all access, run `pulumi destroy`, or remove the component"),
 );
 
