@@ -210,11 +210,16 @@ export function withAccountDefaults(
     ...account,
     tokenExpirationSeconds:
       account.tokenExpirationSeconds ?? Math.min(DEFAULT_EXPIRATION_SECONDS, maxExpirationSeconds),
-    tokenAudience: account.tokenAudience ?? mapInput(organization, (name) => `urn:pulumi:org:${name}`),
+    tokenAudience: account.tokenAudience ?? defaultAudience(organization),
     awsRole: awsRoleOf(account),
     rolePolicyArns: account.rolePolicyArns ?? [],
     command: account.command ?? TOKEN_TYPES[account.tokenType].defaultCommand,
   };
+}
+
+/** Returns the audience of the ID tokens of an entry that does not name one. */
+export function defaultAudience(organization: pulumi.Input<string>): pulumi.Input<string> {
+  return mapInput(organization, (name) => `urn:pulumi:org:${name}`);
 }
 
 /** Returns how the pods of an entry receive a role. An empty list of policies still means a role. */

@@ -288,6 +288,18 @@ const REJECTED: Rejected[] = [
     ],
   },
   {
+    what: "more entries with injectToken than its admission policy can contain",
+    settings: {
+      serviceAccounts: Array.from({ length: 1000 }, (_, index) => {
+        const name = `app-${index}-`.padEnd(63, "a");
+        return { ...ENTRY, namespace: "n".repeat(63), name, injectToken: true };
+      }),
+    },
+    problems: [
+      "serviceAccounts: too many entries have injectToken: its admission policy has an expression of 154002 characters, and the API server accepts 100000. …",
+    ],
+  },
+  {
     what: "a service account that every namespace has",
     entry: { name: "default" },
     problems: [
