@@ -305,7 +305,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const { simulation, pulumi, set, up } = await emptyStack(t, settings, { matchesLists: false });
     failed(
       await up(),
-      /If all claims are right, rules may not match lists such as aud: set audienceRule to false\./,
+      /If no exchange of this access stack was ever granted, rules may not match lists such as aud: set audienceRule to false\./,
     );
     const injected = () => simulation.existing().kubernetes.filter((id) => id.includes("inject-token"));
     assert.deepEqual(injected(), []);
