@@ -25,7 +25,7 @@ import {
   withAccountName,
 } from "./settings/access";
 import { awsRoleOf, idOf } from "./settings/account";
-import { type RoleCluster, roleClusterEntries } from "./settings/cluster";
+import { issuerAudienceProblems, type RoleCluster, roleClusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
 import { messageOf, type Problem } from "./settings/problems";
@@ -154,9 +154,10 @@ function checkArguments(
 
 /** Returns the problems of arguments that are valid by themselves, but not together. */
 function argsRules(args: Incomplete<Access & RoleCluster>): Problem[] {
-  const { serviceAccounts = [], oidcProviderArn, clusterArn } = args;
+  const { serviceAccounts = [], issuerUrl, oidcProviderArn, clusterArn } = args;
   const roles = serviceAccounts.map((account) => account && awsRoleOf(account));
-  const problems = accessRules(args);
+  const audiences = serviceAccounts.map((account) => account?.tokenAudience);
+  const problems = [...accessRules(args), ...issuerAudienceProblems(audiences, issuerUrl)];
   if (roles.includes("irsa") && oidcProviderArn === undefined) {
     const reason = "required, because an awsRole is irsa, the default with rolePolicyArns";
     problems.push({ path: ["oidcProviderArn"], reason });

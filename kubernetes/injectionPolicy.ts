@@ -50,6 +50,16 @@ export function policySpec<Text>(accounts: InjectedAccount[], audiences: Text) {
   };
 }
 
+/** The API server rejects a policy with an expression of more code points: the default of cel-go, parser/options.go. */
+export const EXPRESSION_LIMIT = 100_000;
+
+/** Returns the number of code points of the longest expression in the policy of these accounts. */
+export function longestExpression(accounts: (InjectedAccount & { tokenAudience: string })[]): number {
+  const { matchConditions, variables, mutations } = policySpec(accounts, audiencesById(accounts));
+  const expressions = [...matchConditions, ...variables, ...mutations.map(({ jsonPatch }) => jsonPatch)];
+  return Math.max(...expressions.map(({ expression }) => [...expression].length));
+}
+
 /** Returns the spec of the binding, which lets the policy take effect. */
 export function bindingSpec<Text>(policyName: Text) {
   return { policyName };

@@ -5,11 +5,14 @@
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
+import { EXPRESSION_LIMIT, longestExpression } from "../kubernetes/injectionPolicy";
 import {
   type Account,
   accountEntries,
   accountProblems,
+  defaultAudience,
   idOf,
+  LEFT_OUT,
   type ServiceAccount,
   seconds,
   withAccountDefaults,
@@ -102,7 +105,7 @@ function unknownInEntry(key: string): string | undefined {
 }
 
 const serviceAccounts = v.pipe(
-  listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry })),
+  listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry, leftOut: LEFT_OUT })),
   v.minLength(1, "must not be empty. To end all access, run `pulumi destroy`, or remove the component"),
 );
 
@@ -176,6 +179,7 @@ export function accessRules(access: Incomplete<Access>): Problem[] {
     ...problems,
     ...duplicates(ids, (index) => ["serviceAccounts", index, "name"]).map(withoutValue),
     ...unusedNamespaces(access),
+    ...oversizedPolicy(access),
     ...duplicates(access.createNamespaces ?? [], (index) => ["createNamespaces", index]),
   ];
 }
@@ -232,4 +236,26 @@ function unusedNamespaces({ serviceAccounts, createNamespaces = [] }: Incomplete
   return createNamespaces.flatMap((value, index): Problem[] => {
     return !value || used.includes(value) ? [] : [{ path: ["createNamespaces", index], value, reason }];
   });
+}
+
+/** Returns a problem if the API server would reject the admission policy of `injectToken`, as the last step of an update. */
+function oversizedPolicy({ serviceAccounts = [], organization }: Incomplete<Access>): Problem[] {
+  const injected = serviceAccounts.flatMap((account) => {
+    const {
+      namespace,
+      name,
+      injectToken,
+      tokenAudience = defaultAudience(organization ?? ""),
+    } = account ?? {};
+    if (!namespace || !name || !injectToken) return [];
+    // An output is not known yet, and counts as empty.
+    const known = typeof tokenAudience === "string" ? tokenAudience : "";
+    return [{ namespace, id: idOf({ namespace, name }), tokenAudience: known }];
+  });
+  const length = longestExpression(injected);
+  if (length <= EXPRESSION_LIMIT) return [];
+  const reason =
+    `too many entries have injectToken: its admission policy has an expression of ${length} characters, and the API server ` +
+    `accepts ${EXPRESSION_LIMIT}. Remove injectToken from some of them, and add what their pods need to the manifests`;
+  return [{ path: ["serviceAccounts"], reason }];
 }

@@ -161,6 +161,32 @@ export const accountEntries = schemasOf<ServiceAccount>()({
   command: v.optional(command),
 });
 
+type OptionalKey = {
+  [Key in keyof ServiceAccount]-?: undefined extends ServiceAccount[Key] ? Key : never;
+}[keyof ServiceAccount];
+
+/**
+ * What happens without an optional key. One without a value is a problem: a line that is only half written must not grant more than
+ * it says.
+ */
+export const LEFT_OUT: Record<OptionalKey, string> = {
+  userLogin: "the token cannot be personal",
+  teamName: "the token cannot be a team's",
+  runnerId: "the token cannot be a runner's",
+  runnerName: "the token cannot be a runner's",
+  organizationRoleId: "the token may do what every member may",
+  organizationAdmin: "the token has no admin permissions",
+  tokenExpirationSeconds: "the token is valid for 3600 seconds, or maxExpirationSeconds if that is less",
+  tokenAudience: "the audience is urn:pulumi:org:ORGANIZATION",
+  policyRules: "the allow policy requires no other claims",
+  createServiceAccount: "the service account is created",
+  awsRole: "the pods receive an IAM role only if rolePolicyArns is present",
+  rolePolicyArns: "no policy is attached, and the pods receive no IAM role unless awsRole says so",
+  injectToken: "the pods stay as they are",
+  runJob: "the Job runs",
+  command: "the Job runs the default command",
+};
+
 type ValidAccount = v.InferOutput<v.ObjectSchema<typeof accountEntries, undefined>>;
 
 /** One service account with every default filled in; durations are in seconds. */
@@ -184,11 +210,16 @@ export function withAccountDefaults(
     ...account,
     tokenExpirationSeconds:
       account.tokenExpirationSeconds ?? Math.min(DEFAULT_EXPIRATION_SECONDS, maxExpirationSeconds),
-    tokenAudience: account.tokenAudience ?? mapInput(organization, (name) => `urn:pulumi:org:${name}`),
+    tokenAudience: account.tokenAudience ?? defaultAudience(organization),
     awsRole: awsRoleOf(account),
     rolePolicyArns: account.rolePolicyArns ?? [],
     command: account.command ?? TOKEN_TYPES[account.tokenType].defaultCommand,
   };
+}
+
+/** Returns the audience of the ID tokens of an entry that does not name one. */
+export function defaultAudience(organization: pulumi.Input<string>): pulumi.Input<string> {
+  return mapInput(organization, (name) => `urn:pulumi:org:${name}`);
 }
 
 /** Returns how the pods of an entry receive a role. An empty list of policies still means a role. */

@@ -3,6 +3,7 @@
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import type { AwsOptions } from "./aws";
+import type { Problem } from "./problems";
 import { booleanSchema, inputSchema, schemasOf, stringSchema } from "./validation";
 
 /** What a stack says about its cluster. */
@@ -56,3 +57,17 @@ export const roleClusterEntries = schemasOf<RoleCluster>()({
   oidcProviderArn: v.optional(inputSchema(oidcProviderArn)),
   clusterArn: v.optional(inputSchema(clusterArn)),
 });
+
+/**
+ * Returns a problem for each audience that is the issuer's own URL: an API server without `--api-audiences` accepts a token for it.
+ * https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
+ *
+ * @param audiences of the entries, in their order.
+ */
+export function issuerAudienceProblems(audiences: unknown[], issuerUrl: unknown): Problem[] {
+  const reason = "must not be the issuer's URL, which the cluster's API server can accept as an audience";
+  return audiences.flatMap((value, index) => {
+    const isIssuer = value !== undefined && value === issuerUrl;
+    return isIssuer ? [{ path: ["serviceAccounts", index, "tokenAudience"], value, reason }] : [];
+  });
+}

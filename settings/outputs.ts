@@ -4,7 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import type * as v from "valibot";
 import { accessEntries, type ValidSettings } from "./access";
 import { accountEntries, pattern } from "./account";
-import { type RoleCluster, roleClusterEntries } from "./cluster";
+import { issuerAudienceProblems, type RoleCluster, roleClusterEntries } from "./cluster";
 import type { Path, Problem } from "./problems";
 import { check, inputSchema, isLater } from "./validation";
 
@@ -29,7 +29,18 @@ export function withCheckedOutputs<Settings extends ValidSettings & RoleCluster>
     );
     return { ...checkOutputs(account, (key) => accountSchemas[key], path, errorOf), policyRules };
   });
-  return checkOutputs({ ...settings, serviceAccounts }, (key) => entries[key], [], errorOf);
+  const checked = checkOutputs({ ...settings, serviceAccounts }, (key) => entries[key], [], errorOf);
+
+  const audiences = serviceAccounts.map(({ tokenAudience }) => tokenAudience);
+  const isCompared = ![settings.issuerUrl, ...audiences].some(isLater);
+  if (isCompared || audiences.every((audience) => audience === undefined)) return checked;
+  // Everything waits for the issuer's URL.
+  const issuerUrl = pulumi.all([checked.issuerUrl, ...audiences]).apply(([url = "", ...known]) => {
+    const [problem] = issuerAudienceProblems(known, url);
+    if (problem) throw errorOf(problem);
+    return url;
+  });
+  return { ...checked, issuerUrl };
 }
 
 const SECRET =

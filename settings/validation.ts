@@ -105,12 +105,17 @@ export interface Reasons {
   required?: Record<string, string>;
   /** Returns the reason for a key that is not a setting; undefined if it is only unknown. */
   unknown?(key: string): string | undefined;
+  /** What happens without a key, by the names of the settings whose empty values are problems. */
+  leftOut?: Record<string, string>;
 }
 
-/** Returns a schema for objects with these settings, of which `null` and `""` count as not given, and no others. */
+/**
+ * Returns a schema for objects with these settings, and no others. `null` and `""` count as not given, except of a setting in
+ * `leftOut`, of which they are a problem.
+ */
 export function settingsSchema<Entries extends v.ObjectEntries>(
   entries: Entries,
-  { required = {}, unknown }: Reasons = {},
+  { required = {}, unknown, leftOut = {} }: Reasons = {},
 ) {
   const names = Object.keys(entries);
   const reasonFor = (key: string) => unknown?.(key) ?? unknownSetting(key, names);
@@ -123,7 +128,7 @@ export function settingsSchema<Entries extends v.ObjectEntries>(
   type Settings = v.InferOutput<typeof isSettings>;
   const given = v.transform((values: Settings) => {
     const entriesGiven = Object.entries(values).filter(([key, value]) => {
-      return !names.includes(key) || !isEmpty(value);
+      return !names.includes(key) || Object.hasOwn(leftOut, key) || !isEmpty(value);
     });
     return Object.fromEntries(entriesGiven) as Settings;
   });
@@ -131,7 +136,13 @@ export function settingsSchema<Entries extends v.ObjectEntries>(
     const others = isObject(values) ? Object.keys(values).filter((key) => !names.includes(key)) : [];
     // Valibot's own strict schema reports only the first one.
     const rejected = others.map((key) => [key, rejectedFor(reasonFor(key))]);
-    const all: Entries = { ...Object.fromEntries(rejected), ...entries };
+    const empty = Object.entries(leftOut).flatMap(([key, meaning]) => {
+      const isWithoutValue = isObject(values) && values[key] !== undefined && isEmpty(values[key]);
+      return isWithoutValue
+        ? [[key, rejectedFor(`has no value. Set one, or remove the key. Without it, ${meaning}`)]]
+        : [];
+    });
+    const all: Entries = { ...Object.fromEntries(rejected), ...entries, ...Object.fromEntries(empty) };
     return v.object(all, ({ path }) => required[String(path?.[0]?.key)] ?? "required");
   });
   return v.pipe(isSettings, given, schema);

@@ -13,7 +13,8 @@ stack=$1 namespace=$2
 project=urn:pulumi:${stack##*/}::$(sed -n 's/^name: *//p' Pulumi.yaml)
 access="$project::eks-pulumi-oidc:index:PulumiCloudAccess"
 
-pulumi import --stack "$stack" --yes --protect=false --generate-code=false \
+# Until the next update retains the namespace, only `protect` keeps Pulumi from deleting it with everything in it.
+pulumi import --stack "$stack" --yes --protect=true --generate-code=false \
   --provider "cluster=$project::pulumi:providers:kubernetes::cluster" \
   --parent "access=$access::access" \
   kubernetes:core/v1:Namespace "access.$namespace" "$namespace"

@@ -121,6 +121,10 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       await set("createNamespaces", NAMESPACES);
       failed(await up(), /Namespace \(access\.team-a\):.*already exists/s);
       succeeded(await cli.run(directory, "bash", "-ec", IMPORT_NAMESPACE.replace("acme/STACK", "dev")));
+      // The program retains it from the next update on.
+      await set("createNamespaces", ["team-b", "runners"]);
+      failed(await up(), /access\.team-a.*protected/s);
+      await set("createNamespaces", NAMESPACES);
       succeeded(await up());
       assert.deepEqual(simulation.existing().kubernetes, kubernetes);
     });
@@ -301,7 +305,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const { simulation, pulumi, set, up } = await emptyStack(t, settings, { matchesLists: false });
     failed(
       await up(),
-      /If all claims are right, rules may not match lists such as aud: set audienceRule to false\./,
+      /If no exchange of this access stack was ever granted, rules may not match lists such as aud: set audienceRule to false\./,
     );
     const injected = () => simulation.existing().kubernetes.filter((id) => id.includes("inject-token"));
     assert.deepEqual(injected(), []);

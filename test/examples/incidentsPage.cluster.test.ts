@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { policySpec } from "../../kubernetes/injectionPolicy";
 import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
 import { exampleOf } from "../support/examples";
 import { podObject } from "../support/pods";
@@ -91,6 +92,30 @@ describe("breaking the glass, and cleaning a namespace", { skip: missingApiServe
     ]);
     for (const object of added) await server.shell(blockOf("added").replace("OBJECT", object));
     assert.deepEqual(await list(), before);
+  });
+
+  test("what a deployer can leave behind in AWS and the cluster is listed", async () => {
+    const apiVersion = "admissionregistration.k8s.io/v1";
+    const spec = { policyName: "left-behind" };
+    const left = [
+      {
+        apiVersion,
+        kind: "MutatingAdmissionPolicy",
+        spec: policySpec([{ namespace: "team-b", id: "team-b/app" }], `{"team-b/app": "a"}`),
+      },
+      { apiVersion, kind: "MutatingAdmissionPolicyBinding", spec },
+      { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRoleBinding", roleRef },
+    ];
+    for (const object of left) await apply({ ...object, metadata: { name: "left-behind" } });
+    const printed = await server.shell(`aws() { echo "$@"; }\n${blockOf("left-behind")}`);
+    for (const { kind } of left) assert.match(printed, RegExp(`^${kind}\\.\\S+/left-behind `, "im"));
+    for (const command of [
+      "iam list-roles",
+      "iam list-open-id-connect-providers",
+      "eks list-pod-identity-",
+    ]) {
+      assert.match(printed, RegExp(`^${command}`, "m"));
+    }
   });
 
   test("only the pods of the service account are deleted", async () => {

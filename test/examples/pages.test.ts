@@ -2,7 +2,7 @@
 // stack files can be deployed.
 
 import assert from "node:assert/strict";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
@@ -13,7 +13,7 @@ import {
   VOLUME_MOUNT,
 } from "../../kubernetes/tokenVolume";
 import { runExchange } from "../../simulator/emulators/pod";
-import { codeIn, ROOT, read, sectionOf } from "../support/project";
+import { codeIn, filesWith, ROOT, read, sectionOf } from "../support/project";
 import { all, up } from "../support/stack";
 
 /** What links begin with in files that are published elsewhere, such as those of the package. */
@@ -81,18 +81,6 @@ test("the stack file of docs/operator.md creates no role, and needs no IAM OIDC 
   const stack = await up(t, parse(file).config, options);
   assert.deepEqual(all(stack, "Role"), []);
 });
-
-/** The paths of the files with one of these ends, without those of packages. */
-function filesWith(end: RegExp): string[] {
-  const entries = readdirSync(ROOT, { withFileTypes: true });
-  const paths = entries.flatMap((entry) => {
-    if (entry.isFile()) return [entry.name];
-    if (entry.name === "node_modules" || entry.name === ".git") return [];
-    const below = readdirSync(join(ROOT, entry.name), { encoding: "utf8", recursive: true });
-    return below.map((path) => join(entry.name, path));
-  });
-  return paths.filter((path) => end.test(path) && !path.includes("node_modules"));
-}
 
 /** Returns the anchors of a page's headings, as GitHub derives them. */
 function headingsOf(page: string): string[] {

@@ -1,5 +1,4 @@
-// The AWS policy of those who deploy makes no one an administrator. Which actions know the permissions boundary of a role:
-// https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsidentityandaccessmanagementiam.html
+// The AWS policy of those who deploy: what it allows, evaluated as IAM does.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -9,31 +8,122 @@ interface Statement {
   Effect: string;
   Action: string | string[];
   Resource: string | string[];
-  Condition?: object;
+  Condition?: { StringEquals: Record<string, string | string[]> };
 }
 
-test("the deployer's policy attaches policies only to roles with the boundary, which it never removes", () => {
-  const { Statement: statements }: { Statement: Statement[] } = JSON.parse(
-    read("examples/permissions/policy.json"),
-  );
-  const isLimited = ({ Condition }: Statement) =>
-    "iam:PermissionsBoundary" in Object(Object(Condition).StringEquals);
-  assert.deepEqual(statements.filter(isLimited), [
-    {
-      Effect: "Allow",
-      Action: ["iam:CreateRole", "iam:AttachRolePolicy", "iam:PutRolePermissionsBoundary"],
-      Resource: "arn:aws:iam::123456789012:role/pulumi-oidc-*",
-      Condition: {
-        StringEquals: { "iam:PermissionsBoundary": "arn:aws:iam::123456789012:policy/pulumi-oidc-boundary" },
-      },
-    },
-  ]);
+const IAM = "arn:aws:iam::123456789012:";
+const EKS = "arn:aws:eks:us-west-2:123456789012:";
 
-  const others = statements.filter((statement) => !isLimited(statement)).flatMap(({ Action }) => Action);
-  for (const action of others) assert.match(action, /^[a-z]+:[A-Za-z]+$/, "without wildcards");
-  const dangerous = /^iam:(Add|Attach|Create|Put|Set|Upload|Delete\w+Boundary)/i;
-  assert.deepEqual(
-    others.filter((action) => dangerous.test(action)),
-    ["iam:CreateOpenIDConnectProvider"],
-  );
+const ROLE = `${IAM}role/pulumi-oidc-team-a-app-1a2b3c`;
+const OTHER_ROLE = `${IAM}role/admin`;
+const CLUSTER = `${EKS}cluster/my-cluster`;
+const OTHER_CLUSTER = `${EKS}cluster/other`;
+const ASSOCIATION = `${EKS}podidentityassociation/my-cluster/a-1`;
+const OTHER_ASSOCIATION = `${EKS}podidentityassociation/other/a-1`;
+
+/** The boundary that a role has, or gets by the request. */
+const BOUNDARY = { "iam:PermissionsBoundary": `${IAM}policy/pulumi-oidc-boundary` };
+const OTHER_BOUNDARY = { "iam:PermissionsBoundary": `${IAM}policy/other` };
+const NONE = {};
+const TO_PODS = { "iam:PassedToService": "pods.eks.amazonaws.com" };
+const TO_EC2 = { "iam:PassedToService": "ec2.amazonaws.com" };
+
+/** All of these know the permissions boundary. */
+const CHANGE_ROLE =
+  "CreateRole UpdateRole UpdateRoleDescription UpdateAssumeRolePolicy DeleteRole PutRolePermissionsBoundary " +
+  "AttachRolePolicy DetachRolePolicy DeleteRolePolicy";
+const READ_ROLE =
+  "GetRole ListRolePolicies GetRolePolicy ListAttachedRolePolicies ListInstanceProfilesForRole TagRole UntagRole";
+const OIDC_PROVIDER = "GetOpenIDConnectProvider CreateOpenIDConnectProvider TagOpenIDConnectProvider";
+const CHANGE_ASSOCIATION =
+  "DescribePodIdentityAssociation UpdatePodIdentityAssociation DeletePodIdentityAssociation TagResource UntagResource";
+
+/** The actions of a service, the resource, the context of the request, and whether it is allowed. */
+const REQUESTS: [service: string, actions: string, resource: string, context: object, isAllowed: boolean][] =
+  [
+    ["iam", CHANGE_ROLE, ROLE, BOUNDARY, true],
+    ["iam", CHANGE_ROLE, ROLE, NONE, false],
+    ["iam", CHANGE_ROLE, ROLE, OTHER_BOUNDARY, false],
+    ["iam", CHANGE_ROLE, OTHER_ROLE, BOUNDARY, false],
+    ["iam", READ_ROLE, ROLE, NONE, true],
+    ["iam", READ_ROLE, OTHER_ROLE, BOUNDARY, false],
+    ["iam", "DeleteRolePermissionsBoundary PutRolePolicy", ROLE, BOUNDARY, false],
+    ["iam", "CreatePolicyVersion SetDefaultPolicyVersion", BOUNDARY["iam:PermissionsBoundary"], NONE, false],
+    ["iam", "CreateUser AttachUserPolicy CreateAccessKey", `${IAM}user/a`, BOUNDARY, false],
+    ["iam", "PassRole", ROLE, TO_PODS, true],
+    ["iam", "PassRole", ROLE, TO_EC2, false],
+    ["iam", "PassRole", OTHER_ROLE, TO_PODS, false],
+    ["sts", "AssumeRole", ROLE, NONE, false],
+    ["iam", "ListOpenIDConnectProviders", `${IAM}oidc-provider/*`, NONE, true],
+    ["iam", OIDC_PROVIDER, `${IAM}oidc-provider/oidc.eks.us-west-2.amazonaws.com/id/A`, NONE, true],
+    ["iam", OIDC_PROVIDER, `${IAM}oidc-provider/oidc-eks.us-west-2.api.aws/id/A`, NONE, true],
+    ["iam", OIDC_PROVIDER, `${IAM}oidc-provider/token.actions.githubusercontent.com`, NONE, false],
+    ["eks", "DescribeCluster CreatePodIdentityAssociation", CLUSTER, NONE, true],
+    ["eks", "DescribeCluster CreatePodIdentityAssociation", OTHER_CLUSTER, NONE, false],
+    ["eks", CHANGE_ASSOCIATION, ASSOCIATION, NONE, true],
+    ["eks", CHANGE_ASSOCIATION, OTHER_ASSOCIATION, NONE, false],
+    ["eks", "TagResource UntagResource CreateAccessEntry", CLUSTER, NONE, false],
+  ];
+
+test("the deployer's policy allows changes only to roles with the boundary, which it never removes", () => {
+  const statements = statementsOf("examples/permissions/policy.json");
+  const allowed = new Set<string>();
+  for (const [service, names, resource, context, isAllowed] of REQUESTS) {
+    for (const action of names.split(" ").map((name) => `${service}:${name}`)) {
+      const request = { action, resource, context };
+      assert.equal(
+        statements.some((it) => allows(it, request)),
+        isAllowed,
+        JSON.stringify(request),
+      );
+      if (isAllowed) allowed.add(action);
+    }
+  }
+  // Every action of the policy is in the table.
+  assert.deepEqual([...new Set(statements.flatMap(({ Action }) => Action))].sort(), [...allowed].sort());
 });
+
+/** Returns the statements of a policy. @throws AssertionError for what `allows` does not evaluate. */
+function statementsOf(file: string): Statement[] {
+  const {
+    Version,
+    Statement: statements,
+    ...others
+  }: { Version: string; Statement: Statement[] } = JSON.parse(read(file));
+  assert.deepEqual([Version, others], ["2012-10-17", {}]);
+  for (const { Effect, Action, Resource, Condition, ...unknown } of statements) {
+    assert.deepEqual([Effect, unknown], ["Allow", {}]);
+    assert.ok(Action && Resource);
+    const { StringEquals, ...otherOperators } = Condition ?? { StringEquals: {} };
+    assert.deepEqual(otherOperators, {});
+    assert.doesNotMatch(JSON.stringify([Resource, StringEquals]), /\$\{/, "no policy variables");
+  }
+  return statements;
+}
+
+/**
+ * Returns whether a statement matches a request. A condition on a key that the request does not have is false:
+ * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+ *
+ * @param context the keys of the action, as the Service Authorization Reference lists them:
+ *   https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsidentityandaccessmanagementiam.html
+ */
+function allows(
+  { Action, Resource, Condition }: Statement,
+  { action, resource, context }: { action: string; resource: string; context: object },
+): boolean {
+  const values = new Map(Object.entries(context));
+  return (
+    [Action].flat().some((pattern) => isLike(action.toLowerCase(), pattern.toLowerCase())) &&
+    [Resource].flat().some((pattern) => isLike(resource, pattern)) &&
+    Object.entries(Condition?.StringEquals ?? {}).every(([key, expected]) =>
+      [expected].flat().includes(values.get(key)),
+    )
+  );
+}
+
+/** Returns whether a string matches a pattern, in which `*` is any characters, and `?` exactly one. */
+function isLike(value: string, pattern: string): boolean {
+  const literal = pattern.replaceAll(/[.+^${}()|[\]\\]/g, "\\$&");
+  return new RegExp(`^${literal.replaceAll("*", ".*").replaceAll("?", ".")}$`).test(value);
+}

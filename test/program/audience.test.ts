@@ -7,7 +7,8 @@ import { entry, run, start } from "../support/stack";
 
 const OWN = "urn:pulumi:org:acme";
 const OTHER = "sts.amazonaws.com";
-const ADVICE = "  If all claims are right, rules may not match lists such as aud: set audienceRule to false.";
+const ADVICE =
+  "  If no exchange of this access stack was ever granted, rules may not match lists such as aud: set audienceRule to false.";
 const ACCOUNT = { namespace: "default", name: "pulumi-service-account" };
 const SETTINGS = { serviceAccounts: [entry()] };
 

@@ -4,11 +4,11 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { ended } from "../support/programs";
-import { ROOT, read } from "../support/project";
+import { filesWith, ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const SDK = join(ROOT, "node_modules", "@pulumi", "pulumi");
@@ -22,16 +22,24 @@ const COMPILE = `
 
 const COMPONENT = join(ROOT, "component");
 
-for (const [name, args] of Object.entries({
-  "the stack": [...parse(read("Pulumi.yaml")).runtime.options.nodeargs.split(" "), "--eval", COMPILE],
-  // A program that imports it loads the same file. A copy can lack it.
-  ...(existsSync(COMPONENT) && { "the component": [join(SDK, "cmd", "run-plugin"), COMPONENT] }),
-})) {
-  test(`${name} stores no compiled code in the temporary directory, and so uses none`, async (t) => {
+/** The directories of all programs that Pulumi compiles, and the arguments of Node.js with which it starts them. */
+const PROGRAMS = filesWith(/(^|\/)Pulumi\.yaml$/).flatMap((file): [directory: string, args: string[]][] => {
+  const { runtime } = parse(read(file));
+  if ((runtime.name ?? runtime) !== "nodejs") return [];
+  // The old language host of .ci/pulumi-cli would ignore them.
+  const nodeargs: string = runtime.options?.nodeargs ?? "";
+  return [[dirname(file), [...nodeargs.split(" ").filter(Boolean), "--eval", COMPILE]]];
+});
+// A program that imports it loads the same file. A copy can lack it.
+if (existsSync(COMPONENT)) PROGRAMS.push(["component", [join(SDK, "cmd", "run-plugin"), COMPONENT]]);
+
+for (const [directory, args] of PROGRAMS) {
+  test(`the program in ${directory} stores no compiled code in the temporary directory, and so uses none`, async (t) => {
     const TMPDIR = temporaryDirectory(t);
     const { PATH, HOME } = process.env;
     const compiling = { PULUMI_NODEJS_TYPESCRIPT: "true", PULUMI_NODEJS_TRANSPILE_ONLY: "true" };
-    const child = spawn(process.execPath, args, { cwd: ROOT, env: { PATH, HOME, TMPDIR, ...compiling } });
+    const env = { PATH, HOME, TMPDIR, ...compiling };
+    const child = spawn(process.execPath, args, { cwd: join(ROOT, directory), env });
     t.after(() => child.kill());
     // A plugin prints its port, and waits for the engine.
     child.stdout.on("data", (data) => /^\d+\n$/.test(String(data)) && child.kill());

@@ -113,12 +113,25 @@ test("accepts names that use every allowed part, and ignores a trailing slash of
   assert.deepEqual(access, { ...access, ...settings });
 });
 
-test("null and an empty string count as not given, in the stack and in an entry", () => {
-  const empty = { rolePolicyArns: null, runJob: "", teamName: null, tokenAudience: "" };
+test("null and an empty string count as not given beside the entries", () => {
   assert.deepEqual(accepted({ issuerName: "", createNamespaces: "null", audienceRule: "" }), accepted());
-  assert.deepEqual(accepted(withEntry(empty)), accepted(stackOf(ENTRY)));
   assert.deepEqual(rejected({ clusterName: "" }), ["clusterName: required"]);
-  assert.deepEqual(rejected(withEntry({ name: "" })), ["serviceAccounts[0].name: required"]);
+});
+
+test("rejects null and an empty string in an entry, and says what happens without the key", () => {
+  const optional = declarationsOf("ServiceAccount").filter(({ required }) => !required);
+  const keys = optional.map(({ name }) => name).sort();
+  for (const value of [null, ""]) {
+    const empty = Object.fromEntries(keys.map((key) => [key, value]));
+    const problems = rejected(stackOf({ ...entryOf("organization"), ...empty })).sort();
+    assertProblems(
+      problems,
+      keys.map((key) => `serviceAccounts[0].${key}: has no value. Set one, or remove the key. Without it, …`),
+    );
+    assert.ok(problems.some((problem) => problem.endsWith("the token may do what every member may")));
+    const [required] = rejected(withEntry({ name: value }));
+    assert.equal(required, "serviceAccounts[0].name: required");
+  }
 });
 
 test("accepts what exists on every cluster, or may exist by now: in namespaces that the stack creates", () => {
@@ -269,9 +282,21 @@ const REJECTED: Rejected[] = [
   },
   {
     what: "injection for a runner",
-    entry: { tokenType: "runner", runnerId: "a", runnerName: "a", userLogin: "", injectToken: true },
+    entry: { tokenType: "runner", runnerId: "a", runnerName: "a", userLogin: undefined, injectToken: true },
     problems: [
       "serviceAccounts[0].injectToken = true: is not valid with tokenType runner: a runner exchanges its ID token itself",
+    ],
+  },
+  {
+    what: "more entries with injectToken than its admission policy can contain",
+    settings: {
+      serviceAccounts: Array.from({ length: 1000 }, (_, index) => {
+        const name = `app-${index}-`.padEnd(63, "a");
+        return { ...ENTRY, namespace: "n".repeat(63), name, injectToken: true };
+      }),
+    },
+    problems: [
+      "serviceAccounts: too many entries have injectToken: its admission policy has an expression of 154002 characters, and the API server accepts 100000. …",
     ],
   },
   {

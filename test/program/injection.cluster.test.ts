@@ -4,11 +4,13 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { types } from "@pulumi/kubernetes";
 import type { InjectionArgs } from "../../injection";
+import { EXPRESSION_LIMIT, longestExpression } from "../../kubernetes/injectionPolicy";
 import { tokenExchangePod } from "../../kubernetes/jobPod";
 import { CREDENTIAL_HELPER, DIRECTORY, tokenVolume, VOLUME_NAME } from "../../kubernetes/tokenVolume";
 import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
 import { type Pod, podObject, policyTakesEffect } from "../support/pods";
 import { inject } from "../support/realKubernetes";
+import { ignoringRejections } from "../support/stack";
 
 type PodSpec = types.output.core.v1.PodSpec;
 
@@ -131,6 +133,19 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
     const { status, body } = await server.request("PATCH", `${PODS_PATH}/earlier`, change, type);
     assert.equal(status, 200, body.message);
     assert.doesNotMatch(JSON.stringify(body.spec), /pulumi/);
+  });
+
+  test("is accepted with the longest expression that settings can lead to, and rejected with a longer one", async () => {
+    const account = { namespace: "team-c", name: "long" };
+    const lengthWith = (tokenAudience: string) =>
+      longestExpression([{ ...account, id: "team-c/long", tokenAudience }]);
+    const injectWith = (tokenAudience: string) =>
+      ignoringRejections(() => inject(server, "limit.inject-token", [{ ...account, tokenAudience }]));
+    // Two code units each.
+    const long = "🙂".repeat(50_000);
+    const longest = long + "🙂".repeat(EXPRESSION_LIMIT - lengthWith(long));
+    await injectWith(longest);
+    await assert.rejects(injectWith(`${longest}a`), /exceeds limit/);
   });
 
   test("lets two stacks use the same cluster, each for its own service accounts", async () => {

@@ -98,6 +98,18 @@ test("accepts only a URL and ARNs of the right kind", async () => {
   );
 });
 
+const ISSUER_AS_AUDIENCE =
+  "must not be the issuer's URL, which the cluster's API server can accept as an audience";
+
+test("accepts no audience that is the issuer's URL", async () => {
+  const issuerUrl = "https://oidc.example/id/A";
+  const serviceAccounts = [ENTRY, { ...ENTRY, name: "other", tokenAudience: issuerUrl }];
+  assert.equal(
+    await rejected({ ...ARGS, issuerUrl, serviceAccounts }),
+    `Invalid arguments of PulumiCloudAccess "access" (1 problem). Nothing was changed.\n\n  serviceAccounts[1] (ci/other).tokenAudience = "${issuerUrl}": ${ISSUER_AS_AUDIENCE}\n`,
+  );
+});
+
 test("names what is required if a program passes no arguments", async () => {
   assert.match(await rejected(undefined), /\(4 problems\).* organization: required\n/s);
 });
@@ -142,6 +154,10 @@ const INVALID_OUTPUTS: [changes: object, problem: string][] = [
   [
     { serviceAccounts: [{ ...ENTRY, policyRules: { sub: pulumi.output("*") } }] },
     'serviceAccounts[0] (ci/deployer).policyRules.sub = "*": must not consist only of wildcards',
+  ],
+  [
+    { serviceAccounts: [{ ...ENTRY, tokenAudience: "https://oidc.example/id/A" }] },
+    `serviceAccounts[0] (ci/deployer).tokenAudience = "https://oidc.example/id/A": ${ISSUER_AS_AUDIENCE}`,
   ],
 ];
 

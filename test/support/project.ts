@@ -1,7 +1,7 @@
 // The files of this project, copies of them, and what its pages print.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { cp, symlink } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -10,6 +10,18 @@ export const ROOT = join(__dirname, "..", "..");
 /** Returns a text file of the project, such as `docs/copy.md`. */
 export function read(path: string): string {
   return readFileSync(join(ROOT, path), "utf8");
+}
+
+/** The paths of the files with one of these ends, without those of packages. */
+export function filesWith(end: RegExp): string[] {
+  const entries = readdirSync(ROOT, { withFileTypes: true });
+  const paths = entries.flatMap((entry) => {
+    if (entry.isFile()) return [entry.name];
+    if (entry.name === "node_modules" || entry.name === ".git") return [];
+    const below = readdirSync(join(ROOT, entry.name), { encoding: "utf8", recursive: true });
+    return below.map((path) => join(entry.name, path));
+  });
+  return paths.filter((path) => end.test(path) && !path.includes("node_modules"));
 }
 
 /** Copies what a clone of the project contains, except the paths that are left out, and returns the directory of the copy. */
