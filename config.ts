@@ -11,11 +11,12 @@ import {
   accountsOf,
   withAccountName,
 } from "./settings/access";
-import { AWS_KEYS, awsSchema, misspelledAwsKeys } from "./settings/aws";
+import type { Account } from "./settings/account";
+import { AWS_KEYS, awsSchema } from "./settings/aws";
 import { type ClusterConfig, type ClusterSettings, clusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INITIAL_NAMESPACES } from "./settings/names";
-import { type Path, type Problem, withoutValue } from "./settings/problems";
+import { lineOf, type Path, type Problem, withoutValue } from "./settings/problems";
 import {
   invalidConfiguration,
   projectValues,
@@ -46,8 +47,7 @@ const JSON_KEYS: Record<JsonKey, true> = {
   serviceAccounts: true,
 };
 
-/** What the template's Pulumi.dev.yaml sets, which `pulumi new` keeps if the stack has the same name. */
-const TEMPLATE_CLUSTER = "sample-cluster";
+/** What the template's Pulumi.dev.yaml sets, which `pulumi new` keeps if the stack has the same name. No user has this login. */
 const TEMPLATE_LOGIN = "sample-login";
 const TEMPLATE_ENTRY =
   "{ namespace: default, name: pulumi-service-account, tokenType: personal, " +
@@ -78,11 +78,11 @@ const pulumiCloudSchema = v.object({
 });
 
 /**
- * Reads the configuration of the current stack, and warns of what is still the template's.
+ * Reads the configuration of the current stack, and in a preview warns of the template's login.
  *
  * @returns the configuration with every default filled in; durations are in seconds.
- * @throws pulumi.RunError that lists every problem of the settings, or if they are valid, the one of the login. An update also
- *   stops at the login of the template.
+ * @throws pulumi.RunError that lists every problem of the settings, or if they are valid, the one of the login, or if that is
+ *   valid, too, and in an update only, the login of the template.
  */
 export function readConfig(): StackConfig {
   const raw = readRawConfig();
@@ -92,20 +92,18 @@ export function readConfig(): StackConfig {
   const loginIssues = loginProblems(config.access.pulumiApiUrl);
   if (loginIssues.length > 0) throw invalidConfiguration(loginIssues);
 
-  if (config.cluster.clusterName === TEMPLATE_CLUSTER) warnOfTemplate(`clusterName (${TEMPLATE_CLUSTER})`);
-  for (const [index, { userLogin }] of config.access.serviceAccounts.entries()) {
-    if (userLogin !== TEMPLATE_LOGIN) continue;
-    warnOfTemplate(`userLogin (${TEMPLATE_LOGIN})`);
-    // A cluster can have the template's name, but no user has this one. To the SDK, a simulation is an update, too, but without an engine.
-    if (pulumi.runtime.isDryRun() || pulumi.runtime.getEngine() === undefined) continue;
-    const reason = "is the template's. Set it to the login of a Pulumi user, such as a machine user";
-    throw invalidConfiguration([{ path: ["serviceAccounts", index, "userLogin"], value: userLogin, reason }]);
-  }
+  const ofTemplate = templateProblems(config.access.serviceAccounts);
+  if (ofTemplate.length > 0 && !pulumi.runtime.isDryRun()) throw invalidConfiguration(ofTemplate);
+  for (const problem of ofTemplate) void pulumi.log.warn(`${lineOf(problem)}. An update stops here.`);
   return config;
 }
 
-function warnOfTemplate(setting: string): void {
-  void pulumi.log.warn(`The stack still has the template's ${setting}. Replace it with yours.`);
+function templateProblems(serviceAccounts: Account[]): Problem[] {
+  return serviceAccounts.flatMap(({ userLogin }, index): Problem[] => {
+    if (userLogin !== TEMPLATE_LOGIN) return [];
+    const reason = "is the template's. Set it to the login of a Pulumi user, such as a machine user";
+    return [{ path: ["serviceAccounts", index, "userLogin"], value: userLogin, reason }];
+  });
 }
 
 /** Returns the configuration of a stack, or every problem that it has. Does not throw. */
@@ -126,7 +124,6 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
     ...stack.problems.map((problem) => inContext(problem, values, raw)),
     // A value of a provider can be a credential.
     ...[...aws.problems, ...pulumiCloud.problems].map(withoutValue),
-    ...misspelledAwsKeys(raw.values),
   ];
   // Last: it also hides what the others have added to a problem, such as the name of an entry.
   const problems = withEncrypted(found, raw, AWS_KEYS);

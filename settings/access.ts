@@ -48,7 +48,7 @@ export interface AccessSettings {
   /** Pulumi organization. Default of a stack: the organization of the stack. */
   organization: pulumi.Input<string>;
   /** Name of the OIDC issuer in Pulumi Cloud. Default of a stack: `eks-CLUSTER_NAME`. */
-  issuerName: pulumi.Input<string>;
+  issuerName: string;
   /**
    * Namespaces to create, with Pod Security level `restricted`. List only namespaces that an entry uses. They are never deleted.
    * Default: `[]`.
@@ -67,9 +67,9 @@ export interface AccessSettings {
    * Path of every IAM role. Changing it replaces the roles: running pods keep the old ARN, and policies that others attached
    * are lost. Default: `/`.
    */
-  rolePath?: pulumi.Input<string>;
+  rolePath?: string;
   /** Image of the Jobs. Requires bash, curl, and CA certificates. Default: `pulumi/pulumi-base:3.274.1`. */
-  image?: pulumi.Input<string>;
+  image?: string;
   /** Overrides for the Jobs' pod spec, such as tolerations. The container is named `token-exchange`. Default: `{}`. */
   // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
   jobPodSpec?: Record<string, any>;
@@ -111,12 +111,12 @@ const serviceAccounts = v.pipe(
 
 export const accessEntries = schemasOf<AccessSettings>()({
   organization: inputSchema(organizationName),
-  issuerName: inputSchema(issuerName),
+  issuerName,
   maxExpirationSeconds: v.optional(v.pipe(seconds, v.minValue(600, "must be at least 600 seconds")), 3600),
   audienceRule: v.optional(booleanSchema, true),
   permissionsBoundaryArn: v.optional(inputSchema(policyArn)),
-  rolePath: v.optional(inputSchema(rolePath), "/"),
-  image: v.optional(inputSchema(image), "pulumi/pulumi-base:3.274.1"),
+  rolePath: v.optional(rolePath, "/"),
+  image: v.optional(image, "pulumi/pulumi-base:3.274.1"),
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, DEFAULT_API_URL),
   createNamespaces: v.optional(listSchema(newNamespace), []),

@@ -1,9 +1,7 @@
 // The AWS provider's configuration of a stack: what the AWS CLI gets of it, and what keeps a deployment in the right account.
 
-import * as providerConfig from "@pulumi/aws/config/vars";
 import * as v from "valibot";
-import type { Problem } from "./problems";
-import { settingsSchema, similarName } from "./validation";
+import { settingsSchema } from "./validation";
 
 const UNSUPPORTED =
   "is not supported by `aws eks get-token`, which signs in to the cluster; use the environment, aws:profile, or one role in " +
@@ -73,15 +71,3 @@ export const awsSchema = v.pipe(
 );
 
 export type AwsOptions = v.InferOutput<typeof awsSchema>;
-
-const KNOWN_KEYS = [...Object.keys(awsEntries), ...Object.keys(providerConfig).map((key) => `aws:${key}`)];
-
-/** Returns a problem for each key that is a typing error: with `aws:allowedAccountId`, any account would be allowed. */
-export function misspelledAwsKeys(values: Record<string, string>): Problem[] {
-  // A later version of the provider can have a key that this one does not know.
-  const unknown = Object.keys(values).filter((key) => key.startsWith("aws:") && !KNOWN_KEYS.includes(key));
-  return unknown.flatMap((key): Problem[] => {
-    const meant = similarName(key, KNOWN_KEYS);
-    return meant ? [{ path: [key], reason: `unknown to the AWS provider; did you mean "${meant}"?` }] : [];
-  });
-}

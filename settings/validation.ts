@@ -216,7 +216,7 @@ function unknownSetting(key: string, known: string[]): string {
 }
 
 /** Returns the known setting that was probably meant by an unknown one. */
-export function similarName(key: string, known: string[]): string | undefined {
+function similarName(key: string, known: string[]): string | undefined {
   const similar = closest(key, known);
   const isTypo = distance(key, similar) <= Math.max(2, key.length / 3);
   return isTypo ? similar : undefined;

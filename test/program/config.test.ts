@@ -232,25 +232,11 @@ const REJECTED: Rejected[] = [
   {
     what: "what the token for the cluster would lack of a role, without the values",
     settings: {
-      "aws:assumeRole": { roleArn: "s3cret" },
       "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret", sourceIdentity: "s3cret" }],
     },
     problems: [
       "aws:assumeRoles[0].externalId: is not supported by …",
       "aws:assumeRoles[0].sourceIdentity: is not supported by …",
-      'aws:assumeRole: unknown to the AWS provider; did you mean "aws:assumeRoles"?',
-    ],
-  },
-  {
-    what: "a key of the AWS provider that is misspelled, and no other one that it does not have",
-    settings: {
-      "aws:allowedAccountId": ["123456789012"],
-      "aws:rgion": "us-west-2",
-      "aws:fromTheNextVersion": "a",
-    },
-    problems: [
-      'aws:allowedAccountId: unknown to the AWS provider; did you mean "aws:allowedAccountIds"?',
-      'aws:rgion: unknown to the AWS provider; did you mean "aws:region"?',
     ],
   },
   {

@@ -181,12 +181,9 @@ test("uses outputs wherever the plain values would be", async () => {
   const args: PulumiCloudAccessArgs = {
     ...ARGS,
     organization: later("acme"),
-    issuerName: later("eks-prod"),
     oidcProviderArn: later(`${OIDC_PROVIDER}/`),
     clusterArn: later(CLUSTER),
     permissionsBoundaryArn: later("arn:aws:iam::123456789012:policy/boundary"),
-    rolePath: later("/ci/"),
-    image: later("base:1"),
     serviceAccounts: [
       { ...ENTRY, awsRole: "irsa", policyRules: { sub: later("a*") } },
       { ...ENTRY, name: "person", tokenType: "personal", userLogin: later("alice") },

@@ -46,8 +46,7 @@ describe("the simulation", () => {
         "To check with them: pulumi preview --policy-pack policy ",
         'organization is not set: the simulation uses "acme", and a preview uses the organization of the stack.',
         "aws:region is not set: the simulation uses us-west-2. ",
-        "The stack still has the template's clusterName (sample-cluster). Replace it with yours.",
-        "The stack still has the template's userLogin (sample-login). Replace it with yours.",
+        'userLogin = "sample-login": is the template\'s. ',
       ],
     ],
     [
