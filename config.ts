@@ -96,8 +96,8 @@ export function readConfig(): StackConfig {
   for (const [index, { userLogin }] of config.access.serviceAccounts.entries()) {
     if (userLogin !== TEMPLATE_LOGIN) continue;
     warnOfTemplate(`userLogin (${TEMPLATE_LOGIN})`);
-    // A cluster can have the template's name, but no user has this one. To the SDK, a simulation is an update, too, but without an engine.
-    if (pulumi.runtime.isDryRun() || pulumi.runtime.getEngine() === undefined) continue;
+    // A cluster can have the template's name, but no user has this one.
+    if (pulumi.runtime.isDryRun()) continue;
     const reason = "is the template's. Set it to the login of a Pulumi user, such as a machine user";
     throw invalidConfiguration([{ path: ["serviceAccounts", index, "userLogin"], value: userLogin, reason }]);
   }

@@ -14,6 +14,16 @@ export const DEFAULT_REGION = "us-west-2";
 /** The organization of the simulation, which has no Pulumi Cloud to ask for the stack's. */
 export const ORGANIZATION = "acme";
 
+/** The user of the template, and the one that the simulation has instead: an update stops at the template's. */
+const [TEMPLATE_LOGIN, LOGIN] = ["sample-login", "my-login"];
+
+/** Returns the settings with which the program can be simulated. */
+export function simulatedConfig({ project, config }: StackFile): StackFile["config"] {
+  const key = `${project}:serviceAccounts`;
+  const list = config[key]?.replaceAll(`"${TEMPLATE_LOGIN}"`, `"${LOGIN}"`);
+  return list === undefined ? config : { ...config, [key]: list };
+}
+
 /**
  * Returns the cluster, the service accounts, and the runner pools that must exist for the settings, and the namespaces that must not.
  */
@@ -66,7 +76,15 @@ export function settingNotes({ project, config, environments }: StackFile): stri
   return [
     ...environmentNotes(environments),
     ...organizationNotes(config[`${project}:organization`] ?? ""),
+    ...loginNotes(listIn(config[`${project}:serviceAccounts`]).filter(isObject)),
     ...runnerNotes(listIn(config[`${project}:serviceAccounts`]).filter(isObject)),
+  ];
+}
+
+function loginNotes(entries: Record<string, unknown>[]): string[] {
+  if (!entries.some(({ userLogin }) => userLogin === TEMPLATE_LOGIN)) return [];
+  return [
+    `userLogin is still the template's ${TEMPLATE_LOGIN}: the simulation uses "${LOGIN}", and \`pulumi up\` stops.`,
   ];
 }
 

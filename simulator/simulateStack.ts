@@ -14,6 +14,7 @@ import {
   regionNotes,
   requireSettings,
   settingNotes,
+  simulatedConfig,
 } from "./assumptions";
 import { issuerInIam } from "./emulators/aws";
 import { type Simulation, startSimulation } from "./emulators/simulation";
@@ -97,7 +98,8 @@ async function simulate(
     onLog: (line, account) => jobs.set(account, [...(jobs.get(account) ?? []), line]),
   });
   try {
-    const stack = { ...stackFile, stack: source.name, organization: ORGANIZATION };
+    const config = simulatedConfig(stackFile);
+    const stack = { ...stackFile, config, stack: source.name, organization: ORGANIZATION };
     const registered: Registration[] = [];
     const program = runProgram(simulation, { ...stack, registered, onWarning: screen.notes });
     const [outcome] = await Promise.allSettled([program]);
