@@ -1,5 +1,7 @@
 // The AWS provider's configuration of a stack: what the AWS CLI gets of it, and what keeps a deployment in the right account.
 
+import { Region } from "@pulumi/aws/types/enums";
+import { distance } from "fastest-levenshtein";
 import * as v from "valibot";
 import { settingsSchema } from "./validation";
 
@@ -23,7 +25,14 @@ const ACCOUNT_ID = "must be an AWS account ID: 12 digits, in quotes";
 const acceptedAwsEntries = {
   // Also one that is newer than this project.
   "aws:region": v.optional(
-    v.pipe(v.string(), v.regex(/^[a-z0-9-]*$/, "must be the name of an AWS region, such as us-west-2")),
+    v.pipe(
+      v.string(),
+      v.regex(/^[a-z0-9-]*$/, "must be the name of an AWS region, such as us-west-2"),
+      v.check(
+        (region) => intendedRegion(region) === undefined,
+        ({ input }) => `is not a region; did you mean "${intendedRegion(input)}"?`,
+      ),
+    ),
   ),
   "aws:profile": v.optional(v.string()),
   "aws:assumeRoles": v.optional(
@@ -71,3 +80,21 @@ export const awsSchema = v.pipe(
 );
 
 export type AwsOptions = v.InferOutput<typeof awsSchema>;
+
+/** Those of the SDK, which can be older than a region. */
+const REGIONS: string[] = Object.values(Region);
+
+/**
+ * Returns the known region from which an unknown one differs by one typing error: a character too many, missing, or wrong, or two
+ * that are swapped. A new region has a new number, or the code of another country.
+ */
+function intendedRegion(region: string): string | undefined {
+  const withoutNumber = (name: string) => name.replace(/-\d$/, "");
+  const countryOf = (name: string) => name.slice(0, 2);
+  const sorted = (name: string) => [...name].sort().join("");
+  if (REGIONS.some((known) => withoutNumber(known) === withoutNumber(region))) return undefined;
+  return REGIONS.filter((known) => countryOf(known) === countryOf(region)).find((known) => {
+    const edits = distance(known, region);
+    return edits === 1 || (edits === 2 && sorted(known) === sorted(region));
+  });
+}

@@ -101,6 +101,12 @@ test("accepts names that only contain the word of a placeholder, and a team that
   }
 });
 
+test("accepts a region that is newer than the SDK", () => {
+  for (const region of ["us-west-9", "sa-west-1"]) {
+    assert.equal(accepted({ "aws:region": region }).cluster.aws.region, region);
+  }
+});
+
 test("accepts names that use every allowed part, and ignores a trailing slash of pulumiApiUrl", () => {
   const settings = {
     issuerName: "my issuer",
@@ -371,6 +377,7 @@ for (const { what, settings, entry, problems } of REJECTED) {
  */
 const RULES: [setting: string, values: unknown[], reason: string, tokenType?: string][] = [
   ["clusterName", ["-a", "a".repeat(101)], "must be the name of an EKS cluster"],
+  ["aws:region", ["us-wset-2", "us-west2", "eu-wst-1"], "is not a region; did you mean"],
   ["createCluster", ["yes", "1"], "must be true or false"],
   ["audienceRule", ["yes", "1"], "must be true or false"],
   ["issuerName", [" a", "a ", "a\u202eb"], "must not begin or end with a space, or contain invisible"],

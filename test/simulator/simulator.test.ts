@@ -50,13 +50,13 @@ describe("the simulation", () => {
       ],
     ],
     [
-      "has that no program can check: a pool's name as its ID, and an unknown region",
+      "has that no program can check: a pool's name as its ID, and a region that may be new",
       stackFile({
-        "aws:region": "us-wset-2",
+        "aws:region": "us-west-9",
         serviceAccounts: [{ namespace: "runners", name: "a", ...pool, runJob: false }],
       }),
       [
-        "aws:region is us-wset-2, which is not a known region. Did you mean us-west-2?",
+        "aws:region is us-west-9, which is not a known region. Did you mean us-west-",
         'runnerId and runnerName are both "eks": make sure that it is the pool\'s ID, not its name.',
       ],
     ],
