@@ -67,15 +67,7 @@ export function settingNotes({ project, config, environments }: StackFile): stri
   return [
     ...environmentNotes(environments),
     ...organizationNotes(config[`${project}:organization`] ?? ""),
-    ...loginNotes(listIn(config[`${project}:serviceAccounts`]).filter(isObject)),
     ...runnerNotes(listIn(config[`${project}:serviceAccounts`]).filter(isObject)),
-  ];
-}
-
-function loginNotes(entries: Record<string, unknown>[]): string[] {
-  if (!entries.some(({ userLogin }) => userLogin === TEMPLATE_LOGIN)) return [];
-  return [
-    `userLogin is still the template's ${TEMPLATE_LOGIN}: the simulation uses "${LOGIN}", and \`pulumi up\` stops.`,
   ];
 }
 
