@@ -18,6 +18,8 @@ interface StackOutputs {
   issuerUrl: pulumi.Input<string>;
   /** ID of the OIDC issuer in Pulumi Cloud. */
   oidcIssuerId: pulumi.Output<string>;
+  /** What each service account is granted, by `NAMESPACE/NAME`. */
+  accessTokens: PulumiCloudAccess["accessTokens"];
   /** What each service account has, by `NAMESPACE/NAME`. */
   serviceAccounts: Record<string, ServiceAccountSummary>;
 }
@@ -56,6 +58,7 @@ export = async (): Promise<StackOutputs> => {
   return {
     issuerUrl: cluster.issuerUrl,
     oidcIssuerId: pulumiCloudAccess.oidcIssuerId,
+    accessTokens: pulumiCloudAccess.accessTokens,
     serviceAccounts: summaryOf(pulumiCloudAccess.serviceAccounts),
   };
 };

@@ -24,6 +24,7 @@ import {
   accountWarnings,
   withAccountName,
 } from "./settings/access";
+import { accessTokenOf } from "./settings/accessTokens";
 import { awsRoleOf, idOf } from "./settings/account";
 import { issuerAudienceProblems, type RoleCluster, roleClusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
@@ -43,6 +44,11 @@ export interface PulumiCloudAccessArgs extends AccessSettings, RoleCluster {}
 export class PulumiCloudAccess extends pulumi.ComponentResource {
   /** ID of the OIDC issuer in Pulumi Cloud. */
   readonly oidcIssuerId: pulumi.Output<string>;
+  /**
+   * What each service account is granted, by `NAMESPACE/NAME`, such as `team:platform, 3600 s`. A preview compares them one by
+   * one, and shows what it does not know as `known after the update`.
+   */
+  readonly accessTokens: pulumi.Output<Record<string, string>>;
   /** What each service account has, by `NAMESPACE/NAME`. */
   readonly serviceAccounts: Record<string, ServiceAccountOutputs>;
 
@@ -108,10 +114,18 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     }
 
     this.oidcIssuerId = oidcIssuer.id;
+    const accessTokens = access.serviceAccounts.map(async (account): Promise<[string, string]> => {
+      return [idOf(account), await accessTokenOf(account, access)];
+    });
+    this.accessTokens = pulumi.output(Promise.all(accessTokens)).apply((lines) => Object.fromEntries(lines));
     this.serviceAccounts = Object.fromEntries(
       identities.map(({ account, identity }) => [idOf(account), identity.outputs]),
     );
-    this.registerOutputs({ oidcIssuerId: this.oidcIssuerId, serviceAccounts: this.serviceAccounts });
+    this.registerOutputs({
+      oidcIssuerId: this.oidcIssuerId,
+      accessTokens: this.accessTokens,
+      serviceAccounts: this.serviceAccounts,
+    });
   }
 }
 

@@ -34,7 +34,7 @@ export const trustPolicies: ResourceRule = {
       compare(report, `The trust policy of ${idOf(account)}`, document, trustPolicy(settings, account));
       return;
     }
-    const trusted = program.components.map(({ settings }) => settings.oidcProviderArn);
+    const trusted = program.components.map(({ settings }) => settings?.oidcProviderArn);
     reportOpenStatements(document, (providerArn) => trusted.includes(providerArn), report);
   },
 };
@@ -45,7 +45,7 @@ export const otherTrustPolicies: StackRule = {
   level: "advisory",
   // Which providers are those of components is known once all of them are.
   checkStack({ resources, components }, report) {
-    const trusted = components.map(({ settings }) => settings.oidcProviderArn);
+    const trusted = components.map(({ settings }) => settings?.oidcProviderArn);
     for (const resource of resources) {
       if (resource.type !== ROLE || resource.component) continue;
       const isOther = (providerArn: string) => !trusted.includes(providerArn);
@@ -127,6 +127,8 @@ export const rolePermissions: ResourceRule = {
     const what = `The role of ${idOf(account)}`;
     if (type === ROLE) {
       const boundary = settings.permissionsBoundaryArn;
+      // A default of the provider.
+      compare(report, `${what}: maxSessionDuration`, inputs.maxSessionDuration ?? 3600, 3600);
       compare(report, `${what}: permissionsBoundary`, inputs.permissionsBoundary, boundary);
       compare(report, `${what}: inlinePolicies`, inputs.inlinePolicies, undefined);
       compare(report, `${what}: managedPolicyArns`, inputs.managedPolicyArns, undefined);
@@ -170,8 +172,8 @@ export const ownRoles: StackRule = {
   checkStack({ resources }, report) {
     for (const resource of resources) {
       const { account, component, propertyDependencies = {} } = resource;
-      const use = useOfRole(resource);
-      if (!account || use?.value === undefined) continue;
+      const use = account && useOfRole(resource);
+      if (!use) continue;
       const role = resources.find(
         (it) => it.type === ROLE && it.component?.urn === component?.urn && it.ownName === idInName(account),
       );
@@ -193,19 +195,18 @@ function idInName({ namespace, name }: Account): string {
   return `${namespace}.${name}`;
 }
 
-/** Returns which output of a role a resource uses, and by which input. */
+/** Returns which output of a role a resource uses, and by which input; undefined if it uses none. */
 function useOfRole({ type, inputs }: Resource) {
+  // With --target, the engine sends what it does not create without inputs.
+  if (Object.keys(inputs).length === 0) return undefined;
+  const annotation = at(inputs, "metadata", "annotations", ROLE_ANNOTATION);
   switch (type) {
     case ATTACHMENT:
       return { input: "role", value: inputs.role, output: "name" };
     case ASSOCIATION:
       return { input: "roleArn", value: inputs.roleArn, output: "arn" };
     case SERVICE_ACCOUNT:
-      return {
-        input: "metadata",
-        value: at(inputs, "metadata", "annotations", ROLE_ANNOTATION),
-        output: "arn",
-      };
+      return annotation === undefined ? undefined : { input: "metadata", value: annotation, output: "arn" };
     default:
       return undefined;
   }

@@ -11,7 +11,7 @@ import {
   NAMESPACE,
   SERVICE_ACCOUNT,
 } from "./kubernetes";
-import { type Account, COMPONENT, type Settings } from "./program";
+import { type Account, COMPONENT, type Settings, settingsFrom } from "./program";
 import { ISSUER } from "./pulumiCloud";
 import { compare, type ResourceRule } from "./rule";
 import { textOf } from "./values";
@@ -27,8 +27,10 @@ export const sameVersion: ResourceRule = {
           "compared. Use the pack of the commit that the component is from: `git checkout COMMIT` and `npm ci` in the " +
           "pack's clone. For a state, it is the commit that was deployed last.",
       );
+    } else if (type === COMPONENT && settingsFrom(inputs) === undefined) {
+      report(`Its serviceAccounts are ${textOf(inputs.serviceAccounts)}, so nothing of it was compared.`);
     }
-    if (component && Object.keys(component.settings).length === 0) {
+    if (component && Object.keys(component.inputs).length === 0) {
       report(
         `${component.name} has no inputs, so nothing of it was compared. Unset PULUMI_NODEJS_SKIP_COMPONENT_INPUTS.`,
       );

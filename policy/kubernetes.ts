@@ -258,7 +258,7 @@ function subjectOf(subject: Value): string {
 /** Returns whether a role or a binding is for the namespace of a service account. */
 function reaches({ type, inputs }: Resource, components: Component[]): boolean {
   const namespaces = components
-    .flatMap(({ settings }) => settings.serviceAccounts ?? [])
+    .flatMap(({ settings }) => settings?.serviceAccounts ?? [])
     .map((it) => it.namespace);
   if (/:ClusterRole(Binding)?$/.test(type)) return namespaces.length > 0;
   const namespace = at(inputs, "metadata", "namespace") ?? "default";

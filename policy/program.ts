@@ -2,7 +2,7 @@
 // their settings. The settings of a component are its inputs.
 
 import { SOURCES } from "../sources";
-import type { Fields } from "./values";
+import { type Fields, isFields } from "./values";
 
 export const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
 
@@ -29,7 +29,7 @@ export interface Resource extends Omit<RegisteredResource, "provider"> {
   provider: { urn: string; type: string; inputs: Fields } | undefined;
   /** The component that it is in; undefined for the component itself. */
   component: Component | undefined;
-  /** Of the component; undefined if nothing can be compared with them, which the rule same-version reports. */
+  /** Those of the component. */
   settings: Settings | undefined;
   /** Its name without that of the component; undefined if it does not begin with that. */
   ownName: string | undefined;
@@ -43,7 +43,9 @@ export interface Resource extends Omit<RegisteredResource, "provider"> {
 export interface Component {
   urn: string;
   name: string;
-  settings: Settings;
+  inputs: Fields;
+  /** Undefined if nothing can be compared with them, which the rule same-version reports. */
+  settings: Settings | undefined;
 }
 
 /** The arguments of a component, with every default. One that is not known yet is a string, `UNKNOWN`. */
@@ -114,7 +116,7 @@ export class Program {
     const component = this.#componentAround(this.find(registered.parent));
     const prefix = `${component?.name}.`;
     const ownName = component && name.startsWith(prefix) ? name.slice(prefix.length) : undefined;
-    const settings = component?.settings.sources === SOURCES ? component.settings : undefined;
+    const settings = component?.settings;
     const provider = this.find(providerUrn);
     const resource: Resource = {
       ...registered,
@@ -138,7 +140,13 @@ export class Program {
   }
 
   #componentAt({ type, urn, name, inputs }: Resource): Component | undefined {
-    // With the checksum of this version, they are what it registers, or a rule that reads them fails.
-    return type === COMPONENT ? { urn, name, settings: inputs as unknown as Settings } : undefined;
+    return type === COMPONENT ? { urn, name, inputs, settings: settingsFrom(inputs) } : undefined;
   }
+}
+
+/** Returns the settings of a component of this version. What is not what this version registers fails the rule that reads it. */
+export function settingsFrom(inputs: Fields): Settings | undefined {
+  const { sources, serviceAccounts } = inputs;
+  const isReadable = Array.isArray(serviceAccounts) && serviceAccounts.every(isFields);
+  return sources === SOURCES && isReadable ? (inputs as unknown as Settings) : undefined;
 }

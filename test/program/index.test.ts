@@ -263,11 +263,12 @@ test("@pulumi/eks, which loads all of @pulumi/aws, is not loaded for an existing
 });
 
 test("the outputs only name what each service account has", () => {
-  const { serviceAccounts, ...others } = stack.outputs;
+  const { serviceAccounts, accessTokens, ...others } = stack.outputs;
   const oidcIssuerId = stack.simulation.pulumiCloud.list()[0]?.id;
   assert.deepEqual(others, { issuerUrl: stack.simulation.issuer.url, oidcIssuerId });
   const ids = SERVICE_ACCOUNTS.map(({ namespace, name }) => `${namespace}/${name}`);
   assert.deepEqual(Object.keys(serviceAccounts), ids);
+  assert.deepEqual(Object.keys(Object(accessTokens)), ids);
 
   const role = only(stack, "Role", "access.ci.a");
   assert.deepEqual(serviceAccounts["ci/a"], {

@@ -43,3 +43,5 @@ const access = new PulumiCloudAccess(
 );
 
 export const oidcIssuerId = access.oidcIssuerId;
+// Who gets what, for a reviewer.
+export const accessTokens = access.accessTokens;

@@ -81,5 +81,7 @@ function roleNameOf(serviceAccount: string): pulumi.Output<string> {
 }
 
 export const oidcIssuerId = access.oidcIssuerId;
+// Who gets what, for a reviewer.
+export const accessTokens = access.accessTokens;
 // With the names of the IAM roles, for an incident.
 export const serviceAccounts = access.serviceAccounts;
