@@ -68,7 +68,12 @@ export function stringSchema(pattern: RegExp, expected: string | ((issue: v.Rege
 /** Returns a schema for lists whose elements match a schema. */
 export function listSchema<Element extends v.GenericSchema>(element: Element) {
   return v.array(element, ({ input }) => {
-    return typeof input === "string" ? "must be a list: put it in brackets, [ ]" : "must be a list";
+    if (typeof input === "string") return "must be a list: put it in brackets, [ ]";
+    // That of a setting in Pulumi.yaml.
+    const isDeclaration = isObject(input) && Array.isArray(input.default);
+    return isDeclaration
+      ? "must be a list, not a declaration: paste what is below `default:`"
+      : "must be a list";
   });
 }
 

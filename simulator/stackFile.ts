@@ -3,7 +3,17 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument, visit } from "yaml";
+import {
+  type Document,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  parseDocument,
+  visit,
+} from "yaml";
 import { isObject } from "./emulators/authPolicy";
 
 /** A stack, and where its configuration is. */
@@ -59,7 +69,8 @@ export const TEMPLATE_STACK = {
  * @param name from the command line, with or without `ORGANIZATION/`. Without it, the project's only stack, apart from an
  *     unchanged `Pulumi.dev.yaml`.
  * @returns undefined without a name, if the project does not have its own stack.
- * @throws Error that lists the stacks if the named one does not exist, or if there are several and none is named.
+ * @throws Error that lists the stacks if the named one does not exist, or if there are several and none is named, and for a stack
+ *     file that Pulumi ignores.
  */
 export function findStack(directory: string, name: string | undefined): StackSource | undefined {
   const stacks = stacksIn(directory);
@@ -103,13 +114,19 @@ function isAsInTemplate(directory: string, name: string): boolean {
   }
 }
 
-/** Returns the names of the stacks that have a file. */
+/**
+ * Returns the names of the stacks that have a file.
+ *
+ * @throws Error for a file with another extension than that of Pulumi.yaml, which Pulumi does not read: DetectProjectStackPath in
+ *   pulumi/pulumi, sdk/go/common/workspace/paths.go.
+ */
 function stacksIn(directory: string): string[] {
   const stackFiles = stackDirectory(directory);
   if (!existsSync(stackFiles)) return [];
-  return readdirSync(stackFiles)
-    .flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? [])
-    .sort();
+  const files = readdirSync(stackFiles);
+  const [ignored] = files.filter((name) => /^Pulumi\..+\.yml$/.test(name));
+  if (ignored) throw new Error(`Pulumi ignores ${ignored}. Rename it to ${ignored.replace(/yml$/, "yaml")}.`);
+  return files.flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? []).sort();
 }
 
 /**
@@ -309,7 +326,10 @@ function parseYaml(file: string, text: string): YamlFile {
     const [key = "a key"] = /^[\w:.-]+?(?=:\s)/.exec(text.slice(error.pos[0])) ?? [];
     fail(error.pos[0], `${key} is set twice`);
   }
-  if (error) fail(error.pos[0], `${mistakeAt(text, error.pos[0])}${error.message}`);
+  if (error) {
+    const position = stringBefore(error.pos[0], document) ?? error.pos[0];
+    fail(position, `${mistakeAt(text, position)}${error.message}`);
+  }
 
   visit(document, {
     Node(_key, node) {
@@ -321,7 +341,40 @@ function parseYaml(file: string, text: string): YamlFile {
   const keys = (isMap(config) ? config.items : []).flatMap(({ key }) => {
     return isScalar(key) ? [{ key: String(key.value), line: lineAt(key.range?.[0] ?? 0) }] : [];
   });
-  return { content: document.toJS(), keys, lineOf: (path) => lineAt(positionAt(config, path)) };
+  return {
+    content: document.toJS(),
+    keys,
+    lineOf(path) {
+      // The program knows only which setting contains an encrypted value.
+      const [setting, ...others] = path;
+      const value = isMap(config) && others.length === 0 ? config.get(setting, true) : undefined;
+      return lineAt(encryptedAt(value) ?? positionAt(config, path));
+    },
+  };
+}
+
+/** Returns the position of the first encrypted value in a value; undefined if there is none. */
+function encryptedAt(value: unknown): number | undefined {
+  const positions: (number | undefined)[] = [];
+  if (isNode(value)) {
+    visit(value, {
+      Map(_key, map) {
+        if (map.has("secure")) positions.push(map.range?.[0]);
+      },
+    });
+  }
+  return positions[0];
+}
+
+/** Returns the position of the string in quotation marks that ends at a position: where an open one begins. */
+function stringBefore(end: number, document: Document): number | undefined {
+  const positions: (number | undefined)[] = [];
+  visit(document, {
+    Scalar(_key, { type, range }) {
+      if (type?.startsWith("QUOTE") && range?.[1] === end) positions.push(range[0]);
+    },
+  });
+  return positions[0];
 }
 
 /** Returns the position of the last step of a path that a value has. */

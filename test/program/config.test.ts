@@ -263,6 +263,11 @@ const REJECTED: Rejected[] = [
     problems: ['serviceAccounts = "a/b": must be a list: put it in brackets, [ ]'],
   },
   {
+    what: "the declaration of a list, as in Pulumi.yaml",
+    settings: { serviceAccounts: { type: "array", items: { type: "object" }, default: [ENTRY] } },
+    problems: ["serviceAccounts: must be a list, not a declaration: paste what is below `default:`"],
+  },
+  {
     what: "entries that are not objects",
     settings: { serviceAccounts: ["a", []] },
     problems: ['serviceAccounts[0] = "a": must be an object', "serviceAccounts[1]: must be an object"],

@@ -41,6 +41,15 @@ test("finds a setting, or as much of its path as a file has, in the stack file a
   assert.equal(find("other"), undefined);
 });
 
+test("finds an encrypted value in a list at its own line", async () => {
+  const list = "config:\n  list:\n    - name: a\n      teamName:\n        secure: AAA\n    - name: b";
+  const { positionOf } = await readFiles(list);
+  assert.deepEqual(
+    [positionOf(["list"]), positionOf(["list", 1])],
+    ["Pulumi.dev.yaml:5", "Pulumi.dev.yaml:6"],
+  );
+});
+
 test("names the environments that the stack file imports, in every form", async () => {
   for (const form of ["[a/b@3, {c/d: {merge: false}}]", "{imports: [a/b@3, c/d], values: {e: f}}"]) {
     const { environments } = await readFiles(`environment: ${form}\nconfig: {a: b}`);
@@ -94,6 +103,11 @@ for (const [what, stackFile, message, project] of [
     "Pulumi.dev.yaml:4: A colon must be followed by a space. Implicit keys need to be on a single line",
   ],
   [
+    "a string that is not closed, where it begins",
+    'config:\n  a: b\n  c: "d\n  list:\n    - e\n',
+    'Pulumi.dev.yaml:3: Missing closing "quote',
+  ],
+  [
     "a character that looks like a space",
     "config:\n  a: b # \u00a0\n  c:\u00a0d",
     "Pulumi.dev.yaml:3: The character \u00a0 is not a space. Replace it with one.",
@@ -125,6 +139,14 @@ test("without --stack, finds the only stack, no stack, or asks which one, in sta
   for (const name of ["dev", "acme/dev"]) {
     assert.equal(findStack(project, name)?.file, join(stacks, "Pulumi.dev.yaml"));
   }
+});
+
+test("names a stack file that Pulumi ignores", async (t) => {
+  const project = temporaryDirectory(t);
+  await writeFile(join(project, "Pulumi.yaml"), MINIMAL);
+  await writeFile(join(project, "Pulumi.prod.yml"), "");
+  const message = "Pulumi ignores Pulumi.prod.yml. Rename it to Pulumi.prod.yaml.";
+  assert.throws(() => findStack(project, undefined), { message });
 });
 
 test("without --stack, passes over a Pulumi.dev.yaml that has the settings of the template only", async (t) => {
