@@ -46,7 +46,7 @@ function ofComponent({ createNamespaces, serviceAccounts }: Settings): Record<st
   const isInjecting = serviceAccounts.some(({ injectToken }) => injectToken);
   const injection = isInjecting ? ["inject-token"] : [];
   return {
-    "pulumi:index:Stash": ["oidc-issuer.url", "oidc-issuer.place"],
+    "pulumi:index:Stash": ["first-deployment"],
     [PULUMI_CLOUD]: ["oidc-issuer"],
     [ISSUER]: ["oidc-issuer"],
     [NAMESPACE]: createNamespaces,

@@ -97,7 +97,7 @@ export function accountLines(
     const ofAccount = findings.filter(({ account }) => account === id);
     const style = ofAccount.length > 0 ? "red" : "green";
     return [
-      ...row(id, ofAccount.length > 0 ? "see below" : "granted", accessTokens[id] ?? "").map((line) =>
+      ...row(id, ofAccount.length > 0 ? "failed" : "granted", accessTokens[id] ?? "").map((line) =>
         paint(style, line),
       ),
       ...ofAccount.flatMap(({ text }) => wrap(text, 4).map((line) => paint("red", line))),
@@ -126,20 +126,30 @@ function sharedOwnerLines(accounts: AccountSettings[]): string[] {
   });
 }
 
-/** Returns each promise of the policy pack with whether it holds, and below it what breaks it. */
-export function promiseLines(violations: Violation[]): string[] {
-  return policies.flatMap(({ name, description }) => {
-    const ofPolicy = violations.filter(({ policy }) => policy === name);
-    const isBroken = ofPolicy.some(({ level }) => level === "mandatory");
-    const style = isBroken ? "red" : "green";
-    return [
-      ...tableRow([[isBroken ? "broken" : "holds", "broken".length]], description).map((line) =>
-        paint(style, line),
-      ),
-      ...ofPolicy.flatMap(({ name: resource, message }) => {
-        const lines = wrap(`${resource ?? "stack"}: ${message}`, 10, 12);
-        return isBroken ? lines.map((line) => paint("red", line)) : lines;
-      }),
-    ];
-  });
+/**
+ * Returns the promises of the policy pack: those that hold by their names, and if verbose, with their sentences; of the others, what
+ * breaks them.
+ */
+export function promiseLines(violations: Violation[], verbose: boolean): string[] {
+  const isReported = (name: string) => violations.some(({ policy }) => policy === name);
+  const held = policies.filter(({ name }) => !isReported(name));
+  const names = held.map(({ name }) => name).join(", ");
+  const heldLines = verbose
+    ? held.flatMap(({ name, description }) => wrap(`${name}: ${description}`, 2, 4))
+    : wrap(`${held.length} hold: ${names}.`, 2, 4);
+  const reported = policies.filter(({ name }) => isReported(name));
+  return [
+    ...heldLines.map((line) => paint("green", line)),
+    ...reported.flatMap(({ name, description }) => {
+      const ofPolicy = violations.filter(({ policy }) => policy === name);
+      const isBroken = ofPolicy.some(({ level }) => level === "mandatory");
+      const lines = [
+        ...wrap(`${isBroken ? "Broken" : "For a reviewer"}: ${name}: ${description}`, 2, 4),
+        ...ofPolicy.flatMap(({ name: resource, message }) =>
+          wrap(`${resource ?? "stack"}: ${message}`, 4, 6),
+        ),
+      ];
+      return isBroken ? lines.map((line) => paint("red", line)) : lines;
+    }),
+  ];
 }

@@ -102,13 +102,14 @@ async function simulate(
   requireSettings(stackFile);
   for (const text of [...settingNotes(stackFile), ...regionNotes(stackFile)]) note(text);
 
+  const named = (text: string) => text.replaceAll(simulation.pulumiCloud.apiUrl, "Pulumi Cloud");
   /** The log of each Job, by `NAMESPACE/NAME` of its service account. */
   const jobs = new Map<string, string[]>();
   const simulation = await startSimulation({
     region: stackFile.config["aws:region"] || DEFAULT_REGION,
     ...assumedToExist(stackFile),
     isAssumed: isOnlyKnownToCluster,
-    onLog: (line, account) => jobs.set(account, [...(jobs.get(account) ?? []), line]),
+    onLog: (line, account) => jobs.set(account, [...(jobs.get(account) ?? []), named(line)]),
   });
   try {
     const stack = { ...stackFile, stack: source.name, organization: ORGANIZATION };
@@ -118,7 +119,8 @@ async function simulate(
     if (run.failure !== undefined && !hasFailedJob) throw withPositions(run.failure as Error, stackFile);
 
     const accounts = accountsOf(run.registered);
-    const findings = await testExchanges(accounts, run.registered, simulation.kubernetes);
+    const exchanges = await testExchanges(accounts, run.registered, simulation.kubernetes);
+    const findings = exchanges.map(({ account, text }) => ({ account, text: named(text) }));
     // As the engine sends them: without what is undefined.
     const violations = runRules(JSON.parse(JSON.stringify(run.registered)));
     const broken = violations.filter(({ level }) => level === "mandatory");
@@ -135,7 +137,7 @@ async function simulate(
     const accessTokens = run.outputs.accessTokens as Record<string, string>;
     print(...accountLines(accounts, { accessTokens, findings, notes }));
     title("Promises of the policy pack");
-    print(...promiseLines(violations));
+    print(...promiseLines(violations, verbose));
 
     const found = findings.length + broken.length;
     const subject = plural(accounts.length, "service account");

@@ -110,8 +110,7 @@ function asRegistered(resource: Registration, all: Registration[]): RegisteredRe
     ...{ urn, type, name, parent },
     inputs: inputs as Fields,
     outputs: { ...outputs } as Fields,
-    // URN::ID
-    provider: provider.replace(/::[^:]*$/, "") || undefined,
+    provider,
     propertyDependencies: Object.fromEntries(sources),
   };
 }

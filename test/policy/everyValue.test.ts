@@ -15,8 +15,11 @@ const CHANGES = {
 
 /** What no rule reports, and why; if it is only by one change, by which. */
 const EXCEPTIONS: { because: string; values: RegExp; only?: keyof typeof CHANGES }[] = [
-  { because: "it is not the component's", values: /^(Stash pulumi-cloud\.\w+|kubernetes cluster) / },
-  { because: "it keeps the place, and grants nothing", values: /^Stash access\.oidc-issuer\.\w+ / },
+  { because: "it is not the component's", values: /^(Stash first-deployment|kubernetes cluster) / },
+  {
+    because: "it keeps where it was first deployed, and grants nothing",
+    values: /^Stash access\.first-deployment /,
+  },
   { because: "the type of the resource decides it", values: /^[A-Z]\w+ \S+ (apiVersion|kind)$/ },
   {
     because: "the engine does not send it, and the provider does not use it",
