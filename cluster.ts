@@ -6,22 +6,19 @@ import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import type { Account } from "./settings/account";
-import type { ClusterConfig } from "./settings/cluster";
+import type { AwsOptions } from "./settings/aws";
+import type { ClusterInputs, ClusterSettings } from "./settings/cluster";
 import { visible } from "./settings/problems";
 import { providerMessage, userError } from "./settings/userError";
 
 /** The first version with MutatingAdmissionPolicy v1, and that of a created cluster: https://github.com/kubernetes/enhancements/issues/3962 */
 const VERSION_WITH_ADMISSION_POLICIES = "1.36";
 
-export interface Cluster {
-  arn: pulumi.Input<string>;
-  /** The OIDC issuer, `https://…`; a plain string if the cluster exists already. */
-  issuerUrl: pulumi.Input<string>;
-  /** The IAM OIDC provider of the issuer in this AWS account; undefined if no role needs one, and none is created. */
-  oidcProviderArn: pulumi.Input<string> | undefined;
-  /** Connects only to this cluster, so that no object is created on a cluster whose issuer is not trusted. */
-  kubernetesProvider: Provider;
-}
+/** What a stack says about its cluster, with every default filled in, and how the AWS CLI signs in to it. */
+type ClusterConfig = Required<ClusterSettings> & { aws: AwsOptions };
+
+/** A cluster, with the provider that connects only to it, so that no object is created on one whose issuer is not trusted. */
+type Cluster = ClusterInputs & { kubernetesProvider: Provider };
 
 /** The cluster, before anything of it is registered. */
 export interface PreparedCluster {
@@ -79,7 +76,7 @@ export async function existingCluster(config: ClusterConfig, accounts: Account[]
       const oidcProviderArn = createOidcProvider
         ? registerOidcProvider(name, issuerUrl, retained)
         : existingProviderArn;
-      return { arn: cluster.arn, issuerUrl, oidcProviderArn, kubernetesProvider };
+      return { clusterArn: cluster.arn, issuerUrl, oidcProviderArn, kubernetesProvider };
     },
   };
 }
@@ -147,7 +144,7 @@ export async function newCluster(config: ClusterConfig, accounts: Account[]): Pr
         { ...options, dependsOn: complete },
       );
       const oidcProviderArn = useIrsa(accounts) ? registerOidcProvider(name, issuerUrl, options) : undefined;
-      return { arn, issuerUrl, oidcProviderArn, kubernetesProvider };
+      return { clusterArn: arn, issuerUrl, oidcProviderArn, kubernetesProvider };
     },
   };
 }

@@ -3,17 +3,17 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import {
-  type Access,
-  type AccessSettings,
-  accessEntries,
-  accessRules,
-  accessSchema,
   accountsOf,
+  type CompleteSettings,
+  type Settings,
+  settingsEntries,
+  settingsProblems,
+  settingsSchemaWith,
   withAccountName,
 } from "./settings/access";
 import type { Account } from "./settings/account";
-import { AWS_KEYS, awsSchema } from "./settings/aws";
-import { type ClusterConfig, type ClusterSettings, clusterEntries } from "./settings/cluster";
+import { AWS_KEYS, type AwsOptions, awsSchema } from "./settings/aws";
+import { type ClusterSettings, clusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INITIAL_NAMESPACES } from "./settings/names";
 import { lineOf, type Path, type Problem, withoutValue } from "./settings/problems";
@@ -28,14 +28,16 @@ import { check, type Incomplete, isEmpty } from "./settings/validation";
 
 /** The configuration with every default filled in; durations are in seconds. */
 interface StackConfig {
-  cluster: ClusterConfig;
-  access: Access;
+  cluster: Required<ClusterSettings> & { aws: AwsOptions };
+  settings: CompleteSettings;
 }
 
-type Settings = ClusterSettings & AccessSettings;
+type StackSettings = ClusterSettings & Settings;
 
 /** The names of the settings that are not strings. */
-type JsonKey = { [Key in keyof Settings]-?: string extends Settings[Key] ? never : Key }[keyof Settings];
+type JsonKey = {
+  [Key in keyof StackSettings]-?: string extends StackSettings[Key] ? never : Key;
+}[keyof StackSettings];
 
 const JSON_KEYS: Record<JsonKey, true> = {
   createCluster: true,
@@ -54,11 +56,11 @@ const TEMPLATE_ENTRY =
   `userLogin: ${TEMPLATE_LOGIN}, awsRole: irsa }`;
 
 /** The settings of a stack. What is optional here has a default that follows from other settings. */
-const stackSchema = accessSchema(
+const stackSchema = settingsSchemaWith(
   {
     ...clusterEntries,
-    ...accessEntries,
-    issuerName: v.optional(accessEntries.issuerName),
+    ...settingsEntries,
+    issuerName: v.optional(settingsEntries.issuerName),
   },
   {
     required: {
@@ -89,10 +91,10 @@ export function readConfig(): StackConfig {
   const { config, problems } = parseConfig(raw);
   if (!config) throw invalidConfiguration(problems);
 
-  const loginIssues = loginProblems(config.access.pulumiApiUrl);
+  const loginIssues = loginProblems(config.settings.pulumiApiUrl);
   if (loginIssues.length > 0) throw invalidConfiguration(loginIssues);
 
-  const ofTemplate = templateProblems(config.access.serviceAccounts);
+  const ofTemplate = templateProblems(config.settings.serviceAccounts);
   if (ofTemplate.length > 0 && !pulumi.runtime.isDryRun()) throw invalidConfiguration(ofTemplate);
   for (const problem of ofTemplate) void pulumi.log.warn(`${lineOf(problem)}. An update stops here.`);
   return config;
@@ -117,7 +119,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const isEncrypted = raw.secretKeys.includes(`${raw.project}:maxExpirationSeconds`);
   const stack = check(stackSchema, { ...values, organization }, (knownSettings) => {
     const comparable = isEncrypted ? { ...knownSettings, maxExpirationSeconds: undefined } : knownSettings;
-    return [...clusterRules(comparable), ...accessRules(comparable)];
+    return [...clusterProblems(comparable), ...settingsProblems(comparable)];
   });
 
   const found = [
@@ -129,17 +131,17 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const problems = withEncrypted(found, raw, AWS_KEYS);
   if (problems.length > 0 || !stack.settings || !aws.settings) return { problems };
 
-  const { clusterName, createCluster, createOidcProvider, ...access } = stack.settings;
-  const { issuerName = `eks-${clusterName}` } = access;
+  const { clusterName, createCluster, createOidcProvider, ...settings } = stack.settings;
+  const { issuerName = `eks-${clusterName}` } = settings;
   const config = {
     cluster: { clusterName, createCluster, createOidcProvider, aws: aws.settings },
-    access: { ...access, issuerName, serviceAccounts: accountsOf(access) },
+    settings: { ...settings, issuerName, serviceAccounts: accountsOf(settings) },
   };
   return { config, problems };
 }
 
 /** Returns the problems of settings that are valid by themselves, but not for a new cluster. */
-function clusterRules(settings: Incomplete<ClusterSettings & Access>): Problem[] {
+function clusterProblems(settings: Incomplete<ClusterSettings & CompleteSettings>): Problem[] {
   const { createCluster, createOidcProvider, serviceAccounts = [], createNamespaces = [] } = settings;
   if (!createCluster) return [];
   const problems = serviceAccounts.flatMap((account, index): Problem[] => {

@@ -4,13 +4,16 @@
 import { PodIdentityAssociation } from "@pulumi/aws/eks";
 import * as iam from "@pulumi/aws/iam";
 import * as pulumi from "@pulumi/pulumi";
-import type { Access } from "./settings/access";
+import type { CompleteSettings } from "./settings/access";
 import { type Account, idOf } from "./settings/account";
-import type { RoleCluster } from "./settings/cluster";
+import type { RoleSource } from "./settings/cluster";
 
 export interface AwsRoleArgs {
   account: Account;
-  access: Pick<Access, "permissionsBoundaryArn" | "rolePath"> & RoleCluster;
+  source: RoleSource;
+  /** OIDC issuer of the cluster, `https://…`. */
+  issuerUrl: pulumi.Input<string>;
+  settings: Pick<CompleteSettings, "permissionsBoundaryArn" | "rolePath">;
 }
 
 /** The role of a service account, and what depends on how its pods receive it. */
@@ -31,25 +34,25 @@ export interface AwsRoleResources {
  */
 export function createAwsRole(
   name: string,
-  { account, access }: AwsRoleArgs,
+  { account, source, issuerUrl, settings }: AwsRoleArgs,
   options: pulumi.CustomResourceOptions,
 ): AwsRoleResources {
-  switch (account.awsRole) {
+  switch (source.awsRole) {
     case "none":
       return { prerequisites: [] };
 
     case "irsa": {
       const trustPolicy = pulumi
-        .all([access.issuerUrl, required(access.oidcProviderArn, "oidcProviderArn")])
-        .apply(([issuerUrl, oidcProviderArn]) => irsaTrustPolicy(issuerUrl, oidcProviderArn, account));
-      const { role, attachments } = createRole(name, { account, trustPolicy, access }, options);
+        .all([issuerUrl, source.oidcProviderArn])
+        .apply(([url, oidcProviderArn]) => irsaTrustPolicy(url, oidcProviderArn, account));
+      const { role, attachments } = createRole(name, { account, trustPolicy, settings }, options);
       return { role, irsaRoleArn: role.arn, prerequisites: attachments };
     }
 
     case "pod-identity": {
-      const clusterArn = pulumi.output(required(access.clusterArn, "clusterArn"));
+      const clusterArn = pulumi.output(source.clusterArn);
       const trustPolicy = clusterArn.apply((arn) => podIdentityTrustPolicy(arn, account));
-      const { role, attachments } = createRole(name, { account, trustPolicy, access }, options);
+      const { role, attachments } = createRole(name, { account, trustPolicy, settings }, options);
       const association = new PodIdentityAssociation(
         name,
         {
@@ -69,31 +72,25 @@ export function createAwsRole(
   }
 }
 
-/** Returns what `PulumiCloudAccess` has checked to be there. */
-function required(value: pulumi.Input<string> | undefined, name: string): pulumi.Input<string> {
-  if (value === undefined) throw new Error(`${name} is missing`);
-  return value;
-}
-
 /** Creates a role, and attaches its policies, which a pod has to wait for. */
 function createRole(
   name: string,
   args: {
     account: Account;
     trustPolicy: pulumi.Input<iam.PolicyDocument>;
-    access: AwsRoleArgs["access"];
+    settings: AwsRoleArgs["settings"];
   },
   options: pulumi.CustomResourceOptions,
 ): { role: iam.Role; attachments: iam.RolePolicyAttachment[] } {
-  const { account, trustPolicy, access } = args;
+  const { account, trustPolicy, settings } = args;
   const role = new iam.Role(
     name,
     {
       namePrefix: roleNamePrefix(account),
-      path: access.rolePath,
+      path: settings.rolePath,
       description: `Role of the Kubernetes service account ${idOf(account)}`,
       assumeRolePolicy: trustPolicy,
-      permissionsBoundary: access.permissionsBoundaryArn,
+      permissionsBoundary: settings.permissionsBoundaryArn,
       // Other programs attach policies by the role's name. AWS does not delete a role that has some, and the role of a
       // removed entry would still trust its service account.
       forceDetachPolicies: true,

@@ -28,13 +28,13 @@ export = async (): Promise<StackOutputs> => {
   // Fail fast: everything is validated and looked up before a resource is registered.
   const config = readConfig();
 
-  const { serviceAccounts } = config.access;
+  const { serviceAccounts } = config.settings;
   const prepared = config.cluster.createCluster
     ? await newCluster(config.cluster, serviceAccounts)
     : await existingCluster(config.cluster, serviceAccounts);
 
   // A stack stays where it was deployed. The cluster waits too: a changed Kubernetes provider would replace everything on it.
-  const { pulumiApiUrl, organization } = config.access;
+  const { pulumiApiUrl, organization } = config.settings;
   const { clusterName, createCluster } = config.cluster;
   const { region, issuerUrl } = prepared;
   const deployment = { pulumiApiUrl, organization, clusterName, createCluster, region, issuerUrl };
@@ -47,10 +47,10 @@ export = async (): Promise<StackOutputs> => {
   const pulumiCloudAccess = new PulumiCloudAccess(
     "access",
     {
-      ...config.access,
+      ...config.settings,
       issuerUrl: cluster.issuerUrl,
       oidcProviderArn: cluster.oidcProviderArn,
-      clusterArn: cluster.arn,
+      clusterArn: cluster.clusterArn,
     },
     { providers: [cluster.kubernetesProvider, pulumiCloudProvider] },
   );

@@ -15,18 +15,24 @@ import { allowPolicy, createOidcIssuer, createPulumiCloudProvider } from "./oidc
 import { requireFirstDeployment } from "./place";
 import { createNamespaces } from "./serviceAccount";
 import {
-  type Access,
-  type AccessSettings,
-  accessEntries,
-  accessRules,
-  accessSchema,
   accountsOf,
-  accountWarnings,
+  type CompleteSettings,
+  type Settings,
+  settingsEntries,
+  settingsProblems,
+  settingsSchemaWith,
+  settingsWarnings,
   withAccountName,
 } from "./settings/access";
 import { accessTokenOf } from "./settings/accessTokens";
-import { awsRoleOf, idOf } from "./settings/account";
-import { issuerAudienceProblems, type RoleCluster, roleClusterEntries } from "./settings/cluster";
+import { type Account, awsRoleOf, idOf } from "./settings/account";
+import {
+  type ClusterInputs,
+  clusterInputEntries,
+  issuerAudienceProblems,
+  type RoleSource,
+  roleSourceOf,
+} from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
 import { messageOf, type Problem } from "./settings/problems";
@@ -38,7 +44,7 @@ import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity
 /**
  * The cluster and the settings of its service accounts. What names resources or decides which exist is a plain value.
  */
-export interface PulumiCloudAccessArgs extends AccessSettings, RoleCluster {}
+export interface PulumiCloudAccessArgs extends Settings, ClusterInputs {}
 
 /** Lets the service accounts of one Kubernetes cluster exchange their own ID tokens for Pulumi Cloud access tokens. */
 export class PulumiCloudAccess extends pulumi.ComponentResource {
@@ -60,12 +66,12 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
    */
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
     // JavaScript lets a program leave out the arguments.
-    const access = checkArguments(name, { ...args }, options);
-    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, { ...access, sources: SOURCES }, options);
-    for (const warning of accountWarnings(access)) void pulumi.log.warn(warning, this);
+    const { settings, accounts } = checkArguments(name, { ...args }, options);
+    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, { ...settings, sources: SOURCES }, options);
+    for (const warning of settingsWarnings(settings)) void pulumi.log.warn(warning, this);
 
     // The component stays where it was deployed, for which everything else waits.
-    const { pulumiApiUrl, organization, issuerUrl } = access;
+    const { pulumiApiUrl, organization, issuerUrl } = settings;
     const deployment = { pulumiApiUrl, organization, issuerUrl };
     const dependsOn = requireFirstDeployment(`${name}.first-deployment`, deployment, name, { parent: this });
     const inPlace = { parent: this, dependsOn };
@@ -74,30 +80,30 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
       this.getProvider(OIDC_ISSUER) ??
       createPulumiCloudProvider(`${name}.oidc-issuer`, pulumiApiUrl, inPlace);
 
-    const namespaces = createNamespaces(name, access.createNamespaces, inPlace);
+    const namespaces = createNamespaces(name, settings.createNamespaces, inPlace);
 
     // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
-    const accounts = access.serviceAccounts.map((account) => {
-      return { account, policy: allowPolicy(account, access.audienceRule) };
+    const granted = accounts.map(({ account, roleSource }) => {
+      return { account, roleSource, policy: allowPolicy(account, settings.audienceRule) };
     });
     const oidcIssuer = createOidcIssuer(
       `${name}.oidc-issuer`,
       {
         organization,
-        name: access.issuerName,
+        name: settings.issuerName,
         url: issuerUrl,
-        maxExpirationSeconds: access.maxExpirationSeconds,
-        policies: accounts.map(({ policy }) => policy),
+        maxExpirationSeconds: settings.maxExpirationSeconds,
+        policies: granted.map(({ policy }) => policy),
       },
       { ...inPlace, provider: pulumiCloud },
     );
 
     // Each service account: its role, its ConfigMap, and the Job that tests the token exchange.
-    const identities = accounts.map(({ account, policy }) => {
+    const identities = granted.map(({ account, roleSource, policy }) => {
       const namespace = namespaces.get(account.namespace);
       const identity = new WorkloadIdentity(
         `${name}.${account.namespace}.${account.name}`,
-        { account, policy, oidcIssuer, access },
+        { account, policy, oidcIssuer, settings, roleSource },
         { ...inPlace, dependsOn: [...dependsOn, ...(namespace ? [namespace] : [])] },
       );
       return { account, identity };
@@ -114,8 +120,8 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     }
 
     this.oidcIssuerId = oidcIssuer.id;
-    const accessTokens = access.serviceAccounts.map(async (account): Promise<[string, string]> => {
-      return [idOf(account), await accessTokenOf(account, access)];
+    const accessTokens = settings.serviceAccounts.map(async (account): Promise<[string, string]> => {
+      return [idOf(account), await accessTokenOf(account, settings)];
     });
     this.accessTokens = pulumi.output(Promise.all(accessTokens)).apply((lines) => Object.fromEntries(lines));
     this.serviceAccounts = Object.fromEntries(
@@ -132,26 +138,26 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
 /** The resource of the package pulumiservice whose provider the component uses. */
 const OIDC_ISSUER = "pulumiservice:index:OidcIssuer";
 
-const argsSchema = accessSchema({ ...accessEntries, ...roleClusterEntries });
+const argsSchema = settingsSchemaWith({ ...settingsEntries, ...clusterInputEntries });
 
 /**
  * Checks the arguments before the component is registered, so that the state never contains a rejected argument.
  *
- * @returns the arguments with every default filled in. Their outputs fail if they are invalid, once they are known, which
- *   the registration waits for.
+ * @returns the arguments with every default filled in, and how each service account receives its role. Their outputs fail if they
+ *   are invalid, once they are known, which the registration waits for.
  * @throws pulumi.RunError that lists every problem that is known immediately.
  */
 function checkArguments(
   name: string,
   args: PulumiCloudAccessArgs,
   options: pulumi.ComponentResourceOptions = {},
-): Access & RoleCluster {
+): { settings: CompleteSettings & ClusterInputs; accounts: { account: Account; roleSource: RoleSource }[] } {
   const errorOf = (problems: Problem[], consequence?: string) => {
     const title = `Invalid arguments of PulumiCloudAccess "${name}"`;
     const named = problems.map((problem) => withAccountName(problem, args.serviceAccounts));
     return userError(messageOf(title, named, consequence));
   };
-  const { settings: valid, problems } = check(argsSchema, args, argsRules, INSTEAD_OF_OUTPUTS);
+  const { settings: valid, problems } = check(argsSchema, args, argumentProblems, INSTEAD_OF_OUTPUTS);
   const createsPulumiCloud = !hasProvider(options, "pulumiservice", PulumiCloudProvider, OIDC_ISSUER);
   const all = [
     ...problems,
@@ -163,23 +169,25 @@ function checkArguments(
   const checked = withCheckedOutputs(valid, (problem) => {
     return errorOf([problem], "None of its resources was changed.");
   });
-  return { ...checked, serviceAccounts: accountsOf(checked) };
+  const settings = { ...checked, serviceAccounts: accountsOf(checked) };
+  const accounts = settings.serviceAccounts.map((account) => {
+    const roleSource = roleSourceOf(account.awsRole, settings);
+    if ("reason" in roleSource) throw errorOf([roleSource]);
+    return { account, roleSource };
+  });
+  return { settings, accounts };
 }
 
 /** Returns the problems of arguments that are valid by themselves, but not together. */
-function argsRules(args: Incomplete<Access & RoleCluster>): Problem[] {
-  const { serviceAccounts = [], issuerUrl, oidcProviderArn, clusterArn } = args;
-  const roles = serviceAccounts.map((account) => account && awsRoleOf(account));
+function argumentProblems(args: Incomplete<CompleteSettings & ClusterInputs>): Problem[] {
+  const { serviceAccounts = [], issuerUrl } = args;
   const audiences = serviceAccounts.map((account) => account?.tokenAudience);
-  const problems = [...accessRules(args), ...issuerAudienceProblems(audiences, issuerUrl)];
-  if (roles.includes("irsa") && oidcProviderArn === undefined) {
-    const reason = "required, because an awsRole is irsa, the default with rolePolicyArns";
-    problems.push({ path: ["oidcProviderArn"], reason });
-  }
-  if (roles.includes("pod-identity") && clusterArn === undefined) {
-    problems.push({ path: ["clusterArn"], reason: "required, because an awsRole is pod-identity" });
-  }
-  return problems;
+  const awsRoles = new Set(serviceAccounts.flatMap((account) => (account ? awsRoleOf(account) : [])));
+  const roleProblems = [...awsRoles].flatMap((awsRole): Problem[] => {
+    const roleSource = roleSourceOf(awsRole, args);
+    return "reason" in roleSource ? [roleSource] : [];
+  });
+  return [...settingsProblems(args), ...issuerAudienceProblems(audiences, issuerUrl), ...roleProblems];
 }
 
 /**

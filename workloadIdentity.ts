@@ -1,4 +1,4 @@
-// One service account with its access: the role, the service account, what its workloads mount, and the Job that tests
+// One service account with what it needs: the role, the service account, what its workloads mount, and the Job that tests
 // the token exchange.
 
 import * as pulumi from "@pulumi/pulumi";
@@ -6,9 +6,9 @@ import { createAwsRole } from "./iam";
 import { createJob, jobName } from "./job";
 import { CREDENTIAL_HELPER, tokenVolume, VOLUME_MOUNT } from "./kubernetes/tokenVolume";
 import { createServiceAccount, readServiceAccount } from "./serviceAccount";
-import type { Access } from "./settings/access";
+import type { CompleteSettings } from "./settings/access";
 import type { Account } from "./settings/account";
-import type { RoleCluster } from "./settings/cluster";
+import type { ClusterInputs, RoleSource } from "./settings/cluster";
 import { scopeOf, type TokenType } from "./settings/tokenTypes";
 import { createExchangeConfigMap } from "./tokenExchange";
 
@@ -38,17 +38,18 @@ export interface ServiceAccountOutputs {
 export interface WorkloadIdentityArgs {
   account: Account;
   /** What all service accounts have in common. */
-  access: Pick<
-    Access,
+  settings: Pick<
+    CompleteSettings,
     "organization" | "pulumiApiUrl" | "permissionsBoundaryArn" | "rolePath" | "image" | "jobPodSpec"
   > &
-    RoleCluster;
+    Pick<ClusterInputs, "issuerUrl">;
+  roleSource: RoleSource;
   /** The issuer that grants the access token, and the policy in it that allows this service account. */
   oidcIssuer: pulumi.CustomResource;
   policy: object;
 }
 
-/** Creates the access of one service account. Its children have its own name. */
+/** Creates what one service account needs. Its children have its own name. */
 export class WorkloadIdentity extends pulumi.ComponentResource {
   readonly outputs: ServiceAccountOutputs;
   /** What a pod that uses the exchange has to wait for: the Job that tests it, or without one, what that would wait for. */
@@ -56,12 +57,16 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
 
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
-    const { account, access } = args;
+    const { account, settings, roleSource } = args;
     // Plain, and not outputs: with a new cluster, a preview does not know those.
     const { namespace, name: serviceAccountName } = account;
     const inComponent = { parent: this };
 
-    const awsRole = createAwsRole(name, { account, access }, inComponent);
+    const awsRole = createAwsRole(
+      name,
+      { account, source: roleSource, issuerUrl: settings.issuerUrl, settings },
+      inComponent,
+    );
     const { role, irsaRoleArn } = awsRole;
     const created = account.createServiceAccount
       ? createServiceAccount(name, { name: serviceAccountName, namespace, irsaRoleArn }, inComponent)
@@ -75,11 +80,11 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
         namespace,
         serviceAccountName,
         settings: {
-          organization: access.organization,
+          organization: settings.organization,
           tokenType: account.tokenType,
           tokenScope: scopeOf(account),
           tokenExpirationSeconds: String(account.tokenExpirationSeconds),
-          apiUrl: access.pulumiApiUrl,
+          apiUrl: settings.pulumiApiUrl,
         },
       },
       // Workloads keep their settings, such as the team, until those can be granted.
@@ -99,9 +104,9 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
           serviceAccountName,
           tokenExchange,
           tokenAudience: account.tokenAudience,
-          image: access.image,
+          image: settings.image,
           command: account.command,
-          podSpec: access.jobPodSpec,
+          podSpec: settings.jobPodSpec,
         },
         {
           ...inComponent,

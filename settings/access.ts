@@ -42,7 +42,7 @@ import {
 } from "./validation";
 
 /** The service accounts of one cluster, and what they have in common. */
-export interface AccessSettings {
+export interface Settings {
   /** Service accounts of the cluster. */
   serviceAccounts: ServiceAccount[];
   /** Pulumi organization. Default of a stack: the organization of the stack. */
@@ -101,7 +101,7 @@ const image = v.pipe(
 );
 
 function unknownInEntry(key: string): string | undefined {
-  return Object.hasOwn(accessEntries, key) ? "belongs beside serviceAccounts, not in an entry" : undefined;
+  return Object.hasOwn(settingsEntries, key) ? "belongs beside serviceAccounts, not in an entry" : undefined;
 }
 
 const serviceAccounts = v.pipe(
@@ -109,7 +109,7 @@ const serviceAccounts = v.pipe(
   v.minLength(1, "must not be empty. To end all access, run `pulumi destroy`, or remove the component"),
 );
 
-export const accessEntries = schemasOf<AccessSettings>()({
+export const settingsEntries = schemasOf<Settings>()({
   organization: inputSchema(organizationName),
   issuerName,
   maxExpirationSeconds: v.optional(v.pipe(seconds, v.minValue(600, "must be at least 600 seconds")), 3600),
@@ -130,10 +130,10 @@ const TEAMS_MOVED =
 /**
  * Returns the schema of the access, and of the settings beside it.
  *
- * @param entries those of `AccessSettings`, and others.
+ * @param entries those of `Settings`, and others.
  * @param reasons what to say of these settings.
  */
-export function accessSchema<Entries extends Record<keyof AccessSettings, v.GenericSchema>>(
+export function settingsSchemaWith<Entries extends Record<keyof Settings, v.GenericSchema>>(
   entries: Entries,
   reasons: Reasons = {},
 ) {
@@ -147,10 +147,10 @@ export function accessSchema<Entries extends Record<keyof AccessSettings, v.Gene
 }
 
 /** Settings that are valid by themselves, with the defaults that depend on no other setting. */
-export type ValidSettings = v.InferOutput<ReturnType<typeof settingsSchema<typeof accessEntries>>>;
+export type ValidSettings = v.InferOutput<ReturnType<typeof settingsSchema<typeof settingsEntries>>>;
 
 /** The settings with every default filled in; durations are in seconds. */
-export interface Access extends Omit<ValidSettings, "serviceAccounts"> {
+export interface CompleteSettings extends Omit<ValidSettings, "serviceAccounts"> {
   serviceAccounts: Account[];
 }
 
@@ -162,7 +162,7 @@ export function accountsOf(
 }
 
 /** Returns the problems of settings that are valid by themselves, but not together. */
-export function accessRules(access: Incomplete<Access>): Problem[] {
+export function settingsProblems(access: Incomplete<CompleteSettings>): Problem[] {
   const { serviceAccounts = [], maxExpirationSeconds } = access;
   const problems = serviceAccounts.flatMap((account, index) => {
     if (!account) return [];
@@ -202,7 +202,7 @@ export function withAccountName(problem: Problem, entries: unknown): Problem {
  *
  * @param access with every default filled in.
  */
-export function accountWarnings({ serviceAccounts, audienceRule }: Access): string[] {
+export function settingsWarnings({ serviceAccounts, audienceRule }: CompleteSettings): string[] {
   return serviceAccounts.flatMap((account) => {
     const { namespace, name, injectToken } = account;
     const warnings: string[] = [];
@@ -228,7 +228,10 @@ export function accountWarnings({ serviceAccounts, audienceRule }: Access): stri
 }
 
 /** Returns a problem for each new namespace that no entry uses. */
-function unusedNamespaces({ serviceAccounts, createNamespaces = [] }: Incomplete<Access>): Problem[] {
+function unusedNamespaces({
+  serviceAccounts,
+  createNamespaces = [],
+}: Incomplete<CompleteSettings>): Problem[] {
   const used = serviceAccounts?.map((account) => account?.namespace);
   // With an invalid entry, it is not known which namespaces are used.
   if (!used || used.includes(undefined)) return [];
@@ -239,7 +242,7 @@ function unusedNamespaces({ serviceAccounts, createNamespaces = [] }: Incomplete
 }
 
 /** Returns a problem if the API server would reject the admission policy of `injectToken`, as the last step of an update. */
-function oversizedPolicy({ serviceAccounts = [], organization }: Incomplete<Access>): Problem[] {
+function oversizedPolicy({ serviceAccounts = [], organization }: Incomplete<CompleteSettings>): Problem[] {
   const injected = serviceAccounts.flatMap((account) => {
     const {
       namespace,

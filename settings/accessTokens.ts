@@ -1,7 +1,7 @@
 // Who gets what, as one line for each service account, which a preview compares by its key.
 
 import * as pulumi from "@pulumi/pulumi";
-import type { Access } from "./access";
+import type { CompleteSettings } from "./access";
 import type { Account } from "./account";
 
 const DEFAULT_MAX_EXPIRATION_SECONDS = 3600;
@@ -12,7 +12,7 @@ const DEFAULT_MAX_EXPIRATION_SECONDS = 3600;
  *
  * @returns with `known after the update` for what a preview does not know, so that it shows the rest.
  */
-export async function accessTokenOf(account: Account, access: Access): Promise<string> {
+export async function accessTokenOf(account: Account, access: CompleteSettings): Promise<string> {
   const { maxExpirationSeconds, audienceRule } = access;
   const { tokenExpirationSeconds: seconds, policyRules, awsRole, injectToken } = account;
   const [audience, organization] = [await textOf(account.tokenAudience), await textOf(access.organization)];
@@ -50,7 +50,7 @@ async function ownerOf(account: Account): Promise<string> {
 
 async function roleOf(
   { awsRole, rolePolicyArns }: Account,
-  { permissionsBoundaryArn }: Access,
+  { permissionsBoundaryArn }: CompleteSettings,
 ): Promise<string> {
   const policies = rolePolicyArns.length > 0 ? ` (${rolePolicyArns.join(", ")})` : "";
   const boundary =

@@ -2,7 +2,7 @@
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
-import type { AwsOptions } from "./aws";
+import type { AwsRole } from "./account";
 import type { Problem } from "./problems";
 import { booleanSchema, inputSchema, schemasOf, stringSchema } from "./validation";
 
@@ -22,11 +22,6 @@ export const clusterEntries = schemasOf<ClusterSettings>()({
   createOidcProvider: v.optional(booleanSchema, false),
 });
 
-/** The settings with every default filled in. */
-export interface ClusterConfig extends Required<ClusterSettings> {
-  aws: AwsOptions;
-}
-
 const oidcProviderArn = stringSchema(
   /^arn:aws(-[a-z]+)*:iam::\d{12}:oidc-provider\/.+$/,
   "must be the ARN of an IAM OIDC provider",
@@ -38,7 +33,7 @@ const clusterArn = stringSchema(
 );
 
 /** The cluster, as far as its issuer and the IAM roles need it. */
-export interface RoleCluster {
+export interface ClusterInputs {
   /** OIDC issuer of the cluster, with `https://`. */
   issuerUrl: pulumi.Input<string>;
   /** ARN of the cluster's IAM OIDC provider in this AWS account. Required if an `awsRole` is `irsa`. */
@@ -47,7 +42,7 @@ export interface RoleCluster {
   clusterArn?: pulumi.Input<string>;
 }
 
-export const roleClusterEntries = schemasOf<RoleCluster>()({
+export const clusterInputEntries = schemasOf<ClusterInputs>()({
   issuerUrl: inputSchema(
     v.pipe(
       stringSchema(/^https:\/\//, "must begin with https://, as oidcProviderUrl of @pulumi/eks does"),
@@ -70,4 +65,29 @@ export function issuerAudienceProblems(audiences: unknown[], issuerUrl: unknown)
     const isIssuer = value !== undefined && value === issuerUrl;
     return isIssuer ? [{ path: ["serviceAccounts", index, "tokenAudience"], value, reason }] : [];
   });
+}
+
+/** How the pods of a service account receive a role, with what that requires of the cluster. */
+export type RoleSource =
+  | { awsRole: "none" }
+  | { awsRole: "irsa"; oidcProviderArn: pulumi.Input<string> }
+  | { awsRole: "pod-identity"; clusterArn: pulumi.Input<string> };
+
+/** Returns how the pods of a service account receive a role, or the problem if the cluster lacks what that requires. */
+export function roleSourceOf(
+  awsRole: AwsRole,
+  { oidcProviderArn, clusterArn }: Pick<ClusterInputs, "oidcProviderArn" | "clusterArn">,
+): RoleSource | Problem {
+  switch (awsRole) {
+    case "none":
+      return { awsRole };
+    case "irsa": {
+      if (oidcProviderArn !== undefined) return { awsRole, oidcProviderArn };
+      const reason = "required, because an awsRole is irsa, the default with rolePolicyArns";
+      return { path: ["oidcProviderArn"], reason };
+    }
+    case "pod-identity":
+      if (clusterArn !== undefined) return { awsRole, clusterArn };
+      return { path: ["clusterArn"], reason: "required, because an awsRole is pod-identity" };
+  }
 }

@@ -2,9 +2,9 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import type * as v from "valibot";
-import { accessEntries, type ValidSettings } from "./access";
+import { settingsEntries, type ValidSettings } from "./access";
 import { accountEntries, pattern } from "./account";
-import { issuerAudienceProblems, type RoleCluster, roleClusterEntries } from "./cluster";
+import { type ClusterInputs, clusterInputEntries, issuerAudienceProblems } from "./cluster";
 import type { Path, Problem } from "./problems";
 import { check, inputSchema, isLater } from "./validation";
 
@@ -13,11 +13,11 @@ import { check, inputSchema, isLater } from "./validation";
  *
  * @param errorOf returns the error to fail with.
  */
-export function withCheckedOutputs<Settings extends ValidSettings & RoleCluster>(
+export function withCheckedOutputs<Settings extends ValidSettings & ClusterInputs>(
   settings: Settings,
   errorOf: (problem: Problem) => Error,
 ): Settings {
-  const entries: v.ObjectEntries = { ...accessEntries, ...roleClusterEntries };
+  const entries: v.ObjectEntries = { ...settingsEntries, ...clusterInputEntries };
   const accountSchemas: v.ObjectEntries = accountEntries;
   const serviceAccounts = settings.serviceAccounts.map((account, index) => {
     const path: Path = ["serviceAccounts", index];

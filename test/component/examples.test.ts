@@ -10,7 +10,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import { parse } from "yaml";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloudAccess";
-import { accessEntries } from "../../settings/access";
+import { settingsEntries } from "../../settings/access";
 import { codeIn, ROOT, read } from "../support/project";
 
 const [TYPESCRIPT, PYTHON, KIND, EXISTING] = [
@@ -64,7 +64,7 @@ test("the program for an existing cluster has valid arguments, with the list of 
 });
 
 test("the program for an existing cluster repeats the component's defaults, or gives no value", () => {
-  const { createNamespaces, maxExpirationSeconds, audienceRule } = accessEntries;
+  const { createNamespaces, maxExpirationSeconds, audienceRule } = settingsEntries;
   assert.deepEqual(defaultsOf(parse(EXISTING).config), {
     createNamespaces: v.getDefault(createNamespaces),
     maxExpirationSeconds: v.getDefault(maxExpirationSeconds),

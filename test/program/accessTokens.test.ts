@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
-import { type Access, accessEntries } from "../../settings/access";
+import { type CompleteSettings, settingsEntries } from "../../settings/access";
 import { accessTokenOf } from "../../settings/accessTokens";
 import { type Account, accountEntries, withAccountDefaults } from "../../settings/account";
 
 const POLICY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 
-const ACCESS: Access = {
+const ACCESS: CompleteSettings = {
   organization: "acme",
   issuerName: "eks-prod",
   maxExpirationSeconds: 3600,
@@ -43,7 +43,12 @@ const ORGANIZATION = { tokenType: "organization", teamName: undefined } as const
 const RUNNER = { tokenType: "runner", runnerId: "1", runnerName: "eks", teamName: undefined } as const;
 
 /** A change of each setting that grants something, from which other line, and the line that names it. */
-const SHOWN: [setting: string, changed: Partial<Account>, line: string, common?: Partial<Access>][] = [
+const SHOWN: [
+  setting: string,
+  changed: Partial<Account>,
+  line: string,
+  common?: Partial<CompleteSettings>,
+][] = [
   ["tokenType", ORGANIZATION, "organization, 3600 s, role by irsa"],
   ["userLogin", PERSONAL, "user:alice, 3600 s, role by irsa"],
   ["teamName", { teamName: "b" }, "team:b, 3600 s, role by irsa"],
@@ -119,7 +124,7 @@ for (const [setting, changed, line, common = {}] of SHOWN) {
 }
 
 test("each setting is in the line, or on the list of those that are not", () => {
-  const settings = [...Object.keys(accountEntries), ...Object.keys(accessEntries)];
+  const settings = [...Object.keys(accountEntries), ...Object.keys(settingsEntries)];
   const named = [...SHOWN.map(([setting]) => setting), ...Object.keys(NOT_SHOWN)];
   assert.deepEqual(named.toSorted(), settings.toSorted());
 });

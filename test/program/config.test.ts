@@ -54,14 +54,14 @@ test("a cluster and a service account are enough", () => {
 
 test("the defaults in the descriptions are those of the program", () => {
   const { cluster, access } = accepted({ clusterName: "my-cluster" });
-  const [account] = accepted(stackOf(ENTRY)).access.serviceAccounts;
-  const values: Given = { ...cluster, ...access, ...account };
+  const [account] = accepted(stackOf(ENTRY)).settings.serviceAccounts;
+  const values: Given = { ...cluster, ...settings, ...account };
   const inWords: Given = {
     organization: "the organization of the stack",
     tokenAudience: "urn:pulumi:org:ORGANIZATION",
     permissionsBoundaryArn: "none",
   };
-  const interfaces = ["ClusterSettings", "AccessSettings", "ServiceAccount"];
+  const interfaces = ["ClusterSettings", "Settings", "ServiceAccount"];
   for (const { name, comment } of interfaces.flatMap(declarationsOf)) {
     const [, documented] = meaningAndDefault(comment);
     // The defaults of one token type belong to that.
@@ -74,7 +74,7 @@ test("the defaults in the descriptions are those of the program", () => {
 });
 
 test("an entry has an IAM role if it lists policies, even none", () => {
-  const roleOf = (settings: Given) => accepted(settings).access.serviceAccounts[0]?.awsRole;
+  const roleOf = (settings: Given) => accepted(settings).settings.serviceAccounts[0]?.awsRole;
   assert.equal(roleOf(stackOf(ENTRY)), "none");
   assert.equal(roleOf(withEntry({ rolePolicyArns: [] })), "irsa");
   assert.equal(roleOf(withEntry({ rolePolicyArns: [POLICY], awsRole: "pod-identity" })), "pod-identity");
@@ -83,20 +83,20 @@ test("an entry has an IAM role if it lists policies, even none", () => {
 test("an entry inherits only maxExpirationSeconds, and the organization in its audience", () => {
   const entries = [ENTRY, { ...entryOf("team"), namespace: "a" }];
   const shared = { organization: "b", maxExpirationSeconds: "600" };
-  const [first, second] = accepted({ ...stackOf(...entries), ...shared }).access.serviceAccounts;
+  const [first, second] = accepted({ ...stackOf(...entries), ...shared }).settings.serviceAccounts;
   assert.deepEqual([first?.tokenExpirationSeconds, first?.tokenAudience], [600, "urn:pulumi:org:b"]);
   assert.deepEqual([second?.userLogin, second?.teamName], [undefined, "platform"]);
 });
 
 test("a runner's Job runs only the exchange, since the CLI accepts no runner token", () => {
-  const [account] = accepted(stackOf(entryOf("runner"))).access.serviceAccounts;
+  const [account] = accepted(stackOf(entryOf("runner"))).settings.serviceAccounts;
   assert.deepEqual(account?.command, ["true"]);
 });
 
 // The tests of index, job, and injection use the other settings.
 test("accepts names that only contain the word of a placeholder, and a team that is called TEAM", () => {
   for (const teamName of ["SRE-POOL", "TEAM"]) {
-    const [account] = accepted(stackOf({ ...entryOf("team"), teamName })).access.serviceAccounts;
+    const [account] = accepted(stackOf({ ...entryOf("team"), teamName })).settings.serviceAccounts;
     assert.equal(account?.teamName, teamName);
   }
 });
@@ -116,7 +116,7 @@ test("accepts names that use every allowed part, and ignores a trailing slash of
     pulumiApiUrl: "https://a.example:8443",
   };
   const { access } = accepted({ ...settings, pulumiApiUrl: `${settings.pulumiApiUrl}/` });
-  assert.deepEqual(access, { ...access, ...settings });
+  assert.deepEqual(access, { ...settings, ...settings });
 });
 
 test("null and an empty string count as not given beside the entries", () => {
@@ -463,7 +463,7 @@ test("an organization token has a role, or is an administrator's", () => {
     tokenType: "organization",
     organizationRoleId: "b7c1d9a2",
   };
-  assert.deepEqual(accepted(stackOf(organization)).access.serviceAccounts[0]?.organizationRoleId, "b7c1d9a2");
+  assert.deepEqual(accepted(stackOf(organization)).settings.serviceAccounts[0]?.organizationRoleId, "b7c1d9a2");
   assert.deepEqual(rejected(stackOf({ ...organization, organizationAdmin: true })), [
     "serviceAccounts[0].organizationRoleId: is not valid with organizationAdmin: true",
   ]);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { accessEntries, accessRules } from "../../settings/access";
+import { settingsEntries, settingsProblems } from "../../settings/access";
 import { check, settingsSchema } from "../../settings/validation";
 
 /** What is accepted for some of the names, and for none. */
@@ -47,5 +47,5 @@ test("accepts a string as organization if and only if it follows the rule", () =
 function isAccepted(settings: object, entry: object): boolean {
   const serviceAccounts = [{ namespace: "ci", name: "deployer", ...entry }];
   const all = { organization: "acme", issuerName: "eks", serviceAccounts, ...settings };
-  return check(settingsSchema(accessEntries), all, accessRules).problems.length === 0;
+  return check(settingsSchema(settingsEntries), all, settingsProblems).problems.length === 0;
 }

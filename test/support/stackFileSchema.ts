@@ -3,7 +3,7 @@
 
 import { toJsonSchema } from "@valibot/to-json-schema";
 import * as v from "valibot";
-import { accessEntries } from "../../settings/access";
+import { settingsEntries } from "../../settings/access";
 import { clusterEntries } from "../../settings/cluster";
 import { declarationsOf } from "./declarations";
 
@@ -16,7 +16,7 @@ interface Schema {
 
 /** Returns the schema of a stack file as JSON. */
 export function stackSchema(): string {
-  const entries = v.object({ ...clusterEntries, ...accessEntries });
+  const entries = v.object({ ...clusterEntries, ...settingsEntries });
   const converted = toJsonSchema(entries, { typeMode: "output", errorMode: "ignore" });
   const { $schema, properties }: Schema = JSON.parse(
     JSON.stringify(converted, (key, value) => {
@@ -28,7 +28,7 @@ export function stackSchema(): string {
     }),
   );
   // A name with a colon is that of another package, or has the name of the project in front.
-  const settings = described({ properties }, ["ClusterSettings", "AccessSettings"]);
+  const settings = described({ properties }, ["ClusterSettings", "Settings"]);
   const config = { ...settings, patternProperties: { ":": {} } };
   return JSON.stringify({ $schema, properties: { config } }, null, 2);
 }
