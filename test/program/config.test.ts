@@ -44,16 +44,16 @@ const NO_CLAIMS = policyRules("", '""', '"sub', "a..b", 'a"u"d', "aud ", "kubern
 const INVISIBLE = [{ sub: "a\u202e" }, ...policyRules("a\u3164", '"a\u0007"')];
 
 test("a cluster and a service account are enough", () => {
-  const { cluster, access } = accepted();
+  const { cluster, settings } = accepted();
   assert.deepEqual(cluster.aws, { region: undefined, profile: undefined, "role-arn": undefined });
-  const [account = assert.fail(), ...others] = access.serviceAccounts;
+  const [account = assert.fail(), ...others] = settings.serviceAccounts;
   assert.deepEqual([{ ...account, ...ENTRY }, others], [account, []]);
   const { tokenExpirationSeconds, tokenAudience } = account;
   assert.deepEqual([tokenExpirationSeconds, tokenAudience], [3600, "urn:pulumi:org:acme"]);
 });
 
 test("the defaults in the descriptions are those of the program", () => {
-  const { cluster, access } = accepted({ clusterName: "my-cluster" });
+  const { cluster, settings } = accepted({ clusterName: "my-cluster" });
   const [account] = accepted(stackOf(ENTRY)).settings.serviceAccounts;
   const values: Given = { ...cluster, ...settings, ...account };
   const inWords: Given = {
@@ -115,8 +115,8 @@ test("accepts names that use every allowed part, and ignores a trailing slash of
     image: `registry.example:5000/base@sha256:${"ab".repeat(32)}`,
     pulumiApiUrl: "https://a.example:8443",
   };
-  const { access } = accepted({ ...settings, pulumiApiUrl: `${settings.pulumiApiUrl}/` });
-  assert.deepEqual(access, { ...settings, ...settings });
+  const found = accepted({ ...settings, pulumiApiUrl: `${settings.pulumiApiUrl}/` }).settings;
+  assert.deepEqual(found, { ...found, ...settings });
 });
 
 test("null and an empty string count as not given beside the entries", () => {
@@ -463,7 +463,10 @@ test("an organization token has a role, or is an administrator's", () => {
     tokenType: "organization",
     organizationRoleId: "b7c1d9a2",
   };
-  assert.deepEqual(accepted(stackOf(organization)).settings.serviceAccounts[0]?.organizationRoleId, "b7c1d9a2");
+  assert.deepEqual(
+    accepted(stackOf(organization)).settings.serviceAccounts[0]?.organizationRoleId,
+    "b7c1d9a2",
+  );
   assert.deepEqual(rejected(stackOf({ ...organization, organizationAdmin: true })), [
     "serviceAccounts[0].organizationRoleId: is not valid with organizationAdmin: true",
   ]);
