@@ -50,7 +50,7 @@ export function policySpec<Text>(accounts: InjectedAccount[], audiences: Text) {
   };
 }
 
-/** The API server rejects a policy with an expression of more code points: the default of cel-go, parser/options.go. */
+/** The API server rejects a policy with an expression of more code points: the default of cel-go (NewParser in parser/parser.go). */
 export const EXPRESSION_LIMIT = 100_000;
 
 /** Returns the number of code points of the longest expression in the policy of these accounts. */

@@ -313,6 +313,31 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     succeeded(await pulumi("preview", "--expect-no-changes"));
   });
 
+  test("grants an organization token a role, changes it in place, and is then quiet", async (t) => {
+    const account = { namespace: "default", name: "reader", tokenType: "organization" };
+    const { simulation, pulumi, set, up } = await emptyStack(t, { serviceAccounts: [] });
+    const configMaps = simulation.resources["kubernetes:core/v1:ConfigMap"] ?? assert.fail();
+    const withRole = (organizationRoleId: string) =>
+      set("serviceAccounts", [{ ...account, organizationRoleId }]);
+    const assertGranted = async (roleID: string) => {
+      const [policy] = simulation.pulumiCloud.list()[0]?.registration.policies ?? [];
+      const { rules: _, ...grant } = policy ?? assert.fail();
+      assert.deepEqual(grant, { decision: "allow", tokenType: "organization", roleID });
+      const configMap = await configMaps.read("default/reader-pulumi-token-exchange");
+      const { data } = configMap as { data: Record<string, string> };
+      assert.deepEqual([data.tokenType, data.tokenScope], ["organization", ""]);
+      assert.deepEqual(newStatuses(simulation), EXCHANGED);
+      succeeded(await pulumi("preview", "--refresh", "--expect-no-changes"));
+    };
+
+    await withRole("role-1");
+    succeeded(await up());
+    await assertGranted("role-1");
+    await withRole("role-2");
+    assert.deepEqual(changes(await up()), ["access.default.reader replaced", `${ISSUER} updated`]);
+    await assertGranted("role-2");
+  });
+
   test("accepts service accounts of `config set --path`, and converts no value", async (t) => {
     const { pulumi } = await emptyStack(t, { serviceAccounts: [] });
     const setIn = async (key: string, value: string, ...options: string[]) =>

@@ -94,7 +94,14 @@ test("the allow policy: audience", () => {
   assert.deepEqual(allowPoliciesIn(withAudience), [golden("audience.allow")]);
 });
 
-for (const name of ["personal", "team", "organization", "organization-admin", "runner"] as const) {
+for (const name of [
+  "personal",
+  "team",
+  "organization",
+  "organization-admin",
+  "organization-role",
+  "runner",
+] as const) {
   test(`the request of the exchange script with the files in the ConfigMap: ${name}`, async () => {
     const { namespace, name: account } = ENTRIES[name];
     const configMap = `access.${namespace}.${account}.pulumi-token-exchange`;

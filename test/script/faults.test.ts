@@ -195,7 +195,14 @@ test("retries for PULUMI_TOKEN_RETRY_SECONDS, by default 50, and as a credential
 });
 
 test("shows no quotation of curl, such as the URL of a proxy with its password", async () => {
-  for (const proxy of [`ada:hun ter2@proxy`, `http://ada:hunt/er2@proxy:x`, `foo://ada:hun'ter2@proxy`]) {
+  // In the last one, the password is after a second quotation mark, and before a third one.
+  const withMark = "foo://ada:9'hun/ter2@proxy:9";
+  for (const proxy of [
+    "ada:hun ter2@proxy",
+    "http://ada:hunt/er2@proxy:x",
+    "foo://ada:hun'ter2@proxy",
+    withMark,
+  ]) {
     const files = { apiUrl: API_URL };
     const environment = { https_proxy: proxy, PULUMI_TOKEN_RETRY_SECONDS: "1" };
     const { exitCode, stderr } = await exchange(granted, { files, environment });
