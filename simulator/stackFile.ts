@@ -1,6 +1,6 @@
 // The stack to simulate, and its configuration as the engine passes it to the program.
 
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import {
@@ -10,8 +10,8 @@ import {
   isScalar,
   isSeq,
   LineCounter,
-  type Node,
   parseDocument,
+  type Scalar,
   visit,
 } from "yaml";
 import { isObject } from "./emulators/authPolicy";
@@ -88,22 +88,28 @@ export function findStack(directory: string, name: string | undefined): StackSou
 }
 
 function sourceOf(directory: string, name: string): StackSource {
-  return { name, file: join(stackDirectory(directory), `Pulumi.${name}.yaml`) };
+  return { name, file: join(directory, `Pulumi.${name}.yaml`) };
 }
 
-/** Returns where the stack files of a project are. */
-function stackDirectory(directory: string): string {
-  // Without `Pulumi.yaml`, reading the stack fails.
-  if (!existsSync(join(directory, "Pulumi.yaml"))) return directory;
-  return join(directory, readProject(directory).stackConfigDir ?? "");
+/**
+ * Returns the names of the stacks that have a file.
+ *
+ * @throws Error for a file with another extension than that of Pulumi.yaml, which Pulumi does not read: DetectProjectStackPath in
+ *   pulumi/pulumi, sdk/go/common/workspace/paths.go.
+ */
+function stacksIn(directory: string): string[] {
+  const files = readdirSync(directory);
+  const [ignored] = files.filter((name) => /^Pulumi\..+\.yml$/.test(name));
+  if (ignored) throw new Error(`Pulumi ignores ${ignored}. Rename it to ${ignored.replace(/yml$/, "yaml")}.`);
+  return files.flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? []).sort();
 }
 
 /** Returns whether a stack file still has the settings of the template, and no other. */
 function isAsInTemplate(directory: string, name: string): boolean {
   if (name !== TEMPLATE_STACK.name) return false;
   try {
-    const project = readProject(directory).name;
-    const { values } = readValues(sourceOf(directory, name).file, project);
+    const { name: project } = readProject(directory);
+    const { values } = readSettings(sourceOf(directory, name).file, project);
     const template = Object.entries(TEMPLATE_STACK.settings);
     const expected = template.map(([key, value]) => [qualify(key, project), value]);
     // Values, since `pulumi new` sorts the keys of an entry.
@@ -115,21 +121,6 @@ function isAsInTemplate(directory: string, name: string): boolean {
 }
 
 /**
- * Returns the names of the stacks that have a file.
- *
- * @throws Error for a file with another extension than that of Pulumi.yaml, which Pulumi does not read: DetectProjectStackPath in
- *   pulumi/pulumi, sdk/go/common/workspace/paths.go.
- */
-function stacksIn(directory: string): string[] {
-  const stackFiles = stackDirectory(directory);
-  if (!existsSync(stackFiles)) return [];
-  const files = readdirSync(stackFiles);
-  const [ignored] = files.filter((name) => /^Pulumi\..+\.yml$/.test(name));
-  if (ignored) throw new Error(`Pulumi ignores ${ignored}. Rename it to ${ignored.replace(/yml$/, "yaml")}.`);
-  return files.flatMap((name) => /^Pulumi\.(.+)\.yaml$/.exec(name)?.[1] ?? []).sort();
-}
-
-/**
  * Reads a stack file, and the settings that `Pulumi.yaml` has for every stack.
  *
  * @returns the settings as the engine passes them. Those of the stack file win, and the sample has no others.
@@ -137,94 +128,75 @@ function stacksIn(directory: string): string[] {
  */
 export function readStackFile(directory: string, source: StackSource): StackFile {
   const project = readProject(directory);
-  const ofStack = readSettings(source.file, project.name);
-  if (source === SAMPLE) return { project: project.name, ...ofStack };
+  const { values, environments, positionOf } = readSettings(source.file, project.name);
+  const all = Object.entries(source === SAMPLE ? values : { ...project.settings, ...values });
   return {
     project: project.name,
-    ...ofStack,
-    config: { ...sharedSettings(project), ...ofStack.config },
-    positionOf: (path) => ofStack.positionOf(path) ?? project.positionOf(path),
-  };
-}
-
-/** The content of `Pulumi.yaml`, as far as it is read here. */
-interface Project {
-  name: string;
-  config?: unknown;
-  stackConfigDir?: string;
-  positionOf: StackFile["positionOf"];
-}
-
-function readProject(directory: string): Project {
-  const file = join(directory, "Pulumi.yaml");
-  const yaml = readYaml(file);
-  const { content } = yaml;
-  if (!isObject(content) || typeof content.name !== "string") {
-    throw new Error("Pulumi.yaml is invalid: it must contain the project's name");
-  }
-  const { name } = content;
-  rejectTwoSpellings(file, yaml.keys, name);
-  return { ...content, name, positionOf: positionsIn(file, yaml, name) };
-}
-
-/**
- * Returns the settings of every stack that does not have its own: values, and declarations such as `{ type: string, default: a }`.
- * https://www.pulumi.com/docs/concepts/config/#project-level-configuration
- */
-function sharedSettings({ name, config }: Project): Record<string, string> {
-  const settings: Record<string, string> = {};
-  for (const [key, declared] of Object.entries(isObject(config) ? config : {})) {
-    const given = isObject(declared) ? (declared.default ?? declared.value) : declared;
-    if (given !== undefined && given !== null) settings[qualify(key, name)] = asSetting(given);
-  }
-  return settings;
-}
-
-/** The keys of a stack file. Pulumi ignores every other one. */
-const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedkey", "encryptionsalt"];
-
-/** Reads the settings of a stack file. */
-function readSettings(file: string, project: string): Omit<StackFile, "project"> {
-  const { values, environments, positionOf } = readValues(file, project);
-  const settings = Object.entries(values);
-  return {
-    config: Object.fromEntries(settings.map(([key, value]) => [key, asSetting(withoutSecrets(value))])),
-    secretKeys: settings.filter(([, value]) => isEncrypted(value)).map(([key]) => key),
+    config: Object.fromEntries(all.map(([key, value]) => [key, asSetting(withoutSecrets(value))])),
+    secretKeys: all.filter(([, value]) => isEncrypted(value)).map(([key]) => key),
     environments,
     positionOf,
   };
 }
 
-/** Reads the values of a stack file as it has them, by `NAMESPACE:KEY`, and the environments that it imports. */
-function readValues(
-  file: string,
-  project: string,
-): Pick<StackFile, "environments" | "positionOf"> & { values: Record<string, unknown> } {
-  const yaml = readYaml(file);
-  const content = yaml.content ?? {};
-  const given = isObject(content) ? (content.config ?? {}) : undefined;
-  if (!isObject(given)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
-  const ignored = Object.keys(content).find((key) => !STACK_FILE_KEYS.includes(key));
+/**
+ * Reads `Pulumi.yaml`: the name of the project, and the settings of every stack that does not have its own, which are values, and
+ * declarations such as `{ type: string, default: a }`: https://www.pulumi.com/docs/concepts/config/#project-level-configuration
+ */
+function readProject(directory: string): { name: string; settings: Record<string, unknown> } {
+  const { content } = readYaml(join(directory, "Pulumi.yaml"));
+  if (!isObject(content) || typeof content.name !== "string") {
+    throw new Error("Pulumi.yaml is invalid: it must contain the project's name");
+  }
+  const { name, config } = content;
+  const settings = Object.entries(isObject(config) ? config : {}).flatMap(([key, declared]) => {
+    const value = isObject(declared) ? (declared.default ?? declared.value) : declared;
+    return value === undefined || value === null ? [] : [[qualify(key, name), value]];
+  });
+  return { name, settings: Object.fromEntries(settings) };
+}
+
+/** The keys of a stack file. Pulumi ignores every other one. */
+const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedkey", "encryptionsalt"];
+
+/** What a stack file says: the values as it has them, by `NAMESPACE:KEY`. */
+interface Settings extends Pick<StackFile, "environments" | "positionOf"> {
+  values: Record<string, unknown>;
+}
+
+function readSettings(file: string, project: string): Settings {
+  const { content, lineOf } = readYaml(file);
+  const given = content ?? {};
+  const config = isObject(given) ? (given.config ?? {}) : undefined;
+  if (!isObject(config)) throw new Error(`${basename(file)} is invalid: config must contain KEY: VALUE`);
+  const ignored = Object.keys(given).find((key) => !STACK_FILE_KEYS.includes(key));
   if (ignored !== undefined) {
     throw new Error(
       `${basename(file)} is invalid: Pulumi ignores ${ignored} here. Settings belong under "config:".`,
     );
   }
 
-  rejectTwoSpellings(file, yaml.keys, project);
+  const keys = new Map<string, string>();
+  for (const key of Object.keys(config)) {
+    const setting = qualify(key, project);
+    const first = keys.get(setting);
+    // Pulumi picks one of them at each command anew.
+    if (first !== undefined) {
+      const spellings = [first, key].map((it) => `${it} (line ${lineOf([it])})`).join(" and ");
+      throw new Error(
+        `${basename(file)} is invalid: ${spellings} are the same setting, and Pulumi picks one of them at random. Remove one.`,
+      );
+    }
+    keys.set(setting, key);
+  }
 
   return {
-    values: Object.fromEntries(Object.entries(given).map(([key, value]) => [qualify(key, project), value])),
-    environments: environmentsIn(isObject(content) ? content.environment : undefined),
-    positionOf: positionsIn(file, yaml, project),
-  };
-}
-
-/** Returns a function that returns where a file has a setting. */
-function positionsIn(file: string, { keys, lineOf }: YamlFile, project: string): StackFile["positionOf"] {
-  return ([setting, ...others]) => {
-    const found = keys.find(({ key }) => qualify(key, project) === qualify(String(setting), project));
-    return found && `${basename(file)}:${lineOf([found.key, ...others])}`;
+    values: Object.fromEntries(Object.entries(config).map(([key, value]) => [qualify(key, project), value])),
+    environments: environmentsIn(isObject(given) ? given.environment : undefined),
+    positionOf([setting, ...others]) {
+      const key = keys.get(qualify(String(setting), project));
+      return key === undefined ? undefined : `${basename(file)}:${lineOf([key, ...others])}`;
+    },
   };
 }
 
@@ -242,22 +214,6 @@ function environmentsIn(environment: unknown): string[] {
 function qualify(key: string, project: string): string {
   const [, namespace = project, name = key] = /^([^:]*):(?:config:)?([^:]*)$/.exec(key) ?? [];
   return `${namespace}:${name}`;
-}
-
-/** @throws Error if `config` has a setting in two spellings: Pulumi picks one of them at random, at each command anew. */
-function rejectTwoSpellings(file: string, keys: ConfigKey[], project: string): void {
-  const found = new Map<string, ConfigKey>();
-  for (const second of keys) {
-    const setting = qualify(second.key, project);
-    const first = found.get(setting);
-    if (first) {
-      const spellings = [first, second].map(({ key, line }) => `${key} (line ${line})`).join(" and ");
-      throw new Error(
-        `${basename(file)} is invalid: ${spellings} are the same setting, and Pulumi picks one of them at random. Remove one.`,
-      );
-    }
-    found.set(setting, second);
-  }
 }
 
 function isEncrypted(value: unknown): boolean {
@@ -283,26 +239,16 @@ function asSetting(value: unknown): string {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-/** A key below `config`, as the file spells it. */
-interface ConfigKey {
-  key: string;
-  line: number;
-}
-
 interface YamlFile {
   content: unknown;
-  keys: ConfigKey[];
   /** Returns the line of the last step of a path below `config` that the file has. */
   lineOf(path: Path): number;
 }
 
 /** @throws Error for a missing file, invalid YAML, and a value that Pulumi could read as another one. */
-function readYaml(file: string): YamlFile {
+function readYaml(path: string): YamlFile {
   // A byte order mark is invisible, and no mistake.
-  return parseYaml(basename(file), readFileSync(file, "utf8").replace(/^\ufeff/, ""));
-}
-
-function parseYaml(file: string, text: string): YamlFile {
+  const text = readFileSync(path, "utf8").replace(/^\ufeff/, "");
   const lineCounter = new LineCounter();
   const document = parseDocument(text, {
     schema: "core",
@@ -314,41 +260,28 @@ function parseYaml(file: string, text: string): YamlFile {
   });
   const lineAt = (position: number) => lineCounter.linePos(position).line;
   const fail = (position: number, message: string) => {
-    throw new Error(`${file}:${lineAt(position)}: ${message}`);
+    throw new Error(`${basename(path)}:${lineAt(position)}: ${message}`);
   };
-  const invisible = INVISIBLE.exec(text);
-  if (invisible) {
-    const position = invisible.index + invisible[0].length - 1;
-    fail(position, `The character ${invisible[0].slice(-1)} is not a space. Replace it with one.`);
-  }
   const [error] = document.errors;
-  if (error?.code === "DUPLICATE_KEY") {
-    const [key = "a key"] = /^[\w:.-]+?(?=:\s)/.exec(text.slice(error.pos[0])) ?? [];
-    fail(error.pos[0], `${key} is set twice`);
-  }
   if (error) {
     const position = stringBefore(error.pos[0], document) ?? error.pos[0];
     fail(position, `${mistakeAt(text, position)}${error.message}`);
   }
-
   visit(document, {
-    Node(_key, node) {
-      const problem = isNode(node) && problemOf(node);
+    Scalar(_key, node) {
+      const problem = problemOf(node);
       if (problem) fail(node.range?.[0] ?? 0, problem);
     },
   });
+
   const config = isMap(document.contents) ? document.get("config") : undefined;
-  const keys = (isMap(config) ? config.items : []).flatMap(({ key }) => {
-    return isScalar(key) ? [{ key: String(key.value), line: lineAt(key.range?.[0] ?? 0) }] : [];
-  });
   return {
     content: document.toJS(),
-    keys,
-    lineOf(path) {
+    lineOf(steps) {
       // The program knows only which setting contains an encrypted value.
-      const [setting, ...others] = path;
+      const [setting, ...others] = steps;
       const value = isMap(config) && others.length === 0 ? config.get(setting, true) : undefined;
-      return lineAt(encryptedAt(value) ?? positionAt(config, path));
+      return lineAt(encryptedAt(value) ?? positionAt(config, steps));
     },
   };
 }
@@ -389,9 +322,6 @@ function positionAt(value: unknown, [step, ...others]: Path, position = 0): numb
   return isScalar(pair?.key) ? positionAt(pair.value, others, pair.key.range?.[0]) : position;
 }
 
-/** A character outside of quotes and comments that looks like a space, and is none in YAML, or that no one sees. */
-const INVISIBLE = /^[^#'"\n]*?(?![ \t\r\n])[\s\p{Default_Ignorable_Code_Point}]/mu;
-
 /** Returns a sentence for a mistake that every copy makes once, in front of the words of the `yaml` package. */
 function mistakeAt(text: string, position: number): string {
   if (/^ *- /.test(text.slice(position))) {
@@ -408,15 +338,9 @@ function mistakeAt(text: string, position: number): string {
 const NUMBER_OR_DATE =
   /^([-+]?_*0_*([bo]_*[-+]?|x)[\da-f_]+|[-+.\d][\d.e+-]*_[\d.e_+-]*|\d{4}-\d\d?-\d\d?([t ].*)?)$/i;
 
-/** Returns why Pulumi could read a scalar as another value than the simulation does. */
-function problemOf(node: Node): string | undefined {
-  const { tag } = node as { tag?: string };
-  if (tag) {
-    return `the tag ${tag.replace("tag:yaml.org,2002:", "!!")} is not supported. Quote the value instead.`;
-  }
-  if (!isScalar(node) || node.type !== "PLAIN") return undefined;
-
-  const { source = "", value } = node;
+/** Returns why Pulumi could read a scalar as another value than the simulation does, such as an account's ID with a leading zero. */
+function problemOf({ type, source = "", value }: Scalar): string | undefined {
+  if (type !== "PLAIN") return undefined;
   // Neither 0777, which is 511 in Pulumi, nor a number that JavaScript cannot represent.
   const isChanged = typeof value === "number" ? String(value) !== source : NUMBER_OR_DATE.test(source);
   return isChanged

@@ -1,7 +1,7 @@
 // Which stack file the simulator reads, and which it rejects. stackFile.engine.test.ts compares the settings with those of the engine.
 
 import assert from "node:assert/strict";
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { findStack, readStackFile, SAMPLE, TEMPLATE_STACK } from "../../simulator/stackFile";
@@ -29,15 +29,13 @@ test("passes a word instead of an encrypted value, and the keys of settings that
   });
 });
 
-test("finds a setting, or as much of its path as a file has, in the stack file and in Pulumi.yaml", async () => {
-  const shared = `${MINIMAL}config:\n  image:\n    default: a`;
+test("finds a setting, or as much of its path as the stack file has", async () => {
   const list = "config:\n  aws:region: a\n  p:list:\n    - name: a\n      rules:\n        sub: b\n    - {}";
-  const { positionOf } = await readFiles(list, shared);
+  const { positionOf } = await readFiles(list);
   const find = (...path: (string | number)[]) => positionOf(path);
   assert.equal(find("aws:region"), "Pulumi.dev.yaml:2");
   assert.equal(find("list", 0, "rules", "sub"), "Pulumi.dev.yaml:6");
   assert.equal(find("list", 1, "name"), "Pulumi.dev.yaml:7");
-  assert.equal(find("image", 0), "Pulumi.yaml:4");
   assert.equal(find("other"), undefined);
 });
 
@@ -85,7 +83,7 @@ for (const [what, stackFile, message, project] of [
   [
     "a key twice, without the line, which can contain an encrypted value",
     "config:\n  a:b: secret\n  a:b: secret",
-    "Pulumi.dev.yaml:3: a:b is set twice",
+    "Pulumi.dev.yaml:3: Map keys must be unique",
   ],
   [
     "an element to the left of its list",
@@ -107,22 +105,15 @@ for (const [what, stackFile, message, project] of [
     'config:\n  a: b\n  c: "d\n  list:\n    - e\n',
     'Pulumi.dev.yaml:3: Missing closing "quote',
   ],
-  [
-    "a character that looks like a space",
-    "config:\n  a: b # \u00a0\n  c:\u00a0d",
-    "Pulumi.dev.yaml:3: The character \u00a0 is not a space. Replace it with one.",
-  ],
 ] satisfies [string, string, string, string?][]) {
   test(`rejects ${what}`, async () => {
     await assert.rejects(readFiles(stackFile, project), { message });
   });
 }
 
-test("without --stack, finds the only stack, no stack, or asks which one, in stackConfigDir", async (t) => {
+test("without --stack, finds the only stack, no stack, or asks which one", async (t) => {
   const project = temporaryDirectory(t);
-  const stacks = join(project, "stacks");
-  await mkdir(stacks);
-  await writeFile(join(project, "Pulumi.yaml"), `${MINIMAL}stackConfigDir: stacks`);
+  await writeFile(join(project, "Pulumi.yaml"), MINIMAL);
   const find = (name?: string) => findStack(project, name)?.name;
   assert.equal(find(), undefined);
   assert.throws(
@@ -130,14 +121,14 @@ test("without --stack, finds the only stack, no stack, or asks which one, in sta
     /^Error: Pulumi\.prod\.yaml does not exist\. To add it: pulumi config set /,
   );
 
-  await writeFile(join(stacks, "Pulumi.prod.yaml"), "");
+  await writeFile(join(project, "Pulumi.prod.yaml"), "");
   assert.equal(find(), "prod");
-  await writeFile(join(stacks, "Pulumi.dev.yaml"), "");
+  await writeFile(join(project, "Pulumi.dev.yaml"), "");
   const list = "Stacks in this directory: dev, prod. To choose one: npm start -- --stack NAME";
   assert.throws(() => find(), { message: `This project has several stacks. ${list}` });
   assert.throws(() => find("staging"), { message: `Pulumi.staging.yaml does not exist. ${list}` });
   for (const name of ["dev", "acme/dev"]) {
-    assert.equal(findStack(project, name)?.file, join(stacks, "Pulumi.dev.yaml"));
+    assert.equal(findStack(project, name)?.file, join(project, "Pulumi.dev.yaml"));
   }
 });
 
