@@ -203,7 +203,9 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       await set("rolePath", "/pulumi/");
       succeeded(await up());
       assert.deepEqual(
-        ofRoles().map((name) => name.replace(/-\d+[0-9a-f]+/, "")),
+        ofRoles()
+          .map((name) => name.replace(/-\d+[0-9a-f]+/, ""))
+          .sort(),
         ["pulumi-oidc-default-secrets", "pulumi-oidc-ops-drift", `pulumi-oidc-ops-drift/${READ_ONLY}`],
       );
       assert.deepEqual(
