@@ -1,5 +1,5 @@
-// Two service accounts in a namespace of the cluster that kubectl uses: one acts as a user, the other one as the organization. run.sh
-// exchanges their ID tokens, and then lets the Job of the first one do so.
+// Two service accounts in a namespace of the cluster that kubectl uses, each for the token of another team. trial.ts exchanges their
+// ID tokens, and then lets the Job of the first one do so.
 
 import { Provider } from "@pulumi/kubernetes/provider";
 import { Config } from "@pulumi/pulumi";
@@ -17,12 +17,11 @@ const kubernetes = new Provider("kubernetes", {
   upsertExistingObjects: false,
 });
 
-const userLogin = config.require("userLogin");
 const runJob = config.requireBoolean("runJob");
-const user = { namespace, name: "trial", tokenType: "personal", userLogin, runJob } as const;
-const organization = { namespace, name: "other", tokenType: "organization", runJob: false } as const;
+const trial = { namespace, name: "trial", tokenType: "team", teamName: "pulumi-trial", runJob } as const;
+const other = { ...trial, name: "other", teamName: "pulumi-trial-other", runJob: false } as const;
 
-const access = new PulumiCloudAccess(
+new PulumiCloudAccess(
   "access",
   {
     organization: config.require("organization"),
@@ -32,10 +31,7 @@ const access = new PulumiCloudAccess(
     audienceRule: config.requireBoolean("audienceRule"),
     pulumiApiUrl: config.require("pulumiApiUrl"),
     createNamespaces: [namespace],
-    // Pulumi Cloud can reject an organization token without a role.
-    serviceAccounts: config.requireBoolean("organizationToken") ? [user, organization] : [user],
+    serviceAccounts: [trial, other],
   },
   { providers: [kubernetes] },
 );
-
-export const oidcIssuerId = access.oidcIssuerId;

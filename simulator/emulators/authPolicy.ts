@@ -121,7 +121,7 @@ function claimAt(claims: JWTPayload, path: string): unknown {
  * Matches a pattern against a claim.
  *
  * Assumed (aud-list): a list, such as `aud` in the tokens of Kubernetes, matches if one of its elements does, or never.
- * Assumed, without a question: numbers and booleans match by their JSON; an object never matches.
+ * Assumed (not asked): numbers and booleans match by their JSON; an object never matches.
  */
 function matchesClaim(pattern: string, claim: unknown, matchesLists: boolean): boolean {
   if (Array.isArray(claim)) {

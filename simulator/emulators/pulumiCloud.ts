@@ -1,7 +1,7 @@
 // The emulated Pulumi Cloud: its OIDC issuers, and the HTTPS API that exchanges ID tokens for access tokens.
 //
 // Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed", with the ID of the
-// question that examples/trial/run.sh asks a real Pulumi Cloud.
+// question that examples/trial/trial.ts asks a real Pulumi Cloud, or "not asked".
 
 import { randomBytes, randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
@@ -51,7 +51,7 @@ export interface PulumiCloud {
   apiUrl: string;
   /** Registers an issuer. @throws Error in the words of the provider: `STATUS API error: MESSAGE`. */
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
-  /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed (no-thumbprint): thumbprints, too. */
+  /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed (not asked): thumbprints, too. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
   /**
    * Replaces the thumbprints of an issuer with that of its certificate. RegenerateThumbprints in provider/pkg/cloud/spec.json
@@ -100,22 +100,22 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
       const { payload } = await jwtVerify(idToken, keys, verification);
       const { allowed, reason, policy } = decide(issuer.policies ?? [], payload, asked, options);
       if (!allowed) throw new Denied(reason);
-      // Assumed (max-lifetime): denied, and not shortened.
-      const { maxExpirationSeconds = MAX_EXPIRATION_SECONDS } = issuer;
-      if (expiration > maxExpirationSeconds) throw new Denied(`expiration exceeds ${maxExpirationSeconds} s`);
+      // "It is up to the Pulumi authorization server to grant or reduce it": README.md of pulumi/auth-actions.
+      const expires_in = Math.min(expiration, issuer.maxExpirationSeconds ?? MAX_EXPIRATION_SECONDS);
 
       const access_token = `pul-${randomBytes(20).toString("hex")}`;
       accessTokens.set(access_token, { ...asked, roleID: policy?.roleID });
       exchanges.push({ status: 200, reason });
       // TokenExchangeGrantResponse in pulumi/pulumi, sdk/go/common/apitype/oauth.go.
       const issued_token_type = `urn:pulumi:token-type:access_token:${tokenType}`;
-      const body = { access_token, token_type: "token", issued_token_type, expires_in: expiration, scope };
+      const body = { access_token, token_type: "token", issued_token_type, expires_in, scope };
       return { status: 200, body };
     } catch (error) {
       const isInvalid = error instanceof errors.JOSEError;
       if (!isInvalid && !(error instanceof Denied)) throw error;
       const message = isInvalid ? `the ID token is invalid: ${error.message}` : error.message;
-      // Assumed (error-form): status 400 and OAuth's form (RFC 6749, section 5.2), which allows no quotes in the description.
+      // Assumed (error-form): status 400. The form is OAuth's (RFC 6749, section 5.2), which allows no quotes in the description:
+      // the CLI forwards it from an exchange (pulumi/pulumi, pkg/backend/httpstate/client/client.go).
       const reason = message.replaceAll(/["\\]/g, "'").replaceAll(/[^ -~]/g, "?");
       exchanges.push({ status: 400, reason });
       return { status: 400, body: { error: "invalid_request", error_description: reason } };
@@ -148,7 +148,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
     await sleep(registrationMilliseconds);
     const { organization, url } = registration;
     const keys = await keysOf(url);
-    // Assumed (same-url, same-name): the service rejects the same URL twice in one organization, but not the same name.
+    // Assumed (not asked): the service rejects the same URL twice in one organization, but not the same name.
     if (find(organization, url)) {
       throw new Error(`409 API error: Conflict: an OIDC issuer with the URL ${url} exists already`);
     }
@@ -163,7 +163,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
     const stored = issuers.get(id);
     if (!stored) throw new Error(`404 API error: Not Found: no OIDC issuer ${id}`);
     if (updatesCompareThumbprints) compareThumbprints(stored.url, changes.thumbprints);
-    // Assumed (replaced): the policies of an update replace all policies.
+    // Assumed (not asked): the policies of an update replace all policies, and are effective at once.
     const updated = { ...stored, ...changes };
     issuers.set(id, updated);
     return updated;
@@ -229,7 +229,7 @@ function loginOf({ organization, tokenType, scope }: TokenRequest): string {
   switch (tokenType) {
     case "personal":
       return owner;
-    // Assumed, without a question: the documented form has the ID of the team, and the emulator only knows its name.
+    // Assumed (not asked): the documented form has the ID of the team, and the emulator only knows its name.
     case "team":
       return `team-account:${owner}`;
     default:

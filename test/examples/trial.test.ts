@@ -1,204 +1,429 @@
-// What an answer of Pulumi Cloud says about each question of examples/trial, and where the questions are listed.
+// examples/trial/trial.ts against the emulated Pulumi Cloud, which misbehaves in ways that must not become a verdict, and the lists of
+// its questions.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { test } from "node:test";
-import { missingJq } from "../support/programs";
-import { ROOT, read, sectionOf } from "../support/project";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { ended, missingProgram } from "../support/programs";
+import { read } from "../support/project";
+import { type Misbehavior, page } from "../support/proxy";
+import { ACCESS_TOKEN } from "../support/script";
+import { temporaryDirectory } from "../support/temporaryDirectory";
+import { startWorld, type World } from "../support/trial";
 
-interface Question {
-  id: string;
-  question: string;
-  required?: boolean;
-  setting?: string;
+/** The questions of the program: ID, sentence, and whether it is required. */
+const QUESTIONS = [
+  ...read("examples/trial/trial.ts").matchAll(
+    /^ {2}"?([\w-]+)"?: \{\s+asks:\s+"(.*?)"(?=,)(, required|,\s+required)?/gm,
+  ),
+].map(([, id = "", sentence = "", required]) => ({ id, sentence, isRequired: required !== undefined }));
+const IDS = QUESTIONS.map(({ id }) => id);
+
+const POLICIES = /^PATCH .*\/auth\/policies\//;
+const EXCHANGE = "POST /api/oauth/token";
+const FORBIDDEN = { status: 403, content: '{"code": 403, "message": "Forbidden"}' };
+
+const notAsked = (...ids: string[]) => Object.fromEntries(ids.map((id) => [id, "not asked"]));
+
+interface Case {
+  world: () => World;
+  args?: string[];
+  /** The verdicts that are not `held`. */
+  verdicts: Record<string, string>;
+  exitCode: number;
+  prints?: RegExp;
+  /** What is left. */
+  left?: string[];
 }
 
-const QUESTIONS: Question[] = JSON.parse(read("examples/trial/questions.json"));
-
-interface Answer {
-  ok: boolean;
-  status: number;
-  body?: unknown;
+/** Replies to the first request of each kind. */
+function once(misbehave: Misbehavior): Misbehavior {
+  const seen = new Set<string>();
+  return (call, forward, content) => {
+    const kind = call.replace(/[0-9a-f-]{36}/, "ID");
+    if (seen.has(kind)) return undefined;
+    seen.add(kind);
+    return misbehave(call, forward, content);
+  };
 }
 
-const yes = (body: unknown = null): Answer => ({ ok: true, status: 200, body });
-const no = (status: number, body: unknown = { message: "reason" }): Answer => ({ ok: false, status, body });
+/** Lets a change of the policies be effective later. */
+function late(milliseconds: number): Misbehavior {
+  return (call, forward) => {
+    if (!POLICIES.test(call)) return undefined;
+    setTimeout(() => forward().catch(() => {}), milliseconds).unref();
+    return { status: 200, content: '{"id": "1", "version": 2, "policies": []}' };
+  };
+}
 
-const GRANTED = yes({ expires_in: 600 });
-const DENIED = no(400, { error: "invalid_request", error_description: "reason" });
-const UNAVAILABLE = no(503, "<html>");
-const FORBIDDEN = no(403);
-const tokens = (...ids: string[]) => yes({ tokens: ids.map((id) => ({ id })) });
-const thumbprints = (...all: string[]) => yes({ thumbprints: all });
-const events = (...auditLogEvents: object[]) => yes({ auditLogEvents });
-const DENIAL = {
-  event: "exchange-denied",
-  authFailure: true,
-  description: "system:serviceaccount:pulumi-trial:trial",
+/** Replies to changes of the policies that contain a string. */
+function onPolicies(part: string, reply: Misbehavior): Misbehavior {
+  return (call, forward, content) => {
+    return POLICIES.test(call) && content.includes(part) ? reply(call, forward, content) : undefined;
+  };
+}
+
+const reject: Misbehavior = () => ({
+  status: 400,
+  content: '{"code": 400, "message": "Bad Request: roleID"}',
+});
+
+const ASSUMED = { verdicts: {}, exitCode: 0, prints: /^This project works here as it is\.$/m };
+const WITHOUT_LISTS = {
+  verdicts: { "aud-list": "not" },
+  exitCode: 3,
+  prints: /^This project works here, with a setting\.\n\n- `aud-list`: set `audienceRule: false`\.\n$/m,
 };
-const GRANT = { event: "exchange", actorName: "system:serviceaccount:pulumi-trial:trial" };
-
-/** A question, its answers, and the verdict with the beginning of the reason. */
-const CASES: [id: string, answers: Answer[], verdict: string, why?: string][] = [
-  ["own-token", [GRANTED], "held"],
-  ["own-token", [DENIED], "not", "HTTP 400: reason"],
-  ["own-token", [no(0, "")], "not asked", "no answer"],
-  ["own-token", [no(200, "<html>")], "not asked", "HTTP 200: <html>"],
-  ["own-token", [no(408)], "not asked", "HTTP 408"],
-  ...["unlisted", "other-account", "aud-other", "wrong-role"].flatMap((id): typeof CASES => [
-    [id, [GRANTED, DENIED], "held", "HTTP 400: reason"],
-    [id, [GRANTED, FORBIDDEN], "held"],
-    [id, [GRANTED, GRANTED], "not", "granted"],
-    [id, [GRANTED, UNAVAILABLE], "not asked", "HTTP 503"],
-    [id, [DENIED, DENIED], "not asked", "a token that it depends on is denied"],
-  ]),
-  ...["aud-list", "aud-none", "org-token", "org-role", "open-only", "job"].flatMap((id): typeof CASES => [
-    [id, [GRANTED, GRANTED], "held"],
-    [id, [GRANTED, DENIED], "not", "HTTP 400: reason"],
-    [id, [GRANTED, no(404)], "not", "HTTP 404: reason"],
-    [id, [GRANTED, no(429)], "not asked", "HTTP 429"],
-    [id, [DENIED, GRANTED], "not asked", "a token that it depends on is denied"],
-  ]),
-  ["max-lifetime", [GRANTED, DENIED], "held", "denied: HTTP 400"],
-  ["max-lifetime", [GRANTED, GRANTED], "held", "shortened to 600 s"],
-  ["max-lifetime", [GRANTED, yes({ expires_in: 7200 })], "not", "granted for 7200 s"],
-  ["max-lifetime", [GRANTED, yes({})], "not", "granted without a lifetime"],
-  ["max-lifetime", [DENIED, DENIED], "not asked"],
-  ["error-form", [DENIED], "held", "reason"],
-  ["error-form", [no(400)], "not", "HTTP 400: reason"],
-  ["error-form", [no(400, { error: "reason" })], "not", "HTTP 400: reason"],
-  ["error-form", [no(401, DENIED.body)], "not", "HTTP 401: reason"],
-  ["error-form", [no(400, "<html>")], "not", "HTTP 400: <html>"],
-  ["error-form", [GRANTED], "not asked", "nothing was denied"],
-  ["replaced", [yes({ policies: [{ decision: "allow" }, { decision: "allow" }] })], "held"],
-  [
-    "replaced",
-    [yes({ policies: [{ decision: "deny" }, { decision: "allow" }] })],
-    "not",
-    "the issuer still has: deny",
-  ],
-  ["replaced", [FORBIDDEN], "not asked", "HTTP 403"],
-  ...["stale-thumbprint", "same-name"].flatMap((id): typeof CASES => [
-    [id, [yes()], "held"],
-    [id, [no(400)], "not", "HTTP 400: reason"],
-    [id, [FORBIDDEN], "not asked", "HTTP 403"],
-  ]),
-  ["no-thumbprint", [thumbprints("a"), yes(), thumbprints("a")], "held"],
-  ["no-thumbprint", [thumbprints("a"), yes(), thumbprints()], "not", 'the issuer had ["a"], and then []'],
-  ["no-thumbprint", [thumbprints("a"), yes(), yes({})], "not", 'the issuer had ["a"], and then null'],
-  ["no-thumbprint", [thumbprints("a"), no(400), thumbprints("a")], "not", "HTTP 400: reason"],
-  ["no-thumbprint", [thumbprints("a"), yes(), UNAVAILABLE], "not asked", "HTTP 503"],
-  ["same-url", [no(409)], "held", "reason"],
-  ["same-url", [no(400)], "not", "HTTP 400: reason"],
-  ["same-url", [yes({ id: "1" })], "not", "HTTP 200"],
-  ["same-url", [FORBIDDEN], "not asked", "HTTP 403"],
-  ["token-list", [tokens("a"), tokens("b", "a")], "held"],
-  ["token-list", [tokens("a", "b"), tokens("a")], "not", "no new token"],
-  ["token-list", [FORBIDDEN, tokens()], "not asked", "HTTP 403"],
-  ["audit-granted", [events(DENIAL, GRANT)], "held", "exchange, exchange-denied"],
-  ["audit-granted", [events(DENIAL, { event: "exchange" })], "not", "only exchange, exchange-denied"],
-  ["audit-granted", [no(404)], "not asked", "HTTP 404"],
-  ["audit-denied", [events(DENIAL)], "held", "exchange-denied"],
-  ["audit-denied", [events(GRANT)], "not", "only exchange"],
-  ["audit-denied", [events()], "not", "no events"],
-  ["audit-denied", [FORBIDDEN], "not asked", "HTTP 403"],
+const AFTER_A_CHANGE = [
+  "removed",
+  "aud-other",
+  "aud-list",
+  "org-token",
+  "org-role",
+  "open-only",
+  "wrong-role",
+  "job",
 ];
 
-/** Applies a function of verdict.jq to a value. */
-function judge(filter: string, input: unknown): string {
-  const directory = join(ROOT, "examples", "trial");
-  const program = `include "verdict"; ${filter}`;
-  return execFileSync("jq", ["--raw-output", "--compact-output", "-L", directory, program], {
-    input: JSON.stringify(input),
-    encoding: "utf8",
-  });
-}
+const CASES: Record<string, Case> = {
+  "what the emulators assume": { world: () => ({}), ...ASSUMED },
+  "a rule that matches no list": { world: () => ({ matchesLists: false }), ...WITHOUT_LISTS },
+  "late policies": { world: () => ({ misbehave: late(500) }), ...ASSUMED },
+  "late policies, and a rule that matches no list": {
+    world: () => ({ matchesLists: false, misbehave: late(500) }),
+    ...WITHOUT_LISTS,
+  },
+  "policies that are too late": {
+    world: () => ({ misbehave: late(60_000), waitSeconds: 0.5 }),
+    verdicts: notAsked(...AFTER_A_CHANGE),
+    exitCode: 2,
+    prints: /^\| `removed` .* \| not asked \| no change of the policies was effective in 0\.5 s \|$/m,
+  },
+  "a rule on `aud` without an effect": {
+    world: () => ({
+      misbehave: onPolicies('"aud"', (_, forward, content) =>
+        forward(content.replaceAll(/,"aud":"[^"]*"/g, "")),
+      ),
+    }),
+    verdicts: { "aud-other": "not", ...notAsked("aud-list") },
+    exitCode: 1,
+    prints: /^This project does not work here\.\n\n- `aud-other`/m,
+  },
+  "a removed service account that is still granted": {
+    world: () => ({
+      misbehave: (call, forward, content) => {
+        if (!POLICIES.test(call) || content.includes('"other"')) return undefined;
+        const { policies } = JSON.parse(content);
+        const [trial] = policies;
+        const rules = { ...trial.rules, '"kubernetes.io".serviceaccount.name': "other" };
+        const other = { ...trial, teamName: "pulumi-trial-other", rules };
+        return forward(JSON.stringify({ policies: [...policies, other] }));
+      },
+    }),
+    verdicts: { removed: "not" },
+    exitCode: 1,
+  },
+  "a page of a proxy instead of each denial": {
+    world: () => ({
+      async misbehave(call, forward) {
+        const reply = await forward();
+        return call === EXCHANGE && reply.status === 400 ? page(403) : reply;
+      },
+    }),
+    verdicts: notAsked("unlisted", "error-form", "other-account", ...AFTER_A_CHANGE),
+    exitCode: 2,
+    prints: /^\| `unlisted` .* \| not asked \| HTTP 403: <html>/m,
+  },
+  "a page of a proxy instead of each exchange": {
+    world: () => ({ misbehave: (call) => (call === EXCHANGE ? page(403) : undefined) }),
+    verdicts: notAsked(...IDS.filter((id) => id !== "own-token" && id !== "stale-thumbprint")),
+    exitCode: 2,
+  },
+  "an outage that denies everything, from the second exchange on": {
+    world: () => {
+      let exchanges = 0;
+      return {
+        misbehave(call) {
+          if (call === EXCHANGE) exchanges += 1;
+          return call === EXCHANGE && exchanges > 2 ? FORBIDDEN : undefined;
+        },
+      };
+    },
+    verdicts: notAsked("unlisted", "error-form", "other-account", ...AFTER_A_CHANGE),
+    exitCode: 2,
+    prints: /^\| `unlisted` .* \| not asked \| the control is denied, too: HTTP 403: Forbidden \|$/m,
+  },
+  "status 500 for the first request of each kind": {
+    world: () => ({ misbehave: once(() => page(500)) }),
+    ...ASSUMED,
+  },
+  "status 200 with a page for the first request of each kind": {
+    world: () => ({ misbehave: once(() => page(200)) }),
+    ...ASSUMED,
+  },
+  "a lost answer to the first request of each kind": {
+    world: () => ({
+      misbehave: once(async (_, forward) => {
+        await forward();
+        throw new Error("lost");
+      }),
+    }),
+    ...ASSUMED,
+  },
+  "a lost answer of a stack's creation": failingProgram("pulumi stack init", "error: EOF"),
+  "a lost answer of the first update": failingProgram("pulumi up", "error: EOF"),
+  "a lost answer of a service account's creation": failingProgram("kubectl create serviceaccount", "EOF"),
+  "another trial that began at the same time": {
+    ...failingProgram("pulumi stack init", "error: stack 'acme/trial' already exists"),
+    // It is the other one's.
+    left: ["acme/trial"],
+  },
+  "a page instead of the list of issuers, once they are removed": {
+    world: () => {
+      let isRemoving = false;
+      return {
+        fails(command) {
+          isRemoving ||= command.startsWith("pulumi destroy");
+          return undefined;
+        },
+        misbehave: (call) => (isRemoving && call.endsWith("/oidc/issuers") ? page(200) : undefined),
+      };
+    },
+    verdicts: {},
+    exitCode: 2,
+    prints:
+      /^This is left:\n\n- the OIDC issuer pulumi-trial \(acme\): could not be looked up: HTTP 200: <html>/m,
+  },
+  "a role that can't be removed": {
+    world: () => ({ misbehave: (call) => (/^DELETE .*\/roles\//.test(call) ? page(502) : undefined) }),
+    verdicts: {},
+    exitCode: 2,
+    prints: /^This is left:\n\n- the custom role pulumi-trial \(acme\)$/m,
+    left: ["pulumi-trial"],
+  },
+  "a user's token": {
+    world: () => ({}),
+    args: ["--user", "bob"],
+    ...ASSUMED,
+  },
+  "no custom roles": {
+    world: () => ({ misbehave: (call) => (call === "POST /api/orgs/acme/roles" ? FORBIDDEN : undefined) }),
+    verdicts: notAsked("org-role", "open-only", "wrong-role"),
+    exitCode: 0,
+    prints:
+      /^\| `org-role` .* \| not asked \| the custom role pulumi-trial \(acme\) was not created: HTTP 403: Forbidden/m,
+  },
+  "a rejected policy for an organization token without a role, and for one with the ID of no role": {
+    world: () => ({
+      misbehave: (call, forward, content) =>
+        content.includes('"organization"') && !/"roleID":"(?!0{8})/.test(content)
+          ? onPolicies('"organization"', reject)(call, forward, content)
+          : undefined,
+    }),
+    verdicts: { "org-token": "not" },
+    exitCode: 3,
+    prints: /^- `org-token`: set `organizationRoleId` /m,
+  },
+  "another status of a denial, and an update that rejects a stale thumbprint": {
+    world: () => ({
+      updatesCompareThumbprints: true,
+      async misbehave(call, forward) {
+        const reply = await forward();
+        return call === EXCHANGE && reply.status === 400 ? { ...reply, status: 422 } : reply;
+      },
+    }),
+    verdicts: { "error-form": "not", "stale-thumbprint": "not" },
+    exitCode: 0,
+    prints: /^- `error-form`: .*\n- `stale-thumbprint`: /m,
+  },
+  "a Job that is denied": {
+    world: () => jobWorld(FORBIDDEN),
+    verdicts: { job: "not" },
+    exitCode: 1,
+  },
+  "a Job without an answer": {
+    world: () => jobWorld(page(503)),
+    verdicts: notAsked("job"),
+    exitCode: 2,
+    prints: /^\| `job` .* \| not asked \| exchange-token: .* HTTP 503: <html>/m,
+  },
+};
 
-test("an answer to a question is that it held, or not, or that it was not asked", { skip: missingJq }, () => {
-  const asked = CASES.map(([id, answers]) => ({ id, answers }));
-  const verdicts: { verdict: string; why: string }[] = JSON.parse(judge("map(verdict)", asked));
-  for (const [index, [id, answers, verdict, why = ""]] of CASES.entries()) {
-    const found = verdicts[index];
-    const what = `${id} ${JSON.stringify(answers)}: ${JSON.stringify(found)}`;
-    assert.equal(found?.verdict, verdict, what);
-    assert.ok(found.why.startsWith(why), what);
-  }
-});
-
-test("each question can have each verdict", () => {
-  for (const { id } of QUESTIONS) {
-    const verdicts = CASES.filter(([ofCase]) => ofCase === id).map(([, , verdict]) => verdict);
-    assert.deepEqual([...new Set(verdicts)].toSorted(), ["held", "not", "not asked"], id);
-  }
-  const known = QUESTIONS.map(({ id }) => id);
-  assert.ok(CASES.every(([id]) => known.includes(id)));
-});
-
-test("a reason is a line of a table without tokens", { skip: missingJq }, () => {
-  const secret = `pul-${"0a".repeat(20)}`;
-  const body = {
-    message: `a|b\n${secret}\u001b[2J eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl ${"x".repeat(300)}`,
+/** A program that does what it should, and fails. */
+function failingProgram(start: string, message: string): Case {
+  return {
+    world: () => ({ fails: (command) => (command.startsWith(start) ? message : undefined) }),
+    verdicts: notAsked(...IDS.filter((id) => id !== "own-token")),
+    exitCode: 2,
+    prints: RegExp(`^\\| \`team-token\` .* \\| not asked \\| .*${message} `, "m"),
   };
-  const { why } = JSON.parse(judge("verdict", { id: "own-token", answers: [no(400, body)] }));
-  assert.match(why, /^HTTP 400: a\/b \[redacted\]\?\[2J \[redacted\] x+$/);
-  assert.ok(why.length <= 220);
-});
-
-for (const [what, verdicts, exitCode, conclusion] of [
-  ["works if all that is required held", { job: "held", "same-name": "not" }, 0, /^$/],
-  [
-    "works with a setting",
-    { "aud-list": "not", job: "held" },
-    1,
-    /^This project does not work here as it is \(aud-list\)\. It does with `audienceRule: false`\.$/,
-  ],
-  [
-    "does not work if no setting helps",
-    { "aud-list": "not", "max-lifetime": "not" },
-    1,
-    /^This project does not work here \(aud-list, max-lifetime\), and no setting helps\.$/,
-  ],
-  ["is not known to work if it was not asked", { job: "not asked", "aud-list": "held" }, 2, /^$/],
-  [
-    "works except for a token type, which needs a setting",
-    { job: "held", "org-token": "not" },
-    0,
-    /^`org-token`: set `organizationRoleId` in each entry with `tokenType: organization`\.$/,
-  ],
-] as const) {
-  test(`this project ${what}`, { skip: missingJq }, () => {
-    const answered: Record<string, string> = verdicts;
-    const input = QUESTIONS.map((it) => ({ ...it, verdict: answered[it.id] ?? "not asked", why: "" }));
-    assert.equal(judge("exit_code", input).trim(), String(exitCode));
-    const [, below = ""] = judge("report", input).split(/\n\n/);
-    assert.match(below.trim(), conclusion);
-  });
 }
 
-test("docs/trial.md has the table of the questions, and simulator/README.md what is assumed of each", () => {
-  const rows = QUESTIONS.map(({ id, question }) => `| \`${id}\` | ${question} |`);
-  assert.deepEqual(read("docs/trial.md").match(/^\| `[\w-]+` \|.*$/gm), rows);
+/** Replies to the exchange of the Job's pod. */
+function jobWorld(reply: { status: number; content: string }): World {
+  let isJob = false;
+  return {
+    starts(command) {
+      isJob = /^pulumi up .*--config=runJob=true/.test(command);
+    },
+    misbehave: (call) => (call === EXCHANGE && isJob ? reply : undefined),
+  };
+}
 
-  const assumed = sectionOf(read("simulator/README.md"), "## Assumed");
-  const listed = [...assumed.matchAll(/^\| `([\w-]+)` \|/gm)].map(([, id]) => id);
-  assert.deepEqual(
-    listed,
-    QUESTIONS.map(({ id }) => id),
-  );
-});
-
-test("what the emulators assume names its question, or says that it has none", () => {
-  const files = ["simulator/emulators", "test/support"].flatMap((directory) => {
-    return readdirSync(join(ROOT, directory)).map((file) => read(join(directory, file)));
-  });
-  const mark = /\bAssumed\b(?!")(?: \(([\w, -]+)\)|(, without a question))?.*/g;
-  const marks = files.flatMap((file) => [...file.matchAll(mark)]);
-  assert.ok(marks.length >= 10);
-  const known = QUESTIONS.map(({ id }) => id);
-  for (const [text, ids, withoutQuestion] of marks) {
-    const isNamed = ids?.split(", ").every((id) => known.includes(id));
-    assert.ok(isNamed || withoutQuestion, text);
+describe("a trial", { concurrency: 4 }, () => {
+  for (const [what, { world, args = [], verdicts, exitCode, prints = /./, left = [] }] of Object.entries(
+    CASES,
+  )) {
+    test(`with ${what}`, async (t) => {
+      const trial = await startWorld(t, world());
+      const { stdout, stderr, ...outcome } = await trial.start("--yes", ...args).outcome;
+      const asked = IDS.filter((id) => id !== "own-token" || args.includes("--user"));
+      const expected = { ...Object.fromEntries(asked.map((id) => [id, "held"])), ...verdicts };
+      assert.deepEqual(outcome.verdicts, expected, stdout + stderr);
+      assert.match(stdout, prints);
+      assert.equal(outcome.exitCode, exitCode, stdout + stderr);
+      assert.deepEqual(trial.left(), left);
+      assert.equal(/^Nothing is left\.$/m.test(stdout), !/^This is left/m.test(stdout));
+      assertNoToken(stdout + stderr + trial.calls.join("\n"));
+    });
   }
+
+  test("asks with a team without members, and uses one context", async (t) => {
+    const members: string[] = [];
+    const trial = await startWorld(t, {
+      starts: (command) => {
+        if (command.startsWith("pulumi up")) members.push(...trial.organization.members());
+      },
+    });
+    await trial.start("--yes").outcome;
+    assert.deepEqual(members, []);
+    const others = trial.calls.filter(
+      (call) => call.startsWith("kubectl") && !call.includes("--context=context"),
+    );
+    assert.deepEqual(others, ["kubectl config current-context"]);
+  });
+
+  for (const [signal, at] of [
+    ["SIGHUP", "POST /api/orgs/acme/teams/pulumi"],
+    ["SIGINT", "POST /api/orgs/acme/roles"],
+    ["SIGTERM", "POST /api/esc/environments/acme"],
+    ["SIGINT", "PATCH /api/orgs/acme/auth/policies/"],
+    ["SIGHUP", EXCHANGE],
+    ["SIGTERM", "pulumi stack init"],
+    ["SIGINT", "pulumi up"],
+    ["SIGHUP", "pulumi destroy"],
+    ["SIGINT", "DELETE /api/orgs/acme/teams/"],
+  ] as const) {
+    test(`removes everything after ${signal} during ${at}`, async (t) => {
+      let running: ReturnType<typeof trial.start> | undefined;
+      const interrupt = async (call: string) => {
+        if (!call.startsWith(at)) return;
+        running?.child.kill(signal);
+        await sleep(200);
+      };
+      const trial = await startWorld(t, {
+        starts: interrupt,
+        async misbehave(call) {
+          await interrupt(call);
+          return undefined;
+        },
+      });
+      running = trial.start("--yes");
+      const { stdout, stderr, exitCode, verdicts } = await running.outcome;
+      assert.equal(Object.keys(verdicts).length, IDS.length - 1);
+      assert.match(stdout, /^Nothing is left\.$/m);
+      const isRemoving = /destroy|DELETE/.test(at);
+      assert.equal(exitCode, isRemoving ? 0 : 2, stdout + stderr);
+      assert.equal(/\| not asked \| stopped/.test(stdout), !isRemoving);
+      assert.deepEqual(trial.left(), []);
+    });
+  }
+
+  const missingPython = missingProgram("python3", "https://www.python.org/downloads/");
+
+  test("removes everything after its terminal is closed", { skip: missingPython }, async (t) => {
+    const trial = await startWorld(t);
+    const child = spawn("python3", ["-c", CLOSING_TERMINAL, ...trial.command], {
+      env: trial.environment,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const { stdout, stderr } = await ended(child);
+    assert.equal(stdout.trim(), "2", stderr);
+    assert.ok(trial.calls.some((call) => call.includes("destroy")));
+    assert.deepEqual(trial.left(), []);
+  });
+
+  test("creates nothing without a confirmation, or if what it would create exists", async (t) => {
+    const trial = await startWorld(t);
+    const unconfirmed = trial.start("--user", "bob");
+    unconfirmed.child.stdin.end();
+    const { stderr, exitCode } = await unconfirmed.outcome;
+    assert.match(stderr, /a token of bob, which is valid in all organizations of bob\./);
+    assert.match(stderr, /^Continue\? \[y\/N\] Nothing was created\.$/m);
+    assert.equal(exitCode, 64);
+
+    const confirmed = trial.start();
+    confirmed.child.stdin.end("n\n");
+    assert.equal((await confirmed.outcome).exitCode, 64);
+    assert.deepEqual(trial.left(), []);
+
+    await trial.cloud.register({ organization: "acme", name: "eks-prod", url: trial.issuer.url });
+    const existing = await trial.start("--yes").outcome;
+    assert.match(existing.stderr, /must not exist:\n- the OIDC issuer pulumi-trial \(acme\)$/m);
+    assert.equal(existing.exitCode, 2);
+    assert.deepEqual(trial.left(), ["issuer"]);
+    assert.deepEqual(trial.cloud.exchanges, []);
+  });
+
+  test("creates nothing with a page instead of the list of issuers", async (t) => {
+    const misbehave: Misbehavior = (call) => (call.endsWith("/oidc/issuers") ? page(200) : undefined);
+    const trial = await startWorld(t, { misbehave });
+    const { stderr, exitCode } = await trial.start("--yes").outcome;
+    assert.match(
+      stderr,
+      /^- the OIDC issuer pulumi-trial \(acme\): could not be looked up: HTTP 200: <html>/m,
+    );
+    assert.equal(exitCode, 2);
+    assert.ok(!trial.calls.some((call) => /stack init|create/.test(call)));
+  });
+
+  test("takes the access token of the CLI's login for this Pulumi Cloud, and of no other", async (t) => {
+    const home = temporaryDirectory(t);
+    const trial = await startWorld(t);
+    Object.assign(trial.environment, { PULUMI_ACCESS_TOKEN: "", PULUMI_CREDENTIALS_PATH: home });
+    const logIn = (url: string) => {
+      const accessTokens = { [url]: ACCESS_TOKEN };
+      writeFileSync(join(home, "credentials.json"), JSON.stringify({ current: url, accessTokens }));
+    };
+    logIn("https://api.pulumi.com");
+    const other = await trial.start("--yes").outcome;
+    assert.match(other.stderr, /^No access token for https:\/\/127\.0\.0\.1:\d+: run pulumi login/m);
+    assert.equal(other.exitCode, 2);
+
+    logIn(trial.apiUrl);
+    const { child, outcome } = trial.start();
+    child.stdin.end();
+    assert.match((await outcome).stderr, /Nothing was created\.$/m);
+  });
 });
+
+/** Runs a command in a terminal, closes that once a question is answered, and prints the exit code. */
+const CLOSING_TERMINAL = `
+import os, pty, sys
+process, terminal = pty.fork()
+if process == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+printed = b""
+while b"team-token" not in printed:
+    printed += os.read(terminal, 1024)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+`;
+
+function assertNoToken(text: string): void {
+  const idToken = Buffer.from('{"alg":').toString("base64url").slice(0, -1);
+  assert.doesNotMatch(text, RegExp(`pul-[0-9a-f]{40}|${idToken}`));
+}

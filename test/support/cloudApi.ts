@@ -28,9 +28,7 @@ export async function serveCloudApi(cloud: PulumiCloud, organization?: Organizat
     const content = await text(isCompressed ? request.pipe(createGunzip()) : request);
     const body: unknown = content === "" ? {} : JSON.parse(content);
     const answer =
-      answerAdmin(cloud, call) ??
-      (await changeIssuer(cloud, call, body)) ??
-      organization?.answer(cloud, call, body);
+      answerAdmin(cloud, call) ?? (await changeIssuer(cloud, call, body)) ?? organization?.answer(call, body);
     return answer ?? { status: 404, body: { code: 404, message: "Not Found" } };
   });
   return { ...server, calls };
@@ -66,20 +64,27 @@ export function answerAdmin(cloud: Pick<PulumiCloud, "list">, call: string): Rep
   const [, organization, uuid] = pattern.exec(call) ?? [];
   const own = cloud.list().filter(({ registration }) => registration.organization === organization);
   if (organization && !uuid) {
-    const oidcIssuers = own.map(({ id, registration: { name, url, maxExpirationSeconds, thumbprints } }) => {
-      const common = { id: id.split("/")[1], name, url, thumbprints };
-      return { ...common, issuer: url, maxExpiration: maxExpirationSeconds };
-    });
-    return { status: 200, body: { oidcIssuers } };
+    return { status: 200, body: { oidcIssuers: own.map(issuerBody) } };
   }
 
-  const issuer = own.find(({ id }) => id === `${organization}/${uuid}`)?.registration;
-  if (!issuer) return undefined;
-  // As the service completes them, and in another order.
-  const policies = (issuer.policies ?? []).map((policy, index) => {
+  const issuer = own.find(({ id }) => id === `${organization}/${uuid}`);
+  return issuer && { status: 200, body: policyBody(issuer) };
+}
+
+type RegisteredIssuer = ReturnType<PulumiCloud["list"]>[number];
+
+/** OidcIssuerRegistrationResponse in provider/pkg/cloud/spec.json of pulumi/pulumi-pulumiservice at dc76a018. */
+function issuerBody({ id, registration }: RegisteredIssuer): object {
+  const { name, url, maxExpirationSeconds, thumbprints } = registration;
+  return { id: id.split("/")[1], name, url, issuer: url, thumbprints, maxExpiration: maxExpirationSeconds };
+}
+
+/** AuthPolicy of the same file. The service completes the policies, and returns them in another order. */
+function policyBody({ id, registration }: RegisteredIssuer): object {
+  const policies = (registration.policies ?? []).map((policy, index) => {
     return { authorizedPermissions: [], ...policy, id: `policy-${index}` };
   });
-  return { status: 200, body: { id: `of-${uuid}`, version: 2, policies: policies.reverse() } };
+  return { id: `of-${id.split("/")[1]}`, version: 2, policies: policies.reverse() };
 }
 
 /** What RegisterOidcIssuer, UpdateOidcIssuer, and UpdateAuthPolicy are sent. */
@@ -111,22 +116,30 @@ async function changeIssuer(cloud: PulumiCloud, call: string, body: unknown): Pr
 
   const [, organization = ""] = /^POST \/api\/orgs\/([^/]+)\/oidc\/issuers$/.exec(call) ?? [];
   if (organization) {
-    return orRejected(() => cloud.register({ organization, url, maxExpirationSeconds, ...changed }));
+    return orRejected(async () => {
+      return issuerBody(await cloud.register({ organization, url, maxExpirationSeconds, ...changed }));
+    });
   }
   const pattern =
     /^(\w+) \/api\/orgs\/([^/]+)\/(oidc\/issuers\/|auth\/policies\/of-)([^/]+)(\/regenerate-thumbprints)?$/;
   const [, method, owner, kind, uuid, regenerates = ""] = pattern.exec(call) ?? [];
   const id = `${owner}/${uuid}`;
-  if (!cloud.existing().includes(id)) return undefined;
+  const issuer = cloud.list().find((it) => it.id === id);
+  if (!issuer) return undefined;
+  const updated = async (registration: Promise<RegisteredIssuer["registration"]>) => {
+    return { id, registration: await registration };
+  };
   switch (`${method} ${kind}${regenerates}`) {
     case "GET oidc/issuers/":
-      return { status: 200, body: cloud.list().find((issuer) => issuer.id === id)?.registration ?? {} };
+      return { status: 200, body: issuerBody(issuer) };
     case "PATCH oidc/issuers/":
-      return orRejected(() => cloud.update(id, changed));
+      return orRejected(async () => issuerBody(await updated(cloud.update(id, changed))));
     case "PATCH auth/policies/of-":
-      return orRejected(() => cloud.update(id, { policies: policies ?? [] }));
+      return orRejected(async () =>
+        policyBody(await updated(cloud.update(id, { policies: policies ?? [] }))),
+      );
     case "POST oidc/issuers//regenerate-thumbprints":
-      return { status: 200, body: { id: uuid, ...(await cloud.regenerateThumbprints(id)) } };
+      return orRejected(async () => issuerBody(await updated(cloud.regenerateThumbprints(id))));
     case "DELETE oidc/issuers/":
       cloud.resources["pulumiservice:index:OidcIssuer"]?.delete(id);
       return { status: 204 };
@@ -137,9 +150,7 @@ async function changeIssuer(cloud: PulumiCloud, call: string, body: unknown): Pr
 /** Returns what a request does as its reply, or the rejection of the emulator, such as `409 API error: Conflict: …`. */
 async function orRejected(act: () => Promise<object>): Promise<Reply> {
   try {
-    const done = await act();
-    const [, id] = "id" in done ? String(done.id).split("/") : [];
-    return { status: 200, body: { ...done, ...(id && { id }) } };
+    return { status: 200, body: await act() };
   } catch (error) {
     const [, status, message] = /^(\d+) API error: (.*)$/.exec((error as Error).message) ?? [];
     if (!status) throw error;
@@ -156,7 +167,6 @@ const SPECIFICATION = {
   components: { schemas: {} },
   paths: {
     "/api/user": { get: operation("GetCurrentUser") },
-    "/api/user/tokens": { get: operation("ListPersonalTokens") },
     "/api/orgs/{orgName}/oidc/issuers": {
       get: operation("List_orgs_oidc_issuers"),
       post: operation("RegisterOidcIssuer"),
@@ -174,7 +184,6 @@ const SPECIFICATION = {
     "/api/orgs/{orgName}/teams/{teamName}": { get: operation("GetTeam") },
     "/api/orgs/{orgName}/roles": { post: operation("CreateRole") },
     "/api/orgs/{orgName}/roles/{roleID}": { get: operation("GetRole"), delete: operation("DeleteRole") },
-    "/api/orgs/{orgName}/auditlogs/v2": { get: operation("ListAuditLogEventsHandlerV2") },
     "/api/esc/environments/{orgName}": { post: operation("CreateEnvironment_esc_environments") },
     "/api/esc/environments/{orgName}/{projectName}/{envName}": {
       delete: operation("DeleteEnvironment_esc_environments"),

@@ -1,7 +1,6 @@
-// What the organization acme has in the emulated Pulumi Cloud besides issuers: custom roles, environments, and lists for its admins.
+// What the organization acme has in the emulated Pulumi Cloud besides issuers: teams, custom roles, and environments.
 
 import { randomUUID } from "node:crypto";
-import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import type { Reply } from "../../simulator/emulators/server";
 
 /** A custom role as a request contains it: PermissionDescriptorBase in provider/pkg/cloud/spec.json of pulumi/pulumi-pulumiservice. */
@@ -12,25 +11,29 @@ interface Role {
 
 export type Organization = ReturnType<typeof startOrganization>;
 
-/** Starts without roles and environments. */
+const NO_CONTENT = { status: 204 };
+
+/** Starts an organization that is empty. */
 export function startOrganization() {
+  /** With their members. */
+  const teams = new Map<string, Set<string>>();
   const roles = new Map<string, Role>();
-  /** Its ID is its path. */
+  /** An environment's ID is its path. */
   const environments = new Set<string>();
   /** For the emulated Pulumi Cloud, which reads it at each exchange. */
   const roleIds: string[] = [];
-  const rejected: string[] = [];
 
   return {
     roleIds,
-    /** From now on, rejects requests, such as `POST /api/orgs/acme/roles`. */
-    rejects: (...calls: string[]) => void rejected.push(...calls),
     /** Returns the names of what exists. */
-    existing: () => [...environments, ...[...roles.values()].map(({ name }) => name)],
+    existing: () => [...environments, ...teams.keys(), ...[...roles.values()].map(({ name }) => name)],
+    /** Returns the members of all teams. */
+    members: () => [...teams.values()].flatMap((members) => [...members]),
 
     /** Opens an environment with a role. Assumed (open-only): `environment:open` is enough. */
     open(endpoint: string, roleID = ""): object | undefined {
-      const [, path = ""] = /^POST \/api\/esc\/environments\/acme\/(.+)\/open$/.exec(endpoint) ?? [];
+      const [, path = ""] =
+        /^POST \/api\/esc\/environments\/acme\/(.+)\/open\?duration=\w+$/.exec(endpoint) ?? [];
       const { condition, subNode } = roles.get(roleID)?.details ?? {};
       const isOpened =
         condition?.right.identity === path && subNode?.permissions.includes("environment:open");
@@ -38,44 +41,65 @@ export function startOrganization() {
     },
 
     /** Answers an admin. @returns undefined for an unknown endpoint or object. */
-    answer(cloud: Pick<PulumiCloud, "exchanges">, call: string, body: unknown): Reply | undefined {
+    answer(call: string, body: unknown): Reply | undefined {
       const [method, url = ""] = call.split(" ");
       const [path = ""] = url.split("?");
+      const [, team = ""] = /^\/api\/orgs\/acme\/teams\/(.+)$/.exec(path) ?? [];
       const [, role = ""] = /^\/api\/orgs\/acme\/roles\/(.+)$/.exec(path) ?? [];
       const [, environment = ""] = /^\/api\/esc\/environments\/acme\/(\w[\w-]*\/\w+)/.exec(path) ?? [];
-      if (rejected.includes(`${method} ${path}`)) {
-        return { status: 403, body: { code: 403, message: "Forbidden: rejected" } };
-      }
+      const { name = "", project, member = "" } = body as Record<string, string>;
       switch (`${method} ${path}`) {
+        case "GET /api/orgs/acme/teams":
+          // As Go encodes an empty list.
+          return { status: 200, body: { teams: teams.size === 0 ? null : [...teams.keys()].map(named) } };
+        case "POST /api/orgs/acme/teams/pulumi":
+          if (teams.has(name)) return conflict("Team with this name already exists");
+          // The service adds who creates a team: https://github.com/pulumi/pulumi-pulumiservice/issues/278
+          teams.set(name, new Set(["alice"]));
+          return { status: 201, body: { kind: "pulumi", name } };
+        case `PATCH /api/orgs/acme/teams/${team}`:
+          return teams.get(team)?.delete(member) ? NO_CONTENT : undefined;
+        case `DELETE /api/orgs/acme/teams/${team}`:
+          return teams.delete(team) ? NO_CONTENT : undefined;
+        case "GET /api/orgs/acme/roles":
+          return { status: 200, body: { roles: [...roles].map(([id, it]) => ({ id, name: it.name })) } };
         case "POST /api/orgs/acme/roles": {
+          if ([...roles.values()].some((it) => it.name === name)) return conflict("Role already exists");
           const id = randomUUID();
           roles.set(id, body as Role);
           roleIds.push(id);
           return { status: 200, body: { id } };
         }
         case `DELETE /api/orgs/acme/roles/${role}`:
+          if (!url.endsWith("?force=true"))
+            return { status: 400, body: { code: 400, message: "Bad Request: in use" } };
           roleIds.splice(roleIds.indexOf(role), 1);
-          return roles.delete(role) ? { status: 204 } : undefined;
-        case "POST /api/esc/environments/acme": {
-          const { project, name } = body as { project: string; name: string };
+          return roles.delete(role) ? NO_CONTENT : undefined;
+        // Pages of one element.
+        case "GET /api/esc/environments/acme": {
+          const all = ["default/other", ...environments];
+          const index = Number(new URLSearchParams(url.split("?")[1]).get("continuationToken"));
+          const [ofProject, ofEnvironment] = all[index]?.split("/") ?? [];
+          const environment = { id: all[index], project: ofProject, name: ofEnvironment };
+          const next = index + 1 < all.length ? { nextToken: String(index + 1) } : {};
+          return { status: 200, body: { environments: [environment], ...next } };
+        }
+        case "POST /api/esc/environments/acme":
+          if (environments.has(`${project}/${name}`)) return conflict("environment already exists");
           environments.add(`${project}/${name}`);
           return { status: 200 };
-        }
         case `GET /api/esc/environments/acme/${environment}/metadata`:
           return environments.has(environment) ? { status: 200, body: { id: environment } } : undefined;
         case `DELETE /api/esc/environments/acme/${environment}`:
-          return environments.delete(environment) ? { status: 204 } : undefined;
-        // Assumed (token-list): exchanged tokens are not in it.
-        case "GET /api/user/tokens":
-          return { status: 200, body: { tokens: [{ id: "token-1" }] } };
-        // Assumed (audit-granted, audit-denied): denied exchanges only, without the service account.
-        case "GET /api/orgs/acme/auditlogs/v2": {
-          const denied = cloud.exchanges.filter(({ status }) => status !== 200);
-          const auditLogEvents = denied.map(() => ({ event: "token-exchange", authFailure: true }));
-          return { status: 200, body: { auditLogEvents } };
-        }
+          return environments.delete(environment) ? { status: 200 } : undefined;
       }
       return undefined;
     },
   };
+}
+
+const named = (name: string) => ({ name });
+
+function conflict(message: string): Reply {
+  return { status: 409, body: { code: 409, message: `Conflict: ${message}` } };
 }

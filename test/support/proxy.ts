@@ -1,0 +1,68 @@
+// A proxy before the API of the emulated Pulumi Cloud, which misbehaves as a test says.
+
+import { once } from "node:events";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { text } from "node:stream/consumers";
+import { emulatorCertificate } from "../../simulator/emulators/certificates";
+
+interface Forwarded {
+  status: number;
+  content: string;
+}
+
+/**
+ * Replies to a request in place of Pulumi Cloud. A function that throws closes the connection: the answer is lost.
+ *
+ * @param call such as `GET /api/user`.
+ * @param forward sends the request on, with its content or another one, and returns the reply.
+ * @param content what the request contains.
+ */
+export type Misbehavior = (
+  call: string,
+  forward: (content?: string) => Promise<Forwarded>,
+  content: string,
+) => Forwarded | undefined | Promise<Forwarded | undefined>;
+
+/** A page of a proxy, or of a load balancer. */
+export function page(status: number): Forwarded {
+  return { status, content: `<html><title>${status}</title></html>` };
+}
+
+/**
+ * Starts a proxy on a free port of the loopback address.
+ *
+ * @param misbehave is asked first; what it does not reply to is forwarded.
+ */
+export async function startProxy(origin: string, misbehave: Misbehavior) {
+  const server = createServer(await emulatorCertificate(), async (request, response) => {
+    const { method = "", url = "", headers } = request;
+    const received = await text(request);
+    const forward = async (content = received) => {
+      const reply = await fetch(origin + url, {
+        method,
+        headers: {
+          authorization: headers.authorization ?? "",
+          "content-type": headers["content-type"] ?? "",
+        },
+        ...(content !== "" && { body: content }),
+      });
+      return { status: reply.status, content: await reply.text() };
+    };
+    try {
+      const reply = (await misbehave(`${method} ${url}`, forward, received)) ?? (await forward());
+      response.writeHead(reply.status).end(reply.content);
+    } catch {
+      response.destroy();
+    }
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  return {
+    origin: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    async close() {
+      server.close();
+      server.closeAllConnections();
+      await once(server, "close");
+    },
+  };
+}
