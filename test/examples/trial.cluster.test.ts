@@ -26,6 +26,7 @@ import { missingCli, openCli, pathOf } from "../support/pulumiCli";
 import { realKubernetes } from "../support/realKubernetes";
 import { ACCESS_TOKEN } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
+import { publishedKeys } from "../support/tls";
 import { verdictsIn } from "../support/trial";
 
 let emulated: Pick<Emulator, "resources" | "calls"> = { resources: {}, calls: {} };
@@ -86,10 +87,15 @@ describe("examples/trial/trial.ts", { skip: missingApiServer || missingCli }, ()
   }
 
   /** Starts an organization without issuers, and a clone in which a trial can run. */
-  async function start(t: TestContext, options: PulumiCloudOptions) {
+  async function start(t: TestContext, options: Partial<PulumiCloudOptions>) {
     const organization = startOrganization();
     const cloud = await startPulumiCloud({
-      ...{ registrationMilliseconds: 0, roles: organization.roleIds, answer: organization.open },
+      ...{
+        registrationMilliseconds: 0,
+        keysOf: publishedKeys,
+        roles: organization.roleIds,
+        answer: organization.open,
+      },
       ...options,
     });
     const api = await serveCloudApi(cloud, organization);
@@ -99,7 +105,6 @@ describe("examples/trial/trial.ts", { skip: missingApiServer || missingCli }, ()
     const programCalls = join(logs, "arguments");
     const cli = openCli(await debugProviders, {
       PULUMI_API: api.origin,
-      SSL_CERT_FILE: process.env.NODE_EXTRA_CA_CERTS ?? "",
       KUBECONFIG: server.kubeconfig,
       PATH: writePrograms(logs, loggingPrograms(programCalls)),
       TRIAL_WAIT_SECONDS: "5",

@@ -400,7 +400,7 @@ describe("a trial", { concurrency: 4 }, () => {
     };
     logIn("https://api.pulumi.com");
     const other = await trial.start("--yes").outcome;
-    assert.match(other.stderr, /^No access token for https:\/\/127\.0\.0\.1:\d+: run pulumi login/m);
+    assert.match(other.stderr, /^No access token for http:\/\/127\.0\.0\.1:\d+: run pulumi login/m);
     assert.equal(other.exitCode, 2);
 
     logIn(trial.apiUrl);

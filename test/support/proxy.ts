@@ -1,10 +1,9 @@
 // A proxy before the API of the emulated Pulumi Cloud, which misbehaves as a test says.
 
 import { once } from "node:events";
-import { createServer } from "node:https";
+import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
-import { emulatorCertificate } from "../../simulator/emulators/certificates";
 
 interface Forwarded {
   status: number;
@@ -35,7 +34,7 @@ export function page(status: number): Forwarded {
  * @param misbehave is asked first; what it does not reply to is forwarded.
  */
 export async function startProxy(origin: string, misbehave: Misbehavior) {
-  const server = createServer(await emulatorCertificate(), async (request, response) => {
+  const server = createServer(async (request, response) => {
     const { method = "", url = "", headers } = request;
     const received = await text(request);
     const forward = async (content = received) => {
@@ -58,7 +57,7 @@ export async function startProxy(origin: string, misbehave: Misbehavior) {
   });
   await once(server.listen(0, "127.0.0.1"), "listening");
   return {
-    origin: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     async close() {
       server.close();
       server.closeAllConnections();

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { TestContext } from "node:test";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
-import { startIssuer } from "../../simulator/emulators/issuer";
+import { createIssuer, eksIssuerUrl } from "../../simulator/emulators/issuer";
 import { type PulumiCloudOptions, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { serveCloudApi } from "./cloudApi";
 import { startOrganization } from "./organization";
@@ -18,7 +18,7 @@ import { type Misbehavior, startProxy } from "./proxy";
 import { ACCESS_TOKEN } from "./script";
 import { temporaryDirectory } from "./temporaryDirectory";
 
-export interface World extends PulumiCloudOptions {
+export interface World extends Omit<PulumiCloudOptions, "keysOf"> {
   misbehave?: Misbehavior;
   /** Returns what a program prints when it fails, although it has done what it should: `pulumi up …`, `kubectl create …`. */
   fails?: (command: string) => string | undefined;
@@ -45,15 +45,15 @@ export async function startWorld(t: TestContext, options: World = {}) {
     ...cloudOptions
   } = options;
   const organization = startOrganization();
-  const [issuer, cloud] = [
-    await startIssuer(),
-    await startPulumiCloud({
-      registrationMilliseconds: 0,
-      roles: organization.roleIds,
-      answer: organization.open,
-      ...cloudOptions,
-    }),
-  ];
+  const issuer = await createIssuer(eksIssuerUrl("us-west-2"));
+  const cloud = await startPulumiCloud({
+    registrationMilliseconds: 0,
+    keysOf: async () => issuer.keys,
+    thumbprintOf: () => "a1".repeat(32),
+    roles: organization.roleIds,
+    answer: organization.open,
+    ...cloudOptions,
+  });
   const api = await serveCloudApi(cloud, organization);
   const proxy = await startProxy(api.origin, misbehave);
 
@@ -165,7 +165,7 @@ export async function startWorld(t: TestContext, options: World = {}) {
   const close = async () => {
     programs.close();
     programs.closeAllConnections();
-    await Promise.all([cloud.close(), api.close(), proxy.close(), issuer.close()]);
+    await Promise.all([cloud.close(), api.close(), proxy.close()]);
   };
   t.after(close);
 
