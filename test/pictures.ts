@@ -32,7 +32,7 @@ const TAGS: Record<string, string> = {
   "39m": "</tspan>",
 };
 
-test("docs/npm-start.svg shows a Job's output, and who gets a token, as `npm start` prints it", async () => {
+test("docs/npm-start.svg shows a Job's output, who gets a token, and which promises hold, as `npm start` prints it", async () => {
   const child = spawn(
     process.execPath,
     ["--import", "tsx", "--import", TERMINAL, "simulator/commandLine.ts"],
@@ -53,8 +53,8 @@ test("docs/npm-start.svg shows a Job's output, and who gets a token, as `npm sta
     .split("\n");
   const startOf = (text: string) => lines.findIndex((line) => line.includes(text));
   const job = lines.slice(startOf("Job output"), startOf("team-a/deployer"));
-  const check = lines.slice(startOf("Access check"));
-  const screen = ["$ npm start --silent", first, "", "…", "", ...job, "    …", "", ...check];
+  const accounts = lines.slice(startOf("Service accounts"));
+  const screen = ["$ npm start --silent", first, "", "…", "", ...job, "    …", "", ...accounts];
   writeFileSync(join(ROOT, "docs", "npm-start.svg"), pictureOf(screen));
 });
 

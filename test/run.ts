@@ -9,6 +9,12 @@ import { dot } from "node:test/reporters";
 /** One more than the processors: tests of retries and time limits mostly wait. */
 const PROCESSES = availableParallelism() + 1;
 
+/**
+ * A program that failed in a test can leave a server open, with which its process would never end. Node's own option for that,
+ * `--test-force-exit`, loses results that are not sent yet.
+ */
+const END = "after(() => void setTimeout(() => process.exit(), 10_000).unref());\n\n";
+
 main(process.argv.slice(2)).then((problems) => {
   for (const problem of problems) console.error(problem);
   process.exitCode = problems.length === 0 ? 0 : 1;
@@ -82,12 +88,6 @@ async function runGroups(directory: string, groups: string[][]): Promise<string[
   }
   return passed + skipped.length === 0 ? ["No test was executed."] : [];
 }
-
-/**
- * A program that failed in a test can leave a server open, with which its process would never end. Node's own option for that,
- * `--test-force-exit`, loses results that are not sent yet.
- */
-const END = "after(() => void setTimeout(() => process.exit(), 10_000).unref());\n\n";
 
 /** Writes a file that runs the tests of a group of files, and returns its path. */
 function writeGroup(path: string, files: string[]): string {
