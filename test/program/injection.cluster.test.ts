@@ -8,9 +8,9 @@ import { EXPRESSION_LIMIT, longestExpression } from "../../kubernetes/injectionP
 import { tokenExchangePod } from "../../kubernetes/jobPod";
 import { CREDENTIAL_HELPER, DIRECTORY, tokenVolume, VOLUME_NAME } from "../../kubernetes/tokenVolume";
 import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
+import { ignoringRejections } from "../support/failure";
 import { type Pod, podObject, policyTakesEffect } from "../support/pods";
 import { inject } from "../support/realKubernetes";
-import { ignoringRejections } from "../support/stack";
 
 type PodSpec = types.output.core.v1.PodSpec;
 

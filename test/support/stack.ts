@@ -10,6 +10,7 @@ import {
   startSimulation,
 } from "../../simulator/emulators/simulation";
 import { type Registration, type Run, runProgram } from "../../simulator/runProgram";
+import { ignoringRejections } from "./failure";
 import { configOf } from "./rawSettings";
 
 export type Settings = Record<string, unknown>;
@@ -151,28 +152,4 @@ export async function succeeded(running: Promise<Run>): Promise<Run> {
   const run = await running;
   if (run.failure !== undefined) throw run.failure;
   return run;
-}
-
-/** Runs a program to its failure, and returns the error. */
-export async function failureOf(run: () => Promise<unknown>): Promise<unknown> {
-  const error: unknown = await ignoringRejections(() =>
-    run()
-      .then(() => undefined)
-      .catch((reason) => reason),
-  );
-  return error ?? assert.fail("the program succeeded");
-}
-
-/** Runs a program that may fail: the SDK reports a failure once more, which the test runner would take for its own. */
-export async function ignoringRejections<Result>(run: () => Promise<Result>): Promise<Result> {
-  const listeners = process.rawListeners("unhandledRejection");
-  process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
-  try {
-    const result = await run();
-    await new Promise(setImmediate);
-    return result;
-  } finally {
-    process.removeAllListeners("unhandledRejection");
-    for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
-  }
 }

@@ -2,14 +2,11 @@
 // golden/README.md has the source of each.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { SCRIPT_FILE } from "../../kubernetes/tokenVolume";
 import { read } from "../support/project";
 import { exchange, granted, ID_TOKEN } from "../support/script";
-import { only, run, type Stack, startCluster } from "../support/stack";
-
-/** The issuer of the documents, as IAM names it. */
-const ISSUER = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
+import { inputsOf, type Registered, register } from "./program";
 
 /** The service accounts of the documents, by the names of those. */
 const ENTRIES = {
@@ -59,21 +56,13 @@ const ENTRIES = {
 };
 
 /** A stack with all of them, and one that requires the audience, with EKS Pod Identity. */
-let stack: Stack;
-let withAudience: Stack;
+let stack: Registered[];
+let withAudience: Registered[];
 
 before(async () => {
-  const simulation = await startCluster();
-  after(() => simulation.close());
   const settings = { maxExpirationSeconds: 7200, audienceRule: false };
-  stack = await run(simulation, { ...settings, serviceAccounts: Object.values(ENTRIES) });
-});
-
-before(async () => {
-  const simulation = await startCluster();
-  after(() => simulation.close());
-  const entry = { ...ENTRIES.team, awsRole: "pod-identity" };
-  withAudience = await run(simulation, { serviceAccounts: [entry] });
+  stack = await register({ ...settings, serviceAccounts: Object.values(ENTRIES) });
+  withAudience = await register({ serviceAccounts: [{ ...ENTRIES.team, awsRole: "pod-identity" }] });
 });
 
 test("the trust policy of IRSA", () => {
@@ -104,8 +93,9 @@ for (const name of [
 ] as const) {
   test(`the request of the exchange script with the files in the ConfigMap: ${name}`, async () => {
     const { namespace, name: account } = ENTRIES[name];
-    const configMap = `access.${namespace}.${account}.pulumi-token-exchange`;
-    const { data } = only<{ data: Record<string, string> }>(stack, "ConfigMap", configMap).inputs;
+    const { data } = inputsOf(stack, "ConfigMap").find(({ metadata }) => {
+      return metadata.namespace === namespace && metadata.name === `${account}-pulumi-token-exchange`;
+    });
     const { [SCRIPT_FILE]: script, apiUrl, ...files } = data;
     assert.equal(apiUrl, "https://api.pulumi.com");
     const names = ["organization", "tokenExpirationSeconds", "tokenScope", "tokenType"];
@@ -119,16 +109,16 @@ for (const name of [
 }
 
 function golden(name: string): unknown {
-  return JSON.parse(read(`test/program/golden/${name}.json`));
+  return JSON.parse(read(`test/core/golden/${name}.json`));
 }
 
-/** Returns the trust policy of the only role, with the issuer of the documents in place of the simulated one. */
-function trustPolicyIn(stack: Stack): unknown {
-  const { assumeRolePolicy } = only(stack, "Role").inputs;
-  const simulated = stack.simulation.issuer.url.replace("https://", "");
-  return JSON.parse(JSON.stringify(assumeRolePolicy).replaceAll(simulated, ISSUER));
+/** Returns the trust policy of the only role. */
+function trustPolicyIn(registered: Registered[]): unknown {
+  const [role, ...others] = inputsOf(registered, "Role");
+  assert.deepEqual(others, []);
+  return role?.assumeRolePolicy;
 }
 
-function allowPoliciesIn(stack: Stack): object[] {
-  return only<{ policies: object[] }>(stack, "OidcIssuer").inputs.policies;
+function allowPoliciesIn(registered: Registered[]): object[] {
+  return inputsOf(registered, "OidcIssuer").flatMap(({ policies }) => policies);
 }

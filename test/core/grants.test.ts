@@ -1,0 +1,69 @@
+// What the program must never grant, whatever a copy changes. golden.test.ts compares what it does grant, and config.test.ts has the
+// settings that it rejects.
+
+import assert from "node:assert/strict";
+import { before, test } from "node:test";
+import { inputsOf, type Registered, register } from "./program";
+
+const TEAM = { namespace: "team-a", name: "app", tokenType: "team", teamName: "team-a" };
+const ROLE = { namespace: "ops", name: "drift", tokenType: "organization", awsRole: "irsa" };
+const NO_ROLE = { namespace: "ops", name: "reader", tokenType: "team", teamName: "ops" };
+const SERVICE_ACCOUNTS = [TEAM, ROLE, NO_ROLE];
+
+const NAMESPACE = '"kubernetes.io".namespace';
+const NAME = '"kubernetes.io".serviceaccount.name';
+
+let stack: Registered[];
+
+before(async () => {
+  stack = await register({ serviceAccounts: SERVICE_ACCOUNTS });
+});
+
+test("a token to a service account that is not listed, or for another audience", () => {
+  const [issuer, ...others] = inputsOf(stack, "OidcIssuer");
+  assert.deepEqual(others, []);
+  const granted = issuer.policies.map(({ rules }: { rules: Record<string, string> }) => {
+    assert.equal(rules.aud, "urn:pulumi:org:acme");
+    return `${rules[NAMESPACE]}/${rules[NAME]}`;
+  });
+  assert.deepEqual(granted, ["team-a/app", "ops/drift", "ops/reader"]);
+});
+
+test("an admin's token, or one that lives for more than an hour", () => {
+  const [issuer] = inputsOf(stack, "OidcIssuer");
+  assert.equal(issuer.maxExpirationSeconds, 3600);
+  for (const policy of issuer.policies) assert.equal(policy.authorizedPermissions, undefined);
+});
+
+test("an IAM role, or its permissions, to a service account whose entry does not ask for it", () => {
+  const [role, ...others] = inputsOf(stack, "Role");
+  assert.deepEqual(others, []);
+  assert.match(role.description, / ops\/drift$/);
+  assert.deepEqual([role.managedPolicyArns, role.inlinePolicies], [undefined, undefined]);
+  assert.deepEqual(inputsOf(stack, "RolePolicyAttachment"), []);
+  const annotated = inputsOf(stack, "ServiceAccount").filter(({ metadata }) => metadata.annotations);
+  assert.deepEqual(
+    annotated.map(({ metadata }) => metadata.name),
+    ["drift"],
+  );
+});
+
+test("a token that is stored: no Secret, and no value of one in a pod", () => {
+  assert.deepEqual(inputsOf(stack, "Secret"), []);
+  const text = JSON.stringify(stack);
+  assert.doesNotMatch(text, /PULUMI_ACCESS_TOKEN"|secretKeyRef|pul-[0-9a-f]{8}/);
+});
+
+test("more to a Job's pod than the exchange: it is restricted, and mounts no token for the API server", () => {
+  const jobs = inputsOf(stack, "Job");
+  assert.equal(jobs.length, 3);
+  for (const { spec } of jobs) {
+    const pod = spec.template.spec;
+    assert.equal(pod.automountServiceAccountToken, false);
+    assert.equal(pod.securityContext.runAsNonRoot, true);
+    const [container, ...others] = pod.containers;
+    assert.deepEqual(others, []);
+    assert.deepEqual(container.command, ["/var/run/secrets/pulumi.com/exchange-token.sh"]);
+    assert.deepEqual(container.securityContext.capabilities, { drop: ["ALL"] });
+  }
+});

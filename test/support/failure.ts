@@ -1,0 +1,27 @@
+// Programs that fail.
+
+import assert from "node:assert/strict";
+
+/** Runs a program to its failure, and returns the error. */
+export async function failureOf(run: () => Promise<unknown>): Promise<unknown> {
+  const error: unknown = await ignoringRejections(() =>
+    run()
+      .then(() => undefined)
+      .catch((reason) => reason),
+  );
+  return error ?? assert.fail("the program succeeded");
+}
+
+/** Runs a program that may fail: the SDK reports a failure once more, which the test runner would take for its own. */
+export async function ignoringRejections<Result>(run: () => Promise<Result>): Promise<Result> {
+  const listeners = process.rawListeners("unhandledRejection");
+  process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
+  try {
+    const result = await run();
+    await new Promise(setImmediate);
+    return result;
+  } finally {
+    process.removeAllListeners("unhandledRejection");
+    for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
+  }
+}
