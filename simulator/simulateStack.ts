@@ -1,6 +1,9 @@
 // The simulation of one stack: runs the program against the emulators, asks for tokens, and runs the rules of the policy pack.
 
+import { existsSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { runRules } from "../policy/runRules";
+import type { Fields } from "../policy/values";
 import { visible } from "../settings/problems";
 import {
   assumedToExist,
@@ -122,7 +125,7 @@ async function simulate(
     const exchanges = await testExchanges(accounts, run.registered, simulation.kubernetes);
     const findings = exchanges.map(({ account, text }) => ({ account, text: named(text) }));
     // As the engine sends them: without what is undefined.
-    const violations = runRules(JSON.parse(JSON.stringify(run.registered)));
+    const violations = runRules(JSON.parse(JSON.stringify(run.registered)), policyConfiguration(source));
     const broken = violations.filter(({ level }) => level === "mandatory");
 
     title("Resources (simulated)");
@@ -147,6 +150,17 @@ async function simulate(
     return found > 0 ? 1 : 0;
   } finally {
     await simulation.close();
+  }
+}
+
+/** Returns the configuration of the policy pack that a stack has beside its file, as `--policy-pack-config` reads it. */
+function policyConfiguration({ file }: StackSource): Fields {
+  const path = file.replace(/\.yaml$/, ".policy.json");
+  if (!existsSync(path)) return {};
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new Error(`${basename(path)} is not JSON: ${(error as Error).message}`);
   }
 }
 
