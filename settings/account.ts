@@ -36,9 +36,8 @@ export interface ServiceAccount extends TokenSettings {
   /** Name of the service account. */
   name: string;
   /**
-   * Lifetime of the access token in seconds, at most `maxExpirationSeconds`. The Pulumi CLI renews it. What doesn't, such as
-   * an older CLI, a command that the script wraps, and a provider plugin like pulumiservice, needs a lifetime that is longer than
-   * its update. Default: `3600`; `maxExpirationSeconds` if that is less.
+   * Lifetime of the access token in seconds, at most `maxExpirationSeconds`. What nothing renews, such as the token of a provider
+   * plugin, needs more than the time of its update. Default: `3600`; `maxExpirationSeconds` if that is less.
    */
   tokenExpirationSeconds?: number;
   /** Audience of the ID token. Default: `urn:pulumi:org:ORGANIZATION`. */
@@ -46,8 +45,8 @@ export interface ServiceAccount extends TokenSettings {
   /** Additional claims that the allow policy requires, with their patterns. Default: `{}`. */
   policyRules?: Record<string, pulumi.Input<string>>;
   /**
-   * Create the service account. Set it to `false` for one that exists, such as a Helm chart's. When you change it to `false`,
-   * keep `runJob: true` in the same update, or the service account is deleted. Default: `true`.
+   * Create the service account. Set it to `false` for one that exists, such as a Helm chart's. If you change it to `false` later,
+   * keep `runJob: true` in that update, or the service account is deleted. Default: `true`.
    */
   createServiceAccount?: boolean;
   /**
@@ -58,9 +57,8 @@ export interface ServiceAccount extends TokenSettings {
   /** IAM policies to attach to the role. Default: `[]`. */
   rolePolicyArns?: string[];
   /**
-   * Add the token exchange to its pods when they are created, so that no manifest changes. With `runJob: false`, the
-   * exchange is untested. Requires permission to manage admission policies in the whole cluster, and Kubernetes 1.36. The
-   * component does not know the version: on an older cluster, `pulumi up` fails after a minute. Default: `false`.
+   * Add the token exchange to its pods when they are created, so that no manifest changes. Requires Kubernetes 1.36, or
+   * `pulumi up` fails, and permission to manage admission policies in the whole cluster. Default: `false`.
    */
   injectToken?: boolean;
   /** Run the Job that tests the token exchange. Default: `true`. */
