@@ -3,12 +3,12 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ended, missingProgram } from "../support/programs";
-import { read } from "../support/project";
+import { ROOT, read, sectionOf } from "../support/project";
 import { type Misbehavior, page } from "../support/proxy";
 import { ACCESS_TOKEN } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -408,6 +408,32 @@ describe("a trial", { concurrency: 4 }, () => {
     child.stdin.end();
     assert.match((await outcome).stderr, /Nothing was created\.$/m);
   });
+});
+
+test("docs/trial.md has the table of the questions", () => {
+  assert.equal(IDS.length, 14);
+  const rows = read("docs/trial.md").match(/^\| `[\w-]+` \|.*$/gm) ?? [];
+  for (const { id, sentence, isRequired } of QUESTIONS) {
+    const row = rows.shift() ?? "";
+    assert.ok(row.startsWith(`| \`${id}\` | ${sentence} |`), row);
+    assert.equal(/ required/.test(row), isRequired, row);
+  }
+  assert.deepEqual(rows, []);
+});
+
+test("what the emulators assume names its question or says that it has none, also in simulator/README.md", () => {
+  const files = ["simulator/emulators", "test/support"].flatMap((directory) => {
+    return readdirSync(join(ROOT, directory)).map((file) => read(join(directory, file)));
+  });
+  const marks = files.flatMap((file) => [...file.matchAll(/\bAssumed\b(?!")(?: \(([\w, -]+)\))?.*/g)]);
+  const named = marks.flatMap(([text, ids = assert.fail(text)]) => ids.split(", "));
+  const assumed = sectionOf(read("simulator/README.md"), "## Assumed");
+  const listed = [...assumed.matchAll(/^\| `?([\w -]+?)`? \|/gm)].map(([, id]) => id).slice(2);
+  assert.deepEqual([...new Set(named)].sort(), [...new Set(listed)].sort());
+  assert.deepEqual(
+    [...new Set(named)].filter((id) => !IDS.includes(id)),
+    ["not asked"],
+  );
 });
 
 /** Runs a command in a terminal, closes that once a question is answered, and prints the exit code. */
