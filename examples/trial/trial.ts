@@ -53,27 +53,27 @@ interface Question {
 const QUESTIONS = {
   "team-token": { asks: "A listed service account is granted its team's token.", required: true },
   unlisted: { asks: "A service account that isn't listed is denied.", required: true },
-  "error-form": { asks: "A denial has status 400, 401, or 403.", not: "the exchange script must know it." },
+  "error-form": { asks: "A denial has status 400, 401, or 403.", not: "the exchange script must know it" },
   "other-account": { asks: "A listed service account is denied another one's token.", required: true },
   removed: { asks: "A service account that was removed from the list is denied.", required: true },
   "aud-other": { asks: "A rule on `aud` denies ID tokens for another service.", required: true },
   "aud-list": {
     asks: "A rule on `aud` matches the list in an ID token.",
     required: true,
-    setting: "set `audienceRule: false`.",
+    setting: "set `audienceRule: false`",
   },
   "org-token": {
     asks: "An `organization` token is granted without a role.",
-    setting: "set `organizationRoleId` in each entry with `tokenType: organization`.",
+    setting: "set `organizationRoleId` in each entry with `tokenType: organization`",
   },
-  "org-role": { asks: "An `organization` token is granted with a custom role.", not: "use another type." },
-  "open-only": { asks: "A role with only `environment:open` opens an environment.", not: "it needs more." },
-  "wrong-role": { asks: "The ID of a role that doesn't exist grants nothing.", not: "check each ID." },
-  "own-token": { asks: "A listed service account is granted a user's token.", not: "use another type." },
+  "org-role": { asks: "An `organization` token is granted with a custom role.", not: "use another type" },
+  "open-only": { asks: "A role with only `environment:open` opens an environment.", not: "it needs more" },
+  "wrong-role": { asks: "The ID of a role that doesn't exist grants nothing.", not: "check each ID" },
+  "own-token": { asks: "A listed service account is granted a user's token.", not: "use another type" },
   job: { asks: "In a pod, the exchange script and the Pulumi CLI get a token.", required: true },
   "stale-thumbprint": {
     asks: "An update may have a thumbprint that isn't the certificate's.",
-    not: "after the issuer's certificate has changed, `pulumi up` fails.",
+    not: "`pulumi up` fails once the issuer has a new certificate",
   },
 } satisfies Record<string, Question>;
 type QuestionId = keyof typeof QUESTIONS;
@@ -741,29 +741,30 @@ async function removeAll(): Promise<string[]> {
 /** Prints what is left, and what the verdicts mean. @returns the exit code. */
 function conclude(left: string[]): number {
   console.log(left.length === 0 ? "\nNothing is left." : `\nThis is left:\n\n- ${left.join("\n- ")}`);
-  const [code, conclusion] = conclusionOf();
-  console.log(`\n${conclusion}\n`);
-  for (const { id, not, setting } of questionsWith("not")) {
-    console.log(`- \`${id}\`: ${setting ?? not ?? "it is required."}`);
-  }
+  const failed = questionsWith("not");
+  const code = codeOf(failed, questionsWith("not asked"));
+  console.log(`\n${CONCLUSIONS[code]}\n`);
+  for (const [id, { setting, not }] of failed)
+    console.log(`- \`${id}\`: ${setting ?? not ?? "this is required"}.`);
   return left.length === 0 ? code : 2;
 }
 
-function conclusionOf(): [code: number, conclusion: string] {
-  const failed = questionsWith("not");
-  if (failed.some(({ required, setting }) => required && !setting)) {
-    return [1, "This project does not work here."];
-  }
-  if (questionsWith("not asked").some(({ required }) => required)) {
-    return [2, "It is not known whether this project works here: a required question was not asked."];
-  }
-  if (failed.some(({ setting }) => setting)) return [3, "This project works here, with a setting."];
-  return [0, "This project works here as it is."];
+function questionsWith(verdict: Verdict["verdict"]): [QuestionId, Question][] {
+  const ids = [...verdicts.keys()].filter((id) => verdicts.get(id)?.verdict === verdict);
+  return ids.map((id) => [id, QUESTIONS[id]]);
 }
 
-function questionsWith(verdict: Verdict["verdict"]): (Question & { id: QuestionId })[] {
-  const ids = [...verdicts.keys()].filter((id) => verdicts.get(id)?.verdict === verdict);
-  return ids.map((id) => ({ id, ...QUESTIONS[id] }));
+const CONCLUSIONS = [
+  "This project works here as it is.",
+  "This project does not work here.",
+  "It is not known whether this project works here: a required question was not asked.",
+  "This project works here, with a setting.",
+] as const;
+
+function codeOf(failed: [string, Question][], notAsked: [string, Question][]): 0 | 1 | 2 | 3 {
+  if (failed.some(([, { required, setting }]) => required && !setting)) return 1;
+  if (notAsked.some(([, { required }]) => required)) return 2;
+  return failed.some(([, { setting }]) => setting) ? 3 : 0;
 }
 
 function progress(message: string): void {

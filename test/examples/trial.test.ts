@@ -97,10 +97,10 @@ const CASES: Record<string, Case> = {
     ...WITHOUT_LISTS,
   },
   "policies that are too late": {
-    world: () => ({ misbehave: late(60_000), waitSeconds: 0.5 }),
+    world: () => ({ misbehave: late(1500), waitSeconds: 1 }),
     verdicts: notAsked(...AFTER_A_CHANGE),
     exitCode: 2,
-    prints: /^\| `removed` .* \| not asked \| no change of the policies was effective in 0\.5 s \|$/m,
+    prints: /^\| `removed` .* \| not asked \| no change of the policies was effective in 1 s \|$/m,
   },
   "a rule on `aud` without an effect": {
     world: () => ({
@@ -158,10 +158,6 @@ const CASES: Record<string, Case> = {
   },
   "status 500 for the first request of each kind": {
     world: () => ({ misbehave: once(() => page(500)) }),
-    ...ASSUMED,
-  },
-  "status 200 with a page for the first request of each kind": {
-    world: () => ({ misbehave: once(() => page(200)) }),
     ...ASSUMED,
   },
   "a lost answer to the first request of each kind": {
@@ -309,13 +305,11 @@ describe("a trial", { concurrency: 4 }, () => {
   for (const [signal, at] of [
     ["SIGHUP", "POST /api/orgs/acme/teams/pulumi"],
     ["SIGINT", "POST /api/orgs/acme/roles"],
-    ["SIGTERM", "POST /api/esc/environments/acme"],
     ["SIGINT", "PATCH /api/orgs/acme/auth/policies/"],
     ["SIGHUP", EXCHANGE],
     ["SIGTERM", "pulumi stack init"],
     ["SIGINT", "pulumi up"],
     ["SIGHUP", "pulumi destroy"],
-    ["SIGINT", "DELETE /api/orgs/acme/teams/"],
   ] as const) {
     test(`removes everything after ${signal} during ${at}`, async (t) => {
       let running: ReturnType<typeof trial.start> | undefined;
