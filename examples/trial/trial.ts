@@ -318,7 +318,7 @@ function create(thing: Thing, path: string, body: object): Promise<string> {
 // The questions -----------------------------------------------------------------------------------------------------------------
 
 async function askAll(): Promise<void> {
-  progress("Asking.");
+  if (failure === undefined) progress("Asking.");
   const trial = (options = {}) => exchange("trial", `team:${NAME}`, options);
   const other = (options = {}) => exchange("other", `team:${OTHER_TEAM}`, options);
   const ofAnother = { audience: "sts.amazonaws.com" };
@@ -467,7 +467,7 @@ async function runJob(audienceRule: boolean): Promise<Verdict> {
     await update({ runJob: true, audienceRule });
     return { verdict: "held", why: "" };
   } catch (error) {
-    const log = String((error as Error).cause);
+    const log = String((error as Error).cause ?? messageOf(error));
     progress(log);
     const [line = messageOf(error), reason = ""] = /exchange-token: (.*)/.exec(log) ?? [];
     if (!/denied the token exchange: HTTP 4\d\d: .?\{/.test(line)) throw new Error(line);

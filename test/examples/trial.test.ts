@@ -332,6 +332,7 @@ describe("a trial", { concurrency: 4 }, () => {
       const isRemoving = /destroy|DELETE/.test(at);
       assert.equal(exitCode, isRemoving ? 0 : 2, stdout + stderr);
       assert.equal(/\| not asked \| stopped/.test(stdout), !isRemoving);
+      assert.doesNotMatch(stderr, /could not be removed/);
       assert.deepEqual(trial.left(), []);
     });
   }

@@ -2,7 +2,6 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -177,14 +176,21 @@ export async function startWorld(t: TestContext, options: World = {}) {
   };
   t.after(close);
 
-  // Without a further process, of which a trial would otherwise start fifty.
+  // Without a further process, of which a trial would otherwise start fifty. As the Pulumi CLI, it ends what it does, and then fails.
   const program = (name: string) => `
-    # As the Pulumi CLI, which first ends what it does.
-    trap '' INT
+    trap 'interrupted=true' INT
     exec 3<>/dev/tcp/127.0.0.1/${port}
     printf '%s${SEPARATOR}' ${name} "$@" >&3
     printf '${END.slice(-1)}' >&3
-    IFS= read -r -d '' answer <&3 || true
+    code=129
+    while ((code > 128)); do
+      code=0
+      IFS= read -r -d '' part <&3 || code=$?
+      answer+=$part
+    done
+    if [[ $interrupted ]]; then
+      answer='255:error: canceled'
+    fi
     printf '%s\\n' "\${answer#*:}" >&$((\${answer%%:*} == 0 ? 1 : 2))
     exit "\${answer%%:*}"`;
   const PATH = writePrograms(temporaryDirectory(t), {
