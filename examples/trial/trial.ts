@@ -1,21 +1,6 @@
 // Asks a real Pulumi Cloud what this project assumes, and removes what it has created: docs/trial.md.
 //
-// Usage: npm run trial -- ORGANIZATION [--user LOGIN] [--yes] [--stack STACK] [--api-url URL]
-//
-//   --user     ask for a token of this user as well, which is valid in all of the user's organizations
-//   --yes      begin without a confirmation
-//   --stack    the stack, by default ORGANIZATION/trial
-//   --api-url  the Pulumi Cloud, by default https://api.pulumi.com
-//
-// Exit codes:
-//
-//   0   this project works as it is
-//   1   it does not work
-//   2   a required question was not asked, or something is left
-//   3   it works with the settings that the last lines name
-//   64  invalid arguments, or not confirmed
-//
-// Runs the Pulumi CLI and kubectl. No token is stored, printed, or an argument of a process.
+// No token is stored, printed, or an argument of a process. Yours is sent to Pulumi Cloud only.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -27,7 +12,20 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 
-const USAGE = "Usage: npm run trial -- ORGANIZATION [--user LOGIN] [--yes] [--stack STACK] [--api-url URL]";
+const USAGE = `Usage: npm run trial -- ORGANIZATION [--user LOGIN] [--yes] [--stack STACK] [--api-url URL]
+
+  --user     ask for a token of this user as well, which is valid in all of the user's organizations
+  --yes      begin without a confirmation
+  --stack    the stack, by default ORGANIZATION/trial
+  --api-url  the Pulumi Cloud, by default https://api.pulumi.com
+
+Exit codes:
+
+  0   this project works as it is
+  1   it does not work
+  2   a required question was not asked, or something is left
+  3   it works with the settings that the last lines name
+  64  invalid arguments, or not confirmed`;
 
 /** The name of the namespace, the issuer, a team, the custom role, and the project of the environment. */
 const NAME = "pulumi-trial";
@@ -44,38 +42,38 @@ const ATTEMPTS = 3;
 interface Question {
   /** What is true if the verdict is `held`. */
   asks: string;
-  /** Without a verdict, it is not known whether this project works; with `not`, it does not, unless there is a setting. */
+  /** Whether this project only works if it is held, or with the setting. */
   required?: true;
-  /** What to do if the verdict is `not`, with which this project works. */
+  /** With which setting this project works if it is not held. */
   setting?: string;
-  /** What else `not` means. */
+  /** What else it means if it is not held. */
   not?: string;
 }
 
 const QUESTIONS = {
   "team-token": { asks: "A listed service account is granted its team's token.", required: true },
   unlisted: { asks: "A service account that isn't listed is denied.", required: true },
-  "error-form": { asks: "A denial has status 400, 401, or 403.", not: "the exchange script must know it." },
+  "error-form": { asks: "A denial has status 400, 401, or 403.", not: "the exchange script must know it" },
   "other-account": { asks: "A listed service account is denied another one's token.", required: true },
   removed: { asks: "A service account that was removed from the list is denied.", required: true },
   "aud-other": { asks: "A rule on `aud` denies ID tokens for another service.", required: true },
   "aud-list": {
     asks: "A rule on `aud` matches the list in an ID token.",
     required: true,
-    setting: "set `audienceRule: false`.",
+    setting: "set `audienceRule: false`",
   },
   "org-token": {
     asks: "An `organization` token is granted without a role.",
-    setting: "set `organizationRoleId` in each entry with `tokenType: organization`.",
+    setting: "set `organizationRoleId` in each entry with `tokenType: organization`",
   },
-  "org-role": { asks: "An `organization` token is granted with a custom role.", not: "use another type." },
-  "open-only": { asks: "A role with only `environment:open` opens an environment.", not: "it needs more." },
-  "wrong-role": { asks: "The ID of a role that doesn't exist grants nothing.", not: "check each ID." },
-  "own-token": { asks: "A listed service account is granted a user's token.", not: "use another type." },
+  "org-role": { asks: "An `organization` token is granted with a custom role.", not: "use another type" },
+  "open-only": { asks: "A role with only `environment:open` opens an environment.", not: "it needs more" },
+  "wrong-role": { asks: "The ID of a role that doesn't exist grants nothing.", not: "check each ID" },
+  "own-token": { asks: "A listed service account is granted a user's token.", not: "use another type" },
   job: { asks: "In a pod, the exchange script and the Pulumi CLI get a token.", required: true },
   "stale-thumbprint": {
     asks: "An update may have a thumbprint that isn't the certificate's.",
-    not: "after the issuer's certificate has changed, `pulumi up` fails.",
+    not: "`pulumi up` fails once the issuer has a new certificate",
   },
 } satisfies Record<string, Question>;
 type QuestionId = keyof typeof QUESTIONS;
@@ -209,20 +207,16 @@ const noted = new Set<Thing>();
 async function lookAround(): Promise<string> {
   context = (await run("kubectl", ["config", "current-context"])).trim();
   issuerUrl = JSON.parse(await kubectl("get", "--raw", "/.well-known/openid-configuration")).issuer;
-  const { serverVersion } = JSON.parse(await kubectl("version", "--output=json"));
   login = String((await required("GET", "/api/user")).githubLogin);
-  const versions = [
-    `Kubernetes ${serverVersion.gitVersion}`,
-    `Pulumi CLI ${await pulumi("version")}`,
-    `Node.js ${process.version}`,
-    `this project at ${await run("git", ["describe", "--always", "--dirty"]).catch(() => "unknown")}`,
-  ];
+  const { serverVersion } = JSON.parse(await kubectl("version", "--output=json"));
+  const commit = await run("git", ["describe", "--always", "--dirty"]).catch(() => "unknown");
 
   const existing = await existingOf(Object.values(THINGS));
   if (existing.length > 0) {
     throw new Error(`Nothing was created. Before a trial, this must not exist:\n- ${existing.join("\n- ")}`);
   }
-  return versions.map((it) => it.trim()).join(", ");
+  const cli = await pulumi("version");
+  return `Kubernetes ${serverVersion.gitVersion}, Pulumi CLI ${cli.trim()}, this project at ${commit.trim()}`;
 }
 
 /** Returns those that exist, and why it is not known of others. */
@@ -237,6 +231,7 @@ async function existingOf(things: Thing[]): Promise<string[]> {
 }
 
 function announcement(): string {
+  const ofUser = `For one question, they can also get a token of ${options.user}, which is valid in all organizations of ${options.user}.\n`;
   return `
 This asks ${apiUrl} what this project assumes, in about 5 minutes. It creates, and removes at the end:
 
@@ -246,13 +241,8 @@ This asks ${apiUrl} what this project assumes, in about 5 minutes. It creates, a
 - in the cluster of the context ${context}: the namespace ${NAME}, in which one pod runs
 
 Meanwhile, anyone who can create tokens or pods in this namespace can get access tokens of these teams and of ${organization},
-which can do what every member can, and expire after ${TOKEN_SECONDS / 60} minutes.${
-    options.user
-      ? `
-For one question, they can also get a token of ${options.user}, which is valid in all organizations of ${options.user}.`
-      : ""
-  }
-
+which can do what every member can, and expire after ${TOKEN_SECONDS / 60} minutes.
+${options.user ? ofUser : ""}
 Pulumi Cloud bills less than a cent, and AWS nothing.
 `;
 }
@@ -282,18 +272,12 @@ async function deploy(): Promise<void> {
 }
 
 async function createTeam(thing: Thing, name: string): Promise<void> {
-  const labels = { displayName: name, description: "Removed at the end of the trial" };
-  await create(thing, `${ofOrganization}/teams/pulumi`, {
-    organization,
-    teamType: "pulumi",
-    name,
-    ...labels,
-  });
+  const description = "Removed at the end of the trial";
+  const team = { organization, teamType: "pulumi", name, displayName: name, description };
+  await create(thing, `${ofOrganization}/teams/pulumi`, team);
   // Who creates a team is a member: https://github.com/pulumi/pulumi-pulumiservice/issues/278
-  const answer = await asYou("PATCH", `${ofOrganization}/teams/${name}`, {
-    memberAction: "remove",
-    member: login,
-  });
+  const removal = { memberAction: "remove", member: login };
+  const answer = await asYou("PATCH", `${ofOrganization}/teams/${name}`, removal);
   if (!answer.isYes) progress(`You can still be a member of ${name}: ${said(answer)}`);
 }
 
@@ -324,7 +308,7 @@ async function createRole(): Promise<string> {
 function create(thing: Thing, path: string, body: object): Promise<string> {
   noted.add(thing);
   return repeated(async () => {
-    const answer = await request("POST", path, { body, token: accessToken }).catch(messageOf);
+    const answer = await request("POST", path, body, accessToken).catch(messageOf);
     const [id] = await thing.find();
     if (id !== undefined) return id;
     throw new Error(`${thing.what} was not created: ${typeof answer === "string" ? answer : said(answer)}`);
@@ -334,7 +318,7 @@ function create(thing: Thing, path: string, body: object): Promise<string> {
 // The questions -----------------------------------------------------------------------------------------------------------------
 
 async function askAll(): Promise<void> {
-  progress("Asking.");
+  if (failure === undefined) progress("Asking.");
   const trial = (options = {}) => exchange("trial", `team:${NAME}`, options);
   const other = (options = {}) => exchange("other", `team:${OTHER_TEAM}`, options);
   const ofAnother = { audience: "sts.amazonaws.com" };
@@ -483,7 +467,7 @@ async function runJob(audienceRule: boolean): Promise<Verdict> {
     await update({ runJob: true, audienceRule });
     return { verdict: "held", why: "" };
   } catch (error) {
-    const log = String((error as Error).cause);
+    const log = String((error as Error).cause ?? messageOf(error));
     progress(log);
     const [line = messageOf(error), reason = ""] = /exchange-token: (.*)/.exec(log) ?? [];
     if (!/denied the token exchange: HTTP 4\d\d: .?\{/.test(line)) throw new Error(line);
@@ -496,7 +480,7 @@ async function openEnvironment(exchanged: () => Promise<Answer>): Promise<Answer
   const { isYes, body } = await exchanged();
   if (!isYes) throw new Error("no token for it was granted");
   const path = `${environments}/${NAME}/trial/open?duration=2h`;
-  return request("POST", path, { token: String(body.access_token) });
+  return request("POST", path, undefined, String(body.access_token));
 }
 
 // The policies of the issuer ----------------------------------------------------------------------------------------------------
@@ -554,11 +538,6 @@ interface Answer {
   body: Record<string, unknown>;
 }
 
-interface RequestOptions {
-  token?: string;
-  body?: object;
-}
-
 /** Exchanges an ID token of a service account, as scripts/exchange-token.sh does. */
 async function exchange(
   account: string,
@@ -576,15 +555,15 @@ async function exchange(
     expiration: String(TOKEN_SECONDS),
     subject_token,
   });
-  const answer = await request("POST", "/api/oauth/token", { body });
-  if (answer.isYes && typeof answer.body.access_token !== "string")
-    throw new Error("an answer without a token");
+  const answer = await request("POST", "/api/oauth/token", body);
+  const isToken = typeof answer.body.access_token === "string";
+  if (answer.isYes && !isToken) throw new Error(`HTTP ${answer.status} without a token`);
   return answer;
 }
 
 /** Sends a request as you, which can be repeated. */
 function asYou(method: "GET" | "PATCH" | "DELETE", path: string, body?: object): Promise<Answer> {
-  return repeated(() => request(method, path, { token: accessToken, ...(body && { body }) }));
+  return repeated(() => request(method, path, body, accessToken));
 }
 
 /** @returns the body of a yes. @throws Error with a no. */
@@ -620,7 +599,7 @@ async function list(
 }
 
 /** Sends a request, and follows no redirect. @throws Error without a yes or a no. */
-async function request(method: string, path: string, { token, body }: RequestOptions): Promise<Answer> {
+async function request(method: string, path: string, body?: object, token = ""): Promise<Answer> {
   throwIfStopped();
   const isForm = body instanceof URLSearchParams;
   const response = await fetch(apiUrl + path, {
@@ -648,7 +627,7 @@ async function request(method: string, path: string, { token, body }: RequestOpt
 function objectIn(content: string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(content);
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : undefined;
+    return value instanceof Object && !Array.isArray(value) ? { ...value } : undefined;
   } catch {
     return undefined;
   }
@@ -725,7 +704,7 @@ const stopped = new AbortController();
 
 /** Ends the questions, but not the request that is under way: what it creates must be found. */
 function stop(): void {
-  if (stopped.signal.aborted) return;
+  if (isRemoving || stopped.signal.aborted) return;
   progress("Stopping.");
   stopped.abort();
   // `pulumi up` can take minutes. It cancels the update, and ends.
@@ -742,37 +721,50 @@ async function pause(): Promise<void> {
   await sleep(PAUSE_SECONDS * 1000, undefined, { signal }).catch(throwIfStopped);
 }
 
-/** Removes what is noted. @returns what is left. */
+/** Removes what is noted, in three attempts. @returns what is left. */
 async function removeAll(): Promise<string[]> {
   progress("Removing.");
   const things = Object.values(THINGS).filter((thing) => noted.has(thing));
-  for (const { what, find, remove } of things) {
-    const removal = repeated(async () => {
-      for (const id of await find()) await remove(id);
-    });
-    await removal.catch((error) => progress(`${what} could not be removed: ${messageOf(error)}`));
+  let left: string[] = [];
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+    if (attempt > 1) await pause();
+    for (const { what, find, remove } of things) {
+      const removal = find().then((ids) => Promise.all(ids.map(remove)));
+      await removal.catch((error) => progress(`${what} could not be removed: ${messageOf(error)}`));
+    }
+    left = await existingOf(things);
+    if (left.length === 0) break;
   }
-  return existingOf(things);
+  return left;
 }
 
 /** Prints what is left, and what the verdicts mean. @returns the exit code. */
 function conclude(left: string[]): number {
   console.log(left.length === 0 ? "\nNothing is left." : `\nThis is left:\n\n- ${left.join("\n- ")}`);
-  const all = [...verdicts].map(([id, verdict]) => ({ id, ...verdict, ...(QUESTIONS[id] as Question) }));
-  const failed = all.filter(({ verdict }) => verdict === "not");
-  const [code, conclusion] = conclusionOf(failed, all);
-  console.log(`\n${conclusion}\n`);
-  for (const { id, not, setting } of failed) console.log(`- \`${id}\`: ${setting ?? not ?? "not held."}`);
+  const failed = questionsWith("not");
+  const code = codeOf(failed, questionsWith("not asked"));
+  console.log(`\n${CONCLUSIONS[code]}\n`);
+  for (const [id, { setting, not }] of failed)
+    console.log(`- \`${id}\`: ${setting ?? not ?? "this is required"}.`);
   return left.length === 0 ? code : 2;
 }
 
-function conclusionOf(failed: Question[], all: (Question & Verdict)[]): [code: number, conclusion: string] {
-  if (failed.some((it) => it.required && !it.setting)) return [1, "This project does not work here."];
-  if (all.some((it) => it.required && it.verdict === "not asked")) {
-    return [2, "It is not known whether this project works here: a required question was not asked."];
-  }
-  if (failed.some(({ setting }) => setting)) return [3, "This project works here, with a setting."];
-  return [0, "This project works here as it is."];
+function questionsWith(verdict: Verdict["verdict"]): [QuestionId, Question][] {
+  const ids = [...verdicts.keys()].filter((id) => verdicts.get(id)?.verdict === verdict);
+  return ids.map((id) => [id, QUESTIONS[id]]);
+}
+
+const CONCLUSIONS = [
+  "This project works here as it is.",
+  "This project does not work here.",
+  "It is not known whether this project works here: a required question was not asked.",
+  "This project works here, with a setting.",
+] as const;
+
+function codeOf(failed: [string, Question][], notAsked: [string, Question][]): 0 | 1 | 2 | 3 {
+  if (failed.some(([, { required, setting }]) => required && !setting)) return 1;
+  if (notAsked.some(([, { required }]) => required)) return 2;
+  return failed.some(([, { setting }]) => setting) ? 3 : 0;
 }
 
 function progress(message: string): void {

@@ -163,7 +163,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
     const stored = issuers.get(id);
     if (!stored) throw new Error(`404 API error: Not Found: no OIDC issuer ${id}`);
     if (updatesCompareThumbprints) compareThumbprints(stored.url, changes.thumbprints);
-    // Assumed (not asked): the policies of an update replace all policies, and are effective at once.
+    // Assumed (removed): they are effective at once. Assumed (not asked): the policies of an update replace all policies.
     const updated = { ...stored, ...changes };
     issuers.set(id, updated);
     return updated;

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { JWTPayload } from "jose";
 import { type AuthPolicy, decide, matchesPattern } from "../../simulator/emulators/authPolicy";
+import { startIssuer } from "../../simulator/emulators/issuer";
+import { startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
 
 test("a pattern matches a whole value: * is any characters, ? zero or one, and . exactly one", () => {
   for (const [pattern, matching, others] of [
@@ -61,5 +63,28 @@ test("a rule matches a list by one of its elements, or no list", () => {
     [["api"], false, false],
   ] as const) {
     assert.deepEqual([isGranted(audience, true), isGranted(audience, false)], [inListWorld, inOther]);
+  }
+});
+
+test("an exchange for a longer lifetime than the issuer's maximum gets a token with the maximum", async (t) => {
+  const [issuer, cloud] = [await startIssuer(), await startPulumiCloud({ registrationMilliseconds: 0 })];
+  t.after(() => Promise.all([issuer.close(), cloud.close()]));
+  const registration = { organization: "acme", name: "eks", url: issuer.url, maxExpirationSeconds: 600 };
+  await cloud.register({ ...registration, policies: [MEMBER] });
+  const pod = { namespace: "default", serviceAccount: "app" };
+  for (const [expiration, expected] of [
+    ["7200", 600],
+    ["300", 300],
+  ] as const) {
+    const body = new URLSearchParams({
+      audience: "urn:pulumi:org:acme",
+      grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+      subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
+      requested_token_type: "urn:pulumi:token-type:access_token:organization",
+      expiration,
+      subject_token: await issuer.token(pod, { audience: ["acme"], expiresIn: 600 }),
+    });
+    const response = await fetch(`${cloud.apiUrl}/api/oauth/token`, { method: "POST", body });
+    assert.equal(((await response.json()) as { expires_in: number }).expires_in, expected);
   }
 });

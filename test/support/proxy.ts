@@ -48,6 +48,13 @@ export async function startProxy(origin: string, misbehave: Misbehavior) {
       });
       return { status: reply.status, content: await reply.text() };
     };
+    // https://www.pulumi.com/docs/reference/cloud-rest-api/ asks for these headers.
+    const isPulumi = /^application\/vnd\.pulumi\+\d+$/.test(headers.accept ?? "");
+    const isJson = headers["content-type"] === "application/json";
+    if (url !== "/api/oauth/token" && !(isPulumi && isJson)) {
+      response.writeHead(400).end('{"code": 400, "message": "Bad Request: headers"}');
+      return;
+    }
     try {
       const reply = (await misbehave(`${method} ${url}`, forward, received)) ?? (await forward());
       response.writeHead(reply.status).end(reply.content);

@@ -2,10 +2,8 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import type { TestContext } from "node:test";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { createIssuer, eksIssuerUrl } from "../../simulator/emulators/issuer";
@@ -34,6 +32,7 @@ export interface TrialOutcome extends Ended {
 }
 
 const SEPARATOR = "\u001f";
+const END = `${SEPARATOR}\u001e`;
 
 /** Starts an organization and a cluster, in which nothing exists. */
 export async function startWorld(t: TestContext, options: World = {}) {
@@ -144,8 +143,8 @@ export async function startWorld(t: TestContext, options: World = {}) {
     throw new Error(`exchange-token: ${proxy.origin} ${outcome} HTTP ${reply.status}: ${await reply.text()}`);
   }
 
-  const programs = createServer(async (request, response) => {
-    const [program = "", ...args] = (await text(request)).split(SEPARATOR).slice(0, -1);
+  async function runProgram(received: string): Promise<string> {
+    const [program = "", ...args] = received.split(SEPARATOR);
     calls.push([program, ...args].join(" "));
     try {
       // Without the flags that each call has.
@@ -155,10 +154,19 @@ export async function startWorld(t: TestContext, options: World = {}) {
       await starts(command);
       const printed = await (program === "kubectl" ? kubectl(args) : pulumi(args));
       const failure = fails(command);
-      response.end(failure === undefined ? `0:${printed}` : `1:${failure}`);
+      return failure === undefined ? `0:${printed}` : `1:${failure}`;
     } catch (error) {
-      response.end(`255:${(error as Error).message}`);
+      return `255:${(error as Error).message}`;
     }
+  }
+
+  const programs = createServer((socket) => {
+    let received = "";
+    socket.on("error", () => socket.destroy());
+    socket.setEncoding("utf8").on("data", async (chunk) => {
+      received += chunk;
+      if (received.endsWith(END)) socket.end(await runProgram(received.slice(0, -2)));
+    });
   });
   await once(programs.listen(0, "127.0.0.1"), "listening");
   const { port } = programs.address() as AddressInfo;
@@ -169,15 +177,23 @@ export async function startWorld(t: TestContext, options: World = {}) {
   };
   t.after(close);
 
+  // Without a further process, of which a trial would otherwise start fifty. As the Pulumi CLI, it ends what it does, and then fails.
   const program = (name: string) => `
-    answer=$(printf '%s${SEPARATOR}' ${name} "$@" | curl --silent --data-binary @- http://127.0.0.1:${port})
-    status=\${answer%%:*} printed=\${answer#*:}
-    if ((status == 0)); then
-      printf '%s\\n' "$printed"
-    else
-      printf '%s\\n' "$printed" >&2
+    trap 'interrupted=true' INT
+    exec 3<>/dev/tcp/127.0.0.1/${port}
+    printf '%s${SEPARATOR}' ${name} "$@" >&3
+    printf '${END.slice(-1)}' >&3
+    code=129
+    while ((code > 128)); do
+      code=0
+      IFS= read -r -d '' part <&3 || code=$?
+      answer+=$part
+    done
+    if [[ $interrupted ]]; then
+      answer='255:error: canceled'
     fi
-    exit "$status"`;
+    printf '%s\\n' "\${answer#*:}" >&$((\${answer%%:*} == 0 ? 1 : 2))
+    exit "\${answer%%:*}"`;
   const PATH = writePrograms(temporaryDirectory(t), {
     kubectl: program("kubectl"),
     pulumi: program("pulumi"),
