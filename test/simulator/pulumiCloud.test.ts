@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { JWTPayload } from "jose";
 import { type AuthPolicy, decide, matchesPattern } from "../../simulator/emulators/authPolicy";
-import { startIssuer } from "../../simulator/emulators/issuer";
+import { createIssuer, eksIssuerUrl } from "../../simulator/emulators/issuer";
 import { startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
 
 test("a pattern matches a whole value: * is any characters, ? zero or one, and . exactly one", () => {
@@ -67,8 +67,9 @@ test("a rule matches a list by one of its elements, or no list", () => {
 });
 
 test("an exchange for a longer lifetime than the issuer's maximum gets a token with the maximum", async (t) => {
-  const [issuer, cloud] = [await startIssuer(), await startPulumiCloud({ registrationMilliseconds: 0 })];
-  t.after(() => Promise.all([issuer.close(), cloud.close()]));
+  const issuer = await createIssuer(eksIssuerUrl("us-west-2"));
+  const cloud = await startPulumiCloud({ registrationMilliseconds: 0, keysOf: async () => issuer.keys });
+  t.after(cloud.close);
   const registration = { organization: "acme", name: "eks", url: issuer.url, maxExpirationSeconds: 600 };
   await cloud.register({ ...registration, policies: [MEMBER] });
   const pod = { namespace: "default", serviceAccount: "app" };

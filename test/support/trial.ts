@@ -172,7 +172,6 @@ export async function startWorld(t: TestContext, options: World = {}) {
   const { port } = programs.address() as AddressInfo;
   const close = async () => {
     programs.close();
-    programs.closeAllConnections();
     await Promise.all([cloud.close(), api.close(), proxy.close()]);
   };
   t.after(close);
