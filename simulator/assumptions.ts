@@ -79,13 +79,12 @@ function runnerNotes(entries: Record<string, unknown>[]): string[] {
   });
 }
 
-const CHECK_PLAN =
-  "To check with them: pulumi preview --json --show-sames >plan.json && npm start -- --plan plan.json";
+const PREVIEW = "To check with them: pulumi preview --policy-pack policy";
 
 function environmentNotes(environments: string[]): string[] {
   if (environments.length === 0) return [];
   return [
-    `environment is ignored: the simulation does not open ${environments.join(", ")}. Settings there are missing here. ${CHECK_PLAN}`,
+    `environment is ignored: the simulation does not open ${environments.join(", ")}. Settings there are missing here. ${PREVIEW}`,
   ];
 }
 
@@ -95,7 +94,7 @@ export function requireSettings({ project, config, environments }: StackFile): v
   const missing = required.filter((key) => !config[`${project}:${key}`]).join(" and ");
   if (environments.length === 0 || !missing) return;
   throw new Error(
-    `Nothing was checked: ${missing} must come from the environment, and the simulation does not open ${environments.join(", ")}. ${CHECK_PLAN}`,
+    `Nothing was checked: ${missing} must come from the environment, and the simulation does not open ${environments.join(", ")}. ${PREVIEW}`,
   );
 }
 

@@ -1,13 +1,13 @@
-// The command line of `npm start`: simulates a stack, or checks a plan (--plan).
+// The command line of `npm start`: simulates a stack.
 //
-// Each of them is loaded only when it is needed: Pulumi's SDK alone takes a second.
+// What it needs is loaded late: Pulumi's SDK alone takes a second.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { visible } from "../accessCheck/terminal";
 import { readOptions, USAGE } from "./options";
 import { requireExecution, requireNode, requirePrograms } from "./requiredPrograms";
+import { visible } from "./terminal";
 
 // Not PROJECT: in every file of a copy, `pulumi new` replaces what looks like a reference to that name.
 const ROOT = join(__dirname, "..");
@@ -21,10 +21,6 @@ async function start(args: string[]): Promise<number> {
   }
   // The reader may stop reading: `npm start | head`. What was found decides the exit code all the same.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
-  if (options.plan !== undefined) {
-    const { checkPlan } = await import("../accessCheck/checkPlan.js");
-    return checkPlan(options.plan, { ...options, expectNoChanges: options["expect-no-changes"] });
-  }
   requirePrograms();
   await prepareEmulators();
   const { simulateStack } = await import("./simulateStack.js");
@@ -50,7 +46,7 @@ async function prepareEmulators(): Promise<void> {
   require("./emulators/trust.cjs");
 }
 
-/** Returns why there is no report. */
+/** Returns why there is no result. */
 function messageOf(error: Error & { code?: unknown }): string {
   const [, missing] = /^Cannot find (?:module|package) '([^'./][^']*)'/.exec(error.message) ?? [];
   if (missing === undefined) return error.message;

@@ -1,7 +1,7 @@
 // How a simulated run is reported: the resources that the program registered, and the output of its Jobs.
 
-import { paint, tableRow, width, wrap } from "../accessCheck/terminal";
 import type { Registration } from "./runProgram";
+import { paint, tableRow, width, wrap } from "./terminal";
 
 const LABELS: Record<string, string> = {
   "eks:index:Cluster": "EKS cluster",

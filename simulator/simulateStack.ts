@@ -1,11 +1,11 @@
-// The simulation of one stack: runs the program against the emulators, and compares what it registers with the settings.
+// The simulation of one stack: runs the program against the emulators, and the rules of the policy pack on what it registers.
 
-import { comparisonOf, type Finding } from "../accessCheck/compare";
-import { type Account, isRemaining, readComponents, type View } from "../accessCheck/components";
-import { planFrom } from "../accessCheck/plan";
-import { type Output, openScreen, type ReportOptions, type Screen } from "../accessCheck/screen";
-import { visible } from "../accessCheck/terminal";
-import { fieldsAt, textOf, valueAt } from "../accessCheck/values";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { policies } from "../policy/index";
+import { type Account, COMPONENT, idOf, type Settings } from "../policy/program";
+import { type RegisteredResource, runRules } from "../policy/runRules";
+import type { Fields } from "../policy/values";
 import {
   assumedToExist,
   DEFAULT_REGION,
@@ -19,6 +19,7 @@ import { issuerInIam } from "./emulators/aws";
 import { type Simulation, startSimulation } from "./emulators/simulation";
 import { type Registration, runProgram } from "./runProgram";
 import { jobLines, resourceLines } from "./runReport";
+import { type Output, openScreen, type Screen } from "./screen";
 import {
   findStack,
   readStackFile,
@@ -27,11 +28,12 @@ import {
   type StackSource,
   TEMPLATE_STACK,
 } from "./stackFile";
+import { paint, visible, wrap } from "./terminal";
 
 const SAMPLE_NOTE = `Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.${TEMPLATE_STACK.name}.yaml or add another stack file.`;
 
 /** The options of `npm start` that the simulation uses. */
-export interface Options extends ReportOptions {
+export interface Options {
   /** The name of the stack; by default, the only one of the project. */
   stack?: string;
   /** Prints each resource and the output of each Job, even where there are many. */
@@ -50,11 +52,11 @@ export async function simulateStack(
   options: Options,
   output: Output = console,
 ): Promise<number> {
-  const screen = openScreen(options, output);
+  const screen = openScreen(output);
   try {
     const source = chooseStack(directory, options.stack, screen);
     const exitCode = await simulate(directory, source, options, screen);
-    screen.lastLine("Compared with the settings, by a simulation only.");
+    screen.lastLine("A simulation only.");
     return exitCode;
   } catch (error) {
     screen.error(error);
@@ -106,19 +108,18 @@ async function simulate(
     // A Job that fails ends the update, but not the comparison.
     if (outcome.status === "rejected" && !hasFailedJob) throw withPositions(outcome.reason, stackFile);
 
-    const [component] = readComponents(planOf(registered, simulation.issuer.url, region));
-    if (!component || !isRemaining(component)) throw new Error("The program registers no PulumiCloudAccess.");
-    const comparison = comparisonOf(component, [simulation.issuer.thumbprint]);
-    const findings = [
-      ...comparison.findings,
-      ...(await exchangeFindings(component.after, registered, simulation)),
+    const settings = registered.find(({ type }) => type === COMPONENT)?.inputs as unknown as Settings;
+    const notes = [...settings.serviceAccounts.flatMap(assumptionNotes), ...regionNotes(stackFile)];
+    const broken = [
+      ...brokenPromises(registered, simulation.issuer.url, region, readLimits(directory, source.name)),
+      ...(await deniedAccounts(settings.serviceAccounts, registered, simulation)),
     ];
-    const notes = [
-      ...component.after.accounts.flatMap(assumptionNotes),
-      ...regionNotes(stackFile).map((text) => ({ text })),
-    ];
-    screen.access({ ...comparison, component, findings, notes });
-    return findings.length > 0 ? 1 : 0;
+    screen.title("Policies");
+    screen.notes(...notes);
+    const verdict = broken.length > 0 ? broken : [`${policies.length} promises hold.`];
+    const color = broken.length > 0 ? "red" : "green";
+    screen.print(...verdict.flatMap((text) => wrap(text, 2)).map((line) => paint(color, line)));
+    return broken.length > 0 ? 1 : 0;
   } finally {
     await simulation.close();
   }
@@ -140,57 +141,65 @@ interface ListedProblem {
   line: string;
 }
 
-/** Returns what the program has registered as the plan of a first update, with an issuer's URL in the form of EKS. */
-function planOf(registered: Registration[], issuerUrl: string, region: string) {
-  const steps = registered.map(({ urn, id, inputs, outputs, parent, provider }) => {
-    return { op: "create", urn, newState: { urn, id, inputs, outputs, parent, provider } };
+/** Returns what the policy pack reports of what the program has registered, with an issuer's URL in the form of EKS. */
+function brokenPromises(
+  registered: Registration[],
+  issuerUrl: string,
+  region: string,
+  limits: Fields,
+): string[] {
+  const resources = registered.map(({ urn, type, name, inputs, outputs, parent, provider }) => {
+    return { urn, type, name, inputs, outputs, parent, provider: provider.replace(/::[^:]*$/, "") };
   });
   const inForm = `oidc.eks.${region}.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE`;
-  const issuer = issuerInIam(issuerUrl);
-  return planFrom(JSON.parse(JSON.stringify(steps).replaceAll(issuer, inForm)));
+  const json = JSON.stringify(resources).replaceAll(issuerInIam(issuerUrl), inForm);
+  const plain: RegisteredResource[] = JSON.parse(json);
+  return runRules(plain, limits)
+    .filter(({ level }) => level === "mandatory")
+    .map(({ policy, name, message }) => `${policy}: ${name}: ${message}`);
+}
+
+/** Returns what a stack is allowed beyond the limits of the policy pack: docs/policy.md. */
+function readLimits(directory: string, stack: string): Fields {
+  const file = join(directory, `Pulumi.${stack}.policy.json`);
+  return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
 }
 
 /** Finds the service accounts that are granted no token: by their Jobs or, without a Job, by an exchange. */
-async function exchangeFindings(
-  { name, accounts }: View,
+async function deniedAccounts(
+  accounts: Account[],
   registered: Registration[],
   { kubernetes }: Simulation,
-): Promise<Finding[]> {
-  const findings = await Promise.all(
-    accounts.map(async (account): Promise<Finding[]> => {
-      const find = (text: string): Finding[] => [{ account: account.id, text }];
-      if (valueAt(account.settings, "runJob") === false) {
-        const audience = textOf(valueAt(account.settings, "tokenAudience"));
-        const { exitCode, log } = await kubernetes.exchange(account, audience);
-        return exitCode === 0 ? [] : find(`None of its pods is granted a token: ${log[0]}. ${ADVICE}`);
-      }
-      const job = registered.find(
-        (it) => it.type === JOB && it.name === `${name}.${account.namespace}.${account.name}`,
-      );
-      if (job?.failure === undefined) return [];
-      return find(`Its Job fails, so \`pulumi up\` would fail: ${job.failure.split("\n")[0]}. ${ADVICE}`);
-    }),
-  );
-  return findings.flat();
+): Promise<string[]> {
+  const denied = accounts.map(async (account): Promise<string[]> => {
+    const id = idOf(account);
+    if (!account.runJob) {
+      const { exitCode, log } = await kubernetes.exchange(account, account.tokenAudience);
+      return exitCode === 0 ? [] : [`${id}: None of its pods is granted a token: ${log[0]}. ${ADVICE}`];
+    }
+    const job = registered.find(
+      (it) => it.type === JOB && it.name === `access.${account.namespace}.${account.name}`,
+    );
+    if (job?.failure === undefined) return [];
+    return [`${id}: Its Job fails, so \`pulumi up\` would fail: ${job.failure.split("\n")[0]}. ${ADVICE}`];
+  });
+  return (await Promise.all(denied)).flat();
 }
 
 const JOB = "kubernetes:batch/v1:Job";
 const ADVICE = "Check policyRules, tokenType, and the settings of the token.";
 
 /** Says what the emulators assume of a service account: that it exists, and which rules they cannot compare. */
-function assumptionNotes({ id, settings }: Account) {
-  const isRead = valueAt(settings, "createServiceAccount") === false && valueAt(settings, "runJob") !== false;
-  const existence = isRead ? [{ account: id, text: "assumed to exist: createServiceAccount is false" }] : [];
-  const rules = Object.entries(fieldsAt(settings, "policyRules"));
+function assumptionNotes(account: Account): string[] {
+  const { createServiceAccount, runJob, policyRules } = account;
+  const existence =
+    !createServiceAccount && runJob ? ["assumed to exist: createServiceAccount is false"] : [];
   // Whether its ID token is that of a pod.
-  const claims = { "kubernetes.io": valueAt(settings, "runJob") === false ? {} : { pod: {} } };
-  const matches = rules
+  const claims = { "kubernetes.io": runJob ? { pod: {} } : {} };
+  const matches = Object.entries(policyRules)
     .filter(([path]) => isOnlyKnownToCluster(path, claims))
-    .map(([path, pattern]) => ({
-      account: id,
-      text: `assumed to match its pods: ${path} = ${textOf(pattern)}`,
-    }));
-  return [...existence, ...matches];
+    .map(([path, pattern]) => `assumed to match its pods: ${path} = ${pattern}`);
+  return [...existence, ...matches].map((text) => `${idOf(account)}: ${text}`);
 }
 
 function printRun(

@@ -20,12 +20,18 @@ const COMPILE = `
   require("${ROOT}/settings/userError.ts");
 `;
 
-const COMPONENT = join(ROOT, "component");
+const [COMPONENT, POLICY] = [join(ROOT, "component"), join(ROOT, "policy")];
+const RUN_PACK = join(SDK, "cmd", "run-policy-pack");
 
 for (const [name, args] of Object.entries({
   "the stack": [...parse(read("Pulumi.yaml")).runtime.options.nodeargs.split(" "), "--eval", COMPILE],
   // A program that imports it loads the same file. A copy can lack it.
   ...(existsSync(COMPONENT) && { "the component": [join(SDK, "cmd", "run-plugin"), COMPONENT] }),
+  // The engine gives a pack the environment of whoever runs it.
+  ...(existsSync(POLICY) && {
+    "the policy pack as a directory": [RUN_PACK, "127.0.0.1:1", POLICY],
+    "the policy pack as an executable": [join(POLICY, "start.js"), "127.0.0.1:1"],
+  }),
 })) {
   test(`${name} stores no compiled code in the temporary directory, and so uses none`, async (t) => {
     const TMPDIR = temporaryDirectory(t);

@@ -4,6 +4,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { SCRIPT_FILE } from "../../kubernetes/tokenVolume";
+import { runRules } from "../../policy/runRules";
+import { asRegistered } from "../policy/draft";
 import { read } from "../support/project";
 import { exchange, granted, ID_TOKEN } from "../support/script";
 import { only, run, type Stack, startCluster } from "../support/stack";
@@ -110,6 +112,14 @@ for (const name of ["personal", "team", "organization", "organization-admin", "r
     assert.equal(subject_token, ID_TOKEN);
   });
 }
+
+// Each is compared with a document above. The rules build all of them a second time.
+test("the policy pack requires these documents", () => {
+  const limits = { organizationAdmins: ["ops/admin"], maxExpirationSeconds: 7200 };
+  for (const { registered } of [stack, withAudience]) {
+    assert.deepEqual(runRules(asRegistered(registered), { limits }), []);
+  }
+});
 
 function golden(name: string): unknown {
   return JSON.parse(read(`test/program/golden/${name}.json`));

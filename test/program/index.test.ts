@@ -4,9 +4,8 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { comparisonOf } from "../../accessCheck/compare";
-import { isRemaining, readComponents } from "../../accessCheck/components";
-import { planFrom } from "../../accessCheck/plan";
+import { runRules } from "../../policy/runRules";
+import { asRegistered } from "../policy/draft";
 import { ROOT, read } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";
 import {
@@ -81,15 +80,9 @@ before(async () => {
 after(() => simulation.close());
 
 // Trust policies, allow policies, requests, associations, annotations, and all else that decides who is granted what.
-test("the access check finds nothing in what the stack registers", () => {
-  const steps = stack.registered.map(({ urn, id, inputs, outputs, parent, provider }) => {
-    return { op: "create", urn, newState: { urn, id, inputs, outputs, parent, provider } };
-  });
-  const components = readComponents(planFrom(JSON.parse(JSON.stringify(steps))));
-  const [component = assert.fail()] = components.filter(isRemaining);
-  assert.equal(component.after.accounts.length, SERVICE_ACCOUNTS.length);
-  const { findings } = comparisonOf(component, [stack.simulation.issuer.thumbprint]);
-  assert.deepEqual(findings, []);
+test("the policy pack reports nothing of what the stack registers", () => {
+  const configuration = { limits: { organizationAdmins: ["default/pod"], maxExpirationSeconds: 9000 } };
+  assert.deepEqual(runRules(asRegistered(stack.registered), configuration), []);
 });
 
 test("several service accounts share the issuer, their namespace, and nothing else", async () => {

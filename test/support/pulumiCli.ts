@@ -92,7 +92,7 @@ export function openCli(debugProviders: string, further: Record<string, string> 
 export async function createProject(
   cli: Cli,
   config: Record<string, unknown>,
-  leftOut = ["simulator", "accessCheck", "test", ".ci", ".github", "pipeline"],
+  leftOut = ["simulator", "test", ".ci", ".github", "pipeline"],
 ): Promise<string> {
   const directory = await copyProject(join(cli.directory, "project"), leftOut);
   await linkPackages(directory);

@@ -1,7 +1,6 @@
 // Lines for a terminal.
 
 import { styleText } from "node:util";
-import { isObject } from "../kubernetes/plainObject";
 
 /** Returns the columns of a line: those of the terminal, but at least 80 and at most 120. */
 export function width(): number {
@@ -25,24 +24,6 @@ export function visible(text: string): string {
   return text.replace(/(?! )[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/gu, (character) => {
     return `\\u{${character.codePointAt(0)?.toString(16)}}`;
   });
-}
-
-/** Returns text without access tokens, `pul-` and 40 digits, and without ID tokens. */
-export function withoutTokens(text: string): string {
-  return text
-    .replaceAll(/pul-[0-9a-f]{40}/g, REDACTED)
-    .replaceAll(/(eyJ[\w-]+)\.[\w-]+\.[\w-]+/g, (token, header) => (isJsonHeader(header) ? REDACTED : token));
-}
-
-const REDACTED = "[redacted]";
-
-/** Returns whether the first part of a token is an object of JSON in base64. The name of a host can begin like one. */
-function isJsonHeader(part: string): boolean {
-  try {
-    return isObject(JSON.parse(Buffer.from(part, "base64url").toString()));
-  } catch {
-    return false;
-  }
 }
 
 /** Returns a number with its noun, such as `2 findings`. */
