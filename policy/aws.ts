@@ -2,17 +2,7 @@
 
 import { type Account, idOf, type Resource, type Settings } from "./program";
 import { compare, type ResourceRule, type StackRule } from "./rule";
-import {
-  at,
-  type Fields,
-  fieldsOf,
-  isUnknown,
-  listOf,
-  stringsOf,
-  textOf,
-  UNKNOWN,
-  type Value,
-} from "./values";
+import { at, type Fields, fieldsOf, isUnknown, stringsOf, textOf, UNKNOWN, type Value } from "./values";
 
 export const ROLE = "aws:iam/role:Role";
 export const ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
@@ -215,9 +205,15 @@ function useOfRole({ type, inputs }: Resource) {
 /** The resources by which a program attaches a policy to a role. */
 const POLICIES_OF_ROLES = /^aws:iam\/(rolePolicy\w*|policyAttachment):/;
 
+const INPUTS_WITH_ROLES = ["role", "roleName", "roles"];
+
+/** Policies of AWS that allow everything, or to become someone who may: https://docs.aws.amazon.com/aws-managed-policy/ */
+const FULL_ACCESS = /:policy\/(AdministratorAccess|PowerUserAccess|IAMFullAccess)$/;
+
 export const otherRolePolicies: StackRule = {
   name: "other-role-policies",
-  description: "The program attaches no further policy to the role of a service account.",
+  description:
+    "The program attaches further policies to the role of a service account by its output roleName only, and none that allows everything.",
   level: "advisory",
   // The name of a role is an output.
   checkStack({ resources }, report) {
@@ -225,14 +221,24 @@ export const otherRolePolicies: StackRule = {
     for (const resource of resources) {
       const { type, inputs, component, propertyDependencies = {} } = resource;
       if (component || !POLICIES_OF_ROLES.test(type)) continue;
-      const names = [inputs.role, inputs.roleName, ...listOf(inputs.roles)];
-      const sources = ["role", "roleName", "roles"].flatMap((it) => propertyDependencies[it] ?? []);
-      const accounts = roles
-        .filter((role) => sources.includes(role.urn) || names.includes(role.outputs?.name ?? UNKNOWN))
-        .flatMap((role) => (role.account ? [idOf(role.account)] : []));
-      if (accounts.length === 0) continue;
-      const policy = inputs.policyArn ?? inputs.policyArns ?? documentOf(inputs.policy);
-      report(`${accounts.join(" and ")} can also do what ${textOf(policy)} allows.`, resource);
+      const names = INPUTS_WITH_ROLES.flatMap((it) => stringsOf(inputs[it]));
+      const sources = INPUTS_WITH_ROLES.flatMap((it) => propertyDependencies[it] ?? []);
+      const isFull = allowsEverything(inputs);
+      for (const { urn, outputs, account } of roles) {
+        const isSource = sources.includes(urn);
+        const isNamed = names.some((name) => (isUnknown(name) ? isSource : name === outputs?.name));
+        if (!account || !isNamed || (isSource && !isFull)) continue;
+        const policy = inputs.policyArn ?? inputs.policyArns ?? documentOf(inputs.policy);
+        report(`The role of ${idOf(account)} also gets ${textOf(policy)}.`, resource);
+      }
     }
   },
 };
+
+function allowsEverything({ policyArn, policyArns, policy }: Fields): boolean {
+  const statements = [at(documentOf(policy), "Statement") ?? []].flat();
+  const isAnything = (statement: Value) =>
+    stringsOf(at(statement, "Action")).some((it) => /^(iam:)?\*$/.test(it));
+  const arns = [...stringsOf(policyArn), ...stringsOf(policyArns)];
+  return arns.some((arn) => FULL_ACCESS.test(arn)) || statements.some(isAnything);
+}

@@ -23,9 +23,9 @@ export const sameVersion: ResourceRule = {
   checkResource({ type, inputs, component }, report) {
     if (type === COMPONENT && inputs.sources !== SOURCES) {
       report(
-        `Its source files are ${textOf(inputs.sources)}, and those of this pack are "${SOURCES}", so nothing of it was ` +
-          "compared. Use the pack of the commit that the component is from: `git checkout COMMIT` and `npm ci` in the " +
-          "pack's clone. For a state, it is the commit that was deployed last.",
+        `It is of another commit than this pack: the checksum of its source files is ${textOf(inputs.sources)} instead of ` +
+          `"${SOURCES}". Nothing of it was compared. Check out its commit in the pack's clone, and run \`npm ci\` there. ` +
+          "For a state, that is the commit that was deployed last.",
       );
     } else if (type === COMPONENT && settingsFrom(inputs) === undefined) {
       report(`Its serviceAccounts are ${textOf(inputs.serviceAccounts)}, so nothing of it was compared.`);

@@ -77,7 +77,7 @@ function isContainer(value: Value | undefined): value is Value[] | Fields {
   return typeof value === "object" && value !== null;
 }
 
-const LONGEST = 200;
+const LONGEST = 300;
 
 /** Returns a value as a message shows it: one line of printable ASCII, without a token. A program can contain anything. */
 export function textOf(value: Value | undefined): string {

@@ -9,7 +9,9 @@ import { stackSchema } from "./support/stackFileSchema";
 
 const GENERATED = /(<!-- generated from ([\w, ]+) -->\n).*?(<!-- end -->)/gs;
 
-// A copy can be without the component.
+const GENERATED_RULES = /(<!-- generated from the rules -->\n).*?(<!-- end -->)/s;
+
+// A copy can be without the component, and without the policy pack.
 const exists = (file: string) => existsSync(join(ROOT, file));
 const write = (file: string, content: string) => writeFileSync(join(ROOT, file), content);
 
@@ -18,6 +20,9 @@ for (const page of ["docs/configuration.md", "docs/component.md"].filter(exists)
     return `${start}\n${tableOf(interfaces.split(", "))}\n${end}`;
   });
   write(page, text);
+}
+if (exists("docs/policy.md")) {
+  write("docs/policy.md", read("docs/policy.md").replace(GENERATED_RULES, `$1\n${tableOfRules()}\n$2`));
 }
 write("settings/stack.schema.json", stackSchema());
 
@@ -32,6 +37,15 @@ function tableOf(interfaces: string[]): string {
   });
   const lines = [columns, columns.map(() => "---"), ...rows.map((row) => columns.map((it) => row[it]))];
   return lines.map((cells) => `| ${cells.join(" | ")} |\n`).join("");
+}
+
+/** Returns a table of the promises of the policy pack. */
+function tableOfRules(): string {
+  const { policies }: typeof import("../policy/index") = require("../policy/index");
+  const rows = policies.map(
+    ({ name, level, description }) => `| \`${name}\` | ${level} | ${description} |\n`,
+  );
+  return ["| rule | level | promise |\n", "| --- | --- | --- |\n", ...rows].join("");
 }
 
 /** Returns a type as the page names it: in YAML, an enumeration is a string, and an interface an object. */

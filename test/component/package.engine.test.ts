@@ -13,7 +13,7 @@ import { describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import { storedKind } from "../../simulator/emulators/emulator";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
-import { check, checkedExisting, checkedPlan } from "../accessCheck/plans";
+import { PACK, violationsIn } from "../policy/pack";
 import { changes, EXCHANGED, failed, newStatuses, resourcesOf, succeeded } from "../support/engineOutcome";
 import {
   createRepository,
@@ -25,7 +25,6 @@ import {
 import { blocksOf, ROOT, read } from "../support/project";
 import { type Cli, missingCli, pathOf } from "../support/pulumiCli";
 import { startCluster } from "../support/stack";
-import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const missingYaml =
   pathOf("pulumi-language-yaml") === "" && "pulumi-language-yaml, a part of the Pulumi CLI, is not on PATH";
@@ -50,6 +49,9 @@ exports.containerservice = {
     return pulumi.output({ kubeconfigs: [{ value: Buffer.from("key of an administrator").toString("base64") }] });
   },
 };`;
+
+/** What makes additions beside the program mandatory violations. */
+const DRIFT = ["--policy-pack-config", join(ROOT, "policy", "drift.json")];
 
 /** A program with a component for each issuer in ISSUERS. */
 const TWO_COMPONENTS = `
@@ -90,11 +92,13 @@ describe("the package of the component", { skip: missingCli }, () => {
     simulation.resources["aws:iam/policy:Policy"] = storedKind(new Map(), arnOf, (arn) => ({ arn }));
 
     // Of a cluster that does not exist yet, the preview knows neither the issuer nor the trust policy.
-    const first = await checkedPlan(t, pulumi);
-    assert.match(first.settings, /^ {2}new +the component .*^ +issuerUrl: known after the update$/ms);
-    assert.match(first.stdout, /^ {2}team-a\/deployer +team:team-a +not known yet +not known yet$/m);
-    assert.equal(first.exitCode, 0);
-    succeeded(await up());
+    const first = succeeded(await pulumi("preview", ...PACK));
+    assert.match(
+      first.stdout,
+      /^ +team-a\/deployer: "team:team-a, 3600 s, role by irsa within known after the update"$/m,
+    );
+    assert.deepEqual(violationsIn(first), []);
+    assert.deepEqual(violationsIn(succeeded(await up(...PACK))), []);
     assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
     succeeded(await pulumi("preview", "--expect-no-changes"));
 
@@ -115,10 +119,13 @@ describe("the package of the component", { skip: missingCli }, () => {
         '$1"team-b"',
       );
       await writeFile(join(directory, "index.ts"), changed);
-      const plan = await checkedPlan(t, pulumi);
-      assert.match(plan.settings, /^ {2}changed +team-a\/deployer +token: team:team-a → team:team-b$/m);
-      assert.match(plan.stdout, /^ {2}team-a\/deployer +team:team-b +by IRSA +as its settings say$/m);
-      assert.equal(plan.exitCode, 0);
+      const preview = succeeded(await pulumi("preview", ...PACK));
+      assert.match(
+        preview.stdout,
+        /^ +~ team-a\/deployer: "team:team-a, .*" => "team:team-b, 3600 s, role by irsa within arn:aws:iam::123456789012:policy\/boundary"$/m,
+      );
+      assert.doesNotMatch(preview.stdout, /~ team-a\/app/);
+      assert.deepEqual(violationsIn(preview), []);
       assert.deepEqual(changes(await up()), [
         "access.oidc-issuer updated",
         "access.team-a.deployer replaced",
@@ -136,6 +143,22 @@ describe("the package of the component", { skip: missingCli }, () => {
     const { simulation, directory, pulumi, up } = stack;
     const write = (changes: object) =>
       writeFile(join(directory, "Pulumi.yaml"), programInYaml(simulation, changes));
+
+    await t.test(
+      "shows who gets what in a preview, but for the name of a team that it does not know",
+      async () => {
+        const entry = { namespace: "team-a", tokenType: "team" };
+        const serviceAccounts = [
+          { ...entry, name: "deployer", teamName: reference("kubernetes-provider.id") },
+          { ...entry, name: "app", teamName: "team-a" },
+        ];
+        await write({ serviceAccounts });
+        const preview = succeeded(await pulumi("preview", ...PACK));
+        assert.match(preview.stdout, /^ +team-a\/app +: "team:team-a, 3600 s"$/m);
+        assert.match(preview.stdout, /^ +team-a\/deployer: "team:known after the update, 3600 s"$/m);
+        assert.deepEqual(violationsIn(preview), []);
+      },
+    );
 
     // pulumiCloudAccess.test.ts has the messages.
     await t.test("fails for an invalid argument, before any resource exists", async () => {
@@ -155,19 +178,15 @@ describe("the package of the component", { skip: missingCli }, () => {
       assert.doesNotMatch(state, /eks-pulumi-oidc:index/);
     });
 
-    await t.test("creates what its plan says, and exists as its program says", async () => {
+    await t.test("creates what its preview says, and exists as its program says", async () => {
       await write({});
-      const plan = await checkedPlan(t, pulumi);
-      assert.match(plan.settings, /^ {2}new +team-a\/app +token: team:team-a$/m);
-      assert.equal(plan.exitCode, 0, plan.stdout);
-      succeeded(await up());
+      assert.deepEqual(violationsIn(succeeded(await pulumi("preview", ...PACK))), []);
+      assert.deepEqual(violationsIn(succeeded(await up(...PACK))), []);
       assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
 
       // Its provider has in its inputs what the real one adds to them.
-      const { exitCode, stdout } = await checkedExisting(t, pulumi);
-      assert.match(stdout, /^ {2}2 service accounts: as the settings say\.$/m);
-      assert.match(stdout, /^ {2}No changes, as expected\.$/m);
-      assert.equal(exitCode, 0, stdout);
+      const existing = await pulumi("preview", "--refresh", "--expect-no-changes", ...PACK, ...DRIFT);
+      assert.deepEqual(violationsIn(succeeded(existing)), []);
     });
   });
 
@@ -232,11 +251,9 @@ describe("the package of the component", { skip: missingCli }, () => {
     const issuers = { blue: simulation.issuer.url, green: green.issuer.url };
     cli.environment.ISSUERS = JSON.stringify(issuers);
 
-    const { stdout: plan } = succeeded(await pulumi("preview", "--json", "--show-sames"));
-    const { exitCode, stdout } = await check(temporaryDirectory(t), plan);
-    assert.match(stdout, /^Component blue$.*^ {2}team-a\/app .*^Component green$.*^ {2}team-a\/app /ms);
-    for (const url of Object.values(issuers)) assert.ok(stdout.includes(url), stdout);
-    assert.equal(exitCode, 0, stdout);
+    const preview = succeeded(await pulumi("preview", ...PACK));
+    for (const name of Object.keys(issuers)) assert.ok(preview.stdout.includes(`${name}.oidc-issuer create`));
+    assert.deepEqual(violationsIn(preview), []);
   });
 
   test("a stack's file of examples/component/existing-cluster sets what the program's configuration declares, and nothing else", {
@@ -262,11 +279,12 @@ describe("the package of the component", { skip: missingCli }, () => {
     };
     await writeFile(join(stack.directory, "Pulumi.dev.yaml"), stringify({ config }));
 
-    const { settings, exitCode } = await checkedPlan(t, stack.pulumi);
-    const words = settings.replaceAll(/\s+/g, " ");
-    for (const [name, value] of Object.entries(given)) assert.ok(words.includes(`${name}: ${value}`), name);
-    assert.doesNotMatch(settings, /maxExpirationsSeconds/);
-    assert.equal(exitCode, 0);
+    const preview = succeeded(await stack.pulumi("preview", "--json", ...PACK));
+    const { steps } = JSON.parse(preview.stdout);
+    const component = steps.find(({ urn }: { urn: string }) => urn.includes(":PulumiCloudAccess::"));
+    const { serviceAccounts, ...settings } = component.newState.inputs;
+    for (const [name, value] of Object.entries(given)) assert.deepEqual(settings[name], value);
+    assert.ok(!("maxExpirationsSeconds" in settings));
   });
 
   test("a stage of examples/fleet", { skip: missingYaml || missingWorkflows }, async (t) => {
@@ -284,9 +302,9 @@ describe("the package of the component", { skip: missingCli }, () => {
     });
 
     await t.test("grants what its plan says, and is quiet then", async () => {
-      const plan = await checkedPlan(t, pulumi);
-      assert.match(plan.settings, /^ {2}new +team-a\/app +token: team:team-a-dev$/m);
-      assert.equal(plan.exitCode, 0, plan.stdout);
+      const preview = succeeded(await pulumi("preview", ...PACK));
+      assert.match(preview.stdout, /^ +team-a\/app: "team:team-a-dev, 3600 s/m);
+      assert.deepEqual(violationsIn(preview), []);
       succeeded(await deploy());
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
       succeeded(await pulumi("preview", "--expect-no-changes"));
@@ -320,15 +338,11 @@ describe("the package of the component", { skip: missingCli }, () => {
       const given = { createNamespaces: ["team-a"], rolePath: "/pulumi/", ...ignored };
       await writeFile(file, stringify({ config: { ...config, ...given } }));
 
-      const { settings: planned } = await checkedPlan(t, pulumi);
-      assert.deepEqual(planned.trim().split(/\n? {2,}/), [
-        "changed",
-        "the component",
-        "createNamespaces: none → team-a",
-        "permissionsBoundaryArn: none →",
-        "arn:aws:iam::123456789012:policy/pulumi-oidc-boundary",
-        "rolePath: / → /pulumi/",
-      ]);
+      const preview = succeeded(await pulumi("preview", ...PACK));
+      assert.match(preview.stdout, / ~ .*:PulumiCloudAccess .*\[diff: .*\]$/m);
+      const [, diff] = /:PulumiCloudAccess .*\[diff: (.*)\]$/m.exec(preview.stdout) ?? [];
+      assert.equal(diff, "+permissionsBoundaryArn~createNamespaces,rolePath");
+      assert.deepEqual(violationsIn(preview), []);
       await writeFile(file, before);
       await writeFile(program, source);
     });
@@ -348,10 +362,10 @@ describe("the package of the component", { skip: missingCli }, () => {
       });
       await writeFile(file, stringify(project));
 
-      const { settings: planned, exitCode } = await checkedPlan(t, pulumi);
-      assert.match(planned, /^ {2}new +ops\/drift +token: organization$/m);
-      assert.doesNotMatch(planned, /team-a\/app/);
-      assert.equal(exitCode, 0);
+      const preview = succeeded(await pulumi("preview", ...PACK));
+      assert.match(preview.stdout, /^ +\+ ops\/drift *: "organization, 3600 s"$/m);
+      assert.doesNotMatch(preview.stdout, /[~+-] team-a\/app/);
+      assert.deepEqual(violationsIn(preview), []);
       succeeded(await deploy());
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
     });
@@ -411,7 +425,13 @@ function programInYaml({ issuer, pulumiCloud }: Simulation, changes: object): st
     name: "platform",
     runtime: "yaml",
     resources: { kubernetes: provider, access },
+    outputs: { accessTokens: reference("access.accessTokens") },
   });
+}
+
+/** Returns an expression of Pulumi YAML. */
+function reference(path: string): string {
+  return `$\{${path}}`;
 }
 
 /** Sets up a fleet as docs/clusters.md says, and creates the stack of a cluster, which exists. */
@@ -479,7 +499,7 @@ const pulumi = require("@pulumi/pulumi");
 
 exports.PulumiCloudAccess = class extends pulumi.ComponentResource {
   constructor(name, args, options) {
-    const inputs = { ...args, oidcIssuerId: undefined };
+    const inputs = { ...args, oidcIssuerId: undefined, accessTokens: undefined };
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, inputs, { version: "0.0.0", ...options }, true);
   }
 };

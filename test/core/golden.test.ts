@@ -4,56 +4,12 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { SCRIPT_FILE } from "../../kubernetes/tokenVolume";
+import { runRules } from "../../policy/runRules";
+import { asRegistered } from "../policy/draft";
 import { read } from "../support/project";
 import { exchange, granted, ID_TOKEN } from "../support/script";
 import { inputsOf, type Registered, register } from "./program";
-
-/** The service accounts of the documents, by the names of those. */
-const ENTRIES = {
-  personal: {
-    namespace: "default",
-    name: "pulumi-service-account",
-    tokenType: "personal",
-    userLogin: "my-login",
-    tokenExpirationSeconds: 7200,
-  },
-  team: { namespace: "team-a", name: "app", tokenType: "team", teamName: "team-a", awsRole: "irsa" },
-  "other-team": { namespace: "team-b", name: "app", tokenType: "team", teamName: "team-b" },
-  organization: {
-    namespace: "ops",
-    name: "reader",
-    tokenType: "organization",
-    tokenExpirationSeconds: 7200,
-  },
-  "organization-admin": {
-    namespace: "ops",
-    name: "admin",
-    tokenType: "organization",
-    organizationAdmin: true,
-    tokenExpirationSeconds: 7200,
-  },
-  "organization-role": {
-    namespace: "external-secrets",
-    name: "external-secrets",
-    tokenType: "organization",
-    organizationRoleId: "b7c1d9a2-role",
-  },
-  runner: {
-    namespace: "runners",
-    name: "agent",
-    tokenType: "runner",
-    runnerId: "pool-1234",
-    runnerName: "pool-a",
-    tokenExpirationSeconds: 7200,
-  },
-  "further-rule": {
-    namespace: "ops",
-    name: "drift",
-    tokenType: "team",
-    teamName: "ops",
-    policyRules: { '"kubernetes.io".node.name': "ip-10-0-*" },
-  },
-};
+import { ENTRIES } from "./serviceAccounts";
 
 /** A stack with all of them, and one that requires the audience, with EKS Pod Identity. */
 let stack: Registered[];

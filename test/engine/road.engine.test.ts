@@ -84,14 +84,15 @@ test("the README's commands for two YAML files create them, to be edited and dep
 });
 
 /** The blocks of commands of docs/copy.md, by the part that each removes. */
-const [SIMULATOR = "", COMPONENT = "", TSX = "", PIPELINE = "", CHECK = ""] = codeIn(
+const [SIMULATOR = "", POLICY = "", COMPONENT = "", TSX = "", PIPELINE = "", CHECK = ""] = codeIn(
   read("docs/copy.md"),
   "bash",
 );
 
 const REMOVALS: { part: string; commands: string[] }[] = [
   { part: "the component and the pipeline", commands: [COMPONENT, PIPELINE] },
-  { part: "all three parts", commands: [SIMULATOR, COMPONENT, TSX, PIPELINE] },
+  { part: "all parts", commands: [SIMULATOR, POLICY, COMPONENT, TSX, PIPELINE] },
+  { part: "the simulator and the tests", commands: [SIMULATOR] },
 ];
 
 for (const { part, commands } of REMOVALS) {

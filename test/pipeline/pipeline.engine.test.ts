@@ -173,7 +173,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     });
     t.after(cli.remove);
 
-    const leftOut = ["simulator", "accessCheck", "test", ".ci"];
+    const leftOut = ["simulator", "policy", "test", ".ci"];
     const root = await copyProject(join(cli.directory, "project"), leftOut);
     await linkPackages(root);
     const pipeline = join(root, "pipeline");
@@ -189,7 +189,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       async drift() {
         const { steps } = parse(read(".github/workflows/drift.yml")).jobs.drift;
         const { run } = steps.find((step: { run?: string }) => step.run?.includes("pulumi preview"));
-        const variables = ["STACK=github", "PROGRAM=.", "CHECK=."];
+        const variables = ["STACK=github", "PROGRAM=.", "PACK=."];
         return cli.run(pipeline, "env", ...variables, "bash", "-e", "-c", run);
       },
       /** Runs the commands of a section of docs/pipeline.md that are marked so, in one shell, and returns what they print. */

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { runInNewContext } from "node:vm";
 import { parse } from "yaml";
 import { writePrograms } from "../support/programs";
@@ -13,7 +13,6 @@ import { ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 type Step = Partial<Record<"id" | "if" | "uses" | "run", string>> & {
-  "continue-on-error"?: boolean;
   with?: Record<string, string | boolean>;
 };
 
@@ -29,13 +28,13 @@ for (const [file, expected] of [
   [`{"repositoryId":"42","stacks":${LIST}}`, `list=${LIST}\n`],
   // Not a copy of this project.
   [
-    `{"repositoryId":"42","check":{"repository":"a/b","ref":"c"},"stacks":[{"stack":"d"}]}`,
-    'list=[{"check":{"repository":"a/b","ref":"c"},"stack":"d"}]\n',
+    `{"repositoryId":"42","policyPack":{"repository":"a/b","ref":"c"},"stacks":[{"stack":"d"}]}`,
+    'list=[{"policyPack":{"repository":"a/b","ref":"c"},"stack":"d"}]\n',
   ],
   // A stage that is upgraded before the others.
   [
-    `{"repositoryId":"42","check":{"ref":"old"},"stacks":[{"stack":"d"},{"stack":"e","check":{"ref":"new"}}]}`,
-    'list=[{"check":{"ref":"old"},"stack":"d"},{"check":{"ref":"new"},"stack":"e"}]\n',
+    `{"repositoryId":"42","policyPack":{"ref":"old"},"stacks":[{"stack":"d"},{"stack":"e","policyPack":{"ref":"new"}}]}`,
+    'list=[{"policyPack":{"ref":"old"},"stack":"d"},{"policyPack":{"ref":"new"},"stack":"e"}]\n',
   ],
   // In a fork, which has a copy of the file.
   [`{"repositoryId":"43","stacks":${LIST}}`, "list=[]\n"],
@@ -65,111 +64,111 @@ test("the file decides what is previewed, and no variable or secret of the repos
   }
 });
 
-test("no workflow changes a stack, or uses a commit other than the one that started it, but for the access check", () => {
+test("no workflow changes a stack, or uses a commit other than the one that started it, but for the policy pack", () => {
   const steps = WORKFLOWS.flatMap((name) => Object.values<{ steps?: Step[] }>(workflow(name).jobs));
   for (const { uses = "", run = "", with: inputs } of steps.flatMap((job) => job.steps ?? [])) {
     assert.doesNotMatch(run, /\bpulumi (?!preview |install )/);
-    assert.ok([undefined, "preview"].includes(inputs?.command as string));
-    const isCheck = /^\$\{\{ matrix\.check\.ref \}\}$/.test(`${inputs?.ref}`);
-    if (uses.startsWith("actions/checkout@") && !isCheck) assert.ok(!inputs?.ref && !inputs?.repository);
+    assert.equal(inputs?.command, undefined);
+    const isPack = /^\$\{\{ matrix\.policyPack\.ref \}\}$/.test(`${inputs?.ref}`);
+    if (uses.startsWith("actions/checkout@") && !isPack) assert.ok(!inputs?.ref && !inputs?.repository);
   }
 });
+
+const PACK_FILE = "eks-pulumi-oidc/policy/PulumiPolicy.yaml";
+const DRIFT_FILE = "eks-pulumi-oidc/policy/drift.json";
 
 /** The variables of a job, in a repository that is not a copy of this project. */
-const OF_JOB = { STACK: "acme/eks-pulumi-oidc/dev", PROGRAM: "prod", CHECK: "eks-pulumi-oidc" };
+const OF_JOB = { STACK: "acme/eks-pulumi-oidc/dev", PROGRAM: "prod", PACK: "eks-pulumi-oidc" };
 
-const DIAGNOSTICS = JSON.stringify({
-  diagnostics: [{ severity: "error", message: "error: \u001b[8m\n\n::stop-commands::\u202e\n" }],
-});
-for (const [what, programs, expected] of [
+const PREVIEW = "preview --non-interactive --color never --stack acme/eks-pulumi-oidc/dev --cwd prod";
+const DRIFT =
+  "preview --refresh --diff --expect-no-changes --non-interactive --stack acme/eks-pulumi-oidc/dev --cwd prod";
+const OF_PACK = "--policy-pack DIRECTORY/eks-pulumi-oidc/policy";
+const LIMITS = "prod/Pulumi.dev.policy.json";
+
+for (const [what, files, pulumi, status, summary] of [
   [
-    "adds the report of the plan to the job summary",
-    { pulumi: 'echo "$@"', npm: 'echo "$1 $2 $3 $4 $5 $6"; cat "$7"' },
-    {
-      status: 0,
-      log: "",
-      summary: `start --silent --prefix eks-pulumi-oidc -- --plan
-preview --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev --cwd prod
-`,
-    },
+    "the output of a preview with the pack",
+    [PACK_FILE],
+    'echo "$@"',
+    0,
+    `## acme/eks-pulumi-oidc/dev: passed\n\n    ${PREVIEW} ${OF_PACK}\n`,
   ],
   [
-    "fails with the report if something is not as intended",
-    { pulumi: "echo {}", npm: "echo not intended; exit 1" },
-    { status: 1, log: "", summary: "not intended\n" },
+    "a preview with the limits of its stack",
+    [PACK_FILE, LIMITS],
+    'echo "$@"',
+    0,
+    `## acme/eks-pulumi-oidc/dev: passed\n\n    ${PREVIEW} ${OF_PACK} --policy-pack-config DIRECTORY/${LIMITS}\n`,
   ],
   [
-    "prints why a preview has failed, which cannot change the log",
-    { pulumi: `echo '${DIAGNOSTICS}'; exit 1`, npm: "echo asked" },
-    { status: 1, log: '"error: \\u001b[8m"\n"::stop-commands::\\u202e"\n', summary: "" },
+    "a preview without a pack, in a copy that has none",
+    [],
+    'echo "$@"',
+    0,
+    `## acme/eks-pulumi-oidc/dev: passed\n\n    ${PREVIEW}\n`,
   ],
-] as const) {
-  test(`the step of preview.yml that checks the plan ${what}`, (t) => {
-    const directory = temporaryDirectory(t);
-    const file = join(directory, "summary");
-    writeFileSync(file, "");
-    const { run } = workflow("preview").jobs.preview.steps.find(({ id }: Step) => id === "plan");
-    const { status, stdout: log } = runStep(run, directory, {
-      PATH: writePrograms(directory, programs),
-      ...OF_JOB,
-      RUNNER_TEMP: directory,
-      GITHUB_STEP_SUMMARY: file,
-    });
-    assert.deepEqual({ status, log, summary: readFileSync(file, "utf8") }, expected);
+  [
+    "why a preview has failed, as nothing but text",
+    [PACK_FILE],
+    String.raw`printf '\033[8m\n\n\140\140\140\n# title\n::stop-commands::\342\200\256\r\n' >&2; exit 255`,
+    255,
+    "## acme/eks-pulumi-oidc/dev: failed\n\n    [8m\n    \n    ```\n    # title\n    ::stop-commands::\n",
+  ],
+] satisfies [string, string[], string, number, string][]) {
+  test(`preview.yml writes to the job summary ${what}`, (t) => {
+    const { directory, run } = runLastStep(t, "preview", files, pulumi);
+    assert.equal(
+      readFileSync(join(directory, "summary"), "utf8").replaceAll(directory, "DIRECTORY"),
+      summary,
+    );
+    assert.deepEqual(
+      [run.stdout, run.stderr, run.status],
+      ["The output is in the job summary.\n", "", status],
+    );
   });
 }
 
-const CHECK_FILE = "eks-pulumi-oidc/simulator/commandLine.ts";
-for (const [what, file, pulumi, status, expected] of [
+test("preview.yml writes less than GitHub shows", (t) => {
+  const { directory } = runLastStep(t, "preview", [], "head --bytes=3000000 /dev/zero | tr '\\0' x");
+  assert.ok(readFileSync(join(directory, "summary")).length < 1024 * 1024);
+});
+
+for (const [what, files, status, output] of [
   [
-    "runs the access check of what exists",
-    CHECK_FILE,
-    'echo pulumi "$@"',
-    0,
-    `npm start --silent --prefix eks-pulumi-oidc -- --plan TEMPORARY/plan.json --expect-no-changes
-pulumi preview --refresh --json --show-sames --non-interactive --stack acme/eks-pulumi-oidc/dev --cwd prod
-`,
-  ],
-  [
-    "prints why a preview has failed",
-    CHECK_FILE,
-    `echo '${DIAGNOSTICS}'; exit 1`,
+    "with the pack",
+    [PACK_FILE, DRIFT_FILE],
     1,
-    '"error: \\u001b[8m"\n"::stop-commands::\\u202e"\n',
+    `${DRIFT} ${OF_PACK} --policy-pack-config DIRECTORY/policy.json\n{"a":"x"}\n`,
   ],
   [
-    "runs a preview without an access check",
-    "eks-pulumi-oidc/index.ts",
-    'echo pulumi "$@"',
-    0,
-    "pulumi preview --refresh --diff --expect-no-changes --non-interactive --stack acme/eks-pulumi-oidc/dev --cwd prod\n",
+    "with the limits of its stack, which take precedence",
+    [PACK_FILE, DRIFT_FILE, LIMITS],
+    1,
+    `${DRIFT} ${OF_PACK} --policy-pack-config DIRECTORY/policy.json\n{"a":"y","b":"y"}\n`,
   ],
-] as const) {
-  test(`the last step of drift.yml ${what}`, (t) => {
-    const directory = temporaryDirectory(t);
-    mkdirSync(join(directory, dirname(file)), { recursive: true });
-    writeFileSync(join(directory, file), "");
-    const npm = 'echo npm "$@"; cat "$RUNNER_TEMP/plan.json"';
-    const PATH = writePrograms(directory, { pulumi, npm });
-    const { run } = workflow("drift").jobs.drift.steps.at(-1);
-    const result = runStep(run, directory, { ...OF_JOB, PATH, RUNNER_TEMP: directory });
-    assert.equal(result.stdout.replaceAll(directory, "TEMPORARY"), expected);
-    assert.equal(result.status, status);
+  ["without a pack, in a copy that has none", [], 1, `${DRIFT}\n`],
+] satisfies [string, string[], number, string][]) {
+  test(`drift.yml previews what exists ${what}`, (t) => {
+    const pulumi = 'echo "$@"; [[ ! -e policy.json ]] || jq -c . policy.json; exit 1';
+    const { directory, run } = runLastStep(t, "drift", files, pulumi);
+    assert.deepEqual([run.stdout.replaceAll(directory, "DIRECTORY"), run.status], [output, status]);
   });
 }
 
-test("preview.yml posts the comment, and then fails if the preview or the access check has", () => {
-  const steps: Step[] = workflow("preview").jobs.preview.steps;
-  const index = steps.findIndex(({ id }) => id === "plan");
-  const [plan, comment, last = {}, ...others] = steps.slice(index);
-  assert.deepEqual(others, []);
-  assert.equal(plan?.["continue-on-error"], true);
-  assert.equal(comment?.with?.["comment-on-pr"], true);
-  assert.equal(runStep(last.run ?? "", ROOT, {}).status, 1);
-  for (const [outcome, expected] of Object.entries({ success: false, failure: true, skipped: false })) {
-    assert.equal(isTrue(last.if, { steps: { plan: { outcome } } }), expected, outcome);
+/** Runs the last step of a workflow, with a `pulumi` that is this script. */
+function runLastStep(t: TestContext, name: string, files: string[], pulumi: string) {
+  const directory = temporaryDirectory(t);
+  for (const file of files) {
+    mkdirSync(join(directory, dirname(file)), { recursive: true });
+    writeFileSync(join(directory, file), file === DRIFT_FILE ? '{"a":"x"}' : '{"a":"y","b":"y"}');
   }
-});
+  const { run: script } = workflow(name).jobs[name].steps.at(-1);
+  const PATH = writePrograms(directory, { pulumi });
+  const summary = join(directory, "summary");
+  const variables = { ...OF_JOB, PATH, RUNNER_TEMP: directory, GITHUB_STEP_SUMMARY: summary };
+  return { directory, run: runStep(script, directory, variables) };
+}
 
 for (const [name, run, expected] of [
   // A matrix without an element would be an error.

@@ -94,25 +94,29 @@ async function register(settings: Settings): Promise<RegisteredResource[]> {
   const named: Registration[] = JSON.parse(
     json.replaceAll(/(?<=pulumi-oidc-[\w-]+-)[0-9a-f]{26}/g, "0".repeat(26)),
   );
-  return named.map((resource) => asRegistered(resource, named));
+  return asRegistered(named);
 }
 
-function asRegistered(resource: Registration, all: Registration[]): RegisteredResource {
-  const { urn, type, name, inputs, outputs, parent, provider } = resource;
-  const roles = all.filter((it) => it.type === "aws:iam/role:Role");
-  const sources = Object.entries(inputs).map(([input, value]) => {
-    const used = roles.filter((role) =>
-      JSON.stringify(value).includes((role.outputs as { name: string }).name),
-    );
-    return [input, used.map((role) => role.urn)];
+/** Returns what a simulation has registered in the form of the rules. */
+export function asRegistered(
+  registered: Pick<Registration, "urn" | "type" | "name" | "inputs" | "outputs" | "parent" | "provider">[],
+): RegisteredResource[] {
+  const roles = registered.flatMap(({ urn, type, outputs }) => {
+    return type === "aws:iam/role:Role" ? { urn, roleName: String(Object(outputs).name) } : [];
   });
-  return {
-    ...{ urn, type, name, parent },
-    inputs: inputs as Fields,
-    outputs: { ...outputs } as Fields,
-    provider,
-    propertyDependencies: Object.fromEntries(sources),
-  };
+  return registered.map(({ urn, type, name, inputs, outputs, parent, provider }) => {
+    const sources = Object.entries(inputs).map(([input, value]) => {
+      const used = roles.filter(({ roleName }) => JSON.stringify(value)?.includes(roleName));
+      return [input, used.map((role) => role.urn)];
+    });
+    return {
+      ...{ urn, type, name, parent },
+      inputs: inputs as Fields,
+      outputs: { ...outputs } as Fields,
+      provider,
+      propertyDependencies: Object.fromEntries(sources),
+    };
+  });
 }
 
 /**

@@ -38,6 +38,7 @@ const ROLE_NAME = `pulumi-oidc-ci-deployer-${"0".repeat(26)}`;
 const PROVIDER_ARN = `arn:aws:iam::123456789012:oidc-provider/${ISSUER_URL}`;
 const TOKEN = `pul-${"0".repeat(40)}`;
 const CONTAINER = "spec.template.spec.containers.0";
+const ROLE_POLICY = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
 const RBAC = "kubernetes:rbac.authorization.k8s.io/v1";
 
 /** Changes of a program, and what is reported. */
@@ -54,7 +55,9 @@ const CASES: Case[] = [
   {
     of: "a component of another version, whatever else is different in it",
     edits: [set(COMPONENT, "sources", "0123456789abcdef"), set(ISSUER, "policies", [])],
-    reports: ["same-version access: Its source files are "],
+    reports: [
+      "same-version access: It is of another commit than this pack: the checksum of its source files is ",
+    ],
   },
   {
     of: "resources of a component without inputs",
@@ -447,28 +450,22 @@ const CASES: Case[] = [
     ],
   },
   {
-    of: "policies that the program attaches to the role of a service account",
+    of: "policies that the program attaches to a role by its name, or that allow everything",
     level: "advisory",
     edits: [
-      add("aws:iam/rolePolicyAttachment:RolePolicyAttachment", "by-name", {
-        role: ROLE_NAME,
-        policyArn: ADMIN,
+      add(ROLE_POLICY, "by-name", { role: ROLE_NAME, policyArn: READ_ONLY }),
+      add(ROLE_POLICY, "elsewhere", { role: "other", policyArn: ADMIN }),
+      byOutput(ROLE_POLICY, "by-output", { role: UNKNOWN, policyArn: READ_ONLY }),
+      byOutput(ROLE_POLICY, "admin", { role: UNKNOWN, policyArn: ADMIN }),
+      byOutput("aws:iam/rolePolicy:RolePolicy", "all", {
+        role: UNKNOWN,
+        policy: '{"Statement":{"Action":"*"}}',
       }),
-      add("aws:iam/rolePolicyAttachment:RolePolicyAttachment", "elsewhere", {
-        role: "other",
-        policyArn: ADMIN,
-      }),
-      (draft) =>
-        add(
-          "aws:iam/rolePolicy:RolePolicy",
-          "by-output",
-          { role: UNKNOWN, policy: '{"Statement":[]}' },
-          { propertyDependencies: { role: [draft.find(POD_IDENTITY).urn] } },
-        )(draft),
     ],
     reports: [
-      `other-role-policies by-name: ci/deployer can also do what "${ADMIN}" allows.`,
-      'other-role-policies by-output: ops/drift can also do what {"Statement":[]} allows.',
+      `other-role-policies admin: The role of ops/drift also gets "${ADMIN}".`,
+      'other-role-policies all: The role of ops/drift also gets {"Statement":{"Action":"*"}}.',
+      `other-role-policies by-name: The role of ci/deployer also gets "${READ_ONLY}".`,
     ],
   },
   {
@@ -577,6 +574,13 @@ function role(name: string, Federated: string, Condition: Fields): Edit {
     Condition,
   };
   return add("aws:iam/role:Role", name, { assumeRolePolicy: JSON.stringify({ Statement: statement }) });
+}
+
+/** Returns an edit that adds a resource that uses an output of a role. */
+function byOutput(type: string, name: string, inputs: Fields): Edit {
+  return (draft) => {
+    add(type, name, inputs, { propertyDependencies: { role: [draft.find(POD_IDENTITY).urn] } })(draft);
+  };
 }
 
 function rules(namespace: string, verbs: string[], resources: string[]): Fields {

@@ -20,21 +20,41 @@ const COMPILE = `
   require("${ROOT}/settings/userError.ts");
 `;
 
-const COMPONENT = join(ROOT, "component");
+const [COMPONENT, POLICY] = [join(ROOT, "component"), join(ROOT, "policy")];
+const RUN_PACK = join(SDK, "cmd", "run-policy-pack");
 
-/** The directories of all programs that Pulumi compiles, and the arguments of Node.js with which it starts them. */
-const PROGRAMS = filesWith(/(^|\/)Pulumi\.yaml$/).flatMap((file): [directory: string, args: string[]][] => {
+interface Program {
+  directory: string;
+  /** Of Node.js, with which Pulumi starts it. */
+  args: string[];
+  how?: string;
+}
+
+/** All programs that Pulumi compiles. */
+const PROGRAMS = filesWith(/(^|\/)Pulumi\.yaml$/).flatMap((file): Program[] => {
   const { runtime } = parse(read(file));
   if ((runtime.name ?? runtime) !== "nodejs") return [];
   // The old language host of .ci/pulumi-cli would ignore them.
   const nodeargs: string = runtime.options?.nodeargs ?? "";
-  return [[dirname(file), [...nodeargs.split(" ").filter(Boolean), "--eval", COMPILE]]];
+  const args = [...nodeargs.split(" ").filter(Boolean), "--eval", COMPILE];
+  return [{ directory: dirname(file), args }];
 });
 // A program that imports it loads the same file. A copy can lack it.
-if (existsSync(COMPONENT)) PROGRAMS.push(["component", [join(SDK, "cmd", "run-plugin"), COMPONENT]]);
+if (existsSync(COMPONENT)) {
+  PROGRAMS.push({ directory: "component", args: [join(SDK, "cmd", "run-plugin"), COMPONENT] });
+}
+// The engine gives a pack the environment of whoever runs it.
+if (existsSync(POLICY)) {
+  PROGRAMS.push({ directory: "policy", args: [RUN_PACK, "127.0.0.1:1", POLICY] });
+  PROGRAMS.push({
+    directory: "policy",
+    args: [join(POLICY, "start.js"), "127.0.0.1:1"],
+    how: ", as an executable,",
+  });
+}
 
-for (const [directory, args] of PROGRAMS) {
-  test(`the program in ${directory} stores no compiled code in the temporary directory, and so uses none`, async (t) => {
+for (const { directory, args, how = "" } of PROGRAMS) {
+  test(`the program in ${directory}${how} stores no compiled code in the temporary directory, and so uses none`, async (t) => {
     const TMPDIR = temporaryDirectory(t);
     const { PATH, HOME } = process.env;
     const compiling = { PULUMI_NODEJS_TYPESCRIPT: "true", PULUMI_NODEJS_TRANSPILE_ONLY: "true" };

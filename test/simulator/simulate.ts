@@ -18,12 +18,18 @@ export function stackFile(settings: Settings) {
 }
 
 /** Simulates a project with these stack files. */
-export async function simulate(t: TestContext, stacks: Record<string, unknown>, options: Options = {}) {
+export async function simulate(
+  t: TestContext,
+  stacks: Record<string, unknown>,
+  options: Options = {},
+  limits?: object,
+) {
   const directory = temporaryDirectory(t);
   await writeFile(join(directory, "Pulumi.yaml"), "name: eks-pulumi-oidc\nruntime: nodejs\n");
   for (const [name, content] of Object.entries(stacks)) {
     // JSON is YAML.
     await writeFile(join(directory, `Pulumi.${name}.yaml`), JSON.stringify(content));
+    if (limits) await writeFile(join(directory, `Pulumi.${name}.policy.json`), JSON.stringify(limits));
   }
   const [stdout, stderr]: [string[], string[]] = [[], []];
   const output = {

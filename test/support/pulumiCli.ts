@@ -104,7 +104,7 @@ function directoryOfProcess(): string {
 export async function createProject(
   cli: Cli,
   config: Record<string, unknown>,
-  leftOut = ["simulator", "accessCheck", "test", ".ci", ".github", "pipeline"],
+  leftOut = ["simulator", "test", ".ci", ".github", "pipeline"],
 ): Promise<string> {
   const directory = await copyProject(join(cli.directory, "project"), leftOut);
   await linkPackages(directory);
