@@ -3,9 +3,9 @@
 
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { stackSchema } from "./stackFileSchema";
 import { declarationsOf, meaningAndDefault } from "./support/declarations";
 import { ROOT, read } from "./support/project";
-import { stackSchema } from "./support/stackFileSchema";
 
 const GENERATED = /(<!-- generated from ([\w, ]+) -->\n).*?(<!-- end -->)/gs;
 

@@ -8,7 +8,7 @@ import {
   type KubernetesObject,
   missingApiServer,
   startApiServer,
-} from "../support/apiServer";
+} from "../emulated/apiServer";
 import {
   EXAMPLES,
   exampleOf,
@@ -16,10 +16,10 @@ import {
   podOf,
   podTemplateIn,
   settingsOfExamples,
-} from "../support/examples";
-import { podObject, policyTakesEffect } from "../support/pods";
-import { realKubernetes } from "../support/realKubernetes";
-import { all, run, type Stack, startCluster } from "../support/stack";
+} from "../emulated/examples";
+import { podObject, policyTakesEffect } from "../emulated/pods";
+import { realKubernetes } from "../emulated/realKubernetes";
+import { all, run, type Stack, startCluster } from "../emulated/stack";
 
 describe("pods of this project on a real API server", { skip: missingApiServer }, () => {
   let server: ApiServer;

@@ -13,18 +13,18 @@ import { describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import { storedKind } from "../../simulator/emulators/emulator";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
-import { PACK, violationsIn } from "../policy/pack";
-import { changes, EXCHANGED, failed, newStatuses, resourcesOf, succeeded } from "../support/engineOutcome";
+import { changes, EXCHANGED, failed, newStatuses, resourcesOf, succeeded } from "../emulated/engineOutcome";
 import {
   createRepository,
   LINK_PACKAGES,
   type Stack,
   stackOfProgram,
   startEngine,
-} from "../support/engineStack";
+} from "../emulated/engineStack";
+import { type Cli, missingCli, pathOf } from "../emulated/pulumiCli";
+import { startCluster } from "../emulated/stack";
+import { PACK, violationsIn } from "../policy/pack";
 import { blocksOf, ROOT, read } from "../support/project";
-import { type Cli, missingCli, pathOf } from "../support/pulumiCli";
-import { startCluster } from "../support/stack";
 
 const missingYaml =
   pathOf("pulumi-language-yaml") === "" && "pulumi-language-yaml, a part of the Pulumi CLI, is not on PATH";

@@ -12,12 +12,13 @@ import { parse } from "yaml";
 import { PulumiCloudAccess } from "../../pulumiCloudAccess";
 import { startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { runProgram } from "../../simulator/runProgram";
-import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
+import { type ApiServer, missingApiServer, startApiServer } from "../emulated/apiServer";
+import { publishedKeys } from "../emulated/publishedKeys";
+import { realKubernetes } from "../emulated/realKubernetes";
+import { succeeded } from "../emulated/stack";
 import { codeIn, read } from "../support/project";
-import { realKubernetes } from "../support/realKubernetes";
-import { succeeded } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { publishedKeys, startTlsServer } from "../support/tls";
+import { startTlsServer } from "../support/tls";
 import { setVariables } from "../support/variables";
 
 /** The commands of the page that write the two files. */

@@ -4,8 +4,6 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { SCRIPT_FILE } from "../../kubernetes/tokenVolume";
-import { runRules } from "../../policy/runRules";
-import { asRegistered } from "../policy/draft";
 import { read } from "../support/project";
 import { exchange, granted, ID_TOKEN } from "../support/script";
 import { inputsOf, type Registered, register } from "./program";

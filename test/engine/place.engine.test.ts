@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { eksIssuerUrl } from "../../simulator/emulators/issuer";
-import { changes, errorsIn, failed, resourcesOf, succeeded } from "../support/engineOutcome";
-import { emptyStack, type Stack } from "../support/engineStack";
-import { missingCli, type Outcome } from "../support/pulumiCli";
-import { CLUSTER } from "../support/stack";
+import { changes, errorsIn, failed, resourcesOf, succeeded } from "../emulated/engineOutcome";
+import { emptyStack, type Stack } from "../emulated/engineStack";
+import { missingCli, type Outcome } from "../emulated/pulumiCli";
+import { CLUSTER } from "../emulated/stack";
 
 const DEPLOYER = { namespace: "default", name: "deployer", tokenType: "organization", awsRole: "none" };
 const DRIFT = { ...DEPLOYER, name: "drift" };

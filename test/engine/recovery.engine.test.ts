@@ -9,13 +9,13 @@ import { describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Reply, startServer } from "../../simulator/emulators/server";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
-import { eventually } from "../support/apiServer";
-import { serveCloudApi } from "../support/cloudApi";
-import { failed, succeeded } from "../support/engineOutcome";
-import { emptyStack } from "../support/engineStack";
+import { eventually } from "../emulated/apiServer";
+import { serveCloudApi } from "../emulated/cloudApi";
+import { failed, succeeded } from "../emulated/engineOutcome";
+import { emptyStack } from "../emulated/engineStack";
+import { missingCli, pathOf } from "../emulated/pulumiCli";
 import { missingJq, writePrograms } from "../support/programs";
 import { blocksOf, read, sectionOf } from "../support/project";
-import { missingCli, pathOf } from "../support/pulumiCli";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const PAGE = read("docs/troubleshooting.md");

@@ -7,11 +7,11 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { TEMPLATE_STACK } from "../../simulator/stackFile";
-import { succeeded } from "../support/engineOutcome";
-import { createRepository, LINK_PACKAGES, SETTINGS, startEngine } from "../support/engineStack";
+import { succeeded } from "../emulated/engineOutcome";
+import { createRepository, LINK_PACKAGES, SETTINGS, startEngine } from "../emulated/engineStack";
+import { type Cli, createProject, missingCli, pathOf } from "../emulated/pulumiCli";
 import { writePrograms } from "../support/programs";
 import { blocksOf, codeIn, ROOT, read } from "../support/project";
-import { type Cli, createProject, missingCli, pathOf } from "../support/pulumiCli";
 
 /** What the README has to contain, in this order. */
 const COMMANDS =

@@ -4,11 +4,11 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TEMPLATE_STACK } from "../../simulator/stackFile";
-import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../support/engineOutcome";
-import { emptyStack } from "../support/engineStack";
+import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../emulated/engineOutcome";
+import { emptyStack } from "../emulated/engineStack";
+import { missingCli } from "../emulated/pulumiCli";
+import { CLUSTER } from "../emulated/stack";
 import { read } from "../support/project";
-import { missingCli } from "../support/pulumiCli";
-import { CLUSTER } from "../support/stack";
 
 const ISSUER = "access.oidc-issuer";
 const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";

@@ -6,11 +6,11 @@ import type { IncomingMessage } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Reply, startServer } from "../../simulator/emulators/server";
-import { forward } from "../support/cloudApi";
+import { forward } from "../emulated/cloudApi";
+import { type ExamplesStack, exampleOf, podOf, startExamplesStack } from "../emulated/examples";
+import { runPodSpec } from "../emulated/podSpec";
+import { missingCli } from "../emulated/pulumiCli";
 import { type Endpoint, respond, startEndpoint } from "../support/endpoint";
-import { type ExamplesStack, exampleOf, podOf, startExamplesStack } from "../support/examples";
-import { runPodSpec } from "../support/podSpec";
-import { missingCli } from "../support/pulumiCli";
 
 const SECRET = "correct horse";
 

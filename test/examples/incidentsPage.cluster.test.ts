@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { policySpec } from "../../kubernetes/injectionPolicy";
-import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
-import { exampleOf } from "../support/examples";
-import { podObject } from "../support/pods";
+import { type ApiServer, missingApiServer, startApiServer } from "../emulated/apiServer";
+import { exampleOf } from "../emulated/examples";
+import { podObject } from "../emulated/pods";
+import { defineStacks, patchStack } from "../emulated/stackResources";
 import { codeIn, commandsWith, read } from "../support/project";
-import { defineStacks, patchStack } from "../support/stackResources";
 
 const PAGE = read("docs/incidents.md");
 const blockOf = (mark: string) => codeIn(PAGE, `bash ${mark}`)[0] ?? assert.fail(mark);

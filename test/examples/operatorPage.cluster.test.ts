@@ -16,11 +16,11 @@ import {
   eventually,
   missingApiServer,
   startApiServer,
-} from "../support/apiServer";
-import { podObject } from "../support/pods";
+} from "../emulated/apiServer";
+import { podObject } from "../emulated/pods";
+import { defineStacks, patchStack } from "../emulated/stackResources";
 import { missingJq } from "../support/programs";
 import { blocksOf, commandsWith, read } from "../support/project";
-import { defineStacks, patchStack } from "../support/stackResources";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/team-a/stacks";

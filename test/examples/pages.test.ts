@@ -13,8 +13,8 @@ import {
   VOLUME_MOUNT,
 } from "../../kubernetes/tokenVolume";
 import { runExchange } from "../../simulator/emulators/pod";
+import { all, up } from "../emulated/stack";
 import { codeIn, filesWith, ROOT, read, sectionOf } from "../support/project";
-import { all, up } from "../support/stack";
 
 /** What links begin with in files that are published elsewhere, such as those of the package. */
 const REPOSITORY = "https://github.com/OWNER/eks-pulumi-oidc";

@@ -4,11 +4,11 @@ import assert from "node:assert/strict";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { failed, succeeded } from "../support/engineOutcome";
+import { failed, succeeded } from "../emulated/engineOutcome";
+import { serveProvider } from "../emulated/provider";
+import { missingCli, openCli } from "../emulated/pulumiCli";
+import { CREATOR, startTeams } from "../emulated/teams";
 import { linkPackages, read } from "../support/project";
-import { serveProvider } from "../support/provider";
-import { missingCli, openCli } from "../support/pulumiCli";
-import { CREATOR, startTeams } from "../support/teams";
 
 let teams = startTeams();
 /** A process can serve providers only once. */

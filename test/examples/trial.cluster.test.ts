@@ -15,19 +15,19 @@ import {
   type KubernetesObject,
   missingApiServer,
   startApiServer,
-} from "../support/apiServer";
-import { serveCloudApi } from "../support/cloudApi";
-import { startOrganization } from "../support/organization";
-import { runPodSpec } from "../support/podSpec";
+} from "../emulated/apiServer";
+import { serveCloudApi } from "../emulated/cloudApi";
+import { startOrganization } from "../emulated/organization";
+import { runPodSpec } from "../emulated/podSpec";
+import { serveProvider } from "../emulated/provider";
+import { publishedKeys } from "../emulated/publishedKeys";
+import { missingCli, openCli, pathOf } from "../emulated/pulumiCli";
+import { realKubernetes } from "../emulated/realKubernetes";
+import { verdictsIn } from "../emulated/trial";
 import { writePrograms } from "../support/programs";
 import { copyProject, linkPackages, ROOT } from "../support/project";
-import { serveProvider } from "../support/provider";
-import { missingCli, openCli, pathOf } from "../support/pulumiCli";
-import { realKubernetes } from "../support/realKubernetes";
 import { ACCESS_TOKEN } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { publishedKeys } from "../support/tls";
-import { verdictsIn } from "../support/trial";
 
 let emulated: Pick<Emulator, "resources" | "calls"> = { resources: {}, calls: {} };
 /** A process can serve providers only once. */

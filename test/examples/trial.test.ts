@@ -7,12 +7,12 @@ import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { type Misbehavior, page } from "../emulated/proxy";
+import { startWorld, type World } from "../emulated/trial";
 import { ended, missingProgram } from "../support/programs";
 import { ROOT, read, sectionOf } from "../support/project";
-import { type Misbehavior, page } from "../support/proxy";
 import { ACCESS_TOKEN } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import { startWorld, type World } from "../support/trial";
 
 /** The questions of the program: ID, sentence, and whether it is required. */
 const QUESTIONS = [

@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { parseAllDocuments } from "yaml";
-import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
+import { type ApiServer, missingApiServer, startApiServer } from "../emulated/apiServer";
+import { inject } from "../emulated/realKubernetes";
 import { read } from "../support/project";
-import { inject } from "../support/realKubernetes";
 
 const GROUP = "eks-pulumi-oidc-preview";
 const AS_WORKFLOW = ["--as=workflow", `--as-group=${GROUP}`, "--as-group=system:authenticated"];

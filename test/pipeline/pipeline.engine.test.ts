@@ -9,12 +9,12 @@ import { before, describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { type Reply, startServer } from "../../simulator/emulators/server";
-import { answerAdmin } from "../support/cloudApi";
-import { failed, resourcesOf, succeeded } from "../support/engineOutcome";
+import { answerAdmin } from "../emulated/cloudApi";
+import { failed, resourcesOf, succeeded } from "../emulated/engineOutcome";
+import { serveProvider } from "../emulated/provider";
+import { missingCli, openCli, pathOf } from "../emulated/pulumiCli";
 import { missingJq, writePrograms } from "../support/programs";
 import { blocksOf, copyProject, linkPackages, ROOT, read, sectionOf } from "../support/project";
-import { serveProvider } from "../support/provider";
-import { missingCli, openCli, pathOf } from "../support/pulumiCli";
 import { ACCESS_TOKEN } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import {

@@ -5,10 +5,10 @@ import { type TestContext, test } from "node:test";
 import { teamName } from "../../pipeline/pulumiCloud";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { type Program, runProgram } from "../../simulator/runProgram";
+import { succeeded } from "../emulated/stack";
 import { failureOf } from "../support/failure";
 import { read } from "../support/project";
 import { configOf } from "../support/rawSettings";
-import { succeeded } from "../support/stack";
 import { setVariables } from "../support/variables";
 import { ACCOUNT, GITHUB_PROVIDER, SETTINGS, STACK, SUBJECT_PREFIX, startPipelineCloud } from "./cloud";
 

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import type { Outcome } from "../emulated/pulumiCli";
 import { ROOT } from "../support/project";
-import type { Outcome } from "../support/pulumiCli";
 
 /**
  * The options that run a pack as an executable: the old language host of .ci/pulumi-cli cannot start a directory.

@@ -5,9 +5,9 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { failed, succeeded } from "../support/engineOutcome";
-import { emptyStack, type Stack } from "../support/engineStack";
-import { missingCli } from "../support/pulumiCli";
+import { failed, succeeded } from "../emulated/engineOutcome";
+import { emptyStack, type Stack } from "../emulated/engineStack";
+import { missingCli } from "../emulated/pulumiCli";
 import { packOf, violationsIn } from "./pack";
 
 const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";

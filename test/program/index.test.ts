@@ -5,9 +5,6 @@ import { spawnSync } from "node:child_process";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { runRules } from "../../policy/runRules";
-import { asRegistered } from "../policy/draft";
-import { ROOT, read } from "../support/project";
-import { ACCESS_TOKEN } from "../support/script";
 import {
   all,
   entry,
@@ -21,7 +18,10 @@ import {
   start,
   startCluster,
   up,
-} from "../support/stack";
+} from "../emulated/stack";
+import { asRegistered } from "../policy/draft";
+import { ROOT, read } from "../support/project";
+import { ACCESS_TOKEN } from "../support/script";
 import { setVariables } from "../support/variables";
 
 const ACCOUNT = "arn:aws:iam::123456789012";

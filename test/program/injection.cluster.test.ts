@@ -7,10 +7,10 @@ import type { InjectionArgs } from "../../injection";
 import { EXPRESSION_LIMIT, longestExpression } from "../../kubernetes/injectionPolicy";
 import { tokenExchangePod } from "../../kubernetes/jobPod";
 import { CREDENTIAL_HELPER, DIRECTORY, tokenVolume, VOLUME_NAME } from "../../kubernetes/tokenVolume";
-import { type ApiServer, missingApiServer, startApiServer } from "../support/apiServer";
+import { type ApiServer, missingApiServer, startApiServer } from "../emulated/apiServer";
+import { type Pod, podObject, policyTakesEffect } from "../emulated/pods";
+import { inject } from "../emulated/realKubernetes";
 import { ignoringRejections } from "../support/failure";
-import { type Pod, podObject, policyTakesEffect } from "../support/pods";
-import { inject } from "../support/realKubernetes";
 
 type PodSpec = types.output.core.v1.PodSpec;
 

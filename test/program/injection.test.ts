@@ -24,7 +24,7 @@ import {
   stackWith,
   start,
   up,
-} from "../support/stack";
+} from "../emulated/stack";
 
 type Policy = {
   metadata: { name: string };

@@ -14,8 +14,8 @@ import {
   VOLUME_MOUNT,
   VOLUME_NAME,
 } from "../../kubernetes/tokenVolume";
-import { runPodSpec } from "../support/podSpec";
-import { all, entry, known, only, type Stack, stackWith, up } from "../support/stack";
+import { runPodSpec } from "../emulated/podSpec";
+import { all, entry, known, only, type Stack, stackWith, up } from "../emulated/stack";
 import { setVariables } from "../support/variables";
 
 type Job = output.batch.v1.Job;

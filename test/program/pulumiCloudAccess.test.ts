@@ -15,8 +15,8 @@ import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloud
 import { type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import type { ServiceAccountOutputs } from "../../workloadIdentity";
+import { known } from "../emulated/stack";
 import { failureOf } from "../support/failure";
-import { known } from "../support/stack";
 import { setVariables } from "../support/variables";
 
 type Job = output.batch.v1.Job;

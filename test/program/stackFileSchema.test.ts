@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parse } from "yaml";
+import { stackSchema } from "../stackFileSchema";
 import { codeIn, read } from "../support/project";
-import { stackSchema } from "../support/stackFileSchema";
 
 const SCHEMA = JSON.parse(read("settings/stack.schema.json"));
 

@@ -5,8 +5,8 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { type Options, simulateStack } from "../../simulator/simulateStack";
+import { type Settings, stackWith } from "../emulated/stack";
 import { ignoringRejections } from "../support/failure";
-import { type Settings, stackWith } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 /** Settings of a stack about which the simulation has nothing to note. */

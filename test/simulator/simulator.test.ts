@@ -16,9 +16,9 @@ import { inDirectory, runContainer } from "../../simulator/emulators/pod";
 import { readOptions } from "../../simulator/options";
 import { TEMPLATE_STACK } from "../../simulator/stackFile";
 import { paint } from "../../simulator/terminal";
+import { entry, stackWith } from "../emulated/stack";
 import { ended, writePrograms } from "../support/programs";
 import { copyProject, linkPackages, ROOT, read } from "../support/project";
-import { entry, stackWith } from "../support/stack";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { setVariables } from "../support/variables";
 import { printed, simulate, stackFile } from "./simulate";
@@ -84,7 +84,8 @@ describe("the simulation", () => {
       { namespace: "s", name: "c", ...admin, createServiceAccount: false },
     ];
     const stack = stackFile({ createNamespaces: ["ci"], serviceAccounts });
-    const { exitCode, stdout, stderr } = await simulate(t, { prod: stack }, { verbose: true });
+    const limits = { organizationAdmins: ["s/c"] };
+    const { exitCode, stdout, stderr } = await simulate(t, { prod: stack }, { verbose: true }, { limits });
     assert.deepEqual([exitCode, stderr], [0, ""]);
     for (const lines of [
       /^ {2}Every pod of namespace default that names no service account can get the$/m,

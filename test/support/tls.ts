@@ -9,7 +9,6 @@ import { type AddressInfo, isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { createLocalJWKSet, type JWTVerifyGetKey } from "jose";
 import { generate } from "selfsigned";
 
 export interface Certificate {
@@ -106,15 +105,4 @@ export async function requestTls(
   request.end(body);
   const [response] = await once(request, "response");
   return { status: response.statusCode, content: await text(response) };
-}
-
-/**
- * Returns the keys that an issuer publishes, as Pulumi Cloud reads them when the issuer is registered:
- * https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
- */
-export async function publishedKeys(issuerUrl: string): Promise<JWTVerifyGetKey> {
-  const read = async (url: string) => JSON.parse((await requestTls(url)).content);
-  const { issuer, jwks_uri } = await read(`${issuerUrl.replace(/\/$/, "")}/.well-known/openid-configuration`);
-  if (issuer !== issuerUrl) throw new Error(`the OIDC issuer ${issuerUrl} calls itself ${issuer}`);
-  return createLocalJWKSet(await read(jwks_uri));
 }

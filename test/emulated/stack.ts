@@ -10,8 +10,8 @@ import {
   startSimulation,
 } from "../../simulator/emulators/simulation";
 import { type Registration, type Run, runProgram } from "../../simulator/runProgram";
-import { ignoringRejections } from "./failure";
-import { configOf } from "./rawSettings";
+import { ignoringRejections } from "../support/failure";
+import { configOf } from "../support/rawSettings";
 
 export type Settings = Record<string, unknown>;
 

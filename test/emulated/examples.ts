@@ -7,8 +7,8 @@ import { parse, parseAllDocuments } from "yaml";
 import { tokenExchangePod } from "../../kubernetes/jobPod";
 import type { PodSpec } from "../../simulator/emulators/pod";
 import type { SimulationOptions } from "../../simulator/emulators/simulation";
+import { ROOT, read } from "../support/project";
 import type { KubernetesObject } from "./apiServer";
-import { ROOT, read } from "./project";
 import { all, run, startCluster } from "./stack";
 
 interface Entry {

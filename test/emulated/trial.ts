@@ -8,13 +8,13 @@ import type { TestContext } from "node:test";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { createIssuer, eksIssuerUrl } from "../../simulator/emulators/issuer";
 import { type PulumiCloudOptions, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
+import { type Ended, ended, writePrograms } from "../support/programs";
+import { ROOT } from "../support/project";
+import { ACCESS_TOKEN } from "../support/script";
+import { temporaryDirectory } from "../support/temporaryDirectory";
 import { serveCloudApi } from "./cloudApi";
 import { startOrganization } from "./organization";
-import { type Ended, ended, writePrograms } from "./programs";
-import { ROOT } from "./project";
 import { type Misbehavior, startProxy } from "./proxy";
-import { ACCESS_TOKEN } from "./script";
-import { temporaryDirectory } from "./temporaryDirectory";
 
 export interface World extends Omit<PulumiCloudOptions, "keysOf"> {
   misbehave?: Misbehavior;

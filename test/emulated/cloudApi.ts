@@ -6,8 +6,8 @@ import { createGunzip } from "node:zlib";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type Reply, startServer } from "../../simulator/emulators/server";
+import { ACCESS_TOKEN } from "../support/script";
 import type { Organization } from "./organization";
-import { ACCESS_TOKEN } from "./script";
 
 /**
  * Serves an emulated Pulumi Cloud, together with what it answers an admin: requests with ACCESS_TOKEN.

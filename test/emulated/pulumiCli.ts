@@ -6,10 +6,10 @@ import { rm, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
+import { ended, missingProgram } from "../support/programs";
+import { copyProject, linkPackages } from "../support/project";
+import { ACCESS_TOKEN } from "../support/script";
 import { createIssuerCertificate } from "./issuerCertificate";
-import { ended, missingProgram } from "./programs";
-import { copyProject, linkPackages } from "./project";
-import { ACCESS_TOKEN } from "./script";
 
 export interface Outcome {
   exitCode: number | null;

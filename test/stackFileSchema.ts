@@ -3,9 +3,9 @@
 
 import { toJsonSchema } from "@valibot/to-json-schema";
 import * as v from "valibot";
-import { settingsEntries } from "../../settings/access";
-import { clusterEntries } from "../../settings/cluster";
-import { declarationsOf } from "./declarations";
+import { settingsEntries } from "../settings/access";
+import { clusterEntries } from "../settings/cluster";
+import { declarationsOf } from "./support/declarations";
 
 /** A JSON Schema, as far as this module reads it. */
 interface Schema {

@@ -1,8 +1,8 @@
 // Stacks of the Pulumi Kubernetes Operator on an API server, without the operator.
 
 import { join } from "node:path";
+import { ROOT } from "../support/project";
 import { type ApiServer, eventually, type KubernetesObject } from "./apiServer";
-import { ROOT } from "./project";
 
 /** The definition of Stacks, with a schema that accepts every field. */
 const SCHEMA = { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } };

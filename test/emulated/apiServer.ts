@@ -12,9 +12,9 @@ import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { listen } from "./endpoint";
-import { ROOT } from "./project";
-import { authorityOfTests, requestTls } from "./tls";
+import { listen } from "../support/endpoint";
+import { ROOT } from "../support/project";
+import { authorityOfTests, requestTls } from "../support/tls";
 
 const DEADLINE_SECONDS = 120;
 

@@ -6,13 +6,13 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { stringify } from "yaml";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
+import { copyProject, ROOT } from "../support/project";
+import { temporaryDirectory } from "../support/temporaryDirectory";
 import { succeeded } from "./engineOutcome";
 import { runPodSpec } from "./podSpec";
-import { copyProject, ROOT } from "./project";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, openCli } from "./pulumiCli";
 import { entry, startCluster } from "./stack";
-import { temporaryDirectory } from "./temporaryDirectory";
 
 export type Stack = Awaited<ReturnType<typeof emptyStack>>;
 
