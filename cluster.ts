@@ -161,7 +161,7 @@ function requireAdmissionPolicies({ clusterName }: ClusterConfig, version: strin
     `EKS cluster "${clusterName}" has Kubernetes ${version}, but injectToken requires ` +
       `${VERSION_WITH_ADMISSION_POLICIES} or later.\n\n` +
       "  To use injectToken, upgrade the cluster.\n" +
-      "  To use the cluster as it is, remove injectToken from every entry of serviceAccounts, and use the manifests in docs/workloads/index.md.\n",
+      "  To use the cluster as it is, remove injectToken from every entry of serviceAccounts, and use the manifests in docs/workloads.md.\n",
   );
 }
 

@@ -179,7 +179,7 @@ describe("recovery on Pulumi's engine", { skip: missingCli }, () => {
     failed(await up(), /400 API error: .*Calculated thumbprint/);
     failed(await up("--refresh"), /400 API error: .*Calculated thumbprint/);
     const [id = assert.fail()] = pulumiCloud.existing();
-    await documented("400 API error: Calculated thumbprint", { ISSUER_ID: id.replace("acme/", "") });
+    await documented("Calculated thumbprint", { ISSUER_ID: id.replace("acme/", "") });
     const { policies, thumbprints } = pulumiCloud.list()[0]?.registration ?? assert.fail();
     assert.equal(policies?.length, 2);
     assert.deepEqual(thumbprints, [cli.issuerCertificate.thumbprint()]);
@@ -192,17 +192,17 @@ describe("recovery on Pulumi's engine", { skip: missingCli }, () => {
     simulation.resources[CONFIG_MAP]?.delete("default/app-pulumi-token-exchange");
     succeeded(await up());
     assert.notDeepEqual(simulation.existing(), deployed);
-    await documented("MountVolume.SetUp failed, CreateContainerConfigError");
+    await documented("MountVolume.SetUp failed");
     assert.deepEqual(sorted(simulation.existing()), sorted(deployed));
   });
 });
 
-test("what no plan has can be looked at after a leak", { skip: missingCli }, async (t) => {
+test("what no program has can be looked at after a leak", { skip: missingCli }, async (t) => {
   const { simulation, cli, directory, up } = await stackOf(t, [APP]);
   succeeded(await up());
   const [id = assert.fail()] = simulation.existing().pulumiCloud;
   const { text: commands = assert.fail() } =
-    blocksOf(read("docs/incidents.md")).find(({ info }) => info === "bash no-plan") ?? {};
+    blocksOf(read("docs/incidents.md")).find(({ info }) => info === "bash no-program") ?? {};
   const named = commands
     .replace("ISSUER_ID", id.replace("acme/", ""))
     .replace("team-a", "ops")
@@ -235,17 +235,14 @@ async function stackOf(t: TestContext, serviceAccounts: object[], options: Parti
   return {
     ...stack,
     /**
-     * Runs the commands of a section of the page: its block with this mark, or the one `pulumi up` in its text.
+     * Runs the commands of the page for a message: the block with this mark below its heading, or the one `pulumi up` in its row.
      *
      * @param names replace the page's placeholders.
      * @returns the standard output.
      */
-    async documented(section: string, names: Record<string, string> = {}, mark = "bash"): Promise<string> {
-      const below = sectionOf(PAGE, `### ${section}`);
-      const blocks = blocksOf(below).filter(({ info }) => info === mark);
-      const inText = [...below.matchAll(/`(pulumi up[^`]*)`/g)].map(([, command = ""]) => command);
-      const commands = blocks.length > 0 ? blocks.map(({ text }) => text) : inText;
-      assert.equal(commands.length, 1, section);
+    async documented(message: string, names: Record<string, string> = {}, mark = "bash"): Promise<string> {
+      const commands = PAGE.includes(`\n## ${message}\n`) ? blockBelow(message, mark) : commandInRow(message);
+      assert.equal(commands.length, 1, message);
       const script = Object.entries(names).reduce(
         (all, [name, value]) => all.replaceAll(RegExp(`\\b${name}\\b`, "g"), value),
         commands.join(""),
@@ -253,6 +250,18 @@ async function stackOf(t: TestContext, serviceAccounts: object[], options: Parti
       return succeeded(await cli.run(directory, "bash", "-euo", "pipefail", "-c", script)).stdout;
     },
   };
+}
+
+function blockBelow(heading: string, mark: string): string[] {
+  return blocksOf(sectionOf(PAGE, `## ${heading}`)).flatMap(({ info, text }) =>
+    info === mark ? [text] : [],
+  );
+}
+
+/** Returns each `pulumi up` of the row that begins with a message. */
+function commandInRow(message: string): string[] {
+  const row = PAGE.split("\n").find((line) => line.startsWith(`| \`${message}\``)) ?? "";
+  return [...row.matchAll(/`(pulumi up[^`]*)`/g)].map(([, command = ""]) => command);
 }
 
 /** Does to the emulators what `kubectl delete` and `aws iam` do. */

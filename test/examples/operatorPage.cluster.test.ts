@@ -1,4 +1,4 @@
-// The commands and the patches of docs/operator.md on a real API server.
+// The commands of docs/operator.md, and the patches that it names, on a real API server.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -20,7 +20,7 @@ import {
 import { podObject } from "../emulated/pods";
 import { defineStacks, patchStack } from "../emulated/stackResources";
 import { missingJq } from "../support/programs";
-import { blocksOf, commandsWith, read } from "../support/project";
+import { commandsWith, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/team-a/stacks";
@@ -249,24 +249,20 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
   });
 });
 
-describe("the patch for kustomize in docs/operator.md", { skip: missingApiServer }, () => {
+describe("examples/operator/kustomization.yaml", { skip: missingApiServer }, () => {
   for (const file of ["turn-off.yaml", "mount.yaml"]) {
-    test(`takes ${file}, for the Stacks that its target names only`, async (t) => {
+    test(`patches like ${file} the Stacks that its target names, and no others`, async (t) => {
       const directory = temporaryDirectory(t);
-      const [block = assert.fail()] = blocksOf(PAGE).filter(({ info }) => info === "yaml kustomize");
-      const kustomization = parse(block.text);
+      const kustomization = parse(read("examples/operator/kustomization.yaml"));
       const { spec } = parse(read(`examples/operator/${file}`), { version: "1.1" });
       const [{ patch }] = kustomization.patches;
       kustomization.patches[0].patch = stringify({ ...parse(patch), spec });
       const stacks = ["app", "web"].map((name) => stack(name, { ...WITH_TOKEN, envRefs: STORED }));
       await writeFile(
-        join(directory, "stacks.json"),
+        join(directory, "stacks.yaml"),
         JSON.stringify({ apiVersion: "v1", kind: "List", items: stacks }),
       );
-      await writeFile(
-        join(directory, "kustomization.yaml"),
-        stringify({ resources: ["stacks.json"], ...kustomization }),
-      );
+      await writeFile(join(directory, "kustomization.yaml"), stringify(kustomization));
 
       const { stdout } = await promisify(execFile)(assetPath("kubectl"), ["kustomize", directory]);
       const [app, web] = parseAllDocuments(stdout).map((document) => document.toJS().spec);

@@ -52,7 +52,7 @@ test("comments and messages name pages that exist", { skip }, () => {
 });
 
 test("docs/troubleshooting.md lists the exit codes of the exchange script", () => {
-  const section = sectionOf(read("docs/troubleshooting.md"), "### Exit codes");
+  const section = sectionOf(read("docs/troubleshooting.md"), "## Exit codes");
   const listed = section.match(/(?<=^\| )\d+(?= \|)/gm);
 
   // In the comment at the beginning of the script.

@@ -110,7 +110,7 @@ test("stops before anything is registered if the cluster is older than Kubernete
       `EKS cluster "my-cluster" has Kubernetes ${version}, but injectToken requires 1.36 or later.\n\n` +
         "  To use injectToken, upgrade the cluster.\n" +
         "  To use the cluster as it is, remove injectToken from every entry of serviceAccounts, and use the manifests in " +
-        "docs/workloads/index.md.\n",
+        "docs/workloads.md.\n",
     );
   }
   const policiesOf = (stack: Stack) => [...all(stack, POLICY), ...all(stack, BINDING)];
