@@ -417,7 +417,7 @@ test("docs/trial.md has the table of the questions", () => {
 });
 
 test("what the emulators assume names its question or says that it has none, also in simulator/README.md", () => {
-  const files = ["simulator/emulators", "test/support"].flatMap((directory) => {
+  const files = ["simulator/emulators", "test/emulated"].flatMap((directory) => {
     return readdirSync(join(ROOT, directory)).map((file) => read(join(directory, file)));
   });
   const marks = files.flatMap((file) => [...file.matchAll(/\bAssumed\b(?!")(?: \(([\w, -]+)\))?.*/g)]);

@@ -110,8 +110,8 @@ test("the workflows' file says for each stack what is previewed, where, and as w
   for (const name of ["drift", "preview"]) {
     const workflow = read(`.github/workflows/${name}.yml`);
     const names = new Set(workflow.match(/(?<=\bmatrix\.)\w+/g));
-    // The file itself has the check; the namespaces are for its readers.
-    const { namespaces: _, ...used } = { ...stacks[0], check: {} };
+    // The file itself has the policy pack; the namespaces are for its readers.
+    const { namespaces: _, ...used } = { ...stacks[0], policyPack: {} };
     assert.deepEqual([...names].sort(), Object.keys(used).sort(), name);
     const tokenType = `requested-token-type: urn:pulumi:token-type:access_token:${policies[0].tokenType}\n`;
     assert.ok(workflow.includes(tokenType), name);
@@ -224,9 +224,9 @@ test("an invalid configuration is reported as a whole, without the value of an e
 });
 
 test("a login that is not for pulumiApiUrl creates nothing", async (t) => {
-  t.after(setVariables({ PULUMI_BACKEND_URL: "https://other.example.com" }));
+  t.after(setVariables({ PULUMI_API: "https://other.example.com" }));
   const message = await newPipeline(t).failure();
-  assert.match(message, /pulumiApiUrl = .*PULUMI_BACKEND_URL is https:\/\/other\.example\.com/);
+  assert.match(message, /pulumiApiUrl = .*\(PULUMI_API\) is https:\/\/other\.example\.com/);
 });
 
 test("everything that is missing is reported at once, and nothing is created", async (t) => {
