@@ -13,7 +13,7 @@ const PROCESSES = availableParallelism() + 1;
  * A program that failed in a test can leave a server open, with which its process would never end. Node's own option for that,
  * `--test-force-exit`, loses results that are not sent yet.
  */
-const END = "after(() => void setTimeout(() => process.exit(), 10_000).unref());\n\n";
+const END = "after(() => void setTimeout(() => process.exit(), 2_000).unref());\n\n";
 
 main(process.argv.slice(2)).then((problems) => {
   for (const problem of problems) console.error(problem);
