@@ -83,7 +83,7 @@ export const request: ResourceRule = {
 };
 
 /** What a workload requests, as the files of its ConfigMap: https://www.pulumi.com/docs/reference/cloud-rest-api/oauth-token-exchange/ */
-export function requestOf({ organization, pulumiApiUrl }: Settings, account: Account): Fields {
+function requestOf({ organization, pulumiApiUrl }: Settings, account: Account): Fields {
   return {
     organization,
     tokenType: account.tokenType,
@@ -165,7 +165,7 @@ const POD_ACCOUNT = "request.namespace + '/' + object.spec.?serviceAccountName.o
  * The spec of the admission policy: which pods it changes, and the audience of the ID token that it adds to them. The rest of it is
  * that of this version: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
  */
-export function admissionPolicy({ serviceAccounts }: Settings): Fields {
+function admissionPolicy({ serviceAccounts }: Settings): Fields {
   const injected = serviceAccounts.filter(({ injectToken }) => injectToken);
   const namespaces = [...new Set(injected.map(({ namespace }) => namespace))].sort();
   const ids = injected.map((it) => JSON.stringify(idOf(it))).sort();
