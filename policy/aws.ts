@@ -78,7 +78,7 @@ function documentOf(value: Value | undefined): Value | undefined {
 }
 
 /** The trust policy of the role of a service account; unknown if the cluster is. */
-export function trustPolicy(settings: Settings, account: Account): Value {
+function trustPolicy(settings: Settings, account: Account): Value {
   return account.awsRole === "irsa" ? irsa(settings, account) : podIdentity(settings, account);
 }
 

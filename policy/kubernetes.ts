@@ -8,7 +8,7 @@ import { jobPod, type PodSpec } from "../kubernetes/jobPod";
 import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, VOLUME_NAME } from "../kubernetes/tokenVolume";
 import { ROLE_ANNOTATION } from "./aws";
 import { type Account, type Component, idOf, type Resource, type Settings } from "./program";
-import { compare, compareHiding, type ResourceRule, type StackRule } from "./rule";
+import { compare, type ResourceRule, type StackRule } from "./rule";
 import {
   at,
   type Fields,
@@ -30,6 +30,8 @@ export const ADMISSION_BINDING = `${ADMISSION_POLICY}Binding`;
 
 /** Annotations by which AWS, Google Cloud, and Azure give pods an identity. */
 export const IDENTITY_ANNOTATION = /^(eks\.amazonaws\.com|iam\.gke\.io|azure\.workload\.identity)\//;
+
+const HIDING = { hidesAdded: true };
 
 const SCRIPT = readFileSync(join(__dirname, "..", "scripts", SCRIPT_FILE), "utf8");
 
@@ -75,13 +77,13 @@ export const request: ResourceRule = {
       const found = typeof script === "string" && !isUnknown(script) ? sha256(script) : textOf(script);
       report(`${idOf(account)} runs another ${SCRIPT_FILE}: SHA-256 ${found} instead of ${sha256(SCRIPT)}.`);
     }
-    compareHiding(report, `The request of ${idOf(account)}`, files, requestOf(settings, account));
-    compareHiding(report, `The request of ${idOf(account)}: binaryData`, inputs.binaryData, undefined);
+    compare(report, `The request of ${idOf(account)}`, files, requestOf(settings, account), HIDING);
+    compare(report, `The request of ${idOf(account)}: binaryData`, inputs.binaryData, undefined, HIDING);
   },
 };
 
 /** What a workload requests, as the files of its ConfigMap: https://www.pulumi.com/docs/reference/cloud-rest-api/oauth-token-exchange/ */
-export function requestOf({ organization, pulumiApiUrl }: Settings, account: Account): Fields {
+function requestOf({ organization, pulumiApiUrl }: Settings, account: Account): Fields {
   return {
     organization,
     tokenType: account.tokenType,
@@ -121,7 +123,7 @@ export const job: ResourceRule = {
       command: account.command,
       podSpec: settings.jobPodSpec,
     });
-    compareHiding(report, `The pod of the Job of ${idOf(account)}`, found, plain(pod));
+    compare(report, `The pod of the Job of ${idOf(account)}`, found, plain(pod), HIDING);
   },
 };
 
@@ -144,12 +146,12 @@ export const injection: ResourceRule = {
   checkResource({ type, inputs, settings }, report) {
     if (!settings) return;
     if (type === ADMISSION_POLICY) {
-      compareHiding(report, "The admission policy", inputs.spec, admissionPolicy(settings));
+      compare(report, "The admission policy", inputs.spec, admissionPolicy(settings), HIDING);
     }
     if (type === ADMISSION_BINDING) {
       // The name is an output of the policy.
       const name = at(inputs, "spec", "policyName") ?? "";
-      compareHiding(report, "The binding", inputs.spec, plain(bindingSpec(name)));
+      compare(report, "The binding", inputs.spec, plain(bindingSpec(name)), HIDING);
       const { name: own } = fieldsOf(inputs.metadata);
       if (!isUnknown(name)) compare(report, "The binding: policyName", name, own);
     }
@@ -163,7 +165,7 @@ const POD_ACCOUNT = "request.namespace + '/' + object.spec.?serviceAccountName.o
  * The spec of the admission policy: which pods it changes, and the audience of the ID token that it adds to them. The rest of it is
  * that of this version: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
  */
-export function admissionPolicy({ serviceAccounts }: Settings): Fields {
+function admissionPolicy({ serviceAccounts }: Settings): Fields {
   const injected = serviceAccounts.filter(({ injectToken }) => injectToken);
   const namespaces = [...new Set(injected.map(({ namespace }) => namespace))].sort();
   const ids = injected.map((it) => JSON.stringify(idOf(it))).sort();

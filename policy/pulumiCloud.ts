@@ -51,7 +51,7 @@ function isFor({ namespace, name }: Account, policy: Value): boolean {
 }
 
 /** The allow policy of a service account: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ */
-export function allowPolicy({ audienceRule }: Settings, account: Account): Fields {
+function allowPolicy({ audienceRule }: Settings, account: Account): Fields {
   const rules = {
     ...account.policyRules,
     [NAMESPACE]: account.namespace,

@@ -83,29 +83,25 @@ function unreadable(error: unknown): string {
   return `It cannot be compared: ${error instanceof Error ? error.message : error}.`;
 }
 
-/** Reports each value that is not as it should be. @param what begins the sentence, such as `The trust policy of ci/deployer`. */
+/**
+ * Reports each value that is not as it should be.
+ *
+ * @param what begins the sentence, such as `The trust policy of ci/deployer`.
+ * @param hidesAdded only names what should not be there: an object of Kubernetes can contain a secret of the program.
+ */
 export function compare(
   report: (message: string) => void,
   what: string,
   found: Value | undefined,
   expected: Value | undefined,
+  { hidesAdded = false } = {},
 ): void {
   for (const { path, ...values } of differencesBetween(found, expected)) {
     const where = path ? `${what}: ${path}` : what;
-    report(`${where} is ${textOf(values.found)} instead of ${textOf(values.expected)}.`);
-  }
-}
-
-/** The same for objects that can contain a secret of the program: what no setting requires is named, and not shown. */
-export function compareHiding(
-  report: (message: string) => void,
-  what: string,
-  found: Value | undefined,
-  expected: Value | undefined,
-): void {
-  for (const { path, ...values } of differencesBetween(found, expected)) {
-    const where = path ? `${what}: ${path}` : what;
-    if (values.expected === undefined) report(`${where} is set, which no setting requires.`);
-    else report(`${where} is ${textOf(values.found)} instead of ${textOf(values.expected)}.`);
+    if (hidesAdded && values.expected === undefined) {
+      report(`${where} is set, which no setting requires.`);
+    } else {
+      report(`${where} is ${textOf(values.found)} instead of ${textOf(values.expected)}.`);
+    }
   }
 }

@@ -44,7 +44,7 @@ export function fieldsOf(value: Value | undefined): Fields {
 }
 
 /** One value that is not as it should be. */
-export interface Difference {
+interface Difference {
   /** Keys and indexes with dots between them; empty for the whole. */
   path: string;
   /** Undefined if it is missing. */

@@ -68,9 +68,9 @@ describe("the policy pack on what exists", { skip: missingApiServer || missingCl
     await patch("serviceaccount/deployer", { metadata: { annotations } }, "--namespace=ci");
 
     const outcome = await existing();
-    assert.deepEqual(violationsIn(outcome).sort(), [
-      'mandatory beside-the-program access.ci.deployer: It also has the annotation "iam.gke.io/gcp-service-account".',
+    assert.deepEqual(violationsIn(outcome).toSorted(), [
       `mandatory beside-the-program ${CONFIG_MAP}: It also has the file "more".`,
+      'mandatory beside-the-program access.ci.deployer: It also has the annotation "iam.gke.io/gcp-service-account".',
     ]);
     assert.match(outcome.stdout, /^ +\d+ unchanged$/m);
     assert.notEqual(outcome.exitCode, 0);
