@@ -1,5 +1,5 @@
-// Writes what is generated from the code: `npm run docs`. In docs/, these are the tables of settings and outputs; a comment
-// above each names its interfaces. Editors read the schema of stack files.
+// Writes what is generated from the code: `npm run docs`. In docs/, these are the tables of settings and outputs, whose
+// interfaces a comment above each names, and the promises of the policy pack. Editors read the schema of stack files.
 
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { ROOT, read } from "./support/project";
 
 const GENERATED = /(<!-- generated from ([\w, ]+) -->\n).*?(<!-- end -->)/gs;
 
-const GENERATED_RULES = /(<!-- generated from the rules -->\n).*?(<!-- end -->)/s;
+const GENERATED_RULES = /(<!-- generated from the (mandatory|advisory) rules -->\n).*?(<!-- end -->)/gs;
 
 // A copy can be without the component, and without the policy pack.
 const exists = (file: string) => existsSync(join(ROOT, file));
@@ -22,7 +22,13 @@ for (const page of ["docs/configuration.md", "docs/component.md"].filter(exists)
   write(page, text);
 }
 if (exists("docs/policy.md")) {
-  write("docs/policy.md", read("docs/policy.md").replace(GENERATED_RULES, `$1\n${tableOfRules()}\n$2`));
+  const text = read("docs/policy.md").replaceAll(
+    GENERATED_RULES,
+    (_, start: string, level: string, end: string) => {
+      return `${start}\n${listOfRules(level)}\n${end}`;
+    },
+  );
+  write("docs/policy.md", text);
 }
 write("settings/stack.schema.json", stackSchema());
 
@@ -39,13 +45,11 @@ function tableOf(interfaces: string[]): string {
   return lines.map((cells) => `| ${cells.join(" | ")} |\n`).join("");
 }
 
-/** Returns a table of the promises of the policy pack. */
-function tableOfRules(): string {
+/** Returns a list of the promises of the policy pack that have a level. */
+function listOfRules(level: string): string {
   const { policies }: typeof import("../policy/index") = require("../policy/index");
-  const rows = policies.map(
-    ({ name, level, description }) => `| \`${name}\` | ${level} | ${description} |\n`,
-  );
-  return ["| rule | level | promise |\n", "| --- | --- | --- |\n", ...rows].join("");
+  const rules = policies.filter((rule) => rule.level === level);
+  return rules.map(({ name, description }) => `- **\`${name}\`**: ${description}\n`).join("");
 }
 
 /** Returns a type as the page names it: in YAML, an enumeration is a string, and an interface an object. */

@@ -11,7 +11,7 @@ import * as v from "valibot";
 import { parse } from "yaml";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloudAccess";
 import { settingsEntries } from "../../settings/access";
-import { codeIn, ROOT, read } from "../support/project";
+import { ROOT, read } from "../support/project";
 
 const [TYPESCRIPT, PYTHON, KIND, EXISTING] = [
   "typescript/index.ts",
@@ -24,11 +24,6 @@ const FLEET = read("examples/fleet/cluster/Main.yaml");
 const STAGES = ["dev", "prod"];
 
 const filesIn = (directory: string) => readdirSync(join(ROOT, "examples", "fleet", directory));
-
-test("docs/component.md prints lines of the program for an existing cluster", () => {
-  const [block = assert.fail()] = codeIn(read("docs/component.md"), "yaml");
-  assert.ok(EXISTING.includes(block));
-});
 
 test("the package has the newest version of the changelog, which every page and program names once it is released", () => {
   const changelog = read("CHANGELOG.md");
