@@ -149,7 +149,7 @@ describe("the package of the component", { skip: missingCli }, () => {
       async () => {
         const entry = { namespace: "team-a", tokenType: "team" };
         const serviceAccounts = [
-          { ...entry, name: "deployer", teamName: reference("kubernetes-provider.id") },
+          { ...entry, name: "deployer", teamName: reference("kubernetes.id") },
           { ...entry, name: "app", teamName: "team-a" },
         ];
         await write({ serviceAccounts });
