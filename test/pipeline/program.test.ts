@@ -112,8 +112,8 @@ test("the workflows' file says for each stack what is previewed, where, and as w
   for (const name of ["drift", "preview"]) {
     const workflow = read(`.github/workflows/${name}.yml`);
     const names = new Set(workflow.match(/(?<=\bmatrix\.)\w+/g));
-    // The file itself has the check; the namespaces are for its readers.
-    const { namespaces: _, ...used } = { ...stacks[0], check: {} };
+    // The file itself has the policy pack; the namespaces are for its readers.
+    const { namespaces: _, ...used } = { ...stacks[0], policyPack: {} };
     assert.deepEqual([...names].sort(), Object.keys(used).sort(), name);
     const tokenType = `requested-token-type: urn:pulumi:token-type:access_token:${policies[0].tokenType}\n`;
     assert.ok(workflow.includes(tokenType), name);
