@@ -53,7 +53,7 @@ test("docs/npm-start.svg shows a Job's output, and who gets a token, as `npm sta
     .split("\n");
   const startOf = (text: string) => lines.findIndex((line) => line.includes(text));
   const job = lines.slice(startOf("Job output"), startOf("team-a/deployer"));
-  const check = lines.slice(startOf("Access check"));
+  const check = lines.slice(startOf("Policies"));
   const screen = ["$ npm start --silent", first, "", "…", "", ...job, "    …", "", ...check];
   writeFileSync(join(ROOT, "docs", "npm-start.svg"), pictureOf(screen));
 });
