@@ -112,7 +112,10 @@ export const providers: ResourceRule = {
     if (type === PULUMI_CLOUD && inputs.accessToken !== undefined && inputs.accessToken !== "") {
       report("It has an accessToken, and sends that instead of the login's.");
     }
-    if (!provider) return;
+    if (!provider) {
+      if (type === ISSUER) report("Its provider is not in the program.");
+      return;
+    }
     const first = program.resources.find((it) => {
       return it.component?.urn === component.urn && it.provider?.type === provider.type;
     });

@@ -184,21 +184,13 @@ export const oneIssuer: ResourceRule = {
       report("Its URL is known after the update, and can be that of a component's issuer.");
     }
     for (const other of program.resources) {
-      if (other.urn === urn || !ISSUERS.test(other.type) || isOtherOrganization(other.inputs, inputs))
-        continue;
+      if (other.urn === urn || !ISSUERS.test(other.type)) continue;
       if (normalizedUrl(other.inputs.url) === normalizedUrl(inputs.url)) {
         report(`${textOf(inputs.url)} is also the URL of the issuer ${other.name}.`);
       }
     }
   },
 };
-
-function isOtherOrganization(one: Fields, other: Fields): boolean {
-  const [first, second] = [one, other].map((it) => it.organization ?? it.orgName);
-  return (
-    typeof first === "string" && typeof second === "string" && !isUnknown(first + second) && first !== second
-  );
-}
 
 /** Returns the form of a URL that all of its spellings have. */
 function normalizedUrl(value: Value | undefined): string {

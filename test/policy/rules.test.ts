@@ -36,6 +36,8 @@ import {
 const ADMIN = "arn:aws:iam::aws:policy/AdministratorAccess";
 const ROLE_NAME = `pulumi-oidc-ci-deployer-${"0".repeat(26)}`;
 const PROVIDER_ARN = `arn:aws:iam::123456789012:oidc-provider/${ISSUER_URL}`;
+const OTHER_SPELLING =
+  "HTTPS://OIDC.eks.us-west-2.amazonaws.com.:443//ID/EXAMPLE%44539D4633E53DE1B71EXAMPLE/";
 const TOKEN = `pul-${"0".repeat(40)}`;
 const CONTAINER = "spec.template.spec.containers.0";
 const ROLE_POLICY = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
@@ -158,16 +160,13 @@ const CASES: Case[] = [
   {
     of: "a second issuer of the URL, one of an unknown URL, and what replaces policies",
     edits: [
-      add("pulumiservice:index:OidcIssuer", "again", { organization: "acme", url: `HTTPS://${ISSUER_URL}/` }),
+      // One spelling of many, and a name that another interface does not use.
+      add("pulumiservice:api/auth:OidcIssuer", "again", { organization: "other", url: OTHER_SPELLING }),
       add("pulumiservice:api/auth:OidcIssuer", "unknown", { url: UNKNOWN }),
-      add("pulumiservice:index:OidcIssuer", "elsewhere", {
-        organization: "other",
-        url: `https://${ISSUER_URL}`,
-      }),
       add("pulumiservice:api/auth:Policy", "policies", { policyId: "x" }),
     ],
     reports: [
-      `one-issuer again: "HTTPS://${ISSUER_URL}/" is also the URL of the issuer access.oidc-issuer.`,
+      `one-issuer again: "${OTHER_SPELLING}" is also the URL of the issuer access.oidc-issuer.`,
       "one-issuer unknown: Its URL is known after the update, and can be that of a component's issuer.",
       "one-issuer policies: It can replace the allow policies of an issuer.",
     ],
@@ -206,6 +205,11 @@ const CASES: Case[] = [
     reports: [
       'providers access.oidc-issuer: pluginDownloadURL of its provider is "https://example.com" instead of missing.',
     ],
+  },
+  {
+    of: "a provider of Pulumi Cloud that is not in the program",
+    edits: [change(ISSUER, { provider: undefined })],
+    reports: ["providers access.oidc-issuer: Its provider is not in the program."],
   },
   {
     of: "another token than that of the login",
