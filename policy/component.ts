@@ -18,7 +18,8 @@ import { textOf } from "./values";
 
 export const sameVersion: ResourceRule = {
   name: "same-version",
-  description: "A component is of the version of this pack. In any other component, the pack compares nothing else.",
+  description:
+    "A component is of the version of this pack. In any other component, the pack compares nothing else.",
   level: "mandatory",
   checkResource({ type, inputs, component }, report) {
     if (type === COMPONENT && inputs.sources !== SOURCES) {
