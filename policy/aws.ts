@@ -1,6 +1,6 @@
 // The rules about AWS: which role the pods of a service account get, who else can assume it, and what it may do.
 
-import { type Account, idOf, type Resource, type Settings } from "./program";
+import { type Account, COMPONENT, idOf, type Resource, type Settings } from "./program";
 import { compare, type ResourceRule, type StackRule } from "./rule";
 import { at, type Fields, fieldsOf, isUnknown, stringsOf, textOf, UNKNOWN, type Value } from "./values";
 
@@ -18,6 +18,16 @@ export const trustPolicies: ResourceRule = {
     "The role of a service account can be assumed by its pods only, and any other role that trusts the cluster's issuer names one subject and the audience.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account, program }, report) {
+    if (type === COMPONENT) {
+      // The roles that were registered before the component, when its issuer was any other one.
+      for (const role of program.resources) {
+        if (role.type !== ROLE || role.component) continue;
+        const isTrusted = (providerArn: string) => providerArn === inputs.oidcProviderArn;
+        reportOpenStatements(documentOf(role.inputs.assumeRolePolicy), isTrusted, (message) =>
+          report(`The role ${role.name}: ${message}`),
+        );
+      }
+    }
     if (type !== ROLE) return;
     const document = documentOf(inputs.assumeRolePolicy);
     if (settings && account) {
@@ -110,7 +120,7 @@ function allowing(Principal: Fields, Action: Value, equal: Fields): Fields {
 export const rolePermissions: ResourceRule = {
   name: "role-permissions",
   description:
-    "The role of a service account has the policies of its entry, the permissions boundary of the settings, and no other policy.",
+    "A component gives the role of a service account the policies of its entry, the permissions boundary of the settings, and no other policy.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account, ownName = "" }, report) {
     if (!settings || !account) return;
@@ -156,7 +166,7 @@ export const associations: ResourceRule = {
 
 export const ownRoles: StackRule = {
   name: "own-roles",
-  description: "The policies and the pods of a service account use the role of its own entry.",
+  description: "What a component creates for a service account uses the role of its own entry.",
   level: "mandatory",
   // The name and the ARN of a role are outputs, which no rule about a resource receives.
   checkStack({ resources }, report) {

@@ -108,11 +108,8 @@ export const providers: ResourceRule = {
   description:
     "A component uses one provider of each package, and its provider of Pulumi Cloud sends the token of the login to the URL of the settings.",
   level: "mandatory",
-  checkResource({ type, inputs, component, settings, provider, program }, report) {
+  checkResource({ type, component, settings, provider, program }, report) {
     if (!settings || !component) return;
-    if (type === PULUMI_CLOUD && inputs.accessToken !== undefined && inputs.accessToken !== "") {
-      report("It has an accessToken, and sends that instead of the login's.");
-    }
     if (!provider) {
       if (type === ISSUER) report("Its provider is not in the program.");
       return;
@@ -124,7 +121,10 @@ export const providers: ResourceRule = {
       report(`Its provider is ${provider.urn}, and that of ${first.name} is ${first.provider.urn}.`);
     }
     if (provider.type !== PULUMI_CLOUD) return;
-    const { apiUrl, pluginDownloadURL } = provider.inputs;
+    const { apiUrl, accessToken, pluginDownloadURL } = provider.inputs;
+    if (accessToken !== undefined && accessToken !== "") {
+      report("Its provider has an accessToken, and sends that instead of the login's.");
+    }
     const origin = typeof apiUrl === "string" ? apiUrl.replace(/\/$/, "") : apiUrl;
     compare(report, "apiUrl of its provider", origin, settings.pulumiApiUrl);
     compare(report, "pluginDownloadURL of its provider", pluginDownloadURL, undefined);

@@ -106,6 +106,9 @@ function scopeOf(account: Account): string {
   }
 }
 
+/** https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations */
+const SKIP_AWAIT = "pulumi.com/skipAwait";
+
 export const job: ResourceRule = {
   name: "job",
   description:
@@ -123,7 +126,11 @@ export const job: ResourceRule = {
       command: account.command,
       podSpec: settings.jobPodSpec,
     });
+    const what = `The Job of ${idOf(account)}`;
     compare(report, `The pod of the Job of ${idOf(account)}`, found, plain(pod), HIDING);
+    // With these, the update does not wait for the exchange.
+    compare(report, `${what}: suspend`, at(inputs, "spec", "suspend"), undefined);
+    compare(report, `${what}: ${SKIP_AWAIT}`, at(inputs, "metadata", "annotations", SKIP_AWAIT), undefined);
   },
 };
 

@@ -133,18 +133,18 @@ export const serviceAccountsHaveComponent: ResourceRule = {
   },
 };
 
-/** Returns whether an allow policy names a service account by a claim that Kubernetes issues. */
+/** Returns whether an allow policy names a service account by a claim that Kubernetes issues. A dot matches a colon, too. */
 function isForServiceAccounts(policy: Value): boolean {
   const rules = Object.entries(fieldsOf(at(policy, "rules")));
   return rules.some(
-    ([claim, value]) => claim.includes("kubernetes.io") || /^system:serviceaccount/.test(`${value}`),
+    ([claim, value]) => claim.includes("kubernetes.io") || /^system.serviceaccount/.test(`${value}`),
   );
 }
 
 export const limits: ResourceRule = {
   name: "limits",
   description:
-    "No service account acts as an admin, and no access token lives for more than an hour, unless this pack's configuration allows it.",
+    "No service account asks for an admin's token, and no access token of a component lives for more than an hour, unless this pack's configuration allows it.",
   level: "mandatory",
   configuration: {
     organizationAdmins: { type: "array", items: { type: "string" }, default: [] },
@@ -154,13 +154,14 @@ export const limits: ResourceRule = {
     if (type !== COMPONENT) return;
     for (const entry of listOf(inputs.serviceAccounts)) {
       const id = `${at(entry, "namespace")}/${at(entry, "name")}`;
-      if (at(entry, "organizationAdmin") === true && !listOf(configuration.organizationAdmins).includes(id)) {
+      if (at(entry, "organizationAdmin") && !listOf(configuration.organizationAdmins).includes(id)) {
         report(`${id} gets the token of an admin. To allow it, add it to organizationAdmins of "limits".`);
       }
     }
     // Not that of each entry: whoever has the ID token can request another one, up to this.
     const { maxExpirationSeconds } = inputs;
-    if (!(Number(maxExpirationSeconds) <= Number(configuration.maxExpirationSeconds))) {
+    const isLimited = typeof maxExpirationSeconds === "number" && maxExpirationSeconds > 0;
+    if (!isLimited || maxExpirationSeconds > Number(configuration.maxExpirationSeconds)) {
       report(
         `Access tokens live for up to ${textOf(maxExpirationSeconds)} s instead of ` +
           `${textOf(configuration.maxExpirationSeconds)} s. To allow it, set maxExpirationSeconds of "limits".`,

@@ -81,6 +81,35 @@ const CASES: Case[] = [
     ],
   },
   {
+    of: "an admin and an unlimited lifetime by values of other types",
+    edits: [
+      set(COMPONENT, "serviceAccounts.2.organizationAdmin", 1),
+      set(COMPONENT, "maxExpirationSeconds", false),
+      keepOnly(COMPONENT),
+    ],
+    reports: [
+      'limits access: web/secrets gets the token of an admin. To allow it, add it to organizationAdmins of "limits".',
+      "limits access: Access tokens live for up to false s instead of 3600 s. To allow it, set maxExpirationSeconds of ",
+    ],
+  },
+  {
+    of: "an issuer of a service account whose name is written as a pattern",
+    edits: [
+      add("pulumiservice:index:OidcIssuer", "other", {
+        url: "https://example.com",
+        policies: [
+          {
+            decision: "allow",
+            rules: { sub: "system.serviceaccount.team-a.app", aud: "urn:pulumi:org:acme" },
+          },
+        ],
+      }),
+    ],
+    reports: [
+      "service-accounts-have-component other: It grants access tokens to service accounts, and is in no component. ",
+    ],
+  },
+  {
     of: "names and audiences that an allow policy reads as patterns",
     edits: [
       set(COMPONENT, "serviceAccounts.2.name", "secrets.x"),
@@ -214,15 +243,14 @@ const CASES: Case[] = [
   {
     of: "another token than that of the login",
     edits: [
-      add("pulumi:providers:pulumiservice", "access.oidc-issuer", { accessToken: "x" }, INSIDE),
-      add(
-        "pulumi:providers:pulumiservice",
-        "access.oidc-issuer",
-        { accessToken: "" },
-        { ...INSIDE, urn: "urn:2" },
-      ),
+      useProvider(ISSUER, "pulumi:providers:pulumiservice", "mine", {
+        apiUrl: "https://api.pulumi.com",
+        accessToken: "x",
+      }),
     ],
-    reports: ["providers access.oidc-issuer: It has an accessToken, and sends that instead of the login's."],
+    reports: [
+      "providers access.oidc-issuer: Its provider has an accessToken, and sends that instead of the login's.",
+    ],
   },
   {
     of: "the Kubernetes provider of another cluster for one resource",
@@ -275,6 +303,27 @@ const CASES: Case[] = [
     reports: [
       'trust-policies open: Its trust policy does not require one value of ":sub" by StringEquals.',
       'trust-policies open: Its trust policy does not require one value of ":aud" by StringEquals.',
+    ],
+  },
+  {
+    of: "another role that every pod of the cluster can assume, registered before the component",
+    edits: [
+      role("open", PROVIDER_ARN, { StringEquals: { [`${ISSUER_URL}:aud`]: "sts.amazonaws.com" } }),
+      ({ resources }) => resources.unshift(...resources.splice(-1)),
+    ],
+    reports: [
+      'trust-policies access: The role open: Its trust policy does not require one value of ":sub" by StringEquals.',
+    ],
+  },
+  {
+    of: "a Job that no update waits for",
+    edits: [
+      set(JOB, "spec.suspend", true),
+      set(JOB, ["metadata", "annotations", "pulumi.com/skipAwait"], "true"),
+    ],
+    reports: [
+      "job access.ci.deployer: The Job of ci/deployer: suspend is true instead of missing.",
+      'job access.ci.deployer: The Job of ci/deployer: pulumi.com/skipAwait is "true" instead of missing.',
     ],
   },
   {
