@@ -1,4 +1,4 @@
-// The emulated Pulumi Cloud: its OIDC issuers, and the HTTPS API that exchanges ID tokens for access tokens.
+// The emulated Pulumi Cloud: its OIDC issuers, and the API that exchanges ID tokens for access tokens.
 //
 // Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed", with the ID of the
 // question that examples/trial/trial.ts asks a real Pulumi Cloud, or "not asked".

@@ -43,7 +43,7 @@ const PROGRAMS = filesWith(/(^|\/)Pulumi\.yaml$/).flatMap((file): Program[] => {
 if (existsSync(COMPONENT)) {
   PROGRAMS.push({ directory: "component", args: [join(SDK, "cmd", "run-plugin"), COMPONENT] });
 }
-// The engine gives a pack the environment of whoever runs it.
+// The engine gives a pack the environment of the user.
 if (existsSync(POLICY)) {
   PROGRAMS.push({ directory: "policy", args: [RUN_PACK, "127.0.0.1:1", POLICY] });
   PROGRAMS.push({

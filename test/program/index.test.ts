@@ -298,7 +298,7 @@ test("a login to another Pulumi Cloud stops the program before anything is regis
   assert.match(message, /Nothing was changed\..*pulumiApiUrl = .*\(PULUMI_API\) is https:\/\/a\.example/s);
 });
 
-test("the template's login stops an update, whoever runs the program", async (t) => {
+test("the template's login stops an update of every user", async (t) => {
   const settings = stackWith({ userLogin: "sample-login" });
   assert.match(await messageOf(await start(t), settings), /\.userLogin = "sample-login": is the template's/);
 });

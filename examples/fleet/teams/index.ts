@@ -38,7 +38,7 @@ const WORKLOADS: Workload[] = [
 ];
 
 /**
- * The environments that External Secrets reads, each by a token with a role of its own. The entry of its service account has the ID
+ * The environments that External Secrets reads, each by a token with a separate role. The entry of its service account has the ID
  * of the role, `tokenType: organization`, and nothing else of the organization. Requires an organization with custom roles.
  */
 const EXTERNAL_SECRETS: { project: string; environment: string }[] = [
