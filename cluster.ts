@@ -6,16 +6,12 @@ import * as iam from "@pulumi/aws/iam";
 import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import type { Account } from "./settings/account";
-import type { AwsOptions } from "./settings/aws";
-import type { ClusterInputs, ClusterSettings } from "./settings/cluster";
+import type { ClusterConfig, ClusterInputs } from "./settings/cluster";
 import { visible } from "./settings/problems";
 import { providerMessage, userError } from "./settings/userError";
 
 /** The first version with MutatingAdmissionPolicy v1, and that of a created cluster: https://github.com/kubernetes/enhancements/issues/3962 */
 const VERSION_WITH_ADMISSION_POLICIES = "1.36";
-
-/** What a stack says about its cluster, with every default filled in, and how the AWS CLI signs in to it. */
-type ClusterConfig = Required<ClusterSettings> & { aws: AwsOptions };
 
 /** A cluster, with the provider that connects only to it, so that no object is created on one whose issuer is not trusted. */
 type Cluster = ClusterInputs & { kubernetesProvider: Provider };

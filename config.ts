@@ -12,8 +12,8 @@ import {
   withAccountName,
 } from "./settings/access";
 import type { Account } from "./settings/account";
-import { AWS_KEYS, type AwsOptions, awsSchema } from "./settings/aws";
-import { type ClusterSettings, clusterEntries } from "./settings/cluster";
+import { AWS_KEYS, awsSchema } from "./settings/aws";
+import { type ClusterConfig, type ClusterSettings, clusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INITIAL_NAMESPACES } from "./settings/names";
 import { lineOf, type Path, type Problem, withoutValue } from "./settings/problems";
@@ -28,7 +28,7 @@ import { check, type Incomplete, isEmpty } from "./settings/validation";
 
 /** The configuration with every default filled in; durations are in seconds. */
 interface StackConfig {
-  cluster: Required<ClusterSettings> & { aws: AwsOptions };
+  cluster: ClusterConfig;
   settings: CompleteSettings;
 }
 

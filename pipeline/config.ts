@@ -100,7 +100,7 @@ const previewedStackSchema = v.pipe(
   v.transform((stack) => ({ ...stack, organization: stack.stack.replace(/\/.*/, "") })),
 );
 
-export const pipelineEntries = schemasOf<PipelineSettings>()({
+const pipelineEntries = schemasOf<PipelineSettings>()({
   repository: stringSchema(/^[\w-]+\/[\w.-]+$/, "must be OWNER/NAME"),
   repositoryId: stringSchema(/^[1-9]\d*$/, "must be the number that GitHub reports"),
   subjectPrefix: stringSchema(

@@ -1,16 +1,13 @@
 // The rules about AWS: which role the pods of a service account get, who else can assume it, and what it may do.
 
-import { type Account, COMPONENT, idOf, type Resource, type Settings } from "./program";
+import { ROLE_ANNOTATION, SERVICE_ACCOUNT } from "./kubernetes";
+import { type Account, COMPONENT, idOf, ownNameOf, type Resource, type Settings } from "./program";
 import { compare, type ResourceRule, type StackRule } from "./rule";
 import { at, type Fields, fieldsOf, isUnknown, stringsOf, textOf, UNKNOWN, type Value } from "./values";
 
 export const ROLE = "aws:iam/role:Role";
 export const ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment";
 export const ASSOCIATION = "aws:eks/podIdentityAssociation:PodIdentityAssociation";
-const SERVICE_ACCOUNT = "kubernetes:core/v1:ServiceAccount";
-
-/** The annotation by which the EKS webhook gives pods a role. */
-export const ROLE_ANNOTATION = "eks.amazonaws.com/role-arn";
 
 export const trustPolicies: ResourceRule = {
   name: "trust-policies",
@@ -23,19 +20,19 @@ export const trustPolicies: ResourceRule = {
       for (const role of program.resources) {
         if (role.type !== ROLE || role.component) continue;
         const isTrusted = (providerArn: string) => providerArn === inputs.oidcProviderArn;
-        reportOpenStatements(documentOf(role.inputs.assumeRolePolicy), isTrusted, (message) =>
-          report(`The role ${role.name}: ${message}`),
-        );
+        for (const problem of openStatements(role.inputs, isTrusted))
+          report(`The role ${role.name}: ${problem}`);
       }
     }
     if (type !== ROLE) return;
-    const document = documentOf(inputs.assumeRolePolicy);
     if (settings && account) {
+      const document = documentOf(inputs.assumeRolePolicy);
       compare(report, `The trust policy of ${idOf(account)}`, document, trustPolicy(settings, account));
       return;
     }
     const trusted = program.components.map(({ settings }) => settings?.oidcProviderArn);
-    reportOpenStatements(document, (providerArn) => trusted.includes(providerArn), report);
+    for (const problem of openStatements(inputs, (providerArn) => trusted.includes(providerArn)))
+      report(problem);
   },
 };
 
@@ -49,32 +46,29 @@ export const otherTrustPolicies: StackRule = {
     for (const resource of resources) {
       if (resource.type !== ROLE || resource.component) continue;
       const isOther = (providerArn: string) => !trusted.includes(providerArn);
-      reportOpenStatements(documentOf(resource.inputs.assumeRolePolicy), isOther, (message) =>
-        report(message, resource),
-      );
+      for (const problem of openStatements(resource.inputs, isOther)) report(problem, resource);
     }
   },
 };
 
-/** Reports each statement that lets some OIDC providers assume a role without one subject and the audience. */
-function reportOpenStatements(
-  document: Value | undefined,
-  isConcerned: (providerArn: string) => boolean,
-  report: (message: string) => void,
-): void {
-  for (const statement of [at(document, "Statement") ?? []].flat()) {
+/** Returns what each statement lacks that lets some OIDC providers assume a role, but does not name one subject and the audience. */
+function openStatements(role: Fields, isConcerned: (providerArn: string) => boolean): string[] {
+  return statementsOf(role.assumeRolePolicy).flatMap((statement) => {
     const providers = stringsOf(at(statement, "Principal", "Federated")).filter((it) =>
       it.includes(":oidc-provider/"),
     );
-    if (at(statement, "Effect") !== "Allow" || !providers.some(isConcerned)) continue;
+    if (at(statement, "Effect") !== "Allow" || !providers.some(isConcerned)) return [];
     const required = Object.entries(fieldsOf(at(statement, "Condition", "StringEquals")));
-    for (const claim of ["sub", "aud"]) {
-      const isRequired = required.some(
-        ([key, value]) => key.endsWith(`:${claim}`) && typeof value === "string",
-      );
-      if (!isRequired) report(`Its trust policy does not require one value of ":${claim}" by StringEquals.`);
-    }
-  }
+    const open = ["sub", "aud"].filter((claim) => {
+      return !required.some(([key, value]) => key.endsWith(`:${claim}`) && typeof value === "string");
+    });
+    return open.map((claim) => `Its trust policy does not require one value of ":${claim}" by StringEquals.`);
+  });
+}
+
+/** Returns the statements of a policy document. AWS accepts a single one in place of a list. */
+function statementsOf(policy: Value | undefined): Value[] {
+  return [at(documentOf(policy), "Statement") ?? []].flat();
 }
 
 /** Returns a policy document, which a program writes as JSON or as an object. */
@@ -135,7 +129,7 @@ export const rolePermissions: ResourceRule = {
     }
     if (type === ATTACHMENT) {
       // Its name ends with the policy: the rule nothing-else finds one that is not in the entry.
-      const policyArn = ownName.slice(`${account.namespace}.${account.name}.`.length);
+      const policyArn = ownName.slice(`${ownNameOf(account)}.`.length);
       compare(report, `${what}: policyArn`, inputs.policyArn, policyArn);
     }
   },
@@ -166,7 +160,7 @@ export const associations: ResourceRule = {
 
 export const ownRoles: StackRule = {
   name: "own-roles",
-  description: "What a component creates for a service account uses the role of its own entry.",
+  description: "What a component creates for a service account uses the role of its entry.",
   level: "mandatory",
   // The name and the ARN of a role are outputs, which no rule about a resource receives.
   checkStack({ resources }, report) {
@@ -175,7 +169,7 @@ export const ownRoles: StackRule = {
       const use = account && useOfRole(resource);
       if (!use) continue;
       const role = resources.find(
-        (it) => it.type === ROLE && it.component?.urn === component?.urn && it.ownName === idInName(account),
+        (it) => it.type === ROLE && it.component?.urn === component?.urn && it.ownName === ownNameOf(account),
       );
       const sources = propertyDependencies[use.input] ?? [];
       const isOwn = isUnknown(use.value)
@@ -189,11 +183,6 @@ export const ownRoles: StackRule = {
     }
   },
 };
-
-/** Returns how the name of a resource says which service account it belongs to. */
-function idInName({ namespace, name }: Account): string {
-  return `${namespace}.${name}`;
-}
 
 /** Returns which output of a role a resource uses, and by which input; undefined if it uses none. */
 function useOfRole({ type, inputs }: Resource) {
@@ -246,9 +235,8 @@ export const otherRolePolicies: StackRule = {
 };
 
 function allowsEverything({ policyArn, policyArns, policy }: Fields): boolean {
-  const statements = [at(documentOf(policy), "Statement") ?? []].flat();
   const isAnything = (statement: Value) =>
     stringsOf(at(statement, "Action")).some((it) => /^(iam:)?\*$/.test(it));
   const arns = [...stringsOf(policyArn), ...stringsOf(policyArns)];
-  return arns.some((arn) => FULL_ACCESS.test(arn)) || statements.some(isAnything);
+  return arns.some((arn) => FULL_ACCESS.test(arn)) || statementsOf(policy).some(isAnything);
 }

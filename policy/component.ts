@@ -11,7 +11,7 @@ import {
   NAMESPACE,
   SERVICE_ACCOUNT,
 } from "./kubernetes";
-import { type Account, COMPONENT, type Settings, settingsFrom } from "./program";
+import { type Account, COMPONENT, ownNameOf, type Settings, settingsFrom } from "./program";
 import { ISSUER } from "./pulumiCloud";
 import { compare, type ResourceRule } from "./rule";
 import { textOf } from "./values";
@@ -58,7 +58,7 @@ function ofComponent({ createNamespaces, serviceAccounts }: Settings): Record<st
 
 /** The resources of a service account. */
 function ofAccount(account: Account): Record<string, string[]> {
-  const own = `${account.namespace}.${account.name}`;
+  const own = ownNameOf(account);
   return {
     [WORKLOAD_IDENTITY]: [own],
     [CONFIG_MAP]: [`${own}.${VOLUME_NAME}`],

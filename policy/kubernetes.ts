@@ -6,7 +6,6 @@ import { sha256 } from "../kubernetes/checksum";
 import { bindingSpec, policySpec } from "../kubernetes/injectionPolicy";
 import { jobPod, type PodSpec } from "../kubernetes/jobPod";
 import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, VOLUME_NAME } from "../kubernetes/tokenVolume";
-import { ROLE_ANNOTATION } from "./aws";
 import { type Account, type Component, idOf, type Resource, type Settings } from "./program";
 import { compare, type ResourceRule, type StackRule } from "./rule";
 import {
@@ -27,6 +26,9 @@ export const CONFIG_MAP = "kubernetes:core/v1:ConfigMap";
 export const JOB = "kubernetes:batch/v1:Job";
 export const ADMISSION_POLICY = "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicy";
 export const ADMISSION_BINDING = `${ADMISSION_POLICY}Binding`;
+
+/** The annotation by which the EKS webhook gives pods a role. */
+export const ROLE_ANNOTATION = "eks.amazonaws.com/role-arn";
 
 /** Annotations by which AWS, Google Cloud, and Azure give pods an identity. */
 export const IDENTITY_ANNOTATION = /^(eks\.amazonaws\.com|iam\.gke\.io|azure\.workload\.identity)\//;
@@ -126,8 +128,8 @@ export const job: ResourceRule = {
       command: account.command,
       podSpec: settings.jobPodSpec,
     });
-    const what = `The Job of ${idOf(account)}`;
     compare(report, `The pod of the Job of ${idOf(account)}`, found, plain(pod), HIDING);
+    const what = `The Job of ${idOf(account)}`;
     // With these, the update does not wait for the exchange.
     compare(report, `${what}: suspend`, at(inputs, "spec", "suspend"), undefined);
     compare(report, `${what}: ${SKIP_AWAIT}`, at(inputs, "metadata", "annotations", SKIP_AWAIT), undefined);

@@ -94,6 +94,11 @@ export function idOf({ namespace, name }: { namespace: string; name: string }): 
   return `${namespace}/${name}`;
 }
 
+/** Returns how the name of each resource of a service account begins, after that of the component. */
+export function ownNameOf({ namespace, name }: { namespace: string; name: string }): string {
+  return `${namespace}.${name}`;
+}
+
 /** The resources of a program, each after its parent and its provider. */
 export class Program {
   readonly #resources = new Map<string, Resource>();
@@ -125,9 +130,7 @@ export class Program {
       component,
       settings,
       ownName,
-      account: settings?.serviceAccounts.find((it) =>
-        `${ownName}.`.startsWith(`${it.namespace}.${it.name}.`),
-      ),
+      account: settings?.serviceAccounts.find((it) => `${ownName}.`.startsWith(`${ownNameOf(it)}.`)),
       program: this,
     };
     this.#resources.set(registered.urn, resource);

@@ -158,7 +158,7 @@ export const limits: ResourceRule = {
         report(`${id} gets the token of an admin. To allow it, add it to organizationAdmins of "limits".`);
       }
     }
-    // Not that of each entry: whoever has the ID token can request another one, up to this.
+    // Not that of each entry: anyone who has the ID token can request another one, up to this.
     const { maxExpirationSeconds } = inputs;
     const isLimited = typeof maxExpirationSeconds === "number" && maxExpirationSeconds > 0;
     if (!isLimited || maxExpirationSeconds > Number(configuration.maxExpirationSeconds)) {

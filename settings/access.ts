@@ -109,10 +109,16 @@ const serviceAccounts = v.pipe(
   v.minLength(1, "must not be empty. To end all access, run `pulumi destroy`, or remove the component"),
 );
 
+/** The default of `maxExpirationSeconds`. */
+export const DEFAULT_MAX_EXPIRATION_SECONDS = 3600;
+
 export const settingsEntries = schemasOf<Settings>()({
   organization: inputSchema(organizationName),
   issuerName,
-  maxExpirationSeconds: v.optional(v.pipe(seconds, v.minValue(600, "must be at least 600 seconds")), 3600),
+  maxExpirationSeconds: v.optional(
+    v.pipe(seconds, v.minValue(600, "must be at least 600 seconds")),
+    DEFAULT_MAX_EXPIRATION_SECONDS,
+  ),
   audienceRule: v.optional(booleanSchema, true),
   permissionsBoundaryArn: v.optional(inputSchema(policyArn)),
   rolePath: v.optional(rolePath, "/"),

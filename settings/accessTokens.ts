@@ -1,10 +1,8 @@
 // Who gets what, as one line for each service account, which a preview compares by its key.
 
 import * as pulumi from "@pulumi/pulumi";
-import type { CompleteSettings } from "./access";
-import type { Account } from "./account";
-
-const DEFAULT_MAX_EXPIRATION_SECONDS = 3600;
+import { type CompleteSettings, DEFAULT_MAX_EXPIRATION_SECONDS } from "./access";
+import { type Account, defaultAudience } from "./account";
 
 /**
  * Returns what a service account is granted, such as `team:platform, 3600 s, role by irsa (arn:aws:iam::aws:policy/ReadOnlyAccess)`:
@@ -19,12 +17,12 @@ export async function accessTokenOf(account: Account, access: CompleteSettings):
   const rules = Object.entries(policyRules).map(async ([claim, pattern]) => {
     return `only with ${claim} = ${await textOf(pattern)}`;
   });
-  // Whoever has the ID token can request another lifetime.
+  // Anyone who has the ID token can request another lifetime.
   const isLonger = maxExpirationSeconds !== DEFAULT_MAX_EXPIRATION_SECONDS;
   const parts = [
     await ownerOf(account),
     isLonger ? `${seconds} s of at most ${maxExpirationSeconds} s` : `${seconds} s`,
-    audience === `urn:pulumi:org:${organization}` ? "" : `audience ${audience}`,
+    audience === defaultAudience(organization) ? "" : `audience ${audience}`,
     audienceRule ? "" : "for any audience",
     ...(await Promise.all(rules)),
     awsRole === "none" ? "" : await roleOf(account, access),

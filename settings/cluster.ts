@@ -3,6 +3,7 @@
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
 import type { AwsRole } from "./account";
+import type { AwsOptions } from "./aws";
 import type { Problem } from "./problems";
 import { booleanSchema, inputSchema, schemasOf, stringSchema } from "./validation";
 
@@ -21,6 +22,9 @@ export const clusterEntries = schemasOf<ClusterSettings>()({
   createCluster: v.optional(booleanSchema, false),
   createOidcProvider: v.optional(booleanSchema, false),
 });
+
+/** The settings with every default filled in, and how the AWS CLI signs in to the cluster. */
+export type ClusterConfig = Required<ClusterSettings> & { aws: AwsOptions };
 
 const oidcProviderArn = stringSchema(
   /^arn:aws(-[a-z]+)*:iam::\d{12}:oidc-provider\/.+$/,

@@ -1,6 +1,8 @@
 // Who is granted a token in the simulation: each service account of the settings, and no other one.
 
-import type { Kubernetes } from "./emulators/kubernetes";
+import { JOB } from "../policy/kubernetes";
+import { COMPONENT } from "../policy/program";
+import { idOf, type Kubernetes } from "./emulators/kubernetes";
 import type { PodRun } from "./emulators/pod";
 import type { Registration } from "./runProgram";
 
@@ -21,12 +23,12 @@ export interface AccountSettings {
 
 /** Returns the service accounts of the component. @throws Error if the program has none. */
 export function accountsOf(registered: Registration[]): AccountSettings[] {
-  const component = registered.find(({ type }) => type === "eks-pulumi-oidc:index:PulumiCloudAccess");
+  const component = registered.find(({ type }) => type === COMPONENT);
   if (!component) throw new Error("The program registers no PulumiCloudAccess.");
   const entries = component.inputs.serviceAccounts as Omit<AccountSettings, "id" | "owner">[];
   return entries.map((entry) => ({
     ...entry,
-    id: `${entry.namespace}/${entry.name}`,
+    id: idOf(entry),
     owner: ownerOf(entry),
   }));
 }
@@ -122,8 +124,6 @@ async function denialFindings(
       : `${other} is not denied its token: ${reasonOf(run)}`;
   return [{ account: account.id, text }];
 }
-
-const JOB = "kubernetes:batch/v1:Job";
 
 function isJobOf({ namespace, name }: AccountSettings, inputs: Registration["inputs"]): boolean {
   const { metadata, spec } = inputs as JobInputs;

@@ -41,7 +41,7 @@ const KUBERNETES_VERSION = "1.36";
 const NOTED = { __defaults: [] };
 
 /** Returns an OIDC issuer as IAM names it: its URL without `https://`. */
-export function issuerInIam(url: string): string {
+function issuerInIam(url: string): string {
   return url.replace("https://", "");
 }
 

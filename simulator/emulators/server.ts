@@ -1,7 +1,7 @@
 // The HTTP servers of the emulators.
 
 import { once } from "node:events";
-import { createServer, type IncomingMessage } from "node:http";
+import { createServer, type IncomingMessage, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 
 export interface Reply {
@@ -9,7 +9,7 @@ export interface Reply {
   body?: object;
 }
 
-export interface RunningServer {
+interface RunningServer {
   /** `http://127.0.0.1:PORT` */
   origin: string;
   close(): Promise<void>;
@@ -19,7 +19,7 @@ export interface RunningServer {
 export async function startServer(
   reply: (request: IncomingMessage) => Reply | Promise<Reply>,
 ): Promise<RunningServer> {
-  const server = createServer(async (request, response) => {
+  return listen(async (request, response) => {
     try {
       const { status, body } = await reply(request);
       response.writeHead(status, { "Content-Type": "application/json" });
@@ -28,6 +28,11 @@ export async function startServer(
       response.destroy();
     }
   });
+}
+
+/** Starts a server on a free port of the loopback address. */
+export async function listen(listener: RequestListener): Promise<RunningServer> {
+  const server = createServer(listener);
   await once(server.listen(0, "127.0.0.1"), "listening");
   return {
     origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,

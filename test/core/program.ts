@@ -12,7 +12,7 @@ export interface Registered {
 
 const ACCOUNT = "123456789012";
 /** The issuer of the cluster, as IAM names it. */
-export const ISSUER = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
+const ISSUER = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
 
 /** What the program looks up. */
 const CALLS: Record<string, object> = {

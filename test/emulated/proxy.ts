@@ -1,9 +1,7 @@
 // A proxy before the API of the emulated Pulumi Cloud, which misbehaves as a test says.
 
-import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
+import { listen } from "../../simulator/emulators/server";
 
 interface Forwarded {
   status: number;
@@ -33,8 +31,8 @@ export function page(status: number): Forwarded {
  *
  * @param misbehave is asked first; what it does not reply to is forwarded.
  */
-export async function startProxy(origin: string, misbehave: Misbehavior) {
-  const server = createServer(async (request, response) => {
+export function startProxy(origin: string, misbehave: Misbehavior) {
+  return listen(async (request, response) => {
     const { method = "", url = "", headers } = request;
     const received = await text(request);
     const forward = async (content = received) => {
@@ -62,13 +60,4 @@ export async function startProxy(origin: string, misbehave: Misbehavior) {
       response.destroy();
     }
   });
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  return {
-    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    async close() {
-      server.close();
-      server.closeAllConnections();
-      await once(server, "close");
-    },
-  };
 }

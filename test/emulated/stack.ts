@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
-import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import {
   type Simulation,
   type SimulationOptions,
@@ -49,20 +48,6 @@ export async function start(t: TestContext, options: Partial<SimulationOptions> 
   const simulation = await startCluster(options);
   t.after(() => simulation.close());
   return simulation;
-}
-
-/** Changes the policies in Pulumi Cloud behind the stack's back, until the test ends. */
-export async function changePolicies(
-  t: TestContext,
-  { pulumiCloud }: Simulation,
-  change: (policies: AuthPolicy[]) => AuthPolicy[],
-): Promise<void> {
-  const { id, registration } = pulumiCloud.list()[0] ?? assert.fail("no issuer is registered");
-  const { policies = [] } = registration;
-  const changed = change(policies);
-  assert.notDeepEqual(changed, policies);
-  await pulumiCloud.update(id, { policies: changed });
-  t.after(() => pulumiCloud.update(id, { policies }));
 }
 
 /** Runs the program in a new simulation. */

@@ -1,13 +1,13 @@
 // Runs examples/trial/trial.ts against the emulated Pulumi Cloud, with programs that replace kubectl and the Pulumi CLI.
 
 import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { type AddressInfo, createServer } from "node:net";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { createIssuer, eksIssuerUrl } from "../../simulator/emulators/issuer";
 import { type PulumiCloudOptions, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
+import { listen } from "../support/endpoint";
 import { type Ended, ended, writePrograms } from "../support/programs";
 import { ROOT } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";
@@ -168,8 +168,7 @@ export async function startWorld(t: TestContext, options: World = {}) {
       if (received.endsWith(END)) socket.end(await runProgram(received.slice(0, -2)));
     });
   });
-  await once(programs.listen(0, "127.0.0.1"), "listening");
-  const { port } = programs.address() as AddressInfo;
+  const port = await listen(programs);
   const close = async () => {
     programs.close();
     await Promise.all([cloud.close(), api.close(), proxy.close()]);

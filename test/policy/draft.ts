@@ -11,7 +11,7 @@ export const ISSUER_URL = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E
 export const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 
 /** One entry for each type of access token, and for each way to an IAM role. */
-export const ENTRIES: Settings[] = [
+const ENTRIES: Settings[] = [
   {
     namespace: "ci",
     name: "deployer",

@@ -5,11 +5,12 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, request as httpsRequest } from "node:https";
-import { type AddressInfo, isIP } from "node:net";
+import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { generate } from "selfsigned";
+import { listen } from "./endpoint";
 
 export interface Certificate {
   key: string;
@@ -81,9 +82,9 @@ export async function startTlsServer(reply: (path: string) => object) {
     response.setHeader("Content-Type", "application/json");
     response.end(JSON.stringify(reply(request.url ?? "")));
   });
-  await once(server.listen(0, "127.0.0.1"), "listening");
+  const port = await listen(server);
   return {
-    origin: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    origin: `https://127.0.0.1:${port}`,
     close() {
       server.close();
       server.closeAllConnections();
