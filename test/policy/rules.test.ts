@@ -370,9 +370,13 @@ const CASES: Case[] = [
   {
     of: "the role of someone else, whose name is unknown",
     stack: newStack,
-    edits: [change(ATTACHMENT, { propertyDependencies: { role: ["urn:other"] } })],
+    edits: [
+      change(ATTACHMENT, { propertyDependencies: { role: ["urn:other"] } }),
+      change(ASSOCIATION, { propertyDependencies: {} }),
+    ],
     reports: [
       `own-roles access.ci.deployer.${READ_ONLY}: It does not use the role of ci/deployer, but that of urn:other.`,
+      "own-roles access.ops.drift: It does not use the role of ops/drift, but that of no resource.",
     ],
   },
   {

@@ -293,6 +293,10 @@ describe("npm start", () => {
     const { exitCode, stdout, stderr, flow } = printed(run.exitCode, run.stdout, run.stderr);
     assert.match(flow, /^Simulation of the sample stack: .* Its settings are in simulator\/sample\.yaml\. /);
     assert.match(stdout, /^ {2}3 service accounts: as the settings say\.$/m);
+    assert.match(
+      flow,
+      / These service accounts act as the same team:team-a: team-a\/app, team-a\/deployer\. /,
+    );
     assert.doesNotMatch(stdout, /Broken/);
     assert.ok(flow.trimEnd().endsWith(` ${LAST_LINE}`));
     assert.ok(Math.max(...stdout.split("\n").map((line) => line.length)) <= 80, stdout);
