@@ -167,6 +167,13 @@ const CASES: Case[] = [
     ],
   },
   {
+    of: "a value that contains an access token, without the token",
+    edits: [set(ISSUER, "policies.0.teamName", TOKEN)],
+    reports: [
+      'allow-policies access.oidc-issuer: The allow policy of ci/deployer: teamName is "pul-…" instead of "a".',
+    ],
+  },
+  {
     of: "an unknown value whose setting is known, and not one whose setting is unknown",
     stack: newStack,
     edits: [
