@@ -103,7 +103,7 @@ async function simulate(
   const note = (text: string) => print(...wrap(text, 2, 2));
   const stackFile = readStackFile(directory, source);
   requireSettings(stackFile);
-  for (const text of [...settingNotes(stackFile), ...regionNotes(stackFile)]) note(text);
+  for (const text of settingNotes(stackFile)) note(text);
 
   const named = (text: string) => text.replaceAll(simulation.pulumiCloud.apiUrl, "Pulumi Cloud");
   /** The log of each Job, by `NAMESPACE/NAME` of its service account. */
@@ -120,6 +120,8 @@ async function simulate(
     const hasFailedJob = run.registered.some(({ failure }) => failure !== undefined);
     // A Job that fails ends the update, but not the simulation.
     if (run.failure !== undefined && !hasFailedJob) throw withPositions(run.failure as Error, stackFile);
+    // Not before: the program itself rejects a region with a typing error.
+    for (const text of regionNotes(stackFile)) note(text);
 
     const accounts = accountsOf(run.registered);
     const exchanges = await testExchanges(accounts, run.registered, simulation.kubernetes);
