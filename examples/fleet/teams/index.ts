@@ -4,7 +4,7 @@
 // - Members: Pulumi Cloud adds the user who creates a team, so list yourself in each stage, or each preview shows a change.
 //   Members that someone adds in Pulumi Cloud are taken out by the next `pulumi up --refresh`: list them here instead.
 // - Permissions: a stack and an environment must exist before a team gets a permission on it.
-// - `pulumi destroy` deletes the teams and the role. Their service accounts are then denied.
+// - `pulumi destroy` deletes the teams and the roles. Their service accounts are then denied.
 //
 // Pulumi calls these two kinds of permissions superseded by roles. Teams can have those only where the organization has custom
 // roles; permissions work wherever there are teams.
