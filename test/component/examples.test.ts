@@ -71,11 +71,12 @@ test("the program for an existing cluster repeats the component's defaults, or g
 
 test("the program of a fleet is the one for an existing cluster, with three settings as values, and the lists of each stage", () => {
   const { config: existing, resources, variables, outputs } = parse(EXISTING);
-  const { maxExpirationSeconds, audienceRule, permissionsBoundaryArn, ...settings } = existing;
-  Object.assign(
-    resources.access.properties,
-    defaultsOf({ maxExpirationSeconds, audienceRule, permissionsBoundaryArn }),
-  );
+  const { maxExpirationSeconds, audienceRule, permissionsBoundaryArn: _boundary, ...settings } = existing;
+  const { permissionsBoundaryArn } = parse(FLEET).resources.access.properties;
+  Object.assign(resources.access.properties, {
+    ...defaultsOf({ maxExpirationSeconds, audienceRule }),
+    permissionsBoundaryArn,
+  });
   const { default: _, ...createNamespaces } = settings.createNamespaces;
   assert.deepEqual(parse(FLEET), {
     config: { ...settings, createNamespaces },
@@ -92,7 +93,11 @@ test("the program of a fleet is the one for an existing cluster, with three sett
     const { clusterName, serviceAccounts, createNamespaces } = settings;
     const lists = { serviceAccounts: { ...serviceAccounts, default: list }, createNamespaces };
     assert.deepEqual(project.config, { clusterName, ...lists });
-    assertValid({ ...resources.access.properties, ...defaultsOf(settings), serviceAccounts: list });
+    const properties = { ...resources.access.properties, ...defaultsOf(settings), serviceAccounts: list };
+    assertValid({
+      ...properties,
+      permissionsBoundaryArn: "arn:aws:iam::111111111111:policy/pulumi-oidc-boundary",
+    });
 
     const stackFiles = filesIn(stage).filter((it) => it !== "Pulumi.yaml");
     assert.ok(stackFiles.length > 0);

@@ -39,10 +39,14 @@ const filesOf = (program: string) => ({
   "index.ts": program,
 });
 
-test("examples/fleet/teams creates a team for each line, with the members of its stage, and keeps it so", {
+test("examples/fleet/teams creates a team for each line, with the members of its stage and its own, and keeps it so", {
   skip: missingCli,
 }, async (t) => {
-  const program = PROGRAM.replace(`prod: ["${CREATOR}"]`, `prod: ["${CREATOR}", "bob"]`);
+  const own = `stage: "dev", project: "shop", members: ["${CREATOR}", "carol"]`;
+  const program = PROGRAM.replace(`prod: ["${CREATOR}"]`, `prod: ["${CREATOR}", "bob"]`).replace(
+    'stage: "dev", project: "shop"',
+    own,
+  );
   const { write, pulumi, up } = await newStack(t, filesOf(program));
   succeeded(await up());
   // A state in files has no organization.
@@ -51,7 +55,8 @@ test("examples/fleet/teams creates a team for each line, with the members of its
     ...teamOf("team-b", "shop", stage),
   ]);
   assert.deepEqual(teams.existing().toSorted(), created.toSorted());
-  assert.deepEqual(teams.membersOf("organization/team-b-dev"), [CREATOR]);
+  assert.deepEqual(teams.membersOf("organization/team-a-dev"), [CREATOR]);
+  assert.deepEqual(teams.membersOf("organization/team-b-dev"), [CREATOR, "carol"]);
   assert.deepEqual(teams.membersOf("organization/team-b-prod"), [CREATOR, "bob"]);
   succeeded(await up("--refresh", "--expect-no-changes"));
 
@@ -63,6 +68,11 @@ test("examples/fleet/teams creates a team for each line, with the members of its
   succeeded(await up());
   const changed = created.map((it) => it.replace("102", "101"));
   assert.deepEqual(teams.existing().toSorted(), changed.toSorted());
+
+  await write("index.ts", PROGRAM.replace('stage: "prod", project: "app"', "$&, suspended: true"));
+  succeeded(await up());
+  const suspended = teams.existing().filter((it) => it.startsWith("organization/team-a-prod"));
+  assert.deepEqual(suspended, ["organization/team-a-prod"]);
 
   succeeded(await pulumi("destroy", "--yes"));
   assert.deepEqual(teams.existing(), []);

@@ -12,7 +12,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 
-/** Who can do what the teams of a stage may: who deploys, and everyone else who needs these stacks. */
+/** Who is in every team of a stage, such as those who deploy. */
 const MEMBERS = {
   dev: ["my-login"], // EDIT
   prod: ["my-login"], // EDIT
@@ -24,6 +24,10 @@ interface Workload {
   /** The name of a stack and of an environment of the project, and the end of the team's name. */
   stage: keyof typeof MEMBERS;
   project: string;
+  /** Who else is in this team, and can do what it may. */
+  members?: string[];
+  /** In an incident, takes the permissions from the team. Its tokens can still do what every member may. */
+  suspended?: boolean;
 }
 
 /**
@@ -58,14 +62,15 @@ if (invalid.length > 0) {
   );
 }
 
-for (const { team, stage, project } of WORKLOADS) {
+for (const { team, stage, project, members = [], suspended } of WORKLOADS) {
   const name = `${team}-${stage}`;
   const created = new pulumiservice.Team(name, {
     organizationName: organization,
     teamType: "pulumi",
     name,
-    members: MEMBERS[stage],
+    members: [...new Set([...MEMBERS[stage], ...members])],
   });
+  if (suspended) continue;
   new pulumiservice.TeamStackPermission(
     name,
     {
