@@ -12,7 +12,7 @@ export const ASSOCIATION = "aws:eks/podIdentityAssociation:PodIdentityAssociatio
 export const trustPolicies: ResourceRule = {
   name: "trust-policies",
   description:
-    "The role of a service account can be assumed by its pods only, and any other role that trusts the cluster's issuer names one subject and the audience.",
+    "Only the pods of a service account can assume its role. Any other role that trusts the cluster's issuer names one subject and the audience.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account, program }, report) {
     if (type === COMPONENT) {
@@ -114,7 +114,7 @@ function allowing(Principal: Fields, Action: Value, equal: Fields): Fields {
 export const rolePermissions: ResourceRule = {
   name: "role-permissions",
   description:
-    "A component gives the role of a service account the policies of its entry, the permissions boundary of the settings, and no other policy.",
+    "A component gives a role the policies of its entry, the permissions boundary, and no other policy.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account, ownName = "" }, report) {
     if (!settings || !account) return;
@@ -137,7 +137,7 @@ export const rolePermissions: ResourceRule = {
 
 export const associations: ResourceRule = {
   name: "associations",
-  description: "An association for EKS Pod Identity is for the cluster and the service account of its entry.",
+  description: "An association for EKS Pod Identity is for its cluster and the service account of its entry.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account }, report) {
     if (type !== ASSOCIATION || !settings || !account) return;
@@ -212,7 +212,7 @@ const FULL_ACCESS = /:policy\/(AdministratorAccess|PowerUserAccess|IAMFullAccess
 export const otherRolePolicies: StackRule = {
   name: "other-role-policies",
   description:
-    "The program attaches further policies to the role of a service account by its output roleName only, and none that allows everything.",
+    "The program attaches further policies by the output roleName only, and none that allows everything.",
   level: "advisory",
   // The name of a role is an output.
   checkStack({ resources }, report) {

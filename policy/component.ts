@@ -19,7 +19,7 @@ import { textOf } from "./values";
 export const sameVersion: ResourceRule = {
   name: "same-version",
   description:
-    "A component is of the version of this pack. In any other component, the pack compares nothing else.",
+    "A component is of this pack's version. In any other component, the pack compares nothing else.",
   level: "mandatory",
   checkResource({ type, inputs, component }, report) {
     if (type === COMPONENT && inputs.sources !== SOURCES) {
@@ -94,7 +94,7 @@ const IGNORED: Record<string, string[]> = {
 
 export const nothingIgnored: ResourceRule = {
   name: "nothing-ignored",
-  description: "An update corrects everything in a component: the program ignores no changes of it.",
+  description: "The program ignores no changes of what is in a component.",
   level: "mandatory",
   checkResource({ type, settings, ignoreChanges }, report) {
     if (!settings) return;
@@ -106,7 +106,7 @@ export const nothingIgnored: ResourceRule = {
 export const providers: ResourceRule = {
   name: "providers",
   description:
-    "A component uses one provider of each package, and its provider of Pulumi Cloud sends the token of the login to the URL of the settings.",
+    "A component uses one provider of each package, and sends the token of the login only to the URL of its settings.",
   level: "mandatory",
   checkResource({ type, component, settings, provider, program }, report) {
     if (!settings || !component) return;

@@ -80,8 +80,7 @@ function pathsAddedTo(ofProgram: Value | undefined, existing: Value | undefined,
 
 export const attachedPolicies: StackRule = {
   name: "attached-policies",
-  description:
-    "Others attach only the policies that this pack's configuration lists to the roles of service accounts.",
+  description: "Others attach only the policies that this pack's configuration lists.",
   // roleName is an output, so that other programs attach policies.
   level: "advisory",
   configuration: { allowed: { type: "array", items: { type: "string" }, default: [] } },

@@ -40,7 +40,7 @@ const SCRIPT = readFileSync(join(__dirname, "..", "scripts", SCRIPT_FILE), "utf8
 export const ownObjects: ResourceRule = {
   name: "own-objects",
   description:
-    "What a component creates for a service account is for its namespace and name, and gives its pods no identity but its role.",
+    "What a component creates for a service account is for it only, and gives its pods no identity but its role.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account, ownName }, report) {
     if (!settings || !type.startsWith("kubernetes:")) return;
@@ -70,7 +70,7 @@ export const ownObjects: ResourceRule = {
 
 export const request: ResourceRule = {
   name: "exchange-request",
-  description: "Workloads run the exchange script of this version, and request what their settings say.",
+  description: "Workloads run this version's exchange script, and request what their settings say.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account }, report) {
     if (type !== CONFIG_MAP || !settings || !account) return;
@@ -113,8 +113,7 @@ const SKIP_AWAIT = "pulumi.com/skipAwait";
 
 export const job: ResourceRule = {
   name: "job",
-  description:
-    "The Job of a service account runs the exchange script and the command of its entry, in the pod of this version.",
+  description: "A Job runs the exchange script and the command of its entry, in this version's pod.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account }, report) {
     if (type !== JOB || !settings || !account) return;
@@ -150,7 +149,7 @@ function plain(spec: PodSpec | object): Fields {
 export const injection: ResourceRule = {
   name: "injection",
   description:
-    "The admission policy changes the pods of the service accounts with injectToken only, and adds to them what this version does.",
+    "The admission policy changes only pods of service accounts with injectToken, and adds what this version does.",
   level: "mandatory",
   checkResource({ type, inputs, settings }, report) {
     if (!settings) return;
@@ -232,7 +231,8 @@ const REACHING_ROLES = ["cluster-admin", "admin", "edit"];
 
 export const rbac: StackRule = {
   name: "rbac",
-  description: "The program lets no one create, enter, or impersonate the pods of a service account by RBAC.",
+  description:
+    "By RBAC, the program lets no one create, enter, or impersonate the pods of a service account.",
   level: "advisory",
   // Where the service accounts are is known once all components are.
   checkStack({ resources, components }, report) {

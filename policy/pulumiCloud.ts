@@ -16,7 +16,7 @@ const NAME = '"kubernetes.io".serviceaccount.name';
 export const allowPolicies: ResourceRule = {
   name: "allow-policies",
   description:
-    "The issuer of a component has one allow policy for each of its service accounts, for its own access token, and no other one.",
+    "The issuer of a component has one allow policy for each service account, for its own token, and no other one.",
   level: "mandatory",
   checkResource({ type, inputs, settings }, report) {
     if (type !== ISSUER || !settings) return;
@@ -83,8 +83,7 @@ const isLiteral = (value: Value | undefined) => typeof value === "string" && !/[
 
 export const literalNames: ResourceRule = {
   name: "literal-names",
-  description:
-    "An allow policy names who is granted a token, without a pattern: a service account, or a subject and an audience.",
+  description: "An allow policy names a service account, or a subject and an audience, without a pattern.",
   level: "mandatory",
   checkResource({ type, inputs, component }, report) {
     if (type === COMPONENT) {
@@ -113,8 +112,7 @@ export const literalNames: ResourceRule = {
 
 export const serviceAccountsHaveComponent: ResourceRule = {
   name: "service-accounts-have-component",
-  description:
-    "Every service account that is granted an access token is in a component, whose settings say what it gets.",
+  description: "Every service account that is granted an access token is in the settings of a component.",
   level: "mandatory",
   checkResource({ type, inputs, component }, report) {
     if (component) return;
@@ -144,7 +142,7 @@ function isForServiceAccounts(policy: Value): boolean {
 export const limits: ResourceRule = {
   name: "limits",
   description:
-    "No service account asks for an admin's token, and no access token of a component lives for more than an hour, unless this pack's configuration allows it.",
+    "Unless this pack's configuration allows it, no service account asks for an admin's token, and no component's token lives for over an hour.",
   level: "mandatory",
   configuration: {
     organizationAdmins: { type: "array", items: { type: "string" }, default: [] },
@@ -173,7 +171,7 @@ export const limits: ResourceRule = {
 export const oneIssuer: ResourceRule = {
   name: "one-issuer",
   description:
-    "No other issuer has the URL of a component's issuer, and nothing else can replace the allow policies of an issuer.",
+    "No other issuer has the URL of a component's issuer, and nothing else can replace an issuer's allow policies.",
   level: "mandatory",
   checkResource({ urn, type, inputs, settings, program }, report) {
     if (/^pulumiservice:.*:(Auth)?Policy$/.test(type))
@@ -207,8 +205,7 @@ const STORED_TOKEN = /^pulumiservice:(index:(Access|OrgAccess|TeamAccess)Token|a
 
 export const noStoredToken: ResourceRule = {
   name: "no-stored-token",
-  description:
-    "No access token is stored, on the cluster or in a state: workloads exchange their own ID tokens.",
+  description: "No access token is stored on the cluster or in a state.",
   // A migration has both for a while.
   level: "advisory",
   checkResource({ type, inputs }, report) {

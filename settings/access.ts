@@ -74,7 +74,7 @@ export interface Settings {
   // biome-ignore lint/suspicious/noExplicitAny: SDKs have no other type for any value.
   jobPodSpec?: Record<string, any>;
   /**
-   * URL of Pulumi Cloud. Change it if yours is self-hosted. Your login must be for it, and a deployed access stack keeps it.
+   * URL of Pulumi Cloud, if yours is self-hosted. You must be signed in to it, and a deployed access stack keeps it.
    * Default: `https://api.pulumi.com`.
    */
   pulumiApiUrl?: string;

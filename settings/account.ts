@@ -36,8 +36,8 @@ export interface ServiceAccount extends TokenSettings {
   /** Name of the service account. */
   name: string;
   /**
-   * Lifetime of the access token in seconds, at most `maxExpirationSeconds`. What nothing renews, such as the token of a provider
-   * plugin, needs more than the time of its update. Default: `3600`; `maxExpirationSeconds` if that is less.
+   * Lifetime of the access token in seconds, at most `maxExpirationSeconds`. A provider plugin's token, which nothing renews, must
+   * outlive its update. Default: `3600`; `maxExpirationSeconds` if that is less.
    */
   tokenExpirationSeconds?: number;
   /** Audience of the ID token. Default: `urn:pulumi:org:ORGANIZATION`. */
@@ -57,8 +57,8 @@ export interface ServiceAccount extends TokenSettings {
   /** IAM policies to attach to the role. Default: `[]`. */
   rolePolicyArns?: string[];
   /**
-   * Add the token exchange to its pods when they are created, so that no manifest changes. Requires Kubernetes 1.36, or
-   * `pulumi up` fails, and permission to manage admission policies in the whole cluster. Default: `false`.
+   * Add the token exchange to its new pods, so that no manifest changes. Requires Kubernetes 1.36, and permission to manage
+   * admission policies in the whole cluster. Default: `false`.
    */
   injectToken?: boolean;
   /** Run the Job that tests the token exchange. Default: `true`. */

@@ -28,14 +28,11 @@ export interface TokenSettings {
   userLogin?: pulumi.Input<string>;
   /** Team of a team token. It must exist. */
   teamName?: pulumi.Input<string>;
-  /** ID of the runner pool of a runner token. The allow policy contains the ID. */
+  /** ID of the pool of a runner token. The allow policy contains the ID. */
   runnerId?: pulumi.Input<string>;
-  /** Name of the runner pool of a runner token. The token exchange requests the pool by this name. */
+  /** Name of this pool. The token exchange requests the pool by this name. */
   runnerName?: pulumi.Input<string>;
-  /**
-   * ID of the custom role of an organization token, which says all that the token may do. Without it, the token may do what every
-   * member may. Not valid with `organizationAdmin: true`.
-   */
+  /** ID of the custom role that says all that an organization token may do. Not valid with `organizationAdmin: true`. */
   organizationRoleId?: pulumi.Input<string>;
   /** Grant an organization token admin permissions. Default: `false`. */
   organizationAdmin?: boolean;

@@ -1,4 +1,4 @@
-// Writes what is generated from the code: `npm run docs`. In docs/, these are the tables of settings and outputs, whose
+// Writes what is generated from the code: `npm run docs`. In docs/, these are the lists of settings and outputs, whose
 // interfaces a comment above each names, and the promises of the policy pack. Editors read the schema of stack files.
 
 import { existsSync, writeFileSync } from "node:fs";
@@ -17,7 +17,7 @@ const write = (file: string, content: string) => writeFileSync(join(ROOT, file),
 
 for (const page of ["docs/configuration.md", "docs/component.md"].filter(exists)) {
   const text = read(page).replaceAll(GENERATED, (_, start: string, interfaces: string, end: string) => {
-    return `${start}\n${tableOf(interfaces.split(", "))}\n${end}`;
+    return `${start}\n${listOf(interfaces.split(", "))}\n${end}`;
   });
   write(page, text);
 }
@@ -32,17 +32,18 @@ if (exists("docs/policy.md")) {
 }
 write("settings/stack.schema.json", stackSchema());
 
-/** Returns a table of the properties of interfaces, without a column that is empty: outputs have no defaults. */
-function tableOf(interfaces: string[]): string {
-  const rows = interfaces.flatMap(declarationsOf).map(({ name, type, comment }) => {
-    const [meaning, defaultValue] = meaningAndDefault(comment);
-    return { name: `\`${name}\``, type: typeOf(type), default: defaultValue, meaning };
+/** Returns a list of the properties of interfaces. Outputs are not required, and have no defaults. */
+function listOf(interfaces: string[]): string {
+  const items = interfaces.flatMap((interfaceName) => {
+    return declarationsOf(interfaceName).map(({ name, type, required, comment }) => {
+      const [meaning, defaultValue] = meaningAndDefault(comment);
+      const details = [typeOf(type)];
+      if (defaultValue !== "") details.push(`default: ${defaultValue}`);
+      else if (required && !interfaceName.endsWith("Outputs")) details.push("required");
+      return `- **\`${name}\`** (${details.join(", ")}): ${meaning}\n`;
+    });
   });
-  const columns = (["name", "type", "default", "meaning"] as const).filter((column) => {
-    return rows.some((row) => row[column] !== "");
-  });
-  const lines = [columns, columns.map(() => "---"), ...rows.map((row) => columns.map((it) => row[it]))];
-  return lines.map((cells) => `| ${cells.join(" | ")} |\n`).join("");
+  return items.join("");
 }
 
 /** Returns a list of the promises of the policy pack that have a level. */
