@@ -326,6 +326,24 @@ describe("the package of the component", { skip: missingCli }, () => {
       },
     );
 
+    await t.test("gets the newest component and its policy pack by the documented commands", async () => {
+      const commands = blocksOf(read("docs/clusters.md")).find(({ info }) => info === "bash upgrade");
+      const file = join(directory, "Pulumi.yaml");
+      const before = await readFile(file, "utf8");
+      const [commit = assert.fail()] = /(?<=component@)[0-9a-f]{40}/.exec(before) ?? [];
+      await writeFile(file, before.replace(commit, "0".repeat(40)));
+      const pipeline = join(fleet, ".github", "pipeline.json");
+      const stacks = [{ directory: "dev" }, { directory: "prod" }];
+      await writeFile(pipeline, JSON.stringify({ stacks }));
+
+      const run = ["bash", "-euo", "pipefail", "-c", commands?.text ?? assert.fail()] as const;
+      succeeded(await cli.run(fleet, ...run));
+      assert.equal(await readFile(file, "utf8"), before);
+      const policyPack = { repository: "OWNER/eks-pulumi-oidc", ref: commit };
+      const upgraded = { stacks: [{ directory: "dev", policyPack }, { directory: "prod" }] };
+      assert.deepEqual(JSON.parse(await readFile(pipeline, "utf8")), upgraded);
+    });
+
     await t.test("takes settings from its cluster's file, but none that production owns", async () => {
       const file = join(directory, "Pulumi.dev-us-1.yaml");
       const before = await readFile(file, "utf8");

@@ -103,7 +103,7 @@ export const LINK_PACKAGES = `
 export async function createRepository(cli: Cli): Promise<string> {
   const repository = await copyProject(join(cli.directory, "repository"));
   const author = ["-c", "user.name=author", "-c", "user.email=author@example.com"];
-  succeeded(await cli.run(repository, "git", "init", "--quiet"));
+  succeeded(await cli.run(repository, "git", "init", "--quiet", "--initial-branch", "main"));
   succeeded(await cli.run(repository, "git", "add", "--all"));
   succeeded(await cli.run(repository, "git", ...author, "commit", "--quiet", "--message", "template"));
   const url = "https://github.com/OWNER/eks-pulumi-oidc.git";
