@@ -14,11 +14,11 @@ import { createExchangeConfigMap } from "./tokenExchange";
 
 /** What one service account has: the names of its resources, and what a pod needs to exchange a token. */
 export interface ServiceAccountOutputs {
-  /** ARN of its IAM role, if it has one. */
+  /** ARN of its IAM role. */
   roleArn?: pulumi.Output<string>;
-  /** Name of its IAM role, if it has one, to attach other policies. */
+  /** Name of its IAM role, to attach other policies. */
   roleName?: pulumi.Output<string>;
-  /** Name of the Job that tested the token exchange, if it has one. */
+  /** Name of the Job that tested the token exchange. */
   jobName?: string;
   /** Type of its access token. */
   tokenType: TokenType;

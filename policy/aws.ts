@@ -12,7 +12,7 @@ export const ASSOCIATION = "aws:eks/podIdentityAssociation:PodIdentityAssociatio
 export const trustPolicies: ResourceRule = {
   name: "trust-policies",
   description:
-    "Only the pods of a service account can assume its role. Any other role that trusts the cluster's issuer names one subject and the audience.",
+    "Only its pods can assume the role of a service account. Any other role that trusts the cluster's issuer names one subject and the audience.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account, program }, report) {
     if (type === COMPONENT) {
@@ -113,8 +113,7 @@ function allowing(Principal: Fields, Action: Value, equal: Fields): Fields {
 
 export const rolePermissions: ResourceRule = {
   name: "role-permissions",
-  description:
-    "A component gives a role the policies of its entry, the permissions boundary, and no other policy.",
+  description: "A component gives a role its entry's policies, the permissions boundary, and nothing else.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account, ownName = "" }, report) {
     if (!settings || !account) return;
@@ -137,7 +136,7 @@ export const rolePermissions: ResourceRule = {
 
 export const associations: ResourceRule = {
   name: "associations",
-  description: "An association for EKS Pod Identity is for its cluster and the service account of its entry.",
+  description: "An association for EKS Pod Identity is for its cluster and its entry's service account.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account }, report) {
     if (type !== ASSOCIATION || !settings || !account) return;
@@ -160,7 +159,7 @@ export const associations: ResourceRule = {
 
 export const ownRoles: StackRule = {
   name: "own-roles",
-  description: "What a component creates for a service account uses the role of its entry.",
+  description: "What a component creates for a service account uses its entry's role.",
   level: "mandatory",
   // The name and the ARN of a role are outputs, which no rule about a resource receives.
   checkStack({ resources }, report) {
@@ -212,7 +211,7 @@ const FULL_ACCESS = /:policy\/(AdministratorAccess|PowerUserAccess|IAMFullAccess
 export const otherRolePolicies: StackRule = {
   name: "other-role-policies",
   description:
-    "The program attaches further policies by the output roleName only, and none that allows everything.",
+    "The program attaches further policies only by the output roleName, and none that allows everything.",
   level: "advisory",
   // The name of a role is an output.
   checkStack({ resources }, report) {

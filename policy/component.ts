@@ -18,8 +18,7 @@ import { textOf } from "./values";
 
 export const sameVersion: ResourceRule = {
   name: "same-version",
-  description:
-    "A component is of this pack's version. In any other component, the pack compares nothing else.",
+  description: "A component is of this pack's version. In any other, the pack compares nothing.",
   level: "mandatory",
   checkResource({ type, inputs, component }, report) {
     if (type === COMPONENT && inputs.sources !== SOURCES) {
@@ -72,7 +71,7 @@ function ofAccount(account: Account): Record<string, string[]> {
 
 export const nothingElse: ResourceRule = {
   name: "nothing-else",
-  description: "A component contains nothing that none of its settings requires.",
+  description: "A component contains nothing that no setting requires.",
   level: "mandatory",
   checkResource({ type, settings, account, ownName = "" }, report) {
     if (!settings) return;
@@ -94,7 +93,7 @@ const IGNORED: Record<string, string[]> = {
 
 export const nothingIgnored: ResourceRule = {
   name: "nothing-ignored",
-  description: "The program ignores no changes of what is in a component.",
+  description: "The program ignores no changes of a component's resources.",
   level: "mandatory",
   checkResource({ type, settings, ignoreChanges }, report) {
     if (!settings) return;
@@ -106,7 +105,7 @@ export const nothingIgnored: ResourceRule = {
 export const providers: ResourceRule = {
   name: "providers",
   description:
-    "A component uses one provider of each package, and sends the token of the login only to the URL of its settings.",
+    "A component uses one provider of each package, and sends the login's token only to the URL of its settings.",
   level: "mandatory",
   checkResource({ type, component, settings, provider, program }, report) {
     if (!settings || !component) return;

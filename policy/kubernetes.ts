@@ -40,7 +40,7 @@ const SCRIPT = readFileSync(join(__dirname, "..", "scripts", SCRIPT_FILE), "utf8
 export const ownObjects: ResourceRule = {
   name: "own-objects",
   description:
-    "What a component creates for a service account is for it only, and gives its pods no identity but its role.",
+    "What a component creates for a service account is for no other, and gives its pods no identity but its role.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account, ownName }, report) {
     if (!settings || !type.startsWith("kubernetes:")) return;
@@ -113,7 +113,7 @@ const SKIP_AWAIT = "pulumi.com/skipAwait";
 
 export const job: ResourceRule = {
   name: "job",
-  description: "A Job runs the exchange script and the command of its entry, in this version's pod.",
+  description: "A Job runs the exchange script and its entry's command, in this version's pod.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account }, report) {
     if (type !== JOB || !settings || !account) return;
@@ -149,7 +149,7 @@ function plain(spec: PodSpec | object): Fields {
 export const injection: ResourceRule = {
   name: "injection",
   description:
-    "The admission policy changes only pods of service accounts with injectToken, and adds what this version does.",
+    "The admission policy adds what this version does, and only to pods of service accounts with injectToken.",
   level: "mandatory",
   checkResource({ type, inputs, settings }, report) {
     if (!settings) return;
@@ -231,8 +231,7 @@ const REACHING_ROLES = ["cluster-admin", "admin", "edit"];
 
 export const rbac: StackRule = {
   name: "rbac",
-  description:
-    "By RBAC, the program lets no one create, enter, or impersonate the pods of a service account.",
+  description: "By RBAC, the program lets no one create, enter, or impersonate a service account's pods.",
   level: "advisory",
   // Where the service accounts are is known once all components are.
   checkStack({ resources, components }, report) {

@@ -15,8 +15,7 @@ const NAME = '"kubernetes.io".serviceaccount.name';
 
 export const allowPolicies: ResourceRule = {
   name: "allow-policies",
-  description:
-    "The issuer of a component has one allow policy for each service account, for its own token, and no other one.",
+  description: "A component's issuer has one allow policy for each service account's token, and no other.",
   level: "mandatory",
   checkResource({ type, inputs, settings }, report) {
     if (type !== ISSUER || !settings) return;
@@ -112,7 +111,7 @@ export const literalNames: ResourceRule = {
 
 export const serviceAccountsHaveComponent: ResourceRule = {
   name: "service-accounts-have-component",
-  description: "Every service account that is granted an access token is in the settings of a component.",
+  description: "Every service account that is granted a token is in the settings of a component.",
   level: "mandatory",
   checkResource({ type, inputs, component }, report) {
     if (component) return;
@@ -142,7 +141,7 @@ function isForServiceAccounts(policy: Value): boolean {
 export const limits: ResourceRule = {
   name: "limits",
   description:
-    "Unless this pack's configuration allows it, no service account asks for an admin's token, and no component's token lives for over an hour.",
+    "No service account asks for an admin's token, and no component's token lives for over an hour, unless this pack's configuration allows it.",
   level: "mandatory",
   configuration: {
     organizationAdmins: { type: "array", items: { type: "string" }, default: [] },
@@ -171,7 +170,7 @@ export const limits: ResourceRule = {
 export const oneIssuer: ResourceRule = {
   name: "one-issuer",
   description:
-    "No other issuer has the URL of a component's issuer, and nothing else can replace an issuer's allow policies.",
+    "No other issuer has the URL of a component's, and nothing else can replace an issuer's allow policies.",
   level: "mandatory",
   checkResource({ urn, type, inputs, settings, program }, report) {
     if (/^pulumiservice:.*:(Auth)?Policy$/.test(type))

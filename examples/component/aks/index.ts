@@ -1,3 +1,10 @@
+// Clusters older than Kubernetes 1.34 need `--enable-oidc-issuer`. The issuer ends with a slash. If the registration or the
+// exchange fails, try without it: https://learn.microsoft.com/en-us/azure/aks/use-oidc-issuer
+//
+// With Entra ID, you need kubelogin where you deploy, and AAD_LOGIN_METHOD=azurecli:
+// https://azure.github.io/kubelogin/cli/get-token.html
+// Without Entra ID, the kubeconfig contains the key of a cluster administrator.
+
 import { PulumiCloudAccess } from "@OWNER/eks-pulumi-oidc";
 import * as azure from "@pulumi/azure-native";
 import * as kubernetes from "@pulumi/kubernetes";
@@ -6,7 +13,7 @@ import * as pulumi from "@pulumi/pulumi";
 // The cluster. EDIT
 const cluster = { resourceGroupName: "prod", resourceName: "prod" };
 const managed = azure.containerservice.getManagedClusterOutput(cluster);
-// Ends in a slash, as the tokens' `iss` does.
+// Ends with a slash, as the tokens' `iss` does.
 const issuerUrl = managed.apply(({ oidcIssuerProfile }) => {
   if (!oidcIssuerProfile?.issuerURL) throw new Error("The cluster has no OIDC issuer.");
   return oidcIssuerProfile.issuerURL;

@@ -1,3 +1,9 @@
+// Where you deploy, you need gke-gcloud-auth-plugin:
+// https://docs.cloud.google.com/kubernetes-engine/docs/how-to/cluster-access-for-kubectl
+//
+// Destroy the access stack before you delete the cluster. The next cluster of that name in the same project and location has the
+// same issuer URL, and its service accounts would get the old cluster's tokens.
+
 import { PulumiCloudAccess } from "@OWNER/eks-pulumi-oidc";
 import * as gcp from "@pulumi/gcp";
 import * as kubernetes from "@pulumi/kubernetes";
