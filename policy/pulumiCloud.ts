@@ -130,12 +130,18 @@ export const serviceAccountsHaveComponent: ResourceRule = {
   },
 };
 
-/** Returns whether an allow policy names a service account by a claim that Kubernetes issues. A dot matches a colon, too. */
+/** Returns whether an allow policy can be for a service account, by a claim that Kubernetes issues. */
 function isForServiceAccounts(policy: Value): boolean {
-  const rules = Object.entries(fieldsOf(at(policy, "rules")));
-  return rules.some(
-    ([claim, value]) => claim.includes("kubernetes.io") || /^system.serviceaccount/.test(`${value}`),
-  );
+  const rules = fieldsOf(at(policy, "rules"));
+  const isKubernetes = (claim: string) => claim.includes("kubernetes.io");
+  return Object.keys(rules).some(isKubernetes) || canBeServiceAccount(`${rules.sub}`);
+}
+
+/** Returns whether a subject, which can be a pattern, matches one of Kubernetes: a dot matches any character. */
+function canBeServiceAccount(subject: string): boolean {
+  return [..."system:serviceaccount:"].every((character, index) => {
+    return [character, "."].includes(subject[index] ?? "");
+  });
 }
 
 export const limits: ResourceRule = {

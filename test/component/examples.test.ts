@@ -48,11 +48,11 @@ test("the program for an existing cluster has valid arguments, with the list of 
   // The engine rejects any other list, and the component the entries that are not valid.
   assert.deepEqual(config.serviceAccounts, { type: "array", items: { type: "object" } });
   const stackFile = parse(read("examples/component/existing-cluster/Pulumi.dev.yaml")).config;
-  const names = ["aws:region", "aws:allowedAccountIds", "clusterName", "serviceAccounts"];
-  assert.deepEqual(Object.keys(stackFile), names);
+  const { serviceAccounts, permissionsBoundaryArn, ...cluster } = stackFile;
+  assert.deepEqual(Object.keys(cluster), ["aws:region", "aws:allowedAccountIds", "clusterName"]);
 
   const { properties } = resources.access;
-  assertValid({ ...properties, ...defaultsOf(config), serviceAccounts: stackFile.serviceAccounts });
+  assertValid({ ...properties, ...defaultsOf(config), serviceAccounts, permissionsBoundaryArn });
 
   const known = ["pulumi", ...Object.keys({ ...config, ...resources, ...variables })];
   for (const [, name = ""] of EXISTING.matchAll(/\$\{(\w+)/g)) assert.ok(known.includes(name), name);

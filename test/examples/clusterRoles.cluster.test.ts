@@ -11,7 +11,7 @@ const NAMESPACES = "/namespaces";
 const POLICIES = "admissionregistration.k8s.io/mutatingadmissionpolicies";
 const BINDINGS = "admissionregistration.k8s.io/mutatingadmissionpolicybindings";
 
-const POLICY = "access-inject-token-1a2b3c4d";
+const POLICY = "access-inject-token-0123abcd";
 
 /** The verbs, the resource, the name of the object, and whether the file allows them. */
 const REQUESTS: Record<string, [verbs: string, resource: string, name: string, isAllowed: boolean][]> = {

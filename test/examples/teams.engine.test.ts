@@ -49,11 +49,12 @@ test("examples/fleet/teams creates a team for each line, with the members of its
   );
   const { write, pulumi, up } = await newStack(t, filesOf(program));
   succeeded(await up());
-  // A state in files has no organization.
-  const created = ["dev", "prod"].flatMap((stage) => [
-    ...teamOf("team-a", "app", stage),
-    ...teamOf("team-b", "shop", stage),
-  ]);
+  const created = [
+    ...teamOf("team-a-dev", "stack app/dev 102"),
+    ...teamOf("team-a-prod", "stack app/prod-us 102", "stack app/prod-eu 102"),
+    ...teamOf("team-b-dev", "stack shop/dev 102", "environment shop/dev open"),
+    ...teamOf("team-b-prod", "stack shop/prod 102", "environment shop/prod open"),
+  ];
   assert.deepEqual(teams.existing().toSorted(), created.toSorted());
   assert.deepEqual(teams.membersOf("organization/team-a-dev"), [CREATOR]);
   assert.deepEqual(teams.membersOf("organization/team-b-dev"), [CREATOR, "carol"]);
@@ -104,8 +105,8 @@ test("examples/fleet/teams creates nothing if a name is a pattern, or is there t
   assert.deepEqual(teams.existing(), []);
 });
 
-/** Returns a team of a stage, as it exists. */
-function teamOf(name: string, project: string, stage: string): string[] {
-  const team = `organization/${name}-${stage}`;
-  return [team, `${team}: environment ${project}/${stage} open`, `${team}: stack ${project}/${stage} 102`];
+/** Returns a team as it exists, in the only organization of a state in files. */
+function teamOf(name: string, ...permissions: string[]): string[] {
+  const team = `organization/${name}`;
+  return [team, ...permissions.map((permission) => `${team}: ${permission}`)];
 }

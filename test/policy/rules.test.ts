@@ -93,21 +93,18 @@ const CASES: Case[] = [
     ],
   },
   {
-    of: "an issuer of a service account whose name is written as a pattern",
-    edits: [
-      add("pulumiservice:index:OidcIssuer", "other", {
-        url: "https://example.com",
-        policies: [
-          {
-            decision: "allow",
-            rules: { sub: "system.serviceaccount.team-a.app", aud: "urn:pulumi:org:acme" },
-          },
-        ],
-      }),
-    ],
-    reports: [
-      "service-accounts-have-component other: It grants access tokens to service accounts, and is in no component. ",
-    ],
+    of: "issuers of a service account whose name is written as a pattern",
+    edits: ["system.serviceaccount.team-a.app", ".ystem:serviceaccount:team-a:app", ".".repeat(34)].map(
+      (sub, index) =>
+        add("pulumiservice:index:OidcIssuer", `other-${index}`, {
+          url: `https://example.com/${index}`,
+          policies: [{ decision: "allow", rules: { sub, aud: "urn:pulumi:org:acme" } }],
+        }),
+    ),
+    reports: [0, 1, 2].map(
+      (index) =>
+        `service-accounts-have-component other-${index}: It grants access tokens to service accounts, and is in no component. `,
+    ),
   },
   {
     of: "names and audiences that an allow policy reads as patterns",

@@ -3,16 +3,17 @@
 //
 // - Members: Pulumi Cloud adds the user who creates a team, so list yourself in each stage, or each preview shows a change.
 //   Members that someone adds in Pulumi Cloud are taken out by the next `pulumi up --refresh`: list them here instead.
-// - Permissions: a stack and an environment must exist before a team gets a permission on it.
+// - Permissions: a stack and an environment must exist before a team gets a permission on it. Create those that are missing by
+//   `pulumi stack init acme/app/dev` and `pulumi env init acme/shop/dev`.
 // - `pulumi destroy` deletes the teams and the roles. Their service accounts are then denied.
 //
-// Pulumi calls these two kinds of permissions superseded by roles. Teams can have those only where the organization has custom
-// roles; permissions work wherever there are teams.
+// According to Pulumi, roles supersede these two kinds of permissions. But a team can have a role only if the organization has
+// custom roles.
 
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 
-/** Who is in every team of a stage, such as those who deploy. */
+/** Who is in every team of a stage, and can do what each of them may, such as those who deploy. */
 const MEMBERS = {
   dev: ["my-login"], // EDIT
   prod: ["my-login"], // EDIT
@@ -21,24 +22,28 @@ const MEMBERS = {
 interface Workload {
   /** The name of the team without its stage. */
   team: string;
-  /** The name of a stack and of an environment of the project, and the end of the team's name. */
+  /** The end of the team's name. */
   stage: keyof typeof MEMBERS;
   project: string;
+  /** The stacks of the project that the team may update, by default the one with the name of the stage. */
+  stacks?: string[];
+  /** The environments of the project that the team may open, by default none. */
+  environments?: string[];
   /** Who else is in this team, and can do what it may. */
   members?: string[];
-  /** In an incident, takes the permissions from the team. Its tokens can still do what every member may. */
+  /** In an incident, removes the permissions of the team. Its tokens can still do what every member may. */
   suspended?: boolean;
 }
 
 /**
- * A line for each workload and stage. Its team may update the stack, and open the environment, of that stage. So a token of one
- * stage cannot use the other one, apart from what your organization grants every member.
+ * A line for each workload and stage. So a token of one stage cannot use the other one, apart from what your organization grants
+ * every member. A workload on several clusters needs a stack for each.
  */
 const WORKLOADS: Workload[] = [
   { team: "team-a", stage: "dev", project: "app" }, // EDIT
-  { team: "team-a", stage: "prod", project: "app" }, // EDIT
-  { team: "team-b", stage: "dev", project: "shop" }, // EDIT
-  { team: "team-b", stage: "prod", project: "shop" }, // EDIT
+  { team: "team-a", stage: "prod", project: "app", stacks: ["prod-us", "prod-eu"] }, // EDIT
+  { team: "team-b", stage: "dev", project: "shop", environments: ["dev"] }, // EDIT
+  { team: "team-b", stage: "prod", project: "shop", environments: ["prod"] }, // EDIT
 ];
 
 /**
@@ -62,7 +67,7 @@ if (invalid.length > 0) {
   );
 }
 
-for (const { team, stage, project, members = [], suspended } of WORKLOADS) {
+for (const { team, stage, project, members = [], suspended, ...permissions } of WORKLOADS) {
   const name = `${team}-${stage}`;
   const created = new pulumiservice.Team(name, {
     organizationName: organization,
@@ -71,29 +76,34 @@ for (const { team, stage, project, members = [], suspended } of WORKLOADS) {
     members: [...new Set([...MEMBERS[stage], ...members])],
   });
   if (suspended) continue;
-  new pulumiservice.TeamStackPermission(
-    name,
-    {
-      organization,
-      team: name,
-      project,
-      stack: stage,
-      permission: pulumiservice.TeamStackPermissionScope.Edit,
-    },
-    // Both permissions have the same ID, so deleting the old one last would revoke the new one.
-    { dependsOn: created, deleteBeforeReplace: true },
-  );
-  new pulumiservice.TeamEnvironmentPermission(
-    name,
-    {
-      organization,
-      team: name,
-      project,
-      environment: stage,
-      permission: pulumiservice.EnvironmentPermission.Open,
-    },
-    { dependsOn: created },
-  );
+  const { stacks = [stage], environments = [] } = permissions;
+  for (const stack of stacks) {
+    new pulumiservice.TeamStackPermission(
+      `${name}.${stack}`,
+      {
+        organization,
+        team: name,
+        project,
+        stack,
+        permission: pulumiservice.TeamStackPermissionScope.Edit,
+      },
+      // Both permissions have the same ID, so deleting the old one last would revoke the new one.
+      { dependsOn: created, deleteBeforeReplace: true },
+    );
+  }
+  for (const environment of environments) {
+    new pulumiservice.TeamEnvironmentPermission(
+      `${name}.${environment}`,
+      {
+        organization,
+        team: name,
+        project,
+        environment,
+        permission: pulumiservice.EnvironmentPermission.Open,
+      },
+      { dependsOn: created },
+    );
+  }
 }
 
 /** The IDs of the roles, for `organizationRoleId`. A replaced role has another one. */
