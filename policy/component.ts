@@ -18,7 +18,7 @@ import { textOf } from "./values";
 
 export const sameVersion: ResourceRule = {
   name: "same-version",
-  description: "A component is of this pack's version. In any other, the pack compares nothing.",
+  description: "A component has this pack's version. Most rules check no other version.",
   level: "mandatory",
   checkResource({ type, inputs, component }, report) {
     if (type === COMPONENT && inputs.sources !== SOURCES) {
@@ -93,7 +93,7 @@ const IGNORED: Record<string, string[]> = {
 
 export const nothingIgnored: ResourceRule = {
   name: "nothing-ignored",
-  description: "The program ignores no changes of a component's resources.",
+  description: "The program doesn't ignore changes to a component's resources.",
   level: "mandatory",
   checkResource({ type, settings, ignoreChanges }, report) {
     if (!settings) return;

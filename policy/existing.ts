@@ -16,7 +16,7 @@ import { at, type Fields, fieldsOf, listOf, stringsOf, textOf, type Value } from
 
 export const besideTheProgram: StackRule = {
   name: "beside-the-program",
-  description: "No one has added to what a component creates, beside the program.",
+  description: "No one has added to a component's objects outside the program.",
   // In a preview without a refresh, it is as old as the last one. drift.json makes it mandatory.
   level: "advisory",
   checkStack(program, report) {

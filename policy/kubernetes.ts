@@ -40,7 +40,7 @@ const SCRIPT = readFileSync(join(__dirname, "..", "scripts", SCRIPT_FILE), "utf8
 export const ownObjects: ResourceRule = {
   name: "own-objects",
   description:
-    "What a component creates for a service account is for no other, and gives its pods no identity but its role.",
+    "What a component creates for a service account is used by no other, and gives its pods no identity but its role.",
   level: "mandatory",
   checkResource({ type, inputs, settings, account, ownName }, report) {
     if (!settings || !type.startsWith("kubernetes:")) return;
@@ -231,7 +231,7 @@ const REACHING_ROLES = ["cluster-admin", "admin", "edit"];
 
 export const rbac: StackRule = {
   name: "rbac",
-  description: "By RBAC, the program lets no one create, enter, or impersonate a service account's pods.",
+  description: "The program's RBAC lets no one create, enter, or impersonate a service account's pods.",
   level: "advisory",
   // Where the service accounts are is known once all components are.
   checkStack({ resources, components }, report) {

@@ -82,7 +82,7 @@ const isLiteral = (value: Value | undefined) => typeof value === "string" && !/[
 
 export const literalNames: ResourceRule = {
   name: "literal-names",
-  description: "An allow policy names a service account, or a subject and an audience, without a pattern.",
+  description: "An allow policy names a service account, or a subject and an audience, without * or ?.",
   level: "mandatory",
   checkResource({ type, inputs, component }, report) {
     if (type === COMPONENT) {

@@ -7,9 +7,9 @@ import { stackSchema } from "./stackFileSchema";
 import { declarationsOf, meaningAndDefault } from "./support/declarations";
 import { ROOT, read } from "./support/project";
 
-const GENERATED = /(<!-- generated from ([\w, ]+) -->\n).*?(<!-- end -->)/gs;
+const GENERATED = /(<!--generated:([\w,]+)-->\n).*?(<!--end-->)/gs;
 
-const GENERATED_RULES = /(<!-- generated from the (mandatory|advisory) rules -->\n).*?(<!-- end -->)/gs;
+const GENERATED_RULES = /(<!--generated:(mandatory|advisory)-rules-->\n).*?(<!--end-->)/gs;
 
 // A copy can be without the component, and without the policy pack.
 const exists = (file: string) => existsSync(join(ROOT, file));
@@ -17,7 +17,7 @@ const write = (file: string, content: string) => writeFileSync(join(ROOT, file),
 
 for (const page of ["docs/configuration.md", "docs/component.md"].filter(exists)) {
   const text = read(page).replaceAll(GENERATED, (_, start: string, interfaces: string, end: string) => {
-    return `${start}\n${listOf(interfaces.split(", "))}\n${end}`;
+    return `${start}\n${listOf(interfaces.split(","))}\n${end}`;
   });
   write(page, text);
 }

@@ -2,6 +2,12 @@
 # Imports a registered issuer and existing service accounts into an access stack. Run it in the directory of your copy, whose settings
 # list every service account that uses the issuer: docs/copy.md.
 #
+# Don't import an issuer that another access stack owns. `pulumi up` replaces its allow policies, which this prints:
+#   pulumi api /api/orgs/acme/auth/policies/oidcissuers/ISSUER_ID
+# If one has a role (`roleID`), set `organizationRoleId` in its entry.
+#
+# It runs `pulumi up --yes` for the component only, and ends with a preview, which must not replace or delete what was imported.
+#
 # Usage: issuer.sh ORGANIZATION/STACK ORGANIZATION/ISSUER_ID [NAMESPACE/NAME...]
 # NAMESPACE/NAME: the service accounts that exist
 set -euo pipefail

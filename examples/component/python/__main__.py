@@ -1,3 +1,5 @@
+# Names are in snake case, except the keys within job_pod_spec, policy_rules, env, volume, and volume_mount.
+
 import json
 
 import OWNER_eks_pulumi_oidc as eks_pulumi_oidc
