@@ -124,6 +124,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     };
     changeAccount();
     await documented("Several AWS accounts", "bash");
+    succeeded(await pulumi("up", "--yes", "--skip-preview"));
     const file = join(root, ".github", "pipeline.json");
     const ofOneAccount = await readFile(file, "utf8");
     await assert.rejects(documented("Several AWS accounts", "bash accounts"), /github-prod-eu/);
