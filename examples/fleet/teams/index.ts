@@ -3,8 +3,8 @@
 //
 // - Members: Pulumi Cloud adds the user who creates a team, so list yourself in each stage, or each preview shows a change.
 //   Members that someone adds in Pulumi Cloud are taken out by the next `pulumi up --refresh`: list them here instead.
-// - Permissions: a stack and an environment must exist before a team gets a permission on it. Create those that are missing by
-//   `pulumi stack init acme/app/dev` and `pulumi env init acme/shop/dev`.
+// - Permissions: a stack and an environment must exist before a team gets a permission on it. In a directory without a Pulumi.yaml,
+//   create those that are missing by `pulumi stack init acme/app/dev` and `pulumi env init acme/shop/dev`.
 // - `pulumi destroy` deletes the teams and the roles. Their service accounts are then denied.
 //
 // According to Pulumi, roles supersede these two kinds of permissions. But a team can have a role only if the organization has
@@ -48,7 +48,7 @@ const WORKLOADS: Workload[] = [
 
 /**
  * The environments that External Secrets reads, each by a token with a separate role. The entry of its service account has the ID
- * of the role, `tokenType: organization`, and nothing else of the organization. Requires an organization with custom roles.
+ * of the role, `tokenType: organization`, and no other organization setting. Requires an organization with custom roles.
  */
 const EXTERNAL_SECRETS: { project: string; environment: string }[] = [
   // { project: "shop", environment: "prod" }, // EDIT
