@@ -35,7 +35,7 @@ export function writePrograms(
 /** Returns why tests that require a program are skipped, with the page that says how to install it; false if it runs. */
 export function missingProgram(program: string, page: string): string | false {
   const isMissing = spawnSync(program, ["--version"]).status !== 0;
-  return isMissing && `${program} is not on PATH; to install it, see ${page}`;
+  return isMissing && `${program} is not on PATH, or too old; to install it, see ${page}`;
 }
 
 /** Why tests that require jq are skipped, which the pages use, too; false if it runs. */
