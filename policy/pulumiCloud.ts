@@ -133,8 +133,8 @@ export const serviceAccountsHaveComponent: ResourceRule = {
 /** Returns whether an allow policy can be for a service account, by a claim that Kubernetes issues. */
 function isForServiceAccounts(policy: Value): boolean {
   const rules = fieldsOf(at(policy, "rules"));
-  const isKubernetes = (claim: string) => claim.includes("kubernetes.io");
-  return Object.keys(rules).some(isKubernetes) || canBeServiceAccount(`${rules.sub}`);
+  if (canBeServiceAccount(`${rules.sub}`)) return true;
+  return Object.keys(rules).some((claim) => claim.includes("kubernetes.io"));
 }
 
 /** Returns whether a subject, which can be a pattern, matches one of Kubernetes: a dot matches any character. */

@@ -67,7 +67,15 @@ if (invalid.length > 0) {
   );
 }
 
-for (const { team, stage, project, members = [], suspended, ...permissions } of WORKLOADS) {
+for (const {
+  team,
+  stage,
+  project,
+  stacks = [stage],
+  environments = [],
+  members = [],
+  suspended,
+} of WORKLOADS) {
   const name = `${team}-${stage}`;
   const created = new pulumiservice.Team(name, {
     organizationName: organization,
@@ -76,17 +84,11 @@ for (const { team, stage, project, members = [], suspended, ...permissions } of 
     members: [...new Set([...MEMBERS[stage], ...members])],
   });
   if (suspended) continue;
-  const { stacks = [stage], environments = [] } = permissions;
+  const teamInProject = { organization, team: name, project };
   for (const stack of stacks) {
     new pulumiservice.TeamStackPermission(
       `${name}.${stack}`,
-      {
-        organization,
-        team: name,
-        project,
-        stack,
-        permission: pulumiservice.TeamStackPermissionScope.Edit,
-      },
+      { ...teamInProject, stack, permission: pulumiservice.TeamStackPermissionScope.Edit },
       // Both permissions have the same ID, so deleting the old one last would revoke the new one.
       { dependsOn: created, deleteBeforeReplace: true },
     );
@@ -94,13 +96,7 @@ for (const { team, stage, project, members = [], suspended, ...permissions } of 
   for (const environment of environments) {
     new pulumiservice.TeamEnvironmentPermission(
       `${name}.${environment}`,
-      {
-        organization,
-        team: name,
-        project,
-        environment,
-        permission: pulumiservice.EnvironmentPermission.Open,
-      },
+      { ...teamInProject, environment, permission: pulumiservice.EnvironmentPermission.Open },
       { dependsOn: created },
     );
   }
