@@ -138,7 +138,7 @@ const INSTALLING_AT_ONCE = `
 
 /** Asserts that the file of the new stack has the answers and the template's list, and keeps what a reader must know. */
 function assertAnswered(directory: string, created: string): void {
-  const [, prefix] = /`([\w-]+):clusterName`/.exec(read("README.md")) ?? [];
+  const [, prefix] = /such as `([\w-]+):clusterName`/.exec(read("README.md")) ?? [];
   const { "aws:region": region, clusterName } = ANSWERS;
   assert.deepEqual(parse(created).config, {
     "aws:region": region,

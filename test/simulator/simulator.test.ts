@@ -184,7 +184,10 @@ describe("the simulation", () => {
       return program();
     };
     const { exitCode, flow } = await simulate(t, { prod: stackFile(stackWith({ runJob: false })) });
-    assert.match(flow, /Broken: allow-policies: .* An allow policy is for no service account/);
+    assert.match(
+      flow,
+      /Broken: allow-policies: A component's issuer has one allow policy for each .* An allow policy is for no service account/,
+    );
     // It is granted to anyone of the cluster.
     assert.match(flow, /default\/unlisted-service-account, which has no entry, is granted its token/);
     assert.equal(exitCode, 1);
