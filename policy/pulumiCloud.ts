@@ -132,15 +132,14 @@ export const serviceAccountsHaveComponent: ResourceRule = {
 
 /** Returns whether an allow policy can be for a service account, by a claim that Kubernetes issues. */
 function isForServiceAccounts(policy: Value): boolean {
-  const rules = fieldsOf(at(policy, "rules"));
-  if (canBeServiceAccount(`${rules.sub}`)) return true;
-  return Object.keys(rules).some((claim) => claim.includes("kubernetes.io"));
+  const rules = Object.entries(fieldsOf(at(policy, "rules")));
+  return rules.some(([claim, value]) => claim.includes("kubernetes.io") || canBeServiceAccount(`${value}`));
 }
 
-/** Returns whether a subject, which can be a pattern, matches one of Kubernetes: a dot matches any character. */
-function canBeServiceAccount(subject: string): boolean {
-  return [..."system:serviceaccount:"].every((character, index) => {
-    return [character, "."].includes(subject[index] ?? "");
+/** Returns whether a value, which can be a pattern, matches a subject of Kubernetes: a dot or ? matches any character. */
+function canBeServiceAccount(value: string): boolean {
+  return [..."system:serviceaccount"].every((character, index) => {
+    return [character, ".", "?"].includes(value[index] ?? "");
   });
 }
 

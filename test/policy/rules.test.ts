@@ -214,10 +214,17 @@ const CASES: Case[] = [
           { decision: "allow", tokenType: "team", rules: { sub: "system:serviceaccount:a:b", aud: "x" } },
         ],
       }),
+      add("pulumiservice:index:OidcIssuer", "quoted", {
+        url: "https://y",
+        policies: [
+          { decision: "allow", rules: { sub: "a", aud: "x", '"sub"': "system:serviceaccount:a:b" } },
+        ],
+      }),
     ],
     reports: [
       'service-accounts-have-component access2: Its type is "eks-pulumi-oidc:index:pulumiCloudAccess" instead of ',
       "service-accounts-have-component by-hand: It grants access tokens to service accounts, and is in no component. ",
+      "service-accounts-have-component quoted: It grants access tokens to service accounts, and is in no component. ",
     ],
   },
   {
