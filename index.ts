@@ -19,7 +19,7 @@ interface StackOutputs {
   /** ID of the OIDC issuer in Pulumi Cloud. */
   oidcIssuerId: pulumi.Output<string>;
   /** What each service account is granted, by `NAMESPACE/NAME`. */
-  accessTokens: PulumiCloudAccess["accessTokens"];
+  grants: PulumiCloudAccess["grants"];
   /** What each service account has, by `NAMESPACE/NAME`. */
   serviceAccounts: Record<string, ServiceAccountSummary>;
 }
@@ -58,7 +58,7 @@ export = async (): Promise<StackOutputs> => {
   return {
     issuerUrl: cluster.issuerUrl,
     oidcIssuerId: pulumiCloudAccess.oidcIssuerId,
-    accessTokens: pulumiCloudAccess.accessTokens,
+    grants: pulumiCloudAccess.grants,
     serviceAccounts: summaryOf(pulumiCloudAccess.serviceAccounts),
   };
 };

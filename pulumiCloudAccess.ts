@@ -24,7 +24,6 @@ import {
   settingsWarnings,
   withAccountName,
 } from "./settings/access";
-import { accessTokenOf } from "./settings/accessTokens";
 import { type Account, awsRoleOf, idOf } from "./settings/account";
 import {
   type ClusterInputs,
@@ -33,6 +32,7 @@ import {
   type RoleSource,
   roleSourceOf,
 } from "./settings/cluster";
+import { grantLineOf } from "./settings/grants";
 import { loginProblems } from "./settings/login";
 import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
 import { messageOf, type Problem } from "./settings/problems";
@@ -54,7 +54,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
    * What each service account is granted, by `NAMESPACE/NAME`, such as `team:platform, 3600 s`. A preview compares them one by
    * one, and shows what it does not know as `known after the update`.
    */
-  readonly accessTokens: pulumi.Output<Record<string, string>>;
+  readonly grants: pulumi.Output<Record<string, string>>;
   /** What each service account has, by `NAMESPACE/NAME`. */
   readonly serviceAccounts: Record<string, ServiceAccountOutputs>;
 
@@ -120,16 +120,16 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     }
 
     this.oidcIssuerId = oidcIssuer.id;
-    const accessTokens = settings.serviceAccounts.map(async (account): Promise<[string, string]> => {
-      return [idOf(account), await accessTokenOf(account, settings)];
+    const grants = settings.serviceAccounts.map(async (account): Promise<[string, string]> => {
+      return [idOf(account), await grantLineOf(account, settings)];
     });
-    this.accessTokens = pulumi.output(Promise.all(accessTokens)).apply((lines) => Object.fromEntries(lines));
+    this.grants = pulumi.output(Promise.all(grants)).apply((lines) => Object.fromEntries(lines));
     this.serviceAccounts = Object.fromEntries(
       identities.map(({ account, identity }) => [idOf(account), identity.outputs]),
     );
     this.registerOutputs({
       oidcIssuerId: this.oidcIssuerId,
-      accessTokens: this.accessTokens,
+      grants: this.grants,
       serviceAccounts: this.serviceAccounts,
     });
   }

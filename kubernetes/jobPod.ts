@@ -126,13 +126,38 @@ function restrictedPod(image: Input<string>): PodSpec {
   };
 }
 
-/** Lets the Job's own container run the exchange script, which becomes the command. Anything else would not test the exchange. */
+/** How long the Job asks again after a denial, in seconds: a new policy or role can take effect a little later. */
+export const DENIAL_RETRY_SECONDS = 30;
+
+/** The exit code of the exchange script for a denial. */
+export const DENIED = 77;
+
+// Exchanges without a command first, so that the command runs once, whatever its own exit code is. Only the last denial is printed.
+const EXCHANGE_PATIENTLY = `while
+  messages=$("$0" true 2>&1)
+  code=$?
+  ((code == ${DENIED} && SECONDS < ${DENIAL_RETRY_SECONDS}))
+do
+  sleep 3
+done
+if ((code != 0)); then
+  printf '%s\\n' "$messages" >&2
+  exit "$code"
+fi
+exec "$0" "$@"`;
+
+/**
+ * Lets the Job's own container run the exchange script, which becomes the command. Anything else would not test the exchange. Only
+ * this Job asks again after a denial: no source says how soon an allow policy takes effect.
+ */
 function runningScript(spec: PodSpec, command: string[]): PodSpec {
-  // Kubernetes expands $(NAME) in arguments, and reads $$ as $:
+  // Kubernetes expands $(NAME) in commands and arguments, and reads $$ as $:
   // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
-  const args = command.map((word) => word.replaceAll("$", "$$$$"));
+  const literal = (word: string) => word.replaceAll("$", "$$$$");
+  const script = ["bash", "-c", EXCHANGE_PATIENTLY, SCRIPT_PATH].map(literal);
+  const args = command.map(literal);
   const containers = spec.containers.map((container) => {
-    return container.name === JOB_CONTAINER ? { ...container, command: [SCRIPT_PATH], args } : container;
+    return container.name === JOB_CONTAINER ? { ...container, command: script, args } : container;
   });
   return { ...spec, containers };
 }

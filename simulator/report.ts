@@ -70,7 +70,7 @@ function isUseful(line: string): boolean {
 /** What a simulation has found about the service accounts. */
 export interface Result {
   /** What each is granted, by `NAMESPACE/NAME`: an output of the stack. */
-  accessTokens: Record<string, string>;
+  grants: Record<string, string>;
   findings: Finding[];
   /** What the emulators assume of each, by `NAMESPACE/NAME`. */
   notes: Map<string, string[]>;
@@ -79,10 +79,7 @@ export interface Result {
 const EXCHANGE_WIDTH = "Exchange".length;
 
 /** Returns a row for each service account with the result of its exchange and what it is granted, and who acts as the same owner. */
-export function accountLines(
-  accounts: AccountSettings[],
-  { accessTokens, findings, notes }: Result,
-): string[] {
+export function accountLines(accounts: AccountSettings[], { grants, findings, notes }: Result): string[] {
   const idWidth = Math.min(40, Math.max("Service account".length, ...accounts.map(({ id }) => id.length)));
   const row = (id: string, exchange: string, text: string) => {
     return tableRow(
@@ -97,7 +94,7 @@ export function accountLines(
     const ofAccount = findings.filter(({ account }) => account === id);
     const style = ofAccount.length > 0 ? "red" : "green";
     return [
-      ...row(id, ofAccount.length > 0 ? "failed" : "granted", accessTokens[id] ?? "").map((line) =>
+      ...row(id, ofAccount.length > 0 ? "failed" : "granted", grants[id] ?? "").map((line) =>
         paint(style, line),
       ),
       ...ofAccount.flatMap(({ text }) => wrap(text, 4).map((line) => paint("red", line))),

@@ -139,8 +139,8 @@ async function simulate(
     title("Service accounts");
     const notes = new Map(accounts.map((account) => [account.id, assumptionNotes(account)]));
     // Plain values, which are known whether or not the Jobs succeed.
-    const accessTokens = run.outputs.accessTokens as Record<string, string>;
-    print(...accountLines(accounts, { accessTokens, findings, notes }));
+    const grants = run.outputs.grants as Record<string, string>;
+    print(...accountLines(accounts, { grants, findings, notes }));
     title("Promises of the policy pack");
     print(...promiseLines(violations, verbose));
 

@@ -8,7 +8,7 @@ import {
   type KubernetesObject,
   missingApiServer,
   startApiServer,
-} from "../emulated/apiServer";
+} from "../environment/apiServer";
 import {
   EXAMPLES,
   exampleOf,
@@ -16,10 +16,10 @@ import {
   podOf,
   podTemplateIn,
   settingsOfExamples,
-} from "../emulated/examples";
-import { podObject, policyTakesEffect } from "../emulated/pods";
-import { realKubernetes } from "../emulated/realKubernetes";
-import { all, run, type Stack, startCluster } from "../emulated/stack";
+} from "../environment/examples";
+import { podObject, policyTakesEffect } from "../environment/pods";
+import { realKubernetes } from "../environment/realKubernetes";
+import { all, run, type Stack, startCluster } from "../environment/stack";
 
 describe("pods of this project on a real API server", { skip: missingApiServer }, () => {
   let server: ApiServer;

@@ -13,16 +13,23 @@ import { describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
 import { storedKind } from "../../simulator/emulators/emulator";
 import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
-import { changes, EXCHANGED, failed, newStatuses, resourcesOf, succeeded } from "../emulated/engineOutcome";
+import {
+  changes,
+  EXCHANGED,
+  failed,
+  newStatuses,
+  resourcesOf,
+  succeeded,
+} from "../environment/engineOutcome";
 import {
   createRepository,
   LINK_PACKAGES,
   type Stack,
   stackOfProgram,
   startEngine,
-} from "../emulated/engineStack";
-import { type Cli, missingCli, pathOf } from "../emulated/pulumiCli";
-import { startCluster } from "../emulated/stack";
+} from "../environment/engineStack";
+import { type Cli, missingCli, pathOf } from "../environment/pulumiCli";
+import { startCluster } from "../environment/stack";
 import { PACK, violationsIn } from "../policy/pack";
 import { blocksOf, ROOT, read } from "../support/project";
 
@@ -438,7 +445,7 @@ function programInYaml({ issuer, pulumiCloud }: Simulation, changes: object): st
     name: "platform",
     runtime: "yaml",
     resources: { kubernetes: provider, access },
-    outputs: { accessTokens: reference("access.accessTokens") },
+    outputs: { grants: reference("access.grants") },
   });
 }
 
@@ -512,7 +519,7 @@ const pulumi = require("@pulumi/pulumi");
 
 exports.PulumiCloudAccess = class extends pulumi.ComponentResource {
   constructor(name, args, options) {
-    const inputs = { ...args, oidcIssuerId: undefined, accessTokens: undefined };
+    const inputs = { ...args, oidcIssuerId: undefined, grants: undefined };
     super("eks-pulumi-oidc:index:PulumiCloudAccess", name, inputs, { version: "0.0.0", ...options }, true);
   }
 };

@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { eksIssuerUrl } from "../../simulator/emulators/issuer";
-import { changes, errorsIn, failed, resourcesOf, succeeded } from "../emulated/engineOutcome";
-import { emptyStack, type Stack } from "../emulated/engineStack";
-import { missingCli, type Outcome } from "../emulated/pulumiCli";
-import { CLUSTER } from "../emulated/stack";
+import { changes, errorsIn, failed, resourcesOf, succeeded } from "../environment/engineOutcome";
+import { emptyStack, type Stack } from "../environment/engineStack";
+import { missingCli, type Outcome } from "../environment/pulumiCli";
+import { CLUSTER } from "../environment/stack";
 
 const DEPLOYER = { namespace: "default", name: "deployer", tokenType: "organization", awsRole: "none" };
 const DRIFT = { ...DEPLOYER, name: "drift" };

@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { TEMPLATE_STACK } from "../../simulator/stackFile";
-import { succeeded } from "../emulated/engineOutcome";
-import { createRepository, LINK_PACKAGES, SETTINGS, startEngine } from "../emulated/engineStack";
-import { type Cli, createProject, missingCli, pathOf } from "../emulated/pulumiCli";
+import { succeeded } from "../environment/engineOutcome";
+import { createRepository, LINK_PACKAGES, SETTINGS, startEngine } from "../environment/engineStack";
+import { type Cli, createProject, missingCli, pathOf } from "../environment/pulumiCli";
 import { writePrograms } from "../support/programs";
 import { blocksOf, codeIn, ROOT, read } from "../support/project";
 

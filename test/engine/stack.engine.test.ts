@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TEMPLATE_STACK } from "../../simulator/stackFile";
-import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../emulated/engineOutcome";
-import { emptyStack } from "../emulated/engineStack";
-import { missingCli } from "../emulated/pulumiCli";
-import { CLUSTER } from "../emulated/stack";
+import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../environment/engineOutcome";
+import { emptyStack } from "../environment/engineStack";
+import { missingCli } from "../environment/pulumiCli";
+import { CLUSTER } from "../environment/stack";
 import { read } from "../support/project";
 
 const ISSUER = "access.oidc-issuer";

@@ -6,10 +6,10 @@ import type { IncomingMessage } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Reply, startServer } from "../../simulator/emulators/server";
-import { forward } from "../emulated/cloudApi";
-import { type ExamplesStack, exampleOf, podOf, startExamplesStack } from "../emulated/examples";
-import { runPodSpec } from "../emulated/podSpec";
-import { missingCli } from "../emulated/pulumiCli";
+import { forward } from "../environment/cloudApi";
+import { type ExamplesStack, exampleOf, podOf, startExamplesStack } from "../environment/examples";
+import { runPodSpec } from "../environment/podSpec";
+import { missingCli } from "../environment/pulumiCli";
 import { type Endpoint, respond, startEndpoint } from "../support/endpoint";
 
 const SECRET = "correct horse";

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { parseAllDocuments } from "yaml";
-import { type ApiServer, missingApiServer, startApiServer } from "../emulated/apiServer";
+import { type ApiServer, missingApiServer, startApiServer } from "../environment/apiServer";
 import { read } from "../support/project";
 
 const GROUP = "eks-pulumi-oidc-administrator";

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
-import { exampleOf, podOf } from "../emulated/examples";
+import { exampleOf, podOf } from "../environment/examples";
 import { ended, missingJq, writePrograms } from "../support/programs";
 import { blocksOf, ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";

@@ -3,10 +3,10 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { policySpec } from "../../kubernetes/injectionPolicy";
-import { type ApiServer, missingApiServer, startApiServer } from "../emulated/apiServer";
-import { exampleOf } from "../emulated/examples";
-import { podObject } from "../emulated/pods";
-import { defineStacks, patchStack } from "../emulated/stackResources";
+import { type ApiServer, missingApiServer, startApiServer } from "../environment/apiServer";
+import { exampleOf } from "../environment/examples";
+import { podObject } from "../environment/pods";
+import { defineStacks, patchStack } from "../environment/stackResources";
 import { codeIn, commandsWith, read } from "../support/project";
 
 const PAGE = read("docs/incidents.md");

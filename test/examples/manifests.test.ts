@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import type { KubernetesObject } from "../emulated/apiServer";
+import type { KubernetesObject } from "../environment/apiServer";
 import {
   EXAMPLES,
   type ExamplesStack,
@@ -12,7 +12,7 @@ import {
   podOf,
   startExamplesStack,
   withExchange,
-} from "../emulated/examples";
+} from "../environment/examples";
 
 const ESO = "external-secrets.yaml";
 const OPERATOR = "pulumi-operator.yaml";

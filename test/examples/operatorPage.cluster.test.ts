@@ -16,9 +16,9 @@ import {
   eventually,
   missingApiServer,
   startApiServer,
-} from "../emulated/apiServer";
-import { podObject } from "../emulated/pods";
-import { defineStacks, patchStack } from "../emulated/stackResources";
+} from "../environment/apiServer";
+import { podObject } from "../environment/pods";
+import { defineStacks, patchStack } from "../environment/stackResources";
 import { missingJq } from "../support/programs";
 import { commandsWith, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";

@@ -11,7 +11,7 @@ import {
   VOLUME_MOUNT,
 } from "../../kubernetes/tokenVolume";
 import { runExchange } from "../../simulator/emulators/pod";
-import { all, up } from "../emulated/stack";
+import { all, up } from "../environment/stack";
 import { codeIn, read, sectionOf } from "../support/project";
 
 test("docs/troubleshooting.md lists the exit codes of the exchange script", () => {

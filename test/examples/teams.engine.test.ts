@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { failed, succeeded } from "../emulated/engineOutcome";
-import { serveProvider } from "../emulated/provider";
-import { missingCli, openCli } from "../emulated/pulumiCli";
-import { CREATOR, startTeams } from "../emulated/teams";
+import { failed, succeeded } from "../environment/engineOutcome";
+import { serveProvider } from "../environment/provider";
+import { missingCli, openCli } from "../environment/pulumiCli";
+import { CREATOR, startTeams } from "../environment/teams";
 import { linkPackages, read } from "../support/project";
 
 let teams = startTeams();

@@ -15,15 +15,15 @@ import {
   type KubernetesObject,
   missingApiServer,
   startApiServer,
-} from "../emulated/apiServer";
-import { serveCloudApi } from "../emulated/cloudApi";
-import { startOrganization } from "../emulated/organization";
-import { runPodSpec } from "../emulated/podSpec";
-import { serveProvider } from "../emulated/provider";
-import { publishedKeys } from "../emulated/publishedKeys";
-import { missingCli, openCli, pathOf } from "../emulated/pulumiCli";
-import { realKubernetes } from "../emulated/realKubernetes";
-import { verdictsIn } from "../emulated/trial";
+} from "../environment/apiServer";
+import { serveCloudApi } from "../environment/cloudApi";
+import { startOrganization } from "../environment/organization";
+import { runPodSpec } from "../environment/podSpec";
+import { serveProvider } from "../environment/provider";
+import { publishedKeys } from "../environment/publishedKeys";
+import { missingCli, openCli, pathOf } from "../environment/pulumiCli";
+import { realKubernetes } from "../environment/realKubernetes";
+import { verdictsIn } from "../environment/trial";
 import { writePrograms } from "../support/programs";
 import { copyProject, linkPackages, ROOT } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";

@@ -7,8 +7,8 @@ import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Misbehavior, page } from "../emulated/proxy";
-import { startWorld, type World } from "../emulated/trial";
+import { type Misbehavior, page } from "../environment/proxy";
+import { startWorld, type World } from "../environment/trial";
 import { ended, missingProgram } from "../support/programs";
 import { ROOT, read, sectionOf } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";
@@ -404,7 +404,7 @@ describe("a trial", { concurrency: 4 }, () => {
 });
 
 test("what the emulators assume names its question or says that it has none, also in simulator/README.md", () => {
-  const files = ["simulator/emulators", "test/emulated"].flatMap((directory) => {
+  const files = ["simulator/emulators", "test/environment"].flatMap((directory) => {
     return readdirSync(join(ROOT, directory)).map((file) => read(join(directory, file)));
   });
   const marks = files.flatMap((file) => [...file.matchAll(/\bAssumed\b(?!")(?: \(([\w, -]+)\))?.*/g)]);

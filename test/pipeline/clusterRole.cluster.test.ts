@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { parseAllDocuments } from "yaml";
-import { type ApiServer, missingApiServer, startApiServer } from "../emulated/apiServer";
-import { inject } from "../emulated/realKubernetes";
+import { type ApiServer, missingApiServer, startApiServer } from "../environment/apiServer";
+import { inject } from "../environment/realKubernetes";
 import { read } from "../support/project";
 
 const GROUP = "eks-pulumi-oidc-preview";

@@ -5,7 +5,7 @@ import { type TestContext, test } from "node:test";
 import { teamName } from "../../pipeline/pulumiCloud";
 import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
 import { type Program, runProgram } from "../../simulator/runProgram";
-import { succeeded } from "../emulated/stack";
+import { succeeded } from "../environment/stack";
 import { failureOf } from "../support/failure";
 import { read } from "../support/project";
 import { configOf } from "../support/rawSettings";

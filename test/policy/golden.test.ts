@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { runRules } from "../../policy/runRules";
 import { ENTRIES } from "../core/serviceAccounts";
-import { up } from "../emulated/stack";
+import { up } from "../environment/stack";
 import { asRegistered } from "./draft";
 
 const limits = { organizationAdmins: ["ops/admin"], maxExpirationSeconds: 7200 };

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import type { Outcome } from "../emulated/pulumiCli";
+import type { Outcome } from "../environment/pulumiCli";
 import { ROOT } from "../support/project";
 
 /**

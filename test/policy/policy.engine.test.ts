@@ -5,9 +5,9 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { failed, succeeded } from "../emulated/engineOutcome";
-import { emptyStack, type Stack } from "../emulated/engineStack";
-import { missingCli } from "../emulated/pulumiCli";
+import { failed, succeeded } from "../environment/engineOutcome";
+import { emptyStack, type Stack } from "../environment/engineStack";
+import { missingCli } from "../environment/pulumiCli";
 import { packOf, violationsIn } from "./pack";
 
 const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
@@ -49,7 +49,7 @@ describe("the policy pack", { skip: missingCli }, () => {
       assert.deepEqual(violationsIn({ exitCode: 0, stdout: screen, screen }), []);
     });
 
-    await t.test("when entries change, are new, and leave the list: accessTokens shows which", async () => {
+    await t.test("when entries change, are new, and leave the list: grants shows which", async () => {
       const admin = { ...EXISTING, organizationRoleId: "role-1" };
       const changed = [{ ...DRIFT, name: "more" }, { ...DEPLOYER, teamName: "b" }, admin];
       const output = await quiet({ serviceAccounts: changed });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { runExchange } from "../../simulator/emulators/pod";
-import { entry, run, start } from "../emulated/stack";
+import { entry, run, start } from "../environment/stack";
 
 const OWN = "urn:pulumi:org:acme";
 const OTHER = "sts.amazonaws.com";

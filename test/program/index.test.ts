@@ -18,7 +18,7 @@ import {
   start,
   startCluster,
   up,
-} from "../emulated/stack";
+} from "../environment/stack";
 import { asRegistered } from "../policy/draft";
 import { ROOT, read } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";
@@ -256,12 +256,12 @@ test("@pulumi/eks, which loads all of @pulumi/aws, is not loaded for an existing
 });
 
 test("the outputs only name what each service account has", () => {
-  const { serviceAccounts, accessTokens, ...others } = stack.outputs;
+  const { serviceAccounts, grants, ...others } = stack.outputs;
   const oidcIssuerId = stack.simulation.pulumiCloud.list()[0]?.id;
   assert.deepEqual(others, { issuerUrl: stack.simulation.issuer.url, oidcIssuerId });
   const ids = SERVICE_ACCOUNTS.map(({ namespace, name }) => `${namespace}/${name}`);
   assert.deepEqual(Object.keys(serviceAccounts), ids);
-  assert.deepEqual(Object.keys(Object(accessTokens)), ids);
+  assert.deepEqual(Object.keys(Object(grants)), ids);
 
   const role = only(stack, "Role", "access.ci.a");
   assert.deepEqual(serviceAccounts["ci/a"], {

@@ -7,9 +7,9 @@ import type { InjectionArgs } from "../../injection";
 import { EXPRESSION_LIMIT, longestExpression } from "../../kubernetes/injectionPolicy";
 import { tokenExchangePod } from "../../kubernetes/jobPod";
 import { CREDENTIAL_HELPER, DIRECTORY, tokenVolume, VOLUME_NAME } from "../../kubernetes/tokenVolume";
-import { type ApiServer, missingApiServer, startApiServer } from "../emulated/apiServer";
-import { type Pod, podObject, policyTakesEffect } from "../emulated/pods";
-import { inject } from "../emulated/realKubernetes";
+import { type ApiServer, missingApiServer, startApiServer } from "../environment/apiServer";
+import { type Pod, podObject, policyTakesEffect } from "../environment/pods";
+import { inject } from "../environment/realKubernetes";
 import { ignoringRejections } from "../support/failure";
 
 type PodSpec = types.output.core.v1.PodSpec;

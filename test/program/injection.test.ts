@@ -24,7 +24,7 @@ import {
   stackWith,
   start,
   up,
-} from "../emulated/stack";
+} from "../environment/stack";
 
 type Policy = {
   metadata: { name: string };

@@ -14,8 +14,8 @@ import {
   VOLUME_MOUNT,
   VOLUME_NAME,
 } from "../../kubernetes/tokenVolume";
-import { runPodSpec } from "../emulated/podSpec";
-import { all, entry, known, only, type Stack, stackWith, up } from "../emulated/stack";
+import { runPodSpec } from "../environment/podSpec";
+import { all, entry, known, only, type Stack, stackWith, up } from "../environment/stack";
 import { setVariables } from "../support/variables";
 
 type Job = output.batch.v1.Job;
@@ -41,7 +41,7 @@ test("the Job's pod is as restricted as Pod Security requires, and more", async 
     readOnlyRootFilesystem: true,
     capabilities: { drop: ["ALL"] },
   });
-  assert.deepEqual([container.command, container.args], [[SCRIPT_PATH], ["pulumi", "whoami"]]);
+  assert.deepEqual([container.command.at(-1), container.args], [SCRIPT_PATH, ["pulumi", "whoami"]]);
   assert.equal(container.terminationMessagePolicy, "FallbackToLogsOnError");
   for (const amounts of Object.values(container.resources)) {
     assert.deepEqual(Object.keys(amounts), ["cpu", "memory"]);

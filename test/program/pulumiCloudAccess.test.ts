@@ -15,7 +15,7 @@ import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloud
 import { type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
 import { type Registration, runProgram } from "../../simulator/runProgram";
 import type { ServiceAccountOutputs } from "../../workloadIdentity";
-import { known } from "../emulated/stack";
+import { known } from "../environment/stack";
 import { failureOf } from "../support/failure";
 import { setVariables } from "../support/variables";
 

@@ -5,7 +5,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { type Options, simulateStack } from "../../simulator/simulateStack";
-import { type Settings, stackWith } from "../emulated/stack";
+import { type Settings, stackWith } from "../environment/stack";
 import { ignoringRejections } from "../support/failure";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 

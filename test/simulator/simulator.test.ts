@@ -16,7 +16,7 @@ import { inDirectory, runContainer } from "../../simulator/emulators/pod";
 import { readOptions } from "../../simulator/options";
 import { TEMPLATE_STACK } from "../../simulator/stackFile";
 import { paint } from "../../simulator/terminal";
-import { entry, stackWith } from "../emulated/stack";
+import { entry, stackWith } from "../environment/stack";
 import { ended, writePrograms } from "../support/programs";
 import { copyProject, linkPackages, ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";

@@ -5,8 +5,8 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { readStackFile } from "../../simulator/stackFile";
-import { succeeded } from "../emulated/engineOutcome";
-import { missingCli, openCli } from "../emulated/pulumiCli";
+import { succeeded } from "../environment/engineOutcome";
+import { missingCli, openCli } from "../environment/pulumiCli";
 
 const NUMBERS = [
   ..."0 7 12 010 1_0 0_7 _1 0b1 0B10 0o7 0x1F 0_x1F _0x1F 0xg".split(" "),

@@ -50,4 +50,4 @@ const access = new PulumiCloudAccess(
 
 export const oidcIssuerId = access.oidcIssuerId;
 // Who gets what, for a reviewer.
-export const accessTokens = access.accessTokens;
+export const grants = access.grants;

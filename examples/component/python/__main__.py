@@ -92,7 +92,7 @@ aws.iam.RolePolicyAttachment(
 
 pulumi.export("oidcIssuerId", access.oidc_issuer_id)
 # Who gets what, for a reviewer.
-pulumi.export("accessTokens", access.access_tokens)
+pulumi.export("grants", access.grants)
 # The names of the IAM roles, for an incident.
 pulumi.export(
     "serviceAccounts",

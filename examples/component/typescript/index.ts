@@ -82,6 +82,6 @@ function roleNameOf(serviceAccount: string): pulumi.Output<string> {
 
 export const oidcIssuerId = access.oidcIssuerId;
 // Who gets what, for a reviewer.
-export const accessTokens = access.accessTokens;
+export const grants = access.grants;
 // With the names of the IAM roles, for an incident.
 export const serviceAccounts = access.serviceAccounts;

@@ -5,8 +5,8 @@ import { test } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
 import { type CompleteSettings, settingsEntries } from "../../settings/access";
-import { accessTokenOf } from "../../settings/accessTokens";
 import { type Account, accountEntries, withAccountDefaults } from "../../settings/account";
+import { grantLineOf } from "../../settings/grants";
 
 const POLICY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 
@@ -112,14 +112,14 @@ const NOT_SHOWN: Record<string, string> = {
 const BASE = "team:a, 3600 s, role by irsa";
 
 test("the line of a service account without anything else is its owner, the lifetime, and the role", async () => {
-  assert.equal(await accessTokenOf(ACCOUNT, ACCESS), BASE);
-  assert.equal(await accessTokenOf({ ...ACCOUNT, awsRole: "none" }, ACCESS), "team:a, 3600 s");
+  assert.equal(await grantLineOf(ACCOUNT, ACCESS), BASE);
+  assert.equal(await grantLineOf({ ...ACCOUNT, awsRole: "none" }, ACCESS), "team:a, 3600 s");
 });
 
 for (const [setting, changed, line, common = {}] of SHOWN) {
   test(`the line changes with ${setting}`, async () => {
     assert.notEqual(line, BASE);
-    assert.equal(await accessTokenOf({ ...ACCOUNT, ...changed }, { ...ACCESS, ...common }), line);
+    assert.equal(await grantLineOf({ ...ACCOUNT, ...changed }, { ...ACCESS, ...common }), line);
   });
 }
 
@@ -131,8 +131,8 @@ test("each setting is in the line, or on the list of those that are not", () => 
 
 test("the line has what a preview knows, and says what it does not", async () => {
   const later = pulumi.output(Promise.resolve(unknown as unknown as string));
-  const line = await accessTokenOf({ ...ACCOUNT, teamName: later }, ACCESS);
+  const line = await grantLineOf({ ...ACCOUNT, teamName: later }, ACCESS);
   assert.equal(line, "team:known after the update, 3600 s, role by irsa");
   const known = pulumi.output(Promise.resolve("b"));
-  assert.match(await accessTokenOf({ ...ACCOUNT, teamName: known }, ACCESS), /^team:b, /);
+  assert.match(await grantLineOf({ ...ACCOUNT, teamName: known }, ACCESS), /^team:b, /);
 });

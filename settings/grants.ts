@@ -10,7 +10,7 @@ import { type Account, defaultAudience } from "./account";
  *
  * @returns with `known after the update` for what a preview does not know, so that it shows the rest.
  */
-export async function accessTokenOf(account: Account, access: CompleteSettings): Promise<string> {
+export async function grantLineOf(account: Account, access: CompleteSettings): Promise<string> {
   const { maxExpirationSeconds, audienceRule } = access;
   const { tokenExpirationSeconds: seconds, policyRules, awsRole, injectToken } = account;
   const [audience, organization] = [await textOf(account.tokenAudience), await textOf(access.organization)];

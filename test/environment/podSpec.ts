@@ -3,6 +3,7 @@
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { DENIAL_RETRY_SECONDS } from "../../kubernetes/jobPod";
 import type { PodOptions, PodRun } from "../../simulator/emulators/pod";
 import { inDirectory, runContainer } from "../../simulator/emulators/pod";
 
@@ -24,7 +25,8 @@ export async function runPodSpec(options: PodOptions): Promise<PodRun> {
       const isMounted = volumeMounts.some(({ mountPath }) => `${value}/`.startsWith(`${mountPath}/`));
       return isMounted ? join(root, value) : value;
     };
-    const variables: Record<string, string> = {};
+    // Bash counts from here: the Job's pod has waited for a late policy already.
+    const variables: Record<string, string> = { SECONDS: String(DENIAL_RETRY_SECONDS) };
     for (const { name, value = "" } of env) variables[name] = inRoot(expand(value, variables));
     const words = [...command, ...args].map((word) => inRoot(expand(word, variables)));
     return runContainer(words, root, variables, options.onLog);

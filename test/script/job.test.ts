@@ -1,0 +1,44 @@
+// How the Job runs the exchange script: as a workload does, but patient with a policy that takes effect a few seconds late.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { DENIAL_RETRY_SECONDS, jobPod } from "../../kubernetes/jobPod";
+import { respond } from "../support/endpoint";
+import { exchange, granted } from "../support/script";
+
+const denied = respond(400, { error: "invalid_request", error_description: "no policy matches" });
+
+test("the Job asks again after a denial, and runs its command once the exchange is granted", async () => {
+  const command = ["bash", "-c", "echo ran; exit 77"];
+  const { exitCode, stdout, stderr } = await runJob([denied, granted], command);
+  assert.deepEqual([exitCode, stdout], [77, "ran\n"]);
+  assert.match(stderr, /^exchange-token: acme granted an access token .*\n$/);
+});
+
+test("a denial that stays ends the Job after half a minute, and is printed once", async () => {
+  const { exitCode, stdout, stderr, endpoint } = await runJob(
+    denied,
+    ["echo", "ran"],
+    DENIAL_RETRY_SECONDS - 1,
+  );
+  assert.deepEqual([exitCode, stdout, endpoint.requests.length], [77, "", 2]);
+  assert.equal(stderr.match(/denied the token exchange/g)?.length, 1);
+});
+
+test("what is not a denial ends the Job at once", async () => {
+  const { exitCode, stderr, endpoint } = await runJob(respond(404, ""), ["true"]);
+  assert.deepEqual([exitCode, endpoint.requests.length], [76, 1]);
+  assert.match(stderr, /HTTP 404, not a token/);
+});
+
+/** Runs the command of the Job's container. @param elapsed seconds that have passed since its pod started. */
+function runJob(answers: Parameters<typeof exchange>[0], command: string[], elapsed = 0) {
+  const names = { serviceAccountName: "a", configMap: "a", tokenAudience: "a", image: "a" };
+  const [container] = jobPod({ ...names, command, podSpec: {} }).containers;
+  // As Kubernetes reads them.
+  const [words = [], args = []] = [container?.command, container?.args].map((list) => {
+    return (list as string[]).map((word) => word.replaceAll("$$", "$"));
+  });
+  const environment = elapsed > 0 ? { SECONDS: String(elapsed) } : {};
+  return exchange(answers, { launcher: words.slice(0, -1), command: args, environment });
+}
