@@ -25,13 +25,7 @@ import {
   withAccountName,
 } from "./settings/access";
 import { type Account, awsRoleOf, idOf } from "./settings/account";
-import {
-  type ClusterInputs,
-  clusterInputEntries,
-  issuerAudienceProblems,
-  type RoleSource,
-  roleSourceOf,
-} from "./settings/cluster";
+import { type ClusterInputs, clusterInputEntries, type RoleSource, roleSourceOf } from "./settings/cluster";
 import { grantLineOf } from "./settings/grants";
 import { loginProblems } from "./settings/login";
 import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
@@ -180,14 +174,13 @@ function checkArguments(
 
 /** Returns the problems of arguments that are valid by themselves, but not together. */
 function argumentProblems(args: Incomplete<CompleteSettings & ClusterInputs>): Problem[] {
-  const { serviceAccounts = [], issuerUrl } = args;
-  const audiences = serviceAccounts.map((account) => account?.tokenAudience);
+  const { serviceAccounts = [] } = args;
   const awsRoles = new Set(serviceAccounts.flatMap((account) => (account ? awsRoleOf(account) : [])));
   const roleProblems = [...awsRoles].flatMap((awsRole): Problem[] => {
     const roleSource = roleSourceOf(awsRole, args);
     return "reason" in roleSource ? [roleSource] : [];
   });
-  return [...settingsProblems(args), ...issuerAudienceProblems(audiences, issuerUrl), ...roleProblems];
+  return [...settingsProblems(args), ...roleProblems];
 }
 
 /**

@@ -169,10 +169,10 @@ export function accountsOf(
 
 /** Returns the problems of settings that are valid by themselves, but not together. */
 export function settingsProblems(access: Incomplete<CompleteSettings>): Problem[] {
-  const { serviceAccounts = [], maxExpirationSeconds } = access;
+  const { serviceAccounts = [] } = access;
   const problems = serviceAccounts.flatMap((account, index) => {
     if (!account) return [];
-    return accountProblems(account, maxExpirationSeconds).map((problem) => {
+    return accountProblems(account, access).map((problem) => {
       return { ...problem, path: ["serviceAccounts", index, ...problem.path] };
     });
   });

@@ -51,7 +51,7 @@ const EXISTING = { createServiceAccount: false };
 const RUNNER = { tokenType: "runner", runnerId: "id-1", runnerName: "pool" };
 const ADMIN = { tokenType: "organization", organizationAdmin: true };
 const SERVICE_ACCOUNTS = [
-  entry({ namespace: "ci", name: "a", rolePolicyArns: POLICIES, tokenAudience: "api" }),
+  entry({ namespace: "ci", name: "a", rolePolicyArns: POLICIES, tokenAudience: "urn:pulumi:api" }),
   entry({ namespace: "ci", name: "b", ...TEAM, runJob: false, rolePolicyArns: [] }),
   entry({ name: "pod", ...ADMIN, awsRole: "pod-identity", rolePolicyArns: POLICIES }),
   // `constructor` is the name of a method, and `a` is in another namespace, too.

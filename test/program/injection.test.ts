@@ -40,7 +40,7 @@ const injected = (settings: object) => entry({ injectToken: true, ...settings })
 const SERVICE_ACCOUNTS = [
   injected({ namespace: "team-b", name: "deployer" }),
   entry({ namespace: "team-c", name: "other" }),
-  injected({ namespace: "team-a", name: "drift", tokenAudience: "api" }),
+  injected({ namespace: "team-a", name: "drift", tokenAudience: "urn:pulumi:api" }),
   injected({ namespace: "team-a", name: "deployer" }),
 ];
 
@@ -56,7 +56,7 @@ test("the policy contains the service accounts with injectToken, in an order tha
   assert.deepEqual(matchConstraints.namespaceSelector, { matchExpressions: [namespaces] });
   const accounts = ["team-a/deployer", "team-a/drift", "team-b/deployer"].map((id) => `"${id}"`);
   assert.ok(matchConditions[0]?.expression.endsWith(` in [\n${accounts.join(",\n")}\n]`));
-  const audiences = ["urn:pulumi:org:acme", "api", "urn:pulumi:org:acme"];
+  const audiences = ["urn:pulumi:org:acme", "urn:pulumi:api", "urn:pulumi:org:acme"];
   const expected = audiences.map((audience, index) => `${accounts[index]}: "${audience}"`);
   assert.equal(variables[0]?.expression, `{\n${expected.join(",\n")}\n}`);
 

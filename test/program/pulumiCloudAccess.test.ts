@@ -99,18 +99,6 @@ test("accepts only a URL and ARNs of the right kind", async () => {
   );
 });
 
-const ISSUER_AS_AUDIENCE =
-  "must not be the issuer's URL, which the cluster's API server can accept as an audience";
-
-test("accepts no audience that is the issuer's URL", async () => {
-  const issuerUrl = "https://oidc.example/id/A";
-  const serviceAccounts = [ENTRY, { ...ENTRY, name: "other", tokenAudience: issuerUrl }];
-  assert.equal(
-    await rejected({ ...ARGS, issuerUrl, serviceAccounts }),
-    `Invalid arguments of PulumiCloudAccess "access" (1 problem). Nothing was changed.\n\n  serviceAccounts[1] (ci/other).tokenAudience = "${issuerUrl}": ${ISSUER_AS_AUDIENCE}\n`,
-  );
-});
-
 test("names what is required if a program passes no arguments", async () => {
   assert.match(await rejected(undefined), /\(4 problems\).* organization: required\n/s);
 });
@@ -157,8 +145,8 @@ const INVALID_OUTPUTS: [changes: object, problem: string][] = [
     'serviceAccounts[0] (ci/deployer).policyRules.sub = "*": must not consist only of wildcards',
   ],
   [
-    { serviceAccounts: [{ ...ENTRY, tokenAudience: "https://oidc.example/id/A" }] },
-    `serviceAccounts[0] (ci/deployer).tokenAudience = "https://oidc.example/id/A": ${ISSUER_AS_AUDIENCE}`,
+    { serviceAccounts: [{ ...ENTRY, tokenAudience: pulumi.output("sts.amazonaws.com") }] },
+    'serviceAccounts[0] (ci/deployer).tokenAudience = "sts.amazonaws.com": must begin with urn:pulumi:, or be https://api.pulumi.com',
   ],
 ];
 
@@ -190,7 +178,7 @@ test("uses outputs wherever the plain values would be", async () => {
       { ...ENTRY, name: "person", tokenType: "personal", userLogin: later("alice") },
       { ...ENTRY, name: "team", tokenType: "team", teamName: later("ops") },
       { ...ENTRY, name: "pool", tokenType: "runner", runnerId: later("id-1"), runnerName: later("pool-1") },
-      { ...ENTRY, name: "audience", tokenAudience: later("urn:other"), injectToken: true },
+      { ...ENTRY, name: "audience", tokenAudience: later("urn:pulumi:other"), injectToken: true },
     ],
   };
   const plain = await known<PulumiCloudAccessArgs>(args);
