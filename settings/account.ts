@@ -5,7 +5,15 @@ import * as v from "valibot";
 import { isObject } from "../kubernetes/plainObject";
 import { INVISIBLE, kubernetesName, policyArn } from "./names";
 import type { Problem } from "./problems";
-import { TOKEN_TYPES, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
+import {
+  AUDIENCE_RULE,
+  NAME_RULE,
+  NAMESPACE_RULE,
+  TOKEN_TYPES,
+  type TokenSettings,
+  tokenEntries,
+  tokenProblems,
+} from "./tokenTypes";
 import {
   booleanSchema,
   check,
@@ -108,13 +116,17 @@ export const pattern = v.pipe(stringSchema(/[^*?.]/, "must not consist only of w
 
 // A name that contains a dot is quoted; without the quotes it would be the path of another claim.
 const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
-const BUILT_IN_RULES = ["kubernetes.io.namespace", "kubernetes.io.serviceaccount.name", "aud"];
+const BUILT_IN_RULES = [NAMESPACE_RULE, NAME_RULE, AUDIENCE_RULE].map(withoutQuotes);
 
 const claim = v.pipe(
   stringSchema(CLAIM_PATH, 'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes'),
   noInvisible,
-  v.check((path) => !BUILT_IN_RULES.includes(path.replaceAll('"', "")), "must not replace a built-in rule"),
+  v.check((path) => !BUILT_IN_RULES.includes(withoutQuotes(path)), "must not replace a built-in rule"),
 );
+
+function withoutQuotes(path: string): string {
+  return path.replaceAll('"', "");
+}
 
 // v.record drops these names, and the allow policy would then require less.
 const RESERVED = ["__proto__", "prototype", "constructor"];

@@ -243,7 +243,7 @@ test("@pulumi/eks, which loads all of @pulumi/aws, is not loaded for an existing
   const program = `
     const cluster = { identities: [{ oidcs: [{ issuer: "https://a" }] }], certificateAuthorities: [{ data: "a" }] };
     require("@pulumi/pulumi").runtime.setMocks({ call: () => cluster, newResource() {} });
-    require("./cluster").existingCluster({ clusterName: "a", aws: {} }, []).then(() => {
+    require("./cluster").findCluster({ clusterName: "a", aws: {} }, []).then(() => {
       process.stdout.write(Object.keys(require.cache).join("\\n"));
     });`;
   const { stdout, stderr } = spawnSync(
