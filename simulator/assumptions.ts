@@ -3,9 +3,9 @@
 
 import { Region } from "@pulumi/aws/types/enums";
 import { closest } from "fastest-levenshtein";
-import { isObject } from "./emulators/authPolicy";
-import { idOf } from "./emulators/kubernetes";
-import type { SimulationOptions } from "./emulators/simulation";
+import { idOf } from "../test/environment/kubernetes";
+import type { SimulationOptions } from "../test/environment/simulation";
+import { isObject } from "./authPolicy";
 import type { AccountSettings } from "./exchanges";
 import type { StackFile } from "./stackFile";
 

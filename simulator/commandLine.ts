@@ -21,7 +21,7 @@ async function start(args: string[]): Promise<number> {
   ignoreLogin();
 
   // Only now: Pulumi's SDK takes a second to load, and may not be installed.
-  const { endPods } = await import("./emulators/pod.js");
+  const { endPods } = await import("./pod.js");
   const { simulateStack } = await import("./simulateStack.js");
   for (const [signal, exitCode] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
     process.on(signal, () => process.exit(exitCode));

@@ -2,9 +2,9 @@
 
 import { JOB } from "../policy/kubernetes";
 import { COMPONENT } from "../policy/program";
-import { idOf, type Kubernetes } from "./emulators/kubernetes";
-import type { PodRun } from "./emulators/pod";
-import type { Registration } from "./runProgram";
+import { idOf, type Kubernetes } from "../test/environment/kubernetes";
+import type { Registration } from "../test/environment/runProgram";
+import type { PodRun } from "./pod";
 
 /** An entry of `serviceAccounts` with every default, as the component registers it. */
 export interface AccountSettings {

@@ -3,8 +3,8 @@
 
 import { policies } from "../policy/index";
 import type { Violation } from "../policy/runRules";
+import type { Registration } from "../test/environment/runProgram";
 import type { AccountSettings, Finding } from "./exchanges";
-import type { Registration } from "./runProgram";
 import { paint, tableRow, width, wrap } from "./terminal";
 
 const LABELS: Record<string, string> = {

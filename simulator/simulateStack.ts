@@ -5,6 +5,8 @@ import { basename } from "node:path";
 import { runRules } from "../policy/runRules";
 import type { Fields } from "../policy/values";
 import { visible } from "../settings/problems";
+import { runProgram } from "../test/environment/runProgram";
+import { startSimulation } from "../test/environment/simulation";
 import {
   assumedToExist,
   assumptionNotes,
@@ -15,10 +17,8 @@ import {
   requireSettings,
   settingNotes,
 } from "./assumptions";
-import { startSimulation } from "./emulators/simulation";
 import { accountsOf, testExchanges } from "./exchanges";
 import { accountLines, jobLines, promiseLines, resourceLines } from "./report";
-import { runProgram } from "./runProgram";
 import {
   findStack,
   readStackFile,

@@ -14,7 +14,7 @@ import {
   type Scalar,
   visit,
 } from "yaml";
-import { isObject } from "./emulators/authPolicy";
+import { isObject } from "./authPolicy";
 
 /** A stack, and where its configuration is. */
 export interface StackSource {

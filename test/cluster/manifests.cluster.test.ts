@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import type { Simulation } from "../../simulator/emulators/simulation";
 import {
   type ApiServer,
   type KubernetesObject,
@@ -19,6 +18,7 @@ import {
 } from "../environment/examples";
 import { podObject, policyTakesEffect } from "../environment/pods";
 import { realKubernetes } from "../environment/realKubernetes";
+import type { Simulation } from "../environment/simulation";
 import { all, run, type Stack, startCluster } from "../environment/stack";
 
 describe("pods of this project on a real API server", { skip: missingApiServer }, () => {

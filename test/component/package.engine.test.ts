@@ -11,8 +11,7 @@ import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { describe, type TestContext, test } from "node:test";
 import { parse, stringify } from "yaml";
-import { storedKind } from "../../simulator/emulators/emulator";
-import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
+import { storedKind } from "../environment/emulator";
 import {
   changes,
   EXCHANGED,
@@ -29,6 +28,7 @@ import {
   startEngine,
 } from "../environment/engineStack";
 import { type Cli, missingCli, pathOf } from "../environment/pulumiCli";
+import type { Simulation, SimulationOptions } from "../environment/simulation";
 import { startCluster } from "../environment/stack";
 import { PACK, violationsIn } from "../policy/pack";
 import { blocksOf, ROOT, read } from "../support/project";

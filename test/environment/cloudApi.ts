@@ -3,11 +3,11 @@
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { createGunzip } from "node:zlib";
-import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
-import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
-import { type Reply, startServer } from "../../simulator/emulators/server";
+import type { AuthPolicy } from "../../simulator/authPolicy";
+import { type Reply, startServer } from "../../simulator/server";
 import { ACCESS_TOKEN } from "../support/script";
 import type { Organization } from "./organization";
+import type { PulumiCloud } from "./pulumiCloud";
 
 /**
  * Serves an emulated Pulumi Cloud, together with what it answers an admin: requests with ACCESS_TOKEN.

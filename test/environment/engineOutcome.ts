@@ -1,8 +1,8 @@
 // What commands of the Pulumi CLI have done to a stack on Pulumi's engine.
 
 import assert from "node:assert/strict";
-import type { Simulation } from "../../simulator/emulators/simulation";
 import type { Outcome } from "./pulumiCli";
+import type { Simulation } from "./simulation";
 
 /** What a Job that runs the Pulumi CLI exchanges: the script before it, and the script as its credential helper. */
 export const EXCHANGED = [200, 200];

@@ -5,13 +5,13 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { stringify } from "yaml";
-import type { Simulation, SimulationOptions } from "../../simulator/emulators/simulation";
 import { copyProject, ROOT } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 import { succeeded } from "./engineOutcome";
 import { runPodSpec } from "./podSpec";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, openCli } from "./pulumiCli";
+import type { Simulation, SimulationOptions } from "./simulation";
 import { entry, startCluster } from "./stack";
 
 export type Stack = Awaited<ReturnType<typeof emptyStack>>;

@@ -4,8 +4,8 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DENIAL_RETRY_SECONDS } from "../../kubernetes/jobPod";
-import type { PodOptions, PodRun } from "../../simulator/emulators/pod";
-import { inDirectory, runContainer } from "../../simulator/emulators/pod";
+import type { PodOptions, PodRun } from "../../simulator/pod";
+import { inDirectory, runContainer } from "../../simulator/pod";
 
 /** Runs the first container of a pod. Mount paths in its environment and command are mapped to the pod's directory. */
 export async function runPodSpec(options: PodOptions): Promise<PodRun> {

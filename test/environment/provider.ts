@@ -2,7 +2,7 @@
 
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
-import { type Emulator, type ResourceKind, Unready } from "../../simulator/emulators/emulator";
+import { type Emulator, type ResourceKind, Unready } from "./emulator";
 import { listen } from "./providerServer";
 
 /**

@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { createInjection, type InjectionArgs } from "../../injection";
-import { type Emulator, type ResourceKind, randomSuffix } from "../../simulator/emulators/emulator";
-import { KINDS } from "../../simulator/emulators/kubernetes";
-import { runProgram } from "../../simulator/runProgram";
 import type { ApiServer, KubernetesObject } from "./apiServer";
+import { type Emulator, type ResourceKind, randomSuffix } from "./emulator";
+import { KINDS } from "./kubernetes";
+import { runProgram } from "./runProgram";
 import { succeeded } from "./stack";
 
 /** Returns the kinds of resources that exist on the API server. Nothing waits for a Job, which no controller runs. */

@@ -3,14 +3,10 @@
 import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
-import {
-  type Simulation,
-  type SimulationOptions,
-  startSimulation,
-} from "../../simulator/emulators/simulation";
-import { type Registration, type Run, runProgram } from "../../simulator/runProgram";
 import { ignoringRejections } from "../support/failure";
 import { configOf } from "../support/rawSettings";
+import { type Registration, type Run, runProgram } from "./runProgram";
+import { type Simulation, type SimulationOptions, startSimulation } from "./simulation";
 
 export type Settings = Record<string, unknown>;
 

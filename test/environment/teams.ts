@@ -1,6 +1,6 @@
 // The teams and custom roles of the emulated Pulumi Cloud, with what each may do.
 
-import { type Emulator, type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
+import { type Emulator, type ResourceKind, storedKind } from "./emulator";
 
 interface TeamInputs {
   organizationName: string;

@@ -4,9 +4,8 @@ import { spawn } from "node:child_process";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
-import { createIssuer, eksIssuerUrl } from "../../simulator/emulators/issuer";
-import { type PulumiCloudOptions, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
+import type { AuthPolicy } from "../../simulator/authPolicy";
+import { createIssuer, eksIssuerUrl } from "../../simulator/issuer";
 import { listen } from "../support/endpoint";
 import { type Ended, ended, writePrograms } from "../support/programs";
 import { ROOT } from "../support/project";
@@ -15,6 +14,7 @@ import { temporaryDirectory } from "../support/temporaryDirectory";
 import { serveCloudApi } from "./cloudApi";
 import { startOrganization } from "./organization";
 import { type Misbehavior, startProxy } from "./proxy";
+import { type PulumiCloudOptions, startPulumiCloud } from "./pulumiCloud";
 
 export interface World extends Omit<PulumiCloudOptions, "keysOf"> {
   misbehave?: Misbehavior;

@@ -10,7 +10,7 @@ import {
   tokenVolume,
   VOLUME_MOUNT,
 } from "../../kubernetes/tokenVolume";
-import { runExchange } from "../../simulator/emulators/pod";
+import { runExchange } from "../../simulator/pod";
 import { all, up } from "../environment/stack";
 import { codeIn, read, sectionOf } from "../support/project";
 

@@ -6,9 +6,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Emulator, Unready } from "../../simulator/emulators/emulator";
-import type { PodSpec } from "../../simulator/emulators/pod";
-import { type PulumiCloudOptions, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
+import type { PodSpec } from "../../simulator/pod";
 import {
   type ApiServer,
   assetPath,
@@ -17,11 +15,13 @@ import {
   startApiServer,
 } from "../environment/apiServer";
 import { serveCloudApi } from "../environment/cloudApi";
+import { type Emulator, Unready } from "../environment/emulator";
 import { startOrganization } from "../environment/organization";
 import { runPodSpec } from "../environment/podSpec";
 import { serveProvider } from "../environment/provider";
 import { publishedKeys } from "../environment/publishedKeys";
 import { missingCli, openCli, pathOf } from "../environment/pulumiCli";
+import { type PulumiCloudOptions, startPulumiCloud } from "../environment/pulumiCloud";
 import { realKubernetes } from "../environment/realKubernetes";
 import { verdictsIn } from "../environment/trial";
 import { writePrograms } from "../support/programs";

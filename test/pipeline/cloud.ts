@@ -2,8 +2,8 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { ISSUER_URL } from "../../pipeline/config";
-import { type Emulator, type ResourceKind, storedKind } from "../../simulator/emulators/emulator";
-import type { PulumiCloud } from "../../simulator/emulators/pulumiCloud";
+import { type Emulator, type ResourceKind, storedKind } from "../environment/emulator";
+import type { PulumiCloud } from "../environment/pulumiCloud";
 import { startTeams } from "../environment/teams";
 
 type Issuer = ReturnType<PulumiCloud["list"]>[number]["registration"];

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { teamName } from "../../pipeline/pulumiCloud";
-import type { AuthPolicy } from "../../simulator/emulators/authPolicy";
-import { type Program, runProgram } from "../../simulator/runProgram";
+import type { AuthPolicy } from "../../simulator/authPolicy";
+import { type Program, runProgram } from "../environment/runProgram";
 import { succeeded } from "../environment/stack";
 import { failureOf } from "../support/failure";
 import { read } from "../support/project";

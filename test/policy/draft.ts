@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { type RegisteredResource, runRules, type Violation } from "../../policy/runRules";
 import { type Fields, UNKNOWN, type Value } from "../../policy/values";
-import { type Registration, runProgram } from "../../simulator/runProgram";
+import { type Registration, runProgram } from "../environment/runProgram";
 import { type Settings, stackOf, startCluster } from "../environment/stack";
 
 export const ISSUER_URL = "oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";

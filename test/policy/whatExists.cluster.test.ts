@@ -3,13 +3,13 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { startAws } from "../../simulator/emulators/aws";
-import { type PulumiCloud, startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
 import { type ApiServer, missingApiServer, startApiServer } from "../environment/apiServer";
+import { startAws } from "../environment/aws";
 import { succeeded } from "../environment/engineOutcome";
 import { serveProvider } from "../environment/provider";
 import { publishedKeys } from "../environment/publishedKeys";
 import { type Cli, createProject, missingCli, openCli } from "../environment/pulumiCli";
+import { type PulumiCloud, startPulumiCloud } from "../environment/pulumiCloud";
 import { realKubernetes } from "../environment/realKubernetes";
 import { CLUSTER } from "../environment/stack";
 import { ROOT } from "../support/project";

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { runExchange } from "../../simulator/emulators/pod";
+import { runExchange } from "../../simulator/pod";
 import { entry, run, start } from "../environment/stack";
 
 const OWN = "urn:pulumi:org:acme";

@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { JWTPayload } from "jose";
-import { type AuthPolicy, decide, matchesPattern } from "../../simulator/emulators/authPolicy";
-import { createIssuer, eksIssuerUrl } from "../../simulator/emulators/issuer";
-import { startPulumiCloud } from "../../simulator/emulators/pulumiCloud";
+import { type AuthPolicy, decide, matchesPattern } from "../../simulator/authPolicy";
+import { createIssuer, eksIssuerUrl } from "../../simulator/issuer";
+import { startPulumiCloud } from "../environment/pulumiCloud";
 
 test("a pattern matches a whole value: * is any characters, ? zero or one, and . exactly one", () => {
   for (const [pattern, matching, others] of [

@@ -8,9 +8,9 @@ import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { decodeJwt, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
-import { type AuthPolicy, type DecideOptions, decide } from "./authPolicy";
+import { type AuthPolicy, type DecideOptions, decide } from "../../simulator/authPolicy";
+import { type Reply, startServer } from "../../simulator/server";
 import type { ResourceKind } from "./emulator";
-import { type Reply, startServer } from "./server";
 
 export interface PulumiCloudOptions extends DecideOptions {
   /** Returns the keys of an issuer that is registered. @throws Error if the issuer does not publish any. */

@@ -2,7 +2,7 @@
 
 import { setImmediate } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
-import { type Emulator, type Resource, storedKind, Unready } from "./emulators/emulator";
+import { type Emulator, type Resource, storedKind, Unready } from "./emulator";
 
 export interface Registration {
   urn: string;
@@ -117,7 +117,7 @@ export async function runProgram(
   if (onWarning) console.warn = (text) => onWarning(String(text).replace(SDK_PREFIX, ""));
   process.on("unhandledRejection", keepFirst);
   try {
-    const main: Program = program ?? require("../index");
+    const main: Program = program ?? require("../../index");
     await pulumi.runtime.runInPulumiStack(async () => {
       pulumi.runtime.registerStackTransformation(tree.add);
       const declared = await main();

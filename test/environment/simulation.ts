@@ -1,8 +1,8 @@
 // The simulation: the emulated AWS account, its EKS cluster and issuer, and Pulumi Cloud.
 
+import { type ClusterIssuer, createIssuer, eksIssuerUrl } from "../../simulator/issuer";
 import { type Aws, type AwsOptions, startAws } from "./aws";
 import type { Emulator } from "./emulator";
-import { type ClusterIssuer, createIssuer, eksIssuerUrl } from "./issuer";
 import { type Kubernetes, type KubernetesOptions, startKubernetes } from "./kubernetes";
 import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./pulumiCloud";
 

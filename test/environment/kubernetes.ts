@@ -2,9 +2,9 @@
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
+import type { ClusterIssuer } from "../../simulator/issuer";
+import { type PodOptions, type PodRun, runExchange, runExchangeOnly } from "../../simulator/pod";
 import { type Emulator, type Resource, type ResourceKind, storedKind, Unready } from "./emulator";
-import type { ClusterIssuer } from "./issuer";
-import { type PodOptions, type PodRun, runExchange, runExchangeOnly } from "./pod";
 
 type Job = types.output.batch.v1.Job;
 type ConfigMap = types.output.core.v1.ConfigMap;
