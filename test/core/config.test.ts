@@ -355,7 +355,7 @@ const REJECTED: Rejected[] = [
       },
     },
     problems: [
-      'jobPodSpec.serviceAccountName = "a": must not be set: each Job runs as its own service account',
+      "jobPodSpec.serviceAccountName: must not be set: each Job runs as its own service account",
       "jobPodSpec.containers[0].name: required",
       "jobPodSpec.containers[1].env: must be a list",
       "jobPodSpec.containers[2].volumeMounts[0].mountPath: required",
