@@ -76,7 +76,7 @@ async function sectionOf({ type, name, inputs, provider, options }: Registered):
     ...properties,
     "(options)": {
       parent: parent && labelOfUrn(await known(parent.urn)),
-      provider: provider ? labelOfUrn(provider.replace(/::[^:]*$/, "")) : undefined,
+      provider: provider ? labelOfUrn(provider) : undefined,
       dependsOn: [...new Set(requiredUrns.map(labelOfUrn))].sort(),
       replacementTrigger: replacementTrigger && (await known(replacementTrigger)),
       ...others,

@@ -7,7 +7,7 @@ import { mock } from "node:test";
 import tls from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
 import { DEFAULT_API_URL } from "../../settings/names";
-import { failureOf, ignoringRejections } from "../support/failure";
+import { failureOf } from "../support/failure";
 import { configOf } from "../support/rawSettings";
 import { setVariables } from "../support/variables";
 
@@ -17,7 +17,7 @@ export interface Registered {
   name: string;
   // biome-ignore lint/suspicious/noExplicitAny: each type has its own inputs.
   inputs: any;
-  /** `URN::ID` of an explicit provider; otherwise empty. */
+  /** The URN of an explicit provider; otherwise empty. */
   provider: string;
   options: pulumi.CustomResourceOptions;
 }
@@ -102,7 +102,15 @@ export async function runProgram(
       const label = labelOf(type, name);
       await options.beforeCreation?.(label);
       if (type !== "pulumi:pulumi:Stack") {
-        run.registered.push({ type, name, inputs, provider, options: optionsOf.get(label) ?? {} });
+        // The mocks have URN::ID.
+        const providerUrn = provider.replace(/::[^:]*$/, "");
+        run.registered.push({
+          type,
+          name,
+          inputs,
+          provider: providerUrn,
+          options: optionsOf.get(label) ?? {},
+        });
       }
       return {
         id: id || `<ID of ${label}>`,
@@ -129,15 +137,31 @@ export async function runProgram(
     await pulumi.runtime.disconnect();
   };
   try {
-    await ignoringRejections(() =>
-      deploy().catch((error) => {
-        throw Object.assign(error, { registered: run.registered });
-      }),
-    );
+    const failure = await firstFailureOf(deploy);
+    if (failure) throw Object.assign(failure, { registered: run.registered });
     return { ...run, outputs: await known(outputs) };
   } finally {
     restoreVariables();
     for (const { mock } of mocked) mock.restore();
+  }
+}
+
+/** Returns the first failure of a program: one failure comes back as many, since every resource that depends on it fails too. */
+async function firstFailureOf(deploy: () => Promise<void>): Promise<Error | undefined> {
+  const failures: Error[] = [];
+  // The test runner would take them for its own.
+  const listeners = process.rawListeners("unhandledRejection");
+  process.removeAllListeners("unhandledRejection").on("unhandledRejection", (error) => {
+    failures.push(error as Error);
+  });
+  try {
+    await deploy().catch((error) => failures.push(error));
+    // Node.js reports a rejection a turn later.
+    await new Promise(setImmediate);
+    return failures[0];
+  } finally {
+    process.removeAllListeners("unhandledRejection");
+    for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
   }
 }
 

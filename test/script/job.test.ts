@@ -31,13 +31,21 @@ test("what is not a denial ends the Job at once", async () => {
   assert.match(stderr, /HTTP 404, not a token/);
 });
 
+test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", async () => {
+  const words = [..."$(HOME) $$(HOME) $HOME $$ $$$ ' \" \\ `id` $(id)".split(" "), "a b", "", "\u00fc\n*"];
+  const { stdout } = await runJob(granted, ["bash", "-c", 'printf "[%s]" "$@"', "-", ...words]);
+  assert.equal(stdout, words.map((word) => `[${word}]`).join(""));
+});
+
 /** Runs the command of the Job's container. @param elapsed seconds that have passed since its pod started. */
 function runJob(answers: Parameters<typeof exchange>[0], command: string[], elapsed = 0) {
   const names = { serviceAccountName: "a", configMap: "a", tokenAudience: "a", image: "a" };
   const [container] = jobPod({ ...names, command, podSpec: {} }).containers;
-  // As Kubernetes reads them.
+  // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
+  const expanded = (word: string) =>
+    word.replace(/\$(\$|\(HOME\))/g, (_, end) => (end === "$" ? "$" : "/home"));
   const [words = [], args = []] = [container?.command, container?.args].map((list) => {
-    return (list as string[]).map((word) => word.replaceAll("$$", "$"));
+    return (list as string[]).map(expanded);
   });
   const environment = elapsed > 0 ? { SECONDS: String(elapsed) } : {};
   return exchange(answers, { launcher: words.slice(0, -1), command: args, environment });
