@@ -5,13 +5,13 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigMap } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
-import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, VOLUME_NAME } from "./kubernetes/tokenVolume";
+import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, type SettingsFile, VOLUME_NAME } from "./kubernetes/tokenVolume";
 
 interface TokenExchangeArgs {
   namespace: string;
   serviceAccountName: string;
   /** The settings of the exchange script, by the names of their files. */
-  settings: Record<string, pulumi.Input<string>>;
+  settings: Record<SettingsFile, pulumi.Input<string>>;
 }
 
 export interface TokenExchange {

@@ -6,6 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type * as pulumi from "@pulumi/pulumi";
 import { Document, isCollection, isPair, visit } from "yaml";
+import { SCRIPT_FILE, SETTINGS_FILES } from "../../kubernetes/tokenVolume";
 import { read } from "../support/project";
 import { known, labelOf, type Registered, type Run } from "./program";
 
@@ -108,8 +109,8 @@ function labelOfUrn(urn: string): string {
 function checksumsIn(registered: Registered[]): [string, string][] {
   const configMaps = registered.filter(({ type }) => type === "kubernetes:core/v1:ConfigMap");
   return configMaps.map(({ type, name, inputs }) => {
-    const { organization, tokenType, tokenScope, tokenExpirationSeconds, apiUrl, ...script } = inputs.data;
-    const data = { organization, tokenType, tokenScope, tokenExpirationSeconds, apiUrl, ...script };
+    const files = [...SETTINGS_FILES, SCRIPT_FILE];
+    const data = Object.fromEntries(files.map((file) => [file, inputs.data[file]]));
     const checksum = createHash("sha256").update(JSON.stringify(data)).digest("hex");
     return [JSON.stringify(checksum), `<checksum of ${shortened(labelOf(type, name))}>`];
   });
