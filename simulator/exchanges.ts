@@ -1,10 +1,11 @@
 // Who is granted a token in the simulation: each service account of the settings, and no other one.
 
-import { JOB } from "../policy/kubernetes";
-import { COMPONENT } from "../policy/program";
 import { idOf, type Kubernetes } from "./emulators/kubernetes";
 import type { PodRun } from "./emulators/pod";
 import type { Registration } from "./runProgram";
+
+const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
+const JOB = "kubernetes:batch/v1:Job";
 
 /** An entry of `serviceAccounts` with every default, as the component registers it. */
 export interface AccountSettings {
