@@ -32,7 +32,6 @@ import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
 import { messageOf, type Problem } from "./settings/problems";
 import { userError } from "./settings/userError";
 import { check, type Incomplete } from "./settings/validation";
-import { SOURCES } from "./sources";
 import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 
 /**
@@ -61,7 +60,7 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
     // JavaScript lets a program leave out the arguments.
     const { settings, accounts } = checkArguments(name, { ...args }, options);
-    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, { ...settings, sources: SOURCES }, options);
+    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, { ...settings }, options);
     for (const warning of settingsWarnings(settings)) void pulumi.log.warn(warning, this);
 
     // The component stays where it was deployed, for which everything else waits.

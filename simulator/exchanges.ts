@@ -1,7 +1,5 @@
 // Who is granted a token in the simulation: each service account of the settings, and no other one.
 
-import { JOB } from "../policy/kubernetes";
-import { COMPONENT } from "../policy/program";
 import { idOf, type Kubernetes } from "../test/environment/kubernetes";
 import type { Registration } from "../test/environment/runProgram";
 import type { PodRun } from "./pod";

@@ -184,10 +184,7 @@ describe("the simulation", () => {
       return program();
     };
     const { exitCode, flow } = await simulate(t, { prod: stackFile(stackWith({ runJob: false })) });
-    assert.match(
-      flow,
-      /Broken: allow-policies: A component's issuer has one allow policy for each .* An allow policy is for no service account/,
-    );
+    assert.match(flow, /Broken: one-service-account: .* An allow policy names no single service account/);
     // It is granted to anyone of the cluster.
     assert.match(flow, /default\/unlisted-service-account, which has no entry, is granted its token/);
     assert.equal(exitCode, 1);
@@ -382,8 +379,7 @@ test("imports go down only", () => {
   for (const [room, allowed] of Object.entries({
     ".": /^(?!simulator|policy|test)/,
     settings: /^(?!simulator|policy|test)/,
-    // What grants nothing by itself, as plain data.
-    policy: /^(policy|kubernetes)\/|^sources$/,
+    policy: /^policy\//,
     simulator: /^(simulator|policy)\/|^index$|^settings\/problems$/,
     // They share nothing with what they test.
     "simulator/emulators": /^simulator\/emulators\//,
