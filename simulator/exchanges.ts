@@ -4,6 +4,9 @@ import { idOf, type Kubernetes } from "../test/environment/kubernetes";
 import type { Registration } from "../test/environment/runProgram";
 import type { PodRun } from "./pod";
 
+const COMPONENT = "eks-pulumi-oidc:index:PulumiCloudAccess";
+const JOB = "kubernetes:batch/v1:Job";
+
 /** An entry of `serviceAccounts` with every default, as the component registers it. */
 export interface AccountSettings {
   /** `NAMESPACE/NAME` */
