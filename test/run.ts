@@ -81,7 +81,7 @@ async function runGroups(directory: string, groups: string[][]): Promise<string[
   });
   for await (const text of events.compose(dot)) {
     // One line of progress for a person, instead of the reporter's dots. Below them, it lists the failures.
-    const isProgress = /^[.X\n]*$/.test(text);
+    const isProgress = /^[.X\n]*$/.test(String(text));
     if (!isProgress) process.stdout.write(text);
     else if (process.stdout.isTTY) process.stdout.write(`\r${passed + failed} tests`);
   }
