@@ -1,13 +1,28 @@
-// Two service accounts in a namespace of the cluster that kubectl uses, each for the token of another team. trial.ts exchanges their
-// ID tokens, and then lets the Job of the first one do so.
+// Asks Pulumi Cloud what this project relies on: docs/trial.md. Each Job is a question, and its name is what must be so. If it is not,
+// `pulumi up` fails, and the last line of the Job's log says what was asked and what came. Each update asks again.
 
+import { Job } from "@pulumi/kubernetes/batch/v1";
+import * as core from "@pulumi/kubernetes/core/v1";
 import { Provider } from "@pulumi/kubernetes/provider";
-import { Config } from "@pulumi/pulumi";
+import { Config, getOrganization, type Resource } from "@pulumi/pulumi";
+import { Team } from "@pulumi/pulumiservice/team";
+import { DENIAL_RETRY_SECONDS, DENIED, jobPod } from "../../kubernetes/jobPod";
+import { SCRIPT_PATH } from "../../kubernetes/tokenVolume";
+import { createPulumiCloudProvider } from "../../oidcIssuer";
 import { PulumiCloudAccess } from "../../pulumiCloudAccess";
+import type { ServiceAccount } from "../../settings/account";
 
+// Pulumi.yaml describes the settings, and has the defaults.
 const config = new Config();
+const name = config.require("name");
 const issuerUrl = config.require("issuerUrl");
-const namespace = "pulumi-trial";
+const pulumiApiUrl = config.require("pulumiApiUrl");
+const image = config.require("image");
+const audienceRule = config.requireBoolean("audienceRule");
+const isRemoved = config.requireBoolean("removed");
+const grant = config.requireObject<Omit<ServiceAccount, "namespace" | "name">>("grant");
+// For a stack whose state is not in Pulumi Cloud.
+const organization = config.get("organization") ?? getOrganization();
 
 const kubernetes = new Provider("kubernetes", {
   context: config.require("context"),
@@ -16,22 +31,129 @@ const kubernetes = new Provider("kubernetes", {
   // Explicit, so that PULUMI_K8S_UPSERT_EXISTING_OBJECTS can't let the program adopt, and later delete, what exists.
   upsertExistingObjects: false,
 });
+const namespace = new core.Namespace("namespace", { metadata: { name } }, { provider: kubernetes });
 
-const runJob = config.requireBoolean("runJob");
-const trial = { namespace, name: "trial", tokenType: "team", teamName: "pulumi-trial", runJob } as const;
-const other = { ...trial, name: "other", teamName: "pulumi-trial-other", runJob: false } as const;
+/** Creates a service account that no entry of the list creates. */
+function createServiceAccount(account: string): Resource {
+  const metadata = { namespace: name, name: account };
+  return new core.ServiceAccount(account, { metadata }, { provider: kubernetes, dependsOn: namespace });
+}
 
-new PulumiCloudAccess(
-  "access",
+// A member can do what every member can, and these teams nothing else.
+const createsTeams = grant.tokenType === "team" && grant.teamName === undefined;
+const teamNames = createsTeams ? [name, `${name}-other`] : [];
+const pulumiCloud = createPulumiCloudProvider("pulumi-cloud", pulumiApiUrl, {});
+const teams = teamNames.map((teamName) => {
+  const args = { organizationName: organization, teamType: "pulumi", name: teamName };
+  return new Team(teamName, args, { provider: pulumiCloud });
+});
+const grantOf = (teamName: string) => ({ namespace: name, ...grant, ...(createsTeams && { teamName }) });
+
+const trial = { ...grantOf(name), name: "trial" };
+const other = { ...grantOf(`${name}-other`), name: "other" };
+const former = { ...grantOf(name), name: "former", createServiceAccount: false };
+const listed = new PulumiCloudAccess(
+  "listed-account-is-granted",
   {
-    organization: config.require("organization"),
-    issuerName: "pulumi-trial",
+    organization,
+    issuerName: name,
     issuerUrl,
+    pulumiApiUrl,
+    audienceRule,
+    image,
     maxExpirationSeconds: 600,
-    audienceRule: config.requireBoolean("audienceRule"),
-    pulumiApiUrl: config.require("pulumiApiUrl"),
-    createNamespaces: [namespace],
-    serviceAccounts: [trial, other],
+    serviceAccounts: isRemoved ? [trial, other] : [trial, other, former],
   },
-  { providers: [kubernetes] },
+  // It creates its own provider of Pulumi Cloud, and checks that your login is for `pulumiApiUrl`.
+  { providers: [kubernetes], dependsOn: [...teams, ...["unlisted", "former"].map(createServiceAccount)] },
+);
+
+// Three times, since something between the cluster and Pulumi Cloud may answer some of the requests. Kubernetes leaves $(…) as it is
+// if that is not the name of a variable.
+const ASK = `asked=$1 expected=$2 patience=$3
+for attempt in 1 2 3; do
+  while
+    messages=$("$0" true 2>&1)
+    code=$?
+    ((code == 0 && SECONDS < patience))
+  do
+    sleep 3
+  done
+  ((code == expected)) || break
+done
+case $code in
+  "$expected") verdict='AS IT MUST BE' ;;
+  0) verdict='GRANTED, BUT MUST BE DENIED' ;;
+  ${DENIED}) verdict='DENIED, BUT MUST BE GRANTED' ;;
+  *) verdict="UNDECIDED (exit code $code)" ;;
+esac
+came=\${messages##*exchange-token: }
+echo "$verdict: $asked. After $SECONDS s: \${came%%$'\\n'*}"
+((code == expected))`;
+
+interface Question {
+  question: string;
+  /** The service account that asks for the token of `trial`. */
+  account: string;
+  audience?: string;
+  /** How long a token may still be granted, in seconds, where this update has changed the answer. */
+  patience?: number;
+  notAsked?: string | false;
+}
+
+const mustBeDenied: Question[] = [
+  { question: "unlisted-account-is-denied", account: "unlisted" },
+  {
+    question: "another-accounts-token-is-denied",
+    account: "other",
+    notAsked: !createsTeams && "with this grant, all accounts have the same token: { tokenType: team }",
+  },
+  {
+    question: "another-audience-is-denied",
+    account: "trial",
+    audience: "sts.amazonaws.com",
+    notAsked: !audienceRule && "audienceRule is false",
+  },
+  {
+    question: "removed-account-is-denied",
+    account: "former",
+    patience: DENIAL_RETRY_SECONDS,
+    notAsked: !isRemoved && "pulumi config set removed true && pulumi up",
+  },
+];
+
+/** Creates the Job of a question. It succeeds if the exchange script ends with the expected exit code. */
+function ask(
+  { question, account, audience = `urn:pulumi:org:${organization}`, patience = 0 }: Question,
+  expected: 0 | typeof DENIED,
+  dependsOn: Resource[],
+): Job {
+  const configMap = listed.serviceAccounts[`${name}/trial`]?.configMap ?? "";
+  const exchange = { serviceAccountName: account, configMap, tokenAudience: audience };
+  const pod = jobPod({ ...exchange, image, command: [], podSpec: {} });
+  const asked = `${question}, ${name}/${account} with the audience ${audience} for the token of ${name}/trial`;
+  const command = ["bash", "-c", ASK, SCRIPT_PATH, asked, String(expected), String(patience)];
+  const containers = pod.containers.map((container) => ({ ...container, command, args: [] }));
+  const metadata = { namespace: name, name: question, annotations: { "pulumi.com/replaceUnready": "true" } };
+  const spec = { backoffLimit: 0, activeDeadlineSeconds: 300, template: { spec: { ...pod, containers } } };
+  const options = { provider: kubernetes, dependsOn, deleteBeforeReplace: true };
+  return new Job(question, { metadata, spec }, { ...options, replacementTrigger: Date.now() });
+}
+
+const asked = mustBeDenied.filter((it) => !it.notAsked);
+const denied = asked.map((it) => ask(it, DENIED, [listed]));
+// Or else, everything could be denied by now.
+const control: Question = { question: "listed-account-is-still-granted", account: "trial" };
+const last = ask(control, 0, denied);
+
+/** What this update or an earlier one has shown. */
+export const proven = last.id.apply(() => [
+  "listed-account-is-granted",
+  ...(audienceRule ? ["rule-on-aud-matches-its-list"] : []),
+  ...[...asked, control].map(({ question }) => question),
+]);
+/** If `pulumi up` fails, both are of an earlier update. */
+export const provenAt = last.id.apply(() => new Date().toISOString());
+export const notAsked = Object.fromEntries(
+  mustBeDenied.flatMap(({ question, notAsked: why }) => (why ? [[question, why]] : [])),
 );
