@@ -39,7 +39,6 @@ function createServiceAccount(account: string): Resource {
   return new core.ServiceAccount(account, { metadata }, { provider: kubernetes, dependsOn: namespace });
 }
 
-// A member can do what every member can, and these teams nothing else.
 const createsTeams = grant.tokenType === "team" && grant.teamName === undefined;
 const teamNames = createsTeams ? [name, `${name}-other`] : [];
 const pulumiCloud = createPulumiCloudProvider("pulumi-cloud", pulumiApiUrl, {});
@@ -47,11 +46,17 @@ const teams = teamNames.map((teamName) => {
   const args = { organizationName: organization, teamType: "pulumi", name: teamName };
   return new Team(teamName, args, { provider: pulumiCloud });
 });
-const grantOf = (teamName: string) => ({ namespace: name, ...grant, ...(createsTeams && { teamName }) });
 
-const trial = { ...grantOf(name), name: "trial" };
-const other = { ...grantOf(`${name}-other`), name: "other" };
-const former = { ...grantOf(name), name: "former", createServiceAccount: false };
+/** Returns an entry, whose Job says in its last line what came. */
+function entryOf(account: string, teamName: string): ServiceAccount {
+  const came = `AS IT MUST BE: listed-account-is-granted. ${name}/${account} asked for its token. What came: the token of`;
+  const command = ["bash", "-c", `owner=$(pulumi whoami) && echo "${came} $owner"`];
+  return { ...grant, ...(createsTeams && { teamName }), namespace: name, name: account, command };
+}
+
+const trial = entryOf("trial", name);
+const other = entryOf("other", `${name}-other`);
+const former = { ...entryOf("former", name), createServiceAccount: false };
 const listed = new PulumiCloudAccess(
   "listed-account-is-granted",
   {
@@ -64,7 +69,7 @@ const listed = new PulumiCloudAccess(
     maxExpirationSeconds: 600,
     serviceAccounts: isRemoved ? [trial, other] : [trial, other, former],
   },
-  // It creates its own provider of Pulumi Cloud, and checks that your login is for `pulumiApiUrl`.
+  // With its own provider of Pulumi Cloud, since it then checks that your login is for `pulumiApiUrl`.
   { providers: [kubernetes], dependsOn: [...teams, ...["unlisted", "former"].map(createServiceAccount)] },
 );
 
@@ -88,7 +93,7 @@ case $code in
   *) verdict="UNDECIDED (exit code $code)" ;;
 esac
 came=\${messages##*exchange-token: }
-echo "$verdict: $asked. After $SECONDS s: \${came%%$'\\n'*}"
+echo "$verdict: $asked. What came, after $SECONDS s: \${came%%$'\\n'*}"
 ((code == expected))`;
 
 interface Question {
@@ -106,7 +111,7 @@ const mustBeDenied: Question[] = [
   {
     question: "another-accounts-token-is-denied",
     account: "other",
-    notAsked: !createsTeams && "with this grant, all accounts have the same token: { tokenType: team }",
+    notAsked: !createsTeams && "both have the same token, unless grant is { tokenType: team }",
   },
   {
     question: "another-audience-is-denied",
@@ -131,29 +136,31 @@ function ask(
   const configMap = listed.serviceAccounts[`${name}/trial`]?.configMap ?? "";
   const exchange = { serviceAccountName: account, configMap, tokenAudience: audience };
   const pod = jobPod({ ...exchange, image, command: [], podSpec: {} });
-  const asked = `${question}, ${name}/${account} with the audience ${audience} for the token of ${name}/trial`;
+  const asked = `${question}. ${name}/${account}, with an ID token for ${audience}, asked for the token of ${name}/trial`;
   const command = ["bash", "-c", ASK, SCRIPT_PATH, asked, String(expected), String(patience)];
   const containers = pod.containers.map((container) => ({ ...container, command, args: [] }));
   const metadata = { namespace: name, name: question, annotations: { "pulumi.com/replaceUnready": "true" } };
   const spec = { backoffLimit: 0, activeDeadlineSeconds: 300, template: { spec: { ...pod, containers } } };
   const options = { provider: kubernetes, dependsOn, deleteBeforeReplace: true };
+  // Each update asks again.
   return new Job(question, { metadata, spec }, { ...options, replacementTrigger: Date.now() });
 }
 
-const asked = mustBeDenied.filter((it) => !it.notAsked);
-const denied = asked.map((it) => ask(it, DENIED, [listed]));
+const asked = mustBeDenied.filter(({ notAsked }) => !notAsked);
+const denied = asked.map((question) => ask(question, DENIED, [listed]));
 // Or else, everything could be denied by now.
 const control: Question = { question: "listed-account-is-still-granted", account: "trial" };
 const last = ask(control, 0, denied);
 
-/** What this update or an earlier one has shown. */
+/** If `pulumi up` fails, this and the time are of an earlier update. */
 export const proven = last.id.apply(() => [
   "listed-account-is-granted",
   ...(audienceRule ? ["rule-on-aud-matches-its-list"] : []),
   ...[...asked, control].map(({ question }) => question),
 ]);
-/** If `pulumi up` fails, both are of an earlier update. */
 export const provenAt = last.id.apply(() => new Date().toISOString());
-export const notAsked = Object.fromEntries(
-  mustBeDenied.flatMap(({ question, notAsked: why }) => (why ? [[question, why]] : [])),
-);
+/** With the reasons. */
+export const notAsked = {
+  ...(!audienceRule && { "rule-on-aud-matches-its-list": "audienceRule is false" }),
+  ...Object.fromEntries(mustBeDenied.flatMap((it) => (it.notAsked ? [[it.question, it.notAsked]] : []))),
+};

@@ -83,6 +83,7 @@ describe("examples/trial", { skip: missingApiServer || missingCli }, () => {
       "listed-account-is-still-granted",
     ]);
     assert.deepEqual(Object.keys(notAsked), [
+      "rule-on-aud-matches-its-list",
       "another-accounts-token-is-denied",
       "another-audience-is-denied",
       "removed-account-is-denied",
