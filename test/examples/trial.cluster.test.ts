@@ -82,11 +82,11 @@ describe("examples/trial", { skip: missingApiServer || missingCli }, () => {
       "unlisted-account-is-denied",
       "listed-account-is-still-granted",
     ]);
-    assert.deepEqual(Object.keys(notAsked), [
-      "rule-on-aud-matches-its-list",
+    assert.deepEqual(Object.keys(notAsked).sort(), [
       "another-accounts-token-is-denied",
       "another-audience-is-denied",
       "removed-account-is-denied",
+      "rule-on-aud-matches-its-list",
     ]);
   });
 
@@ -96,7 +96,7 @@ describe("examples/trial", { skip: missingApiServer || missingCli }, () => {
 
     const screen = failed(await up());
     for (const question of ["unlisted-account-is-denied", "another-audience-is-denied"]) {
-      assert.match(screen, RegExp(`GRANTED, BUT MUST BE DENIED: ${question}, everything/`));
+      assert.match(screen, RegExp(`GRANTED, BUT MUST BE DENIED: ${question}\\.`));
     }
   });
 
