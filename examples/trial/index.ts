@@ -23,6 +23,7 @@ const isRemoved = config.requireBoolean("removed");
 const grant = config.requireObject<Omit<ServiceAccount, "namespace" | "name">>("grant");
 // For a stack whose state is not in Pulumi Cloud.
 const organization = config.get("organization") ?? getOrganization();
+const ownAudience = `urn:pulumi:org:${organization}`;
 
 const kubernetes = new Provider("kubernetes", {
   context: config.require("context"),
@@ -32,12 +33,10 @@ const kubernetes = new Provider("kubernetes", {
   upsertExistingObjects: false,
 });
 const namespace = new core.Namespace("namespace", { metadata: { name } }, { provider: kubernetes });
-
-/** Creates a service account that no entry of the list creates. */
-function createServiceAccount(account: string): Resource {
+const serviceAccounts = ["unlisted", "temporary"].map((account) => {
   const metadata = { namespace: name, name: account };
   return new core.ServiceAccount(account, { metadata }, { provider: kubernetes, dependsOn: namespace });
-}
+});
 
 const createsTeams = grant.tokenType === "team" && grant.teamName === undefined;
 const teamNames = createsTeams ? [name, `${name}-other`] : [];
@@ -56,7 +55,8 @@ function entryOf(account: string, teamName: string): ServiceAccount {
 
 const trial = entryOf("trial", name);
 const other = entryOf("other", `${name}-other`);
-const former = { ...entryOf("former", name), createServiceAccount: false };
+// Its service account must still exist once the entry is removed. The component's Job would look for it in the first preview.
+const temporary = { ...entryOf("temporary", name), createServiceAccount: false, runJob: false };
 const listed = new PulumiCloudAccess(
   "listed-account-is-granted",
   {
@@ -67,10 +67,10 @@ const listed = new PulumiCloudAccess(
     audienceRule,
     image,
     maxExpirationSeconds: 600,
-    serviceAccounts: isRemoved ? [trial, other] : [trial, other, former],
+    serviceAccounts: isRemoved ? [trial, other] : [trial, other, temporary],
   },
   // With its own provider of Pulumi Cloud, since it then checks that your login is for `pulumiApiUrl`.
-  { providers: [kubernetes], dependsOn: [...teams, ...["unlisted", "former"].map(createServiceAccount)] },
+  { providers: [kubernetes], dependsOn: [...teams, ...serviceAccounts] },
 );
 
 // Three times, since something between the cluster and Pulumi Cloud may answer some of the requests. Kubernetes leaves $(…) as it is
@@ -100,13 +100,15 @@ interface Question {
   question: string;
   /** The service account that asks for the token of `trial`. */
   account: string;
+  /** The exit code of the exchange script. By default, that of a denial. */
+  expected?: number;
   audience?: string;
   /** How long a token may still be granted, in seconds, where this update has changed the answer. */
   patience?: number;
   notAsked?: string | false;
 }
 
-const mustBeDenied: Question[] = [
+const questions: Question[] = [
   { question: "unlisted-account-is-denied", account: "unlisted" },
   {
     question: "another-accounts-token-is-denied",
@@ -120,8 +122,14 @@ const mustBeDenied: Question[] = [
     notAsked: !audienceRule && "audienceRule is false",
   },
   {
+    question: "temporary-account-is-granted",
+    account: "temporary",
+    expected: 0,
+    notAsked: isRemoved && "removed",
+  },
+  {
     question: "removed-account-is-denied",
-    account: "former",
+    account: "temporary",
     patience: DENIAL_RETRY_SECONDS,
     notAsked: !isRemoved && "pulumi config set removed true && pulumi up",
   },
@@ -129,8 +137,7 @@ const mustBeDenied: Question[] = [
 
 /** Creates the Job of a question. It succeeds if the exchange script ends with the expected exit code. */
 function ask(
-  { question, account, audience = `urn:pulumi:org:${organization}`, patience = 0 }: Question,
-  expected: 0 | typeof DENIED,
+  { question, account, expected = DENIED, audience = ownAudience, patience = 0 }: Question,
   dependsOn: Resource[],
 ): Job {
   const configMap = listed.serviceAccounts[`${name}/trial`]?.configMap ?? "";
@@ -146,11 +153,11 @@ function ask(
   return new Job(question, { metadata, spec }, { ...options, replacementTrigger: Date.now() });
 }
 
-const asked = mustBeDenied.filter(({ notAsked }) => !notAsked);
-const denied = asked.map((question) => ask(question, DENIED, [listed]));
+const asked = questions.filter(({ notAsked }) => !notAsked);
+const jobs = asked.map((question) => ask(question, [listed]));
 // Or else, everything could be denied by now.
-const control: Question = { question: "listed-account-is-still-granted", account: "trial" };
-const last = ask(control, 0, denied);
+const control: Question = { question: "listed-account-is-still-granted", account: "trial", expected: 0 };
+const last = ask(control, jobs);
 
 /** If `pulumi up` fails, this and the time are of an earlier update. */
 export const proven = last.id.apply(() => [
@@ -162,5 +169,5 @@ export const provenAt = last.id.apply(() => new Date().toISOString());
 /** With the reasons. */
 export const notAsked = {
   ...(!audienceRule && { "rule-on-aud-matches-its-list": "audienceRule is false" }),
-  ...Object.fromEntries(mustBeDenied.flatMap((it) => (it.notAsked ? [[it.question, it.notAsked]] : []))),
+  ...Object.fromEntries(questions.flatMap((it) => (it.notAsked ? [[it.question, it.notAsked]] : []))),
 };
