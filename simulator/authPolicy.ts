@@ -25,9 +25,7 @@ export interface Runner {
 export interface DecideOptions {
   /** The runner pools that exist. */
   runners?: Runner[];
-  /** The IDs of the custom roles that exist; by default, all do. Assumed (wrong-role): another one is accepted, and grants nothing. */
-  roles?: string[];
-  /** Whether a rule matches a list, such as `aud`, if it matches one element; by default true. Assumed (aud-list). */
+  /** Whether a rule matches a list, such as `aud`, if it matches one element; by default true. Assumed. */
   matchesLists?: boolean;
   /** Returns whether a rule on a claim, such as `iss`, is met by whatever an ID token with these claims has there. */
   isAssumed?: (path: string, claims: JWTPayload) => boolean;
@@ -38,8 +36,6 @@ interface Decision {
   allowed: boolean;
   /** Why, for people; not secret. */
   reason: string;
-  /** The policy that has granted the token. */
-  policy?: AuthPolicy;
 }
 
 /**
@@ -53,16 +49,14 @@ export function decide(
   policies: AuthPolicy[],
   claims: JWTPayload,
   asked: { tokenType: string; scope: string },
-  { runners = [], roles, ...matching }: DecideOptions = {},
+  { runners = [], ...matching }: DecideOptions = {},
 ): Decision {
   const token = `${asked.tokenType} token${asked.scope && `, scope ${asked.scope}`}`;
   const candidates = policies.filter((policy) => {
-    const hasRole = policy.roleID === undefined || !roles || roles.includes(policy.roleID);
-    return policy.decision === "allow" && isFor(policy, asked, runners) && hasRole;
+    return policy.decision === "allow" && isFor(policy, asked, runners);
   });
   const mismatches = candidates.map((policy) => mismatchesOf(policy, claims, matching));
-  const policy = candidates.find((_, index) => mismatches[index]?.length === 0);
-  if (policy) return { allowed: true, reason: token, policy };
+  if (mismatches.some(({ length }) => length === 0)) return { allowed: true, reason: token };
 
   // The caller has most likely meant the policy that names it or, if none does, the one that fails in the fewest rules.
   const rank = (ofPolicy: string[]) =>
@@ -120,8 +114,8 @@ function claimAt(claims: JWTPayload, path: string): unknown {
 /**
  * Matches a pattern against a claim.
  *
- * Assumed (aud-list): a list, such as `aud` in the tokens of Kubernetes, matches if one of its elements does, or never.
- * Assumed (not asked): numbers and booleans match by their JSON; an object never matches.
+ * Assumed: a list, such as `aud` in the tokens of Kubernetes, matches if one of its elements does, or never.
+ * Assumed: numbers and booleans match by their JSON; an object never matches.
  */
 function matchesClaim(pattern: string, claim: unknown, matchesLists: boolean): boolean {
   if (Array.isArray(claim)) {
@@ -154,7 +148,7 @@ function isFor(policy: AuthPolicy, asked: { tokenType: string; scope: string }, 
       return teamName !== undefined && scope === `team:${teamName}`;
     case "runner":
       return runners.some(({ id, name }) => id === runnerID && scope === `runner:${name}`);
-    // Assumed (org-token, org-role): with a role or without one.
+    // Assumed: with a role or without one.
     default:
       return scope === "" || (scope === "admin" && authorizedPermissions.includes("admin"));
   }

@@ -1,7 +1,7 @@
 // The emulated Pulumi Cloud: its OIDC issuers, and the API that exchanges ID tokens for access tokens.
 //
-// Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed", with the ID of the
-// question that examples/trial/trial.ts asks a real Pulumi Cloud, or "not asked".
+// Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed":
+// simulator/README.md.
 
 import { randomBytes, randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
@@ -20,15 +20,11 @@ export interface PulumiCloudOptions extends DecideOptions {
    * compared.
    */
   thumbprintOf?: (issuerUrl: string) => string;
-  /**
-   * Returns what a further endpoint, such as `GET /PATH`, answers to an access token; undefined if it does not exist.
-   *
-   * @param roleID the custom role of the token.
-   */
-  answer?: (endpoint: string, roleID?: string) => object | undefined;
+  /** Returns what a further endpoint, such as `GET /PATH`, answers to an access token; undefined if it does not exist. */
+  answer?: (endpoint: string) => object | undefined;
   /** How long the registration of an issuer takes; by default 50. */
   registrationMilliseconds?: number;
-  /** Whether an update compares thumbprints with the issuer's certificate, too. Assumed (stale-thumbprint): only a registration does. */
+  /** Whether an update compares thumbprints with the issuer's certificate, too. Assumed: only a registration does. */
   updatesCompareThumbprints?: boolean;
 }
 
@@ -51,7 +47,7 @@ export interface PulumiCloud {
   apiUrl: string;
   /** Registers an issuer. @throws Error in the words of the provider: `STATUS API error: MESSAGE`. */
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
-  /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed (not asked): thumbprints, too. */
+  /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed: thumbprints, too. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
   /**
    * Replaces the thumbprints of an issuer with that of its certificate. RegenerateThumbprints in provider/pkg/cloud/spec.json
@@ -83,7 +79,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
   const issuers = new Map<string, IssuerRegistration>();
   /** The keys of each registered issuer, by its ID. */
   const keySets = new Map<string, JWTVerifyGetKey>();
-  const accessTokens = new Map<string, TokenRequest & { roleID: string | undefined }>();
+  const accessTokens = new Map<string, TokenRequest>();
   const exchanges: PulumiCloud["exchanges"] = [];
   const find = (organization: string, url: string | undefined) =>
     [...issuers].find(([, issuer]) => issuer.organization === organization && issuer.url === url);
@@ -98,13 +94,13 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
       if (!issuer || !keys) throw new Denied(`organization ${organization} has no OIDC issuer ${iss}`);
       const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
       const { payload } = await jwtVerify(idToken, keys, verification);
-      const { allowed, reason, policy } = decide(issuer.policies ?? [], payload, asked, options);
+      const { allowed, reason } = decide(issuer.policies ?? [], payload, asked, options);
       if (!allowed) throw new Denied(reason);
       // "It is up to the Pulumi authorization server to grant or reduce it": README.md of pulumi/auth-actions.
       const expires_in = Math.min(expiration, issuer.maxExpirationSeconds ?? MAX_EXPIRATION_SECONDS);
 
       const access_token = `pul-${randomBytes(20).toString("hex")}`;
-      accessTokens.set(access_token, { ...asked, roleID: policy?.roleID });
+      accessTokens.set(access_token, asked);
       exchanges.push({ status: 200, reason });
       // TokenExchangeGrantResponse in pulumi/pulumi, sdk/go/common/apitype/oauth.go.
       const issued_token_type = `urn:pulumi:token-type:access_token:${tokenType}`;
@@ -114,7 +110,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
       const isInvalid = error instanceof errors.JOSEError;
       if (!isInvalid && !(error instanceof Denied)) throw error;
       const message = isInvalid ? `the ID token is invalid: ${error.message}` : error.message;
-      // Assumed (error-form): status 400. The form is OAuth's (RFC 6749, section 5.2), which allows no quotes in the description:
+      // Assumed: status 400. The form is OAuth's (RFC 6749, section 5.2), which allows no quotes in the description:
       // the CLI forwards it from an exchange (pulumi/pulumi, pkg/backend/httpstate/client/client.go).
       const reason = message.replaceAll(/["\\]/g, "'").replaceAll(/[^ -~]/g, "?");
       exchanges.push({ status: 400, reason });
@@ -126,7 +122,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
     const endpoint = `${request.method} ${request.url}`;
     if (endpoint === "POST /api/oauth/token") return exchange(new URLSearchParams(await text(request)));
     const token = accessTokens.get(request.headers.authorization?.replace(/^token /, "") ?? "");
-    const further = answer(endpoint, token?.roleID);
+    const further = answer(endpoint);
     if (endpoint !== "GET /api/user" && !further) {
       return { status: 404, body: { code: 404, message: "Not Found" } };
     }
@@ -148,7 +144,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
     await sleep(registrationMilliseconds);
     const { organization, url } = registration;
     const keys = await keysOf(url);
-    // Assumed (not asked): the service rejects the same URL twice in one organization, but not the same name.
+    // Assumed: the service rejects the same URL twice in one organization, but not the same name.
     if (find(organization, url)) {
       throw new Error(`409 API error: Conflict: an OIDC issuer with the URL ${url} exists already`);
     }
@@ -163,7 +159,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
     const stored = issuers.get(id);
     if (!stored) throw new Error(`404 API error: Not Found: no OIDC issuer ${id}`);
     if (updatesCompareThumbprints) compareThumbprints(stored.url, changes.thumbprints);
-    // Assumed (removed): they are effective at once. Assumed (not asked): the policies of an update replace all policies.
+    // Assumed: they are effective at once, and the policies of an update replace all policies.
     const updated = { ...stored, ...changes };
     issuers.set(id, updated);
     return updated;
@@ -229,7 +225,7 @@ function loginOf({ organization, tokenType, scope }: TokenRequest): string {
   switch (tokenType) {
     case "personal":
       return owner;
-    // Assumed (not asked): the documented form has the ID of the team, and the emulator only knows its name.
+    // Assumed: the documented form has the ID of the team, and the emulator only knows its name.
     case "team":
       return `team-account:${owner}`;
     default:
