@@ -21,7 +21,9 @@ export function requireKnownNames(policies: Rule[], configuration: Fields): void
     return unknown.map((it) => `${name}.${it}: unknown setting. The settings are ${known.join(", ")}.`);
   });
   if (problems.length === 0) return;
-  throw new Error(["Invalid configuration of the policy pack:", ...problems].join("\n  "));
+  const message = ["Invalid configuration of the policy pack:", ...problems].join("\n  ");
+  // The SDK prints the stack of an error.
+  throw Object.assign(new Error(message), { stack: message });
 }
 
 /** Returns the settings that a configuration has for a rule, with its level as `enforcementLevel`. */

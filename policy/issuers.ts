@@ -1,7 +1,7 @@
 // The rules about Pulumi Cloud: who is granted which access token, and where a provider sends the login's.
 
 import { AUTH_POLICY, grantsOf, ISSUER, isOfCluster, NAME, NAMESPACE, SUBJECT } from "./grants";
-import { flag, list, type Resource, type Rule } from "./rule";
+import { list, type Resource, type Rule } from "./rule";
 import { canMatch, type Fields, isUnknown, normalizedUrl, stringsOf, textOf } from "./values";
 
 export const limits: Rule = {
@@ -33,8 +33,10 @@ export const limits: Rule = {
     const longest = Number(settings.maxExpirationSeconds);
     const isLimited = Number(lifetime) > 0 && Number(lifetime) <= longest;
     if (isOfCluster(`${url}`, [resource]) && !isLimited && !isUnknown(lifetime)) {
-      const found = `The longest lifetime of its tokens (maxExpirationSeconds) is ${textOf(lifetime)}`;
-      report(`${found} instead of at most ${longest}.`, "maxExpirationSeconds");
+      report(
+        `maxExpirationSeconds is ${textOf(lifetime)} instead of at most ${longest}.`,
+        "maxExpirationSeconds",
+      );
     }
     const listed = stringsOf(settings.issuers);
     const isListed = listed.some((it) => `${normalizedUrl(url)}/`.startsWith(`${normalizedUrl(it)}/`));
@@ -60,7 +62,9 @@ export const oneServiceAccount: Rule = {
   level: "mandatory",
   severity: "critical",
   remediation: `In each allow policy of a cluster, require aud, and ${NAMESPACE} with ${NAME} or sub.`,
-  settings: { requireAudience: flag(true, "Whether an allow policy has to name an audience.") },
+  settings: {
+    requireAudience: { type: "boolean", default: true, description: "Whether aud is required." },
+  },
   check(resource, { settings, report }) {
     for (const { policy, rules, account, isOfKubernetes } of grantsOf(resource)) {
       if (!isOfKubernetes || isUnknown(rules)) continue;
@@ -108,7 +112,7 @@ export const login: Rule = {
   remediation: "Log in with the Pulumi CLI, and set only apiUrl of the provider.",
   settings: {
     apiUrls: list("Where a provider can send the login's access token.", "https://api.pulumi.com"),
-    allowAccessToken: flag(false, "Whether a provider can have its own access token."),
+    allowAccessToken: { type: "boolean", default: false, description: "Whether accessToken can be set." },
   },
   check({ type, inputs, unaskedProvider }, { settings, report }) {
     const providers = [{ type, inputs }, unaskedProvider];

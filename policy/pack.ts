@@ -1,7 +1,7 @@
 // The rules as a policy pack of Pulumi's engine, which asks them in its own process: https://www.pulumi.com/docs/insights/policy/
 
 import { PolicyPack, type ResourceValidationPolicy, type StackValidationPolicy } from "@pulumi/policy";
-import { ConfigureAnalyzerRequest } from "@pulumi/pulumi/proto/analyzer_pb";
+import { AnalyzerService } from "@pulumi/pulumi/proto/analyzer_grpc_pb";
 import { requireKnownNames } from "./configuration";
 import { policies } from "./index";
 import { ask, type Resource, type Rule } from "./rule";
@@ -20,14 +20,23 @@ export function serve(): void {
   });
 }
 
-/** Checks the configuration before any rule runs. The SDK drops the names that no rule has: only the engine's request has them. */
+/** Checks the names in the configuration. The SDK drops those that no rule has: only the engine's request has them. */
 function checkConfiguration(): void {
-  const { getPolicyconfigMap } = ConfigureAnalyzerRequest.prototype;
-  ConfigureAnalyzerRequest.prototype.getPolicyconfigMap = function (...args) {
-    const map = getPolicyconfigMap.apply(this, args);
-    const entries = map.toArray().map(([name, it]) => [name, it.getProperties()?.toJavaScript()]);
-    requireKnownNames(policies, Object.fromEntries(entries));
-    return map;
+  const { configure } = AnalyzerService;
+  const { requestDeserialize } = configure;
+  configure.requestDeserialize = (bytes) => {
+    const request = requestDeserialize(bytes);
+    const map = request.getPolicyconfigMap();
+    // Where the SDK reads it, it answers the engine with an error.
+    request.getPolicyconfigMap = () => {
+      const given: Fields = {};
+      map.forEach((it, name) => {
+        given[name] = it.getProperties()?.toJavaScript();
+      });
+      requireKnownNames(policies, given);
+      return map;
+    };
+    return request;
   };
 }
 
@@ -51,10 +60,7 @@ function stackPolicy(rule: Rule): StackValidationPolicy {
     ...metadataOf(rule),
     async validateStack({ resources, getConfig }, report) {
       for (const { urn, props, propertyDependencies } of resources) {
-        const of = Object.entries(propertyDependencies).map(([input, all]) => [
-          input,
-          all.map((it) => it.urn),
-        ]);
+        const of = Object.entries(propertyDependencies).map(([key, all]) => [key, all.map((it) => it.urn)]);
         const known = { outputs: await plain(props), propertyDependencies: Object.fromEntries(of) };
         Object.assign(program.get(urn) ?? {}, known);
       }

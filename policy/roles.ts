@@ -187,7 +187,7 @@ export const podIdentity: Rule = {
       const [cluster = "", ...others] = required(statement, CLUSTER_TAG);
       const isCluster = isUnknown(clusterName) ? cluster !== "" : cluster.endsWith(`:cluster/${clusterName}`);
       if (named === account && isCluster && isLiteral(cluster) && others.length === 0) continue;
-      const condition = textOf(at(statement, "Condition"));
+      const condition = textOf(fieldsOf(at(statement, "Condition")));
       report(`The role of ${account} requires ${condition} instead of its cluster, namespace, and name.`);
     }
   },

@@ -58,11 +58,6 @@ export function list(description: string, ...values: string[]): Setting {
   return { type: "array", items: { type: "string" }, default: values, description };
 }
 
-/** Returns a setting that is true or false. */
-export function flag(value: boolean, description: string): Setting {
-  return { type: "boolean", default: value, description };
-}
-
 /** Returns the messages of a rule about a resource, each once. @param given settings, without the defaults. */
 export function ask(rule: Rule, resource: Resource, program: Resource[], given: Fields): string[] {
   if (Object.keys(resource.inputs).length === 0) return [];

@@ -12,10 +12,8 @@ export type { Resource as RegisteredResource } from "./rule";
 export interface Violation {
   /** The name of the rule. */
   policy: string;
-  /** Its promise. */
   description: string;
   level: Level;
-  /** URN and name of the resource. */
   urn: string;
   name: string;
   message: string;

@@ -7,7 +7,6 @@ import { at, fieldsOf, type Value } from "./values";
 const TOKEN = /\bpul-(?!(.)\1{39})[0-9a-f]{40}\b/;
 const VARIABLE = "PULUMI_ACCESS_TOKEN";
 const TOKEN_TYPES = /^pulumiservice:(index:(Access|OrgAccess|TeamAccess)Token|api\/tokens:\w+)$/;
-const ENVIRONMENT_TYPES = /^pulumiservice:(index|api\/esc):Environment$/;
 
 export const noStoredToken: Rule = {
   name: "no-stored-token",
@@ -23,9 +22,8 @@ export const noStoredToken: Rule = {
     const files = type.startsWith("kubernetes:") ? [inputs.data, inputs.binaryData].map(fieldsOf) : [];
     const encoded = files.flatMap((it) => Object.values(it));
     const decoded = encoded.map((it) => Buffer.from(`${it}`, "base64").toString("latin1"));
-    const isContained = [JSON.stringify(inputs), ...decoded].some((it) => TOKEN.test(it));
-    if (isContained) report("It contains an access token.");
-    const isEnvironment = ENVIRONMENT_TYPES.test(type) && `${inputs.yaml}`.includes(VARIABLE);
+    if (TOKEN.test(JSON.stringify([inputs, decoded]))) report("It contains an access token.");
+    const isEnvironment = /^pulumiservice:.*:Environment$/.test(type) && `${inputs.yaml}`.includes(VARIABLE);
     if (isEnvironment || hasVariable(inputs)) report(`It sets the variable ${VARIABLE}.`);
     if (type.startsWith("kubernetes:pulumi.com/") && at(inputs, "spec", "accessTokenSecret") !== undefined) {
       report("It reads an access token from a Secret (accessTokenSecret).");

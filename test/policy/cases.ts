@@ -119,12 +119,12 @@ export type Case = [what: string, program: Resource[], expected: string[], confi
 export const CASES: Record<string, Case[]> = {
   limits: [
     ["the longest lifetime", [granting], []],
-    ["a longer one", by(NAMES, { maxExpirationSeconds: 3601 }), ["limits: is 3601 instead of at most 3600. To allow it, change maxExpirationSeconds"]],
+    ["a longer one", by(NAMES, { maxExpirationSeconds: 3601 }), ["limits: is 3601 instead of at most 3600. To allow it, change maxExpirationSeconds of \"limits\""]],
     ["an unlimited one", by(NAMES, { maxExpirationSeconds: 0 }), ["limits: is 0 instead of"]],
     ["none of a cluster", by(NAMES, { maxExpirationSeconds: undefined }), ["limits: is missing instead of"]],
     ...[EKS, "oidc-eks.us-west-2.api.aws/id/A", "container.googleapis.com/v1/projects/a/locations/b/clusters/c", "westeurope.oic.prod-aks.azure.com/a/b/"].map((url): Case => [`none of ${url}`, [issuer([], { url: `https://${url}`, maxExpirationSeconds: undefined })], ["limits: is missing instead of"]]),
     ["any of GitHub", [github({ sub: "repo:acme/infra:*" }), gitlab({ sub: "project_path:acme/*" }, { maxExpirationSeconds: 9000 })], []],
-    ["a longer one by api/auth", [of("pulumiservice:api/auth:OidcIssuer", { orgName: "acme", url: EKS, maxExpiration: 9000 })], ["limits: is 9000 instead"]],
+    ["a longer one by api/auth", [of("pulumiservice:api/auth:OidcIssuer", { orgName: "acme", url: EKS, maxExpiration: 9000 })], ["limits: is 9000"]],
     ["one by api/auth", [of("pulumiservice:api/auth:OidcIssuer", { orgName: "acme", url: EKS, maxExpiration: 900 })], []],
     ["a longer one that is allowed", by(NAMES, { maxExpirationSeconds: 7200 }), [], { limits: { maxExpirationSeconds: 7200 } }],
     ["one that is not known yet", by(NAMES, { maxExpirationSeconds: UNKNOWN }), []],
