@@ -53,7 +53,7 @@ const JSON_KEYS: Record<JsonKey, true> = {
 const TEMPLATE_LOGIN = "sample-login";
 const TEMPLATE_ENTRY =
   "{ namespace: default, name: pulumi-service-account, tokenType: personal, " +
-  `userLogin: ${TEMPLATE_LOGIN}, awsRole: irsa }`;
+  `userLogin: ${TEMPLATE_LOGIN} }`;
 
 /** The settings of a stack. What is optional here has a default that follows from other settings. */
 const stackSchema = settingsSchemaWith(

@@ -219,7 +219,7 @@ const REJECTED: Rejected[] = [
     what: "a missing list, with an entry to copy",
     settings: { serviceAccounts: "null" },
     problems: [
-      'serviceAccounts: required under "config:" in the stack file, such as [{ namespace: default, name: pulumi-service-account, tokenType: personal, userLogin: sample-login, awsRole: irsa }]',
+      'serviceAccounts: required under "config:" in the stack file, such as [{ namespace: default, name: pulumi-service-account, tokenType: personal, userLogin: sample-login }]',
     ],
   },
   {
