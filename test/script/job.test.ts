@@ -16,12 +16,11 @@ test("the Job asks again after a denial, and runs its command once the exchange 
 });
 
 test("a denial that stays ends the Job after half a minute, and is printed once", async () => {
-  const { exitCode, stdout, stderr, endpoint } = await runJob(
-    denied,
-    ["echo", "ran"],
-    DENIAL_RETRY_SECONDS - 1,
-  );
-  assert.deepEqual([exitCode, stdout, endpoint.requests.length], [77, "", 2]);
+  const elapsed = DENIAL_RETRY_SECONDS - 8;
+  const { exitCode, stdout, stderr, endpoint } = await runJob(denied, ["echo", "ran"], elapsed);
+  assert.deepEqual([exitCode, stdout], [77, ""]);
+  // It asks every three seconds, on a busy machine less often.
+  assert.ok(endpoint.requests.length >= 2 && endpoint.requests.length <= 4, String(endpoint.requests.length));
   assert.equal(stderr.match(/denied the token exchange/g)?.length, 1);
 });
 
