@@ -8,8 +8,8 @@ import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { decodeJwt, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
-import { type AuthPolicy, type DecideOptions, decide } from "../../simulator/authPolicy";
-import { type Reply, startServer } from "../../simulator/server";
+import { type AuthPolicy, type DecideOptions, decide } from "../../simulator/pulumiCloud";
+import { type Reply, startServer } from "../../simulator/pulumiCloud";
 import type { ResourceKind } from "./emulator";
 
 export interface PulumiCloudOptions extends DecideOptions {

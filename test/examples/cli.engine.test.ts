@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import type { IncomingMessage } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Reply, startServer } from "../../simulator/server";
+import { type Reply, startServer } from "../../simulator/pulumiCloud";
 import { forward } from "../environment/cloudApi";
 import { type ExamplesStack, exampleOf, podOf, startExamplesStack } from "../environment/examples";
 import { runPodSpec } from "../environment/podSpec";
