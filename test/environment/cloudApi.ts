@@ -2,7 +2,7 @@
 
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
-import { type Reply, startServer } from "../../simulator/server";
+import { type Reply, startServer } from "../../simulator/pulumiCloud";
 import { ACCESS_TOKEN } from "../support/script";
 import type { PulumiCloud } from "./pulumiCloud";
 

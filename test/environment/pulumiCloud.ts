@@ -1,15 +1,21 @@
-// The emulated Pulumi Cloud: its OIDC issuers, and the API that exchanges ID tokens for access tokens.
+// The emulated Pulumi Cloud of engine tests: its OIDC issuers, as the provider registers them. The token exchange is that of `npm start`.
 //
 // Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed":
 // simulator/README.md.
 
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { decodeJwt, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
-import { type AuthPolicy, type DecideOptions, decide } from "../../simulator/authPolicy";
-import { type Reply, startServer } from "../../simulator/server";
+import type { JWTVerifyGetKey } from "jose";
+import {
+  type AuthPolicy,
+  type DecideOptions,
+  exchange,
+  type Reply,
+  startServer,
+  type TokenRequest,
+} from "../../simulator/pulumiCloud";
 import type { ResourceKind } from "./emulator";
 
 export interface PulumiCloudOptions extends DecideOptions {
@@ -64,14 +70,6 @@ export interface PulumiCloud {
   close(): Promise<void>;
 }
 
-type TokenRequest = ReturnType<typeof tokenRequest>;
-
-/** The default, 25 hours. */
-const MAX_EXPIRATION_SECONDS = 90_000;
-
-/** A denied token exchange. */
-class Denied extends Error {}
-
 /** Starts Pulumi Cloud. */
 export async function startPulumiCloud(options: PulumiCloudOptions): Promise<PulumiCloud> {
   const { answer = () => undefined, registrationMilliseconds = 50, updatesCompareThumbprints } = options;
@@ -84,43 +82,23 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
   const find = (organization: string, url: string | undefined) =>
     [...issuers].find(([, issuer]) => issuer.organization === organization && issuer.url === url);
 
-  async function exchange(form: URLSearchParams): Promise<Reply> {
-    try {
-      const asked = tokenRequest(form);
-      const { organization, tokenType, scope, expiration, idToken } = asked;
-      const { iss } = decodeJwt(idToken);
-      const [id = "", issuer] = find(organization, iss) ?? [];
-      const keys = keySets.get(id);
-      if (!issuer || !keys) throw new Denied(`organization ${organization} has no OIDC issuer ${iss}`);
-      const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
-      const { payload } = await jwtVerify(idToken, keys, verification);
-      const { allowed, reason } = decide(issuer.policies ?? [], payload, asked, options);
-      if (!allowed) throw new Denied(reason);
-      // "It is up to the Pulumi authorization server to grant or reduce it": README.md of pulumi/auth-actions.
-      const expires_in = Math.min(expiration, issuer.maxExpirationSeconds ?? MAX_EXPIRATION_SECONDS);
+  /** Returns the issuer that an organization has registered, with its keys. */
+  function issuerOf(organization: string, url?: string) {
+    const [id = "", issuer] = find(organization, url) ?? [];
+    const keys = keySets.get(id);
+    return issuer && keys && { ...issuer, keys };
+  }
 
-      const access_token = `pul-${randomBytes(20).toString("hex")}`;
-      accessTokens.set(access_token, asked);
-      exchanges.push({ status: 200, reason });
-      // TokenExchangeGrantResponse in pulumi/pulumi, sdk/go/common/apitype/oauth.go.
-      const issued_token_type = `urn:pulumi:token-type:access_token:${tokenType}`;
-      const body = { access_token, token_type: "token", issued_token_type, expires_in, scope };
-      return { status: 200, body };
-    } catch (error) {
-      const isInvalid = error instanceof errors.JOSEError;
-      if (!isInvalid && !(error instanceof Denied)) throw error;
-      const message = isInvalid ? `the ID token is invalid: ${error.message}` : error.message;
-      // Assumed: status 400. The form is OAuth's (RFC 6749, section 5.2), which allows no quotes in the description:
-      // the CLI forwards it from an exchange (pulumi/pulumi, pkg/backend/httpstate/client/client.go).
-      const reason = message.replaceAll(/["\\]/g, "'").replaceAll(/[^ -~]/g, "?");
-      exchanges.push({ status: 400, reason });
-      return { status: 400, body: { error: "invalid_request", error_description: reason } };
-    }
+  async function exchangeToken(form: URLSearchParams): Promise<Reply> {
+    const { status, body, denial, granted } = await exchange(form, issuerOf, options);
+    if (granted) accessTokens.set(granted.accessToken, granted);
+    exchanges.push({ status, reason: denial ?? `${granted?.tokenType} token` });
+    return { status, body: body ?? {} };
   }
 
   async function reply(request: IncomingMessage): Promise<Reply> {
     const endpoint = `${request.method} ${request.url}`;
-    if (endpoint === "POST /api/oauth/token") return exchange(new URLSearchParams(await text(request)));
+    if (endpoint === "POST /api/oauth/token") return exchangeToken(new URLSearchParams(await text(request)));
     const token = accessTokens.get(request.headers.authorization?.replace(/^token /, "") ?? "");
     const further = answer(endpoint);
     if (endpoint !== "GET /api/user" && !further) {
@@ -195,23 +173,6 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
     },
   };
   return cloud;
-}
-
-function tokenRequest(form: URLSearchParams) {
-  const field = (name: string, pattern: RegExp): string => {
-    const [, value] = pattern.exec(form.get(name) ?? "") ?? [];
-    if (value === undefined) throw new Denied(`${name} must match ${pattern.source}`);
-    return value;
-  };
-  field("grant_type", /^(urn:ietf:params:oauth:grant-type:token-exchange)$/);
-  field("subject_token_type", /^(urn:ietf:params:oauth:token-type:id_token)$/);
-  return {
-    organization: field("audience", /^urn:pulumi:org:(.+)$/),
-    tokenType: field("requested_token_type", /^urn:pulumi:token-type:access_token:(\w+)$/),
-    scope: form.get("scope") ?? "",
-    expiration: Number(field("expiration", /^([1-9][0-9]{0,9})$/)),
-    idToken: form.get("subject_token") ?? "",
-  };
 }
 
 // What the CLI reads of an account: pulumi/pulumi, pkg/backend/httpstate/client/client.go (serviceUser).

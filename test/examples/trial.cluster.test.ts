@@ -6,8 +6,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { stringify } from "yaml";
-import type { AuthPolicy } from "../../simulator/authPolicy";
-import type { PodSpec } from "../../simulator/pod";
+import type { AuthPolicy } from "../../simulator/pulumiCloud";
 import {
   type ApiServer,
   type KubernetesObject,
@@ -16,7 +15,7 @@ import {
 } from "../environment/apiServer";
 import { type Emulator, type ResourceKind, Unready } from "../environment/emulator";
 import { failed, succeeded } from "../environment/engineOutcome";
-import { runPodSpec } from "../environment/podSpec";
+import { type PodSpec, runPodSpec } from "../environment/podSpec";
 import { serveProvider } from "../environment/provider";
 import { publishedKeys } from "../environment/publishedKeys";
 import { missingCli, openCli } from "../environment/pulumiCli";
@@ -183,14 +182,12 @@ function withController(server: ApiServer, kinds: Emulator["resources"]): Emulat
     const { body } = await server.request("GET", `/api/v1/namespaces/${namespace}/configmaps`);
     const { exitCode, log } = await runPodSpec({
       spec,
-      command: [],
       configMap: (wanted) =>
         body.items.find(({ metadata }: KubernetesObject) => metadata?.name === wanted).data,
       async idToken(audience, seconds) {
         const options = [`--namespace=${namespace}`, `--audience=${audience}`, `--duration=${seconds}s`];
         return (await server.kubectl(["create", "token", spec.serviceAccountName ?? "", ...options])).trim();
       },
-      onLog: () => {},
     });
     if (exitCode !== 0) throw new Unready(`${resource.id} has failed: ${log.join("\n")}`, resource, "");
     return resource;
