@@ -42,14 +42,14 @@ test("the engine passes the settings of a project and of a stack as the simulato
   const cli = openCli("");
   t.after(cli.remove);
   const directory = join(cli.directory, "values");
-  const source = { name: "dev", file: join(directory, "Pulumi.dev.yaml") };
+  const file = join(directory, "Pulumi.dev.yaml");
   await mkdir(directory);
   await writeFile(join(directory, "Pulumi.yaml"), PROJECT);
   succeeded(await cli.pulumi(directory, "stack", "init", "dev"));
-  const encryption = await readFile(source.file, "utf8");
+  const encryption = await readFile(file, "utf8");
   async function simulated(settings: string[]): Promise<Record<string, string>> {
-    await writeFile(source.file, [encryption, "config:", ...settings.map((it) => `  ${it}`), ""].join("\n"));
-    return readStackFile(directory, source).config;
+    await writeFile(file, [encryption, "config:", ...settings.map((it) => `  ${it}`), ""].join("\n"));
+    return readStackFile(directory, file).config;
   }
 
   const read: string[] = [];
