@@ -205,7 +205,8 @@ export const CASES: Record<string, Case[]> = {
   trust: [
     ["another spelling of the issuer's URL", [issuer([allow({ ...NAMES, aud: AUD })], { url: `HTTPS://${EKS.toUpperCase()}` }), role([like("system:serviceaccount:ci:*")])], ["trust: the sub"]],
     ["two of which one is granted a token, and someone else", [granting, role([exact([DEPLOYER, "system:serviceaccount:ci:b"]), assumed({ AWS: "arn:a" })])], ["trust: the sub"]],
-    ["anyone beside a service account with a token", [granting, role([exact(DEPLOYER), assumed("*")])], ["trust: Anyone can assume it"]],
+    ["anyone beside a service account with a token", [granting, role([exact(DEPLOYER), assumed({ AWS: "*" })])], ["trust: Anyone can assume it"]],
+    ["an organization beside a service account with a token", [granting, role([exact(DEPLOYER), assumed("*", { Condition: { StringEquals: { "aws:PrincipalOrgID": "o" } } })])], ['trust: shares it with ["*"]']],
     ["roles of other packages", ["my-aws:iam/role:Role", "aws:iam/role:Roles"].map((type) => of(type, role([oidc(EKS)]).inputs)), []],
     ["one service account", [granting, role([exact(DEPLOYER)])], []],
     ["lists of one, a single statement, and another account's provider", [granting, role(oidc(EKS, { StringEquals: { [`${EKS}:sub`]: [DEPLOYER], [`${EKS}:aud`]: [STS] } }, { Principal: { Federated: [`arn:aws-cn:iam::2:oidc-provider/${EKS}`] } }))], []],
@@ -230,7 +231,7 @@ export const CASES: Record<string, Case[]> = {
     ["two without a token", [granting, role([exact(["system:serviceaccount:ci:a", "system:serviceaccount:ci:b"])])], []],
     ["a name that is granted a token on another cluster", [granting, role([like("system:serviceaccount:ci:*")].map((it) => JSON.parse(JSON.stringify(it).replaceAll(EKS, `${EKS}2`))))], ["other-trust: the sub"]],
     ["a second statement for another service account", [granting, role([exact(DEPLOYER), exact("system:serviceaccount:ci:b")])], [`trust: ci/deployer, which is granted a token, shares it with ["arn:aws:iam::1:oidc-provider/${EKS}"]`]],
-    ...[{ AWS: "arn:aws:iam::1:root" }, { Service: "ec2.amazonaws.com" }, { Service: "pods.eks.amazonaws.com" }].map((principal): Case => [`a second statement for ${JSON.stringify(principal)}`, [granting, role([assumed(principal), exact(DEPLOYER)])], ["trust: instead of with no one. To allow it, change alsoTrusted"]]),
+    ...[{ AWS: "arn:aws:iam::1:root" }, { Service: "ec2.amazonaws.com" }, { Service: "pods.eks.amazonaws.com" }].map((principal): Case => [`a second statement for ${JSON.stringify(principal)}`, [granting, role([assumed(principal), exact(DEPLOYER)])], ["trust: instead of no one. To allow it, change alsoTrusted"]]),
     ["a second statement that is allowed", [granting, role([exact(DEPLOYER), assumed({ AWS: ["arn:a", "arn:b"] })])], [], { trust: { alsoTrusted: ["arn:a", "arn:b"] } }],
     ["a second statement of which one principal is allowed", [granting, role([exact(DEPLOYER), assumed({ AWS: ["arn:a", "arn:b"] })])], ["trust: shares it with"], { trust: { alsoTrusted: ["arn:a"] } }],
     ["a second statement for the same service account", [granting, podRole(TAGS), role([exact(DEPLOYER), exact(DEPLOYER, STS, `${EKS}2`), tagged(TAGS)], {}, { urn: "b" })], []],
