@@ -40,8 +40,7 @@ function checkConfiguration(): void {
 function resourcePolicy(rule: Rule): ResourceValidationPolicy {
   return {
     ...metadataOf(rule),
-    async validateResource({ urn, type, name, props, opts, provider, getConfig }, report) {
-      const { ignoreChanges } = opts;
+    async validateResource({ urn, type, name, props, opts: { ignoreChanges }, provider, getConfig }, report) {
       const resource: Resource = { urn, type, name, inputs: await plain(props), ignoreChanges };
       if (provider && !program.has(provider.urn)) {
         resource.unaskedProvider = { type: provider.type, inputs: await plain(provider.props) };

@@ -79,7 +79,10 @@ function problemsOf(role: Resource, program: Resource[], alsoTrusted: string[] =
       continue;
     }
     for (const issuer of issuers) addProblemsOf(statement, issuer, program, problems);
-    if (grantee === undefined || account === grantee) continue;
+    if (grantee === undefined) continue;
+    const isElsewhere = issuers.some((it) => !accountsOf(program, it).includes(grantee));
+    if (account === grantee && isElsewhere) problems.advisory.push(`It trusts ${textOf(issuers)}, too.`);
+    if (account === grantee) continue;
     const principals = principalsIn(statement);
     if (principals.every((it) => alsoTrusted.includes(it))) continue;
     const found = `${grantee}, which is granted a token, shares it with ${textOf(principals)}`;
