@@ -27,7 +27,7 @@ describe("end-team.sh", { skip: missingCli || missingJq }, () => {
     const { stdout } = succeeded(await endTeam("team-a-prod"));
     assert.equal(stdout, "team-a-prod is now denied by 2 issuers.\n");
     assert.deepEqual(policies(), {
-      both: ["team-a-prod deny", "team-a-dev allow", "r allow"],
+      both: ["r allow", "team-a-dev allow", "team-a-prod deny"],
       only: ["Team-A-prod deny"],
       other: ["team-a-dev allow"],
     });
@@ -77,7 +77,7 @@ async function newCloud(t: TestContext, issuers: Record<string, AuthPolicy[]>) {
     /** Returns what each policy of each issuer is for, with its decision. The service returns them in another order. */
     policies: () => {
       const ofIssuer = (all: AuthPolicy[] = []) =>
-        all.map(({ teamName, roleID, decision }) => `${teamName ?? roleID} ${decision}`);
+        all.map(({ teamName, roleID, decision }) => `${teamName ?? roleID} ${decision}`).sort();
       return Object.fromEntries(
         cloud.list().map(({ registration: { name, policies } }) => [name, ofIssuer(policies)]),
       );
