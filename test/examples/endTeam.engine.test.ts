@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { createLocalJWKSet } from "jose";
-import type { AuthPolicy } from "../../simulator/authPolicy";
+import type { AuthPolicy } from "../../simulator/pulumiCloud";
 import { serveCloudApi } from "../environment/cloudApi";
 import { failed, succeeded } from "../environment/engineOutcome";
 import { missingCli, openCli } from "../environment/pulumiCli";
