@@ -66,8 +66,10 @@ export function readStackFile(directory: string, file: string): StackFile {
   const { name: project, config: ofProject } = Object(readYaml(join(directory, "Pulumi.yaml")).content);
   if (typeof project !== "string")
     throw new Error("Pulumi.yaml is invalid: it must contain the project's name");
-  if (ofProject)
-    throw new Error("Pulumi.yaml has config, which npm start does not read. Move it to the stack files.");
+  // `pulumi new` adds the stack's tags.
+  const others = Object.keys(Object(ofProject)).filter((key) => !key.startsWith("pulumi:"));
+  if (others.length > 0)
+    throw new Error(`Pulumi.yaml sets ${others}, which npm start does not read. Move it to the stack files.`);
   const { content, lineOf } = readYaml(file);
   const fail = (message: string) => {
     throw new Error(`${basename(file)} is invalid: ${message}`);

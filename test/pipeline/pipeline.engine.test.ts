@@ -192,7 +192,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
       async drift() {
         const { steps } = parse(read(".github/workflows/drift.yml")).jobs.drift;
         const { run } = steps.find((step: { run?: string }) => step.run?.includes("pulumi preview"));
-        const variables = ["STACK=github", "PROGRAM=.", "PACK=."];
+        const variables = ["STACK=github", "PROGRAM=.", "PACK=", "GITHUB_STEP_SUMMARY=/dev/null"];
         return cli.run(pipeline, "env", ...variables, "bash", "-e", "-c", run);
       },
       /** Runs the commands of a section of docs/pipeline.md that are marked so, in one shell, and returns what they print. */

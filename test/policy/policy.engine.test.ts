@@ -70,7 +70,7 @@ describe("the policy pack", { skip: missingCli }, () => {
 
   test("stops an update before the issuer exists", async (t) => {
     const stack = await emptyStack(t, { serviceAccounts: [DEPLOYER] });
-    await replaceIn(stack, "oidcIssuer.ts", `.namespace': account.namespace`, `.namespace': "*"`);
+    await replaceIn(stack, "oidcIssuer.ts", "[NAMESPACE_RULE]: account.namespace", '[NAMESPACE_RULE]: "*"');
     const pack = packOf(stack.directory);
     for (const command of [["preview"], ["up", "--yes", "--skip-preview"]]) {
       const outcome = await stack.pulumi(...command, ...pack);
