@@ -37,18 +37,14 @@ export const besideTheProgram: Rule = {
   // Only outputs have what exists.
   isAskedAtEnd: true,
   check(resource, { program, report }) {
-    const { type, inputs } = resource;
-    const { namespace = "default", name } = fieldsOf(inputs.metadata);
-    const accounts = accountsOf(program);
-    const found: string[] = [];
-    if (type === "kubernetes:core/v1:ConfigMap" && accounts.some((it) => it.startsWith(`${namespace}/`))) {
-      found.push(...addedTo(resource, "data"), ...addedTo(resource, "binaryData"));
-    }
-    if (type === "kubernetes:core/v1:ServiceAccount" && accounts.includes(`${namespace}/${name}`)) {
-      found.push(...addedTo(resource, "metadata", "annotations").filter((it) => IDENTITIES.test(it)));
-    }
-    const what = type.endsWith(":ConfigMap") ? "file" : "annotation";
-    if (found.length > 0) report(`It also has the ${what} ${found.map(textOf).join(", ")}.`);
+    if (!/^kubernetes:core\/v1:(ConfigMap|ServiceAccount)$/.test(resource.type)) return;
+    const { namespace = "default", name } = fieldsOf(resource.inputs.metadata);
+    const accounts = accountsOf(program).filter((it) => it.startsWith(`${namespace}/`));
+    const files = ["data", "binaryData"].flatMap((it) => addedTo(resource, it));
+    if (accounts.length > 0 && files.length > 0) report(`It also has the files ${textOf(files)}.`);
+    const identities = addedTo(resource, "metadata", "annotations").filter((it) => IDENTITIES.test(it));
+    if (!accounts.includes(`${namespace}/${name}`) || identities.length === 0) return;
+    report(`It also has the annotations ${textOf(identities)}.`);
   },
 };
 

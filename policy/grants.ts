@@ -83,6 +83,6 @@ export function accountsOf(program: Resource[], url?: string): string[] {
 /** Returns whether the ID tokens of an issuer are those of a cluster. @param program in which it can be registered. */
 export function isOfCluster(url: string, program: Resource[]): boolean {
   const normalized = normalizedUrl(url);
-  const grants = program.flatMap(grantsOf).filter(({ issuer }) => issuer === normalized);
-  return CLUSTERS.test(normalized) || grants.some(({ isOfKubernetes }) => isOfKubernetes);
+  if (CLUSTERS.test(normalized)) return true;
+  return program.flatMap(grantsOf).some((it) => it.isOfKubernetes && it.issuer === normalized);
 }

@@ -63,8 +63,8 @@ export function isOfServiceAccounts(role: Resource, program: Resource[]): boolea
 
 /** Returns the service account that a role is for, if the program grants that a token, as `NAMESPACE/NAME`. */
 export function granteeOf(role: Resource, program: Resource[]): string | undefined {
-  const granted = accountsOf(program);
-  return trustOf(role, program).find(({ account = "" }) => granted.includes(account))?.account;
+  const accounts = trustOf(role, program).flatMap(({ account }) => account ?? []);
+  return accounts.find((it) => accountsOf(program).includes(it));
 }
 
 type Problems = Record<Level, string[]>;

@@ -69,8 +69,8 @@ describe("the policy pack on what exists", { skip: missingApiServer || missingCl
 
     const outcome = await existing();
     assert.deepEqual(violationsIn(outcome).toSorted(), [
-      `mandatory beside-the-program ${CONFIG_MAP}: It also has the file "more".`,
-      'mandatory beside-the-program access.ci.deployer: It also has the annotation "iam.gke.io/gcp-service-account".',
+      `mandatory beside-the-program ${CONFIG_MAP}: It also has the files ["more"].`,
+      'mandatory beside-the-program access.ci.deployer: It also has the annotations ["iam.gke.io/gcp-service-account"].',
     ]);
     assert.doesNotMatch(outcome.stdout, / (update|replace) \[diff/);
     assert.notEqual(outcome.exitCode, 0);
