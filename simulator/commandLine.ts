@@ -1,57 +1,60 @@
 // The command line of `npm start`: simulates a stack.
 
 import { join } from "node:path";
-import { readOptions, USAGE } from "./options";
-import { requireExecution, requireNode, requirePrograms } from "./requiredPrograms";
+import { parseArgs } from "node:util";
+import { endPods } from "./pod";
 
-// Not PROJECT: in every file of a copy, `pulumi new` replaces what looks like a reference to that name.
-const ROOT = join(__dirname, "..");
+const USAGE = `Usage: npm start -- [--stack [ORGANIZATION/]NAME]
 
-async function start(args: string[]): Promise<number> {
-  requireNode();
-  const options = readOptions(args, process.env);
-  if (options.help) {
+Simulates the first \`pulumi up\` of a stack on this machine: which service account
+gets which access token. Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
+
+  --stack   Stack to simulate, from Pulumi.NAME.yaml (default: the only stack file.
+            An unchanged Pulumi.dev.yaml does not count; without another one, a
+            sample is simulated)
+  --help    Print this help
+
+Exit code: 0 if each service account gets its token, none without an entry does, and
+the guardrails of the policy pack hold; 1 if not; 2 if nothing could be simulated,
+such as for an invalid file.`;
+
+/** @throws Error for an unknown option, and for one that npm has taken for its own. */
+function readOptions(args: string[]) {
+  if (process.env.npm_config_stack) {
+    throw new Error('npm took --stack. Options of this command follow "--": npm start -- --stack NAME');
+  }
+  try {
+    return parseArgs({ args, options: { stack: { type: "string" }, help: { type: "boolean" } } }).values;
+  } catch (error) {
+    const [reason] = (error as Error).message.split(". ");
+    throw new Error(`${reason}. To list the options: npm start -- --help`);
+  }
+}
+
+async function start(): Promise<number> {
+  const { stack, help } = readOptions(process.argv.slice(2));
+  if (help) {
     console.log(USAGE);
     return 0;
   }
-  // The reader may stop reading: `npm start | head`. What was found decides the exit code all the same.
-  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
-  requirePrograms();
-  requireExecution();
-  ignoreLogin();
-
-  // Only now: Pulumi's SDK takes a second to load, and may not be installed.
-  const { endPods } = await import("./pod.js");
+  // Only now: Pulumi's SDK takes a second to load.
   const { simulateStack } = await import("./simulateStack.js");
-  for (const [signal, exitCode] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
-    process.on(signal, () => process.exit(exitCode));
-  }
-  process.on("exit", endPods);
-  return simulateStack(ROOT, options);
+  return simulateStack(join(__dirname, ".."), stack);
 }
 
-/** The emulated Pulumi Cloud needs no login, and that of this machine can be for another one. */
-function ignoreLogin(): void {
-  for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
-  process.env.PULUMI_CREDENTIALS_PATH = join(ROOT, "simulator");
+// The reader may stop reading: `npm start | head`. What was found decides the exit code all the same.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+for (const [signal, exitCode] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
+  process.on(signal, () => process.exit(exitCode));
 }
+process.on("exit", endPods);
+// One failure of the program comes back as many: every output that depends on it fails too.
+process.on("unhandledRejection", () => {});
 
-/** Returns why there is no report. */
-function messageOf(error: Error & { code?: unknown }): string {
-  const [, missing] = /^Cannot find (?:module|package) '([^'./][^']*)'/.exec(error.message) ?? [];
-  if (missing === undefined) return error.message;
-  return `The package ${missing} is not installed, and npm start requires it. To install it, run this in ${ROOT}: npm ci`;
-}
-
-/** Ends the process once everything is printed, even if something still listens. */
-function end(exitCode: number): void {
-  process.exitCode = exitCode;
-  process.stdout.write("", () => process.exit());
-}
-
-start(process.argv.slice(2)).then(end, async (error: Error) => {
-  const { visible } = await import("../settings/problems.js");
-  // It can contain the name of a file.
-  for (const line of messageOf(error).split("\n")) console.error(visible(line));
-  end(2);
-});
+start()
+  .catch((error: Error) => {
+    console.error(error.message);
+    return 2;
+  })
+  // Once everything is printed, even if something still listens.
+  .then((exitCode) => process.stdout.write("", () => process.exit(exitCode)));

@@ -1,140 +1,88 @@
-// Who is granted a token in the simulation: each service account of the settings, and no other one.
+// Who is granted a token: each service account of the stack asks for its own, and so does one of the same namespace without an entry.
 
-import { JOB } from "../policy/kubernetes";
-import { COMPONENT } from "../policy/program";
-import { idOf, type Kubernetes } from "../test/environment/kubernetes";
-import type { Registration } from "../test/environment/runProgram";
-import type { PodRun } from "./pod";
-
-/** An entry of `serviceAccounts` with every default, as the component registers it. */
-export interface AccountSettings {
-  /** `NAMESPACE/NAME` */
-  id: string;
-  namespace: string;
-  name: string;
-  tokenType: string;
-  tokenAudience: string;
-  runJob: boolean;
-  createServiceAccount: boolean;
-  policyRules: Record<string, string>;
-  /** Whose access token it is granted, such as `team:team-a`. */
-  owner: string;
-}
-
-/** Returns the service accounts of the component. @throws Error if the program has none. */
-export function accountsOf(registered: Registration[]): AccountSettings[] {
-  const component = registered.find(({ type }) => type === COMPONENT);
-  if (!component) throw new Error("The program registers no PulumiCloudAccess.");
-  const entries = component.inputs.serviceAccounts as Omit<AccountSettings, "id" | "owner">[];
-  return entries.map((entry) => ({
-    ...entry,
-    id: idOf(entry),
-    owner: ownerOf(entry),
-  }));
-}
-
-// As in allow policies, of which the program has its own function.
-function ownerOf(entry: object): string {
-  const { tokenType, userLogin, teamName, runnerId, organizationRoleId, organizationAdmin } = entry as Owner;
-  switch (tokenType) {
-    case "personal":
-      return `user:${userLogin}`;
-    case "team":
-      return `team:${teamName}`;
-    case "runner":
-      return `runner:${runnerId}`;
-    default:
-      if (organizationRoleId) return `organization (role ${organizationRoleId})`;
-      return organizationAdmin ? "organization (admin)" : "organization";
-  }
-}
-
-interface Owner {
-  tokenType: string;
-  userLogin?: string;
-  teamName?: string;
-  runnerId?: string;
-  organizationRoleId?: string;
-  organizationAdmin?: boolean;
-}
-
-/** What is not as the settings of a service account say. */
-export interface Finding {
-  account: string;
-  text: string;
-}
+import { availableParallelism } from "node:os";
+import { text } from "node:stream/consumers";
+import { runExchange } from "./pod";
+import { type ClusterIssuer, exchange, startServer } from "./pulumiCloud";
+import type { RegisteredAccount, Run } from "./runProgram";
 
 /** A service account that no entry has. */
-const UNLISTED = "unlisted-service-account";
+export const UNLISTED = "unlisted-service-account";
 
 /** The exit code of the exchange script for a denied exchange: scripts/exchange-token.sh. */
 const DENIED = 77;
 
-const ADVICE = "Check policyRules, tokenType, and the settings of the token.";
+/** What came of asking for a token: why it was denied, or what the exchange script printed when it failed. */
+export interface Answer {
+  result: "granted" | "denied" | "failed";
+  why: string[];
+}
+
+/** The answers for the token of one entry. */
+export interface Answers {
+  account: RegisteredAccount;
+  own: Answer;
+  unlisted: Answer;
+}
 
 /**
- * Tests for each service account that it is granted its token, by its Job or else by an exchange, and that a service account
- * without an entry in the same namespace is denied this token.
+ * Asks for the token of each entry, by the exchange script of its ConfigMap.
  *
- * @param registered by the program, with the Jobs, which have run already.
- * @returns what is not so.
+ * @param cluster signs the ID tokens.
+ * @param onProgress is called with the number of entries that have asked.
+ * @returns the answers in the order of the entries.
  */
-export async function testExchanges(
-  accounts: AccountSettings[],
-  registered: Registration[],
-  kubernetes: Pick<Kubernetes, "exchange">,
-): Promise<Finding[]> {
-  const findings = await Promise.all(
-    accounts.map(async (account) => [
-      ...(await grantFindings(account, registered, kubernetes)),
-      ...(await denialFindings(account, kubernetes)),
-    ]),
-  );
-  return findings.flat();
-}
+export async function askForTokens(
+  { accounts, issuer }: Run,
+  cluster: ClusterIssuer,
+  onProgress: (asked: number) => void,
+): Promise<Answers[]> {
+  /** Why each ID token was denied; undefined if it was granted what it asked for. */
+  const denials = new Map<string, string | undefined>();
+  const { origin, close } = await startServer(async (request) => {
+    const form = new URLSearchParams(await text(request));
+    const issuerOf = (organization: string, url = "") => {
+      return organization === issuer.organization && url === cluster.url
+        ? { ...issuer, ...cluster }
+        : undefined;
+    };
+    const { status, body, denial } = await exchange(form, issuerOf, { isAssumed: isOnlyKnownToCluster });
+    denials.set(form.get("subject_token") ?? "", denial);
+    return { status, body };
+  });
 
-async function grantFindings(
-  account: AccountSettings,
-  registered: Registration[],
-  kubernetes: Pick<Kubernetes, "exchange">,
-): Promise<Finding[]> {
-  if (account.runJob) {
-    const job = registered.find(({ type, inputs }) => type === JOB && isJobOf(account, inputs));
-    if (job?.failure === undefined) return [];
-    const reason = job.failure.split("\n")[0];
-    return [
-      { account: account.id, text: `Its Job fails, so \`pulumi up\` would fail: ${reason}. ${ADVICE}` },
-    ];
+  async function ask(
+    { namespace, tokenAudience, files }: RegisteredAccount,
+    serviceAccount: string,
+  ): Promise<Answer> {
+    const token = await cluster.token({ namespace, serviceAccount }, String(tokenAudience));
+    const { exitCode, log } = await runExchange(files, token, origin);
+    const denial = denials.get(token);
+    if (exitCode === DENIED && denial) return { result: "denied", why: [denial] };
+    if (exitCode === 0 && denials.has(token) && !denial) return { result: "granted", why: [] };
+    return { result: "failed", why: log.map((line) => line.replaceAll(origin, "Pulumi Cloud")) };
   }
-  const run = await kubernetes.exchange(account, account.tokenAudience);
-  if (run.exitCode === 0) return [];
-  return [{ account: account.id, text: `None of its pods is granted a token: ${reasonOf(run)}. ${ADVICE}` }];
+
+  const answers: Answers[] = [];
+  const waiting = [...accounts.entries()];
+  async function askNext(): Promise<void> {
+    for (let next = waiting.shift(); next; next = waiting.shift()) {
+      const [index, account] = next;
+      answers[index] = {
+        account,
+        own: await ask(account, account.name),
+        unlisted: await ask(account, UNLISTED),
+      };
+      onProgress(Object.keys(answers).length);
+    }
+  }
+  // A few at a time: each runs bash and curl.
+  const askers = Array.from({ length: availableParallelism() + 1 }, askNext);
+  await Promise.all(askers).finally(close);
+  return answers;
 }
 
-async function denialFindings(
-  account: AccountSettings,
-  kubernetes: Pick<Kubernetes, "exchange">,
-): Promise<Finding[]> {
-  const run = await kubernetes.exchange(account, account.tokenAudience, UNLISTED);
-  if (run.exitCode === DENIED) return [];
-  const other = `${account.namespace}/${UNLISTED}, which has no entry,`;
-  const text =
-    run.exitCode === 0
-      ? `${other} is granted its token.`
-      : `${other} is not denied its token: ${reasonOf(run)}`;
-  return [{ account: account.id, text }];
-}
-
-function isJobOf({ namespace, name }: AccountSettings, inputs: Registration["inputs"]): boolean {
-  const { metadata, spec } = inputs as JobInputs;
-  return metadata?.namespace === namespace && spec?.template?.spec?.serviceAccountName === name;
-}
-
-interface JobInputs {
-  metadata?: { namespace?: string };
-  spec?: { template?: { spec?: { serviceAccountName?: string } } };
-}
-
-function reasonOf({ log }: PodRun): string {
-  return log[0] ?? "the exchange script printed nothing";
+/** Returns whether only a real cluster knows the value of a claim, so that a rule on it is assumed to be met. */
+export function isOnlyKnownToCluster(path: string): boolean {
+  return /^(iss|kubernetes\.io\.(serviceaccount\.uid|(pod|node)\..*))$/.test(path.replaceAll('"', ""));
 }

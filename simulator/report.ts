@@ -1,152 +1,145 @@
-// How a simulation is reported: the resources that the program registered, the output of its Jobs, who is granted which token, and
-// the promises of the policy pack.
+// What a simulation prints: lines of 80 columns, in which every character of a stack file is visible.
 
+import { styleText } from "node:util";
 import { policies } from "../policy/index";
 import type { Violation } from "../policy/runRules";
-import type { Registration } from "../test/environment/runProgram";
-import type { AccountSettings, Finding } from "./exchanges";
-import { paint, tableRow, width, wrap } from "./terminal";
+import { visible } from "../settings/problems";
+import { type Answers, isOnlyKnownToCluster, UNLISTED } from "./exchanges";
+import { ORGANIZATION, REGION } from "./runProgram";
+import type { StackFile } from "./stackFile";
 
-const LABELS: Record<string, string> = {
-  "eks:index:Cluster": "EKS cluster",
-  "aws:eks/addon:Addon": "EKS add-on",
-  "aws:iam/openIdConnectProvider:OpenIdConnectProvider": "IAM OIDC provider",
-  "kubernetes:core/v1:Namespace": "Namespace",
-  "pulumiservice:index:OidcIssuer": "OIDC issuer",
-  "aws:iam/role:Role": "IAM role",
-  "aws:iam/rolePolicyAttachment:RolePolicyAttachment": "Policy attachment",
-  "aws:eks/podIdentityAssociation:PodIdentityAssociation": "Pod Identity",
-  "kubernetes:core/v1:ServiceAccount": "Service account",
-  "kubernetes:core/v1:ConfigMap": "ConfigMap",
-  "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicy": "Mutating policy",
-  "kubernetes:batch/v1:Job": "Job",
-};
-
-/** Columns of a label. */
-const LABEL_WIDTH = 17;
-
-/** Output of successful Jobs is left out beyond this many of them. */
-const SHOWN_JOBS = 5;
-
-/** Returns a line for each type, with the ID of its only resource or with their number; if verbose, for each resource. */
-export function resourceLines(registered: Pick<Registration, "type" | "id">[], verbose: boolean): string[] {
-  return Object.entries(LABELS).flatMap(([type, label]) => {
-    const ids = registered.filter((resource) => resource.type === type).map(({ id }) => id);
-    const [id, ...others] = ids;
-    if (id === undefined) return [];
-    if (verbose) return ids.flatMap((it) => tableRow([[label, LABEL_WIDTH]], it));
-    return tableRow([[label, LABEL_WIDTH]], others.length > 0 ? String(ids.length) : shortened(id));
-  });
+/** Returns text with a style, if standard output is a terminal that has styles. */
+export function paint(style: "bold" | "green" | "red", text: string): string {
+  return styleText(style, text, { stream: process.stdout });
 }
 
-function shortened(id: string): string {
-  const left = width() - LABEL_WIDTH - 4;
-  return id.length > left ? `${id.slice(0, left - 1)}…` : id;
-}
-
-/**
- * Returns the output of each Job as lines. If there are many, returns only their number.
- *
- * @param jobs the log of each Job, by `NAMESPACE/NAME` of its service account.
- * @param showAll the output, however many Jobs there are.
- */
-export function jobLines(jobs: Map<string, string[]>, showAll: boolean): string[] {
-  if (jobs.size > SHOWN_JOBS && !showAll) {
-    return [`  ${jobs.size} Jobs succeeded. To print their output: npm start -- --verbose`];
+/** Returns text in lines, all but the first one behind `indent`. Words that are longer than a line stay whole. */
+export function wrap(text: string, indent = ""): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of visible(text).split(" ")) {
+    const isFull = line.trim() !== "" && line.length + 1 + word.length > 80;
+    if (isFull) lines.push(line);
+    line = isFull ? indent + word : line + (line ? " " : "") + word;
   }
-  // They end in any order.
-  const sorted = [...jobs].sort(([one], [other]) => one.localeCompare(other));
-  return sorted.flatMap(([account, lines]) => [
-    `  ${paint("bold", account)}`,
-    ...lines.filter(isUseful).flatMap((line) => wrap(line, 4)),
-  ]);
+  return [...lines, line];
 }
 
-/** The emulated Pulumi Cloud matches lists, so that the rule on the audience is never what denies a token here. */
-function isUseful(line: string): boolean {
-  return !line.includes("audienceRule");
-}
-
-/** What a simulation has found about the service accounts. */
-export interface Result {
-  /** What each is granted, by `NAMESPACE/NAME`: an output of the stack. */
-  grants: Record<string, string>;
-  findings: Finding[];
-  /** What the emulators assume of each, by `NAMESPACE/NAME`. */
-  notes: Map<string, string[]>;
-}
-
-const EXCHANGE_WIDTH = "Exchange".length;
-
-/** Returns a row for each service account with the result of its exchange and what it is granted, and who acts as the same owner. */
-export function accountLines(accounts: AccountSettings[], { grants, findings, notes }: Result): string[] {
-  const idWidth = Math.min(40, Math.max("Service account".length, ...accounts.map(({ id }) => id.length)));
-  const row = (id: string, exchange: string, text: string) => {
-    return tableRow(
-      [
-        [id, idWidth],
-        [exchange, EXCHANGE_WIDTH],
-      ],
-      text,
-    );
+/** Returns a row for each service account: what came of asking for its token, what it is granted, and what is wrong. */
+export function accountLines(
+  answers: Answers[],
+  grants: Record<string, string>,
+  { positionOf }: StackFile,
+): string[] {
+  const width = Math.min(40, Math.max(15, ...answers.map(({ account }) => account.id.length)));
+  const row = (id: string, result: string, text: string) => {
+    return wrap(`${id.padEnd(width)}  ${result.padEnd(7)}  ${text}`, " ".repeat(width + 11));
   };
-  const rows = accounts.flatMap(({ id }) => {
-    const ofAccount = findings.filter(({ account }) => account === id);
-    const style = ofAccount.length > 0 ? "red" : "green";
+  const rows = answers.flatMap(({ account: { id, namespace, policyRules }, own, unlisted }, index) => {
+    const position = positionOf(["serviceAccounts", index, "policyRules"]);
+    const assumed = Object.entries(policyRules).filter(([path]) => isOnlyKnownToCluster(path));
+    const isGranted = own.result === "granted";
+    const style = isGranted ? "green" : "red";
+    const others = [
+      ...own.why.map((why) => (own.result === "denied" && position ? `${position}: ${why}` : why)),
+      ...assumed.map(([path, pattern]) => `assumed to match its pods: ${path} = ${pattern}`),
+    ];
+    const wrong =
+      unlisted.result === "denied"
+        ? []
+        : [`asked as ${namespace}/${UNLISTED}: ${unlisted.result.toUpperCase()}`, ...unlisted.why];
     return [
-      ...row(id, ofAccount.length > 0 ? "failed" : "granted", grants[id] ?? "").map((line) =>
-        paint(style, line),
-      ),
-      ...ofAccount.flatMap(({ text }) => wrap(text, 4).map((line) => paint("red", line))),
-      ...(notes.get(id) ?? []).flatMap((text) => wrap(text, 4)),
+      ...row(id, own.result, grants[id] ?? "").map((line) => paint(style, line)),
+      ...others.flatMap((line) => wrap(`  ${line}`, "    ")),
+      ...wrong.flatMap((line) => wrap(`  ${line}`, "    ")).map((line) => paint("red", line)),
     ];
   });
   return [
-    ...row("Service account", "Exchange", "Access token and IAM role").map((line) => paint("bold", line)),
+    ...row("Service account", "Result", "Access token and IAM role").map((line) => paint("bold", line)),
     ...rows,
-    "",
-    ...sharedOwnerLines(accounts),
-    ...wrap(
-      "In each namespace, a service account without an entry asks for the same tokens, and must be denied.",
-      2,
-      2,
-    ),
   ];
 }
 
-/** Returns a sentence for each owner as which several service accounts act: their tokens can do the same. */
-function sharedOwnerLines(accounts: AccountSettings[]): string[] {
-  return [...new Set(accounts.map(({ owner }) => owner))].flatMap((owner) => {
-    const sharing = accounts.filter((account) => account.owner === owner).map(({ id }) => id);
-    if (sharing.length < 2) return [];
-    return wrap(`These service accounts act as the same ${owner}: ${sharing.join(", ")}.`, 2, 4);
-  });
-}
-
-/**
- * Returns the promises of the policy pack: those that hold by their names, and if verbose, with their sentences; of the others, what
- * breaks them.
- */
-export function promiseLines(violations: Violation[], verbose: boolean): string[] {
-  const isReported = (name: string) => violations.some(({ policy }) => policy === name);
-  const held = policies.filter(({ name }) => !isReported(name));
-  const names = held.map(({ name }) => name).join(", ");
-  const heldLines = verbose
-    ? held.flatMap(({ name, description }) => wrap(`${name}: ${description}`, 2, 4))
-    : wrap(`${held.length} hold: ${names}.`, 2, 4);
-  const reported = policies.filter(({ name }) => isReported(name));
+/** Returns what came of asking for the same tokens without an entry, with the reason of the first denial. */
+export function unlistedLines(answers: Answers[]): string[] {
+  const denied = answers.filter(({ unlisted }) => unlisted.result === "denied");
+  const names = listed(answers.map(({ account }) => `${account.namespace}/${UNLISTED}`));
+  const [first] = denied.flatMap(({ unlisted }) => unlisted.why);
   return [
-    ...heldLines.map((line) => paint("green", line)),
-    ...reported.flatMap(({ name, description }) => {
-      const ofPolicy = violations.filter(({ policy }) => policy === name);
-      const isBroken = ofPolicy.some(({ level }) => level === "mandatory");
-      const lines = [
-        ...wrap(`${isBroken ? "Broken" : "For a reviewer"}: ${name}: ${description}`, 2, 4),
-        ...ofPolicy.flatMap(({ name: resource, message }) =>
-          wrap(`${resource ?? "stack"}: ${message}`, 4, 6),
-        ),
-      ];
-      return isBroken ? lines.map((line) => paint("red", line)) : lines;
-    }),
+    ...wrap(`The same tokens, asked for as ${names}: ${denied.length} of ${answers.length} denied.`),
+    ...(first ? wrap(`  Reason: ${first}`, "    ") : []),
   ];
+}
+
+/** Returns how many guardrails of the policy pack hold, and what breaks the others. */
+export function guardrailLines(violations: Violation[]): string[] {
+  const reported = new Set(violations.map(({ policy }) => policy));
+  const lines = violations.flatMap(({ policy, level, name, message }) => {
+    const what = level === "mandatory" ? "Broken" : "For a reviewer";
+    const style = level === "mandatory" ? "red" : "bold";
+    return wrap(`  ${what}: ${policy}: ${name ?? "stack"}: ${message}`, "    ").map((line) =>
+      paint(style, line),
+    );
+  });
+  return [
+    `Guardrails of the policy pack: ${policies.length - reported.size} of ${policies.length} hold.`,
+    ...lines,
+  ];
+}
+
+/** Returns what a stack file lacks, and which of its settings nothing reads. */
+export function notesOn({ project, config, environments, positionOf }: StackFile): string[] {
+  const isRead = (key: string) =>
+    [project, "aws", "pulumi", "pulumiservice"].includes(key.replace(/:.*/, ""));
+  const unread = Object.keys(config).filter((key) => !isRead(key));
+  const notes = [
+    environments.length > 0 &&
+      `environment is ignored: the simulation does not open ${environments.join(", ")}, so settings from there are missing. To check with them: pulumi preview --policy-pack policy`,
+    !config[`${project}:organization`] &&
+      `organization is not set: the simulation uses "${ORGANIZATION}", and Pulumi the organization of the stack.`,
+    !config["aws:region"] &&
+      `aws:region is not set: the simulation uses ${REGION}, and Pulumi the region of the environment or of the AWS profile.`,
+    unread.length > 0 &&
+      `Settings of other programs, which nothing checks here: ${unread.map((key) => `${key} (${positionOf([key])})`).join(", ")}. This program's begin with ${project}:, or have no prefix.`,
+  ];
+  return notes.filter((note) => note !== false);
+}
+
+/** Returns what the simulation cannot know, as far as the stack uses it. */
+export function unknownLines(answers: Answers[], { project, config }: StackFile): string[] {
+  const accounts = answers.map(({ account }) => account);
+  const { [`${project}:createCluster`]: createCluster, [`${project}:clusterName`]: clusterName } = config;
+  const names: [string, unknown[]][] = [
+    ["the cluster", [createCluster === "true" || clusterName]],
+    ["the team", accounts.map(({ teamName }) => teamName)],
+    ["the user", accounts.map(({ userLogin }) => userLogin)],
+    [
+      "the runner pool",
+      accounts.map(({ runnerId, runnerName }) => runnerId && `${runnerName} (${runnerId})`),
+    ],
+    ["the custom role", accounts.map(({ organizationRoleId }) => organizationRoleId)],
+    ["the service account", accounts.map(({ id, createServiceAccount }) => createServiceAccount || id)],
+    ["the policy", accounts.flatMap(({ rolePolicyArns }) => rolePolicyArns)],
+  ];
+  const used = names.flatMap(([what, all]) => {
+    const found = all.filter((name) => typeof name === "string");
+    return found.length > 0 ? `${what} ${listed(found)}` : [];
+  });
+  const lines = [
+    used.length > 0 && `whether these exist: ${used.join("; ")}`,
+    accounts.some(({ runJob }) => runJob) &&
+      "whether nodes can pull the image of the Jobs, and what is in it",
+    accounts.some(({ injectToken }) => injectToken) &&
+      "whether the cluster has Kubernetes 1.36, for injectToken",
+    accounts.some(({ teamName, organizationRoleId }) => teamName ?? organizationRoleId) &&
+      "whether your edition of Pulumi Cloud has teams and custom roles",
+  ];
+  return lines.filter((line) => line !== false).flatMap((line) => wrap(`- ${line}`, "  "));
+}
+
+/** Returns up to three different names, and how many more there are. */
+function listed(names: string[]): string {
+  const different = [...new Set(names)];
+  const shown = different.slice(0, 3).join(", ");
+  return different.length > 3 ? `${shown}, and ${different.length - 3} more` : shown;
 }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Reply, startServer } from "../../simulator/server";
+import { type Reply, startServer } from "../../simulator/pulumiCloud";
 import { eventually } from "../environment/apiServer";
 import { serveCloudApi } from "../environment/cloudApi";
 import { failed, succeeded } from "../environment/engineOutcome";

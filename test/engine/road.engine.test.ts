@@ -6,9 +6,14 @@ import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
-import { TEMPLATE_STACK } from "../../simulator/stackFile";
 import { succeeded } from "../environment/engineOutcome";
-import { createRepository, LINK_PACKAGES, SETTINGS, startEngine } from "../environment/engineStack";
+import {
+  createRepository,
+  LINK_PACKAGES,
+  SETTINGS,
+  startEngine,
+  TEMPLATE_SETTINGS,
+} from "../environment/engineStack";
 import { type Cli, createProject, missingCli, pathOf } from "../environment/pulumiCli";
 import { writePrograms } from "../support/programs";
 import { blocksOf, codeIn, ROOT, read } from "../support/project";
@@ -25,7 +30,7 @@ const ANSWERS = { "aws:region": "eu-central-1", clusterName: "my-cluster" };
 
 test("`pulumi new` asks for the region and the cluster; the simulator knows all that Pulumi.dev.yaml has", () => {
   const { config } = parse(read("Pulumi.yaml")).template;
-  const { settings } = TEMPLATE_STACK;
+  const settings = TEMPLATE_SETTINGS;
   assert.deepEqual(parse(read("Pulumi.dev.yaml")).config, settings);
   assert.deepEqual(Object.keys(config), ["aws:region", "clusterName"]);
   assert.equal(config["aws:region"].default, settings["aws:region"]);
@@ -143,7 +148,7 @@ function assertAnswered(directory: string, created: string): void {
   assert.deepEqual(parse(created).config, {
     "aws:region": region,
     [`${prefix}:clusterName`]: clusterName,
-    [`${prefix}:serviceAccounts`]: TEMPLATE_STACK.settings.serviceAccounts,
+    [`${prefix}:serviceAccounts`]: TEMPLATE_SETTINGS.serviceAccounts,
   });
   // Editors find the schema in the copy.
   const [, schema = ""] = /^# yaml-language-server: \$schema=(.*)\n/.exec(created) ?? [];

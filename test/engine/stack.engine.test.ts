@@ -3,9 +3,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { TEMPLATE_STACK } from "../../simulator/stackFile";
 import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../environment/engineOutcome";
-import { emptyStack } from "../environment/engineStack";
+import { emptyStack, TEMPLATE_SETTINGS } from "../environment/engineStack";
 import { missingCli } from "../environment/pulumiCli";
 import { CLUSTER } from "../environment/stack";
 import { read } from "../support/project";
@@ -37,11 +36,8 @@ const FIFTH = {
 // The parts of a test depend on those before them.
 describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   test("manages four service accounts of four token types in three namespaces", async (t) => {
-    const { simulation, cli, directory, pulumi, set, up } = await emptyStack(
-      t,
-      { serviceAccounts: FOUR, createNamespaces: NAMESPACES },
-      { runners: [{ id: "pool-1", name: "builders" }] },
-    );
+    const settings = { serviceAccounts: FOUR, createNamespaces: NAMESPACES };
+    const { simulation, cli, directory, pulumi, set, up } = await emptyStack(t, settings);
     const { aws: existing } = simulation.existing();
     succeeded(await up());
     const fifth = "default/pulumi-service-account";
@@ -279,7 +275,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("previews the template's settings, whose login stops an update until it is replaced", async (t) => {
-    const { settings } = TEMPLATE_STACK;
+    const settings = TEMPLATE_SETTINGS;
     const options = { cluster: { name: settings.clusterName, hasOidcProvider: true } };
     const { simulation, pulumi, up } = await emptyStack(t, settings, options);
     const { screen } = succeeded(await pulumi("preview"));

@@ -3,8 +3,8 @@
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { createGunzip } from "node:zlib";
-import type { AuthPolicy } from "../../simulator/authPolicy";
-import { type Reply, startServer } from "../../simulator/server";
+import type { AuthPolicy } from "../../simulator/pulumiCloud";
+import { type Reply, startServer } from "../../simulator/pulumiCloud";
 import { ACCESS_TOKEN } from "../support/script";
 import type { Organization } from "./organization";
 import type { PulumiCloud } from "./pulumiCloud";

@@ -5,9 +5,9 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
 import { tokenExchangePod } from "../../kubernetes/jobPod";
-import type { PodSpec } from "../../simulator/pod";
 import { ROOT, read } from "../support/project";
 import type { KubernetesObject } from "./apiServer";
+import type { PodSpec } from "./podSpec";
 import type { SimulationOptions } from "./simulation";
 import { all, run, startCluster } from "./stack";
 

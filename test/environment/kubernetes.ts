@@ -2,9 +2,10 @@
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
-import type { ClusterIssuer } from "../../simulator/issuer";
-import { type PodOptions, type PodRun, runExchange, runExchangeOnly } from "../../simulator/pod";
+import { type PodRun, runExchange } from "../../simulator/pod";
+import type { ClusterIssuer } from "../../simulator/pulumiCloud";
 import { type Emulator, type Resource, type ResourceKind, storedKind, Unready } from "./emulator";
+import type { PodOptions } from "./podSpec";
 
 type Job = types.output.batch.v1.Job;
 type ConfigMap = types.output.core.v1.ConfigMap;
@@ -22,10 +23,8 @@ export interface KubernetesOptions {
   serviceAccounts: string[];
   /** The namespaces that do not exist yet. Any other one does. */
   newNamespaces?: string[];
-  /** Runs the pod of a Job. By default, it runs the exchange script and `pulumi whoami`, and nothing of its spec. */
-  runPod?: (options: PodOptions) => Promise<PodRun>;
-  /** Is called with each line of a pod's log, and `NAMESPACE/NAME` of its service account. */
-  onLog(line: string, account: string): void;
+  /** Runs the pod of a Job. */
+  runPod: (options: PodOptions) => Promise<PodRun>;
 }
 
 export interface Kubernetes extends Emulator {
@@ -33,9 +32,8 @@ export interface Kubernetes extends Emulator {
    * Runs the exchange script of a service account, with an ID token that is not of a pod: no one knows the names of its pods.
    *
    * @param audience of the ID token.
-   * @param caller the service account of the same namespace that the ID token is of, by default the same one.
    */
-  exchange(account: { namespace: string; name: string }, audience: string, caller?: string): Promise<PodRun>;
+  exchange(account: { namespace: string; name: string }, audience: string): Promise<PodRun>;
 }
 
 const NAMESPACE = "core/v1:Namespace";
@@ -52,9 +50,6 @@ export const KINDS = [
   "admissionregistration.k8s.io/v1:MutatingAdmissionPolicy",
   "admissionregistration.k8s.io/v1:MutatingAdmissionPolicyBinding",
 ];
-
-/** What each Job runs after the token exchange, instead of its own command. */
-const JOB_COMMAND = ["bash", "-c", "echo '$ pulumi whoami' && pulumi whoami"];
 
 const SUFFIX = [..."bcdfghjklmnpqrstvwxz2456789"];
 
@@ -74,7 +69,7 @@ export function idOf({ namespace, name }: { namespace?: string | undefined; name
 
 /** Returns a cluster with the given service accounts. */
 export function startKubernetes(options: KubernetesOptions): Kubernetes {
-  const { issuer, newNamespaces = [], runPod = runExchange } = options;
+  const { issuer, newNamespaces = [], runPod } = options;
   const stores = new Map(KINDS.map((kind) => [kind, new Map<string, KubernetesObject>()]));
   for (const id of options.serviceAccounts) {
     const [namespace = "", name = ""] = id.split("/");
@@ -90,7 +85,7 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     throw new Error(`resource ${id} was not successfully created by the Kubernetes API server: ${reason}`);
   }
 
-  /** Returns the data of a ConfigMap, in which the emulated Pulumi Cloud replaces the stack's. */
+  /** Returns the data of a ConfigMap, in which the emulated Pulumi Cloud replaces that of the program. */
   function configMap(namespace: string, name: string): Record<string, string> {
     const found = stores.get(CONFIG_MAP)?.get(idOf({ namespace, name })) as ConfigMap | undefined;
     if (!found) throw new Error(`configmap "${name}" not found`);
@@ -116,10 +111,8 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
     const identity = { namespace, serviceAccount: spec.serviceAccountName, pod };
     const { exitCode, log } = await runPod({
       spec,
-      command: JOB_COMMAND,
-      idToken: (audience, expiresIn) => issuer.token(identity, { audience: [audience], expiresIn }),
+      idToken: (audience, expiresIn) => issuer.token(identity, audience, expiresIn),
       configMap: (name) => configMap(namespace, name),
-      onLog: (line) => options.onLog(line, account),
     });
     if (exitCode !== 0) fail(log.join("\n"), `[Pod ${pod}]: [Error] `);
   }
@@ -161,10 +154,9 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   }
 
   return {
-    async exchange({ namespace, name }, audience, caller = name) {
-      const identity = { namespace, serviceAccount: caller };
-      const token = await issuer.token(identity, { audience: [audience], expiresIn: 600 });
-      return runExchangeOnly(configMap(namespace, `${name}-pulumi-token-exchange`), token);
+    async exchange({ namespace, name }, audience) {
+      const token = await issuer.token({ namespace, serviceAccount: name }, audience);
+      return runExchange(configMap(namespace, `${name}-pulumi-token-exchange`), token, options.apiUrl);
     },
     calls: {},
     existing: () => [...stores.values()].flatMap((store) => [...store.keys()]),

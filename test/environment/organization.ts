@@ -1,7 +1,7 @@
 // What the organization acme has in the emulated Pulumi Cloud besides issuers: teams, custom roles, and environments.
 
 import { randomUUID } from "node:crypto";
-import type { Reply } from "../../simulator/server";
+import type { Reply } from "../../simulator/pulumiCloud";
 
 /** A custom role as a request contains it: PermissionDescriptorBase in provider/pkg/cloud/spec.json of pulumi/pulumi-pulumiservice. */
 interface Role {

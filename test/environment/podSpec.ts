@@ -1,11 +1,21 @@
 // Runs a pod as its spec says: its first container as a process of this machine, with the files that it mounts. Only for specs
-// that can be trusted. A simulated pod runs nothing of its spec but the token exchange.
+// that can be trusted.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { types } from "@pulumi/kubernetes";
 import { DENIAL_RETRY_SECONDS } from "../../kubernetes/jobPod";
-import type { PodOptions, PodRun } from "../../simulator/pod";
-import { inDirectory, runContainer } from "../../simulator/pod";
+import { inDirectory, type PodRun, runContainer } from "../../simulator/pod";
+
+export type PodSpec = types.output.core.v1.PodSpec;
+
+export interface PodOptions {
+  spec: PodSpec;
+  /** Returns an ID token of the pod for an audience, with a lifetime in seconds. */
+  idToken(audience: string, expiresIn: number): Promise<string>;
+  /** Returns the data of a ConfigMap of the pod's namespace. */
+  configMap(name: string): Record<string, string>;
+}
 
 /** Runs the first container of a pod. Mount paths in its environment and command are mapped to the pod's directory. */
 export async function runPodSpec(options: PodOptions): Promise<PodRun> {
@@ -29,7 +39,7 @@ export async function runPodSpec(options: PodOptions): Promise<PodRun> {
     const variables: Record<string, string> = { SECONDS: String(DENIAL_RETRY_SECONDS) };
     for (const { name, value = "" } of env) variables[name] = inRoot(expand(value, variables));
     const words = [...command, ...args].map((word) => inRoot(expand(word, variables)));
-    return runContainer(words, root, variables, options.onLog);
+    return runContainer(words, root, variables);
   });
 }
 

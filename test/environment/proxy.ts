@@ -1,7 +1,7 @@
 // A proxy before the API of the emulated Pulumi Cloud, which misbehaves as a test says.
 
 import { text } from "node:stream/consumers";
-import { listen } from "../../simulator/server";
+import { listen } from "../../simulator/pulumiCloud";
 
 interface Forwarded {
   status: number;

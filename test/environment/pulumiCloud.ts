@@ -1,15 +1,21 @@
-// The emulated Pulumi Cloud: its OIDC issuers, and the API that exchanges ID tokens for access tokens.
+// The emulated Pulumi Cloud as engine tests need it: the registration of OIDC issuers, and the exchange of the simulator.
 //
-// Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed", with the ID of the
-// question that examples/trial/trial.ts asks a real Pulumi Cloud, or "not asked".
+// Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed":
+// simulator/README.md.
 
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { decodeJwt, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
-import { type AuthPolicy, type DecideOptions, decide } from "../../simulator/authPolicy";
-import { type Reply, startServer } from "../../simulator/server";
+import type { JWTVerifyGetKey } from "jose";
+import {
+  type AuthPolicy,
+  type DecideOptions,
+  exchange,
+  type Reply,
+  startServer,
+  type TokenRequest,
+} from "../../simulator/pulumiCloud";
 import type { ResourceKind } from "./emulator";
 
 export interface PulumiCloudOptions extends DecideOptions {
@@ -20,15 +26,11 @@ export interface PulumiCloudOptions extends DecideOptions {
    * compared.
    */
   thumbprintOf?: (issuerUrl: string) => string;
-  /**
-   * Returns what a further endpoint, such as `GET /PATH`, answers to an access token; undefined if it does not exist.
-   *
-   * @param roleID the custom role of the token.
-   */
-  answer?: (endpoint: string, roleID?: string) => object | undefined;
+  /** Returns what a further endpoint, such as `GET /PATH`, answers to an access token; undefined if it does not exist. */
+  answer?: (endpoint: string) => object | undefined;
   /** How long the registration of an issuer takes; by default 50. */
   registrationMilliseconds?: number;
-  /** Whether an update compares thumbprints with the issuer's certificate, too. Assumed (stale-thumbprint): only a registration does. */
+  /** Whether an update compares thumbprints with the issuer's certificate, too. Assumed: only a registration does. */
   updatesCompareThumbprints?: boolean;
 }
 
@@ -51,7 +53,7 @@ export interface PulumiCloud {
   apiUrl: string;
   /** Registers an issuer. @throws Error in the words of the provider: `STATUS API error: MESSAGE`. */
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
-  /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed (not asked): thumbprints, too. */
+  /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed: thumbprints, too. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
   /**
    * Replaces the thumbprints of an issuer with that of its certificate. RegenerateThumbprints in provider/pkg/cloud/spec.json
@@ -63,18 +65,10 @@ export interface PulumiCloud {
   existing(): string[];
   /** `OidcIssuer`, which the provider maps to the API. */
   resources: Record<string, ResourceKind>;
-  /** The token exchanges, the first one first. Contains no token. */
+  /** The token exchanges, the first one first, with the reasons of denials. Contains no token. */
   exchanges: { status: number; reason: string }[];
   close(): Promise<void>;
 }
-
-type TokenRequest = ReturnType<typeof tokenRequest>;
-
-/** The default, 25 hours. */
-const MAX_EXPIRATION_SECONDS = 90_000;
-
-/** A denied token exchange. */
-class Denied extends Error {}
 
 /** Starts Pulumi Cloud. */
 export async function startPulumiCloud(options: PulumiCloudOptions): Promise<PulumiCloud> {
@@ -83,50 +77,28 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
   const issuers = new Map<string, IssuerRegistration>();
   /** The keys of each registered issuer, by its ID. */
   const keySets = new Map<string, JWTVerifyGetKey>();
-  const accessTokens = new Map<string, TokenRequest & { roleID: string | undefined }>();
+  const accessTokens = new Map<string, TokenRequest>();
   const exchanges: PulumiCloud["exchanges"] = [];
   const find = (organization: string, url: string | undefined) =>
     [...issuers].find(([, issuer]) => issuer.organization === organization && issuer.url === url);
 
-  async function exchange(form: URLSearchParams): Promise<Reply> {
-    try {
-      const asked = tokenRequest(form);
-      const { organization, tokenType, scope, expiration, idToken } = asked;
-      const { iss } = decodeJwt(idToken);
-      const [id = "", issuer] = find(organization, iss) ?? [];
+  async function exchangeToken(form: URLSearchParams): Promise<Reply> {
+    const issuerOf = (organization: string, url?: string) => {
+      const [id = "", issuer] = find(organization, url) ?? [];
       const keys = keySets.get(id);
-      if (!issuer || !keys) throw new Denied(`organization ${organization} has no OIDC issuer ${iss}`);
-      const verification = { issuer: issuer.url, algorithms: ["RS256"], requiredClaims: ["exp"] };
-      const { payload } = await jwtVerify(idToken, keys, verification);
-      const { allowed, reason, policy } = decide(issuer.policies ?? [], payload, asked, options);
-      if (!allowed) throw new Denied(reason);
-      // "It is up to the Pulumi authorization server to grant or reduce it": README.md of pulumi/auth-actions.
-      const expires_in = Math.min(expiration, issuer.maxExpirationSeconds ?? MAX_EXPIRATION_SECONDS);
-
-      const access_token = `pul-${randomBytes(20).toString("hex")}`;
-      accessTokens.set(access_token, { ...asked, roleID: policy?.roleID });
-      exchanges.push({ status: 200, reason });
-      // TokenExchangeGrantResponse in pulumi/pulumi, sdk/go/common/apitype/oauth.go.
-      const issued_token_type = `urn:pulumi:token-type:access_token:${tokenType}`;
-      const body = { access_token, token_type: "token", issued_token_type, expires_in, scope };
-      return { status: 200, body };
-    } catch (error) {
-      const isInvalid = error instanceof errors.JOSEError;
-      if (!isInvalid && !(error instanceof Denied)) throw error;
-      const message = isInvalid ? `the ID token is invalid: ${error.message}` : error.message;
-      // Assumed (error-form): status 400. The form is OAuth's (RFC 6749, section 5.2), which allows no quotes in the description:
-      // the CLI forwards it from an exchange (pulumi/pulumi, pkg/backend/httpstate/client/client.go).
-      const reason = message.replaceAll(/["\\]/g, "'").replaceAll(/[^ -~]/g, "?");
-      exchanges.push({ status: 400, reason });
-      return { status: 400, body: { error: "invalid_request", error_description: reason } };
-    }
+      return issuer && keys && { ...issuer, keys };
+    };
+    const { status, body, granted, denial = "" } = await exchange(form, issuerOf, options);
+    if (granted) accessTokens.set(granted.accessToken, granted);
+    exchanges.push({ status, reason: denial });
+    return { status, body };
   }
 
   async function reply(request: IncomingMessage): Promise<Reply> {
     const endpoint = `${request.method} ${request.url}`;
-    if (endpoint === "POST /api/oauth/token") return exchange(new URLSearchParams(await text(request)));
+    if (endpoint === "POST /api/oauth/token") return exchangeToken(new URLSearchParams(await text(request)));
     const token = accessTokens.get(request.headers.authorization?.replace(/^token /, "") ?? "");
-    const further = answer(endpoint, token?.roleID);
+    const further = answer(endpoint);
     if (endpoint !== "GET /api/user" && !further) {
       return { status: 404, body: { code: 404, message: "Not Found" } };
     }
@@ -148,7 +120,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
     await sleep(registrationMilliseconds);
     const { organization, url } = registration;
     const keys = await keysOf(url);
-    // Assumed (not asked): the service rejects the same URL twice in one organization, but not the same name.
+    // Assumed: the service rejects the same URL twice in one organization, but not the same name.
     if (find(organization, url)) {
       throw new Error(`409 API error: Conflict: an OIDC issuer with the URL ${url} exists already`);
     }
@@ -163,7 +135,7 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
     const stored = issuers.get(id);
     if (!stored) throw new Error(`404 API error: Not Found: no OIDC issuer ${id}`);
     if (updatesCompareThumbprints) compareThumbprints(stored.url, changes.thumbprints);
-    // Assumed (removed): they are effective at once. Assumed (not asked): the policies of an update replace all policies.
+    // Assumed: they are effective at once, and the policies of an update replace all policies.
     const updated = { ...stored, ...changes };
     issuers.set(id, updated);
     return updated;
@@ -201,23 +173,6 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
   return cloud;
 }
 
-function tokenRequest(form: URLSearchParams) {
-  const field = (name: string, pattern: RegExp): string => {
-    const [, value] = pattern.exec(form.get(name) ?? "") ?? [];
-    if (value === undefined) throw new Denied(`${name} must match ${pattern.source}`);
-    return value;
-  };
-  field("grant_type", /^(urn:ietf:params:oauth:grant-type:token-exchange)$/);
-  field("subject_token_type", /^(urn:ietf:params:oauth:token-type:id_token)$/);
-  return {
-    organization: field("audience", /^urn:pulumi:org:(.+)$/),
-    tokenType: field("requested_token_type", /^urn:pulumi:token-type:access_token:(\w+)$/),
-    scope: form.get("scope") ?? "",
-    expiration: Number(field("expiration", /^([1-9][0-9]{0,9})$/)),
-    idToken: form.get("subject_token") ?? "",
-  };
-}
-
 // What the CLI reads of an account: pulumi/pulumi, pkg/backend/httpstate/client/client.go (serviceUser).
 function userOf(token: TokenRequest): object {
   return { githubLogin: loginOf(token), organizations: [{ githubLogin: token.organization }] };
@@ -229,7 +184,7 @@ function loginOf({ organization, tokenType, scope }: TokenRequest): string {
   switch (tokenType) {
     case "personal":
       return owner;
-    // Assumed (not asked): the documented form has the ID of the team, and the emulator only knows its name.
+    // Assumed: the documented form has the ID of the team, and the emulator only knows its name.
     case "team":
       return `team-account:${owner}`;
     default:

@@ -1,6 +1,6 @@
 // The simulation: the emulated AWS account, its EKS cluster and issuer, and Pulumi Cloud.
 
-import { type ClusterIssuer, createIssuer, eksIssuerUrl } from "../../simulator/issuer";
+import { type ClusterIssuer, createIssuer, eksIssuerUrl } from "../../simulator/pulumiCloud";
 import { type Aws, type AwsOptions, startAws } from "./aws";
 import type { Emulator } from "./emulator";
 import { type Kubernetes, type KubernetesOptions, startKubernetes } from "./kubernetes";
@@ -9,7 +9,8 @@ import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./p
 export interface SimulationOptions
   extends Omit<AwsOptions, "issuerUrl">,
     Omit<PulumiCloudOptions, "keysOf">,
-    Partial<Pick<KubernetesOptions, "serviceAccounts" | "newNamespaces" | "runPod" | "onLog">> {
+    Pick<KubernetesOptions, "runPod">,
+    Partial<Pick<KubernetesOptions, "serviceAccounts" | "newNamespaces">> {
   /** The cluster's issuer, by default in the form of EKS. */
   issuerUrl?: string;
 }
@@ -34,7 +35,6 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
   const aws = startAws({ ...options, issuerUrl: issuer.url });
   const kubernetes = startKubernetes({
     serviceAccounts: [],
-    onLog: () => {},
     ...options,
     issuer,
     apiUrl: pulumiCloud.apiUrl,

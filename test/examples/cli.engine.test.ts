@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import type { IncomingMessage } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Reply, startServer } from "../../simulator/server";
+import { type Reply, startServer } from "../../simulator/pulumiCloud";
 import { forward } from "../environment/cloudApi";
 import { type ExamplesStack, exampleOf, podOf, startExamplesStack } from "../environment/examples";
 import { runPodSpec } from "../environment/podSpec";
@@ -100,14 +100,11 @@ describe("the Pulumi CLI in a pod", { skip: missingCli, concurrency: true }, () 
     const env = [...container.env, ...Object.entries(urls).map(([name, value]) => ({ name, value }))];
     const { log } = await runPodSpec({
       spec: { ...spec, containers: [{ ...container, command, env }] } as typeof spec,
-      command: [],
-      idToken: (audience, expiresIn) =>
-        issuer.token({ namespace, serviceAccount }, { audience: [audience], expiresIn }),
+      idToken: (audience, expiresIn) => issuer.token({ namespace, serviceAccount }, audience, expiresIn),
       configMap(name) {
         const { data } = stack.created("ConfigMap", namespace, name);
         return { ...data, apiUrl: api.origin, tokenExpirationSeconds: TOKEN_SECONDS };
       },
-      onLog: () => {},
     });
     return log.join("\n");
   }

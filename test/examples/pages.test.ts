@@ -10,7 +10,6 @@ import {
   tokenVolume,
   VOLUME_MOUNT,
 } from "../../kubernetes/tokenVolume";
-import { runExchange } from "../../simulator/pod";
 import { all, up } from "../environment/stack";
 import { codeIn, read, sectionOf } from "../support/project";
 
@@ -40,7 +39,7 @@ test("examples/operator/mount.yaml mounts in a Stack what a pod of the settings 
 test("the stack file of docs/operator.md creates no role, and needs no IAM OIDC provider", async (t) => {
   const [file = ""] = codeIn(read("docs/operator.md"), "yaml");
   const cluster = { name: "my-cluster", hasOidcProvider: false };
-  const options = { serviceAccounts: ["team-a/app"], runPod: runExchange, cluster };
+  const options = { serviceAccounts: ["team-a/app"], cluster };
   const stack = await up(t, parse(file).config, options);
   assert.deepEqual(all(stack, "Role"), []);
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { teamName } from "../../pipeline/pulumiCloud";
-import type { AuthPolicy } from "../../simulator/authPolicy";
+import type { AuthPolicy } from "../../simulator/pulumiCloud";
 import { type Program, runProgram } from "../environment/runProgram";
 import { succeeded } from "../environment/stack";
 import { failureOf } from "../support/failure";

@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { runExchange } from "../../simulator/pod";
 import { entry, run, start } from "../environment/stack";
 
 const OWN = "urn:pulumi:org:acme";
@@ -13,7 +12,7 @@ const ACCOUNT = { namespace: "default", name: "pulumi-service-account" };
 const SETTINGS = { serviceAccounts: [entry()] };
 
 test("the audience of other services is denied, and with audienceRule: false accepted", async (t) => {
-  const simulation = await start(t, { runPod: runExchange });
+  const simulation = await start(t);
   await run(simulation, SETTINGS);
   assert.equal((await simulation.kubernetes.exchange(ACCOUNT, OWN)).exitCode, 0);
   const denied = await simulation.kubernetes.exchange(ACCOUNT, OTHER);
@@ -21,7 +20,7 @@ test("the audience of other services is denied, and with audienceRule: false acc
   // Before the claims, which are cut off at the end.
   assert.deepEqual([denied.log[3], denied.log[4]?.startsWith("  Claims: {")], [ADVICE, true]);
 
-  const withoutRule = await start(t, { runPod: runExchange });
+  const withoutRule = await start(t);
   await run(withoutRule, { ...SETTINGS, audienceRule: false });
   for (const audience of [OWN, OTHER]) {
     assert.equal((await withoutRule.kubernetes.exchange(ACCOUNT, audience)).exitCode, 0);

@@ -113,7 +113,13 @@ test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", 
   const log: string[] = [];
   const command = ["bash", "-c", 'printf "[%s]" "$CANARY" "$@"', "-", ...words];
   t.after(setVariables({ CANARY: "a variable of this machine, which no pod has" }));
-  await up(t, stackWith({ command }), { runPod: runPodSpec, onLog: (line) => log.push(line) });
+  await up(t, stackWith({ command }), {
+    async runPod(options) {
+      const run = await runPodSpec(options);
+      log.push(...run.log);
+      return run;
+    },
+  });
   const printed = log.slice(log.findIndex((line) => line.startsWith("[")));
   assert.equal(printed.join("\n"), ["", ...words].map((word) => `[${word}]`).join(""));
 });

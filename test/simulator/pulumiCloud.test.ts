@@ -3,8 +3,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { JWTPayload } from "jose";
-import { type AuthPolicy, decide, matchesPattern } from "../../simulator/authPolicy";
-import { createIssuer, eksIssuerUrl } from "../../simulator/issuer";
+import {
+  type AuthPolicy,
+  createIssuer,
+  decide,
+  eksIssuerUrl,
+  matchesPattern,
+} from "../../simulator/pulumiCloud";
 import { startPulumiCloud } from "../environment/pulumiCloud";
 
 test("a pattern matches a whole value: * is any characters, ? zero or one, and . exactly one", () => {
